@@ -1,0 +1,1 @@
+//! Instruction counts with committed baselines, criterion benchmarks, the floor of an enrolment.

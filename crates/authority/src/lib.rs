@@ -1,0 +1,1 @@
+//! Decides and issues: device identity, profiles, idempotency, the order of one issuance; sans-I/O.

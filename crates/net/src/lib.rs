@@ -1,0 +1,1 @@
+//! What every shell shares: UDP batches, the clock, system randomness, captures.

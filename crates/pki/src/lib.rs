@@ -1,0 +1,1 @@
+//! Bytes in, DER out: strict DER, chains, CSRs, certificates, CMS.

@@ -1,0 +1,1 @@
+//! The enrolment daemon as a library: shards, sockets, pool, configuration, metrics.

@@ -1,0 +1,1 @@
+//! The fleet behind muster load: arrival schedules, devices, statistics, reports.
