@@ -1,0 +1,210 @@
+//! Keys and signatures: ECDSA on P-256 and P-384.
+
+use std::fmt;
+
+use ring::signature::{self, EcdsaKeyPair, KeyPair, UnparsedPublicKey};
+
+use super::OperationFailed;
+use crate::route::Random;
+
+/// The curves of certificates and key agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Curve {
+    /// secp256r1.
+    P256,
+    /// secp384r1.
+    P384,
+}
+
+impl Curve {
+    /// Code point of the registry "TLS Supported Groups".
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::P256 => 23,
+            Self::P384 => 24,
+        }
+    }
+
+    /// The curve of a code point.
+    pub const fn from_code(code: u16) -> Option<Self> {
+        match code {
+            23 => Some(Self::P256),
+            24 => Some(Self::P384),
+            _ => None,
+        }
+    }
+
+    /// Bytes of an uncompressed point: 4, x, y (SEC 1 §2.3.3).
+    pub(crate) const fn point_bytes(self) -> usize {
+        match self {
+            Self::P256 => 65,
+            Self::P384 => 97,
+        }
+    }
+}
+
+/// Signature algorithms, with the code points that TLS 1.3 gave one name each. In TLS 1.2 such a code names hash and signature
+/// algorithm and binds no curve (RFC 5246 §7.4.1.4.1): a P-384 key may sign with SHA-256, and OpenSSL's client does so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SignatureScheme {
+    /// ECDSA with SHA-256.
+    EcdsaSecp256r1Sha256,
+    /// ECDSA with SHA-384.
+    EcdsaSecp384r1Sha384,
+}
+
+impl SignatureScheme {
+    /// What we offer and accept, in the order in which we say so.
+    pub(crate) const OFFERED: [Self; 2] = [Self::EcdsaSecp256r1Sha256, Self::EcdsaSecp384r1Sha384];
+
+    /// Code point of the registry "TLS SignatureScheme".
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::EcdsaSecp256r1Sha256 => 0x0403,
+            Self::EcdsaSecp384r1Sha384 => 0x0503,
+        }
+    }
+
+    /// The scheme of a code point.
+    pub const fn from_code(code: u16) -> Option<Self> {
+        match code {
+            0x0403 => Some(Self::EcdsaSecp256r1Sha256),
+            0x0503 => Some(Self::EcdsaSecp384r1Sha384),
+            _ => None,
+        }
+    }
+}
+
+/// A key that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyFault {
+    /// Not PKCS#8 of an elliptic-curve key that carries its public key (RFC 5958, RFC 5915).
+    Encoding,
+    /// Neither P-256 nor P-384, or a point of the wrong form.
+    Curve,
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Encoding => "not a PKCS#8 key on P-256 or P-384 with its public key inside",
+            Self::Curve => "not an uncompressed point of P-256 or P-384",
+        })
+    }
+}
+
+impl std::error::Error for KeyFault {}
+
+/// A signature did not verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadSignature;
+
+/// An ECDSA signature in DER.
+pub(crate) type Signature = signature::Signature;
+
+/// A peer's public key: a curve and an uncompressed point.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    curve: Curve,
+    point: [u8; Curve::P384.point_bytes()],
+}
+
+impl PublicKey {
+    /// `point` is 4, x, y (SEC 1 §2.3.3). That it lies on the curve is checked where it is used.
+    ///
+    /// # Errors
+    /// [`KeyFault::Curve`] when length or form do not fit `curve`.
+    pub fn new(curve: Curve, point: &[u8]) -> Result<Self, KeyFault> {
+        if point.len() != curve.point_bytes() || point[0] != 4 {
+            return Err(KeyFault::Curve);
+        }
+        let mut bytes = [0; Curve::P384.point_bytes()];
+        bytes[..point.len()].copy_from_slice(point);
+        Ok(Self { curve, point: bytes })
+    }
+
+    /// Its curve.
+    pub fn curve(&self) -> Curve {
+        self.curve
+    }
+
+    /// The uncompressed point.
+    pub fn point(&self) -> &[u8] {
+        &self.point[..self.curve.point_bytes()]
+    }
+
+    pub(crate) fn verify(
+        &self,
+        scheme: SignatureScheme,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
+        let algorithm = match (self.curve, scheme) {
+            (Curve::P256, SignatureScheme::EcdsaSecp256r1Sha256) => &signature::ECDSA_P256_SHA256_ASN1,
+            (Curve::P256, SignatureScheme::EcdsaSecp384r1Sha384) => &signature::ECDSA_P256_SHA384_ASN1,
+            (Curve::P384, SignatureScheme::EcdsaSecp256r1Sha256) => &signature::ECDSA_P384_SHA256_ASN1,
+            (Curve::P384, SignatureScheme::EcdsaSecp384r1Sha384) => &signature::ECDSA_P384_SHA384_ASN1,
+        };
+        UnparsedPublicKey::new(algorithm, self.point()).verify(message, signature).map_err(|_| BadSignature)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({:?})", self.curve)
+    }
+}
+
+/// The private key of an identity. `ring` keeps the scalar and does not wipe it: see `SECURITY.md`.
+pub struct SigningKey {
+    pair: EcdsaKeyPair,
+    public: PublicKey,
+}
+
+impl SigningKey {
+    /// Reads a PKCS#8 key (RFC 5958) on P-256 or P-384 that carries its public key, as OpenSSL writes it.
+    ///
+    /// # Errors
+    /// [`KeyFault::Encoding`] for anything else.
+    pub fn from_pkcs8(pkcs8: &[u8], random: &dyn Random) -> Result<Self, KeyFault> {
+        let mut found = None;
+        for (curve, algorithm) in [
+            (Curve::P256, &signature::ECDSA_P256_SHA256_ASN1_SIGNING),
+            (Curve::P384, &signature::ECDSA_P384_SHA384_ASN1_SIGNING),
+        ] {
+            random.with_secure(&mut |secure| {
+                if let Ok(pair) = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8, secure) {
+                    found = Some((curve, pair));
+                }
+            });
+        }
+        let (curve, pair) = found.ok_or(KeyFault::Encoding)?;
+        let public = PublicKey::new(curve, pair.public_key().as_ref())?;
+        Ok(Self { pair, public })
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The one algorithm this key signs with: the hash that fits its curve.
+    pub fn scheme(&self) -> SignatureScheme {
+        match self.public.curve {
+            Curve::P256 => SignatureScheme::EcdsaSecp256r1Sha256,
+            Curve::P384 => SignatureScheme::EcdsaSecp384r1Sha384,
+        }
+    }
+
+    pub(crate) fn sign(&self, message: &[u8], random: &dyn Random) -> Result<Signature, OperationFailed> {
+        let mut signed = None;
+        random.with_secure(&mut |secure| signed = self.pair.sign(secure, message).ok());
+        signed.ok_or(OperationFailed)
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({:?})", self.public.curve)
+    }
+}

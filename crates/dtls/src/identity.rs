@@ -1,0 +1,30 @@
+//! What this side shows of itself: a chain of certificates and the key of its leaf.
+
+use crate::crypto::SigningKey;
+use crate::limits::{CERTIFICATES_MAX, HANDSHAKE_MESSAGE_BYTES_MAX};
+
+/// A chain of certificates and the signing key of its leaf. The whole chain is sent; a root need not be in it.
+#[derive(Debug)]
+pub struct Identity {
+    chain: Vec<Vec<u8>>,
+    key: SigningKey,
+}
+
+impl Identity {
+    /// `chain` is DER, leaf first. That the key belongs to the leaf is for the caller to check (`pki` does).
+    pub fn new(chain: Vec<Vec<u8>>, key: SigningKey) -> Self {
+        debug_assert!(chain.len() <= CERTIFICATES_MAX);
+        debug_assert!(chain.iter().map(|der| der.len() + 3).sum::<usize>() + 3 <= HANDSHAKE_MESSAGE_BYTES_MAX);
+        Self { chain, key }
+    }
+
+    /// The certificates, leaf first.
+    pub fn chain(&self) -> &[Vec<u8>] {
+        &self.chain
+    }
+
+    /// The key of the leaf.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+}

@@ -1,0 +1,123 @@
+//! Everything that can grow, with its bound and the reason for it.
+
+use std::time::Duration;
+
+/// Limits of one [`crate::Endpoint`] that a configuration may set.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Handshakes in progress. Each costs about 4 KiB, 48 KiB at worst: 4,096 of them stay below 200 MiB even under attack.
+    pub half_open_max: usize,
+    /// Established sessions. A quarter of a kilobyte each; a million is what one node of a carrier holds.
+    pub sessions_max: usize,
+    /// Bytes of UDP payload that one datagram of ours may carry: 1,232 is the IPv6 minimum MTU less headers (RFC 8200 §5).
+    pub mtu: usize,
+    /// First retransmission timeout; "initial timer value of 1 second" (RFC 6347 §4.2.4.1). Doubles at each retransmission.
+    pub retransmission_initial: Duration,
+    /// A handshake must end within this. 180 s lets a client on RFC 7925 §11 timers (9 s, doubling) lose three flights.
+    pub handshake_deadline: Duration,
+    /// A session that has not proven itself alive for so long is closed and its slot given back.
+    pub idle_timeout: Duration,
+    /// With all session slots taken, the longest idle session is evicted for a newly authenticated peer if it is idle for this long.
+    pub eviction_idle_min: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            half_open_max: 4_096,
+            sessions_max: 1_000_000,
+            mtu: MTU_DEFAULT,
+            retransmission_initial: Duration::from_secs(1),
+            handshake_deadline: HANDSHAKE_DEADLINE_DEFAULT,
+            idle_timeout: Duration::from_secs(300),
+            eviction_idle_min: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Default UDP payload: what every IPv6 path carries, 1,280 less 40 and 8 (RFC 8200 §5).
+pub const MTU_DEFAULT: usize = 1_232;
+
+/// Smallest UDP payload we shape a flight for: links of the 6LoWPAN kind with a 256-byte path.
+pub const MTU_MIN: usize = 228;
+
+/// First step down after lost flights: IPv4's minimum reassembly size of 576 less headers (RFC 1122 §3.3.2).
+pub(crate) const MTU_REDUCED: usize = 548;
+
+/// After this many retransmissions without an answer the flight is cut smaller (RFC 6347 §4.1.1.1: "after some number of retransmissions").
+pub(crate) const RETRANSMISSIONS_PER_MTU_STEP: u8 = 2;
+
+/// Retransmissions of one flight; the seventh follows 123 s after the first transmission at 1 s doubling to 60 s.
+pub(crate) const RETRANSMISSIONS_MAX: u8 = 7;
+
+/// "no less than the RFC 6298 maximum of 60 seconds" (RFC 6347 §4.2.4.1).
+pub(crate) const RETRANSMISSION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// Default of [`Limits::handshake_deadline`].
+pub(crate) const HANDSHAKE_DEADLINE_DEFAULT: Duration = Duration::from_secs(180);
+
+/// Answers to repeated flights of a peer, over a handshake or a session's life; a peer that needs more starts anew.
+pub(crate) const REPEAT_ANSWERS_MAX: u8 = 16;
+
+/// One handshake message. A chain of ten certificates with P-384 keys fits; 2^24 - 1, which the header could say, never does.
+pub(crate) const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// Handshake messages held back for reordering: more than any DTLS 1.2 flight has.
+pub(crate) const REASSEMBLY_MESSAGES_MAX: u16 = 16;
+
+/// Bytes of handshake messages held back for one peer: one largest message and as much again of others.
+pub(crate) const REASSEMBLY_BYTES_MAX: usize = 32 * 1024;
+
+/// Separate pieces of one message: a 16 KiB message in 256-byte fragments that all come in the worst order.
+pub(crate) const REASSEMBLY_PIECES_MAX: usize = 64;
+
+/// Records of the next epoch kept until its keys are there: a Finished and its repetitions.
+pub(crate) const EARLY_RECORDS_MAX: usize = 4;
+
+/// One such record: a Finished takes 61 bytes at most.
+pub(crate) const EARLY_RECORD_BYTES_MAX: usize = 128;
+
+/// Certificates in one chain, ours or a peer's.
+pub const CERTIFICATES_MAX: usize = 10;
+
+/// Extensions in one hello: browsers send some 20, GREASE tests 200. More only costs us time.
+pub(crate) const EXTENSIONS_MAX: usize = 256;
+
+/// Code points of one kind kept for an attempt record.
+pub(crate) const OFFERED_MAX: usize = 32;
+
+/// Bytes of a server name kept for an attempt record; a DNS name has at most 253.
+pub(crate) const SERVER_NAME_BYTES_MAX: usize = 253;
+
+/// HelloVerifyRequests that a client follows: one, one more when the keys rotated in between, one for reordering.
+pub(crate) const HELLO_VERIFY_REQUESTS_MAX: u8 = 3;
+
+/// Bytes of a cookie that a client is ready to return: all that the field holds (RFC 6347 §4.2.1).
+pub(crate) const COOKIE_BYTES_MAX: usize = 255;
+
+/// Forged records under one CCM_8 key before it is given up (RFC 9147 §4.5.3 derives 2^23.5 as the highest safe value).
+pub(crate) const FORGERIES_MAX_CCM_8: u32 = 1 << 20;
+
+/// Forged records under one GCM key: RFC 9147 §4.5.3 allows 2^36; a 32-bit counter is stricter and smaller.
+pub(crate) const FORGERIES_MAX_GCM: u32 = u32::MAX;
+
+/// "Implementations MUST NOT allow the sequence number to wrap" (RFC 6347 §4.1): the last one that may be used.
+pub(crate) const SEQUENCE_MAX: u64 = (1 << 48) - 1;
+
+/// Plaintext of one record (RFC 5246 §6.2.1).
+pub(crate) const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
+
+/// A protected record may be this much longer (RFC 5246 §6.2.3).
+pub(crate) const CIPHERTEXT_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 2_048;
+
+const _: () = {
+    assert!(MTU_MIN < MTU_REDUCED && MTU_REDUCED < MTU_DEFAULT);
+    assert!(REASSEMBLY_BYTES_MAX >= 2 * HANDSHAKE_MESSAGE_BYTES_MAX);
+    // A repeated flight of 16 KiB shrinks to its smallest datagrams before the tries run out.
+    assert!(2 * RETRANSMISSIONS_PER_MTU_STEP < RETRANSMISSIONS_MAX);
+    assert!(HANDSHAKE_MESSAGE_BYTES_MAX <= PLAINTEXT_BYTES_MAX);
+    assert!(EARLY_RECORD_BYTES_MAX >= 13 + 8 + 24 + 16);
+    // 1 + 2 + 4 + 8 + 16 + 32 + 60 seconds of retransmissions fit the deadline.
+    assert!(HANDSHAKE_DEADLINE_DEFAULT.as_secs() > 123);
+    assert!(SEQUENCE_MAX < u64::MAX);
+};

@@ -1,0 +1,82 @@
+//! One event stream for traces, captures, key logs and replays. The engine emits; what is made of it is the observer's.
+
+use crate::alert::{AlertDescription, AlertLevel};
+use crate::drops::Drop;
+use crate::route::{Now, Route};
+use crate::wire::HandshakeType;
+
+/// Sees what the engine does. Called on the engine's thread: an observer that is slow makes the engine slow.
+pub trait Observer: Send + Sync {
+    /// `route` is `None` for a [`crate::Client`], which has one peer only.
+    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>);
+}
+
+/// Whence and whither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the peer.
+    Received,
+    /// To the peer.
+    Sent,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TraceEvent<'a> {
+    /// A datagram as it is on the wire, before it is opened in place.
+    Datagram {
+        /// Received or sent.
+        direction: Direction,
+        /// All of the UDP payload.
+        bytes: &'a [u8],
+    },
+    /// A whole handshake message: received in its turn, or sent (once per transmission of its flight).
+    Handshake {
+        /// Received or sent.
+        direction: Direction,
+        /// Which message.
+        message: HandshakeType,
+        /// Bytes of its body.
+        length: usize,
+        /// Into how many fragments it was cut when sent; 0 where that is not known (received).
+        fragments: usize,
+    },
+    /// A ChangeCipherSpec.
+    ChangeCipherSpec {
+        /// Received or sent.
+        direction: Direction,
+    },
+    /// An alert that was obeyed or sent.
+    Alert {
+        /// Received or sent.
+        direction: Direction,
+        /// Warning or fatal.
+        level: AlertLevel,
+        /// Its meaning.
+        description: AlertDescription,
+    },
+    /// Application data, decrypted.
+    ApplicationData {
+        /// Received or sent.
+        direction: Direction,
+        /// What the peer's application meant.
+        plaintext: &'a [u8],
+    },
+    /// The secret of a session, for a key log in the format of NSS.
+    Secrets {
+        /// The random of the ClientHello, by which a key log finds the session.
+        client_random: &'a [u8; 32],
+        /// The master secret.
+        master_secret: &'a [u8; 48],
+    },
+    /// Something was dropped.
+    Dropped {
+        /// Why.
+        reason: Drop,
+    },
+    /// A flight is sent once more.
+    Retransmission {
+        /// Its number in the drawing of RFC 6347 §4.2.4, Figure 1.
+        flight: u8,
+    },
+}

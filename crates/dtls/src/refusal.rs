@@ -1,0 +1,154 @@
+//! Why a handshake failed: a closed set, and one table from it to the alert that the peer is told.
+
+use crate::alert::AlertDescription;
+use crate::verify::CertificateFault;
+use crate::wire::HandshakeType;
+
+/// Why a handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The peer's highest version is not DTLS 1.2 or above.
+    Version {
+        /// `client_version` or `server_version` as it came, 0xFEFF for DTLS 1.0.
+        offered: u16,
+    },
+    /// No cipher suite in common.
+    NoCommonSuite,
+    /// The peer does not offer secp256r1, or not the curve of our certificate.
+    NoCommonGroup,
+    /// The peer does not accept the signature algorithm of our key.
+    NoCommonSignatureAlgorithm,
+    /// ec_point_formats without the uncompressed format (RFC 8422 §5.1.2).
+    NoCommonPointFormat,
+    /// compression_methods without null (RFC 5246 §7.4.1.2).
+    NoCommonCompression,
+    /// The peer does not do extended_master_secret and we require it (RFC 7627 §5.2).
+    ExtendedMasterSecretRequired,
+    /// renegotiation_info is not empty in an initial handshake (RFC 5746 §3.6).
+    RenegotiationInfo,
+    /// The client sent no certificate (RFC 5246 §7.4.6).
+    MissingCertificate,
+    /// The verifier refused the chain.
+    Certificate(CertificateFault),
+    /// The client's signature over the handshake does not verify.
+    BadCertificateVerify,
+    /// The server's signature over its key exchange does not verify.
+    BadServerKeyExchange,
+    /// A signature by an algorithm that was not offered.
+    SignatureAlgorithmNotOffered {
+        /// Its code point.
+        scheme: u16,
+    },
+    /// The peer's ECDHE point is not a point of the curve (RFC 8422 §5.11).
+    BadKeyShare,
+    /// The peer chose what was not offered.
+    NotOffered {
+        /// The message in which it did.
+        message: HandshakeType,
+    },
+    /// An extension that was not offered (RFC 5246 §7.4.1.4).
+    UnsupportedExtension {
+        /// Its type.
+        extension: u16,
+    },
+    /// The peer's Finished does not match the handshake.
+    BadFinished,
+    /// A message that does not decode: truncated, with trailing bytes, or with an extension twice.
+    Decode {
+        /// Which message.
+        message: HandshakeType,
+    },
+    /// A message that has no place here.
+    UnexpectedMessage {
+        /// What came.
+        message: HandshakeType,
+        /// What was due.
+        expected: HandshakeType,
+    },
+    /// The peer sent a fatal alert, or closed during the handshake.
+    AlertReceived(AlertDescription),
+    /// The handshake did not end in time.
+    TimedOut {
+        /// What was due when time ran out.
+        expected: HandshakeType,
+    },
+    /// The server asked for a cookie again and again.
+    TooManyHelloVerifyRequests,
+    /// All session slots are taken by live peers.
+    SessionsFull,
+    /// The peer began another handshake in place of this one.
+    Restarted,
+    /// We ended the handshake ourselves.
+    Cancelled,
+    /// Our own randomness, signature or key agreement failed.
+    Internal,
+}
+
+/// Whose doing a refusal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The peer sent something that does not serve, or nothing.
+    Peer,
+    /// It is for us to mend.
+    Ours,
+}
+
+impl Refusal {
+    /// The alert that tells the peer; `None` where there is nobody to be told.
+    pub const fn alert(&self) -> Option<AlertDescription> {
+        use AlertDescription as Alert;
+        Some(match self {
+            Self::Version { .. } => Alert::PROTOCOL_VERSION,
+            Self::NoCommonSuite
+            | Self::NoCommonGroup
+            | Self::NoCommonSignatureAlgorithm
+            | Self::ExtendedMasterSecretRequired
+            | Self::RenegotiationInfo
+            | Self::MissingCertificate
+            | Self::TooManyHelloVerifyRequests => Alert::HANDSHAKE_FAILURE,
+            Self::NoCommonPointFormat
+            | Self::NoCommonCompression
+            | Self::SignatureAlgorithmNotOffered { .. }
+            | Self::BadKeyShare
+            | Self::NotOffered { .. } => Alert::ILLEGAL_PARAMETER,
+            Self::Certificate(fault) => fault.alert(),
+            Self::BadCertificateVerify | Self::BadServerKeyExchange | Self::BadFinished => Alert::DECRYPT_ERROR,
+            Self::UnsupportedExtension { .. } => Alert::UNSUPPORTED_EXTENSION,
+            Self::Decode { .. } => Alert::DECODE_ERROR,
+            Self::UnexpectedMessage { .. } => Alert::UNEXPECTED_MESSAGE,
+            Self::AlertReceived(_) | Self::TimedOut { .. } | Self::Restarted => return None,
+            Self::SessionsFull | Self::Internal => Alert::INTERNAL_ERROR,
+            Self::Cancelled => Alert::USER_CANCELED,
+        })
+    }
+
+    /// Whose doing it is.
+    pub const fn side(&self) -> Side {
+        match self {
+            Self::SessionsFull | Self::Internal | Self::Cancelled => Side::Ours,
+            _ => Side::Peer,
+        }
+    }
+}
+
+impl CertificateFault {
+    /// The alert that tells the peer (RFC 5246 §7.2.2).
+    pub const fn alert(self) -> AlertDescription {
+        use AlertDescription as Alert;
+        match self {
+            Self::UnknownIssuer | Self::PathLength | Self::NotAnAuthority => Alert::UNKNOWN_CA,
+            Self::Expired | Self::NotYetValid => Alert::CERTIFICATE_EXPIRED,
+            Self::BadSignature
+            | Self::NameMismatch
+            | Self::BadEncoding
+            | Self::TooManyCertificates
+            | Self::NameConstraints => Alert::BAD_CERTIFICATE,
+            Self::ExtendedKeyUsage
+            | Self::KeyUsage
+            | Self::CriticalExtension
+            | Self::UnsupportedAlgorithm
+            | Self::DeviceAsServer => Alert::UNSUPPORTED_CERTIFICATE,
+            Self::TooMuchWork => Alert::CERTIFICATE_UNKNOWN,
+        }
+    }
+}

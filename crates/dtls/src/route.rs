@@ -1,0 +1,63 @@
+//! The arguments that every call takes: time, randomness, where a datagram came from, and the handle of a session.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use rustls_pki_types::UnixTime;
+
+/// The time of one turn of the shell: read once, handed to every `handle_*`.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Never goes back; deadlines are measured with it.
+    pub mono: Instant,
+    /// Calendar time; certificates and cookie periods are measured with it.
+    pub utc: UnixTime,
+}
+
+/// The source of randomness, injected at construction, so that one seed replays one run.
+pub trait Random: Send + Sync {
+    /// Fills `out`: hello randoms, which are public on the wire, and secrets of our own making.
+    fn fill(&self, out: &mut [u8]);
+    /// Hands one [`ring::rand::SecureRandom`] to `operation`, for one key generation or one signature.
+    fn with_secure(&self, operation: &mut dyn FnMut(&dyn ring::rand::SecureRandom));
+}
+
+/// What keys the session table: how a datagram reached us, and therefore how an answer must leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Route {
+    /// An association without a connection ID: its peer is its address (RFC 6347 §4.1).
+    Address(Path),
+}
+
+impl Route {
+    /// The address of the peer at the other end.
+    pub fn peer(&self) -> SocketAddr {
+        match self {
+            Self::Address(path) => path.peer,
+        }
+    }
+}
+
+/// One path of UDP datagrams: the peer's address, the local address it sent to, and the socket of the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Path {
+    /// Source address of the peer's datagrams.
+    pub peer: SocketAddr,
+    /// Address they were sent to, where the shell knows it: answers leave from there.
+    pub local: Option<IpAddr>,
+    /// Which of the shell's sockets received them.
+    pub socket: SocketIndex,
+}
+
+/// Index of a socket in the shell's own list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketIndex(pub u16);
+
+/// Handle of one session: a slot and its generation, so that a stale handle never reaches the slot's next tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId {
+    /// Place in the endpoint's slab.
+    pub slot: u32,
+    /// How many tenants the slot had before.
+    pub generation: u32,
+}
