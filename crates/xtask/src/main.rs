@@ -1,3 +1,62 @@
-//! The developer's commands: check, setup, bench.
+//! The developer's commands: `cargo xtask check` and what it is made of.
+//!
+//! What it is not: part of the product, or of its build. It starts programs, reads the tree and talks to whoever typed the command; it links none of
+//! our crates, so that the first command ever typed on a fresh machine does not wait for them.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a shell: it runs programs against the clock, reads files and prints to its user"
+)]
 
-fn main() {}
+mod bench;
+mod cases;
+mod check;
+mod interop;
+mod process;
+mod setup;
+mod tree;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The developer's commands of Muster")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what the checks need: other people's implementations from Debian and PyPI, two cargo tools under target/
+    Setup,
+    /// Check everything; CI runs the same
+    Check(check::Options),
+    /// Rewrite crates/xtask/cases/STATUS.md: which named test cases are in, and which wait for what
+    Cases,
+    /// Look the dependencies up in the RustSec advisories (needs the network)
+    Advisories,
+    /// Measure: instruction counts against the committed baselines, the arithmetic floor, end to end
+    Bench {
+        #[command(subcommand)]
+        command: bench::Command,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Setup => setup::run(),
+        Command::Check(options) => return check::run(&options),
+        Command::Cases => cases::write(),
+        Command::Advisories => check::advisories(),
+        Command::Bench { command } => bench::run(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

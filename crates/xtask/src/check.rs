@@ -1,0 +1,217 @@
+//! `cargo xtask check`: every part of the checks, a table of where the time went, and a line that says how many passed.
+//!
+//! All parts run, whatever the ones before them found, so that one run names every fault; only a part that needs another's build is left out when that
+//! build failed. Everything builds in the dev profile: it optimises the dependencies (where the cryptography is) and is what the tests run in, so that
+//! `muster` for the interoperation tests and the demo costs a link instead of a third build of 200 crates. Only the instruction counts build again, as
+//! released, because they count what is released.
+
+mod docs;
+mod house;
+mod purity;
+
+use crate::process::Program;
+use crate::{bench, cases, interop, setup, tree};
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only what needs no other implementation and no release build: under three minutes when built
+    #[arg(long)]
+    quick: bool,
+    /// Only these parts, in their usual order
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+}
+
+/// The parts, in the order in which they run: what fails soonest and cheapest comes first.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Installs what is missing, or names it when not root
+    Setup,
+    /// rustfmt
+    Fmt,
+    /// File lengths, forbidden words, reasons of dependencies, the README's commands, the list of test cases
+    House,
+    /// The pure crates: what they depend on, and that none opts out of the lints that keep them pure
+    Purity,
+    /// clippy over every target, warnings are errors
+    Clippy,
+    /// Licences, bans and sources of the dependencies
+    Deny,
+    /// Unit tests, stories, the simulator's seeds
+    Tests,
+    /// rustdoc without warnings; every relative link of the Markdown leads somewhere
+    Docs,
+    /// Other implementations against a running `muster serve`, and `muster` against theirs
+    Interop,
+    /// `muster demo`, as a newcomer types it
+    Demo,
+    /// Instruction counts against the committed baselines
+    Gate,
+}
+
+impl Part {
+    fn in_quick(self) -> bool {
+        !matches!(self, Self::Setup | Self::Deny | Self::Interop | Self::Demo | Self::Gate)
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// A part that is of no use when the other failed.
+    fn depends_on(self) -> Option<Self> {
+        match self {
+            // All three run what the tests' build made; a failing test does not stop them, a failing build does: see `Outcome::NotBuilt`.
+            Self::Interop | Self::Demo | Self::Gate => Some(Self::Tests),
+            _ => None,
+        }
+    }
+
+    fn run(self) -> Result<()> {
+        match self {
+            Self::Setup => setup_or_name_what_is_missing(),
+            Self::Fmt => cargo("fmt --all --check").stream(),
+            Self::House => house::check(),
+            Self::Purity => purity::check(),
+            Self::Clippy => cargo("clippy --quiet --workspace --all-targets --locked -- -D warnings").stream(),
+            Self::Deny => deny("licenses bans sources"),
+            Self::Tests => cargo("test --workspace --locked --no-fail-fast").stream(),
+            Self::Docs => docs::check(),
+            Self::Interop => interop::run(),
+            Self::Demo => demo(),
+            Self::Gate => bench::gate(),
+        }
+    }
+}
+
+enum Outcome {
+    Passed,
+    Failed(String),
+    /// Left out, because what it needs could not be built.
+    NotBuilt,
+}
+
+/// Runs the parts that were asked for.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    let chosen: Vec<Part> = Part::value_variants().iter().copied().filter(|part| options.chooses(*part)).collect();
+    let started = Instant::now();
+    let mut results: Vec<(Part, Outcome, Duration)> = Vec::new();
+    for part in chosen {
+        let began = Instant::now();
+        println!("== {}", part.name());
+        let outcome = outcome_of(part, &results);
+        match &outcome {
+            Outcome::Passed => println!("   passed in {:.1} s", began.elapsed().as_secs_f64()),
+            Outcome::Failed(why) => println!("   FAILED: {why}"),
+            Outcome::NotBuilt => println!("   left out: the workspace does not build"),
+        }
+        results.push((part, outcome, began.elapsed()));
+    }
+    summarise(&results, started.elapsed())
+}
+
+/// Looks the dependencies up in the RustSec database, which is fetched: a verb of its own, because the checks need no network once set up.
+pub(crate) fn advisories() -> Result<()> {
+    deny("advisories")
+}
+
+impl Options {
+    fn chooses(&self, part: Part) -> bool {
+        if self.only.is_empty() { !self.quick || part.in_quick() } else { self.only.contains(&part) }
+    }
+}
+
+fn outcome_of(part: Part, before: &[(Part, Outcome, Duration)]) -> Outcome {
+    let failed =
+        |other: Part| before.iter().any(|(done, outcome, _)| *done == other && !matches!(outcome, Outcome::Passed));
+    if part.depends_on().is_some_and(failed)
+        && cargo("build --quiet --workspace --locked").output().is_ok_and(|ended| !ended.status.success())
+    {
+        return Outcome::NotBuilt;
+    }
+    part.run().map_or_else(|error| Outcome::Failed(format!("{error:#}")), |()| Outcome::Passed)
+}
+
+fn summarise(results: &[(Part, Outcome, Duration)], total: Duration) -> ExitCode {
+    println!("\n{:<10} {:>8}  result", "part", "seconds");
+    for (part, outcome, took) in results {
+        let result = match outcome {
+            Outcome::Passed => "passed".to_owned(),
+            Outcome::Failed(_) => format!("FAILED    again: cargo xtask check --only {}", part.name()),
+            Outcome::NotBuilt => "left out: the workspace does not build".to_owned(),
+        };
+        println!("{:<10} {:>8.1}  {result}", part.name(), took.as_secs_f64());
+    }
+    println!("{:<10} {:>8.1}", "all", total.as_secs_f64());
+    for (part, outcome, _) in results {
+        if let Outcome::Failed(why) = outcome {
+            println!("\n{}: {why}", part.name());
+        }
+    }
+    let failed = results.iter().filter(|(_, outcome, _)| !matches!(outcome, Outcome::Passed)).count();
+    println!("\n{} passed, {failed} failed", results.len() - failed);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn setup_or_name_what_is_missing() -> Result<()> {
+    if setup::is_root() {
+        return setup::run();
+    }
+    let missing = setup::missing()?;
+    if !missing.is_empty() {
+        bail!("missing, and only root can install all of it (`cargo xtask setup`): {}", missing.join(", "));
+    }
+    println!("   everything is there");
+    Ok(())
+}
+
+fn deny(what: &str) -> Result<()> {
+    let program = Program::new(setup::deny()?).args(["--all-features", "check", "--hide-inclusion-graph"]);
+    program.args(what.split(' ')).directory(&tree::root()).stream()
+}
+
+fn demo() -> Result<()> {
+    Program::new(muster()?).arg("demo").directory(&tree::root()).timeout(Duration::from_secs(240)).stream()
+}
+
+/// Builds the binary in the tests' profile and gives its path.
+pub(crate) fn muster() -> Result<std::path::PathBuf> {
+    cargo("build --quiet --locked --package muster").stream()?;
+    Ok(tree::target().join("debug/muster"))
+}
+
+/// The list of test cases is a part of the house rules.
+fn cases_are_up_to_date() -> Result<()> {
+    cases::check()
+}
+
+pub(crate) fn cargo(line: &str) -> Program {
+    Program::line("cargo").args(line.split(' ')).directory(&tree::root())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quick_leaves_out_what_needs_peers_and_the_full_check_leaves_out_nothing() {
+        let quick = Options { quick: true, only: Vec::new() };
+        assert!(!quick.chooses(Part::Interop) && !quick.chooses(Part::Gate) && quick.chooses(Part::Tests));
+        let full = Options { quick: false, only: Vec::new() };
+        assert!(Part::value_variants().iter().all(|part| full.chooses(*part)));
+        let one = Options { quick: true, only: vec![Part::Interop] };
+        assert!(one.chooses(Part::Interop) && !one.chooses(Part::Tests));
+    }
+
+    #[test]
+    fn one_failure_makes_the_whole_fail() {
+        let passed = (Part::Fmt, Outcome::Passed, Duration::ZERO);
+        let failed = (Part::Deny, Outcome::Failed("why".to_owned()), Duration::ZERO);
+        assert_eq!(format!("{:?}", summarise(&[passed], Duration::ZERO)), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(format!("{:?}", summarise(&[failed], Duration::ZERO)), format!("{:?}", ExitCode::FAILURE));
+    }
+}

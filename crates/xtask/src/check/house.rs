@@ -1,0 +1,180 @@
+//! The rules of the house that no compiler knows: how long a file gets, words that have no place in it, what stands beside a dependency, what the
+//! README may promise.
+
+use crate::tree;
+use anyhow::{Result, bail};
+
+/// One idea a file: past this many lines before its tests, look for the hidden type.
+const FILE_LINES_MAX: usize = 600;
+/// What the top level may hold: the layout of the design, and what the tools of the trade look for there.
+const TOP_LEVEL: &[&str] = &[
+    ".cargo",
+    ".ci",
+    ".gitignore",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+    "SECURITY.md",
+    "benches",
+    "clippy.toml",
+    "crates",
+    "dashboards",
+    "deny.toml",
+    "fuzz",
+    "loadgen",
+    "rust-toolchain.toml",
+    "rustfmt.toml",
+];
+
+/// Words that say "not done". Written in two halves, since this file is searched too.
+const FORBIDDEN: &[(&str, &str, &str)] = &[
+    ("todo", "!(", "write it, or leave the feature out"),
+    ("unimplemented", "!(", "write it, or leave the feature out"),
+    ("#[ign", "ore", "a test that does not run is not a test"),
+    ("FIX", "ME", "mend it, or file an issue"),
+    ("XX", "X", "mend it, or file an issue"),
+    ("TO", "DO", "do it, or file an issue"),
+];
+
+/// Every rule; all findings together.
+pub(super) fn check() -> Result<()> {
+    let mut findings = Vec::new();
+    for file in tree::files(&[".rs"])? {
+        let text = tree::read(&file)?;
+        findings.extend(too_long(&file, &text));
+        findings.extend(forbidden_words(&file, &text));
+        findings.extend(allows_without_reason(&file, &text));
+    }
+    findings.extend(top_level()?);
+    findings.extend(dependencies_without_reason(&tree::read("Cargo.toml")?));
+    findings.extend(readme_commands(&tree::read("README.md")?, &tree::read("crates/cli/src/main.rs")?));
+    findings.extend(super::cases_are_up_to_date().err().map(|error| error.to_string()));
+    if !findings.is_empty() {
+        bail!("{} findings\n      {}", findings.len(), findings.join("\n      "));
+    }
+    Ok(())
+}
+
+fn too_long(file: &str, text: &str) -> Option<String> {
+    // A story in tests/ is tests from its first line on.
+    if file.contains("/tests/") || file.ends_with("/tests.rs") {
+        return None;
+    }
+    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+    (lines > FILE_LINES_MAX).then(|| format!("{file}: {lines} lines before its tests, {FILE_LINES_MAX} are enough"))
+}
+
+fn forbidden_words(file: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for (first, second, instead) in FORBIDDEN {
+            if line.contains(&format!("{first}{second}")) {
+                found.push(format!("{file}:{}: {first}{second}: {instead}", number + 1));
+            }
+        }
+    }
+    found
+}
+
+/// `allow` without a `reason` tells the next reader nothing.
+fn allows_without_reason(file: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for opening in ["#[allow(", "#![allow("] {
+        for (at, _) in text.match_indices(opening) {
+            let attribute = text[at..].split(")]").next().unwrap_or_default();
+            // An attribute stands first on its line; in a string or comment it is none.
+            let starts_line = text[..at].rsplit('\n').next().is_some_and(|before| before.trim().is_empty());
+            if starts_line && !attribute.contains("reason =") {
+                let number = text[..at].lines().count() + 1;
+                found.push(format!("{file}:{number}: {opening}..)] without a reason"));
+            }
+        }
+    }
+    found
+}
+
+fn top_level() -> Result<Vec<String>> {
+    let files = tree::files(&[""])?;
+    let mut strays: Vec<&str> =
+        files.iter().filter_map(|file| file.split('/').next()).filter(|name| !TOP_LEVEL.contains(name)).collect();
+    strays.dedup();
+    Ok(strays.iter().map(|name| format!("{name}: not a part of the top level's layout")).collect())
+}
+
+/// Others join the user's packages with a line of reason.
+fn dependencies_without_reason(manifest: &str) -> Vec<String> {
+    let section = manifest.split("[workspace.dependencies]").nth(1).unwrap_or_default();
+    let section = section.split("\n[").next().unwrap_or_default();
+    let external =
+        section.lines().filter(|line| line.contains(" = ") && !line.starts_with('#') && !line.contains("path = "));
+    external.filter(|line| !line.contains(" # ")).map(|line| format!("Cargo.toml: no reason beside `{line}`")).collect()
+}
+
+/// Every command in the README's code blocks must exist.
+fn readme_commands(readme: &str, arguments: &str) -> Vec<String> {
+    let blocks = readme.split("```").skip(1).step_by(2);
+    let lines = blocks.flat_map(str::lines).map(|line| line.trim_start_matches("$ ").trim());
+    let known = |command: &str| {
+        let mut name = command.to_owned();
+        name.get_mut(..1).map(str::make_ascii_uppercase);
+        // A variant of the subcommand enum: `Demo,` `Demo(` or `Demo {`.
+        [",", "(", " {"].iter().any(|after| arguments.contains(&format!("    {name}{after}")))
+    };
+    let ours = |line: &str| -> Option<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["muster", command, ..] | ["cargo", "run", "--release", "--", command, ..] => Some((*command).to_owned()),
+            _ => None,
+        }
+    };
+    let unknown = lines.filter_map(ours).filter(|command| !command.starts_with('-') && !known(command));
+    unknown.map(|command| format!("README.md: `muster {command}` is not a command")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_measured_up_to_its_tests() {
+        let body = "x\n".repeat(FILE_LINES_MAX);
+        assert!(too_long("a.rs", &format!("{body}#[cfg(test)]\n{body}")).is_none());
+        assert!(too_long("a.rs", &format!("{body}x\n")).is_some());
+        assert!(too_long("crates/a/tests/b.rs", &format!("{body}x\n")).is_none());
+    }
+
+    #[test]
+    fn an_unfinished_place_is_found_with_its_line() {
+        let stub = format!("fn a() {{\n    {}{}) }}", "todo", "!(");
+        assert_eq!(forbidden_words("a.rs", &stub).len(), 1);
+        assert!(forbidden_words("a.rs", &stub)[0].starts_with("a.rs:2:"));
+    }
+
+    #[test]
+    fn an_allow_needs_its_reason_even_over_several_lines() {
+        let without = ["#[", "allow(dead_code)]"].concat();
+        let with = ["#[", "allow(\n    dead_code,\n    reason = \"why\"\n)]"].concat();
+        assert_eq!(allows_without_reason("a.rs", &without).len(), 1);
+        assert!(allows_without_reason("a.rs", &with).is_empty());
+    }
+
+    #[test]
+    fn a_dependency_needs_its_reason() {
+        let manifest = "[workspace.dependencies]\nours = { path = \"x\" }\ngood = \"1\" # why\nbad = \"1\"\n[workspace.lints]\nother = \"1\"\n";
+        assert_eq!(dependencies_without_reason(manifest), ["Cargo.toml: no reason beside `bad = \"1\"`"]);
+    }
+
+    #[test]
+    fn a_command_that_does_not_exist_is_found() {
+        let readme =
+            "text\n```console\n$ muster demo\n$ muster dance --now\n$ cargo run --release -- demo\n```\nmuster fly\n";
+        assert_eq!(
+            readme_commands(readme, "enum Command {\n    Demo(Demo),\n}"),
+            ["README.md: `muster dance` is not a command"]
+        );
+    }
+}

@@ -1,0 +1,251 @@
+//! Programs that we start: with a deadline, with their words kept for the message of a failure, and ended with us.
+//!
+//! Everything another program does here can hang (a peer waiting for a datagram that never comes), so nothing is started without a limit.
+
+use anyhow::{Context, Result, bail};
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// How often a running program is asked whether it has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// How long a daemon may take until it is ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a daemon may take from SIGTERM to its end: above the `drain_timeout` that `muster init` writes (25 s).
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One program to be started.
+pub(crate) struct Program {
+    command: Command,
+    shown: String,
+    timeout: Duration,
+    input: Option<Vec<u8>>,
+}
+
+/// What a program that ended has left.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Program {
+    pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
+        let shown = program.as_ref().to_string_lossy().into_owned();
+        Self { command: Command::new(program), shown, timeout: Duration::from_secs(1800), input: None }
+    }
+
+    /// Splits at blanks: for command lines that are written down as one.
+    pub(crate) fn line(line: &str) -> Self {
+        let mut words = line.split_whitespace();
+        Self::new(words.next().unwrap_or_default()).args(words)
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.shown.push(' ');
+        self.shown.push_str(&arg.as_ref().to_string_lossy());
+        self.command.arg(arg);
+        self
+    }
+
+    pub(crate) fn args<S: AsRef<OsStr>>(self, args: impl IntoIterator<Item = S>) -> Self {
+        args.into_iter().fold(self, Self::arg)
+    }
+
+    pub(crate) fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    pub(crate) fn directory(mut self, directory: &Path) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    pub(crate) fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(bytes.into());
+        self
+    }
+
+    /// Runs it with our own stdout and stderr; an error unless it exits 0.
+    pub(crate) fn stream(mut self) -> Result<()> {
+        println!("   $ {}", self.shown);
+        let mut child =
+            self.command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start `{}`", self.shown))?;
+        let status = wait(&mut child, self.timeout, &self.shown)?;
+        if !status.success() {
+            bail!("`{}` failed: {status}", self.shown);
+        }
+        Ok(())
+    }
+
+    /// Runs it and keeps what it says.
+    pub(crate) fn output(mut self) -> Result<Ended> {
+        let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
+        let mut child = self
+            .command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", self.shown))?;
+        if let (Some(mut pipe), Some(input)) = (child.stdin.take(), self.input.take()) {
+            // A program that ends without reading closes the pipe: its exit status tells the story.
+            drop(pipe.write_all(&input));
+        }
+        let stdout = read_aside(child.stdout.take());
+        let stderr = read_aside(child.stderr.take());
+        let status = wait(&mut child, self.timeout, &self.shown)?;
+        let text = |aside: Receiver<Vec<u8>>| String::from_utf8_lossy(&aside.recv().unwrap_or_default()).into_owned();
+        Ok(Ended { status, stdout: text(stdout), stderr: text(stderr) })
+    }
+
+    /// As `output`, but an exit status other than 0 is an error with the program's words in it.
+    pub(crate) fn expect_success(self) -> Result<Ended> {
+        let shown = self.shown.clone();
+        let ended = self.output()?;
+        if !ended.status.success() {
+            bail!("`{shown}` failed: {}\n{}{}", ended.status, ended.stdout, ended.stderr);
+        }
+        Ok(ended)
+    }
+
+    /// Starts a daemon that says, on stdout or stderr, when it is ready: waits for a line that contains `ready` and gives it back. `log` takes its words.
+    pub(crate) fn daemon(mut self, ready: &str, log: &Path) -> Result<(Daemon, String)> {
+        let file = std::fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+        let same = file.try_clone()?;
+        let child = self.command.stdin(Stdio::null()).stdout(file).stderr(same).spawn();
+        let child = child.with_context(|| format!("cannot start `{}`", self.shown))?;
+        let mut daemon = Daemon { child, shown: self.shown, log: log.to_owned() };
+        let line = daemon.wait_for_line(&[ready], READY_TIMEOUT)?;
+        Ok((daemon, line))
+    }
+}
+
+/// A program that runs beside us until it is stopped, or until we are done with it whatever happened.
+pub(crate) struct Daemon {
+    child: Child,
+    shown: String,
+    log: PathBuf,
+}
+
+impl Daemon {
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has said so far.
+    pub(crate) fn words(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Polls until one whole line of what the daemon says contains every one of `texts`, and gives that line: it may come after a peer has its answer.
+    pub(crate) fn wait_for_line(&mut self, texts: &[&str], timeout: Duration) -> Result<String> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let ended = self.child.try_wait()?;
+            let words = self.words();
+            let whole = words.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            if let Some(line) = whole.lines().find(|line| texts.iter().all(|text| line.contains(text))) {
+                return Ok(line.to_owned());
+            }
+            if let Some(status) = ended {
+                bail!("`{}` ended ({status}) before it said {texts:?}\n{words}", self.shown);
+            }
+            if Instant::now() >= deadline {
+                bail!("`{}` did not say {texts:?} in one line within {timeout:?}; it said:\n{words}", self.shown);
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// SIGTERM, then its exit status and all its words; a daemon that does not end is killed and is an error.
+    pub(crate) fn stop(mut self) -> Result<(ExitStatus, String)> {
+        let raw = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = raw {
+            // ESRCH: it ended by itself, which `wait` reports.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let shown = self.shown.clone();
+        let status = wait(&mut self.child, STOP_TIMEOUT, &shown)?;
+        Ok((status, self.words()))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+fn wait(child: &mut Child, timeout: Duration, shown: &str) -> Result<ExitStatus> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            bail!("`{shown}` did not end within {timeout:?} and was killed");
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+fn read_aside(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            drop(pipe.read_to_end(&mut bytes));
+        }
+        drop(sender.send(bytes));
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_killed_and_named() {
+        let error = Program::line("sleep 60").timeout(Duration::from_millis(20)).output().err().unwrap();
+        assert!(error.to_string().contains("`sleep 60` did not end"), "{error}");
+    }
+
+    #[test]
+    fn a_failure_carries_what_the_program_said() {
+        let error = Program::new("sh").args(["-c", "echo reason >&2; exit 3"]).expect_success().err().unwrap();
+        assert!(error.to_string().contains("reason"), "{error}");
+    }
+
+    #[test]
+    fn a_daemon_that_ends_before_it_is_ready_is_an_error_with_its_words() {
+        let log = std::env::temp_dir().join(format!("xtask-daemon-{}", std::process::id()));
+        let error =
+            Program::new("sh").args(["-c", "echo no; echo why >&2"]).daemon("listening on", &log).err().unwrap();
+        let text = format!("{error:#}");
+        std::fs::remove_file(&log).unwrap();
+        assert!(text.contains("before it said") && text.contains("why"), "{text}");
+    }
+
+    #[test]
+    fn input_reaches_the_program() {
+        let ended = Program::new("cat").input("abc").expect_success().unwrap();
+        assert_eq!(ended.stdout, "abc");
+    }
+}

@@ -1,0 +1,180 @@
+//! `cargo xtask setup`: installs what the checks need and a fresh machine with a Rust toolchain lacks.
+//!
+//! Other people's implementations come from Debian and PyPI, two cargo tools from crates.io. What is ours alone goes under the target directory; the
+//! machine itself gets Debian packages only. Each need knows how to tell that it is met, so that a second run is quick and says so.
+
+use crate::process::Program;
+use crate::tree;
+use anyhow::{Context, Result, bail};
+use std::time::{Duration, Instant};
+
+/// What each package is for stands beside it: a package without a user is removed.
+const DEBIAN_PACKAGES: &[(&str, &str)] = &[
+    ("openssl", "s_client handshakes, CSRs, judging our certificates and CMS"),
+    (
+        "libcoap3-bin",
+        "whole enrolments by coap-client-openssl and coap-client-gnutls; coap-server-openssl for our client",
+    ),
+    ("tshark", "an independent reader of our captures"),
+    ("valgrind", "instruction counts"),
+    ("libc6-dbg", "symbols of the C library, without which valgrind does not start"),
+    ("python3-venv", "the environment of python-mbedtls"),
+];
+/// The Mbed TLS client. 2.10.1 is the last release; its wheel carries Mbed TLS 2.28.
+const PYTHON_PACKAGE: (&str, &str) = ("python-mbedtls", "2.10.1");
+/// Reads deny.toml. It has no place in Cargo.lock, so its version stands here.
+const CARGO_DENY_VERSION: &str = "0.20.2";
+/// The tools read files and start programs: built to be there soon, not to be fast.
+const TOOL_PROFILE: &[(&str, &str)] = &[
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
+];
+/// Building a cargo tool from source on two loaded cores.
+const TOOL_BUILD_TIMEOUT: Duration = Duration::from_secs(1500);
+
+/// One thing that the checks need: how to tell that it is there, and how to get it.
+struct Need {
+    name: String,
+    met: bool,
+    install: Box<dyn FnOnce() -> Result<()>>,
+}
+
+/// Installs what is missing.
+pub(crate) fn run() -> Result<()> {
+    let started = Instant::now();
+    install_debian()?;
+    for need in [python_need(), deny_need(), runner_need()?] {
+        if need.met {
+            println!("   {} is there", need.name);
+            continue;
+        }
+        println!("   installing {} ...", need.name);
+        let started = Instant::now();
+        (need.install)().with_context(|| format!("cannot install {}", need.name))?;
+        println!("   installed {} in {:.0} s", need.name, started.elapsed().as_secs_f64());
+    }
+    println!("   setup done in {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// What `run` would install, by name.
+pub(crate) fn missing() -> Result<Vec<String>> {
+    let debian = missing_debian().into_iter().map(|package| format!("Debian package {package}"));
+    let others =
+        [python_need(), deny_need(), runner_need()?].into_iter().filter(|need| !need.met).map(|need| need.name);
+    Ok(debian.chain(others).collect())
+}
+
+/// Only root may install Debian packages.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The runner that gungraun's benchmarks start.
+pub(crate) fn bench_runner() -> Result<std::path::PathBuf> {
+    tree::find_program("gungraun-runner").context("gungraun-runner is missing: run `cargo xtask setup`")
+}
+
+/// The reader of deny.toml.
+pub(crate) fn deny() -> Result<std::path::PathBuf> {
+    tree::find_program("cargo-deny").context("cargo-deny is missing: run `cargo xtask setup`")
+}
+
+fn install_debian() -> Result<()> {
+    let missing = missing_debian();
+    if missing.is_empty() {
+        println!("   Debian packages are there: {}", names(DEBIAN_PACKAGES));
+        return Ok(());
+    }
+    if !is_root() {
+        bail!("Debian packages are missing and only root can install them: apt-get install {}", missing.join(" "));
+    }
+    for package in &missing {
+        let why = DEBIAN_PACKAGES.iter().find(|(name, _)| name == package).map_or("", |(_, why)| why);
+        println!("   installing Debian package {package}: {why}");
+    }
+    // tshark asks whether users may capture; the answer does not matter to us, the question would wait for ever.
+    let apt = |arguments: &[&str]| Program::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    apt(&["-qq", "update"]).timeout(Duration::from_secs(300)).expect_success()?;
+    let install = ["-qq", "-y", "--no-install-recommends", "install"];
+    apt(&install).args(&missing).timeout(Duration::from_secs(900)).expect_success()?;
+    Ok(())
+}
+
+fn missing_debian() -> Vec<&'static str> {
+    let installed = |package: &str| {
+        let query = Program::new("dpkg-query").args(["-W", "-f=${db:Status-Status}", package]);
+        query.output().is_ok_and(|ended| ended.status.success() && ended.stdout == "installed")
+    };
+    DEBIAN_PACKAGES.iter().map(|(name, _)| *name).filter(|name| !installed(name)).collect()
+}
+
+fn names(packages: &[(&str, &str)]) -> String {
+    packages.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
+}
+
+fn python_need() -> Need {
+    let (package, version) = PYTHON_PACKAGE;
+    let probe =
+        format!("from importlib.metadata import version; import mbedtls; assert version('{package}') == '{version}'");
+    let met = tree::python().is_file()
+        && Program::new(tree::python()).args(["-c", &probe]).output().is_ok_and(|ended| ended.status.success());
+    let install = move || {
+        let venv = tree::target().join("peers/venv");
+        Program::new(system_python()).args(["-m", "venv", "--clear"]).arg(&venv).expect_success()?;
+        let requirement = format!("{package}=={version}");
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", &requirement];
+        Program::new(tree::python()).args(pip).timeout(Duration::from_secs(600)).expect_success()?;
+        Ok(())
+    };
+    Need { name: format!("{package} {version}"), met, install: Box::new(install) }
+}
+
+/// Debian's own, which python3-venv belongs to; elsewhere whatever the PATH says.
+fn system_python() -> &'static str {
+    let debian = "/usr/bin/python3";
+    if std::path::Path::new(debian).exists() { debian } else { "python3" }
+}
+
+fn deny_need() -> Need {
+    cargo_tool("cargo-deny", CARGO_DENY_VERSION)
+}
+
+fn runner_need() -> Result<Need> {
+    // The library refuses a runner of another version.
+    let version = tree::locked_version("gungraun-runner")?;
+    Ok(cargo_tool("gungraun-runner", &version))
+}
+
+fn cargo_tool(name: &'static str, version: &str) -> Need {
+    let met = tree::find_program(name).is_some_and(|program| has_version(&program, version));
+    let wanted = format!("{name}@{version}");
+    let shown = format!("{name} {version}");
+    let install = move || {
+        let build = tree::target().join("tools-build");
+        let cargo = Program::line("cargo install --quiet --locked --root").arg(tree::tools()).arg(&wanted);
+        let cargo = TOOL_PROFILE.iter().fold(cargo, |cargo, (key, value)| cargo.env(key, value));
+        let done = cargo.env("CARGO_TARGET_DIR", &build).timeout(TOOL_BUILD_TIMEOUT).expect_success();
+        // The objects of a tool are of no use once it is built.
+        drop(std::fs::remove_dir_all(&build));
+        done.map(|_| ())
+    };
+    Need { name: shown, met, install: Box::new(install) }
+}
+
+fn has_version(program: &std::path::Path, version: &str) -> bool {
+    let answer = Program::new(program).arg("--version").timeout(Duration::from_secs(10)).output();
+    answer.is_ok_and(|ended| ended.stdout.split_whitespace().any(|word| word == version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_package_says_what_it_is_for() {
+        assert!(DEBIAN_PACKAGES.iter().all(|(name, why)| !name.is_empty() && !why.is_empty()));
+    }
+}

@@ -1,0 +1,92 @@
+//! Where things lie: the root of the work tree, its files, the target directory.
+
+use crate::process::Program;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// The root of the work tree.
+pub(crate) fn root() -> PathBuf {
+    // crates/xtask -> crates -> root
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Where cargo builds, as cargo itself decides it.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Where our own installations lie; gone with `cargo clean`.
+pub(crate) fn tools() -> PathBuf {
+    target().join("tools")
+}
+
+/// The Python environment of the peers.
+pub(crate) fn python() -> PathBuf {
+    target().join("peers/venv/bin/python")
+}
+
+/// A file of the work tree as text.
+pub(crate) fn read(path: impl AsRef<Path>) -> Result<String> {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// What git would commit (tracked, or new and not ignored), relative to the root, with one of these endings.
+pub(crate) fn files(endings: &[&str]) -> Result<Vec<String>> {
+    let listed =
+        Program::line("git ls-files --cached --others --exclude-standard").directory(&root()).expect_success()?;
+    let mut files: Vec<String> = listed
+        .stdout
+        .lines()
+        .filter(|file| endings.iter().any(|ending| file.ends_with(ending)))
+        .filter(|file| root().join(file).is_file())
+        .map(str::to_owned)
+        .collect();
+    files.sort_unstable();
+    files.dedup();
+    Ok(files)
+}
+
+/// A program on the PATH, or in our own tools.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let own = std::iter::once(tools().join("bin"));
+    own.chain(std::env::split_paths(&path)).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// The version that Cargo.lock holds of a package.
+pub(crate) fn locked_version(package: &str) -> Result<String> {
+    let lock = read("Cargo.lock")?;
+    let name = format!("name = \"{package}\"");
+    lock.split("[[package]]")
+        .filter(|entry| entry.lines().any(|line| line == name))
+        .find_map(|entry| entry.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"')))
+        .map(str::to_owned)
+        .with_context(|| format!("{package} is not in Cargo.lock"))
+}
+
+/// A fresh folder under the target directory; an earlier one of that name is removed.
+pub(crate) fn scratch(name: &str) -> Result<PathBuf> {
+    let folder = target().join("scratch").join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_holds_the_workspace() {
+        assert!(root().join("crates/xtask/Cargo.toml").is_file());
+    }
+
+    #[test]
+    fn the_lock_file_tells_versions() {
+        assert!(locked_version("gungraun").unwrap().starts_with("0."));
+        assert!(locked_version("no-such-package").is_err());
+    }
+}
