@@ -1,0 +1,236 @@
+//! The algorithms that Muster accepts, and nothing else: ECDSA with SHA-256 on P-256 and with SHA-384 on P-384.
+//!
+//! RFC 9148 §3 makes secp256r1 mandatory; P-384 serves certification authorities. SHA-1, MD5, RSA and mixed pairs (P-256 with
+//! SHA-384) are refused before any cryptography runs.
+
+use crate::der::{DerError, Reader, Tag};
+use crate::oid;
+use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, UnparsedPublicKey, VerificationAlgorithm};
+use std::fmt;
+
+/// A curve on the allow-list.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Curve {
+    /// secp256r1
+    P256,
+    /// secp384r1
+    P384,
+}
+
+impl Curve {
+    /// Bytes of an uncompressed point (RFC 5480 §2.2): 04, X, Y.
+    #[must_use]
+    pub const fn point_len(self) -> usize {
+        match self {
+            Self::P256 => 65,
+            Self::P384 => 97,
+        }
+    }
+
+    /// The one signature algorithm that keys of this curve make.
+    #[must_use]
+    pub const fn algorithm(self) -> SignatureAlgorithm {
+        match self {
+            Self::P256 => SignatureAlgorithm::EcdsaWithSha256,
+            Self::P384 => SignatureAlgorithm::EcdsaWithSha384,
+        }
+    }
+
+    pub(crate) const fn oid(self) -> oid::Oid<'static> {
+        match self {
+            Self::P256 => oid::SECP256R1,
+            Self::P384 => oid::SECP384R1,
+        }
+    }
+}
+
+/// A signature algorithm on the allow-list.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SignatureAlgorithm {
+    /// ecdsa-with-SHA256 by a P-256 key
+    EcdsaWithSha256,
+    /// ecdsa-with-SHA384 by a P-384 key
+    EcdsaWithSha384,
+}
+
+impl SignatureAlgorithm {
+    /// The whole AlgorithmIdentifier. RFC 5758 §3.2: "the AlgorithmIdentifier SHALL omit the parameters field".
+    #[must_use]
+    pub const fn identifier(self) -> &'static [u8] {
+        match self {
+            Self::EcdsaWithSha256 => &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2],
+            Self::EcdsaWithSha384 => &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3],
+        }
+    }
+
+    /// The curve of the keys that sign so.
+    #[must_use]
+    pub const fn curve(self) -> Curve {
+        match self {
+            Self::EcdsaWithSha256 => Curve::P256,
+            Self::EcdsaWithSha384 => Curve::P384,
+        }
+    }
+
+    /// Reads an AlgorithmIdentifier, whole.
+    pub(crate) fn from_identifier(der: &[u8]) -> Result<Self, AlgorithmError> {
+        [Self::EcdsaWithSha256, Self::EcdsaWithSha384]
+            .into_iter()
+            .find(|algorithm| algorithm.identifier() == der)
+            .ok_or(AlgorithmError::UnsupportedSignature)
+    }
+
+    const fn verification(self) -> &'static dyn VerificationAlgorithm {
+        match self {
+            Self::EcdsaWithSha256 => &ECDSA_P256_SHA256_ASN1,
+            Self::EcdsaWithSha384 => &ECDSA_P384_SHA384_ASN1,
+        }
+    }
+}
+
+/// A public key on the allow-list: the curve and its uncompressed point.
+///
+/// That the point lies on the curve is `ring`'s to check, whenever the key verifies a signature or agrees on a secret: a key
+/// off the curve verifies nothing. The proof of possession of a CSR is such a verification, so no such key gets a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PublicKey<'a> {
+    curve: Curve,
+    point: &'a [u8],
+}
+
+impl<'a> PublicKey<'a> {
+    /// Reads a SubjectPublicKeyInfo (RFC 5480 §2).
+    ///
+    /// # Errors
+    /// A key of another kind or curve, or a point that is compressed, at infinity or of the wrong length.
+    pub fn from_spki(der: &'a [u8]) -> Result<Self, AlgorithmError> {
+        let mut spki = Reader::sequence(der)?;
+        let mut algorithm = spki.nested(Tag::SEQUENCE)?;
+        if algorithm.oid()? != oid::EC_PUBLIC_KEY {
+            return Err(AlgorithmError::UnsupportedKey);
+        }
+        // RFC 5480 §2.1.1: implicitCurve and specifiedCurve MUST NOT be used in PKIX; namedCurve is an OID.
+        if algorithm.peek() != Some(Tag::OID) {
+            return Err(AlgorithmError::UnsupportedCurve);
+        }
+        let named = algorithm.oid()?;
+        algorithm.finish()?;
+        let curve = [Curve::P256, Curve::P384].into_iter().find(|curve| curve.oid() == named);
+        let curve = curve.ok_or(AlgorithmError::UnsupportedCurve)?;
+        let point = spki.octets_of_bit_string()?;
+        spki.finish()?;
+        Self::new(curve, point)
+    }
+
+    /// A key from its uncompressed point.
+    ///
+    /// # Errors
+    /// [`AlgorithmError::Point`] when the point is compressed, at infinity or of the wrong length.
+    pub fn new(curve: Curve, point: &'a [u8]) -> Result<Self, AlgorithmError> {
+        if point.len() != curve.point_len() || point[0] != 0x04 {
+            return Err(AlgorithmError::Point { curve });
+        }
+        Ok(Self { curve, point })
+    }
+
+    /// The curve.
+    #[must_use]
+    pub const fn curve(&self) -> Curve {
+        self.curve
+    }
+
+    /// The uncompressed point: 04, X, Y.
+    #[must_use]
+    pub const fn point(&self) -> &'a [u8] {
+        self.point
+    }
+
+    /// The SubjectPublicKeyInfo, whole.
+    #[must_use]
+    pub fn to_spki(&self) -> Vec<u8> {
+        let mut out = crate::der::Writer::with_capacity(128);
+        out.sequence(|out| {
+            out.sequence(|out| {
+                out.oid(oid::EC_PUBLIC_KEY);
+                out.oid(self.curve.oid());
+            });
+            out.bit_string(self.point);
+        });
+        out.into_vec()
+    }
+
+    /// Verifies an ECDSA signature (DER) over `message` with the algorithm of this key's curve.
+    ///
+    /// # Errors
+    /// [`AlgorithmError::BadSignature`]: the signature is wrong or not DER, or the point is not on the curve.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), AlgorithmError> {
+        UnparsedPublicKey::new(self.curve.algorithm().verification(), self.point)
+            .verify(message, signature)
+            .map_err(|_| AlgorithmError::BadSignature)
+    }
+
+    /// The key identifier of this key, see [`key_identifier`].
+    #[must_use]
+    pub fn key_identifier(&self) -> [u8; 20] {
+        key_identifier(self.point)
+    }
+}
+
+/// The key identifier for a subjectPublicKey: method 1 of RFC 7093 §2, "the leftmost 160 bits of the SHA-256 hash of the value
+/// of the BIT STRING subjectPublicKey (excluding the tag, length, and number of unused bits)". Chosen over the SHA-1 of
+/// RFC 5280 §4.2.1.2: of the same size, and no SHA-1 is left in the program.
+#[must_use]
+pub fn key_identifier(point: &[u8]) -> [u8; 20] {
+    let mut out = [0; 20];
+    out.copy_from_slice(&ring::digest::digest(&ring::digest::SHA256, point).as_ref()[..20]);
+    out
+}
+
+/// Why a key, an algorithm or a signature is not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AlgorithmError {
+    /// Not the DER of a SubjectPublicKeyInfo.
+    Der(DerError),
+    /// The signature algorithm is not on the allow-list.
+    UnsupportedSignature,
+    /// The key is not an elliptic-curve key.
+    UnsupportedKey,
+    /// The curve is not on the allow-list, or not given by name.
+    UnsupportedCurve,
+    /// The point is compressed, at infinity or of the wrong length for its curve.
+    Point {
+        /// The curve that the key claims.
+        curve: Curve,
+    },
+    /// The signature algorithm is not that of the key's curve.
+    MixedPair {
+        /// What signed, as claimed.
+        algorithm: SignatureAlgorithm,
+        /// The curve of the key.
+        curve: Curve,
+    },
+    /// The signature does not verify, or the point is not on its curve.
+    BadSignature,
+}
+
+impl From<DerError> for AlgorithmError {
+    fn from(error: DerError) -> Self {
+        Self::Der(error)
+    }
+}
+
+impl fmt::Display for AlgorithmError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Der(error) => write!(f, "the public key is not DER: {error}"),
+            Self::UnsupportedSignature => f.write_str("the signature is not ECDSA with SHA-256 or SHA-384"),
+            Self::UnsupportedKey => f.write_str("the key is not an elliptic-curve key"),
+            Self::UnsupportedCurve => f.write_str("the curve is neither P-256 nor P-384"),
+            Self::Point { curve } => write!(f, "the public key is not an uncompressed point of {curve:?}"),
+            Self::MixedPair { algorithm, curve } => write!(f, "{algorithm:?} does not go with a key on {curve:?}"),
+            Self::BadSignature => f.write_str("the signature does not verify"),
+        }
+    }
+}
+
+impl std::error::Error for AlgorithmError {}

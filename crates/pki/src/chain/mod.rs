@@ -1,0 +1,262 @@
+//! Chains: from a peer's certificates to an anchor of ours (RFC 5280 §6), by `rustls-webpki`, and what it leaves out.
+//!
+//! webpki builds and verifies the path: signatures, validity, basicConstraints with pathLenConstraint, nameConstraints, critical
+//! extensions, extKeyUsage where there is one. It does not look at keyUsage, does not ask a server for an EKU, forgets an anchor's own
+//! pathLenConstraint, and may be made to verify a hundred signatures. These are checked here, as is that a leaf is not one of
+//! the anchors themselves. webpki refuses every chain below directoryName constraints; such a chain is [`ChainError::NameConstraints`].
+//!
+//! Revocation is not looked at: whether a certificate still stands is the ledger's to say.
+
+mod error;
+
+pub use error::{AnchorError, ChainError};
+
+use crate::certificate::Certificate;
+use crate::der::CERTIFICATE_LIMITS;
+use rustls_pki_types::{
+    AlgorithmIdentifier, CertificateDer, InvalidSignature, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+
+/// Certificates that a peer may send: a leaf, the six intermediate authorities that webpki can stack, and the root that some
+/// devices append although nobody needs it.
+pub const CHAIN_CERTIFICATES_MAX: usize = 8;
+
+/// Signatures verified for one chain: each of the seven levels twice, and two to spare for anchors that share a name. A peer that
+/// proved no more than its address cannot make us work longer; webpki alone would go to 100.
+pub const SIGNATURES_MAX: usize = 16;
+
+const _: () = assert!(SIGNATURES_MAX >= 2 * (CHAIN_CERTIFICATES_MAX - 1));
+
+/// Certificates that are trusted to issue: the manufacturers of a profile, the roots of a client.
+pub struct Anchors {
+    certificates: Vec<Arc<Certificate>>,
+    /// In the same order as `certificates`.
+    trust: Vec<TrustAnchor<'static>>,
+}
+
+impl Anchors {
+    /// Anchors from the certificates of authorities, root or not: trust begins at each of them (RFC 5280 §6.1.1 (d)).
+    ///
+    /// # Errors
+    /// [`AnchorError`] for the first certificate that is no authority.
+    pub fn new(certificates: Vec<Arc<Certificate>>) -> Result<Self, AnchorError> {
+        let trust = certificates
+            .iter()
+            .enumerate()
+            .map(|(index, certificate)| {
+                let may_sign = certificate.key_usage().is_none_or(|usage| usage.key_cert_sign());
+                if !certificate.is_ca() || !may_sign {
+                    return Err(AnchorError::NotAnAuthority { index });
+                }
+                let der = CertificateDer::from(certificate.der());
+                webpki::anchor_from_trusted_cert(&der)
+                    .map(|anchor| anchor.to_owned())
+                    .map_err(|_| AnchorError::Unusable { index })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { certificates, trust })
+    }
+
+    /// The certificates, in the order in which they were given.
+    #[must_use]
+    pub fn certificates(&self) -> &[Arc<Certificate>] {
+        &self.certificates
+    }
+}
+
+/// A chain that leads to an anchor.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// The peer's own certificate.
+    pub leaf: Arc<Certificate>,
+    /// The anchor that matched: an index into [`Anchors::certificates`].
+    pub anchor: usize,
+}
+
+/// Verifies the chain of a device, leaf first: for a handshake in which it authenticates as a client.
+///
+/// keyUsage has to contain digitalSignature where there is a keyUsage (RFC 5280 §4.2.1.3), and extKeyUsage clientAuth where there is
+/// an extKeyUsage: IDevIDs seldom have one.
+///
+/// # Errors
+/// [`ChainError`], each cause on its own.
+pub fn verify_device(anchors: &Anchors, chain: &[&[u8]], utc: UnixTime) -> Result<Verified, ChainError> {
+    let chain = Chain::parse(chain)?;
+    let anchor = chain.verify(anchors, utc, KeyUsage::client_auth(), |_| Ok(()))?;
+    Ok(Verified { leaf: Arc::new(chain.leaf), anchor })
+}
+
+/// Verifies the chain of a server, leaf first, that was dialled as `name`.
+///
+/// RFC 7030 §3.6 wants the server authorised as an EST server, not merely known: extKeyUsage with serverAuth is required, so that
+/// no device below the same anchor can play the server.
+///
+/// # Errors
+/// [`ChainError`], each cause on its own.
+pub fn verify_server(
+    anchors: &Anchors,
+    chain: &[&[u8]],
+    utc: UnixTime,
+    name: &ServerName<'_>,
+) -> Result<Verified, ChainError> {
+    let chain = Chain::parse(chain)?;
+    let purposes = chain.leaf.extended_key_usage().unwrap_or_default();
+    if !purposes.server_auth {
+        return Err(if purposes.client_auth { ChainError::DeviceAsServer } else { ChainError::ExtendedKeyUsage });
+    }
+    // RFC 9525 §6.3 and RFC 5280 §4.2.1.6: only the SAN names a server; a common name never does.
+    let anchor = chain.verify(anchors, utc, KeyUsage::server_auth(), |leaf| leaf.verify_is_valid_for_subject_name(name))?;
+    Ok(Verified { leaf: Arc::new(chain.leaf), anchor })
+}
+
+/// What a peer sent, parsed strictly.
+struct Chain<'a> {
+    leaf: Certificate,
+    leaf_der: CertificateDer<'a>,
+    others: Vec<Certificate>,
+    others_der: Vec<CertificateDer<'a>>,
+}
+
+impl<'a> Chain<'a> {
+    fn parse(chain: &[&'a [u8]]) -> Result<Self, ChainError> {
+        let (&leaf_der, rest) = chain.split_first().ok_or(ChainError::Empty)?;
+        if chain.len() > CHAIN_CERTIFICATES_MAX {
+            return Err(ChainError::TooManyCertificates { count: chain.len() });
+        }
+        let parse = |index: usize, der: &[u8]| {
+            Certificate::parse(der).map_err(|error| ChainError::Certificate { index, error })
+        };
+        let others = rest.iter().enumerate().map(|(index, der)| parse(index + 1, der)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            leaf: parse(0, leaf_der)?,
+            leaf_der: CertificateDer::from(leaf_der),
+            others,
+            others_der: rest.iter().map(|&der| CertificateDer::from(der)).collect(),
+        })
+    }
+
+    /// The index of the anchor that the path leads to.
+    fn verify(
+        &self,
+        anchors: &Anchors,
+        utc: UnixTime,
+        usage: KeyUsage,
+        further: impl Fn(&EndEntityCert<'_>) -> Result<(), webpki::Error>,
+    ) -> Result<usize, ChainError> {
+        self.check_leaf(anchors)?;
+        let budget = Budget::new();
+        let counted = budget.algorithms();
+        let leaf = EndEntityCert::try_from(&self.leaf_der).map_err(|error| ChainError::from_webpki(&error))?;
+        let path = leaf
+            .verify_for_usage(
+                &[&counted[0], &counted[1]],
+                &anchors.trust,
+                &self.others_der,
+                utc,
+                usage,
+                None,
+                None,
+            )
+            .map_err(|error| if budget.is_exhausted() { ChainError::TooMuchWork } else { ChainError::from_webpki(&error) })?;
+        let anchor = anchors
+            .trust
+            .iter()
+            .position(|anchor| std::ptr::eq(anchor, path.anchor()))
+            .ok_or(ChainError::UnknownIssuer)?;
+        self.check_authorities(&path, &anchors.certificates[anchor])?;
+        further(&leaf).map_err(|error| ChainError::from_webpki(&error))?;
+        Ok(anchor)
+    }
+
+    fn check_leaf(&self, anchors: &Anchors) -> Result<(), ChainError> {
+        // An anchor vouches for others. Its holder is an authority, and an authority is no device and no server.
+        if anchors.certificates.iter().any(|anchor| anchor.spki() == self.leaf.spki()) {
+            return Err(ChainError::AnchorAsLeaf);
+        }
+        if self.leaf.is_ca() {
+            return Err(ChainError::AuthorityAsLeaf);
+        }
+        // RFC 5280 §4.2.1.3: digitalSignature is asserted when the key verifies signatures other than on certificates; the key of
+        // CertificateVerify and ServerKeyExchange does. webpki: "For cert validation, we ignore the KeyUsage extension."
+        if self.leaf.key_usage().is_some_and(|usage| !usage.digital_signature()) {
+            return Err(ChainError::KeyUsage { index: 0 });
+        }
+        Ok(())
+    }
+
+    /// RFC 5280 §6.1.4 (n): "If a key usage extension is present, verify that the keyCertSign bit is set."
+    fn check_authorities(&self, path: &VerifiedPath<'_>, anchor: &Certificate) -> Result<(), ChainError> {
+        let mut between = 0;
+        for authority in path.intermediate_certificates() {
+            let der = authority.der();
+            let index = self.others_der.iter().position(|other| *other == der).ok_or(ChainError::UnknownIssuer)?;
+            let authority = &self.others[index];
+            if authority.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
+                return Err(ChainError::KeyUsage { index: index + 1 });
+            }
+            // RFC 5280 §4.2.1.9 counts "non-self-issued intermediate certificates".
+            if !authority.subject().matches(authority.issuer()) {
+                between += 1;
+            }
+        }
+        // RFC 5280 §6.2 leaves it to us whether an anchor's own constraints hold; webpki keeps only its nameConstraints.
+        if anchor.path_len().is_some_and(|allowed| between > allowed) {
+            return Err(ChainError::PathLength);
+        }
+        Ok(())
+    }
+}
+
+/// Counts the signatures that webpki verifies for one chain.
+struct Budget {
+    left: AtomicUsize,
+}
+
+impl Budget {
+    const fn new() -> Self {
+        // An AtomicUsize because webpki's trait asks for Sync; nobody shares it.
+        Self { left: AtomicUsize::new(SIGNATURES_MAX + 1) }
+    }
+
+    fn algorithms(&self) -> [Counted<'_>; 2] {
+        [webpki::ring::ECDSA_P256_SHA256, webpki::ring::ECDSA_P384_SHA384]
+            .map(|algorithm| Counted { algorithm, left: &self.left })
+    }
+
+    /// Was one more asked for than there were?
+    fn is_exhausted(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// An algorithm on the allow-list that stops verifying when the budget is used up.
+#[derive(Debug)]
+struct Counted<'a> {
+    algorithm: &'static dyn SignatureVerificationAlgorithm,
+    left: &'a AtomicUsize,
+}
+
+impl SignatureVerificationAlgorithm for Counted<'_> {
+    fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
+        let left = self.left.load(Ordering::Relaxed).saturating_sub(1);
+        self.left.store(left, Ordering::Relaxed);
+        if left == 0 {
+            return Err(InvalidSignature);
+        }
+        self.algorithm.verify_signature(public_key, message, signature)
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        self.algorithm.public_key_alg_id()
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        self.algorithm.signature_alg_id()
+    }
+}
+
+/// webpki takes certificates of up to 64 KiB; ours are smaller.
+const _: () = assert!(CERTIFICATE_LIMITS.bytes_max < 65_536);

@@ -1,0 +1,156 @@
+//! Certs-only CMS: the degenerate SignedData in which EST hands out certificates (RFC 7030 §4.2.3 and §4.1.3, RFC 5272's "certs-only";
+//! content format 281 of RFC 9148). No signers, no content, no revocation lists.
+
+use crate::der::{CMS_LIMITS, DerError, Reader, Tag, Writer, check_within, element_len};
+use crate::oid;
+use std::fmt;
+
+/// Certificates in one message. `/crts` answers a root, its issuing authorities and at a roll-over two more.
+pub const CERTIFICATES_MAX: usize = 16;
+
+/// `version 1, digestAlgorithms {}, encapContentInfo { id-data }`. RFC 5652 §5.1: version 1, since there is neither another kind of
+/// certificate nor of content.
+const HEAD: &[u8] = &[
+    0x02, 0x01, 0x01, 0x31, 0x00, 0x30, 0x0b, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01,
+];
+
+/// `crls [1]` and `signerInfos`: both empty. The example of RFC 9148 appendix A has the former, as OpenSSL used to write it; it is
+/// OPTIONAL in RFC 5652 §5.1, but decoders of devices were tested against these bytes.
+const TAIL: &[u8] = &[0xa1, 0x00, 0x31, 0x00];
+
+/// Puts certificates into a certs-only message. They are a SET OF: DER sorts them, so the order given is not kept.
+#[must_use]
+pub fn certs_only(certificates: &[&[u8]]) -> Vec<u8> {
+    let mut sorted = certificates.to_vec();
+    let set: usize = sorted.iter().map(|der| der.len()).sum();
+    let signed_data = HEAD.len() + element_len(set) + TAIL.len();
+    let content = element_len(signed_data);
+    let content_info = element_len(oid::PKCS7_SIGNED_DATA.contents().len()) + element_len(content);
+    let mut out = Writer::with_capacity(element_len(content_info));
+    out.header(Tag::SEQUENCE, content_info);
+    out.oid(oid::PKCS7_SIGNED_DATA);
+    out.header(Tag::context_constructed(0), content);
+    out.header(Tag::SEQUENCE, signed_data);
+    out.raw(HEAD);
+    out.set_of(Tag::context_constructed(0), &mut sorted);
+    out.raw(TAIL);
+    debug_assert_eq!(out.len(), element_len(content_info));
+    out.into_vec()
+}
+
+/// Reads a certs-only message: the DER of its certificates, in their order. What each of them is, is [`crate::Certificate`]'s to say.
+///
+/// # Errors
+/// Not strict DER, another kind of CMS, signers or content in it, no certificate, or more than 16.
+pub fn parse_certs_only(der: &[u8]) -> Result<Vec<&[u8]>, CmsError> {
+    check_within(der, CMS_LIMITS)?;
+    let mut content_info = Reader::sequence(der)?;
+    if content_info.oid()? != oid::PKCS7_SIGNED_DATA {
+        return Err(CmsError::NotSignedData);
+    }
+    let mut content = content_info.nested(Tag::context_constructed(0))?;
+    content_info.finish()?;
+    let mut signed_data = content.nested(Tag::SEQUENCE)?;
+    content.finish()?;
+
+    if signed_data.expect(Tag::INTEGER)? != [1] {
+        return Err(CmsError::Version);
+    }
+    signed_data.expect(Tag::SET)?; // digestAlgorithms: without signers they mean nothing
+    let mut encapsulated = signed_data.nested(Tag::SEQUENCE)?;
+    // RFC 5272 §4.1: the content is absent in a simple response.
+    if encapsulated.oid()? != oid::PKCS7_DATA || !encapsulated.is_empty() {
+        return Err(CmsError::Content);
+    }
+    let mut set = Reader::new(signed_data.optional(Tag::context_constructed(0))?.unwrap_or_default());
+    signed_data.optional(Tag::context_constructed(1))?; // crls: not for us to use
+    if !signed_data.expect(Tag::SET)?.is_empty() {
+        return Err(CmsError::Signers);
+    }
+    signed_data.finish()?;
+
+    let mut certificates = Vec::new();
+    while !set.is_empty() {
+        if certificates.len() == CERTIFICATES_MAX {
+            return Err(CmsError::TooManyCertificates);
+        }
+        // RFC 5652 §10.2.2: the other choices, attribute certificates and the obsolete forms, have context-specific tags.
+        certificates.push(set.expect_element(Tag::SEQUENCE)?.whole);
+    }
+    if certificates.is_empty() { Err(CmsError::NoCertificate) } else { Ok(certificates) }
+}
+
+/// Why bytes are no certs-only message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CmsError {
+    /// Not strict DER, or not the structure of CMS.
+    Der(DerError),
+    /// Another content type than SignedData.
+    NotSignedData,
+    /// Another version than 1.
+    Version,
+    /// There is content in it.
+    Content,
+    /// It is signed.
+    Signers,
+    /// It carries no certificate.
+    NoCertificate,
+    /// It carries more than 16.
+    TooManyCertificates,
+}
+
+impl From<DerError> for CmsError {
+    fn from(error: DerError) -> Self {
+        Self::Der(error)
+    }
+}
+
+impl fmt::Display for CmsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Der(error) => write!(f, "the CMS message is not strict DER: {error}"),
+            Self::NotSignedData => f.write_str("the CMS message is not SignedData"),
+            Self::Version => f.write_str("the SignedData is not of version 1"),
+            Self::Content => f.write_str("the CMS message carries content besides certificates"),
+            Self::Signers => f.write_str("the CMS message is signed, and not certs-only"),
+            Self::NoCertificate => f.write_str("the CMS message carries no certificate"),
+            Self::TooManyCertificates => f.write_str("the CMS message carries too many certificates"),
+        }
+    }
+}
+
+impl std::error::Error for CmsError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_go_in_and_come_out_sorted() {
+        let (one, two) = (&[0x30, 0x03, 0x02, 0x01, 0x05][..], &[0x30, 0x00][..]);
+        let message = certs_only(&[one, two]);
+        assert_eq!(parse_certs_only(&message), Ok(vec![two, one]), "DER sorts a SET OF");
+        assert_eq!(parse_certs_only(&certs_only(&[one])), Ok(vec![one]));
+        assert_eq!(parse_certs_only(&certs_only(&[])), Err(CmsError::NoCertificate));
+        let many = vec![two; CERTIFICATES_MAX + 1];
+        assert_eq!(parse_certs_only(&certs_only(&many)), Err(CmsError::TooManyCertificates));
+    }
+
+    #[test]
+    fn e20_what_is_not_certs_only_is_refused() {
+        let message = certs_only(&[&[0x30, 0x00]]);
+        let mut trailing = message.clone();
+        trailing.push(0);
+        assert_eq!(parse_certs_only(&trailing), Err(CmsError::Der(DerError::Trailing)));
+        let replace = |from: &[u8], to: &[u8]| {
+            let at = message.windows(from.len()).position(|window| window == from).unwrap();
+            let mut out = message.clone();
+            out[at..at + from.len()].copy_from_slice(to);
+            parse_certs_only(&out)
+        };
+        assert_eq!(replace(&[1, 7, 2], &[1, 7, 3]), Err(CmsError::NotSignedData));
+        assert_eq!(replace(&[1, 7, 1], &[1, 7, 5]), Err(CmsError::Content));
+        assert_eq!(replace(&[2, 1, 1], &[2, 1, 3]), Err(CmsError::Version));
+        assert!(matches!(replace(&[0xa0, 2, 0x30, 0], &[0xa0, 2, 0xa1, 0]), Err(CmsError::Der(DerError::Unexpected { .. }))));
+    }
+}

@@ -1,0 +1,285 @@
+//! Extensions (RFC 5280 §4.2): the frame of the list, and the contents that Muster decides by.
+//!
+//! Contents of the extensions listed here pass the strict check before `x509-parser` reads them; contents of unknown extensions
+//! are not looked at (a critical unknown one fails the chain).
+
+use crate::der::{DerError, Reader, Tag, check_strict};
+use crate::general_name::{GeneralNames, GeneralNamesError};
+use crate::oid::{self, Oid};
+use x509_parser::extensions as parsed;
+use x509_parser::prelude::FromDer;
+
+/// Extensions in a certificate or request. A CA certificate with everything has about ten.
+pub(crate) const EXTENSIONS_MAX: usize = 24;
+
+/// What the extensions of a certificate or request say, as far as anything here depends on it.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Extensions {
+    pub(crate) basic_constraints: Option<BasicConstraints>,
+    pub(crate) key_usage: Option<KeyUsage>,
+    pub(crate) extended_key_usage: Option<ExtendedKeyUsage>,
+    pub(crate) san: GeneralNames,
+    pub(crate) subject_key_id: Option<Box<[u8]>>,
+    pub(crate) authority_key_id: Option<Box<[u8]>>,
+    /// There are extensions that are not read here.
+    pub(crate) others: bool,
+}
+
+impl Extensions {
+    /// Reads a SEQUENCE OF Extension.
+    pub(crate) fn read(mut list: Reader<'_>) -> Result<Self, ExtensionError> {
+        let mut out = Self::default();
+        let mut seen = [Oid::new(&[]); EXTENSIONS_MAX];
+        let mut count = 0;
+        while !list.is_empty() {
+            let extension = Extension::read(&mut list)?;
+            // RFC 5280 §4.2: "A certificate MUST NOT include more than one instance of a particular extension."
+            if seen[..count].contains(&extension.id) {
+                return Err(ExtensionError::Repeated);
+            }
+            *seen.get_mut(count).ok_or(ExtensionError::TooMany)? = extension.id;
+            count += 1;
+            out.remember(extension)?;
+        }
+        Ok(out)
+    }
+
+    fn remember(&mut self, extension: Extension<'_>) -> Result<(), ExtensionError> {
+        let value = extension.value;
+        match extension.id {
+            oid::BASIC_CONSTRAINTS => self.basic_constraints = Some(BasicConstraints::read(value)?),
+            oid::KEY_USAGE => self.key_usage = Some(KeyUsage::read(value)?),
+            oid::EXTENDED_KEY_USAGE => self.extended_key_usage = Some(ExtendedKeyUsage::read(value)?),
+            oid::SUBJECT_ALT_NAME => self.san = GeneralNames::parse(value)?,
+            oid::SUBJECT_KEY_IDENTIFIER => {
+                check_strict(value)?;
+                let mut reader = Reader::new(value);
+                self.subject_key_id = Some(key_identifier(reader.expect(Tag::OCTET_STRING)?)?);
+                reader.finish()?;
+            }
+            oid::AUTHORITY_KEY_IDENTIFIER => {
+                let whole: parsed::AuthorityKeyIdentifier<'_> = read_whole(value)?;
+                self.authority_key_id = whole.key_identifier.map(|id| key_identifier(id.0)).transpose()?;
+            }
+            // Decided by webpki or by nobody, but not outside DER.
+            oid::NAME_CONSTRAINTS | oid::CRL_DISTRIBUTION_POINTS | oid::AUTHORITY_INFO_ACCESS | oid::CERTIFICATE_POLICIES => {
+                check_strict(value)?;
+                self.others = true;
+            }
+            _ => self.others = true,
+        }
+        Ok(())
+    }
+}
+
+/// One extension of a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extension<'a> {
+    pub(crate) id: Oid<'a>,
+    pub(crate) critical: bool,
+    pub(crate) value: &'a [u8],
+}
+
+impl<'a> Extension<'a> {
+    pub(crate) fn read(list: &mut Reader<'a>) -> Result<Self, DerError> {
+        let mut extension = list.nested(Tag::SEQUENCE)?;
+        let id = extension.oid()?;
+        let critical = extension.default_false()?;
+        let value = extension.expect(Tag::OCTET_STRING)?;
+        extension.finish()?;
+        Ok(Self { id, critical, value })
+    }
+}
+
+/// Key identifiers are hashes of at most 64 octets in every method that exists.
+fn key_identifier(octets: &[u8]) -> Result<Box<[u8]>, ExtensionError> {
+    if (1..=64).contains(&octets.len()) { Ok(octets.into()) } else { Err(ExtensionError::Value) }
+}
+
+/// The strict check, then `x509-parser` over exactly these bytes.
+fn read_whole<'a, T: FromDer<'a, x509_parser::error::X509Error>>(value: &'a [u8]) -> Result<T, ExtensionError> {
+    check_strict(value)?;
+    match T::from_der(value) {
+        Ok((&[], read)) => Ok(read),
+        _ => Err(ExtensionError::Value),
+    }
+}
+
+/// basicConstraints (RFC 5280 §4.2.1.9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BasicConstraints {
+    pub(crate) is_ca: bool,
+    pub(crate) path_len: Option<u32>,
+}
+
+impl BasicConstraints {
+    fn read(value: &[u8]) -> Result<Self, ExtensionError> {
+        // x509-parser takes a FALSE that is encoded; DER does not.
+        let mut contents = Reader::sequence(value)?;
+        contents.default_false()?;
+        let read: parsed::BasicConstraints = read_whole(value)?;
+        Ok(Self { is_ca: read.ca, path_len: read.path_len_constraint })
+    }
+}
+
+/// keyUsage (RFC 5280 §4.2.1.3) as its nine bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyUsage(u16);
+
+impl KeyUsage {
+    fn read(value: &[u8]) -> Result<Self, ExtensionError> {
+        let read: parsed::KeyUsage = read_whole(value)?;
+        // "When the keyUsage extension appears in a certificate, at least one of the bits MUST be set to 1."
+        if read.flags == 0 || value.len() > 5 { Err(ExtensionError::Value) } else { Ok(Self(read.flags)) }
+    }
+
+    /// digitalSignature: may sign in a handshake.
+    #[must_use]
+    pub const fn digital_signature(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// keyAgreement
+    #[must_use]
+    pub const fn key_agreement(self) -> bool {
+        self.0 & 1 << 4 != 0
+    }
+
+    /// keyCertSign: may sign certificates.
+    #[must_use]
+    pub const fn key_cert_sign(self) -> bool {
+        self.0 & 1 << 5 != 0
+    }
+
+    /// cRLSign: may sign revocation lists.
+    #[must_use]
+    pub const fn crl_sign(self) -> bool {
+        self.0 & 1 << 6 != 0
+    }
+
+    /// Nothing but digitalSignature.
+    #[must_use]
+    pub const fn is_only_digital_signature(self) -> bool {
+        self.0 == 1
+    }
+}
+
+impl std::fmt::Debug for KeyUsage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyUsage({})", parsed::KeyUsage { flags: self.0 })
+    }
+}
+
+/// extKeyUsage (RFC 5280 §4.2.1.12), as far as an enrolment asks.
+///
+/// Read here rather than by `x509-parser`, which builds a hash set for each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ExtendedKeyUsage {
+    /// id-kp-serverAuth
+    pub server_auth: bool,
+    /// id-kp-clientAuth
+    pub client_auth: bool,
+    /// anyExtendedKeyUsage
+    pub any: bool,
+    /// Purposes besides these.
+    pub others: bool,
+}
+
+impl ExtendedKeyUsage {
+    fn read(value: &[u8]) -> Result<Self, ExtensionError> {
+        check_strict(value)?;
+        let mut purposes = Reader::sequence(value)?;
+        if purposes.is_empty() {
+            return Err(ExtensionError::Value); // "SEQUENCE SIZE (1..MAX) OF KeyPurposeId"
+        }
+        let mut out = Self::default();
+        while !purposes.is_empty() {
+            match purposes.oid()? {
+                oid::SERVER_AUTH => out.server_auth = true,
+                oid::CLIENT_AUTH => out.client_auth = true,
+                oid::ANY_EXTENDED_KEY_USAGE => out.any = true,
+                _ => out.others = true,
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Why extensions cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ExtensionError {
+    Der(DerError),
+    Names(GeneralNamesError),
+    Repeated,
+    TooMany,
+    Value,
+}
+
+impl From<DerError> for ExtensionError {
+    fn from(error: DerError) -> Self {
+        Self::Der(error)
+    }
+}
+
+impl From<GeneralNamesError> for ExtensionError {
+    fn from(error: GeneralNamesError) -> Self {
+        Self::Names(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::der::Writer;
+
+    fn list(extensions: &[(Oid<'_>, bool, &[u8])]) -> Vec<u8> {
+        let mut out = Writer::default();
+        for (id, critical, value) in extensions {
+            out.sequence(|out| {
+                out.oid(*id);
+                if *critical {
+                    out.true_value();
+                }
+                out.element(Tag::OCTET_STRING, value);
+            });
+        }
+        out.into_vec()
+    }
+
+    fn read(extensions: &[(Oid<'_>, bool, &[u8])]) -> Result<Extensions, ExtensionError> {
+        Extensions::read(Reader::new(&list(extensions)))
+    }
+
+    #[test]
+    fn key_usage_bits_are_those_of_rfc_5280() {
+        let usage = |bits: &[u8]| read(&[(oid::KEY_USAGE, true, bits)]).map(|e| e.key_usage.unwrap());
+        assert!(usage(&[3, 2, 7, 0x80]).unwrap().is_only_digital_signature());
+        let ca = usage(&[3, 2, 1, 0x06]).unwrap();
+        assert!(ca.key_cert_sign() && ca.crl_sign() && !ca.digital_signature());
+        let device = usage(&[3, 2, 5, 0xa0]).unwrap();
+        assert!(device.digital_signature() && !device.is_only_digital_signature());
+        assert!(usage(&[3, 2, 3, 0x08]).unwrap().key_agreement());
+        assert_eq!(usage(&[3, 1, 0]), Err(ExtensionError::Value), "no bit at all");
+        assert_eq!(usage(&[3, 4, 0, 0x80, 0, 1]), Err(ExtensionError::Value), "more bits than there are");
+    }
+
+    #[test]
+    fn e20_extension_contents_are_strict_too() {
+        assert_eq!(read(&[(oid::BASIC_CONSTRAINTS, true, &[0x30, 3, 1, 1, 0])]).unwrap_err(), ExtensionError::Der(DerError::EncodedDefault));
+        assert_eq!(read(&[(oid::BASIC_CONSTRAINTS, true, &[0x30, 3, 1, 1, 1])]).unwrap_err(), ExtensionError::Der(DerError::Boolean));
+        assert_eq!(read(&[(oid::KEY_USAGE, true, &[3, 0x81, 2, 7, 0x80])]).unwrap_err(), ExtensionError::Der(DerError::Length));
+        assert_eq!(read(&[(oid::KEY_USAGE, true, &[3, 2, 7, 0x80, 0])]).unwrap_err(), ExtensionError::Der(DerError::Trailing));
+        assert_eq!(read(&[(oid::EXTENDED_KEY_USAGE, false, &[0x30, 0])]).unwrap_err(), ExtensionError::Value);
+        assert!(read(&[(Oid::new(&[0x2a, 3]), false, &[0xff, 0xff])]).unwrap().others, "an unknown one may hold anything");
+    }
+
+    #[test]
+    fn e20_extensions_are_single_and_bounded() {
+        let usage = (oid::KEY_USAGE, true, &[3, 2, 7, 0x80][..]);
+        assert_eq!(read(&[usage, usage]).unwrap_err(), ExtensionError::Repeated);
+        let ids: Vec<[u8; 2]> = (0..=u8::try_from(EXTENSIONS_MAX).unwrap()).map(|i| [0x2a, i]).collect();
+        let many: Vec<_> = ids.iter().map(|id| (Oid::new(id), false, &[][..])).collect();
+        assert_eq!(read(&many).unwrap_err(), ExtensionError::TooMany);
+        assert!(read(&many[1..]).is_ok());
+    }
+}

@@ -1,0 +1,113 @@
+//! The lint: reads a TBSCertificate as a stranger would and compares each field with what was asked for. Bytes that differ are
+//! never signed.
+
+use super::template::{Asked, Template};
+use crate::certificate::{CertificateError, ToBeSignedFields};
+use crate::der::{CERTIFICATE_LIMITS, check_within};
+use crate::extension::{Extension, Extensions};
+use crate::general_name::GeneralNames;
+use crate::oid;
+use std::fmt;
+
+/// Which field of the encoded certificate is not what was asked for. Never a client's fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LintFault {
+    /// It does not parse.
+    Certificate(CertificateError),
+    /// The serial number.
+    Serial,
+    /// The algorithm.
+    Algorithm,
+    /// The issuer's name.
+    Issuer,
+    /// The validity.
+    Validity,
+    /// The subject.
+    Subject,
+    /// The key.
+    PublicKey,
+    /// An extension that was not asked for, one that is missing, or another value or criticality.
+    Extension,
+    /// The alternative names.
+    AlternativeNames,
+    /// The assembled certificate does not hold exactly the bytes that were signed.
+    Assembled,
+}
+
+impl fmt::Display for LintFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let field = match self {
+            Self::Certificate(error) => return error.fmt(f),
+            Self::Serial => "serial number",
+            Self::Algorithm => "algorithm",
+            Self::Issuer => "issuer",
+            Self::Validity => "validity",
+            Self::Subject => "subject",
+            Self::PublicKey => "public key",
+            Self::Extension => "extensions",
+            Self::AlternativeNames => "alternative names",
+            Self::Assembled => "signed bytes",
+        };
+        write!(f, "{field} differ")
+    }
+}
+
+/// Checks that `der` says exactly what was asked for under this template.
+pub(super) fn check(template: &Template, asked: &Asked<'_>, der: &[u8]) -> Result<(), LintFault> {
+    check_within(der, CERTIFICATE_LIMITS).map_err(|error| LintFault::Certificate(error.into()))?;
+    let tbs = ToBeSignedFields::read(der).map_err(LintFault::Certificate)?;
+    let issuer = template.issuer();
+    let fields = [
+        (LintFault::Serial, tbs.serial == asked.serial.as_bytes()),
+        (LintFault::Algorithm, tbs.algorithm == issuer.algorithm().identifier()),
+        (LintFault::Issuer, tbs.issuer == issuer.certificate().subject().der()),
+        (LintFault::Validity, tbs.validity == asked.validity),
+        (LintFault::Subject, tbs.subject == asked.subject.der()),
+        (LintFault::PublicKey, tbs.spki == asked.spki),
+    ];
+    if let Some(&(fault, _)) = fields.iter().find(|(_, same)| !same) {
+        return Err(fault);
+    }
+    check_values(template, asked, tbs.extensions)?;
+    check_meaning(template, asked, Extensions::read(tbs.extensions).map_err(|error| LintFault::Certificate(error.into()))?)
+}
+
+/// Each extension is one that was asked for, with its value and criticality, and none is missing.
+fn check_values(
+    template: &Template,
+    asked: &Asked<'_>,
+    mut list: crate::der::Reader<'_>,
+) -> Result<(), LintFault> {
+    let mut missing = template.constants.len() + 1 + usize::from(!asked.san.is_empty());
+    while !list.is_empty() {
+        let extension = Extension::read(&mut list).map_err(|error| LintFault::Certificate(error.into()))?;
+        let fine = match extension.id {
+            oid::SUBJECT_KEY_IDENTIFIER => !extension.critical && extension.value.get(2..) == Some(&asked.key_id),
+            oid::SUBJECT_ALT_NAME => extension.critical == asked.subject.is_empty() && extension.value == asked.san.der(),
+            id => template.constants.iter().any(|constant| {
+                constant.id == id && constant.critical == extension.critical && constant.value == extension.value
+            }),
+        };
+        missing = missing.checked_sub(1).filter(|_| fine).ok_or(LintFault::Extension)?;
+    }
+    if missing == 0 { Ok(()) } else { Err(LintFault::Extension) }
+}
+
+/// What the extensions mean, read by the parser that reads certificates from the network.
+fn check_meaning(template: &Template, asked: &Asked<'_>, read: Extensions) -> Result<(), LintFault> {
+    let is_ca = read.basic_constraints.is_some_and(|constraints| constraints.is_ca || constraints.path_len.is_some());
+    let purposes = read.extended_key_usage.unwrap_or_default();
+    let meant = !is_ca
+        && read.key_usage.is_some_and(|usage| usage.is_only_digital_signature())
+        && purposes.client_auth == template.client_auth
+        && !(purposes.any || purposes.server_auth || purposes.others)
+        && read.subject_key_id.as_deref() == Some(&asked.key_id[..])
+        && read.authority_key_id.as_deref() == template.issuer().certificate().subject_key_id();
+    let names: GeneralNames = read.san;
+    match (meant, names == *asked.san) {
+        (true, true) => Ok(()),
+        (false, _) => Err(LintFault::Extension),
+        (true, false) => Err(LintFault::AlternativeNames),
+    }
+}
+

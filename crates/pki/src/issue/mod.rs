@@ -1,0 +1,212 @@
+//! Issuing: from what was decided to a certificate, through bytes that are checked before they are signed.
+//!
+//! ```text
+//! Issuer + TemplateSpec -> Template --fill(subject, SAN, key, serial, validity)--> ToBeSigned   (linted: every field is what was asked)
+//!                                                                                      | a signer, in this process or outside
+//!                                                                                      v
+//!                                   Certificate <--assemble(Signature)-- (linted: strict DER around exactly these bytes)
+//! ```
+//!
+//! All that depends only on profile and issuer is encoded once, in the [`Template`]; a certificate is one `Vec` into which it is
+//! copied. Nothing of a CSR gets here but what the caller hands over by name. This module holds no key and decides nothing.
+
+mod lint;
+mod serial;
+mod template;
+
+pub use lint::LintFault;
+pub use serial::{NodePrefix, SERIAL_BYTES, Serial};
+pub use template::{Template, TemplateSpec};
+
+use crate::algorithm::{AlgorithmError, SignatureAlgorithm};
+use crate::certificate::{Certificate, CertificateError};
+use crate::der::{Tag, Writer, element_len};
+use crate::digest::Digest;
+use crate::general_name::GeneralNamesError;
+use crate::key::Signature;
+use crate::time::Validity;
+use rustls_pki_types::UnixTime;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How far notBefore may lie in the past: enough for devices whose clocks run behind, too little to hide when a certificate
+/// was made.
+pub const BACKDATE_MAX: Duration = Duration::from_secs(3_600);
+
+/// An issuing authority: its certificate, of which the names, key identifier and algorithm in each certificate come.
+#[derive(Debug)]
+pub struct Issuer {
+    certificate: Arc<Certificate>,
+    algorithm: SignatureAlgorithm,
+}
+
+impl Issuer {
+    /// An authority from its certificate.
+    ///
+    /// # Errors
+    /// The certificate is not that of an authority, or has no subjectKeyIdentifier.
+    pub fn new(certificate: Arc<Certificate>) -> Result<Self, IssueError> {
+        if !certificate.is_ca() || certificate.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
+            return Err(IssueError::NotAnAuthority);
+        }
+        // RFC 5280 §4.2.1.2: "this extension MUST appear in all conforming CA certificates".
+        if certificate.subject_key_id().is_none() {
+            return Err(IssueError::NoKeyIdentifier);
+        }
+        let algorithm = certificate.public_key().curve().algorithm();
+        Ok(Self { certificate, algorithm })
+    }
+
+    /// Its certificate.
+    #[must_use]
+    pub const fn certificate(&self) -> &Arc<Certificate> {
+        &self.certificate
+    }
+
+    /// What its key signs with.
+    #[must_use]
+    pub const fn algorithm(&self) -> SignatureAlgorithm {
+        self.algorithm
+    }
+}
+
+/// The validity of a certificate that is issued at `utc`: it begins `backdate` earlier and lasts `lifetime`, both of its ends
+/// included (RFC 5280 §4.1.2.5), so that its last second is `lifetime` - 1 after its first; and it lies within the issuer's.
+///
+/// # Errors
+/// `backdate` over an hour, a `lifetime` that is over at `utc`, or an issuer that is not valid at `utc`.
+pub fn validity(issuer: &Issuer, utc: UnixTime, lifetime: Duration, backdate: Duration) -> Result<Validity, IssueError> {
+    if backdate > BACKDATE_MAX {
+        return Err(IssueError::Backdating);
+    }
+    let of_issuer = issuer.certificate.validity();
+    if !of_issuer.contains(utc) {
+        return Err(IssueError::IssuerNotValid);
+    }
+    let not_before = (utc.as_secs().saturating_sub(backdate.as_secs())).max(of_issuer.not_before.as_secs());
+    let last = lifetime.as_secs().checked_sub(1).ok_or(IssueError::Lifetime)?;
+    let not_after = not_before.saturating_add(last).min(of_issuer.not_after.as_secs());
+    if not_after < utc.as_secs() {
+        return Err(IssueError::Lifetime);
+    }
+    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    Ok(Validity { not_before: at(not_before), not_after: at(not_after) })
+}
+
+/// A TBSCertificate, checked, that waits for its signature.
+#[derive(Clone, Debug)]
+pub struct ToBeSigned {
+    der: Vec<u8>,
+    issuer: Arc<Issuer>,
+}
+
+impl ToBeSigned {
+    /// The bytes to be signed.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// SHA-256 of the bytes to be signed: what an intent records. (For an ECDSA signature with SHA-256 it is also what is signed.)
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.der)
+    }
+
+    /// Who is to sign.
+    #[must_use]
+    pub const fn issuer(&self) -> &Arc<Issuer> {
+        &self.issuer
+    }
+
+    /// Was this signed with the issuer's key? For signers outside the process, and wherever `verify_signatures` is `always`.
+    ///
+    /// # Errors
+    /// [`IssueError::Signature`]: it was not.
+    pub fn verify_signature(&self, signature: &Signature) -> Result<(), IssueError> {
+        let key = self.issuer.certificate.public_key();
+        key.verify(&self.der, signature.as_bytes()).map_err(IssueError::Signature)
+    }
+
+    /// The certificate: these bytes, the algorithm and the signature, parsed again as a stranger would before anybody gets it.
+    ///
+    /// # Errors
+    /// [`IssueError::Lint`]: what was put together is not what was to be signed. A mistake of ours.
+    pub fn assemble(&self, signature: &Signature) -> Result<Certificate, IssueError> {
+        let algorithm = self.issuer.algorithm.identifier();
+        let signature = signature.as_bytes();
+        let contents = self.der.len() + algorithm.len() + element_len(1 + signature.len());
+        let mut out = Writer::with_capacity(element_len(contents));
+        out.header(Tag::SEQUENCE, contents);
+        out.raw(&self.der);
+        out.raw(algorithm);
+        out.bit_string(signature);
+        debug_assert_eq!(out.len(), element_len(contents));
+        let certificate = Certificate::from_boxed(out.into_vec().into_boxed_slice());
+        let certificate = certificate.map_err(|error| IssueError::Lint(LintFault::Certificate(error)))?;
+        if certificate.to_be_signed() != self.der || certificate.signature() != signature {
+            return Err(IssueError::Lint(LintFault::Assembled));
+        }
+        Ok(certificate)
+    }
+}
+
+/// Why no certificate is issued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IssueError {
+    /// The issuer's certificate is not that of an authority.
+    NotAnAuthority,
+    /// The issuer's certificate has no subjectKeyIdentifier.
+    NoKeyIdentifier,
+    /// The issuer's certificate is not valid now.
+    IssuerNotValid,
+    /// notBefore would lie more than an hour in the past.
+    Backdating,
+    /// The certificate would be over before it is issued.
+    Lifetime,
+    /// The validity asked for does not lie within the issuer's.
+    OutsideIssuer,
+    /// The key is not on the allow-list.
+    Key(AlgorithmError),
+    /// An alternative name may not be issued.
+    AlternativeNames(GeneralNamesError),
+    /// There is neither a subject nor an alternative name.
+    NoSubject,
+    /// A URL of the profile is none.
+    Url,
+    /// The signature does not verify.
+    Signature(AlgorithmError),
+    /// What was encoded is not what was asked for: a mistake of ours, caught before release.
+    Lint(LintFault),
+}
+
+impl From<CertificateError> for IssueError {
+    fn from(error: CertificateError) -> Self {
+        Self::Lint(LintFault::Certificate(error))
+    }
+}
+
+impl fmt::Display for IssueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnAuthority => f.write_str("the issuer's certificate is not that of an authority"),
+            Self::NoKeyIdentifier => f.write_str("the issuer's certificate has no subjectKeyIdentifier"),
+            Self::IssuerNotValid => f.write_str("the issuer's certificate is not valid now"),
+            Self::Backdating => f.write_str("certificates begin at most an hour in the past"),
+            Self::Lifetime => f.write_str("the certificate would have expired before it is issued"),
+            Self::OutsideIssuer => f.write_str("the validity is not within the issuer's"),
+            Self::Key(error) => error.fmt(f),
+            Self::AlternativeNames(error) => error.fmt(f),
+            Self::NoSubject => f.write_str("the certificate would name nobody"),
+            Self::Url => f.write_str("a URL for the certificate is not an absolute URL"),
+            Self::Signature(error) => error.fmt(f),
+            Self::Lint(fault) => write!(f, "the certificate is not what was decided: {fault}"),
+        }
+    }
+}
+
+impl std::error::Error for IssueError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! The template of a profile's certificates: everything encoded once that does not change from one to the next.
+
+use super::{IssueError, Issuer, Serial, ToBeSigned, lint};
+use crate::algorithm::PublicKey;
+use crate::der::{Tag, Writer, element_len};
+use crate::general_name::{GeneralName, GeneralNames};
+use crate::name::Name;
+use crate::oid::{self, Oid};
+use crate::time::Validity;
+use std::sync::Arc;
+
+/// What a profile says about the certificates under it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TemplateSpec {
+    /// extKeyUsage with clientAuth; otherwise there is no extKeyUsage, and the certificate serves any purpose its keyUsage allows.
+    pub client_auth: bool,
+    /// An empty basicConstraints, which says "no authority" aloud (RFC 5280 §4.2.1.9 lets an end entity go without).
+    pub basic_constraints: bool,
+    /// cRLDistributionPoints: where the revocation list is. It cannot be added to a certificate afterwards.
+    pub crl_url: Option<String>,
+    /// authorityInfoAccess, caIssuers: where the issuer's certificate is.
+    pub ca_issuers_url: Option<String>,
+    /// authorityInfoAccess, ocsp: who answers for its status.
+    pub ocsp_url: Option<String>,
+}
+
+/// Pre-encoded parts of the certificates of one profile under one issuer.
+#[derive(Debug)]
+pub struct Template {
+    issuer: Arc<Issuer>,
+    /// extKeyUsage with clientAuth is among the extensions.
+    pub(super) client_auth: bool,
+    /// The extensions that are the same in all certificates, for the lint.
+    pub(super) constants: Vec<Constant>,
+    /// AlgorithmIdentifier and issuer's name: what follows the serial number.
+    after_serial: Vec<u8>,
+    /// Extensions before the subjectKeyIdentifier.
+    before_key_id: Vec<u8>,
+    /// Extensions between subjectKeyIdentifier and subjectAltName.
+    before_san: Vec<u8>,
+    /// Extensions after the subjectAltName.
+    after_san: Vec<u8>,
+}
+
+/// `version [0] EXPLICIT INTEGER { v3(2) }`
+const VERSION: &[u8] = &[0xa0, 0x03, 0x02, 0x01, 0x02];
+
+/// A subjectKeyIdentifier extension without its last 20 octets, the identifier.
+const KEY_ID_HEAD: &[u8] = &[0x30, 0x1d, 0x06, 0x03, 0x55, 0x1d, 0x0e, 0x04, 0x16, 0x04, 0x14];
+const KEY_ID_LEN: usize = KEY_ID_HEAD.len() + 20;
+
+/// keyUsage of digitalSignature alone: BIT STRING with seven unused bits.
+const DIGITAL_SIGNATURE: &[u8] = &[0x03, 0x02, 0x07, 0x80];
+
+impl Template {
+    /// Encodes what is the same in all certificates.
+    ///
+    /// # Errors
+    /// [`IssueError::Url`]: a URL of `spec` is not absolute.
+    pub fn new(issuer: Arc<Issuer>, spec: &TemplateSpec) -> Result<Self, IssueError> {
+        for url in [&spec.crl_url, &spec.ca_issuers_url, &spec.ocsp_url].into_iter().flatten() {
+            GeneralName::Uri(url).check().map_err(|_| IssueError::Url)?;
+        }
+        let mut after_serial = Writer::default();
+        after_serial.raw(issuer.algorithm().identifier());
+        after_serial.raw(issuer.certificate().subject().der());
+
+        let constants = constants(&issuer, spec);
+        let encode = |wanted: &dyn Fn(Oid<'_>) -> bool| {
+            let mut out = Writer::default();
+            constants.iter().filter(|constant| wanted(constant.id)).for_each(|constant| constant.write(&mut out));
+            out.into_vec()
+        };
+        let first = |id: Oid<'_>| id == oid::BASIC_CONSTRAINTS;
+        let middle = |id: Oid<'_>| id == oid::AUTHORITY_KEY_IDENTIFIER || id == oid::KEY_USAGE;
+        Ok(Self {
+            issuer,
+            after_serial: after_serial.into_vec(),
+            before_key_id: encode(&first),
+            before_san: encode(&middle),
+            after_san: encode(&|id| !first(id) && !middle(id)),
+            client_auth: spec.client_auth,
+            constants,
+        })
+    }
+
+    /// Under whom.
+    #[must_use]
+    pub const fn issuer(&self) -> &Arc<Issuer> {
+        &self.issuer
+    }
+
+    /// One certificate, ready to be signed: `spki` is a SubjectPublicKeyInfo, whole; an empty `san` leaves the extension out.
+    ///
+    /// # Errors
+    /// Values that no certificate may have, or [`IssueError::Lint`] if the bytes are not what was asked for.
+    pub fn fill(
+        &self,
+        subject: &Name,
+        san: &GeneralNames,
+        spki: &[u8],
+        serial: &Serial,
+        validity: Validity,
+    ) -> Result<ToBeSigned, IssueError> {
+        let key = PublicKey::from_spki(spki).map_err(IssueError::Key)?;
+        let asked = Asked { subject, san, spki, key_id: key.key_identifier(), serial, validity };
+        asked.check(&self.issuer)?;
+        let der = self.encode(&asked);
+        lint::check(self, &asked, &der).map_err(IssueError::Lint)?;
+        Ok(ToBeSigned { der, issuer: Arc::clone(&self.issuer) })
+    }
+
+    fn encode(&self, asked: &Asked<'_>) -> Vec<u8> {
+        let (not_before, not_after) =
+            (crate::time::encode(asked.validity.not_before), crate::time::encode(asked.validity.not_after));
+        let period = element_len(not_before.contents().len()) + element_len(not_after.contents().len());
+        let san = SanExtension::of(asked);
+        let extensions =
+            self.before_key_id.len() + KEY_ID_LEN + self.before_san.len() + san.len() + self.after_san.len();
+        let contents = VERSION.len()
+            + element_len(asked.serial.as_bytes().len())
+            + self.after_serial.len()
+            + element_len(period)
+            + asked.subject.der().len()
+            + asked.spki.len()
+            + element_len(element_len(extensions));
+
+        let mut out = Writer::with_capacity(element_len(contents));
+        out.header(Tag::SEQUENCE, contents);
+        out.raw(VERSION);
+        out.element(Tag::INTEGER, asked.serial.as_bytes());
+        out.raw(&self.after_serial);
+        out.header(Tag::SEQUENCE, period);
+        out.element(not_before.tag, not_before.contents());
+        out.element(not_after.tag, not_after.contents());
+        out.raw(asked.subject.der());
+        out.raw(asked.spki);
+        out.header(Tag::context_constructed(3), element_len(extensions));
+        out.header(Tag::SEQUENCE, extensions);
+        out.raw(&self.before_key_id);
+        out.raw(KEY_ID_HEAD);
+        out.raw(&asked.key_id);
+        out.raw(&self.before_san);
+        san.write(&mut out);
+        out.raw(&self.after_san);
+        debug_assert_eq!(out.len(), element_len(contents));
+        out.into_vec()
+    }
+}
+
+/// An extension that is the same in all certificates of a template.
+#[derive(Debug)]
+pub(super) struct Constant {
+    pub(super) id: Oid<'static>,
+    pub(super) critical: bool,
+    pub(super) value: Vec<u8>,
+}
+
+impl Constant {
+    fn write(&self, out: &mut Writer) {
+        out.sequence(|out| {
+            out.oid(self.id);
+            if self.critical {
+                out.true_value();
+            }
+            out.element(Tag::OCTET_STRING, &self.value);
+        });
+    }
+}
+
+fn constants(issuer: &Issuer, spec: &TemplateSpec) -> Vec<Constant> {
+    let mut out = Vec::new();
+    let mut add = |id, critical, value| out.push(Constant { id, critical, value });
+    if spec.basic_constraints {
+        // RFC 5280 §4.2.1.9: critical in certificates of authorities; either way in those of end entities.
+        add(oid::BASIC_CONSTRAINTS, false, vec![0x30, 0x00]);
+    }
+    add(oid::AUTHORITY_KEY_IDENTIFIER, false, authority_key_identifier(issuer));
+    // RFC 5280 §4.2.1.3: "When present, conforming CAs SHOULD mark this extension as critical."
+    add(oid::KEY_USAGE, true, DIGITAL_SIGNATURE.to_vec());
+    if spec.client_auth {
+        add(oid::EXTENDED_KEY_USAGE, false, extended_key_usage());
+    }
+    if let Some(url) = &spec.crl_url {
+        add(oid::CRL_DISTRIBUTION_POINTS, false, crl_distribution_points(url));
+    }
+    if let Some(value) = authority_info_access(spec) {
+        add(oid::AUTHORITY_INFO_ACCESS, false, value);
+    }
+    out
+}
+
+/// What one certificate is to say.
+pub(super) struct Asked<'a> {
+    pub(super) subject: &'a Name,
+    pub(super) san: &'a GeneralNames,
+    pub(super) spki: &'a [u8],
+    pub(super) key_id: [u8; 20],
+    pub(super) serial: &'a Serial,
+    pub(super) validity: Validity,
+}
+
+impl Asked<'_> {
+    fn check(&self, issuer: &Issuer) -> Result<(), IssueError> {
+        if self.subject.is_empty() && self.san.is_empty() {
+            return Err(IssueError::NoSubject);
+        }
+        self.san.iter().try_for_each(|name| name.check()).map_err(IssueError::AlternativeNames)?;
+        let bounds = issuer.certificate().validity();
+        let within = bounds.not_before <= self.validity.not_before
+            && self.validity.not_before <= self.validity.not_after
+            && self.validity.not_after <= bounds.not_after;
+        if within { Ok(()) } else { Err(IssueError::OutsideIssuer) }
+    }
+}
+
+/// The subjectAltName extension of one certificate; without names there is none.
+struct SanExtension<'a> {
+    names: &'a [u8],
+    /// RFC 5280 §4.2.1.6: "If the subject field contains an empty sequence, then [...] the subjectAltName extension [...] MUST [be] mark[ed]
+    /// as critical."
+    critical: bool,
+}
+
+impl<'a> SanExtension<'a> {
+    fn of(asked: &Asked<'a>) -> Self {
+        Self { names: asked.san.der(), critical: asked.subject.is_empty() }
+    }
+
+    fn contents_len(&self) -> usize {
+        element_len(oid::SUBJECT_ALT_NAME.contents().len()) + if self.critical { 3 } else { 0 } + element_len(self.names.len())
+    }
+
+    fn len(&self) -> usize {
+        if self.names.is_empty() { 0 } else { element_len(self.contents_len()) }
+    }
+
+    fn write(&self, out: &mut Writer) {
+        if !self.names.is_empty() {
+            out.header(Tag::SEQUENCE, self.contents_len());
+            out.oid(oid::SUBJECT_ALT_NAME);
+            if self.critical {
+                out.true_value();
+            }
+            out.element(Tag::OCTET_STRING, self.names);
+        }
+    }
+}
+
+/// RFC 5280 §4.2.1.1: keyIdentifier alone, "derived from the [...] subject key identifier extension" of the issuer.
+fn authority_key_identifier(issuer: &Issuer) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.sequence(|out| out.element(Tag::context(0), issuer.certificate().subject_key_id().unwrap_or_default()));
+    out.into_vec()
+}
+
+fn extended_key_usage() -> Vec<u8> {
+    let mut out = Writer::default();
+    out.sequence(|out| out.oid(oid::CLIENT_AUTH));
+    out.into_vec()
+}
+
+/// RFC 5280 §4.2.1.13: one point, its fullName one URI.
+fn crl_distribution_points(url: &str) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.sequence(|points| {
+        points.sequence(|point| {
+            point.nested(Tag::context_constructed(0), |name| {
+                name.nested(Tag::context_constructed(0), |full| full.element(Tag::context(6), url.as_bytes()));
+            });
+        });
+    });
+    out.into_vec()
+}
+
+/// RFC 5280 §4.2.2.1.
+fn authority_info_access(spec: &TemplateSpec) -> Option<Vec<u8>> {
+    let ways = [(oid::OCSP, &spec.ocsp_url), (oid::CA_ISSUERS, &spec.ca_issuers_url)];
+    if ways.iter().all(|(_, url)| url.is_none()) {
+        return None;
+    }
+    let mut out = Writer::default();
+    out.sequence(|out| {
+        for (method, url) in ways {
+            if let Some(url) = url {
+                out.sequence(|out| {
+                    out.oid(method);
+                    out.element(Tag::context(6), url.as_bytes());
+                });
+            }
+        }
+    });
+    Some(out.into_vec())
+}

@@ -1,0 +1,186 @@
+//! Private keys and what they sign with: PKCS#8 in, ECDSA signatures out. Randomness is an argument of each operation.
+//!
+//! What `ring` keeps inside an [`SigningKey`] is not zeroized; the PKCS#8 in a [`PrivateKey`] is.
+
+use crate::algorithm::{Curve, PublicKey, SignatureAlgorithm};
+use crate::der::check_strict;
+use ring::rand::SecureRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// An ECDSA key that signs certificates and requests.
+pub struct SigningKey {
+    pair: EcdsaKeyPair,
+    curve: Curve,
+    spki: Vec<u8>,
+}
+
+impl SigningKey {
+    /// Reads a PKCS#8 key (RFC 5208) on P-256 or P-384, with the public key inside, as OpenSSL and [`PrivateKey::generate`] write
+    /// it. `ring` checks that private and public key belong together.
+    ///
+    /// # Errors
+    /// [`KeyFault::Rejected`]: not such a key.
+    pub fn from_pkcs8(pkcs8: &[u8], random: &dyn SecureRandom) -> Result<Self, KeyFault> {
+        [Curve::P256, Curve::P384]
+            .into_iter()
+            .find_map(|curve| {
+                let pair = EcdsaKeyPair::from_pkcs8(signing(curve), pkcs8, random).ok()?;
+                let spki = PublicKey::new(curve, pair.public_key().as_ref()).ok()?.to_spki();
+                Some(Self { pair, curve, spki })
+            })
+            .ok_or(KeyFault::Rejected)
+    }
+
+    /// The key's public half.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey<'_> {
+        PublicKey::new(self.curve, self.pair.public_key().as_ref()).expect("ring gives uncompressed points")
+    }
+
+    /// The public half's uncompressed point.
+    #[must_use]
+    pub fn point(&self) -> &[u8] {
+        self.pair.public_key().as_ref()
+    }
+
+    /// The SubjectPublicKeyInfo of the public half.
+    #[must_use]
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// The algorithm of the signatures.
+    #[must_use]
+    pub const fn algorithm(&self) -> SignatureAlgorithm {
+        self.curve.algorithm()
+    }
+
+    /// Signs `message` (which is hashed here).
+    ///
+    /// # Errors
+    /// [`KeyFault::NoRandomness`]: the source gave none.
+    pub fn sign(&self, random: &dyn SecureRandom, message: &[u8]) -> Result<Signature, KeyFault> {
+        let signature = self.pair.sign(random, message).map_err(|_| KeyFault::NoRandomness)?;
+        Ok(Signature::of(signature.as_ref()).expect("ring's ECDSA signatures have at most 104 bytes"))
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("curve", &self.curve).finish_non_exhaustive()
+    }
+}
+
+/// A private key as PKCS#8 DER, wiped when dropped.
+pub struct PrivateKey(Zeroizing<Vec<u8>>);
+
+impl PrivateKey {
+    /// A new key.
+    ///
+    /// # Errors
+    /// [`KeyFault::NoRandomness`]: the source gave none.
+    pub fn generate(curve: Curve, random: &dyn SecureRandom) -> Result<Self, KeyFault> {
+        let document =
+            EcdsaKeyPair::generate_pkcs8(signing(curve), random).map_err(|_| KeyFault::NoRandomness)?;
+        Ok(Self::from_pkcs8(document.as_ref().to_vec()))
+    }
+
+    /// A key that was read from somewhere. It is checked where it is used: [`SigningKey::from_pkcs8`].
+    #[must_use]
+    pub fn from_pkcs8(der: Vec<u8>) -> Self {
+        Self(Zeroizing::new(der))
+    }
+
+    /// The PKCS#8 DER.
+    #[must_use]
+    pub fn pkcs8(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(..)")
+    }
+}
+
+/// The longest ECDSA-Sig-Value on our curves: two integers of 49 bytes on P-384.
+const SIGNATURE_BYTES_MAX: usize = 104;
+
+/// An ECDSA signature as DER (ECDSA-Sig-Value, RFC 5480 appendix A), held in place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature {
+    bytes: [u8; SIGNATURE_BYTES_MAX],
+    len: usize,
+}
+
+impl Signature {
+    /// A signature that came from outside: strict DER and not too long. Whether it verifies is another question.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn from_der(der: &[u8]) -> Result<Self, SignatureError> {
+        check_strict(der).map_err(|_| SignatureError)?;
+        Self::of(der)
+    }
+
+    fn of(der: &[u8]) -> Result<Self, SignatureError> {
+        let mut bytes = [0; SIGNATURE_BYTES_MAX];
+        bytes.get_mut(..der.len()).ok_or(SignatureError)?.copy_from_slice(der);
+        Ok(Self { bytes, len: der.len() })
+    }
+
+    /// The DER.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signature({} bytes)", self.len)
+    }
+}
+
+/// Bytes that are no ECDSA signature: not strict DER, or too long for our curves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SignatureError;
+
+impl fmt::Display for SignatureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes are no ECDSA signature in DER")
+    }
+}
+
+impl std::error::Error for SignatureError {}
+
+/// Why a private key cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyFault {
+    /// Not PKCS#8 on P-256 or P-384 with a public key that belongs to the private one.
+    Rejected,
+    /// The source of randomness failed.
+    NoRandomness,
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rejected => "the key is not PKCS#8 on P-256 or P-384 with its public key inside",
+            Self::NoRandomness => "the source of randomness failed",
+        })
+    }
+}
+
+impl std::error::Error for KeyFault {}
+
+
+const fn signing(curve: Curve) -> &'static ring::signature::EcdsaSigningAlgorithm {
+    match curve {
+        Curve::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
+        Curve::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
+    }
+}

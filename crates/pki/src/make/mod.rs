@@ -1,0 +1,359 @@
+//! Certificates and requests of our own making: for `muster init`, the load generator, the simulator and tests.
+//!
+//! `rcgen` makes roots, issuing and manufacturer authorities, server certificates and IDevIDs here. None of its defaults reaches a
+//! certificate: serial, validity, key identifiers and names are arguments, and what it made is parsed strictly and compared with
+//! what was asked. Certificates of enrolled devices are not made here but in [`crate::issue`], and requests are written by
+//! [`csr`](fn@csr), since `rcgen` drops repeated attributes and knows no challengePassword.
+//!
+//! Nothing here reads a clock or draws global randomness: times and serial numbers are arguments and each signature takes its
+//! `SecureRandom`, so that a simulator gets the same bytes from the same seed.
+
+mod csr;
+
+pub use csr::{CsrSpec, csr, csr_with_extensions};
+
+use crate::algorithm::{Curve, PublicKey, key_identifier};
+use crate::certificate::{Certificate, CertificateError};
+use crate::der::Tag;
+use crate::general_name::{GeneralName, GeneralNames, GeneralNamesError};
+use crate::issue::Serial;
+use crate::key::{KeyFault, SigningKey};
+use crate::name::{Name, NameBuilder, NameError};
+use crate::oid::{self, Oid};
+use crate::time::Validity;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+};
+use ring::rand::SecureRandom;
+use rustls_pki_types::{ServerName, UnixTime};
+use std::fmt;
+use time::OffsetDateTime;
+
+/// A certification authority: root, issuing or manufacturer's.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthoritySpec<'a> {
+    /// Its common name.
+    pub common_name: &'a str,
+    /// Its organization, before the common name.
+    pub organization: Option<&'a str>,
+    /// The serial number of its certificate.
+    pub serial: Serial,
+    /// When its certificate is valid.
+    pub validity: Validity,
+    /// How many authorities may follow below it; `None` for any number.
+    pub path_len: Option<u8>,
+}
+
+/// A server's certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerSpec<'a> {
+    /// What it is dialled as; the first name is the common name too, where it fits.
+    pub names: &'a [ServerName<'a>],
+    /// The serial number of its certificate.
+    pub serial: Serial,
+    /// When its certificate is valid.
+    pub validity: Validity,
+}
+
+/// An IDevID (IEEE 802.1AR): what a manufacturer puts into a device.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceSpec<'a> {
+    /// Its common name.
+    pub common_name: &'a str,
+    /// The serialNumber attribute of its subject.
+    pub serial_number: &'a str,
+    /// The organization, before the common name.
+    pub organization: Option<&'a str>,
+    /// The serial number of its certificate.
+    pub serial: Serial,
+    /// When its certificate is valid; 802.1AR asks for [`crate::NO_WELL_DEFINED_EXPIRATION`].
+    pub validity: Validity,
+}
+
+/// Who signs: an authority's certificate and the key that belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Parent<'a> {
+    /// Its certificate.
+    pub certificate: &'a Certificate,
+    /// Its key.
+    pub key: &'a SigningKey,
+}
+
+/// A self-signed root.
+///
+/// # Errors
+/// Names that cannot be encoded, or a source without randomness.
+pub fn root(spec: &AuthoritySpec<'_>, key: &SigningKey, random: &dyn SecureRandom) -> Result<Certificate, MakeError> {
+    let params = authority_params(spec, key.public_key())?;
+    let certificate = params.self_signed(&RandomKey { key, random }).map_err(|_| MakeError::Encoding)?;
+    released(certificate.der(), &subject_of_authority(spec)?, key.spki())
+}
+
+/// An authority below another one: an issuing CA.
+///
+/// # Errors
+/// As [`root`]; a parent that is no authority, or whose key is another's.
+pub fn authority(
+    spec: &AuthoritySpec<'_>,
+    public_key: PublicKey<'_>,
+    parent: Parent<'_>,
+    random: &dyn SecureRandom,
+) -> Result<Certificate, MakeError> {
+    sign(&authority_params(spec, public_key)?, &subject_of_authority(spec)?, public_key, parent, random)
+}
+
+/// A server's certificate, compact because devices reassemble it in small buffers: about 450 bytes on P-256. keyUsage
+/// digitalSignature, extKeyUsage serverAuth.
+///
+/// # Errors
+/// As [`authority`]; no name, or one that may not be issued.
+pub fn server(
+    spec: &ServerSpec<'_>,
+    public_key: PublicKey<'_>,
+    parent: Parent<'_>,
+    random: &dyn SecureRandom,
+) -> Result<Certificate, MakeError> {
+    let names = GeneralNames::from_server_names(spec.names)?;
+    // X.520's ub-common-name: 64 characters.
+    let first = spec.names.first().ok_or(MakeError::NoName)?.to_str();
+    let subject = if first.len() <= 64 { NameBuilder::new().push(oid::COMMON_NAME, &first)? } else { NameBuilder::new() };
+    let subject = subject.finish()?;
+    let mut params = params(&subject, &spec.serial, spec.validity)?;
+    for name in names.iter() {
+        params.subject_alt_names.push(match name {
+            GeneralName::Dns(name) => SanType::DnsName(name.try_into().map_err(|_| MakeError::Encoding)?),
+            GeneralName::Ip(address) => SanType::IpAddress(address),
+            _ => return Err(MakeError::Encoding),
+        });
+    }
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    sign(&params, &subject, public_key, parent, random)
+}
+
+/// A device's first identity: commonName and serialNumber in the subject, keyUsage digitalSignature.
+///
+/// # Errors
+/// As [`authority`].
+pub fn idevid(
+    spec: &DeviceSpec<'_>,
+    public_key: PublicKey<'_>,
+    parent: Parent<'_>,
+    random: &dyn SecureRandom,
+) -> Result<Certificate, MakeError> {
+    let subject = spec.subject()?;
+    let mut params = params(&subject, &spec.serial, spec.validity)?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    sign(&params, &subject, public_key, parent, random)
+}
+
+impl DeviceSpec<'_> {
+    /// The subject of the IDevID: organization, commonName, serialNumber.
+    ///
+    /// # Errors
+    /// A text that its attribute cannot hold.
+    pub fn subject(&self) -> Result<Name, NameError> {
+        let organized = match self.organization {
+            Some(organization) => NameBuilder::new().push(oid::ORGANIZATION, organization)?,
+            None => NameBuilder::new(),
+        };
+        organized.push(oid::COMMON_NAME, self.common_name)?.push(oid::SERIAL_NUMBER, self.serial_number)?.finish()
+    }
+}
+
+fn subject_of_authority(spec: &AuthoritySpec<'_>) -> Result<Name, NameError> {
+    let organized = match spec.organization {
+        Some(organization) => NameBuilder::new().push(oid::ORGANIZATION, organization)?,
+        None => NameBuilder::new(),
+    };
+    organized.push(oid::COMMON_NAME, spec.common_name)?.finish()
+}
+
+fn authority_params(spec: &AuthoritySpec<'_>, public_key: PublicKey<'_>) -> Result<CertificateParams, MakeError> {
+    let mut params = params(&subject_of_authority(spec)?, &spec.serial, spec.validity)?;
+    params.is_ca = IsCa::Ca(spec.path_len.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.key_identifier_method = KeyIdMethod::PreSpecified(key_identifier(public_key.point()).to_vec());
+    Ok(params)
+}
+
+/// Parameters without a default of rcgen's that could be seen.
+fn params(subject: &Name, serial: &Serial, validity: Validity) -> Result<CertificateParams, MakeError> {
+    let mut params = CertificateParams::default();
+    params.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
+    params.not_before = date_time(validity.not_before)?;
+    params.not_after = date_time(validity.not_after)?;
+    params.distinguished_name = distinguished_name(subject)?;
+    params.is_ca = IsCa::NoCa;
+    Ok(params)
+}
+
+fn date_time(utc: UnixTime) -> Result<OffsetDateTime, MakeError> {
+    let seconds = i64::try_from(utc.as_secs()).map_err(|_| MakeError::Encoding)?;
+    OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| MakeError::Encoding)
+}
+
+fn sign(
+    params: &CertificateParams,
+    subject: &Name,
+    public_key: PublicKey<'_>,
+    parent: Parent<'_>,
+    random: &dyn SecureRandom,
+) -> Result<Certificate, MakeError> {
+    if parent.key.spki() != parent.certificate.spki() || !parent.certificate.is_ca() {
+        return Err(MakeError::Parent);
+    }
+    let key_id = parent.certificate.subject_key_id().ok_or(MakeError::Parent)?;
+    let mut of_parent = CertificateParams::default();
+    of_parent.distinguished_name = distinguished_name(parent.certificate.subject())?;
+    of_parent.key_identifier_method = KeyIdMethod::PreSpecified(key_id.to_vec());
+    let issuer = rcgen::Issuer::from_params(&of_parent, RandomKey { key: parent.key, random });
+
+    let mut params = params.clone();
+    params.use_authority_key_identifier_extension = true;
+    let made = params.signed_by(&OfSubject(public_key), &issuer).map_err(|_| MakeError::Encoding)?;
+    let certificate = released(made.der(), subject, &public_key.to_spki())?;
+    // rcgen encodes the parent's name anew; path validation compares bytes.
+    if certificate.issuer() != parent.certificate.subject() {
+        return Err(MakeError::ParentName);
+    }
+    Ok(certificate)
+}
+
+/// What rcgen made, parsed as a stranger would, if it says what was asked.
+fn released(der: &[u8], subject: &Name, spki: &[u8]) -> Result<Certificate, MakeError> {
+    let certificate = Certificate::parse(der)?;
+    let same = certificate.subject() == subject && certificate.spki() == spki;
+    if same { Ok(certificate) } else { Err(MakeError::Encoding) }
+}
+
+/// A name as rcgen keeps them: one attribute a relative name, no type twice.
+fn distinguished_name(name: &Name) -> Result<DistinguishedName, MakeError> {
+    let mut out = DistinguishedName::new();
+    for attribute in name.attributes() {
+        let text = attribute.text().ok_or(MakeError::ParentName)?;
+        let value = match attribute.tag {
+            Tag::UTF8_STRING => DnValue::Utf8String(text.to_owned()),
+            Tag::PRINTABLE_STRING => DnValue::PrintableString(text.try_into().map_err(|_| MakeError::ParentName)?),
+            Tag::IA5_STRING => DnValue::Ia5String(text.try_into().map_err(|_| MakeError::ParentName)?),
+            _ => return Err(MakeError::ParentName),
+        };
+        let kind = DnType::from_oid(&arcs(attribute.kind));
+        if out.get(&kind).is_some() {
+            return Err(MakeError::ParentName); // rcgen would drop one of the two
+        }
+        out.push(kind, value);
+    }
+    Ok(out)
+}
+
+fn arcs(oid: Oid<'_>) -> Vec<u64> {
+    oid.to_string().split('.').filter_map(|arc| arc.parse().ok()).collect()
+}
+
+/// A key that signs for rcgen with randomness that was handed in; rcgen's own keys draw from the system.
+struct RandomKey<'a> {
+    key: &'a SigningKey,
+    random: &'a dyn SecureRandom,
+}
+
+impl PublicKeyData for RandomKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.key.point()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        algorithm(self.key.public_key().curve())
+    }
+}
+
+impl rcgen::SigningKey for RandomKey<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature = self.key.sign(self.random, message).map_err(|_| rcgen::Error::RemoteKeyError)?;
+        Ok(signature.as_bytes().to_vec())
+    }
+}
+
+/// The key that a certificate is about.
+struct OfSubject<'a>(PublicKey<'a>);
+
+impl PublicKeyData for OfSubject<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.point()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        algorithm(self.0.curve())
+    }
+}
+
+const fn algorithm(curve: Curve) -> &'static SignatureAlgorithm {
+    match curve {
+        Curve::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        Curve::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+    }
+}
+
+/// Why nothing was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MakeError {
+    /// A text does not fit into a name.
+    Name(NameError),
+    /// An alternative name may not be issued.
+    AlternativeNames(GeneralNamesError),
+    /// A server without a name.
+    NoName,
+    /// The parent is no authority, has no subjectKeyIdentifier, or its key is another's.
+    Parent,
+    /// The parent's name is one that cannot be written anew octet by octet: several attributes in one relative name, one type
+    /// twice, or rare string types.
+    ParentName,
+    /// The key failed.
+    Key(KeyFault),
+    /// A value cannot be encoded, or was not encoded as asked.
+    Encoding,
+    /// What was made does not parse.
+    Certificate(CertificateError),
+}
+
+impl From<NameError> for MakeError {
+    fn from(error: NameError) -> Self {
+        Self::Name(error)
+    }
+}
+
+impl From<GeneralNamesError> for MakeError {
+    fn from(error: GeneralNamesError) -> Self {
+        Self::AlternativeNames(error)
+    }
+}
+
+impl From<KeyFault> for MakeError {
+    fn from(fault: KeyFault) -> Self {
+        Self::Key(fault)
+    }
+}
+
+impl From<CertificateError> for MakeError {
+    fn from(error: CertificateError) -> Self {
+        Self::Certificate(error)
+    }
+}
+
+impl fmt::Display for MakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => error.fmt(f),
+            Self::AlternativeNames(error) => error.fmt(f),
+            Self::NoName => f.write_str("a server's certificate needs a name"),
+            Self::Parent => f.write_str("the certificate to sign under is no authority's, or the key does not belong to it"),
+            Self::ParentName => f.write_str("the authority's name has a form that cannot be written again"),
+            Self::Key(fault) => fault.fmt(f),
+            Self::Encoding => f.write_str("a value cannot be encoded"),
+            Self::Certificate(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for MakeError {}

@@ -1,0 +1,174 @@
+//! Distinguished names: checked DER, compared as RFC 5280 §7.1 says, shown as RFC 4514 says.
+//!
+//! A [`Name`] keeps the bytes it came with: what a certificate carries is copied, never encoded anew.
+
+mod builder;
+mod compare;
+mod display;
+
+pub use builder::NameBuilder;
+
+use crate::der::{DerError, Limits, Reader, Tag, check_within};
+use crate::oid::Oid;
+use std::fmt;
+
+/// Size of a name: subjects of devices have 50 to 200 bytes; what is larger is an attack or a mistake.
+pub(crate) const NAME_BYTES_MAX: usize = 1_024;
+
+/// Attributes in a name. X.520 defines fewer kinds than this that a person or a device could carry.
+pub(crate) const NAME_ATTRIBUTES_MAX: usize = 32;
+
+/// A name needs a SEQUENCE, and for each attribute at most a SET, a SEQUENCE, a type and a value.
+const NAME_LIMITS: Limits = Limits { bytes_max: NAME_BYTES_MAX, elements_max: 1 + 4 * NAME_ATTRIBUTES_MAX };
+
+/// A distinguished name (RDNSequence) as checked DER. `==` compares bytes; [`Name::matches`] compares as RFC 5280 does.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Name {
+    der: Box<[u8]>,
+}
+
+impl Name {
+    /// Checks the DER of an RDNSequence. An empty one is a name too (RFC 5280 §4.1.2.6 allows it beside a SAN).
+    ///
+    /// # Errors
+    /// Not strict DER, more than 1,024 bytes or 32 attributes, or a control character in a value.
+    pub fn parse(der: &[u8]) -> Result<Self, NameError> {
+        check_within(der, NAME_LIMITS).map_err(NameError::Der)?;
+        let mut count = 0;
+        let mut rdns = Reader::sequence(der).map_err(NameError::Der)?;
+        while !rdns.is_empty() {
+            let mut attributes = rdns.nested(Tag::SET).map_err(NameError::Der)?;
+            if attributes.is_empty() {
+                return Err(NameError::EmptyRelativeName);
+            }
+            while !attributes.is_empty() {
+                count += 1;
+                if count > NAME_ATTRIBUTES_MAX {
+                    return Err(NameError::TooManyAttributes);
+                }
+                Attribute::read(&mut attributes).map_err(NameError::Der)?.check()?;
+            }
+        }
+        Ok(Self { der: der.into() })
+    }
+
+    /// The DER: a SEQUENCE, whole.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// Has it no attributes at all?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rdns().is_empty()
+    }
+
+    /// All attributes, in order.
+    pub fn attributes(&self) -> impl Iterator<Item = Attribute<'_>> {
+        let mut rdns = self.rdns();
+        let mut current = Reader::new(&[]);
+        std::iter::from_fn(move || {
+            if current.is_empty() {
+                current = rdns.nested(Tag::SET).ok()?;
+            }
+            Attribute::read(&mut current).ok()
+        })
+    }
+
+    /// The text of the one attribute of this type: `None` if there is none, if there are several (which of them names the
+    /// device?), or if it is not text.
+    #[must_use]
+    pub fn attribute(&self, kind: Oid<'_>) -> Option<&str> {
+        let mut found = self.attributes().filter(|attribute| attribute.kind == kind);
+        let only = found.next()?;
+        if found.next().is_some() {
+            return None;
+        }
+        only.text()
+    }
+
+    /// Do the names match as RFC 5280 §7.1 defines it? Relative names in the same order, in each the same attributes in any
+    /// order, text without regard to case, white space and string type. See [`compare`](self) for what is not done.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        self.der == other.der || compare::names_match(self.rdns(), other.rdns())
+    }
+
+    /// The relative names; `parse` has checked that there is a SEQUENCE.
+    fn rdns(&self) -> Reader<'_> {
+        Reader::sequence(&self.der).unwrap_or(Reader::new(&[]))
+    }
+}
+
+/// One attribute of a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attribute<'a> {
+    /// Its type.
+    pub kind: Oid<'a>,
+    /// The ASN.1 type of its value.
+    pub tag: Tag,
+    /// The content octets of its value.
+    pub value: &'a [u8],
+}
+
+impl<'a> Attribute<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DerError> {
+        let mut attribute = reader.nested(Tag::SEQUENCE)?;
+        let kind = attribute.oid()?;
+        let value = attribute.element()?;
+        attribute.finish()?;
+        Ok(Self { kind, tag: value.tag, value: value.contents })
+    }
+
+    /// Control characters could end a line in a log or a string in C; no name needs one.
+    fn check(&self) -> Result<(), NameError> {
+        match self.text() {
+            Some(text) if text.chars().any(char::is_control) => Err(NameError::ControlCharacter),
+            _ => Ok(()),
+        }
+    }
+
+    /// The value, if its type is one whose octets are UTF-8.
+    #[must_use]
+    pub fn text(&self) -> Option<&'a str> {
+        match self.tag {
+            Tag::UTF8_STRING | Tag::PRINTABLE_STRING | Tag::IA5_STRING | Tag::NUMERIC_STRING | Tag::VISIBLE_STRING => {
+                std::str::from_utf8(self.value).ok()
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why bytes or texts are no name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NameError {
+    /// Not strict DER, or not an RDNSequence.
+    Der(DerError),
+    /// A relative name without attributes.
+    EmptyRelativeName,
+    /// More attributes than a name may have.
+    TooManyAttributes,
+    /// A control character in a value.
+    ControlCharacter,
+    /// A text that the attribute's string type cannot hold, or an empty one.
+    Text,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Der(error) => write!(f, "the name is not DER: {error}"),
+            Self::EmptyRelativeName => f.write_str("the name has an empty relative name"),
+            Self::TooManyAttributes => f.write_str("the name has too many attributes"),
+            Self::ControlCharacter => f.write_str("the name holds a control character"),
+            Self::Text => f.write_str("a text does not fit the string type of its attribute"),
+        }
+    }
+}
+
+impl std::error::Error for NameError {}
+
+#[cfg(test)]
+mod tests;
