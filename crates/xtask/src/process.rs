@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -22,7 +22,6 @@ pub(crate) struct Program {
     command: Command,
     shown: String,
     timeout: Duration,
-    input: Option<Vec<u8>>,
 }
 
 /// What a program that ended has left.
@@ -35,7 +34,7 @@ pub(crate) struct Ended {
 impl Program {
     pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
         let shown = program.as_ref().to_string_lossy().into_owned();
-        Self { command: Command::new(program), shown, timeout: Duration::from_secs(1800), input: None }
+        Self { command: Command::new(program), shown, timeout: Duration::from_secs(1800) }
     }
 
     /// Splits at blanks: for command lines that are written down as one.
@@ -70,11 +69,6 @@ impl Program {
         self
     }
 
-    pub(crate) fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.input = Some(bytes.into());
-        self
-    }
-
     /// Runs it with our own stdout and stderr; an error unless it exits 0.
     pub(crate) fn stream(mut self) -> Result<()> {
         println!("   $ {}", self.shown);
@@ -89,18 +83,13 @@ impl Program {
 
     /// Runs it and keeps what it says.
     pub(crate) fn output(mut self) -> Result<Ended> {
-        let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
         let mut child = self
             .command
-            .stdin(stdin)
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start `{}`", self.shown))?;
-        if let (Some(mut pipe), Some(input)) = (child.stdin.take(), self.input.take()) {
-            // A program that ends without reading closes the pipe: its exit status tells the story.
-            drop(pipe.write_all(&input));
-        }
         let stdout = read_aside(child.stdout.take());
         let stderr = read_aside(child.stderr.take());
         let status = wait(&mut child, self.timeout, &self.shown)?;
@@ -241,11 +230,5 @@ mod tests {
         let text = format!("{error:#}");
         std::fs::remove_file(&log).unwrap();
         assert!(text.contains("before it said") && text.contains("why"), "{text}");
-    }
-
-    #[test]
-    fn input_reaches_the_program() {
-        let ended = Program::new("cat").input("abc").expect_success().unwrap();
-        assert_eq!(ended.stdout, "abc");
     }
 }

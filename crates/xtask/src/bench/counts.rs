@@ -1,0 +1,233 @@
+//! Instruction counts with committed baselines.
+//!
+//! The benchmarks are `benches/benches/instructions.rs`; gungraun runs them under callgrind, one profile each, and we read the profiles. A count is
+//! compared with the committed baseline where valgrind, rustc, C library and CPU features are those of the baseline. Where they are not, counts of then
+//! say nothing about now: the parent commit is counted again in the same run, and takes the baseline's place.
+
+use super::callgrind::{self, Instructions};
+use super::facts::CountingFacts;
+use crate::process::Program;
+use crate::{setup, tree};
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const BASELINE: &str = "benches/baselines/instructions.json";
+const SOURCE: &str = "benches/benches/instructions.rs";
+/// More than this many per mille above the baseline fails, in all and outside the cryptographic libraries alike.
+const GROWTH_PER_MILLE_MAX: u64 = 10;
+
+#[derive(Serialize, Deserialize)]
+struct Baseline {
+    facts: CountingFacts,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Count {
+    all: u64,
+    outside_cryptography: u64,
+}
+
+type Counts = BTreeMap<String, Count>;
+
+impl From<Instructions> for Count {
+    fn from(sum: Instructions) -> Self {
+        Self { all: sum.all, outside_cryptography: sum.outside_cryptography }
+    }
+}
+
+/// Fails where a count grew.
+pub(super) fn gate() -> Result<()> {
+    let baseline = committed()?;
+    let facts = CountingFacts::here();
+    let differences = facts.differences(&baseline.facts);
+    let now = count(&tree::root(), &tree::target())?;
+    let reference = if differences.is_empty() {
+        baseline.counts
+    } else {
+        println!(
+            "   the baselines were counted elsewhere ({}): the parent commit takes their place",
+            differences.join("; ")
+        );
+        count_parent()?
+    };
+    let rows = compare(&reference, &now);
+    print_table(&rows);
+    let grown: Vec<String> = rows.iter().filter(|row| row.has_grown()).map(|row| row.name.clone()).collect();
+    if !grown.is_empty() {
+        bail!(
+            "more than {} % dearer: {}. If it has to be, `cargo xtask bench bless` and say why in the commit",
+            GROWTH_PER_MILLE_MAX / 10,
+            grown.join(", ")
+        );
+    }
+    let gone: Vec<&String> = reference.keys().filter(|name| !now.contains_key(*name)).collect();
+    ensure!(gone.is_empty(), "benchmarks are gone: {gone:?}; `cargo xtask bench bless` if that is meant");
+    Ok(())
+}
+
+/// Makes what is counted now the baseline.
+pub(super) fn bless() -> Result<()> {
+    let before = committed().map(|baseline| baseline.counts).unwrap_or_default();
+    let counts = count(&tree::root(), &tree::target())?;
+    let rows = compare(&before, &counts);
+    let baseline = Baseline { facts: CountingFacts::here(), counts };
+    let path = tree::root().join(BASELINE);
+    std::fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&baseline)?))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("For the commit message:\n");
+    print_table(&rows);
+    Ok(())
+}
+
+fn committed() -> Result<Baseline> {
+    let text = tree::read(BASELINE).context("no baselines: `cargo xtask bench bless` makes them")?;
+    serde_json::from_str(&text).with_context(|| format!("{BASELINE} is not a baseline"))
+}
+
+/// Runs the benchmarks of a work tree and reads their profiles.
+fn count(root: &Path, target: &Path) -> Result<Counts> {
+    let profiles = target.join("gungraun");
+    if profiles.exists() {
+        std::fs::remove_dir_all(&profiles)?;
+    }
+    let bench =
+        Program::line("cargo bench --quiet --locked --package benches --bench instructions -- --output-format=default");
+    let bench = bench.directory(root).env("CARGO_TARGET_DIR", target).env("GUNGRAUN_RUNNER", setup::bench_runner()?);
+    // The profiles carry file names, by which library code is told from ours.
+    let ended = bench.env("GUNGRAUN_HOME", &profiles).expect_success()?;
+    let mut counts = Counts::new();
+    for file in profiles_below(&profiles)? {
+        let name = name_of(&file)?;
+        let text = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        counts.insert(name, callgrind::read(&String::from_utf8_lossy(&text))?.into());
+    }
+    ensure!(
+        !counts.is_empty(),
+        "the benchmarks left no profile in {}\n{}{}",
+        profiles.display(),
+        ended.stdout,
+        ended.stderr
+    );
+    ensure!(counts.values().all(|count| count.all > 0), "a profile is empty: {counts:?}");
+    Ok(counts)
+}
+
+fn profiles_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("no profiles in {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() {
+            found.extend(profiles_below(&path)?);
+        } else if name.starts_with("callgrind.") && name.ends_with(".out") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// `callgrind.server_handshake.ccm8.out` is `server_handshake.ccm8`.
+fn name_of(profile: &Path) -> Result<String> {
+    let name = profile.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = name.strip_prefix("callgrind.").and_then(|name| name.strip_suffix(".out"));
+    name.map(str::to_owned).with_context(|| format!("{} is not named as a profile", profile.display()))
+}
+
+/// The commit before this one, in a work tree of its own under the target directory.
+fn count_parent() -> Result<Counts> {
+    let git = |line: &str| Program::new("git").args(line.split(' ')).directory(&tree::root());
+    let changed = !git("status --porcelain --untracked-files=no").expect_success()?.stdout.is_empty();
+    let parent = if changed { "HEAD" } else { "HEAD^" };
+    let has_benchmarks = git(&format!("cat-file -e {parent}:{SOURCE}")).output()?.status.success();
+    if !has_benchmarks {
+        println!("   {parent} has no such benchmarks: counted, compared with nothing");
+        return Ok(Counts::new());
+    }
+    let folder = tree::target().join("scratch/parent");
+    let remove = || git("worktree remove --force").arg(&folder).output();
+    drop(remove());
+    git("worktree add --force --detach").arg(&folder).arg(parent).expect_success()?;
+    let counts = count(&folder, &tree::target().join("parent"));
+    remove()?;
+    counts
+}
+
+/// One benchmark, then and now.
+struct Row {
+    name: String,
+    then: Option<Count>,
+    now: Count,
+}
+
+impl Row {
+    fn has_grown(&self) -> bool {
+        let grown = |then: u64, now: u64| now * 1000 > then * (1000 + GROWTH_PER_MILLE_MAX);
+        self.then.is_some_and(|then| {
+            grown(then.all, self.now.all) || grown(then.outside_cryptography, self.now.outside_cryptography)
+        })
+    }
+}
+
+fn compare(then: &Counts, now: &Counts) -> Vec<Row> {
+    now.iter().map(|(name, now)| Row { name: name.clone(), then: then.get(name).copied(), now: *now }).collect()
+}
+
+fn print_table(rows: &[Row]) {
+    println!(
+        "   {:<36} {:>12} {:>9}   {:>22} {:>9}",
+        "benchmark", "instructions", "change", "outside cryptography", "change"
+    );
+    for row in rows {
+        let (all, outside) = (row.then.map(|then| then.all), row.then.map(|then| then.outside_cryptography));
+        println!(
+            "   {:<36} {:>12} {:>9}   {:>22} {:>9}",
+            row.name,
+            row.now.all,
+            change(all, row.now.all),
+            row.now.outside_cryptography,
+            change(outside, row.now.outside_cryptography)
+        );
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of one benchmark are far below 2^52, and this is for reading")]
+fn change(then: Option<u64>, now: u64) -> String {
+    then.filter(|then| *then > 0)
+        .map_or_else(|| "new".to_owned(), |then| format!("{:+.2} %", (now as f64 / then as f64 - 1.0) * 100.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(then: (u64, u64), now: (u64, u64)) -> Row {
+        let count = |(all, outside_cryptography)| Count { all, outside_cryptography };
+        Row { name: "x".to_owned(), then: Some(count(then)), now: count(now) }
+    }
+
+    #[test]
+    fn one_per_cent_is_allowed_and_more_is_not() {
+        assert!(!row((1000, 100), (1010, 101)).has_grown());
+        assert!(row((1000, 100), (1011, 100)).has_grown());
+    }
+
+    #[test]
+    fn a_protocol_two_per_cent_dearer_is_seen_although_the_sum_hides_it() {
+        assert!(row((3_500_000, 100_000), (3_502_000, 102_000)).has_grown());
+    }
+
+    #[test]
+    fn a_new_benchmark_is_no_growth() {
+        let new = Row { then: None, ..row((1, 1), (10, 10)) };
+        assert!(!new.has_grown());
+    }
+
+    #[test]
+    fn profiles_are_named_by_function_and_case() {
+        assert_eq!(name_of(Path::new("a/callgrind.enrolment.ccm8_64.out")).unwrap(), "enrolment.ccm8_64");
+        assert!(name_of(Path::new("a/summary.json")).is_err());
+    }
+}

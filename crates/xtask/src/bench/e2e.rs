@@ -1,0 +1,423 @@
+//! End to end: `muster serve` and `muster load` as processes, and the server's CPU for each enrolment over the floor of the same run.
+//!
+//! The server is pinned to one core with one shard and one pool thread, the load generator to another, so that one does not evict the other's caches.
+//! The floor (`benches/src/bin/floor.rs`) is measured between the runs on the server's core; all figures are medians over the repetitions. CPU is user
+//! and system together, by the kernel's own accounting in nanoseconds.
+
+use super::facts::TimingFacts;
+use crate::process::{Daemon, Program};
+use crate::{check, tree};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Devices of each run
+    #[arg(long, default_value_t = 3000)]
+    devices: u32,
+    /// Runs of each configuration; the median counts
+    #[arg(long, default_value_t = 5)]
+    repetitions: u32,
+    /// Devices at work at any moment
+    #[arg(long, default_value_t = 64)]
+    concurrency: u32,
+    /// Where the JSON goes [default: a new file in benches/runs]
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Serialize)]
+struct Configuration {
+    suite: &'static str,
+    block: u16,
+}
+
+const CONFIGURATIONS: &[Configuration] = &[
+    Configuration { suite: "ccm8", block: 512 },
+    Configuration { suite: "gcm", block: 512 },
+    Configuration { suite: "ccm8", block: 64 },
+    Configuration { suite: "gcm", block: 64 },
+];
+/// Hello, HelloVerifyRequest, hello with cookie, the server's flight: all other datagrams carry one sealed record each.
+const PLAIN_DATAGRAMS: f64 = 4.0;
+const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Microseconds, as `benches/src/bin/floor.rs` prints them.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Floor {
+    sign_us: f64,
+    verify_us: f64,
+    agreement_us: f64,
+    handshake_symmetric_us: f64,
+    ccm8_record_us: f64,
+    gcm_record_us: f64,
+}
+
+impl Floor {
+    /// Two signatures (key exchange, certificate), three verifications (device certificate, its proof, the request's proof), one agreement, and a record
+    /// for each datagram that carries one.
+    fn of(&self, suite: &str, records: f64) -> f64 {
+        let record = if suite == "ccm8" { self.ccm8_record_us } else { self.gcm_record_us };
+        2.0 * self.sign_us + 3.0 * self.verify_us + self.agreement_us + self.handshake_symmetric_us + records * record
+    }
+}
+
+/// What one run showed, for each enrolment.
+#[derive(Clone, Serialize)]
+struct Run {
+    #[serde(flatten)]
+    configuration: Configuration,
+    enrolled: f64,
+    enrolled_per_second: f64,
+    server_cpu_us: f64,
+    floor_us: f64,
+    ratio: f64,
+    datagrams_up: f64,
+    datagrams_down: f64,
+    bytes_up: f64,
+    bytes_down: f64,
+    handshake_p50_us: f64,
+    total_p50_us: f64,
+    total_p99_us: f64,
+    server_rss_kib: f64,
+}
+
+#[derive(Serialize)]
+struct Record {
+    schema: &'static str,
+    facts: TimingFacts,
+    command: String,
+    floor: Floor,
+    medians: Vec<Run>,
+    runs: Vec<Run>,
+}
+
+/// Prints the floor by operation.
+pub(super) fn print_floor() -> Result<()> {
+    let floor = Bench::build()?.floor()?;
+    let rows = [
+        ("P-256 sign", floor.sign_us),
+        ("P-256 verify", floor.verify_us),
+        ("ECDH key generation and agreement", floor.agreement_us),
+        ("symmetric work of a handshake", floor.handshake_symmetric_us),
+        ("one record of 100 bytes, CCM_8", floor.ccm8_record_us),
+        ("one record of 100 bytes, GCM", floor.gcm_record_us),
+        ("one enrolment of 25 records, CCM_8", floor.of("ccm8", 25.0)),
+        ("one enrolment of 25 records, GCM", floor.of("gcm", 25.0)),
+    ];
+    for (what, microseconds) in rows {
+        println!("{what:<36} {microseconds:>8.2} us");
+    }
+    Ok(())
+}
+
+/// Every configuration, interleaved with the floor.
+pub(super) fn run(options: &Options) -> Result<()> {
+    let facts = TimingFacts::here();
+    let bench = Bench::build()?;
+    let (mut floors, mut runs) = (Vec::new(), Vec::new());
+    for repetition in 0..options.repetitions {
+        floors.push(bench.floor()?);
+        let floor = median_floor(&floors);
+        for configuration in CONFIGURATIONS {
+            let run = bench.run(options, *configuration, repetition, &floor)?;
+            println!(
+                "   {}/{}  {:>5} {:>3}  {:.1} us, {:.3} x floor",
+                repetition + 1,
+                options.repetitions,
+                run.configuration.suite,
+                run.configuration.block,
+                run.server_cpu_us,
+                run.ratio
+            );
+            runs.push(run);
+        }
+    }
+    let floor = median_floor(&floors);
+    let medians: Vec<Run> =
+        CONFIGURATIONS.iter().map(|configuration| median_run(&runs, *configuration, &floor)).collect();
+    print_table(&medians, &facts);
+    let command = format!(
+        "cargo xtask bench e2e --devices {} --repetitions {} --concurrency {}",
+        options.devices, options.repetitions, options.concurrency
+    );
+    let path = options
+        .json
+        .clone()
+        .unwrap_or_else(|| tree::root().join(format!("benches/runs/e2e-{}.json", facts.at.replace(':', ""))));
+    let record = Record { schema: "muster-e2e/1", facts, command, floor, medians, runs };
+    std::fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&record)?))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("   written to {}", path.display());
+    Ok(())
+}
+
+/// The released programs, and a PKI.
+struct Bench {
+    muster: PathBuf,
+    floor: PathBuf,
+    folder: PathBuf,
+}
+
+impl Bench {
+    fn build() -> Result<Self> {
+        check::cargo("build --quiet --release --locked --package muster").stream()?;
+        check::cargo("build --quiet --release --locked --package benches --bin floor").stream()?;
+        let released = tree::target().join("release");
+        let bench =
+            Self { muster: released.join("muster"), floor: released.join("floor"), folder: tree::scratch("e2e")? };
+        Program::new(&bench.muster).arg("init").arg(bench.folder.join("pki")).expect_success()?;
+        Ok(bench)
+    }
+
+    fn floor(&self) -> Result<Floor> {
+        let ended = pinned(0, &self.floor).timeout(LOAD_TIMEOUT).expect_success()?;
+        serde_json::from_str(&ended.stdout).with_context(|| format!("the floor printed {}", ended.stdout))
+    }
+
+    fn run(&self, options: &Options, configuration: Configuration, repetition: u32, floor: &Floor) -> Result<Run> {
+        let (server, uri) = self.serve()?;
+        let before = cpu_time(server.process_id())?;
+        let report = self.load(options, configuration, repetition, &uri)?;
+        let cpu = cpu_time(server.process_id())? - before;
+        let server_rss_kib = resident_kib(server.process_id());
+        let (status, words) = server.stop()?;
+        ensure!(status.success(), "muster serve ended with {status}:\n{words}");
+        measured(configuration, &report, cpu, server_rss_kib, floor)
+    }
+
+    fn serve(&self) -> Result<(Daemon, String)> {
+        let serve = pinned(0, &self.muster).arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
+        let serve = serve
+            .args(["--listen", "127.0.0.1:0"])
+            .env("MUSTER_METRICS__LISTEN", "127.0.0.1:0")
+            .env("MUSTER_LOG", "warn");
+        let serve = serve.env("MUSTER_SERVER__SHARDS", "1").env("MUSTER_SERVER__POOL_THREADS", "1");
+        let (server, line) = serve.daemon("listening on coaps://", &self.folder.join("serve.log"))?;
+        let uri = line.split_whitespace().last().unwrap_or_default().to_owned();
+        Ok((server, uri))
+    }
+
+    fn load(
+        &self,
+        options: &Options,
+        configuration: Configuration,
+        repetition: u32,
+        uri: &str,
+    ) -> Result<serde_json::Value> {
+        let file = self.folder.join("load.json");
+        let load = pinned(1, &self.muster).args(["load", "--server", uri, "--pki"]).arg(self.folder.join("pki"));
+        let load = load
+            .arg("--devices")
+            .arg(options.devices.to_string())
+            .arg("--concurrency")
+            .arg(options.concurrency.to_string());
+        let load = load.args(["--suite", configuration.suite, "--block"]).arg(configuration.block.to_string());
+        let load = load.arg("--seed").arg((repetition + 1).to_string()).arg("--json").arg(&file).timeout(LOAD_TIMEOUT);
+        load.expect_success()?;
+        Ok(serde_json::from_str(&std::fs::read_to_string(&file)?)?)
+    }
+}
+
+fn measured(
+    configuration: Configuration,
+    report: &serde_json::Value,
+    cpu: Duration,
+    server_rss_kib: f64,
+    floor: &Floor,
+) -> Result<Run> {
+    let number = |pointer: &str| {
+        report
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_f64)
+            .with_context(|| format!("the report has no {pointer}"))
+    };
+    let enrolled = number("/enrolled")?;
+    ensure!(enrolled > 0.0 && number("/failed")? == 0.0, "devices failed: {report}");
+    let stage = |name: &str, key: &str| {
+        let stages = report["stages"].as_array().into_iter().flatten();
+        stages
+            .into_iter()
+            .find(|stage| stage["stage"] == name)
+            .and_then(|stage| stage[key].as_f64())
+            .unwrap_or_default()
+    };
+    let datagrams_up = number("/traffic/datagrams_sent")? / enrolled;
+    let datagrams_down = number("/traffic/datagrams_received")? / enrolled;
+    let server_cpu_us = cpu.as_secs_f64() * 1e6 / enrolled;
+    let floor_us = floor.of(configuration.suite, (datagrams_up + datagrams_down - PLAIN_DATAGRAMS).max(0.0));
+    Ok(Run {
+        configuration,
+        enrolled,
+        enrolled_per_second: number("/enrolled_per_second")?,
+        server_cpu_us,
+        floor_us,
+        ratio: server_cpu_us / floor_us,
+        datagrams_up,
+        datagrams_down,
+        bytes_up: number("/traffic/bytes_sent")? / enrolled,
+        bytes_down: number("/traffic/bytes_received")? / enrolled,
+        handshake_p50_us: stage("handshake", "p50_us"),
+        total_p50_us: stage("total", "p50_us"),
+        total_p99_us: stage("total", "p99_us"),
+        server_rss_kib,
+    })
+}
+
+/// On one core, where there are two to keep apart.
+fn pinned(core: usize, program: &Path) -> Program {
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2) {
+        Program::new("taskset").args(["-c", &core.to_string()]).arg(program)
+    } else {
+        Program::new(program)
+    }
+}
+
+/// User and system time of all threads, from the scheduler's own account in nanoseconds.
+fn cpu_time(process_id: u32) -> Result<Duration> {
+    let mut nanoseconds = 0;
+    for task in std::fs::read_dir(format!("/proc/{process_id}/task"))? {
+        let account = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        nanoseconds += account
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .parse::<u64>()
+            .with_context(|| format!("schedstat says {account:?}"))?;
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+fn resident_kib(process_id: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process_id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        length if length % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+fn median_floor(floors: &[Floor]) -> Floor {
+    let of = |field: fn(&Floor) -> f64| median(floors.iter().map(field));
+    Floor {
+        sign_us: of(|floor| floor.sign_us),
+        verify_us: of(|floor| floor.verify_us),
+        agreement_us: of(|floor| floor.agreement_us),
+        handshake_symmetric_us: of(|floor| floor.handshake_symmetric_us),
+        ccm8_record_us: of(|floor| floor.ccm8_record_us),
+        gcm_record_us: of(|floor| floor.gcm_record_us),
+    }
+}
+
+fn median_run(runs: &[Run], configuration: Configuration, floor: &Floor) -> Run {
+    let same =
+        |run: &&Run| run.configuration.suite == configuration.suite && run.configuration.block == configuration.block;
+    let of = |field: fn(&Run) -> f64| median(runs.iter().filter(same).map(field));
+    let (datagrams_up, datagrams_down, server_cpu_us) =
+        (of(|run| run.datagrams_up), of(|run| run.datagrams_down), of(|run| run.server_cpu_us));
+    let floor_us = floor.of(configuration.suite, (datagrams_up + datagrams_down - PLAIN_DATAGRAMS).max(0.0));
+    Run {
+        configuration,
+        enrolled: of(|run| run.enrolled),
+        enrolled_per_second: of(|run| run.enrolled_per_second),
+        server_cpu_us,
+        floor_us,
+        ratio: server_cpu_us / floor_us,
+        datagrams_up,
+        datagrams_down,
+        bytes_up: of(|run| run.bytes_up),
+        bytes_down: of(|run| run.bytes_down),
+        handshake_p50_us: of(|run| run.handshake_p50_us),
+        total_p50_us: of(|run| run.total_p50_us),
+        total_p99_us: of(|run| run.total_p99_us),
+        server_rss_kib: of(|run| run.server_rss_kib),
+    }
+}
+
+/// As Markdown, for the README.
+fn print_table(medians: &[Run], facts: &TimingFacts) {
+    println!("\n{}, {}, {}\n", facts.cpu, facts.kernel, facts.rustc);
+    println!(
+        "| suite | block | server CPU, us | floor, us | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for run in medians {
+        println!(
+            "| {} | {} | {:.0} | {:.0} | **{:.2}** | {:.1} / {:.1} | {:.0} / {:.0} | {:.0} | {:.1} / {:.1} |",
+            run.configuration.suite.to_uppercase(),
+            run.configuration.block,
+            run.server_cpu_us,
+            run.floor_us,
+            run.ratio,
+            run.datagrams_up,
+            run.datagrams_down,
+            run.bytes_up,
+            run.bytes_down,
+            run.enrolled_per_second,
+            run.total_p50_us / 1e3,
+            run.total_p99_us / 1e3
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median([4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_floor_is_six_public_key_operations_and_the_records() {
+        let floor = Floor {
+            sign_us: 10.0,
+            verify_us: 30.0,
+            agreement_us: 50.0,
+            handshake_symmetric_us: 5.0,
+            ccm8_record_us: 0.5,
+            gcm_record_us: 0.1,
+        };
+        assert!((floor.of("ccm8", 20.0) - 175.0).abs() < 1e-9);
+        assert!((floor.of("gcm", 20.0) - 167.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn our_own_cpu_time_grows() {
+        let before = cpu_time(std::process::id()).unwrap();
+        let mut sum = 0_u64;
+        while cpu_time(std::process::id()).unwrap() == before {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(cpu_time(std::process::id()).unwrap() > before);
+    }
+
+    #[test]
+    fn a_report_with_failures_is_no_measurement() {
+        let report =
+            serde_json::json!({ "enrolled": 9, "failed": 1, "enrolled_per_second": 1.0, "stages": [], "traffic": {} });
+        let floor = Floor {
+            sign_us: 1.0,
+            verify_us: 1.0,
+            agreement_us: 1.0,
+            handshake_symmetric_us: 1.0,
+            ccm8_record_us: 1.0,
+            gcm_record_us: 1.0,
+        };
+        assert!(measured(CONFIGURATIONS[0], &report, Duration::ZERO, 0.0, &floor).is_err());
+    }
+}
