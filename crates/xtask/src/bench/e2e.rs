@@ -277,17 +277,14 @@ fn pinned(core: usize, program: &Path) -> Program {
     }
 }
 
-/// User and system time of all threads, from the scheduler's own account in nanoseconds.
+/// User and system time of all threads, from the scheduler's own account in nanoseconds. The server's threads live as long as it does; one that ends
+/// between being listed and being read is left out.
 fn cpu_time(process_id: u32) -> Result<Duration> {
     let mut nanoseconds = 0;
     for task in std::fs::read_dir(format!("/proc/{process_id}/task"))? {
-        let account = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        nanoseconds += account
-            .split(' ')
-            .next()
-            .unwrap_or_default()
-            .parse::<u64>()
-            .with_context(|| format!("schedstat says {account:?}"))?;
+        let Ok(account) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        let running = account.split(' ').next().unwrap_or_default().parse::<u64>();
+        nanoseconds += running.with_context(|| format!("schedstat says {account:?}"))?;
     }
     Ok(Duration::from_nanos(nanoseconds))
 }
@@ -397,13 +394,9 @@ mod tests {
     }
 
     #[test]
-    fn our_own_cpu_time_grows() {
-        let before = cpu_time(std::process::id()).unwrap();
-        let mut sum = 0_u64;
-        while cpu_time(std::process::id()).unwrap() == before {
-            sum = std::hint::black_box(sum.wrapping_add(1));
-        }
-        assert!(cpu_time(std::process::id()).unwrap() > before);
+    fn our_own_cpu_time_is_counted() {
+        assert!(cpu_time(std::process::id()).unwrap() > Duration::ZERO);
+        assert!(cpu_time(u32::MAX).is_err());
     }
 
     #[test]
