@@ -1,0 +1,64 @@
+//! One request that waits for its acknowledgement, then for its response.
+
+use super::Envelope;
+use crate::time::{Due, Retransmission};
+use crate::{EXCHANGE_LIFETIME, MessageId, Token};
+use std::time::Instant;
+
+/// A request on the wire.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) message_id: MessageId,
+    pub(super) token: Token,
+    /// For sending it again.
+    pub(super) datagram: Vec<u8>,
+    wait: Wait,
+}
+
+#[derive(Debug)]
+enum Wait {
+    /// Nothing has come back.
+    Acknowledgement(Retransmission),
+    /// The server has it; its separate response is awaited until then. RFC 7252 names no limit; after EXCHANGE_LIFETIME
+    /// the server has forgotten the request's message id as well.
+    Response(Instant),
+}
+
+impl InFlight {
+    pub(super) fn new(now: Instant, envelope: Envelope, datagram: Vec<u8>, jitter: u32) -> InFlight {
+        let wait = Wait::Acknowledgement(Retransmission::start(now, jitter));
+        InFlight { message_id: envelope.message_id, token: envelope.token, datagram, wait }
+    }
+
+    /// An empty acknowledgement; false where there was one before.
+    pub(super) fn acknowledge(&mut self, now: Instant) -> bool {
+        let first = matches!(self.wait, Wait::Acknowledgement(_));
+        if first {
+            self.wait = Wait::Response(now + EXCHANGE_LIFETIME);
+        }
+        first
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        match &self.wait {
+            Wait::Acknowledgement(retransmission) => retransmission.deadline,
+            Wait::Response(deadline) => *deadline,
+        }
+    }
+
+    pub(super) fn due(&mut self, now: Instant) -> Due {
+        match &mut self.wait {
+            Wait::Acknowledgement(retransmission) => retransmission.due(now),
+            Wait::Response(deadline) if *deadline <= now => Due::GiveUp,
+            Wait::Response(_) => Due::NotYet,
+        }
+    }
+
+    /// The same request under another message id.
+    pub(super) fn rename(&mut self, message_id: MessageId) {
+        self.message_id = message_id;
+        if let Some(field) = self.datagram.get_mut(2..4) {
+            field.copy_from_slice(&message_id.0.to_be_bytes());
+        }
+    }
+}

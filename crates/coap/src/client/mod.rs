@@ -1,0 +1,455 @@
+//! The client side of one request: [`Exchange`].
+//!
+//! What it is: one request from its first datagram to the last block of the answer. The body goes out in Block1 pieces,
+//! the answer comes in in Block2 pieces, each a request and a response of its own (RFC 7959); confirmable requests are
+//! sent again until they are acknowledged, and a separate response is waited for and acknowledged (RFC 7252 §5.2.2).
+//! What it is not: a cache, an observer or a proxy. `est::Client` drives it, one exchange at a time.
+//!
+//! ```text
+//!            2.31: next block                more blocks: Block2 NUM n, no payload
+//!             +----------+                      +----------+
+//!             v          |                      v          |
+//!   new --> Sending -----+---- response ----> Fetching ----+---- last block --> Over (Done)
+//!             |  ^                              |
+//!             |  +---- 4.08, ETag changed ------+   at most RESTARTS_MAX times
+//!             +-- 4.13 with a smaller Block1: again in smaller blocks
+//!
+//!   each step:   CON --> (sent again) --> ACK with the response
+//!                   \--> empty ACK --> CON or NON with the response --> ACK
+//!                   \--> RST, or nothing: Over (Failed)
+//! ```
+
+mod in_flight;
+mod spec;
+
+pub use spec::{Failure, Progress, Reply, RequestSpec};
+
+use crate::time::Due;
+use crate::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token};
+use in_flight::InFlight;
+use std::time::Instant;
+
+/// The most that an answer may have: 64 KiB are far above any certificate chain.
+pub const REPLY_BYTES_MAX: usize = 64 << 10;
+/// The most that a request may have: every block of it, even of 16 bytes, has a NUM of 20 bits.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// How often a transfer begins anew because the server lost it or its representation changed. Twice is bad luck, more is
+/// a server that can't keep a transfer.
+pub const RESTARTS_MAX: u8 = 2;
+/// How many separate responses are known as acknowledged, so that their duplicates are acknowledged again.
+const ACKNOWLEDGED_MAX: usize = 4;
+
+/// One request on its way, from its first block to the last block of the answer.
+#[derive(Debug)]
+pub struct Exchange {
+    spec: RequestSpec,
+    token: Token,
+    jitter: u32,
+    restarts: u8,
+    phase: Phase,
+    acknowledged: [Option<MessageId>; ACKNOWLEDGED_MAX],
+    out: Outbox,
+    sent: usize,
+}
+
+/// Where the exchange stands; see the flow above.
+#[derive(Debug)]
+enum Phase {
+    Sending(Sending),
+    Fetching(Fetching),
+    Over,
+}
+
+/// A piece of the request is in flight.
+#[derive(Debug)]
+struct Sending {
+    in_flight: InFlight,
+    offset: usize,
+    size: BlockSize,
+}
+
+/// The answer has begun; the request for its next block is in flight.
+#[derive(Debug)]
+struct Fetching {
+    in_flight: InFlight,
+    etag: Option<Vec<u8>>,
+    reply: Reply,
+}
+
+impl Exchange {
+    /// Begins: the first datagram waits in [`Exchange::poll_transmit`]. `token` is the first of as many tokens as the
+    /// exchange has requests, counted up from it; `jitter` is a random number that spreads retransmissions. A body above
+    /// 16 MiB, of which 20 bits of NUM can't name every block, is not sent: the exchange is over at once.
+    pub fn new(now: Instant, mut spec: RequestSpec, ids: &mut MessageIds, token: Token, jitter: u32) -> Exchange {
+        if spec.kind != Kind::NonConfirmable {
+            spec.kind = Kind::Confirmable;
+        }
+        let mut exchange = Exchange {
+            spec,
+            token,
+            jitter,
+            restarts: 0,
+            phase: Phase::Over,
+            acknowledged: [None; ACKNOWLEDGED_MAX],
+            out: Outbox::new(),
+            sent: 0,
+        };
+        if exchange.spec.body.len() <= BODY_BYTES_MAX {
+            exchange.phase = exchange.send(now, 0, exchange.spec.block, ids);
+        }
+        exchange
+    }
+
+    /// Takes a message of the server.
+    pub fn handle(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds) -> Progress {
+        let Some(in_flight) = self.in_flight_mut() else {
+            return self.handle_late(message);
+        };
+        if message.code() == Code::EMPTY {
+            return match message.kind() {
+                Kind::Acknowledgement if in_flight.message_id == message.message_id() => {
+                    if in_flight.acknowledge(now) { Progress::Acknowledged } else { Progress::Ignored }
+                }
+                Kind::Reset if in_flight.message_id == message.message_id() => self.fail(Failure::Reset),
+                _ => self.handle_late(message),
+            };
+        }
+        let is_answer = message.code().is_response()
+            && message.token() == in_flight.token
+            && (message.kind() != Kind::Acknowledgement || message.message_id() == in_flight.message_id)
+            && message.kind() != Kind::Reset;
+        if !is_answer {
+            return self.handle_late(message);
+        }
+        if let Err(failure) = check_options(message) {
+            // "Unrecognized options of class "critical" that occur in a Confirmable response [...] MUST cause the
+            // response to be rejected" (RFC 7252 §5.4.1).
+            if message.kind() == Kind::Confirmable {
+                self.write_empty(Kind::Reset, message.message_id());
+            }
+            return self.fail(failure);
+        }
+        let separate = message.kind() != Kind::Acknowledgement;
+        if message.kind() == Kind::Confirmable {
+            self.acknowledge(message.message_id());
+        }
+        self.take_response(now, message, ids, separate)
+    }
+
+    /// The next datagram to send; call until `None` after `new`, `handle` and `handle_timeout`.
+    pub fn poll_transmit(&mut self) -> Option<&[u8]> {
+        if self.sent >= self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+            return None;
+        }
+        self.sent += 1;
+        self.out.message(self.sent - 1)
+    }
+
+    /// The next moment at which [`Exchange::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Sending(sending) => Some(sending.in_flight.deadline()),
+            Phase::Fetching(fetching) => Some(fetching.in_flight.deadline()),
+            Phase::Over => None,
+        }
+    }
+
+    /// Sends again, or gives up. A non-confirmable request goes out again under a new message id, since its copy would be
+    /// ignored as a duplicate (RFC 7252 §4.5).
+    pub fn handle_timeout(&mut self, now: Instant, ids: &mut MessageIds) -> Progress {
+        let kind = self.spec.kind;
+        let (Phase::Sending(Sending { in_flight, .. }) | Phase::Fetching(Fetching { in_flight, .. })) = &mut self.phase
+        else {
+            return Progress::Ignored;
+        };
+        match in_flight.due(now) {
+            Due::NotYet => Progress::Ignored,
+            Due::SendAgain => {
+                if kind == Kind::NonConfirmable {
+                    in_flight.rename(ids.next_id());
+                }
+                self.out.push(|buffer| buffer.extend_from_slice(&in_flight.datagram));
+                Progress::Pending
+            }
+            Due::GiveUp => self.fail(Failure::Timeout),
+        }
+    }
+
+    /// Whether it is done or failed. It may be kept a while to acknowledge duplicates of a separate response.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    fn take_response(
+        &mut self,
+        now: Instant,
+        message: &Message<'_>,
+        ids: &mut MessageIds,
+        separate: bool,
+    ) -> Progress {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Sending(sending) => self.answer_to_piece(now, message, ids, &sending, separate),
+            Phase::Fetching(fetching) => self.next_block(now, message, ids, fetching),
+            Phase::Over => Progress::Ignored,
+        }
+    }
+
+    /// The response to a piece of the request.
+    fn answer_to_piece(
+        &mut self,
+        now: Instant,
+        message: &Message<'_>,
+        ids: &mut MessageIds,
+        sending: &Sending,
+        separate: bool,
+    ) -> Progress {
+        let Ok(block1) = message.block(Number::BLOCK1) else { return Progress::Failed(Failure::BadBlock) };
+        let end = self.piece_end(sending.offset, sending.size);
+        let more = end < self.spec.body.len();
+        match message.code() {
+            Code::CONTINUE if more => {
+                // "the client SHOULD heed the preference indicated and, for all further blocks, use the block size
+                // preferred by the server or a smaller one" (RFC 7959 §2.3); the offset stays.
+                let size = block1.map_or(sending.size, |block1| block1.size.min(sending.size));
+                if block1.is_some_and(|block1| block1.num != 0 && block1.offset() > sending.offset) {
+                    return Progress::Failed(Failure::BadBlock);
+                }
+                self.phase = self.send(now, end, size, ids);
+                Progress::Pending
+            }
+            Code::CONTINUE => Progress::Failed(Failure::BadBlock),
+            // RFC 7959 §2.9.3: a smaller size in the Block1 of a 4.13 is a hint to try with that.
+            Code::REQUEST_ENTITY_TOO_LARGE if block1.is_some_and(|block1| block1.size < sending.size) => {
+                let size = block1.map_or(BlockSize::B16, |block1| block1.size);
+                self.phase = self.send(now, 0, size, ids);
+                Progress::Pending
+            }
+            Code::REQUEST_ENTITY_INCOMPLETE if sending.offset > 0 && self.may_restart() => {
+                self.phase = self.send(now, 0, sending.size, ids);
+                Progress::Pending
+            }
+            _ => self.first_block(now, message, ids, separate),
+        }
+    }
+
+    /// The first block of the answer, mostly all of it.
+    fn first_block(
+        &mut self,
+        now: Instant,
+        message: &Message<'_>,
+        ids: &mut MessageIds,
+        separate: bool,
+    ) -> Progress {
+        let Ok(block2) = message.block(Number::BLOCK2) else { return Progress::Failed(Failure::BadBlock) };
+        let reply = Reply {
+            code: message.code(),
+            content_format: content_format(message),
+            max_age: message.uint(Number::MAX_AGE),
+            body: message.payload().to_vec(),
+            separate,
+        };
+        let block2 = match block2.filter(|_| message.code().is_success()) {
+            None => return Progress::Done(reply),
+            Some(block2) if block2.num != 0 => return Progress::Failed(Failure::BadBlock),
+            Some(block2) if !block2.more => return Progress::Done(reply),
+            Some(block2) => block2,
+        };
+        if reply.body.len() != block2.size.bytes() {
+            return Progress::Failed(Failure::BadBlock);
+        }
+        let etag = message.option(Number::ETAG).map(<[u8]>::to_vec);
+        self.fetch(now, ids, block2.size, Fetched { etag, reply })
+    }
+
+    /// A later block of the answer.
+    fn next_block(
+        &mut self,
+        now: Instant,
+        message: &Message<'_>,
+        ids: &mut MessageIds,
+        fetching: Fetching,
+    ) -> Progress {
+        let Fetching { etag, mut reply, .. } = fetching;
+        // All blocks are of one representation if ETag and Content-Format agree (RFC 7959 §2.4). If they do not, or the
+        // server has lost the transfer, it begins anew: what we enrol with is idempotent (RFC 9148 §4.7).
+        let same = message.option(Number::ETAG) == etag.as_deref() && content_format(message) == reply.content_format;
+        let lost = message.code() == Code::REQUEST_ENTITY_INCOMPLETE;
+        if lost || message.code().is_success() && !same {
+            if !self.may_restart() {
+                return Progress::Failed(Failure::Changing);
+            }
+            self.phase = self.send(now, 0, self.spec.block, ids);
+            return Progress::Pending;
+        }
+        if message.code().is_error() {
+            reply.code = message.code();
+            reply.content_format = content_format(message);
+            reply.max_age = message.uint(Number::MAX_AGE);
+            reply.body = message.payload().to_vec();
+            return Progress::Done(reply);
+        }
+        let payload = message.payload();
+        let block2 = match message.block(Number::BLOCK2) {
+            Ok(Some(block2)) if block2.offset() == reply.body.len() => block2,
+            _ => return Progress::Failed(Failure::BadBlock),
+        };
+        let size = block2.size.bytes();
+        if payload.len() > size || block2.more && payload.len() < size {
+            return Progress::Failed(Failure::BadBlock);
+        }
+        if reply.body.len() + payload.len() > REPLY_BYTES_MAX {
+            return Progress::Failed(Failure::TooLarge);
+        }
+        reply.body.extend_from_slice(payload);
+        if !block2.more {
+            return Progress::Done(reply);
+        }
+        self.fetch(now, ids, block2.size, Fetched { etag, reply })
+    }
+
+    /// What is not the answer to the request in flight: duplicates of separate responses are acknowledged again (RFC 7252
+    /// §4.5), other confirmable messages rejected, the rest ignored.
+    fn handle_late(&mut self, message: &Message<'_>) -> Progress {
+        if message.kind() == Kind::Confirmable {
+            let known = self.acknowledged.contains(&Some(message.message_id())) && message.code().is_response();
+            let kind = if known { Kind::Acknowledgement } else { Kind::Reset };
+            self.write_empty(kind, message.message_id());
+        }
+        Progress::Ignored
+    }
+
+    /// Sends the piece of the body at `offset`: all of it without Block1 where it fits one block.
+    fn send(&mut self, now: Instant, offset: usize, size: BlockSize, ids: &mut MessageIds) -> Phase {
+        let end = self.piece_end(offset, size);
+        let more = end < self.spec.body.len();
+        let blockwise = offset > 0 || more;
+        let block = Block::at(offset, size, more).expect("BODY_BYTES_MAX leaves a NUM for every offset");
+        let size1 = (blockwise && offset == 0).then_some(self.spec.body.len()).and_then(|n| u32::try_from(n).ok());
+        // The size of the answer's blocks is chosen with the last piece (RFC 7959 §3.3); the largest needs no choice.
+        let block2 = (!more && self.spec.block < BlockSize::B1024).then_some(Block { num: 0, more: false, size });
+        let content_format = self.spec.content_format.filter(|_| !self.spec.body.is_empty());
+        let (envelope, mut datagram) = self.envelope(ids);
+        self.head(&mut datagram, envelope, content_format)
+            .maybe_uint(Number::BLOCK2, block2.map(Block::value))
+            .maybe_uint(Number::BLOCK1, blockwise.then_some(block.value()))
+            .maybe_uint(Number::SIZE1, size1)
+            .payload(&self.spec.body[offset..end]);
+        Phase::Sending(Sending { in_flight: self.launch(now, envelope, datagram), offset, size })
+    }
+
+    /// Asks for the block behind what has come: the same request, a new token, no payload (RFC 7959 §3.3, RFC 9148 §4.6).
+    fn fetch(&mut self, now: Instant, ids: &mut MessageIds, size: BlockSize, fetched: Fetched) -> Progress {
+        let Fetched { etag, reply } = fetched;
+        let Some(block2) = Block::at(reply.body.len(), size, false) else {
+            return Progress::Failed(Failure::TooLarge);
+        };
+        let (envelope, mut datagram) = self.envelope(ids);
+        self.head(&mut datagram, envelope, None).uint(Number::BLOCK2, block2.value());
+        let in_flight = self.launch(now, envelope, datagram);
+        self.phase = Phase::Fetching(Fetching { in_flight, etag, reply });
+        Progress::Pending
+    }
+
+    fn envelope(&mut self, ids: &mut MessageIds) -> (Envelope, Vec<u8>) {
+        let envelope = Envelope { message_id: ids.next_id(), token: self.token };
+        // A token is not used twice, so that a late answer is never taken for another (RFC 9175 §4).
+        self.token = self.token.next();
+        (envelope, Vec::with_capacity(DATAGRAM_BYTES_USUAL))
+    }
+
+    /// Header, path, queries and Accept, in the order of their numbers.
+    fn head<'b>(
+        &self,
+        buffer: &'b mut Vec<u8>,
+        envelope: Envelope,
+        content_format: Option<ContentFormat>,
+    ) -> Encoder<'b> {
+        let spec = &self.spec;
+        let mut encoder =
+            Encoder::new(buffer, spec.kind, spec.method.code(), envelope.message_id, envelope.token);
+        for segment in &spec.path {
+            encoder = encoder.option(Number::URI_PATH, segment.as_bytes());
+        }
+        encoder = encoder.maybe_uint(Number::CONTENT_FORMAT, content_format.map(|format| format.0.into()));
+        for query in &spec.queries {
+            encoder = encoder.option(Number::URI_QUERY, query.as_bytes());
+        }
+        encoder.maybe_uint(Number::ACCEPT, spec.accept.map(|format| format.0.into()))
+    }
+
+    fn launch(&mut self, now: Instant, envelope: Envelope, datagram: Vec<u8>) -> InFlight {
+        self.jitter = self.jitter.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
+        self.out.push(|buffer| buffer.extend_from_slice(&datagram));
+        InFlight::new(now, envelope, datagram, self.jitter)
+    }
+
+    fn acknowledge(&mut self, message_id: MessageId) {
+        self.acknowledged.rotate_right(1);
+        self.acknowledged[0] = Some(message_id);
+        self.write_empty(Kind::Acknowledgement, message_id);
+    }
+
+    fn write_empty(&mut self, kind: Kind, message_id: MessageId) {
+        self.out.push(|buffer| Encoder::empty(buffer, kind, message_id));
+    }
+
+    fn fail(&mut self, failure: Failure) -> Progress {
+        self.phase = Phase::Over;
+        Progress::Failed(failure)
+    }
+
+    fn may_restart(&mut self) -> bool {
+        self.restarts += 1;
+        self.restarts <= RESTARTS_MAX
+    }
+
+    fn piece_end(&self, offset: usize, size: BlockSize) -> usize {
+        self.spec.body.len().min(offset + size.bytes())
+    }
+
+    fn in_flight_mut(&mut self) -> Option<&mut InFlight> {
+        match &mut self.phase {
+            Phase::Sending(sending) => Some(&mut sending.in_flight),
+            Phase::Fetching(fetching) => Some(&mut fetching.in_flight),
+            Phase::Over => None,
+        }
+    }
+}
+
+/// What a request of this exchange usually takes: a block of 64 bytes and its options.
+const DATAGRAM_BYTES_USUAL: usize = 128;
+
+/// What names one request of the exchange.
+#[derive(Clone, Copy, Debug)]
+struct Envelope {
+    message_id: MessageId,
+    token: Token,
+}
+
+/// The answer as far as it has come.
+struct Fetched {
+    etag: Option<Vec<u8>>,
+    reply: Reply,
+}
+
+fn content_format(message: &Message<'_>) -> Option<ContentFormat> {
+    message.uint(Number::CONTENT_FORMAT).and_then(|number| u16::try_from(number).ok()).map(ContentFormat)
+}
+
+/// Every critical option has to be known, of a possible length and not repeated against its definition (RFC 7252 §5.4).
+fn check_options(message: &Message<'_>) -> Result<(), Failure> {
+    let mut previous = None;
+    for option in message.options().filter(|option| option.number.is_critical()) {
+        let understood = option.number.response_definition().is_some_and(|definition| {
+            (definition.bytes_min..=definition.bytes_max).contains(&option.value.len())
+                && (definition.repeatable || previous != Some(option.number))
+        });
+        if !understood {
+            return Err(Failure::BadOption(option.number));
+        }
+        previous = Some(option.number);
+    }
+    Ok(())
+}

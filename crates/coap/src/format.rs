@@ -1,0 +1,36 @@
+//! Content-Formats (RFC 7252 §12.3): the numbers that EST-coaps speaks; any other is a number too.
+
+use std::fmt;
+
+/// A Content-Format number of the IANA registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentFormat(pub u16);
+
+impl ContentFormat {
+    /// `text/plain; charset=utf-8`
+    pub const TEXT_PLAIN: ContentFormat = ContentFormat(0);
+    /// `application/link-format` (RFC 6690)
+    pub const LINK_FORMAT: ContentFormat = ContentFormat(40);
+    /// `application/octet-stream`
+    pub const OCTET_STREAM: ContentFormat = ContentFormat(42);
+    /// `application/multipart-core` (RFC 8710)
+    pub const MULTIPART_CORE: ContentFormat = ContentFormat(62);
+    /// `application/pkcs7-mime; smime-type=server-generated-key` (RFC 9148 §9.1)
+    pub const PKCS7_SERVER_GENERATED_KEY: ContentFormat = ContentFormat(280);
+    /// `application/pkcs7-mime; smime-type=certs-only` (RFC 9148 §9.1)
+    pub const PKCS7_CERTS_ONLY: ContentFormat = ContentFormat(281);
+    /// `application/pkcs8` (RFC 9148 §9.1)
+    pub const PKCS8: ContentFormat = ContentFormat(284);
+    /// `application/csrattrs` (RFC 9148 §9.1)
+    pub const CSR_ATTRIBUTES: ContentFormat = ContentFormat(285);
+    /// `application/pkcs10` (RFC 9148 §9.1)
+    pub const PKCS10: ContentFormat = ContentFormat(286);
+    /// `application/pkix-cert` (RFC 9148 §9.1)
+    pub const PKIX_CERT: ContentFormat = ContentFormat(287);
+}
+
+impl fmt::Display for ContentFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,50 @@
+//! Messages on their way out: ranges in one reusable buffer.
+
+use std::ops::Range;
+
+/// Messages to send, each a datagram, in order. Clear it and use it again: once warm it allocates nothing.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    messages: Vec<Range<usize>>,
+}
+
+impl Outbox {
+    /// An empty one, without a buffer yet.
+    pub fn new() -> Outbox {
+        Outbox::default()
+    }
+
+    /// Forgets the messages, keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.messages.clear();
+    }
+
+    /// The messages in the order in which they were written.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.messages.iter().map(|range| &self.bytes[range.clone()])
+    }
+
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The message at `index`.
+    pub fn message(&self, index: usize) -> Option<&[u8]> {
+        self.messages.get(index).map(|range| &self.bytes[range.clone()])
+    }
+
+    /// One more message: what `write` appends to the buffer.
+    pub(crate) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        self.messages.push(start..self.bytes.len());
+    }
+}

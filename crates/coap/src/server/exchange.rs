@@ -1,0 +1,178 @@
+//! One request that is answered by a handler, from its arrival until its outcome is forgotten.
+//!
+//! ```text
+//!   request handed up
+//!        |
+//!     Pending ---- respond() before the deadline: piggybacked -----------------+
+//!        |  deadline or duplicate: empty ACK                                  |
+//!        |                                                                     v
+//!        +-- respond() after it: CON ---> Separate -- ACK, RST, given up --> Answered -- lifetime over --> forgotten
+//!                                           |  timeout
+//!                                           +--> CON again, MAX_RETRANSMIT times
+//! ```
+//!
+//! A request that is computed again when it is repeated leaves no `Answered` behind.
+
+use super::shared::Charge;
+use super::uploads::RequestKey;
+use super::write::{Form, entity_tag};
+use super::{ExchangeId, Repeat, Response};
+use crate::time::Retransmission;
+use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, Method, NON_LIFETIME, Token};
+use std::time::{Duration, Instant};
+
+/// A request and what became of it.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) id: ExchangeId,
+    pub(super) method: Method,
+    pub(super) origin: Origin,
+    /// Of the block-wise operation it belongs to.
+    pub(super) key: RequestKey,
+    /// The last block of its upload, as a hash of its content; `None` where there was no upload, or a new one of the same
+    /// name has begun.
+    pub(super) last_block: Option<u64>,
+    pub(super) state: State,
+}
+
+/// The message that brought the request whole: whom the answer goes to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    pub(super) kind: Kind,
+    pub(super) message_id: MessageId,
+    pub(super) token: Token,
+    /// The whole datagram: message ids come round within EXCHANGE_LIFETIME when a client sends fast, and a message
+    /// that shares its id with an earlier one but not its bytes is no duplicate (RFC 7252 §4.4).
+    pub(super) fingerprint: u64,
+    pub(super) form: Form,
+}
+
+impl Origin {
+    /// How long duplicates of the message are expected (RFC 7252 §4.5, §4.8.2).
+    pub(super) fn lifetime(&self) -> Duration {
+        match self.kind {
+            Kind::NonConfirmable => NON_LIFETIME,
+            _ => EXCHANGE_LIFETIME,
+        }
+    }
+}
+
+/// Where a request stands; see the flow above.
+#[derive(Debug)]
+pub(super) enum State {
+    Pending(Pending),
+    Separate(Separate),
+    Answered(Answered),
+}
+
+/// A handler works on it.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) repeat: Repeat,
+    /// When the empty acknowledgement is due; `None` once it is sent, and for a non-confirmable request.
+    pub(super) acknowledge_at: Option<Instant>,
+    /// Room for the outcome among the kept responses.
+    pub(super) reserved: Option<Charge>,
+}
+
+/// Its answer is on the way as a confirmable message of our own.
+#[derive(Debug)]
+pub(super) struct Separate {
+    pub(super) outcome: Outcome,
+    pub(super) message_id: MessageId,
+    pub(super) retransmission: Retransmission,
+    pub(super) keep: Keep,
+    pub(super) expires: Instant,
+}
+
+impl Separate {
+    /// The answer has arrived, or will not; `None` where nothing is to be remembered of it.
+    pub(super) fn end(self, delivery: Delivery) -> Option<Answered> {
+        match self.keep {
+            Keep::Outcome => Some(Answered { outcome: self.outcome, delivery, expires: self.expires }),
+            Keep::Nothing => None,
+        }
+    }
+}
+
+/// Its outcome is kept for duplicates and for the later blocks of the response.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) outcome: Outcome,
+    pub(super) delivery: Delivery,
+    pub(super) expires: Instant,
+}
+
+/// Whether something stays after the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    Outcome,
+    Nothing,
+}
+
+/// What a duplicate of an answered request gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// The answer again: it was piggybacked, or its separate response never arrived.
+    Again,
+    /// The empty acknowledgement again: the client has acknowledged the separate response.
+    Arrived,
+}
+
+/// A response that is held, once.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    code: Code,
+    content_format: Option<ContentFormat>,
+    max_age: Option<u32>,
+    pub(super) etag: u64,
+    body: Box<[u8]>,
+    _charge: Charge,
+}
+
+impl Outcome {
+    pub(super) fn new(response: &Response<'_>, mut charge: Charge) -> Outcome {
+        charge.set(response.body.len());
+        Outcome {
+            code: response.code,
+            content_format: response.content_format,
+            max_age: response.max_age,
+            etag: entity_tag(response),
+            body: response.body.into(),
+            _charge: charge,
+        }
+    }
+
+    pub(super) fn response(&self) -> Response<'_> {
+        Response {
+            code: self.code,
+            content_format: self.content_format,
+            max_age: self.max_age,
+            body: &self.body,
+        }
+    }
+}
+
+impl Exchange {
+    /// The answer, as soon as there is one.
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
+        match &self.state {
+            State::Pending(_) => None,
+            State::Separate(separate) => Some(&separate.outcome),
+            State::Answered(answered) => Some(&answered.outcome),
+        }
+    }
+
+    /// Not yet answered, or its answer not yet acknowledged: never dropped to make room.
+    pub(super) fn is_in_flight(&self) -> bool {
+        !matches!(self.state, State::Answered(_))
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Pending(pending) => pending.acknowledge_at,
+            State::Separate(separate) => Some(separate.retransmission.deadline),
+            State::Answered(answered) => Some(answered.expires),
+        }
+    }
+}

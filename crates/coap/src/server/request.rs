@@ -1,0 +1,187 @@
+//! A request as the resource table and the handler see it.
+
+use super::Refusal;
+use crate::message::uint;
+use crate::{ContentFormat, Message, Method, Number};
+use std::str;
+
+/// A whole request: its head and its body, gathered from as many blocks as it took.
+#[derive(Debug)]
+pub struct Request<'d> {
+    head: Head<'d>,
+    body: Body<'d>,
+}
+
+/// One datagram held it all, or an upload gathered it.
+#[derive(Debug)]
+pub(super) enum Body<'d> {
+    Borrowed(&'d [u8]),
+    Gathered(Vec<u8>),
+}
+
+impl Body<'_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Body::Borrowed(bytes) => bytes.len(),
+            Body::Gathered(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl<'d> Request<'d> {
+    pub(super) fn new(head: Head<'d>, body: Body<'d>) -> Request<'d> {
+        Request { head, body }
+    }
+
+    /// Method, path and options; of an upload those of its last block.
+    pub fn head(&self) -> &Head<'d> {
+        &self.head
+    }
+
+    /// The whole body.
+    pub fn body(&self) -> &[u8] {
+        match &self.body {
+            Body::Borrowed(bytes) => bytes,
+            Body::Gathered(bytes) => bytes,
+        }
+    }
+
+    /// The whole body, without a copy where it was gathered.
+    pub fn into_body(self) -> Vec<u8> {
+        match self.body {
+            Body::Borrowed(bytes) => bytes.to_vec(),
+            Body::Gathered(bytes) => bytes,
+        }
+    }
+
+    /// See [`Head::method`].
+    pub fn method(&self) -> Method {
+        self.head.method
+    }
+
+    /// See [`Head::path`].
+    pub fn path(&self) -> impl Iterator<Item = &'d str> + use<'d> {
+        self.head.path()
+    }
+
+    /// See [`Head::path_is`].
+    pub fn path_is(&self, path: &str) -> bool {
+        self.head.path_is(path)
+    }
+
+    /// See [`Head::queries`].
+    pub fn queries(&self) -> impl Iterator<Item = &'d str> + use<'d> {
+        self.head.queries()
+    }
+
+    /// See [`Head::content_format`].
+    pub fn content_format(&self) -> Option<ContentFormat> {
+        self.head.content_format()
+    }
+
+    /// See [`Head::accept`].
+    pub fn accept(&self) -> Option<ContentFormat> {
+        self.head.accept()
+    }
+}
+
+/// Method, path and options of a request. Every critical option in it is known, of a possible length and repeated only
+/// where it may be; path and queries are UTF-8.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'d> {
+    message: Message<'d>,
+    method: Method,
+}
+
+impl<'d> Head<'d> {
+    /// Checks the options of a request, once for all who come after.
+    pub(super) fn check(message: Message<'d>) -> Result<Head<'d>, Refusal> {
+        let mut previous = None;
+        let mut proxy = false;
+        for option in message.options() {
+            let repeated = previous == Some(option.number);
+            previous = Some(option.number);
+            let length = option.value.len();
+            // An option of a length outside its definition (RFC 7252 §5.4.3) or repeated against it (§5.4.5) "MUST be
+            // treated like an unrecognized option": elective ones are ignored, critical ones refused (§5.4.1).
+            let understood = option.number.request_definition().is_some_and(|definition| {
+                (definition.bytes_min..=definition.bytes_max).contains(&length) && (definition.repeatable || !repeated)
+            });
+            // "uri-path" and "uri-query" are strings: UTF-8 (RFC 7252 §3.2).
+            let is_text = matches!(option.number, Number::URI_PATH | Number::URI_QUERY | Number::URI_HOST);
+            if option.number.is_critical() && (!understood || is_text && str::from_utf8(option.value).is_err()) {
+                return Err(Refusal::BadOption(option.number));
+            }
+            proxy |= understood && matches!(option.number, Number::PROXY_URI | Number::PROXY_SCHEME);
+        }
+        if proxy {
+            return Err(Refusal::Proxy);
+        }
+        let method = Method::from_code(message.code()).ok_or(Refusal::UnknownMethod)?;
+        Ok(Head { message, method })
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The segments of Uri-Path.
+    pub fn path(&self) -> impl Iterator<Item = &'d str> + use<'d> {
+        texts(&self.message, Number::URI_PATH)
+    }
+
+    /// Whether the path is exactly `path`, segments joined by `/`, without one in front: `"est/sen"`. A segment that
+    /// itself contains a `/` matches nothing.
+    pub fn path_is(&self, path: &str) -> bool {
+        if path.is_empty() {
+            return self.path().next().is_none();
+        }
+        self.path().eq(path.split('/'))
+    }
+
+    /// The Uri-Query options, such as `rt=ace.est.crts`.
+    pub fn queries(&self) -> impl Iterator<Item = &'d str> + use<'d> {
+        texts(&self.message, Number::URI_QUERY)
+    }
+
+    /// Uri-Host, accepted and not needed.
+    pub fn host(&self) -> Option<&'d str> {
+        texts(&self.message, Number::URI_HOST).next()
+    }
+
+    /// Content-Format.
+    pub fn content_format(&self) -> Option<ContentFormat> {
+        self.format(Number::CONTENT_FORMAT)
+    }
+
+    /// Accept.
+    pub fn accept(&self) -> Option<ContentFormat> {
+        self.format(Number::ACCEPT)
+    }
+
+    /// Size1: how large the client says its body is.
+    pub fn size1(&self) -> Option<u32> {
+        self.message.uint(Number::SIZE1)
+    }
+
+    /// The value of the first option of this number.
+    pub fn option(&self, number: Number) -> Option<&'d [u8]> {
+        self.message.option(number)
+    }
+
+    /// The message itself, of an upload its last block.
+    pub fn message(&self) -> &Message<'d> {
+        &self.message
+    }
+
+    fn format(&self, number: Number) -> Option<ContentFormat> {
+        // Content-Format is elective: one of more than two bytes is as if it were not there (RFC 7252 §5.4.3).
+        self.message.option(number).and_then(uint).and_then(|n| u16::try_from(n).ok()).map(ContentFormat)
+    }
+}
+
+fn texts<'d>(message: &Message<'d>, number: Number) -> impl Iterator<Item = &'d str> + use<'d> {
+    // `check` has seen that they are UTF-8.
+    message.options_of(number).filter_map(|value| str::from_utf8(value).ok())
+}

@@ -1,0 +1,54 @@
+//! What a handler answers.
+
+use crate::{Code, ContentFormat};
+
+/// An answer. Block2, ETag, Block1, token and message id are added here; the handler gives the representation.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'r> {
+    /// The response code.
+    pub code: Code,
+    /// The format of `body`; none for an empty body and for a diagnostic payload.
+    pub content_format: Option<ContentFormat>,
+    /// Max-Age in seconds; absent means 60 (RFC 7252 §5.10.5).
+    pub max_age: Option<u32>,
+    /// The representation, or with an error code the diagnostic payload (RFC 7252 §5.5.2), which is never sliced and is
+    /// cut at [`Response::DIAGNOSTIC_BYTES_MAX`].
+    pub body: &'r [u8],
+}
+
+impl<'r> Response<'r> {
+    /// A diagnostic payload is a short text; it has to fit the smallest datagram together with the options.
+    pub const DIAGNOSTIC_BYTES_MAX: usize = 128;
+
+    /// A code and nothing else.
+    pub const fn empty(code: Code) -> Response<'static> {
+        Response { code, content_format: None, max_age: None, body: &[] }
+    }
+
+    /// A success with a representation.
+    pub const fn content(code: Code, content_format: ContentFormat, body: &'r [u8]) -> Response<'r> {
+        Response { code, content_format: Some(content_format), max_age: None, body }
+    }
+
+    /// An error with a diagnostic payload.
+    pub const fn error(code: Code, diagnostic: &'r str) -> Response<'r> {
+        Response { code, content_format: None, max_age: None, body: diagnostic.as_bytes() }
+    }
+
+    /// 5.03 with Max-Age: come again then (RFC 7252 §5.9.3.4).
+    pub const fn unavailable(max_age: u32, diagnostic: &'r str) -> Response<'r> {
+        Response {
+            code: Code::SERVICE_UNAVAILABLE,
+            content_format: None,
+            max_age: Some(max_age),
+            body: diagnostic.as_bytes(),
+        }
+    }
+
+    /// With a Max-Age.
+    #[must_use]
+    pub const fn with_max_age(mut self, seconds: u32) -> Response<'r> {
+        self.max_age = Some(seconds);
+        self
+    }
+}

@@ -1,0 +1,224 @@
+//! What the peers of one shard share: limits, totals, counters, the source of message ids.
+
+use super::{Dropped, Head, Refusal, Response};
+use crate::time::Spread;
+use crate::{BlockSize, EXCHANGE_LIFETIME, MAX_TRANSMIT_WAIT, MessageIds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Asked on the first block, before anything is gathered: is there such a resource, and how much may its body be?
+pub trait Resources {
+    /// Judges the head of a request.
+    ///
+    /// # Errors
+    /// The answer that refuses it: 4.04, 4.05, 4.15, 4.06, ...
+    fn admit(&self, head: &Head<'_>) -> Result<Admit, Response<'static>>;
+}
+
+/// A request may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admit {
+    /// The most bytes its body may have; above it 4.13.
+    pub body_bytes_max: usize,
+    /// What happens to its duplicates.
+    pub repeat: Repeat,
+}
+
+/// What happens to a duplicate of a request (RFC 7252 §4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It is idempotent: a duplicate is handed up again and answered with the same bytes.
+    Computed,
+    /// It is executed once; its outcome is kept for EXCHANGE_LIFETIME.
+    Remembered,
+}
+
+/// How the peers of a shard behave, and how much they may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The largest block of a response, and its size where the client names none: neither with Block2 nor by the size
+    /// of its own Block1 blocks. 1,024 bytes and what surrounds them have to fit one datagram of the path.
+    pub block_max: BlockSize,
+    /// After this long without [`super::Peer::respond`] an empty acknowledgement goes out and the answer becomes a
+    /// separate response. Below ACK_TIMEOUT, so that the client does not send its request again.
+    pub acknowledge_after: Duration,
+    /// An upload without a new block for this long is forgotten. A client that still lives has sent its block again
+    /// or given up by then (MAX_TRANSMIT_WAIT, RFC 7252 §4.8.2).
+    pub upload_idle_max: Duration,
+    /// Uploads of one peer at a time; one more drops the oldest. A client has reason for two at most: the one it gave up
+    /// and the one it does (RFC 9175 §3.4).
+    pub uploads_per_peer_max: usize,
+    /// Bytes that all uploads of the shard hold at most; a first block above it is answered with 5.03.
+    pub upload_bytes_total_max: usize,
+    /// Requests remembered for one peer, pending ones included. One more drops the oldest that is answered; where all
+    /// are pending, it is answered with 5.03.
+    pub exchanges_per_peer_max: usize,
+    /// Bytes that all kept responses of the shard hold at most; a request whose outcome would have to be kept above
+    /// it is answered with 5.03.
+    pub response_bytes_total_max: usize,
+    /// Max-Age of these 5.03, in seconds, at least 1.
+    pub full_max_age: u32,
+    /// The diagnostic payload of a refusal by the message layer; at most [`Response::DIAGNOSTIC_BYTES_MAX`] of it is sent.
+    pub diagnose: fn(Refusal) -> &'static str,
+}
+
+impl Default for Config {
+    /// Room for 40,000 enrolments a shard within one EXCHANGE_LIFETIME: a certificate takes about 500 bytes.
+    fn default() -> Config {
+        Config {
+            block_max: BlockSize::B1024,
+            acknowledge_after: Duration::from_secs(1),
+            upload_idle_max: MAX_TRANSMIT_WAIT,
+            uploads_per_peer_max: 2,
+            upload_bytes_total_max: 32 << 20,
+            exchanges_per_peer_max: 8,
+            response_bytes_total_max: 64 << 20,
+            full_max_age: 30,
+            diagnose: |_| "",
+        }
+    }
+}
+
+/// What a pending request counts of the kept responses before its answer is known: the size of a usual one.
+pub(super) const RESPONSE_BYTES_EXPECTED: usize = 1_024;
+/// RFC 7959 §2.5 and our own rule: no upload lives longer than this, however many blocks keep coming.
+pub(super) const UPLOAD_LIFETIME_MAX: Duration = Duration::from_secs(2 * EXCHANGE_LIFETIME.as_secs());
+
+/// State of all peers of one shard.
+#[derive(Debug)]
+pub struct Shared {
+    pub(super) config: Config,
+    pub(super) spread: Spread,
+    pub(super) counters: Counters,
+    pub(super) upload_bytes: Total,
+    pub(super) response_bytes: Total,
+    exchanges: u32,
+}
+
+impl Shared {
+    /// `seed` is a random number: message ids of our own and jitters of retransmissions come from it.
+    pub fn new(config: Config, seed: u64) -> Shared {
+        Shared {
+            config,
+            spread: Spread::new(seed),
+            counters: Counters::default(),
+            upload_bytes: Total::default(),
+            response_bytes: Total::default(),
+            exchanges: 0,
+        }
+    }
+
+    /// Another configuration; what is already held above a new limit stays until it expires.
+    pub fn set_config(&mut self, config: Config) {
+        self.config = config;
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Bytes that uploads hold now.
+    pub fn upload_bytes(&self) -> usize {
+        self.upload_bytes.get()
+    }
+
+    /// Bytes that kept responses hold now, with what pending requests reserve.
+    pub fn response_bytes(&self) -> usize {
+        self.response_bytes.get()
+    }
+
+    /// The message ids of a peer that begins its first message.
+    pub(super) fn fresh_ids(&mut self) -> MessageIds {
+        MessageIds::new(self.spread.u16())
+    }
+
+    pub(super) fn next_exchange(&mut self) -> super::ExchangeId {
+        self.exchanges = self.exchanges.wrapping_add(1);
+        super::ExchangeId(self.exchanges)
+    }
+}
+
+/// What the message layer did, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests handed up.
+    pub requests: u64,
+    /// Duplicates of remembered requests.
+    pub duplicates: u64,
+    /// Blocks taken into uploads.
+    pub blocks: u64,
+    /// Blocks of kept responses sent on request.
+    pub continuations: u64,
+    /// Empty acknowledgements sent because an answer took long.
+    pub separate: u64,
+    /// Separate responses sent again.
+    pub retransmissions: u64,
+    /// Separate responses that nobody acknowledged.
+    pub given_up: u64,
+    /// Uploads that expired or had to make room.
+    pub uploads_dropped: u64,
+    /// Requests refused here, 5.03 apart.
+    pub refused: u64,
+    /// Requests refused with 5.03 because a total or a peer was full.
+    pub full: u64,
+    /// Datagrams dropped as no CoAP or malformed.
+    pub malformed: u64,
+    /// Messages dropped because they answer nothing or are no requests.
+    pub unmatched: u64,
+}
+
+impl Counters {
+    pub(super) fn refused(&mut self, refusal: Refusal) {
+        match refusal {
+            Refusal::Full => self.full += 1,
+            _ => self.refused += 1,
+        }
+    }
+
+    pub(super) fn dropped(&mut self, dropped: Dropped) {
+        match dropped {
+            Dropped::NotCoap | Dropped::Malformed(_) => self.malformed += 1,
+            Dropped::NotARequest | Dropped::Unmatched => self.unmatched += 1,
+            Dropped::BadOption(_) => self.refused += 1,
+        }
+    }
+}
+
+/// A total over all peers of a shard. Atomic only so that a [`Charge`] can give its bytes back wherever it is dropped;
+/// one shard alone touches it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Total(Arc<AtomicUsize>);
+
+impl Total {
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn charge(&self, bytes: usize) -> Charge {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Charge { total: self.0.clone(), bytes }
+    }
+}
+
+/// Bytes counted in a total for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Charge {
+    total: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Charge {
+    pub(super) fn set(&mut self, bytes: usize) {
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

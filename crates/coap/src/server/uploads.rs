@@ -1,0 +1,242 @@
+//! Request bodies that arrive in Block1 pieces (RFC 7959 §2.5, RFC 9175 §3).
+//!
+//! ```text
+//!            NUM 0, M 1                  next block, M 1
+//!   (none) ------------> gathering ----+------------------> gathering
+//!                          |  ^  |     |
+//!                          |  |  |     +-- M 0 -----------> complete: the body leaves
+//!                          |  |  +-- gap, other bytes, Content-Format, too large, deadline --> (none), 4.08 or 4.13
+//!                          |  +-- NUM 0 again: begins anew
+//!                          +-- a block that is there already, byte for byte: 2.31 again
+//! ```
+//!
+//! An upload is named by method, path, queries and Request-Tag ([`RequestKey`]), so that two bodies for one resource never
+//! mix. It holds what has come, never what was announced. It answers nothing itself; [`super::Peer`] does.
+
+use super::shared::{Charge, UPLOAD_LIFETIME_MAX};
+use super::{Admit, Config, Refusal, Shared};
+use crate::hash::Hash64;
+use crate::{Block, ContentFormat, Message, Number};
+use std::time::Instant;
+
+/// Uploads are named by hashes for this purpose; see [`Hash64::new`].
+const PURPOSE_KEY: u64 = 1;
+/// What an upload reserves at first: most certificate requests fit, so that their blocks are copied once.
+const BODY_BYTES_FIRST: usize = 512;
+
+/// The uploads of one peer.
+#[derive(Debug, Default)]
+pub(super) struct Uploads(Vec<Upload>);
+
+#[derive(Debug)]
+struct Upload {
+    key: RequestKey,
+    content_format: Option<ContentFormat>,
+    admit: Admit,
+    body: Vec<u8>,
+    began: Instant,
+    touched: Instant,
+    expires: Instant,
+    charge: Charge,
+}
+
+/// One block as it arrived.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece<'d> {
+    pub(super) key: RequestKey,
+    pub(super) block: Block,
+    pub(super) content_format: Option<ContentFormat>,
+    pub(super) payload: &'d [u8],
+}
+
+/// What became of a block.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// It is in place, now or before.
+    Continue,
+    /// It was the last.
+    Complete(Complete),
+}
+
+/// A whole body.
+#[derive(Debug)]
+pub(super) struct Complete {
+    pub(super) body: Vec<u8>,
+    pub(super) admit: Admit,
+}
+
+impl Uploads {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether an upload of this name is under way.
+    pub(super) fn contains(&self, key: RequestKey) -> bool {
+        self.0.iter().any(|upload| upload.key == key)
+    }
+
+    /// The admission that the first block of this upload got.
+    pub(super) fn admitted(&self, key: RequestKey) -> Option<Admit> {
+        self.0.iter().find(|upload| upload.key == key).map(|upload| upload.admit)
+    }
+
+    /// Begins an upload. Starting anew "simply overwrites the context the server may still be keeping" (RFC 7959 §2.5).
+    ///
+    /// # Errors
+    /// 4.13 above the limit of the resource, 5.03 above that of the shard.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        piece: &Piece<'_>,
+        admit: Admit,
+        shared: &mut Shared,
+    ) -> Result<(), Refusal> {
+        debug_assert!(!self.contains(piece.key), "the upload of the same name is gone");
+        if piece.payload.len() > admit.body_bytes_max {
+            return Err(Refusal::TooLarge { body_bytes_max: admit.body_bytes_max });
+        }
+        let reserve = BODY_BYTES_FIRST.max(piece.payload.len()).min(admit.body_bytes_max);
+        if shared.upload_bytes.get().saturating_add(reserve) > shared.config.upload_bytes_total_max {
+            return Err(Refusal::Full);
+        }
+        self.make_room(shared);
+        let mut upload = Upload {
+            key: piece.key,
+            content_format: piece.content_format,
+            admit,
+            body: Vec::with_capacity(reserve),
+            began: now,
+            touched: now,
+            expires: now,
+            charge: shared.upload_bytes.charge(0),
+        };
+        upload.append(now, piece, &shared.config);
+        self.0.reserve_exact(1);
+        self.0.push(upload);
+        Ok(())
+    }
+
+    /// Takes a block after the first.
+    ///
+    /// # Errors
+    /// 4.08 for a block that is not the next one and was not there before, 4.13 above the limit; the upload is dropped.
+    pub(super) fn take(&mut self, now: Instant, piece: &Piece<'_>, shared: &Shared) -> Result<Taken, Refusal> {
+        let index = self.0.iter().position(|upload| upload.key == piece.key).ok_or(Refusal::BlockMissing)?;
+        let upload = &mut self.0[index];
+        let taken = upload.judge(piece).and_then(|place| match place {
+            Place::Next if upload.must_grow(piece) && !upload.may_grow(piece, shared) => Err(Refusal::Full),
+            Place::Next => {
+                upload.append(now, piece, &shared.config);
+                Ok(())
+            }
+            Place::There => Ok(()),
+        });
+        match taken {
+            Err(refusal) => {
+                self.remove(index);
+                Err(refusal)
+            }
+            Ok(()) if piece.block.more => Ok(Taken::Continue),
+            Ok(()) => {
+                let Upload { body, admit, .. } = self.remove(index);
+                Ok(Taken::Complete(Complete { body, admit }))
+            }
+        }
+    }
+
+    /// Drops the upload of this name, if there is one.
+    pub(super) fn drop_named(&mut self, key: RequestKey) {
+        if let Some(index) = self.0.iter().position(|upload| upload.key == key) {
+            self.remove(index);
+        }
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.0.iter().map(|upload| upload.expires).min()
+    }
+
+    /// Drops what has waited too long for its next block.
+    pub(super) fn expire(&mut self, now: Instant, shared: &mut Shared) {
+        while let Some(index) = self.0.iter().position(|upload| upload.expires <= now) {
+            self.remove(index);
+            shared.counters.uploads_dropped += 1;
+        }
+    }
+
+    fn make_room(&mut self, shared: &mut Shared) {
+        while self.0.len() >= shared.config.uploads_per_peer_max.max(1) {
+            let Some((oldest, _)) = self.0.iter().enumerate().min_by_key(|(_, upload)| upload.touched) else { return };
+            self.remove(oldest);
+            shared.counters.uploads_dropped += 1;
+        }
+    }
+
+    /// A peer without uploads holds no memory for them.
+    fn remove(&mut self, index: usize) -> Upload {
+        let upload = self.0.swap_remove(index);
+        if self.0.is_empty() {
+            self.0 = Vec::new();
+        }
+        upload
+    }
+}
+
+/// Where a block belongs.
+enum Place {
+    Next,
+    There,
+}
+
+impl Upload {
+    fn judge(&self, piece: &Piece<'_>) -> Result<Place, Refusal> {
+        // 4.08 also where the Content-Formats of the blocks do not agree (RFC 7959 §2.9.2).
+        if piece.content_format != self.content_format {
+            return Err(Refusal::ContentFormatChanged);
+        }
+        // From *this* block's size: the client may shrink it mid-way (RFC 7959 §2.3).
+        let start = piece.block.offset();
+        let end = start.saturating_add(piece.payload.len());
+        if start == self.body.len() {
+            let body_bytes_max = self.admit.body_bytes_max;
+            return if end <= body_bytes_max { Ok(Place::Next) } else { Err(Refusal::TooLarge { body_bytes_max }) };
+        }
+        match self.body.get(start..end) {
+            // A last block that lies inside what is there would cut the body short: only at its end it is the last.
+            Some(there) if there == piece.payload && (piece.block.more || end == self.body.len()) => Ok(Place::There),
+            _ => Err(Refusal::BlockMissing),
+        }
+    }
+
+    fn must_grow(&self, piece: &Piece<'_>) -> bool {
+        self.body.capacity() - self.body.len() < piece.payload.len()
+    }
+
+    fn may_grow(&self, piece: &Piece<'_>, shared: &Shared) -> bool {
+        let more = self.body.len().max(piece.payload.len());
+        shared.upload_bytes.get().saturating_add(more) <= shared.config.upload_bytes_total_max
+    }
+
+    fn append(&mut self, now: Instant, piece: &Piece<'_>, config: &Config) {
+        self.body.extend_from_slice(piece.payload);
+        self.touched = now;
+        self.expires = (now + config.upload_idle_max).min(self.began + UPLOAD_LIFETIME_MAX);
+        self.charge.set(self.body.capacity());
+    }
+}
+
+/// What makes requests of one client one block-wise operation: method, path, queries and Request-Tag (RFC 7959 §2.4,
+/// §2.5; RFC 9175 §3.2), never the token. As a hash; see [`Hash64`] for why that is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestKey(u64);
+
+impl RequestKey {
+    pub(super) fn of(message: &Message<'_>) -> RequestKey {
+        let mut hash = Hash64::new(PURPOSE_KEY).number(message.code().byte().into());
+        for option in message.options() {
+            if matches!(option.number, Number::URI_PATH | Number::URI_QUERY | Number::REQUEST_TAG) {
+                hash = hash.number(option.number.0.into()).field(option.value);
+            }
+        }
+        RequestKey(hash.finish())
+    }
+}

@@ -1,0 +1,15 @@
+//! Stories of the message layer, one file per failure mode, and the harness they share.
+#![allow(clippy::disallowed_methods, reason = "a test needs one Instant to count from; all time after it is virtual")]
+
+mod harness;
+
+mod client;
+mod codec;
+mod duplicates;
+mod memory;
+mod options;
+mod pair;
+mod properties;
+mod responses;
+mod separate;
+mod uploads;

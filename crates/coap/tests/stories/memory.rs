@@ -1,0 +1,80 @@
+//! What a peer holds, and what a datagram allocates.
+
+use crate::harness::{Make, Server, Table, body, certificate, upload};
+use coap::server::{Handled, Peer, Response};
+use coap::{BlockSize, Code, ContentFormat};
+
+#[test]
+fn get_exchanges_allocate_nothing_once_warm() {
+    let mut server = Server::new();
+    let certificates = body(900, 0);
+    let response = Response::content(Code::CONTENT, ContentFormat::PKCS7_CERTS_ONLY, &certificates);
+    let requests: Vec<_> = (0..200_u32)
+        .map(|id| {
+            let num = id % 15;
+            Make::get("est/crts", u16::try_from(id).unwrap()).block2(num, BlockSize::B64).bytes()
+        })
+        .collect();
+    let run = |server: &mut Server, request: &[u8]| {
+        server.out.clear();
+        let handled = server.peer.handle(server.now, request, &mut server.shared, &Table, &mut server.out);
+        let Handled::Request { id, .. } = handled else { panic!("{handled:?}") };
+        server.peer.respond(server.now, id, &response, &mut server.shared, &mut server.out).unwrap();
+        assert_eq!(server.out.len(), 1);
+    };
+    for request in &requests[..15] {
+        run(&mut server, request);
+    }
+    let counted = allocation_counter::measure(|| {
+        for request in &requests[15..] {
+            run(&mut server, request);
+        }
+    });
+    assert_eq!(counted.count_total, 0, "allocations");
+}
+
+#[test]
+fn pings_refusals_and_noise_allocate_nothing() {
+    let mut server = Server::new();
+    let noise = [
+        vec![],
+        vec![0x40],
+        vec![0x40, 0, 0, 1],
+        vec![0x4f, 1, 0, 1],
+        Make::get("est/nothing", 2).bytes(),
+        Make::get("est/crts", 3).option(coap::Number(9_999), b"x").bytes(),
+        Make::enroll(4).block1(9, true, BlockSize::B64).payload(&[0; 64]).bytes(),
+        Make::post("est/sen", 5).block2(3, BlockSize::B64).bytes(),
+    ];
+    let run = |server: &mut Server| {
+        for datagram in &noise {
+            server.out.clear();
+            server.peer.handle(server.now, datagram, &mut server.shared, &Table, &mut server.out);
+        }
+    };
+    run(&mut server);
+    assert_eq!(allocation_counter::measure(|| run(&mut server)).count_total, 0);
+    assert!(server.peer.is_idle());
+}
+
+#[test]
+fn a_peer_that_remembers_one_enrolment_is_small() {
+    let mut server = Server::new();
+    let csr = body(400, 0);
+    let held = allocation_counter::measure(|| {
+        server.peer = Peer::new();
+        let last = upload(&mut server, &csr, BlockSize::B64, 1);
+        server.exchange(&last, &certificate(&body(500, 0)));
+    });
+    let bytes = usize::try_from(held.bytes_current).unwrap() + size_of::<Peer>();
+    assert!(bytes <= 1_536, "{bytes} bytes");
+    assert_eq!(server.shared.response_bytes(), 500, "the response is held once");
+}
+
+#[test]
+fn an_idle_peer_is_empty() {
+    assert!(Peer::new().is_idle());
+    assert_eq!(Peer::new().poll_timeout(), None);
+    assert!(size_of::<Peer>() <= 160, "{}", size_of::<Peer>());
+    assert_eq!(allocation_counter::measure(|| drop(Peer::new())).count_total, 0);
+}

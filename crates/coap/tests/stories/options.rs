@@ -1,0 +1,166 @@
+//! Options, methods and paths that a server must or must not accept.
+
+use crate::harness::{Got, Make, Server, body, code, empty, parse};
+use coap::server::{Config, Done, Dropped, Refusal, Response};
+use coap::{Code, ContentFormat, Kind, Malformed, Method, Number};
+
+fn ok() -> Response<'static> {
+    Response::content(Code::CONTENT, ContentFormat::PKCS7_CERTS_ONLY, b"certificates")
+}
+
+#[test]
+fn c14_unknown_critical_options_are_refused_and_elective_ones_ignored() {
+    let mut server = Server::new();
+    let critical = Make::get("est/crts", 1).option(Number(9_999), b"x");
+    let (done, sent) = server.done(&critical.bytes());
+    assert_eq!((done, code(&sent[0])), (Done::Refused(Refusal::BadOption(Number(9_999))), Code::BAD_OPTION));
+    let (done, sent) = server.done(&critical.non().bytes());
+    assert_eq!((done, sent), (Done::Dropped(Dropped::BadOption(Number(9_999))), vec![]));
+    let elective = Make::get("est/crts", 2).option(Number(9_998), b"x");
+    assert_eq!(code(&server.exchange(&elective.bytes(), &ok())), Code::CONTENT);
+}
+
+#[test]
+fn c14_options_repeated_or_sized_against_their_definition_count_as_unknown() {
+    let mut server = Server::new();
+    let bad: [(Number, &[&[u8]]); 6] = [
+        (Number::ACCEPT, &[&[1], &[2]]),
+        (Number::ACCEPT, &[&[0, 1, 2]]),
+        (Number::URI_HOST, &[b""]),
+        (Number::URI_PORT, &[&[1, 2, 3]]),
+        (Number::BLOCK2, &[&[0, 0, 0, 1]]),
+        (Number::URI_PATH, &[&[0xff, 0xfe]]),
+    ];
+    for (id, (number, values)) in (1..).zip(bad) {
+        let mut request = Make::get("est/crts", id);
+        for value in values {
+            request = request.option(number, value);
+        }
+        assert_eq!(server.done(&request.bytes()).0, Done::Refused(Refusal::BadOption(number)));
+    }
+    // Content-Format is elective: a second one is ignored.
+    let twice = Make::enroll(50).uint(Number::CONTENT_FORMAT, 42).payload(b"csr").bytes();
+    assert_eq!(code(&server.exchange(&twice, &ok())), Code::CONTENT);
+}
+
+#[test]
+fn if_match_is_not_understood() {
+    let mut server = Server::new();
+    for number in [Number::IF_MATCH, Number::IF_NONE_MATCH, Number::OSCORE] {
+        let request = Make::get("est/crts", 1).option(number, b"").bytes();
+        assert_eq!(code(&server.reply(&request)), Code::BAD_OPTION);
+    }
+}
+
+#[test]
+fn c15_other_versions_are_ignored_and_reserved_codes_rejected() {
+    let mut server = Server::new();
+    let mut datagram = Make::get("est/crts", 1).bytes();
+    datagram[0] = datagram[0] & 0x3f | 0x80;
+    assert_eq!(server.deliver(&datagram), (Got::Done(Done::Dropped(Dropped::NotCoap)), vec![]));
+    let mut datagram = Make::get("est/crts", 1).bytes();
+    for class in [1, 6, 7] {
+        datagram[1] = Code::new(class, 1).byte();
+        let expected = (Done::Dropped(Dropped::NotARequest), vec![empty(Kind::Reset, 1)]);
+        assert_eq!(server.done(&datagram), expected);
+    }
+    let response = Make::new(Kind::NonConfirmable, Code::CONTENT, 2).bytes();
+    assert_eq!(server.done(&response), (Done::Dropped(Dropped::NotARequest), vec![]));
+}
+
+#[test]
+fn c15_an_empty_message_with_content_is_a_format_error() {
+    let mut server = Server::new();
+    let datagram = [0x40, 0, 0, 9, 0xff, 1];
+    let expected = (Done::Dropped(Dropped::Malformed(Malformed::EmptyWithContent)), vec![empty(Kind::Reset, 9)]);
+    assert_eq!(server.done(&datagram), expected);
+    // The same as a non-confirmable message is ignored.
+    let datagram = [0x50, 0, 0, 9, 0xff, 1];
+    assert_eq!(server.done(&datagram).1, Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn c10_reserved_token_lengths_are_rejected() {
+    let mut server = Server::new();
+    for length in 9..=15 {
+        let datagram = [0x40 | length, 1, 0, 9];
+        let expected = (Done::Dropped(Dropped::Malformed(Malformed::TokenLength)), vec![empty(Kind::Reset, 9)]);
+        assert_eq!(server.done(&datagram), expected);
+    }
+}
+
+#[test]
+fn c17_methods_and_paths() {
+    let mut server = Server::new();
+    for (request, expected) in [
+        (Make::get("est/sen", 1), Code::METHOD_NOT_ALLOWED),
+        (Make::new(Kind::Confirmable, Method::Put.code(), 2).path("est/crts"), Code::METHOD_NOT_ALLOWED),
+        (Make::get("est/nothing", 3), Code::NOT_FOUND),
+        (Make::get("est", 4), Code::NOT_FOUND),
+        (Make::get("est/crts/", 5), Code::NOT_FOUND),
+        (Make::get("est/./crts", 6), Code::NOT_FOUND),
+        (Make::get("est/../crts", 7), Code::NOT_FOUND),
+        (Make::get("est", 8).option(Number::URI_PATH, b"crts\0"), Code::NOT_FOUND),
+        (Make::new(Kind::Confirmable, Method::Get.code(), 9).option(Number::URI_PATH, b"est/crts"), Code::NOT_FOUND),
+        (Make::new(Kind::Confirmable, Code::new(0, 31), 10).path("est/crts"), Code::METHOD_NOT_ALLOWED),
+        (Make::get(&"0123456789/".repeat(1_000), 11), Code::NOT_FOUND),
+    ] {
+        assert_eq!(code(&server.reply(&request.bytes())), expected, "{:?}", parse(&request.bytes()).message_id());
+    }
+    assert!(server.peer.is_idle());
+}
+
+#[test]
+fn c19_proxies_are_not_supported_and_observe_is_ignored() {
+    let mut server = Server::new();
+    let uri = Make::get("est/crts", 1).option(Number::PROXY_URI, b"coaps://elsewhere").bytes();
+    let scheme = Make::get("est/crts", 2).option(Number::PROXY_SCHEME, b"coaps").bytes();
+    for request in [uri, scheme] {
+        assert_eq!(code(&server.reply(&request)), Code::PROXYING_NOT_SUPPORTED);
+    }
+    let observe = Make::get("est/crts", 3).option(Number::OBSERVE, b"").bytes();
+    let reply = server.exchange(&observe, &ok());
+    assert_eq!((code(&reply), parse(&reply).option(Number::OBSERVE)), (Code::CONTENT, None));
+}
+
+#[test]
+fn c39_q_block_is_refused_as_unknown() {
+    let mut server = Server::new();
+    for number in [Number::Q_BLOCK1, Number::Q_BLOCK2] {
+        let request = Make::enroll(1).option(number, &[0x0a]).payload(&body(64, 0)).bytes();
+        assert_eq!(server.done(&request).0, Done::Refused(Refusal::BadOption(number)));
+    }
+    assert!(server.peer.is_idle());
+}
+
+#[test]
+fn uri_host_uri_port_no_response_hop_limit_and_echo_change_nothing() {
+    let mut server = Server::new();
+    let request = Make::get("est/crts", 1)
+        .option(Number::URI_HOST, b"est.example.net")
+        .uint(Number::URI_PORT, 5_684)
+        .uint(Number::HOP_LIMIT, 3)
+        .uint(Number::NO_RESPONSE, 26)
+        .option(Number::ECHO, b"12345678");
+    assert_eq!(code(&server.exchange(&request.bytes(), &ok())), Code::CONTENT);
+}
+
+#[test]
+fn a_request_in_an_acknowledgement_is_ignored() {
+    let mut server = Server::new();
+    for kind in [Kind::Acknowledgement, Kind::Reset] {
+        let datagram = Make::new(kind, Method::Get.code(), 1).path("est/crts").bytes();
+        assert_eq!(server.done(&datagram), (Done::Dropped(Dropped::Unmatched), vec![]));
+    }
+}
+
+#[test]
+fn refusals_carry_the_configured_diagnostic() {
+    let diagnose = |refusal| match refusal {
+        Refusal::BadOption(_) => "coap.bad_option",
+        _ => "",
+    };
+    let mut server = Server::with(Config { diagnose, ..Config::default() });
+    let request = Make::get("est/crts", 1).option(Number(9_999), b"").bytes();
+    assert_eq!(parse(&server.reply(&request)).payload(), b"coap.bad_option");
+}
