@@ -1,1 +1,31 @@
 //! EST-coaps (RFC 9148): the stack of DTLS, CoAP and resources, server and client, sans-I/O.
+//!
+//! What it is: [`Server`], all devices of one shard; [`Client`], one device; the closed set of [`Reason`]s with the table
+//! that explains each; the resource table, discovery, and the formatter behind `--trace`.
+//!
+//! What it is not: it opens no socket, reads no clock, starts no thread, and decides nothing about certificates; that is
+//! `authority`'s, to which [`Server`] hands jobs as outputs.
+//!
+//! Who drives it: `server` and `loadgen` with sockets, `sim` in virtual time.
+
+mod client;
+mod config;
+pub mod discovery;
+pub mod fuzz;
+mod keys;
+pub mod reason;
+pub mod resources;
+mod server;
+pub mod trace;
+mod verify;
+
+pub use client::{
+    Answer, AnswerFault, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Refused, StartFault,
+};
+pub use config::{ConfigFault, Limits, ServerConfig, ServerSpec};
+pub use dtls::{Now, Path, Random, Route, SessionId, SocketIndex, Transmit, UnixTime};
+pub use keys::{IdentityFault, identity};
+pub use reason::{Reason, Stage};
+pub use resources::{Packing, Resource};
+pub use server::{Attempt, Counters, JobId, OFFERED_BYTES_MAX, Output, PublicKeyDone, PublicKeyJob, Server, Success};
+pub use verify::{Authenticated, CertificateCache, Device, NameAuthorities, PeerVerifier, ServerVerifier};

@@ -1,0 +1,396 @@
+//! The EST-coaps client of one device: a DTLS association and one request at a time over it.
+//!
+//! ```text
+//!   Client::new ──► handshake ──► Connected ──start──► exchange ──► Done(Answer) ─┐
+//!                      │              ▲                    │                      │ start again
+//!                      ▼              └────────────────────┼──────────────────────┘
+//!                 Failed, over                             ▼
+//!                                            Failed: refused, later, no answer, ...
+//! ```
+//!
+//! It is driven as the server is: datagrams and time go in, `poll_transmit`, `poll_event` and `poll_timeout` come out. The
+//! command line, the load generator's fleet and the simulator drive this same type, so it is small: no thread, no buffer
+//! that is not in use, and what a fleet shares is behind `Arc`s.
+//!
+//! The server is checked as RFC 7030 §3.6 says, by [`ServerVerifier`]; what it answers is checked here: exactly one
+//! certificate for an enrolment, for the key of the request.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coap::client::{Exchange, Progress, RequestSpec};
+use coap::{BlockSize, ContentFormat, Kind, Message, MessageIds, Method, Token};
+use dtls::{Now, Random, SendFault, SessionFacts};
+use pki::Certificate;
+
+use crate::resources::{DISCOVERY_PATH, Packing, Resource, WELL_KNOWN_ROOT};
+use crate::verify::ServerVerifier;
+
+mod answer;
+
+pub use answer::{Answer, AnswerFault, Failure, Refused};
+use answer::Expected;
+
+/// The DTLS side of a client's configuration; the device's identity is in it, so each device has one of its own.
+pub type DtlsConfig = dtls::ClientConfig<ServerVerifier>;
+
+/// How a client asks. A fleet shares one.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// The root of the paths and, if there is one, the label below it.
+    pub path: Vec<String>,
+    /// The block size of both directions; smaller ones are used where the MTU asks for them.
+    pub block: BlockSize,
+    /// What Accept asks for; without it the server answers with 281.
+    pub accept: Option<Packing>,
+    /// Confirmable, which RFC 9148 §4.4 recommends, or not.
+    pub kind: Kind,
+    /// ACK_TIMEOUT (RFC 7252 §4.8).
+    pub ack_timeout: Duration,
+    /// Uri-Host, for a server that was dialled by a DNS name; an address does not belong there (RFC 7252 §5.10.1).
+    pub uri_host: Option<String>,
+    /// Uri-Port, which can be left out (RFC 9148 §4.4) and is unless somebody wants to see it.
+    pub uri_port: Option<u16>,
+    /// Bytes of an answer that are gathered at most.
+    pub answer_bytes_max: usize,
+}
+
+/// Certificates of a CA, in all plausible shapes: ten of 1.5 KiB with their CMS around them.
+const ANSWER_BYTES_MAX_DEFAULT: usize = 16 * 1024;
+
+/// Bytes of a message besides its block: header and token, the options of the longest path that we make, and the payload
+/// marker. A block is chosen so that both fit one record.
+const MESSAGE_OVERHEAD_BYTES: usize = 96;
+
+/// Length of our tokens: one request at a time is told from the one before, and a block counts one on.
+const TOKEN_BYTES: usize = 2;
+
+impl Default for ClientConfig {
+    fn default() -> ClientConfig {
+        ClientConfig {
+            path: WELL_KNOWN_ROOT.map(str::to_owned).to_vec(),
+            block: BlockSize::B512,
+            accept: None,
+            kind: Kind::Confirmable,
+            ack_timeout: coap::ACK_TIMEOUT,
+            uri_host: None,
+            uri_port: None,
+            answer_bytes_max: ANSWER_BYTES_MAX_DEFAULT,
+        }
+    }
+}
+
+/// What to ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// `GET /crts`.
+    CaCertificates,
+    /// `POST /sen`.
+    Enroll {
+        /// PKCS #10, DER.
+        csr: Vec<u8>,
+    },
+    /// `POST /sren`.
+    Reenroll {
+        /// PKCS #10, DER.
+        csr: Vec<u8>,
+    },
+    /// `GET /.well-known/core`.
+    Discover {
+        /// A filter, such as `rt=ace.est*`.
+        query: Option<String>,
+    },
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum ClientEvent {
+    /// The server is authenticated; requests can start.
+    Connected {
+        /// The certificate it showed.
+        server: Arc<Certificate>,
+        /// What was negotiated.
+        facts: SessionFacts,
+    },
+    /// The server acknowledged the request and takes its time (RFC 7252 §5.2.2).
+    Acknowledged,
+    /// The answer to the request, checked.
+    Done(Answer),
+    /// The request, or the handshake, failed. After a handshake or an association that ended the client is over.
+    Failed(Failure),
+    /// The server ended the association while nothing was asked.
+    Closed(dtls::Closed),
+}
+
+/// Why nothing was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFault {
+    /// The handshake has not ended, or the association is over.
+    NotConnected,
+    /// A request is under way.
+    Busy,
+    /// The CSR is no CSR.
+    Csr,
+}
+
+/// One device's association.
+pub struct Client {
+    dtls: dtls::Client<ServerVerifier>,
+    config: Arc<ClientConfig>,
+    random: Arc<dyn Random>,
+    ids: MessageIds,
+    accept: Option<Packing>,
+    phase: Phase,
+    /// The last request, kept to acknowledge repetitions of a separate response.
+    exchange: Option<Box<Exchange>>,
+    events: VecDeque<ClientEvent>,
+}
+
+/// Where the client stands.
+enum Phase {
+    Connecting,
+    Connected,
+    Asking(Expected),
+    Over,
+}
+
+impl Client {
+    /// Begins the handshake: its first datagram waits in [`Client::poll_transmit`].
+    #[must_use]
+    pub fn new(config: Arc<ClientConfig>, dtls: Arc<DtlsConfig>, random: Arc<dyn Random>, now: Now) -> Client {
+        let mut start = [0; 2];
+        random.fill(&mut start);
+        Client {
+            dtls: dtls::Client::new(dtls, Arc::clone(&random), now),
+            accept: config.accept,
+            config,
+            random,
+            ids: MessageIds::new(u16::from_be_bytes(start)),
+            phase: Phase::Connecting,
+            exchange: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// What the requests that follow ask for; until then it is what the configuration says.
+    pub fn set_accept(&mut self, accept: Option<Packing>) {
+        self.accept = accept;
+    }
+
+    /// Starts a request.
+    ///
+    /// # Errors
+    /// [`StartFault`]: one at a time, and only over an association.
+    pub fn start(&mut self, now: Now, operation: Operation) -> Result<(), StartFault> {
+        match self.phase {
+            Phase::Connected => {}
+            Phase::Asking(_) => return Err(StartFault::Busy),
+            Phase::Connecting | Phase::Over => return Err(StartFault::NotConnected),
+        }
+        let expected = Expected::of(&operation, self.accept)?;
+        let spec = self.request(operation);
+        let mut seed = [0; TOKEN_BYTES + 4];
+        self.random.fill(&mut seed);
+        let (token, jitter) = seed.split_at(TOKEN_BYTES);
+        let token = Token::new(token).unwrap_or(Token::EMPTY);
+        let jitter = jitter.iter().fold(0, |sum, &byte| sum << 8 | u32::from(byte));
+        self.exchange = Some(Box::new(Exchange::new(now.mono, spec, &mut self.ids, token, jitter)));
+        self.phase = Phase::Asking(expected);
+        self.pump(now);
+        Ok(())
+    }
+
+    /// One datagram from the server; records in it are opened in place.
+    pub fn handle_datagram(&mut self, now: Now, datagram: &mut [u8]) {
+        self.dtls.handle_datagram(now, datagram);
+        self.drain_events(now, datagram);
+    }
+
+    /// Serves every deadline that has passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.dtls.handle_timeout(now);
+        self.drain_events(now, &[]);
+        let due = self.exchange.as_ref().and_then(|exchange| exchange.poll_timeout()).is_some_and(|at| at <= now.mono);
+        if due && let Some(exchange) = &mut self.exchange {
+            let progress = exchange.handle_timeout(now.mono, &mut self.ids);
+            self.progress(now, progress);
+        }
+    }
+
+    /// When [`Client::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let exchange = self.exchange.as_ref().and_then(|exchange| exchange.poll_timeout());
+        [self.dtls.poll_timeout(), exchange].into_iter().flatten().min()
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<&[u8]> {
+        self.dtls.poll_transmit()
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<ClientEvent> {
+        self.events.pop_front()
+    }
+
+    /// Ends the association with close_notify.
+    pub fn close(&mut self, now: Now) {
+        self.dtls.close(now);
+        self.exchange = None;
+        self.phase = Phase::Over;
+    }
+
+    /// Whether nothing can be asked any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// What was negotiated, once connected.
+    #[must_use]
+    pub fn facts(&self) -> Option<SessionFacts> {
+        self.dtls.facts()
+    }
+
+    /// Noise that the DTLS layer dropped, by reason.
+    #[must_use]
+    pub fn drops(&self) -> &dtls::DropCounters {
+        self.dtls.drops()
+    }
+
+    /// Who sees the event stream of the DTLS layer.
+    pub fn set_observer(&mut self, observer: Option<Arc<dyn dtls::Observer>>) {
+        self.dtls.set_observer(observer);
+    }
+
+    fn request(&self, operation: Operation) -> RequestSpec {
+        let (method, path, queries, body) = match operation {
+            Operation::CaCertificates => (Method::Get, self.path(Resource::CaCertificates), Vec::new(), Vec::new()),
+            Operation::Enroll { csr } => (Method::Post, self.path(Resource::SimpleEnroll), Vec::new(), csr),
+            Operation::Reenroll { csr } => (Method::Post, self.path(Resource::SimpleReenroll), Vec::new(), csr),
+            Operation::Discover { query } => {
+                let path = DISCOVERY_PATH.map(str::to_owned).to_vec();
+                (Method::Get, path, query.into_iter().collect(), Vec::new())
+            }
+        };
+        let function = path.as_slice() != DISCOVERY_PATH;
+        let mut spec = RequestSpec::get("");
+        spec.method = method;
+        spec.path = path;
+        spec.queries = queries;
+        spec.content_format = (method == Method::Post).then_some(ContentFormat::PKCS10);
+        spec.accept = self.accept.filter(|_| function).map(Packing::content_format);
+        spec.body = body;
+        spec.block = self.block();
+        spec.kind = self.config.kind;
+        spec.uri_host.clone_from(&self.config.uri_host);
+        spec.uri_port = self.config.uri_port;
+        spec.ack_timeout = self.config.ack_timeout;
+        spec.answer_bytes_max = self.config.answer_bytes_max;
+        spec
+    }
+
+    fn path(&self, resource: Resource) -> Vec<String> {
+        let mut path = Vec::with_capacity(self.config.path.len() + 1);
+        path.extend_from_slice(&self.config.path);
+        path.push(resource.segment().to_owned());
+        path
+    }
+
+    /// The configured block, or the largest below it that fits a record of this association with what surrounds it.
+    fn block(&self) -> BlockSize {
+        let room = self.dtls.plaintext_max().saturating_sub(MESSAGE_OVERHEAD_BYTES);
+        let fits = |size: &BlockSize| *size <= self.config.block && size.bytes() <= room;
+        BlockSize::ALL.into_iter().rev().find(fits).unwrap_or(BlockSize::B16)
+    }
+
+    fn drain_events(&mut self, now: Now, datagram: &[u8]) {
+        while let Some(event) = self.dtls.poll_event() {
+            match event {
+                dtls::ClientEvent::Established { peer, facts } => {
+                    self.phase = Phase::Connected;
+                    self.events.push_back(ClientEvent::Connected { server: peer, facts });
+                }
+                dtls::ClientEvent::Data { plaintext } => {
+                    if let Some(plaintext) = datagram.get(plaintext) {
+                        self.handle_message(now, plaintext);
+                    }
+                }
+                dtls::ClientEvent::Closed { why } => {
+                    let asking = matches!(self.phase, Phase::Asking(_));
+                    self.end(if asking {
+                        ClientEvent::Failed(Failure::Closed(why))
+                    } else {
+                        ClientEvent::Closed(why)
+                    });
+                }
+                dtls::ClientEvent::Failed { refusal } => {
+                    self.end(ClientEvent::Failed(Failure::Handshake(refusal)));
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, event: ClientEvent) {
+        // What `close` ended is over already, and nobody waits to hear it again.
+        if !self.is_over() {
+            self.phase = Phase::Over;
+            self.exchange = None;
+            self.events.push_back(event);
+        }
+    }
+
+    fn handle_message(&mut self, now: Now, plaintext: &[u8]) {
+        // What is no CoAP is noise, authenticated or not.
+        let Ok(message) = Message::parse(plaintext) else { return };
+        let Some(exchange) = &mut self.exchange else { return };
+        let progress = exchange.handle(now.mono, &message, &mut self.ids);
+        self.progress(now, progress);
+    }
+
+    fn progress(&mut self, now: Now, progress: Progress) {
+        self.pump(now);
+        let event = match progress {
+            Progress::Ignored | Progress::Pending => return,
+            Progress::Acknowledged => ClientEvent::Acknowledged,
+            Progress::Done(reply) => match self.finish() {
+                Some(expected) => expected.check(reply).map_or_else(ClientEvent::Failed, ClientEvent::Done),
+                None => return,
+            },
+            Progress::Failed(failure) => match self.finish() {
+                Some(_) => ClientEvent::Failed(Failure::Request(failure)),
+                None => return,
+            },
+        };
+        self.events.push_back(event);
+    }
+
+    /// The request is over; what was expected of it.
+    fn finish(&mut self) -> Option<Expected> {
+        match std::mem::replace(&mut self.phase, Phase::Connected) {
+            Phase::Asking(expected) => Some(expected),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// Hands what the exchange has to send to the DTLS layer.
+    fn pump(&mut self, now: Now) {
+        let Some(exchange) = &mut self.exchange else { return };
+        let mut fault = None;
+        while let Some(message) = exchange.poll_transmit() {
+            fault = self.dtls.send(now, message).err().or(fault);
+        }
+        // A message that does not fit will not fit when it is sent again.
+        if let Some(SendFault::TooLong { plaintext_bytes_max }) = fault
+            && self.finish().is_some()
+        {
+            self.exchange = None;
+            self.events.push_back(ClientEvent::Failed(Failure::TooLong { plaintext_bytes_max }));
+        }
+    }
+}

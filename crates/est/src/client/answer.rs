@@ -1,0 +1,273 @@
+//! What a device makes of an answer: the checks that come before anything is stored.
+
+use std::fmt;
+
+use coap::client::Reply;
+use coap::{Code, ContentFormat};
+use pki::der::{Reader, Tag};
+use pki::{Certificate, Digest};
+
+use super::{Operation, StartFault};
+use crate::reason::Reason;
+use crate::resources::Packing;
+
+/// A diagnostic payload is shown up to this length; our own server sends less.
+const DIAGNOSTIC_SHOWN_BYTES_MAX: usize = 256;
+
+/// Without Max-Age a response is fresh for a minute (RFC 7252 §5.10.5); a 5.03 without one is taken to mean that.
+const MAX_AGE_DEFAULT: u32 = 60;
+
+/// A checked answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The CA certificates, each DER.
+    CaCertificates(Vec<Vec<u8>>),
+    /// The certificate that was issued, DER; its key is that of the request.
+    Certificate(Vec<u8>),
+    /// The links of discovery, as they came.
+    Links(String),
+}
+
+/// Why there is no answer to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The handshake failed: the server did not answer, is not trusted, or refused.
+    Handshake(dtls::Refusal),
+    /// The association ended while the request was under way.
+    Closed(dtls::Closed),
+    /// The exchange failed below EST.
+    Request(coap::client::Failure),
+    /// The request does not fit a datagram of this association.
+    TooLong {
+        /// How much fits.
+        plaintext_bytes_max: usize,
+    },
+    /// The server refused: 4.xx, or a 5.xx that is not "later".
+    Refused(Refused),
+    /// Not now: 5.03, or 4.29 (RFC 8516).
+    Later {
+        /// What it said.
+        refused: Refused,
+        /// "The client SHOULD wait" this many seconds (RFC 9148 §4.7) before it sends the identical request.
+        max_age: u32,
+    },
+    /// The answer is none that can be used.
+    Answer(AnswerFault),
+}
+
+/// An error response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The response code.
+    pub code: Code,
+    /// The diagnostic payload, if it is text.
+    pub diagnostic: Option<String>,
+}
+
+impl Refused {
+    /// The reason that the diagnostic payload names, if it is one of ours.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.diagnostic.as_deref().and_then(Reason::from_code)
+    }
+}
+
+/// What is wrong with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerFault {
+    /// Not labelled with the format that was asked for.
+    Format(Option<ContentFormat>),
+    /// Not what its label says.
+    Malformed,
+    /// An enrolment was not answered with exactly one certificate; how many came.
+    NotOneCertificate(usize),
+    /// The certificate is for another key than the request.
+    OtherKey,
+}
+
+impl Failure {
+    /// The reason in the table.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        use coap::client::Failure as Request;
+        match self {
+            // Silence from the start has a remedy of its own.
+            Failure::Handshake(dtls::Refusal::TimedOut { .. }) | Failure::Request(Request::Timeout) => {
+                Some(Reason::NoAnswer)
+            }
+            Failure::Handshake(refusal) => Some(Reason::from(refusal)),
+            Failure::Closed(_) => None,
+            Failure::Request(Request::TooLarge) => Some(Reason::AnswerTooLarge),
+            Failure::Request(Request::Reset | Request::BadOption(_) | Request::BadBlock | Request::Changing) => {
+                Some(Reason::AnswerMalformed)
+            }
+            Failure::TooLong { .. } => Some(Reason::RequestTooLong),
+            Failure::Refused(refused) | Failure::Later { refused, .. } => refused.reason(),
+            Failure::Answer(fault) => Some(fault.reason()),
+        }
+    }
+
+    /// Whether the server is not trusted: its certificate, its name or its signature.
+    #[must_use]
+    pub const fn is_untrusted_server(&self) -> bool {
+        matches!(
+            self,
+            Failure::Handshake(
+                dtls::Refusal::Certificate(_) | dtls::Refusal::BadServerKeyExchange | dtls::Refusal::MissingCertificate
+            )
+        )
+    }
+
+    /// Whether nobody answered.
+    #[must_use]
+    pub const fn is_no_answer(&self) -> bool {
+        matches!(
+            self,
+            Failure::Handshake(dtls::Refusal::TimedOut { .. }) | Failure::Request(coap::client::Failure::Timeout)
+        )
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Handshake(refusal) => write!(out, "the handshake failed: {}", Reason::from(refusal).entry().meaning),
+            Failure::Closed(why) => write!(out, "the association ended before the answer came: {why:?}"),
+            Failure::Request(coap::client::Failure::Timeout) => out.write_str("the server did not answer the request"),
+            Failure::Request(failure) => write!(out, "the request failed: {failure:?}"),
+            Failure::TooLong { plaintext_bytes_max } => {
+                write!(out, "the request does not fit the {plaintext_bytes_max} bytes that a datagram carries")
+            }
+            Failure::Refused(refused) => write!(out, "the server refused: {refused}"),
+            Failure::Later { refused, max_age } => write!(out, "not now: {refused}; try again in {max_age} s"),
+            Failure::Answer(fault) => out.write_str(fault.reason().entry().meaning),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.code)?;
+        if let Some(name) = self.code.name() {
+            write!(out, " {name}")?;
+        }
+        match &self.diagnostic {
+            Some(diagnostic) => write!(out, " ({diagnostic})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl AnswerFault {
+    const fn reason(self) -> Reason {
+        match self {
+            AnswerFault::Format(_) => Reason::AnswerFormat,
+            AnswerFault::Malformed => Reason::AnswerMalformed,
+            AnswerFault::NotOneCertificate(_) => Reason::AnswerNotOneCertificate,
+            AnswerFault::OtherKey => Reason::AnswerOtherKey,
+        }
+    }
+}
+
+/// What an answer has to be.
+pub(super) enum Expected {
+    CaCertificates(Option<Packing>),
+    Certificate {
+        packing: Option<Packing>,
+        /// Of the SubjectPublicKeyInfo in the request.
+        key: Digest,
+    },
+    Links,
+}
+
+impl Expected {
+    pub(super) fn of(operation: &Operation, packing: Option<Packing>) -> Result<Expected, StartFault> {
+        Ok(match operation {
+            Operation::CaCertificates => Expected::CaCertificates(packing),
+            Operation::Discover { .. } => Expected::Links,
+            Operation::Enroll { csr } | Operation::Reenroll { csr } => {
+                let key = Digest::of(spki_of_request(csr).ok_or(StartFault::Csr)?);
+                Expected::Certificate { packing, key }
+            }
+        })
+    }
+
+    pub(super) fn check(self, reply: Reply) -> Result<Answer, Failure> {
+        if !reply.code.is_success() {
+            return Err(refused(reply));
+        }
+        let answer = match self {
+            Expected::Links => links(reply),
+            Expected::CaCertificates(packing) => ca_certificates(&reply, packing),
+            Expected::Certificate { packing, key } => issued(&reply, packing, &key),
+        };
+        answer.map_err(Failure::Answer)
+    }
+}
+
+fn refused(reply: Reply) -> Failure {
+    let Reply { code, max_age, mut body, .. } = reply;
+    body.truncate(DIAGNOSTIC_SHOWN_BYTES_MAX);
+    // A peer's text, on our terminal and in our log.
+    let printable = |text: &String| !text.is_empty() && !text.chars().any(char::is_control);
+    let refused = Refused { code, diagnostic: String::from_utf8(body).ok().filter(printable) };
+    match code {
+        Code::SERVICE_UNAVAILABLE | Code::TOO_MANY_REQUESTS => {
+            Failure::Later { refused, max_age: max_age.unwrap_or(MAX_AGE_DEFAULT).max(1) }
+        }
+        _ => Failure::Refused(refused),
+    }
+}
+
+fn links(reply: Reply) -> Result<Answer, AnswerFault> {
+    if reply.content_format != Some(ContentFormat::LINK_FORMAT) {
+        return Err(AnswerFault::Format(reply.content_format));
+    }
+    String::from_utf8(reply.body).map(Answer::Links).map_err(|_| AnswerFault::Malformed)
+}
+
+fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, AnswerFault> {
+    let certificates = unpack(reply, packing)?;
+    if certificates.is_empty() || certificates.iter().any(|der| Certificate::parse(der).is_err()) {
+        return Err(AnswerFault::Malformed);
+    }
+    Ok(Answer::CaCertificates(certificates.into_iter().map(<[u8]>::to_vec).collect()))
+}
+
+/// RFC 7030 §4.2.3: "containing only the certificate that was issued"; and a certificate for another key would be of no use
+/// at best.
+fn issued(reply: &Reply, packing: Option<Packing>, key: &Digest) -> Result<Answer, AnswerFault> {
+    let certificates = unpack(reply, packing)?;
+    let [der] = certificates.as_slice() else { return Err(AnswerFault::NotOneCertificate(certificates.len())) };
+    let certificate = Certificate::parse(der).map_err(|_| AnswerFault::Malformed)?;
+    if Digest::of(certificate.spki()) != *key {
+        return Err(AnswerFault::OtherKey);
+    }
+    Ok(Answer::Certificate(der.to_vec()))
+}
+
+/// The certificates in an answer of the format that was asked for, or of either where none was.
+fn unpack(reply: &Reply, packing: Option<Packing>) -> Result<Vec<&[u8]>, AnswerFault> {
+    let came = match reply.content_format {
+        Some(ContentFormat::PKCS7_CERTS_ONLY) => Packing::CertsOnly,
+        Some(ContentFormat::PKIX_CERT) => Packing::Single,
+        other => return Err(AnswerFault::Format(other)),
+    };
+    if packing.is_some_and(|wanted| wanted != came) {
+        return Err(AnswerFault::Format(reply.content_format));
+    }
+    match came {
+        Packing::CertsOnly => pki::cms::parse_certs_only(&reply.body).map_err(|_| AnswerFault::Malformed),
+        Packing::Single => Ok(vec![&reply.body]),
+    }
+}
+
+/// The SubjectPublicKeyInfo of a request (RFC 2986 §4.1). Our own request: that it is well signed is the server's to check.
+fn spki_of_request(csr: &[u8]) -> Option<&[u8]> {
+    let mut info = Reader::sequence(csr).ok()?.nested(Tag::SEQUENCE).ok()?;
+    info.expect(Tag::INTEGER).ok()?;
+    info.expect(Tag::SEQUENCE).ok()?;
+    Some(info.expect_element(Tag::SEQUENCE).ok()?.whole)
+}

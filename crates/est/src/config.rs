@@ -1,0 +1,331 @@
+//! The server's configuration: an immutable snapshot, checked and prepared once, shared by all shards.
+//!
+//! Whatever an answer needs that does not depend on who asks is made here: the bytes of `/crts` per profile, the links of
+//! discovery, the judge of the devices. A new configuration is a new snapshot; sessions stay, and a request that has begun
+//! keeps the profile it began with.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authority::{Diagnostics, Profile};
+use coap::server::{Head, Response};
+use coap::{ACK_TIMEOUT, ContentFormat, Method};
+
+use crate::discovery::{Directory, Link};
+use crate::reason::Reason;
+use crate::resources::{Packing, Place, Resource, Tree, TreeFault};
+use crate::verify::{CertificateCache, NameAuthorities, PeerVerifier};
+
+/// The formats in which every function of ours answers (RFC 9148 §4.1).
+const FUNCTION_FORMATS: &str = "281 287";
+
+/// The parts of a server's configuration.
+pub struct ServerSpec {
+    /// The server's certificates and key.
+    pub identity: Arc<dtls::Identity>,
+    /// The secret of the stateless cookies.
+    pub cookie: dtls::CookieKeys,
+    /// Suites in the server's order of preference.
+    pub suites: Vec<dtls::Suite>,
+    /// Whether the master secret must be bound to the handshake.
+    pub extended_master_secret: dtls::ExtendedMasterSecret,
+    /// Where signatures and key agreement of handshakes run.
+    pub public_key_steps: dtls::PublicKeySteps,
+    /// Bounds of the DTLS layer.
+    pub dtls: dtls::Limits,
+    /// Whether CertificateRequest names authorities.
+    pub name_authorities: NameAuthorities,
+    /// What is issued; the labels of each say where.
+    pub profiles: Vec<Arc<Profile>>,
+    /// A root beside `/.well-known/est`, such as `est`.
+    pub short_root: Option<String>,
+    /// Where the certificates of authenticated devices live; the same one in every snapshot.
+    pub certificates: Arc<CertificateCache>,
+    /// Bounds of this layer.
+    pub limits: Limits,
+    /// Bounds and timers of the CoAP layer; its `acknowledge_after` and `diagnose` are set here.
+    pub coap: coap::server::Config,
+}
+
+impl ServerSpec {
+    /// The defaults around what has none.
+    #[must_use]
+    pub fn new(identity: Arc<dtls::Identity>, cookie: dtls::CookieKeys, profiles: Vec<Arc<Profile>>) -> ServerSpec {
+        ServerSpec {
+            identity,
+            cookie,
+            suites: vec![dtls::Suite::EcdheEcdsaAes128GcmSha256, dtls::Suite::EcdheEcdsaAes128Ccm8],
+            extended_master_secret: dtls::ExtendedMasterSecret::Prefer,
+            public_key_steps: dtls::PublicKeySteps::Inline,
+            dtls: dtls::Limits::default(),
+            name_authorities: NameAuthorities::No,
+            profiles,
+            short_root: Some("est".to_owned()),
+            certificates: Arc::new(CertificateCache::new(CertificateCache::CERTIFICATES_MAX_DEFAULT)),
+            limits: Limits::default(),
+            coap: coap::server::Config::default(),
+        }
+    }
+}
+
+/// Bounds of the EST layer of one shard.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Enrolments that wait for the authority. Each holds a CSR and a timer; at 3,000 a second on a core, as many as wait
+    /// here are answered within about the ACK timeout, and more would only wait for nothing.
+    pub pending_max: usize,
+    /// Bytes of one CSR. P-384, a long subject and some names take less than 1 KiB.
+    pub csr_bytes_max: usize,
+    /// After this the request is acknowledged empty and answered separately (RFC 7252 §5.2.2).
+    pub acknowledge_after: Duration,
+    /// The least Max-Age of our own 5.03, before jitter and before it grows with the queue.
+    pub retry_after: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            pending_max: 4_096,
+            csr_bytes_max: 4_096,
+            acknowledge_after: Duration::from_secs(1),
+            retry_after: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A checked and prepared configuration.
+pub struct ServerConfig {
+    pub(crate) dtls: Arc<dtls::ServerConfig<PeerVerifier>>,
+    pub(crate) coap: coap::server::Config,
+    pub(crate) certificates: Arc<CertificateCache>,
+    pub(crate) limits: Limits,
+    pub(crate) directory: Directory,
+    tree: Tree,
+    profiles: Vec<Prepared>,
+    diagnostics: Diagnostics,
+}
+
+/// A profile with the bytes of its `/crts`.
+struct Prepared {
+    profile: Arc<Profile>,
+    certs_only: Vec<u8>,
+    /// There is exactly one CA certificate: it can be given bare.
+    single: Option<Vec<u8>>,
+}
+
+/// Why parts make no configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigFault {
+    /// There is no profile: nothing could be issued.
+    NoProfile,
+    /// Roots or labels.
+    Tree(TreeFault),
+    /// A trust anchor cannot serve as one.
+    Anchor(pki::chain::AnchorError),
+    /// There is no cipher suite.
+    NoSuite,
+    /// A limit is zero that must not be; its name.
+    ZeroLimit(&'static str),
+    /// `acknowledge_after` is not below the client's ACK_TIMEOUT of two seconds (RFC 7252 §4.8): clients would repeat
+    /// every request that takes longer.
+    AcknowledgeTooLate(Duration),
+}
+
+impl fmt::Display for ConfigFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigFault::NoProfile => out.write_str("there is no [[profile]]: nothing could be issued"),
+            ConfigFault::Tree(TreeFault::Root(root)) => {
+                write!(out, "`{root}` is no root for paths: one to four plain segments, such as `est`")
+            }
+            ConfigFault::Tree(TreeFault::Label(label)) => write!(
+                out,
+                "`{label}` is no label: letters, digits and -._~ only, at most 64 bytes, and not the name of a function"
+            ),
+            ConfigFault::Tree(TreeFault::LabelTwice(label)) => write!(out, "two profiles have the label `{label}`"),
+            ConfigFault::Anchor(error) => write!(out, "a trust anchor cannot be used: {error}"),
+            ConfigFault::NoSuite => out.write_str("`suites` is empty"),
+            ConfigFault::ZeroLimit(name) => write!(out, "`{name}` must not be zero"),
+            ConfigFault::AcknowledgeTooLate(after) => write!(
+                out,
+                "`acknowledge_after` is {after:?}: it has to be below {ACK_TIMEOUT:?}, when clients send again"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ConfigFault {}
+
+impl ServerConfig {
+    /// Checks the parts and prepares the answers.
+    ///
+    /// # Errors
+    /// What [`ConfigFault`] names, the first found.
+    pub fn new(spec: ServerSpec) -> Result<ServerConfig, ConfigFault> {
+        check(&spec)?;
+        let labels = spec.profiles.iter().enumerate();
+        let labels = labels.flat_map(|(index, profile)| profile.labels().iter().map(move |label| (label.clone(), index)));
+        let tree = Tree::new(spec.short_root.as_deref(), labels).map_err(ConfigFault::Tree)?;
+        let links = tree.paths().map(|(href, resource)| Link {
+            href,
+            resource_type: resource.resource_type(),
+            content_formats: FUNCTION_FORMATS,
+        });
+        let directory = Directory::new(links.collect());
+        let anchors = spec.profiles.iter().flat_map(|profile| profile.anchors().cloned());
+        let verifier = PeerVerifier::new(anchors, Arc::clone(&spec.certificates), spec.name_authorities)
+            .map_err(ConfigFault::Anchor)?;
+        let mut dtls = dtls::ServerConfig::new(spec.identity, Arc::new(verifier), spec.cookie);
+        dtls.suites = spec.suites;
+        dtls.extended_master_secret = spec.extended_master_secret;
+        dtls.public_key_steps = spec.public_key_steps;
+        dtls.limits = spec.dtls;
+        // A path that leads nowhere has no profile that could say whether its client may be told so.
+        let tells = spec.profiles.iter().any(|profile| profile.diagnostics() == Diagnostics::Reason);
+        let diagnostics = if tells { Diagnostics::Reason } else { Diagnostics::None };
+        Ok(ServerConfig {
+            dtls: Arc::new(dtls),
+            coap: coap::server::Config {
+                acknowledge_after: spec.limits.acknowledge_after,
+                diagnose: if tells { diagnose } else { |_| "" },
+                ..spec.coap
+            },
+            certificates: spec.certificates,
+            limits: spec.limits,
+            directory,
+            tree,
+            profiles: spec.profiles.into_iter().map(prepare).collect(),
+            diagnostics,
+        })
+    }
+
+    /// The profiles, in the order in which they were given.
+    pub fn profiles(&self) -> impl Iterator<Item = &Arc<Profile>> {
+        self.profiles.iter().map(|prepared| &prepared.profile)
+    }
+
+    /// What discovery answers without a filter.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Meets the head of a request with the resource table: the path first, then the method, then what comes in, then
+    /// what is to go out.
+    pub(crate) fn judge(&self, head: &Head<'_>) -> Result<Asked<'_>, Reason> {
+        match self.tree.find(head.path())? {
+            Place::Discovery => {
+                if head.method() != Method::Get {
+                    return Err(Reason::CoapMethod);
+                }
+                match head.accept() {
+                    None | Some(ContentFormat::LINK_FORMAT) => Ok(Asked::Discovery),
+                    Some(_) => Err(Reason::CoapNotAcceptable),
+                }
+            }
+            Place::Function { resource, profile } => {
+                let prepared = self.profiles.get(profile).ok_or(Reason::EstUnknownLabel)?;
+                if head.method() != resource.method() {
+                    return Err(Reason::CoapMethod);
+                }
+                if resource.request_format().is_some_and(|format| head.content_format() != Some(format)) {
+                    return Err(Reason::CoapContentFormat);
+                }
+                let packing = Packing::from_accept(head.accept())?;
+                prepared.answer(resource, packing)
+            }
+        }
+    }
+
+    /// What a refusal says that no profile is known for.
+    pub(crate) fn refusal(&self, reason: Reason) -> Response<'static> {
+        refusal(reason, self.diagnostics)
+    }
+}
+
+/// What a request asks for, once the table has let it in.
+pub(crate) enum Asked<'c> {
+    /// The links.
+    Discovery,
+    /// The CA certificates of a profile, ready to go.
+    CaCertificates {
+        /// How they are packed.
+        packing: Packing,
+        /// Packed so.
+        body: &'c [u8],
+    },
+    /// A certificate.
+    Enrolment {
+        /// First or again.
+        function: authority::Function,
+        /// How it is to be packed.
+        packing: Packing,
+        /// By which profile.
+        profile: &'c Arc<Profile>,
+    },
+}
+
+impl Prepared {
+    fn answer(&self, resource: Resource, packing: Packing) -> Result<Asked<'_>, Reason> {
+        let function = match resource {
+            Resource::CaCertificates => {
+                let body = match packing {
+                    Packing::CertsOnly => &self.certs_only,
+                    Packing::Single => self.single.as_ref().ok_or(Reason::EstManyCertificates)?,
+                };
+                return Ok(Asked::CaCertificates { packing, body });
+            }
+            Resource::SimpleEnroll => authority::Function::SimpleEnroll,
+            Resource::SimpleReenroll => authority::Function::SimpleReenroll,
+        };
+        Ok(Asked::Enrolment { function, packing, profile: &self.profile })
+    }
+}
+
+/// The response that refuses for `reason`. Its diagnostic payload is the reason's code (RFC 7252 §5.5.2), or nothing.
+pub(crate) fn refusal(reason: Reason, diagnostics: Diagnostics) -> Response<'static> {
+    let code = reason.response_code().unwrap_or(coap::Code::INTERNAL_SERVER_ERROR);
+    match diagnostics {
+        Diagnostics::Reason => Response::error(code, reason.code()),
+        Diagnostics::None => Response::empty(code),
+    }
+}
+
+fn diagnose(refusal: coap::server::Refusal) -> &'static str {
+    Reason::of_message_layer(refusal).map_or("", Reason::code)
+}
+
+fn check(spec: &ServerSpec) -> Result<(), ConfigFault> {
+    if spec.profiles.is_empty() {
+        return Err(ConfigFault::NoProfile);
+    }
+    if spec.suites.is_empty() {
+        return Err(ConfigFault::NoSuite);
+    }
+    let limits = &spec.limits;
+    if limits.acknowledge_after >= ACK_TIMEOUT {
+        return Err(ConfigFault::AcknowledgeTooLate(limits.acknowledge_after));
+    }
+    // "5.03 ... Max-Age" of zero would be "come back at once" (RFC 7252 §5.9.3.4).
+    let zero = [
+        ("pending_max", limits.pending_max == 0),
+        ("csr_bytes_max", limits.csr_bytes_max == 0),
+        ("retry_after", limits.retry_after < Duration::from_secs(1)),
+    ];
+    match zero.into_iter().find(|(_, zero)| *zero) {
+        Some((name, _)) => Err(ConfigFault::ZeroLimit(name)),
+        None => Ok(()),
+    }
+}
+
+/// "The EST server SHOULD include" the root and what leads to it (RFC 7030 §4.1.3): the root first, the issuing CA last.
+fn prepare(profile: Arc<Profile>) -> Prepared {
+    let certificates: Vec<&[u8]> = profile.ca().chain().iter().rev().map(|certificate| certificate.der()).collect();
+    let certs_only = pki::cms::certs_only(&certificates);
+    let single = match certificates.as_slice() {
+        [one] => Some(one.to_vec()),
+        _ => None,
+    };
+    Prepared { certs_only, single, profile }
+}

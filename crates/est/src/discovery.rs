@@ -1,0 +1,302 @@
+//! What `/.well-known/core` says: the links to the EST resources (RFC 9148 §4.1) in the link format of RFC 6690,
+//! and the filter that a query asks for.
+//!
+//! The links are rendered once, when the configuration is built. A request without a filter, or with the one that
+//! RFC 9148 shows (`rt=ace.est*`), is answered with those bytes as they are.
+//!
+//! This is not a general link-format parser: a client reads a discovery answer with [`parse_links`], which knows
+//! just enough of the grammar to find the targets and their `rt` and `ct`.
+
+use std::borrow::Cow;
+
+/// A query longer than this is not a filter that any link here could match; CoAP itself allows 255 bytes an option.
+const QUERY_BYTES_MAX: usize = 255;
+
+/// More filters than this in one request are refused: RFC 6690 §4.1 knows one, and each costs a pass over the links.
+pub const FILTERS_MAX: usize = 4;
+
+/// Links that [`parse_links`] reads from one answer. A server with more labels than this is asked with a filter.
+pub const PARSED_LINKS_MAX: usize = 256;
+
+/// One link of the directory: where a function lives, what it is, and what can be asked of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The target, as a path from the root: `/est/sen`.
+    pub href: String,
+    /// The resource type (RFC 9148 §8.2).
+    pub resource_type: &'static str,
+    /// "These are the values that would be sent in the client request with an Accept Option" (RFC 9148 §4.1).
+    pub content_formats: &'static str,
+}
+
+impl Link {
+    fn render(&self) -> String {
+        // RFC 9148 §4.1 writes the list of formats as a quoted string.
+        format!("<{}>;rt=\"{}\";ct=\"{}\"", self.href, self.resource_type, self.content_formats)
+    }
+}
+
+/// The prepared answer to discovery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    links: Vec<(Link, String)>,
+    whole: Vec<u8>,
+}
+
+impl Directory {
+    /// Renders `links`, in the order given.
+    #[must_use]
+    pub fn new(links: Vec<Link>) -> Directory {
+        let links: Vec<(Link, String)> = links.into_iter().map(rendered).collect();
+        let whole = join(links.iter().map(|(_, text)| text.as_str()));
+        Directory { links, whole }
+    }
+
+    /// All links, without a filter.
+    #[must_use]
+    pub fn whole(&self) -> &[u8] {
+        &self.whole
+    }
+
+    /// The links that every filter of `queries` lets through. That there are none is an answer too: "2.05 (Content)
+    /// with an empty payload" is what a filter without a match yields over unicast (RFC 6690 §4.1).
+    ///
+    /// # Errors
+    /// [`TooManyFilters`] beyond [`FILTERS_MAX`].
+    pub fn select<'q>(&self, queries: impl Iterator<Item = &'q str>) -> Result<Cow<'_, [u8]>, TooManyFilters> {
+        let mut filters = [None; FILTERS_MAX];
+        let mut used = 0;
+        for query in queries {
+            let slot = filters.get_mut(used).ok_or(TooManyFilters)?;
+            *slot = Some(Filter::parse(query));
+            used += 1;
+        }
+        let passes = |link: &Link| filters.iter().flatten().all(|filter| filter.matches(link));
+        if self.links.iter().all(|(link, _)| passes(link)) {
+            return Ok(Cow::Borrowed(&self.whole));
+        }
+        let kept = self.links.iter().filter(|(link, _)| passes(link)).map(|(_, text)| text.as_str());
+        Ok(Cow::Owned(join(kept)))
+    }
+}
+
+/// A request with more filters than [`FILTERS_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyFilters;
+
+fn rendered(link: Link) -> (Link, String) {
+    let text = link.render();
+    (link, text)
+}
+
+fn join<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for text in texts {
+        if !out.is_empty() {
+            out.push(b',');
+        }
+        out.extend_from_slice(text.as_bytes());
+    }
+    out
+}
+
+/// `resource-param "=" query-pattern` (RFC 6690 §4.1).
+#[derive(Debug, Clone, Copy)]
+struct Filter<'q> {
+    attribute: &'q str,
+    pattern: Pattern<'q>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Pattern<'q> {
+    /// "matches the attribute in its entirety"
+    Exact(&'q str),
+    /// A trailing `*`: "matches by prefix".
+    Prefix(&'q str),
+    /// Not a filter at all: nothing matches it.
+    Nothing,
+}
+
+impl<'q> Filter<'q> {
+    fn parse(query: &'q str) -> Filter<'q> {
+        let Some((attribute, value)) = query.split_once('=').filter(|_| query.len() <= QUERY_BYTES_MAX) else {
+            return Filter { attribute: query, pattern: Pattern::Nothing };
+        };
+        let pattern = match value.strip_suffix('*') {
+            Some(prefix) => Pattern::Prefix(prefix),
+            None => Pattern::Exact(value),
+        };
+        Filter { attribute, pattern }
+    }
+
+    /// `rt`, `if` and `rel` are lists separated by spaces, of which one value has to match (RFC 6690 §4.1); `ct` is
+    /// such a list since RFC 7252 §7.2.1. An attribute that no link carries matches no link.
+    fn matches(&self, link: &Link) -> bool {
+        match self.attribute {
+            "href" => self.pattern.admits(&link.href),
+            "rt" => link.resource_type.split(' ').any(|value| self.pattern.admits(value)),
+            "ct" => link.content_formats.split(' ').any(|value| self.pattern.admits(value)),
+            _ => false,
+        }
+    }
+}
+
+impl Pattern<'_> {
+    fn admits(self, value: &str) -> bool {
+        match self {
+            Pattern::Exact(text) => value == text,
+            Pattern::Prefix(text) => value.starts_with(text),
+            Pattern::Nothing => false,
+        }
+    }
+}
+
+/// A link of somebody's discovery answer, borrowed from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedLink<'a> {
+    /// The text between the angle brackets.
+    pub target: &'a str,
+    /// The value of `rt`, without quotes; empty if there is none.
+    pub resource_type: &'a str,
+    /// The value of `ct`, without quotes; empty if there is none.
+    pub content_formats: &'a str,
+}
+
+/// Reads the links of a discovery answer (RFC 6690 §2), at most [`PARSED_LINKS_MAX`]. What follows a fault in the
+/// grammar is left out: a client uses what it can read.
+#[must_use]
+pub fn parse_links(text: &str) -> Vec<ParsedLink<'_>> {
+    let mut links = Vec::new();
+    let mut rest = text.trim_start();
+    while links.len() < PARSED_LINKS_MAX {
+        let Some((target, after)) = rest.strip_prefix('<').and_then(|inner| inner.split_once('>')) else {
+            return links;
+        };
+        let (attributes, next) = split_outside_quotes(after, ',');
+        let mut link = ParsedLink { target, resource_type: "", content_formats: "" };
+        let mut attributes = attributes;
+        while !attributes.is_empty() {
+            let (attribute, following) = split_outside_quotes(attributes, ';');
+            match attribute.trim().split_once('=') {
+                Some(("rt", value)) => link.resource_type = value.trim_matches('"'),
+                Some(("ct", value)) => link.content_formats = value.trim_matches('"'),
+                _ => {}
+            }
+            attributes = following;
+        }
+        links.push(link);
+        rest = next.trim_start();
+    }
+    links
+}
+
+/// Splits at the first `at` outside a quoted string; the second half is empty if there is none.
+fn split_outside_quotes(text: &str, at: char) -> (&str, &str) {
+    let mut quoted = false;
+    for (index, character) in text.char_indices() {
+        match character {
+            '"' => quoted = !quoted,
+            _ if character == at && !quoted => return (&text[..index], &text[index + at.len_utf8()..]),
+            _ => {}
+        }
+    }
+    (text, "")
+}
+
+/// The body of the fuzz target `discovery_filter`: any query against a small directory, then our own reader over the
+/// answer. Holds that a filter only ever removes links.
+pub fn fuzz_filter(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let directory = Directory::new(vec![
+        Link { href: "/est/crts".into(), resource_type: "ace.est.crts", content_formats: "281 287" },
+        Link { href: "/est/m/sen".into(), resource_type: "ace.est.sen", content_formats: "281 287" },
+    ]);
+    if let Ok(answer) = directory.select(text.split('&')) {
+        assert!(answer.len() <= directory.whole().len(), "a filter adds nothing");
+        let read = parse_links(std::str::from_utf8(&answer).unwrap_or_default());
+        assert!(read.len() <= directory.links.len(), "what we write we read");
+    }
+    let _ = parse_links(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> Directory {
+        let link = |href: &str, resource_type| Link { href: href.into(), resource_type, content_formats: "281 287" };
+        Directory::new(vec![
+            link("/est/crts", "ace.est.crts"),
+            link("/est/sen", "ace.est.sen"),
+            link("/est/sren", "ace.est.sren"),
+            link("/est/meters/sen", "ace.est.sen"),
+        ])
+    }
+
+    fn hrefs(query: &[&str]) -> Vec<String> {
+        let directory = directory();
+        let answer = directory.select(query.iter().copied()).unwrap();
+        let text = std::str::from_utf8(&answer).unwrap().to_owned();
+        parse_links(&text).iter().map(|link| link.target.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_answer_is_the_one_of_rfc_9148() {
+        let three = Directory::new(vec![
+            Link { href: "/est/crts".into(), resource_type: "ace.est.crts", content_formats: "281 287" },
+            Link { href: "/est/sen".into(), resource_type: "ace.est.sen", content_formats: "281 287" },
+            Link { href: "/est/sren".into(), resource_type: "ace.est.sren", content_formats: "281 287" },
+        ]);
+        let expected = concat!(
+            r#"</est/crts>;rt="ace.est.crts";ct="281 287","#,
+            r#"</est/sen>;rt="ace.est.sen";ct="281 287","#,
+            r#"</est/sren>;rt="ace.est.sren";ct="281 287""#
+        );
+        assert_eq!(std::str::from_utf8(three.whole()).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_usual_question_is_answered_without_rendering() {
+        let directory = directory();
+        assert!(matches!(directory.select(["rt=ace.est*"].into_iter()).unwrap(), Cow::Borrowed(_)));
+        assert!(matches!(directory.select(std::iter::empty()).unwrap(), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn filters_by_resource_type_target_and_format() {
+        assert_eq!(hrefs(&["rt=ace.est.sen"]), ["/est/sen", "/est/meters/sen"]);
+        assert_eq!(hrefs(&["rt=ace.est.s*"]).len(), 3);
+        assert_eq!(hrefs(&["rt=ace.est"]).len(), 0, "no prefix without the wildcard");
+        assert_eq!(hrefs(&["rt=*"]).len(), 4);
+        assert_eq!(hrefs(&["href=/est/meters*"]), ["/est/meters/sen"]);
+        assert_eq!(hrefs(&["href=/est/crts"]), ["/est/crts"]);
+        assert_eq!(hrefs(&["ct=287"]).len(), 4);
+        assert_eq!(hrefs(&["ct=40"]).len(), 0);
+        assert_eq!(hrefs(&["rt=ace.est.sen", "href=/est/m*"]), ["/est/meters/sen"]);
+    }
+
+    #[test]
+    fn what_is_no_filter_matches_nothing() {
+        assert_eq!(hrefs(&["sz=1"]).len(), 0);
+        assert_eq!(hrefs(&["rt"]).len(), 0);
+        assert_eq!(hrefs(&["RT=ace.est.sen"]).len(), 0);
+        assert_eq!(directory().select(["rt=*"; FILTERS_MAX + 1].into_iter()), Err(TooManyFilters));
+    }
+
+    #[test]
+    fn reads_the_example_with_a_port() {
+        let text = r#"<coaps://[2001:db8:3::123]:61617/est/crts>;rt="ace.est.crts";ct="281 287", </est/att>;rt="ace.est.att";ct=285"#;
+        let links = parse_links(text);
+        assert_eq!(links[0].target, "coaps://[2001:db8:3::123]:61617/est/crts");
+        assert_eq!(links[0].content_formats, "281 287");
+        assert_eq!(links[1].resource_type, "ace.est.att");
+        assert_eq!(links[1].content_formats, "285");
+    }
+
+    #[test]
+    fn hostile_text_ends_the_reading() {
+        for text in ["<", "<a", "<a>;rt=\"", "<a>,,", "\u{e9}<a>", "<a>;rt=\"\u{e9},"] {
+            fuzz_filter(text.as_bytes());
+        }
+    }
+}

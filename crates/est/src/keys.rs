@@ -1,0 +1,74 @@
+//! The one place where keys and certificates of `pki` become those of `dtls`, which does not know X.509.
+
+use std::fmt;
+use std::sync::Arc;
+
+use dtls::{Identity, PublicKey, Random, SigningKey};
+use pki::{Certificate, CertificateError};
+
+/// Why a chain and a key make no identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityFault {
+    /// There is no certificate.
+    NoCertificate,
+    /// More certificates than a handshake carries.
+    TooManyCertificates(usize),
+    /// The certificate at this index cannot be read.
+    Certificate(usize, CertificateError),
+    /// The key cannot be used.
+    Key,
+    /// The key is not that of the first certificate.
+    OtherKey,
+}
+
+impl fmt::Display for IdentityFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdentityFault::NoCertificate => out.write_str("there is no certificate"),
+            IdentityFault::TooManyCertificates(count) => {
+                write!(out, "{count} certificates are more than the {} that a handshake carries", dtls::CERTIFICATES_MAX)
+            }
+            IdentityFault::Certificate(index, error) => write!(out, "certificate {} cannot be used: {error}", index + 1),
+            IdentityFault::Key => out.write_str("the key is no P-256 or P-384 key in PKCS#8"),
+            IdentityFault::OtherKey => {
+                out.write_str("the key does not belong to the first certificate: the leaf comes first, then its issuers")
+            }
+        }
+    }
+}
+
+impl std::error::Error for IdentityFault {}
+
+/// What one side shows in a handshake: `chain` in DER, leaf first, and the leaf's key in PKCS#8.
+///
+/// # Errors
+/// What [`IdentityFault`] names; that the key belongs to the leaf is checked.
+pub fn identity(chain: Vec<Vec<u8>>, pkcs8: &[u8], random: &dyn Random) -> Result<Arc<Identity>, IdentityFault> {
+    if chain.len() > dtls::CERTIFICATES_MAX {
+        return Err(IdentityFault::TooManyCertificates(chain.len()));
+    }
+    let mut certificates = chain
+        .iter()
+        .enumerate()
+        .map(|(index, der)| Certificate::parse(der).map_err(|error| IdentityFault::Certificate(index, error)));
+    let leaf = certificates.next().ok_or(IdentityFault::NoCertificate)??;
+    for issuer in certificates {
+        issuer?;
+    }
+    let key = SigningKey::from_pkcs8(pkcs8, random).map_err(|_| IdentityFault::Key)?;
+    let expected = session_key(&leaf).ok_or(IdentityFault::OtherKey)?;
+    if *key.public_key() != expected {
+        return Err(IdentityFault::OtherKey);
+    }
+    Ok(Arc::new(Identity::new(chain, key)))
+}
+
+/// The public key of a certificate as the handshake wants it; nothing for a kind of key that it does not do.
+pub(crate) fn session_key(certificate: &Certificate) -> Option<PublicKey> {
+    let key = certificate.public_key();
+    let curve = match key.curve() {
+        pki::Curve::P256 => dtls::Curve::P256,
+        pki::Curve::P384 => dtls::Curve::P384,
+    };
+    PublicKey::new(curve, key.point()).ok()
+}

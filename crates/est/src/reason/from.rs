@@ -1,0 +1,166 @@
+//! From the refusals of the crates below to reasons. The matches are exhaustive on purpose: a variant that is added below
+//! needs its row before this compiles.
+
+use authority::{Asked, Busy, Function, Misissue};
+use dtls::{AlertDescription, CertificateFault};
+use pki::CsrError;
+
+use super::Reason;
+
+impl From<&dtls::Refusal> for Reason {
+    fn from(refusal: &dtls::Refusal) -> Reason {
+        use dtls::Refusal;
+        match refusal {
+            Refusal::Version { .. } => Reason::HelloVersion,
+            Refusal::NoCommonSuite => Reason::HelloNoCommonSuite,
+            Refusal::NoCommonGroup => Reason::HelloNoCommonGroup,
+            Refusal::NoCommonSignatureAlgorithm => Reason::HelloNoCommonSignatureAlgorithm,
+            Refusal::NoCommonPointFormat => Reason::HelloNoCommonPointFormat,
+            Refusal::NoCommonCompression => Reason::HelloNoCommonCompression,
+            Refusal::ExtendedMasterSecretRequired => Reason::HelloNoExtendedMasterSecret,
+            Refusal::RenegotiationInfo => Reason::HelloRenegotiationInfo,
+            Refusal::MissingCertificate => Reason::CertificateMissing,
+            Refusal::Certificate(fault) => Reason::from(*fault),
+            Refusal::BadCertificateVerify => Reason::CertificateNoProof,
+            Refusal::BadServerKeyExchange => Reason::ServerKeyExchangeSignature,
+            Refusal::SignatureAlgorithmNotOffered { .. } => Reason::SignatureAlgorithmNotOffered,
+            Refusal::BadKeyShare => Reason::KeyShareBadPoint,
+            Refusal::NotOffered { .. } => Reason::HelloNotOffered,
+            Refusal::UnsupportedExtension { .. } => Reason::HelloUnsupportedExtension,
+            Refusal::BadFinished => Reason::FinishedMismatch,
+            Refusal::Decode { .. } => Reason::HandshakeDecode,
+            Refusal::UnexpectedMessage { .. } => Reason::HandshakeUnexpectedMessage,
+            Refusal::AlertReceived(alert) => Reason::from(*alert),
+            Refusal::TimedOut { .. } => Reason::HandshakeTimedOut,
+            Refusal::TooManyHelloVerifyRequests => Reason::HelloCookieLoop,
+            Refusal::SessionsFull => Reason::SessionsFull,
+            Refusal::Restarted => Reason::HandshakeRestarted,
+            Refusal::Cancelled => Reason::HandshakeCancelled,
+            Refusal::Internal => Reason::HandshakeInternal,
+        }
+    }
+}
+
+impl From<CertificateFault> for Reason {
+    fn from(fault: CertificateFault) -> Reason {
+        match fault {
+            CertificateFault::UnknownIssuer => Reason::CertificateUnknownIssuer,
+            CertificateFault::Expired => Reason::CertificateExpired,
+            CertificateFault::NotYetValid => Reason::CertificateNotYetValid,
+            CertificateFault::BadSignature => Reason::CertificateBadSignature,
+            CertificateFault::ExtendedKeyUsage => Reason::CertificateExtendedKeyUsage,
+            CertificateFault::KeyUsage => Reason::CertificateKeyUsage,
+            CertificateFault::NameMismatch => Reason::CertificateNameMismatch,
+            CertificateFault::PathLength => Reason::CertificatePathLength,
+            CertificateFault::NotAnAuthority => Reason::CertificateNotAnAuthority,
+            CertificateFault::NameConstraints => Reason::CertificateNameConstraints,
+            CertificateFault::CriticalExtension => Reason::CertificateCriticalExtension,
+            CertificateFault::UnsupportedAlgorithm => Reason::CertificateAlgorithm,
+            CertificateFault::BadEncoding => Reason::CertificateBadEncoding,
+            CertificateFault::TooManyCertificates => Reason::CertificateTooMany,
+            CertificateFault::TooMuchWork => Reason::CertificateTooMuchWork,
+            CertificateFault::DeviceAsServer => Reason::CertificateDeviceAsServer,
+        }
+    }
+}
+
+/// An alert by which the peer ended a handshake. Its codes are an open set: what has no row of its own is "other".
+impl From<AlertDescription> for Reason {
+    fn from(alert: AlertDescription) -> Reason {
+        match alert {
+            AlertDescription::UNKNOWN_CA => Reason::AlertUnknownCa,
+            AlertDescription::BAD_CERTIFICATE
+            | AlertDescription::UNSUPPORTED_CERTIFICATE
+            | AlertDescription::CERTIFICATE_REVOKED
+            | AlertDescription::CERTIFICATE_EXPIRED
+            | AlertDescription::CERTIFICATE_UNKNOWN => Reason::AlertCertificate,
+            AlertDescription::HANDSHAKE_FAILURE | AlertDescription::INSUFFICIENT_SECURITY => Reason::AlertHandshakeFailure,
+            AlertDescription::CLOSE_NOTIFY | AlertDescription::USER_CANCELED => Reason::AlertClosed,
+            _ => Reason::AlertOther,
+        }
+    }
+}
+
+impl Reason {
+    /// The reason of a refusal that the CoAP layer answered by itself; `None` for one that the resource table gave, which
+    /// knows its reason itself.
+    #[must_use]
+    pub fn of_message_layer(refusal: coap::server::Refusal) -> Option<Reason> {
+        use coap::server::Refusal;
+        Some(match refusal {
+            Refusal::BadOption(_) => Reason::CoapBadOption,
+            Refusal::UnknownMethod => Reason::CoapMethod,
+            Refusal::Proxy => Reason::CoapProxy,
+            Refusal::BadBlock => Reason::CoapBlockMalformed,
+            Refusal::BlockMissing => Reason::CoapBlockMissing,
+            Refusal::ContentFormatChanged => Reason::CoapBlockFormatChanged,
+            Refusal::TooLarge { .. } => Reason::CoapBodyTooLarge,
+            Refusal::NoResponse => Reason::CoapBlockNoResponse,
+            Refusal::PastEnd => Reason::CoapBlockPastEnd,
+            Refusal::Full => Reason::CoapFull,
+            Refusal::ByTable(_) => return None,
+        })
+    }
+
+    /// The reason of the authority's refusal of a request for `function`: the same mismatch means one thing to who enrols
+    /// and another to who renews.
+    #[must_use]
+    pub fn of_decision(refusal: &authority::Refusal, function: Function) -> Reason {
+        use authority::Refusal;
+        match refusal {
+            Refusal::Csr(error) => Reason::from(error),
+            Refusal::KeyType => Reason::CsrKeyType,
+            Refusal::Asks(Asked::CertificateAuthority) => Reason::CsrAsksAuthority,
+            Refusal::Asks(Asked::CertificateSigning) => Reason::CsrAsksSigning,
+            Refusal::Asks(Asked::AnyPurpose) => Reason::CsrAsksAnyPurpose,
+            Refusal::ClientUnknown => Reason::ClientNotOfProfile,
+            Refusal::ClientExpired => Reason::ClientExpired,
+            Refusal::ClientRevoked => Reason::ClientRevoked,
+            Refusal::NotIssuedHere => Reason::RenewalNotOfThisCa,
+            Refusal::NoDeviceId(_) => Reason::ClientNoDeviceId,
+            Refusal::SubjectMismatch => match function {
+                Function::SimpleEnroll => Reason::SenSubjectMismatch,
+                Function::SimpleReenroll => Reason::SrenSubjectMismatch,
+            },
+            Refusal::SubjectTemplate(_) => Reason::SubjectTemplate,
+            Refusal::SanNotListed(_) => Reason::SanNotListed,
+            Refusal::SanSyntax(_) => Reason::SanNotIssuable,
+            Refusal::SanMismatch => Reason::SanMismatch,
+            Refusal::ChallengeUnbound => Reason::ChallengeUnbound,
+            Refusal::ChallengeMismatch => Reason::ChallengeMismatch,
+            Refusal::IdentityKey => Reason::IdentityKey,
+            Refusal::CaKey => Reason::CaKey,
+            Refusal::KeyOfAnotherDevice => Reason::KeyOfAnotherDevice,
+        }
+    }
+}
+
+impl From<&CsrError> for Reason {
+    fn from(error: &CsrError) -> Reason {
+        match error {
+            CsrError::Der(_) | CsrError::Version => Reason::CsrMalformed,
+            CsrError::Name(_) => Reason::CsrSubject,
+            CsrError::Key(_) => Reason::CsrAlgorithm,
+            CsrError::ProofOfPossession => Reason::CsrSignature,
+            CsrError::TooManyAttributes => Reason::CsrTooLarge,
+            CsrError::RepeatedAttribute | CsrError::ChallengePassword | CsrError::Extensions => Reason::CsrAttributes,
+            CsrError::AlternativeNames(_) => Reason::CsrSanMalformed,
+        }
+    }
+}
+
+impl From<&Busy> for Reason {
+    fn from(busy: &Busy) -> Reason {
+        match busy {
+            Busy::Ledger(_) => Reason::LedgerUnavailable,
+            Busy::Signer(_) => Reason::SignerUnavailable,
+            Busy::Full => Reason::AuthorityFull,
+            Busy::InFlight => Reason::InFlight,
+            Busy::Serials => Reason::SerialsTaken,
+            Busy::CaOutsideValidity => Reason::CaOutsideValidity,
+            Busy::Withheld(Misissue::Signature) => Reason::WithheldSignature,
+            Busy::Withheld(Misissue::Lint) => Reason::WithheldContent,
+            Busy::Dropped => Reason::CompletionDropped,
+        }
+    }
+}

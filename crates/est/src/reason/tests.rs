@@ -1,0 +1,248 @@
+//! The table is whole: every reason documented, told apart and reached by something below.
+
+use std::collections::BTreeSet;
+
+use authority::{Asked, Attribute, Busy, DeviceIdRule, Function, LedgerFault, Misissue, SanKind, SignerFault};
+use coap::Number;
+use dtls::{AlertDescription, CertificateFault, HandshakeType};
+use pki::{AlgorithmError, CsrError, GeneralNamesError, NameError};
+
+use super::*;
+
+const FAULTS: [CertificateFault; 16] = [
+    CertificateFault::UnknownIssuer,
+    CertificateFault::Expired,
+    CertificateFault::NotYetValid,
+    CertificateFault::BadSignature,
+    CertificateFault::ExtendedKeyUsage,
+    CertificateFault::KeyUsage,
+    CertificateFault::NameMismatch,
+    CertificateFault::PathLength,
+    CertificateFault::NotAnAuthority,
+    CertificateFault::NameConstraints,
+    CertificateFault::CriticalExtension,
+    CertificateFault::UnsupportedAlgorithm,
+    CertificateFault::BadEncoding,
+    CertificateFault::TooManyCertificates,
+    CertificateFault::TooMuchWork,
+    CertificateFault::DeviceAsServer,
+];
+
+fn handshake_refusals() -> Vec<dtls::Refusal> {
+    use dtls::Refusal;
+    let message = HandshakeType::FINISHED;
+    let mut all = vec![
+        Refusal::Version { offered: 0xfeff },
+        Refusal::NoCommonSuite,
+        Refusal::NoCommonGroup,
+        Refusal::NoCommonSignatureAlgorithm,
+        Refusal::NoCommonPointFormat,
+        Refusal::NoCommonCompression,
+        Refusal::ExtendedMasterSecretRequired,
+        Refusal::RenegotiationInfo,
+        Refusal::MissingCertificate,
+        Refusal::BadCertificateVerify,
+        Refusal::BadServerKeyExchange,
+        Refusal::SignatureAlgorithmNotOffered { scheme: 0x0201 },
+        Refusal::BadKeyShare,
+        Refusal::NotOffered { message },
+        Refusal::UnsupportedExtension { extension: 1 },
+        Refusal::BadFinished,
+        Refusal::Decode { message },
+        Refusal::UnexpectedMessage { message, expected: message },
+        Refusal::TimedOut { expected: message },
+        Refusal::TooManyHelloVerifyRequests,
+        Refusal::SessionsFull,
+        Refusal::Restarted,
+        Refusal::Cancelled,
+        Refusal::Internal,
+    ];
+    all.extend(FAULTS.map(Refusal::Certificate));
+    let alerts = [
+        AlertDescription::UNKNOWN_CA,
+        AlertDescription::BAD_CERTIFICATE,
+        AlertDescription::HANDSHAKE_FAILURE,
+        AlertDescription::CLOSE_NOTIFY,
+        AlertDescription::INTERNAL_ERROR,
+    ];
+    all.extend(alerts.map(Refusal::AlertReceived));
+    all
+}
+
+fn message_refusals() -> Vec<coap::server::Refusal> {
+    use coap::server::Refusal;
+    vec![
+        Refusal::BadOption(Number::IF_MATCH),
+        Refusal::UnknownMethod,
+        Refusal::Proxy,
+        Refusal::BadBlock,
+        Refusal::BlockMissing,
+        Refusal::ContentFormatChanged,
+        Refusal::TooLarge { body_bytes_max: 1 },
+        Refusal::NoResponse,
+        Refusal::PastEnd,
+        Refusal::Full,
+    ]
+}
+
+fn decisions() -> Vec<authority::Refusal> {
+    use authority::Refusal;
+    let csr = [
+        CsrError::Version,
+        CsrError::Name(NameError::EmptyRelativeName),
+        CsrError::Key(AlgorithmError::UnsupportedSignature),
+        CsrError::ProofOfPossession,
+        CsrError::TooManyAttributes,
+        CsrError::RepeatedAttribute,
+        CsrError::ChallengePassword,
+        CsrError::Extensions,
+        CsrError::AlternativeNames(GeneralNamesError::Empty),
+    ];
+    let mut all: Vec<Refusal> = csr.map(Refusal::Csr).into();
+    all.extend([
+        Refusal::KeyType,
+        Refusal::Asks(Asked::CertificateAuthority),
+        Refusal::Asks(Asked::CertificateSigning),
+        Refusal::Asks(Asked::AnyPurpose),
+        Refusal::ClientUnknown,
+        Refusal::ClientExpired,
+        Refusal::ClientRevoked,
+        Refusal::NotIssuedHere,
+        Refusal::NoDeviceId(DeviceIdRule::Subject),
+        Refusal::SubjectMismatch,
+        Refusal::SubjectTemplate(Attribute::CommonName),
+        Refusal::SanNotListed(SanKind::Dns),
+        Refusal::SanSyntax(SanKind::Dns),
+        Refusal::SanMismatch,
+        Refusal::ChallengeUnbound,
+        Refusal::ChallengeMismatch,
+        Refusal::IdentityKey,
+        Refusal::CaKey,
+        Refusal::KeyOfAnotherDevice,
+    ]);
+    all
+}
+
+fn busy() -> Vec<Busy> {
+    vec![
+        Busy::Ledger(LedgerFault::Unavailable),
+        Busy::Signer(SignerFault::NoKey),
+        Busy::Full,
+        Busy::InFlight,
+        Busy::Serials,
+        Busy::CaOutsideValidity,
+        Busy::Withheld(Misissue::Signature),
+        Busy::Withheld(Misissue::Lint),
+        Busy::Dropped,
+    ]
+}
+
+/// Reasons that arise in this crate; each is constructed where it arises, and the tests of that place see it.
+const OUR_OWN: [Reason; 18] = [
+    Reason::CoapNoSuchResource,
+    Reason::CoapMethod,
+    Reason::CoapContentFormat,
+    Reason::CoapNotAcceptable,
+    Reason::EstUnknownLabel,
+    Reason::EstFunctionNotServed,
+    Reason::EstManyCertificates,
+    Reason::EstEmptyRequest,
+    Reason::EstTooManyFilters,
+    Reason::EstPendingFull,
+    Reason::EstDraining,
+    Reason::EstSessionForgotten,
+    Reason::NoAnswer,
+    Reason::RequestTooLong,
+    Reason::AnswerFormat,
+    Reason::AnswerMalformed,
+    Reason::AnswerNotOneCertificate,
+    Reason::AnswerOtherKey,
+];
+
+#[test]
+fn every_reason_is_reached_by_a_refusal() {
+    let mut reached = BTreeSet::from(OUR_OWN);
+    reached.insert(Reason::AnswerTooLarge);
+    reached.extend(handshake_refusals().iter().map(Reason::from));
+    reached.extend(message_refusals().into_iter().filter_map(Reason::of_message_layer));
+    reached.extend(busy().iter().map(Reason::from));
+    for function in [Function::SimpleEnroll, Function::SimpleReenroll] {
+        reached.extend(decisions().iter().map(|refusal| Reason::of_decision(refusal, function)));
+    }
+    // DER that is none stands for itself: it needs no variant to be constructed by hand.
+    reached.insert(Reason::from(&pki::Csr::parse(vec![0x30]).unwrap_err()));
+    let missed: Vec<&Reason> = Reason::ALL.iter().filter(|reason| !reached.contains(reason)).collect();
+    assert!(missed.is_empty(), "nothing leads to {missed:?}");
+}
+
+#[test]
+fn every_reason_is_documented() {
+    let words = |text: &str| text.split_whitespace().count();
+    for reason in Reason::ALL {
+        let Entry { code, meaning, device, server, .. } = reason.entry();
+        assert!(words(meaning) >= 4 && meaning.ends_with(['.', ')', '!']), "{code}: {meaning}");
+        for remedy in [device, server] {
+            assert!(words(remedy) >= 2 && remedy.ends_with('.') && !remedy.contains('|'), "{code}: {remedy}");
+        }
+        assert!(Reason::markdown().contains(&format!("| `{code}` |")));
+        assert!(reason.explain().starts_with(code));
+    }
+}
+
+#[test]
+fn codes_are_stable_names() {
+    let mut seen = BTreeSet::new();
+    for reason in Reason::ALL {
+        let code = reason.code();
+        assert!(seen.insert(code), "{code} twice");
+        assert!(code.len() <= DIAGNOSTIC_BYTES_MAX, "{code}");
+        assert!(code.len() <= coap::server::Response::DIAGNOSTIC_BYTES_MAX);
+        assert!(code.split('.').count() >= 3 || code.split('.').count() == 2, "{code}");
+        assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte)), "{code}");
+        assert_eq!(Reason::from_code(code), Some(*reason));
+    }
+    assert_eq!(Reason::from_code("est.sen"), None);
+}
+
+#[test]
+fn codes_that_others_rely_on() {
+    // They stand in the configuration's documentation and in alert rules: a code keeps its meaning for ever.
+    assert_eq!(Reason::HelloNoCommonSuite.code(), "dtls.hello.no_common_suite");
+    assert_eq!(Reason::SenSubjectMismatch.code(), "est.sen.subject_mismatch");
+}
+
+#[test]
+fn the_table_says_what_the_wire_says() {
+    for refusal in handshake_refusals() {
+        let expected = refusal.alert().map_or(Wire::Silence, Wire::Alert);
+        assert_eq!(Reason::from(&refusal).entry().wire, expected, "{refusal:?}");
+    }
+    let codes = [
+        (Reason::CoapBadOption, Code::BAD_OPTION),
+        (Reason::CoapProxy, Code::PROXYING_NOT_SUPPORTED),
+        (Reason::CoapBodyTooLarge, Code::REQUEST_ENTITY_TOO_LARGE),
+        (Reason::CoapBlockMissing, Code::REQUEST_ENTITY_INCOMPLETE),
+        (Reason::CoapBlockPastEnd, Code::BAD_OPTION),
+    ];
+    for (reason, code) in codes {
+        assert_eq!(reason.response_code(), Some(code));
+    }
+    for reason in busy().iter().map(Reason::from) {
+        assert_eq!(reason.response_code(), Some(Code::SERVICE_UNAVAILABLE), "{reason}");
+    }
+}
+
+#[test]
+fn e07_mismatch_of_a_renewal_is_its_own_reason() {
+    let mismatch = authority::Refusal::SubjectMismatch;
+    assert_eq!(Reason::of_decision(&mismatch, Function::SimpleEnroll).code(), "est.sen.subject_mismatch");
+    assert_eq!(Reason::of_decision(&mismatch, Function::SimpleReenroll).code(), "est.sren.subject_mismatch");
+    assert_eq!(Reason::SrenSubjectMismatch.response_code(), Some(Code::FORBIDDEN));
+}
+
+#[test]
+fn a_mistyped_code_finds_its_neighbours() {
+    let near: Vec<&str> = Reason::near("est.sen.subjct").map(Reason::code).collect();
+    assert!(near.contains(&"est.sen.subject_mismatch"), "{near:?}");
+    assert_eq!(Reason::near("nothing.like.it").count(), 0);
+}

@@ -1,0 +1,318 @@
+//! The resource table of EST-coaps: which functions there are, what each takes and gives, and where a path leads.
+//!
+//! ```text
+//! /.well-known/core                      discovery                     GET   -> 40
+//! /<root>[/<label>]/crts                 CA certificates               GET   -> 281 | 287
+//! /<root>[/<label>]/sen                  enrol             286         POST  -> 281 | 287
+//! /<root>[/<label>]/sren                 re-enrol          286         POST  -> 281 | 287
+//! ```
+//!
+//! `<root>` is `.well-known/est`, which a server MUST support (RFC 9148 §4.1), or the short root of the configuration;
+//! `<label>` chooses the profile. `/att`, `/skg` and `/skc` are optional (RFC 9148 §4.2) and not served: they answer
+//! 4.04 and discovery does not list them.
+//!
+//! Nothing here answers anything: `server` does, with what this table says.
+
+use std::collections::BTreeMap;
+
+use coap::{ContentFormat, Method};
+
+use crate::reason::Reason;
+
+/// The root that every server serves (RFC 9148 §4.1).
+pub const WELL_KNOWN_ROOT: [&str; 2] = [".well-known", "est"];
+
+/// The path of discovery (RFC 6690 §4).
+pub const DISCOVERY_PATH: [&str; 2] = [".well-known", "core"];
+
+/// Segments that a path of ours can have: a root of up to four, a label and a function. Longer paths are not found
+/// without being looked at.
+const SEGMENTS_MAX: usize = ROOT_SEGMENTS_MAX + 2;
+
+/// A root longer than this saves no byte over the well-known one.
+pub const ROOT_SEGMENTS_MAX: usize = 4;
+
+/// "Implementers should consider using short labels" (RFC 9148 §4.1); every block of an upload repeats it.
+pub const LABEL_BYTES_MAX: usize = 64;
+
+/// A function of EST that is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Resource {
+    /// `/crts`: the CA certificates (RFC 7030 §4.1).
+    CaCertificates,
+    /// `/sen`: simple enrolment (RFC 7030 §4.2.1).
+    SimpleEnroll,
+    /// `/sren`: simple re-enrolment (RFC 7030 §4.2.2).
+    SimpleReenroll,
+}
+
+impl Resource {
+    /// Every function, in the order in which RFC 9148 §4.1 lists them.
+    pub const ALL: [Resource; 3] = [Resource::CaCertificates, Resource::SimpleEnroll, Resource::SimpleReenroll];
+
+    /// The last segment of its path (RFC 9148 §4.1, Table 1).
+    #[must_use]
+    pub const fn segment(self) -> &'static str {
+        match self {
+            Resource::CaCertificates => "crts",
+            Resource::SimpleEnroll => "sen",
+            Resource::SimpleReenroll => "sren",
+        }
+    }
+
+    /// Its resource type (RFC 9148 §8.2).
+    #[must_use]
+    pub const fn resource_type(self) -> &'static str {
+        match self {
+            Resource::CaCertificates => "ace.est.crts",
+            Resource::SimpleEnroll => "ace.est.sen",
+            Resource::SimpleReenroll => "ace.est.sren",
+        }
+    }
+
+    /// The one method it takes (RFC 9148 §4.5).
+    #[must_use]
+    pub const fn method(self) -> Method {
+        match self {
+            Resource::CaCertificates => Method::Get,
+            Resource::SimpleEnroll | Resource::SimpleReenroll => Method::Post,
+        }
+    }
+
+    /// What a request's payload must be; `None` where there is none.
+    #[must_use]
+    pub const fn request_format(self) -> Option<ContentFormat> {
+        match self {
+            Resource::CaCertificates => None,
+            Resource::SimpleEnroll | Resource::SimpleReenroll => Some(ContentFormat::PKCS10),
+        }
+    }
+}
+
+/// Path segments of EST functions, ours, those we do not serve and those of EST over HTTPS: "the label ... MUST NOT
+/// be the same as" an operation path (RFC 7030 §3.2.2), or a path would mean two things.
+const RESERVED_SEGMENTS: [&str; 13] = [
+    "crts",
+    "sen",
+    "sren",
+    "att",
+    "skg",
+    "skc",
+    "cacerts",
+    "simpleenroll",
+    "simplereenroll",
+    "fullcmc",
+    "serverkeygen",
+    "csrattrs",
+    "core",
+];
+
+/// How the answer is to be packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// 281, a certs-only CMS message.
+    CertsOnly,
+    /// 287, one bare certificate.
+    Single,
+}
+
+impl Packing {
+    /// "If an Accept Option is not included in the request, the client is not expressing any preference and the
+    /// server SHOULD choose format 281" (RFC 9148 §4.3).
+    ///
+    /// # Errors
+    /// [`Reason::CoapNotAcceptable`] for any other format.
+    pub fn from_accept(accept: Option<ContentFormat>) -> Result<Packing, Reason> {
+        match accept {
+            None => Ok(Packing::CertsOnly),
+            Some(format) if format == ContentFormat::PKCS7_CERTS_ONLY => Ok(Packing::CertsOnly),
+            Some(format) if format == ContentFormat::PKIX_CERT => Ok(Packing::Single),
+            Some(_) => Err(Reason::CoapNotAcceptable),
+        }
+    }
+
+    /// The format that the answer is labelled with.
+    #[must_use]
+    pub const fn content_format(self) -> ContentFormat {
+        match self {
+            Packing::CertsOnly => ContentFormat::PKCS7_CERTS_ONLY,
+            Packing::Single => ContentFormat::PKIX_CERT,
+        }
+    }
+}
+
+/// Where a path leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// `/.well-known/core`.
+    Discovery,
+    /// A function under a label; `profile` indexes the profiles of the configuration.
+    Function {
+        /// What is asked for.
+        resource: Resource,
+        /// Which profile the label chose.
+        profile: usize,
+    },
+}
+
+/// The paths of one configuration.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    roots: Vec<Vec<String>>,
+    labels: BTreeMap<String, usize>,
+}
+
+/// Why a set of roots and labels makes no tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TreeFault {
+    /// A root is empty, has an empty segment, more than [`ROOT_SEGMENTS_MAX`], or is the path of discovery.
+    Root(String),
+    /// A label has a `/`, is longer than [`LABEL_BYTES_MAX`], or is the name of a function.
+    Label(String),
+    /// Two profiles claim one label.
+    LabelTwice(String),
+}
+
+impl Tree {
+    /// The well-known root and `short_root`, with `labels` and the index of the profile that each one chooses.
+    ///
+    /// # Errors
+    /// What [`TreeFault`] names.
+    pub fn new(
+        short_root: Option<&str>,
+        labels: impl IntoIterator<Item = (String, usize)>,
+    ) -> Result<Tree, TreeFault> {
+        let mut roots = vec![WELL_KNOWN_ROOT.map(str::to_owned).to_vec()];
+        if let Some(root) = short_root {
+            let segments: Vec<String> = root.trim_matches('/').split('/').map(str::to_owned).collect();
+            let plausible = segments.len() <= ROOT_SEGMENTS_MAX && segments.iter().all(|segment| is_plain(segment));
+            if !plausible || segments == DISCOVERY_PATH {
+                return Err(TreeFault::Root(root.to_owned()));
+            }
+            if segments != roots[0] {
+                roots.push(segments);
+            }
+        }
+        let mut by_label = BTreeMap::new();
+        for (label, profile) in labels {
+            let plausible = label.is_empty()
+                || (label.len() <= LABEL_BYTES_MAX && is_plain(&label) && !RESERVED_SEGMENTS.contains(&label.as_str()));
+            if !plausible {
+                return Err(TreeFault::Label(label));
+            }
+            if by_label.insert(label.clone(), profile).is_some() {
+                return Err(TreeFault::LabelTwice(label));
+            }
+        }
+        Ok(Tree { roots, labels: by_label })
+    }
+
+    /// Finds the place of a path given by its segments (each the value of one Uri-Path option, RFC 7252 §5.10.1).
+    ///
+    /// # Errors
+    /// [`Reason::CoapNoSuchResource`], [`Reason::EstUnknownLabel`] or [`Reason::EstFunctionNotServed`]: all 4.04.
+    pub fn find<'s>(&self, path: impl Iterator<Item = &'s str>) -> Result<Place, Reason> {
+        let mut segments = [""; SEGMENTS_MAX];
+        let mut count = 0;
+        for segment in path {
+            *segments.get_mut(count).ok_or(Reason::CoapNoSuchResource)? = segment;
+            count += 1;
+        }
+        let segments = &segments[..count];
+        if segments == DISCOVERY_PATH {
+            return Ok(Place::Discovery);
+        }
+        let below = self.roots.iter().find_map(|root| below(segments, root)).ok_or(Reason::CoapNoSuchResource)?;
+        let (label, function) = match below {
+            [function] => ("", *function),
+            [label, function] => (*label, *function),
+            _ => return Err(Reason::CoapNoSuchResource),
+        };
+        let Some(resource) = Resource::ALL.into_iter().find(|resource| resource.segment() == function) else {
+            let known = RESERVED_SEGMENTS.contains(&function);
+            return Err(if known { Reason::EstFunctionNotServed } else { Reason::CoapNoSuchResource });
+        };
+        let profile = *self.labels.get(label).ok_or(Reason::EstUnknownLabel)?;
+        Ok(Place::Function { resource, profile })
+    }
+
+    /// The path of each function under each label, below the shortest root: what discovery lists.
+    pub fn paths(&self) -> impl Iterator<Item = (String, Resource)> + '_ {
+        let shortest = self.roots.iter().min_by_key(|root| root.iter().map(|segment| segment.len() + 1).sum::<usize>());
+        let root = shortest.map(|root| root.join("/")).unwrap_or_default();
+        self.labels.keys().flat_map(move |label| {
+            let prefix = if label.is_empty() { format!("/{root}") } else { format!("/{root}/{label}") };
+            Resource::ALL.map(|resource| (format!("{prefix}/{}", resource.segment()), resource))
+        })
+    }
+}
+
+/// A segment that a link can carry without escapes: the unreserved characters of RFC 3986 §2.3.
+fn is_plain(segment: &str) -> bool {
+    !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+}
+
+fn below<'p, 's>(path: &'p [&'s str], root: &[String]) -> Option<&'p [&'s str]> {
+    let (head, rest) = path.split_at_checked(root.len())?;
+    (head == root).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> Tree {
+        Tree::new(Some("est"), [(String::new(), 0), ("meters".to_owned(), 1)]).unwrap()
+    }
+
+    fn find(path: &str) -> Result<Place, Reason> {
+        tree().find(path.split('/'))
+    }
+
+    #[test]
+    fn both_roots_and_labels_lead_to_a_profile() {
+        let place = |resource, profile| Ok(Place::Function { resource, profile });
+        assert_eq!(find("est/sen"), place(Resource::SimpleEnroll, 0));
+        assert_eq!(find(".well-known/est/crts"), place(Resource::CaCertificates, 0));
+        assert_eq!(find(".well-known/est/meters/sren"), place(Resource::SimpleReenroll, 1));
+        assert_eq!(find(".well-known/core"), Ok(Place::Discovery));
+    }
+
+    #[test]
+    fn c17_every_other_path_is_not_found() {
+        assert_eq!(find("est/pumps/sen"), Err(Reason::EstUnknownLabel));
+        assert_eq!(find("est/skg"), Err(Reason::EstFunctionNotServed));
+        assert_eq!(find("est/meters/att"), Err(Reason::EstFunctionNotServed));
+        for path in ["", "est", "est/", "est//sen", "est/sen/", "est/SEN", "est/../est/sen", "est/se\0n", "core", "a/b/c/d/e/f/g/h/i"] {
+            let found = find(path);
+            assert!(matches!(found, Err(Reason::CoapNoSuchResource | Reason::EstUnknownLabel)), "{path:?}: {found:?}");
+        }
+        assert_eq!(find(&"x".repeat(10_000)), Err(Reason::CoapNoSuchResource));
+    }
+
+    #[test]
+    fn the_empty_label_is_not_implied() {
+        let tree = Tree::new(None, [("meters".to_owned(), 0)]).unwrap();
+        assert_eq!(tree.find(".well-known/est/sen".split('/')), Err(Reason::EstUnknownLabel));
+    }
+
+    #[test]
+    fn labels_and_roots_are_checked() {
+        let labels = |labels: &[&str]| {
+            Tree::new(None, labels.iter().enumerate().map(|(index, label)| ((*label).to_owned(), index))).err()
+        };
+        assert_eq!(labels(&["sen"]), Some(TreeFault::Label("sen".into())));
+        assert_eq!(labels(&["a/b"]), Some(TreeFault::Label("a/b".into())));
+        assert_eq!(labels(&["m", "m"]), Some(TreeFault::LabelTwice("m".into())));
+        assert_eq!(Tree::new(Some(".well-known/core"), []).err(), Some(TreeFault::Root(".well-known/core".into())));
+        assert!(Tree::new(Some(""), []).is_err());
+        assert!(Tree::new(Some("a/b/c/d/e"), []).is_err());
+    }
+
+    #[test]
+    fn discovery_lists_the_shortest_root() {
+        let paths: Vec<String> = tree().paths().map(|(path, _)| path).collect();
+        let expected = ["/est/crts", "/est/sen", "/est/sren", "/est/meters/crts", "/est/meters/sen", "/est/meters/sren"];
+        assert_eq!(paths, expected);
+    }
+}

@@ -1,0 +1,264 @@
+//! The EST-coaps server of one shard: DTLS sessions, a CoAP peer beside each that has something to remember, the resource
+//! table, and the jobs that wait for the authority.
+//!
+//! ```text
+//!   datagram ──► dtls::Endpoint ──Data──► coap::server::Peer ──whole request──► resource table
+//!                    ▲   │                        ▲                              │       │
+//!                    │   └─ Established, Refused ─┼──► Output::Attempt           │       └─ crts, core: answered now
+//!                    │                            │                              ▼
+//!                    └────────── records ◄── Outbox ◄── complete(JobId) ◄── Output::Submit(JobId, Job)
+//! ```
+//!
+//! It is driven by a shell that hands in datagrams, the time and outcomes, and then drains `poll_transmit` and
+//! `poll_output` until both are empty, and sleeps until `poll_timeout`. It reads no clock, opens no socket, and decides
+//! nothing about certificates: that is the authority's, on whatever thread the shell runs it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use authority::Outcome;
+use coap::Outbox;
+use dtls::{Admission, Endpoint, Event, Now, Random, Route, SessionId, Transmit};
+
+use crate::config::ServerConfig;
+use crate::reason::Reason;
+use crate::verify::{Device, PeerVerifier};
+
+mod attempt;
+mod live;
+mod request;
+
+pub use attempt::{Attempt, Counters, OFFERED_BYTES_MAX, Success};
+pub use live::JobId;
+use live::{Sessions, Waiting};
+use request::Jitter;
+
+/// A suspended public-key step of a handshake.
+pub type PublicKeyJob = dtls::PublicKeyJob<PeerVerifier>;
+/// Its result.
+pub type PublicKeyDone = dtls::PublicKeyDone<PeerVerifier>;
+
+/// What the shell has to do for the server.
+pub enum Output {
+    /// Hand this job to the authority, and its outcome to [`Server::complete`].
+    Submit(JobId, authority::Job),
+    /// Run this anywhere, and hand the result to [`Server::complete_public_key`].
+    PublicKey(PublicKeyJob),
+    /// Somebody tried something; log it, count it, keep it.
+    Attempt(Attempt),
+}
+
+/// All that one shard knows.
+pub struct Server {
+    shard: u16,
+    config: Arc<ServerConfig>,
+    endpoint: Endpoint<PeerVerifier>,
+    coap: coap::server::Shared,
+    sessions: Sessions,
+    outbox: Outbox,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+    jitter: Jitter,
+    admission: Admission,
+}
+
+impl Server {
+    /// An empty shard. `shard` comes back in every [`JobId`].
+    #[must_use]
+    pub fn new(shard: u16, config: Arc<ServerConfig>, random: Arc<dyn Random>) -> Server {
+        let mut seeds = [[0; 8]; 2];
+        for seed in &mut seeds {
+            random.fill(seed);
+        }
+        let [coap_seed, jitter_seed] = seeds.map(u64::from_be_bytes);
+        Server {
+            shard,
+            endpoint: Endpoint::new(Arc::clone(&config.dtls), random),
+            coap: coap::server::Shared::new(config.coap, coap_seed),
+            sessions: Sessions::default(),
+            outbox: Outbox::new(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+            jitter: Jitter::new(jitter_seed),
+            admission: Admission::Open,
+            config,
+        }
+    }
+
+    /// One datagram; records in it are opened in place.
+    pub fn handle_datagram(&mut self, now: Now, route: Route, datagram: &mut [u8]) {
+        self.endpoint.handle_datagram(now, route, datagram);
+        self.drain_events(now, datagram);
+    }
+
+    /// Serves every deadline that has passed: retransmissions of both layers, expiry, empty acknowledgements, draining.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.endpoint.handle_timeout(now);
+        self.drain_events(now, &[]);
+        while let Some(session) = self.sessions.next_due(now.mono) {
+            self.serve_timeout(now, session);
+        }
+    }
+
+    /// When [`Server::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.endpoint.poll_timeout(), self.sessions.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
+        self.endpoint.poll_transmit()
+    }
+
+    /// The next thing to do for the server.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        let job = self.endpoint.poll_public_key_job().map(Output::PublicKey);
+        job.or_else(|| self.outputs.pop_front())
+    }
+
+    /// The outcome of a job. One for a session that is gone, or for an exchange that its client gave up, is dropped and
+    /// counted: the certificate is in the ledger, and the same request gets it there.
+    pub fn complete(&mut self, now: Now, job: JobId, outcome: Outcome) {
+        match self.sessions.take_waiting(job) {
+            Some(waiting) => self.answer(now, job, waiting, outcome),
+            None => self.counters.stale_outcomes += 1,
+        }
+    }
+
+    /// The result of a public-key step.
+    pub fn complete_public_key(&mut self, now: Now, done: PublicKeyDone) {
+        self.endpoint.complete_public_key_job(now, done);
+        self.drain_events(now, &[]);
+    }
+
+    /// Another configuration for what begins from now on; sessions stay, and an enrolment under way keeps its profile.
+    pub fn set_config(&mut self, config: Arc<ServerConfig>) {
+        self.endpoint.set_config(Arc::clone(&config.dtls));
+        self.coap.set_config(config.coap);
+        self.config = config;
+    }
+
+    /// Begins to stop: no new handshakes and no new enrolments; sessions that wait for nothing are closed at once, the
+    /// others when their client has had time to fetch the answer.
+    pub fn drain(&mut self, now: Now) {
+        self.admission = Admission::Draining;
+        self.endpoint.refuse_new(Admission::Draining);
+        let sessions: Vec<SessionId> = self.endpoint.sessions().collect();
+        for session in sessions {
+            if !self.sessions.is_busy(session) {
+                self.close(now, session);
+            }
+        }
+    }
+
+    /// Whether [`Server::drain`] was called and nothing is left to wait for.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.admission == Admission::Draining && self.endpoint.counts().established == 0
+    }
+
+    /// Closes every session, whatever it waits for.
+    pub fn close_all(&mut self, now: Now) {
+        let sessions: Vec<SessionId> = self.endpoint.sessions().collect();
+        for session in sessions {
+            self.close(now, session);
+        }
+    }
+
+    /// What happened so far, and how much there is now.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters {
+            sessions: Some(self.endpoint.counts()),
+            pending: self.sessions.pending(),
+            coap: *self.coap.counters(),
+            ..self.counters
+        }
+    }
+
+    /// Noise that the DTLS layer dropped, by reason.
+    #[must_use]
+    pub fn drops(&self) -> &dtls::DropCounters {
+        self.endpoint.drops()
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
+    /// Who sees the event stream of the DTLS layer.
+    pub fn set_observer(&mut self, observer: Option<Arc<dyn dtls::Observer>>) {
+        self.endpoint.set_observer(observer);
+    }
+
+    fn drain_events(&mut self, now: Now, datagram: &[u8]) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                Event::Data { session, plaintext } => {
+                    if let Some(plaintext) = datagram.get(plaintext) {
+                        self.handle_message(now, session, plaintext);
+                    }
+                }
+                Event::Established { session, route, peer, facts, elapsed } => {
+                    self.counters.handshakes += 1;
+                    let device = self.identify(&peer);
+                    let offered = facts.suite.name().into();
+                    let attempt = Attempt::success(route, device, Success::Handshake, offered, elapsed);
+                    self.outputs.push_back(Output::Attempt(attempt));
+                    if self.admission == Admission::Draining {
+                        self.close(now, session);
+                    }
+                }
+                Event::Closed { session, .. } => self.sessions.forget(session),
+                Event::Refused { route, refusal, offered, elapsed } => {
+                    self.counters.handshakes_refused += 1;
+                    let offered = attempt::bounded(offered.to_string());
+                    let attempt = Attempt::refusal(route, None, Reason::from(&refusal), offered, elapsed);
+                    self.outputs.push_back(Output::Attempt(attempt));
+                }
+            }
+        }
+    }
+
+    fn serve_timeout(&mut self, now: Now, session: SessionId) {
+        let Some(live) = self.sessions.find(session) else { return };
+        self.outbox.clear();
+        live.peer.handle_timeout(now.mono, &mut self.coap, &mut self.outbox);
+        self.flush(now, session);
+        self.settle(now, session);
+    }
+
+    /// Sends what the CoAP layer wrote: one message, one record, one datagram.
+    fn flush(&mut self, now: Now, session: SessionId) {
+        for message in self.outbox.iter() {
+            if self.endpoint.send(now, session, message).is_err() {
+                self.counters.unsent += 1;
+            }
+        }
+    }
+
+    /// After anything that changed a session: its next deadline, whether there is still something to remember, and while
+    /// draining whether it can be closed.
+    fn settle(&mut self, now: Now, session: SessionId) {
+        let draining = self.admission == Admission::Draining;
+        if self.sessions.settle(session, now.mono, draining) == live::Verdict::Close {
+            self.close(now, session);
+        }
+    }
+
+    fn close(&mut self, now: Now, session: SessionId) {
+        self.sessions.forget(session);
+        self.endpoint.close(now, session);
+    }
+
+    /// The device by the rule of the first profile that accepts where its certificate comes from.
+    fn identify(&self, peer: &Device) -> Option<authority::DeviceId> {
+        let authenticated = self.config.certificates.find(peer.certificate())?;
+        let mut profiles = self.config.profiles().filter(|profile| profile.origin(&authenticated.anchor).is_some());
+        profiles.find_map(|profile| profile.device_id(&authenticated.certificate).ok())
+    }
+}

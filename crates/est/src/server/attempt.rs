@@ -1,0 +1,145 @@
+//! What somebody tried and what came of it: one record an attempt, of which log lines, metrics and the attempt ring are
+//! views. And the counters that need no record.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use authority::DeviceId;
+use dtls::{Route, SessionCounts};
+
+use crate::reason::{Reason, Stage};
+use crate::resources::Resource;
+
+/// Bytes of [`Attempt::offered`]: a line of a log.
+pub const OFFERED_BYTES_MAX: usize = 256;
+
+/// How much of it a path may take.
+pub(super) const PATH_SHOWN_BYTES_MAX: usize = 128;
+const _: () = assert!(PATH_SHOWN_BYTES_MAX < OFFERED_BYTES_MAX);
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Who, by address.
+    pub peer: SocketAddr,
+    /// Who, by name, where the attempt came so far and a profile's rule yields one.
+    pub device: Option<DeviceId>,
+    /// How far it came.
+    pub stage: Stage,
+    /// What came of it.
+    pub outcome: Result<Success, Reason>,
+    /// What was offered or asked for, in a few words; of a handshake that succeeded the suite.
+    pub offered: Cow<'static, str>,
+    /// Of a handshake from its first hello with a good cookie, of a function from its whole request.
+    pub elapsed: Duration,
+}
+
+/// What succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Success {
+    /// The DTLS handshake: the device is authenticated.
+    Handshake,
+    /// A function was answered with certificates.
+    Function(Resource),
+}
+
+impl fmt::Display for Success {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Success::Handshake => out.write_str("handshake"),
+            Success::Function(resource) => out.write_str(resource.segment()),
+        }
+    }
+}
+
+impl Attempt {
+    pub(super) fn success(
+        route: Route,
+        device: Option<DeviceId>,
+        success: Success,
+        offered: Cow<'static, str>,
+        elapsed: Duration,
+    ) -> Attempt {
+        let stage = match success {
+            Success::Handshake => Stage::Handshake,
+            Success::Function(Resource::CaCertificates) => Stage::Request,
+            Success::Function(Resource::SimpleEnroll | Resource::SimpleReenroll) => Stage::Issuance,
+        };
+        Attempt { peer: route.peer(), device, stage, outcome: Ok(success), offered, elapsed }
+    }
+
+    pub(super) fn refusal(
+        route: Route,
+        device: Option<DeviceId>,
+        reason: Reason,
+        offered: Cow<'static, str>,
+        elapsed: Duration,
+    ) -> Attempt {
+        Attempt { peer: route.peer(), device, stage: reason.stage(), outcome: Err(reason), offered, elapsed }
+    }
+
+    /// Why it was refused, if it was.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.outcome.err()
+    }
+}
+
+/// Cuts a text to [`OFFERED_BYTES_MAX`] and takes out what a terminal would obey.
+pub(super) fn bounded(mut text: String) -> Cow<'static, str> {
+    if text.len() > OFFERED_BYTES_MAX {
+        let end = (0..=OFFERED_BYTES_MAX).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        text.truncate(end);
+    }
+    if text.chars().any(char::is_control) {
+        text = text.chars().map(|character| if character.is_control() { '.' } else { character }).collect();
+    }
+    Cow::Owned(text)
+}
+
+/// Cumulative, but for `sessions` and `pending`, which are what there is now.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counters {
+    /// Handshakes that ended well.
+    pub handshakes: u64,
+    /// Handshakes that were refused.
+    pub handshakes_refused: u64,
+    /// Whole requests that the table let in.
+    pub requests: u64,
+    /// Requests that were refused, by the table, by the CoAP layer or by the authority.
+    pub requests_refused: u64,
+    /// Requests that were answered with 5.03.
+    pub requests_later: u64,
+    /// Answers to `/crts`.
+    pub ca_certificates: u64,
+    /// Answers to discovery.
+    pub discoveries: u64,
+    /// Jobs handed to the authority.
+    pub submitted: u64,
+    /// Certificates sent, repeats included.
+    pub issued: u64,
+    /// Outcomes for a session or an exchange that is gone.
+    pub stale_outcomes: u64,
+    /// Messages that could not be sent: the session was gone, or the message too long for a datagram.
+    pub unsent: u64,
+    /// Sessions and handshakes there are now.
+    pub sessions: Option<SessionCounts>,
+    /// Enrolments that wait for the authority now.
+    pub pending: usize,
+    /// The CoAP layer's own.
+    pub coap: coap::server::Counters,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_offered_is_bounded_and_printable() {
+        assert_eq!(bounded("a\u{1b}[2Jb".into()), "a.[2Jb");
+        assert_eq!(bounded("é".repeat(OFFERED_BYTES_MAX)).len(), OFFERED_BYTES_MAX);
+        assert_eq!(bounded("x".repeat(OFFERED_BYTES_MAX + 1)).len(), OFFERED_BYTES_MAX);
+    }
+}

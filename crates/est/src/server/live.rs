@@ -1,0 +1,210 @@
+//! Sessions that have something to remember: a CoAP peer, jobs that wait for the authority, a deadline.
+//!
+//! A session that is idle costs one empty pointer here; the rest of it is in the DTLS endpoint. Deadlines are kept in one
+//! ordered set with at most one entry a session, so that the next one is found without looking at the others.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use authority::{Function, Profile};
+use coap::server::{ExchangeId, Peer};
+use dtls::SessionId;
+
+use crate::resources::Packing;
+use crate::verify::Authenticated;
+
+/// Names one enrolment on its way through the authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId {
+    /// The shard that asked.
+    pub shard: u16,
+    /// The session of the client, with its generation.
+    pub session: SessionId,
+    /// The exchange in that session.
+    pub exchange: u32,
+}
+
+/// A request that the authority works on.
+pub(super) struct Waiting {
+    pub(super) exchange: ExchangeId,
+    pub(super) function: Function,
+    pub(super) packing: Packing,
+    /// Pinned when the request came: a new configuration does not change it.
+    pub(super) profile: Arc<Profile>,
+    pub(super) client: Authenticated,
+    pub(super) since: Instant,
+}
+
+/// What a session remembers while it is not idle.
+pub(super) struct Live {
+    generation: u32,
+    pub(super) peer: Peer,
+    pub(super) waiting: Vec<Waiting>,
+    /// Its entry in the set of deadlines.
+    armed: Option<Instant>,
+    /// While draining: close it then, unless it waits for an answer.
+    linger: Option<Instant>,
+}
+
+/// While draining, for how long after its last message a session stays open for the client to fetch the rest of an answer:
+/// one retransmission of a lost request, which comes after 3 s at most (RFC 7252 §4.8), and a round trip.
+pub(super) const LINGER: Duration = Duration::from_secs(4);
+
+/// A deadline is at least this far ahead when it is set, so that a layer that asks for "now" again and again cannot hold
+/// the shard in one turn.
+const STEP: Duration = Duration::from_millis(1);
+
+/// What is to become of a session.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Keep,
+    Close,
+}
+
+/// All sessions of a shard that are not idle, by slot.
+#[derive(Default)]
+pub(super) struct Sessions {
+    slots: Vec<Option<Box<Live>>>,
+    deadlines: BTreeSet<(Instant, SessionId)>,
+    pending: usize,
+}
+
+impl Sessions {
+    /// The session, remembered from now on.
+    pub(super) fn open(&mut self, session: SessionId) -> &mut Live {
+        let index = index(session);
+        if index >= self.slots.len() {
+            // The endpoint bounds its slots by `sessions_max`; a pointer each is the price of finding one at once.
+            self.slots.resize_with(index + 1, || None);
+        }
+        if self.slots[index].as_ref().is_some_and(|live| live.generation != session.generation) {
+            self.forget_slot(index);
+        }
+        self.slots[index].get_or_insert_with(|| Box::new(Live::new(session.generation)))
+    }
+
+    /// The session, if it is remembered.
+    pub(super) fn find(&mut self, session: SessionId) -> Option<&mut Live> {
+        let live = self.slots.get_mut(index(session))?.as_deref_mut()?;
+        (live.generation == session.generation).then_some(live)
+    }
+
+    /// Adds a request that waits.
+    pub(super) fn wait(&mut self, session: SessionId, waiting: Waiting) {
+        self.open(session).waiting.push(waiting);
+        self.pending += 1;
+    }
+
+    /// The request that `job` names, no longer waiting; nothing for a session of another generation.
+    pub(super) fn take_waiting(&mut self, job: JobId) -> Option<Waiting> {
+        let live = self.find(job.session)?;
+        let place = live.waiting.iter().position(|waiting| waiting.exchange.0 == job.exchange)?;
+        let waiting = live.waiting.swap_remove(place);
+        self.pending -= 1;
+        Some(waiting)
+    }
+
+    /// How many requests wait.
+    pub(super) fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Whether closing the session now would take an answer away from its client.
+    pub(super) fn is_busy(&mut self, session: SessionId) -> bool {
+        self.find(session).is_some_and(|live| live.is_busy())
+    }
+
+    /// Forgets a session that is gone.
+    pub(super) fn forget(&mut self, session: SessionId) {
+        if self.find(session).is_some() {
+            self.forget_slot(index(session));
+        }
+    }
+
+    /// The earliest deadline.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// The next session whose deadline has passed; its entry is taken out.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<SessionId> {
+        let &(at, session) = self.deadlines.first().filter(|(at, _)| *at <= now)?;
+        self.deadlines.remove(&(at, session));
+        if let Some(live) = self.find(session) {
+            live.armed = None;
+        }
+        Some(session)
+    }
+
+    /// Sets the deadline of a session after something happened to it, or forgets it if it is idle.
+    pub(super) fn settle(&mut self, session: SessionId, now: Instant, draining: bool) -> Verdict {
+        let Some(live) = self.find(session) else {
+            return if draining { Verdict::Close } else { Verdict::Keep };
+        };
+        if draining && !live.is_busy() {
+            match live.linger {
+                Some(until) if until <= now => return Verdict::Close,
+                Some(_) => {}
+                None => live.linger = Some(now + LINGER),
+            }
+        }
+        let idle = live.peer.is_idle() && live.waiting.is_empty() && live.linger.is_none();
+        if idle {
+            self.forget(session);
+            return Verdict::Keep;
+        }
+        let wanted = [live.peer.poll_timeout(), live.linger].into_iter().flatten().min().map(|at| at.max(now + STEP));
+        let armed = live.armed;
+        match (armed, wanted) {
+            // An entry that comes too early is looked at again then; moving it forward each time would cost more.
+            (Some(armed), Some(wanted)) if armed <= wanted => {}
+            (_, None) => {}
+            (_, Some(wanted)) => {
+                live.armed = Some(wanted);
+                if let Some(armed) = armed {
+                    self.deadlines.remove(&(armed, session));
+                }
+                self.deadlines.insert((wanted, session));
+            }
+        }
+        Verdict::Keep
+    }
+
+    fn forget_slot(&mut self, index: usize) {
+        let Some(live) = self.slots.get_mut(index).and_then(Option::take) else { return };
+        self.pending -= live.waiting.len();
+        if let (Some(armed), Ok(slot)) = (live.armed, u32::try_from(index)) {
+            self.deadlines.remove(&(armed, SessionId { slot, generation: live.generation }));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self) {
+        let live = || self.slots.iter().flatten();
+        assert_eq!(self.pending, live().map(|live| live.waiting.len()).sum::<usize>());
+        assert_eq!(self.deadlines.len(), live().filter(|live| live.armed.is_some()).count());
+    }
+}
+
+impl Live {
+    fn new(generation: u32) -> Live {
+        Live { generation, peer: Peer::new(), waiting: Vec::new(), armed: None, linger: None }
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.waiting.is_empty() || self.peer.has_pending()
+    }
+
+    /// The client is still there: while draining, its time to fetch the rest begins anew.
+    pub(super) fn touch(&mut self, now: Instant) {
+        if let Some(until) = &mut self.linger {
+            *until = now + LINGER;
+        }
+    }
+}
+
+fn index(session: SessionId) -> usize {
+    // A slot is a place in a Vec of the endpoint: it fits.
+    usize::try_from(session.slot).unwrap_or(usize::MAX)
+}

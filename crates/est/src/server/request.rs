@@ -1,0 +1,341 @@
+//! From a decrypted message to its answer: the table on the way in, the authority's outcome on the way out.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authority::{Function, Job, Outcome, Profile};
+use coap::server::{Admit, Done, ExchangeId, Handled, Head, Repeat, Request, Resources, Response};
+use coap::{Code, ContentFormat};
+use dtls::{Admission, Now, SessionId};
+
+use super::attempt::{self, Attempt, Success};
+use super::{JobId, Output, Server, Waiting};
+use crate::config::{Asked, ServerConfig, refusal};
+use crate::discovery::TooManyFilters;
+use crate::reason::{Reason, Wire};
+use crate::resources::{Packing, Resource};
+
+/// Max-Age grows with the queue up to this many times its least value, so that whoever comes when all is full comes back
+/// when there is room (TESTS.md, C37).
+const RETRY_GROWTH_MAX: u32 = 4;
+
+/// No device is sent away for longer than this by ourselves: an operator who restarts a ledger waits no hour for the fleet.
+const MAX_AGE_SECONDS_MAX: u64 = 3_600;
+
+impl Server {
+    pub(super) fn handle_message(&mut self, now: Now, session: SessionId, plaintext: &[u8]) {
+        let table = Table {
+            config: &self.config,
+            full: self.is_full(),
+            retry: self.retry_after(),
+            jitter: &self.jitter,
+            refused: Cell::new(None),
+        };
+        let live = self.sessions.open(session);
+        live.touch(now.mono);
+        self.outbox.clear();
+        let handled = live.peer.handle(now.mono, plaintext, &mut self.coap, &table, &mut self.outbox);
+        let refused = table.refused.take();
+        match handled {
+            Handled::Done(Done::Refused(refusal)) => {
+                if let Some(reason) = Reason::of_message_layer(refusal).or(refused) {
+                    self.refused(session, reason, describe(plaintext), Duration::ZERO);
+                }
+            }
+            Handled::Done(_) => {}
+            Handled::Request { id, request } => self.handle_request(now, session, id, request),
+        }
+        self.flush(now, session);
+        self.settle(now, session);
+    }
+
+    fn handle_request(&mut self, now: Now, session: SessionId, id: ExchangeId, request: Request<'_>) {
+        self.counters.requests += 1;
+        let config = Arc::clone(&self.config);
+        match config.judge(request.head()) {
+            // The head of a request's last block is judged once more: it need not be that of the first.
+            Err(reason) => {
+                self.respond(now, session, id, &config.refusal(reason));
+                self.refused(session, reason, describe(request.head().message().bytes()), Duration::ZERO);
+            }
+            Ok(Asked::Discovery) => match config.directory.select(request.queries()) {
+                Ok(links) => {
+                    self.counters.discoveries += 1;
+                    let response = Response::content(Code::CONTENT, ContentFormat::LINK_FORMAT, &links);
+                    self.respond(now, session, id, &response);
+                }
+                Err(TooManyFilters) => {
+                    self.respond(now, session, id, &config.refusal(Reason::EstTooManyFilters));
+                    self.refused(session, Reason::EstTooManyFilters, String::new(), Duration::ZERO);
+                }
+            },
+            Ok(Asked::CaCertificates { packing, body }) => {
+                self.counters.ca_certificates += 1;
+                self.respond(now, session, id, &Response::content(Code::CONTENT, packing.content_format(), body));
+                self.succeeded(session, Resource::CaCertificates, None, Duration::ZERO);
+            }
+            Ok(Asked::Enrolment { function, packing, profile }) => {
+                let enrolment = Enrolment { function, packing, profile: Arc::clone(profile), csr: request.into_body() };
+                self.handle_enrolment(now, session, id, enrolment);
+            }
+        }
+    }
+
+    fn handle_enrolment(&mut self, now: Now, session: SessionId, id: ExchangeId, enrolment: Enrolment) {
+        let Enrolment { function, packing, profile, csr } = enrolment;
+        if csr.is_empty() {
+            self.respond(now, session, id, &refusal(Reason::EstEmptyRequest, profile.diagnostics()));
+            self.refused(session, Reason::EstEmptyRequest, String::new(), Duration::ZERO);
+            return;
+        }
+        if let Some(reason) = self.is_full() {
+            let max_age = self.jitter.max_age(self.retry_after());
+            self.respond(now, session, id, &refusal(reason, profile.diagnostics()).with_max_age(max_age));
+            self.refused(session, reason, String::new(), Duration::ZERO);
+            return;
+        }
+        let client = self.endpoint.peer(session).and_then(|peer| self.config.certificates.find(peer.certificate()));
+        let (Some(client), Some(facts)) = (client, self.endpoint.facts(session)) else {
+            self.refused(session, Reason::EstSessionForgotten, String::new(), Duration::ZERO);
+            self.close(now, session);
+            return;
+        };
+        let job = Job {
+            function,
+            profile: Arc::clone(&profile),
+            client: Arc::clone(&client.certificate),
+            anchor: client.anchor,
+            csr,
+            // Without extended master secret tls-unique binds nothing (RFC 7627 §5.4, RFC 9148 §3).
+            tls_unique: facts.extended_master_secret.then_some(facts.tls_unique),
+        };
+        self.sessions.wait(session, Waiting { exchange: id, function, packing, profile, client, since: now.mono });
+        self.counters.submitted += 1;
+        let job_id = JobId { shard: self.shard, session, exchange: id.0 };
+        self.outputs.push_back(Output::Submit(job_id, job));
+    }
+
+    pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: Waiting, outcome: Outcome) {
+        self.outbox.clear();
+        let elapsed = now.mono.saturating_duration_since(waiting.since);
+        let diagnostics = waiting.profile.diagnostics();
+        let id = waiting.exchange;
+        match outcome {
+            Outcome::Issued(issued) => {
+                let format = waiting.packing.content_format();
+                // "MUST contain only the issued certificate" (RFC 7030 §4.2.3).
+                let delivered = match waiting.packing {
+                    Packing::Single => {
+                        self.respond(now, job.session, id, &Response::content(Code::CHANGED, format, &issued.certificate))
+                    }
+                    Packing::CertsOnly => {
+                        let body = pki::cms::certs_only(&[&issued.certificate]);
+                        self.respond(now, job.session, id, &Response::content(Code::CHANGED, format, &body))
+                    }
+                };
+                if delivered {
+                    self.counters.issued += 1;
+                    self.succeeded(job.session, resource(waiting.function), Some(issued.device.clone()), elapsed);
+                }
+            }
+            Outcome::Refused(why) => {
+                let reason = Reason::of_decision(&why, waiting.function);
+                self.respond(now, job.session, id, &refusal(reason, diagnostics));
+                self.refused_for(job.session, &waiting, reason, attempt::bounded(why.to_string()), elapsed);
+            }
+            Outcome::Later { max_age, why } => {
+                let reason = Reason::from(&why);
+                let max_age = self.jitter.max_age(max_age);
+                self.respond(now, job.session, id, &refusal(reason, diagnostics).with_max_age(max_age));
+                self.refused_for(job.session, &waiting, reason, attempt::bounded(why.to_string()), elapsed);
+            }
+        }
+        self.flush(now, job.session);
+        self.settle(now, job.session);
+    }
+
+    /// Hands a response to the CoAP layer; `false` if its client gave the exchange up.
+    fn respond(&mut self, now: Now, session: SessionId, id: ExchangeId, response: &Response<'_>) -> bool {
+        let Some(live) = self.sessions.find(session) else { return false };
+        let delivered = live.peer.respond(now.mono, id, response, &mut self.coap, &mut self.outbox).is_ok();
+        if !delivered {
+            self.counters.stale_outcomes += 1;
+        }
+        delivered
+    }
+
+    fn succeeded(
+        &mut self,
+        session: SessionId,
+        resource: Resource,
+        device: Option<authority::DeviceId>,
+        elapsed: Duration,
+    ) {
+        if let Some(route) = self.endpoint.route(session) {
+            let success = Success::Function(resource);
+            self.outputs.push_back(Output::Attempt(Attempt::success(route, device, success, "".into(), elapsed)));
+        }
+    }
+
+    fn refused(&mut self, session: SessionId, reason: Reason, offered: String, elapsed: Duration) {
+        let device = self.endpoint.peer(session).copied().and_then(|peer| self.identify(&peer));
+        self.record_refusal(session, device, reason, attempt::bounded(offered), elapsed);
+    }
+
+    fn refused_for(
+        &mut self,
+        session: SessionId,
+        waiting: &Waiting,
+        reason: Reason,
+        offered: std::borrow::Cow<'static, str>,
+        elapsed: Duration,
+    ) {
+        let device = waiting.profile.device_id(&waiting.client.certificate).ok();
+        self.record_refusal(session, device, reason, offered, elapsed);
+    }
+
+    fn record_refusal(
+        &mut self,
+        session: SessionId,
+        device: Option<authority::DeviceId>,
+        reason: Reason,
+        offered: std::borrow::Cow<'static, str>,
+        elapsed: Duration,
+    ) {
+        match reason.entry().wire {
+            Wire::Response(Code::SERVICE_UNAVAILABLE) => self.counters.requests_later += 1,
+            _ => self.counters.requests_refused += 1,
+        }
+        if let Some(route) = self.endpoint.route(session) {
+            let attempt = Attempt::refusal(route, device, reason, offered, elapsed);
+            self.outputs.push_back(Output::Attempt(attempt));
+        }
+    }
+
+    /// Why no enrolment is taken now, if none is.
+    fn is_full(&self) -> Option<Reason> {
+        if self.admission == Admission::Draining {
+            Some(Reason::EstDraining)
+        } else if self.sessions.pending() >= self.config.limits.pending_max {
+            Some(Reason::EstPendingFull)
+        } else {
+            None
+        }
+    }
+
+    /// The least Max-Age now: it grows with the queue.
+    fn retry_after(&self) -> Duration {
+        let limits = &self.config.limits;
+        let growth = self.sessions.pending() * usize::try_from(RETRY_GROWTH_MAX).unwrap_or(1) / limits.pending_max;
+        limits.retry_after * u32::try_from(growth).unwrap_or(RETRY_GROWTH_MAX).clamp(1, RETRY_GROWTH_MAX)
+    }
+}
+
+/// A whole enrolment request.
+struct Enrolment {
+    function: Function,
+    packing: Packing,
+    profile: Arc<Profile>,
+    csr: Vec<u8>,
+}
+
+fn resource(function: Function) -> Resource {
+    match function {
+        Function::SimpleEnroll => Resource::SimpleEnroll,
+        Function::SimpleReenroll => Resource::SimpleReenroll,
+    }
+}
+
+/// What the CoAP layer asks before it gathers anything. It keeps the reason of a refusal, of which the CoAP layer reports
+/// only the code.
+struct Table<'s> {
+    config: &'s ServerConfig,
+    full: Option<Reason>,
+    retry: Duration,
+    jitter: &'s Jitter,
+    refused: Cell<Option<Reason>>,
+}
+
+impl Resources for Table<'_> {
+    fn admit(&self, head: &Head<'_>) -> Result<Admit, Response<'static>> {
+        let refuse = |reason| {
+            self.refused.set(Some(reason));
+            self.config.refusal(reason)
+        };
+        match self.config.judge(head).map_err(refuse)? {
+            // A GET is safe: whoever asks again gets the same bytes again.
+            Asked::Discovery | Asked::CaCertificates { .. } => {
+                Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed })
+            }
+            // Turned away before the first block is gathered: 5.03 has no Block2, and the upload is saved.
+            Asked::Enrolment { .. } => match self.full {
+                Some(reason) => Err(refuse(reason).with_max_age(self.jitter.max_age(self.retry))),
+                None => Ok(Admit { body_bytes_max: self.config.limits.csr_bytes_max, repeat: Repeat::Remembered }),
+            },
+        }
+    }
+}
+
+/// Spreads Max-Age, so that those who were sent away together do not come back together. Not a secret: a small generator
+/// from a random seed (xorshift64*, Vigna, "An experimental exploration of Marsaglia's xorshift generators").
+pub(super) struct Jitter(Cell<u64>);
+
+impl Jitter {
+    pub(super) fn new(seed: u64) -> Jitter {
+        // Zero is the one state that the generator does not leave.
+        Jitter(Cell::new(seed | 1))
+    }
+
+    /// Between `least` and half as much again, in whole seconds, at least 1.
+    fn max_age(&self, least: Duration) -> u32 {
+        let least = least.as_secs().max(1);
+        let spread = self.next() % (least / 2 + 2);
+        u32::try_from((least + spread).min(MAX_AGE_SECONDS_MAX)).unwrap_or(u32::MAX)
+    }
+
+    fn next(&self) -> u64 {
+        let mut state = self.0.get();
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.0.set(state);
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33
+    }
+}
+
+/// A request in a few words for the attempt record: method, path, formats.
+fn describe(message: &[u8]) -> String {
+    let mut text = String::new();
+    let Ok(message) = coap::Message::parse(message) else { return text };
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{} ", coap::Method::from_code(message.code()).map_or("?", coap::Method::name));
+    for segment in message.options_of(coap::Number::URI_PATH) {
+        if text.len() > attempt::PATH_SHOWN_BYTES_MAX {
+            break;
+        }
+        let _ = write!(text, "/{}", String::from_utf8_lossy(segment));
+    }
+    for (number, name) in [(coap::Number::CONTENT_FORMAT, "ct"), (coap::Number::ACCEPT, "accept")] {
+        if let Some(value) = message.uint(number) {
+            let _ = write!(text, " {name}={value}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c37_max_age_is_jittered_and_never_zero() {
+        let jitter = Jitter::new(7);
+        let ages: Vec<u32> = (0..100).map(|_| jitter.max_age(Duration::from_secs(10))).collect();
+        assert!(ages.iter().all(|age| (10..=16).contains(age)), "{ages:?}");
+        assert!(ages.iter().any(|age| *age != ages[0]), "not jittered");
+        assert!((0..100).all(|_| (1..=3).contains(&jitter.max_age(Duration::ZERO))));
+        assert!(jitter.max_age(Duration::from_secs(1 << 40)) <= 3_600);
+    }
+}

@@ -1,0 +1,290 @@
+//! `--trace`: the engine's event stream as lines for a person, as hex for a diff, as JSON for a program.
+//!
+//! One line a message, decrypted, with its size; application data is shown as the CoAP it carries. At the end the
+//! totals, in datagrams and in bytes, as UDP payload and on the air with IP and UDP headers.
+//!
+//! ```text
+//!     0.000 > 192.0.2.7:5684  ClientHello 97 B
+//!     0.001 < 192.0.2.7:5684  HelloVerifyRequest 35 B
+//!     0.134 > 192.0.2.7:5684  CON POST mid=4d2 token=01 Uri-Path=est Uri-Path=sen Block1=0/more/64 payload 64 B
+//!     0.135 < 192.0.2.7:5684  ACK 2.31 mid=4d2 token=01 Block1=0/more/64
+//! ```
+//!
+//! The formatter is pure: it is handed events with their times and writes to any [`fmt::Write`]. Secrets never reach a
+//! line; key logs are `net`'s.
+
+use std::fmt::{self, Write as _};
+use std::time::Instant;
+
+use coap::{Block, Code, Message, Method, Number};
+use dtls::{AlertDescription, AlertLevel, Direction, Now, Route, TraceEvent};
+
+mod json;
+mod totals;
+
+pub use totals::{IPV4_UDP_HEADER_BYTES, IPV6_UDP_HEADER_BYTES, Totals, Traffic};
+
+/// Bytes of an option's value that a line shows; a Uri-Path of 255 bytes is no line.
+const VALUE_SHOWN_BYTES_MAX: usize = 40;
+
+/// Options of one message that a line shows.
+const OPTIONS_SHOWN_MAX: usize = 32;
+
+/// How events are rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Style {
+    /// One line a message.
+    #[default]
+    Text,
+    /// The text, and under each datagram its bytes as on the wire, under each plaintext its bytes.
+    Hex,
+    /// One JSON object a message.
+    Json,
+}
+
+/// Renders one run's events.
+#[derive(Debug, Clone)]
+pub struct Formatter {
+    style: Style,
+    start: Option<Instant>,
+    totals: Totals,
+}
+
+impl Formatter {
+    /// A formatter whose clock starts with the first event.
+    #[must_use]
+    pub fn new(style: Style) -> Formatter {
+        Formatter { style, start: None, totals: Totals::default() }
+    }
+
+    /// Writes `event`, whole lines or nothing.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn event(
+        &mut self,
+        at: Now,
+        route: Option<Route>,
+        event: &TraceEvent<'_>,
+        out: &mut dyn fmt::Write,
+    ) -> fmt::Result {
+        let start = *self.start.get_or_insert(at.mono);
+        self.totals.count(event);
+        let line = Line { since: at.mono.saturating_duration_since(start), route, event };
+        match self.style {
+            Style::Json => json::write(&line, out),
+            Style::Text => line.text(out),
+            Style::Hex => {
+                line.text(out)?;
+                line.hex(out)
+            }
+        }
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Writes the totals: the last lines of a trace.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn finish(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        match self.style {
+            Style::Json => json::write_totals(&self.totals, out),
+            Style::Text | Style::Hex => write!(out, "{}", self.totals),
+        }
+    }
+}
+
+/// One event with what every style says about it.
+struct Line<'l, 'e> {
+    since: std::time::Duration,
+    route: Option<Route>,
+    event: &'l TraceEvent<'e>,
+}
+
+impl Line<'_, '_> {
+    fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        match self.event {
+            // Datagrams are counted; what is in them has lines of its own.
+            TraceEvent::Datagram { .. } | TraceEvent::Secrets { .. } => Ok(()),
+            TraceEvent::Handshake { direction, message, length, fragments } => {
+                self.head(out, Some(*direction))?;
+                write!(out, "{} {length} B", message.name())?;
+                if *fragments > 1 {
+                    write!(out, " in {fragments} fragments")?;
+                }
+                writeln!(out)
+            }
+            TraceEvent::ChangeCipherSpec { direction } => {
+                self.head(out, Some(*direction))?;
+                writeln!(out, "ChangeCipherSpec")
+            }
+            TraceEvent::Alert { direction, level, description } => {
+                self.head(out, Some(*direction))?;
+                writeln!(out, "Alert {} {}", level_name(*level), AlertText(*description))
+            }
+            TraceEvent::ApplicationData { direction, plaintext } => {
+                self.head(out, Some(*direction))?;
+                writeln!(out, "{}", CoapLine(plaintext))
+            }
+            TraceEvent::Dropped { reason } => {
+                self.head(out, None)?;
+                writeln!(out, "dropped: {}", reason.name())
+            }
+            TraceEvent::Retransmission { flight } => {
+                self.head(out, None)?;
+                writeln!(out, "retransmission of flight {flight}")
+            }
+        }
+    }
+
+    fn head(&self, out: &mut dyn fmt::Write, direction: Option<Direction>) -> fmt::Result {
+        let arrow = match direction {
+            Some(Direction::Sent) => '>',
+            Some(Direction::Received) => '<',
+            None => '-',
+        };
+        write!(out, "{:>9.3} {arrow} ", self.since.as_secs_f64())?;
+        match self.route {
+            Some(Route::Address(path)) => write!(out, "{}  ", path.peer),
+            None => Ok(()),
+        }
+    }
+
+    fn hex(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        match self.event {
+            TraceEvent::Datagram { direction, bytes } => {
+                self.head(out, Some(*direction))?;
+                writeln!(out, "datagram {} B", bytes.len())?;
+                dump(bytes, out)
+            }
+            TraceEvent::ApplicationData { plaintext, .. } => dump(plaintext, out),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Sixteen bytes a line under their offset, as `xxd` and `text2pcap` have it.
+fn dump(bytes: &[u8], out: &mut dyn fmt::Write) -> fmt::Result {
+    for (index, row) in bytes.chunks(16).enumerate() {
+        write!(out, "          {:04x} ", index * 16)?;
+        for byte in row {
+            write!(out, " {byte:02x}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// A CoAP message on one line; what does not parse is named so with its size.
+struct CoapLine<'a>(&'a [u8]);
+
+impl fmt::Display for CoapLine<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(message) = Message::parse(self.0) else {
+            return write!(out, "application data {} B, not CoAP", self.0.len());
+        };
+        write!(out, "{} {} mid={:04x}", message.kind().name(), CodeText(message.code()), message.message_id().0)?;
+        let token = message.token();
+        if !token.as_bytes().is_empty() {
+            write!(out, " token={}", hex::encode(token.as_bytes()))?;
+        }
+        for option in message.options().take(OPTIONS_SHOWN_MAX) {
+            write!(out, " {}={}", option.number, OptionValue { number: option.number, value: option.value })?;
+        }
+        if !message.payload().is_empty() {
+            write!(out, " payload {} B", message.payload().len())?;
+        }
+        Ok(())
+    }
+}
+
+fn level_name(level: AlertLevel) -> &'static str {
+    match level {
+        AlertLevel::Warning => "warning",
+        AlertLevel::Fatal => "fatal",
+    }
+}
+
+/// The registered name of an alert, or its code.
+struct AlertText(AlertDescription);
+
+impl fmt::Display for AlertText {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.name() {
+            "unknown" => write!(out, "{}", self.0.0),
+            name => out.write_str(name),
+        }
+    }
+}
+
+/// A method by name, a response by class and detail.
+struct CodeText(Code);
+
+impl fmt::Display for CodeText {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Method::from_code(self.0) {
+            Some(method) => out.write_str(method.name()),
+            None if self.0 == Code::EMPTY => out.write_str("empty"),
+            None => write!(out, "{}", self.0),
+        }
+    }
+}
+
+/// An option's value in the form its number says: text, number, block or bytes (RFC 7252 §5.10, RFC 7959 §2.2).
+struct OptionValue<'a> {
+    number: Number,
+    value: &'a [u8],
+}
+
+impl fmt::Display for OptionValue<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            Number::URI_HOST
+            | Number::URI_PATH
+            | Number::URI_QUERY
+            | Number::LOCATION_PATH
+            | Number::LOCATION_QUERY
+            | Number::PROXY_URI
+            | Number::PROXY_SCHEME => text(self.value, out),
+            Number::URI_PORT
+            | Number::CONTENT_FORMAT
+            | Number::ACCEPT
+            | Number::MAX_AGE
+            | Number::OBSERVE
+            | Number::SIZE1
+            | Number::SIZE2
+                if self.value.len() <= 4 =>
+            {
+                write!(out, "{}", self.value.iter().fold(0_u32, |sum, &byte| sum << 8 | u32::from(byte)))
+            }
+            Number::BLOCK1 | Number::BLOCK2 => match Block::parse(self.value) {
+                Ok(block) => {
+                    let more = if block.more { "more" } else { "last" };
+                    write!(out, "{}/{more}/{}", block.num, block.size.bytes())
+                }
+                Err(_) => write!(out, "malformed:{}", hex::encode(shown(self.value))),
+            },
+            _ => write!(out, "{}", hex::encode(shown(self.value))),
+        }
+    }
+}
+
+fn shown(value: &[u8]) -> &[u8] {
+    &value[..value.len().min(VALUE_SHOWN_BYTES_MAX)]
+}
+
+/// A peer's text on our terminal: nothing but printable ASCII passes unescaped.
+fn text(value: &[u8], out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for &byte in shown(value) {
+        match byte {
+            b' '..=b'~' => out.write_char(char::from(byte))?,
+            _ => write!(out, "\\x{byte:02x}")?,
+        }
+    }
+    if value.len() > VALUE_SHOWN_BYTES_MAX { out.write_str("...") } else { Ok(()) }
+}

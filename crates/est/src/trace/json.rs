@@ -1,0 +1,113 @@
+//! The JSON form: one object a line, written by hand because every value is a number, a hex string or a name of ours.
+
+use std::fmt::{self, Write as _};
+
+use coap::Message;
+use dtls::{Direction, Route, TraceEvent};
+
+use super::{AlertText, CodeText, Line, OPTIONS_SHOWN_MAX, OptionValue, Totals, Traffic, level_name};
+
+/// Writes the object of one event; secrets have none.
+pub(super) fn write(line: &Line<'_, '_>, out: &mut dyn fmt::Write) -> fmt::Result {
+    if matches!(line.event, TraceEvent::Secrets { .. }) {
+        return Ok(());
+    }
+    write!(out, "{{\"t\":{:.6}", line.since.as_secs_f64())?;
+    if let Some(Route::Address(path)) = line.route {
+        write!(out, ",\"peer\":\"{}\"", path.peer)?;
+    }
+    match line.event {
+        TraceEvent::Datagram { direction, bytes } => {
+            write!(out, ",\"dir\":\"{}\",\"type\":\"datagram\",\"bytes\":{}", way(*direction), bytes.len())?;
+        }
+        TraceEvent::Handshake { direction, message, length, fragments } => write!(
+            out,
+            ",\"dir\":\"{}\",\"type\":\"handshake\",\"message\":\"{}\",\"length\":{length},\"fragments\":{fragments}",
+            way(*direction),
+            message.name()
+        )?,
+        TraceEvent::ChangeCipherSpec { direction } => {
+            write!(out, ",\"dir\":\"{}\",\"type\":\"change_cipher_spec\"", way(*direction))?;
+        }
+        TraceEvent::Alert { direction, level, description } => write!(
+            out,
+            ",\"dir\":\"{}\",\"type\":\"alert\",\"level\":\"{}\",\"description\":\"{}\"",
+            way(*direction),
+            level_name(*level),
+            AlertText(*description)
+        )?,
+        TraceEvent::ApplicationData { direction, plaintext } => {
+            write!(out, ",\"dir\":\"{}\",\"type\":\"coap\",\"bytes\":{}", way(*direction), plaintext.len())?;
+            message(plaintext, out)?;
+        }
+        TraceEvent::Dropped { reason } => write!(out, ",\"type\":\"dropped\",\"reason\":\"{}\"", reason.name())?,
+        TraceEvent::Retransmission { flight } => write!(out, ",\"type\":\"retransmission\",\"flight\":{flight}")?,
+        TraceEvent::Secrets { .. } => {}
+    }
+    writeln!(out, "}}")
+}
+
+/// Writes the object of the totals.
+pub(super) fn write_totals(totals: &Totals, out: &mut dyn fmt::Write) -> fmt::Result {
+    out.write_str("{\"type\":\"totals\"")?;
+    for (name, traffic) in [("sent", totals.sent), ("received", totals.received)] {
+        let Traffic { datagrams, bytes } = traffic;
+        write!(
+            out,
+            ",\"{name}\":{{\"datagrams\":{datagrams},\"bytes\":{bytes},\"ipv4_bytes\":{},\"ipv6_bytes\":{}}}",
+            traffic.on_air_ipv4_bytes(),
+            traffic.on_air_ipv6_bytes()
+        )?;
+    }
+    writeln!(out, "}}")
+}
+
+fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Sent => "out",
+        Direction::Received => "in",
+    }
+}
+
+fn message(plaintext: &[u8], out: &mut dyn fmt::Write) -> fmt::Result {
+    let Ok(message) = Message::parse(plaintext) else {
+        return out.write_str(",\"malformed\":true");
+    };
+    write!(
+        out,
+        ",\"kind\":\"{}\",\"code\":\"{}\",\"mid\":{},\"token\":\"{}\",\"options\":[",
+        message.kind().name(),
+        CodeText(message.code()),
+        message.message_id().0,
+        hex::encode(message.token().as_bytes())
+    )?;
+    for (index, option) in message.options().take(OPTIONS_SHOWN_MAX).enumerate() {
+        if index > 0 {
+            out.write_char(',')?;
+        }
+        let value = OptionValue { number: option.number, value: option.value };
+        write!(out, "{{\"name\":\"{}\",\"value\":\"", option.number)?;
+        write!(Escaped(out), "{value}")?;
+        out.write_str("\"}")?;
+    }
+    write!(out, "],\"payload\":{}", message.payload().len())
+}
+
+/// Escapes what JSON strings may not hold bare (RFC 8259 §7).
+struct Escaped<'o>(&'o mut dyn fmt::Write);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            match character {
+                '"' | '\\' => {
+                    self.0.write_char('\\')?;
+                    self.0.write_char(character)?;
+                }
+                control if control < ' ' => write!(self.0, "\\u{:04x}", u32::from(control))?,
+                other => self.0.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! Who the peer is: the two judges that the DTLS engine asks, over `pki`'s path validation.
+//!
+//! [`PeerVerifier`] judges devices on the server, against the union of all profiles' anchors; which of them a profile
+//! accepts is the authority's decision, request by request. [`ServerVerifier`] judges the server on a device, as RFC 7030
+//! §3.6 says: an anchor that was given, the name that was dialled, a certificate for servers.
+//!
+//! A session keeps a [`Device`], which is a digest; the certificate itself lives once in a [`CertificateCache`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dtls::{CertificateFault, PublicKey, UnixTime, VerifyPeer};
+use pki::chain::{self, Anchors, ChainError, Verified};
+use pki::{Certificate, Digest, ServerName};
+
+use crate::keys::session_key;
+
+/// What a server session knows of its peer: enough to find the certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device {
+    certificate: Digest,
+}
+
+impl Device {
+    /// The digest of the certificate that the device authenticated with.
+    #[must_use]
+    pub const fn certificate(&self) -> &Digest {
+        &self.certificate
+    }
+}
+
+/// Judges devices.
+pub struct PeerVerifier {
+    anchors: Anchors,
+    authorities: Vec<Vec<u8>>,
+    certificates: Arc<CertificateCache>,
+}
+
+impl PeerVerifier {
+    /// `anchors` may hold one certificate several times; `name_authorities` sends their names in CertificateRequest.
+    ///
+    /// # Errors
+    /// Those of [`Anchors::new`].
+    pub fn new(
+        anchors: impl IntoIterator<Item = Arc<Certificate>>,
+        certificates: Arc<CertificateCache>,
+        name_authorities: NameAuthorities,
+    ) -> Result<PeerVerifier, chain::AnchorError> {
+        let distinct: BTreeMap<Digest, Arc<Certificate>> =
+            anchors.into_iter().map(|anchor| (anchor.digest(), anchor)).collect();
+        let anchors: Vec<Arc<Certificate>> = distinct.into_values().collect();
+        let authorities = match name_authorities {
+            NameAuthorities::No => Vec::new(),
+            NameAuthorities::Yes => anchors.iter().map(|anchor| anchor.subject().der().to_vec()).collect(),
+        };
+        Ok(PeerVerifier { anchors: Anchors::new(anchors)?, authorities, certificates })
+    }
+}
+
+/// Whether CertificateRequest names the authorities that are trusted: `certificate_authorities` of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NameAuthorities {
+    /// An empty list: small device buffers (RFC 5246 §7.4.4: "the client MAY send any certificate").
+    #[default]
+    No,
+    /// All of them.
+    Yes,
+}
+
+impl VerifyPeer for PeerVerifier {
+    type Peer = Device;
+
+    fn verify(&self, chain: &[&[u8]], utc: UnixTime) -> Result<(Device, PublicKey), CertificateFault> {
+        let Verified { leaf, anchor } = chain::verify_device(&self.anchors, chain, utc).map_err(fault)?;
+        let anchor = self.anchors.certificates().get(anchor).map(|anchor| anchor.digest());
+        let anchor = anchor.ok_or(CertificateFault::UnknownIssuer)?;
+        let key = session_key(&leaf).ok_or(CertificateFault::UnsupportedAlgorithm)?;
+        let device = Device { certificate: leaf.digest() };
+        self.certificates.keep(leaf, anchor);
+        Ok((device, key))
+    }
+
+    fn authorities(&self) -> &[Vec<u8>] {
+        &self.authorities
+    }
+}
+
+/// A certificate that a device authenticated with, and where its chain ended.
+#[derive(Debug, Clone)]
+pub struct Authenticated {
+    /// The certificate.
+    pub certificate: Arc<Certificate>,
+    /// The digest of its trust anchor.
+    pub anchor: Digest,
+}
+
+/// Segments of the cache, each under a lock of its own: shards that look up at once rarely meet.
+const SEGMENTS: usize = 16;
+
+/// The certificates of authenticated devices, by digest, shared by all shards and all configurations. Bounded: when it is
+/// full, the one that was not asked for longest goes, and a session that still points to it has to authenticate anew.
+#[derive(Debug)]
+pub struct CertificateCache {
+    segments: [Mutex<Segment>; SEGMENTS],
+    per_segment_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    entries: BTreeMap<Digest, Entry>,
+    /// In the order of their coming, or of their second chance.
+    order: VecDeque<Digest>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    authenticated: Authenticated,
+    used: bool,
+}
+
+impl CertificateCache {
+    /// A parsed device certificate takes about 1.5 KiB: 65,536 of them about 100 MiB, an hour of enrolments at 18 a second
+    /// for sessions that stay and come back to renew.
+    pub const CERTIFICATES_MAX_DEFAULT: usize = 65_536;
+
+    /// A cache for about `certificates_max`, at least one in each of its parts.
+    #[must_use]
+    pub fn new(certificates_max: usize) -> CertificateCache {
+        CertificateCache {
+            segments: std::array::from_fn(|_| Mutex::default()),
+            per_segment_max: certificates_max.div_ceil(SEGMENTS).max(1),
+        }
+    }
+
+    /// The certificate with this digest, if it is still here.
+    #[must_use]
+    pub fn find(&self, digest: &Digest) -> Option<Authenticated> {
+        let mut segment = self.segment(digest);
+        let entry = segment.entries.get_mut(digest)?;
+        entry.used = true;
+        Some(entry.authenticated.clone())
+    }
+
+    /// How many are here.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.segments.iter().map(|segment| lock(segment).entries.len()).sum()
+    }
+
+    /// Whether none is here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn keep(&self, certificate: Arc<Certificate>, anchor: Digest) {
+        let digest = certificate.digest();
+        let mut segment = self.segment(&digest);
+        if let Some(entry) = segment.entries.get_mut(&digest) {
+            // The same device again; its chain may end elsewhere since the anchors changed.
+            entry.authenticated.anchor = anchor;
+            entry.used = true;
+            return;
+        }
+        if segment.entries.len() >= self.per_segment_max {
+            segment.evict();
+        }
+        segment.order.push_back(digest);
+        segment.entries.insert(digest, Entry { authenticated: Authenticated { certificate, anchor }, used: false });
+    }
+
+    fn segment(&self, digest: &Digest) -> MutexGuard<'_, Segment> {
+        let index = usize::from(digest.as_bytes()[0]) % SEGMENTS;
+        lock(&self.segments[index])
+    }
+}
+
+impl Segment {
+    /// Second chance: who was asked for since goes to the end once, the first who was not goes. Ends after one round, for
+    /// every pass takes a mark away.
+    fn evict(&mut self) {
+        while let Some(digest) = self.order.pop_front() {
+            match self.entries.get_mut(&digest) {
+                Some(entry) if entry.used => {
+                    entry.used = false;
+                    self.order.push_back(digest);
+                }
+                _ => {
+                    self.entries.remove(&digest);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The data is a cache: what a thread left when it panicked is at worst an entry short.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For how long a verdict over the same chain is repeated without the arithmetic. A fleet in one process meets one server
+/// a million times; a verdict this old is wrong by at most this at the end of a certificate's life.
+const VERDICT_SECONDS_MAX: u64 = 60;
+
+/// Judges the server that a device dialled.
+pub struct ServerVerifier {
+    anchors: Anchors,
+    name: ServerName<'static>,
+    last: Mutex<Option<Verdict>>,
+}
+
+/// The last chain that was found good.
+struct Verdict {
+    chain: Digest,
+    at: UnixTime,
+    leaf: Arc<Certificate>,
+}
+
+impl ServerVerifier {
+    /// `name` is what was dialled: "the EST client MUST match the URI's host" against the certificate (RFC 7030 §3.6.1).
+    ///
+    /// # Errors
+    /// Those of [`Anchors::new`].
+    pub fn new(
+        anchors: Vec<Arc<Certificate>>,
+        name: ServerName<'static>,
+    ) -> Result<ServerVerifier, chain::AnchorError> {
+        Ok(ServerVerifier { anchors: Anchors::new(anchors)?, name, last: Mutex::new(None) })
+    }
+
+    /// What was dialled.
+    #[must_use]
+    pub const fn name(&self) -> &ServerName<'static> {
+        &self.name
+    }
+
+    fn repeated(&self, chain: &Digest, utc: UnixTime) -> Option<Arc<Certificate>> {
+        let last = lock(&self.last);
+        let verdict = last.as_ref().filter(|verdict| verdict.chain == *chain)?;
+        let age = utc.as_secs().checked_sub(verdict.at.as_secs())?;
+        (age <= VERDICT_SECONDS_MAX).then(|| Arc::clone(&verdict.leaf))
+    }
+}
+
+impl VerifyPeer for ServerVerifier {
+    type Peer = Arc<Certificate>;
+
+    fn verify(&self, chain: &[&[u8]], utc: UnixTime) -> Result<(Arc<Certificate>, PublicKey), CertificateFault> {
+        let digest = chain_digest(chain);
+        if let Some(leaf) = self.repeated(&digest, utc) {
+            let key = session_key(&leaf).ok_or(CertificateFault::UnsupportedAlgorithm)?;
+            return Ok((leaf, key));
+        }
+        let Verified { leaf, .. } = chain::verify_server(&self.anchors, chain, utc, &self.name).map_err(fault)?;
+        let key = session_key(&leaf).ok_or(CertificateFault::UnsupportedAlgorithm)?;
+        *lock(&self.last) = Some(Verdict { chain: digest, at: utc, leaf: Arc::clone(&leaf) });
+        Ok((leaf, key))
+    }
+}
+
+/// A digest over certificates of which each says its own length.
+fn chain_digest(chain: &[&[u8]]) -> Digest {
+    match chain {
+        [leaf] => Digest::of(leaf),
+        _ => Digest::of(&chain.concat()),
+    }
+}
+
+/// The faults of `pki` in the words of the handshake, which has fewer: the alert is what the peer sees.
+fn fault(error: ChainError) -> CertificateFault {
+    match error {
+        ChainError::Empty | ChainError::Certificate { .. } | ChainError::BadEncoding => CertificateFault::BadEncoding,
+        ChainError::TooManyCertificates { .. } => CertificateFault::TooManyCertificates,
+        ChainError::UnknownIssuer => CertificateFault::UnknownIssuer,
+        ChainError::Expired { .. } => CertificateFault::Expired,
+        ChainError::NotYetValid { .. } => CertificateFault::NotYetValid,
+        ChainError::BadSignature => CertificateFault::BadSignature,
+        ChainError::UnsupportedAlgorithm => CertificateFault::UnsupportedAlgorithm,
+        ChainError::KeyUsage { .. } | ChainError::AuthorityAsLeaf | ChainError::AnchorAsLeaf => CertificateFault::KeyUsage,
+        ChainError::ExtendedKeyUsage => CertificateFault::ExtendedKeyUsage,
+        ChainError::NameMismatch => CertificateFault::NameMismatch,
+        ChainError::PathLength => CertificateFault::PathLength,
+        ChainError::NotAnAuthority => CertificateFault::NotAnAuthority,
+        ChainError::NameConstraints => CertificateFault::NameConstraints,
+        ChainError::CriticalExtension => CertificateFault::CriticalExtension,
+        ChainError::TooMuchWork => CertificateFault::TooMuchWork,
+        ChainError::DeviceAsServer => CertificateFault::DeviceAsServer,
+    }
+}

@@ -1,0 +1,472 @@
+//! Both real engines in one process and in virtual time: a small PKI, a server shard with the in-memory authority behind
+//! it, and any number of clients. Datagrams arrive at once, unless a test loses or repeats them.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use authority::{Ca, Deliver, Issuer, Job, MemoryLedger, Outcome, Profile, ProfileSpec, RingSigner, VerifySignatures};
+use est::{
+    Attempt, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Now, Output, Path, Route, Server, ServerConfig,
+    ServerSpec, ServerVerifier, SocketIndex, UnixTime,
+};
+use pki::issue::{NodePrefix, Serial};
+use pki::make::{self, Parent};
+use pki::{Certificate, Curve, GeneralNames, Name, PrivateKey, ServerName, SigningKey, Validity};
+
+pub mod raw;
+
+/// 2026-01-01T00:00:00Z: the tests' calendar begins here.
+pub const EPOCH: u64 = 1_767_225_600;
+pub const DAY: u64 = 86_400;
+
+/// Randomness of the system: these tests hold for any.
+pub struct TestRandom;
+
+impl TestRandom {
+    #[allow(clippy::disallowed_methods, reason = "a test is its own shell")]
+    pub fn secure() -> ring::rand::SystemRandom {
+        ring::rand::SystemRandom::new()
+    }
+}
+
+impl dtls::Random for TestRandom {
+    fn fill(&self, out: &mut [u8]) {
+        ring::rand::SecureRandom::fill(&TestRandom::secure(), out).unwrap();
+    }
+    fn with_secure(&self, operation: &mut dyn FnMut(&dyn ring::rand::SecureRandom)) {
+        operation(&TestRandom::secure());
+    }
+}
+
+impl authority::Random for TestRandom {
+    fn fill(&self, out: &mut [u8]) {
+        dtls::Random::fill(self, out);
+    }
+    fn with_secure(&self, operation: &mut dyn FnMut(&dyn ring::rand::SecureRandom)) {
+        dtls::Random::with_secure(self, operation);
+    }
+}
+
+pub fn utc(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+pub fn life(days: u64) -> Validity {
+    Validity { not_before: utc(EPOCH - DAY), not_after: utc(EPOCH + days * DAY) }
+}
+
+pub fn serial() -> Serial {
+    let mut random = [0; 16];
+    dtls::Random::fill(&TestRandom, &mut random);
+    Serial::new(NodePrefix::new(1), random)
+}
+
+/// A key with its PKCS#8, which is what both `pki` and `dtls` read.
+pub struct Key {
+    pub private: PrivateKey,
+    pub signing: SigningKey,
+}
+
+impl Key {
+    pub fn new() -> Key {
+        let private = PrivateKey::generate(Curve::P256, &TestRandom::secure()).unwrap();
+        let signing = SigningKey::from_pkcs8(private.pkcs8(), &TestRandom::secure()).unwrap();
+        Key { private, signing }
+    }
+
+    pub fn again(&self) -> PrivateKey {
+        PrivateKey::from_pkcs8(self.private.pkcs8().to_vec())
+    }
+}
+
+/// A certificate with its key and what is sent above it.
+pub struct Holder {
+    pub certificate: Arc<Certificate>,
+    pub chain: Vec<Vec<u8>>,
+    pub key: Key,
+}
+
+impl Holder {
+    pub fn identity(&self) -> Arc<dtls::Identity> {
+        est::identity(self.chain.clone(), self.key.private.pkcs8(), &TestRandom).unwrap()
+    }
+
+    pub fn parent(&self) -> Parent<'_> {
+        Parent { certificate: &self.certificate, key: &self.key.signing }
+    }
+}
+
+/// Root, issuing CA, server and manufacturer.
+pub struct Pki {
+    pub root: Holder,
+    pub issuing: Holder,
+    pub server: Holder,
+    pub manufacturer: Holder,
+}
+
+pub const SERVER_NAME: &str = "est.example.net";
+
+pub fn authority(common_name: &str, parent: Option<&Holder>) -> Holder {
+    let key = Key::new();
+    let spec = make::AuthoritySpec {
+        common_name,
+        organization: Some("Muster tests"),
+        serial: serial(),
+        validity: life(3_650),
+        path_len: None,
+    };
+    let random = TestRandom::secure();
+    let certificate = match parent {
+        None => make::root(&spec, &key.signing, &random),
+        Some(parent) => make::authority(&spec, key.signing.public_key(), parent.parent(), &random),
+    };
+    let certificate = Arc::new(certificate.unwrap());
+    Holder { chain: vec![certificate.der().to_vec()], certificate, key }
+}
+
+impl Pki {
+    pub fn new() -> Pki {
+        let root = authority("Root", None);
+        let issuing = authority("Issuing", Some(&root));
+        let manufacturer = authority("Manufacturer", None);
+        let key = Key::new();
+        let names = [ServerName::try_from(SERVER_NAME).unwrap()];
+        let spec = make::ServerSpec { names: &names, serial: serial(), validity: life(365) };
+        let certificate =
+            make::server(&spec, key.signing.public_key(), root.parent(), &TestRandom::secure()).unwrap();
+        let certificate = Arc::new(certificate);
+        let server = Holder { chain: vec![certificate.der().to_vec()], certificate, key };
+        Pki { root, issuing, server, manufacturer }
+    }
+
+    /// A device as it leaves the factory.
+    pub fn device(&self, number: u32) -> Holder {
+        device_of(&self.manufacturer, number)
+    }
+
+    pub fn ca(&self) -> Arc<Ca> {
+        let chain = vec![Arc::clone(&self.issuing.certificate), Arc::clone(&self.root.certificate)];
+        Arc::new(Ca::new("main", chain, authority::Urls::default(), VerifySignatures::Always).unwrap())
+    }
+
+    pub fn profile_spec(&self, name: &str) -> ProfileSpec {
+        ProfileSpec::new(name, self.ca(), vec![Arc::clone(&self.manufacturer.certificate)])
+    }
+}
+
+pub fn device_of(manufacturer: &Holder, number: u32) -> Holder {
+    let key = Key::new();
+    let (common_name, serial_number) = (format!("device-{number:06}"), format!("{number:06}"));
+    let spec = make::DeviceSpec {
+        common_name: &common_name,
+        serial_number: &serial_number,
+        organization: Some("Muster tests"),
+        serial: serial(),
+        validity: life(3_650),
+    };
+    let random = TestRandom::secure();
+    let certificate = make::idevid(&spec, key.signing.public_key(), manufacturer.parent(), &random).unwrap();
+    Holder { chain: vec![certificate.der().to_vec()], certificate: Arc::new(certificate), key }
+}
+
+/// A CSR for `subject` by `key`.
+pub fn csr(subject: &Name, key: &Key) -> Vec<u8> {
+    csr_with(subject, &GeneralNames::empty(), key)
+}
+
+pub fn csr_with(subject: &Name, san: &GeneralNames, key: &Key) -> Vec<u8> {
+    let spec = make::CsrSpec { subject, san, challenge_password: None };
+    make::csr(&spec, &key.signing, &TestRandom::secure()).unwrap()
+}
+
+/// Takes outcomes from wherever they come.
+#[derive(Default)]
+struct Mailbox(Mutex<Vec<(JobId, Outcome)>>);
+
+impl Deliver<JobId> for Mailbox {
+    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
+        self.0.lock().unwrap().extend(outcomes);
+    }
+}
+
+/// What becomes of one datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    Arrives,
+    Lost,
+    Twice,
+}
+
+/// Whether the authority answers at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    AtOnce,
+    /// Jobs wait in `held` until a test calls `release`.
+    Held,
+}
+
+/// One device on the network.
+pub struct Device {
+    pub client: Client,
+    pub route: Route,
+    pub events: VecDeque<ClientEvent>,
+}
+
+/// Server, authority, network and clock.
+pub struct World {
+    pub pki: Pki,
+    pub now: Now,
+    pub server: Server,
+    pub ledger: Arc<MemoryLedger>,
+    pub issuer: Arc<Issuer>,
+    pub pace: Pace,
+    pub held: Vec<(JobId, Job)>,
+    pub attempts: Vec<Attempt>,
+    pub submitted: usize,
+    /// Datagrams so far, to the server and from it.
+    pub datagrams: (usize, usize),
+    mailbox: Arc<Mailbox>,
+}
+
+pub fn start() -> Now {
+    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing is measured with it")]
+    let mono = Instant::now();
+    Now { mono, utc: utc(EPOCH) }
+}
+
+impl World {
+    pub fn new() -> World {
+        World::with(|_, _| {})
+    }
+
+    /// A world whose server's parts a test changes before they are built.
+    pub fn with(change: impl FnOnce(&Pki, &mut ServerSpec)) -> World {
+        let pki = Pki::new();
+        let profile = Arc::new(Profile::new(pki.profile_spec("meters")).unwrap());
+        World::of(pki, vec![profile], change)
+    }
+
+    pub fn of(pki: Pki, profiles: Vec<Arc<Profile>>, change: impl FnOnce(&Pki, &mut ServerSpec)) -> World {
+        let cookie = dtls::CookieKeys::from_random(&TestRandom);
+        let mut spec = ServerSpec::new(pki.server.identity(), cookie, profiles);
+        change(&pki, &mut spec);
+        let config = Arc::new(ServerConfig::new(spec).unwrap());
+        let ledger = Arc::new(MemoryLedger::default());
+        let mut signer = RingSigner::new(Arc::new(TestRandom));
+        for profile in config.profiles() {
+            signer.add(profile.ca(), pki.issuing.key.again()).unwrap();
+        }
+        let issuer = Issuer::new(
+            Arc::clone(&ledger) as Arc<dyn authority::Ledger>,
+            Arc::new(signer),
+            Arc::new(TestRandom),
+            NodePrefix::new(7),
+            authority::Limits::default(),
+        );
+        World {
+            server: Server::new(3, config, Arc::new(TestRandom)),
+            now: start(),
+            issuer: Arc::new(issuer),
+            pki,
+            ledger,
+            pace: Pace::AtOnce,
+            held: Vec::new(),
+            attempts: Vec::new(),
+            submitted: 0,
+            datagrams: (0, 0),
+            mailbox: Arc::default(),
+        }
+    }
+
+    pub fn route(port: u16) -> Route {
+        let peer = SocketAddr::from(([192, 0, 2, 1], port));
+        Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+    }
+
+    /// The DTLS side of a device that trusts the root and dials the server by its name.
+    pub fn dtls_config(&self, holder: &Holder) -> DtlsConfig {
+        let name = ServerName::try_from(SERVER_NAME).unwrap();
+        let verifier = ServerVerifier::new(vec![Arc::clone(&self.pki.root.certificate)], name).unwrap();
+        dtls::ClientConfig::new(Some(holder.identity()), Arc::new(verifier))
+    }
+
+    pub fn connect(&mut self, port: u16, holder: &Holder, config: ClientConfig) -> Device {
+        let dtls = self.dtls_config(holder);
+        let mut device = self.dial(port, dtls, config);
+        self.run(&mut device);
+        assert!(matches!(device.events.pop_front(), Some(ClientEvent::Connected { .. })), "{:?}", device.events);
+        device
+    }
+
+    pub fn dial(&mut self, port: u16, dtls: DtlsConfig, config: ClientConfig) -> Device {
+        let client = Client::new(Arc::new(config), Arc::new(dtls), Arc::new(TestRandom), self.now);
+        Device { client, route: World::route(port), events: VecDeque::new() }
+    }
+
+    /// Carries datagrams until neither side has any.
+    pub fn run(&mut self, device: &mut Device) {
+        self.run_over(device, |_| Fate::Arrives);
+    }
+
+    /// The same over a link that `fate` decides about, by the number of the datagram.
+    pub fn run_over(&mut self, device: &mut Device, mut fate: impl FnMut(usize) -> Fate) {
+        let mut count = 0;
+        loop {
+            let mut moved = false;
+            while let Some(datagram) = device.client.poll_transmit().map(<[u8]>::to_vec) {
+                moved = true;
+                self.datagrams.0 += 1;
+                for _ in 0..copies(fate(count)) {
+                    self.server.handle_datagram(self.now, device.route, &mut datagram.clone());
+                    self.serve();
+                }
+                count += 1;
+            }
+            for datagram in self.from_server(device.route) {
+                moved = true;
+                for _ in 0..copies(fate(count)) {
+                    device.client.handle_datagram(self.now, &mut datagram.clone());
+                }
+                count += 1;
+            }
+            while let Some(event) = device.client.poll_event() {
+                device.events.push_back(event);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// What the server sends to this route; nothing may go to another.
+    pub fn from_server(&mut self, route: Route) -> Vec<Vec<u8>> {
+        let mut datagrams = Vec::new();
+        while let Some(transmit) = self.server.poll_transmit() {
+            assert_eq!(transmit.route, route, "to somebody else");
+            datagrams.push(transmit.bytes.to_vec());
+        }
+        self.datagrams.1 += datagrams.len();
+        datagrams
+    }
+
+    /// Does what the server asks for.
+    pub fn serve(&mut self) {
+        loop {
+            let mut moved = false;
+            while let Some(output) = self.server.poll_output() {
+                moved = true;
+                match output {
+                    Output::Submit(id, job) => {
+                        self.submitted += 1;
+                        self.held.push((id, job));
+                    }
+                    Output::PublicKey(job) => self.server.complete_public_key(self.now, job.run()),
+                    Output::Attempt(attempt) => self.attempts.push(attempt),
+                }
+            }
+            if self.pace == Pace::AtOnce {
+                self.release();
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Hands the held jobs to the authority and their outcomes to the server.
+    pub fn release(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        if held.is_empty() {
+            return;
+        }
+        let deliver = Arc::clone(&self.mailbox) as Arc<dyn Deliver<JobId>>;
+        self.issuer.submit(self.now.utc, held, deliver);
+        let outcomes = std::mem::take(&mut *self.mailbox.0.lock().unwrap());
+        for (id, outcome) in outcomes {
+            self.server.complete(self.now, id, outcome);
+        }
+        while let Some(output) = self.server.poll_output() {
+            match output {
+                Output::Attempt(attempt) => self.attempts.push(attempt),
+                _ => panic!("an outcome leads to no other job"),
+            }
+        }
+    }
+
+    /// Lets time pass and serves every deadline on the way, carrying what it brings about.
+    pub fn sleep(&mut self, device: &mut Device, duration: Duration) {
+        let end = self.now.mono + duration;
+        loop {
+            let next = [self.server.poll_timeout(), device.client.poll_timeout()].into_iter().flatten().min();
+            match next.filter(|next| *next <= end) {
+                None => break,
+                Some(next) => {
+                    self.advance_to(next.max(self.now.mono));
+                    self.server.handle_timeout(self.now);
+                    self.serve();
+                    device.client.handle_timeout(self.now);
+                    self.run(device);
+                }
+            }
+        }
+        self.advance_to(end);
+        self.run(device);
+    }
+
+    /// Moves the clock and nothing else.
+    pub fn advance_to(&mut self, mono: Instant) {
+        let passed = mono - self.now.mono;
+        let micros = u64::try_from(passed.as_micros()).unwrap();
+        self.elapsed_micros(micros, mono);
+    }
+
+    fn elapsed_micros(&mut self, micros: u64, mono: Instant) {
+        let seconds = self.now.utc.as_secs() + micros / 1_000_000;
+        self.now = Now { mono, utc: utc(seconds) };
+    }
+
+    pub fn advance(&mut self, duration: Duration) {
+        self.advance_to(self.now.mono + duration);
+    }
+}
+
+fn copies(fate: Fate) -> usize {
+    match fate {
+        Fate::Arrives => 1,
+        Fate::Lost => 0,
+        Fate::Twice => 2,
+    }
+}
+
+impl Device {
+    /// The next event, which there has to be.
+    pub fn event(&mut self) -> ClientEvent {
+        self.events.pop_front().expect("an event")
+    }
+
+    /// The certificate that an enrolment gave.
+    pub fn certificate(&mut self) -> Vec<u8> {
+        loop {
+            match self.event() {
+                ClientEvent::Done(est::Answer::Certificate(certificate)) => return certificate,
+                ClientEvent::Acknowledged => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The failure that a request ended with.
+    pub fn failure(&mut self) -> est::Failure {
+        loop {
+            match self.event() {
+                ClientEvent::Failed(failure) => return failure,
+                ClientEvent::Acknowledged => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
