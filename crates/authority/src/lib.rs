@@ -1,1 +1,50 @@
-//! Decides and issues: device identity, profiles, idempotency, the order of one issuance; sans-I/O.
+//! Decides and issues: who the client is, whether it may have what it asks for, and the order of one issuance.
+//!
+//! A shell hands in batches of [`Job`]s with the time; each job ends in exactly one [`Outcome`]. Between them lie a
+//! [`Ledger`] (what is durable) and a [`Signer`] (what holds the CA's key), both asynchronous and in batches: they may
+//! complete at once or later, on any thread, in any order, or not at all. The crate reads no clock, socket, file or
+//! global randomness; it knows neither DTLS nor CoAP, so that a front over HTTPS uses it unchanged.
+//!
+//! ```text
+//!  Job ──verify CSR──► standing ──decide──► Permit ──claim──► prepare ──intend──► sign ──check──► record ──► Outcome
+//!        (this thread)  (ledger)            (used up)  │      (serial,  (ledger,  (signer)        (ledger,   (deliver)
+//!                                                      │       TBS)      durable)                  durable)
+//!                                        identical request in flight: waits for the same outcome
+//! ```
+//!
+//! * [`Profile`] says what a label issues; it is compiled once and immutable.
+//! * [`Issuer`] drives the order above. A failure anywhere is an [`Outcome::Later`], never a lost job and never a
+//!   second certificate.
+//! * [`MemoryLedger`] and [`RingSigner`] are the first implementations of the two traits.
+
+mod batch;
+mod decide;
+mod device;
+mod flight;
+mod idempotency;
+mod issuer;
+mod job;
+mod ledger;
+mod memory;
+mod profile;
+mod random;
+mod refusal;
+mod signer;
+mod subject;
+
+pub use device::{Attribute, DEVICE_ID_BYTES_MAX, DeviceId, DeviceIdRule, RuleFault};
+pub use idempotency::{Key, RepeatWindow};
+pub use issuer::{Issuer, Limits};
+pub use job::{Deliver, Function, Issued, Job, Outcome, TlsUnique};
+pub use ledger::{
+    Completion, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
+};
+pub use memory::MemoryLedger;
+pub use profile::{
+    BACKDATE, Ca, CaFault, Diagnostics, KeyTypes, Mode, Origin, Profile, ProfileFault, ProfileSpec, SanKind, Urls,
+    VALIDITY_MIN, VerifySignatures,
+};
+pub use random::Random;
+pub use refusal::{Asked, Busy, Misissue, Refusal};
+pub use signer::{Custody, KeyFault, RingSigner, Signer, SignerFault, ToSign};
+pub use subject::{SubjectRule, SubjectTemplate, TemplateFault};

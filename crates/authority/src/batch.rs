@@ -1,0 +1,113 @@
+//! Jobs that travel through the steps together, each with the state of its step.
+//!
+//! A batch owns whatever must be answered. A step splits it by consuming the states; what ends is delivered in one call;
+//! and a batch that is dropped, because a ledger or signer dropped the completion that held it, delivers
+//! [`Busy::Dropped`] for each of its jobs. So no job can be lost, and none can be delivered twice.
+
+use std::sync::Arc;
+
+use crate::job::{Deliver, Outcome};
+use crate::refusal::Busy;
+
+pub(crate) struct Batch<J: Send + 'static, S> {
+    deliver: Arc<dyn Deliver<J>>,
+    entries: Vec<(J, S)>,
+}
+
+/// Where a job goes from a step that has two ways out. (A `Result` would make one of them an error, and none is.)
+pub(crate) enum Way<A, B> {
+    On(A),
+    Aside(B),
+}
+
+impl<J: Send + 'static, S> Batch<J, S> {
+    pub(crate) fn new(deliver: Arc<dyn Deliver<J>>, entries: Vec<(J, S)>) -> Batch<J, S> {
+        Batch { deliver, entries }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn states(&self) -> impl Iterator<Item = &S> {
+        self.entries.iter().map(|(_, state)| state)
+    }
+
+    /// Divides the batch by what `step` makes of each state.
+    pub(crate) fn divide<A, B>(mut self, mut step: impl FnMut(S) -> Way<A, B>) -> (Batch<J, A>, Batch<J, B>) {
+        let entries = std::mem::take(&mut self.entries);
+        let mut on = Batch::new(Arc::clone(&self.deliver), Vec::with_capacity(entries.len()));
+        let mut aside = Batch::new(Arc::clone(&self.deliver), Vec::new());
+        for (job, state) in entries {
+            match step(state) {
+                Way::On(next) => on.entries.push((job, next)),
+                Way::Aside(other) => aside.entries.push((job, other)),
+            }
+        }
+        (on, aside)
+    }
+
+    /// Takes every state one step on; the jobs that end here are delivered at once, in one call.
+    pub(crate) fn advance<T>(self, mut step: impl FnMut(S) -> Result<T, Outcome>) -> Batch<J, T> {
+        let (next, ended) = self.divide(|state| match step(state) {
+            Ok(next) => Way::On(next),
+            Err(outcome) => Way::Aside(outcome),
+        });
+        ended.finish();
+        next
+    }
+
+    /// The same with one answer of a ledger or signer for each state, in order. The caller has compared the lengths.
+    pub(crate) fn advance_with<R, T>(
+        self,
+        answers: Vec<R>,
+        mut step: impl FnMut(S, R) -> Result<T, Outcome>,
+    ) -> Batch<J, T> {
+        debug_assert_eq!(self.len(), answers.len(), "one answer for each state");
+        let mut answers = answers.into_iter();
+        self.advance(|state| match answers.next() {
+            Some(answer) => step(state, answer),
+            None => Err(Outcome::later(Busy::Dropped)),
+        })
+    }
+
+    /// Takes one job out of the batch, for the one step that may park it elsewhere.
+    pub(crate) fn pop(&mut self) -> Option<(Batch<J, ()>, S)> {
+        let (job, state) = self.entries.pop()?;
+        Some((Batch::new(Arc::clone(&self.deliver), vec![(job, ())]), state))
+    }
+
+    /// Puts a job that [`Batch::pop`] took out into the batch of the next step.
+    pub(crate) fn push(&mut self, mut single: Batch<J, ()>, state: S) {
+        if let Some((job, ())) = single.entries.pop() {
+            self.entries.push((job, state));
+        }
+    }
+
+    pub(crate) fn finish_all(self, outcome: &Outcome) {
+        self.advance(|_| Err::<(), _>(outcome.clone()));
+    }
+}
+
+impl<J: Send + 'static> Batch<J, Outcome> {
+    /// Delivers every outcome in one call; an empty batch wakes nobody.
+    pub(crate) fn finish(mut self) {
+        let outcomes = std::mem::take(&mut self.entries);
+        if !outcomes.is_empty() {
+            self.deliver.deliver(outcomes);
+        }
+    }
+}
+
+impl<J: Send + 'static, S> Drop for Batch<J, S> {
+    fn drop(&mut self) {
+        if !self.entries.is_empty() {
+            let lost = std::mem::take(&mut self.entries);
+            self.deliver.deliver(lost.into_iter().map(|(job, _)| (job, Outcome::later(Busy::Dropped))).collect());
+        }
+    }
+}

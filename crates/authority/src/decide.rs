@@ -1,0 +1,209 @@
+//! May this client have this certificate?
+//!
+//! First what the CSR is (proof of possession), then who the client is, then what the profile gives. What comes out is a
+//! [`Permit`]: it is used up by the one issuance that it permits. Everything in it comes from the profile, the ledger or a
+//! certificate that a CA has signed; of the CSR itself only its public key goes on, and alternative names that are those
+//! of the client's certificate.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use pki::issue::{IssueError, Serial, ToBeSigned};
+use pki::{Certificate, Csr, Digest, GeneralNames, Name, Validity, VerifiedCsr};
+use rustls_pki_types::UnixTime;
+
+use crate::device::DeviceId;
+use crate::idempotency::Key;
+use crate::job::{Function, Job, TlsUnique};
+use crate::ledger::{Standing, State};
+use crate::profile::{Origin, Profile, SanKind};
+use crate::refusal::{Asked, Refusal};
+use crate::subject::SubjectRule;
+
+/// A job whose client may speak to the profile and whose CSR proves possession of its key.
+pub(crate) struct Verified {
+    function: Function,
+    profile: Arc<Profile>,
+    client: Arc<Certificate>,
+    origin: Origin,
+    tls_unique: Option<TlsUnique>,
+    csr: VerifiedCsr,
+}
+
+impl Verified {
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub(crate) fn client(&self) -> Digest {
+        self.client.digest()
+    }
+}
+
+/// Reads and verifies the CSR; what is cheap to refuse is refused before the signature is checked.
+pub(crate) fn verify(job: Job) -> Result<Verified, Refusal> {
+    let origin = job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown)?;
+    if job.function == Function::SimpleReenroll && origin != Origin::ThisCa {
+        return Err(Refusal::NotIssuedHere);
+    }
+    let csr = Csr::parse(job.csr).and_then(Csr::verify).map_err(Refusal::Csr)?;
+    Ok(Verified {
+        function: job.function,
+        profile: job.profile,
+        client: job.client,
+        origin,
+        tls_unique: job.tls_unique,
+        csr,
+    })
+}
+
+/// The right to one certificate.
+pub(crate) struct Permit {
+    function: Function,
+    profile: Arc<Profile>,
+    device: DeviceId,
+    client: Arc<Certificate>,
+    /// Where it is not the client's own.
+    subject: Option<Name>,
+    key: Key,
+    csr: VerifiedCsr,
+}
+
+impl Permit {
+    pub(crate) fn function(&self) -> Function {
+        self.function
+    }
+
+    pub(crate) fn profile(&self) -> &Arc<Profile> {
+        &self.profile
+    }
+
+    pub(crate) fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    pub(crate) fn client(&self) -> Digest {
+        self.client.digest()
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
+    pub(crate) fn subject(&self) -> &Name {
+        self.subject.as_ref().unwrap_or_else(|| self.client.subject())
+    }
+
+    /// Each of these names is listed by the profile and is in the client's certificate.
+    pub(crate) fn san(&self) -> &GeneralNames {
+        self.csr.san()
+    }
+
+    pub(crate) fn spki(&self) -> &[u8] {
+        self.csr.spki()
+    }
+
+    pub(crate) fn fill(&self, serial: &Serial, validity: Validity) -> Result<ToBeSigned, IssueError> {
+        self.profile.template().fill(self.subject(), self.san(), self.spki(), serial, validity)
+    }
+}
+
+/// Decides by what the ledger knows about the client and what the profile says.
+pub(crate) fn decide(verified: Verified, standing: Option<Standing>, utc: UnixTime) -> Result<Permit, Refusal> {
+    let device = identify(&verified, standing, utc)?;
+    check_challenge(&verified)?;
+    check_requested(&verified.csr)?;
+    check_key(&verified)?;
+    check_san(&verified)?;
+    let subject = subject_of(&verified, &device)?;
+    let Verified { function, profile, client, csr, .. } = verified;
+    let key = Key::new(function, profile.name(), &device, &csr.digest());
+    Ok(Permit { function, profile, device, client, subject, key, csr })
+}
+
+/// Who the client is: for a certificate of this CA the device that it was issued to, else the profile's rule.
+fn identify(verified: &Verified, standing: Option<Standing>, utc: UnixTime) -> Result<DeviceId, Refusal> {
+    // The session may have begun while the certificate was good.
+    if !verified.client.validity().contains(utc) {
+        return Err(Refusal::ClientExpired);
+    }
+    match standing {
+        Some(Standing { state: State::Revoked, .. }) => Err(Refusal::ClientRevoked),
+        Some(Standing { device, state: State::Good }) => Ok(device),
+        None => verified.profile.device_id(&verified.client),
+    }
+}
+
+/// RFC 7030 §3.5: the client places the base64 of tls-unique in challengePassword, the server MUST verify it where it is
+/// there. Without extended master secret tls-unique does not name one session (RFC 7627 §5.4): it proves nothing.
+fn check_challenge(verified: &Verified) -> Result<(), Refusal> {
+    let Some(challenge) = verified.csr.challenge_password() else { return Ok(()) };
+    let tls_unique = verified.tls_unique.ok_or(Refusal::ChallengeUnbound)?;
+    if BASE64.encode(tls_unique) == challenge { Ok(()) } else { Err(Refusal::ChallengeMismatch) }
+}
+
+/// Refuses what would be dangerous in a device's hand. Everything else that a CSR asks for and that the profile does not
+/// name (policies, key identifiers, other usages) is left out of the certificate without a word.
+fn check_requested(csr: &VerifiedCsr) -> Result<(), Refusal> {
+    let requested = csr.requested();
+    if requested.is_ca {
+        return Err(Refusal::Asks(Asked::CertificateAuthority));
+    }
+    if requested.key_usage.is_some_and(|usage| usage.key_cert_sign() || usage.crl_sign()) {
+        return Err(Refusal::Asks(Asked::CertificateSigning));
+    }
+    if requested.extended_key_usage.is_some_and(|purposes| purposes.any) {
+        return Err(Refusal::Asks(Asked::AnyPurpose));
+    }
+    Ok(())
+}
+
+fn check_key(verified: &Verified) -> Result<(), Refusal> {
+    let profile = &verified.profile;
+    if !profile.spec().key_types.allow(verified.csr.public_key().curve()) {
+        return Err(Refusal::KeyType);
+    }
+    let spki = verified.csr.spki();
+    if profile.ca().chain().iter().chain(&profile.spec().manufacturers).any(|ca| ca.spki() == spki) {
+        return Err(Refusal::CaKey);
+    }
+    // The key of the certificate to be renewed may be kept (RFC 7030 §4.2.2); that of the factory lives too long.
+    let identity = verified.origin == Origin::Manufacturer && verified.client.spki() == spki;
+    if identity && !profile.spec().allow_identity_key { Err(Refusal::IdentityKey) } else { Ok(()) }
+}
+
+/// Each name asked for must be of a listed kind and in the client's certificate; a renewal must ask for all of them.
+fn check_san(verified: &Verified) -> Result<(), Refusal> {
+    let (asked, held) = (verified.csr.san(), verified.client.san());
+    let listed = &verified.profile.spec().san;
+    for name in asked.iter() {
+        let kind = SanKind::of(&name);
+        if !listed.contains(&kind) {
+            return Err(Refusal::SanNotListed(kind));
+        }
+        let asked = GeneralNames::new([name]).map_err(|_| Refusal::SanSyntax(kind))?;
+        if !held.iter().any(|name| GeneralNames::new([name]).is_ok_and(|held| held.matches(&asked))) {
+            return Err(Refusal::SanMismatch);
+        }
+    }
+    // RFC 7030 §4.2.2: subject and subjectAltName of the request are identical to those of the certificate being renewed.
+    match verified.function {
+        Function::SimpleReenroll if !asked.matches(held) => Err(Refusal::SanMismatch),
+        Function::SimpleReenroll | Function::SimpleEnroll => Ok(()),
+    }
+}
+
+/// The subject to issue where it is not the client's own.
+fn subject_of(verified: &Verified, device: &DeviceId) -> Result<Option<Name>, Refusal> {
+    let held = verified.client.subject();
+    let rule = &verified.profile.spec().subject;
+    let compared = verified.function == Function::SimpleReenroll || *rule == SubjectRule::Csr;
+    if compared && !verified.csr.subject().matches(held) {
+        return Err(Refusal::SubjectMismatch);
+    }
+    match rule {
+        SubjectRule::Csr => Ok(None),
+        SubjectRule::Template(template) => template.fill(device, held).map(Some).map_err(Refusal::SubjectTemplate),
+    }
+}

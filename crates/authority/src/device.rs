@@ -1,0 +1,267 @@
+//! Who a device is: the key of lists, limits, audit and idempotency.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use pki::{Name, Oid, oid};
+
+/// An identifier of at most this many bytes fits a log field, a metric exemplar and an index without surprises; it is also
+/// the upper bound of a common name (RFC 5280, appendix A.1, `ub-common-name`).
+pub const DEVICE_ID_BYTES_MAX: usize = 64;
+
+/// The identity of one device, as its profile's rule reads it from the certificate it authenticated with.
+///
+/// Between 1 and [`DEVICE_ID_BYTES_MAX`] bytes, no control characters: it is printed in logs and tables as it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceId(Arc<str>);
+
+impl DeviceId {
+    /// Accepts an identifier, or nothing where it is empty, too long or holds control characters.
+    pub fn new(id: &str) -> Option<DeviceId> {
+        let fits = !id.is_empty() && id.len() <= DEVICE_ID_BYTES_MAX && !id.chars().any(char::is_control);
+        fits.then(|| DeviceId(Arc::from(id)))
+    }
+
+    /// The identifier as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The rule of a profile that turns the subject of a certificate into a [`DeviceId`].
+///
+/// Written `idevid:subject` (the whole subject, RFC 4514) or `idevid:subject.ATTRIBUTE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceIdRule {
+    /// The whole subject as an RFC 4514 string.
+    Subject,
+    /// The value of an attribute that occurs exactly once in the subject.
+    Attribute(Attribute),
+}
+
+impl DeviceIdRule {
+    /// Reads the identity from a subject; nothing where the attribute is absent, repeated or no [`DeviceId`].
+    pub fn read(self, subject: &Name) -> Option<DeviceId> {
+        match self {
+            DeviceIdRule::Subject => DeviceId::new(&subject.to_string()),
+            DeviceIdRule::Attribute(attribute) => attribute.of(subject).and_then(DeviceId::new),
+        }
+    }
+}
+
+impl FromStr for DeviceIdRule {
+    type Err = RuleFault;
+
+    fn from_str(text: &str) -> Result<DeviceIdRule, RuleFault> {
+        let (source, path) = text.split_once(':').ok_or_else(|| RuleFault::NoSource(text.to_owned()))?;
+        if source != "idevid" {
+            return Err(RuleFault::UnknownSource(source.to_owned()));
+        }
+        match path.split_once('.') {
+            None if path == "subject" => Ok(DeviceIdRule::Subject),
+            Some(("subject", name)) => Attribute::from_label(name)
+                .map(DeviceIdRule::Attribute)
+                .ok_or_else(|| RuleFault::UnknownAttribute(name.to_owned())),
+            _ => Err(RuleFault::UnknownPart(path.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for DeviceIdRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceIdRule::Subject => f.write_str("idevid:subject"),
+            DeviceIdRule::Attribute(attribute) => write!(f, "idevid:subject.{attribute}"),
+        }
+    }
+}
+
+/// What is wrong with the text of a `device_id` rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleFault {
+    /// There is no `source:` in front.
+    NoSource(String),
+    /// The source is none that we read.
+    UnknownSource(String),
+    /// The part of the certificate is none that we read.
+    UnknownPart(String),
+    /// The attribute is none that we read.
+    UnknownAttribute(String),
+}
+
+impl fmt::Display for RuleFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RuleFault::NoSource(text) => write!(f, "`{text}` names no source: write `idevid:subject.serialNumber`"),
+            RuleFault::UnknownSource(source) => write!(f, "unknown source `{source}`: the one source is `idevid`"),
+            RuleFault::UnknownPart(part) => {
+                write!(
+                    f,
+                    "`{part}` is no part of a certificate that a device can be known by: write `subject` or `subject.ATTRIBUTE`"
+                )
+            }
+            RuleFault::UnknownAttribute(name) => {
+                write!(f, "unknown attribute `{name}`: known are {}", Attribute::labels())
+            }
+        }
+    }
+}
+
+impl std::error::Error for RuleFault {}
+
+/// An attribute of a subject that rules and templates can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Attribute {
+    /// `CN`, id-at-commonName.
+    CommonName,
+    /// `serialNumber`, id-at-serialNumber: the attribute of IEEE 802.1AR.
+    SerialNumber,
+    /// `O`, id-at-organizationName.
+    Organization,
+    /// `OU`, id-at-organizationalUnitName.
+    OrganizationalUnit,
+    /// `C`, id-at-countryName.
+    Country,
+    /// `ST`, id-at-stateOrProvinceName.
+    State,
+    /// `L`, id-at-localityName.
+    Locality,
+}
+
+impl Attribute {
+    const ALL: [Attribute; 7] = [
+        Attribute::CommonName,
+        Attribute::SerialNumber,
+        Attribute::Organization,
+        Attribute::OrganizationalUnit,
+        Attribute::Country,
+        Attribute::State,
+        Attribute::Locality,
+    ];
+
+    /// The short name of RFC 4514 §3, or the attribute's own name where it has no short one.
+    pub fn label(self) -> &'static str {
+        match self {
+            Attribute::CommonName => "CN",
+            Attribute::SerialNumber => "serialNumber",
+            Attribute::Organization => "O",
+            Attribute::OrganizationalUnit => "OU",
+            Attribute::Country => "C",
+            Attribute::State => "ST",
+            Attribute::Locality => "L",
+        }
+    }
+
+    /// The attribute's value in a name, where it occurs exactly once.
+    pub(crate) fn of(self, name: &Name) -> Option<&str> {
+        name.attribute(self.oid())
+    }
+
+    pub(crate) fn oid(self) -> Oid<'static> {
+        match self {
+            Attribute::CommonName => oid::COMMON_NAME,
+            Attribute::SerialNumber => oid::SERIAL_NUMBER,
+            Attribute::Organization => oid::ORGANIZATION,
+            Attribute::OrganizationalUnit => oid::ORGANIZATIONAL_UNIT,
+            Attribute::Country => oid::COUNTRY,
+            Attribute::State => oid::STATE,
+            Attribute::Locality => oid::LOCALITY,
+        }
+    }
+
+    /// The length that RFC 5280, appendix A.1, allows in characters; no attribute may be empty.
+    pub(crate) fn fits(self, value: &str) -> bool {
+        let characters = value.chars().count();
+        match self {
+            Attribute::CommonName
+            | Attribute::SerialNumber
+            | Attribute::Organization
+            | Attribute::OrganizationalUnit => (1..=64).contains(&characters),
+            Attribute::State | Attribute::Locality => (1..=128).contains(&characters),
+            Attribute::Country => characters == 2,
+        }
+    }
+
+    /// Attribute types are compared without regard to case (RFC 4512 §1.4, `descr`).
+    pub(crate) fn from_label(label: &str) -> Option<Attribute> {
+        Attribute::ALL.into_iter().find(|attribute| attribute.label().eq_ignore_ascii_case(label))
+    }
+
+    pub(crate) fn labels() -> String {
+        Attribute::ALL.map(Attribute::label).join(", ")
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pki::NameBuilder;
+
+    use super::*;
+
+    fn subject() -> Name {
+        let builder = NameBuilder::new().push(oid::ORGANIZATION, "Example").unwrap();
+        builder
+            .push(oid::COMMON_NAME, "meter, big")
+            .unwrap()
+            .push(oid::SERIAL_NUMBER, "0042")
+            .unwrap()
+            .finish()
+            .unwrap()
+    }
+
+    #[test]
+    fn rules_read_what_they_name() {
+        let read = |rule: &str| rule.parse::<DeviceIdRule>().unwrap().read(&subject()).unwrap().to_string();
+        assert_eq!(read("idevid:subject.serialNumber"), "0042");
+        assert_eq!(read("idevid:subject.CN"), "meter, big");
+        assert_eq!(read("idevid:subject"), subject().to_string());
+    }
+
+    #[test]
+    fn a_rule_is_printed_as_it_is_written() {
+        for rule in ["idevid:subject", "idevid:subject.CN", "idevid:subject.serialNumber", "idevid:subject.OU"] {
+            assert_eq!(rule.parse::<DeviceIdRule>().unwrap().to_string(), rule);
+        }
+    }
+
+    #[test]
+    fn faults_of_a_rule_name_what_is_known() {
+        let fault = |rule: &str| rule.parse::<DeviceIdRule>().unwrap_err();
+        assert_eq!(fault("serialNumber"), RuleFault::NoSource("serialNumber".into()));
+        assert_eq!(fault("ldevid:subject"), RuleFault::UnknownSource("ldevid".into()));
+        assert_eq!(fault("idevid:san.dns"), RuleFault::UnknownPart("san.dns".into()));
+        assert_eq!(fault("idevid:subject.serial"), RuleFault::UnknownAttribute("serial".into()));
+        assert!(fault("idevid:subject.serial").to_string().contains("serialNumber"));
+    }
+
+    #[test]
+    fn absent_and_repeated_attributes_are_no_identity() {
+        let twice = NameBuilder::new().push(oid::COMMON_NAME, "a").unwrap().push(oid::COMMON_NAME, "b").unwrap();
+        let rule = DeviceIdRule::Attribute(Attribute::CommonName);
+        assert_eq!(rule.read(&twice.finish().unwrap()), None);
+        let absent = DeviceIdRule::Attribute(Attribute::Locality);
+        assert_eq!(absent.read(&subject()), None);
+    }
+
+    #[test]
+    fn an_identity_is_short_and_printable() {
+        assert!(DeviceId::new(&"x".repeat(DEVICE_ID_BYTES_MAX)).is_some());
+        assert!(DeviceId::new(&"x".repeat(DEVICE_ID_BYTES_MAX + 1)).is_none());
+        assert!(DeviceId::new("").is_none());
+        assert!(DeviceId::new("a\nb").is_none());
+        assert!(DeviceId::new("a\u{85}b").is_none());
+    }
+}

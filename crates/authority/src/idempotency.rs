@@ -1,0 +1,115 @@
+//! When two requests are one.
+//!
+//! One request (function, profile, device, CSR) yields one certificate inside its window, whatever the network does. The
+//! window ends with `repeat_window`, when the certificate is due for renewal, when it is revoked, and for a client that
+//! authenticates with that very certificate: a client that signs deterministically renews with the same bytes every time.
+
+use std::time::Duration;
+
+use pki::{Digest, Validity};
+use ring::digest::{Context, SHA256};
+use rustls_pki_types::UnixTime;
+
+use crate::device::DeviceId;
+use crate::job::Function;
+
+/// The key of one request: a digest over function, profile, device and CSR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// The key of a request; `csr` is the digest of its whole DER.
+    pub fn new(function: Function, profile: &str, device: &DeviceId, csr: &Digest) -> Key {
+        let mut context = Context::new(&SHA256);
+        context.update(&[match function {
+            Function::SimpleEnroll => 1,
+            Function::SimpleReenroll => 2,
+        }]);
+        // Each text goes in behind its length: no two requests share an encoding.
+        for text in [profile, device.as_str()] {
+            context.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+            context.update(text.as_bytes());
+        }
+        context.update(csr.as_bytes());
+        let mut key = [0; 32];
+        key.copy_from_slice(context.finish().as_ref());
+        Key(key)
+    }
+
+    /// The key as bytes, for a ledger's index.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// How long a certificate answers a repeat of its request; fixed when it is issued and kept in its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepeatWindow {
+    /// From this time on an identical request is a new one.
+    pub until: UnixTime,
+}
+
+impl RepeatWindow {
+    /// The window of a certificate issued at `at`: `repeat_window`, or until it is due for renewal if that is sooner.
+    pub fn new(at: UnixTime, repeat_window: Duration, validity: &Validity) -> RepeatWindow {
+        let by_profile = at.as_secs().saturating_add(repeat_window.as_secs());
+        let until = by_profile.min(renew_after(validity).as_secs());
+        RepeatWindow { until: UnixTime::since_unix_epoch(Duration::from_secs(until)) }
+    }
+
+    /// Does the certificate `issued` answer a request at `at` by a client that authenticated with `client`?
+    pub fn repeats(&self, at: UnixTime, issued: &Digest, client: &Digest) -> bool {
+        at < self.until && issued != client
+    }
+}
+
+/// From here on a certificate is due for renewal: two thirds of its life.
+pub(crate) fn renew_after(validity: &Validity) -> UnixTime {
+    let (from, to) = (validity.not_before.as_secs(), validity.not_after.as_secs());
+    let life = to.saturating_sub(from);
+    UnixTime::since_unix_epoch(Duration::from_secs(from.saturating_add(life - life / 3)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn every_part_of_a_request_is_in_its_key() {
+        let device = |text| DeviceId::new(text).unwrap();
+        let csr = |text: &[u8]| Digest::of(text);
+        let keys = [
+            Key::new(Function::SimpleEnroll, "ab", &device("c"), &csr(b"1")),
+            Key::new(Function::SimpleReenroll, "ab", &device("c"), &csr(b"1")),
+            Key::new(Function::SimpleEnroll, "a", &device("bc"), &csr(b"1")),
+            Key::new(Function::SimpleEnroll, "ab", &device("d"), &csr(b"1")),
+            Key::new(Function::SimpleEnroll, "ab", &device("c"), &csr(b"2")),
+        ];
+        for (index, key) in keys.iter().enumerate() {
+            assert!(!keys[..index].contains(key), "key {index} stands alone");
+        }
+        assert_eq!(keys[0], Key::new(Function::SimpleEnroll, "ab", &device("c"), &csr(b"1")));
+    }
+
+    #[test]
+    fn the_window_ends_with_its_time_or_when_renewal_is_due() {
+        let validity = Validity { not_before: at(1_000), not_after: at(1_899) };
+        assert_eq!(renew_after(&validity), at(1_600));
+        assert_eq!(RepeatWindow::new(at(1_100), Duration::from_secs(100), &validity).until, at(1_200));
+        assert_eq!(RepeatWindow::new(at(1_100), Duration::from_secs(9_999), &validity).until, at(1_600));
+        assert_eq!(RepeatWindow::new(at(1_100), Duration::MAX, &validity).until, at(1_600));
+    }
+
+    #[test]
+    fn a_certificate_never_answers_the_client_that_authenticates_with_it() {
+        let window = RepeatWindow { until: at(10) };
+        let (mine, other) = (Digest::of(b"mine"), Digest::of(b"other"));
+        assert!(window.repeats(at(9), &mine, &other));
+        assert!(!window.repeats(at(9), &mine, &mine));
+        assert!(!window.repeats(at(10), &mine, &other));
+    }
+}

@@ -1,0 +1,385 @@
+//! The order of one issuance, for batches of jobs.
+//!
+//! ```text
+//!  submit      verify: CSR read, proof of possession checked            ─► Refused
+//!  standing    ledger: who holds the client's certificate?              ─► Later
+//!  decide      profile: Permit                                          ─► Refused
+//!  claim       the key is free: Claimed; else it waits for that flight  ─► Later (too many)
+//!  prepare     serial drawn, to-be-signed bytes: Prepared  ◄──────────┐
+//!  intend      ledger: reserved                                       │ ─► Issued (a repeat), Later
+//!                      serial taken ──────────────────────────────────┘    (at most SERIAL_DRAWS_MAX)
+//!  sign        signer: signature                                        ─► Later, intent given up
+//!  check       signature, content: Finished                             ─► Later, intent given up
+//!  record      ledger: durable                                          ─► Later, intent given up unless recorded
+//!  deliver                                                              ─► Issued
+//! ```
+//!
+//! Nothing here blocks or waits: each call of a ledger or signer hands over a completion that owns the batch. The steps
+//! between run on the thread that completes; with a ledger in memory and a signer in the process a whole issuance is one
+//! task of the pool, without a hop.
+
+use std::fmt;
+use std::sync::Arc;
+
+use pki::issue::{NodePrefix, Serial, ToBeSigned, validity};
+use pki::{Certificate, Digest, Signature, Validity};
+use rustls_pki_types::UnixTime;
+
+use crate::batch::{Batch, Way};
+use crate::decide::{Permit, Verified, decide, verify};
+use crate::flight::{Claim, Flights, Joined};
+use crate::idempotency::RepeatWindow;
+use crate::job::{Deliver, Issued, Job, Outcome};
+use crate::ledger::{Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing};
+use crate::profile::{BACKDATE, Origin, VerifySignatures};
+use crate::random::Random;
+use crate::refusal::{Busy, Misissue, Refusal};
+use crate::signer::{Custody, Signer, SignerFault, ToSign};
+
+/// Serials that are drawn for one certificate before we say that something is wrong: with 127 random bits the second draw
+/// is already an event to report.
+const SERIAL_DRAWS_MAX: u8 = 4;
+
+/// What bounds an [`Issuer`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Enrolments in flight at once, over all shards; a claim is about 200 bytes, a whole job a few kilobytes.
+    pub in_flight_max: usize,
+}
+
+impl Default for Limits {
+    /// 16,384 in flight: a second's work of a large machine, and tens of megabytes.
+    fn default() -> Limits {
+        Limits { in_flight_max: 16_384 }
+    }
+}
+
+/// Drives issuances between a ledger and a signer. Shared by all shards and profiles.
+pub struct Issuer {
+    ledger: Arc<dyn Ledger>,
+    signer: Arc<dyn Signer>,
+    random: Arc<dyn Random>,
+    node: NodePrefix,
+    flights: Arc<Flights>,
+}
+
+impl Issuer {
+    /// An issuer whose serials begin with `node`, which no other node of the same CA may use.
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        signer: Arc<dyn Signer>,
+        random: Arc<dyn Random>,
+        node: NodePrefix,
+        limits: Limits,
+    ) -> Issuer {
+        Issuer { ledger, signer, random, node, flights: Arc::new(Flights::new(limits.in_flight_max)) }
+    }
+
+    /// Takes a batch of jobs at the time `utc`; every `J` comes back through `deliver` exactly once.
+    ///
+    /// The CSRs are verified on the calling thread: call it where heavy work belongs.
+    pub fn submit<J: Send + 'static>(
+        self: &Arc<Self>,
+        utc: UnixTime,
+        batch: Vec<(J, Job)>,
+        deliver: Arc<dyn Deliver<J>>,
+    ) {
+        let turn = Turn { issuer: Arc::clone(self), utc };
+        let verified = Batch::new(deliver, batch).advance(|job| verify(job).map_err(Outcome::from));
+        turn.ask_standing(verified);
+    }
+
+    /// Enrolments that have been claimed and have not ended.
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer").field("in_flight", &self.in_flight()).finish_non_exhaustive()
+    }
+}
+
+/// One submission under way: travels with its batch from completion to completion.
+#[derive(Clone)]
+struct Turn {
+    issuer: Arc<Issuer>,
+    utc: UnixTime,
+}
+
+/// A permitted enrolment whose key nobody else works on.
+struct Claimed {
+    permit: Permit,
+    claim: Claim,
+    draws: u8,
+}
+
+/// A certificate but for its signature.
+struct Prepared {
+    claimed: Claimed,
+    serial: Serial,
+    validity: Validity,
+    to_be_signed: Arc<ToBeSigned>,
+}
+
+/// A prepared certificate whose serial the ledger has reserved: it may be signed, once.
+struct Reserved(Prepared);
+
+/// A signed and checked certificate that is not durable yet.
+struct Finished {
+    claim: Claim,
+    issued: Arc<Issued>,
+    window: RepeatWindow,
+}
+
+impl Prepared {
+    /// The last look before release: the certificate, read back, says what was decided and no more.
+    fn is_what_was_decided(&self, certificate: &Certificate) -> bool {
+        let permit = &self.claimed.permit;
+        certificate.serial() == self.serial.as_bytes().as_slice()
+            && certificate.validity() == self.validity
+            && certificate.spki() == permit.spki()
+            && certificate.subject().der() == permit.subject().der()
+            && certificate.san().matches(permit.san())
+            && !certificate.is_ca()
+    }
+}
+
+impl Turn {
+    fn ask_standing<J: Send + 'static>(self, batch: Batch<J, Verified>) {
+        let ask: Vec<Digest> =
+            batch.states().filter(|it| it.origin() == Origin::ThisCa).map(Verified::client).collect();
+        if ask.is_empty() {
+            return self.decide(batch, Ok(Vec::new()));
+        }
+        let ledger = Arc::clone(&self.issuer.ledger);
+        let asked = ask.len();
+        ledger.standing(ask, Box::new(move |answer| self.decide(batch, one_each(answer, asked))));
+    }
+
+    /// `standings` holds an answer for each client of this CA, in order: one of a manufacturer is not in the ledger.
+    fn decide<J: Send + 'static>(
+        self,
+        batch: Batch<J, Verified>,
+        standings: Result<Vec<Option<Standing>>, LedgerFault>,
+    ) {
+        let mut standings = standings.map(Vec::into_iter);
+        let permitted = batch.advance(|verified| {
+            let standing = match (verified.origin(), &mut standings) {
+                (Origin::Manufacturer, _) => None,
+                (Origin::ThisCa, Ok(answers)) => answers.next().flatten(),
+                (Origin::ThisCa, Err(fault)) => return Err(Busy::Ledger(*fault).into()),
+            };
+            decide(verified, standing, self.utc).map_err(Outcome::from)
+        });
+        self.claim(permitted);
+    }
+
+    fn claim<J: Send + 'static>(self, batch: Batch<J, Permit>) {
+        let flights = &self.issuer.flights;
+        let (mut claimed, mut taken) = batch.divide(|permit| match flights.claim(permit.key(), permit.client()) {
+            Some(claim) => Way::On(Claimed { permit, claim, draws: 0 }),
+            None => Way::Aside(permit),
+        });
+        while let Some((single, permit)) = taken.pop() {
+            let mut single = Some(single);
+            let waiter = || -> Box<dyn FnOnce(Outcome) + Send> {
+                let single = single.take();
+                Box::new(move |outcome| single.into_iter().for_each(|single| single.finish_all(&outcome)))
+            };
+            let joined = flights.join(permit.key(), permit.client(), waiter);
+            match (joined, single) {
+                (Joined::Claimed(claim), Some(single)) => claimed.push(single, Claimed { permit, claim, draws: 0 }),
+                (Joined::Turned(why), Some(single)) => single.finish_all(&why.into()),
+                _ => {}
+            }
+        }
+        self.prepare(claimed);
+    }
+
+    fn prepare<J: Send + 'static>(self, batch: Batch<J, Claimed>) {
+        let prepared = batch.advance(|claimed| self.prepare_one(claimed));
+        self.intend(prepared);
+    }
+
+    fn prepare_one(&self, mut claimed: Claimed) -> Result<Prepared, Outcome> {
+        if claimed.draws >= SERIAL_DRAWS_MAX {
+            return Err(claimed.claim.end(Busy::Serials.into()));
+        }
+        claimed.draws += 1;
+        let profile = claimed.permit.profile();
+        let Ok(validity) = validity(profile.ca().issuer(), self.utc, profile.spec().validity, BACKDATE) else {
+            return Err(claimed.claim.end(Busy::CaOutsideValidity.into()));
+        };
+        let mut random = [0; 16];
+        self.issuer.random.fill(&mut random);
+        let serial = Serial::new(self.issuer.node, random);
+        match claimed.permit.fill(&serial, validity) {
+            Ok(to_be_signed) => Ok(Prepared { claimed, serial, validity, to_be_signed: Arc::new(to_be_signed) }),
+            Err(_) => Err(claimed.claim.end(Busy::Withheld(Misissue::Lint).into())),
+        }
+    }
+
+    fn intend<J: Send + 'static>(self, batch: Batch<J, Prepared>) {
+        if batch.is_empty() {
+            return;
+        }
+        let rows: Vec<Intent> = batch.states().map(|prepared| self.intent(prepared)).collect();
+        let asked = rows.len();
+        let ledger = Arc::clone(&self.issuer.ledger);
+        ledger.intend(rows, Box::new(move |answer| self.intended(batch, one_each(answer, asked))));
+    }
+
+    fn intent(&self, prepared: &Prepared) -> Intent {
+        let permit = &prepared.claimed.permit;
+        Intent {
+            key: prepared.claimed.claim.key(),
+            serial: prepared.serial,
+            to_be_signed: prepared.to_be_signed.digest(),
+            function: permit.function(),
+            profile: Arc::clone(permit.profile().shared_name()),
+            device: permit.device().clone(),
+            client: permit.client(),
+            spki: Digest::of(permit.spki()),
+            at: self.utc,
+        }
+    }
+
+    fn intended<J: Send + 'static>(self, batch: Batch<J, Prepared>, answers: Result<Vec<Intended>, LedgerFault>) {
+        let answers = match answers {
+            Ok(answers) => answers,
+            // The rows may be durable all the same.
+            Err(fault) => {
+                return self.give_up(batch, |prepared| (prepared.serial, prepared.claimed.claim), Busy::Ledger(fault));
+            }
+        };
+        let answered = batch.advance_with(answers, |prepared, answer| {
+            let outcome = match answer {
+                Intended::Reserved => return Ok(Way::On(Reserved(prepared))),
+                Intended::SerialTaken => return Ok(Way::Aside(prepared.claimed)),
+                Intended::Repeat(issued) => Outcome::Issued(issued),
+                Intended::InProgress => Busy::InFlight.into(),
+                Intended::KeyOfAnother => Refusal::KeyOfAnotherDevice.into(),
+                Intended::Full => Busy::Ledger(LedgerFault::Full).into(),
+            };
+            Err(prepared.claimed.claim.end(outcome))
+        });
+        let (reserved, again) = answered.divide(|next| next);
+        self.clone().sign(reserved);
+        if !again.is_empty() {
+            self.prepare(again);
+        }
+    }
+
+    fn sign<J: Send + 'static>(self, batch: Batch<J, Reserved>) {
+        if batch.is_empty() {
+            return;
+        }
+        let work: Vec<ToSign> = batch
+            .states()
+            .map(|Reserved(prepared)| ToSign {
+                ca: prepared.claimed.permit.profile().ca().certificate().digest(),
+                to_be_signed: Arc::clone(&prepared.to_be_signed),
+            })
+            .collect();
+        let signer = Arc::clone(&self.issuer.signer);
+        signer.sign(work, Box::new(move |results| self.signed(batch, results)));
+    }
+
+    fn signed<J: Send + 'static>(self, batch: Batch<J, Reserved>, results: Vec<Result<Signature, SignerFault>>) {
+        if results.len() != batch.len() {
+            let take = |Reserved(prepared): Reserved| (prepared.serial, prepared.claimed.claim);
+            return self.give_up(batch, take, Busy::Signer(SignerFault::Answer));
+        }
+        let mut abandoned = Vec::new();
+        let mut results = results.into_iter();
+        let (finished, failed) = batch.divide(|Reserved(prepared)| {
+            let result = results.next().unwrap_or(Err(SignerFault::Answer)).map_err(Busy::Signer);
+            match result.and_then(|signature| self.finish(&prepared, &signature)) {
+                Ok((issued, window)) => Way::On(Finished { claim: prepared.claimed.claim, issued, window }),
+                Err(why) => {
+                    abandoned.push(prepared.serial);
+                    Way::Aside((prepared.claimed.claim, why))
+                }
+            }
+        });
+        // Given up before the keys are free: whoever asks next must not find the intent in progress.
+        self.abandon(abandoned);
+        failed.advance(|(claim, why)| Err::<(), _>(claim.end(why.into())));
+        self.record(finished);
+    }
+
+    /// Assembles and checks: what comes out of here may be released once it is durable.
+    fn finish(&self, prepared: &Prepared, signature: &Signature) -> Result<(Arc<Issued>, RepeatWindow), Busy> {
+        let permit = &prepared.claimed.permit;
+        let ca = permit.profile().ca();
+        let check =
+            self.issuer.signer.custody() == Custody::External || ca.verify_signatures() == VerifySignatures::Always;
+        if check && prepared.to_be_signed.verify_signature(signature).is_err() {
+            return Err(Busy::Withheld(Misissue::Signature));
+        }
+        let certificate = prepared.to_be_signed.assemble(signature).map_err(|_| Busy::Withheld(Misissue::Lint))?;
+        if !prepared.is_what_was_decided(&certificate) {
+            return Err(Busy::Withheld(Misissue::Lint));
+        }
+        let window = RepeatWindow::new(self.utc, permit.profile().spec().repeat_window, &prepared.validity);
+        let issued = Issued {
+            serial: prepared.serial,
+            device: permit.device().clone(),
+            digest: certificate.digest(),
+            certificate: certificate.der().to_vec(),
+            validity: prepared.validity,
+            at: self.utc,
+        };
+        Ok((Arc::new(issued), window))
+    }
+
+    fn record<J: Send + 'static>(self, batch: Batch<J, Finished>) {
+        if batch.is_empty() {
+            return;
+        }
+        let rows: Vec<Record> =
+            batch.states().map(|it| Record { issued: Arc::clone(&it.issued), window: it.window }).collect();
+        let asked = rows.len();
+        let ledger = Arc::clone(&self.issuer.ledger);
+        ledger.record(rows, Box::new(move |answer| self.recorded(batch, one_each(answer, asked))));
+    }
+
+    fn recorded<J: Send + 'static>(self, batch: Batch<J, Finished>, answers: Result<Vec<Recorded>, LedgerFault>) {
+        let answers = match answers {
+            Ok(answers) => answers,
+            // Perhaps recorded, perhaps not: a row that is stays, and a repeat finds it.
+            Err(fault) => return self.give_up(batch, |it| (it.issued.serial, it.claim), Busy::Ledger(fault)),
+        };
+        batch.advance_with(answers, |finished, answer| {
+            let outcome = match answer {
+                Recorded::Durable => Outcome::Issued(finished.issued),
+                Recorded::Abandoned => Busy::Ledger(LedgerFault::Abandoned).into(),
+            };
+            Err::<(), _>(finished.claim.end(outcome))
+        });
+    }
+
+    fn give_up<J: Send + 'static, S>(&self, batch: Batch<J, S>, take: impl Fn(S) -> (Serial, Claim), why: Busy) {
+        let mut serials = Vec::with_capacity(batch.len());
+        let claims = batch.advance(|state| {
+            let (serial, claim) = take(state);
+            serials.push(serial);
+            Ok(claim)
+        });
+        self.abandon(serials);
+        claims.advance(|claim| Err::<(), _>(claim.end(why.into())));
+    }
+
+    fn abandon(&self, serials: Vec<Serial>) {
+        if !serials.is_empty() {
+            self.issuer.ledger.abandon(serials);
+        }
+    }
+}
+
+/// A ledger that answers with another number of rows has answered nothing.
+fn one_each<T>(answer: Result<Vec<T>, LedgerFault>, asked: usize) -> Result<Vec<T>, LedgerFault> {
+    answer.and_then(|rows| if rows.len() == asked { Ok(rows) } else { Err(LedgerFault::Answer) })
+}

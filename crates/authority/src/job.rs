@@ -1,0 +1,98 @@
+//! What comes in and what goes out: one job, exactly one outcome.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pki::issue::Serial;
+use pki::{Certificate, Digest, Validity};
+use rustls_pki_types::UnixTime;
+
+use crate::device::DeviceId;
+use crate::profile::Profile;
+use crate::refusal::{Busy, Refusal};
+
+/// tls-unique of a session (RFC 5929 §3): the first Finished message of its handshake, 12 bytes in (D)TLS 1.2.
+pub type TlsUnique = [u8; 12];
+
+/// What the client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Function {
+    /// `/sen`: a certificate, on the strength of a manufacturer's or one of this CA (RFC 7030 §4.2.1, RFC 9148 §4.4).
+    SimpleEnroll,
+    /// `/sren`: a successor to the certificate that the client authenticated with (RFC 7030 §4.2.2).
+    SimpleReenroll,
+}
+
+/// One enrolment, as an authenticated client asked for it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What is asked for.
+    pub function: Function,
+    /// The profile that the path's label chose, pinned for this request.
+    pub profile: Arc<Profile>,
+    /// The certificate that the client authenticated with; its chain is already verified.
+    pub client: Arc<Certificate>,
+    /// Digest of the trust anchor that the client's chain ended in.
+    pub anchor: Digest,
+    /// The CSR as it came, DER.
+    pub csr: Vec<u8>,
+    /// tls-unique of the session, or nothing where it has no extended master secret.
+    pub tls_unique: Option<TlsUnique>,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The certificate, durable in the ledger. A repeat of a request yields the same value.
+    Issued(Arc<Issued>),
+    /// The request is refused and will be refused again.
+    Refused(Refusal),
+    /// The request can be repeated as it is, after about `max_age` (not yet jittered, never zero).
+    Later {
+        /// When a repeat makes sense.
+        max_age: Duration,
+        /// What stood in the way.
+        why: Busy,
+    },
+}
+
+impl Outcome {
+    pub(crate) fn later(why: Busy) -> Outcome {
+        Outcome::Later { max_age: why.max_age(), why }
+    }
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Outcome {
+        Outcome::Refused(refusal)
+    }
+}
+
+impl From<Busy> for Outcome {
+    fn from(why: Busy) -> Outcome {
+        Outcome::later(why)
+    }
+}
+
+/// A certificate that was issued, with what the ledger keeps beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// Its serial number.
+    pub serial: Serial,
+    /// Who it was issued to.
+    pub device: DeviceId,
+    /// Its DER.
+    pub certificate: Vec<u8>,
+    /// SHA-256 of the DER.
+    pub digest: Digest,
+    /// From when to when it is valid.
+    pub validity: Validity,
+    /// When it was issued.
+    pub at: UnixTime,
+}
+
+/// Takes the outcomes back to whoever submitted the jobs, in batches, on whatever thread completed them.
+pub trait Deliver<J>: Send + Sync {
+    /// Each `J` that was submitted arrives in exactly one call, once.
+    fn deliver(&self, outcomes: Vec<(J, Outcome)>);
+}

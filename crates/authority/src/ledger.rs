@@ -1,0 +1,148 @@
+//! What the authority asks of the durable record.
+//!
+//! ```text
+//!               intend                     record
+//!   (nothing) ─────────► Intended ───────────────────► Recorded ──► answers repeats until its window ends
+//!                           │ abandon, or INTENT_LIFETIME passes and the key is asked for again
+//!                           ▼
+//!                        Abandoned: a record that comes after all is turned away, its certificate never released
+//! ```
+//!
+//! Every method takes a batch, so that the rows of many jobs share one write, and a completion that is called once: at
+//! once or later, on any thread, in any order. One that is dropped counts as a fault.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pki::Digest;
+use pki::issue::Serial;
+use rustls_pki_types::UnixTime;
+
+use crate::device::DeviceId;
+use crate::idempotency::{Key, RepeatWindow};
+use crate::job::{Function, Issued};
+
+/// Takes the result of an asynchronous call, once.
+pub type Completion<T> = Box<dyn FnOnce(T) + Send>;
+
+/// An intent that has not become a certificate after this time is taken for abandoned when its key is asked for again:
+/// longer than any signer and ledger we wait for, shorter than MAX_TRANSMIT_WAIT (93 s, RFC 7252 §4.8.2), so that a
+/// device that still tries gets its certificate.
+pub const INTENT_LIFETIME: Duration = Duration::from_secs(60);
+
+/// The durable record of what was issued.
+pub trait Ledger: Send + Sync {
+    /// Who holds these certificates, and is each still good? Nothing for one that the ledger does not know.
+    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>);
+
+    /// Reserves each serial for its request, durably, unless the request is already answered. One answer a row, in order.
+    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>);
+
+    /// Keeps the certificate of each reserved serial, durably. One answer a row, in order.
+    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>);
+
+    /// Gives up reservations whose certificate will not come; a row that is recorded stays. Nobody waits for it: where it
+    /// is lost, [`INTENT_LIFETIME`] does the same later.
+    fn abandon(&self, serials: Vec<Serial>);
+}
+
+/// What the ledger knows about the holder of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The device that it was issued to.
+    pub device: DeviceId,
+    /// Whether it is still good.
+    pub state: State,
+}
+
+/// The state of an issued certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing speaks against it.
+    Good,
+    /// It is revoked.
+    Revoked,
+}
+
+/// A certificate about to be signed.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    /// Which request it answers.
+    pub key: Key,
+    /// The serial to reserve.
+    pub serial: Serial,
+    /// Digest of the to-be-signed bytes: a serial never stands for two contents.
+    pub to_be_signed: Digest,
+    /// What was asked for.
+    pub function: Function,
+    /// Name of the profile.
+    pub profile: Arc<str>,
+    /// Who asked.
+    pub device: DeviceId,
+    /// Digest of the certificate that the client authenticated with.
+    pub client: Digest,
+    /// Digest of the subject public key info to certify.
+    pub spki: Digest,
+    /// The time of the request.
+    pub at: UnixTime,
+}
+
+/// The ledger's answer to one [`Intent`].
+#[derive(Clone, Debug)]
+pub enum Intended {
+    /// The serial is reserved: sign.
+    Reserved,
+    /// The request is answered already; nothing was reserved.
+    Repeat(Arc<Issued>),
+    /// The serial stands for something else: draw another.
+    SerialTaken,
+    /// Another intent for the same request is being signed (by another node, or before a restart).
+    InProgress,
+    /// Another device holds a certificate for this key.
+    KeyOfAnother,
+    /// There is no room for another row.
+    Full,
+}
+
+/// A certificate that was signed, to be kept before it is released.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The certificate and what belongs to it.
+    pub issued: Arc<Issued>,
+    /// Until when it answers repeats.
+    pub window: RepeatWindow,
+}
+
+/// The ledger's answer to one [`Record`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// The certificate is durable: release it.
+    Durable,
+    /// The reservation had been given up: the certificate must not be released.
+    Abandoned,
+}
+
+/// Why the ledger could not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LedgerFault {
+    /// It cannot be reached, or cannot write.
+    Unavailable,
+    /// It has no room for another row.
+    Full,
+    /// It gave up the reservation before the certificate came.
+    Abandoned,
+    /// It answered with another number of rows than were asked: a defect in the ledger.
+    Answer,
+}
+
+impl fmt::Display for LedgerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LedgerFault::Unavailable => "unavailable",
+            LedgerFault::Full => "full: every row still answers repeats or carries a revocation",
+            LedgerFault::Abandoned => "the reservation was given up before the certificate came",
+            LedgerFault::Answer => "answered with another number of rows than were asked",
+        })
+    }
+}

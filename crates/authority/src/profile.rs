@@ -1,0 +1,438 @@
+//! What a label issues: compiled once from the configuration, immutable, shared by reference.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pki::issue::{IssueError, Issuer, Template, TemplateSpec};
+use pki::{Certificate, Curve, Digest, GeneralName};
+
+use crate::device::{DeviceId, DeviceIdRule};
+use crate::refusal::Refusal;
+use crate::subject::SubjectRule;
+
+/// Certificates are backdated by this much, for devices whose clock is behind: the limit of CA/Browser practice is 48 h, ours
+/// is an hour, and devices that keep no better time than five minutes do not check validity at all.
+pub const BACKDATE: Duration = Duration::from_secs(300);
+
+/// TESTS.md, E28.
+const BACKDATE_MAX: Duration = Duration::from_secs(3600);
+const _: () = assert!(BACKDATE.as_secs() <= BACKDATE_MAX.as_secs(), "notBefore is at most an hour early");
+
+/// A life must leave room for renewal after [`BACKDATE`]: shorter lives would be due for renewal when issued.
+pub const VALIDITY_MIN: Duration = Duration::from_secs(3600);
+const _: () =
+    assert!(BACKDATE.as_secs() * 3 < VALIDITY_MIN.as_secs() * 2, "a fresh certificate is not due for renewal");
+
+/// An issuing CA as a profile needs it: everything but its key.
+#[derive(Debug)]
+pub struct Ca {
+    name: Box<str>,
+    chain: Vec<Arc<Certificate>>,
+    issuer: Arc<Issuer>,
+    urls: Urls,
+    verify_signatures: VerifySignatures,
+}
+
+impl Ca {
+    /// A CA from its certificates, the issuing one first, each signed by the next, up to the root.
+    ///
+    /// # Errors
+    /// [`CaFault`] names the certificate at fault.
+    pub fn new(
+        name: &str,
+        chain: Vec<Arc<Certificate>>,
+        urls: Urls,
+        verify_signatures: VerifySignatures,
+    ) -> Result<Ca, CaFault> {
+        let issuing = chain.first().ok_or(CaFault::Empty)?;
+        for (index, certificate) in chain.iter().enumerate() {
+            if !certificate.is_ca() {
+                return Err(CaFault::NotACa(index));
+            }
+            // The last one may be a root or end below one that the devices hold: only links that are there are checked.
+            if chain.get(index + 1).is_some_and(|above| !certificate.issuer().matches(above.subject())) {
+                return Err(CaFault::NotIssuedByNext(index));
+            }
+        }
+        let issuer = Issuer::new(Arc::clone(issuing)).map_err(CaFault::Issuer)?;
+        Ok(Ca { name: name.into(), chain, issuer: Arc::new(issuer), urls, verify_signatures })
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The issuing certificate.
+    pub fn certificate(&self) -> &Arc<Certificate> {
+        self.issuer.certificate()
+    }
+
+    /// Issuing certificate first, root last: what `/crts` answers.
+    pub fn chain(&self) -> &[Arc<Certificate>] {
+        &self.chain
+    }
+
+    /// What certificates need of it: name, key identifier, signature algorithm.
+    pub fn issuer(&self) -> &Arc<Issuer> {
+        &self.issuer
+    }
+
+    /// Whose signatures are checked before release.
+    pub fn verify_signatures(&self) -> VerifySignatures {
+        self.verify_signatures
+    }
+}
+
+/// Where a verifier finds what belongs to a CA. They go into every certificate and cannot be added to one afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Urls {
+    /// `crl_url`: cRLDistributionPoints (RFC 5280 §4.2.1.13).
+    pub crl: Option<String>,
+    /// `ca_issuers_url`: id-ad-caIssuers in authorityInfoAccess (RFC 5280 §4.2.2.1).
+    pub ca_issuers: Option<String>,
+    /// `ocsp_url`: id-ad-ocsp in authorityInfoAccess (RFC 5280 §4.2.2.1).
+    pub ocsp: Option<String>,
+}
+
+impl Urls {
+    fn template(&self) -> TemplateSpec {
+        TemplateSpec {
+            client_auth: true,
+            crl_url: self.crl.clone(),
+            ca_issuers_url: self.ca_issuers.clone(),
+            ocsp_url: self.ocsp.clone(),
+            ..TemplateSpec::default()
+        }
+    }
+}
+
+/// `verify_signatures` of a CA: whose signatures are checked before a certificate is released.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerifySignatures {
+    /// Those of a signer outside the process.
+    #[default]
+    External,
+    /// All: guards against faults of memory and CPU too, for about one verification an enrolment.
+    Always,
+}
+
+/// Why certificates do not make a CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaFault {
+    /// There is no certificate.
+    Empty,
+    /// The certificate at this index is none of a CA.
+    NotACa(usize),
+    /// The certificate at this index is not issued by the next.
+    NotIssuedByNext(usize),
+    /// The issuing certificate cannot issue.
+    Issuer(IssueError),
+}
+
+impl fmt::Display for CaFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CaFault::Empty => f.write_str("there is no certificate in the CA's file"),
+            CaFault::NotACa(index) => write!(f, "certificate {} of the CA's chain is not a CA certificate", index + 1),
+            CaFault::NotIssuedByNext(index) => write!(
+                f,
+                "certificate {} of the CA's chain is not issued by the one after it: the issuing CA comes first, the root last",
+                index + 1
+            ),
+            CaFault::Issuer(error) => write!(f, "the issuing certificate cannot issue: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CaFault {}
+
+/// Whether a device must be known before it enrols.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Every device of the profile's manufacturers may enrol.
+    #[default]
+    Open,
+}
+
+/// What the payload of a 4.xx or 5.xx tells an authenticated client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Diagnostics {
+    /// Nothing.
+    None,
+    /// The stable code of the reason.
+    #[default]
+    Reason,
+}
+
+/// A kind of subject alternative name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SanKind {
+    /// dNSName
+    Dns,
+    /// iPAddress
+    Ip,
+    /// uniformResourceIdentifier
+    Uri,
+    /// rfc822Name
+    Email,
+    /// Any other kind: never listed, always refused.
+    Other,
+}
+
+impl SanKind {
+    pub(crate) fn of(name: &GeneralName) -> SanKind {
+        match name {
+            GeneralName::Dns(_) => SanKind::Dns,
+            GeneralName::Ip(_) => SanKind::Ip,
+            GeneralName::Uri(_) => SanKind::Uri,
+            GeneralName::Email(_) => SanKind::Email,
+            _ => SanKind::Other,
+        }
+    }
+}
+
+impl fmt::Display for SanKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SanKind::Dns => "dns",
+            SanKind::Ip => "ip",
+            SanKind::Uri => "uri",
+            SanKind::Email => "email",
+            SanKind::Other => "other",
+        })
+    }
+}
+
+impl FromStr for SanKind {
+    type Err = ProfileFault;
+
+    fn from_str(text: &str) -> Result<SanKind, ProfileFault> {
+        [SanKind::Dns, SanKind::Ip, SanKind::Uri, SanKind::Email]
+            .into_iter()
+            .find(|kind| kind.to_string() == text)
+            .ok_or_else(|| ProfileFault::SanKind(text.to_owned()))
+    }
+}
+
+/// The kinds of key that a profile certifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyTypes {
+    /// P-256 (RFC 9148 §3: mandatory).
+    pub p256: bool,
+    /// P-384.
+    pub p384: bool,
+}
+
+impl KeyTypes {
+    pub(crate) fn allow(self, curve: Curve) -> bool {
+        match curve {
+            Curve::P256 => self.p256,
+            Curve::P384 => self.p384,
+        }
+    }
+}
+
+impl Default for KeyTypes {
+    fn default() -> KeyTypes {
+        KeyTypes { p256: true, p384: true }
+    }
+}
+
+/// Where a client's certificate comes from, seen from one profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From one of the profile's manufacturers.
+    Manufacturer,
+    /// From the CA that the profile issues with.
+    ThisCa,
+}
+
+/// What a profile is made of; the fields of `[[profile]]`.
+#[derive(Clone, Debug)]
+pub struct ProfileSpec {
+    /// Its name: part of every idempotency key and ledger row.
+    pub name: String,
+    /// The path labels that choose it; "" is the path without a label.
+    pub labels: Vec<String>,
+    /// The CA that issues.
+    pub ca: Arc<Ca>,
+    /// Trust anchors of the manufacturer certificates.
+    pub manufacturers: Vec<Arc<Certificate>>,
+    /// How a device is known.
+    pub device_id: DeviceIdRule,
+    /// Which devices may enrol.
+    pub mode: Mode,
+    /// The subject of what is issued.
+    pub subject: SubjectRule,
+    /// The kinds of subject alternative name that may be asked for; each name asked for must be in the client's certificate.
+    pub san: Vec<SanKind>,
+    /// The life of a certificate.
+    pub validity: Duration,
+    /// How long a repeat of a request gets the same certificate.
+    pub repeat_window: Duration,
+    /// What an authenticated client is told.
+    pub diagnostics: Diagnostics,
+    /// Kinds of key that are certified.
+    pub key_types: KeyTypes,
+    /// Certify the key of the manufacturer certificate too.
+    pub allow_identity_key: bool,
+}
+
+impl ProfileSpec {
+    /// The defaults of the configuration.
+    pub fn new(name: &str, ca: Arc<Ca>, manufacturers: Vec<Arc<Certificate>>) -> ProfileSpec {
+        const DAY: u64 = 86_400;
+        ProfileSpec {
+            name: name.to_owned(),
+            labels: vec![String::new()],
+            ca,
+            manufacturers,
+            device_id: DeviceIdRule::Attribute(crate::device::Attribute::SerialNumber),
+            mode: Mode::Open,
+            subject: SubjectRule::Csr,
+            san: Vec::new(),
+            validity: Duration::from_secs(365 * DAY),
+            repeat_window: Duration::from_secs(DAY),
+            diagnostics: Diagnostics::Reason,
+            key_types: KeyTypes::default(),
+            allow_identity_key: false,
+        }
+    }
+}
+
+/// A profile, compiled.
+#[derive(Debug)]
+pub struct Profile {
+    spec: ProfileSpec,
+    name: Arc<str>,
+    manufacturers: Vec<Digest>,
+    template: Template,
+}
+
+impl Profile {
+    /// Compiles a profile.
+    ///
+    /// # Errors
+    /// [`ProfileFault`] says what does not fit together.
+    pub fn new(spec: ProfileSpec) -> Result<Profile, ProfileFault> {
+        if spec.name.is_empty() {
+            return Err(ProfileFault::NoName);
+        }
+        if spec.manufacturers.is_empty() {
+            return Err(ProfileFault::NoManufacturer);
+        }
+        if spec.validity < VALIDITY_MIN {
+            return Err(ProfileFault::ValidityShort);
+        }
+        if !spec.key_types.p256 && !spec.key_types.p384 {
+            return Err(ProfileFault::NoKeyType);
+        }
+        let manufacturers: Vec<Digest> = spec.manufacturers.iter().map(|anchor| anchor.digest()).collect();
+        // A manufacturer that were the CA too would make every enrolled device a device of the factory.
+        if spec.ca.chain().iter().any(|ca| manufacturers.contains(&ca.digest())) {
+            return Err(ProfileFault::ManufacturerIsCa);
+        }
+        let template =
+            Template::new(Arc::clone(spec.ca.issuer()), &spec.ca.urls.template()).map_err(ProfileFault::Template)?;
+        Ok(Profile { name: Arc::from(spec.name.as_str()), manufacturers, template, spec })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn shared_name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The labels that choose it.
+    pub fn labels(&self) -> &[String] {
+        &self.spec.labels
+    }
+
+    /// The CA that issues.
+    pub fn ca(&self) -> &Arc<Ca> {
+        &self.spec.ca
+    }
+
+    /// What a client of this profile may chain to: its manufacturers, then the issuing certificate of its CA.
+    pub fn anchors(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        self.spec.manufacturers.iter().chain(std::iter::once(self.spec.ca.certificate()))
+    }
+
+    /// Where a client comes from whose chain ended in this anchor; nothing if this profile does not accept it.
+    pub fn origin(&self, anchor: &Digest) -> Option<Origin> {
+        if *anchor == self.spec.ca.certificate().digest() {
+            Some(Origin::ThisCa)
+        } else {
+            self.manufacturers.contains(anchor).then_some(Origin::Manufacturer)
+        }
+    }
+
+    /// The device by the profile's rule over the subject of `client`.
+    ///
+    /// For a certificate of this CA the ledger's answer comes first; this is what holds where the ledger does not know it.
+    ///
+    /// # Errors
+    /// [`Refusal::NoDeviceId`].
+    pub fn device_id(&self, client: &Certificate) -> Result<DeviceId, Refusal> {
+        self.spec.device_id.read(client.subject()).ok_or(Refusal::NoDeviceId(self.spec.device_id))
+    }
+
+    /// What an authenticated client is told.
+    pub fn diagnostics(&self) -> Diagnostics {
+        self.spec.diagnostics
+    }
+
+    /// Everything it was made of.
+    pub fn spec(&self) -> &ProfileSpec {
+        &self.spec
+    }
+
+    pub(crate) fn template(&self) -> &Template {
+        &self.template
+    }
+}
+
+/// Why a profile cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProfileFault {
+    /// It has no name.
+    NoName,
+    /// It names no manufacturer: no device could enrol.
+    NoManufacturer,
+    /// One of its manufacturers is its CA or one above it.
+    ManufacturerIsCa,
+    /// Its validity is below [`VALIDITY_MIN`].
+    ValidityShort,
+    /// It allows no kind of key.
+    NoKeyType,
+    /// `issue.san` names a kind that we do not know.
+    SanKind(String),
+    /// Its certificates cannot be made.
+    Template(IssueError),
+}
+
+impl fmt::Display for ProfileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProfileFault::NoName => f.write_str("`name` is empty"),
+            ProfileFault::NoManufacturer => f.write_str("`manufacturers` is empty: no device could enrol"),
+            ProfileFault::ManufacturerIsCa => {
+                f.write_str("`manufacturers` holds a certificate of the profile's own CA")
+            }
+            ProfileFault::ValidityShort => write!(f, "`issue.validity` is below {} s", VALIDITY_MIN.as_secs()),
+            ProfileFault::NoKeyType => f.write_str("no kind of key is allowed"),
+            ProfileFault::SanKind(text) => {
+                write!(f, "`issue.san` names unknown kind `{text}`: known are dns, ip, uri, email")
+            }
+            ProfileFault::Template(error) => write!(f, "certificates of this profile cannot be made: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ProfileFault {}

@@ -1,0 +1,170 @@
+//! Why a job ends without a certificate. Both enums are closed; one table in `est` gives each variant its stable code.
+
+use std::fmt;
+use std::time::Duration;
+
+use pki::CsrError;
+
+use crate::device::{Attribute, DeviceIdRule};
+use crate::ledger::LedgerFault;
+use crate::profile::SanKind;
+use crate::signer::SignerFault;
+
+/// The request is refused: the same request will be refused again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The CSR is no PKCS #10 that we read, or its signature is not made with its own key.
+    Csr(CsrError),
+    /// The profile issues no certificate for this kind of key.
+    KeyType,
+    /// The CSR asks for what would make the device more than a device (RFC 7030 §4.2.1 leaves attributes to the CA).
+    Asks(Asked),
+    /// The client's certificate hangs under none of the profile's manufacturers, nor under its CA.
+    ClientUnknown,
+    /// The client's certificate is outside its validity at the time of the request (the session may be older).
+    ClientExpired,
+    /// The client's certificate was issued here and is revoked.
+    ClientRevoked,
+    /// `/sren` with a certificate that this CA did not issue (RFC 7030 §4.2.2).
+    NotIssuedHere,
+    /// The client's subject does not yield a device identity by the profile's rule.
+    NoDeviceId(DeviceIdRule),
+    /// The CSR's subject is not that of the client's certificate.
+    SubjectMismatch,
+    /// The profile's subject template needs an attribute that the client's certificate does not have exactly once, or
+    /// whose value does not fit the attribute it goes into.
+    SubjectTemplate(Attribute),
+    /// The CSR asks for a subject alternative name that the profile does not list.
+    SanNotListed(SanKind),
+    /// The CSR asks for a name that may not be issued whoever has it: a wildcard, a trailing dot, characters that are not
+    /// ASCII (RFC 5280 §4.2.1.6).
+    SanSyntax(SanKind),
+    /// The CSR asks for subject alternative names that are not those of the client's certificate.
+    SanMismatch,
+    /// The CSR carries a challengePassword, and the session has no tls-unique to compare it with (no extended master
+    /// secret: RFC 9148 §3, RFC 7627 §5.4).
+    ChallengeUnbound,
+    /// The CSR's challengePassword is not the tls-unique of this session (RFC 7030 §3.5).
+    ChallengeMismatch,
+    /// The CSR is for the key of the device's manufacturer certificate.
+    IdentityKey,
+    /// The CSR is for the key of a CA.
+    CaKey,
+    /// The CSR is for a key that another device holds a certificate for.
+    KeyOfAnotherDevice,
+}
+
+/// What a CSR may not ask for. The rest of what it asks for and the profile does not name is ignored, never copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// `basicConstraints` with cA TRUE.
+    CertificateAuthority,
+    /// keyUsage keyCertSign or cRLSign.
+    CertificateSigning,
+    /// extendedKeyUsage anyExtendedKeyUsage.
+    AnyPurpose,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Csr(error) => write!(f, "the request cannot be accepted: {error}"),
+            Refusal::KeyType => f.write_str("the profile issues no certificate for this kind of key"),
+            Refusal::Asks(asked) => write!(f, "the request asks for {asked}"),
+            Refusal::ClientUnknown => f.write_str("the client's certificate comes from none of the profile's issuers"),
+            Refusal::ClientExpired => f.write_str("the client's certificate is outside its validity"),
+            Refusal::ClientRevoked => f.write_str("the client's certificate is revoked"),
+            Refusal::NotIssuedHere => f.write_str("only a certificate of this CA can be renewed"),
+            Refusal::NoDeviceId(rule) => write!(f, "the client's subject yields no identity by `{rule}`"),
+            Refusal::SubjectMismatch => f.write_str("the subject asked for is not that of the client's certificate"),
+            Refusal::SubjectTemplate(attribute) => {
+                write!(f, "the profile's subject template cannot be filled: {attribute}")
+            }
+            Refusal::SanNotListed(kind) => write!(f, "the profile lists no subject alternative name of kind {kind}"),
+            Refusal::SanSyntax(kind) => {
+                write!(f, "an alternative name of kind {kind} may not be issued as it is written")
+            }
+            Refusal::SanMismatch => {
+                f.write_str("the alternative names asked for are not those of the client's certificate")
+            }
+            Refusal::ChallengeUnbound => f.write_str("challengePassword in a session without extended master secret"),
+            Refusal::ChallengeMismatch => f.write_str("challengePassword is not the tls-unique of this session"),
+            Refusal::IdentityKey => f.write_str("the key is that of the manufacturer certificate"),
+            Refusal::CaKey => f.write_str("the key is that of a CA"),
+            Refusal::KeyOfAnotherDevice => f.write_str("another device holds a certificate for this key"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Asked::CertificateAuthority => "a CA certificate (basicConstraints)",
+            Asked::CertificateSigning => "the right to sign certificates or CRLs (keyUsage)",
+            Asked::AnyPurpose => "any purpose (extendedKeyUsage)",
+        })
+    }
+}
+
+/// Nothing is wrong with the request; it can be repeated as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// The ledger could not say or keep what was needed.
+    Ledger(LedgerFault),
+    /// The signer did not sign.
+    Signer(SignerFault),
+    /// As many enrolments are in flight as the limits allow.
+    Full,
+    /// The same request is being worked on, and this one could not wait for it.
+    InFlight,
+    /// Every serial drawn was taken.
+    Serials,
+    /// The CA's certificate is outside its validity: nothing can be issued in its name.
+    CaOutsideValidity,
+    /// A certificate was made and not released, because a check before release failed.
+    Withheld(Misissue),
+    /// A ledger or signer dropped its completion.
+    Dropped,
+}
+
+/// What a check before release found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misissue {
+    /// The signature does not verify under the CA's key.
+    Signature,
+    /// The certificate does not say what was decided, or breaks a rule of RFC 5280.
+    Lint,
+}
+
+impl Busy {
+    /// When a repeat makes sense, before jitter: soon where something is under way, in minutes where somebody must act
+    /// first. A client that repeats too early only gets this answer again.
+    pub const fn max_age(self) -> Duration {
+        Duration::from_secs(match self {
+            Busy::InFlight => 3,
+            Busy::Full | Busy::Dropped | Busy::Ledger(LedgerFault::Abandoned | LedgerFault::Answer) => 5,
+            Busy::Ledger(LedgerFault::Unavailable) | Busy::Signer(_) => 10,
+            Busy::Serials => 60,
+            Busy::Ledger(LedgerFault::Full) | Busy::Withheld(_) => 300,
+            Busy::CaOutsideValidity => 3_600,
+        })
+    }
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Busy::Ledger(fault) => write!(f, "ledger: {fault}"),
+            Busy::Signer(fault) => write!(f, "signer: {fault}"),
+            Busy::Full => f.write_str("too many enrolments in flight"),
+            Busy::InFlight => f.write_str("the same request is in flight"),
+            Busy::Serials => f.write_str("every serial drawn was taken"),
+            Busy::CaOutsideValidity => f.write_str("the CA's certificate is outside its validity"),
+            Busy::Withheld(Misissue::Signature) => f.write_str("withheld: the signature does not verify"),
+            Busy::Withheld(Misissue::Lint) => f.write_str("withheld: the certificate is not what was decided"),
+            Busy::Dropped => f.write_str("a ledger or signer dropped its completion"),
+        }
+    }
+}

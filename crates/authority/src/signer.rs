@@ -1,0 +1,140 @@
+//! What holds the key of a CA and signs with it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use pki::issue::ToBeSigned;
+use pki::{Digest, PrivateKey, Signature, SigningKey};
+
+use crate::ledger::Completion;
+use crate::profile::Ca;
+use crate::random::Random;
+
+/// Signs in batches. Each result stands at the index of what was to be signed.
+pub trait Signer: Send + Sync {
+    /// Where the key is: a signature that comes from outside the process is always checked before release.
+    fn custody(&self) -> Custody;
+
+    /// Signs each of `batch`; the completion is called once, at once or later, on any thread.
+    fn sign(&self, batch: Vec<ToSign>, done: Completion<Vec<Result<Signature, SignerFault>>>);
+}
+
+/// Where a signing key is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Custody {
+    /// In this process.
+    InProcess,
+    /// In a token, a module or a service outside.
+    External,
+}
+
+/// One certificate to sign.
+#[derive(Clone, Debug)]
+pub struct ToSign {
+    /// Digest of the CA's certificate: says with which key.
+    pub ca: Digest,
+    /// What to sign; shared with the issuer, which assembles the certificate from it.
+    pub to_be_signed: Arc<ToBeSigned>,
+}
+
+/// Why there is no signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignerFault {
+    /// It cannot be reached, or has no room.
+    Unavailable,
+    /// It has no key for this CA.
+    NoKey,
+    /// It tried and failed.
+    Failed,
+    /// It answered with another number of results than were asked: a defect in the signer.
+    Answer,
+}
+
+impl fmt::Display for SignerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SignerFault::Unavailable => "unavailable",
+            SignerFault::NoKey => "no key for this CA",
+            SignerFault::Failed => "could not sign",
+            SignerFault::Answer => "answered with another number of results than were asked",
+        })
+    }
+}
+
+/// Signs with keys that `ring` holds in this process, inline: it runs where it is called, which is the pool.
+pub struct RingSigner {
+    keys: Vec<(Digest, SigningKey)>,
+    random: Arc<dyn Random>,
+}
+
+impl RingSigner {
+    /// A signer without keys.
+    pub fn new(random: Arc<dyn Random>) -> RingSigner {
+        RingSigner { keys: Vec::new(), random }
+    }
+
+    /// Takes the key of `ca`; our copy of the PKCS #8 is wiped here, ring's own lives as long as the signer.
+    ///
+    /// # Errors
+    /// [`KeyFault`] where it is no P-256 or P-384 key, or not the key of that certificate.
+    pub fn add(&mut self, ca: &Ca, key: PrivateKey) -> Result<(), KeyFault> {
+        let mut parsed = Err(KeyFault::NotAKey);
+        self.random.with_secure(&mut |secure| {
+            parsed = SigningKey::from_pkcs8(key.pkcs8(), secure).map_err(|_| KeyFault::NotAKey);
+        });
+        drop(key);
+        let key = parsed?;
+        if key.public_key() != ca.certificate().public_key() {
+            return Err(KeyFault::NotOfThisCertificate);
+        }
+        self.keys.push((ca.certificate().digest(), key));
+        Ok(())
+    }
+
+    fn sign_one(&self, work: &ToSign) -> Result<Signature, SignerFault> {
+        let (_, key) = self.keys.iter().find(|(ca, _)| *ca == work.ca).ok_or(SignerFault::NoKey)?;
+        let mut signed = Err(SignerFault::Failed);
+        self.random.with_secure(&mut |secure| {
+            signed = key.sign(secure, work.to_be_signed.der()).map_err(|_| SignerFault::Failed);
+        });
+        signed
+    }
+}
+
+impl Signer for RingSigner {
+    fn custody(&self) -> Custody {
+        Custody::InProcess
+    }
+
+    fn sign(&self, batch: Vec<ToSign>, done: Completion<Vec<Result<Signature, SignerFault>>>) {
+        done(batch.iter().map(|work| self.sign_one(work)).collect());
+    }
+}
+
+impl fmt::Debug for RingSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RingSigner").field("keys", &self.keys.len()).finish_non_exhaustive()
+    }
+}
+
+/// Why a signing key is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFault {
+    /// The bytes are no PKCS #8 key on P-256 or P-384.
+    NotAKey,
+    /// It is a key, but not the one in the CA's certificate.
+    NotOfThisCertificate,
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyFault::NotAKey => {
+                "no PKCS #8 private key on P-256 or P-384 (make one with `muster init`, or `openssl genpkey`)"
+            }
+            KeyFault::NotOfThisCertificate => "this is not the key of the CA's certificate",
+        })
+    }
+}
+
+impl std::error::Error for KeyFault {}
