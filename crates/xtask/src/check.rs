@@ -129,7 +129,9 @@ fn outcome_of(part: Part, before: &[(Part, Outcome, Duration)]) -> Outcome {
     let failed =
         |other: Part| before.iter().any(|(done, outcome, _)| *done == other && !matches!(outcome, Outcome::Passed));
     if part.depends_on().is_some_and(failed)
-        && cargo("build --quiet --workspace --locked").output().is_ok_and(|ended| !ended.status.success())
+        && cargo("build --quiet --locked --workspace --bins --tests")
+            .output()
+            .is_ok_and(|ended| !ended.status.success())
     {
         return Outcome::NotBuilt;
     }
@@ -178,9 +180,10 @@ fn demo() -> Result<()> {
     Program::new(muster()?).arg("demo").directory(&tree::root()).timeout(Duration::from_secs(240)).stream()
 }
 
-/// Builds the binary in the tests' profile and gives its path.
+/// Builds the binary as the tests have it, and gives its path. `--tests` beside `--bins` keeps the features of the dependencies those of the tests'
+/// build, so that nothing is built twice.
 pub(crate) fn muster() -> Result<std::path::PathBuf> {
-    cargo("build --quiet --locked --package muster").stream()?;
+    cargo("build --quiet --locked --workspace --bins --tests").stream()?;
     Ok(tree::target().join("debug/muster"))
 }
 

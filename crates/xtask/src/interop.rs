@@ -63,7 +63,7 @@ const ALONE: &[Story] = &[
         run: capture::tshark_reads_it,
     },
     Story {
-        name: "muster discover against coap-server-openssl",
+        name: "muster discover and crts against coap-server-openssl",
         needs: &["coap-server-openssl", "openssl"],
         run: libcoap::our_client_against_their_server,
     },

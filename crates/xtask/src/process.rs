@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// How often a running program is asked whether it has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Beginnings of what `cargo run` puts into our environment.
+const OF_OUR_PACKAGE: &[&str] =
+    &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
 /// How long a daemon may take until it is ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a daemon may take from SIGTERM to its end: above the `drain_timeout` that `muster init` writes (25 s).
@@ -34,7 +37,15 @@ pub(crate) struct Ended {
 impl Program {
     pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
         let shown = program.as_ref().to_string_lossy().into_owned();
-        Self { command: Command::new(program), shown, timeout: Duration::from_secs(1800) }
+        let mut command = Command::new(program);
+        // `cargo run` tells us about our own package; build scripts that watch those variables (ring's) would build again for each caller.
+        for (key, _) in std::env::vars_os() {
+            let key_text = key.to_string_lossy();
+            if OF_OUR_PACKAGE.iter().any(|start| key_text.starts_with(start)) {
+                command.env_remove(&key);
+            }
+        }
+        Self { command, shown, timeout: Duration::from_secs(1800) }
     }
 
     /// Splits at blanks: for command lines that are written down as one.

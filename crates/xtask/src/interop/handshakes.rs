@@ -41,7 +41,7 @@ pub(super) fn openssl_without_certificate(world: &World) -> Result<()> {
     let ended = s_client(world, &CCM8).output()?;
     // Its exit status says nothing of an alert that came after its own Finished; what it agreed to does.
     ensure!(ended.stdout.contains("Cipher is (NONE)") || ended.stderr.contains("alert"), "{}", words(&ended));
-    world.server_refused("dtls.client_certificate.missing")
+    world.server_refused("dtls.certificate.missing")
 }
 
 pub(super) fn mbedtls_ccm8(world: &World) -> Result<()> {

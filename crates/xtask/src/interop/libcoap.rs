@@ -2,10 +2,10 @@
 
 use super::openssl;
 use super::world::{Device, World};
-use crate::process::Program;
+use crate::process::{Daemon, Program};
 use anyhow::{Context, Result, ensure};
 use std::net::UdpSocket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,34 +46,64 @@ pub(super) fn stranger_is_refused(world: &World) -> Result<()> {
     world.server_refused("est.sen.subject_mismatch")
 }
 
-/// Our client asks libcoap's server for its resources.
+/// Our client asks libcoap's server for its resources, and fetches CA certificates that libcoap stores and cuts into blocks.
 pub(super) fn our_client_against_their_server(world: &World) -> Result<()> {
     let device = world.device("our-client")?;
-    let folder = world.folder.join("coap-server");
-    std::fs::create_dir_all(&folder)?;
-    let authority = openssl::authority(&folder.join("ca"), "/CN=libcoap CA")?;
-    openssl::key(&folder.join("server.key"))?;
-    let extensions = "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nsubjectAltName=IP:127.0.0.1\n";
-    openssl::certificate(&folder.join("server"), "/CN=libcoap server", &authority, extensions)?;
+    let mut server = TheirServer::start(world)?;
+    let anchors = server.folder.join("ca.pem");
+    let ours = |verb: &str| {
+        let client = Program::new(&world.muster).args([verb, "--server", &server.uri, "--suite", "ccm8", "--identity"]);
+        client.arg(&device.folder).arg("--trust").arg(&anchors).timeout(TIMEOUT)
+    };
 
-    let port = two_free_ports()?;
-    let server = Program::line("coap-server-openssl -A 127.0.0.1 -v 7 -p").arg(port.to_string());
-    let server = server.arg("-c").arg(folder.join("server.pem")).arg("-j").arg(folder.join("server.key"));
-    let server = server.arg("-C").arg(&authority.certificate).arg("-R").arg(world.pki("manufacturer/ca.pem"));
-    let (mut server, _) = server.daemon("created DTLS endpoint", &folder.join("server.log"))?;
-
-    // With -p, DTLS is served one port above.
-    let uri = format!("coaps://127.0.0.1:{}", port + 1);
-    let discover = Program::new(&world.muster)
-        .args(["discover", "--server", &uri, "--suite", "ccm8", "--identity"])
-        .arg(&device.folder);
-    let ended = discover.arg("--trust").arg(&authority.certificate).timeout(TIMEOUT).expect_success()?;
+    let found = ours("discover").arg("--all").expect_success()?.stdout;
     for link in ["/time", "ticks", "/example_data"] {
-        ensure!(ended.stdout.contains(link), "no {link} in what muster discover printed:\n{}", ended.stdout);
+        ensure!(found.contains(link), "no {link} in what muster discover printed:\n{found}");
     }
+
+    let stored = device.file("stored.p7");
+    openssl::certs_only(&[world.pki("ca/issuing.pem"), world.pki("ca/root.pem")], &stored)?;
+    let put = as_device(world, "coap-client-openssl", &device, &device.file("put.answer"));
+    let put = put.arg("-R").arg(&anchors).args(["-m", "put", "-t", CERTS_ONLY, "-f"]).arg(&stored);
+    put.arg(format!("{}/.well-known/est/crts", server.uri)).expect_success()?;
+    let received = device.file("received");
+    ours("crts").args(["--block", "64", "--out"]).arg(&received).expect_success()?;
+    openssl::same_certificates(
+        &received.join("anchors.pem"),
+        &[world.pki("ca/root.pem"), world.pki("ca/issuing.pem")],
+    )?;
+
     // Their words for: the certificate of our device came, and was good.
     let seen = format!("CN '{}' presented by client (Certificate)", device.name);
-    server.wait_for_line(&[&seen], TIMEOUT).map(|_| ())
+    server.daemon.wait_for_line(&[&seen], TIMEOUT).map(|_| ())
+}
+
+/// `coap-server-openssl` with a CA of its own, for devices of this world.
+struct TheirServer {
+    daemon: Daemon,
+    folder: PathBuf,
+    uri: String,
+}
+
+impl TheirServer {
+    fn start(world: &World) -> Result<Self> {
+        let folder = world.folder.join("coap-server");
+        std::fs::create_dir_all(&folder)?;
+        let authority = openssl::authority(&folder.join("ca"), "/CN=libcoap CA")?;
+        openssl::key(&folder.join("server.key"))?;
+        let extensions =
+            "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nsubjectAltName=IP:127.0.0.1\n";
+        openssl::certificate(&folder.join("server"), "/CN=libcoap server", &authority, extensions)?;
+
+        let port = two_free_ports()?;
+        // -d: what a client PUTs becomes a resource.
+        let server = Program::line("coap-server-openssl -A 127.0.0.1 -v 7 -d 4 -p").arg(port.to_string());
+        let server = server.arg("-c").arg(folder.join("server.pem")).arg("-j").arg(folder.join("server.key"));
+        let server = server.arg("-C").arg(&authority.certificate).arg("-R").arg(world.pki("manufacturer/ca.pem"));
+        let (daemon, _) = server.daemon("created DTLS endpoint", &folder.join("server.log"))?;
+        // With -p, DTLS is served one port above.
+        Ok(Self { daemon, folder, uri: format!("coaps://127.0.0.1:{}", port + 1) })
+    }
 }
 
 fn enrols(world: &World, client: &str) -> Result<()> {

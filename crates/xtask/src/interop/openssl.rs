@@ -65,6 +65,37 @@ pub(super) fn certificates_of(cms: &Path, file: &Path) -> Result<usize> {
     Ok(std::fs::read_to_string(file)?.matches("-----BEGIN CERTIFICATE-----").count())
 }
 
+/// A certs-only CMS in DER at `file`, made of these PEM files.
+pub(super) fn certs_only(certificates: &[PathBuf], file: &Path) -> Result<()> {
+    let make =
+        certificates.iter().fold(openssl("crl2pkcs7 -nocrl -outform DER"), |make, pem| make.arg("-certfile").arg(pem));
+    make.arg("-out").arg(file).expect_success()?;
+    Ok(())
+}
+
+/// The PEM file must hold these certificates, in any order, and no other.
+pub(super) fn same_certificates(file: &Path, wanted: &[PathBuf]) -> Result<()> {
+    let found = pem_bodies(&std::fs::read_to_string(file)?);
+    let mut all = Vec::new();
+    for pem in wanted {
+        all.extend(pem_bodies(&std::fs::read_to_string(pem)?));
+    }
+    all.sort_unstable();
+    ensure!(found == all, "{} holds other certificates than {wanted:?}", file.display());
+    Ok(())
+}
+
+/// The base64 of each block, sorted.
+fn pem_bodies(text: &str) -> Vec<String> {
+    let blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+    let mut bodies: Vec<String> = blocks
+        .filter_map(|block| block.split("-----END").next())
+        .map(|body| body.split_whitespace().collect())
+        .collect();
+    bodies.sort_unstable();
+    bodies
+}
+
 /// The certificate must chain to the root through the issuing CA, be fit for a client, hold this key and bear this subject.
 pub(super) fn judge(certificate: &Path, key_file: &Path, subject_of: &Path, root: &Path, issuing: &Path) -> Result<()> {
     let verify = openssl("verify -x509_strict -purpose sslclient -CAfile").arg(root).arg("-untrusted").arg(issuing);
