@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 pub fn message(data: &[u8]) {
     let Ok(message) = Message::parse(data) else { return };
     let mut buffer = Vec::new();
-    let mut encoder =
-        Encoder::new(&mut buffer, message.kind(), message.code(), message.message_id(), message.token());
+    let mut encoder = Encoder::new(&mut buffer, message.kind(), message.code(), message.message_id(), message.token());
     for option in message.options() {
         encoder = encoder.option(option.number, option.value);
     }

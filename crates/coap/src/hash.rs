@@ -64,10 +64,7 @@ mod tests {
         for length in 0..64 {
             assert!(seen.insert(Hash64::new(1).field(&vec![0; length]).finish()));
         }
-        assert_ne!(
-            Hash64::new(1).field(b"ab").field(b"c").finish(),
-            Hash64::new(1).field(b"a").field(b"bc").finish()
-        );
+        assert_ne!(Hash64::new(1).field(b"ab").field(b"c").finish(), Hash64::new(1).field(b"a").field(b"bc").finish());
     }
 
     #[test]

@@ -39,11 +39,13 @@ pub(crate) enum Due {
 impl Retransmission {
     /// "The initial timeout is set to a random duration (often not an integral number of seconds) between
     /// ACK_TIMEOUT and (ACK_TIMEOUT * ACK_RANDOM_FACTOR)" (RFC 7252 §4.2). `jitter` is that random number.
-    pub(crate) fn start(now: Instant, jitter: u32) -> Retransmission {
-        let spread = ACK_TIMEOUT * (ACK_RANDOM_FACTOR_PERMILLE - 1_000) / 1_000;
+    pub(crate) fn start(now: Instant, ack_timeout: Duration, jitter: u32) -> Retransmission {
+        // Above an hour nobody waits; the cap keeps every later product small.
+        let ack_timeout = ack_timeout.min(Duration::from_secs(3_600));
+        let spread = ack_timeout * (ACK_RANDOM_FACTOR_PERMILLE - 1_000) / 1_000;
         let micros = u64::try_from(spread.as_micros()).unwrap_or(0);
         let drawn = Duration::from_micros((micros * u64::from(jitter)) >> 32);
-        let timeout = ACK_TIMEOUT + drawn;
+        let timeout = ack_timeout + drawn;
         Retransmission { timeout, deadline: now + timeout, sent_again: 0 }
     }
 

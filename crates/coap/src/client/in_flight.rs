@@ -25,8 +25,8 @@ enum Wait {
 }
 
 impl InFlight {
-    pub(super) fn new(now: Instant, envelope: Envelope, datagram: Vec<u8>, jitter: u32) -> InFlight {
-        let wait = Wait::Acknowledgement(Retransmission::start(now, jitter));
+    pub(super) fn new(envelope: Envelope, datagram: Vec<u8>, retransmission: Retransmission) -> InFlight {
+        let wait = Wait::Acknowledgement(retransmission);
         InFlight { message_id: envelope.message_id, token: envelope.token, datagram, wait }
     }
 

@@ -22,15 +22,15 @@
 mod in_flight;
 mod spec;
 
-pub use spec::{Failure, Progress, Reply, RequestSpec};
+pub use spec::{ANSWER_BYTES_MAX, Failure, Progress, Reply, RequestSpec};
 
-use crate::time::Due;
-use crate::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token};
+use crate::time::{Due, Retransmission};
+use crate::{
+    Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token,
+};
 use in_flight::InFlight;
 use std::time::Instant;
 
-/// The most that an answer may have: 64 KiB are far above any certificate chain.
-pub const REPLY_BYTES_MAX: usize = 64 << 10;
 /// The most that a request may have: every block of it, even of 16 bytes, has a NUM of 20 bits.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// How often a transfer begins anew because the server lost it or its representation changed. Twice is bad luck, more is
@@ -108,7 +108,11 @@ impl Exchange {
         if message.code() == Code::EMPTY {
             return match message.kind() {
                 Kind::Acknowledgement if in_flight.message_id == message.message_id() => {
-                    if in_flight.acknowledge(now) { Progress::Acknowledged } else { Progress::Ignored }
+                    if in_flight.acknowledge(now) {
+                        Progress::Acknowledged
+                    } else {
+                        Progress::Ignored
+                    }
                 }
                 Kind::Reset if in_flight.message_id == message.message_id() => self.fail(Failure::Reset),
                 _ => self.handle_late(message),
@@ -182,13 +186,7 @@ impl Exchange {
         matches!(self.phase, Phase::Over)
     }
 
-    fn take_response(
-        &mut self,
-        now: Instant,
-        message: &Message<'_>,
-        ids: &mut MessageIds,
-        separate: bool,
-    ) -> Progress {
+    fn take_response(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds, separate: bool) -> Progress {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Sending(sending) => self.answer_to_piece(now, message, ids, &sending, separate),
             Phase::Fetching(fetching) => self.next_block(now, message, ids, fetching),
@@ -235,14 +233,11 @@ impl Exchange {
     }
 
     /// The first block of the answer, mostly all of it.
-    fn first_block(
-        &mut self,
-        now: Instant,
-        message: &Message<'_>,
-        ids: &mut MessageIds,
-        separate: bool,
-    ) -> Progress {
+    fn first_block(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds, separate: bool) -> Progress {
         let Ok(block2) = message.block(Number::BLOCK2) else { return Progress::Failed(Failure::BadBlock) };
+        if message.payload().len() > self.spec.answer_bytes_max {
+            return Progress::Failed(Failure::TooLarge);
+        }
         let reply = Reply {
             code: message.code(),
             content_format: content_format(message),
@@ -299,7 +294,7 @@ impl Exchange {
         if payload.len() > size || block2.more && payload.len() < size {
             return Progress::Failed(Failure::BadBlock);
         }
-        if reply.body.len() + payload.len() > REPLY_BYTES_MAX {
+        if reply.body.len() + payload.len() > self.spec.answer_bytes_max {
             return Progress::Failed(Failure::TooLarge);
         }
         reply.body.extend_from_slice(payload);
@@ -359,7 +354,7 @@ impl Exchange {
         (envelope, Vec::with_capacity(DATAGRAM_BYTES_USUAL))
     }
 
-    /// Header, path, queries and Accept, in the order of their numbers.
+    /// Header, host, path, queries and Accept, in the order of their numbers.
     fn head<'b>(
         &self,
         buffer: &'b mut Vec<u8>,
@@ -367,8 +362,11 @@ impl Exchange {
         content_format: Option<ContentFormat>,
     ) -> Encoder<'b> {
         let spec = &self.spec;
-        let mut encoder =
-            Encoder::new(buffer, spec.kind, spec.method.code(), envelope.message_id, envelope.token);
+        let mut encoder = Encoder::new(buffer, spec.kind, spec.method.code(), envelope.message_id, envelope.token);
+        if let Some(host) = &spec.uri_host {
+            encoder = encoder.option(Number::URI_HOST, host.as_bytes());
+        }
+        encoder = encoder.maybe_uint(Number::URI_PORT, spec.uri_port.map(u32::from));
         for segment in &spec.path {
             encoder = encoder.option(Number::URI_PATH, segment.as_bytes());
         }
@@ -382,7 +380,7 @@ impl Exchange {
     fn launch(&mut self, now: Instant, envelope: Envelope, datagram: Vec<u8>) -> InFlight {
         self.jitter = self.jitter.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
         self.out.push(|buffer| buffer.extend_from_slice(&datagram));
-        InFlight::new(now, envelope, datagram, self.jitter)
+        InFlight::new(envelope, datagram, Retransmission::start(now, self.spec.ack_timeout, self.jitter))
     }
 
     fn acknowledge(&mut self, message_id: MessageId) {

@@ -1,13 +1,18 @@
 //! What is asked, what is answered, and how an exchange can end.
 
-use crate::{BlockSize, Code, ContentFormat, Kind, Method, Number};
+use crate::{ACK_TIMEOUT, BlockSize, Code, ContentFormat, Kind, Method, Number};
 use std::fmt;
+use std::time::Duration;
 
 /// What to ask.
 #[derive(Clone, Debug)]
 pub struct RequestSpec {
     /// The method.
     pub method: Method,
+    /// Uri-Host, where the server is to be told its name (RFC 7252 §5.10.1).
+    pub uri_host: Option<String>,
+    /// Uri-Port, likewise.
+    pub uri_port: Option<u16>,
     /// Uri-Path, a segment each.
     pub path: Vec<String>,
     /// Uri-Query, an option each.
@@ -22,13 +27,23 @@ pub struct RequestSpec {
     pub block: BlockSize,
     /// Confirmable, unless it is [`Kind::NonConfirmable`].
     pub kind: Kind,
+    /// The first timeout before it is sent again, without its random part; [`ACK_TIMEOUT`] unless the path is known to be
+    /// slower (RFC 7252 §4.8.1).
+    pub ack_timeout: Duration,
+    /// The most bytes that an answer may have.
+    pub answer_bytes_max: usize,
 }
 
+/// The most that an answer may have unless the request says otherwise: 64 KiB are far above any certificate chain.
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+
 impl RequestSpec {
-    /// A confirmable GET of `path`, segments joined by `/`.
-    pub fn get(path: &str) -> RequestSpec {
+    /// A confirmable request to `path`, segments joined by `/`, without a body.
+    pub fn new(method: Method, path: &str) -> RequestSpec {
         RequestSpec {
-            method: Method::Get,
+            method,
+            uri_host: None,
+            uri_port: None,
             path: path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect(),
             queries: Vec::new(),
             content_format: None,
@@ -36,12 +51,19 @@ impl RequestSpec {
             body: Vec::new(),
             block: BlockSize::B1024,
             kind: Kind::Confirmable,
+            ack_timeout: ACK_TIMEOUT,
+            answer_bytes_max: ANSWER_BYTES_MAX,
         }
+    }
+
+    /// A confirmable GET of `path`.
+    pub fn get(path: &str) -> RequestSpec {
+        RequestSpec::new(Method::Get, path)
     }
 
     /// A confirmable POST of `body` to `path`.
     pub fn post(path: &str, content_format: ContentFormat, body: Vec<u8>) -> RequestSpec {
-        RequestSpec { method: Method::Post, content_format: Some(content_format), body, ..RequestSpec::get(path) }
+        RequestSpec { content_format: Some(content_format), body, ..RequestSpec::new(Method::Post, path) }
     }
 
     /// In blocks of this size.
@@ -102,7 +124,7 @@ pub enum Failure {
     BadBlock,
     /// The representation changed, or was lost, again and again while it was fetched.
     Changing,
-    /// The answer is larger than [`super::REPLY_BYTES_MAX`].
+    /// The answer is larger than [`RequestSpec::answer_bytes_max`].
     TooLarge,
 }
 

@@ -144,12 +144,7 @@ impl Outcome {
     }
 
     pub(super) fn response(&self) -> Response<'_> {
-        Response {
-            code: self.code,
-            content_format: self.content_format,
-            max_age: self.max_age,
-            body: &self.body,
-        }
+        Response { code: self.code, content_format: self.content_format, max_age: self.max_age, body: &self.body }
     }
 }
 

@@ -28,7 +28,7 @@ pub use shared::{Admit, Config, Counters, Repeat, Resources, Shared};
 
 use crate::hash::Hash64;
 use crate::time::{Due, Retransmission};
-use crate::{Block, Code, FormatError, Kind, Message, MessageId, MessageIds, Method, Number, Outbox};
+use crate::{ACK_TIMEOUT, Block, Code, FormatError, Kind, Message, MessageId, MessageIds, Method, Number, Outbox};
 use exchange::{Answered, Delivery, Exchange, Keep, Origin, Outcome, Pending, Separate, State};
 use recent::Recent;
 use request::Body;
@@ -169,7 +169,7 @@ impl Peer {
         } else {
             let outcome = Outcome::new(response, charge());
             let message_id = self.ids.get_or_insert_with(|| shared.fresh_ids()).next_id();
-            let retransmission = Retransmission::start(now, shared.spread.u32());
+            let retransmission = Retransmission::start(now, ACK_TIMEOUT, shared.spread.u32());
             let separate = Separate { outcome, message_id, retransmission, keep, expires };
             separate.send(out, &exchange.origin);
             exchange.state = State::Separate(separate);
@@ -276,13 +276,9 @@ impl Peer {
         if let Some(done) = self.duplicate(turn, &arrival) {
             return Handled::Done(done);
         }
-        if message.kind() == Kind::NonConfirmable {
-            self.recent.insert(turn.now, fingerprint);
-        }
-        match self.new_request(turn, &arrival, table) {
-            Ok(handled) => handled,
-            Err(refused) => Handled::Done(self.refuse(turn, &message, &refused)),
-        }
+        let result = self.new_request(turn, &arrival, table);
+        self.note(turn.now, &arrival, &result);
+        result.unwrap_or_else(|refused| Handled::Done(self.refuse(turn, &message, &refused)))
     }
 
     /// What a duplicate gets; `None` where the message is none.
@@ -293,16 +289,43 @@ impl Peer {
             self.repeat(turn, index);
             return Some(Done::Duplicate);
         }
-        if !self.recent.contains(arrival.fingerprint) {
-            return None;
-        }
-        // A late copy of an inner block is acknowledged as before. Of a last block only its outcome could be told, and
-        // that is gone; and "the recipient SHOULD silently ignore any duplicated Non-confirmable message" (RFC 7252 §4.5).
-        let block1 = message.block(Number::BLOCK1).ok().flatten();
-        if let Some(block1) = block1.filter(|block1| block1.more && message.kind() == Kind::Confirmable) {
-            self.write_continue(turn, message, block1);
+        match self.recent.answer(arrival.fingerprint)? {
+            Code::EMPTY => {}
+            Code::CONTINUE => {
+                let block1 = message.block(Number::BLOCK1).ok().flatten();
+                self.write_sizes(turn, message, &Response::empty(Code::CONTINUE), Sizes { block1, size1: None });
+            }
+            code => {
+                let response = Response::empty(code);
+                let busy = code == Code::SERVICE_UNAVAILABLE;
+                let response = if busy { response.with_max_age(turn.shared.full_max_age()) } else { response };
+                self.write_sizes(turn, message, &response, Sizes::default());
+            }
         }
         Some(Done::Duplicate)
+    }
+
+    /// Remembers a message whose copy must not count as new, and how it was answered.
+    fn note(&mut self, now: Instant, arrival: &Arrival<'_>, result: &Result<Handled<'_>, Refused>) {
+        // "the recipient SHOULD silently ignore any duplicated Non-confirmable message" (RFC 7252 §4.5).
+        if arrival.message.kind() == Kind::NonConfirmable {
+            self.recent.insert(now, arrival.fingerprint, Code::EMPTY);
+            return;
+        }
+        let answer = match result {
+            Ok(Handled::Done(Done::Continued)) => Code::CONTINUE,
+            // Of a last block only the outcome could be told: as long as that is kept, it is.
+            Ok(Handled::Request { .. }) if arrival.message.option(Number::BLOCK1).is_some() => Code::EMPTY,
+            // Another time these could have another answer; every other refusal is judged again to the same.
+            Err(Refused::Here(
+                refusal @ (Refusal::BlockMissing
+                | Refusal::ContentFormatChanged
+                | Refusal::TooLarge { .. }
+                | Refusal::Full),
+            )) if arrival.message.option(Number::BLOCK1).is_some() => refusal.code(),
+            _ => return,
+        };
+        self.recent.insert(now, arrival.fingerprint, answer);
     }
 
     /// Answers a duplicate as its first copy was answered (RFC 7252 §4.5), as far as it has been.
@@ -430,9 +453,7 @@ impl Peer {
         {
             self.check_room(turn, admit)?;
         }
-        let taken = self.uploads.take(turn.now, &piece, turn.shared)?;
-        self.recent.insert(turn.now, checked.fingerprint);
-        match taken {
+        match self.uploads.take(turn.now, &piece, turn.shared)? {
             Taken::Continue => {
                 self.write_continue(turn, message, block);
                 Ok(Handled::Done(Done::Continued))
@@ -463,7 +484,6 @@ impl Peer {
         }
         self.check_room(turn, admit)?;
         self.uploads.begin(turn.now, piece, admit, turn.shared)?;
-        self.recent.insert(turn.now, checked.fingerprint);
         self.write_continue(turn, checked.head.message(), piece.block);
         Ok(Handled::Done(Done::Continued))
     }
@@ -552,9 +572,12 @@ impl Peer {
     }
 
     fn write_continue(&mut self, turn: &mut Turn<'_>, message: &Message<'_>, block1: Block) {
+        self.write_sizes(turn, message, &Response::empty(Code::CONTINUE), Sizes { block1: Some(block1), size1: None });
+    }
+
+    fn write_sizes(&mut self, turn: &mut Turn<'_>, message: &Message<'_>, response: &Response<'_>, sizes: Sizes) {
         let envelope = Envelope::answering(message, self.ids.get_or_insert_with(|| turn.shared.fresh_ids()));
-        let sizes = Sizes { block1: Some(block1), size1: None };
-        write_whole(turn.out, envelope, &Response::empty(Code::CONTINUE), sizes);
+        write_whole(turn.out, envelope, response, sizes);
     }
 
     fn refuse(&mut self, turn: &mut Turn<'_>, message: &Message<'_>, refused: &Refused) -> Done {
@@ -573,8 +596,7 @@ impl Peer {
             Refusal::TooLarge { body_bytes_max } => u32::try_from(body_bytes_max).ok(),
             _ => None,
         };
-        let envelope = Envelope::answering(message, self.ids.get_or_insert_with(|| turn.shared.fresh_ids()));
-        write_whole(turn.out, envelope, &response, Sizes { block1: None, size1 });
+        self.write_sizes(turn, message, &response, Sizes { block1: None, size1 });
         Done::Refused(refusal)
     }
 
@@ -686,7 +708,7 @@ fn malformed(turn: &mut Turn<'_>, error: FormatError) -> Done {
 fn refusal_response(refusal: Refusal, shared: &Shared) -> Response<'static> {
     let response = Response::error(refusal.code(), (shared.config.diagnose)(refusal));
     match refusal {
-        Refusal::Full => response.with_max_age(shared.config.full_max_age.max(1)),
+        Refusal::Full => response.with_max_age(shared.full_max_age()),
         _ => response,
     }
 }

@@ -1,19 +1,21 @@
 //! Messages that were dealt with and left nothing else behind: blocks of uploads, non-confirmable requests.
 //!
 //! A copy of them that the network delivers late must not count as new (RFC 7252 §4.5): the first block of an earlier
-//! transfer would begin it anew in the middle of the present one, whose next block would then be joined to it.
+//! transfer would begin it anew in the middle of the present one, whose next block would then be joined to it; and a block
+//! that was refused because one before it was missing would fit into a later transfer.
 
-use crate::EXCHANGE_LIFETIME;
+use crate::{Code, EXCHANGE_LIFETIME};
 use std::time::Instant;
 
 /// How many messages of one peer are known. 128 blocks are 8 KiB in blocks of 64 bytes, far more than a certificate
 /// request; they cost 1 KiB, and a usual enrolment of 8 blocks costs 64 bytes.
 const RECENT_MAX: usize = 128;
 
-/// Fingerprints of the latest messages, forgotten together when none has come for EXCHANGE_LIFETIME.
+/// The latest messages, forgotten together when none has come for EXCHANGE_LIFETIME.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    fingerprints: Vec<u64>,
+    /// 56 bits of fingerprint and the code of the answer.
+    messages: Vec<u64>,
     /// The oldest, once there are as many as there may be.
     oldest: usize,
     expires: Option<Instant>,
@@ -21,20 +23,23 @@ pub(super) struct Recent {
 
 impl Recent {
     pub(super) fn is_empty(&self) -> bool {
-        self.fingerprints.is_empty()
+        self.messages.is_empty()
     }
 
-    pub(super) fn contains(&self, fingerprint: u64) -> bool {
-        self.fingerprints.contains(&fingerprint)
+    /// How a message was answered; [`Code::EMPTY`] for one that gets no answer from here.
+    pub(super) fn answer(&self, fingerprint: u64) -> Option<Code> {
+        let known = self.messages.iter().find(|message| (*message ^ fingerprint) >> 8 == 0)?;
+        Some(Code::from_byte(known.to_le_bytes()[0]))
     }
 
-    pub(super) fn insert(&mut self, now: Instant, fingerprint: u64) {
+    pub(super) fn insert(&mut self, now: Instant, fingerprint: u64, answer: Code) {
+        let message = fingerprint & !0xff | u64::from(answer.byte());
         self.expires = Some(now + EXCHANGE_LIFETIME);
-        if self.fingerprints.len() < RECENT_MAX {
-            self.fingerprints.push(fingerprint);
+        if self.messages.len() < RECENT_MAX {
+            self.messages.push(message);
             return;
         }
-        self.fingerprints[self.oldest] = fingerprint;
+        self.messages[self.oldest] = message;
         self.oldest = (self.oldest + 1) % RECENT_MAX;
     }
 

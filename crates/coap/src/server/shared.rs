@@ -129,6 +129,11 @@ impl Shared {
         self.response_bytes.get()
     }
 
+    /// Max-Age of our own 5.03; 0 would ask for a retry at once.
+    pub(super) fn full_max_age(&self) -> u32 {
+        self.config.full_max_age.max(1)
+    }
+
     /// The message ids of a peer that begins its first message.
     pub(super) fn fresh_ids(&mut self) -> MessageIds {
         MessageIds::new(self.spread.u16())

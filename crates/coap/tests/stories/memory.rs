@@ -54,7 +54,6 @@ fn pings_refusals_and_noise_allocate_nothing() {
     };
     run(&mut server);
     assert_eq!(allocation_counter::measure(|| run(&mut server)).count_total, 0);
-    assert!(server.peer.is_idle());
 }
 
 #[test]

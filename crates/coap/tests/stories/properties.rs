@@ -6,12 +6,7 @@ use proptest::prelude::*;
 use std::time::Instant;
 
 fn kinds() -> impl Strategy<Value = Kind> {
-    prop_oneof![
-        Just(Kind::Confirmable),
-        Just(Kind::NonConfirmable),
-        Just(Kind::Acknowledgement),
-        Just(Kind::Reset)
-    ]
+    prop_oneof![Just(Kind::Confirmable), Just(Kind::NonConfirmable), Just(Kind::Acknowledgement), Just(Kind::Reset)]
 }
 
 proptest! {

@@ -28,8 +28,21 @@ fn c20_a_block_without_a_first_one_is_incomplete() {
         let request = Make::enroll(id).block1(3, more, BlockSize::B16).payload(&[0; 16]).bytes();
         let (done, sent) = server.done(&request);
         assert_eq!((done, code(&sent[0])), (Done::Refused(Refusal::BlockMissing), INCOMPLETE));
+        assert_eq!(server.done(&request), (Done::Duplicate, sent));
     }
-    assert!(server.peer.is_idle());
+    assert_eq!(server.shared.upload_bytes(), 0);
+}
+
+#[test]
+fn a_late_copy_of_a_refused_block_does_not_fit_into_a_later_transfer() {
+    let mut server = Server::new();
+    let (old, new) = (body(192, 0), body(192, 100));
+    let stray = Make::enroll(1).piece(&old, 1, BlockSize::B64).bytes();
+    assert_eq!(code(&server.reply(&stray)), INCOMPLETE);
+    server.reply(&Make::enroll(2).piece(&new, 0, BlockSize::B64).bytes());
+    assert_eq!(server.done(&stray).0, Done::Duplicate);
+    server.reply(&Make::enroll(3).piece(&new, 1, BlockSize::B64).bytes());
+    assert_eq!(server.request(&Make::enroll(4).piece(&new, 2, BlockSize::B64).bytes()).1, new);
 }
 
 #[test]
@@ -225,7 +238,8 @@ fn one_peer_holds_few_uploads_and_the_oldest_goes_first() {
         server.now += Duration::from_millis(1);
     }
     assert!(server.shared.upload_bytes() <= 2 * 512);
-    let tagged = |tag: u8, id| Make::enroll(id).option(Number::REQUEST_TAG, &[tag]).piece(&body(128, tag), 1, BlockSize::B64);
+    let tagged =
+        |tag: u8, id| Make::enroll(id).option(Number::REQUEST_TAG, &[tag]).piece(&body(128, tag), 1, BlockSize::B64);
     assert_eq!(code(&server.reply(&tagged(2, 50).bytes())), INCOMPLETE);
     assert_eq!(server.request(&tagged(4, 51).bytes()).1, body(128, 4));
     assert_eq!(server.request(&tagged(3, 52).bytes()).1, body(128, 3));
