@@ -17,6 +17,8 @@ pub(crate) enum Command {
     Gate,
     /// Count instructions and make them the baselines; prints the differences for the commit message
     Bless,
+    /// Count instructions and show whose they are: our crates, the libraries, the allocator
+    Breakdown,
     /// Measure the arithmetic of one enrolment with the primitives that Muster uses
     Floor,
     /// Server and load generator as processes: the server's CPU per enrolment over the floor of the same run
@@ -27,6 +29,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Gate => counts::gate(),
         Command::Bless => counts::bless(),
+        Command::Breakdown => counts::breakdown(),
         Command::Floor => e2e::print_floor(),
         Command::E2e(options) => e2e::run(options),
     }

@@ -4,39 +4,13 @@
 //! therefore counted, and gated, by itself.
 
 use anyhow::{Context, Result};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-/// Parts of a source path that mean a cryptographic library.
-const LIBRARY_PATHS: &[&str] = &[
-    "/ring-",
-    "/aes-",
-    "/ccm-",
-    "/ctr-",
-    "/cipher-",
-    "/aead-",
-    "/sha2-",
-    "/p256-",
-    "/crypto-bigint-",
-    "/hybrid-array-",
-    "/inout-",
-    "/dbl-",
-];
-/// Parts of a symbol that mean ring: its assembly, and what of the standard library is inlined into it.
-const LIBRARY_SYMBOLS: &[&str] = &[
-    "ring::",
-    "ring_core",
-    "nistz256",
-    "aesni",
-    "vpaes",
-    "aes_gcm",
-    "gcm_",
-    "sha256_block",
-    "sha512_block",
-    "bn_mul",
-    "bn_sqr",
-    "p256_",
-    "p384_",
-];
+/// The cryptographic libraries, by package.
+const LIBRARIES: &[&str] =
+    &["ring", "aes", "ccm", "ctr", "cipher", "aead", "sha2", "p256", "crypto-bigint", "hybrid-array", "inout", "dbl"];
+/// Parts of a symbol that mean ring's C and assembly.
+const RING_SYMBOLS: &[&str] = &["ring_core", "nistz256", "aesni", "vpaes", "aes_gcm", "sha256_block", "sha512_block"];
 
 /// What one benchmark executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +19,21 @@ pub(super) struct Instructions {
     pub(super) outside_cryptography: u64,
 }
 
-/// Sums a profile. Its grammar is Valgrind's "Callgrind Format Specification": names are given once as `(7) name` and then as `(7)`; a `calls=` line is
-/// followed by the inclusive cost of the call, which belongs to the callee's own lines.
+/// Instructions by component: one of our crates, a package, `allocator`, `memory` (copies and comparisons), or `other`.
+pub(super) type Components = BTreeMap<String, u64>;
+
+/// Sums a profile.
 pub(super) fn read(profile: &str) -> Result<Instructions> {
+    let components = components(profile)?;
+    let outside = components.iter().filter(|(name, _)| !LIBRARIES.contains(&name.as_str()));
+    Ok(Instructions { all: components.values().sum(), outside_cryptography: outside.map(|(_, cost)| cost).sum() })
+}
+
+/// Sums a profile by component. Its grammar is Valgrind's "Callgrind Format Specification": names may be given once as `(7) name` and then as `(7)`; a
+/// `calls=` line is followed by the inclusive cost of the call, which belongs to the callee's own lines.
+pub(super) fn components(profile: &str) -> Result<Components> {
     let mut names = Names::default();
-    let mut sum = Instructions { all: 0, outside_cryptography: 0 };
+    let mut sum = Components::new();
     let (mut file, mut function) = (String::new(), String::new());
     let mut skip_inclusive = false;
     for line in profile.lines() {
@@ -67,15 +51,43 @@ pub(super) fn read(profile: &str) -> Result<Instructions> {
             continue;
         }
         let Some(cost) = cost_of(line) else { continue };
-        if std::mem::take(&mut skip_inclusive) {
-            continue;
-        }
-        sum.all += cost;
-        if !is_cryptography(&file, &function) {
-            sum.outside_cryptography += cost;
+        if !std::mem::take(&mut skip_inclusive) {
+            *sum.entry(component(&file, &function)).or_default() += cost;
         }
     }
     Ok(sum)
+}
+
+/// Whose code this is: by the file that the line stands in, so that what is inlined elsewhere is still its author's; of the standard library's lines, by
+/// the function that they are inlined into.
+fn component(file: &str, function: &str) -> String {
+    if RING_SYMBOLS.iter().any(|part| function.contains(part)) {
+        return "ring".to_owned();
+    }
+    if let Some(package) = file.split("/registry/src/").nth(1).and_then(|rest| rest.split('/').nth(1)) {
+        // `rustls-webpki-0.103.17` is `rustls-webpki`.
+        let version = package
+            .rmatch_indices('-')
+            .map(|(at, _)| at)
+            .find(|at| package[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+        return package[..version.unwrap_or(package.len())].to_owned();
+    }
+    if let Some(ours) = file.split("crates/").nth(1).and_then(|rest| rest.split('/').next()) {
+        return ours.to_owned();
+    }
+    if file.contains("malloc") || function.starts_with("malloc") || function == "free" {
+        return "allocator".to_owned();
+    }
+    if file.contains("/multiarch/") || function.starts_with("mem") || function.starts_with("__mem") {
+        return "memory".to_owned();
+    }
+    let path = function.trim_start_matches(['<', '&', '(', '[']);
+    let owner: String = path.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    if path[owner.len()..].starts_with("::") && !matches!(owner.as_str(), "core" | "alloc" | "std") {
+        owner.replace('_', "-")
+    } else {
+        "other".to_owned()
+    }
 }
 
 /// A cost line is a position (`12`, `+3`, `-1`, `*`) and the events, instructions first.
@@ -83,10 +95,6 @@ fn cost_of(line: &str) -> Option<u64> {
     let (position, events) = line.split_once(' ')?;
     let position = position.trim_start_matches(['+', '-', '*']);
     position.bytes().all(|byte| byte.is_ascii_digit()).then(|| events.split(' ').next()?.parse().ok())?
-}
-
-fn is_cryptography(file: &str, function: &str) -> bool {
-    LIBRARY_PATHS.iter().any(|part| file.contains(part)) || LIBRARY_SYMBOLS.iter().any(|part| function.contains(part))
 }
 
 /// Names by kind and number.
@@ -119,7 +127,7 @@ impl Names {
 mod tests {
     use super::*;
 
-    const PROFILE: &str = "version: 1\npositions: line\nevents: Ir\n\nfl=(1) /work/crates/dtls/src/lib.rs\nfn=(1) dtls::accept\n10 100\n+2 5\ncfi=(2) /registry/ring-0.17.14/src/ec.rs\ncfn=(2) ring::sign\ncalls=1 7\n* 900\nfi=(2)\n3 40\nfe=(1)\n-1 1\n\nfl=(2)\nfn=(2)\n7 900\n\nfl=(3) ???\nfn=(3) ring_core_0_17_14__p256_mul\n0 50\n\ntotals: 1096\n";
+    const PROFILE: &str = "version: 1\npositions: line\nevents: Ir\n\nfl=(1) /work/crates/dtls/src/lib.rs\nfn=(1) dtls::accept\n10 100\n+2 5\ncfi=(2) /registry/src/index-1/ring-0.17.14/src/ec.rs\ncfn=(2) ring::sign\ncalls=1 7\n* 900\nfi=(2)\n3 40\nfe=(1)\n-1 1\n\nfl=(2)\nfn=(2)\n7 900\n\nfl=(3) ???\nfn=(3) ring_core_0_17_14__p256_mul\n0 50\n\ntotals: 1096\n";
 
     #[test]
     fn the_sum_is_callgrind_s_own_and_calls_are_not_counted_twice() {
@@ -129,6 +137,24 @@ mod tests {
     #[test]
     fn inlined_library_code_is_the_library_s() {
         assert_eq!(read(PROFILE).unwrap().outside_cryptography, 106);
+    }
+
+    #[test]
+    fn whose_code_a_line_is() {
+        let registry = "/home/x/registry/src/index.crates.io-1/rustls-webpki-0.103.17/src/verify_cert.rs";
+        assert_eq!(component(registry, "est::verify"), "rustls-webpki");
+        assert_eq!(component("crates/coap/src/message.rs", "est::server::handle"), "coap");
+        assert_eq!(
+            component("/rustc/1/library/core/src/slice/iter.rs", "<dtls::wire::Reader as core::iter::Iterator>::next"),
+            "dtls"
+        );
+        assert_eq!(component("???", "__ecp_nistz256_mul_montq"), "ring");
+        assert_eq!(component("./malloc/./malloc/malloc.c", "_int_malloc"), "allocator");
+        assert_eq!(
+            component("../sysdeps/x86_64/multiarch/memmove-vec-unaligned-erms.S", "__memcpy_avx_unaligned_erms"),
+            "memory"
+        );
+        assert_eq!(component("/rustc/1/library/std/src/x.rs", "std::x"), "other");
     }
 
     #[test]

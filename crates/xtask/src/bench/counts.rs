@@ -82,6 +82,25 @@ pub(super) fn bless() -> Result<()> {
     Ok(())
 }
 
+/// Prints where each benchmark's instructions go.
+pub(super) fn breakdown() -> Result<()> {
+    for (name, profile) in profile(&tree::root(), &tree::target())? {
+        let mut components: Vec<(String, u64)> = callgrind::components(&profile)?.into_iter().collect();
+        let all: u64 = components.iter().map(|(_, cost)| cost).sum();
+        components.sort_by_key(|(_, cost)| std::cmp::Reverse(*cost));
+        println!("{name}: {all} instructions");
+        for (component, cost) in components.iter().filter(|(_, cost)| cost * 1000 >= all) {
+            println!("   {component:<24} {cost:>10} {:>6.1} %", share(*cost, all));
+        }
+    }
+    Ok(())
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of one benchmark are far below 2^52, and this is for reading")]
+fn share(part: u64, all: u64) -> f64 {
+    part as f64 * 100.0 / all as f64
+}
+
 fn committed() -> Result<Baseline> {
     let text = tree::read(BASELINE).context("no baselines: `cargo xtask bench bless` makes them")?;
     serde_json::from_str(&text).with_context(|| format!("{BASELINE} is not a baseline"))
@@ -89,6 +108,16 @@ fn committed() -> Result<Baseline> {
 
 /// Runs the benchmarks of a work tree and reads their profiles.
 fn count(root: &Path, target: &Path) -> Result<Counts> {
+    let mut counts = Counts::new();
+    for (name, profile) in profile(root, target)? {
+        counts.insert(name, callgrind::read(&profile)?.into());
+    }
+    ensure!(counts.values().all(|count| count.all > 0), "a profile is empty: {counts:?}");
+    Ok(counts)
+}
+
+/// Runs the benchmarks of a work tree; their profiles by name.
+fn profile(root: &Path, target: &Path) -> Result<BTreeMap<String, String>> {
     let profiles = target.join("gungraun");
     if profiles.exists() {
         std::fs::remove_dir_all(&profiles)?;
@@ -98,21 +127,19 @@ fn count(root: &Path, target: &Path) -> Result<Counts> {
     let bench = bench.directory(root).env("CARGO_TARGET_DIR", target).env("GUNGRAUN_RUNNER", setup::bench_runner()?);
     // The profiles carry file names, by which library code is told from ours.
     let ended = bench.env("GUNGRAUN_HOME", &profiles).expect_success()?;
-    let mut counts = Counts::new();
+    let mut found = BTreeMap::new();
     for file in profiles_below(&profiles)? {
-        let name = name_of(&file)?;
         let text = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        counts.insert(name, callgrind::read(&String::from_utf8_lossy(&text))?.into());
+        found.insert(name_of(&file)?, String::from_utf8_lossy(&text).into_owned());
     }
     ensure!(
-        !counts.is_empty(),
+        !found.is_empty(),
         "the benchmarks left no profile in {}\n{}{}",
         profiles.display(),
         ended.stdout,
         ended.stderr
     );
-    ensure!(counts.values().all(|count| count.all > 0), "a profile is empty: {counts:?}");
-    Ok(counts)
+    Ok(found)
 }
 
 fn profiles_below(folder: &Path) -> Result<Vec<PathBuf>> {
