@@ -92,9 +92,6 @@ pub(crate) const SERVER_NAME_BYTES_MAX: usize = 253;
 /// HelloVerifyRequests that a client follows: one, one more when the keys rotated in between, one for reordering.
 pub(crate) const HELLO_VERIFY_REQUESTS_MAX: u8 = 3;
 
-/// Bytes of a cookie that a client is ready to return: all that the field holds (RFC 6347 §4.2.1).
-pub(crate) const COOKIE_BYTES_MAX: usize = 255;
-
 /// Forged records under one CCM_8 key before it is given up (RFC 9147 §4.5.3 derives 2^23.5 as the highest safe value).
 pub(crate) const FORGERIES_MAX_CCM_8: u32 = 1 << 20;
 

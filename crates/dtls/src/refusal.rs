@@ -116,9 +116,10 @@ impl Refusal {
             Self::UnsupportedExtension { .. } => Alert::UNSUPPORTED_EXTENSION,
             Self::Decode { .. } => Alert::DECODE_ERROR,
             Self::UnexpectedMessage { .. } => Alert::UNEXPECTED_MESSAGE,
-            Self::AlertReceived(_) | Self::TimedOut { .. } | Self::Restarted => return None,
-            Self::SessionsFull | Self::Internal => Alert::INTERNAL_ERROR,
-            Self::Cancelled => Alert::USER_CANCELED,
+            // Nobody listens, or, for a full house, close_notify says it under the keys that both ends have by then.
+            Self::AlertReceived(_) | Self::TimedOut { .. } | Self::Restarted | Self::SessionsFull => return None,
+            Self::Internal => Alert::INTERNAL_ERROR,
+            Self::Cancelled => Alert::CLOSE_NOTIFY,
         })
     }
 

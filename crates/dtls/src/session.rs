@@ -1,7 +1,19 @@
-//! An established session.
+//! An established session, the same for client and server: small, because there are a million of them.
+//!
+//! It holds raw keys, one replay window, two verify_data and what its owner knows of the peer. The handshake is gone.
 
-use crate::alert::AlertDescription;
-use crate::crypto::Suite;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use crate::alert::{AlertDescription, AlertLevel};
+use crate::conversation::parse_alert;
+use crate::crypto::{Suite, VerifyData};
+use crate::drops::Drop;
+use crate::limits::{MTU_MIN, PLAINTEXT_BYTES_MAX, REPEAT_ANSWERS_MAX};
+use crate::observer::{Direction, TraceEvent};
+use crate::port::Port;
+use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, Role, SequenceExhausted, Unopened};
+use crate::wire::{ContentType, Fragment, HandshakeType, Reader, handshake_header};
 
 /// What is known of an established session and does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,4 +59,258 @@ pub enum SendFault {
     },
     /// The session's sequence numbers are used up; it closes.
     SequenceExhausted,
+}
+
+/// What a handshake leaves behind beside the peer.
+pub(crate) struct Secured {
+    pub(crate) protected: ProtectedEpoch,
+    pub(crate) plain: PlainEpoch,
+    pub(crate) mtu: usize,
+    pub(crate) bindings: Bindings,
+}
+
+/// What the last messages of a handshake bind the session to.
+pub(crate) struct Bindings {
+    pub(crate) tls_unique: VerifyData,
+    pub(crate) extended_master_secret: bool,
+    /// At the side that spoke last.
+    pub(crate) final_flight: Option<FinalFlight>,
+}
+
+/// The last flight of the handshake, which nothing answers: its sender "MUST respond to a retransmit of [the peer's last flight] with a
+/// retransmit of the last flight" (RFC 6347 §4.2.4). It can be made again from this.
+#[derive(Clone, Copy)]
+pub(crate) struct FinalFlight {
+    pub(crate) verify_data: VerifyData,
+    pub(crate) message_seq: u16,
+    /// message_seq of the Finished that it answers.
+    pub(crate) answers_message_seq: u16,
+}
+
+/// What a record meant to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// Nothing authentic.
+    Nothing,
+    /// Something authentic that is not the application's.
+    Alive,
+    /// Application data: its place within the payload.
+    Data(Range<usize>),
+    /// The end.
+    Closed(Closed),
+}
+
+pub(crate) struct Session<P> {
+    protected: ProtectedEpoch,
+    plain: PlainEpoch,
+    tls_unique: VerifyData,
+    final_flight: Option<FinalFlight>,
+    peer: P,
+    mtu: u16,
+    /// Repetitions and renegotiations answered so far.
+    answers: u8,
+    extended_master_secret: bool,
+    last_heard: Instant,
+    last_answered: Instant,
+}
+
+/// The final flight is not repeated more often than this: a peer's first timer is a second or near it.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(500);
+
+impl<P> Session<P> {
+    /// From a handshake that has ended.
+    pub(crate) fn new(secured: Secured, peer: P, now: Instant) -> Self {
+        let Secured { protected, plain, mtu, bindings } = secured;
+        Self {
+            protected,
+            plain,
+            tls_unique: bindings.tls_unique,
+            final_flight: bindings.final_flight,
+            peer,
+            mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+            answers: 0,
+            extended_master_secret: bindings.extended_master_secret,
+            last_heard: now,
+            last_answered: now,
+        }
+    }
+
+    pub(crate) fn facts(&self) -> SessionFacts {
+        SessionFacts {
+            suite: self.protected.suite(),
+            extended_master_secret: self.extended_master_secret,
+            tls_unique: self.tls_unique,
+        }
+    }
+
+    pub(crate) const fn peer(&self) -> &P {
+        &self.peer
+    }
+
+    /// When something authentic came last.
+    pub(crate) const fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    /// Plaintext of one record that fills one datagram.
+    pub(crate) fn plaintext_max(&self) -> usize {
+        let room = usize::from(self.mtu).max(MTU_MIN) - ProtectedEpoch::overhead(self.protected.suite());
+        room.min(PLAINTEXT_BYTES_MAX)
+    }
+
+    /// Sends application data as one record in one datagram. Allocates nothing once the buffers are warm.
+    pub(crate) fn send(&mut self, plaintext: &[u8], port: &mut Port<'_>) -> Result<(), SendFault> {
+        let plaintext_bytes_max = self.plaintext_max();
+        if plaintext.len() > plaintext_bytes_max {
+            return Err(SendFault::TooLong { plaintext_bytes_max });
+        }
+        let mut datagram = port.datagram();
+        self.protected
+            .seal(datagram.bytes(), ContentType::ApplicationData, &[plaintext])
+            .map_err(|SequenceExhausted| SendFault::SequenceExhausted)?;
+        datagram.trace(&TraceEvent::ApplicationData { direction: Direction::Sent, plaintext });
+        datagram.finish();
+        Ok(())
+    }
+
+    /// Takes a record. Only what opens counts; everything else is dropped and changes nothing (RFC 6347 §4.1.2.7).
+    pub(crate) fn handle_record(
+        &mut self,
+        role: Role,
+        record: &Record,
+        payload: &mut [u8],
+        port: &mut Port<'_>,
+    ) -> Received {
+        if record.epoch != PROTECTED_EPOCH {
+            // Alerts and data in the clear are nobody's word any more (CVE-2020-24585), later epochs do not exist (CVE-2016-2181).
+            port.drop(match (record.epoch, record.content_type) {
+                (0, ContentType::Alert) => Drop::AlertUnprotected,
+                (0, ContentType::ApplicationData) => Drop::ApplicationDataEarly,
+                (0, ContentType::ChangeCipherSpec) => Drop::ChangeCipherSpec,
+                (0, ContentType::Handshake) => Drop::HandshakeIdle,
+                _ => Drop::Epoch,
+            });
+            return Received::Nothing;
+        }
+        let range = match self.protected.open(record, payload) {
+            Ok(range) => range,
+            Err(Unopened::Dropped(reason)) => {
+                port.drop(reason);
+                return Received::Nothing;
+            }
+            // In silence: an alert could be provoked by whoever forges (RFC 6347 §4.1.2.7).
+            Err(Unopened::Forgeries) => return Received::Closed(Closed::Forgeries),
+        };
+        self.last_heard = port.now.mono;
+        let plaintext = &payload[range.clone()];
+        match record.content_type {
+            // "Zero-length fragments of Application data MAY be sent" (RFC 5246 §6.2.1); they say nothing.
+            ContentType::ApplicationData if plaintext.is_empty() => Received::Alive,
+            ContentType::ApplicationData => {
+                port.trace(&TraceEvent::ApplicationData { direction: Direction::Received, plaintext });
+                Received::Data(range)
+            }
+            ContentType::Alert => self.handle_alert(plaintext, port),
+            ContentType::Handshake => self.handle_handshake(role, plaintext, port),
+            ContentType::ChangeCipherSpec => {
+                port.drop(Drop::ChangeCipherSpec);
+                Received::Alive
+            }
+        }
+    }
+
+    /// Says goodbye.
+    pub(crate) fn close(&mut self, port: &mut Port<'_>) {
+        self.send_alert(AlertLevel::Warning, AlertDescription::CLOSE_NOTIFY, port);
+    }
+
+    fn handle_alert(&mut self, content: &[u8], port: &mut Port<'_>) -> Received {
+        match parse_alert(content) {
+            None => {
+                port.drop(Drop::AlertMalformed);
+                Received::Alive
+            }
+            Some((level, AlertDescription::CLOSE_NOTIFY)) => {
+                port.trace_alert(Direction::Received, level, AlertDescription::CLOSE_NOTIFY);
+                // "The other party MUST respond with a close_notify alert of its own" (RFC 5246 §7.2.1).
+                self.close(port);
+                Received::Closed(Closed::ByPeer)
+            }
+            Some((AlertLevel::Fatal, description)) => {
+                port.trace_alert(Direction::Received, AlertLevel::Fatal, description);
+                Received::Closed(Closed::Alert(description))
+            }
+            Some((AlertLevel::Warning, _)) => {
+                port.drop(Drop::AlertWarning);
+                Received::Alive
+            }
+        }
+    }
+
+    /// A handshake message under the session's keys: the peer's Finished once more, or a wish to renegotiate.
+    fn handle_handshake(&mut self, role: Role, content: &[u8], port: &mut Port<'_>) -> Received {
+        let Ok(fragment) = Fragment::parse(&mut Reader::new(content)) else {
+            port.drop(Drop::FragmentMalformed);
+            return Received::Alive;
+        };
+        let renegotiation = match role {
+            Role::Server => HandshakeType::CLIENT_HELLO,
+            Role::Client => HandshakeType::HELLO_REQUEST,
+        };
+        if fragment.kind == renegotiation {
+            port.drop(Drop::Renegotiation);
+            // "the server ... SHOULD respond with no_renegotiation" and the session goes on (RFC 5746 §4.5, RFC 5246 §7.2.2).
+            if self.may_answer(port.now.mono) {
+                self.send_alert(AlertLevel::Warning, AlertDescription::NO_RENEGOTIATION, port);
+            }
+        } else {
+            match self.final_flight {
+                Some(last) if (fragment.kind, fragment.message_seq) == (HandshakeType::FINISHED, last.answers_message_seq) => {
+                    self.repeat_final_flight(&last, port);
+                }
+                _ => port.drop(Drop::HandshakeIdle),
+            }
+        }
+        Received::Alive
+    }
+
+    fn repeat_final_flight(&mut self, last: &FinalFlight, port: &mut Port<'_>) {
+        if !self.may_answer(port.now.mono) {
+            return port.drop(Drop::Repeated);
+        }
+        port.trace(&TraceEvent::Retransmission { flight: 6 });
+        let length = last.verify_data.len();
+        let header = handshake_header(HandshakeType::FINISHED, last.message_seq, length, 0, length);
+        let mut datagram = port.datagram();
+        let changed = self.plain.write(datagram.bytes(), ContentType::ChangeCipherSpec, &[&[1]]);
+        let finished = self.protected.seal(datagram.bytes(), ContentType::Handshake, &[&header, &last.verify_data]);
+        if changed.is_ok() && finished.is_ok() {
+            datagram.trace(&TraceEvent::ChangeCipherSpec { direction: Direction::Sent });
+            datagram.finish();
+        }
+    }
+
+    fn may_answer(&mut self, now: Instant) -> bool {
+        let rested = now.saturating_duration_since(self.last_answered) >= ANSWER_INTERVAL;
+        let may = rested && self.answers < REPEAT_ANSWERS_MAX;
+        if may {
+            self.answers += 1;
+            self.last_answered = now;
+        }
+        may
+    }
+
+    fn send_alert(&mut self, level: AlertLevel, description: AlertDescription, port: &mut Port<'_>) {
+        let mut datagram = port.datagram();
+        let content = [level.code(), description.0];
+        if self.protected.seal(datagram.bytes(), ContentType::Alert, &[&content]).is_ok() {
+            datagram.finish();
+            port.trace_alert(Direction::Sent, level, description);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn protected_mut(&mut self) -> &mut ProtectedEpoch {
+        &mut self.protected
+    }
 }

@@ -1,40 +1,223 @@
-//! Client side.
+//! Client side: one association with one server.
+//!
+//! The handshake is in `handshake` and its states; records, flights, transcript and the established session are the server's too.
 
+mod flight;
+mod handshake;
+mod server_flight;
+
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::*;
+use handshake::{Handshake, Progress};
 
-/// Client side: one association.
-pub struct Client<V: VerifyPeer> { config: Arc<ClientConfig<V>> }
+use crate::config::ClientConfig;
+use crate::drops::{Drop, DropCounters};
+use crate::observer::{Direction, Observer, TraceEvent};
+use crate::port::Outside;
+use crate::record::{Record, Records, Role};
+use crate::refusal::Refusal;
+use crate::route::{Now, Random};
+use crate::session::{Closed, Received, SendFault, Session, SessionFacts};
+use crate::verify::VerifyPeer;
 
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum ClientEvent<P> {
-    /// The server is authenticated.
-    Established { peer: P, facts: SessionFacts },
-    /// Application data: a range of the datagram just given.
-    Data { plaintext: Range<usize> },
-    /// The session ended.
-    Closed { why: Closed },
-    /// The handshake failed.
-    Failed { refusal: Refusal },
+/// Client side: one association, from its first ClientHello to its end.
+///
+/// After each call that takes a `Now`, drain `poll_event` and `poll_transmit`, and ask `poll_timeout` when to call `handle_timeout`.
+pub struct Client<V: VerifyPeer> {
+    association: Association<V>,
+    outside: Outside,
+    events: VecDeque<ClientEvent<V::Peer>>,
 }
 
-#[allow(unused)]
+enum Association<V: VerifyPeer> {
+    Handshaking(Box<Handshake<V>>),
+    Established(Box<Session<V::Peer>>),
+    Over,
+}
+
+/// What happened to the association of a [`Client`].
+#[derive(Clone, Debug)]
+pub enum ClientEvent<P> {
+    /// The server is authenticated; `send` works from now on.
+    Established {
+        /// What the verifier knows of it.
+        peer: P,
+        /// Suite and bindings.
+        facts: SessionFacts,
+    },
+    /// Application data came.
+    Data {
+        /// Where it lies in the datagram that was just given to `handle_datagram`.
+        plaintext: Range<usize>,
+    },
+    /// The session ended.
+    Closed {
+        /// Why.
+        why: Closed,
+    },
+    /// The handshake failed. A new `Client` may try again.
+    Failed {
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
 impl<V: VerifyPeer> Client<V> {
-    pub fn new(config: Arc<ClientConfig<V>>, random: Arc<dyn Random>, now: Now) -> Self { unimplemented!() }
-    pub fn handle_datagram(&mut self, now: Now, datagram: &mut [u8]) { unimplemented!() }
-    pub fn poll_event(&mut self) -> Option<ClientEvent<V::Peer>> { unimplemented!() }
-    pub fn poll_transmit(&mut self) -> Option<&[u8]> { unimplemented!() }
-    pub fn poll_timeout(&self) -> Option<Instant> { unimplemented!() }
-    pub fn handle_timeout(&mut self, now: Now) { unimplemented!() }
-    pub fn send(&mut self, now: Now, plaintext: &[u8]) -> Result<(), SendFault> { unimplemented!() }
-    pub fn plaintext_max(&self) -> usize { unimplemented!() }
-    pub fn close(&mut self, now: Now) { unimplemented!() }
-    pub fn peer(&self) -> Option<&V::Peer> { unimplemented!() }
-    pub fn facts(&self) -> Option<SessionFacts> { unimplemented!() }
-    pub fn drops(&self) -> &DropCounters { unimplemented!() }
-    pub fn set_observer(&mut self, observer: Option<Arc<dyn Observer>>) { unimplemented!() }
+    /// Begins a handshake: the first ClientHello waits in `poll_transmit`.
+    pub fn new(config: Arc<ClientConfig<V>>, random: Arc<dyn Random>, now: Now) -> Self {
+        Self::with_observer(config, random, now, None)
+    }
+
+    /// The same, seen from the first datagram on.
+    pub fn with_observer(
+        config: Arc<ClientConfig<V>>,
+        random: Arc<dyn Random>,
+        now: Now,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Self {
+        let mut outside = Outside::new(random);
+        outside.observer = observer;
+        let handshake = Handshake::new(config, &mut outside.port(now, None));
+        Self { association: Association::Handshaking(Box::new(handshake)), outside, events: VecDeque::new() }
+    }
+
+    /// Takes a datagram; records are opened in place. Ranges in the events that follow index `datagram`.
+    pub fn handle_datagram(&mut self, now: Now, datagram: &mut [u8]) {
+        self.outside.port(now, None).trace(&TraceEvent::Datagram { direction: Direction::Received, bytes: datagram });
+        let mut records = Records::new();
+        while let Some(record) = records.next(datagram) {
+            match record {
+                Ok(record) => self.handle_record(now, &record, &mut datagram[record.payload.clone()]),
+                Err(reason) => self.outside.port(now, None).drop(reason),
+            }
+        }
+        if let Association::Handshaking(handshake) = &mut self.association {
+            handshake.after_datagram(&mut self.outside.port(now, None));
+        }
+    }
+
+    /// What happened.
+    pub fn poll_event(&mut self) -> Option<ClientEvent<V::Peer>> {
+        self.events.pop_front()
+    }
+
+    /// The next datagram to be sent to the server.
+    pub fn poll_transmit(&mut self) -> Option<&[u8]> {
+        self.outside.transmits.poll().map(|(_, bytes)| bytes)
+    }
+
+    /// When `handle_timeout` is due; never once the handshake is over.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.association {
+            Association::Handshaking(handshake) => Some(handshake.poll_timeout()),
+            Association::Established(_) | Association::Over => None,
+        }
+    }
+
+    /// Retransmits, or gives up.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if let Association::Handshaking(handshake) = &mut self.association
+            && let Err(refusal) = handshake.handle_timeout(&mut self.outside.port(now, None))
+        {
+            self.fail(now, refusal);
+        }
+    }
+
+    /// Sends `plaintext` as one record in one datagram.
+    ///
+    /// # Errors
+    /// [`SendFault`]; after `SequenceExhausted` the session is over.
+    pub fn send(&mut self, now: Now, plaintext: &[u8]) -> Result<(), SendFault> {
+        let Association::Established(session) = &mut self.association else { return Err(SendFault::Gone) };
+        let sent = session.send(plaintext, &mut self.outside.port(now, None));
+        if sent == Err(SendFault::SequenceExhausted) {
+            self.end(Closed::SequenceExhausted);
+        }
+        sent
+    }
+
+    /// Bytes of plaintext that one datagram carries; 0 without a session.
+    pub fn plaintext_max(&self) -> usize {
+        self.session().map_or(0, |session| session.plaintext_max())
+    }
+
+    /// Sends close_notify and forgets the session; a handshake in progress is given up.
+    pub fn close(&mut self, now: Now) {
+        match &mut self.association {
+            Association::Handshaking(_) => self.fail(now, Refusal::Cancelled),
+            Association::Established(session) => {
+                session.close(&mut self.outside.port(now, None));
+                self.end(Closed::ByUs);
+            }
+            Association::Over => {}
+        }
+    }
+
+    /// What the verifier knows of the server.
+    pub fn peer(&self) -> Option<&V::Peer> {
+        self.session().map(Session::peer)
+    }
+
+    /// Suite and bindings of the session.
+    pub fn facts(&self) -> Option<SessionFacts> {
+        self.session().map(Session::facts)
+    }
+
+    /// What was dropped, by reason.
+    pub fn drops(&self) -> &DropCounters {
+        &self.outside.drops
+    }
+
+    /// Sets who sees what happens from now on: after `new`, all but the first ClientHello.
+    pub fn set_observer(&mut self, observer: Option<Arc<dyn Observer>>) {
+        self.outside.observer = observer;
+    }
+
+    fn session(&self) -> Option<&Session<V::Peer>> {
+        match &self.association {
+            Association::Established(session) => Some(session),
+            Association::Handshaking(_) | Association::Over => None,
+        }
+    }
+
+    fn handle_record(&mut self, now: Now, record: &Record, payload: &mut [u8]) {
+        let mut port = self.outside.port(now, None);
+        match &mut self.association {
+            Association::Handshaking(handshake) => match handshake.handle_record(record, payload, &mut port) {
+                Ok(Progress::Waiting) => {}
+                Ok(Progress::Established(established)) => {
+                    let session = Session::new(established.secured, established.peer.clone(), now.mono);
+                    let facts = session.facts();
+                    self.association = Association::Established(Box::new(session));
+                    self.events.push_back(ClientEvent::Established { peer: established.peer, facts });
+                }
+                Err(refusal) => self.fail(now, refusal),
+            },
+            Association::Established(session) => match session.handle_record(Role::Client, record, payload, &mut port) {
+                Received::Nothing | Received::Alive => {}
+                Received::Data(range) => {
+                    let start = record.payload.start;
+                    self.events.push_back(ClientEvent::Data { plaintext: start + range.start..start + range.end });
+                }
+                Received::Closed(why) => self.end(why),
+            },
+            Association::Over => port.drop(Drop::NoAssociation),
+        }
+    }
+
+    fn fail(&mut self, now: Now, refusal: Refusal) {
+        if let Association::Handshaking(handshake) = &mut self.association {
+            handshake.refuse(&refusal, &mut self.outside.port(now, None));
+            self.association = Association::Over;
+            self.events.push_back(ClientEvent::Failed { refusal });
+        }
+    }
+
+    fn end(&mut self, why: Closed) {
+        self.association = Association::Over;
+        self.events.push_back(ClientEvent::Closed { why });
+    }
 }

@@ -16,11 +16,6 @@ pub(crate) const VERIFY_DATA_BYTES: usize = 12;
 /// Content of a Finished.
 pub(crate) type VerifyData = [u8; VERIFY_DATA_BYTES];
 
-/// Hashes in one go.
-pub(crate) fn sha256(bytes: &[u8]) -> Hash {
-    hash_of(&digest::digest(&SHA256, bytes))
-}
-
 /// A running SHA-256.
 #[derive(Clone)]
 pub(crate) struct Sha256(digest::Context);

@@ -94,11 +94,7 @@ pub(crate) fn put_u16(out: &mut Vec<u8>, value: u16) {
     out.extend_from_slice(&value.to_be_bytes());
 }
 
-pub(crate) fn put_u24(out: &mut Vec<u8>, value: usize) {
-    out.extend_from_slice(&u24(value));
-}
-
-fn u24(value: usize) -> [u8; 3] {
+pub(crate) fn u24(value: usize) -> [u8; 3] {
     debug_assert!(value < 1 << 24);
     let [.., a, b, c] = value.to_be_bytes();
     [a, b, c]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::codec::{Malformed, Reader, put_u16, put_u24};
+use super::codec::{Malformed, Reader, u24};
 
 /// Type of a handshake message (RFC 5246 §7.4, RFC 6347 §4.3.2), as its code point.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,18 +86,19 @@ impl<'a> Fragment<'a> {
     }
 }
 
-/// The header of a fragment of `fragment_length` bytes from `offset` on.
-pub(crate) fn put_handshake_header(
-    out: &mut Vec<u8>,
+/// The header of a fragment of `fragment_length` bytes from `offset` on, of a message of `length` bytes.
+pub(crate) fn handshake_header(
     kind: HandshakeType,
     message_seq: u16,
     length: usize,
     offset: usize,
     fragment_length: usize,
-) {
-    out.push(kind.0);
-    put_u24(out, length);
-    put_u16(out, message_seq);
-    put_u24(out, offset);
-    put_u24(out, fragment_length);
+) -> [u8; HANDSHAKE_HEADER_BYTES] {
+    let mut header = [0; HANDSHAKE_HEADER_BYTES];
+    header[0] = kind.0;
+    header[1..4].copy_from_slice(&u24(length));
+    header[4..6].copy_from_slice(&message_seq.to_be_bytes());
+    header[6..9].copy_from_slice(&u24(offset));
+    header[9..].copy_from_slice(&u24(fragment_length));
+    header
 }

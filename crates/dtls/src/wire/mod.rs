@@ -1,21 +1,43 @@
-//! wire
+//! Bytes on the wire and their checked forms. What has been parsed here is not checked again elsewhere.
+
+mod certificate;
+mod client_hello;
 mod codec;
 mod handshake;
+mod hello_verify_request;
+mod key_exchange;
+mod record;
+mod server_hello;
+
+pub(crate) use certificate::{CertificateChain, ChainFault, CertificateRequest, CertificateVerify, encode_certificate};
+pub(crate) use client_hello::{ClientHello, ClientHelloOffer, HelloParameters};
+pub use client_hello::Offered;
+pub(crate) use codec::{Reader, to_u16};
 pub use handshake::HandshakeType;
-/// What a ClientHello offered, bounded: for attempt records.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Offered {
-    /// client_version; 0xFEFD is DTLS 1.2.
-    pub version: u16,
-    /// Cipher suites, the first 32.
-    pub suites: Vec<u16>,
-    /// Supported groups, the first 32.
-    pub groups: Vec<u16>,
-    /// Signature algorithms, the first 32.
-    pub signature_algorithms: Vec<u16>,
-    /// Whether extended_master_secret was offered.
-    pub extended_master_secret: bool,
-    /// The DNS name of server_name, if it is one.
-    pub server_name: Option<Box<str>>,
+pub(crate) use handshake::{Fragment, HANDSHAKE_HEADER_BYTES, handshake_header};
+pub(crate) use hello_verify_request::{HelloVerifyRequest, encode_hello_verify_request};
+pub(crate) use key_exchange::{ClientKeyExchange, ServerKeyExchange, encode_client_key_exchange, encode_ecdhe_parameters, encode_server_key_exchange};
+pub(crate) use record::{ContentType, RECORD_HEADER_BYTES, RecordHeader, epoch_and_sequence, put_record_header};
+pub(crate) use server_hello::{ServerExtensions, ServerHello, encode_server_hello};
+
+/// DTLS 1.0, in the record header of first messages and in HelloVerifyRequest (RFC 6347 §4.2.1).
+pub(crate) const DTLS_1_0: u16 = 0xFEFF;
+
+/// DTLS 1.2 (RFC 6347 §4.1).
+pub(crate) const DTLS_1_2: u16 = 0xFEFD;
+
+/// Types of extensions that are read or written here.
+pub(crate) mod extension {
+    pub(crate) const SERVER_NAME: u16 = 0;
+    pub(crate) const SUPPORTED_GROUPS: u16 = 10;
+    pub(crate) const EC_POINT_FORMATS: u16 = 11;
+    pub(crate) const SIGNATURE_ALGORITHMS: u16 = 13;
+    pub(crate) const EXTENDED_MASTER_SECRET: u16 = 23;
+    pub(crate) const RENEGOTIATION_INFO: u16 = 0xFF01;
 }
-pub(crate) struct HelloParameters<'a> { pub(crate) before_cookie: &'a [u8], pub(crate) after_cookie: &'a [u8] }
+
+/// `TLS_EMPTY_RENEGOTIATION_INFO_SCSV` (RFC 5746 §3.3).
+pub(crate) const EMPTY_RENEGOTIATION_INFO_SCSV: u16 = 0x00FF;
+
+/// The uncompressed point format (RFC 8422 §5.1.2), the only one there is.
+pub(crate) const UNCOMPRESSED: u8 = 0;

@@ -1,0 +1,103 @@
+//! The client's flight and what is left after it: `ExpectChangeCipherSpec`, `ExpectFinished`.
+
+use std::sync::Arc;
+
+use super::handshake::{Context, Established};
+use super::server_flight::{Agreed, Server};
+use crate::crypto::{EphemeralKey, MasterSecret, VerifyData, WhoseFinished};
+use crate::flight::Flight;
+use crate::identity::Identity;
+use crate::observer::TraceEvent;
+use crate::public_key::Binding;
+use crate::reassembly::Message;
+use crate::record::{ProtectedEpoch, Role};
+use crate::refusal::Refusal;
+use crate::session::Bindings;
+use crate::verify::VerifyPeer;
+use crate::wire::{CertificateVerify, HandshakeType, encode_certificate, encode_client_key_exchange};
+
+/// What the server asked for.
+pub(super) enum Requested {
+    Nothing,
+    /// A certificate; `None` if we have none that it accepts.
+    Certificate(Option<Arc<Identity>>),
+}
+
+/// Its number in RFC 6347 §4.2.4, Figure 1.
+const CLIENT_KEY_FLIGHT: u8 = 5;
+
+/// Agrees on the keys, shows our identity and sends flight 5.
+pub(super) fn send_client_flight<V: VerifyPeer>(
+    server: Server<V::Peer>,
+    requested: &Requested,
+    context: Context<'_, '_, V>,
+) -> Result<ExpectChangeCipherSpec<V::Peer>, Refusal> {
+    let Context { conversation, port, .. } = context;
+    let Agreed { suite, extended_master_secret, client_random, server_random } = server.agreed;
+    let random = port.random.as_ref();
+    let mut flight = Flight::new(CLIENT_KEY_FLIGHT);
+    if let Requested::Certificate(identity) = requested {
+        // "If no suitable certificate is available, the client MUST send a certificate message containing no certificates."
+        let chain = identity.as_ref().map_or(&[][..], |identity| identity.chain());
+        conversation.prepare(&mut flight, HandshakeType::CERTIFICATE, &encode_certificate(chain));
+    }
+    let ephemeral = EphemeralKey::generate(server.curve, random).map_err(|_| Refusal::Internal)?;
+    let exchange = encode_client_key_exchange(ephemeral.point());
+    conversation.prepare(&mut flight, HandshakeType::CLIENT_KEY_EXCHANGE, &exchange);
+    let premaster = ephemeral.agree(server.curve, &server.point).ok_or(Refusal::BadKeyShare)?;
+    let binding = if extended_master_secret {
+        Binding::Extended { session_hash: conversation.transcript.hash() }
+    } else {
+        Binding::Legacy { client_random, server_random }
+    };
+    let master_secret = binding.master_secret(&premaster);
+    let signed = conversation.transcript.take_bytes();
+    if let Requested::Certificate(Some(identity)) = requested {
+        let key = identity.key();
+        let signature = key.sign(&signed, random).map_err(|_| Refusal::Internal)?;
+        let verify = CertificateVerify::encode(key.scheme(), signature.as_ref());
+        conversation.prepare(&mut flight, HandshakeType::CERTIFICATE_VERIFY, &verify);
+    }
+    port.trace(&TraceEvent::Secrets { client_random: &client_random, master_secret: master_secret.expose() });
+    let keys = master_secret.traffic_keys(&client_random, &server_random);
+    conversation.install(ProtectedEpoch::new(suite, Role::Client, keys));
+    flight.change_cipher_spec();
+    let tls_unique = master_secret.verify_data(WhoseFinished::Client, &conversation.transcript.hash());
+    conversation.prepare(&mut flight, HandshakeType::FINISHED, &tls_unique);
+    conversation.send_flight(flight, port);
+    conversation.handle_early_records(port)?;
+    Ok(ExpectChangeCipherSpec { peer: server.peer, master_secret, extended_master_secret, tls_unique })
+}
+
+/// Flight 5 has been sent.
+pub(super) struct ExpectChangeCipherSpec<P> {
+    peer: P,
+    master_secret: MasterSecret,
+    extended_master_secret: bool,
+    tls_unique: VerifyData,
+}
+
+impl<P> ExpectChangeCipherSpec<P> {
+    pub(super) fn handle(self) -> ExpectFinished<P> {
+        ExpectFinished(self)
+    }
+}
+
+pub(super) struct ExpectFinished<P>(ExpectChangeCipherSpec<P>);
+
+impl<P> ExpectFinished<P> {
+    pub(super) fn handle<V: VerifyPeer<Peer = P>>(
+        self,
+        message: &Message,
+        context: Context<'_, '_, V>,
+    ) -> Result<Box<Established<P>>, Refusal> {
+        let Self(ExpectChangeCipherSpec { peer, master_secret, extended_master_secret, tls_unique }) = self;
+        let transcript = context.conversation.transcript.hash();
+        if !master_secret.finished_matches(WhoseFinished::Server, &transcript, &message.body) {
+            return Err(Refusal::BadFinished);
+        }
+        let bindings = Bindings { tls_unique, extended_master_secret, final_flight: None };
+        let secured = context.conversation.secure(bindings).ok_or(Refusal::Internal)?;
+        Ok(Box::new(Established { peer, secured }))
+    }
+}

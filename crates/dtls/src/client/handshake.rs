@@ -1,0 +1,190 @@
+//! One handshake, client side.
+//!
+//! ```text
+//!   Client                                        Server
+//!   ClientHello                ──────►
+//!                              ◄──────            HelloVerifyRequest             ExpectServerHello (and asks again)
+//!   ClientHello (cookie)       ──────►
+//!                              ◄──────            ServerHello                    ExpectServerHello
+//!                              ◄──────            Certificate                    ExpectCertificate
+//!                              ◄──────            ServerKeyExchange              ExpectServerKeyExchange
+//!                              ◄──────            CertificateRequest, if any     ExpectCertificateRequest
+//!                              ◄──────            ServerHelloDone                ExpectServerHelloDone
+//!   Certificate, ClientKeyExchange, CertificateVerify, [ChangeCipherSpec], Finished  ──────►
+//!                              ◄──────            [ChangeCipherSpec]             ExpectChangeCipherSpec
+//!                              ◄──────            Finished                       ExpectFinished
+//! ```
+//!
+//! The server is judged as soon as its key exchange is there; nothing of ours but hellos is sent before that.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::flight::{ExpectChangeCipherSpec, ExpectFinished};
+use super::server_flight::{
+    ExpectCertificate, ExpectCertificateRequest, ExpectServerHello, ExpectServerHelloDone, ExpectServerKeyExchange,
+};
+use crate::config::ClientConfig;
+use crate::conversation::{Conversation, GaveUp, Numbering, Terms};
+use crate::port::Port;
+use crate::reassembly::Message;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::session::Secured;
+use crate::verify::VerifyPeer;
+use crate::wire::HandshakeType;
+
+/// One handshake in progress.
+pub(super) struct Handshake<V: VerifyPeer> {
+    conversation: Conversation,
+    state: State<V::Peer>,
+    config: Arc<ClientConfig<V>>,
+}
+
+/// What a handshake wants of its owner.
+pub(super) enum Progress<P> {
+    /// The next datagram, or the next timeout.
+    Waiting,
+    /// It is done.
+    Established(Box<Established<P>>),
+}
+
+/// The fruit of a handshake.
+pub(super) struct Established<P> {
+    pub(super) peer: P,
+    pub(super) secured: Secured,
+}
+
+/// What a handler of a state may touch.
+pub(super) struct Context<'a, 'p, V: VerifyPeer> {
+    pub(super) conversation: &'a mut Conversation,
+    pub(super) config: &'a ClientConfig<V>,
+    pub(super) port: &'a mut Port<'p>,
+}
+
+pub(super) enum State<P> {
+    ExpectServerHello(ExpectServerHello),
+    ExpectCertificate(ExpectCertificate),
+    ExpectServerKeyExchange(Box<ExpectServerKeyExchange>),
+    ExpectCertificateRequest(ExpectCertificateRequest<P>),
+    ExpectServerHelloDone(ExpectServerHelloDone<P>),
+    ExpectChangeCipherSpec(ExpectChangeCipherSpec<P>),
+    ExpectFinished(ExpectFinished<P>),
+    /// Between two states, and after the last one.
+    Over,
+}
+
+/// What follows a message.
+pub(super) enum Next<P> {
+    State(State<P>),
+    Established(Box<Established<P>>),
+}
+
+impl<V: VerifyPeer> Handshake<V> {
+    /// Sends the first ClientHello.
+    pub(super) fn new(config: Arc<ClientConfig<V>>, port: &mut Port<'_>) -> Self {
+        let terms = Terms {
+            mtu: config.mtu,
+            retransmission_initial: config.retransmission_initial,
+            handshake_deadline: config.handshake_deadline,
+        };
+        let numbering = Numbering { record_sequence: 0, own_message_seq: 0, peer_message_seq: 0 };
+        let mut conversation = Conversation::new(terms, numbering, port.now.mono);
+        let context = Context { conversation: &mut conversation, config: &config, port };
+        let state = State::ExpectServerHello(ExpectServerHello::begin(context));
+        Self { conversation, state, config }
+    }
+
+    pub(super) fn handle_record(
+        &mut self,
+        record: &Record,
+        payload: &mut [u8],
+        port: &mut Port<'_>,
+    ) -> Result<Progress<V::Peer>, Refusal> {
+        self.conversation.handle_record(record, payload, port)?;
+        self.advance(port)
+    }
+
+    /// To be called after the records of a datagram.
+    pub(super) fn after_datagram(&mut self, port: &mut Port<'_>) {
+        self.conversation.answer_repetition(port);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Instant {
+        self.conversation.poll_timeout()
+    }
+
+    pub(super) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+        self.conversation.handle_timeout(port).map_err(|GaveUp| Refusal::TimedOut { expected: self.expected() })
+    }
+
+    /// Tells the server why it ends: protected, once our ChangeCipherSpec has been sent.
+    pub(super) fn refuse(&mut self, refusal: &Refusal, port: &mut Port<'_>) {
+        let protect = matches!(self.expected(), HandshakeType::FINISHED);
+        if let Some(description) = refusal.alert() {
+            self.conversation.send_last_alert(description, protect, port);
+        }
+    }
+
+    fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V::Peer>, Refusal> {
+        loop {
+            if let State::ExpectChangeCipherSpec(_) = self.state {
+                if !self.conversation.peer_changed_cipher_spec() {
+                    return Ok(Progress::Waiting);
+                }
+                if let State::ExpectChangeCipherSpec(state) = std::mem::replace(&mut self.state, State::Over) {
+                    self.state = State::ExpectFinished(state.handle());
+                }
+            }
+            let Some(message) = self.conversation.next_message(port) else { return Ok(Progress::Waiting) };
+            // "This message MAY be ignored by the client if it ... is currently negotiating a session", and it is in no transcript
+            // (RFC 5246 §7.4.1.1).
+            if message.kind == HandshakeType::HELLO_REQUEST {
+                continue;
+            }
+            match self.handle_message(message, port)? {
+                Next::State(state) => self.state = state,
+                Next::Established(established) => return Ok(Progress::Established(established)),
+            }
+        }
+    }
+
+    fn handle_message(&mut self, message: Message, port: &mut Port<'_>) -> Result<Next<V::Peer>, Refusal> {
+        let expected = self.expected();
+        let optional = match &self.state {
+            State::ExpectServerHello(_) => HandshakeType::HELLO_VERIFY_REQUEST,
+            State::ExpectCertificateRequest(_) => HandshakeType::SERVER_HELLO_DONE,
+            _ => expected,
+        };
+        if message.kind != expected && message.kind != optional {
+            // With Over as state: an unexpected message in a state that awaits none ends here too.
+            self.state = State::Over;
+            return Err(Refusal::UnexpectedMessage { message: message.kind, expected });
+        }
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let context = Context { conversation: &mut self.conversation, config: self.config.as_ref(), port };
+        match state {
+            State::ExpectServerHello(state) => state.handle(&message, context).map(Next::State),
+            State::ExpectCertificate(state) => state.handle(message, context).map(Next::State),
+            State::ExpectServerKeyExchange(state) => state.handle(&message, context).map(Next::State),
+            State::ExpectCertificateRequest(state) => state.handle(&message, context).map(Next::State),
+            State::ExpectServerHelloDone(state) => state.handle(&message, context).map(Next::State),
+            State::ExpectFinished(state) => state.handle(&message, context).map(Next::Established),
+            State::ExpectChangeCipherSpec(_) | State::Over => {
+                Err(Refusal::UnexpectedMessage { message: message.kind, expected })
+            }
+        }
+    }
+
+    /// The message that is due.
+    fn expected(&self) -> HandshakeType {
+        match self.state {
+            State::ExpectServerHello(_) => HandshakeType::SERVER_HELLO,
+            State::ExpectCertificate(_) => HandshakeType::CERTIFICATE,
+            State::ExpectServerKeyExchange(_) => HandshakeType::SERVER_KEY_EXCHANGE,
+            State::ExpectCertificateRequest(_) => HandshakeType::CERTIFICATE_REQUEST,
+            State::ExpectServerHelloDone(_) => HandshakeType::SERVER_HELLO_DONE,
+            State::ExpectChangeCipherSpec(_) | State::ExpectFinished(_) | State::Over => HandshakeType::FINISHED,
+        }
+    }
+}

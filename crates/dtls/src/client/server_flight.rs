@@ -1,0 +1,221 @@
+//! The server's flight, message by message: `ExpectServerHello` to `ExpectServerHelloDone`.
+
+use super::flight::{Requested, send_client_flight};
+use super::handshake::{Context, State};
+use crate::config::ExtendedMasterSecret;
+use crate::crypto::{Curve, SignatureScheme, Suite};
+use crate::flight::Flight;
+use crate::limits::HELLO_VERIFY_REQUESTS_MAX;
+use crate::public_key::signed_parameters;
+use crate::reassembly::Message;
+use crate::refusal::Refusal;
+use crate::verify::{CertificateFault, VerifyPeer};
+use crate::wire::{
+    CertificateChain, CertificateRequest, ChainFault, ClientHelloOffer, DTLS_1_2, HandshakeType, HelloVerifyRequest,
+    ServerHello, ServerKeyExchange, UNCOMPRESSED,
+};
+
+/// A ClientHello has been sent.
+pub(super) struct ExpectServerHello {
+    random: [u8; 32],
+    /// As sent: it enters the transcript once it is known to be the last one (RFC 6347 §4.2.1).
+    hello: Vec<u8>,
+    message_seq: u16,
+    verify_requests: u8,
+}
+
+impl ExpectServerHello {
+    pub(super) fn begin<V: VerifyPeer>(context: Context<'_, '_, V>) -> Self {
+        let mut random = [0; 32];
+        context.port.random.fill(&mut random);
+        Self::send(random, &[], 0, context)
+    }
+
+    /// Flight 1, or 3 with a cookie (RFC 6347 §4.2.4, Figure 1).
+    fn send<V: VerifyPeer>(
+        random: [u8; 32],
+        cookie: &[u8],
+        verify_requests: u8,
+        context: Context<'_, '_, V>,
+    ) -> Self {
+        let offer = ClientHelloOffer {
+            version: DTLS_1_2,
+            random: &random,
+            cookie,
+            suites: &context.config.suites,
+            server_name: context.config.server_name.as_deref(),
+        };
+        let hello = offer.encode();
+        let mut flight = Flight::new(if cookie.is_empty() { 1 } else { 3 });
+        let message_seq = context.conversation.prepare_unhashed(&mut flight, HandshakeType::CLIENT_HELLO, &hello);
+        context.conversation.send_flight(flight, context.port);
+        Self { random, hello, message_seq, verify_requests }
+    }
+
+    pub(super) fn handle<V: VerifyPeer>(
+        self,
+        message: &Message,
+        context: Context<'_, '_, V>,
+    ) -> Result<State<V::Peer>, Refusal> {
+        let decode = |_| Refusal::Decode { message: message.kind };
+        if message.kind == HandshakeType::HELLO_VERIFY_REQUEST {
+            if self.verify_requests >= HELLO_VERIFY_REQUESTS_MAX {
+                return Err(Refusal::TooManyHelloVerifyRequests);
+            }
+            let request = HelloVerifyRequest::parse(&message.body).map_err(decode)?;
+            let next = Self::send(self.random, request.cookie, self.verify_requests + 1, context);
+            return Ok(State::ExpectServerHello(next));
+        }
+        let hello = ServerHello::parse(&message.body).map_err(decode)?;
+        let suite = accept(&hello, &context)?;
+        context.conversation.transcript.add(HandshakeType::CLIENT_HELLO, self.message_seq, &self.hello);
+        context.conversation.hash_received(message);
+        Ok(State::ExpectCertificate(ExpectCertificate {
+            agreed: Agreed {
+                suite,
+                extended_master_secret: hello.extended_master_secret,
+                client_random: self.random,
+                server_random: *hello.random,
+            },
+        }))
+    }
+}
+
+/// Whether the server chose what was offered.
+fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, context: &Context<'_, '_, V>) -> Result<Suite, Refusal> {
+    let not_offered = Refusal::NotOffered { message: HandshakeType::SERVER_HELLO };
+    if hello.version != DTLS_1_2 {
+        return Err(Refusal::Version { offered: hello.version });
+    }
+    let suite = Suite::from_code(hello.suite).filter(|suite| context.config.suites.contains(suite));
+    let suite = suite.ok_or(not_offered)?;
+    if hello.compression_method != 0 {
+        return Err(not_offered);
+    }
+    if let Some(extension) = hello.unexpected_extension {
+        return Err(Refusal::UnsupportedExtension { extension });
+    }
+    if hello.renegotiation_info.is_some_and(|connection| !connection.is_empty()) {
+        return Err(Refusal::RenegotiationInfo);
+    }
+    if hello.point_formats.is_some_and(|formats| !formats.contains(&UNCOMPRESSED)) {
+        return Err(Refusal::NoCommonPointFormat);
+    }
+    if !hello.extended_master_secret && context.config.extended_master_secret == ExtendedMasterSecret::Require {
+        return Err(Refusal::ExtendedMasterSecretRequired);
+    }
+    Ok(suite)
+}
+
+/// What both ends have agreed on.
+#[derive(Clone, Copy)]
+pub(super) struct Agreed {
+    pub(super) suite: Suite,
+    pub(super) extended_master_secret: bool,
+    pub(super) client_random: [u8; 32],
+    pub(super) server_random: [u8; 32],
+}
+
+pub(super) struct ExpectCertificate {
+    agreed: Agreed,
+}
+
+impl ExpectCertificate {
+    pub(super) fn handle<V: VerifyPeer>(
+        self,
+        message: Message,
+        context: Context<'_, '_, V>,
+    ) -> Result<State<V::Peer>, Refusal> {
+        context.conversation.hash_received(&message);
+        let decode = Refusal::Decode { message: HandshakeType::CERTIFICATE };
+        let chain = CertificateChain::parse(message.body).map_err(|fault| match fault {
+            ChainFault::Malformed => decode,
+            ChainFault::TooMany => Refusal::Certificate(CertificateFault::TooManyCertificates),
+        })?;
+        // "The server MUST send a Certificate message" with this key exchange, and a list without a leaf is none (RFC 5246 §7.4.2).
+        if chain.is_empty() {
+            return Err(decode);
+        }
+        Ok(State::ExpectServerKeyExchange(Box::new(ExpectServerKeyExchange { agreed: self.agreed, chain })))
+    }
+}
+
+pub(super) struct ExpectServerKeyExchange {
+    agreed: Agreed,
+    chain: CertificateChain,
+}
+
+impl ExpectServerKeyExchange {
+    pub(super) fn handle<V: VerifyPeer>(
+        self,
+        message: &Message,
+        context: Context<'_, '_, V>,
+    ) -> Result<State<V::Peer>, Refusal> {
+        let decode = |_| Refusal::Decode { message: HandshakeType::SERVER_KEY_EXCHANGE };
+        let exchange = ServerKeyExchange::parse(&message.body).map_err(decode)?;
+        let curve = Curve::from_code(exchange.named_curve)
+            .ok_or(Refusal::NotOffered { message: HandshakeType::SERVER_KEY_EXCHANGE })?;
+        let scheme = SignatureScheme::from_code(exchange.scheme)
+            .ok_or(Refusal::SignatureAlgorithmNotOffered { scheme: exchange.scheme })?;
+        let utc = context.port.now.utc;
+        let verified = self.chain.with_slices(|chain| context.config.verifier.verify(chain, utc));
+        let (peer, key) = verified.map_err(Refusal::Certificate)?;
+        let signed =
+            signed_parameters(&self.agreed.client_random, &self.agreed.server_random, exchange.parameters);
+        key.verify(scheme, &signed, exchange.signature).map_err(|_| Refusal::BadServerKeyExchange)?;
+        context.conversation.hash_received(message);
+        let server = Server { agreed: self.agreed, peer, curve, point: exchange.point.to_vec() };
+        Ok(State::ExpectCertificateRequest(ExpectCertificateRequest { server }))
+    }
+}
+
+/// A server that has shown who it is, and its key share.
+pub(super) struct Server<P> {
+    pub(super) agreed: Agreed,
+    pub(super) peer: P,
+    pub(super) curve: Curve,
+    pub(super) point: Vec<u8>,
+}
+
+/// CertificateRequest, or ServerHelloDone if the server wants no certificate.
+pub(super) struct ExpectCertificateRequest<P> {
+    server: Server<P>,
+}
+
+impl<P> ExpectCertificateRequest<P> {
+    pub(super) fn handle<V: VerifyPeer<Peer = P>>(
+        self,
+        message: &Message,
+        context: Context<'_, '_, V>,
+    ) -> Result<State<P>, Refusal> {
+        if message.kind == HandshakeType::SERVER_HELLO_DONE {
+            let done = ExpectServerHelloDone { server: self.server, requested: Requested::Nothing };
+            return done.handle(message, context);
+        }
+        let decode = |_| Refusal::Decode { message: HandshakeType::CERTIFICATE_REQUEST };
+        let request = CertificateRequest::parse(&message.body).map_err(decode)?;
+        let identity = context.config.identity.clone().filter(|identity| request.accepts(identity.key().scheme()));
+        context.conversation.hash_received(message);
+        let requested = Requested::Certificate(identity);
+        Ok(State::ExpectServerHelloDone(ExpectServerHelloDone { server: self.server, requested }))
+    }
+}
+
+pub(super) struct ExpectServerHelloDone<P> {
+    server: Server<P>,
+    requested: Requested,
+}
+
+impl<P> ExpectServerHelloDone<P> {
+    pub(super) fn handle<V: VerifyPeer<Peer = P>>(
+        self,
+        message: &Message,
+        context: Context<'_, '_, V>,
+    ) -> Result<State<P>, Refusal> {
+        if !message.body.is_empty() {
+            return Err(Refusal::Decode { message: HandshakeType::SERVER_HELLO_DONE });
+        }
+        context.conversation.hash_received(message);
+        send_client_flight(self.server, &self.requested, context).map(State::ExpectChangeCipherSpec)
+    }
+}

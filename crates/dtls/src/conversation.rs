@@ -1,0 +1,439 @@
+//! What client and server share below their states: the handshake layer of one association while it is being made.
+//!
+//! Records come in and go, by their epoch, to reassembly; whole messages come out in order. Flights go out and are repeated until they
+//! are answered, as RFC 6347 §4.2.4 draws it:
+//!
+//! ```text
+//!   PREPARING ──send_flight──► SENDING ──► WAITING ──the peer's next flight──► (state machine) ──► PREPARING
+//!                                 ▲           │
+//!                                 └───────────┘  timer expires, or the peer repeats its last flight
+//! ```
+//!
+//! The states themselves are in `server` and `client`; they drive this and are driven by their owners.
+
+use std::time::{Duration, Instant};
+
+use crate::alert::{AlertDescription, AlertLevel};
+use crate::drops::Drop;
+use crate::flight::{Epochs, Flight};
+use crate::limits::{
+    EARLY_RECORD_BYTES_MAX, EARLY_RECORDS_MAX, MTU_MIN, MTU_REDUCED, REPEAT_ANSWERS_MAX, RETRANSMISSION_TIMEOUT_MAX,
+    RETRANSMISSIONS_MAX, RETRANSMISSIONS_PER_MTU_STEP,
+};
+use crate::observer::{Direction, TraceEvent};
+use crate::port::Port;
+use crate::reassembly::{Message, Reassembly};
+use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, SequenceExhausted, Unopened};
+use crate::refusal::Refusal;
+use crate::session::{Bindings, Secured};
+use crate::transcript::Transcript;
+use crate::wire::{ContentType, Fragment, HandshakeType, Reader};
+
+/// What a conversation is begun with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) mtu: usize,
+    pub(crate) retransmission_initial: Duration,
+    pub(crate) handshake_deadline: Duration,
+}
+
+/// The handshake layer of one association.
+pub(crate) struct Conversation {
+    pub(crate) transcript: Transcript,
+    incoming: Reassembly,
+    /// The first message of the flight that the peer is sending now. A number below it is the peer's last flight, repeated.
+    peer_flight_start: u16,
+    next_message_seq: u16,
+    flight: Flight,
+    plain: PlainEpoch,
+    protected: Option<ProtectedEpoch>,
+    /// Records of epoch 1 that came before its keys.
+    early: Vec<EarlyRecord>,
+    peer_changed_cipher_spec: bool,
+    mtu: usize,
+    timer: Timer,
+    repeat_seen: bool,
+}
+
+/// Where the numbering of a conversation begins: a server takes it from the ClientHello whose cookie it verified.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbering {
+    /// "the server MUST use the record sequence number in the ClientHello as the record sequence number in the ... ServerHello"
+    /// (RFC 6347 §4.2.1).
+    pub(crate) record_sequence: u64,
+    /// message_seq of our first message. A server that answered statelessly takes the ClientHello's (RFC 6347 §4.2.2).
+    pub(crate) own_message_seq: u16,
+    /// message_seq of the peer's first message.
+    pub(crate) peer_message_seq: u16,
+}
+
+struct EarlyRecord {
+    record: Record,
+    payload: Vec<u8>,
+}
+
+impl Conversation {
+    pub(crate) fn new(terms: Terms, numbering: Numbering, now: Instant) -> Self {
+        Self {
+            transcript: Transcript::new(),
+            incoming: Reassembly::starting_at(numbering.peer_message_seq),
+            peer_flight_start: numbering.peer_message_seq,
+            next_message_seq: numbering.own_message_seq,
+            flight: Flight::default(),
+            plain: PlainEpoch::starting_at(numbering.record_sequence),
+            protected: None,
+            early: Vec::new(),
+            peer_changed_cipher_spec: false,
+            mtu: terms.mtu.max(MTU_MIN),
+            timer: Timer::new(&terms, now),
+            repeat_seen: false,
+        }
+    }
+
+    /// Takes one record, whatever its epoch. `Err` ends the handshake.
+    pub(crate) fn handle_record(
+        &mut self,
+        record: &Record,
+        payload: &mut [u8],
+        port: &mut Port<'_>,
+    ) -> Result<(), Refusal> {
+        match record.epoch {
+            0 => self.handle_plaintext(record, payload, port),
+            PROTECTED_EPOCH => self.handle_protected(record, payload, port),
+            // Epochs from 2 on have no keys and never will have (CVE-2016-2181).
+            _ => {
+                port.drop(Drop::Epoch);
+                Ok(())
+            }
+        }
+    }
+
+    /// Opens what came before the keys, once they are there.
+    pub(crate) fn handle_early_records(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+        if self.protected.is_none() {
+            return Ok(());
+        }
+        for mut early in std::mem::take(&mut self.early) {
+            self.handle_protected(&early.record, &mut early.payload, port)?;
+        }
+        Ok(())
+    }
+
+    /// A fragment that the owner found in a record of epoch 0.
+    pub(crate) fn handle_fragment(&mut self, fragment: &Fragment<'_>, epoch: u16, port: &mut Port<'_>) {
+        // Only Finished is protected, and it always is (RFC 5246 §7.4.9): a message in the other epoch is not of this handshake.
+        let due = if fragment.kind == HandshakeType::FINISHED { PROTECTED_EPOCH } else { 0 };
+        if epoch != due {
+            return port.drop(Drop::MessageEpoch);
+        }
+        if let Err(reason) = self.incoming.insert(fragment) {
+            if reason == Drop::MessageStale && is_before(fragment.message_seq, self.peer_flight_start) {
+                self.repeat_seen = true;
+            }
+            port.drop(reason);
+        }
+    }
+
+    /// The next whole message, in its turn.
+    pub(crate) fn next_message(&mut self, port: &Port<'_>) -> Option<Message> {
+        let message = self.incoming.pop()?;
+        port.trace(&TraceEvent::Handshake {
+            direction: Direction::Received,
+            message: message.kind,
+            length: message.body.len(),
+            fragments: 0,
+        });
+        Some(message)
+    }
+
+    /// Puts a received message into the transcript.
+    pub(crate) fn hash_received(&mut self, message: &Message) {
+        self.transcript.add(message.kind, message.message_seq, &message.body);
+    }
+
+    /// Appends a message to a flight that is being prepared, and to the transcript.
+    pub(crate) fn prepare(&mut self, flight: &mut Flight, kind: HandshakeType, body: &[u8]) {
+        let message_seq = self.prepare_unhashed(flight, kind, body);
+        self.transcript.add(kind, message_seq, body);
+    }
+
+    /// Appends a message to a flight that is being prepared; gives its message_seq.
+    pub(crate) fn prepare_unhashed(&mut self, flight: &mut Flight, kind: HandshakeType, body: &[u8]) -> u16 {
+        let message_seq = self.next_message_seq;
+        self.next_message_seq = message_seq.wrapping_add(1);
+        flight.message(kind, message_seq, body);
+        message_seq
+    }
+
+    /// Sends a flight and waits for its answer: what the peer sends from now on is its next flight.
+    pub(crate) fn send_flight(&mut self, flight: Flight, port: &mut Port<'_>) {
+        self.flight = flight;
+        self.peer_flight_start = self.incoming.next_seq();
+        self.repeat_seen = false;
+        self.timer.restart(port.now.mono);
+        self.transmit(port);
+    }
+
+    /// No answer is due for now: a public-key step of ours is running.
+    pub(crate) fn pause_timer(&mut self) {
+        self.timer.expiry = None;
+    }
+
+    /// The answer is due again.
+    pub(crate) fn resume_timer(&mut self, now: Instant) {
+        self.timer.expiry = Some(now + self.timer.timeout);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        self.timer.expiry.map_or(self.timer.deadline, |expiry| expiry.min(self.timer.deadline))
+    }
+
+    /// Retransmits if it is time; `Err` when the handshake has had all its time or tries.
+    pub(crate) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), GaveUp> {
+        if self.timer.on_expiry(port.now.mono)? {
+            self.retransmit(port);
+        }
+        Ok(())
+    }
+
+    /// "the implementation ... retransmits the flight" when "it receives a retransmitted flight from the peer" (RFC 6347 §4.2.4), within
+    /// a budget and not more often than half the timer.
+    pub(crate) fn answer_repetition(&mut self, port: &mut Port<'_>) {
+        if std::mem::take(&mut self.repeat_seen) && !self.flight.is_empty() && self.timer.expiry.is_some() {
+            if self.timer.may_answer(port.now.mono) {
+                self.retransmit(port);
+            } else {
+                port.drop(Drop::Repeated);
+            }
+        }
+    }
+
+    /// The peer repeated its last flight, by a message that does not come here.
+    pub(crate) fn note_repetition(&mut self) {
+        self.repeat_seen = true;
+    }
+
+    pub(crate) fn install(&mut self, protected: ProtectedEpoch) {
+        self.protected = Some(protected);
+    }
+
+    /// Whether ChangeCipherSpec came: after it, and only after it, a Finished counts (RFC 5246 §7.1).
+    pub(crate) const fn peer_changed_cipher_spec(&self) -> bool {
+        self.peer_changed_cipher_spec
+    }
+
+    /// What the established session goes on with. `None` without keys, which no state machine of ours lets happen.
+    pub(crate) fn secure(&mut self, bindings: Bindings) -> Option<Secured> {
+        Some(Secured { protected: self.protected.take()?, plain: self.plain, mtu: self.mtu, bindings })
+    }
+
+    /// message_seq of the message that is due.
+    pub(crate) const fn next_received_seq(&self) -> u16 {
+        self.incoming.next_seq()
+    }
+
+    /// message_seq of the last message that was taken.
+    pub(crate) fn last_received_seq(&self) -> u16 {
+        self.incoming.next_seq().wrapping_sub(1)
+    }
+
+    /// message_seq of the last message that was sent.
+    pub(crate) fn last_sent_seq(&self) -> u16 {
+        self.next_message_seq.wrapping_sub(1)
+    }
+
+    /// The alert that ends the handshake: fatal, unless it is close_notify. Protected where our side protects already.
+    pub(crate) fn send_last_alert(&mut self, description: AlertDescription, protect: bool, port: &mut Port<'_>) {
+        let level =
+            if description == AlertDescription::CLOSE_NOTIFY { AlertLevel::Warning } else { AlertLevel::Fatal };
+        let content = [level.code(), description.0];
+        let mut datagram = port.datagram();
+        let written = match self.protected.as_mut().filter(|_| protect) {
+            Some(epoch) => epoch.seal(datagram.bytes(), ContentType::Alert, &[&content]),
+            None => self.plain.write(datagram.bytes(), ContentType::Alert, &[&content]),
+        };
+        // Without a sequence number left there is no way to tell the peer anything.
+        if written.is_ok() {
+            datagram.finish();
+            port.trace_alert(Direction::Sent, level, description);
+        }
+    }
+
+    fn handle_plaintext(&mut self, record: &Record, payload: &[u8], port: &mut Port<'_>) -> Result<(), Refusal> {
+        match record.content_type {
+            ContentType::Handshake => self.handle_fragments(payload, record.epoch, port),
+            ContentType::ChangeCipherSpec => self.handle_change_cipher_spec(payload, port),
+            // Once the peer protects what it sends, an alert in the clear is not the peer's.
+            ContentType::Alert if self.peer_changed_cipher_spec => port.drop(Drop::AlertUnprotected),
+            ContentType::Alert => return handle_alert(payload, port),
+            ContentType::ApplicationData => port.drop(Drop::ApplicationDataEarly),
+        }
+        Ok(())
+    }
+
+    fn handle_protected(&mut self, record: &Record, payload: &mut [u8], port: &mut Port<'_>) -> Result<(), Refusal> {
+        let Some(protected) = &mut self.protected else {
+            self.keep_early(record, payload, port);
+            return Ok(());
+        };
+        let plaintext = match protected.open(record, payload) {
+            Ok(range) => &payload[range],
+            Err(Unopened::Dropped(reason)) => {
+                port.drop(reason);
+                return Ok(());
+            }
+            Err(Unopened::Forgeries) => return Err(Refusal::TimedOut { expected: HandshakeType::FINISHED }),
+        };
+        match record.content_type {
+            ContentType::Handshake => self.handle_fragments(plaintext, record.epoch, port),
+            ContentType::Alert => return handle_alert(plaintext, port),
+            ContentType::ChangeCipherSpec => port.drop(Drop::ChangeCipherSpec),
+            // "Application data MUST NOT be delivered before Finished is verified": the application's own retransmission brings it.
+            ContentType::ApplicationData => port.drop(Drop::ApplicationDataEarly),
+        }
+        Ok(())
+    }
+
+    /// A record may hold several fragments, of one or of several messages (RFC 6347 §4.2.3).
+    fn handle_fragments(&mut self, content: &[u8], epoch: u16, port: &mut Port<'_>) {
+        let mut reader = Reader::new(content);
+        while !reader.is_empty() {
+            match Fragment::parse(&mut reader) {
+                Ok(fragment) => self.handle_fragment(&fragment, epoch, port),
+                Err(_) => return port.drop(Drop::FragmentMalformed),
+            }
+        }
+    }
+
+    /// ChangeCipherSpec has no message_seq, so it may overtake the messages before it: it is remembered, and takes effect in its turn.
+    fn handle_change_cipher_spec(&mut self, content: &[u8], port: &mut Port<'_>) {
+        if content != [1] || self.peer_changed_cipher_spec {
+            return port.drop(Drop::ChangeCipherSpec);
+        }
+        self.peer_changed_cipher_spec = true;
+        port.trace(&TraceEvent::ChangeCipherSpec { direction: Direction::Received });
+    }
+
+    fn keep_early(&mut self, record: &Record, payload: &[u8], port: &mut Port<'_>) {
+        let known = |early: &EarlyRecord| early.record.sequence == record.sequence;
+        if record.content_type != ContentType::Handshake
+            || payload.len() > EARLY_RECORD_BYTES_MAX
+            || self.early.len() >= EARLY_RECORDS_MAX
+            || self.early.iter().any(known)
+        {
+            return port.drop(Drop::EarlyRecord);
+        }
+        self.early.push(EarlyRecord { record: record.clone(), payload: payload.to_vec() });
+    }
+
+    fn retransmit(&mut self, port: &mut Port<'_>) {
+        self.mtu = self.timer.shrink(self.mtu);
+        port.trace(&TraceEvent::Retransmission { flight: self.flight.number() });
+        self.transmit(port);
+    }
+
+    fn transmit(&mut self, port: &mut Port<'_>) {
+        self.timer.last_sent = Some(port.now.mono);
+        let epochs = Epochs { plain: &mut self.plain, protected: self.protected.as_mut() };
+        if let Err(SequenceExhausted) = self.flight.send(epochs, self.mtu, port) {
+            // Nothing more can be sent on this association; the deadline ends it.
+            self.timer.expiry = None;
+        }
+    }
+}
+
+/// Whether message number `a` comes before `b`, across the wrap.
+fn is_before(a: u16, b: u16) -> bool {
+    a.wrapping_sub(b) > u16::MAX / 2
+}
+
+fn handle_alert(content: &[u8], port: &mut Port<'_>) -> Result<(), Refusal> {
+    let Some((level, description)) = parse_alert(content) else {
+        port.drop(Drop::AlertMalformed);
+        return Ok(());
+    };
+    // close_notify ends a handshake as well, whatever its level (RFC 5246 §7.2.1).
+    if level == AlertLevel::Warning && description != AlertDescription::CLOSE_NOTIFY {
+        port.drop(Drop::AlertWarning);
+        return Ok(());
+    }
+    port.trace_alert(Direction::Received, level, description);
+    Err(Refusal::AlertReceived(description))
+}
+
+/// Level and description of an alert, if it is one.
+pub(crate) fn parse_alert(content: &[u8]) -> Option<(AlertLevel, AlertDescription)> {
+    let [level, description] = content else { return None };
+    AlertLevel::from_code(*level).map(|level| (level, AlertDescription(*description)))
+}
+
+/// All tries or all the time of a handshake are used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GaveUp;
+
+/// The retransmission timer (RFC 6347 §4.2.4.1) and the deadline of the whole handshake.
+struct Timer {
+    initial: Duration,
+    timeout: Duration,
+    /// When to retransmit; `None` while no answer is due.
+    expiry: Option<Instant>,
+    deadline: Instant,
+    last_sent: Option<Instant>,
+    retransmissions: u8,
+    answers: u8,
+}
+
+impl Timer {
+    fn new(terms: &Terms, now: Instant) -> Self {
+        Self {
+            initial: terms.retransmission_initial,
+            timeout: terms.retransmission_initial,
+            expiry: None,
+            deadline: now + terms.handshake_deadline,
+            last_sent: None,
+            retransmissions: 0,
+            answers: 0,
+        }
+    }
+
+    fn restart(&mut self, now: Instant) {
+        self.timeout = self.initial;
+        self.retransmissions = 0;
+        self.expiry = Some(now + self.timeout);
+    }
+
+    /// Whether to retransmit now. "at each retransmission, doubling the value, up to no less than ... 60 seconds".
+    fn on_expiry(&mut self, now: Instant) -> Result<bool, GaveUp> {
+        if now >= self.deadline {
+            return Err(GaveUp);
+        }
+        if self.expiry.is_none_or(|expiry| now < expiry) {
+            return Ok(false);
+        }
+        if self.retransmissions >= RETRANSMISSIONS_MAX {
+            return Err(GaveUp);
+        }
+        self.retransmissions += 1;
+        self.timeout = (self.timeout * 2).min(RETRANSMISSION_TIMEOUT_MAX.max(self.initial));
+        self.expiry = Some(now + self.timeout);
+        Ok(true)
+    }
+
+    fn may_answer(&mut self, now: Instant) -> bool {
+        let rested = self.last_sent.is_none_or(|last| now.saturating_duration_since(last) >= self.initial / 2);
+        let may = rested && self.answers < REPEAT_ANSWERS_MAX;
+        if may {
+            self.answers += 1;
+        }
+        may
+    }
+
+    /// "after some number of retransmissions, the sender SHOULD back off to a smaller record size" (RFC 6347 §4.1.1.1).
+    fn shrink(&self, mtu: usize) -> usize {
+        match self.retransmissions / RETRANSMISSIONS_PER_MTU_STEP {
+            0 => mtu,
+            1 => mtu.min(MTU_REDUCED),
+            _ => mtu.min(MTU_MIN),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Handshakes in progress: begun, driven, ended one way or the other.
+
+use std::sync::Arc;
+
+use super::table::HalfOpen;
+use super::{Admission, Endpoint, Event};
+use crate::config::PublicKeySteps;
+use crate::drops::Drop;
+use crate::public_key::PublicKeyJob;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::route::{Now, Route};
+use crate::server::{Established, Handshake, Progress};
+use crate::session::{Closed, Session};
+use crate::verify::VerifyPeer;
+use crate::wire::Fragment;
+
+impl<V: VerifyPeer> Endpoint<V> {
+    /// Begins a handshake with a ClientHello whose cookie is good. The slot is reserved before anything is allocated.
+    pub(super) fn begin(&mut self, now: Now, route: Route, record_sequence: u64, hello: &Fragment<'_>, mark: u64) {
+        if self.admission == Admission::Draining {
+            return self.outside.port(now, Some(route)).drop(Drop::Draining);
+        }
+        if let Some(slot) = self.table.find(route).half_open {
+            // The client gave its handshake up and begins another: it has proven its address for this one too.
+            self.refuse(now, slot, Refusal::Restarted);
+        }
+        if self.table.counts().half_open >= self.config.limits.half_open_max {
+            return self.outside.port(now, Some(route)).drop(Drop::HalfOpenFull);
+        }
+        if self.table.find(route).established.is_none() && !self.has_room(now) {
+            return self.outside.port(now, Some(route)).drop(Drop::SessionsFull);
+        }
+        let handshake = Handshake::new(Arc::clone(&self.config), hello, record_sequence, now.mono);
+        let half_open = HalfOpen::new(route, handshake, mark);
+        let Some(slot) = self.table.insert_half_open(half_open) else {
+            return self.outside.port(now, Some(route)).drop(Drop::HalfOpenFull);
+        };
+        let Some(half_open) = self.table.half_open_at(slot) else { return };
+        let result = half_open.handshake.handle_hello(hello, &mut self.outside.port(now, Some(route)));
+        self.proceed(now, slot, result);
+    }
+
+    pub(super) fn handle_handshake_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {
+        let Some(half_open) = self.table.half_open_at(slot) else { return };
+        let mut port = self.outside.port(now, Some(half_open.route));
+        let result = half_open.handshake.handle_record(record, payload, &mut port);
+        self.proceed(now, slot, result);
+    }
+
+    pub(super) fn handle_handshake_timeout(&mut self, now: Now, slot: u32) {
+        let Some(half_open) = self.table.half_open_at(slot) else { return };
+        let mut port = self.outside.port(now, Some(half_open.route));
+        let result = half_open.handshake.handle_timeout(&mut port).map(|()| Progress::Waiting);
+        self.proceed(now, slot, result);
+    }
+
+    /// Repetitions are answered once a datagram, not once a record.
+    pub(super) fn after_datagram(&mut self, now: Now, route: Route) {
+        if self.table.counts().half_open == 0 {
+            return;
+        }
+        if let Some(slot) = self.table.find(route).half_open
+            && let Some(half_open) = self.table.half_open_at(slot)
+        {
+            half_open.handshake.after_datagram(&mut self.outside.port(now, Some(route)));
+            self.table.rearm(slot);
+        }
+    }
+
+    /// Does what a handshake wants: runs or hands out its public-key steps, makes it a session, or ends it.
+    pub(super) fn proceed(&mut self, now: Now, slot: u32, result: Result<Progress<V>, Refusal>) {
+        let mut result = result;
+        // At most two public-key steps follow one another.
+        loop {
+            match result {
+                Ok(Progress::Waiting) => return self.table.rearm(slot),
+                Ok(Progress::Established(established)) => return self.establish(now, slot, *established),
+                Err(refusal) => return self.refuse(now, slot, refusal),
+                Ok(Progress::Work(work)) if self.config.public_key_steps == PublicKeySteps::Suspended => {
+                    if let Some(session) = self.table.id(slot) {
+                        self.jobs.push_back(PublicKeyJob::new(session, Arc::clone(&self.outside.random), work));
+                    }
+                    return self.table.rearm(slot);
+                }
+                Ok(Progress::Work(work)) => {
+                    let outcome = work.run(self.outside.random.as_ref());
+                    let Some(half_open) = self.table.half_open_at(slot) else { return };
+                    let mut port = self.outside.port(now, Some(half_open.route));
+                    result = half_open.handshake.resume(outcome, &mut port);
+                }
+            }
+        }
+    }
+
+    /// A handshake has ended well. The peer is authenticated: only now may it take the place of another session.
+    fn establish(&mut self, now: Now, slot: u32, established: Established<V::Peer>) {
+        let Some((id, replaced)) = self.table.half_open_id(slot) else { return };
+        let Established { peer, secured } = established;
+        let mut session = Session::new(secured, peer.clone(), now.mono);
+        if replaced.is_none() && !self.has_room(now) {
+            if let Some(half_open) = self.table.half_open_at(slot) {
+                session.close(&mut self.outside.port(now, Some(half_open.route)));
+            }
+            return self.refuse(now, slot, Refusal::SessionsFull);
+        }
+        match replaced {
+            Some(old) => self.end(now, old, Closed::Replaced),
+            None if self.table.counts().established >= self.config.limits.sessions_max => {
+                if let Some((longest_idle, _)) = self.table.longest_idle() {
+                    self.end(now, longest_idle, Closed::Evicted);
+                }
+            }
+            None => {}
+        }
+        let facts = session.facts();
+        if let Some(route) = self.table.establish(slot, session) {
+            self.events.push_back(Event::Established { session: id, route, peer, facts });
+        }
+    }
+
+    fn refuse(&mut self, now: Now, slot: u32, refusal: Refusal) {
+        let Some(mut half_open) = self.table.remove_half_open(slot) else { return };
+        let route = half_open.route;
+        half_open.handshake.refuse(&refusal, &mut self.outside.port(now, Some(route)));
+        let offered = half_open.handshake.into_offered();
+        self.events.push_back(Event::Refused { route, refusal, offered });
+    }
+
+    /// Whether a further session has a place, be it that of one that has been idle for long enough.
+    fn has_room(&self, now: Now) -> bool {
+        let limits = &self.config.limits;
+        self.table.counts().established < limits.sessions_max
+            || self.table.longest_idle().is_some_and(|(_, last_heard)| last_heard + limits.eviction_idle_min <= now.mono)
+    }
+}

@@ -1,0 +1,128 @@
+//! The stateless way of a ClientHello (RFC 6347 §4.2.1).
+//!
+//! Until its cookie is verified nothing is allocated, signed or remembered, and the answer is smaller than the hello. A cookie is bound to
+//! address and parameters, all of which stand at the head of a ClientHello: so a hello that comes in fragments is judged by its first
+//! one, if that holds the parameters, and the rest is reassembled in the slot that it has earned.
+
+use super::{Admission, Endpoint};
+use crate::cookie::COOKIE_BYTES;
+use crate::drops::Drop;
+use crate::observer::{Direction, TraceEvent};
+use crate::record::Record;
+use crate::route::{Now, Route};
+use crate::verify::VerifyPeer;
+use crate::wire::{
+    ContentType, DTLS_1_0, Fragment, HANDSHAKE_HEADER_BYTES, HandshakeType, HelloParameters, Reader,
+    encode_hello_verify_request, epoch_and_sequence, handshake_header, put_record_header,
+};
+
+/// Bytes of a HelloVerifyRequest's body: version, length, cookie.
+const BODY_BYTES: usize = 2 + 1 + COOKIE_BYTES;
+
+/// The smallest ClientHello that is answered: one suite, one compression method, no session ID, cookie or extension.
+const HELLO_BYTES_MIN: usize = 2 + 32 + 1 + 1 + (2 + 2) + (1 + 1);
+
+// What goes to an unproven address is never longer than what came from there.
+const _: () = assert!(BODY_BYTES <= HELLO_BYTES_MIN);
+
+impl<V: VerifyPeer> Endpoint<V> {
+    pub(super) fn handle_hello_record(&mut self, now: Now, route: Route, record: &Record, payload: &[u8]) {
+        let mut reader = Reader::new(payload);
+        while !reader.is_empty() {
+            match Fragment::parse(&mut reader) {
+                Ok(fragment) if fragment.kind == HandshakeType::CLIENT_HELLO => {
+                    self.handle_hello(now, route, record.sequence, &fragment);
+                }
+                _ => return self.outside.port(now, Some(route)).drop(Drop::FragmentMalformed),
+            }
+        }
+    }
+
+    fn handle_hello(&mut self, now: Now, route: Route, record_sequence: u64, fragment: &Fragment<'_>) {
+        let slots = self.table.find(route);
+        if fragment.offset > 0 {
+            return match slots.half_open {
+                Some(slot) => self.handle_further_fragment(now, slot, fragment),
+                None => self.outside.port(now, Some(route)).drop(Drop::HelloFragment),
+            };
+        }
+        let Ok(parameters) = HelloParameters::parse(fragment.body) else {
+            let reason = if fragment.is_whole() { Drop::HelloMalformed } else { Drop::HelloFragment };
+            return self.outside.port(now, Some(route)).drop(reason);
+        };
+        if !self.cookies.verify(now.utc, route.peer(), &parameters, parameters.cookie) {
+            // "If the cookie ... is incorrect, the server SHOULD treat it as if it had no cookie" (RFC 6347 §4.2.1).
+            return self.ask_for_cookie(now, route, record_sequence, fragment, &parameters);
+        }
+        let mark = self.table.mark(parameters.before_cookie);
+        match slots.half_open.filter(|slot| self.table.has_mark(*slot, mark)) {
+            Some(slot) => self.handle_same_hello(now, slot, fragment),
+            // A late copy of the hello that began the session: no reason to begin again.
+            None if slots.established.is_some_and(|slot| self.table.has_mark(slot, mark)) => {
+                self.outside.port(now, Some(route)).drop(Drop::Repeated);
+            }
+            None => self.begin(now, route, record_sequence, fragment, mark),
+        }
+    }
+
+    fn ask_for_cookie(
+        &mut self,
+        now: Now,
+        route: Route,
+        record_sequence: u64,
+        fragment: &Fragment<'_>,
+        parameters: &HelloParameters<'_>,
+    ) {
+        if self.admission == Admission::Draining {
+            return self.outside.port(now, Some(route)).drop(Drop::Draining);
+        }
+        let cookie = self.cookies.make(now.utc, route.peer(), parameters);
+        let mut port = self.outside.port(now, Some(route));
+        let mut datagram = port.datagram();
+        // "the server MUST use the record sequence number in the ClientHello as the record sequence number in the
+        // HelloVerifyRequest" (RFC 6347 §4.2.1). The same for message_seq: it is what the client expects next.
+        let number = epoch_and_sequence(0, record_sequence);
+        let length = HANDSHAKE_HEADER_BYTES + BODY_BYTES;
+        put_record_header(datagram.bytes(), ContentType::Handshake, DTLS_1_0, number, length);
+        let kind = HandshakeType::HELLO_VERIFY_REQUEST;
+        let header = handshake_header(kind, fragment.message_seq, BODY_BYTES, 0, BODY_BYTES);
+        datagram.bytes().extend_from_slice(&header);
+        encode_hello_verify_request(datagram.bytes(), &cookie);
+        datagram.trace(&TraceEvent::Handshake {
+            direction: Direction::Received,
+            message: HandshakeType::CLIENT_HELLO,
+            length: fragment.length,
+            fragments: 0,
+        });
+        datagram.trace(&TraceEvent::Handshake {
+            direction: Direction::Sent,
+            message: kind,
+            length: BODY_BYTES,
+            fragments: 1,
+        });
+        datagram.finish();
+    }
+
+    /// The rest of a ClientHello whose first fragment earned a slot.
+    fn handle_further_fragment(&mut self, now: Now, slot: u32, fragment: &Fragment<'_>) {
+        let Some(half_open) = self.table.half_open_at(slot) else { return };
+        let mut port = self.outside.port(now, Some(half_open.route));
+        if half_open.handshake.has_taken(fragment.message_seq) {
+            return port.drop(Drop::MessageStale);
+        }
+        let result = half_open.handshake.handle_hello(fragment, &mut port);
+        self.proceed(now, slot, result);
+    }
+
+    /// The hello that began this handshake, or its first fragment, once more.
+    fn handle_same_hello(&mut self, now: Now, slot: u32, fragment: &Fragment<'_>) {
+        let Some(half_open) = self.table.half_open_at(slot) else { return };
+        let mut port = self.outside.port(now, Some(half_open.route));
+        if half_open.handshake.has_taken(fragment.message_seq) {
+            half_open.handshake.note_repeated_hello();
+            return;
+        }
+        let result = half_open.handshake.handle_hello(fragment, &mut port);
+        self.proceed(now, slot, result);
+    }
+}

@@ -1,0 +1,319 @@
+//! Server side: all sessions of one shard behind one type.
+//!
+//! A datagram finds its association by its [`Route`]. A ClientHello takes the stateless way first (`hello`), whoever it comes from; what
+//! it begins is a half-open handshake beside a session that may exist (`handshakes`), and only its verified Finished replaces that
+//! session (RFC 6347 §4.2.8). `table` keeps both kinds of tenants, their deadlines and their order of idleness.
+
+mod handshakes;
+mod hello;
+mod table;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use table::{Table, Tenant};
+
+use crate::config::ServerConfig;
+use crate::cookie::CookieJar;
+use crate::drops::{Drop, DropCounters};
+use crate::observer::{Direction, Observer, TraceEvent};
+use crate::port::Outside;
+use crate::public_key::{PublicKeyDone, PublicKeyJob};
+use crate::record::{Record, Records, Role};
+use crate::refusal::Refusal;
+use crate::route::{Now, Random, Route, SessionId};
+use crate::session::{Closed, Received, SendFault, SessionFacts};
+use crate::verify::VerifyPeer;
+use crate::wire::{ContentType, Fragment, HandshakeType, Offered, Reader};
+
+/// Server side: all sessions of one shard.
+///
+/// After each call of a `handle_*`, of `send`, `close` or `complete_public_key_job`, drain `poll_event`, `poll_transmit` and
+/// `poll_public_key_job`, and ask `poll_timeout` when to call `handle_timeout`.
+pub struct Endpoint<V: VerifyPeer> {
+    config: Arc<ServerConfig<V>>,
+    cookies: CookieJar,
+    table: Table<V>,
+    outside: Outside,
+    events: VecDeque<Event<V::Peer>>,
+    jobs: VecDeque<PublicKeyJob<V>>,
+    admission: Admission,
+}
+
+/// What happened to the sessions of an [`Endpoint`].
+#[derive(Clone, Debug)]
+pub enum Event<P> {
+    /// A peer is authenticated, and its session may be used.
+    Established {
+        /// The handle of the session.
+        session: SessionId,
+        /// How it reaches us.
+        route: Route,
+        /// What the verifier knows of it.
+        peer: P,
+        /// Suite and bindings.
+        facts: SessionFacts,
+    },
+    /// Application data came.
+    Data {
+        /// Whose.
+        session: SessionId,
+        /// Where it lies in the datagram that was just given to `handle_datagram`.
+        plaintext: Range<usize>,
+    },
+    /// A session ended; its handle is void.
+    Closed {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        why: Closed,
+    },
+    /// A handshake failed, after its cookie had been verified.
+    Refused {
+        /// Whose.
+        route: Route,
+        /// Why.
+        refusal: Refusal,
+        /// What its ClientHello offered; empty if it could not be read.
+        offered: Offered,
+    },
+}
+
+/// One datagram to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Transmit<'a> {
+    /// Whither, and from where.
+    pub route: Route,
+    /// The UDP payload.
+    pub bytes: &'a [u8],
+}
+
+/// Whether new handshakes are let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// They are.
+    Open,
+    /// They are not: handshakes in progress and sessions go on until they end.
+    Draining,
+}
+
+/// How many associations there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionCounts {
+    /// Established sessions.
+    pub established: usize,
+    /// Handshakes in progress.
+    pub half_open: usize,
+}
+
+impl<V: VerifyPeer> Endpoint<V> {
+    /// An endpoint without sessions.
+    pub fn new(config: Arc<ServerConfig<V>>, random: Arc<dyn Random>) -> Self {
+        let mut key = [0; 16];
+        random.fill(&mut key);
+        Self {
+            cookies: CookieJar::new(config.cookie.clone()),
+            table: Table::new(key, &config.limits),
+            outside: Outside::new(random),
+            events: VecDeque::new(),
+            jobs: VecDeque::new(),
+            admission: Admission::Open,
+            config,
+        }
+    }
+
+    /// New handshakes follow the new configuration; sessions and handshakes in progress stay as they are.
+    pub fn set_config(&mut self, config: Arc<ServerConfig<V>>) {
+        self.cookies = CookieJar::new(config.cookie.clone());
+        self.table.set_limits(&config.limits);
+        self.config = config;
+    }
+
+    /// Takes a datagram; records are opened in place. Ranges in the events that follow index `datagram`.
+    pub fn handle_datagram(&mut self, now: Now, route: Route, datagram: &mut [u8]) {
+        self.outside
+            .port(now, Some(route))
+            .trace(&TraceEvent::Datagram { direction: Direction::Received, bytes: datagram });
+        let mut records = Records::new();
+        while let Some(record) = records.next(datagram) {
+            match record {
+                Ok(record) => self.handle_record(now, route, &record, datagram),
+                Err(reason) => self.outside.port(now, Some(route)).drop(reason),
+            }
+        }
+        self.after_datagram(now, route);
+        self.check_invariants();
+    }
+
+    /// What happened. To be drained after each call that takes a `Now`.
+    pub fn poll_event(&mut self) -> Option<Event<V::Peer>> {
+        self.events.pop_front()
+    }
+
+    /// The next datagram to be sent.
+    pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
+        let (route, bytes) = self.outside.transmits.poll()?;
+        Some(Transmit { route: route?, bytes })
+    }
+
+    /// The next public-key step, if they are suspended. Steps of handshakes that have ended meanwhile are left out.
+    pub fn poll_public_key_job(&mut self) -> Option<PublicKeyJob<V>> {
+        loop {
+            let job = self.jobs.pop_front()?;
+            if self.table.is_current(job.session()) {
+                return Some(job);
+            }
+            self.outside.drops.add(Drop::StaleJob);
+        }
+    }
+
+    /// Takes the result of a public-key step.
+    pub fn complete_public_key_job(&mut self, now: Now, done: PublicKeyDone<V>) {
+        let session = done.session();
+        match self.table.half_open_mut(session) {
+            Some(half_open) => {
+                let mut port = self.outside.port(now, Some(half_open.route));
+                let result = half_open.handshake.resume(done.into_outcome(), &mut port);
+                self.proceed(now, session.slot, result);
+            }
+            None => self.outside.drops.add(Drop::StaleJob),
+        }
+        self.check_invariants();
+    }
+
+    /// When `handle_timeout` is due. Costs O(1); keeping it costs O(log n) of the handshakes in progress.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let idle = self.table.longest_idle().map(|(_, last_heard)| last_heard + self.config.limits.idle_timeout);
+        [self.table.next_handshake_timeout(), idle].into_iter().flatten().min()
+    }
+
+    /// Retransmits, gives up, closes what is idle.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(slot) = self.table.expired_handshake(now.mono) {
+            self.handle_handshake_timeout(now, slot);
+        }
+        while let Some((slot, last_heard)) = self.table.longest_idle() {
+            if last_heard + self.config.limits.idle_timeout > now.mono {
+                break;
+            }
+            self.end(now, slot, Closed::Idle);
+        }
+        self.check_invariants();
+    }
+
+    /// Sends `plaintext` as one record in one datagram.
+    ///
+    /// # Errors
+    /// [`SendFault`]; after `SequenceExhausted` the session is gone.
+    pub fn send(&mut self, now: Now, session: SessionId, plaintext: &[u8]) -> Result<(), SendFault> {
+        let member = self.table.member_mut(session).ok_or(SendFault::Gone)?;
+        let sent = member.session.send(plaintext, &mut self.outside.port(now, Some(member.route)));
+        if sent == Err(SendFault::SequenceExhausted) {
+            self.end(now, session.slot, Closed::SequenceExhausted);
+        }
+        sent
+    }
+
+    /// Bytes of plaintext that one datagram of the session carries; 0 when there is no such session.
+    pub fn plaintext_max(&self, session: SessionId) -> usize {
+        self.table.member(session).map_or(0, |member| member.session.plaintext_max())
+    }
+
+    /// Sends close_notify and forgets the session.
+    pub fn close(&mut self, now: Now, session: SessionId) {
+        if self.table.member(session).is_some() {
+            self.end(now, session.slot, Closed::ByUs);
+        }
+        self.check_invariants();
+    }
+
+    /// What the verifier knows of the peer.
+    pub fn peer(&self, session: SessionId) -> Option<&V::Peer> {
+        self.table.member(session).map(|member| member.session.peer())
+    }
+
+    /// Suite and bindings of a session.
+    pub fn facts(&self, session: SessionId) -> Option<SessionFacts> {
+        self.table.member(session).map(|member| member.session.facts())
+    }
+
+    /// How the peer of a session reaches us.
+    pub fn route(&self, session: SessionId) -> Option<Route> {
+        self.table.member(session).map(|member| member.route)
+    }
+
+    /// Opens or closes the door to new handshakes.
+    pub fn refuse_new(&mut self, admission: Admission) {
+        self.admission = admission;
+    }
+
+    /// The established sessions.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.table.iter().filter(|(_, tenant)| matches!(tenant, Tenant::Established(_))).map(|(id, _)| id)
+    }
+
+    /// How many associations there are.
+    pub fn counts(&self) -> SessionCounts {
+        self.table.counts()
+    }
+
+    /// What was dropped, by reason.
+    pub fn drops(&self) -> &DropCounters {
+        &self.outside.drops
+    }
+
+    /// Sets who sees what happens; `None` sees nothing and costs nothing.
+    pub fn set_observer(&mut self, observer: Option<Arc<dyn Observer>>) {
+        self.outside.observer = observer;
+    }
+
+    fn handle_record(&mut self, now: Now, route: Route, record: &Record, datagram: &mut [u8]) {
+        let payload = &mut datagram[record.payload.clone()];
+        if record.epoch == 0 && record.content_type == ContentType::Handshake && begins_with_client_hello(payload) {
+            return self.handle_hello_record(now, route, record, payload);
+        }
+        let slots = self.table.find(route);
+        // With a new handshake beside a session, the handshake gets what is of handshakes, the session what is protected data.
+        let of_handshake = slots.established.is_none() || record.epoch == 0 || record.content_type == ContentType::Handshake;
+        match (slots.half_open, slots.established) {
+            (Some(slot), _) if of_handshake => self.handle_handshake_record(now, slot, record, payload),
+            (_, Some(slot)) => self.handle_session_record(now, slot, record, payload),
+            _ => self.outside.port(now, Some(route)).drop(Drop::NoAssociation),
+        }
+    }
+
+    fn handle_session_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {
+        let Some((session, member)) = self.table.member_at(slot) else { return };
+        let mut port = self.outside.port(now, Some(member.route));
+        match member.session.handle_record(Role::Server, record, payload, &mut port) {
+            Received::Nothing => {}
+            Received::Alive => self.table.touch(slot),
+            Received::Data(range) => {
+                self.table.touch(slot);
+                let start = record.payload.start;
+                self.events.push_back(Event::Data { session, plaintext: start + range.start..start + range.end });
+            }
+            Received::Closed(why) => self.end(now, slot, why),
+        }
+    }
+
+    /// Ends a session; tells its peer where that makes sense.
+    fn end(&mut self, now: Now, slot: u32, why: Closed) {
+        let Some((session, mut member)) = self.table.remove_member(slot) else { return };
+        if matches!(why, Closed::ByUs | Closed::Idle | Closed::Evicted) {
+            member.session.close(&mut self.outside.port(now, Some(member.route)));
+        }
+        self.events.push_back(Event::Closed { session, why });
+    }
+
+    fn check_invariants(&self) {
+        #[cfg(debug_assertions)]
+        self.table.check_invariants();
+    }
+}
+
+fn begins_with_client_hello(payload: &[u8]) -> bool {
+    Fragment::parse(&mut Reader::new(payload)).is_ok_and(|fragment| fragment.kind == HandshakeType::CLIENT_HELLO)
+}

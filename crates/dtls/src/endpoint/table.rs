@@ -1,0 +1,351 @@
+//! The tenants of an endpoint: half-open handshakes and established sessions in one slab, found by their route.
+//!
+//! A route leads to one slot. Where a session and a newer handshake share it, the index knows the session and the session knows the
+//! handshake. Handshakes have their deadlines in an ordered set. Sessions hang in a list in the order in which they were last heard of:
+//! with one idle timeout for all, its head is the next to expire, and also the one to be evicted; no session has a timer of its own.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::SessionCounts;
+use crate::index::{Index, KeyedHash};
+use crate::limits::Limits;
+use crate::route::{Route, SessionId};
+use crate::server::Handshake;
+use crate::session::Session;
+use crate::slab::{NO_SLOT, Slab};
+use crate::verify::VerifyPeer;
+
+pub(super) struct Table<V: VerifyPeer> {
+    slab: Slab<Tenant<V>>,
+    index: Index,
+    hash: KeyedHash,
+    timers: BTreeSet<(Instant, u32)>,
+    /// The session that was heard of longest ago, and the latest.
+    idle_first: u32,
+    idle_last: u32,
+    counts: SessionCounts,
+}
+
+pub(super) enum Tenant<V: VerifyPeer> {
+    HalfOpen(Box<HalfOpen<V>>),
+    Established(Member<V::Peer>),
+}
+
+/// A handshake in progress.
+pub(super) struct HalfOpen<V: VerifyPeer> {
+    pub(super) route: Route,
+    pub(super) handshake: Handshake<V>,
+    mark: u64,
+    /// The session on the same route that this handshake would replace, or `NO_SLOT`.
+    beside: u32,
+    /// What `timers` holds for it.
+    armed: Option<Instant>,
+}
+
+/// An established session in the table.
+pub(super) struct Member<P> {
+    pub(super) session: Session<P>,
+    pub(super) route: Route,
+    mark: u64,
+    /// A newer handshake on the same route, or `NO_SLOT`.
+    newer: u32,
+    idle_before: u32,
+    idle_after: u32,
+}
+
+// What one session costs in the slab; with two cells of the index it stays below 256 bytes.
+const _: () = assert!(size_of::<Tenant<Weightless>>() <= 232);
+
+/// A verifier for the assertion above: a peer is known by one pointer.
+struct Weightless;
+
+impl VerifyPeer for Weightless {
+    type Peer = std::sync::Arc<()>;
+
+    fn verify(
+        &self,
+        _: &[&[u8]],
+        _: rustls_pki_types::UnixTime,
+    ) -> Result<(Self::Peer, crate::PublicKey), crate::CertificateFault> {
+        Err(crate::CertificateFault::UnknownIssuer)
+    }
+}
+
+/// What a route leads to.
+#[derive(Clone, Copy)]
+pub(super) struct Slots {
+    pub(super) established: Option<u32>,
+    pub(super) half_open: Option<u32>,
+}
+
+impl<V: VerifyPeer> HalfOpen<V> {
+    pub(super) const fn new(route: Route, handshake: Handshake<V>, mark: u64) -> Self {
+        Self { route, handshake, mark, beside: NO_SLOT, armed: None }
+    }
+}
+
+impl<V: VerifyPeer> Tenant<V> {
+    fn route(&self) -> Route {
+        match self {
+            Self::HalfOpen(half_open) => half_open.route,
+            Self::Established(member) => member.route,
+        }
+    }
+}
+
+impl<V: VerifyPeer> Table<V> {
+    pub(super) fn new(key: [u8; 16], limits: &Limits) -> Self {
+        let (a, b) = key.split_at(8);
+        let word = |half: &[u8]| u64::from_be_bytes(half.try_into().expect("split at 8"));
+        Self {
+            slab: Slab::new(slots_max(limits)),
+            index: Index::new(),
+            hash: KeyedHash::new([word(a), word(b)]),
+            timers: BTreeSet::new(),
+            idle_first: NO_SLOT,
+            idle_last: NO_SLOT,
+            counts: SessionCounts { established: 0, half_open: 0 },
+        }
+    }
+
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        self.slab.set_slots_max(slots_max(limits));
+    }
+
+    pub(super) const fn counts(&self) -> SessionCounts {
+        self.counts
+    }
+
+    pub(super) fn find(&self, route: Route) -> Slots {
+        let hash = self.hash.of(&route);
+        let is_it = |slot| self.slab.get(slot).is_some_and(|tenant| tenant.route() == route);
+        match self.index.find(hash, is_it).map(|slot| (slot, self.slab.get(slot))) {
+            Some((slot, Some(Tenant::Established(member)))) => Slots {
+                established: Some(slot),
+                half_open: Some(member.newer).filter(|slot| *slot != NO_SLOT),
+            },
+            Some((slot, Some(Tenant::HalfOpen(_)))) => Slots { established: None, half_open: Some(slot) },
+            _ => Slots { established: None, half_open: None },
+        }
+    }
+
+    pub(super) fn id(&self, slot: u32) -> Option<SessionId> {
+        self.slab.id(slot)
+    }
+
+    pub(super) fn is_current(&self, id: SessionId) -> bool {
+        self.slab.is_current(id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &Tenant<V>)> + '_ {
+        self.slab.iter()
+    }
+
+    pub(super) fn member(&self, id: SessionId) -> Option<&Member<V::Peer>> {
+        match self.slab.get(id.slot).filter(|_| self.slab.is_current(id)) {
+            Some(Tenant::Established(member)) => Some(member),
+            _ => None,
+        }
+    }
+
+    pub(super) fn member_mut(&mut self, id: SessionId) -> Option<&mut Member<V::Peer>> {
+        if !self.slab.is_current(id) {
+            return None;
+        }
+        self.member_at(id.slot).map(|(_, member)| member)
+    }
+
+    pub(super) fn member_at(&mut self, slot: u32) -> Option<(SessionId, &mut Member<V::Peer>)> {
+        let id = self.slab.id(slot)?;
+        match self.slab.get_mut(slot) {
+            Some(Tenant::Established(member)) => Some((id, member)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn half_open_mut(&mut self, id: SessionId) -> Option<&mut HalfOpen<V>> {
+        if self.slab.is_current(id) { self.half_open_at(id.slot) } else { None }
+    }
+
+    pub(super) fn half_open_at(&mut self, slot: u32) -> Option<&mut HalfOpen<V>> {
+        match self.slab.get_mut(slot) {
+            Some(Tenant::HalfOpen(half_open)) => Some(half_open),
+            _ => None,
+        }
+    }
+
+    /// The handle of a handshake and the session that it would replace.
+    pub(super) fn half_open_id(&mut self, slot: u32) -> Option<(SessionId, Option<u32>)> {
+        let id = self.slab.id(slot)?;
+        let beside = self.half_open_at(slot)?.beside;
+        Some((id, Some(beside).filter(|slot| *slot != NO_SLOT)))
+    }
+
+    /// A short keyed hash by which a ClientHello is recognised when it comes again.
+    pub(super) fn mark(&self, hello: &[u8]) -> u64 {
+        self.hash.of(&hello)
+    }
+
+    pub(super) fn has_mark(&self, slot: u32, mark: u64) -> bool {
+        match self.slab.get(slot) {
+            Some(Tenant::HalfOpen(half_open)) => half_open.mark == mark,
+            Some(Tenant::Established(member)) => member.mark == mark,
+            None => false,
+        }
+    }
+
+    /// `None` when all slots are taken. The route has no other half-open handshake.
+    pub(super) fn insert_half_open(&mut self, mut half_open: HalfOpen<V>) -> Option<u32> {
+        if self.slab.is_full() {
+            return None;
+        }
+        let route = half_open.route;
+        let established = self.find(route).established;
+        half_open.beside = established.unwrap_or(NO_SLOT);
+        let slot = self.slab.insert(Tenant::HalfOpen(Box::new(half_open)))?.slot;
+        match established.and_then(|old| self.member_at(old)) {
+            Some((_, member)) => member.newer = slot,
+            None => self.add_to_index(route, slot),
+        }
+        self.counts.half_open += 1;
+        self.rearm(slot);
+        Some(slot)
+    }
+
+    pub(super) fn remove_half_open(&mut self, slot: u32) -> Option<HalfOpen<V>> {
+        let beside = self.half_open_at(slot)?.beside;
+        let route = self.half_open_at(slot)?.route;
+        match self.member_at(beside) {
+            Some((_, member)) => member.newer = NO_SLOT,
+            None => self.remove_from_index(route, slot),
+        }
+        let Some(Tenant::HalfOpen(half_open)) = self.slab.remove(slot) else { return None };
+        self.disarm(half_open.armed, slot);
+        self.counts.half_open -= 1;
+        Some(*half_open)
+    }
+
+    pub(super) fn remove_member(&mut self, slot: u32) -> Option<(SessionId, Member<V::Peer>)> {
+        let (id, member) = self.member_at(slot)?;
+        let (route, newer) = (member.route, member.newer);
+        self.unlink(slot);
+        match self.half_open_at(newer) {
+            Some(half_open) => {
+                half_open.beside = NO_SLOT;
+                self.index.redirect(self.hash.of(&route), slot, newer);
+            }
+            None => self.remove_from_index(route, slot),
+        }
+        let Some(Tenant::Established(member)) = self.slab.remove(slot) else { return None };
+        self.counts.established -= 1;
+        Some((id, member))
+    }
+
+    /// Turns a handshake into a session, in its slot. What it replaces has been removed before.
+    pub(super) fn establish(&mut self, slot: u32, session: Session<V::Peer>) -> Option<Route> {
+        let tenant = self.slab.get_mut(slot)?;
+        let Tenant::HalfOpen(half_open) = tenant else { return None };
+        let (route, mark, armed) = (half_open.route, half_open.mark, half_open.armed);
+        let (newer, idle_before, idle_after) = (NO_SLOT, NO_SLOT, NO_SLOT);
+        *tenant = Tenant::Established(Member { session, route, mark, newer, idle_before, idle_after });
+        self.disarm(armed, slot);
+        self.counts.half_open -= 1;
+        self.counts.established += 1;
+        self.link_last(slot);
+        Some(route)
+    }
+
+    /// The session was heard of: it goes to the end of the list.
+    pub(super) fn touch(&mut self, slot: u32) {
+        if self.idle_last != slot {
+            self.unlink(slot);
+            self.link_last(slot);
+        }
+    }
+
+    /// The session that was heard of longest ago, and when.
+    pub(super) fn longest_idle(&self) -> Option<(u32, Instant)> {
+        match self.slab.get(self.idle_first) {
+            Some(Tenant::Established(member)) => Some((self.idle_first, member.session.last_heard())),
+            _ => None,
+        }
+    }
+
+    pub(super) fn next_handshake_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// A handshake whose time has come. Its timer is to be handled and armed again before the next call.
+    pub(super) fn expired_handshake(&self, now: Instant) -> Option<u32> {
+        self.timers.first().filter(|(at, _)| *at <= now).map(|(_, slot)| *slot)
+    }
+
+    /// Brings a handshake's place in the order of deadlines up to date.
+    pub(super) fn rearm(&mut self, slot: u32) {
+        let Some(half_open) = self.half_open_at(slot) else { return };
+        let due = Some(half_open.handshake.poll_timeout());
+        let armed = std::mem::replace(&mut half_open.armed, due);
+        if armed != due {
+            self.disarm(armed, slot);
+            self.timers.extend(due.map(|at| (at, slot)));
+        }
+    }
+
+    fn disarm(&mut self, armed: Option<Instant>, slot: u32) {
+        if let Some(at) = armed {
+            self.timers.remove(&(at, slot));
+        }
+    }
+
+    fn add_to_index(&mut self, route: Route, slot: u32) {
+        let (slab, hash) = (&self.slab, &self.hash);
+        self.index.insert(hash.of(&route), slot, |slot| rehash(slab, hash, slot));
+    }
+
+    fn remove_from_index(&mut self, route: Route, slot: u32) {
+        let (slab, hash) = (&self.slab, &self.hash);
+        self.index.remove(hash.of(&route), slot, |slot| rehash(slab, hash, slot));
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let Some((_, member)) = self.member_at(slot) else { return };
+        let before = std::mem::replace(&mut member.idle_before, NO_SLOT);
+        let after = std::mem::replace(&mut member.idle_after, NO_SLOT);
+        match self.member_at(before) {
+            Some((_, member)) => member.idle_after = after,
+            None => self.idle_first = after,
+        }
+        match self.member_at(after) {
+            Some((_, member)) => member.idle_before = before,
+            None => self.idle_last = before,
+        }
+    }
+
+    fn link_last(&mut self, slot: u32) {
+        let before = std::mem::replace(&mut self.idle_last, slot);
+        match self.member_at(before) {
+            Some((_, member)) => member.idle_after = slot,
+            None => self.idle_first = slot,
+        }
+        if let Some((_, member)) = self.member_at(slot) {
+            member.idle_before = before;
+        }
+    }
+
+    /// What must hold between calls.
+    #[cfg(debug_assertions)]
+    pub(super) fn check_invariants(&self) {
+        assert_eq!(self.timers.len(), self.counts.half_open, "each handshake has one deadline");
+        assert_eq!(self.idle_first == NO_SLOT, self.counts.established == 0, "each session hangs in the list");
+        assert_eq!(self.idle_last == NO_SLOT, self.counts.established == 0, "each session hangs in the list");
+    }
+}
+
+fn slots_max(limits: &Limits) -> usize {
+    limits.sessions_max.saturating_add(limits.half_open_max)
+}
+
+fn rehash<V: VerifyPeer>(slab: &Slab<Tenant<V>>, hash: &KeyedHash, slot: u32) -> u64 {
+    slab.get(slot).map_or(0, |tenant| hash.of(&tenant.route()))
+}

@@ -1,0 +1,145 @@
+//! An outgoing flight: messages that are sent together, and again together until they are answered (RFC 6347 §4.2.4).
+//!
+//! A flight keeps whole messages. Records and fragments are made anew each time it is sent: with new sequence numbers, as RFC 6347
+//! §4.2.4 demands for protected ones, and cut to the size that the path is believed to carry by then.
+
+use std::ops::Range;
+
+use crate::observer::{Direction, TraceEvent};
+use crate::port::{DatagramWriter, Port};
+use crate::record::{PlainEpoch, ProtectedEpoch, SequenceExhausted};
+use crate::wire::{ContentType, HANDSHAKE_HEADER_BYTES, HandshakeType, RECORD_HEADER_BYTES, handshake_header};
+
+/// The messages of one flight, in order.
+#[derive(Default)]
+pub(crate) struct Flight {
+    /// Its number in RFC 6347 §4.2.4, Figure 1.
+    number: u8,
+    items: Vec<Item>,
+    bytes: Vec<u8>,
+}
+
+enum Item {
+    Message { kind: HandshakeType, message_seq: u16, body: Range<usize> },
+    ChangeCipherSpec,
+}
+
+/// Both epochs of an association, as far as they are there.
+pub(crate) struct Epochs<'a> {
+    pub(crate) plain: &'a mut PlainEpoch,
+    pub(crate) protected: Option<&'a mut ProtectedEpoch>,
+}
+
+/// A fragment smaller than this is not begun at the end of a datagram: its headers would outweigh it.
+const FRAGMENT_BYTES_MIN: usize = 32;
+
+impl Flight {
+    pub(crate) const fn new(number: u8) -> Self {
+        Self { number, items: Vec::new(), bytes: Vec::new() }
+    }
+
+    pub(crate) const fn number(&self) -> u8 {
+        self.number
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(crate) fn message(&mut self, kind: HandshakeType, message_seq: u16, body: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(body);
+        self.items.push(Item::Message { kind, message_seq, body: start..self.bytes.len() });
+    }
+
+    pub(crate) fn change_cipher_spec(&mut self) {
+        self.items.push(Item::ChangeCipherSpec);
+    }
+
+    /// Sends it all in datagrams of at most `mtu` bytes. What comes after ChangeCipherSpec is protected.
+    pub(crate) fn send(&self, mut epochs: Epochs<'_>, mtu: usize, port: &mut Port<'_>) -> Result<(), SequenceExhausted> {
+        let mut datagram = port.datagram();
+        let mut protect = false;
+        for item in &self.items {
+            match item {
+                Item::ChangeCipherSpec => {
+                    if datagram.length() + RECORD_HEADER_BYTES + 1 > mtu {
+                        datagram.finish();
+                    }
+                    epochs.plain.write(datagram.bytes(), ContentType::ChangeCipherSpec, &[&[1]])?;
+                    datagram.trace(&TraceEvent::ChangeCipherSpec { direction: Direction::Sent });
+                    protect = true;
+                }
+                Item::Message { kind, message_seq, body } => {
+                    let message = Outgoing { kind: *kind, message_seq: *message_seq, body: &self.bytes[body.clone()] };
+                    message.send(&mut epochs, protect, mtu, &mut datagram)?;
+                }
+            }
+        }
+        datagram.finish();
+        Ok(())
+    }
+}
+
+struct Outgoing<'a> {
+    kind: HandshakeType,
+    message_seq: u16,
+    body: &'a [u8],
+}
+
+impl Outgoing<'_> {
+    fn send(
+        &self,
+        epochs: &mut Epochs<'_>,
+        protect: bool,
+        mtu: usize,
+        datagram: &mut DatagramWriter<'_>,
+    ) -> Result<(), SequenceExhausted> {
+        let protected = epochs.protected.as_deref_mut().filter(|_| protect);
+        let record = protected.as_ref().map_or(RECORD_HEADER_BYTES, |epoch| ProtectedEpoch::overhead(epoch.suite()));
+        let overhead = record + HANDSHAKE_HEADER_BYTES;
+        let mut writer: RecordWriter<'_> = match protected {
+            Some(epoch) => RecordWriter::Protected(epoch),
+            None => RecordWriter::Plain(epochs.plain),
+        };
+        let mut offset = 0;
+        let mut fragments = 0;
+        loop {
+            let rest = self.body.len() - offset;
+            if datagram.length() + overhead + rest.min(FRAGMENT_BYTES_MIN) > mtu {
+                datagram.finish();
+            }
+            // MTU_MIN leaves room for every header and FRAGMENT_BYTES_MIN.
+            let taken = rest.min(mtu - datagram.length() - overhead);
+            let header = handshake_header(self.kind, self.message_seq, self.body.len(), offset, taken);
+            writer.write(datagram.bytes(), &[&header, &self.body[offset..offset + taken]])?;
+            fragments += 1;
+            offset += taken;
+            if offset == self.body.len() {
+                break;
+            }
+        }
+        datagram.trace(&TraceEvent::Handshake {
+            direction: Direction::Sent,
+            message: self.kind,
+            length: self.body.len(),
+            fragments,
+        });
+        Ok(())
+    }
+}
+
+/// Where the records of a message go.
+enum RecordWriter<'a> {
+    Plain(&'a mut PlainEpoch),
+    Protected(&'a mut ProtectedEpoch),
+}
+
+impl RecordWriter<'_> {
+    fn write(&mut self, out: &mut Vec<u8>, parts: &[&[u8]]) -> Result<(), SequenceExhausted> {
+        match self {
+            Self::Plain(epoch) => epoch.write(out, ContentType::Handshake, parts),
+            Self::Protected(epoch) => epoch.seal(out, ContentType::Handshake, parts),
+        }
+    }
+}

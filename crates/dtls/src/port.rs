@@ -1,0 +1,133 @@
+//! What a handler may touch of the outside: time, randomness, the datagrams to be sent, the counters and the observer.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::alert::{AlertDescription, AlertLevel};
+use crate::drops::{Drop, DropCounters};
+use crate::observer::{Direction, Observer, TraceEvent};
+use crate::route::{Now, Random, Route};
+
+/// Datagrams that wait to be fetched: ranges of one buffer that is used again and again, so that sending allocates nothing once the
+/// buffer has grown to what one turn needs.
+#[derive(Default)]
+pub(crate) struct Transmits {
+    bytes: Vec<u8>,
+    queue: VecDeque<(Option<Route>, Range<usize>)>,
+}
+
+impl Transmits {
+    pub(crate) fn poll(&mut self) -> Option<(Option<Route>, &[u8])> {
+        let (route, range) = self.queue.pop_front()?;
+        Some((route, &self.bytes[range]))
+    }
+}
+
+/// Everything outside of a handshake or a session, for the length of one call.
+pub(crate) struct Port<'a> {
+    pub(crate) now: Now,
+    /// Where answers go; `None` at a client.
+    pub(crate) route: Option<Route>,
+    pub(crate) random: &'a Arc<dyn Random>,
+    pub(crate) transmits: &'a mut Transmits,
+    pub(crate) drops: &'a mut DropCounters,
+    pub(crate) observer: Option<&'a dyn Observer>,
+}
+
+impl Port<'_> {
+    pub(crate) fn trace(&self, event: &TraceEvent<'_>) {
+        if let Some(observer) = self.observer {
+            observer.observe(self.now, self.route, event);
+        }
+    }
+
+    pub(crate) fn drop(&mut self, reason: Drop) {
+        self.drops.add(reason);
+        self.trace(&TraceEvent::Dropped { reason });
+    }
+
+    pub(crate) fn trace_alert(&self, direction: Direction, level: AlertLevel, description: AlertDescription) {
+        self.trace(&TraceEvent::Alert { direction, level, description });
+    }
+
+    /// Begins a datagram.
+    pub(crate) fn datagram(&mut self) -> DatagramWriter<'_> {
+        if self.transmits.queue.is_empty() {
+            self.transmits.bytes.clear();
+        }
+        DatagramWriter {
+            now: self.now,
+            route: self.route,
+            observer: self.observer,
+            start: self.transmits.bytes.len(),
+            transmits: self.transmits,
+        }
+    }
+}
+
+/// One datagram after the other, written record by record.
+pub(crate) struct DatagramWriter<'a> {
+    now: Now,
+    route: Option<Route>,
+    observer: Option<&'a dyn Observer>,
+    start: usize,
+    transmits: &'a mut Transmits,
+}
+
+impl DatagramWriter<'_> {
+    /// Where records are appended.
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.transmits.bytes
+    }
+
+    /// Bytes of the datagram so far.
+    pub(crate) fn length(&self) -> usize {
+        self.transmits.bytes.len() - self.start
+    }
+
+    /// Gives the datagram to the queue and begins the next one. An empty one is none.
+    pub(crate) fn finish(&mut self) {
+        let range = self.start..self.transmits.bytes.len();
+        if range.is_empty() {
+            return;
+        }
+        if let Some(observer) = self.observer {
+            let bytes = &self.transmits.bytes[range.clone()];
+            observer.observe(self.now, self.route, &TraceEvent::Datagram { direction: Direction::Sent, bytes });
+        }
+        self.start = range.end;
+        self.transmits.queue.push_back((self.route, range));
+    }
+
+    pub(crate) fn trace(&self, event: &TraceEvent<'_>) {
+        if let Some(observer) = self.observer {
+            observer.observe(self.now, self.route, event);
+        }
+    }
+}
+
+/// What lies outside of all handshakes and sessions of one owner: lent to them as a [`Port`].
+pub(crate) struct Outside {
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) transmits: Transmits,
+    pub(crate) drops: DropCounters,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
+impl Outside {
+    pub(crate) fn new(random: Arc<dyn Random>) -> Self {
+        Self { random, transmits: Transmits::default(), drops: DropCounters::new(), observer: None }
+    }
+
+    pub(crate) fn port(&mut self, now: Now, route: Option<Route>) -> Port<'_> {
+        Port {
+            now,
+            route,
+            random: &self.random,
+            transmits: &mut self.transmits,
+            drops: &mut self.drops,
+            observer: self.observer.as_deref(),
+        }
+    }
+}

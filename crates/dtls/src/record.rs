@@ -1,0 +1,228 @@
+//! Records: found in a datagram, opened in place, and sealed (RFC 6347 §4.1).
+//!
+//! DTLS 1.2 without renegotiation knows two epochs: 0, in the clear, and 1, protected. Epoch 2 never comes.
+
+use std::ops::Range;
+
+use crate::crypto::{AAD_BYTES, EXPLICIT_NONCE_BYTES, Protection, Suite, TrafficKeys};
+use crate::drops::Drop;
+use crate::limits::{CIPHERTEXT_BYTES_MAX, FORGERIES_MAX_CCM_8, FORGERIES_MAX_GCM, PLAINTEXT_BYTES_MAX, SEQUENCE_MAX};
+use crate::replay::ReplayWindow;
+use crate::wire::{
+    ContentType, DTLS_1_0, DTLS_1_2, RECORD_HEADER_BYTES, RecordHeader, epoch_and_sequence, put_record_header, to_u16,
+};
+
+/// The epoch that the handshake's keys protect.
+pub(crate) const PROTECTED_EPOCH: u16 = 1;
+
+/// A record whose header has been checked, and where its payload lies in the datagram.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) content_type: ContentType,
+    pub(crate) epoch: u16,
+    pub(crate) sequence: u64,
+    pub(crate) payload: Range<usize>,
+}
+
+/// Walks the records of a datagram. A record with a fault is skipped by its length, and the rest still counts: "invalid records
+/// SHOULD be silently discarded, thus preserving the association" (RFC 6347 §4.1.2.7).
+pub(crate) struct Records {
+    at: usize,
+}
+
+impl Records {
+    pub(crate) const fn new() -> Self {
+        Self { at: 0 }
+    }
+
+    pub(crate) fn next(&mut self, datagram: &[u8]) -> Option<Result<Record, Drop>> {
+        let rest = datagram.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let header = RecordHeader::parse(rest).ok();
+        let end = header.map_or(usize::MAX, |header| self.at + RECORD_HEADER_BYTES + header.length);
+        let start = self.at + RECORD_HEADER_BYTES;
+        self.at = end;
+        match header {
+            Some(header) if end <= datagram.len() => Some(Self::judge(&header, start..end)),
+            _ => {
+                self.at = datagram.len();
+                Some(Err(Drop::RecordTruncated))
+            }
+        }
+    }
+
+    fn judge(header: &RecordHeader, payload: Range<usize>) -> Result<Record, Drop> {
+        // Before the version is agreed upon a client may write either (RFC 6347 §4.2.1); afterwards only what was agreed.
+        let version = header.version == DTLS_1_2 || header.epoch == 0 && header.version == DTLS_1_0;
+        if !version {
+            return Err(Drop::RecordVersion);
+        }
+        let content_type = ContentType::from_code(header.content_type).ok_or(Drop::ContentType)?;
+        if header.length > CIPHERTEXT_BYTES_MAX || header.epoch == 0 && header.length > PLAINTEXT_BYTES_MAX {
+            return Err(Drop::RecordOversize);
+        }
+        // "Implementations MUST NOT send zero-length fragments of Handshake, Alert, or ChangeCipherSpec" (RFC 5246 §6.2.1).
+        if payload.is_empty() {
+            return Err(Drop::RecordEmpty);
+        }
+        Ok(Record { content_type, epoch: header.epoch, sequence: header.sequence, payload })
+    }
+}
+
+/// Why a protected record was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unopened {
+    Dropped(Drop),
+    /// One forgery too many: the keys must not be used any more.
+    Forgeries,
+}
+
+/// No sequence number is left under these keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SequenceExhausted;
+
+/// Both directions of epoch 1.
+pub(crate) struct ProtectedEpoch {
+    suite: Suite,
+    read: Protection,
+    write: Protection,
+    write_sequence: u64,
+    window: ReplayWindow,
+    forgeries: u32,
+}
+
+/// Which end of the association we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Client,
+    Server,
+}
+
+impl ProtectedEpoch {
+    pub(crate) fn new(suite: Suite, role: Role, keys: TrafficKeys) -> Self {
+        let (read, write) = match role {
+            Role::Client => (keys.server, keys.client),
+            Role::Server => (keys.client, keys.server),
+        };
+        Self { suite, read, write, write_sequence: 0, window: ReplayWindow::default(), forgeries: 0 }
+    }
+
+    pub(crate) const fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Bytes that a record has beside its plaintext.
+    pub(crate) const fn overhead(suite: Suite) -> usize {
+        RECORD_HEADER_BYTES + EXPLICIT_NONCE_BYTES + suite.tag_bytes()
+    }
+
+    /// Opens a record of epoch 1 in place; gives the range of its plaintext within `payload`.
+    pub(crate) fn open(&mut self, record: &Record, payload: &mut [u8]) -> Result<Range<usize>, Unopened> {
+        let hidden = EXPLICIT_NONCE_BYTES + self.suite.tag_bytes();
+        let Some(length) = payload.len().checked_sub(hidden) else {
+            return Err(Unopened::Dropped(Drop::RecordUndersize));
+        };
+        if length > PLAINTEXT_BYTES_MAX {
+            return Err(Unopened::Dropped(Drop::RecordOversize));
+        }
+        self.window.check(record.sequence).map_err(Unopened::Dropped)?;
+        let aad = additional_data(record.content_type, record.sequence, length);
+        let (explicit, rest) = payload.split_at_mut(EXPLICIT_NONCE_BYTES);
+        let explicit = <[u8; EXPLICIT_NONCE_BYTES]>::try_from(&*explicit).expect("split at its length");
+        let (ciphertext, tag) = rest.split_at_mut(length);
+        if self.read.open(self.suite, explicit, &aad, ciphertext, tag).is_err() {
+            return Err(self.count_forgery());
+        }
+        self.window.accept(record.sequence);
+        Ok(EXPLICIT_NONCE_BYTES..EXPLICIT_NONCE_BYTES + length)
+    }
+
+    /// "implementations ... SHOULD count ... and close" (RFC 9147 §4.5.3, which names the limits of the AEADs of DTLS 1.2 too).
+    fn count_forgery(&mut self) -> Unopened {
+        self.forgeries = self.forgeries.saturating_add(1);
+        let most = match self.suite {
+            Suite::EcdheEcdsaAes128Ccm8 => FORGERIES_MAX_CCM_8,
+            Suite::EcdheEcdsaAes128GcmSha256 => FORGERIES_MAX_GCM,
+        };
+        if self.forgeries >= most { Unopened::Forgeries } else { Unopened::Dropped(Drop::BadRecord) }
+    }
+
+    /// Appends a protected record whose plaintext are the parts, one after the other.
+    pub(crate) fn seal(
+        &mut self,
+        out: &mut Vec<u8>,
+        content_type: ContentType,
+        parts: &[&[u8]],
+    ) -> Result<(), SequenceExhausted> {
+        let sequence = self.write_sequence;
+        // "MUST NOT allow the sequence number to wrap": then a nonce would come again (RFC 6347 §4.1, RFC 5288 §3).
+        if sequence > SEQUENCE_MAX {
+            return Err(SequenceExhausted);
+        }
+        self.write_sequence += 1;
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        debug_assert!(length <= PLAINTEXT_BYTES_MAX);
+        let number = epoch_and_sequence(PROTECTED_EPOCH, sequence);
+        let protected = EXPLICIT_NONCE_BYTES + length + self.suite.tag_bytes();
+        put_record_header(out, content_type, DTLS_1_2, number, protected);
+        out.extend_from_slice(&number);
+        let start = out.len();
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        let aad = additional_data(content_type, sequence, length);
+        self.write.seal(self.suite, number, &aad, out, start);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_write_sequence(&mut self, sequence: u64) {
+        self.write_sequence = sequence;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_forgeries(&mut self, forgeries: u32) {
+        self.forgeries = forgeries;
+    }
+}
+
+/// `seq_num + TLSCompressed.type + TLSCompressed.version + TLSCompressed.length`, seq_num with the epoch in it (RFC 5246 §6.2.3.3,
+/// RFC 6347 §4.1.2.1). The length is that of the plaintext.
+fn additional_data(content_type: ContentType, sequence: u64, length: usize) -> [u8; AAD_BYTES] {
+    let mut aad = [0; AAD_BYTES];
+    aad[..8].copy_from_slice(&epoch_and_sequence(PROTECTED_EPOCH, sequence));
+    aad[8] = content_type.code();
+    aad[9..11].copy_from_slice(&DTLS_1_2.to_be_bytes());
+    aad[11..].copy_from_slice(&to_u16(length).to_be_bytes());
+    aad
+}
+
+/// The sequence numbers of epoch 0, which protect nothing but must not repeat either.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainEpoch {
+    next: u64,
+}
+
+impl PlainEpoch {
+    pub(crate) const fn starting_at(sequence: u64) -> Self {
+        Self { next: sequence }
+    }
+
+    /// Appends a record in the clear.
+    pub(crate) fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        content_type: ContentType,
+        parts: &[&[u8]],
+    ) -> Result<(), SequenceExhausted> {
+        if self.next > SEQUENCE_MAX {
+            return Err(SequenceExhausted);
+        }
+        let number = epoch_and_sequence(0, self.next);
+        self.next += 1;
+        put_record_header(out, content_type, DTLS_1_2, number, parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        Ok(())
+    }
+}

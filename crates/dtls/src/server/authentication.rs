@@ -1,0 +1,133 @@
+//! The client shows who it is: `ExpectCertificate`, `ExpectClientKeyExchange`, `ExpectCertificateVerify`, `AwaitAuthentication`.
+
+use super::client_hello::Agreed;
+use super::finished::ExpectChangeCipherSpec;
+use super::{Context, Next, State};
+use crate::crypto::{EphemeralKey, Hash, SignatureScheme};
+use crate::observer::TraceEvent;
+use crate::public_key::{Authentication, AuthenticationWork, Binding, Work};
+use crate::reassembly::Message;
+use crate::record::{ProtectedEpoch, Role};
+use crate::refusal::Refusal;
+use crate::verify::{CertificateFault, VerifyPeer};
+use crate::wire::{CertificateChain, CertificateVerify, ChainFault, ClientKeyExchange, HandshakeType};
+
+pub(super) struct ExpectCertificate {
+    pub(super) agreed: Agreed,
+    pub(super) ephemeral: EphemeralKey,
+}
+
+impl ExpectCertificate {
+    pub(super) fn handle<V: VerifyPeer>(
+        self,
+        message: Message,
+        context: Context<'_, '_, V>,
+    ) -> Result<State<V>, Refusal> {
+        context.conversation.hash_received(&message);
+        let chain = CertificateChain::parse(message.body).map_err(|fault| match fault {
+            ChainFault::Malformed => Refusal::Decode { message: HandshakeType::CERTIFICATE },
+            ChainFault::TooMany => Refusal::Certificate(CertificateFault::TooManyCertificates),
+        })?;
+        // "If no suitable certificate is available, the client MUST send a certificate message containing no certificates", and the
+        // server "MAY ... respond with a fatal handshake_failure alert" (RFC 5246 §7.4.6): here it always does.
+        if chain.is_empty() {
+            return Err(Refusal::MissingCertificate);
+        }
+        let next = ExpectClientKeyExchange { agreed: self.agreed, ephemeral: self.ephemeral, chain };
+        Ok(State::ExpectClientKeyExchange(next))
+    }
+}
+
+pub(super) struct ExpectClientKeyExchange {
+    agreed: Agreed,
+    ephemeral: EphemeralKey,
+    chain: CertificateChain,
+}
+
+impl ExpectClientKeyExchange {
+    pub(super) fn handle<V: VerifyPeer>(
+        self,
+        message: &Message,
+        context: Context<'_, '_, V>,
+    ) -> Result<State<V>, Refusal> {
+        let decode = |_| Refusal::Decode { message: HandshakeType::CLIENT_KEY_EXCHANGE };
+        let point = ClientKeyExchange::parse(&message.body).map_err(decode)?.point.to_vec();
+        context.conversation.hash_received(message);
+        // "session_hash = Hash(handshake_messages) ... up to and including the ClientKeyExchange" (RFC 7627 §3).
+        let session_hash = context.conversation.transcript.hash();
+        Ok(State::ExpectCertificateVerify(Box::new(ExpectCertificateVerify {
+            agreed: self.agreed,
+            ephemeral: self.ephemeral,
+            chain: self.chain,
+            point,
+            session_hash,
+        })))
+    }
+}
+
+pub(super) struct ExpectCertificateVerify {
+    agreed: Agreed,
+    ephemeral: EphemeralKey,
+    chain: CertificateChain,
+    point: Vec<u8>,
+    session_hash: Hash,
+}
+
+impl ExpectCertificateVerify {
+    pub(super) fn handle<V: VerifyPeer>(
+        self,
+        message: &Message,
+        context: Context<'_, '_, V>,
+    ) -> Result<Next<V>, Refusal> {
+        let decode = |_| Refusal::Decode { message: HandshakeType::CERTIFICATE_VERIFY };
+        let verify = CertificateVerify::parse(&message.body).map_err(decode)?;
+        // All schemes that we know are those that CertificateRequest offered.
+        let scheme = SignatureScheme::from_code(verify.scheme)
+            .ok_or(Refusal::SignatureAlgorithmNotOffered { scheme: verify.scheme })?;
+        let agreed = self.agreed;
+        let work = AuthenticationWork {
+            verifier: context.config.verifier.clone(),
+            utc: context.port.now.utc,
+            chain: self.chain,
+            signed: context.conversation.transcript.take_bytes(),
+            scheme,
+            signature: verify.signature.to_vec(),
+            ephemeral: self.ephemeral,
+            point: self.point,
+            binding: if agreed.extended_master_secret {
+                Binding::Extended { session_hash: self.session_hash }
+            } else {
+                Binding::Legacy { client_random: agreed.client_random, server_random: agreed.server_random }
+            },
+        };
+        context.conversation.hash_received(message);
+        let state = State::AwaitAuthentication(AwaitAuthentication { agreed });
+        Ok(Next::Work(state, Work::Authentication(Box::new(work))))
+    }
+}
+
+/// The client is being judged and the keys are being agreed on.
+pub(super) struct AwaitAuthentication {
+    agreed: Agreed,
+}
+
+impl AwaitAuthentication {
+    pub(super) fn handle<V: VerifyPeer>(
+        self,
+        done: Authentication<V::Peer>,
+        context: Context<'_, '_, V>,
+    ) -> Result<State<V>, Refusal> {
+        let Agreed { suite, extended_master_secret, client_random, server_random } = self.agreed;
+        let secret = &done.master_secret;
+        context.port.trace(&TraceEvent::Secrets { client_random: &client_random, master_secret: secret.expose() });
+        let keys = secret.traffic_keys(&client_random, &server_random);
+        context.conversation.install(ProtectedEpoch::new(suite, Role::Server, keys));
+        context.conversation.resume_timer(context.port.now.mono);
+        context.conversation.handle_early_records(context.port)?;
+        Ok(State::ExpectChangeCipherSpec(ExpectChangeCipherSpec {
+            peer: done.peer,
+            master_secret: done.master_secret,
+            extended_master_secret,
+        }))
+    }
+}

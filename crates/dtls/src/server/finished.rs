@@ -1,0 +1,57 @@
+//! The last steps: `ExpectChangeCipherSpec`, `ExpectFinished`.
+
+use super::{Context, Established};
+use crate::crypto::{MasterSecret, VerifyData, WhoseFinished};
+use crate::flight::Flight;
+use crate::reassembly::Message;
+use crate::refusal::Refusal;
+use crate::session::{Bindings, FinalFlight};
+use crate::verify::VerifyPeer;
+use crate::wire::HandshakeType;
+
+pub(super) struct ExpectChangeCipherSpec<P> {
+    pub(super) peer: P,
+    pub(super) master_secret: MasterSecret,
+    pub(super) extended_master_secret: bool,
+}
+
+impl<P> ExpectChangeCipherSpec<P> {
+    pub(super) fn handle(self) -> ExpectFinished<P> {
+        ExpectFinished(self)
+    }
+}
+
+pub(super) struct ExpectFinished<P>(ExpectChangeCipherSpec<P>);
+
+/// Its number in RFC 6347 §4.2.4, Figure 1.
+const FINISHED_FLIGHT: u8 = 6;
+
+impl<P> ExpectFinished<P> {
+    pub(super) fn handle<V: VerifyPeer<Peer = P>>(
+        self,
+        message: &Message,
+        context: Context<'_, '_, V>,
+    ) -> Result<Box<Established<P>>, Refusal> {
+        let Self(ExpectChangeCipherSpec { peer, master_secret, extended_master_secret }) = self;
+        let conversation = context.conversation;
+        let transcript = conversation.transcript.hash();
+        if !master_secret.finished_matches(WhoseFinished::Client, &transcript, &message.body) {
+            return Err(Refusal::BadFinished);
+        }
+        let tls_unique = VerifyData::try_from(message.body.as_slice()).map_err(|_| Refusal::BadFinished)?;
+        conversation.hash_received(message);
+        let verify_data = master_secret.verify_data(WhoseFinished::Server, &conversation.transcript.hash());
+        let mut flight = Flight::new(FINISHED_FLIGHT);
+        flight.change_cipher_spec();
+        conversation.prepare(&mut flight, HandshakeType::FINISHED, &verify_data);
+        conversation.send_flight(flight, context.port);
+        let final_flight = FinalFlight {
+            verify_data,
+            message_seq: conversation.last_sent_seq(),
+            answers_message_seq: conversation.last_received_seq(),
+        };
+        let bindings = Bindings { tls_unique, extended_master_secret, final_flight: Some(final_flight) };
+        let secured = conversation.secure(bindings).ok_or(Refusal::Internal)?;
+        Ok(Box::new(Established { peer, secured }))
+    }
+}

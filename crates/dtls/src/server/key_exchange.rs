@@ -1,0 +1,43 @@
+//! `AwaitKeyExchange`: the ephemeral key is being made and signed; then the server's first flight goes out.
+
+use std::sync::Arc;
+
+use super::authentication::ExpectCertificate;
+use super::client_hello::Agreed;
+use super::{Context, State};
+use crate::flight::Flight;
+use crate::identity::Identity;
+use crate::public_key::{KeyExchange, SERVER_CURVE};
+use crate::verify::VerifyPeer;
+use crate::wire::{
+    CertificateRequest, HandshakeType, ServerExtensions, encode_certificate, encode_server_hello,
+    encode_server_key_exchange,
+};
+
+pub(super) struct AwaitKeyExchange {
+    pub(super) agreed: Agreed,
+    pub(super) extensions: ServerExtensions,
+    /// The identity whose key signs: a new configuration in between must not bring another certificate.
+    pub(super) identity: Arc<Identity>,
+}
+
+/// Its number in RFC 6347 §4.2.4, Figure 1.
+const SERVER_HELLO_FLIGHT: u8 = 4;
+
+impl AwaitKeyExchange {
+    pub(super) fn handle<V: VerifyPeer>(self, done: KeyExchange, context: Context<'_, '_, V>) -> State<V> {
+        let conversation = context.conversation;
+        let mut flight = Flight::new(SERVER_HELLO_FLIGHT);
+        let hello = encode_server_hello(&self.agreed.server_random, self.agreed.suite, self.extensions);
+        conversation.prepare(&mut flight, HandshakeType::SERVER_HELLO, &hello);
+        conversation.prepare(&mut flight, HandshakeType::CERTIFICATE, &encode_certificate(self.identity.chain()));
+        let exchange =
+            encode_server_key_exchange(SERVER_CURVE, done.ephemeral.point(), done.scheme, done.signature.as_ref());
+        conversation.prepare(&mut flight, HandshakeType::SERVER_KEY_EXCHANGE, &exchange);
+        let request = CertificateRequest::encode(context.config.verifier.authorities());
+        conversation.prepare(&mut flight, HandshakeType::CERTIFICATE_REQUEST, &request);
+        conversation.prepare(&mut flight, HandshakeType::SERVER_HELLO_DONE, &[]);
+        conversation.send_flight(flight, context.port);
+        State::ExpectCertificate(ExpectCertificate { agreed: self.agreed, ephemeral: done.ephemeral })
+    }
+}

@@ -1,0 +1,256 @@
+//! One handshake, server side.
+//!
+//! ```text
+//!   Client                                        Server
+//!   ClientHello (no cookie)    ──────►            (cookie, by `endpoint`; nothing is kept)
+//!                              ◄──────            HelloVerifyRequest
+//!   ClientHello (cookie)       ──────►            ExpectClientHello
+//!                                                 AwaitKeyExchange         ephemeral key and its signature are being made
+//!                              ◄──────            ServerHello, Certificate, ServerKeyExchange, CertificateRequest, ServerHelloDone
+//!   Certificate                ──────►            ExpectCertificate
+//!   ClientKeyExchange          ──────►            ExpectClientKeyExchange
+//!   CertificateVerify          ──────►            ExpectCertificateVerify
+//!                                                 AwaitAuthentication      chain, signature and key agreement are being computed
+//!   [ChangeCipherSpec]         ──────►            ExpectChangeCipherSpec
+//!   Finished                   ──────►            ExpectFinished
+//!                              ◄──────            [ChangeCipherSpec], Finished      Established
+//! ```
+//!
+//! Each state is a struct that its handler consumes. A state knows what it expects and holds what has been established so far; there is
+//! no way to reach `ExpectFinished` but through all the others. What comes while a state awaits a public-key step waits in reassembly.
+
+mod authentication;
+mod client_hello;
+mod finished;
+mod key_exchange;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use authentication::{AwaitAuthentication, ExpectCertificate, ExpectCertificateVerify, ExpectClientKeyExchange};
+use client_hello::ExpectClientHello;
+use finished::{ExpectChangeCipherSpec, ExpectFinished};
+use key_exchange::AwaitKeyExchange;
+
+use crate::config::ServerConfig;
+use crate::conversation::{Conversation, GaveUp, Numbering, Terms};
+use crate::port::Port;
+use crate::public_key::{Outcome, Work};
+use crate::reassembly::Message;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::session::Secured;
+use crate::verify::VerifyPeer;
+use crate::wire::{Fragment, HandshakeType, Offered};
+
+/// One handshake in progress. Boxed by its owner and freed as soon as it ends.
+pub(crate) struct Handshake<V: VerifyPeer> {
+    conversation: Conversation,
+    state: State<V>,
+    offered: Offered,
+    config: Arc<ServerConfig<V>>,
+}
+
+/// What a handshake wants of its owner.
+pub(crate) enum Progress<V: VerifyPeer> {
+    /// The next datagram, or the next timeout.
+    Waiting,
+    /// A public-key step.
+    Work(Work<V>),
+    /// It is done.
+    Established(Box<Established<V::Peer>>),
+}
+
+/// The fruit of a handshake.
+pub(crate) struct Established<P> {
+    pub(crate) peer: P,
+    pub(crate) secured: Secured,
+}
+
+/// What a handler of a state may touch.
+struct Context<'a, 'p, V: VerifyPeer> {
+    conversation: &'a mut Conversation,
+    config: &'a Arc<ServerConfig<V>>,
+    offered: &'a mut Offered,
+    port: &'a mut Port<'p>,
+}
+
+enum State<V: VerifyPeer> {
+    ExpectClientHello(ExpectClientHello),
+    AwaitKeyExchange(AwaitKeyExchange),
+    ExpectCertificate(ExpectCertificate),
+    ExpectClientKeyExchange(ExpectClientKeyExchange),
+    ExpectCertificateVerify(Box<ExpectCertificateVerify>),
+    AwaitAuthentication(AwaitAuthentication),
+    ExpectChangeCipherSpec(ExpectChangeCipherSpec<V::Peer>),
+    ExpectFinished(ExpectFinished<V::Peer>),
+    /// Between two states, and after the last one.
+    Over,
+}
+
+/// What follows a message.
+enum Next<V: VerifyPeer> {
+    State(State<V>),
+    Work(State<V>, Work<V>),
+    Established(Box<Established<V::Peer>>),
+}
+
+impl<V: VerifyPeer> Handshake<V> {
+    /// Begins with a ClientHello, or its first fragment, whose cookie has been verified.
+    pub(crate) fn new(config: Arc<ServerConfig<V>>, hello: &Fragment<'_>, record_sequence: u64, now: Instant) -> Self {
+        let limits = &config.limits;
+        let terms = Terms {
+            mtu: limits.mtu,
+            retransmission_initial: limits.retransmission_initial,
+            handshake_deadline: limits.handshake_deadline,
+        };
+        let numbering = Numbering {
+            record_sequence,
+            own_message_seq: hello.message_seq,
+            peer_message_seq: hello.message_seq,
+        };
+        Self {
+            conversation: Conversation::new(terms, numbering, now),
+            state: State::ExpectClientHello(ExpectClientHello),
+            offered: Offered::default(),
+            config,
+        }
+    }
+
+    /// Takes a fragment of the ClientHello.
+    pub(crate) fn handle_hello(&mut self, fragment: &Fragment<'_>, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
+        self.conversation.handle_fragment(fragment, 0, port);
+        self.advance(port)
+    }
+
+    /// Whether a ClientHello with this message_seq is one that has been answered already.
+    pub(crate) fn has_taken(&self, message_seq: u16) -> bool {
+        !matches!(self.state, State::ExpectClientHello(_)) || message_seq != self.conversation.next_received_seq()
+    }
+
+    /// The client repeated its ClientHello.
+    pub(crate) fn note_repeated_hello(&mut self) {
+        self.conversation.note_repetition();
+    }
+
+    pub(crate) fn handle_record(
+        &mut self,
+        record: &Record,
+        payload: &mut [u8],
+        port: &mut Port<'_>,
+    ) -> Result<Progress<V>, Refusal> {
+        self.conversation.handle_record(record, payload, port)?;
+        self.advance(port)
+    }
+
+    /// To be called after the records of a datagram.
+    pub(crate) fn after_datagram(&mut self, port: &mut Port<'_>) {
+        self.conversation.answer_repetition(port);
+    }
+
+    /// Takes the result of a public-key step.
+    pub(crate) fn resume(&mut self, outcome: Outcome<V::Peer>, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let context = Context {
+            conversation: &mut self.conversation,
+            config: &self.config,
+            offered: &mut self.offered,
+            port,
+        };
+        self.state = match (state, outcome) {
+            (State::AwaitKeyExchange(state), Outcome::KeyExchange(done)) => state.handle(done?, context),
+            (State::AwaitAuthentication(state), Outcome::Authentication(done)) => state.handle(done?, context)?,
+            // A job is handed out once for each awaiting state, and its generation has been checked.
+            (state, _) => {
+                debug_assert!(false, "the result of another step");
+                state
+            }
+        };
+        self.advance(port)
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        self.conversation.poll_timeout()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+        self.conversation.handle_timeout(port).map_err(|GaveUp| Refusal::TimedOut { expected: self.expected() })
+    }
+
+    /// Tells the peer why it ends. Our side protects nothing before its Finished, and then the handshake is done.
+    pub(crate) fn refuse(&mut self, refusal: &Refusal, port: &mut Port<'_>) {
+        if let Some(description) = refusal.alert() {
+            self.conversation.send_last_alert(description, false, port);
+        }
+    }
+
+    /// What the client offered, as far as it is known.
+    pub(crate) fn into_offered(self) -> Offered {
+        self.offered
+    }
+
+    fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
+        loop {
+            if let State::ExpectChangeCipherSpec(_) = self.state {
+                if !self.conversation.peer_changed_cipher_spec() {
+                    return Ok(Progress::Waiting);
+                }
+                if let State::ExpectChangeCipherSpec(state) = std::mem::replace(&mut self.state, State::Over) {
+                    self.state = State::ExpectFinished(state.handle());
+                }
+            }
+            if matches!(self.state, State::AwaitKeyExchange(_) | State::AwaitAuthentication(_) | State::Over) {
+                return Ok(Progress::Waiting);
+            }
+            let Some(message) = self.conversation.next_message(port) else { return Ok(Progress::Waiting) };
+            match self.handle_message(message, port)? {
+                Next::State(state) => self.state = state,
+                Next::Work(state, work) => {
+                    self.state = state;
+                    self.conversation.pause_timer();
+                    return Ok(Progress::Work(work));
+                }
+                Next::Established(established) => return Ok(Progress::Established(established)),
+            }
+        }
+    }
+
+    fn handle_message(&mut self, message: Message, port: &mut Port<'_>) -> Result<Next<V>, Refusal> {
+        let expected = self.expected();
+        if message.kind != expected {
+            return Err(Refusal::UnexpectedMessage { message: message.kind, expected });
+        }
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let context = Context {
+            conversation: &mut self.conversation,
+            config: &self.config,
+            offered: &mut self.offered,
+            port,
+        };
+        match state {
+            State::ExpectClientHello(state) => state.handle(&message, context),
+            State::ExpectCertificate(state) => state.handle(message, context).map(Next::State),
+            State::ExpectClientKeyExchange(state) => state.handle(&message, context).map(Next::State),
+            State::ExpectCertificateVerify(state) => state.handle(&message, context),
+            State::ExpectFinished(state) => state.handle(&message, context).map(Next::Established),
+            State::AwaitKeyExchange(_)
+            | State::AwaitAuthentication(_)
+            | State::ExpectChangeCipherSpec(_)
+            | State::Over => Err(Refusal::UnexpectedMessage { message: message.kind, expected }),
+        }
+    }
+
+    /// The message that is due, for refusals.
+    fn expected(&self) -> HandshakeType {
+        match self.state {
+            State::ExpectClientHello(_) => HandshakeType::CLIENT_HELLO,
+            State::AwaitKeyExchange(_) | State::ExpectCertificate(_) => HandshakeType::CERTIFICATE,
+            State::ExpectClientKeyExchange(_) => HandshakeType::CLIENT_KEY_EXCHANGE,
+            State::ExpectCertificateVerify(_) => HandshakeType::CERTIFICATE_VERIFY,
+            State::AwaitAuthentication(_)
+            | State::ExpectChangeCipherSpec(_)
+            | State::ExpectFinished(_)
+            | State::Over => HandshakeType::FINISHED,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Certificate, CertificateRequest, CertificateVerify (RFC 5246 §7.4.2, §7.4.4, §7.4.8).
+
+use super::codec::{CodePoints, Malformed, Reader, code_points, put_u16, with_length_8, with_length_16, with_length_24};
+use crate::crypto::SignatureScheme;
+use crate::limits::CERTIFICATES_MAX;
+
+/// A certificate_list: DER, leaf first, at most [`CERTIFICATES_MAX`]. It owns its bytes, for it outlives its message.
+#[derive(Clone, Debug)]
+pub(crate) struct CertificateChain {
+    message: Vec<u8>,
+    ends: [(usize, usize); CERTIFICATES_MAX],
+    count: usize,
+}
+
+/// Why a Certificate message was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChainFault {
+    Malformed,
+    TooMany,
+}
+
+impl From<Malformed> for ChainFault {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl CertificateChain {
+    pub(crate) fn parse(message: Vec<u8>) -> Result<Self, ChainFault> {
+        let mut ends = [(0, 0); CERTIFICATES_MAX];
+        let mut count = 0;
+        let mut outer = Reader::new(&message);
+        let mut list = Reader::new(outer.vector_24()?);
+        outer.end()?;
+        while !list.is_empty() {
+            let der = list.vector_24()?;
+            // "opaque ASN.1Cert<1..2^24-1>"
+            if der.is_empty() {
+                return Err(ChainFault::Malformed);
+            }
+            let end = message.len() - list.remaining();
+            *ends.get_mut(count).ok_or(ChainFault::TooMany)? = (end - der.len(), end);
+            count += 1;
+        }
+        Ok(Self { message, ends, count })
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Lends the certificates as slices, without a list on the heap.
+    pub(crate) fn with_slices<T>(&self, with: impl FnOnce(&[&[u8]]) -> T) -> T {
+        let mut slices: [&[u8]; CERTIFICATES_MAX] = [&[]; CERTIFICATES_MAX];
+        for (slice, (start, end)) in slices.iter_mut().zip(&self.ends) {
+            *slice = &self.message[*start..*end];
+        }
+        with(&slices[..self.count])
+    }
+}
+
+/// The body of a Certificate.
+pub(crate) fn encode_certificate(chain: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(3 + chain.iter().map(|der| der.len() + 3).sum::<usize>());
+    with_length_24(&mut out, |out| {
+        for der in chain {
+            with_length_24(out, |out| out.extend_from_slice(der));
+        }
+    });
+    out
+}
+
+/// A server's demand for a client certificate.
+pub(crate) struct CertificateRequest<'a> {
+    certificate_types: &'a [u8],
+    signature_algorithms: CodePoints<'a>,
+}
+
+/// ecdsa_sign (RFC 8422 §5.5).
+const ECDSA_SIGN: u8 = 64;
+
+impl<'a> CertificateRequest<'a> {
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        let certificate_types = reader.vector_8()?;
+        let signature_algorithms = code_points(reader.vector_16()?)?;
+        let mut authorities = Reader::new(reader.vector_16()?);
+        while !authorities.is_empty() {
+            authorities.vector_16()?;
+        }
+        reader.end()?;
+        Ok(Self { certificate_types, signature_algorithms })
+    }
+
+    /// Whether a key that signs with `scheme` answers it.
+    pub(crate) fn accepts(&self, scheme: SignatureScheme) -> bool {
+        self.certificate_types.contains(&ECDSA_SIGN) && self.signature_algorithms.contains(scheme.code())
+    }
+
+    pub(crate) fn encode(authorities: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(16);
+        with_length_8(&mut out, |out| out.push(ECDSA_SIGN));
+        with_length_16(&mut out, |out| SignatureScheme::OFFERED.iter().for_each(|scheme| put_u16(out, scheme.code())));
+        with_length_16(&mut out, |out| {
+            for name in authorities {
+                with_length_16(out, |out| out.extend_from_slice(name));
+            }
+        });
+        out
+    }
+}
+
+/// A signature over the handshake.
+pub(crate) struct CertificateVerify<'a> {
+    pub(crate) scheme: u16,
+    pub(crate) signature: &'a [u8],
+}
+
+impl<'a> CertificateVerify<'a> {
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        let scheme = reader.u16()?;
+        let signature = reader.vector_16()?;
+        reader.end()?;
+        Ok(Self { scheme, signature })
+    }
+
+    pub(crate) fn encode(scheme: SignatureScheme, signature: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(4 + signature.len());
+        put_u16(&mut out, scheme.code());
+        with_length_16(&mut out, |out| out.extend_from_slice(signature));
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_comes_back_as_it_was_sent() {
+        let chain = vec![vec![1, 2, 3], vec![4], vec![5; 300]];
+        let parsed = CertificateChain::parse(encode_certificate(&chain)).unwrap();
+        parsed.with_slices(|slices| assert_eq!(slices, chain.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn d64_more_than_ten_certificates_are_refused_before_anyone_looks_at_them() {
+        let chain = vec![vec![1]; CERTIFICATES_MAX + 1];
+        assert_eq!(CertificateChain::parse(encode_certificate(&chain)).err(), Some(ChainFault::TooMany));
+    }
+
+    #[test]
+    fn d61_certificate_lists_with_contradicting_lengths_do_not_decode() {
+        let good = encode_certificate(&[vec![1, 2, 3]]);
+        for end in 0..good.len() {
+            assert!(CertificateChain::parse(good[..end].to_vec()).is_err());
+        }
+        let mut trailing = good.clone();
+        trailing.push(0);
+        assert!(CertificateChain::parse(trailing).is_err());
+        assert!(CertificateChain::parse(vec![0, 0, 3, 0, 0, 0]).is_err());
+        assert!(CertificateChain::parse(vec![0, 0, 0]).unwrap().is_empty());
+    }
+}

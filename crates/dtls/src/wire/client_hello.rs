@@ -1,0 +1,293 @@
+//! ClientHello (RFC 5246 §7.4.1.2, RFC 6347 §4.2.1): first only as far as its cookie, and wholly once the cookie has been proven.
+
+use super::codec::{CodePoints, Malformed, Reader, code_points, put_u16, with_length_8, with_length_16};
+use super::{EMPTY_RENEGOTIATION_INFO_SCSV, UNCOMPRESSED, extension};
+use crate::crypto::{Curve, SignatureScheme, Suite};
+use crate::limits::{EXTENSIONS_MAX, OFFERED_MAX, SERVER_NAME_BYTES_MAX};
+
+/// The part of a ClientHello up to its extensions. It can be read from a first fragment, and nothing is allocated for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HelloParameters<'a> {
+    pub(crate) version: u16,
+    pub(crate) random: &'a [u8; 32],
+    pub(crate) cookie: &'a [u8],
+    /// version, random, session_id: as bytes, with the length of the last.
+    pub(crate) before_cookie: &'a [u8],
+    /// cipher_suites, compression_methods: as bytes, with their lengths. A client sends all of these unchanged with its cookie:
+    /// "the same parameter values (version, random, session_id, cipher_suites, compression_method)" (RFC 6347 §4.2.1).
+    pub(crate) after_cookie: &'a [u8],
+}
+
+impl<'a> HelloParameters<'a> {
+    /// Reads from the body of a ClientHello, or of its first fragment.
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+        Self::read(&mut Reader::new(body), body)
+    }
+
+    fn read(reader: &mut Reader<'a>, body: &'a [u8]) -> Result<Self, Malformed> {
+        let version = reader.u16()?;
+        let random = reader.array()?;
+        let session_id = reader.vector_8()?;
+        if session_id.len() > 32 {
+            return Err(Malformed);
+        }
+        let before_cookie = &body[..body.len() - reader.remaining()];
+        let cookie = reader.vector_8()?;
+        let after = body.len() - reader.remaining();
+        code_points(reader.vector_16()?)?;
+        if reader.vector_8()?.is_empty() {
+            return Err(Malformed);
+        }
+        let after_cookie = &body[after..body.len() - reader.remaining()];
+        Ok(Self { version, random, cookie, before_cookie, after_cookie })
+    }
+}
+
+/// A whole ClientHello, checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientHello<'a> {
+    pub(crate) parameters: HelloParameters<'a>,
+    pub(crate) suites: CodePoints<'a>,
+    pub(crate) compression_methods: &'a [u8],
+    pub(crate) groups: Option<CodePoints<'a>>,
+    pub(crate) point_formats: Option<&'a [u8]>,
+    pub(crate) signature_algorithms: Option<CodePoints<'a>>,
+    pub(crate) extended_master_secret: bool,
+    /// renegotiated_connection, which must be empty here (RFC 5746 §3.6).
+    pub(crate) renegotiation_info: Option<&'a [u8]>,
+    pub(crate) server_name: Option<&'a str>,
+}
+
+impl<'a> ClientHello<'a> {
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        let parameters = HelloParameters::read(&mut reader, body)?;
+        let mut after = Reader::new(parameters.after_cookie);
+        let suites = code_points(after.vector_16()?)?;
+        let compression_methods = after.vector_8()?;
+        let mut hello = Self {
+            parameters,
+            suites,
+            compression_methods,
+            groups: None,
+            point_formats: None,
+            signature_algorithms: None,
+            extended_master_secret: false,
+            renegotiation_info: None,
+            server_name: None,
+        };
+        // "The presence of extensions can be detected by determining whether there are bytes following the compression_methods field."
+        if !reader.is_empty() {
+            let extensions = reader.vector_16()?;
+            reader.end()?;
+            for_each_extension(extensions, |kind, content| hello.extension(kind, content))?;
+        }
+        Ok(hello)
+    }
+
+    fn extension(&mut self, kind: u16, content: &'a [u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(content);
+        match kind {
+            extension::SUPPORTED_GROUPS => self.groups = Some(code_points(reader.vector_16()?)?),
+            extension::EC_POINT_FORMATS => self.point_formats = Some(reader.vector_8()?),
+            extension::SIGNATURE_ALGORITHMS => self.signature_algorithms = Some(code_points(reader.vector_16()?)?),
+            extension::EXTENDED_MASTER_SECRET => self.extended_master_secret = true,
+            extension::RENEGOTIATION_INFO => self.renegotiation_info = Some(reader.vector_8()?),
+            extension::SERVER_NAME => {
+                self.server_name = server_name(reader.vector_16()?)?;
+            }
+            // "Servers MUST ignore unknown extensions" and code points (RFC 5246 §7.4.1.4, RFC 8701): session_ticket,
+            // encrypt_then_mac, ALPN and all others say nothing that we act upon.
+            _ => return Ok(()),
+        }
+        reader.end()
+    }
+
+    /// Whether the client signals secure renegotiation, in either way (RFC 5746 §3.4).
+    pub(crate) fn signals_renegotiation(&self) -> bool {
+        self.renegotiation_info.is_some() || self.suites.contains(EMPTY_RENEGOTIATION_INFO_SCSV)
+    }
+
+    /// A bounded copy for an attempt record.
+    pub(crate) fn offered(&self) -> Offered {
+        let bounded = |codes: CodePoints<'_>| codes.iter().take(OFFERED_MAX).collect();
+        Offered {
+            version: self.parameters.version,
+            suites: bounded(self.suites),
+            groups: self.groups.map(bounded).unwrap_or_default(),
+            signature_algorithms: self.signature_algorithms.map(bounded).unwrap_or_default(),
+            extended_master_secret: self.extended_master_secret,
+            server_name: self.server_name.map(Into::into),
+        }
+    }
+}
+
+/// The first host_name of a ServerNameList (RFC 6066 §3). A name that is no text is a decode error of nobody: it is left out.
+fn server_name(list: &[u8]) -> Result<Option<&str>, Malformed> {
+    let mut reader = Reader::new(list);
+    let mut name = None;
+    while !reader.is_empty() {
+        let kind = reader.u8()?;
+        let content = reader.vector_16()?;
+        if kind == 0 && name.is_none() && content.len() <= SERVER_NAME_BYTES_MAX {
+            name = str::from_utf8(content).ok();
+        }
+    }
+    Ok(name)
+}
+
+/// Walks extensions: "There MUST NOT be more than one extension of the same type" (RFC 5246 §7.4.1.4).
+pub(super) fn for_each_extension<'a>(
+    extensions: &'a [u8],
+    mut each: impl FnMut(u16, &'a [u8]) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    let mut reader = Reader::new(extensions);
+    let mut seen = [0_u16; EXTENSIONS_MAX];
+    let mut count = 0;
+    while !reader.is_empty() {
+        let kind = reader.u16()?;
+        let content = reader.vector_16()?;
+        if seen[..count].contains(&kind) {
+            return Err(Malformed);
+        }
+        *seen.get_mut(count).ok_or(Malformed)? = kind;
+        count += 1;
+        each(kind, content)?;
+    }
+    Ok(())
+}
+
+/// What a ClientHello offered, bounded: for attempt records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// client_version; 0xFEFD is DTLS 1.2.
+    pub version: u16,
+    /// Cipher suites, the first 32.
+    pub suites: Vec<u16>,
+    /// Supported groups, the first 32.
+    pub groups: Vec<u16>,
+    /// Signature algorithms, the first 32.
+    pub signature_algorithms: Vec<u16>,
+    /// Whether extended_master_secret was offered.
+    pub extended_master_secret: bool,
+    /// The DNS name of server_name, if it is one.
+    pub server_name: Option<Box<str>>,
+}
+
+/// What our client offers.
+pub(crate) struct ClientHelloOffer<'a> {
+    pub(crate) version: u16,
+    pub(crate) random: &'a [u8; 32],
+    pub(crate) cookie: &'a [u8],
+    pub(crate) suites: &'a [Suite],
+    pub(crate) server_name: Option<&'a str>,
+}
+
+impl ClientHelloOffer<'_> {
+    /// The body of the message. Both curves are offered, for the server's certificate may have either (RFC 8422 §5.1).
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(160);
+        put_u16(&mut out, self.version);
+        out.extend_from_slice(self.random);
+        with_length_8(&mut out, |_no_session_id| ());
+        with_length_8(&mut out, |out| out.extend_from_slice(self.cookie));
+        with_length_16(&mut out, |out| self.suites.iter().for_each(|suite| put_u16(out, suite.code())));
+        with_length_8(&mut out, |out| out.push(0));
+        with_length_16(&mut out, |out| self.extensions(out));
+        out
+    }
+
+    fn extensions(&self, out: &mut Vec<u8>) {
+        if let Some(name) = self.server_name {
+            put_u16(out, extension::SERVER_NAME);
+            with_length_16(out, |out| {
+                with_length_16(out, |out| {
+                    out.push(0);
+                    with_length_16(out, |out| out.extend_from_slice(name.as_bytes()));
+                });
+            });
+        }
+        put_u16(out, extension::SUPPORTED_GROUPS);
+        with_length_16(out, |out| {
+            with_length_16(out, |out| [Curve::P256, Curve::P384].iter().for_each(|curve| put_u16(out, curve.code())));
+        });
+        put_u16(out, extension::EC_POINT_FORMATS);
+        with_length_16(out, |out| with_length_8(out, |out| out.push(UNCOMPRESSED)));
+        put_u16(out, extension::SIGNATURE_ALGORITHMS);
+        with_length_16(out, |out| {
+            with_length_16(out, |out| SignatureScheme::OFFERED.iter().for_each(|scheme| put_u16(out, scheme.code())));
+        });
+        put_u16(out, extension::EXTENDED_MASTER_SECRET);
+        with_length_16(out, |_empty| ());
+        put_u16(out, extension::RENEGOTIATION_INFO);
+        with_length_16(out, |out| with_length_8(out, |_empty| ()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer() -> Vec<u8> {
+        ClientHelloOffer {
+            version: 0xFEFD,
+            random: &[7; 32],
+            cookie: b"cookie",
+            suites: &[Suite::EcdheEcdsaAes128Ccm8],
+            server_name: Some("server.example"),
+        }
+        .encode()
+    }
+
+    #[test]
+    fn what_we_offer_is_what_we_read() {
+        let body = offer();
+        let hello = ClientHello::parse(&body).unwrap();
+        assert_eq!(hello.parameters.cookie, b"cookie");
+        assert_eq!(hello.server_name, Some("server.example"));
+        assert!(hello.extended_master_secret && hello.signals_renegotiation());
+        assert_eq!(hello.offered().groups, [23, 24]);
+    }
+
+    #[test]
+    fn d34_cookie_lengths_past_the_end_zero_and_255() {
+        let body = offer();
+        // Before the cookie 35 bytes, then 7 with it, one suite, null compression: a hello may end there, without extensions.
+        let without_extensions = 35 + 7 + 4 + 2;
+        for end in 0..body.len() {
+            assert_eq!(ClientHello::parse(&body[..end]).is_ok(), end == without_extensions, "{end}");
+        }
+        let mut long = body.clone();
+        long[35] = 255;
+        assert!(HelloParameters::parse(&long).is_err());
+        let mut none = body.clone();
+        none.drain(36..42);
+        none[35] = 0;
+        assert_eq!(HelloParameters::parse(&none).unwrap().cookie, b"");
+        let mut full = body[..35].to_vec();
+        full.push(255);
+        full.extend_from_slice(&[9; 255]);
+        full.extend_from_slice(&body[42..]);
+        assert_eq!(HelloParameters::parse(&full).unwrap().cookie.len(), 255);
+    }
+
+    #[test]
+    fn d61_duplicate_extensions_and_trailing_bytes_do_not_decode() {
+        let body = offer();
+        let mut trailing = body.clone();
+        trailing.push(0);
+        assert_eq!(ClientHello::parse(&trailing).err(), Some(Malformed));
+        assert!(for_each_extension(&[0, 99, 0, 0, 0, 99, 0, 0], |_, _| Ok(())).is_err());
+        assert!(for_each_extension(&[0, 99, 0, 0, 0, 98, 0, 0], |_, _| Ok(())).is_ok());
+        assert!(for_each_extension(&[0, 99, 0, 1], |_, _| Ok(())).is_err());
+    }
+
+    #[test]
+    fn d62_two_hundred_unknown_extensions_are_walked_over_and_too_many_are_not() {
+        let extensions = |count: u16| -> Vec<u8> {
+            (0..count).flat_map(|n| [0x8A_u8.wrapping_add(n.to_be_bytes()[0]), n.to_be_bytes()[1], 0, 0]).collect()
+        };
+        assert!(for_each_extension(&extensions(200), |_, _| Ok(())).is_ok());
+        assert!(for_each_extension(&extensions(300), |_, _| Ok(())).is_err());
+    }
+}

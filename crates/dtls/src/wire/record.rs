@@ -1,0 +1,79 @@
+//! The record header (RFC 6347 §4.1).
+
+use super::codec::{Malformed, Reader, put_u16, to_u16};
+
+/// Type of a record's content (RFC 5246 §6.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ContentType {
+    ChangeCipherSpec,
+    Alert,
+    Handshake,
+    ApplicationData,
+}
+
+impl ContentType {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::ChangeCipherSpec => 20,
+            Self::Alert => 21,
+            Self::Handshake => 22,
+            Self::ApplicationData => 23,
+        }
+    }
+
+    pub(crate) const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            20 => Some(Self::ChangeCipherSpec),
+            21 => Some(Self::Alert),
+            22 => Some(Self::Handshake),
+            23 => Some(Self::ApplicationData),
+            _ => None,
+        }
+    }
+}
+
+/// type, version, epoch, sequence_number, length.
+pub(crate) const RECORD_HEADER_BYTES: usize = 13;
+
+/// A record header as it came; its fields are judged by [`crate::record`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordHeader {
+    pub(crate) content_type: u8,
+    pub(crate) version: u16,
+    pub(crate) epoch: u16,
+    /// 48 bits.
+    pub(crate) sequence: u64,
+    pub(crate) length: usize,
+}
+
+impl RecordHeader {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let content_type = reader.u8()?;
+        let version = reader.u16()?;
+        let epoch = reader.u16()?;
+        let [a, b, c, d, e, f] = *reader.array::<6>()?;
+        let sequence = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        let length = reader.u16()?.into();
+        Ok(Self { content_type, version, epoch, sequence, length })
+    }
+}
+
+/// Epoch and sequence number as one 64-bit number: the head of the additional data and our explicit nonce (RFC 6347 §4.1.2.1).
+pub(crate) fn epoch_and_sequence(epoch: u16, sequence: u64) -> [u8; 8] {
+    debug_assert!(sequence >> 48 == 0);
+    (u64::from(epoch) << 48 | sequence).to_be_bytes()
+}
+
+pub(crate) fn put_record_header(
+    out: &mut Vec<u8>,
+    content_type: ContentType,
+    version: u16,
+    number: [u8; 8],
+    length: usize,
+) {
+    out.push(content_type.code());
+    put_u16(out, version);
+    out.extend_from_slice(&number);
+    put_u16(out, to_u16(length));
+}

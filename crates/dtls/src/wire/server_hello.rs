@@ -1,0 +1,103 @@
+//! ServerHello (RFC 5246 §7.4.1.3).
+
+use super::client_hello::for_each_extension;
+use super::codec::{Malformed, Reader, put_u16, with_length_8, with_length_16};
+use super::{DTLS_1_2, UNCOMPRESSED, extension};
+use crate::crypto::Suite;
+
+/// A server's choice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerHello<'a> {
+    pub(crate) version: u16,
+    pub(crate) random: &'a [u8; 32],
+    pub(crate) suite: u16,
+    pub(crate) compression_method: u8,
+    pub(crate) point_formats: Option<&'a [u8]>,
+    pub(crate) extended_master_secret: bool,
+    pub(crate) renegotiation_info: Option<&'a [u8]>,
+    /// The first extension that no client of ours offers.
+    pub(crate) unexpected_extension: Option<u16>,
+}
+
+impl<'a> ServerHello<'a> {
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        let version = reader.u16()?;
+        let random = reader.array()?;
+        // Any session ID: we resume nothing, so it says nothing to us.
+        if reader.vector_8()?.len() > 32 {
+            return Err(Malformed);
+        }
+        let mut hello = Self {
+            version,
+            random,
+            suite: reader.u16()?,
+            compression_method: reader.u8()?,
+            point_formats: None,
+            extended_master_secret: false,
+            renegotiation_info: None,
+            unexpected_extension: None,
+        };
+        if !reader.is_empty() {
+            let extensions = reader.vector_16()?;
+            reader.end()?;
+            for_each_extension(extensions, |kind, content| hello.extension(kind, content))?;
+        }
+        Ok(hello)
+    }
+
+    fn extension(&mut self, kind: u16, content: &'a [u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(content);
+        match kind {
+            extension::EC_POINT_FORMATS => self.point_formats = Some(reader.vector_8()?),
+            extension::EXTENDED_MASTER_SECRET => self.extended_master_secret = true,
+            extension::RENEGOTIATION_INFO => self.renegotiation_info = Some(reader.vector_8()?),
+            // An empty answer to server_name (RFC 6066 §3); supported_groups, which RFC 8422 §5.1 does not let a server send but
+            // some do.
+            extension::SERVER_NAME | extension::SUPPORTED_GROUPS => return Ok(()),
+            _ => {
+                self.unexpected_extension.get_or_insert(kind);
+                return Ok(());
+            }
+        }
+        reader.end()
+    }
+}
+
+/// Which extensions to answer, each offered by the client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerExtensions {
+    pub(crate) point_formats: bool,
+    pub(crate) extended_master_secret: bool,
+    pub(crate) renegotiation_info: bool,
+}
+
+/// The body. session_id is empty: "the server may return an empty session_id to indicate that the session will not be cached".
+pub(crate) fn encode_server_hello(random: &[u8; 32], suite: Suite, answer: ServerExtensions) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    put_u16(&mut out, DTLS_1_2);
+    out.extend_from_slice(random);
+    with_length_8(&mut out, |_no_session_id| ());
+    put_u16(&mut out, suite.code());
+    out.push(0);
+    let before = out.len();
+    with_length_16(&mut out, |out| {
+        if answer.renegotiation_info {
+            put_u16(out, extension::RENEGOTIATION_INFO);
+            with_length_16(out, |out| with_length_8(out, |_empty| ()));
+        }
+        if answer.point_formats {
+            put_u16(out, extension::EC_POINT_FORMATS);
+            with_length_16(out, |out| with_length_8(out, |out| out.push(UNCOMPRESSED)));
+        }
+        if answer.extended_master_secret {
+            put_u16(out, extension::EXTENDED_MASTER_SECRET);
+            with_length_16(out, |_empty| ());
+        }
+    });
+    if out.len() == before + 2 {
+        // No extensions: no vector of them either, which clients without extensions would take for trailing bytes.
+        out.truncate(before);
+    }
+    out
+}

@@ -1,0 +1,67 @@
+//! The plain handshake, in all its combinations.
+
+mod support;
+
+use std::sync::Arc;
+
+use dtls::{Curve, ExtendedMasterSecret, PublicKeySteps, Suite};
+use support::{Pair, World, identity};
+
+#[test]
+fn both_ends_agree() {
+    let world = World::new();
+    let mut pair = Pair::established(&world);
+    let server = pair.endpoint.facts(pair.session()).unwrap();
+    assert_eq!(Some(server), pair.client.facts());
+    assert_eq!(server.suite, Suite::EcdheEcdsaAes128GcmSha256);
+    assert!(server.extended_master_secret);
+    assert_eq!(pair.endpoint.peer(pair.session()).unwrap().as_slice(), world.client.chain()[0]);
+    pair.assert_alive();
+    assert_eq!(pair.sent.iter().filter(|(_, datagram)| datagram.len() > 1_232).count(), 0);
+}
+
+#[test]
+fn every_suite_curve_and_place_of_the_public_key_steps() {
+    for suite in [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128GcmSha256] {
+        for (server, client) in [(Curve::P256, Curve::P384), (Curve::P384, Curve::P256)] {
+            for steps in [PublicKeySteps::Inline, PublicKeySteps::Suspended] {
+                let mut world = World::new();
+                world.server = identity(server);
+                world.client = identity(client);
+                let clock = support::Clock::new();
+                let endpoint = world.endpoint_with(|config| {
+                    config.suites = vec![suite];
+                    config.public_key_steps = steps;
+                });
+                let client = world.client_with(&clock, |config| config.extended_master_secret = ExtendedMasterSecret::Require);
+                let mut pair = Pair::of(endpoint, client, clock);
+                let mut jobs = 0;
+                for _ in 0..10 {
+                    pair.run();
+                    while let Some(job) = pair.endpoint.poll_public_key_job() {
+                        jobs += 1;
+                        let done = std::thread::scope(|scope| scope.spawn(|| job.run()).join().unwrap());
+                        pair.endpoint.complete_public_key_job(pair.clock.now(), done);
+                    }
+                    pair.drain_events();
+                    pair.collect();
+                }
+                assert_eq!(jobs, if steps == PublicKeySteps::Inline { 0 } else { 2 });
+                pair.assert_alive();
+                assert_eq!(pair.client.facts().unwrap().suite, suite);
+            }
+        }
+    }
+}
+
+#[test]
+fn close_notify_ends_both_sides() {
+    let world = World::new();
+    let mut pair = Pair::established(&world);
+    pair.client.close(pair.clock.now());
+    pair.collect();
+    pair.run();
+    assert_eq!(pair.endpoint.counts().established, 0);
+    assert!(matches!(pair.server_events.last(), Some(dtls::Event::Closed { why: dtls::Closed::ByPeer, .. })));
+    let _ = Arc::strong_count(&world.random);
+}
