@@ -90,9 +90,9 @@ pub enum Progress {
     Pending,
     /// An empty acknowledgement: the server has the request and takes its time.
     Acknowledged,
-    /// The whole answer.
+    /// The whole answer. There may be a last acknowledgement to transmit.
     Done(Reply),
-    /// It failed; no request will be transmitted any more.
+    /// It failed. There may be a last reset to transmit.
     Failed(Failure),
 }
 

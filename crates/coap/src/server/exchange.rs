@@ -13,12 +13,13 @@
 //!
 //! A request that is computed again when it is repeated leaves no `Answered` behind.
 
+use super::intake::{Arrival, Checked};
 use super::shared::Charge;
 use super::uploads::RequestKey;
-use super::write::{Form, entity_tag};
-use super::{ExchangeId, Repeat, Response};
+use super::write::{Envelope, Form, entity_tag, write};
+use super::{ExchangeId, Repeat, Response, Shared};
 use crate::time::Retransmission;
-use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, Method, NON_LIFETIME, Token};
+use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, MessageIds, Method, NON_LIFETIME, Outbox, Token};
 use std::time::{Duration, Instant};
 
 /// A request and what became of it.
@@ -48,6 +49,30 @@ pub(super) struct Origin {
 }
 
 impl Origin {
+    pub(super) fn new(checked: &Checked<'_>, shared: &Shared) -> Origin {
+        let message = checked.head.message();
+        Origin {
+            kind: message.kind(),
+            message_id: message.message_id(),
+            token: message.token(),
+            fingerprint: checked.fingerprint,
+            form: Form::new(message, checked.blocks, shared.config.block_max),
+        }
+    }
+
+    pub(super) fn is(&self, arrival: &Arrival<'_>) -> bool {
+        self.message_id == arrival.message.message_id() && self.fingerprint == arrival.fingerprint
+    }
+
+    pub(super) fn envelope(&self, ids: &mut MessageIds) -> Envelope {
+        match self.kind {
+            Kind::NonConfirmable => {
+                Envelope { kind: Kind::NonConfirmable, message_id: ids.next_id(), token: self.token }
+            }
+            _ => Envelope { kind: Kind::Acknowledgement, message_id: self.message_id, token: self.token },
+        }
+    }
+
     /// How long duplicates of the message are expected (RFC 7252 §4.5, §4.8.2).
     pub(super) fn lifetime(&self) -> Duration {
         match self.kind {
@@ -86,6 +111,11 @@ pub(super) struct Separate {
 }
 
 impl Separate {
+    pub(super) fn send(&self, out: &mut Outbox, origin: &Origin) {
+        let envelope = Envelope { kind: Kind::Confirmable, message_id: self.message_id, token: origin.token };
+        write(out, envelope, &origin.form, &self.outcome.response(), Some(self.outcome.etag));
+    }
+
     /// The answer has arrived, or will not; `None` where nothing is to be remembered of it.
     pub(super) fn end(self, delivery: Delivery) -> Option<Answered> {
         match self.keep {

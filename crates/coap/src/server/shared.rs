@@ -2,7 +2,7 @@
 
 use super::{Dropped, Head, Refusal, Response};
 use crate::time::Spread;
-use crate::{BlockSize, EXCHANGE_LIFETIME, MAX_TRANSMIT_WAIT, MessageIds};
+use crate::{ACK_TIMEOUT, BlockSize, EXCHANGE_LIFETIME, MAX_TRANSMIT_WAIT, MessageIds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -64,21 +64,35 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Room for 40,000 enrolments a shard within one EXCHANGE_LIFETIME: a certificate takes about 500 bytes.
+    /// For one shard of a server that enrols hundreds of devices a second.
     fn default() -> Config {
         Config {
             block_max: BlockSize::B1024,
-            acknowledge_after: Duration::from_secs(1),
-            upload_idle_max: MAX_TRANSMIT_WAIT,
+            acknowledge_after: ACKNOWLEDGE_AFTER,
+            upload_idle_max: UPLOAD_IDLE_MAX,
             uploads_per_peer_max: 2,
-            upload_bytes_total_max: 32 << 20,
-            exchanges_per_peer_max: 8,
-            response_bytes_total_max: 64 << 20,
+            upload_bytes_total_max: UPLOAD_BYTES_TOTAL_MAX,
+            exchanges_per_peer_max: EXCHANGES_PER_PEER_MAX,
+            response_bytes_total_max: RESPONSE_BYTES_TOTAL_MAX,
             full_max_age: 30,
             diagnose: |_| "",
         }
     }
 }
+
+/// Half of ACK_TIMEOUT: the other half is for the way of the acknowledgement.
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_secs(1);
+const UPLOAD_IDLE_MAX: Duration = MAX_TRANSMIT_WAIT;
+/// 65,536 uploads of 512 bytes at a time; an upload takes a second or two, so that this is far above what a shard signs.
+const UPLOAD_BYTES_TOTAL_MAX: usize = 32 << 20;
+/// An enrolment, its predecessor under another message id, `/crts`, discovery, and as many again.
+const EXCHANGES_PER_PEER_MAX: usize = 8;
+/// About 130,000 certificates of 500 bytes: 500 enrolments a second over one EXCHANGE_LIFETIME, if no session closes first.
+const RESPONSE_BYTES_TOTAL_MAX: usize = 64 << 20;
+
+const _: () = assert!(ACKNOWLEDGE_AFTER.as_secs() < ACK_TIMEOUT.as_secs(), "the client is told before it sends again");
+const _: () = assert!(UPLOAD_IDLE_MAX.as_secs() <= EXCHANGE_LIFETIME.as_secs(), "no state outlives its exchange");
+const _: () = assert!(EXCHANGES_PER_PEER_MAX * RESPONSE_BYTES_EXPECTED < RESPONSE_BYTES_TOTAL_MAX);
 
 /// What a pending request counts of the kept responses before its answer is known: the size of a usual one.
 pub(super) const RESPONSE_BYTES_EXPECTED: usize = 1_024;
@@ -132,6 +146,15 @@ impl Shared {
     /// Max-Age of our own 5.03; 0 would ask for a retry at once.
     pub(super) fn full_max_age(&self) -> u32 {
         self.config.full_max_age.max(1)
+    }
+
+    /// The response that refuses a request here.
+    pub(super) fn refusal(&self, refusal: Refusal) -> Response<'static> {
+        let response = Response::error(refusal.code(), (self.config.diagnose)(refusal));
+        match refusal {
+            Refusal::Full => response.with_max_age(self.full_max_age()),
+            _ => response,
+        }
     }
 
     /// The message ids of a peer that begins its first message.

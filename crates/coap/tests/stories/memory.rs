@@ -66,6 +66,7 @@ fn a_peer_that_remembers_one_enrolment_is_small() {
         server.exchange(&last, &certificate(&body(500, 0)));
     });
     let bytes = usize::try_from(held.bytes_current).unwrap() + size_of::<Peer>();
+    println!("a peer that remembers one enrolment: {bytes} bytes");
     assert!(bytes <= 1_536, "{bytes} bytes");
     assert_eq!(server.shared.response_bytes(), 500, "the response is held once");
 }

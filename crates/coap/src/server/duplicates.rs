@@ -1,0 +1,105 @@
+//! The network delivers a message twice, or the client asks again (RFC 7252 §4.5).
+//!
+//! What changes state is executed once: its copies get the outcome, or the empty acknowledgement while there is none. What
+//! is computed again is no duplicate here and goes its way anew. Blocks of uploads lie between: see [`super::recent`].
+
+use super::exchange::{Answered, Delivery, Exchange, Origin, Separate, State};
+use super::intake::{Arrival, Checked, Refused};
+use super::write::{Envelope, Sizes, write, write_empty};
+use super::{Done, Handled, Peer, Refusal, Response, Turn};
+use crate::{Code, Kind, Number};
+use std::time::Instant;
+
+impl Peer {
+    /// What a duplicate gets; `None` where the message is none.
+    pub(super) fn duplicate(&mut self, turn: &mut Turn<'_>, arrival: &Arrival<'_>) -> Option<Done> {
+        let message = &arrival.message;
+        let known = self.exchanges.iter().position(|exchange| exchange.origin.is(arrival));
+        if let Some(index) = known {
+            self.repeat(turn, index);
+            return Some(Done::Duplicate);
+        }
+        match self.recent.answer(arrival.fingerprint)? {
+            Code::EMPTY => {}
+            Code::CONTINUE => {
+                let block1 = message.block(Number::BLOCK1).ok().flatten();
+                self.write_sizes(turn, message, &Response::empty(Code::CONTINUE), Sizes { block1, size1: None });
+            }
+            code => {
+                let response = Response::empty(code);
+                let busy = code == Code::SERVICE_UNAVAILABLE;
+                let response = if busy { response.with_max_age(turn.shared.full_max_age()) } else { response };
+                self.write_sizes(turn, message, &response, Sizes::default());
+            }
+        }
+        Some(Done::Duplicate)
+    }
+
+    /// Remembers a message whose copy must not count as new, and how it was answered.
+    pub(super) fn note(&mut self, now: Instant, arrival: &Arrival<'_>, result: &Result<Handled<'_>, Refused>) {
+        // "the recipient SHOULD silently ignore any duplicated Non-confirmable message" (RFC 7252 §4.5).
+        if arrival.message.kind() == Kind::NonConfirmable {
+            self.recent.insert(now, arrival.fingerprint, Code::EMPTY);
+            return;
+        }
+        let answer = match result {
+            Ok(Handled::Done(Done::Continued)) => Code::CONTINUE,
+            // Of a last block only the outcome could be told: as long as that is kept, it is.
+            Ok(Handled::Request { .. }) if arrival.message.option(Number::BLOCK1).is_some() => Code::EMPTY,
+            // Another time these could have another answer; every other refusal is judged again to the same.
+            Err(Refused::Here(
+                refusal @ (Refusal::BlockMissing
+                | Refusal::ContentFormatChanged
+                | Refusal::TooLarge { .. }
+                | Refusal::Full),
+            )) if arrival.message.option(Number::BLOCK1).is_some() => refusal.code(),
+            _ => return,
+        };
+        self.recent.insert(now, arrival.fingerprint, answer);
+    }
+
+    /// Answers a duplicate as its first copy was answered (RFC 7252 §4.5), as far as it has been.
+    fn repeat(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Exchange { origin, state, .. } = &mut self.exchanges[index];
+        if origin.kind == Kind::NonConfirmable {
+            return;
+        }
+        match state {
+            State::Pending(pending) => {
+                pending.acknowledge_at = None;
+                write_empty(turn.out, Kind::Acknowledgement, origin.message_id);
+            }
+            State::Separate(_) | State::Answered(Answered { delivery: Delivery::Arrived, .. }) => {
+                write_empty(turn.out, Kind::Acknowledgement, origin.message_id);
+            }
+            State::Answered(Answered { outcome, delivery: Delivery::Again, .. }) => {
+                let envelope = origin.envelope(self.ids.begun(turn.shared));
+                write(turn.out, envelope, &origin.form, &outcome.response(), Some(outcome.etag));
+            }
+        }
+    }
+
+    /// The last block of an upload that is complete, under a new message id: the client has forgotten its message layer, or
+    /// gave up on it. It gets the outcome of the same request; a refusal is no outcome to repeat, the client begins anew.
+    pub(super) fn answer_anew(&mut self, turn: &mut Turn<'_>, index: usize, checked: &Checked<'_>) -> Done {
+        let message = checked.head.message();
+        let exchange = &mut self.exchanges[index];
+        exchange.origin = Origin::new(checked, turn.shared);
+        let envelope = Envelope::answering(message, self.ids.begun(turn.shared));
+        match &mut exchange.state {
+            State::Pending(pending) => {
+                pending.acknowledge_at = None;
+                if message.kind() == Kind::Confirmable {
+                    write_empty(turn.out, Kind::Acknowledgement, message.message_id());
+                }
+            }
+            State::Separate(Separate { outcome, .. }) | State::Answered(Answered { outcome, .. }) => {
+                write(turn.out, envelope, &exchange.origin.form, &outcome.response(), Some(outcome.etag));
+            }
+        }
+        if let State::Answered(answered) = &mut exchange.state {
+            answered.delivery = Delivery::Again;
+        }
+        Done::Duplicate
+    }
+}
