@@ -50,6 +50,8 @@ pub struct Exchange {
     acknowledged: [Option<MessageId>; ACKNOWLEDGED_MAX],
     out: Outbox,
     sent: usize,
+    /// The buffer of the request before, for the next one.
+    spare: Vec<u8>,
 }
 
 /// Where the exchange stands; see the flow above.
@@ -93,6 +95,7 @@ impl Exchange {
             acknowledged: [None; ACKNOWLEDGED_MAX],
             out: Outbox::new(),
             sent: 0,
+            spare: Vec::with_capacity(DATAGRAM_BYTES_USUAL),
         };
         if exchange.spec.body.len() <= BODY_BYTES_MAX {
             exchange.phase = exchange.send(now, 0, exchange.spec.block, ids);
@@ -188,30 +191,29 @@ impl Exchange {
 
     fn take_response(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds, separate: bool) -> Progress {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Sending(sending) => self.answer_to_piece(now, message, ids, &sending, separate),
-            Phase::Fetching(fetching) => self.next_block(now, message, ids, fetching),
+            Phase::Sending(Sending { in_flight, offset, size }) => {
+                self.spare = in_flight.datagram;
+                self.answer_to_piece(now, message, ids, Piece { offset, size, separate })
+            }
+            Phase::Fetching(Fetching { in_flight, etag, reply }) => {
+                self.spare = in_flight.datagram;
+                self.next_block(now, message, ids, Fetched { etag, reply })
+            }
             Phase::Over => Progress::Ignored,
         }
     }
 
     /// The response to a piece of the request.
-    fn answer_to_piece(
-        &mut self,
-        now: Instant,
-        message: &Message<'_>,
-        ids: &mut MessageIds,
-        sending: &Sending,
-        separate: bool,
-    ) -> Progress {
+    fn answer_to_piece(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds, sent: Piece) -> Progress {
         let Ok(block1) = message.block(Number::BLOCK1) else { return Progress::Failed(Failure::BadBlock) };
-        let end = self.piece_end(sending.offset, sending.size);
+        let end = self.piece_end(sent.offset, sent.size);
         let more = end < self.spec.body.len();
         match message.code() {
             Code::CONTINUE if more => {
                 // "the client SHOULD heed the preference indicated and, for all further blocks, use the block size
-                // preferred by the server or a smaller one" (RFC 7959 §2.3); the offset stays.
-                let size = block1.map_or(sending.size, |block1| block1.size.min(sending.size));
-                if block1.is_some_and(|block1| block1.num != 0 && block1.offset() > sending.offset) {
+                // preferred by the server or a smaller one" (RFC 7959 §2.5); the offset stays.
+                let size = block1.map_or(sent.size, |block1| block1.size.min(sent.size));
+                if block1.is_some_and(|block1| block1.num != 0 && block1.offset() > sent.offset) {
                     return Progress::Failed(Failure::BadBlock);
                 }
                 self.phase = self.send(now, end, size, ids);
@@ -219,16 +221,16 @@ impl Exchange {
             }
             Code::CONTINUE => Progress::Failed(Failure::BadBlock),
             // RFC 7959 §2.9.3: a smaller size in the Block1 of a 4.13 is a hint to try with that.
-            Code::REQUEST_ENTITY_TOO_LARGE if block1.is_some_and(|block1| block1.size < sending.size) => {
+            Code::REQUEST_ENTITY_TOO_LARGE if block1.is_some_and(|block1| block1.size < sent.size) => {
                 let size = block1.map_or(BlockSize::B16, |block1| block1.size);
                 self.phase = self.send(now, 0, size, ids);
                 Progress::Pending
             }
-            Code::REQUEST_ENTITY_INCOMPLETE if sending.offset > 0 && self.may_restart() => {
-                self.phase = self.send(now, 0, sending.size, ids);
+            Code::REQUEST_ENTITY_INCOMPLETE if sent.offset > 0 && self.may_restart() => {
+                self.phase = self.send(now, 0, sent.size, ids);
                 Progress::Pending
             }
-            _ => self.first_block(now, message, ids, separate),
+            _ => self.first_block(now, message, ids, sent.separate),
         }
     }
 
@@ -259,14 +261,8 @@ impl Exchange {
     }
 
     /// A later block of the answer.
-    fn next_block(
-        &mut self,
-        now: Instant,
-        message: &Message<'_>,
-        ids: &mut MessageIds,
-        fetching: Fetching,
-    ) -> Progress {
-        let Fetching { etag, mut reply, .. } = fetching;
+    fn next_block(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds, fetched: Fetched) -> Progress {
+        let Fetched { etag, mut reply } = fetched;
         // All blocks are of one representation if ETag and Content-Format agree (RFC 7959 §2.4). If they do not, or the
         // server has lost the transfer, it begins anew: what we enrol with is idempotent (RFC 9148 §4.7).
         let same = message.option(Number::ETAG) == etag.as_deref() && content_format(message) == reply.content_format;
@@ -351,7 +347,9 @@ impl Exchange {
         let envelope = Envelope { message_id: ids.next_id(), token: self.token };
         // A token is not used twice, so that a late answer is never taken for another (RFC 9175 §4).
         self.token = self.token.next();
-        (envelope, Vec::with_capacity(DATAGRAM_BYTES_USUAL))
+        let mut datagram = std::mem::take(&mut self.spare);
+        datagram.clear();
+        (envelope, datagram)
     }
 
     /// Header, host, path, queries and Accept, in the order of their numbers.
@@ -424,6 +422,14 @@ const DATAGRAM_BYTES_USUAL: usize = 128;
 struct Envelope {
     message_id: MessageId,
     token: Token,
+}
+
+/// The piece that was in flight, and how its answer came.
+#[derive(Clone, Copy)]
+struct Piece {
+    offset: usize,
+    size: BlockSize,
+    separate: bool,
 }
 
 /// The answer as far as it has come.

@@ -8,8 +8,11 @@ use crate::{Code, EXCHANGE_LIFETIME};
 use std::time::Instant;
 
 /// How many messages of one peer are known. 128 blocks are 8 KiB in blocks of 64 bytes, far more than a certificate
-/// request; they cost 1 KiB, and a usual enrolment of 8 blocks costs 64 bytes.
+/// request; they cost 1 KiB, and a usual enrolment costs 128 bytes.
 const RECENT_MAX: usize = 128;
+
+/// Room for a usual enrolment at once.
+const RECENT_FIRST: usize = 16;
 
 /// The latest messages, forgotten together when none has come for EXCHANGE_LIFETIME.
 #[derive(Debug, Default)]
@@ -36,6 +39,9 @@ impl Recent {
         let message = fingerprint & !0xff | u64::from(answer.byte());
         self.expires = Some(now + EXCHANGE_LIFETIME);
         if self.messages.len() < RECENT_MAX {
+            if self.messages.capacity() == 0 {
+                self.messages.reserve_exact(RECENT_FIRST);
+            }
             self.messages.push(message);
             return;
         }

@@ -47,7 +47,7 @@ pub struct Config {
     /// or given up by then (MAX_TRANSMIT_WAIT, RFC 7252 §4.8.2).
     pub upload_idle_max: Duration,
     /// Uploads of one peer at a time; one more drops the oldest. A client has reason for two at most: the one it gave up
-    /// and the one it does (RFC 9175 §3.4).
+    /// and the one it does (RFC 9175 §3.5.2).
     pub uploads_per_peer_max: usize,
     /// Bytes that all uploads of the shard hold at most; a first block above it is answered with 5.03.
     pub upload_bytes_total_max: usize,

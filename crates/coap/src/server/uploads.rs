@@ -225,7 +225,7 @@ impl Upload {
 }
 
 /// What makes requests of one client one block-wise operation: method, path, queries and Request-Tag (RFC 7959 §2.4,
-/// §2.5; RFC 9175 §3.2), never the token. As a hash; see [`Hash64`] for why that is enough.
+/// §2.5; RFC 9175 §3.3), never the token. As a hash; see [`Hash64`] for why that is enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RequestKey(u64);
 

@@ -15,9 +15,9 @@ fn why(datagram: &[u8]) -> Malformed {
     }
 }
 
-/// RFC 7252 appendix A, figure 16: `GET /temperature`, message id 0x7d34, and its piggybacked answer "22.3 C".
+/// RFC 7252 appendix A: `GET /temperature`, message id 0x7d34, and its piggybacked answer "22.3 C".
 #[test]
-fn rfc_7252_figure_16() {
+fn rfc_7252_a_get_and_its_piggybacked_answer() {
     let request = bytes("40 01 7d 34 bb 74 65 6d 70 65 72 61 74 75 72 65");
     let message = Message::parse(&request).unwrap();
     assert_eq!((message.kind(), message.code()), (Kind::Confirmable, Method::Get.code()));
@@ -32,9 +32,9 @@ fn rfc_7252_figure_16() {
     assert_eq!(Make::new(Kind::Acknowledgement, Code::CONTENT, 0x7d34).token(b"").payload(b"22.3 C").bytes(), response);
 }
 
-/// RFC 7252 appendix A, figure 17: the same with the token 0x20.
+/// RFC 7252 appendix A: the same request with the token 0x20.
 #[test]
-fn rfc_7252_figure_17() {
+fn rfc_7252_a_get_with_a_token() {
     let request = bytes("41 01 7d 35 20 bb 74 65 6d 70 65 72 61 74 75 72 65");
     assert_eq!(Make::get("temperature", 0x7d35).token(&[0x20]).bytes(), request);
     let response = bytes("61 45 7d 35 20 ff 32 32 2e 33 20 43");
@@ -42,9 +42,9 @@ fn rfc_7252_figure_17() {
     assert_eq!((message.token().as_bytes(), message.payload()), (&[0x20][..], &b"22.3 C"[..]));
 }
 
-/// RFC 7252 appendix A, figure 20: an empty acknowledgement, then a separate response (message id 0xad7b, token 0x53).
+/// RFC 7252 appendix A: an empty acknowledgement, then a separate response (message id 0xad7b, token 0x53).
 #[test]
-fn rfc_7252_figure_20() {
+fn rfc_7252_a_separate_response() {
     let acknowledgement = bytes("60 00 7d 38");
     let message = Message::parse(&acknowledgement).unwrap();
     assert_eq!((message.kind(), message.code(), message.message_id().0), (Kind::Acknowledgement, Code::EMPTY, 0x7d38));
@@ -53,7 +53,7 @@ fn rfc_7252_figure_20() {
     assert_eq!((message.kind(), message.token().as_bytes()), (Kind::Confirmable, &[0x53][..]));
 }
 
-/// RFC 7959 §2.2: NUM, M and SZX of figure 2's notation, as the option values of §3's exchanges.
+/// RFC 7959 §2.2: the option values behind the notation NUM:number/M/size of the exchanges in §3.
 #[test]
 fn rfc_7959_block_values() {
     for (hex, num, more, bytes_each) in [

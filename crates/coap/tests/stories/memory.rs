@@ -1,8 +1,10 @@
 //! What a peer holds, and what a datagram allocates.
 
 use crate::harness::{Make, Server, Table, body, certificate, upload};
+use coap::client::{Exchange, RequestSpec};
 use coap::server::{Handled, Peer, Response};
-use coap::{BlockSize, Code, ContentFormat};
+use coap::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageIds, Number, Token};
+use std::time::Instant;
 
 #[test]
 fn get_exchanges_allocate_nothing_once_warm() {
@@ -42,7 +44,7 @@ fn pings_refusals_and_noise_allocate_nothing() {
         vec![0x40, 0, 0, 1],
         vec![0x4f, 1, 0, 1],
         Make::get("est/nothing", 2).bytes(),
-        Make::get("est/crts", 3).option(coap::Number(9_999), b"x").bytes(),
+        Make::get("est/crts", 3).option(Number(9_999), b"x").bytes(),
         Make::enroll(4).block1(9, true, BlockSize::B64).payload(&[0; 64]).bytes(),
         Make::post("est/sen", 5).block2(3, BlockSize::B64).bytes(),
     ];
@@ -69,6 +71,53 @@ fn a_peer_that_remembers_one_enrolment_is_small() {
     println!("a peer that remembers one enrolment: {bytes} bytes");
     assert!(bytes <= 1_536, "{bytes} bytes");
     assert_eq!(server.shared.response_bytes(), 500, "the response is held once");
+}
+
+#[test]
+fn an_enrolment_allocates_once_for_each_thing_that_is_kept() {
+    let mut server = Server::new();
+    let csr = body(400, 0);
+    let datagrams: Vec<_> =
+        (0..7).map(|num| Make::enroll(u16::try_from(num).unwrap()).piece(&csr, num, BlockSize::B64).bytes()).collect();
+    let answer = body(500, 0);
+    let enrol = |server: &mut Server| {
+        for datagram in &datagrams {
+            server.out.clear();
+            match server.peer.handle(server.now, datagram, &mut server.shared, &Table, &mut server.out) {
+                Handled::Request { id, .. } => {
+                    let response = certificate(&answer);
+                    server.peer.respond(server.now, id, &response, &mut server.shared, &mut server.out).unwrap();
+                }
+                Handled::Done(_) => {}
+            }
+        }
+    };
+    enrol(&mut server);
+    server.peer = Peer::new();
+    // The list of uploads, the body, the recent blocks, the list of exchanges, the outcome.
+    assert_eq!(allocation_counter::measure(|| enrol(&mut server)).count_total, 5);
+}
+
+#[test]
+fn the_client_sends_its_blocks_without_allocating() {
+    let mut ids = MessageIds::new(1);
+    let spec = RequestSpec::post("est/sen", ContentFormat::PKCS10, body(800, 0)).in_blocks(BlockSize::B64);
+    let now = Instant::now();
+    let mut exchange = Exchange::new(now, spec, &mut ids, Token::new(&[0; 4]).unwrap(), 1);
+    let mut answer = Vec::with_capacity(64);
+    let mut step = |num: u32| {
+        let request = exchange.poll_transmit().expect("a block");
+        let message = Message::parse(request).unwrap();
+        answer.clear();
+        Encoder::new(&mut answer, Kind::Acknowledgement, Code::CONTINUE, message.message_id(), message.token())
+            .uint(Number::BLOCK1, Block { num, more: true, size: BlockSize::B64 }.value())
+            .payload(b"");
+        assert!(exchange.poll_transmit().is_none());
+        exchange.handle(now, &Message::parse(&answer).unwrap(), &mut ids);
+    };
+    step(0);
+    let counted = allocation_counter::measure(|| (1..12).for_each(&mut step));
+    assert_eq!(counted.count_total, 0);
 }
 
 #[test]

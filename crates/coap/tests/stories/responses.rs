@@ -82,7 +82,7 @@ fn the_size_is_the_clients_or_that_of_its_own_blocks_or_the_default() {
 }
 
 #[test]
-fn block1_and_block2_combined_as_in_rfc_7959_figure_12() {
+fn block1_and_block2_combined_as_in_rfc_7959_section_3_3() {
     // RFC 7959 §3.3: 1:0/1/128, 1:1/1/128, then 1:2/0/128 with 2:0/0/64, then 2:1/0/64 and so on without a payload.
     let mut server = Server::new();
     let (csr, whole) = (body(300, 0), body(250, 1));
@@ -104,8 +104,8 @@ fn block1_and_block2_combined_as_in_rfc_7959_figure_12() {
 }
 
 #[test]
-fn late_negotiation_as_in_rfc_7959_figure_4() {
-    // RFC 7959 §2.4: the client goes on in smaller blocks from the offset that it has.
+fn late_negotiation_as_in_rfc_7959_section_3_1() {
+    // RFC 7959 §3.1: the client goes on in smaller blocks from the offset that it has.
     let mut server = Server::new();
     let whole = body(300, 1);
     let request = Make::enroll(1).payload(b"csr").block2(0, BlockSize::B128).bytes();
