@@ -3,9 +3,42 @@
 /// `discovery_filter`: any query against a small directory.
 pub use crate::discovery::fuzz_filter as discovery_filter;
 
-use dtls::{Direction, Now, TraceEvent};
+use std::net::SocketAddr;
 
+use dtls::{Direction, Now, Path, Route, SocketIndex, TraceEvent};
+
+use crate::server::{Output, Server};
 use crate::trace::{Formatter, Style};
+
+/// "at most three times the amount of data received" before an address is proven; RFC 9000 §8 as a yardstick.
+const AMPLIFICATION_MAX: usize = 3;
+
+/// `server_datagrams`: a stream of datagrams to a server, each one byte of source port, two of length, and as many as there
+/// are. Holds that nobody who did not prove an address makes the server say three times what it was told, or work.
+///
+/// # Panics
+/// When it does not hold.
+pub fn server_datagrams(server: &mut Server, now: Now, input: &[u8]) {
+    let (mut received, mut sent) = (0, 0);
+    let mut rest = input;
+    while let Some((&[port, high, low], after)) = rest.split_first_chunk::<3>() {
+        let length = usize::from(u16::from_be_bytes([high, low])).min(after.len());
+        let (datagram, next) = after.split_at(length);
+        let peer = SocketAddr::from(([192, 0, 2, 1], u16::from(port) + 1));
+        let route = Route::Address(Path { peer, local: None, socket: SocketIndex(0) });
+        server.handle_datagram(now, route, &mut datagram.to_vec());
+        received += length;
+        while let Some(transmit) = server.poll_transmit() {
+            assert_eq!(transmit.route, route, "an answer goes to who asked");
+            sent += transmit.bytes.len();
+        }
+        while let Some(output) = server.poll_output() {
+            assert!(!matches!(output, Output::Submit(..)), "nobody was authenticated");
+        }
+        rest = next;
+    }
+    assert!(sent <= AMPLIFICATION_MAX * received, "{sent} bytes for {received}");
+}
 
 /// `trace_line`: any plaintext through the formatter in every style. Holds that a trace is printable, whatever a peer put
 /// into it, and that a message is one line.

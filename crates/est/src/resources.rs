@@ -225,7 +225,7 @@ impl Tree {
         let below = self.roots.iter().find_map(|root| below(segments, root)).ok_or(Reason::CoapNoSuchResource)?;
         let (label, function) = match below {
             [function] => ("", *function),
-            [label, function] => (*label, *function),
+            [label, function] if !label.is_empty() => (*label, *function),
             _ => return Err(Reason::CoapNoSuchResource),
         };
         let Some(resource) = Resource::ALL.into_iter().find(|resource| resource.segment() == function) else {

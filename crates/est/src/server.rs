@@ -60,6 +60,8 @@ pub struct Server {
     outputs: VecDeque<Output>,
     counters: Counters,
     jitter: Jitter,
+    /// Enrolments that were answered with 5.03, less those that were answered since.
+    sent_away: usize,
     admission: Admission,
 }
 
@@ -81,6 +83,7 @@ impl Server {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             jitter: Jitter::new(jitter_seed),
+            sent_away: 0,
             admission: Admission::Open,
             config,
         }

@@ -288,3 +288,6 @@ fn text(value: &[u8], out: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     if value.len() > VALUE_SHOWN_BYTES_MAX { out.write_str("...") } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -302,6 +302,51 @@ fn c36_who_comes_when_all_is_full_is_told_when_to_come_back() {
 }
 
 #[test]
+fn c37_max_age_grows_with_those_who_were_sent_away() {
+    let mut world = World::with(|_, spec| spec.limits.pending_max = 1);
+    world.pace = Pace::Held;
+    let (one, two) = (world.pki.device(1), world.pki.device(2));
+    let mut first = world.connect(1, &one, ClientConfig::default());
+    let mut second = world.connect(2, &two, ClientConfig::default());
+    first.client.start(world.now, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) }).unwrap();
+    world.run(&mut first);
+    let request = csr(two.certificate.subject(), &Key::new());
+    let ages: Vec<u32> = (0..20)
+        .map(|_| {
+            second.client.start(world.now, Operation::Enroll { csr: request.clone() }).unwrap();
+            world.run(&mut second);
+            let Failure::Later { max_age, .. } = second.failure() else { panic!("not told to come later") };
+            max_age
+        })
+        .collect();
+    assert!((5..=9).contains(&ages[0]), "{ages:?}");
+    assert!(ages[19] >= 60 && ages.iter().all(|age| *age <= 100), "{ages:?}");
+}
+
+#[test]
+fn e03_challenge_password_is_the_tls_unique_of_this_session_or_refused() {
+    use base64::Engine as _;
+    let mut world = World::new();
+    let holder = world.pki.device(1);
+    let challenge = |unique: &[u8]| base64::engine::general_purpose::STANDARD.encode(unique);
+    let mut device = world.connect(1, &holder, ClientConfig::default());
+    let first = device.client.facts().unwrap();
+    assert!(first.extended_master_secret);
+    let key = Key::new();
+    let request = support::csr_linked(holder.certificate.subject(), &challenge(&first.tls_unique), &key);
+    device.client.start(world.now, Operation::Enroll { csr: request.clone() }).unwrap();
+    world.run(&mut device);
+    device.certificate();
+
+    // The same CSR in another session carries an earlier session's tls-unique.
+    let mut device = world.connect(2, &holder, ClientConfig::default());
+    device.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
+    world.run(&mut device);
+    assert_refused(&device.failure(), Reason::ChallengeMismatch);
+    assert_eq!(world.ledger.issued_count(), 1);
+}
+
+#[test]
 fn a_certificate_that_runs_out_while_the_session_lasts_enrols_nobody() {
     let mut world = World::new();
     let holder = world.pki.device(1);

@@ -271,3 +271,102 @@ fn spki_of_request(csr: &[u8]) -> Option<&[u8]> {
     info.expect(Tag::SEQUENCE).ok()?;
     Some(info.expect_element(Tag::SEQUENCE).ok()?.whole)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Appendix A of RFC 9148: what other people's servers answer.
+    fn vector(text: &str) -> Vec<u8> {
+        hex::decode(text.split_whitespace().collect::<String>()).unwrap()
+    }
+
+    const REQUEST: &str = include_str!("../../tests/vectors/sen-request-286.hex");
+    const ISSUED: &str = include_str!("../../tests/vectors/sen-response-281.hex");
+    const CA_CERTIFICATES: &str = include_str!("../../tests/vectors/crts-response-281.hex");
+
+    fn reply(code: Code, format: ContentFormat, body: Vec<u8>) -> Reply {
+        Reply { code, content_format: Some(format), max_age: None, body, separate: false }
+    }
+
+    fn enroll(packing: Option<Packing>) -> Expected {
+        Expected::of(&Operation::Enroll { csr: vector(REQUEST) }, packing).unwrap()
+    }
+
+    const CMS: ContentFormat = ContentFormat::PKCS7_CERTS_ONLY;
+
+    #[test]
+    fn the_answers_of_rfc_9148_are_understood() {
+        let Ok(Answer::Certificate(der)) = enroll(None).check(reply(Code::CHANGED, CMS, vector(ISSUED))) else {
+            panic!("not taken")
+        };
+        assert!(Certificate::parse(&der).unwrap().subject().to_string().contains("Wt1234"));
+        let expected = Expected::of(&Operation::CaCertificates, None).unwrap();
+        let Ok(Answer::CaCertificates(cas)) = expected.check(reply(Code::CONTENT, CMS, vector(CA_CERTIFICATES))) else {
+            panic!("not taken")
+        };
+        assert_eq!(cas.len(), 1);
+    }
+
+    #[test]
+    fn a_certificate_for_another_key_is_not_taken() {
+        // The root of the examples is a certificate, alone, and not for the key of the request.
+        let answer = enroll(None).check(reply(Code::CHANGED, CMS, vector(CA_CERTIFICATES)));
+        assert_eq!(answer, Err(Failure::Answer(AnswerFault::OtherKey)));
+    }
+
+    #[test]
+    fn e41_an_answer_with_none_or_two_certificates_is_not_taken() {
+        let (issued, root) = (vector(ISSUED), vector(CA_CERTIFICATES));
+        let (issued, root) = (pki::cms::parse_certs_only(&issued).unwrap(), pki::cms::parse_certs_only(&root).unwrap());
+        let both = pki::cms::certs_only(&[issued[0], root[0]]);
+        let answer = enroll(None).check(reply(Code::CHANGED, CMS, both));
+        assert_eq!(answer, Err(Failure::Answer(AnswerFault::NotOneCertificate(2))));
+        let none = pki::cms::certs_only(&[]);
+        let answer = enroll(None).check(reply(Code::CHANGED, CMS, none));
+        assert!(matches!(answer, Err(Failure::Answer(AnswerFault::NotOneCertificate(0) | AnswerFault::Malformed))));
+    }
+
+    #[test]
+    fn the_format_has_to_be_the_one_asked_for() {
+        let single = ContentFormat::PKIX_CERT;
+        let issued = vector(ISSUED);
+        let der = pki::cms::parse_certs_only(&issued).unwrap()[0].to_vec();
+        assert!(enroll(None).check(reply(Code::CHANGED, single, der.clone())).is_ok());
+        assert!(enroll(Some(Packing::Single)).check(reply(Code::CHANGED, single, der.clone())).is_ok());
+        let answer = enroll(Some(Packing::CertsOnly)).check(reply(Code::CHANGED, single, der.clone()));
+        assert_eq!(answer, Err(Failure::Answer(AnswerFault::Format(Some(single)))));
+        let answer = enroll(None).check(Reply { content_format: None, ..reply(Code::CHANGED, single, der) });
+        assert_eq!(answer, Err(Failure::Answer(AnswerFault::Format(None))));
+        let answer = enroll(None).check(reply(Code::CHANGED, CMS, b"junk".to_vec()));
+        assert_eq!(answer, Err(Failure::Answer(AnswerFault::Malformed)));
+    }
+
+    #[test]
+    fn refusals_are_told_from_delays() {
+        let refused = |code, max_age, body: &[u8]| {
+            let reply = Reply { code, content_format: None, max_age, body: body.to_vec(), separate: false };
+            enroll(None).check(reply).unwrap_err()
+        };
+        let failure = refused(Code::FORBIDDEN, None, b"est.sen.subject_mismatch");
+        assert_eq!(failure.reason(), Some(Reason::SenSubjectMismatch));
+        assert!(matches!(failure, Failure::Refused(_)));
+        let failure = refused(Code::SERVICE_UNAVAILABLE, Some(7), b"");
+        assert!(matches!(failure, Failure::Later { max_age: 7, .. }));
+        let failure = refused(Code::TOO_MANY_REQUESTS, None, b"");
+        assert!(matches!(failure, Failure::Later { max_age: MAX_AGE_DEFAULT, .. }));
+        let Failure::Refused(hostile) = refused(Code::BAD_REQUEST, None, b"\x1b[2J") else { panic!("not refused") };
+        assert_eq!(hostile.diagnostic, None, "a terminal does not obey a server");
+    }
+
+    #[test]
+    fn what_is_no_request_starts_nothing() {
+        let start = |csr: &[u8]| Expected::of(&Operation::Enroll { csr: csr.to_vec() }, None).err();
+        assert_eq!(start(b""), Some(StartFault::Csr));
+        assert_eq!(start(b"-----BEGIN CERTIFICATE REQUEST-----"), Some(StartFault::Csr));
+        let request = vector(REQUEST);
+        for end in 0..128 {
+            assert_eq!(start(&request[..end]), Some(StartFault::Csr));
+        }
+    }
+}

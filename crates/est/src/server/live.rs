@@ -68,6 +68,8 @@ pub(super) struct Sessions {
     slots: Vec<Option<Box<Live>>>,
     deadlines: BTreeSet<(Instant, SessionId)>,
     pending: usize,
+    /// The last one that became idle: the next session that wakes up takes it over, and nothing is allocated.
+    spare: Option<Box<Live>>,
 }
 
 impl Sessions {
@@ -81,7 +83,14 @@ impl Sessions {
         if self.slots[index].as_ref().is_some_and(|live| live.generation != session.generation) {
             self.forget_slot(index);
         }
-        self.slots[index].get_or_insert_with(|| Box::new(Live::new(session.generation)))
+        let spare = &mut self.spare;
+        self.slots[index].get_or_insert_with(|| match spare.take() {
+            Some(mut live) => {
+                live.generation = session.generation;
+                live
+            }
+            None => Box::new(Live::new(session.generation)),
+        })
     }
 
     /// The session, if it is remembered.
@@ -172,11 +181,14 @@ impl Sessions {
     }
 
     fn forget_slot(&mut self, index: usize) {
-        let Some(live) = self.slots.get_mut(index).and_then(Option::take) else { return };
+        let Some(mut live) = self.slots.get_mut(index).and_then(Option::take) else { return };
         self.pending -= live.waiting.len();
         if let (Some(armed), Ok(slot)) = (live.armed, u32::try_from(index)) {
             self.deadlines.remove(&(armed, SessionId { slot, generation: live.generation }));
         }
+        *live = Live { waiting: std::mem::take(&mut live.waiting), ..Live::new(0) };
+        live.waiting.clear();
+        self.spare = Some(live);
     }
 
     #[cfg(test)]
@@ -207,4 +219,74 @@ impl Live {
 fn index(session: SessionId) -> usize {
     // A slot is a place in a Vec of the endpoint: it fits.
     usize::try_from(session.slot).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(slot: u32, generation: u32) -> SessionId {
+        SessionId { slot, generation }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn a_stale_generation_reaches_nobody() {
+        let mut sessions = Sessions::default();
+        sessions.open(session(3, 1));
+        assert!(sessions.find(session(3, 0)).is_none());
+        sessions.open(session(3, 2));
+        assert!(sessions.find(session(3, 1)).is_none(), "the slot has another tenant");
+        let job = JobId { shard: 0, session: session(3, 1), exchange: 1 };
+        assert!(sessions.take_waiting(job).is_none());
+        sessions.forget(session(3, 1));
+        assert!(sessions.find(session(3, 2)).is_some(), "who is gone takes nobody along");
+        sessions.check_invariants();
+    }
+
+    #[test]
+    fn an_idle_session_costs_nothing_and_has_no_deadline() {
+        let (mut sessions, now) = (Sessions::default(), start());
+        sessions.open(session(0, 0));
+        assert_eq!(sessions.settle(session(0, 0), now, false), Verdict::Keep);
+        assert!(sessions.find(session(0, 0)).is_none());
+        assert_eq!(sessions.poll_timeout(), None);
+        sessions.check_invariants();
+    }
+
+    #[test]
+    fn draining_lets_a_client_fetch_the_rest() {
+        let (mut sessions, now) = (Sessions::default(), start());
+        sessions.open(session(0, 0));
+        assert_eq!(sessions.settle(session(0, 0), now, true), Verdict::Keep);
+        assert_eq!(sessions.poll_timeout(), Some(now + LINGER));
+        // It came back for a block: its time begins anew, and the early entry is looked at again.
+        let later = now + LINGER / 2;
+        sessions.open(session(0, 0)).touch(later);
+        assert_eq!(sessions.settle(session(0, 0), later, true), Verdict::Keep);
+        assert_eq!(sessions.next_due(now + LINGER), Some(session(0, 0)));
+        assert_eq!(sessions.settle(session(0, 0), now + LINGER, true), Verdict::Keep);
+        assert_eq!(sessions.poll_timeout(), Some(later + LINGER));
+        assert_eq!(sessions.settle(session(0, 0), later + LINGER, true), Verdict::Close);
+        sessions.check_invariants();
+    }
+
+    #[test]
+    fn the_earliest_deadline_comes_first_and_each_session_has_one() {
+        let (mut sessions, now) = (Sessions::default(), start());
+        for slot in [2, 0, 1] {
+            sessions.open(session(slot, 0)).linger = Some(now + Duration::from_secs(u64::from(slot)));
+            sessions.settle(session(slot, 0), now, false);
+            sessions.settle(session(slot, 0), now, false);
+        }
+        sessions.check_invariants();
+        let due: Vec<_> = std::iter::from_fn(|| sessions.next_due(now + Duration::from_secs(1))).collect();
+        assert_eq!(due, [session(0, 0), session(1, 0)]);
+        sessions.forget(session(2, 0));
+        assert_eq!(sessions.poll_timeout(), None);
+    }
 }

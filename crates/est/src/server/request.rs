@@ -17,9 +17,9 @@ use crate::discovery::TooManyFilters;
 use crate::reason::{Reason, Wire};
 use crate::resources::{Packing, Resource};
 
-/// Max-Age grows with the queue up to this many times its least value, so that whoever comes when all is full comes back
-/// when there is room (TESTS.md, C37).
-const RETRY_GROWTH_MAX: u32 = 4;
+/// Max-Age grows with the number of those who were sent away and have not been served since, up to this many times its least
+/// value (TESTS.md, C37): by default a minute.
+const RETRY_GROWTH_MAX: usize = 12;
 
 /// No device is sent away for longer than this by ourselves: an operator who restarts a ledger waits no hour for the fleet.
 const MAX_AGE_SECONDS_MAX: u64 = 3_600;
@@ -72,9 +72,12 @@ impl Server {
                 }
             },
             Ok(Asked::CaCertificates { packing, body }) => {
-                self.counters.ca_certificates += 1;
                 self.respond(now, session, id, &Response::content(Code::CONTENT, packing.content_format(), body));
-                self.succeeded(session, Resource::CaCertificates, None, Duration::ZERO);
+                // Each later block of an answer is a request of its own (RFC 7959 §2.4), and still one attempt.
+                if is_first_block(request.head()) {
+                    self.counters.ca_certificates += 1;
+                    self.succeeded(session, Resource::CaCertificates, None, Duration::ZERO);
+                }
             }
             Ok(Asked::Enrolment { function, packing, profile }) => {
                 let enrolment = Enrolment { function, packing, profile: Arc::clone(profile), csr: request.into_body() };
@@ -119,6 +122,7 @@ impl Server {
 
     pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: Waiting, outcome: Outcome) {
         self.outbox.clear();
+        self.sent_away = self.sent_away.saturating_sub(1);
         let elapsed = now.mono.saturating_duration_since(waiting.since);
         let diagnostics = waiting.profile.diagnostics();
         let id = waiting.exchange;
@@ -205,7 +209,10 @@ impl Server {
         elapsed: Duration,
     ) {
         match reason.entry().wire {
-            Wire::Response(Code::SERVICE_UNAVAILABLE) => self.counters.requests_later += 1,
+            Wire::Response(Code::SERVICE_UNAVAILABLE) => {
+                self.counters.requests_later += 1;
+                self.sent_away += 1;
+            }
             _ => self.counters.requests_refused += 1,
         }
         if let Some(route) = self.endpoint.route(session) {
@@ -225,12 +232,18 @@ impl Server {
         }
     }
 
-    /// The least Max-Age now: it grows with the queue.
+    /// The least Max-Age now. Whoever was sent away stands in a queue that we do not keep: as many as fit `pending_max` are
+    /// asked to come back at first, as many again that much later, and so on.
     fn retry_after(&self) -> Duration {
         let limits = &self.config.limits;
-        let growth = self.sessions.pending() * usize::try_from(RETRY_GROWTH_MAX).unwrap_or(1) / limits.pending_max;
-        limits.retry_after * u32::try_from(growth).unwrap_or(RETRY_GROWTH_MAX).clamp(1, RETRY_GROWTH_MAX)
+        let rounds = (1 + self.sent_away / limits.pending_max).min(RETRY_GROWTH_MAX);
+        limits.retry_after * u32::try_from(rounds).unwrap_or(1)
     }
+}
+
+/// Whether a request asks for an answer from its beginning.
+fn is_first_block(head: &Head<'_>) -> bool {
+    !matches!(head.message().block(coap::Number::BLOCK2), Ok(Some(block)) if block.num > 0)
 }
 
 /// A whole enrolment request.

@@ -183,6 +183,12 @@ pub fn csr_with(subject: &Name, san: &GeneralNames, key: &Key) -> Vec<u8> {
     make::csr(&spec, &key.signing, &TestRandom::secure()).unwrap()
 }
 
+/// A CSR that is linked to a session.
+pub fn csr_linked(subject: &Name, challenge: &str, key: &Key) -> Vec<u8> {
+    let spec = make::CsrSpec { subject, san: &GeneralNames::empty(), challenge_password: Some(challenge) };
+    make::csr(&spec, &key.signing, &TestRandom::secure()).unwrap()
+}
+
 /// Takes outcomes from wherever they come.
 #[derive(Default)]
 struct Mailbox(Mutex<Vec<(JobId, Outcome)>>);
@@ -251,15 +257,24 @@ impl World {
     }
 
     pub fn of(pki: Pki, profiles: Vec<Arc<Profile>>, change: impl FnOnce(&Pki, &mut ServerSpec)) -> World {
+        let key = pki.issuing.key.again();
+        World::signing(pki, profiles, key, change)
+    }
+
+    /// A world whose one CA has this key.
+    pub fn signing(
+        pki: Pki,
+        profiles: Vec<Arc<Profile>>,
+        key: PrivateKey,
+        change: impl FnOnce(&Pki, &mut ServerSpec),
+    ) -> World {
         let cookie = dtls::CookieKeys::from_random(&TestRandom);
         let mut spec = ServerSpec::new(pki.server.identity(), cookie, profiles);
         change(&pki, &mut spec);
         let config = Arc::new(ServerConfig::new(spec).unwrap());
         let ledger = Arc::new(MemoryLedger::default());
         let mut signer = RingSigner::new(Arc::new(TestRandom));
-        for profile in config.profiles() {
-            signer.add(profile.ca(), pki.issuing.key.again()).unwrap();
-        }
+        signer.add(config.profiles().next().unwrap().ca(), key).unwrap();
         let issuer = Issuer::new(
             Arc::clone(&ledger) as Arc<dyn authority::Ledger>,
             Arc::new(signer),

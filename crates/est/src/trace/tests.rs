@@ -1,0 +1,103 @@
+//! What a trace says of messages whose bytes are known.
+
+use std::time::Duration;
+
+use dtls::{HandshakeType, UnixTime};
+
+use super::*;
+
+#[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+fn start() -> Now {
+    Now { mono: Instant::now(), utc: UnixTime::since_unix_epoch(Duration::ZERO) }
+}
+
+fn later(now: Now, millis: u64) -> Now {
+    Now { mono: now.mono + Duration::from_millis(millis), ..now }
+}
+
+/// CON POST, id 0x04d2, token 01, Uri-Path est/sen, Content-Format 286, Block1 0/more/64, payload of four bytes.
+const BLOCK: &[u8] = &[
+    0x41, 0x02, 0x04, 0xd2, 0x01, 0xb3, b'e', b's', b't', 0x03, b's', b'e', b'n', 0x12, 0x01, 0x1e, 0xd1, 0x02, 0x0a, 0xff,
+    1, 2, 3, 4,
+];
+
+fn data(plaintext: &[u8]) -> TraceEvent<'_> {
+    TraceEvent::ApplicationData { direction: Direction::Sent, plaintext }
+}
+
+#[test]
+fn a_message_is_one_line() {
+    let (now, mut text) = (start(), String::new());
+    let mut formatter = Formatter::new(Style::Text);
+    let hello =
+        TraceEvent::Handshake { direction: Direction::Sent, message: HandshakeType::CLIENT_HELLO, length: 97, fragments: 1 };
+    formatter.event(now, None, &hello, &mut text).unwrap();
+    formatter.event(later(now, 134), None, &data(BLOCK), &mut text).unwrap();
+    let expected = concat!(
+        "    0.000 > ClientHello 97 B\n",
+        "    0.134 > CON POST mid=04d2 token=01 Uri-Path=est Uri-Path=sen Content-Format=286 Block1=0/more/64 payload 4 B\n",
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let (now, mut text) = (start(), String::new());
+    Formatter::new(Style::Json).event(now, None, &data(BLOCK), &mut text).unwrap();
+    let expected = concat!(
+        r#"{"t":0.000000,"dir":"out","type":"coap","bytes":24,"kind":"CON","code":"POST","mid":1234,"token":"01","#,
+        r#""options":[{"name":"Uri-Path","value":"est"},{"name":"Uri-Path","value":"sen"},"#,
+        r#"{"name":"Content-Format","value":"286"},{"name":"Block1","value":"0/more/64"}],"payload":4}"#,
+        "\n"
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn totals_count_the_headers_of_both_families() {
+    let (now, mut text) = (start(), String::new());
+    let mut formatter = Formatter::new(Style::Text);
+    for (direction, bytes) in [(Direction::Sent, &[0; 100][..]), (Direction::Sent, &[0; 50]), (Direction::Received, &[0; 7])] {
+        formatter.event(now, None, &TraceEvent::Datagram { direction, bytes }, &mut text).unwrap();
+    }
+    assert_eq!(text, "", "a datagram is no line of its own in text");
+    formatter.finish(&mut text).unwrap();
+    let expected = concat!(
+        "sent     2 datagrams, 150 bytes; on the air 206 over IPv4, 246 over IPv6\n",
+        "received 1 datagrams, 7 bytes; on the air 35 over IPv4, 55 over IPv6\n",
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn hex_shows_the_bytes_as_on_the_wire() {
+    let (now, mut text) = (start(), String::new());
+    let event = TraceEvent::Datagram { direction: Direction::Received, bytes: &[0xab; 17] };
+    Formatter::new(Style::Hex).event(now, None, &event, &mut text).unwrap();
+    let row = " ab".repeat(16);
+    assert_eq!(text, format!("    0.000 < datagram 17 B\n          0000 {row}\n          0010  ab\n"));
+}
+
+#[test]
+fn secrets_never_reach_a_line() {
+    let event = TraceEvent::Secrets { client_random: &[0x11; 32], master_secret: &[0x22; 48] };
+    for style in [Style::Text, Style::Hex, Style::Json] {
+        let mut text = String::new();
+        Formatter::new(style).event(start(), None, &event, &mut text).unwrap();
+        assert_eq!(text, "");
+    }
+}
+
+#[test]
+fn whatever_a_peer_sends_is_printable() {
+    let mut hostile = BLOCK.to_vec();
+    hostile[6] = 0x1b;
+    hostile[7] = b'"';
+    hostile[8] = 0xff;
+    for input in [&hostile[..], &[], &[0x40], b"\x1b[2J", &[0x60, 0x45, 0, 0, 0xff, 0x1b]] {
+        crate::fuzz::trace_line(start(), input);
+    }
+    for end in 0..BLOCK.len() {
+        crate::fuzz::trace_line(start(), &BLOCK[..end]);
+    }
+}
