@@ -205,7 +205,10 @@ impl Certificate {
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate").field("subject", &self.subject).field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("Certificate")
+            .field("subject", &self.subject)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,9 +10,8 @@ pub const CERTIFICATES_MAX: usize = 16;
 
 /// `version 1, digestAlgorithms {}, encapContentInfo { id-data }`. RFC 5652 §5.1: version 1, since there is neither another kind of
 /// certificate nor of content.
-const HEAD: &[u8] = &[
-    0x02, 0x01, 0x01, 0x31, 0x00, 0x30, 0x0b, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01,
-];
+const HEAD: &[u8] =
+    &[0x02, 0x01, 0x01, 0x31, 0x00, 0x30, 0x0b, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
 
 /// `crls [1]` and `signerInfos`: both empty. The example of RFC 9148 appendix A has the former, as OpenSSL used to write it; it is
 /// OPTIONAL in RFC 5652 §5.1, but decoders of devices were tested against these bytes.
@@ -146,11 +145,14 @@ mod tests {
             let at = message.windows(from.len()).position(|window| window == from).unwrap();
             let mut out = message.clone();
             out[at..at + from.len()].copy_from_slice(to);
-            parse_certs_only(&out)
+            parse_certs_only(&out).map(|certificates| certificates.len())
         };
         assert_eq!(replace(&[1, 7, 2], &[1, 7, 3]), Err(CmsError::NotSignedData));
         assert_eq!(replace(&[1, 7, 1], &[1, 7, 5]), Err(CmsError::Content));
         assert_eq!(replace(&[2, 1, 1], &[2, 1, 3]), Err(CmsError::Version));
-        assert!(matches!(replace(&[0xa0, 2, 0x30, 0], &[0xa0, 2, 0xa1, 0]), Err(CmsError::Der(DerError::Unexpected { .. }))));
+        assert!(matches!(
+            replace(&[0xa0, 2, 0x30, 0], &[0xa0, 2, 0xa1, 0]),
+            Err(CmsError::Der(DerError::Unexpected { .. }))
+        ));
     }
 }

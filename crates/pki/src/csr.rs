@@ -153,7 +153,10 @@ impl VerifiedCsr {
 
 impl fmt::Debug for VerifiedCsr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifiedCsr").field("subject", &self.fields.subject).field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("VerifiedCsr")
+            .field("subject", &self.fields.subject)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }
 

@@ -62,7 +62,11 @@ impl Extensions {
                 self.authority_key_id = whole.key_identifier.map(|id| key_identifier(id.0)).transpose()?;
             }
             // Decided by webpki or by nobody, but not outside DER.
-            oid::NAME_CONSTRAINTS | oid::CRL_DISTRIBUTION_POINTS | oid::AUTHORITY_INFO_ACCESS | oid::CERTIFICATE_POLICIES => {
+            oid::NAME_CONSTRAINTS => {
+                check_name_constraints(value)?;
+                self.others = true;
+            }
+            oid::CRL_DISTRIBUTION_POINTS | oid::AUTHORITY_INFO_ACCESS | oid::CERTIFICATE_POLICIES => {
                 check_strict(value)?;
                 self.others = true;
             }
@@ -94,6 +98,18 @@ impl<'a> Extension<'a> {
 /// Key identifiers are hashes of at most 64 octets in every method that exists.
 fn key_identifier(octets: &[u8]) -> Result<Box<[u8]>, ExtensionError> {
     if (1..=64).contains(&octets.len()) { Ok(octets.into()) } else { Err(ExtensionError::Value) }
+}
+
+/// RFC 5280 §4.2.1.10: at least one of `permittedSubtrees [0]` and `excludedSubtrees [1]`, each a `SEQUENCE SIZE (1..MAX)`. An empty list
+/// constrains nothing for webpki; whoever wrote it meant something else.
+fn check_name_constraints(value: &[u8]) -> Result<(), ExtensionError> {
+    check_strict(value)?;
+    let mut constraints = Reader::sequence(value)?;
+    let lists =
+        [constraints.optional(Tag::context_constructed(0))?, constraints.optional(Tag::context_constructed(1))?];
+    constraints.finish()?;
+    let filled = lists.iter().any(Option::is_some) && !lists.contains(&Some(&[]));
+    if filled { Ok(()) } else { Err(ExtensionError::Value) }
 }
 
 /// The strict check, then `x509-parser` over exactly these bytes.
@@ -174,6 +190,7 @@ impl std::fmt::Debug for KeyUsage {
 ///
 /// Read here rather than by `x509-parser`, which builds a hash set for each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "a set of purposes, each of which may be in it")]
 pub struct ExtendedKeyUsage {
     /// id-kp-serverAuth
     pub server_auth: bool,
@@ -181,6 +198,10 @@ pub struct ExtendedKeyUsage {
     pub client_auth: bool,
     /// anyExtendedKeyUsage
     pub any: bool,
+    /// id-kp-OCSPSigning
+    pub ocsp_signing: bool,
+    /// id-kp-cmcRA (RFC 6402): a registration authority
+    pub cmc_ra: bool,
     /// Purposes besides these.
     pub others: bool,
 }
@@ -198,6 +219,8 @@ impl ExtendedKeyUsage {
                 oid::SERVER_AUTH => out.server_auth = true,
                 oid::CLIENT_AUTH => out.client_auth = true,
                 oid::ANY_EXTENDED_KEY_USAGE => out.any = true,
+                oid::OCSP_SIGNING => out.ocsp_signing = true,
+                oid::CMC_RA => out.cmc_ra = true,
                 _ => out.others = true,
             }
         }
@@ -265,12 +288,27 @@ mod tests {
 
     #[test]
     fn e20_extension_contents_are_strict_too() {
-        assert_eq!(read(&[(oid::BASIC_CONSTRAINTS, true, &[0x30, 3, 1, 1, 0])]).unwrap_err(), ExtensionError::Der(DerError::EncodedDefault));
-        assert_eq!(read(&[(oid::BASIC_CONSTRAINTS, true, &[0x30, 3, 1, 1, 1])]).unwrap_err(), ExtensionError::Der(DerError::Boolean));
-        assert_eq!(read(&[(oid::KEY_USAGE, true, &[3, 0x81, 2, 7, 0x80])]).unwrap_err(), ExtensionError::Der(DerError::Length));
-        assert_eq!(read(&[(oid::KEY_USAGE, true, &[3, 2, 7, 0x80, 0])]).unwrap_err(), ExtensionError::Der(DerError::Trailing));
+        assert_eq!(
+            read(&[(oid::BASIC_CONSTRAINTS, true, &[0x30, 3, 1, 1, 0])]).unwrap_err(),
+            ExtensionError::Der(DerError::EncodedDefault)
+        );
+        assert_eq!(
+            read(&[(oid::BASIC_CONSTRAINTS, true, &[0x30, 3, 1, 1, 1])]).unwrap_err(),
+            ExtensionError::Der(DerError::Boolean)
+        );
+        assert_eq!(
+            read(&[(oid::KEY_USAGE, true, &[3, 0x81, 2, 7, 0x80])]).unwrap_err(),
+            ExtensionError::Der(DerError::Length)
+        );
+        assert_eq!(
+            read(&[(oid::KEY_USAGE, true, &[3, 2, 7, 0x80, 0])]).unwrap_err(),
+            ExtensionError::Der(DerError::Trailing)
+        );
         assert_eq!(read(&[(oid::EXTENDED_KEY_USAGE, false, &[0x30, 0])]).unwrap_err(), ExtensionError::Value);
-        assert!(read(&[(Oid::new(&[0x2a, 3]), false, &[0xff, 0xff])]).unwrap().others, "an unknown one may hold anything");
+        assert!(
+            read(&[(Oid::new(&[0x2a, 3]), false, &[0xff, 0xff])]).unwrap().others,
+            "an unknown one may hold anything"
+        );
     }
 
     #[test]

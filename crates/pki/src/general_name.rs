@@ -143,7 +143,11 @@ impl<'a> GeneralName<'a> {
         let text = || {
             let text = std::str::from_utf8(element.contents).map_err(|_| DerError::Text)?;
             // NUL ends a string in C (CVE-2009-2408), a line feed ends a line of a log.
-            if text.is_ascii() && !text.contains(|c: char| c.is_ascii_control()) { Ok(text) } else { Err(DerError::Text) }
+            if text.is_ascii() && !text.contains(|c: char| c.is_ascii_control()) {
+                Ok(text)
+            } else {
+                Err(DerError::Text)
+            }
         };
         const OTHER_NAME: Tag = Tag::context_constructed(0);
         const RFC822_NAME: Tag = Tag::context(1);
@@ -171,11 +175,13 @@ impl<'a> GeneralName<'a> {
             URI => Self::Uri(text()?),
             IP_ADDRESS => Self::Ip(match element.contents {
                 &[a, b, c, d] => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
-                octets => IpAddr::V6(Ipv6Addr::from(
-                    <[u8; 16]>::try_from(octets).map_err(|_| GeneralNamesError::IpAddress)?,
-                )),
+                octets => {
+                    IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(octets).map_err(|_| GeneralNamesError::IpAddress)?))
+                }
             }),
-            REGISTERED_ID => Self::RegisteredId(Reader::registered_id(element.contents)?),
+            REGISTERED_ID => {
+                Self::RegisteredId(Oid::from_contents(element.contents).ok_or(DerError::ObjectIdentifier)?)
+            }
             _ => return Err(GeneralNamesError::Unsupported),
         })
     }
@@ -196,7 +202,9 @@ impl<'a> GeneralName<'a> {
         }
     }
 
-    fn matches(&self, other: &GeneralName<'_>) -> bool {
+    /// Are they the same name? DNS names without regard to case, directory names as RFC 5280 §7.1 says, all others octet by octet.
+    #[must_use]
+    pub fn matches(&self, other: &GeneralName<'_>) -> bool {
         match (self, other) {
             // RFC 5280 §7.2: dNSNames compare without case.
             (Self::Dns(one), GeneralName::Dns(two)) => one.eq_ignore_ascii_case(two),
@@ -255,14 +263,6 @@ fn is_uri(text: &str) -> bool {
     })
 }
 
-impl<'a> Reader<'a> {
-    /// The contents of an implicitly tagged OBJECT IDENTIFIER, which the strict pass could not see as one.
-    fn registered_id(contents: &'a [u8]) -> Result<Oid<'a>, DerError> {
-        crate::der::check_object_identifier(contents)?;
-        Ok(Oid::new(contents))
-    }
-}
-
 /// Why names are not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GeneralNamesError {
@@ -312,7 +312,25 @@ mod tests {
 
     #[test]
     fn e16_names_that_no_certificate_may_carry_are_refused() {
-        for bad in ["", ".", "a.", ".a", "a..b", "*.example.net", "*", "a b", "a_b", "-a", "a-", "bücher.example", "127.0.0.1", "7", "a\0b", &"x".repeat(64), &["x".repeat(63).as_str(); 4].join(".")] {
+        for bad in [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "*.example.net",
+            "*",
+            "a b",
+            "a_b",
+            "-a",
+            "a-",
+            "bücher.example",
+            "127.0.0.1",
+            "7",
+            "a\0b",
+            &"x".repeat(64),
+            &["x".repeat(63).as_str(); 4].join("."),
+        ] {
             assert_eq!(GeneralName::Dns(bad).check(), Err(GeneralNamesError::Syntax), "{bad:?}");
         }
         for good in ["a", "meter-7.example.net", "xn--bcher-kva.example", "7.example", &"x".repeat(63)] {

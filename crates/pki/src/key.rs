@@ -82,8 +82,7 @@ impl PrivateKey {
     /// # Errors
     /// [`KeyFault::NoRandomness`]: the source gave none.
     pub fn generate(curve: Curve, random: &dyn SecureRandom) -> Result<Self, KeyFault> {
-        let document =
-            EcdsaKeyPair::generate_pkcs8(signing(curve), random).map_err(|_| KeyFault::NoRandomness)?;
+        let document = EcdsaKeyPair::generate_pkcs8(signing(curve), random).map_err(|_| KeyFault::NoRandomness)?;
         Ok(Self::from_pkcs8(document.as_ref().to_vec()))
     }
 
@@ -176,7 +175,6 @@ impl fmt::Display for KeyFault {
 }
 
 impl std::error::Error for KeyFault {}
-
 
 const fn signing(curve: Curve) -> &'static ring::signature::EcdsaSigningAlgorithm {
     match curve {

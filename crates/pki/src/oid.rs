@@ -14,6 +14,12 @@ impl<'a> Oid<'a> {
         Self(contents)
     }
 
+    /// An identifier from content octets that are well-formed: each arc minimal and whole (X.690 §8.19).
+    #[must_use]
+    pub fn from_contents(contents: &'a [u8]) -> Option<Self> {
+        crate::der::check_object_identifier(contents).ok().map(|()| Self(contents))
+    }
+
     /// The content octets.
     #[must_use]
     pub const fn contents(self) -> &'a [u8] {
@@ -89,6 +95,10 @@ oids! {
     SERVER_AUTH = [0x2b, 6, 1, 5, 5, 7, 3, 1];
     /// id-kp-clientAuth, 1.3.6.1.5.5.7.3.2
     CLIENT_AUTH = [0x2b, 6, 1, 5, 5, 7, 3, 2];
+    /// id-kp-OCSPSigning, 1.3.6.1.5.5.7.3.9
+    OCSP_SIGNING = [0x2b, 6, 1, 5, 5, 7, 3, 9];
+    /// id-kp-cmcRA, 1.3.6.1.5.5.7.3.28
+    CMC_RA = [0x2b, 6, 1, 5, 5, 7, 3, 28];
     /// id-on-hardwareModuleName, 1.3.6.1.5.5.7.8.4 (RFC 4108)
     HARDWARE_MODULE_NAME = [0x2b, 6, 1, 5, 5, 7, 8, 4];
     /// id-ad-ocsp, 1.3.6.1.5.5.7.48.1

@@ -126,9 +126,9 @@ impl fmt::Display for PemError {
         match self {
             Self::Missing(label) => write!(f, "there is no PEM block '{}'", label.text()),
             Self::Malformed(label) => write!(f, "a PEM block is cut or not base64 (looking for '{}')", label.text()),
-            Self::KeyFormat => {
-                f.write_str("the private key is not in PKCS #8; convert it: openssl pkcs8 -topk8 -nocrypt -in OLD -out NEW")
-            }
+            Self::KeyFormat => f.write_str(
+                "the private key is not in PKCS #8; convert it: openssl pkcs8 -topk8 -nocrypt -in OLD -out NEW",
+            ),
         }
     }
 }
@@ -151,7 +151,10 @@ mod tests {
             assert_eq!(certificates(twice.as_bytes()), Ok(vec![der.clone(), der.clone()]));
             assert_eq!(certificate_request(twice.as_bytes()), Ok(der));
         }
-        assert_eq!(encode(Label::CertificateRequest, b"light w"), "-----BEGIN CERTIFICATE REQUEST-----\nbGlnaHQgdw==\n-----END CERTIFICATE REQUEST-----\n");
+        assert_eq!(
+            encode(Label::CertificateRequest, b"light w"),
+            "-----BEGIN CERTIFICATE REQUEST-----\nbGlnaHQgdw==\n-----END CERTIFICATE REQUEST-----\n"
+        );
     }
 
     #[test]

@@ -78,9 +78,9 @@ impl ChainError {
             Error::InvalidSignatureForPublicKey => Self::BadSignature,
             Error::UnknownIssuer => Self::UnknownIssuer,
             Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => Self::ExtendedKeyUsage,
-            Error::NameConstraintViolation
-            | Error::MalformedNameConstraint
-            | Error::InvalidNetworkMaskConstraint => Self::NameConstraints,
+            Error::NameConstraintViolation | Error::MalformedNameConstraint | Error::InvalidNetworkMaskConstraint => {
+                Self::NameConstraints
+            }
             Error::PathLenConstraintViolated => Self::PathLength,
             Error::CaUsedAsEndEntity => Self::AuthorityAsLeaf,
             Error::EndEntityUsedAsCa => Self::NotAnAuthority,

@@ -14,7 +14,8 @@ pub use error::{AnchorError, ChainError};
 use crate::certificate::Certificate;
 use crate::der::CERTIFICATE_LIMITS;
 use rustls_pki_types::{
-    AlgorithmIdentifier, CertificateDer, InvalidSignature, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
+    AlgorithmIdentifier, CertificateDer, InvalidSignature, ServerName, SignatureVerificationAlgorithm, TrustAnchor,
+    UnixTime,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +30,10 @@ pub const CHAIN_CERTIFICATES_MAX: usize = 8;
 pub const SIGNATURES_MAX: usize = 16;
 
 const _: () = assert!(SIGNATURES_MAX >= 2 * (CHAIN_CERTIFICATES_MAX - 1));
+
+/// Authorities of one name in a chain: an old and a new certificate during a roll-over. webpki tries every order of authorities
+/// that share a name, which for seven of them are thousands of paths.
+pub const SAME_SUBJECT_MAX: usize = 2;
 
 /// Certificates that are trusted to issue: the manufacturers of a profile, the roots of a client.
 pub struct Anchors {
@@ -108,7 +113,8 @@ pub fn verify_server(
         return Err(if purposes.client_auth { ChainError::DeviceAsServer } else { ChainError::ExtendedKeyUsage });
     }
     // RFC 9525 §6.3 and RFC 5280 §4.2.1.6: only the SAN names a server; a common name never does.
-    let anchor = chain.verify(anchors, utc, KeyUsage::server_auth(), |leaf| leaf.verify_is_valid_for_subject_name(name))?;
+    let anchor =
+        chain.verify(anchors, utc, KeyUsage::server_auth(), |leaf| leaf.verify_is_valid_for_subject_name(name))?;
     Ok(Verified { leaf: Arc::new(chain.leaf), anchor })
 }
 
@@ -129,7 +135,12 @@ impl<'a> Chain<'a> {
         let parse = |index: usize, der: &[u8]| {
             Certificate::parse(der).map_err(|error| ChainError::Certificate { index, error })
         };
-        let others = rest.iter().enumerate().map(|(index, der)| parse(index + 1, der)).collect::<Result<_, _>>()?;
+        let others: Vec<Certificate> =
+            rest.iter().enumerate().map(|(index, der)| parse(index + 1, der)).collect::<Result<_, _>>()?;
+        let namesakes = |of: &Certificate| others.iter().filter(|other| other.subject() == of.subject()).count();
+        if others.iter().any(|authority| namesakes(authority) > SAME_SUBJECT_MAX) {
+            return Err(ChainError::TooMuchWork);
+        }
         Ok(Self {
             leaf: parse(0, leaf_der)?,
             leaf_der: CertificateDer::from(leaf_der),
@@ -151,16 +162,10 @@ impl<'a> Chain<'a> {
         let counted = budget.algorithms();
         let leaf = EndEntityCert::try_from(&self.leaf_der).map_err(|error| ChainError::from_webpki(&error))?;
         let path = leaf
-            .verify_for_usage(
-                &[&counted[0], &counted[1]],
-                &anchors.trust,
-                &self.others_der,
-                utc,
-                usage,
-                None,
-                None,
-            )
-            .map_err(|error| if budget.is_exhausted() { ChainError::TooMuchWork } else { ChainError::from_webpki(&error) })?;
+            .verify_for_usage(&[&counted[0], &counted[1]], &anchors.trust, &self.others_der, utc, usage, None, None)
+            .map_err(
+                |error| if budget.is_exhausted() { ChainError::TooMuchWork } else { ChainError::from_webpki(&error) },
+            )?;
         let anchor = anchors
             .trust
             .iter()

@@ -229,7 +229,12 @@ mod tests {
         ] {
             assert_eq!(check_strict(bad), Err(error), "{bad:02x?}");
         }
-        for good in [&[0x01, 0x01, 0xff][..], &[0x02, 0x02, 0x00, 0x80], &[0x31, 0x06, 0x02, 0x01, 0x01, 0x02, 0x01, 0x01], &[0x30, 0x00]] {
+        for good in [
+            &[0x01, 0x01, 0xff][..],
+            &[0x02, 0x02, 0x00, 0x80],
+            &[0x31, 0x06, 0x02, 0x01, 0x01, 0x02, 0x01, 0x01],
+            &[0x30, 0x00],
+        ] {
             assert_eq!(check_strict(good), Ok(()), "{good:02x?}");
         }
     }
@@ -245,7 +250,10 @@ mod tests {
 
     #[test]
     fn e20_depth_elements_and_size_are_bounded() {
-        let nest = |levels: usize| (0..levels).fold(vec![0x05, 0x00], |inner, _| [&[0x30, u8::try_from(inner.len()).unwrap()][..], &inner].concat());
+        let nest = |levels: usize| {
+            (0..levels)
+                .fold(vec![0x05, 0x00], |inner, _| [&[0x30, u8::try_from(inner.len()).unwrap()][..], &inner].concat())
+        };
         assert_eq!(check_strict(&nest(DEPTH_MAX)), Ok(()));
         assert_eq!(check_strict(&nest(DEPTH_MAX + 1)), Err(DerError::TooDeep));
 

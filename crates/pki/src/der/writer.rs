@@ -203,7 +203,9 @@ mod tests {
         match tree {
             Tree::Octets(octets) => writer.element(Tag::OCTET_STRING, octets),
             Tree::Number(number) => writer.unsigned(number),
-            Tree::Sequence(children) => writer.sequence(|writer| children.iter().for_each(|child| write(child, writer))),
+            Tree::Sequence(children) => {
+                writer.sequence(|writer| children.iter().for_each(|child| write(child, writer)));
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 use super::template::{Asked, Template};
 use crate::certificate::{CertificateError, ToBeSignedFields};
 use crate::der::{CERTIFICATE_LIMITS, check_within};
-use crate::extension::{Extension, Extensions};
+use crate::extension::{ExtendedKeyUsage, Extension, Extensions};
 use crate::general_name::GeneralNames;
 use crate::oid;
 use std::fmt;
@@ -69,21 +69,23 @@ pub(super) fn check(template: &Template, asked: &Asked<'_>, der: &[u8]) -> Resul
         return Err(fault);
     }
     check_values(template, asked, tbs.extensions)?;
-    check_meaning(template, asked, Extensions::read(tbs.extensions).map_err(|error| LintFault::Certificate(error.into()))?)
+    check_meaning(
+        template,
+        asked,
+        Extensions::read(tbs.extensions).map_err(|error| LintFault::Certificate(error.into()))?,
+    )
 }
 
 /// Each extension is one that was asked for, with its value and criticality, and none is missing.
-fn check_values(
-    template: &Template,
-    asked: &Asked<'_>,
-    mut list: crate::der::Reader<'_>,
-) -> Result<(), LintFault> {
+fn check_values(template: &Template, asked: &Asked<'_>, mut list: crate::der::Reader<'_>) -> Result<(), LintFault> {
     let mut missing = template.constants.len() + 1 + usize::from(!asked.san.is_empty());
     while !list.is_empty() {
         let extension = Extension::read(&mut list).map_err(|error| LintFault::Certificate(error.into()))?;
         let fine = match extension.id {
             oid::SUBJECT_KEY_IDENTIFIER => !extension.critical && extension.value.get(2..) == Some(&asked.key_id),
-            oid::SUBJECT_ALT_NAME => extension.critical == asked.subject.is_empty() && extension.value == asked.san.der(),
+            oid::SUBJECT_ALT_NAME => {
+                extension.critical == asked.subject.is_empty() && extension.value == asked.san.der()
+            }
             id => template.constants.iter().any(|constant| {
                 constant.id == id && constant.critical == extension.critical && constant.value == extension.value
             }),
@@ -100,7 +102,7 @@ fn check_meaning(template: &Template, asked: &Asked<'_>, read: Extensions) -> Re
     let meant = !is_ca
         && read.key_usage.is_some_and(|usage| usage.is_only_digital_signature())
         && purposes.client_auth == template.client_auth
-        && !(purposes.any || purposes.server_auth || purposes.others)
+        && ExtendedKeyUsage { client_auth: false, ..purposes } == ExtendedKeyUsage::default()
         && read.subject_key_id.as_deref() == Some(&asked.key_id[..])
         && read.authority_key_id.as_deref() == template.issuer().certificate().subject_key_id();
     let names: GeneralNames = read.san;
@@ -110,4 +112,3 @@ fn check_meaning(template: &Template, asked: &Asked<'_>, read: Extensions) -> Re
         (true, false) => Err(LintFault::AlternativeNames),
     }
 }
-

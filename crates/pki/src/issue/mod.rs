@@ -76,7 +76,12 @@ impl Issuer {
 ///
 /// # Errors
 /// `backdate` over an hour, a `lifetime` that is over at `utc`, or an issuer that is not valid at `utc`.
-pub fn validity(issuer: &Issuer, utc: UnixTime, lifetime: Duration, backdate: Duration) -> Result<Validity, IssueError> {
+pub fn validity(
+    issuer: &Issuer,
+    utc: UnixTime,
+    lifetime: Duration,
+    backdate: Duration,
+) -> Result<Validity, IssueError> {
     if backdate > BACKDATE_MAX {
         return Err(IssueError::Backdating);
     }

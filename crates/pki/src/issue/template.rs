@@ -228,7 +228,9 @@ impl<'a> SanExtension<'a> {
     }
 
     fn contents_len(&self) -> usize {
-        element_len(oid::SUBJECT_ALT_NAME.contents().len()) + if self.critical { 3 } else { 0 } + element_len(self.names.len())
+        element_len(oid::SUBJECT_ALT_NAME.contents().len())
+            + if self.critical { 3 } else { 0 }
+            + element_len(self.names.len())
     }
 
     fn len(&self) -> usize {

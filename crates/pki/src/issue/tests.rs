@@ -1,0 +1,81 @@
+//! The story of one certificate is in `tests/issue.rs`; here the lint is made to fail, which from outside it cannot be.
+
+use super::template::Asked;
+use super::*;
+use crate::general_name::GeneralNames;
+use crate::key::{PrivateKey, SigningKey};
+use crate::make::{AuthoritySpec, root};
+use crate::name::NameBuilder;
+use crate::{Curve, oid};
+use ring::rand::SystemRandom;
+
+#[allow(clippy::disallowed_methods, reason = "a test plays the shell that owns the randomness")]
+fn random() -> SystemRandom {
+    SystemRandom::new()
+}
+
+fn at(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+fn issuer() -> (Arc<Issuer>, SigningKey) {
+    let key = PrivateKey::generate(Curve::P256, &random()).unwrap();
+    let key = SigningKey::from_pkcs8(key.pkcs8(), &random()).unwrap();
+    let spec = AuthoritySpec {
+        common_name: "Issuing",
+        organization: None,
+        serial: Serial::new(NodePrefix::new(0), [1; 16]),
+        validity: Validity { not_before: at(1_000_000), not_after: at(2_000_000_000) },
+        path_len: Some(0),
+    };
+    (Arc::new(Issuer::new(Arc::new(root(&spec, &key, &random()).unwrap())).unwrap()), key)
+}
+
+/// E34: bytes that differ in any field from what was asked for are found, whichever field it is.
+#[test]
+fn e34_the_lint_finds_each_field_that_differs() {
+    let (issuer, key) = issuer();
+    let spec =
+        TemplateSpec { client_auth: true, crl_url: Some("http://a.example/crl".into()), ..TemplateSpec::default() };
+    let template = Template::new(Arc::clone(&issuer), &spec).unwrap();
+    let plain = Template::new(Arc::clone(&issuer), &TemplateSpec::default()).unwrap();
+    let (name, other) = (name("a"), name("b"));
+    let san = GeneralNames::new([crate::GeneralName::Dns("a.example")]).unwrap();
+    let (serial, validity) =
+        (Serial::new(NodePrefix::new(1), [2; 16]), Validity { not_before: at(1_000_000), not_after: at(1_000_001) });
+    let key_id = key.public_key().key_identifier();
+    let asked = || Asked { subject: &name, san: &san, spki: key.spki(), key_id, serial: &serial, validity };
+    let der = template.fill(&name, &san, key.spki(), &serial, validity).unwrap().der;
+    let fault = |template: &Template, asked: Asked<'_>| lint::check(template, &asked, &der).err();
+
+    assert_eq!(fault(&template, asked()), None);
+    assert_eq!(fault(&template, Asked { subject: &other, ..asked() }), Some(LintFault::Subject));
+    assert_eq!(fault(&template, Asked { san: &GeneralNames::empty(), ..asked() }), Some(LintFault::Extension));
+    let elsewhere = GeneralNames::new([crate::GeneralName::Dns("b.example")]).unwrap();
+    assert_eq!(fault(&template, Asked { san: &elsewhere, ..asked() }), Some(LintFault::Extension));
+    let second = Serial::new(NodePrefix::new(1), [3; 16]);
+    assert_eq!(fault(&template, Asked { serial: &second, ..asked() }), Some(LintFault::Serial));
+    let longer = Validity { not_after: at(1_000_002), ..validity };
+    assert_eq!(fault(&template, Asked { validity: longer, ..asked() }), Some(LintFault::Validity));
+    assert_eq!(
+        fault(&template, Asked { spki: issuer.certificate().spki().get(1..).unwrap(), ..asked() }),
+        Some(LintFault::PublicKey)
+    );
+    assert_eq!(fault(&template, Asked { key_id: [0; 20], ..asked() }), Some(LintFault::Extension));
+    assert_eq!(fault(&plain, asked()), Some(LintFault::Extension), "extensions that this template does not have");
+    let elsewhere = TemplateSpec { crl_url: Some("http://b.example/crl".into()), ..spec };
+    assert_eq!(fault(&Template::new(Arc::clone(&issuer), &elsewhere).unwrap(), asked()), Some(LintFault::Extension));
+    let stranger = Template::new(self::issuer().0, &TemplateSpec::default()).unwrap();
+    assert_eq!(
+        lint::check(&stranger, &asked(), &der).err(),
+        Some(LintFault::Extension),
+        "the key identifier is another's"
+    );
+    let mut trailing = der.clone();
+    trailing.push(0);
+    assert!(matches!(lint::check(&template, &asked(), &trailing), Err(LintFault::Certificate(_))));
+}
+
+fn name(text: &str) -> crate::Name {
+    NameBuilder::new().push(oid::COMMON_NAME, text).unwrap().finish().unwrap()
+}

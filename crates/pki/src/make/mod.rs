@@ -22,8 +22,8 @@ use crate::name::{Name, NameBuilder, NameError};
 use crate::oid::{self, Oid};
 use crate::time::Validity;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod,
-    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
+    KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
 };
 use ring::rand::SecureRandom;
 use rustls_pki_types::{ServerName, UnixTime};
@@ -117,7 +117,8 @@ pub fn server(
     let names = GeneralNames::from_server_names(spec.names)?;
     // X.520's ub-common-name: 64 characters.
     let first = spec.names.first().ok_or(MakeError::NoName)?.to_str();
-    let subject = if first.len() <= 64 { NameBuilder::new().push(oid::COMMON_NAME, &first)? } else { NameBuilder::new() };
+    let subject =
+        if first.len() <= 64 { NameBuilder::new().push(oid::COMMON_NAME, &first)? } else { NameBuilder::new() };
     let subject = subject.finish()?;
     let mut params = params(&subject, &spec.serial, spec.validity)?;
     for name in names.iter() {
@@ -347,7 +348,9 @@ impl fmt::Display for MakeError {
             Self::Name(error) => error.fmt(f),
             Self::AlternativeNames(error) => error.fmt(f),
             Self::NoName => f.write_str("a server's certificate needs a name"),
-            Self::Parent => f.write_str("the certificate to sign under is no authority's, or the key does not belong to it"),
+            Self::Parent => {
+                f.write_str("the certificate to sign under is no authority's, or the key does not belong to it")
+            }
             Self::ParentName => f.write_str("the authority's name has a form that cannot be written again"),
             Self::Key(fault) => fault.fmt(f),
             Self::Encoding => f.write_str("a value cannot be encoded"),

@@ -89,7 +89,8 @@ impl Name {
     }
 
     /// Do the names match as RFC 5280 §7.1 defines it? Relative names in the same order, in each the same attributes in any
-    /// order, text without regard to case, white space and string type. See [`compare`](self) for what is not done.
+    /// order, text without regard to case, white space and string type. Unicode is not normalized: two spellings of one name
+    /// outside ASCII may count as different.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.der == other.der || compare::names_match(self.rdns(), other.rdns())
