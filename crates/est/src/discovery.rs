@@ -65,11 +65,8 @@ impl Directory {
     /// [`TooManyFilters`] beyond [`FILTERS_MAX`].
     pub fn select<'q>(&self, queries: impl Iterator<Item = &'q str>) -> Result<Cow<'_, [u8]>, TooManyFilters> {
         let mut filters = [None; FILTERS_MAX];
-        let mut used = 0;
-        for query in queries {
-            let slot = filters.get_mut(used).ok_or(TooManyFilters)?;
-            *slot = Some(Filter::parse(query));
-            used += 1;
+        for (place, query) in queries.enumerate() {
+            *filters.get_mut(place).ok_or(TooManyFilters)? = Some(Filter::parse(query));
         }
         let passes = |link: &Link| filters.iter().flatten().all(|filter| filter.matches(link));
         if self.links.iter().all(|(link, _)| passes(link)) {

@@ -125,7 +125,7 @@ impl Server {
     /// counted: the certificate is in the ledger, and the same request gets it there.
     pub fn complete(&mut self, now: Now, job: JobId, outcome: Outcome) {
         match self.sessions.take_waiting(job) {
-            Some(waiting) => self.answer(now, job, waiting, outcome),
+            Some(waiting) => self.answer(now, job, &waiting, outcome),
             None => self.counters.stale_outcomes += 1,
         }
     }

@@ -288,3 +288,126 @@ fn fault(error: ChainError) -> CertificateFault {
         ChainError::DeviceAsServer => CertificateFault::DeviceAsServer,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pki::issue::{NodePrefix, Serial};
+    use pki::make::{self, Parent};
+    use pki::{Curve, PrivateKey, SigningKey, Validity};
+
+    use super::*;
+
+    const EPOCH: u64 = 1_767_225_600;
+
+    fn utc(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "certificates for tests; which ones does not matter")]
+    fn random() -> ring::rand::SystemRandom {
+        ring::rand::SystemRandom::new()
+    }
+
+    fn serial(number: u8) -> Serial {
+        Serial::new(NodePrefix::new(1), [number; 16])
+    }
+
+    fn life(seconds: u64) -> Validity {
+        Validity { not_before: utc(EPOCH), not_after: utc(EPOCH + seconds) }
+    }
+
+    fn key() -> SigningKey {
+        let key = PrivateKey::generate(Curve::P256, &random()).unwrap();
+        SigningKey::from_pkcs8(key.pkcs8(), &random()).unwrap()
+    }
+
+    fn root(key: &SigningKey) -> Arc<Certificate> {
+        let spec = make::AuthoritySpec {
+            common_name: "Root",
+            organization: None,
+            serial: serial(1),
+            validity: life(1_000_000),
+            path_len: None,
+        };
+        Arc::new(make::root(&spec, key, &random()).unwrap())
+    }
+
+    fn devices(count: u8) -> Vec<Arc<Certificate>> {
+        let key = key();
+        let root = root(&key);
+        let device = |number| {
+            let spec = make::DeviceSpec {
+                common_name: "device",
+                serial_number: "1",
+                organization: None,
+                serial: serial(number),
+                validity: life(1_000),
+            };
+            let parent = Parent { certificate: &root, key: &key };
+            Arc::new(make::idevid(&spec, key.public_key(), parent, &random()).unwrap())
+        };
+        (1..=count).map(device).collect()
+    }
+
+    /// Three that lie in one segment of the cache.
+    fn neighbours() -> [Arc<Certificate>; 3] {
+        let devices = devices(64);
+        let segment = |device: &&Arc<Certificate>| usize::from(device.digest().as_bytes()[0]) % SEGMENTS;
+        let mut shared = (0..SEGMENTS).map(|index| devices.iter().filter(move |device| segment(device) == index));
+        let found = shared.find_map(|mut neighbours| {
+            Some([neighbours.next()?.clone(), neighbours.next()?.clone(), neighbours.next()?.clone()])
+        });
+        found.expect("64 in 16 segments")
+    }
+
+    #[test]
+    fn the_certificate_that_nobody_asked_for_goes_first() {
+        let [one, two, three] = neighbours();
+        let anchor = Digest::of(b"anchor");
+        let cache = CertificateCache::new(2 * SEGMENTS);
+        cache.keep(Arc::clone(&one), anchor);
+        cache.keep(Arc::clone(&two), anchor);
+        assert!(cache.find(&one.digest()).is_some());
+        cache.keep(Arc::clone(&three), anchor);
+        assert!(cache.find(&one.digest()).is_some());
+        assert!(cache.find(&two.digest()).is_none());
+        assert!(cache.find(&three.digest()).is_some());
+        assert_eq!(cache.len(), 2);
+    }
+
+    #[test]
+    fn one_certificate_is_kept_once() {
+        let [one, ..] = neighbours();
+        let cache = CertificateCache::new(64);
+        cache.keep(Arc::clone(&one), Digest::of(b"old anchor"));
+        cache.keep(Arc::clone(&one), Digest::of(b"new anchor"));
+        assert_eq!(cache.len(), 1);
+        assert_eq!(cache.find(&one.digest()).unwrap().anchor, Digest::of(b"new anchor"));
+    }
+
+    fn server_of(root: &Arc<Certificate>, root_key: &SigningKey, seconds: u64) -> Arc<Certificate> {
+        let names = [ServerName::try_from("est.example.net").unwrap()];
+        let spec = make::ServerSpec { names: &names, serial: serial(9), validity: life(seconds) };
+        let parent = Parent { certificate: root, key: root_key };
+        Arc::new(make::server(&spec, key().public_key(), parent, &random()).unwrap())
+    }
+
+    #[test]
+    fn a_repeated_verdict_does_not_outlive_the_certificate_by_much() {
+        let (key, other_key) = (key(), key());
+        let root = root(&key);
+        let server = server_of(&root, &key, 1_000);
+        let impostor = server_of(&root, &other_key, 1_000);
+        let name = ServerName::try_from("est.example.net").unwrap();
+        let verifier = ServerVerifier::new(vec![Arc::clone(&root)], name).unwrap();
+        let verify = |certificate: &Certificate, at| verifier.verify(&[certificate.der()], utc(at)).map(|_| ());
+
+        assert_eq!(verify(&server, EPOCH + 990), Ok(()));
+        assert!(verify(&impostor, EPOCH + 990).is_err(), "the verdict is about one chain");
+        assert_eq!(verify(&server, EPOCH + 995), Ok(()));
+        assert_eq!(verify(&server, EPOCH + 990 + VERDICT_SECONDS_MAX + 1), Err(CertificateFault::Expired));
+        assert_eq!(verify(&server, EPOCH - 1), Err(CertificateFault::NotYetValid), "a clock that goes back asks anew");
+    }
+}

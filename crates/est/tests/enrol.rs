@@ -1,5 +1,7 @@
 //! Whole enrolments, from the first hello to a checked certificate, and what the network may do to them.
 
+#![allow(clippy::unwrap_used, reason = "what cannot fail here fails the test")]
+
 mod support;
 
 use std::time::Duration;

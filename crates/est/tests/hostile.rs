@@ -1,5 +1,7 @@
 //! Noise, junk and the corpora of the fuzz targets.
 
+#![allow(clippy::unwrap_used, reason = "what cannot fail here fails the test")]
+
 mod support;
 
 use support::World;

@@ -1,5 +1,7 @@
 //! The example request of RFC 9148, appendix A.2, against our server.
 
+#![allow(clippy::unwrap_used, reason = "what cannot fail here fails the test")]
+
 mod support;
 
 use coap::Code;

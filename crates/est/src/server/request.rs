@@ -120,7 +120,7 @@ impl Server {
         self.outputs.push_back(Output::Submit(job_id, job));
     }
 
-    pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: Waiting, outcome: Outcome) {
+    pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: &Waiting, outcome: Outcome) {
         self.outbox.clear();
         self.sent_away = self.sent_away.saturating_sub(1);
         let elapsed = now.mono.saturating_duration_since(waiting.since);
@@ -147,13 +147,13 @@ impl Server {
             Outcome::Refused(why) => {
                 let reason = Reason::of_decision(&why, waiting.function);
                 self.respond(now, job.session, id, &refusal(reason, diagnostics));
-                self.refused_for(job.session, &waiting, reason, attempt::bounded(why.to_string()), elapsed);
+                self.refused_for(job.session, waiting, reason, attempt::bounded(why.to_string()), elapsed);
             }
             Outcome::Later { max_age, why } => {
                 let reason = Reason::from(&why);
                 let max_age = self.jitter.max_age(max_age);
                 self.respond(now, job.session, id, &refusal(reason, diagnostics).with_max_age(max_age));
-                self.refused_for(job.session, &waiting, reason, attempt::bounded(why.to_string()), elapsed);
+                self.refused_for(job.session, waiting, reason, attempt::bounded(why.to_string()), elapsed);
             }
         }
         self.flush(now, job.session);

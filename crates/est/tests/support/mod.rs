@@ -2,6 +2,7 @@
 //! it, and any number of clients. Datagrams arrive at once, unless a test loses or repeats them.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+#![allow(clippy::unwrap_used, reason = "what cannot fail here fails the test")]
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -341,7 +342,7 @@ impl World {
                 }
                 count += 1;
             }
-            for datagram in self.from_server(device.route) {
+            for datagram in self.server_says(device.route) {
                 moved = true;
                 for _ in 0..copies(fate(count)) {
                     device.client.handle_datagram(self.now, &mut datagram.clone());
@@ -358,7 +359,7 @@ impl World {
     }
 
     /// What the server sends to this route; nothing may go to another.
-    pub fn from_server(&mut self, route: Route) -> Vec<Vec<u8>> {
+    pub fn server_says(&mut self, route: Route) -> Vec<Vec<u8>> {
         let mut datagrams = Vec::new();
         while let Some(transmit) = self.server.poll_transmit() {
             assert_eq!(transmit.route, route, "to somebody else");

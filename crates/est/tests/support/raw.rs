@@ -91,7 +91,7 @@ impl Raw {
                 world.server.handle_datagram(world.now, self.route, &mut datagram);
                 world.serve();
             }
-            for mut datagram in world.from_server(self.route) {
+            for mut datagram in world.server_says(self.route) {
                 moved = true;
                 self.dtls.handle_datagram(world.now, &mut datagram);
                 while let Some(event) = self.dtls.poll_event() {
