@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a module of tests")]
 
 pub mod forge;
+pub mod script;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -40,7 +41,7 @@ impl Random for SystemRandom {
 /// Knows peers by their leaf; a fault may be set.
 #[derive(Default)]
 pub struct Known {
-    peers: Vec<(Vec<u8>, PublicKey)>,
+    pub peers: Vec<(Vec<u8>, PublicKey)>,
     pub fault: Option<CertificateFault>,
     pub authorities: Vec<Vec<u8>>,
     pub asked: Mutex<usize>,
@@ -73,6 +74,11 @@ impl VerifyPeer for Known {
 
 /// A self-signed certificate and its key.
 pub fn identity(curve: Curve) -> Arc<Identity> {
+    identity_and_key(curve).0
+}
+
+/// The same, with the key as PKCS#8.
+pub fn identity_and_key(curve: Curve) -> (Arc<Identity>, Vec<u8>) {
     let algorithm = match curve {
         Curve::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
         Curve::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
@@ -81,7 +87,7 @@ pub fn identity(curve: Curve) -> Arc<Identity> {
     let params = rcgen::CertificateParams::new(vec!["peer.example".to_owned()]).unwrap();
     let certificate = params.self_signed(&pair).unwrap();
     let key = SigningKey::from_pkcs8(&pair.serialize_der(), SystemRandom::shared().as_ref()).unwrap();
-    Arc::new(Identity::new(vec![certificate.der().to_vec()], key))
+    (Arc::new(Identity::new(vec![certificate.der().to_vec()], key)), pair.serialize_der())
 }
 
 /// A clock that a test turns.
@@ -119,12 +125,15 @@ pub fn route(port: u16) -> Route {
 pub struct World {
     pub server: Arc<Identity>,
     pub client: Arc<Identity>,
+    /// PKCS#8 of the client's key.
+    pub client_key: Vec<u8>,
     pub random: Arc<dyn Random>,
 }
 
 impl World {
     pub fn new() -> Self {
-        Self { server: identity(Curve::P256), client: identity(Curve::P256), random: SystemRandom::shared() }
+        let (client, client_key) = identity_and_key(Curve::P256);
+        Self { server: identity(Curve::P256), client, client_key, random: SystemRandom::shared() }
     }
 
     pub fn server_config(&self) -> ServerConfig<Known> {
