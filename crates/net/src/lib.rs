@@ -1,1 +1,14 @@
-//! What every shell shares: UDP batches, the clock, system randomness, captures.
+//! What every shell shares: UDP in batches, the clock, system randomness, captures, and the driver of one device.
+//!
+//! The daemon, the load generator and the device verbs of the command line stand on this crate. It is where the outside world enters: the pure
+//! crates below it take `Now`, `Random` and bytes as arguments, and this one produces them. It knows no configuration file and prints nothing.
+#![allow(clippy::disallowed_methods, reason = "a shell: clocks, sockets, files and system randomness are its business")]
+
+pub mod capture;
+pub mod clock;
+pub mod device;
+pub mod random;
+pub mod udp;
+
+pub use clock::Clock;
+pub use random::SystemRandom;

@@ -1,1 +1,25 @@
-//! The enrolment daemon as a library: shards, sockets, pool, configuration, metrics.
+//! The enrolment daemon as a library: configuration, shards, pool, metrics, signals.
+//!
+//! A binary reads a configuration with [`load`](fn@load), starts a [`Server`] and joins its [`Handle`]. The protocol is `est`'s, the decisions are
+//! `authority`'s; here are files, sockets, threads and clocks. Nothing in this crate prints.
+//!
+//! ```text
+//!   Sources ──load──► Loaded ──Server::start──► Handle ──drain──► join
+//!      └── Faults        └── warnings, effective values, handshake sizes: `muster check`
+//! ```
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a shell: clocks, sockets, files, threads and the environment are its business"
+)]
+
+pub mod config;
+pub mod daemon;
+mod linux;
+pub mod load;
+pub mod logging;
+pub mod metrics;
+pub mod signals;
+
+pub use config::{Fault, Faults, Sources};
+pub use daemon::{Drained, Handle, Options, Server, StartFault, Stopper};
+pub use load::{Loaded, Warning, load};

@@ -1,0 +1,82 @@
+//! What the engines do, written down: key logs, capture files, traces.
+//!
+//! Each is an [`Observer`] and sees the engines' one event stream; [`Tee`] gives it to several, [`OnlyPeer`] narrows it to one device. They hold a
+//! lock while they write, and they write what decrypts a session: a shell attaches them for one device or for a diagnosis, never by default.
+
+mod keylog;
+mod packet;
+mod pcapng;
+mod print;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use dtls::{Now, Observer, Route, TraceEvent};
+
+pub use keylog::KeyLog;
+pub use pcapng::{Addresses, Pcapng};
+pub use print::TracePrinter;
+
+/// Gives each event to several observers, in order.
+pub struct Tee {
+    observers: Vec<Arc<dyn Observer>>,
+}
+
+impl Tee {
+    /// None for none, the observer itself for one, a `Tee` for more.
+    #[must_use]
+    pub fn of(mut observers: Vec<Arc<dyn Observer>>) -> Option<Arc<dyn Observer>> {
+        match observers.len() {
+            0 | 1 => observers.pop(),
+            _ => Some(Arc::new(Self { observers })),
+        }
+    }
+}
+
+impl Observer for Tee {
+    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>) {
+        for observer in &self.observers {
+            observer.observe(at, route, event);
+        }
+    }
+}
+
+/// Passes on what happens with one peer, at any of its ports.
+pub struct OnlyPeer {
+    peer: IpAddr,
+    inner: Arc<dyn Observer>,
+}
+
+impl OnlyPeer {
+    /// Narrows `inner` to `peer`.
+    #[must_use]
+    pub fn new(peer: IpAddr, inner: Arc<dyn Observer>) -> Self {
+        Self { peer, inner }
+    }
+}
+
+impl Observer for OnlyPeer {
+    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>) {
+        let Some(Route::Address(path)) = route else { return };
+        if path.peer.ip() == self.peer {
+            self.inner.observe(at, route, event);
+        }
+    }
+}
+
+/// A new file that only its owner reads: what goes into it decrypts sessions.
+fn create_secret(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// The same, keeping what is there.
+fn append_secret(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! A key log in the NSS format, which Wireshark and OpenSSL read: one `CLIENT_RANDOM` line a session.
+//!
+//! Source: draft-ietf-tls-keylogfile, "The SSLKEYLOGFILE Format for TLS".
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use dtls::{Now, Observer, Route, TraceEvent};
+
+/// Appends the secrets of each session to a file.
+pub struct KeyLog {
+    file: Mutex<File>,
+}
+
+impl KeyLog {
+    /// Opens `path` for appending, as the format's other writers do; a new file is readable by its owner only.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: Mutex::new(super::append_secret(path)?) })
+    }
+}
+
+impl Observer for KeyLog {
+    fn observe(&self, _at: Now, _route: Option<Route>, event: &TraceEvent<'_>) {
+        let TraceEvent::Secrets { client_random, master_secret } = event else { return };
+        let line = line(client_random, master_secret);
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            tracing::warn!(%error, "the key log could not be written");
+        }
+    }
+}
+
+/// `CLIENT_RANDOM <client random> <master secret>` and a line end.
+pub(super) fn line(client_random: &[u8; 32], master_secret: &[u8; 48]) -> String {
+    let mut line = String::with_capacity(14 + 64 + 1 + 96 + 1);
+    line.push_str("CLIENT_RANDOM ");
+    push_hex(&mut line, client_random);
+    line.push(' ');
+    push_hex(&mut line, master_secret);
+    line.push('\n');
+    line
+}
+
+fn push_hex(out: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+    }
+}

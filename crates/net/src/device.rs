@@ -1,0 +1,249 @@
+//! One device at a command line: drives one `est::Client` over one socket, and blocks until what was asked has happened.
+//!
+//! ```text
+//!   Device::connect ──► Connected ──► Device::ask ──► Answer ──► ask again … ──► Device::close
+//! ```
+//!
+//! A fleet is not driven so: the load generator has an event loop of its own.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use dtls::{Now, Observer, Random, SessionFacts};
+use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Packing, StartFault};
+use mio::{Events, Poll, Token};
+
+use crate::clock::Clock;
+use crate::udp::{Batch, BindFault, Options, Socket};
+
+/// A stop flag that is set between its check and the system call is seen this much later.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// One socket: readable, writable.
+const EVENTS_MAX: usize = 4;
+const SOCKET: Token = Token(0);
+
+/// What a device needs beside its configuration.
+pub struct Setup {
+    /// The server's address.
+    pub server: SocketAddr,
+    /// The address to send from, where it matters.
+    pub local: Option<IpAddr>,
+    /// How the device asks.
+    pub client: Arc<ClientConfig>,
+    /// Its identity, its trust, its suites.
+    pub dtls: Arc<DtlsConfig>,
+    /// Where its secrets come from.
+    pub random: Arc<dyn Random>,
+    /// Makes what watches, once the device's own address is known.
+    pub observer: Option<MakeObserver>,
+    /// Set by Ctrl-C: whatever the device waits for ends at once.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Makes an observer for a device that sends from this address.
+pub type MakeObserver = Box<dyn FnOnce(SocketAddr) -> io::Result<Option<Arc<dyn Observer>>>>;
+
+/// What the handshake yielded.
+#[derive(Debug)]
+pub struct Connected {
+    /// The certificate that the server showed.
+    pub server: Arc<pki::Certificate>,
+    /// What was negotiated.
+    pub facts: SessionFacts,
+}
+
+/// Why a device has no answer.
+#[derive(Debug)]
+pub enum Fault {
+    /// There is no socket towards the server.
+    Bind(BindFault),
+    /// The socket or the event loop failed.
+    Io(io::Error),
+    /// The server's machine, or one before it, said that nothing listens there.
+    Unreachable(SocketAddr),
+    /// The time was over.
+    TimedOut(Duration),
+    /// The stop flag was set.
+    Stopped,
+    /// The handshake or the request failed.
+    Failed(Failure),
+    /// The server ended the association.
+    Closed(dtls::Closed),
+    /// The request could not be made.
+    Start(StartFault),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fault::Bind(fault) => write!(f, "{fault}"),
+            Fault::Io(error) => write!(f, "the network cannot be used: {error}"),
+            Fault::Unreachable(server) => {
+                write!(f, "nothing listens on {server} (ICMP says so): is the server running, is the port right?")
+            }
+            Fault::TimedOut(after) => write!(f, "no answer within {after:?}"),
+            Fault::Stopped => f.write_str("interrupted"),
+            Fault::Failed(failure) => write!(f, "{failure}"),
+            Fault::Closed(why) => write!(f, "the server ended the session: {why:?}"),
+            Fault::Start(fault) => write!(f, "the request cannot be made: {fault:?}"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// A device with an association.
+pub struct Device {
+    poll: Poll,
+    socket: Socket,
+    batch: Batch,
+    client: Client,
+    server: SocketAddr,
+    stop: Arc<AtomicBool>,
+    clock: Clock,
+    /// Something came from the server: an ICMP error is no news any more, and anybody could have sent it.
+    heard: bool,
+}
+
+impl Device {
+    /// Opens a socket and an association.
+    ///
+    /// # Errors
+    /// [`Fault`]; [`Fault::TimedOut`] after `timeout`.
+    pub fn connect(setup: Setup, timeout: Duration) -> Result<(Self, Connected), Fault> {
+        let Setup { server, local, client, dtls, random, observer, stop } = setup;
+        let mut socket = Socket::connect(server, local, &Options::default()).map_err(Fault::Bind)?;
+        let poll = Poll::new().map_err(Fault::Io)?;
+        socket.register(poll.registry(), SOCKET).map_err(Fault::Io)?;
+        let clock = Clock;
+        let mut client = Client::new(client, dtls, random, clock.now());
+        if let Some(make) = observer {
+            client.set_observer(make(socket.local_address()).map_err(Fault::Io)?);
+        }
+        let mut device = Self { poll, socket, batch: Batch::new(), client, server, stop, clock, heard: false };
+        let connected = device.wait(timeout, |event| match event {
+            ClientEvent::Connected { server, facts } => Some(Connected { server, facts }),
+            _ => None,
+        })?;
+        Ok((device, connected))
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Fault`]; [`Fault::TimedOut`] after `timeout`.
+    pub fn ask(&mut self, operation: Operation, timeout: Duration) -> Result<Answer, Fault> {
+        let now = self.clock.now();
+        self.client.start(now, operation).map_err(Fault::Start)?;
+        self.wait(timeout, |event| match event {
+            ClientEvent::Done(answer) => Some(answer),
+            _ => None,
+        })
+    }
+
+    /// What Accept asks for in the requests that follow.
+    pub fn set_accept(&mut self, accept: Option<Packing>) {
+        self.client.set_accept(accept);
+    }
+
+    /// Where the device sends from.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.socket.local_address()
+    }
+
+    /// The engine, for what was negotiated and counted.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Ends the association with close_notify.
+    pub fn close(mut self) {
+        let now = self.clock.now();
+        self.client.close(now);
+        self.send();
+    }
+
+    /// Runs until an event is what `wanted` waits for, or ends everything.
+    fn wait<T>(&mut self, timeout: Duration, wanted: impl Fn(ClientEvent) -> Option<T>) -> Result<T, Fault> {
+        let end = self.clock.now().mono + timeout;
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            while let Some(event) = self.client.poll_event() {
+                match event {
+                    ClientEvent::Failed(failure) => {
+                        // An alert says why.
+                        self.send();
+                        return Err(Fault::Failed(failure));
+                    }
+                    ClientEvent::Closed(why) => return Err(Fault::Closed(why)),
+                    other => {
+                        if let Some(done) = wanted(other) {
+                            self.send();
+                            return Ok(done);
+                        }
+                    }
+                }
+            }
+            self.send();
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Fault::Stopped);
+            }
+            let now = self.clock.now();
+            if now.mono >= end {
+                return Err(Fault::TimedOut(timeout));
+            }
+            self.socket.update_interest(self.poll.registry(), SOCKET).map_err(Fault::Io)?;
+            match self.poll.poll(&mut events, Some(self.sleep(now.mono, end))) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => other.map_err(Fault::Io)?,
+            }
+            self.turn(self.clock.now())?;
+        }
+    }
+
+    fn sleep(&self, now: Instant, end: Instant) -> Duration {
+        let next = self.client.poll_timeout().map_or(end, |at| at.min(end));
+        next.saturating_duration_since(now).min(STOP_CHECK_INTERVAL)
+    }
+
+    fn turn(&mut self, now: Now) -> Result<(), Fault> {
+        loop {
+            match self.socket.receive(&mut self.batch) {
+                Ok(()) => {
+                    self.heard = true;
+                    for received in self.batch.datagrams() {
+                        self.client.handle_datagram(now, received.bytes);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && self.heard => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    return Err(Fault::Unreachable(self.server));
+                }
+                Err(error) => return Err(Fault::Io(error)),
+            }
+        }
+        if self.client.poll_timeout().is_some_and(|at| at <= now.mono) {
+            self.client.handle_timeout(now);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) {
+        while let Some(datagram) = self.client.poll_transmit() {
+            self.socket.send(self.server, None, datagram);
+        }
+        self.socket.flush();
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device").field("server", &self.server).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,272 @@
+//! UDP sockets that move datagrams in batches and answer from the address that was asked.
+//!
+//! A [`Socket`] is non-blocking and belongs to one thread and one `mio::Poll`. It receives into a [`Batch`] that the thread owns and shares among
+//! its sockets, and it sends through a [`Socket::send`] that gathers equal-sized datagrams to one peer into one system call (GSO). What the
+//! kernel does not take at once waits in a bounded backlog. It knows no DTLS: addresses and bytes only.
+//!
+//! ```text
+//!   readable ──► receive(&mut Batch) ──► batch.datagrams() ──► engine ──► send(peer, local, bytes)* ──► flush()
+//!                                                                             │ WouldBlock
+//!   writable ◄── update_interest() ◄── wants_write() ◄──────── backlog ◄──────┘
+//!      └──────► flush()
+//! ```
+
+mod batch;
+mod outbound;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use mio::{Interest, Registry, Token};
+use quinn_udp::{UdpSockRef, UdpSocketState};
+use socket2::{Domain, Protocol, Type};
+
+pub use batch::{BATCH_MAX, Batch, Received};
+use outbound::Outbound;
+
+/// What a socket is asked to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Several sockets of this process share the address, one per shard (SO_REUSEPORT).
+    pub sharing: Sharing,
+    /// Bytes of kernel memory asked for datagrams that wait for us. The kernel caps it at `net.core.rmem_max`.
+    pub receive_buffer_bytes: usize,
+    /// Bytes of kernel memory asked for datagrams that wait for the network. The kernel caps it at `net.core.wmem_max`.
+    pub send_buffer_bytes: usize,
+}
+
+/// Who else may bind the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody.
+    Exclusive,
+    /// Other sockets with this setting; the kernel spreads peers over them by a hash of the addresses.
+    Shards,
+}
+
+/// A power-restore storm puts a few thousand hellos of about 150 bytes (768 bytes of kernel memory each) in front of a shard that is busy with
+/// one batch; 4 MiB holds five thousand of them.
+pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// Answers are as many as questions and a little longer; the backlog takes over beyond.
+pub const SEND_BUFFER_BYTES: usize = 1 << 20;
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            sharing: Sharing::Exclusive,
+            receive_buffer_bytes: RECEIVE_BUFFER_BYTES,
+            send_buffer_bytes: SEND_BUFFER_BYTES,
+        }
+    }
+}
+
+/// An address that could not be bound.
+#[derive(Debug)]
+pub struct BindFault {
+    /// What was asked for.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl std::fmt::Display for BindFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { address, source } = self;
+        write!(f, "cannot listen on {address}: {source}")?;
+        match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                write!(f, "; another process has it: `ss -ulpn` shows which, or choose another port")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                write!(f, "; no interface of this machine has that address: `ip address` lists them")
+            }
+            io::ErrorKind::PermissionDenied => {
+                write!(f, "; ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port or grant the capability")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for BindFault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// What a socket has moved since it was bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams handed to us.
+    pub received: u64,
+    /// Bytes of UDP payload handed to us.
+    pub received_bytes: u64,
+    /// Datagrams that the kernel took.
+    pub sent: u64,
+    /// Bytes of UDP payload that the kernel took.
+    pub sent_bytes: u64,
+    /// System calls that sent; below `sent` where GSO joined datagrams.
+    pub send_calls: u64,
+    /// Datagrams that had to wait in the backlog.
+    pub delayed: u64,
+    /// Datagrams dropped because the backlog was full.
+    pub dropped_backlog_full: u64,
+    /// Datagrams that the kernel refused (no route, too big, ...); the protocol's retransmission stands in.
+    pub dropped_refused: u64,
+}
+
+impl Counters {
+    /// The sum of two sockets.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            received: self.received + other.received,
+            received_bytes: self.received_bytes + other.received_bytes,
+            sent: self.sent + other.sent,
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+            send_calls: self.send_calls + other.send_calls,
+            delayed: self.delayed + other.delayed,
+            dropped_backlog_full: self.dropped_backlog_full + other.dropped_backlog_full,
+            dropped_refused: self.dropped_refused + other.dropped_refused,
+        }
+    }
+}
+
+/// One UDP socket of one thread.
+#[derive(Debug)]
+pub struct Socket {
+    inner: mio::net::UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    outbound: Outbound,
+    interest: Interest,
+    received: u64,
+    received_bytes: u64,
+}
+
+impl Socket {
+    /// Binds `address`; port 0 lets the system choose.
+    ///
+    /// An IPv6 socket takes IPv6 only, so that `[::]` and `0.0.0.0` stand side by side.
+    ///
+    /// # Errors
+    /// The address is taken, not ours, or not allowed.
+    pub fn bind(address: SocketAddr, options: &Options) -> Result<Self, BindFault> {
+        Self::open(address, None, options).map_err(|source| BindFault { address, source })
+    }
+
+    /// Binds any free port towards `peer` and takes datagrams of that peer only. A device's socket.
+    ///
+    /// # Errors
+    /// `peer` cannot be routed to, or `local` cannot be bound.
+    pub fn connect(peer: SocketAddr, local: Option<IpAddr>, options: &Options) -> Result<Self, BindFault> {
+        let any = match peer {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let address = SocketAddr::new(local.unwrap_or(any), 0);
+        Self::open(address, Some(peer), options).map_err(|source| BindFault { address, source })
+    }
+
+    fn open(address: SocketAddr, peer: Option<SocketAddr>, options: &Options) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        if options.sharing == Sharing::Shards {
+            socket.set_reuse_port(true)?;
+        }
+        // The kernel caps these without an error; `buffer_bytes` tells what came of it.
+        socket.set_recv_buffer_size(options.receive_buffer_bytes)?;
+        socket.set_send_buffer_size(options.send_buffer_bytes)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        if let Some(peer) = peer {
+            socket.connect(&peer.into())?;
+        }
+        let inner = mio::net::UdpSocket::from_std(socket.into());
+        let state = UdpSocketState::new(UdpSockRef::from(&inner))?;
+        let local = inner.local_addr()?;
+        Ok(Self {
+            inner,
+            state,
+            local,
+            outbound: Outbound::default(),
+            interest: Interest::READABLE,
+            received: 0,
+            received_bytes: 0,
+        })
+    }
+
+    /// Where the socket is bound; the real port where 0 was asked for.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The receive and send buffers that the kernel granted, in its own accounting (about twice what was asked).
+    ///
+    /// # Errors
+    /// The system refuses to tell.
+    pub fn buffer_bytes(&self) -> io::Result<(usize, usize)> {
+        let socket = UdpSockRef::from(&self.inner);
+        Ok((self.state.recv_buffer_size(UdpSockRef::from(&self.inner))?, self.state.send_buffer_size(socket)?))
+    }
+
+    /// Joins an event loop. The loop is edge-triggered: after a readable event, call [`Socket::receive`] until it says `WouldBlock`.
+    ///
+    /// # Errors
+    /// What `epoll_ctl` says.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.inner, token, self.interest)
+    }
+
+    /// Asks the event loop for writable events while datagrams wait in the backlog, and only then. Call once a turn, after [`Socket::flush`].
+    ///
+    /// # Errors
+    /// What `epoll_ctl` says.
+    pub fn update_interest(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let wanted = if self.wants_write() { Interest::READABLE.add(Interest::WRITABLE) } else { Interest::READABLE };
+        if wanted != self.interest {
+            registry.reregister(&mut self.inner, token, wanted)?;
+            self.interest = wanted;
+        }
+        Ok(())
+    }
+
+    /// Receives what waits, at most one batch. `WouldBlock` when nothing does.
+    ///
+    /// # Errors
+    /// `WouldBlock`; `ConnectionRefused` on a connected socket whose peer's machine said that nothing listens; else what the kernel says.
+    pub fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
+        batch.fill(|buffers, metas| self.state.recv(UdpSockRef::from(&self.inner), buffers, metas))?;
+        self.received += batch.datagram_count();
+        self.received_bytes += batch.byte_count();
+        Ok(())
+    }
+
+    /// Queues one datagram to `peer`, from the address `local` where it matters which. It leaves with the next different one or with [`Socket::flush`].
+    pub fn send(&mut self, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]) {
+        self.outbound.push(&self.inner, &self.state, outbound::Flow { peer, local }, bytes);
+    }
+
+    /// Gives the kernel everything it takes; the rest stays in the backlog.
+    pub fn flush(&mut self) {
+        self.outbound.flush(&self.inner, &self.state);
+    }
+
+    /// Whether datagrams wait for the kernel.
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
+        self.outbound.has_backlog()
+    }
+
+    /// What was moved so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters { received: self.received, received_bytes: self.received_bytes, ..self.outbound.counters() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! The sending half of a socket: joins, sends, and keeps what the kernel does not take.
+//!
+//! Datagrams of one flow and one size are gathered and leave in one system call (GSO, UDP_SEGMENT); the last of them may be shorter. Anything else
+//! sends the gathered ones first, so that order within a socket is kept.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
+
+use super::Counters;
+
+/// Datagrams that wait while the send buffer is full. The kernel's buffer already holds about a thousand; as many again is what leaves within
+/// one retransmission timer of a device, and later than that it would be sent twice.
+const BACKLOG_DATAGRAMS_MAX: usize = 1024;
+/// What one UDP send may hold: 65,535 less the IPv4 and UDP headers.
+const SEND_BYTES_MAX: usize = 65_507;
+/// Gathered at most; a flight is some ten datagrams of a configured MTU near 1,232.
+const GATHER_BYTES_MAX: usize = 16 * 1024;
+
+const _: () = assert!(GATHER_BYTES_MAX <= SEND_BYTES_MAX);
+
+/// Where a datagram goes and where it leaves from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flow {
+    pub(super) peer: SocketAddr,
+    pub(super) local: Option<IpAddr>,
+}
+
+/// Datagrams of one flow and one size, back to back; only the last may be shorter.
+#[derive(Debug)]
+struct Gathered {
+    flow: Flow,
+    segment: usize,
+    bytes: Vec<u8>,
+    /// A shorter one came: nothing may follow.
+    closed: bool,
+}
+
+impl Gathered {
+    fn segments(&self) -> usize {
+        if self.segment == 0 { usize::from(!self.bytes.is_empty()) } else { self.bytes.len().div_ceil(self.segment) }
+    }
+
+    fn takes(&self, flow: Flow, datagram: &[u8], segments_max: usize) -> bool {
+        !self.closed
+            && self.flow == flow
+            && datagram.len() <= self.segment
+            && self.segments() < segments_max
+            && self.bytes.len() + datagram.len() <= GATHER_BYTES_MAX
+    }
+
+    fn add(&mut self, datagram: &[u8]) {
+        self.closed = datagram.len() < self.segment;
+        self.bytes.extend_from_slice(datagram);
+    }
+}
+
+#[derive(Debug)]
+struct Waiting {
+    flow: Flow,
+    bytes: Box<[u8]>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    gathered: Option<Gathered>,
+    /// The buffer of the last `Gathered`, kept for the next.
+    spare: Vec<u8>,
+    backlog: VecDeque<Waiting>,
+    counters: Counters,
+}
+
+impl Outbound {
+    pub(super) fn push(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState, flow: Flow, datagram: &[u8]) {
+        if datagram.is_empty() {
+            return;
+        }
+        match &mut self.gathered {
+            Some(gathered) if gathered.takes(flow, datagram, state.max_gso_segments()) => gathered.add(datagram),
+            _ => {
+                self.flush_gathered(socket, state);
+                let mut bytes = std::mem::take(&mut self.spare);
+                bytes.extend_from_slice(datagram);
+                self.gathered = Some(Gathered { flow, segment: datagram.len(), bytes, closed: false });
+            }
+        }
+    }
+
+    pub(super) fn flush(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState) {
+        self.drain_backlog(socket, state);
+        self.flush_gathered(socket, state);
+    }
+
+    pub(super) fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    #[cfg(test)]
+    pub(super) fn delay_for_test(&mut self, flow: Flow, segment: usize, bytes: &[u8]) {
+        self.delay(flow, segment, bytes);
+    }
+
+    fn flush_gathered(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState) {
+        let Some(gathered) = self.gathered.take() else { return };
+        if self.backlog.is_empty() {
+            self.send_gathered(socket, state, &gathered);
+        } else {
+            self.delay(gathered.flow, gathered.segment, &gathered.bytes);
+        }
+        self.spare = gathered.bytes;
+        self.spare.clear();
+    }
+
+    fn send_gathered(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState, gathered: &Gathered) {
+        let Gathered { flow, segment, bytes, .. } = gathered;
+        match self.give(socket, state, *flow, bytes, Some(*segment)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.delay(*flow, *segment, bytes),
+            Err(_) if gathered.segments() == 1 => self.counters.dropped_refused += 1,
+            // A driver without GSO says EIO (quinn-udp then reports one segment at most), a connected socket reports a pending ICMP error once:
+            // both say nothing about the single datagrams.
+            Err(_) => self.send_singly(socket, state, gathered),
+        }
+    }
+
+    fn send_singly(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState, gathered: &Gathered) {
+        for datagram in gathered.bytes.chunks(gathered.segment) {
+            match self.give(socket, state, gathered.flow, datagram, None) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.delay(gathered.flow, gathered.segment, datagram);
+                }
+                Err(_) => self.counters.dropped_refused += 1,
+            }
+        }
+    }
+
+    fn drain_backlog(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState) {
+        while let Some(Waiting { flow, bytes }) = self.backlog.pop_front() {
+            match self.give(socket, state, flow, &bytes, None) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.backlog.push_front(Waiting { flow, bytes });
+                    return;
+                }
+                Err(_) => self.counters.dropped_refused += 1,
+            }
+        }
+    }
+
+    fn delay(&mut self, flow: Flow, segment: usize, bytes: &[u8]) {
+        for datagram in bytes.chunks(segment.max(1)) {
+            if self.backlog.len() < BACKLOG_DATAGRAMS_MAX {
+                self.backlog.push_back(Waiting { flow, bytes: datagram.into() });
+                self.counters.delayed += 1;
+            } else {
+                self.counters.dropped_backlog_full += 1;
+            }
+        }
+    }
+
+    fn give(
+        &mut self,
+        socket: &mio::net::UdpSocket,
+        state: &UdpSocketState,
+        flow: Flow,
+        contents: &[u8],
+        segment_size: Option<usize>,
+    ) -> io::Result<()> {
+        let transmit = Transmit { destination: flow.peer, ecn: None, contents, segment_size, src_ip: flow.local };
+        self.counters.send_calls += 1;
+        state.try_send(UdpSockRef::from(socket), &transmit)?;
+        let datagrams = segment_size.map_or(1, |segment| contents.len().div_ceil(segment.max(1)));
+        self.counters.sent += datagrams as u64;
+        self.counters.sent_bytes += contents.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! `muster.toml`: read whole, every fault explained, every value with its origin.
+//!
+//! This module knows what keys there are and what they may hold. It opens no file but the configuration itself; that the files it names are right
+//! is `load`'s to find out. Order of precedence: command line, environment (`MUSTER_SERVER__LISTEN`), file, default.
+//!
+//! ```text
+//! text ──document──► tree with lines ──overlay──► + environment ──reader──► sections here ──► Config ──load──► Loaded
+//!                                                                              └──► Faults (all of them)
+//! ```
+
+mod document;
+mod fault;
+mod model;
+mod reader;
+mod sections;
+mod value;
+mod words;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub(crate) use fault::from_file;
+pub use fault::{Fault, Faults, Place, Problem, Standing};
+pub use model::{
+    CaSection, Config, DtlsSection, EstSection, LedgerSection, LimitsSection, MetricsSection, ProfileSection,
+    ServerSection,
+};
+pub use reader::{Effective, Origin, Read};
+pub use value::SecretUri;
+
+/// What a configuration is made from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The file; relative paths in it count from its folder.
+    pub file: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// Variables of the environment; only overrides (`MUSTER_…__…`) are looked at.
+    pub environment: Vec<(String, String)>,
+    /// Addresses of the command line, which replace the file's.
+    pub listen: Option<Vec<SocketAddr>>,
+}
+
+impl Sources {
+    /// Reads `file` and takes the environment of this process.
+    ///
+    /// # Errors
+    /// One fault where the file cannot be read.
+    pub fn of(file: &Path) -> Result<Self, Faults> {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            let problem = Problem::Unreadable { path: file.into(), error: error.to_string() };
+            Faults(vec![Fault { place: Place::File(file.into()), key: String::new(), problem }])
+        })?;
+        // A variable that is not Unicode is none of ours.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(Self { file: file.into(), text, environment, listen: None })
+    }
+}
+
+/// Reads a configuration. The files it names are not looked at.
+///
+/// # Errors
+/// Every fault there is.
+pub fn read(sources: &Sources) -> Result<Config, Faults> {
+    let mut table = document::parse(&sources.file, &sources.text).map_err(Faults)?;
+    let mut reader = reader::Reader::new(sources.file.clone());
+    reader.faults = document::overlay(&mut table, &sources.environment);
+    let config = sections::read(&mut reader, &table, sources.listen.as_deref());
+    match config {
+        Some(config) if reader.faults.is_empty() => Ok(Config { effective: reader.effective, ..config }),
+        _ => {
+            debug_assert!(!reader.faults.is_empty(), "a value is missing and no fault says so");
+            Err(Faults(reader.faults))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! What is wrong with a configuration, said so that the reader can put it right: where, what, and what to do.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One fault. A configuration is read to its end, so that all of them are said at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where the value at fault comes from.
+    pub place: Place,
+    /// The dotted key, such as `server.listen`; empty where the file as a whole is at fault.
+    pub key: String,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A line of the configuration file, counted from 1.
+    Line(PathBuf, usize),
+    /// The configuration file, where no line can be named.
+    File(PathBuf),
+    /// An environment variable.
+    Environment(String),
+    /// The command line.
+    CommandLine,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Line(file, line) => write!(f, "{}:{line}", file.display()),
+            Place::File(file) => write!(f, "{}", file.display()),
+            Place::Environment(variable) => write!(f, "environment {variable}"),
+            Place::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+/// What can be wrong. The text of each says what was found; [`Problem::remedy`] says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// A file cannot be read.
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: String,
+    },
+    /// The file is no TOML.
+    Syntax {
+        /// What the parser said.
+        message: String,
+    },
+    /// No such key.
+    UnknownKey {
+        /// The nearest key that exists, if one is near.
+        nearest: Option<String>,
+        /// All that exist beside it.
+        known: Vec<String>,
+    },
+    /// The key must be there.
+    Missing {
+        /// What belongs there, as it would be written.
+        example: &'static str,
+    },
+    /// The value is of another type.
+    Type {
+        /// What is wanted.
+        wanted: &'static str,
+        /// What was found.
+        found: &'static str,
+    },
+    /// The value is of the right type and means nothing.
+    Value {
+        /// What was found.
+        found: String,
+        /// What is wanted.
+        wanted: String,
+    },
+    /// A number outside its bounds.
+    Range {
+        /// What was found.
+        found: String,
+        /// The least that is allowed.
+        min: String,
+        /// The most that is allowed.
+        max: String,
+    },
+    /// Something that the design names and this version does not have.
+    NotAvailable {
+        /// What was asked for.
+        what: String,
+        /// What to write instead.
+        instead: &'static str,
+    },
+    /// A name that nothing defines.
+    UnknownReference {
+        /// What the name should have named, such as `ca`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+    /// The same thing twice.
+    Duplicate {
+        /// What is there twice.
+        what: String,
+        /// Where it was first.
+        first: String,
+    },
+    /// A secret that others can read.
+    SecretReadable {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A key that is not the certificate's.
+    KeyMismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// A file whose content is not what it should be.
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What should be in it.
+        wanted: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A certificate outside its validity, or about to leave it.
+    Validity {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is, such as `CA`.
+        whose: &'static str,
+        /// How it stands to the clock.
+        standing: Standing,
+        /// The end or beginning that matters, RFC 3339.
+        at: String,
+    },
+    /// A value that contradicts another.
+    Conflict {
+        /// What contradicts what.
+        what: String,
+        /// What to change.
+        remedy: &'static str,
+    },
+}
+
+/// How a certificate stands to the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its notAfter has passed.
+    Expired,
+    /// Its notAfter is nearer than what it must still serve.
+    Expiring,
+    /// Its notBefore has not come.
+    NotYetValid,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Unreadable { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            Problem::Syntax { message } => write!(f, "not TOML: {message}"),
+            Problem::UnknownKey { .. } => f.write_str("no such key"),
+            Problem::Missing { .. } => f.write_str("missing"),
+            Problem::Type { wanted, found } => write!(f, "{found} where {wanted} belongs"),
+            Problem::Value { found, .. } => write!(f, "`{found}` means nothing here"),
+            Problem::Range { found, .. } => write!(f, "{found} is out of bounds"),
+            Problem::NotAvailable { what, .. } => write!(f, "{what} is not available in this version"),
+            Problem::UnknownReference { kind, name, .. } => write!(f, "no {kind} is named `{name}`"),
+            Problem::Duplicate { what, first } => write!(f, "{what} is already used by {first}"),
+            Problem::SecretReadable { path, mode } => {
+                write!(f, "{} holds a secret and has mode {mode:04o}: others can read it", path.display())
+            }
+            Problem::KeyMismatch { certificate, key } => {
+                write!(f, "{} is not the key of {}", key.display(), certificate.display())
+            }
+            Problem::Content { path, wanted, reason } => write!(f, "{} is no {wanted}: {reason}", path.display()),
+            Problem::Validity { path, whose, standing, at } => {
+                let path = path.display();
+                match standing {
+                    Standing::Expired => write!(f, "the {whose} certificate {path} expired on {at}"),
+                    Standing::Expiring => write!(f, "the {whose} certificate {path} expires on {at}"),
+                    Standing::NotYetValid => write!(f, "the {whose} certificate {path} is valid from {at} on only"),
+                }
+            }
+            Problem::Conflict { what, .. } => f.write_str(what),
+        }
+    }
+}
+
+impl Problem {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Problem::Unreadable { .. } => {
+                "give the path of a file that this user can read; relative paths count from the configuration file"
+                    .into()
+            }
+            Problem::Syntax { .. } => "see https://toml.io; `muster init` writes a commented example".into(),
+            Problem::UnknownKey { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
+            Problem::UnknownKey { nearest: None, known } if known.is_empty() => "remove it".into(),
+            Problem::UnknownKey { nearest: None, known } => format!("remove it; known here: {}", known.join(", ")),
+            Problem::Missing { example } => format!("add `{example}`"),
+            Problem::Type { wanted, .. } => format!("write {wanted}"),
+            Problem::Value { wanted, .. } => format!("write {wanted}"),
+            Problem::Range { min, max, .. } => format!("choose between {min} and {max}"),
+            Problem::NotAvailable { instead, .. } => (*instead).into(),
+            Problem::UnknownReference { kind, known, .. } if known.is_empty() => format!("define a {kind}"),
+            Problem::UnknownReference { known, .. } => format!("known: {}", known.join(", ")),
+            Problem::Duplicate { .. } => "remove one of them".into(),
+            Problem::SecretReadable { path, .. } => {
+                format!("`chmod 600 {0}`; if others could read it so far, replace the key", path.display())
+            }
+            Problem::KeyMismatch { .. } => "name the key that belongs to the certificate; \
+                 `openssl x509 -noout -pubkey -in CERT` and `openssl pkey -pubout -in KEY` print the same"
+                .into(),
+            Problem::Content { wanted, .. } => format!("name a PEM file with {wanted}"),
+            Problem::Validity { standing: Standing::NotYetValid, .. } => {
+                "check this machine's clock; else wait or renew it".into()
+            }
+            Problem::Validity { .. } => "renew it, and check this machine's clock".into(),
+            Problem::Conflict { remedy, .. } => (*remedy).into(),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        write!(f, "{}\n    {}", self.problem, self.problem.remedy())
+    }
+}
+
+/// All faults of one configuration; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.0.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// A path as the file wrote it, counted from the file's folder.
+pub(crate) fn from_file(file: &Path, path: &Path) -> PathBuf {
+    file.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+}

@@ -1,0 +1,158 @@
+//! What a configuration says, typed. One struct a section of `muster.toml`; nothing here reads or decides.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use authority::{DeviceIdRule, Diagnostics, SanKind, SubjectRule, VerifySignatures};
+use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
+
+use super::reader::{Effective, Read};
+use super::value::SecretUri;
+
+/// A configuration whose values are possible; whether its files are is not known yet.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// `[server]`
+    pub server: ServerSection,
+    /// `[dtls]`
+    pub dtls: DtlsSection,
+    /// `[est]`
+    pub est: EstSection,
+    /// `[limits]`
+    pub limits: LimitsSection,
+    /// `[ca.NAME]`
+    pub cas: Vec<CaSection>,
+    /// `[[profile]]`
+    pub profiles: Vec<ProfileSection>,
+    /// `[ledger]`
+    pub ledger: LedgerSection,
+    /// `[metrics]`; nothing listens where it is absent.
+    pub metrics: Option<MetricsSection>,
+    /// Every value that holds, with its origin, in the order of the file's sections.
+    pub effective: Vec<Effective>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug)]
+pub struct ServerSection {
+    /// `listen`: at least one address.
+    pub listen: Read<Vec<SocketAddr>>,
+    /// `certificate`: PEM, leaf first.
+    pub certificate: Read<PathBuf>,
+    /// `key`
+    pub key: Read<SecretUri>,
+    /// `idle_timeout`: a session without a word for so long is closed.
+    pub idle_timeout: Duration,
+    /// `drain_timeout`: after SIGTERM the process ends within this.
+    pub drain_timeout: Duration,
+    /// `shards`: 0 is one per core.
+    pub shards: u32,
+    /// `pool_threads`: threads that validate and sign; 0 is one per core.
+    pub pool_threads: u32,
+    /// `node`: the first two octets of each serial; no two nodes of one CA share it.
+    pub node: u16,
+}
+
+/// `[dtls]`
+#[derive(Clone, Debug)]
+pub struct DtlsSection {
+    /// `suites`, in order of preference.
+    pub suites: Vec<Suite>,
+    /// `extended_master_secret`
+    pub extended_master_secret: ExtendedMasterSecret,
+    /// `certificate_authorities`: whether CertificateRequest lists the anchors.
+    pub certificate_authorities: bool,
+    /// `cookie_secret`: shared by the nodes behind one address; else each process draws its own.
+    pub cookie_secret: Option<Read<SecretUri>>,
+    /// `cookie_lifetime`: after it the cookie key changes.
+    pub cookie_lifetime: Duration,
+    /// `mtu`: bytes of UDP payload.
+    pub mtu: u32,
+    /// `handshake_timeout`
+    pub handshake_timeout: Duration,
+    /// `public_key_steps`
+    pub public_key_steps: PublicKeySteps,
+}
+
+/// `[est]`
+#[derive(Clone, Debug)]
+pub struct EstSection {
+    /// `short_root`: a second root beside `.well-known/est`; "" for none.
+    pub short_root: Read<String>,
+}
+
+/// `[limits]`: of the whole process; shards share them evenly.
+#[derive(Clone, Debug)]
+pub struct LimitsSection {
+    /// `sessions_max`
+    pub sessions_max: u32,
+    /// `half_open_max`: handshakes in progress.
+    pub half_open_max: u32,
+    /// `enrolments_in_flight_max`: beyond it, 5.03.
+    pub enrolments_in_flight_max: u32,
+}
+
+/// `[ca.NAME]`
+#[derive(Clone, Debug)]
+pub struct CaSection {
+    /// The name in the section's title.
+    pub name: String,
+    /// `certificate`: PEM, the issuing certificate first; those above it may follow.
+    pub certificate: Read<PathBuf>,
+    /// `root`: PEM, what stands above `certificate`, for `/crts`.
+    pub root: Option<Read<PathBuf>>,
+    /// `key`
+    pub key: Read<SecretUri>,
+    /// `verify_signatures`
+    pub verify_signatures: VerifySignatures,
+    /// `crl_url`
+    pub crl_url: Option<Read<String>>,
+    /// `ca_issuers_url`
+    pub ca_issuers_url: Option<Read<String>>,
+    /// `ocsp_url`
+    pub ocsp_url: Option<Read<String>>,
+}
+
+/// `[[profile]]`
+#[derive(Clone, Debug)]
+pub struct ProfileSection {
+    /// `name`
+    pub name: Read<String>,
+    /// `labels`: "" is the path without a label.
+    pub labels: Read<Vec<String>>,
+    /// `ca`: the name of a `[ca.NAME]`.
+    pub ca: Read<String>,
+    /// `manufacturers`: PEM files of trust anchors.
+    pub manufacturers: Read<Vec<PathBuf>>,
+    /// `device_id`
+    pub device_id: DeviceIdRule,
+    /// `issue.subject`
+    pub subject: SubjectRule,
+    /// `issue.san`
+    pub san: Vec<SanKind>,
+    /// `issue.validity`
+    pub validity: Read<Duration>,
+    /// `issue.allow_identity_key`
+    pub allow_identity_key: bool,
+    /// `repeat_window`
+    pub repeat_window: Duration,
+    /// `diagnostics`
+    pub diagnostics: Diagnostics,
+}
+
+/// `[ledger]`
+#[derive(Clone, Debug)]
+pub struct LedgerSection {
+    /// `rows_max`: certificates kept by `memory:`.
+    pub rows_max: u32,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug)]
+pub struct MetricsSection {
+    /// `listen`
+    pub listen: Read<SocketAddr>,
+}

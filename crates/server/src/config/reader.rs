@@ -1,0 +1,235 @@
+//! Reads typed values out of a document, keeps what was read with its origin, and collects what is wrong.
+//!
+//! Each section is read once: every key that its reader asks for is known, every other key is a fault that names the nearest known one.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::document::{Node, Placed, Table};
+use super::fault::{Fault, Place, Problem};
+use super::value::Value;
+
+/// A name this near to a known one, by Jaro-Winkler similarity, is taken for a slip of it.
+const NEAR: f64 = 0.75;
+
+/// One effective value with its origin, for `muster check --print`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// The dotted key.
+    pub key: String,
+    /// The value as TOML would write it.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where an effective value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was written at this place.
+    Written(Place),
+    /// Nobody wrote it.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Written(place) => write!(f, "{place}"),
+            Origin::Default => f.write_str("default"),
+        }
+    }
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}  # {}", self.key, self.value, self.origin)
+    }
+}
+
+/// What reading yields beside the values.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) file: PathBuf,
+    pub(super) faults: Vec<Fault>,
+    pub(super) effective: Vec<Effective>,
+}
+
+/// One table being read.
+#[derive(Debug)]
+pub(super) struct Section<'d> {
+    path: String,
+    place: Place,
+    table: Option<&'d Table>,
+    known: Vec<&'static str>,
+}
+
+impl<'d> Section<'d> {
+    pub(super) fn root(file: &std::path::Path, table: &'d Table) -> Self {
+        Self { path: String::new(), place: Place::File(file.into()), table: Some(table), known: Vec::new() }
+    }
+
+    pub(super) fn is_present(&self) -> bool {
+        self.table.is_some()
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The dotted name of a key in here.
+    pub(super) fn dotted(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn get(&mut self, key: &'static str) -> Option<&'d Placed> {
+        self.known.push(key);
+        self.table?.get(key)
+    }
+}
+
+/// A value with its place, for faults that are found after reading.
+#[derive(Clone, Debug)]
+pub struct Read<T> {
+    /// The dotted key.
+    pub key: String,
+    /// Where it was written; the file where nobody wrote it.
+    pub place: Place,
+    /// The value.
+    pub value: T,
+}
+
+impl<T> Read<T> {
+    /// A fault with this value.
+    #[must_use]
+    pub fn fault(&self, problem: Problem) -> Fault {
+        Fault { place: self.place.clone(), key: self.key.clone(), problem }
+    }
+}
+
+impl Reader {
+    pub(super) fn new(file: PathBuf) -> Self {
+        Self { file, faults: Vec::new(), effective: Vec::new() }
+    }
+
+    pub(super) fn fault(&mut self, place: &Place, key: String, problem: Problem) {
+        self.faults.push(Fault { place: place.clone(), key, problem });
+    }
+
+    /// A table inside `parent`; an absent one reads as empty.
+    pub(super) fn section<'d>(&mut self, parent: &mut Section<'d>, key: &'static str) -> Section<'d> {
+        let path = parent.dotted(key);
+        match parent.get(key) {
+            Some(placed) => self.open(path, placed),
+            None => Section { path, place: parent.place.clone(), table: None, known: Vec::new() },
+        }
+    }
+
+    /// The tables inside a table, each under a name that the file chose: `[ca.main]`.
+    pub(super) fn named_sections<'d>(
+        &mut self,
+        parent: &mut Section<'d>,
+        key: &'static str,
+    ) -> Vec<(String, Section<'d>)> {
+        let section = self.section(parent, key);
+        let Some(table) = section.table else { return Vec::new() };
+        table.iter().map(|(name, placed)| (name.clone(), self.open(section.dotted(name), placed))).collect()
+    }
+
+    /// The tables of an array of tables: `[[profile]]`.
+    pub(super) fn listed_sections<'d>(&mut self, parent: &mut Section<'d>, key: &'static str) -> Vec<Section<'d>> {
+        let path = parent.dotted(key);
+        match parent.get(key) {
+            None => Vec::new(),
+            Some(Placed { node: Node::Array(items), .. }) => {
+                items.iter().enumerate().map(|(index, item)| self.open(format!("{path}[{index}]"), item)).collect()
+            }
+            Some(placed) => {
+                let problem =
+                    Problem::Type { wanted: "an array of tables (`[[profile]]`)", found: placed.node.type_name() };
+                self.fault(&placed.place, path, problem);
+                Vec::new()
+            }
+        }
+    }
+
+    fn open<'d>(&mut self, path: String, placed: &'d Placed) -> Section<'d> {
+        let table = match &placed.node {
+            Node::Table(table) => Some(table),
+            other => {
+                self.fault(&placed.place, path.clone(), Problem::Type { wanted: "a table", found: other.type_name() });
+                None
+            }
+        };
+        Section { path, place: placed.place.clone(), table, known: Vec::new() }
+    }
+
+    /// Every key that was not asked for is a fault.
+    pub(super) fn finish(&mut self, section: &Section<'_>) {
+        let Some(table) = section.table else { return };
+        for (key, placed) in table {
+            if section.known.contains(&key.as_str()) {
+                continue;
+            }
+            let nearest = nearest(key, &section.known).map(str::to_owned);
+            let known = section.known.iter().map(|key| (*key).to_owned()).collect();
+            self.fault(&placed.place, section.dotted(key), Problem::UnknownKey { nearest, known });
+        }
+    }
+
+    /// A value that must be written.
+    pub(super) fn required<T: Value>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &'static str,
+        example: &'static str,
+    ) -> Option<Read<T>> {
+        let dotted = section.dotted(key);
+        match section.get(key) {
+            Some(placed) => self.read(dotted, placed),
+            None => {
+                self.fault(&section.place, dotted, Problem::Missing { example });
+                None
+            }
+        }
+    }
+
+    /// A value that may be absent, which has a meaning of its own.
+    pub(super) fn optional<T: Value>(&mut self, section: &mut Section<'_>, key: &'static str) -> Option<Read<T>> {
+        let dotted = section.dotted(key);
+        section.get(key).and_then(|placed| self.read(dotted, placed))
+    }
+
+    /// A value with a default. A faulty one reads as its default, so that reading goes on.
+    pub(super) fn or<T: Value>(&mut self, section: &mut Section<'_>, key: &'static str, default: T) -> Read<T> {
+        let dotted = section.dotted(key);
+        let written = section.get(key).and_then(|placed| self.read(dotted.clone(), placed));
+        written.unwrap_or_else(|| {
+            self.effective.push(Effective { key: dotted.clone(), value: default.show(), origin: Origin::Default });
+            Read { key: dotted, place: section.place.clone(), value: default }
+        })
+    }
+
+    fn read<T: Value>(&mut self, key: String, placed: &Placed) -> Option<Read<T>> {
+        match T::read(&placed.node) {
+            Ok(value) => {
+                let origin = Origin::Written(placed.place.clone());
+                self.effective.push(Effective { key: key.clone(), value: value.show(), origin });
+                Some(Read { key, place: placed.place.clone(), value })
+            }
+            Err(problem) => {
+                self.fault(&placed.place, key, problem);
+                None
+            }
+        }
+    }
+}
+
+fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(key, candidate), *candidate))
+        .filter(|(similarity, _)| *similarity >= NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,369 @@
+//! Reads the sections of `muster.toml` into the model: keys, defaults, bounds, and what contradicts what.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use authority::{DeviceIdRule, Diagnostics, SubjectRule, VerifySignatures};
+use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
+
+use super::document::Table;
+use super::fault::{Place, Problem};
+use super::model::{
+    CaSection, Config, DtlsSection, EstSection, LedgerSection, LimitsSection, MetricsSection, ProfileSection,
+    ServerSection,
+};
+use super::reader::{Effective, Origin, Read, Reader, Section};
+use super::value::{FromText, Span, Value, Word, Words, unknown};
+use super::words::{MemoryUrl, OpenMode, Rule, San, Subject};
+
+/// More shards than this are no machine we know.
+const SHARDS_MAX: u32 = 256;
+/// A device's next message comes within minutes or not in this session; longer only costs memory.
+const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
+/// Service managers kill after 90 s by default; who needs longer says so there and here.
+const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+/// RFC 6347 §4.2.1 leaves it open: long enough for a hello that crosses a slow link twice, short against theft.
+const COOKIE_LIFETIME: Duration = Duration::from_secs(60);
+/// The largest UDP payload that Ethernet carries in one IPv4 packet.
+const MTU_MAX: u32 = 1_472;
+/// Serving 5.03 beyond 8,192 enrolments in flight: at 3,000/s a device waits under three seconds for its turn.
+const ENROLMENTS_IN_FLIGHT_MAX: u32 = 8_192;
+/// About a kilobyte a row.
+const LEDGER_ROWS_MAX: u32 = 1_000_000;
+
+pub(super) fn read(reader: &mut Reader, table: &Table, listen: Option<&[SocketAddr]>) -> Option<Config> {
+    let file = reader.file.clone();
+    let mut root = Section::root(&file, table);
+    let server = server(reader, &mut root, listen);
+    let dtls = dtls(reader, &mut root);
+    let est = est(reader, &mut root);
+    let limits = limits(reader, &mut root);
+    let cas: Vec<_> =
+        reader.named_sections(&mut root, "ca").into_iter().map(|(name, section)| ca(reader, name, section)).collect();
+    let profiles: Vec<_> =
+        reader.listed_sections(&mut root, "profile").into_iter().map(|section| profile(reader, section)).collect();
+    if cas.is_empty() {
+        reader.fault(&Place::File(file.clone()), "ca".into(), Problem::Missing { example: "[ca.main]" });
+    }
+    if profiles.is_empty() {
+        reader.fault(&Place::File(file.clone()), "profile".into(), Problem::Missing { example: "[[profile]]" });
+    }
+    let ledger = ledger(reader, &mut root);
+    let metrics = metrics(reader, &mut root);
+    admin(reader, &mut root);
+    reader.finish(&root);
+    let cas: Vec<CaSection> = cas.into_iter().collect::<Option<_>>()?;
+    let profiles: Vec<ProfileSection> = profiles.into_iter().collect::<Option<_>>()?;
+    cross_check(reader, &cas, &profiles);
+    Some(Config {
+        file,
+        server: server?,
+        dtls,
+        est,
+        limits,
+        cas,
+        profiles,
+        ledger,
+        metrics: metrics?,
+        effective: Vec::new(),
+    })
+}
+
+fn server(
+    reader: &mut Reader,
+    root: &mut Section<'_>,
+    override_listen: Option<&[SocketAddr]>,
+) -> Option<ServerSection> {
+    let mut section = reader.section(root, "server");
+    let listen = match override_listen {
+        None => reader.required(&mut section, "listen", "listen = [\"127.0.0.1:5684\"]"),
+        Some(addresses) => {
+            // Read for its faults all the same; what holds is the command line's.
+            let written: Option<Read<Vec<SocketAddr>>> = reader.optional(&mut section, "listen");
+            if let Some(written) = written {
+                reader.effective.retain(|effective| effective.key != written.key);
+            }
+            let key = section.dotted("listen");
+            let value = addresses.to_vec();
+            reader.effective.push(Effective {
+                key: key.clone(),
+                value: value.show(),
+                origin: Origin::Written(Place::CommandLine),
+            });
+            Some(Read { key, place: Place::CommandLine, value })
+        }
+    };
+    if let Some(listen) = &listen {
+        check_listen(reader, listen);
+    }
+    let certificate = reader.required(&mut section, "certificate", "certificate = \"server.pem\"");
+    let key = reader.required(&mut section, "key", "key = \"file:server.key\"");
+    let idle_timeout = span(
+        reader,
+        &mut section,
+        "idle_timeout",
+        Duration::from_secs(300),
+        (Duration::from_secs(1), IDLE_TIMEOUT_MAX),
+    );
+    let drain_timeout =
+        span(reader, &mut section, "drain_timeout", Duration::from_secs(25), (Duration::ZERO, DRAIN_TIMEOUT_MAX));
+    let shards = number(reader, &mut section, "shards", 0, (0, SHARDS_MAX));
+    let pool_threads = number(reader, &mut section, "pool_threads", 0, (0, SHARDS_MAX));
+    let node = number(reader, &mut section, "node", 0, (0, u32::from(u16::MAX)));
+    reader.finish(&section);
+    Some(ServerSection {
+        listen: listen?,
+        certificate: certificate?,
+        key: key?,
+        idle_timeout,
+        drain_timeout,
+        shards,
+        pool_threads,
+        // Out of bounds is a fault already.
+        node: u16::try_from(node).unwrap_or(0),
+    })
+}
+
+fn check_listen(reader: &mut Reader, listen: &Read<Vec<SocketAddr>>) {
+    if listen.value.is_empty() {
+        let problem =
+            Problem::Conflict { what: "no address".into(), remedy: "name at least one, such as `127.0.0.1:5684`" };
+        reader.faults.push(listen.fault(problem));
+    }
+    for (index, address) in listen.value.iter().enumerate() {
+        // Port 0 twice is two ports.
+        if address.port() != 0 && listen.value[..index].contains(address) {
+            let problem = Problem::Duplicate { what: address.to_string(), first: "another item of this list".into() };
+            reader.faults.push(listen.fault(problem));
+        }
+        if address.ip().is_multicast() {
+            // RFC 9148 has no use of multicast, and an answer to many is an amplifier.
+            let wanted = "an address of this machine, not of a group".into();
+            reader.faults.push(listen.fault(Problem::Value { found: address.to_string(), wanted }));
+        }
+    }
+}
+
+fn dtls(reader: &mut Reader, root: &mut Section<'_>) -> DtlsSection {
+    let mut section = reader.section(root, "dtls");
+    let both = vec![Word(Suite::EcdheEcdsaAes128GcmSha256), Word(Suite::EcdheEcdsaAes128Ccm8)];
+    let suites: Read<Vec<Word<Suite>>> = reader.or(&mut section, "suites", both);
+    if suites.value.is_empty() {
+        let problem = Problem::Conflict {
+            what: "no cipher suite".into(),
+            remedy: "name at least ECDHE_ECDSA_AES_128_CCM_8, which RFC 9148 §3 makes mandatory",
+        };
+        reader.faults.push(suites.fault(problem));
+    }
+    let extended_master_secret = word(reader, &mut section, "extended_master_secret", ExtendedMasterSecret::Prefer);
+    let certificate_authorities = reader.or(&mut section, "certificate_authorities", false).value;
+    let cookie_secret = reader.optional(&mut section, "cookie_secret");
+    let cookie_lifetime = span(
+        reader,
+        &mut section,
+        "cookie_lifetime",
+        COOKIE_LIFETIME,
+        (Duration::from_secs(10), Duration::from_secs(3_600)),
+    );
+    let mtu_min = u32::try_from(dtls::MTU_MIN).unwrap_or(MTU_MAX);
+    let mtu_default = u32::try_from(dtls::MTU_DEFAULT).unwrap_or(MTU_MAX);
+    let mtu = number(reader, &mut section, "mtu", mtu_default, (mtu_min, MTU_MAX));
+    let handshake_timeout = span(
+        reader,
+        &mut section,
+        "handshake_timeout",
+        Duration::from_secs(180),
+        (Duration::from_secs(1), Duration::from_secs(3_600)),
+    );
+    let public_key_steps = word(reader, &mut section, "public_key_steps", PublicKeySteps::Inline);
+    reader.finish(&section);
+    DtlsSection {
+        suites: suites.value.into_iter().map(|Word(suite)| suite).collect(),
+        extended_master_secret,
+        certificate_authorities,
+        cookie_secret,
+        cookie_lifetime,
+        mtu,
+        handshake_timeout,
+        public_key_steps,
+    }
+}
+
+fn est(reader: &mut Reader, root: &mut Section<'_>) -> EstSection {
+    let mut section = reader.section(root, "est");
+    // Whether it can be a root, and a label a label, is `est`'s to say, when its configuration is made.
+    let short_root = reader.or(&mut section, "short_root", "est".to_owned());
+    reader.finish(&section);
+    EstSection { short_root }
+}
+
+fn limits(reader: &mut Reader, root: &mut Section<'_>) -> LimitsSection {
+    let mut section = reader.section(root, "limits");
+    let limits = LimitsSection {
+        sessions_max: number(reader, &mut section, "sessions_max", 1_000_000, (1, 100_000_000)),
+        half_open_max: number(reader, &mut section, "half_open_max", 4_096, (1, 1_000_000)),
+        enrolments_in_flight_max: number(
+            reader,
+            &mut section,
+            "enrolments_in_flight_max",
+            ENROLMENTS_IN_FLIGHT_MAX,
+            (1, 1_000_000),
+        ),
+    };
+    reader.finish(&section);
+    limits
+}
+
+fn ca(reader: &mut Reader, name: String, mut section: Section<'_>) -> Option<CaSection> {
+    let certificate = reader.required(&mut section, "certificate", "certificate = \"ca/issuing.pem\"");
+    let root = reader.optional(&mut section, "root");
+    let key = reader.required(&mut section, "key", "key = \"file:ca/issuing.key\"");
+    let verify_signatures = word(reader, &mut section, "verify_signatures", VerifySignatures::External);
+    let crl_url = url(reader, &mut section, "crl_url");
+    let ca_issuers_url = url(reader, &mut section, "ca_issuers_url");
+    let ocsp_url = url(reader, &mut section, "ocsp_url");
+    reader.finish(&section);
+    let (certificate, key) = (certificate?, key?);
+    Some(CaSection { name, certificate, root, key, verify_signatures, crl_url, ca_issuers_url, ocsp_url })
+}
+
+fn url(reader: &mut Reader, section: &mut Section<'_>, key: &'static str) -> Option<Read<String>> {
+    let url: Read<String> = reader.optional(section, key)?;
+    // RFC 5280 §4.2.1.13 wants HTTP or LDAP; https would need the very PKI that is being checked. IA5String: ASCII only.
+    let rest = url.value.strip_prefix("http://").or_else(|| url.value.strip_prefix("ldap://"));
+    if rest.is_none_or(str::is_empty) || !url.value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        reader.faults.push(url.fault(unknown(&url.value, "a URL that begins with `http://`")));
+    }
+    Some(url)
+}
+
+fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSection> {
+    let name: Option<Read<String>> = reader.required(&mut section, "name", "name = \"meters\"");
+    let labels = reader.or(&mut section, "labels", vec![String::new()]);
+    let ca = reader.required(&mut section, "ca", "ca = \"main\"");
+    let manufacturers = reader.required(&mut section, "manufacturers", "manufacturers = [\"manufacturer/ca.pem\"]");
+    let device_id =
+        reader.or(&mut section, "device_id", Rule(DeviceIdRule::Attribute(authority::Attribute::SerialNumber)));
+    let _: Word<OpenMode> = reader.or(&mut section, "mode", Word(OpenMode)).value;
+    let day = Duration::from_secs(86_400);
+    let mut issue = reader.section(&mut section, "issue");
+    let subject = reader.or(&mut issue, "subject", Subject(SubjectRule::Csr, "csr".into()));
+    let san: Read<Vec<San>> = reader.or(&mut issue, "san", Vec::new());
+    let validity = reader.or(&mut issue, "validity", Span(365 * day));
+    check_span(reader, &validity, (authority::VALIDITY_MIN, 36_500 * day));
+    let allow_identity_key = reader.or(&mut issue, "allow_identity_key", false).value;
+    reader.finish(&issue);
+    let repeat_window = span(reader, &mut section, "repeat_window", day, (Duration::ZERO, 30 * day));
+    let diagnostics = word(reader, &mut section, "diagnostics", Diagnostics::Reason);
+    reader.finish(&section);
+    Some(ProfileSection {
+        name: name?,
+        labels,
+        ca: ca?,
+        manufacturers: manufacturers?,
+        device_id: device_id.value.0,
+        subject: subject.value.0,
+        san: san.value.into_iter().map(|San(kind)| kind).collect(),
+        validity: Read { key: validity.key, place: validity.place, value: validity.value.0 },
+        allow_identity_key,
+        repeat_window,
+        diagnostics,
+    })
+}
+
+fn ledger(reader: &mut Reader, root: &mut Section<'_>) -> LedgerSection {
+    let mut section = reader.section(root, "ledger");
+    let _: Option<Read<MemoryUrl>> = reader.required(&mut section, "url", "url = \"memory:\"");
+    let rows_max = number(reader, &mut section, "rows_max", LEDGER_ROWS_MAX, (1, 100_000_000));
+    reader.finish(&section);
+    LedgerSection { rows_max }
+}
+
+fn metrics(reader: &mut Reader, root: &mut Section<'_>) -> Option<Option<MetricsSection>> {
+    let mut section = reader.section(root, "metrics");
+    if !section.is_present() {
+        return Some(None);
+    }
+    let listen = reader.required(&mut section, "listen", "listen = \"127.0.0.1:9684\"");
+    reader.finish(&section);
+    Some(Some(MetricsSection { listen: listen? }))
+}
+
+/// A key that is accepted and does nothing would be a lie: the section is known, and refused until something listens there.
+fn admin(reader: &mut Reader, root: &mut Section<'_>) {
+    let section = reader.section(root, "admin");
+    if section.is_present() {
+        let problem =
+            Problem::NotAvailable { what: "the admin socket".into(), instead: "remove the section `[admin]`" };
+        reader.fault(section.place(), "admin".into(), problem);
+    }
+}
+
+fn cross_check(reader: &mut Reader, cas: &[CaSection], profiles: &[ProfileSection]) {
+    let known: Vec<String> = cas.iter().map(|ca| ca.name.clone()).collect();
+    for (index, profile) in profiles.iter().enumerate() {
+        if !known.contains(&profile.ca.value) {
+            let problem =
+                Problem::UnknownReference { kind: "ca", name: profile.ca.value.clone(), known: known.clone() };
+            reader.faults.push(profile.ca.fault(problem));
+        }
+        if profile.manufacturers.value.is_empty() {
+            let problem = Problem::Conflict {
+                what: "no manufacturer: no device could enrol".into(),
+                remedy: "name at least one CA file",
+            };
+            reader.faults.push(profile.manufacturers.fault(problem));
+        }
+        for earlier in &profiles[..index] {
+            let first = format!("profile `{}`", earlier.name.value);
+            if earlier.name.value == profile.name.value {
+                let problem =
+                    Problem::Duplicate { what: format!("the name `{}`", profile.name.value), first: first.clone() };
+                reader.faults.push(profile.name.fault(problem));
+            }
+            for label in profile.labels.value.iter().filter(|label| earlier.labels.value.contains(label)) {
+                let problem = Problem::Duplicate { what: format!("the label `{label}`"), first: first.clone() };
+                reader.faults.push(profile.labels.fault(problem));
+            }
+        }
+    }
+}
+
+fn number(
+    reader: &mut Reader,
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: u32,
+    (min, max): (u32, u32),
+) -> u32 {
+    let read = reader.or(section, key, default);
+    if !(min..=max).contains(&read.value) {
+        let problem = Problem::Range { found: read.value.to_string(), min: min.to_string(), max: max.to_string() };
+        reader.faults.push(read.fault(problem));
+    }
+    read.value
+}
+
+fn span(
+    reader: &mut Reader,
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: Duration,
+    bounds: (Duration, Duration),
+) -> Duration {
+    let read = reader.or(section, key, Span(default));
+    check_span(reader, &read, bounds);
+    read.value.0
+}
+
+fn check_span(reader: &mut Reader, read: &Read<Span>, (min, max): (Duration, Duration)) {
+    if !(min..=max).contains(&read.value.0) {
+        let problem =
+            Problem::Range { found: read.value.to_text(), min: Span(min).to_text(), max: Span(max).to_text() };
+        reader.faults.push(read.fault(problem));
+    }
+}
+
+fn word<W: Words>(reader: &mut Reader, section: &mut Section<'_>, key: &'static str, default: W) -> W {
+    reader.or(section, key, Word(default)).value.0
+}

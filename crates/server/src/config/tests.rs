@@ -1,0 +1,226 @@
+//! What is said about a configuration: values, origins, and each fault as a reader sees it.
+
+use super::*;
+
+const GOOD: &str = r#"
+[server]
+listen = ["[::]:5684", "0.0.0.0:5684"]
+certificate = "server.pem"
+key = "file:server.key"
+idle_timeout = "5m"
+drain_timeout = "25s"
+[dtls]
+suites = ["ECDHE_ECDSA_AES_128_GCM_SHA256", "ECDHE_ECDSA_AES_128_CCM_8"]
+extended_master_secret = "prefer"
+certificate_authorities = false
+[ca.main]
+certificate = "ca/issuing.pem"
+key = "file:ca/issuing.key"
+verify_signatures = "external"
+crl_url = "http://pki.example.net/main.crl"
+[[profile]]
+name = "meters"
+labels = ["", "meters"]
+ca = "main"
+manufacturers = ["manufacturer/ca.pem"]
+device_id = "idevid:subject.serialNumber"
+mode = "open"
+issue.subject = "csr"
+issue.validity = "365d"
+repeat_window = "24h"
+diagnostics = "reason"
+[ledger]
+url = "memory:"
+[metrics]
+listen = "127.0.0.1:9684"
+"#;
+
+fn sources(text: &str) -> Sources {
+    Sources { file: "/etc/muster/muster.toml".into(), text: text.into(), environment: Vec::new(), listen: None }
+}
+
+fn with_environment(variables: &[(&str, &str)]) -> Sources {
+    let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources { environment, ..sources(GOOD) }
+}
+
+/// The faults of `GOOD` after a replacement, as printed.
+fn faults(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from} is not in the example");
+    read(&sources(&GOOD.replacen(from, to, 1))).unwrap_err().to_string()
+}
+
+#[test]
+fn the_example_of_the_design_is_read_as_it_says() {
+    let config = read(&sources(GOOD)).unwrap();
+    assert_eq!(config.server.listen.value.len(), 2);
+    assert_eq!(config.server.drain_timeout.as_secs(), 25);
+    assert_eq!(config.server.key.value, SecretUri::File("server.key".into()));
+    assert_eq!(config.cas[0].name, "main");
+    assert_eq!(config.profiles[0].labels.value, ["", "meters"]);
+    assert_eq!(config.profiles[0].validity.value.as_secs(), 31_536_000);
+    assert_eq!(config.metrics.unwrap().listen.value.port(), 9684);
+}
+
+#[test]
+fn every_effective_value_says_where_it_comes_from() {
+    let mut sources =
+        with_environment(&[("MUSTER_SERVER__IDLE_TIMEOUT", "30s"), ("MUSTER_LOG", "debug"), ("PATH", "/bin")]);
+    sources.listen = Some(vec!["127.0.0.1:0".parse().unwrap()]);
+    let config = read(&sources).unwrap();
+    let shown: Vec<String> = config.effective.iter().map(ToString::to_string).collect();
+    for line in [
+        "server.listen = [\"127.0.0.1:0\"]  # command line",
+        "server.certificate = \"server.pem\"  # /etc/muster/muster.toml:4",
+        "server.idle_timeout = \"30s\"  # environment MUSTER_SERVER__IDLE_TIMEOUT",
+        "server.shards = 0  # default",
+        "profile[0].issue.validity = \"365d\"  # /etc/muster/muster.toml:25",
+        "limits.sessions_max = 1000000  # default",
+    ] {
+        assert!(shown.contains(&line.to_owned()), "{line} is not in\n{}", shown.join("\n"));
+    }
+    let mut keys: Vec<&str> = config.effective.iter().map(|effective| effective.key.as_str()).collect();
+    let all = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), all, "each key once");
+}
+
+#[test]
+fn the_environment_overrides_any_key() {
+    let config = read(&with_environment(&[
+        ("MUSTER_SERVER__LISTEN", "127.0.0.1:1, [::1]:2"),
+        ("MUSTER_SERVER__SHARDS", "3"),
+        ("MUSTER_DTLS__CERTIFICATE_AUTHORITIES", "true"),
+        ("MUSTER_CA__MAIN__KEY", "file:/run/secrets/ca.key"),
+        ("MUSTER_PROFILE__METERS__ISSUE__VALIDITY", "90d"),
+        ("MUSTER_PROFILE__0__LABELS", ",gas"),
+        ("MUSTER_METRICS__LISTEN", "127.0.0.1:0"),
+    ]))
+    .unwrap();
+    assert_eq!(config.server.listen.value, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+    assert_eq!(config.server.shards, 3);
+    assert!(config.dtls.certificate_authorities);
+    assert_eq!(config.cas[0].key.value, SecretUri::File("/run/secrets/ca.key".into()));
+    assert_eq!(config.profiles[0].validity.value.as_secs(), 90 * 86_400);
+    assert_eq!(config.profiles[0].labels.value, ["", "gas"]);
+    assert_eq!(config.metrics.unwrap().listen.value.port(), 0);
+}
+
+#[test]
+fn a_variable_that_overrides_nothing_is_a_fault() {
+    let text = read(&with_environment(&[
+        ("MUSTER_SERVER__LISTN", "127.0.0.1:1"),
+        ("MUSTER_PROFILE__GAS__MODE", "open"),
+        ("MUSTER_SERVER__SHARDS", "many"),
+        ("MUSTER_SERVER__LISTEN__0", "127.0.0.1:1"),
+    ]))
+    .unwrap_err()
+    .to_string();
+    for part in [
+        "environment MUSTER_SERVER__LISTN: server.listn: no such key\n    did you mean `listen`?",
+        "environment MUSTER_PROFILE__GAS__MODE: profile: no profile is named `GAS`\n    known: meters",
+        "environment MUSTER_SERVER__SHARDS: server.shards: `many` means nothing here\n    write an integer",
+        "environment MUSTER_SERVER__LISTEN__0: server.listen: an array where a table belongs",
+    ] {
+        assert!(text.contains(part), "{part}\nis not in\n{text}");
+    }
+}
+
+#[test]
+fn all_faults_are_said_at_once() {
+    let text = GOOD
+        .replace("idle_timeout = \"5m\"", "idle_timeout = \"5 minutes\"")
+        .replace("key = \"file:server.key\"\n", "")
+        .replace("[metrics]", "[metrik]")
+        .replace("ca = \"main\"", "ca = \"man\"");
+    let Faults(faults) = read(&sources(&text)).unwrap_err();
+    let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(keys, ["server.key", "server.idle_timeout", "metrik", "profile[0].ca"]);
+}
+
+#[test]
+fn each_fault_names_the_line_the_key_and_the_remedy() {
+    let cases = [
+        (
+            "idle_timeout",
+            "idle_timout",
+            "/etc/muster/muster.toml:6: server.idle_timout: no such key\n    did you mean `idle_timeout`?",
+        ),
+        (
+            "idle_timeout = \"5m\"",
+            "idle_timeout = 300",
+            "/etc/muster/muster.toml:6: server.idle_timeout: an integer where a duration, such as `30s`, `5m`, `24h` or `365d` belongs",
+        ),
+        (
+            "\"0.0.0.0:5684\"]",
+            "\"0.0.0.0\"]",
+            "/etc/muster/muster.toml:3: server.listen: `0.0.0.0` means nothing here\n    write an address and a port, such as `127.0.0.1:5684` or `[::]:5684`",
+        ),
+        (
+            "drain_timeout = \"25s\"",
+            "drain_timeout = \"1h\"",
+            "/etc/muster/muster.toml:7: server.drain_timeout: 1h is out of bounds\n    choose between 0s and 10m",
+        ),
+        (
+            "file:server.key",
+            "pkcs11:token=ca",
+            "/etc/muster/muster.toml:5: server.key: a key in a PKCS #11 token is not available in this version\n    keep the key in a file",
+        ),
+        (
+            "memory:",
+            "sqlite:ledger.db",
+            "ledger.url: a ledger in SQLite is not available in this version\n    write `memory:`",
+        ),
+        (
+            "mode = \"open\"",
+            "mode = \"manual\"",
+            "profile[0].mode: `manual` is not available in this version\n    write `open`",
+        ),
+        ("mode = \"open\"", "mode = \"opne\"", "profile[0].mode: `opne` means nothing here\n    write `open`"),
+        (
+            "[metrics]",
+            "[admin]\nsocket = \"admin.sock\"\n[metrics]",
+            "/etc/muster/muster.toml:30: admin: the admin socket is not available in this version\n    remove the section `[admin]`",
+        ),
+        (
+            "http://pki.example.net/main.crl",
+            "https://pki.example.net/main.crl",
+            "ca.main.crl_url: `https://pki.example.net/main.crl` means nothing here\n    write a URL that begins with `http://`",
+        ),
+        (
+            "idevid:subject.serialNumber",
+            "idevid:subject.serialNo",
+            "profile[0].device_id: `idevid:subject.serialNo` means nothing here\n    write unknown attribute `serialNo`: known are CN, serialNumber",
+        ),
+        ("ECDHE_ECDSA_AES_128_CCM_8\"]", "RSA\"]", "dtls.suites: `RSA` means nothing here"),
+        (
+            "\"0.0.0.0:5684\"]",
+            "\"[::]:5684\"]",
+            "server.listen: [::]:5684 is already used by another item of this list",
+        ),
+        ("\"0.0.0.0:5684\"]", "\"224.0.1.187:5684\"]", "write an address of this machine, not of a group"),
+        ("[ledger]\nurl = \"memory:\"\n", "", "ledger.url: missing\n    add `url = \"memory:\"`"),
+        ("[server]", "[server", "/etc/muster/muster.toml:2: not TOML: "),
+    ];
+    for (from, to, expected) in cases {
+        let text = faults(from, to);
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+}
+
+#[test]
+fn two_profiles_share_no_name_and_no_label() {
+    let second = "[[profile]]\nname = \"meters\"\nlabels = [\"gas\", \"meters\"]\nca = \"main\"\nmanufacturers = [\"m.pem\"]\n[ledger]";
+    let text = faults("[ledger]", second);
+    assert!(text.contains("profile[1].name: the name `meters` is already used by profile `meters`"), "{text}");
+    assert!(text.contains("profile[1].labels: the label `meters` is already used by profile `meters`"), "{text}");
+}
+
+#[test]
+fn without_sections_it_says_what_is_missing() {
+    let text = read(&sources("")).unwrap_err().to_string();
+    for key in ["server.listen", "server.certificate", "server.key", "ca", "profile", "ledger.url"] {
+        assert!(text.contains(&format!("{key}: missing")), "{key} in\n{text}");
+    }
+}

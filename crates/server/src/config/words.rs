@@ -1,0 +1,121 @@
+//! The words and small languages of single keys: which there are, and what is said of those that this version lacks.
+
+use authority::{DeviceIdRule, Diagnostics, SanKind, SubjectRule, VerifySignatures};
+use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
+
+use super::fault::Problem;
+use super::value::{FromText, Words, unknown};
+
+impl Words for Suite {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ECDHE_ECDSA_AES_128_GCM_SHA256", Suite::EcdheEcdsaAes128GcmSha256),
+        ("ECDHE_ECDSA_AES_128_CCM_8", Suite::EcdheEcdsaAes128Ccm8),
+    ];
+    const WANTED: &'static str = "`ECDHE_ECDSA_AES_128_GCM_SHA256` or `ECDHE_ECDSA_AES_128_CCM_8`";
+}
+
+impl Words for ExtendedMasterSecret {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("prefer", ExtendedMasterSecret::Prefer), ("require", ExtendedMasterSecret::Require)];
+    const WANTED: &'static str = "`prefer` or `require`";
+}
+
+impl Words for PublicKeySteps {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("shard", PublicKeySteps::Inline), ("pool", PublicKeySteps::Suspended)];
+    const WANTED: &'static str = "`shard` or `pool`";
+}
+
+impl Words for VerifySignatures {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("external", VerifySignatures::External), ("always", VerifySignatures::Always)];
+    const WANTED: &'static str = "`external` or `always`";
+}
+
+impl Words for Diagnostics {
+    const ALL: &'static [(&'static str, Self)] = &[("none", Diagnostics::None), ("reason", Diagnostics::Reason)];
+    const WANTED: &'static str = "`none` or `reason`";
+}
+
+/// The one mode there is: every device of the profile's manufacturers may enrol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpenMode;
+
+impl Words for OpenMode {
+    const ALL: &'static [(&'static str, Self)] = &[("open", OpenMode)];
+    const WANTED: &'static str = "`open`";
+
+    fn not_available(word: &str) -> Option<&'static str> {
+        matches!(word, "registered" | "manual")
+            .then_some("write `open`: every device of the profile's manufacturers may enrol")
+    }
+}
+
+/// `memory:`, the one ledger there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MemoryUrl;
+
+impl FromText for MemoryUrl {
+    const WANTED: &'static str = "`memory:`";
+
+    fn from_text(text: &str) -> Result<Self, Problem> {
+        match text {
+            "memory:" => Ok(MemoryUrl),
+            _ if text.starts_with("sqlite:") => Err(Problem::NotAvailable {
+                what: "a ledger in SQLite".into(),
+                instead: "write `memory:`; what was issued is then forgotten when the server ends",
+            }),
+            _ => Err(unknown(text, Self::WANTED)),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        "memory:".into()
+    }
+}
+
+/// `device_id`
+pub(super) struct Rule(pub(super) DeviceIdRule);
+
+impl FromText for Rule {
+    const WANTED: &'static str = "a rule such as `idevid:subject.serialNumber`";
+
+    fn from_text(text: &str) -> Result<Self, Problem> {
+        text.parse().map(Rule).map_err(|fault: authority::RuleFault| unknown(text, &fault.to_string()))
+    }
+
+    fn to_text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// One item of `issue.san`
+pub(super) struct San(pub(super) SanKind);
+
+impl FromText for San {
+    const WANTED: &'static str = "`dns`, `ip`, `uri` or `email`";
+
+    fn from_text(text: &str) -> Result<Self, Problem> {
+        text.parse().map(San).map_err(|_: authority::ProfileFault| unknown(text, Self::WANTED))
+    }
+
+    fn to_text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// `issue.subject`, with its text.
+pub(super) struct Subject(pub(super) SubjectRule, pub(super) String);
+
+impl FromText for Subject {
+    const WANTED: &'static str = "`csr`, or a template such as `CN={device_id},O=Example`";
+
+    fn from_text(text: &str) -> Result<Self, Problem> {
+        let rule = text.parse().map_err(|fault: authority::TemplateFault| unknown(text, &fault.to_string()))?;
+        Ok(Subject(rule, text.to_owned()))
+    }
+
+    fn to_text(&self) -> String {
+        self.1.clone()
+    }
+}

@@ -1,0 +1,335 @@
+//! The daemon: from a loaded configuration to running threads, and back.
+//!
+//! ```text
+//!             ┌─ muster-shard-0 ─┐   jobs in batches   ┌─ muster-pool-* ─┐
+//!   devices ─►│ sockets, est     │────────────────────►│ authority,      │──► ledger (in memory)
+//!             └──────────────────┘◄────────────────────│ signer          │
+//!             ┌─ muster-shard-1 ─┐  mailbox + waker    └─────────────────┘
+//!   devices ─►│ ...              │
+//!             └──────────────────┘──► muster-log (failures, said once)      muster-metrics (/metrics /healthz /readyz)
+//! ```
+//!
+//! It prints nothing and installs no signal handler: a test or the demo runs several servers in one process. `signals` connects SIGTERM.
+
+mod bind;
+mod control;
+mod mailbox;
+mod publish;
+mod shard;
+mod snapshot;
+mod work;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use authority::{Issuer, Ledger, MemoryLedger};
+use metrics::Gauge;
+use net::SystemRandom;
+use net::udp::BindFault;
+use pki::issue::NodePrefix;
+
+use crate::config::{Faults, Sources};
+use crate::linux;
+use crate::load::{self, Loaded};
+use crate::logging::Failures;
+use crate::metrics::{Listener, Meters, Readiness, Registrar};
+use control::{Control, Phase};
+use shard::{Ended, Parts, Shard};
+use snapshot::{Reader, Snapshot};
+use work::Pool;
+
+/// Makes what watches the engines once the addresses are known, in the order of their `SocketIndex`.
+pub type MakeObserver = Box<dyn FnOnce(&[SocketAddr]) -> io::Result<Option<Arc<dyn dtls::Observer>>>>;
+
+/// What a start can be given beside the configuration.
+#[derive(Default)]
+pub struct Options {
+    /// Sees every message of every session, decrypted, and the secrets: a trace, a capture, a key log. For diagnosis.
+    pub observer: Option<MakeObserver>,
+}
+
+/// Why a server did not start. Nothing is left running.
+#[derive(Debug)]
+pub enum StartFault {
+    /// An address cannot be bound.
+    Bind(BindFault),
+    /// The address of `[metrics] listen` cannot be bound.
+    Metrics(BindFault),
+    /// The observer could not be made.
+    Observer(io::Error),
+    /// The system gives no thread, event loop or timer.
+    System(io::Error),
+}
+
+impl std::fmt::Display for StartFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartFault::Bind(fault) => write!(f, "{fault}"),
+            StartFault::Metrics(fault) => write!(f, "metrics: {fault}"),
+            StartFault::Observer(error) => write!(f, "the capture cannot be written: {error}"),
+            StartFault::System(error) => write!(f, "the system refuses what a server needs: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartFault {}
+
+/// Starts servers.
+#[derive(Clone, Copy, Debug)]
+pub struct Server;
+
+impl Server {
+    /// Binds everything, starts everything, and returns once devices are served.
+    ///
+    /// # Errors
+    /// [`StartFault`]; nothing is left running then.
+    pub fn start(loaded: Loaded, options: Options) -> Result<Handle, StartFault> {
+        let config = &loaded.config;
+        let bound = bind::bind_all(&config.server.listen.value, loaded.shards).map_err(StartFault::Bind)?;
+        let rows_max = usize::try_from(config.ledger.rows_max).unwrap_or(usize::MAX);
+        let ledger = Arc::new(MemoryLedger::new(rows_max));
+        let watch = Watch::start(&loaded, &ledger)?;
+        let observer = match options.observer {
+            Some(make) => make(&bound.addresses).map_err(StartFault::Observer)?,
+            None => None,
+        };
+        let control = Arc::new(Control::new(config.server.drain_timeout, watch.readiness.clone()));
+        let random = Arc::new(SystemRandom::new());
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot_of(&loaded, &ledger, &random)));
+        let pool = Arc::new(
+            Pool::new(config.server.pool_threads).map_err(|error| StartFault::System(io::Error::other(error)))?,
+        );
+        let (failures, reporter) = Failures::channel();
+        let log = thread("muster-log".into(), move || reporter.run())?;
+        let mut handle = Handle {
+            addresses: bound.addresses,
+            control: Arc::clone(&control),
+            snapshot: Arc::clone(&snapshot),
+            certificates: loaded.certificates,
+            ledger,
+            random: Arc::clone(&random),
+            shards: Vec::new(),
+            log: Some(log),
+            watch,
+        };
+        for (index, sockets) in (0..).zip(bound.shards) {
+            let mut server =
+                est::Server::new(index, Arc::clone(&loaded.est), Arc::clone(&random) as Arc<dyn dtls::Random>);
+            server.set_observer(observer.clone());
+            let parts = Parts {
+                sockets,
+                server,
+                snapshot: Reader::new(Arc::clone(&snapshot)),
+                control: Arc::clone(&control),
+                pool: Arc::clone(&pool),
+                outside_max: loaded.outside_max,
+                meters: handle.watch.meters.clone(),
+                failures: failures.clone(),
+            };
+            handle.spawn(index, parts, linux::Placement::of(config.server.shards, index))?;
+        }
+        handle.watch.readiness.set(true);
+        Ok(handle)
+    }
+}
+
+fn snapshot_of(loaded: &Loaded, ledger: &Arc<MemoryLedger>, random: &Arc<SystemRandom>) -> Snapshot {
+    let in_flight_max = usize::try_from(loaded.config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
+    let issuer = Issuer::new(
+        Arc::clone(ledger) as Arc<dyn Ledger>,
+        Arc::clone(&loaded.signer) as Arc<dyn authority::Signer>,
+        Arc::clone(random) as Arc<dyn authority::Random>,
+        NodePrefix::new(loaded.config.server.node),
+        authority::Limits { in_flight_max },
+    );
+    Snapshot { est: Arc::clone(&loaded.est), issuer: Arc::new(issuer) }
+}
+
+/// A running server. Dropping it stops it at once; [`Handle::drain`] and [`Handle::join`] stop it well.
+pub struct Handle {
+    addresses: Vec<SocketAddr>,
+    control: Arc<Control>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    certificates: Arc<est::CertificateCache>,
+    ledger: Arc<MemoryLedger>,
+    random: Arc<SystemRandom>,
+    shards: Vec<JoinHandle<io::Result<Ended>>>,
+    log: Option<JoinHandle<()>>,
+    watch: Watch,
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Enrolments that were still waiting for the authority when the time was over.
+    pub enrolments_cut_off: usize,
+    /// Shards whose time was over before their sessions were finished.
+    pub shards_cut_off: usize,
+}
+
+impl Handle {
+    /// Where devices are served, with real ports, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where `/metrics`, `/healthz` and `/readyz` are, if anywhere.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.watch.listener.as_ref().map(Listener::address)
+    }
+
+    /// Certificates in the ledger.
+    #[must_use]
+    pub fn issued(&self) -> u64 {
+        rows(&self.ledger)
+    }
+
+    /// The ledger itself.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<MemoryLedger> {
+        &self.ledger
+    }
+
+    /// What tells the server to stop, for another thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper { control: Arc::clone(&self.control) }
+    }
+
+    /// Begins to drain: no new handshakes, enrolments in flight are finished, the rest is closed with close_notify.
+    pub fn drain(&self) {
+        self.stopper().drain();
+    }
+
+    /// Puts another configuration in force: requests that have begun keep the old one, sessions stay. Addresses, shards, threads and the ledger
+    /// are those of the start.
+    ///
+    /// # Errors
+    /// Every fault; nothing has changed then.
+    pub fn reload(&self, sources: &Sources) -> Result<(), Faults> {
+        let loaded = load::load_beside(sources, Arc::clone(&self.certificates))?;
+        self.snapshot.store(Arc::new(snapshot_of(&loaded, &self.ledger, &self.random)));
+        Ok(())
+    }
+
+    /// Waits until every shard has ended.
+    ///
+    /// # Errors
+    /// A shard that ended because its event loop or a socket failed.
+    ///
+    /// # Panics
+    /// If a shard panicked: that is a defect, and to go on would hide it.
+    pub fn join(mut self) -> io::Result<Drained> {
+        let mut drained = Drained::default();
+        for shard in std::mem::take(&mut self.shards) {
+            match shard.join().expect("a shard does not panic")? {
+                Ended::Drained => {}
+                Ended::CutOff { enrolments } => {
+                    drained.shards_cut_off += 1;
+                    drained.enrolments_cut_off += enrolments;
+                }
+            }
+        }
+        Ok(drained)
+    }
+
+    fn spawn(&mut self, index: u16, parts: Parts, placement: linux::Placement) -> Result<(), StartFault> {
+        let (shard, waker) = Shard::new(parts).map_err(StartFault::System)?;
+        self.control.add(waker);
+        let control = Arc::clone(&self.control);
+        let run = move || {
+            placement.apply();
+            let ended = shard.run();
+            if ended.is_err() {
+                // The others cannot take over its peers: better to be restarted than to serve a part.
+                control.advance(Instant::now(), Phase::Draining);
+            }
+            ended
+        };
+        self.shards.push(thread(format!("muster-shard-{index}"), run)?);
+        Ok(())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.control.advance(Instant::now(), Phase::Stopping);
+        for shard in std::mem::take(&mut self.shards) {
+            // Whoever wants to know how it ended calls `join`.
+            let _ = shard.join();
+        }
+        // The log ends when the last shard has gone, and with it the last sender.
+        if let Some(log) = self.log.take() {
+            let _ = log.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// Stops a server from any thread.
+#[derive(Clone)]
+pub struct Stopper {
+    control: Arc<Control>,
+}
+
+impl Stopper {
+    /// See [`Handle::drain`].
+    pub fn drain(&self) {
+        self.control.advance(Instant::now(), Phase::Draining);
+    }
+
+    /// Closes every session with close_notify, whatever it waits for, and ends.
+    pub fn stop(&self) {
+        self.control.advance(Instant::now(), Phase::Stopping);
+    }
+
+    /// Whether a stop was asked for already.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.control.phase() != Phase::Serving
+    }
+}
+
+/// What shows the server to its operator.
+struct Watch {
+    meters: Meters,
+    readiness: Readiness,
+    listener: Option<Listener>,
+}
+
+impl Watch {
+    fn start(loaded: &Loaded, ledger: &Arc<MemoryLedger>) -> Result<Self, StartFault> {
+        let Some(section) = &loaded.config.metrics else {
+            return Ok(Self { meters: Meters::none(), readiness: Readiness::starting(Gauge::noop()), listener: None });
+        };
+        let address = section.listen.value;
+        let socket = TcpListener::bind(address).map_err(|source| StartFault::Metrics(BindFault { address, source }))?;
+        let registrar = Registrar::new();
+        let readiness = Readiness::starting(registrar.ready.clone());
+        let ledger = Arc::clone(ledger);
+        let listener = Listener::start(socket, &registrar, readiness.clone(), Arc::new(move || rows(&ledger)));
+        Ok(Self { meters: registrar.meters(), readiness, listener: Some(listener.map_err(StartFault::System)?) })
+    }
+}
+
+fn rows(ledger: &MemoryLedger) -> u64 {
+    u64::try_from(ledger.issued_count()).unwrap_or(u64::MAX)
+}
+
+fn thread<T: Send + 'static>(
+    name: String,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StartFault> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(StartFault::System)
+}

@@ -1,0 +1,41 @@
+//! The sockets of all shards, bound before any of them serves.
+//!
+//! The kernel spreads peers over the sockets of one address by a hash over their number: a socket that comes later moves half of the peers to
+//! another shard, where nobody knows them.
+
+use std::net::SocketAddr;
+
+use net::udp::{BindFault, Options, Sharing, Socket};
+
+/// One list of sockets for each shard; the place in the list is the listen address, and the `SocketIndex` of its routes.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) shards: Vec<Vec<Socket>>,
+}
+
+/// Binds every address for every shard. For port 0 the first shard's socket decides.
+pub(super) fn bind_all(listen: &[SocketAddr], shards: u16) -> Result<Bound, BindFault> {
+    let options = Options { sharing: Sharing::Shards, ..Options::default() };
+    let mut bound = Bound { addresses: Vec::new(), shards: (0..shards).map(|_| Vec::new()).collect() };
+    for &address in listen {
+        refuse_company(address)?;
+        let mut real = address;
+        for sockets in &mut bound.shards {
+            let socket = Socket::bind(real, &options)?;
+            real = socket.local_address();
+            sockets.push(socket);
+        }
+        bound.addresses.push(real);
+    }
+    Ok(bound)
+}
+
+/// With SO_REUSEPORT a second server of the same user would bind without a word and take half of the first one's devices. A socket without it
+/// is refused as long as any other is there.
+fn refuse_company(address: SocketAddr) -> Result<(), BindFault> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    Socket::bind(address, &Options::default()).map(drop)
+}

@@ -1,0 +1,75 @@
+//! How a server is told to stop, from any thread.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+
+use crate::metrics::Readiness;
+
+/// Where a server is on its way. It only goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// New devices are admitted.
+    Serving = 0,
+    /// What is in flight is finished.
+    Draining = 1,
+    /// Everything is closed at once.
+    Stopping = 2,
+}
+
+/// Shared by all shards and whoever stops them.
+pub(super) struct Control {
+    phase: AtomicU8,
+    /// Set with the first request to drain.
+    deadline: OnceLock<Instant>,
+    drain_timeout: Duration,
+    readiness: Readiness,
+    wakers: RwLock<Vec<Arc<Waker>>>,
+}
+
+/// What closing takes: the last datagrams, joining the threads. Draining ends this much earlier, so that the process ends in time.
+const CLOSING: Duration = Duration::from_millis(500);
+
+impl Control {
+    pub(super) fn new(drain_timeout: Duration, readiness: Readiness) -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Serving as u8),
+            deadline: OnceLock::new(),
+            drain_timeout,
+            readiness,
+            wakers: RwLock::default(),
+        }
+    }
+
+    pub(super) fn add(&self, waker: Arc<Waker>) {
+        self.wakers.write().unwrap_or_else(PoisonError::into_inner).push(waker);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// When draining ends, once it has begun.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline.get().copied()
+    }
+
+    /// Goes forward to `phase`.
+    pub(super) fn advance(&self, now: Instant, phase: Phase) {
+        self.readiness.set(false);
+        // Half of a short timeout is still for finishing.
+        let closing = CLOSING.min(self.drain_timeout / 2);
+        self.deadline.get_or_init(|| now + self.drain_timeout.saturating_sub(closing));
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        for waker in self.wakers.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            // A waker fails only if its shard has ended.
+            let _ = waker.wake();
+        }
+    }
+}

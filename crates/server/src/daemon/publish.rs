@@ -1,0 +1,65 @@
+//! From the plain counters of a shard to the shared meters: once a turn, what changed.
+
+use metrics::{Counter, Gauge};
+use net::udp::{Counters as Traffic, Socket};
+
+use crate::metrics::Meters;
+
+/// What was published so far.
+#[derive(Default)]
+pub(super) struct Publisher {
+    traffic: Traffic,
+    drops: Vec<u64>,
+    not_unicast: u64,
+    counters: est::Counters,
+    established: usize,
+    half_open: usize,
+}
+
+impl Publisher {
+    pub(super) fn publish(&mut self, meters: &Meters, server: &est::Server, sockets: &[Socket], not_unicast: u64) {
+        self.publish_traffic(meters, sockets);
+        add(&meters.shell_drops.not_unicast, &mut self.not_unicast, not_unicast);
+        self.drops.resize(dtls::Drop::ALL.len(), 0);
+        for ((meter, published), (_, count)) in meters.drops.iter().zip(&mut self.drops).zip(server.drops().iter()) {
+            add(meter, published, count);
+        }
+        let counters = server.counters();
+        add(&meters.handshakes, &mut self.counters.handshakes, counters.handshakes);
+        add(&meters.requests.discovery, &mut self.counters.discoveries, counters.discoveries);
+        add(&meters.shell_drops.stale_outcome, &mut self.counters.stale_outcomes, counters.stale_outcomes);
+        move_gauge(&meters.in_flight, &mut self.counters.pending, counters.pending);
+        if let Some(sessions) = counters.sessions {
+            move_gauge(&meters.established, &mut self.established, sessions.established);
+            move_gauge(&meters.half_open, &mut self.half_open, sessions.half_open);
+        }
+    }
+
+    fn publish_traffic(&mut self, meters: &Meters, sockets: &[Socket]) {
+        let now = sockets.iter().map(Socket::counters).fold(Traffic::default(), Traffic::plus);
+        let published = &mut self.traffic;
+        add(&meters.received, &mut published.received, now.received);
+        add(&meters.received_bytes, &mut published.received_bytes, now.received_bytes);
+        add(&meters.sent, &mut published.sent, now.sent);
+        add(&meters.sent_bytes, &mut published.sent_bytes, now.sent_bytes);
+        add(&meters.send_calls, &mut published.send_calls, now.send_calls);
+        add(&meters.shell_drops.backlog_full, &mut published.dropped_backlog_full, now.dropped_backlog_full);
+        add(&meters.shell_drops.send_refused, &mut published.dropped_refused, now.dropped_refused);
+    }
+}
+
+fn add(meter: &Counter, published: &mut u64, now: u64) {
+    if now > *published {
+        meter.increment(now - *published);
+        *published = now;
+    }
+}
+
+/// All shards move one gauge, each by its own difference.
+#[allow(clippy::cast_precision_loss, reason = "a gauge is a float; no shard has 2^53 sessions")]
+fn move_gauge(meter: &Gauge, published: &mut usize, now: usize) {
+    if now != *published {
+        meter.increment(now as f64 - *published as f64);
+        *published = now;
+    }
+}

@@ -1,0 +1,362 @@
+//! One shard: a thread with its sockets, its sessions and its event loop.
+//!
+//! It never blocks but in `poll`, takes no lock on the way of a datagram, and reads the clock once a turn.
+//!
+//! ```text
+//!          ┌──────────────────────── poll (until the next deadline) ◄───────────────────────┐
+//!          ▼                                                                                │
+//!   clock ─► control, snapshot ─► datagrams ─► outcomes of the pool ─► deadlines ─► hand over work
+//!                                    │              │                     │            ─► flush sockets
+//!                                    └──────────────┴─────────────────────┘            ─► publish counters
+//!                                      est::Server: transmits ─► sockets
+//!                                                   outputs   ─► work, log, meters
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use authority::{Busy, Deliver, Job, Outcome};
+use dtls::{Now, Path, Route, SocketIndex};
+use est::{Attempt, Output, PublicKeyDone, PublicKeyJob, Success};
+use mio::{Events, Poll, Token, Waker};
+use net::Clock;
+use net::udp::{Batch, Socket};
+
+use super::control::{Control, Phase};
+use super::mailbox::{Mailbox, Sender, mailbox};
+use super::publish::Publisher;
+use super::snapshot::Reader;
+use super::work::{Pool, Ticket};
+use crate::logging::Failures;
+use crate::metrics::Meters;
+
+/// Batches received from one socket in one turn; then outcomes and deadlines have theirs. Four batches are about 2 ms of hellos.
+const RECEIVES_PER_TURN_MAX: usize = 4;
+/// Events of one `poll`: a readable and a writable one for each of some sockets, and the waker.
+const EVENTS_MAX: usize = 64;
+/// The waker's token; sockets count from 0.
+const WAKER: Token = Token(usize::MAX);
+
+/// What a shard is made of.
+pub(super) struct Parts {
+    pub(super) sockets: Vec<Socket>,
+    pub(super) server: est::Server,
+    pub(super) snapshot: Reader,
+    pub(super) control: Arc<Control>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) outside_max: usize,
+    pub(super) meters: Meters,
+    pub(super) failures: Failures,
+}
+
+/// What comes back from the pool.
+pub(super) enum Results {
+    Outcomes(Vec<(Ticket, Outcome)>),
+    PublicKeys(Vec<PublicKeyDone>),
+}
+
+/// One shard, ready to run on a thread of its own.
+pub(super) struct Shard {
+    poll: Poll,
+    clock: Clock,
+    sockets: Vec<Socket>,
+    /// Sockets that may still have datagrams: the loop is edge-triggered.
+    readable: Vec<bool>,
+    server: est::Server,
+    snapshot: Reader,
+    control: Arc<Control>,
+    pool: Arc<Pool>,
+    desk: Desk,
+    mailbox: Mailbox<Results>,
+    meters: Meters,
+    failures: Failures,
+    publisher: Publisher,
+    not_unicast: u64,
+    draining: bool,
+}
+
+/// Work that leaves the shard: gathered during a turn, handed over at its end.
+struct Desk {
+    jobs: Vec<(Ticket, Job)>,
+    public_keys: Vec<PublicKeyJob>,
+    /// Pieces of work outside, and their bound: what the mailbox has room for.
+    outside: usize,
+    outside_max: usize,
+    results: Sender<Results>,
+    outcomes: Arc<dyn Deliver<Ticket>>,
+}
+
+struct ToMailbox(Sender<Results>);
+
+impl Deliver<Ticket> for ToMailbox {
+    fn deliver(&self, outcomes: Vec<(Ticket, Outcome)>) {
+        if !outcomes.is_empty() {
+            self.0.send(Results::Outcomes(outcomes));
+        }
+    }
+}
+
+impl Shard {
+    /// Registers everything; returns the waker that reaches the shard.
+    pub(super) fn new(parts: Parts) -> io::Result<(Self, Arc<Waker>)> {
+        let Parts { mut sockets, server, snapshot, control, pool, outside_max, meters, failures } = parts;
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        for (index, socket) in sockets.iter_mut().enumerate() {
+            socket.register(poll.registry(), Token(index))?;
+        }
+        let (results, mailbox) = mailbox(outside_max, Arc::clone(&waker));
+        let outcomes = Arc::new(ToMailbox(results.clone()));
+        let desk = Desk { jobs: Vec::new(), public_keys: Vec::new(), outside: 0, outside_max, results, outcomes };
+        let shard = Self {
+            poll,
+            clock: Clock,
+            // What came between binding and registering rings no edge.
+            readable: vec![true; sockets.len()],
+            sockets,
+            server,
+            snapshot,
+            control,
+            pool,
+            desk,
+            mailbox,
+            meters,
+            failures,
+            publisher: Publisher::default(),
+            not_unicast: 0,
+            draining: false,
+        };
+        Ok((shard, waker))
+    }
+
+    /// Runs until the server is stopped or drained.
+    pub(super) fn run(mut self) -> io::Result<Ended> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut batch = Batch::new();
+        let mut now = self.clock.now();
+        loop {
+            match self.poll.poll(&mut events, self.sleep(now)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => other?,
+            }
+            now = self.clock.now();
+            for event in &events {
+                if let Some(readable) = self.readable.get_mut(event.token().0) {
+                    *readable |= event.is_readable();
+                }
+            }
+            self.turn(now, &mut batch)?;
+            if let Some(ended) = self.ended(now) {
+                return Ok(ended);
+            }
+        }
+    }
+
+    fn turn(&mut self, now: Now, batch: &mut Batch) -> io::Result<()> {
+        self.obey(now);
+        self.receive(now, batch)?;
+        self.take_results(now);
+        if self.server.poll_timeout().is_some_and(|at| at <= now.mono) {
+            self.server.handle_timeout(now);
+            self.collect(now);
+        }
+        self.hand_over(now);
+        self.send()?;
+        self.publisher.publish(&self.meters, &self.server, &self.sockets, self.not_unicast);
+        Ok(())
+    }
+
+    /// How long to sleep: not at all while datagrams wait, else until the next deadline of a session or of draining. Counted from the clock of the
+    /// turn that ends: the sleep is too long by what the turn took, which is nothing against any timer of a protocol.
+    fn sleep(&self, now: Now) -> Option<Duration> {
+        if self.readable.contains(&true) {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [self.server.poll_timeout(), self.control.deadline()];
+        let next: Option<Instant> = deadlines.into_iter().flatten().min();
+        // mio rounds up to the millisecond of epoll, so that a deadline is over when we wake for it.
+        next.map(|at| at.saturating_duration_since(now.mono))
+    }
+
+    fn obey(&mut self, now: Now) {
+        if let Some(snapshot) = self.snapshot.changed() {
+            self.server.set_config(Arc::clone(&snapshot.est));
+        }
+        if self.control.phase() != Phase::Serving && !self.draining {
+            self.draining = true;
+            self.server.drain(now);
+            self.collect(now);
+        }
+    }
+
+    /// Ends when nothing is left to wait for; at the deadline the rest is closed with close_notify.
+    fn ended(&mut self, now: Now) -> Option<Ended> {
+        if !self.draining {
+            return None;
+        }
+        if self.server.is_drained() {
+            return Some(Ended::Drained);
+        }
+        let over = self.control.phase() == Phase::Stopping || self.control.deadline().is_some_and(|at| at <= now.mono);
+        over.then(|| {
+            let counters = self.server.counters();
+            self.server.close_all(now);
+            self.collect(now);
+            for socket in &mut self.sockets {
+                socket.flush();
+            }
+            Ended::CutOff { enrolments: counters.pending }
+        })
+    }
+
+    fn receive(&mut self, now: Now, batch: &mut Batch) -> io::Result<()> {
+        for index in 0..self.sockets.len() {
+            for _ in 0..RECEIVES_PER_TURN_MAX {
+                if !self.readable[index] {
+                    break;
+                }
+                match self.sockets[index].receive(batch) {
+                    Ok(()) => self.handle_batch(now, index, batch),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable[index] = false,
+                    // An ICMP error that the kernel reports on the socket says nothing about the socket.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_batch(&mut self, now: Now, index: usize, batch: &mut Batch) {
+        // A configuration has far fewer addresses than this.
+        let socket = SocketIndex(u16::try_from(index).unwrap_or(u16::MAX));
+        for received in batch.datagrams() {
+            // RFC 9148 knows no multicast, and an answer to one is an amplifier.
+            if received.local.is_some_and(|local| local.is_multicast() || is_broadcast(local)) {
+                self.not_unicast += 1;
+                continue;
+            }
+            let route = Route::Address(Path { peer: received.peer, local: received.local, socket });
+            self.server.handle_datagram(now, route, received.bytes);
+            self.collect(now);
+        }
+    }
+
+    fn take_results(&mut self, now: Now) {
+        self.mailbox.open();
+        while let Some(results) = self.mailbox.take() {
+            match results {
+                Results::Outcomes(outcomes) => {
+                    self.desk.outside = self.desk.outside.saturating_sub(outcomes.len());
+                    for (ticket, outcome) in outcomes {
+                        let took = now.mono.saturating_duration_since(ticket.since);
+                        self.meters.pool_seconds.record(took.as_secs_f64());
+                        self.server.complete(now, ticket.job, outcome);
+                    }
+                }
+                Results::PublicKeys(done) => {
+                    self.desk.outside = self.desk.outside.saturating_sub(done.len());
+                    for done in done {
+                        self.server.complete_public_key(now, done);
+                    }
+                }
+            }
+            self.collect(now);
+        }
+    }
+
+    /// Takes everything out of the engine that it has to say.
+    fn collect(&mut self, now: Now) {
+        loop {
+            while let Some(transmit) = self.server.poll_transmit() {
+                let Route::Address(path) = transmit.route;
+                if let Some(socket) = self.sockets.get_mut(usize::from(path.socket.0)) {
+                    socket.send(path.peer, path.local, transmit.bytes);
+                }
+            }
+            // What is answered at once makes new transmits.
+            let Some(output) = self.server.poll_output() else { return };
+            self.take_output(now, output);
+        }
+    }
+
+    fn take_output(&mut self, now: Now, output: Output) {
+        match output {
+            Output::Attempt(attempt) => self.note(attempt),
+            Output::Submit(job_id, job) => match self.desk.admit() {
+                Ok(()) => self.desk.jobs.push((Ticket { job: job_id, since: now.mono }, job)),
+                Err(Full) => self.server.complete(now, job_id, Outcome::from(Busy::Full)),
+            },
+            Output::PublicKey(job) => match self.desk.admit() {
+                Ok(()) => self.desk.public_keys.push(job),
+                // The handshake is paid for already; here it only costs the others some patience.
+                Err(Full) => self.server.complete_public_key(now, job.run()),
+            },
+        }
+    }
+
+    fn note(&self, attempt: Attempt) {
+        let seconds = attempt.elapsed.as_secs_f64();
+        match attempt.outcome {
+            Ok(Success::Handshake) => self.meters.handshake_seconds.record(seconds),
+            Ok(Success::Function(function)) => {
+                self.meters.request_seconds.record(seconds);
+                self.meters.requests.of(function).increment(1);
+            }
+            Err(reason) => self.meters.refused(reason),
+        }
+        if attempt.outcome.is_err() || tracing::enabled!(tracing::Level::DEBUG) {
+            self.failures.report(attempt);
+        }
+    }
+
+    fn hand_over(&mut self, now: Now) {
+        if !self.desk.jobs.is_empty() {
+            let jobs = std::mem::take(&mut self.desk.jobs);
+            self.pool.submit(now.utc, &self.snapshot.current().issuer, jobs, &self.desk.outcomes);
+        }
+        if !self.desk.public_keys.is_empty() {
+            let jobs = std::mem::take(&mut self.desk.public_keys);
+            let results = self.desk.results.clone();
+            self.pool.run_public_keys(jobs, move |done| results.send(Results::PublicKeys(done)));
+        }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        for (index, socket) in self.sockets.iter_mut().enumerate() {
+            socket.flush();
+            socket.update_interest(self.poll.registry(), Token(index))?;
+        }
+        Ok(())
+    }
+}
+
+/// How a shard ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Every session was finished or closed.
+    Drained,
+    /// The deadline came first.
+    CutOff {
+        /// Enrolments that were still waiting for the authority.
+        enrolments: usize,
+    },
+}
+
+/// As much work is outside as the mailbox has room for.
+struct Full;
+
+impl Desk {
+    fn admit(&mut self) -> Result<(), Full> {
+        if self.outside >= self.outside_max {
+            return Err(Full);
+        }
+        self.outside += 1;
+        Ok(())
+    }
+}
+
+fn is_broadcast(local: std::net::IpAddr) -> bool {
+    matches!(local, std::net::IpAddr::V4(v4) if v4.is_broadcast())
+}

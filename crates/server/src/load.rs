@@ -1,0 +1,327 @@
+//! From a configuration to everything a server needs: the files it names are read, checked against one another and against the clock.
+//!
+//! Nothing changes if anything is faulty: a [`Loaded`] exists whole or not at all. Faults of independent parts are all found; a part that stands
+//! on a faulty one is not looked at.
+
+mod authorities;
+mod secrets;
+mod sizes;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use authority::{Profile, ProfileFault, ProfileSpec, RingSigner};
+use est::resources::TreeFault;
+use est::{CertificateCache, ConfigFault, NameAuthorities, ServerSpec};
+use net::SystemRandom;
+use pki::{Certificate, UnixTime};
+
+pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
+
+use crate::config::{self, Config, Effective, Fault, Faults, Place, Problem, ProfileSection, Read, Sources, Standing};
+use authorities::Authority;
+
+/// A configuration with all that it names, ready to serve.
+pub struct Loaded {
+    pub(crate) config: Config,
+    pub(crate) est: Arc<est::ServerConfig>,
+    pub(crate) signer: Arc<RingSigner>,
+    pub(crate) certificates: Arc<CertificateCache>,
+    pub(crate) shards: u16,
+    pub(crate) outside_max: usize,
+    warnings: Vec<Warning>,
+    sizes: HandshakeSizes,
+}
+
+impl Loaded {
+    /// Every value that holds, with its origin.
+    #[must_use]
+    pub fn effective(&self) -> &[Effective] {
+        &self.config.effective
+    }
+
+    /// What is allowed and will hurt.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// The server's handshake messages, as a device has to reassemble them.
+    #[must_use]
+    pub fn handshake_sizes(&self) -> &HandshakeSizes {
+        &self.sizes
+    }
+
+    /// The typed values.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").field("config", &self.config).field("shards", &self.shards).finish_non_exhaustive()
+    }
+}
+
+/// Something that does not keep the server from starting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The dotted key.
+    pub key: String,
+    /// What is so.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}\n    {}", self.key, self.what, self.remedy)
+    }
+}
+
+/// Reads, checks and prepares everything.
+///
+/// # Errors
+/// Every fault of the file; or, where the file is sound, every fault of what it names.
+pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
+    load_beside(sources, Arc::new(CertificateCache::new(CertificateCache::CERTIFICATES_MAX_DEFAULT)))
+}
+
+/// The same for a server that runs: its sessions find their certificates where they were.
+pub(crate) fn load_beside(sources: &Sources, certificates: Arc<CertificateCache>) -> Result<Loaded, Faults> {
+    let config = config::read(sources)?;
+    let mut loading = Loading {
+        utc: UnixTime::now(),
+        random: Arc::new(SystemRandom::new()),
+        faults: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let loaded = loading.all(config, certificates);
+    match loaded {
+        Some(loaded) if loading.faults.is_empty() => Ok(Loaded { warnings: loading.warnings, ..loaded }),
+        _ => Err(Faults(loading.faults)),
+    }
+}
+
+/// What every step of loading shares.
+struct Loading {
+    utc: UnixTime,
+    random: Arc<SystemRandom>,
+    faults: Vec<Fault>,
+    warnings: Vec<Warning>,
+}
+
+impl Loading {
+    fn all(&mut self, config: Config, certificates: Arc<CertificateCache>) -> Option<Loaded> {
+        let shards = shard_count(config.server.shards);
+        let identity = self.identity(&config);
+        let cookie = self.cookie(&config);
+        let mut signer = RingSigner::new(Arc::clone(&self.random) as Arc<dyn authority::Random>);
+        let authorities: Vec<_> = config.cas.iter().map(|ca| self.authority(ca, &config.file, &mut signer)).collect();
+        let authorities: Option<Vec<Authority>> = authorities.into_iter().collect();
+        let authorities = authorities?;
+        let profiles: Vec<_> =
+            config.profiles.iter().map(|section| self.profile(section, &config.file, &authorities)).collect();
+        let profiles: Option<Vec<Arc<Profile>>> = profiles.into_iter().collect();
+        let mut spec = server_spec(&config, shards, identity?, cookie?, profiles?);
+        spec.certificates = Arc::clone(&certificates);
+        // Each piece of work that can be outside a shard at once: enrolments, and steps of handshakes.
+        let outside_max = spec.limits.pending_max.saturating_add(spec.dtls.half_open_max);
+        let est = match est::ServerConfig::new(spec) {
+            Ok(est) => Arc::new(est),
+            Err(fault) => {
+                self.faults.push(place_of(&fault, &config));
+                return None;
+            }
+        };
+        let sizes = sizes::measure(&est, &self.random);
+        Some(Loaded {
+            config,
+            est,
+            certificates,
+            signer: Arc::new(signer),
+            shards,
+            outside_max,
+            warnings: Vec::new(),
+            sizes,
+        })
+    }
+
+    fn profile(&mut self, section: &ProfileSection, file: &Path, authorities: &[Authority]) -> Option<Arc<Profile>> {
+        let authority = authorities.iter().find(|authority| authority.ca.name() == section.ca.value)?;
+        let files: Vec<_> = section
+            .manufacturers
+            .value
+            .iter()
+            .map(|path| self.certificates(&section.manufacturers, path, file))
+            .collect();
+        let files: Option<Vec<Vec<Arc<Certificate>>>> = files.into_iter().collect();
+        let mut spec = ProfileSpec::new(&section.name.value, Arc::clone(&authority.ca), files?.concat());
+        spec.labels.clone_from(&section.labels.value);
+        spec.device_id = section.device_id;
+        spec.subject = section.subject.clone();
+        spec.san.clone_from(&section.san);
+        spec.validity = section.validity.value;
+        spec.repeat_window = section.repeat_window;
+        spec.diagnostics = section.diagnostics;
+        spec.allow_identity_key = section.allow_identity_key;
+        self.warn_of_cut_validity(section, authority);
+        match Profile::new(spec) {
+            Ok(profile) => Some(Arc::new(profile)),
+            Err(fault) => {
+                self.faults.push(profile_fault(section, &fault));
+                None
+            }
+        }
+    }
+
+    fn warn_of_cut_validity(&mut self, section: &ProfileSection, authority: &Authority) {
+        let left = authority.ca.certificate().validity().not_after.as_secs().saturating_sub(self.utc.as_secs());
+        if left < section.validity.value.as_secs() {
+            self.warnings.push(Warning {
+                key: section.validity.key.clone(),
+                what: format!(
+                    "certificates end with the CA `{}`, {} days from now, earlier than this says",
+                    authority.ca.name(),
+                    left / 86_400
+                ),
+                remedy: "renew the CA's certificate, or shorten the validity",
+            });
+        }
+    }
+
+    /// The certificates of a PEM file that a key names; at least one.
+    fn certificates<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
+        let path = config::from_file(file, path);
+        let der = match std::fs::read(&path) {
+            Ok(text) => pki::pem::certificates(&text),
+            Err(error) => {
+                self.faults.push(named.fault(Problem::Unreadable { path, error: error.to_string() }));
+                return None;
+            }
+        };
+        let content = |reason: String| {
+            named.fault(Problem::Content {
+                path: path.clone(),
+                wanted: "certificates (`-----BEGIN CERTIFICATE-----`)",
+                reason,
+            })
+        };
+        let der = match der {
+            Ok(der) if !der.is_empty() => der,
+            Ok(_) => {
+                self.faults.push(content("it holds none".into()));
+                return None;
+            }
+            Err(error) => {
+                self.faults.push(content(error.to_string()));
+                return None;
+            }
+        };
+        let parsed: Result<Vec<_>, _> = der.iter().map(|der| Certificate::parse(der).map(Arc::new)).collect();
+        parsed.map_err(|error| self.faults.push(content(error.to_string()))).ok()
+    }
+
+    /// A certificate must be good now, and for `needed` seconds more.
+    fn check_validity<T>(
+        &mut self,
+        named: &Read<T>,
+        path: PathBuf,
+        whose: &'static str,
+        certificate: &Certificate,
+        needed: u64,
+    ) {
+        let validity = certificate.validity();
+        let now = self.utc.as_secs();
+        let (standing, at) = if now > validity.not_after.as_secs() {
+            (Standing::Expired, validity.not_after)
+        } else if now < validity.not_before.as_secs() {
+            (Standing::NotYetValid, validity.not_before)
+        } else if now.saturating_add(needed) > validity.not_after.as_secs() {
+            (Standing::Expiring, validity.not_after)
+        } else {
+            return;
+        };
+        self.faults.push(named.fault(Problem::Validity { path, whose, standing, at: rfc3339(at) }));
+    }
+}
+
+/// One per core, unless it is said.
+fn shard_count(configured: u32) -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let count = if configured == 0 { cores } else { usize::try_from(configured).unwrap_or(1) };
+    u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+fn server_spec(
+    config: &Config,
+    shards: u16,
+    identity: Arc<dtls::Identity>,
+    cookie: dtls::CookieKeys,
+    profiles: Vec<Arc<Profile>>,
+) -> ServerSpec {
+    // Peers spread evenly over the shards; one more each, so that what was asked for is reached.
+    let share = |total: u32| usize::try_from(total.div_ceil(u32::from(shards))).unwrap_or(usize::MAX);
+    let limits = &config.limits;
+    let mut spec = ServerSpec::new(identity, cookie, profiles);
+    spec.suites.clone_from(&config.dtls.suites);
+    spec.extended_master_secret = config.dtls.extended_master_secret;
+    spec.public_key_steps = config.dtls.public_key_steps;
+    spec.name_authorities =
+        if config.dtls.certificate_authorities { NameAuthorities::Yes } else { NameAuthorities::No };
+    spec.short_root = Some(config.est.short_root.value.clone()).filter(|root| !root.is_empty());
+    spec.dtls.mtu = usize::try_from(config.dtls.mtu).unwrap_or(dtls::MTU_DEFAULT);
+    spec.dtls.idle_timeout = config.server.idle_timeout;
+    spec.dtls.handshake_deadline = config.dtls.handshake_timeout;
+    spec.dtls.sessions_max = share(limits.sessions_max);
+    spec.dtls.half_open_max = share(limits.half_open_max);
+    spec.limits.pending_max = share(limits.enrolments_in_flight_max);
+    spec
+}
+
+/// Which key a fault of the whole is about.
+fn place_of(fault: &ConfigFault, config: &Config) -> Fault {
+    let value = |found: &str| Problem::Value { found: found.to_owned(), wanted: fault.to_string() };
+    match fault {
+        ConfigFault::Tree(TreeFault::Root(root)) => config.est.short_root.fault(value(root)),
+        ConfigFault::Tree(TreeFault::Label(label) | TreeFault::LabelTwice(label)) => {
+            let with = config.profiles.iter().find(|profile| profile.labels.value.contains(label));
+            match with {
+                Some(profile) => profile.labels.fault(value(label)),
+                None => whole(config, fault),
+            }
+        }
+        _ => whole(config, fault),
+    }
+}
+
+fn whole(config: &Config, fault: &ConfigFault) -> Fault {
+    let problem = Problem::Conflict { what: fault.to_string(), remedy: "change what the line above names" };
+    Fault { place: Place::File(config.file.clone()), key: String::new(), problem }
+}
+
+fn profile_fault(section: &ProfileSection, fault: &ProfileFault) -> Fault {
+    let problem = |remedy| Problem::Conflict { what: fault.to_string(), remedy };
+    match fault {
+        ProfileFault::ManufacturerIsCa => section.manufacturers.fault(problem(
+            "name the manufacturer's CA only: with it, every enrolled device would be one of the factory",
+        )),
+        ProfileFault::NoManufacturer => section.manufacturers.fault(problem("name at least one CA file")),
+        ProfileFault::ValidityShort => section.validity.fault(problem("choose a longer validity")),
+        ProfileFault::Template(_) => section.ca.fault(problem("check the CA's certificate and URLs")),
+        ProfileFault::NoName | ProfileFault::NoKeyType | ProfileFault::SanKind(_) => {
+            section.name.fault(problem("complete the profile"))
+        }
+    }
+}
+
+/// RFC 3339 in UTC.
+fn rfc3339(at: UnixTime) -> String {
+    let seconds = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
+    let format = &time::format_description::well_known::Rfc3339;
+    let formatted = time::OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|at| at.format(format).ok());
+    formatted.unwrap_or_else(|| format!("{seconds} s after 1970"))
+}

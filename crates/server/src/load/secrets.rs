@@ -1,0 +1,130 @@
+//! Private keys and shared secrets: files that only their owner reads.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dtls::CookieKeys;
+use est::IdentityFault;
+use pki::PrivateKey;
+use ring::digest::{SHA256, digest};
+use zeroize::Zeroizing;
+
+use super::Loading;
+use crate::config::{self, Config, Problem, Read, SecretUri};
+
+/// A key file is a kilobyte; more is the wrong file.
+const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// What a cookie secret must hold: as much as the key made of it.
+const COOKIE_SECRET_BYTES_MIN: usize = 32;
+/// Anybody but the owner.
+const OTHERS: u32 = 0o077;
+
+impl Loading {
+    /// What the server shows of itself: its chain and the key of the leaf.
+    pub(super) fn identity(&mut self, config: &Config) -> Option<Arc<dtls::Identity>> {
+        let certificate = &config.server.certificate;
+        let chain = self.certificates(certificate, &certificate.value, &config.file);
+        let key = self.private_key(&config.server.key, &config.file);
+        let (chain, (key, key_path)) = (chain?, key?);
+        let leaf = chain.first()?;
+        let path = config::from_file(&config.file, &certificate.value);
+        self.check_validity(certificate, path.clone(), "server", leaf, 0);
+        // RFC 7030 §3.6.1 has devices demand id-kp-serverAuth where the CA is the authority for it; ours does.
+        if !leaf.extended_key_usage().is_some_and(|usage| usage.server_auth) {
+            let reason = "its extendedKeyUsage does not allow serverAuth: devices will not trust it".to_owned();
+            self.faults.push(certificate.fault(Problem::Content { path, wanted: "server certificate", reason }));
+            return None;
+        }
+        let der = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
+        match est::identity(der, key.pkcs8(), self.random.as_ref()) {
+            Ok(identity) => Some(identity),
+            Err(fault) => {
+                let problem = match &fault {
+                    IdentityFault::OtherKey => Problem::KeyMismatch { certificate: path, key: key_path },
+                    IdentityFault::Key => {
+                        Problem::Content { path: key_path, wanted: PRIVATE_KEY, reason: fault.to_string() }
+                    }
+                    _ => Problem::Content { path, wanted: "server certificate", reason: fault.to_string() },
+                };
+                self.faults.push(config.server.key.fault(problem));
+                None
+            }
+        }
+    }
+
+    /// The secret of the cookies: shared by the nodes behind one address, or this process's own.
+    pub(super) fn cookie(&mut self, config: &Config) -> Option<CookieKeys> {
+        let lifetime = config.dtls.cookie_lifetime;
+        let Some(named) = &config.dtls.cookie_secret else {
+            let mut secret = Zeroizing::new([0; 32]);
+            dtls::Random::fill(self.random.as_ref(), secret.as_mut());
+            return Some(CookieKeys::shared(*secret, lifetime));
+        };
+        let (bytes, path) = self.secret(named, &config.file)?;
+        if bytes.len() < COOKIE_SECRET_BYTES_MIN {
+            let reason = format!(
+                "{} bytes are fewer than {COOKIE_SECRET_BYTES_MIN}; `openssl rand -out FILE 32` makes one",
+                bytes.len()
+            );
+            self.faults.push(named.fault(Problem::Content { path, wanted: "cookie secret", reason }));
+            return None;
+        }
+        // Text or binary, of any length: one digest.
+        let mut secret = Zeroizing::new([0; 32]);
+        secret.copy_from_slice(digest(&SHA256, &bytes).as_ref());
+        Some(CookieKeys::shared(*secret, lifetime))
+    }
+
+    /// A private key in PEM, PKCS #8, with the path it came from.
+    pub(super) fn private_key(&mut self, named: &Read<SecretUri>, file: &Path) -> Option<(PrivateKey, PathBuf)> {
+        let (text, path) = self.secret(named, file)?;
+        match pki::pem::private_key(&text) {
+            Ok(key) => Some((key, path)),
+            Err(error) => {
+                self.faults.push(named.fault(Problem::Content {
+                    path,
+                    wanted: PRIVATE_KEY,
+                    reason: error.to_string(),
+                }));
+                None
+            }
+        }
+    }
+
+    fn secret(&mut self, named: &Read<SecretUri>, file: &Path) -> Option<(Zeroizing<Vec<u8>>, PathBuf)> {
+        let SecretUri::File(path) = &named.value;
+        let path = config::from_file(file, path);
+        match read_secret(&path) {
+            Ok(bytes) => Some((bytes, path)),
+            Err(problem) => {
+                self.faults.push(named.fault(problem));
+                None
+            }
+        }
+    }
+}
+
+const PRIVATE_KEY: &str = "private key in PKCS #8 (`-----BEGIN PRIVATE KEY-----`)";
+
+/// The mode is that of the file that is open, not of what may lie at the path a moment later.
+fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    let unreadable = |error: std::io::Error| Problem::Unreadable { path: path.into(), error: error.to_string() };
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Err(Problem::SecretReadable { path: path.into(), mode });
+    }
+    if metadata.len() > SECRET_FILE_BYTES_MAX {
+        let reason = format!("{} bytes are more than any secret has", metadata.len());
+        return Err(Problem::Content { path: path.into(), wanted: "secret", reason });
+    }
+    // At its full size from the start: a growing buffer would leave copies behind.
+    let size = usize::try_from(metadata.len()).unwrap_or(0);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
+    file.take(SECRET_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}

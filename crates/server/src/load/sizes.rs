@@ -1,0 +1,126 @@
+//! How large the server's handshake messages are: a device reassembles each into a buffer, and the buffers of small stacks are small.
+//!
+//! Measured, not computed: the server that would serve answers a client in memory, and its own event stream says what it sent.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dtls::{
+    CertificateFault, Client, ClientConfig, Direction, HandshakeType, Now, Observer, Path, PublicKey, Route,
+    SocketIndex, TraceEvent, UnixTime, VerifyPeer,
+};
+use net::{Clock, SystemRandom};
+
+/// Buffer sizes of stacks in the field: a message above one of them does not reach the devices that have it.
+const BUFFERS_BYTES: [usize; 3] = [768, 900, 1024];
+
+/// One message of the server's first flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandshakeSize {
+    /// Its name in RFC 5246.
+    pub message: &'static str,
+    /// Bytes of its body with the handshake header of 12 bytes, as a device's buffer has to hold it.
+    pub bytes: usize,
+}
+
+impl HandshakeSize {
+    /// The largest buffer size of the field that it does not fit.
+    #[must_use]
+    pub fn warning(&self) -> Option<SizeWarning> {
+        BUFFERS_BYTES
+            .into_iter()
+            .rev()
+            .find(|buffer| self.bytes > *buffer)
+            .map(|buffer_bytes| SizeWarning { buffer_bytes })
+    }
+}
+
+/// A message that some devices cannot take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeWarning {
+    /// The buffer that it does not fit.
+    pub buffer_bytes: usize,
+}
+
+impl std::fmt::Display for SizeWarning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "does not fit the {}-byte buffers of some device stacks: use a compact certificate directly under the root (`muster init` makes one)",
+            self.buffer_bytes
+        )
+    }
+}
+
+/// The messages that the server sends between the hellos and its ServerHelloDone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HandshakeSizes(Vec<HandshakeSize>);
+
+impl HandshakeSizes {
+    /// In the order in which they are sent.
+    pub fn iter(&self) -> impl Iterator<Item = &HandshakeSize> {
+        self.0.iter()
+    }
+}
+
+/// Header of a handshake message (RFC 6347 §4.2.2).
+const HEADER_BYTES: usize = 12;
+/// Datagrams of a hello, its cookie and one flight, with room: the loop ends even if the engines never would.
+const DATAGRAMS_MAX: usize = 64;
+
+/// Lets a client without a certificate say hello to the server's engine, and notes what the server answers.
+pub(super) fn measure(config: &Arc<est::ServerConfig>, random: &Arc<SystemRandom>) -> HandshakeSizes {
+    let now = Clock.now();
+    let seen = Arc::new(Seen::default());
+    let mut server = est::Server::new(0, Arc::clone(config), Arc::clone(random) as Arc<dyn dtls::Random>);
+    server.set_observer(Some(Arc::clone(&seen) as Arc<dyn Observer>));
+    let client_config = Arc::new(ClientConfig::new(None, Arc::new(Nobody)));
+    let mut client = Client::new(client_config, Arc::clone(random) as Arc<dyn dtls::Random>, now);
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let route = Route::Address(Path { peer, local: None, socket: SocketIndex(0) });
+    for _ in 0..DATAGRAMS_MAX {
+        let Some(mut datagram) = client.poll_transmit().map(<[u8]>::to_vec) else { break };
+        server.handle_datagram(now, route, &mut datagram);
+        run_public_key_steps(&mut server, now);
+        while let Some(mut answer) = server.poll_transmit().map(|transmit| transmit.bytes.to_vec()) {
+            client.handle_datagram(now, &mut answer);
+            while client.poll_event().is_some() {}
+        }
+    }
+    let sizes = std::mem::take(&mut *seen.0.lock().unwrap_or_else(PoisonError::into_inner));
+    HandshakeSizes(sizes)
+}
+
+/// The ServerKeyExchange is signed in such a step.
+fn run_public_key_steps(server: &mut est::Server, now: Now) {
+    while let Some(output) = server.poll_output() {
+        if let est::Output::PublicKey(job) = output {
+            server.complete_public_key(now, job.run());
+        }
+    }
+}
+
+#[derive(Default)]
+struct Seen(Mutex<Vec<HandshakeSize>>);
+
+impl Observer for Seen {
+    fn observe(&self, _at: Now, _route: Option<Route>, event: &TraceEvent<'_>) {
+        let TraceEvent::Handshake { direction: Direction::Sent, message, length, .. } = event else { return };
+        if *message == HandshakeType::HELLO_VERIFY_REQUEST {
+            return;
+        }
+        let size = HandshakeSize { message: message.name(), bytes: length + HEADER_BYTES };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(size);
+    }
+}
+
+/// Trusts no server: what is to be seen has been sent by then.
+struct Nobody;
+
+impl VerifyPeer for Nobody {
+    type Peer = ();
+
+    fn verify(&self, _chain: &[&[u8]], _utc: UnixTime) -> Result<((), PublicKey), CertificateFault> {
+        Err(CertificateFault::UnknownIssuer)
+    }
+}

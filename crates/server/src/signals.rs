@@ -1,0 +1,48 @@
+//! SIGTERM and SIGINT: the first drains, the second stops at once.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::daemon::Handle;
+
+/// Listens for signals until it is dropped.
+#[derive(Debug)]
+pub struct Termination {
+    signals: signal_hook::iterator::Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Connects the process's termination signals to a server.
+///
+/// # Errors
+/// The system refuses a handler or a thread.
+pub fn drain_on_termination(server: &Handle) -> io::Result<Termination> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let handle = signals.handle();
+    let stopper = server.stopper();
+    let thread = std::thread::Builder::new().name("muster-signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if stopper.is_stopping() {
+                tracing::warn!(signal, "stopping at once");
+                stopper.stop();
+            } else {
+                tracing::info!(signal, "draining: no new devices, enrolments in flight are finished");
+                stopper.drain();
+            }
+        }
+    })?;
+    Ok(Termination { signals: handle, thread: Some(thread) })
+}
+
+impl Drop for Termination {
+    fn drop(&mut self) {
+        self.signals.close();
+        if let Some(thread) = self.thread.take() {
+            // It does not panic.
+            let _ = thread.join();
+        }
+    }
+}

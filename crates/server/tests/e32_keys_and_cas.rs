@@ -1,0 +1,125 @@
+//! TESTS E32: with a key that others can read, a key that is not the certificate's, or a CA that cannot issue any more, the server does not start;
+//! it says which file and what to do.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use support::{Pki, days, new_key, set_mode};
+
+fn faults(pki: &Pki) -> String {
+    server::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).expect_err("it must not load").to_string()
+}
+
+#[test]
+fn e32_a_sound_folder_loads() {
+    let pki = Pki::new();
+    let loaded =
+        server::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(loaded.warnings().is_empty(), "{:?}", loaded.warnings());
+}
+
+#[test]
+fn e32_a_ca_key_that_others_can_read_is_refused() {
+    let pki = Pki::new();
+    for mode in [0o640, 0o604, 0o660, 0o610] {
+        set_mode(&pki.path("issuing.key"), mode);
+        let text = faults(&pki);
+        let key = pki.path("issuing.key");
+        let expected = format!(
+            "ca.main.key: {} holds a secret and has mode {mode:04o}: others can read it\n    `chmod 600",
+            key.display()
+        );
+        assert!(text.contains(&expected), "{expected}\nis not in\n{text}");
+    }
+    set_mode(&pki.path("issuing.key"), 0o400);
+    assert!(server::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).is_ok());
+}
+
+#[test]
+fn e32_a_server_key_that_others_can_read_is_refused() {
+    let pki = Pki::new();
+    set_mode(&pki.path("server.key"), 0o644);
+    assert!(faults(&pki).contains("server.key: "));
+}
+
+#[test]
+fn e32_a_key_of_another_certificate_is_refused() {
+    let pki = Pki::new();
+    pki.write_key("issuing.key", &new_key());
+    pki.write_key("server.key", &new_key());
+    let text = faults(&pki);
+    for (key, certificate) in [("issuing.key", "issuing.pem"), ("server.key", "server.pem")] {
+        let expected = format!("{} is not the key of {}", pki.path(key).display(), pki.path(certificate).display());
+        assert!(text.contains(&expected), "{expected}\nis not in\n{text}");
+    }
+}
+
+#[test]
+fn e32_a_ca_that_has_expired_or_is_about_to_is_refused() {
+    for (validity, expected) in
+        [(days(-30, -1), "expired on"), (days(-30, 0), "expire"), (days(2, 30), "is valid from")]
+    {
+        let pki = Pki::with_ca(validity);
+        let text = faults(&pki);
+        assert!(
+            text.contains("ca.main.certificate: the CA certificate") && text.contains(expected),
+            "{expected} in\n{text}"
+        );
+        assert!(text.contains("this machine's clock"), "{text}");
+    }
+}
+
+#[test]
+fn e32_a_server_certificate_that_has_expired_or_is_no_servers_is_refused() {
+    let pki = Pki::new();
+    pki.write_server(days(-30, -1));
+    assert!(faults(&pki).contains("server.certificate: the server certificate"));
+    // A device's certificate, with its own key.
+    let device = pki.device(1);
+    pki.write_certificates("server.pem", &[&device.certificate]);
+    pki.write_key("server.key", &device.key);
+    assert!(faults(&pki).contains("does not allow serverAuth"), "{}", faults(&pki));
+}
+
+#[test]
+fn a_ca_that_ends_before_its_certificates_is_warned_of() {
+    let pki = Pki::with_ca(days(-1, 30));
+    let loaded = server::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
+    let text = loaded.warnings().iter().map(ToString::to_string).collect::<String>();
+    assert!(
+        text.contains("profile[0].issue.validity: certificates end with the CA `main`, 30 days from now"),
+        "{text}"
+    );
+}
+
+#[test]
+fn files_that_are_missing_or_hold_something_else_are_named_all_at_once() {
+    let pki = Pki::new();
+    std::fs::remove_file(pki.path("factory.pem")).unwrap();
+    std::fs::write(pki.path("root.pem"), "nothing").unwrap();
+    std::fs::copy(pki.path("server.pem"), pki.path("server.key")).unwrap();
+    set_mode(&pki.path("server.key"), 0o600);
+    let text = faults(&pki);
+    for part in ["root.pem is no certificates", "server.key is no private key"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    pki.write_certificates("root.pem", &[&pki.root]);
+    pki.write_server(days(-1, 365));
+    let text = faults(&pki);
+    assert!(text.contains("profile[0].manufacturers: cannot read") && text.contains("factory.pem"), "{text}");
+}
+
+#[test]
+fn a_cookie_secret_is_read_from_a_file_that_is_long_enough_and_private() {
+    let pki = Pki::new();
+    let text = format!("{}[dtls]\ncookie_secret = \"file:cookie\"\n", pki.configuration(&["127.0.0.1:0"]));
+    std::fs::write(pki.path("cookie"), [7; 31]).unwrap();
+    set_mode(&pki.path("cookie"), 0o600);
+    let faults = server::load(&pki.sources(&text)).unwrap_err().to_string();
+    assert!(faults.contains("dtls.cookie_secret") && faults.contains("31 bytes are fewer than 32"), "{faults}");
+    std::fs::write(pki.path("cookie"), [7; 32]).unwrap();
+    assert!(server::load(&pki.sources(&text)).is_ok());
+    set_mode(&pki.path("cookie"), 0o644);
+    assert!(server::load(&pki.sources(&text)).unwrap_err().to_string().contains("others can read it"));
+}

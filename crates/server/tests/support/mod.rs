@@ -1,0 +1,219 @@
+//! A PKI in a temporary folder, a configuration that names it, and devices: what the stories share.
+#![allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests: a failure is a panic, the machine's clock and randomness are real"
+)]
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use net::SystemRandom;
+use net::device::{Device, Setup};
+use pki::issue::{NodePrefix, Serial};
+use pki::make::{self, AuthoritySpec, CsrSpec, DeviceSpec, Parent, ServerSpec};
+use pki::{Certificate, Curve, GeneralNames, PrivateKey, ServerName, SigningKey, UnixTime, Validity, pem};
+use ring::rand::{SecureRandom, SystemRandom as Ring};
+use server::{Handle, Options, Server, Sources};
+
+/// Long enough for a debug build on a busy machine; no test waits for it to pass.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Pki {
+    pub folder: tempfile::TempDir,
+    pub root: Certificate,
+    root_key: PrivateKey,
+    manufacturer: Certificate,
+    manufacturer_key: PrivateKey,
+}
+
+/// A certificate and its key.
+pub struct Identity {
+    pub certificate: Certificate,
+    pub key: PrivateKey,
+}
+
+fn ring() -> Ring {
+    Ring::new()
+}
+
+pub fn new_key() -> PrivateKey {
+    PrivateKey::generate(Curve::P256, &ring()).unwrap()
+}
+
+fn signing(key: &PrivateKey) -> SigningKey {
+    SigningKey::from_pkcs8(key.pkcs8(), &ring()).unwrap()
+}
+
+fn serial() -> Serial {
+    let mut random = [0; 16];
+    ring().fill(&mut random).unwrap();
+    Serial::new(NodePrefix::new(0), random)
+}
+
+/// From `from` to `to`, in days from now.
+pub fn days(from: i64, to: i64) -> Validity {
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap();
+    let at = |days: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now + days * 86_400).unwrap()));
+    Validity { not_before: at(from), not_after: at(to) }
+}
+
+fn authority(common_name: &str, validity: Validity) -> AuthoritySpec<'_> {
+    AuthoritySpec { common_name, organization: Some("Test"), serial: serial(), validity, path_len: None }
+}
+
+impl Pki {
+    /// Everything that `configuration` names.
+    pub fn new() -> Self {
+        Self::with_ca(days(-1, 3650))
+    }
+
+    /// The same with an issuing CA of this validity.
+    pub fn with_ca(validity: Validity) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (root_key, manufacturer_key, ca_key) = (new_key(), new_key(), new_key());
+        let root = make::root(&authority("Root", days(-1, 7300)), &signing(&root_key), &ring()).unwrap();
+        let manufacturer =
+            make::root(&authority("Factory", days(-1, 7300)), &signing(&manufacturer_key), &ring()).unwrap();
+        let parent = signing(&root_key);
+        let parent = Parent { certificate: &root, key: &parent };
+        let issuing =
+            make::authority(&authority("Issuing", validity), signing(&ca_key).public_key(), parent, &ring()).unwrap();
+        let pki = Self { folder, root, root_key, manufacturer, manufacturer_key };
+        pki.write_certificates("root.pem", &[&pki.root]);
+        pki.write_certificates("issuing.pem", &[&issuing]);
+        pki.write_key("issuing.key", &ca_key);
+        pki.write_certificates("factory.pem", &[&pki.manufacturer]);
+        pki.write_server(days(-1, 365));
+        pki
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `server.pem` and `server.key` for 127.0.0.1, ::1 and localhost.
+    pub fn write_server(&self, validity: Validity) {
+        let key = new_key();
+        let names = ["127.0.0.1", "::1", "localhost"].map(|name| ServerName::try_from(name).unwrap());
+        let spec = ServerSpec { names: &names, serial: serial(), validity };
+        let parent = signing(&self.root_key);
+        let parent = Parent { certificate: &self.root, key: &parent };
+        let certificate = make::server(&spec, signing(&key).public_key(), parent, &ring()).unwrap();
+        self.write_certificates("server.pem", &[&certificate]);
+        self.write_key("server.key", &key);
+    }
+
+    /// A device as it leaves the factory.
+    pub fn device(&self, number: u32) -> Identity {
+        let key = new_key();
+        let spec = DeviceSpec {
+            common_name: &format!("device-{number:06}"),
+            serial_number: &format!("{number:06}"),
+            organization: None,
+            serial: serial(),
+            validity: days(-1, 3650),
+        };
+        let parent = signing(&self.manufacturer_key);
+        let parent = Parent { certificate: &self.manufacturer, key: &parent };
+        let certificate = make::idevid(&spec, signing(&key).public_key(), parent, &ring()).unwrap();
+        Identity { certificate, key }
+    }
+
+    pub fn write_certificates(&self, name: &str, certificates: &[&Certificate]) {
+        let text: String = certificates.iter().map(|it| pem::encode(pem::Label::Certificate, it.der())).collect();
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn write_key(&self, name: &str, key: &PrivateKey) {
+        use std::io::Write as _;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(self.path(name)).unwrap();
+        file.write_all(pem::encode_private_key(key).as_bytes()).unwrap();
+    }
+
+    /// A configuration of this folder.
+    pub fn configuration(&self, listen: &[&str]) -> String {
+        let mut text = String::new();
+        writeln!(text, "[server]\nlisten = {listen:?}\ncertificate = \"server.pem\"\nkey = \"file:server.key\"\ndrain_timeout = \"20s\"").unwrap();
+        text.push_str("[ca.main]\ncertificate = \"issuing.pem\"\nroot = \"root.pem\"\nkey = \"file:issuing.key\"\n");
+        text.push_str("[[profile]]\nname = \"meters\"\nlabels = [\"\", \"meters\"]\nca = \"main\"\nmanufacturers = [\"factory.pem\"]\n");
+        text.push_str("[ledger]\nurl = \"memory:\"\n");
+        text
+    }
+
+    /// A configuration as if it stood in this folder.
+    pub fn sources(&self, text: &str) -> Sources {
+        Sources { file: self.path("muster.toml"), text: text.into(), environment: Vec::new(), listen: None }
+    }
+
+    /// A server that runs.
+    pub fn start(&self, text: &str) -> Handle {
+        let loaded = server::load(&self.sources(text)).unwrap_or_else(|faults| panic!("{faults}"));
+        Server::start(loaded, Options::default()).unwrap_or_else(|fault| panic!("{fault}"))
+    }
+
+    /// What a device needs to reach `server`.
+    pub fn setup(&self, device: &Identity, server: SocketAddr) -> Setup {
+        let random = Arc::new(SystemRandom::new());
+        let chain = vec![device.certificate.der().to_vec()];
+        let identity = est::identity(chain, device.key.pkcs8(), random.as_ref()).unwrap();
+        let name = ServerName::IpAddress(server.ip().into());
+        let verifier = est::ServerVerifier::new(vec![Arc::new(self.root.clone())], name).unwrap();
+        Setup {
+            server,
+            local: None,
+            client: Arc::new(est::ClientConfig::default()),
+            dtls: Arc::new(est::DtlsConfig::new(Some(identity), Arc::new(verifier))),
+            random,
+            observer: None,
+            stop: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// A device with an association.
+    pub fn connect(&self, device: &Identity, server: SocketAddr) -> Device {
+        Device::connect(self.setup(device, server), PATIENCE).unwrap_or_else(|fault| panic!("{fault}")).0
+    }
+}
+
+/// A request for a new key under the device's own subject.
+pub fn csr(device: &Identity, key: &PrivateKey) -> Vec<u8> {
+    let san = GeneralNames::empty();
+    let spec = CsrSpec { subject: device.certificate.subject(), san: &san, challenge_password: None };
+    make::csr(&spec, &signing(key), &ring()).unwrap()
+}
+
+/// Enrols, and checks what came: a certificate for the key that was asked for.
+pub fn enrol(device: &mut Device, identity: &Identity) -> Identity {
+    let key = new_key();
+    let operation = est::Operation::Enroll { csr: csr(identity, &key) };
+    match device.ask(operation, PATIENCE).unwrap_or_else(|fault| panic!("{fault}")) {
+        est::Answer::Certificate(der) => Identity { certificate: Certificate::parse(&der).unwrap(), key },
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One HTTP/1.1 request without a client library: status and body.
+pub fn http(address: SocketAddr, path: &str) -> (u16, String) {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// Gives a file these permission bits.
+pub fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
