@@ -54,7 +54,7 @@ pub enum SignatureAlgorithm {
 }
 
 impl SignatureAlgorithm {
-    /// The whole AlgorithmIdentifier. RFC 5758 §3.2: "the AlgorithmIdentifier SHALL omit the parameters field".
+    /// The whole AlgorithmIdentifier. RFC 5758 §3.2: "the encoding MUST omit the parameters field".
     #[must_use]
     pub const fn identifier(self) -> &'static [u8] {
         match self {

@@ -17,6 +17,19 @@
 //! This crate is pure: it reads no clock, file, socket or global randomness. Times are [`UnixTime`] arguments and
 //! randomness is a `ring::rand::SecureRandom` for one operation. It is not an authority: what may be issued to whom is
 //! decided by the crate `authority`; here the decision becomes bytes.
+//!
+//! # Named cases that are answered in their own way
+//!
+//! - E08 says that the comparison of names survives the order of relative names. RFC 5280 §7.1 makes that order significant, so it
+//!   is; the order of attributes inside a relative name is not.
+//! - E14: directoryName constraints cannot be judged by webpki and refuse every chain below them; an empty list of subtrees, which
+//!   webpki takes for no constraint, is refused where the certificate is parsed.
+//! - E20: everything non-canonical is refused but one thing, the order of a request's attributes, which small clients write as they
+//!   come. A DEFAULT value that is encoded is refused too (X.690 §11.5).
+//! - E21: that a point lies on its curve is checked by `ring` with the proof of possession, so such a request fails as
+//!   [`CsrError::ProofOfPossession`]. There is no RSA.
+//! - E24 draws a million serial numbers rather than ten: all 128 random bits go in unchanged, which the test asserts of each.
+//! - E27 is the ledger's: a [`issue::Serial`] is used where the caller says.
 
 mod algorithm;
 mod certificate;

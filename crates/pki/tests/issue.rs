@@ -8,8 +8,10 @@ use pki::chain::{Anchors, verify_device};
 use pki::issue::{
     BACKDATE_MAX, IssueError, Issuer, NodePrefix, SERIAL_BYTES, Serial, Template, TemplateSpec, validity,
 };
+use pki::make::{CsrSpec, csr_with_extensions};
 use pki::{
-    AlgorithmError, Certificate, Curve, GeneralName, GeneralNames, GeneralNamesError, Name, Signature, Validity,
+    AlgorithmError, Certificate, Csr, Curve, GeneralName, GeneralNames, GeneralNamesError, Name, Signature, Validity,
+    oid,
 };
 use proptest::prelude::*;
 use ring::rand::SecureRandom;
@@ -150,7 +152,7 @@ fn e31_an_issued_certificate_switches_to_generalized_time_in_2050() {
     let key = p256();
     let long = Validity { not_before: at(NOW), not_after: at(YEAR_2050 + 100 * DAY) };
     let root = Raw { validity: long, ..Raw::authority("Long", &key) };
-    let root = root.with(pki::oid::SUBJECT_KEY_IDENTIFIER, false, &[0x04, 0x01, 0x07]);
+    let root = root.with(oid::SUBJECT_KEY_IDENTIFIER, false, &[0x04, 0x01, 0x07]);
     let der = Raw { issuer: root.subject.clone(), ..root }.signed_with(&key);
     let issuer = Arc::new(Issuer::new(Arc::new(Certificate::parse(&der).unwrap())).unwrap());
     let template = Template::new(issuer, &TemplateSpec::default()).unwrap();
@@ -158,6 +160,32 @@ fn e31_an_issued_certificate_switches_to_generalized_time_in_2050() {
     let to_be_signed = template.fill(&cn("m"), &GeneralNames::empty(), p256().spki(), &serial(), period).unwrap();
     let expected = b"\x30\x20\x17\x0d491231235959Z\x18\x0f20500101000000Z";
     assert!(to_be_signed.der().windows(expected.len()).any(|window| window == expected));
+}
+
+#[test]
+fn e15_a_hostile_request_leaves_no_trace_in_the_certificate() {
+    let (root, key, subject) = (Authority::root("Root"), p256(), cn("meter"));
+    let wishes = [
+        (oid::BASIC_CONSTRAINTS, true, CA),
+        (oid::KEY_USAGE, true, CERT_SIGN),
+        (oid::EXTENDED_KEY_USAGE, false, &[0x30, 0x06, 0x06, 0x04, 0x55, 0x1d, 0x25, 0x00][..]),
+        (oid::SUBJECT_KEY_IDENTIFIER, false, &[0x04, 0x01, 0x07]),
+        (oid::AUTHORITY_KEY_IDENTIFIER, false, &[0x30, 0x03, 0x80, 0x01, 0x07]),
+        (oid::CERTIFICATE_POLICIES, false, &[0x30, 0x06, 0x30, 0x04, 0x06, 0x02, 0x2a, 0x03]),
+    ];
+    let spec = CsrSpec { subject: &subject, san: &GeneralNames::empty(), challenge_password: Some("secret-password") };
+    let request = csr_with_extensions(&spec, &wishes, &key, &random()).unwrap();
+    let request = Csr::parse(request).unwrap().verify().unwrap();
+    assert!(request.requested().is_ca);
+    let template = Template::new(issuing(&root), &TemplateSpec::default()).unwrap();
+    let period = one_year(template.issuer());
+    let to_be_signed = template.fill(request.subject(), request.san(), request.spki(), &serial(), period).unwrap();
+    let certificate = to_be_signed.assemble(&root.key.sign(&random(), to_be_signed.der()).unwrap()).unwrap();
+    assert!(!certificate.is_ca() && certificate.key_usage().unwrap().is_only_digital_signature());
+    assert_eq!(certificate.extended_key_usage(), None);
+    assert_eq!(certificate.subject_key_id(), Some(&key.public_key().key_identifier()[..]));
+    assert_eq!(certificate.authority_key_id(), root.certificate.subject_key_id());
+    assert!(!certificate.der().windows(15).any(|window| window == b"secret-password"));
 }
 
 #[test]

@@ -7,7 +7,6 @@ use webpki::Error;
 
 /// Why a chain does not make its sender a device, or a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
 pub enum ChainError {
     /// No certificate was sent.
     Empty,

@@ -36,6 +36,7 @@ const _: () = assert!(SIGNATURES_MAX >= 2 * (CHAIN_CERTIFICATES_MAX - 1));
 pub const SAME_SUBJECT_MAX: usize = 2;
 
 /// Certificates that are trusted to issue: the manufacturers of a profile, the roots of a client.
+#[derive(Debug)]
 pub struct Anchors {
     certificates: Vec<Arc<Certificate>>,
     /// In the same order as `certificates`.
@@ -112,7 +113,7 @@ pub fn verify_server(
     if !purposes.server_auth {
         return Err(if purposes.client_auth { ChainError::DeviceAsServer } else { ChainError::ExtendedKeyUsage });
     }
-    // RFC 9525 §6.3 and RFC 5280 §4.2.1.6: only the SAN names a server; a common name never does.
+    // RFC 9525 §6.3 matches the dNSNames of the SAN; a common name never names a server.
     let anchor =
         chain.verify(anchors, utc, KeyUsage::server_auth(), |leaf| leaf.verify_is_valid_for_subject_name(name))?;
     Ok(Verified { leaf: Arc::new(chain.leaf), anchor })

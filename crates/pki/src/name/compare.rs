@@ -61,7 +61,8 @@ fn attributes_match(left: Attribute<'_>, right: Attribute<'_>) -> bool {
 }
 
 /// The text of values that compare without case: DirectoryString as PrintableString or UTF8String (RFC 5280 §7.1), and
-/// domainComponent (§7.3). All other types compare octet by octet, as §7.1 permits: "implementations MAY use binary comparison".
+/// domainComponent (§7.3). All other types compare octet by octet: "Support for attribute types that use other equality matching rules
+/// is optional" (§7.1).
 fn folding_text<'a>(attribute: &Attribute<'a>) -> Option<&'a str> {
     let folds = matches!(attribute.tag, Tag::UTF8_STRING | Tag::PRINTABLE_STRING)
         || (attribute.tag == Tag::IA5_STRING && attribute.kind == oid::DOMAIN_COMPONENT);
