@@ -331,3 +331,61 @@ fn tokens_and_message_ids_count_up_and_wrap() {
     }
     assert_eq!(seen, [(0xfffe, vec![0, 0xff]), (0xffff, vec![1, 0]), (0, vec![1, 1]), (1, vec![1, 2])]);
 }
+
+#[test]
+fn a_later_block_at_another_offset_is_a_failure() {
+    let whole = body(300, 5);
+    for num in [0, 2, 3] {
+        let mut client = Client::new(RequestSpec::get("est/crts").in_blocks(BlockSize::B64));
+        let first = client.request();
+        client.take(&slice(&first, &whole, BlockSize::B64, b"e"));
+        let second = client.request();
+        let start = num as usize * 64;
+        let other = answer(&second, Code::CHANGED)
+            .option(Number::ETAG, b"e")
+            .uint(Number::CONTENT_FORMAT, 287)
+            .uint(Number::BLOCK2, Block { num, more: true, size: BlockSize::B64 }.value())
+            .payload(&whole[start..start + 64]);
+        assert_eq!(client.failure(&other.bytes()), Failure::BadBlock, "block {num}");
+    }
+}
+
+#[test]
+fn an_answer_above_the_limit_is_a_failure() {
+    let whole = body(300, 5);
+    let spec = || RequestSpec { answer_bytes_max: 100, ..RequestSpec::get("est/crts").in_blocks(BlockSize::B64) };
+    let mut client = Client::new(spec());
+    let first = client.request();
+    client.take(&slice(&first, &whole, BlockSize::B64, b"e"));
+    let second = client.request();
+    assert_eq!(client.failure(&slice(&second, &whole, BlockSize::B64, b"e")), Failure::TooLarge);
+    let mut client = Client::new(spec());
+    let first = client.request();
+    assert_eq!(client.failure(&answer(&first, Code::CONTENT).payload(&[0; 101]).bytes()), Failure::TooLarge);
+}
+
+#[test]
+fn a_continue_for_a_block_that_was_not_sent_is_a_failure() {
+    let mut client = Client::new(enroll(300, BlockSize::B64));
+    let first = client.request();
+    let ahead = answer(&first, Code::CONTINUE).block1(1, true, BlockSize::B64).bytes();
+    assert_eq!(client.failure(&ahead), Failure::BadBlock);
+    let mut client = Client::new(enroll(40, BlockSize::B64));
+    let only = client.request();
+    assert_eq!(client.failure(&answer(&only, Code::CONTINUE).bytes()), Failure::BadBlock, "nothing is left to send");
+}
+
+#[test]
+fn host_port_and_queries_are_sent_in_their_order() {
+    let spec = RequestSpec {
+        uri_host: Some("est.example.net".to_owned()),
+        uri_port: Some(5_684),
+        queries: vec!["rt=ace.est*".to_owned()],
+        ..RequestSpec::get(".well-known/core").accepting(ContentFormat::LINK_FORMAT)
+    };
+    let request = Client::new(spec).request();
+    let numbers: Vec<_> = parse(&request).options().map(|option| option.number).collect();
+    let expected =
+        [Number::URI_HOST, Number::URI_PORT, Number::URI_PATH, Number::URI_PATH, Number::URI_QUERY, Number::ACCEPT];
+    assert_eq!(numbers, expected);
+}

@@ -217,3 +217,43 @@ fn c42_a_non_confirmable_enrolment_is_answered_once() {
     assert_eq!(server.deliver(&request), (Got::Done(Done::Duplicate), vec![]));
     assert_eq!(server.shared.counters().requests, 1);
 }
+
+#[test]
+fn c04_a_refusal_is_not_repeated_to_a_new_message_id() {
+    let mut server = Server::new();
+    let csr = body(300, 0);
+    let last = upload(&mut server, &csr, BlockSize::B64, 1);
+    server.exchange(&last, &Response::unavailable(5, "later"));
+    let again = Make::enroll(900).piece(&csr, 4, BlockSize::B64).bytes();
+    assert_eq!(code(&server.reply(&again)), Code::REQUEST_ENTITY_INCOMPLETE, "the client begins anew");
+}
+
+#[test]
+fn c04_the_last_block_of_a_transfer_that_was_begun_anew_is_no_repeat() {
+    let mut server = Server::new();
+    let csr = body(300, 0);
+    let last = upload(&mut server, &csr, BlockSize::B64, 1);
+    server.exchange(&last, &certificate(b"certificate"));
+    server.reply(&Make::enroll(20).piece(&body(300, 50), 0, BlockSize::B64).bytes());
+    server.pass(Duration::from_secs(100));
+    assert!(!server.peer.has_upload());
+    let again = Make::enroll(21).piece(&csr, 4, BlockSize::B64).bytes();
+    assert_eq!(code(&server.reply(&again)), Code::REQUEST_ENTITY_INCOMPLETE);
+}
+
+#[test]
+fn c04_copies_of_the_new_message_get_the_outcome_too() {
+    let mut server = Server::new();
+    let csr = body(300, 0);
+    let (id, _) = {
+        let last = upload(&mut server, &csr, BlockSize::B64, 1);
+        server.request(&last)
+    };
+    server.pass(Duration::from_secs(2));
+    let sent = server.respond(id, &certificate(b"certificate"));
+    server.done(&empty(Kind::Acknowledgement, parse(&sent[0]).message_id().0));
+    let again = Make::enroll(900).piece(&csr, 4, BlockSize::B64).bytes();
+    let reply = server.reply(&again);
+    assert_eq!(parse(&reply).payload(), b"certificate");
+    assert_eq!(server.reply(&again), reply);
+}

@@ -4,7 +4,7 @@ use crate::harness::{Make, Server, Table, body, certificate, upload};
 use coap::client::{Exchange, RequestSpec};
 use coap::server::{Handled, Peer, Response};
 use coap::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageIds, Number, Token};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[test]
 fn get_exchanges_allocate_nothing_once_warm() {
@@ -126,4 +126,20 @@ fn an_idle_peer_is_empty() {
     assert_eq!(Peer::new().poll_timeout(), None);
     assert!(size_of::<Peer>() <= 160, "{}", size_of::<Peer>());
     assert_eq!(allocation_counter::measure(|| drop(Peer::new())).count_total, 0);
+}
+
+#[test]
+fn a_peer_that_has_forgotten_everything_holds_next_to_nothing() {
+    let mut server = Server::new();
+    let held = allocation_counter::measure(|| {
+        server.peer = Peer::new();
+        for id in 0..8 {
+            server.exchange(&Make::enroll(id).payload(b"csr").bytes(), &certificate(&body(500, 0)));
+        }
+        server.exchange(&Make::get("est/crts", 20).non().bytes(), &certificate(b"x"));
+        server.pass(Duration::from_secs(300));
+        assert!(server.peer.is_idle());
+    });
+    // One exchange, so that the next one allocates nothing; the outbox is the shard's.
+    assert!(held.bytes_current <= 512 + 1_024, "{} bytes", held.bytes_current);
 }

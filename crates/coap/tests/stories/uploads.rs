@@ -264,3 +264,48 @@ fn a_computed_request_that_came_in_blocks_is_remembered() {
     let reply = server.exchange(&last, &certificate(b"sum"));
     assert_eq!(server.reply(&last), reply);
 }
+
+#[test]
+fn a_last_block_inside_what_is_there_does_not_cut_the_body_short() {
+    let mut server = Server::new();
+    let csr = body(192, 0);
+    server.reply(&Make::enroll(1).piece(&csr, 0, BlockSize::B64).bytes());
+    server.reply(&Make::enroll(2).piece(&csr, 1, BlockSize::B64).bytes());
+    let inside = Make::enroll(3).block1(1, false, BlockSize::B32).payload(&csr[32..64]).bytes();
+    assert_eq!(code(&server.reply(&inside)), INCOMPLETE);
+}
+
+#[test]
+fn the_upload_that_waits_longest_makes_room() {
+    let mut server = Server::new();
+    let piece = |tag: u8, num, id| {
+        Make::enroll(id).option(Number::REQUEST_TAG, &[tag]).piece(&body(192, tag), num, BlockSize::B64).bytes()
+    };
+    for (tag, num, id) in [(1, 0, 1), (2, 0, 2), (1, 1, 3), (3, 0, 4)] {
+        assert_eq!(code(&server.reply(&piece(tag, num, id))), Code::CONTINUE);
+        server.now += Duration::from_millis(1);
+    }
+    assert_eq!(code(&server.reply(&piece(2, 1, 5))), INCOMPLETE);
+    assert_eq!(server.request(&piece(1, 2, 6)).1, body(192, 1));
+}
+
+#[test]
+fn a_request_carries_block1_or_a_later_block2_never_both() {
+    let mut server = Server::new();
+    let both = Make::enroll(1).block1(0, false, BlockSize::B64).block2(1, BlockSize::B64).payload(b"csr").bytes();
+    assert_eq!(server.done(&both).0, Done::Refused(Refusal::BadBlock));
+}
+
+#[test]
+fn a_late_last_block_whose_outcome_is_gone_does_not_join_the_present_transfer() {
+    let mut server = Server::with(Config { exchanges_per_peer_max: 1, ..Config::default() });
+    let (old, new) = (body(128, 0), body(192, 100));
+    let stray = upload(&mut server, &old, BlockSize::B64, 1);
+    server.exchange(&stray, &certificate(b"old"));
+    // Another request makes the only room there is.
+    server.exchange(&Make::enroll(10).payload(b"csr").bytes(), &certificate(b"other"));
+    server.reply(&Make::enroll(11).piece(&new, 0, BlockSize::B64).bytes());
+    assert_eq!(server.done(&stray), (Done::Duplicate, vec![]));
+    server.reply(&Make::enroll(12).piece(&new, 1, BlockSize::B64).bytes());
+    assert_eq!(server.request(&Make::enroll(13).piece(&new, 2, BlockSize::B64).bytes()).1, new);
+}
