@@ -159,10 +159,22 @@ impl Client {
     /// Begins the handshake: its first datagram waits in [`Client::poll_transmit`].
     #[must_use]
     pub fn new(config: Arc<ClientConfig>, dtls: Arc<DtlsConfig>, random: Arc<dyn Random>, now: Now) -> Client {
+        Client::with_observer(config, dtls, random, now, None)
+    }
+
+    /// The same, with somebody who sees the event stream from the first ClientHello on.
+    #[must_use]
+    pub fn with_observer(
+        config: Arc<ClientConfig>,
+        dtls: Arc<DtlsConfig>,
+        random: Arc<dyn Random>,
+        now: Now,
+        observer: Option<Arc<dyn dtls::Observer>>,
+    ) -> Client {
         let mut start = [0; 2];
         random.fill(&mut start);
         Client {
-            dtls: dtls::Client::new(dtls, Arc::clone(&random), now),
+            dtls: dtls::Client::with_observer(dtls, Arc::clone(&random), now, observer),
             accept: config.accept,
             config,
             random,

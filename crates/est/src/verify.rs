@@ -397,9 +397,10 @@ mod tests {
     #[test]
     fn a_repeated_verdict_does_not_outlive_the_certificate_by_much() {
         let (key, other_key) = (key(), key());
+        // Another root of the same name.
+        let impostor = server_of(&root(&other_key), &other_key, 1_000);
         let root = root(&key);
         let server = server_of(&root, &key, 1_000);
-        let impostor = server_of(&root, &other_key, 1_000);
         let name = ServerName::try_from("est.example.net").unwrap();
         let verifier = ServerVerifier::new(vec![Arc::clone(&root)], name).unwrap();
         let verify = |certificate: &Certificate, at| verifier.verify(&[certificate.der()], utc(at)).map(|_| ());

@@ -215,7 +215,7 @@ reasons! {
         "Randomness, signature or key agreement failed on this side.";
         "Try again.";
         "A fault of the server: report it with the log.";
-    SessionsFull: "dtls.session.full", Handshake, Wire::Alert(Alert::INTERNAL_ERROR);
+    SessionsFull: "dtls.session.full", Handshake, Wire::Silence;
         "All session slots are taken by live peers.";
         "Try again later, with a random delay.";
         "Raise the limit of sessions, or shorten idle_timeout.";
