@@ -109,7 +109,12 @@ fn serve(trial: &Trial) -> Result<(), Fault> {
                     }
                 }
                 Event::Established { session, route, facts, .. } => {
-                    println!("established {session:?} {} {} ems={}", route.peer(), facts.suite.name(), facts.extended_master_secret);
+                    println!(
+                        "established {session:?} {} {} ems={}",
+                        route.peer(),
+                        facts.suite.name(),
+                        facts.extended_master_secret
+                    );
                 }
                 other => println!("{other:?}"),
             }

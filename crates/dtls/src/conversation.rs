@@ -244,8 +244,7 @@ impl Conversation {
 
     /// The alert that ends the handshake: fatal, unless it is close_notify. Protected where our side protects already.
     pub(crate) fn send_last_alert(&mut self, description: AlertDescription, protect: bool, port: &mut Port<'_>) {
-        let level =
-            if description == AlertDescription::CLOSE_NOTIFY { AlertLevel::Warning } else { AlertLevel::Fatal };
+        let level = if description == AlertDescription::CLOSE_NOTIFY { AlertLevel::Warning } else { AlertLevel::Fatal };
         let content = [level.code(), description.0];
         let mut datagram = port.datagram();
         let written = match self.protected.as_mut().filter(|_| protect) {

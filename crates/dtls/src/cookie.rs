@@ -88,7 +88,8 @@ impl CookieJar {
         self.turn(utc);
         let Some((period, tag)) = cookie.split_first() else { return false };
         let named = (0..3).find(|offset| low_byte(self.number.wrapping_sub(1).wrapping_add(*offset)) == *period);
-        let Some(key) = named.and_then(|offset| usize::try_from(offset).ok()).and_then(|at| self.derived.get(at)) else {
+        let Some(key) = named.and_then(|offset| usize::try_from(offset).ok()).and_then(|at| self.derived.get(at))
+        else {
             return false;
         };
         key.verify::<TAG_BYTES>(&parts(&AddressBytes::of(peer), hello), tag)

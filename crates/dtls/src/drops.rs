@@ -122,6 +122,8 @@ impl Default for DropCounters {
 
 impl fmt::Debug for DropCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter().filter(|(_, count)| *count > 0).map(|(reason, count)| (reason.name(), count))).finish()
+        f.debug_map()
+            .entries(self.iter().filter(|(_, count)| *count > 0).map(|(reason, count)| (reason.name(), count)))
+            .finish()
     }
 }

@@ -57,7 +57,12 @@ impl Flight {
     }
 
     /// Sends it all in datagrams of at most `mtu` bytes. What comes after ChangeCipherSpec is protected.
-    pub(crate) fn send(&self, mut epochs: Epochs<'_>, mtu: usize, port: &mut Port<'_>) -> Result<(), SequenceExhausted> {
+    pub(crate) fn send(
+        &self,
+        mut epochs: Epochs<'_>,
+        mtu: usize,
+        port: &mut Port<'_>,
+    ) -> Result<(), SequenceExhausted> {
         let mut datagram = port.datagram();
         let mut protect = false;
         for item in &self.items {

@@ -62,6 +62,10 @@ pub(crate) enum Work<V> {
 }
 
 /// What came out.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for one hand-over; a box would cost each handshake an allocation"
+)]
 pub(crate) enum Outcome<P> {
     KeyExchange(Result<KeyExchange, Refusal>),
     Authentication(Result<Authentication<P>, Refusal>),

@@ -227,7 +227,8 @@ mod tests {
         assert_eq!(reassembly.insert(&fragment(0, 16_777_215, 0, b"a")), Err(Drop::MessageOversize));
         reassembly.insert(&fragment(0, HANDSHAKE_MESSAGE_BYTES_MAX, 16_000, b"a")).unwrap();
         assert_eq!(reassembly.bytes_held(), 1);
-        let held = reassembly.waiting[0].as_ref().unwrap().pieces.iter().map(|piece| piece.bytes.capacity()).sum::<usize>();
+        let held =
+            reassembly.waiting[0].as_ref().unwrap().pieces.iter().map(|piece| piece.bytes.capacity()).sum::<usize>();
         assert!(held < 64, "{held}");
     }
 

@@ -173,16 +173,6 @@ impl ProtectedEpoch {
         self.write.seal(self.suite, number, &aad, out, start);
         Ok(())
     }
-
-    #[cfg(test)]
-    pub(crate) fn set_write_sequence(&mut self, sequence: u64) {
-        self.write_sequence = sequence;
-    }
-
-    #[cfg(test)]
-    pub(crate) fn set_forgeries(&mut self, forgeries: u32) {
-        self.forgeries = forgeries;
-    }
 }
 
 /// `seq_num + TLSCompressed.type + TLSCompressed.version + TLSCompressed.length`, seq_num with the epoch in it (RFC 5246 §6.2.3.3,
@@ -224,5 +214,66 @@ impl PlainEpoch {
             out.extend_from_slice(part);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn protected(suite: Suite, role: Role) -> ProtectedEpoch {
+        let keys = TrafficKeys { client: Protection::new([1; 16], [2; 4]), server: Protection::new([3; 16], [4; 4]) };
+        ProtectedEpoch::new(suite, role, keys)
+    }
+
+    fn first_record(datagram: &[u8]) -> Record {
+        Records::new().next(datagram).unwrap().unwrap()
+    }
+
+    #[test]
+    fn d10_at_the_forgery_limit_of_a_suite_the_keys_are_given_up() {
+        let limits =
+            [(Suite::EcdheEcdsaAes128Ccm8, FORGERIES_MAX_CCM_8), (Suite::EcdheEcdsaAes128GcmSha256, FORGERIES_MAX_GCM)];
+        for (suite, most) in limits {
+            let mut epoch = protected(suite, Role::Server);
+            epoch.forgeries = most - 2;
+            let record =
+                Record { content_type: ContentType::ApplicationData, epoch: 1, sequence: 5, payload: 13..13 + 40 };
+            assert_eq!(epoch.open(&record, &mut [0; 40]), Err(Unopened::Dropped(Drop::BadRecord)));
+            assert_eq!(epoch.open(&record, &mut [0; 40]), Err(Unopened::Forgeries));
+        }
+    }
+
+    #[test]
+    fn d11_after_the_last_sequence_number_nothing_is_sent() {
+        let mut out = Vec::new();
+        let mut epoch = protected(Suite::EcdheEcdsaAes128Ccm8, Role::Client);
+        epoch.write_sequence = SEQUENCE_MAX;
+        assert_eq!(epoch.seal(&mut out, ContentType::ApplicationData, &[b"last"]), Ok(()));
+        assert_eq!(first_record(&out).sequence, SEQUENCE_MAX);
+        let length = out.len();
+        for _ in 0..3 {
+            assert_eq!(epoch.seal(&mut out, ContentType::ApplicationData, &[b"none"]), Err(SequenceExhausted));
+        }
+        assert_eq!(out.len(), length);
+        let mut plain = PlainEpoch::starting_at(SEQUENCE_MAX);
+        assert_eq!(plain.write(&mut out, ContentType::Alert, &[&[2, 40]]), Ok(()));
+        assert_eq!(plain.write(&mut out, ContentType::Alert, &[&[2, 40]]), Err(SequenceExhausted));
+    }
+
+    #[test]
+    fn what_one_end_seals_the_other_opens_once() {
+        for suite in [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128GcmSha256] {
+            let (mut client, mut server) = (protected(suite, Role::Client), protected(suite, Role::Server));
+            let mut out = Vec::new();
+            client.seal(&mut out, ContentType::ApplicationData, &[b"in ", b"parts"]).unwrap();
+            assert_eq!(out.len(), ProtectedEpoch::overhead(suite) + 8);
+            let record = first_record(&out);
+            let payload = &mut out[record.payload.clone()];
+            let copy = payload.to_vec();
+            let range = server.open(&record, payload).unwrap();
+            assert_eq!(&payload[range], b"in parts");
+            assert_eq!(server.open(&record, &mut copy.clone()), Err(Unopened::Dropped(Drop::Replay)));
+        }
     }
 }

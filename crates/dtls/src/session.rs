@@ -265,7 +265,9 @@ impl<P> Session<P> {
             }
         } else {
             match self.final_flight {
-                Some(last) if (fragment.kind, fragment.message_seq) == (HandshakeType::FINISHED, last.answers_message_seq) => {
+                Some(last)
+                    if (fragment.kind, fragment.message_seq) == (HandshakeType::FINISHED, last.answers_message_seq) =>
+                {
                     self.repeat_final_flight(&last, port);
                 }
                 _ => port.drop(Drop::HandshakeIdle),
@@ -307,10 +309,5 @@ impl<P> Session<P> {
             datagram.finish();
             port.trace_alert(Direction::Sent, level, description);
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn protected_mut(&mut self) -> &mut ProtectedEpoch {
-        &mut self.protected
     }
 }

@@ -28,7 +28,10 @@ fn d48_certificate_and_certificate_verify_left_out() {
     bytes.extend(script.finished());
     script.give(&bytes);
     let expected = HandshakeType::CERTIFICATE;
-    assert_eq!(script.refusal(), Some(Refusal::UnexpectedMessage { message: HandshakeType::CLIENT_KEY_EXCHANGE, expected }));
+    assert_eq!(
+        script.refusal(),
+        Some(Refusal::UnexpectedMessage { message: HandshakeType::CLIENT_KEY_EXCHANGE, expected })
+    );
     assert_eq!(script.alerts(), [[2, 10]]);
     assert!(!script.is_established());
 }

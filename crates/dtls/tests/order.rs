@@ -95,7 +95,14 @@ fn d55_every_order_of_the_clients_flight_completes() {
 /// The n-th order of five.
 fn permutation(mut n: usize) -> Vec<usize> {
     let mut rest: Vec<usize> = (0..5).collect();
-    (1..=5).rev().map(|left| { let at = n % left; n /= left; rest.remove(at) }).collect()
+    (1..=5)
+        .rev()
+        .map(|left| {
+            let at = n % left;
+            n /= left;
+            rest.remove(at)
+        })
+        .collect()
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::sync::Arc;
-
 use dtls::{Closed, Drop, Event, Suite};
 use proptest::prelude::*;
 use support::forge::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Raw, records};
@@ -252,7 +250,6 @@ proptest! {
                 }
             }
         }
-        let _ = Arc::new(());
     }
 
     /// No datagram makes either side panic or end a session.

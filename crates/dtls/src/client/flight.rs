@@ -30,9 +30,9 @@ const CLIENT_KEY_FLIGHT: u8 = 5;
 pub(super) fn send_client_flight<V: VerifyPeer>(
     server: Server<V::Peer>,
     requested: &Requested,
-    context: Context<'_, '_, V>,
+    context: &mut Context<'_, '_, V>,
 ) -> Result<ExpectChangeCipherSpec<V::Peer>, Refusal> {
-    let Context { conversation, port, .. } = context;
+    let (conversation, port) = (&mut *context.conversation, &mut *context.port);
     let Agreed { suite, extended_master_secret, client_random, server_random } = server.agreed;
     let random = port.random.as_ref();
     let mut flight = Flight::new(CLIENT_KEY_FLIGHT);
@@ -89,7 +89,7 @@ impl<P> ExpectFinished<P> {
     pub(super) fn handle<V: VerifyPeer<Peer = P>>(
         self,
         message: &Message,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<Box<Established<P>>, Refusal> {
         let Self(ExpectChangeCipherSpec { peer, master_secret, extended_master_secret, tls_unique }) = self;
         let transcript = context.conversation.transcript.hash();

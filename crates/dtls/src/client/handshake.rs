@@ -90,7 +90,7 @@ impl<V: VerifyPeer> Handshake<V> {
         };
         let numbering = Numbering { record_sequence: 0, own_message_seq: 0, peer_message_seq: 0 };
         let mut conversation = Conversation::new(terms, numbering, port.now.mono);
-        let context = Context { conversation: &mut conversation, config: &config, port };
+        let context = &mut Context { conversation: &mut conversation, config: &config, port };
         let state = State::ExpectServerHello(ExpectServerHello::begin(context));
         Self { conversation, state, config }
     }
@@ -162,7 +162,7 @@ impl<V: VerifyPeer> Handshake<V> {
             return Err(Refusal::UnexpectedMessage { message: message.kind, expected });
         }
         let state = std::mem::replace(&mut self.state, State::Over);
-        let context = Context { conversation: &mut self.conversation, config: self.config.as_ref(), port };
+        let context = &mut Context { conversation: &mut self.conversation, config: self.config.as_ref(), port };
         match state {
             State::ExpectServerHello(state) => state.handle(&message, context).map(Next::State),
             State::ExpectCertificate(state) => state.handle(message, context).map(Next::State),

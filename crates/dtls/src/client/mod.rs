@@ -196,14 +196,16 @@ impl<V: VerifyPeer> Client<V> {
                 }
                 Err(refusal) => self.fail(now, refusal),
             },
-            Association::Established(session) => match session.handle_record(Role::Client, record, payload, &mut port) {
-                Received::Nothing | Received::Alive => {}
-                Received::Data(range) => {
-                    let start = record.payload.start;
-                    self.events.push_back(ClientEvent::Data { plaintext: start + range.start..start + range.end });
+            Association::Established(session) => {
+                match session.handle_record(Role::Client, record, payload, &mut port) {
+                    Received::Nothing | Received::Alive => {}
+                    Received::Data(range) => {
+                        let start = record.payload.start;
+                        self.events.push_back(ClientEvent::Data { plaintext: start + range.start..start + range.end });
+                    }
+                    Received::Closed(why) => self.end(why),
                 }
-                Received::Closed(why) => self.end(why),
-            },
+            }
             Association::Over => port.drop(Drop::NoAssociation),
         }
     }

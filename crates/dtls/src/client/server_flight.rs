@@ -2,7 +2,7 @@
 
 use super::flight::{Requested, send_client_flight};
 use super::handshake::{Context, State};
-use crate::config::ExtendedMasterSecret;
+use crate::config::{ClientConfig, ExtendedMasterSecret};
 use crate::crypto::{Curve, SignatureScheme, Suite};
 use crate::flight::Flight;
 use crate::limits::HELLO_VERIFY_REQUESTS_MAX;
@@ -25,7 +25,7 @@ pub(super) struct ExpectServerHello {
 }
 
 impl ExpectServerHello {
-    pub(super) fn begin<V: VerifyPeer>(context: Context<'_, '_, V>) -> Self {
+    pub(super) fn begin<V: VerifyPeer>(context: &mut Context<'_, '_, V>) -> Self {
         let mut random = [0; 32];
         context.port.random.fill(&mut random);
         Self::send(random, &[], 0, context)
@@ -36,7 +36,7 @@ impl ExpectServerHello {
         random: [u8; 32],
         cookie: &[u8],
         verify_requests: u8,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Self {
         let offer = ClientHelloOffer {
             version: DTLS_1_2,
@@ -55,7 +55,7 @@ impl ExpectServerHello {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &Message,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<State<V::Peer>, Refusal> {
         let decode = |_| Refusal::Decode { message: message.kind };
         if message.kind == HandshakeType::HELLO_VERIFY_REQUEST {
@@ -67,7 +67,7 @@ impl ExpectServerHello {
             return Ok(State::ExpectServerHello(next));
         }
         let hello = ServerHello::parse(&message.body).map_err(decode)?;
-        let suite = accept(&hello, &context)?;
+        let suite = accept(&hello, context.config)?;
         context.conversation.transcript.add(HandshakeType::CLIENT_HELLO, self.message_seq, &self.hello);
         context.conversation.hash_received(message);
         Ok(State::ExpectCertificate(ExpectCertificate {
@@ -82,12 +82,12 @@ impl ExpectServerHello {
 }
 
 /// Whether the server chose what was offered.
-fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, context: &Context<'_, '_, V>) -> Result<Suite, Refusal> {
+fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> Result<Suite, Refusal> {
     let not_offered = Refusal::NotOffered { message: HandshakeType::SERVER_HELLO };
     if hello.version != DTLS_1_2 {
         return Err(Refusal::Version { offered: hello.version });
     }
-    let suite = Suite::from_code(hello.suite).filter(|suite| context.config.suites.contains(suite));
+    let suite = Suite::from_code(hello.suite).filter(|suite| config.suites.contains(suite));
     let suite = suite.ok_or(not_offered)?;
     if hello.compression_method != 0 {
         return Err(not_offered);
@@ -101,7 +101,7 @@ fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, context: &Context<'_, '_, V>) 
     if hello.point_formats.is_some_and(|formats| !formats.contains(&UNCOMPRESSED)) {
         return Err(Refusal::NoCommonPointFormat);
     }
-    if !hello.extended_master_secret && context.config.extended_master_secret == ExtendedMasterSecret::Require {
+    if !hello.extended_master_secret && config.extended_master_secret == ExtendedMasterSecret::Require {
         return Err(Refusal::ExtendedMasterSecretRequired);
     }
     Ok(suite)
@@ -124,7 +124,7 @@ impl ExpectCertificate {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: Message,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<State<V::Peer>, Refusal> {
         context.conversation.hash_received(&message);
         let decode = Refusal::Decode { message: HandshakeType::CERTIFICATE };
@@ -149,7 +149,7 @@ impl ExpectServerKeyExchange {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &Message,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<State<V::Peer>, Refusal> {
         let decode = |_| Refusal::Decode { message: HandshakeType::SERVER_KEY_EXCHANGE };
         let exchange = ServerKeyExchange::parse(&message.body).map_err(decode)?;
@@ -160,8 +160,7 @@ impl ExpectServerKeyExchange {
         let utc = context.port.now.utc;
         let verified = self.chain.with_slices(|chain| context.config.verifier.verify(chain, utc));
         let (peer, key) = verified.map_err(Refusal::Certificate)?;
-        let signed =
-            signed_parameters(&self.agreed.client_random, &self.agreed.server_random, exchange.parameters);
+        let signed = signed_parameters(&self.agreed.client_random, &self.agreed.server_random, exchange.parameters);
         key.verify(scheme, &signed, exchange.signature).map_err(|_| Refusal::BadServerKeyExchange)?;
         context.conversation.hash_received(message);
         let server = Server { agreed: self.agreed, peer, curve, point: exchange.point.to_vec() };
@@ -186,7 +185,7 @@ impl<P> ExpectCertificateRequest<P> {
     pub(super) fn handle<V: VerifyPeer<Peer = P>>(
         self,
         message: &Message,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<State<P>, Refusal> {
         if message.kind == HandshakeType::SERVER_HELLO_DONE {
             let done = ExpectServerHelloDone { server: self.server, requested: Requested::Nothing };
@@ -210,7 +209,7 @@ impl<P> ExpectServerHelloDone<P> {
     pub(super) fn handle<V: VerifyPeer<Peer = P>>(
         self,
         message: &Message,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<State<P>, Refusal> {
         if !message.body.is_empty() {
             return Err(Refusal::Decode { message: HandshakeType::SERVER_HELLO_DONE });

@@ -183,7 +183,8 @@ mod tests {
     fn a_tag_of_another_length_never_opens() {
         for suite in SUITES {
             for length in [0, 4, 7, 9, 15, 17] {
-                let opened = Protection::new([7; 16], [9; 4]).open(suite, [1; 8], &[2; 13], &mut [0; 4], &vec![0; length]);
+                let opened =
+                    Protection::new([7; 16], [9; 4]).open(suite, [1; 8], &[2; 13], &mut [0; 4], &vec![0; length]);
                 assert_eq!(opened, Err(BadTag));
             }
         }

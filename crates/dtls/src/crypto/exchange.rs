@@ -58,3 +58,42 @@ impl Premaster {
         &self.bytes[..self.length]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed;
+
+    impl Random for Fixed {
+        fn fill(&self, out: &mut [u8]) {
+            out.fill(7);
+        }
+
+        #[allow(clippy::disallowed_methods, reason = "a test owns its randomness")]
+        fn with_secure(&self, operation: &mut dyn FnMut(&dyn ring::rand::SecureRandom)) {
+            operation(&ring::rand::SystemRandom::new());
+        }
+    }
+
+    #[test]
+    fn both_ends_agree_and_d63_bad_points_agree_with_nobody() {
+        for (curve, length) in [(Curve::P256, 32), (Curve::P384, 48)] {
+            let a = EphemeralKey::generate(curve, &Fixed).unwrap();
+            let b = EphemeralKey::generate(curve, &Fixed).unwrap();
+            let (point_a, point_b) = (a.point().to_vec(), b.point().to_vec());
+            let shared = a.agree(curve, &point_b).unwrap();
+            assert_eq!(shared.as_bytes().len(), length);
+            assert_eq!(shared.as_bytes(), b.agree(curve, &point_a).unwrap().as_bytes());
+            let mut off_curve = point_a.clone();
+            off_curve[20] ^= 1;
+            let compressed = [&[2], &point_a[1..=length]].concat();
+            let infinity = vec![0];
+            for bad in
+                [off_curve, compressed, infinity, point_a[1..].to_vec(), [&point_a[..], &[0]].concat(), Vec::new()]
+            {
+                assert!(EphemeralKey::generate(curve, &Fixed).unwrap().agree(curve, &bad).is_none());
+            }
+        }
+    }
+}

@@ -133,12 +133,7 @@ impl PublicKey {
         &self.point[..self.curve.point_bytes()]
     }
 
-    pub(crate) fn verify(
-        &self,
-        scheme: SignatureScheme,
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<(), BadSignature> {
+    pub(crate) fn verify(&self, scheme: SignatureScheme, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         let algorithm = match (self.curve, scheme) {
             (Curve::P256, SignatureScheme::EcdsaSecp256r1Sha256) => &signature::ECDSA_P256_SHA256_ASN1,
             (Curve::P256, SignatureScheme::EcdsaSecp384r1Sha384) => &signature::ECDSA_P256_SHA384_ASN1,

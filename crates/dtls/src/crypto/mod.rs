@@ -9,12 +9,12 @@ mod kdf;
 mod keys;
 mod mac;
 
-pub(crate) use aead::{AAD_BYTES, EXPLICIT_NONCE_BYTES, Protection};
 pub use aead::Suite;
+pub(crate) use aead::{AAD_BYTES, EXPLICIT_NONCE_BYTES, Protection};
 pub(crate) use exchange::{EphemeralKey, Premaster};
 pub(crate) use kdf::{Hash, MasterSecret, Sha256, TrafficKeys, VerifyData, WhoseFinished};
-pub use keys::{Curve, KeyFault, PublicKey, SignatureScheme, SigningKey};
 pub(crate) use keys::Signature;
+pub use keys::{Curve, KeyFault, PublicKey, SignatureScheme, SigningKey};
 pub(crate) use mac::MacKey;
 
 /// Our own cryptography failed: randomness or an operation on our own key. Never the peer's fault.

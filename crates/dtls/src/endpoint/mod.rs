@@ -276,7 +276,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
         let slots = self.table.find(route);
         // With a new handshake beside a session, the handshake gets what is of handshakes, the session what is protected data.
-        let of_handshake = slots.established.is_none() || record.epoch == 0 || record.content_type == ContentType::Handshake;
+        let of_handshake =
+            slots.established.is_none() || record.epoch == 0 || record.content_type == ContentType::Handshake;
         match (slots.half_open, slots.established) {
             (Some(slot), _) if of_handshake => self.handle_handshake_record(now, slot, record, payload),
             (_, Some(slot)) => self.handle_session_record(now, slot, record, payload),

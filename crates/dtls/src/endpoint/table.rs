@@ -27,6 +27,10 @@ pub(super) struct Table<V: VerifyPeer> {
     counts: SessionCounts,
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "sessions are many and lie in the slab itself; handshakes are few and behind a box, which is freed when they end"
+)]
 pub(super) enum Tenant<V: VerifyPeer> {
     HalfOpen(Box<HalfOpen<V>>),
     Established(Member<V::Peer>),
@@ -121,10 +125,9 @@ impl<V: VerifyPeer> Table<V> {
         let hash = self.hash.of(&route);
         let is_it = |slot| self.slab.get(slot).is_some_and(|tenant| tenant.route() == route);
         match self.index.find(hash, is_it).map(|slot| (slot, self.slab.get(slot))) {
-            Some((slot, Some(Tenant::Established(member)))) => Slots {
-                established: Some(slot),
-                half_open: Some(member.newer).filter(|slot| *slot != NO_SLOT),
-            },
+            Some((slot, Some(Tenant::Established(member)))) => {
+                Slots { established: Some(slot), half_open: Some(member.newer).filter(|slot| *slot != NO_SLOT) }
+            }
             Some((slot, Some(Tenant::HalfOpen(_)))) => Slots { established: None, half_open: Some(slot) },
             _ => Slots { established: None, half_open: None },
         }

@@ -21,7 +21,7 @@ impl ExpectCertificate {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: Message,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<State<V>, Refusal> {
         context.conversation.hash_received(&message);
         let chain = CertificateChain::parse(message.body).map_err(|fault| match fault {
@@ -48,7 +48,7 @@ impl ExpectClientKeyExchange {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &Message,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<State<V>, Refusal> {
         let decode = |_| Refusal::Decode { message: HandshakeType::CLIENT_KEY_EXCHANGE };
         let point = ClientKeyExchange::parse(&message.body).map_err(decode)?.point.to_vec();
@@ -77,7 +77,7 @@ impl ExpectCertificateVerify {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &Message,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<Next<V>, Refusal> {
         let decode = |_| Refusal::Decode { message: HandshakeType::CERTIFICATE_VERIFY };
         let verify = CertificateVerify::parse(&message.body).map_err(decode)?;
@@ -115,7 +115,7 @@ impl AwaitAuthentication {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         done: Authentication<V::Peer>,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<State<V>, Refusal> {
         let Agreed { suite, extended_master_secret, client_random, server_random } = self.agreed;
         let secret = &done.master_secret;

@@ -25,7 +25,7 @@ impl ExpectClientHello {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &Message,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<Next<V>, Refusal> {
         let decode = |_| Refusal::Decode { message: HandshakeType::CLIENT_HELLO };
         let hello = ClientHello::parse(&message.body).map_err(decode)?;

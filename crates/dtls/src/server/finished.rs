@@ -30,10 +30,10 @@ impl<P> ExpectFinished<P> {
     pub(super) fn handle<V: VerifyPeer<Peer = P>>(
         self,
         message: &Message,
-        context: Context<'_, '_, V>,
+        context: &mut Context<'_, '_, V>,
     ) -> Result<Box<Established<P>>, Refusal> {
         let Self(ExpectChangeCipherSpec { peer, master_secret, extended_master_secret }) = self;
-        let conversation = context.conversation;
+        let conversation = &mut *context.conversation;
         let transcript = conversation.transcript.hash();
         if !master_secret.finished_matches(WhoseFinished::Client, &transcript, &message.body) {
             return Err(Refusal::BadFinished);

@@ -25,8 +25,8 @@ pub(super) struct AwaitKeyExchange {
 const SERVER_HELLO_FLIGHT: u8 = 4;
 
 impl AwaitKeyExchange {
-    pub(super) fn handle<V: VerifyPeer>(self, done: KeyExchange, context: Context<'_, '_, V>) -> State<V> {
-        let conversation = context.conversation;
+    pub(super) fn handle<V: VerifyPeer>(self, done: KeyExchange, context: &mut Context<'_, '_, V>) -> State<V> {
+        let conversation = &mut *context.conversation;
         let mut flight = Flight::new(SERVER_HELLO_FLIGHT);
         let hello = encode_server_hello(&self.agreed.server_random, self.agreed.suite, self.extensions);
         conversation.prepare(&mut flight, HandshakeType::SERVER_HELLO, &hello);

@@ -104,11 +104,8 @@ impl<V: VerifyPeer> Handshake<V> {
             retransmission_initial: limits.retransmission_initial,
             handshake_deadline: limits.handshake_deadline,
         };
-        let numbering = Numbering {
-            record_sequence,
-            own_message_seq: hello.message_seq,
-            peer_message_seq: hello.message_seq,
-        };
+        let numbering =
+            Numbering { record_sequence, own_message_seq: hello.message_seq, peer_message_seq: hello.message_seq };
         Self {
             conversation: Conversation::new(terms, numbering, now),
             state: State::ExpectClientHello(ExpectClientHello),
@@ -118,7 +115,11 @@ impl<V: VerifyPeer> Handshake<V> {
     }
 
     /// Takes a fragment of the ClientHello.
-    pub(crate) fn handle_hello(&mut self, fragment: &Fragment<'_>, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
+    pub(crate) fn handle_hello(
+        &mut self,
+        fragment: &Fragment<'_>,
+        port: &mut Port<'_>,
+    ) -> Result<Progress<V>, Refusal> {
         self.conversation.handle_fragment(fragment, 0, port);
         self.advance(port)
     }
@@ -151,7 +152,7 @@ impl<V: VerifyPeer> Handshake<V> {
     /// Takes the result of a public-key step.
     pub(crate) fn resume(&mut self, outcome: Outcome<V::Peer>, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
         let state = std::mem::replace(&mut self.state, State::Over);
-        let context = Context {
+        let context = &mut Context {
             conversation: &mut self.conversation,
             config: &self.config,
             offered: &mut self.offered,
@@ -221,7 +222,7 @@ impl<V: VerifyPeer> Handshake<V> {
             return Err(Refusal::UnexpectedMessage { message: message.kind, expected });
         }
         let state = std::mem::replace(&mut self.state, State::Over);
-        let context = Context {
+        let context = &mut Context {
             conversation: &mut self.conversation,
             config: &self.config,
             offered: &mut self.offered,

@@ -1,6 +1,8 @@
 //! Certificate, CertificateRequest, CertificateVerify (RFC 5246 §7.4.2, §7.4.4, §7.4.8).
 
-use super::codec::{CodePoints, Malformed, Reader, code_points, put_u16, with_length_8, with_length_16, with_length_24};
+use super::codec::{
+    CodePoints, Malformed, Reader, code_points, put_u16, with_length_8, with_length_16, with_length_24,
+};
 use crate::crypto::SignatureScheme;
 use crate::limits::CERTIFICATES_MAX;
 

@@ -9,14 +9,17 @@ mod key_exchange;
 mod record;
 mod server_hello;
 
-pub(crate) use certificate::{CertificateChain, ChainFault, CertificateRequest, CertificateVerify, encode_certificate};
-pub(crate) use client_hello::{ClientHello, ClientHelloOffer, HelloParameters};
+pub(crate) use certificate::{CertificateChain, CertificateRequest, CertificateVerify, ChainFault, encode_certificate};
 pub use client_hello::Offered;
+pub(crate) use client_hello::{ClientHello, ClientHelloOffer, HelloParameters};
 pub(crate) use codec::{Reader, to_u16};
 pub use handshake::HandshakeType;
 pub(crate) use handshake::{Fragment, HANDSHAKE_HEADER_BYTES, handshake_header};
 pub(crate) use hello_verify_request::{HelloVerifyRequest, encode_hello_verify_request};
-pub(crate) use key_exchange::{ClientKeyExchange, ServerKeyExchange, encode_client_key_exchange, encode_ecdhe_parameters, encode_server_key_exchange};
+pub(crate) use key_exchange::{
+    ClientKeyExchange, ServerKeyExchange, encode_client_key_exchange, encode_ecdhe_parameters,
+    encode_server_key_exchange,
+};
 pub(crate) use record::{ContentType, RECORD_HEADER_BYTES, RecordHeader, epoch_and_sequence, put_record_header};
 pub(crate) use server_hello::{ServerExtensions, ServerHello, encode_server_hello};
 

@@ -1,6 +1,7 @@
 //! What the stories share: identities, a verifier that knows them, a clock that is turned by hand, and a pair of engines with a wire
 //! between them that a test may cut, copy, reorder and forge on.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test")]
 #![allow(dead_code, reason = "each story uses its part")]
 #![allow(unreachable_pub, reason = "a module of tests")]
 

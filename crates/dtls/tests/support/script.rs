@@ -65,7 +65,8 @@ impl Hello {
         out.extend(long(&self.suites.iter().flat_map(|suite| suite.to_be_bytes()).collect::<Vec<_>>()));
         out.extend(short(&self.compression));
         if let Some(extensions) = &self.extensions {
-            let all = extensions.iter().flat_map(|(kind, content)| [kind.to_be_bytes().to_vec(), long(content)].concat());
+            let all =
+                extensions.iter().flat_map(|(kind, content)| [kind.to_be_bytes().to_vec(), long(content)].concat());
             out.extend(long(&all.collect::<Vec<_>>()));
         }
         out
@@ -155,12 +156,12 @@ impl Script {
         self.message_seq += 1;
         self.record_sequence += 1;
         for answer in self.give(&bytes) {
-            self.read(&answer);
+            self.read_answer(&answer);
         }
     }
 
     /// Takes the server's flight, one message a record as our server sends it.
-    fn read(&mut self, answer: &[u8]) {
+    pub fn read_answer(&mut self, answer: &[u8]) {
         for record in records(answer) {
             if record.handshake_type().is_none() {
                 continue;
@@ -287,7 +288,9 @@ impl Script {
     /// The alerts in the clear that the server sent.
     pub fn alerts(&self) -> Vec<Vec<u8>> {
         let all = self.answers.iter().flat_map(|answer| records(answer));
-        all.filter(|record| record.content_type == super::forge::ALERT && record.epoch == 0).map(|record| record.payload).collect()
+        all.filter(|record| record.content_type == super::forge::ALERT && record.epoch == 0)
+            .map(|record| record.payload)
+            .collect()
     }
 
     pub fn is_established(&self) -> bool {

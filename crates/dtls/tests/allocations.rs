@@ -1,0 +1,134 @@
+//! Where nothing may be allocated, nothing is.
+
+mod support;
+
+use dtls::{Event, Suite};
+use support::forge::{APPLICATION_DATA, HANDSHAKE, Piece, Raw};
+use support::script::{Hello, Script};
+use support::{Clock, Pair, World};
+
+#[test]
+fn d31_cookieless_hello_allocates_nothing() {
+    let world = World::new();
+    let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
+    let original = script.hello.datagram(0, 0);
+    script.give(&original);
+    let now = script.clock.now();
+    let (mut datagram, route) = (original.clone(), script.route);
+    let endpoint = &mut script.endpoint;
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..1_000 {
+            datagram.copy_from_slice(&original);
+            endpoint.handle_datagram(now, route, &mut datagram);
+            assert!(endpoint.poll_transmit().is_some());
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn an_established_session_allocates_nothing_per_datagram() {
+    for suite in [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128GcmSha256] {
+        let world = World::new();
+        let clock = Clock::new();
+        let endpoint = world.endpoint_with(|config| config.suites = vec![suite]);
+        let mut pair = Pair::of(endpoint, world.client(&clock), clock);
+        pair.run();
+        pair.assert_alive();
+        let (now, route, session) = (pair.clock.now(), pair.route, pair.session());
+        let (endpoint, client) = (&mut pair.endpoint, &mut pair.client);
+        let mut wire = vec![0; 2_048];
+        let mut round = || {
+            client.send(now, &[7; 500]).unwrap();
+            let datagram = client.poll_transmit().unwrap();
+            let length = datagram.len();
+            wire[..length].copy_from_slice(datagram);
+            endpoint.handle_datagram(now, route, &mut wire[..length]);
+            let Some(Event::Data { plaintext, .. }) = endpoint.poll_event() else { panic!("no data") };
+            endpoint.send(now, session, &wire[plaintext]).unwrap();
+            let answer = endpoint.poll_transmit().unwrap().bytes;
+            let length = answer.len();
+            wire[..length].copy_from_slice(answer);
+            client.handle_datagram(now, &mut wire[..length]);
+            assert!(client.poll_event().is_some());
+            assert!(endpoint.poll_timeout().is_some());
+        };
+        round();
+        let counted = allocation_counter::measure(|| (0..100).for_each(|_| round()));
+        assert_eq!(counted.count_total, 0, "{suite:?}");
+    }
+}
+
+#[test]
+fn d03_d09_forged_records_and_future_epochs_allocate_nothing() {
+    let mut pair = Pair::established(&World::new());
+    let (now, route) = (pair.clock.now(), pair.route);
+    let endpoint = &mut pair.endpoint;
+    let forged = Raw::new(APPLICATION_DATA, 1, 500, &[7; 60]).bytes();
+    let mut datagram = forged.clone();
+    let counted = allocation_counter::measure(|| {
+        for epoch in 1..=u8::MAX {
+            datagram.copy_from_slice(&forged);
+            datagram[4] = epoch;
+            endpoint.handle_datagram(now, route, &mut datagram);
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn d22_empty_fragments_allocate_nothing() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let empty = Piece { length: 100, ..Piece::whole(11, 2, &[]) };
+    let original = Raw::new(HANDSHAKE, 0, 9, &empty.bytes()).bytes();
+    let (now, route, mut datagram) = (script.clock.now(), script.route, original.clone());
+    let endpoint = &mut script.endpoint;
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..100_000 {
+            endpoint.handle_datagram(now, route, &mut datagram);
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn d27_a_handshake_costs_little_and_all_of_it_is_freed() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let flight = script.honest_flight();
+    script.give(&flight);
+    // A second peer on warm buffers: what stays after its handshake is its slot, which the slab had already.
+    script.route = support::route(50_001);
+    script.message_seq = 0;
+    script.record_sequence = 0;
+    script.transcript.clear();
+    script.hello.cookie.clear();
+    script.hello.random = [9; 32];
+    script.fetch_cookie();
+    let hello = script.hello.datagram(1, 1);
+    let (now, route) = (script.clock.now(), script.route);
+    let mut kept = 0;
+    let endpoint = &mut script.endpoint;
+    let mut datagram = hello.clone();
+    let mut answer = Vec::with_capacity(2_000);
+    let half_open = allocation_counter::measure(|| endpoint.handle_datagram(now, route, &mut datagram));
+    kept += half_open.bytes_current;
+    assert!((1..4_096).contains(&half_open.bytes_current), "{half_open:?}");
+    while let Some(transmit) = script.endpoint.poll_transmit() {
+        answer.extend_from_slice(transmit.bytes);
+    }
+    script.message_seq = 2;
+    script.record_sequence = 2;
+    script.transcript.extend(Piece::whole(1, 1, &script.hello.body()).bytes());
+    script.read_answer(&answer);
+    let mut flight = script.honest_flight();
+    let endpoint = &mut script.endpoint;
+    let finished = allocation_counter::measure(|| endpoint.handle_datagram(now, route, &mut flight));
+    kept += finished.bytes_current;
+    assert_eq!(script.endpoint.counts().established, 2);
+    // The verifier of these tests keeps a copy of the leaf; the engine keeps nothing.
+    let of_the_verifier = i64::try_from(world.client.chain()[0].len() + size_of::<Vec<u8>>() + 16).unwrap();
+    assert!(kept <= of_the_verifier, "{kept} bytes stay");
+    assert!(half_open.bytes_max + finished.bytes_max < 48 * 1_024);
+}

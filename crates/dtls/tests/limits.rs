@@ -1,0 +1,164 @@
+//! Caps on handshakes and sessions, idleness, eviction.
+
+mod support;
+
+use std::time::Duration;
+
+use dtls::{Closed, Drop, Event, SessionCounts};
+use support::script::{Hello, Script};
+use support::{Pair, World, route};
+
+/// A hello of its own for each port, as far as the server's flight.
+fn knock(script: &mut Script, port: u16) {
+    script.route = route(port);
+    script.hello = Hello { random: [port.to_be_bytes()[1]; 32], ..Hello::default() };
+    script.message_seq = 0;
+    script.record_sequence = 0;
+    script.transcript.clear();
+    script.fetch_cookie();
+    script.send_hello();
+}
+
+#[test]
+fn d46_at_the_cap_of_handshakes_new_hellos_are_dropped_and_sessions_live() {
+    let world = World::new();
+    let endpoint = world.endpoint_with(|config| config.limits.half_open_max = 5);
+    let mut script = Script::begin_at(&world, endpoint, Hello::default());
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established());
+    let session = script.endpoint.sessions().next().unwrap();
+    for port in 1..=20 {
+        knock(&mut script, port);
+    }
+    assert_eq!(script.endpoint.counts(), SessionCounts { established: 1, half_open: 5 });
+    assert_eq!(script.endpoint.drops().count(Drop::HalfOpenFull), 15);
+    assert!(script.endpoint.send(script.clock.now(), session, b"alive").is_ok());
+    script.wait_out();
+    assert_eq!(script.endpoint.counts().half_open, 0);
+    // All slots came back.
+    for port in 31..=35 {
+        knock(&mut script, port);
+    }
+    assert_eq!(script.endpoint.counts().half_open, 5);
+}
+
+#[test]
+fn the_longest_idle_session_gives_its_place_to_an_authenticated_peer() {
+    let world = World::new();
+    let endpoint = world.endpoint_with(|config| config.limits.sessions_max = 2);
+    let mut script = Script::begin_at(&world, endpoint, Hello::default());
+    let flight = script.honest_flight();
+    script.give(&flight);
+    let oldest = script.endpoint.sessions().next().unwrap();
+    script.clock.elapsed += Duration::from_secs(5);
+    knock(&mut script, 2);
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert_eq!(script.endpoint.counts().established, 2);
+    // Nobody has been idle for ten seconds yet: the third waits.
+    script.clock.elapsed += Duration::from_secs(3);
+    script.route = route(3);
+    script.hello.cookie.clear();
+    script.message_seq = 0;
+    script.fetch_cookie();
+    let hello = script.hello.datagram(1, 1);
+    assert!(script.give(&hello).is_empty());
+    assert_eq!(script.endpoint.drops().count(Drop::SessionsFull), 1);
+    script.clock.elapsed += Duration::from_secs(3);
+    knock(&mut script, 3);
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert_eq!(script.endpoint.counts().established, 2);
+    assert!(
+        script
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Closed { session, why: Closed::Evicted } if *session == oldest))
+    );
+}
+
+#[test]
+fn an_idle_session_is_closed_and_its_peer_told() {
+    let world = World::new();
+    let mut pair = Pair::established(&world);
+    pair.clock.elapsed += Duration::from_secs(200);
+    pair.assert_alive();
+    // Its timer counts from what was heard last.
+    assert_eq!(pair.endpoint.poll_timeout(), Some(pair.clock.now().mono + Duration::from_secs(300)));
+    pair.clock.elapsed += Duration::from_secs(299);
+    pair.handle_timeouts();
+    assert_eq!(pair.endpoint.counts().established, 1);
+    pair.clock.elapsed += Duration::from_secs(1);
+    pair.handle_timeouts();
+    assert!(matches!(pair.server_events.last(), Some(Event::Closed { why: Closed::Idle, .. })));
+    pair.run();
+    assert!(matches!(pair.client_events.last(), Some(dtls::ClientEvent::Closed { why: Closed::ByPeer })));
+    assert_eq!(pair.endpoint.poll_timeout(), None);
+}
+
+#[test]
+fn sessions_expire_in_the_order_of_their_last_words() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let mut forgers = Vec::new();
+    let mut sessions = Vec::new();
+    for port in 1..=4 {
+        knock(&mut script, port);
+        let flight = script.honest_flight();
+        script.give(&flight);
+        forgers.push((script.route, script.forger()));
+        let Some(Event::Established { session, .. }) = script.events.last() else { panic!("{:?}", script.events) };
+        sessions.push(*session);
+        script.clock.elapsed += Duration::from_secs(10);
+    }
+    // The first and the third speak again.
+    for at in [0, 2] {
+        script.route = forgers[at].0;
+        let data = forgers[at].1.seal(support::forge::APPLICATION_DATA, 1, b"still here");
+        script.give(&data);
+        script.clock.elapsed += Duration::from_secs(1);
+    }
+    script.events.clear();
+    while script.endpoint.counts().established > 0 {
+        let at = script.endpoint.poll_timeout().unwrap();
+        script.clock.advance_to(at);
+        script.endpoint.handle_timeout(script.clock.now());
+        script.events.extend(std::iter::from_fn(|| script.endpoint.poll_event()));
+        while script.endpoint.poll_transmit().is_some() {}
+    }
+    let order: Vec<_> = script
+        .events
+        .iter()
+        .filter_map(
+            |event| if let Event::Closed { session, why: Closed::Idle } = event { Some(*session) } else { None },
+        )
+        .collect();
+    assert_eq!(order, [sessions[1], sessions[3], sessions[0], sessions[2]]);
+}
+
+#[test]
+fn a_job_of_a_handshake_that_is_gone_is_left_out() {
+    let world = World::new();
+    let endpoint = world.endpoint_with(|config| config.public_key_steps = dtls::PublicKeySteps::Suspended);
+    let mut script = Script::unbegun(&world, endpoint, Hello::default());
+    script.fetch_cookie();
+    let hello = script.hello.datagram(1, 1);
+    script.give(&hello);
+    let taken = script.endpoint.poll_public_key_job().unwrap();
+    script.wait_out();
+    // Its slot has another tenant by the time that the result comes.
+    script.route = route(2);
+    script.message_seq = 0;
+    script.record_sequence = 0;
+    script.hello.cookie.clear();
+    script.fetch_cookie();
+    let hello = script.hello.datagram(1, 1);
+    script.give(&hello);
+    script.endpoint.complete_public_key_job(script.clock.now(), taken.run());
+    assert_eq!(script.endpoint.drops().count(Drop::StaleJob), 1);
+    assert!(script.endpoint.poll_transmit().is_none());
+    script.wait_out();
+    assert!(script.endpoint.poll_public_key_job().is_none());
+    assert_eq!(script.endpoint.drops().count(Drop::StaleJob), 2);
+}

@@ -1,0 +1,116 @@
+//! A device that lost its state comes back from the same address and port (RFC 6347 §4.2.8).
+
+mod support;
+
+use dtls::{Closed, Drop, Event, Refusal};
+use support::forge::{HANDSHAKE, Raw};
+use support::script::Hello;
+use support::{Pair, World};
+
+#[test]
+fn d41_a_restarted_client_replaces_its_session_once_it_is_authenticated() {
+    let world = World::new();
+    let mut pair = Pair::established(&world);
+    let old = pair.session();
+    // The device reboots: its new client knows nothing of the session.
+    pair.client = world.client(&pair.clock);
+    pair.collect();
+    while pair.client.facts().is_none() {
+        assert!(pair.endpoint.facts(old).is_some() || pair.endpoint.counts().established == 1);
+        assert!(pair.step());
+    }
+    assert!(
+        pair.server_events
+            .iter()
+            .any(|event| matches!(event, Event::Closed { session, why: Closed::Replaced } if *session == old))
+    );
+    assert!(pair.endpoint.facts(old).is_none());
+    assert_eq!(pair.endpoint.counts().established, 1);
+    assert_ne!(pair.session(), old);
+    pair.assert_alive();
+}
+
+#[test]
+fn d41_an_injected_hello_harms_no_session() {
+    let world = World::new();
+    let mut pair = Pair::established(&world);
+    // Without a cookie, and with a guessed one.
+    pair.give_server(&Hello::default().datagram(0, 0));
+    pair.give_server(&Hello { cookie: vec![1; 17], ..Hello::default() }.datagram(1, 1));
+    pair.to_client.clear();
+    assert_eq!(pair.endpoint.counts().half_open, 0);
+    pair.assert_alive();
+}
+
+#[test]
+fn d41_the_old_session_lives_until_the_new_finished_is_verified() {
+    let world = World::new();
+    let mut pair = Pair::established(&world);
+    let mut newcomer = world.client(&pair.clock);
+    // The newcomer goes as far as the server's flight, then falls silent; data of the old session flows in between.
+    for _ in 0..2 {
+        let hello = newcomer.poll_transmit().unwrap().to_vec();
+        pair.give_server(&hello);
+        let mut answer = pair.to_client.pop_front().unwrap();
+        newcomer.handle_datagram(pair.clock.now(), &mut answer);
+        pair.to_client.clear();
+    }
+    assert_eq!(pair.endpoint.counts(), dtls::SessionCounts { established: 1, half_open: 1 });
+    pair.assert_alive();
+    while pair.endpoint.counts().half_open > 0 {
+        let at = pair.endpoint.poll_timeout().unwrap();
+        pair.clock.advance_to(at);
+        pair.endpoint.handle_timeout(pair.clock.now());
+        pair.drain_events();
+        while pair.endpoint.poll_transmit().is_some() {}
+    }
+    assert!(matches!(pair.server_refusal(), Refusal::TimedOut { .. }));
+    pair.assert_alive();
+}
+
+#[test]
+fn a_client_that_begins_anew_in_the_middle_of_a_handshake_is_served() {
+    let world = World::new();
+    let mut pair = Pair::new(&world);
+    for _ in 0..3 {
+        pair.step();
+    }
+    assert_eq!(pair.endpoint.counts().half_open, 1);
+    pair.client = world.client(&pair.clock);
+    pair.to_client.clear();
+    pair.collect();
+    pair.run();
+    assert!(pair.is_established());
+    assert_eq!(pair.server_refusal(), Refusal::Restarted);
+    pair.assert_alive();
+}
+
+#[test]
+fn the_old_session_may_end_while_the_new_handshake_is_under_way() {
+    let world = World::new();
+    let mut pair = Pair::established(&world);
+    let old = pair.session();
+    pair.client = world.client(&pair.clock);
+    pair.collect();
+    for _ in 0..3 {
+        pair.step();
+    }
+    assert_eq!(pair.endpoint.counts(), dtls::SessionCounts { established: 1, half_open: 1 });
+    pair.endpoint.close(pair.clock.now(), old);
+    pair.drain_events();
+    pair.collect();
+    pair.run();
+    assert!(pair.is_established());
+    pair.assert_alive();
+}
+
+#[test]
+fn handshake_records_in_the_clear_are_nothing_to_a_session() {
+    let mut pair = Pair::established(&World::new());
+    pair.give_server(
+        &Raw::new(HANDSHAKE, 0, 9, &[20, 0, 0, 12, 0, 9, 0, 0, 0, 0, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2])
+            .bytes(),
+    );
+    assert_eq!(pair.endpoint.drops().count(Drop::HandshakeIdle), 1);
+    pair.assert_alive();
+}
