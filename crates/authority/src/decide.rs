@@ -153,7 +153,7 @@ fn check_requested(csr: &VerifiedCsr) -> Result<(), Refusal> {
     if requested.key_usage.is_some_and(|usage| usage.key_cert_sign() || usage.crl_sign()) {
         return Err(Refusal::Asks(Asked::CertificateSigning));
     }
-    if requested.extended_key_usage.is_some_and(|purposes| purposes.any) {
+    if requested.extended_key_usage.is_some_and(|it| it.any || it.cmc_ra || it.ocsp_signing) {
         return Err(Refusal::Asks(Asked::AnyPurpose));
     }
     Ok(())
@@ -182,8 +182,8 @@ fn check_san(verified: &Verified) -> Result<(), Refusal> {
         if !listed.contains(&kind) {
             return Err(Refusal::SanNotListed(kind));
         }
-        let asked = GeneralNames::new([name]).map_err(|_| Refusal::SanSyntax(kind))?;
-        if !held.iter().any(|name| GeneralNames::new([name]).is_ok_and(|held| held.matches(&asked))) {
+        name.check().map_err(|_| Refusal::SanSyntax(kind))?;
+        if !held.iter().any(|one| one.matches(&name)) {
             return Err(Refusal::SanMismatch);
         }
     }

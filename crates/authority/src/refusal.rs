@@ -61,7 +61,7 @@ pub enum Asked {
     CertificateAuthority,
     /// keyUsage keyCertSign or cRLSign.
     CertificateSigning,
-    /// extendedKeyUsage anyExtendedKeyUsage.
+    /// extendedKeyUsage anyExtendedKeyUsage, or one of an authority: id-kp-cmcRA (RFC 6402 §2.10), id-kp-OCSPSigning.
     AnyPurpose,
 }
 
@@ -103,7 +103,7 @@ impl fmt::Display for Asked {
         f.write_str(match self {
             Asked::CertificateAuthority => "a CA certificate (basicConstraints)",
             Asked::CertificateSigning => "the right to sign certificates or CRLs (keyUsage)",
-            Asked::AnyPurpose => "any purpose (extendedKeyUsage)",
+            Asked::AnyPurpose => "any purpose, or that of an authority (extendedKeyUsage)",
         })
     }
 }

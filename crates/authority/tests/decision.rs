@@ -168,8 +168,11 @@ fn e15_what_would_make_a_device_an_authority_is_refused() {
     for usage in [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign] {
         assert_eq!(ask(&|params| params.key_usages.push(usage)), Refusal::Asks(Asked::CertificateSigning));
     }
-    let any = |params: &mut CertificateParams| params.extended_key_usages.push(ExtendedKeyUsagePurpose::Any);
-    assert_eq!(ask(&any), Refusal::Asks(Asked::AnyPurpose));
+    let cmc_ra = ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 28]);
+    for purpose in [ExtendedKeyUsagePurpose::Any, ExtendedKeyUsagePurpose::OcspSigning, cmc_ra] {
+        let refusal = ask(&|params| params.extended_key_usages.push(purpose.clone()));
+        assert_eq!(refusal, Refusal::Asks(Asked::AnyPurpose));
+    }
     assert_eq!(ledger.issued_count(), 0);
 }
 

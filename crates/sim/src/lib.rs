@@ -1,1 +1,40 @@
-//! For tests: virtual clock, seeded link, client and server pair, fleet, faulty ledger and signer, test CA.
+//! For tests: both real engines in virtual time.
+//!
+//! A [`World`] holds one `est::Server`, a fleet of `est::Client`s, an authority, and between them a [`Link`] that loses,
+//! repeats, reorders, delays and damages datagrams, and a ledger and a signer that are late or fail. Everything that
+//! happens, happens at a virtual time and by chance that derives from one seed: a run of a seed is always the same run,
+//! datagram by datagram.
+//!
+//! ```text
+//!   Scenario ──► run(seed) ──► World ─┬─ devices (est::Client) ◄──┐
+//!                                     │                           │ Link: one queue of datagrams in flight
+//!                                     ├─ est::Server  ◄───────────┘
+//!                                     │     │ Submit   ▲ outcome
+//!                                     └─ authority::Issuer ◄──► FaultyLedger, FaultySigner on the Agenda
+//!                      Report ◄── invariants checked, digest of all datagrams
+//! ```
+//!
+//! It is no product code: it opens no socket and waits for nothing, and it opts out of the purity rules in one place, the
+//! clock's origin.
+
+pub mod agenda;
+pub mod chance;
+pub mod clock;
+mod device;
+pub mod faulty;
+pub mod link;
+mod run;
+pub mod scenario;
+pub mod trace;
+pub mod trust;
+pub mod world;
+
+pub use agenda::Agenda;
+pub use chance::{Chance, DerivedRandom};
+pub use clock::Clock;
+pub use faulty::{FaultyLedger, FaultySigner};
+pub use link::{Conditions, Link};
+pub use run::{Broken, Report, run, run_traced, run_world};
+pub use scenario::{Goal, Scenario};
+pub use trust::{DeviceIdentity, TestCa};
+pub use world::World;

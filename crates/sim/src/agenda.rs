@@ -1,0 +1,58 @@
+//! What happens later: calls that a ledger or signer answers at a virtual time of their own.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+type Task = Box<dyn FnOnce() + Send>;
+
+/// Tasks in the order of their time, and of their coming where that is the same. Clones share it.
+#[derive(Clone)]
+pub struct Agenda(Arc<Mutex<Inner>>);
+
+struct Inner {
+    now: Instant,
+    count: u64,
+    tasks: BTreeMap<Reverse<(Instant, u64)>, Task>,
+}
+
+impl Agenda {
+    /// An empty agenda.
+    #[must_use]
+    pub fn new(now: Instant) -> Agenda {
+        Agenda(Arc::new(Mutex::new(Inner { now, count: 0, tasks: BTreeMap::new() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `task` after `delay`.
+    pub fn after(&self, delay: Duration, task: impl FnOnce() + Send + 'static) {
+        let mut inner = self.lock();
+        inner.count += 1;
+        let key = Reverse((inner.now + delay, inner.count));
+        inner.tasks.insert(key, Box::new(task));
+    }
+
+    /// When the next task is due.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        self.lock().tasks.last_key_value().map(|(Reverse((at, _)), _)| *at)
+    }
+
+    /// Moves on to `now` and does what is due; each task may add more.
+    pub fn run(&self, now: Instant) {
+        self.lock().now = now;
+        while let Some(task) = self.take_due(now) {
+            task();
+        }
+    }
+
+    fn take_due(&self, now: Instant) -> Option<Task> {
+        let mut inner = self.lock();
+        let Reverse((at, _)) = *inner.tasks.last_key_value()?.0;
+        if at > now { None } else { inner.tasks.pop_last().map(|(_, task)| task) }
+    }
+}

@@ -1,0 +1,237 @@
+//! A device: what it wants, what it has, and how it goes on when something fails.
+//!
+//! ```text
+//!   Resting ──(time)──► new est::Client ──Connected──► request ──Done──► next goal, Resting
+//!      ▲                        │                        │
+//!      └──────── a while ◄──────┴── Failed, Later ◄──────┘      the same CSR again, never a new one
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use authority::Function;
+use dtls::Now;
+use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation};
+use pki::{Certificate, PrivateKey};
+
+use crate::chance::{Chance, DerivedRandom};
+use crate::scenario::{Goal, Scenario};
+use crate::trust::{DeviceIdentity, SERVER_NAME, TestCa};
+
+/// Attempts at one goal before the device, and the run, gives up; an answer "later" counts as one. Whoever needs more than
+/// this is stuck, not unlucky.
+pub(crate) const ATTEMPTS_MAX: u32 = 60;
+
+/// What a device received for an enrolment.
+pub(crate) struct Received {
+    pub(crate) goal: Goal,
+    pub(crate) certificate: Vec<u8>,
+}
+
+pub(crate) struct Device {
+    pub(crate) address: SocketAddr,
+    pub(crate) number: u32,
+    factory: DeviceIdentity,
+    csr: Vec<u8>,
+    key: Arc<PrivateKey>,
+    enrolled: Option<DeviceIdentity>,
+    goals: &'static [Goal],
+    rest: Duration,
+    reached: usize,
+    attempts: u32,
+    client: Option<Client>,
+    /// When it goes on by itself: connects, or asks again.
+    wake: Option<Instant>,
+    chance: Chance,
+    random: Arc<DerivedRandom>,
+    asks: Arc<ClientConfig>,
+    scenario: Scenario,
+    anchors: Vec<Arc<Certificate>>,
+    pub(crate) received: Vec<Received>,
+    pub(crate) last_failure: Option<String>,
+    observer: Option<Arc<dyn dtls::Observer>>,
+}
+
+impl Device {
+    pub(crate) fn new(number: u32, seed: u64, scenario: &Scenario, ca: &TestCa, start: Instant) -> Device {
+        let factory = ca.device(number);
+        let (csr, key) = ca.request(factory.certificate.subject());
+        let domain = format!("device {number}");
+        let mut chance = Chance::new(seed, &domain);
+        let port = 40_000 + u16::try_from(number).unwrap_or(u16::MAX - 40_000);
+        Device {
+            address: SocketAddr::from(([192, 0, 2, 1], port)),
+            number,
+            factory,
+            csr,
+            key,
+            enrolled: None,
+            goals: scenario.goals,
+            rest: scenario.rest,
+            reached: 0,
+            attempts: 0,
+            client: None,
+            wake: Some(start + chance.between(Duration::ZERO, Duration::from_secs(2))),
+            chance,
+            random: Arc::new(DerivedRandom::new(seed, &domain)),
+            asks: Arc::new(ClientConfig { block: scenario.block, ..ClientConfig::default() }),
+            scenario: *scenario,
+            anchors: vec![Arc::clone(ca.root())],
+            received: Vec::new(),
+            last_failure: None,
+            observer: None,
+        }
+    }
+
+    pub(crate) fn observe_with(&mut self, observer: Option<Arc<dyn dtls::Observer>>) {
+        self.observer = observer;
+    }
+
+    pub(crate) fn goal(&self) -> Option<Goal> {
+        self.goals.get(self.reached).copied()
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.goal().is_none()
+    }
+
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.attempts > ATTEMPTS_MAX
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let client = self.client.as_ref().and_then(Client::poll_timeout);
+        [self.wake, client].into_iter().flatten().min()
+    }
+
+    pub(crate) fn poll_transmit(&mut self) -> Option<&[u8]> {
+        self.client.as_mut()?.poll_transmit()
+    }
+
+    pub(crate) fn handle_datagram(&mut self, now: Now, datagram: &mut [u8]) {
+        let Some(client) = &mut self.client else { return };
+        client.handle_datagram(now, datagram);
+        if !client.is_over() && self.chance.permille(self.scenario.reboots) {
+            // Power lost: no close_notify, nothing remembered but keys, certificate and the CSR.
+            self.client = None;
+            self.wait(now, Duration::from_secs(1));
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Now) {
+        if self.wake.is_some_and(|at| at <= now.mono) {
+            self.wake = None;
+            self.go_on(now);
+        }
+        if let Some(client) = &mut self.client
+            && client.poll_timeout().is_some_and(|at| at <= now.mono)
+        {
+            client.handle_timeout(now);
+        }
+    }
+
+    /// Takes what happened to its client; true while there was something.
+    pub(crate) fn handle_event(&mut self, now: Now) -> bool {
+        let Some(event) = self.client.as_mut().and_then(Client::poll_event) else { return false };
+        match event {
+            ClientEvent::Connected { .. } => self.ask(now),
+            ClientEvent::Acknowledged => {}
+            ClientEvent::Done(answer) => self.done(now, answer),
+            ClientEvent::Failed(failure) => self.failed(now, &failure),
+            ClientEvent::Closed(_) => self.client = None,
+        }
+        true
+    }
+
+    fn go_on(&mut self, now: Now) {
+        let Some(goal) = self.goal() else { return };
+        match &self.client {
+            Some(client) if !client.is_over() => self.ask(now),
+            _ => {
+                let identity = match (goal, &self.enrolled) {
+                    (Goal::Renew, Some(enrolled)) => enrolled,
+                    _ => &self.factory,
+                };
+                let mut client =
+                    Client::new(Arc::clone(&self.asks), Arc::new(self.dtls_config(identity)), self.random.clone(), now);
+                client.set_observer(self.observer.clone());
+                self.client = Some(client);
+                self.attempts += 1;
+            }
+        }
+    }
+
+    fn dtls_config(&self, identity: &DeviceIdentity) -> DtlsConfig {
+        let name = pki::DnsName::try_from(SERVER_NAME).expect("a DNS name").to_owned();
+        let verifier = est::ServerVerifier::new(self.anchors.clone(), pki::ServerName::DnsName(name));
+        let verifier = Arc::new(verifier.expect("a root is an anchor"));
+        let mut config = DtlsConfig::new(Some(identity.for_dtls(&self.random)), verifier);
+        config.suites = self.scenario.suites.to_vec();
+        config.mtu = self.scenario.mtu;
+        config
+    }
+
+    fn ask(&mut self, now: Now) {
+        let (Some(goal), Some(client)) = (self.goal(), &mut self.client) else { return };
+        let csr = self.csr.clone();
+        let operation = match goal {
+            Goal::CaCertificates => Operation::CaCertificates,
+            Goal::Enroll | Goal::EnrollAgain => Operation::Enroll { csr },
+            Goal::Renew => Operation::Reenroll { csr },
+        };
+        if let Err(fault) = client.start(now, operation) {
+            self.last_failure = Some(format!("{fault:?}"));
+            self.client = None;
+            self.wait(now, Duration::from_secs(5));
+        }
+    }
+
+    fn done(&mut self, now: Now, answer: Answer) {
+        let Some(goal) = self.goal() else { return };
+        if let Answer::Certificate(der) = answer {
+            if let Ok(certificate) = Certificate::parse(&der) {
+                self.enrolled = Some(DeviceIdentity { certificate: Arc::new(certificate), key: Arc::clone(&self.key) });
+            }
+            self.received.push(Received { goal, certificate: der });
+        }
+        if let Some(client) = &mut self.client {
+            client.close(now);
+        }
+        self.reached += 1;
+        self.attempts = 0;
+        if !self.is_done() {
+            // Fetching the CA's certificates and enrolling belong together; the rest of its life comes later.
+            let rest = if goal.is_enrolment() { self.rest } else { Duration::ZERO };
+            self.wait(now, rest);
+        }
+    }
+
+    fn failed(&mut self, now: Now, failure: &Failure) {
+        self.last_failure = Some(failure.to_string());
+        let pause = match failure {
+            Failure::Later { max_age, .. } => {
+                self.attempts += 1;
+                Duration::from_secs(u64::from(*max_age))
+            }
+            _ => {
+                self.client = None;
+                Duration::from_secs(5)
+            }
+        };
+        self.wait(now, pause);
+    }
+
+    fn wait(&mut self, now: Now, least: Duration) {
+        self.wake = Some(now.mono + self.chance.between(least, least + Duration::from_secs(2)));
+    }
+}
+
+/// The function that a goal asks for.
+pub(crate) fn function(goal: Goal) -> Option<Function> {
+    match goal {
+        Goal::CaCertificates => None,
+        Goal::Enroll | Goal::EnrollAgain => Some(Function::SimpleEnroll),
+        Goal::Renew => Some(Function::SimpleReenroll),
+    }
+}

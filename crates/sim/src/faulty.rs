@@ -1,0 +1,146 @@
+//! A ledger and a signer that take their time, answer out of order, fail before or after the effect, or never answer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use authority::{
+    Completion, Custody, Intended, Intent, Key, Ledger, LedgerFault, MemoryLedger, Record, Recorded, RingSigner,
+    Signer, SignerFault, Standing, ToSign,
+};
+use pki::issue::Serial;
+use pki::{Digest, Signature};
+
+use crate::agenda::Agenda;
+use crate::chance::Chance;
+
+/// How a ledger or signer behaves. The default answers at once and never fails.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Behaviour {
+    /// The longest that a call takes; each takes a time of its own, so that answers overtake each other.
+    pub delay_max: Duration,
+    /// Calls of a thousand that report a fault, half of them after the effect.
+    pub faults: u16,
+    /// Calls of a thousand that are done and never answered.
+    pub silences: u16,
+    /// A ledger that takes every request for a new one: the defect that the simulator must find.
+    pub forgets: bool,
+}
+
+/// What becomes of one call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Good,
+    FaultBefore,
+    FaultAfter,
+    Silent,
+}
+
+/// Chance and time of the calls of one party.
+struct Weather {
+    behaviour: Behaviour,
+    chance: Mutex<Chance>,
+    agenda: Agenda,
+}
+
+impl Weather {
+    /// Calls `act` with its fate, when its time has come.
+    fn call(&self, act: impl FnOnce(Fate) + Send + 'static) {
+        let (fate, delay) = {
+            let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
+            let fate = if chance.permille(self.behaviour.silences) {
+                Fate::Silent
+            } else if chance.permille(self.behaviour.faults) {
+                if chance.permille(500) { Fate::FaultBefore } else { Fate::FaultAfter }
+            } else {
+                Fate::Good
+            };
+            (fate, chance.between(Duration::ZERO, self.behaviour.delay_max))
+        };
+        self.agenda.after(delay, move || act(fate));
+    }
+}
+
+/// A [`MemoryLedger`] behind the weather.
+pub struct FaultyLedger {
+    inner: Arc<MemoryLedger>,
+    weather: Weather,
+}
+
+impl FaultyLedger {
+    /// Answers on `agenda`, by `chance`.
+    #[must_use]
+    pub fn new(inner: Arc<MemoryLedger>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> FaultyLedger {
+        FaultyLedger { inner, weather: Weather { behaviour, chance: Mutex::new(chance), agenda } }
+    }
+
+    fn call<T: Send + 'static>(
+        &self,
+        effect: impl FnOnce(&MemoryLedger, Completion<Result<Vec<T>, LedgerFault>>) + Send + 'static,
+        done: Completion<Result<Vec<T>, LedgerFault>>,
+    ) {
+        let inner = Arc::clone(&self.inner);
+        self.weather.call(move |fate| match fate {
+            Fate::Good => effect(&inner, done),
+            Fate::FaultBefore => done(Err(LedgerFault::Unavailable)),
+            Fate::FaultAfter => effect(&inner, Box::new(|_| done(Err(LedgerFault::Unavailable)))),
+            Fate::Silent => effect(&inner, Box::new(|_| drop(done))),
+        });
+    }
+}
+
+impl Ledger for FaultyLedger {
+    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+        self.call(move |inner, done| inner.standing(of, done), done);
+    }
+
+    fn intend(&self, mut rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+        if self.weather.behaviour.forgets {
+            for row in &mut rows {
+                row.key = Key::new(row.function, &row.profile, &row.device, &row.to_be_signed);
+            }
+        }
+        self.call(move |inner, done| inner.intend(rows, done), done);
+    }
+
+    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        self.call(move |inner, done| inner.record(rows, done), done);
+    }
+
+    fn abandon(&self, serials: Vec<Serial>) {
+        let inner = Arc::clone(&self.inner);
+        self.weather.call(move |fate| {
+            if fate != Fate::FaultBefore {
+                inner.abandon(serials);
+            }
+        });
+    }
+}
+
+/// A [`RingSigner`] behind the weather.
+pub struct FaultySigner {
+    inner: Arc<RingSigner>,
+    weather: Weather,
+}
+
+impl FaultySigner {
+    /// Answers on `agenda`, by `chance`.
+    #[must_use]
+    pub fn new(inner: Arc<RingSigner>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> FaultySigner {
+        FaultySigner { inner, weather: Weather { behaviour, chance: Mutex::new(chance), agenda } }
+    }
+}
+
+impl Signer for FaultySigner {
+    fn custody(&self) -> Custody {
+        Custody::External
+    }
+
+    fn sign(&self, batch: Vec<ToSign>, done: Completion<Vec<Result<Signature, SignerFault>>>) {
+        let inner = Arc::clone(&self.inner);
+        self.weather.call(move |fate| match fate {
+            Fate::Good => inner.sign(batch, done),
+            Fate::FaultBefore | Fate::FaultAfter => done(vec![Err(SignerFault::Unavailable); batch.len()]),
+            Fate::Silent => drop(done),
+        });
+    }
+}

@@ -1,0 +1,168 @@
+//! A run of one seed, and what must hold after it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use pki::chain::{self, Anchors};
+use pki::{Certificate, Digest};
+
+use crate::device::{Device, function};
+use crate::link::Tally;
+use crate::scenario::{Goal, Scenario};
+use crate::trace::Tracer;
+use crate::world::{Stopped, World};
+
+/// Virtual time for one run: the life of a device in three requests with a rest between, and hours for bad luck.
+const TIME_MAX: Duration = Duration::from_secs(3 * 86_400);
+
+/// What a good run was like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Which run.
+    pub seed: u64,
+    /// Of which scenario.
+    pub scenario: &'static str,
+    /// Certificates in the ledger.
+    pub certificates: usize,
+    /// What the link did.
+    pub link: Tally,
+    /// Virtual time that passed.
+    pub elapsed: Duration,
+    /// SHA-256 over all datagrams with their times.
+    pub wire: [u8; 32],
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { sent, bytes, lost, duplicated, corrupted } = self.link;
+        writeln!(
+            f,
+            "seed {} of scenario {}: {} certificates in {:?}",
+            self.seed, self.scenario, self.certificates, self.elapsed
+        )?;
+        writeln!(f, "{sent} datagrams, {bytes} bytes; {lost} lost, {duplicated} duplicated, {corrupted} corrupted")?;
+        f.write_str("SHA-256 of all datagrams: ")?;
+        self.wire.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A run that broke a promise. Its text says which, and how to see the run again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Which run.
+    pub seed: u64,
+    /// Of which scenario.
+    pub scenario: &'static str,
+    /// When.
+    pub elapsed: Duration,
+    /// Every promise that does not hold.
+    pub faults: Vec<String>,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {} of scenario {} after {:?}:", self.seed, self.scenario, self.elapsed)?;
+        for fault in &self.faults {
+            writeln!(f, "  {fault}")?;
+        }
+        write!(f, "see it again: cargo run -p sim --bin replay -- --seed {} --scenario {}", self.seed, self.scenario)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// Runs one seed of a scenario.
+///
+/// # Errors
+/// [`Broken`].
+pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, Broken> {
+    run_world(World::new(seed, scenario, None), seed, scenario)
+}
+
+/// The same run, with its trace.
+///
+/// # Errors
+/// [`Broken`].
+pub fn run_traced(seed: u64, scenario: &Scenario, tracer: &Tracer) -> Result<Report, Broken> {
+    run_world(World::new(seed, scenario, Some(tracer)), seed, scenario)
+}
+
+/// Runs a world that a story has prepared.
+///
+/// # Errors
+/// [`Broken`].
+pub fn run_world(mut world: World, seed: u64, scenario: &Scenario) -> Result<Report, Broken> {
+    let ended = world.run(TIME_MAX);
+    let elapsed = world.clock().elapsed();
+    let faults = match ended {
+        Ok(()) => check(&world),
+        Err(stopped) => vec![unfinished(&world, &stopped)],
+    };
+    if !faults.is_empty() {
+        return Err(Broken { seed, scenario: scenario.name, elapsed, faults });
+    }
+    Ok(Report {
+        seed,
+        scenario: scenario.name,
+        certificates: world.ledger().issued_count(),
+        link: world.tally(),
+        elapsed,
+        wire: world.wire_digest(),
+    })
+}
+
+fn unfinished(world: &World, stopped: &Stopped) -> String {
+    let waiting: Vec<String> = world
+        .devices()
+        .iter()
+        .filter_map(|device| device.goal().map(|goal| format!("{} wants {goal:?}", device.number)))
+        .collect();
+    format!("{stopped:?}; devices: {}", waiting.join(", "))
+}
+
+/// Every device has a valid certificate for each of its requests, and each request has one certificate in the ledger.
+fn check(world: &World) -> Vec<String> {
+    let mut faults = Vec::new();
+    let issued = world.ledger().issued();
+    let in_ledger: BTreeMap<Digest, _> = issued.iter().map(|it| (it.digest, it)).collect();
+    let anchors = Anchors::new(vec![world.ca().ca().certificate().clone()]).expect("the issuing CA is an anchor");
+    let mut expected = 0;
+    for device in world.devices() {
+        let enrolments = device.received.iter().filter(|it| it.goal.is_enrolment()).count();
+        expected += enrolments;
+        let mut distinct: Vec<Digest> = Vec::new();
+        for received in &device.received {
+            let digest = Digest::of(&received.certificate);
+            match in_ledger.get(&digest) {
+                None => {
+                    faults.push(format!("{}: a certificate that is not in the ledger", describe(device, received.goal)))
+                }
+                Some(row) if row.device.as_str() != format!("{:06}", device.number) => {
+                    faults.push(format!("{}: the ledger says {}", describe(device, received.goal), row.device));
+                }
+                Some(_) => {}
+            }
+            if distinct.contains(&digest) {
+                faults.push(format!("{}: the certificate of another request", describe(device, received.goal)));
+            }
+            distinct.push(digest);
+            // At the time of its issue; it may have been renewed long since.
+            let at = in_ledger.get(&digest).map_or(world.clock().now().utc, |row| row.at);
+            if let Err(error) = chain::verify_device(&anchors, &[&received.certificate], at) {
+                faults.push(format!("{}: {error:?}", describe(device, received.goal)));
+            }
+            if !Certificate::parse(&received.certificate).is_ok_and(|it| !it.is_ca()) {
+                faults.push(format!("{}: a CA certificate", describe(device, received.goal)));
+            }
+        }
+    }
+    if issued.len() != expected {
+        faults.push(format!("{} certificates in the ledger for {expected} requests", issued.len()));
+    }
+    faults
+}
+
+fn describe(device: &Device, goal: Goal) -> String {
+    format!("device {}, {goal:?} ({:?})", device.number, function(goal))
+}

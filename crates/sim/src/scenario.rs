@@ -1,0 +1,170 @@
+//! What a run plays: how many devices, what each wants, and how bad link, ledger and signer are.
+
+use std::time::Duration;
+
+use coap::BlockSize;
+use dtls::{PublicKeySteps, Suite};
+
+use crate::faulty::Behaviour;
+use crate::link::Conditions;
+
+/// What a device wants, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// `/crts`: the certificates of the CA.
+    CaCertificates,
+    /// `/sen` with its manufacturer certificate.
+    Enroll,
+    /// `/sren` with its newest certificate. The CSR is the same one: its TLS stack signs deterministically.
+    Renew,
+    /// The device is reset and enrols as it did the first time, with the same CSR.
+    EnrollAgain,
+}
+
+impl Goal {
+    /// Whether it ends with a certificate of its own.
+    #[must_use]
+    pub fn is_enrolment(self) -> bool {
+        self != Goal::CaCertificates
+    }
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// How many devices there are; all start within two seconds.
+    pub devices: u32,
+    /// What each wants.
+    pub goals: &'static [Goal],
+    /// The time between two goals. Longer than the repeat window: each is a new request.
+    pub rest: Duration,
+    /// Both directions of the link.
+    pub link: Conditions,
+    /// The ledger.
+    pub ledger: Behaviour,
+    /// The signer.
+    pub signer: Behaviour,
+    /// Block size of the devices.
+    pub block: BlockSize,
+    /// Suites of the devices.
+    pub suites: &'static [Suite],
+    /// Largest datagram that the devices send; the server finds out.
+    pub mtu: usize,
+    /// Where the server's public-key steps run.
+    pub public_key_steps: PublicKeySteps,
+    /// Of a thousand answers that reach a device, so many find it rebooted: it forgets its session and asks again.
+    pub reboots: u16,
+    /// Of a thousand datagrams that reach the server, so many find it restarted: no session, no job, the same ledger.
+    pub restarts: u16,
+}
+
+/// The repeat window of the simulated profile.
+pub const REPEAT_WINDOW: Duration = Duration::from_secs(6 * 3_600);
+
+const LIFE: &[Goal] = &[Goal::CaCertificates, Goal::Enroll, Goal::Renew, Goal::EnrollAgain];
+const CCM: &[Suite] = &[Suite::EcdheEcdsaAes128Ccm8];
+const GCM: &[Suite] = &[Suite::EcdheEcdsaAes128GcmSha256];
+
+/// A good link, and everybody in a good mood: what the others change something of.
+pub const CLEAN: Scenario = Scenario {
+    name: "clean",
+    devices: 2,
+    goals: LIFE,
+    rest: Duration::from_secs(7 * 3_600),
+    link: Conditions {
+        loss: 0,
+        duplication: 0,
+        corruption: 0,
+        reordering: 0,
+        delay: (Duration::from_millis(20), Duration::from_millis(20)),
+        mtu: 1_500,
+    },
+    ledger: Behaviour { delay_max: Duration::ZERO, faults: 0, silences: 0, forgets: false },
+    signer: Behaviour { delay_max: Duration::ZERO, faults: 0, silences: 0, forgets: false },
+    block: BlockSize::B64,
+    suites: CCM,
+    mtu: dtls::MTU_DEFAULT,
+    public_key_steps: PublicKeySteps::Inline,
+    reboots: 0,
+    restarts: 0,
+};
+const _: () = assert!(CLEAN.rest.as_secs() > REPEAT_WINDOW.as_secs(), "each goal is a request of its own");
+
+const JITTER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// A ledger or signer that takes longer than the ACK deadline now and then, and fails now and then.
+const MOODY: Behaviour = Behaviour { delay_max: Duration::from_secs(4), faults: 50, silences: 10, forgets: false };
+
+/// All scenarios.
+pub const ALL: &[Scenario] = &[
+    CLEAN,
+    Scenario {
+        name: "loss",
+        link: Conditions { loss: 100, delay: JITTER, ..CLEAN.link },
+        public_key_steps: PublicKeySteps::Suspended,
+        ..CLEAN
+    },
+    Scenario {
+        name: "duplicates",
+        link: Conditions { duplication: 1_000, reordering: 100, delay: JITTER, ..CLEAN.link },
+        suites: GCM,
+        block: BlockSize::B512,
+        ..CLEAN
+    },
+    Scenario {
+        name: "reordering",
+        link: Conditions { reordering: 300, duplication: 50, delay: JITTER, ..CLEAN.link },
+        ..CLEAN
+    },
+    Scenario { name: "corruption", link: Conditions { corruption: 30, delay: JITTER, ..CLEAN.link }, ..CLEAN },
+    Scenario {
+        name: "small-mtu",
+        link: Conditions { loss: 30, mtu: 400, delay: JITTER, ..CLEAN.link },
+        mtu: 400,
+        ..CLEAN
+    },
+    Scenario {
+        name: "slow-authority",
+        link: Conditions { loss: 20, duplication: 100, delay: JITTER, ..CLEAN.link },
+        ledger: MOODY,
+        signer: MOODY,
+        ..CLEAN
+    },
+    Scenario { name: "reboots", link: Conditions { loss: 50, delay: JITTER, ..CLEAN.link }, reboots: 30, ..CLEAN },
+    Scenario {
+        name: "restarts",
+        link: Conditions { loss: 20, delay: JITTER, ..CLEAN.link },
+        ledger: MOODY,
+        restarts: 15,
+        ..CLEAN
+    },
+    Scenario {
+        name: "storm",
+        devices: 8,
+        goals: &[Goal::Enroll],
+        link: Conditions { loss: 100, duplication: 100, reordering: 100, delay: JITTER, ..CLEAN.link },
+        suites: GCM,
+        ..CLEAN
+    },
+    Scenario {
+        name: "everything",
+        link: Conditions { loss: 150, duplication: 150, corruption: 10, reordering: 150, delay: JITTER, mtu: 600 },
+        mtu: 600,
+        ledger: MOODY,
+        signer: MOODY,
+        public_key_steps: PublicKeySteps::Suspended,
+        reboots: 10,
+        restarts: 5,
+        ..CLEAN
+    },
+];
+
+impl Scenario {
+    /// The scenario of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Scenario> {
+        ALL.iter().find(|scenario| scenario.name == name)
+    }
+}

@@ -1,0 +1,60 @@
+//! The readable trace of a run: what `est::trace` makes of the event streams of all engines, each line under its party.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dtls::{Now, Observer, Route, TraceEvent};
+use est::trace::{Formatter, Style};
+
+/// Gathers the lines of all parties in the order in which things happened, on one clock.
+#[derive(Clone)]
+pub struct Tracer(Arc<Mutex<Inner>>);
+
+struct Inner {
+    formatter: Formatter,
+    lines: String,
+}
+
+/// What one party sees.
+struct Party {
+    name: String,
+    tracer: Tracer,
+}
+
+impl Tracer {
+    /// No lines yet.
+    #[must_use]
+    pub fn new(style: Style) -> Tracer {
+        Tracer(Arc::new(Mutex::new(Inner { formatter: Formatter::new(style), lines: String::new() })))
+    }
+
+    /// An observer that writes under `name`.
+    #[must_use]
+    pub fn party(&self, name: &str) -> Arc<dyn Observer> {
+        Arc::new(Party { name: name.to_owned(), tracer: self.clone() })
+    }
+
+    /// All lines so far; they are taken.
+    #[must_use]
+    pub fn take(&self) -> String {
+        std::mem::take(&mut self.lock().lines)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Party {
+    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>) {
+        let mut inner = self.tracer.lock();
+        let mut text = String::new();
+        if inner.formatter.event(at, route, event, &mut text).is_err() {
+            return;
+        }
+        for line in text.lines() {
+            // Writing to a String does not fail.
+            let _ = writeln!(inner.lines, "{:<9} {line}", self.name);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A PKI from a seed: root, issuing CA, server, manufacturer, devices.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use authority::{Ca, Profile, ProfileSpec, RingSigner, Urls, VerifySignatures};
+use dtls::UnixTime;
+use pki::issue::{NodePrefix, Serial};
+use pki::make::{self, AuthoritySpec, CsrSpec, DeviceSpec, Parent, ServerSpec};
+use pki::{Certificate, Curve, DnsName, GeneralNames, Name, PrivateKey, ServerName, SigningKey, Validity};
+
+use crate::chance::DerivedRandom;
+use crate::clock::EPOCH;
+
+/// The name that devices dial.
+pub const SERVER_NAME: &str = "muster.test";
+
+const YEAR: u64 = 365 * 86_400;
+
+/// See the module. It is deterministic: the same seed makes the same bytes.
+pub struct TestCa {
+    random: Arc<DerivedRandom>,
+    root: Arc<Certificate>,
+    root_key: SigningKey,
+    ca: Arc<Ca>,
+    ca_key: PrivateKey,
+    manufacturer: Arc<Certificate>,
+    manufacturer_key: SigningKey,
+    serials: AtomicU64,
+}
+
+/// What a device leaves the factory with, or has enrolled for: a certificate and its key.
+#[derive(Clone)]
+pub struct DeviceIdentity {
+    /// The certificate.
+    pub certificate: Arc<Certificate>,
+    /// Its key, PKCS #8.
+    pub key: Arc<PrivateKey>,
+}
+
+impl DeviceIdentity {
+    /// As the DTLS engine takes it.
+    ///
+    /// # Panics
+    /// Where the key is not that of the certificate.
+    #[must_use]
+    pub fn for_dtls(&self, random: &DerivedRandom) -> Arc<dtls::Identity> {
+        est::identity(vec![self.certificate.der().to_vec()], self.key.pkcs8(), random)
+            .expect("a certificate and its key")
+    }
+}
+
+impl TestCa {
+    /// The PKI of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> TestCa {
+        let random = Arc::new(DerivedRandom::new(seed, "pki"));
+        let (_, root_key) = key(&random);
+        let (ca_key, issuing_key) = key(&random);
+        let (_, manufacturer_key) = key(&random);
+        let root = random.secure(|r| make::root(&authority_spec("Root", 1), &root_key, r)).expect("a root");
+        let parent = Parent { certificate: &root, key: &root_key };
+        let issuing =
+            random.secure(|r| make::authority(&authority_spec("Issuing", 2), issuing_key.public_key(), parent, r));
+        let manufacturer = random.secure(|r| make::root(&authority_spec("Maker", 3), &manufacturer_key, r));
+        let root = Arc::new(root);
+        let chain = vec![Arc::new(issuing.expect("an issuing CA")), Arc::clone(&root)];
+        let ca = Ca::new("main", chain, Urls::default(), VerifySignatures::External).expect("a CA");
+        TestCa {
+            random,
+            root,
+            root_key,
+            ca: Arc::new(ca),
+            ca_key,
+            manufacturer: Arc::new(manufacturer.expect("a manufacturer")),
+            manufacturer_key,
+            serials: AtomicU64::new(100),
+        }
+    }
+
+    /// What a device trusts.
+    #[must_use]
+    pub fn root(&self) -> &Arc<Certificate> {
+        &self.root
+    }
+
+    /// The CA that issues.
+    #[must_use]
+    pub fn ca(&self) -> &Arc<Ca> {
+        &self.ca
+    }
+
+    /// A profile with what `change` makes of the defaults.
+    ///
+    /// # Panics
+    /// Where that is no profile.
+    pub fn profile(&self, change: impl FnOnce(&mut ProfileSpec)) -> Arc<Profile> {
+        let mut spec = ProfileSpec::new("meters", Arc::clone(&self.ca), vec![Arc::clone(&self.manufacturer)]);
+        change(&mut spec);
+        Arc::new(Profile::new(spec).expect("a profile"))
+    }
+
+    /// A signer with the key of the issuing CA.
+    #[must_use]
+    pub fn signer(&self, random: Arc<DerivedRandom>) -> RingSigner {
+        let mut signer = RingSigner::new(random);
+        let key = PrivateKey::from_pkcs8(self.ca_key.pkcs8().to_vec());
+        signer.add(&self.ca, key).expect("the key of the CA");
+        signer
+    }
+
+    /// The server's certificate, under the root, and its key.
+    ///
+    /// # Panics
+    /// Never, unless `make` is broken.
+    #[must_use]
+    pub fn server(&self) -> DeviceIdentity {
+        let (private, signing) = key(&self.random);
+        let name = DnsName::try_from(SERVER_NAME).expect("a DNS name");
+        let names = [ServerName::DnsName(name)];
+        let spec = ServerSpec { names: &names, serial: self.serial(), validity: years(1) };
+        let parent = Parent { certificate: &self.root, key: &self.root_key };
+        let certificate = self.random.secure(|r| make::server(&spec, signing.public_key(), parent, r));
+        DeviceIdentity { certificate: Arc::new(certificate.expect("a server certificate")), key: Arc::new(private) }
+    }
+
+    /// A device fresh from the factory.
+    ///
+    /// # Panics
+    /// Never, unless `make` is broken.
+    #[must_use]
+    pub fn device(&self, number: u32) -> DeviceIdentity {
+        let (private, signing) = key(&self.random);
+        let spec = DeviceSpec {
+            common_name: &format!("device-{number:06}"),
+            serial_number: &format!("{number:06}"),
+            organization: Some("Maker"),
+            serial: self.serial(),
+            validity: Validity { not_after: pki::NO_WELL_DEFINED_EXPIRATION, ..years(1) },
+        };
+        let parent = Parent { certificate: &self.manufacturer, key: &self.manufacturer_key };
+        let certificate = self.random.secure(|r| make::idevid(&spec, signing.public_key(), parent, r));
+        DeviceIdentity { certificate: Arc::new(certificate.expect("an IDevID")), key: Arc::new(private) }
+    }
+
+    /// A new key and a CSR for it, with this subject and nothing else.
+    ///
+    /// # Panics
+    /// Never, unless `make` is broken.
+    #[must_use]
+    pub fn request(&self, subject: &Name) -> (Vec<u8>, Arc<PrivateKey>) {
+        let (private, signing) = key(&self.random);
+        let spec = CsrSpec { subject, san: &GeneralNames::empty(), challenge_password: None };
+        let csr = self.random.secure(|r| make::csr(&spec, &signing, r)).expect("a CSR");
+        (csr, Arc::new(private))
+    }
+
+    fn serial(&self) -> Serial {
+        let mut octets = [0x33; 16];
+        octets[8..].copy_from_slice(&self.serials.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        Serial::new(NodePrefix::new(0), octets)
+    }
+}
+
+fn authority_spec(common_name: &str, serial: u8) -> AuthoritySpec<'_> {
+    let serial = Serial::new(NodePrefix::new(0), [serial; 16]);
+    AuthoritySpec { common_name, organization: Some("Example"), serial, validity: years(20), path_len: None }
+}
+
+/// From a year before the run to so many years after its start.
+fn years(after: u64) -> Validity {
+    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    Validity { not_before: at(EPOCH.as_secs() - YEAR), not_after: at(EPOCH.as_secs() + after * YEAR) }
+}
+
+fn key(random: &DerivedRandom) -> (PrivateKey, SigningKey) {
+    let private = random.secure(|r| PrivateKey::generate(Curve::P256, r)).expect("a key");
+    let signing = random.secure(|r| SigningKey::from_pkcs8(private.pkcs8(), r)).expect("the same key");
+    (private, signing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_seed_makes_one_pki() {
+        let der = |seed| {
+            let ca = TestCa::new(seed);
+            let subject = ca.device(1).certificate.subject().clone();
+            [ca.root().der().to_vec(), ca.server().certificate.der().to_vec(), ca.request(&subject).0]
+        };
+        assert_eq!(der(1), der(1));
+        assert_ne!(der(1), der(2));
+    }
+}

@@ -1,0 +1,351 @@
+//! One server, its authority, and the devices, between them the link: everything that a run moves.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use authority::{Deliver, Issuer, Job, Ledger, Limits, MemoryLedger, Outcome, Profile};
+use dtls::{CookieKeys, Path, Route, SocketIndex};
+use est::{JobId, Output, PublicKeyDone, Server, ServerConfig, ServerSpec};
+use pki::issue::NodePrefix;
+use ring::digest::{Context, SHA256};
+
+use crate::agenda::Agenda;
+use crate::chance::{Chance, DerivedRandom};
+use crate::clock::Clock;
+use crate::device::Device;
+use crate::faulty::{FaultyLedger, FaultySigner};
+use crate::link::{Link, Tally, Towards};
+use crate::scenario::{REPEAT_WINDOW, Scenario};
+use crate::trace::Tracer;
+use crate::trust::TestCa;
+
+/// Rows of the simulated ledger: many more than any scenario needs.
+const ROWS_MAX: usize = 10_000;
+
+/// Turns that may pass without time moving: more means that an engine asks to be called for nothing.
+const TURNS_AT_ONCE_MAX: u32 = 10_000;
+
+/// A public-key step that is suspended takes this long.
+const PUBLIC_KEY_STEP: Duration = Duration::from_millis(2);
+
+/// Why a world stopped before everyone had what they wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Somebody asks to be called again and again, and nothing comes of it.
+    Spinning,
+    /// Nobody waits for anything, and somebody is not done.
+    Idle,
+    /// A device tried too often: its number, and what failed last.
+    GaveUp(u32, Option<String>),
+    /// The time that was given is over.
+    TimeOver,
+}
+
+/// See the module.
+pub struct World {
+    clock: Clock,
+    server: Server,
+    site: Site,
+    issuer: Arc<Issuer>,
+    finished: Arc<Finished>,
+    ledger: Arc<MemoryLedger>,
+    profile: Arc<Profile>,
+    ca: TestCa,
+    devices: Vec<Device>,
+    by_address: BTreeMap<SocketAddr, usize>,
+    link: Link,
+    agenda: Agenda,
+    wire: Context,
+}
+
+/// What was done elsewhere and waits for the server's turn.
+#[derive(Default)]
+struct Finished {
+    outcomes: Mutex<Vec<(JobId, Outcome)>>,
+    steps: Mutex<Vec<PublicKeyDone>>,
+}
+
+impl Deliver<JobId> for Finished {
+    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).extend(outcomes);
+    }
+}
+
+fn take<T>(queue: &Mutex<Vec<T>>) -> Vec<T> {
+    std::mem::take(&mut *queue.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl World {
+    /// The world of a seed, at its start.
+    ///
+    /// # Panics
+    /// Where a scenario cannot be configured.
+    #[must_use]
+    pub fn new(seed: u64, scenario: &Scenario, tracer: Option<&Tracer>) -> World {
+        let clock = Clock::start();
+        let start = clock.now().mono;
+        let ca = TestCa::new(seed);
+        let agenda = Agenda::new(start);
+        let profile = ca.profile(|spec| spec.repeat_window = REPEAT_WINDOW);
+        let ledger = Arc::new(MemoryLedger::new(ROWS_MAX));
+        let mut devices: Vec<Device> =
+            (1..=scenario.devices).map(|number| Device::new(number, seed, scenario, &ca, start)).collect();
+        for device in &mut devices {
+            device.observe_with(tracer.map(|tracer| tracer.party(&format!("device {}", device.number))));
+        }
+        let site = Site::new(seed, scenario, &ca, &profile, tracer);
+        World {
+            issuer: issuer(seed, scenario, &ca, &ledger, &agenda),
+            server: site.start(),
+            site,
+            clock,
+            finished: Arc::default(),
+            ledger,
+            profile,
+            ca,
+            by_address: devices.iter().enumerate().map(|(index, device)| (device.address, index)).collect(),
+            devices,
+            link: Link::new(scenario.link, Chance::new(seed, "link")),
+            agenda,
+            wire: Context::new(&SHA256),
+        }
+    }
+
+    /// Loses exactly these datagrams, counted from zero, besides what chance takes.
+    pub fn lose(&mut self, numbers: &[u64]) {
+        self.link.lose(numbers);
+    }
+
+    /// Runs until every device has what it wants.
+    ///
+    /// # Errors
+    /// [`Stopped`] says what came before that.
+    pub fn run(&mut self, at_most: Duration) -> Result<(), Stopped> {
+        let mut turns_at_once = 0;
+        while !self.devices.iter().all(Device::is_done) {
+            self.turn();
+            if let Some(device) = self.devices.iter().find(|device| device.has_given_up()) {
+                return Err(Stopped::GaveUp(device.number, device.last_failure.clone()));
+            }
+            let next = self.next().ok_or(Stopped::Idle)?;
+            turns_at_once = if next <= self.clock.now().mono { turns_at_once + 1 } else { 0 };
+            if turns_at_once > TURNS_AT_ONCE_MAX {
+                return Err(Stopped::Spinning);
+            }
+            self.clock.advance_to(next);
+            if self.clock.elapsed() > at_most {
+                return Err(Stopped::TimeOver);
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let devices = self.devices.iter().filter_map(Device::poll_timeout).min();
+        [self.link.next(), self.agenda.next(), self.server.poll_timeout(), devices].into_iter().flatten().min()
+    }
+
+    /// What is due now, in an order that is always the same: arrivals, answers of ledger and signer, deadlines.
+    fn turn(&mut self) {
+        let now = self.clock.now();
+        while let Some((towards, mut datagram)) = self.link.receive(now.mono) {
+            match towards {
+                Towards::Server(peer) => {
+                    if self.site.restarts() {
+                        // What was under way goes on in the ledger, but nobody is left to hear of it.
+                        self.server = self.site.start();
+                        self.finished = Arc::default();
+                    }
+                    self.server.handle_datagram(now, route(peer), &mut datagram);
+                    self.serve();
+                }
+                Towards::Device(address) => {
+                    if let Some(&index) = self.by_address.get(&address) {
+                        self.devices[index].handle_datagram(now, &mut datagram);
+                        self.attend(index);
+                    }
+                }
+            }
+        }
+        self.agenda.run(now.mono);
+        self.complete();
+        if self.server.poll_timeout().is_some_and(|at| at <= now.mono) {
+            self.server.handle_timeout(now);
+            self.serve();
+        }
+        for index in 0..self.devices.len() {
+            if self.devices[index].poll_timeout().is_some_and(|at| at <= now.mono) {
+                self.devices[index].handle_timeout(now);
+                self.attend(index);
+            }
+        }
+    }
+
+    /// Hands what was done elsewhere to the server, until nothing more comes of it.
+    fn complete(&mut self) {
+        let now = self.clock.now();
+        loop {
+            let (outcomes, steps) = (take(&self.finished.outcomes), take(&self.finished.steps));
+            if outcomes.is_empty() && steps.is_empty() {
+                return;
+            }
+            for (job, outcome) in outcomes {
+                self.server.complete(now, job, outcome);
+            }
+            for step in steps {
+                self.server.complete_public_key(now, step);
+            }
+            self.serve();
+        }
+    }
+
+    /// Takes the server's datagrams and what it wants done.
+    fn serve(&mut self) {
+        let now = self.clock.now();
+        let mut jobs: Vec<(JobId, Job)> = Vec::new();
+        while let Some(output) = self.server.poll_output() {
+            match output {
+                Output::Submit(id, job) => jobs.push((id, job)),
+                Output::PublicKey(step) => {
+                    let finished = Arc::clone(&self.finished);
+                    self.agenda.after(PUBLIC_KEY_STEP, move || {
+                        finished.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step.run());
+                    });
+                }
+                Output::Attempt(_) => {}
+            }
+        }
+        if !jobs.is_empty() {
+            self.issuer.submit(now.utc, jobs, Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>);
+        }
+        while let Some(transmit) = self.server.poll_transmit() {
+            let peer = transmit.route.peer();
+            mark(&mut self.wire, self.clock.elapsed(), b'<', peer, transmit.bytes);
+            self.link.send(now.mono, Towards::Device(peer), transmit.bytes);
+        }
+    }
+
+    /// Takes a device's events and datagrams.
+    fn attend(&mut self, index: usize) {
+        let now = self.clock.now();
+        let device = &mut self.devices[index];
+        let address = device.address;
+        loop {
+            while let Some(bytes) = device.poll_transmit() {
+                mark(&mut self.wire, self.clock.elapsed(), b'>', address, bytes);
+                self.link.send(now.mono, Towards::Server(address), bytes);
+            }
+            if !device.handle_event(now) {
+                return;
+            }
+        }
+    }
+
+    /// The ledger behind its weather.
+    #[must_use]
+    pub fn ledger(&self) -> &MemoryLedger {
+        &self.ledger
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The profile that issues.
+    #[must_use]
+    pub fn profile(&self) -> &Arc<Profile> {
+        &self.profile
+    }
+
+    /// The PKI of the run.
+    #[must_use]
+    pub fn ca(&self) -> &TestCa {
+        &self.ca
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// What the link did.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.link.tally()
+    }
+
+    /// SHA-256 over all datagrams that were sent, each with its time and its direction.
+    #[must_use]
+    pub fn wire_digest(&self) -> [u8; 32] {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(self.wire.clone().finish().as_ref());
+        digest
+    }
+}
+
+/// Where the server runs: what is still there when it starts again.
+struct Site {
+    config: Arc<ServerConfig>,
+    random: Arc<DerivedRandom>,
+    observer: Option<Arc<dyn dtls::Observer>>,
+    chance: Chance,
+    restarts: u16,
+}
+
+impl Site {
+    fn new(seed: u64, scenario: &Scenario, ca: &TestCa, profile: &Arc<Profile>, tracer: Option<&Tracer>) -> Site {
+        let random = Arc::new(DerivedRandom::new(seed, "server"));
+        let identity = ca.server().for_dtls(&random);
+        let mut spec = ServerSpec::new(identity, CookieKeys::from_random(&*random), vec![Arc::clone(profile)]);
+        spec.public_key_steps = scenario.public_key_steps;
+        Site {
+            config: Arc::new(ServerConfig::new(spec).expect("a configuration")),
+            random,
+            observer: tracer.map(|tracer| tracer.party("server")),
+            chance: Chance::new(seed, "site"),
+            restarts: scenario.restarts,
+        }
+    }
+
+    fn start(&self) -> Server {
+        let mut server = Server::new(0, Arc::clone(&self.config), self.random.clone());
+        server.set_observer(self.observer.clone());
+        server
+    }
+
+    fn restarts(&mut self) -> bool {
+        self.chance.permille(self.restarts)
+    }
+}
+
+fn issuer(seed: u64, scenario: &Scenario, ca: &TestCa, ledger: &Arc<MemoryLedger>, agenda: &Agenda) -> Arc<Issuer> {
+    let chance = |domain| Chance::new(seed, domain);
+    let random = |domain| Arc::new(DerivedRandom::new(seed, domain));
+    let faulty = FaultyLedger::new(Arc::clone(ledger), scenario.ledger, chance("ledger"), agenda.clone());
+    let signer = Arc::new(ca.signer(random("signature")));
+    let signer = FaultySigner::new(signer, scenario.signer, chance("signer"), agenda.clone());
+    let ledger: Arc<dyn Ledger> = Arc::new(faulty);
+    let node = NodePrefix::new(1);
+    Arc::new(Issuer::new(ledger, Arc::new(signer), random("authority"), node, Limits::default()))
+}
+
+fn route(peer: SocketAddr) -> Route {
+    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+}
+
+fn mark(wire: &mut Context, at: Duration, direction: u8, peer: SocketAddr, bytes: &[u8]) {
+    wire.update(&at.as_nanos().to_be_bytes());
+    wire.update(&[direction]);
+    wire.update(&peer.port().to_be_bytes());
+    wire.update(&(bytes.len() as u64).to_be_bytes());
+    wire.update(bytes);
+}
