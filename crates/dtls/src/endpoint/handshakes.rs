@@ -32,7 +32,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             return self.outside.port(now, Some(route)).drop(Drop::SessionsFull);
         }
         let handshake = Handshake::new(Arc::clone(&self.config), hello, record_sequence, now.mono);
-        let half_open = HalfOpen::new(route, handshake, mark);
+        let half_open = HalfOpen::new(route, handshake, now.mono, mark);
         let Some(slot) = self.table.insert_half_open(half_open) else {
             return self.outside.port(now, Some(route)).drop(Drop::HalfOpenFull);
         };
@@ -114,8 +114,10 @@ impl<V: VerifyPeer> Endpoint<V> {
             None => {}
         }
         let facts = session.facts();
+        let began = self.table.half_open_at(slot).map_or(now.mono, |half_open| half_open.began);
+        let elapsed = now.mono.saturating_duration_since(began);
         if let Some(route) = self.table.establish(slot, session) {
-            self.events.push_back(Event::Established { session: id, route, peer, facts });
+            self.events.push_back(Event::Established { session: id, route, peer, facts, elapsed });
         }
     }
 
@@ -123,8 +125,9 @@ impl<V: VerifyPeer> Endpoint<V> {
         let Some(mut half_open) = self.table.remove_half_open(slot) else { return };
         let route = half_open.route;
         half_open.handshake.refuse(&refusal, &mut self.outside.port(now, Some(route)));
+        let elapsed = now.mono.saturating_duration_since(half_open.began);
         let offered = half_open.handshake.into_offered();
-        self.events.push_back(Event::Refused { route, refusal, offered });
+        self.events.push_back(Event::Refused { route, refusal, offered, elapsed });
     }
 
     /// Whether a further session has a place, be it that of one that has been idle for long enough.

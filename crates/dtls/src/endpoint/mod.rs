@@ -11,7 +11,7 @@ mod table;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use table::{Table, Tenant};
 
@@ -55,6 +55,8 @@ pub enum Event<P> {
         peer: P,
         /// Suite and bindings.
         facts: SessionFacts,
+        /// How long the handshake took, from the first hello with a good cookie.
+        elapsed: Duration,
     },
     /// Application data came.
     Data {
@@ -78,6 +80,8 @@ pub enum Event<P> {
         refusal: Refusal,
         /// What its ClientHello offered; empty if it could not be read.
         offered: Offered,
+        /// How long it had lasted, from the first hello with a good cookie.
+        elapsed: Duration,
     },
 }
 

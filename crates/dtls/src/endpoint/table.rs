@@ -40,6 +40,8 @@ pub(super) enum Tenant<V: VerifyPeer> {
 pub(super) struct HalfOpen<V: VerifyPeer> {
     pub(super) route: Route,
     pub(super) handshake: Handshake<V>,
+    /// When its cookie was verified.
+    pub(super) began: Instant,
     mark: u64,
     /// The session on the same route that this handshake would replace, or `NO_SLOT`.
     beside: u32,
@@ -84,8 +86,8 @@ pub(super) struct Slots {
 }
 
 impl<V: VerifyPeer> HalfOpen<V> {
-    pub(super) const fn new(route: Route, handshake: Handshake<V>, mark: u64) -> Self {
-        Self { route, handshake, mark, beside: NO_SLOT, armed: None }
+    pub(super) const fn new(route: Route, handshake: Handshake<V>, began: Instant, mark: u64) -> Self {
+        Self { route, handshake, began, mark, beside: NO_SLOT, armed: None }
     }
 }
 

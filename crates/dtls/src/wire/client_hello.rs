@@ -1,5 +1,7 @@
 //! ClientHello (RFC 5246 §7.4.1.2, RFC 6347 §4.2.1): first only as far as its cookie, and wholly once the cookie has been proven.
 
+use std::fmt;
+
 use super::codec::{CodePoints, Malformed, Reader, code_points, put_u16, with_length_8, with_length_16};
 use super::{EMPTY_RENEGOTIATION_INFO_SCSV, UNCOMPRESSED, extension};
 use crate::crypto::{Curve, SignatureScheme, Suite};
@@ -174,6 +176,43 @@ pub struct Offered {
     pub server_name: Option<Box<str>>,
 }
 
+/// Code points of one kind that a line shows; the rest is counted.
+const SHOWN_MAX: usize = 8;
+
+/// One line of bounded length, without anything in it that could break a log: `DTLS 1.2, suites c0ae c02b, groups 0017, ...`.
+impl fmt::Display for Offered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            0 => return f.write_str("nothing readable"),
+            0xFEFF => f.write_str("DTLS 1.0")?,
+            0xFEFD => f.write_str("DTLS 1.2")?,
+            other => write!(f, "version {other:04x}")?,
+        }
+        for (name, codes) in
+            [("suites", &self.suites), ("groups", &self.groups), ("signature algorithms", &self.signature_algorithms)]
+        {
+            write!(f, ", {name}")?;
+            for code in codes.iter().take(SHOWN_MAX) {
+                write!(f, " {code:04x}")?;
+            }
+            match codes.len().saturating_sub(SHOWN_MAX) {
+                0 if codes.is_empty() => f.write_str(" none")?,
+                0 => {}
+                more => write!(f, " and {more} more")?,
+            }
+        }
+        f.write_str(if self.extended_master_secret {
+            ", extended master secret"
+        } else {
+            ", no extended master secret"
+        })?;
+        match &self.server_name {
+            Some(name) => write!(f, ", server name {}", name.escape_debug()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What our client offers.
 pub(crate) struct ClientHelloOffer<'a> {
     pub(crate) version: u16,
@@ -247,6 +286,29 @@ mod tests {
         assert_eq!(hello.server_name, Some("server.example"));
         assert!(hello.extended_master_secret && hello.signals_renegotiation());
         assert_eq!(hello.offered().groups, [23, 24]);
+    }
+
+    #[test]
+    fn an_offer_is_one_bounded_line() {
+        let full = Offered {
+            version: 0xFEFD,
+            suites: vec![0xC0AE; OFFERED_MAX],
+            groups: vec![23],
+            signature_algorithms: Vec::new(),
+            extended_master_secret: true,
+            server_name: Some("a\nb".into()),
+        };
+        let line = full.to_string();
+        assert!(line.starts_with("DTLS 1.2, suites c0ae c0ae"), "{line}");
+        assert!(
+            line.ends_with(
+                "and 24 more, groups 0017, signature algorithms none, extended master secret, server name a\\nb"
+            ),
+            "{line}"
+        );
+        assert_eq!(Offered::default().to_string(), "nothing readable");
+        let long = Offered { server_name: Some("x".repeat(SERVER_NAME_BYTES_MAX).into()), ..full };
+        assert!(long.to_string().len() < 500);
     }
 
     #[test]
