@@ -7,6 +7,21 @@
 //! whole decrypted datagrams, the time of the turn and, at construction, a random number.
 //!
 //! Who drives it: `est`, which puts one `Peer` beside each DTLS session of a shard and one `Exchange` into its client.
+//!
+//! # Where there was a choice
+//!
+//! - C02: a copy of a non-confirmable request is ignored while its fingerprint is among the latest 128 messages of its
+//!   peer, up to EXCHANGE_LIFETIME instead of NON_LIFETIME: one clock for all of them. Nothing is lost by it, since a new
+//!   request differs in its message id or its bytes.
+//! - C08: a message id that comes round within EXCHANGE_LIFETIME with other bytes is a new request. A retransmission is
+//!   byte for byte the same (RFC 7252 §4.2).
+//! - C14: a non-confirmable request with an unknown critical option is dropped in silence; a reset is allowed, not asked
+//!   for (RFC 7252 §4.3).
+//! - C22: a block that is there already counts as the same only with the same bytes; with others the upload is dropped.
+//! - C34: later blocks of a GET that is computed again are computed again too, without any state (RFC 7959 §2.4). Those of
+//!   everything else come out of the response that is kept, or not at all.
+//! - No response carries Block1 but 2.31 and the answer of the handler, because in a 4.13 it would ask for smaller blocks
+//!   (RFC 7959 §2.9.3), and a smaller block makes no body smaller.
 
 mod block;
 mod code;
@@ -14,6 +29,7 @@ mod encode;
 mod format;
 pub mod fuzz;
 mod hash;
+mod length;
 mod message;
 mod number;
 mod outbox;

@@ -1,9 +1,11 @@
 //! Messages on their way out: ranges in one reusable buffer.
 
+use crate::length::Length;
+use std::fmt;
 use std::ops::Range;
 
 /// Messages to send, each a datagram, in order. Clear it and use it again: once warm it allocates nothing.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
     messages: Vec<Range<usize>>,
@@ -46,5 +48,11 @@ impl Outbox {
         let start = self.bytes.len();
         write(&mut self.bytes);
         self.messages.push(start..self.bytes.len());
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.messages.iter().map(|range| Length(range.len()))).finish()
     }
 }

@@ -3,10 +3,10 @@
 use super::Envelope;
 use crate::time::{Due, Retransmission};
 use crate::{EXCHANGE_LIFETIME, MessageId, Token};
+use std::fmt;
 use std::time::Instant;
 
 /// A request on the wire.
-#[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) message_id: MessageId,
     pub(super) token: Token,
@@ -60,5 +60,15 @@ impl InFlight {
         if let Some(field) = self.datagram.get_mut(2..4) {
             field.copy_from_slice(&message_id.0.to_be_bytes());
         }
+    }
+}
+
+impl fmt::Debug for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InFlight")
+            .field("message_id", &self.message_id)
+            .field("token", &self.token)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
     }
 }

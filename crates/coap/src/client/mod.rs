@@ -29,6 +29,7 @@ use crate::{
     Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token,
 };
 use in_flight::InFlight;
+use std::fmt;
 use std::time::Instant;
 
 /// The most that a request may have: every block of it, even of 16 bytes, has a NUM of 20 bits.
@@ -40,7 +41,6 @@ pub const RESTARTS_MAX: u8 = 2;
 const ACKNOWLEDGED_MAX: usize = 4;
 
 /// One request on its way, from its first block to the last block of the answer.
-#[derive(Debug)]
 pub struct Exchange {
     spec: RequestSpec,
     token: Token,
@@ -411,6 +411,12 @@ impl Exchange {
             Phase::Fetching(fetching) => Some(&mut fetching.in_flight),
             Phase::Over => None,
         }
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("spec", &self.spec).field("phase", &self.phase).finish_non_exhaustive()
     }
 }
 

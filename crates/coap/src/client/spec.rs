@@ -1,11 +1,12 @@
 //! What is asked, what is answered, and how an exchange can end.
 
+use crate::length::Length;
 use crate::{ACK_TIMEOUT, BlockSize, Code, ContentFormat, Kind, Method, Number};
 use std::fmt;
 use std::time::Duration;
 
 /// What to ask.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RequestSpec {
     /// The method.
     pub method: Method,
@@ -81,6 +82,13 @@ impl RequestSpec {
     }
 }
 
+impl fmt::Debug for RequestSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {} /{}", self.kind, self.method, self.path.join("/"))?;
+        write!(f, " ({:?} in blocks of {:?})", Length(self.body.len()), Length(self.block.bytes()))
+    }
+}
+
 /// Where the exchange stands after a message or a timeout.
 #[derive(Debug)]
 pub enum Progress {
@@ -97,7 +105,7 @@ pub enum Progress {
 }
 
 /// A whole answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The response code, an error code too.
     pub code: Code,
@@ -109,6 +117,18 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Whether it, or its first block, came as a message of its own and not in the acknowledgement.
     pub separate: bool,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("code", &self.code)
+            .field("content_format", &self.content_format)
+            .field("max_age", &self.max_age)
+            .field("body", &Length(self.body.len()))
+            .field("separate", &self.separate)
+            .finish()
+    }
 }
 
 /// Why there is no answer.

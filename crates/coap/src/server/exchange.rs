@@ -20,6 +20,7 @@ use super::write::{Envelope, Form, entity_tag, write};
 use super::{ExchangeId, Repeat, Response, Shared};
 use crate::time::Retransmission;
 use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, MessageIds, Method, NON_LIFETIME, Outbox, Token};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// A request and what became of it.
@@ -150,7 +151,6 @@ pub(super) enum Delivery {
 }
 
 /// A response that is held, once.
-#[derive(Debug)]
 pub(super) struct Outcome {
     code: Code,
     content_format: Option<ContentFormat>,
@@ -175,6 +175,12 @@ impl Outcome {
 
     pub(super) fn response(&self) -> Response<'_> {
         Response { code: self.code, content_format: self.content_format, max_age: self.max_age, body: &self.body }
+    }
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.response().fmt(f)
     }
 }
 

@@ -1,9 +1,10 @@
 //! A request as the resource table and the handler see it.
 
 use super::Refusal;
+use crate::length::Length;
 use crate::message::uint;
 use crate::{ContentFormat, Message, Method, Number};
-use std::str;
+use std::{fmt, str};
 
 /// A whole request: its head and its body, gathered from as many blocks as it took.
 #[derive(Debug)]
@@ -13,10 +14,15 @@ pub struct Request<'d> {
 }
 
 /// One datagram held it all, or an upload gathered it.
-#[derive(Debug)]
 pub(super) enum Body<'d> {
     Borrowed(&'d [u8]),
     Gathered(Vec<u8>),
+}
+
+impl fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Length(self.len()).fmt(f)
+    }
 }
 
 impl Body<'_> {

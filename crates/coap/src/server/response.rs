@@ -1,9 +1,11 @@
 //! What a handler answers.
 
+use crate::length::Length;
 use crate::{Code, ContentFormat};
+use std::fmt;
 
 /// An answer. Block2, ETag, Block1, token and message id are added here; the handler gives the representation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Response<'r> {
     /// The response code.
     pub code: Code,
@@ -50,5 +52,16 @@ impl<'r> Response<'r> {
     pub const fn with_max_age(mut self, seconds: u32) -> Response<'r> {
         self.max_age = Some(seconds);
         self
+    }
+}
+
+impl fmt::Debug for Response<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("code", &self.code)
+            .field("content_format", &self.content_format)
+            .field("max_age", &self.max_age)
+            .field("body", &Length(self.body.len()))
+            .finish()
     }
 }

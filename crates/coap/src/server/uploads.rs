@@ -16,7 +16,9 @@
 use super::shared::{Charge, UPLOAD_LIFETIME_MAX};
 use super::{Admit, Config, Refusal, Shared};
 use crate::hash::Hash64;
+use crate::length::Length;
 use crate::{Block, ContentFormat, Message, Number};
+use std::fmt;
 use std::time::Instant;
 
 /// Uploads are named by hashes for this purpose; see [`Hash64::new`].
@@ -28,7 +30,6 @@ const BODY_BYTES_FIRST: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Uploads(Vec<Upload>);
 
-#[derive(Debug)]
 struct Upload {
     key: RequestKey,
     content_format: Option<ContentFormat>,
@@ -41,7 +42,7 @@ struct Upload {
 }
 
 /// One block as it arrived.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Piece<'d> {
     pub(super) key: RequestKey,
     pub(super) block: Block,
@@ -50,7 +51,6 @@ pub(super) struct Piece<'d> {
 }
 
 /// What became of a block.
-#[derive(Debug)]
 pub(super) enum Taken {
     /// It is in place, now or before.
     Continue,
@@ -59,7 +59,6 @@ pub(super) enum Taken {
 }
 
 /// A whole body.
-#[derive(Debug)]
 pub(super) struct Complete {
     pub(super) body: Vec<u8>,
     pub(super) admit: Admit,
@@ -178,6 +177,12 @@ impl Uploads {
             self.0 = Vec::new();
         }
         upload
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload").field("key", &self.key).field("body", &Length(self.body.len())).finish_non_exhaustive()
     }
 }
 

@@ -143,3 +143,21 @@ fn a_peer_that_has_forgotten_everything_holds_next_to_nothing() {
     // One exchange, so that the next one allocates nothing; the outbox is the shard's.
     assert!(held.bytes_current <= 512 + 1_024, "{} bytes", held.bytes_current);
 }
+
+#[test]
+fn bodies_do_not_show_in_debug_output() {
+    let secret = b"a whole certificate request, or a private key one day";
+    let mut server = Server::new();
+    let first = Make::enroll(1).block1(0, true, BlockSize::B32).payload(&secret[..32]).bytes();
+    server.reply(&first);
+    let whole = Make::enroll(2).option(Number::REQUEST_TAG, b"2").payload(secret).bytes();
+    let handled = server.peer.handle(server.now, &whole, &mut server.shared, &Table, &mut server.out);
+    let Handled::Request { id, .. } = &handled else { panic!("{handled:?}") };
+    server.peer.respond(server.now, *id, &certificate(secret), &mut server.shared, &mut server.out).unwrap();
+    let spec = RequestSpec::post("est/sen", ContentFormat::PKCS10, secret.to_vec());
+    let exchange = Exchange::new(server.now, spec, &mut MessageIds::new(1), Token::EMPTY, 1);
+    let shown = format!("{handled:?} {:?} {:?} {exchange:?}", server.peer, server.out);
+    // Bytes print as a list of numbers: "97, 32, 119" is how the secret begins.
+    assert!(!shown.contains("97, 32, 119") && !shown.contains("certificate request"), "{shown}");
+    assert!(shown.contains("53 bytes"));
+}

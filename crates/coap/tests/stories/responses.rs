@@ -249,3 +249,26 @@ fn answering_twice_is_an_error_and_changes_nothing() {
     assert!(again.is_err());
     assert!(server.out.is_empty());
 }
+
+#[test]
+fn later_blocks_are_those_of_the_latest_response() {
+    let mut server = Server::new();
+    for seed in 1..=3_u8 {
+        let request = Make::enroll(seed.into()).payload(&[seed]).block2(0, BlockSize::B64).bytes();
+        server.exchange(&request, &certificate(&body(100, seed)));
+    }
+    let reply = server.reply(&Make::post("est/sen", 10).block2(1, BlockSize::B64).bytes());
+    assert_eq!(parse(&reply).payload(), &body(100, 3)[64..]);
+}
+
+#[test]
+fn c02_the_outcome_of_a_non_confirmable_request_is_kept_as_long_as_its_id() {
+    let mut server = Server::new();
+    let request = Make::enroll(1).non().payload(b"csr").block2(0, BlockSize::B64).bytes();
+    server.exchange(&request, &certificate(&body(100, 1)));
+    let later = |id| Make::post("est/sen", id).block2(1, BlockSize::B64).bytes();
+    server.pass(Duration::from_secs(144));
+    assert_eq!(code(&server.reply(&later(2))), Code::CHANGED);
+    server.pass(Duration::from_secs(2));
+    assert_eq!(code(&server.reply(&later(3))), Code::REQUEST_ENTITY_INCOMPLETE);
+}

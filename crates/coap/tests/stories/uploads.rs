@@ -309,3 +309,15 @@ fn a_late_last_block_whose_outcome_is_gone_does_not_join_the_present_transfer() 
     server.reply(&Make::enroll(12).piece(&new, 1, BlockSize::B64).bytes());
     assert_eq!(server.request(&Make::enroll(13).piece(&new, 2, BlockSize::B64).bytes()).1, new);
 }
+
+#[test]
+fn c26_a_late_copy_of_a_block_that_was_too_large_does_not_fit_into_a_later_transfer() {
+    let mut server = Server::new();
+    let (old, new) = (body(2_500, 0), body(1_900, 100));
+    server.reply(&Make::enroll(1).piece(&old, 0, BlockSize::B1024).bytes());
+    let stray = Make::enroll(2).block1(1, false, BlockSize::B1024).payload(&old[1_024..2_048]).bytes();
+    assert_eq!(code(&server.reply(&stray)), Code::REQUEST_ENTITY_TOO_LARGE);
+    server.reply(&Make::enroll(3).piece(&new, 0, BlockSize::B1024).bytes());
+    assert_eq!(code(&server.reply(&stray)), Code::REQUEST_ENTITY_TOO_LARGE);
+    assert_eq!(server.request(&Make::enroll(4).piece(&new, 1, BlockSize::B1024).bytes()).1, new);
+}
