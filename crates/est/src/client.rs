@@ -29,8 +29,8 @@ use crate::verify::ServerVerifier;
 
 mod answer;
 
-pub use answer::{Answer, AnswerFault, Failure, Refused};
 use answer::Expected;
+pub use answer::{Answer, AnswerFault, Failure, Refused};
 
 /// The DTLS side of a client's configuration; the device's identity is in it, so each device has one of its own.
 pub type DtlsConfig = dtls::ClientConfig<ServerVerifier>;
@@ -332,11 +332,7 @@ impl Client {
                 }
                 dtls::ClientEvent::Closed { why } => {
                     let asking = matches!(self.phase, Phase::Asking(_));
-                    self.end(if asking {
-                        ClientEvent::Failed(Failure::Closed(why))
-                    } else {
-                        ClientEvent::Closed(why)
-                    });
+                    self.end(if asking { ClientEvent::Failed(Failure::Closed(why)) } else { ClientEvent::Closed(why) });
                 }
                 dtls::ClientEvent::Failed { refusal } => {
                     self.end(ClientEvent::Failed(Failure::Handshake(refusal)));

@@ -165,7 +165,8 @@ impl ServerConfig {
     pub fn new(spec: ServerSpec) -> Result<ServerConfig, ConfigFault> {
         check(&spec)?;
         let labels = spec.profiles.iter().enumerate();
-        let labels = labels.flat_map(|(index, profile)| profile.labels().iter().map(move |label| (label.clone(), index)));
+        let labels =
+            labels.flat_map(|(index, profile)| profile.labels().iter().map(move |label| (label.clone(), index)));
         let tree = Tree::new(spec.short_root.as_deref(), labels).map_err(ConfigFault::Tree)?;
         let links = tree.paths().map(|(href, resource)| Link {
             href,

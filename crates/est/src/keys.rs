@@ -26,13 +26,18 @@ impl fmt::Display for IdentityFault {
         match self {
             IdentityFault::NoCertificate => out.write_str("there is no certificate"),
             IdentityFault::TooManyCertificates(count) => {
-                write!(out, "{count} certificates are more than the {} that a handshake carries", dtls::CERTIFICATES_MAX)
+                write!(
+                    out,
+                    "{count} certificates are more than the {} that a handshake carries",
+                    dtls::CERTIFICATES_MAX
+                )
             }
-            IdentityFault::Certificate(index, error) => write!(out, "certificate {} cannot be used: {error}", index + 1),
+            IdentityFault::Certificate(index, error) => {
+                write!(out, "certificate {} cannot be used: {error}", index + 1)
+            }
             IdentityFault::Key => out.write_str("the key is no P-256 or P-384 key in PKCS#8"),
-            IdentityFault::OtherKey => {
-                out.write_str("the key does not belong to the first certificate: the leaf comes first, then its issuers")
-            }
+            IdentityFault::OtherKey => out
+                .write_str("the key does not belong to the first certificate: the leaf comes first, then its issuers"),
         }
     }
 }

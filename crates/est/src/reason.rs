@@ -131,7 +131,9 @@ impl Reason {
     #[must_use]
     pub fn explain(self) -> String {
         let Entry { code, stage, wire, meaning, device, server } = self.entry();
-        format!("{code}\n  stage    {stage}\n  on wire  {wire}\n\n{meaning}\n\nOn the device: {device}\n\nOn the server: {server}\n")
+        format!(
+            "{code}\n  stage    {stage}\n  on wire  {wire}\n\n{meaning}\n\nOn the device: {device}\n\nOn the server: {server}\n"
+        )
     }
 
     /// The codes nearest to `code`, for somebody who mistyped one: those that share the most leading segments.
@@ -141,16 +143,20 @@ impl Reason {
             words.take_while(|(ours, theirs)| ours == theirs).count()
         };
         let most = Reason::ALL.iter().map(|&reason| shared(reason)).max().unwrap_or(0);
-        Reason::ALL.iter().copied().filter(move |&reason| most > 0 && {
-            let words = reason.code().split('.').zip(code.split('.'));
-            words.take_while(|(ours, theirs)| ours == theirs).count() == most
+        Reason::ALL.iter().copied().filter(move |&reason| {
+            most > 0 && {
+                let words = reason.code().split('.').zip(code.split('.'));
+                words.take_while(|(ours, theirs)| ours == theirs).count() == most
+            }
         })
     }
 
     /// The whole table as Markdown, for the documentation.
     #[must_use]
     pub fn markdown() -> String {
-        let mut text = String::from("| code | stage | on the wire | meaning | on the device | on the server |\n|---|---|---|---|---|---|\n");
+        let mut text = String::from(
+            "| code | stage | on the wire | meaning | on the device | on the server |\n|---|---|---|---|---|---|\n",
+        );
         for Entry { code, stage, wire, meaning, device, server } in Reason::ALL.iter().map(|reason| reason.entry()) {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "| `{code}` | {stage} | {wire} | {meaning} | {device} | {server} |");

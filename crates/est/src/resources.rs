@@ -178,10 +178,7 @@ impl Tree {
     ///
     /// # Errors
     /// What [`TreeFault`] names.
-    pub fn new(
-        short_root: Option<&str>,
-        labels: impl IntoIterator<Item = (String, usize)>,
-    ) -> Result<Tree, TreeFault> {
+    pub fn new(short_root: Option<&str>, labels: impl IntoIterator<Item = (String, usize)>) -> Result<Tree, TreeFault> {
         let mut roots = vec![WELL_KNOWN_ROOT.map(str::to_owned).to_vec()];
         if let Some(root) = short_root {
             let segments: Vec<String> = root.trim_matches('/').split('/').map(str::to_owned).collect();
@@ -283,7 +280,18 @@ mod tests {
         assert_eq!(find("est/pumps/sen"), Err(Reason::EstUnknownLabel));
         assert_eq!(find("est/skg"), Err(Reason::EstFunctionNotServed));
         assert_eq!(find("est/meters/att"), Err(Reason::EstFunctionNotServed));
-        for path in ["", "est", "est/", "est//sen", "est/sen/", "est/SEN", "est/../est/sen", "est/se\0n", "core", "a/b/c/d/e/f/g/h/i"] {
+        for path in [
+            "",
+            "est",
+            "est/",
+            "est//sen",
+            "est/sen/",
+            "est/SEN",
+            "est/../est/sen",
+            "est/se\0n",
+            "core",
+            "a/b/c/d/e/f/g/h/i",
+        ] {
             let found = find(path);
             assert!(matches!(found, Err(Reason::CoapNoSuchResource | Reason::EstUnknownLabel)), "{path:?}: {found:?}");
         }
@@ -312,7 +320,8 @@ mod tests {
     #[test]
     fn discovery_lists_the_shortest_root() {
         let paths: Vec<String> = tree().paths().map(|(path, _)| path).collect();
-        let expected = ["/est/crts", "/est/sen", "/est/sren", "/est/meters/crts", "/est/meters/sen", "/est/meters/sren"];
+        let expected =
+            ["/est/crts", "/est/sen", "/est/sren", "/est/meters/crts", "/est/meters/sen", "/est/meters/sren"];
         assert_eq!(paths, expected);
     }
 }

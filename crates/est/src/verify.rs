@@ -277,7 +277,9 @@ fn fault(error: ChainError) -> CertificateFault {
         ChainError::NotYetValid { .. } => CertificateFault::NotYetValid,
         ChainError::BadSignature => CertificateFault::BadSignature,
         ChainError::UnsupportedAlgorithm => CertificateFault::UnsupportedAlgorithm,
-        ChainError::KeyUsage { .. } | ChainError::AuthorityAsLeaf | ChainError::AnchorAsLeaf => CertificateFault::KeyUsage,
+        ChainError::KeyUsage { .. } | ChainError::AuthorityAsLeaf | ChainError::AnchorAsLeaf => {
+            CertificateFault::KeyUsage
+        }
         ChainError::ExtendedKeyUsage => CertificateFault::ExtendedKeyUsage,
         ChainError::NameMismatch => CertificateFault::NameMismatch,
         ChainError::PathLength => CertificateFault::PathLength,

@@ -87,6 +87,54 @@ fn a_certificate_is_renewed_with_itself() {
 }
 
 #[test]
+fn e09_renewal_with_a_revoked_certificate_is_refused() {
+    let mut world = World::new();
+    let idevid = world.pki.device(1);
+    let mut device = world.connect(1, &idevid, ClientConfig::default());
+    let key = Key::new();
+    device.client.start(world.now, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) }).unwrap();
+    world.run(&mut device);
+    let der = device.certificate();
+    let certificate = Certificate::parse(&der).unwrap();
+    assert!(world.ledger.revoke(&certificate.digest()));
+    let enrolled = support::Holder { chain: vec![der], certificate: certificate.into(), key };
+    let mut device = world.connect(2, &enrolled, ClientConfig::default());
+    for operation in [
+        Operation::Reenroll { csr: csr(enrolled.certificate.subject(), &Key::new()) },
+        Operation::Enroll { csr: csr(enrolled.certificate.subject(), &Key::new()) },
+    ] {
+        device.client.start(world.now, operation).unwrap();
+        world.run(&mut device);
+        assert_refused(&device.failure(), Reason::ClientRevoked);
+    }
+    assert_eq!(world.ledger.issued_count(), 1);
+}
+
+#[test]
+fn a_request_that_fits_no_datagram_is_not_sent() {
+    let mut world = World::new();
+    let holder = world.pki.device(1);
+    let path = vec!["x".repeat(255); 6];
+    let mut device = world.connect(1, &holder, ClientConfig { path, ..ClientConfig::default() });
+    device.client.start(world.now, Operation::CaCertificates).unwrap();
+    world.run(&mut device);
+    let failure = device.failure();
+    assert!(matches!(failure, Failure::TooLong { .. }));
+    assert_eq!(failure.reason(), Some(Reason::RequestTooLong));
+    assert!(!device.client.is_over(), "the next request may be shorter");
+}
+
+#[test]
+fn public_key_steps_can_run_elsewhere() {
+    let mut world = World::with(|_, spec| spec.public_key_steps = dtls::PublicKeySteps::Suspended);
+    let holder = world.pki.device(1);
+    let mut device = world.connect(1, &holder, ClientConfig::default());
+    device.client.start(world.now, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) }).unwrap();
+    world.run(&mut device);
+    device.certificate();
+}
+
+#[test]
 fn e10_renewal_with_a_manufacturer_certificate_is_refused() {
     let mut world = World::new();
     let idevid = world.pki.device(1);
@@ -383,6 +431,11 @@ fn draining_finishes_what_is_under_way_and_takes_nothing_new() {
     world.run(&mut busy);
     busy.certificate();
     assert!(!world.server.is_drained(), "the client may want a block again");
+    busy.client.start(world.now, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) }).unwrap();
+    world.run(&mut busy);
+    let failure = busy.failure();
+    assert!(matches!(failure, Failure::Later { .. }));
+    assert_eq!(failure.reason(), Some(Reason::EstDraining));
     world.sleep(&mut busy, Duration::from_secs(300));
     assert!(world.server.is_drained());
     assert!(matches!(busy.event(), ClientEvent::Closed(_)));

@@ -33,7 +33,9 @@ fn assert_refused(said: &Said, reason: Reason) {
 fn c17_methods_and_paths() {
     let (mut world, mut raw, request) = connected();
     let long = "x".repeat(255);
-    let many = ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"; 10].join("/");
+    let many =
+        ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"; 10]
+            .join("/");
     let cases = [
         (GET, "est/sen", Reason::CoapMethod),
         (PUT, "est/crts", Reason::CoapMethod),
@@ -79,8 +81,7 @@ fn c18_formats_in_and_out() {
         let content_format = (method == POST).then_some(286);
         for accept in [0, 40, 62, 285, 286] {
             let payload = if method == POST { &request[..] } else { &[] };
-            let said =
-                raw.ask(&mut world, &Ask { accept: Some(accept), content_format, payload, ..ask(method, path) });
+            let said = raw.ask(&mut world, &Ask { accept: Some(accept), content_format, payload, ..ask(method, path) });
             assert_refused(&said, Reason::CoapNotAcceptable);
         }
     }
@@ -231,4 +232,62 @@ fn discovery_over_the_wire() {
     assert_eq!((said.code, said.payload.len()), (Code::CONTENT, 0));
     let said = raw.ask(&mut world, &Ask { queries: &["rt=*"; 9], ..ask(GET, ".well-known/core") });
     assert_refused(&said, Reason::EstTooManyFilters);
+}
+
+#[test]
+fn c33_the_blocks_of_a_certificate_need_no_content_format_and_issue_nothing() {
+    let (mut world, mut raw, request) = connected();
+    let size = BlockSize::B64;
+    let count = u32::try_from(request.len().div_ceil(size.bytes())).unwrap();
+    let post =
+        |block1, block2, payload| Ask { block1, block2, payload, content_format: Some(286), ..ask(POST, "est/sen") };
+    let mut last = None;
+    for (num, payload) in (0..).zip(request.chunks(size.bytes())) {
+        let block1 = Block { num, more: num + 1 < count, size };
+        let said = raw.ask(&mut world, &post(Some(block1), None, payload));
+        assert_eq!(said.block1.map(|block| block.num), Some(num), "Block1 is echoed in every answer, the last too");
+        assert_eq!(said.code, if block1.more { Code::CONTINUE } else { Code::CHANGED });
+        last = Some(said);
+    }
+    let first = last.unwrap();
+    let block2 = first.block2.unwrap();
+    assert_eq!((block2.num, block2.more, block2.size), (0, true, size), "in blocks of the size that the client chose");
+    let mut body = first.payload.clone();
+    for num in 1.. {
+        let block2 = Some(Block { num, more: false, size });
+        // As libcoap and others do: Block2 and the path, no payload, no Content-Format.
+        let said = raw.ask(&mut world, &Ask { block2, ..ask(POST, "est/sen") });
+        assert_eq!((said.code, said.content_format), (Code::CHANGED, Some(ContentFormat::PKCS7_CERTS_ONLY)));
+        assert_eq!(said.etag, first.etag);
+        body.extend_from_slice(&said.payload);
+        if !said.block2.unwrap().more {
+            break;
+        }
+    }
+    assert_eq!(pki::cms::parse_certs_only(&body).unwrap(), [&world.ledger.issued()[0].certificate[..]]);
+    assert_eq!((world.submitted, world.ledger.issued_count()), (1, 1));
+}
+
+#[test]
+fn c11_an_empty_token_is_echoed_empty() {
+    let (mut world, mut raw, _) = connected();
+    let message = support::raw::message(&ask(GET, "est/crts"), 7, &[]);
+    let said = raw.send(&mut world, &message);
+    assert_eq!((said[0].token.len(), said[0].id, said[0].code), (0, 7, Code::CONTENT));
+}
+
+#[test]
+fn c40_coap_without_a_session_is_nothing() {
+    let (mut world, mut raw, _) = connected();
+    let message = raw.message(&ask(GET, "est/crts"));
+    let stranger = World::route(999);
+    world.server.handle_datagram(world.now, stranger, &mut message.clone());
+    assert!(world.server.poll_transmit().is_none());
+    // The same bytes in the clear from the address of a session (epoch 0, application data).
+    let mut record = vec![23, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9];
+    record.extend_from_slice(&u16::try_from(message.len()).unwrap().to_be_bytes());
+    record.extend_from_slice(&message);
+    world.server.handle_datagram(world.now, raw.route, &mut record);
+    assert!(world.server.poll_transmit().is_none());
+    assert_eq!(world.server.counters().requests, 0);
 }

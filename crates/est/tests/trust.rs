@@ -20,7 +20,11 @@ fn certificate_fault(failure: &Failure) -> Option<CertificateFault> {
 }
 
 /// Dials a server that plays with `identity`, and is refused or not.
-fn dial(change: impl FnOnce(&Pki, &mut est::ServerSpec), name: &'static str, trust: impl Fn(&Pki) -> Arc<Certificate>) -> Failure {
+fn dial(
+    change: impl FnOnce(&Pki, &mut est::ServerSpec),
+    name: &'static str,
+    trust: impl Fn(&Pki) -> Arc<Certificate>,
+) -> Failure {
     let mut world = World::with(change);
     let holder = world.pki.device(1);
     let mut dtls = world.dtls_config(&holder);
@@ -49,7 +53,8 @@ fn an_enrolled_device_cannot_play_the_server() {
     let chain = vec![der.clone(), world.pki.issuing.certificate.der().to_vec()];
     let rogue = Holder { chain, certificate: Certificate::parse(&der).unwrap().into(), key };
     let profiles: Vec<_> = world.server.config().profiles().cloned().collect();
-    let mut spec = est::ServerSpec::new(rogue.identity(), dtls::CookieKeys::from_random(&support::TestRandom), profiles);
+    let mut spec =
+        est::ServerSpec::new(rogue.identity(), dtls::CookieKeys::from_random(&support::TestRandom), profiles);
     spec.certificates = Arc::new(est::CertificateCache::new(16));
     let config = Arc::new(est::ServerConfig::new(spec).unwrap());
     world.server = est::Server::new(9, config, Arc::new(support::TestRandom));
@@ -116,7 +121,10 @@ fn d50_a_device_without_a_certificate_is_refused() {
     dtls.identity = None;
     let mut device = world.dial(1, dtls, ClientConfig::default());
     world.run(&mut device);
-    assert!(matches!(device.failure(), Failure::Handshake(Refusal::AlertReceived(AlertDescription::HANDSHAKE_FAILURE))));
+    assert!(matches!(
+        device.failure(),
+        Failure::Handshake(Refusal::AlertReceived(AlertDescription::HANDSHAKE_FAILURE))
+    ));
     assert_eq!(world.attempts.last().unwrap().reason(), Some(Reason::CertificateMissing));
 }
 

@@ -131,7 +131,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Handshake(refusal) => write!(out, "the handshake failed: {}", Reason::from(refusal).entry().meaning),
+            Failure::Handshake(refusal) => {
+                write!(out, "the handshake failed: {}", Reason::from(refusal).entry().meaning)
+            }
             Failure::Closed(why) => write!(out, "the association ended before the answer came: {why:?}"),
             Failure::Request(coap::client::Failure::Timeout) => out.write_str("the server did not answer the request"),
             Failure::Request(failure) => write!(out, "the request failed: {failure:?}"),

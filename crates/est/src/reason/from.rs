@@ -74,7 +74,9 @@ impl From<AlertDescription> for Reason {
             | AlertDescription::CERTIFICATE_REVOKED
             | AlertDescription::CERTIFICATE_EXPIRED
             | AlertDescription::CERTIFICATE_UNKNOWN => Reason::AlertCertificate,
-            AlertDescription::HANDSHAKE_FAILURE | AlertDescription::INSUFFICIENT_SECURITY => Reason::AlertHandshakeFailure,
+            AlertDescription::HANDSHAKE_FAILURE | AlertDescription::INSUFFICIENT_SECURITY => {
+                Reason::AlertHandshakeFailure
+            }
             AlertDescription::CLOSE_NOTIFY | AlertDescription::USER_CANCELED => Reason::AlertClosed,
             _ => Reason::AlertOther,
         }

@@ -207,7 +207,7 @@ reasons! {
         "The peer began another handshake in place of this one.";
         "Look for resets: the device lost its state in the middle.";
         "Nothing to change.";
-    HandshakeCancelled: "dtls.handshake.cancelled", Handshake, Wire::Alert(Alert::USER_CANCELED);
+    HandshakeCancelled: "dtls.handshake.cancelled", Handshake, Wire::Alert(Alert::CLOSE_NOTIFY);
         "This side ended the handshake itself.";
         "Try again.";
         "Nothing to change: the server was stopping.";

@@ -198,7 +198,10 @@ fn codes_are_stable_names() {
         assert!(code.len() <= DIAGNOSTIC_BYTES_MAX, "{code}");
         assert!(code.len() <= coap::server::Response::DIAGNOSTIC_BYTES_MAX);
         assert!(code.split('.').count() >= 3 || code.split('.').count() == 2, "{code}");
-        assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte)), "{code}");
+        assert!(
+            code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte)),
+            "{code}"
+        );
         assert_eq!(Reason::from_code(code), Some(*reason));
     }
     assert_eq!(Reason::from_code("est.sen"), None);

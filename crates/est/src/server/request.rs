@@ -131,9 +131,12 @@ impl Server {
                 let format = waiting.packing.content_format();
                 // "MUST contain only the issued certificate" (RFC 7030 §4.2.3).
                 let delivered = match waiting.packing {
-                    Packing::Single => {
-                        self.respond(now, job.session, id, &Response::content(Code::CHANGED, format, &issued.certificate))
-                    }
+                    Packing::Single => self.respond(
+                        now,
+                        job.session,
+                        id,
+                        &Response::content(Code::CHANGED, format, &issued.certificate),
+                    ),
                     Packing::CertsOnly => {
                         let body = pki::cms::certs_only(&[&issued.certificate]);
                         self.respond(now, job.session, id, &Response::content(Code::CHANGED, format, &body))

@@ -17,8 +17,8 @@ fn later(now: Now, millis: u64) -> Now {
 
 /// CON POST, id 0x04d2, token 01, Uri-Path est/sen, Content-Format 286, Block1 0/more/64, payload of four bytes.
 const BLOCK: &[u8] = &[
-    0x41, 0x02, 0x04, 0xd2, 0x01, 0xb3, b'e', b's', b't', 0x03, b's', b'e', b'n', 0x12, 0x01, 0x1e, 0xd1, 0x02, 0x0a, 0xff,
-    1, 2, 3, 4,
+    0x41, 0x02, 0x04, 0xd2, 0x01, 0xb3, b'e', b's', b't', 0x03, b's', b'e', b'n', 0x12, 0x01, 0x1e, 0xd1, 0x02, 0x0a,
+    0xff, 1, 2, 3, 4,
 ];
 
 fn data(plaintext: &[u8]) -> TraceEvent<'_> {
@@ -29,8 +29,12 @@ fn data(plaintext: &[u8]) -> TraceEvent<'_> {
 fn a_message_is_one_line() {
     let (now, mut text) = (start(), String::new());
     let mut formatter = Formatter::new(Style::Text);
-    let hello =
-        TraceEvent::Handshake { direction: Direction::Sent, message: HandshakeType::CLIENT_HELLO, length: 97, fragments: 1 };
+    let hello = TraceEvent::Handshake {
+        direction: Direction::Sent,
+        message: HandshakeType::CLIENT_HELLO,
+        length: 97,
+        fragments: 1,
+    };
     formatter.event(now, None, &hello, &mut text).unwrap();
     formatter.event(later(now, 134), None, &data(BLOCK), &mut text).unwrap();
     let expected = concat!(
@@ -57,7 +61,9 @@ fn json_is_one_object_a_line() {
 fn totals_count_the_headers_of_both_families() {
     let (now, mut text) = (start(), String::new());
     let mut formatter = Formatter::new(Style::Text);
-    for (direction, bytes) in [(Direction::Sent, &[0; 100][..]), (Direction::Sent, &[0; 50]), (Direction::Received, &[0; 7])] {
+    for (direction, bytes) in
+        [(Direction::Sent, &[0; 100][..]), (Direction::Sent, &[0; 50]), (Direction::Received, &[0; 7])]
+    {
         formatter.event(now, None, &TraceEvent::Datagram { direction, bytes }, &mut text).unwrap();
     }
     assert_eq!(text, "", "a datagram is no line of its own in text");

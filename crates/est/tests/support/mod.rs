@@ -137,8 +137,7 @@ impl Pki {
         let key = Key::new();
         let names = [ServerName::try_from(SERVER_NAME).unwrap()];
         let spec = make::ServerSpec { names: &names, serial: serial(), validity: life(365) };
-        let certificate =
-            make::server(&spec, key.signing.public_key(), root.parent(), &TestRandom::secure()).unwrap();
+        let certificate = make::server(&spec, key.signing.public_key(), root.parent(), &TestRandom::secure()).unwrap();
         let certificate = Arc::new(certificate);
         let server = Holder { chain: vec![certificate.der().to_vec()], certificate, key };
         Pki { root, issuing, server, manufacturer }
