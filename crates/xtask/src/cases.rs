@@ -39,8 +39,7 @@ struct Test {
 /// Writes STATUS.md.
 pub(crate) fn write() -> Result<()> {
     let status = status()?;
-    let path = tree::root().join(STATUS);
-    std::fs::write(&path, &status).with_context(|| format!("cannot write {}", path.display()))?;
+    tree::write(&tree::root().join(STATUS), &status)?;
     println!("   {STATUS}: {}", status.lines().find(|line| line.contains(" of ")).unwrap_or_default());
     Ok(())
 }

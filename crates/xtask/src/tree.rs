@@ -31,6 +31,14 @@ pub(crate) fn read(path: impl AsRef<Path>) -> Result<String> {
     std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// Writes a file, and the folder above it where it is missing.
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// What git would commit (tracked, or new and not ignored), relative to the root, with one of these endings.
 pub(crate) fn files(endings: &[&str]) -> Result<Vec<String>> {
     let listed =

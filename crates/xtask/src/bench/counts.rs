@@ -74,9 +74,7 @@ pub(super) fn bless() -> Result<()> {
     let counts = count(&tree::root(), &tree::target())?;
     let rows = compare(&before, &counts);
     let baseline = Baseline { facts: CountingFacts::here(), counts };
-    let path = tree::root().join(BASELINE);
-    std::fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&baseline)?))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    tree::write(&tree::root().join(BASELINE), &format!("{}\n", serde_json::to_string_pretty(&baseline)?))?;
     println!("For the commit message:\n");
     print_table(&rows);
     Ok(())

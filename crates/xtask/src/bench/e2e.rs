@@ -150,8 +150,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         .clone()
         .unwrap_or_else(|| tree::root().join(format!("benches/runs/e2e-{}.json", facts.at.replace(':', ""))));
     let record = Record { schema: "muster-e2e/1", facts, command, floor, medians, runs };
-    std::fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&record)?))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
     println!("   written to {}", path.display());
     Ok(())
 }

@@ -1,0 +1,165 @@
+//! One shard and its authority, as `server` has them, without sockets and threads.
+
+use authority::{Deliver, Issuer, Job, Limits, MemoryLedger, Outcome};
+use dtls::{CookieKeys, Path, Route, SocketIndex};
+use est::{JobId, Now, Output, Server, ServerConfig, ServerSpec};
+use pki::issue::NodePrefix;
+use sim::{DerivedRandom, TestCa};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// All randomness of a benchmark derives from it.
+const SEED: u64 = 9148;
+/// Rows of the ledger: each benchmark issues once.
+const ROWS_MAX: usize = 16;
+
+/// See the module.
+pub(crate) struct Shard {
+    server: Server,
+    issuer: Arc<Issuer>,
+    finished: Arc<Finished>,
+    now: Now,
+}
+
+/// What the authority has done.
+#[derive(Default)]
+struct Finished(Mutex<Vec<(JobId, Outcome)>>);
+
+impl Deliver<JobId> for Finished {
+    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(outcomes);
+    }
+}
+
+impl Finished {
+    fn take(&self) -> Vec<(JobId, Outcome)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Shard {
+    /// The PKI that every shard of the benchmarks belongs to.
+    pub(crate) fn ca() -> TestCa {
+        TestCa::new(SEED)
+    }
+
+    /// A shard in its first moment; each is like the other.
+    pub(crate) fn new(ca: &TestCa, now: Now) -> Self {
+        let random = Arc::new(DerivedRandom::new(SEED, "server"));
+        let signer = Arc::new(ca.signer(Arc::new(DerivedRandom::new(SEED, "signer"))));
+        let ledger = Arc::new(MemoryLedger::new(ROWS_MAX));
+        let authority_random = Arc::new(DerivedRandom::new(SEED, "authority"));
+        let issuer = Issuer::new(ledger, signer, authority_random, NodePrefix::new(1), Limits::default());
+        let identity = ca.server().for_dtls(&random);
+        let cookie = CookieKeys::from_random(&*random);
+        let spec = ServerSpec::new(identity, cookie, vec![ca.profile(|_| ())]);
+        let config = ServerConfig::new(spec).expect("the defaults are a configuration");
+        let server = Server::new(0, Arc::new(config), random);
+        Self { server, issuer: Arc::new(issuer), finished: Arc::default(), now }
+    }
+
+    /// Takes a datagram of the one device, and whatever follows from it; answers go to `answer`. Jobs go to the authority as they come.
+    pub(crate) fn handle(&mut self, datagram: &mut [u8], mut answer: impl FnMut(&[u8])) {
+        if let Some((id, job)) = self.handle_until_job(datagram, &mut answer) {
+            self.issuer.submit(self.now.utc, vec![(id, job)], Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>);
+            for (id, outcome) in self.finished.take() {
+                self.server.complete(self.now, id, outcome);
+            }
+            self.drain(&mut answer);
+        }
+    }
+
+    /// The same, but a job is handed out instead.
+    fn handle_until_job(&mut self, datagram: &mut [u8], answer: &mut impl FnMut(&[u8])) -> Option<(JobId, Job)> {
+        self.server.handle_datagram(self.now, device_route(), datagram);
+        self.drain(answer)
+    }
+
+    fn drain(&mut self, answer: &mut impl FnMut(&[u8])) -> Option<(JobId, Job)> {
+        let mut submitted = None;
+        while let Some(output) = self.server.poll_output() {
+            match output {
+                Output::Submit(id, job) => submitted = Some((id, job)),
+                Output::PublicKey(_) => unreachable!("public-key steps are inline by default"),
+                Output::Attempt(_) => {}
+            }
+        }
+        while let Some(transmit) = self.server.poll_transmit() {
+            answer(transmit.bytes);
+        }
+        submitted
+    }
+}
+
+fn device_route() -> Route {
+    let peer = SocketAddr::from(([192, 0, 2, 1], 40_000));
+    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+}
+
+/// A fresh shard and the datagrams that it is going to receive.
+pub struct Replay {
+    shard: Shard,
+    datagrams: Vec<Vec<u8>>,
+    /// Datagrams that the server answered with.
+    pub datagrams_sent: usize,
+    /// Their bytes of UDP payload.
+    pub bytes_sent: usize,
+}
+
+impl Replay {
+    pub(crate) fn new(shard: Shard, datagrams: Vec<Vec<u8>>) -> Self {
+        Self { shard, datagrams, datagrams_sent: 0, bytes_sent: 0 }
+    }
+
+    /// Plays the device. Gives itself back, so that taking it apart is not part of the measurement.
+    #[must_use]
+    pub fn run(mut self) -> Self {
+        let (mut datagrams_sent, mut bytes_sent) = (0, 0);
+        for datagram in &mut self.datagrams {
+            self.shard.handle(datagram, |bytes| {
+                datagrams_sent += 1;
+                bytes_sent += bytes.len();
+            });
+        }
+        Self { datagrams_sent, bytes_sent, ..self }
+    }
+
+    /// Plays the device up to its request, and stops before the authority has it.
+    ///
+    /// # Panics
+    /// Where no request comes of the datagrams.
+    #[must_use]
+    pub fn into_issuance(mut self) -> Issuance {
+        let submitted =
+            self.datagrams.iter_mut().find_map(|datagram| self.shard.handle_until_job(datagram, &mut |_| ()));
+        let (id, job) = submitted.expect("a recorded enrolment submits its request");
+        Issuance { shard: self.shard, work: Some((id, job)), outcome: None }
+    }
+}
+
+/// A request that has arrived whole, and the authority that decides it.
+pub struct Issuance {
+    shard: Shard,
+    work: Option<(JobId, Job)>,
+    outcome: Option<Outcome>,
+}
+
+impl Issuance {
+    /// From the CSR to the certificate in the ledger.
+    #[must_use]
+    pub fn run(mut self) -> Self {
+        let work = self.work.take().into_iter().collect();
+        self.shard.issuer.submit(self.shard.now.utc, work, Arc::clone(&self.shard.finished) as Arc<dyn Deliver<JobId>>);
+        self.outcome = self.shard.finished.take().pop().map(|(_, outcome)| outcome);
+        self
+    }
+
+    /// The certificate, DER, once it is issued.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&[u8]> {
+        match &self.outcome {
+            Some(Outcome::Issued(issued)) => Some(&issued.certificate),
+            _ => None,
+        }
+    }
+}
