@@ -17,8 +17,8 @@ use crate::alert::{AlertDescription, AlertLevel};
 use crate::drops::Drop;
 use crate::flight::{Epochs, Flight};
 use crate::limits::{
-    EARLY_RECORD_BYTES_MAX, EARLY_RECORDS_MAX, MTU_MIN, MTU_REDUCED, REPEAT_ANSWERS_MAX, RETRANSMISSION_TIMEOUT_MAX,
-    RETRANSMISSIONS_MAX, RETRANSMISSIONS_PER_MTU_STEP,
+    EARLY_RECORD_BYTES_MAX, EARLY_RECORDS_MAX, MTU_MAX, MTU_MIN, MTU_REDUCED, REPEAT_ANSWERS_MAX,
+    RETRANSMISSION_TIMEOUT_MAX, RETRANSMISSIONS_MAX, RETRANSMISSIONS_PER_MTU_STEP,
 };
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
@@ -58,7 +58,8 @@ pub(crate) struct Conversation {
 /// Where the numbering of a conversation begins: a server takes it from the ClientHello whose cookie it verified.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbering {
-    /// "the server MUST use the record sequence number in the ClientHello as the record sequence number in the ... ServerHello"
+    /// "the server MUST use the record sequence number in the ClientHello as the record sequence number in its initial
+    /// ServerHello"
     /// (RFC 6347 §4.2.1).
     pub(crate) record_sequence: u64,
     /// message_seq of our first message. A server that answered statelessly takes the ClientHello's (RFC 6347 §4.2.2).
@@ -84,7 +85,7 @@ impl Conversation {
             protected: None,
             early: Vec::new(),
             peer_changed_cipher_spec: false,
-            mtu: terms.mtu.max(MTU_MIN),
+            mtu: terms.mtu.clamp(MTU_MIN, MTU_MAX),
             timer: Timer::new(&terms, now),
             repeat_seen: false,
         }
@@ -196,7 +197,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// "the implementation ... retransmits the flight" when "it receives a retransmitted flight from the peer" (RFC 6347 §4.2.4), within
+    /// A flight that the peer repeats is answered by repeating ours (RFC 6347 §4.2.4), within
     /// a budget and not more often than half the timer.
     pub(crate) fn answer_repetition(&mut self, port: &mut Port<'_>) {
         if std::mem::take(&mut self.repeat_seen) && !self.flight.is_empty() && self.timer.expiry.is_some() {
@@ -281,13 +282,14 @@ impl Conversation {
                 port.drop(reason);
                 return Ok(());
             }
+            // In silence, as if its time were up: an alert could be provoked by whoever forges.
             Err(Unopened::Forgeries) => return Err(Refusal::TimedOut { expected: HandshakeType::FINISHED }),
         };
         match record.content_type {
             ContentType::Handshake => self.handle_fragments(plaintext, record.epoch, port),
             ContentType::Alert => return handle_alert(plaintext, port),
             ContentType::ChangeCipherSpec => port.drop(Drop::ChangeCipherSpec),
-            // "Application data MUST NOT be delivered before Finished is verified": the application's own retransmission brings it.
+            // Nothing is delivered before the Finished has been verified: the application's own retransmission brings it again.
             ContentType::ApplicationData => port.drop(Drop::ApplicationDataEarly),
         }
         Ok(())
@@ -401,7 +403,8 @@ impl Timer {
         self.expiry = Some(now + self.timeout);
     }
 
-    /// Whether to retransmit now. "at each retransmission, doubling the value, up to no less than ... 60 seconds".
+    /// Whether to retransmit now. "double the value at each retransmission, up to no less than the RFC 6298 maximum of
+    /// 60 seconds" (RFC 6347 §4.2.4.1).
     fn on_expiry(&mut self, now: Instant) -> Result<bool, GaveUp> {
         if now >= self.deadline {
             return Err(GaveUp);
@@ -427,7 +430,7 @@ impl Timer {
         may
     }
 
-    /// "after some number of retransmissions, the sender SHOULD back off to a smaller record size" (RFC 6347 §4.1.1.1).
+    /// Without an answer, later retransmissions are cut into smaller records (RFC 6347 §4.1.1.1).
     fn shrink(&self, mtu: usize) -> usize {
         match self.retransmissions / RETRANSMISSIONS_PER_MTU_STEP {
             0 => mtu,

@@ -28,6 +28,7 @@ mod crypto;
 mod drops;
 mod endpoint;
 mod flight;
+pub mod fuzz;
 mod identity;
 mod index;
 mod limits;
@@ -54,7 +55,7 @@ pub use crypto::{Curve, KeyFault, PublicKey, SignatureScheme, SigningKey, Suite}
 pub use drops::{Drop, DropCounters};
 pub use endpoint::{Admission, Endpoint, Event, SessionCounts, Transmit};
 pub use identity::Identity;
-pub use limits::{CERTIFICATES_MAX, Limits, MTU_DEFAULT, MTU_MIN};
+pub use limits::{CERTIFICATES_MAX, Limits, MTU_DEFAULT, MTU_MAX, MTU_MIN};
 pub use observer::{Direction, Observer, TraceEvent};
 pub use public_key::{PublicKeyDone, PublicKeyJob};
 pub use refusal::{Refusal, Side};

@@ -9,7 +9,7 @@ pub struct Limits {
     pub half_open_max: usize,
     /// Established sessions. A quarter of a kilobyte each; a million is what one node of a carrier holds.
     pub sessions_max: usize,
-    /// Bytes of UDP payload that one datagram of ours may carry: 1,232 is the IPv6 minimum MTU less headers (RFC 8200 §5).
+    /// Bytes of UDP payload that one datagram of ours may carry, from [`MTU_MIN`] to [`MTU_MAX`]: 1,232 is the IPv6 minimum MTU less headers (RFC 8200 §5).
     pub mtu: usize,
     /// First retransmission timeout; "initial timer value of 1 second" (RFC 6347 §4.2.4.1). Doubles at each retransmission.
     pub retransmission_initial: Duration,
@@ -41,10 +41,13 @@ pub const MTU_DEFAULT: usize = 1_232;
 /// Smallest UDP payload we shape a flight for: links of the 6LoWPAN kind with a 256-byte path.
 pub const MTU_MIN: usize = 228;
 
+/// Largest UDP payload we fill: one record holds no more plaintext than this (RFC 5246 §6.2.1), and no path of ours carries more.
+pub const MTU_MAX: usize = PLAINTEXT_BYTES_MAX;
+
 /// First step down after lost flights: IPv4's minimum reassembly size of 576 less headers (RFC 1122 §3.3.2).
 pub(crate) const MTU_REDUCED: usize = 548;
 
-/// After this many retransmissions without an answer the flight is cut smaller (RFC 6347 §4.1.1.1: "after some number of retransmissions").
+/// After this many retransmissions without an answer the flight is cut smaller (RFC 6347 §4.1.1.1).
 pub(crate) const RETRANSMISSIONS_PER_MTU_STEP: u8 = 2;
 
 /// Retransmissions of one flight; the seventh follows 123 s after the first transmission at 1 s doubling to 60 s.
@@ -98,7 +101,7 @@ pub(crate) const FORGERIES_MAX_CCM_8: u32 = 1 << 20;
 /// Forged records under one GCM key: RFC 9147 §4.5.3 allows 2^36; a 32-bit counter is stricter and smaller.
 pub(crate) const FORGERIES_MAX_GCM: u32 = u32::MAX;
 
-/// "Implementations MUST NOT allow the sequence number to wrap" (RFC 6347 §4.1): the last one that may be used.
+/// Sequence numbers have 48 bits and do not wrap (RFC 6347 §4.1): the last one that may be used.
 pub(crate) const SEQUENCE_MAX: u64 = (1 << 48) - 1;
 
 /// Plaintext of one record (RFC 5246 §6.2.1).
@@ -108,7 +111,7 @@ pub(crate) const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
 pub(crate) const CIPHERTEXT_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 2_048;
 
 const _: () = {
-    assert!(MTU_MIN < MTU_REDUCED && MTU_REDUCED < MTU_DEFAULT);
+    assert!(MTU_MIN < MTU_REDUCED && MTU_REDUCED < MTU_DEFAULT && MTU_DEFAULT < MTU_MAX);
     assert!(REASSEMBLY_BYTES_MAX >= 2 * HANDSHAKE_MESSAGE_BYTES_MAX);
     // A repeated flight of 16 KiB shrinks to its smallest datagrams before the tries run out.
     assert!(2 * RETRANSMISSIONS_PER_MTU_STEP < RETRANSMISSIONS_MAX);

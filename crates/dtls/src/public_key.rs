@@ -80,7 +80,7 @@ impl<V: VerifyPeer> Work<V> {
     }
 }
 
-/// The curve of our ECDHE: secp256r1, mandatory for the suite (RFC 7251 §2).
+/// The curve of our ECDHE: secp256r1, the one that every CoAP device has (RFC 7252 §9.1.3.2).
 pub(crate) const SERVER_CURVE: Curve = Curve::P256;
 
 /// Step 1: an ephemeral key, signed.

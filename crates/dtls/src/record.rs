@@ -136,7 +136,7 @@ impl ProtectedEpoch {
         Ok(EXPLICIT_NONCE_BYTES..EXPLICIT_NONCE_BYTES + length)
     }
 
-    /// "implementations ... SHOULD count ... and close" (RFC 9147 §4.5.3, which names the limits of the AEADs of DTLS 1.2 too).
+    /// Forgeries are counted, and at the limit of their AEAD the keys are given up (RFC 9147 §4.5.3, whose reasoning holds here too).
     fn count_forgery(&mut self) -> Unopened {
         self.forgeries = self.forgeries.saturating_add(1);
         let most = match self.suite {
@@ -154,7 +154,8 @@ impl ProtectedEpoch {
         parts: &[&[u8]],
     ) -> Result<(), SequenceExhausted> {
         let sequence = self.write_sequence;
-        // "MUST NOT allow the sequence number to wrap": then a nonce would come again (RFC 6347 §4.1, RFC 5288 §3).
+        // "implementations MUST either abandon an association or re-key prior to allowing the sequence number to wrap" (RFC 6347
+        // §4.1): a nonce would come again.
         if sequence > SEQUENCE_MAX {
             return Err(SequenceExhausted);
         }

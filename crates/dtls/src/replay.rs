@@ -15,7 +15,8 @@ pub(crate) struct ReplayWindow {
 const WIDTH: u64 = 64;
 
 impl ReplayWindow {
-    /// To be asked before a record is opened. Changes nothing: "the window MUST NOT be updated until the record has been verified".
+    /// To be asked before a record is opened. Changes nothing: "The receive window is updated only if the MAC verification
+    /// succeeds" (RFC 6347 §4.1.2.6).
     pub(crate) fn check(&self, sequence: u64) -> Result<(), Drop> {
         if sequence >= self.next {
             return Ok(());

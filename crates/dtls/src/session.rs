@@ -77,7 +77,7 @@ pub(crate) struct Bindings {
     pub(crate) final_flight: Option<FinalFlight>,
 }
 
-/// The last flight of the handshake, which nothing answers: its sender "MUST respond to a retransmit of [the peer's last flight] with a
+/// The last flight of the handshake, which nothing answers: its sender "MUST respond to a retransmit of the peer's last flight with a
 /// retransmit of the last flight" (RFC 6347 §4.2.4). It can be made again from this.
 #[derive(Clone, Copy)]
 pub(crate) struct FinalFlight {
@@ -259,7 +259,7 @@ impl<P> Session<P> {
         };
         if fragment.kind == renegotiation {
             port.drop(Drop::Renegotiation);
-            // "the server ... SHOULD respond with no_renegotiation" and the session goes on (RFC 5746 §4.5, RFC 5246 §7.2.2).
+            // no_renegotiation is always a warning, and the session goes on (RFC 5246 §7.2.2).
             if self.may_answer(port.now.mono) {
                 self.send_alert(AlertLevel::Warning, AlertDescription::NO_RENEGOTIATION, port);
             }

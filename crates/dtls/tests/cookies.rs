@@ -294,3 +294,31 @@ fn nothing_is_begun_while_draining_and_what_is_begun_goes_on() {
     assert_eq!(script.endpoint.drops().count(Drop::Draining), 1);
     assert!(script.events.iter().all(|event| !matches!(event, Event::Refused { .. })));
 }
+
+#[test]
+fn d42_an_unverified_address_gets_no_more_than_it_sent_whatever_time_passes() {
+    let world = World::new();
+    let mut script = Script::unbegun(&world, world.endpoint(), Hello { extensions: None, ..Hello::default() });
+    let (mut sent, mut received) = (0, 0);
+    for n in 0..100 {
+        // A whole hello, and as many as fit one datagram.
+        let hello = script.hello.datagram(0, n).repeat(usize::try_from(n % 5 + 1).unwrap());
+        sent += hello.len();
+        received += script.give(&hello).iter().map(Vec::len).sum::<usize>();
+        script.clock.elapsed += Duration::from_secs(1);
+        script.endpoint.handle_timeout(script.clock.now());
+        while let Some(transmit) = script.endpoint.poll_transmit() {
+            received += transmit.bytes.len();
+        }
+    }
+    assert!(received <= sent, "{received} for {sent}");
+}
+
+#[test]
+fn engines_may_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Endpoint<Known>>();
+    is_send::<dtls::Client<Known>>();
+    is_send::<dtls::PublicKeyJob<Known>>();
+    is_send::<dtls::PublicKeyDone<Known>>();
+}

@@ -137,7 +137,7 @@ impl<V: VerifyPeer> Handshake<V> {
                 }
             }
             let Some(message) = self.conversation.next_message(port) else { return Ok(Progress::Waiting) };
-            // "This message MAY be ignored by the client if it ... is currently negotiating a session", and it is in no transcript
+            // "This message will be ignored by the client if the client is currently negotiating a session", and it is in no transcript
             // (RFC 5246 §7.4.1.1).
             if message.kind == HandshakeType::HELLO_REQUEST {
                 continue;

@@ -5,7 +5,7 @@ use super::handshake::{Context, State};
 use crate::config::{ClientConfig, ExtendedMasterSecret};
 use crate::crypto::{Curve, SignatureScheme, Suite};
 use crate::flight::Flight;
-use crate::limits::HELLO_VERIFY_REQUESTS_MAX;
+use crate::limits::{HELLO_VERIFY_REQUESTS_MAX, SERVER_NAME_BYTES_MAX};
 use crate::public_key::signed_parameters;
 use crate::reassembly::Message;
 use crate::refusal::Refusal;
@@ -43,7 +43,7 @@ impl ExpectServerHello {
             random: &random,
             cookie,
             suites: &context.config.suites,
-            server_name: context.config.server_name.as_deref(),
+            server_name: context.config.server_name.as_deref().filter(|name| name.len() <= SERVER_NAME_BYTES_MAX),
         };
         let hello = offer.encode();
         let mut flight = Flight::new(if cookie.is_empty() { 1 } else { 3 });
@@ -132,7 +132,7 @@ impl ExpectCertificate {
             ChainFault::Malformed => decode,
             ChainFault::TooMany => Refusal::Certificate(CertificateFault::TooManyCertificates),
         })?;
-        // "The server MUST send a Certificate message" with this key exchange, and a list without a leaf is none (RFC 5246 §7.4.2).
+        // With this key exchange a server always has a certificate (RFC 5246 §7.4.2), and a list without a leaf is none.
         if chain.is_empty() {
             return Err(decode);
         }

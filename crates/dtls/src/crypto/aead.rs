@@ -44,7 +44,7 @@ impl Suite {
         }
     }
 
-    /// Bytes of the authentication tag: 8 (RFC 6655 §4) or 16 (RFC 5288 §3).
+    /// Bytes of the authentication tag: 8 (RFC 6655 §6.1) or 16 (RFC 5288 §3).
     pub(crate) const fn tag_bytes(self) -> usize {
         match self {
             Self::EcdheEcdsaAes128Ccm8 => 8,

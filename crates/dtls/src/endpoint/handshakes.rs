@@ -134,9 +134,8 @@ impl<V: VerifyPeer> Endpoint<V> {
     fn has_room(&self, now: Now) -> bool {
         let limits = &self.config.limits;
         self.table.counts().established < limits.sessions_max
-            || self
-                .table
-                .longest_idle()
-                .is_some_and(|(_, last_heard)| last_heard + limits.eviction_idle_min <= now.mono)
+            || self.table.longest_idle().is_some_and(|(_, last_heard)| {
+                now.mono.saturating_duration_since(last_heard) >= limits.eviction_idle_min
+            })
     }
 }

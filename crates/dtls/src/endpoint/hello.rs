@@ -51,7 +51,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             return self.outside.port(now, Some(route)).drop(reason);
         };
         if !self.cookies.verify(now.utc, route.peer(), &parameters, parameters.cookie) {
-            // "If the cookie ... is incorrect, the server SHOULD treat it as if it had no cookie" (RFC 6347 §4.2.1).
+            // A wrong cookie counts as none (RFC 6347 §4.2.1).
             return self.ask_for_cookie(now, route, record_sequence, fragment, &parameters);
         }
         let mark = self.table.mark(parameters.before_cookie);

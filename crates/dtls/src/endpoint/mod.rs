@@ -189,7 +189,8 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     /// When `handle_timeout` is due. Costs O(1); keeping it costs O(log n) of the handshakes in progress.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let idle = self.table.longest_idle().map(|(_, last_heard)| last_heard + self.config.limits.idle_timeout);
+        let idle_timeout = self.config.limits.idle_timeout;
+        let idle = self.table.longest_idle().and_then(|(_, last_heard)| last_heard.checked_add(idle_timeout));
         [self.table.next_handshake_timeout(), idle].into_iter().flatten().min()
     }
 
@@ -199,7 +200,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             self.handle_handshake_timeout(now, slot);
         }
         while let Some((slot, last_heard)) = self.table.longest_idle() {
-            if last_heard + self.config.limits.idle_timeout > now.mono {
+            if now.mono.saturating_duration_since(last_heard) < self.config.limits.idle_timeout {
                 break;
             }
             self.end(now, slot, Closed::Idle);

@@ -28,8 +28,8 @@ impl ExpectCertificate {
             ChainFault::Malformed => Refusal::Decode { message: HandshakeType::CERTIFICATE },
             ChainFault::TooMany => Refusal::Certificate(CertificateFault::TooManyCertificates),
         })?;
-        // "If no suitable certificate is available, the client MUST send a certificate message containing no certificates", and the
-        // server "MAY ... respond with a fatal handshake_failure alert" (RFC 5246 §7.4.6): here it always does.
+        // "If no suitable certificate is available, the client MUST send a certificate message containing no certificates." Of the two
+        // answers that RFC 5246 §7.4.6 then leaves to the server this one always gives the fatal handshake_failure.
         if chain.is_empty() {
             return Err(Refusal::MissingCertificate);
         }

@@ -43,7 +43,7 @@ impl ExpectClientHello {
         let extensions = ServerExtensions {
             point_formats: hello.point_formats.is_some(),
             extended_master_secret: hello.extended_master_secret,
-            // "the server MUST include an empty renegotiation_info extension" if the client signals it (RFC 5746 §3.6).
+            // To a client that signals it the server answers with an empty renegotiation_info (RFC 5746 §3.6).
             renegotiation_info: hello.signals_renegotiation(),
         };
         let work = KeyExchangeWork {
@@ -60,14 +60,14 @@ impl ExpectClientHello {
 /// Each demand that a hello must meet, in the order in which a refusal is the most telling.
 fn choose<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Suite, Refusal> {
     let offered = hello.parameters.version;
-    // Versions of DTLS count downwards: "the 1's complement of the ... version" (RFC 6347 §4.1). Later ones offer 1.2 with it.
+    // Versions of DTLS are the 1's complement of their numbers (RFC 6347 §4.1): they count downwards, and later ones include 1.2.
     if offered > DTLS_1_2 || offered >> 8 != DTLS_1_2 >> 8 {
         return Err(Refusal::Version { offered });
     }
     if !hello.compression_methods.contains(&0) {
         return Err(Refusal::NoCommonCompression);
     }
-    // "if this is not the case [empty], MUST abort the handshake" (RFC 5746 §3.6).
+    // The renegotiated_connection of an initial handshake is empty, or the handshake is aborted (RFC 5746 §3.6).
     if hello.renegotiation_info.is_some_and(|connection| !connection.is_empty()) {
         return Err(Refusal::RenegotiationInfo);
     }

@@ -4,7 +4,7 @@ use super::codec::{
     CodePoints, Malformed, Reader, code_points, put_u16, with_length_8, with_length_16, with_length_24,
 };
 use crate::crypto::SignatureScheme;
-use crate::limits::CERTIFICATES_MAX;
+use crate::limits::{CERTIFICATES_MAX, HANDSHAKE_MESSAGE_BYTES_MAX};
 
 /// A certificate_list: DER, leaf first, at most [`CERTIFICATES_MAX`]. It owns its bytes, for it outlives its message.
 #[derive(Clone, Debug)]
@@ -105,7 +105,10 @@ impl<'a> CertificateRequest<'a> {
         with_length_16(&mut out, |out| SignatureScheme::OFFERED.iter().for_each(|scheme| put_u16(out, scheme.code())));
         with_length_16(&mut out, |out| {
             for name in authorities {
-                with_length_16(out, |out| out.extend_from_slice(name));
+                // The list helps a client to choose; a shorter one, too. What does not fit a message is left out.
+                if out.len() + 2 + name.len() <= HANDSHAKE_MESSAGE_BYTES_MAX {
+                    with_length_16(out, |out| out.extend_from_slice(name));
+                }
             }
         });
         out

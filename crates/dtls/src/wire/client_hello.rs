@@ -78,7 +78,7 @@ impl<'a> ClientHello<'a> {
             renegotiation_info: None,
             server_name: None,
         };
-        // "The presence of extensions can be detected by determining whether there are bytes following the compression_methods field."
+        // That there are extensions is told by bytes after the compression methods (RFC 5246 §7.4.1.2).
         if !reader.is_empty() {
             let extensions = reader.vector_16()?;
             reader.end()?;
@@ -98,7 +98,7 @@ impl<'a> ClientHello<'a> {
             extension::SERVER_NAME => {
                 self.server_name = server_name(reader.vector_16()?)?;
             }
-            // "Servers MUST ignore unknown extensions" and code points (RFC 5246 §7.4.1.4, RFC 8701): session_ticket,
+            // What a server does not know it passes over (RFC 5246 §7.4.1.4, RFC 8701): session_ticket,
             // encrypt_then_mac, ALPN and all others say nothing that we act upon.
             _ => return Ok(()),
         }

@@ -11,7 +11,7 @@ pub(crate) struct HelloVerifyRequest<'a> {
 impl<'a> HelloVerifyRequest<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(body);
-        // "clients MUST NOT use it as part of version negotiation", so its value does not matter (RFC 6347 §4.2.1).
+        // Its version tells the format only and is no part of version negotiation (RFC 6347 §4.2.1).
         reader.u16()?;
         let cookie = reader.vector_8()?;
         reader.end()?;

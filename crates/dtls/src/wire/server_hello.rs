@@ -72,7 +72,8 @@ pub(crate) struct ServerExtensions {
     pub(crate) renegotiation_info: bool,
 }
 
-/// The body. session_id is empty: "the server may return an empty session_id to indicate that the session will not be cached".
+/// The body. session_id is empty: "The server may return an empty session_id to indicate
+/// that the session will not be cached and therefore cannot be resumed" (RFC 5246 §7.4.1.3).
 pub(crate) fn encode_server_hello(random: &[u8; 32], suite: Suite, answer: ServerExtensions) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     put_u16(&mut out, DTLS_1_2);
