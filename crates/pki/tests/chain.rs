@@ -213,6 +213,10 @@ fn e02_chains_of_other_algorithms_and_wrong_signatures_are_refused() {
     let sha256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
     let relabelled = replace_all(&good, &sha256, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3]);
     assert_eq!(device(&anchors(&[&root]), &[&relabelled]), Err(ChainError::UnsupportedAlgorithm));
+    let mut two_algorithms = good.clone();
+    let outer = good.windows(8).rposition(|window| window == sha256).unwrap();
+    two_algorithms[outer + 7] = 3;
+    assert_eq!(Certificate::parse(&two_algorithms).err(), Some(CertificateError::AlgorithmMismatch));
     let sha224 = replace_all(&good, &sha256, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 1]);
     assert_eq!(device(&anchors(&[&root]), &[&sha224]), Err(ChainError::UnsupportedAlgorithm));
 }
@@ -248,10 +252,14 @@ fn d64_chains_are_bounded_in_length_and_in_work() {
         Ok(SIGNATURES_MAX - 1)
     );
 
-    // Seven authorities of one name in the chain are thousands of orders to try.
-    let chain: Vec<&[u8]> =
-        std::iter::once(stranger.der()).chain(all[..7].iter().map(|authority| authority.certificate.der())).collect();
-    assert_eq!(device(&anchors(&[&root]), &chain), Err(ChainError::TooMuchWork));
+    // Seven authorities of one name in the chain would be thousands of orders to try. Two are a roll-over.
+    let with = |authorities: &[&Authority]| {
+        let certificates = authorities.iter().map(|authority| authority.certificate.der());
+        device(&anchors(&[&root]), &std::iter::once(stranger.der()).chain(certificates).collect::<Vec<_>>())
+    };
+    assert_eq!(with(&all[..2]), Err(ChainError::UnknownIssuer));
+    assert_eq!(with(&all[..3]), Err(ChainError::TooMuchWork));
+    assert_eq!(with(&all[..7]), Err(ChainError::TooMuchWork));
 }
 
 #[test]

@@ -266,3 +266,27 @@ impl SignatureVerificationAlgorithm for Counted<'_> {
 
 /// webpki takes certificates of up to 64 KiB; ours are smaller.
 const _: () = assert!(CERTIFICATE_LIMITS.bytes_max < 65_536);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Curve;
+    use crate::key::{PrivateKey, SigningKey};
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test plays the shell that owns the randomness")]
+    fn d64_the_signature_after_the_last_one_is_not_verified() {
+        let random = ring::rand::SystemRandom::new();
+        let key = PrivateKey::generate(Curve::P256, &random).unwrap();
+        let key = SigningKey::from_pkcs8(key.pkcs8(), &random).unwrap();
+        let signature = key.sign(&random, b"message").unwrap();
+        let budget = Budget::new();
+        let [counted, _] = budget.algorithms();
+        for _ in 0..SIGNATURES_MAX {
+            assert!(counted.verify_signature(key.point(), b"message", signature.as_bytes()).is_ok());
+        }
+        assert!(!budget.is_exhausted());
+        assert!(counted.verify_signature(key.point(), b"message", signature.as_bytes()).is_err());
+        assert!(budget.is_exhausted());
+    }
+}

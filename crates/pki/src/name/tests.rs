@@ -69,6 +69,8 @@ fn e08_repeated_attributes_are_counted() {
     assert!(twice.matches(&name(&[&[cn("A")], &[cn("a ")]])));
     assert!(!name(&[&[cn("a"), cn("a")]]).matches(&name(&[&[cn("a"), cn("b")]])), "one partner serves one attribute");
     assert!(!name(&[&[cn("a"), cn("b")]]).matches(&name(&[&[cn("a"), cn("a")]])));
+    let (one, more) = (name(&[&[cn("a")]]), name(&[&[cn("a"), cn("b")]]));
+    assert!(!one.matches(&more) && !more.matches(&one), "one attribute is not two");
     assert!(name(&[&[cn("a"), cn("B")]]).matches(&name(&[&[cn("b"), cn("A")]])));
 }
 
