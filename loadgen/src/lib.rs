@@ -1,1 +1,25 @@
-//! The fleet behind muster load: arrival schedules, devices, statistics, reports.
+//! A fleet of devices that enrols: the library behind `muster load` and `muster demo`.
+//!
+//! Every device is an `est::Client` with an identity and a source address of its own; datagrams are real, byte for byte what a device
+//! sends. One thread drives them all: see [`fleet`]. Nothing here is protocol: that is `est`'s, the same code that the
+//! server's other half is tested with.
+#![allow(clippy::disallowed_methods, reason = "a shell: clocks, sockets, files and threads are its business")]
+
+mod addresses;
+mod device;
+pub mod fleet;
+pub mod identities;
+mod link;
+mod progress;
+mod report;
+mod schedule;
+mod seed;
+mod stats;
+mod timers;
+
+pub use addresses::LOOPBACK_DEVICES_MAX;
+pub use link::LinkSpec;
+pub use progress::Progress;
+pub use report::{ArrivalsRow, ErrorRow, GeneratorRow, LinkRow, PercentilesRow, Report, StageRow, TrafficRow};
+pub use schedule::Arrivals;
+pub use stats::{Percentiles, Stage, Stats, Traffic};

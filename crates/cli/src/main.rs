@@ -1,3 +1,88 @@
-//! An enrolment server for fleets of constrained devices: EST-coaps (RFC 9148).
+//! `muster`: the one binary. It parses the command line and hands each verb to its module; nothing is decided here.
+//!
+//! Results go to stdout, progress and errors to stderr; the exit status is one of [`outcome::Status`].
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line: printing is its business")]
+#![allow(clippy::disallowed_methods, reason = "a shell: files, clocks, sockets and threads enter here")]
 
-fn main() {}
+mod arguments;
+mod check;
+mod connection;
+mod crts;
+mod demo;
+mod describe;
+mod discover;
+mod enroll;
+mod enrolment;
+mod explain;
+mod files;
+mod identity;
+mod init;
+mod interrupt;
+mod load;
+mod openssl;
+mod outcome;
+mod pem;
+mod reenroll;
+mod serve;
+
+use clap::{Parser, Subcommand};
+use outcome::{Outcome, Status, say};
+use std::process::ExitCode;
+
+/// Enrols fleets of constrained devices: EST over secure CoAP (RFC 9148)
+#[derive(Parser)]
+#[command(name = "muster", version, max_term_width = 120, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Begin with:
+  muster demo                                see the whole path work, nothing to set up
+  muster init pki                            make a PKI, a device identity and a configuration
+  muster serve --config pki/muster.toml      run the server
+  muster enroll --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem --out device
+
+Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later, 5 no answer, 6 the server is not trusted";
+
+#[derive(Subcommand)]
+enum Verb {
+    Demo(demo::Arguments),
+    Init(init::Arguments),
+    Serve(serve::Arguments),
+    Check(check::Arguments),
+    Crts(crts::Arguments),
+    Enroll(enroll::Arguments),
+    Reenroll(reenroll::Arguments),
+    Discover(discover::Arguments),
+    Explain(explain::Arguments),
+    Load(load::Arguments),
+}
+
+impl Verb {
+    fn run(self) -> Outcome {
+        match self {
+            Verb::Demo(arguments) => demo::run(&arguments),
+            Verb::Init(arguments) => init::run(&arguments),
+            Verb::Serve(arguments) => serve::run(&arguments),
+            Verb::Check(arguments) => check::run(&arguments),
+            Verb::Crts(arguments) => crts::run(&arguments),
+            Verb::Enroll(arguments) => enroll::run(&arguments),
+            Verb::Reenroll(arguments) => reenroll::run(&arguments),
+            Verb::Discover(arguments) => discover::run(&arguments),
+            Verb::Explain(arguments) => explain::run(&arguments),
+            Verb::Load(arguments) => load::run(&arguments),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().verb.run() {
+        Ok(()) => Status::Done.into(),
+        Err(fault) => {
+            say!("muster: {fault}");
+            fault.status().into()
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The arguments that verbs share, and the checked types that they parse into.
+
+use crate::outcome::{Fault, Outcome, Status};
+use clap::{Args, ValueEnum};
+use pki::ServerName;
+use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// CoAP over DTLS (RFC 7252 §12.8).
+const DEFAULT_PORT: u16 = 5684;
+
+/// A server to dial: `coaps://HOST:PORT[/LABEL]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServerUri {
+    /// A DNS name or an address, without brackets.
+    pub(crate) host: String,
+    /// UDP port.
+    pub(crate) port: u16,
+    /// The label that chooses a profile (RFC 7030 §3.2.2); none for the default one.
+    pub(crate) label: Option<String>,
+}
+
+impl ServerUri {
+    /// Where to send: the first address that the host's name has.
+    pub(crate) fn resolve(&self) -> Outcome<SocketAddr> {
+        let not_found = |why: String| {
+            Fault::new(Status::NoAnswer, format!("{} has no address: {why}", self.host))
+                .remedy("check the name, or dial an address that is among the server's names")
+        };
+        (self.host.as_str(), self.port)
+            .to_socket_addrs()
+            .map_err(|source| not_found(source.to_string()))?
+            .next()
+            .ok_or_else(|| not_found("the name is known, but has none".to_owned()))
+    }
+
+    /// What the server's certificate must name (RFC 7030 §3.6.1).
+    pub(crate) fn name(&self) -> Outcome<ServerName<'static>> {
+        ServerName::try_from(self.host.clone())
+            .map_err(|_| Fault::usage(format!("`{}` is neither a DNS name nor an address", self.host)))
+    }
+}
+
+impl FromStr for ServerUri {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rest = text.strip_prefix("coaps://").ok_or_else(|| {
+            format!("a server is written coaps://HOST:PORT[/LABEL]; did you mean coaps://{}?", after_scheme(text))
+        })?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (host, port) = split_port(authority)?;
+        if host.is_empty() {
+            return Err("the host is missing".to_owned());
+        }
+        let label = match path.trim_end_matches('/') {
+            "" => None,
+            label if label.contains(['/', '?', '#']) => {
+                return Err(format!("`{label}` is no label: one path segment, such as `meters`"));
+            }
+            label => Some(label.to_owned()),
+        };
+        Ok(Self { host: host.to_owned(), port, label })
+    }
+}
+
+impl fmt::Display for ServerUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.parse::<Ipv6Addr>() {
+            Ok(address) => write!(f, "coaps://[{address}]:{}", self.port)?,
+            Err(_) => write!(f, "coaps://{}:{}", self.host, self.port)?,
+        }
+        match &self.label {
+            Some(label) => write!(f, "/{label}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn after_scheme(text: &str) -> &str {
+    text.split_once("://").map_or(text, |(_, rest)| rest)
+}
+
+fn split_port(authority: &str) -> Result<(&str, u16), String> {
+    let port = |text: &str| text.parse::<u16>().map_err(|_| format!("`{text}` is no port"));
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, after) = rest.split_once(']').ok_or("a `]` is missing after the IPv6 address")?;
+        host.parse::<Ipv6Addr>().map_err(|_| format!("`{host}` is no IPv6 address"))?;
+        return match after.strip_prefix(':') {
+            Some(text) => Ok((host, port(text)?)),
+            None if after.is_empty() => Ok((host, DEFAULT_PORT)),
+            None => Err(format!("`{after}` after the address: expected `:PORT`")),
+        };
+    }
+    match authority.split_once(':') {
+        Some((_, text)) if text.contains(':') => Err("an IPv6 address stands in brackets: coaps://[::1]:5684".to_owned()),
+        Some((host, text)) => Ok((host, port(text)?)),
+        None => Ok((authority, DEFAULT_PORT)),
+    }
+}
+
+/// A block size of RFC 7959 §2.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block(u16);
+
+impl Block {
+    /// As CoAP has it.
+    pub(crate) fn size(self) -> coap::BlockSize {
+        coap::BlockSize::from_bytes(usize::from(self.0)).expect("checked when it was parsed")
+    }
+}
+
+impl FromStr for Block {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(bytes @ (16 | 32 | 64 | 128 | 256 | 512 | 1024)) => Ok(Self(bytes)),
+            _ => Err("a block is 16, 32, 64, 128, 256, 512 or 1024 bytes (RFC 7959 §2.2)".to_owned()),
+        }
+    }
+}
+
+/// A cipher suite by its short or its IANA name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SuiteName {
+    /// TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, mandatory in RFC 9148.
+    #[value(name = "ccm8", aliases = ["TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8", "ECDHE_ECDSA_AES_128_CCM_8"])]
+    Ccm8,
+    /// TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256.
+    #[value(name = "gcm", aliases = ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "ECDHE_ECDSA_AES_128_GCM_SHA256"])]
+    Gcm,
+}
+
+impl SuiteName {
+    /// As DTLS has it.
+    pub(crate) fn suite(self) -> dtls::Suite {
+        match self {
+            SuiteName::Ccm8 => dtls::Suite::EcdheEcdsaAes128Ccm8,
+            SuiteName::Gcm => dtls::Suite::EcdheEcdsaAes128GcmSha256,
+        }
+    }
+}
+
+/// How `--trace` renders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceStyle {
+    /// One line a message.
+    Text,
+    /// The same with the bytes below.
+    Hex,
+    /// One JSON object a message.
+    Json,
+}
+
+impl TraceStyle {
+    /// As the formatter has it.
+    pub(crate) fn style(self) -> est::trace::Style {
+        match self {
+            TraceStyle::Text => est::trace::Style::Text,
+            TraceStyle::Hex => est::trace::Style::Hex,
+            TraceStyle::Json => est::trace::Style::Json,
+        }
+    }
+}
+
+/// A duration such as `30s`, `5m`, `24h`, `250ms`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration: write 250ms, 30s, 5m, 24h or 365d");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "ms" => return Ok(Duration::from_millis(number)),
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// What every verb of the device's side takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Connection {
+    /// The server, and the label of a profile if it has several
+    #[arg(long, value_name = "coaps://HOST:PORT[/LABEL]")]
+    pub(crate) server: ServerUri,
+
+    /// Folder with idevid.pem and idevid.key, or with the device.pem and device.key of an earlier --out
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["cert", "key"])]
+    pub(crate) identity: Option<PathBuf>,
+
+    /// The device's certificate (PEM, chain allowed, the device's own first)
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// Its private key (PEM, PKCS#8)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// CA certificates that may vouch for the server (PEM); without it, anchors.pem in the folder of --identity
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+
+    /// Bytes a block, both ways (RFC 7959): 16, 32, 64, 128, 256, 512, 1024
+    #[arg(long, value_name = "BYTES", default_value = "512")]
+    pub(crate) block: Block,
+
+    /// Largest datagram to send, in bytes of UDP payload
+    #[arg(long, value_name = "BYTES", default_value = "1232", value_parser = clap::value_parser!(u16).range(228..=16384))]
+    pub(crate) mtu: u16,
+
+    /// Send requests as NON: no acknowledgements, no retransmission by CoAP
+    #[arg(long)]
+    pub(crate) non: bool,
+
+    /// Offer only this cipher suite; can be repeated, the first is preferred [default: ccm8, gcm]
+    #[arg(long, value_enum, value_name = "SUITE")]
+    pub(crate) suite: Vec<SuiteName>,
+
+    /// Print each message, decrypted, with sizes, on stderr
+    #[arg(long, value_enum, value_name = "STYLE", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub(crate) trace: Option<TraceStyle>,
+
+    /// Append the session's secrets to a file that Wireshark reads (NSS key log): whoever has it reads the session
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keylog: Option<PathBuf>,
+
+    /// Write the datagrams to a capture file (pcapng)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcap: Option<PathBuf>,
+
+    /// Give up after so long without the whole answer
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+
+    /// When the server says "later" (5.03, 4.29), wait as long as it says and ask again
+    #[arg(long)]
+    pub(crate) wait: bool,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_uris() {
+        let parse = |text: &str| text.parse::<ServerUri>();
+        let uri = parse("coaps://est.example:5685/meters").unwrap();
+        assert_eq!((uri.host.as_str(), uri.port, uri.label.as_deref()), ("est.example", 5685, Some("meters")));
+        assert_eq!(parse("coaps://est.example").unwrap().port, 5684);
+        assert_eq!(parse("coaps://127.0.0.1:1/").unwrap().label, None);
+        let uri = parse("coaps://[::1]:5684/x").unwrap();
+        assert_eq!(uri.host, "::1");
+        assert_eq!(uri.to_string(), "coaps://[::1]:5684/x");
+        assert_eq!(parse("coaps://[::1]").unwrap().port, 5684);
+        for wrong in ["coap://h", "h:5684", "coaps://", "coaps://h:port", "coaps://::1:5684", "coaps://[::1", "coaps://h/a/b"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse("coap://h:5684").unwrap_err().contains("coaps://h:5684"), "the remedy is named");
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
+        for wrong in ["", "5", "s", "5 s", "-5s", "5w", "99999999999999999999s", "999999999999999999d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn blocks() {
+        assert_eq!("64".parse::<Block>().unwrap().size(), coap::BlockSize::B64);
+        assert!("65".parse::<Block>().is_err() && "2048".parse::<Block>().is_err());
+    }
+}

@@ -1,0 +1,285 @@
+//! A device's conversation with a server, for the verbs of the device's side: `net::device` drives it, here the flags become its
+//! configuration and its faults become exit statuses.
+
+use crate::arguments::{Connection, TraceStyle};
+use crate::identity::Identity;
+use crate::interrupt::Interrupt;
+use crate::outcome::{Fault, Outcome, Status, say};
+use est::{Answer, ClientConfig, DtlsConfig, Failure, Operation, Packing, ServerVerifier};
+use net::SystemRandom;
+use net::capture::{Addresses, KeyLog, Pcapng, Tee, TracePrinter};
+use net::device::{self, Device, Setup};
+use pki::Certificate;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// An association with the server of the command line.
+pub(crate) struct Session {
+    connection: Connection,
+    plan: Plan,
+    device: Device,
+    trace: Trace,
+    interrupt: Interrupt,
+}
+
+/// All that is needed to connect, and to connect again.
+struct Plan {
+    server: SocketAddr,
+    client: Arc<ClientConfig>,
+    dtls: Arc<DtlsConfig>,
+}
+
+impl Session {
+    /// Connects. Nothing is sent before the arguments are found good.
+    pub(crate) fn open(
+        connection: &Connection,
+        identity: Option<&Identity>,
+        trust: Vec<Arc<Certificate>>,
+        interrupt: Interrupt,
+    ) -> Outcome<Self> {
+        let plan = Plan::new(connection, identity, trust)?;
+        let trace = Trace::new(connection);
+        let device = plan.connect(connection, &trace, &interrupt)?;
+        Ok(Self { connection: connection.clone(), plan, device, trace, interrupt })
+    }
+
+    /// What the requests that follow ask for with Accept.
+    pub(crate) fn set_accept(&mut self, accept: Option<Packing>) {
+        self.device.set_accept(accept);
+    }
+
+    /// `GET /crts`.
+    pub(crate) fn authorities(&mut self) -> Outcome<Vec<Certificate>> {
+        match self.ask(&Operation::CaCertificates)? {
+            Answer::CaCertificates(ders) => ders.iter().map(|der| self.parse(der)).collect(),
+            other => Err(self.odd(&other)),
+        }
+    }
+
+    /// `POST /sen` or `/sren`: the certificate, which is for the key of the request.
+    pub(crate) fn certificate(&mut self, operation: &Operation) -> Outcome<Certificate> {
+        match self.ask(operation)? {
+            Answer::Certificate(der) => self.parse(&der),
+            other => Err(self.odd(&other)),
+        }
+    }
+
+    /// `GET /.well-known/core`: what concerns EST (RFC 9148 §4.1), or all of it.
+    pub(crate) fn links(&mut self, all: bool) -> Outcome<String> {
+        let query = (!all).then(|| "rt=ace.est*".to_owned());
+        match self.ask(&Operation::Discover { query })? {
+            Answer::Links(text) => Ok(text),
+            other => Err(self.odd(&other)),
+        }
+    }
+
+    /// Says goodbye.
+    pub(crate) fn close(self) {
+        self.device.close();
+        self.trace.finish();
+    }
+
+    /// Asks; with `--wait`, again for as long as the server says "later".
+    fn ask(&mut self, operation: &Operation) -> Outcome<Answer> {
+        loop {
+            let fault = match self.device.ask(operation.clone(), self.connection.timeout) {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            match &fault {
+                device::Fault::Failed(Failure::Later { max_age, .. }) if self.connection.wait => {
+                    say!("{}: later, in {max_age} s", self.connection.server);
+                    self.sleep(Duration::from_secs((*max_age).into()))?;
+                }
+                // Only a server that let us wait may have forgotten us meanwhile.
+                device::Fault::Closed(_) if self.connection.wait => {
+                    self.device = self.plan.connect(&self.connection, &self.trace, &self.interrupt)?;
+                }
+                _ => {
+                    self.trace.finish();
+                    return Err(explain(&self.connection, &fault));
+                }
+            }
+        }
+    }
+
+    fn sleep(&self, wait: Duration) -> Outcome {
+        /// Ctrl-C is noticed this soon.
+        const STEP: Duration = Duration::from_millis(100);
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            self.interrupt.check()?;
+            std::thread::sleep(STEP);
+        }
+        Ok(())
+    }
+
+    fn parse(&self, der: &[u8]) -> Outcome<Certificate> {
+        Certificate::parse(der).map_err(|fault| {
+            Fault::failed(format!("{} answered with a certificate that cannot be used: {fault}", self.connection.server))
+        })
+    }
+
+    fn odd(&self, answer: &Answer) -> Fault {
+        Fault::failed(format!("{} answered what was not asked: {answer:?}", self.connection.server))
+    }
+}
+
+impl Plan {
+    fn new(connection: &Connection, identity: Option<&Identity>, trust: Vec<Arc<Certificate>>) -> Outcome<Self> {
+        let name = connection.server.name()?;
+        // An address belongs neither in server_name (RFC 6066 §3) nor in Uri-Host (RFC 7252 §5.10.1).
+        let host = matches!(name, pki::ServerName::DnsName(_)).then(|| connection.server.host.clone());
+        let mut client = ClientConfig {
+            block: connection.block.size(),
+            kind: if connection.non { coap::Kind::NonConfirmable } else { coap::Kind::Confirmable },
+            uri_host: host.clone(),
+            ..ClientConfig::default()
+        };
+        client.path.extend(connection.server.label.clone());
+        let verifier = ServerVerifier::new(trust, name)
+            .map_err(|fault| Fault::failed(format!("the certificates of --trust cannot be used: {fault}")))?;
+        let mut dtls = DtlsConfig::new(identity.map(Identity::dtls).transpose()?, Arc::new(verifier));
+        dtls.server_name = host;
+        dtls.mtu = usize::from(connection.mtu);
+        dtls.handshake_deadline = dtls.handshake_deadline.min(connection.timeout);
+        if !connection.suite.is_empty() {
+            dtls.suites = connection.suite.iter().map(|name| name.suite()).collect();
+        }
+        Ok(Self { server: connection.server.resolve()?, client: Arc::new(client), dtls: Arc::new(dtls) })
+    }
+
+    fn connect(&self, connection: &Connection, trace: &Trace, interrupt: &Interrupt) -> Outcome<Device> {
+        let (watching, peer) = (trace.clone(), self.server);
+        let setup = Setup {
+            server: self.server,
+            local: None,
+            client: Arc::clone(&self.client),
+            dtls: Arc::clone(&self.dtls),
+            random: Arc::new(SystemRandom::new()),
+            observer: Some(Box::new(move |own| watching.observer(own, peer))),
+            stop: interrupt.flag(),
+        };
+        match Device::connect(setup, connection.timeout) {
+            Ok((device, _)) => Ok(device),
+            Err(fault) => {
+                trace.finish();
+                Err(explain(connection, &fault))
+            }
+        }
+    }
+}
+
+/// What watches the conversation: `--trace`, `--keylog`, `--pcap`.
+#[derive(Clone)]
+struct Trace {
+    printer: Option<Arc<TracePrinter>>,
+    keylog: Option<Box<Path>>,
+    pcap: Option<Box<Path>>,
+}
+
+impl Trace {
+    fn new(connection: &Connection) -> Self {
+        let printer = |style: TraceStyle| Arc::new(TracePrinter::new(style.style(), Box::new(std::io::stderr())));
+        Self {
+            printer: connection.trace.map(printer),
+            keylog: connection.keylog.clone().map(Into::into),
+            pcap: connection.pcap.clone().map(Into::into),
+        }
+    }
+
+    fn observer(&self, own: SocketAddr, peer: SocketAddr) -> std::io::Result<Option<Arc<dyn dtls::Observer>>> {
+        let named = |path: &Path, source: std::io::Error| {
+            std::io::Error::new(source.kind(), format!("cannot write {}: {source}", path.display()))
+        };
+        let mut observers: Vec<Arc<dyn dtls::Observer>> = Vec::new();
+        if let Some(printer) = &self.printer {
+            observers.push(Arc::<TracePrinter>::clone(printer));
+        }
+        if let Some(path) = &self.keylog {
+            observers.push(Arc::new(KeyLog::open(path).map_err(|source| named(path, source))?));
+        }
+        if let Some(path) = &self.pcap {
+            let addresses = Addresses { local: own, peer, ports: Vec::new() };
+            observers.push(Arc::new(Pcapng::create(path, addresses).map_err(|source| named(path, source))?));
+        }
+        Ok(Tee::of(observers))
+    }
+
+    fn finish(&self) {
+        if let Some(printer) = &self.printer {
+            printer.finish();
+        }
+    }
+}
+
+/// The exit status of a fault, and the message that names the server and what to do.
+fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
+    if matches!(fault, device::Fault::Stopped) {
+        return Fault::interrupted();
+    }
+    let status = status(fault);
+    let explained = Fault::new(status, format!("{}: {fault}", connection.server));
+    let reason = match fault {
+        device::Fault::Failed(failure) => failure.reason(),
+        _ => None,
+    };
+    match (reason, status) {
+        (Some(reason), _) => {
+            explained.remedy(format!("{} (`muster explain {}` says more)", reason.entry().device, reason.code()))
+        }
+        (None, Status::NoAnswer) => {
+            explained.remedy("check address and port, that the server runs, and that UDP passes; --timeout waits longer")
+        }
+        (None, Status::Later) => explained.remedy("--wait waits as long as the server says and asks again"),
+        _ => explained,
+    }
+}
+
+fn status(fault: &device::Fault) -> Status {
+    match fault {
+        device::Fault::Unreachable(_) | device::Fault::TimedOut(_) => Status::NoAnswer,
+        device::Fault::Stopped => Status::Interrupted,
+        device::Fault::Failed(failure) if failure.is_untrusted_server() => Status::NotTrusted,
+        device::Fault::Failed(failure) if failure.is_no_answer() => Status::NoAnswer,
+        device::Fault::Failed(Failure::Later { .. }) => Status::Later,
+        device::Fault::Failed(Failure::Refused(refused)) if refused.code.class() == 4 => Status::Refused,
+        // An alert while we introduce ourselves is the server's refusal of us.
+        device::Fault::Failed(
+            Failure::Handshake(dtls::Refusal::AlertReceived(_)) | Failure::Closed(dtls::Closed::Alert(_)),
+        )
+        | device::Fault::Closed(dtls::Closed::Alert(_)) => Status::Refused,
+        _ => Status::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coap::Code;
+    use est::{AnswerFault, AnswerFault::OtherKey};
+
+    fn refused(code: Code) -> est::Refused {
+        est::Refused { code, diagnostic: None }
+    }
+
+    #[test]
+    fn every_kind_of_fault_has_its_exit_status() {
+        let failed = |failure| status(&device::Fault::Failed(failure));
+        assert_eq!(failed(Failure::Refused(refused(Code::FORBIDDEN))), Status::Refused);
+        assert_eq!(failed(Failure::Refused(refused(Code::INTERNAL_SERVER_ERROR))), Status::Failed);
+        let later = Failure::Later { refused: refused(Code::SERVICE_UNAVAILABLE), max_age: 3 };
+        assert_eq!(failed(later), Status::Later);
+        assert_eq!(failed(Failure::Request(coap::client::Failure::Timeout)), Status::NoAnswer);
+        let unknown = dtls::Refusal::Certificate(dtls::CertificateFault::UnknownIssuer);
+        assert_eq!(failed(Failure::Handshake(unknown)), Status::NotTrusted);
+        let alert = dtls::Refusal::AlertReceived(dtls::AlertDescription::UNKNOWN_CA);
+        assert_eq!(failed(Failure::Handshake(alert)), Status::Refused);
+        let other: AnswerFault = OtherKey;
+        assert_eq!(failed(Failure::Answer(other)), Status::Failed);
+        assert_eq!(status(&device::Fault::TimedOut(Duration::from_secs(1))), Status::NoAnswer);
+        assert_eq!(status(&device::Fault::Unreachable(([127, 0, 0, 1], 1).into())), Status::NoAnswer);
+    }
+}

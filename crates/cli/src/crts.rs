@@ -1,0 +1,65 @@
+//! `muster crts`: the CA certificates of a server (`/crts`, RFC 9148 §4.1).
+
+use crate::arguments::Connection;
+use crate::connection::Session;
+use crate::describe;
+use crate::files::{self, Access, Staged};
+use crate::identity::{self, Identity};
+use crate::interrupt::Interrupt;
+use crate::outcome::{Outcome, out, say};
+use crate::pem;
+use pki::Certificate;
+use std::path::PathBuf;
+
+/// Fetch the CA certificates
+#[derive(clap::Args)]
+#[command(after_help = "\
+Prints the certificates as PEM, or writes them to DIR/anchors.pem.
+
+Examples:
+  muster crts --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem
+  muster crts --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem --trace > /dev/null
+
+Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
+
+    /// Write anchors.pem to this new folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Runs the verb.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let interrupt = Interrupt::install()?;
+    let connection = &arguments.connection;
+    let identity = Identity::of(connection)?;
+    let trust = identity::anchors(connection)?;
+    if let Some(dir) = &arguments.out {
+        files::require_absent_or_empty(dir)?;
+    }
+    let mut session = Session::open(connection, identity.as_ref(), trust, interrupt.clone())?;
+    let certificates = session.authorities()?;
+    session.close();
+    interrupt.check()?;
+
+    let text = pem::encode_chain(certificates.iter().map(Certificate::der));
+    if let Some(dir) = &arguments.out {
+        let mut staged = Staged::new(dir)?;
+        staged.add("anchors.pem", text.as_bytes(), Access::Public)?;
+        staged.commit()?;
+        say!("anchors.pem is in {}", dir.display());
+    }
+    if connection.json {
+        out!("{}", serde_json::Value::from(certificates.iter().map(describe::json).collect::<Vec<_>>()));
+        return Ok(());
+    }
+    for certificate in &certificates {
+        say!("{}", describe::line(certificate));
+    }
+    if arguments.out.is_none() {
+        out!("{}", text.trim_end());
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! `muster demo`: the main job with nothing set up. A fresh PKI, a server on loopback, a fleet over real DTLS, part of it through a link
+//! that loses and repeats; and then proof that every device holds what it should.
+
+mod judge;
+
+use crate::files::{self, Access};
+use crate::init;
+use crate::interrupt::Interrupt;
+use crate::load::{self, Folder};
+use crate::openssl::Openssl;
+use crate::outcome::{Fault, Outcome, out, say};
+use crate::pem;
+use judge::{FAULTS_SHOWN, Judge, Verdict};
+use loadgen::fleet::{self, Finished, Patience, Run};
+use loadgen::identities::{self, DeviceIdentity};
+use loadgen::{Arrivals, LinkSpec, Progress};
+use pki::{ServerName, UnixTime};
+use server::config::Sources;
+use server::{Handle, Options, Server};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// See the whole path work: a server and a fleet of devices on this machine, nothing to set up
+#[derive(clap::Args)]
+#[command(after_help = "\
+Makes a PKI in a new temporary folder, runs a server on loopback, and enrols 2,000 devices over DTLS 1.2 with
+TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8 and 64-byte blocks; the last 200 over a link that loses one datagram in ten each way and brings every answer twice.
+Then every certificate is checked with webpki and, where it is installed, with OpenSSL. Exit 0 only if every device holds a valid
+certificate and none was issued twice.
+
+Examples:
+  muster demo
+  muster demo --devices 200 --dir demo")]
+pub(crate) struct Arguments {
+    /// How many devices
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    devices: usize,
+
+    /// How many of them, the last ones, have the bad link [default: one in ten]
+    #[arg(long, value_name = "N")]
+    lossy: Option<usize>,
+
+    /// Decides the devices' names and keys, and which datagrams are lost
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// Where the files go [default: a new temporary folder]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// Enough devices at work to keep the server busy, and all of the lossy ones of the usual demo at once: they mostly wait.
+const CONCURRENCY: usize = 256;
+/// One datagram in ten.
+const LOSS_PER_MILLE: u16 = 100;
+/// The loopback's round trip is known to be short, so that waits for lost datagrams may be (RFC 7252 §4.8.1 lets ACK_TIMEOUT be set for
+/// such an environment); with the 2 s for the Internet the last devices would take minutes.
+const ACK_TIMEOUT: Duration = Duration::from_millis(300);
+/// The same for the handshake's flights (RFC 6347 §4.2.4.1: timers may be shorter where latency is known to be).
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(300);
+/// A device that got nothing any more begins anew; with one datagram in ten lost, an exchange that runs out of retransmissions happens to
+/// one device in a hundred.
+const ATTEMPTS: u32 = 8;
+/// Longer than any device of the demo takes.
+const TIMEOUT: Duration = Duration::from_secs(50);
+
+/// Runs the verb.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let interrupt = Interrupt::install()?;
+    let lossy = arguments.lossy.unwrap_or(arguments.devices / 10).min(arguments.devices);
+    let place = Place::new(arguments.dir.as_deref())?;
+    let pki = place.path().join("pki");
+    init::create_local(&pki, &interrupt)?;
+    let folder = Folder::read(&pki)?;
+    say!("PKI made in {}", pki.display());
+    let handle = start_server(&pki)?;
+    let server = handle.addresses().first().copied().ok_or_else(|| Fault::failed("the server listens nowhere"))?;
+    say!("server on coaps://{server}; {} devices, {lossy} of them over the bad link", arguments.devices);
+
+    let began = Instant::now();
+    let devices = folder.make_fleet(arguments.devices, arguments.seed, &interrupt)?;
+    say!("{} identities made in {:.1} s", devices.len(), began.elapsed().as_secs_f64());
+    let finished = enrol(arguments, lossy, &folder, &devices, server, &interrupt)?;
+    let issued = handle.issued();
+    handle.drain();
+    handle.join().map_err(|fault| Fault::failed(format!("the server did not end well: {fault}")))?;
+    if finished.interrupted {
+        return Err(Fault::interrupted());
+    }
+    out!("{}", finished.report.to_string().trim_end());
+    out!("");
+    let good = prove(arguments, &pki, place.path(), &finished, issued)?;
+    let path = place.keep();
+    print_next(&path);
+    if good { Ok(()) } else { Err(Fault::failed("the demo failed: see above").remedy(format!("all files are in {}", path.display()))) }
+}
+
+/// Where the demo's files are: a temporary folder that goes away unless the demo comes to its end, or one that the user named.
+enum Place {
+    Temporary(tempfile::TempDir),
+    Named(PathBuf),
+}
+
+impl Place {
+    fn new(dir: Option<&Path>) -> Outcome<Self> {
+        match dir {
+            Some(dir) => {
+                files::require_absent_or_empty(dir)?;
+                std::fs::create_dir_all(dir)
+                    .map_err(|source| Fault::failed(format!("cannot make {}: {source}", dir.display())))?;
+                Ok(Place::Named(dir.to_owned()))
+            }
+            None => tempfile::Builder::new()
+                .prefix("muster-demo-")
+                .tempdir()
+                .map(Place::Temporary)
+                .map_err(|source| Fault::failed(format!("cannot make a temporary folder: {source}"))),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Place::Temporary(dir) => dir.path(),
+            Place::Named(dir) => dir,
+        }
+    }
+
+    fn keep(self) -> PathBuf {
+        match self {
+            Place::Temporary(dir) => dir.keep(),
+            Place::Named(dir) => dir,
+        }
+    }
+}
+
+fn start_server(pki: &Path) -> Outcome<Handle> {
+    let faulty = |faults: server::config::Faults| Fault::failed(format!("the demo's own configuration is faulty: {faults}"));
+    let mut sources = Sources::of(&pki.join("muster.toml")).map_err(faulty)?;
+    sources.listen = Some(vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
+    // Another server of this machine may have the port of the file.
+    sources.environment.push(("MUSTER_METRICS__LISTEN".to_owned(), "127.0.0.1:0".to_owned()));
+    let loaded = server::load(&sources).map_err(faulty)?;
+    Server::start(loaded, Options::default()).map_err(|fault| Fault::failed(format!("the server does not start: {fault}")))
+}
+
+fn enrol(
+    arguments: &Arguments,
+    lossy: usize,
+    folder: &Folder,
+    devices: &[DeviceIdentity],
+    server: SocketAddr,
+    interrupt: &Interrupt,
+) -> Outcome<Finished> {
+    let run = Run {
+        server,
+        server_name: ServerName::from(server.ip()),
+        uri: format!("coaps://{server}"),
+        label: None,
+        anchors: vec![Arc::new(folder.root.clone())],
+        devices,
+        arrivals: Arrivals::Concurrency(CONCURRENCY.max(lossy)),
+        block: coap::BlockSize::B64,
+        suite: dtls::Suite::EcdheEcdsaAes128Ccm8,
+        seed: arguments.seed,
+        patience: Patience {
+            timeout: TIMEOUT,
+            attempts: ATTEMPTS,
+            ack_timeout: ACK_TIMEOUT,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+        },
+        link: Some(LinkSpec {
+            devices: devices.len() - lossy..devices.len(),
+            loss_per_mille: LOSS_PER_MILLE,
+            answers_twice: true,
+        }),
+        keep: true,
+    };
+    let mut progress = Progress::new("enrolling", devices.len());
+    let finished = fleet::play(&run, &mut progress, &interrupt.flag());
+    progress.finish();
+    finished.map_err(|fault| Fault::failed(fault.to_string()))
+}
+
+/// Judges every certificate, twice where OpenSSL is there, and counts. True if all is well.
+fn prove(arguments: &Arguments, pki: &Path, place: &Path, finished: &Finished, issued: u64) -> Outcome<bool> {
+    let mut all_good = true;
+    let issuing = pem::read_certificates(&pki.join("ca/issuing.pem"))?.swap_remove(0);
+    let root = Folder::read(pki)?.root;
+    let judge = Judge::new(root, issuing, arguments.seed, UnixTime::now())?;
+    let verdict = judge.judge(&finished.certificates);
+    let serials = verdict.serials;
+    all_good &= print_verdict("webpki", &verdict, arguments.devices);
+
+    let received = place.join("received");
+    load::write_certificates(&received, &finished.certificates, arguments.seed)?;
+    match Openssl::find() {
+        None => out!("openssl      not installed: the second opinion is missing (`apt-get install openssl`)"),
+        Some(openssl) => {
+            let (paths, bundle) = openssl_files(&received, place, finished, arguments.seed)?;
+            let verdict = judge.ask_openssl(&openssl, pki, &paths, &bundle)?;
+            all_good &= print_verdict(&openssl.version, &verdict, arguments.devices);
+        }
+    }
+    let once = u64::try_from(serials).is_ok_and(|serials| serials == issued);
+    out!(
+        "issued twice: {}; the ledger has {issued} certificates, the devices hold {serials}",
+        if once { "none" } else { "SOME, OR LOST" }
+    );
+    Ok(all_good && once)
+}
+
+fn print_verdict(who: &str, verdict: &Verdict, devices: usize) -> bool {
+    let good = verdict.good == devices && verdict.faults.is_empty();
+    let word = if good { "all good" } else { "NOT ALL GOOD" };
+    out!("{who}: {} of {devices} certificates checked for chain, key, subject and profile: {word}", verdict.good);
+    for fault in verdict.faults.iter().take(FAULTS_SHOWN) {
+        out!("  {fault}");
+    }
+    if verdict.faults.len() > FAULTS_SHOWN {
+        out!("  and {} more", verdict.faults.len() - FAULTS_SHOWN);
+    }
+    good
+}
+
+/// A file for each device, and all of them in one, in the order of the devices.
+fn openssl_files(
+    received: &Path,
+    place: &Path,
+    finished: &Finished,
+    seed: u64,
+) -> Outcome<(Vec<PathBuf>, PathBuf)> {
+    let held = || finished.certificates.iter().enumerate().filter_map(|(index, der)| der.as_ref().map(|der| (index, der)));
+    let paths = held().map(|(index, _)| received.join(format!("{}.pem", identities::serial_number(seed, index)))).collect();
+    let bundle = place.join("received.pem");
+    files::write(&bundle, pem::encode_chain(held().map(|(_, der)| &**der)).as_bytes(), Access::Public)?;
+    Ok((paths, bundle))
+}
+
+fn print_next(place: &Path) {
+    let dir = place.display();
+    out!("");
+    out!("The files are in {dir}: pki/ as `muster init` makes it, received/ with the certificate and the key of each device.");
+    out!("Try next:");
+    out!("  muster serve --config {dir}/pki/muster.toml");
+    out!("  muster enroll --server coaps://127.0.0.1:5684 --identity {dir}/pki/device --trust {dir}/pki/ca/root.pem --out {dir}/enrolled --trace");
+    out!("  muster load --server coaps://127.0.0.1:5684 --pki {dir}/pki --devices 5000 --concurrency 100");
+}

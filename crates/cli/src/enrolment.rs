@@ -1,0 +1,165 @@
+//! What `enroll` and `reenroll` share: a key and a request, the conversation, the check of what came back, the files.
+
+use crate::arguments::Connection;
+use crate::connection::Session;
+use crate::describe;
+use crate::files::{self, Access, Staged};
+use crate::identity::{self, Identity};
+use crate::interrupt::Interrupt;
+use crate::outcome::{Fault, Outcome, out, say};
+use crate::pem;
+use est::{Operation, Packing};
+use pki::chain::{self, Anchors};
+use pki::make::{self, CsrSpec};
+use pki::{Certificate, Csr, Curve, GeneralNames, PrivateKey, SigningKey, UnixTime};
+use ring::rand::SystemRandom;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Which function is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Function {
+    /// `/sen`, with any identity that the profile takes.
+    Enroll,
+    /// `/sren`, with a certificate that this CA issued before.
+    Reenroll,
+}
+
+/// What `enroll` and `reenroll` take beside the connection.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+
+    /// Write device.pem, device.key and anchors.pem to this new folder, whole or not at all
+    #[arg(long, value_name = "DIR", required_unless_present = "csr")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Send this request (PKCS#10, PEM or DER) instead of making a key and a request
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csr: Option<PathBuf>,
+
+    /// Content-Format to ask for: 281 (PKCS#7, certs-only) or 287 (the certificate alone); without it the server's default
+    #[arg(long, value_name = "FORMAT", value_parser = ["281", "287"])]
+    pub(crate) accept: Option<String>,
+}
+
+/// A request and, where it was made here, its key.
+struct Request {
+    csr: Vec<u8>,
+    key: Option<PrivateKey>,
+}
+
+/// Runs the verb.
+pub(crate) fn run(arguments: &Arguments, function: Function) -> Outcome {
+    let interrupt = Interrupt::install()?;
+    let identity = Identity::required(&arguments.connection)?;
+    let trust = identity::anchors(&arguments.connection)?;
+    if let Some(dir) = &arguments.out {
+        files::require_absent_or_empty(dir)?;
+    }
+    let request = match &arguments.csr {
+        Some(path) => Request::read(path)?,
+        None => Request::make(&identity, function)?,
+    };
+
+    let mut session = Session::open(&arguments.connection, Some(&identity), trust.clone(), interrupt.clone())?;
+    let authorities = session.authorities()?;
+    // Accept concerns the enrolment: /crts has more than the one certificate that 287 can carry.
+    session.set_accept(arguments.accept.as_deref().map(packing));
+    let csr = request.csr.clone();
+    let issued = session.certificate(&match function {
+        Function::Enroll => Operation::Enroll { csr },
+        Function::Reenroll => Operation::Reenroll { csr },
+    })?;
+    session.close();
+    interrupt.check()?;
+
+    let leaf = check(&issued, &authorities, trust)?;
+    report(arguments, &leaf, &authorities, request.key.as_ref())
+}
+
+/// clap lets only these two pass.
+fn packing(format: &str) -> Packing {
+    if format == "287" { Packing::Single } else { Packing::CertsOnly }
+}
+
+impl Request {
+    fn read(path: &Path) -> Outcome<Self> {
+        let csr = pem::read_request(path)?;
+        let wrong = |fault: pki::CsrError| Fault::failed(format!("{} is no request that can be sent: {fault}", path.display()));
+        Csr::parse(csr.clone()).and_then(Csr::verify).map_err(wrong)?;
+        Ok(Self { csr, key: None })
+    }
+
+    /// A new key, and a request for the name that the device has: "the Subject field and SubjectAltName extension MUST be identical to the
+    /// corresponding fields in the certificate being renewed/rekeyed" (RFC 7030 §4.2.2).
+    fn make(identity: &Identity, function: Function) -> Outcome<Self> {
+        let random = SystemRandom::new();
+        let cannot = |why: String| Fault::failed(format!("cannot make a request: {why}"));
+        let key = PrivateKey::generate(Curve::P256, &random).map_err(|fault| cannot(fault.to_string()))?;
+        let signing = SigningKey::from_pkcs8(key.pkcs8(), &random).map_err(|fault| cannot(fault.to_string()))?;
+        let own = &identity.chain[0];
+        let none = GeneralNames::empty();
+        let san = match function {
+            Function::Enroll => &none,
+            Function::Reenroll => own.san(),
+        };
+        let spec = CsrSpec { subject: own.subject(), san, challenge_password: None };
+        let csr = make::csr(&spec, &signing, &random).map_err(|fault| cannot(fault.to_string()))?;
+        Ok(Self { csr, key: Some(key) })
+    }
+}
+
+/// A device keeps a certificate only if somebody that it trusts, or that a trusted server named, issued it. That it is for the key of the
+/// request is checked where the answer is read.
+fn check(issued: &Certificate, authorities: &[Certificate], trust: Vec<Arc<Certificate>>) -> Outcome<Arc<Certificate>> {
+    let not_kept = |why: String| Fault::failed(format!("the certificate that came back was not kept: {why}"));
+    let (roots, others): (Vec<_>, Vec<_>) = authorities.iter().partition(|ca| is_self_issued(ca));
+    let anchors = trust.into_iter().chain(roots.into_iter().cloned().map(Arc::new));
+    let anchors = Anchors::new(anchors.collect()).map_err(|fault| not_kept(fault.to_string()))?;
+    let path: Vec<_> = std::iter::once(issued).chain(others).map(Certificate::der).collect();
+    chain::verify_device(&anchors, &path, UnixTime::now())
+        .map(|verified| verified.leaf)
+        .map_err(|fault| not_kept(format!("{fault}; the CA certificates of the server do not lead to what you trust")))
+}
+
+fn is_self_issued(certificate: &Certificate) -> bool {
+    certificate.subject().matches(certificate.issuer())
+}
+
+fn report(
+    arguments: &Arguments,
+    leaf: &Certificate,
+    authorities: &[Certificate],
+    key: Option<&PrivateKey>,
+) -> Outcome {
+    let device = pem::encode_chain([leaf.der()]);
+    if let Some(dir) = &arguments.out {
+        let mut staged = Staged::new(dir)?;
+        staged.add("device.pem", device.as_bytes(), Access::Public)?;
+        if let Some(key) = key {
+            staged.add("device.key", pki::pem::encode_private_key(key).as_bytes(), Access::Secret)?;
+        }
+        staged.add("anchors.pem", pem::encode_chain(authorities.iter().map(Certificate::der)).as_bytes(), Access::Public)?;
+        staged.commit()?;
+    }
+    if arguments.connection.json {
+        let mut json = describe::json(leaf);
+        json["folder"] = arguments.out.as_ref().map(|dir| dir.display().to_string()).into();
+        out!("{json}");
+        return Ok(());
+    }
+    match &arguments.out {
+        Some(dir) => {
+            out!("{}", describe::line(leaf));
+            let key = if key.is_some() { ", device.key" } else { "" };
+            say!("device.pem{key} and anchors.pem are in {}", dir.display());
+        }
+        None => {
+            say!("{}", describe::line(leaf));
+            out!("{}", device.trim_end());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! Files: read with an error that names them, written whole or not at all.
+//!
+//! A single file is written beside its target and renamed over it. A folder is built beside its target under a temporary name and
+//! renamed into place; what is not committed disappears with the value.
+
+use crate::outcome::{Fault, Outcome};
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// No file that Muster reads is larger: certificates and keys are a few kilobytes, a chain a few dozen.
+const READ_BYTES_MAX: u64 = 4 << 20;
+
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Everybody (0644).
+    Public,
+    /// The owner alone (0600): private keys.
+    Secret,
+}
+
+impl Access {
+    fn mode(self) -> u32 {
+        match self {
+            Access::Public => 0o644,
+            Access::Secret => 0o600,
+        }
+    }
+}
+
+/// Reads a whole file.
+pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
+    let fail = |source: io::Error| {
+        let fault = Fault::failed(format!("cannot read {}: {source}", path.display()));
+        match source.kind() {
+            io::ErrorKind::NotFound => fault.remedy("check the path; `muster init DIR` makes a complete set of files"),
+            io::ErrorKind::PermissionDenied => fault.remedy("private keys are readable by their owner alone: run as that user"),
+            _ => fault,
+        }
+    };
+    let length = fs::metadata(path).map_err(fail)?.len();
+    if length > READ_BYTES_MAX {
+        return Err(Fault::failed(format!(
+            "{} has {length} bytes; no certificate or key is larger than {READ_BYTES_MAX}",
+            path.display()
+        )));
+    }
+    fs::read(path).map_err(fail)
+}
+
+/// Writes a file whole: a reader sees the old bytes or the new ones.
+pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Outcome {
+    let fail = |source: io::Error| Fault::failed(format!("cannot write {}: {source}", path.display()));
+    let folder = parent(path);
+    let mut file = tempfile::Builder::new()
+        .prefix(".muster-")
+        .permissions(fs::Permissions::from_mode(access.mode()))
+        .tempfile_in(folder)
+        .map_err(fail)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
+    file.persist(path).map_err(|fault| fail(fault.error))?;
+    Ok(())
+}
+
+/// Refuses a target that a folder cannot be written to as a whole: one that exists and is not empty.
+pub(crate) fn require_absent_or_empty(folder: &Path) -> Outcome {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(Fault::failed(format!("{} exists and is not empty", folder.display()))
+                .remedy("nothing is ever overwritten: name another folder, or move this one away")),
+        },
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {
+            let above = parent(folder);
+            if above.is_dir() {
+                return Ok(());
+            }
+            Err(Fault::failed(format!("{} cannot be made: there is no folder {}", folder.display(), above.display()))
+                .remedy(format!("`mkdir -p {}`", above.display())))
+        }
+        Err(source) => Err(Fault::failed(format!("cannot use {} as a folder: {source}", folder.display()))),
+    }
+}
+
+/// A folder that is being built beside its target.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    folder: TempDir,
+    target: PathBuf,
+    written: Vec<PathBuf>,
+}
+
+impl Staged {
+    /// Begins a folder that will be `target`.
+    pub(crate) fn new(target: &Path) -> Outcome<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix(".muster-")
+            .tempdir_in(parent(target))
+            .map_err(|source| Fault::failed(format!("cannot write in {}: {source}", parent(target).display())))?;
+        Ok(Self { folder, target: target.to_owned(), written: Vec::new() })
+    }
+
+    /// Adds a file at a path inside the folder.
+    pub(crate) fn add(&mut self, inside: &str, bytes: &[u8], access: Access) -> Outcome {
+        let path = self.folder.path().join(inside);
+        fs::create_dir_all(parent(&path))
+            .map_err(|source| Fault::failed(format!("cannot make {}: {source}", parent(&path).display())))?;
+        write(&path, bytes, access)?;
+        self.written.push(PathBuf::from(inside));
+        Ok(())
+    }
+
+    /// Puts the folder in place. The target is absent or an empty folder, or it has none of our files: then each is moved in, and a
+    /// failure moves none.
+    pub(crate) fn commit(self) -> Outcome {
+        let Self { folder, target, written } = self;
+        let fail = |path: &Path, source: io::Error| Fault::failed(format!("cannot write {}: {source}", path.display()));
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).map_err(|source| fail(&target, source))?;
+        match fs::rename(folder.path(), &target) {
+            Ok(()) => {
+                // The temporary name is gone; there is nothing left to remove.
+                let _ = folder.keep();
+                sync_folder(parent(&target));
+                return Ok(());
+            }
+            Err(source) if source.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(source) => return Err(fail(&target, source)),
+        }
+        let mut moved = Vec::new();
+        for inside in written {
+            let to = target.join(&inside);
+            if let Err(source) = move_without_replacing(&folder.path().join(&inside), &to) {
+                for path in moved {
+                    let _ = fs::remove_file(path);
+                }
+                return Err(fail(&to, source));
+            }
+            moved.push(to);
+        }
+        sync_folder(&target);
+        Ok(())
+    }
+}
+
+fn move_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(parent(to))?;
+    // `rename` replaces silently, a hard link does not.
+    fs::hard_link(from, to)?;
+    fs::remove_file(from)
+}
+
+/// The folder that holds `path`.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a rename durable where the file system can; where it cannot, the files are there all the same.
+fn sync_folder(folder: &Path) {
+    if let Ok(folder) = fs::File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_folder_appears_whole_with_its_modes() {
+        let scratch = tempfile::tempdir().unwrap();
+        let target = scratch.path().join("out");
+        let mut staged = Staged::new(&target).unwrap();
+        staged.add("device.pem", b"certificate", Access::Public).unwrap();
+        staged.add("keys/device.key", b"key", Access::Secret).unwrap();
+        assert!(!target.exists(), "nothing shows before the commit");
+        staged.commit().unwrap();
+        assert_eq!(names(scratch.path()), ["out"], "no temporary folder stays");
+        assert_eq!(fs::read(target.join("keys/device.key")).unwrap(), b"key");
+        let mode = fs::metadata(target.join("keys/device.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_folder_that_is_given_up_leaves_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut staged = Staged::new(&scratch.path().join("out")).unwrap();
+        staged.add("device.key", b"key", Access::Secret).unwrap();
+        drop(staged);
+        assert!(names(scratch.path()).is_empty());
+    }
+
+    #[test]
+    fn files_join_a_folder_but_replace_none_of_its_files() {
+        let scratch = tempfile::tempdir().unwrap();
+        let target = scratch.path().join("out");
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join("b.key"), b"mine").unwrap();
+        let mut staged = Staged::new(&target).unwrap();
+        staged.add("a.pem", b"a", Access::Public).unwrap();
+        staged.add("b.key", b"b", Access::Secret).unwrap();
+        let fault = staged.commit().unwrap_err();
+        assert!(fault.to_string().contains("b.key"), "{fault}");
+        assert_eq!(names(&target), ["b.key"], "the one that was moved first is gone again");
+        assert_eq!(fs::read(target.join("b.key")).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn only_an_absent_or_empty_folder_will_do() {
+        let scratch = tempfile::tempdir().unwrap();
+        require_absent_or_empty(scratch.path()).unwrap();
+        require_absent_or_empty(&scratch.path().join("new")).unwrap();
+        assert!(require_absent_or_empty(&scratch.path().join("no/new")).is_err());
+        fs::write(scratch.path().join("file"), b"").unwrap();
+        assert!(require_absent_or_empty(scratch.path()).is_err());
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let fault = read(Path::new("/nowhere/device.key")).unwrap_err();
+        assert!(fault.to_string().contains("/nowhere/device.key"), "{fault}");
+    }
+}

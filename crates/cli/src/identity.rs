@@ -1,0 +1,91 @@
+//! Who the device is and whom it trusts: `--identity`, `--cert` with `--key`, `--trust`.
+
+use crate::arguments::Connection;
+use crate::outcome::{Fault, Outcome};
+use crate::pem;
+use pki::{Certificate, PrivateKey, SigningKey};
+use ring::rand::SystemRandom;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The certificates and the key that a device shows.
+pub(crate) struct Identity {
+    /// Its own certificate first.
+    pub(crate) chain: Vec<Certificate>,
+    /// Its private key, which belongs to the first certificate.
+    pub(crate) key: PrivateKey,
+}
+
+impl Identity {
+    /// The identity of the command line; `None` where none is named.
+    pub(crate) fn of(connection: &Connection) -> Outcome<Option<Self>> {
+        match (&connection.identity, &connection.cert, &connection.key) {
+            (Some(dir), ..) => {
+                let (certificate, key) = files_of(dir)?;
+                Self::read(&certificate, &key).map(Some)
+            }
+            (None, Some(certificate), Some(key)) => Self::read(certificate, key).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The identity of the command line, for verbs that need one.
+    pub(crate) fn required(connection: &Connection) -> Outcome<Self> {
+        Self::of(connection)?.ok_or_else(|| {
+            Fault::usage("a device identity is missing")
+                .remedy("--identity DIR (a folder with idevid.pem and idevid.key), or --cert FILE --key FILE")
+        })
+    }
+
+    fn read(certificate: &Path, key_file: &Path) -> Outcome<Self> {
+        let chain = pem::read_certificates(certificate)?;
+        let key = pem::read_private_key(key_file)?;
+        let signing = signing_key(&key, key_file)?;
+        if chain[0].spki() != signing.spki() {
+            return Err(Fault::failed(format!("{} is not the key of {}", key_file.display(), certificate.display()))
+                .remedy("the first certificate of the file must be the device's own"));
+        }
+        Ok(Self { chain, key })
+    }
+
+    /// As DTLS shows it.
+    pub(crate) fn dtls(&self) -> Outcome<Arc<dtls::Identity>> {
+        let chain = self.chain.iter().map(|certificate| certificate.der().to_vec()).collect();
+        est::identity(chain, self.key.pkcs8(), &net::SystemRandom::new())
+            .map_err(|fault| Fault::failed(format!("the device's identity cannot be used: {fault}")))
+    }
+}
+
+/// The key as one that signs; an error names `file`.
+pub(crate) fn signing_key(key: &PrivateKey, file: &Path) -> Outcome<SigningKey> {
+    SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new()).map_err(|fault| {
+        Fault::failed(format!("{} holds no key that can be used: {fault}", file.display()))
+            .remedy("P-256 and P-384 keys are, as `openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt` makes them")
+    })
+}
+
+/// A device that was enrolled shows what it was given, a new one what its manufacturer gave it.
+fn files_of(dir: &Path) -> Outcome<(PathBuf, PathBuf)> {
+    let names = [("device.pem", "device.key"), ("idevid.pem", "idevid.key")];
+    names
+        .into_iter()
+        .map(|(certificate, key)| (dir.join(certificate), dir.join(key)))
+        .find(|(certificate, _)| certificate.exists())
+        .ok_or_else(|| {
+            Fault::failed(format!("{} holds neither device.pem nor idevid.pem", dir.display()))
+                .remedy("`muster init` makes DIR/device with an IDevID; `muster enroll --out DIR` writes device.pem and device.key")
+        })
+}
+
+/// Whom to trust for the server: `--trust`, else what an earlier enrolment left beside the identity.
+pub(crate) fn anchors(connection: &Connection) -> Outcome<Vec<Arc<Certificate>>> {
+    let path = match (&connection.trust, &connection.identity) {
+        (Some(path), _) => path.clone(),
+        (None, Some(dir)) if dir.join("anchors.pem").exists() => dir.join("anchors.pem"),
+        _ => {
+            return Err(Fault::usage("who may vouch for the server is not said")
+                .remedy("--trust FILE, such as the ca/root.pem of `muster init`"));
+        }
+    };
+    Ok(pem::read_certificates(&path)?.into_iter().map(Arc::new).collect())
+}

@@ -1,0 +1,89 @@
+//! The text of the `muster.toml` that `init` writes: every section, each value with what it does.
+
+use std::fmt::Write as _;
+
+/// The file, listening on `listen`.
+pub(crate) fn text(listen: &[&str]) -> String {
+    let mut list = String::new();
+    for address in listen {
+        let separator = if list.is_empty() { "" } else { ", " };
+        // Writing to a String cannot fail.
+        let _ = write!(list, "{separator}\"{address}\"");
+    }
+    TEMPLATE.replace("@LISTEN@", &list)
+}
+
+const TEMPLATE: &str = r#"# Configuration of `muster serve`, written by `muster init`.
+#
+# Relative paths count from this file. `muster check muster.toml --print` explains every fault and shows the effective values.
+# Any key can be overridden by environment: MUSTER_SERVER__LISTEN="[::]:5684" is listen in [server].
+
+[server]
+# Addresses and UDP ports; port 0 lets the system choose. coaps is 5684.
+listen = [@LISTEN@]
+# The server's certificate, and its key as a URI.
+certificate = "server.pem"
+key = "file:server.key"
+# A session that says nothing for so long is closed.
+idle_timeout = "5m"
+# After SIGTERM, enrolments in flight have so long to finish.
+drain_timeout = "25s"
+
+[dtls]
+# In the server's order of preference; RFC 9148 makes CCM_8 mandatory.
+suites = ["ECDHE_ECDSA_AES_128_GCM_SHA256", "ECDHE_ECDSA_AES_128_CCM_8"]
+# "require" refuses devices without it (RFC 7627); OpenThread and Zephyr do not offer it by default.
+extended_master_secret = "prefer"
+# false sends an empty list in CertificateRequest: device buffers are small.
+certificate_authorities = false
+
+[ca.main]
+# The issuing CA, its key, and the root above it; /crts answers both certificates.
+certificate = "ca/issuing.pem"
+key = "file:ca/issuing.key"
+root = "ca/root.pem"
+# Check signatures before release: "external" those of a token outside the process, "always" all.
+verify_signatures = "external"
+# In each certificate, if given; cannot be added to a certificate afterwards.
+# crl_url = "http://pki.example.net/main.crl"
+# ca_issuers_url = "http://pki.example.net/main.cer"
+# ocsp_url = "http://ocsp.example.net"
+
+[[profile]]
+name = "default"
+# Path segments that choose this profile; "" is the path without a label.
+labels = [""]
+ca = "main"
+# The CAs whose IDevIDs may enrol.
+manufacturers = ["manufacturer/ca.pem"]
+# Who a device is: the key of lists, limits, audit and idempotency.
+device_id = "idevid:subject.serialNumber"
+# "open": every device of these manufacturers.
+mode = "open"
+# "csr": as the request says, which must equal the subject of the certificate that the device shows. Or a template: "CN={device_id},O=Example".
+issue.subject = "csr"
+issue.validity = "365d"
+# The same request again within this time gets the same certificate again.
+repeat_window = "24h"
+# What 4.xx and 5.xx answers say to authenticated devices: "reason" (a code for `muster explain`) or "none".
+diagnostics = "reason"
+
+[ledger]
+# "memory:" forgets what was issued when the server ends.
+url = "memory:"
+
+[metrics]
+# Read-only: /metrics, /healthz, /readyz.
+listen = "127.0.0.1:9684"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listen_list_is_toml() {
+        assert!(text(&["[::]:5684", "0.0.0.0:5684"]).contains("listen = [\"[::]:5684\", \"0.0.0.0:5684\"]\n"));
+        assert!(!text(&["127.0.0.1:5684"]).contains('@'));
+    }
+}

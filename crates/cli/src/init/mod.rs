@@ -1,0 +1,155 @@
+//! `muster init`: a folder with everything that a server and a first device need. It never overwrites anything.
+
+mod configuration;
+mod material;
+
+use crate::files::{self, Access, Staged};
+use crate::interrupt::Interrupt;
+use crate::outcome::{Fault, Outcome, out, say};
+use crate::pem;
+use material::{Material, Pair};
+use pki::{ServerName, UnixTime};
+use std::path::{Path, PathBuf};
+
+/// Make a PKI, a server certificate, a device identity and a commented muster.toml
+#[derive(clap::Args)]
+#[command(after_help = "\
+Writes muster.toml, ca/root.pem, ca/issuing.pem, ca/issuing.key, offline/root.key, server.pem, server.key, manufacturer/ca.pem,
+manufacturer/ca.key, device/idevid.pem, device/idevid.key. Keys are PKCS#8, readable by you alone. Nothing is overwritten.
+
+ca/root.pem is all that a device needs to trust. localhost, 127.0.0.1 and ::1 are always among the server's names; with --name the server
+also listens on every address, without it on loopback alone.
+
+Examples:
+  muster init pki
+  muster init pki --name est.example.net --name 192.0.2.7")]
+pub(crate) struct Arguments {
+    /// The folder to write; made if it is not there
+    dir: PathBuf,
+
+    /// DNS names and addresses by which devices dial the server
+    #[arg(long = "name", value_name = "HOST|IP", num_args = 1.., value_parser = server_name)]
+    names: Vec<ServerName<'static>>,
+
+    /// Print what was written as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a folder of `init` holds, for those who make one and go on with it.
+pub(crate) const FILES: [&str; 11] = [
+    "muster.toml",
+    "ca/root.pem",
+    "ca/issuing.pem",
+    "ca/issuing.key",
+    "offline/root.key",
+    "server.pem",
+    "server.key",
+    "manufacturer/ca.pem",
+    "manufacturer/ca.key",
+    "device/idevid.pem",
+    "device/idevid.key",
+];
+
+/// Runs the verb.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let interrupt = Interrupt::install()?;
+    create(&arguments.dir, &arguments.names, &interrupt)?;
+    if arguments.json {
+        let paths: Vec<_> = FILES.iter().map(|file| arguments.dir.join(file).display().to_string()).collect();
+        out!("{}", serde_json::json!({ "folder": arguments.dir.display().to_string(), "files": paths }));
+        return Ok(());
+    }
+    for file in FILES {
+        out!("{}", arguments.dir.join(file).display());
+    }
+    let dir = arguments.dir.display();
+    say!(
+        "\nThe root key is needed only to make another issuing CA or server certificate. Move {dir}/offline to a medium that is not\n\
+         connected to this machine, and keep a copy elsewhere.\n\n\
+         Next:\n  \
+         muster check {dir}/muster.toml --print\n  \
+         muster serve --config {dir}/muster.toml\n  \
+         muster enroll --server coaps://127.0.0.1:5684 --identity {dir}/device --trust {dir}/ca/root.pem --out {dir}/enrolled"
+    );
+    Ok(())
+}
+
+/// Makes the folder, whole or not at all.
+pub(crate) fn create(dir: &Path, names: &[ServerName<'static>], interrupt: &Interrupt) -> Outcome {
+    refuse_existing(dir)?;
+    let mut all = local_names();
+    all.extend(names.iter().filter(|name| !local_names().contains(name)).cloned());
+    let material = Material::make(&all, UnixTime::now())?;
+    let listen: &[&str] =
+        if names.is_empty() { &["127.0.0.1:5684"] } else { &["[::]:5684", "0.0.0.0:5684"] };
+
+    let mut staged = Staged::new(dir)?;
+    staged.add("muster.toml", configuration::text(listen).as_bytes(), Access::Public)?;
+    add_certificates(&mut staged, "ca/root.pem", &[material.root.certificate.der()])?;
+    add_certificates(&mut staged, "ca/issuing.pem", &[material.issuing.certificate.der()])?;
+    add_key(&mut staged, "ca/issuing.key", &material.issuing)?;
+    add_key(&mut staged, "offline/root.key", &material.root)?;
+    let pairs = [
+        ("server.pem", "server.key", &material.server),
+        ("manufacturer/ca.pem", "manufacturer/ca.key", &material.manufacturer),
+        ("device/idevid.pem", "device/idevid.key", &material.device),
+    ];
+    for (certificate, key, pair) in pairs {
+        add_certificates(&mut staged, certificate, &[pair.certificate.der()])?;
+        add_key(&mut staged, key, pair)?;
+    }
+    interrupt.check()?;
+    staged.commit()
+}
+
+fn refuse_existing(dir: &Path) -> Outcome {
+    if dir.exists() && !dir.is_dir() {
+        return Err(Fault::failed(format!("{} is not a folder", dir.display())));
+    }
+    let there: Vec<_> =
+        FILES.iter().map(|file| dir.join(file)).filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::failed(format!("{} holds {} already", dir.display(), there.join(", ")))
+        .remedy("nothing is ever overwritten: name another folder, or move this one away"))
+}
+
+/// The names that a server on this machine always has. Mbed TLS 2.28 compares DNS names only, so `localhost` stands beside the addresses.
+fn local_names() -> Vec<ServerName<'static>> {
+    ["localhost", "127.0.0.1", "::1"]
+        .into_iter()
+        .map(|name| ServerName::try_from(name).expect("these are names of servers"))
+        .collect()
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(text.to_owned())
+        .map_err(|_| format!("`{text}` is no DNS name and no address; write est.example.net or 192.0.2.7, without a port"))
+}
+
+fn add_certificates(staged: &mut Staged, path: &str, ders: &[&[u8]]) -> Outcome {
+    staged.add(path, pem::encode_chain(ders.iter().copied()).as_bytes(), Access::Public)
+}
+
+fn add_key(staged: &mut Staged, path: &str, pair: &Pair) -> Outcome {
+    staged.add(path, pki::pem::encode_private_key(&pair.key).as_bytes(), Access::Secret)
+}
+
+/// The folder of the demo and of tests: on this machine only.
+pub(crate) fn create_local(dir: &Path, interrupt: &Interrupt) -> Outcome {
+    files::require_absent_or_empty(dir)?;
+    create(dir, &[], interrupt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        assert!(server_name("est.example.net").is_ok() && server_name("::1").is_ok());
+        assert!(server_name("est.example.net:5684").is_err() && server_name("").is_err());
+    }
+}

@@ -1,0 +1,199 @@
+//! `muster load`: the load generator. The fleet is `loadgen`'s; here are its flags and its files.
+
+use crate::arguments::{Block, ServerUri, SuiteName, duration};
+use crate::files::{self, Access, Staged};
+use crate::interrupt::Interrupt;
+use crate::outcome::{Fault, Outcome, out, say};
+use crate::pem;
+use loadgen::fleet::{self, Finished, Patience, Run};
+use loadgen::identities::{self, DeviceIdentity, Manufacturer};
+use loadgen::{Arrivals, Progress};
+use pki::{Certificate, PrivateKey};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Play a fleet: many devices that enrol, each with an identity and an address of its own
+#[derive(clap::Args)]
+#[command(after_help = "\
+Each device does what a real one does: a full DTLS handshake, GET /crts, POST /sen. Its IDevID is made with the manufacturer key of a folder of
+`muster init`; one seed is one fleet. --rate is open loop: the devices do not wait for the server, and latency counts from the scheduled
+start. --concurrency keeps so many at work. Against a server on 127.0.0.1 each device has an address of 127.0.0.0/8, elsewhere a port.
+
+--json writes one object: schema, server, devices, enrolled, failed, later_answers, repeated_attempts, seconds, enrolled_per_second,
+arrivals, block, suite, seed, stages [{stage, count, p50_us, p90_us, p99_us, max_us}], errors [{stage, reason, count}], traffic, generator, link.
+
+Examples:
+  muster load --server coaps://127.0.0.1:5684 --pki pki --devices 10000 --concurrency 100
+  muster load --server coaps://127.0.0.1:5684 --pki pki --devices 10000 --rate 500 --block 64 --suite ccm8 --json run.json
+  muster load --server coaps://127.0.0.1:5684 --pki pki --devices 100 --certificates received")]
+pub(crate) struct Arguments {
+    /// The server, and the label of a profile if it has several
+    #[arg(long, value_name = "coaps://HOST:PORT[/LABEL]")]
+    server: ServerUri,
+
+    /// A folder of `muster init`: manufacturer/ca.pem and manufacturer/ca.key make the devices, ca/root.pem is what they trust
+    #[arg(long, value_name = "DIR")]
+    pki: PathBuf,
+
+    /// How many devices
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4_000_000))]
+    devices: usize,
+
+    /// Open loop: so many devices start a second, on average
+    #[arg(long, value_name = "PER_SECOND", conflicts_with = "concurrency", value_parser = rate)]
+    rate: Option<f64>,
+
+    /// Closed loop: so many devices at work at any moment [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4_000_000))]
+    concurrency: Option<usize>,
+
+    /// Bytes a block, both ways: 16, 32, 64, 128, 256, 512, 1024
+    #[arg(long, value_name = "BYTES", default_value = "512")]
+    block: Block,
+
+    /// The cipher suite that the devices offer
+    #[arg(long, value_enum, default_value_t = SuiteName::Ccm8)]
+    suite: SuiteName,
+
+    /// Decides the fleet's names and keys, and when each device starts
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// A device that holds no certificate after so long gives up
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    timeout: Duration,
+
+    /// Keep what each device received: a new folder with a certificate and a key each
+    #[arg(long, value_name = "DIR")]
+    certificates: Option<PathBuf>,
+
+    /// Write the measurements as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What `load` and `demo` need of a folder of `muster init`.
+pub(crate) struct Folder {
+    /// Trusted by the devices.
+    pub(crate) root: Certificate,
+    manufacturer: Certificate,
+    manufacturer_key: PrivateKey,
+}
+
+impl Folder {
+    /// Reads it.
+    pub(crate) fn read(dir: &Path) -> Outcome<Self> {
+        let one = |path: PathBuf| pem::read_certificates(&path).map(|mut all| all.swap_remove(0));
+        Ok(Self {
+            root: one(dir.join("ca/root.pem"))?,
+            manufacturer: one(dir.join("manufacturer/ca.pem"))?,
+            manufacturer_key: pem::read_private_key(&dir.join("manufacturer/ca.key"))?,
+        })
+    }
+
+    /// Makes the fleet of `seed`, with progress.
+    pub(crate) fn make_fleet(&self, devices: usize, seed: u64, interrupt: &Interrupt) -> Outcome<Vec<DeviceIdentity>> {
+        let manufacturer = Manufacturer::new(self.manufacturer.clone(), &self.manufacturer_key)
+            .map_err(|fault| Fault::failed(format!("manufacturer/ca.key cannot be used: {fault}")))?;
+        let (made, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let stop = interrupt.flag();
+        let fleet = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut progress = Progress::new("making identities", devices);
+                while !over.load(Ordering::Acquire) {
+                    progress.set(made.load(Ordering::Relaxed), Instant::now());
+                    std::thread::park_timeout(Duration::from_millis(50));
+                }
+                progress.finish();
+            });
+            let fleet = identities::make_fleet(&manufacturer, devices, seed, &made, &stop);
+            over.store(true, Ordering::Release);
+            fleet
+        });
+        interrupt.check()?;
+        fleet.map_err(|fault| Fault::failed(format!("the devices cannot be made: {fault}")))
+    }
+}
+
+/// Runs the verb.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let interrupt = Interrupt::install()?;
+    let (server, server_name) = (arguments.server.resolve()?, arguments.server.name()?);
+    let folder = Folder::read(&arguments.pki)?;
+    if let Some(dir) = &arguments.certificates {
+        files::require_absent_or_empty(dir)?;
+    }
+    let devices = folder.make_fleet(arguments.devices, arguments.seed, &interrupt)?;
+    let arrivals = match (arguments.rate, arguments.concurrency) {
+        (Some(rate), _) => Arrivals::Rate(rate),
+        (None, concurrency) => Arrivals::Concurrency(concurrency.unwrap_or(64)),
+    };
+    let run = Run {
+        server,
+        server_name,
+        uri: arguments.server.to_string(),
+        label: arguments.server.label.clone(),
+        anchors: vec![Arc::new(folder.root.clone())],
+        devices: &devices,
+        arrivals,
+        block: arguments.block.size(),
+        suite: arguments.suite.suite(),
+        seed: arguments.seed,
+        patience: Patience { timeout: arguments.timeout, ..Patience::default() },
+        link: None,
+        keep: arguments.certificates.is_some(),
+    };
+    let mut progress = Progress::new("enrolling", arguments.devices);
+    let finished = fleet::play(&run, &mut progress, &interrupt.flag());
+    progress.finish();
+    let finished = finished.map_err(|fault| Fault::failed(fault.to_string()))?;
+    write_results(arguments, &finished)?;
+    out!("{}", finished.report.to_string().trim_end());
+    if finished.interrupted {
+        return Err(Fault::interrupted());
+    }
+    match finished.report.failed {
+        0 => Ok(()),
+        failed => Err(Fault::failed(format!("{failed} devices hold no certificate"))
+            .remedy("the table names the reasons; `muster explain REASON` says what to do")),
+    }
+}
+
+fn write_results(arguments: &Arguments, finished: &Finished) -> Outcome {
+    if let Some(path) = &arguments.json {
+        let json = serde_json::to_vec_pretty(&finished.report)
+            .map_err(|fault| Fault::failed(format!("the report cannot be written: {fault}")))?;
+        files::write(path, &json, Access::Public)?;
+    }
+    if let Some(dir) = &arguments.certificates {
+        let kept = write_certificates(dir, &finished.certificates, arguments.seed)?;
+        say!("{kept} certificates and keys are in {}", dir.display());
+    }
+    Ok(())
+}
+
+/// A folder with `NAME.pem` and `NAME.key` for each device that has a certificate; the names are the devices' serial numbers.
+pub(crate) fn write_certificates(dir: &Path, certificates: &[Option<Box<[u8]>>], seed: u64) -> Outcome<usize> {
+    let mut staged = Staged::new(dir)?;
+    let mut kept = 0;
+    for (index, der) in certificates.iter().enumerate() {
+        let Some(der) = der else { continue };
+        let name = identities::serial_number(seed, index);
+        let key = identities::operational_key(seed, index)
+            .map_err(|fault| Fault::failed(format!("the key of device {name} cannot be made again: {fault}")))?;
+        staged.add(&format!("{name}.pem"), pem::encode_chain([&**der]).as_bytes(), Access::Public)?;
+        staged.add(&format!("{name}.key"), pki::pem::encode_private_key(&key).as_bytes(), Access::Secret)?;
+        kept += 1;
+    }
+    staged.commit()?;
+    Ok(kept)
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err("a rate is a number above 0: devices a second".to_owned()),
+    }
+}

@@ -1,0 +1,133 @@
+//! How a command ends: its exit status, and the one message that says who is at fault and what to do.
+//!
+//! The statuses are part of the interface (`DESIGN.md`, "Command line and configuration"): scripts branch on them.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// The exit status of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Done.
+    Done,
+    /// Failed: a file, a fault of ours, an answer that makes no sense.
+    Failed,
+    /// The command line is wrong. The same number as clap's.
+    Usage,
+    /// The server refused: 4.xx, or an alert about us.
+    Refused,
+    /// The server said "later": 5.03 or 4.29.
+    Later,
+    /// Nothing came back in time.
+    NoAnswer,
+    /// The server is not the one that was dialled, or nobody we trust vouches for it.
+    NotTrusted,
+    /// Ctrl-C or SIGTERM; what a shell reports for SIGINT.
+    Interrupted,
+}
+
+impl Status {
+    /// The number that the process exits with.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Status::Done => 0,
+            Status::Failed => 1,
+            Status::Usage => 2,
+            Status::Refused => 3,
+            Status::Later => 4,
+            Status::NoAnswer => 5,
+            Status::NotTrusted => 6,
+            Status::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        ExitCode::from(status.code())
+    }
+}
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    status: Status,
+    message: String,
+    remedy: Option<String>,
+}
+
+/// What every verb returns.
+pub(crate) type Outcome<T = ()> = Result<T, Fault>;
+
+impl Fault {
+    /// A fault with the status it ends in; the message names the file, key or peer.
+    pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), remedy: None }
+    }
+
+    /// Exit 1.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Status::Failed, message)
+    }
+
+    /// Exit 2: the arguments do not fit together in a way that clap cannot see.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Status::Usage, message)
+    }
+
+    /// Ctrl-C.
+    pub(crate) fn interrupted() -> Self {
+        Self::new(Status::Interrupted, "interrupted; nothing was kept")
+    }
+
+    /// What to do about it.
+    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The status it ends in.
+    pub(crate) fn status(&self) -> Status {
+        self.status
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "\n  {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// A result of the command, on stdout. A reader that went away (`muster ... | head`) ends the process quietly.
+macro_rules! out {
+    ($($arg:tt)*) => { $crate::outcome::write_stdout(format_args!($($arg)*)) };
+}
+
+/// Progress and explanations, on stderr.
+macro_rules! say {
+    ($($arg:tt)*) => { $crate::outcome::write_stderr(format_args!($($arg)*)) };
+}
+
+pub(crate) use {out, say};
+
+pub(crate) fn write_stdout(line: fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_fmt(line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
+    if written.is_err() {
+        std::process::exit(i32::from(Status::Failed.code()));
+    }
+}
+
+pub(crate) fn write_stderr(line: fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let mut stderr = std::io::stderr().lock();
+    // Nobody is left to tell.
+    let _ = stderr.write_fmt(line).and_then(|()| stderr.write_all(b"\n"));
+}

@@ -1,0 +1,25 @@
+//! `muster reenroll`: a device renews a certificate of this CA, with a new key (`/sren`, RFC 9148 §4.1).
+
+use crate::enrolment::{self, Function};
+use crate::outcome::Outcome;
+
+/// Renew: show the certificate of an earlier enrolment, get another for a new key
+#[derive(clap::Args)]
+#[command(after_help = "\
+The identity is the folder that `enroll --out` wrote; its anchors.pem is what is trusted unless --trust says otherwise. The result goes to a new
+folder: the old certificate stays valid until it expires.
+
+Examples:
+  muster reenroll --server coaps://127.0.0.1:5684 --identity device --out device.new
+  muster reenroll --server coaps://est.example.net/meters --identity device --out device.new --wait
+
+Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    enrolment: enrolment::Arguments,
+}
+
+/// Runs the verb.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    enrolment::run(&arguments.enrolment, Function::Reenroll)
+}

@@ -1,0 +1,128 @@
+//! `muster serve`: starts the server of a configuration file and stays until it has drained.
+
+use crate::outcome::{Fault, Outcome, out};
+use net::capture::{Addresses, KeyLog, OnlyPeer, Pcapng, Tee, TracePrinter};
+use server::config::Sources;
+use server::daemon::MakeObserver;
+use server::{Options, Server};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Run the server
+#[derive(clap::Args)]
+#[command(after_help = "\
+Prints `listening on coaps://ADDR:PORT` for each address once it is ready, with the real port where 0 was asked for. SIGTERM and Ctrl-C drain:
+no new handshakes, enrolments in flight are finished, the rest is told goodbye, exit 0.
+
+Examples:
+  muster serve --config pki/muster.toml
+  muster serve --config pki/muster.toml --listen 127.0.0.1:0 --log json
+  muster serve --config pki/muster.toml --trace peer=192.0.2.7
+  MUSTER_METRICS__LISTEN=127.0.0.1:0 muster serve --config pki/muster.toml")]
+pub(crate) struct Arguments {
+    /// The configuration, as `muster init` writes one
+    #[arg(long, value_name = "FILE", default_value = "muster.toml")]
+    config: PathBuf,
+
+    /// Listen here instead of where the file says; can be repeated
+    #[arg(long, value_name = "ADDR:PORT", num_args = 1..)]
+    listen: Vec<SocketAddr>,
+
+    /// Print what happens with one device, decrypted, on stderr: peer=ADDR
+    #[arg(long, value_name = "peer=ADDR", value_parser = peer)]
+    trace: Option<IpAddr>,
+
+    /// Append the secrets of all sessions to a file (NSS key log); refused without --insecure-keylog
+    #[arg(long, value_name = "FILE", requires = "insecure_keylog")]
+    keylog: Option<PathBuf>,
+
+    /// Write all datagrams, and the secrets that decrypt them, to a capture file (pcapng); refused without --insecure-keylog
+    #[arg(long, value_name = "FILE", requires = "insecure_keylog")]
+    pcap: Option<PathBuf>,
+
+    /// Yes, write secrets that decrypt every device's session to a file
+    #[arg(long)]
+    insecure_keylog: bool,
+
+    /// How log lines look, on stderr
+    #[arg(long, value_enum, default_value_t = Log::Human)]
+    log: Log,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Log {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Runs the verb.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    server::logging::init(match arguments.log {
+        Log::Human => server::logging::Format::Human,
+        Log::Json => server::logging::Format::Json,
+    });
+    let mut sources = Sources::of(&arguments.config).map_err(|faults| Fault::failed(faults.to_string()))?;
+    if !arguments.listen.is_empty() {
+        sources.listen = Some(arguments.listen.clone());
+    }
+    let loaded = server::load(&sources).map_err(|faults| {
+        Fault::failed(faults.to_string()).remedy(format!("`muster check {} --print`", arguments.config.display()))
+    })?;
+    let handle = Server::start(loaded, Options { observer: observer(arguments) })
+        .map_err(|fault| Fault::failed(fault.to_string()))?;
+    let _termination = server::signals::drain_on_termination(&handle)
+        .map_err(|source| Fault::failed(format!("cannot handle SIGTERM: {source}")))?;
+    for address in handle.addresses() {
+        out!("listening on coaps://{address}");
+    }
+    handle.join().map(|_| ()).map_err(|fault| Fault::failed(fault.to_string()))
+}
+
+fn observer(arguments: &Arguments) -> Option<MakeObserver> {
+    let (trace, keylog, pcap) = (arguments.trace, arguments.keylog.clone(), arguments.pcap.clone());
+    if trace.is_none() && keylog.is_none() && pcap.is_none() {
+        return None;
+    }
+    Some(Box::new(move |bound| {
+        let mut observers: Vec<Arc<dyn dtls::Observer>> = Vec::new();
+        if let Some(peer) = trace {
+            let printer = TracePrinter::new(est::trace::Style::Text, Box::new(io::stderr()));
+            observers.push(Arc::new(OnlyPeer::new(peer, Arc::new(printer))));
+        }
+        if let Some(path) = keylog {
+            observers.push(Arc::new(KeyLog::open(&path)?));
+        }
+        if let Some(path) = pcap {
+            let unknown = SocketAddr::from(([0; 4], 0));
+            let addresses = Addresses {
+                local: bound.first().copied().unwrap_or(unknown),
+                peer: unknown,
+                ports: bound.iter().map(SocketAddr::port).collect(),
+            };
+            observers.push(Arc::new(Pcapng::create(&path, addresses)?));
+        }
+        Ok(Tee::of(observers))
+    }))
+}
+
+fn peer(text: &str) -> Result<IpAddr, String> {
+    let address = text.strip_prefix("peer=").ok_or_else(|| format!("write peer={text}: one device is traced"))?;
+    address.parse().map_err(|_| format!("`{address}` is no IP address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_peer_is_traced() {
+        assert_eq!(peer("peer=::1"), Ok("::1".parse().unwrap()));
+        assert!(peer("::1").unwrap_err().contains("peer=::1"));
+        assert!(peer("peer=host").is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! What the tests of the command line share: running the binary, a folder of `init`, a server that goes away.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// The binary, without overrides from the environment of whoever runs the tests.
+pub fn muster() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MUSTER_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs it to its end.
+pub fn run<I, S>(arguments: I) -> Output
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<std::ffi::OsStr>,
+{
+    muster().args(arguments).output().unwrap()
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The exit status; on a mismatch both outputs are shown.
+#[track_caller]
+pub fn expect_status(output: &Output, status: i32) {
+    assert_eq!(output.status.code(), Some(status), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
+}
+
+/// A folder of `muster init` in a temporary folder.
+pub struct Pki {
+    scratch: tempfile::TempDir,
+}
+
+#[allow(dead_code, reason = "each test binary uses its part of what they share")]
+impl Pki {
+    pub fn new() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let pki = Self { scratch };
+        expect_status(&run([Path::new("init"), &pki.dir()]), 0);
+        pki
+    }
+
+    pub fn dir(&self) -> PathBuf {
+        self.scratch.path().join("pki")
+    }
+
+    pub fn path(&self, inside: &str) -> PathBuf {
+        self.dir().join(inside)
+    }
+
+    /// A place beside the PKI.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// A server of this PKI on a free port; more arguments and variables for it as they come.
+    pub fn serve(&self, arguments: &[&str]) -> Serving {
+        let mut child = muster()
+            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+            .arg(self.path("muster.toml"))
+            .args(arguments)
+            .env("MUSTER_METRICS__LISTEN", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Some(uri) = line.trim().strip_prefix("listening on ") else {
+            let mut said = String::new();
+            let _ = child.stderr.take().unwrap().read_to_string(&mut said);
+            panic!("the server did not start: {line}{said}");
+        };
+        Serving { uri: uri.to_owned(), child }
+    }
+
+    /// A verb of the device's side against `server`, with the identity and the trust of the PKI.
+    pub fn device(&self, verb: &str, server: &str) -> Command {
+        let mut command = muster();
+        command.args([verb, "--server", server, "--trust"]).arg(self.path("ca/root.pem"));
+        command.arg("--identity").arg(self.path("device"));
+        command
+    }
+}
+
+/// A running server; killed when it goes out of scope.
+pub struct Serving {
+    pub uri: String,
+    child: Child,
+}
+
+#[allow(dead_code, reason = "each test binary uses its part of what they share")]
+impl Serving {
+    /// Asks it to end, and waits: its exit status and what it said.
+    pub fn terminate(mut self) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `openssl`; `None` where it is not installed.
+#[allow(dead_code, reason = "each test binary uses its part of what they share")]
+pub fn openssl<I, S>(arguments: I) -> Option<Output>
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<std::ffi::OsStr>,
+{
+    Command::new("openssl").args(arguments).output().ok()
+}

@@ -1,0 +1,203 @@
+//! The device's side against a running server, as an operator types it: certificates, files, exit statuses.
+
+mod common;
+
+use common::{Pki, expect_status, openssl, stderr, stdout};
+use std::process::Command;
+
+fn device_of(command: &mut Command) -> std::process::Output {
+    command.output().unwrap()
+}
+
+#[test]
+fn a_device_enrols_renews_and_looks_around() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+
+    let crts = device_of(&mut pki.device("crts", &server.uri));
+    expect_status(&crts, 0);
+    assert_eq!(stdout(&crts).matches("BEGIN CERTIFICATE").count(), 2, "root and issuing CA");
+
+    let discover = device_of(&mut pki.device("discover", &server.uri));
+    expect_status(&discover, 0);
+    for function in ["ace.est.crts", "ace.est.sen", "ace.est.sren"] {
+        assert!(stdout(&discover).contains(function), "{}", stdout(&discover));
+    }
+
+    let out = pki.beside("device");
+    let enroll = device_of(pki.device("enroll", &server.uri).args(["--block", "64", "--suite", "ccm8"]).arg("--out").arg(&out));
+    expect_status(&enroll, 0);
+    assert!(stdout(&enroll).contains("device-000001"), "{}", stdout(&enroll));
+    verify_with_openssl(&pki, &out.join("device.pem"));
+    same_key(&out.join("device.pem"), &out.join("device.key"));
+
+    let renewed = pki.beside("renewed");
+    let mut command = common::muster();
+    command.args(["reenroll", "--server", &server.uri, "--json", "--identity"]).arg(&out).arg("--out").arg(&renewed);
+    let reenroll = device_of(&mut command);
+    expect_status(&reenroll, 0);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&reenroll)).unwrap();
+    assert!(json["subject"].as_str().unwrap().contains("device-000001"), "{json}");
+    verify_with_openssl(&pki, &renewed.join("device.pem"));
+
+    let (status, said) = server.terminate();
+    assert_eq!(status, Some(0), "{said}");
+}
+
+#[test]
+fn what_is_written_is_never_overwritten() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let out = pki.beside("device");
+    expect_status(&device_of(pki.device("enroll", &server.uri).arg("--out").arg(&out)), 0);
+    let before = std::fs::read(out.join("device.key")).unwrap();
+    let again = device_of(pki.device("enroll", &server.uri).arg("--out").arg(&out));
+    expect_status(&again, 1);
+    assert_eq!(std::fs::read(out.join("device.key")).unwrap(), before);
+    assert!(stderr(&again).contains("not empty"), "{}", stderr(&again));
+}
+
+#[test]
+fn a_request_of_openssls_is_signed_in_both_formats() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    for (format, name) in [("281", "one"), ("287", "two")] {
+        let (key, csr) = (pki.beside(&format!("{name}.key")), pki.beside(&format!("{name}.csr")));
+        let subject = "/CN=device-000001/serialNumber=000001";
+        let arguments = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject];
+        let mut openssl = Command::new("openssl");
+        let Ok(made) = openssl.args(arguments).arg("-keyout").arg(&key).arg("-out").arg(&csr).output() else { return };
+        assert!(made.status.success(), "{}", stderr(&made));
+        let enroll = device_of(pki.device("enroll", &server.uri).args(["--accept", format]).arg("--csr").arg(&csr));
+        expect_status(&enroll, 0);
+        let pem = pki.beside(&format!("{name}.pem"));
+        std::fs::write(&pem, stdout(&enroll)).unwrap();
+        verify_with_openssl(&pki, &pem);
+        same_key(&pem, &key);
+    }
+}
+
+#[test]
+fn a_refusal_exits_3_and_names_the_reason() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let csr = pki.beside("other.csr");
+    let key = pki.beside("other.key");
+    let arguments = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=somebody else"];
+    let Ok(made) = Command::new("openssl").args(arguments).arg("-keyout").arg(&key).arg("-out").arg(&csr).output() else {
+        return;
+    };
+    assert!(made.status.success(), "{}", stderr(&made));
+    let out = pki.beside("refused");
+    let refused = device_of(pki.device("enroll", &server.uri).arg("--csr").arg(&csr).arg("--out").arg(&out));
+    expect_status(&refused, 3);
+    assert!(stderr(&refused).contains("est.sen.subject_mismatch"), "{}", stderr(&refused));
+    assert!(!out.exists(), "nothing is half-written");
+}
+
+#[test]
+fn an_idevid_cannot_renew() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let refused = device_of(pki.device("reenroll", &server.uri).arg("--out").arg(pki.beside("refused")));
+    expect_status(&refused, 3);
+}
+
+#[test]
+fn a_device_of_another_manufacturer_is_refused_with_an_alert() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let server = pki.serve(&[]);
+    let mut command = common::muster();
+    command.args(["crts", "--server", &server.uri, "--trust"]).arg(pki.path("ca/root.pem"));
+    command.arg("--identity").arg(other.path("device"));
+    let refused = device_of(&mut command);
+    expect_status(&refused, 3);
+}
+
+#[test]
+fn nobody_there_exits_5() {
+    let pki = Pki::new();
+    // A socket that is bound and never answers.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let uri = format!("coaps://{}", silent.local_addr().unwrap());
+    let out = pki.beside("nothing");
+    let output = device_of(pki.device("enroll", &uri).args(["--timeout", "300ms"]).arg("--out").arg(&out));
+    expect_status(&output, 5);
+    assert!(stderr(&output).contains(&uri), "{}", stderr(&output));
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_server_that_nobody_vouches_for_exits_6() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let server = other.serve(&[]);
+    let out = pki.beside("nothing");
+    let output = device_of(pki.device("enroll", &server.uri).arg("--out").arg(&out));
+    expect_status(&output, 6);
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_trace_shows_each_message_and_the_totals() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let (keylog, pcap) = (pki.beside("keys.log"), pki.beside("all.pcapng"));
+    let mut command = pki.device("crts", &server.uri);
+    command.args(["--trace", "--keylog"]).arg(&keylog).arg("--pcap").arg(&pcap);
+    let output = device_of(&mut command);
+    expect_status(&output, 0);
+    let trace = stderr(&output);
+    for word in ["ClientHello", "ServerHelloDone", "Finished", "GET", "2.05", "datagrams"] {
+        assert!(trace.contains(word), "{word} is not in the trace:\n{trace}");
+    }
+    assert!(std::fs::read_to_string(&keylog).unwrap().starts_with("CLIENT_RANDOM "));
+    assert_eq!(std::fs::read(&pcap).unwrap()[..4], [0x0a, 0x0d, 0x0d, 0x0a], "a pcapng section header");
+    let output = device_of(pki.device("crts", &server.uri).arg("--trace=json"));
+    expect_status(&output, 0);
+    for line in stderr(&output).lines().filter(|line| line.starts_with('{')) {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|fault| panic!("{fault}: {line}"));
+    }
+}
+
+#[test]
+fn a_small_fleet_enrols_and_keeps_what_it_received() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let (json, certificates) = (pki.beside("run.json"), pki.beside("received"));
+    let mut command = common::muster();
+    command.args(["load", "--server", &server.uri, "--devices", "20", "--concurrency", "8", "--block", "64", "--pki"]);
+    command.arg(pki.dir()).arg("--json").arg(&json).arg("--certificates").arg(&certificates);
+    let output = device_of(&mut command);
+    expect_status(&output, 0);
+    assert!(stdout(&output).contains("20 of 20 devices enrolled"), "{}", stdout(&output));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!((&report["schema"], &report["enrolled"]), (&"muster-load/1".into(), &20.into()));
+    assert_eq!(std::fs::read_dir(&certificates).unwrap().count(), 40, "a certificate and a key each");
+    verify_with_openssl(&pki, &certificates.join("1-0000007.pem"));
+    same_key(&certificates.join("1-0000007.pem"), &certificates.join("1-0000007.key"));
+}
+
+fn verify_with_openssl(pki: &Pki, file: &std::path::Path) {
+    let (root, issuing) = (pki.path("ca/root.pem"), pki.path("ca/issuing.pem"));
+    let Some(output) = openssl([
+        "verify".as_ref(),
+        "-x509_strict".as_ref(),
+        "-purpose".as_ref(),
+        "sslclient".as_ref(),
+        "-CAfile".as_ref(),
+        root.as_os_str(),
+        "-untrusted".as_ref(),
+        issuing.as_os_str(),
+        file.as_os_str(),
+    ]) else {
+        return;
+    };
+    assert!(output.status.success(), "{}: {}", file.display(), stderr(&output));
+}
+
+fn same_key(certificate: &std::path::Path, key: &std::path::Path) {
+    let of_certificate = openssl(["x509".as_ref(), "-noout".as_ref(), "-pubkey".as_ref(), "-in".as_ref(), certificate.as_os_str()]);
+    let of_key = openssl(["pkey".as_ref(), "-pubout".as_ref(), "-in".as_ref(), key.as_os_str()]);
+    let (Some(of_certificate), Some(of_key)) = (of_certificate, of_key) else { return };
+    assert_eq!(stdout(&of_certificate), stdout(&of_key), "{} and {}", certificate.display(), key.display());
+}

@@ -1,0 +1,458 @@
+//! The fleet's one thread: sockets, arrivals, deadlines.
+//!
+//! ```text
+//!            schedule.due ──► Device::start ─┐
+//!   socket ──► batch ──► Device::receive ────┼──► transmit ──► link ──► socket ──► flush
+//!            timers.pop ──► Device::timeout ─┘
+//!                                 └──► end: statistics, certificate kept, schedule.finished
+//! ```
+//!
+//! On loopback one socket plays all devices, told apart by source address; elsewhere a device has a socket of its own (`addresses`). The clock
+//! is read once a turn. What the devices say is `device`'s business.
+
+use crate::addresses::{LOOPBACK_DEVICES_MAX, Plan};
+use crate::device::{Device, End, Script};
+use crate::identities::DeviceIdentity;
+use crate::link::{Fate, Link, LinkSpec};
+use crate::progress::Progress;
+use crate::report::{LinkRow, Report, RunFacts};
+use crate::schedule::{Arrivals, Schedule};
+use crate::stats::Stats;
+use crate::timers::Timers;
+use coap::BlockSize;
+use dtls::{Now, Suite};
+use mio::{Events, Poll, Token};
+use net::udp::{Batch, BindFault, Options, Socket};
+use net::{Clock, SystemRandom};
+use pki::{Certificate, ServerName};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Devices started in one turn: a burst of arrivals must not keep the answers of the others waiting in the socket.
+const STARTS_PER_TURN: usize = 64;
+/// Receives in one turn, each of up to a batch: the same the other way round.
+const RECEIVES_PER_TURN: usize = 16;
+/// The loop looks at the progress bar and at Ctrl-C at least this often.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A run to play.
+#[derive(Debug)]
+pub struct Run<'r> {
+    /// The server's address.
+    pub server: SocketAddr,
+    /// The name that it is dialled by, for its certificate.
+    pub server_name: ServerName<'static>,
+    /// The URI, for the report.
+    pub uri: String,
+    /// The label that chooses the profile.
+    pub label: Option<String>,
+    /// Whom the devices trust for the server.
+    pub anchors: Vec<Arc<Certificate>>,
+    /// The devices.
+    pub devices: &'r [DeviceIdentity],
+    /// How they arrive.
+    pub arrivals: Arrivals,
+    /// Bytes a block.
+    pub block: BlockSize,
+    /// The suite offered.
+    pub suite: Suite,
+    /// The seed of arrivals, link and jitter.
+    pub seed: u64,
+    /// How patient a device is.
+    pub patience: Patience,
+    /// A bad link before some of the devices.
+    pub link: Option<LinkSpec>,
+    /// What each device received is kept.
+    pub keep: bool,
+}
+
+/// How patient a device is.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// A device that holds no certificate so long after its start gives up.
+    pub timeout: Duration,
+    /// Sessions that a device opens before it gives up: what got no answer is tried anew, as real devices do.
+    pub attempts: u32,
+    /// CoAP's ACK_TIMEOUT (RFC 7252 §4.8).
+    pub ack_timeout: Duration,
+    /// DTLS's first retransmission timeout (RFC 6347 §4.2.4.1).
+    pub handshake_timeout: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(120),
+            attempts: 3,
+            ack_timeout: Duration::from_secs(2),
+            handshake_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Finished {
+    /// The measurements.
+    pub report: Report,
+    /// By device, if they were to be kept: the certificate's DER.
+    pub certificates: Vec<Option<Box<[u8]>>>,
+    /// The run was stopped before its end.
+    pub interrupted: bool,
+}
+
+/// Why a run cannot be played.
+#[derive(Debug)]
+pub enum FleetFault {
+    /// A socket could not be opened.
+    Bind(BindFault),
+    /// The event loop failed.
+    Loop(io::Error),
+    /// More devices than there are addresses to play them from.
+    TooManyDevices {
+        /// How many there are.
+        limit: usize,
+    },
+    /// The client cannot be configured so.
+    Client(String),
+}
+
+impl fmt::Display for FleetFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FleetFault::Bind(fault) => write!(f, "a device's socket cannot be opened: {fault}"),
+            FleetFault::Loop(source) => write!(f, "the event loop failed: {source}"),
+            FleetFault::TooManyDevices { limit } => write!(f, "at most {limit} devices can be played from here"),
+            FleetFault::Client(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for FleetFault {}
+
+impl From<BindFault> for FleetFault {
+    fn from(fault: BindFault) -> Self {
+        Self::Bind(fault)
+    }
+}
+
+impl From<io::Error> for FleetFault {
+    fn from(fault: io::Error) -> Self {
+        Self::Loop(fault)
+    }
+}
+
+/// Plays a run to its end, or until `stop` is set.
+///
+/// # Errors
+/// [`FleetFault`]; what happens to single devices is in the report instead.
+pub fn play(run: &Run<'_>, progress: &mut Progress, stop: &AtomicBool) -> Result<Finished, FleetFault> {
+    let mut fleet = Fleet::new(run)?;
+    let cpu = thread_cpu();
+    let began = fleet.began;
+    let mut batch = Batch::new();
+    while !fleet.schedule.is_over() && !stop.load(Ordering::Relaxed) {
+        fleet.turn(&mut batch)?;
+        progress.set(fleet.over(), Instant::now());
+    }
+    let facts = RunFacts {
+        server: run.uri.clone(),
+        devices: run.devices.len(),
+        arrivals: run.arrivals,
+        block: u16::try_from(run.block.bytes()).unwrap_or(u16::MAX),
+        suite: run.suite.name().to_owned(),
+        seed: run.seed,
+        took: began.elapsed(),
+        cpu: thread_cpu().saturating_sub(cpu),
+        link: fleet.link.as_ref().map(|link| LinkRow { lost: link.lost(), repeated: link.repeated() }),
+    };
+    Ok(Finished {
+        report: Report::new(facts, &fleet.stats),
+        interrupted: !fleet.schedule.is_over(),
+        certificates: fleet.certificates,
+    })
+}
+
+struct Fleet<'r> {
+    run: &'r Run<'r>,
+    script: Script,
+    plan: Plan,
+    poll: Poll,
+    events: Events,
+    sockets: Sockets,
+    schedule: Schedule,
+    timers: Timers,
+    devices: Vec<Option<Box<Device>>>,
+    certificates: Vec<Option<Box<[u8]>>>,
+    link: Option<Link>,
+    stats: Stats,
+    began: Instant,
+    now: Now,
+}
+
+/// The one socket, or one a device at work.
+enum Sockets {
+    Shared(Box<Socket>),
+    PerDevice(Vec<Option<Box<Socket>>>),
+}
+
+/// What a device is told.
+enum Cue<'b> {
+    Datagram(&'b mut [u8]),
+    Timeout,
+}
+
+impl<'r> Fleet<'r> {
+    fn new(run: &'r Run<'r>) -> Result<Self, FleetFault> {
+        let plan = Plan::towards(run.server);
+        let count = run.devices.len();
+        let poll = Poll::new()?;
+        let sockets = match plan {
+            Plan::Loopback => {
+                if count > LOOPBACK_DEVICES_MAX {
+                    return Err(FleetFault::TooManyDevices { limit: LOOPBACK_DEVICES_MAX });
+                }
+                let mut socket = Socket::bind(SocketAddr::from(([0; 4], 0)), &Options::default())?;
+                socket.register(poll.registry(), Token(0))?;
+                Sockets::Shared(Box::new(socket))
+            }
+            Plan::Ports => {
+                raise_file_limit();
+                Sockets::PerDevice(std::iter::repeat_with(|| None).take(count).collect())
+            }
+        };
+        let now = Clock.now();
+        Ok(Self {
+            run,
+            script: Script::new(run, Arc::new(SystemRandom::new())).map_err(FleetFault::Client)?,
+            plan,
+            poll,
+            events: Events::with_capacity(1024),
+            sockets,
+            schedule: Schedule::new(run.arrivals, count, run.seed),
+            timers: Timers::new(count),
+            devices: std::iter::repeat_with(|| None).take(count).collect(),
+            certificates: if run.keep { vec![None; count] } else { Vec::new() },
+            link: run.link.clone().map(|spec| Link::new(spec, run.seed)),
+            stats: Stats::default(),
+            began: now.mono,
+            now,
+        })
+    }
+
+    fn over(&self) -> usize {
+        usize::try_from(self.stats.enrolled + self.stats.failed).unwrap_or(usize::MAX)
+    }
+
+    fn turn(&mut self, batch: &mut Batch) -> Result<(), FleetFault> {
+        self.now = Clock.now();
+        let more_to_start = self.start_due()?;
+        while let Some(index) = self.timers.pop(self.now.mono) {
+            self.wake(index)?;
+        }
+        self.flush()?;
+        let wait = if more_to_start { Duration::ZERO } else { self.wait() };
+        match self.poll.poll(&mut self.events, Some(wait)) {
+            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        self.now = Clock.now();
+        self.receive_all(batch)?;
+        self.flush()
+    }
+
+    /// Starts the devices whose time has come; true if there are more.
+    fn start_due(&mut self) -> Result<bool, FleetFault> {
+        for _ in 0..STARTS_PER_TURN {
+            let Some(start) = self.schedule.due(self.now.mono.saturating_duration_since(self.began)) else {
+                return Ok(false);
+            };
+            let scheduled = self.began + start.scheduled;
+            self.stats.record_send_lag(self.now.mono.saturating_duration_since(scheduled));
+            if let Sockets::PerDevice(sockets) = &mut self.sockets {
+                let mut socket = Socket::connect(self.run.server, None, &DEVICE_SOCKET)?;
+                socket.register(self.poll.registry(), Token(start.device))?;
+                sockets[start.device] = Some(Box::new(socket));
+            }
+            let identity = &self.run.devices[start.device];
+            match Device::start(&self.script, start.device, identity, scheduled, self.now) {
+                Ok(device) => {
+                    self.devices[start.device] = Some(Box::new(device));
+                    self.after(start.device, None)?;
+                }
+                Err(why) => return Err(FleetFault::Client(why)),
+            }
+        }
+        Ok(true)
+    }
+
+    fn wake(&mut self, index: usize) -> Result<(), FleetFault> {
+        let Some(device) = &self.devices[index] else { return Ok(()) };
+        let deadline = device.poll_timeout();
+        if deadline <= self.now.mono {
+            return self.tell(index, Cue::Timeout);
+        }
+        self.timers.arm(index, deadline);
+        Ok(())
+    }
+
+    /// Until the next deadline, arrival or look at the progress bar.
+    fn wait(&self) -> Duration {
+        let timer = self.timers.next().map(|at| at.saturating_duration_since(self.now.mono));
+        let arrival = self.schedule.next().map(|at| (self.began + at).saturating_duration_since(self.now.mono));
+        [timer, arrival].into_iter().flatten().fold(TICK, Duration::min)
+    }
+
+    fn receive_all(&mut self, batch: &mut Batch) -> Result<(), FleetFault> {
+        match self.plan {
+            Plan::Loopback => self.receive(0, batch),
+            Plan::Ports => {
+                let ready: Vec<usize> = self.events.iter().map(|event| event.token().0).collect();
+                ready.into_iter().try_for_each(|token| self.receive(token, batch))
+            }
+        }
+    }
+
+    /// Empties one socket, as far as a turn goes.
+    fn receive(&mut self, token: usize, batch: &mut Batch) -> Result<(), FleetFault> {
+        for _ in 0..RECEIVES_PER_TURN {
+            let Some(socket) = self.sockets.get(token) else { return Ok(()) };
+            match socket.receive(batch) {
+                Ok(()) => {}
+                // Nothing listens there yet, says the server's machine: the devices' own retransmission goes on.
+                Err(fault) if fault.kind() == io::ErrorKind::ConnectionRefused => continue,
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => break,
+                Err(fault) => return Err(fault.into()),
+            }
+            for datagram in batch.datagrams() {
+                let device = match self.plan {
+                    Plan::Loopback if datagram.peer == self.run.server => self.plan.device(datagram.local),
+                    Plan::Loopback => None,
+                    Plan::Ports => Some(token),
+                };
+                match device {
+                    Some(index) => self.deliver(index, datagram.bytes)?,
+                    None => self.stats.stray_datagrams += 1,
+                }
+            }
+        }
+        self.flush_one(token)
+    }
+
+    /// Brings a datagram to its device, over the link.
+    fn deliver(&mut self, index: usize, bytes: &mut [u8]) -> Result<(), FleetFault> {
+        let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.to_device(index));
+        match fate {
+            Fate::Lost => Ok(()),
+            Fate::Arrives => self.tell(index, Cue::Datagram(bytes)),
+            Fate::Twice => {
+                // Records are opened in place: the second copy is taken before.
+                let mut again = bytes.to_vec();
+                self.tell(index, Cue::Datagram(bytes))?;
+                self.tell(index, Cue::Datagram(&mut again))
+            }
+        }
+    }
+
+    fn tell(&mut self, index: usize, cue: Cue<'_>) -> Result<(), FleetFault> {
+        let Some(device) = self.devices.get_mut(index).and_then(Option::as_mut) else {
+            self.stats.stray_datagrams += 1;
+            return Ok(());
+        };
+        let end = match cue {
+            Cue::Datagram(bytes) => {
+                self.stats.traffic.received(bytes.len());
+                device.receive(&self.script, self.now, bytes, &mut self.stats)
+            }
+            Cue::Timeout => device.timeout(&self.script, &self.run.devices[index], self.now, &mut self.stats),
+        };
+        self.after(index, end)
+    }
+
+    /// Sends what the device has to say, and either arms its timer or lets it go.
+    fn after(&mut self, index: usize, end: Option<End>) -> Result<(), FleetFault> {
+        let Some(device) = self.devices[index].as_mut() else { return Ok(()) };
+        if let Some(socket) = self.sockets.get(index) {
+            let source = self.plan.source(index);
+            while let Some(bytes) = device.poll_transmit() {
+                self.stats.traffic.sent(bytes.len());
+                let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.to_server(index));
+                if fate != Fate::Lost {
+                    socket.send(self.run.server, source, bytes);
+                }
+            }
+        }
+        match end {
+            None => self.timers.arm(index, device.poll_timeout()),
+            Some(end) => self.let_go(index, end),
+        }
+        // A socket of one device has nothing to wait for; the shared one is flushed once a turn.
+        if self.plan == Plan::Ports { self.flush_one(index) } else { Ok(()) }
+    }
+
+    fn let_go(&mut self, index: usize, end: End) {
+        self.devices[index] = None;
+        if let Sockets::PerDevice(sockets) = &mut self.sockets {
+            if let Some(mut socket) = sockets[index].take() {
+                socket.flush();
+            }
+        }
+        match end {
+            End::Enrolled(certificate) => {
+                self.stats.enrolled += 1;
+                if let Some(kept) = self.certificates.get_mut(index) {
+                    *kept = Some(certificate);
+                }
+            }
+            End::GaveUp => self.stats.failed += 1,
+        }
+        self.schedule.finished();
+    }
+
+    /// Gives the kernel what the shared socket gathered in this turn.
+    fn flush(&mut self) -> Result<(), FleetFault> {
+        match self.plan {
+            Plan::Loopback => self.flush_one(0),
+            Plan::Ports => Ok(()),
+        }
+    }
+
+    fn flush_one(&mut self, token: usize) -> Result<(), FleetFault> {
+        if let Some(socket) = self.sockets.get(token) {
+            socket.flush();
+            socket.update_interest(self.poll.registry(), Token(token))?;
+        }
+        Ok(())
+    }
+}
+
+/// A device has a handful of datagrams under way, not a server's thousands.
+const DEVICE_SOCKET: Options =
+    Options { sharing: net::udp::Sharing::Exclusive, receive_buffer_bytes: 1 << 16, send_buffer_bytes: 1 << 16 };
+
+impl Sockets {
+    fn get(&mut self, index: usize) -> Option<&mut Socket> {
+        match self {
+            Sockets::Shared(socket) => Some(socket),
+            Sockets::PerDevice(sockets) => sockets.get_mut(index)?.as_deref_mut(),
+        }
+    }
+}
+
+/// A socket a device needs as many descriptors; what the system allows is used.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // If it cannot be raised, opening a socket will say so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// CPU that this thread has used.
+fn thread_cpu() -> Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(spent.tv_sec).unwrap_or(0), u32::try_from(spent.tv_nsec).unwrap_or(0))
+}

@@ -1,0 +1,258 @@
+//! The fleet's identities: an IDevID, a new key and a request for each device, made before the run so that the run measures the server.
+//!
+//! Names and keys follow from the seed: one seed is one fleet, and a device's key can be made again when its certificate is written
+//! down. Signatures are randomised all the same. The keys are as good as the seed: for playing a fleet, for nothing else.
+
+use crate::seed::{Purpose, Stream};
+use pki::issue::{NodePrefix, Serial};
+use pki::make::{self, CsrSpec, DeviceSpec, Parent};
+use pki::{Certificate, Curve, GeneralNames, KeyFault, PrivateKey, SigningKey, UnixTime, Validity};
+use ring::rand::SystemRandom;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Who makes the devices: the manufacturer CA of a folder of `muster init`.
+#[derive(Debug)]
+pub struct Manufacturer {
+    certificate: Certificate,
+    key: SigningKey,
+}
+
+/// One device before it is enrolled.
+#[derive(Debug)]
+pub struct DeviceIdentity {
+    /// Its IDevID, DER.
+    pub certificate: Box<[u8]>,
+    /// The key of the IDevID.
+    pub key: PrivateKey,
+    /// The request for its operational certificate, DER, with a key of its own.
+    pub csr: Box<[u8]>,
+}
+
+/// Why a fleet cannot be made.
+#[derive(Debug)]
+pub enum IdentityFault {
+    /// The manufacturer's key is none that signs, or not its certificate's.
+    ManufacturerKey,
+    /// A key could not be made or used.
+    Key(KeyFault),
+    /// A certificate or a request could not be made.
+    Make(make::MakeError),
+    /// The caller asked to stop.
+    Interrupted,
+}
+
+impl fmt::Display for IdentityFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdentityFault::ManufacturerKey => f.write_str("the manufacturer's key does not belong to its certificate"),
+            IdentityFault::Key(fault) => write!(f, "a device's key cannot be used: {fault}"),
+            IdentityFault::Make(fault) => write!(f, "a device's certificate cannot be made: {fault}"),
+            IdentityFault::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for IdentityFault {}
+
+impl From<KeyFault> for IdentityFault {
+    fn from(fault: KeyFault) -> Self {
+        Self::Key(fault)
+    }
+}
+
+impl From<make::MakeError> for IdentityFault {
+    fn from(fault: make::MakeError) -> Self {
+        Self::Make(fault)
+    }
+}
+
+impl Manufacturer {
+    /// A manufacturer by its CA certificate and the key of it.
+    ///
+    /// # Errors
+    /// [`IdentityFault::ManufacturerKey`]: the key is none, or another's.
+    pub fn new(certificate: Certificate, key: &PrivateKey) -> Result<Self, IdentityFault> {
+        let key = SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new())
+            .map_err(|_| IdentityFault::ManufacturerKey)?;
+        if key.spki() != certificate.spki() {
+            return Err(IdentityFault::ManufacturerKey);
+        }
+        Ok(Self { certificate, key })
+    }
+}
+
+/// Makes devices `0..devices` of `seed`, on all cores. `made` counts along, for a progress bar; `stop` ends it early.
+///
+/// # Errors
+/// The first fault of any thread.
+pub fn make_fleet(
+    manufacturer: &Manufacturer,
+    devices: usize,
+    seed: u64,
+    made: &AtomicUsize,
+    stop: &AtomicBool,
+) -> Result<Vec<DeviceIdentity>, IdentityFault> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let share = devices.div_ceil(threads).max(1);
+    let work = |from: usize| {
+        (from..devices.min(from + share))
+            .map(|index| {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(IdentityFault::Interrupted);
+                }
+                let identity = make_device(manufacturer, index, seed)?;
+                made.fetch_add(1, Ordering::Relaxed);
+                Ok(identity)
+            })
+            .collect::<Result<Vec<_>, _>>()
+    };
+    std::thread::scope(|scope| {
+        let work = &work;
+        let parts: Vec<_> = (0..devices).step_by(share).map(|from| scope.spawn(move || work(from))).collect();
+        let mut fleet = Vec::with_capacity(devices);
+        for part in parts {
+            fleet.extend(part.join().expect("making identities does not panic")?);
+        }
+        Ok(fleet)
+    })
+}
+
+/// The serialNumber in the subject of device `index`.
+pub fn serial_number(seed: u64, index: usize) -> String {
+    format!("{seed:x}-{index:07}")
+}
+
+/// The commonName in the subject of device `index`.
+pub fn common_name(seed: u64, index: usize) -> String {
+    format!("load-{}", serial_number(seed, index))
+}
+
+/// The key that device `index` asks a certificate for.
+///
+/// # Errors
+/// [`KeyFault::NoRandomness`], which the chance of 2^-32 a draw makes unheard of.
+pub fn operational_key(seed: u64, index: usize) -> Result<PrivateKey, KeyFault> {
+    seeded_key(&mut stream(seed, index, 1))
+}
+
+fn make_device(manufacturer: &Manufacturer, index: usize, seed: u64) -> Result<DeviceIdentity, IdentityFault> {
+    let random = SystemRandom::new();
+    let mut stream = stream(seed, index, 0);
+    let key = seeded_key(&mut stream)?;
+    let mut serial = [0; 16];
+    stream.fill(&mut serial);
+    let spec = DeviceSpec {
+        common_name: &common_name(seed, index),
+        serial_number: &serial_number(seed, index),
+        organization: None,
+        serial: Serial::new(NodePrefix::new(0), serial),
+        validity: Validity {
+            not_before: UnixTime::since_unix_epoch(Duration::from_secs(NOT_BEFORE)),
+            // IEEE 802.1AR: an IDevID does not expire.
+            not_after: pki::NO_WELL_DEFINED_EXPIRATION,
+        },
+    };
+    let public = SigningKey::from_pkcs8(key.pkcs8(), &random)?;
+    let parent = Parent { certificate: &manufacturer.certificate, key: &manufacturer.key };
+    let certificate = make::idevid(&spec, public.public_key(), parent, &random)?;
+
+    let operational = operational_key(seed, index)?;
+    let operational = SigningKey::from_pkcs8(operational.pkcs8(), &random)?;
+    let request = CsrSpec { subject: certificate.subject(), san: &GeneralNames::empty(), challenge_password: None };
+    let csr = make::csr(&request, &operational, &random)?;
+    Ok(DeviceIdentity { certificate: certificate.der().into(), key, csr: csr.into() })
+}
+
+/// The devices left the factory on 2024-01-01, before any manufacturer CA that a test makes today would say so: chains are checked at the
+/// present, not against one another's dates.
+const NOT_BEFORE: u64 = 1_704_067_200;
+
+/// Each device has two keys: 0 of its IDevID, 1 of its request.
+fn stream(seed: u64, index: usize, which: u32) -> Stream {
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    Stream::new(seed, Purpose::Key(index.wrapping_mul(2).wrapping_add(which)))
+}
+
+#[allow(deprecated, reason = "ring's SecureRandom is sealed: its test module is the only way to derive a key from a seed")]
+fn seeded_key(stream: &mut Stream) -> Result<PrivateKey, KeyFault> {
+    /// A draw fails with a chance of 2^-32, when it is not below the group order.
+    const DRAWS: usize = 4;
+    let mut last = KeyFault::NoRandomness;
+    for _ in 0..DRAWS {
+        let mut scalar = [0; 32];
+        stream.fill(&mut scalar);
+        match PrivateKey::generate(Curve::P256, &ring::test::rand::FixedSliceRandom { bytes: &scalar }) {
+            Ok(key) => return Ok(key),
+            Err(fault) => last = fault,
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pki::make::AuthoritySpec;
+    use pki::{Csr, chain};
+    use std::sync::Arc;
+
+    fn manufacturer() -> Manufacturer {
+        let random = SystemRandom::new();
+        let key = PrivateKey::generate(Curve::P256, &random).unwrap();
+        let signing = SigningKey::from_pkcs8(key.pkcs8(), &random).unwrap();
+        let spec = AuthoritySpec {
+            common_name: "manufacturer",
+            organization: None,
+            serial: Serial::new(NodePrefix::new(0), [1; 16]),
+            validity: Validity {
+                not_before: UnixTime::since_unix_epoch(Duration::from_secs(NOT_BEFORE)),
+                not_after: pki::NO_WELL_DEFINED_EXPIRATION,
+            },
+            path_len: Some(0),
+        };
+        let certificate = make::root(&spec, &signing, &random).unwrap();
+        Manufacturer::new(certificate, &key).unwrap()
+    }
+
+    fn fleet(manufacturer: &Manufacturer, devices: usize, seed: u64) -> Vec<DeviceIdentity> {
+        make_fleet(manufacturer, devices, seed, &AtomicUsize::new(0), &AtomicBool::new(false)).unwrap()
+    }
+
+    #[test]
+    fn every_device_is_its_manufacturers_and_asks_for_its_own_name() {
+        let manufacturer = manufacturer();
+        let anchors = chain::Anchors::new(vec![Arc::new(manufacturer.certificate.clone())]).unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(NOT_BEFORE + 1000));
+        for (index, device) in fleet(&manufacturer, 5, 9).iter().enumerate() {
+            let verified = chain::verify_device(&anchors, &[&device.certificate], now).unwrap();
+            let csr = Csr::parse(device.csr.to_vec()).unwrap().verify().unwrap();
+            assert!(csr.subject().matches(verified.leaf.subject()));
+            assert!(csr.subject().to_string().contains(&serial_number(9, index)));
+            assert_ne!(csr.spki(), verified.leaf.spki(), "the request has a key of its own");
+            let again = operational_key(9, index).unwrap();
+            let again = SigningKey::from_pkcs8(again.pkcs8(), &SystemRandom::new()).unwrap();
+            assert_eq!(csr.spki(), again.spki());
+        }
+    }
+
+    #[test]
+    fn one_seed_one_fleet() {
+        let manufacturer = manufacturer();
+        let keys = |seed| {
+            fleet(&manufacturer, 3, seed).iter().map(|device| device.key.pkcs8().to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(1), keys(1));
+        assert_ne!(keys(1), keys(2));
+    }
+
+    #[test]
+    fn a_stopped_fleet_is_an_error() {
+        let made = AtomicUsize::new(0);
+        let fault = make_fleet(&manufacturer(), 10, 1, &made, &AtomicBool::new(true)).unwrap_err();
+        assert!(matches!(fault, IdentityFault::Interrupted));
+        assert_eq!(made.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,105 @@
+//! Progress of long work: a bar in a terminal, a line now and then elsewhere.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal as _, Write};
+use std::time::{Duration, Instant};
+
+/// Without a terminal, a line at most this often: a log of an hour stays readable.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// How far a piece of work is.
+pub struct Progress {
+    label: String,
+    total: usize,
+    shown: Shown,
+}
+
+enum Shown {
+    Bar(ProgressBar),
+    Lines { out: Box<dyn Write + Send>, next: Option<Instant> },
+    Nothing,
+}
+
+impl Progress {
+    /// Progress on stderr.
+    pub fn new(label: &str, total: usize) -> Self {
+        let stderr = std::io::stderr();
+        let shown = if stderr.is_terminal() {
+            let bar = ProgressBar::with_draw_target(Some(as_u64(total)), ProgressDrawTarget::stderr());
+            // The template is a constant; were it wrong, the default bar is no worse.
+            if let Ok(style) = ProgressStyle::with_template("{msg:24} {bar:32} {pos}/{len} {per_sec:>10} {eta:>5} left") {
+                bar.set_style(style);
+            }
+            bar.set_message(label.to_owned());
+            Shown::Bar(bar)
+        } else {
+            Shown::Lines { out: Box::new(stderr), next: None }
+        };
+        Self { label: label.to_owned(), total, shown }
+    }
+
+    /// No progress is shown.
+    pub fn silent() -> Self {
+        Self { label: String::new(), total: 0, shown: Shown::Nothing }
+    }
+
+    /// So many are done. Call as often as you like.
+    pub fn set(&mut self, done: usize, now: Instant) {
+        match &mut self.shown {
+            Shown::Bar(bar) => bar.set_position(as_u64(done)),
+            Shown::Lines { out, next } => {
+                let due = next.get_or_insert(now + LINE_EVERY);
+                if now >= *due {
+                    *due = now + LINE_EVERY;
+                    // Nobody is left to tell.
+                    let _ = writeln!(out, "{}: {done} of {}", self.label, self.total);
+                }
+            }
+            Shown::Nothing => {}
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(self) {
+        if let Shown::Bar(bar) = self.shown {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn without_a_terminal_lines_come_now_and_then() {
+        let out = Shared::default();
+        let shown = Shown::Lines { out: Box::new(out.clone()), next: None };
+        let mut progress = Progress { label: "devices".to_owned(), total: 100, shown };
+        let start = Instant::now();
+        for tenth in 0..=100 {
+            progress.set(tenth, start + Duration::from_millis(100) * u32::try_from(tenth).unwrap());
+        }
+        progress.finish();
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text, "devices: 50 of 100\ndevices: 100 of 100\n");
+    }
+}

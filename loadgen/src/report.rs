@@ -1,0 +1,395 @@
+//! The result of a run, as a table for people and as JSON for programs.
+//!
+//! The JSON is one object, schema `muster-load/1`. Times are microseconds unless the name says otherwise; sizes are bytes of UDP
+//! payload; fields are only ever added.
+//!
+//! ```text
+//! schema               "muster-load/1"
+//! server               "coaps://127.0.0.1:5684"
+//! devices              devices of the run
+//! enrolled, failed     devices that hold a certificate; devices that gave up
+//! later_answers        answers 5.03 and 4.29
+//! repeated_attempts    attempts that failed and were made again by the same device
+//! seconds              length of the run
+//! enrolled_per_second  enrolled / seconds
+//! arrivals             {"mode": "rate", "per_second": N} or {"mode": "concurrency", "devices": N}
+//! block, suite, seed   block size in bytes, IANA name of the suite, seed
+//! stages               [{"stage", "count", "p50_us", "p90_us", "p99_us", "max_us"}]: handshake, crts, enrol, total
+//! errors               [{"stage", "reason", "count"}]: failed attempts, repeated ones included
+//! traffic              {"datagrams_sent", "bytes_sent", "datagrams_received", "bytes_received"}
+//! generator            {"cpu_seconds", "send_lag": {"count", "p50_us", ..}, "stray_datagrams"}: its one thread, user and system together
+//! link                 {"lost", "repeated"}, or null without a lossy link
+//! ```
+
+use crate::schedule::Arrivals;
+use crate::stats::{Percentiles, Stage, Stats};
+use serde::Serialize;
+use std::fmt;
+use std::time::Duration;
+
+/// A finished run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// `muster-load/1`.
+    pub schema: &'static str,
+    /// Whom the fleet dialled.
+    pub server: String,
+    /// Devices of the run.
+    pub devices: u64,
+    /// Devices that hold a certificate.
+    pub enrolled: u64,
+    /// Devices that gave up.
+    pub failed: u64,
+    /// Answers 5.03 and 4.29.
+    pub later_answers: u64,
+    /// Attempts that failed and were made again.
+    pub repeated_attempts: u64,
+    /// Length of the run.
+    pub seconds: f64,
+    /// `enrolled / seconds`.
+    pub enrolled_per_second: f64,
+    /// How the devices arrived.
+    pub arrivals: ArrivalsRow,
+    /// Block size in bytes.
+    pub block: u16,
+    /// IANA name of the suite offered.
+    pub suite: String,
+    /// The seed that replays the fleet.
+    pub seed: u64,
+    /// Latency by stage.
+    pub stages: Vec<StageRow>,
+    /// Failed attempts by stage and reason.
+    pub errors: Vec<ErrorRow>,
+    /// Datagrams and bytes.
+    pub traffic: TrafficRow,
+    /// What the generator itself took.
+    pub generator: GeneratorRow,
+    /// What the lossy link did, if there was one.
+    pub link: Option<LinkRow>,
+}
+
+/// What the run was asked to do, for the head of the report.
+#[derive(Debug, Clone)]
+pub(crate) struct RunFacts {
+    /// Whom the fleet dialled.
+    pub(crate) server: String,
+    /// Devices of the run.
+    pub(crate) devices: usize,
+    /// How they arrived.
+    pub(crate) arrivals: Arrivals,
+    /// Block size in bytes.
+    pub(crate) block: u16,
+    /// IANA name of the suite offered.
+    pub(crate) suite: String,
+    /// The seed.
+    pub(crate) seed: u64,
+    /// Length of the run.
+    pub(crate) took: Duration,
+    /// CPU that the generator's thread used during the run.
+    pub(crate) cpu: Duration,
+    /// What the lossy link did, if there was one.
+    pub(crate) link: Option<LinkRow>,
+}
+
+/// How the devices arrived.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(tag = "mode", rename_all = "lowercase")]
+pub enum ArrivalsRow {
+    /// Open loop.
+    Rate {
+        /// Starts a second.
+        per_second: f64,
+    },
+    /// Closed loop.
+    Concurrency {
+        /// Devices at work at any moment.
+        devices: u64,
+    },
+}
+
+/// Latency of one stage.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageRow {
+    /// Its name.
+    pub stage: &'static str,
+    /// Its percentiles.
+    #[serde(flatten)]
+    pub took: PercentilesRow,
+}
+
+/// Percentiles in microseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct PercentilesRow {
+    /// How many were measured.
+    pub count: u64,
+    /// The median.
+    pub p50_us: u64,
+    /// Nine of ten were at most this.
+    pub p90_us: u64,
+    /// 99 of 100.
+    pub p99_us: u64,
+    /// The largest.
+    pub max_us: u64,
+}
+
+/// Failed attempts of one kind.
+#[derive(Debug, Clone, Serialize)]
+pub struct ErrorRow {
+    /// In which stage.
+    pub stage: &'static str,
+    /// A reason code, or what the client saw.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// Datagrams and bytes of UDP payload.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct TrafficRow {
+    /// Datagrams from the devices.
+    pub datagrams_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Datagrams to the devices.
+    pub datagrams_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+}
+
+/// What the generator itself took.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct GeneratorRow {
+    /// CPU of its thread, user and system together.
+    pub cpu_seconds: f64,
+    /// How much later than scheduled the devices started.
+    pub send_lag: PercentilesRow,
+    /// Datagrams for devices that were done.
+    pub stray_datagrams: u64,
+}
+
+/// What the lossy link did.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LinkRow {
+    /// Datagrams lost.
+    pub lost: u64,
+    /// Answers that arrived twice.
+    pub repeated: u64,
+}
+
+impl Report {
+    /// Puts the measurements of a run together.
+    pub(crate) fn new(facts: RunFacts, stats: &Stats) -> Self {
+        let seconds = facts.took.as_secs_f64();
+        let traffic = stats.traffic;
+        Self {
+            schema: "muster-load/1",
+            server: facts.server,
+            devices: count(facts.devices),
+            enrolled: stats.enrolled,
+            failed: stats.failed,
+            later_answers: stats.later_answers,
+            repeated_attempts: stats.repeated_attempts,
+            seconds,
+            enrolled_per_second: if seconds > 0.0 { float(stats.enrolled) / seconds } else { 0.0 },
+            arrivals: match facts.arrivals {
+                Arrivals::Rate(per_second) => ArrivalsRow::Rate { per_second },
+                Arrivals::Concurrency(devices) => ArrivalsRow::Concurrency { devices: count(devices) },
+            },
+            block: facts.block,
+            suite: facts.suite,
+            seed: facts.seed,
+            stages: Stage::ALL
+                .into_iter()
+                .map(|stage| StageRow { stage: stage.name(), took: stats.stage(stage).into() })
+                .collect(),
+            errors: stats
+                .failures()
+                .map(|(stage, reason, count)| ErrorRow { stage: stage.name(), reason: reason.to_owned(), count })
+                .collect(),
+            traffic: TrafficRow {
+                datagrams_sent: traffic.datagrams_sent,
+                bytes_sent: traffic.bytes_sent,
+                datagrams_received: traffic.datagrams_received,
+                bytes_received: traffic.bytes_received,
+            },
+            generator: GeneratorRow {
+                cpu_seconds: facts.cpu.as_secs_f64(),
+                send_lag: stats.send_lag().into(),
+                stray_datagrams: stats.stray_datagrams,
+            },
+            link: facts.link,
+        }
+    }
+}
+
+impl From<Percentiles> for PercentilesRow {
+    fn from(p: Percentiles) -> Self {
+        let us = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        Self { count: p.count, p50_us: us(p.p50), p90_us: us(p.p90), p99_us: us(p.p99), max_us: us(p.max) }
+    }
+}
+
+/// The table for people.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} of {} devices enrolled in {:.1} s ({:.0}/s), {} failed, {} told to come later, {} attempts repeated",
+            self.enrolled,
+            self.devices,
+            self.seconds,
+            self.enrolled_per_second,
+            self.failed,
+            self.later_answers,
+            self.repeated_attempts
+        )?;
+        writeln!(f)?;
+        writeln!(f, "{:<10} {:>9} {:>10} {:>10} {:>10} {:>10}", "stage", "count", "p50", "p90", "p99", "max")?;
+        for row in &self.stages {
+            let took = row.took;
+            writeln!(
+                f,
+                "{:<10} {:>9} {:>10} {:>10} {:>10} {:>10}",
+                row.stage,
+                took.count,
+                Micros(took.p50_us),
+                Micros(took.p90_us),
+                Micros(took.p99_us),
+                Micros(took.max_us)
+            )?;
+        }
+        if !self.errors.is_empty() {
+            writeln!(f)?;
+            writeln!(f, "{:<10} {:>9} reason of failed attempts", "stage", "count")?;
+            for row in &self.errors {
+                writeln!(f, "{:<10} {:>9} {}", row.stage, row.count, row.reason)?;
+            }
+        }
+        writeln!(f)?;
+        self.write_costs(f)
+    }
+}
+
+impl Report {
+    fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per_device = |total: u64| if self.devices == 0 { 0.0 } else { float(total) / float(self.devices) };
+        let traffic = self.traffic;
+        writeln!(
+            f,
+            "sent {} datagrams, {} bytes ({:.1} datagrams, {:.0} bytes a device)",
+            traffic.datagrams_sent,
+            traffic.bytes_sent,
+            per_device(traffic.datagrams_sent),
+            per_device(traffic.bytes_sent)
+        )?;
+        writeln!(
+            f,
+            "received {} datagrams, {} bytes ({:.1} datagrams, {:.0} bytes a device)",
+            traffic.datagrams_received,
+            traffic.bytes_received,
+            per_device(traffic.datagrams_received),
+            per_device(traffic.bytes_received)
+        )?;
+        if let Some(link) = self.link {
+            writeln!(f, "the lossy link lost {} datagrams and repeated {} answers", link.lost, link.repeated)?;
+        }
+        let generator = self.generator;
+        writeln!(
+            f,
+            "the generator used {:.2} s of CPU; devices started {} late (p99), {} at worst",
+            generator.cpu_seconds,
+            Micros(generator.send_lag.p99_us),
+            Micros(generator.send_lag.max_us)
+        )
+    }
+}
+
+/// Microseconds in the unit that reads best.
+struct Micros(u64);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = float(self.0);
+        let text = match self.0 {
+            0..1_000 => format!("{} us", self.0),
+            1_000..10_000 => format!("{:.2} ms", us / 1e3),
+            10_000..1_000_000 => format!("{:.0} ms", us / 1e3),
+            _ => format!("{:.1} s", us / 1e6),
+        };
+        f.pad(&text)
+    }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+/// For display: what is above 2^53 loses digits that nobody reads.
+#[allow(clippy::cast_precision_loss, reason = "a ratio for a table; counts stay far below 2^53")]
+fn float(n: u64) -> f64 {
+    n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(arrivals: Arrivals) -> Report {
+        let mut stats = Stats::default();
+        (stats.enrolled, stats.failed) = (3, 1);
+        stats.record(Stage::Handshake, Duration::from_micros(900));
+        stats.record(Stage::Total, Duration::from_millis(2500));
+        stats.record_failure(Stage::Enrol, "est.sen.subject_mismatch");
+        stats.traffic.sent(100);
+        let facts = RunFacts {
+            server: "coaps://127.0.0.1:5684".to_owned(),
+            devices: 4,
+            arrivals,
+            block: 64,
+            suite: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8".to_owned(),
+            seed: 7,
+            took: Duration::from_secs(2),
+            cpu: Duration::from_millis(250),
+            link: Some(LinkRow { lost: 5, repeated: 6 }),
+        };
+        Report::new(facts, &stats)
+    }
+
+    #[test]
+    fn json_has_the_documented_schema() {
+        let json = serde_json::to_value(report(Arrivals::Rate(100.0))).unwrap();
+        assert_eq!(json["schema"], "muster-load/1");
+        assert_eq!(json["arrivals"], serde_json::json!({"mode": "rate", "per_second": 100.0}));
+        assert_eq!(json["enrolled_per_second"], 1.5);
+        assert_eq!(json["stages"][0]["stage"], "handshake");
+        assert_eq!(json["stages"][0]["p50_us"], 900);
+        assert_eq!(json["stages"].as_array().unwrap().len(), 4);
+        assert_eq!(
+            json["errors"],
+            serde_json::json!([{"stage": "enrol", "reason": "est.sen.subject_mismatch", "count": 1}])
+        );
+        assert_eq!(json["traffic"]["bytes_sent"], 100);
+        assert_eq!(json["generator"]["cpu_seconds"], 0.25);
+        assert_eq!(json["link"]["lost"], 5);
+        let documented = include_str!("report.rs");
+        for key in json.as_object().unwrap().keys() {
+            let head = documented.lines().take_while(|line| line.starts_with("//!")).any(|line| line.contains(key.as_str()));
+            assert!(head, "{key} is not in the module's description of the schema");
+        }
+    }
+
+    #[test]
+    fn concurrency_is_told_apart() {
+        let json = serde_json::to_value(report(Arrivals::Concurrency(8))).unwrap();
+        assert_eq!(json["arrivals"], serde_json::json!({"mode": "concurrency", "devices": 8}));
+    }
+
+    #[test]
+    fn the_table_names_failures_and_units() {
+        let text = report(Arrivals::Rate(100.0)).to_string();
+        assert!(text.starts_with("3 of 4 devices enrolled in 2.0 s (2/s), 1 failed"), "{text}");
+        assert!(text.contains("900 us") && text.contains("2.5 s"), "{text}");
+        assert!(text.contains("est.sen.subject_mismatch"), "{text}");
+        assert!(text.contains("lost 5 datagrams and repeated 6 answers"), "{text}");
+    }
+}

@@ -1,0 +1,107 @@
+//! Random numbers that a seed decides: splitmix64, one stream per purpose.
+//!
+//! They shape a run (arrival gaps, lost datagrams, the devices' keys) so that two runs of one seed play the same fleet. They are no
+//! secret: what protects a handshake comes from `net`'s system randomness.
+
+/// A stream of 64-bit numbers (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
+#[derive(Debug, Clone)]
+pub(crate) struct Stream {
+    state: u64,
+}
+
+/// What a stream is drawn for; streams of one seed and different purposes are independent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The gaps between arrivals.
+    Arrivals,
+    /// The fate of datagrams on the lossy link.
+    Link,
+    /// The private key of device `n`.
+    Key(u32),
+    /// The jitter of device `n`'s waits.
+    Jitter(u32),
+}
+
+impl Stream {
+    /// The stream of `seed` for one purpose.
+    pub(crate) fn new(seed: u64, purpose: Purpose) -> Self {
+        let (kind, index) = match purpose {
+            Purpose::Arrivals => (1u64, 0),
+            Purpose::Link => (2, 0),
+            Purpose::Key(n) => (3, n),
+            Purpose::Jitter(n) => (4, n),
+        };
+        let mut stream = Self { state: seed ^ (kind << 56) ^ (u64::from(index) << 8) };
+        // Seeds are small numbers; one round spreads them before the first draw.
+        stream.state = stream.next_u64();
+        stream
+    }
+
+    /// The next 64 bits.
+    pub(crate) fn next_u64(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number in (0, 1]: never 0, so that its logarithm exists.
+    pub(crate) fn unit(&mut self) -> f64 {
+        /// 2^53, the numbers that an `f64` holds without gaps.
+        const STEPS: f64 = 9_007_199_254_740_992.0;
+        let draw = (self.next_u64() >> 11) + 1;
+        let (high, low) = (u32::try_from(draw >> 32).unwrap_or(u32::MAX), draw & 0xFFFF_FFFF);
+        let low = u32::try_from(low).unwrap_or(u32::MAX);
+        (f64::from(high) * 4_294_967_296.0 + f64::from(low)) / STEPS
+    }
+
+    /// True in `per_mille` of 1,000 draws.
+    pub(crate) fn chance(&mut self, per_mille: u16) -> bool {
+        self.next_u64() % 1000 < u64::from(per_mille)
+    }
+
+    /// Fills `out` with the next bytes of the stream.
+    pub(crate) fn fill(&mut self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            let bytes = self.next_u64().to_be_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_of_one_seed_repeat_and_purposes_differ() {
+        let draw = |seed, purpose| {
+            let mut stream = Stream::new(seed, purpose);
+            [stream.next_u64(), stream.next_u64()]
+        };
+        assert_eq!(draw(7, Purpose::Arrivals), draw(7, Purpose::Arrivals));
+        assert_ne!(draw(7, Purpose::Arrivals), draw(8, Purpose::Arrivals));
+        assert_ne!(draw(7, Purpose::Arrivals), draw(7, Purpose::Link));
+        assert_ne!(draw(7, Purpose::Key(1)), draw(7, Purpose::Key(2)));
+    }
+
+    #[test]
+    fn unit_stays_above_zero_and_averages_a_half() {
+        let mut stream = Stream::new(1, Purpose::Arrivals);
+        let mut sum = 0.0;
+        for _ in 0..10_000 {
+            let u = stream.unit();
+            assert!(u > 0.0 && u <= 1.0, "{u}");
+            sum += u;
+        }
+        assert!((sum / 10_000.0 - 0.5).abs() < 0.02, "{sum}");
+    }
+
+    #[test]
+    fn chance_comes_as_often_as_it_says() {
+        let mut stream = Stream::new(1, Purpose::Link);
+        let hits = (0..100_000).filter(|_| stream.chance(100)).count();
+        assert!((9_500..10_500).contains(&hits), "{hits}");
+    }
+}

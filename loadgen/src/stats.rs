@@ -1,0 +1,229 @@
+//! What a run measured: a histogram per stage, failures by stage and reason, datagrams and bytes.
+//!
+//! Driven by `fleet`; read by `report`. It keeps no clock: durations come in.
+
+use hdrhistogram::Histogram;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The stages of one device's enrolment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// From the first ClientHello to the server's Finished.
+    Handshake,
+    /// `GET /crts`, to the last block.
+    CaCertificates,
+    /// `POST /sen`, from the first block of the CSR to the last block of the certificate.
+    Enrol,
+    /// From the scheduled start to the certificate.
+    Total,
+}
+
+impl Stage {
+    /// All of them, in the order of a run.
+    pub const ALL: [Stage; 4] = [Stage::Handshake, Stage::CaCertificates, Stage::Enrol, Stage::Total];
+
+    /// Its name in tables and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Handshake => "handshake",
+            Stage::CaCertificates => "crts",
+            Stage::Enrol => "enrol",
+            Stage::Total => "total",
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Stage::Handshake => 0,
+            Stage::CaCertificates => 1,
+            Stage::Enrol => 2,
+            Stage::Total => 3,
+        }
+    }
+}
+
+/// Datagrams and bytes of UDP payload, each way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams from the devices.
+    pub datagrams_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Datagrams to the devices.
+    pub datagrams_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+}
+
+impl Traffic {
+    /// Counts one datagram of `bytes` from a device.
+    pub fn sent(&mut self, bytes: usize) {
+        self.datagrams_sent += 1;
+        self.bytes_sent += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    /// Counts one datagram of `bytes` to a device.
+    pub fn received(&mut self, bytes: usize) {
+        self.datagrams_received += 1;
+        self.bytes_received += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+}
+
+/// Percentiles of one histogram.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Percentiles {
+    /// How many were measured.
+    pub count: u64,
+    /// Half of them were at most this.
+    pub p50: Duration,
+    /// Nine of ten.
+    pub p90: Duration,
+    /// 99 of 100.
+    pub p99: Duration,
+    /// The largest.
+    pub max: Duration,
+}
+
+/// Everything measured in one run.
+#[derive(Debug)]
+pub struct Stats {
+    stages: [Histogram<u64>; 4],
+    send_lag: Histogram<u64>,
+    failures: BTreeMap<(Stage, String), u64>,
+    /// Devices that hold a certificate.
+    pub enrolled: u64,
+    /// Devices that gave up.
+    pub failed: u64,
+    /// Answers that asked a device to come back later (5.03, 4.29).
+    pub later_answers: u64,
+    /// Attempts that failed and were made again.
+    pub repeated_attempts: u64,
+    /// Datagrams and bytes.
+    pub traffic: Traffic,
+    /// Datagrams for nobody: late answers to devices that are done.
+    pub stray_datagrams: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            stages: std::array::from_fn(|_| histogram()),
+            send_lag: histogram(),
+            failures: BTreeMap::new(),
+            enrolled: 0,
+            failed: 0,
+            later_answers: 0,
+            repeated_attempts: 0,
+            traffic: Traffic::default(),
+            stray_datagrams: 0,
+        }
+    }
+}
+
+impl Stats {
+    /// A stage took so long.
+    pub fn record(&mut self, stage: Stage, took: Duration) {
+        self.stages[stage.index()].saturating_record(micros(took));
+    }
+
+    /// A device started this much after its scheduled time: the generator's own delay, not the server's.
+    pub fn record_send_lag(&mut self, lag: Duration) {
+        self.send_lag.saturating_record(micros(lag));
+    }
+
+    /// An attempt failed in `stage` for `reason` (a reason code, or what the client saw).
+    pub fn record_failure(&mut self, stage: Stage, reason: &str) {
+        /// Reasons are a closed set; a server that invents codes gets one row for all the rest.
+        const REASONS_MAX: usize = 200;
+        let full = self.failures.len() >= REASONS_MAX;
+        let key = (stage, reason.to_owned());
+        if full && !self.failures.contains_key(&key) {
+            *self.failures.entry((stage, "other".to_owned())).or_default() += 1;
+            return;
+        }
+        *self.failures.entry(key).or_default() += 1;
+    }
+
+    /// Percentiles of one stage.
+    pub fn stage(&self, stage: Stage) -> Percentiles {
+        percentiles(&self.stages[stage.index()])
+    }
+
+    /// Percentiles of the generator's delay.
+    pub fn send_lag(&self) -> Percentiles {
+        percentiles(&self.send_lag)
+    }
+
+    /// Failed attempts by stage and reason.
+    pub fn failures(&self) -> impl Iterator<Item = (Stage, &str, u64)> {
+        self.failures.iter().map(|((stage, reason), count)| (*stage, reason.as_str(), *count))
+    }
+}
+
+/// Microseconds up to an hour at three significant digits: what does not fit is a device that hung.
+fn histogram() -> Histogram<u64> {
+    const HOUR_US: u64 = 3_600_000_000;
+    Histogram::new_with_bounds(1, HOUR_US, 3).expect("1 to an hour at three digits is a valid range")
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
+    if histogram.is_empty() {
+        return Percentiles::default();
+    }
+    let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
+    Percentiles {
+        count: histogram.len(),
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        max: Duration::from_micros(histogram.max()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_within_three_digits() {
+        let mut stats = Stats::default();
+        for ms in 1..=1000 {
+            stats.record(Stage::Enrol, Duration::from_millis(ms));
+        }
+        let enrol = stats.stage(Stage::Enrol);
+        assert_eq!(enrol.count, 1000);
+        for (got, want) in [(enrol.p50, 500.0), (enrol.p90, 900.0), (enrol.p99, 990.0), (enrol.max, 1000.0)] {
+            let got = got.as_secs_f64() * 1000.0;
+            assert!((got - want).abs() / want < 0.002, "{got} is not {want} ms");
+        }
+        assert_eq!(stats.stage(Stage::Total), Percentiles::default(), "stages do not mix");
+    }
+
+    #[test]
+    fn a_device_that_hung_for_days_is_counted_not_lost() {
+        let mut stats = Stats::default();
+        stats.record(Stage::Total, Duration::from_secs(1_000_000));
+        assert_eq!(stats.stage(Stage::Total).count, 1);
+        assert!(stats.stage(Stage::Total).max >= Duration::from_secs(3_500));
+    }
+
+    #[test]
+    fn failures_count_by_stage_and_reason_and_stay_bounded() {
+        let mut stats = Stats::default();
+        stats.record_failure(Stage::Enrol, "est.sen.subject_mismatch");
+        stats.record_failure(Stage::Enrol, "est.sen.subject_mismatch");
+        stats.record_failure(Stage::Handshake, "no answer");
+        let all: Vec<_> = stats.failures().collect();
+        assert_eq!(all, [(Stage::Handshake, "no answer", 1), (Stage::Enrol, "est.sen.subject_mismatch", 2)]);
+        for n in 0..1000 {
+            stats.record_failure(Stage::Enrol, &format!("invented.{n}"));
+        }
+        assert!(stats.failures().count() <= 201);
+        assert_eq!(stats.failures().map(|(_, _, count)| count).sum::<u64>(), 1003);
+    }
+}
