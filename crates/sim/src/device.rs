@@ -10,14 +10,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use authority::Function;
 use dtls::Now;
 use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation};
 use pki::{Certificate, PrivateKey};
 
 use crate::chance::{Chance, DerivedRandom};
 use crate::scenario::{Goal, Scenario};
-use crate::trust::{DeviceIdentity, SERVER_NAME, TestCa};
+use crate::trust::{DeviceIdentity, Request, SERVER_NAME, TestCa};
 
 /// Attempts at one goal before the device, and the run, gives up; an answer "later" counts as one. Whoever needs more than
 /// this is stuck, not unlucky.
@@ -35,6 +34,7 @@ pub(crate) struct Device {
     factory: DeviceIdentity,
     csr: Vec<u8>,
     key: Arc<PrivateKey>,
+    spki: Vec<u8>,
     enrolled: Option<DeviceIdentity>,
     goals: &'static [Goal],
     rest: Duration,
@@ -56,7 +56,7 @@ pub(crate) struct Device {
 impl Device {
     pub(crate) fn new(number: u32, seed: u64, scenario: &Scenario, ca: &TestCa, start: Instant) -> Device {
         let factory = ca.device(number);
-        let (csr, key) = ca.request(factory.certificate.subject());
+        let Request { csr, key, spki } = ca.request(factory.certificate.subject());
         let domain = format!("device {number}");
         let mut chance = Chance::new(seed, &domain);
         let port = 40_000 + u16::try_from(number).unwrap_or(u16::MAX - 40_000);
@@ -66,6 +66,7 @@ impl Device {
             factory,
             csr,
             key,
+            spki,
             enrolled: None,
             goals: scenario.goals,
             rest: scenario.rest,
@@ -90,6 +91,16 @@ impl Device {
 
     pub(crate) fn goal(&self) -> Option<Goal> {
         self.goals.get(self.reached).copied()
+    }
+
+    /// How many of its goals end with a certificate.
+    pub(crate) fn enrolments(&self) -> usize {
+        self.goals.iter().filter(|goal| goal.is_enrolment()).count()
+    }
+
+    /// The key that it wants certified, as SubjectPublicKeyInfo.
+    pub(crate) fn spki(&self) -> &[u8] {
+        &self.spki
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -153,9 +164,9 @@ impl Device {
                     (Goal::Renew, Some(enrolled)) => enrolled,
                     _ => &self.factory,
                 };
-                let mut client =
-                    Client::new(Arc::clone(&self.asks), Arc::new(self.dtls_config(identity)), self.random.clone(), now);
-                client.set_observer(self.observer.clone());
+                let (asks, dtls) = (Arc::clone(&self.asks), Arc::new(self.dtls_config(identity)));
+                let random = Arc::clone(&self.random);
+                let client = Client::with_observer(asks, dtls, random, now, self.observer.clone());
                 self.client = Some(client);
                 self.attempts += 1;
             }
@@ -224,14 +235,5 @@ impl Device {
 
     fn wait(&mut self, now: Now, least: Duration) {
         self.wake = Some(now.mono + self.chance.between(least, least + Duration::from_secs(2)));
-    }
-}
-
-/// The function that a goal asks for.
-pub(crate) fn function(goal: Goal) -> Option<Function> {
-    match goal {
-        Goal::CaCertificates => None,
-        Goal::Enroll | Goal::EnrollAgain => Some(Function::SimpleEnroll),
-        Goal::Renew => Some(Function::SimpleReenroll),
     }
 }

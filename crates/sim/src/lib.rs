@@ -36,5 +36,5 @@ pub use faulty::{FaultyLedger, FaultySigner};
 pub use link::{Conditions, Link};
 pub use run::{Broken, Report, run, run_traced, run_world};
 pub use scenario::{Goal, Scenario};
-pub use trust::{DeviceIdentity, TestCa};
+pub use trust::{DeviceIdentity, Request, TestCa};
 pub use world::World;

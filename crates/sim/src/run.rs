@@ -1,15 +1,17 @@
 //! A run of one seed, and what must hold after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use authority::Issued;
+use pki::Digest;
 use pki::chain::{self, Anchors};
-use pki::{Certificate, Digest};
 
-use crate::device::{Device, function};
+use crate::device::Device;
 use crate::link::Tally;
-use crate::scenario::{Goal, Scenario};
+use crate::scenario::Scenario;
 use crate::trace::Tracer;
 use crate::world::{Stopped, World};
 
@@ -123,46 +125,33 @@ fn unfinished(world: &World, stopped: &Stopped) -> String {
 
 /// Every device has a valid certificate for each of its requests, and each request has one certificate in the ledger.
 fn check(world: &World) -> Vec<String> {
-    let mut faults = Vec::new();
     let issued = world.ledger().issued();
-    let in_ledger: BTreeMap<Digest, _> = issued.iter().map(|it| (it.digest, it)).collect();
-    let anchors = Anchors::new(vec![world.ca().ca().certificate().clone()]).expect("the issuing CA is an anchor");
-    let mut expected = 0;
-    for device in world.devices() {
-        let enrolments = device.received.iter().filter(|it| it.goal.is_enrolment()).count();
-        expected += enrolments;
-        let mut distinct: Vec<Digest> = Vec::new();
-        for received in &device.received {
-            let digest = Digest::of(&received.certificate);
-            match in_ledger.get(&digest) {
-                None => {
-                    faults.push(format!("{}: a certificate that is not in the ledger", describe(device, received.goal)))
-                }
-                Some(row) if row.device.as_str() != format!("{:06}", device.number) => {
-                    faults.push(format!("{}: the ledger says {}", describe(device, received.goal), row.device));
-                }
-                Some(_) => {}
+    let ledger: BTreeMap<Digest, Arc<Issued>> = issued.iter().map(|row| (row.digest, Arc::clone(row))).collect();
+    let anchors = Anchors::new(vec![Arc::clone(world.ca().ca().certificate())]).expect("the issuing CA is an anchor");
+    let mut faults = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (device, received) in world.devices().iter().flat_map(|it| it.received.iter().map(move |got| (it, got))) {
+        let digest = Digest::of(&received.certificate);
+        let mut fault = |what: &str| faults.push(format!("device {}, {:?}: {what}", device.number, received.goal));
+        if !seen.insert(digest) {
+            fault("the certificate of another request");
+        }
+        match ledger.get(&digest) {
+            None => fault("a certificate that is not in the ledger"),
+            Some(row) if row.device.as_str() != format!("{:06}", device.number) => {
+                fault("the ledger says another device");
             }
-            if distinct.contains(&digest) {
-                faults.push(format!("{}: the certificate of another request", describe(device, received.goal)));
-            }
-            distinct.push(digest);
-            // At the time of its issue; it may have been renewed long since.
-            let at = in_ledger.get(&digest).map_or(world.clock().now().utc, |row| row.at);
-            if let Err(error) = chain::verify_device(&anchors, &[&received.certificate], at) {
-                faults.push(format!("{}: {error:?}", describe(device, received.goal)));
-            }
-            if !Certificate::parse(&received.certificate).is_ok_and(|it| !it.is_ca()) {
-                faults.push(format!("{}: a CA certificate", describe(device, received.goal)));
-            }
+            // At the time of its issue: it may have been renewed long since.
+            Some(row) => match chain::verify_device(&anchors, &[&received.certificate], row.at) {
+                Ok(verified) if verified.leaf.spki() != device.spki() => fault("a certificate for another key"),
+                Ok(_) => {}
+                Err(error) => fault(&format!("{error:?}")),
+            },
         }
     }
-    if issued.len() != expected {
-        faults.push(format!("{} certificates in the ledger for {expected} requests", issued.len()));
+    let wanted: usize = world.devices().iter().map(Device::enrolments).sum();
+    if issued.len() != wanted {
+        faults.push(format!("{} certificates in the ledger for {wanted} requests", issued.len()));
     }
     faults
-}
-
-fn describe(device: &Device, goal: Goal) -> String {
-    format!("device {}, {goal:?} ({:?})", device.number, function(goal))
 }

@@ -39,6 +39,16 @@ pub struct DeviceIdentity {
     pub key: Arc<PrivateKey>,
 }
 
+/// A request for a certificate.
+pub struct Request {
+    /// PKCS #10, DER.
+    pub csr: Vec<u8>,
+    /// The key that it is for, PKCS #8.
+    pub key: Arc<PrivateKey>,
+    /// Its public half, SubjectPublicKeyInfo.
+    pub spki: Vec<u8>,
+}
+
 impl DeviceIdentity {
     /// As the DTLS engine takes it.
     ///
@@ -149,11 +159,11 @@ impl TestCa {
     /// # Panics
     /// Never, unless `make` is broken.
     #[must_use]
-    pub fn request(&self, subject: &Name) -> (Vec<u8>, Arc<PrivateKey>) {
+    pub fn request(&self, subject: &Name) -> Request {
         let (private, signing) = key(&self.random);
         let spec = CsrSpec { subject, san: &GeneralNames::empty(), challenge_password: None };
         let csr = self.random.secure(|r| make::csr(&spec, &signing, r)).expect("a CSR");
-        (csr, Arc::new(private))
+        Request { csr, key: Arc::new(private), spki: signing.spki().to_vec() }
     }
 
     fn serial(&self) -> Serial {
@@ -189,7 +199,7 @@ mod tests {
         let der = |seed| {
             let ca = TestCa::new(seed);
             let subject = ca.device(1).certificate.subject().clone();
-            [ca.root().der().to_vec(), ca.server().certificate.der().to_vec(), ca.request(&subject).0]
+            [ca.root().der().to_vec(), ca.server().certificate.der().to_vec(), ca.request(&subject).csr]
         };
         assert_eq!(der(1), der(1));
         assert_ne!(der(1), der(2));
