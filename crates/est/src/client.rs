@@ -16,6 +16,7 @@
 //! certificate for an enrolment, for the key of the request.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -133,6 +134,18 @@ pub enum StartFault {
     /// The CSR is no CSR.
     Csr,
 }
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            StartFault::NotConnected => "there is no association with the server",
+            StartFault::Busy => "another request is under way",
+            StartFault::Csr => "the request is no PKCS #10 in DER",
+        })
+    }
+}
+
+impl std::error::Error for StartFault {}
 
 /// One device's association.
 pub struct Client {

@@ -308,7 +308,7 @@ fn check(spec: &ServerSpec) -> Result<(), ConfigFault> {
     if limits.acknowledge_after >= ACK_TIMEOUT {
         return Err(ConfigFault::AcknowledgeTooLate(limits.acknowledge_after));
     }
-    // "5.03 ... Max-Age" of zero would be "come back at once" (RFC 7252 §5.9.3.4).
+    // A 5.03 says by Max-Age when to retry (RFC 7252 §5.9.3.4): zero would be "at once".
     let zero = [
         ("pending_max", limits.pending_max == 0),
         ("csr_bytes_max", limits.csr_bytes_max == 0),
@@ -320,9 +320,10 @@ fn check(spec: &ServerSpec) -> Result<(), ConfigFault> {
     }
 }
 
-/// "The EST server SHOULD include" the root and what leads to it (RFC 7030 §4.1.3): the root first, the issuing CA last.
+/// The answer "MUST include the current root CA certificate" and what a client needs to build a chain to it (RFC 7030 §4.1.3).
+/// They are a set: DER decides their order.
 fn prepare(profile: Arc<Profile>) -> Prepared {
-    let certificates: Vec<&[u8]> = profile.ca().chain().iter().rev().map(|certificate| certificate.der()).collect();
+    let certificates: Vec<&[u8]> = profile.ca().chain().iter().map(|certificate| certificate.der()).collect();
     let certs_only = pki::cms::certs_only(&certificates);
     let single = match certificates.as_slice() {
         [one] => Some(one.to_vec()),

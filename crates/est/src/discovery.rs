@@ -58,8 +58,8 @@ impl Directory {
         &self.whole
     }
 
-    /// The links that every filter of `queries` lets through. That there are none is an answer too: "2.05 (Content)
-    /// with an empty payload" is what a filter without a match yields over unicast (RFC 6690 §4.1).
+    /// The links that every filter of `queries` lets through. RFC 6690 does not say what a filter without a match gets;
+    /// a list of no links is a list, and tells the client that discovery works.
     ///
     /// # Errors
     /// [`TooManyFilters`] beyond [`FILTERS_MAX`].
@@ -106,9 +106,9 @@ struct Filter<'q> {
 
 #[derive(Debug, Clone, Copy)]
 enum Pattern<'q> {
-    /// "matches the attribute in its entirety"
+    /// The whole value.
     Exact(&'q str),
-    /// A trailing `*`: "matches by prefix".
+    /// What stands before a trailing `*`.
     Prefix(&'q str),
     /// Not a filter at all: nothing matches it.
     Nothing,

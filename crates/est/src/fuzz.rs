@@ -10,7 +10,7 @@ use dtls::{Direction, Now, Path, Route, SocketIndex, TraceEvent};
 use crate::server::{Output, Server};
 use crate::trace::{Formatter, Style};
 
-/// "at most three times the amount of data received" before an address is proven; RFC 9000 §8 as a yardstick.
+/// What may be sent to an address that is not proven: "three times the amount of data received" (RFC 9000 §8, a yardstick).
 const AMPLIFICATION_MAX: usize = 3;
 
 /// `server_datagrams`: a stream of datagrams to a server, each one byte of source port, two of length, and as many as there

@@ -89,8 +89,8 @@ impl Resource {
     }
 }
 
-/// Path segments of EST functions, ours, those we do not serve and those of EST over HTTPS: "the label ... MUST NOT
-/// be the same as" an operation path (RFC 7030 §3.2.2), or a path would mean two things.
+/// Path segments of EST functions: ours, those we do not serve and those of EST over HTTPS. "To avoid conflict, the CA label
+/// MUST NOT be the same as any defined operation path segment" (RFC 7030 §3.2.2).
 const RESERVED_SEGMENTS: [&str; 13] = [
     "crts",
     "sen",

@@ -141,6 +141,12 @@ impl CertificateCache {
         Some(entry.authenticated.clone())
     }
 
+    /// The same, for who only wants to know a name: it does not count as asked for.
+    #[must_use]
+    pub fn peek(&self, digest: &Digest) -> Option<Authenticated> {
+        self.segment(digest).entries.get(digest).map(|entry| entry.authenticated.clone())
+    }
+
     /// How many are here.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -218,7 +224,8 @@ struct Verdict {
 }
 
 impl ServerVerifier {
-    /// `name` is what was dialled: "the EST client MUST match the URI's host" against the certificate (RFC 7030 §3.6.1).
+    /// `name` is what was dialled: the client "MUST check either the configured URI or the most recent HTTP redirection
+    /// URI against the server's identity" (RFC 7030 §3.6.1).
     ///
     /// # Errors
     /// Those of [`Anchors::new`].
@@ -371,6 +378,7 @@ mod tests {
         let cache = CertificateCache::new(2 * SEGMENTS);
         cache.keep(Arc::clone(&one), anchor);
         cache.keep(Arc::clone(&two), anchor);
+        assert!(cache.peek(&two.digest()).is_some());
         assert!(cache.find(&one.digest()).is_some());
         cache.keep(Arc::clone(&three), anchor);
         assert!(cache.find(&one.digest()).is_some());

@@ -124,6 +124,29 @@ fn a_success_has_the_code_of_its_method() {
 }
 
 #[test]
+fn a_bare_certificate_is_a_change_too() {
+    let (mut world, mut raw, request) = connected();
+    let bare = Ask { content_format: Some(286), accept: Some(287), payload: &request, ..ask(POST, "est/sen") };
+    let said = raw.ask(&mut world, &bare);
+    assert_eq!((said.code, said.content_format), (Code::CHANGED, Some(ContentFormat::PKIX_CERT)));
+    assert_eq!(said.payload, world.ledger.issued()[0].certificate);
+}
+
+#[test]
+fn c01_the_same_message_again_gets_the_same_answer_and_runs_once() {
+    let (mut world, mut raw, request) = connected();
+    let message = raw.message(&Ask { content_format: Some(286), payload: &request, ..ask(POST, "est/sen") });
+    let first = raw.send(&mut world, &message);
+    assert_eq!(first[0].code, Code::CHANGED);
+    for seconds in [1, 60, 185] {
+        world.advance(std::time::Duration::from_secs(seconds));
+        world.server.handle_timeout(world.now);
+        assert_eq!(raw.send(&mut world, &message), first, "{seconds} s later");
+    }
+    assert_eq!((world.submitted, world.ledger.issued_count()), (1, 1));
+}
+
+#[test]
 fn uri_host_and_uri_port_are_accepted() {
     let (mut world, mut raw, _) = connected();
     let port = 5684_u16.to_be_bytes();
@@ -198,8 +221,8 @@ fn c33_every_block_of_an_answer_has_etag_and_format() {
         }
     }
     assert!(etags.windows(2).all(|pair| pair[0] == pair[1]));
-    let expected = [world.pki.root.certificate.der(), world.pki.issuing.certificate.der()];
-    assert_eq!(pki::cms::parse_certs_only(&body).unwrap(), expected);
+    let certificates = pki::cms::parse_certs_only(&body).unwrap().into_iter().map(<[u8]>::to_vec).collect();
+    assert_eq!(support::sorted(certificates), world.pki.ca_certificates());
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl Server {
         match outcome {
             Outcome::Issued(issued) => {
                 let format = waiting.packing.content_format();
-                // "MUST contain only the issued certificate" (RFC 7030 §4.2.3).
+                // "containing only the certificate that was issued" (RFC 7030 §4.2.3).
                 let delivered = match waiting.packing {
                     Packing::Single => self.respond(
                         now,

@@ -143,6 +143,11 @@ impl Pki {
         Pki { root, issuing, server, manufacturer }
     }
 
+    /// What `/crts` has to answer, in an order that can be compared.
+    pub fn ca_certificates(&self) -> Vec<Vec<u8>> {
+        sorted([&self.root, &self.issuing].map(|ca| ca.certificate.der().to_vec()).to_vec())
+    }
+
     /// A device as it leaves the factory.
     pub fn device(&self, number: u32) -> Holder {
         device_of(&self.manufacturer, number)
@@ -156,6 +161,11 @@ impl Pki {
     pub fn profile_spec(&self, name: &str) -> ProfileSpec {
         ProfileSpec::new(name, self.ca(), vec![Arc::clone(&self.manufacturer.certificate)])
     }
+}
+
+pub fn sorted(mut certificates: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    certificates.sort();
+    certificates
 }
 
 pub fn device_of(manufacturer: &Holder, number: u32) -> Holder {
