@@ -119,10 +119,11 @@ impl Device {
         let poll = Poll::new().map_err(Fault::Io)?;
         socket.register(poll.registry(), SOCKET).map_err(Fault::Io)?;
         let clock = Clock;
-        let mut client = Client::new(client, dtls, random, clock.now());
-        if let Some(make) = observer {
-            client.set_observer(make(socket.local_address()).map_err(Fault::Io)?);
-        }
+        let observer = match observer {
+            Some(make) => make(socket.local_address()).map_err(Fault::Io)?,
+            None => None,
+        };
+        let client = Client::with_observer(client, dtls, random, clock.now(), observer);
         let mut device = Self { poll, socket, batch: Batch::new(), client, server, stop, clock, heard: false };
         let connected = device.wait(timeout, |event| match event {
             ClientEvent::Connected { server, facts } => Some(Connected { server, facts }),

@@ -19,6 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::{Interest, Registry, Token};
 use quinn_udp::{UdpSockRef, UdpSocketState};
+use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use socket2::{Domain, Protocol, Type};
 
 pub use batch::{BATCH_MAX, Batch, Received};
@@ -176,9 +177,7 @@ impl Socket {
         if options.sharing == Sharing::Shards {
             socket.set_reuse_port(true)?;
         }
-        // The kernel caps these without an error; `buffer_bytes` tells what came of it.
-        socket.set_recv_buffer_size(options.receive_buffer_bytes)?;
-        socket.set_send_buffer_size(options.send_buffer_bytes)?;
+        enlarge(&socket, options)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         if let Some(peer) = peer {
@@ -266,6 +265,17 @@ impl Socket {
     pub fn counters(&self) -> Counters {
         Counters { received: self.received, received_bytes: self.received_bytes, ..self.outbound.counters() }
     }
+}
+
+/// Asks for buffers beyond `net.core.rmem_max` and `wmem_max` first, which CAP_NET_ADMIN allows; else the kernel caps what it gives without an error.
+fn enlarge(socket: &socket2::Socket, options: &Options) -> io::Result<()> {
+    if set_socket_recv_buffer_size_force(socket, options.receive_buffer_bytes).is_err() {
+        socket.set_recv_buffer_size(options.receive_buffer_bytes)?;
+    }
+    if set_socket_send_buffer_size_force(socket, options.send_buffer_bytes).is_err() {
+        socket.set_send_buffer_size(options.send_buffer_bytes)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -103,6 +103,9 @@ impl Server {
         let pool = Arc::new(
             Pool::new(config.server.pool_threads).map_err(|error| StartFault::System(io::Error::other(error)))?,
         );
+        for warning in loaded.warnings() {
+            tracing::warn!("{warning}");
+        }
         let (failures, reporter) = Failures::channel();
         let log = thread("muster-log".into(), move || reporter.run())?;
         let mut handle = Handle {
@@ -113,6 +116,7 @@ impl Server {
             ledger,
             random: Arc::clone(&random),
             shards: Vec::new(),
+            failures: Some(failures),
             log: Some(log),
             watch,
         };
@@ -128,7 +132,7 @@ impl Server {
                 pool: Arc::clone(&pool),
                 outside_max: loaded.outside_max,
                 meters: handle.watch.meters.clone(),
-                failures: failures.clone(),
+                failures: handle.failures.clone().expect("it is given up by drop alone"),
             };
             handle.spawn(index, parts, linux::Placement::of(config.server.shards, index))?;
         }
@@ -158,6 +162,8 @@ pub struct Handle {
     ledger: Arc<MemoryLedger>,
     random: Arc<SystemRandom>,
     shards: Vec<JoinHandle<io::Result<Ended>>>,
+    /// For shards to come; given up before the log's end is waited for.
+    failures: Option<Failures>,
     log: Option<JoinHandle<()>>,
     watch: Watch,
 }
@@ -242,18 +248,23 @@ impl Handle {
     fn spawn(&mut self, index: u16, parts: Parts, placement: linux::Placement) -> Result<(), StartFault> {
         let (shard, waker) = Shard::new(parts).map_err(StartFault::System)?;
         self.control.add(waker);
-        let control = Arc::clone(&self.control);
+        let last_words = LastWords(Arc::clone(&self.control));
         let run = move || {
+            let _last_words = last_words;
             placement.apply();
-            let ended = shard.run();
-            if ended.is_err() {
-                // The others cannot take over its peers: better to be restarted than to serve a part.
-                control.advance(Instant::now(), Phase::Draining);
-            }
-            ended
+            shard.run()
         };
         self.shards.push(thread(format!("muster-shard-{index}"), run)?);
         Ok(())
+    }
+}
+
+/// However a shard ends, by a failed socket or by a panic: the others cannot take over its peers. Better to be restarted than to serve a part.
+struct LastWords(Arc<Control>);
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        self.0.advance(Instant::now(), Phase::Draining);
     }
 }
 
@@ -264,7 +275,8 @@ impl Drop for Handle {
             // Whoever wants to know how it ended calls `join`.
             let _ = shard.join();
         }
-        // The log ends when the last shard has gone, and with it the last sender.
+        // The log ends when the last sender has gone.
+        drop(self.failures.take());
         if let Some(log) = self.log.take() {
             let _ = log.join();
         }
@@ -333,3 +345,6 @@ fn thread<T: Send + 'static>(
 ) -> Result<JoinHandle<T>, StartFault> {
     std::thread::Builder::new().name(name).spawn(run).map_err(StartFault::System)
 }
+
+#[cfg(test)]
+mod tests;

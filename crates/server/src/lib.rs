@@ -12,6 +12,10 @@
     reason = "a shell: clocks, sockets, files, threads and the environment are its business"
 )]
 
+#[cfg(test)]
+// The stories' support names the crate as its users do.
+extern crate self as server;
+
 pub mod config;
 pub mod daemon;
 mod linux;

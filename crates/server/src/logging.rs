@@ -1,7 +1,7 @@
 //! Logs on stderr, for a person or for a program, and failures that are said once and then counted.
 //!
-//! A fleet with one wrong setting fails a thousand times a second in the same way. [`Failures`] logs the first failure of a device for a reason and
-//! sums up the rest. It runs on a thread of its own behind a bounded channel: a shard never waits for a terminal.
+//! A fleet with one wrong setting fails a thousand times a second in the same way. The first failure of a device for a reason is logged, the
+//! rest is summed up. That happens on a thread of its own behind a bounded channel: a shard never waits for a terminal.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

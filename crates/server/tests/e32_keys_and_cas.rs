@@ -1,7 +1,11 @@
 //! TESTS E32: with a key that others can read, a key that is not the certificate's, or a CA that cannot issue any more, the server does not start;
 //! it says which file and what to do.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test: it fails by panicking, and its files are real"
+)]
 
 mod support;
 

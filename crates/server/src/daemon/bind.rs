@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use net::udp::{BindFault, Options, Sharing, Socket};
+use net::udp::{BindFault, Options, RECEIVE_BUFFER_BYTES, Sharing, Socket};
 
 /// One list of sockets for each shard; the place in the list is the listen address, and the `SocketIndex` of its routes.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(super) fn bind_all(listen: &[SocketAddr], shards: u16) -> Result<Bound, Bind
             sockets.push(socket);
         }
         bound.addresses.push(real);
+        tell_of_buffers(bound.shards.first().and_then(|sockets| sockets.last()));
     }
     Ok(bound)
 }
@@ -38,4 +39,19 @@ fn refuse_company(address: SocketAddr) -> Result<(), BindFault> {
         return Ok(());
     }
     Socket::bind(address, &Options::default()).map(drop)
+}
+
+/// A storm that the socket cannot hold is lost before anybody counts it; `net.core.rmem_max` is 208 KiB by default.
+fn tell_of_buffers(socket: Option<&Socket>) {
+    let Some((address, Ok((granted, _)))) = socket.map(|socket| (socket.local_address(), socket.buffer_bytes())) else {
+        return;
+    };
+    if granted < RECEIVE_BUFFER_BYTES {
+        tracing::info!(
+            %address,
+            granted,
+            wanted = RECEIVE_BUFFER_BYTES,
+            "the kernel grants less receive buffer than a storm of hellos needs: raise net.core.rmem_max or grant CAP_NET_ADMIN"
+        );
+    }
 }

@@ -27,11 +27,15 @@ impl HandshakeSize {
     /// The largest buffer size of the field that it does not fit.
     #[must_use]
     pub fn warning(&self) -> Option<SizeWarning> {
-        BUFFERS_BYTES
-            .into_iter()
-            .rev()
-            .find(|buffer| self.bytes > *buffer)
-            .map(|buffer_bytes| SizeWarning { buffer_bytes })
+        let buffer_bytes = BUFFERS_BYTES.into_iter().rev().find(|buffer| self.bytes > *buffer)?;
+        let remedy = match self.message {
+            "Certificate" => {
+                "use a compact certificate directly under the root, without intermediates; `muster init` makes one"
+            }
+            "CertificateRequest" => "set `certificate_authorities = false`: the list of names may be empty",
+            _ => "devices with larger buffers only can enrol",
+        };
+        Some(SizeWarning { buffer_bytes, remedy })
     }
 }
 
@@ -40,15 +44,13 @@ impl HandshakeSize {
 pub struct SizeWarning {
     /// The buffer that it does not fit.
     pub buffer_bytes: usize,
+    /// What makes it shorter.
+    pub remedy: &'static str,
 }
 
 impl std::fmt::Display for SizeWarning {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "does not fit the {}-byte buffers of some device stacks: use a compact certificate directly under the root (`muster init` makes one)",
-            self.buffer_bytes
-        )
+        write!(f, "longer than the {}-byte buffers of some device stacks: {}", self.buffer_bytes, self.remedy)
     }
 }
 
@@ -122,5 +124,20 @@ impl VerifyPeer for Nobody {
 
     fn verify(&self, _chain: &[&[u8]], _utc: UnixTime) -> Result<((), PublicKey), CertificateFault> {
         Err(CertificateFault::UnknownIssuer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_buffer_that_is_too_small_is_named() {
+        let warning = |bytes| HandshakeSize { message: "Certificate", bytes }.warning().map(|it| it.buffer_bytes);
+        let cases =
+            [(768, None), (769, Some(768)), (900, Some(768)), (901, Some(900)), (1024, Some(900)), (1025, Some(1024))];
+        for (bytes, expected) in cases {
+            assert_eq!(warning(bytes), expected, "{bytes} bytes");
+        }
     }
 }
