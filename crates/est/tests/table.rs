@@ -292,6 +292,28 @@ fn c33_the_blocks_of_a_certificate_need_no_content_format_and_issue_nothing() {
 }
 
 #[test]
+fn an_upload_that_has_begun_is_finished_while_draining() {
+    let (mut world, mut raw, request) = connected();
+    let size = BlockSize::B64;
+    let count = u32::try_from(request.len().div_ceil(size.bytes())).unwrap();
+    let mut code = Code::EMPTY;
+    for (num, payload) in (0..).zip(request.chunks(size.bytes())) {
+        let block1 = Some(Block { num, more: num + 1 < count, size });
+        let said = raw.ask(&mut world, &Ask { block1, content_format: Some(286), payload, ..ask(POST, "est/sen") });
+        code = said.code;
+        if num == 1 {
+            world.server.drain(world.now);
+            assert!(!world.server.is_drained());
+        }
+    }
+    assert_eq!((code, world.ledger.issued_count()), (Code::CHANGED, 1));
+    // And another one is not begun.
+    let said = raw.ask(&mut world, &Ask { content_format: Some(286), payload: &request, ..ask(POST, "est/sen") });
+    assert_refused(&said, Reason::EstDraining);
+    assert!(said.max_age.is_some_and(|seconds| seconds > 0));
+}
+
+#[test]
 fn c11_an_empty_token_is_echoed_empty() {
     let (mut world, mut raw, _) = connected();
     let message = support::raw::message(&ask(GET, "est/crts"), 7, &[]);

@@ -205,7 +205,8 @@ impl Live {
     }
 
     fn is_busy(&self) -> bool {
-        !self.waiting.is_empty() || self.peer.has_pending()
+        // An upload that has begun is an enrolment under way.
+        !self.waiting.is_empty() || self.peer.has_pending() || self.peer.has_upload()
     }
 
     /// The client is still there: while draining, its time to fetch the rest begins anew.

@@ -28,7 +28,7 @@ impl Server {
     pub(super) fn handle_message(&mut self, now: Now, session: SessionId, plaintext: &[u8]) {
         let table = Table {
             config: &self.config,
-            full: self.is_full(),
+            turns_away: self.turns_away(),
             retry: self.retry_after(),
             jitter: &self.jitter,
             refused: Cell::new(None),
@@ -224,15 +224,14 @@ impl Server {
         }
     }
 
-    /// Why no enrolment is taken now, if none is.
+    /// Why no enrolment may begin now, if none may.
+    fn turns_away(&self) -> Option<Reason> {
+        if self.admission == Admission::Draining { Some(Reason::EstDraining) } else { self.is_full() }
+    }
+
+    /// Why no enrolment that has begun may go on, if none may.
     fn is_full(&self) -> Option<Reason> {
-        if self.admission == Admission::Draining {
-            Some(Reason::EstDraining)
-        } else if self.sessions.pending() >= self.config.limits.pending_max {
-            Some(Reason::EstPendingFull)
-        } else {
-            None
-        }
+        (self.sessions.pending() >= self.config.limits.pending_max).then_some(Reason::EstPendingFull)
     }
 
     /// The least Max-Age now. Whoever was sent away stands in a queue that we do not keep: as many as fit `pending_max` are
@@ -268,7 +267,7 @@ fn resource(function: Function) -> Resource {
 /// only the code.
 struct Table<'s> {
     config: &'s ServerConfig,
-    full: Option<Reason>,
+    turns_away: Option<Reason>,
     retry: Duration,
     jitter: &'s Jitter,
     refused: Cell<Option<Reason>>,
@@ -286,7 +285,7 @@ impl Resources for Table<'_> {
                 Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed })
             }
             // Turned away before the first block is gathered: 5.03 has no Block2, and the upload is saved.
-            Asked::Enrolment { .. } => match self.full {
+            Asked::Enrolment { .. } => match self.turns_away {
                 Some(reason) => Err(refuse(reason).with_max_age(self.jitter.max_age(self.retry))),
                 None => Ok(Admit { body_bytes_max: self.config.limits.csr_bytes_max, repeat: Repeat::Remembered }),
             },
