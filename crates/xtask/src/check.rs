@@ -181,8 +181,11 @@ fn demo() -> Result<()> {
 }
 
 /// Builds the binary as the tests have it, and gives its path. `--tests` beside `--bins` keeps the features of the dependencies those of the tests'
-/// build, so that nothing is built twice.
+/// build, so that nothing is built twice. `MUSTER_BINARY` names one to use instead: a released one, say.
 pub(crate) fn muster() -> Result<std::path::PathBuf> {
+    if let Some(binary) = std::env::var_os("MUSTER_BINARY") {
+        return Ok(binary.into());
+    }
     cargo("build --quiet --locked --workspace --bins --tests").stream()?;
     Ok(tree::target().join("debug/muster"))
 }
