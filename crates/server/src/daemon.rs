@@ -32,7 +32,7 @@ use net::SystemRandom;
 use net::udp::BindFault;
 use pki::issue::NodePrefix;
 
-use crate::config::{Faults, Sources};
+use crate::config::{Config, Faults, MetricsSection, Sources};
 use crate::linux;
 use crate::load::{self, Loaded};
 use crate::logging::Failures;
@@ -110,6 +110,7 @@ impl Server {
         let log = thread("muster-log".into(), move || reporter.run())?;
         let mut handle = Handle {
             addresses: bound.addresses,
+            started: config.clone(),
             control: Arc::clone(&control),
             snapshot: Arc::clone(&snapshot),
             certificates: loaded.certificates,
@@ -156,6 +157,7 @@ fn snapshot_of(loaded: &Loaded, ledger: &Arc<MemoryLedger>, random: &Arc<SystemR
 /// A running server. Dropping it stops it at once; [`Handle::drain`] and [`Handle::join`] stop it well.
 pub struct Handle {
     addresses: Vec<SocketAddr>,
+    started: Config,
     control: Arc<Control>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     certificates: Arc<est::CertificateCache>,
@@ -175,6 +177,31 @@ pub struct Drained {
     pub enrolments_cut_off: usize,
     /// Shards whose time was over before their sessions were finished.
     pub shards_cut_off: usize,
+}
+
+/// What a reload did not do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Keys whose new values hold after a restart only.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// Sockets, threads and tables are made once.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let changes = [
+        ("server.listen", old.server.listen.value != new.server.listen.value),
+        ("server.drain_timeout", old.server.drain_timeout != new.server.drain_timeout),
+        ("server.shards", old.server.shards != new.server.shards),
+        ("server.pool_threads", old.server.pool_threads != new.server.pool_threads),
+        ("ledger.rows_max", old.ledger.rows_max != new.ledger.rows_max),
+        ("metrics.listen", listen_of(old.metrics.as_ref()) != listen_of(new.metrics.as_ref())),
+        ("limits", old.limits != new.limits),
+    ];
+    changes.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+}
+
+fn listen_of(metrics: Option<&MetricsSection>) -> Option<SocketAddr> {
+    metrics.map(|section| section.listen.value)
 }
 
 impl Handle {
@@ -213,15 +240,14 @@ impl Handle {
         self.stopper().drain();
     }
 
-    /// Puts another configuration in force: requests that have begun keep the old one, sessions stay. Addresses, shards, threads and the ledger
-    /// are those of the start.
+    /// Puts another configuration in force: requests that have begun keep the old one, sessions stay.
     ///
     /// # Errors
     /// Every fault; nothing has changed then.
-    pub fn reload(&self, sources: &Sources) -> Result<(), Faults> {
+    pub fn reload(&self, sources: &Sources) -> Result<Reloaded, Faults> {
         let loaded = load::load_beside(sources, Arc::clone(&self.certificates))?;
         self.snapshot.store(Arc::new(snapshot_of(&loaded, &self.ledger, &self.random)));
-        Ok(())
+        Ok(Reloaded { needs_restart: needs_restart(&self.started, &loaded.config) })
     }
 
     /// Waits until every shard has ended.

@@ -111,10 +111,15 @@ fn a_new_configuration_holds_for_new_requests_and_sessions_stay() {
     let mut device = pki.connect(&identity, server.addresses()[0]);
     let before = enrol(&mut device, &identity).certificate.validity();
     let shorter = text.replace("[ledger]", "issue.validity = \"2h\"\n[ledger]");
-    server.reload(&pki.sources(&shorter)).unwrap_or_else(|faults| panic!("{faults}"));
+    let reloaded = server.reload(&pki.sources(&shorter)).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(reloaded.needs_restart.is_empty(), "{reloaded:?}");
     let after = enrol(&mut device, &identity).certificate.validity();
     let life = |validity: pki::Validity| validity.not_after.as_secs() - validity.not_before.as_secs();
     assert_eq!((life(before), life(after)), (365 * 86_400 - 1, 2 * 3_600 - 1));
+    let elsewhere =
+        shorter.replace("127.0.0.1:0", "127.0.0.1:1").replace("[ledger]", "[limits]\nsessions_max = 5\n[ledger]");
+    let reloaded = server.reload(&pki.sources(&elsewhere)).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(reloaded.needs_restart, ["server.listen", "limits"]);
     let faults = server.reload(&pki.sources("[server]")).unwrap_err();
     assert!(faults.0.len() > 3, "{faults}");
     enrol(&mut device, &identity);

@@ -131,6 +131,11 @@ impl Outbound {
 
     fn send_singly(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState, gathered: &Gathered) {
         for datagram in gathered.bytes.chunks(gathered.segment) {
+            if !self.backlog.is_empty() {
+                // One of them had to wait: those behind it wait too.
+                self.delay(gathered.flow, gathered.segment, datagram);
+                continue;
+            }
             match self.give(socket, state, gathered.flow, datagram, None) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

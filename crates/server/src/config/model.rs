@@ -85,7 +85,7 @@ pub struct EstSection {
 }
 
 /// `[limits]`: of the whole process; shards share them evenly.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsSection {
     /// `sessions_max`
     pub sessions_max: u32,

@@ -199,7 +199,6 @@ fn each_fault_names_the_line_the_key_and_the_remedy() {
             "\"[::]:5684\"]",
             "server.listen: [::]:5684 is already used by another item of this list",
         ),
-        ("\"0.0.0.0:5684\"]", "\"224.0.1.187:5684\"]", "write an address of this machine, not of a group"),
         ("[ledger]\nurl = \"memory:\"\n", "", "ledger.url: missing\n    add `url = \"memory:\"`"),
         ("[server]", "[server", "/etc/muster/muster.toml:2: not TOML: "),
     ];
@@ -223,4 +222,18 @@ fn without_sections_it_says_what_is_missing() {
     for key in ["server.listen", "server.certificate", "server.key", "ca", "profile", "ledger.url"] {
         assert!(text.contains(&format!("{key}: missing")), "{key} in\n{text}");
     }
+}
+
+#[test]
+fn c41_a_group_is_no_listen_address_and_plain_coap_has_no_key() {
+    for group in ["224.0.1.187:5684", "[ff02::fd]:5684"] {
+        let text = faults("0.0.0.0:5684", group);
+        assert!(
+            text.contains(&format!(
+                "server.listen: `{group}` means nothing here\n    write an address of this machine"
+            )),
+            "{text}"
+        );
+    }
+    assert!(faults("idle_timeout", "coap").contains("server.coap: no such key"));
 }

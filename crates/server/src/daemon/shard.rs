@@ -143,7 +143,8 @@ impl Shard {
             now = self.clock.now();
             for event in &events {
                 if let Some(readable) = self.readable.get_mut(event.token().0) {
-                    *readable |= event.is_readable();
+                    // An error is read from the socket as a datagram is.
+                    *readable |= event.is_readable() || event.is_error();
                 }
             }
             self.turn(now, &mut batch)?;

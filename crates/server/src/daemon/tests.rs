@@ -3,8 +3,13 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use est::{Failure, Operation};
+use net::Clock;
 use net::device::Fault;
+use net::udp::{Batch, Socket};
 use support::{PATIENCE, Pki, csr, new_key};
 
 use super::{Drained, Options, Server};
@@ -33,4 +38,87 @@ fn without_room_the_steps_of_a_handshake_run_on_the_shard() {
     loaded.outside_max = 0;
     let server = Server::start(loaded, Options::default()).unwrap();
     pki.connect(&pki.device(1), server.addresses()[0]).close();
+}
+
+/// A device at a command line that stops in the middle of an upload, and may go on.
+struct Uploading {
+    client: est::Client,
+    socket: Socket,
+    server: SocketAddr,
+    poll: mio::Poll,
+    batch: Batch,
+}
+
+impl Uploading {
+    /// Connects and sends the first of several blocks.
+    fn begin(pki: &Pki, server: SocketAddr) -> Self {
+        let identity = pki.device(1);
+        let setup = pki.setup(&identity, server);
+        let asking = est::ClientConfig { block: coap::BlockSize::B64, ..est::ClientConfig::default() };
+        let client = est::Client::new(Arc::new(asking), setup.dtls, setup.random, Clock.now());
+        let mut socket = Socket::connect(server, None, &net::udp::Options::default()).unwrap();
+        let poll = mio::Poll::new().unwrap();
+        socket.register(poll.registry(), mio::Token(0)).unwrap();
+        let mut device = Self { client, socket, server, poll, batch: Batch::new() };
+        while !matches!(device.next(), est::ClientEvent::Connected { .. }) {}
+        device.client.start(Clock.now(), Operation::Enroll { csr: csr(&identity, &new_key()) }).unwrap();
+        device.send();
+        // The acknowledgement of the first block: the server has begun to gather.
+        device.receive();
+        device
+    }
+
+    fn send(&mut self) {
+        while let Some(datagram) = self.client.poll_transmit() {
+            self.socket.send(self.server, None, datagram);
+        }
+        self.socket.flush();
+    }
+
+    /// Waits for datagrams, and hands them in.
+    fn receive(&mut self) {
+        let mut events = mio::Events::with_capacity(4);
+        while self.socket.receive(&mut self.batch).is_err() {
+            self.poll.poll(&mut events, Some(PATIENCE)).unwrap();
+            assert!(!events.is_empty(), "the server says nothing");
+        }
+        for received in self.batch.datagrams() {
+            self.client.handle_datagram(Clock.now(), received.bytes);
+        }
+    }
+
+    fn next(&mut self) -> est::ClientEvent {
+        loop {
+            if let Some(event) = self.client.poll_event() {
+                return event;
+            }
+            self.send();
+            self.receive();
+        }
+    }
+}
+
+#[test]
+fn an_upload_that_has_begun_is_finished_while_draining() {
+    let pki = Pki::new();
+    let server = pki.start(&pki.configuration(&["127.0.0.1:0"]));
+    let mut device = Uploading::begin(&pki, server.addresses()[0]);
+    server.drain();
+    assert!(matches!(device.next(), est::ClientEvent::Done(est::Answer::Certificate(_))));
+    assert_eq!(server.issued(), 1);
+    assert_eq!(server.join().unwrap(), Drained::default());
+}
+
+#[test]
+fn an_upload_that_goes_no_further_is_closed_when_the_time_to_drain_is_over() {
+    let pki = Pki::new();
+    let text = pki.configuration(&["127.0.0.1:0"]).replace("drain_timeout = \"20s\"", "drain_timeout = \"200ms\"");
+    let server = pki.start(&text);
+    let mut device = Uploading::begin(&pki, server.addresses()[0]);
+    server.drain();
+    let drained = server.join().unwrap();
+    assert_eq!(drained, Drained { enrolments_cut_off: 0, shards_cut_off: 1 });
+    // It is told: close_notify.
+    device.receive();
+    assert!(matches!(device.client.poll_event(), Some(est::ClientEvent::Failed(Failure::Closed(_)))));
 }
