@@ -345,7 +345,7 @@ impl<'r> Fleet<'r> {
 
     /// Brings a datagram to its device, over the link.
     fn deliver(&mut self, index: usize, bytes: &mut [u8]) -> Result<(), FleetFault> {
-        let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.to_device(index));
+        let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.towards_device(index));
         match fate {
             Fate::Lost => Ok(()),
             Fate::Arrives => self.tell(index, Cue::Datagram(bytes)),
@@ -380,7 +380,7 @@ impl<'r> Fleet<'r> {
             let source = self.plan.source(index);
             while let Some(bytes) = device.poll_transmit() {
                 self.stats.traffic.sent(bytes.len());
-                let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.to_server(index));
+                let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.towards_server(index));
                 if fate != Fate::Lost {
                     socket.send(self.run.server, source, bytes);
                 }
@@ -396,10 +396,10 @@ impl<'r> Fleet<'r> {
 
     fn let_go(&mut self, index: usize, end: End) {
         self.devices[index] = None;
-        if let Sockets::PerDevice(sockets) = &mut self.sockets {
-            if let Some(mut socket) = sockets[index].take() {
-                socket.flush();
-            }
+        if let Sockets::PerDevice(sockets) = &mut self.sockets
+            && let Some(mut socket) = sockets[index].take()
+        {
+            socket.flush();
         }
         match end {
             End::Enrolled(certificate) => {

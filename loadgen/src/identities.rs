@@ -75,8 +75,8 @@ impl Manufacturer {
     /// # Errors
     /// [`IdentityFault::ManufacturerKey`]: the key is none, or another's.
     pub fn new(certificate: Certificate, key: &PrivateKey) -> Result<Self, IdentityFault> {
-        let key = SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new())
-            .map_err(|_| IdentityFault::ManufacturerKey)?;
+        let key =
+            SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new()).map_err(|_| IdentityFault::ManufacturerKey)?;
         if key.spki() != certificate.spki() {
             return Err(IdentityFault::ManufacturerKey);
         }
@@ -176,7 +176,10 @@ fn stream(seed: u64, index: usize, which: u32) -> Stream {
     Stream::new(seed, Purpose::Key(index.wrapping_mul(2).wrapping_add(which)))
 }
 
-#[allow(deprecated, reason = "ring's SecureRandom is sealed: its test module is the only way to derive a key from a seed")]
+#[allow(
+    deprecated,
+    reason = "ring's SecureRandom is sealed: its test module is the only way to derive a key from a seed"
+)]
 fn seeded_key(stream: &mut Stream) -> Result<PrivateKey, KeyFault> {
     /// A draw fails with a chance of 2^-32, when it is not below the group order.
     const DRAWS: usize = 4;
@@ -241,9 +244,8 @@ mod tests {
     #[test]
     fn one_seed_one_fleet() {
         let manufacturer = manufacturer();
-        let keys = |seed| {
-            fleet(&manufacturer, 3, seed).iter().map(|device| device.key.pkcs8().to_vec()).collect::<Vec<_>>()
-        };
+        let keys =
+            |seed| fleet(&manufacturer, 3, seed).iter().map(|device| device.key.pkcs8().to_vec()).collect::<Vec<_>>();
         assert_eq!(keys(1), keys(1));
         assert_ne!(keys(1), keys(2));
     }

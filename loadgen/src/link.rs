@@ -44,7 +44,7 @@ impl Link {
     }
 
     /// A datagram from a device to the server.
-    pub(crate) fn to_server(&mut self, device: usize) -> Fate {
+    pub(crate) fn towards_server(&mut self, device: usize) -> Fate {
         if !self.spec.devices.contains(&device) {
             return Fate::Arrives;
         }
@@ -56,8 +56,8 @@ impl Link {
     }
 
     /// A datagram from the server to a device.
-    pub(crate) fn to_device(&mut self, device: usize) -> Fate {
-        match self.to_server(device) {
+    pub(crate) fn towards_device(&mut self, device: usize) -> Fate {
+        match self.towards_server(device) {
             Fate::Arrives if self.spec.answers_twice && self.spec.devices.contains(&device) => {
                 self.repeated += 1;
                 Fate::Twice
@@ -88,16 +88,16 @@ mod tests {
     #[test]
     fn devices_elsewhere_have_a_perfect_link() {
         let mut link = link();
-        assert!((0..1000).all(|_| link.to_server(9) == Fate::Arrives && link.to_device(20) == Fate::Arrives));
+        assert!((0..1000).all(|_| link.towards_server(9) == Fate::Arrives && link.towards_device(20) == Fate::Arrives));
         assert_eq!((link.lost(), link.repeated()), (0, 0));
     }
 
     #[test]
     fn one_datagram_in_ten_is_lost_and_answers_come_twice() {
         let mut link = link();
-        let lost = (0..10_000).filter(|_| link.to_server(10) == Fate::Lost).count();
+        let lost = (0..10_000).filter(|_| link.towards_server(10) == Fate::Lost).count();
         assert!((900..1100).contains(&lost), "{lost}");
-        let twice = (0..10_000).filter(|_| link.to_device(19) == Fate::Twice).count();
+        let twice = (0..10_000).filter(|_| link.towards_device(19) == Fate::Twice).count();
         assert!((8900..9100).contains(&twice), "{twice}");
         assert_eq!(link.repeated(), u64::try_from(twice).unwrap());
     }
@@ -106,7 +106,7 @@ mod tests {
     fn one_seed_one_luck() {
         let fates = |seed| {
             let mut link = Link::new(LinkSpec { devices: 0..1, loss_per_mille: 300, answers_twice: false }, seed);
-            (0..100).map(|_| link.to_server(0)).collect::<Vec<_>>()
+            (0..100).map(|_| link.towards_server(0)).collect::<Vec<_>>()
         };
         assert_eq!(fates(1), fates(1));
         assert_ne!(fates(1), fates(2));

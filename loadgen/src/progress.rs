@@ -27,7 +27,8 @@ impl Progress {
         let shown = if stderr.is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(as_u64(total)), ProgressDrawTarget::stderr());
             // The template is a constant; were it wrong, the default bar is no worse.
-            if let Ok(style) = ProgressStyle::with_template("{msg:24} {bar:32} {pos}/{len} {per_sec:>10} {eta:>5} left") {
+            if let Ok(style) = ProgressStyle::with_template("{msg:24} {bar:32} {pos}/{len} {per_sec:>10} {eta:>5} left")
+            {
                 bar.set_style(style);
             }
             bar.set_message(label.to_owned());

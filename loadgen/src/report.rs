@@ -373,7 +373,8 @@ mod tests {
         assert_eq!(json["link"]["lost"], 5);
         let documented = include_str!("report.rs");
         for key in json.as_object().unwrap().keys() {
-            let head = documented.lines().take_while(|line| line.starts_with("//!")).any(|line| line.contains(key.as_str()));
+            let head =
+                documented.lines().take_while(|line| line.starts_with("//!")).any(|line| line.contains(key.as_str()));
             assert!(head, "{key} is not in the module's description of the schema");
         }
     }

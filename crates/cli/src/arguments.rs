@@ -96,7 +96,9 @@ fn split_port(authority: &str) -> Result<(&str, u16), String> {
         };
     }
     match authority.split_once(':') {
-        Some((_, text)) if text.contains(':') => Err("an IPv6 address stands in brackets: coaps://[::1]:5684".to_owned()),
+        Some((_, text)) if text.contains(':') => {
+            Err("an IPv6 address stands in brackets: coaps://[::1]:5684".to_owned())
+        }
         Some((host, text)) => Ok((host, port(text)?)),
         None => Ok((authority, DEFAULT_PORT)),
     }
@@ -263,7 +265,9 @@ mod tests {
         assert_eq!(uri.host, "::1");
         assert_eq!(uri.to_string(), "coaps://[::1]:5684/x");
         assert_eq!(parse("coaps://[::1]").unwrap().port, 5684);
-        for wrong in ["coap://h", "h:5684", "coaps://", "coaps://h:port", "coaps://::1:5684", "coaps://[::1", "coaps://h/a/b"] {
+        for wrong in
+            ["coap://h", "h:5684", "coaps://", "coaps://h:port", "coaps://::1:5684", "coaps://[::1", "coaps://h/a/b"]
+        {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         assert!(parse("coap://h:5684").unwrap_err().contains("coaps://h:5684"), "the remedy is named");

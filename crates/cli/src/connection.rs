@@ -118,7 +118,10 @@ impl Session {
 
     fn parse(&self, der: &[u8]) -> Outcome<Certificate> {
         Certificate::parse(der).map_err(|fault| {
-            Fault::failed(format!("{} answered with a certificate that cannot be used: {fault}", self.connection.server))
+            Fault::failed(format!(
+                "{} answered with a certificate that cannot be used: {fault}",
+                self.connection.server
+            ))
         })
     }
 
@@ -230,9 +233,8 @@ fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
         (Some(reason), _) => {
             explained.remedy(format!("{} (`muster explain {}` says more)", reason.entry().device, reason.code()))
         }
-        (None, Status::NoAnswer) => {
-            explained.remedy("check address and port, that the server runs, and that UDP passes; --timeout waits longer")
-        }
+        (None, Status::NoAnswer) => explained
+            .remedy("check address and port, that the server runs, and that UDP passes; --timeout waits longer"),
         (None, Status::Later) => explained.remedy("--wait waits as long as the server says and asks again"),
         _ => explained,
     }

@@ -39,7 +39,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if connection.json {
         let all: Vec<_> = links
             .iter()
-            .map(|link| serde_json::json!({ "href": link.target, "rt": link.resource_type, "ct": link.content_formats }))
+            .map(
+                |link| serde_json::json!({ "href": link.target, "rt": link.resource_type, "ct": link.content_formats }),
+            )
             .collect();
         out!("{}", serde_json::Value::from(all));
         return Ok(());

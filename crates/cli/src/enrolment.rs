@@ -27,7 +27,7 @@ pub(crate) enum Function {
 
 /// What `enroll` and `reenroll` take beside the connection.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct EnrolmentArguments {
     #[command(flatten)]
     pub(crate) connection: Connection,
 
@@ -51,7 +51,7 @@ struct Request {
 }
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments, function: Function) -> Outcome {
+pub(crate) fn run(arguments: &EnrolmentArguments, function: Function) -> Outcome {
     let interrupt = Interrupt::install()?;
     let identity = Identity::required(&arguments.connection)?;
     let trust = identity::anchors(&arguments.connection)?;
@@ -87,7 +87,8 @@ fn packing(format: &str) -> Packing {
 impl Request {
     fn read(path: &Path) -> Outcome<Self> {
         let csr = pem::read_request(path)?;
-        let wrong = |fault: pki::CsrError| Fault::failed(format!("{} is no request that can be sent: {fault}", path.display()));
+        let wrong =
+            |fault: pki::CsrError| Fault::failed(format!("{} is no request that can be sent: {fault}", path.display()));
         Csr::parse(csr.clone()).and_then(Csr::verify).map_err(wrong)?;
         Ok(Self { csr, key: None })
     }
@@ -129,7 +130,7 @@ fn is_self_issued(certificate: &Certificate) -> bool {
 }
 
 fn report(
-    arguments: &Arguments,
+    arguments: &EnrolmentArguments,
     leaf: &Certificate,
     authorities: &[Certificate],
     key: Option<&PrivateKey>,
@@ -141,7 +142,11 @@ fn report(
         if let Some(key) = key {
             staged.add("device.key", pki::pem::encode_private_key(key).as_bytes(), Access::Secret)?;
         }
-        staged.add("anchors.pem", pem::encode_chain(authorities.iter().map(Certificate::der)).as_bytes(), Access::Public)?;
+        staged.add(
+            "anchors.pem",
+            pem::encode_chain(authorities.iter().map(Certificate::der)).as_bytes(),
+            Access::Public,
+        )?;
         staged.commit()?;
     }
     if arguments.connection.json {

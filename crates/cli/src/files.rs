@@ -6,7 +6,7 @@
 use crate::outcome::{Fault, Outcome};
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -37,7 +37,9 @@ pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
         let fault = Fault::failed(format!("cannot read {}: {source}", path.display()));
         match source.kind() {
             io::ErrorKind::NotFound => fault.remedy("check the path; `muster init DIR` makes a complete set of files"),
-            io::ErrorKind::PermissionDenied => fault.remedy("private keys are readable by their owner alone: run as that user"),
+            io::ErrorKind::PermissionDenied => {
+                fault.remedy("private keys are readable by their owner alone: run as that user")
+            }
             _ => fault,
         }
     };
@@ -54,11 +56,10 @@ pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
 /// Writes a file whole: a reader sees the old bytes or the new ones.
 pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Outcome {
     let fail = |source: io::Error| Fault::failed(format!("cannot write {}: {source}", path.display()));
-    let folder = parent(path);
     let mut file = tempfile::Builder::new()
         .prefix(".muster-")
         .permissions(fs::Permissions::from_mode(access.mode()))
-        .tempfile_in(folder)
+        .tempfile_in(parent(path))
         .map_err(fail)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
     file.persist(path).map_err(|fault| fail(fault.error))?;
@@ -108,7 +109,12 @@ impl Staged {
         let path = self.folder.path().join(inside);
         fs::create_dir_all(parent(&path))
             .map_err(|source| Fault::failed(format!("cannot make {}: {source}", parent(&path).display())))?;
-        write(&path, bytes, access)?;
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(access.mode());
+        options
+            .open(&path)
+            .and_then(|mut file| file.write_all(bytes))
+            .map_err(|source| Fault::failed(format!("cannot write {}: {source}", path.display())))?;
         self.written.push(PathBuf::from(inside));
         Ok(())
     }
@@ -118,7 +124,12 @@ impl Staged {
     pub(crate) fn commit(self) -> Outcome {
         let Self { folder, target, written } = self;
         let fail = |path: &Path, source: io::Error| Fault::failed(format!("cannot write {}: {source}", path.display()));
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).map_err(|source| fail(&target, source))?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+            .map_err(|source| fail(&target, source))?;
+        // One wait for the disk for all files: a fleet's certificates are thousands of them.
+        fs::File::open(folder.path())
+            .and_then(|opened| rustix::fs::syncfs(opened).map_err(io::Error::from))
+            .map_err(|source| fail(&target, source))?;
         match fs::rename(folder.path(), &target) {
             Ok(()) => {
                 // The temporary name is gone; there is nothing left to remove.

@@ -13,7 +13,7 @@ const FILES_PER_RUN: usize = 250;
 /// An installed `openssl`.
 #[derive(Debug, Clone)]
 pub(crate) struct Openssl {
-    /// What it calls itself.
+    /// What it calls itself: `OpenSSL 3.0.19`.
     pub(crate) version: String,
 }
 
@@ -36,7 +36,8 @@ impl Openssl {
     /// The one on the path, if there is one.
     pub(crate) fn find() -> Option<Self> {
         let output = Command::new("openssl").arg("version").output().ok()?;
-        let version = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+        let line = String::from_utf8(output.stdout).ok()?;
+        let version = line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
         output.status.success().then_some(Self { version })
     }
 

@@ -88,7 +88,13 @@ impl Judge {
     }
 
     /// OpenSSL's opinion on the same: `files` is one certificate each, `bundle` all of them, both in the order of the devices.
-    pub(crate) fn ask_openssl(&self, openssl: &Openssl, pki: &Path, files: &[PathBuf], bundle: &Path) -> Outcome<Verdict> {
+    pub(crate) fn ask_openssl(
+        &self,
+        openssl: &Openssl,
+        pki: &Path,
+        files: &[PathBuf],
+        bundle: &Path,
+    ) -> Outcome<Verdict> {
         let mut verdict = Verdict {
             faults: openssl.verify(&pki.join("ca/root.pem"), &pki.join("ca/issuing.pem"), files)?,
             ..Verdict::default()
@@ -107,8 +113,7 @@ impl Judge {
     }
 
     fn reading(&self, index: usize, reading: &Reading) -> Result<(), String> {
-        let (name, serial) =
-            (identities::common_name(self.seed, index), identities::serial_number(self.seed, index));
+        let (name, serial) = (identities::common_name(self.seed, index), identities::serial_number(self.seed, index));
         let subject = &reading.subject;
         if !subject.contains(&format!("CN={name}")) || !subject.contains(&format!("serialNumber={serial}")) {
             return Err(format!("has another subject, says openssl: {subject}"));
@@ -119,7 +124,10 @@ impl Judge {
         }
         let profile = [
             (reading.key_usage == "Digital Signature", &reading.key_usage),
-            (reading.basic_constraints.is_empty() || reading.basic_constraints == "CA:FALSE", &reading.basic_constraints),
+            (
+                reading.basic_constraints.is_empty() || reading.basic_constraints == "CA:FALSE",
+                &reading.basic_constraints,
+            ),
             (
                 reading.extended_key_usage.is_empty() || reading.extended_key_usage == "TLS Web Client Authentication",
                 &reading.extended_key_usage,

@@ -94,7 +94,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let good = prove(arguments, &pki, place.path(), &finished, issued)?;
     let path = place.keep();
     print_next(&path);
-    if good { Ok(()) } else { Err(Fault::failed("the demo failed: see above").remedy(format!("all files are in {}", path.display()))) }
+    if good {
+        Ok(())
+    } else {
+        Err(Fault::failed("the demo failed: see above").remedy(format!("all files are in {}", path.display())))
+    }
 }
 
 /// Where the demo's files are: a temporary folder that goes away unless the demo comes to its end, or one that the user named.
@@ -136,13 +140,15 @@ impl Place {
 }
 
 fn start_server(pki: &Path) -> Outcome<Handle> {
-    let faulty = |faults: server::config::Faults| Fault::failed(format!("the demo's own configuration is faulty: {faults}"));
+    let faulty =
+        |faults: server::config::Faults| Fault::failed(format!("the demo's own configuration is faulty: {faults}"));
     let mut sources = Sources::of(&pki.join("muster.toml")).map_err(faulty)?;
     sources.listen = Some(vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
     // Another server of this machine may have the port of the file.
     sources.environment.push(("MUSTER_METRICS__LISTEN".to_owned(), "127.0.0.1:0".to_owned()));
     let loaded = server::load(&sources).map_err(faulty)?;
-    Server::start(loaded, Options::default()).map_err(|fault| Fault::failed(format!("the server does not start: {fault}")))
+    Server::start(loaded, Options::default())
+        .map_err(|fault| Fault::failed(format!("the server does not start: {fault}")))
 }
 
 fn enrol(
@@ -225,14 +231,11 @@ fn print_verdict(who: &str, verdict: &Verdict, devices: usize) -> bool {
 }
 
 /// A file for each device, and all of them in one, in the order of the devices.
-fn openssl_files(
-    received: &Path,
-    place: &Path,
-    finished: &Finished,
-    seed: u64,
-) -> Outcome<(Vec<PathBuf>, PathBuf)> {
-    let held = || finished.certificates.iter().enumerate().filter_map(|(index, der)| der.as_ref().map(|der| (index, der)));
-    let paths = held().map(|(index, _)| received.join(format!("{}.pem", identities::serial_number(seed, index)))).collect();
+fn openssl_files(received: &Path, place: &Path, finished: &Finished, seed: u64) -> Outcome<(Vec<PathBuf>, PathBuf)> {
+    let held =
+        || finished.certificates.iter().enumerate().filter_map(|(index, der)| der.as_ref().map(|der| (index, der)));
+    let paths =
+        held().map(|(index, _)| received.join(format!("{}.pem", identities::serial_number(seed, index)))).collect();
     let bundle = place.join("received.pem");
     files::write(&bundle, pem::encode_chain(held().map(|(_, der)| &**der)).as_bytes(), Access::Public)?;
     Ok((paths, bundle))
@@ -241,9 +244,13 @@ fn openssl_files(
 fn print_next(place: &Path) {
     let dir = place.display();
     out!("");
-    out!("The files are in {dir}: pki/ as `muster init` makes it, received/ with the certificate and the key of each device.");
+    out!(
+        "The files are in {dir}: pki/ as `muster init` makes it, received/ with the certificate and the key of each device."
+    );
     out!("Try next:");
     out!("  muster serve --config {dir}/pki/muster.toml");
-    out!("  muster enroll --server coaps://127.0.0.1:5684 --identity {dir}/pki/device --trust {dir}/pki/ca/root.pem --out {dir}/enrolled --trace");
+    out!(
+        "  muster enroll --server coaps://127.0.0.1:5684 --identity {dir}/pki/device --trust {dir}/pki/ca/root.pem --out {dir}/enrolled --trace"
+    );
     out!("  muster load --server coaps://127.0.0.1:5684 --pki {dir}/pki --devices 5000 --concurrency 100");
 }

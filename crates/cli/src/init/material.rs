@@ -92,10 +92,7 @@ impl Maker {
     }
 
     /// A new key and the certificate that `make` makes for it.
-    fn issued(
-        &self,
-        make: impl FnOnce(&SigningKey, Serial) -> Result<Certificate, make::MakeError>,
-    ) -> Outcome<Pair> {
+    fn issued(&self, make: impl FnOnce(&SigningKey, Serial) -> Result<Certificate, make::MakeError>) -> Outcome<Pair> {
         let key = PrivateKey::generate(Curve::P256, &self.random).map_err(|fault| cannot_make(&fault.to_string()))?;
         let signing = self.signing(&key)?;
         let certificate = make(&signing, self.serial()?).map_err(|fault| cannot_make(&fault.to_string()))?;

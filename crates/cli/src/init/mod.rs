@@ -81,8 +81,7 @@ pub(crate) fn create(dir: &Path, names: &[ServerName<'static>], interrupt: &Inte
     let mut all = local_names();
     all.extend(names.iter().filter(|name| !local_names().contains(name)).cloned());
     let material = Material::make(&all, UnixTime::now())?;
-    let listen: &[&str] =
-        if names.is_empty() { &["127.0.0.1:5684"] } else { &["[::]:5684", "0.0.0.0:5684"] };
+    let listen: &[&str] = if names.is_empty() { &["127.0.0.1:5684"] } else { &["[::]:5684", "0.0.0.0:5684"] };
 
     let mut staged = Staged::new(dir)?;
     staged.add("muster.toml", configuration::text(listen).as_bytes(), Access::Public)?;
@@ -107,8 +106,12 @@ fn refuse_existing(dir: &Path) -> Outcome {
     if dir.exists() && !dir.is_dir() {
         return Err(Fault::failed(format!("{} is not a folder", dir.display())));
     }
-    let there: Vec<_> =
-        FILES.iter().map(|file| dir.join(file)).filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
+    let there: Vec<_> = FILES
+        .iter()
+        .map(|file| dir.join(file))
+        .filter(|path| path.exists())
+        .map(|path| path.display().to_string())
+        .collect();
     if there.is_empty() {
         return Ok(());
     }
@@ -125,8 +128,9 @@ fn local_names() -> Vec<ServerName<'static>> {
 }
 
 fn server_name(text: &str) -> Result<ServerName<'static>, String> {
-    ServerName::try_from(text.to_owned())
-        .map_err(|_| format!("`{text}` is no DNS name and no address; write est.example.net or 192.0.2.7, without a port"))
+    ServerName::try_from(text.to_owned()).map_err(|_| {
+        format!("`{text}` is no DNS name and no address; write est.example.net or 192.0.2.7, without a port")
+    })
 }
 
 fn add_certificates(staged: &mut Staged, path: &str, ders: &[&[u8]]) -> Outcome {

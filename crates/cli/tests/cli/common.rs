@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 /// The binary, without overrides from the environment of whoever runs the tests.
-pub fn muster() -> Command {
+pub(crate) fn muster() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MUSTER_") {
@@ -16,7 +16,7 @@ pub fn muster() -> Command {
 }
 
 /// Runs it to its end.
-pub fn run<I, S>(arguments: I) -> Output
+pub(crate) fn run<I, S>(arguments: I) -> Output
 where
     I: IntoIterator<Item = S>,
     S: AsRef<std::ffi::OsStr>,
@@ -24,49 +24,48 @@ where
     muster().args(arguments).output().unwrap()
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The exit status; on a mismatch both outputs are shown.
 #[track_caller]
-pub fn expect_status(output: &Output, status: i32) {
+pub(crate) fn expect_status(output: &Output, status: i32) {
     assert_eq!(output.status.code(), Some(status), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
 }
 
 /// A folder of `muster init` in a temporary folder.
-pub struct Pki {
+pub(crate) struct Pki {
     scratch: tempfile::TempDir,
 }
 
-#[allow(dead_code, reason = "each test binary uses its part of what they share")]
 impl Pki {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let pki = Self { scratch };
         expect_status(&run([Path::new("init"), &pki.dir()]), 0);
         pki
     }
 
-    pub fn dir(&self) -> PathBuf {
+    pub(crate) fn dir(&self) -> PathBuf {
         self.scratch.path().join("pki")
     }
 
-    pub fn path(&self, inside: &str) -> PathBuf {
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
         self.dir().join(inside)
     }
 
     /// A place beside the PKI.
-    pub fn beside(&self, name: &str) -> PathBuf {
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
 
     /// A server of this PKI on a free port; more arguments and variables for it as they come.
-    pub fn serve(&self, arguments: &[&str]) -> Serving {
+    pub(crate) fn serve(&self, arguments: &[&str]) -> Serving {
         let mut child = muster()
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(self.path("muster.toml"))
@@ -87,7 +86,7 @@ impl Pki {
     }
 
     /// A verb of the device's side against `server`, with the identity and the trust of the PKI.
-    pub fn device(&self, verb: &str, server: &str) -> Command {
+    pub(crate) fn device(&self, verb: &str, server: &str) -> Command {
         let mut command = muster();
         command.args([verb, "--server", server, "--trust"]).arg(self.path("ca/root.pem"));
         command.arg("--identity").arg(self.path("device"));
@@ -96,15 +95,14 @@ impl Pki {
 }
 
 /// A running server; killed when it goes out of scope.
-pub struct Serving {
-    pub uri: String,
+pub(crate) struct Serving {
+    pub(crate) uri: String,
     child: Child,
 }
 
-#[allow(dead_code, reason = "each test binary uses its part of what they share")]
 impl Serving {
     /// Asks it to end, and waits: its exit status and what it said.
-    pub fn terminate(mut self) -> (Option<i32>, String) {
+    pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let mut said = String::new();
@@ -121,8 +119,7 @@ impl Drop for Serving {
 }
 
 /// Runs `openssl`; `None` where it is not installed.
-#[allow(dead_code, reason = "each test binary uses its part of what they share")]
-pub fn openssl<I, S>(arguments: I) -> Option<Output>
+pub(crate) fn openssl<I, S>(arguments: I) -> Option<Output>
 where
     I: IntoIterator<Item = S>,
     S: AsRef<std::ffi::OsStr>,

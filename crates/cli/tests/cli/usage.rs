@@ -1,8 +1,6 @@
 //! The command line without a server: help, wrong arguments, `init`, `check`, `explain`.
 
-mod common;
-
-use common::{Pki, expect_status, openssl, run, stderr, stdout};
+use crate::common::{Pki, expect_status, openssl, run, stderr, stdout};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -89,7 +87,8 @@ fn init_makes_what_openssl_accepts() {
     let pki = Pki::new();
     let verify = |root: &str, more: &[&str], file: &str| {
         let root = pki.path(root);
-        let mut arguments: Vec<std::ffi::OsString> = vec!["verify".into(), "-x509_strict".into(), "-CAfile".into(), root.into()];
+        let mut arguments: Vec<std::ffi::OsString> =
+            vec!["verify".into(), "-x509_strict".into(), "-CAfile".into(), root.into()];
         arguments.extend(more.iter().map(Into::into));
         arguments.push(pki.path(file).into());
         let Some(output) = openssl(arguments) else { return };
@@ -117,7 +116,7 @@ fn init_refuses_to_overwrite_and_changes_nothing() {
 fn init_names_are_the_servers_and_local_ones_stay() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("pki");
-    let output = common::muster()
+    let output = crate::common::muster()
         .arg("init")
         .arg(&dir)
         .args(["--name", "est.example.net", "--name", "192.0.2.7", "--json"])
@@ -206,7 +205,7 @@ fn explain_knows_every_code_and_names_the_nearest() {
 #[test]
 fn a_key_that_is_not_the_certificates_is_named() {
     let pki = Pki::new();
-    let output = common::muster()
+    let output = crate::common::muster()
         .args(["crts", "--server", "coaps://127.0.0.1:1", "--cert"])
         .arg(pki.path("device/idevid.pem"))
         .arg("--key")

@@ -1,8 +1,6 @@
 //! The device's side against a running server, as an operator types it: certificates, files, exit statuses.
 
-mod common;
-
-use common::{Pki, expect_status, openssl, stderr, stdout};
+use crate::common::{Pki, expect_status, openssl, stderr, stdout};
 use std::process::Command;
 
 fn device_of(command: &mut Command) -> std::process::Output {
@@ -25,14 +23,15 @@ fn a_device_enrols_renews_and_looks_around() {
     }
 
     let out = pki.beside("device");
-    let enroll = device_of(pki.device("enroll", &server.uri).args(["--block", "64", "--suite", "ccm8"]).arg("--out").arg(&out));
+    let enroll =
+        device_of(pki.device("enroll", &server.uri).args(["--block", "64", "--suite", "ccm8"]).arg("--out").arg(&out));
     expect_status(&enroll, 0);
     assert!(stdout(&enroll).contains("device-000001"), "{}", stdout(&enroll));
     verify_with_openssl(&pki, &out.join("device.pem"));
     same_key(&out.join("device.pem"), &out.join("device.key"));
 
     let renewed = pki.beside("renewed");
-    let mut command = common::muster();
+    let mut command = crate::common::muster();
     command.args(["reenroll", "--server", &server.uri, "--json", "--identity"]).arg(&out).arg("--out").arg(&renewed);
     let reenroll = device_of(&mut command);
     expect_status(&reenroll, 0);
@@ -64,7 +63,8 @@ fn a_request_of_openssls_is_signed_in_both_formats() {
     for (format, name) in [("281", "one"), ("287", "two")] {
         let (key, csr) = (pki.beside(&format!("{name}.key")), pki.beside(&format!("{name}.csr")));
         let subject = "/CN=device-000001/serialNumber=000001";
-        let arguments = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject];
+        let arguments =
+            ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject];
         let mut openssl = Command::new("openssl");
         let Ok(made) = openssl.args(arguments).arg("-keyout").arg(&key).arg("-out").arg(&csr).output() else { return };
         assert!(made.status.success(), "{}", stderr(&made));
@@ -83,8 +83,10 @@ fn a_refusal_exits_3_and_names_the_reason() {
     let server = pki.serve(&[]);
     let csr = pki.beside("other.csr");
     let key = pki.beside("other.key");
-    let arguments = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=somebody else"];
-    let Ok(made) = Command::new("openssl").args(arguments).arg("-keyout").arg(&key).arg("-out").arg(&csr).output() else {
+    let arguments =
+        ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=somebody else"];
+    let Ok(made) = Command::new("openssl").args(arguments).arg("-keyout").arg(&key).arg("-out").arg(&csr).output()
+    else {
         return;
     };
     assert!(made.status.success(), "{}", stderr(&made));
@@ -107,7 +109,7 @@ fn an_idevid_cannot_renew() {
 fn a_device_of_another_manufacturer_is_refused_with_an_alert() {
     let (pki, other) = (Pki::new(), Pki::new());
     let server = pki.serve(&[]);
-    let mut command = common::muster();
+    let mut command = crate::common::muster();
     command.args(["crts", "--server", &server.uri, "--trust"]).arg(pki.path("ca/root.pem"));
     command.arg("--identity").arg(other.path("device"));
     let refused = device_of(&mut command);
@@ -164,7 +166,7 @@ fn a_small_fleet_enrols_and_keeps_what_it_received() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
     let (json, certificates) = (pki.beside("run.json"), pki.beside("received"));
-    let mut command = common::muster();
+    let mut command = crate::common::muster();
     command.args(["load", "--server", &server.uri, "--devices", "20", "--concurrency", "8", "--block", "64", "--pki"]);
     command.arg(pki.dir()).arg("--json").arg(&json).arg("--certificates").arg(&certificates);
     let output = device_of(&mut command);
@@ -196,7 +198,8 @@ fn verify_with_openssl(pki: &Pki, file: &std::path::Path) {
 }
 
 fn same_key(certificate: &std::path::Path, key: &std::path::Path) {
-    let of_certificate = openssl(["x509".as_ref(), "-noout".as_ref(), "-pubkey".as_ref(), "-in".as_ref(), certificate.as_os_str()]);
+    let of_certificate =
+        openssl(["x509".as_ref(), "-noout".as_ref(), "-pubkey".as_ref(), "-in".as_ref(), certificate.as_os_str()]);
     let of_key = openssl(["pkey".as_ref(), "-pubout".as_ref(), "-in".as_ref(), key.as_os_str()]);
     let (Some(of_certificate), Some(of_key)) = (of_certificate, of_key) else { return };
     assert_eq!(stdout(&of_certificate), stdout(&of_key), "{} and {}", certificate.display(), key.display());

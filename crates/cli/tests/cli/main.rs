@@ -1,0 +1,10 @@
+//! The built binary, run as an operator types it: outputs, files, exit statuses.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests: a failure panics, files and processes are what is tested"
+)]
+
+mod common;
+mod enrolment;
+mod usage;
