@@ -147,9 +147,9 @@ impl Conversation {
         Some(message)
     }
 
-    /// Puts a received message into the transcript.
-    pub(crate) fn hash_received(&mut self, message: &Message) {
-        self.transcript.add(message.kind, message.message_seq, &message.body);
+    /// Puts a received message into the transcript; gives the place of its body there.
+    pub(crate) fn hash_received(&mut self, message: &Message) -> usize {
+        self.transcript.add(message.kind, message.message_seq, &message.body)
     }
 
     /// Appends a message to a flight that is being prepared, and to the transcript.

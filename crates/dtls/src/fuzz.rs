@@ -18,8 +18,8 @@ pub fn messages(body: &[u8]) {
     let _exchange = ClientKeyExchange::parse(body);
     let _request = CertificateRequest::parse(body);
     let _verify = CertificateVerify::parse(body);
-    if let Ok(chain) = CertificateChain::parse(body.to_vec()) {
-        chain.with_slices(|slices| debug_assert!(slices.iter().map(|der| der.len()).sum::<usize>() < body.len()));
+    if let Ok(chain) = CertificateChain::parse(body, 0) {
+        chain.with_slices(body, |slices| debug_assert!(slices.iter().map(|der| der.len()).sum::<usize>() < body.len()));
     }
 }
 

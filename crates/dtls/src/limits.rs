@@ -68,10 +68,19 @@ pub(crate) const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Handshake messages held back for reordering: more than any DTLS 1.2 flight has.
 pub(crate) const REASSEMBLY_MESSAGES_MAX: u16 = 16;
 
-/// Bytes of handshake messages held back for one peer: one largest message and as much again of others.
-pub(crate) const REASSEMBLY_BYTES_MAX: usize = 32 * 1024;
+/// One ClientHello: those of today, with shares for key exchanges of tomorrow, stay below 2 KiB, and a peer pays nothing for more.
+pub(crate) const CLIENT_HELLO_BYTES_MAX: usize = 4 * 1024;
 
-/// Separate pieces of one message: a 16 KiB message in 256-byte fragments that all come in the worst order.
+/// Bytes of handshake messages held back for one peer: one largest message and a flight of ordinary ones.
+pub(crate) const REASSEMBLY_BYTES_MAX: usize = 20 * 1024;
+
+/// What one handshake may hold of its peer's making: the hello and the largest message in the transcript, and what waits.
+const HANDSHAKE_BYTES_MAX: usize = CLIENT_HELLO_BYTES_MAX
+    + HANDSHAKE_MESSAGE_BYTES_MAX
+    + REASSEMBLY_BYTES_MAX
+    + EARLY_RECORDS_MAX * EARLY_RECORD_BYTES_MAX;
+
+/// Separate pieces of all messages that wait: a 16 KiB message in 256-byte fragments that come in the worst order.
 pub(crate) const REASSEMBLY_PIECES_MAX: usize = 64;
 
 /// Records of the next epoch kept until its keys are there: a Finished and its repetitions.
@@ -112,7 +121,9 @@ pub(crate) const CIPHERTEXT_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 2_048;
 
 const _: () = {
     assert!(MTU_MIN < MTU_REDUCED && MTU_REDUCED < MTU_DEFAULT && MTU_DEFAULT < MTU_MAX);
-    assert!(REASSEMBLY_BYTES_MAX >= 2 * HANDSHAKE_MESSAGE_BYTES_MAX);
+    assert!(REASSEMBLY_BYTES_MAX > HANDSHAKE_MESSAGE_BYTES_MAX);
+    assert!(CLIENT_HELLO_BYTES_MAX <= HANDSHAKE_MESSAGE_BYTES_MAX);
+    assert!(HANDSHAKE_BYTES_MAX <= 48 * 1024);
     // A repeated flight of 16 KiB shrinks to its smallest datagrams before the tries run out.
     assert!(2 * RETRANSMISSIONS_PER_MTU_STEP < RETRANSMISSIONS_MAX);
     assert!(HANDSHAKE_MESSAGE_BYTES_MAX <= PLAINTEXT_BYTES_MAX);

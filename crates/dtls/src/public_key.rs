@@ -136,7 +136,7 @@ pub(crate) struct Authentication<P> {
 
 impl<V: VerifyPeer> AuthenticationWork<V> {
     fn run(self) -> Result<Authentication<V::Peer>, Refusal> {
-        let verified = self.chain.with_slices(|chain| self.verifier.verify(chain, self.utc));
+        let verified = self.chain.with_slices(&self.signed, |chain| self.verifier.verify(chain, self.utc));
         let (peer, key) = verified.map_err(Refusal::Certificate)?;
         key.verify(self.scheme, &self.signed, &self.signature).map_err(|_| Refusal::BadCertificateVerify)?;
         let premaster = self.ephemeral.agree(SERVER_CURVE, &self.point).ok_or(Refusal::BadKeyShare)?;

@@ -25,12 +25,19 @@ pub(crate) struct Reassembly {
     next: u16,
     /// Slot n is for message `next + n`; as long as its farthest one.
     waiting: VecDeque<Option<Partial>>,
-    bytes_held: usize,
+    held: Held,
+}
+
+/// What all messages that wait hold together.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    bytes: usize,
+    pieces: usize,
 }
 
 impl Reassembly {
     pub(crate) const fn starting_at(message_seq: u16) -> Self {
-        Self { next: message_seq, waiting: VecDeque::new(), bytes_held: 0 }
+        Self { next: message_seq, waiting: VecDeque::new(), held: Held { bytes: 0, pieces: 0 } }
     }
 
     /// The number of the message that is due.
@@ -57,16 +64,16 @@ impl Reassembly {
         if partial.kind != fragment.kind || partial.length != fragment.length {
             return Err(Drop::FragmentConflict);
         }
-        let room = REASSEMBLY_BYTES_MAX - self.bytes_held;
-        self.bytes_held += partial.insert(fragment.offset, fragment.body, room)?;
-        Ok(())
+        partial.insert(fragment.offset, fragment.body, &mut self.held)
     }
 
     /// The message that is due, once it is whole.
     pub(crate) fn pop(&mut self) -> Option<Message> {
         let body = self.waiting.front_mut()?.as_mut()?.take_whole()?;
-        let kind = self.waiting.pop_front().flatten()?.kind;
-        self.bytes_held -= body.len();
+        let done = self.waiting.pop_front().flatten()?;
+        let kind = done.kind;
+        self.held.bytes -= body.len();
+        self.held.pieces -= done.pieces.len();
         let message_seq = self.next;
         self.next = self.next.wrapping_add(1);
         Some(Message { kind, message_seq, body })
@@ -74,7 +81,7 @@ impl Reassembly {
 
     #[cfg(test)]
     fn bytes_held(&self) -> usize {
-        self.bytes_held
+        self.held.bytes
     }
 }
 
@@ -95,6 +102,14 @@ impl Piece {
     fn end(&self) -> usize {
         self.offset + self.bytes.len()
     }
+
+    /// Grows by an eighth, not by doubling: the bound is on what a hostile peer can make us hold, slack included.
+    fn append(&mut self, more: &[u8]) {
+        if self.bytes.capacity() - self.bytes.len() < more.len() {
+            self.bytes.reserve_exact(more.len() + self.bytes.len() / 8);
+        }
+        self.bytes.extend_from_slice(more);
+    }
 }
 
 impl Partial {
@@ -102,14 +117,13 @@ impl Partial {
         Self { kind, length, pieces: Vec::new() }
     }
 
-    /// Keeps what is new of `body`; gives its count. `room` is how much may be kept.
-    fn insert(&mut self, offset: usize, body: &[u8], room: usize) -> Result<usize, Drop> {
-        if body.len() > room {
+    /// Keeps what is new of `body`, within what all messages together may hold.
+    fn insert(&mut self, offset: usize, body: &[u8], held: &mut Held) -> Result<(), Drop> {
+        if held.bytes + body.len() > REASSEMBLY_BYTES_MAX {
             return Err(Drop::ReassemblyFull);
         }
         let end = offset + body.len();
         let slice = |from: usize, to: usize| &body[from - offset..to - offset];
-        let mut kept = 0;
         let mut cursor = offset;
         while cursor < end {
             let at = self.pieces.partition_point(|piece| piece.end() < cursor);
@@ -118,27 +132,29 @@ impl Partial {
                 // This piece holds the cursor or touches it: extend it up to the next one.
                 let (from, to) = (self.pieces[at].end(), next_offset(&self.pieces, at + 1));
                 if from < to {
-                    self.pieces[at].bytes.extend_from_slice(slice(from, to));
-                    kept += to - from;
+                    self.pieces[at].append(slice(from, to));
+                    held.bytes += to - from;
                 }
-            } else if self.pieces.len() < REASSEMBLY_PIECES_MAX {
+            } else if held.pieces < REASSEMBLY_PIECES_MAX {
                 let to = next_offset(&self.pieces, at);
                 self.pieces.insert(at, Piece { offset: cursor, bytes: slice(cursor, to).to_vec() });
-                kept += to - cursor;
+                held.bytes += to - cursor;
+                held.pieces += 1;
             } else {
-                return if kept == 0 { Err(Drop::ReassemblyFull) } else { Ok(kept) };
+                return Err(Drop::ReassemblyFull);
             }
-            self.join(at);
+            self.join(at, held);
             cursor = self.pieces[at].end();
         }
-        Ok(kept)
+        Ok(())
     }
 
     /// Joins piece `at` with the next one if they touch.
-    fn join(&mut self, at: usize) {
+    fn join(&mut self, at: usize, held: &mut Held) {
         if self.pieces.get(at + 1).is_some_and(|next| next.offset == self.pieces[at].end()) {
             let next = self.pieces.remove(at + 1);
-            self.pieces[at].bytes.extend_from_slice(&next.bytes);
+            self.pieces[at].append(&next.bytes);
+            held.pieces -= 1;
         }
     }
 

@@ -18,19 +18,30 @@ impl Transcript {
         Self { hash: Sha256::new(), bytes: Some(Vec::new()) }
     }
 
-    pub(crate) fn add(&mut self, kind: HandshakeType, message_seq: u16, body: &[u8]) {
+    /// Adds a message; gives the place of its body in [`Self::bytes`].
+    pub(crate) fn add(&mut self, kind: HandshakeType, message_seq: u16, body: &[u8]) -> usize {
         let header = handshake_header(kind, message_seq, body.len(), 0, body.len());
         self.hash.update(&header);
         self.hash.update(body);
         if let Some(bytes) = &mut self.bytes {
+            // Messages are few, and a doubling buffer would hold twice what a hostile peer may make it hold.
+            bytes.reserve_exact(header.len() + body.len());
             bytes.extend_from_slice(&header);
             bytes.extend_from_slice(body);
+            bytes.len() - body.len()
+        } else {
+            0
         }
     }
 
     /// The hash of all messages so far.
     pub(crate) fn hash(&self) -> Hash {
         self.hash.current()
+    }
+
+    /// The messages so far, as long as they are kept.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or_default()
     }
 
     /// The messages so far; from now on only their hash is kept.

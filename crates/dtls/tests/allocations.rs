@@ -132,3 +132,36 @@ fn d27_a_handshake_costs_little_and_all_of_it_is_freed() {
     assert!(kept <= of_the_verifier, "{kept} bytes stay");
     assert!(half_open.bytes_max + finished.bytes_max < 48 * 1_024);
 }
+
+#[test]
+fn the_worst_that_a_proven_peer_can_make_a_handshake_hold_is_bounded() {
+    let world = World::new();
+    // A second peer on warm buffers, with the longest hello.
+    let mut script = Script::begin(&world, Hello::default());
+    script.route = support::route(50_001);
+    script.message_seq = 0;
+    script.record_sequence = 0;
+    script.hello = Hello { random: [9; 32], ..Hello::default() }.with(21, &[0; 3_900]);
+    script.fetch_cookie();
+    let hello = script.hello.datagram(1, 1);
+    let (now, route, endpoint) = (script.clock.now(), script.route, &mut script.endpoint);
+    // The largest certificate, then all the window takes, in small fragments.
+    let largest = 16 * 1_024;
+    let certificate = [&[0, 0x3F, 0xFD][..], &[0, 0x3F, 0xFA], &vec![7; largest - 6]].concat();
+    let mut attack = Piece::whole(11, 2, &certificate).fragments(200);
+    for seq in 4..18 {
+        attack.extend(Piece { length: 16_000, ..Piece::whole(15, seq, &vec![7; 15_999]) }.fragments(200));
+    }
+    let datagrams: Vec<Vec<u8>> =
+        attack.iter().map(|piece| Raw::new(HANDSHAKE, 0, 9, &piece.bytes()).bytes()).collect();
+    let mut buffer = Vec::with_capacity(8_192);
+    let counted = allocation_counter::measure(|| {
+        for datagram in std::iter::once(&hello).chain(&datagrams) {
+            buffer.clear();
+            buffer.extend_from_slice(datagram);
+            endpoint.handle_datagram(now, route, &mut buffer);
+        }
+    });
+    assert_eq!(endpoint.counts().half_open, 2);
+    assert!((32 * 1_024..48 * 1_024).contains(&counted.bytes_current), "{counted:?}");
+}

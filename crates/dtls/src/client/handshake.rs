@@ -142,14 +142,14 @@ impl<V: VerifyPeer> Handshake<V> {
             if message.kind == HandshakeType::HELLO_REQUEST {
                 continue;
             }
-            match self.handle_message(message, port)? {
+            match self.handle_message(&message, port)? {
                 Next::State(state) => self.state = state,
                 Next::Established(established) => return Ok(Progress::Established(established)),
             }
         }
     }
 
-    fn handle_message(&mut self, message: Message, port: &mut Port<'_>) -> Result<Next<V::Peer>, Refusal> {
+    fn handle_message(&mut self, message: &Message, port: &mut Port<'_>) -> Result<Next<V::Peer>, Refusal> {
         let expected = self.expected();
         let optional = match &self.state {
             State::ExpectServerHello(_) => HandshakeType::HELLO_VERIFY_REQUEST,
@@ -164,12 +164,12 @@ impl<V: VerifyPeer> Handshake<V> {
         let state = std::mem::replace(&mut self.state, State::Over);
         let context = &mut Context { conversation: &mut self.conversation, config: self.config.as_ref(), port };
         match state {
-            State::ExpectServerHello(state) => state.handle(&message, context).map(Next::State),
+            State::ExpectServerHello(state) => state.handle(message, context).map(Next::State),
             State::ExpectCertificate(state) => state.handle(message, context).map(Next::State),
-            State::ExpectServerKeyExchange(state) => state.handle(&message, context).map(Next::State),
-            State::ExpectCertificateRequest(state) => state.handle(&message, context).map(Next::State),
-            State::ExpectServerHelloDone(state) => state.handle(&message, context).map(Next::State),
-            State::ExpectFinished(state) => state.handle(&message, context).map(Next::Established),
+            State::ExpectServerKeyExchange(state) => state.handle(message, context).map(Next::State),
+            State::ExpectCertificateRequest(state) => state.handle(message, context).map(Next::State),
+            State::ExpectServerHelloDone(state) => state.handle(message, context).map(Next::State),
+            State::ExpectFinished(state) => state.handle(message, context).map(Next::Established),
             State::ExpectChangeCipherSpec(_) | State::Over => {
                 Err(Refusal::UnexpectedMessage { message: message.kind, expected })
             }

@@ -123,12 +123,12 @@ pub(super) struct ExpectCertificate {
 impl ExpectCertificate {
     pub(super) fn handle<V: VerifyPeer>(
         self,
-        message: Message,
+        message: &Message,
         context: &mut Context<'_, '_, V>,
     ) -> Result<State<V::Peer>, Refusal> {
-        context.conversation.hash_received(&message);
+        let at = context.conversation.hash_received(message);
         let decode = Refusal::Decode { message: HandshakeType::CERTIFICATE };
-        let chain = CertificateChain::parse(message.body).map_err(|fault| match fault {
+        let chain = CertificateChain::parse(&message.body, at).map_err(|fault| match fault {
             ChainFault::Malformed => decode,
             ChainFault::TooMany => Refusal::Certificate(CertificateFault::TooManyCertificates),
         })?;
@@ -158,7 +158,9 @@ impl ExpectServerKeyExchange {
         let scheme = SignatureScheme::from_code(exchange.scheme)
             .ok_or(Refusal::SignatureAlgorithmNotOffered { scheme: exchange.scheme })?;
         let utc = context.port.now.utc;
-        let verified = self.chain.with_slices(|chain| context.config.verifier.verify(chain, utc));
+        let verified = self
+            .chain
+            .with_slices(context.conversation.transcript.bytes(), |chain| context.config.verifier.verify(chain, utc));
         let (peer, key) = verified.map_err(Refusal::Certificate)?;
         let signed = signed_parameters(&self.agreed.client_random, &self.agreed.server_random, exchange.parameters);
         key.verify(scheme, &signed, exchange.signature).map_err(|_| Refusal::BadServerKeyExchange)?;

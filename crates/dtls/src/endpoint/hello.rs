@@ -7,6 +7,7 @@
 use super::{Admission, Endpoint};
 use crate::cookie::COOKIE_BYTES;
 use crate::drops::Drop;
+use crate::limits::CLIENT_HELLO_BYTES_MAX;
 use crate::observer::{Direction, TraceEvent};
 use crate::record::Record;
 use crate::route::{Now, Route};
@@ -39,6 +40,9 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     fn handle_hello(&mut self, now: Now, route: Route, record_sequence: u64, fragment: &Fragment<'_>) {
+        if fragment.length > CLIENT_HELLO_BYTES_MAX {
+            return self.outside.port(now, Some(route)).drop(Drop::MessageOversize);
+        }
         let slots = self.table.find(route);
         if fragment.offset > 0 {
             return match slots.half_open {

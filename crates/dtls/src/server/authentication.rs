@@ -20,11 +20,11 @@ pub(super) struct ExpectCertificate {
 impl ExpectCertificate {
     pub(super) fn handle<V: VerifyPeer>(
         self,
-        message: Message,
+        message: &Message,
         context: &mut Context<'_, '_, V>,
     ) -> Result<State<V>, Refusal> {
-        context.conversation.hash_received(&message);
-        let chain = CertificateChain::parse(message.body).map_err(|fault| match fault {
+        let at = context.conversation.hash_received(message);
+        let chain = CertificateChain::parse(&message.body, at).map_err(|fault| match fault {
             ChainFault::Malformed => Refusal::Decode { message: HandshakeType::CERTIFICATE },
             ChainFault::TooMany => Refusal::Certificate(CertificateFault::TooManyCertificates),
         })?;

@@ -204,7 +204,7 @@ impl<V: VerifyPeer> Handshake<V> {
                 return Ok(Progress::Waiting);
             }
             let Some(message) = self.conversation.next_message(port) else { return Ok(Progress::Waiting) };
-            match self.handle_message(message, port)? {
+            match self.handle_message(&message, port)? {
                 Next::State(state) => self.state = state,
                 Next::Work(state, work) => {
                     self.state = state;
@@ -216,7 +216,7 @@ impl<V: VerifyPeer> Handshake<V> {
         }
     }
 
-    fn handle_message(&mut self, message: Message, port: &mut Port<'_>) -> Result<Next<V>, Refusal> {
+    fn handle_message(&mut self, message: &Message, port: &mut Port<'_>) -> Result<Next<V>, Refusal> {
         let expected = self.expected();
         if message.kind != expected {
             return Err(Refusal::UnexpectedMessage { message: message.kind, expected });
@@ -229,11 +229,11 @@ impl<V: VerifyPeer> Handshake<V> {
             port,
         };
         match state {
-            State::ExpectClientHello(state) => state.handle(&message, context),
+            State::ExpectClientHello(state) => state.handle(message, context),
             State::ExpectCertificate(state) => state.handle(message, context).map(Next::State),
-            State::ExpectClientKeyExchange(state) => state.handle(&message, context).map(Next::State),
-            State::ExpectCertificateVerify(state) => state.handle(&message, context),
-            State::ExpectFinished(state) => state.handle(&message, context).map(Next::Established),
+            State::ExpectClientKeyExchange(state) => state.handle(message, context).map(Next::State),
+            State::ExpectCertificateVerify(state) => state.handle(message, context),
+            State::ExpectFinished(state) => state.handle(message, context).map(Next::Established),
             State::AwaitKeyExchange(_)
             | State::AwaitAuthentication(_)
             | State::ExpectChangeCipherSpec(_)

@@ -6,11 +6,11 @@ use super::codec::{
 use crate::crypto::SignatureScheme;
 use crate::limits::{CERTIFICATES_MAX, HANDSHAKE_MESSAGE_BYTES_MAX};
 
-/// A certificate_list: DER, leaf first, at most [`CERTIFICATES_MAX`]. It owns its bytes, for it outlives its message.
-#[derive(Clone, Debug)]
+/// A certificate_list: DER, leaf first, at most [`CERTIFICATES_MAX`]. It knows the places of the certificates in the transcript, which
+/// holds the message anyway.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct CertificateChain {
-    message: Vec<u8>,
-    ends: [(usize, usize); CERTIFICATES_MAX],
+    places: [(usize, usize); CERTIFICATES_MAX],
     count: usize,
 }
 
@@ -28,10 +28,11 @@ impl From<Malformed> for ChainFault {
 }
 
 impl CertificateChain {
-    pub(crate) fn parse(message: Vec<u8>) -> Result<Self, ChainFault> {
-        let mut ends = [(0, 0); CERTIFICATES_MAX];
+    /// Reads the body of a Certificate that lies at `at` in the bytes for [`Self::with_slices`].
+    pub(crate) fn parse(body: &[u8], at: usize) -> Result<Self, ChainFault> {
+        let mut places = [(0, 0); CERTIFICATES_MAX];
         let mut count = 0;
-        let mut outer = Reader::new(&message);
+        let mut outer = Reader::new(body);
         let mut list = Reader::new(outer.vector_24()?);
         outer.end()?;
         while !list.is_empty() {
@@ -40,22 +41,22 @@ impl CertificateChain {
             if der.is_empty() {
                 return Err(ChainFault::Malformed);
             }
-            let end = message.len() - list.remaining();
-            *ends.get_mut(count).ok_or(ChainFault::TooMany)? = (end - der.len(), end);
+            let end = at + body.len() - list.remaining();
+            *places.get_mut(count).ok_or(ChainFault::TooMany)? = (end - der.len(), end);
             count += 1;
         }
-        Ok(Self { message, ends, count })
+        Ok(Self { places, count })
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Lends the certificates as slices, without a list on the heap.
-    pub(crate) fn with_slices<T>(&self, with: impl FnOnce(&[&[u8]]) -> T) -> T {
+    /// Lends the certificates as slices of `bytes`, without a list on the heap.
+    pub(crate) fn with_slices<T>(&self, bytes: &[u8], with: impl FnOnce(&[&[u8]]) -> T) -> T {
         let mut slices: [&[u8]; CERTIFICATES_MAX] = [&[]; CERTIFICATES_MAX];
-        for (slice, (start, end)) in slices.iter_mut().zip(&self.ends) {
-            *slice = &self.message[*start..*end];
+        for (slice, (start, end)) in slices.iter_mut().zip(&self.places) {
+            *slice = &bytes[*start..*end];
         }
         with(&slices[..self.count])
     }
@@ -145,26 +146,27 @@ mod tests {
     #[test]
     fn a_chain_comes_back_as_it_was_sent() {
         let chain = vec![vec![1, 2, 3], vec![4], vec![5; 300]];
-        let parsed = CertificateChain::parse(encode_certificate(&chain)).unwrap();
-        parsed.with_slices(|slices| assert_eq!(slices, chain.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+        let bytes = [&b"before"[..], &encode_certificate(&chain)].concat();
+        let parsed = CertificateChain::parse(&bytes[6..], 6).unwrap();
+        parsed.with_slices(&bytes, |slices| assert_eq!(slices, chain.iter().map(Vec::as_slice).collect::<Vec<_>>()));
     }
 
     #[test]
     fn d64_more_than_ten_certificates_are_refused_before_anyone_looks_at_them() {
         let chain = vec![vec![1]; CERTIFICATES_MAX + 1];
-        assert_eq!(CertificateChain::parse(encode_certificate(&chain)).err(), Some(ChainFault::TooMany));
+        assert_eq!(CertificateChain::parse(&encode_certificate(&chain), 0).err(), Some(ChainFault::TooMany));
     }
 
     #[test]
     fn d61_certificate_lists_with_contradicting_lengths_do_not_decode() {
         let good = encode_certificate(&[vec![1, 2, 3]]);
         for end in 0..good.len() {
-            assert!(CertificateChain::parse(good[..end].to_vec()).is_err());
+            assert!(CertificateChain::parse(&good[..end], 0).is_err());
         }
         let mut trailing = good.clone();
         trailing.push(0);
-        assert!(CertificateChain::parse(trailing).is_err());
-        assert!(CertificateChain::parse(vec![0, 0, 3, 0, 0, 0]).is_err());
-        assert!(CertificateChain::parse(vec![0, 0, 0]).unwrap().is_empty());
+        assert!(CertificateChain::parse(&trailing, 0).is_err());
+        assert!(CertificateChain::parse(&[0, 0, 3, 0, 0, 0], 0).is_err());
+        assert!(CertificateChain::parse(&[0, 0, 0], 0).unwrap().is_empty());
     }
 }
