@@ -1,0 +1,105 @@
+//! Randomness that is read at a place, not drawn in an order.
+//!
+//! SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014): its n-th output is a function of its start and n, so
+//! that what is read for one datagram never depends on what was read for another. It is no secret and protects nothing.
+
+use std::time::Duration;
+
+/// The increment of SplitMix64: the golden ratio, odd.
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// One sequence of 64-bit numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stream {
+    start: u64,
+}
+
+impl Stream {
+    /// The stream of a seed and a name: different names of one seed are independent.
+    pub(crate) fn new(seed: u64, name: &str) -> Stream {
+        // FNV-1a over the name, begun at the seed.
+        let start = name
+            .bytes()
+            .fold(mix(seed.wrapping_add(GAMMA)), |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Stream { start: mix(start) }
+    }
+
+    /// The stream number `index` below this one.
+    pub(crate) fn part(self, index: u64) -> Stream {
+        Stream { start: mix(self.at(index)) }
+    }
+
+    /// The number at `place`.
+    pub(crate) fn at(self, place: u64) -> u64 {
+        mix(self.start.wrapping_add(place.wrapping_add(1).wrapping_mul(GAMMA)))
+    }
+
+    /// True at so many of a thousand places.
+    pub(crate) fn permille(self, place: u64, share: u16) -> bool {
+        self.at(place) % 1_000 < u64::from(share)
+    }
+
+    /// A number below `bound`; zero for a bound of zero.
+    pub(crate) fn below(self, place: u64, bound: u64) -> u64 {
+        self.at(place).checked_rem(bound).unwrap_or(0)
+    }
+
+    /// A time within both bounds, to the microsecond.
+    pub(crate) fn between(self, place: u64, least: Duration, most: Duration) -> Duration {
+        let span = u64::try_from(most.saturating_sub(least).as_micros()).unwrap_or(u64::MAX);
+        least + Duration::from_micros(self.below(place, span.saturating_add(1)))
+    }
+}
+
+/// The output function of SplitMix64.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first outputs for the seed 1234567, as others compute them (Rosetta Code,
+    /// "Pseudo-random numbers/Splitmix64").
+    #[test]
+    fn it_is_splitmix64() {
+        let stream = Stream { start: 1_234_567 };
+        let wanted: [u64; 5] = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+            16_408_922_859_458_223_821,
+        ];
+        assert_eq!([0, 1, 2, 3, 4].map(|place| stream.at(place)), wanted);
+    }
+
+    #[test]
+    fn seeds_names_and_parts_differ() {
+        let draws = [
+            Stream::new(1, "a"),
+            Stream::new(2, "a"),
+            Stream::new(1, "b"),
+            Stream::new(1, "a").part(0),
+            Stream::new(1, "a").part(1),
+        ]
+        .map(|stream| stream.at(0));
+        for (index, draw) in draws.iter().enumerate() {
+            assert!(!draws[..index].contains(draw), "{draws:?}");
+        }
+        assert_eq!(Stream::new(1, "a").at(9), Stream::new(1, "a").at(9));
+    }
+
+    #[test]
+    fn times_stay_within_their_bounds_and_reach_both() {
+        let stream = Stream::new(1, "times");
+        let (least, most) = (Duration::from_micros(5), Duration::from_micros(7));
+        let drawn: Vec<Duration> = (0..1_000).map(|place| stream.between(place, least, most)).collect();
+        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&least), Some(&most)));
+        assert_eq!(stream.between(0, most, most), most);
+        assert_eq!(stream.between(0, most, least), most, "bounds in the wrong order are no panic");
+    }
+}
