@@ -314,6 +314,27 @@ fn an_upload_that_has_begun_is_finished_while_draining() {
 }
 
 #[test]
+fn c30_a_block_of_another_device_never_joins() {
+    let (mut world, mut raw, request) = connected();
+    let size = BlockSize::B64;
+    let block = |num: u32| {
+        let payload = &request[usize::try_from(num).unwrap() * 64..][..64];
+        let block1 = Some(Block { num, more: true, size });
+        let ask = Ask { block1, content_format: Some(286), payload, ..ask(POST, "est/sen") };
+        support::raw::message(&ask, 500 + u16::try_from(num).unwrap(), b"tk")
+    };
+    assert_eq!(raw.send(&mut world, &block(0))[0].code, Code::CONTINUE);
+    // Beside it, and in its place once it is gone.
+    let (two, three) = (world.pki.device(2), world.pki.device(3));
+    let mut beside = Raw::connect(&mut world, 2, &two);
+    assert_eq!(beside.send(&mut world, &block(1))[0].code, Code::REQUEST_ENTITY_INCOMPLETE);
+    raw.dtls.close(world.now);
+    raw.carry(&mut world);
+    let mut after = Raw::connect(&mut world, 1, &three);
+    assert_eq!(after.send(&mut world, &block(1))[0].code, Code::REQUEST_ENTITY_INCOMPLETE);
+}
+
+#[test]
 fn c11_an_empty_token_is_echoed_empty() {
     let (mut world, mut raw, _) = connected();
     let message = support::raw::message(&ask(GET, "est/crts"), 7, &[]);

@@ -250,6 +250,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_used_again_remembers_nobody() {
+        let (mut sessions, now) = (Sessions::default(), start());
+        sessions.open(session(0, 0)).linger = Some(now);
+        sessions.settle(session(0, 0), now, false);
+        sessions.forget(session(0, 0));
+        assert!(sessions.spare.is_some());
+        let next = sessions.open(session(5, 1));
+        assert!(next.linger.is_none() && next.armed.is_none() && next.waiting.is_empty() && next.peer.is_idle());
+        assert_eq!(next.generation, 1);
+        sessions.check_invariants();
+    }
+
+    #[test]
     fn an_idle_session_costs_nothing_and_has_no_deadline() {
         let (mut sessions, now) = (Sessions::default(), start());
         sessions.open(session(0, 0));
