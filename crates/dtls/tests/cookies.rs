@@ -322,3 +322,20 @@ fn engines_may_move_to_another_thread() {
     is_send::<dtls::PublicKeyJob<Known>>();
     is_send::<dtls::PublicKeyDone<Known>>();
 }
+
+#[test]
+fn d36_d60_an_offer_to_resume_needs_the_cookie_and_gets_a_full_handshake() {
+    let world = World::new();
+    let hello = Hello { session_id: vec![7; 32], ..Hello::default() }.with(35, &[9; 100]);
+    let mut script = Script::unbegun(&world, world.endpoint(), hello);
+    let first = script.hello.datagram(0, 0);
+    assert!(is_verify_request(&script.give(&first)));
+    assert!(nothing_kept(&script.endpoint));
+    script.fetch_cookie();
+    script.send_hello();
+    let kinds: Vec<_> = records(script.answers.last().unwrap()).iter().filter_map(Raw::handshake_type).collect();
+    assert_eq!(kinds, [2, 11, 12, 13, 14], "with a certificate and a request for one");
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established());
+}

@@ -39,6 +39,11 @@ fn d58_a_renegotiation_is_refused_with_a_warning_and_the_session_lives() {
     script.give(&data);
     assert!(matches!(script.events.last(), Some(Event::Data { .. })));
     assert_eq!(script.endpoint.drops().count(Drop::Renegotiation), 1);
+    // The warning took a sequence number like any other record (D12).
+    let session = script.endpoint.sessions().next().unwrap();
+    script.endpoint.send(script.clock.now(), session, b"answer").unwrap();
+    let answer = script.endpoint.poll_transmit().unwrap().bytes.to_vec();
+    assert_ne!(records(&answer)[0].payload[..8], records(&answers[0])[0].payload[..8]);
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 mod support;
 
-use dtls::{Curve, ExtendedMasterSecret, PublicKeySteps, Suite};
-use support::{Pair, World, identity};
+use std::sync::Arc;
+
+use dtls::{Curve, ExtendedMasterSecret, Identity, PublicKeySteps, SigningKey, Suite};
+use support::{Clock, Known, Pair, SystemRandom, World, identity, identity_and_key};
 
 #[test]
 fn both_ends_agree() {
@@ -26,7 +28,7 @@ fn every_suite_curve_and_place_of_the_public_key_steps() {
                 let mut world = World::new();
                 world.server = identity(server);
                 world.client = identity(client);
-                let clock = support::Clock::new();
+                let clock = Clock::new();
                 let endpoint = world.endpoint_with(|config| {
                     config.suites = vec![suite];
                     config.public_key_steps = steps;
@@ -51,6 +53,31 @@ fn every_suite_curve_and_place_of_the_public_key_steps() {
             }
         }
     }
+}
+
+#[test]
+fn whole_chains_are_sent_both_ways_and_authorities_where_the_verifier_names_them() {
+    let mut world = World::new();
+    let chain_of = |leaf: &Identity, pkcs8: &[u8]| {
+        let chain = vec![leaf.chain()[0].clone(), vec![0x30; 700], vec![0x31; 900]];
+        let key = SigningKey::from_pkcs8(pkcs8, SystemRandom::shared().as_ref()).unwrap();
+        Arc::new(Identity::new(chain, key))
+    };
+    let (server, server_key) = identity_and_key(Curve::P256);
+    world.server = chain_of(&server, &server_key);
+    world.client = chain_of(&world.client, &world.client_key);
+    let mut of_server = Known::of(&[&world.client]);
+    of_server.authorities = vec![vec![0x30; 300]; 3];
+    let (of_server, of_client) = (Arc::new(of_server), Arc::new(Known::of(&[&world.server])));
+    let clock = Clock::new();
+    let endpoint = world.endpoint_with(|config| config.verifier = of_server.clone());
+    let client = world.client_with(&clock, |config| config.verifier = of_client.clone());
+    let mut pair = Pair::of(endpoint, client, clock);
+    pair.run();
+    assert!(pair.is_established());
+    assert_eq!(*of_server.shown.lock().unwrap(), [world.client.chain().to_vec()]);
+    assert_eq!(*of_client.shown.lock().unwrap(), [world.server.chain().to_vec()]);
+    assert!(pair.sent.iter().all(|(_, datagram)| datagram.len() <= 1_232));
 }
 
 #[test]

@@ -114,3 +114,21 @@ fn handshake_records_in_the_clear_are_nothing_to_a_session() {
     assert_eq!(pair.endpoint.drops().count(Drop::HandshakeIdle), 1);
     pair.assert_alive();
 }
+
+#[test]
+fn d13_a_restarted_server_goes_on_with_no_session_and_no_sequence_number_of_before() {
+    let world = World::new();
+    let mut pair = Pair::established(&world);
+    pair.server_sends(b"before");
+    pair.run();
+    pair.endpoint = world.endpoint();
+    pair.client_sends(b"to whom it may concern");
+    pair.run();
+    assert_eq!(pair.endpoint.drops().count(Drop::NoAssociation), 1);
+    assert!(pair.server_received.is_empty());
+    // The device begins anew; all keys are new, so that sequence number 0 comes under another one.
+    pair.client = world.client(&pair.clock);
+    pair.collect();
+    pair.run();
+    pair.assert_alive();
+}

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_agree_and_d63_bad_points_agree_with_nobody() {
+    fn d63_bad_points_agree_with_nobody_and_good_ones_do() {
         for (curve, length) in [(Curve::P256, 32), (Curve::P384, 48)] {
             let a = EphemeralKey::generate(curve, &Fixed).unwrap();
             let b = EphemeralKey::generate(curve, &Fixed).unwrap();
