@@ -4,6 +4,7 @@
 //! rest is summed up. That happens on a thread of its own behind a bounded channel: a shard never waits for a terminal.
 
 use std::collections::HashMap;
+use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +31,10 @@ const FILTER_VARIABLE: &str = "MUSTER_LOG";
 /// Sends this process's log to stderr. Call once; a second call changes nothing.
 pub fn init(format: Format) {
     let filter = EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // An error says that a subscriber is there already, such as a test's.
     let _ = match format {
         Format::Human => builder.try_init(),
