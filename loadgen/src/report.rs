@@ -245,18 +245,12 @@ impl fmt::Display for Report {
         )?;
         writeln!(f)?;
         writeln!(f, "{:<10} {:>9} {:>10} {:>10} {:>10} {:>10}", "stage", "count", "p50", "p90", "p99", "max")?;
-        for row in &self.stages {
-            let took = row.took;
-            writeln!(
-                f,
-                "{:<10} {:>9} {:>10} {:>10} {:>10} {:>10}",
-                row.stage,
-                took.count,
-                Micros(took.p50_us),
-                Micros(took.p90_us),
-                Micros(took.p99_us),
-                Micros(took.max_us)
-            )?;
+        for StageRow { stage, took } in &self.stages {
+            let cells = [took.p50_us, took.p90_us, took.p99_us, took.max_us];
+            // A stage that no device came through has no percentiles.
+            let [p50, p90, p99, max] =
+                cells.map(|us| if took.count == 0 { "-".to_owned() } else { Micros(us).to_string() });
+            writeln!(f, "{stage:<10} {:>9} {p50:>10} {p90:>10} {p99:>10} {max:>10}", took.count)?;
         }
         if !self.errors.is_empty() {
             writeln!(f)?;
@@ -310,13 +304,12 @@ struct Micros(u64);
 impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let us = float(self.0);
-        let text = match self.0 {
-            0..1_000 => format!("{} us", self.0),
-            1_000..10_000 => format!("{:.2} ms", us / 1e3),
-            10_000..1_000_000 => format!("{:.0} ms", us / 1e3),
-            _ => format!("{:.1} s", us / 1e6),
-        };
-        f.pad(&text)
+        match self.0 {
+            0..1_000 => write!(f, "{} us", self.0),
+            1_000..10_000 => write!(f, "{:.2} ms", us / 1e3),
+            10_000..1_000_000 => write!(f, "{:.0} ms", us / 1e3),
+            _ => write!(f, "{:.1} s", us / 1e6),
+        }
     }
 }
 
@@ -390,6 +383,8 @@ mod tests {
         let text = report(Arrivals::Rate(100.0)).to_string();
         assert!(text.starts_with("3 of 4 devices enrolled in 2.0 s (2/s), 1 failed"), "{text}");
         assert!(text.contains("900 us") && text.contains("2.5 s"), "{text}");
+        let crts = text.lines().find(|line| line.starts_with("crts")).unwrap();
+        assert_eq!(crts.split_whitespace().collect::<Vec<_>>(), ["crts", "0", "-", "-", "-", "-"]);
         assert!(text.contains("est.sen.subject_mismatch"), "{text}");
         assert!(text.contains("lost 5 datagrams and repeated 6 answers"), "{text}");
     }

@@ -229,7 +229,10 @@ fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
         device::Fault::Failed(failure) => failure.reason(),
         _ => None,
     };
+    let nameless = connection.identity.is_none() && connection.cert.is_none();
     match (reason, status) {
+        (Some(_), Status::Refused) if nameless && !is_answer(fault) => explained
+            .remedy("no --identity (or --cert and --key) was given, and EST wants a device certificate (RFC 9148 §3)"),
         (Some(reason), _) => {
             explained.remedy(format!("{} (`muster explain {}` says more)", reason.entry().device, reason.code()))
         }
@@ -238,6 +241,11 @@ fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
         (None, Status::Later) => explained.remedy("--wait waits as long as the server says and asks again"),
         _ => explained,
     }
+}
+
+/// Whether the server answered a request, as opposed to ending the association.
+fn is_answer(fault: &device::Fault) -> bool {
+    matches!(fault, device::Fault::Failed(Failure::Refused(_) | Failure::Later { .. } | Failure::Answer(_)))
 }
 
 fn status(fault: &device::Fault) -> Status {

@@ -101,40 +101,45 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Where the demo's files are: a temporary folder that goes away unless the demo comes to its end, or one that the user named.
-enum Place {
-    Temporary(tempfile::TempDir),
-    Named(PathBuf),
+/// Where the demo's files are. They go away unless the demo comes to its end: the folder was made for it, or was empty.
+struct Place {
+    dir: PathBuf,
+    kept: bool,
 }
 
 impl Place {
     fn new(dir: Option<&Path>) -> Outcome<Self> {
-        match dir {
+        let dir = match dir {
             Some(dir) => {
                 files::require_absent_or_empty(dir)?;
                 std::fs::create_dir_all(dir)
                     .map_err(|source| Fault::failed(format!("cannot make {}: {source}", dir.display())))?;
-                Ok(Place::Named(dir.to_owned()))
+                dir.to_owned()
             }
             None => tempfile::Builder::new()
                 .prefix("muster-demo-")
                 .tempdir()
-                .map(Place::Temporary)
-                .map_err(|source| Fault::failed(format!("cannot make a temporary folder: {source}"))),
-        }
+                .map_err(|source| Fault::failed(format!("cannot make a temporary folder: {source}")))?
+                .keep(),
+        };
+        Ok(Self { dir, kept: false })
     }
 
     fn path(&self) -> &Path {
-        match self {
-            Place::Temporary(dir) => dir.path(),
-            Place::Named(dir) => dir,
-        }
+        &self.dir
     }
 
-    fn keep(self) -> PathBuf {
-        match self {
-            Place::Temporary(dir) => dir.keep(),
-            Place::Named(dir) => dir,
+    fn keep(mut self) -> PathBuf {
+        self.kept = true;
+        self.dir.clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What cannot be removed is in the system's temporary folder, or was named by the user: neither is lost.
+            let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
 }

@@ -64,12 +64,20 @@ impl Pki {
         self.scratch.path().join(name)
     }
 
-    /// A server of this PKI on a free port; more arguments and variables for it as they come.
+    /// A server of this PKI on a free port of 127.0.0.1, unless the arguments say where else.
     pub(crate) fn serve(&self, arguments: &[&str]) -> Serving {
+        self.serve_with(arguments, &[])
+    }
+
+    /// The same with variables that override its configuration.
+    pub(crate) fn serve_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Serving {
+        let listen: &[&str] = if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = muster()
-            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+            .args(["serve", "--config"])
             .arg(self.path("muster.toml"))
+            .args(listen)
             .args(arguments)
+            .envs(environment.iter().copied())
             .env("MUSTER_METRICS__LISTEN", "127.0.0.1:0")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

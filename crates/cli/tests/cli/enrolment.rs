@@ -1,7 +1,9 @@
 //! The device's side against a running server, as an operator types it: certificates, files, exit statuses.
 
 use crate::common::{Pki, expect_status, openssl, stderr, stdout};
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::net::ToSocketAddrs as _;
+use std::process::{Child, Command, Stdio};
 
 fn device_of(command: &mut Command) -> std::process::Output {
     command.output().unwrap()
@@ -177,6 +179,132 @@ fn a_small_fleet_enrols_and_keeps_what_it_received() {
     assert_eq!(std::fs::read_dir(&certificates).unwrap().count(), 40, "a certificate and a key each");
     verify_with_openssl(&pki, &certificates.join("1-0000007.pem"));
     same_key(&certificates.join("1-0000007.pem"), &certificates.join("1-0000007.key"));
+}
+
+#[test]
+fn a_full_server_says_later_and_that_exits_4() {
+    let pki = Pki::new();
+    let server = pki.serve_with(&[], &[("MUSTER_LEDGER__ROWS_MAX", "1")]);
+    expect_status(&device_of(pki.device("enroll", &server.uri).arg("--out").arg(pki.beside("first"))), 0);
+    let out = pki.beside("second");
+    let later = device_of(pki.device("enroll", &server.uri).arg("--out").arg(&out));
+    expect_status(&later, 4);
+    assert!(stderr(&later).contains("--wait") || stderr(&later).contains("muster explain"), "{}", stderr(&later));
+    assert!(!out.exists());
+}
+
+#[test]
+fn wait_waits_until_it_is_interrupted_and_leaves_nothing() {
+    let pki = Pki::new();
+    let server = pki.serve_with(&[], &[("MUSTER_LEDGER__ROWS_MAX", "1")]);
+    expect_status(&device_of(pki.device("enroll", &server.uri).arg("--out").arg(pki.beside("first"))), 0);
+    let out = pki.beside("second");
+    let mut waiting =
+        pki.device("enroll", &server.uri).arg("--wait").arg("--out").arg(&out).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(waiting.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.contains("later, in "), "{line}");
+    terminate(&waiting);
+    assert_eq!(waiting.wait().unwrap().code(), Some(130));
+    assert!(!out.exists());
+    assert!(
+        !std::fs::read_dir(pki.beside("."))
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().starts_with(".muster-") })
+    );
+}
+
+#[test]
+fn a_client_without_identity_is_told_so() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let mut command = crate::common::muster();
+    command.args(["crts", "--server", &server.uri, "--trust"]).arg(pki.path("ca/root.pem"));
+    let refused = device_of(&mut command);
+    expect_status(&refused, 3);
+    assert!(stderr(&refused).contains("no --identity"), "{}", stderr(&refused));
+}
+
+#[test]
+fn an_unknown_label_is_refused_and_a_host_name_is_checked() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let refused = device_of(&mut pki.device("crts", &format!("{}/nosuch", server.uri)));
+    expect_status(&refused, 3);
+    assert!(stderr(&refused).contains("est.path.unknown_label"), "{}", stderr(&refused));
+    let by_name = server.uri.replace("127.0.0.1", "localhost");
+    // `localhost` may resolve to ::1 first, where this server does not listen.
+    if "localhost:0".to_socket_addrs().unwrap().next().is_some_and(|first| first.is_ipv4()) {
+        expect_status(&device_of(&mut pki.device("crts", &by_name)), 0);
+    }
+}
+
+#[test]
+fn a_foreign_device_is_traced_by_the_server_and_captured() {
+    let pki = Pki::new();
+    let (keylog, pcap) = (pki.beside("server.log"), pki.beside("server.pcapng"));
+    let server = pki.serve(&[
+        "--trace",
+        "peer=127.0.0.1",
+        "--insecure-keylog",
+        "--keylog",
+        keylog.to_str().unwrap(),
+        "--pcap",
+        pcap.to_str().unwrap(),
+    ]);
+    expect_status(&device_of(&mut pki.device("crts", &server.uri)), 0);
+    let (status, said) = server.terminate();
+    assert_eq!(status, Some(0), "{said}");
+    for word in ["ClientHello", "Finished", "GET", "2.05"] {
+        assert!(said.contains(word), "{word} is not in the server's trace:\n{said}");
+    }
+    assert_eq!(std::fs::read_to_string(&keylog).unwrap().lines().count(), 1);
+    assert_eq!(std::fs::read(&pcap).unwrap()[..4], [0x0a, 0x0d, 0x0d, 0x0a], "a pcapng section header");
+}
+
+#[test]
+fn an_open_loop_fleet_towards_ipv6_has_a_port_a_device() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return;
+    }
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "[::1]:0"]);
+    let mut command = crate::common::muster();
+    command.args(["load", "--server", &server.uri, "--devices", "30", "--rate", "300", "--suite", "gcm", "--pki"]);
+    let output = device_of(command.arg(pki.dir()));
+    expect_status(&output, 0);
+    assert!(stdout(&output).contains("30 of 30 devices enrolled"), "{}", stdout(&output));
+}
+
+#[test]
+fn a_fleet_of_an_unknown_manufacturer_fails_with_the_reason() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let server = pki.serve(&[]);
+    // The fleet trusts the server, but the server does not know its manufacturer.
+    std::fs::copy(pki.path("ca/root.pem"), other.path("ca/root.pem")).unwrap();
+    let mut command = crate::common::muster();
+    command.args(["load", "--server", &server.uri, "--devices", "3", "--pki"]).arg(other.dir());
+    let output = device_of(&mut command);
+    expect_status(&output, 1);
+    assert!(stdout(&output).contains("dtls.alert.certificate"), "{}", stdout(&output));
+}
+
+#[test]
+fn the_demo_proves_what_it_says() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("demo");
+    let mut command = crate::common::muster();
+    let output = device_of(command.args(["demo", "--devices", "40", "--lossy", "10", "--dir"]).arg(&dir));
+    expect_status(&output, 0);
+    let text = stdout(&output);
+    assert!(text.contains("40 of 40 devices enrolled") && text.contains("issued twice: none"), "{text}");
+    assert!(text.contains("webpki: 40 of 40") && text.contains("muster serve --config"), "{text}");
+    assert_eq!(std::fs::read_dir(dir.join("received")).unwrap().count(), 80);
+}
+
+fn terminate(child: &Child) {
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
 }
 
 fn verify_with_openssl(pki: &Pki, file: &std::path::Path) {
