@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use dtls::{Curve, ExtendedMasterSecret, Identity, PublicKeySteps, SigningKey, Suite};
 use support::{Clock, Known, Pair, SystemRandom, World, identity, identity_and_key};
@@ -68,15 +68,18 @@ fn whole_chains_are_sent_both_ways_and_authorities_where_the_verifier_names_them
     world.client = chain_of(&world.client, &world.client_key);
     let mut of_server = Known::of(&[&world.client]);
     of_server.authorities = vec![vec![0x30; 300]; 3];
-    let (of_server, of_client) = (Arc::new(of_server), Arc::new(Known::of(&[&world.server])));
+    let mut of_client = Known::of(&[&world.server]);
+    (of_server.shown, of_client.shown) = (Some(Mutex::default()), Some(Mutex::default()));
+    let (of_server, of_client) = (Arc::new(of_server), Arc::new(of_client));
     let clock = Clock::new();
     let endpoint = world.endpoint_with(|config| config.verifier = of_server.clone());
     let client = world.client_with(&clock, |config| config.verifier = of_client.clone());
     let mut pair = Pair::of(endpoint, client, clock);
     pair.run();
     assert!(pair.is_established());
-    assert_eq!(*of_server.shown.lock().unwrap(), [world.client.chain().to_vec()]);
-    assert_eq!(*of_client.shown.lock().unwrap(), [world.server.chain().to_vec()]);
+    let shown = |known: &Known| known.shown.as_ref().unwrap().lock().unwrap().clone();
+    assert_eq!(shown(&of_server), [world.client.chain().to_vec()]);
+    assert_eq!(shown(&of_client), [world.server.chain().to_vec()]);
     assert!(pair.sent.iter().all(|(_, datagram)| datagram.len() <= 1_232));
 }
 
