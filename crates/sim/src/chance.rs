@@ -104,11 +104,6 @@ impl Chance {
         self.bits().checked_rem(bound).unwrap_or(0)
     }
 
-    /// An index into something of length `len`.
-    pub fn index(&mut self, len: usize) -> usize {
-        usize::try_from(self.below(len as u64)).unwrap_or(0)
-    }
-
     /// True in so many of a thousand cases.
     pub fn permille(&mut self, share: u16) -> bool {
         self.below(1_000) < u64::from(share)

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::Issued;
+use link::Tally;
 use pki::Digest;
 use pki::chain::{self, Anchors};
 
 use crate::device::Device;
-use crate::link::Tally;
 use crate::scenario::Scenario;
 use crate::trace::Tracer;
 use crate::world::{Stopped, World};
@@ -37,7 +37,7 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { sent, bytes, lost, duplicated, corrupted } = self.link;
+        let Tally { sent, bytes, lost, duplicated, corrupted, .. } = self.link;
         writeln!(
             f,
             "seed {} of scenario {}: {} certificates in {:?}",

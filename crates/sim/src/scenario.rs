@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use coap::BlockSize;
 use dtls::{PublicKeySteps, Suite};
+use link::{Conditions, Delay};
 
 use crate::faulty::Behaviour;
-use crate::link::Conditions;
 
 /// What a device wants, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub const CLEAN: Scenario = Scenario {
         duplication: 0,
         corruption: 0,
         reordering: 0,
-        delay: (Duration::from_millis(20), Duration::from_millis(20)),
+        delay: Delay::exactly(Duration::from_millis(20)),
         mtu: 1_500,
     },
     ledger: Behaviour { delay_max: Duration::ZERO, faults: 0, silences: 0, forgets: false },
@@ -92,7 +92,7 @@ pub const CLEAN: Scenario = Scenario {
 };
 const _: () = assert!(CLEAN.rest.as_secs() > REPEAT_WINDOW.as_secs(), "each goal is a request of its own");
 
-const JITTER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+const JITTER: Delay = Delay { least: Duration::from_millis(5), most: Duration::from_millis(200) };
 
 /// A ledger or signer that takes longer than the ACK deadline now and then, and fails now and then.
 const MOODY: Behaviour = Behaviour { delay_max: Duration::from_secs(4), faults: 50, silences: 10, forgets: false };

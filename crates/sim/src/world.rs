@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use authority::{Deliver, Issuer, Job, Ledger, Limits, MemoryLedger, Outcome, Profile};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{JobId, Output, PublicKeyDone, Server, ServerConfig, ServerSpec};
+use link::Tally;
 use pki::issue::NodePrefix;
 use ring::digest::{Context, SHA256};
 
@@ -16,7 +17,7 @@ use crate::chance::{Chance, DerivedRandom};
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::faulty::{FaultyLedger, FaultySigner};
-use crate::link::{Link, Tally, Towards};
+use crate::link::{Link, Towards};
 use crate::scenario::{REPEAT_WINDOW, Scenario};
 use crate::trace::Tracer;
 use crate::trust::TestCa;
@@ -107,7 +108,7 @@ impl World {
             ca,
             by_address: devices.iter().enumerate().map(|(index, device)| (device.address, index)).collect(),
             devices,
-            link: Link::new(scenario.link, Chance::new(seed, "link")),
+            link: Link::new(scenario.link, seed, "link"),
             agenda,
             wire: Context::new(&SHA256),
         }
