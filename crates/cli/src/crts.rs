@@ -3,7 +3,7 @@
 use crate::arguments::Connection;
 use crate::connection::Session;
 use crate::describe;
-use crate::files::{self, Access, Staged};
+use crate::files::{self, Access, Durability, Staged};
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Outcome, out, say};
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
     let text = pem::encode_chain(certificates.iter().map(Certificate::der));
     if let Some(dir) = &arguments.out {
-        let mut staged = Staged::new(dir)?;
+        let mut staged = Staged::new(dir, Durability::Synced)?;
         staged.add("anchors.pem", text.as_bytes(), Access::Public)?;
         staged.commit()?;
         say!("anchors.pem is in {}", dir.display());

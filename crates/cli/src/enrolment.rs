@@ -3,7 +3,7 @@
 use crate::arguments::Connection;
 use crate::connection::Session;
 use crate::describe;
-use crate::files::{self, Access, Staged};
+use crate::files::{self, Access, Durability, Staged};
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, out, say};
@@ -137,7 +137,7 @@ fn report(
 ) -> Outcome {
     let device = pem::encode_chain([leaf.der()]);
     if let Some(dir) = &arguments.out {
-        let mut staged = Staged::new(dir)?;
+        let mut staged = Staged::new(dir, Durability::Synced)?;
         staged.add("device.pem", device.as_bytes(), Access::Public)?;
         if let Some(key) = key {
             staged.add("device.key", pki::pem::encode_private_key(key).as_bytes(), Access::Secret)?;

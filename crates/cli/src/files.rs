@@ -92,16 +92,26 @@ pub(crate) struct Staged {
     folder: TempDir,
     target: PathBuf,
     written: Vec<PathBuf>,
+    durability: Durability,
+}
+
+/// What a power failure may do to a folder that was just written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Nothing: each file is on the disk before the folder shows. Keys that exist nowhere else.
+    Synced,
+    /// The system writes when it likes: thousands of files that can be made again, and 4 ms of waiting for each otherwise.
+    LeftToSystem,
 }
 
 impl Staged {
     /// Begins a folder that will be `target`.
-    pub(crate) fn new(target: &Path) -> Outcome<Self> {
+    pub(crate) fn new(target: &Path, durability: Durability) -> Outcome<Self> {
         let folder = tempfile::Builder::new()
             .prefix(".muster-")
             .tempdir_in(parent(target))
             .map_err(|source| Fault::failed(format!("cannot write in {}: {source}", parent(target).display())))?;
-        Ok(Self { folder, target: target.to_owned(), written: Vec::new() })
+        Ok(Self { folder, target: target.to_owned(), written: Vec::new(), durability })
     }
 
     /// Adds a file at a path inside the folder.
@@ -113,7 +123,10 @@ impl Staged {
         options.write(true).create_new(true).mode(access.mode());
         options
             .open(&path)
-            .and_then(|mut file| file.write_all(bytes))
+            .and_then(|mut file| {
+                file.write_all(bytes)?;
+                if self.durability == Durability::Synced { file.sync_all() } else { Ok(()) }
+            })
             .map_err(|source| Fault::failed(format!("cannot write {}: {source}", path.display())))?;
         self.written.push(PathBuf::from(inside));
         Ok(())
@@ -122,13 +135,9 @@ impl Staged {
     /// Puts the folder in place. The target is absent or an empty folder, or it has none of our files: then each is moved in, and a
     /// failure moves none.
     pub(crate) fn commit(self) -> Outcome {
-        let Self { folder, target, written } = self;
+        let Self { folder, target, written, .. } = self;
         let fail = |path: &Path, source: io::Error| Fault::failed(format!("cannot write {}: {source}", path.display()));
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-            .map_err(|source| fail(&target, source))?;
-        // One wait for the disk for all files: a fleet's certificates are thousands of them.
-        fs::File::open(folder.path())
-            .and_then(|opened| rustix::fs::syncfs(opened).map_err(io::Error::from))
             .map_err(|source| fail(&target, source))?;
         match fs::rename(folder.path(), &target) {
             Ok(()) => {
@@ -193,7 +202,7 @@ mod tests {
     fn a_folder_appears_whole_with_its_modes() {
         let scratch = tempfile::tempdir().unwrap();
         let target = scratch.path().join("out");
-        let mut staged = Staged::new(&target).unwrap();
+        let mut staged = Staged::new(&target, Durability::Synced).unwrap();
         staged.add("device.pem", b"certificate", Access::Public).unwrap();
         staged.add("keys/device.key", b"key", Access::Secret).unwrap();
         assert!(!target.exists(), "nothing shows before the commit");
@@ -207,7 +216,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_given_up_leaves_nothing() {
         let scratch = tempfile::tempdir().unwrap();
-        let mut staged = Staged::new(&scratch.path().join("out")).unwrap();
+        let mut staged = Staged::new(&scratch.path().join("out"), Durability::LeftToSystem).unwrap();
         staged.add("device.key", b"key", Access::Secret).unwrap();
         drop(staged);
         assert!(names(scratch.path()).is_empty());
@@ -219,7 +228,7 @@ mod tests {
         let target = scratch.path().join("out");
         fs::create_dir(&target).unwrap();
         fs::write(target.join("b.key"), b"mine").unwrap();
-        let mut staged = Staged::new(&target).unwrap();
+        let mut staged = Staged::new(&target, Durability::Synced).unwrap();
         staged.add("a.pem", b"a", Access::Public).unwrap();
         staged.add("b.key", b"b", Access::Secret).unwrap();
         let fault = staged.commit().unwrap_err();

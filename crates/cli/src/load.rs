@@ -1,9 +1,9 @@
 //! `muster load`: the load generator. The fleet is `loadgen`'s; here are its flags and its files.
 
 use crate::arguments::{Block, ServerUri, SuiteName, duration};
-use crate::files::{self, Access, Staged};
+use crate::files::{self, Access, Durability, Staged};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, out, say};
+use crate::outcome::{Fault, Outcome, Status, out, say};
 use crate::pem;
 use loadgen::fleet::{self, Finished, Patience, Run};
 use loadgen::identities::{self, DeviceIdentity, Manufacturer};
@@ -152,7 +152,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     write_results(arguments, &finished)?;
     out!("{}", finished.report.to_string().trim_end());
     if finished.interrupted {
-        return Err(Fault::interrupted());
+        return Err(Fault::new(Status::Interrupted, "interrupted: the report covers what was done until then"));
     }
     match finished.report.failed {
         0 => Ok(()),
@@ -176,7 +176,7 @@ fn write_results(arguments: &Arguments, finished: &Finished) -> Outcome {
 
 /// A folder with `NAME.pem` and `NAME.key` for each device that has a certificate; the names are the devices' serial numbers.
 pub(crate) fn write_certificates(dir: &Path, certificates: &[Option<Box<[u8]>>], seed: u64) -> Outcome<usize> {
-    let mut staged = Staged::new(dir)?;
+    let mut staged = Staged::new(dir, Durability::LeftToSystem)?;
     let mut kept = 0;
     for (index, der) in certificates.iter().enumerate() {
         let Some(der) = der else { continue };

@@ -3,7 +3,7 @@
 mod configuration;
 mod material;
 
-use crate::files::{self, Access, Staged};
+use crate::files::{self, Access, Durability, Staged};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, out, say};
 use crate::pem;
@@ -83,7 +83,7 @@ pub(crate) fn create(dir: &Path, names: &[ServerName<'static>], interrupt: &Inte
     let material = Material::make(&all, UnixTime::now())?;
     let listen: &[&str] = if names.is_empty() { &["127.0.0.1:5684"] } else { &["[::]:5684", "0.0.0.0:5684"] };
 
-    let mut staged = Staged::new(dir)?;
+    let mut staged = Staged::new(dir, Durability::Synced)?;
     staged.add("muster.toml", configuration::text(listen).as_bytes(), Access::Public)?;
     add_certificates(&mut staged, "ca/root.pem", &[material.root.certificate.der()])?;
     add_certificates(&mut staged, "ca/issuing.pem", &[material.issuing.certificate.der()])?;
