@@ -237,7 +237,7 @@ impl<'r> Fleet<'r> {
             timers: Timers::new(count),
             devices: std::iter::repeat_with(|| None).take(count).collect(),
             certificates: if run.keep { vec![None; count] } else { Vec::new() },
-            link: run.link.clone().map(|spec| Link::new(spec, run.seed)),
+            link: run.link.as_ref().map(|spec| Link::new(spec, run.seed)),
             stats: Stats::default(),
             began: now.mono,
             now,
@@ -345,7 +345,7 @@ impl<'r> Fleet<'r> {
 
     /// Brings a datagram to its device, over the link.
     fn deliver(&mut self, index: usize, bytes: &mut [u8]) -> Result<(), FleetFault> {
-        let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.towards_device(index));
+        let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.towards_device(index, bytes.len()));
         match fate {
             Fate::Lost => Ok(()),
             Fate::Arrives => self.tell(index, Cue::Datagram(bytes)),
@@ -380,7 +380,7 @@ impl<'r> Fleet<'r> {
             let source = self.plan.source(index);
             while let Some(bytes) = device.poll_transmit() {
                 self.stats.traffic.sent(bytes.len());
-                let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.towards_server(index));
+                let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.towards_server(index, bytes.len()));
                 if fate != Fate::Lost {
                     socket.send(self.run.server, source, bytes);
                 }

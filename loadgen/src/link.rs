@@ -1,9 +1,10 @@
 //! A bad link between some devices and the server: a share of the datagrams lost, answers repeated, all decided by a seed.
 //!
-//! It sits in the generator's socket layer, on real datagrams of real DTLS. It is no simulator: delay and reordering belong to `sim`,
-//! which has virtual time. Driven by `fleet`, for each datagram of a device that the link was put before.
+//! It sits in the generator's socket layer, on real datagrams of real DTLS. The model is [`::link::Weather`], shared with the simulator and the proxy;
+//! delay and reordering are asked of neither direction here: the generator has no queue of datagrams in flight. Driven by `fleet`, for each datagram of a
+//! device that the link was put before.
 
-use crate::seed::{Purpose, Stream};
+use link::{Conditions, Weather};
 use std::ops::Range;
 
 /// What the link does, and to whom.
@@ -28,52 +29,54 @@ pub(crate) enum Fate {
     Twice,
 }
 
+impl From<link::Fate> for Fate {
+    fn from(fate: link::Fate) -> Self {
+        match fate {
+            link::Fate::Lost => Fate::Lost,
+            link::Fate::Once(_) => Fate::Arrives,
+            link::Fate::Twice(..) => Fate::Twice,
+        }
+    }
+}
+
 /// The link of one run.
 #[derive(Debug)]
 pub(crate) struct Link {
-    spec: LinkSpec,
-    stream: Stream,
-    lost: u64,
-    repeated: u64,
+    devices: Range<usize>,
+    towards_server: Weather,
+    towards_device: Weather,
 }
 
 impl Link {
     /// A link whose luck `seed` decides.
-    pub(crate) fn new(spec: LinkSpec, seed: u64) -> Self {
-        Self { spec, stream: Stream::new(seed, Purpose::Link), lost: 0, repeated: 0 }
+    pub(crate) fn new(spec: &LinkSpec, seed: u64) -> Self {
+        let questions = Conditions { loss: spec.loss_per_mille, ..Conditions::PERFECT };
+        let answers = Conditions { duplication: if spec.answers_twice { 1_000 } else { 0 }, ..questions };
+        Self {
+            devices: spec.devices.clone(),
+            towards_server: Weather::new(questions, seed, "towards the server"),
+            towards_device: Weather::new(answers, seed, "towards the device"),
+        }
     }
 
-    /// A datagram from a device to the server.
-    pub(crate) fn towards_server(&mut self, device: usize) -> Fate {
-        if !self.spec.devices.contains(&device) {
-            return Fate::Arrives;
-        }
-        if self.stream.chance(self.spec.loss_per_mille) {
-            self.lost += 1;
-            return Fate::Lost;
-        }
-        Fate::Arrives
+    /// A datagram of `length` bytes from a device to the server.
+    pub(crate) fn towards_server(&mut self, device: usize, length: usize) -> Fate {
+        if self.devices.contains(&device) { self.towards_server.judge(length).into() } else { Fate::Arrives }
     }
 
-    /// A datagram from the server to a device.
-    pub(crate) fn towards_device(&mut self, device: usize) -> Fate {
-        match self.towards_server(device) {
-            Fate::Arrives if self.spec.answers_twice && self.spec.devices.contains(&device) => {
-                self.repeated += 1;
-                Fate::Twice
-            }
-            fate => fate,
-        }
+    /// A datagram of `length` bytes from the server to a device.
+    pub(crate) fn towards_device(&mut self, device: usize, length: usize) -> Fate {
+        if self.devices.contains(&device) { self.towards_device.judge(length).into() } else { Fate::Arrives }
     }
 
     /// Datagrams lost so far.
     pub(crate) fn lost(&self) -> u64 {
-        self.lost
+        self.towards_server.tally().lost + self.towards_device.tally().lost
     }
 
     /// Answers that arrived twice so far.
     pub(crate) fn repeated(&self) -> u64 {
-        self.repeated
+        self.towards_device.tally().duplicated
     }
 }
 
@@ -82,33 +85,38 @@ mod tests {
     use super::*;
 
     fn link() -> Link {
-        Link::new(LinkSpec { devices: 10..20, loss_per_mille: 100, answers_twice: true }, 42)
+        Link::new(&LinkSpec { devices: 10..20, loss_per_mille: 100, answers_twice: true }, 42)
     }
 
     #[test]
     fn devices_elsewhere_have_a_perfect_link() {
         let mut link = link();
-        assert!((0..1000).all(|_| link.towards_server(9) == Fate::Arrives && link.towards_device(20) == Fate::Arrives));
+        for _ in 0..1000 {
+            assert_eq!((link.towards_server(9, 100), link.towards_device(20, 100)), (Fate::Arrives, Fate::Arrives));
+        }
         assert_eq!((link.lost(), link.repeated()), (0, 0));
     }
 
     #[test]
     fn one_datagram_in_ten_is_lost_and_answers_come_twice() {
         let mut link = link();
-        let lost = (0..10_000).filter(|_| link.towards_server(10) == Fate::Lost).count();
+        let lost = (0..10_000).filter(|_| link.towards_server(10, 100) == Fate::Lost).count();
         assert!((900..1100).contains(&lost), "{lost}");
-        let twice = (0..10_000).filter(|_| link.towards_device(19) == Fate::Twice).count();
+        let twice = (0..10_000).filter(|_| link.towards_device(19, 100) == Fate::Twice).count();
         assert!((8900..9100).contains(&twice), "{twice}");
         assert_eq!(link.repeated(), u64::try_from(twice).unwrap());
+        assert_eq!(link.lost(), u64::try_from(lost + 10_000 - twice).unwrap());
     }
 
     #[test]
-    fn one_seed_one_luck() {
+    fn one_seed_one_luck_and_each_direction_its_own() {
+        let spec = LinkSpec { devices: 0..1, loss_per_mille: 300, answers_twice: false };
         let fates = |seed| {
-            let mut link = Link::new(LinkSpec { devices: 0..1, loss_per_mille: 300, answers_twice: false }, seed);
-            (0..100).map(|_| link.towards_server(0)).collect::<Vec<_>>()
+            let mut link = Link::new(&spec, seed);
+            (0..100).map(|_| (link.towards_server(0, 100), link.towards_device(0, 100))).collect::<Vec<_>>()
         };
         assert_eq!(fates(1), fates(1));
         assert_ne!(fates(1), fates(2));
+        assert!(fates(1).iter().any(|(there, back)| there != back));
     }
 }

@@ -1,6 +1,6 @@
 //! Random numbers that a seed decides: splitmix64, one stream per purpose.
 //!
-//! They shape a run (arrival gaps, lost datagrams, the devices' keys) so that two runs of one seed play the same fleet. They are no
+//! They shape a run (arrival gaps, the devices' keys) so that two runs of one seed play the same fleet. They are no
 //! secret: what protects a handshake comes from `net`'s system randomness.
 
 /// A stream of 64-bit numbers (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
@@ -14,8 +14,6 @@ pub(crate) struct Stream {
 pub(crate) enum Purpose {
     /// The gaps between arrivals.
     Arrivals,
-    /// The fate of datagrams on the lossy link.
-    Link,
     /// The private key of device `n`.
     Key(u32),
     /// The jitter of device `n`'s waits.
@@ -27,7 +25,6 @@ impl Stream {
     pub(crate) fn new(seed: u64, purpose: Purpose) -> Self {
         let (kind, index) = match purpose {
             Purpose::Arrivals => (1u64, 0),
-            Purpose::Link => (2, 0),
             Purpose::Key(n) => (3, n),
             Purpose::Jitter(n) => (4, n),
         };
@@ -56,11 +53,6 @@ impl Stream {
         (f64::from(high) * 4_294_967_296.0 + f64::from(low)) / STEPS
     }
 
-    /// True in `per_mille` of 1,000 draws.
-    pub(crate) fn chance(&mut self, per_mille: u16) -> bool {
-        self.next_u64() % 1000 < u64::from(per_mille)
-    }
-
     /// Fills `out` with the next bytes of the stream.
     pub(crate) fn fill(&mut self, out: &mut [u8]) {
         for chunk in out.chunks_mut(8) {
@@ -82,7 +74,7 @@ mod tests {
         };
         assert_eq!(draw(7, Purpose::Arrivals), draw(7, Purpose::Arrivals));
         assert_ne!(draw(7, Purpose::Arrivals), draw(8, Purpose::Arrivals));
-        assert_ne!(draw(7, Purpose::Arrivals), draw(7, Purpose::Link));
+        assert_ne!(draw(7, Purpose::Arrivals), draw(7, Purpose::Key(0)));
         assert_ne!(draw(7, Purpose::Key(1)), draw(7, Purpose::Key(2)));
     }
 
@@ -96,12 +88,5 @@ mod tests {
             sum += u;
         }
         assert!((sum / 10_000.0 - 0.5).abs() < 0.02, "{sum}");
-    }
-
-    #[test]
-    fn chance_comes_as_often_as_it_says() {
-        let mut stream = Stream::new(1, Purpose::Link);
-        let hits = (0..100_000).filter(|_| stream.chance(100)).count();
-        assert!((9_500..10_500).contains(&hits), "{hits}");
     }
 }
