@@ -100,7 +100,10 @@ impl Recording {
                 device.client.start(self.now, Operation::Enroll { csr }).expect("an association without a request");
             }
             ClientEvent::Failed(failure) => panic!("the recorded enrolment failed: {failure:?}"),
-            ClientEvent::Acknowledged | ClientEvent::Closed(_) => {}
+            ClientEvent::Acknowledged
+            | ClientEvent::Reconnected { .. }
+            | ClientEvent::Again { .. }
+            | ClientEvent::Closed(_) => {}
         }
     }
 }

@@ -1,28 +1,21 @@
-//! One device's script: handshake, `GET /crts`, `POST /sen`; again when told "later" or when nothing came back.
+//! One device's script: handshake, `GET /crts`, `POST /sen`.
 //!
 //! ```text
-//!        ┌──────── rests, begins anew ◄── nothing came back, attempts left ──┐
-//!        ▼                                                                   │
 //!   Handshake ──Connected──► /crts ──2.05──► /sen ──2.04──► certificate for its key ──► Enrolled
-//!                                             ▲ │
-//!                                             │ └─5.03, 4.29──► waits Max-Age ─┐
-//!                                             └────────────────────────────────┘
+//!       ▲                      │               │
+//!       └─────── Again ◄───────┴───────────────┘   nothing came back, the session was lost, or "later": `est::Client` goes on by itself
 //!   refused, not trusted, out of time or attempts ──► GaveUp
 //! ```
 //!
-//! The protocol is `est::Client`'s; here is what a device's firmware would add: patience. Driven by `fleet`.
+//! The protocol and its patience are `est::Client`'s; here is what is asked, and what is measured. Driven by `fleet`.
 
 use crate::fleet::{Patience, Run};
 use crate::identities::DeviceIdentity;
-use crate::seed::{Purpose, Stream};
 use crate::stats::{Stage, Stats};
 use dtls::{Now, Random};
-use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, ServerVerifier};
+use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Persistence, ServerVerifier};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Between two attempts a device rests this long at most, however many failed.
-const REST_MAX: Duration = Duration::from_secs(20);
+use std::time::Instant;
 
 /// What all devices of a run share.
 pub(crate) struct Script {
@@ -31,7 +24,6 @@ pub(crate) struct Script {
     dtls: DtlsTemplate,
     random: Arc<dyn Random>,
     patience: Patience,
-    seed: u64,
 }
 
 struct DtlsTemplate {
@@ -50,23 +42,14 @@ pub(crate) enum End {
 
 /// One device at work.
 pub(crate) struct Device {
-    state: State,
+    client: Client,
     stage: Stage,
     stage_began: Instant,
+    /// What is asked for, also while a lost association is made again.
+    asking: Stage,
     scheduled: Instant,
     deadline: Instant,
     csr: Box<[u8]>,
-    attempt: u32,
-    jitter: Stream,
-}
-
-enum State {
-    /// A handshake or a request is under way.
-    Working(Client),
-    /// The server said "later"; the association stays.
-    Waiting { client: Client, until: Instant },
-    /// An attempt failed; the next begins then.
-    Resting { until: Instant },
 }
 
 impl Script {
@@ -83,6 +66,7 @@ impl Script {
             block: run.block,
             ack_timeout: run.patience.ack_timeout,
             uri_host: name.clone(),
+            persistence: Some(run.patience.persistence()),
             ..ClientConfig::default()
         };
         client.path.extend(run.label.clone());
@@ -92,7 +76,6 @@ impl Script {
             dtls: DtlsTemplate { suite: run.suite, server_name: name },
             random,
             patience: run.patience,
-            seed: run.seed,
         })
     }
 
@@ -109,112 +92,101 @@ impl Script {
     }
 }
 
+impl Patience {
+    /// As the client takes it. A refusal is a finding of the run, not an accident to be repaired; "later" is obeyed until the time is over.
+    fn persistence(&self) -> Persistence {
+        Persistence {
+            deadline: self.timeout,
+            handshakes_max: self.attempts.saturating_sub(1),
+            refusals_max: 0,
+            delays_max: u32::MAX,
+            ..Persistence::default()
+        }
+    }
+}
+
 impl Device {
-    /// Device `index` begins; its time counts from `scheduled`.
+    /// A device begins; its time counts from `scheduled`.
     pub(crate) fn start(
         script: &Script,
-        index: usize,
         identity: &DeviceIdentity,
         scheduled: Instant,
         now: Now,
     ) -> Result<Self, String> {
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
         Ok(Self {
-            state: State::Working(script.connect(identity, now)?),
+            client: script.connect(identity, now)?,
             stage: Stage::Handshake,
             stage_began: scheduled,
+            asking: Stage::CaCertificates,
             scheduled,
             deadline: scheduled + script.patience.timeout,
             csr: identity.csr.clone(),
-            attempt: 1,
-            jitter: Stream::new(script.seed, Purpose::Jitter(index)),
         })
     }
 
     /// A datagram from the server.
-    pub(crate) fn receive(&mut self, script: &Script, now: Now, bytes: &mut [u8], stats: &mut Stats) -> Option<End> {
-        self.client()?.handle_datagram(now, bytes);
-        self.events(script, now, stats)
+    pub(crate) fn receive(&mut self, now: Now, bytes: &mut [u8], stats: &mut Stats) -> Option<End> {
+        self.client.handle_datagram(now, bytes);
+        self.events(now, stats)
     }
 
     /// A deadline has come.
-    pub(crate) fn timeout(
-        &mut self,
-        script: &Script,
-        identity: &DeviceIdentity,
-        now: Now,
-        stats: &mut Stats,
-    ) -> Option<End> {
+    pub(crate) fn timeout(&mut self, now: Now, stats: &mut Stats) -> Option<End> {
         if now.mono >= self.deadline {
-            return Some(self.give_up(now, "out of time", stats));
+            return Some(self.give_up(now, OUT_OF_TIME, stats));
         }
-        match &mut self.state {
-            State::Working(client) => client.handle_timeout(now),
-            State::Waiting { client, until } if now.mono < *until => client.handle_timeout(now),
-            State::Waiting { .. } => return self.ask_again(now, stats),
-            State::Resting { until } if now.mono < *until => {}
-            State::Resting { .. } => match script.connect(identity, now) {
-                Ok(client) => {
-                    self.attempt += 1;
-                    stats.repeated_attempts += 1;
-                    self.state = State::Working(client);
-                    self.enter(Stage::Handshake, now);
-                }
-                Err(why) => return Some(self.give_up(now, &why, stats)),
-            },
-        }
-        self.events(script, now, stats)
+        self.client.handle_timeout(now);
+        self.events(now, stats)
     }
 
     /// The next datagram to send.
     pub(crate) fn poll_transmit(&mut self) -> Option<&[u8]> {
-        self.client()?.poll_transmit()
+        self.client.poll_transmit()
     }
 
     /// When [`Device::timeout`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Instant {
-        let (client, until) = match &self.state {
-            State::Working(client) => (client.poll_timeout(), None),
-            State::Waiting { client, until } => (client.poll_timeout(), Some(*until)),
-            State::Resting { until } => (None, Some(*until)),
-        };
-        [client, until].into_iter().flatten().fold(self.deadline, Instant::min)
+        self.client.poll_timeout().map_or(self.deadline, |at| at.min(self.deadline))
     }
 
-    fn client(&mut self) -> Option<&mut Client> {
-        match &mut self.state {
-            State::Working(client) | State::Waiting { client, .. } => Some(client),
-            State::Resting { .. } => None,
-        }
-    }
-
-    fn events(&mut self, script: &Script, now: Now, stats: &mut Stats) -> Option<End> {
-        while let Some(event) = self.client().and_then(Client::poll_event) {
+    fn events(&mut self, now: Now, stats: &mut Stats) -> Option<End> {
+        while let Some(event) = self.client.poll_event() {
             let end = match event {
                 ClientEvent::Acknowledged => None,
                 ClientEvent::Connected { .. } => {
                     self.finish_stage(now, stats);
-                    self.ask(Stage::CaCertificates, Operation::CaCertificates, now, stats)
+                    self.ask(now, stats)
+                }
+                ClientEvent::Reconnected { .. } => {
+                    self.finish_stage(now, stats);
+                    self.enter(self.asking, now);
+                    None
                 }
                 ClientEvent::Done(Answer::CaCertificates(_)) => {
                     self.finish_stage(now, stats);
-                    self.enrol(now, stats)
+                    self.asking = Stage::Enrol;
+                    self.ask(now, stats)
                 }
                 ClientEvent::Done(Answer::Certificate(certificate)) => {
                     self.finish_stage(now, stats);
                     stats.record(Stage::Total, now.mono.saturating_duration_since(self.scheduled));
-                    self.close(now);
+                    self.client.close(now);
                     Some(End::Enrolled(certificate.into()))
                 }
                 // Nobody asked for links.
                 ClientEvent::Done(Answer::Links(_)) => None,
-                ClientEvent::Failed(Failure::Later { max_age, .. }) => {
+                ClientEvent::Again { after: Failure::Later { .. }, .. } => {
                     stats.later_answers += 1;
-                    self.wait(now.mono + Duration::from_secs(max_age.into()));
                     None
                 }
-                ClientEvent::Failed(failure) => self.failed(script, now, &failure, stats),
-                ClientEvent::Closed(why) => self.failed(script, now, &Failure::Closed(why), stats),
+                ClientEvent::Again { after, .. } => {
+                    stats.record_failure(self.stage, &reason(&after));
+                    stats.repeated_attempts += 1;
+                    self.enter(Stage::Handshake, now);
+                    None
+                }
+                ClientEvent::Failed(failure) => Some(self.give_up(now, &reason(&failure), stats)),
+                ClientEvent::Closed(why) => Some(self.give_up(now, &reason(&Failure::Closed(why)), stats)),
             };
             if end.is_some() {
                 return end;
@@ -223,56 +195,14 @@ impl Device {
         None
     }
 
-    fn failed(&mut self, script: &Script, now: Now, failure: &Failure, stats: &mut Stats) -> Option<End> {
-        let reason = failure.reason().map_or_else(|| failure.to_string(), |reason| reason.code().to_owned());
-        let worth_repeating = failure.is_no_answer() || matches!(failure, Failure::Closed(_));
-        if !worth_repeating || self.attempt >= script.patience.attempts {
-            return Some(self.give_up(now, &reason, stats));
-        }
-        stats.record_failure(self.stage, &reason);
-        // Spread over half to one and a half of a growing pause, so that a fleet that failed together does not come back together.
-        let pause = script.patience.ack_timeout.saturating_mul(1 << self.attempt.min(6)).min(REST_MAX);
-        self.state = State::Resting { until: now.mono + pause.mul_f64(0.5 + self.jitter.unit()) };
-        None
-    }
-
-    fn ask_again(&mut self, now: Now, stats: &mut Stats) -> Option<End> {
-        match self.stage {
-            Stage::CaCertificates => self.ask(Stage::CaCertificates, Operation::CaCertificates, now, stats),
-            Stage::Handshake | Stage::Enrol | Stage::Total => self.enrol(now, stats),
-        }
-    }
-
-    /// Sends the request for a certificate: the identical one each time (RFC 9148 §4.7).
-    fn enrol(&mut self, now: Now, stats: &mut Stats) -> Option<End> {
-        let csr = self.csr.to_vec();
-        self.ask(Stage::Enrol, Operation::Enroll { csr }, now, stats)
-    }
-
-    fn ask(&mut self, stage: Stage, operation: Operation, now: Now, stats: &mut Stats) -> Option<End> {
-        if stage != self.stage {
-            self.enter(stage, now);
-        }
-        if let State::Waiting { .. } = self.state {
-            self.resume();
-        }
-        let started = self.client()?.start(now, operation);
-        started.err().map(|fault| self.give_up(now, &format!("cannot ask: {fault:?}"), stats))
-    }
-
-    fn wait(&mut self, until: Instant) {
-        self.state = match std::mem::replace(&mut self.state, State::Resting { until }) {
-            State::Working(client) | State::Waiting { client, .. } => State::Waiting { client, until },
-            resting @ State::Resting { .. } => resting,
+    fn ask(&mut self, now: Now, stats: &mut Stats) -> Option<End> {
+        self.enter(self.asking, now);
+        let operation = match self.asking {
+            Stage::CaCertificates => Operation::CaCertificates,
+            Stage::Handshake | Stage::Enrol | Stage::Total => Operation::Enroll { csr: self.csr.to_vec() },
         };
-    }
-
-    fn resume(&mut self) {
-        let until = self.deadline;
-        self.state = match std::mem::replace(&mut self.state, State::Resting { until }) {
-            State::Waiting { client, .. } => State::Working(client),
-            other => other,
-        };
+        let started = self.client.start(now, operation);
+        started.err().map(|fault| self.give_up(now, &format!("cannot ask: {fault}"), stats))
     }
 
     fn enter(&mut self, stage: Stage, now: Now) {
@@ -284,15 +214,19 @@ impl Device {
         stats.record(self.stage, now.mono.saturating_duration_since(self.stage_began));
     }
 
-    fn close(&mut self, now: Now) {
-        if let Some(client) = self.client() {
-            client.close(now);
-        }
-    }
-
     fn give_up(&mut self, now: Now, reason: &str, stats: &mut Stats) -> End {
         stats.record_failure(self.stage, reason);
-        self.close(now);
+        self.client.close(now);
         End::GaveUp
+    }
+}
+
+/// What the statistics call it when a device's time is over.
+const OUT_OF_TIME: &str = "out of time";
+
+fn reason(failure: &Failure) -> String {
+    match failure {
+        Failure::Deadline => OUT_OF_TIME.to_owned(),
+        _ => failure.reason().map_or_else(|| failure.to_string(), |reason| reason.code().to_owned()),
     }
 }

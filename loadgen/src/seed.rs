@@ -16,8 +16,6 @@ pub(crate) enum Purpose {
     Arrivals,
     /// The private key of device `n`.
     Key(u32),
-    /// The jitter of device `n`'s waits.
-    Jitter(u32),
 }
 
 impl Stream {
@@ -26,7 +24,6 @@ impl Stream {
         let (kind, index) = match purpose {
             Purpose::Arrivals => (1u64, 0),
             Purpose::Key(n) => (3, n),
-            Purpose::Jitter(n) => (4, n),
         };
         let mut stream = Self { state: seed ^ (kind << 56) ^ (u64::from(index) << 8) };
         // Seeds are small numbers; one round spreads them before the first draw.

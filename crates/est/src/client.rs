@@ -8,6 +8,9 @@
 //!                                            Failed: refused, later, no answer, ...
 //! ```
 //!
+//! With a [`Persistence`] a failure that another try may mend is no event of that kind but [`ClientEvent::Again`]: the client
+//! rests, connects again if it has to, and repeats the identical request until it is answered or the deadline passes.
+//!
 //! It is driven as the server is: datagrams and time go in, `poll_transmit`, `poll_event` and `poll_timeout` come out. The
 //! command line, the load generator's fleet and the simulator drive this same type, so it is small: no thread, no buffer
 //! that is not in use, and what a fleet shares is behind `Arc`s.
@@ -29,9 +32,12 @@ use crate::resources::{DISCOVERY_PATH, Packing, Resource, WELL_KNOWN_ROOT};
 use crate::verify::ServerVerifier;
 
 mod answer;
+mod persistence;
 
 use answer::Expected;
 pub use answer::{Answer, AnswerFault, Failure, Refused};
+pub use persistence::Persistence;
+use persistence::{Effort, IDLE_MAX, Next, Remedy};
 
 /// The DTLS side of a client's configuration; the device's identity is in it, so each device has one of its own.
 pub type DtlsConfig = dtls::ClientConfig<ServerVerifier>;
@@ -55,6 +61,8 @@ pub struct ClientConfig {
     pub uri_port: Option<u16>,
     /// Bytes of an answer that are gathered at most.
     pub answer_bytes_max: usize,
+    /// How the client goes on by itself; without it each failure is told at once and left to the caller.
+    pub persistence: Option<Persistence>,
 }
 
 /// Certificates of a CA, in all plausible shapes: ten of 1.5 KiB with their CMS around them.
@@ -78,6 +86,7 @@ impl Default for ClientConfig {
             uri_host: None,
             uri_port: None,
             answer_bytes_max: ANSWER_BYTES_MAX_DEFAULT,
+            persistence: None,
         }
     }
 }
@@ -114,13 +123,28 @@ pub enum ClientEvent {
         /// What was negotiated.
         facts: SessionFacts,
     },
+    /// The request that was under way goes on over another association.
+    Reconnected {
+        /// The certificate that the server showed.
+        server: Arc<Certificate>,
+        /// What was negotiated.
+        facts: SessionFacts,
+    },
     /// The server acknowledged the request and takes its time (RFC 7252 §5.2.2).
     Acknowledged,
+    /// A try failed, and another one follows by itself.
+    Again {
+        /// What failed.
+        after: Failure,
+        /// When the next try begins.
+        at: Instant,
+    },
     /// The answer to the request, checked.
     Done(Answer),
     /// The request, or the handshake, failed. After a handshake or an association that ended the client is over.
     Failed(Failure),
-    /// The server ended the association while nothing was asked.
+    /// The server ended the association while nothing was asked. With a [`Persistence`] the next request begins another
+    /// one, without it the client is over.
     Closed(dtls::Closed),
 }
 
@@ -151,12 +175,19 @@ impl std::error::Error for StartFault {}
 pub struct Client {
     dtls: dtls::Client<ServerVerifier>,
     config: Arc<ClientConfig>,
+    /// For further associations, as is `observer`.
+    dtls_config: Arc<DtlsConfig>,
+    observer: Option<Arc<dyn dtls::Observer>>,
     random: Arc<dyn Random>,
     ids: MessageIds,
     accept: Option<Packing>,
     phase: Phase,
     /// The last request, kept to acknowledge repetitions of a separate response.
     exchange: Option<Box<Exchange>>,
+    /// What is persisted in, if there is something.
+    task: Option<Box<Task>>,
+    /// When the server was heard last.
+    heard: Instant,
     events: VecDeque<ClientEvent>,
 }
 
@@ -165,7 +196,19 @@ enum Phase {
     Connecting,
     Connected,
     Asking(Expected),
+    /// A try failed, and the next one has its time.
+    Resting(Next),
+    /// The association ended while nothing was asked, and the next request begins another one.
+    Dormant,
     Over,
+}
+
+/// What a client persists in.
+struct Task {
+    /// `None`: only the association is wanted.
+    operation: Option<Operation>,
+    accept: Option<Packing>,
+    effort: Effort,
 }
 
 impl Client {
@@ -186,14 +229,20 @@ impl Client {
     ) -> Client {
         let mut start = [0; 2];
         random.fill(&mut start);
+        let effort = config.persistence.map(|policy| Effort::new(&policy, now.mono));
+        let task = effort.map(|effort| Box::new(Task { operation: None, accept: None, effort }));
         Client {
-            dtls: dtls::Client::with_observer(dtls, Arc::clone(&random), now, observer),
+            dtls: dtls::Client::with_observer(Arc::clone(&dtls), Arc::clone(&random), now, observer.clone()),
             accept: config.accept,
             config,
+            dtls_config: dtls,
+            observer,
             random,
             ids: MessageIds::new(u16::from_be_bytes(start)),
             phase: Phase::Connecting,
             exchange: None,
+            task,
+            heard: now.mono,
             events: VecDeque::new(),
         }
     }
@@ -206,23 +255,26 @@ impl Client {
     /// Starts a request.
     ///
     /// # Errors
-    /// [`StartFault`]: one at a time, and only over an association.
+    /// [`StartFault`]: one at a time, and only over an association; with a [`Persistence`], one that there has been.
     pub fn start(&mut self, now: Now, operation: Operation) -> Result<(), StartFault> {
         match self.phase {
-            Phase::Connected => {}
-            Phase::Asking(_) => return Err(StartFault::Busy),
+            Phase::Connected | Phase::Dormant => {}
+            Phase::Asking(_) | Phase::Resting(_) => return Err(StartFault::Busy),
             Phase::Connecting | Phase::Over => return Err(StartFault::NotConnected),
         }
         let expected = Expected::of(&operation, self.accept)?;
-        let spec = self.request(operation);
-        let mut seed = [0; TOKEN_BYTES + 4];
-        self.random.fill(&mut seed);
-        let (token, jitter) = seed.split_at(TOKEN_BYTES);
-        let token = Token::new(token).unwrap_or(Token::EMPTY);
-        let jitter = jitter.iter().fold(0, |sum, &byte| sum << 8 | u32::from(byte));
-        self.exchange = Some(Box::new(Exchange::new(now.mono, spec, &mut self.ids, token, jitter)));
-        self.phase = Phase::Asking(expected);
-        self.pump(now);
+        let Some(policy) = &self.config.persistence else {
+            self.ask(now, operation, self.accept, expected);
+            return Ok(());
+        };
+        let effort = Effort::new(policy, now.mono);
+        self.task = Some(Box::new(Task { operation: Some(operation.clone()), accept: self.accept, effort }));
+        let stale = now.mono.saturating_duration_since(self.heard) > IDLE_MAX;
+        if stale || matches!(self.phase, Phase::Dormant) {
+            self.rest(now, Next { at: now.mono, remedy: Remedy::Handshake });
+        } else {
+            self.ask(now, operation, self.accept, expected);
+        }
         Ok(())
     }
 
@@ -234,6 +286,14 @@ impl Client {
 
     /// Serves every deadline that has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        if self.task.as_ref().is_some_and(|task| task.effort.deadline <= now.mono) {
+            return self.give_up(now);
+        }
+        if let Phase::Resting(next) = self.phase
+            && next.at <= now.mono
+        {
+            return self.try_again(now, next.remedy);
+        }
         self.dtls.handle_timeout(now);
         self.drain_events(now, &[]);
         let due = self.exchange.as_ref().and_then(|exchange| exchange.poll_timeout()).is_some_and(|at| at <= now.mono);
@@ -247,7 +307,9 @@ impl Client {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let exchange = self.exchange.as_ref().and_then(|exchange| exchange.poll_timeout());
-        [self.dtls.poll_timeout(), exchange].into_iter().flatten().min()
+        let deadline = self.task.as_ref().map(|task| task.effort.deadline);
+        let rest = if let Phase::Resting(next) = self.phase { Some(next.at) } else { None };
+        [self.dtls.poll_timeout(), exchange, deadline, rest].into_iter().flatten().min()
     }
 
     /// The next datagram to send.
@@ -264,6 +326,7 @@ impl Client {
     pub fn close(&mut self, now: Now) {
         self.dtls.close(now);
         self.exchange = None;
+        self.task = None;
         self.phase = Phase::Over;
     }
 
@@ -279,7 +342,7 @@ impl Client {
         self.dtls.facts()
     }
 
-    /// Noise that the DTLS layer dropped, by reason.
+    /// Noise that the DTLS layer dropped, by reason, in the association that there is.
     #[must_use]
     pub fn drops(&self) -> &dtls::DropCounters {
         self.dtls.drops()
@@ -287,10 +350,23 @@ impl Client {
 
     /// Who sees the event stream of the DTLS layer.
     pub fn set_observer(&mut self, observer: Option<Arc<dyn dtls::Observer>>) {
+        self.observer.clone_from(&observer);
         self.dtls.set_observer(observer);
     }
 
-    fn request(&self, operation: Operation) -> RequestSpec {
+    fn ask(&mut self, now: Now, operation: Operation, accept: Option<Packing>, expected: Expected) {
+        let spec = self.request(operation, accept);
+        let mut seed = [0; TOKEN_BYTES + 4];
+        self.random.fill(&mut seed);
+        let (token, jitter) = seed.split_at(TOKEN_BYTES);
+        let token = Token::new(token).unwrap_or(Token::EMPTY);
+        let jitter = jitter.iter().fold(0, |sum, &byte| sum << 8 | u32::from(byte));
+        self.exchange = Some(Box::new(Exchange::new(now.mono, spec, &mut self.ids, token, jitter)));
+        self.phase = Phase::Asking(expected);
+        self.pump(now);
+    }
+
+    fn request(&self, operation: Operation, accept: Option<Packing>) -> RequestSpec {
         let (method, path, queries, body) = match operation {
             Operation::CaCertificates => (Method::Get, self.path(Resource::CaCertificates), Vec::new(), Vec::new()),
             Operation::Enroll { csr } => (Method::Post, self.path(Resource::SimpleEnroll), Vec::new(), csr),
@@ -306,13 +382,14 @@ impl Client {
         spec.path = path;
         spec.queries = queries;
         spec.content_format = (method == Method::Post).then_some(ContentFormat::PKCS10);
-        spec.accept = self.accept.filter(|_| function).map(Packing::content_format);
+        spec.accept = accept.filter(|_| function).map(Packing::content_format);
         spec.body = body;
         spec.block = self.block();
         spec.kind = self.config.kind;
         spec.uri_host.clone_from(&self.config.uri_host);
         spec.uri_port = self.config.uri_port;
         spec.ack_timeout = self.config.ack_timeout;
+        spec.repeats = self.config.persistence.map_or(0, |policy| policy.exchange_repeats);
         spec.answer_bytes_max = self.config.answer_bytes_max;
         spec
     }
@@ -334,38 +411,132 @@ impl Client {
     fn drain_events(&mut self, now: Now, datagram: &[u8]) {
         while let Some(event) = self.dtls.poll_event() {
             match event {
-                dtls::ClientEvent::Established { peer, facts } => {
-                    self.phase = Phase::Connected;
-                    self.events.push_back(ClientEvent::Connected { server: peer, facts });
-                }
+                dtls::ClientEvent::Established { peer, facts } => self.connected(now, peer, facts),
                 dtls::ClientEvent::Data { plaintext } => {
                     if let Some(plaintext) = datagram.get(plaintext) {
                         self.handle_message(now, plaintext);
                     }
                 }
-                dtls::ClientEvent::Closed { why } => {
-                    let asking = matches!(self.phase, Phase::Asking(_));
-                    self.end(if asking { ClientEvent::Failed(Failure::Closed(why)) } else { ClientEvent::Closed(why) });
-                }
-                dtls::ClientEvent::Failed { refusal } => {
-                    self.end(ClientEvent::Failed(Failure::Handshake(refusal)));
-                }
+                dtls::ClientEvent::Closed { why } => self.closed(now, why),
+                dtls::ClientEvent::Failed { refusal } => self.ended(now, Failure::Handshake(refusal)),
             }
         }
     }
 
-    fn end(&mut self, event: ClientEvent) {
-        // What `close` ended is over already, and nobody waits to hear it again.
+    fn connected(&mut self, now: Now, server: Arc<Certificate>, facts: SessionFacts) {
+        self.heard = now.mono;
+        self.phase = Phase::Connected;
+        if self.task.as_ref().is_some_and(|task| task.operation.is_some()) {
+            self.events.push_back(ClientEvent::Reconnected { server, facts });
+            self.ask_again(now);
+        } else {
+            self.task = None;
+            self.events.push_back(ClientEvent::Connected { server, facts });
+        }
+    }
+
+    /// The association has ended, by the server's word or by what its records say.
+    fn closed(&mut self, now: Now, why: dtls::Closed) {
+        match &mut self.phase {
+            Phase::Asking(_) => self.ended(now, Failure::Closed(why)),
+            Phase::Resting(next) => {
+                next.remedy = Remedy::Handshake;
+                self.exchange = None;
+            }
+            // What `close` ended is over already, and nobody waits to hear it again.
+            Phase::Over | Phase::Dormant => {}
+            Phase::Connecting | Phase::Connected => {
+                self.exchange = None;
+                self.phase = if self.config.persistence.is_some() { Phase::Dormant } else { Phase::Over };
+                self.events.push_back(ClientEvent::Closed(why));
+            }
+        }
+    }
+
+    /// A try failed, and the association with it.
+    fn ended(&mut self, now: Now, failure: Failure) {
         if !self.is_over() {
             self.phase = Phase::Over;
             self.exchange = None;
-            self.events.push_back(event);
+            self.failed(now, failure);
         }
+    }
+
+    /// A try failed: another one follows, or that was the last.
+    fn failed(&mut self, now: Now, failure: Failure) {
+        let next = match (&self.config.persistence, &mut self.task) {
+            (Some(policy), Some(task)) => task.effort.after(&failure, policy, now.mono, self.random.as_ref()),
+            _ => None,
+        };
+        match next {
+            Some(next) => {
+                self.events.push_back(ClientEvent::Again { after: failure, at: next.at });
+                self.rest(now, next);
+            }
+            None => {
+                self.task = None;
+                self.events.push_back(ClientEvent::Failed(failure));
+            }
+        }
+    }
+
+    /// Waits for the next try. An association that is of no use any more is closed, for the case that the server still
+    /// has it; its close_notify leaves before the next ClientHello.
+    fn rest(&mut self, now: Now, next: Next) {
+        if next.remedy == Remedy::Handshake {
+            self.drop_association(now);
+        }
+        self.phase = Phase::Resting(next);
+    }
+
+    fn drop_association(&mut self, now: Now) {
+        self.exchange = None;
+        self.dtls.close(now);
+        // That it closed is no news to who closed it.
+        while self.dtls.poll_event().is_some() {}
+    }
+
+    fn try_again(&mut self, now: Now, remedy: Remedy) {
+        match remedy {
+            Remedy::Request => self.ask_again(now),
+            Remedy::Handshake => {
+                let (config, random) = (Arc::clone(&self.dtls_config), Arc::clone(&self.random));
+                self.dtls = dtls::Client::with_observer(config, random, now, self.observer.clone());
+                self.phase = Phase::Connecting;
+            }
+        }
+    }
+
+    /// The identical request once more.
+    fn ask_again(&mut self, now: Now) {
+        let Some(task) = &self.task else { return };
+        let (Some(operation), accept) = (task.operation.clone(), task.accept) else { return };
+        // It was a request when it was started.
+        if let Ok(expected) = Expected::of(&operation, accept) {
+            self.ask(now, operation, accept, expected);
+        }
+    }
+
+    /// The deadline has come.
+    fn give_up(&mut self, now: Now) {
+        let Some(task) = self.task.take() else { return };
+        match self.phase {
+            Phase::Asking(_) | Phase::Resting(Next { remedy: Remedy::Request, .. }) => {
+                self.exchange = None;
+                self.phase = Phase::Connected;
+            }
+            _ => {
+                self.drop_association(now);
+                self.phase = Phase::Over;
+            }
+        }
+        self.events.push_back(ClientEvent::Failed(task.effort.into_failure()));
     }
 
     fn handle_message(&mut self, now: Now, plaintext: &[u8]) {
         // What is no CoAP is noise, authenticated or not.
         let Ok(message) = Message::parse(plaintext) else { return };
+        self.heard = now.mono;
         let Some(exchange) = &mut self.exchange else { return };
         let progress = exchange.handle(now.mono, &message, &mut self.ids);
         self.progress(now, progress);
@@ -373,19 +544,25 @@ impl Client {
 
     fn progress(&mut self, now: Now, progress: Progress) {
         self.pump(now);
-        let event = match progress {
-            Progress::Ignored | Progress::Pending => return,
-            Progress::Acknowledged => ClientEvent::Acknowledged,
-            Progress::Done(reply) => match self.finish() {
-                Some(expected) => expected.check(reply).map_or_else(ClientEvent::Failed, ClientEvent::Done),
-                None => return,
-            },
-            Progress::Failed(failure) => match self.finish() {
-                Some(_) => ClientEvent::Failed(Failure::Request(failure)),
-                None => return,
-            },
-        };
-        self.events.push_back(event);
+        match progress {
+            Progress::Ignored | Progress::Pending => {}
+            Progress::Acknowledged => self.events.push_back(ClientEvent::Acknowledged),
+            Progress::Done(reply) => {
+                let Some(expected) = self.finish() else { return };
+                match expected.check(reply) {
+                    Ok(answer) => {
+                        self.task = None;
+                        self.events.push_back(ClientEvent::Done(answer));
+                    }
+                    Err(failure) => self.failed(now, failure),
+                }
+            }
+            Progress::Failed(failure) => {
+                if self.finish().is_some() {
+                    self.failed(now, Failure::Request(failure));
+                }
+            }
+        }
     }
 
     /// The request is over; what was expected of it.
@@ -411,7 +588,7 @@ impl Client {
             && self.finish().is_some()
         {
             self.exchange = None;
-            self.events.push_back(ClientEvent::Failed(Failure::TooLong { plaintext_bytes_max }));
+            self.failed(now, Failure::TooLong { plaintext_bytes_max });
         }
     }
 }

@@ -147,7 +147,7 @@ impl Device {
         let Some(event) = self.client.as_mut().and_then(Client::poll_event) else { return false };
         match event {
             ClientEvent::Connected { .. } => self.ask(now),
-            ClientEvent::Acknowledged => {}
+            ClientEvent::Acknowledged | ClientEvent::Reconnected { .. } | ClientEvent::Again { .. } => {}
             ClientEvent::Done(answer) => self.done(now, answer),
             ClientEvent::Failed(failure) => self.failed(now, &failure),
             ClientEvent::Closed(_) => self.client = None,

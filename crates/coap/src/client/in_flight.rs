@@ -6,12 +6,17 @@ use crate::{EXCHANGE_LIFETIME, MessageId, Token};
 use std::fmt;
 use std::time::Instant;
 
+/// Before the token: version, kind and token length, code, message id (RFC 7252 §3).
+const HEADER_BYTES: usize = 4;
+
 /// A request on the wire.
 pub(super) struct InFlight {
     pub(super) message_id: MessageId,
     pub(super) token: Token,
     /// For sending it again.
     pub(super) datagram: Vec<u8>,
+    /// How often it was begun again after nobody had answered.
+    pub(super) repeats: u8,
     wait: Wait,
 }
 
@@ -27,7 +32,20 @@ enum Wait {
 impl InFlight {
     pub(super) fn new(envelope: Envelope, datagram: Vec<u8>, retransmission: Retransmission) -> InFlight {
         let wait = Wait::Acknowledgement(retransmission);
-        InFlight { message_id: envelope.message_id, token: envelope.token, datagram, wait }
+        InFlight { message_id: envelope.message_id, token: envelope.token, datagram, repeats: 0, wait }
+    }
+
+    /// The same request as a new exchange: another message id, another token of the same length, a fresh timer.
+    pub(super) fn begin_again(&mut self, envelope: Envelope, retransmission: Retransmission) {
+        debug_assert_eq!(envelope.token.as_bytes().len(), self.token.as_bytes().len(), "it is written in its place");
+        self.rename(envelope.message_id);
+        let token = envelope.token.as_bytes();
+        if let Some(field) = self.datagram.get_mut(HEADER_BYTES..HEADER_BYTES + token.len()) {
+            field.copy_from_slice(token);
+        }
+        self.token = envelope.token;
+        self.repeats += 1;
+        self.wait = Wait::Acknowledgement(retransmission);
     }
 
     /// An empty acknowledgement; false where there was one before.

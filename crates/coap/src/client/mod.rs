@@ -180,8 +180,22 @@ impl Exchange {
                 self.out.push(|buffer| buffer.extend_from_slice(&in_flight.datagram));
                 Progress::Pending
             }
+            Due::GiveUp if in_flight.repeats < self.spec.repeats => self.begin_again(now, ids),
             Due::GiveUp => self.fail(Failure::Timeout),
         }
+    }
+
+    /// What nobody answered, as a new exchange: to the server's message layer it is another request, above it the same one.
+    fn begin_again(&mut self, now: Instant, ids: &mut MessageIds) -> Progress {
+        let envelope = self.next_envelope(ids);
+        let retransmission = self.retransmission(now);
+        let (Phase::Sending(Sending { in_flight, .. }) | Phase::Fetching(Fetching { in_flight, .. })) = &mut self.phase
+        else {
+            return Progress::Ignored;
+        };
+        in_flight.begin_again(envelope, retransmission);
+        self.out.push(|buffer| buffer.extend_from_slice(&in_flight.datagram));
+        Progress::Pending
     }
 
     /// Whether it is done or failed. It may be kept a while to acknowledge duplicates of a separate response.
@@ -343,10 +357,15 @@ impl Exchange {
         Progress::Pending
     }
 
-    fn envelope(&mut self, ids: &mut MessageIds) -> (Envelope, Vec<u8>) {
+    fn next_envelope(&mut self, ids: &mut MessageIds) -> Envelope {
         let envelope = Envelope { message_id: ids.next_id(), token: self.token };
         // A token is not used twice, so that a late answer is never taken for another (RFC 9175 §4).
         self.token = self.token.next();
+        envelope
+    }
+
+    fn envelope(&mut self, ids: &mut MessageIds) -> (Envelope, Vec<u8>) {
+        let envelope = self.next_envelope(ids);
         let mut datagram = std::mem::take(&mut self.spare);
         datagram.clear();
         (envelope, datagram)
@@ -376,9 +395,13 @@ impl Exchange {
     }
 
     fn launch(&mut self, now: Instant, envelope: Envelope, datagram: Vec<u8>) -> InFlight {
-        self.jitter = self.jitter.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
         self.out.push(|buffer| buffer.extend_from_slice(&datagram));
-        InFlight::new(envelope, datagram, Retransmission::start(now, self.spec.ack_timeout, self.jitter))
+        InFlight::new(envelope, datagram, self.retransmission(now))
+    }
+
+    fn retransmission(&mut self, now: Instant) -> Retransmission {
+        self.jitter = self.jitter.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
+        Retransmission::start(now, self.spec.ack_timeout, self.jitter)
     }
 
     fn acknowledge(&mut self, message_id: MessageId) {

@@ -31,6 +31,9 @@ pub struct RequestSpec {
     /// The first timeout before it is sent again, without its random part; [`ACK_TIMEOUT`] unless the path is known to be
     /// slower (RFC 7252 §4.8.1).
     pub ack_timeout: Duration,
+    /// How often a request, each block being one, is begun again under a new message id and a new token after all its
+    /// retransmissions went unanswered. Only what may be executed twice may be repeated: whoever sets it knows.
+    pub repeats: u8,
     /// The most bytes that an answer may have.
     pub answer_bytes_max: usize,
 }
@@ -53,6 +56,7 @@ impl RequestSpec {
             block: BlockSize::B1024,
             kind: Kind::Confirmable,
             ack_timeout: ACK_TIMEOUT,
+            repeats: 0,
             answer_bytes_max: ANSWER_BYTES_MAX,
         }
     }

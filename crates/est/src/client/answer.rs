@@ -53,6 +53,8 @@ pub enum Failure {
     },
     /// The answer is none that can be used.
     Answer(AnswerFault),
+    /// The time for the request passed in the first try (see [`super::Persistence`]).
+    Deadline,
 }
 
 /// An error response.
@@ -92,9 +94,9 @@ impl Failure {
         use coap::client::Failure as Request;
         match self {
             // Silence from the start has a remedy of its own.
-            Failure::Handshake(dtls::Refusal::TimedOut { .. }) | Failure::Request(Request::Timeout) => {
-                Some(Reason::NoAnswer)
-            }
+            Failure::Handshake(dtls::Refusal::TimedOut { .. })
+            | Failure::Request(Request::Timeout)
+            | Failure::Deadline => Some(Reason::NoAnswer),
             Failure::Handshake(refusal) => Some(Reason::from(refusal)),
             Failure::Closed(_) => None,
             Failure::Request(Request::TooLarge) => Some(Reason::AnswerTooLarge),
@@ -123,7 +125,9 @@ impl Failure {
     pub const fn is_no_answer(&self) -> bool {
         matches!(
             self,
-            Failure::Handshake(dtls::Refusal::TimedOut { .. }) | Failure::Request(coap::client::Failure::Timeout)
+            Failure::Handshake(dtls::Refusal::TimedOut { .. })
+                | Failure::Request(coap::client::Failure::Timeout)
+                | Failure::Deadline
         )
     }
 }
@@ -143,6 +147,7 @@ impl fmt::Display for Failure {
             Failure::Refused(refused) => write!(out, "the server refused: {refused}"),
             Failure::Later { refused, max_age } => write!(out, "not now: {refused}; try again in {max_age} s"),
             Failure::Answer(fault) => out.write_str(fault.reason().entry().meaning),
+            Failure::Deadline => out.write_str("the time for the request is over"),
         }
     }
 }

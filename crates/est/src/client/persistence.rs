@@ -41,6 +41,9 @@ pub struct Persistence {
 /// An hour: a whole power cut's crowd has been served by then.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(3_600);
 
+/// Nobody waits longer, and an `Instant` so far ahead can be represented.
+const DEADLINE_MAX: Duration = Duration::from_secs(366 * 86_400);
+
 /// At a loss of one in four each way, five transmissions fail once in 60 exchanges, ten once in 4,000: by then the server
 /// is more probably gone than unlucky.
 const EXCHANGE_REPEATS_DEFAULT: u8 = 1;
@@ -138,7 +141,7 @@ enum Verdict {
 
 impl Effort {
     pub(super) fn new(policy: &Persistence, now: Instant) -> Effort {
-        Effort { deadline: now + policy.deadline, handshakes: 0, refusals: 0, delays: 0, last: None }
+        Effort { deadline: now + policy.deadline.min(DEADLINE_MAX), handshakes: 0, refusals: 0, delays: 0, last: None }
     }
 
     /// What `failure` is followed by; `None` if it is final, if a limit is reached, or if the deadline would pass before.
@@ -168,8 +171,7 @@ impl Effort {
             Verdict::Later(max_age) => {
                 self.delays += 1;
                 let wait = max_age.saturating_add(delay_spread(max_age, random));
-                // An Instant beyond the deadline may not be representable: it is not needed either.
-                let at = now + wait.min(policy.deadline);
+                let at = now + wait.min(policy.deadline.min(DEADLINE_MAX));
                 (at, if wait > IDLE_MAX { Remedy::Handshake } else { Remedy::Request })
             }
         };
