@@ -5,13 +5,18 @@
 //! the symmetric work over what is sent. Each operation is timed in CPU time of this process, as the minimum over many batches, so that what else the
 //! machine does meanwhile counts as little as it can. The ratios of one run are the figure; the microseconds move with the machine.
 //!
+//! Beside it, what the engines make of it: the server's side of whole enrolments replayed in memory, protocol, CoAP and issuing with it, but no socket, no
+//! thread and no kernel. What a running server takes beyond that is theirs.
+//!
 //! Prints one JSON object; `cargo xtask bench floor` runs it and makes a table, `cargo xtask bench e2e` runs it between its own runs.
 #![allow(clippy::print_stdout, reason = "its result goes to whoever started it")]
 
 use aes::Aes128;
+use benches::{Case, Recording, Replay};
 use ccm::aead::AeadInOut;
 use ccm::consts::{U8, U12};
 use ccm::{Ccm, KeyInit};
+use dtls::Suite;
 use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
@@ -27,6 +32,13 @@ const RUNS_PER_BATCH: usize = 10;
 const RECORD_BYTES: usize = 100;
 /// Handshake messages that the transcript covers, with an IDevID and a server certificate of about 450 bytes each.
 const TRANSCRIPT_BYTES: usize = 1700;
+/// Named as `cargo xtask bench e2e` looks for them.
+const CASES: &[(&str, Case)] = &[
+    ("ccm8_64", Case { suite: Suite::EcdheEcdsaAes128Ccm8, block: 64 }),
+    ("ccm8_512", Case { suite: Suite::EcdheEcdsaAes128Ccm8, block: 512 }),
+    ("gcm_64", Case { suite: Suite::EcdheEcdsaAes128GcmSha256, block: 64 }),
+    ("gcm_512", Case { suite: Suite::EcdheEcdsaAes128GcmSha256, block: 512 }),
+];
 /// What a cookie is bound to: address and hello.
 const COOKIE_INPUT_BYTES: usize = 120;
 
@@ -35,16 +47,35 @@ fn main() -> Result<(), Box<dyn Error>> {
     let random = SystemRandom::new();
     let public_key = PublicKeyTimes::measure(&random)?;
     let symmetric = SymmetricTimes::measure()?;
-    println!(
-        "{{\"sign_us\":{:.3},\"verify_us\":{:.3},\"agreement_us\":{:.3},\"handshake_symmetric_us\":{:.3},\"ccm8_record_us\":{:.3},\"gcm_record_us\":{:.3}}}",
-        public_key.sign,
-        public_key.verify,
-        public_key.agreement,
-        symmetric.handshake,
-        symmetric.ccm8_record,
-        symmetric.gcm_record
-    );
+    let mut engine = serde_json::Map::new();
+    for (name, case) in CASES {
+        engine.insert((*name).to_owned(), engine_time(*case)?.into());
+    }
+    let floor = serde_json::json!({
+        "sign_us": public_key.sign,
+        "verify_us": public_key.verify,
+        "agreement_us": public_key.agreement,
+        "handshake_symmetric_us": symmetric.handshake,
+        "ccm8_record_us": symmetric.ccm8_record,
+        "gcm_record_us": symmetric.gcm_record,
+        "engine_us": engine,
+    });
+    println!("{floor}");
     Ok(())
+}
+
+/// Least CPU time of a whole enrolment replayed in memory.
+fn engine_time(case: Case) -> Result<f64, Box<dyn Error>> {
+    let recording = Recording::new(case);
+    let mut least = f64::INFINITY;
+    for _ in 0..BATCHES {
+        let replays: Vec<Replay> = (0..RUNS_PER_BATCH).map(|_| recording.enrolment()).collect();
+        let before = cpu_microseconds();
+        let played: Vec<Replay> = replays.into_iter().map(Replay::run).collect();
+        least = least.min(cpu_microseconds() - before);
+        drop(black_box(played));
+    }
+    Ok(least / f64::from(u32::try_from(RUNS_PER_BATCH)?))
 }
 
 /// Microseconds of CPU.

@@ -10,6 +10,7 @@ use crate::{check, tree};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ const PLAIN_DATAGRAMS: f64 = 4.0;
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Microseconds, as `benches/src/bin/floor.rs` prints them.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Floor {
     sign_us: f64,
     verify_us: f64,
@@ -55,9 +56,15 @@ struct Floor {
     handshake_symmetric_us: f64,
     ccm8_record_us: f64,
     gcm_record_us: f64,
+    /// The server's side of a whole enrolment in memory, by suite and block (`ccm8_512`).
+    engine_us: BTreeMap<String, f64>,
 }
 
 impl Floor {
+    fn engine(&self, configuration: Configuration) -> f64 {
+        self.engine_us.get(&format!("{}_{}", configuration.suite, configuration.block)).copied().unwrap_or_default()
+    }
+
     /// Two signatures (key exchange, certificate), three verifications (device certificate, its proof, the request's proof), one agreement, and a record
     /// for each datagram that carries one.
     fn of(&self, suite: &str, records: f64) -> f64 {
@@ -75,6 +82,8 @@ struct Run {
     enrolled_per_second: f64,
     server_cpu_us: f64,
     floor_us: f64,
+    /// The engines alone, in memory: what lies between it and `server_cpu_us` is sockets, threads and the kernel.
+    engine_us: f64,
     ratio: f64,
     datagrams_up: f64,
     datagrams_down: f64,
@@ -111,6 +120,9 @@ pub(super) fn print_floor() -> Result<()> {
     ];
     for (what, microseconds) in rows {
         println!("{what:<36} {microseconds:>8.2} us");
+    }
+    for (case, microseconds) in &floor.engine_us {
+        println!("{:<36} {microseconds:>8.2} us", format!("the engines in memory, {case}"));
     }
     Ok(())
 }
@@ -255,6 +267,7 @@ fn measured(
         enrolled_per_second: number("/enrolled_per_second")?,
         server_cpu_us,
         floor_us,
+        engine_us: floor.engine(configuration),
         ratio: server_cpu_us / floor_us,
         datagrams_up,
         datagrams_down,
@@ -314,6 +327,11 @@ fn median_floor(floors: &[Floor]) -> Floor {
         handshake_symmetric_us: of(|floor| floor.handshake_symmetric_us),
         ccm8_record_us: of(|floor| floor.ccm8_record_us),
         gcm_record_us: of(|floor| floor.gcm_record_us),
+        engine_us: CONFIGURATIONS
+            .iter()
+            .map(|configuration| format!("{}_{}", configuration.suite, configuration.block))
+            .map(|name| (name.clone(), median(floors.iter().filter_map(|floor| floor.engine_us.get(&name).copied()))))
+            .collect(),
     }
 }
 
@@ -330,6 +348,7 @@ fn median_run(runs: &[Run], configuration: Configuration, floor: &Floor) -> Run 
         enrolled_per_second: of(|run| run.enrolled_per_second),
         server_cpu_us,
         floor_us,
+        engine_us: floor.engine(configuration),
         ratio: server_cpu_us / floor_us,
         datagrams_up,
         datagrams_down,
@@ -346,16 +365,17 @@ fn median_run(runs: &[Run], configuration: Configuration, floor: &Floor) -> Run 
 fn print_table(medians: &[Run], facts: &TimingFacts) {
     println!("\n{}, {}, {}\n", facts.cpu, facts.kernel, facts.rustc);
     println!(
-        "| suite | block | server CPU, us | floor, us | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms |"
+        "| suite | block | floor, us | engines in memory, us | server CPU, us | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for run in medians {
         println!(
-            "| {} | {} | {:.0} | {:.0} | **{:.2}** | {:.1} / {:.1} | {:.0} / {:.0} | {:.0} | {:.1} / {:.1} |",
+            "| {} | {} | {:.0} | {:.0} | {:.0} | **{:.2}** | {:.1} / {:.1} | {:.0} / {:.0} | {:.0} | {:.1} / {:.1} |",
             run.configuration.suite.to_uppercase(),
             run.configuration.block,
-            run.server_cpu_us,
             run.floor_us,
+            run.engine_us,
+            run.server_cpu_us,
             run.ratio,
             run.datagrams_up,
             run.datagrams_down,
@@ -387,6 +407,7 @@ mod tests {
             handshake_symmetric_us: 5.0,
             ccm8_record_us: 0.5,
             gcm_record_us: 0.1,
+            engine_us: BTreeMap::new(),
         };
         assert!((floor.of("ccm8", 20.0) - 175.0).abs() < 1e-9);
         assert!((floor.of("gcm", 20.0) - 167.0).abs() < 1e-9);
@@ -409,6 +430,7 @@ mod tests {
             handshake_symmetric_us: 1.0,
             ccm8_record_us: 1.0,
             gcm_record_us: 1.0,
+            engine_us: BTreeMap::new(),
         };
         assert!(measured(CONFIGURATIONS[0], &report, Duration::ZERO, 0.0, &floor).is_err());
     }
