@@ -60,7 +60,7 @@ pub struct Run<'r> {
     pub block: BlockSize,
     /// The suite offered.
     pub suite: Suite,
-    /// The seed of arrivals, link and jitter.
+    /// The seed of arrivals and link.
     pub seed: u64,
     /// How patient a device is.
     pub patience: Patience,
@@ -279,7 +279,7 @@ impl<'r> Fleet<'r> {
                 sockets[start.device] = Some(Box::new(socket));
             }
             let identity = &self.run.devices[start.device];
-            match Device::start(&self.script, start.device, identity, scheduled, self.now) {
+            match Device::start(&self.script, identity, scheduled, self.now) {
                 Ok(device) => {
                     self.devices[start.device] = Some(Box::new(device));
                     self.after(start.device, None)?;
@@ -366,9 +366,9 @@ impl<'r> Fleet<'r> {
         let end = match cue {
             Cue::Datagram(bytes) => {
                 self.stats.traffic.received(bytes.len());
-                device.receive(&self.script, self.now, bytes, &mut self.stats)
+                device.receive(self.now, bytes, &mut self.stats)
             }
-            Cue::Timeout => device.timeout(&self.script, &self.run.devices[index], self.now, &mut self.stats),
+            Cue::Timeout => device.timeout(self.now, &mut self.stats),
         };
         self.after(index, end)
     }
