@@ -1,4 +1,4 @@
-//! What every shell shares: UDP in batches, the clock, system randomness, captures, and the driver of one device.
+//! What every shell shares: UDP in batches, the clock, system randomness, captures, the driver of one device, and a bad link as a proxy.
 //!
 //! The daemon, the load generator and the device verbs of the command line stand on this crate. It is where the outside world enters: the pure
 //! crates below it take `Now`, `Random` and bytes as arguments, and this one produces them. It knows no configuration file and prints nothing.
@@ -7,6 +7,7 @@
 pub mod capture;
 pub mod clock;
 pub mod device;
+pub mod proxy;
 pub mod random;
 pub mod udp;
 
