@@ -231,8 +231,8 @@ impl<'a> GeneralName<'a> {
     }
 }
 
-/// RFC 5280 §4.2.1.6: dNSNames "MUST be in the 'preferred name syntax', as specified by Section 3.5 of [RFC1034] and as modified by
-/// Section 2.1 of [RFC1123]", and " " is none. Not a wildcard: a device is one host. An all-numeric last label would be an address.
+/// RFC 5280 §4.2.1.6: dNSNames "MUST be in the 'preferred name syntax', as specified by Section 3.5 of `[RFC1034]` and as modified by
+/// Section 2.1 of `[RFC1123]`", and " " is none. Not a wildcard: a device is one host. An all-numeric last label would be an address.
 fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())

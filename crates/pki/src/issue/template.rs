@@ -217,7 +217,7 @@ impl Asked<'_> {
 /// The subjectAltName extension of one certificate; without names there is none.
 struct SanExtension<'a> {
     names: &'a [u8],
-    /// RFC 5280 §4.2.1.6: "If the subject field contains an empty sequence, then [...] the subjectAltName extension [...] MUST [be] mark[ed]
+    /// RFC 5280 §4.2.1.6: "If the subject field contains an empty sequence, then [...] the subjectAltName extension [...] MUST \[be\] mark\[ed\]
     /// as critical."
     critical: bool,
 }
