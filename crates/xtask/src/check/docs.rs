@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::path::Path;
 
 pub(super) fn check() -> Result<()> {
-    let doc = super::cargo("doc --quiet --workspace --no-deps --locked --document-private-items");
+    let doc = super::cargo("doc --quiet --workspace --no-deps --locked --keep-going --document-private-items");
     doc.env("RUSTDOCFLAGS", "-D warnings").stream()?;
     let mut broken = Vec::new();
     for file in tree::files(&[".md"])? {
