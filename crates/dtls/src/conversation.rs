@@ -17,8 +17,8 @@ use crate::alert::{AlertDescription, AlertLevel};
 use crate::drops::Drop;
 use crate::flight::{Epochs, Flight};
 use crate::limits::{
-    EARLY_RECORD_BYTES_MAX, EARLY_RECORDS_MAX, MTU_MAX, MTU_MIN, MTU_REDUCED, REPEAT_ANSWERS_MAX,
-    RETRANSMISSION_TIMEOUT_MAX, RETRANSMISSIONS_MAX, RETRANSMISSIONS_PER_MTU_STEP,
+    EARLY_RECORD_BYTES_MAX, EARLY_RECORDS_MAX, MTU_MAX, MTU_MIN, MTU_STEPS, MtuStep, REPEAT_ANSWERS_MAX,
+    RETRANSMISSION_TIMEOUT_MAX, RETRANSMISSIONS_MAX,
 };
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
@@ -201,6 +201,7 @@ impl Conversation {
     /// a budget and not more often than half the timer.
     pub(crate) fn answer_repetition(&mut self, port: &mut Port<'_>) {
         if std::mem::take(&mut self.repeat_seen) && !self.flight.is_empty() && self.timer.expiry.is_some() {
+            self.timer.note_repetition(port.now.mono);
             if self.timer.may_answer(port.now.mono) {
                 self.retransmit(port);
             } else {
@@ -328,7 +329,7 @@ impl Conversation {
     }
 
     fn retransmit(&mut self, port: &mut Port<'_>) {
-        self.mtu = self.timer.shrink(self.mtu);
+        self.mtu = self.timer.shrink(self.mtu, self.flight.datagram_bytes());
         port.trace(&TraceEvent::Retransmission { flight: self.flight.number() });
         self.transmit(port);
     }
@@ -382,6 +383,10 @@ struct Timer {
     last_sent: Option<Instant>,
     retransmissions: u8,
     answers: u8,
+    /// Repetitions of the peer's last flight: each says that ours had not arrived by then.
+    repetitions: u8,
+    /// When the last one came that was counted, or the flight went out.
+    counted: Option<Instant>,
 }
 
 impl Timer {
@@ -394,13 +399,26 @@ impl Timer {
             last_sent: None,
             retransmissions: 0,
             answers: 0,
+            repetitions: 0,
+            counted: None,
         }
     }
 
     fn restart(&mut self, now: Instant) {
         self.timeout = self.initial;
         self.retransmissions = 0;
+        self.repetitions = 0;
+        self.counted = Some(now);
         self.expiry = Some(now + self.timeout);
+    }
+
+    /// One repeated flight comes in several datagrams, and may have crossed ours on the way: what comes within half the timer
+    /// counts once.
+    fn note_repetition(&mut self, now: Instant) {
+        if self.counted.is_none_or(|last| now.saturating_duration_since(last) >= self.initial / 2) {
+            self.repetitions = self.repetitions.saturating_add(1);
+            self.counted = Some(now);
+        }
     }
 
     /// Whether to retransmit now. "double the value at each retransmission, up to no less than the RFC 6298 maximum of
@@ -430,12 +448,14 @@ impl Timer {
         may
     }
 
-    /// Without an answer, later retransmissions are cut into smaller records (RFC 6347 §4.1.1.1).
-    fn shrink(&self, mtu: usize) -> usize {
-        match self.retransmissions / RETRANSMISSIONS_PER_MTU_STEP {
-            0 => mtu,
-            1 => mtu.min(MTU_REDUCED),
-            _ => mtu.min(MTU_MIN),
-        }
+    /// Retransmissions are cut into smaller records where the path seems too narrow (RFC 6347 §4.1.1.1). That a peer is silent
+    /// can be the loss of either direction; that it repeats its last flight, though, says that it lives, is heard, and has not
+    /// received ours. A flight that would not be cut by a step says nothing about the path.
+    fn shrink(&self, mtu: usize, flight_bytes: usize) -> usize {
+        let seems_below = |step: &&MtuStep| {
+            flight_bytes > step.mtu
+                && (self.repetitions >= step.repetitions_min || self.retransmissions >= step.retransmissions_min)
+        };
+        MTU_STEPS.iter().rfind(seems_below).map_or(mtu, |step| mtu.min(step.mtu))
     }
 }

@@ -46,6 +46,11 @@ impl Flight {
         self.items.is_empty()
     }
 
+    /// The length of a datagram that holds all of it, without protection.
+    pub(crate) const fn datagram_bytes(&self) -> usize {
+        self.bytes.len() + self.items.len() * (RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES)
+    }
+
     pub(crate) fn message(&mut self, kind: HandshakeType, message_seq: u16, body: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(body);

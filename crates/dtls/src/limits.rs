@@ -47,8 +47,24 @@ pub const MTU_MAX: usize = PLAINTEXT_BYTES_MAX;
 /// First step down after lost flights: IPv4's minimum reassembly size of 576 less headers (RFC 1122 §3.3.2).
 pub(crate) const MTU_REDUCED: usize = 548;
 
-/// After this many retransmissions without an answer the flight is cut smaller (RFC 6347 §4.1.1.1).
-pub(crate) const RETRANSMISSIONS_PER_MTU_STEP: u8 = 2;
+/// When a flight is cut smaller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MtuStep {
+    /// Its datagrams are then no longer than this.
+    pub(crate) mtu: usize,
+    /// After the peer has repeated its last flight so often instead of answering ours ...
+    pub(crate) repetitions_min: u8,
+    /// ... or after so many retransmissions, if it is not heard at all, which says less.
+    pub(crate) retransmissions_min: u8,
+}
+
+/// By the timers, 7 and 31 seconds after the flight went out first. Where one datagram in four is lost, three repetitions
+/// without an answer are chance in one flight of a hundred, five retransmissions in one of sixty; and a session whose path was
+/// taken for narrow sends its blocks in as small datagrams ever after.
+pub(crate) const MTU_STEPS: [MtuStep; 2] = [
+    MtuStep { mtu: MTU_REDUCED, repetitions_min: 3, retransmissions_min: 5 },
+    MtuStep { mtu: MTU_MIN, repetitions_min: 5, retransmissions_min: 6 },
+];
 
 /// Retransmissions of one flight; the seventh follows 123 s after the first transmission at 1 s doubling to 60 s.
 pub(crate) const RETRANSMISSIONS_MAX: u8 = 7;
@@ -124,8 +140,8 @@ const _: () = {
     assert!(REASSEMBLY_BYTES_MAX > HANDSHAKE_MESSAGE_BYTES_MAX);
     assert!(CLIENT_HELLO_BYTES_MAX <= HANDSHAKE_MESSAGE_BYTES_MAX);
     assert!(HANDSHAKE_BYTES_MAX <= 48 * 1024);
-    // A repeated flight of 16 KiB shrinks to its smallest datagrams before the tries run out.
-    assert!(2 * RETRANSMISSIONS_PER_MTU_STEP < RETRANSMISSIONS_MAX);
+    // A flight shrinks to its smallest datagrams before the tries run out.
+    assert!(MTU_STEPS[1].retransmissions_min < RETRANSMISSIONS_MAX);
     assert!(HANDSHAKE_MESSAGE_BYTES_MAX <= PLAINTEXT_BYTES_MAX);
     assert!(EARLY_RECORD_BYTES_MAX >= 13 + 8 + 24 + 16);
     // 1 + 2 + 4 + 8 + 16 + 32 + 60 seconds of retransmissions fit the deadline.
