@@ -47,6 +47,14 @@ mod transcript;
 mod verify;
 mod wire;
 
+// Three checks of the client's authentication can be left out of a build, so that the walk in `tests/walk.rs` shows that it would notice
+// (`cargo xtask seams`). Such a build is never a release.
+#[cfg(all(
+    not(debug_assertions),
+    any(muster_seam = "certificate_verify", muster_seam = "empty_certificate", muster_seam = "finished")
+))]
+compile_error!("a build with a seam authenticates nobody: it is for tests alone");
+
 pub use alert::{AlertDescription, AlertLevel};
 pub use client::{Client, ClientEvent};
 pub use config::{ClientConfig, ExtendedMasterSecret, PublicKeySteps, ServerConfig};

@@ -14,6 +14,7 @@ mod cases;
 mod check;
 mod interop;
 mod process;
+mod seams;
 mod setup;
 mod tree;
 
@@ -37,6 +38,14 @@ enum Command {
     Cases,
     /// Look the dependencies up in the RustSec advisories (needs the network)
     Advisories,
+    /// Leave one check of the client's authentication out of a build after the other: the walk in crates/dtls must notice each
+    Seams,
+    /// Walk client authentication further than the tests: all words of seven letters, in ranges (see crates/dtls/examples/walk.rs)
+    Walk {
+        /// As `--from N --to M`, `--depth N`, `--letters all`, `--after HC`, `--word HOKU`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Measure: instruction counts against the committed baselines, the arithmetic floor, end to end
     Bench {
         #[command(subcommand)]
@@ -50,6 +59,8 @@ fn main() -> ExitCode {
         Command::Check(options) => return check::run(&options),
         Command::Cases => cases::write(),
         Command::Advisories => check::advisories(),
+        Command::Seams => seams::run(),
+        Command::Walk { arguments } => seams::walk(&arguments),
         Command::Bench { command } => bench::run(&command),
     };
     match done {

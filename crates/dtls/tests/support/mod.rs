@@ -7,6 +7,7 @@
 
 pub mod forge;
 pub mod script;
+pub mod walk;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
