@@ -257,8 +257,8 @@ impl Proxy {
                 },
             };
             match socket.receive(batch) {
-                Ok(()) if token == LISTENER => self.from_clients(now, batch),
-                Ok(()) => self.from_server(now, token.0, batch),
+                Ok(()) if token == LISTENER => self.forward_to_server(now, batch),
+                Ok(()) => self.forward_to_client(now, token.0, batch),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 // ICMP: nothing listens at the server's address. The client finds out as it would without us.
                 Err(_) if token != LISTENER => self.summary.unreachable += 1,
@@ -268,7 +268,7 @@ impl Proxy {
         Ok(true)
     }
 
-    fn from_clients(&mut self, now: Instant, batch: &mut Batch) {
+    fn forward_to_server(&mut self, now: Instant, batch: &mut Batch) {
         for received in batch.datagrams() {
             match self.client(now, Path { peer: received.peer, local: received.local }) {
                 Some(id) => self.towards_server.send(now, id, received.bytes),
@@ -277,7 +277,7 @@ impl Proxy {
         }
     }
 
-    fn from_server(&mut self, now: Instant, slot: usize, batch: &mut Batch) {
+    fn forward_to_client(&mut self, now: Instant, slot: usize, batch: &mut Batch) {
         let Some(client) = self.clients.get_mut(slot) else { return };
         client.heard = now;
         let id = ClientId { slot, number: client.number };

@@ -29,12 +29,12 @@ pub mod trace;
 pub mod trust;
 pub mod world;
 
+pub use crate::link::Link;
+pub use ::link::{Conditions, Delay, Tally};
 pub use agenda::Agenda;
 pub use chance::{Chance, DerivedRandom};
 pub use clock::Clock;
 pub use faulty::{FaultyLedger, FaultySigner};
-pub use ::link::{Conditions, Delay, Tally};
-pub use crate::link::Link;
 pub use run::{Broken, Report, run, run_traced, run_world};
 pub use scenario::{Goal, Scenario};
 pub use trust::{DeviceIdentity, Request, TestCa};
