@@ -1,10 +1,12 @@
 //! A device: what it wants, what it has, and how it goes on when something fails.
 //!
 //! ```text
-//!   Resting ──(time)──► new est::Client ──Connected──► request ──Done──► next goal, Resting
+//!   Resting ──(time)──► new est::Client ──Connected──► /crts, then the enrolment ──Done──► next goal, Resting
 //!      ▲                        │                        │
-//!      └──────── a while ◄──────┴── Failed, Later ◄──────┘      the same CSR again, never a new one
+//!      └──────── a while ◄──────┴──── Failed, reboot ◄───┘      the same CSR again, never a new one
 //! ```
+//!
+//! What a lost datagram, a lost session or a "later" asks for is [`est::Persistence`]'s; `Failed` comes when that is at its end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,14 +20,26 @@ use crate::chance::{Chance, DerivedRandom};
 use crate::scenario::{Goal, Scenario};
 use crate::trust::{DeviceIdentity, Request, SERVER_NAME, TestCa};
 
-/// Attempts at one goal before the device, and the run, gives up; an answer "later" counts as one. Whoever needs more than
-/// this is stuck, not unlucky.
+/// Clients that a device begins for one goal before the device, and the run, gives up. Whoever needs more than this is stuck,
+/// not unlucky.
 pub(crate) const ATTEMPTS_MAX: u32 = 60;
 
 /// What a device received for an enrolment.
 pub(crate) struct Received {
     pub(crate) goal: Goal,
     pub(crate) certificate: Vec<u8>,
+    /// From the first datagram that the device sent for it, `/crts` before it included.
+    pub(crate) took: Duration,
+}
+
+/// A loss of power, when so many datagrams have reached the device: no close_notify, nothing is remembered but keys,
+/// certificates and the CSR. It comes back from the same address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reboot {
+    /// The datagram in which it happens, counted from one.
+    pub at: u64,
+    /// Whether what the device has to say to that datagram leaves it.
+    pub answers: bool,
 }
 
 pub(crate) struct Device {
@@ -40,6 +54,11 @@ pub(crate) struct Device {
     rest: Duration,
     reached: usize,
     attempts: u32,
+    /// When it set out for the certificate that it wants now.
+    began: Option<Instant>,
+    /// Datagrams that reached it.
+    heard: u64,
+    reboots: Vec<Reboot>,
     client: Option<Client>,
     /// When it goes on by itself: connects, or asks again.
     wake: Option<Instant>,
@@ -72,11 +91,18 @@ impl Device {
             rest: scenario.rest,
             reached: 0,
             attempts: 0,
+            began: None,
+            heard: 0,
+            reboots: Vec::new(),
             client: None,
             wake: Some(start + chance.between(Duration::ZERO, Duration::from_secs(2))),
             chance,
             random: Arc::new(DerivedRandom::new(seed, &domain)),
-            asks: Arc::new(ClientConfig { block: scenario.block, ..ClientConfig::default() }),
+            asks: Arc::new(ClientConfig {
+                block: scenario.block,
+                persistence: Some(scenario.persistence),
+                ..ClientConfig::default()
+            }),
             scenario: *scenario,
             anchors: vec![Arc::clone(ca.root())],
             received: Vec::new(),
@@ -87,6 +113,14 @@ impl Device {
 
     pub(crate) fn observe_with(&mut self, observer: Option<Arc<dyn dtls::Observer>>) {
         self.observer = observer;
+    }
+
+    pub(crate) fn reboot(&mut self, reboot: Reboot) {
+        self.reboots.push(reboot);
+    }
+
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard
     }
 
     pub(crate) fn goal(&self) -> Option<Goal> {
@@ -121,13 +155,28 @@ impl Device {
     }
 
     pub(crate) fn handle_datagram(&mut self, now: Now, datagram: &mut [u8]) {
+        self.heard += 1;
         let Some(client) = &mut self.client else { return };
         client.handle_datagram(now, datagram);
-        if !client.is_over() && self.chance.permille(self.scenario.reboots) {
-            // Power lost: no close_notify, nothing remembered but keys, certificate and the CSR.
-            self.client = None;
-            self.wait(now, Duration::from_secs(1));
+        if !client.is_over() && self.chance.permille(self.scenario.reboots) || self.reboots_now(false) {
+            self.lose_power(now);
         }
+    }
+
+    /// To be called when what the device had to say has left it.
+    pub(crate) fn after_datagram(&mut self, now: Now) {
+        if self.reboots_now(true) {
+            self.lose_power(now);
+        }
+    }
+
+    fn reboots_now(&self, answers: bool) -> bool {
+        !self.is_done() && self.reboots.contains(&Reboot { at: self.heard, answers })
+    }
+
+    fn lose_power(&mut self, now: Now) {
+        self.client = None;
+        self.wait(now, Duration::from_secs(1));
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Now) {
@@ -147,16 +196,18 @@ impl Device {
         let Some(event) = self.client.as_mut().and_then(Client::poll_event) else { return false };
         match event {
             ClientEvent::Connected { .. } => self.ask(now),
-            ClientEvent::Acknowledged | ClientEvent::Reconnected { .. } | ClientEvent::Again { .. } => {}
+            // What was closed while nothing was asked is made again with the next request.
+            ClientEvent::Acknowledged | ClientEvent::Reconnected { .. } | ClientEvent::Closed(_) => {}
+            ClientEvent::Again { after, .. } => self.last_failure = Some(after.to_string()),
             ClientEvent::Done(answer) => self.done(now, answer),
             ClientEvent::Failed(failure) => self.failed(now, &failure),
-            ClientEvent::Closed(_) => self.client = None,
         }
         true
     }
 
     fn go_on(&mut self, now: Now) {
         let Some(goal) = self.goal() else { return };
+        self.began.get_or_insert(now.mono);
         match &self.client {
             Some(client) if !client.is_over() => self.ask(now),
             _ => {
@@ -180,6 +231,7 @@ impl Device {
         let mut config = DtlsConfig::new(Some(identity.for_dtls(&self.random)), verifier);
         config.suites = self.scenario.suites.to_vec();
         config.mtu = self.scenario.mtu;
+        config.retransmission_initial = self.scenario.handshake_timeout;
         config
     }
 
@@ -200,37 +252,31 @@ impl Device {
 
     fn done(&mut self, now: Now, answer: Answer) {
         let Some(goal) = self.goal() else { return };
+        self.reached += 1;
+        self.attempts = 0;
         if let Answer::Certificate(der) = answer {
             if let Ok(certificate) = Certificate::parse(&der) {
                 self.enrolled = Some(DeviceIdentity { certificate: Arc::new(certificate), key: Arc::clone(&self.key) });
             }
-            self.received.push(Received { goal, certificate: der });
+            let took = self.began.take().map_or(Duration::ZERO, |began| now.mono.saturating_duration_since(began));
+            self.received.push(Received { goal, certificate: der, took });
         }
-        if let Some(client) = &mut self.client {
-            client.close(now);
-        }
-        self.reached += 1;
-        self.attempts = 0;
-        if !self.is_done() {
-            // Fetching the CA's certificates and enrolling belong together; the rest of its life comes later.
-            let rest = if goal.is_enrolment() { self.rest } else { Duration::ZERO };
-            self.wait(now, rest);
+        if goal.is_enrolment() {
+            if let Some(client) = &mut self.client {
+                client.close(now);
+            }
+            self.wait(now, self.rest);
+        } else if self.scenario.pause.is_zero() {
+            self.ask(now);
+        } else {
+            self.wait(now, self.scenario.pause);
         }
     }
 
     fn failed(&mut self, now: Now, failure: &Failure) {
         self.last_failure = Some(failure.to_string());
-        let pause = match failure {
-            Failure::Later { max_age, .. } => {
-                self.attempts += 1;
-                Duration::from_secs(u64::from(*max_age))
-            }
-            _ => {
-                self.client = None;
-                Duration::from_secs(5)
-            }
-        };
-        self.wait(now, pause);
+        self.client = None;
+        self.wait(now, Duration::from_secs(5));
     }
 
     fn wait(&mut self, now: Now, least: Duration) {

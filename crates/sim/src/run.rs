@@ -18,6 +18,9 @@ use crate::world::{Stopped, World};
 /// Virtual time for one run: the life of a device in three requests with a rest between, and hours for bad luck.
 const TIME_MAX: Duration = Duration::from_secs(3 * 86_400);
 
+/// Virtual time for one enrolment, whatever link, ledger, signer and restarts do to it.
+pub const ENROLMENT_TIME_MAX: Duration = Duration::from_secs(3_600);
+
 /// What a good run was like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -31,6 +34,8 @@ pub struct Report {
     pub link: Tally,
     /// Virtual time that passed.
     pub elapsed: Duration,
+    /// What each enrolment took, `/crts` before it and handshakes included.
+    pub took: Vec<Duration>,
     /// SHA-256 over all datagrams with their times.
     pub wire: [u8; 32],
 }
@@ -110,6 +115,7 @@ pub fn run_world(mut world: World, seed: u64, scenario: &Scenario) -> Result<Rep
         certificates: world.ledger().issued_count(),
         link: world.tally(),
         elapsed,
+        took: world.devices().iter().flat_map(|device| &device.received).map(|received| received.took).collect(),
         wire: world.wire_digest(),
     })
 }
@@ -133,6 +139,9 @@ fn check(world: &World) -> Vec<String> {
     for (device, received) in world.devices().iter().flat_map(|it| it.received.iter().map(move |got| (it, got))) {
         let digest = Digest::of(&received.certificate);
         let mut fault = |what: &str| faults.push(format!("device {}, {:?}: {what}", device.number, received.goal));
+        if received.took > ENROLMENT_TIME_MAX {
+            fault(&format!("it took {:?}", received.took));
+        }
         if !seen.insert(digest) {
             fault("the certificate of another request");
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use coap::BlockSize;
 use dtls::{PublicKeySteps, Suite};
+use est::Persistence;
 use link::{Conditions, Delay};
 
 use crate::faulty::Behaviour;
@@ -38,8 +39,10 @@ pub struct Scenario {
     pub devices: u32,
     /// What each wants.
     pub goals: &'static [Goal],
-    /// The time between two goals. Longer than the repeat window: each is a new request.
+    /// The time after an enrolment. Longer than the repeat window: each is a new request.
     pub rest: Duration,
+    /// The time between `/crts` and what follows it over the same association.
+    pub pause: Duration,
     /// Both directions of the link.
     pub link: Conditions,
     /// The ledger.
@@ -52,6 +55,12 @@ pub struct Scenario {
     pub suites: &'static [Suite],
     /// Largest datagram that the devices send; the server finds out.
     pub mtu: usize,
+    /// First retransmission timeout of the devices' handshakes.
+    pub handshake_timeout: Duration,
+    /// How the devices go on by themselves.
+    pub persistence: Persistence,
+    /// The server lets go of a session that is idle for so long.
+    pub idle_timeout: Duration,
     /// Where the server's public-key steps run.
     pub public_key_steps: PublicKeySteps,
     /// Of a thousand answers that reach a device, so many find it rebooted: it forgets its session and asks again.
@@ -73,6 +82,7 @@ pub const CLEAN: Scenario = Scenario {
     devices: 2,
     goals: LIFE,
     rest: Duration::from_secs(7 * 3_600),
+    pause: Duration::ZERO,
     link: Conditions {
         loss: 0,
         duplication: 0,
@@ -86,13 +96,17 @@ pub const CLEAN: Scenario = Scenario {
     block: BlockSize::B64,
     suites: CCM,
     mtu: dtls::MTU_DEFAULT,
+    handshake_timeout: Duration::from_secs(1),
+    persistence: Persistence::DEFAULT,
+    idle_timeout: Duration::from_secs(300),
     public_key_steps: PublicKeySteps::Inline,
     reboots: 0,
     restarts: 0,
 };
 const _: () = assert!(CLEAN.rest.as_secs() > REPEAT_WINDOW.as_secs(), "each goal is a request of its own");
 
-const JITTER: Delay = Delay { least: Duration::from_millis(5), most: Duration::from_millis(200) };
+/// The delay of a mobile link, one way.
+pub const JITTER: Delay = Delay { least: Duration::from_millis(5), most: Duration::from_millis(200) };
 
 /// A ledger or signer that takes longer than the ACK deadline now and then, and fails now and then.
 const MOODY: Behaviour = Behaviour { delay_max: Duration::from_secs(4), faults: 50, silences: 10, forgets: false };
@@ -162,9 +176,10 @@ pub const ALL: &[Scenario] = &[
 ];
 
 impl Scenario {
-    /// The scenario of that name.
+    /// The scenario of that name, one of [`ALL`] or of [`crate::soak::PROFILES`].
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Scenario> {
-        ALL.iter().find(|scenario| scenario.name == name)
+        let soaks = crate::soak::PROFILES.iter().map(|profile| &profile.scenario);
+        ALL.iter().chain(soaks).find(|scenario| scenario.name == name)
     }
 }

@@ -15,7 +15,7 @@ use ring::digest::{Context, SHA256};
 use crate::agenda::Agenda;
 use crate::chance::{Chance, DerivedRandom};
 use crate::clock::Clock;
-use crate::device::Device;
+use crate::device::{Device, Reboot};
 use crate::faulty::{FaultyLedger, FaultySigner};
 use crate::link::{Link, Towards};
 use crate::scenario::{REPEAT_WINDOW, Scenario};
@@ -59,6 +59,10 @@ pub struct World {
     link: Link,
     agenda: Agenda,
     wire: Context,
+    /// Datagrams that reached the server.
+    heard: u64,
+    /// Those that find it restarted.
+    restarts: Vec<u64>,
 }
 
 /// What was done elsewhere and waits for the server's turn.
@@ -111,6 +115,8 @@ impl World {
             link: Link::new(scenario.link, seed, "link"),
             agenda,
             wire: Context::new(&SHA256),
+            heard: 0,
+            restarts: Vec::new(),
         }
     }
 
@@ -119,14 +125,36 @@ impl World {
         self.link.lose(numbers);
     }
 
+    /// Takes the power from the device of this index, besides what chance does.
+    ///
+    /// # Panics
+    /// Where there is no such device.
+    pub fn reboot(&mut self, device: usize, reboot: Reboot) {
+        self.devices[device].reboot(reboot);
+    }
+
+    /// Restarts the server before this datagram reaches it, counted from one, besides what chance does.
+    pub fn restart_at(&mut self, datagram: u64) {
+        self.restarts.push(datagram);
+    }
+
+    /// Datagrams that reached the server and the device of this index.
+    #[must_use]
+    pub fn heard(&self, device: usize) -> (u64, u64) {
+        (self.heard, self.devices.get(device).map_or(0, Device::heard))
+    }
+
     /// Runs until every device has what it wants.
     ///
     /// # Errors
     /// [`Stopped`] says what came before that.
     pub fn run(&mut self, at_most: Duration) -> Result<(), Stopped> {
         let mut turns_at_once = 0;
-        while !self.devices.iter().all(Device::is_done) {
+        loop {
             self.turn();
+            if self.devices.iter().all(Device::is_done) {
+                return Ok(());
+            }
             if let Some(device) = self.devices.iter().find(|device| device.has_given_up()) {
                 return Err(Stopped::GaveUp(device.number, device.last_failure.clone()));
             }
@@ -140,7 +168,6 @@ impl World {
                 return Err(Stopped::TimeOver);
             }
         }
-        Ok(())
     }
 
     fn next(&self) -> Option<Instant> {
@@ -154,7 +181,8 @@ impl World {
         while let Some((towards, mut datagram)) = self.link.receive(now.mono) {
             match towards {
                 Towards::Server(peer) => {
-                    if self.site.restarts() {
+                    self.heard += 1;
+                    if self.site.restarts() || self.restarts.contains(&self.heard) {
                         // What was under way goes on in the ledger, but nobody is left to hear of it.
                         self.server = self.site.start();
                         self.finished = Arc::default();
@@ -166,6 +194,7 @@ impl World {
                     if let Some(&index) = self.by_address.get(&address) {
                         self.devices[index].handle_datagram(now, &mut datagram);
                         self.attend(index);
+                        self.devices[index].after_datagram(now);
                     }
                 }
             }
@@ -308,6 +337,7 @@ impl Site {
         let identity = ca.server().for_dtls(&random);
         let mut spec = ServerSpec::new(identity, CookieKeys::from_random(&*random), vec![Arc::clone(profile)]);
         spec.public_key_steps = scenario.public_key_steps;
+        spec.dtls.idle_timeout = scenario.idle_timeout;
         Site {
             config: Arc::new(ServerConfig::new(spec).expect("a configuration")),
             random,

@@ -1,29 +1,48 @@
-//! A thousand seeds over all scenarios: both real engines, a bad link, a moody ledger and signer, in virtual time. A
-//! failure prints the command that plays its seed again as a readable trace.
+//! Ten thousand seeds over all scenarios: both real engines, a bad link, a moody ledger and signer, in virtual time. A failure
+//! prints the command that plays its seed again as a readable trace. `tests/soak.rs` plays as many seeds again for each of
+//! three bad links, and looks at the times.
 
 use sim::{Report, Scenario, run, scenario};
 
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 10_000;
 
-fn seeds_of(index: usize) -> impl Iterator<Item = u64> {
-    let (index, step) = (index as u64, scenario::ALL.len() as u64);
-    (0..SEEDS).filter(move |seed| seed % step == index)
+/// In each run every device gets a certificate for each of its requests, within the hour, and no second one.
+#[track_caller]
+fn every_device_gets_its_certificates_once(name: &str) {
+    let scenario = Scenario::named(name).expect("a scenario");
+    let seeds = SEEDS.div_ceil(scenario::ALL.len() as u64);
+    let broken: Vec<String> =
+        (0..seeds).filter_map(|seed| run(seed, scenario).err()).map(|it| it.to_string()).collect();
+    assert!(broken.is_empty(), "{} of {seeds} runs are broken:\n{}", broken.len(), broken.join("\n"));
 }
 
-#[test]
-fn in_a_thousand_runs_every_device_gets_its_certificates_once() {
-    let mut broken = Vec::new();
-    let mut runs = 0;
-    for (index, scenario) in scenario::ALL.iter().enumerate() {
-        for seed in seeds_of(index) {
-            runs += 1;
-            if let Err(fault) = run(seed, scenario) {
-                broken.push(fault.to_string());
-            }
+/// One test a scenario, so that they run side by side.
+macro_rules! scenarios {
+    ($($test:ident plays $name:literal;)*) => {
+        $(#[test]
+        fn $test() {
+            every_device_gets_its_certificates_once($name);
+        })*
+
+        #[test]
+        fn no_scenario_is_left_out() {
+            assert_eq!(scenario::ALL.iter().map(|it| it.name).collect::<Vec<_>>(), [$($name),*]);
         }
-    }
-    assert_eq!(runs, SEEDS);
-    assert!(broken.is_empty(), "{} of {runs} runs are broken:\n{}", broken.len(), broken.join("\n"));
+    };
+}
+
+scenarios! {
+    on_a_good_link plays "clean";
+    at_ten_percent_loss plays "loss";
+    with_every_datagram_twice plays "duplicates";
+    with_datagrams_that_overtake_each_other plays "reordering";
+    with_damaged_datagrams plays "corruption";
+    on_a_narrow_path plays "small-mtu";
+    with_a_ledger_and_a_signer_that_are_late_and_fail plays "slow-authority";
+    with_devices_that_lose_their_power plays "reboots";
+    with_a_server_that_restarts plays "restarts";
+    when_all_come_at_once plays "storm";
+    when_everything_happens plays "everything";
 }
 
 #[test]

@@ -87,15 +87,20 @@ const _: () = {
     assert!(REFUSALS_MAX_DEFAULT < HANDSHAKES_MAX_DEFAULT);
 };
 
+impl Persistence {
+    /// What serves a device that has nothing else to do than to get its certificate.
+    pub const DEFAULT: Persistence = Persistence {
+        deadline: DEADLINE_DEFAULT,
+        exchange_repeats: EXCHANGE_REPEATS_DEFAULT,
+        handshakes_max: HANDSHAKES_MAX_DEFAULT,
+        refusals_max: REFUSALS_MAX_DEFAULT,
+        delays_max: DELAYS_MAX_DEFAULT,
+    };
+}
+
 impl Default for Persistence {
     fn default() -> Persistence {
-        Persistence {
-            deadline: DEADLINE_DEFAULT,
-            exchange_repeats: EXCHANGE_REPEATS_DEFAULT,
-            handshakes_max: HANDSHAKES_MAX_DEFAULT,
-            refusals_max: REFUSALS_MAX_DEFAULT,
-            delays_max: DELAYS_MAX_DEFAULT,
-        }
+        Persistence::DEFAULT
     }
 }
 

@@ -1,0 +1,258 @@
+//! What the timers of RFC 6347 and RFC 7252 by themselves predict for an enrolment: a model, without a line of our engines.
+//!
+//! ```text
+//!   handshake: flights 1 to 6 (RFC 6347 §4.2.4, Figure 1), each as many datagrams, sent again when a timer expires that
+//!              doubles up to 60 s (§4.2.4.1), or when the other side repeats its last flight (Figure 3)
+//!   exchange:  a request is sent up to five times, after T, 3T, 7T and 15T; T between ACK_TIMEOUT and 1.5 of it; at 31T
+//!              it begins anew (RFC 7252 §4.2), until an answer has arrived
+//! ```
+//!
+//! Every datagram is lost with the same probability or takes its time. Computing takes none, no path is too narrow, nobody gives up, no
+//! answer is ever withheld: an engine can come close to this, and where it is better, it asks sooner than its RFC says.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use coap::{ACK_TIMEOUT, MAX_RETRANSMIT};
+use link::Delay;
+
+use crate::chance::Chance;
+
+/// What is to be predicted.
+#[derive(Clone, Copy, Debug)]
+pub struct Ideal {
+    /// Datagrams lost of a thousand, each way.
+    pub loss: u16,
+    /// What one takes, one way.
+    pub delay: Delay,
+    /// First timeout of the client's handshake.
+    pub client_timeout: Duration,
+    /// Of the server's.
+    pub server_timeout: Duration,
+    /// Datagrams of flights 4 and 5; the others are one each.
+    pub flight_datagrams: (u32, u32),
+    /// Requests after the handshake, one after the other, each block being one.
+    pub exchanges: u32,
+}
+
+/// "up to no less than the RFC 6298 maximum of 60 seconds" (RFC 6347 §4.2.4.1).
+const HANDSHAKE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+impl Ideal {
+    /// How long one enrolment takes.
+    pub fn sample(&self, chance: &mut Chance) -> Duration {
+        let handshake = Handshake::new(self).run(chance);
+        (0..self.exchanges).fold(handshake, |time, _| time + self.exchange(chance))
+    }
+
+    /// From the first transmission of a request until its answer is there.
+    fn exchange(&self, chance: &mut Chance) -> Duration {
+        let mut sent = Duration::ZERO;
+        let mut answered: Option<Duration> = None;
+        loop {
+            let mut timeout = chance.between(ACK_TIMEOUT, ACK_TIMEOUT * 3 / 2);
+            for _ in 0..=MAX_RETRANSMIT {
+                if let Some(at) = answered.filter(|at| *at <= sent) {
+                    return at;
+                }
+                if let (Some(there), Some(back)) = (self.passage(chance), self.passage(chance)) {
+                    let at = sent + there + back;
+                    answered = Some(answered.map_or(at, |before| before.min(at)));
+                }
+                sent += timeout;
+                timeout *= 2;
+            }
+        }
+    }
+
+    /// What a datagram takes, unless it is lost.
+    fn passage(&self, chance: &mut Chance) -> Option<Duration> {
+        (!chance.permille(self.loss)).then(|| chance.between(self.delay.least, self.delay.most))
+    }
+}
+
+/// One handshake.
+struct Handshake<'i> {
+    ideal: &'i Ideal,
+    now: Duration,
+    events: BTreeMap<(Duration, u64), Event>,
+    count: u64,
+    client: Side,
+    server: Side,
+}
+
+#[derive(Clone, Copy)]
+enum Event {
+    ToClient(Piece),
+    ToServer(Piece),
+    /// The timer of this flight; void once another flight has been sent.
+    ClientTimer(u32),
+    ServerTimer(u32),
+}
+
+/// A datagram of a flight.
+#[derive(Clone, Copy)]
+struct Piece {
+    flight: u32,
+    number: u32,
+}
+
+/// Where one side stands.
+struct Side {
+    /// The flight that it sent last; 0 before the first.
+    sent: u32,
+    /// Datagrams of the next flight that have arrived, a bit each.
+    arrived: u64,
+    timeout: Duration,
+}
+
+impl<'i> Handshake<'i> {
+    fn new(ideal: &'i Ideal) -> Handshake<'i> {
+        let side = || Side { sent: 0, arrived: 0, timeout: Duration::ZERO };
+        Handshake { ideal, now: Duration::ZERO, events: BTreeMap::new(), count: 0, client: side(), server: side() }
+    }
+
+    fn run(mut self, chance: &mut Chance) -> Duration {
+        self.client_sends(1, chance);
+        while let Some(((at, _), event)) = self.events.pop_first() {
+            self.now = at;
+            match event {
+                Event::ToServer(piece) => self.server_hears(piece, chance),
+                Event::ToClient(piece) if piece.flight == 6 && self.client.sent == 5 => return self.now,
+                Event::ToClient(piece) => self.client_hears(piece, chance),
+                Event::ClientTimer(flight) if flight == self.client.sent => {
+                    self.client.timeout = (self.client.timeout * 2).min(HANDSHAKE_TIMEOUT_MAX);
+                    self.transmit(flight, chance);
+                    self.at(self.client.timeout, Event::ClientTimer(flight));
+                }
+                Event::ServerTimer(flight) if flight == self.server.sent => {
+                    self.server.timeout = (self.server.timeout * 2).min(HANDSHAKE_TIMEOUT_MAX);
+                    self.transmit(flight, chance);
+                    self.at(self.server.timeout, Event::ServerTimer(flight));
+                }
+                Event::ClientTimer(_) | Event::ServerTimer(_) => {}
+            }
+        }
+        self.now
+    }
+
+    fn client_hears(&mut self, piece: Piece, chance: &mut Chance) {
+        if piece.flight == self.client.sent + 1 {
+            if self.has_whole_flight(piece) {
+                self.client_sends(piece.flight + 1, chance);
+            }
+        } else if piece.flight + 1 == self.client.sent && piece.flight == 4 && piece.number == 0 {
+            self.transmit(self.client.sent, chance);
+        }
+    }
+
+    fn server_hears(&mut self, piece: Piece, chance: &mut Chance) {
+        match piece.flight {
+            // Without a cookie: answered from nothing.
+            1 => self.transmit(2, chance),
+            3 if self.server.sent < 4 => self.server_sends(4, chance),
+            5 if self.server.sent == 4 => self.server_hears_keys(piece, chance),
+            flight if flight + 1 == self.server.sent && piece.number == 0 => self.transmit(self.server.sent, chance),
+            _ => {}
+        }
+    }
+
+    fn server_hears_keys(&mut self, piece: Piece, chance: &mut Chance) {
+        if self.has_whole_flight(piece) {
+            // Nothing answers flight 6: its sender has no timer.
+            self.server.sent = 6;
+            self.transmit(6, chance);
+        }
+    }
+
+    fn has_whole_flight(&mut self, piece: Piece) -> bool {
+        let all = (1 << self.datagrams(piece.flight)) - 1;
+        let side = if is_servers(piece.flight) { &mut self.client } else { &mut self.server };
+        side.arrived |= 1 << piece.number;
+        side.arrived == all
+    }
+
+    fn client_sends(&mut self, flight: u32, chance: &mut Chance) {
+        self.client = Side { sent: flight, arrived: 0, timeout: self.ideal.client_timeout };
+        self.transmit(flight, chance);
+        self.at(self.client.timeout, Event::ClientTimer(flight));
+    }
+
+    fn server_sends(&mut self, flight: u32, chance: &mut Chance) {
+        self.server = Side { sent: flight, arrived: 0, timeout: self.ideal.server_timeout };
+        self.transmit(flight, chance);
+        self.at(self.server.timeout, Event::ServerTimer(flight));
+    }
+
+    fn transmit(&mut self, flight: u32, chance: &mut Chance) {
+        for number in 0..self.datagrams(flight) {
+            let piece = Piece { flight, number };
+            if let Some(passage) = self.ideal.passage(chance) {
+                self.at(passage, if is_servers(flight) { Event::ToClient(piece) } else { Event::ToServer(piece) });
+            }
+        }
+    }
+
+    fn datagrams(&self, flight: u32) -> u32 {
+        match flight {
+            4 => self.ideal.flight_datagrams.0,
+            5 => self.ideal.flight_datagrams.1,
+            _ => 1,
+        }
+    }
+
+    fn at(&mut self, after: Duration, event: Event) {
+        self.count += 1;
+        self.events.insert((self.now + after, self.count), event);
+    }
+}
+
+/// Flights 1, 3 and 5 are the client's, 2, 4 and 6 the server's.
+const fn is_servers(flight: u32) -> bool {
+    flight.is_multiple_of(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERFECT: Ideal = Ideal {
+        loss: 0,
+        delay: Delay::exactly(Duration::from_millis(50)),
+        client_timeout: Duration::from_secs(1),
+        server_timeout: Duration::from_secs(1),
+        flight_datagrams: (2, 2),
+        exchanges: 7,
+    };
+
+    #[test]
+    fn without_loss_it_takes_three_round_trips_and_one_an_exchange() {
+        assert_eq!(PERFECT.sample(&mut Chance::new(1, "ideal")), Duration::from_millis(100 * 10));
+    }
+
+    #[test]
+    fn the_mean_of_an_exchange_is_what_can_be_computed_by_hand() {
+        // Each transmission fails with p = 0.19, and the one after k failures goes out at (2^k - 1) T, T being 2.5 s in the mean;
+        // after five failures, at 31 T, everything begins anew.
+        let ideal = Ideal { loss: 100, delay: Delay::NONE, ..PERFECT };
+        let mut chance = Chance::new(2, "ideal");
+        let count = 100_000;
+        let sum: f64 = (0..count).map(|_| ideal.exchange(&mut chance).as_secs_f64()).sum();
+        let p: f64 = 0.19;
+        let waits: f64 = (0..5).map(|k| p.powi(k) * (1.0 - p) * (2.0_f64.powi(k) - 1.0)).sum();
+        let expected = 2.5 * (waits + p.powi(5) * 31.0) / (1.0 - p.powi(5));
+        let mean = sum / f64::from(count);
+        assert!((mean / expected - 1.0).abs() < 0.03, "{mean} instead of {expected}");
+    }
+
+    #[test]
+    fn what_is_lost_costs_the_timer_of_its_side() {
+        // Without any delay the sums of the timeouts remain: of one second, doubled each time.
+        let ideal = Ideal { loss: 200, delay: Delay::NONE, exchanges: 0, ..PERFECT };
+        let mut chance = Chance::new(3, "ideal");
+        let times: Vec<Duration> = (0..10_000).map(|_| ideal.sample(&mut chance)).collect();
+        let share = |time: u64| times.iter().filter(|took| **took == Duration::from_secs(time)).count();
+        assert!(share(0) > 1_000 && share(1) > 1_000 && share(3) > 100, "{} {} {}", share(0), share(1), share(3));
+        assert!(times.iter().all(|took| took.subsec_nanos() == 0), "timers of whole seconds");
+    }
+}
