@@ -29,6 +29,8 @@ pub struct Walker<'s> {
     last: Option<Sent>,
     late: Late,
     heard: Heard,
+    /// The first moment at which engine and oracle differed.
+    wrong: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,6 +112,7 @@ impl<'s> Walker<'s> {
             last: None,
             late: Late::No,
             heard: Heard::default(),
+            wrong: None,
         }
     }
 
@@ -178,12 +181,10 @@ impl<'s> Walker<'s> {
     /// Delivers what is still under way, and compares. `Err` says what is wrong.
     pub fn end(mut self) -> Result<bool, &'static str> {
         self.deliver_late();
-        let completed = !self.heard.established.is_empty();
-        match (completed, self.oracle.completes()) {
-            (true, false) => return Err("completed, and is not the honest path"),
-            (false, true) => return Err("did not complete, and is the honest path"),
-            _ => {}
+        if let Some(wrong) = self.wrong {
+            return Err(wrong);
         }
+        let completed = !self.heard.established.is_empty();
         if self.heard.established.iter().any(|who| *who != Who::Client) {
             return Err("completed as somebody else");
         }
@@ -327,6 +328,12 @@ impl<'s> Walker<'s> {
                 Event::Refused { .. } => {}
             }
         }
+        // At every step: what is complete too early is wrong even where it would have been right in the end.
+        self.wrong = self.wrong.or(match (self.heard.established.is_empty(), self.oracle.completes()) {
+            (false, false) => Some("completed, and is not the honest path"),
+            (true, true) => Some("did not complete, and is the honest path"),
+            _ => None,
+        });
         let mut answers = Vec::new();
         while let Some(transmit) = self.endpoint.poll_transmit() {
             answers.extend_from_slice(transmit.bytes);
