@@ -46,6 +46,9 @@ impl Peer {
             Ok(Handled::Done(Done::Continued)) => Code::CONTINUE,
             // Of a last block only the outcome could be told: as long as that is kept, it is.
             Ok(Handled::Request { .. }) if arrival.message.option(Number::BLOCK1).is_some() => Code::EMPTY,
+            // The exchange knows the latest message with its last block, and must not forget the ones before: a late copy of one
+            // would fit into the next upload of the same name.
+            Ok(Handled::Done(Done::Duplicate)) if arrival.message.option(Number::BLOCK1).is_some() => Code::EMPTY,
             // Another time these could have another answer; every other refusal is judged again to the same.
             Err(Refused::Here(
                 refusal @ (Refusal::BlockMissing

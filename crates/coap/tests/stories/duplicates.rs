@@ -62,6 +62,25 @@ fn a_late_first_block_of_an_abandoned_transfer_does_not_join_the_present_one() {
     assert_eq!(whole, new);
 }
 
+/// Found by fuzzing `coap_server`.
+#[test]
+fn a_late_copy_of_a_repeated_last_block_does_not_join_the_next_upload() {
+    let mut server = Server::new();
+    let (old, new) = (body(100, 0), body(128, 100));
+    server.reply(&Make::enroll(1).piece(&old, 0, BlockSize::B64).bytes());
+    let (id, _) = server.request(&Make::enroll(2).piece(&old, 1, BlockSize::B64).bytes());
+    server.respond(id, &certificate(b"certificate"));
+    // The client gives up on its last block twice, and sends it as another message each time.
+    let stray = Make::enroll(3).piece(&old, 1, BlockSize::B64).bytes();
+    server.reply(&stray);
+    server.reply(&Make::enroll(4).piece(&old, 1, BlockSize::B64).bytes());
+    server.reply(&Make::enroll(5).piece(&new, 0, BlockSize::B64).bytes());
+    let (got, _) = server.deliver(&stray);
+    assert_eq!(got, Got::Done(Done::Duplicate), "it belongs to the upload before");
+    let (_, whole) = server.request(&Make::enroll(6).piece(&new, 1, BlockSize::B64).bytes());
+    assert_eq!(whole, new);
+}
+
 #[test]
 fn c02_a_duplicate_non_confirmable_request_is_ignored() {
     let mut server = Server::new();
