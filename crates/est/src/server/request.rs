@@ -305,7 +305,7 @@ impl Jitter {
 
     /// Between `least` and half as much again, in whole seconds, at least 1.
     fn max_age(&self, least: Duration) -> u32 {
-        let least = least.as_secs().max(1);
+        let least = least.as_secs().clamp(1, MAX_AGE_SECONDS_MAX);
         let spread = self.next() % (least / 2 + 2);
         u32::try_from((least + spread).min(MAX_AGE_SECONDS_MAX)).unwrap_or(u32::MAX)
     }
@@ -352,5 +352,7 @@ mod tests {
         assert!(ages.iter().any(|age| *age != ages[0]), "not jittered");
         assert!((0..100).all(|_| (1..=3).contains(&jitter.max_age(Duration::ZERO))));
         assert!(jitter.max_age(Duration::from_secs(1 << 40)) <= 3_600);
+        // Found by fuzzing `est_operations`: an authority that says "never" overflowed the sum.
+        assert!(jitter.max_age(Duration::MAX) <= 3_600);
     }
 }
