@@ -12,6 +12,7 @@
 mod bench;
 mod cases;
 mod check;
+mod fuzz;
 mod interop;
 mod process;
 mod seams;
@@ -46,6 +47,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run the fuzz targets, one after the other, and print what they did
+    Fuzz(fuzz::Options),
     /// Measure: instruction counts against the committed baselines, the arithmetic floor, end to end
     Bench {
         #[command(subcommand)]
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Advisories => check::advisories(),
         Command::Seams => seams::run(),
         Command::Walk { arguments } => seams::walk(&arguments),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench { command } => bench::run(&command),
     };
     match done {
