@@ -1,6 +1,10 @@
 //! Bodies of the fuzz targets, as functions: the targets outside the workspace call them, and tests replay them over
 //! generated inputs and over every input that once failed. They panic where a property does not hold.
 
+mod client;
+
+pub use client::client_operations;
+
 use crate::server::{Admit, Config, ExchangeId, Handled, Head, Peer, Repeat, Resources, Response, Shared};
 use crate::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, Method, Number, Outbox, Token};
 use std::time::{Duration, Instant};

@@ -2,9 +2,12 @@
 //! vectors. Each returns normally or has found a bug.
 
 use crate::certificate::Certificate;
+use crate::chain::{Anchors, ChainError, verify_device, verify_server};
 use crate::cms;
 use crate::csr::Csr;
 use crate::der::{Reader, Tag, Writer, check_strict};
+use crate::pem;
+use rustls_pki_types::{ServerName, UnixTime};
 
 /// The strict pass: never panics, and what it accepts is canonical, so that writing it anew gives the same bytes.
 pub fn der(bytes: &[u8]) {
@@ -58,5 +61,44 @@ pub fn cms(bytes: &[u8]) {
         let again = cms::certs_only(&certificates);
         assert_eq!(cms::parse_certs_only(&again), Ok(sorted));
         certificates.iter().for_each(|der| certificate(der));
+    }
+}
+
+/// PEM: what is found in a text can be written as PEM and found again, and nothing else with it.
+pub fn pem(text: &[u8]) {
+    if let Ok(certificates) = pem::certificates(text) {
+        let again: String = certificates.iter().map(|der| pem::encode(pem::Label::Certificate, der)).collect();
+        assert_eq!(pem::certificates(again.as_bytes()), Ok(certificates));
+    }
+    if let Ok(request) = pem::certificate_request(text) {
+        let again = pem::encode(pem::Label::CertificateRequest, &request);
+        assert_eq!(pem::certificate_request(again.as_bytes()), Ok(request));
+    }
+    if let Ok(key) = pem::private_key(text) {
+        let again = pem::private_key(pem::encode_private_key(&key).as_bytes());
+        assert!(again.is_ok_and(|again| again.pkcs8() == key.pkcs8()));
+    }
+}
+
+/// A chain as a peer sends it, each certificate after two bytes of length, before verifiers that trust `anchors`. What is accepted
+/// begins with a certificate that can be read, and does not serve for both ends of one association by accident.
+pub fn chain(anchors: &Anchors, utc: UnixTime, name: &ServerName<'_>, bytes: &[u8]) {
+    let mut certificates = Vec::new();
+    let mut rest = bytes;
+    while let Some((length, after)) = rest.split_first_chunk::<2>() {
+        let (der, next) = after.split_at(usize::from(u16::from_be_bytes(*length)).min(after.len()));
+        certificates.push(der);
+        rest = next;
+    }
+    for verified in [verify_device(anchors, &certificates, utc), verify_server(anchors, &certificates, utc, name)] {
+        match verified {
+            Ok(verified) => {
+                assert_eq!(Some(verified.leaf.der()), certificates.first().copied());
+                assert!(verified.anchor < anchors.certificates().len() && !verified.leaf.is_ca());
+                let validity = verified.leaf.validity();
+                assert!(validity.not_before <= utc && utc <= validity.not_after, "in its time");
+            }
+            Err(error) => assert!(!certificates.is_empty() || error == ChainError::Empty, "{error}"),
+        }
     }
 }

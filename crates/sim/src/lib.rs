@@ -22,6 +22,7 @@ pub mod chance;
 pub mod clock;
 mod device;
 pub mod faulty;
+pub mod fuzz;
 pub mod ideal;
 pub mod link;
 mod run;

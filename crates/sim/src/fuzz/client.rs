@@ -1,0 +1,174 @@
+//! A device before whatever may come out of the network.
+//!
+//! An input is one byte that says what is asked and how, then frames of two bytes and what they announce: the length of a datagram
+//! of the server, or with the highest bit set a time that passes. The seeds are the answers of a real server, which this client
+//! takes as those who recorded them did.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coap::{BlockSize, Kind};
+use dtls::{Now, Suite};
+use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Operation, Packing};
+
+use super::site::{FIXTURE, SEED};
+use crate::chance::DerivedRandom;
+use crate::clock::Clock;
+use crate::trust::DeviceIdentity;
+
+/// The highest bit of a length: a time, in [`TICK`]s.
+pub(super) const TIME: u16 = 0x8000;
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// Datagrams for one that came: the client's second flight in its smallest pieces, twice over.
+const SAID_AT_ONCE_MAX: usize = 100;
+/// Deadlines at one moment, or until the client gives up.
+const TURNS_MAX: u32 = 5_000;
+
+/// What one byte of an input says about the device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Errand(pub(super) u8);
+
+impl Errand {
+    pub(super) const NON: u8 = 0x20;
+    pub(super) const BARE: u8 = 0x40;
+    pub(super) const CCM: u8 = 0x80;
+    /// A block size that there is not: blocks of 64 bytes, and datagrams as small as they get.
+    pub(super) const SMALL: u8 = 7 << 2;
+
+    const fn is_small(self) -> bool {
+        self.0 & Self::SMALL == Self::SMALL
+    }
+
+    fn block(self) -> BlockSize {
+        let szx = self.0 >> 2 & 7;
+        BlockSize::from_szx(szx).unwrap_or(BlockSize::B64)
+    }
+
+    fn dtls(self, identity: &DeviceIdentity) -> DtlsConfig {
+        let mut config = FIXTURE.dtls_config(identity);
+        if self.0 & Self::CCM != 0 {
+            config.suites = vec![Suite::EcdheEcdsaAes128Ccm8];
+        }
+        if self.is_small() {
+            config.mtu = dtls::MTU_MIN;
+        }
+        config
+    }
+
+    fn operation(self) -> Operation {
+        let csr = || FIXTURE.members[0].request.csr.clone();
+        match self.0 & 3 {
+            0 => Operation::CaCertificates,
+            1 => Operation::Enroll { csr: csr() },
+            2 => Operation::Reenroll { csr: csr() },
+            _ => Operation::Discover { query: Some("rt=ace.est*".to_owned()) },
+        }
+    }
+
+    fn config(self) -> ClientConfig {
+        ClientConfig {
+            block: self.block(),
+            kind: if self.0 & Self::NON == 0 { Kind::Confirmable } else { Kind::NonConfirmable },
+            accept: (self.0 & Self::BARE != 0).then_some(Packing::Single),
+            ..ClientConfig::default()
+        }
+    }
+}
+
+/// A device with one errand.
+pub(super) struct Visitor {
+    pub(super) client: Client,
+    errand: Errand,
+    pub(super) answer: Option<Answer>,
+}
+
+impl Visitor {
+    /// The device that runs `errand`, with the certificate that it has at present, before somebody who may listen.
+    pub(super) fn new(
+        errand: Errand,
+        identity: &DeviceIdentity,
+        now: Now,
+        observer: Option<Arc<dyn dtls::Observer>>,
+    ) -> Visitor {
+        let random = Arc::new(DerivedRandom::new(SEED, "visitor"));
+        let (config, dtls) = (Arc::new(errand.config()), Arc::new(errand.dtls(identity)));
+        let client = Client::with_observer(config, dtls, random, now, observer);
+        Visitor { client, errand, answer: None }
+    }
+
+    pub(super) fn hear(&mut self, now: Now, datagram: &mut [u8]) -> Vec<Vec<u8>> {
+        self.client.handle_datagram(now, datagram);
+        self.attend(now)
+    }
+
+    /// Takes what happened, and what is to be sent.
+    pub(super) fn attend(&mut self, now: Now) -> Vec<Vec<u8>> {
+        while let Some(event) = self.client.poll_event() {
+            match event {
+                ClientEvent::Connected { server, .. } => {
+                    assert!(server.san().iter().next().is_some(), "a server without a name");
+                    let _busy_or_over = self.client.start(now, self.errand.operation());
+                }
+                ClientEvent::Done(answer) => {
+                    check(&answer);
+                    self.answer = Some(answer);
+                }
+                _ => {}
+            }
+        }
+        let mut said = Vec::new();
+        while let Some(datagram) = self.client.poll_transmit() {
+            said.push(datagram.to_vec());
+        }
+        assert!(said.len() <= SAID_AT_ONCE_MAX, "{} datagrams at once", said.len());
+        said
+    }
+}
+
+/// A stream of datagrams to a device.
+///
+/// # Panics
+/// If it takes a certificate that is not for its key, or does not come to an end.
+pub fn client_stream(data: &[u8]) {
+    let _answer = play(data);
+}
+
+/// What the device has in the end.
+pub(super) fn play(data: &[u8]) -> Option<Answer> {
+    let (errand, mut rest) = data.split_first().map_or((0, data), |(errand, rest)| (*errand, rest));
+    let mut clock = Clock::start();
+    let mut visitor = Visitor::new(Errand(errand), &FIXTURE.members[0].identity, clock.now(), None);
+    visitor.attend(clock.now());
+    while let Some((&head, after)) = rest.split_first_chunk::<2>() {
+        let head = u16::from_be_bytes(head);
+        if head & TIME != 0 {
+            clock.advance_to(clock.now().mono + TICK * u32::from(head & !TIME));
+            if visitor.client.poll_timeout().is_some_and(|at| at <= clock.now().mono) {
+                visitor.client.handle_timeout(clock.now());
+                visitor.attend(clock.now());
+            }
+            rest = after;
+        } else {
+            let (datagram, next) = after.split_at(usize::from(head).min(after.len()));
+            visitor.hear(clock.now(), &mut datagram.to_vec());
+            rest = next;
+        }
+    }
+    let mut turns = 0;
+    while let Some(at) = visitor.client.poll_timeout() {
+        clock.advance_to(at);
+        visitor.client.handle_timeout(clock.now());
+        visitor.attend(clock.now());
+        turns += 1;
+        assert!(turns < TURNS_MAX, "a client that nobody answers gives up");
+    }
+    visitor.answer
+}
+
+fn check(answer: &Answer) {
+    if let Answer::Certificate(der) = answer {
+        let certificate = pki::Certificate::parse(der).expect("what is taken can be read");
+        assert_eq!(certificate.spki(), FIXTURE.members[0].request.spki, "somebody else's certificate");
+    }
+}

@@ -1,0 +1,326 @@
+//! What the bodies with both ends share: one PKI for all inputs, and for each input a server with its authority.
+//!
+//! Everything derives from one seed: a client made here meets the same server each time, byte for byte, so that a recorded exchange
+//! goes through again until the fuzzer changes it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use authority::{Deliver, Issuer, Job, MemoryLedger, Outcome, ProfileSpec};
+use dtls::{CookieKeys, ExtendedMasterSecret, Now, Path, PublicKeySteps, Route, SocketIndex};
+use est::{DtlsConfig, JobId, NameAuthorities, Output, PublicKeyJob, Server, ServerConfig, ServerSpec, ServerVerifier};
+use pki::issue::NodePrefix;
+use pki::{DnsName, ServerName};
+
+use crate::chance::DerivedRandom;
+use crate::clock::Clock;
+use crate::trust::{DeviceIdentity, Request, SERVER_NAME, TestCa};
+
+pub(super) const SEED: u64 = 0x6d75_7374_6572;
+
+/// Rows of the ledger: more than an input has enrolments.
+const ROWS_MAX: usize = 1_000;
+
+/// Turns at one moment, or until nobody waits any more: more means that the server asks to be called for nothing.
+const TURNS_MAX: u32 = 20_000;
+
+/// Certificates of one device: `/sen`, and `/sren` as the factory's device and as the enrolled one. All else is a repeat.
+const CERTIFICATES_MAX: usize = 3;
+
+/// Virtual time of one input. Within it each request is a repeat of the first one like it.
+const LIFE_MAX: Duration = Duration::from_secs(5 * 3_600);
+const REPEAT_WINDOW: Duration = Duration::from_secs(24 * 3_600);
+const _: () = assert!(LIFE_MAX.as_secs() < REPEAT_WINDOW.as_secs());
+
+/// A device with what it asks with.
+pub(super) struct Member {
+    pub(super) identity: DeviceIdentity,
+    pub(super) request: Request,
+}
+
+/// The PKI and its devices.
+pub(super) struct Fixture {
+    pub(super) ca: TestCa,
+    pub(super) members: Vec<Member>,
+    server: DeviceIdentity,
+}
+
+pub(super) static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
+    let ca = TestCa::new(SEED);
+    let server = ca.server();
+    let members = (1..=2).map(|number| {
+        let identity = ca.device(number);
+        let request = ca.request(identity.certificate.subject());
+        Member { identity, request }
+    });
+    Fixture { members: members.collect(), server, ca }
+});
+
+impl Fixture {
+    /// The DTLS side of a device with this certificate.
+    pub(super) fn dtls_config(&self, identity: &DeviceIdentity) -> DtlsConfig {
+        let name = DnsName::try_from(SERVER_NAME).expect("a DNS name").to_owned();
+        let verifier = ServerVerifier::new(vec![Arc::clone(self.ca.root())], ServerName::DnsName(name));
+        let random = DerivedRandom::new(SEED, "identity");
+        DtlsConfig::new(Some(identity.for_dtls(&random)), Arc::new(verifier.expect("a root is an anchor")))
+    }
+}
+
+/// What one byte of an input says about the server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup(pub(super) u8);
+
+impl Setup {
+    /// Public-key steps are jobs, which wait for [`Site::run_steps`].
+    pub(super) const SUSPENDED: u8 = 0x01;
+    /// The authority's outcomes wait for [`Site::answer`].
+    pub(super) const HELD: u8 = 0x02;
+    /// Room for next to nobody.
+    pub(super) const TIGHT: u8 = 0x04;
+    /// Extended master secret is demanded.
+    pub(super) const BOUND: u8 = 0x08;
+    /// CertificateRequest names the authorities.
+    pub(super) const NAMED: u8 = 0x10;
+    /// The server's flights are cut into the smallest pieces.
+    pub(super) const SMALL: u8 = 0x20;
+
+    pub(super) const fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// A server, its authority and its clock.
+pub(super) struct Site {
+    pub(super) clock: Clock,
+    pub(super) server: Server,
+    /// Jobs that the authority has not been given.
+    pub(super) held: Vec<(JobId, Job)>,
+    pub(super) ledger: Arc<MemoryLedger>,
+    setup: Setup,
+    end: Instant,
+    cookie: CookieKeys,
+    steps: Vec<PublicKeyJob>,
+    issuer: Option<Arc<Issuer>>,
+    mailbox: Arc<Mailbox>,
+    heard: BTreeSet<SocketAddr>,
+    sessions_max: usize,
+    half_open_max: usize,
+    pending_max: usize,
+}
+
+#[derive(Default)]
+struct Mailbox(Mutex<Vec<(JobId, Outcome)>>);
+
+impl Deliver<JobId> for Mailbox {
+    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(outcomes);
+    }
+}
+
+/// A datagram of the server.
+pub(super) struct Said {
+    pub(super) port: u16,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Site {
+    /// `domain` names the server's stream of randomness: nobody can prove an address to a server of another domain.
+    pub(super) fn new(setup: Setup, domain: &str) -> Site {
+        let random = Arc::new(DerivedRandom::new(SEED, domain));
+        let cookie = CookieKeys::from_random(&*random);
+        let spec = spec(setup, cookie.clone());
+        let (sessions_max, half_open_max) = (spec.dtls.sessions_max, spec.dtls.half_open_max);
+        let pending_max = spec.limits.pending_max;
+        let config = Arc::new(ServerConfig::new(spec).expect("a configuration"));
+        let clock = Clock::start();
+        Site {
+            clock,
+            server: Server::new(0, config, random),
+            held: Vec::new(),
+            ledger: Arc::new(MemoryLedger::new(ROWS_MAX)),
+            setup,
+            end: clock.now().mono + LIFE_MAX,
+            cookie,
+            steps: Vec::new(),
+            issuer: None,
+            mailbox: Arc::default(),
+            heard: BTreeSet::new(),
+            sessions_max,
+            half_open_max,
+            pending_max,
+        }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// A datagram from `port`; what the server says to it.
+    pub(super) fn hear(&mut self, port: u16, datagram: &mut [u8]) -> Vec<Said> {
+        let route = route(port);
+        self.heard.insert(route.peer());
+        self.server.handle_datagram(self.clock.now(), route, datagram);
+        self.serve()
+    }
+
+    /// Lets time pass, deadline by deadline; what the server says meanwhile.
+    pub(super) fn pass(&mut self, time: Duration) -> Vec<Said> {
+        let until = (self.clock.now().mono + time).min(self.end);
+        let mut said = Vec::new();
+        let mut turns = 0;
+        while let Some(at) = self.server.poll_timeout().filter(|at| *at <= until) {
+            self.clock.advance_to(at);
+            self.server.handle_timeout(self.clock.now());
+            said.extend(self.serve());
+            turns += 1;
+            assert!(turns < TURNS_MAX, "the server spins");
+        }
+        self.clock.advance_to(until);
+        said
+    }
+
+    /// Gives what was held to the authority, and its outcomes to the server.
+    pub(super) fn answer(&mut self) -> Vec<Said> {
+        let jobs = std::mem::take(&mut self.held);
+        if !jobs.is_empty() {
+            let deliver = Arc::clone(&self.mailbox) as Arc<dyn Deliver<JobId>>;
+            self.issuer().submit(self.clock.now().utc, jobs, deliver);
+        }
+        let outcomes = std::mem::take(&mut *self.mailbox.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for (job, outcome) in outcomes {
+            self.server.complete(self.clock.now(), job, outcome);
+        }
+        self.serve()
+    }
+
+    /// Answers the oldest job that is held with `outcome`.
+    pub(super) fn answer_with(&mut self, outcome: Outcome) -> Vec<Said> {
+        if !self.held.is_empty() {
+            let (id, _) = self.held.remove(0);
+            self.server.complete(self.clock.now(), id, outcome);
+        }
+        self.serve()
+    }
+
+    /// Runs the public-key steps that wait, the last one first: a pool keeps no order.
+    pub(super) fn run_steps(&mut self) -> Vec<Said> {
+        while let Some(step) = self.steps.pop() {
+            self.server.complete_public_key(self.clock.now(), step.run());
+        }
+        self.serve()
+    }
+
+    /// The same configuration once more, as a reload makes it.
+    pub(super) fn reload(&mut self) {
+        let config = ServerConfig::new(spec(self.setup, self.cookie.clone())).expect("a configuration");
+        self.server.set_config(Arc::new(config));
+    }
+
+    /// Takes what the server wants done and says, and holds it against its limits.
+    pub(super) fn serve(&mut self) -> Vec<Said> {
+        while let Some(output) = self.server.poll_output() {
+            match output {
+                Output::Submit(id, job) => {
+                    Self::check_client(&job);
+                    self.held.push((id, job));
+                }
+                Output::PublicKey(step) => self.steps.push(step),
+                Output::Attempt(attempt) => {
+                    assert!(self.heard.contains(&attempt.peer), "somebody who said nothing tried nothing");
+                    assert!(!attempt.offered.contains(char::is_control), "a log line is a line");
+                }
+            }
+        }
+        let mut said = Vec::new();
+        while let Some(transmit) = self.server.poll_transmit() {
+            let peer = transmit.route.peer();
+            assert!(self.heard.contains(&peer), "nobody asked at {peer}");
+            said.push(Said { port: peer.port(), bytes: transmit.bytes.to_vec() });
+        }
+        let counters = self.server.counters();
+        let sessions = counters.sessions.expect("a server counts its sessions");
+        assert!(sessions.established <= self.sessions_max && sessions.half_open <= self.half_open_max, "{sessions:?}");
+        assert!(counters.pending <= self.pending_max);
+        if !self.setup.has(Setup::HELD) && !self.held.is_empty() {
+            said.extend(self.answer());
+        }
+        said
+    }
+
+    /// Whoever gets as far as the authority has a key of one of the devices: its first one, or the one that it enrols for. (The
+    /// certificate of the second may be one that this ledger never issued, but the one that was recorded did.)
+    fn check_client(job: &Job) {
+        let key = job.client.spki();
+        let known = |member: &Member| member.identity.certificate.spki() == key || member.request.spki == key;
+        assert!(FIXTURE.members.iter().any(known), "a stranger came through");
+    }
+
+    /// Nobody comes any more: what waits is answered, what is left expires, and nothing stays behind.
+    pub(super) fn finish(mut self) {
+        self.run_steps();
+        self.answer();
+        let mut turns = 0;
+        while let Some(at) = self.server.poll_timeout() {
+            self.clock.advance_to(at);
+            self.server.handle_timeout(self.clock.now());
+            self.serve();
+            self.run_steps();
+            self.answer();
+            turns += 1;
+            assert!(turns < TURNS_MAX, "time comes to an end");
+        }
+        let counters = self.server.counters();
+        let sessions = counters.sessions.expect("a server counts its sessions");
+        assert_eq!((sessions.established, sessions.half_open, counters.pending), (0, 0, 0), "something stays behind");
+        for issued in self.ledger.issued() {
+            let certificate = pki::Certificate::parse(&issued.certificate).expect("what we issue we can read");
+            let asked_for = FIXTURE.members.iter().any(|member| member.request.spki == certificate.spki());
+            assert!(asked_for, "a key that no device asked for");
+        }
+        assert!(self.ledger.issued_count() <= CERTIFICATES_MAX * FIXTURE.members.len(), "more than one for a request");
+    }
+
+    fn issuer(&mut self) -> Arc<Issuer> {
+        let ledger = Arc::clone(&self.ledger);
+        let issuer = self.issuer.get_or_insert_with(|| {
+            let random = |domain| Arc::new(DerivedRandom::new(SEED, domain));
+            let signer = Arc::new(FIXTURE.ca.signer(random("signature")));
+            let limits = authority::Limits::default();
+            Arc::new(Issuer::new(ledger, signer, random("authority"), NodePrefix::new(1), limits))
+        });
+        Arc::clone(issuer)
+    }
+}
+
+fn spec(setup: Setup, cookie: CookieKeys) -> ServerSpec {
+    let random = DerivedRandom::new(SEED, "identity");
+    let profile = FIXTURE.ca.profile(|spec: &mut ProfileSpec| spec.repeat_window = REPEAT_WINDOW);
+    let mut spec = ServerSpec::new(FIXTURE.server.for_dtls(&random), cookie, vec![profile]);
+    if setup.has(Setup::SUSPENDED) {
+        spec.public_key_steps = PublicKeySteps::Suspended;
+    }
+    if setup.has(Setup::BOUND) {
+        spec.extended_master_secret = ExtendedMasterSecret::Require;
+    }
+    if setup.has(Setup::NAMED) {
+        spec.name_authorities = NameAuthorities::Yes;
+    }
+    if setup.has(Setup::SMALL) {
+        spec.dtls.mtu = dtls::MTU_MIN;
+    }
+    if setup.has(Setup::TIGHT) {
+        spec.dtls.sessions_max = 1;
+        spec.dtls.half_open_max = 2;
+        spec.limits.pending_max = 1;
+        spec.coap.upload_bytes_total_max = 1_024;
+        spec.coap.response_bytes_total_max = 2_048;
+    }
+    spec
+}
+
+pub(super) fn route(port: u16) -> Route {
+    let peer = SocketAddr::from(([192, 0, 2, 1], port));
+    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+}

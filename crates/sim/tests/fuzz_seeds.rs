@@ -1,0 +1,69 @@
+//! Every body over every committed seed, and over changes of it that are the same each time.
+
+#![allow(clippy::disallowed_methods, reason = "the seeds are files")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use sim::fuzz::{TARGETS, Target, mutations};
+
+/// Changes of one seed: many where an input costs a microsecond, few where it costs a handshake.
+const CHANGES: usize = 200;
+const CHANGES_WITH_A_HANDSHAKE: usize = 20;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds")
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).expect("seeds are committed");
+    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name")).collect()
+}
+
+fn replay(target: &Target) {
+    let changes = if target.name.starts_with("est_") && !["est_discovery", "est_trace"].contains(&target.name) {
+        CHANGES_WITH_A_HANDSHAKE
+    } else {
+        CHANGES
+    };
+    let folder = folder().join(target.name);
+    for name in names(&folder) {
+        let seed = std::fs::read(folder.join(&name)).expect("a seed");
+        let run = |input: &[u8], which: &str| {
+            let result = std::panic::catch_unwind(|| (target.body)(input));
+            assert!(result.is_ok(), "{}: {name}, {which}: {input:02x?}", target.name);
+        };
+        run(&seed, "as it is");
+        for (number, input) in mutations(&seed, changes).enumerate() {
+            run(&input, &format!("change {number}"));
+        }
+    }
+}
+
+#[test]
+fn seeds_of_coap() {
+    TARGETS.iter().filter(|target| target.name.starts_with("coap_")).for_each(replay);
+}
+
+#[test]
+fn seeds_of_dtls() {
+    TARGETS.iter().filter(|target| target.name.starts_with("dtls_")).for_each(replay);
+}
+
+#[test]
+fn seeds_of_est() {
+    TARGETS.iter().filter(|target| target.name.starts_with("est_")).for_each(replay);
+}
+
+#[test]
+fn seeds_of_pki() {
+    TARGETS.iter().filter(|target| target.name.starts_with("pki_")).for_each(replay);
+}
+
+#[test]
+fn every_target_has_its_folder_and_every_folder_its_target() {
+    let targets: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
+    assert_eq!(names(&folder()), targets);
+    let seeds: usize = targets.iter().map(|target| names(&folder().join(target)).len()).sum();
+    assert!(seeds >= 200, "{seeds} seeds");
+}

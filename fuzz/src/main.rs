@@ -1,0 +1,18 @@
+//! Hands every input of libFuzzer to the target that `MUSTER_FUZZ_TARGET` names.
+//!
+//! What it is not: a home of checks. Those are in the bodies, which are functions of the libraries, so that `cargo xtask check`
+//! replays them over the committed seeds without this program. `cargo xtask fuzz` builds and drives it; README.md says how.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+
+static BODY: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+    let name = std::env::var("MUSTER_FUZZ_TARGET").unwrap_or_default();
+    let names: Vec<&str> = sim::fuzz::TARGETS.iter().map(|target| target.name).collect();
+    let target = sim::fuzz::target(&name);
+    target.unwrap_or_else(|| panic!("MUSTER_FUZZ_TARGET has to be one of {}", names.join(", "))).body
+});
+
+fuzz_target!(|data: &[u8]| BODY(data));
