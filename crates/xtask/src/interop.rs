@@ -7,6 +7,7 @@
 mod capture;
 mod handshakes;
 mod libcoap;
+mod namespaces;
 mod openssl;
 mod world;
 
@@ -66,6 +67,16 @@ const ALONE: &[Story] = &[
         name: "muster discover and crts against coap-server-openssl",
         needs: &["coap-server-openssl", "openssl"],
         run: libcoap::our_client_against_their_server,
+    },
+    Story {
+        name: "between two namespaces over link-local IPv6",
+        needs: &["ip", "openssl"],
+        run: namespaces::link_local_enrolment,
+    },
+    Story {
+        name: "a fleet between two namespaces where the kernel loses one datagram in five",
+        needs: &["ip", "nft"],
+        run: namespaces::kernel_loses_datagrams,
     },
 ];
 

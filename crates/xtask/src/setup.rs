@@ -16,6 +16,8 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
         "whole enrolments by coap-client-openssl and coap-client-gnutls; coap-server-openssl for our client",
     ),
     ("tshark", "an independent reader of our captures"),
+    ("iproute2", "network namespaces: link-local IPv6 between two machines"),
+    ("nftables", "loses datagrams in the kernel, between two namespaces"),
     ("valgrind", "instruction counts"),
     ("libc6-dbg", "symbols of the C library, without which valgrind does not start"),
     ("python3-venv", "the environment of python-mbedtls"),

@@ -18,6 +18,7 @@ const PURE: &[Pure] = &[
     Pure { name: "coap", ours: &[] },
     Pure { name: "dtls", ours: &[] },
     Pure { name: "pki", ours: &[] },
+    Pure { name: "link", ours: &[] },
     Pure { name: "authority", ours: &["pki"] },
     Pure { name: "est", ours: &["dtls", "coap", "pki", "authority"] },
 ];

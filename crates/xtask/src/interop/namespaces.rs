@@ -1,0 +1,224 @@
+//! Two machines on one wire: network namespaces joined by a virtual Ethernet, with the server in one and devices in the other.
+//!
+//! ```text
+//!   namespace "server"                     namespace "device"
+//!   muster serve                           muster enroll, muster load, openssl s_client
+//!   [fe80::1%wire]:PORT ◄──── veth ────► fe80::2%wire
+//! ```
+//!
+//! Link-local IPv6 and a real interface: what loopback never shows. The loss is the kernel's own (nftables), none of ours. Only root may make namespaces;
+//! they go away with the story, whatever happened.
+
+use super::openssl;
+use super::world::World;
+use crate::process::{Daemon, Program};
+use crate::setup;
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The interface, by one name at both ends.
+const INTERFACE: &str = "wire";
+const SERVER_ADDRESS: &str = "fe80::1";
+const DEVICE_ADDRESS: &str = "fe80::2";
+/// Of a hundred datagrams, lost on arrival at either end. More than the tenth of the other stories: the loss here has no seed, and must show itself
+/// among few datagrams.
+const LOSS_PERCENT: u32 = 20;
+/// Enough that both directions lose something, whatever the kernel draws: each exchanges ten datagrams each way at least, and (4/5)^80 is 2e-8.
+const DEVICES: u32 = 8;
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// At this loss an exchange that is lost altogether (RFC 7252 §4.8: 45 s at least) is begun anew.
+const LOSSY_TIMEOUT: Duration = Duration::from_secs(280);
+
+pub(super) fn link_local_enrolment(world: &World) -> Result<()> {
+    let wire = Wire::new("plain")?;
+    let site = Site::new(world, "link-local")?;
+    let (server, port) = site.serve(&wire)?;
+    ensure!(server.words().contains(&format!("listening on coaps://[{SERVER_ADDRESS}%")), "{}", server.words());
+
+    let out = site.folder.join("enrolled");
+    let enroll = wire.device.run(&site.muster).args(["enroll", "--block", "64", "--server"]).arg(uri(port));
+    let enroll = enroll.arg("--identity").arg(site.pki("device")).arg("--trust").arg(site.pki("ca/root.pem"));
+    enroll.arg("--out").arg(&out).timeout(TIMEOUT).expect_success()?;
+    openssl::judge(
+        &out.join("device.pem"),
+        &out.join("device.key"),
+        &site.pki("device/idevid.pem"),
+        &site.pki("ca/root.pem"),
+        &site.pki("ca/issuing.pem"),
+    )?;
+    their_client(&wire, &site, port)?;
+    stop(server)
+}
+
+pub(super) fn kernel_loses_datagrams(world: &World) -> Result<()> {
+    let wire = Wire::new("lossy")?;
+    let site = Site::new(world, "lossy-wire")?;
+    let (server, port) = site.serve(&wire)?;
+    wire.server.lose_datagrams()?;
+    wire.device.lose_datagrams()?;
+    let load = wire
+        .device
+        .run(&site.muster)
+        .arg("load")
+        .arg("--server")
+        .arg(uri(port))
+        .arg("--pki")
+        .arg(site.folder.join("pki"));
+    let load = load.args(["--devices", &DEVICES.to_string(), "--concurrency", &DEVICES.to_string()]);
+    let load = load.args(["--block", "256", "--timeout", "270s"]).timeout(LOSSY_TIMEOUT);
+    let ended = load.expect_success()?;
+    let wanted = format!("{DEVICES} of {DEVICES} devices enrolled");
+    ensure!(ended.stdout.contains(&wanted), "{}{}", ended.stdout, ended.stderr);
+    for side in [&wire.server, &wire.device] {
+        let lost = side.datagrams_lost()?;
+        ensure!(lost > 0, "the kernel lost nothing on its way to {}", side.name);
+    }
+    stop(server)
+}
+
+/// Another stack agrees about the address that it dialled, and about the name in our certificate.
+fn their_client(wire: &Wire, site: &Site, port: u16) -> Result<()> {
+    let client = wire.device.run("openssl").args(["s_client", "-dtls1_2", "-verify_return_error"]);
+    let client = client.args(["-verify_ip", SERVER_ADDRESS, "-CAfile"]).arg(site.pki("ca/root.pem"));
+    let client = client.arg("-connect").arg(format!("[{SERVER_ADDRESS}%{INTERFACE}]:{port}"));
+    let client = client.arg("-cert").arg(site.pki("device/idevid.pem")).arg("-key").arg(site.pki("device/idevid.key"));
+    let ended = client.timeout(TIMEOUT).expect_success()?;
+    for witness in ["Cipher is ECDHE-ECDSA-", "Verification: OK"] {
+        ensure!(ended.stdout.contains(witness), "s_client did not say {witness:?}\n{}{}", ended.stdout, ended.stderr);
+    }
+    Ok(())
+}
+
+fn uri(port: u16) -> String {
+    format!("coaps://[{SERVER_ADDRESS}%{INTERFACE}]:{port}")
+}
+
+fn stop(server: Daemon) -> Result<()> {
+    let (status, words) = server.stop()?;
+    ensure!(status.success() && !words.contains("panicked"), "muster serve ended badly ({status}):\n{words}");
+    Ok(())
+}
+
+/// A PKI whose server certificate names the link-local address.
+struct Site {
+    muster: PathBuf,
+    folder: PathBuf,
+}
+
+impl Site {
+    fn new(world: &World, name: &str) -> Result<Self> {
+        let site = Self { muster: world.muster.clone(), folder: world.folder.join(name) };
+        std::fs::create_dir_all(&site.folder)?;
+        let init = Program::new(&site.muster).arg("init").arg(site.folder.join("pki")).args(["--name", SERVER_ADDRESS]);
+        init.timeout(TIMEOUT).expect_success()?;
+        Ok(site)
+    }
+
+    fn pki(&self, file: &str) -> PathBuf {
+        self.folder.join("pki").join(file)
+    }
+
+    fn serve(&self, wire: &Wire) -> Result<(Daemon, u16)> {
+        // A socket is bound to a zone by its number, which the namespace gave out.
+        let index = wire.server.run("cat").arg(format!("/sys/class/net/{INTERFACE}/ifindex")).expect_success()?;
+        let listen = format!("[{SERVER_ADDRESS}%{}]:0", index.stdout.trim());
+        let serve = wire.server.run(&self.muster).arg("serve").arg("--config").arg(self.pki("muster.toml"));
+        let serve = serve.args(["--listen", &listen]).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
+        let (daemon, line) = serve.daemon("listening on coaps://", &self.folder.join("serve.log"))?;
+        let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
+        Ok((daemon, port.with_context(|| format!("no port in {line:?}"))?))
+    }
+}
+
+/// Two namespaces and what joins them.
+struct Wire {
+    server: Namespace,
+    device: Namespace,
+}
+
+impl Wire {
+    fn new(story: &str) -> Result<Self> {
+        ensure!(setup::is_root(), "only root may make network namespaces: run this as root");
+        let wire = Self { server: Namespace::new(story, "server")?, device: Namespace::new(story, "device")? };
+        let (here, there) = (wire.server.name.as_str(), wire.device.name.as_str());
+        let join = ["link", "add", INTERFACE, "netns", here, "type", "veth", "peer", "name", INTERFACE, "netns", there];
+        ip(&join)?;
+        wire.server.raise(SERVER_ADDRESS)?;
+        wire.device.raise(DEVICE_ADDRESS)?;
+        Ok(wire)
+    }
+}
+
+/// A network namespace, deleted with its value; its interfaces go with it.
+struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    fn new(story: &str, side: &str) -> Result<Self> {
+        let name = format!("muster-{}-{story}-{side}", std::process::id());
+        ip(&["netns", "add", &name])?;
+        Ok(Self { name })
+    }
+
+    /// A program inside.
+    fn run(&self, program: impl AsRef<Path>) -> Program {
+        Program::line("ip netns exec").arg(&self.name).arg(program.as_ref())
+    }
+
+    /// Brings the interfaces up. The address is chosen, not derived from the hardware's, and is usable at once: nobody else is on this wire.
+    fn raise(&self, address: &str) -> Result<()> {
+        let within =
+            |line: &str| ip(&["-n", self.name.as_str()].into_iter().chain(line.split(' ')).collect::<Vec<_>>());
+        within("link set lo up")?;
+        within(&format!("link set {INTERFACE} addrgenmode none"))?;
+        within(&format!("link set {INTERFACE} up"))?;
+        within(&format!("address add {address}/64 dev {INTERFACE} nodad"))
+    }
+
+    fn lose_datagrams(&self) -> Result<()> {
+        let rules = [
+            "add table inet weather".to_owned(),
+            "add chain inet weather input { type filter hook input priority 0; }".to_owned(),
+            format!("add rule inet weather input meta l4proto udp numgen random mod 100 < {LOSS_PERCENT} counter drop"),
+        ];
+        for rule in rules {
+            self.run("nft").arg(rule).timeout(TIMEOUT).expect_success()?;
+        }
+        Ok(())
+    }
+
+    /// What the rule's counter says.
+    fn datagrams_lost(&self) -> Result<u64> {
+        let listed = self.run("nft").args(["list", "table", "inet", "weather"]).timeout(TIMEOUT).expect_success()?;
+        lost_in(&listed.stdout).with_context(|| format!("no counter in {:?}", listed.stdout))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(ip(&["netns", "delete", &self.name]));
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    Program::new("ip").args(arguments).timeout(TIMEOUT).expect_success().map(|_| ())
+}
+
+fn lost_in(ruleset: &str) -> Option<u64> {
+    ruleset.split("counter packets ").nth(1)?.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_is_read_as_nft_prints_it() {
+        let printed = "table inet weather {\n\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n\t\tmeta \
+                       l4proto udp numgen random mod 100 < 20 counter packets 17 bytes 2040 drop\n\t}\n}\n";
+        assert_eq!(lost_in(printed), Some(17));
+        assert_eq!(lost_in("table inet weather {\n}\n"), None);
+    }
+}
