@@ -15,7 +15,7 @@ const DEFAULT_PORT: u16 = 5684;
 /// A server to dial: `coaps://HOST:PORT[/LABEL]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServerUri {
-    /// A DNS name or an address, without brackets.
+    /// A DNS name or an address, without brackets; a link-local one with its zone, `fe80::1%eth0` (RFC 4007 §11).
     pub(crate) host: String,
     /// UDP port.
     pub(crate) port: u16,
@@ -39,7 +39,9 @@ impl ServerUri {
 
     /// What the server's certificate must name (RFC 7030 §3.6.1).
     pub(crate) fn name(&self) -> Outcome<ServerName<'static>> {
-        ServerName::try_from(self.host.clone())
+        // A zone means something on this machine only: no certificate names one.
+        let name = self.host.split('%').next().unwrap_or_default();
+        ServerName::try_from(name.to_owned())
             .map_err(|_| Fault::usage(format!("`{}` is neither a DNS name nor an address", self.host)))
     }
 }
@@ -69,9 +71,10 @@ impl FromStr for ServerUri {
 
 impl fmt::Display for ServerUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.parse::<Ipv6Addr>() {
-            Ok(address) => write!(f, "coaps://[{address}]:{}", self.port)?,
-            Err(_) => write!(f, "coaps://{}:{}", self.host, self.port)?,
+        if self.host.contains(':') {
+            write!(f, "coaps://[{}]:{}", self.host, self.port)?;
+        } else {
+            write!(f, "coaps://{}:{}", self.host, self.port)?;
         }
         match &self.label {
             Some(label) => write!(f, "/{label}"),
@@ -88,7 +91,10 @@ fn split_port(authority: &str) -> Result<(&str, u16), String> {
     let port = |text: &str| text.parse::<u16>().map_err(|_| format!("`{text}` is no port"));
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, after) = rest.split_once(']').ok_or("a `]` is missing after the IPv6 address")?;
-        host.parse::<Ipv6Addr>().map_err(|_| format!("`{host}` is no IPv6 address"))?;
+        let (address, zone) = host.split_once('%').map_or((host, None), |(address, zone)| (address, Some(zone)));
+        if address.parse::<Ipv6Addr>().is_err() || zone == Some("") {
+            return Err(format!("`{host}` is no IPv6 address, as in [::1]:5684 or [fe80::1%eth0]:5684"));
+        }
         return match after.strip_prefix(':') {
             Some(text) => Ok((host, port(text)?)),
             None if after.is_empty() => Ok((host, DEFAULT_PORT)),
@@ -102,6 +108,17 @@ fn split_port(authority: &str) -> Result<(&str, u16), String> {
         Some((host, text)) => Ok((host, port(text)?)),
         None => Ok((authority, DEFAULT_PORT)),
     }
+}
+
+/// `ADDR:PORT` of a socket; a link-local IPv6 address with its zone, `[fe80::1%eth0]:5684`.
+pub(crate) fn endpoint(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    // The system knows the zones' numbers.
+    let (host, port) = split_port(text)?;
+    let mut addresses = (host, port).to_socket_addrs().map_err(|fault| format!("{host} has no address: {fault}"))?;
+    addresses.next().ok_or_else(|| format!("{host} has no address"))
 }
 
 /// A block size of RFC 7959 §2.2.
@@ -265,12 +282,35 @@ mod tests {
         assert_eq!(uri.host, "::1");
         assert_eq!(uri.to_string(), "coaps://[::1]:5684/x");
         assert_eq!(parse("coaps://[::1]").unwrap().port, 5684);
-        for wrong in
-            ["coap://h", "h:5684", "coaps://", "coaps://h:port", "coaps://::1:5684", "coaps://[::1", "coaps://h/a/b"]
-        {
+        let uri = parse("coaps://[fe80::1%lo]:5684").unwrap();
+        assert_eq!(uri.to_string(), "coaps://[fe80::1%lo]:5684");
+        assert_eq!(uri.name().unwrap(), ServerName::try_from("fe80::1").unwrap(), "a certificate names no zone");
+        assert!(matches!(uri.resolve().unwrap(), SocketAddr::V6(address) if address.scope_id() != 0));
+        for wrong in [
+            "coap://h",
+            "h:5684",
+            "coaps://",
+            "coaps://h:port",
+            "coaps://::1:5684",
+            "coaps://[::1",
+            "coaps://h/a/b",
+            "coaps://[fe80::1%]:5684",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         assert!(parse("coap://h:5684").unwrap_err().contains("coaps://h:5684"), "the remedy is named");
+    }
+
+    #[test]
+    fn endpoints() {
+        assert_eq!(endpoint("127.0.0.1:0"), Ok("127.0.0.1:0".parse().unwrap()));
+        assert_eq!(endpoint("[::1]:5684"), Ok("[::1]:5684".parse().unwrap()));
+        assert!(matches!(endpoint("[fe80::1%lo]:1").unwrap(), SocketAddr::V6(address) if address.scope_id() != 0));
+        for wrong in
+            ["", "::1:5684", "[fe80::1%]:1", "[fe80::1%no-such-zone]:1", "127.0.0.1:port", "coaps://127.0.0.1:1"]
+        {
+            assert!(endpoint(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod files;
 mod identity;
 mod init;
 mod interrupt;
+mod link;
 mod load;
 mod openssl;
 mod outcome;
@@ -58,6 +59,7 @@ enum Verb {
     Discover(discover::Arguments),
     Explain(explain::Arguments),
     Load(load::Arguments),
+    Link(link::Arguments),
 }
 
 impl Verb {
@@ -73,6 +75,7 @@ impl Verb {
             Verb::Discover(arguments) => discover::run(&arguments),
             Verb::Explain(arguments) => explain::run(&arguments),
             Verb::Load(arguments) => load::run(&arguments),
+            Verb::Link(arguments) => link::run(&arguments),
         }
     }
 }

@@ -7,4 +7,5 @@
 
 mod common;
 mod enrolment;
+mod link;
 mod usage;

@@ -1,0 +1,202 @@
+//! `muster link`: a bad link before a real device or a real server, as a UDP proxy. The proxy is `net`'s, the model is the simulator's.
+
+use crate::arguments::{duration, endpoint};
+use crate::interrupt::Interrupt;
+use crate::outcome::{Fault, Outcome, out};
+use net::proxy::{CLIENTS_MAX, Conditions, Delay, IDLE, Proxy, Settings, Summary, Traffic};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Put a bad link before a server: a UDP proxy that loses, doubles, delays and damages datagrams
+#[derive(clap::Args)]
+#[command(after_help = "\
+Prints `forwarding ADDR:PORT -> ADDR:PORT` once it is ready, with the real port where 0 was asked for, and what passed when it ends: on Ctrl-C, on
+SIGTERM, or when the time of --for is over, exit 0. The server sees one peer per client. Each share holds for both directions. One seed is one luck:
+the same datagrams in the same order meet the same fate, and another share of one fault leaves the others as they were.
+
+Examples:
+  muster link --listen 127.0.0.1:0 --to 127.0.0.1:5684 --loss 10%
+  muster link --listen '[::]:5684' --to '[fe80::1%eth1]:5684' --loss 10% --delay 400ms --reorder 5% --duplicate 5% --mtu 256 --seed 7
+  muster link --listen 127.0.0.1:15684 --to 127.0.0.1:5684 --corrupt 0.5% --for 60s --json")]
+pub(crate) struct Arguments {
+    /// Where devices send to, instead of the server
+    #[arg(long, value_name = "ADDR:PORT", value_parser = endpoint)]
+    listen: SocketAddr,
+
+    /// The server
+    #[arg(long, value_name = "ADDR:PORT", value_parser = endpoint)]
+    to: SocketAddr,
+
+    /// Datagrams lost
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    loss: u16,
+
+    /// Datagrams that arrive twice
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    duplicate: u16,
+
+    /// Datagrams held back, for up to ten delays (50 ms at least, 2 s at most), so that later ones overtake them
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    reorder: u16,
+
+    /// Datagrams with one bit changed
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    corrupt: u16,
+
+    /// How long a datagram takes
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = duration)]
+    delay: Duration,
+
+    /// How much longer it may take, at most
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = duration)]
+    jitter: Duration,
+
+    /// Longer datagrams vanish: bytes of UDP payload
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1..))]
+    mtu: Option<u16>,
+
+    /// Decides which datagrams it hits
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// End after so long
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    at_most: Option<Duration>,
+
+    /// Print what passed as JSON, one line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let interrupt = Interrupt::install()?;
+    let mut proxy = Proxy::bind(settings(arguments)).map_err(|fault| Fault::failed(fault.to_string()))?;
+    out!("forwarding {} -> {}", proxy.local_address(), arguments.to);
+    let ended = proxy.run(&interrupt.flag(), arguments.at_most);
+    let summary = proxy.summary();
+    if arguments.json {
+        out!("{}", json(&summary));
+    } else {
+        out!("{}", table(&summary));
+    }
+    ended.map_err(|error| Fault::failed(format!("the link broke: {error}")))
+}
+
+fn settings(arguments: &Arguments) -> Settings {
+    let conditions = Conditions {
+        loss: arguments.loss,
+        duplication: arguments.duplicate,
+        corruption: arguments.corrupt,
+        reordering: arguments.reorder,
+        delay: Delay { least: arguments.delay, most: arguments.delay.saturating_add(arguments.jitter) },
+        mtu: arguments.mtu.map_or(usize::MAX, usize::from),
+    };
+    let (listen, to, seed) = (arguments.listen, arguments.to, arguments.seed);
+    Settings { listen, to, conditions, seed, clients_max: CLIENTS_MAX, idle: IDLE }
+}
+
+/// What passed, and the name that each count has in both forms.
+fn counts(traffic: &Traffic) -> [(&'static str, u64); 11] {
+    let link = &traffic.link;
+    [
+        ("sent", link.sent),
+        ("bytes", link.bytes),
+        ("delivered", traffic.delivered),
+        ("lost", link.lost - link.too_long - link.crowded_out),
+        ("too_long", link.too_long),
+        ("crowded_out", link.crowded_out),
+        ("duplicated", link.duplicated),
+        ("held_back", link.held_back),
+        ("corrupted", link.corrupted),
+        ("in_flight", traffic.in_flight),
+        ("not_sent", traffic.not_sent + traffic.stale),
+    ]
+}
+
+fn table(summary: &Summary) -> String {
+    let line = |name: &str, traffic: &Traffic| {
+        // What never happened is left out, but for what everybody looks for.
+        let shown = counts(traffic).into_iter().enumerate().filter(|(at, (_, count))| *at < 4 || *count > 0);
+        let shown: Vec<String> =
+            shown.map(|(_, (what, count))| format!("{count} {}", what.replace('_', " "))).collect();
+        format!("{name}: {}", shown.join(", "))
+    };
+    let mut text = [
+        line("towards the server ", &summary.towards_server),
+        line("towards the clients", &summary.towards_clients),
+        format!("clients: {}", summary.clients),
+    ]
+    .join("\n");
+    if summary.turned_away > 0 {
+        text += &format!(", and {} datagrams of others that there was no room for", summary.turned_away);
+    }
+    if summary.unreachable > 0 {
+        text += &format!("\nnothing listened at the server's address {} times", summary.unreachable);
+    }
+    text
+}
+
+fn json(summary: &Summary) -> serde_json::Value {
+    let direction = |traffic: &Traffic| -> serde_json::Map<String, serde_json::Value> {
+        counts(traffic).into_iter().map(|(what, count)| (what.to_owned(), count.into())).collect()
+    };
+    serde_json::json!({
+        "schema": "muster-link/1",
+        "towards_server": direction(&summary.towards_server),
+        "towards_clients": direction(&summary.towards_clients),
+        "clients": summary.clients,
+        "turned_away": summary.turned_away,
+        "unreachable": summary.unreachable,
+    })
+}
+
+/// A share such as `10%` or `0.5%`, of a thousand.
+fn share(text: &str) -> Result<u16, String> {
+    let wrong = || format!("`{text}` is no share: write 10% or 0.5%, up to 100%");
+    let number = text.strip_suffix('%').ok_or_else(wrong)?;
+    let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(tenth) {
+        return Err(wrong());
+    }
+    if tenth.len() > 1 {
+        return Err(format!("`{text}` is finer than a tenth of a percent"));
+    }
+    let (whole, tenth): (u16, u16) = (whole.parse().map_err(|_| wrong())?, tenth.parse().map_err(|_| wrong())?);
+    let share = whole.checked_mul(10).and_then(|share| share.checked_add(tenth)).ok_or_else(wrong)?;
+    if share > 1_000 { Err(wrong()) } else { Ok(share) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares() {
+        for (text, wanted) in [("0%", 0), ("10%", 100), ("0.5%", 5), ("99.9%", 999), ("100%", 1_000), ("100.0%", 1_000)]
+        {
+            assert_eq!(share(text), Ok(wanted), "{text}");
+        }
+        for wrong in ["", "%", "10", "10 %", "-1%", "+1%", "100.1%", "101%", ".5%", "5.%", "0.55%", "7000%", "9999999%"]
+        {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+        assert!(share("10").unwrap_err().contains("10%"), "the remedy is named");
+    }
+
+    #[test]
+    fn a_count_of_nothing_is_left_out_of_the_table_and_stands_in_the_json() {
+        let mut summary = Summary { clients: 1, ..Summary::default() };
+        summary.towards_server.link.sent = 5;
+        summary.towards_server.link.lost = 3;
+        summary.towards_server.link.too_long = 2;
+        let text = table(&summary);
+        assert!(
+            text.contains("5 sent") && text.contains("1 lost, 2 too long") && !text.contains("corrupted"),
+            "{text}"
+        );
+        let json = json(&summary);
+        assert_eq!((&json["towards_server"]["lost"], &json["towards_clients"]["corrupted"]), (&1.into(), &0.into()));
+    }
+}

@@ -1,0 +1,153 @@
+//! `muster link` between a device and a server, as an operator puts it there.
+
+use crate::common::{Pki, expect_status, muster, run, stderr, stdout};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// A running link; killed when it goes out of scope.
+struct Forwarding {
+    address: String,
+    to: String,
+    child: Child,
+    rest: BufReader<ChildStdout>,
+}
+
+impl Forwarding {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child =
+            muster().arg("link").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut rest = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        rest.read_line(&mut line).unwrap();
+        let Some((address, to)) = line.trim().strip_prefix("forwarding ").and_then(|line| line.split_once(" -> "))
+        else {
+            let mut said = String::new();
+            let _ = child.stderr.take().unwrap().read_to_string(&mut said);
+            panic!("the link did not start: {line}{said}");
+        };
+        Self { address: address.to_owned(), to: to.to_owned(), child, rest }
+    }
+
+    /// Sends a signal, and waits: its exit status and what it printed since it was ready.
+    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let mut said = String::new();
+        self.rest.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The bad link of the issue, with a delay that tests can wait for; both address families, and from one to the other. The seed is one that loses, doubles
+/// and holds back among the first seven datagrams each way, and few later: each loss costs a timer of a second or more.
+#[test]
+fn a_device_enrols_through_loss_doubles_delay_and_reordering() {
+    let pki = Pki::new();
+    let families =
+        [("127.0.0.1:0", "127.0.0.1:0", "four"), ("[::1]:0", "[::1]:0", "six"), ("127.0.0.1:0", "[::1]:0", "both")];
+    std::thread::scope(|scope| {
+        for (listen, serve, name) in families {
+            let pki = &pki;
+            scope.spawn(move || enrol_through_a_bad_link(pki, listen, serve, name));
+        }
+    });
+}
+
+fn enrol_through_a_bad_link(pki: &Pki, listen: &str, serve: &str, name: &str) {
+    let bad = ["--loss", "10%", "--duplicate", "20%", "--reorder", "10%", "--delay", "5ms", "--jitter", "5ms"];
+    let server = pki.serve(&["--listen", serve]);
+    let to = server.uri.strip_prefix("coaps://").unwrap();
+    let ends = ["--listen", listen, "--to", to, "--seed", "143", "--json"];
+    let link = Forwarding::start(&[ends.as_slice(), bad.as_slice()].concat());
+    assert_eq!(link.to, to);
+    assert!(!link.address.ends_with(":0"), "the real port: {}", link.address);
+    let (out, uri) = (pki.beside(name), format!("coaps://{}", link.address));
+    let enroll = pki.device("enroll", &uri).args(["--timeout", "120s"]).arg("--out").arg(&out).output().unwrap();
+    expect_status(&enroll, 0);
+    assert!(out.join("device.pem").exists());
+    let (status, said) = link.end("-TERM");
+    assert_eq!(status, Some(0), "{said}");
+    let summary: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
+    let count = |direction: &str, what: &str| summary[direction][what].as_u64().unwrap();
+    let both = |what| count("towards_server", what) + count("towards_clients", what);
+    assert!(both("lost") >= 2 && both("duplicated") >= 2 && both("held_back") >= 1, "a bad link: {summary}");
+    assert_eq!((both("corrupted"), both("too_long"), both("not_sent")), (0, 0, 0), "{summary}");
+    for direction in ["towards_server", "towards_clients"] {
+        let left = count(direction, "sent") - count(direction, "lost") + count(direction, "duplicated");
+        assert_eq!(left, count(direction, "delivered") + count(direction, "in_flight"), "{summary}");
+    }
+    assert_eq!(summary["clients"], 1, "{summary}");
+}
+
+/// Each device is a peer of its own for the server, or their sessions would push one another out.
+#[test]
+fn a_fleet_enrols_through_one_link() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let to = server.uri.strip_prefix("coaps://").unwrap();
+    let link = Forwarding::start(&["--listen", "127.0.0.1:0", "--to", to, "--loss", "2%", "--duplicate", "10%"]);
+    let uri = format!("coaps://{}", link.address);
+    let fleet = ["load", "--server", &uri, "--devices", "20", "--concurrency", "10", "--pki"];
+    let load = muster().args(fleet).arg(pki.dir()).output().unwrap();
+    expect_status(&load, 0);
+    assert!(stdout(&load).contains("20 of 20 devices enrolled"), "{}", stdout(&load));
+    let (status, said) = link.end("-INT");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("clients: 20\n") && said.contains("towards the server : "), "{said}");
+}
+
+#[test]
+fn a_link_that_loses_everything_leaves_a_device_without_an_answer() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let to = server.uri.strip_prefix("coaps://").unwrap();
+    let link = Forwarding::start(&["--listen", "127.0.0.1:0", "--to", to, "--loss", "100%"]);
+    let uri = format!("coaps://{}", link.address);
+    let crts = pki.device("crts", &uri).args(["--timeout", "300ms"]).output().unwrap();
+    expect_status(&crts, 5);
+    let (_, said) = link.end("-TERM");
+    assert!(said.contains("0 delivered, 1 lost"), "{said}");
+}
+
+#[test]
+fn a_link_ends_when_its_time_is_over() {
+    let output = run(["link", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9", "--for", "10ms"]);
+    expect_status(&output, 0);
+    let said = stdout(&output);
+    assert!(said.starts_with("forwarding 127.0.0.1:") && said.contains(" -> 127.0.0.1:9\n"), "{said}");
+    assert!(said.contains("towards the clients: 0 sent"), "{said}");
+}
+
+#[test]
+fn a_link_that_cannot_be_asks_for_another() {
+    let ends = ["--listen", "127.0.0.1:0", "--to", "127.0.0.1:5684"];
+    let wrong: [&[&str]; 7] = [
+        &["--listen", "127.0.0.1:0"],
+        &["--listen", "here", "--to", "there"],
+        &[&ends[..], &["--loss", "10"]].concat(),
+        &[&ends[..], &["--loss", "101%"]].concat(),
+        &[&ends[..], &["--mtu", "0"]].concat(),
+        &[&ends[..], &["--delay", "400"]].concat(),
+        &[&ends[..], &["--for", "soon"]].concat(),
+    ];
+    for arguments in wrong {
+        let output = run([&["link"], arguments].concat());
+        expect_status(&output, 2);
+        assert!(stdout(&output).is_empty() && !stderr(&output).is_empty(), "{arguments:?}");
+    }
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(["link", "--listen", &address, "--to", "127.0.0.1:5684"]);
+    expect_status(&output, 1);
+    assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+    let output = run(["link", "--listen", "127.0.0.1:0", "--to", "[fe80::1]:5684"]);
+    expect_status(&output, 1);
+    assert!(stderr(&output).contains("cannot send to [fe80::1]:5684"), "{}", stderr(&output));
+}
