@@ -10,7 +10,7 @@ use crate::{check, tree};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -85,6 +85,10 @@ struct Run {
     /// The engines alone, in memory: what lies between it and `server_cpu_us` is sockets, threads and the kernel.
     engine_us: f64,
     ratio: f64,
+    /// The part of `server_cpu_us` that the kernel spent.
+    kernel_us: f64,
+    /// The same time by the name of the thread.
+    by_thread_us: BTreeMap<String, f64>,
     datagrams_up: f64,
     datagrams_down: f64,
     bytes_up: f64,
@@ -192,13 +196,13 @@ impl Bench {
 
     fn run(&self, options: &Options, configuration: Configuration, repetition: u32, floor: &Floor) -> Result<Run> {
         let (server, uri) = self.serve()?;
-        let before = cpu_time(server.process_id())?;
+        let before = CpuTime::of(server.process_id())?;
         let report = self.load(options, configuration, repetition, &uri)?;
-        let cpu = cpu_time(server.process_id())? - before;
+        let cpu = CpuTime::of(server.process_id())?.since(&before);
         let server_rss_kib = resident_kib(server.process_id());
         let (status, words) = server.stop()?;
         ensure!(status.success(), "muster serve ended with {status}:\n{words}");
-        measured(configuration, &report, cpu, server_rss_kib, floor)
+        measured(configuration, &report, &cpu, server_rss_kib, floor)
     }
 
     fn serve(&self) -> Result<(Daemon, String)> {
@@ -237,7 +241,7 @@ impl Bench {
 fn measured(
     configuration: Configuration,
     report: &serde_json::Value,
-    cpu: Duration,
+    cpu: &CpuTime,
     server_rss_kib: f64,
     floor: &Floor,
 ) -> Result<Run> {
@@ -259,7 +263,8 @@ fn measured(
     };
     let datagrams_up = number("/traffic/datagrams_sent")? / enrolled;
     let datagrams_down = number("/traffic/datagrams_received")? / enrolled;
-    let server_cpu_us = cpu.as_secs_f64() * 1e6 / enrolled;
+    let microseconds = |nanoseconds: u64| Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6 / enrolled;
+    let server_cpu_us = microseconds(cpu.nanoseconds());
     let floor_us = floor.of(configuration.suite, (datagrams_up + datagrams_down - PLAIN_DATAGRAMS).max(0.0));
     Ok(Run {
         configuration,
@@ -269,6 +274,8 @@ fn measured(
         floor_us,
         engine_us: floor.engine(configuration),
         ratio: server_cpu_us / floor_us,
+        kernel_us: server_cpu_us * cpu.system_share(),
+        by_thread_us: cpu.by_thread.iter().map(|(name, spent)| (name.clone(), microseconds(*spent))).collect(),
         datagrams_up,
         datagrams_down,
         bytes_up: number("/traffic/bytes_sent")? / enrolled,
@@ -289,16 +296,53 @@ fn pinned(core: usize, program: &Path) -> Program {
     }
 }
 
-/// User and system time of all threads, from the scheduler's own account in nanoseconds. The server's threads live as long as it does; one that ends
-/// between being listed and being read is left out.
-fn cpu_time(process_id: u32) -> Result<Duration> {
-    let mut nanoseconds = 0;
-    for task in std::fs::read_dir(format!("/proc/{process_id}/task"))? {
-        let Ok(account) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
-        let running = account.split(' ').next().unwrap_or_default().parse::<u64>();
-        nanoseconds += running.with_context(|| format!("schedstat says {account:?}"))?;
+/// What a process has used: user and system time of each thread from the scheduler's own account in nanoseconds, summed by the thread's name. The
+/// server's threads live as long as it does; one that ends between being listed and being read is left out.
+struct CpuTime {
+    by_thread: BTreeMap<String, u64>,
+    user_ticks: f64,
+    system_ticks: f64,
+}
+
+impl CpuTime {
+    fn of(process_id: u32) -> Result<Self> {
+        let mut by_thread = BTreeMap::new();
+        for task in std::fs::read_dir(format!("/proc/{process_id}/task"))? {
+            let folder = task?.path();
+            let Ok(account) = std::fs::read_to_string(folder.join("schedstat")) else { continue };
+            let running = account.split(' ').next().unwrap_or_default().parse::<u64>();
+            let name = std::fs::read_to_string(folder.join("comm")).unwrap_or_default().trim().to_owned();
+            *by_thread.entry(name).or_default() += running.with_context(|| format!("schedstat says {account:?}"))?;
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{process_id}/stat"))?;
+        // After the name, which may hold anything, utime and stime are the 12th and 13th field (proc(5)).
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse().ok()).unwrap_or_default();
+        Ok(Self { by_thread, user_ticks: ticks(11), system_ticks: ticks(12) })
     }
-    Ok(Duration::from_nanos(nanoseconds))
+
+    fn nanoseconds(&self) -> u64 {
+        self.by_thread.values().sum()
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        let earlier = |name: &String| before.by_thread.get(name).copied().unwrap_or_default();
+        Self {
+            by_thread: self
+                .by_thread
+                .iter()
+                .map(|(name, now)| (name.clone(), now.saturating_sub(earlier(name))))
+                .collect(),
+            user_ticks: self.user_ticks - before.user_ticks,
+            system_ticks: self.system_ticks - before.system_ticks,
+        }
+    }
+
+    /// The kernel's part, by its tick.
+    fn system_share(&self) -> f64 {
+        let all = self.user_ticks + self.system_ticks;
+        if all > 0.0 { self.system_ticks / all } else { 0.0 }
+    }
 }
 
 fn resident_kib(process_id: u32) -> f64 {
@@ -342,6 +386,9 @@ fn median_run(runs: &[Run], configuration: Configuration, floor: &Floor) -> Run 
     let (datagrams_up, datagrams_down, server_cpu_us) =
         (of(|run| run.datagrams_up), of(|run| run.datagrams_down), of(|run| run.server_cpu_us));
     let floor_us = floor.of(configuration.suite, (datagrams_up + datagrams_down - PLAIN_DATAGRAMS).max(0.0));
+    let names: BTreeSet<&String> = runs.iter().filter(same).flat_map(|run| run.by_thread_us.keys()).collect();
+    let spent = |name: &String| median(runs.iter().filter(same).filter_map(|run| run.by_thread_us.get(name).copied()));
+    let threads = names.into_iter().map(|name| (name.clone(), spent(name))).collect();
     Run {
         configuration,
         enrolled: of(|run| run.enrolled),
@@ -350,6 +397,8 @@ fn median_run(runs: &[Run], configuration: Configuration, floor: &Floor) -> Run 
         floor_us,
         engine_us: floor.engine(configuration),
         ratio: server_cpu_us / floor_us,
+        kernel_us: of(|run| run.kernel_us),
+        by_thread_us: threads,
         datagrams_up,
         datagrams_down,
         bytes_up: of(|run| run.bytes_up),
@@ -386,6 +435,23 @@ fn print_table(medians: &[Run], facts: &TimingFacts) {
             run.total_p99_us / 1e3
         );
     }
+    println!();
+    for run in medians {
+        let threads: Vec<String> = run
+            .by_thread_us
+            .iter()
+            .filter(|(_, spent)| **spent >= 1.0)
+            .map(|(name, spent)| format!("{name} {spent:.0}"))
+            .collect();
+        println!(
+            "{} {}: of {:.0} us the kernel {:.0}; by thread: {}",
+            run.configuration.suite,
+            run.configuration.block,
+            run.server_cpu_us,
+            run.kernel_us,
+            threads.join(", ")
+        );
+    }
 }
 
 #[cfg(test)]
@@ -415,8 +481,10 @@ mod tests {
 
     #[test]
     fn our_own_cpu_time_is_counted() {
-        assert!(cpu_time(std::process::id()).unwrap() > Duration::ZERO);
-        assert!(cpu_time(u32::MAX).is_err());
+        let now = CpuTime::of(std::process::id()).unwrap();
+        assert!(now.nanoseconds() > 0);
+        assert_eq!(now.since(&now).nanoseconds(), 0);
+        assert!(CpuTime::of(u32::MAX).is_err());
     }
 
     #[test]
@@ -432,6 +500,6 @@ mod tests {
             gcm_record_us: 1.0,
             engine_us: BTreeMap::new(),
         };
-        assert!(measured(CONFIGURATIONS[0], &report, Duration::ZERO, 0.0, &floor).is_err());
+        assert!(measured(CONFIGURATIONS[0], &report, &CpuTime::of(std::process::id()).unwrap(), 0.0, &floor).is_err());
     }
 }
