@@ -279,6 +279,8 @@ pub struct ProfileSpec {
     pub key_types: KeyTypes,
     /// Certify the key of the manufacturer certificate too.
     pub allow_identity_key: bool,
+    /// Accept a manufacturer certificate that is past its notAfter; its issuers have to be valid all the same.
+    pub allow_expired_identity: bool,
 }
 
 impl ProfileSpec {
@@ -299,6 +301,7 @@ impl ProfileSpec {
             diagnostics: Diagnostics::Reason,
             key_types: KeyTypes::default(),
             allow_identity_key: false,
+            allow_expired_identity: false,
         }
     }
 }
@@ -381,6 +384,11 @@ impl Profile {
     /// [`Refusal::NoDeviceId`].
     pub fn device_id(&self, client: &Certificate) -> Result<DeviceId, Refusal> {
         self.spec.device_id.read(client.subject()).ok_or(Refusal::NoDeviceId(self.spec.device_id))
+    }
+
+    /// The anchors below which a device's certificate may be past its notAfter: the manufacturers, if the profile says so.
+    pub fn anchors_of_expired(&self) -> &[Digest] {
+        if self.spec.allow_expired_identity { &self.manufacturers } else { &[] }
     }
 
     /// What an authenticated client is told.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cookie::CookieKeys;
-use crate::crypto::Suite;
+use crate::crypto::{Group, Suite};
 use crate::identity::Identity;
-use crate::limits::{HANDSHAKE_DEADLINE_DEFAULT, Limits, MTU_DEFAULT};
+use crate::limits::{HANDSHAKE_DEADLINE_DEFAULT, HANDSHAKE_MESSAGE_BYTES_MAX, Limits, MTU_DEFAULT};
 use crate::verify::VerifyPeer;
+use crate::wire::FragmentLength;
 
 /// Whether extended_master_secret (RFC 7627) is demanded of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,18 +47,28 @@ pub struct ServerConfig<V> {
 }
 
 impl<V: VerifyPeer> ServerConfig<V> {
-    /// Both suites (GCM first: it is the cheaper one where the hardware helps), extended master secret preferred, steps inline.
+    /// All suites (GCM first: it is the cheaper one where the hardware helps; CCM_8 before CCM, for it is eight bytes a record
+    /// shorter on links where they count), extended master secret preferred, steps inline.
     pub fn new(identity: Arc<Identity>, verifier: Arc<V>, cookie: CookieKeys) -> Self {
         Self {
             identity,
             verifier,
-            suites: vec![Suite::EcdheEcdsaAes128GcmSha256, Suite::EcdheEcdsaAes128Ccm8],
+            suites: vec![Suite::EcdheEcdsaAes128GcmSha256, Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128Ccm],
             extended_master_secret: ExtendedMasterSecret::Prefer,
             cookie,
             public_key_steps: PublicKeySteps::Inline,
             limits: Limits::default(),
         }
     }
+}
+
+/// How a client asks for small records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordLimit {
+    /// max_fragment_length (RFC 6066 §4): one length for both directions, which the server confirms.
+    MaxFragmentLength(FragmentLength),
+    /// record_size_limit (RFC 8449 §4): the plaintext that the client can take, at least 64 bytes.
+    RecordSizeLimit(u16),
 }
 
 /// Configuration of a [`crate::Client`].
@@ -68,6 +79,12 @@ pub struct ClientConfig<V> {
     pub verifier: Arc<V>,
     /// Suites in the client's order of preference.
     pub suites: Vec<Suite>,
+    /// Groups in the client's order of preference: those of the key agreement, and the curve of the server's certificate.
+    pub groups: Vec<Group>,
+    /// What the client asks the server to keep its records below; `None` asks nothing.
+    pub record_limit: Option<RecordLimit>,
+    /// Longer handshake messages than this are dropped: the buffer of a small device.
+    pub message_bytes_max: usize,
     /// Whether the master secret must be bound to the handshake.
     pub extended_master_secret: ExtendedMasterSecret,
     /// DNS name for server_name (RFC 6066 §3); an address does not belong there.
@@ -87,6 +104,9 @@ impl<V: VerifyPeer> ClientConfig<V> {
             identity,
             verifier,
             suites: vec![Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128GcmSha256],
+            groups: vec![Group::Secp256r1, Group::Secp384r1],
+            record_limit: None,
+            message_bytes_max: HANDSHAKE_MESSAGE_BYTES_MAX,
             extended_master_secret: ExtendedMasterSecret::Prefer,
             server_name: None,
             mtu: MTU_DEFAULT,

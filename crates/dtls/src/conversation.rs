@@ -17,8 +17,8 @@ use crate::alert::{AlertDescription, AlertLevel};
 use crate::drops::Drop;
 use crate::flight::{Epochs, Flight};
 use crate::limits::{
-    EARLY_RECORD_BYTES_MAX, EARLY_RECORDS_MAX, MTU_MAX, MTU_MIN, MTU_STEPS, MtuStep, REPEAT_ANSWERS_MAX,
-    RETRANSMISSION_TIMEOUT_MAX, RETRANSMISSIONS_MAX,
+    EARLY_RECORD_BYTES_MAX, EARLY_RECORDS_MAX, MTU_MAX, MTU_MIN, MTU_STEPS, MtuStep, PLAINTEXT_BYTES_MAX,
+    RECORD_SIZE_LIMIT_MIN, REPEAT_ANSWERS_MAX, RETRANSMISSION_TIMEOUT_MAX, RETRANSMISSIONS_MAX,
 };
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
@@ -27,12 +27,14 @@ use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, Sequenc
 use crate::refusal::Refusal;
 use crate::session::{Bindings, Secured};
 use crate::transcript::Transcript;
-use crate::wire::{ContentType, Fragment, HandshakeType, Reader};
+use crate::wire::{ContentType, Fragment, HandshakeType, RECORD_HEADER_BYTES, Reader};
 
 /// What a conversation is begun with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     pub(crate) mtu: usize,
+    /// Longer messages of the peer are dropped.
+    pub(crate) message_bytes_max: usize,
     pub(crate) retransmission_initial: Duration,
     pub(crate) handshake_deadline: Duration,
 }
@@ -51,6 +53,8 @@ pub(crate) struct Conversation {
     early: Vec<EarlyRecord>,
     peer_changed_cipher_spec: bool,
     mtu: usize,
+    /// Bytes of plaintext that a record to the peer may have.
+    record_bytes_max: usize,
     timer: Timer,
     repeat_seen: bool,
 }
@@ -77,7 +81,7 @@ impl Conversation {
     pub(crate) fn new(terms: Terms, numbering: Numbering, now: Instant) -> Self {
         Self {
             transcript: Transcript::new(),
-            incoming: Reassembly::starting_at(numbering.peer_message_seq),
+            incoming: Reassembly::starting_at(numbering.peer_message_seq, terms.message_bytes_max),
             peer_flight_start: numbering.peer_message_seq,
             next_message_seq: numbering.own_message_seq,
             flight: Flight::default(),
@@ -86,6 +90,7 @@ impl Conversation {
             early: Vec::new(),
             peer_changed_cipher_spec: false,
             mtu: terms.mtu.clamp(MTU_MIN, MTU_MAX),
+            record_bytes_max: PLAINTEXT_BYTES_MAX,
             timer: Timer::new(&terms, now),
             repeat_seen: false,
         }
@@ -175,6 +180,12 @@ impl Conversation {
         self.transmit(port);
     }
 
+    /// The peer takes no longer records than these. Who asks for them has a buffer of that size, into which a datagram is read
+    /// whole: so the datagrams of the handshake are kept to one such record as well.
+    pub(crate) fn limit_records(&mut self, plaintext_bytes_max: usize) {
+        self.record_bytes_max = plaintext_bytes_max.clamp(RECORD_SIZE_LIMIT_MIN, PLAINTEXT_BYTES_MAX);
+    }
+
     /// No answer is due for now: a public-key step of ours is running.
     pub(crate) fn pause_timer(&mut self) {
         self.timer.expiry = None;
@@ -226,7 +237,13 @@ impl Conversation {
 
     /// What the established session goes on with. `None` without keys, which no state machine of ours lets happen.
     pub(crate) fn secure(&mut self, bindings: Bindings) -> Option<Secured> {
-        Some(Secured { protected: self.protected.take()?, plain: self.plain, mtu: self.mtu, bindings })
+        Some(Secured {
+            protected: self.protected.take()?,
+            plain: self.plain,
+            mtu: self.mtu,
+            record_bytes_max: self.record_bytes_max,
+            bindings,
+        })
     }
 
     /// message_seq of the message that is due.
@@ -337,7 +354,8 @@ impl Conversation {
     fn transmit(&mut self, port: &mut Port<'_>) {
         self.timer.last_sent = Some(port.now.mono);
         let epochs = Epochs { plain: &mut self.plain, protected: self.protected.as_mut() };
-        if let Err(SequenceExhausted) = self.flight.send(epochs, self.mtu, port) {
+        let datagram_bytes_max = self.mtu.min(self.record_bytes_max + RECORD_HEADER_BYTES);
+        if let Err(SequenceExhausted) = self.flight.send(epochs, datagram_bytes_max, port) {
             // Nothing more can be sent on this association; the deadline ends it.
             self.timer.expiry = None;
         }

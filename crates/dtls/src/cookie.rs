@@ -1,8 +1,17 @@
 //! Stateless cookies (RFC 6347 §4.2.1): who returns one has shown that datagrams reach it at its address, and cost us no memory so far.
 //!
-//! A cookie is one byte that names the period of its key and sixteen bytes of HMAC-SHA256 over the peer's address and the parameters of
-//! its ClientHello. The key of a period comes from a secret and the number of the period since 1970, so that several nodes behind one
-//! address, given the same secret, accept one another's cookies and rotate together.
+//! ```text
+//!   period │ shown │ tag of the head │ tag of the rest
+//!     1        2           16                8          bytes
+//! ```
+//!
+//! The tag of the head is HMAC-SHA256 over the peer's address, version, random, session_id and `shown`. The tag of the rest covers, beside
+//! those, the first `shown` bytes of what follows the cookie: cipher suites and compression methods, as far as the fragment showed them
+//! that was answered. So a first fragment that reaches the cookie is answered from itself alone, and a slot is earned by the head; what
+//! the first fragment of the second hello does not show is checked once it has been reassembled ([`Promise`]).
+//!
+//! The key of a period comes from a secret and the number of the period since 1970, so that several nodes behind one address, given the
+//! same secret, accept one another's cookies and rotate together.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,13 +21,19 @@ use zeroize::Zeroizing;
 
 use crate::crypto::MacKey;
 use crate::route::Random;
-use crate::wire::HelloParameters;
+use crate::wire::HelloHead;
 
-/// Bytes of a cookie: a HelloVerifyRequest with it has 45 bytes, less than the smallest ClientHello.
-pub(crate) const COOKIE_BYTES: usize = 1 + TAG_BYTES;
+/// Bytes of a cookie: a HelloVerifyRequest with it is no longer than the shortest fragment that it answers.
+pub(crate) const COOKIE_BYTES: usize = 1 + SHOWN_BYTES + HEAD_TAG_BYTES + REST_TAG_BYTES;
+
+/// Room for the length of all cipher suites that a hello may list.
+const SHOWN_BYTES: usize = 2;
 
 /// 128 bits: to be guessed online only, within two periods.
-const TAG_BYTES: usize = 16;
+const HEAD_TAG_BYTES: usize = 16;
+
+/// 64 bits: it says that a proven peer has not changed its mind, and proves nothing about the address.
+const REST_TAG_BYTES: usize = 8;
 
 /// How long one key is in use, unless configured. A cookie is good for one to two periods.
 const PERIOD_DEFAULT: Duration = Duration::from_secs(60);
@@ -68,31 +83,38 @@ impl CookieJar {
         Self { keys, number: 1, derived }
     }
 
-    pub(crate) fn make(&mut self, utc: UnixTime, peer: SocketAddr, hello: &HelloParameters<'_>) -> [u8; COOKIE_BYTES] {
+    pub(crate) fn make(&mut self, utc: UnixTime, peer: SocketAddr, hello: &HelloHead<'_>) -> [u8; COOKIE_BYTES] {
         self.turn(utc);
         let address = AddressBytes::of(peer);
-        let tag: [u8; TAG_BYTES] = self.derived[1].tag(&parts(&address, hello));
+        // What a hello has room for is far below 64 KiB; a longer one would only be covered in part.
+        let shown = u16::try_from(hello.after_cookie.len()).unwrap_or(u16::MAX).to_be_bytes();
+        let rest = covered(hello, shown);
+        let head: [u8; HEAD_TAG_BYTES] = self.derived[1].tag(&head_parts(&address, hello, &shown));
+        let rest: [u8; REST_TAG_BYTES] = self.derived[1].tag(&rest_parts(&address, hello, &shown, rest));
         let mut cookie = [0; COOKIE_BYTES];
-        cookie[0] = low_byte(self.number);
-        cookie[1..].copy_from_slice(&tag);
+        let parts = [low_byte(self.number)].into_iter().chain(shown).chain(head).chain(rest);
+        cookie.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
         cookie
     }
 
-    pub(crate) fn verify(
-        &mut self,
-        utc: UnixTime,
-        peer: SocketAddr,
-        hello: &HelloParameters<'_>,
-        cookie: &[u8],
-    ) -> bool {
+    /// Judges the cookie that `hello` brings. The address is proven by what comes back; the rest may remain to be seen.
+    pub(crate) fn verify(&mut self, utc: UnixTime, peer: SocketAddr, hello: &HelloHead<'_>) -> Option<Promise> {
         self.turn(utc);
-        let Some((period, tag)) = cookie.split_first() else { return false };
-        let named = (0..3).find(|offset| low_byte(self.number.wrapping_sub(1).wrapping_add(*offset)) == *period);
-        let Some(key) = named.and_then(|offset| usize::try_from(offset).ok()).and_then(|at| self.derived.get(at))
-        else {
-            return false;
-        };
-        key.verify::<TAG_BYTES>(&parts(&AddressBytes::of(peer), hello), tag)
+        let cookie: &[u8; COOKIE_BYTES] = hello.cookie.try_into().ok()?;
+        let (&[period, shown @ ..], tags) = cookie.split_first_chunk::<{ 1 + SHOWN_BYTES }>()?;
+        let (head, rest) = tags.split_first_chunk::<HEAD_TAG_BYTES>()?;
+        let named = (0..3).find(|offset| low_byte(self.number.wrapping_sub(1).wrapping_add(*offset)) == period)?;
+        let key = self.derived.get(usize::try_from(named).ok()?)?;
+        let address = AddressBytes::of(peer);
+        if !key.verify::<HEAD_TAG_BYTES>(&head_parts(&address, hello, &shown), head) {
+            return None;
+        }
+        if hello.after_cookie.len() < usize::from(u16::from_be_bytes(shown)) {
+            let rest = rest.try_into().ok()?;
+            return Some(Promise(Some(Box::new(Later { key: key.clone(), address, shown, rest }))));
+        }
+        let kept = key.verify::<REST_TAG_BYTES>(&rest_parts(&address, hello, &shown, covered(hello, shown)), rest);
+        kept.then_some(Promise(None))
     }
 
     fn turn(&mut self, utc: UnixTime) {
@@ -108,9 +130,48 @@ fn low_byte(number: u64) -> u8 {
     number.to_be_bytes()[7]
 }
 
-/// "Cookie = HMAC(Secret, Client-IP, Client-Parameters)" (RFC 6347 §4.2.1), with the port. Each part carries its own lengths.
-fn parts<'a>(address: &'a AddressBytes, hello: &'a HelloParameters<'_>) -> [&'a [u8]; 3] {
-    [&address.0, hello.before_cookie, hello.after_cookie]
+/// What a cookie says of the rest of its hello: nothing more, where the first fragment showed enough; else what to hold the whole hello
+/// against. Only a peer whose head is proven has one on the heap.
+pub(crate) struct Promise(Option<Box<Later>>);
+
+struct Later {
+    key: MacKey,
+    address: AddressBytes,
+    shown: [u8; SHOWN_BYTES],
+    rest: [u8; REST_TAG_BYTES],
+}
+
+impl Promise {
+    /// Whether the reassembled hello is the one that the cookie was given for.
+    pub(crate) fn is_kept(&self, body: &[u8]) -> bool {
+        let Some(later) = &self.0 else { return true };
+        let Ok(hello) = HelloHead::parse(body) else { return false };
+        let covered = covered(&hello, later.shown);
+        covered.len() == usize::from(u16::from_be_bytes(later.shown))
+            && later
+                .key
+                .verify::<REST_TAG_BYTES>(&rest_parts(&later.address, &hello, &later.shown, covered), &later.rest)
+    }
+}
+
+/// The part of the rest that a cookie's second tag covers, as far as it is here.
+fn covered<'a>(hello: &HelloHead<'a>, shown: [u8; SHOWN_BYTES]) -> &'a [u8] {
+    let length = usize::from(u16::from_be_bytes(shown));
+    &hello.after_cookie[..length.min(hello.after_cookie.len())]
+}
+
+/// "Cookie = HMAC(Secret, Client-IP, Client-Parameters)" (RFC 6347 §4.2.1), with the port. Each part has a fixed length or carries its own.
+fn head_parts<'a>(address: &'a AddressBytes, hello: &'a HelloHead<'_>, shown: &'a [u8; SHOWN_BYTES]) -> [&'a [u8]; 4] {
+    [b"head", &address.0, hello.before_cookie, shown]
+}
+
+fn rest_parts<'a>(
+    address: &'a AddressBytes,
+    hello: &'a HelloHead<'_>,
+    shown: &'a [u8; SHOWN_BYTES],
+    covered: &'a [u8],
+) -> [&'a [u8]; 5] {
+    [b"rest", &address.0, hello.before_cookie, shown, covered]
 }
 
 /// IP and port in one form, so that an IPv4 peer is the same over a dual-stack socket.

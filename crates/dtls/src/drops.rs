@@ -47,6 +47,8 @@ drops! {
     HelloFragment = "hello_fragment",
     /// All handshake slots are taken.
     HalfOpenFull = "half_open_full",
+    /// Handshake slots are scarce, and the peer's network (a /24, a /56) holds its share of them.
+    NetworkFull = "network_full",
     /// All session slots are taken by live peers.
     SessionsFull = "sessions_full",
     /// New handshakes are not admitted.

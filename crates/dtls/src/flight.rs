@@ -61,7 +61,7 @@ impl Flight {
         self.items.push(Item::ChangeCipherSpec);
     }
 
-    /// Sends it all in datagrams of at most `mtu` bytes. What comes after ChangeCipherSpec is protected.
+    /// Sends it all in datagrams, and so in records, of at most `mtu` bytes. What comes after ChangeCipherSpec is protected.
     pub(crate) fn send(
         &self,
         mut epochs: Epochs<'_>,
@@ -119,7 +119,7 @@ impl Outgoing<'_> {
             if datagram.length() + overhead + rest.min(FRAGMENT_BYTES_MIN) > mtu {
                 datagram.finish();
             }
-            // MTU_MIN leaves room for every header and FRAGMENT_BYTES_MIN.
+            // MTU_MIN and RECORD_SIZE_LIMIT_MIN leave room for every header and FRAGMENT_BYTES_MIN, or for a Finished.
             let taken = rest.min(mtu - datagram.length() - overhead);
             let header = handshake_header(self.kind, self.message_seq, self.body.len(), offset, taken);
             writer.write(datagram.bytes(), &[&header, &self.body[offset..offset + taken]])?;

@@ -1,10 +1,11 @@
 //! Bodies of the fuzz targets: bytes in, nothing out, no panic. Tests replay them; a fuzzer calls them.
 
 use crate::drops::Drop;
+use crate::limits::HANDSHAKE_MESSAGE_BYTES_MAX;
 use crate::reassembly::Reassembly;
 use crate::wire::{
     CertificateChain, CertificateRequest, CertificateVerify, ClientHello, ClientKeyExchange, Fragment, HandshakeType,
-    HelloParameters, HelloVerifyRequest, Reader, RecordHeader, ServerHello, ServerKeyExchange,
+    HelloHead, HelloVerifyRequest, Reader, RecordHeader, ServerHello, ServerKeyExchange,
 };
 
 /// Every parser of a handshake message, with `body` as the body.
@@ -12,7 +13,7 @@ pub fn messages(body: &[u8]) {
     if let Ok(hello) = ClientHello::parse(body) {
         let line = hello.offered().to_string();
         debug_assert!(!line.contains('\n'));
-        debug_assert!(HelloParameters::parse(body).is_ok());
+        debug_assert!(HelloHead::parse(body).is_ok());
     }
     let _hello = ServerHello::parse(body);
     let _request = HelloVerifyRequest::parse(body);
@@ -48,7 +49,7 @@ pub fn framing(datagram: &[u8]) {
 /// # Panics
 /// If a message comes out that was not put in so, if one is out of its turn, or if a whole one does not come out.
 pub fn reassembly(script: &[u8]) {
-    let mut reassembly = Reassembly::starting_at(FIRST_SEQ);
+    let mut reassembly = Reassembly::starting_at(FIRST_SEQ, HANDSHAKE_MESSAGE_BYTES_MAX);
     let mut models: Vec<Model> = Vec::new();
     let mut popped: u16 = 0;
     for step in script.as_chunks::<FRAGMENT_STEP_BYTES>().0 {
@@ -137,7 +138,8 @@ impl Model {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::crypto::Suite;
+    use crate::config::RecordLimit;
+    use crate::crypto::{Group, Suite};
     use crate::wire::ClientHelloOffer;
 
     proptest! {
@@ -163,6 +165,8 @@ mod tests {
                 random: &[7; 32],
                 cookie: b"cookie",
                 suites: &[Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128GcmSha256],
+                groups: &[Group::Secp256r1, Group::X25519],
+                record_limit: Some(RecordLimit::RecordSizeLimit(512)),
                 server_name: Some("server.example"),
             }
             .encode();

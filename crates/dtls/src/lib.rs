@@ -1,7 +1,8 @@
 //! DTLS 1.2 (RFC 6347), sans-I/O: an [`Endpoint`] that holds all sessions of one socket shard, and a [`Client`] for one association.
 //!
 //! What it is: records, cookies, handshakes with certificates on both sides, retransmission, replay protection, alerts. The suites are
-//! `TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8` (RFC 7251) and `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256` (RFC 5289).
+//! `TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8` and `TLS_ECDHE_ECDSA_WITH_AES_128_CCM` (RFC 7251) and
+//! `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256` (RFC 5289).
 //! What it is not: it opens no socket, reads no clock, judges no certificate (that is [`VerifyPeer`]) and knows nothing of CoAP.
 //! Who drives it: a shell that gives datagrams and time to `handle_*`, and then drains `poll_event`, `poll_transmit`, `poll_public_key_job`
 //! and `poll_timeout`.
@@ -57,13 +58,13 @@ compile_error!("a build with a seam authenticates nobody: it is for tests alone"
 
 pub use alert::{AlertDescription, AlertLevel};
 pub use client::{Client, ClientEvent};
-pub use config::{ClientConfig, ExtendedMasterSecret, PublicKeySteps, ServerConfig};
+pub use config::{ClientConfig, ExtendedMasterSecret, PublicKeySteps, RecordLimit, ServerConfig};
 pub use cookie::CookieKeys;
-pub use crypto::{Curve, KeyFault, PublicKey, SignatureScheme, SigningKey, Suite};
+pub use crypto::{Curve, Group, KeyFault, PublicKey, SignatureScheme, SigningKey, Suite};
 pub use drops::{Drop, DropCounters};
-pub use endpoint::{Admission, Endpoint, Event, SessionCounts, Transmit};
+pub use endpoint::{Admission, Endpoint, Event, Occupation, SessionCounts, Transmit};
 pub use identity::Identity;
-pub use limits::{CERTIFICATES_MAX, Limits, MTU_DEFAULT, MTU_MAX, MTU_MIN};
+pub use limits::{CERTIFICATES_MAX, HANDSHAKE_MESSAGE_BYTES_MAX, Limits, MTU_DEFAULT, MTU_MAX, MTU_MIN};
 pub use observer::{Direction, Observer, TraceEvent};
 pub use public_key::{PublicKeyDone, PublicKeyJob};
 pub use refusal::{Refusal, Side};
@@ -71,4 +72,4 @@ pub use route::{Now, Path, Random, Route, SessionId, SocketIndex};
 pub use rustls_pki_types::UnixTime;
 pub use session::{Closed, SendFault, SessionFacts};
 pub use verify::{CertificateFault, VerifyPeer};
-pub use wire::{HandshakeType, Offered};
+pub use wire::{FragmentLength, HandshakeType, Offered};

@@ -79,7 +79,7 @@ pub(crate) const HANDSHAKE_DEADLINE_DEFAULT: Duration = Duration::from_secs(180)
 pub(crate) const REPEAT_ANSWERS_MAX: u8 = 16;
 
 /// One handshake message. A chain of ten certificates with P-384 keys fits; 2^24 - 1, which the header could say, never does.
-pub(crate) const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+pub const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// Handshake messages held back for reordering: more than any DTLS 1.2 flight has.
 pub(crate) const REASSEMBLY_MESSAGES_MAX: u16 = 16;
@@ -123,6 +123,9 @@ pub(crate) const HELLO_VERIFY_REQUESTS_MAX: u8 = 3;
 /// Forged records under one CCM_8 key before it is given up (RFC 9147 §4.5.3 derives 2^23.5 as the highest safe value).
 pub(crate) const FORGERIES_MAX_CCM_8: u32 = 1 << 20;
 
+/// Forged records under one key of CCM with its whole tag: below 2^23.5, which RFC 9147 §4.5.3 allows.
+pub(crate) const FORGERIES_MAX_CCM: u32 = 1 << 23;
+
 /// Forged records under one GCM key: RFC 9147 §4.5.3 allows 2^36; a 32-bit counter is stricter and smaller.
 pub(crate) const FORGERIES_MAX_GCM: u32 = u32::MAX;
 
@@ -131,6 +134,9 @@ pub(crate) const SEQUENCE_MAX: u64 = (1 << 48) - 1;
 
 /// Plaintext of one record (RFC 5246 §6.2.1).
 pub(crate) const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
+
+/// "Endpoints MUST NOT send a "record_size_limit" extension with a value smaller than 64" (RFC 8449 §4).
+pub(crate) const RECORD_SIZE_LIMIT_MIN: usize = 64;
 
 /// A protected record may be this much longer (RFC 5246 §6.2.3).
 pub(crate) const CIPHERTEXT_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 2_048;
@@ -147,4 +153,6 @@ const _: () = {
     // 1 + 2 + 4 + 8 + 16 + 32 + 60 seconds of retransmissions fit the deadline.
     assert!(HANDSHAKE_DEADLINE_DEFAULT.as_secs() > 123);
     assert!(SEQUENCE_MAX < u64::MAX);
+    // A Finished under the longest overhead fits the smallest record limit, with its headers.
+    assert!(RECORD_SIZE_LIMIT_MIN + 13 > 13 + 8 + 16 + 12 + 12);
 };

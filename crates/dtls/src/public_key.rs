@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
 
-use crate::crypto::{Curve, EphemeralKey, Hash, MasterSecret, Premaster, Signature, SignatureScheme};
+use crate::crypto::{EphemeralKey, Group, Hash, MasterSecret, Premaster, Signature, SignatureScheme};
 use crate::identity::Identity;
 use crate::refusal::Refusal;
 use crate::route::{Random, SessionId};
@@ -80,11 +80,9 @@ impl<V: VerifyPeer> Work<V> {
     }
 }
 
-/// The curve of our ECDHE: secp256r1, the one that every CoAP device has (RFC 7252 §9.1.3.2).
-pub(crate) const SERVER_CURVE: Curve = Curve::P256;
-
 /// Step 1: an ephemeral key, signed.
 pub(crate) struct KeyExchangeWork {
+    pub(crate) group: Group,
     pub(crate) identity: Arc<Identity>,
     pub(crate) client_random: [u8; 32],
     pub(crate) server_random: [u8; 32],
@@ -99,9 +97,9 @@ pub(crate) struct KeyExchange {
 
 impl KeyExchangeWork {
     fn run(self, random: &dyn Random) -> Result<KeyExchange, Refusal> {
-        let ephemeral = EphemeralKey::generate(SERVER_CURVE, random).map_err(|_| Refusal::Internal)?;
+        let ephemeral = EphemeralKey::generate(self.group, random).map_err(|_| Refusal::Internal)?;
         let mut parameters = Vec::with_capacity(80);
-        encode_ecdhe_parameters(&mut parameters, SERVER_CURVE, ephemeral.point());
+        encode_ecdhe_parameters(&mut parameters, self.group, ephemeral.point());
         let message = signed_parameters(&self.client_random, &self.server_random, &parameters);
         let key = self.identity.key();
         let signature = key.sign(&message, random).map_err(|_| Refusal::Internal)?;
@@ -140,7 +138,7 @@ impl<V: VerifyPeer> AuthenticationWork<V> {
         let (peer, key) = verified.map_err(Refusal::Certificate)?;
         #[cfg(not(muster_seam = "certificate_verify"))]
         key.verify(self.scheme, &self.signed, &self.signature).map_err(|_| Refusal::BadCertificateVerify)?;
-        let premaster = self.ephemeral.agree(SERVER_CURVE, &self.point).ok_or(Refusal::BadKeyShare)?;
+        let premaster = self.ephemeral.agree(&self.point).ok_or(Refusal::BadKeyShare)?;
         Ok(Authentication { peer, master_secret: self.binding.master_secret(&premaster) })
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct Message {
 /// The messages that are due and those that came before their turn.
 pub(crate) struct Reassembly {
     next: u16,
+    message_bytes_max: usize,
     /// Slot n is for message `next + n`; as long as its farthest one.
     waiting: VecDeque<Option<Partial>>,
     held: Held,
@@ -36,8 +37,10 @@ struct Held {
 }
 
 impl Reassembly {
-    pub(crate) const fn starting_at(message_seq: u16) -> Self {
-        Self { next: message_seq, waiting: VecDeque::new(), held: Held { bytes: 0, pieces: 0 } }
+    /// `message_bytes_max` is at most what is named so in `limits`.
+    pub(crate) const fn starting_at(message_seq: u16, message_bytes_max: usize) -> Self {
+        let held = Held { bytes: 0, pieces: 0 };
+        Self { next: message_seq, message_bytes_max, waiting: VecDeque::new(), held }
     }
 
     /// The number of the message that is due.
@@ -50,7 +53,7 @@ impl Reassembly {
         if ahead >= REASSEMBLY_MESSAGES_MAX {
             return Err(if ahead > u16::MAX / 2 { Drop::MessageStale } else { Drop::MessageFuture });
         }
-        if fragment.length > HANDSHAKE_MESSAGE_BYTES_MAX {
+        if fragment.length > self.message_bytes_max.min(HANDSHAKE_MESSAGE_BYTES_MAX) {
             return Err(Drop::MessageOversize);
         }
         if fragment.body.is_empty() && fragment.length > 0 {
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn d19_same_type_and_another_message_seq_are_never_merged() {
-        let mut reassembly = Reassembly::starting_at(0);
+        let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
         reassembly.insert(&fragment(0, 4, 0, b"ab")).unwrap();
         reassembly.insert(&fragment(1, 6, 2, b"cdef")).unwrap();
         assert_eq!(reassembly.pop(), None);
@@ -192,7 +195,7 @@ mod tests {
 
     #[test]
     fn d20_another_length_or_type_for_the_same_message_is_dropped() {
-        let mut reassembly = Reassembly::starting_at(0);
+        let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
         reassembly.insert(&fragment(0, 4, 0, b"ab")).unwrap();
         assert_eq!(reassembly.insert(&fragment(0, 5, 2, b"cde")), Err(Drop::FragmentConflict));
         let other = Fragment { kind: HandshakeType::FINISHED, ..fragment(0, 4, 2, b"xx") };
@@ -221,7 +224,7 @@ mod tests {
 
     #[test]
     fn d22_empty_fragments_leave_nothing_behind() {
-        let mut reassembly = Reassembly::starting_at(0);
+        let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
         for _ in 0..100_000 {
             assert_eq!(reassembly.insert(&fragment(0, 4, 0, b"")), Err(Drop::FragmentEmpty));
         }
@@ -230,7 +233,7 @@ mod tests {
 
     #[test]
     fn d23_the_first_of_two_contradicting_fragments_stands() {
-        let mut reassembly = Reassembly::starting_at(0);
+        let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
         reassembly.insert(&fragment(0, 6, 2, b"CD")).unwrap();
         reassembly.insert(&fragment(0, 6, 0, b"abxx")).unwrap();
         reassembly.insert(&fragment(0, 6, 1, b"yyyyf")).unwrap();
@@ -239,7 +242,7 @@ mod tests {
 
     #[test]
     fn d24_memory_follows_the_bytes_received_not_the_length_announced() {
-        let mut reassembly = Reassembly::starting_at(0);
+        let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
         assert_eq!(reassembly.insert(&fragment(0, 16_777_215, 0, b"a")), Err(Drop::MessageOversize));
         reassembly.insert(&fragment(0, HANDSHAKE_MESSAGE_BYTES_MAX, 16_000, b"a")).unwrap();
         assert_eq!(reassembly.bytes_held(), 1);
@@ -250,7 +253,7 @@ mod tests {
 
     #[test]
     fn d25_two_thousand_future_messages_hold_sixteen_at_most() {
-        let mut reassembly = Reassembly::starting_at(0);
+        let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
         let body = vec![7; 10_000];
         for seq in 0..2_000 {
             let _dropped = reassembly.insert(&fragment(seq, 10_001, 0, &body));
@@ -262,13 +265,13 @@ mod tests {
 
     #[test]
     fn d26_one_byte_fragments_in_the_worst_order_have_bounded_metadata() {
-        let mut reassembly = Reassembly::starting_at(0);
+        let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
         for offset in (0..16_000).rev().step_by(2) {
             let _dropped = reassembly.insert(&fragment(0, 16_000, offset, b"a"));
         }
         assert_eq!(reassembly.waiting[0].as_ref().unwrap().pieces.len(), REASSEMBLY_PIECES_MAX);
         // In plain reverse order all of them join.
-        let mut reassembly = Reassembly::starting_at(0);
+        let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
         for offset in (0..16_000).rev() {
             reassembly.insert(&fragment(0, 16_000, offset, b"a")).unwrap();
         }
@@ -277,7 +280,7 @@ mod tests {
 
     #[test]
     fn d29_message_numbers_wrap_and_stale_ones_are_told_from_future_ones() {
-        let mut reassembly = Reassembly::starting_at(u16::MAX);
+        let mut reassembly = Reassembly::starting_at(u16::MAX, HANDSHAKE_MESSAGE_BYTES_MAX);
         reassembly.insert(&fragment(0, 1, 0, b"b")).unwrap();
         reassembly.insert(&fragment(u16::MAX, 1, 0, b"a")).unwrap();
         assert_eq!(reassembly.pop().unwrap().body, b"a");
@@ -293,7 +296,7 @@ mod tests {
             body in prop::collection::vec(any::<u8>(), 1..600),
             cuts in prop::collection::vec((0_usize..600, 1_usize..200), 0..40),
         ) {
-            let mut reassembly = Reassembly::starting_at(5);
+            let mut reassembly = Reassembly::starting_at(5, HANDSHAKE_MESSAGE_BYTES_MAX);
             for (offset, length) in cuts {
                 let start = offset.min(body.len() - 1);
                 let end = (start + length).min(body.len());

@@ -6,7 +6,9 @@ use std::ops::Range;
 
 use crate::crypto::{AAD_BYTES, EXPLICIT_NONCE_BYTES, Protection, Suite, TrafficKeys};
 use crate::drops::Drop;
-use crate::limits::{CIPHERTEXT_BYTES_MAX, FORGERIES_MAX_CCM_8, FORGERIES_MAX_GCM, PLAINTEXT_BYTES_MAX, SEQUENCE_MAX};
+use crate::limits::{
+    CIPHERTEXT_BYTES_MAX, FORGERIES_MAX_CCM, FORGERIES_MAX_CCM_8, FORGERIES_MAX_GCM, PLAINTEXT_BYTES_MAX, SEQUENCE_MAX,
+};
 use crate::replay::ReplayWindow;
 use crate::wire::{
     ContentType, DTLS_1_0, DTLS_1_2, RECORD_HEADER_BYTES, RecordHeader, epoch_and_sequence, put_record_header, to_u16,
@@ -141,6 +143,7 @@ impl ProtectedEpoch {
         self.forgeries = self.forgeries.saturating_add(1);
         let most = match self.suite {
             Suite::EcdheEcdsaAes128Ccm8 => FORGERIES_MAX_CCM_8,
+            Suite::EcdheEcdsaAes128Ccm => FORGERIES_MAX_CCM,
             Suite::EcdheEcdsaAes128GcmSha256 => FORGERIES_MAX_GCM,
         };
         if self.forgeries >= most { Unopened::Forgeries } else { Unopened::Dropped(Drop::BadRecord) }
@@ -233,8 +236,11 @@ mod tests {
 
     #[test]
     fn d10_at_the_forgery_limit_of_a_suite_the_keys_are_given_up() {
-        let limits =
-            [(Suite::EcdheEcdsaAes128Ccm8, FORGERIES_MAX_CCM_8), (Suite::EcdheEcdsaAes128GcmSha256, FORGERIES_MAX_GCM)];
+        let limits = [
+            (Suite::EcdheEcdsaAes128Ccm8, FORGERIES_MAX_CCM_8),
+            (Suite::EcdheEcdsaAes128Ccm, FORGERIES_MAX_CCM),
+            (Suite::EcdheEcdsaAes128GcmSha256, FORGERIES_MAX_GCM),
+        ];
         for (suite, most) in limits {
             let mut epoch = protected(suite, Role::Server);
             epoch.forgeries = most - 2;
@@ -264,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_one_end_seals_the_other_opens_once() {
-        for suite in [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128GcmSha256] {
+        for suite in [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128Ccm, Suite::EcdheEcdsaAes128GcmSha256] {
             let (mut client, mut server) = (protected(suite, Role::Client), protected(suite, Role::Server));
             let mut out = Vec::new();
             client.seal(&mut out, ContentType::ApplicationData, &[b"in ", b"parts"]).unwrap();

@@ -26,6 +26,13 @@ pub enum Refusal {
     ExtendedMasterSecretRequired,
     /// renegotiation_info is not empty in an initial handshake (RFC 5746 §3.6).
     RenegotiationInfo,
+    /// max_fragment_length names none of the lengths there are (RFC 6066 §4), or record_size_limit less than 64 (RFC 8449 §4).
+    RecordLimit {
+        /// The code or the bytes that were asked for.
+        offered: u16,
+    },
+    /// The ClientHello with the cookie differs from the one that the cookie was given for (RFC 6347 §4.2.1).
+    HelloChanged,
     /// The client sent no certificate (RFC 5246 §7.4.6).
     MissingCertificate,
     /// The verifier refused the chain.
@@ -110,6 +117,8 @@ impl Refusal {
             | Self::NoCommonCompression
             | Self::SignatureAlgorithmNotOffered { .. }
             | Self::BadKeyShare
+            | Self::RecordLimit { .. }
+            | Self::HelloChanged
             | Self::NotOffered { .. } => Alert::ILLEGAL_PARAMETER,
             Self::Certificate(fault) => fault.alert(),
             Self::BadCertificateVerify | Self::BadServerKeyExchange | Self::BadFinished => Alert::DECRYPT_ERROR,

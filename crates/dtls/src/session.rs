@@ -9,7 +9,7 @@ use crate::alert::{AlertDescription, AlertLevel};
 use crate::conversation::parse_alert;
 use crate::crypto::{Suite, VerifyData};
 use crate::drops::Drop;
-use crate::limits::{MTU_MIN, PLAINTEXT_BYTES_MAX, REPEAT_ANSWERS_MAX};
+use crate::limits::{MTU_MIN, REPEAT_ANSWERS_MAX};
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
 use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, Role, SequenceExhausted, Unopened};
@@ -66,6 +66,7 @@ pub(crate) struct Secured {
     pub(crate) protected: ProtectedEpoch,
     pub(crate) plain: PlainEpoch,
     pub(crate) mtu: usize,
+    pub(crate) record_bytes_max: usize,
     pub(crate) bindings: Bindings,
 }
 
@@ -106,12 +107,26 @@ pub(crate) struct Session<P> {
     tls_unique: VerifyData,
     final_flight: Option<FinalFlight>,
     peer: P,
-    mtu: u16,
+    /// Plaintext of one record that fits one datagram and the peer's buffer.
+    plaintext_bytes_max: u16,
     /// Repetitions and renegotiations answered so far.
     answers: u8,
-    extended_master_secret: bool,
+    marks: Marks,
     last_heard: Instant,
     last_answered: Instant,
+}
+
+/// What is true of a session, a bit each: a byte more would cost each of a million sessions eight.
+#[derive(Clone, Copy)]
+struct Marks(u8);
+
+impl Marks {
+    const EXTENDED_MASTER_SECRET: u8 = 1;
+    const BUSY: u8 = 2;
+
+    const fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
 }
 
 /// The final flight is not repeated more often than this: a peer's first timer is a second or near it.
@@ -120,16 +135,17 @@ const ANSWER_INTERVAL: Duration = Duration::from_millis(500);
 impl<P> Session<P> {
     /// From a handshake that has ended.
     pub(crate) fn new(secured: Secured, peer: P, now: Instant) -> Self {
-        let Secured { protected, plain, mtu, bindings } = secured;
+        let Secured { protected, plain, mtu, record_bytes_max, bindings } = secured;
+        let room = (mtu.max(MTU_MIN) - ProtectedEpoch::overhead(protected.suite())).min(record_bytes_max);
         Self {
             protected,
             plain,
             tls_unique: bindings.tls_unique,
             final_flight: bindings.final_flight,
             peer,
-            mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+            plaintext_bytes_max: u16::try_from(room).unwrap_or(u16::MAX),
             answers: 0,
-            extended_master_secret: bindings.extended_master_secret,
+            marks: Marks(if bindings.extended_master_secret { Marks::EXTENDED_MASTER_SECRET } else { 0 }),
             last_heard: now,
             last_answered: now,
         }
@@ -138,13 +154,24 @@ impl<P> Session<P> {
     pub(crate) fn facts(&self) -> SessionFacts {
         SessionFacts {
             suite: self.protected.suite(),
-            extended_master_secret: self.extended_master_secret,
+            extended_master_secret: self.marks.has(Marks::EXTENDED_MASTER_SECRET),
             tls_unique: self.tls_unique,
         }
     }
 
     pub(crate) const fn peer(&self) -> &P {
         &self.peer
+    }
+
+    /// Whether it is in the middle of something, as its owner said last.
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.marks.has(Marks::BUSY)
+    }
+
+    /// Notes whether it is; its idle time begins anew.
+    pub(crate) fn set_busy(&mut self, busy: bool, now: Instant) {
+        self.marks.0 = if busy { self.marks.0 | Marks::BUSY } else { self.marks.0 & !Marks::BUSY };
+        self.last_heard = now;
     }
 
     /// When something authentic came last.
@@ -154,8 +181,7 @@ impl<P> Session<P> {
 
     /// Plaintext of one record that fills one datagram.
     pub(crate) fn plaintext_max(&self) -> usize {
-        let room = usize::from(self.mtu).max(MTU_MIN) - ProtectedEpoch::overhead(self.protected.suite());
-        room.min(PLAINTEXT_BYTES_MAX)
+        usize::from(self.plaintext_bytes_max)
     }
 
     /// Sends application data as one record in one datagram. Allocates nothing once the buffers are warm.

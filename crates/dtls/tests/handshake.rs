@@ -22,7 +22,7 @@ fn both_ends_agree() {
 
 #[test]
 fn every_suite_curve_and_place_of_the_public_key_steps() {
-    for suite in [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128GcmSha256] {
+    for suite in [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128Ccm, Suite::EcdheEcdsaAes128GcmSha256] {
         for (server, client) in [(Curve::P256, Curve::P384), (Curve::P384, Curve::P256)] {
             for steps in [PublicKeySteps::Inline, PublicKeySteps::Suspended] {
                 let mut world = World::new();
@@ -33,8 +33,10 @@ fn every_suite_curve_and_place_of_the_public_key_steps() {
                     config.suites = vec![suite];
                     config.public_key_steps = steps;
                 });
-                let client =
-                    world.client_with(&clock, |config| config.extended_master_secret = ExtendedMasterSecret::Require);
+                let client = world.client_with(&clock, |config| {
+                    config.suites = vec![suite];
+                    config.extended_master_secret = ExtendedMasterSecret::Require;
+                });
                 let mut pair = Pair::of(endpoint, client, clock);
                 let mut jobs = 0;
                 for _ in 0..10 {

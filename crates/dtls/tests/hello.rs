@@ -22,7 +22,8 @@ fn completes(hello: &Hello) {
 /// Types of the extensions in the ServerHello, and the whole message.
 fn server_hello(hello: Hello) -> (Vec<u16>, Vec<u8>) {
     let script = Script::begin(&World::new(), hello);
-    let body = Piece::parse(&records(script.answers.last().expect("it is answered"))[0].payload).body;
+    let pieces = script.answers.iter().map(|answer| Piece::parse(&records(answer)[0].payload));
+    let body = pieces.into_iter().find(|piece| piece.kind == 2).expect("it is answered").body;
     let mut rest = body.get(40..).unwrap_or_default();
     let mut kinds = Vec::new();
     while rest.len() >= 4 {
@@ -78,6 +79,60 @@ fn what_cannot_be_agreed_on_is_refused_by_its_name() {
     assert_eq!(refused(Hello::default().with(11, &[1, 1])), Refusal::NoCommonPointFormat);
     assert_eq!(refused(Hello { compression: vec![1], ..Hello::default() }), Refusal::NoCommonCompression);
     assert_eq!(refused(Hello::default().with(0xFF01, &[1, 9])), Refusal::RenegotiationInfo);
+}
+
+#[test]
+fn a_refusal_lists_everything_that_would_fail_and_tells_the_peer_the_first() {
+    let world = World::new();
+    let endpoint = world.endpoint_with(|config| {
+        config.extended_master_secret = dtls::ExtendedMasterSecret::Require;
+    });
+    let hello = Hello { version: 0xFEFF, suites: vec![0xC0A8], compression: vec![1], ..Hello::default() }
+        .with(10, &[0, 2, 0, 25])
+        .with(11, &[1, 1])
+        .with(0xFF01, &[1, 9])
+        .with(1, &[9])
+        .without(13)
+        .without(23);
+    let script = Script::begin_at(&world, endpoint, hello);
+    let Some(Event::Refused { refusal, further, .. }) = script.events.first() else { panic!("{:?}", script.events) };
+    assert_eq!(*refusal, Refusal::Version { offered: 0xFEFF });
+    assert_eq!(
+        *further,
+        [
+            Refusal::NoCommonCompression,
+            Refusal::RenegotiationInfo,
+            Refusal::NoCommonSuite,
+            Refusal::NoCommonGroup,
+            Refusal::NoCommonPointFormat,
+            Refusal::NoCommonSignatureAlgorithm,
+            Refusal::ExtendedMasterSecretRequired,
+            Refusal::RecordLimit { offered: 9 },
+        ]
+    );
+    assert_eq!(script.alerts(), [[2, 70]], "protocol_version");
+    // What has one fault lists nothing further.
+    let script = Script::begin(&World::new(), Hello { suites: vec![0xC02C], ..Hello::default() });
+    assert!(matches!(script.events.first(), Some(Event::Refused { further, .. }) if further.is_empty()));
+}
+
+#[test]
+fn max_fragment_length_is_echoed_and_record_size_limit_answered_with_ours() {
+    for code in 1..=4 {
+        let (kinds, body) = server_hello(Hello::default().with(1, &[code]));
+        assert!(kinds.contains(&1));
+        assert!(body.windows(5).any(|window| window == [0, 1, 0, 1, code]));
+    }
+    for code in [0, 5, 255] {
+        assert_eq!(refused(Hello::default().with(1, &[code])), Refusal::RecordLimit { offered: code.into() });
+    }
+    let (kinds, body) = server_hello(Hello::default().with(28, &[4, 0]));
+    assert!(kinds.contains(&28));
+    assert!(body.windows(6).any(|window| window == [0, 28, 0, 2, 0x40, 0]));
+    assert_eq!(refused(Hello::default().with(28, &[0, 63])), Refusal::RecordLimit { offered: 63 });
+    // "MUST ignore a "max_fragment_length" that appears in a ClientHello if both extensions appear" (RFC 8449 §5).
+    let (kinds, _) = server_hello(Hello::default().with(1, &[9]).with(28, &[0x40, 1]));
+    assert!(kinds.contains(&28) && !kinds.contains(&1));
 }
 
 #[test]

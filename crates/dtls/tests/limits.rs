@@ -2,16 +2,27 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use dtls::{Closed, Drop, Event, SessionCounts};
+use dtls::{Closed, Drop, Event, Occupation, Path, Route, SessionCounts, SocketIndex};
 use support::script::{Hello, Script};
 use support::{Pair, World, route};
 
 /// A hello of its own for each port, as far as the server's flight.
 fn knock(script: &mut Script, port: u16) {
-    script.route = route(port);
-    script.hello = Hello { random: [port.to_be_bytes()[1]; 32], ..Hello::default() };
+    knock_from(script, route(port));
+}
+
+/// A peer of the n-th network.
+fn network(n: u16) -> Route {
+    let peer = SocketAddr::from(([198, 18, n.to_be_bytes()[1], 1], n));
+    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+}
+
+fn knock_from(script: &mut Script, route: Route) {
+    script.route = route;
+    script.hello = Hello { random: [route.peer().port().to_be_bytes()[1]; 32], ..Hello::default() };
     script.message_seq = 0;
     script.record_sequence = 0;
     script.transcript.clear();
@@ -28,8 +39,9 @@ fn d46_at_the_cap_of_handshakes_new_hellos_are_dropped_and_sessions_live() {
     script.give(&flight);
     assert!(script.is_established());
     let session = script.endpoint.sessions().next().unwrap();
+    // From networks of their own, so that none has its share before the cap.
     for port in 1..=20 {
-        knock(&mut script, port);
+        knock_from(&mut script, network(port));
     }
     assert_eq!(script.endpoint.counts(), SessionCounts { established: 1, half_open: 5 });
     assert_eq!(script.endpoint.drops().count(Drop::HalfOpenFull), 15);
@@ -38,7 +50,7 @@ fn d46_at_the_cap_of_handshakes_new_hellos_are_dropped_and_sessions_live() {
     assert_eq!(script.endpoint.counts().half_open, 0);
     // All slots came back.
     for port in 31..=35 {
-        knock(&mut script, port);
+        knock_from(&mut script, network(port));
     }
     assert_eq!(script.endpoint.counts().half_open, 5);
 }
@@ -76,6 +88,91 @@ fn the_longest_idle_session_gives_its_place_to_an_authenticated_peer() {
             .iter()
             .any(|event| matches!(event, Event::Closed { session, why: Closed::Evicted } if *session == oldest))
     );
+}
+
+#[test]
+fn d46_a_network_that_holds_its_share_gets_no_more_slots_under_pressure_only() {
+    let world = World::new();
+    let endpoint = world.endpoint_with(|config| config.limits.half_open_max = 8);
+    let mut script = Script::unbegun(&world, endpoint, Hello::default());
+    // One network, such as the one address of a carrier's NAT: nothing is counted until three quarters are taken.
+    for port in 1..=8 {
+        knock(&mut script, port);
+    }
+    assert_eq!(script.endpoint.counts().half_open, 6);
+    assert_eq!(script.endpoint.drops().count(Drop::NetworkFull), 2);
+    // Who knocks from elsewhere finds the rest.
+    knock_from(&mut script, network(1));
+    knock_from(&mut script, network(2));
+    assert_eq!(script.endpoint.counts().half_open, 8);
+    assert_eq!(script.endpoint.drops().count(Drop::HalfOpenFull), 0);
+    script.wait_out();
+    for port in 1..=6 {
+        knock(&mut script, port);
+    }
+    assert_eq!(script.endpoint.counts().half_open, 6, "all counts came back");
+}
+
+#[test]
+fn a_session_in_the_middle_of_an_enrolment_is_never_evicted() {
+    let world = World::new();
+    let endpoint = world.endpoint_with(|config| config.limits.sessions_max = 2);
+    let mut script = Script::begin_at(&world, endpoint, Hello::default());
+    let flight = script.honest_flight();
+    script.give(&flight);
+    let busy = script.endpoint.sessions().next().unwrap();
+    script.endpoint.occupy(script.clock.now(), busy, Occupation::Busy);
+    script.clock.elapsed += Duration::from_secs(5);
+    knock(&mut script, 2);
+    let flight = script.honest_flight();
+    script.give(&flight);
+    script.clock.elapsed += Duration::from_secs(100);
+    // Both are silent for long; the busy one for longest. Another one has to go.
+    knock(&mut script, 3);
+    let flight = script.honest_flight();
+    script.give(&flight);
+    let evicted = |script: &Script| {
+        let closed = |event: &_| match event {
+            Event::Closed { session, why: Closed::Evicted } => Some(*session),
+            _ => None,
+        };
+        script.events.iter().filter_map(closed).collect::<Vec<_>>()
+    };
+    assert_eq!(evicted(&script).len(), 1);
+    assert!(!evicted(&script).contains(&busy));
+    // With all of them busy nobody is let in.
+    let other = script.endpoint.sessions().find(|session| *session != busy).unwrap();
+    script.endpoint.occupy(script.clock.now(), other, Occupation::Busy);
+    script.clock.elapsed += Duration::from_secs(100);
+    script.route = route(4);
+    script.hello.cookie.clear();
+    script.message_seq = 0;
+    script.fetch_cookie();
+    let hello = script.hello.datagram(1, 1);
+    assert!(script.give(&hello).is_empty());
+    assert_eq!(evicted(&script).len(), 1);
+    // Free again, it is idle from then on, and only after its time the next to go.
+    script.endpoint.occupy(script.clock.now(), busy, Occupation::Free);
+    let hello = script.hello.datagram(1, 2);
+    assert!(script.give(&hello).is_empty());
+    script.clock.elapsed += Duration::from_secs(11);
+    knock(&mut script, 5);
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert_eq!(evicted(&script).last(), Some(&busy));
+}
+
+#[test]
+fn a_session_that_stays_busy_for_ever_ends_with_its_idle_time_all_the_same() {
+    let world = World::new();
+    let mut pair = Pair::established(&world);
+    let session = pair.session();
+    pair.endpoint.occupy(pair.clock.now(), session, Occupation::Busy);
+    pair.endpoint.occupy(pair.clock.now(), session, Occupation::Busy);
+    assert_eq!(pair.endpoint.poll_timeout(), Some(pair.clock.now().mono + Duration::from_secs(300)));
+    pair.clock.elapsed += Duration::from_secs(300);
+    pair.handle_timeouts();
+    assert!(matches!(pair.server_events.last(), Some(Event::Closed { why: Closed::Idle, .. })));
 }
 
 #[test]

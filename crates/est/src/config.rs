@@ -11,6 +11,7 @@ use std::time::Duration;
 use authority::{Diagnostics, Profile};
 use coap::server::{Head, Response};
 use coap::{ACK_TIMEOUT, ContentFormat, Method};
+use pki::GeneralName;
 
 use crate::discovery::{Directory, Link};
 use crate::reason::Reason;
@@ -55,7 +56,11 @@ impl ServerSpec {
         ServerSpec {
             identity,
             cookie,
-            suites: vec![dtls::Suite::EcdheEcdsaAes128GcmSha256, dtls::Suite::EcdheEcdsaAes128Ccm8],
+            suites: vec![
+                dtls::Suite::EcdheEcdsaAes128GcmSha256,
+                dtls::Suite::EcdheEcdsaAes128Ccm8,
+                dtls::Suite::EcdheEcdsaAes128Ccm,
+            ],
             extended_master_secret: dtls::ExtendedMasterSecret::Prefer,
             public_key_steps: dtls::PublicKeySteps::Inline,
             dtls: dtls::Limits::default(),
@@ -104,6 +109,8 @@ pub struct ServerConfig {
     tree: Tree,
     profiles: Vec<Prepared>,
     diagnostics: Diagnostics,
+    /// The DNS names of the server's certificate.
+    names: Vec<String>,
 }
 
 /// A profile with the bytes of its `/crts`.
@@ -176,7 +183,11 @@ impl ServerConfig {
         let directory = Directory::new(links.collect());
         let anchors = spec.profiles.iter().flat_map(|profile| profile.anchors().cloned());
         let verifier = PeerVerifier::new(anchors, Arc::clone(&spec.certificates), spec.name_authorities)
-            .map_err(ConfigFault::Anchor)?;
+            .map_err(ConfigFault::Anchor)?
+            .accepting_expired_below(
+                spec.profiles.iter().flat_map(|profile| profile.anchors_of_expired().iter().copied()),
+            );
+        let names = names_of(&spec.identity);
         let mut dtls = dtls::ServerConfig::new(spec.identity, Arc::new(verifier), spec.cookie);
         dtls.suites = spec.suites;
         dtls.extended_master_secret = spec.extended_master_secret;
@@ -198,6 +209,7 @@ impl ServerConfig {
             tree,
             profiles: spec.profiles.into_iter().map(prepare).collect(),
             diagnostics,
+            names,
         })
     }
 
@@ -237,6 +249,12 @@ impl ServerConfig {
                 prepared.answer(resource, packing)
             }
         }
+    }
+
+    /// Whether the server's certificate bears a name that a client asked for (RFC 6066 §3).
+    pub(crate) fn bears(&self, server_name: &str) -> bool {
+        let server_name = server_name.trim_end_matches('.');
+        self.names.iter().any(|name| name.eq_ignore_ascii_case(server_name))
     }
 
     /// What a refusal says that no profile is known for.
@@ -295,6 +313,12 @@ pub(crate) fn refusal(reason: Reason, diagnostics: Diagnostics) -> Response<'sta
 
 fn diagnose(refusal: coap::server::Refusal) -> &'static str {
     Reason::of_message_layer(refusal).map_or("", Reason::code)
+}
+
+fn names_of(identity: &dtls::Identity) -> Vec<String> {
+    let leaf = identity.chain().first().and_then(|der| pki::Certificate::parse(der).ok());
+    let names = leaf.iter().flat_map(|leaf| leaf.san().iter());
+    names.filter_map(|name| if let GeneralName::Dns(name) = name { Some(name.to_owned()) } else { None }).collect()
 }
 
 fn check(spec: &ServerSpec) -> Result<(), ConfigFault> {

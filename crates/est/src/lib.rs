@@ -28,5 +28,7 @@ pub use dtls::{Now, Path, Random, Route, SessionId, SocketIndex, Transmit, UnixT
 pub use keys::{IdentityFault, identity};
 pub use reason::{Reason, Stage};
 pub use resources::{Packing, Resource};
-pub use server::{Attempt, Counters, JobId, OFFERED_BYTES_MAX, Output, PublicKeyDone, PublicKeyJob, Server, Success};
+pub use server::{
+    Attempt, Counters, JobId, Notice, OFFERED_BYTES_MAX, Output, PublicKeyDone, PublicKeyJob, Server, Success,
+};
 pub use verify::{Authenticated, CertificateCache, Device, NameAuthorities, PeerVerifier, ServerVerifier};

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use authority::Outcome;
 use coap::Outbox;
-use dtls::{Admission, Endpoint, Event, Now, Random, Route, SessionId, Transmit};
+use dtls::{Admission, Endpoint, Event, Now, Occupation, Random, Route, SessionId, Transmit};
 
 use crate::config::ServerConfig;
 use crate::reason::Reason;
@@ -29,7 +29,7 @@ mod attempt;
 mod live;
 mod request;
 
-pub use attempt::{Attempt, Counters, OFFERED_BYTES_MAX, Success};
+pub use attempt::{Attempt, Counters, Notice, OFFERED_BYTES_MAX, Success};
 pub use live::JobId;
 use live::{Sessions, Waiting};
 use request::Jitter;
@@ -206,21 +206,24 @@ impl Server {
                         self.handle_message(now, session, plaintext);
                     }
                 }
-                Event::Established { session, route, peer, facts, elapsed } => {
+                Event::Established { session, route, peer, facts, server_name, elapsed } => {
                     self.counters.handshakes += 1;
                     let device = self.identify(&peer);
+                    let notices = self.notices(now, &peer, server_name);
                     let offered = facts.suite.name().into();
                     let attempt = Attempt::success(route, device, Success::Handshake, offered, elapsed);
+                    let attempt = Attempt { notices, ..attempt };
                     self.outputs.push_back(Output::Attempt(attempt));
                     if self.admission == Admission::Draining {
                         self.close(now, session);
                     }
                 }
                 Event::Closed { session, .. } => self.sessions.forget(session),
-                Event::Refused { route, refusal, offered, elapsed } => {
+                Event::Refused { route, refusal, further, offered, elapsed } => {
                     self.counters.handshakes_refused += 1;
                     let offered = attempt::bounded(offered.to_string());
                     let attempt = Attempt::refusal(route, None, Reason::from(&refusal), offered, elapsed);
+                    let attempt = Attempt { further: further.iter().map(Reason::from).collect(), ..attempt };
                     self.outputs.push_back(Output::Attempt(attempt));
                 }
             }
@@ -248,9 +251,21 @@ impl Server {
     /// draining whether it can be closed.
     fn settle(&mut self, now: Now, session: SessionId) {
         let draining = self.admission == Admission::Draining;
+        // Whoever is in the middle of an enrolment keeps its session, however full the house is.
+        if let Some(busy) = self.sessions.changed_occupation(session) {
+            self.endpoint.occupy(now, session, if busy { Occupation::Busy } else { Occupation::Free });
+        }
         if self.sessions.settle(session, now.mono, draining) == live::Verdict::Close {
             self.close(now, session);
         }
+    }
+
+    /// What is let pass, and told.
+    fn notices(&self, now: Now, peer: &Device, server_name: Option<Box<str>>) -> Vec<Notice> {
+        let unknown = server_name.filter(|name| !self.config.bears(name)).map(Notice::UnknownServerName);
+        let certificate = self.config.certificates.peek(peer.certificate());
+        let expired = certificate.is_some_and(|it| now.utc > it.certificate.validity().not_after);
+        unknown.into_iter().chain(expired.then_some(Notice::ExpiredIdentity)).collect()
     }
 
     fn close(&mut self, now: Now, session: SessionId) {

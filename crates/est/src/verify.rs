@@ -6,7 +6,7 @@
 //!
 //! A session keeps a [`Device`], which is a digest; the certificate itself lives once in a [`CertificateCache`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dtls::{CertificateFault, PublicKey, UnixTime, VerifyPeer};
@@ -34,6 +34,8 @@ pub struct PeerVerifier {
     anchors: Anchors,
     authorities: Vec<Vec<u8>>,
     certificates: Arc<CertificateCache>,
+    /// Anchors of profiles that let an expired manufacturer certificate in.
+    of_expired: BTreeSet<Digest>,
 }
 
 impl PeerVerifier {
@@ -53,7 +55,31 @@ impl PeerVerifier {
             NameAuthorities::No => Vec::new(),
             NameAuthorities::Yes => anchors.iter().map(|anchor| anchor.subject().der().to_vec()).collect(),
         };
-        Ok(PeerVerifier { anchors: Anchors::new(anchors)?, authorities, certificates })
+        Ok(PeerVerifier { anchors: Anchors::new(anchors)?, authorities, certificates, of_expired: BTreeSet::new() })
+    }
+
+    /// Lets devices below these anchors in although their own certificate is past its notAfter.
+    #[must_use]
+    pub fn accepting_expired_below(self, anchors: impl IntoIterator<Item = Digest>) -> PeerVerifier {
+        PeerVerifier { of_expired: anchors.into_iter().collect(), ..self }
+    }
+
+    /// The verified chain and the digest of its anchor.
+    fn verify_chain(&self, chain: &[&[u8]], utc: UnixTime) -> Result<(Verified, Digest), ChainError> {
+        let digest = |verified: &Verified| self.anchors.certificates().get(verified.anchor).map(|it| it.digest());
+        let (verified, expired) = match chain::verify_device(&self.anchors, chain, utc) {
+            Ok(verified) => (verified, None),
+            // The whole is judged anew: a date that is past is no reason to look less closely.
+            Err(error @ ChainError::Expired { .. }) if !self.of_expired.is_empty() => {
+                (chain::verify_device_past_its_date(&self.anchors, chain, utc)?, Some(error))
+            }
+            Err(error) => return Err(error),
+        };
+        let anchor = digest(&verified).ok_or(ChainError::UnknownIssuer)?;
+        match expired {
+            Some(error) if !self.of_expired.contains(&anchor) => Err(error),
+            _ => Ok((verified, anchor)),
+        }
     }
 }
 
@@ -71,9 +97,7 @@ impl VerifyPeer for PeerVerifier {
     type Peer = Device;
 
     fn verify(&self, chain: &[&[u8]], utc: UnixTime) -> Result<(Device, PublicKey), CertificateFault> {
-        let Verified { leaf, anchor } = chain::verify_device(&self.anchors, chain, utc).map_err(fault)?;
-        let anchor = self.anchors.certificates().get(anchor).map(|anchor| anchor.digest());
-        let anchor = anchor.ok_or(CertificateFault::UnknownIssuer)?;
+        let (Verified { leaf, .. }, anchor) = self.verify_chain(chain, utc).map_err(fault)?;
         let key = session_key(&leaf).ok_or(CertificateFault::UnsupportedAlgorithm)?;
         let device = Device { certificate: leaf.digest() };
         self.certificates.keep(leaf, anchor);

@@ -5,7 +5,8 @@ mod common;
 
 use common::*;
 use pki::chain::{
-    AnchorError, Anchors, CHAIN_CERTIFICATES_MAX, ChainError, SIGNATURES_MAX, verify_device, verify_server,
+    AnchorError, Anchors, CHAIN_CERTIFICATES_MAX, ChainError, SIGNATURES_MAX, verify_device,
+    verify_device_past_its_date, verify_server,
 };
 use pki::der::{Tag, Writer};
 use pki::make::{ServerSpec, server};
@@ -61,6 +62,27 @@ fn e11_expired_and_not_yet_valid_are_told_apart_with_their_times() {
     assert_eq!(verify(NOW - 1), Err(ChainError::NotYetValid { not_before: at(NOW) }));
     assert_eq!((verify(NOW), verify(NOW + 9)), (Ok(()), Ok(())), "both ends are valid");
     assert_eq!(verify(NOW + 10), Err(ChainError::Expired { not_after: at(NOW + 9) }));
+}
+
+#[test]
+fn e11_past_its_date_a_leaf_is_judged_at_its_own_not_after_and_its_issuers_now() {
+    let (manufacturer, key) = (Authority::root("Manufacturer"), p256());
+    let middle = manufacturer.below("Middle", None);
+    let validity = Validity { not_before: at(NOW), not_after: at(NOW + 9) };
+    let leaf = Raw { validity, ..Raw::device(&key) }.signed_by(&middle);
+    let anchors = anchors(&[&manufacturer]);
+    let verify = |utc| verify_device_past_its_date(&anchors, &[&leaf, middle.certificate.der()], at(utc)).map(|_| ());
+    assert_eq!(verify(NOW - 1), Err(ChainError::NotYetValid { not_before: at(NOW) }));
+    assert_eq!((verify(NOW + 9), verify(NOW + 10), verify(NOW + 3_600)), (Ok(()), Ok(()), Ok(())));
+    // "Leaf only": whoever issued it has to be valid today.
+    let not_after = middle.certificate.validity().not_after;
+    assert_eq!(verify(not_after.as_secs()), Ok(()));
+    assert_eq!(verify(not_after.as_secs() + 1), Err(ChainError::Expired { not_after }));
+    // Everything else is looked at as closely as ever.
+    let other = Authority::root("Other");
+    let stranger = Raw { validity, ..Raw::device(&key) }.signed_by(&other);
+    let refused = verify_device_past_its_date(&anchors, &[&stranger], at(NOW + 10)).map(|_| ());
+    assert_eq!(refused, Err(ChainError::UnknownIssuer));
 }
 
 #[test]

@@ -106,6 +106,12 @@ impl Server {
         for warning in loaded.warnings() {
             tracing::warn!("{warning}");
         }
+        tracing::info!(
+            sessions_max = loaded.sessions_max,
+            half_open_max = config.limits.half_open_max,
+            shards = loaded.shards,
+            "what this server holds at most"
+        );
         let (failures, reporter) = Failures::channel();
         let log = thread("muster-log".into(), move || reporter.run())?;
         let mut handle = Handle {

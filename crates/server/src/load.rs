@@ -4,6 +4,7 @@
 //! on a faulty one is not looked at.
 
 mod authorities;
+mod memory;
 mod secrets;
 mod sizes;
 
@@ -29,6 +30,8 @@ pub struct Loaded {
     pub(crate) certificates: Arc<CertificateCache>,
     pub(crate) shards: u16,
     pub(crate) outside_max: usize,
+    /// Of the whole process: configured, or what its memory has room for.
+    pub(crate) sessions_max: u32,
     warnings: Vec<Warning>,
     sizes: HandshakeSizes,
 }
@@ -138,6 +141,7 @@ impl Loading {
             }
         };
         let sizes = sizes::measure(&est, &self.random);
+        let sessions_max = memory::sessions_max(config.limits.sessions_max);
         Some(Loaded {
             config,
             est,
@@ -145,6 +149,7 @@ impl Loading {
             signer: Arc::new(signer),
             shards,
             outside_max,
+            sessions_max,
             warnings: Vec::new(),
             sizes,
         })
@@ -168,6 +173,7 @@ impl Loading {
         spec.repeat_window = section.repeat_window;
         spec.diagnostics = section.diagnostics;
         spec.allow_identity_key = section.allow_identity_key;
+        spec.allow_expired_identity = section.allow_expired_identity;
         self.warn_of_cut_validity(section, authority);
         match Profile::new(spec) {
             Ok(profile) => Some(Arc::new(profile)),
@@ -276,7 +282,7 @@ fn server_spec(
     spec.dtls.mtu = usize::try_from(config.dtls.mtu).unwrap_or(dtls::MTU_DEFAULT);
     spec.dtls.idle_timeout = config.server.idle_timeout;
     spec.dtls.handshake_deadline = config.dtls.handshake_timeout;
-    spec.dtls.sessions_max = share(limits.sessions_max);
+    spec.dtls.sessions_max = share(memory::sessions_max(limits.sessions_max));
     spec.dtls.half_open_max = share(limits.half_open_max);
     spec.limits.pending_max = share(limits.enrolments_in_flight_max);
     spec

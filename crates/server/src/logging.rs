@@ -49,6 +49,9 @@ const REMEMBERED_MAX: usize = 4_096;
 /// Attempts on their way to the log: what all shards refuse in some ten milliseconds.
 const QUEUE_MAX: usize = 1_024;
 
+/// Notices that are written out between two sweeps.
+const NOTICES_MAX: u64 = 16;
+
 /// The sending end, one per shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Failures {
@@ -61,7 +64,7 @@ impl Failures {
     pub(crate) fn channel() -> (Self, Reporter) {
         let (queue, attempts) = sync_channel(QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        (Self { queue, lost: Arc::clone(&lost) }, Reporter { attempts, lost, book: Book::default() })
+        (Self { queue, lost: Arc::clone(&lost) }, Reporter { attempts, lost, book: Book::default(), notices: 0 })
     }
 
     /// Hands over one attempt, or counts it as not logged.
@@ -78,6 +81,8 @@ pub(crate) struct Reporter {
     attempts: Receiver<Attempt>,
     lost: Arc<AtomicU64>,
     book: Book,
+    /// Since the last sweep.
+    notices: u64,
 }
 
 impl Reporter {
@@ -86,7 +91,10 @@ impl Reporter {
         loop {
             let now = Instant::now();
             match self.attempts.recv_timeout(sweep.saturating_duration_since(now)) {
-                Ok(attempt) => log_attempt(&attempt, self.book.note(Instant::now(), &attempt)),
+                Ok(attempt) => {
+                    self.log_notices(&attempt);
+                    log_attempt(&attempt, self.book.note(Instant::now(), &attempt));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -98,7 +106,22 @@ impl Reporter {
         self.summarize(Instant::now() + REPEAT_WINDOW);
     }
 
+    /// What was let pass. A fleet that asks for a wrong name does so with each handshake: the first few say it.
+    fn log_notices(&mut self, attempt: &Attempt) {
+        for notice in &attempt.notices {
+            self.notices += 1;
+            if self.notices <= NOTICES_MAX {
+                let device = attempt.device.as_ref().map(tracing::field::display);
+                tracing::info!(peer = %attempt.peer, device, "let in: {notice}");
+            }
+        }
+    }
+
     fn summarize(&mut self, now: Instant) {
+        let untold = std::mem::take(&mut self.notices).saturating_sub(NOTICES_MAX);
+        if untold > 0 {
+            tracing::info!(times = untold, "let in with something that is told above");
+        }
         for Summary { who, reason, times } in self.book.sweep(now) {
             tracing::warn!(reason = reason.code(), %who, times, "refused again");
         }
@@ -111,6 +134,12 @@ impl Reporter {
             );
         }
     }
+}
+
+/// The codes of what else would have failed.
+fn further(reasons: &[Reason]) -> Option<String> {
+    let codes: Vec<&str> = reasons.iter().map(|reason| reason.code()).collect();
+    (!codes.is_empty()).then(|| codes.join(" "))
 }
 
 fn log_attempt(attempt: &Attempt, noted: Noted) {
@@ -126,6 +155,7 @@ fn log_attempt(attempt: &Attempt, noted: Noted) {
             device,
             stage,
             offered = %attempt.offered,
+            further = further(&attempt.further).map(tracing::field::display),
             "refused: {}",
             reason.entry().meaning
         ),
@@ -221,6 +251,8 @@ mod tests {
             stage: Stage::Request,
             outcome: Err(reason),
             offered: "".into(),
+            further: Vec::new(),
+            notices: Vec::new(),
             elapsed: Duration::ZERO,
         }
     }

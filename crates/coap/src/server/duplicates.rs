@@ -87,7 +87,7 @@ impl Peer {
     pub(super) fn answer_anew(&mut self, turn: &mut Turn<'_>, index: usize, checked: &Checked<'_>) -> Done {
         let message = checked.head.message();
         let exchange = &mut self.exchanges[index];
-        exchange.origin = Origin::new(checked, turn.shared);
+        exchange.origin = Origin::new(checked, turn.block_max);
         let envelope = Envelope::answering(message, self.ids.begun(turn.shared));
         match &mut exchange.state {
             State::Pending(pending) => {

@@ -17,7 +17,8 @@ use super::intake::{Arrival, Checked};
 use super::shared::Charge;
 use super::uploads::RequestKey;
 use super::write::{Envelope, Form, entity_tag, write};
-use super::{ExchangeId, Repeat, Response, Shared};
+use super::{ExchangeId, Repeat, Response};
+use crate::BlockSize;
 use crate::time::Retransmission;
 use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, MessageIds, Method, NON_LIFETIME, Outbox, Token};
 use std::fmt;
@@ -50,14 +51,14 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) fn new(checked: &Checked<'_>, shared: &Shared) -> Origin {
+    pub(super) fn new(checked: &Checked<'_>, block_max: BlockSize) -> Origin {
         let message = checked.head.message();
         Origin {
             kind: message.kind(),
             message_id: message.message_id(),
             token: message.token(),
             fingerprint: checked.fingerprint,
-            form: Form::new(message, checked.blocks, shared.config.block_max),
+            form: Form::new(message, checked.blocks, block_max),
         }
     }
 

@@ -106,7 +106,7 @@ impl Peer {
         let of_key = |exchange: &&Exchange| exchange.key == checked.key && exchange.outcome().is_some();
         let latest = self.exchanges.iter().filter(of_key).max_by_key(|exchange| exchange.id);
         if let Some(outcome) = latest.and_then(Exchange::outcome) {
-            let mut form = Form::new(message, checked.blocks, turn.shared.config.block_max);
+            let mut form = Form::new(message, checked.blocks, turn.block_max);
             form.block2_asked = true;
             let response = outcome.response();
             if !response.code.is_success() {
@@ -227,7 +227,7 @@ impl Peer {
             Repeat::Remembered => Some(turn.shared.response_bytes.charge(RESPONSE_BYTES_EXPECTED)),
             Repeat::Computed => None,
         };
-        let origin = Origin::new(checked, turn.shared);
+        let origin = Origin::new(checked, turn.block_max);
         let acknowledge_at =
             (origin.kind == Kind::Confirmable).then(|| turn.now + turn.shared.config.acknowledge_after);
         let id = turn.shared.next_exchange();

@@ -21,6 +21,7 @@ pub use request::{Head, Request};
 pub use response::Response;
 pub use shared::{Admit, Config, Counters, Repeat, Resources, Shared};
 
+use crate::BlockSize;
 use crate::time::{Due, Retransmission};
 use crate::{ACK_TIMEOUT, Code, FormatError, Kind, Message, MessageId, MessageIds, Method, Outbox};
 use exchange::{Answered, Delivery, Exchange, Keep, Outcome, Separate, State};
@@ -40,6 +41,8 @@ pub struct Peer {
     uploads: Uploads,
     recent: Recent,
     ids: OwnIds,
+    /// What a datagram to this peer has room for, where that is less than the configuration's `block_max`.
+    room: Option<BlockSize>,
 }
 
 /// Message ids of what we begin: separate and non-confirmable responses. The client's ids count for its messages only
@@ -58,6 +61,7 @@ struct Turn<'t> {
     now: Instant,
     shared: &'t mut Shared,
     out: &'t mut Outbox,
+    block_max: BlockSize,
 }
 
 impl Peer {
@@ -75,7 +79,8 @@ impl Peer {
         table: &dyn Resources,
         out: &mut Outbox,
     ) -> Handled<'d> {
-        let mut turn = Turn { now, shared, out };
+        let block_max = self.block_max(shared);
+        let mut turn = Turn { now, shared, out, block_max };
         self.forget(&mut turn);
         let handled = match Message::parse(datagram) {
             Ok(message) if message.code().is_request() => self.request(&mut turn, message, table),
@@ -94,6 +99,15 @@ impl Peer {
         }
         self.check_invariants();
         handled
+    }
+
+    /// Bounds the blocks of responses to this peer: its records, or the path to it, take no more.
+    pub fn limit_blocks(&mut self, room: BlockSize) {
+        self.room = Some(room);
+    }
+
+    fn block_max(&self, shared: &Shared) -> BlockSize {
+        self.room.map_or(shared.config.block_max, |room| room.min(shared.config.block_max))
     }
 
     /// Answers a request: piggybacked, or as a separate response where its acknowledgement has gone out.
@@ -155,7 +169,8 @@ impl Peer {
 
     /// Acknowledges what takes long, sends separate responses again, forgets what expired.
     pub fn handle_timeout(&mut self, now: Instant, shared: &mut Shared, out: &mut Outbox) {
-        let mut turn = Turn { now, shared, out };
+        let block_max = self.block_max(shared);
+        let mut turn = Turn { now, shared, out, block_max };
         self.forget(&mut turn);
         let mut index = 0;
         while let Some(exchange) = self.exchanges.get_mut(index) {

@@ -41,10 +41,10 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
         let chain = identity.as_ref().map_or(&[][..], |identity| identity.chain());
         conversation.prepare(&mut flight, HandshakeType::CERTIFICATE, &encode_certificate(chain));
     }
-    let ephemeral = EphemeralKey::generate(server.curve, random).map_err(|_| Refusal::Internal)?;
+    let ephemeral = EphemeralKey::generate(server.group, random).map_err(|_| Refusal::Internal)?;
     let exchange = encode_client_key_exchange(ephemeral.point());
     conversation.prepare(&mut flight, HandshakeType::CLIENT_KEY_EXCHANGE, &exchange);
-    let premaster = ephemeral.agree(server.curve, &server.point).ok_or(Refusal::BadKeyShare)?;
+    let premaster = ephemeral.agree(&server.point).ok_or(Refusal::BadKeyShare)?;
     let binding = if extended_master_secret {
         Binding::Extended { session_hash: conversation.transcript.hash() }
     } else {

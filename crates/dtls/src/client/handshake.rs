@@ -85,6 +85,7 @@ impl<V: VerifyPeer> Handshake<V> {
     pub(super) fn new(config: Arc<ClientConfig<V>>, port: &mut Port<'_>) -> Self {
         let terms = Terms {
             mtu: config.mtu,
+            message_bytes_max: config.message_bytes_max,
             retransmission_initial: config.retransmission_initial,
             handshake_deadline: config.handshake_deadline,
         };

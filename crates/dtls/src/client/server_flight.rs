@@ -2,17 +2,17 @@
 
 use super::flight::{Requested, send_client_flight};
 use super::handshake::{Context, State};
-use crate::config::{ClientConfig, ExtendedMasterSecret};
-use crate::crypto::{Curve, SignatureScheme, Suite};
+use crate::config::{ClientConfig, ExtendedMasterSecret, RecordLimit};
+use crate::crypto::{Group, SignatureScheme, Suite};
 use crate::flight::Flight;
-use crate::limits::{HELLO_VERIFY_REQUESTS_MAX, SERVER_NAME_BYTES_MAX};
+use crate::limits::{HELLO_VERIFY_REQUESTS_MAX, RECORD_SIZE_LIMIT_MIN, SERVER_NAME_BYTES_MAX};
 use crate::public_key::signed_parameters;
 use crate::reassembly::Message;
 use crate::refusal::Refusal;
 use crate::verify::{CertificateFault, VerifyPeer};
 use crate::wire::{
     CertificateChain, CertificateRequest, ChainFault, ClientHelloOffer, DTLS_1_2, HandshakeType, HelloVerifyRequest,
-    ServerHello, ServerKeyExchange, UNCOMPRESSED,
+    ServerHello, ServerKeyExchange, UNCOMPRESSED, extension,
 };
 
 /// A ClientHello has been sent.
@@ -43,6 +43,8 @@ impl ExpectServerHello {
             random: &random,
             cookie,
             suites: &context.config.suites,
+            groups: &context.config.groups,
+            record_limit: context.config.record_limit,
             server_name: context.config.server_name.as_deref().filter(|name| name.len() <= SERVER_NAME_BYTES_MAX),
         };
         let hello = offer.encode();
@@ -68,6 +70,9 @@ impl ExpectServerHello {
         }
         let hello = ServerHello::parse(&message.body).map_err(decode)?;
         let suite = accept(&hello, context.config)?;
+        if let Some(plaintext_bytes_max) = record_limit(&hello, context.config)? {
+            context.conversation.limit_records(plaintext_bytes_max);
+        }
         context.conversation.transcript.add(HandshakeType::CLIENT_HELLO, self.message_seq, &self.hello);
         context.conversation.hash_received(message);
         Ok(State::ExpectCertificate(ExpectCertificate {
@@ -105,6 +110,29 @@ fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> R
         return Err(Refusal::ExtendedMasterSecretRequired);
     }
     Ok(suite)
+}
+
+/// What the server makes of our wish for small records, for the records that we send.
+fn record_limit<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> Result<Option<usize>, Refusal> {
+    let unasked = |extension| Refusal::UnsupportedExtension { extension };
+    match (config.record_limit, hello.max_fragment_length, hello.record_size_limit) {
+        (_, None, None) => Ok(None),
+        (Some(RecordLimit::MaxFragmentLength(asked)), Some(code), None) => {
+            // Another length than the one asked for ends the handshake (RFC 6066 §4).
+            let refusal = Refusal::RecordLimit { offered: code.into() };
+            if code == asked.code() { Ok(Some(asked.bytes())) } else { Err(refusal) }
+        }
+        (Some(RecordLimit::RecordSizeLimit(_)), None, Some(bytes)) => {
+            let refusal = Refusal::RecordLimit { offered: bytes };
+            if usize::from(bytes) < RECORD_SIZE_LIMIT_MIN { Err(refusal) } else { Ok(Some(bytes.into())) }
+        }
+        // Nothing that was not offered, and never both (RFC 5246 §7.4.1.4, RFC 8449 §5).
+        (Some(RecordLimit::MaxFragmentLength(_)), _, _) => Err(unasked(extension::RECORD_SIZE_LIMIT)),
+        (Some(RecordLimit::RecordSizeLimit(_)), _, _) | (None, Some(_), _) => {
+            Err(unasked(extension::MAX_FRAGMENT_LENGTH))
+        }
+        (None, None, Some(_)) => Err(unasked(extension::RECORD_SIZE_LIMIT)),
+    }
 }
 
 /// What both ends have agreed on.
@@ -153,7 +181,8 @@ impl ExpectServerKeyExchange {
     ) -> Result<State<V::Peer>, Refusal> {
         let decode = |_| Refusal::Decode { message: HandshakeType::SERVER_KEY_EXCHANGE };
         let exchange = ServerKeyExchange::parse(&message.body).map_err(decode)?;
-        let curve = Curve::from_code(exchange.named_curve)
+        let group = Group::from_code(exchange.named_curve)
+            .filter(|group| context.config.groups.contains(group))
             .ok_or(Refusal::NotOffered { message: HandshakeType::SERVER_KEY_EXCHANGE })?;
         let scheme = SignatureScheme::from_code(exchange.scheme)
             .ok_or(Refusal::SignatureAlgorithmNotOffered { scheme: exchange.scheme })?;
@@ -165,7 +194,7 @@ impl ExpectServerKeyExchange {
         let signed = signed_parameters(&self.agreed.client_random, &self.agreed.server_random, exchange.parameters);
         key.verify(scheme, &signed, exchange.signature).map_err(|_| Refusal::BadServerKeyExchange)?;
         context.conversation.hash_received(message);
-        let server = Server { agreed: self.agreed, peer, curve, point: exchange.point.to_vec() };
+        let server = Server { agreed: self.agreed, peer, group, point: exchange.point.to_vec() };
         Ok(State::ExpectCertificateRequest(ExpectCertificateRequest { server }))
     }
 }
@@ -174,7 +203,7 @@ impl ExpectServerKeyExchange {
 pub(super) struct Server<P> {
     pub(super) agreed: Agreed,
     pub(super) peer: P,
-    pub(super) curve: Curve,
+    pub(super) group: Group,
     pub(super) point: Vec<u8>,
 }
 

@@ -1,10 +1,10 @@
-//! Record protection: AES-128-CCM_8 (RFC 6655) and AES-128-GCM (RFC 5288), over raw keys that are expanded for each record.
+//! Record protection: AES-128-CCM and CCM_8 (RFC 6655) and AES-128-GCM (RFC 5288), over raw keys that are expanded for each record.
 //!
 //! Expanding costs some 30 ns a record and keeps a session small: two keys of 20 bytes instead of two schedules of 176 and more.
 
 use aes::Aes128;
 use ccm::aead::AeadInOut;
-use ccm::consts::{U8, U12};
+use ccm::consts::{U8, U12, U16};
 use ccm::{Ccm, KeyInit};
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -14,6 +14,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub enum Suite {
     /// `TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8` (RFC 7251), mandatory for CoAP (RFC 7252 §9.1.3.3) and EST-coaps (RFC 9148 §3).
     EcdheEcdsaAes128Ccm8,
+    /// `TLS_ECDHE_ECDSA_WITH_AES_128_CCM` (RFC 7251): the whole tag of 16 bytes.
+    EcdheEcdsaAes128Ccm,
     /// `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256` (RFC 5289 §3.2).
     EcdheEcdsaAes128GcmSha256,
 }
@@ -23,6 +25,7 @@ impl Suite {
     pub const fn code(self) -> u16 {
         match self {
             Self::EcdheEcdsaAes128Ccm8 => 0xC0AE,
+            Self::EcdheEcdsaAes128Ccm => 0xC0AC,
             Self::EcdheEcdsaAes128GcmSha256 => 0xC02B,
         }
     }
@@ -31,6 +34,7 @@ impl Suite {
     pub const fn from_code(code: u16) -> Option<Self> {
         match code {
             0xC0AE => Some(Self::EcdheEcdsaAes128Ccm8),
+            0xC0AC => Some(Self::EcdheEcdsaAes128Ccm),
             0xC02B => Some(Self::EcdheEcdsaAes128GcmSha256),
             _ => None,
         }
@@ -40,15 +44,16 @@ impl Suite {
     pub const fn name(self) -> &'static str {
         match self {
             Self::EcdheEcdsaAes128Ccm8 => "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
+            Self::EcdheEcdsaAes128Ccm => "TLS_ECDHE_ECDSA_WITH_AES_128_CCM",
             Self::EcdheEcdsaAes128GcmSha256 => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
         }
     }
 
-    /// Bytes of the authentication tag: 8 (RFC 6655 §6.1) or 16 (RFC 5288 §3).
+    /// Bytes of the authentication tag: 8 (RFC 6655 §6.1) or 16 (RFC 5288 §3, RFC 6655 §3).
     pub(crate) const fn tag_bytes(self) -> usize {
         match self {
             Self::EcdheEcdsaAes128Ccm8 => 8,
-            Self::EcdheEcdsaAes128GcmSha256 => TAG_BYTES_MAX,
+            Self::EcdheEcdsaAes128Ccm | Self::EcdheEcdsaAes128GcmSha256 => TAG_BYTES_MAX,
         }
     }
 }
@@ -63,6 +68,7 @@ const KEY_BYTES: usize = 16;
 const SALT_BYTES: usize = 4;
 const TAG_BYTES_MAX: usize = 16;
 
+type AesCcm = Ccm<Aes128, U16, U12>;
 type AesCcm8 = Ccm<Aes128, U8, U12>;
 
 /// A record did not authenticate.
@@ -99,6 +105,12 @@ impl Protection {
                     .expect("a record is shorter than CCM's limit for a 12-byte nonce, 2^24");
                 record.extend_from_slice(&tag);
             }
+            Suite::EcdheEcdsaAes128Ccm => {
+                let tag = AesCcm::new(&self.key.into())
+                    .encrypt_inout_detached(&nonce.into(), aad, plaintext.into())
+                    .expect("a record is shorter than CCM's limit for a 12-byte nonce, 2^24");
+                record.extend_from_slice(&tag);
+            }
             Suite::EcdheEcdsaAes128GcmSha256 => {
                 let tag = self
                     .gcm()
@@ -123,6 +135,12 @@ impl Protection {
             Suite::EcdheEcdsaAes128Ccm8 => {
                 let tag: [u8; 8] = tag.try_into().map_err(|_| BadTag)?;
                 AesCcm8::new(&self.key.into())
+                    .decrypt_inout_detached(&nonce.into(), aad, ciphertext.into(), &tag.into())
+                    .map_err(|_| BadTag)
+            }
+            Suite::EcdheEcdsaAes128Ccm => {
+                let tag: [u8; TAG_BYTES_MAX] = tag.try_into().map_err(|_| BadTag)?;
+                AesCcm::new(&self.key.into())
                     .decrypt_inout_detached(&nonce.into(), aad, ciphertext.into(), &tag.into())
                     .map_err(|_| BadTag)
             }
@@ -158,7 +176,8 @@ impl Protection {
 mod tests {
     use super::*;
 
-    const SUITES: [Suite; 2] = [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128GcmSha256];
+    const SUITES: [Suite; 3] =
+        [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128Ccm, Suite::EcdheEcdsaAes128GcmSha256];
 
     #[test]
     fn what_is_sealed_opens_and_what_is_changed_does_not() {

@@ -1,6 +1,6 @@
 //! All cryptography of the engine behind one module: suites, record protection, key schedule, keys and signatures.
 //!
-//! The primitives are `ring`'s (P-256, P-384, SHA-2, HMAC, AES-GCM) and RustCrypto's (`aes` and `ccm`, since ring has no CCM). No
+//! The primitives are `ring`'s (P-256, P-384, x25519, SHA-2, HMAC, AES-GCM) and RustCrypto's (`aes` and `ccm`, since ring has no CCM). No
 //! other module names either library, so that a second provider is a change of this folder.
 
 mod aead;
@@ -11,6 +11,7 @@ mod mac;
 
 pub use aead::Suite;
 pub(crate) use aead::{AAD_BYTES, EXPLICIT_NONCE_BYTES, Protection};
+pub use exchange::Group;
 pub(crate) use exchange::{EphemeralKey, Premaster};
 pub(crate) use kdf::{Hash, MasterSecret, Sha256, TrafficKeys, VerifyData, WhoseFinished};
 pub(crate) use keys::Signature;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::table::HalfOpen;
+use super::table::{HalfOpen, Occupation};
 use super::{Admission, Endpoint, Event};
 use crate::config::PublicKeySteps;
+use crate::cookie::Promise;
 use crate::drops::Drop;
 use crate::public_key::PublicKeyJob;
 use crate::record::Record;
@@ -15,9 +16,18 @@ use crate::session::{Closed, Session};
 use crate::verify::VerifyPeer;
 use crate::wire::Fragment;
 
+/// A hello, or its first fragment, that begins a handshake: its cookie is good.
+pub(super) struct FirstHello<'a> {
+    pub(super) record_sequence: u64,
+    pub(super) fragment: &'a Fragment<'a>,
+    pub(super) promise: Promise,
+    /// By which it is recognised when it comes again.
+    pub(super) mark: u64,
+}
+
 impl<V: VerifyPeer> Endpoint<V> {
     /// Begins a handshake with a ClientHello whose cookie is good. The slot is reserved before anything is allocated.
-    pub(super) fn begin(&mut self, now: Now, route: Route, record_sequence: u64, hello: &Fragment<'_>, mark: u64) {
+    pub(super) fn begin(&mut self, now: Now, route: Route, hello: FirstHello<'_>) {
         if self.admission == Admission::Draining {
             return self.outside.port(now, Some(route)).drop(Drop::Draining);
         }
@@ -28,16 +38,20 @@ impl<V: VerifyPeer> Endpoint<V> {
         if self.table.counts().half_open >= self.config.limits.half_open_max {
             return self.outside.port(now, Some(route)).drop(Drop::HalfOpenFull);
         }
+        if self.table.is_crowded(route, self.config.limits.half_open_max) {
+            return self.outside.port(now, Some(route)).drop(Drop::NetworkFull);
+        }
         if self.table.find(route).established.is_none() && !self.has_room(now) {
             return self.outside.port(now, Some(route)).drop(Drop::SessionsFull);
         }
-        let handshake = Handshake::new(Arc::clone(&self.config), hello, record_sequence, now.mono);
+        let FirstHello { record_sequence, fragment, promise, mark } = hello;
+        let handshake = Handshake::new(Arc::clone(&self.config), fragment, promise, record_sequence, now.mono);
         let half_open = HalfOpen::new(route, handshake, now.mono, mark);
         let Some(slot) = self.table.insert_half_open(half_open) else {
             return self.outside.port(now, Some(route)).drop(Drop::HalfOpenFull);
         };
         let Some(half_open) = self.table.half_open_at(slot) else { return };
-        let result = half_open.handshake.handle_hello(hello, &mut self.outside.port(now, Some(route)));
+        let result = half_open.handshake.handle_hello(fragment, &mut self.outside.port(now, Some(route)));
         self.proceed(now, slot, result);
     }
 
@@ -107,17 +121,18 @@ impl<V: VerifyPeer> Endpoint<V> {
         match replaced {
             Some(old) => self.end(now, old, Closed::Replaced),
             None if self.table.counts().established >= self.config.limits.sessions_max => {
-                if let Some((longest_idle, _)) = self.table.longest_idle() {
+                if let Some((longest_idle, _)) = self.table.longest_idle(Occupation::Free) {
                     self.end(now, longest_idle, Closed::Evicted);
                 }
             }
             None => {}
         }
         let facts = session.facts();
-        let began = self.table.half_open_at(slot).map_or(now.mono, |half_open| half_open.began);
-        let elapsed = now.mono.saturating_duration_since(began);
+        let Some(half_open) = self.table.half_open_at(slot) else { return };
+        let elapsed = now.mono.saturating_duration_since(half_open.began);
+        let server_name = half_open.handshake.take_server_name();
         if let Some(route) = self.table.establish(slot, session) {
-            self.events.push_back(Event::Established { session: id, route, peer, facts, elapsed });
+            self.events.push_back(Event::Established { session: id, route, peer, facts, server_name, elapsed });
         }
     }
 
@@ -126,15 +141,15 @@ impl<V: VerifyPeer> Endpoint<V> {
         let route = half_open.route;
         half_open.handshake.refuse(&refusal, &mut self.outside.port(now, Some(route)));
         let elapsed = now.mono.saturating_duration_since(half_open.began);
-        let offered = half_open.handshake.into_offered();
-        self.events.push_back(Event::Refused { route, refusal, offered, elapsed });
+        let (offered, further) = half_open.handshake.into_offered();
+        self.events.push_back(Event::Refused { route, refusal, further, offered, elapsed });
     }
 
-    /// Whether a further session has a place, be it that of one that has been idle for long enough.
+    /// Whether a further session has a place, be it that of one that has been idle for long enough and is in the middle of nothing.
     fn has_room(&self, now: Now) -> bool {
         let limits = &self.config.limits;
         self.table.counts().established < limits.sessions_max
-            || self.table.longest_idle().is_some_and(|(_, last_heard)| {
+            || self.table.longest_idle(Occupation::Free).is_some_and(|(_, last_heard)| {
                 now.mono.saturating_duration_since(last_heard) >= limits.eviction_idle_min
             })
     }

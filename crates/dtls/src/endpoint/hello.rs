@@ -1,9 +1,10 @@
 //! The stateless way of a ClientHello (RFC 6347 §4.2.1).
 //!
-//! Until its cookie is verified nothing is allocated, signed or remembered, and the answer is smaller than the hello. A cookie is bound to
-//! address and parameters, all of which stand at the head of a ClientHello: so a hello that comes in fragments is judged by its first
-//! one, if that holds the parameters, and the rest is reassembled in the slot that it has earned.
+//! Until its cookie is verified nothing is allocated, signed or remembered, and the answer is not longer than the hello. A hello that comes
+//! in fragments is answered, and later judged, by its first one alone, if that reaches to the end of the cookie; the rest is
+//! reassembled in the slot that it has earned, and held against the cookie's second tag then.
 
+use super::handshakes::FirstHello;
 use super::{Admission, Endpoint};
 use crate::cookie::COOKIE_BYTES;
 use crate::drops::Drop;
@@ -13,15 +14,15 @@ use crate::record::Record;
 use crate::route::{Now, Route};
 use crate::verify::VerifyPeer;
 use crate::wire::{
-    ContentType, DTLS_1_0, Fragment, HANDSHAKE_HEADER_BYTES, HandshakeType, HelloParameters, Reader,
+    ContentType, DTLS_1_0, Fragment, HANDSHAKE_HEADER_BYTES, HandshakeType, HelloHead, Reader,
     encode_hello_verify_request, epoch_and_sequence, handshake_header, put_record_header,
 };
 
 /// Bytes of a HelloVerifyRequest's body: version, length, cookie.
 const BODY_BYTES: usize = 2 + 1 + COOKIE_BYTES;
 
-/// The smallest ClientHello that is answered: one suite, one compression method, no session ID, cookie or extension.
-const HELLO_BYTES_MIN: usize = 2 + 32 + 1 + 1 + (2 + 2) + (1 + 1);
+/// The smallest piece of a ClientHello that is answered: it ends with an empty cookie behind an empty session ID.
+const HELLO_BYTES_MIN: usize = 2 + 32 + 1 + 1;
 
 // What goes to an unproven address is never longer than what came from there.
 const _: () = assert!(BODY_BYTES <= HELLO_BYTES_MIN);
@@ -50,22 +51,22 @@ impl<V: VerifyPeer> Endpoint<V> {
                 None => self.outside.port(now, Some(route)).drop(Drop::HelloFragment),
             };
         }
-        let Ok(parameters) = HelloParameters::parse(fragment.body) else {
+        let Ok(head) = HelloHead::parse(fragment.body) else {
             let reason = if fragment.is_whole() { Drop::HelloMalformed } else { Drop::HelloFragment };
             return self.outside.port(now, Some(route)).drop(reason);
         };
-        if !self.cookies.verify(now.utc, route.peer(), &parameters, parameters.cookie) {
+        let Some(promise) = self.cookies.verify(now.utc, route.peer(), &head) else {
             // A wrong cookie counts as none (RFC 6347 §4.2.1).
-            return self.ask_for_cookie(now, route, record_sequence, fragment, &parameters);
-        }
-        let mark = self.table.mark(parameters.before_cookie);
+            return self.ask_for_cookie(now, route, record_sequence, fragment, &head);
+        };
+        let mark = self.table.mark(head.before_cookie);
         match slots.half_open.filter(|slot| self.table.has_mark(*slot, mark)) {
             Some(slot) => self.handle_same_hello(now, slot, fragment),
             // A late copy of the hello that began the session: no reason to begin again.
             None if slots.established.is_some_and(|slot| self.table.has_mark(slot, mark)) => {
                 self.outside.port(now, Some(route)).drop(Drop::Repeated);
             }
-            None => self.begin(now, route, record_sequence, fragment, mark),
+            None => self.begin(now, route, FirstHello { record_sequence, fragment, promise, mark }),
         }
     }
 
@@ -75,12 +76,12 @@ impl<V: VerifyPeer> Endpoint<V> {
         route: Route,
         record_sequence: u64,
         fragment: &Fragment<'_>,
-        parameters: &HelloParameters<'_>,
+        head: &HelloHead<'_>,
     ) {
         if self.admission == Admission::Draining {
             return self.outside.port(now, Some(route)).drop(Drop::Draining);
         }
-        let cookie = self.cookies.make(now.utc, route.peer(), parameters);
+        let cookie = self.cookies.make(now.utc, route.peer(), head);
         let mut port = self.outside.port(now, Some(route));
         let mut datagram = port.datagram();
         // "the server MUST use the record sequence number in the ClientHello as the record sequence number in the

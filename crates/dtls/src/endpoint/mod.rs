@@ -6,6 +6,7 @@
 
 mod handshakes;
 mod hello;
+mod network;
 mod table;
 
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use table::Occupation;
 use table::{Table, Tenant};
 
 use crate::config::ServerConfig;
@@ -55,6 +57,8 @@ pub enum Event<P> {
         peer: P,
         /// Suite and bindings.
         facts: SessionFacts,
+        /// The name that the client asked for (RFC 6066 §3). There is one certificate for all, so no name is refused.
+        server_name: Option<Box<str>>,
         /// How long the handshake took, from the first hello with a good cookie.
         elapsed: Duration,
     },
@@ -76,8 +80,10 @@ pub enum Event<P> {
     Refused {
         /// Whose.
         route: Route,
-        /// Why.
+        /// Why: what the peer was told.
         refusal: Refusal,
+        /// What else its ClientHello would have failed by, had this one been mended.
+        further: Vec<Refusal>,
         /// What its ClientHello offered; empty if it could not be read.
         offered: Offered,
         /// How long it had lasted, from the first hello with a good cookie.
@@ -187,11 +193,23 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.check_invariants();
     }
 
+    /// Says whether a session is in the middle of something: then it is not evicted, however long its peer is silent. Its idle time
+    /// counts from now on when it is free again.
+    pub fn occupy(&mut self, now: Now, session: SessionId, occupation: Occupation) {
+        if self.table.member(session).is_some() {
+            self.table.occupy(session.slot, occupation, now.mono);
+        }
+        self.check_invariants();
+    }
+
     /// When `handle_timeout` is due. Costs O(1); keeping it costs O(log n) of the handshakes in progress.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let idle_timeout = self.config.limits.idle_timeout;
-        let idle = self.table.longest_idle().and_then(|(_, last_heard)| last_heard.checked_add(idle_timeout));
-        [self.table.next_handshake_timeout(), idle].into_iter().flatten().min()
+        let idle = |occupation| {
+            self.table.longest_idle(occupation).and_then(|(_, last_heard)| last_heard.checked_add(idle_timeout))
+        };
+        let idle = [idle(Occupation::Free), idle(Occupation::Busy)];
+        idle.into_iter().chain([self.table.next_handshake_timeout()]).flatten().min()
     }
 
     /// Retransmits, gives up, closes what is idle.
@@ -199,11 +217,13 @@ impl<V: VerifyPeer> Endpoint<V> {
         while let Some(slot) = self.table.expired_handshake(now.mono) {
             self.handle_handshake_timeout(now, slot);
         }
-        while let Some((slot, last_heard)) = self.table.longest_idle() {
-            if now.mono.saturating_duration_since(last_heard) < self.config.limits.idle_timeout {
-                break;
+        for occupation in [Occupation::Free, Occupation::Busy] {
+            while let Some((slot, last_heard)) = self.table.longest_idle(occupation) {
+                if now.mono.saturating_duration_since(last_heard) < self.config.limits.idle_timeout {
+                    break;
+                }
+                self.end(now, slot, Closed::Idle);
             }
-            self.end(now, slot, Closed::Idle);
         }
         self.check_invariants();
     }

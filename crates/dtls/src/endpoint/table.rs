@@ -3,11 +3,13 @@
 //! A route leads to one slot. Where a session and a newer handshake share it, the index knows the session and the session knows the
 //! handshake. Handshakes have their deadlines in an ordered set. Sessions hang in a list in the order in which they were last heard of:
 //! with one idle timeout for all, its head is the next to expire, and also the one to be evicted; no session has a timer of its own.
+//! Sessions that are in the middle of something hang in a second such list, from which none is evicted.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::SessionCounts;
+use super::network::Networks;
 use crate::index::{Index, KeyedHash};
 use crate::limits::Limits;
 use crate::route::{Route, SessionId};
@@ -21,10 +23,30 @@ pub(super) struct Table<V: VerifyPeer> {
     index: Index,
     hash: KeyedHash,
     timers: BTreeSet<(Instant, u32)>,
-    /// The session that was heard of longest ago, and the latest.
-    idle_first: u32,
-    idle_last: u32,
+    free: IdleOrder,
+    busy: IdleOrder,
+    networks: Networks,
     counts: SessionCounts,
+}
+
+/// Whether a session may be evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occupation {
+    /// It waits for its peer, who may come back with a new handshake.
+    Free,
+    /// It is in the middle of something that a new handshake would not bring back.
+    Busy,
+}
+
+/// The ends of a list of sessions: who was heard of longest ago, and who latest.
+#[derive(Clone, Copy)]
+struct IdleOrder {
+    first: u32,
+    last: u32,
+}
+
+impl IdleOrder {
+    const EMPTY: Self = Self { first: NO_SLOT, last: NO_SLOT };
 }
 
 #[allow(
@@ -58,6 +80,12 @@ pub(super) struct Member<P> {
     newer: u32,
     idle_before: u32,
     idle_after: u32,
+}
+
+impl<P> Member<P> {
+    fn occupation(&self) -> Occupation {
+        if self.session.is_busy() { Occupation::Busy } else { Occupation::Free }
+    }
 }
 
 // What one session costs in the slab; with two cells of the index it stays below 256 bytes.
@@ -109,8 +137,9 @@ impl<V: VerifyPeer> Table<V> {
             index: Index::new(),
             hash: KeyedHash::new([word(a), word(b)]),
             timers: BTreeSet::new(),
-            idle_first: NO_SLOT,
-            idle_last: NO_SLOT,
+            free: IdleOrder::EMPTY,
+            busy: IdleOrder::EMPTY,
+            networks: Networks::default(),
             counts: SessionCounts { established: 0, half_open: 0 },
         }
     }
@@ -214,6 +243,7 @@ impl<V: VerifyPeer> Table<V> {
             None => self.add_to_index(route, slot),
         }
         self.counts.half_open += 1;
+        self.networks.enter(route);
         self.rearm(slot);
         Some(slot)
     }
@@ -228,6 +258,7 @@ impl<V: VerifyPeer> Table<V> {
         let Some(Tenant::HalfOpen(half_open)) = self.slab.remove(slot) else { return None };
         self.disarm(half_open.armed, slot);
         self.counts.half_open -= 1;
+        self.networks.leave(route);
         Some(*half_open)
     }
 
@@ -256,6 +287,7 @@ impl<V: VerifyPeer> Table<V> {
         *tenant = Tenant::Established(Member { session, route, mark, newer, idle_before, idle_after });
         self.disarm(armed, slot);
         self.counts.half_open -= 1;
+        self.networks.leave(route);
         self.counts.established += 1;
         self.link_last(slot);
         Some(route)
@@ -263,18 +295,39 @@ impl<V: VerifyPeer> Table<V> {
 
     /// The session was heard of: it goes to the end of the list.
     pub(super) fn touch(&mut self, slot: u32) {
-        if self.idle_last != slot {
+        if self.free.last != slot && self.busy.last != slot {
             self.unlink(slot);
             self.link_last(slot);
         }
     }
 
-    /// The session that was heard of longest ago, and when.
-    pub(super) fn longest_idle(&self) -> Option<(u32, Instant)> {
-        match self.slab.get(self.idle_first) {
-            Some(Tenant::Established(member)) => Some((self.idle_first, member.session.last_heard())),
+    /// Moves a session to the end of the other list. It counts as heard of now: both lists stay in order.
+    pub(super) fn occupy(&mut self, slot: u32, occupation: Occupation, now: Instant) {
+        if self.member_at(slot).is_none_or(|(_, member)| member.occupation() == occupation) {
+            return;
+        }
+        self.unlink(slot);
+        if let Some((_, member)) = self.member_at(slot) {
+            member.session.set_busy(occupation == Occupation::Busy, now);
+        }
+        self.link_last(slot);
+    }
+
+    /// The session of that kind that was heard of longest ago, and when.
+    pub(super) fn longest_idle(&self, occupation: Occupation) -> Option<(u32, Instant)> {
+        let first = match occupation {
+            Occupation::Free => self.free.first,
+            Occupation::Busy => self.busy.first,
+        };
+        match self.slab.get(first) {
+            Some(Tenant::Established(member)) => Some((first, member.session.last_heard())),
             _ => None,
         }
+    }
+
+    /// Whether handshake slots are scarce and the network of `route` holds its share of them.
+    pub(super) fn is_crowded(&self, route: Route, half_open_max: usize) -> bool {
+        self.networks.is_crowded(route, self.counts.half_open, half_open_max)
     }
 
     pub(super) fn next_handshake_timeout(&self) -> Option<Instant> {
@@ -317,24 +370,34 @@ impl<V: VerifyPeer> Table<V> {
         let Some((_, member)) = self.member_at(slot) else { return };
         let before = std::mem::replace(&mut member.idle_before, NO_SLOT);
         let after = std::mem::replace(&mut member.idle_after, NO_SLOT);
+        let occupation = member.occupation();
         match self.member_at(before) {
             Some((_, member)) => member.idle_after = after,
-            None => self.idle_first = after,
+            None => self.order(occupation).first = after,
         }
         match self.member_at(after) {
             Some((_, member)) => member.idle_before = before,
-            None => self.idle_last = before,
+            None => self.order(occupation).last = before,
         }
     }
 
     fn link_last(&mut self, slot: u32) {
-        let before = std::mem::replace(&mut self.idle_last, slot);
+        let Some((_, member)) = self.member_at(slot) else { return };
+        let occupation = member.occupation();
+        let before = std::mem::replace(&mut self.order(occupation).last, slot);
         match self.member_at(before) {
             Some((_, member)) => member.idle_after = slot,
-            None => self.idle_first = slot,
+            None => self.order(occupation).first = slot,
         }
         if let Some((_, member)) = self.member_at(slot) {
             member.idle_before = before;
+        }
+    }
+
+    fn order(&mut self, occupation: Occupation) -> &mut IdleOrder {
+        match occupation {
+            Occupation::Free => &mut self.free,
+            Occupation::Busy => &mut self.busy,
         }
     }
 
@@ -342,8 +405,10 @@ impl<V: VerifyPeer> Table<V> {
     #[cfg(debug_assertions)]
     pub(super) fn check_invariants(&self) {
         assert_eq!(self.timers.len(), self.counts.half_open, "each handshake has one deadline");
-        assert_eq!(self.idle_first == NO_SLOT, self.counts.established == 0, "each session hangs in the list");
-        assert_eq!(self.idle_last == NO_SLOT, self.counts.established == 0, "each session hangs in the list");
+        let none = |end: fn(&IdleOrder) -> u32| [&self.free, &self.busy].into_iter().all(|list| end(list) == NO_SLOT);
+        assert_eq!(none(|list| list.first), self.counts.established == 0, "each session hangs in a list");
+        assert_eq!(none(|list| list.last), self.counts.established == 0, "each session hangs in a list");
+        assert_eq!(self.networks.total(), self.counts.half_open, "each handshake is counted in its network");
     }
 }
 

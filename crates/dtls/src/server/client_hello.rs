@@ -1,16 +1,23 @@
-//! `ExpectClientHello`: a ClientHello whose cookie is good is read wholly, and the parameters are chosen.
+//! `ExpectClientHello`: a ClientHello whose cookie is good is read wholly, judged wholly, and the parameters are chosen.
 
 use super::key_exchange::AwaitKeyExchange;
 use super::{Context, Next, State};
 use crate::config::{ExtendedMasterSecret, ServerConfig};
-use crate::crypto::Suite;
-use crate::public_key::{KeyExchangeWork, SERVER_CURVE, Work};
+use crate::cookie::Promise;
+use crate::crypto::{Group, Suite};
+use crate::limits::{PLAINTEXT_BYTES_MAX, RECORD_SIZE_LIMIT_MIN};
+use crate::public_key::{KeyExchangeWork, Work};
 use crate::reassembly::Message;
 use crate::refusal::Refusal;
 use crate::verify::VerifyPeer;
-use crate::wire::{ClientHello, DTLS_1_2, HandshakeType, ServerExtensions, UNCOMPRESSED};
+use crate::wire::{
+    ClientHello, DTLS_1_2, FragmentLength, HandshakeType, RecordLimitAnswer, ServerExtensions, UNCOMPRESSED, to_u16,
+};
 
-pub(super) struct ExpectClientHello;
+pub(super) struct ExpectClientHello {
+    /// What the cookie says of the hello's rest, where the first fragment did not show it.
+    pub(super) promise: Promise,
+}
 
 /// What both ends have agreed on.
 #[derive(Clone, Copy)]
@@ -21,21 +28,37 @@ pub(super) struct Agreed {
     pub(super) server_random: [u8; 32],
 }
 
+/// What a hello that pleases is answered with.
+struct Choice {
+    suite: Suite,
+    group: Group,
+    record_limit: RecordLimitAnswer,
+    record_bytes_max: usize,
+}
+
 impl ExpectClientHello {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &Message,
         context: &mut Context<'_, '_, V>,
     ) -> Result<Next<V>, Refusal> {
+        if !self.promise.is_kept(&message.body) {
+            return Err(Refusal::HelloChanged);
+        }
         let decode = |_| Refusal::Decode { message: HandshakeType::CLIENT_HELLO };
         let hello = ClientHello::parse(&message.body).map_err(decode)?;
         *context.offered = hello.offered();
-        let suite = choose(&hello, context.config)?;
+        let choice = judge(&hello, context.config).map_err(|mut refusals| {
+            let first = refusals.remove(0);
+            *context.further = refusals;
+            first
+        })?;
+        context.conversation.limit_records(choice.record_bytes_max);
         context.conversation.hash_received(message);
         let mut server_random = [0; 32];
         context.port.random.fill(&mut server_random);
         let agreed = Agreed {
-            suite,
+            suite: choice.suite,
             extended_master_secret: hello.extended_master_secret,
             client_random: *hello.parameters.random,
             server_random,
@@ -45,50 +68,97 @@ impl ExpectClientHello {
             extended_master_secret: hello.extended_master_secret,
             // To a client that signals it the server answers with an empty renegotiation_info (RFC 5746 §3.6).
             renegotiation_info: hello.signals_renegotiation(),
+            record_limit: choice.record_limit,
         };
+        let identity = context.config.identity.clone();
         let work = KeyExchangeWork {
-            identity: context.config.identity.clone(),
+            group: choice.group,
+            identity: identity.clone(),
             client_random: agreed.client_random,
             server_random,
         };
-        let identity = context.config.identity.clone();
         let state = AwaitKeyExchange { agreed, extensions, identity };
         Ok(Next::Work(State::AwaitKeyExchange(state), Work::KeyExchange(work)))
     }
 }
 
-/// Each demand that a hello must meet, in the order in which a refusal is the most telling.
-fn choose<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Suite, Refusal> {
+/// Holds a hello against every demand that it must meet. A refusal is the whole list, never empty, in the order in which one is the most
+/// telling: who mends the first finds no second one tomorrow.
+fn judge<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Choice, Vec<Refusal>> {
+    let mut refusals = Vec::new();
     let offered = hello.parameters.version;
     // Versions of DTLS are the 1's complement of their numbers (RFC 6347 §4.1): they count downwards, and later ones include 1.2.
     if offered > DTLS_1_2 || offered >> 8 != DTLS_1_2 >> 8 {
-        return Err(Refusal::Version { offered });
+        refusals.push(Refusal::Version { offered });
     }
-    if !hello.compression_methods.contains(&0) {
-        return Err(Refusal::NoCommonCompression);
+    if !hello.parameters.compression_methods.contains(&0) {
+        refusals.push(Refusal::NoCommonCompression);
     }
     // The renegotiated_connection of an initial handshake is empty, or the handshake is aborted (RFC 5746 §3.6).
     if hello.renegotiation_info.is_some_and(|connection| !connection.is_empty()) {
-        return Err(Refusal::RenegotiationInfo);
+        refusals.push(Refusal::RenegotiationInfo);
     }
-    let common = config.suites.iter().find(|suite| hello.suites.contains(suite.code()));
-    let suite = *common.ok_or(Refusal::NoCommonSuite)?;
-    // A client without the extension leaves the choice to us (RFC 8422 §4). With it, the curve of our certificate counts too (§5.1).
+    let suite = config.suites.iter().find(|suite| hello.parameters.suites.contains(suite.code())).copied();
+    if suite.is_none() {
+        refusals.push(Refusal::NoCommonSuite);
+    }
     let key = config.identity.key();
-    if let Some(groups) = hello.groups
-        && !(groups.contains(SERVER_CURVE.code()) && groups.contains(key.public_key().curve().code()))
-    {
-        return Err(Refusal::NoCommonGroup);
+    let group = choose_group(hello, key.public_key().curve().code());
+    if group.is_none() {
+        refusals.push(Refusal::NoCommonGroup);
     }
     if hello.point_formats.is_some_and(|formats| !formats.contains(&UNCOMPRESSED)) {
-        return Err(Refusal::NoCommonPointFormat);
+        refusals.push(Refusal::NoCommonPointFormat);
     }
     // Without the extension a client means SHA-1 (RFC 5246 §7.4.1.4.1), with which we sign nothing.
     if !hello.signature_algorithms.is_some_and(|algorithms| algorithms.contains(key.scheme().code())) {
-        return Err(Refusal::NoCommonSignatureAlgorithm);
+        refusals.push(Refusal::NoCommonSignatureAlgorithm);
     }
     if !hello.extended_master_secret && config.extended_master_secret == ExtendedMasterSecret::Require {
-        return Err(Refusal::ExtendedMasterSecretRequired);
+        refusals.push(Refusal::ExtendedMasterSecretRequired);
     }
-    Ok(suite)
+    let limit = record_limit(hello).map_err(|refusal| refusals.push(refusal)).ok();
+    match (suite, group, limit) {
+        (Some(suite), Some(group), Some((record_limit, record_bytes_max))) if refusals.is_empty() => {
+            Ok(Choice { suite, group, record_limit, record_bytes_max })
+        }
+        _ => Err(refusals),
+    }
+}
+
+/// The group of the key agreement: secp256r1 or x25519, whichever the client names first. It knows what its hardware is good at, and the
+/// list is "ordered according to client's preferences" (RFC 8422 §5.1.1); to us both cost much the same.
+///
+/// A client without the extension leaves the choice to us (RFC 8422 §4). With it, the curve of our certificate has to be in the list as
+/// well: "The server MUST consider the extension in both cases" (§5.1.1).
+fn choose_group(hello: &ClientHello<'_>, certificate_curve: u16) -> Option<Group> {
+    let Some(groups) = hello.groups else { return Some(Group::Secp256r1) };
+    if !groups.contains(certificate_curve) {
+        return None;
+    }
+    let ours = |group: &Group| matches!(group, Group::Secp256r1 | Group::X25519);
+    groups.iter().filter_map(Group::from_code).find(ours)
+}
+
+/// The answer to a client that asks for small records, and how long ours may be.
+fn record_limit(hello: &ClientHello<'_>) -> Result<(RecordLimitAnswer, usize), Refusal> {
+    // "A server that supports the "record_size_limit" extension MUST ignore a "max_fragment_length" that appears in a ClientHello
+    // if both extensions appear" (RFC 8449 §5).
+    if let Some(offered) = hello.record_size_limit {
+        let bytes = usize::from(offered);
+        if bytes < RECORD_SIZE_LIMIT_MIN {
+            return Err(Refusal::RecordLimit { offered });
+        }
+        // A client may name more than TLS 1.2 knows, for a version that we do not speak (RFC 8449 §4).
+        let ours = RecordLimitAnswer::RecordSizeLimit(to_u16(PLAINTEXT_BYTES_MAX));
+        return Ok((ours, bytes.min(PLAINTEXT_BYTES_MAX)));
+    }
+    match hello.max_fragment_length {
+        None => Ok((RecordLimitAnswer::Nothing, PLAINTEXT_BYTES_MAX)),
+        Some(code) => {
+            // A value that is not allowed "MUST abort the handshake with an "illegal_parameter" alert" (RFC 6066 §4).
+            let length = FragmentLength::from_code(code).ok_or(Refusal::RecordLimit { offered: code.into() })?;
+            Ok((RecordLimitAnswer::MaxFragmentLength(length), length.bytes()))
+        }
+    }
 }

@@ -7,7 +7,7 @@ use super::client_hello::Agreed;
 use super::{Context, State};
 use crate::flight::Flight;
 use crate::identity::Identity;
-use crate::public_key::{KeyExchange, SERVER_CURVE};
+use crate::public_key::KeyExchange;
 use crate::verify::VerifyPeer;
 use crate::wire::{
     CertificateRequest, HandshakeType, ServerExtensions, encode_certificate, encode_server_hello,
@@ -31,8 +31,8 @@ impl AwaitKeyExchange {
         let hello = encode_server_hello(&self.agreed.server_random, self.agreed.suite, self.extensions);
         conversation.prepare(&mut flight, HandshakeType::SERVER_HELLO, &hello);
         conversation.prepare(&mut flight, HandshakeType::CERTIFICATE, &encode_certificate(self.identity.chain()));
-        let exchange =
-            encode_server_key_exchange(SERVER_CURVE, done.ephemeral.point(), done.scheme, done.signature.as_ref());
+        let (group, point) = (done.ephemeral.group(), done.ephemeral.point());
+        let exchange = encode_server_key_exchange(group, point, done.scheme, done.signature.as_ref());
         conversation.prepare(&mut flight, HandshakeType::SERVER_KEY_EXCHANGE, &exchange);
         let request = CertificateRequest::encode(context.config.verifier.authorities());
         conversation.prepare(&mut flight, HandshakeType::CERTIFICATE_REQUEST, &request);

@@ -34,6 +34,8 @@ use key_exchange::AwaitKeyExchange;
 
 use crate::config::ServerConfig;
 use crate::conversation::{Conversation, GaveUp, Numbering, Terms};
+use crate::cookie::Promise;
+use crate::limits::HANDSHAKE_MESSAGE_BYTES_MAX;
 use crate::port::Port;
 use crate::public_key::{Outcome, Work};
 use crate::reassembly::Message;
@@ -48,6 +50,8 @@ pub(crate) struct Handshake<V: VerifyPeer> {
     conversation: Conversation,
     state: State<V>,
     offered: Offered,
+    /// What else the ClientHello would have failed by.
+    further: Vec<Refusal>,
     config: Arc<ServerConfig<V>>,
 }
 
@@ -72,6 +76,7 @@ struct Context<'a, 'p, V: VerifyPeer> {
     conversation: &'a mut Conversation,
     config: &'a Arc<ServerConfig<V>>,
     offered: &'a mut Offered,
+    further: &'a mut Vec<Refusal>,
     port: &'a mut Port<'p>,
 }
 
@@ -97,10 +102,17 @@ enum Next<V: VerifyPeer> {
 
 impl<V: VerifyPeer> Handshake<V> {
     /// Begins with a ClientHello, or its first fragment, whose cookie has been verified.
-    pub(crate) fn new(config: Arc<ServerConfig<V>>, hello: &Fragment<'_>, record_sequence: u64, now: Instant) -> Self {
+    pub(crate) fn new(
+        config: Arc<ServerConfig<V>>,
+        hello: &Fragment<'_>,
+        promise: Promise,
+        record_sequence: u64,
+        now: Instant,
+    ) -> Self {
         let limits = &config.limits;
         let terms = Terms {
             mtu: limits.mtu,
+            message_bytes_max: HANDSHAKE_MESSAGE_BYTES_MAX,
             retransmission_initial: limits.retransmission_initial,
             handshake_deadline: limits.handshake_deadline,
         };
@@ -108,8 +120,9 @@ impl<V: VerifyPeer> Handshake<V> {
             Numbering { record_sequence, own_message_seq: hello.message_seq, peer_message_seq: hello.message_seq };
         Self {
             conversation: Conversation::new(terms, numbering, now),
-            state: State::ExpectClientHello(ExpectClientHello),
+            state: State::ExpectClientHello(ExpectClientHello { promise }),
             offered: Offered::default(),
+            further: Vec::new(),
             config,
         }
     }
@@ -156,6 +169,7 @@ impl<V: VerifyPeer> Handshake<V> {
             conversation: &mut self.conversation,
             config: &self.config,
             offered: &mut self.offered,
+            further: &mut self.further,
             port,
         };
         self.state = match (state, outcome) {
@@ -185,9 +199,14 @@ impl<V: VerifyPeer> Handshake<V> {
         }
     }
 
-    /// What the client offered, as far as it is known.
-    pub(crate) fn into_offered(self) -> Offered {
-        self.offered
+    /// What the client offered, as far as it is known, and what else in it would have failed.
+    pub(crate) fn into_offered(self) -> (Offered, Vec<Refusal>) {
+        (self.offered, self.further)
+    }
+
+    /// The server_name that the client sent. The handshake has no further use of it.
+    pub(crate) fn take_server_name(&mut self) -> Option<Box<str>> {
+        self.offered.server_name.take()
     }
 
     fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
@@ -226,6 +245,7 @@ impl<V: VerifyPeer> Handshake<V> {
             conversation: &mut self.conversation,
             config: &self.config,
             offered: &mut self.offered,
+            further: &mut self.further,
             port,
         };
         match state {

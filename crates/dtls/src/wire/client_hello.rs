@@ -1,47 +1,67 @@
 //! ClientHello (RFC 5246 §7.4.1.2, RFC 6347 §4.2.1): first only as far as its cookie, and wholly once the cookie has been proven.
 
-use std::fmt;
-
 use super::codec::{CodePoints, Malformed, Reader, code_points, put_u16, with_length_8, with_length_16};
-use super::{EMPTY_RENEGOTIATION_INFO_SCSV, UNCOMPRESSED, extension};
-use crate::crypto::{Curve, SignatureScheme, Suite};
+use super::{EMPTY_RENEGOTIATION_INFO_SCSV, Offered, UNCOMPRESSED, extension};
+use crate::config::RecordLimit;
+use crate::crypto::{Group, SignatureScheme, Suite};
 use crate::limits::{EXTENSIONS_MAX, OFFERED_MAX, SERVER_NAME_BYTES_MAX};
 
-/// The part of a ClientHello up to its extensions. It can be read from a first fragment, and nothing is allocated for it.
+/// A ClientHello as far as its cookie: what a first fragment has to hold to be answered. Nothing is allocated for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HelloHead<'a> {
+    pub(crate) cookie: &'a [u8],
+    /// version, random, session_id: as bytes, with the length of the last.
+    pub(crate) before_cookie: &'a [u8],
+    /// cipher_suites and compression_methods with their lengths, as far as they are here. "the same parameter values (version, random,
+    /// session_id, cipher_suites, compression_method)" come with the cookie (RFC 6347 §4.2.1).
+    pub(crate) after_cookie: &'a [u8],
+}
+
+impl<'a> HelloHead<'a> {
+    /// Reads from the body of a ClientHello, or of its first fragment.
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        let head = Self::read(&mut reader, body)?;
+        let rest = &body[body.len() - reader.remaining()..];
+        let compression = rest.first_chunk().map_or(rest.len(), |length| 2 + usize::from(u16::from_be_bytes(*length)));
+        let end = rest.get(compression).map_or(rest.len(), |length| compression + 1 + usize::from(*length));
+        Ok(Self { after_cookie: &rest[..end.min(rest.len())], ..head })
+    }
+
+    fn read(reader: &mut Reader<'a>, body: &'a [u8]) -> Result<Self, Malformed> {
+        reader.u16()?;
+        reader.array::<32>()?;
+        if reader.vector_8()?.len() > 32 {
+            return Err(Malformed);
+        }
+        let before_cookie = &body[..body.len() - reader.remaining()];
+        Ok(Self { cookie: reader.vector_8()?, before_cookie, after_cookie: &[] })
+    }
+}
+
+/// The part of a ClientHello up to its extensions, checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HelloParameters<'a> {
     pub(crate) version: u16,
     pub(crate) random: &'a [u8; 32],
-    pub(crate) cookie: &'a [u8],
-    /// version, random, session_id: as bytes, with the length of the last.
-    pub(crate) before_cookie: &'a [u8],
-    /// cipher_suites, compression_methods: as bytes, with their lengths. A client sends all of these unchanged with its cookie:
-    /// "the same parameter values (version, random, session_id, cipher_suites, compression_method)" (RFC 6347 §4.2.1).
-    pub(crate) after_cookie: &'a [u8],
+    pub(crate) suites: CodePoints<'a>,
+    pub(crate) compression_methods: &'a [u8],
 }
 
 impl<'a> HelloParameters<'a> {
-    /// Reads from the body of a ClientHello, or of its first fragment.
-    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
-        Self::read(&mut Reader::new(body), body)
-    }
-
     fn read(reader: &mut Reader<'a>, body: &'a [u8]) -> Result<Self, Malformed> {
-        let version = reader.u16()?;
-        let random = reader.array()?;
-        let session_id = reader.vector_8()?;
-        if session_id.len() > 32 {
+        HelloHead::read(reader, body)?;
+        let mut head = Reader::new(body);
+        let parameters = Self {
+            version: head.u16()?,
+            random: head.array()?,
+            suites: code_points(reader.vector_16()?)?,
+            compression_methods: reader.vector_8()?,
+        };
+        if parameters.compression_methods.is_empty() {
             return Err(Malformed);
         }
-        let before_cookie = &body[..body.len() - reader.remaining()];
-        let cookie = reader.vector_8()?;
-        let after = body.len() - reader.remaining();
-        code_points(reader.vector_16()?)?;
-        if reader.vector_8()?.is_empty() {
-            return Err(Malformed);
-        }
-        let after_cookie = &body[after..body.len() - reader.remaining()];
-        Ok(Self { version, random, cookie, before_cookie, after_cookie })
+        Ok(parameters)
     }
 }
 
@@ -49,8 +69,6 @@ impl<'a> HelloParameters<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientHello<'a> {
     pub(crate) parameters: HelloParameters<'a>,
-    pub(crate) suites: CodePoints<'a>,
-    pub(crate) compression_methods: &'a [u8],
     pub(crate) groups: Option<CodePoints<'a>>,
     pub(crate) point_formats: Option<&'a [u8]>,
     pub(crate) signature_algorithms: Option<CodePoints<'a>>,
@@ -58,25 +76,25 @@ pub(crate) struct ClientHello<'a> {
     /// renegotiated_connection, which must be empty here (RFC 5746 §3.6).
     pub(crate) renegotiation_info: Option<&'a [u8]>,
     pub(crate) server_name: Option<&'a str>,
+    /// The code of max_fragment_length, checked by who answers it.
+    pub(crate) max_fragment_length: Option<u8>,
+    pub(crate) record_size_limit: Option<u16>,
 }
 
 impl<'a> ClientHello<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(body);
         let parameters = HelloParameters::read(&mut reader, body)?;
-        let mut after = Reader::new(parameters.after_cookie);
-        let suites = code_points(after.vector_16()?)?;
-        let compression_methods = after.vector_8()?;
         let mut hello = Self {
             parameters,
-            suites,
-            compression_methods,
             groups: None,
             point_formats: None,
             signature_algorithms: None,
             extended_master_secret: false,
             renegotiation_info: None,
             server_name: None,
+            max_fragment_length: None,
+            record_size_limit: None,
         };
         // That there are extensions is told by bytes after the compression methods (RFC 5246 §7.4.1.2).
         if !reader.is_empty() {
@@ -98,6 +116,8 @@ impl<'a> ClientHello<'a> {
             extension::SERVER_NAME => {
                 self.server_name = server_name(reader.vector_16()?)?;
             }
+            extension::MAX_FRAGMENT_LENGTH => self.max_fragment_length = Some(reader.u8()?),
+            extension::RECORD_SIZE_LIMIT => self.record_size_limit = Some(reader.u16()?),
             // What a server does not know it passes over (RFC 5246 §7.4.1.4, RFC 8701): session_ticket,
             // encrypt_then_mac, ALPN and all others say nothing that we act upon.
             _ => return Ok(()),
@@ -107,7 +127,7 @@ impl<'a> ClientHello<'a> {
 
     /// Whether the client signals secure renegotiation, in either way (RFC 5746 §3.4).
     pub(crate) fn signals_renegotiation(&self) -> bool {
-        self.renegotiation_info.is_some() || self.suites.contains(EMPTY_RENEGOTIATION_INFO_SCSV)
+        self.renegotiation_info.is_some() || self.parameters.suites.contains(EMPTY_RENEGOTIATION_INFO_SCSV)
     }
 
     /// A bounded copy for an attempt record.
@@ -115,7 +135,7 @@ impl<'a> ClientHello<'a> {
         let bounded = |codes: CodePoints<'_>| codes.iter().take(OFFERED_MAX).collect();
         Offered {
             version: self.parameters.version,
-            suites: bounded(self.suites),
+            suites: bounded(self.parameters.suites),
             groups: self.groups.map(bounded).unwrap_or_default(),
             signature_algorithms: self.signature_algorithms.map(bounded).unwrap_or_default(),
             extended_master_secret: self.extended_master_secret,
@@ -159,71 +179,19 @@ pub(super) fn for_each_extension<'a>(
     Ok(())
 }
 
-/// What a ClientHello offered, bounded: for attempt records.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Offered {
-    /// client_version; 0xFEFD is DTLS 1.2.
-    pub version: u16,
-    /// Cipher suites, the first 32.
-    pub suites: Vec<u16>,
-    /// Supported groups, the first 32.
-    pub groups: Vec<u16>,
-    /// Signature algorithms, the first 32.
-    pub signature_algorithms: Vec<u16>,
-    /// Whether extended_master_secret was offered.
-    pub extended_master_secret: bool,
-    /// The DNS name of server_name, if it is one.
-    pub server_name: Option<Box<str>>,
-}
-
-/// Code points of one kind that a line shows; the rest is counted.
-const SHOWN_MAX: usize = 8;
-
-/// One line of bounded length, without anything in it that could break a log: `DTLS 1.2, suites c0ae c02b, groups 0017, ...`.
-impl fmt::Display for Offered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.version {
-            0 => return f.write_str("nothing readable"),
-            0xFEFF => f.write_str("DTLS 1.0")?,
-            0xFEFD => f.write_str("DTLS 1.2")?,
-            other => write!(f, "version {other:04x}")?,
-        }
-        for (name, codes) in
-            [("suites", &self.suites), ("groups", &self.groups), ("signature algorithms", &self.signature_algorithms)]
-        {
-            write!(f, ", {name}")?;
-            for code in codes.iter().take(SHOWN_MAX) {
-                write!(f, " {code:04x}")?;
-            }
-            match codes.len().saturating_sub(SHOWN_MAX) {
-                0 if codes.is_empty() => f.write_str(" none")?,
-                0 => {}
-                more => write!(f, " and {more} more")?,
-            }
-        }
-        f.write_str(if self.extended_master_secret {
-            ", extended master secret"
-        } else {
-            ", no extended master secret"
-        })?;
-        match &self.server_name {
-            Some(name) => write!(f, ", server name {}", name.escape_debug()),
-            None => Ok(()),
-        }
-    }
-}
-
 /// What our client offers.
 pub(crate) struct ClientHelloOffer<'a> {
     pub(crate) version: u16,
     pub(crate) random: &'a [u8; 32],
     pub(crate) cookie: &'a [u8],
     pub(crate) suites: &'a [Suite],
+    pub(crate) groups: &'a [Group],
+    pub(crate) record_limit: Option<RecordLimit>,
     pub(crate) server_name: Option<&'a str>,
 }
 
 impl ClientHelloOffer<'_> {
-    /// The body of the message. Both curves are offered, for the server's certificate may have either (RFC 8422 §5.1).
+    /// The body of the message.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(160);
         put_u16(&mut out, self.version);
@@ -246,9 +214,20 @@ impl ClientHelloOffer<'_> {
                 });
             });
         }
+        match self.record_limit {
+            None => {}
+            Some(RecordLimit::MaxFragmentLength(length)) => {
+                put_u16(out, extension::MAX_FRAGMENT_LENGTH);
+                with_length_16(out, |out| out.push(length.code()));
+            }
+            Some(RecordLimit::RecordSizeLimit(bytes)) => {
+                put_u16(out, extension::RECORD_SIZE_LIMIT);
+                with_length_16(out, |out| put_u16(out, bytes));
+            }
+        }
         put_u16(out, extension::SUPPORTED_GROUPS);
         with_length_16(out, |out| {
-            with_length_16(out, |out| [Curve::P256, Curve::P384].iter().for_each(|curve| put_u16(out, curve.code())));
+            with_length_16(out, |out| self.groups.iter().for_each(|group| put_u16(out, group.code())));
         });
         put_u16(out, extension::EC_POINT_FORMATS);
         with_length_16(out, |out| with_length_8(out, |out| out.push(UNCOMPRESSED)));
@@ -273,6 +252,8 @@ mod tests {
             random: &[7; 32],
             cookie: b"cookie",
             suites: &[Suite::EcdheEcdsaAes128Ccm8],
+            groups: &[Group::Secp256r1, Group::Secp384r1],
+            record_limit: None,
             server_name: Some("server.example"),
         }
         .encode()
@@ -282,33 +263,10 @@ mod tests {
     fn what_we_offer_is_what_we_read() {
         let body = offer();
         let hello = ClientHello::parse(&body).unwrap();
-        assert_eq!(hello.parameters.cookie, b"cookie");
+        assert_eq!(HelloHead::parse(&body).unwrap().cookie, b"cookie");
         assert_eq!(hello.server_name, Some("server.example"));
         assert!(hello.extended_master_secret && hello.signals_renegotiation());
         assert_eq!(hello.offered().groups, [23, 24]);
-    }
-
-    #[test]
-    fn an_offer_is_one_bounded_line() {
-        let full = Offered {
-            version: 0xFEFD,
-            suites: vec![0xC0AE; OFFERED_MAX],
-            groups: vec![23],
-            signature_algorithms: Vec::new(),
-            extended_master_secret: true,
-            server_name: Some("a\nb".into()),
-        };
-        let line = full.to_string();
-        assert!(line.starts_with("DTLS 1.2, suites c0ae c0ae"), "{line}");
-        assert!(
-            line.ends_with(
-                "and 24 more, groups 0017, signature algorithms none, extended master secret, server name a\\nb"
-            ),
-            "{line}"
-        );
-        assert_eq!(Offered::default().to_string(), "nothing readable");
-        let long = Offered { server_name: Some("x".repeat(SERVER_NAME_BYTES_MAX).into()), ..full };
-        assert!(long.to_string().len() < 500);
     }
 
     #[test]
@@ -321,16 +279,16 @@ mod tests {
         }
         let mut long = body.clone();
         long[35] = 255;
-        assert!(HelloParameters::parse(&long).is_err());
+        assert!(HelloHead::parse(&long).is_err());
         let mut none = body.clone();
         none.drain(36..42);
         none[35] = 0;
-        assert_eq!(HelloParameters::parse(&none).unwrap().cookie, b"");
+        assert_eq!(HelloHead::parse(&none).unwrap().cookie, b"");
         let mut full = body[..35].to_vec();
         full.push(255);
         full.extend_from_slice(&[9; 255]);
         full.extend_from_slice(&body[42..]);
-        assert_eq!(HelloParameters::parse(&full).unwrap().cookie.len(), 255);
+        assert_eq!(HelloHead::parse(&full).unwrap().cookie.len(), 255);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! ServerKeyExchange and ClientKeyExchange for ECDHE_ECDSA (RFC 8422 §5.4, §5.7).
 
 use super::codec::{Malformed, Reader, put_u16, with_length_8, with_length_16};
-use crate::crypto::{Curve, SignatureScheme};
+use crate::crypto::{Group, SignatureScheme};
 
 /// ECCurveType named_curve (RFC 8422 §5.4).
 const NAMED_CURVE: u8 = 3;
@@ -33,21 +33,21 @@ impl<'a> ServerKeyExchange<'a> {
 }
 
 /// Appends ServerECDHParams.
-pub(crate) fn encode_ecdhe_parameters(out: &mut Vec<u8>, curve: Curve, point: &[u8]) {
+pub(crate) fn encode_ecdhe_parameters(out: &mut Vec<u8>, group: Group, point: &[u8]) {
     out.push(NAMED_CURVE);
-    put_u16(out, curve.code());
+    put_u16(out, group.code());
     with_length_8(out, |out| out.extend_from_slice(point));
 }
 
 /// The body of a ServerKeyExchange.
 pub(crate) fn encode_server_key_exchange(
-    curve: Curve,
+    group: Group,
     point: &[u8],
     scheme: SignatureScheme,
     signature: &[u8],
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(8 + point.len() + signature.len());
-    encode_ecdhe_parameters(&mut out, curve, point);
+    encode_ecdhe_parameters(&mut out, group, point);
     put_u16(&mut out, scheme.code());
     with_length_16(&mut out, |out| out.extend_from_slice(signature));
     out

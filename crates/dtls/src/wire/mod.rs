@@ -6,12 +6,13 @@ mod codec;
 mod handshake;
 mod hello_verify_request;
 mod key_exchange;
+mod offered;
 mod record;
+mod record_limit;
 mod server_hello;
 
 pub(crate) use certificate::{CertificateChain, CertificateRequest, CertificateVerify, ChainFault, encode_certificate};
-pub use client_hello::Offered;
-pub(crate) use client_hello::{ClientHello, ClientHelloOffer, HelloParameters};
+pub(crate) use client_hello::{ClientHello, ClientHelloOffer, HelloHead};
 pub(crate) use codec::{Reader, to_u16};
 pub use handshake::HandshakeType;
 pub(crate) use handshake::{Fragment, HANDSHAKE_HEADER_BYTES, handshake_header};
@@ -20,8 +21,10 @@ pub(crate) use key_exchange::{
     ClientKeyExchange, ServerKeyExchange, encode_client_key_exchange, encode_ecdhe_parameters,
     encode_server_key_exchange,
 };
+pub use offered::Offered;
 pub(crate) use record::{ContentType, RECORD_HEADER_BYTES, RecordHeader, epoch_and_sequence, put_record_header};
-pub(crate) use server_hello::{ServerExtensions, ServerHello, encode_server_hello};
+pub use record_limit::FragmentLength;
+pub(crate) use server_hello::{RecordLimitAnswer, ServerExtensions, ServerHello, encode_server_hello};
 
 /// DTLS 1.0, in the record header of first messages and in HelloVerifyRequest (RFC 6347 §4.2.1).
 pub(crate) const DTLS_1_0: u16 = 0xFEFF;
@@ -32,10 +35,12 @@ pub(crate) const DTLS_1_2: u16 = 0xFEFD;
 /// Types of extensions that are read or written here.
 pub(crate) mod extension {
     pub(crate) const SERVER_NAME: u16 = 0;
+    pub(crate) const MAX_FRAGMENT_LENGTH: u16 = 1;
     pub(crate) const SUPPORTED_GROUPS: u16 = 10;
     pub(crate) const EC_POINT_FORMATS: u16 = 11;
     pub(crate) const SIGNATURE_ALGORITHMS: u16 = 13;
     pub(crate) const EXTENDED_MASTER_SECRET: u16 = 23;
+    pub(crate) const RECORD_SIZE_LIMIT: u16 = 28;
     pub(crate) const RENEGOTIATION_INFO: u16 = 0xFF01;
 }
 

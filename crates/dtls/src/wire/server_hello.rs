@@ -2,7 +2,7 @@
 
 use super::client_hello::for_each_extension;
 use super::codec::{Malformed, Reader, put_u16, with_length_8, with_length_16};
-use super::{DTLS_1_2, UNCOMPRESSED, extension};
+use super::{DTLS_1_2, FragmentLength, UNCOMPRESSED, extension};
 use crate::crypto::Suite;
 
 /// A server's choice.
@@ -15,6 +15,8 @@ pub(crate) struct ServerHello<'a> {
     pub(crate) point_formats: Option<&'a [u8]>,
     pub(crate) extended_master_secret: bool,
     pub(crate) renegotiation_info: Option<&'a [u8]>,
+    pub(crate) max_fragment_length: Option<u8>,
+    pub(crate) record_size_limit: Option<u16>,
     /// The first extension that no client of ours offers.
     pub(crate) unexpected_extension: Option<u16>,
 }
@@ -36,6 +38,8 @@ impl<'a> ServerHello<'a> {
             point_formats: None,
             extended_master_secret: false,
             renegotiation_info: None,
+            max_fragment_length: None,
+            record_size_limit: None,
             unexpected_extension: None,
         };
         if !reader.is_empty() {
@@ -52,6 +56,8 @@ impl<'a> ServerHello<'a> {
             extension::EC_POINT_FORMATS => self.point_formats = Some(reader.vector_8()?),
             extension::EXTENDED_MASTER_SECRET => self.extended_master_secret = true,
             extension::RENEGOTIATION_INFO => self.renegotiation_info = Some(reader.vector_8()?),
+            extension::MAX_FRAGMENT_LENGTH => self.max_fragment_length = Some(reader.u8()?),
+            extension::RECORD_SIZE_LIMIT => self.record_size_limit = Some(reader.u16()?),
             // An empty answer to server_name (RFC 6066 §3); supported_groups, which RFC 8422 §5.1 does not let a server send but
             // some do.
             extension::SERVER_NAME | extension::SUPPORTED_GROUPS => return Ok(()),
@@ -70,6 +76,17 @@ pub(crate) struct ServerExtensions {
     pub(crate) point_formats: bool,
     pub(crate) extended_master_secret: bool,
     pub(crate) renegotiation_info: bool,
+    pub(crate) record_limit: RecordLimitAnswer,
+}
+
+/// How a wish for small records is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordLimitAnswer {
+    Nothing,
+    /// "MUST respond with an extension of type max_fragment_length whose extension_data contains the same" (RFC 6066 §4).
+    MaxFragmentLength(FragmentLength),
+    /// What we can take ourselves (RFC 8449 §4).
+    RecordSizeLimit(u16),
 }
 
 /// The body. session_id is empty: "The server may return an empty session_id to indicate
@@ -94,6 +111,17 @@ pub(crate) fn encode_server_hello(random: &[u8; 32], suite: Suite, answer: Serve
         if answer.extended_master_secret {
             put_u16(out, extension::EXTENDED_MASTER_SECRET);
             with_length_16(out, |_empty| ());
+        }
+        match answer.record_limit {
+            RecordLimitAnswer::Nothing => {}
+            RecordLimitAnswer::MaxFragmentLength(length) => {
+                put_u16(out, extension::MAX_FRAGMENT_LENGTH);
+                with_length_16(out, |out| out.push(length.code()));
+            }
+            RecordLimitAnswer::RecordSizeLimit(bytes) => {
+                put_u16(out, extension::RECORD_SIZE_LIMIT);
+                with_length_16(out, |out| put_u16(out, bytes));
+            }
         }
     });
     if out.len() == before + 2 {

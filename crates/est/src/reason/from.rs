@@ -19,6 +19,8 @@ impl From<&dtls::Refusal> for Reason {
             Refusal::NoCommonCompression => Reason::HelloNoCommonCompression,
             Refusal::ExtendedMasterSecretRequired => Reason::HelloNoExtendedMasterSecret,
             Refusal::RenegotiationInfo => Reason::HelloRenegotiationInfo,
+            Refusal::RecordLimit { .. } => Reason::HelloRecordLimit,
+            Refusal::HelloChanged => Reason::HelloChanged,
             Refusal::MissingCertificate => Reason::CertificateMissing,
             Refusal::Certificate(fault) => Reason::from(*fault),
             Refusal::BadCertificateVerify => Reason::CertificateNoProof,

@@ -40,6 +40,8 @@ fn handshake_refusals() -> Vec<dtls::Refusal> {
         Refusal::NoCommonCompression,
         Refusal::ExtendedMasterSecretRequired,
         Refusal::RenegotiationInfo,
+        Refusal::RecordLimit { offered: 9 },
+        Refusal::HelloChanged,
         Refusal::MissingCertificate,
         Refusal::BadCertificateVerify,
         Refusal::BadServerKeyExchange,

@@ -32,8 +32,33 @@ pub struct Attempt {
     pub outcome: Result<Success, Reason>,
     /// What was offered or asked for, in a few words; of a handshake that succeeded the suite.
     pub offered: Cow<'static, str>,
+    /// What else would have failed, had the first been mended: of a refused hello.
+    pub further: Vec<Reason>,
+    /// What an operator should see although nothing was refused for it.
+    pub notices: Vec<Notice>,
     /// Of a handshake from its first hello with a good cookie, of a function from its whole request.
     pub elapsed: Duration,
+}
+
+/// What is let pass, and told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The client asked for a name that the server's certificate does not bear, and got that certificate (RFC 6066 §3
+    /// leaves it to the server; libcoap asks for `localhost` where an address was dialled).
+    UnknownServerName(Box<str>),
+    /// The manufacturer certificate is past its notAfter, and `allow_expired_identity` lets it in.
+    ExpiredIdentity,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::UnknownServerName(name) => {
+                write!(out, "asked for the server name `{}`, which our certificate does not bear", name.escape_debug())
+            }
+            Notice::ExpiredIdentity => out.write_str("its manufacturer certificate has expired"),
+        }
+    }
 }
 
 /// What succeeded.
@@ -67,7 +92,16 @@ impl Attempt {
             Success::Function(Resource::CaCertificates) => Stage::Request,
             Success::Function(Resource::SimpleEnroll | Resource::SimpleReenroll) => Stage::Issuance,
         };
-        Attempt { peer: route.peer(), device, stage, outcome: Ok(success), offered, elapsed }
+        Attempt {
+            peer: route.peer(),
+            device,
+            stage,
+            outcome: Ok(success),
+            offered,
+            further: Vec::new(),
+            notices: Vec::new(),
+            elapsed,
+        }
     }
 
     pub(super) fn refusal(
@@ -77,7 +111,16 @@ impl Attempt {
         offered: Cow<'static, str>,
         elapsed: Duration,
     ) -> Attempt {
-        Attempt { peer: route.peer(), device, stage: reason.stage(), outcome: Err(reason), offered, elapsed }
+        Attempt {
+            peer: route.peer(),
+            device,
+            stage: reason.stage(),
+            outcome: Err(reason),
+            offered,
+            further: Vec::new(),
+            notices: Vec::new(),
+            elapsed,
+        }
     }
 
     /// Why it was refused, if it was.

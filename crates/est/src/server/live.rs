@@ -39,6 +39,8 @@ pub(super) struct Waiting {
 /// What a session remembers while it is not idle.
 pub(super) struct Live {
     generation: u32,
+    /// What the DTLS endpoint was told last.
+    occupied: bool,
     pub(super) peer: Peer,
     pub(super) waiting: Vec<Waiting>,
     /// Its entry in the set of deadlines.
@@ -124,6 +126,13 @@ impl Sessions {
         self.find(session).is_some_and(|live| live.is_busy())
     }
 
+    /// Whether the session is busy, if that is not what was asked last. A session that is forgotten was free.
+    pub(super) fn changed_occupation(&mut self, session: SessionId) -> Option<bool> {
+        let live = self.find(session)?;
+        let busy = live.is_busy();
+        (std::mem::replace(&mut live.occupied, busy) != busy).then_some(busy)
+    }
+
     /// Forgets a session that is gone.
     pub(super) fn forget(&mut self, session: SessionId) {
         if self.find(session).is_some() {
@@ -201,7 +210,7 @@ impl Sessions {
 
 impl Live {
     fn new(generation: u32) -> Live {
-        Live { generation, peer: Peer::new(), waiting: Vec::new(), armed: None, linger: None }
+        Live { generation, occupied: false, peer: Peer::new(), waiting: Vec::new(), armed: None, linger: None }
     }
 
     fn is_busy(&self) -> bool {

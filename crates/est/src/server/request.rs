@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use authority::{Function, Job, Outcome, Profile};
 use coap::server::{Admit, Done, ExchangeId, Handled, Head, Repeat, Request, Resources, Response};
-use coap::{Code, ContentFormat};
+use coap::{BlockSize, Code, ContentFormat};
 use dtls::{Admission, Now, SessionId};
 
 use super::attempt::{self, Attempt, Success};
@@ -24,6 +24,15 @@ const RETRY_GROWTH_MAX: usize = 12;
 /// No device is sent away for longer than this by ourselves: an operator who restarts a ledger waits no hour for the fleet.
 const MAX_AGE_SECONDS_MAX: u64 = 3_600;
 
+/// What surrounds a block of ours in its message: header, token, Content-Format, ETag, Block1, Block2, Size2 and payload marker.
+const MESSAGE_OVERHEAD_BYTES: usize = 4 + 8 + 3 + 9 + 4 + 4 + 5 + 1;
+
+/// The largest block that leaves room for what surrounds it; of the smallest there is no smaller one.
+fn block_room(plaintext_bytes_max: usize) -> BlockSize {
+    let room = plaintext_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES);
+    BlockSize::ALL.into_iter().rev().find(|size| size.bytes() <= room).unwrap_or(BlockSize::B16)
+}
+
 impl Server {
     pub(super) fn handle_message(&mut self, now: Now, session: SessionId, plaintext: &[u8]) {
         let table = Table {
@@ -33,8 +42,10 @@ impl Server {
             jitter: &self.jitter,
             refused: Cell::new(None),
         };
+        let room = block_room(self.endpoint.plaintext_max(session));
         let live = self.sessions.open(session);
         live.touch(now.mono);
+        live.peer.limit_blocks(room);
         self.outbox.clear();
         let handled = live.peer.handle(now.mono, plaintext, &mut self.coap, &table, &mut self.outbox);
         let refused = table.refused.take();

@@ -95,6 +95,30 @@ pub fn verify_device(anchors: &Anchors, chain: &[&[u8]], utc: UnixTime) -> Resul
     Ok(Verified { leaf: Arc::new(chain.leaf), anchor })
 }
 
+/// Verifies the chain of a device whose own certificate may be past its notAfter: an IDevID that outlived its date in a warehouse.
+///
+/// The leaf is judged at its own notAfter, everything above it now. A leaf that is not past it is judged as [`verify_device`] does.
+///
+/// # Errors
+/// [`ChainError`], each cause on its own; `Expired` for an authority of the path that is.
+pub fn verify_device_past_its_date(anchors: &Anchors, chain: &[&[u8]], utc: UnixTime) -> Result<Verified, ChainError> {
+    let chain = Chain::parse(chain)?;
+    let at = utc.min(chain.leaf.validity().not_after);
+    let authorities_now = |path: &[&Certificate]| {
+        for validity in path.iter().map(|authority| authority.validity()) {
+            if utc < validity.not_before {
+                return Err(ChainError::NotYetValid { not_before: validity.not_before });
+            }
+            if utc > validity.not_after {
+                return Err(ChainError::Expired { not_after: validity.not_after });
+            }
+        }
+        Ok(())
+    };
+    let anchor = chain.verify_path(anchors, at, KeyUsage::client_auth(), |_| Ok(()), authorities_now)?;
+    Ok(Verified { leaf: Arc::new(chain.leaf), anchor })
+}
+
 /// Verifies the chain of a server, leaf first, that was dialled as `name`.
 ///
 /// RFC 7030 §3.6 wants the server authorised as an EST server, not merely known: extKeyUsage with serverAuth is required, so that
@@ -158,6 +182,18 @@ impl<'a> Chain<'a> {
         usage: KeyUsage,
         further: impl Fn(&EndEntityCert<'_>) -> Result<(), webpki::Error>,
     ) -> Result<usize, ChainError> {
+        self.verify_path(anchors, utc, usage, further, |_| Ok(()))
+    }
+
+    /// The same, with a demand on the authorities between leaf and anchor.
+    fn verify_path(
+        &self,
+        anchors: &Anchors,
+        utc: UnixTime,
+        usage: KeyUsage,
+        further: impl Fn(&EndEntityCert<'_>) -> Result<(), webpki::Error>,
+        of_authorities: impl Fn(&[&Certificate]) -> Result<(), ChainError>,
+    ) -> Result<usize, ChainError> {
         self.check_leaf(anchors)?;
         let budget = Budget::new();
         let counted = budget.algorithms();
@@ -172,7 +208,8 @@ impl<'a> Chain<'a> {
             .iter()
             .position(|anchor| std::ptr::eq(anchor, path.anchor()))
             .ok_or(ChainError::UnknownIssuer)?;
-        self.check_authorities(&path, &anchors.certificates[anchor])?;
+        let authorities = self.check_authorities(&path, &anchors.certificates[anchor])?;
+        of_authorities(&authorities)?;
         further(&leaf).map_err(|error| ChainError::from_webpki(&error))?;
         Ok(anchor)
     }
@@ -194,8 +231,13 @@ impl<'a> Chain<'a> {
     }
 
     /// RFC 5280 §6.1.4 (n): "If a key usage extension is present, verify that the keyCertSign bit is set."
-    fn check_authorities(&self, path: &VerifiedPath<'_>, anchor: &Certificate) -> Result<(), ChainError> {
+    fn check_authorities(
+        &self,
+        path: &VerifiedPath<'_>,
+        anchor: &Certificate,
+    ) -> Result<Vec<&Certificate>, ChainError> {
         let mut between = 0;
+        let mut authorities = Vec::new();
         for authority in path.intermediate_certificates() {
             let der = authority.der();
             let index = self.others_der.iter().position(|other| *other == der).ok_or(ChainError::UnknownIssuer)?;
@@ -207,12 +249,13 @@ impl<'a> Chain<'a> {
             if !authority.subject().matches(authority.issuer()) {
                 between += 1;
             }
+            authorities.push(authority);
         }
         // RFC 5280 §6.2 leaves it to us whether an anchor's own constraints hold; webpki keeps only its nameConstraints.
         if anchor.path_len().is_some_and(|allowed| between > allowed) {
             return Err(ChainError::PathLength);
         }
-        Ok(())
+        Ok(authorities)
     }
 }
 

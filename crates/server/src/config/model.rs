@@ -87,7 +87,7 @@ pub struct EstSection {
 /// `[limits]`: of the whole process; shards share them evenly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsSection {
-    /// `sessions_max`
+    /// `sessions_max`: 0 is as many as a quarter of the memory that this process may use has room for.
     pub sessions_max: u32,
     /// `half_open_max`: handshakes in progress.
     pub half_open_max: u32,
@@ -137,6 +137,8 @@ pub struct ProfileSection {
     pub validity: Read<Duration>,
     /// `issue.allow_identity_key`
     pub allow_identity_key: bool,
+    /// `allow_expired_identity`: a manufacturer certificate past its date authenticates all the same.
+    pub allow_expired_identity: bool,
     /// `repeat_window`
     pub repeat_window: Duration,
     /// `diagnostics`

@@ -146,8 +146,9 @@ fn check_listen(reader: &mut Reader, listen: &Read<Vec<SocketAddr>>) {
 
 fn dtls(reader: &mut Reader, root: &mut Section<'_>) -> DtlsSection {
     let mut section = reader.section(root, "dtls");
-    let both = vec![Word(Suite::EcdheEcdsaAes128GcmSha256), Word(Suite::EcdheEcdsaAes128Ccm8)];
-    let suites: Read<Vec<Word<Suite>>> = reader.or(&mut section, "suites", both);
+    let all = [Suite::EcdheEcdsaAes128GcmSha256, Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128Ccm];
+    let all = all.map(Word).to_vec();
+    let suites: Read<Vec<Word<Suite>>> = reader.or(&mut section, "suites", all);
     if suites.value.is_empty() {
         let problem = Problem::Conflict {
             what: "no cipher suite".into(),
@@ -200,7 +201,7 @@ fn est(reader: &mut Reader, root: &mut Section<'_>) -> EstSection {
 fn limits(reader: &mut Reader, root: &mut Section<'_>) -> LimitsSection {
     let mut section = reader.section(root, "limits");
     let limits = LimitsSection {
-        sessions_max: number(reader, &mut section, "sessions_max", 1_000_000, (1, 100_000_000)),
+        sessions_max: number(reader, &mut section, "sessions_max", 0, (0, 100_000_000)),
         half_open_max: number(reader, &mut section, "half_open_max", 4_096, (1, 1_000_000)),
         enrolments_in_flight_max: number(
             reader,
@@ -253,6 +254,7 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
     check_span(reader, &validity, (authority::VALIDITY_MIN, 36_500 * day));
     let allow_identity_key = reader.or(&mut issue, "allow_identity_key", false).value;
     reader.finish(&issue);
+    let allow_expired_identity = reader.or(&mut section, "allow_expired_identity", false).value;
     let repeat_window = span(reader, &mut section, "repeat_window", day, (Duration::ZERO, 30 * day));
     let diagnostics = word(reader, &mut section, "diagnostics", Diagnostics::Reason);
     reader.finish(&section);
@@ -266,6 +268,7 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
         san: san.value.into_iter().map(|San(kind)| kind).collect(),
         validity: Read { key: validity.key, place: validity.place, value: validity.value.0 },
         allow_identity_key,
+        allow_expired_identity,
         repeat_window,
         diagnostics,
     })

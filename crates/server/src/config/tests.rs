@@ -75,7 +75,7 @@ fn every_effective_value_says_where_it_comes_from() {
         "server.idle_timeout = \"30s\"  # environment MUSTER_SERVER__IDLE_TIMEOUT",
         "server.shards = 0  # default",
         "profile[0].issue.validity = \"365d\"  # /etc/muster/muster.toml:25",
-        "limits.sessions_max = 1000000  # default",
+        "limits.sessions_max = 0  # default",
     ] {
         assert!(shown.contains(&line.to_owned()), "{line} is not in\n{}", shown.join("\n"));
     }

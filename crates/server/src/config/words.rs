@@ -10,8 +10,10 @@ impl Words for Suite {
     const ALL: &'static [(&'static str, Self)] = &[
         ("ECDHE_ECDSA_AES_128_GCM_SHA256", Suite::EcdheEcdsaAes128GcmSha256),
         ("ECDHE_ECDSA_AES_128_CCM_8", Suite::EcdheEcdsaAes128Ccm8),
+        ("ECDHE_ECDSA_AES_128_CCM", Suite::EcdheEcdsaAes128Ccm),
     ];
-    const WANTED: &'static str = "`ECDHE_ECDSA_AES_128_GCM_SHA256` or `ECDHE_ECDSA_AES_128_CCM_8`";
+    const WANTED: &'static str =
+        "`ECDHE_ECDSA_AES_128_GCM_SHA256`, `ECDHE_ECDSA_AES_128_CCM_8` or `ECDHE_ECDSA_AES_128_CCM`";
 }
 
 impl Words for ExtendedMasterSecret {

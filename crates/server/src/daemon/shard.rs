@@ -307,7 +307,7 @@ impl Shard {
             }
             Err(reason) => self.meters.refused(reason),
         }
-        if attempt.outcome.is_err() || tracing::enabled!(tracing::Level::DEBUG) {
+        if attempt.outcome.is_err() || !attempt.notices.is_empty() || tracing::enabled!(tracing::Level::DEBUG) {
             self.failures.report(attempt);
         }
     }
