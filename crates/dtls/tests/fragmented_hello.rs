@@ -3,6 +3,8 @@
 //! The bodies are those that the clients sent to a socket: `openssl s_client -dtls1_2` of OpenSSL 3.0.19, once with its default suites and once
 //! with ECDHE-ECDSA-AES128-CCM8 alone, and `gnutls-cli --udp` of GnuTLS 3.7.9.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod support;
 
 use dtls::{Drop, Event, Refusal, SessionCounts};
