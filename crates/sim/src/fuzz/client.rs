@@ -1,6 +1,6 @@
 //! A device before whatever may come out of the network.
 //!
-//! An input is one byte that says what is asked and how, then frames of two bytes and what they announce: the length of a datagram
+//! An input is two bytes that say what is asked and how, then frames of two bytes and what they announce: the length of a datagram
 //! of the server, or with the highest bit set a time that passes. The seeds are the answers of a real server, which this client
 //! takes as those who recorded them did.
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use coap::{BlockSize, Kind};
 use dtls::{Now, Suite};
-use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Operation, Packing};
+use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Operation, Packing, Persistence};
 
 use super::site::{FIXTURE, SEED};
 use crate::chance::DerivedRandom;
@@ -25,24 +25,26 @@ const SAID_AT_ONCE_MAX: usize = 100;
 /// Deadlines at one moment, or until the client gives up.
 const TURNS_MAX: u32 = 5_000;
 
-/// What one byte of an input says about the device.
+/// What two bytes of an input say about the device.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Errand(pub(super) u8);
+pub(super) struct Errand(pub(super) u16);
 
 impl Errand {
-    pub(super) const NON: u8 = 0x20;
-    pub(super) const BARE: u8 = 0x40;
-    pub(super) const CCM: u8 = 0x80;
+    pub(super) const NON: u16 = 0x20;
+    pub(super) const BARE: u16 = 0x40;
+    pub(super) const CCM: u16 = 0x80;
+    /// The client goes on by itself.
+    pub(super) const PERSISTENT: u16 = 0x100;
     /// A block size that there is not: blocks of 64 bytes, and datagrams as small as they get.
-    pub(super) const SMALL: u8 = 7 << 2;
+    pub(super) const SMALL: u16 = 7 << 2;
 
     const fn is_small(self) -> bool {
         self.0 & Self::SMALL == Self::SMALL
     }
 
     fn block(self) -> BlockSize {
-        let szx = self.0 >> 2 & 7;
-        BlockSize::from_szx(szx).unwrap_or(BlockSize::B64)
+        let szx = u8::try_from(self.0 >> 2 & 7).ok();
+        szx.and_then(BlockSize::from_szx).unwrap_or(BlockSize::B64)
     }
 
     fn dtls(self, identity: &DeviceIdentity) -> DtlsConfig {
@@ -71,6 +73,7 @@ impl Errand {
             block: self.block(),
             kind: if self.0 & Self::NON == 0 { Kind::Confirmable } else { Kind::NonConfirmable },
             accept: (self.0 & Self::BARE != 0).then_some(Packing::Single),
+            persistence: (self.0 & Self::PERSISTENT != 0).then(Persistence::default),
             ..ClientConfig::default()
         }
     }
@@ -136,7 +139,8 @@ pub fn client_stream(data: &[u8]) {
 
 /// What the device has in the end.
 pub(super) fn play(data: &[u8]) -> Option<Answer> {
-    let (errand, mut rest) = data.split_first().map_or((0, data), |(errand, rest)| (*errand, rest));
+    let (errand, mut rest) =
+        data.split_first_chunk::<2>().map_or((0, data), |(errand, rest)| (u16::from_be_bytes(*errand), rest));
     let mut clock = Clock::start();
     let mut visitor = Visitor::new(Errand(errand), &FIXTURE.members[0].identity, clock.now(), None);
     visitor.attend(clock.now());

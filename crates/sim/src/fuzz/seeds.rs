@@ -39,20 +39,20 @@ struct Recording {
 }
 
 /// What is asked for, and in which blocks; see [`Errand`].
-const CRTS: u8 = 0;
-const ENROL: u8 = 1;
-const REENROL: u8 = 2;
-const DISCOVER: u8 = 3;
-const B16: u8 = BlockSize::B16.szx() << 2;
-const B32: u8 = BlockSize::B32.szx() << 2;
-const B64: u8 = BlockSize::B64.szx() << 2;
-const B128: u8 = BlockSize::B128.szx() << 2;
-const B256: u8 = BlockSize::B256.szx() << 2;
-const B512: u8 = BlockSize::B512.szx() << 2;
-const B1024: u8 = BlockSize::B1024.szx() << 2;
+const CRTS: u16 = 0;
+const ENROL: u16 = 1;
+const REENROL: u16 = 2;
+const DISCOVER: u16 = 3;
+const B16: u16 = (BlockSize::B16.szx() as u16) << 2;
+const B32: u16 = (BlockSize::B32.szx() as u16) << 2;
+const B64: u16 = (BlockSize::B64.szx() as u16) << 2;
+const B128: u16 = (BlockSize::B128.szx() as u16) << 2;
+const B256: u16 = (BlockSize::B256.szx() as u16) << 2;
+const B512: u16 = (BlockSize::B512.szx() as u16) << 2;
+const B1024: u16 = (BlockSize::B1024.szx() as u16) << 2;
 
 /// What is recorded: a name, the server's setup, and what each device asks for.
-const EXCHANGES: &[(&str, u8, &[u8])] = &[
+const EXCHANGES: &[(&str, u8, &[u16])] = &[
     ("crts", 0, &[CRTS | B512]),
     ("crts-blocks-of-16", 0, &[CRTS | B16]),
     ("crts-blocks-of-64-ccm", 0, &[CRTS | B64 | Errand::CCM]),
@@ -70,6 +70,7 @@ const EXCHANGES: &[(&str, u8, &[u8])] = &[
     ("enrol-bound", Setup::BOUND | Setup::NAMED, &[ENROL | B512]),
     ("enrol-tight", Setup::TIGHT, &[ENROL | B64]),
     ("reenrol-refused", 0, &[REENROL | B128]),
+    ("enrol-persistent", Setup::HELD, &[ENROL | B256 | Errand::PERSISTENT]),
     ("discovery", 0, &[DISCOVER | B512]),
     ("enrol-then-renew", 0, &[ENROL | B512, REENROL | B512]),
     ("crts-twice", 0, &[CRTS | B512, CRTS | B512 | Errand::CCM]),
@@ -235,7 +236,7 @@ fn add_certificates(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
 }
 
 /// Plays an exchange and writes down what each side says.
-fn record(name: &'static str, setup: Setup, errands: &[u8]) -> Recording {
+fn record(name: &'static str, setup: Setup, errands: &[u16]) -> Recording {
     let mut tape = Tape {
         site: Site::new(setup, "server"),
         setup,
@@ -258,7 +259,7 @@ fn record(name: &'static str, setup: Setup, errands: &[u8]) -> Recording {
     // The client's body has the factory's certificate only.
     let has_answer = has_answer && errands.len() == 1;
     if errands.len() > 1 {
-        tape.to_client.truncate(1);
+        tape.to_client.truncate(2);
     }
     let [asked, answered] = listener.messages();
     Recording {
@@ -289,7 +290,7 @@ impl Tape {
         identity: &DeviceIdentity,
         listener: &Arc<Listener>,
     ) -> Option<est::Answer> {
-        self.to_client = vec![errand.0];
+        self.to_client = errand.0.to_be_bytes().to_vec();
         let observer = Arc::clone(listener) as Arc<dyn Observer>;
         let mut visitor = Visitor::new(errand, identity, self.site.now(), Some(observer));
         let mut asks = visitor.attend(self.site.now());
