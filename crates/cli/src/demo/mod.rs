@@ -3,6 +3,7 @@
 
 mod judge;
 
+use crate::describe;
 use crate::files::{self, Access};
 use crate::init;
 use crate::interrupt::Interrupt;
@@ -247,15 +248,15 @@ fn openssl_files(received: &Path, place: &Path, finished: &Finished, seed: u64) 
 }
 
 fn print_next(place: &Path) {
-    let dir = place.display();
+    let (dir, muster) = (place.display(), describe::program());
     out!("");
     out!(
         "The files are in {dir}: pki/ as `muster init` makes it, received/ with the certificate and the key of each device."
     );
     out!("Try next:");
-    out!("  muster serve --config {dir}/pki/muster.toml");
+    out!("  {muster} serve --config {dir}/pki/muster.toml");
     out!(
-        "  muster enroll --server coaps://127.0.0.1:5684 --identity {dir}/pki/device --trust {dir}/pki/ca/root.pem --out {dir}/enrolled --trace"
+        "  {muster} enroll --server coaps://127.0.0.1:5684 --identity {dir}/pki/device --trust {dir}/pki/ca/root.pem --out {dir}/enrolled --trace"
     );
-    out!("  muster load --server coaps://127.0.0.1:5684 --pki {dir}/pki --devices 5000 --concurrency 100");
+    out!("  {muster} load --server coaps://127.0.0.1:5684 --pki {dir}/pki --devices 5000 --concurrency 100");
 }

@@ -3,6 +3,7 @@
 mod configuration;
 mod material;
 
+use crate::describe;
 use crate::files::{self, Access, Durability, Staged};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, out, say};
@@ -63,14 +64,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     for file in FILES {
         out!("{}", arguments.dir.join(file).display());
     }
-    let dir = arguments.dir.display();
+    let (dir, muster) = (arguments.dir.display(), describe::program());
     say!(
         "\nThe root key is needed only to make another issuing CA or server certificate. Move {dir}/offline to a medium that is not\n\
          connected to this machine, and keep a copy elsewhere.\n\n\
          Next:\n  \
-         muster check {dir}/muster.toml --print\n  \
-         muster serve --config {dir}/muster.toml\n  \
-         muster enroll --server coaps://127.0.0.1:5684 --identity {dir}/device --trust {dir}/ca/root.pem --out {dir}/enrolled"
+         {muster} check {dir}/muster.toml --print\n  \
+         {muster} serve --config {dir}/muster.toml\n  \
+         {muster} enroll --server coaps://127.0.0.1:5684 --identity {dir}/device --trust {dir}/ca/root.pem --out {dir}/enrolled"
     );
     Ok(())
 }
