@@ -5,6 +5,7 @@
 //! name: nothing here passes because it could not run.
 
 mod capture;
+mod gnutls;
 mod handshakes;
 mod libcoap;
 mod namespaces;
@@ -36,6 +37,17 @@ const AGAINST_OUR_SERVER: &[Story] = &[
         name: "openssl s_client without a certificate is refused",
         needs: &["openssl"],
         run: handshakes::openssl_without_certificate,
+    },
+    Story {
+        name: "gnutls-cli, CCM_8 on a path of 300 bytes",
+        needs: &["gnutls-cli"],
+        run: gnutls::ccm8_on_a_small_path,
+    },
+    Story { name: "gnutls-cli, GCM over x25519", needs: &["gnutls-cli"], run: gnutls::gcm_over_x25519 },
+    Story {
+        name: "gnutls-cli, CCM_8 in records of 512 bytes",
+        needs: &["gnutls-cli"],
+        run: gnutls::ccm8_in_small_records,
     },
     Story { name: "Mbed TLS, CCM_8, and GET /.well-known/core", needs: &[], run: handshakes::mbedtls_ccm8 },
     Story { name: "Mbed TLS, GCM, and GET /.well-known/core", needs: &[], run: handshakes::mbedtls_gcm },

@@ -15,6 +15,7 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
         "libcoap3-bin",
         "whole enrolments by coap-client-openssl and coap-client-gnutls; coap-server-openssl for our client",
     ),
+    ("gnutls-bin", "gnutls-cli handshakes"),
     ("tshark", "an independent reader of our captures"),
     ("iproute2", "network namespaces: link-local IPv6 between two machines"),
     ("nftables", "loses datagrams in the kernel, between two namespaces"),
