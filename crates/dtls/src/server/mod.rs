@@ -164,14 +164,8 @@ impl<V: VerifyPeer> Handshake<V> {
 
     /// Takes the result of a public-key step.
     pub(crate) fn resume(&mut self, outcome: Outcome<V::Peer>, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
-        let state = std::mem::replace(&mut self.state, State::Over);
-        let context = &mut Context {
-            conversation: &mut self.conversation,
-            config: &self.config,
-            offered: &mut self.offered,
-            further: &mut self.further,
-            port,
-        };
+        let (state, mut context) = self.take_state(port);
+        let context = &mut context;
         self.state = match (state, outcome) {
             (State::AwaitKeyExchange(state), Outcome::KeyExchange(done)) => state.handle(done?, context),
             (State::AwaitAuthentication(state), Outcome::Authentication(done)) => state.handle(done?, context)?,
@@ -240,14 +234,8 @@ impl<V: VerifyPeer> Handshake<V> {
         if message.kind != expected {
             return Err(Refusal::UnexpectedMessage { message: message.kind, expected });
         }
-        let state = std::mem::replace(&mut self.state, State::Over);
-        let context = &mut Context {
-            conversation: &mut self.conversation,
-            config: &self.config,
-            offered: &mut self.offered,
-            further: &mut self.further,
-            port,
-        };
+        let (state, mut context) = self.take_state(port);
+        let context = &mut context;
         match state {
             State::ExpectClientHello(state) => state.handle(message, context),
             State::ExpectCertificate(state) => state.handle(message, context).map(Next::State),
@@ -259,6 +247,19 @@ impl<V: VerifyPeer> Handshake<V> {
             | State::ExpectChangeCipherSpec(_)
             | State::Over => Err(Refusal::UnexpectedMessage { message: message.kind, expected }),
         }
+    }
+
+    /// The state, to be consumed, and what its handler works on.
+    fn take_state<'a, 'p>(&'a mut self, port: &'a mut Port<'p>) -> (State<V>, Context<'a, 'p, V>) {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let context = Context {
+            conversation: &mut self.conversation,
+            config: &self.config,
+            offered: &mut self.offered,
+            further: &mut self.further,
+            port,
+        };
+        (state, context)
     }
 
     /// The message that is due, for refusals.

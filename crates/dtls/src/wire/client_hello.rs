@@ -96,12 +96,7 @@ impl<'a> ClientHello<'a> {
             max_fragment_length: None,
             record_size_limit: None,
         };
-        // That there are extensions is told by bytes after the compression methods (RFC 5246 §7.4.1.2).
-        if !reader.is_empty() {
-            let extensions = reader.vector_16()?;
-            reader.end()?;
-            for_each_extension(extensions, |kind, content| hello.extension(kind, content))?;
-        }
+        read_extensions(reader, |kind, content| hello.extension(kind, content))?;
         Ok(hello)
     }
 
@@ -158,8 +153,21 @@ fn server_name(list: &[u8]) -> Result<Option<&str>, Malformed> {
     Ok(name)
 }
 
+/// Walks the extensions that end a hello. That there are any is told by bytes after the compression methods (RFC 5246 §7.4.1.2).
+pub(super) fn read_extensions<'a>(
+    mut reader: Reader<'a>,
+    each: impl FnMut(u16, &'a [u8]) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    if reader.is_empty() {
+        return Ok(());
+    }
+    let extensions = reader.vector_16()?;
+    reader.end()?;
+    for_each_extension(extensions, each)
+}
+
 /// Walks extensions: "There MUST NOT be more than one extension of the same type" (RFC 5246 §7.4.1.4).
-pub(super) fn for_each_extension<'a>(
+fn for_each_extension<'a>(
     extensions: &'a [u8],
     mut each: impl FnMut(u16, &'a [u8]) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {

@@ -1,6 +1,6 @@
 //! ServerHello (RFC 5246 §7.4.1.3).
 
-use super::client_hello::for_each_extension;
+use super::client_hello::read_extensions;
 use super::codec::{Malformed, Reader, put_u16, with_length_8, with_length_16};
 use super::{DTLS_1_2, FragmentLength, UNCOMPRESSED, extension};
 use crate::crypto::Suite;
@@ -42,11 +42,7 @@ impl<'a> ServerHello<'a> {
             record_size_limit: None,
             unexpected_extension: None,
         };
-        if !reader.is_empty() {
-            let extensions = reader.vector_16()?;
-            reader.end()?;
-            for_each_extension(extensions, |kind, content| hello.extension(kind, content))?;
-        }
+        read_extensions(reader, |kind, content| hello.extension(kind, content))?;
         Ok(hello)
     }
 
