@@ -2,8 +2,10 @@
 //! generated inputs and over every input that once failed. They panic where a property does not hold.
 
 mod client;
+mod script;
 
 pub use client::client_operations;
+pub use script::Script;
 
 use crate::server::{Admit, Config, ExchangeId, Handled, Head, Peer, Repeat, Resources, Response, Shared};
 use crate::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, Method, Number, Outbox, Token};
@@ -33,7 +35,7 @@ pub fn message(data: &[u8]) {
 /// If a body is spliced, a limit is passed, or something stays behind when all is over.
 pub fn server_operations(start: Instant, data: &[u8]) {
     let mut run = Run::new(start);
-    let mut script = Script(data);
+    let mut script = Script::new(data);
     while let Some(operation) = script.byte() {
         run.step(operation, &mut script);
     }
@@ -256,26 +258,5 @@ impl Resources for Table {
             Some("g") => Ok(Admit { body_bytes_max: BODY_BYTES_MAX, repeat: Repeat::Computed }),
             _ => Err(Response::empty(Code::NOT_FOUND)),
         }
-    }
-}
-
-/// The input, byte by byte.
-struct Script<'a>(&'a [u8]);
-
-impl<'a> Script<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*byte)
-    }
-
-    fn or_zero(&mut self) -> u8 {
-        self.byte().unwrap_or(0)
-    }
-
-    fn take(&mut self, length: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
-        self.0 = rest;
-        taken
     }
 }

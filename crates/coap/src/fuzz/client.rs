@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// # Panics
 /// If an honest server is misunderstood, a limit is passed, or the exchange does not come to an end.
 pub fn client_operations(start: Instant, data: &[u8]) {
-    let mut script = Script(data);
+    let mut script = Script::new(data);
     let mut run = Run::new(start, &mut script);
     while let Some(operation) = script.byte() {
         run.step(operation, &mut script);

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use authority::{Busy, Outcome, Refusal};
+use coap::fuzz::Script;
 use coap::{Block, BlockSize, Code, Encoder, Kind, Message, MessageId, Number, Token};
 use dtls::ClientEvent;
 use est::{DtlsConfig, ServerVerifier};
@@ -45,7 +46,7 @@ const PATHS: &[&[&str]] = &[
 pub fn server_operations(data: &[u8]) {
     let (setup, script) = data.split_first().map_or((0, data), |(setup, rest)| (*setup, rest));
     let mut visit = Visit::begin(Setup(setup));
-    let mut script = Script(script);
+    let mut script = Script::new(script);
     while let Some(operation) = script.byte() {
         visit.step(operation, &mut script);
     }
@@ -263,26 +264,5 @@ fn outcome(which: u8) -> Outcome {
             why: Busy::Full,
         },
         _ => Outcome::Later { max_age: Duration::MAX, why: Busy::Serials },
-    }
-}
-
-/// The input, byte by byte.
-struct Script<'a>(&'a [u8]);
-
-impl<'a> Script<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*byte)
-    }
-
-    fn or_zero(&mut self) -> u8 {
-        self.byte().unwrap_or(0)
-    }
-
-    fn take(&mut self, length: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
-        self.0 = rest;
-        taken
     }
 }
