@@ -22,16 +22,14 @@ fn a_device_enrols_in_blocks_of_any_size() {
         let holder = world.pki.device(1);
         let mut device = world.connect(1, &holder, config(block));
 
-        device.client.start(world.now, Operation::CaCertificates).unwrap();
-        world.run(&mut device);
+        world.ask(&mut device, Operation::CaCertificates);
         let ClientEvent::Done(Answer::CaCertificates(cas)) = device.event() else { panic!("no CA certificates") };
         let cas = support::sorted(cas);
         assert_eq!(cas, world.pki.ca_certificates(), "the root and the issuing CA");
 
         let key = Key::new();
         let request = csr(holder.certificate.subject(), &key);
-        device.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
-        world.run(&mut device);
+        world.ask(&mut device, Operation::Enroll { csr: request });
         let certificate = device.certificate();
         let parsed = Certificate::parse(&certificate).unwrap();
         assert_eq!(parsed.spki(), key.signing.spki());
@@ -58,8 +56,7 @@ fn every_format_that_was_asked_for() {
         let holder = world.pki.device(1);
         let mut device = world.connect(1, &holder, ClientConfig { accept, ..ClientConfig::default() });
         let request = csr(holder.certificate.subject(), &Key::new());
-        device.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
-        world.run(&mut device);
+        world.ask(&mut device, Operation::Enroll { csr: request });
         let certificate = device.certificate();
         assert_eq!(world.ledger.issued()[0].certificate, certificate);
     }
@@ -71,16 +68,14 @@ fn a_certificate_is_renewed_with_itself() {
     let idevid = world.pki.device(1);
     let mut device = world.connect(1, &idevid, ClientConfig::default());
     let key = Key::new();
-    device.client.start(world.now, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
     let first = device.certificate();
 
     let certificate = Certificate::parse(&first).unwrap();
     let enrolled = support::Holder { chain: vec![first.clone()], certificate: certificate.into(), key };
     let mut device = world.connect(2, &enrolled, ClientConfig::default());
     let request = csr(enrolled.certificate.subject(), &Key::new());
-    device.client.start(world.now, Operation::Reenroll { csr: request }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Reenroll { csr: request });
     let second = device.certificate();
     assert_ne!(first, second);
     assert_eq!(world.ledger.issued_count(), 2);
@@ -92,8 +87,7 @@ fn e09_renewal_with_a_revoked_certificate_is_refused() {
     let idevid = world.pki.device(1);
     let mut device = world.connect(1, &idevid, ClientConfig::default());
     let key = Key::new();
-    device.client.start(world.now, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
     let der = device.certificate();
     let certificate = Certificate::parse(&der).unwrap();
     assert!(world.ledger.revoke(&certificate.digest()));
@@ -103,8 +97,7 @@ fn e09_renewal_with_a_revoked_certificate_is_refused() {
         Operation::Reenroll { csr: csr(enrolled.certificate.subject(), &Key::new()) },
         Operation::Enroll { csr: csr(enrolled.certificate.subject(), &Key::new()) },
     ] {
-        device.client.start(world.now, operation).unwrap();
-        world.run(&mut device);
+        world.ask(&mut device, operation);
         assert_refused(&device.failure(), Reason::ClientRevoked);
     }
     assert_eq!(world.ledger.issued_count(), 1);
@@ -116,8 +109,7 @@ fn a_request_that_fits_no_datagram_is_not_sent() {
     let holder = world.pki.device(1);
     let path = vec!["x".repeat(255); 6];
     let mut device = world.connect(1, &holder, ClientConfig { path, ..ClientConfig::default() });
-    device.client.start(world.now, Operation::CaCertificates).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::CaCertificates);
     let failure = device.failure();
     assert!(matches!(failure, Failure::TooLong { .. }));
     assert_eq!(failure.reason(), Some(Reason::RequestTooLong));
@@ -129,8 +121,7 @@ fn public_key_steps_can_run_elsewhere() {
     let mut world = World::with(|_, spec| spec.public_key_steps = dtls::PublicKeySteps::Suspended);
     let holder = world.pki.device(1);
     let mut device = world.connect(1, &holder, ClientConfig::default());
-    device.client.start(world.now, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
     device.certificate();
 }
 
@@ -140,8 +131,7 @@ fn e10_renewal_with_a_manufacturer_certificate_is_refused() {
     let idevid = world.pki.device(1);
     let mut device = world.connect(1, &idevid, ClientConfig::default());
     let request = csr(idevid.certificate.subject(), &Key::new());
-    device.client.start(world.now, Operation::Reenroll { csr: request }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Reenroll { csr: request });
     assert_refused(&device.failure(), Reason::RenewalNotOfThisCa);
     assert_eq!(world.ledger.issued_count(), 0);
     let last = world.attempts.last().unwrap();
@@ -156,16 +146,14 @@ fn e07_renewal_for_another_subject_is_refused() {
     let other = world.pki.device(2);
     let mut device = world.connect(1, &idevid, ClientConfig::default());
     let key = Key::new();
-    device.client.start(world.now, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
     let der = device.certificate();
     let certificate = Certificate::parse(&der).unwrap();
     let enrolled = support::Holder { chain: vec![der], certificate: certificate.into(), key };
 
     let mut device = world.connect(2, &enrolled, ClientConfig::default());
     let request = csr(other.certificate.subject(), &Key::new());
-    device.client.start(world.now, Operation::Reenroll { csr: request }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Reenroll { csr: request });
     assert_refused(&device.failure(), Reason::SrenSubjectMismatch);
     assert_eq!(world.ledger.issued_count(), 1);
 }
@@ -179,8 +167,7 @@ fn e01_a_request_that_another_key_signed_is_refused() {
     // The subject's last letter is under the signature.
     let at = request.windows(6).position(|window| window == b"000001").unwrap();
     request[at + 5] = b'2';
-    device.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: request });
     assert_refused(&device.failure(), Reason::CsrSignature);
     assert_eq!(world.ledger.issued_count(), 0);
 }
@@ -232,8 +219,7 @@ fn c04_the_same_request_under_a_new_token_gets_the_same_certificate() {
     let request = csr(holder.certificate.subject(), &Key::new());
     let mut certificates = Vec::new();
     for _ in 0..3 {
-        device.client.start(world.now, Operation::Enroll { csr: request.clone() }).unwrap();
-        world.run(&mut device);
+        world.ask(&mut device, Operation::Enroll { csr: request.clone() });
         certificates.push(device.certificate());
     }
     assert!(certificates.windows(2).all(|pair| pair[0] == pair[1]));
@@ -249,8 +235,7 @@ fn c05_the_same_request_in_a_new_session_gets_the_same_certificate() {
     // The second one from the same address and port, as a device that lost its state does (RFC 6347 §4.2.8).
     for port in [1, 1, 2] {
         let mut device = world.connect(port, &holder, ClientConfig::default());
-        device.client.start(world.now, Operation::Enroll { csr: request.clone() }).unwrap();
-        world.run(&mut device);
+        world.ask(&mut device, Operation::Enroll { csr: request.clone() });
         certificates.push(device.certificate());
     }
     assert!(certificates.windows(2).all(|pair| pair[0] == pair[1]));
@@ -279,8 +264,7 @@ fn a_late_outcome_becomes_a_separate_response() {
         let holder = world.pki.device(1);
         let mut device = world.connect(1, &holder, config(block));
         let request = csr(holder.certificate.subject(), &Key::new());
-        device.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
-        world.run(&mut device);
+        world.ask(&mut device, Operation::Enroll { csr: request });
         assert!(device.events.is_empty());
         world.sleep(&mut device, Duration::from_millis(1_100));
         assert!(matches!(device.event(), ClientEvent::Acknowledged), "the empty acknowledgement");
@@ -301,8 +285,7 @@ fn an_outcome_for_a_session_that_is_gone_is_dropped_and_counted() {
     let holder = world.pki.device(1);
     let mut device = world.connect(1, &holder, ClientConfig::default());
     let request = csr(holder.certificate.subject(), &Key::new());
-    device.client.start(world.now, Operation::Enroll { csr: request.clone() }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: request.clone() });
     device.client.close(world.now);
     world.run(&mut device);
     assert_eq!(world.server.counters().pending, 0, "what waited went with its session");
@@ -318,8 +301,7 @@ fn an_outcome_for_a_session_that_is_gone_is_dropped_and_counted() {
     // The certificate is in the ledger; whoever asks again gets it.
     world.pace = Pace::AtOnce;
     let mut device = world.connect(1, &holder, ClientConfig::default());
-    device.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: request });
     assert_eq!(device.certificate(), world.ledger.issued()[0].certificate);
     assert_eq!(world.ledger.issued_count(), 1);
 }
@@ -331,12 +313,10 @@ fn c36_who_comes_when_all_is_full_is_told_when_to_come_back() {
     let (one, two) = (world.pki.device(1), world.pki.device(2));
     let mut first = world.connect(1, &one, ClientConfig::default());
     let mut second = world.connect(2, &two, ClientConfig::default());
-    first.client.start(world.now, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) }).unwrap();
-    world.run(&mut first);
+    world.ask(&mut first, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
     let request = csr(two.certificate.subject(), &Key::new());
     for _ in 0..2 {
-        second.client.start(world.now, Operation::Enroll { csr: request.clone() }).unwrap();
-        world.run(&mut second);
+        world.ask(&mut second, Operation::Enroll { csr: request.clone() });
         let Failure::Later { refused, max_age } = second.failure() else { panic!("not told to come later") };
         assert_eq!(refused.reason(), Some(Reason::EstPendingFull));
         assert!(max_age >= 5, "{max_age}");
@@ -345,8 +325,7 @@ fn c36_who_comes_when_all_is_full_is_told_when_to_come_back() {
     world.release();
     world.run(&mut first);
     first.certificate();
-    second.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
-    world.run(&mut second);
+    world.ask(&mut second, Operation::Enroll { csr: request });
     second.certificate();
     assert_eq!(world.ledger.issued_count(), 2);
 }
@@ -358,13 +337,11 @@ fn c37_max_age_grows_with_those_who_were_sent_away() {
     let (one, two) = (world.pki.device(1), world.pki.device(2));
     let mut first = world.connect(1, &one, ClientConfig::default());
     let mut second = world.connect(2, &two, ClientConfig::default());
-    first.client.start(world.now, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) }).unwrap();
-    world.run(&mut first);
+    world.ask(&mut first, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
     let request = csr(two.certificate.subject(), &Key::new());
     let ages: Vec<u32> = (0..20)
         .map(|_| {
-            second.client.start(world.now, Operation::Enroll { csr: request.clone() }).unwrap();
-            world.run(&mut second);
+            world.ask(&mut second, Operation::Enroll { csr: request.clone() });
             let Failure::Later { max_age, .. } = second.failure() else { panic!("not told to come later") };
             max_age
         })
@@ -378,15 +355,12 @@ fn c37_max_age_grows_with_those_who_were_sent_away() {
     world.run(&mut first);
     first.certificate();
     for _ in 0..20 {
-        first.client.start(world.now, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) }).unwrap();
-        world.run(&mut first);
+        world.ask(&mut first, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
         first.certificate();
     }
     world.pace = Pace::Held;
-    first.client.start(world.now, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) }).unwrap();
-    world.run(&mut first);
-    second.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
-    world.run(&mut second);
+    world.ask(&mut first, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
+    world.ask(&mut second, Operation::Enroll { csr: request });
     let Failure::Later { max_age, .. } = second.failure() else { panic!("not told to come later") };
     assert!((5..=9).contains(&max_age), "{max_age}");
 }
@@ -402,14 +376,12 @@ fn e03_challenge_password_is_the_tls_unique_of_this_session_or_refused() {
     assert!(first.extended_master_secret);
     let key = Key::new();
     let request = support::csr_linked(holder.certificate.subject(), &challenge(&first.tls_unique), &key);
-    device.client.start(world.now, Operation::Enroll { csr: request.clone() }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: request.clone() });
     device.certificate();
 
     // The same CSR in another session carries an earlier session's tls-unique.
     let mut device = world.connect(2, &holder, ClientConfig::default());
-    device.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: request });
     assert_refused(&device.failure(), Reason::ChallengeMismatch);
     assert_eq!(world.ledger.issued_count(), 1);
 }
@@ -421,8 +393,7 @@ fn a_certificate_that_runs_out_while_the_session_lasts_enrols_nobody() {
     let mut device = world.connect(1, &holder, ClientConfig::default());
     // Only the calendar moves: the session is as fresh as it was.
     world.now.utc = utc(support::EPOCH + 3_651 * support::DAY);
-    device.client.start(world.now, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
     assert_refused(&device.failure(), Reason::ClientExpired);
 }
 
@@ -433,8 +404,7 @@ fn draining_finishes_what_is_under_way_and_takes_nothing_new() {
     let (one, two, three) = (world.pki.device(1), world.pki.device(2), world.pki.device(3));
     let mut busy = world.connect(1, &one, config(BlockSize::B64));
     let mut idle = world.connect(2, &two, ClientConfig::default());
-    busy.client.start(world.now, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) }).unwrap();
-    world.run(&mut busy);
+    world.ask(&mut busy, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
 
     world.server.drain(world.now);
     world.run(&mut idle);
@@ -449,8 +419,7 @@ fn draining_finishes_what_is_under_way_and_takes_nothing_new() {
     world.run(&mut busy);
     busy.certificate();
     assert!(!world.server.is_drained(), "the client may want a block again");
-    busy.client.start(world.now, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) }).unwrap();
-    world.run(&mut busy);
+    world.ask(&mut busy, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
     let failure = busy.failure();
     assert!(matches!(failure, Failure::Later { .. }));
     assert_eq!(failure.reason(), Some(Reason::EstDraining));
@@ -465,8 +434,7 @@ fn a_new_configuration_keeps_sessions_and_pins_requests() {
     world.pace = Pace::Held;
     let holder = world.pki.device(1);
     let mut device = world.connect(1, &holder, ClientConfig::default());
-    device.client.start(world.now, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
     let mut profile = world.pki.profile_spec("other");
     profile.labels = vec!["other".into()];
     let profile = std::sync::Arc::new(authority::Profile::new(profile).unwrap());
@@ -477,8 +445,7 @@ fn a_new_configuration_keeps_sessions_and_pins_requests() {
     world.release();
     world.run(&mut device);
     device.certificate();
-    device.client.start(world.now, Operation::CaCertificates).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::CaCertificates);
     assert_refused(&device.failure(), Reason::EstUnknownLabel);
 }
 
@@ -491,8 +458,7 @@ fn a_session_whose_certificate_left_the_cache_is_closed() {
         world.connect(port, holder, ClientConfig::default());
     }
     let request = csr(holders[0].certificate.subject(), &Key::new());
-    first.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
-    world.run(&mut first);
+    world.ask(&mut first, Operation::Enroll { csr: request });
     assert!(matches!(first.failure(), Failure::Closed(_)));
     assert_eq!(world.attempts.last().unwrap().reason(), Some(Reason::EstSessionForgotten));
 }

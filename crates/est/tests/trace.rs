@@ -54,8 +54,7 @@ fn observed(world: &mut World, record: &Arc<Record>, config: ClientConfig, mtu: 
     world.run(&mut device);
     assert!(matches!(device.event(), ClientEvent::Connected { .. }));
     let request = csr(holder.certificate.subject(), &Key::new());
-    device.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: request });
     device.certificate();
 }
 

@@ -45,8 +45,7 @@ fn an_enrolled_device_cannot_play_the_server() {
     let idevid = world.pki.device(1);
     let mut device = world.connect(1, &idevid, ClientConfig::default());
     let key = Key::new();
-    device.client.start(world.now, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) }).unwrap();
-    world.run(&mut device);
+    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
     let der = device.certificate();
 
     // The same network, and whoever answers now is the device that was enrolled, with its whole chain.
@@ -196,8 +195,7 @@ fn a_label_decides_which_devices_are_served() {
     for (port, (holder, config, refused)) in (1..).zip(cases) {
         let mut device = world.connect(port, holder, config);
         let request = csr(holder.certificate.subject(), &Key::new());
-        device.client.start(world.now, Operation::Enroll { csr: request }).unwrap();
-        world.run(&mut device);
+        world.ask(&mut device, Operation::Enroll { csr: request });
         match refused {
             None => drop(device.certificate()),
             Some(reason) => assert_eq!(device.failure().reason(), Some(reason)),

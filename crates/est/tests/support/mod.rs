@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use authority::{Ca, Deliver, Issuer, Job, MemoryLedger, Outcome, Profile, ProfileSpec, RingSigner, VerifySignatures};
 use est::{
-    Attempt, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Now, Output, Path, Route, Server, ServerConfig,
-    ServerSpec, ServerVerifier, SocketIndex, UnixTime,
+    Attempt, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Now, Operation, Output, Path, Route, Server,
+    ServerConfig, ServerSpec, ServerVerifier, SocketIndex, UnixTime,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{self, Parent};
@@ -330,6 +330,12 @@ impl World {
     pub fn dial(&mut self, port: u16, dtls: DtlsConfig, config: ClientConfig) -> Device {
         let client = Client::new(Arc::new(config), Arc::new(dtls), Arc::new(TestRandom), self.now);
         Device { client, route: World::route(port), events: VecDeque::new() }
+    }
+
+    /// Has the device ask for `operation`, and carries datagrams until neither side has any.
+    pub fn ask(&mut self, device: &mut Device, operation: Operation) {
+        device.client.start(self.now, operation).unwrap();
+        self.run(device);
     }
 
     /// Carries datagrams until neither side has any.
