@@ -2,10 +2,8 @@
 //! generated inputs and over every input that once failed. They panic where a property does not hold.
 
 mod client;
-mod script;
 
 pub use client::client_operations;
-pub use script::Script;
 
 use crate::server::{Admit, Config, ExchangeId, Handled, Head, Peer, Repeat, Resources, Response, Shared};
 use crate::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, Method, Number, Outbox, Token};
@@ -258,5 +256,35 @@ impl Resources for Table {
             Some("g") => Ok(Admit { body_bytes_max: BODY_BYTES_MAX, repeat: Repeat::Computed }),
             _ => Err(Response::empty(Code::NOT_FOUND)),
         }
+    }
+}
+
+/// The input, byte by byte.
+#[derive(Debug)]
+pub struct Script<'a>(&'a [u8]);
+
+impl<'a> Script<'a> {
+    /// A script that begins with the first byte of `input`.
+    pub const fn new(input: &'a [u8]) -> Self {
+        Self(input)
+    }
+
+    /// The next byte; `None` at the end.
+    pub fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*byte)
+    }
+
+    /// The next byte; zero at the end.
+    pub fn or_zero(&mut self) -> u8 {
+        self.byte().unwrap_or(0)
+    }
+
+    /// The next `length` bytes, or as many as there are.
+    pub fn take(&mut self, length: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
+        self.0 = rest;
+        taken
     }
 }

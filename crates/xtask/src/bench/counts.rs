@@ -18,7 +18,7 @@ const SOURCE: &str = "benches/benches/instructions.rs";
 /// More than this many per mille above the baseline fails, in all and outside the cryptographic libraries alike.
 const GROWTH_PER_MILLE_MAX: u64 = 10;
 /// Runs of which the least counts. One takes two seconds.
-const COUNTED_TIMES: usize = 5;
+const COUNTED_TIMES: usize = 9;
 
 #[derive(Serialize, Deserialize)]
 struct Baseline {
