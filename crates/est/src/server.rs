@@ -150,7 +150,9 @@ impl Server {
         self.endpoint.refuse_new(Admission::Draining);
         let sessions: Vec<SessionId> = self.endpoint.sessions().collect();
         for session in sessions {
-            if !self.sessions.is_busy(session) {
+            if self.sessions.is_occupied(session) {
+                self.settle(now, session);
+            } else {
                 self.close(now, session);
             }
         }
@@ -252,8 +254,8 @@ impl Server {
     fn settle(&mut self, now: Now, session: SessionId) {
         let draining = self.admission == Admission::Draining;
         // Whoever is in the middle of an enrolment keeps its session, however full the house is.
-        if let Some(busy) = self.sessions.changed_occupation(session) {
-            self.endpoint.occupy(now, session, if busy { Occupation::Busy } else { Occupation::Free });
+        if let Some(occupied) = self.sessions.changed_occupation(session) {
+            self.endpoint.occupy(now, session, if occupied { Occupation::Busy } else { Occupation::Free });
         }
         if self.sessions.settle(session, now.mono, draining) == live::Verdict::Close {
             self.close(now, session);

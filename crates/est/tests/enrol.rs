@@ -6,9 +6,10 @@ mod support;
 
 use std::time::Duration;
 
-use coap::{BlockSize, Kind};
+use coap::{Block, BlockSize, Kind};
 use est::{Answer, ClientConfig, ClientEvent, Failure, Operation, Packing, Reason, Resource, Success};
 use pki::{Certificate, chain};
+use support::raw::{Ask, POST, Raw};
 use support::{Fate, Key, Pace, World, csr, utc};
 
 fn config(block: BlockSize) -> ClientConfig {
@@ -426,6 +427,31 @@ fn draining_finishes_what_is_under_way_and_takes_nothing_new() {
     world.sleep(&mut busy, Duration::from_secs(300));
     assert!(world.server.is_drained());
     assert!(matches!(busy.event(), ClientEvent::Closed(_)));
+}
+
+#[test]
+fn draining_leaves_an_answer_in_blocks_time_for_its_last_one() {
+    let mut world = World::new();
+    let holder = world.pki.device(1);
+    let mut raw = Raw::connect(&mut world, 1, &holder);
+    let request = csr(holder.certificate.subject(), &Key::new());
+    let block = |num| Some(Block { num, more: false, size: BlockSize::B256 });
+    let ask = Ask { method: POST, path: "est/sen", accept: Some(287), content_format: Some(286), ..Ask::default() };
+    let mut said = raw.ask(&mut world, &Ask { payload: &request, block2: block(0), ..ask.clone() });
+    world.server.drain(world.now);
+    let mut certificate = said.payload;
+    while let Some(Block { num, more: true, .. }) = said.block2 {
+        // Slower than a lost request is repeated at first, faster than the session is given up.
+        world.advance(Duration::from_secs(3));
+        world.server.handle_timeout(world.now);
+        said = raw.ask(&mut world, &Ask { block2: block(num + 1), ..ask.clone() });
+        certificate.extend(said.payload);
+    }
+    assert_eq!(world.ledger.issued()[0].certificate, certificate);
+    assert!(!world.server.is_drained());
+    world.advance(Duration::from_secs(5));
+    world.server.handle_timeout(world.now);
+    assert!(world.server.is_drained());
 }
 
 #[test]

@@ -98,6 +98,7 @@ impl Peer {
             }
             State::Separate(Separate { outcome, .. }) | State::Answered(Answered { outcome, .. }) => {
                 write(turn.out, envelope, &exchange.origin.form, &outcome.response(), Some(outcome.etag));
+                exchange.has_rest = !exchange.origin.form.reaches_end(&outcome.response());
             }
         }
         if let State::Answered(answered) = &mut exchange.state {

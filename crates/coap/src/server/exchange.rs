@@ -35,6 +35,8 @@ pub(super) struct Exchange {
     /// The last block of its upload, as a hash of its content; `None` where there was no upload, or a new one of the same
     /// name has begun.
     pub(super) last_block: Option<u64>,
+    /// The client has not asked for the end of its answer yet, nor begun another request of this name.
+    pub(super) has_rest: bool,
     pub(super) state: State,
 }
 

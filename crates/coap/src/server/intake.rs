@@ -103,9 +103,11 @@ impl Peer {
             return Err(Refusal::BadBlock.into());
         }
         let message = checked.head.message();
-        let of_key = |exchange: &&Exchange| exchange.key == checked.key && exchange.outcome().is_some();
-        let latest = self.exchanges.iter().filter(of_key).max_by_key(|exchange| exchange.id);
-        if let Some(outcome) = latest.and_then(Exchange::outcome) {
+        let of_key = |exchange: &&mut Exchange| exchange.key == checked.key && exchange.outcome().is_some();
+        let latest = self.exchanges.iter_mut().filter(of_key).max_by_key(|exchange| exchange.id);
+        if let Some(exchange) = latest
+            && let Some(outcome) = exchange.outcome()
+        {
             let mut form = Form::new(message, checked.blocks, turn.block_max);
             form.block2_asked = true;
             let response = outcome.response();
@@ -117,6 +119,7 @@ impl Peer {
             }
             let envelope = Envelope::answering(message, self.ids.begun(turn.shared));
             write(turn.out, envelope, &form, &response, Some(outcome.etag));
+            exchange.has_rest &= !form.reaches_end(&response);
             return Ok(Handled::Done(Done::Continuation));
         }
         // Never a new request: its payload came with the first one. A GET has none, and where it is computed again its
@@ -231,6 +234,10 @@ impl Peer {
         let acknowledge_at =
             (origin.kind == Kind::Confirmable).then(|| turn.now + turn.shared.config.acknowledge_after);
         let id = turn.shared.next_exchange();
+        // Later blocks are those of the latest request of a name: of an earlier answer nothing more will be asked for.
+        for exchange in self.exchanges.iter_mut().filter(|exchange| exchange.key == checked.key) {
+            exchange.has_rest = false;
+        }
         self.exchanges.reserve_exact(1);
         self.exchanges.push(Exchange {
             id,
@@ -238,6 +245,7 @@ impl Peer {
             origin,
             key: checked.key,
             last_block,
+            has_rest: false,
             state: State::Pending(Pending { repeat: admit.repeat, acknowledge_at, reserved }),
         });
         turn.shared.counters.requests += 1;

@@ -127,6 +127,7 @@ impl Peer {
         let State::Pending(pending) = &mut exchange.state else { return Err(Gone) };
         let past_end = shared.refusal(Refusal::PastEnd);
         let response = if exchange.origin.form.is_past_end(response) { &past_end } else { response };
+        exchange.has_rest = !exchange.origin.form.reaches_end(response);
         let keep = match (pending.repeat, exchange.method) {
             (Repeat::Remembered, _) => Keep::Outcome,
             // Later blocks of a GET are computed again; those of anything else come without what to compute from.
@@ -211,6 +212,11 @@ impl Peer {
     /// Whether a request waits for its [`Peer::respond`], or a separate response for its acknowledgement.
     pub fn has_pending(&self) -> bool {
         self.exchanges.iter().any(Exchange::is_in_flight)
+    }
+
+    /// Whether the client is on its way through the blocks of a kept answer: it has not asked for the last one.
+    pub fn has_rest(&self) -> bool {
+        self.exchanges.iter().any(|exchange| exchange.has_rest)
     }
 
     /// Whether an upload is under way.

@@ -68,6 +68,11 @@ impl Form {
         response.code.is_error() || response.body.len() <= self.block.size.bytes()
     }
 
+    /// Whether what it asks for goes to the end of the body.
+    pub(super) fn reaches_end(&self, response: &Response<'_>) -> bool {
+        self.fits(response) || !self.cut(response.body.len()).0.more
+    }
+
     /// Whether it asks for a block that begins past the end of the body.
     pub(super) fn is_past_end(&self, response: &Response<'_>) -> bool {
         response.code.is_success() && self.block.num > 0 && self.block.offset() >= response.body.len()

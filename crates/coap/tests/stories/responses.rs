@@ -272,3 +272,40 @@ fn c02_the_outcome_of_a_non_confirmable_request_is_kept_as_long_as_its_id() {
     server.pass(Duration::from_secs(2));
     assert_eq!(code(&server.reply(&later(3))), Code::REQUEST_ENTITY_INCOMPLETE);
 }
+
+#[test]
+fn an_answer_has_a_rest_until_its_last_block_is_asked_for() {
+    let mut server = Server::new();
+    let last = upload(&mut server, &body(200, 0), BlockSize::B64, 1);
+    server.exchange(&last, &certificate(&body(150, 0)));
+    assert!(server.peer.has_rest());
+    let block = |num, id| Make::post("est/sen", id).block2(num, BlockSize::B64).bytes();
+    server.reply(&block(1, 20));
+    assert!(server.peer.has_rest());
+    server.reply(&block(2, 21));
+    assert!(!server.peer.has_rest());
+    server.reply(&block(1, 22));
+    assert!(!server.peer.has_rest(), "who has been at the end has seen that there is nothing more");
+
+    // Begun anew with the last block of its upload, it has the whole way before it again.
+    server.reply(&Make::enroll(30).piece(&body(200, 0), 3, BlockSize::B64).bytes());
+    assert!(server.peer.has_rest());
+    // The next request of the same name takes its place.
+    let last = upload(&mut server, &body(210, 0), BlockSize::B64, 40);
+    server.exchange(&last, &certificate(&body(64, 0)));
+    assert!(!server.peer.has_rest(), "the new answer is one block");
+}
+
+#[test]
+fn an_answer_that_is_computed_again_or_given_up_has_no_rest() {
+    let mut server = Server::new();
+    server.exchange(&Make::get("est/crts", 1).block2(0, BlockSize::B64).bytes(), &certificates(&body(900, 0)));
+    assert!(!server.peer.has_rest());
+    let last = upload(&mut server, &body(200, 0), BlockSize::B64, 2);
+    server.exchange(&last, &certificate(&body(150, 0)));
+    server.pass(Duration::from_secs(247));
+    assert!(!server.peer.has_rest());
+    let last = upload(&mut server, &body(200, 0), BlockSize::B64, 20);
+    server.exchange(&last, &Response::error(Code::FORBIDDEN, "est.sen.subject_mismatch"));
+    assert!(!server.peer.has_rest());
+}

@@ -121,16 +121,16 @@ impl Sessions {
         self.pending
     }
 
-    /// Whether closing the session now would take an answer away from its client.
-    pub(super) fn is_busy(&mut self, session: SessionId) -> bool {
-        self.find(session).is_some_and(|live| live.is_busy())
+    /// Whether closing the session now would take an answer, or a part of it, away from its client.
+    pub(super) fn is_occupied(&mut self, session: SessionId) -> bool {
+        self.find(session).is_some_and(|live| live.is_occupied())
     }
 
-    /// Whether the session is busy, if that is not what was asked last. A session that is forgotten was free.
+    /// Whether the session is in the middle of an enrolment, if that is not what was said last. One that is forgotten was not.
     pub(super) fn changed_occupation(&mut self, session: SessionId) -> Option<bool> {
         let live = self.find(session)?;
-        let busy = live.is_busy();
-        (std::mem::replace(&mut live.occupied, busy) != busy).then_some(busy)
+        let occupied = live.is_occupied();
+        (std::mem::replace(&mut live.occupied, occupied) != occupied).then_some(occupied)
     }
 
     /// Forgets a session that is gone.
@@ -216,6 +216,11 @@ impl Live {
     fn is_busy(&self) -> bool {
         // An upload that has begun is an enrolment under way.
         !self.waiting.is_empty() || self.peer.has_pending() || self.peer.has_upload()
+    }
+
+    /// In the middle of an enrolment: its client has still to ask for blocks of the answer, if for nothing else.
+    fn is_occupied(&self) -> bool {
+        self.is_busy() || self.peer.has_rest()
     }
 
     /// The client is still there: while draining, its time to fetch the rest begins anew.
