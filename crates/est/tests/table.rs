@@ -172,8 +172,16 @@ fn c26_a_request_that_is_too_large_is_refused_at_once() {
     let more: [(u16, &[u8]); 1] = [(60, &size)];
     let start = Ask { content_format: Some(286), payload: &[0; 64], block1, more: &more, ..ask(POST, "est/sen") };
     let said = raw.ask(&mut world, &start);
-    assert_eq!(said.code, Code::REQUEST_ENTITY_TOO_LARGE);
+    assert_eq!((said.code, said.size1), (Code::REQUEST_ENTITY_TOO_LARGE, Some(4_096)), "with the size that would fit");
     assert_eq!(world.attempts.last().unwrap().reason(), Some(Reason::CoapBodyTooLarge));
+    // Whoever announces nothing is told when it has come so far.
+    let size = BlockSize::B1024;
+    for num in 0..=4 {
+        let block1 = Some(Block { num, more: true, size });
+        let said = raw.ask(&mut world, &Ask { payload: &[0; 1_024], block1, more: &[], ..start.clone() });
+        let expected = if num < 4 { (Code::CONTINUE, None) } else { (Code::REQUEST_ENTITY_TOO_LARGE, Some(4_096)) };
+        assert_eq!((said.code, said.size1), expected, "block {num}");
+    }
 }
 
 #[test]

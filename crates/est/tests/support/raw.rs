@@ -14,7 +14,7 @@ pub struct Raw {
 }
 
 /// A request, spelled out.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 pub struct Ask<'a> {
     pub method: u8,
     pub path: &'a str,
@@ -45,6 +45,7 @@ pub struct Said {
     pub max_age: Option<u32>,
     pub block1: Option<coap::Block>,
     pub block2: Option<coap::Block>,
+    pub size1: Option<u32>,
     pub etag: Option<Vec<u8>>,
     pub payload: Vec<u8>,
 }
@@ -61,6 +62,7 @@ impl Said {
             max_age: message.uint(Number::MAX_AGE),
             block1: message.block(Number::BLOCK1).unwrap(),
             block2: message.block(Number::BLOCK2).unwrap(),
+            size1: message.uint(Number::SIZE1),
             etag: message.option(Number::ETAG).map(<[u8]>::to_vec),
             payload: message.payload().to_vec(),
         }
@@ -73,8 +75,19 @@ impl Said {
 
 impl Raw {
     pub fn connect(world: &mut World, port: u16, holder: &Holder) -> Raw {
-        let config = Arc::new(world.dtls_config(holder));
-        let dtls = dtls::Client::new(config, Arc::new(TestRandom), world.now);
+        Raw::connect_with(world, port, holder, |_| {})
+    }
+
+    /// The same with another hello.
+    pub fn connect_with(
+        world: &mut World,
+        port: u16,
+        holder: &Holder,
+        change: impl FnOnce(&mut est::DtlsConfig),
+    ) -> Raw {
+        let mut config = world.dtls_config(holder);
+        change(&mut config);
+        let dtls = dtls::Client::new(Arc::new(config), Arc::new(TestRandom), world.now);
         let mut raw = Raw { dtls, route: World::route(port), next_id: 100 };
         assert!(raw.carry(world).is_empty());
         assert!(raw.dtls.facts().is_some(), "no handshake");
