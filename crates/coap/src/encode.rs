@@ -25,7 +25,7 @@ impl<'b> Encoder<'b> {
         Encoder::new(buffer, kind, Code::EMPTY, message_id, Token::EMPTY);
     }
 
-    /// Writes an option. Options come in ascending order of their numbers and have at most 65,804 bytes: our own
+    /// Writes an option. Options come in ascending order of their numbers and have at most 65,535 bytes: our own
     /// code calls this, so that what breaks the order is a mistake of ours.
     pub fn option(mut self, number: Number, value: &[u8]) -> Encoder<'b> {
         debug_assert!(number.0 >= self.number, "options are written in ascending order");

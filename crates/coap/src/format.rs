@@ -1,5 +1,6 @@
 //! Content-Formats (RFC 7252 §12.3): the numbers that EST-coaps speaks; any other is a number too.
 
+use crate::message::uint;
 use std::fmt;
 
 /// A Content-Format number of the IANA registry.
@@ -27,6 +28,13 @@ impl ContentFormat {
     pub const PKCS10: ContentFormat = ContentFormat(286);
     /// `application/pkix-cert` (RFC 9148 §9.1)
     pub const PKIX_CERT: ContentFormat = ContentFormat(287);
+
+    /// The value of a Content-Format or Accept option, 0 to 2 bytes. Content-Format is elective: a longer one is as if it were
+    /// not there, whatever number it holds (RFC 7252 §5.4.3).
+    pub(crate) fn from_value(value: &[u8]) -> Option<ContentFormat> {
+        let number = uint(value).filter(|_| value.len() <= 2)?;
+        u16::try_from(number).ok().map(ContentFormat)
+    }
 }
 
 impl fmt::Display for ContentFormat {

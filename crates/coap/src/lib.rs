@@ -11,13 +11,15 @@
 //! # Where there was a choice
 //!
 //! - C02: a copy of a non-confirmable request is ignored while its fingerprint is among the latest 128 messages of its
-//!   peer, up to EXCHANGE_LIFETIME instead of NON_LIFETIME: one clock for all of them. Nothing is lost by it, since a new
-//!   request differs in its message id or its bytes.
+//!   peer, which are forgotten together once none has come for EXCHANGE_LIFETIME: one clock for all of them instead of
+//!   NON_LIFETIME for each. Nothing is lost by it, since a new request differs in its message id or its bytes.
 //! - C08: a message id that comes round within EXCHANGE_LIFETIME with other bytes is a new request. A retransmission is
 //!   byte for byte the same (RFC 7252 §4.2).
 //! - C14: a non-confirmable request with an unknown critical option is dropped in silence; a reset is allowed, not asked
 //!   for (RFC 7252 §4.3).
 //! - C22: a block that is there already counts as the same only with the same bytes; with others the upload is dropped.
+//! - C32: an abandoned upload is forgotten after EXCHANGE_LIFETIME without a new block, the time that RFC 7959 §2.5 lets a
+//!   client count on. What bounds the memory meanwhile is the total of all uploads.
 //! - C34: later blocks of a GET that is computed again are computed again too, without any state (RFC 7959 §2.4). Those of
 //!   everything else come out of the response that is kept, or not at all.
 //! - No response carries Block1 but 2.31 and the answer of the handler, because in a 4.13 it would ask for smaller blocks

@@ -468,7 +468,7 @@ struct Fetched {
 }
 
 fn content_format(message: &Message<'_>) -> Option<ContentFormat> {
-    message.uint(Number::CONTENT_FORMAT).and_then(|number| u16::try_from(number).ok()).map(ContentFormat)
+    message.option(Number::CONTENT_FORMAT).and_then(ContentFormat::from_value)
 }
 
 /// Every critical option has to be known, of a possible length and not repeated against its definition (RFC 7252 §5.4).

@@ -5,31 +5,35 @@
 
 use super::exchange::{Answered, Delivery, Exchange, Origin, Separate, State};
 use super::intake::{Arrival, Checked, Refused};
+use super::recent::Noted;
 use super::write::{Envelope, Sizes, write, write_empty};
-use super::{Done, Handled, Peer, Refusal, Response, Turn};
-use crate::{Code, Kind, Number};
+use super::{Done, Handled, Head, Peer, Refusal, Repeat, Resources, Response, Turn};
+use crate::{Code, Kind, Message, Number};
 use std::time::Instant;
 
 impl Peer {
     /// What a duplicate gets; `None` where the message is none.
-    pub(super) fn duplicate(&mut self, turn: &mut Turn<'_>, arrival: &Arrival<'_>) -> Option<Done> {
+    pub(super) fn duplicate(
+        &mut self,
+        turn: &mut Turn<'_>,
+        arrival: &Arrival<'_>,
+        table: &dyn Resources,
+    ) -> Option<Done> {
         let message = &arrival.message;
         let known = self.exchanges.iter().position(|exchange| exchange.origin.is(arrival));
         if let Some(index) = known {
             self.repeat(turn, index);
             return Some(Done::Duplicate);
         }
-        match self.recent.answer(arrival.fingerprint)? {
-            Code::EMPTY => {}
-            Code::CONTINUE => {
+        match self.recent.noted(arrival.fingerprint)? {
+            Noted::Silently => {}
+            Noted::Continued => {
                 let block1 = message.block(Number::BLOCK1).ok().flatten();
                 self.write_sizes(turn, message, &Response::empty(Code::CONTINUE), Sizes { block1, size1: None });
             }
-            code => {
-                let response = Response::empty(code);
-                let busy = code == Code::SERVICE_UNAVAILABLE;
-                let response = if busy { response.with_max_age(turn.shared.full_max_age()) } else { response };
-                self.write_sizes(turn, message, &response, Sizes::default());
+            noted => {
+                let refused = refused_before(noted, message, turn, table);
+                self.refuse(turn, message, &refused);
             }
         }
         Some(Done::Duplicate)
@@ -39,26 +43,32 @@ impl Peer {
     pub(super) fn note(&mut self, now: Instant, arrival: &Arrival<'_>, result: &Result<Handled<'_>, Refused>) {
         // "the recipient SHOULD silently ignore any duplicated Non-confirmable message" (RFC 7252 §4.5).
         if arrival.message.kind() == Kind::NonConfirmable {
-            self.recent.insert(now, arrival.fingerprint, Code::EMPTY);
+            self.recent.insert(now, arrival.fingerprint, Noted::Silently);
             return;
         }
-        let answer = match result {
-            Ok(Handled::Done(Done::Continued)) => Code::CONTINUE,
+        if arrival.message.option(Number::BLOCK1).is_none() {
+            return;
+        }
+        let noted = match result {
+            Ok(Handled::Done(Done::Continued)) => Some(Noted::Continued),
             // Of a last block only the outcome could be told: as long as that is kept, it is.
-            Ok(Handled::Request { .. }) if arrival.message.option(Number::BLOCK1).is_some() => Code::EMPTY,
+            Ok(Handled::Request { id, .. }) => {
+                let remembered = |exchange: &Exchange| match &exchange.state {
+                    State::Pending(pending) => exchange.id == *id && pending.repeat == Repeat::Remembered,
+                    State::Separate(_) | State::Answered(_) => false,
+                };
+                self.exchanges.iter().any(remembered).then_some(Noted::Silently)
+            }
             // The exchange knows the latest message with its last block, and must not forget the ones before: a late copy of one
             // would fit into the next upload of the same name.
-            Ok(Handled::Done(Done::Duplicate)) if arrival.message.option(Number::BLOCK1).is_some() => Code::EMPTY,
-            // Another time these could have another answer; every other refusal is judged again to the same.
-            Err(Refused::Here(
-                refusal @ (Refusal::BlockMissing
-                | Refusal::ContentFormatChanged
-                | Refusal::TooLarge { .. }
-                | Refusal::Full),
-            )) if arrival.message.option(Number::BLOCK1).is_some() => refusal.code(),
-            _ => return,
+            Ok(Handled::Done(Done::Duplicate)) => Some(Noted::Silently),
+            Ok(Handled::Done(_)) => None,
+            Err(Refused::Here(refusal)) => Noted::refusal(*refusal),
+            Err(Refused::ByTable(response)) => Noted::refusal(Refusal::ByTable(response.code)),
         };
-        self.recent.insert(now, arrival.fingerprint, answer);
+        if let Some(noted) = noted {
+            self.recent.insert(now, arrival.fingerprint, noted);
+        }
     }
 
     /// Answers a duplicate as its first copy was answered (RFC 7252 §4.5), as far as it has been.
@@ -101,9 +111,40 @@ impl Peer {
                 exchange.has_rest = !exchange.origin.form.reaches_end(&outcome.response());
             }
         }
-        if let State::Answered(answered) = &mut exchange.state {
-            answered.delivery = Delivery::Again;
+        match &mut exchange.state {
+            State::Answered(answered) => answered.delivery = Delivery::Again,
+            // Nobody waits for the token of that response any more.
+            State::Separate(_) => {
+                self.end_separate(index, Delivery::Again);
+            }
+            State::Pending(_) => {}
         }
         Done::Duplicate
+    }
+}
+
+/// The refusal of a message that was refused before, in the same words. The table is asked for those that are its own, and for
+/// the limit; where it would decide otherwise by now, the code alone is told.
+fn refused_before(noted: Noted, message: &Message<'_>, turn: &Turn<'_>, table: &dyn Resources) -> Refused {
+    let judged = || Head::check(*message).map_err(Refused::Here).map(|head| table.admit(&head));
+    let bare = |code| {
+        let waits = code == Code::SERVICE_UNAVAILABLE || code == Code::TOO_MANY_REQUESTS;
+        let response = Response::empty(code);
+        Refused::ByTable(if waits { response.with_max_age(turn.shared.full_max_age()) } else { response })
+    };
+    match noted {
+        Noted::BadBlock => Refused::Here(Refusal::BadBlock),
+        Noted::BlockMissing => Refused::Here(Refusal::BlockMissing),
+        Noted::ContentFormatChanged => Refused::Here(Refusal::ContentFormatChanged),
+        Noted::Full => Refused::Here(Refusal::Full),
+        Noted::TooLarge => match judged() {
+            Ok(Ok(admit)) => Refused::Here(Refusal::TooLarge { body_bytes_max: admit.body_bytes_max }),
+            _ => bare(Code::REQUEST_ENTITY_TOO_LARGE),
+        },
+        Noted::ByTable(code) => match judged() {
+            Ok(Err(response)) if response.code == code => Refused::ByTable(response),
+            _ => bare(code),
+        },
+        Noted::Silently | Noted::Continued => bare(Code::INTERNAL_SERVER_ERROR),
     }
 }

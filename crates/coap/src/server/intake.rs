@@ -62,7 +62,7 @@ impl Peer {
         }
         let fingerprint = Hash64::new(PURPOSE_DATAGRAM).field(message.bytes()).finish();
         let arrival = Arrival { message, fingerprint };
-        if let Some(done) = self.duplicate(turn, &arrival) {
+        if let Some(done) = self.duplicate(turn, &arrival, table) {
             return Handled::Done(done);
         }
         let result = self.new_request(turn, &arrival, table);
@@ -291,7 +291,7 @@ impl Peer {
         write_whole(turn.out, envelope, response, sizes);
     }
 
-    fn refuse(&mut self, turn: &mut Turn<'_>, message: &Message<'_>, refused: &Refused) -> Done {
+    pub(super) fn refuse(&mut self, turn: &mut Turn<'_>, message: &Message<'_>, refused: &Refused) -> Done {
         // "Unrecognized options of class "critical" that occur in a Non-confirmable message MUST cause the message to be
         // rejected", which may be in silence (RFC 7252 §5.4.1, §4.3).
         if let (Kind::NonConfirmable, Refused::Here(Refusal::BadOption(number))) = (message.kind(), refused) {

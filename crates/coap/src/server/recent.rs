@@ -2,8 +2,9 @@
 //!
 //! A copy of them that the network delivers late must not count as new (RFC 7252 §4.5): the first block of an earlier
 //! transfer would begin it anew in the middle of the present one, whose next block would then be joined to it; and a block
-//! that was refused because one before it was missing would fit into a later transfer.
+//! that was refused, because one before it was missing or because nobody was let in, would fit into a later transfer.
 
+use super::Refusal;
 use crate::{Code, EXCHANGE_LIFETIME};
 use std::time::Instant;
 
@@ -14,10 +15,74 @@ const RECENT_MAX: usize = 128;
 /// Room for a usual enrolment at once.
 const RECENT_FIRST: usize = 16;
 
+/// What was made of a message, as far as it takes to answer a copy alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// A copy gets no answer from here.
+    Silently,
+    /// 2.31.
+    Continued,
+    /// See the refusal of the same name, as for all that follow.
+    BadBlock,
+    BlockMissing,
+    ContentFormatChanged,
+    TooLarge,
+    Full,
+    /// The resource table refused it with this code: 4.xx or 5.xx.
+    ByTable(Code),
+}
+
+impl Noted {
+    /// A refused block of an upload. Another time it could have another answer, or end an upload that has begun since; what
+    /// is refused for its options alone is judged again to the same.
+    pub(super) fn refusal(refusal: Refusal) -> Option<Noted> {
+        Some(match refusal {
+            Refusal::BadBlock => Noted::BadBlock,
+            Refusal::BlockMissing => Noted::BlockMissing,
+            Refusal::ContentFormatChanged => Noted::ContentFormatChanged,
+            Refusal::TooLarge { .. } => Noted::TooLarge,
+            Refusal::Full => Noted::Full,
+            Refusal::ByTable(code) => Noted::ByTable(code),
+            Refusal::BadOption(_)
+            | Refusal::UnknownMethod
+            | Refusal::Proxy
+            | Refusal::NoResponse
+            | Refusal::PastEnd => return None,
+        })
+    }
+
+    /// In one byte. The codes of errors begin at 0x80 and are their own.
+    fn byte(self) -> u8 {
+        match self {
+            Noted::Silently => 0,
+            Noted::Continued => 1,
+            Noted::BadBlock => 2,
+            Noted::BlockMissing => 3,
+            Noted::ContentFormatChanged => 4,
+            Noted::TooLarge => 5,
+            Noted::Full => 6,
+            Noted::ByTable(code) => code.byte(),
+        }
+    }
+
+    fn from_byte(byte: u8) -> Noted {
+        match byte {
+            0 => Noted::Silently,
+            1 => Noted::Continued,
+            2 => Noted::BadBlock,
+            3 => Noted::BlockMissing,
+            4 => Noted::ContentFormatChanged,
+            5 => Noted::TooLarge,
+            6 => Noted::Full,
+            code => Noted::ByTable(Code::from_byte(code)),
+        }
+    }
+}
+
 /// The latest messages, forgotten together when none has come for EXCHANGE_LIFETIME.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// 56 bits of fingerprint and the code of the answer.
+    /// 56 bits of fingerprint and what was noted.
     messages: Vec<u64>,
     /// The oldest, once there are as many as there may be.
     oldest: usize,
@@ -29,14 +94,14 @@ impl Recent {
         self.messages.is_empty()
     }
 
-    /// How a message was answered; [`Code::EMPTY`] for one that gets no answer from here.
-    pub(super) fn answer(&self, fingerprint: u64) -> Option<Code> {
+    /// What was made of a message, if it is known.
+    pub(super) fn noted(&self, fingerprint: u64) -> Option<Noted> {
         let known = self.messages.iter().find(|message| (*message ^ fingerprint) >> 8 == 0)?;
-        Some(Code::from_byte(known.to_le_bytes()[0]))
+        Some(Noted::from_byte(known.to_le_bytes()[0]))
     }
 
-    pub(super) fn insert(&mut self, now: Instant, fingerprint: u64, answer: Code) {
-        let message = fingerprint & !0xff | u64::from(answer.byte());
+    pub(super) fn insert(&mut self, now: Instant, fingerprint: u64, noted: Noted) {
+        let message = fingerprint & !0xff | u64::from(noted.byte());
         self.expires = Some(now + EXCHANGE_LIFETIME);
         if self.messages.len() < RECENT_MAX {
             if self.messages.capacity() == 0 {

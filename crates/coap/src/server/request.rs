@@ -2,7 +2,6 @@
 
 use super::Refusal;
 use crate::length::Length;
-use crate::message::uint;
 use crate::{ContentFormat, Message, Method, Number};
 use std::{fmt, str};
 
@@ -182,8 +181,7 @@ impl<'d> Head<'d> {
     }
 
     fn format(&self, number: Number) -> Option<ContentFormat> {
-        // Content-Format is elective: one of more than two bytes is as if it were not there (RFC 7252 §5.4.3).
-        self.message.option(number).and_then(uint).and_then(|n| u16::try_from(n).ok()).map(ContentFormat)
+        self.message.option(number).and_then(ContentFormat::from_value)
     }
 }
 

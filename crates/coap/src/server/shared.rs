@@ -43,8 +43,9 @@ pub struct Config {
     /// After this long without [`super::Peer::respond`] an empty acknowledgement goes out and the answer becomes a
     /// separate response. Below ACK_TIMEOUT, so that the client does not send its request again.
     pub acknowledge_after: Duration,
-    /// An upload without a new block for this long is forgotten. A client that still lives has sent its block again
-    /// or given up by then (MAX_TRANSMIT_WAIT, RFC 7252 §4.8.2).
+    /// An upload without a new block for this long is forgotten. A client may count on EXCHANGE_LIFETIME: "Servers can fully
+    /// expect to be free to discard any partial request body" after it (RFC 7959 §2.5), and a block that nobody acknowledged
+    /// may come again in a new exchange after MAX_TRANSMIT_WAIT.
     pub upload_idle_max: Duration,
     /// Uploads of one peer at a time; one more drops the oldest. A client has reason for two at most: the one it gave up
     /// and the one it does (RFC 9175 §3.5.2).
@@ -82,7 +83,7 @@ impl Default for Config {
 
 /// Half of ACK_TIMEOUT: the other half is for the way of the acknowledgement.
 const ACKNOWLEDGE_AFTER: Duration = Duration::from_secs(1);
-const UPLOAD_IDLE_MAX: Duration = MAX_TRANSMIT_WAIT;
+const UPLOAD_IDLE_MAX: Duration = EXCHANGE_LIFETIME;
 /// 65,536 uploads of 512 bytes at a time; an upload takes a second or two, so that this is far above what a shard signs.
 const UPLOAD_BYTES_TOTAL_MAX: usize = 32 << 20;
 /// An enrolment, its predecessor under another message id, `/crts`, discovery, and as many again.
@@ -92,11 +93,13 @@ const RESPONSE_BYTES_TOTAL_MAX: usize = 64 << 20;
 
 const _: () = assert!(ACKNOWLEDGE_AFTER.as_secs() < ACK_TIMEOUT.as_secs(), "the client is told before it sends again");
 const _: () = assert!(UPLOAD_IDLE_MAX.as_secs() <= EXCHANGE_LIFETIME.as_secs(), "no state outlives its exchange");
+const _: () =
+    assert!(UPLOAD_IDLE_MAX.as_secs() > 2 * MAX_TRANSMIT_WAIT.as_secs(), "a block may come in a second exchange");
 const _: () = assert!(EXCHANGES_PER_PEER_MAX * RESPONSE_BYTES_EXPECTED < RESPONSE_BYTES_TOTAL_MAX);
 
 /// What a pending request counts of the kept responses before its answer is known: the size of a usual one.
 pub(super) const RESPONSE_BYTES_EXPECTED: usize = 1_024;
-/// RFC 7959 §2.5 and our own rule: no upload lives longer than this, however many blocks keep coming.
+/// Our own rule: no upload lives longer than this, however many blocks keep coming.
 pub(super) const UPLOAD_LIFETIME_MAX: Duration = Duration::from_secs(2 * EXCHANGE_LIFETIME.as_secs());
 
 /// State of all peers of one shard.

@@ -254,7 +254,9 @@ fn c04_the_last_block_of_a_transfer_that_was_begun_anew_is_no_repeat() {
     let last = upload(&mut server, &csr, BlockSize::B64, 1);
     server.exchange(&last, &certificate(b"certificate"));
     server.reply(&Make::enroll(20).piece(&body(300, 50), 0, BlockSize::B64).bytes());
-    server.pass(Duration::from_secs(100));
+    server.pass(Duration::from_secs(246));
+    assert!(server.peer.has_upload());
+    server.pass(Duration::from_secs(1));
     assert!(!server.peer.has_upload());
     let again = Make::enroll(21).piece(&csr, 4, BlockSize::B64).bytes();
     assert_eq!(code(&server.reply(&again)), Code::REQUEST_ENTITY_INCOMPLETE);

@@ -7,6 +7,7 @@ mod harness;
 mod client;
 mod codec;
 mod duplicates;
+mod late;
 mod memory;
 mod options;
 mod pair;

@@ -1,8 +1,9 @@
 //! Options, methods and paths that a server must or must not accept.
 
-use crate::harness::{Got, Make, Server, body, code, empty, parse};
-use coap::server::{Config, Done, Dropped, Refusal, Response};
-use coap::{Code, ContentFormat, Kind, Malformed, Method, Number};
+use crate::harness::{Got, Make, Server, Table, body, code, empty, parse};
+use coap::client::{Exchange, Progress, RequestSpec};
+use coap::server::{Config, Done, Dropped, Handled, Refusal, Response};
+use coap::{Code, ContentFormat, Kind, Malformed, MessageIds, Method, Number, Token};
 
 fn ok() -> Response<'static> {
     Response::content(Code::CONTENT, ContentFormat::PKCS7_CERTS_ONLY, b"certificates")
@@ -41,6 +42,26 @@ fn c14_options_repeated_or_sized_against_their_definition_count_as_unknown() {
     // Content-Format is elective: a second one is ignored.
     let twice = Make::enroll(50).uint(Number::CONTENT_FORMAT, 42).payload(b"csr").bytes();
     assert_eq!(code(&server.exchange(&twice, &ok())), Code::CONTENT);
+}
+
+/// RFC 7252 §5.4.3: a value of another length than the definition's is like an option that nobody knows; Content-Format is
+/// elective, and 00 01 1E in three bytes is not 286.
+#[test]
+fn c14_a_content_format_of_three_bytes_is_as_if_it_were_not_there() {
+    let mut server = Server::new();
+    let long = [0, 1, 30];
+    let request = Make::post("est/sen", 1).option(Number::CONTENT_FORMAT, &long).payload(b"csr").bytes();
+    let handled = server.peer.handle(server.now, &request, &mut server.shared, &Table, &mut server.out);
+    let Handled::Request { request, .. } = handled else { panic!("{handled:?}") };
+    assert_eq!(request.content_format(), None);
+
+    let mut ids = MessageIds::new(1);
+    let mut client = Exchange::new(server.now, RequestSpec::get("est/crts"), &mut ids, Token::EMPTY, 1);
+    let asked = client.poll_transmit().expect("a request").to_vec();
+    let answer = Make::new(Kind::Acknowledgement, Code::CONTENT, parse(&asked).message_id().0).token(b"");
+    let answer = answer.option(Number::CONTENT_FORMAT, &long).payload(b"x").bytes();
+    let Progress::Done(reply) = client.handle(server.now, &parse(&answer), &mut ids) else { panic!("no answer") };
+    assert_eq!(reply.content_format, None);
 }
 
 #[test]
