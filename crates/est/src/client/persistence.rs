@@ -16,6 +16,7 @@
 
 use std::time::{Duration, Instant};
 
+use coap::Code;
 use dtls::{Random, Refusal};
 
 use super::Failure;
@@ -214,6 +215,8 @@ impl Verdict {
             Failure::Closed(_) => Verdict::Lost,
             // "The server doesn't know what you speak of": it has lost more than a block.
             Failure::Handshake(_) | Failure::Request(Request::Reset | Request::Changing) => Verdict::Refused,
+            // Nor does it keep the pieces of the request, however often they are sent (RFC 7959 §2.9.2).
+            Failure::Refused(refused) if refused.code == Code::REQUEST_ENTITY_INCOMPLETE => Verdict::Refused,
             Failure::Later { max_age, .. } => Verdict::Later(Duration::from_secs((*max_age).into())),
             Failure::Request(Request::BadOption(_) | Request::BadBlock | Request::TooLarge)
             | Failure::TooLong { .. }
@@ -238,7 +241,6 @@ fn part_of(whole: Duration, random: &dyn Random) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use coap::Code;
     use dtls::HandshakeType;
 
     use super::*;
@@ -327,6 +329,8 @@ mod tests {
         assert_eq!(tries(&later(1)), 3);
         let refused = Refused { code: Code::FORBIDDEN, diagnostic: None };
         assert_eq!(tries(&Failure::Refused(refused)), 0, "no is no");
+        let lost = Refused { code: Code::REQUEST_ENTITY_INCOMPLETE, diagnostic: None };
+        assert_eq!(tries(&Failure::Refused(lost)), 2, "a transfer that was lost is no judgement of the request");
         assert_eq!(tries(&Failure::TooLong { plaintext_bytes_max: 1 }), 0);
     }
 
