@@ -120,7 +120,7 @@ reasons! {
     CertificateExpired: "dtls.certificate.expired", Handshake, Wire::Alert(Alert::CERTIFICATE_EXPIRED);
         "A certificate of the chain is past its notAfter.";
         "Renew before two thirds of the life are over; with an expired certificate, enrol anew with the manufacturer certificate.";
-        "Check the server's clock; renew the server's certificate if it is that one.";
+        "Check the server's clock; renew the server's certificate if it is that one. For devices that outlived the date of their manufacturer certificate there is allow_expired_identity in the profile; an expired authority above them it does not excuse.";
     CertificateNotYetValid: "dtls.certificate.not_yet_valid", Handshake, Wire::Alert(Alert::CERTIFICATE_EXPIRED);
         "A certificate of the chain is before its notBefore.";
         "Set the device's clock, if it is the device that complains.";
@@ -384,9 +384,9 @@ reasons! {
         "Enrol under the label of the device's own profile.";
         "Add the manufacturer to the profile, or tell the device its label.";
     ClientExpired: "est.client.expired", Decision, FORBIDDEN;
-        "The client's certificate went out of its validity while the session lasted.";
+        "The client's certificate is outside its validity: it ran out while the session lasted, or another profile let it in.";
         "Enrol anew with the manufacturer certificate, and renew earlier: from two thirds of the life on.";
-        "Nothing to change.";
+        "For a manufacturer certificate past its date, set allow_expired_identity in the profile that the label chose.";
     ClientRevoked: "est.client.revoked", Decision, FORBIDDEN;
         "The client's certificate is revoked.";
         "Nothing the device can do by itself.";

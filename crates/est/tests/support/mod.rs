@@ -112,12 +112,16 @@ pub struct Pki {
 pub const SERVER_NAME: &str = "est.example.net";
 
 pub fn authority(common_name: &str, parent: Option<&Holder>) -> Holder {
+    authority_living(life(3_650), common_name, parent)
+}
+
+pub fn authority_living(validity: Validity, common_name: &str, parent: Option<&Holder>) -> Holder {
     let key = Key::new();
     let spec = make::AuthoritySpec {
         common_name,
         organization: Some("Muster tests"),
         serial: serial(),
-        validity: life(3_650),
+        validity,
         path_len: None,
     };
     let random = TestRandom::secure();
@@ -131,15 +135,15 @@ pub fn authority(common_name: &str, parent: Option<&Holder>) -> Holder {
 
 impl Pki {
     pub fn new() -> Pki {
-        let root = authority("Root", None);
-        let issuing = authority("Issuing", Some(&root));
-        let manufacturer = authority("Manufacturer", None);
-        let key = Key::new();
-        let names = [ServerName::try_from(SERVER_NAME).unwrap()];
-        let spec = make::ServerSpec { names: &names, serial: serial(), validity: life(365) };
-        let certificate = make::server(&spec, key.signing.public_key(), root.parent(), &TestRandom::secure()).unwrap();
-        let certificate = Arc::new(certificate);
-        let server = Holder { chain: vec![certificate.der().to_vec()], certificate, key };
+        Pki::living(life(3_650), life(365))
+    }
+
+    /// Authorities and a server certificate that live so long.
+    pub fn living(authorities: Validity, server: Validity) -> Pki {
+        let root = authority_living(authorities, "Root", None);
+        let issuing = authority_living(authorities, "Issuing", Some(&root));
+        let manufacturer = authority_living(authorities, "Manufacturer", None);
+        let server = server_of(&root, &[SERVER_NAME], server);
         Pki { root, issuing, server, manufacturer }
     }
 
@@ -168,7 +172,21 @@ pub fn sorted(mut certificates: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     certificates
 }
 
+/// A server with these names.
+pub fn server_of(root: &Holder, names: &[&str], validity: Validity) -> Holder {
+    let key = Key::new();
+    let names: Vec<ServerName<'_>> = names.iter().map(|name| ServerName::try_from(*name).unwrap()).collect();
+    let spec = make::ServerSpec { names: &names, serial: serial(), validity };
+    let certificate = make::server(&spec, key.signing.public_key(), root.parent(), &TestRandom::secure()).unwrap();
+    let certificate = Arc::new(certificate);
+    Holder { chain: vec![certificate.der().to_vec()], certificate, key }
+}
+
 pub fn device_of(manufacturer: &Holder, number: u32) -> Holder {
+    device_living(life(3_650), manufacturer, number)
+}
+
+pub fn device_living(validity: Validity, manufacturer: &Holder, number: u32) -> Holder {
     let key = Key::new();
     let (common_name, serial_number) = (format!("device-{number:06}"), format!("{number:06}"));
     let spec = make::DeviceSpec {
@@ -176,7 +194,7 @@ pub fn device_of(manufacturer: &Holder, number: u32) -> Holder {
         serial_number: &serial_number,
         organization: Some("Muster tests"),
         serial: serial(),
-        validity: life(3_650),
+        validity,
     };
     let random = TestRandom::secure();
     let certificate = make::idevid(&spec, key.signing.public_key(), manufacturer.parent(), &random).unwrap();
