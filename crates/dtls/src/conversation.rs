@@ -346,9 +346,16 @@ impl Conversation {
     }
 
     fn retransmit(&mut self, port: &mut Port<'_>) {
-        self.mtu = self.timer.shrink(self.mtu, self.flight.datagram_bytes());
+        if !self.peer_flight_has_begun() {
+            self.mtu = self.timer.shrink(self.mtu, self.flight.datagram_bytes());
+        }
         port.trace(&TraceEvent::Retransmission { flight: self.flight.number() });
         self.transmit(port);
+    }
+
+    /// Whether something of the peer's next flight is here: then all of ours arrived there, whatever is still missing of the answer.
+    fn peer_flight_has_begun(&self) -> bool {
+        self.incoming.next_seq() != self.peer_flight_start || self.incoming.holds_any()
     }
 
     fn transmit(&mut self, port: &mut Port<'_>) {

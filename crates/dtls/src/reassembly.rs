@@ -82,6 +82,11 @@ impl Reassembly {
         Some(Message { kind, message_seq, body })
     }
 
+    /// Whether a part of a message waits for the rest of it, or for its turn.
+    pub(crate) const fn holds_any(&self) -> bool {
+        self.held.bytes > 0
+    }
+
     #[cfg(test)]
     fn bytes_held(&self) -> usize {
         self.held.bytes

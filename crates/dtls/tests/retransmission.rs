@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use dtls::{Drop, HandshakeType, Refusal};
-use support::forge::{HANDSHAKE, Piece, records};
+use support::forge::{HANDSHAKE, Piece, datagram, records};
 use support::script::{Hello, Script};
 use support::{Clock, Pair, Way, World};
 
@@ -135,6 +135,31 @@ fn d45_a_client_on_rfc_7925_timers_survives_three_lost_flights() {
 }
 
 #[test]
+fn d45_a_hello_whose_cookie_has_run_out_is_answered_as_long_as_its_handshake_lives() {
+    // The same timers. The cookie is of the last second of its period: 63 s later it is good no longer.
+    let world = World::new();
+    let mut clock = Clock::new();
+    clock.elapsed = Duration::from_secs(59);
+    let client = world.client_with(&clock, |config| config.retransmission_initial = Duration::from_secs(9));
+    let mut pair = Pair::of(world.endpoint(), client, clock);
+    pair.step();
+    pair.step();
+    while pair.clock.elapsed < Duration::from_secs(59 + 63) {
+        while let Some(datagram) = pair.to_server.pop_front() {
+            pair.give_server(&datagram);
+        }
+        pair.to_client.clear();
+        pair.tick();
+    }
+    // What the server repeats by itself is lost once more; the client's hello arrives, a second later.
+    pair.to_client.clear();
+    pair.clock.elapsed += Duration::from_secs(1);
+    pair.run();
+    assert!(pair.is_established(), "{:?} {:?}", pair.server_events, pair.client.drops());
+    pair.assert_alive();
+}
+
+#[test]
 fn the_client_gives_up_too() {
     let world = World::new();
     let mut pair = Pair::new(&world);
@@ -222,6 +247,29 @@ fn lost_hellos_do_not_make_the_path_narrow() {
     assert!(!pair.sent.iter().any(|(_, datagram)| cut(datagram)), "flights are whole");
 }
 
+/// Whoever sends the next flight has received all of ours: that the rest of it is lost says nothing of how wide the path is.
+#[test]
+fn d67_a_flight_that_is_being_answered_does_not_make_the_path_narrow() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let flight_bytes: usize = script.answers[1..].iter().map(Vec::len).sum();
+    assert!(flight_bytes > 548, "it would be cut");
+    let certificate = script.certificate().bytes();
+    script.give(&certificate);
+    for _ in 0..6 {
+        let at = script.endpoint.poll_timeout().unwrap();
+        script.clock.advance_to(at);
+        script.endpoint.handle_timeout(script.clock.now());
+        let again: Vec<_> = std::iter::from_fn(|| script.endpoint.poll_transmit().map(|one| one.bytes.len())).collect();
+        assert_eq!(again.iter().sum::<usize>(), flight_bytes, "whole, as it was: {again:?}");
+    }
+    let mut rest = datagram(&[script.key_exchange(), script.certificate_verify(), script.change_cipher_spec()]);
+    rest.extend(script.finished());
+    script.give(&rest);
+    let session = script.endpoint.sessions().next().unwrap();
+    assert_eq!(script.endpoint.plaintext_max(session), 1_232 - 13 - 8 - 16);
+}
+
 #[test]
 fn d28_several_messages_in_one_record_and_parts_mixed_with_wholes() {
     let world = World::new();
@@ -245,7 +293,7 @@ fn d28_several_messages_in_one_record_and_parts_mixed_with_wholes() {
 fn d30_a_million_messages_do_not_grow_the_stack() {
     let world = World::new();
     let mut script = Script::begin(&world, Hello::default());
-    // 5,000 empty messages a record, 200 records: each is handled in a loop, none by recursion.
+    // A thousand empty messages a record, a thousand records: each is handled in a loop, none by recursion.
     let record = Piece::whole(0, 1, &[]).bytes().repeat(1_000);
     for n in 0..1_000 {
         let raw = support::forge::Raw::new(HANDSHAKE, 0, 100 + n, &record);
