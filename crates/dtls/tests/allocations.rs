@@ -1,8 +1,10 @@
 //! Where nothing may be allocated, nothing is.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod support;
 
-use dtls::{Event, Suite};
+use dtls::{Event, PublicKeySteps, Refusal, Suite};
 use support::forge::{APPLICATION_DATA, HANDSHAKE, Piece, Raw};
 use support::script::{Hello, Script};
 use support::{Clock, Pair, World};
@@ -164,4 +166,64 @@ fn the_worst_that_a_proven_peer_can_make_a_handshake_hold_is_bounded() {
     });
     assert_eq!(endpoint.counts().half_open, 2);
     assert!((32 * 1_024..48 * 1_024).contains(&counted.bytes_current), "{counted:?}");
+}
+
+/// What a handshake holds whose signature has this length, with all that its peer can send while the pool has no time for it.
+fn suspended_with(signature_bytes: usize) -> (allocation_counter::AllocationInfo, Script) {
+    let world = World::new();
+    let endpoint = world.endpoint_with(|config| config.public_key_steps = PublicKeySteps::Suspended);
+    // A first handshake warms the buffers.
+    let mut script = Script::unbegun(&world, endpoint, Hello::default());
+    script.fetch_cookie();
+    let hello = script.hello.datagram(1, 1);
+    script.give(&hello);
+    assert!(script.endpoint.poll_public_key_job().is_some());
+    script.route = support::route(50_001);
+    script.message_seq = 0;
+    script.hello = Hello { random: [9; 32], ..Hello::default() }.with(21, &[0; 3_900]);
+    script.fetch_cookie();
+    let hello = script.hello.datagram(1, 1);
+    // The largest certificate, a key share, a signature, then all that the window takes.
+    let certificate = [&[0, 0x3F, 0xFD][..], &[0, 0x3F, 0xFA], &vec![7; 16 * 1_024 - 6]].concat();
+    let length = u16::try_from(signature_bytes).unwrap().to_be_bytes();
+    let signature = [&[4, 3][..], &length, &vec![7; signature_bytes]].concat();
+    let mut attack = Piece::whole(11, 2, &certificate).fragments(200);
+    attack.push(Piece::whole(16, 3, &[1, 4]));
+    attack.extend(Piece::whole(15, 4, &signature).fragments(200));
+    for seq in 5..20 {
+        attack.extend(Piece { length: 16_000, ..Piece::whole(15, seq, &vec![7; 15_999]) }.fragments(200));
+    }
+    let datagrams: Vec<Vec<u8>> =
+        attack.iter().map(|piece| Raw::new(HANDSHAKE, 0, 9, &piece.bytes()).bytes()).collect();
+    let (now, route, endpoint) = (script.clock.now(), script.route, &mut script.endpoint);
+    let mut buffer = Vec::with_capacity(8_192);
+    let counted = allocation_counter::measure(|| {
+        buffer.clear();
+        buffer.extend_from_slice(&hello);
+        endpoint.handle_datagram(now, route, &mut buffer);
+        let exchange = endpoint.poll_public_key_job().unwrap();
+        endpoint.complete_public_key_job(now, exchange.run());
+        while endpoint.poll_transmit().is_some() {}
+        for datagram in &datagrams {
+            buffer.clear();
+            buffer.extend_from_slice(datagram);
+            endpoint.handle_datagram(now, route, &mut buffer);
+        }
+    });
+    (counted, script)
+}
+
+#[test]
+fn the_worst_that_a_handshake_can_hold_while_its_peer_waits_to_be_judged_is_bounded_as_well() {
+    let (counted, mut script) = suspended_with(104);
+    assert!(script.endpoint.poll_public_key_job().is_some(), "it waits to be judged");
+    assert!((32 * 1_024..48 * 1_024).contains(&counted.bytes_current), "{counted:?}");
+    // What is longer than any signature is none, and nobody's time is spent on it.
+    for length in [105, 16 * 1_024 - 4] {
+        let (counted, mut script) = suspended_with(length);
+        assert!(script.endpoint.poll_public_key_job().is_none(), "{length}");
+        assert!(counted.bytes_current < 2_048, "{counted:?}");
+        script.events.extend(std::iter::from_fn(|| script.endpoint.poll_event()));
+        assert_eq!(script.refusal(), Some(Refusal::BadCertificateVerify));
+    }
 }

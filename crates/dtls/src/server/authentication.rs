@@ -4,6 +4,7 @@ use super::client_hello::Agreed;
 use super::finished::ExpectChangeCipherSpec;
 use super::{Context, Next, State};
 use crate::crypto::{EphemeralKey, Hash, SignatureScheme};
+use crate::limits::SIGNATURE_BYTES_MAX;
 use crate::observer::TraceEvent;
 use crate::public_key::{Authentication, AuthenticationWork, Binding, Work};
 use crate::reassembly::Message;
@@ -85,6 +86,10 @@ impl ExpectCertificateVerify {
         // All schemes that we know are those that CertificateRequest offered.
         let scheme = SignatureScheme::from_code(verify.scheme)
             .ok_or(Refusal::SignatureAlgorithmNotOffered { scheme: verify.scheme })?;
+        // It lies in the job until the pool has time for it, so no more of it is taken than can verify.
+        if verify.signature.len() > SIGNATURE_BYTES_MAX {
+            return Err(Refusal::BadCertificateVerify);
+        }
         let agreed = self.agreed;
         let work = AuthenticationWork {
             verifier: context.config.verifier.clone(),
