@@ -43,7 +43,7 @@ drops! {
     NoAssociation = "no_association",
     /// A ClientHello that cannot be read as far as its cookie.
     HelloMalformed = "hello_malformed",
-    /// A ClientHello fragment from nobody we know that does not hold the parameters the cookie is bound to.
+    /// A ClientHello fragment from nobody we know that does not reach the end of the cookie.
     HelloFragment = "hello_fragment",
     /// All handshake slots are taken.
     HalfOpenFull = "half_open_full",
@@ -53,7 +53,7 @@ drops! {
     SessionsFull = "sessions_full",
     /// New handshakes are not admitted.
     Draining = "draining",
-    /// A ClientHello that was already answered, or a repeated flight beyond the budget of answers.
+    /// A ClientHello that was already answered or is not the first in its datagram, or a repeated flight beyond the budget of answers.
     Repeated = "repeated",
     /// A handshake fragment whose lengths contradict each other.
     FragmentMalformed = "fragment_malformed",

@@ -21,7 +21,7 @@ fn nothing_kept(endpoint: &Endpoint<Known>) -> bool {
 #[test]
 fn d31_the_answer_to_a_hello_without_cookie_is_not_longer_and_keeps_nothing() {
     let world = World::new();
-    // The smallest hello there can be.
+    // The smallest whole hello there can be.
     let hello = Hello { extensions: None, ..Hello::default() };
     let mut script = Script::unbegun(&world, world.endpoint(), hello);
     let datagram = script.hello.datagram(0, 0);
@@ -312,6 +312,63 @@ fn d42_an_unverified_address_gets_no_more_than_it_sent_whatever_time_passes() {
         }
     }
     assert!(received <= sent, "{received} for {sent}");
+}
+
+#[test]
+fn d42_many_hellos_in_one_datagram_get_one_answer() {
+    let world = World::new();
+    let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
+    // The smallest piece that is answered: it ends with an empty cookie. One record header serves all of them.
+    let body = script.hello.body();
+    let piece = Piece { length: 100, ..Piece::whole(1, 0, &body[..36]) }.bytes();
+    for count in [1, 2, 20, 300] {
+        let in_one_record = Raw::new(HANDSHAKE, 0, 0, &piece.repeat(count)).bytes();
+        let in_one_each = Raw::new(HANDSHAKE, 0, 0, &piece).bytes().repeat(count);
+        for datagram in [in_one_record, in_one_each] {
+            let answers = script.give(&datagram);
+            assert!(is_verify_request(&answers), "{} answers to {count} in one", answers.len());
+            assert!(answers[0].len() <= datagram.len());
+        }
+    }
+    assert!(nothing_kept(&script.endpoint));
+    assert_eq!(script.endpoint.drops().count(Drop::Repeated), 2 * (1 + 19 + 299));
+}
+
+#[test]
+fn d43_hellos_with_valid_cookies_in_one_datagram_begin_one_handshake() {
+    let world = World::new();
+    let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
+    let mut datagram = Vec::new();
+    for n in 0..10 {
+        script.hello = Hello { random: [n; 32], ..Hello::default() };
+        script.message_seq = 0;
+        script.fetch_cookie();
+        datagram.extend(script.hello.datagram(1, u64::from(n)));
+    }
+    script.give(&datagram);
+    assert_eq!(script.endpoint.counts().half_open, 1);
+    assert!(script.events.is_empty(), "none was begun and given up: {:?}", script.events);
+}
+
+#[test]
+fn a_new_cookie_secret_strands_no_handshake_in_progress() {
+    let world = World::new();
+    let mut pair = Pair::new(&world);
+    for _ in 0..3 {
+        pair.step();
+    }
+    assert_eq!(pair.endpoint.counts().half_open, 1);
+    let mut config = world.server_config();
+    config.cookie = CookieKeys::shared([43; 32], Duration::from_secs(60));
+    pair.endpoint.set_config(std::sync::Arc::new(config));
+    // The flight is lost, and so is its repetition; the hello that comes again has a cookie of the old secret.
+    pair.to_client.clear();
+    pair.tick();
+    pair.to_client.clear();
+    pair.clock.elapsed += Duration::from_millis(600);
+    pair.run();
+    assert!(pair.is_established(), "{:?} {:?}", pair.server_events, pair.endpoint.drops());
+    assert!(pair.clock.elapsed < Duration::from_secs(2));
 }
 
 #[test]

@@ -21,8 +21,12 @@ fn network(n: u16) -> Route {
 }
 
 fn knock_from(script: &mut Script, route: Route) {
+    knock_with(script, route, route.peer().port().to_be_bytes()[1]);
+}
+
+fn knock_with(script: &mut Script, route: Route, random: u8) {
     script.route = route;
-    script.hello = Hello { random: [route.peer().port().to_be_bytes()[1]; 32], ..Hello::default() };
+    script.hello = Hello { random: [random; 32], ..Hello::default() };
     script.message_seq = 0;
     script.record_sequence = 0;
     script.transcript.clear();
@@ -111,6 +115,54 @@ fn d46_a_network_that_holds_its_share_gets_no_more_slots_under_pressure_only() {
         knock(&mut script, port);
     }
     assert_eq!(script.endpoint.counts().half_open, 6, "all counts came back");
+}
+
+#[test]
+fn d46_a_client_that_begins_anew_keeps_its_slot_under_pressure() {
+    let world = World::new();
+    let endpoint = world.endpoint_with(|config| config.limits.half_open_max = 4);
+    let mut script = Script::unbegun(&world, endpoint, Hello::default());
+    for port in 1..=3 {
+        knock(&mut script, port);
+    }
+    knock_from(&mut script, network(9));
+    assert_eq!(script.endpoint.counts().half_open, 4);
+    // Every slot is taken, and the client's network holds more than its share. It takes nobody's place but its own.
+    knock_with(&mut script, route(2), 0xAA);
+    assert_eq!(script.endpoint.counts().half_open, 4, "{:?}", script.endpoint.drops());
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established(), "{:?}", script.events);
+}
+
+#[test]
+fn fewer_sessions_in_a_new_configuration_shut_nobody_out_who_has_a_place() {
+    let world = World::new();
+    let limited = |sessions_max: usize| {
+        let mut config = world.server_config();
+        (config.limits.sessions_max, config.limits.half_open_max) = (sessions_max, 2);
+        std::sync::Arc::new(config)
+    };
+    let mut script = Script::begin_at(&world, dtls::Endpoint::new(limited(4), world.random.clone()), Hello::default());
+    for port in 2..=5 {
+        let flight = script.honest_flight();
+        script.give(&flight);
+        if port < 5 {
+            knock(&mut script, port);
+        }
+    }
+    assert_eq!(script.endpoint.counts().established, 4);
+    script.endpoint.set_config(limited(1));
+    script.clock.elapsed += Duration::from_secs(20);
+    // A device comes back to its session, then another one takes the place of the longest idle one.
+    for port in [3, 30] {
+        script.events.clear();
+        knock_with(&mut script, route(port), 0xAA);
+        let flight = script.honest_flight();
+        script.give(&flight);
+        let established = |event: &Event<_>| matches!(event, Event::Established { .. });
+        assert!(script.events.iter().any(established), "{port}: {:?} {:?}", script.events, script.endpoint.drops());
+    }
 }
 
 #[test]

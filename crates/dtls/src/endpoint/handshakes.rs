@@ -31,22 +31,24 @@ impl<V: VerifyPeer> Endpoint<V> {
         if self.admission == Admission::Draining {
             return self.outside.port(now, Some(route)).drop(Drop::Draining);
         }
-        if let Some(slot) = self.table.find(route).half_open {
-            // The client gave its handshake up and begins another: it has proven its address for this one too.
-            self.refuse(now, slot, Refusal::Restarted);
-        }
-        if self.table.counts().half_open >= self.config.limits.half_open_max {
-            return self.outside.port(now, Some(route)).drop(Drop::HalfOpenFull);
-        }
-        if self.table.is_crowded(route, self.config.limits.half_open_max) {
-            return self.outside.port(now, Some(route)).drop(Drop::NetworkFull);
-        }
-        if self.table.find(route).established.is_none() && !self.has_room(now) {
-            return self.outside.port(now, Some(route)).drop(Drop::SessionsFull);
+        let slots = self.table.find(route);
+        match slots.half_open {
+            // The client gave its handshake up and begins another: it has proven its address for this one too, and takes its own slot.
+            Some(slot) => self.refuse(now, slot, Refusal::Restarted),
+            None if self.table.counts().half_open >= self.config.limits.half_open_max => {
+                return self.outside.port(now, Some(route)).drop(Drop::HalfOpenFull);
+            }
+            None if self.table.is_crowded(route, self.config.limits.half_open_max) => {
+                return self.outside.port(now, Some(route)).drop(Drop::NetworkFull);
+            }
+            None if slots.established.is_none() && !self.has_room(now) => {
+                return self.outside.port(now, Some(route)).drop(Drop::SessionsFull);
+            }
+            None => {}
         }
         let FirstHello { record_sequence, fragment, promise, mark } = hello;
         let handshake = Handshake::new(Arc::clone(&self.config), fragment, promise, record_sequence, now.mono);
-        let half_open = HalfOpen::new(route, handshake, now.mono, mark);
+        let half_open = HalfOpen::new(route, handshake, now.mono, mark, fragment.message_seq);
         let Some(slot) = self.table.insert_half_open(half_open) else {
             return self.outside.port(now, Some(route)).drop(Drop::HalfOpenFull);
         };
@@ -57,6 +59,7 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     pub(super) fn handle_handshake_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
+        self.turn.handshake = true;
         let mut port = self.outside.port(now, Some(half_open.route));
         let result = half_open.handshake.handle_record(record, payload, &mut port);
         self.proceed(now, slot, result);
@@ -71,7 +74,7 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     /// Repetitions are answered once a datagram, not once a record.
     pub(super) fn after_datagram(&mut self, now: Now, route: Route) {
-        if self.table.counts().half_open == 0 {
+        if !self.turn.handshake {
             return;
         }
         if let Some(slot) = self.table.find(route).half_open

@@ -1,8 +1,8 @@
 //! The stateless way of a ClientHello (RFC 6347 §4.2.1).
 //!
-//! Until its cookie is verified nothing is allocated, signed or remembered, and the answer is not longer than the hello. A hello that comes
-//! in fragments is answered, and later judged, by its first one alone, if that reaches to the end of the cookie; the rest is
-//! reassembled in the slot that it has earned, and held against the cookie's second tag then.
+//! Until its cookie is verified nothing is allocated, signed or remembered, and the answer is not longer than the hello: there is one a
+//! datagram. A hello that comes in fragments is answered, and later judged, by its first one alone, if that reaches to the end of the
+//! cookie; the rest is reassembled in the slot that it has earned, and held against the cookie's second tag then.
 
 use super::handshakes::FirstHello;
 use super::{Admission, Endpoint};
@@ -55,6 +55,16 @@ impl<V: VerifyPeer> Endpoint<V> {
             let reason = if fragment.is_whole() { Drop::HelloMalformed } else { Drop::HelloFragment };
             return self.outside.port(now, Some(route)).drop(reason);
         };
+        if std::mem::replace(&mut self.turn.hello, true) {
+            return self.outside.port(now, Some(route)).drop(Drop::Repeated);
+        }
+        // The hello of a handshake in progress proved its address when it began it. Its cookie may have run out since, and to ask for
+        // another one would part the two ends: the client would number its next hello, and expect our answer, one higher.
+        if let Some(slot) = slots.half_open
+            && self.table.is_begun_by(slot, head.before_cookie, fragment.message_seq)
+        {
+            return self.handle_same_hello(now, slot, fragment);
+        }
         let Some(promise) = self.cookies.verify(now.utc, route.peer(), &head) else {
             // A wrong cookie counts as none (RFC 6347 §4.2.1).
             return self.ask_for_cookie(now, route, record_sequence, fragment, &head);
@@ -111,6 +121,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// The rest of a ClientHello whose first fragment earned a slot.
     fn handle_further_fragment(&mut self, now: Now, slot: u32, fragment: &Fragment<'_>) {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
+        self.turn.handshake = true;
         let mut port = self.outside.port(now, Some(half_open.route));
         if half_open.handshake.has_taken(fragment.message_seq) {
             return port.drop(Drop::MessageStale);
@@ -122,6 +133,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// The hello that began this handshake, or its first fragment, once more.
     fn handle_same_hello(&mut self, now: Now, slot: u32, fragment: &Fragment<'_>) {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
+        self.turn.handshake = true;
         let mut port = self.outside.port(now, Some(half_open.route));
         if half_open.handshake.has_taken(fragment.message_seq) {
             half_open.handshake.note_repeated_hello();

@@ -42,6 +42,17 @@ pub struct Endpoint<V: VerifyPeer> {
     events: VecDeque<Event<V::Peer>>,
     jobs: VecDeque<PublicKeyJob<V>>,
     admission: Admission,
+    turn: Turn,
+}
+
+/// What the records of the datagram at hand have been about so far.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    /// A ClientHello, or its first fragment. One is judged, further ones are dropped: many in one datagram would be one packet in and
+    /// many out, to an address that is not proven, and under one record header more bytes out than in.
+    hello: bool,
+    /// A handshake in progress.
+    handshake: bool,
 }
 
 /// What happened to the sessions of an [`Endpoint`].
@@ -130,6 +141,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             events: VecDeque::new(),
             jobs: VecDeque::new(),
             admission: Admission::Open,
+            turn: Turn::default(),
             config,
         }
     }
@@ -146,6 +158,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.outside
             .port(now, Some(route))
             .trace(&TraceEvent::Datagram { direction: Direction::Received, bytes: datagram });
+        self.turn = Turn::default();
         let mut records = Records::new();
         while let Some(record) = records.next(datagram) {
             match record {

@@ -65,6 +65,8 @@ pub(super) struct HalfOpen<V: VerifyPeer> {
     /// When its cookie was verified.
     pub(super) began: Instant,
     mark: u64,
+    /// message_seq of the hello that began it.
+    hello_seq: u16,
     /// The session on the same route that this handshake would replace, or `NO_SLOT`.
     beside: u32,
     /// What `timers` holds for it.
@@ -114,8 +116,8 @@ pub(super) struct Slots {
 }
 
 impl<V: VerifyPeer> HalfOpen<V> {
-    pub(super) const fn new(route: Route, handshake: Handshake<V>, began: Instant, mark: u64) -> Self {
-        Self { route, handshake, began, mark, beside: NO_SLOT, armed: None }
+    pub(super) const fn new(route: Route, handshake: Handshake<V>, began: Instant, mark: u64, hello_seq: u16) -> Self {
+        Self { route, handshake, began, mark, hello_seq, beside: NO_SLOT, armed: None }
     }
 }
 
@@ -144,8 +146,9 @@ impl<V: VerifyPeer> Table<V> {
         }
     }
 
+    /// Sessions beyond a smaller number stay until they end, and take no slot from the handshakes meanwhile.
     pub(super) fn set_limits(&mut self, limits: &Limits) {
-        self.slab.set_slots_max(slots_max(limits));
+        self.slab.set_slots_max(slots_max(limits).max(self.counts.established.saturating_add(limits.half_open_max)));
     }
 
     pub(super) const fn counts(&self) -> SessionCounts {
@@ -226,6 +229,16 @@ impl<V: VerifyPeer> Table<V> {
             Some(Tenant::HalfOpen(half_open)) => half_open.mark == mark,
             Some(Tenant::Established(member)) => member.mark == mark,
             None => false,
+        }
+    }
+
+    /// Whether this is the ClientHello that began the handshake, or its first fragment, once more.
+    pub(super) fn is_begun_by(&self, slot: u32, hello: &[u8], message_seq: u16) -> bool {
+        match self.slab.get(slot) {
+            Some(Tenant::HalfOpen(half_open)) => {
+                half_open.hello_seq == message_seq && half_open.mark == self.mark(hello)
+            }
+            _ => false,
         }
     }
 
