@@ -53,7 +53,8 @@ impl Records {
     }
 
     fn judge(header: &RecordHeader, payload: Range<usize>) -> Result<Record, Drop> {
-        // Before the version is agreed upon a client may write either (RFC 6347 §4.2.1); afterwards only what was agreed.
+        // Before the version is agreed upon a client may write either (RFC 6347 §4.2.1), and nothing hangs on what it writes in the
+        // clear later; what is protected has the version that was agreed.
         let version = header.version == DTLS_1_2 || header.epoch == 0 && header.version == DTLS_1_0;
         if !version {
             return Err(Drop::RecordVersion);
@@ -138,7 +139,7 @@ impl ProtectedEpoch {
         Ok(EXPLICIT_NONCE_BYTES..EXPLICIT_NONCE_BYTES + length)
     }
 
-    /// Forgeries are counted, and at the limit of their AEAD the keys are given up (RFC 9147 §4.5.3, whose reasoning holds here too).
+    /// Forgeries are counted, and at the limit of their suite the keys are given up (RFC 9147 §4.5.3, whose reasoning holds here too).
     fn count_forgery(&mut self) -> Unopened {
         self.forgeries = self.forgeries.saturating_add(1);
         let most = match self.suite {
@@ -157,8 +158,8 @@ impl ProtectedEpoch {
         parts: &[&[u8]],
     ) -> Result<(), SequenceExhausted> {
         let sequence = self.write_sequence;
-        // "implementations MUST either abandon an association or re-key prior to allowing the sequence number to wrap" (RFC 6347
-        // §4.1): a nonce would come again.
+        // "implementations MUST either abandon an association or rehandshake prior to allowing the sequence number to wrap"
+        // (RFC 6347 §4.1): a nonce would come again.
         if sequence > SEQUENCE_MAX {
             return Err(SequenceExhausted);
         }

@@ -5,9 +5,9 @@ mod support;
 use dtls::{AlertDescription, Closed, Direction, Drop, Event, SendFault};
 use std::sync::Arc;
 use std::time::Duration;
-use support::forge::{ALERT, APPLICATION_DATA, HANDSHAKE, Piece, records};
+use support::forge::{ALERT, APPLICATION_DATA, Forger, HANDSHAKE, Piece, records};
 use support::script::{Hello, Script};
-use support::{Notebook, Pair, World};
+use support::{Notebook, Pair, Way, World};
 
 fn established(world: &World) -> Script {
     let mut script = Script::begin(world, Hello::default());
@@ -44,6 +44,35 @@ fn d58_a_renegotiation_is_refused_with_a_warning_and_the_session_lives() {
     script.endpoint.send(script.clock.now(), session, b"answer").unwrap();
     let answer = script.endpoint.poll_transmit().unwrap().bytes.to_vec();
     assert_ne!(records(&answer)[0].payload[..8], records(&answers[0])[0].payload[..8]);
+}
+
+#[test]
+fn d58_a_hello_request_is_refused_with_a_warning_and_the_session_lives() {
+    let world = World::new();
+    let notebook = Arc::new(Notebook::default());
+    let clock = support::Clock::new();
+    let config = Arc::new(world.client_config());
+    let client = dtls::Client::with_observer(config, world.random.clone(), clock.now(), Some(notebook.clone()));
+    let mut pair = Pair::of(world.endpoint(), client, clock);
+    pair.run();
+    assert!(pair.is_established());
+    let (client_random, master_secret) = notebook.secrets.lock().unwrap()[0];
+    let to_client = pair.sent.iter().filter(|(way, _)| *way == Way::ToClient).flat_map(|(_, bytes)| records(bytes));
+    let hello = to_client.into_iter().find(|record| record.handshake_type() == Some(2)).unwrap();
+    let server_random: [u8; 32] = hello.payload[14..46].try_into().unwrap();
+    let forger = Forger::new(&master_secret, &client_random, &server_random, false);
+    pair.clock.elapsed += Duration::from_secs(1);
+    let request = forger.seal(HANDSHAKE, 10, &Piece::whole(0, 9, &[]).bytes());
+    pair.give_client(&request);
+    assert_eq!(pair.client.drops().count(Drop::Renegotiation), 1);
+    assert_eq!(pair.to_server.len(), 1);
+    assert_eq!(records(&pair.to_server[0])[0].content_type, ALERT);
+    pair.run();
+    assert_eq!(pair.endpoint.drops().count(Drop::AlertWarning), 1, "no_renegotiation is a warning");
+    pair.client_sends(b"after it");
+    pair.run();
+    assert_eq!(pair.server_received, [b"after it".to_vec()]);
+    assert!(pair.client.facts().is_some());
 }
 
 #[test]

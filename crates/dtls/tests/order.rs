@@ -3,7 +3,7 @@
 mod support;
 
 use dtls::{Drop, HandshakeType, Refusal};
-use support::forge::{APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Piece, Raw, datagram};
+use support::forge::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Piece, Raw, datagram};
 use support::script::{Hello, Script};
 use support::{Pair, World};
 
@@ -164,6 +164,26 @@ fn d56_application_data_between_change_cipher_spec_and_finished_is_not_delivered
     assert!(script.is_established());
     assert!(!script.events.iter().any(|event| matches!(event, dtls::Event::Data { .. })));
     assert_eq!(script.endpoint.drops().count(Drop::ApplicationDataEarly), 1);
+}
+
+#[test]
+fn d06_a_plaintext_alert_between_change_cipher_spec_and_finished_is_nobodys_word() {
+    let world = World::new();
+    for alert in [[2, 40], [1, 0]] {
+        let mut script = Script::begin(&world, Hello::default());
+        let bytes = datagram(&[
+            script.certificate(),
+            script.key_exchange(),
+            script.certificate_verify(),
+            script.change_cipher_spec(),
+        ]);
+        script.give(&bytes);
+        script.give(&Raw::new(ALERT, 0, 99, &alert).bytes());
+        assert_eq!(script.endpoint.drops().count(Drop::AlertUnprotected), 1);
+        let finished = script.finished();
+        script.give(&finished);
+        assert!(script.is_established(), "{:?}", script.events);
+    }
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn judge<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Choice,
 /// list is "ordered according to client's preferences" (RFC 8422 §5.1.1); to us both cost much the same.
 ///
 /// A client without the extension leaves the choice to us (RFC 8422 §4). With it, the curve of our certificate has to be in the list as
-/// well: "The server MUST consider the extension in both cases" (§5.1.1).
+/// well: "The server MUST consider the extension in both cases" (§5.1).
 fn choose_group(hello: &ClientHello<'_>, certificate_curve: u16) -> Option<Group> {
     let Some(groups) = hello.groups else { return Some(Group::Secp256r1) };
     if !groups.contains(certificate_curve) {
