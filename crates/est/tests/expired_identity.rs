@@ -181,7 +181,7 @@ fn e11_a_certificate_of_our_own_is_never_excused() {
 }
 
 #[test]
-fn a_certificate_without_a_well_defined_end_is_good_whatever_the_clock_says() {
+fn e12_a_certificate_without_a_well_defined_end_is_good_whatever_the_clock_says() {
     // 99991231235959Z (RFC 5280 §4.1.2.5), as IEEE 802.1AR recommends for IDevIDs.
     let always = Validity { not_before: utc(EPOCH - DAY), not_after: NO_WELL_DEFINED_EXPIRATION };
     // 2026, 2049 and 2050 (where UTCTime ends), 2500, and the last second that there is.

@@ -25,6 +25,14 @@ use server::{Handle, Options, Server, Sources};
 /// Long enough for a debug build on a busy machine; no test waits for it to pass.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Both families on loopback, any port: what a story about sockets is told over.
+pub fn loopbacks() -> [&'static str; 2] {
+    if let Err(error) = std::net::UdpSocket::bind("[::1]:0") {
+        panic!("IPv6 is switched off on this machine ([::1]: {error}): these tests need it beside IPv4");
+    }
+    ["127.0.0.1:0", "[::1]:0"]
+}
+
 pub struct Pki {
     pub folder: tempfile::TempDir,
     pub root: Certificate,
@@ -112,13 +120,18 @@ impl Pki {
 
     /// A device as it leaves the factory.
     pub fn device(&self, number: u32) -> Identity {
+        self.device_living(days(-1, 3650), number)
+    }
+
+    /// One with these dates.
+    pub fn device_living(&self, validity: Validity, number: u32) -> Identity {
         let key = new_key();
         let spec = DeviceSpec {
             common_name: &format!("device-{number:06}"),
             serial_number: &format!("{number:06}"),
             organization: None,
             serial: serial(),
-            validity: days(-1, 3650),
+            validity,
         };
         let parent = signing(&self.manufacturer_key);
         let parent = Parent { certificate: &self.manufacturer, key: &parent };

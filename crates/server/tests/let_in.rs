@@ -1,0 +1,88 @@
+//! What is let in although something about it is odd stands in the log, with who it was. A process of its own, for a log belongs
+//! to a whole process.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use net::device::Device;
+use support::{Identity, PATIENCE, Pki, days, enrol, loopbacks};
+
+/// A log that can be read back.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// What this process logs from now on.
+    fn of_this_process() -> Log {
+        let log = Log::default();
+        let writer = log.clone();
+        tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).init();
+        log
+    }
+
+    /// The lines about what was let in.
+    fn let_in(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains("let in")).map(str::to_owned).collect()
+    }
+}
+
+fn enrol_asking_for(pki: &Pki, identity: &Identity, server: SocketAddr, name: Option<&str>) {
+    let mut setup = pki.setup(identity, server);
+    Arc::get_mut(&mut setup.dtls).unwrap().server_name = name.map(str::to_owned);
+    let (mut device, _) = Device::connect(setup, PATIENCE).unwrap_or_else(|fault| panic!("{name:?}: {fault}"));
+    enrol(&mut device, identity);
+    device.close();
+}
+
+#[test]
+fn an_unknown_server_name_and_an_expired_identity_are_served_and_logged() {
+    let log = Log::of_this_process();
+    let pki = Pki::new();
+    let text = pki.configuration(&loopbacks()).replace("[ledger]", "allow_expired_identity = true\n[ledger]");
+    let server = pki.start(&text);
+    let addresses = server.addresses().to_vec();
+    for (number, address) in (1..).zip(&addresses) {
+        let identity = pki.device(number);
+        enrol_asking_for(&pki, &identity, *address, Some("nowhere.example"));
+        // `init` names localhost whatever else it is given, and libcoap asks for it where an address was dialled.
+        enrol_asking_for(&pki, &identity, *address, Some("localhost"));
+        enrol_asking_for(&pki, &identity, *address, None);
+        // The way of the certificate that is past its date, twice: each of its handshakes is told.
+        let expired = pki.device_living(days(-30, -1), 10 + number);
+        enrol_asking_for(&pki, &expired, *address, None);
+        enrol_asking_for(&pki, &expired, *address, None);
+    }
+    assert_eq!(server.issued(), 10);
+    server.drain();
+    server.join().unwrap();
+
+    let lines = log.let_in();
+    assert_eq!(lines.len(), 6, "{lines:#?}");
+    let tells = |words: &[&str]| lines.iter().filter(|line| words.iter().all(|word| line.contains(word))).count();
+    for (number, address) in (1..).zip(&addresses) {
+        let peer = format!("peer={}", SocketAddr::new(address.ip(), 0).to_string().trim_end_matches('0'));
+        let device = |number: u32| format!("device={number:06}");
+        assert_eq!(
+            tells(&[&peer, &device(number), "INFO", "`nowhere.example`, which our certificate does not bear"]),
+            1
+        );
+        assert_eq!(tells(&[&peer, &device(10 + number), "INFO", "its manufacturer certificate has expired"]), 2);
+    }
+}
