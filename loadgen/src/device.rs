@@ -11,6 +11,7 @@
 
 use crate::fleet::{Patience, Run};
 use crate::identities::DeviceIdentity;
+use crate::seed::DeviceRandom;
 use crate::stats::{Stage, Stats};
 use dtls::{Now, Random};
 use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Persistence, ServerVerifier};
@@ -22,7 +23,7 @@ pub(crate) struct Script {
     client: Arc<ClientConfig>,
     verifier: Arc<ServerVerifier>,
     dtls: DtlsTemplate,
-    random: Arc<dyn Random>,
+    seed: u64,
     patience: Patience,
 }
 
@@ -54,7 +55,7 @@ pub(crate) struct Device {
 
 impl Script {
     /// The script of a run.
-    pub(crate) fn new(run: &Run<'_>, random: Arc<dyn Random>) -> Result<Self, String> {
+    pub(crate) fn new(run: &Run<'_>) -> Result<Self, String> {
         let verifier = ServerVerifier::new(run.anchors.clone(), run.server_name.clone())
             .map_err(|fault| format!("the devices cannot trust that: {fault}"))?;
         // An address belongs neither in server_name (RFC 6066 §3) nor in Uri-Host (RFC 7252 §5.10.1).
@@ -74,13 +75,14 @@ impl Script {
             client: Arc::new(client),
             verifier: Arc::new(verifier),
             dtls: DtlsTemplate { suite: run.suite, server_name: name },
-            random,
+            seed: run.seed,
             patience: run.patience,
         })
     }
 
-    fn connect(&self, identity: &DeviceIdentity, now: Now) -> Result<Client, String> {
-        let shown = est::identity(vec![identity.certificate.to_vec()], identity.key.pkcs8(), &*self.random)
+    fn connect(&self, index: usize, identity: &DeviceIdentity, now: Now) -> Result<Client, String> {
+        let random: Arc<dyn Random> = Arc::new(DeviceRandom::new(self.seed, index));
+        let shown = est::identity(vec![identity.certificate.to_vec()], identity.key.pkcs8(), &*random)
             .map_err(|fault| format!("a device's identity cannot be used: {fault}"))?;
         let dtls = DtlsConfig {
             suites: vec![self.dtls.suite],
@@ -88,7 +90,7 @@ impl Script {
             retransmission_initial: self.patience.handshake_timeout,
             ..DtlsConfig::new(Some(shown), Arc::clone(&self.verifier))
         };
-        Ok(Client::new(Arc::clone(&self.client), Arc::new(dtls), Arc::clone(&self.random), now))
+        Ok(Client::new(Arc::clone(&self.client), Arc::new(dtls), random, now))
     }
 }
 
@@ -106,15 +108,16 @@ impl Patience {
 }
 
 impl Device {
-    /// A device begins; its time counts from `scheduled`.
+    /// The device with this number begins; its time counts from `scheduled`.
     pub(crate) fn start(
         script: &Script,
+        index: usize,
         identity: &DeviceIdentity,
         scheduled: Instant,
         now: Now,
     ) -> Result<Self, String> {
         Ok(Self {
-            client: script.connect(identity, now)?,
+            client: script.connect(index, identity, now)?,
             stage: Stage::Handshake,
             stage_began: scheduled,
             asking: Stage::CaCertificates,
@@ -228,5 +231,48 @@ fn reason(failure: &Failure) -> String {
     match failure {
         Failure::Deadline => OUT_OF_TIME.to_owned(),
         _ => failure.reason().map_or_else(|| failure.to_string(), |reason| reason.code().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identities::tests::{authority, fleet, manufacturer};
+    use crate::schedule::Arrivals;
+    use dtls::Now;
+    use pki::{Certificate, ServerName, UnixTime};
+
+    /// What the device says first in the run of `seed`, before anybody answers.
+    fn first_words(anchor: &Arc<Certificate>, devices: &[DeviceIdentity], seed: u64, index: usize) -> Vec<u8> {
+        let server = "127.0.0.1:5684".parse().unwrap();
+        let run = Run {
+            server,
+            server_name: ServerName::from(server.ip()),
+            uri: "coaps://127.0.0.1:5684".to_owned(),
+            label: None,
+            anchors: vec![Arc::clone(anchor)],
+            devices,
+            arrivals: Arrivals::Concurrency(1),
+            block: coap::BlockSize::B64,
+            suite: dtls::Suite::EcdheEcdsaAes128Ccm8,
+            seed,
+            patience: Patience::default(),
+            link: None,
+            keep: false,
+        };
+        let now = Now { mono: Instant::now(), utc: UnixTime::now() };
+        let script = Script::new(&run).unwrap();
+        let mut device = Device::start(&script, index, &devices[index], now.mono, now).unwrap();
+        device.poll_transmit().expect("a ClientHello").to_vec()
+    }
+
+    #[test]
+    fn what_a_device_draws_is_the_same_in_every_run_of_a_seed() {
+        let manufacturer = manufacturer();
+        let (anchor, devices) = (Arc::new(authority(&manufacturer)), fleet(&manufacturer, 2, 3));
+        let words = |seed, index| first_words(&anchor, &devices, seed, index);
+        assert_eq!(words(1, 0), words(1, 0), "one source stands behind the hello and behind the waits");
+        assert_ne!(words(1, 0), words(2, 0));
+        assert_ne!(words(1, 0), words(1, 1));
     }
 }

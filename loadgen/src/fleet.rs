@@ -22,8 +22,8 @@ use crate::timers::Timers;
 use coap::BlockSize;
 use dtls::{Now, Suite};
 use mio::{Events, Poll, Token};
+use net::Clock;
 use net::udp::{Batch, BindFault, Options, Socket};
-use net::{Clock, SystemRandom};
 use pki::{Certificate, ServerName};
 use std::fmt;
 use std::io;
@@ -228,7 +228,7 @@ impl<'r> Fleet<'r> {
         let now = Clock.now();
         Ok(Self {
             run,
-            script: Script::new(run, Arc::new(SystemRandom::new())).map_err(FleetFault::Client)?,
+            script: Script::new(run).map_err(FleetFault::Client)?,
             plan,
             poll,
             events: Events::with_capacity(1024),
@@ -279,7 +279,7 @@ impl<'r> Fleet<'r> {
                 sockets[start.device] = Some(Box::new(socket));
             }
             let identity = &self.run.devices[start.device];
-            match Device::start(&self.script, identity, scheduled, self.now) {
+            match Device::start(&self.script, start.device, identity, scheduled, self.now) {
                 Ok(device) => {
                     self.devices[start.device] = Some(Box::new(device));
                     self.after(start.device, None)?;

@@ -196,13 +196,13 @@ fn seeded_key(stream: &mut Stream) -> Result<PrivateKey, KeyFault> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use pki::make::AuthoritySpec;
     use pki::{Csr, chain};
     use std::sync::Arc;
 
-    fn manufacturer() -> Manufacturer {
+    pub(crate) fn manufacturer() -> Manufacturer {
         let random = SystemRandom::new();
         let key = PrivateKey::generate(Curve::P256, &random).unwrap();
         let signing = SigningKey::from_pkcs8(key.pkcs8(), &random).unwrap();
@@ -220,7 +220,11 @@ mod tests {
         Manufacturer::new(certificate, &key).unwrap()
     }
 
-    fn fleet(manufacturer: &Manufacturer, devices: usize, seed: u64) -> Vec<DeviceIdentity> {
+    pub(crate) fn authority(manufacturer: &Manufacturer) -> Certificate {
+        manufacturer.certificate.clone()
+    }
+
+    pub(crate) fn fleet(manufacturer: &Manufacturer, devices: usize, seed: u64) -> Vec<DeviceIdentity> {
         make_fleet(manufacturer, devices, seed, &AtomicUsize::new(0), &AtomicBool::new(false)).unwrap()
     }
 

@@ -1,7 +1,12 @@
 //! Random numbers that a seed decides: splitmix64, one stream per purpose.
 //!
-//! They shape a run (arrival gaps, the devices' keys) so that two runs of one seed play the same fleet. They are no
-//! secret: what protects a handshake comes from `net`'s system randomness.
+//! They shape a run (arrival gaps, the devices' keys, what devices draw while they talk) so that two runs of one seed play the same fleet. They are
+//! no secret: what protects a handshake comes from `net`'s system randomness.
+
+use dtls::Random;
+use net::SystemRandom;
+use ring::rand::SecureRandom;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A stream of 64-bit numbers (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
 #[derive(Debug, Clone)]
@@ -16,6 +21,8 @@ pub(crate) enum Purpose {
     Arrivals,
     /// The private key of device `n`.
     Key(u32),
+    /// What device `n` draws while it talks: how long it waits before it tries again, message ids, tokens, hello randoms.
+    Talk(u32),
 }
 
 impl Stream {
@@ -24,6 +31,7 @@ impl Stream {
         let (kind, index) = match purpose {
             Purpose::Arrivals => (1u64, 0),
             Purpose::Key(n) => (3, n),
+            Purpose::Talk(n) => (4, n),
         };
         let mut stream = Self { state: seed ^ (kind << 56) ^ (u64::from(index) << 8) };
         // Seeds are small numbers; one round spreads them before the first draw.
@@ -33,11 +41,8 @@ impl Stream {
 
     /// The next 64 bits.
     pub(crate) fn next_u64(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.state = self.state.wrapping_add(STEP);
+        mixed(self.state)
     }
 
     /// A number in (0, 1]: never 0, so that its logarithm exists.
@@ -59,6 +64,45 @@ impl Stream {
     }
 }
 
+/// From one state of a stream to the next.
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The number that a state yields.
+fn mixed(state: u64) -> u64 {
+    let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// The randomness of one device: what shows on the wire and how long it waits are the run's seed's, so that a run can be repeated; its keys and
+/// signatures are the system's, since a real server at the other end takes them for real.
+pub(crate) struct DeviceRandom {
+    state: AtomicU64,
+    system: SystemRandom,
+}
+
+impl DeviceRandom {
+    /// Of device `index` in the run of `seed`.
+    pub(crate) fn new(seed: u64, index: usize) -> Self {
+        // A run has at most as many devices as there are loopback addresses.
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        Self { state: AtomicU64::new(Stream::new(seed, Purpose::Talk(index)).state), system: SystemRandom::new() }
+    }
+}
+
+impl Random for DeviceRandom {
+    fn fill(&self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            let state = self.state.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+            chunk.copy_from_slice(&mixed(state).to_be_bytes()[..chunk.len()]);
+        }
+    }
+
+    fn with_secure(&self, operation: &mut dyn FnMut(&dyn SecureRandom)) {
+        Random::with_secure(&self.system, operation);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +117,21 @@ mod tests {
         assert_ne!(draw(7, Purpose::Arrivals), draw(8, Purpose::Arrivals));
         assert_ne!(draw(7, Purpose::Arrivals), draw(7, Purpose::Key(0)));
         assert_ne!(draw(7, Purpose::Key(1)), draw(7, Purpose::Key(2)));
+    }
+
+    #[test]
+    fn what_a_device_draws_follows_from_the_seed_and_from_which_device_it_is() {
+        let draw = |seed, index| {
+            let (random, mut out) = (DeviceRandom::new(seed, index), [0; 20]);
+            random.fill(&mut out[..12]);
+            random.fill(&mut out[12..]);
+            out
+        };
+        assert_eq!(draw(7, 0), draw(7, 0));
+        assert_ne!(draw(7, 0), draw(8, 0));
+        assert_ne!(draw(7, 0), draw(7, 1));
+        let mut stream = Stream::new(7, Purpose::Talk(0));
+        assert_eq!(draw(7, 0)[..8], stream.next_u64().to_be_bytes(), "as the stream has it");
     }
 
     #[test]
