@@ -1,173 +1,230 @@
-"""A device on Mbed TLS: one DTLS 1.2 handshake with a client certificate, one CoAP GET, and what was agreed as JSON.
+"""A device on Mbed TLS: handshakes with a client certificate, each followed by CoAP requests, and what was agreed as one line of JSON.
 
-Usage: mbedtls_client.py HOST PORT CERT KEY TRUST PATH SUITE
-Exits 0 after printing {"suite", "code", "content_format", "payload_hex", "server_subject", ...}; any other way out is a failure.
+Each run is a new association: GET of a resource, whole; with --requests also the POST of RUN.csr from that folder to
+/.well-known/est/sen, whose answer is written to RUN.p7. Exits 0 after {"runs": [...], "payload_hex": ...}; any other way out is a
+failure that names its run, which --first RUN --count 1 repeats alone.
 """
 
+from __future__ import annotations
+
+import argparse
 import json
-import os
+import pathlib
 import socket
 import sys
 import time
 
-from mbedtls import tls, x509, pk
+import wire
+from mbedtls import pk, tls, x509
 
-# The longest wait for one datagram, and the longest run in all: Mbed TLS' own timers are not driven here, so an answer
-# that stays out ends the run instead of a retransmission.
-DATAGRAM_WAIT_SECONDS = 5.0
-RUN_SECONDS_MAX = 20.0
+# How long a socket is listened to before Mbed TLS is asked whether its own timer has run out.
+TICK_SECONDS = 0.25
+# ACK_TIMEOUT of RFC 7252 section 4.8, without the random part: nobody else is on this wire.
+ACK_TIMEOUT_SECONDS = 2.0
+# A handshake or an exchange that takes longer than this has failed.
+STEP_SECONDS_MAX = 15.0
 # Loopback would carry more; a device's link would not.
 DATAGRAM_BYTES_MAX = 1200
-RECORD_HEADER_BYTES = 13
+FRAGMENT_LENGTHS = {
+    0: tls.MaxFragmentLength.NONE,
+    512: tls.MaxFragmentLength.MFL_512K,  # so the binding spells MBEDTLS_SSL_MAX_FRAG_LEN_512
+    1024: tls.MaxFragmentLength.MFL_1024K,
+}
+# Exponents of block sizes. What is fetched is asked for in the largest: the server has to make its blocks fit its records.
+LARGEST_BLOCKS, SMALL_BLOCKS = 6, 2
+SIMPLE_ENROLL = "/.well-known/est/sen"
+# application/pkcs10 (RFC 9148 section 8.1).
+PKCS10 = 286
 
 
 def main() -> int:
-    host, port, cert, key, trust, path, suite = sys.argv[1:8]
-    deadline = time.monotonic() + RUN_SECONDS_MAX
-    buffer = wrap(host, cert, key, trust, suite)
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.settimeout(DATAGRAM_WAIT_SECONDS)
-    sock.connect((host, int(port)))
-
-    handshake(buffer, sock, deadline)
-    buffer.write(coap_get(path))
-    send_pending(buffer, sock)
-    answer = read(buffer, sock, deadline)
-    report = {"suite": suite_name(buffer.cipher()), "version": buffer.negotiated_tls_version().name}
-    report["local_port"] = sock.getsockname()[1]
-    report.update(coap_parse(answer))
-    buffer.shutdown()
-    send_pending(buffer, sock)
-    print(json.dumps(report))
+    options = parse_options()
+    configuration = configure(options)
+    runs, payload = [], None
+    for run in range(options.first, options.first + options.count):
+        try:
+            report, got = one_run(options, configuration, run)
+            if payload is not None and got != payload:
+                raise wire.Broken(f"{options.path} answers otherwise than before: {got.hex()}")
+        except Exception as error:
+            raise SystemExit(f"run {run} at [{options.host}]:{options.port}: {type(error).__name__}: {error}") from error
+        payload = got
+        runs.append(report)
+    print(json.dumps({"runs": runs, "payload_hex": (payload or b"").hex()}))
     return 0
 
 
-def wrap(host: str, cert: str, key: str, trust: str, suite: str):
-    with open(cert, encoding="ascii") as f:
-        certificate = x509.CRT.from_PEM(f.read())
-    with open(key, encoding="ascii") as f:
-        private_key = pk.ECC.from_PEM(f.read())
-    configuration = tls.DTLSConfiguration(
-        trust_store=tls.TrustStore.from_pem_file(trust),
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ["host", "name", "cert", "key", "trust", "suite", "path"]:
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--port", required=True, type=int)
+    parser.add_argument("--fragment", type=int, default=0, choices=FRAGMENT_LENGTHS, help="max_fragment_length to ask for")
+    parser.add_argument("--requests", type=pathlib.Path, help="folder of RUN.csr")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1)
+    return parser.parse_args()
+
+
+def configure(options: argparse.Namespace) -> tls.DTLSConfiguration:
+    certificate = x509.CRT.from_PEM(pathlib.Path(options.cert).read_text("ascii"))
+    private_key = pk.ECC.from_PEM(pathlib.Path(options.key).read_text("ascii"))
+    return tls.DTLSConfiguration(
+        trust_store=tls.TrustStore.from_pem_file(options.trust),
         certificate_chain=((certificate,), private_key),
-        ciphers=(suite,),
+        ciphers=(options.suite,),
         lowest_supported_version=tls.DTLSVersion.DTLSv1_2,
         highest_supported_version=tls.DTLSVersion.DTLSv1_2,
         validate_certificates=True,
+        max_fragmentation_length=FRAGMENT_LENGTHS[options.fragment],
     )
-    # Mbed TLS 2.28 compares this name with the dNSNames of the certificate (and sends it as SNI); it knows no
-    # iPAddress names, so the server is dialled by address and named here.
-    buffer = tls.ClientContext(configuration).wrap_buffers(os.environ.get("SERVER_NAME", "localhost"))
-    buffer.setmtu(DATAGRAM_BYTES_MAX)
-    return buffer
 
 
-def handshake(buffer, sock, deadline: float) -> None:
-    while buffer._handshake_state is not tls.HandshakeStep.HANDSHAKE_OVER:
-        check(deadline, f"handshake at {buffer._handshake_state.name}")
-        try:
-            buffer.do_handshake()
-        except tls.WantReadError:
-            send_pending(buffer, sock)
-            buffer.receive_from_network(sock.recv(65535))
-        except tls.WantWriteError:
-            send_pending(buffer, sock)
-    send_pending(buffer, sock)
+def one_run(options: argparse.Namespace, configuration: tls.DTLSConfiguration, run: int) -> tuple[dict, bytes]:
+    association = Association(options, configuration)
+    try:
+        association.handshake()
+        requests = wire.Requests(next_id=(run * 64) & 0xFFFF)
+        got = wire.fetch(association.ask, requests, wire.GET, options.path, LARGEST_BLOCKS, b"", 0)
+        report = association.report() | {"run": run, "get": told(got)}
+        if options.requests:
+            csr = (options.requests / f"{run}.csr").read_bytes()
+            posted = wire.fetch(association.ask, requests, wire.POST, SIMPLE_ENROLL, SMALL_BLOCKS, csr, PKCS10)
+            (options.requests / f"{run}.p7").write_bytes(posted.payload)
+            report["enroll"] = told(posted)
+        # What came after the handshake counts as well.
+        report |= association.seen()
+        association.close()
+        return report, got.payload
+    finally:
+        association.socket.close()
 
 
-def read(buffer, sock, deadline: float) -> bytes:
-    while True:
-        check(deadline, "waiting for the answer")
-        buffer.receive_from_network(sock.recv(65535))
-        try:
-            plaintext = buffer.read(65535)
-        except tls.WantReadError:
-            continue
-        if plaintext:
-            return plaintext
-
-
-def send_pending(buffer, sock) -> None:
-    """The binding hands a flight over as one run of bytes: cut it at record headers into datagrams."""
-    datagram = b""
-    for record in records(drain(buffer)):
-        if datagram and len(datagram) + len(record) > DATAGRAM_BYTES_MAX:
-            sock.send(datagram)
-            datagram = b""
-        datagram += record
-    if datagram:
-        sock.send(datagram)
-
-
-def drain(buffer) -> bytes:
-    taken = b""
-    while piece := buffer.peek_outgoing(65535):
-        buffer.consume_outgoing(len(piece))
-        taken += piece
-    return taken
-
-
-def records(run: bytes):
-    while run:
-        end = RECORD_HEADER_BYTES + int.from_bytes(run[11:13], "big")
-        yield run[:end]
-        run = run[end:]
-
-
-def suite_name(cipher) -> str:
-    name = cipher[0] if isinstance(cipher, tuple) else cipher
-    return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def coap_get(path: str) -> bytes:
-    """RFC 7252 section 3: version 1, CON, token of two bytes, GET, then one Uri-Path option (11) for each segment."""
-    message = bytes([0x42, 0x01]) + b"\x17\x2a" + b"\xca\xfe"
-    previous = 0
-    for segment in path.strip("/").split("/"):
-        value = segment.encode()
-        delta, previous = 11 - previous, 11
-        length = len(value)
-        assert length < 269, "a path segment this long needs a two-byte length"
-        extended = bytes([length - 13]) if length >= 13 else b""
-        message += bytes([delta << 4 | min(length, 13)]) + extended + value
-    return message
-
-
-def coap_parse(message: bytes) -> dict:
-    token_length = message[0] & 0x0F
-    code = message[1]
-    at = 4 + token_length
-    options: list[tuple[int, bytes]] = []
-    number = 0
-    while at < len(message) and message[at] != 0xFF:
-        delta, length = message[at] >> 4, message[at] & 0x0F
-        at += 1
-        delta, at = extended_value(message, at, delta)
-        length, at = extended_value(message, at, length)
-        number += delta
-        options.append((number, message[at : at + length]))
-        at += length
-    formats = [int.from_bytes(value, "big") for (n, value) in options if n == 12]
+def told(answer: wire.Answer) -> dict:
     return {
-        "kind": ["CON", "NON", "ACK", "RST"][message[0] >> 4 & 0x03],
-        "code": f"{code >> 5}.{code & 0x1F:02}",
-        "token_hex": message[4 : 4 + token_length].hex(),
-        "content_format": formats[0] if formats else None,
-        "payload_hex": message[at + 1 :].hex(),
+        "code": answer.message.dotted(),
+        "content_format": answer.message.format(),
+        "bytes": len(answer.payload),
+        "blocks_up": answer.blocks_up,
+        "blocks_down": answer.blocks_down,
     }
 
 
-def extended_value(message: bytes, at: int, nibble: int) -> tuple[int, int]:
-    if nibble == 13:
-        return message[at] + 13, at + 1
-    if nibble == 14:
-        return int.from_bytes(message[at : at + 2], "big") + 269, at + 2
-    return nibble, at
+class Association:
+    def __init__(self, options: argparse.Namespace, configuration: tls.DTLSConfiguration) -> None:
+        # Mbed TLS 2.28 compares this name with the dNSNames of the certificate (and sends it as SNI); it knows no
+        # iPAddress names, so the server is dialled by address and named here.
+        self.buffer = tls.ClientContext(configuration).wrap_buffers(options.name)
+        self.buffer.setmtu(DATAGRAM_BYTES_MAX)
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.settimeout(TICK_SECONDS)
+        self.socket.connect((options.host, options.port))
+        self.overhead = wire.CCM8_OVERHEAD_BYTES if options.suite.endswith("CCM-8") else wire.GCM_OVERHEAD_BYTES
+        self.fragment_agreed: str | None = None
+        self.records = 0
+        self.plaintext_longest = 0
+        self.datagram_longest = 0
 
+    def handshake(self) -> None:
+        deadline = time.monotonic() + STEP_SECONDS_MAX
+        while self.buffer._handshake_state is not tls.HandshakeStep.HANDSHAKE_OVER:
+            if time.monotonic() > deadline:
+                raise wire.Broken(f"the handshake stands at {self.buffer._handshake_state.name}")
+            try:
+                self.buffer.do_handshake()
+            except tls.WantReadError:
+                self.send_pending()
+                self.receive()
+            except tls.WantWriteError:
+                self.send_pending()
+        self.send_pending()
 
-def check(deadline: float, doing: str) -> None:
-    if time.monotonic() > deadline:
-        raise TimeoutError(doing)
+    def ask(self, request: wire.Message) -> wire.Message:
+        """A confirmable exchange, whose answer may ride on the acknowledgement or come by itself (RFC 7252 section 5.2)."""
+        deadline = time.monotonic() + STEP_SECONDS_MAX
+        again = 0.0
+        while time.monotonic() < deadline:
+            if time.monotonic() >= again:
+                self.send(request)
+                again = time.monotonic() + ACK_TIMEOUT_SECONDS
+            self.receive()
+            answer = self.take(request)
+            if answer is not None:
+                return answer
+        raise wire.Broken(f"no answer to {request.bytes().hex()}")
+
+    def take(self, request: wire.Message) -> wire.Message | None:
+        while plaintext := self.read():
+            message = wire.Message.parse(plaintext)
+            if message.kind == wire.RST:
+                raise wire.Broken("the request was reset")
+            if message.kind == wire.ACK and message.message_id != request.message_id:
+                continue
+            if message.code == 0:
+                continue
+            if message.kind == wire.CON:
+                self.send(wire.Message(wire.ACK, 0, message.message_id, b"", (), b""))
+            if message.token == request.token:
+                return message
+        return None
+
+    def read(self) -> bytes:
+        try:
+            return self.buffer.read(65535)
+        except tls.WantReadError:
+            return b""
+
+    def send(self, message: wire.Message) -> None:
+        self.buffer.write(message.bytes())
+        self.send_pending()
+
+    def send_pending(self) -> None:
+        """The binding hands a flight over as one run of bytes."""
+        run = b""
+        while piece := self.buffer.peek_outgoing(65535):
+            self.buffer.consume_outgoing(len(piece))
+            run += piece
+        for datagram in wire.datagrams(run, DATAGRAM_BYTES_MAX):
+            self.socket.send(datagram)
+
+    def receive(self) -> None:
+        try:
+            datagram = self.socket.recv(65535)
+        except TimeoutError:
+            return
+        self.note(datagram)
+        self.buffer.receive_from_network(datagram)
+
+    def note(self, datagram: bytes) -> None:
+        self.datagram_longest = max(self.datagram_longest, len(datagram))
+        for record in wire.records(datagram):
+            self.records += 1
+            plaintext = len(record.payload) - (self.overhead if record.epoch else 0)
+            self.plaintext_longest = max(self.plaintext_longest, plaintext)
+            extensions = wire.hello_extensions(record)
+            if extensions is not None:
+                agreed = extensions.get(wire.MAX_FRAGMENT_LENGTH_EXTENSION)
+                self.fragment_agreed = None if agreed is None else agreed.hex()
+
+    def report(self) -> dict:
+        cipher = self.buffer.cipher()
+        name = cipher[0] if isinstance(cipher, tuple) else cipher
+        return {
+            "suite": name.decode() if isinstance(name, bytes) else str(name),
+            "version": self.buffer.negotiated_tls_version().name,
+            "fragment_agreed": self.fragment_agreed,
+            "local_port": self.socket.getsockname()[1],
+        }
+
+    def seen(self) -> dict:
+        """Of the server: its records, by their headers."""
+        longest = {"plaintext_longest": self.plaintext_longest, "datagram_longest": self.datagram_longest}
+        return longest | {"records": self.records}
+
+    def close(self) -> None:
+        self.buffer.shutdown()
+        self.send_pending()
 
 
 if __name__ == "__main__":

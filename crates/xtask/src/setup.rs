@@ -21,10 +21,14 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("nftables", "loses datagrams in the kernel, between two namespaces"),
     ("valgrind", "instruction counts"),
     ("libc6-dbg", "symbols of the C library, without which valgrind does not start"),
-    ("python3-venv", "the environment of python-mbedtls"),
+    ("python3-venv", "the environment of what comes from PyPI"),
 ];
-/// The Mbed TLS client. 2.10.1 is the last release; its wheel carries Mbed TLS 2.28.
-const PYTHON_PACKAGE: (&str, &str) = ("python-mbedtls", "2.10.1");
+/// What comes from PyPI, into one environment: name, version, what for.
+const PYTHON_PACKAGES: &[(&str, &str, &str)] = &[
+    ("python-mbedtls", "2.10.1", "enrols on Mbed TLS 2.28, which its wheel carries; the last release"),
+    ("pyOpenSSL", "26.4.0", "handshakes over a memory BIO, each of whose datagrams can go astray"),
+    ("cryptography", "50.0.2", "the OpenSSL 4.0 under pyOpenSSL"),
+];
 /// Reads deny.toml. It has no place in Cargo.lock, so its version stands here.
 const CARGO_DENY_VERSION: &str = "0.20.2";
 /// The tools read files and start programs: built to be there soon, not to be fast.
@@ -119,20 +123,29 @@ fn names(packages: &[(&str, &str)]) -> String {
 }
 
 fn python_need() -> Need {
-    let (package, version) = PYTHON_PACKAGE;
-    let probe =
-        format!("from importlib.metadata import version; import mbedtls; assert version('{package}') == '{version}'");
+    // Metadata alone would not notice a wheel whose library does not load.
+    let versions = PYTHON_PACKAGES.iter().map(|(name, version, _)| format!("assert version('{name}') == '{version}'"));
+    let probe = format!(
+        "from importlib.metadata import version; import mbedtls, OpenSSL.SSL; {}",
+        versions.collect::<Vec<_>>().join("; ")
+    );
     let met = tree::python().is_file()
         && Program::new(tree::python()).args(["-c", &probe]).output().is_ok_and(|ended| ended.status.success());
-    let install = move || {
+    let install = || {
+        for (name, version, why) in PYTHON_PACKAGES {
+            println!("   installing PyPI package {name} {version}: {why}");
+        }
         let venv = tree::target().join("peers/venv");
         Program::new(system_python()).args(["-m", "venv", "--clear"]).arg(&venv).expect_success()?;
-        let requirement = format!("{package}=={version}");
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", &requirement];
-        Program::new(tree::python()).args(pip).timeout(Duration::from_secs(600)).expect_success()?;
+        let pip = Program::new(tree::python()).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        pip.args(pinned_python("==")).timeout(Duration::from_secs(600)).expect_success()?;
         Ok(())
     };
-    Need { name: format!("{package} {version}"), met, install: Box::new(install) }
+    Need { name: pinned_python(" ").join(", "), met, install: Box::new(install) }
+}
+
+fn pinned_python(joint: &str) -> Vec<String> {
+    PYTHON_PACKAGES.iter().map(|(name, version, _)| format!("{name}{joint}{version}")).collect()
 }
 
 /// Debian's own, which python3-venv belongs to; elsewhere whatever the PATH says.
@@ -179,5 +192,6 @@ mod tests {
     #[test]
     fn every_package_says_what_it_is_for() {
         assert!(DEBIAN_PACKAGES.iter().all(|(name, why)| !name.is_empty() && !why.is_empty()));
+        assert!(PYTHON_PACKAGES.iter().all(|(name, _, why)| !name.is_empty() && !why.is_empty()));
     }
 }

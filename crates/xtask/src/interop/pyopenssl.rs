@@ -1,0 +1,120 @@
+//! OpenSSL 4.0 over a memory BIO, through pyOpenSSL: each datagram of a handshake and of an exchange goes astray once.
+
+use super::world::{CCM8, Device, MTU, World};
+use crate::process::Program;
+use crate::tree;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(100);
+/// On both address families together.
+const HANDSHAKES_MIN: usize = 100;
+const DIRECTIONS: [&str; 2] = ["to-server", "to-client"];
+const KINDS: [&str; 3] = ["drop", "double", "swap"];
+/// How many datagrams a handshake with a client certificate (RFC 6347 §4.2.4, RFC 5246 §7.3) and one exchange take at least: two hellos, Certificate,
+/// ClientKeyExchange, CertificateVerify, ChangeCipherSpec, Finished, the request; HelloVerifyRequest, ServerHello, Certificate,
+/// ServerKeyExchange, CertificateRequest, ServerHelloDone, ChangeCipherSpec, Finished, the answer. In flights: three of each side, and the exchange.
+const DATAGRAMS_MIN: [(&str, [u64; 2]); 2] = [("records", [8, 9]), ("flights", [4, 4])];
+
+pub(super) fn each_datagram_astray(world: &World) -> Result<String> {
+    let name = "pyopenssl";
+    let (device, server) = (world.device(name)?, world.serve(name, &[])?);
+    let (mut cases, mut handshakes) = (0, 0);
+    for address in [server.v4, server.v6] {
+        let report = play(world, &device, address)?;
+        ensure!(
+            report["openssl"].as_str().is_some_and(|name| name.starts_with("OpenSSL 4.0")),
+            "{}",
+            report["openssl"]
+        );
+        cases += judge(&report).with_context(|| format!("with {address}"))?;
+        handshakes += report["handshakes"].as_u64().map(usize::try_from).context("no number of handshakes")??;
+    }
+    ensure!(cases >= HANDSHAKES_MIN, "{cases} cases, {HANDSHAKES_MIN} are wanted");
+    server.saw(&device, CCM8.iana, handshakes)?;
+    let facts = server.stop()?.shows(&CCM8, &device, handshakes, MTU)?;
+    Ok(format!("{cases} of {cases}; {facts}"))
+}
+
+fn play(world: &World, device: &Device, server: SocketAddr) -> Result<Value> {
+    let python = tree::python();
+    ensure!(python.is_file(), "pyOpenSSL is not installed: cargo xtask setup");
+    let client = Program::new(python).arg("-B").arg(tree::root().join("crates/xtask/peers/pyopenssl_client.py"));
+    let client = client.args(["--name", "localhost", "--suite", CCM8.openssl]);
+    let client = client.arg("--host").arg(server.ip().to_string()).arg("--port").arg(server.port().to_string());
+    let client = client.arg("--cert").arg(device.certificate()).arg("--key").arg(device.key());
+    let client = client.arg("--trust").arg(world.pki("ca/root.pem"));
+    // A case that fails makes the client fail, with the case's name.
+    let ended = client.timeout(TIMEOUT).expect_success()?;
+    serde_json::from_str(&ended.stdout).with_context(|| format!("the pyOpenSSL client said {:?}", ended.stdout))
+}
+
+/// Every datagram must have had each fate once, and each case its suite and version; how many cases there were.
+fn judge(report: &Value) -> Result<usize> {
+    let mut wanted = BTreeSet::new();
+    for (packing, at_least) in DATAGRAMS_MIN {
+        for (direction, least) in DIRECTIONS.into_iter().zip(at_least) {
+            let datagrams = report["packings"][packing][direction].as_u64().unwrap_or_default();
+            ensure!(datagrams >= least, "{datagrams} datagrams {direction} in {packing}, not {least}");
+            let names =
+                (0..datagrams).flat_map(|index| KINDS.map(|kind| format!("{packing}:{direction}:{index}:{kind}")));
+            wanted.extend(names);
+        }
+    }
+    let cases = report["cases"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for case in cases {
+        ensure!(case["suite"] == CCM8.openssl && case["version"] == "DTLSv1.2", "another suite or version: {case}");
+    }
+    let played: BTreeSet<String> = cases.iter().filter_map(|case| case["case"].as_str()).map(str::to_owned).collect();
+    ensure!(played == wanted, "not played: {:?}", wanted.difference(&played));
+    ensure!(cases.len() == wanted.len(), "a case was played twice");
+    Ok(cases.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn report() -> Value {
+        let counts = json!({
+            "records": {"to-server": 8, "to-client": 9},
+            "flights": {"to-server": 4, "to-client": 4},
+        });
+        let mut cases = Vec::new();
+        for (packing, direction, datagrams) in [
+            ("records", "to-server", 8),
+            ("records", "to-client", 9),
+            ("flights", "to-server", 4),
+            ("flights", "to-client", 4),
+        ] {
+            for (index, kind) in (0..datagrams).flat_map(|index| KINDS.map(|kind| (index, kind))) {
+                let case = format!("{packing}:{direction}:{index}:{kind}");
+                cases.push(json!({"case": case, "suite": CCM8.openssl, "version": "DTLSv1.2"}));
+            }
+        }
+        json!({"packings": counts, "cases": cases})
+    }
+
+    #[test]
+    fn a_case_for_each_datagram_and_fate_is_wanted() {
+        assert_eq!(judge(&report()).unwrap(), 3 * (8 + 9 + 4 + 4));
+        let mut short = report();
+        short["cases"].as_array_mut().unwrap().retain(|case| case["case"] != "records:to-client:3:swap");
+        let error = judge(&short).unwrap_err().to_string();
+        assert!(error.contains("records:to-client:3:swap"), "{error}");
+    }
+
+    #[test]
+    fn a_report_of_too_few_datagrams_or_another_suite_is_refused() {
+        let mut few = report();
+        few["packings"]["flights"]["to-client"] = json!(3);
+        assert!(judge(&few).is_err());
+        let mut other = report();
+        other["cases"][7]["suite"] = json!("ECDHE-ECDSA-AES128-GCM-SHA256");
+        assert!(judge(&other).is_err());
+    }
+}
