@@ -84,7 +84,7 @@ impl Part {
             Self::Tests => cargo("test --workspace --locked --no-fail-fast").stream(),
             Self::Seams => seams::run(),
             Self::Docs => docs::check(),
-            Self::Interop => interop::run(),
+            Self::Interop => interop::run(""),
             Self::Demo => demo(),
             Self::Gate => bench::gate(),
         }

@@ -47,6 +47,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Play other implementations against ours: a part of `check`, alone
+    Interop {
+        /// Only stories with this text in their names
+        #[arg(long, default_value = "")]
+        story: String,
+    },
     /// Run the fuzz targets, one after the other, and print what they did
     Fuzz(fuzz::Options),
     /// Measure: instruction counts against the committed baselines, the arithmetic floor, end to end
@@ -64,6 +70,7 @@ fn main() -> ExitCode {
         Command::Advisories => check::advisories(),
         Command::Seams => seams::run(),
         Command::Walk { arguments } => seams::walk(&arguments),
+        Command::Interop { story } => interop::run(&story),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench { command } => bench::run(&command),
     };

@@ -4,14 +4,15 @@
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// How often a running program is asked whether it has ended.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// How often a running program is asked whether it has ended: often at first, then by the twentieth part of the time that it has run.
+const POLL_INTERVAL_MIN: Duration = Duration::from_millis(5);
+const POLL_INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// Beginnings of what `cargo run` puts into our environment.
 const OF_OUR_PACKAGE: &[&str] =
     &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
@@ -119,13 +120,23 @@ impl Program {
     }
 
     /// Starts a daemon that says, on stdout or stderr, when it is ready: waits for a line that contains `ready` and gives it back. `log` takes its words.
-    pub(crate) fn daemon(mut self, ready: &str, log: &Path) -> Result<(Daemon, String)> {
+    pub(crate) fn daemon(self, ready: &str, log: &Path) -> Result<(Daemon, String)> {
+        self.start(Stdio::null(), ready, READY_TIMEOUT, log)
+    }
+
+    /// As `daemon`, for a program that reads what is typed, and ends when nobody types any more (see `Daemon::say`). It has its whole time to be ready.
+    pub(crate) fn dialogue(self, ready: &str, log: &Path) -> Result<(Daemon, String)> {
+        let timeout = self.timeout;
+        self.start(Stdio::piped(), ready, timeout, log)
+    }
+
+    fn start(mut self, stdin: Stdio, ready: &str, timeout: Duration, log: &Path) -> Result<(Daemon, String)> {
         let file = std::fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         let same = file.try_clone()?;
-        let child = self.command.stdin(Stdio::null()).stdout(file).stderr(same).spawn();
+        let child = self.command.stdin(stdin).stdout(file).stderr(same).spawn();
         let child = child.with_context(|| format!("cannot start `{}`", self.shown))?;
         let mut daemon = Daemon { child, shown: self.shown, log: log.to_owned() };
-        let line = daemon.wait_for_line(&[ready], READY_TIMEOUT)?;
+        let line = daemon.wait_for_line(&[ready], timeout)?;
         Ok((daemon, line))
     }
 }
@@ -142,6 +153,12 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Types a line to a program that was started by `dialogue`.
+    pub(crate) fn say(&mut self, line: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().with_context(|| format!("`{}` reads nothing", self.shown))?;
+        writeln!(stdin, "{line}").with_context(|| format!("`{}` does not listen any more", self.shown))
+    }
+
     /// Everything it has said so far.
     pub(crate) fn words(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
@@ -150,21 +167,30 @@ impl Daemon {
 
     /// Polls until one whole line of what the daemon says contains every one of `texts`, and gives that line: it may come after a peer has its answer.
     pub(crate) fn wait_for_line(&mut self, texts: &[&str], timeout: Duration) -> Result<String> {
-        let deadline = Instant::now() + timeout;
+        let mut lines = self.wait_for_lines(texts, 1, timeout)?;
+        Ok(lines.swap_remove(0))
+    }
+
+    /// As `wait_for_line`, until there are at least so many of them; all that there are.
+    pub(crate) fn wait_for_lines(&mut self, texts: &[&str], least: usize, timeout: Duration) -> Result<Vec<String>> {
+        let began = Instant::now();
         loop {
             let ended = self.child.try_wait()?;
             let words = self.words();
             let whole = words.rsplit_once('\n').map_or("", |(whole, _)| whole);
-            if let Some(line) = whole.lines().find(|line| texts.iter().all(|text| line.contains(text))) {
-                return Ok(line.to_owned());
+            let says = |line: &&str| texts.iter().all(|text| line.contains(text));
+            let lines: Vec<String> = whole.lines().filter(says).map(str::to_owned).collect();
+            if lines.len() >= least {
+                return Ok(lines);
             }
+            let (shown, found) = (&self.shown, lines.len());
             if let Some(status) = ended {
-                bail!("`{}` ended ({status}) before it said {texts:?}\n{words}", self.shown);
+                bail!("`{shown}` ended ({status}) before it said {texts:?} {least} times, not {found}\n{words}");
             }
-            if Instant::now() >= deadline {
-                bail!("`{}` did not say {texts:?} in one line within {timeout:?}; it said:\n{words}", self.shown);
+            if began.elapsed() >= timeout {
+                bail!("`{shown}` said {texts:?} {found} times within {timeout:?}, not {least}; it said:\n{words}");
             }
-            std::thread::sleep(POLL_INTERVAL);
+            std::thread::sleep(poll_interval(began));
         }
     }
 
@@ -191,18 +217,22 @@ impl Drop for Daemon {
 }
 
 fn wait(child: &mut Child, timeout: Duration, shown: &str) -> Result<ExitStatus> {
-    let deadline = Instant::now() + timeout;
+    let began = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if Instant::now() >= deadline {
+        if began.elapsed() >= timeout {
             child.kill()?;
             child.wait()?;
             bail!("`{shown}` did not end within {timeout:?} and was killed");
         }
-        std::thread::sleep(POLL_INTERVAL);
+        std::thread::sleep(poll_interval(began));
     }
+}
+
+fn poll_interval(began: Instant) -> Duration {
+    (began.elapsed() / 20).clamp(POLL_INTERVAL_MIN, POLL_INTERVAL_MAX)
 }
 
 fn read_aside(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {

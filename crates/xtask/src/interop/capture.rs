@@ -1,10 +1,12 @@
 //! What `muster serve --pcap` writes, read by Wireshark's engine: an independent view of our records and of our CoAP.
 
 use super::libcoap;
-use super::world::World;
+use super::openssl;
+use super::world::{Device, Suite, World};
 use crate::process::Program;
 use anyhow::{Context, Result, ensure};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const BLOCK_BYTES: usize = 64;
@@ -12,27 +14,117 @@ const BLOCK_BYTES: usize = 64;
 const POST: &str = "2";
 const CHANGED_2_04: &str = "68";
 const CONTINUE_2_31: &str = "95";
+/// Of a UDP header, which tshark's `udp.length` includes.
+const UDP_HEADER_BYTES: usize = 8;
+const SERVER_HELLO: &str = "2";
 
-pub(super) fn tshark_reads_it(world: &World) -> Result<()> {
+/// A whole capture of one server.
+pub(super) struct Capture {
+    pub(super) file: PathBuf,
+    pub(super) ports: [u16; 2],
+}
+
+/// What the handshakes of a capture say in the clear.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// Suites of ServerHellos.
+    suites: BTreeSet<String>,
+    /// Certificates that devices sent, in hex, and how often.
+    certificates: BTreeMap<String, usize>,
+    /// Bytes of UDP payload.
+    pub(super) largest_from_server: usize,
+    pub(super) largest_from_devices: usize,
+}
+
+impl std::fmt::Display for Facts {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { largest_from_server, largest_from_devices, .. } = self;
+        write!(out, "datagrams up to {largest_from_server} bytes from the server, {largest_from_devices} from devices")
+    }
+}
+
+impl Capture {
+    /// Every handshake chose this suite, `times` of them showed this device's certificate and none another's, and no datagram of the server was longer
+    /// than `mtu`. What is left for the story to judge, or to print.
+    pub(super) fn shows(&self, suite: &Suite, device: &Device, times: usize, mtu: usize) -> Result<Facts> {
+        let facts = self.facts()?;
+        let chosen: Vec<&str> = facts.suites.iter().map(String::as_str).collect();
+        ensure!(chosen == [suite.code], "the ServerHellos of the capture chose {chosen:?}, not {}", suite.code);
+        let certificate = openssl::der_hex(&device.certificate())?;
+        ensure!(
+            facts.certificates.get(&certificate).is_some_and(|seen| *seen >= times),
+            "the capture does not hold {}'s certificate {times} times: {:?}",
+            device.name,
+            facts.certificates.values()
+        );
+        ensure!(facts.certificates.len() == 1, "the capture holds certificates of other devices");
+        ensure!(
+            facts.largest_from_server <= mtu,
+            "a datagram of {} bytes from a server whose path takes {mtu}",
+            facts.largest_from_server
+        );
+        Ok(facts)
+    }
+
+    fn facts(&self) -> Result<Facts> {
+        let fields = [
+            "udp.srcport",
+            "udp.length",
+            "dtls.handshake.type",
+            "dtls.handshake.ciphersuite",
+            "dtls.handshake.certificate",
+        ];
+        let mut facts = Facts::default();
+        for row in self.fields("udp", &fields)? {
+            let from_server = self.ports.iter().any(|port| row[0] == port.to_string());
+            let length: usize = row[1].parse().with_context(|| format!("no length in {row:?}"))?;
+            let length = length.saturating_sub(UDP_HEADER_BYTES);
+            if from_server {
+                facts.largest_from_server = facts.largest_from_server.max(length);
+                if row[2].split(',').any(|kind| kind == SERVER_HELLO) {
+                    facts.suites.insert(row[3].clone());
+                }
+            } else {
+                facts.largest_from_devices = facts.largest_from_devices.max(length);
+                for certificate in row[4].split(',').filter(|certificate| !certificate.is_empty()) {
+                    *facts.certificates.entry(certificate.to_owned()).or_default() += 1;
+                }
+            }
+        }
+        Ok(facts)
+    }
+
+    fn fields(&self, filter: &str, fields: &[&str]) -> Result<Vec<Vec<String>>> {
+        let ended = self.reader(filter, fields).expect_success()?;
+        Ok(ended.stdout.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect())
+    }
+
+    fn reader(&self, filter: &str, fields: &[&str]) -> Program {
+        let tshark = Program::new("tshark").arg("-r").arg(&self.file);
+        let tshark = tshark.args(["-T", "fields", "-E", "separator=|", "-Y", filter]);
+        // CoAP is expected on 5684 only.
+        let tshark =
+            self.ports.iter().fold(tshark, |tshark, port| tshark.arg("-d").arg(format!("dtls.port=={port},coap")));
+        fields.iter().fold(tshark, |tshark, field| tshark.args(["-e", field])).timeout(Duration::from_secs(60))
+    }
+}
+
+pub(super) fn tshark_reads_it(world: &World) -> Result<String> {
     let device = world.device("captured")?;
-    let (capture, secrets) = (device.file("capture.pcapng"), device.file("secrets.txt"));
-    let flags = ["--insecure-keylog", "--pcap", text(&capture)?, "--keylog", text(&secrets)?];
-    let (server, port) = world.another_server("captured.log", &flags)?;
-    libcoap::enrol(world, "coap-client-openssl", &device, port)?;
-    let (status, words) = server.stop()?;
-    ensure!(status.success(), "muster serve --pcap ended with {status}:\n{words}");
+    let server = world.serve("captured", &[])?;
+    let secrets = server.secrets.clone();
+    let request = libcoap::enrol(world, &device, server.v4)?;
+    let capture = server.stop()?;
 
-    let handshake = Reader { capture: &capture, port }
-        .fields("dtls.handshake", &["dtls.handshake.ciphersuite", "dtls.handshake.type"])?;
+    let handshake = capture.fields("dtls.handshake", &["dtls.handshake.ciphersuite", "dtls.handshake.type"])?;
     ensure!(handshake.iter().any(|row| row[0] == "0xc0ae"), "no ServerHello with CCM_8 (0xc0ae): {handshake:?}");
     // Finished (20) in the clear: tshark has checked its record's tag with the secrets inside the capture.
     let finished = handshake.iter().filter(|row| row[1].split(',').any(|kind| kind == "20")).count();
     ensure!(finished >= 2, "not both Finished decrypted: {handshake:?}");
 
-    let coap = Reader { capture: &capture, port }
-        .fields("coap", &["coap.code", "coap.opt.uri_path", "coap.opt.block_number"])?;
+    let coap = capture.fields("coap", &["coap.code", "coap.opt.uri_path", "coap.opt.block_number"])?;
     let posts: Vec<&Vec<String>> = coap.iter().filter(|row| row[0] == POST).collect();
-    let blocks = std::fs::metadata(device.file("device.csr"))?.len().div_ceil(BLOCK_BYTES as u64);
+    let blocks = std::fs::metadata(request)?.len().div_ceil(BLOCK_BYTES as u64);
     ensure!(posts.len() as u64 >= blocks, "{} POSTs for {blocks} blocks: {coap:?}", posts.len());
     ensure!(posts.iter().all(|row| row[1] == ".well-known,est,sen"), "a POST to another path: {coap:?}");
     let answers = |code: &str| coap.iter().filter(|row| row[0] == code).count() as u64;
@@ -42,54 +134,18 @@ pub(super) fn tshark_reads_it(world: &World) -> Result<()> {
         answers(CONTINUE_2_31)
     );
     ensure!(answers(CHANGED_2_04) >= 1, "no 2.04: {coap:?}");
-    the_key_log_alone_serves_too(&capture, &secrets, port, coap.len())
+    the_key_log_alone_serves_too(&capture, &secrets, coap.len())?;
+    Ok(format!("{} messages decrypted", coap.len()))
 }
 
 /// The key log beside the capture must open it as the secrets inside do: some readers take only one of the two.
-fn the_key_log_alone_serves_too(capture: &Path, secrets: &Path, port: u16, messages: usize) -> Result<()> {
-    let bare = capture.with_extension("bare.pcapng");
-    Program::new("editcap").arg("--discard-all-secrets").arg(capture).arg(&bare).expect_success()?;
-    let reader = Reader { capture: &bare, port };
-    ensure!(reader.fields("coap", &["coap.code"])?.is_empty(), "the bare capture opens without a key");
-    let keyed = reader
-        .program("coap", &["coap.code"])
-        .arg("-o")
-        .arg(format!("tls.keylog_file:{}", text(secrets)?))
-        .expect_success()?;
-    ensure!(
-        keyed.stdout.lines().count() == messages,
-        "the key log opens {} of {messages} messages",
-        keyed.stdout.lines().count()
-    );
+fn the_key_log_alone_serves_too(capture: &Capture, secrets: &Path, messages: usize) -> Result<()> {
+    let bare = Capture { file: capture.file.with_extension("bare.pcapng"), ports: capture.ports };
+    Program::new("editcap").arg("--discard-all-secrets").arg(&capture.file).arg(&bare.file).expect_success()?;
+    ensure!(bare.fields("coap", &["coap.code"])?.is_empty(), "the bare capture opens without a key");
+    let secrets = secrets.to_str().with_context(|| format!("{} is not UTF-8", secrets.display()))?;
+    let keyed = bare.reader("coap", &["coap.code"]).arg("-o").arg(format!("tls.keylog_file:{secrets}"));
+    let opened = keyed.expect_success()?.stdout.lines().count();
+    ensure!(opened == messages, "the key log opens {opened} of {messages} messages");
     Ok(())
-}
-
-struct Reader<'a> {
-    capture: &'a Path,
-    port: u16,
-}
-
-impl Reader<'_> {
-    fn program(&self, filter: &str, fields: &[&str]) -> Program {
-        let tshark = Program::new("tshark").arg("-r").arg(self.capture).args([
-            "-T",
-            "fields",
-            "-E",
-            "separator=|",
-            "-Y",
-            filter,
-        ]);
-        // CoAP is expected on 5684 only.
-        let tshark = tshark.arg("-d").arg(format!("dtls.port=={},coap", self.port)).timeout(Duration::from_secs(60));
-        fields.iter().fold(tshark, |tshark, field| tshark.args(["-e", field]))
-    }
-
-    fn fields(&self, filter: &str, fields: &[&str]) -> Result<Vec<Vec<String>>> {
-        let ended = self.program(filter, fields).expect_success()?;
-        Ok(ended.stdout.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect())
-    }
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }

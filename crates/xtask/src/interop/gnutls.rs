@@ -1,78 +1,169 @@
-//! GnuTLS's `gnutls-cli`: suites, x25519, a small path and small records (max_fragment_length, RFC 6066 §4).
+//! GnuTLS's `gnutls-cli`: suites, x25519, a small path and small records (max_fragment_length, RFC 6066 §4), a session of another server offered, a
+//! renegotiation asked for, a bad link.
 
-use super::world::World;
+use super::link::BadLink;
+use super::runs::{self, RUNS, Run};
+use super::switch::Switch;
+use super::world::{CCM8, Device, GCM, MTU, SMALL_MTU, SMALL_PATH, Suite, World};
 use crate::process::Program;
 use anyhow::{Result, ensure};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(25);
+const AT_ONCE: usize = 3;
+/// On a bad link, and while a refused handshake is waited for, it computes next to nothing.
+const AT_ONCE_WAITING: usize = RUNS;
+const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(90);
+const TRIES_ON_A_BAD_LINK: usize = 3;
 
-/// One handshake: what `gnutls-cli` offers beside its certificate, and what it and the server must have seen.
+/// One kind of handshake: what `gnutls-cli` offers beside its certificate, and what it must say of it.
 struct Offer {
-    device: &'static str,
-    cipher: &'static str,
+    story: &'static str,
+    suite: &'static Suite,
     group: &'static str,
     flags: &'static [&'static str],
+    /// The path that our server believes in.
+    mtu: usize,
     described: &'static str,
-    iana: &'static str,
 }
 
-pub(super) fn ccm8_on_a_small_path(world: &World) -> Result<()> {
-    shake_hands(
-        world,
-        &Offer {
-            device: "gnutls-ccm8",
-            cipher: "AES-128-CCM-8",
-            group: "GROUP-SECP256R1",
-            flags: &["--mtu", "300"],
-            described: "(ECDHE-SECP256R1)-(ECDSA-SHA256)-(AES-128-CCM-8)",
-            iana: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
-        },
-    )
+const CCM8_OFFER: Offer = Offer {
+    story: "gnutls-ccm8",
+    suite: &CCM8,
+    group: "GROUP-SECP256R1",
+    flags: &[],
+    mtu: MTU,
+    described: "(ECDHE-SECP256R1)-(ECDSA-SHA256)-(AES-128-CCM-8)",
+};
+
+pub(super) fn ccm8(world: &World) -> Result<String> {
+    shake_hands(world, &CCM8_OFFER)
 }
 
-pub(super) fn gcm_over_x25519(world: &World) -> Result<()> {
-    shake_hands(
-        world,
-        &Offer {
-            device: "gnutls-x25519",
-            cipher: "AES-128-GCM",
-            // The certificate's curve has to be offered too (RFC 8422 §5.1.1); what is named first is taken.
-            group: "GROUP-X25519:+GROUP-SECP256R1",
-            flags: &[],
-            described: "(ECDHE-X25519)-(ECDSA-SHA256)-(AES-128-GCM)",
-            iana: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-        },
-    )
+pub(super) fn gcm_over_x25519(world: &World) -> Result<String> {
+    let offer = Offer {
+        story: "gnutls-x25519",
+        suite: &GCM,
+        // The certificate's curve has to be offered too (RFC 8422 §5.1.1); what is named first is taken.
+        group: "GROUP-X25519:+GROUP-SECP256R1",
+        described: "(ECDHE-X25519)-(ECDSA-SHA256)-(AES-128-GCM)",
+        ..CCM8_OFFER
+    };
+    shake_hands(world, &offer)
 }
 
-pub(super) fn ccm8_in_small_records(world: &World) -> Result<()> {
-    shake_hands(
-        world,
-        &Offer {
-            device: "gnutls-small-records",
-            cipher: "AES-128-CCM-8",
-            group: "GROUP-SECP256R1",
-            flags: &["--recordsize", "512"],
-            described: "(ECDHE-SECP256R1)-(ECDSA-SHA256)-(AES-128-CCM-8)",
-            iana: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
-        },
-    )
+pub(super) fn small_path(world: &World) -> Result<String> {
+    shake_hands(world, &Offer { story: "gnutls-small-path", flags: &["--mtu", "300"], mtu: SMALL_MTU, ..CCM8_OFFER })
 }
 
-fn shake_hands(world: &World, offer: &Offer) -> Result<()> {
-    let device = world.device(offer.device)?;
-    let priority = format!(
-        "NONE:+VERS-DTLS1.2:+{}:+ECDHE-ECDSA:+AEAD:+SIGN-ECDSA-SHA256:+{}:+COMP-NULL:+CTYPE-ALL",
-        offer.cipher, offer.group
-    );
-    let client = Program::line("gnutls-cli --udp").args(offer.flags).arg("--priority").arg(priority);
-    let client = client.arg("--x509cafile").arg(world.pki("ca/root.pem"));
-    let client = client.arg("--x509certfile").arg(device.file("idevid.pem"));
-    let client = client.arg("--x509keyfile").arg(device.file("idevid.key"));
-    let ended = client.arg("-p").arg(world.port.to_string()).arg("127.0.0.1").timeout(TIMEOUT).expect_success()?;
+pub(super) fn small_records(world: &World) -> Result<String> {
+    shake_hands(world, &Offer { story: "gnutls-small-records", flags: &["--recordsize", "512"], ..CCM8_OFFER })
+}
+
+/// Its second connection brings session id and ticket of `gnutls-serv`, which would have resumed it.
+pub(super) fn resumption_declined(world: &World) -> Result<String> {
+    let offer = Offer { story: "gnutls-resumes", flags: &["-r"], ..CCM8_OFFER };
+    let (device, server) = (world.device(offer.story)?, world.serve(offer.story, &[])?);
+    let theirs = TheirServer::start(world, &device)?;
+    let resumed = "*** This is a resumed session";
+    let alone = client(world, &offer, theirs.beside(server.v4), &device).expect_success()?;
+    ensure!(alone.stdout.contains(resumed), "gnutls-serv does not resume its own session: {}", alone.stdout);
+
+    // Their server has one client at a time.
+    runs::hundred(&server, 1, |run| {
+        let switch = Switch::between(theirs.beside(run.server), run.server)?;
+        let ended = client(world, &offer, switch.address, &device).expect_success()?;
+        ensure!(!ended.stdout.contains(resumed), "a session of another server was resumed: {}", ended.stdout);
+        for wanted in ["trying to resume previous session", "- Resume Handshake was completed"] {
+            ensure!(ended.stdout.contains(wanted), "gnutls-cli did not say {wanted:?}\n{}", ended.stdout);
+        }
+        Ok(())
+    })?;
+    server.prove(offer.suite, &device, MTU)
+}
+
+/// RFC 5246 §7.2.2: we answer each attempt with no_renegotiation. GnuTLS goes on asking for a minute; it is ended when it has told of the first answer.
+pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
+    let offer = Offer { story: "gnutls-renegotiates", flags: &["-e"], ..CCM8_OFFER };
+    let (device, server) = (world.device(offer.story)?, world.serve(offer.story, &[])?);
+    runs::hundred(&server, AT_ONCE, |run| {
+        let client = client(world, &offer, run.server, &device);
+        let warned = "*** Non fatal error: A TLS warning alert has been received.";
+        let (client, _) = client.dialogue(warned, &device.log(run))?;
+        let words = client.words();
+        ensure!(words.contains(offer.described) && !words.contains("ReHandshake was completed"), "{words}");
+        Ok(())
+    })?;
+    // Of each client one association, and no second one.
+    server.prove(offer.suite, &device, MTU)
+}
+
+/// A tenth lost each way, delayed, overtaken, doubled, and nothing above 256 bytes comes through.
+pub(super) fn bad_link(world: &World) -> Result<String> {
+    let offer = Offer { story: "gnutls-bad-link", flags: &["--mtu", "256"], mtu: SMALL_MTU, ..CCM8_OFFER };
+    let (device, server) = (world.device(offer.story)?, world.serve(offer.story, SMALL_PATH)?);
+    let link = BadLink::before(&server, world, offer.story, BadLink::BAD)?;
+    let handshake =
+        |run: Run| one_association(client(world, &offer, run.server, &device).timeout(BAD_LINK_TIMEOUT), &offer);
+    runs::hundred_at(link.doors(), AT_ONCE_WAITING, |run| {
+        // It gives up after 40 s; a device would begin anew.
+        (1..TRIES_ON_A_BAD_LINK).find_map(|_| handshake(run).ok()).map_or_else(|| handshake(run), Ok)
+    })?;
+    let passed = link.stop()?.was_bad()?;
+    Ok(format!("{}; {passed}", server.prove(offer.suite, &device, SMALL_MTU)?))
+}
+
+fn shake_hands(world: &World, offer: &Offer) -> Result<String> {
+    let settings = if offer.mtu == SMALL_MTU { SMALL_PATH } else { &[] };
+    let (device, server) = (world.device(offer.story)?, world.serve(offer.story, settings)?);
+    runs::hundred(&server, AT_ONCE, |run| one_association(client(world, offer, run.server, &device), offer))?;
+    server.prove(offer.suite, &device, offer.mtu)
+}
+
+fn one_association(client: Program, offer: &Offer) -> Result<()> {
+    let ended = client.expect_success()?;
     for wanted in [offer.described, "Status: The certificate is trusted", "Handshake was completed"] {
         ensure!(ended.stdout.contains(wanted), "gnutls-cli did not say {wanted:?}\n{}\n{}", ended.stdout, ended.stderr);
     }
-    world.server_saw(&device, offer.iana)
+    Ok(())
+}
+
+fn client(world: &World, offer: &Offer, server: SocketAddr, device: &Device) -> Program {
+    let client = Program::line("gnutls-cli --udp").args(offer.flags).arg("--priority").arg(priority(offer));
+    let client = client.arg("--x509cafile").arg(world.pki("ca/root.pem"));
+    let client = client.arg("--x509certfile").arg(device.certificate()).arg("--x509keyfile").arg(device.key());
+    client.arg("-p").arg(server.port().to_string()).arg(server.ip().to_string()).timeout(TIMEOUT)
+}
+
+fn priority(offer: &Offer) -> String {
+    format!(
+        "NONE:+VERS-DTLS1.2:+{}:+ECDHE-ECDSA:+AEAD:+SIGN-ECDSA-SHA256:+{}:+COMP-NULL:+CTYPE-ALL",
+        offer.suite.gnutls, offer.group
+    )
+}
+
+/// `gnutls-serv`, with our server's certificate: what a client trusts there, it trusts here.
+struct TheirServer {
+    _daemon: crate::process::Daemon,
+    port: u16,
+}
+
+impl TheirServer {
+    fn start(world: &World, device: &Device) -> Result<Self> {
+        // It cannot be asked for port 0.
+        let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
+        let server = Program::line("gnutls-serv --udp --require-client-cert --priority").arg(priority(&CCM8_OFFER));
+        let server = server.arg("--x509certfile").arg(world.pki("server.pem"));
+        let server = server.arg("--x509keyfile").arg(world.pki("server.key"));
+        let server = server.arg("--x509cafile").arg(world.pki("manufacturer/ca.pem")).arg("-p").arg(port.to_string());
+        let (mut daemon, _) = server.daemon("listening on IPv4", &device.file("gnutls-serv.log"))?;
+        daemon.wait_for_line(&["listening on IPv6"], TIMEOUT)?;
+        Ok(Self { _daemon: daemon, port })
+    }
+
+    /// Its address in the same family.
+    fn beside(&self, ours: SocketAddr) -> SocketAddr {
+        (ours.ip(), self.port).into()
+    }
 }

@@ -1,53 +1,114 @@
 //! libcoap's command-line programs: whole enrolments against our server, and our client against its server.
 
+use super::link::BadLink;
 use super::openssl;
-use super::world::{Device, World};
+use super::runs::{self, RUNS, Run};
+use super::server::Server;
+use super::world::{CCM8, Device, MTU, World};
 use crate::process::{Daemon, Program};
 use anyhow::{Context, Result, ensure};
-use std::net::UdpSocket;
+use std::ffi::OsStr;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// What `-B` gives the client before it gives up by itself.
-const PATIENCE_SECONDS: &str = "20";
+const PATIENCE_MARGIN_SECONDS: u64 = 5;
 /// application/pkcs10 and application/pkcs7-mime; smime-type=certs-only (RFC 9148 §8.1).
 const PKCS10: &str = "286";
 const CERTS_ONLY: &str = "281";
+const OPENSSL: &str = "coap-client-openssl";
+const GNUTLS: &str = "coap-client-gnutls";
+/// An enrolment computes on both sides: three keep two processors busy.
+const AT_ONCE: usize = 3;
+/// Where datagrams are lost, nearly all wait for a timer: libcoap's double from 2 s (RFC 7252 §4.8), those of its handshakes from 1 s.
+const AT_ONCE_WAITING: usize = RUNS;
+const LOSSY_TIMEOUT: Duration = Duration::from_secs(280);
+/// An option that nobody has registered, elective because its number is even (RFC 7252 §5.4.1), and a critical one.
+const ELECTIVE: &str = "65000,muster";
+const CRITICAL: &str = "65001,muster";
+/// Tokens are of 0 to 8 bytes (RFC 7252 §3); with 0 this client chooses one itself.
+const TOKEN_BYTES_MAX: usize = 8;
 
-pub(super) fn openssl_enrols(world: &World) -> Result<()> {
-    enrols(world, "coap-client-openssl")
+/// One kind of enrolment by one of libcoap's clients.
+struct Enrolment {
+    client: &'static str,
+    kind: &'static str,
+    flags: &'static [&'static str],
+    at_once: usize,
+    timeout: Duration,
+    /// How often the client is started at most: it gives up when an exchange was lost five times (RFC 7252 §4.2), as its user would not.
+    tries: usize,
 }
 
-pub(super) fn gnutls_enrols(world: &World) -> Result<()> {
-    enrols(world, "coap-client-gnutls")
+const PLAIN: Enrolment =
+    Enrolment { client: OPENSSL, kind: "plain", flags: &[], at_once: AT_ONCE, timeout: TIMEOUT, tries: 1 };
+const LOSSY: Enrolment = Enrolment { at_once: AT_ONCE_WAITING, timeout: LOSSY_TIMEOUT, tries: 3, ..PLAIN };
+
+pub(super) fn openssl_enrols(world: &World) -> Result<String> {
+    enrols(world, &PLAIN)
+}
+
+pub(super) fn gnutls_enrols(world: &World) -> Result<String> {
+    enrols(world, &Enrolment { client: GNUTLS, ..PLAIN })
+}
+
+/// A tenth of what the client sends is lost.
+pub(super) fn openssl_loses(world: &World) -> Result<String> {
+    enrols(world, &Enrolment { kind: "loses", flags: &["-l", "10%"], ..LOSSY })
+}
+
+pub(super) fn gnutls_loses(world: &World) -> Result<String> {
+    enrols(world, &Enrolment { client: GNUTLS, kind: "loses", flags: &["-l", "10%"], ..LOSSY })
+}
+
+pub(super) fn openssl_non(world: &World) -> Result<String> {
+    enrols(world, &Enrolment { kind: "non", flags: &["-N"], ..PLAIN })
+}
+
+pub(super) fn gnutls_non(world: &World) -> Result<String> {
+    enrols(world, &Enrolment { client: GNUTLS, kind: "non", flags: &["-N"], ..PLAIN })
+}
+
+pub(super) fn openssl_odd_tokens(world: &World) -> Result<String> {
+    odd_tokens(world, OPENSSL)
+}
+
+pub(super) fn gnutls_odd_tokens(world: &World) -> Result<String> {
+    odd_tokens(world, GNUTLS)
+}
+
+pub(super) fn openssl_raw_options(world: &World) -> Result<String> {
+    raw_options(world, OPENSSL)
+}
+
+pub(super) fn gnutls_raw_options(world: &World) -> Result<String> {
+    raw_options(world, GNUTLS)
+}
+
+/// The whole path of an enrolment through `muster link`.
+pub(super) fn openssl_on_a_bad_link(world: &World) -> Result<String> {
+    on_a_bad_link(world, OPENSSL)
+}
+
+pub(super) fn gnutls_on_a_bad_link(world: &World) -> Result<String> {
+    on_a_bad_link(world, GNUTLS)
 }
 
 /// A device that asks for a certificate in another's name must get a 4.03 and no certificate.
-pub(super) fn stranger_is_refused(world: &World) -> Result<()> {
-    let device = world.device("stranger")?;
-    openssl::request(
-        &device.file("device.key"),
-        "/CN=somebody else/serialNumber=SN-somebody else",
-        &device.file("device.csr"),
-    )?;
-    let answer = device.file("answer.p7");
-    let ended = post_request(world, "coap-client-openssl", &device, &answer, world.port).arg("-v").arg("6").output()?;
-    ensure!(
-        ended.stdout.contains("c:4.03") || ended.stderr.contains("c:4.03"),
-        "no 4.03: {}{}",
-        ended.stdout,
-        ended.stderr
-    );
-    ensure!(
-        openssl::certificates_of(&answer, &device.file("none.pem")).is_err(),
-        "a certificate was issued to a stranger"
-    );
-    world.server_refused("est.sen.subject_mismatch")
+pub(super) fn stranger_is_refused(world: &World) -> Result<String> {
+    let name = "stranger";
+    let (device, server) = (world.device(name)?, world.serve(name, &[])?);
+    let stranger = Device { name: "somebody else".to_owned(), folder: device.folder.clone() };
+    runs::hundred(&server, AT_ONCE, |run| PLAIN.is_refused(world, &stranger, run, "4.03", |client| client))?;
+    server.refused("est.sen.subject_mismatch")?;
+    server.stop()?;
+    Ok(format!("{RUNS} of {RUNS} refused with 4.03"))
 }
 
 /// Our client asks libcoap's server for its resources, and fetches CA certificates that libcoap stores and cuts into blocks.
-pub(super) fn our_client_against_their_server(world: &World) -> Result<()> {
+pub(super) fn our_client_against_their_server(world: &World) -> Result<String> {
     let device = world.device("our-client")?;
     let mut server = TheirServer::start(world)?;
     let anchors = server.folder.join("ca.pem");
@@ -63,7 +124,7 @@ pub(super) fn our_client_against_their_server(world: &World) -> Result<()> {
 
     let stored = device.file("stored.p7");
     openssl::certs_only(&[world.pki("ca/issuing.pem"), world.pki("ca/root.pem")], &stored)?;
-    let put = as_device(world, "coap-client-openssl", &device, &device.file("put.answer"));
+    let put = as_device(world, OPENSSL, &device, &device.file("put.answer"), TIMEOUT);
     let put = put.arg("-R").arg(&anchors).args(["-m", "put", "-t", CERTS_ONLY, "-f"]).arg(&stored);
     put.arg(format!("{}/.well-known/est/crts", server.uri)).expect_success()?;
     let received = device.file("received");
@@ -75,7 +136,8 @@ pub(super) fn our_client_against_their_server(world: &World) -> Result<()> {
 
     // Their words for: the certificate of our device came, and was good.
     let seen = format!("CN '{}' presented by client (Certificate)", device.name);
-    server.daemon.wait_for_line(&[&seen], TIMEOUT).map(|_| ())
+    server.daemon.wait_for_line(&[&seen], TIMEOUT)?;
+    Ok("its resources listed, its CA certificates fetched".to_owned())
 }
 
 /// `coap-server-openssl` with a CA of its own, for devices of this world.
@@ -106,55 +168,157 @@ impl TheirServer {
     }
 }
 
-fn enrols(world: &World, client: &str) -> Result<()> {
-    let device = world.device(&format!("enrolled-by-{client}"))?;
-    let (root, issuing) = (world.pki("ca/root.pem"), world.pki("ca/issuing.pem"));
-
-    let anchors = device.file("crts.p7");
-    get_certificates(world, client, &device, &anchors).expect_success()?;
-    let found = openssl::certificates_of(&anchors, &device.file("anchors.pem")).context("/crts")?;
-    ensure!(found == 2, "/crts holds {found} certificates, not root and issuing CA");
-
-    enrol(world, client, &device, world.port)?;
-    openssl::judge(
-        &device.file("device.pem"),
-        &device.file("device.key"),
-        &device.file("idevid.pem"),
-        &root,
-        &issuing,
-    )?;
-    world.server_saw(&device, "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8")
+fn enrols(world: &World, enrolment: &Enrolment) -> Result<String> {
+    let (device, server) = enrolment.begin(world, &[])?;
+    runs::hundred(&server, enrolment.at_once, |run| {
+        enrolment.enrol(world, &device, run, |client| client.args(enrolment.flags))
+    })?;
+    judge(world, &device)?;
+    server.prove(&CCM8, &device, MTU)
 }
 
-/// POSTs a fresh request of the device in blocks of 64 bytes and leaves its certificate at `device.pem`.
-pub(super) fn enrol(world: &World, client: &str, device: &Device, port: u16) -> Result<()> {
-    let answer = device.file("device.p7");
-    openssl::request(&device.file("device.key"), &device.subject(), &device.file("device.csr"))?;
-    let ended = post_request(world, client, device, &answer, port).expect_success()?;
-    ensure!(answer.is_file(), "{client} received nothing: {}{}", ended.stdout, ended.stderr);
-    let issued = openssl::certificates_of(&answer, &device.file("device.pem"))
-        .with_context(|| format!("{client} said: {}", ended.stdout))?;
-    // RFC 7030 §4.2.3: only the certificate that was issued.
-    ensure!(issued == 1, "the answer holds {issued} certificates");
-    Ok(())
+/// Of every length, of bytes that are no text; on a bad day a client takes the same one for each.
+fn odd_tokens(world: &World, client: &'static str) -> Result<String> {
+    let enrolment = Enrolment { client, kind: "tokens", ..PLAIN };
+    let (device, server) = enrolment.begin(world, &[])?;
+    runs::hundred(&server, enrolment.at_once, |run| {
+        let token = vec![0x80 | u8::try_from(run.number).unwrap_or(0x7f); run.number / 2 % (TOKEN_BYTES_MAX + 1)];
+        enrolment.enrol(world, &device, run, |client| client.arg("-T").arg(OsStr::from_bytes(&token)))
+    })?;
+    judge(world, &device)?;
+    server.prove(&CCM8, &device, MTU)
 }
 
-fn get_certificates(world: &World, client: &str, device: &Device, answer: &Path) -> Program {
-    let uri = format!("coaps://127.0.0.1:{}/.well-known/est/crts", world.port);
-    as_device(world, client, device, answer).args(["-m", "get", "-A", CERTS_ONLY]).arg(uri)
+/// RFC 7252 §5.4.1: an unknown critical option is answered with 4.02, an unknown elective one is ignored.
+fn raw_options(world: &World, client: &'static str) -> Result<String> {
+    let enrolment = Enrolment { client, kind: "options", ..PLAIN };
+    let refused = Enrolment { client, kind: "critical", ..PLAIN };
+    let (device, server) = enrolment.begin(world, &[])?;
+    let other = world.device(&refused.story())?;
+    runs::hundred(&server, enrolment.at_once, |run| {
+        enrolment.enrol(world, &device, run, |client| client.args(["-O", ELECTIVE]))?;
+        refused.is_refused(world, &other, run, "4.02", |client| client.args(["-O", CRITICAL]))
+    })?;
+    judge(world, &device)?;
+    server.saw(&device, CCM8.iana, RUNS)?;
+    server.stop()?;
+    Ok(format!("{RUNS} of {RUNS} enrolled, {RUNS} of {RUNS} refused with 4.02"))
 }
 
-fn post_request(world: &World, client: &str, device: &Device, answer: &Path, port: u16) -> Program {
-    let uri = format!("coaps://127.0.0.1:{port}/.well-known/est/sen");
-    as_device(world, client, device, answer)
-        .args(["-m", "post", "-t", PKCS10, "-f"])
-        .arg(device.file("device.csr"))
-        .arg(uri)
+fn on_a_bad_link(world: &World, client: &'static str) -> Result<String> {
+    let enrolment = Enrolment { client, kind: "link", ..LOSSY };
+    let (device, server) = enrolment.begin(world, &[])?;
+    let link = BadLink::before(&server, world, &enrolment.story(), BadLink::LOSSY)?;
+    runs::hundred_at(link.doors(), enrolment.at_once, |run| enrolment.enrol(world, &device, run, |client| client))?;
+    let passed = link.stop()?.was_bad()?;
+    judge(world, &device)?;
+    Ok(format!("{}; {passed}", server.prove(&CCM8, &device, MTU)?))
 }
 
-fn as_device(world: &World, client: &str, device: &Device, answer: &Path) -> Program {
-    let client = Program::new(client).args(["-b", "64", "-B", PATIENCE_SECONDS]).timeout(TIMEOUT);
-    let client = client.arg("-c").arg(device.file("idevid.pem")).arg("-j").arg(device.file("idevid.key"));
+impl Enrolment {
+    fn story(&self) -> String {
+        format!("{}-{}", self.client, self.kind)
+    }
+
+    fn begin(&self, world: &World, settings: &[(&str, &str)]) -> Result<(Device, Server)> {
+        Ok((world.device(&self.story())?, world.serve(&self.story(), settings)?))
+    }
+
+    /// One certificate for a key of this run's own.
+    fn enrol(&self, world: &World, device: &Device, run: Run, shape: impl Fn(Program) -> Program) -> Result<()> {
+        let files = Files::of(device, run);
+        openssl::request(&files.key, &device.subject(), &files.request)?;
+        let mut said = String::new();
+        for _ in 0..self.tries {
+            let ended = shape(self.post(world, device, &files, run.server)).expect_success()?;
+            said += &ended.stdout;
+            said += &ended.stderr;
+            if files.answer.is_file() {
+                break;
+            }
+        }
+        ensure!(files.answer.is_file(), "{} received nothing: {said}", self.client);
+        let issued = openssl::certificates_of(&files.answer, &files.certificate);
+        let issued = issued.with_context(|| format!("{} said: {said}", self.client))?;
+        // RFC 7030 §4.2.3: only the certificate that was issued.
+        ensure!(issued == 1, "the answer holds {issued} certificates");
+        openssl::holds_key_of(&files.answer, &files.request)
+    }
+
+    /// The same request, which must be answered so and not otherwise.
+    fn is_refused(
+        &self,
+        world: &World,
+        device: &Device,
+        run: Run,
+        code: &str,
+        shape: impl FnOnce(Program) -> Program,
+    ) -> Result<()> {
+        let files = Files::of(device, run);
+        openssl::request(&files.key, &device.subject(), &files.request)?;
+        let ended = shape(self.post(world, device, &files, run.server)).args(["-v", "6"]).output()?;
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        ensure!(said.contains(&format!("c:{code}")), "no {code}: {said}");
+        let issued = openssl::certificates_of(&files.answer, &files.certificate);
+        ensure!(issued.is_err(), "a certificate was issued in spite of {code}");
+        Ok(())
+    }
+
+    fn post(&self, world: &World, device: &Device, files: &Files, server: SocketAddr) -> Program {
+        let client = as_device(world, self.client, device, &files.answer, self.timeout);
+        let client = client.args(["-m", "post", "-t", PKCS10, "-f"]).arg(&files.request);
+        client.arg(format!("coaps://{server}/.well-known/est/sen"))
+    }
+}
+
+/// What one run leaves.
+struct Files {
+    key: PathBuf,
+    request: PathBuf,
+    answer: PathBuf,
+    certificate: PathBuf,
+}
+
+impl Files {
+    fn of(device: &Device, run: Run) -> Self {
+        let file = |ending: &str| device.file(&format!("run-{}.{ending}", run.number));
+        Self { key: file("key"), request: file("csr"), answer: file("p7"), certificate: file("pem") }
+    }
+}
+
+/// OpenSSL judges all certificates of a story at once; no two of them may be one.
+fn judge(world: &World, device: &Device) -> Result<()> {
+    let certificates: Vec<PathBuf> = (0..RUNS).map(|number| device.file(&format!("run-{number}.pem"))).collect();
+    openssl::verify(&certificates, &world.pki("ca/root.pem"), &world.pki("ca/issuing.pem"))?;
+    openssl::all_differ(&certificates)
+}
+
+/// POSTs one request of the device in blocks of 64 bytes; leaves it and its certificate in the device's folder.
+pub(super) fn enrol(world: &World, device: &Device, server: SocketAddr) -> Result<PathBuf> {
+    let run = Run { number: 0, server };
+    PLAIN.enrol(world, device, run, |client| client)?;
+    Ok(Files::of(device, run).request)
+}
+
+/// What `/crts` answers to libcoap in blocks: the root and the issuing CA.
+pub(super) fn ca_certificates(world: &World) -> Result<String> {
+    let (device, server) = (world.device("crts")?, world.serve("crts", &[])?);
+    runs::hundred(&server, AT_ONCE, |run| {
+        let files = Files::of(&device, run);
+        let client = if run.number % 4 < 2 { OPENSSL } else { GNUTLS };
+        let client = as_device(world, client, &device, &files.answer, TIMEOUT).args(["-m", "get", "-A", CERTS_ONLY]);
+        client.arg(format!("coaps://{}/.well-known/est/crts", run.server)).expect_success()?;
+        openssl::certificates_of(&files.answer, &files.certificate).context("/crts")?;
+        openssl::same_certificates(&files.certificate, &[world.pki("ca/root.pem"), world.pki("ca/issuing.pem")])
+    })?;
+    server.prove(&CCM8, &device, MTU)
+}
+
+fn as_device(world: &World, client: &str, device: &Device, answer: &Path, timeout: Duration) -> Program {
+    // What the client gives itself ends before what we give it: its words say more than ours.
+    let patience = timeout.as_secs() - PATIENCE_MARGIN_SECONDS;
+    let client = Program::new(client).args(["-b", "64", "-B", &patience.to_string()]).timeout(timeout);
+    let client = client.arg("-c").arg(device.certificate()).arg("-j").arg(device.key());
     client.arg("-R").arg(world.pki("ca/root.pem")).arg("-o").arg(answer)
 }
 

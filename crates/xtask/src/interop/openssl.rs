@@ -1,8 +1,15 @@
 //! OpenSSL as the second opinion on keys, requests, certificates and CMS.
 
 use crate::process::Program;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
+
+/// The beginning of a SubjectPublicKeyInfo with a P-256 key (RFC 5480 §2), up to the point, and the whole of one.
+const P256_KEY_INFO_HEAD: &[u8] = &[
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
+];
+const P256_KEY_INFO_BYTES: usize = 91;
 
 pub(super) struct Parent {
     pub(super) certificate: PathBuf,
@@ -65,6 +72,13 @@ pub(super) fn certificates_of(cms: &Path, file: &Path) -> Result<usize> {
     Ok(std::fs::read_to_string(file)?.matches("-----BEGIN CERTIFICATE-----").count())
 }
 
+/// A certificate in DER, as lower-case hex.
+pub(super) fn der_hex(pem: &Path) -> Result<String> {
+    let der = pem.with_extension("der");
+    openssl("x509 -outform DER -in").arg(pem).arg("-out").arg(&der).expect_success()?;
+    Ok(std::fs::read(&der)?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// A certs-only CMS in DER at `file`, made of these PEM files.
 pub(super) fn certs_only(certificates: &[PathBuf], file: &Path) -> Result<()> {
     let make =
@@ -96,10 +110,39 @@ fn pem_bodies(text: &str) -> Vec<String> {
     bodies
 }
 
+/// Every certificate must chain to the root through the issuing CA, and be fit for a client.
+pub(super) fn verify(certificates: &[PathBuf], root: &Path, issuing: &Path) -> Result<()> {
+    let verify = openssl("verify -x509_strict -purpose sslclient -CAfile").arg(root).arg("-untrusted").arg(issuing);
+    verify.args(certificates).expect_success()?;
+    Ok(())
+}
+
+/// No two of these PEM files may hold the same certificate.
+pub(super) fn all_differ(certificates: &[PathBuf]) -> Result<()> {
+    let mut bodies = Vec::new();
+    for pem in certificates {
+        bodies.extend(pem_bodies(&std::fs::read_to_string(pem)?));
+    }
+    ensure!(bodies.len() == certificates.len(), "{} certificates in {} files", bodies.len(), certificates.len());
+    bodies.sort_unstable();
+    bodies.dedup();
+    ensure!(bodies.len() == certificates.len(), "of {} certificates {} differ", certificates.len(), bodies.len());
+    Ok(())
+}
+
+/// The key of a request (DER) must be the key of the certificate in this CMS (DER): the same SubjectPublicKeyInfo stands in both.
+pub(super) fn holds_key_of(cms: &Path, request: &Path) -> Result<()> {
+    let (cms, request) = (std::fs::read(cms)?, std::fs::read(request)?);
+    let starts = |window: &[u8]| window == P256_KEY_INFO_HEAD;
+    let start = request.windows(P256_KEY_INFO_HEAD.len()).position(starts).context("the request holds no P-256 key")?;
+    let key = request.get(start..start + P256_KEY_INFO_BYTES).context("the request is cut off")?;
+    ensure!(cms.windows(key.len()).any(|window| window == key), "the certificate holds another key than the request");
+    Ok(())
+}
+
 /// The certificate must chain to the root through the issuing CA, be fit for a client, hold this key and bear this subject.
 pub(super) fn judge(certificate: &Path, key_file: &Path, subject_of: &Path, root: &Path, issuing: &Path) -> Result<()> {
-    let verify = openssl("verify -x509_strict -purpose sslclient -CAfile").arg(root).arg("-untrusted").arg(issuing);
-    verify.arg(certificate).expect_success()?;
+    verify(&[certificate.to_owned()], root, issuing)?;
     let held = openssl("x509 -noout -pubkey -in").arg(certificate).expect_success()?.stdout;
     let wanted = openssl("pkey -pubout -in").arg(key_file).expect_success()?.stdout;
     ensure!(held == wanted, "the certificate holds another key than the request's");

@@ -1,21 +1,17 @@
-//! What the stories share: a fresh PKI by `muster init`, a server on it, and devices of its manufacturer whose certificates OpenSSL makes.
+//! What the stories share: a fresh PKI by `muster init`, and devices of its manufacturer whose certificates OpenSSL makes.
 
 use super::openssl;
-use crate::process::{Daemon, Program};
+use super::runs::Run;
+use super::server::Server;
+use crate::process::Program;
 use crate::tree;
-use anyhow::{Context, Result, bail};
-use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use anyhow::Result;
+use std::path::PathBuf;
 use std::time::Duration;
-
-/// How long the server's log line about a peer may come after the peer has its answer.
-const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) struct World {
     pub(super) muster: PathBuf,
     pub(super) folder: PathBuf,
-    server: RefCell<Daemon>,
-    pub(super) port: u16,
 }
 
 /// A device from the factory: its name, and the files of its identity.
@@ -24,30 +20,50 @@ pub(super) struct Device {
     pub(super) folder: PathBuf,
 }
 
+/// A suite as each side names it.
+pub(super) struct Suite {
+    pub(super) openssl: &'static str,
+    pub(super) gnutls: &'static str,
+    pub(super) mbedtls: &'static str,
+    pub(super) iana: &'static str,
+    /// As tshark prints it.
+    pub(super) code: &'static str,
+}
+
+pub(super) const CCM8: Suite = Suite {
+    openssl: "ECDHE-ECDSA-AES128-CCM8",
+    gnutls: "AES-128-CCM-8",
+    mbedtls: "TLS-ECDHE-ECDSA-WITH-AES-128-CCM-8",
+    iana: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
+    code: "0xc0ae",
+};
+pub(super) const GCM: Suite = Suite {
+    openssl: "ECDHE-ECDSA-AES128-GCM-SHA256",
+    gnutls: "AES-128-GCM",
+    mbedtls: "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",
+    iana: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    code: "0xc02b",
+};
+/// What the server sends at most in one datagram unless it is told otherwise (`[dtls] mtu`).
+pub(super) const MTU: usize = 1_232;
+/// The smallest path, and the setting of the server that believes in it from the start.
+pub(super) const SMALL_MTU: usize = 256;
+pub(super) const SMALL_PATH: &[(&str, &str)] = &[("MUSTER_DTLS__MTU", "256")];
+
 impl World {
     pub(super) fn new(muster: PathBuf) -> Result<Self> {
         let folder = tree::scratch("interop")?;
         Program::new(&muster).arg("init").arg(folder.join("pki")).timeout(Duration::from_secs(20)).expect_success()?;
-        let (server, port) = serve(&muster, &folder, "serve.log", &[])?;
-        Ok(Self { muster, folder, server: RefCell::new(server), port })
-    }
-
-    /// SIGTERM: the server must drain and exit 0, and must not have panicked on the way.
-    pub(super) fn close(self) -> Result<()> {
-        let (status, words) = self.server.into_inner().stop()?;
-        if !status.success() || words.contains("panicked") {
-            bail!("muster serve ended badly after SIGTERM ({status}):\n{words}");
-        }
-        Ok(())
+        Ok(Self { muster, folder })
     }
 
     pub(super) fn pki(&self, file: &str) -> PathBuf {
         self.folder.join("pki").join(file)
     }
 
-    /// A server of its own, for a story that needs flags.
-    pub(super) fn another_server(&self, log: &str, flags: &[&str]) -> Result<(Daemon, u16)> {
-        serve(&self.muster, &self.folder, log, flags)
+    /// A server for this story alone; `settings` are environment variables of configuration keys.
+    pub(super) fn serve(&self, story: &str, settings: &[(&str, &str)]) -> Result<Server> {
+        Server::start(self, story, settings)
     }
 
     /// A device with an IDevID of this world's manufacturer, made by OpenSSL.
@@ -62,22 +78,19 @@ impl World {
         openssl::certificate(&device.file("idevid"), &device.subject(), &issuer, extensions)?;
         Ok(device)
     }
-
-    /// The server must say, in one line of its log, that it has an association with this device over this suite: what it saw in the certificate.
-    pub(super) fn server_saw(&self, device: &Device, suite: &str) -> Result<()> {
-        let line = self.server.borrow_mut().wait_for_line(&[&device.serial_number(), suite], LOG_TIMEOUT);
-        line.map(|_| ()).with_context(|| format!("the server did not report {} over {suite}", device.name))
-    }
-
-    /// The server must give this reason.
-    pub(super) fn server_refused(&self, reason: &str) -> Result<()> {
-        self.server.borrow_mut().wait_for_line(&[reason], LOG_TIMEOUT).map(|_| ())
-    }
 }
 
 impl Device {
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    pub(super) fn certificate(&self) -> PathBuf {
+        self.file("idevid.pem")
+    }
+
+    pub(super) fn key(&self) -> PathBuf {
+        self.file("idevid.key")
     }
 
     /// What the profile's rule `idevid:subject.serialNumber` makes of it.
@@ -88,15 +101,9 @@ impl Device {
     pub(super) fn subject(&self) -> String {
         format!("/CN={}/serialNumber={}", self.name, self.serial_number())
     }
-}
 
-fn serve(muster: &Path, folder: &Path, log: &str, flags: &[&str]) -> Result<(Daemon, u16)> {
-    let serve = Program::new(muster).arg("serve").arg("--config").arg(folder.join("pki/muster.toml"));
-    let serve = serve.args(["--listen", "127.0.0.1:0"]).args(flags);
-    let serve = serve.env("MUSTER_METRICS__LISTEN", "127.0.0.1:0").env("MUSTER_LOG", "debug");
-    // libcoap's clients offer both suites: the mandatory one is to be chosen here. The stories on GCM offer nothing else.
-    let serve = serve.env("MUSTER_DTLS__SUITES", "ECDHE_ECDSA_AES_128_CCM_8,ECDHE_ECDSA_AES_128_GCM_SHA256");
-    let (daemon, line) = serve.daemon("listening on coaps://", &folder.join(log))?;
-    let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
-    Ok((daemon, port.with_context(|| format!("no port in {line:?}"))?))
+    /// What a program said in one run.
+    pub(super) fn log(&self, run: Run) -> PathBuf {
+        self.file(&format!("run-{}.log", run.number))
+    }
 }

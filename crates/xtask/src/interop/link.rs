@@ -1,0 +1,114 @@
+//! `muster link` in front of a server: other people's devices on a bad link, decided by a seed.
+
+use super::server::Server;
+use super::world::World;
+use crate::process::{Daemon, Program};
+use anyhow::{Context, Result, ensure};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// Its summary comes at once after SIGTERM.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One proxy for each address family.
+pub(super) struct BadLink {
+    v4: Proxy,
+    v6: Proxy,
+}
+
+struct Proxy {
+    daemon: Daemon,
+    address: SocketAddr,
+}
+
+/// What both proxies saw together.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    pub(super) sent: u64,
+    pub(super) lost: u64,
+    pub(super) duplicated: u64,
+    pub(super) held_back: u64,
+    pub(super) too_long: u64,
+}
+
+impl BadLink {
+    /// A tenth lost each way, quickly.
+    pub(super) const LOSSY: &[&str] =
+        &["--loss", "10%", "--delay", "20ms", "--reorder", "5%", "--duplicate", "5%", "--seed", "7"];
+    /// What a device at the edge of a network in the field lives with.
+    pub(super) const BAD: &[&str] =
+        &["--loss", "10%", "--delay", "400ms", "--reorder", "5%", "--duplicate", "5%", "--mtu", "256", "--seed", "7"];
+
+    /// `conditions` are flags of `muster link`.
+    pub(super) fn before(server: &Server, world: &World, story: &str, conditions: &[&str]) -> Result<Self> {
+        let proxy = |family: &str, listen: &str, to: SocketAddr| {
+            Proxy::start(
+                &world.muster,
+                &world.folder.join(format!("{story}-link-{family}.log")),
+                listen,
+                to,
+                conditions,
+            )
+        };
+        Ok(Self { v4: proxy("v4", "127.0.0.1:0", server.v4)?, v6: proxy("v6", "[::1]:0", server.v6)? })
+    }
+
+    /// Where devices send to.
+    pub(super) fn doors(&self) -> [SocketAddr; 2] {
+        [self.v4.address, self.v6.address]
+    }
+
+    /// Ends both; what passed.
+    pub(super) fn stop(self) -> Result<Passed> {
+        let mut passed = Passed::default();
+        for proxy in [self.v4, self.v6] {
+            passed.add(&proxy.stop()?)?;
+        }
+        Ok(passed)
+    }
+}
+
+impl Proxy {
+    fn start(muster: &Path, log: &Path, listen: &str, to: SocketAddr, conditions: &[&str]) -> Result<Self> {
+        let link = Program::new(muster).args(["link", "--json", "--listen", listen, "--to"]).arg(to.to_string());
+        let (mut daemon, _) = link.args(conditions).daemon("forwarding ", log)?;
+        let line = daemon.wait_for_line(&["forwarding ", " -> "], READY_TIMEOUT)?;
+        let address = line.trim_start_matches("forwarding ").split(' ').next().and_then(|address| address.parse().ok());
+        Ok(Self { daemon, address: address.with_context(|| format!("no address in {line:?}"))? })
+    }
+
+    /// Its last line, as JSON.
+    fn stop(self) -> Result<serde_json::Value> {
+        let (status, words) = self.daemon.stop()?;
+        ensure!(status.success(), "muster link ended with {status}:\n{words}");
+        let line = words.lines().last().unwrap_or_default();
+        serde_json::from_str(line).with_context(|| format!("muster link's last line is no JSON: {line:?}"))
+    }
+}
+
+impl Passed {
+    /// Every fault must have struck, or the story has shown nothing. In words, what passed.
+    pub(super) fn was_bad(&self) -> Result<String> {
+        ensure!(self.lost > 0 && self.duplicated > 0 && self.held_back > 0, "the link was not bad: {self:?}");
+        // Both ends were told what the path takes.
+        ensure!(self.too_long == 0, "{} datagrams were longer than the path takes", self.too_long);
+        let Self { sent, lost, duplicated, held_back, .. } = self;
+        Ok(format!("of {sent} datagrams {lost} lost, {duplicated} doubled, {held_back} overtaken"))
+    }
+
+    fn add(&mut self, summary: &serde_json::Value) -> Result<()> {
+        for direction in ["towards_server", "towards_clients"] {
+            let count = |name: &str| {
+                let count = summary[direction][name].as_u64();
+                count.with_context(|| format!("no {direction}.{name} in what muster link says: {summary}"))
+            };
+            self.sent += count("sent")?;
+            self.lost += count("lost")?;
+            self.duplicated += count("duplicated")?;
+            self.held_back += count("held_back")?;
+            self.too_long += count("too_long")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! One peer a hundred times: every run must succeed, half of them over IPv4, half over IPv6.
+
+use super::server::Server;
+use anyhow::{Context, Error, Result, bail};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+pub(super) const RUNS: usize = 100;
+/// A defect shows in the first runs; the others would only wait for their deadlines.
+const FAILURES_MAX: usize = 3;
+
+/// One of them.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    pub(super) number: usize,
+    /// Of the server, or of what stands in front of it.
+    pub(super) server: SocketAddr,
+}
+
+/// Plays every run against this server, `at_once` of them side by side.
+pub(super) fn hundred(server: &Server, at_once: usize, play: impl Fn(Run) -> Result<()> + Sync) -> Result<()> {
+    hundred_at([server.v4, server.v6], at_once, play)
+}
+
+/// As `hundred`, where something stands in front of the server.
+pub(super) fn hundred_at(
+    doors: [SocketAddr; 2],
+    at_once: usize,
+    play: impl Fn(Run) -> Result<()> + Sync,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failures: Mutex<Vec<Error>> = Mutex::new(Vec::new());
+    let failures_of = || failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let lane = || {
+        while failures_of().len() < FAILURES_MAX {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= RUNS {
+                return;
+            }
+            let run = Run { number, server: doors[number % doors.len()] };
+            if let Err(error) = play(run).with_context(|| format!("run {number} with {}", run.server)) {
+                failures_of().push(error);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(lane);
+        }
+    });
+    let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let played = next.into_inner().min(RUNS);
+    if let Some(first) = failures.first() {
+        bail!("{} of {played} runs failed, of {RUNS} that were to succeed; the first: {first:#}", failures.len());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    fn doors() -> [SocketAddr; 2] {
+        [(Ipv4Addr::LOCALHOST, 1).into(), (Ipv6Addr::LOCALHOST, 1).into()]
+    }
+
+    #[test]
+    fn every_run_is_played_once_and_half_of_them_over_ipv6() {
+        let played = Mutex::new(Vec::new());
+        hundred_at(doors(), 7, |run| {
+            played.lock().unwrap().push((run.number, run.server.is_ipv6()));
+            Ok(())
+        })
+        .unwrap();
+        let mut played = played.into_inner().unwrap();
+        played.sort_unstable();
+        assert_eq!(played.iter().map(|(number, _)| *number).collect::<Vec<_>>(), (0..RUNS).collect::<Vec<_>>());
+        assert_eq!(played.iter().filter(|(_, v6)| *v6).count(), RUNS / 2);
+    }
+
+    #[test]
+    fn one_failure_among_a_hundred_is_a_failure_and_is_named() {
+        let play = |run: Run| if run.number == 99 { bail!("no answer") } else { Ok(()) };
+        let error = hundred_at(doors(), 2, play).unwrap_err().to_string();
+        assert!(
+            error.contains("1 of 100 runs failed") && error.contains("run 99") && error.contains("no answer"),
+            "{error}"
+        );
+    }
+}

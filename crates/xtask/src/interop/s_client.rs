@@ -1,0 +1,154 @@
+//! OpenSSL's `s_client`: suites, small paths, a session of another server offered, a renegotiation asked for, a bad link.
+
+use super::link::BadLink;
+use super::runs::{self, RUNS};
+use super::world::{CCM8, Device, GCM, MTU, SMALL_MTU, SMALL_PATH, Suite, World};
+use crate::process::{Ended, Program};
+use anyhow::{Result, ensure};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(25);
+/// A handshake computes more than it waits.
+const AT_ONCE: usize = 3;
+/// On a bad link it only waits.
+const AT_ONCE_WAITING: usize = RUNS;
+/// OpenSSL's timer doubles from one second up to a minute.
+const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(280);
+
+pub(super) fn ccm8(world: &World) -> Result<String> {
+    shake_hands(world, "s-client-ccm8", &CCM8)
+}
+
+pub(super) fn gcm(world: &World) -> Result<String> {
+    shake_hands(world, "s-client-gcm", &GCM)
+}
+
+/// Both ends believe in 256 bytes.
+pub(super) fn small_path(world: &World) -> Result<String> {
+    let name = "s-client-small-path";
+    let (device, server) = (world.device(name)?, world.serve(name, SMALL_PATH)?);
+    runs::hundred(&server, AT_ONCE, |run| {
+        let ended = as_device(world, &CCM8, run.server, &device).args(["-mtu", "256"]).expect_success()?;
+        is_an_association(&words(&ended), &CCM8)
+    })?;
+    server.prove(&CCM8, &device, SMALL_MTU)
+}
+
+pub(super) fn without_certificate(world: &World) -> Result<String> {
+    let server = world.serve("s-client-nobody", &[])?;
+    runs::hundred(&server, AT_ONCE, |run| {
+        let ended = s_client(world, &CCM8, run.server).output()?;
+        // Its exit status says nothing of an alert that came after its own Finished; what it agreed to does.
+        let refused = ended.stdout.contains("Cipher is (NONE)") || ended.stderr.contains("alert");
+        ensure!(refused, "{}", words(&ended));
+        Ok(())
+    })?;
+    server.refused("dtls.certificate.missing")?;
+    server.stop()?;
+    Ok(format!("{RUNS} of {RUNS} refused"))
+}
+
+/// A session id and a ticket of another server, which knows the same devices and has the same certificate: we decline both, with a whole handshake.
+pub(super) fn resumption_declined(world: &World) -> Result<String> {
+    let name = "s-client-resumes";
+    let (device, server) = (world.device(name)?, world.serve(name, &[])?);
+    let session = session_of_another_server(world, &device)?;
+    runs::hundred(&server, AT_ONCE, |run| {
+        let ended = as_device(world, &CCM8, run.server, &device).arg("-sess_in").arg(&session).expect_success()?;
+        ensure!(!ended.stdout.contains("Reused, "), "a session of another server was resumed: {}", words(&ended));
+        is_an_association(&words(&ended), &CCM8)
+    })?;
+    server.prove(&CCM8, &device, MTU)
+}
+
+/// RFC 5246 §7.2.2: we answer with no_renegotiation, upon which this client gives up, as it may.
+pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
+    let name = "s-client-renegotiates";
+    let (device, server) = (world.device(name)?, world.serve(name, &[])?);
+    runs::hundred(&server, AT_ONCE, |run| {
+        let client = as_device(world, &CCM8, run.server, &device);
+        let (mut client, _) = client.dialogue("Secure Renegotiation IS supported", &device.log(run))?;
+        client.say("R")?;
+        client.wait_for_line(&["no renegotiation"], TIMEOUT)?;
+        Ok(())
+    })?;
+    // Of each client one association, and no second one.
+    server.prove(&CCM8, &device, MTU)
+}
+
+/// A tenth lost each way, delayed, overtaken, doubled, and nothing above 256 bytes comes through.
+pub(super) fn bad_link(world: &World) -> Result<String> {
+    let name = "s-client-bad-link";
+    let (device, server) = (world.device(name)?, world.serve(name, SMALL_PATH)?);
+    let link = BadLink::before(&server, world, name, BadLink::BAD)?;
+    runs::hundred_at(link.doors(), AT_ONCE_WAITING, |run| {
+        let client = as_device(world, &CCM8, run.server, &device).args(["-mtu", "256"]).timeout(BAD_LINK_TIMEOUT);
+        // It is not asked to leave: a Finished that comes twice wakes it, and then it waits for the next record for ever, deaf to the end of its input.
+        let (client, _) = client.dialogue("Extended master secret", &device.log(run))?;
+        is_an_association(&client.words(), &CCM8)
+    })?;
+    let passed = link.stop()?.was_bad()?;
+    Ok(format!("{}; {passed}", server.prove(&CCM8, &device, SMALL_MTU)?))
+}
+
+fn shake_hands(world: &World, name: &str, suite: &Suite) -> Result<String> {
+    let (device, server) = (world.device(name)?, world.serve(name, &[])?);
+    runs::hundred(&server, AT_ONCE, |run| {
+        is_an_association(&words(&as_device(world, suite, run.server, &device).expect_success()?), suite)
+    })?;
+    server.prove(suite, &device, MTU)
+}
+
+/// What `s_client` says of a session that both ends have verified. "Verify return code: 0 (ok)" is no witness: it is printed when no handshake took place
+/// at all.
+fn is_an_association(words: &str, suite: &Suite) -> Result<()> {
+    let witnesses = [
+        &format!("New, TLSv1.2, Cipher is {}", suite.openssl),
+        "Verification: OK",
+        "Extended master secret: yes",
+        "Secure Renegotiation IS supported",
+    ];
+    for wanted in witnesses {
+        ensure!(words.contains(wanted), "s_client did not say {wanted:?}\n{words}");
+    }
+    Ok(())
+}
+
+/// `s_client` that verifies our server against the root and the address dialled, and leaves as soon as the handshake is over.
+fn s_client(world: &World, suite: &Suite, server: SocketAddr) -> Program {
+    let client =
+        Program::line("openssl s_client -dtls1_2 -verify_return_error -verify_ip").arg(server.ip().to_string());
+    let client = client.arg("-connect").arg(server.to_string()).arg("-CAfile").arg(world.pki("ca/root.pem"));
+    client.arg("-cipher").arg(format!("{}:@SECLEVEL=0", suite.openssl)).timeout(TIMEOUT)
+}
+
+fn as_device(world: &World, suite: &Suite, server: SocketAddr, device: &Device) -> Program {
+    s_client(world, suite, server).arg("-cert").arg(device.certificate()).arg("-key").arg(device.key())
+}
+
+/// From OpenSSL's own server, which must be ready to resume it: else there would be nothing to decline.
+fn session_of_another_server(world: &World, device: &Device) -> Result<PathBuf> {
+    let address = free_address()?;
+    let server = Program::line("openssl s_server -dtls1_2 -Verify 2 -accept").arg(address.to_string());
+    let server = server.arg("-cert").arg(world.pki("server.pem")).arg("-key").arg(world.pki("server.key"));
+    let server = server.arg("-CAfile").arg(world.pki("manufacturer/ca.pem"));
+    let server = server.arg("-cipher").arg(format!("{}:@SECLEVEL=0", CCM8.openssl));
+    let (_server, _) = server.dialogue("ACCEPT", &device.file("s_server.log"))?;
+    let session = device.file("session.pem");
+    let client = || as_device(world, &CCM8, address, device);
+    client().arg("-sess_out").arg(&session).expect_success()?;
+    let again = client().arg("-sess_in").arg(&session).expect_success()?;
+    ensure!(again.stdout.contains("Reused, "), "s_server does not resume its own session: {}", words(&again));
+    Ok(session)
+}
+
+/// Of the loopback: for servers that cannot be asked for port 0.
+fn free_address() -> Result<SocketAddr> {
+    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+fn words(ended: &Ended) -> String {
+    format!("{}{}", ended.stdout, ended.stderr)
+}

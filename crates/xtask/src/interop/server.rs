@@ -1,0 +1,84 @@
+//! `muster serve` as a story sees it: on both address families, with a log and a capture of its own, so that what they say is of this story's peer alone.
+
+use super::capture::Capture;
+use super::runs::RUNS;
+use super::world::{Device, Suite, World};
+use crate::process::{Daemon, Program};
+use anyhow::{Context, Result, bail, ensure};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long the server's log line about a peer may come after the peer has its answer.
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+/// libcoap's clients offer both suites: the mandatory one is to be chosen here. The stories on GCM offer nothing else.
+const SUITES: &str = "ECDHE_ECDSA_AES_128_CCM_8,ECDHE_ECDSA_AES_128_GCM_SHA256";
+
+pub(super) struct Server {
+    daemon: Mutex<Daemon>,
+    pub(super) v4: SocketAddr,
+    pub(super) v6: SocketAddr,
+    capture: PathBuf,
+    /// The key log beside the capture.
+    pub(super) secrets: PathBuf,
+}
+
+impl Server {
+    /// Starts one for the story of this name; `settings` are environment variables, as any key of the configuration can be given.
+    pub(super) fn start(world: &World, story: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        let file = |ending: &str| world.folder.join(format!("{story}.{ending}"));
+        let (capture, secrets) = (file("pcapng"), file("secrets"));
+        let serve = Program::new(&world.muster).arg("serve").arg("--config").arg(world.pki("muster.toml"));
+        let serve = serve.args(["--listen", "127.0.0.1:0", "[::1]:0", "--insecure-keylog", "--pcap"]).arg(&capture);
+        let serve = serve.arg("--keylog").arg(&secrets);
+        let serve = serve.env("MUSTER_METRICS__LISTEN", "127.0.0.1:0").env("MUSTER_LOG", "debug");
+        let serve = serve.env("MUSTER_DTLS__SUITES", SUITES);
+        let serve = settings.iter().fold(serve, |serve, (key, value)| serve.env(key, value));
+        let (mut daemon, v4) = serve.daemon("listening on coaps://127.0.0.1", &file("log"))?;
+        let v6 = daemon.wait_for_line(&["listening on coaps://[::1]"], LOG_TIMEOUT).context("IPv6 on the loopback")?;
+        Ok(Self { daemon: Mutex::new(daemon), v4: address(&v4)?, v6: address(&v6)?, capture, secrets })
+    }
+
+    /// The server must say so many times, each in a line of its log, that it has an association with this device over this suite: what it saw in the
+    /// certificate.
+    pub(super) fn saw(&self, device: &Device, suite: &str, times: usize) -> Result<()> {
+        let serial_number = device.serial_number();
+        let seen = self.daemon().wait_for_lines(&["handshake done", &serial_number, suite], times, LOG_TIMEOUT);
+        let seen = seen.with_context(|| format!("the server did not report {} over {suite}", device.name))?.len();
+        ensure!(seen >= times, "the server saw {} {seen} times over {suite}, not {times} times", device.name);
+        Ok(())
+    }
+
+    /// The server must give this reason.
+    pub(super) fn refused(&self, reason: &str) -> Result<()> {
+        self.daemon().wait_for_line(&[reason], LOG_TIMEOUT).map(|_| ())
+    }
+
+    /// What the server and its capture say of a hundred handshakes of one device, in words; ends the server.
+    pub(super) fn prove(self, suite: &Suite, device: &Device, mtu: usize) -> Result<String> {
+        self.saw(device, suite.iana, RUNS)?;
+        let facts = self.stop()?.shows(suite, device, RUNS, mtu)?;
+        Ok(format!("{RUNS} of {RUNS}; {facts}"))
+    }
+
+    /// SIGTERM: the server must drain and exit 0, and must not have panicked on the way. What it captured is whole then.
+    pub(super) fn stop(self) -> Result<Capture> {
+        let daemon = self.daemon.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (status, words) = daemon.stop()?;
+        if !status.success() || words.contains("panicked") {
+            bail!("muster serve ended badly after SIGTERM ({status}):\n{words}");
+        }
+        Ok(Capture { file: self.capture, ports: [self.v4.port(), self.v6.port()] })
+    }
+
+    fn daemon(&self) -> std::sync::MutexGuard<'_, Daemon> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of a line `listening on coaps://ADDR:PORT`.
+fn address(line: &str) -> Result<SocketAddr> {
+    let (_, address) = line.split_once("coaps://").with_context(|| format!("no address in {line:?}"))?;
+    address.trim().parse().with_context(|| format!("no address in {line:?}"))
+}
