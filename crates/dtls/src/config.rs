@@ -87,6 +87,8 @@ pub struct ClientConfig<V> {
     pub message_bytes_max: usize,
     /// Whether the master secret must be bound to the handshake.
     pub extended_master_secret: ExtendedMasterSecret,
+    /// Whether it is offered at all: a stack that is built without RFC 7627 does not.
+    pub offers_extended_master_secret: bool,
     /// DNS name for server_name (RFC 6066 §3); an address does not belong there.
     pub server_name: Option<String>,
     /// Bytes of UDP payload that one datagram of ours may carry.
@@ -108,6 +110,7 @@ impl<V: VerifyPeer> ClientConfig<V> {
             record_limit: None,
             message_bytes_max: HANDSHAKE_MESSAGE_BYTES_MAX,
             extended_master_secret: ExtendedMasterSecret::Prefer,
+            offers_extended_master_secret: true,
             server_name: None,
             mtu: MTU_DEFAULT,
             retransmission_initial: Duration::from_secs(1),

@@ -167,6 +167,7 @@ mod tests {
                 suites: &[Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128GcmSha256],
                 groups: &[Group::Secp256r1, Group::X25519],
                 record_limit: Some(RecordLimit::RecordSizeLimit(512)),
+                extended_master_secret: true,
                 server_name: Some("server.example"),
             }
             .encode();

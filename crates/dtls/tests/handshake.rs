@@ -4,7 +4,8 @@ mod support;
 
 use std::sync::{Arc, Mutex};
 
-use dtls::{Curve, ExtendedMasterSecret, Identity, PublicKeySteps, SigningKey, Suite};
+use dtls::{Curve, ExtendedMasterSecret, Identity, PublicKeySteps, Refusal, SigningKey, Suite};
+use support::forge::{Piece, records};
 use support::{Clock, Known, Pair, SystemRandom, World, identity, identity_and_key};
 
 #[test]
@@ -83,6 +84,38 @@ fn whole_chains_are_sent_both_ways_and_authorities_where_the_verifier_names_them
     assert_eq!(shown(&of_server), [world.client.chain().to_vec()]);
     assert_eq!(shown(&of_client), [world.server.chain().to_vec()]);
     assert!(pair.sent.iter().all(|(_, datagram)| datagram.len() <= 1_232));
+}
+
+#[test]
+fn a_client_that_does_not_offer_extended_master_secret_gets_none() {
+    let world = World::new();
+    let clock = Clock::new();
+    let plain = || world.client_with(&clock, |config| config.offers_extended_master_secret = false);
+    let mut pair = Pair::of(world.endpoint(), plain(), clock);
+    pair.run();
+    let facts = pair.client.facts().unwrap();
+    assert!(!facts.extended_master_secret);
+    assert_eq!(pair.endpoint.facts(pair.session()), Some(facts));
+    pair.assert_alive();
+    assert_eq!(pair.sent.iter().filter(|(_, datagram)| datagram.windows(4).any(|it| it == [0, 0x17, 0, 0])).count(), 0);
+
+    // A server that answers it all the same: "If a client receives an extension type in ServerHello that it did not request
+    // in the associated ClientHello, it MUST abort the handshake" (RFC 5246 §7.4.1.4).
+    let mut pair = Pair::of(world.endpoint(), plain(), clock);
+    while pair.to_client.front().is_none_or(|datagram| records(datagram)[0].handshake_type() != Some(2)) {
+        assert!(pair.step());
+    }
+    let mut hello = records(&pair.to_client[0]).remove(0);
+    let piece = Piece::parse(&hello.payload);
+    // Version, random, no session id, suite and compression come before the length of the extensions.
+    let at = 2 + 32 + 1 + 2 + 1;
+    let mut body = piece.body.clone();
+    body.extend([0, 0x17, 0, 0]);
+    let length = u16::try_from(body.len() - at - 2).unwrap();
+    body[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    hello.payload = Piece::whole(piece.kind, piece.message_seq, &body).bytes();
+    pair.give_client(&hello.bytes());
+    assert_eq!(pair.client_refusal(), Refusal::UnsupportedExtension { extension: 23 });
 }
 
 #[test]

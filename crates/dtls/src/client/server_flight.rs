@@ -45,6 +45,7 @@ impl ExpectServerHello {
             suites: &context.config.suites,
             groups: &context.config.groups,
             record_limit: context.config.record_limit,
+            extended_master_secret: context.config.offers_extended_master_secret,
             server_name: context.config.server_name.as_deref().filter(|name| name.len() <= SERVER_NAME_BYTES_MAX),
         };
         let hello = offer.encode();
@@ -105,6 +106,9 @@ fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> R
     }
     if hello.point_formats.is_some_and(|formats| !formats.contains(&UNCOMPRESSED)) {
         return Err(Refusal::NoCommonPointFormat);
+    }
+    if hello.extended_master_secret && !config.offers_extended_master_secret {
+        return Err(Refusal::UnsupportedExtension { extension: extension::EXTENDED_MASTER_SECRET });
     }
     if !hello.extended_master_secret && config.extended_master_secret == ExtendedMasterSecret::Require {
         return Err(Refusal::ExtendedMasterSecretRequired);

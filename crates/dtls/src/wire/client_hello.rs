@@ -195,6 +195,7 @@ pub(crate) struct ClientHelloOffer<'a> {
     pub(crate) suites: &'a [Suite],
     pub(crate) groups: &'a [Group],
     pub(crate) record_limit: Option<RecordLimit>,
+    pub(crate) extended_master_secret: bool,
     pub(crate) server_name: Option<&'a str>,
 }
 
@@ -243,8 +244,10 @@ impl ClientHelloOffer<'_> {
         with_length_16(out, |out| {
             with_length_16(out, |out| SignatureScheme::OFFERED.iter().for_each(|scheme| put_u16(out, scheme.code())));
         });
-        put_u16(out, extension::EXTENDED_MASTER_SECRET);
-        with_length_16(out, |_empty| ());
+        if self.extended_master_secret {
+            put_u16(out, extension::EXTENDED_MASTER_SECRET);
+            with_length_16(out, |_empty| ());
+        }
         put_u16(out, extension::RENEGOTIATION_INFO);
         with_length_16(out, |out| with_length_8(out, |_empty| ()));
     }
@@ -262,6 +265,7 @@ mod tests {
             suites: &[Suite::EcdheEcdsaAes128Ccm8],
             groups: &[Group::Secp256r1, Group::Secp384r1],
             record_limit: None,
+            extended_master_secret: true,
             server_name: Some("server.example"),
         }
         .encode()
