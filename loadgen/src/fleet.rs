@@ -23,7 +23,7 @@ use coap::BlockSize;
 use dtls::{Now, Suite};
 use mio::{Events, Poll, Token};
 use net::Clock;
-use net::udp::{Batch, BindFault, Options, Socket};
+use net::udp::{Batch, BindFault, Options, Socket, is_report};
 use pki::{Certificate, ServerName};
 use std::fmt;
 use std::io;
@@ -323,8 +323,8 @@ impl<'r> Fleet<'r> {
             let Some(socket) = self.sockets.get(token) else { return Ok(()) };
             match socket.receive(batch) {
                 Ok(()) => {}
-                // Nothing listens there yet, says the server's machine: the devices' own retransmission goes on.
-                Err(fault) if fault.kind() == io::ErrorKind::ConnectionRefused => continue,
+                // Nothing listens there yet, or one router has no way there at the moment: the devices' own retransmission goes on.
+                Err(fault) if is_report(&fault) => continue,
                 Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => break,
                 Err(fault) => return Err(fault.into()),
             }

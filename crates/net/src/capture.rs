@@ -68,6 +68,27 @@ impl Observer for OnlyPeer {
     }
 }
 
+/// What a writer did not bring to its file: said in the log once, for a disk stays full, and asked for by who has no log.
+#[derive(Debug, Default)]
+struct Lost(Option<String>);
+
+impl Lost {
+    fn note(&mut self, error: &io::Error, what: &'static str) {
+        if self.0.is_none() {
+            tracing::warn!(%error, "{what}");
+            self.0 = Some(error.to_string());
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn why(&self) -> Option<String> {
+        self.0.clone()
+    }
+}
+
 /// A new file that only its owner reads: what goes into it decrypts sessions.
 fn create_secret(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)

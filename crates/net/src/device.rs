@@ -17,7 +17,7 @@ use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operat
 use mio::{Events, Poll, Token};
 
 use crate::clock::Clock;
-use crate::udp::{Batch, BindFault, Options, Socket};
+use crate::udp::{Batch, BindFault, Options, Socket, is_report};
 
 /// A stop flag that is set between its check and the system call is seen this much later.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -62,8 +62,17 @@ pub enum Fault {
     Bind(BindFault),
     /// The socket or the event loop failed.
     Io(io::Error),
+    /// What watches could not be made: a capture that cannot be written.
+    Observer(io::Error),
     /// The server's machine, or one before it, said that nothing listens there.
     Unreachable(SocketAddr),
+    /// A router or a firewall said that there is no way to the server.
+    NoWay {
+        /// The server.
+        server: SocketAddr,
+        /// What it said.
+        source: io::Error,
+    },
     /// The time was over.
     TimedOut(Duration),
     /// The stop flag was set.
@@ -84,6 +93,8 @@ impl std::fmt::Display for Fault {
             Fault::Unreachable(server) => {
                 write!(f, "nothing listens on {server} (ICMP says so): is the server running, is the port right?")
             }
+            Fault::NoWay { server, source } => write!(f, "there is no way to {server}: {source} (ICMP says so)"),
+            Fault::Observer(error) => write!(f, "{error}"),
             Fault::TimedOut(after) => write!(f, "no answer within {after:?}"),
             Fault::Stopped => f.write_str("interrupted"),
             Fault::Failed(failure) => write!(f, "{failure}"),
@@ -120,7 +131,7 @@ impl Device {
         socket.register(poll.registry(), SOCKET).map_err(Fault::Io)?;
         let clock = Clock;
         let observer = match observer {
-            Some(make) => make(socket.local_address()).map_err(Fault::Io)?,
+            Some(make) => make(socket.local_address()).map_err(Fault::Observer)?,
             None => None,
         };
         let client = Client::with_observer(client, dtls, random, clock.now(), observer);
@@ -222,10 +233,12 @@ impl Device {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && self.heard => {}
+                // A datagram that was too long for the path is lost like any other: the engine cuts its flights smaller by and by.
+                Err(error) if is_report(&error) && (self.heard || is_too_long(&error)) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     return Err(Fault::Unreachable(self.server));
                 }
+                Err(source) if is_report(&source) => return Err(Fault::NoWay { server: self.server, source }),
                 Err(error) => return Err(Fault::Io(error)),
             }
         }
@@ -241,6 +254,10 @@ impl Device {
         }
         self.socket.flush();
     }
+}
+
+fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error())
 }
 
 impl std::fmt::Debug for Device {

@@ -70,12 +70,7 @@ pub enum Fault {
     /// The address cannot be listened on.
     Listen(BindFault),
     /// The server cannot be sent to: no route, no such interface.
-    Reach {
-        /// The server.
-        to: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
+    Reach(BindFault),
     /// The event loop failed.
     Io(io::Error),
 }
@@ -83,10 +78,7 @@ pub enum Fault {
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Fault::Listen(fault) => write!(f, "{fault}"),
-            Fault::Reach { to, source } => {
-                write!(f, "cannot send to {to}: {source}; `ip route get {}` shows the way there", to.ip())
-            }
+            Fault::Listen(fault) | Fault::Reach(fault) => write!(f, "{fault}"),
             Fault::Io(error) => write!(f, "the network cannot be used: {error}"),
         }
     }
@@ -168,7 +160,7 @@ impl Proxy {
     pub fn bind(settings: Settings) -> Result<Self, Fault> {
         let Settings { listen, to, conditions, seed, .. } = settings;
         // Rather said now than counted at the end.
-        client_socket(to).map_err(|source| Fault::Reach { to, source })?;
+        client_socket(to).map_err(Fault::Reach)?;
         let mut listener = Socket::bind(listen, &Options::default()).map_err(Fault::Listen)?;
         let poll = Poll::new().map_err(Fault::Io)?;
         listener.register(poll.registry(), LISTENER).map_err(Fault::Io)?;
@@ -358,13 +350,13 @@ impl Proxy {
 }
 
 /// A socket that the server takes for one peer.
-fn client_socket(to: SocketAddr) -> io::Result<Socket> {
+fn client_socket(to: SocketAddr) -> Result<Socket, BindFault> {
     let options = Options {
         receive_buffer_bytes: CLIENT_BUFFER_BYTES,
         send_buffer_bytes: CLIENT_BUFFER_BYTES,
         ..Options::default()
     };
-    Socket::connect(to, None, &options).map_err(|fault| fault.source)
+    Socket::connect(to, None, &options)
 }
 
 fn not_sent(socket: &Socket) -> u64 {

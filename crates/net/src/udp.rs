@@ -61,32 +61,68 @@ impl Default for Options {
     }
 }
 
-/// An address that could not be bound.
+/// A socket that could not be had.
 #[derive(Debug)]
 pub struct BindFault {
-    /// What was asked for.
+    /// Where it should have listened.
     pub address: SocketAddr,
+    /// The one peer it should have talked to, if it is a client's.
+    pub peer: Option<SocketAddr>,
     /// What the system said.
     pub source: io::Error,
 }
 
-impl std::fmt::Display for BindFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { address, source } = self;
-        write!(f, "cannot listen on {address}: {source}")?;
-        match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                write!(f, "; another process has it: `ss -ulpn` shows which, or choose another port")
+impl BindFault {
+    /// `address` cannot be listened on.
+    #[must_use]
+    pub fn listening(address: SocketAddr, source: io::Error) -> Self {
+        Self { address, peer: None, source }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        let named = self.peer.unwrap_or(self.address);
+        match self.source.kind() {
+            // The kernel says EINVAL: without a zone it does not know which link is meant (RFC 4007 §6).
+            io::ErrorKind::InvalidInput if lacks_zone(named) => Some(format!(
+                "a link-local address needs the interface it is on, as in [{}%eth0]:{}",
+                named.ip(),
+                named.port()
+            )),
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+                Some(format!("`ip route get {}` shows the way there", named.ip()))
             }
-            io::ErrorKind::AddrNotAvailable => {
-                write!(f, "; no interface of this machine has that address: `ip address` lists them")
+            io::ErrorKind::PermissionDenied if self.peer.is_some() => {
+                Some("it is a broadcast address, or a firewall of this machine forbids it".into())
+            }
+            io::ErrorKind::AddrInUse => {
+                Some("another process has it: `ss -tulpn` shows which, or choose another port".into())
+            }
+            io::ErrorKind::AddrNotAvailable if self.peer.is_none() => {
+                Some("no interface of this machine has that address: `ip address` lists them".into())
             }
             io::ErrorKind::PermissionDenied => {
-                write!(f, "; ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port or grant the capability")
+                Some("ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port or grant the capability".into())
             }
-            _ => Ok(()),
+            _ if self.source.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+                Some("each socket is a file: raise `ulimit -n`".into())
+            }
+            _ => None,
         }
     }
+}
+
+impl std::fmt::Display for BindFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.peer {
+            Some(peer) => write!(f, "cannot send to {peer}: {}", self.source)?,
+            None => write!(f, "cannot listen on {}: {}", self.address, self.source)?,
+        }
+        self.remedy().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+    }
+}
+
+fn lacks_zone(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
 }
 
 impl std::error::Error for BindFault {
@@ -153,7 +189,7 @@ impl Socket {
     /// # Errors
     /// The address is taken, not ours, or not allowed.
     pub fn bind(address: SocketAddr, options: &Options) -> Result<Self, BindFault> {
-        Self::open(address, None, options).map_err(|source| BindFault { address, source })
+        Self::open(address, None, options).map_err(|source| BindFault::listening(address, source))
     }
 
     /// Binds any free port towards `peer` and takes datagrams of that peer only. A device's socket.
@@ -166,7 +202,7 @@ impl Socket {
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
         let address = SocketAddr::new(local.unwrap_or(any), 0);
-        Self::open(address, Some(peer), options).map_err(|source| BindFault { address, source })
+        Self::open(address, Some(peer), options).map_err(|source| BindFault { address, peer: Some(peer), source })
     }
 
     fn open(address: SocketAddr, peer: Option<SocketAddr>, options: &Options) -> io::Result<Self> {
@@ -236,7 +272,7 @@ impl Socket {
     /// Receives what waits, at most one batch. `WouldBlock` when nothing does.
     ///
     /// # Errors
-    /// `WouldBlock`; `ConnectionRefused` on a connected socket whose peer's machine said that nothing listens; else what the kernel says.
+    /// `WouldBlock`; on a connected socket what ICMP said of its peer ([`is_report`]); else what the kernel says.
     pub fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
         batch.fill(|buffers, metas| self.state.recv(UdpSockRef::from(&self.inner), buffers, metas))?;
         self.received += batch.datagram_count();
@@ -265,6 +301,30 @@ impl Socket {
     pub fn counters(&self) -> Counters {
         Counters { received: self.received, received_bytes: self.received_bytes, ..self.outbound.counters() }
     }
+}
+
+/// Whether an error of [`Socket::receive`] only passes on what an ICMP message said: that nothing listens there, that a router has no way or no
+/// permission, that a datagram was too long for the path. It comes once a message, on connected sockets alone; anybody on the way can have sent it,
+/// and the socket goes on as it was.
+#[must_use]
+pub fn is_report(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let Some(code) = error.raw_os_error() else { return false };
+    // What `icmp_err_convert` of Linux makes of ICMP's codes, and EMSGSIZE of "fragmentation needed" where we forbid fragmentation.
+    [
+        Errno::CONNREFUSED,
+        Errno::HOSTUNREACH,
+        Errno::NETUNREACH,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::NOPROTOOPT,
+        Errno::OPNOTSUPP,
+        Errno::MSGSIZE,
+        Errno::ACCESS,
+        Errno::PROTO,
+    ]
+    .iter()
+    .any(|report| report.raw_os_error() == code)
 }
 
 /// Asks for buffers beyond `net.core.rmem_max` and `wmem_max` first, which CAP_NET_ADMIN allows; else the kernel caps what it gives without an error.

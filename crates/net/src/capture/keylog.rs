@@ -10,9 +10,16 @@ use std::sync::{Mutex, PoisonError};
 
 use dtls::{Now, Observer, Route, TraceEvent};
 
+use super::Lost;
+
 /// Appends the secrets of each session to a file.
 pub struct KeyLog {
-    file: Mutex<File>,
+    writing: Mutex<Writing>,
+}
+
+struct Writing {
+    file: File,
+    lost: Lost,
 }
 
 impl KeyLog {
@@ -21,7 +28,12 @@ impl KeyLog {
     /// # Errors
     /// The file cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: Mutex::new(super::append_secret(path)?) })
+        Ok(Self { writing: Mutex::new(Writing { file: super::append_secret(path)?, lost: Lost::default() }) })
+    }
+
+    /// Why lines are missing, if any are.
+    pub fn fault(&self) -> Option<String> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner).lost.why()
     }
 }
 
@@ -29,9 +41,11 @@ impl Observer for KeyLog {
     fn observe(&self, _at: Now, _route: Option<Route>, event: &TraceEvent<'_>) {
         let TraceEvent::Secrets { client_random, master_secret } = event else { return };
         let line = line(client_random, master_secret);
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Writing { file, lost } = &mut *writing;
+        // A key log is read line by line: one that was cut short costs its neighbour at most, and there may be room again.
         if let Err(error) = file.write_all(line.as_bytes()) {
-            tracing::warn!(%error, "the key log could not be written");
+            lost.note(&error, "the key log cannot be written: secrets are missing in it");
         }
     }
 }

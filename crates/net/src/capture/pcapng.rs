@@ -15,7 +15,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use dtls::{Direction, Now, Observer, Route, TraceEvent};
 
-use super::{keylog, packet};
+use super::{Lost, keylog, packet};
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
@@ -71,7 +71,7 @@ struct Writing {
     file: File,
     /// The block of the last datagram.
     held: Vec<u8>,
-    failed: bool,
+    lost: Lost,
 }
 
 impl Pcapng {
@@ -84,12 +84,18 @@ impl Pcapng {
         file.write_all(&headers())?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = (Instant::now(), u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
-        Ok(Self { addresses, epoch, writing: Mutex::new(Writing { file, held: Vec::new(), failed: false }) })
+        Ok(Self { addresses, epoch, writing: Mutex::new(Writing { file, held: Vec::new(), lost: Lost::default() }) })
     }
 
     /// Writes the datagram that is held back. Dropping does the same.
     pub fn flush(&self) {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner).write_held();
+    }
+
+    /// Why the capture ends before its time, if it does.
+    pub fn fault(&self) -> Option<String> {
+        self.flush();
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner).lost.why()
     }
 
     fn nanoseconds(&self, at: Instant) -> u64 {
@@ -141,12 +147,12 @@ impl Writing {
 
     /// A capture that cannot be written is said once and must not stop the server.
     fn write(&mut self, block: &[u8]) {
-        if block.is_empty() || self.failed {
+        // Behind a block that was cut short nothing can be read.
+        if block.is_empty() || self.lost.any() {
             return;
         }
         if let Err(error) = self.file.write_all(block) {
-            self.failed = true;
-            tracing::warn!(%error, "the capture file could not be written; it ends here");
+            self.lost.note(&error, "the capture file cannot be written; it ends here");
         }
     }
 }

@@ -107,3 +107,21 @@ fn a_filter_passes_one_peer_at_any_port_and_a_tee_passes_all() {
     assert_eq!((one.0.load(Ordering::Relaxed), all.0.load(Ordering::Relaxed)), (2, 3));
     assert!(Tee::of(Vec::new()).is_none());
 }
+
+#[test]
+fn a_full_disk_is_told_and_stops_nothing() {
+    let full = Path::new("/dev/full");
+    let keylog = KeyLog::open(full).unwrap();
+    assert_eq!(keylog.fault(), None);
+    keylog.observe(Clock.now(), None, &SECRETS);
+    keylog.observe(Clock.now(), None, &SECRETS);
+    assert!(keylog.fault().unwrap().contains("No space left"), "{:?}", keylog.fault());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("whole.pcapng");
+    let nobody = address("0.0.0.0:0");
+    let whole = Pcapng::create(&path, Addresses { local: nobody, peer: nobody, ports: Vec::new() }).unwrap();
+    whole.observe(Clock.now(), route("192.0.2.1:1"), &datagram(b"1"));
+    assert_eq!(whole.fault(), None);
+    assert!(Pcapng::create(full, Addresses { local: nobody, peer: nobody, ports: Vec::new() }).is_err());
+}

@@ -158,3 +158,29 @@ fn nobody_at_home_is_heard_of_on_a_connected_socket() {
     let error = device.receive(&mut Batch::new()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
+
+#[test]
+fn what_icmp_said_of_the_peer_is_told_from_a_socket_that_is_broken() {
+    use rustix::io::Errno;
+    let error = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+    // Port, host and network unreachable; prohibited by a firewall (IPv4 says EHOSTUNREACH, IPv6 EACCES); fragmentation needed.
+    for errno in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::ACCESS, Errno::MSGSIZE] {
+        assert!(is_report(&error(errno)), "{errno:?}");
+    }
+    for errno in [Errno::BADF, Errno::NOTSOCK, Errno::NOMEM, Errno::AGAIN] {
+        assert!(!is_report(&error(errno)), "{errno:?}");
+    }
+    assert!(!is_report(&io::Error::other("no system call")));
+}
+
+#[test]
+fn a_fault_names_the_end_that_is_at_fault_and_what_to_do() {
+    let link_local: SocketAddr = "[fe80::1]:5684".parse().unwrap();
+    let towards = Socket::connect(link_local, None, &Options::default()).unwrap_err().to_string();
+    assert!(towards.contains("cannot send to [fe80::1]:5684") && towards.contains("[fe80::1%eth0]:5684"), "{towards}");
+    let at = Socket::bind(link_local, &Options::default()).unwrap_err().to_string();
+    assert!(at.contains("cannot listen on [fe80::1]:5684") && at.contains("%eth0"), "{at}");
+    let broadcast: SocketAddr = "255.255.255.255:5684".parse().unwrap();
+    let broadcast = Socket::connect(broadcast, None, &Options::default()).unwrap_err().to_string();
+    assert!(broadcast.contains("broadcast") && !broadcast.contains("1024"), "{broadcast}");
+}
