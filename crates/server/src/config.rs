@@ -16,6 +16,7 @@ mod sections;
 mod value;
 mod words;
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -47,8 +48,8 @@ impl Sources {
     /// # Errors
     /// One fault where the file cannot be read.
     pub fn of(file: &Path) -> Result<Self, Faults> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            let problem = Problem::Unreadable { path: file.into(), error: error.to_string() };
+        let text = read_text(file).map_err(|error| {
+            let problem = Problem::NoConfiguration { path: file.into(), error };
             Faults(vec![Fault { place: Place::File(file.into()), key: String::new(), problem }])
         })?;
         // A variable that is not Unicode is none of ours.
@@ -57,6 +58,20 @@ impl Sources {
             .collect();
         Ok(Self { file: file.into(), text, environment, listen: None })
     }
+}
+
+/// A configuration of a thousand profiles is half of this; more is another file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+fn read_text(file: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    std::fs::File::open(file)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|error| error.to_string())?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("more than {FILE_BYTES_MAX} bytes"));
+    }
+    Ok(text)
 }
 
 /// Reads a configuration. The files it names are not looked at.

@@ -274,6 +274,13 @@ impl Handle {
                 }
             }
         }
+        if drained != Drained::default() {
+            tracing::warn!(
+                enrolments = drained.enrolments_cut_off,
+                shards = drained.shards_cut_off,
+                "stopped before everything was finished; server.drain_timeout gives it more time"
+            );
+        }
         Ok(drained)
     }
 
@@ -358,7 +365,8 @@ impl Watch {
             return Ok(Self { meters: Meters::none(), readiness: Readiness::starting(Gauge::noop()), listener: None });
         };
         let address = section.listen.value;
-        let socket = TcpListener::bind(address).map_err(|source| StartFault::Metrics(BindFault { address, source }))?;
+        let socket =
+            TcpListener::bind(address).map_err(|source| StartFault::Metrics(BindFault::listening(address, source)))?;
         let registrar = Registrar::new();
         let readiness = Readiness::starting(registrar.ready.clone());
         let ledger = Arc::clone(ledger);

@@ -8,6 +8,7 @@ mod memory;
 mod secrets;
 mod sizes;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -202,7 +203,7 @@ impl Loading {
     /// The certificates of a PEM file that a key names; at least one.
     fn certificates<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
         let path = config::from_file(file, path);
-        let der = match std::fs::read(&path) {
+        let der = match read_bounded(&path) {
             Ok(text) => pki::pem::certificates(&text),
             Err(error) => {
                 self.faults.push(named.fault(Problem::Unreadable { path, error: error.to_string() }));
@@ -253,6 +254,18 @@ impl Loading {
         };
         self.faults.push(named.fault(Problem::Validity { path, whose, standing, at: rfc3339(at) }));
     }
+}
+
+/// A thousand CA certificates; more is the wrong file, or none that ends.
+const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
+
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(CERTIFICATES_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > CERTIFICATES_BYTES_MAX {
+        return Err(std::io::Error::other(format!("more than {CERTIFICATES_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// One per core, unless it is said.

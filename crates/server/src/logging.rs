@@ -3,9 +3,10 @@
 //! A fleet with one wrong setting fails a thousand times a second in the same way. The first failure of a device for a reason is logged, the
 //! rest is summed up. That happens on a thread of its own behind a bounded channel: a shard never waits for a terminal.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -48,6 +49,9 @@ const REPEAT_WINDOW: Duration = Duration::from_secs(60);
 const REMEMBERED_MAX: usize = 4_096;
 /// Attempts on their way to the log: what all shards refuse in some ten milliseconds.
 const QUEUE_MAX: usize = 1_024;
+
+/// Summaries that are written out in one sweep, those of the most repeats: a flood from many addresses must not end in a flood of lines.
+const SUMMARIES_MAX: usize = 64;
 
 /// Notices that are written out between two sweeps.
 const NOTICES_MAX: u64 = 16;
@@ -122,10 +126,13 @@ impl Reporter {
         if untold > 0 {
             tracing::info!(times = untold, "let in with something that is told above");
         }
-        for Summary { who, reason, times } in self.book.sweep(now) {
+        let summaries = self.book.sweep(now);
+        let (told, untold) = summaries.split_at(summaries.len().min(SUMMARIES_MAX));
+        for Summary { who, reason, times } in told {
             tracing::warn!(reason = reason.code(), %who, times, "refused again");
         }
-        let unremembered = std::mem::take(&mut self.book.unremembered);
+        let untold: u64 = untold.iter().map(|summary| summary.times).sum();
+        let unremembered = std::mem::take(&mut self.book.unremembered) + untold;
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if unremembered + lost > 0 {
             tracing::warn!(
@@ -163,7 +170,8 @@ fn log_attempt(attempt: &Attempt, noted: Noted) {
     }
 }
 
-/// Who failed: the device, or its address where it is not known. The port changes with each try.
+/// Who failed: the device, or its address where it is not known. The port changes with each try, and so can all of an IPv6 address that its owner
+/// chooses: what a site is given counts as one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Who {
     Device(DeviceId),
@@ -174,7 +182,8 @@ impl std::fmt::Display for Who {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Who::Device(device) => write!(f, "{device}"),
-            Who::Peer(peer) => write!(f, "{peer}"),
+            Who::Peer(peer @ IpAddr::V4(_)) => write!(f, "{peer}"),
+            Who::Peer(site @ IpAddr::V6(_)) => write!(f, "{site}/56"),
         }
     }
 }
@@ -212,7 +221,7 @@ struct Page {
 impl Book {
     fn note(&mut self, now: Instant, attempt: &Attempt) -> Noted {
         let Err(reason) = attempt.outcome else { return Noted::First };
-        let who = attempt.device.clone().map_or_else(|| Who::Peer(attempt.peer.ip()), Who::Device);
+        let who = attempt.device.clone().map_or_else(|| Who::Peer(site(attempt.peer.ip())), Who::Device);
         if let Some(page) = self.pages.get_mut(&(reason, who.clone())) {
             page.repeats += 1;
             return Noted::Again;
@@ -233,8 +242,17 @@ impl Book {
             .filter(|(_, page)| page.repeats > 0)
             .map(|((reason, who), page)| Summary { who, reason, times: page.repeats })
             .collect();
-        summaries.sort_by_key(|summary| (summary.reason, summary.times));
+        summaries.sort_by_key(|summary| (Reverse(summary.times), summary.reason));
         summaries
+    }
+}
+
+/// The address, or the first 56 bits of one of IPv6: networks are told apart as the limits of half-open handshakes tell them.
+fn site(address: IpAddr) -> IpAddr {
+    const HOST_BITS: u32 = 128 - 56;
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> HOST_BITS << HOST_BITS)),
     }
 }
 
@@ -276,6 +294,29 @@ mod tests {
         assert!(summaries.iter().all(|summary| summary.times == 1 && summary.reason == one));
         // The window is over: it is news again.
         assert_eq!(book.note(start + REPEAT_WINDOW, &refusal("127.0.0.1:1", Some("a"), one)), Noted::First);
+    }
+
+    #[test]
+    fn whoever_owns_a_site_of_ipv6_is_one_voice() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        let from = |peer: &str| refusal(peer, None, Reason::ALL[0]);
+        assert_eq!(book.note(now, &from("[2001:db8:0:1200::1]:1")), Noted::First);
+        assert_eq!(book.note(now, &from("[2001:db8:0:12ff:ffff::9]:2")), Noted::Again);
+        assert_eq!(book.note(now, &from("[2001:db8:0:1300::1]:1")), Noted::First);
+        let told = book.sweep(now + REPEAT_WINDOW);
+        assert_eq!(told.first().map(|summary| summary.who.to_string()), Some("2001:db8:0:1200::/56".to_owned()));
+    }
+
+    #[test]
+    fn the_loudest_are_told_first() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        for (device, times) in [("a", 2), ("b", 9), ("c", 4)] {
+            for _ in 0..times {
+                book.note(now, &refusal("127.0.0.1:1", Some(device), Reason::ALL[0]));
+            }
+        }
+        let times: Vec<u64> = book.sweep(now + REPEAT_WINDOW).iter().map(|summary| summary.times).collect();
+        assert_eq!(times, [8, 3, 1]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! SIGTERM and SIGINT: the first drains, the second stops at once.
+//! SIGTERM and SIGINT: the first drains, the second stops at once. SIGHUP, which would end a process that does not expect it, is answered in the log:
+//! what was issued lives in this process, and a hand that means to reload, or a terminal that closes, must not take it away.
 
 use std::io;
 use std::thread::JoinHandle;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::daemon::Handle;
@@ -20,12 +21,16 @@ pub struct Termination {
 /// # Errors
 /// The system refuses a handler or a thread.
 pub fn drain_on_termination(server: &Handle) -> io::Result<Termination> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let handle = signals.handle();
     let stopper = server.stopper();
     let thread = std::thread::Builder::new().name("muster-signals".into()).spawn(move || {
         for signal in signals.forever() {
-            if stopper.is_stopping() {
+            if signal == SIGHUP {
+                tracing::warn!(
+                    "SIGHUP changes nothing: the configuration is read at start. `muster check FILE` tries a new one, SIGTERM ends this server well"
+                );
+            } else if stopper.is_stopping() {
                 tracing::warn!(signal, "stopping at once");
                 stopper.stop();
             } else {

@@ -60,6 +60,13 @@ pub enum Problem {
         /// All that exist beside it.
         known: Vec<String>,
     },
+    /// The configuration itself cannot be read.
+    NoConfiguration {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: String,
+    },
     /// The key must be there.
     Missing {
         /// What belongs there, as it would be written.
@@ -169,6 +176,8 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::Unreadable { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            // The place names the file already.
+            Problem::NoConfiguration { error, .. } => write!(f, "cannot be read: {error}"),
             Problem::Syntax { message } => write!(f, "not TOML: {message}"),
             Problem::UnknownKey { .. } => f.write_str("no such key"),
             Problem::Missing { .. } => f.write_str("missing"),
@@ -206,6 +215,12 @@ impl Problem {
             Problem::Unreadable { .. } => {
                 "give the path of a file that this user can read; relative paths count from the configuration file"
                     .into()
+            }
+            Problem::NoConfiguration { path, .. } if path.is_dir() => {
+                format!("name the file in it: {}", path.join("muster.toml").display())
+            }
+            Problem::NoConfiguration { .. } => {
+                "name a file that this user can read; `muster init DIR` writes DIR/muster.toml".into()
             }
             Problem::Syntax { .. } => "see https://toml.io; `muster init` writes a commented example".into(),
             Problem::UnknownKey { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),

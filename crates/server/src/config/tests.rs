@@ -237,3 +237,17 @@ fn c41_a_group_is_no_listen_address_and_plain_coap_has_no_key() {
     }
     assert!(faults("idle_timeout", "coap").contains("server.coap: no such key"));
 }
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_named_once_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |path: &Path| Sources::of(path).unwrap_err().to_string();
+    let missing = folder.path().join("no.toml");
+    let text = said(&missing);
+    assert_eq!(text.matches(&missing.display().to_string()).count(), 1, "{text}");
+    assert!(text.contains("muster init"), "{text}");
+    let text = said(folder.path());
+    assert!(text.contains(&folder.path().join("muster.toml").display().to_string()), "{text}");
+    let endless = said(Path::new("/dev/zero"));
+    assert!(endless.contains("more than 1048576 bytes"), "{endless}");
+}

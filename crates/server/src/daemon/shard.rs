@@ -21,7 +21,7 @@ use dtls::{Now, Path, Route, SocketIndex};
 use est::{Attempt, Output, PublicKeyDone, PublicKeyJob, Success};
 use mio::{Events, Poll, Token, Waker};
 use net::Clock;
-use net::udp::{Batch, Socket};
+use net::udp::{Batch, Socket, is_report};
 
 use super::control::{Control, Phase};
 use super::mailbox::{Mailbox, Sender, mailbox};
@@ -220,8 +220,7 @@ impl Shard {
                 match self.sockets[index].receive(batch) {
                     Ok(()) => self.handle_batch(now, index, batch),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable[index] = false,
-                    // An ICMP error that the kernel reports on the socket says nothing about the socket.
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                    Err(error) if is_report(&error) => {}
                     Err(error) => return Err(error),
                 }
             }
