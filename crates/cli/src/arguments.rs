@@ -51,12 +51,19 @@ impl FromStr for ServerUri {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let rest = text.strip_prefix("coaps://").ok_or_else(|| {
-            format!("a server is written coaps://HOST:PORT[/LABEL]; did you mean coaps://{}?", after_scheme(text))
+            let meant = match text.parse::<Ipv6Addr>() {
+                Ok(address) => format!("[{address}]"),
+                Err(_) => after_scheme(text).to_owned(),
+            };
+            format!("a server is written coaps://HOST:PORT[/LABEL]; did you mean coaps://{meant}?")
         })?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) = split_port(authority)?;
         if host.is_empty() {
             return Err("the host is missing".to_owned());
+        }
+        if port == 0 {
+            return Err("nobody listens on port 0; coaps is 5684".to_owned());
         }
         let label = match path.trim_end_matches('/') {
             "" => None,
@@ -102,9 +109,7 @@ fn split_port(authority: &str) -> Result<(&str, u16), String> {
         };
     }
     match authority.split_once(':') {
-        Some((_, text)) if text.contains(':') => {
-            Err("an IPv6 address stands in brackets: coaps://[::1]:5684".to_owned())
-        }
+        Some((_, text)) if text.contains(':') => Err("an IPv6 address stands in brackets, as in [::1]:5684".to_owned()),
         Some((host, text)) => Ok((host, port(text)?)),
         None => Ok((authority, DEFAULT_PORT)),
     }
@@ -115,10 +120,31 @@ pub(crate) fn endpoint(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
+    if text.contains("://") {
+        return Err(format!("an address and a port belong here, without a scheme: {}", after_scheme(text)));
+    }
+    if let Ok(address) = text.parse::<Ipv6Addr>() {
+        return Err(format!("the port is missing, and an IPv6 address stands in brackets: [{address}]:{DEFAULT_PORT}"));
+    }
+    // The system's resolver would take a lone number for an address.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("the address is missing: 127.0.0.1:{text}, or 0.0.0.0:{text} for all of this machine's"));
+    }
     // The system knows the zones' numbers.
     let (host, port) = split_port(text)?;
-    let mut addresses = (host, port).to_socket_addrs().map_err(|fault| format!("{host} has no address: {fault}"))?;
+    let mut addresses = (host, port).to_socket_addrs().map_err(|fault| match host.split_once('%') {
+        Some((_, zone)) => format!("{host} has no address: is there an interface {zone}? `ip link` lists them"),
+        None => format!("{host} has no address: {fault}"),
+    })?;
     addresses.next().ok_or_else(|| format!("{host} has no address"))
+}
+
+/// The endpoint of somebody who is to be sent to.
+pub(crate) fn destination(text: &str) -> Result<SocketAddr, String> {
+    match endpoint(text)? {
+        address if address.port() == 0 => Err("nobody listens on port 0; coaps is 5684".to_owned()),
+        address => Ok(address),
+    }
 }
 
 /// A block size of RFC 7959 §2.2.
@@ -192,16 +218,20 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
-    let seconds = match unit {
-        "ms" => return Ok(Duration::from_millis(number)),
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(wrong()),
     };
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+    let duration = number.checked_mul(milliseconds).map(Duration::from_millis);
+    duration.filter(|duration| *duration <= DURATION_MAX).ok_or_else(|| format!("`{text}` is longer than a century"))
 }
+
+/// Added to any clock it stays a time.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// What every verb of the device's side takes.
 #[derive(Debug, Clone, Args)]
@@ -299,6 +329,8 @@ mod tests {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         assert!(parse("coap://h:5684").unwrap_err().contains("coaps://h:5684"), "the remedy is named");
+        assert!(parse("::1").unwrap_err().contains("coaps://[::1]"), "a remedy that works");
+        assert!(parse("coaps://h:0").unwrap_err().contains("port 0"));
     }
 
     #[test]
@@ -311,6 +343,18 @@ mod tests {
         {
             assert!(endpoint(wrong).is_err(), "{wrong}");
         }
+        let remedies = [
+            ("5684", "127.0.0.1:5684"),
+            ("::1", "[::1]:5684"),
+            ("::1:5684", "in brackets"),
+            ("coaps://127.0.0.1:1", "without a scheme: 127.0.0.1:1"),
+            ("[fe80::1%no-such-zone]:1", "ip link"),
+        ];
+        for (wrong, remedy) in remedies {
+            let fault = endpoint(wrong).unwrap_err();
+            assert!(fault.contains(remedy), "{wrong}: {fault}");
+        }
+        assert!(endpoint("127.0.0.1:0").is_ok() && destination("127.0.0.1:0").is_err(), "port 0 is for who listens");
     }
 
     #[test]
@@ -318,7 +362,8 @@ mod tests {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
-        for wrong in ["", "5", "s", "5 s", "-5s", "5w", "99999999999999999999s", "999999999999999999d"] {
+        assert_eq!(duration("36500d"), Ok(DURATION_MAX));
+        for wrong in ["", "5", "s", "5 s", "-5s", "5w", "99999999999999999999s", "999999999999999999d", "36501d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

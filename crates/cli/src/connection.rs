@@ -12,7 +12,7 @@ use net::device::{self, Device, Setup};
 use pki::Certificate;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// An association with the server of the command line.
@@ -181,6 +181,14 @@ struct Trace {
     printer: Option<Arc<TracePrinter>>,
     keylog: Option<Box<Path>>,
     pcap: Option<Box<Path>>,
+    /// The files that were made, for the end of the story; one of each a connection.
+    files: Arc<Mutex<Files>>,
+}
+
+#[derive(Default)]
+struct Files {
+    keylogs: Vec<Arc<KeyLog>>,
+    pcaps: Vec<Arc<Pcapng>>,
 }
 
 impl Trace {
@@ -190,6 +198,7 @@ impl Trace {
             printer: connection.trace.map(printer),
             keylog: connection.keylog.clone().map(Into::into),
             pcap: connection.pcap.clone().map(Into::into),
+            files: Arc::default(),
         }
     }
 
@@ -197,24 +206,38 @@ impl Trace {
         let named = |path: &Path, source: std::io::Error| {
             std::io::Error::new(source.kind(), format!("cannot write {}: {source}", path.display()))
         };
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let mut observers: Vec<Arc<dyn dtls::Observer>> = Vec::new();
         if let Some(printer) = &self.printer {
             observers.push(Arc::<TracePrinter>::clone(printer));
         }
         if let Some(path) = &self.keylog {
-            observers.push(Arc::new(KeyLog::open(path).map_err(|source| named(path, source))?));
+            let keylog = Arc::new(KeyLog::open(path).map_err(|source| named(path, source))?);
+            files.keylogs.push(Arc::clone(&keylog));
+            observers.push(keylog);
         }
         if let Some(path) = &self.pcap {
             let addresses = Addresses { local: own, peer, ports: Vec::new() };
-            observers.push(Arc::new(Pcapng::create(path, addresses).map_err(|source| named(path, source))?));
+            let pcap = Arc::new(Pcapng::create(path, addresses).map_err(|source| named(path, source))?);
+            files.pcaps.push(Arc::clone(&pcap));
+            observers.push(pcap);
         }
         Ok(Tee::of(observers))
     }
 
+    /// The totals; and what is missing in the files, which is no failure of what was asked for.
     fn finish(&self) {
         if let Some(printer) = &self.printer {
             printer.finish();
         }
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let short = |path: Option<&Path>, why: Option<String>| {
+            if let (Some(path), Some(why)) = (path, why) {
+                say!("muster: warning: {} is not complete: {why}", path.display());
+            }
+        };
+        short(self.keylog.as_deref(), files.keylogs.iter().find_map(|keylog| keylog.fault()));
+        short(self.pcap.as_deref(), files.pcaps.iter().find_map(|pcap| pcap.fault()));
     }
 }
 
@@ -222,6 +245,9 @@ impl Trace {
 fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
     if matches!(fault, device::Fault::Stopped) {
         return Fault::interrupted();
+    }
+    if let device::Fault::Observer(error) = fault {
+        return Fault::failed(error.to_string());
     }
     let status = status(fault);
     let explained = Fault::new(status, format!("{}: {fault}", connection.server));
@@ -233,11 +259,17 @@ fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
     match (reason, status) {
         (Some(_), Status::Refused) if nameless && !is_answer(fault) => explained
             .remedy("no --identity (or --cert and --key) was given, and EST wants a device certificate (RFC 9148 §3)"),
+        // The table speaks to whoever sees the alert of the other end; here the device is the one that was refused.
+        (Some(reason), Status::Refused) if !is_answer(fault) => explained.remedy(format!(
+            "the server does not take this identity: its log says why (a manufacturer that no profile names is the usual one), and `muster explain {}` what the alert means",
+            reason.code()
+        )),
+        (_, Status::NoAnswer) if !matches!(fault, device::Fault::Unreachable(_) | device::Fault::NoWay { .. }) => explained.remedy(
+            "check address and port, that the server runs, and that UDP passes; on a bad link --timeout 5m waits longer and --mtu 256 sends shorter datagrams",
+        ),
         (Some(reason), _) => {
             explained.remedy(format!("{} (`muster explain {}` says more)", reason.entry().device, reason.code()))
         }
-        (None, Status::NoAnswer) => explained
-            .remedy("check address and port, that the server runs, and that UDP passes; --timeout waits longer"),
         (None, Status::Later) => explained.remedy("--wait waits as long as the server says and asks again"),
         _ => explained,
     }
@@ -250,7 +282,7 @@ fn is_answer(fault: &device::Fault) -> bool {
 
 fn status(fault: &device::Fault) -> Status {
     match fault {
-        device::Fault::Unreachable(_) | device::Fault::TimedOut(_) => Status::NoAnswer,
+        device::Fault::Unreachable(_) | device::Fault::NoWay { .. } | device::Fault::TimedOut(_) => Status::NoAnswer,
         device::Fault::Stopped => Status::Interrupted,
         device::Fault::Failed(failure) if failure.is_untrusted_server() => Status::NotTrusted,
         device::Fault::Failed(failure) if failure.is_no_answer() => Status::NoAnswer,

@@ -5,7 +5,7 @@
 
 use crate::outcome::{Fault, Outcome};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -40,22 +40,43 @@ pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
             io::ErrorKind::PermissionDenied => {
                 fault.remedy("private keys are readable by their owner alone: run as that user")
             }
+            io::ErrorKind::IsADirectory => fault.remedy("name a file in it"),
             _ => fault,
         }
     };
-    let length = fs::metadata(path).map_err(fail)?.len();
-    if length > READ_BYTES_MAX {
+    let mut bytes = Vec::new();
+    // Not what its metadata says: a pipe has no length, and a device no end.
+    fs::File::open(path).and_then(|file| file.take(READ_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(fail)?;
+    if bytes.len() as u64 > READ_BYTES_MAX {
         return Err(Fault::failed(format!(
-            "{} has {length} bytes; no certificate or key is larger than {READ_BYTES_MAX}",
+            "{} is larger than any certificate or key: more than {READ_BYTES_MAX} bytes",
             path.display()
         )));
     }
-    fs::read(path).map_err(fail)
+    Ok(bytes)
+}
+
+/// `path` cannot be written: what the system says of it, not of the temporary file beside it, and what to do.
+fn unwritable(path: &Path, source: &io::Error) -> Fault {
+    let said = source.to_string();
+    // `tempfile` adds the path that it tried, which nobody has asked for.
+    let said = said.split(" at path ").next().unwrap_or_default();
+    let fault = Fault::failed(format!("cannot write {}: {said}", path.display()));
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            fault.remedy("make room there, or name a place that has some; nothing was kept")
+        }
+        io::ErrorKind::NotFound => fault.remedy(format!("`mkdir -p {}`", parent(path).display())),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            fault.remedy(format!("name a place that this user may write to; {} is none", parent(path).display()))
+        }
+        _ => fault,
+    }
 }
 
 /// Writes a file whole: a reader sees the old bytes or the new ones.
 pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Outcome {
-    let fail = |source: io::Error| Fault::failed(format!("cannot write {}: {source}", path.display()));
+    let fail = |source: io::Error| unwritable(path, &source);
     let mut file = tempfile::Builder::new()
         .prefix(".muster-")
         .permissions(fs::Permissions::from_mode(access.mode()))
@@ -64,6 +85,18 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Outcome {
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
     file.persist(path).map_err(|fault| fail(fault.error))?;
     Ok(())
+}
+
+/// Whether [`write`] will find a place for `path`: asked before the work whose result belongs there.
+pub(crate) fn require_writable(path: &Path) -> Outcome {
+    if path.is_dir() {
+        return Err(Fault::failed(format!("{} is a folder", path.display())).remedy("name a file"));
+    }
+    tempfile::Builder::new()
+        .prefix(".muster-")
+        .tempfile_in(parent(path))
+        .map(drop)
+        .map_err(|source| unwritable(path, &source))
 }
 
 /// Refuses a target that a folder cannot be written to as a whole: one that exists and is not empty.
@@ -110,15 +143,15 @@ impl Staged {
         let folder = tempfile::Builder::new()
             .prefix(".muster-")
             .tempdir_in(parent(target))
-            .map_err(|source| Fault::failed(format!("cannot write in {}: {source}", parent(target).display())))?;
+            .map_err(|source| unwritable(target, &source))?;
         Ok(Self { folder, target: target.to_owned(), written: Vec::new(), durability })
     }
 
     /// Adds a file at a path inside the folder.
     pub(crate) fn add(&mut self, inside: &str, bytes: &[u8], access: Access) -> Outcome {
         let path = self.folder.path().join(inside);
-        fs::create_dir_all(parent(&path))
-            .map_err(|source| Fault::failed(format!("cannot make {}: {source}", parent(&path).display())))?;
+        let fail = |source: io::Error| unwritable(&self.target.join(inside), &source);
+        fs::create_dir_all(parent(&path)).map_err(fail)?;
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true).mode(access.mode());
         options
@@ -127,7 +160,7 @@ impl Staged {
                 file.write_all(bytes)?;
                 if self.durability == Durability::Synced { file.sync_all() } else { Ok(()) }
             })
-            .map_err(|source| Fault::failed(format!("cannot write {}: {source}", path.display())))?;
+            .map_err(fail)?;
         self.written.push(PathBuf::from(inside));
         Ok(())
     }
@@ -136,7 +169,7 @@ impl Staged {
     /// failure moves none.
     pub(crate) fn commit(self) -> Outcome {
         let Self { folder, target, written, .. } = self;
-        let fail = |path: &Path, source: io::Error| Fault::failed(format!("cannot write {}: {source}", path.display()));
+        let fail = |path: &Path, source: io::Error| unwritable(path, &source);
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
             .map_err(|source| fail(&target, source))?;
         match fs::rename(folder.path(), &target) {
@@ -251,5 +284,25 @@ mod tests {
     fn a_missing_file_is_named() {
         let fault = read(Path::new("/nowhere/device.key")).unwrap_err();
         assert!(fault.to_string().contains("/nowhere/device.key"), "{fault}");
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_read_to_its_end() {
+        let fault = read(Path::new("/dev/zero")).unwrap_err();
+        assert!(fault.to_string().contains("larger than any"), "{fault}");
+        let fault = read(Path::new("/")).unwrap_err();
+        assert!(fault.to_string().contains("name a file in it"), "{fault}");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_named_by_its_own_name() {
+        let nowhere = Path::new("/nowhere/in/report.json");
+        for fault in [write(nowhere, b"", Access::Public).unwrap_err(), require_writable(nowhere).unwrap_err()] {
+            let text = fault.to_string();
+            assert!(text.contains("/nowhere/in/report.json") && text.contains("mkdir -p /nowhere/in"), "{text}");
+            assert!(!text.contains(".muster-"), "{text}");
+        }
+        let full = unwritable(Path::new("out"), &io::Error::from(io::ErrorKind::StorageFull)).to_string();
+        assert!(full.contains("make room"), "{full}");
     }
 }

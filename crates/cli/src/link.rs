@@ -1,6 +1,6 @@
 //! `muster link`: a bad link before a real device or a real server, as a UDP proxy. The proxy is `net`'s, the model is the simulator's.
 
-use crate::arguments::{duration, endpoint};
+use crate::arguments::{destination, duration, endpoint};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, out};
 use net::proxy::{CLIENTS_MAX, Conditions, Delay, IDLE, Proxy, Settings, Summary, Traffic};
@@ -10,13 +10,18 @@ use std::time::Duration;
 /// Put a bad link before a server: a UDP proxy that loses, doubles, delays and damages datagrams
 #[derive(clap::Args)]
 #[command(after_help = "\
-Prints `forwarding ADDR:PORT -> ADDR:PORT` once it is ready, with the real port where 0 was asked for, and what passed when it ends: on Ctrl-C, on
-SIGTERM, or when the time of --for is over, exit 0. The server sees one peer per client. Each share holds for both directions. One seed is one luck:
+Prints `forwarding ADDR:PORT -> ADDR:PORT` once it is ready, with the real port where 0 was asked for, and what passed when it ends: on Ctrl-C, on \
+SIGTERM, or when the time of --for is over, exit 0. The server sees one peer per client. Each share holds for both directions. One seed is one luck: \
 the same datagrams in the same order meet the same fate, and another share of one fault leaves the others as they were.
 
+A path of --mtu 256 is narrower than what either end begins with. Tell both, `mtu = 256` in [dtls] of the server and --mtu 256 of the device; an end \
+that is not told finds out by lost flights, half a minute for each, and one that cannot cut its flights (libcoap's client) never gets through. \
+Round trips of a second take time: give the device --timeout 5m.
+
 Examples:
-  muster link --listen 127.0.0.1:0 --to 127.0.0.1:5684 --loss 10%
-  muster link --listen '[::]:5684' --to '[fe80::1%eth1]:5684' --loss 10% --delay 400ms --reorder 5% --duplicate 5% --mtu 256 --seed 7
+  muster link --listen 127.0.0.1:15684 --to 127.0.0.1:5684 --loss 10% --delay 400ms --reorder 5% --duplicate 5% --mtu 256 --seed 7
+  muster enroll --server coaps://127.0.0.1:15684 --mtu 256 --timeout 5m --identity pki/device --trust pki/ca/root.pem --out device
+  muster link --listen '[::]:15684' --to '[fe80::1%eth1]:5684' --loss 10%
   muster link --listen 127.0.0.1:15684 --to 127.0.0.1:5684 --corrupt 0.5% --for 60s --json")]
 pub(crate) struct Arguments {
     /// Where devices send to, instead of the server
@@ -24,7 +29,7 @@ pub(crate) struct Arguments {
     listen: SocketAddr,
 
     /// The server
-    #[arg(long, value_name = "ADDR:PORT", value_parser = endpoint)]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = destination)]
     to: SocketAddr,
 
     /// Datagrams lost
@@ -71,6 +76,10 @@ pub(crate) struct Arguments {
 /// Runs the verb.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let interrupt = Interrupt::install()?;
+    if arguments.listen == arguments.to {
+        return Err(Fault::usage(format!("{} would be forwarded to itself", arguments.to))
+            .remedy("--to is where the server listens, --listen another port that devices send to instead"));
+    }
     let mut proxy = Proxy::bind(settings(arguments)).map_err(|fault| Fault::failed(fault.to_string()))?;
     out!("forwarding {} -> {}", proxy.local_address(), arguments.to);
     let ended = proxy.run(&interrupt.flag(), arguments.at_most);

@@ -125,6 +125,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if let Some(dir) = &arguments.certificates {
         files::require_absent_or_empty(dir)?;
     }
+    if let Some(file) = &arguments.json {
+        files::require_writable(file)?;
+    }
     let devices = folder.make_fleet(arguments.devices, arguments.seed, &interrupt)?;
     let arrivals = match (arguments.rate, arguments.concurrency) {
         (Some(rate), _) => Arrivals::Rate(rate),
@@ -149,15 +152,21 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let finished = fleet::play(&run, &mut progress, &interrupt.flag());
     progress.finish();
     let finished = finished.map_err(|fault| Fault::failed(fault.to_string()))?;
-    write_results(arguments, &finished)?;
+    // Seen first: what cannot be written must not take it away.
     out!("{}", finished.report.to_string().trim_end());
+    write_results(arguments, &finished)?;
     if finished.interrupted {
         return Err(Fault::new(Status::Interrupted, "interrupted: the report covers what was done until then"));
     }
     match finished.report.failed {
         0 => Ok(()),
-        failed => Err(Fault::failed(format!("{failed} devices hold no certificate"))
-            .remedy("the table names the reasons; `muster explain REASON` says what to do")),
+        failed => Err(Fault::failed(format!("{failed} of {} devices hold no certificate", arguments.devices)).remedy(
+            if finished.report.traffic.datagrams_received == 0 {
+                "nothing came back at all: check address and port, that the server runs, and that UDP passes"
+            } else {
+                "the table names the reasons; `muster explain REASON` says what to do"
+            },
+        )),
     }
 }
 

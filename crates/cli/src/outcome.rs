@@ -117,12 +117,21 @@ macro_rules! say {
 pub(crate) use {out, say};
 
 pub(crate) fn write_stdout(line: fmt::Arguments<'_>) {
-    use std::io::Write as _;
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_fmt(line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
-    if written.is_err() {
+    if let Err(error) = try_stdout(line) {
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            say!("muster: cannot write to the standard output: {error}");
+        }
         std::process::exit(i32::from(Status::Failed.code()));
     }
+}
+
+/// The same for whoever goes on without a reader.
+pub(crate) fn try_stdout(line: fmt::Arguments<'_>) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_fmt(line)?;
+    stdout.write_all(b"\n")?;
+    stdout.flush()
 }
 
 pub(crate) fn write_stderr(line: fmt::Arguments<'_>) {

@@ -1,20 +1,24 @@
 //! `muster serve`: starts the server of a configuration file and stays until it has drained.
 
-use crate::outcome::{Fault, Outcome, out};
+use crate::arguments::endpoint;
+use crate::outcome::{self, Fault, Outcome, say};
 use net::capture::{Addresses, KeyLog, OnlyPeer, Pcapng, Tee, TracePrinter};
 use server::config::Sources;
 use server::daemon::MakeObserver;
-use server::{Options, Server};
+use server::{Handle, Options, Server};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Run the server
 #[derive(clap::Args)]
 #[command(after_help = "\
-Prints `listening on coaps://ADDR:PORT` for each address once it is ready, with the real port where 0 was asked for. SIGTERM and Ctrl-C drain:
-no new handshakes, enrolments in flight are finished, the rest is told goodbye, exit 0.
+Prints `listening on coaps://ADDR:PORT` for each address once it is ready and `metrics on http://ADDR:PORT/metrics`, with the real port where 0 was asked \
+for. The log goes to stderr; MUSTER_LOG=debug says more.
+
+SIGTERM and Ctrl-C drain: no new handshakes, enrolments in flight are finished, the rest is told goodbye, exit 0. A second one stops at once. SIGHUP changes \
+nothing: the configuration is read at start.
 
 Examples:
   muster serve --config pki/muster.toml
@@ -27,7 +31,7 @@ pub(crate) struct Arguments {
     config: PathBuf,
 
     /// Listen here instead of where the file says; can be repeated
-    #[arg(long, value_name = "ADDR:PORT", num_args = 1..)]
+    #[arg(long, value_name = "ADDR:PORT", num_args = 1.., value_parser = endpoint)]
     listen: Vec<SocketAddr>,
 
     /// Print what happens with one device, decrypted, on stderr: peer=ADDR
@@ -70,32 +74,45 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if !arguments.listen.is_empty() {
         sources.listen = Some(arguments.listen.clone());
     }
-    let loaded = server::load(&sources).map_err(|faults| {
-        Fault::failed(faults.to_string()).remedy(format!("`muster check {} --print`", arguments.config.display()))
-    })?;
-    let handle = Server::start(loaded, Options { observer: observer(arguments) })
-        .map_err(|fault| Fault::failed(fault.to_string()))?;
+    let loaded = server::load(&sources).map_err(|faults| Fault::failed(faults.to_string()))?;
+    let printer = arguments
+        .trace
+        .map(|peer| (peer, Arc::new(TracePrinter::new(est::trace::Style::Text, Box::new(io::stderr())))));
+    let options = Options { observer: observer(arguments, printer.clone()) };
+    let handle = Server::start(loaded, options).map_err(|fault| Fault::failed(fault.to_string()))?;
     let _termination = server::signals::drain_on_termination(&handle)
         .map_err(|source| Fault::failed(format!("cannot handle SIGTERM: {source}")))?;
-    for address in handle.addresses() {
-        out!("listening on coaps://{address}");
+    announce(&handle);
+    let ended = handle.join();
+    if let Some((_, printer)) = printer {
+        printer.finish();
     }
-    handle.join().map(|_| ()).map_err(|fault| Fault::failed(fault.to_string()))
+    ended.map(|_| ()).map_err(|fault| Fault::failed(format!("the server ended: {fault}")))
 }
 
-fn observer(arguments: &Arguments) -> Option<MakeObserver> {
-    let (trace, keylog, pcap) = (arguments.trace, arguments.keylog.clone(), arguments.pcap.clone());
-    if trace.is_none() && keylog.is_none() && pcap.is_none() {
+/// In one piece, so that whoever reads the first line has the rest. A reader that has gone, or a full disk behind the standard output, is no reason not to
+/// serve.
+fn announce(handle: &Handle) {
+    let listening = handle.addresses().iter().map(|address| format!("listening on coaps://{address}"));
+    let metrics = handle.metrics_address().map(|address| format!("metrics on http://{address}/metrics"));
+    let lines: Vec<String> = listening.chain(metrics).collect();
+    if let Err(error) = outcome::try_stdout(format_args!("{}", lines.join("\n"))) {
+        say!("muster: cannot write to the standard output ({error}); {}", lines.join(", "));
+    }
+}
+
+fn observer(arguments: &Arguments, printer: Option<(IpAddr, Arc<TracePrinter>)>) -> Option<MakeObserver> {
+    let (keylog, pcap) = (arguments.keylog.clone(), arguments.pcap.clone());
+    if printer.is_none() && keylog.is_none() && pcap.is_none() {
         return None;
     }
     Some(Box::new(move |bound| {
         let mut observers: Vec<Arc<dyn dtls::Observer>> = Vec::new();
-        if let Some(peer) = trace {
-            let printer = TracePrinter::new(est::trace::Style::Text, Box::new(io::stderr()));
-            observers.push(Arc::new(OnlyPeer::new(peer, Arc::new(printer))));
+        if let Some((peer, printer)) = printer {
+            observers.push(Arc::new(OnlyPeer::new(peer, printer)));
         }
         if let Some(path) = keylog {
-            observers.push(Arc::new(KeyLog::open(&path)?));
+            observers.push(Arc::new(KeyLog::open(&path).map_err(|source| named(&path, &source))?));
         }
         if let Some(path) = pcap {
             let unknown = SocketAddr::from(([0; 4], 0));
@@ -104,10 +121,15 @@ fn observer(arguments: &Arguments) -> Option<MakeObserver> {
                 peer: unknown,
                 ports: bound.iter().map(SocketAddr::port).collect(),
             };
-            observers.push(Arc::new(Pcapng::create(&path, addresses)?));
+            observers.push(Arc::new(Pcapng::create(&path, addresses).map_err(|source| named(&path, &source))?));
         }
         Ok(Tee::of(observers))
     }))
+}
+
+/// The same error with the file that it is about.
+fn named(path: &Path, source: &io::Error) -> io::Error {
+    io::Error::new(source.kind(), format!("{}: {source}", path.display()))
 }
 
 fn peer(text: &str) -> Result<IpAddr, String> {
