@@ -108,14 +108,33 @@ impl Pki {
 
     /// `server.pem` and `server.key` for 127.0.0.1, ::1 and localhost.
     pub fn write_server(&self, validity: Validity) {
+        self.write_server_with(validity, &[]);
+    }
+
+    /// The same with further names; how many bytes its certificate has.
+    pub fn write_server_with(&self, validity: Validity, further: &[String]) -> usize {
         let key = new_key();
-        let names = ["127.0.0.1", "::1", "localhost"].map(|name| ServerName::try_from(name).unwrap());
+        let names = ["127.0.0.1", "::1", "localhost"].into_iter().chain(further.iter().map(String::as_str));
+        let names: Vec<_> = names.map(|name| ServerName::try_from(name).unwrap()).collect();
         let spec = ServerSpec { names: &names, serial: serial(), validity };
         let parent = signing(&self.root_key);
         let parent = Parent { certificate: &self.root, key: &parent };
         let certificate = make::server(&spec, signing(&key).public_key(), parent, &ring()).unwrap();
         self.write_certificates("server.pem", &[&certificate]);
         self.write_key("server.key", &key);
+        certificate.der().len()
+    }
+
+    /// Puts `count` further factories behind the one in `factory.pem`.
+    pub fn write_factories(&self, count: usize) {
+        let further: Vec<Certificate> = (0..count)
+            .map(|number| {
+                let name = format!("Factory {number:03}");
+                make::root(&authority(&name, days(-1, 7300)), &signing(&new_key()), &ring()).unwrap()
+            })
+            .collect();
+        let all: Vec<&Certificate> = std::iter::once(&self.manufacturer).chain(&further).collect();
+        self.write_certificates("factory.pem", &all);
     }
 
     /// A device as it leaves the factory.
