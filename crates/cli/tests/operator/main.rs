@@ -1,0 +1,180 @@
+//! What an operator meets beside the protocol: signals, ports that the system chose, outputs that nobody takes, disks that are full.
+#![allow(clippy::disallowed_methods, reason = "the operator's side: files, sockets and processes")]
+
+#[allow(dead_code, reason = "these tests need a part of what the command line's tests share")]
+#[path = "../cli/common.rs"]
+mod common;
+
+use common::{Pki, expect_status, muster, run, stderr};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+/// `muster serve` on ports that the system chooses; killed when it goes out of scope.
+struct Server {
+    child: Child,
+}
+
+impl Server {
+    fn start(pki: &Pki, arguments: &[&str], stdout: Stdio) -> Self {
+        let mut command = muster();
+        command
+            .args(["serve", "--config"])
+            .arg(pki.path("muster.toml"))
+            .args(["--listen", "127.0.0.1:0"])
+            .args(arguments);
+        command.env("MUSTER_METRICS__LISTEN", "127.0.0.1:0").stdout(stdout).stderr(Stdio::piped());
+        Self { child: command.spawn().unwrap() }
+    }
+
+    /// The next line of its standard output with this beginning, without it.
+    fn told(lines: &mut impl Iterator<Item = std::io::Result<String>>, beginning: &str) -> String {
+        let line = lines.next().expect("the server says more").unwrap();
+        line.strip_prefix(beginning).unwrap_or_else(|| panic!("{line:?} is not `{beginning}...`")).to_owned()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// SIGTERM; its exit status and the rest of what it said on stderr.
+    fn end(mut self) -> (Option<i32>, String) {
+        self.signal("TERM");
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_metrics_are_where_the_server_says() {
+    let pki = Pki::new();
+    let mut server = Server::start(&pki, &["--listen", "127.0.0.2:0"], Stdio::piped());
+    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+    for address in ["127.0.0.1:", "127.0.0.2:"] {
+        let port = Server::told(&mut lines, &format!("listening on coaps://{address}"));
+        assert_ne!(port.parse::<u16>().unwrap(), 0);
+    }
+    let address = Server::told(&mut lines, "metrics on http://");
+    let address = address.strip_suffix("/metrics").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: muster\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("muster_ready 1\n"), "{answer}");
+    assert_eq!(server.end().0, Some(0));
+}
+
+#[test]
+fn a_trace_of_the_server_ends_with_its_totals() {
+    let pki = Pki::new();
+    let mut server = Server::start(&pki, &["--trace", "peer=127.0.0.1"], Stdio::piped());
+    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+    let port = Server::told(&mut lines, "listening on coaps://127.0.0.1:");
+    expect_status(&pki.device("crts", &format!("coaps://127.0.0.1:{port}")).output().unwrap(), 0);
+    let (status, said) = server.end();
+    assert_eq!(status, Some(0));
+    let totals: Vec<_> = said.lines().rev().take(2).collect();
+    assert!(totals[0].starts_with("received ") && totals[1].starts_with("sent "), "{said}");
+    assert!(!totals[0].starts_with("received 0 "), "{said}");
+}
+
+#[test]
+fn a_hang_up_ends_no_server() {
+    let pki = Pki::new();
+    let mut server = Server::start(&pki, &[], Stdio::piped());
+    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+    let port = Server::told(&mut lines, "listening on coaps://127.0.0.1:");
+    server.signal("HUP");
+    expect_status(&pki.device("crts", &format!("coaps://127.0.0.1:{port}")).output().unwrap(), 0);
+    let (status, said) = server.end();
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("SIGHUP changes nothing"), "{said}");
+}
+
+#[test]
+fn a_full_standard_output_keeps_nobody_from_enrolling() {
+    let pki = Pki::new();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut server = Server::start(&pki, &[], full.into());
+    let mut stderr = BufReader::new(server.child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("listening on ") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the server has ended");
+    }
+    assert!(line.contains("No space left"), "{line}");
+    let uri = line.split("listening on ").nth(1).unwrap().split(',').next().unwrap().trim();
+    expect_status(&pki.device("crts", uri).output().unwrap(), 0);
+    server.child.stderr = Some(stderr.into_inner());
+    assert_eq!(server.end().0, Some(0));
+
+    let explained =
+        muster().arg("explain").stdout(File::options().write(true).open("/dev/full").unwrap()).output().unwrap();
+    expect_status(&explained, 1);
+    assert!(common::stderr(&explained).contains("cannot write to the standard output"));
+}
+
+#[test]
+fn a_capture_that_is_cut_short_is_told_and_the_device_enrolled() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    let out = pki.beside("device");
+    let done = pki.device("enroll", &server.uri).args(["--keylog", "/dev/full", "--out"]).arg(&out).output().unwrap();
+    expect_status(&done, 0);
+    assert!(stderr(&done).contains("warning: /dev/full is not complete: No space left"), "{}", stderr(&done));
+    assert!(out.join("device.pem").exists());
+
+    let nowhere = pki.beside("no/such/folder.pcapng");
+    let refused = pki.device("crts", &server.uri).arg("--pcap").arg(&nowhere).output().unwrap();
+    expect_status(&refused, 1);
+    let said = stderr(&refused);
+    assert!(said.contains(&format!("cannot write {}", nowhere.display())) && !said.contains("network"), "{said}");
+}
+
+#[test]
+fn a_report_that_has_no_place_is_told_before_the_run() {
+    let pki = Pki::new();
+    let nowhere = pki.beside("no/report.json");
+    let mut load = muster();
+    // Nobody listens there: a run would take its time.
+    load.args(["load", "--server", "coaps://127.0.0.1:9", "--timeout", "1h", "--devices", "1", "--pki"]).arg(pki.dir());
+    let refused = load.arg("--json").arg(&nowhere).output().unwrap();
+    expect_status(&refused, 1);
+    assert!(stderr(&refused).contains(&nowhere.display().to_string()), "{}", stderr(&refused));
+}
+
+#[test]
+fn a_fleet_that_hears_nothing_is_told_to_look_for_the_server() {
+    let pki = Pki::new();
+    let mut load = muster();
+    load.args(["load", "--server", "coaps://127.0.0.1:9", "--timeout", "50ms", "--devices", "1", "--pki"]);
+    let failed = load.arg(pki.dir()).output().unwrap();
+    expect_status(&failed, 1);
+    assert!(stderr(&failed).contains("nothing came back at all"), "{}", stderr(&failed));
+}
+
+#[test]
+fn an_address_that_cannot_be_meant_is_explained() {
+    let cases: [(&[&str], &str); 5] = [
+        (&["serve", "--listen", "5684"], "127.0.0.1:5684"),
+        (&["serve", "--listen", "::1"], "[::1]:5684"),
+        (&["link", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:0"], "port 0"),
+        (&["link", "--listen", "127.0.0.1:7", "--to", "127.0.0.1:7"], "to itself"),
+        (&["discover", "--server", "::1"], "coaps://[::1]"),
+    ];
+    for (arguments, remedy) in cases {
+        let refused = run(arguments);
+        expect_status(&refused, 2);
+        assert!(stderr(&refused).contains(remedy), "{arguments:?}: {}", stderr(&refused));
+    }
+}
