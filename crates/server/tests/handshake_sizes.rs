@@ -97,7 +97,8 @@ fn write_server_of(pki: &Pki, message_bytes: usize) {
     for _ in 0..1_000 {
         // Labels of at most 63 letters and names of at most 253: some of 60 and one of the rest.
         let mut names = vec!["a".repeat(60); filling / 60];
-        names.extend((filling % 60 > 0).then(|| "b".repeat(filling % 60)));
+        let rest = filling % 60;
+        names.extend((rest > 0).then(|| "b".repeat(rest)));
         let bytes = pki.write_server_with(days(-1, 365), &names);
         if bytes == wanted {
             return;
