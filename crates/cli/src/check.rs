@@ -7,8 +7,8 @@ use std::path::PathBuf;
 /// Validate a configuration and everything it names
 #[derive(clap::Args)]
 #[command(after_help = "\
-Every fault is explained, all at once, with its line; an unknown key names the nearest known one. With --print, each effective value with
-where it comes from, and the size of each handshake message that the server sends: device stacks reassemble into buffers of 768, 900
+Every fault is explained, all at once, with its line; an unknown key names the nearest known one. With --print, each effective value with \
+where it comes from, and the size of each handshake message that the server sends: device stacks reassemble into buffers of 768, 900 \
 or 1,024 bytes.
 
 Examples:

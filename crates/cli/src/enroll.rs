@@ -6,13 +6,16 @@ use crate::outcome::Outcome;
 /// Enrol: show an identity, get a certificate for a new key
 #[derive(clap::Args)]
 #[command(after_help = "\
-Opens DTLS with the device's identity, checks the server, fetches the CA certificates, sends a request for the identity's own subject, and
+Opens DTLS with the device's identity, checks the server, fetches the CA certificates, sends a request for the identity's own subject, and \
 keeps the certificate only if it is for the new key and has a chain to what is trusted.
 
 Examples:
-  muster enroll --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem --out device
-  muster enroll --server coaps://est.example.net/meters --identity pki/device --trust root.pem --out device --block 64 --suite ccm8 --trace
-  muster enroll --server coaps://127.0.0.1:5684 --cert idevid.pem --key idevid.key --trust root.pem --csr device.csr > device.pem
+  muster enroll --server coaps://127.0.0.1:5684 --identity pki/device \\
+      --trust pki/ca/root.pem --out device
+  muster enroll --server coaps://est.example.net/meters --identity pki/device --trust root.pem \\
+      --out device --block 64 --suite ccm8 --trace
+  muster enroll --server coaps://127.0.0.1:5684 --cert idevid.pem --key idevid.key \\
+      --trust root.pem --csr device.csr > device.pem
 
 Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted")]
 pub(crate) struct Arguments {

@@ -8,7 +8,7 @@ use est::Reason;
 /// Say what a reason code means, and what to change on the device or the server
 #[derive(clap::Args)]
 #[command(after_help = "\
-Reason codes stand in the server's log, in the label `reason` of its metrics, in the payload of its 4.xx and 5.xx answers, and in what the
+Reason codes stand in the server's log, in the label `reason` of its metrics, in the payload of its 4.xx and 5.xx answers, and in what the \
 device verbs print. Without a code, all of them are listed.
 
 Examples:

@@ -19,8 +19,10 @@ that is not told finds out by lost flights, half a minute for each, and one that
 Round trips of a second take time: give the device --timeout 5m.
 
 Examples:
-  muster link --listen 127.0.0.1:15684 --to 127.0.0.1:5684 --loss 10% --delay 400ms --reorder 5% --duplicate 5% --mtu 256 --seed 7
-  muster enroll --server coaps://127.0.0.1:15684 --mtu 256 --timeout 5m --identity pki/device --trust pki/ca/root.pem --out device
+  muster link --listen 127.0.0.1:15684 --to 127.0.0.1:5684 --loss 10% --delay 400ms \\
+      --reorder 5% --duplicate 5% --mtu 256 --seed 7
+  muster enroll --server coaps://127.0.0.1:15684 --mtu 256 --timeout 5m \\
+      --identity pki/device --trust pki/ca/root.pem --out device
   muster link --listen '[::]:15684' --to '[fe80::1%eth1]:5684' --loss 10%
   muster link --listen 127.0.0.1:15684 --to 127.0.0.1:5684 --corrupt 0.5% --for 60s --json")]
 pub(crate) struct Arguments {

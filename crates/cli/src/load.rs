@@ -17,16 +17,17 @@ use std::time::{Duration, Instant};
 /// Play a fleet: many devices that enrol, each with an identity and an address of its own
 #[derive(clap::Args)]
 #[command(after_help = "\
-Each device does what a real one does: a full DTLS handshake, GET /crts, POST /sen. Its IDevID is made with the manufacturer key of a folder of
-`muster init`; one seed is one fleet. --rate is open loop: the devices do not wait for the server, and latency counts from the scheduled
+Each device does what a real one does: a full DTLS handshake, GET /crts, POST /sen. Its IDevID is made with the manufacturer key of a folder of \
+`muster init`; one seed is one fleet. --rate is open loop: the devices do not wait for the server, and latency counts from the scheduled \
 start. --concurrency keeps so many at work. Against a server on 127.0.0.1 each device has an address of 127.0.0.0/8, elsewhere a port.
 
---json writes one object: schema, server, devices, enrolled, failed, later_answers, repeated_attempts, seconds, enrolled_per_second,
+--json writes one object: schema, server, devices, enrolled, failed, later_answers, repeated_attempts, seconds, enrolled_per_second, \
 arrivals, block, suite, seed, stages [{stage, count, p50_us, p90_us, p99_us, max_us}], errors [{stage, reason, count}], traffic, generator, link.
 
 Examples:
   muster load --server coaps://127.0.0.1:5684 --pki pki --devices 10000 --concurrency 100
-  muster load --server coaps://127.0.0.1:5684 --pki pki --devices 10000 --rate 500 --block 64 --suite ccm8 --json run.json
+  muster load --server coaps://127.0.0.1:5684 --pki pki --devices 10000 --rate 500 \\
+      --block 64 --suite ccm8 --json run.json
   muster load --server coaps://127.0.0.1:5684 --pki pki --devices 100 --certificates received")]
 pub(crate) struct Arguments {
     /// The server, and the label of a profile if it has several

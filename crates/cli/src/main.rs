@@ -43,7 +43,8 @@ Begin with:
   muster demo                                see the whole path work, nothing to set up
   muster init pki                            make a PKI, a device identity and a configuration
   muster serve --config pki/muster.toml      run the server
-  muster enroll --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem --out device
+  muster enroll --server coaps://127.0.0.1:5684 --identity pki/device \\
+      --trust pki/ca/root.pem --out device
 
 Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later, 5 no answer, 6 the server is not trusted";
 

@@ -6,7 +6,7 @@ use crate::outcome::Outcome;
 /// Renew: show the certificate of an earlier enrolment, get another for a new key
 #[derive(clap::Args)]
 #[command(after_help = "\
-The identity is the folder that `enroll --out` wrote; its anchors.pem is what is trusted unless --trust says otherwise. The result goes to a new
+The identity is the folder that `enroll --out` wrote; its anchors.pem is what is trusted unless --trust says otherwise. The result goes to a new \
 folder: the old certificate stays valid until it expires.
 
 Examples:

@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 /// See the whole path work: a server and a fleet of devices on this machine, nothing to set up
 #[derive(clap::Args)]
 #[command(after_help = "\
-Makes a PKI in a new temporary folder, runs a server on loopback, and enrols 2,000 devices over DTLS 1.2 with
-TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8 and 64-byte blocks; the last 200 over a link that loses one datagram in ten each way and brings every answer twice.
-Then every certificate is checked with webpki and, where it is installed, with OpenSSL. Exit 0 only if every device holds a valid
+Makes a PKI in a new temporary folder, runs a server on loopback, and enrols 2,000 devices over DTLS 1.2 with \
+TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8 and 64-byte blocks; the last 200 over a link that loses one datagram in ten each way and brings every answer twice. \
+Then every certificate is checked with webpki and, where it is installed, with OpenSSL. Exit 0 only if every device holds a valid \
 certificate and none was issued twice.
 
 Examples:

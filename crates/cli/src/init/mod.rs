@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 /// Make a PKI, a server certificate, a device identity and a commented muster.toml
 #[derive(clap::Args)]
 #[command(after_help = "\
-Writes muster.toml, ca/root.pem, ca/issuing.pem, ca/issuing.key, offline/root.key, server.pem, server.key, manufacturer/ca.pem,
+Writes muster.toml, ca/root.pem, ca/issuing.pem, ca/issuing.key, offline/root.key, server.pem, server.key, manufacturer/ca.pem, \
 manufacturer/ca.key, device/idevid.pem, device/idevid.key. Keys are PKCS#8, readable by you alone. Nothing is overwritten.
 
-ca/root.pem is all that a device needs to trust. localhost, 127.0.0.1 and ::1 are always among the server's names; with --name the server
+ca/root.pem is all that a device needs to trust. localhost, 127.0.0.1 and ::1 are always among the server's names; with --name the server \
 also listens on every address, without it on loopback alone.
 
 Examples:

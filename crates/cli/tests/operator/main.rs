@@ -1,5 +1,9 @@
 //! What an operator meets beside the protocol: signals, ports that the system chose, outputs that nobody takes, disks that are full.
-#![allow(clippy::disallowed_methods, reason = "the operator's side: files, sockets and processes")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests: a failure panics, files, sockets and processes are what is tested"
+)]
 
 #[allow(dead_code, reason = "these tests need a part of what the command line's tests share")]
 #[path = "../cli/common.rs"]
