@@ -190,6 +190,8 @@ struct Fleet<'r> {
     certificates: Vec<Option<Box<[u8]>>>,
     link: Option<Link>,
     stats: Stats,
+    /// A turn's receives were over before the socket was empty: no event tells of what is left.
+    unread: bool,
     began: Instant,
     now: Now,
 }
@@ -239,6 +241,7 @@ impl<'r> Fleet<'r> {
             certificates: if run.keep { vec![None; count] } else { Vec::new() },
             link: run.link.as_ref().map(|spec| Link::new(spec, run.seed)),
             stats: Stats::default(),
+            unread: false,
             began: now.mono,
             now,
         })
@@ -255,7 +258,7 @@ impl<'r> Fleet<'r> {
             self.wake(index)?;
         }
         self.flush()?;
-        let wait = if more_to_start { Duration::ZERO } else { self.wait() };
+        let wait = if more_to_start || self.unread { Duration::ZERO } else { self.wait() };
         match self.poll.poll(&mut self.events, Some(wait)) {
             Err(fault) if fault.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
@@ -308,6 +311,7 @@ impl<'r> Fleet<'r> {
     }
 
     fn receive_all(&mut self, batch: &mut Batch) -> Result<(), FleetFault> {
+        self.unread = false;
         match self.plan {
             Plan::Loopback => self.receive(0, batch),
             Plan::Ports => {
@@ -319,13 +323,17 @@ impl<'r> Fleet<'r> {
 
     /// Empties one socket, as far as a turn goes.
     fn receive(&mut self, token: usize, batch: &mut Batch) -> Result<(), FleetFault> {
+        let mut emptied = false;
         for _ in 0..RECEIVES_PER_TURN {
             let Some(socket) = self.sockets.get(token) else { return Ok(()) };
             match socket.receive(batch) {
                 Ok(()) => {}
                 // Nothing listens there yet, or one router has no way there at the moment: the devices' own retransmission goes on.
                 Err(fault) if is_report(&fault) => continue,
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => break,
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {
+                    emptied = true;
+                    break;
+                }
                 Err(fault) => return Err(fault.into()),
             }
             for datagram in batch.datagrams() {
@@ -340,6 +348,7 @@ impl<'r> Fleet<'r> {
                 }
             }
         }
+        self.unread |= !emptied;
         self.flush_one(token)
     }
 

@@ -265,8 +265,10 @@ impl Handle {
     /// If a shard panicked: that is a defect, and to go on would hide it.
     pub fn join(mut self) -> io::Result<Drained> {
         let mut drained = Drained::default();
-        for shard in std::mem::take(&mut self.shards) {
-            match shard.join().expect("a shard does not panic")? {
+        // All of them first: one that failed has the others say goodbye to their devices.
+        let ended: Vec<_> = std::mem::take(&mut self.shards).into_iter().map(JoinHandle::join).collect();
+        for ended in ended {
+            match ended.expect("a shard does not panic")? {
                 Ended::Drained => {}
                 Ended::CutOff { enrolments } => {
                     drained.shards_cut_off += 1;

@@ -66,7 +66,9 @@ impl Bell {
 impl<T> Mailbox<T> {
     /// Says that the shard looks now: whoever sends from here on rings again. Call before the first [`Mailbox::take`] of a turn.
     pub(super) fn open(&self) {
-        self.bell.rung.store(false, Ordering::Release);
+        // A swap, not a store: it stands either before the sender's swap, and the sender rings, or behind it, and what was sent is seen. A store could
+        // wait in the core's buffer until the queue was found empty, and a sender in between would take the old mark for a wake that is still to come.
+        self.bell.rung.swap(false, Ordering::AcqRel);
     }
 
     /// The next batch, if one is there.
