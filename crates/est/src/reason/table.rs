@@ -1,8 +1,8 @@
 //! The table itself. One row a reason: variant, code, stage, what the peer sees, what it means, what to do on the device,
 //! what to do on the server.
 //!
-//! The remedies name the knobs of Mbed TLS, Zephyr, OpenThread and OpenSSL where the device's side is most likely one of
-//! them.
+//! The remedies name the knobs of Mbed TLS, Zephyr, OpenThread and OpenSSL where these have one; `tests/remedies.rs` says for
+//! each reason whether they do, and holds every such name.
 
 use coap::Code;
 use dtls::AlertDescription as Alert;
@@ -57,7 +57,7 @@ reasons! {
     // ---- The handshake: hellos.
     HelloVersion: "dtls.hello.version", Handshake, Wire::Alert(Alert::PROTOCOL_VERSION);
         "The peer's highest version is below DTLS 1.2.";
-        "Turn DTLS 1.2 on. Mbed TLS: MBEDTLS_SSL_PROTO_DTLS with MBEDTLS_SSL_PROTO_TLS1_2. Zephyr: CONFIG_MBEDTLS_DTLS=y and a socket of IPPROTO_DTLS_1_2. OpenThread: MBEDTLS_SSL_PROTO_TLS1_2 in the mbedtls-config.h of an OT_EXTERNAL_MBEDTLS; its own has it. OpenSSL: DTLS_client_method() without a maximum below DTLS1_2_VERSION (s_client -dtls1_2, not -dtls1).";
+        "Turn DTLS 1.2 on. Mbed TLS: MBEDTLS_SSL_PROTO_DTLS with MBEDTLS_SSL_PROTO_TLS1_2. Zephyr: CONFIG_MBEDTLS_SSL_PROTO_DTLS=y with CONFIG_MBEDTLS_SSL_PROTO_TLS1_2=y (older: CONFIG_MBEDTLS_DTLS with CONFIG_MBEDTLS_TLS_VERSION_1_2) and a socket of IPPROTO_DTLS_1_2. OpenThread: MBEDTLS_SSL_PROTO_TLS1_2 in the mbedtls-config.h of an OT_EXTERNAL_MBEDTLS; its own has it. OpenSSL: DTLS_client_method() without a maximum below DTLS1_2_VERSION (s_client -dtls1_2, not -dtls1).";
         "Nothing to change: RFC 9148 §3 asks for DTLS 1.2 or above.";
     HelloNoCommonSuite: "dtls.hello.no_common_suite", Handshake, Wire::Alert(Alert::HANDSHAKE_FAILURE);
         "No cipher suite that both sides have.";
@@ -69,7 +69,7 @@ reasons! {
         "Use a P-256 server certificate for devices that know no other curve.";
     HelloNoCommonSignatureAlgorithm: "dtls.hello.no_common_signature_algorithm", Handshake, Wire::Alert(Alert::HANDSHAKE_FAILURE);
         "The peer does not accept the signature algorithm of our key.";
-        "Offer ecdsa_secp256r1_sha256 in signature_algorithms. Mbed TLS: MBEDTLS_SHA256_C and MBEDTLS_ECDSA_C, and the pair in mbedtls_ssl_conf_sig_algs (2.x: _sig_hashes) if that is called. Zephyr: CONFIG_MBEDTLS_ECDSA_C=y with SHA-256 enabled. OpenThread: OT_ECDSA=ON. OpenSSL: ECDSA+SHA256 in SSL_set1_sigalgs_list (s_client -sigalgs ECDSA+SHA256).";
+        "Offer ecdsa_secp256r1_sha256 in signature_algorithms. Mbed TLS: MBEDTLS_SHA256_C and MBEDTLS_ECDSA_C, and the pair in mbedtls_ssl_conf_sig_algs (2.x: _sig_hashes) if that is called. Zephyr: CONFIG_PSA_WANT_ALG_ECDSA=y (older: CONFIG_MBEDTLS_ECDSA_C=y) with SHA-256 enabled. OpenThread: OT_ECDSA=ON. OpenSSL: ECDSA+SHA256 in SSL_set1_sigalgs_list (s_client -sigalgs ECDSA+SHA256).";
         "Use a P-256 server key.";
     HelloNoCommonPointFormat: "dtls.hello.no_common_point_format", Handshake, Wire::Alert(Alert::ILLEGAL_PARAMETER);
         "ec_point_formats without the uncompressed format (RFC 8422 §5.1.2).";
@@ -81,7 +81,7 @@ reasons! {
         "Nothing to change.";
     HelloNoExtendedMasterSecret: "dtls.hello.no_extended_master_secret", Handshake, Wire::Alert(Alert::HANDSHAKE_FAILURE);
         "The peer does not do extended_master_secret (RFC 7627) and it is required here.";
-        "Turn it on. Mbed TLS: MBEDTLS_SSL_EXTENDED_MASTER_SECRET, and no mbedtls_ssl_conf_extended_master_secret that takes it away. Zephyr: the same macro in the file of CONFIG_MBEDTLS_USER_CONFIG_FILE where the Kconfig has no option of that name. OpenThread: the same macro in the mbedtls-config.h of an OT_EXTERNAL_MBEDTLS. OpenSSL: do not set SSL_OP_NO_EXTENDED_MASTER_SECRET.";
+        "Turn it on. Mbed TLS: MBEDTLS_SSL_EXTENDED_MASTER_SECRET, and no mbedtls_ssl_conf_extended_master_secret that takes it away. Zephyr: CONFIG_MBEDTLS_SSL_EXTENDED_MASTER_SECRET=y (releases without that option: the macro in the file of CONFIG_MBEDTLS_USER_CONFIG_FILE). OpenThread: the macro in the mbedtls-config.h of an OT_EXTERNAL_MBEDTLS. OpenSSL: do not set SSL_OP_NO_EXTENDED_MASTER_SECRET.";
         "Set [dtls] extended_master_secret = \"prefer\".";
     HelloRecordLimit: "dtls.hello.record_limit", Handshake, Wire::Alert(Alert::ILLEGAL_PARAMETER);
         "max_fragment_length names none of the four lengths there are (RFC 6066 §4), or record_size_limit less than 64 bytes (RFC 8449 §4).";
@@ -111,11 +111,11 @@ reasons! {
     // ---- The handshake: certificates.
     CertificateMissing: "dtls.certificate.missing", Handshake, Wire::Alert(Alert::HANDSHAKE_FAILURE);
         "The client sent no certificate; RFC 9148 §3 asks for one on both sides.";
-        "Configure certificate and key (Mbed TLS: mbedtls_ssl_conf_own_cert; Zephyr: TLS_SEC_TAG_LIST with the device's credential; OpenSSL: -cert and -key).";
+        "Configure certificate and key. Mbed TLS: mbedtls_ssl_conf_own_cert. Zephyr: tls_credential_add with TLS_CREDENTIAL_PUBLIC_CERTIFICATE (older: TLS_CREDENTIAL_SERVER_CERTIFICATE) and TLS_CREDENTIAL_PRIVATE_KEY, and their tag in TLS_SEC_TAG_LIST. OpenThread: otCoapSecureSetCertificate. OpenSSL: SSL_CTX_use_certificate_chain_file and SSL_CTX_use_PrivateKey_file (s_client -cert and -key).";
         "Nothing to change.";
     CertificateUnknownIssuer: "dtls.certificate.unknown_issuer", Handshake, Wire::Alert(Alert::UNKNOWN_CA);
         "The chain leads to no authority that is trusted here.";
-        "Send the whole chain up to the manufacturer's CA, leaf first; on the client side, trust the root that issued the server's certificate.";
+        "Send the whole chain up to the manufacturer's CA, leaf first; on the client side, trust the root that issued the server's certificate. Mbed TLS: mbedtls_x509_crt_parse the intermediates behind the leaf that mbedtls_ssl_conf_own_cert is given. Zephyr: the chain as PEM in TLS_CREDENTIAL_PUBLIC_CERTIFICATE, with CONFIG_MBEDTLS_PEM_CERTIFICATE_FORMAT=y. OpenThread: the chain as PEM in otCoapSecureSetCertificate. OpenSSL: SSL_CTX_use_certificate_chain_file (s_client -cert_chain).";
         "Add the manufacturer's CA certificate to manufacturers of the profile.";
     CertificateExpired: "dtls.certificate.expired", Handshake, Wire::Alert(Alert::CERTIFICATE_EXPIRED);
         "A certificate of the chain is past its notAfter.";
@@ -179,7 +179,7 @@ reasons! {
         "Issue a server certificate with serverAuth, and find out who answers at this address.";
     CertificateNoProof: "dtls.certificate.no_proof", Handshake, Wire::Alert(Alert::DECRYPT_ERROR);
         "The client's signature over the handshake does not verify under the key of its certificate.";
-        "Load the key that belongs to the certificate (openssl pkey -pubout on the one, openssl x509 -pubkey on the other).";
+        "Load the key that belongs to the certificate (openssl pkey -pubout on the one, openssl x509 -pubkey on the other). Mbed TLS, and Zephyr and OpenThread with it: mbedtls_pk_check_pair tells whether it does. OpenSSL: SSL_CTX_check_private_key does.";
         "Nothing to change.";
 
     // ---- The handshake: keys and order.
@@ -209,7 +209,7 @@ reasons! {
         "Nothing to change.";
     HandshakeTimedOut: "dtls.handshake.timed_out", Handshake, Wire::Silence;
         "The handshake did not end in time: the peer stopped answering.";
-        "Raise the receive buffer to the largest message of the server (muster check prints their sizes; Mbed TLS: MBEDTLS_SSL_IN_CONTENT_LEN); check radio and path MTU.";
+        "Raise the receive buffer to the largest message of the server (muster check prints their sizes), and the timer on slow links; check radio and path MTU. Mbed TLS: MBEDTLS_SSL_IN_CONTENT_LEN and mbedtls_ssl_conf_handshake_timeout. Zephyr: CONFIG_MBEDTLS_SSL_MAX_CONTENT_LEN, and TLS_DTLS_HANDSHAKE_TIMEOUT_MIN of the socket. OpenThread: MBEDTLS_SSL_IN_CONTENT_LEN (Mbed TLS 2.x: MBEDTLS_SSL_MAX_CONTENT_LEN) in the mbedtls-config.h of an OT_EXTERNAL_MBEDTLS. OpenSSL: DTLS_set_timer_cb, and DTLS_set_link_mtu where the path is narrow (s_client -mtu).";
         "Use a small server certificate directly under the root; check that answers leave through the firewall.";
     HandshakeRestarted: "dtls.handshake.restarted", Handshake, Wire::Silence;
         "The peer began another handshake in place of this one.";
@@ -229,15 +229,15 @@ reasons! {
         "Raise the limit of sessions, or shorten idle_timeout.";
     AlertUnknownCa: "dtls.alert.unknown_ca", Handshake, Wire::Silence;
         "The peer does not trust the authority of our chain.";
-        "Install the root of the server's certificate as trust anchor (ca/root.pem of muster init).";
+        "Install the root of the server's certificate as trust anchor (ca/root.pem of muster init). Mbed TLS: mbedtls_ssl_conf_ca_chain. Zephyr: TLS_CREDENTIAL_CA_CERTIFICATE under a tag of TLS_SEC_TAG_LIST. OpenThread: otCoapSecureSetCaCertificateChain. OpenSSL: SSL_CTX_load_verify_locations (s_client -CAfile).";
         "Give the devices the root that issued the server's certificate.";
     AlertCertificate: "dtls.alert.certificate", Handshake, Wire::Silence;
         "The peer refuses our certificate: damaged, expired, of the wrong kind or with the wrong name.";
-        "Check the device's clock and the name it dials; Mbed TLS 2.28 compares dNSNames only.";
+        "Check the device's clock and the name it dials; Mbed TLS 2.28 compares dNSNames only. Mbed TLS: mbedtls_ssl_set_hostname, and a clock where MBEDTLS_HAVE_TIME_DATE is set. Zephyr: TLS_HOSTNAME of the socket, and a clock where CONFIG_MBEDTLS_HAVE_TIME_DATE is set. OpenThread: the chain of otCoapSecureSetCaCertificateChain, which otCoapSecureSetSslAuthMode has it check. OpenSSL: SSL_set1_host, or X509_VERIFY_PARAM_set1_ip_asc for an address (s_client -verify_hostname, -verify_ip).";
         "Check the server certificate's names, dates and extendedKeyUsage.";
     AlertHandshakeFailure: "dtls.alert.handshake_failure", Handshake, Wire::Silence;
         "The peer found no parameters that it could accept.";
-        "Offer what RFC 9148 §3 makes mandatory: ECDHE_ECDSA_AES_128_CCM_8 with secp256r1.";
+        "Offer what RFC 9148 §3 makes mandatory: ECDHE_ECDSA_AES_128_CCM_8 with secp256r1. muster explain dtls.hello.no_common_suite and dtls.hello.no_common_group have the settings of Mbed TLS, Zephyr, OpenThread and OpenSSL.";
         "Allow both suites in [dtls] suites; use a P-256 server certificate.";
     AlertClosed: "dtls.alert.closed", Handshake, Wire::Silence;
         "The peer ended the handshake with close_notify or user_canceled.";
@@ -245,7 +245,7 @@ reasons! {
         "Nothing to change.";
     AlertOther: "dtls.alert.received", Handshake, Wire::Silence;
         "The peer ended the handshake with a fatal alert; its name is in the log.";
-        "Look into the device's log for what it did not accept; --trace shows the message before the alert.";
+        "Look into the device's log for what it did not accept; --trace shows the message before the alert. Mbed TLS: MBEDTLS_DEBUG_C with mbedtls_debug_set_threshold. Zephyr: CONFIG_MBEDTLS_DEBUG=y and CONFIG_MBEDTLS_DEBUG_LEVEL. OpenThread: OT_FULL_LOGS=ON. OpenSSL: SSL_CTX_set_msg_callback (s_client -msg).";
         "Look at the last message sent before the alert: serve --trace peer=ADDR.";
 
     // ---- The request: CoAP, paths, formats.
@@ -337,7 +337,7 @@ reasons! {
     // ---- The decision on the CSR.
     CsrMalformed: "est.csr.malformed", Decision, BAD_REQUEST;
         "The payload is not a PKCS #10 request in strict DER.";
-        "Send DER, not PEM (Mbed TLS: mbedtls_x509write_csr_der, and take the bytes from the END of its buffer); no trailing bytes.";
+        "Send DER, not PEM, and no trailing bytes. Mbed TLS, and Zephyr and OpenThread with it: mbedtls_x509write_csr_der, and take the bytes from the END of its buffer. OpenSSL: i2d_X509_REQ (req -outform DER).";
         "Nothing to change.";
     CsrTooLarge: "est.csr.too_large", Decision, BAD_REQUEST;
         "A part of the request is beyond what is worth reading: names, attributes or nesting.";
@@ -357,15 +357,15 @@ reasons! {
         "Nothing to change.";
     CsrAlgorithm: "est.csr.algorithm", Decision, BAD_REQUEST;
         "The request's key or signature is of an algorithm that is not accepted.";
-        "Use a P-256 key and ecdsa-with-SHA256 (Mbed TLS: mbedtls_x509write_csr_set_md_alg(MBEDTLS_MD_SHA256)).";
+        "Use a P-256 key and ecdsa-with-SHA256. Mbed TLS, and Zephyr and OpenThread with it: mbedtls_x509write_csr_set_md_alg with MBEDTLS_MD_SHA256. OpenSSL: X509_REQ_sign with EVP_sha256() (req -sha256).";
         "Nothing to change.";
     CsrSignature: "est.csr.signature", Decision, BAD_REQUEST;
         "The request is not signed with the key that it names: no proof of possession (RFC 7030 §4.2.1).";
-        "Sign the CSR with the private key of its own public key, after the last change to it.";
+        "Sign the CSR with the private key of its own public key, after the last change to it. Mbed TLS, and Zephyr and OpenThread with it: the one key of mbedtls_x509write_csr_set_key is both. OpenSSL: X509_REQ_set_pubkey and X509_REQ_sign with one key, the signature last.";
         "Nothing to change.";
     CsrKeyType: "est.csr.key_type", Decision, BAD_REQUEST;
         "The profile issues no certificate for this kind of key.";
-        "Generate a key of a kind that the profile accepts; P-256 always is (RFC 9148 §3).";
+        "Generate a key of a kind that the profile accepts; P-256 always is (RFC 9148 §3). Mbed TLS, and Zephyr and OpenThread with it: mbedtls_ecp_gen_key with MBEDTLS_ECP_DP_SECP256R1. OpenSSL: EVP_EC_gen(\"P-256\") (ecparam -name prime256v1 -genkey).";
         "Let the profile accept the kind of key, if the devices can use no other.";
     CsrAsksAuthority: "est.csr.asks_ca", Decision, FORBIDDEN;
         "The request asks for a CA certificate (basicConstraints cA TRUE).";
@@ -373,7 +373,7 @@ reasons! {
         "Nothing to change: device certificates are never CAs.";
     CsrAsksSigning: "est.csr.asks_signing", Decision, FORBIDDEN;
         "The request asks for keyCertSign or cRLSign.";
-        "Ask for digitalSignature alone, or leave keyUsage out (Mbed TLS: mbedtls_x509write_csr_set_key_usage).";
+        "Ask for digitalSignature alone, or leave keyUsage out. Mbed TLS, and Zephyr and OpenThread with it: mbedtls_x509write_csr_set_key_usage with MBEDTLS_X509_KU_DIGITAL_SIGNATURE. OpenSSL: keyUsage in the section that req_extensions names.";
         "Nothing to change.";
     CsrAsksAnyPurpose: "est.csr.asks_any_purpose", Decision, FORBIDDEN;
         "The request asks for anyExtendedKeyUsage or for a purpose of authorities.";
@@ -397,11 +397,11 @@ reasons! {
         "Change device_id of the profile to an attribute that these devices have, such as idevid:subject.CN.";
     SenSubjectMismatch: "est.sen.subject_mismatch", Decision, FORBIDDEN;
         "The CSR's subject is not the subject of the certificate that the client authenticated with.";
-        "Copy the subject of that certificate into the CSR, every attribute in its order (Mbed TLS: mbedtls_x509_dn_gets, then mbedtls_x509write_csr_set_subject_name).";
+        "Copy the subject of that certificate into the CSR, every attribute in its order. Mbed TLS, and Zephyr and OpenThread with it: mbedtls_x509_dn_gets, then mbedtls_x509write_csr_set_subject_name. OpenSSL: X509_get_subject_name, then X509_REQ_set_subject_name.";
         "Set issue.subject to a template such as \"CN={device_id},O=Example\" if devices cannot know their subject.";
     SrenSubjectMismatch: "est.sren.subject_mismatch", Decision, FORBIDDEN;
         "A renewal's subject has to be that of the certificate it renews (RFC 7030 §4.2.2).";
-        "Copy the subject of the current certificate into the CSR; to change it, enrol with /sen and the manufacturer certificate.";
+        "Copy the subject of the current certificate into the CSR; to change it, enrol with /sen and the manufacturer certificate. muster explain est.sen.subject_mismatch has the calls of Mbed TLS, Zephyr, OpenThread and OpenSSL.";
         "Nothing to change.";
     SubjectTemplate: "est.sen.subject_template", Decision, FORBIDDEN;
         "The profile's subject template needs an attribute that the client's certificate lacks, has twice, or has with a value that does not fit.";
@@ -425,7 +425,7 @@ reasons! {
         "Nothing to change.";
     ChallengeUnbound: "est.csr.challenge_unbound", Decision, FORBIDDEN;
         "The CSR carries a challengePassword, and a session without extended master secret has no tls-unique that could be trusted.";
-        "Turn the extended master secret on (Mbed TLS: MBEDTLS_SSL_EXTENDED_MASTER_SECRET), or leave challengePassword out.";
+        "Turn the extended master secret on, or leave challengePassword out. muster explain dtls.hello.no_extended_master_secret has the settings of Mbed TLS, Zephyr, OpenThread and OpenSSL.";
         "Nothing to change.";
     ChallengeMismatch: "est.csr.challenge_mismatch", Decision, FORBIDDEN;
         "The CSR's challengePassword is not the tls-unique of this session (RFC 7030 §3.5).";
