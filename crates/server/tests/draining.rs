@@ -12,52 +12,57 @@ use std::time::Duration;
 
 use net::device::{Device, Fault};
 use server::Drained;
-use support::{PATIENCE, Pki, enrol, http};
+use support::{PATIENCE, Pki, enrol, http, loopbacks};
 
 #[test]
 fn idle_sessions_are_closed_and_the_server_ends() {
-    let pki = Pki::new();
-    let server = pki.start(&pki.configuration(&["127.0.0.1:0"]));
-    let identity = pki.device(1);
-    let mut device = pki.connect(&identity, server.addresses()[0]);
-    enrol(&mut device, &identity);
-    server.drain();
-    assert_eq!(server.join().unwrap(), Drained::default());
-    // The close_notify lies in the device's socket.
-    let fault = device.ask(est::Operation::CaCertificates, PATIENCE).expect_err("the session is over");
-    assert!(matches!(fault, Fault::Closed(_) | Fault::Failed(est::Failure::Closed(_))), "{fault:?}");
+    for listen in loopbacks() {
+        let pki = Pki::new();
+        let server = pki.start(&pki.configuration(&[listen]));
+        let identity = pki.device(1);
+        let mut device = pki.connect(&identity, server.addresses()[0]);
+        enrol(&mut device, &identity);
+        server.drain();
+        assert_eq!(server.join().unwrap(), Drained::default());
+        // The close_notify lies in the device's socket.
+        let fault = device.ask(est::Operation::CaCertificates, PATIENCE).expect_err("the session is over");
+        assert!(matches!(fault, Fault::Closed(_) | Fault::Failed(est::Failure::Closed(_))), "{fault:?}");
+    }
 }
 
 #[test]
 fn new_devices_are_not_admitted_and_readiness_says_so() {
-    let pki = Pki::new();
-    let text = format!("{}[metrics]\nlisten = \"127.0.0.1:0\"\n", pki.configuration(&["127.0.0.1:0"]));
-    let server = pki.start(&text);
-    let metrics = server.metrics_address().unwrap();
-    let (identity, late) = (pki.device(1), pki.device(2));
-    let device = pki.connect(&identity, server.addresses()[0]);
-    server.drain();
-    assert_eq!(http(metrics, "/readyz").0, 503);
-    assert_eq!(http(metrics, "/healthz").0, 200);
-    let mut setup = pki.setup(&late, server.addresses()[0]);
-    setup.local = None;
-    let fault = Device::connect(setup, Duration::from_millis(300)).expect_err("no new handshakes");
-    assert!(matches!(fault, Fault::TimedOut(_) | Fault::Unreachable(_) | Fault::Failed(_)), "{fault}");
-    drop(device);
-    server.join().unwrap();
+    for listen in loopbacks() {
+        let pki = Pki::new();
+        let text = format!("{}[metrics]\nlisten = \"{listen}\"\n", pki.configuration(&[listen]));
+        let server = pki.start(&text);
+        let metrics = server.metrics_address().unwrap();
+        let (identity, late) = (pki.device(1), pki.device(2));
+        let device = pki.connect(&identity, server.addresses()[0]);
+        server.drain();
+        assert_eq!(http(metrics, "/readyz").0, 503);
+        assert_eq!(http(metrics, "/healthz").0, 200);
+        let mut setup = pki.setup(&late, server.addresses()[0]);
+        setup.local = None;
+        let fault = Device::connect(setup, Duration::from_millis(300)).expect_err("no new handshakes");
+        assert!(matches!(fault, Fault::TimedOut(_) | Fault::Unreachable(_) | Fault::Failed(_)), "{fault}");
+        drop(device);
+        server.join().unwrap();
+    }
 }
 
-/// Eight devices enrol again and again; draining begins in the middle of it. Whatever the authority issued has reached its device: over loopback
+/// Eight devices, four over each family, enrol again and again; draining begins in the middle of it. Whatever the authority issued has reached its device: over loopback
 /// nothing is lost, so that a certificate in the ledger without a device would be an enrolment that was cut off.
 #[test]
 fn enrolments_in_flight_are_finished() {
     let pki = Pki::new();
-    let server = pki.start(&pki.configuration(&["127.0.0.1:0"]));
+    let server = pki.start(&pki.configuration(&loopbacks()));
+    let addresses = server.addresses().to_vec();
     let (enrolled, first) = std::sync::mpsc::channel();
     let devices: Vec<_> = (1..=8)
         .map(|number| {
             let identity = pki.device(number);
-            let mut device = pki.connect(&identity, server.addresses()[0]);
+            let mut device = pki.connect(&identity, addresses[usize::try_from(number).unwrap() % 2]);
             let enrolled = enrolled.clone();
             std::thread::spawn(move || {
                 let mut certificates = 0_u64;
@@ -86,10 +91,12 @@ fn enrolments_in_flight_are_finished() {
 
 #[test]
 fn a_stop_ends_at_once_whatever_is_open() {
-    let pki = Pki::new();
-    let server = pki.start(&pki.configuration(&["127.0.0.1:0", "[::1]:0"]));
-    let identity = pki.device(1);
-    let _device = pki.connect(&identity, server.addresses()[0]);
-    server.stopper().stop();
-    server.join().unwrap();
+    for listen in loopbacks() {
+        let pki = Pki::new();
+        let server = pki.start(&pki.configuration(&[listen]));
+        let identity = pki.device(1);
+        let _device = pki.connect(&identity, server.addresses()[0]);
+        server.stopper().stop();
+        server.join().unwrap();
+    }
 }

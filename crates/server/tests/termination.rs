@@ -6,17 +6,25 @@ mod support;
 
 use server::Drained;
 use signal_hook::consts::SIGTERM;
-use support::{PATIENCE, Pki, enrol};
+use support::{PATIENCE, Pki, enrol, loopbacks};
 
 #[test]
 fn sigterm_drains_and_the_server_ends_in_time() {
     let pki = Pki::new();
-    let server = pki.start(&pki.configuration(&["127.0.0.1:0", "[::1]:0"]));
+    let server = pki.start(&pki.configuration(&loopbacks()));
     let _termination = server::signals::drain_on_termination(&server).unwrap();
-    let identity = pki.device(1);
-    let mut device = pki.connect(&identity, server.addresses()[0]);
-    enrol(&mut device, &identity);
+    let mut devices: Vec<_> = (1..)
+        .zip(server.addresses())
+        .map(|(number, address)| {
+            let identity = pki.device(number);
+            let mut device = pki.connect(&identity, *address);
+            enrol(&mut device, &identity);
+            device
+        })
+        .collect();
     signal_hook::low_level::raise(SIGTERM).unwrap();
     assert_eq!(server.join().unwrap(), Drained::default());
-    assert!(device.ask(est::Operation::CaCertificates, PATIENCE).is_err(), "the session was closed");
+    for device in &mut devices {
+        assert!(device.ask(est::Operation::CaCertificates, PATIENCE).is_err(), "the session was closed");
+    }
 }

@@ -10,34 +10,38 @@ use est::{Failure, Operation};
 use net::Clock;
 use net::device::Fault;
 use net::udp::{Batch, Socket};
-use support::{PATIENCE, Pki, csr, new_key};
+use support::{PATIENCE, Pki, csr, loopbacks, new_key};
 
 use super::{Drained, Options, Server};
 
 #[test]
 fn without_room_an_enrolment_is_answered_with_later_and_the_rest_is_served() {
-    let pki = Pki::new();
-    let mut loaded = crate::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
-    loaded.outside_max = 0;
-    let server = Server::start(loaded, Options::default()).unwrap();
-    let identity = pki.device(1);
-    let mut device = pki.connect(&identity, server.addresses()[0]);
-    let fault = device.ask(Operation::Enroll { csr: csr(&identity, &new_key()) }, PATIENCE).unwrap_err();
-    let Fault::Failed(Failure::Later { refused, max_age }) = fault else { panic!("{fault}") };
-    assert_eq!(refused.code, coap::Code::SERVICE_UNAVAILABLE);
-    assert!(max_age > 0);
-    assert!(device.ask(Operation::CaCertificates, PATIENCE).is_ok());
-    assert_eq!(server.issued(), 0);
+    for listen in loopbacks() {
+        let pki = Pki::new();
+        let mut loaded = crate::load(&pki.sources(&pki.configuration(&[listen]))).unwrap();
+        loaded.outside_max = 0;
+        let server = Server::start(loaded, Options::default()).unwrap();
+        let identity = pki.device(1);
+        let mut device = pki.connect(&identity, server.addresses()[0]);
+        let fault = device.ask(Operation::Enroll { csr: csr(&identity, &new_key()) }, PATIENCE).unwrap_err();
+        let Fault::Failed(Failure::Later { refused, max_age }) = fault else { panic!("{fault}") };
+        assert_eq!(refused.code, coap::Code::SERVICE_UNAVAILABLE);
+        assert!(max_age > 0);
+        assert!(device.ask(Operation::CaCertificates, PATIENCE).is_ok());
+        assert_eq!(server.issued(), 0);
+    }
 }
 
 #[test]
 fn without_room_the_steps_of_a_handshake_run_on_the_shard() {
-    let pki = Pki::new();
-    let text = format!("{}[dtls]\npublic_key_steps = \"pool\"\n", pki.configuration(&["127.0.0.1:0"]));
-    let mut loaded = crate::load(&pki.sources(&text)).unwrap();
-    loaded.outside_max = 0;
-    let server = Server::start(loaded, Options::default()).unwrap();
-    pki.connect(&pki.device(1), server.addresses()[0]).close();
+    for listen in loopbacks() {
+        let pki = Pki::new();
+        let text = format!("{}[dtls]\npublic_key_steps = \"pool\"\n", pki.configuration(&[listen]));
+        let mut loaded = crate::load(&pki.sources(&text)).unwrap();
+        loaded.outside_max = 0;
+        let server = Server::start(loaded, Options::default()).unwrap();
+        pki.connect(&pki.device(1), server.addresses()[0]).close();
+    }
 }
 
 /// A device at a command line that stops in the middle of an upload, and may go on.
@@ -101,24 +105,28 @@ impl Uploading {
 #[test]
 fn an_upload_that_has_begun_is_finished_while_draining() {
     let pki = Pki::new();
-    let server = pki.start(&pki.configuration(&["127.0.0.1:0"]));
-    let mut device = Uploading::begin(&pki, server.addresses()[0]);
+    let server = pki.start(&pki.configuration(&loopbacks()));
+    let mut devices: Vec<_> = server.addresses().iter().map(|address| Uploading::begin(&pki, *address)).collect();
     server.drain();
-    assert!(matches!(device.next(), est::ClientEvent::Done(est::Answer::Certificate(_))));
-    assert_eq!(server.issued(), 1);
+    for device in &mut devices {
+        assert!(matches!(device.next(), est::ClientEvent::Done(est::Answer::Certificate(_))));
+    }
+    assert_eq!(server.issued(), 2);
     assert_eq!(server.join().unwrap(), Drained::default());
 }
 
 #[test]
 fn an_upload_that_goes_no_further_is_closed_when_the_time_to_drain_is_over() {
     let pki = Pki::new();
-    let text = pki.configuration(&["127.0.0.1:0"]).replace("drain_timeout = \"20s\"", "drain_timeout = \"200ms\"");
+    let text = pki.configuration(&loopbacks()).replace("drain_timeout = \"20s\"", "drain_timeout = \"200ms\"");
     let server = pki.start(&text);
-    let mut device = Uploading::begin(&pki, server.addresses()[0]);
+    let mut devices: Vec<_> = server.addresses().iter().map(|address| Uploading::begin(&pki, *address)).collect();
     server.drain();
     let drained = server.join().unwrap();
     assert_eq!(drained, Drained { enrolments_cut_off: 0, shards_cut_off: 1 });
-    // It is told: close_notify.
-    device.receive();
-    assert!(matches!(device.client.poll_event(), Some(est::ClientEvent::Failed(Failure::Closed(_)))));
+    // Each is told: close_notify.
+    for device in &mut devices {
+        device.receive();
+        assert!(matches!(device.client.poll_event(), Some(est::ClientEvent::Failed(Failure::Closed(_)))));
+    }
 }
