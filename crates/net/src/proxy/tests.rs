@@ -11,7 +11,9 @@ const FOUR: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const SIX: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 fn socket(ip: IpAddr) -> UdpSocket {
-    let socket = UdpSocket::bind((ip, 0)).unwrap();
+    let socket = UdpSocket::bind((ip, 0)).unwrap_or_else(|error| {
+        panic!("{ip}: {error}; these tests need IPv4 and IPv6, and neither may be switched off");
+    });
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
@@ -75,108 +77,123 @@ fn each_client_is_a_peer_of_its_own_and_gets_its_own_answer() {
 
 #[test]
 fn a_link_that_doubles_and_delays_does_so_both_ways() {
-    let conditions =
-        Conditions { duplication: 1_000, delay: Delay::exactly(Duration::from_millis(20)), ..Conditions::PERFECT };
-    let server = socket(FOUR);
-    let (took, summary) = beside(settings(FOUR, &server, conditions), |address| {
-        let (client, began) = (socket(FOUR), Instant::now());
-        client.send_to(b"question", address).unwrap();
-        let (first, peer) = receive(&server);
-        assert_eq!((first, receive(&server)), (b"question".to_vec(), (b"question".to_vec(), peer)));
-        server.send_to(b"answer", peer).unwrap();
-        assert_eq!((receive(&client).0, receive(&client).0), (b"answer".to_vec(), b"answer".to_vec()));
-        began.elapsed()
-    });
-    assert!(took >= Duration::from_millis(40), "there and back takes two delays at least: {took:?}");
-    assert_eq!((summary.towards_server.link.duplicated, summary.towards_server.delivered), (1, 2));
-    assert_eq!((summary.towards_clients.link.duplicated, summary.towards_clients.delivered), (1, 2));
+    for family in [FOUR, SIX] {
+        let conditions =
+            Conditions { duplication: 1_000, delay: Delay::exactly(Duration::from_millis(20)), ..Conditions::PERFECT };
+        let server = socket(family);
+        let (took, summary) = beside(settings(family, &server, conditions), |address| {
+            let (client, began) = (socket(family), Instant::now());
+            client.send_to(b"question", address).unwrap();
+            let (first, peer) = receive(&server);
+            assert_eq!((first, receive(&server)), (b"question".to_vec(), (b"question".to_vec(), peer)));
+            server.send_to(b"answer", peer).unwrap();
+            assert_eq!((receive(&client).0, receive(&client).0), (b"answer".to_vec(), b"answer".to_vec()));
+            began.elapsed()
+        });
+        assert!(took >= Duration::from_millis(40), "there and back takes two delays at least: {took:?}");
+        assert_eq!((summary.towards_server.link.duplicated, summary.towards_server.delivered), (1, 2));
+        assert_eq!((summary.towards_clients.link.duplicated, summary.towards_clients.delivered), (1, 2));
+    }
 }
 
 #[test]
 fn what_the_link_loses_is_what_its_model_says() {
-    let conditions = Conditions { loss: 300, mtu: 100, ..Conditions::PERFECT };
-    let server = socket(FOUR);
-    let mut model: Link<()> = Link::new(conditions, 7, "towards the server");
-    let now = Instant::now();
-    let sent: Vec<Vec<u8>> = (0..50u8).map(|number| vec![number; if number % 10 == 9 { 101 } else { 100 }]).collect();
-    let mut wanted = Vec::new();
-    for bytes in &sent {
-        model.send(now, (), bytes);
-        wanted.extend(model.receive(now).map(|((), bytes)| bytes));
-    }
-    assert!((20..40).contains(&wanted.len()), "some arrive, some don't: {}", wanted.len());
-    let (got, summary) = beside(settings(FOUR, &server, conditions), |address| {
-        let client = socket(FOUR);
+    for family in [FOUR, SIX] {
+        let conditions = Conditions { loss: 300, mtu: 100, ..Conditions::PERFECT };
+        let server = socket(family);
+        let mut model: Link<()> = Link::new(conditions, 7, "towards the server");
+        let now = Instant::now();
+        let sent: Vec<Vec<u8>> =
+            (0..50u8).map(|number| vec![number; if number % 10 == 9 { 101 } else { 100 }]).collect();
+        let mut wanted = Vec::new();
         for bytes in &sent {
-            client.send_to(bytes, address).unwrap();
+            model.send(now, (), bytes);
+            wanted.extend(model.receive(now).map(|((), bytes)| bytes));
         }
-        wanted.iter().map(|_| receive(&server).0).collect::<Vec<_>>()
-    });
-    assert_eq!(got, wanted, "the proxy's seed is the model's");
-    assert_eq!(summary.towards_server.link, model.tally());
-    assert_eq!(summary.towards_server.link.too_long, 5);
+        assert!((20..40).contains(&wanted.len()), "some arrive, some don't: {}", wanted.len());
+        let (got, summary) = beside(settings(family, &server, conditions), |address| {
+            let client = socket(family);
+            for bytes in &sent {
+                client.send_to(bytes, address).unwrap();
+            }
+            wanted.iter().map(|_| receive(&server).0).collect::<Vec<_>>()
+        });
+        assert_eq!(got, wanted, "the proxy's seed is the model's");
+        assert_eq!(summary.towards_server.link, model.tally());
+        assert_eq!(summary.towards_server.link.too_long, 5);
+    }
 }
 
 #[test]
 fn there_is_room_for_so_many_clients_and_again_once_one_is_idle() {
-    let server = socket(FOUR);
-    let mut proxy = Proxy::bind(Settings { clients_max: 2, ..settings(FOUR, &server, Conditions::PERFECT) }).unwrap();
-    let path = |port| Path { peer: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), local: Some(FOUR) };
-    let start = Instant::now();
-    let first = proxy.client(start, path(1)).expect("room");
-    let later = start + Duration::from_secs(10);
-    let second = proxy.client(later, path(2)).expect("room");
-    assert_ne!(first, second);
-    assert_eq!(proxy.client(later, path(3)), None, "no room");
-    assert_eq!(proxy.client(later, path(2)), Some(second), "a client that is known needs none");
-    proxy.towards_server.send(later, first, b"late");
-    proxy.forget_idle(start + IDLE);
-    let third = proxy.client(start + IDLE, path(3)).expect("the first was idle, the second not yet");
-    assert_eq!((third.slot, proxy.slots.len(), proxy.clients.len()), (first.slot, 2, 2));
-    proxy.deliver(start + IDLE);
-    let summary = proxy.summary();
-    assert_eq!(
-        (summary.towards_server.stale, summary.towards_server.delivered),
-        (1, 0),
-        "not to the slot's next client"
-    );
-    assert_eq!(summary.clients, 3);
+    for family in [FOUR, SIX] {
+        let server = socket(family);
+        let mut proxy =
+            Proxy::bind(Settings { clients_max: 2, ..settings(family, &server, Conditions::PERFECT) }).unwrap();
+        let path = |port| Path { peer: SocketAddr::new(family, port), local: Some(family) };
+        let start = Instant::now();
+        let first = proxy.client(start, path(1)).expect("room");
+        let later = start + Duration::from_secs(10);
+        let second = proxy.client(later, path(2)).expect("room");
+        assert_ne!(first, second);
+        assert_eq!(proxy.client(later, path(3)), None, "no room");
+        assert_eq!(proxy.client(later, path(2)), Some(second), "a client that is known needs none");
+        proxy.towards_server.send(later, first, b"late");
+        proxy.forget_idle(start + IDLE);
+        let third = proxy.client(start + IDLE, path(3)).expect("the first was idle, the second not yet");
+        assert_eq!((third.slot, proxy.slots.len(), proxy.clients.len()), (first.slot, 2, 2));
+        proxy.deliver(start + IDLE);
+        let summary = proxy.summary();
+        assert_eq!(
+            (summary.towards_server.stale, summary.towards_server.delivered),
+            (1, 0),
+            "not to the slot's next client"
+        );
+        assert_eq!(summary.clients, 3);
+    }
 }
 
 #[test]
 fn a_server_that_is_not_there_is_counted_and_ends_nothing() {
-    let gone = socket(FOUR);
-    let mut proxy = Proxy::bind(settings(FOUR, &gone, Conditions::PERFECT)).unwrap();
-    drop(gone);
-    let (client, began) = (socket(FOUR), Instant::now());
-    client.send_to(b"anybody?", proxy.local_address()).unwrap();
-    while proxy.summary().unreachable == 0 {
-        assert!(began.elapsed() < PATIENCE, "{:?}", proxy.summary());
-        // With the flag set before it starts, a run is one turn.
-        proxy.run(&AtomicBool::new(true), None).unwrap();
-    }
-    client.send_to(b"and now?", proxy.local_address()).unwrap();
-    while proxy.summary().towards_server.delivered < 2 {
-        assert!(began.elapsed() < PATIENCE, "{:?}", proxy.summary());
-        proxy.run(&AtomicBool::new(true), None).unwrap();
+    for family in [FOUR, SIX] {
+        let gone = socket(family);
+        let mut proxy = Proxy::bind(settings(family, &gone, Conditions::PERFECT)).unwrap();
+        drop(gone);
+        let (client, began) = (socket(family), Instant::now());
+        client.send_to(b"anybody?", proxy.local_address()).unwrap();
+        while proxy.summary().unreachable == 0 {
+            assert!(began.elapsed() < PATIENCE, "{:?}", proxy.summary());
+            // With the flag set before it starts, a run is one turn.
+            proxy.run(&AtomicBool::new(true), None).unwrap();
+        }
+        client.send_to(b"and now?", proxy.local_address()).unwrap();
+        while proxy.summary().towards_server.delivered < 2 {
+            assert!(began.elapsed() < PATIENCE, "{:?}", proxy.summary());
+            proxy.run(&AtomicBool::new(true), None).unwrap();
+        }
     }
 }
 
 #[test]
 fn it_ends_when_its_time_is_over() {
-    let server = socket(FOUR);
-    let mut proxy = Proxy::bind(settings(FOUR, &server, Conditions::PERFECT)).unwrap();
-    proxy.run(&AtomicBool::new(false), Some(Duration::ZERO)).unwrap();
+    for family in [FOUR, SIX] {
+        let server = socket(family);
+        let mut proxy = Proxy::bind(settings(family, &server, Conditions::PERFECT)).unwrap();
+        proxy.run(&AtomicBool::new(false), Some(Duration::ZERO)).unwrap();
+    }
 }
 
 #[test]
 fn an_address_that_is_taken_or_cannot_be_reached_is_named() {
-    let server = socket(FOUR);
-    let taken = Settings { listen: server.local_addr().unwrap(), ..settings(FOUR, &server, Conditions::PERFECT) };
-    let fault = Proxy::bind(taken).unwrap_err();
-    assert!(matches!(fault, Fault::Listen(_)) && fault.to_string().contains(&taken.listen.to_string()), "{fault}");
-    // A link-local address without a scope leads nowhere.
-    let nowhere = Settings { to: "[fe80::1]:5684".parse().unwrap(), ..settings(FOUR, &server, Conditions::PERFECT) };
-    let fault = Proxy::bind(nowhere).unwrap_err();
-    assert!(matches!(fault, Fault::Reach { .. }) && fault.to_string().contains("fe80::1"), "{fault}");
+    for family in [FOUR, SIX] {
+        let server = socket(family);
+        let taken = Settings { listen: server.local_addr().unwrap(), ..settings(family, &server, Conditions::PERFECT) };
+        let fault = Proxy::bind(taken).unwrap_err();
+        assert!(matches!(fault, Fault::Listen(_)) && fault.to_string().contains(&taken.listen.to_string()), "{fault}");
+        // A link-local address without a scope leads nowhere.
+        let nowhere =
+            Settings { to: "[fe80::1]:5684".parse().unwrap(), ..settings(family, &server, Conditions::PERFECT) };
+        let fault = Proxy::bind(nowhere).unwrap_err();
+        assert!(matches!(fault, Fault::Reach { .. }) && fault.to_string().contains("fe80::1"), "{fault}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Real datagrams over loopback. Nothing sleeps: a poll with a deadline waits for what was sent.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use mio::{Events, Poll};
@@ -10,8 +10,12 @@ use super::*;
 /// Loopback delivers at once; this long passes only when something is wrong.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-fn loopback() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+/// Any port of both families.
+fn loopbacks() -> [SocketAddr; 2] {
+    if let Err(error) = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)) {
+        panic!("IPv6 is switched off on this machine ([::1]: {error}): these tests need it beside IPv4");
+    }
+    [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))]
 }
 
 /// Receives until `count` datagrams came: (peer, local, bytes).
@@ -36,14 +40,17 @@ fn receive(socket: &mut Socket, count: usize) -> Vec<(SocketAddr, Option<IpAddr>
 
 #[test]
 fn an_answer_leaves_from_the_address_that_was_asked() {
-    for asked in [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 7, 7, 7)] {
-        let mut server = Socket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), &Options::default()).unwrap();
-        let address = SocketAddr::from((asked, server.local_address().port()));
+    let [four, six] = loopbacks().map(|loopback| loopback.ip());
+    let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    // IPv6 has one loopback address.
+    for (any, asked) in [(any[0], four), (any[0], IpAddr::from([127, 7, 7, 7])), (any[1], six)] {
+        let mut server = Socket::bind(SocketAddr::new(any, 0), &Options::default()).unwrap();
+        let address = SocketAddr::new(asked, server.local_address().port());
         let mut device = Socket::connect(address, None, &Options::default()).unwrap();
         device.send(address, None, b"question");
         device.flush();
         let (peer, local, bytes) = receive(&mut server, 1).remove(0);
-        assert_eq!((local, bytes.as_slice()), (Some(IpAddr::V4(asked)), b"question".as_slice()));
+        assert_eq!((local, bytes.as_slice()), (Some(asked), b"question".as_slice()));
         server.send(peer, local, b"answer");
         server.flush();
         // The device's socket is connected: from any other address the answer would not reach it.
@@ -52,9 +59,10 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
     }
 }
 
+/// Of IPv4 alone: 127.0.0.0/8 is loopback as a whole, of IPv6 one address is.
 #[test]
 fn one_socket_plays_devices_with_many_addresses() {
-    let mut server = Socket::bind(loopback(), &Options::default()).unwrap();
+    let mut server = Socket::bind(loopbacks()[0], &Options::default()).unwrap();
     let mut fleet = Socket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), &Options::default()).unwrap();
     let devices: Vec<IpAddr> = (1..=8).map(|n| IpAddr::V4(Ipv4Addr::new(127, 1, 2, n))).collect();
     for device in &devices {
@@ -71,37 +79,32 @@ fn one_socket_plays_devices_with_many_addresses() {
 
 #[test]
 fn datagrams_of_one_size_leave_joined_and_arrive_apart() {
-    let mut server = Socket::bind(loopback(), &Options::default()).unwrap();
-    let mut device = Socket::connect(server.local_address(), None, &Options::default()).unwrap();
-    let flight: Vec<Vec<u8>> = [100, 100, 100, 40, 100, 7, 7].iter().zip(0..).map(|(len, n)| vec![n; *len]).collect();
-    for datagram in &flight {
-        device.send(server.local_address(), None, datagram);
+    for loopback in loopbacks() {
+        let mut server = Socket::bind(loopback, &Options::default()).unwrap();
+        let mut device = Socket::connect(server.local_address(), None, &Options::default()).unwrap();
+        let flight: Vec<Vec<u8>> =
+            [100, 100, 100, 40, 100, 7, 7].iter().zip(0..).map(|(len, n)| vec![n; *len]).collect();
+        for datagram in &flight {
+            device.send(server.local_address(), None, datagram);
+        }
+        device.flush();
+        let got: Vec<Vec<u8>> = receive(&mut server, flight.len()).into_iter().map(|(_, _, bytes)| bytes).collect();
+        assert_eq!(got, flight, "in order, each as it was sent");
+        let counters = device.counters();
+        assert_eq!((counters.sent, counters.sent_bytes), (7, 454));
+        // 100 100 100 40 | 100 7 | 7: a shorter one ends what it joins.
+        assert_eq!(counters.send_calls, if device.state.max_gso_segments() > 1 { 3 } else { 7 });
+        assert_eq!((server.counters().received, server.counters().received_bytes), (7, 454));
     }
-    device.flush();
-    let got: Vec<Vec<u8>> = receive(&mut server, flight.len()).into_iter().map(|(_, _, bytes)| bytes).collect();
-    assert_eq!(got, flight, "in order, each as it was sent");
-    let counters = device.counters();
-    assert_eq!((counters.sent, counters.sent_bytes), (7, 454));
-    // 100 100 100 40 | 100 7 | 7: a shorter one ends what it joins.
-    assert_eq!(counters.send_calls, if device.state.max_gso_segments() > 1 { 3 } else { 7 });
-    assert_eq!((server.counters().received, server.counters().received_bytes), (7, 454));
 }
 
 #[test]
 fn ipv6_and_ipv4_stand_side_by_side_on_one_port() {
     let mut four = Socket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), &Options::default()).unwrap();
     let port = four.local_address().port();
-    let Ok(mut six) = Socket::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), &Options::default()) else {
-        assert!(
-            std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_err(),
-            "the port is refused although this machine has IPv6"
-        );
-        return;
-    };
-    for (server, address) in [
-        (&mut four, SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
-        (&mut six, SocketAddr::from((Ipv6Addr::LOCALHOST, port))),
-    ] {
+    let mut six = Socket::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), &Options::default()).unwrap();
+    for (server, loopback) in [&mut four, &mut six].into_iter().zip(loopbacks()) {
+        let address = SocketAddr::new(loopback.ip(), port);
         let mut device = Socket::connect(address, None, &Options::default()).unwrap();
         device.send(address, None, b"x");
         device.flush();
@@ -112,51 +115,57 @@ fn ipv6_and_ipv4_stand_side_by_side_on_one_port() {
 
 #[test]
 fn shards_share_an_address_and_a_stranger_is_refused() {
-    let shards = Options { sharing: Sharing::Shards, ..Options::default() };
-    let first = Socket::bind(loopback(), &shards).unwrap();
-    let second = Socket::bind(first.local_address(), &shards).unwrap();
-    assert_eq!(first.local_address(), second.local_address());
-    let fault = Socket::bind(first.local_address(), &Options::default()).unwrap_err();
-    assert_eq!(fault.source.kind(), io::ErrorKind::AddrInUse);
-    assert!(fault.to_string().contains("another process has it"), "{fault}");
+    for loopback in loopbacks() {
+        let shards = Options { sharing: Sharing::Shards, ..Options::default() };
+        let first = Socket::bind(loopback, &shards).unwrap();
+        let second = Socket::bind(first.local_address(), &shards).unwrap();
+        assert_eq!(first.local_address(), second.local_address());
+        let fault = Socket::bind(first.local_address(), &Options::default()).unwrap_err();
+        assert_eq!(fault.source.kind(), io::ErrorKind::AddrInUse);
+        assert!(fault.to_string().contains("another process has it"), "{fault}");
+    }
 }
 
 #[test]
 fn what_the_kernel_does_not_take_waits_in_order_and_within_bounds() {
-    let mut outbound = Outbound::default();
-    let peer = outbound::Flow { peer: loopback(), local: None };
-    outbound.delay_for_test(peer, 2, &[1; 4096]);
-    assert_eq!(outbound.counters().delayed, 1024, "the backlog is bounded");
-    assert_eq!(outbound.counters().dropped_backlog_full, 1024, "and what it cannot hold is counted");
-    assert!(outbound.has_backlog());
-    // An open socket takes it all, in order.
-    let mut server = Socket::bind(loopback(), &Options::default()).unwrap();
-    let mut device = Socket::connect(server.local_address(), None, &Options::default()).unwrap();
-    let flow = outbound::Flow { peer: server.local_address(), local: None };
-    device.outbound = Outbound::default();
-    for n in 0..8_u8 {
-        device.outbound.delay_for_test(flow, 1, &[n]);
+    for loopback in loopbacks() {
+        let mut outbound = Outbound::default();
+        let peer = outbound::Flow { peer: loopback, local: None };
+        outbound.delay_for_test(peer, 2, &[1; 4096]);
+        assert_eq!(outbound.counters().delayed, 1024, "the backlog is bounded");
+        assert_eq!(outbound.counters().dropped_backlog_full, 1024, "and what it cannot hold is counted");
+        assert!(outbound.has_backlog());
+        // An open socket takes it all, in order.
+        let mut server = Socket::bind(loopback, &Options::default()).unwrap();
+        let mut device = Socket::connect(server.local_address(), None, &Options::default()).unwrap();
+        let flow = outbound::Flow { peer: server.local_address(), local: None };
+        device.outbound = Outbound::default();
+        for n in 0..8_u8 {
+            device.outbound.delay_for_test(flow, 1, &[n]);
+        }
+        assert!(device.wants_write());
+        device.send(server.local_address(), None, &[8]);
+        device.flush();
+        assert!(!device.wants_write());
+        let got: Vec<u8> = receive(&mut server, 9).into_iter().map(|(_, _, bytes)| bytes[0]).collect();
+        assert_eq!(got, (0..=8).collect::<Vec<u8>>());
     }
-    assert!(device.wants_write());
-    device.send(server.local_address(), None, &[8]);
-    device.flush();
-    assert!(!device.wants_write());
-    let got: Vec<u8> = receive(&mut server, 9).into_iter().map(|(_, _, bytes)| bytes[0]).collect();
-    assert_eq!(got, (0..=8).collect::<Vec<u8>>());
 }
 
 #[test]
 fn nobody_at_home_is_heard_of_on_a_connected_socket() {
-    let nobody = Socket::bind(loopback(), &Options::default()).unwrap().local_address();
-    let mut device = Socket::connect(nobody, None, &Options::default()).unwrap();
-    let mut poll = Poll::new().unwrap();
-    device.register(poll.registry(), Token(0)).unwrap();
-    device.send(nobody, None, b"hello?");
-    device.flush();
-    let mut events = Events::with_capacity(4);
-    poll.poll(&mut events, Some(PATIENCE)).unwrap();
-    let error = device.receive(&mut Batch::new()).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    for loopback in loopbacks() {
+        let nobody = Socket::bind(loopback, &Options::default()).unwrap().local_address();
+        let mut device = Socket::connect(nobody, None, &Options::default()).unwrap();
+        let mut poll = Poll::new().unwrap();
+        device.register(poll.registry(), Token(0)).unwrap();
+        device.send(nobody, None, b"hello?");
+        device.flush();
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        let error = device.receive(&mut Batch::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
 }
 
 #[test]
