@@ -284,8 +284,8 @@ pub(crate) struct Connection {
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap: Option<PathBuf>,
 
-    /// Give up after so long without the whole answer
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    /// Give up after so long without the whole answer; a handshake that gets none ends after 3m
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub(crate) timeout: Duration,
 
     /// When the server says "later" (5.03, 4.29), wait as long as it says and ask again

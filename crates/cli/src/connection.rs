@@ -1,7 +1,7 @@
 //! A device's conversation with a server, for the verbs of the device's side: `net::device` drives it, here the flags become its
 //! configuration and its faults become exit statuses.
 
-use crate::arguments::{Connection, TraceStyle};
+use crate::arguments::{Connection, ServerUri, TraceStyle};
 use crate::identity::Identity;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, Status, say};
@@ -12,6 +12,7 @@ use net::device::{self, Device, Setup};
 use pki::Certificate;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -165,13 +166,39 @@ impl Plan {
             observer: Some(Box::new(move |own| watching.observer(own, peer))),
             stop: interrupt.flag(),
         };
-        match Device::connect(setup, connection.timeout) {
+        let patience = Patience::begin(&connection.server, connection.timeout);
+        let connected = Device::connect(setup, connection.timeout);
+        drop(patience);
+        match connected {
             Ok((device, _)) => Ok(device),
             Err(fault) => {
                 trace.finish();
                 Err(explain(connection, &fault))
             }
         }
+    }
+}
+
+/// Says that there is no association yet, once it takes longer than anybody expects: until then a wrong address and a bad link look the same.
+struct Patience {
+    /// Dropped when it is over.
+    _over: Sender<()>,
+}
+
+impl Patience {
+    /// As long as a person looks at nothing: three retransmissions.
+    const SILENT: Duration = Duration::from_secs(8);
+
+    fn begin(server: &ServerUri, timeout: Duration) -> Self {
+        let (over, waiting) = mpsc::channel::<()>();
+        let server = server.to_string();
+        // It ends with the wait or before; nobody has to join it.
+        std::thread::spawn(move || {
+            if timeout > Self::SILENT && waiting.recv_timeout(Self::SILENT) == Err(RecvTimeoutError::Timeout) {
+                say!("{server}: no association yet, trying on; Ctrl-C ends it, --trace shows what comes");
+            }
+        });
+        Self { _over: over }
     }
 }
 
@@ -265,7 +292,7 @@ fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
             reason.code()
         )),
         (_, Status::NoAnswer) if !matches!(fault, device::Fault::Unreachable(_) | device::Fault::NoWay { .. }) => explained.remedy(
-            "check address and port, that the server runs, and that UDP passes; on a bad link --timeout 5m waits longer and --mtu 256 sends shorter datagrams",
+            "check address and port, that the server runs, and that UDP passes; on a bad link --timeout waits longer and --mtu 256 sends shorter datagrams",
         ),
         (Some(reason), _) => {
             explained.remedy(format!("{} (`muster explain {}` says more)", reason.entry().device, reason.code()))

@@ -16,12 +16,12 @@ the same datagrams in the same order meet the same fate, and another share of on
 
 A path of --mtu 256 is narrower than what either end begins with. Tell both, `mtu = 256` in [dtls] of the server and --mtu 256 of the device; an end \
 that is not told finds out by lost flights, half a minute for each, and one that cannot cut its flights (libcoap's client) never gets through. \
-Round trips of a second take time: give the device --timeout 5m.
+An enrolment with --block 64 over the link of the first example takes a minute or two.
 
 Examples:
   muster link --listen 127.0.0.1:15684 --to 127.0.0.1:5684 --loss 10% --delay 400ms \\
       --reorder 5% --duplicate 5% --mtu 256 --seed 7
-  muster enroll --server coaps://127.0.0.1:15684 --mtu 256 --timeout 5m \\
+  muster enroll --server coaps://127.0.0.1:15684 --mtu 256 --block 64 \\
       --identity pki/device --trust pki/ca/root.pem --out device
   muster link --listen '[::]:15684' --to '[fe80::1%eth1]:5684' --loss 10%
   muster link --listen 127.0.0.1:15684 --to 127.0.0.1:5684 --corrupt 0.5% --for 60s --json")]
