@@ -38,13 +38,14 @@ struct Enrolment {
     flags: &'static [&'static str],
     at_once: usize,
     timeout: Duration,
-    /// How often the client is started at most: it gives up when an exchange was lost five times (RFC 7252 §4.2), as its user would not.
+    /// How often the client is started at most: it gives up when an exchange was lost five times (RFC 7252 §4.2), on GnuTLS also when a handshake has
+    /// not ended within five seconds, as its user would not.
     tries: usize,
 }
 
 const PLAIN: Enrolment =
     Enrolment { client: OPENSSL, kind: "plain", flags: &[], at_once: AT_ONCE, timeout: TIMEOUT, tries: 1 };
-const LOSSY: Enrolment = Enrolment { at_once: AT_ONCE_WAITING, timeout: LOSSY_TIMEOUT, tries: 3, ..PLAIN };
+const LOSSY: Enrolment = Enrolment { at_once: AT_ONCE_WAITING, timeout: LOSSY_TIMEOUT, tries: 10, ..PLAIN };
 
 pub(super) fn openssl_enrols(world: &World) -> Result<String> {
     enrols(world, &PLAIN)
