@@ -123,7 +123,9 @@ fn an_upload_that_goes_no_further_is_closed_when_the_time_to_drain_is_over() {
     let mut devices: Vec<_> = server.addresses().iter().map(|address| Uploading::begin(&pki, *address)).collect();
     server.drain();
     let drained = server.join().unwrap();
-    assert_eq!(drained, Drained { enrolments_cut_off: 0, shards_cut_off: 1 });
+    assert_eq!(drained.enrolments_cut_off, 0);
+    // The kernel chooses the shard of a peer: both may have come to one.
+    assert!((1..=devices.len()).contains(&drained.shards_cut_off), "{drained:?}");
     // Each is told: close_notify.
     for device in &mut devices {
         device.receive();
