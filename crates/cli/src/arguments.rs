@@ -175,6 +175,9 @@ pub(crate) enum SuiteName {
     /// TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, mandatory in RFC 9148.
     #[value(name = "ccm8", aliases = ["TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8", "ECDHE_ECDSA_AES_128_CCM_8"])]
     Ccm8,
+    /// TLS_ECDHE_ECDSA_WITH_AES_128_CCM.
+    #[value(name = "ccm", aliases = ["TLS_ECDHE_ECDSA_WITH_AES_128_CCM", "ECDHE_ECDSA_AES_128_CCM"])]
+    Ccm,
     /// TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256.
     #[value(name = "gcm", aliases = ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "ECDHE_ECDSA_AES_128_GCM_SHA256"])]
     Gcm,
@@ -185,6 +188,7 @@ impl SuiteName {
     pub(crate) fn suite(self) -> dtls::Suite {
         match self {
             SuiteName::Ccm8 => dtls::Suite::EcdheEcdsaAes128Ccm8,
+            SuiteName::Ccm => dtls::Suite::EcdheEcdsaAes128Ccm,
             SuiteName::Gcm => dtls::Suite::EcdheEcdsaAes128GcmSha256,
         }
     }

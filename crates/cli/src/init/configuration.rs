@@ -16,7 +16,7 @@ pub(crate) fn text(listen: &[&str]) -> String {
 const TEMPLATE: &str = r#"# Configuration of `muster serve`, written by `muster init`.
 #
 # Relative paths count from this file. `muster check muster.toml --print` explains every fault and shows the effective values.
-# Any key can be overridden by environment: MUSTER_SERVER__LISTEN="[::]:5684" is listen in [server].
+# Any key can be overridden by environment: MUSTER_SERVER__LISTEN="[::]:5684,0.0.0.0:5684" is listen in [server], a list with commas.
 
 [server]
 # Addresses and UDP ports; port 0 lets the system choose. coaps is 5684.
