@@ -38,6 +38,14 @@ pub(crate) fn expect_status(output: &Output, status: i32) {
     assert_eq!(output.status.code(), Some(status), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
 }
 
+/// Both families on loopback, any port: what a story about the network is told over.
+pub(crate) fn loopbacks() -> [&'static str; 2] {
+    if let Err(error) = std::net::UdpSocket::bind("[::1]:0") {
+        panic!("IPv6 is switched off on this machine ([::1]: {error}): these tests need it beside IPv4");
+    }
+    ["127.0.0.1:0", "[::1]:0"]
+}
+
 /// A folder of `muster init` in a temporary folder.
 pub(crate) struct Pki {
     scratch: tempfile::TempDir,
@@ -64,18 +72,20 @@ impl Pki {
         self.scratch.path().join(name)
     }
 
-    /// A server of this PKI on a free port of 127.0.0.1, unless the arguments say where else.
+    /// A server of this PKI on a free port of both families' loopback, unless the arguments say where else.
     pub(crate) fn serve(&self, arguments: &[&str]) -> Serving {
         self.serve_with(arguments, &[])
     }
 
     /// The same with variables that override its configuration.
     pub(crate) fn serve_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Serving {
-        let listen: &[&str] = if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        let given = arguments.iter().filter(|argument| **argument == "--listen").count();
+        let listen: Vec<&str> =
+            if given > 0 { Vec::new() } else { loopbacks().into_iter().flat_map(|it| ["--listen", it]).collect() };
         let mut child = muster()
             .args(["serve", "--config"])
             .arg(self.path("muster.toml"))
-            .args(listen)
+            .args(&listen)
             .args(arguments)
             .envs(environment.iter().copied())
             .env("MUSTER_METRICS__LISTEN", "127.0.0.1:0")
@@ -83,14 +93,19 @@ impl Pki {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let Some(uri) = line.trim().strip_prefix("listening on ") else {
-            let mut said = String::new();
-            let _ = child.stderr.take().unwrap().read_to_string(&mut said);
-            panic!("the server did not start: {line}{said}");
-        };
-        Serving { uri: uri.to_owned(), child }
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut uris = Vec::new();
+        while uris.len() < given + listen.len() / 2 {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            let Some(uri) = line.trim().strip_prefix("listening on ") else {
+                let mut said = String::new();
+                let _ = child.stderr.take().unwrap().read_to_string(&mut said);
+                panic!("the server did not start: {line}{said}");
+            };
+            uris.push(uri.to_owned());
+        }
+        Serving { uris, child }
     }
 
     /// A verb of the device's side against `server`, with the identity and the trust of the PKI.
@@ -104,11 +119,24 @@ impl Pki {
 
 /// A running server; killed when it goes out of scope.
 pub(crate) struct Serving {
-    pub(crate) uri: String,
+    uris: Vec<String>,
     child: Child,
 }
 
 impl Serving {
+    /// The one address that it was told to listen on.
+    pub(crate) fn uri(&self) -> &str {
+        let [uri] = &self.uris[..] else { panic!("it listens on {:?}", self.uris) };
+        uri
+    }
+
+    /// Where it listens by itself, with a name for each that files can bear.
+    pub(crate) fn families(&self) -> [(&str, &'static str); 2] {
+        let [four, six] = &self.uris[..] else { panic!("it listens on {:?}", self.uris) };
+        assert!(four.starts_with("coaps://127.0.0.1:") && six.starts_with("coaps://[::1]:"), "{four} {six}");
+        [(four, "four"), (six, "six")]
+    }
+
     /// Asks it to end, and waits: its exit status and what it said.
     pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();

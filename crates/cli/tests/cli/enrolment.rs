@@ -1,6 +1,6 @@
 //! The device's side against a running server, as an operator types it: certificates, files, exit statuses.
 
-use crate::common::{Pki, expect_status, openssl, stderr, stdout};
+use crate::common::{Pki, expect_status, loopbacks, openssl, stderr, stdout};
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::net::ToSocketAddrs as _;
@@ -14,33 +14,34 @@ fn device_of(command: &mut Command) -> Output {
 fn a_device_enrols_renews_and_looks_around() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
+    for (uri, family) in server.families() {
+        let crts = device_of(&mut pki.device("crts", uri));
+        expect_status(&crts, 0);
+        assert_eq!(stdout(&crts).matches("BEGIN CERTIFICATE").count(), 2, "root and issuing CA");
 
-    let crts = device_of(&mut pki.device("crts", &server.uri));
-    expect_status(&crts, 0);
-    assert_eq!(stdout(&crts).matches("BEGIN CERTIFICATE").count(), 2, "root and issuing CA");
+        let discover = device_of(&mut pki.device("discover", uri));
+        expect_status(&discover, 0);
+        for function in ["ace.est.crts", "ace.est.sen", "ace.est.sren"] {
+            assert!(stdout(&discover).contains(function), "{}", stdout(&discover));
+        }
 
-    let discover = device_of(&mut pki.device("discover", &server.uri));
-    expect_status(&discover, 0);
-    for function in ["ace.est.crts", "ace.est.sen", "ace.est.sren"] {
-        assert!(stdout(&discover).contains(function), "{}", stdout(&discover));
+        let out = pki.beside(&format!("device-{family}"));
+        let enroll =
+            device_of(pki.device("enroll", uri).args(["--block", "64", "--suite", "ccm8"]).arg("--out").arg(&out));
+        expect_status(&enroll, 0);
+        assert!(stdout(&enroll).contains("device-000001"), "{}", stdout(&enroll));
+        verify_with_openssl(&pki, &out.join("device.pem"));
+        same_key(&out.join("device.pem"), &out.join("device.key"));
+
+        let renewed = pki.beside(&format!("renewed-{family}"));
+        let mut command = crate::common::muster();
+        command.args(["reenroll", "--server", uri, "--json", "--identity"]).arg(&out).arg("--out").arg(&renewed);
+        let reenroll = device_of(&mut command);
+        expect_status(&reenroll, 0);
+        let json: serde_json::Value = serde_json::from_str(&stdout(&reenroll)).unwrap();
+        assert!(json["subject"].as_str().unwrap().contains("device-000001"), "{json}");
+        verify_with_openssl(&pki, &renewed.join("device.pem"));
     }
-
-    let out = pki.beside("device");
-    let enroll =
-        device_of(pki.device("enroll", &server.uri).args(["--block", "64", "--suite", "ccm8"]).arg("--out").arg(&out));
-    expect_status(&enroll, 0);
-    assert!(stdout(&enroll).contains("device-000001"), "{}", stdout(&enroll));
-    verify_with_openssl(&pki, &out.join("device.pem"));
-    same_key(&out.join("device.pem"), &out.join("device.key"));
-
-    let renewed = pki.beside("renewed");
-    let mut command = crate::common::muster();
-    command.args(["reenroll", "--server", &server.uri, "--json", "--identity"]).arg(&out).arg("--out").arg(&renewed);
-    let reenroll = device_of(&mut command);
-    expect_status(&reenroll, 0);
-    let json: serde_json::Value = serde_json::from_str(&stdout(&reenroll)).unwrap();
-    assert!(json["subject"].as_str().unwrap().contains("device-000001"), "{json}");
-    verify_with_openssl(&pki, &renewed.join("device.pem"));
 
     let (status, said) = server.terminate();
     assert_eq!(status, Some(0), "{said}");
@@ -50,32 +51,36 @@ fn a_device_enrols_renews_and_looks_around() {
 fn what_is_written_is_never_overwritten() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
-    let out = pki.beside("device");
-    expect_status(&device_of(pki.device("enroll", &server.uri).arg("--out").arg(&out)), 0);
-    let before = std::fs::read(out.join("device.key")).unwrap();
-    let again = device_of(pki.device("enroll", &server.uri).arg("--out").arg(&out));
-    expect_status(&again, 1);
-    assert_eq!(std::fs::read(out.join("device.key")).unwrap(), before);
-    assert!(stderr(&again).contains("not empty"), "{}", stderr(&again));
+    for (uri, family) in server.families() {
+        let out = pki.beside(&format!("device-{family}"));
+        expect_status(&device_of(pki.device("enroll", uri).arg("--out").arg(&out)), 0);
+        let before = std::fs::read(out.join("device.key")).unwrap();
+        let again = device_of(pki.device("enroll", uri).arg("--out").arg(&out));
+        expect_status(&again, 1);
+        assert_eq!(std::fs::read(out.join("device.key")).unwrap(), before);
+        assert!(stderr(&again).contains("not empty"), "{}", stderr(&again));
+    }
 }
 
 #[test]
 fn a_request_of_openssls_is_signed_in_both_formats() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
-    for (format, name) in [("281", "one"), ("287", "two")] {
-        let (key, csr) = (pki.beside(&format!("{name}.key")), pki.beside(&format!("{name}.csr")));
-        let subject = "/CN=device-000001/serialNumber=000001";
-        let arguments =
-            ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject];
-        let made = request_of_openssl(&arguments, &key, &csr);
-        assert!(made.status.success(), "{}", stderr(&made));
-        let enroll = device_of(pki.device("enroll", &server.uri).args(["--accept", format]).arg("--csr").arg(&csr));
-        expect_status(&enroll, 0);
-        let pem = pki.beside(&format!("{name}.pem"));
-        std::fs::write(&pem, stdout(&enroll)).unwrap();
-        verify_with_openssl(&pki, &pem);
-        same_key(&pem, &key);
+    for (uri, family) in server.families() {
+        for (format, name) in [("281", "cms"), ("287", "bare")] {
+            let (key, csr) = (pki.beside(&format!("{name}-{family}.key")), pki.beside(&format!("{name}-{family}.csr")));
+            let subject = "/CN=device-000001/serialNumber=000001";
+            let arguments =
+                ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject];
+            let made = request_of_openssl(&arguments, &key, &csr);
+            assert!(made.status.success(), "{}", stderr(&made));
+            let enroll = device_of(pki.device("enroll", uri).args(["--accept", format]).arg("--csr").arg(&csr));
+            expect_status(&enroll, 0);
+            let pem = pki.beside(&format!("{name}-{family}.pem"));
+            std::fs::write(&pem, stdout(&enroll)).unwrap();
+            verify_with_openssl(&pki, &pem);
+            same_key(&pem, &key);
+        }
     }
 }
 
@@ -83,80 +88,101 @@ fn a_request_of_openssls_is_signed_in_both_formats() {
 fn a_refusal_exits_3_and_names_the_reason() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
-    let csr = pki.beside("other.csr");
-    let key = pki.beside("other.key");
-    let arguments =
-        ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=somebody else"];
-    let made = request_of_openssl(&arguments, &key, &csr);
-    assert!(made.status.success(), "{}", stderr(&made));
-    let out = pki.beside("refused");
-    let refused = device_of(pki.device("enroll", &server.uri).arg("--csr").arg(&csr).arg("--out").arg(&out));
-    expect_status(&refused, 3);
-    assert!(stderr(&refused).contains("est.sen.subject_mismatch"), "{}", stderr(&refused));
-    assert!(!out.exists(), "nothing is half-written");
+    for (uri, family) in server.families() {
+        let csr = pki.beside(&format!("other.csr-{family}"));
+        let key = pki.beside(&format!("other.key-{family}"));
+        let arguments = [
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=somebody else",
+        ];
+        let made = request_of_openssl(&arguments, &key, &csr);
+        assert!(made.status.success(), "{}", stderr(&made));
+        let out = pki.beside(&format!("refused-{family}"));
+        let refused = device_of(pki.device("enroll", uri).arg("--csr").arg(&csr).arg("--out").arg(&out));
+        expect_status(&refused, 3);
+        assert!(stderr(&refused).contains("est.sen.subject_mismatch"), "{}", stderr(&refused));
+        assert!(!out.exists(), "nothing is half-written");
+    }
 }
 
 #[test]
 fn an_idevid_cannot_renew() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
-    let refused = device_of(pki.device("reenroll", &server.uri).arg("--out").arg(pki.beside("refused")));
-    expect_status(&refused, 3);
+    for (uri, family) in server.families() {
+        let refused = device_of(pki.device("reenroll", uri).arg("--out").arg(pki.beside(&format!("refused-{family}"))));
+        expect_status(&refused, 3);
+    }
 }
 
 #[test]
 fn a_device_of_another_manufacturer_is_refused_with_an_alert() {
     let (pki, other) = (Pki::new(), Pki::new());
     let server = pki.serve(&[]);
-    let mut command = crate::common::muster();
-    command.args(["crts", "--server", &server.uri, "--trust"]).arg(pki.path("ca/root.pem"));
-    command.arg("--identity").arg(other.path("device"));
-    let refused = device_of(&mut command);
-    expect_status(&refused, 3);
+    for (uri, _) in server.families() {
+        let mut command = crate::common::muster();
+        command.args(["crts", "--server", uri, "--trust"]).arg(pki.path("ca/root.pem"));
+        command.arg("--identity").arg(other.path("device"));
+        let refused = device_of(&mut command);
+        expect_status(&refused, 3);
+    }
 }
 
 #[test]
 fn nobody_there_exits_5() {
-    let pki = Pki::new();
-    // A socket that is bound and never answers.
-    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let uri = format!("coaps://{}", silent.local_addr().unwrap());
-    let out = pki.beside("nothing");
-    let output = device_of(pki.device("enroll", &uri).args(["--timeout", "300ms"]).arg("--out").arg(&out));
-    expect_status(&output, 5);
-    assert!(stderr(&output).contains(&uri), "{}", stderr(&output));
-    assert!(!out.exists());
+    for listen in loopbacks() {
+        let pki = Pki::new();
+        // A socket that is bound and never answers.
+        let silent = std::net::UdpSocket::bind(listen).unwrap();
+        let uri = format!("coaps://{}", silent.local_addr().unwrap());
+        let out = pki.beside("nothing");
+        let output = device_of(pki.device("enroll", &uri).args(["--timeout", "300ms"]).arg("--out").arg(&out));
+        expect_status(&output, 5);
+        assert!(stderr(&output).contains(&uri), "{}", stderr(&output));
+        assert!(!out.exists());
+    }
 }
 
 #[test]
 fn a_server_that_nobody_vouches_for_exits_6() {
     let (pki, other) = (Pki::new(), Pki::new());
     let server = other.serve(&[]);
-    let out = pki.beside("nothing");
-    let output = device_of(pki.device("enroll", &server.uri).arg("--out").arg(&out));
-    expect_status(&output, 6);
-    assert!(!out.exists());
+    for (uri, family) in server.families() {
+        let out = pki.beside(&format!("nothing-{family}"));
+        let output = device_of(pki.device("enroll", uri).arg("--out").arg(&out));
+        expect_status(&output, 6);
+        assert!(!out.exists());
+    }
 }
 
 #[test]
 fn a_trace_shows_each_message_and_the_totals() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
-    let (keylog, pcap) = (pki.beside("keys.log"), pki.beside("all.pcapng"));
-    let mut command = pki.device("crts", &server.uri);
-    command.args(["--trace", "--keylog"]).arg(&keylog).arg("--pcap").arg(&pcap);
-    let output = device_of(&mut command);
-    expect_status(&output, 0);
-    let trace = stderr(&output);
-    for word in ["ClientHello", "ServerHelloDone", "Finished", "GET", "2.05", "datagrams"] {
-        assert!(trace.contains(word), "{word} is not in the trace:\n{trace}");
-    }
-    assert!(std::fs::read_to_string(&keylog).unwrap().starts_with("CLIENT_RANDOM "));
-    assert_eq!(std::fs::read(&pcap).unwrap()[..4], [0x0a, 0x0d, 0x0d, 0x0a], "a pcapng section header");
-    let output = device_of(pki.device("crts", &server.uri).arg("--trace=json"));
-    expect_status(&output, 0);
-    for line in stderr(&output).lines().filter(|line| line.starts_with('{')) {
-        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|fault| panic!("{fault}: {line}"));
+    for (uri, family) in server.families() {
+        let (keylog, pcap) = (pki.beside(&format!("keys.log-{family}")), pki.beside(&format!("all.pcapng-{family}")));
+        let mut command = pki.device("crts", uri);
+        command.args(["--trace", "--keylog"]).arg(&keylog).arg("--pcap").arg(&pcap);
+        let output = device_of(&mut command);
+        expect_status(&output, 0);
+        let trace = stderr(&output);
+        for word in ["ClientHello", "ServerHelloDone", "Finished", "GET", "2.05", "datagrams"] {
+            assert!(trace.contains(word), "{word} is not in the trace:\n{trace}");
+        }
+        assert!(std::fs::read_to_string(&keylog).unwrap().starts_with("CLIENT_RANDOM "));
+        assert_eq!(std::fs::read(&pcap).unwrap()[..4], [0x0a, 0x0d, 0x0d, 0x0a], "a pcapng section header");
+        let output = device_of(pki.device("crts", uri).arg("--trace=json"));
+        expect_status(&output, 0);
+        for line in stderr(&output).lines().filter(|line| line.starts_with('{')) {
+            serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|fault| panic!("{fault}: {line}"));
+        }
     }
 }
 
@@ -164,93 +190,113 @@ fn a_trace_shows_each_message_and_the_totals() {
 fn a_small_fleet_enrols_and_keeps_what_it_received() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
-    let (json, certificates) = (pki.beside("run.json"), pki.beside("received"));
-    let mut command = crate::common::muster();
-    command.args(["load", "--server", &server.uri, "--devices", "20", "--concurrency", "8", "--block", "64", "--pki"]);
-    command.arg(pki.dir()).arg("--json").arg(&json).arg("--certificates").arg(&certificates);
-    let output = device_of(&mut command);
-    expect_status(&output, 0);
-    assert!(stdout(&output).contains("20 of 20 devices enrolled"), "{}", stdout(&output));
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-    assert_eq!((&report["schema"], &report["enrolled"]), (&"muster-load/1".into(), &20.into()));
-    assert_eq!(std::fs::read_dir(&certificates).unwrap().count(), 40, "a certificate and a key each");
-    verify_with_openssl(&pki, &certificates.join("1-0000007.pem"));
-    same_key(&certificates.join("1-0000007.pem"), &certificates.join("1-0000007.key"));
+    for (uri, family) in server.families() {
+        let (json, certificates) =
+            (pki.beside(&format!("run.json-{family}")), pki.beside(&format!("received-{family}")));
+        let mut command = crate::common::muster();
+        command.args(["load", "--server", uri, "--devices", "20", "--concurrency", "8", "--block", "64", "--pki"]);
+        command.arg(pki.dir()).arg("--json").arg(&json).arg("--certificates").arg(&certificates);
+        let output = device_of(&mut command);
+        expect_status(&output, 0);
+        assert!(stdout(&output).contains("20 of 20 devices enrolled"), "{}", stdout(&output));
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+        assert_eq!((&report["schema"], &report["enrolled"]), (&"muster-load/1".into(), &20.into()));
+        assert_eq!(std::fs::read_dir(&certificates).unwrap().count(), 40, "a certificate and a key each");
+        verify_with_openssl(&pki, &certificates.join("1-0000007.pem"));
+        same_key(&certificates.join("1-0000007.pem"), &certificates.join("1-0000007.key"));
+    }
 }
 
 #[test]
 fn a_full_server_says_later_and_that_exits_4() {
     let pki = Pki::new();
     let server = pki.serve_with(&[], &[("MUSTER_LEDGER__ROWS_MAX", "1")]);
-    expect_status(&device_of(pki.device("enroll", &server.uri).arg("--out").arg(pki.beside("first"))), 0);
-    let out = pki.beside("second");
-    let later = device_of(pki.device("enroll", &server.uri).arg("--out").arg(&out));
-    expect_status(&later, 4);
-    assert!(stderr(&later).contains("--wait") || stderr(&later).contains("muster explain"), "{}", stderr(&later));
-    assert!(!out.exists());
+    expect_status(&device_of(pki.device("enroll", server.families()[0].0).arg("--out").arg(pki.beside("first"))), 0);
+    for (uri, family) in server.families() {
+        let out = pki.beside(&format!("second-{family}"));
+        let later = device_of(pki.device("enroll", uri).arg("--out").arg(&out));
+        expect_status(&later, 4);
+        assert!(stderr(&later).contains("--wait") || stderr(&later).contains("muster explain"), "{}", stderr(&later));
+        assert!(!out.exists());
+    }
 }
 
 #[test]
 fn wait_waits_until_it_is_interrupted_and_leaves_nothing() {
     let pki = Pki::new();
     let server = pki.serve_with(&[], &[("MUSTER_LEDGER__ROWS_MAX", "1")]);
-    expect_status(&device_of(pki.device("enroll", &server.uri).arg("--out").arg(pki.beside("first"))), 0);
-    let out = pki.beside("second");
-    let mut waiting =
-        pki.device("enroll", &server.uri).arg("--wait").arg("--out").arg(&out).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(waiting.stderr.take().unwrap());
-    let mut line = String::new();
-    said.read_line(&mut line).unwrap();
-    assert!(line.contains("later, in "), "{line}");
-    terminate(&waiting);
-    assert_eq!(waiting.wait().unwrap().code(), Some(130));
-    assert!(!out.exists());
-    assert!(
-        !std::fs::read_dir(pki.beside("."))
-            .unwrap()
-            .any(|entry| { entry.unwrap().file_name().to_string_lossy().starts_with(".muster-") })
-    );
+    expect_status(&device_of(pki.device("enroll", server.families()[0].0).arg("--out").arg(pki.beside("first"))), 0);
+    for (uri, family) in server.families() {
+        let out = pki.beside(&format!("second-{family}"));
+        let mut waiting =
+            pki.device("enroll", uri).arg("--wait").arg("--out").arg(&out).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(waiting.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.contains("later, in "), "{line}");
+        terminate(&waiting);
+        assert_eq!(waiting.wait().unwrap().code(), Some(130));
+        assert!(!out.exists());
+        assert!(
+            !std::fs::read_dir(pki.beside("."))
+                .unwrap()
+                .any(|entry| { entry.unwrap().file_name().to_string_lossy().starts_with(".muster-") })
+        );
+    }
 }
 
 #[test]
 fn a_client_without_identity_is_told_so() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
-    let mut command = crate::common::muster();
-    command.args(["crts", "--server", &server.uri, "--trust"]).arg(pki.path("ca/root.pem"));
-    let refused = device_of(&mut command);
-    expect_status(&refused, 3);
-    assert!(stderr(&refused).contains("no --identity"), "{}", stderr(&refused));
+    for (uri, _) in server.families() {
+        let mut command = crate::common::muster();
+        command.args(["crts", "--server", uri, "--trust"]).arg(pki.path("ca/root.pem"));
+        let refused = device_of(&mut command);
+        expect_status(&refused, 3);
+        assert!(stderr(&refused).contains("no --identity"), "{}", stderr(&refused));
+    }
 }
 
 #[test]
 fn an_unknown_label_is_refused_and_a_host_name_is_checked() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
-    let refused = device_of(&mut pki.device("crts", &format!("{}/nosuch", server.uri)));
-    expect_status(&refused, 3);
-    assert!(stderr(&refused).contains("est.path.unknown_label"), "{}", stderr(&refused));
-    let by_name = server.uri.replace("127.0.0.1", "localhost");
-    // `localhost` may resolve to ::1 first, where this server does not listen.
-    if "localhost:0".to_socket_addrs().unwrap().next().is_some_and(|first| first.is_ipv4()) {
-        expect_status(&device_of(&mut pki.device("crts", &by_name)), 0);
+    for (uri, _) in server.families() {
+        let refused = device_of(&mut pki.device("crts", &format!("{uri}/nosuch")));
+        expect_status(&refused, 3);
+        assert!(stderr(&refused).contains("est.path.unknown_label"), "{}", stderr(&refused));
     }
+    // `localhost` is either family first; the server listens on another port of each.
+    let first = "localhost:0".to_socket_addrs().unwrap().next().unwrap().ip();
+    let host = if first.is_ipv4() { first.to_string() } else { format!("[{first}]") };
+    let (uri, _) = server.families().into_iter().find(|(uri, _)| uri.contains(&host)).unwrap();
+    expect_status(&device_of(&mut pki.device("crts", &uri.replace(&host, "localhost"))), 0);
 }
 
 #[test]
 fn a_foreign_device_is_traced_by_the_server_and_captured() {
     let pki = Pki::new();
-    let (keylog, pcap) = (pki.beside("server.log"), pki.beside("server.pcapng"));
+    for listen in loopbacks() {
+        let peer = listen.trim_end_matches(":0").trim_matches(['[', ']']);
+        trace_a_foreign_device(&pki, listen, &format!("peer={peer}"));
+    }
+}
+
+fn trace_a_foreign_device(pki: &Pki, listen: &str, peer: &str) {
+    let (keylog, pcap) = (pki.beside(&format!("{peer}.log")), pki.beside(&format!("{peer}.pcapng")));
     let server = pki.serve(&[
+        "--listen",
+        listen,
         "--trace",
-        "peer=127.0.0.1",
+        peer,
         "--insecure-keylog",
         "--keylog",
         keylog.to_str().unwrap(),
         "--pcap",
         pcap.to_str().unwrap(),
     ]);
-    expect_status(&device_of(&mut pki.device("crts", &server.uri)), 0);
+    expect_status(&device_of(&mut pki.device("crts", server.uri())), 0);
     let (status, said) = server.terminate();
     assert_eq!(status, Some(0), "{said}");
     for word in ["ClientHello", "Finished", "GET", "2.05"] {
@@ -263,9 +309,9 @@ fn a_foreign_device_is_traced_by_the_server_and_captured() {
 #[test]
 fn an_open_loop_fleet_towards_ipv6_has_a_port_a_device() {
     let pki = Pki::new();
-    let server = pki.serve(&["--listen", "[::1]:0"]);
+    let server = pki.serve(&["--listen", loopbacks()[1]]);
     let mut command = crate::common::muster();
-    command.args(["load", "--server", &server.uri, "--devices", "30", "--rate", "300", "--suite", "gcm", "--pki"]);
+    command.args(["load", "--server", server.uri(), "--devices", "30", "--rate", "300", "--suite", "gcm", "--pki"]);
     let output = device_of(command.arg(pki.dir()));
     expect_status(&output, 0);
     assert!(stdout(&output).contains("30 of 30 devices enrolled"), "{}", stdout(&output));
@@ -275,15 +321,18 @@ fn an_open_loop_fleet_towards_ipv6_has_a_port_a_device() {
 fn a_fleet_of_an_unknown_manufacturer_fails_with_the_reason() {
     let (pki, other) = (Pki::new(), Pki::new());
     let server = pki.serve(&[]);
-    // The fleet trusts the server, but the server does not know its manufacturer.
-    std::fs::copy(pki.path("ca/root.pem"), other.path("ca/root.pem")).unwrap();
-    let mut command = crate::common::muster();
-    command.args(["load", "--server", &server.uri, "--devices", "3", "--pki"]).arg(other.dir());
-    let output = device_of(&mut command);
-    expect_status(&output, 1);
-    assert!(stdout(&output).contains("dtls.alert.certificate"), "{}", stdout(&output));
+    for (uri, _) in server.families() {
+        // The fleet trusts the server, but the server does not know its manufacturer.
+        std::fs::copy(pki.path("ca/root.pem"), other.path("ca/root.pem")).unwrap();
+        let mut command = crate::common::muster();
+        command.args(["load", "--server", uri, "--devices", "3", "--pki"]).arg(other.dir());
+        let output = device_of(&mut command);
+        expect_status(&output, 1);
+        assert!(stdout(&output).contains("dtls.alert.certificate"), "{}", stdout(&output));
+    }
 }
 
+/// Of IPv4 alone: the demo is its own server, on 127.0.0.1, and gives each device an address of 127.0.0.0/8.
 #[test]
 fn the_demo_proves_what_it_says() {
     let scratch = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! `muster link` between a device and a server, as an operator puts it there.
 
-use crate::common::{Pki, expect_status, muster, run, stderr, stdout};
+use crate::common::{Pki, expect_status, loopbacks, muster, run, stderr, stdout};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -50,8 +50,8 @@ impl Drop for Forwarding {
 #[test]
 fn a_device_enrols_through_loss_doubles_delay_and_reordering() {
     let pki = Pki::new();
-    let families =
-        [("127.0.0.1:0", "127.0.0.1:0", "four"), ("[::1]:0", "[::1]:0", "six"), ("127.0.0.1:0", "[::1]:0", "both")];
+    let [four, six] = loopbacks();
+    let families = [(four, four, "four"), (six, six, "six"), (four, six, "both")];
     std::thread::scope(|scope| {
         for (listen, serve, name) in families {
             let pki = &pki;
@@ -63,7 +63,7 @@ fn a_device_enrols_through_loss_doubles_delay_and_reordering() {
 fn enrol_through_a_bad_link(pki: &Pki, listen: &str, serve: &str, name: &str) {
     let bad = ["--loss", "10%", "--duplicate", "20%", "--reorder", "10%", "--delay", "5ms", "--jitter", "5ms"];
     let server = pki.serve(&["--listen", serve]);
-    let to = server.uri.strip_prefix("coaps://").unwrap();
+    let to = server.uri().strip_prefix("coaps://").unwrap();
     let ends = ["--listen", listen, "--to", to, "--seed", "143", "--json"];
     let link = Forwarding::start(&[ends.as_slice(), bad.as_slice()].concat());
     assert_eq!(link.to, to);
@@ -90,9 +90,19 @@ fn enrol_through_a_bad_link(pki: &Pki, listen: &str, serve: &str, name: &str) {
 #[test]
 fn a_fleet_enrols_through_one_link() {
     let pki = Pki::new();
-    let server = pki.serve(&[]);
-    let to = server.uri.strip_prefix("coaps://").unwrap();
-    let link = Forwarding::start(&["--listen", "127.0.0.1:0", "--to", to, "--loss", "2%", "--duplicate", "10%"]);
+    // A loss costs a timer of a second or more: both at once.
+    std::thread::scope(|scope| {
+        for listen in loopbacks() {
+            let pki = &pki;
+            scope.spawn(move || enrol_a_fleet_through_one_link(pki, listen));
+        }
+    });
+}
+
+fn enrol_a_fleet_through_one_link(pki: &Pki, listen: &str) {
+    let server = pki.serve(&["--listen", listen]);
+    let to = server.uri().strip_prefix("coaps://").unwrap();
+    let link = Forwarding::start(&["--listen", listen, "--to", to, "--loss", "2%", "--duplicate", "10%"]);
     let uri = format!("coaps://{}", link.address);
     let fleet = ["load", "--server", &uri, "--devices", "20", "--concurrency", "10", "--pki"];
     let load = muster().args(fleet).arg(pki.dir()).output().unwrap();
@@ -107,22 +117,28 @@ fn a_fleet_enrols_through_one_link() {
 fn a_link_that_loses_everything_leaves_a_device_without_an_answer() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
-    let to = server.uri.strip_prefix("coaps://").unwrap();
-    let link = Forwarding::start(&["--listen", "127.0.0.1:0", "--to", to, "--loss", "100%"]);
-    let uri = format!("coaps://{}", link.address);
-    let crts = pki.device("crts", &uri).args(["--timeout", "300ms"]).output().unwrap();
-    expect_status(&crts, 5);
-    let (_, said) = link.end("-TERM");
-    assert!(said.contains("0 delivered, 1 lost"), "{said}");
+    for ((uri, _), listen) in server.families().into_iter().zip(loopbacks()) {
+        let to = uri.strip_prefix("coaps://").unwrap();
+        let link = Forwarding::start(&["--listen", listen, "--to", to, "--loss", "100%"]);
+        let uri = format!("coaps://{}", link.address);
+        let crts = pki.device("crts", &uri).args(["--timeout", "300ms"]).output().unwrap();
+        expect_status(&crts, 5);
+        let (_, said) = link.end("-TERM");
+        assert!(said.contains("0 delivered, 1 lost"), "{said}");
+    }
 }
 
 #[test]
 fn a_link_ends_when_its_time_is_over() {
-    let output = run(["link", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9", "--for", "10ms"]);
-    expect_status(&output, 0);
-    let said = stdout(&output);
-    assert!(said.starts_with("forwarding 127.0.0.1:") && said.contains(" -> 127.0.0.1:9\n"), "{said}");
-    assert!(said.contains("towards the clients: 0 sent"), "{said}");
+    for listen in loopbacks() {
+        let host = listen.trim_end_matches('0');
+        let to = format!("{host}9");
+        let output = run(["link", "--listen", listen, "--to", &to, "--for", "10ms"]);
+        expect_status(&output, 0);
+        let said = stdout(&output);
+        assert!(said.starts_with(&format!("forwarding {host}")) && said.contains(&format!(" -> {to}\n")), "{said}");
+        assert!(said.contains("towards the clients: 0 sent"), "{said}");
+    }
 }
 
 #[test]
@@ -142,11 +158,13 @@ fn a_link_that_cannot_be_asks_for_another() {
         expect_status(&output, 2);
         assert!(stdout(&output).is_empty() && !stderr(&output).is_empty(), "{arguments:?}");
     }
-    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let output = run(["link", "--listen", &address, "--to", "127.0.0.1:5684"]);
-    expect_status(&output, 1);
-    assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+    for listen in loopbacks() {
+        let taken = std::net::UdpSocket::bind(listen).unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let output = run(["link", "--listen", &address, "--to", "127.0.0.1:5684"]);
+        expect_status(&output, 1);
+        assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+    }
     let output = run(["link", "--listen", "127.0.0.1:0", "--to", "[fe80::1]:5684"]);
     expect_status(&output, 1);
     assert!(stderr(&output).contains("cannot send to [fe80::1]:5684"), "{}", stderr(&output));

@@ -9,7 +9,7 @@
 #[path = "../cli/common.rs"]
 mod common;
 
-use common::{Pki, expect_status, muster, run, stderr};
+use common::{Pki, expect_status, loopbacks, muster, run, stderr};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,14 +21,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(pki: &Pki, arguments: &[&str], stdout: Stdio) -> Self {
+    fn start(pki: &Pki, listen: &str, arguments: &[&str], stdout: Stdio) -> Self {
         let mut command = muster();
-        command
-            .args(["serve", "--config"])
-            .arg(pki.path("muster.toml"))
-            .args(["--listen", "127.0.0.1:0"])
-            .args(arguments);
-        command.env("MUSTER_METRICS__LISTEN", "127.0.0.1:0").stdout(stdout).stderr(Stdio::piped());
+        command.args(["serve", "--config"]).arg(pki.path("muster.toml")).args(["--listen", listen]).args(arguments);
+        command.env("MUSTER_METRICS__LISTEN", listen).stdout(stdout).stderr(Stdio::piped());
         Self { child: command.spawn().unwrap() }
     }
 
@@ -61,85 +57,98 @@ impl Drop for Server {
 
 #[test]
 fn the_metrics_are_where_the_server_says() {
-    let pki = Pki::new();
-    let mut server = Server::start(&pki, &["--listen", "127.0.0.2:0"], Stdio::piped());
-    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
-    for address in ["127.0.0.1:", "127.0.0.2:"] {
-        let port = Server::told(&mut lines, &format!("listening on coaps://{address}"));
-        assert_ne!(port.parse::<u16>().unwrap(), 0);
+    for listen in loopbacks() {
+        let host = listen.trim_end_matches('0');
+        let pki = Pki::new();
+        let mut server = Server::start(&pki, listen, &["--listen", "127.0.0.2:0"], Stdio::piped());
+        let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+        for address in [host, "127.0.0.2:"] {
+            let port = Server::told(&mut lines, &format!("listening on coaps://{address}"));
+            assert_ne!(port.parse::<u16>().unwrap(), 0);
+        }
+        let address = Server::told(&mut lines, "metrics on http://");
+        let address = address.strip_suffix("/metrics").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: muster\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("muster_ready 1\n"), "{answer}");
+        assert_eq!(server.end().0, Some(0));
     }
-    let address = Server::told(&mut lines, "metrics on http://");
-    let address = address.strip_suffix("/metrics").unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: muster\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("muster_ready 1\n"), "{answer}");
-    assert_eq!(server.end().0, Some(0));
 }
 
 #[test]
 fn a_trace_of_the_server_ends_with_its_totals() {
-    let pki = Pki::new();
-    let mut server = Server::start(&pki, &["--trace", "peer=127.0.0.1"], Stdio::piped());
-    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
-    let port = Server::told(&mut lines, "listening on coaps://127.0.0.1:");
-    expect_status(&pki.device("crts", &format!("coaps://127.0.0.1:{port}")).output().unwrap(), 0);
-    let (status, said) = server.end();
-    assert_eq!(status, Some(0));
-    let totals: Vec<_> = said.lines().rev().take(2).collect();
-    assert!(totals[0].starts_with("received ") && totals[1].starts_with("sent "), "{said}");
-    assert!(!totals[0].starts_with("received 0 "), "{said}");
+    for listen in loopbacks() {
+        let host = listen.trim_end_matches('0');
+        let pki = Pki::new();
+        let peer = host.trim_end_matches(':').trim_matches(['[', ']']);
+        let mut server = Server::start(&pki, listen, &["--trace", &format!("peer={peer}")], Stdio::piped());
+        let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+        let port = Server::told(&mut lines, &format!("listening on coaps://{host}"));
+        expect_status(&pki.device("crts", &format!("coaps://{host}{port}")).output().unwrap(), 0);
+        let (status, said) = server.end();
+        assert_eq!(status, Some(0));
+        let totals: Vec<_> = said.lines().rev().take(2).collect();
+        assert!(totals[0].starts_with("received ") && totals[1].starts_with("sent "), "{said}");
+        assert!(!totals[0].starts_with("received 0 "), "{said}");
+    }
 }
 
 #[test]
 fn a_hang_up_ends_no_server() {
-    let pki = Pki::new();
-    let mut server = Server::start(&pki, &[], Stdio::piped());
-    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
-    let port = Server::told(&mut lines, "listening on coaps://127.0.0.1:");
-    server.signal("HUP");
-    expect_status(&pki.device("crts", &format!("coaps://127.0.0.1:{port}")).output().unwrap(), 0);
-    let (status, said) = server.end();
-    assert_eq!(status, Some(0), "{said}");
-    assert!(said.contains("SIGHUP changes nothing"), "{said}");
+    for listen in loopbacks() {
+        let host = listen.trim_end_matches('0');
+        let pki = Pki::new();
+        let mut server = Server::start(&pki, listen, &[], Stdio::piped());
+        let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+        let port = Server::told(&mut lines, &format!("listening on coaps://{host}"));
+        server.signal("HUP");
+        expect_status(&pki.device("crts", &format!("coaps://{host}{port}")).output().unwrap(), 0);
+        let (status, said) = server.end();
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("SIGHUP changes nothing"), "{said}");
+    }
 }
 
 #[test]
 fn a_full_standard_output_keeps_nobody_from_enrolling() {
-    let pki = Pki::new();
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let mut server = Server::start(&pki, &[], full.into());
-    let mut stderr = BufReader::new(server.child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("listening on ") {
-        line.clear();
-        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the server has ended");
+    for listen in loopbacks() {
+        let pki = Pki::new();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut server = Server::start(&pki, listen, &[], full.into());
+        let mut stderr = BufReader::new(server.child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("listening on ") {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the server has ended");
+        }
+        assert!(line.contains("No space left"), "{line}");
+        let uri = line.split("listening on ").nth(1).unwrap().split(',').next().unwrap().trim();
+        expect_status(&pki.device("crts", uri).output().unwrap(), 0);
+        server.child.stderr = Some(stderr.into_inner());
+        assert_eq!(server.end().0, Some(0));
     }
-    assert!(line.contains("No space left"), "{line}");
-    let uri = line.split("listening on ").nth(1).unwrap().split(',').next().unwrap().trim();
-    expect_status(&pki.device("crts", uri).output().unwrap(), 0);
-    server.child.stderr = Some(stderr.into_inner());
-    assert_eq!(server.end().0, Some(0));
-
     let explained =
         muster().arg("explain").stdout(File::options().write(true).open("/dev/full").unwrap()).output().unwrap();
     expect_status(&explained, 1);
-    assert!(common::stderr(&explained).contains("cannot write to the standard output"));
+    assert!(stderr(&explained).contains("cannot write to the standard output"));
 }
 
 #[test]
 fn a_capture_that_is_cut_short_is_told_and_the_device_enrolled() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
-    let out = pki.beside("device");
-    let done = pki.device("enroll", &server.uri).args(["--keylog", "/dev/full", "--out"]).arg(&out).output().unwrap();
-    expect_status(&done, 0);
-    assert!(stderr(&done).contains("warning: /dev/full is not complete: No space left"), "{}", stderr(&done));
-    assert!(out.join("device.pem").exists());
+    for (uri, family) in server.families() {
+        let out = pki.beside(family);
+        let done = pki.device("enroll", uri).args(["--keylog", "/dev/full", "--out"]).arg(&out).output().unwrap();
+        expect_status(&done, 0);
+        assert!(stderr(&done).contains("warning: /dev/full is not complete: No space left"), "{}", stderr(&done));
+        assert!(out.join("device.pem").exists());
+    }
 
     let nowhere = pki.beside("no/such/folder.pcapng");
-    let refused = pki.device("crts", &server.uri).arg("--pcap").arg(&nowhere).output().unwrap();
+    let refused = pki.device("crts", server.families()[0].0).arg("--pcap").arg(&nowhere).output().unwrap();
     expect_status(&refused, 1);
     let said = stderr(&refused);
     assert!(said.contains(&format!("cannot write {}", nowhere.display())) && !said.contains("network"), "{said}");
@@ -160,11 +169,13 @@ fn a_report_that_has_no_place_is_told_before_the_run() {
 #[test]
 fn a_fleet_that_hears_nothing_is_told_to_look_for_the_server() {
     let pki = Pki::new();
-    let mut load = muster();
-    load.args(["load", "--server", "coaps://127.0.0.1:9", "--timeout", "50ms", "--devices", "1", "--pki"]);
-    let failed = load.arg(pki.dir()).output().unwrap();
-    expect_status(&failed, 1);
-    assert!(stderr(&failed).contains("nothing came back at all"), "{}", stderr(&failed));
+    for server in ["coaps://127.0.0.1:9", "coaps://[::1]:9"] {
+        let mut load = muster();
+        load.args(["load", "--server", server, "--timeout", "50ms", "--devices", "1", "--pki"]);
+        let failed = load.arg(pki.dir()).output().unwrap();
+        expect_status(&failed, 1);
+        assert!(stderr(&failed).contains("nothing came back at all"), "{}", stderr(&failed));
+    }
 }
 
 #[test]
