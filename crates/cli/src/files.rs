@@ -87,7 +87,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Outcome {
     Ok(())
 }
 
-/// Whether [`write`] will find a place for `path`: asked before the work whose result belongs there.
+/// Whether [`write()`] will find a place for `path`: asked before the work whose result belongs there.
 pub(crate) fn require_writable(path: &Path) -> Outcome {
     if path.is_dir() {
         return Err(Fault::failed(format!("{} is a folder", path.display())).remedy("name a file"));
