@@ -229,6 +229,7 @@ fn whose_place_was_taken_during_its_handshake_is_refused_by_name() {
     house.speak(newcomer, ALL);
     let refused = house.world.attempts.last().unwrap();
     assert_eq!(refused.reason(), Some(Reason::SessionsFull), "{refused:?}");
+    assert!(Reason::SessionsFull.explain().contains("on wire  close_notify"));
     // Our Finished had to go out first: without it the end would be in keys that the device does not know yet.
     assert!(matches!(house.devices[newcomer].event(), ClientEvent::Connected { .. }));
     assert!(matches!(house.devices[newcomer].event(), ClientEvent::Closed(Closed::ByPeer)));

@@ -223,7 +223,7 @@ reasons! {
         "Randomness, signature or key agreement failed on this side.";
         "Try again.";
         "A fault of the server: report it with the log.";
-    SessionsFull: "dtls.session.full", Handshake, Wire::Silence;
+    SessionsFull: "dtls.session.full", Handshake, Wire::Close;
         "All session slots are taken by live peers.";
         "Try again later, with a random delay.";
         "Raise the limit of sessions, or shorten idle_timeout.";
