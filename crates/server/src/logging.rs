@@ -35,6 +35,8 @@ pub fn init(format: Format) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would say on stderr that stderr cannot be written, and panic: in the thread of the signals, and no SIGTERM would be heard any more.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     // An error says that a subscriber is there already, such as a test's.
     let _ = match format {

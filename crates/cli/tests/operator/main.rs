@@ -14,6 +14,12 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// This long passes only when something is wrong.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `muster serve` on ports that the system chooses; killed when it goes out of scope.
 struct Server {
@@ -37,6 +43,21 @@ impl Server {
     fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Its exit status, once it has ended; a server that does not is killed and has none.
+    fn ended(&mut self) -> Option<i32> {
+        let (ended, waiting) = mpsc::channel::<()>();
+        let pid = self.child.id().to_string();
+        let watch = thread::spawn(move || {
+            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-s", "KILL", &pid]).status();
+            }
+        });
+        let status = self.child.wait().unwrap();
+        drop(ended);
+        watch.join().unwrap();
+        status.code()
     }
 
     /// SIGTERM; its exit status and the rest of what it said on stderr.
@@ -133,6 +154,21 @@ fn a_full_standard_output_keeps_nobody_from_enrolling() {
         muster().arg("explain").stdout(File::options().write(true).open("/dev/full").unwrap()).output().unwrap();
     expect_status(&explained, 1);
     assert!(stderr(&explained).contains("cannot write to the standard output"));
+}
+
+#[test]
+fn a_server_whose_log_nobody_reads_serves_and_ends_well() {
+    for listen in loopbacks() {
+        let pki = Pki::new();
+        let mut server = Server::start(&pki, listen, &[], Stdio::piped());
+        let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+        let uri = Server::told(&mut lines, "listening on ");
+        drop(server.child.stderr.take());
+        // The refusal has a line in the log, which goes nowhere; so has the drain.
+        expect_status(&pki.device("crts", &format!("{uri}/nowhere")).output().unwrap(), 3);
+        server.signal("TERM");
+        assert_eq!(server.ended(), Some(0));
+    }
 }
 
 #[test]
