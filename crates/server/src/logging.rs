@@ -31,7 +31,9 @@ const FILTER_VARIABLE: &str = "MUSTER_LOG";
 
 /// Sends this process's log to stderr. Call once; a second call changes nothing.
 pub fn init(format: Format) {
-    let filter = EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var(FILTER_VARIABLE).ok().map(EnvFilter::try_new).transpose();
+    let (asked, senseless) = asked.map_or_else(|fault| (None, Some(fault)), |filter| (filter, None));
+    let filter = asked.unwrap_or_else(|| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -43,6 +45,11 @@ pub fn init(format: Format) {
         Format::Human => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
+    if let Some(fault) = senseless {
+        tracing::warn!(
+            "{FILTER_VARIABLE} is no filter ({fault}), so that it is `info`; write `debug` or `server=trace,info`"
+        );
+    }
 }
 
 /// A failure of the same device for the same reason is logged once in this time.

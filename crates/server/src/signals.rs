@@ -31,11 +31,12 @@ pub fn drain_on_termination(server: &Handle) -> io::Result<Termination> {
                     "SIGHUP changes nothing: the configuration is read at start. `muster check FILE` tries a new one, SIGTERM ends this server well"
                 );
             } else if stopper.is_stopping() {
-                tracing::warn!(signal, "stopping at once");
                 stopper.stop();
+                tracing::warn!(signal, "stopping at once");
             } else {
-                tracing::info!(signal, "draining: no new devices, enrolments in flight are finished");
+                // Before the word about it: a terminal that is held up must not hold this up.
                 stopper.drain();
+                tracing::info!(signal, "draining: no new devices, enrolments in flight are finished");
             }
         }
     })?;

@@ -172,6 +172,17 @@ fn a_server_whose_log_nobody_reads_serves_and_ends_well() {
 }
 
 #[test]
+fn a_log_filter_that_is_none_is_told() {
+    let pki = Pki::new();
+    let mut command = muster();
+    command.args(["serve", "--listen", "192.0.2.1:5684", "--config"]).arg(pki.path("muster.toml"));
+    let failed = command.env("MUSTER_LOG", "server=loud").output().unwrap();
+    // No interface has that address.
+    expect_status(&failed, 1);
+    assert!(stderr(&failed).contains("MUSTER_LOG is no filter"), "{}", stderr(&failed));
+}
+
+#[test]
 fn a_capture_that_is_cut_short_is_told_and_the_device_enrolled() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
