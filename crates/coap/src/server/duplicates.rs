@@ -5,7 +5,7 @@
 
 use super::exchange::{Answered, Delivery, Exchange, Origin, Separate, State};
 use super::intake::{Arrival, Checked, Refused};
-use super::recent::Noted;
+use super::recent::{Noted, RefusedBlock};
 use super::write::{Envelope, Sizes, write, write_empty};
 use super::{Done, Handled, Head, Peer, Refusal, Repeat, Resources, Response, Turn};
 use crate::{Code, Kind, Message, Number};
@@ -31,8 +31,8 @@ impl Peer {
                 let block1 = message.block(Number::BLOCK1).ok().flatten();
                 self.write_sizes(turn, message, &Response::empty(Code::CONTINUE), Sizes { block1, size1: None });
             }
-            noted => {
-                let refused = refused_before(noted, message, turn, table);
+            Noted::Refused(block) => {
+                let refused = refused_before(block, message, turn, table);
                 self.refuse(turn, message, &refused);
             }
         }
@@ -63,8 +63,8 @@ impl Peer {
             // would fit into the next upload of the same name.
             Ok(Handled::Done(Done::Duplicate)) => Some(Noted::Silently),
             Ok(Handled::Done(_)) => None,
-            Err(Refused::Here(refusal)) => Noted::refusal(*refusal),
-            Err(Refused::ByTable(response)) => Noted::refusal(Refusal::ByTable(response.code)),
+            Err(Refused::Here(refusal)) => RefusedBlock::of(*refusal).map(Noted::Refused),
+            Err(Refused::ByTable(response)) => Some(Noted::Refused(RefusedBlock::ByTable(response.code))),
         };
         if let Some(noted) = noted {
             self.recent.insert(now, arrival.fingerprint, noted);
@@ -125,26 +125,25 @@ impl Peer {
 
 /// The refusal of a message that was refused before, in the same words. The table is asked for those that are its own, and for
 /// the limit; where it would decide otherwise by now, the code alone is told.
-fn refused_before(noted: Noted, message: &Message<'_>, turn: &Turn<'_>, table: &dyn Resources) -> Refused {
+fn refused_before(block: RefusedBlock, message: &Message<'_>, turn: &Turn<'_>, table: &dyn Resources) -> Refused {
     let judged = || Head::check(*message).map_err(Refused::Here).map(|head| table.admit(&head));
     let bare = |code| {
         let waits = code == Code::SERVICE_UNAVAILABLE || code == Code::TOO_MANY_REQUESTS;
         let response = Response::empty(code);
         Refused::ByTable(if waits { response.with_max_age(turn.shared.full_max_age()) } else { response })
     };
-    match noted {
-        Noted::BadBlock => Refused::Here(Refusal::BadBlock),
-        Noted::BlockMissing => Refused::Here(Refusal::BlockMissing),
-        Noted::ContentFormatChanged => Refused::Here(Refusal::ContentFormatChanged),
-        Noted::Full => Refused::Here(Refusal::Full),
-        Noted::TooLarge => match judged() {
+    match block {
+        RefusedBlock::BadBlock => Refused::Here(Refusal::BadBlock),
+        RefusedBlock::BlockMissing => Refused::Here(Refusal::BlockMissing),
+        RefusedBlock::ContentFormatChanged => Refused::Here(Refusal::ContentFormatChanged),
+        RefusedBlock::Full => Refused::Here(Refusal::Full),
+        RefusedBlock::TooLarge => match judged() {
             Ok(Ok(admit)) => Refused::Here(Refusal::TooLarge { body_bytes_max: admit.body_bytes_max }),
             _ => bare(Code::REQUEST_ENTITY_TOO_LARGE),
         },
-        Noted::ByTable(code) => match judged() {
+        RefusedBlock::ByTable(code) => match judged() {
             Ok(Err(response)) if response.code == code => Refused::ByTable(response),
             _ => bare(code),
         },
-        Noted::Silently | Noted::Continued => bare(Code::INTERNAL_SERVER_ERROR),
     }
 }

@@ -22,27 +22,32 @@ pub(super) enum Noted {
     Silently,
     /// 2.31.
     Continued,
-    /// See the refusal of the same name, as for all that follow.
+    Refused(RefusedBlock),
+}
+
+/// How a block of an upload was refused: the refusals of the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RefusedBlock {
     BadBlock,
     BlockMissing,
     ContentFormatChanged,
     TooLarge,
     Full,
-    /// The resource table refused it with this code: 4.xx or 5.xx.
+    /// With this code: 4.xx or 5.xx.
     ByTable(Code),
 }
 
-impl Noted {
-    /// A refused block of an upload. Another time it could have another answer, or end an upload that has begun since; what
-    /// is refused for its options alone is judged again to the same.
-    pub(super) fn refusal(refusal: Refusal) -> Option<Noted> {
+impl RefusedBlock {
+    /// Another time it could have another answer, or end an upload that has begun since; what is refused for its options alone
+    /// is judged again to the same, and is `None`.
+    pub(super) fn of(refusal: Refusal) -> Option<RefusedBlock> {
         Some(match refusal {
-            Refusal::BadBlock => Noted::BadBlock,
-            Refusal::BlockMissing => Noted::BlockMissing,
-            Refusal::ContentFormatChanged => Noted::ContentFormatChanged,
-            Refusal::TooLarge { .. } => Noted::TooLarge,
-            Refusal::Full => Noted::Full,
-            Refusal::ByTable(code) => Noted::ByTable(code),
+            Refusal::BadBlock => RefusedBlock::BadBlock,
+            Refusal::BlockMissing => RefusedBlock::BlockMissing,
+            Refusal::ContentFormatChanged => RefusedBlock::ContentFormatChanged,
+            Refusal::TooLarge { .. } => RefusedBlock::TooLarge,
+            Refusal::Full => RefusedBlock::Full,
+            Refusal::ByTable(code) => RefusedBlock::ByTable(code),
             Refusal::BadOption(_)
             | Refusal::UnknownMethod
             | Refusal::Proxy
@@ -50,32 +55,34 @@ impl Noted {
             | Refusal::PastEnd => return None,
         })
     }
+}
 
+impl Noted {
     /// In one byte. The codes of errors begin at 0x80 and are their own.
     fn byte(self) -> u8 {
         match self {
             Noted::Silently => 0,
             Noted::Continued => 1,
-            Noted::BadBlock => 2,
-            Noted::BlockMissing => 3,
-            Noted::ContentFormatChanged => 4,
-            Noted::TooLarge => 5,
-            Noted::Full => 6,
-            Noted::ByTable(code) => code.byte(),
+            Noted::Refused(RefusedBlock::BadBlock) => 2,
+            Noted::Refused(RefusedBlock::BlockMissing) => 3,
+            Noted::Refused(RefusedBlock::ContentFormatChanged) => 4,
+            Noted::Refused(RefusedBlock::TooLarge) => 5,
+            Noted::Refused(RefusedBlock::Full) => 6,
+            Noted::Refused(RefusedBlock::ByTable(code)) => code.byte(),
         }
     }
 
     fn from_byte(byte: u8) -> Noted {
-        match byte {
-            0 => Noted::Silently,
-            1 => Noted::Continued,
-            2 => Noted::BadBlock,
-            3 => Noted::BlockMissing,
-            4 => Noted::ContentFormatChanged,
-            5 => Noted::TooLarge,
-            6 => Noted::Full,
-            code => Noted::ByTable(Code::from_byte(code)),
-        }
+        Noted::Refused(match byte {
+            0 => return Noted::Silently,
+            1 => return Noted::Continued,
+            2 => RefusedBlock::BadBlock,
+            3 => RefusedBlock::BlockMissing,
+            4 => RefusedBlock::ContentFormatChanged,
+            5 => RefusedBlock::TooLarge,
+            6 => RefusedBlock::Full,
+            code => RefusedBlock::ByTable(Code::from_byte(code)),
+        })
     }
 }
 
