@@ -4,8 +4,9 @@
 //! renamed into place; what is not committed disappears with the value.
 
 use crate::outcome::{Fault, Outcome};
+use server::files::read_bounded;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -41,19 +42,13 @@ pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
                 fault.remedy("private keys are readable by their owner alone: run as that user")
             }
             io::ErrorKind::IsADirectory => fault.remedy("name a file in it"),
+            io::ErrorKind::FileTooLarge => {
+                Fault::failed(format!("{} is larger than any certificate or key: {source}", path.display()))
+            }
             _ => fault,
         }
     };
-    let mut bytes = Vec::new();
-    // Not what its metadata says: a pipe has no length, and a device no end.
-    fs::File::open(path).and_then(|file| file.take(READ_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(fail)?;
-    if bytes.len() as u64 > READ_BYTES_MAX {
-        return Err(Fault::failed(format!(
-            "{} is larger than any certificate or key: more than {READ_BYTES_MAX} bytes",
-            path.display()
-        )));
-    }
-    Ok(bytes)
+    read_bounded(path, READ_BYTES_MAX).map_err(fail)
 }
 
 /// `path` cannot be written: what the system says of it, not of the temporary file beside it, and what to do.

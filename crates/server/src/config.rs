@@ -16,9 +16,10 @@ mod sections;
 mod value;
 mod words;
 
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use crate::files::read_bounded;
 
 pub(crate) use fault::from_file;
 pub use fault::{Fault, Faults, Place, Problem, Standing};
@@ -64,14 +65,8 @@ impl Sources {
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 fn read_text(file: &Path) -> Result<String, String> {
-    let mut text = String::new();
-    std::fs::File::open(file)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
-        .map_err(|error| error.to_string())?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("more than {FILE_BYTES_MAX} bytes"));
-    }
-    Ok(text)
+    let bytes = read_bounded(file, FILE_BYTES_MAX);
+    bytes.and_then(|bytes| std::io::read_to_string(bytes.as_slice())).map_err(|error| error.to_string())
 }
 
 /// Reads a configuration. The files it names are not looked at.

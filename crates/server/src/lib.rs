@@ -18,6 +18,7 @@ extern crate self as server;
 
 pub mod config;
 pub mod daemon;
+pub mod files;
 mod linux;
 pub mod load;
 pub mod logging;

@@ -8,7 +8,6 @@ mod memory;
 mod secrets;
 mod sizes;
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +20,7 @@ use pki::{Certificate, UnixTime};
 pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
 
 use crate::config::{self, Config, Effective, Fault, Faults, Place, Problem, ProfileSection, Read, Sources, Standing};
+use crate::files::read_bounded;
 use authorities::Authority;
 
 /// A configuration with all that it names, ready to serve.
@@ -203,7 +203,7 @@ impl Loading {
     /// The certificates of a PEM file that a key names; at least one.
     fn certificates<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
         let path = config::from_file(file, path);
-        let der = match read_bounded(&path) {
+        let der = match read_bounded(&path, CERTIFICATES_BYTES_MAX) {
             Ok(text) => pki::pem::certificates(&text),
             Err(error) => {
                 self.faults.push(named.fault(Problem::Unreadable { path, error: error.to_string() }));
@@ -258,15 +258,6 @@ impl Loading {
 
 /// A thousand CA certificates; more is the wrong file, or none that ends.
 const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
-
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(CERTIFICATES_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > CERTIFICATES_BYTES_MAX {
-        return Err(std::io::Error::other(format!("more than {CERTIFICATES_BYTES_MAX} bytes")));
-    }
-    Ok(bytes)
-}
 
 /// One per core, unless it is said.
 fn shard_count(configured: u32) -> u16 {
