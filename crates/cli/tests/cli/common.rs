@@ -105,7 +105,7 @@ impl Pki {
             };
             uris.push(uri.to_owned());
         }
-        Serving { uris, child }
+        Serving { uris, running: Running(child) }
     }
 
     /// A verb of the device's side against `server`, with the identity and the trust of the PKI.
@@ -117,10 +117,34 @@ impl Pki {
     }
 }
 
-/// A running server; killed when it goes out of scope.
+/// A program that runs beside the test; killed when it goes out of scope.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end: its exit status, and the rest of what it said on stderr.
+    pub(crate) fn rest(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.0.wait().unwrap().code(), said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running server.
 pub(crate) struct Serving {
     uris: Vec<String>,
-    child: Child,
+    running: Running,
 }
 
 impl Serving {
@@ -138,19 +162,9 @@ impl Serving {
     }
 
     /// Asks it to end, and waits: its exit status and what it said.
-    pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (self.child.wait().unwrap().code(), said)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub(crate) fn terminate(self) -> (Option<i32>, String) {
+        self.running.signal("TERM");
+        self.running.rest()
     }
 }
 

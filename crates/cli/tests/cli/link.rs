@@ -1,14 +1,14 @@
 //! `muster link` between a device and a server, as an operator puts it there.
 
-use crate::common::{Pki, expect_status, loopbacks, muster, run, stderr, stdout};
+use crate::common::{Pki, Running, expect_status, loopbacks, muster, run, stderr, stdout};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Stdio};
 
-/// A running link; killed when it goes out of scope.
+/// A running link.
 struct Forwarding {
     address: String,
     to: String,
-    child: Child,
+    running: Running,
     rest: BufReader<ChildStdout>,
 }
 
@@ -25,27 +25,19 @@ impl Forwarding {
             let _ = child.stderr.take().unwrap().read_to_string(&mut said);
             panic!("the link did not start: {line}{said}");
         };
-        Self { address: address.to_owned(), to: to.to_owned(), child, rest }
+        Self { address: address.to_owned(), to: to.to_owned(), running: Running(child), rest }
     }
 
     /// Sends a signal, and waits: its exit status and what it printed since it was ready.
     fn end(mut self, signal: &str) -> (Option<i32>, String) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        self.running.signal(signal);
         let mut said = String::new();
         self.rest.read_to_string(&mut said).unwrap();
-        (self.child.wait().unwrap().code(), said)
+        (self.running.rest().0, said)
     }
 }
 
-impl Drop for Forwarding {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The bad link of the issue, with a delay that tests can wait for; both address families, and from one to the other. The seed is one that loses, doubles
+/// The bad link of `muster link --help`, with a delay that tests can wait for; both address families, and from one to the other. The seed is one that loses, doubles
 /// and holds back among the first seven datagrams each way, and few later: each loss costs a timer of a second or more.
 #[test]
 fn a_device_enrols_through_loss_doubles_delay_and_reordering() {
@@ -72,7 +64,7 @@ fn enrol_through_a_bad_link(pki: &Pki, listen: &str, serve: &str, name: &str) {
     let enroll = pki.device("enroll", &uri).args(["--timeout", "120s"]).arg("--out").arg(&out).output().unwrap();
     expect_status(&enroll, 0);
     assert!(out.join("device.pem").exists());
-    let (status, said) = link.end("-TERM");
+    let (status, said) = link.end("TERM");
     assert_eq!(status, Some(0), "{said}");
     let summary: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
     let count = |direction: &str, what: &str| summary[direction][what].as_u64().unwrap();
@@ -108,7 +100,7 @@ fn enrol_a_fleet_through_one_link(pki: &Pki, listen: &str) {
     let load = muster().args(fleet).arg(pki.dir()).output().unwrap();
     expect_status(&load, 0);
     assert!(stdout(&load).contains("20 of 20 devices enrolled"), "{}", stdout(&load));
-    let (status, said) = link.end("-INT");
+    let (status, said) = link.end("INT");
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("clients: 20\n") && said.contains("towards the server : "), "{said}");
 }
@@ -123,7 +115,7 @@ fn a_link_that_loses_everything_leaves_a_device_without_an_answer() {
         let uri = format!("coaps://{}", link.address);
         let crts = pki.device("crts", &uri).args(["--timeout", "300ms"]).output().unwrap();
         expect_status(&crts, 5);
-        let (_, said) = link.end("-TERM");
+        let (_, said) = link.end("TERM");
         assert!(said.contains("0 delivered, 1 lost"), "{said}");
     }
 }

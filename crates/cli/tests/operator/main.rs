@@ -9,11 +9,11 @@
 #[path = "../cli/common.rs"]
 mod common;
 
-use common::{Pki, expect_status, loopbacks, muster, run, stderr};
+use common::{Pki, Running, expect_status, loopbacks, muster, run, stderr};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use std::time::Duration;
 /// This long passes only when something is wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// `muster serve` on ports that the system chooses; killed when it goes out of scope.
+/// `muster serve` on ports that the system chooses.
 struct Server {
-    child: Child,
+    running: Running,
 }
 
 impl Server {
@@ -31,7 +31,7 @@ impl Server {
         let mut command = muster();
         command.args(["serve", "--config"]).arg(pki.path("muster.toml")).args(["--listen", listen]).args(arguments);
         command.env("MUSTER_METRICS__LISTEN", listen).stdout(stdout).stderr(Stdio::piped());
-        Self { child: command.spawn().unwrap() }
+        Self { running: Running(command.spawn().unwrap()) }
     }
 
     /// The next line of its standard output with this beginning, without it.
@@ -40,39 +40,25 @@ impl Server {
         line.strip_prefix(beginning).unwrap_or_else(|| panic!("{line:?} is not `{beginning}...`")).to_owned()
     }
 
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-    }
-
     /// Its exit status, once it has ended; a server that does not is killed and has none.
     fn ended(&mut self) -> Option<i32> {
         let (ended, waiting) = mpsc::channel::<()>();
-        let pid = self.child.id().to_string();
+        let pid = self.running.0.id().to_string();
         let watch = thread::spawn(move || {
             if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
                 let _ = Command::new("kill").args(["-s", "KILL", &pid]).status();
             }
         });
-        let status = self.child.wait().unwrap();
+        let status = self.running.0.wait().unwrap();
         drop(ended);
         watch.join().unwrap();
         status.code()
     }
 
     /// SIGTERM; its exit status and the rest of what it said on stderr.
-    fn end(mut self) -> (Option<i32>, String) {
-        self.signal("TERM");
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (self.child.wait().unwrap().code(), said)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    fn end(self) -> (Option<i32>, String) {
+        self.running.signal("TERM");
+        self.running.rest()
     }
 }
 
@@ -82,7 +68,7 @@ fn the_metrics_are_where_the_server_says() {
         let host = listen.trim_end_matches('0');
         let pki = Pki::new();
         let mut server = Server::start(&pki, listen, &["--listen", "127.0.0.2:0"], Stdio::piped());
-        let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(server.running.0.stdout.take().unwrap()).lines();
         for address in [host, "127.0.0.2:"] {
             let port = Server::told(&mut lines, &format!("listening on coaps://{address}"));
             assert_ne!(port.parse::<u16>().unwrap(), 0);
@@ -105,7 +91,7 @@ fn a_trace_of_the_server_ends_with_its_totals() {
         let pki = Pki::new();
         let peer = host.trim_end_matches(':').trim_matches(['[', ']']);
         let mut server = Server::start(&pki, listen, &["--trace", &format!("peer={peer}")], Stdio::piped());
-        let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(server.running.0.stdout.take().unwrap()).lines();
         let port = Server::told(&mut lines, &format!("listening on coaps://{host}"));
         expect_status(&pki.device("crts", &format!("coaps://{host}{port}")).output().unwrap(), 0);
         let (status, said) = server.end();
@@ -122,9 +108,9 @@ fn a_hang_up_ends_no_server() {
         let host = listen.trim_end_matches('0');
         let pki = Pki::new();
         let mut server = Server::start(&pki, listen, &[], Stdio::piped());
-        let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(server.running.0.stdout.take().unwrap()).lines();
         let port = Server::told(&mut lines, &format!("listening on coaps://{host}"));
-        server.signal("HUP");
+        server.running.signal("HUP");
         expect_status(&pki.device("crts", &format!("coaps://{host}{port}")).output().unwrap(), 0);
         let (status, said) = server.end();
         assert_eq!(status, Some(0), "{said}");
@@ -138,7 +124,7 @@ fn a_full_standard_output_keeps_nobody_from_enrolling() {
         let pki = Pki::new();
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut server = Server::start(&pki, listen, &[], full.into());
-        let mut stderr = BufReader::new(server.child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(server.running.0.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("listening on ") {
             line.clear();
@@ -147,7 +133,7 @@ fn a_full_standard_output_keeps_nobody_from_enrolling() {
         assert!(line.contains("No space left"), "{line}");
         let uri = line.split("listening on ").nth(1).unwrap().split(',').next().unwrap().trim();
         expect_status(&pki.device("crts", uri).output().unwrap(), 0);
-        server.child.stderr = Some(stderr.into_inner());
+        server.running.0.stderr = Some(stderr.into_inner());
         assert_eq!(server.end().0, Some(0));
     }
     let explained =
@@ -161,12 +147,12 @@ fn a_server_whose_log_nobody_reads_serves_and_ends_well() {
     for listen in loopbacks() {
         let pki = Pki::new();
         let mut server = Server::start(&pki, listen, &[], Stdio::piped());
-        let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(server.running.0.stdout.take().unwrap()).lines();
         let uri = Server::told(&mut lines, "listening on ");
-        drop(server.child.stderr.take());
+        drop(server.running.0.stderr.take());
         // The refusal has a line in the log, which goes nowhere; so has the drain.
         expect_status(&pki.device("crts", &format!("{uri}/nowhere")).output().unwrap(), 3);
-        server.signal("TERM");
+        server.running.signal("TERM");
         assert_eq!(server.ended(), Some(0));
     }
 }
