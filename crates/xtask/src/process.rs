@@ -35,6 +35,13 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
+impl Ended {
+    /// What it said on both of its outputs.
+    pub(crate) fn words(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+}
+
 impl Program {
     pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
         let shown = program.as_ref().to_string_lossy().into_owned();
@@ -114,7 +121,7 @@ impl Program {
         let shown = self.shown.clone();
         let ended = self.output()?;
         if !ended.status.success() {
-            bail!("`{shown}` failed: {}\n{}{}", ended.status, ended.stdout, ended.stderr);
+            bail!("`{shown}` failed: {}\n{}", ended.status, ended.words());
         }
         Ok(ended)
     }
@@ -204,6 +211,16 @@ impl Daemon {
         let shown = self.shown.clone();
         let status = wait(&mut self.child, STOP_TIMEOUT, &shown)?;
         Ok((status, self.words()))
+    }
+
+    /// As `stop`, for one that must exit 0 and must not have panicked on the way; its words.
+    pub(crate) fn stop_well(self) -> Result<String> {
+        let shown = self.shown.clone();
+        let (status, words) = self.stop()?;
+        if !status.success() || words.contains("panicked") {
+            bail!("`{shown}` ended badly after SIGTERM ({status}):\n{words}");
+        }
+        Ok(words)
     }
 }
 

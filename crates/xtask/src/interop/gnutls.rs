@@ -2,18 +2,15 @@
 //! renegotiation asked for, a bad link.
 
 use super::link::BadLink;
-use super::runs::{self, RUNS, Run};
+use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, Run};
 use super::switch::Switch;
-use super::world::{CCM8, Device, GCM, MTU, SMALL_MTU, SMALL_PATH, Suite, World};
+use super::world::{CCM8, Device, GCM, MTU, SMALL_MTU, SMALL_PATH, Suite, World, free_address};
 use crate::process::Program;
 use anyhow::{Result, ensure};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(25);
-const AT_ONCE: usize = 3;
-/// On a bad link, and while a refused handshake is waited for, it computes next to nothing.
-const AT_ONCE_WAITING: usize = RUNS;
 const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(90);
 const TRIES_ON_A_BAD_LINK: usize = 3;
 
@@ -64,7 +61,7 @@ pub(super) fn small_records(world: &World) -> Result<String> {
 /// Its second connection brings session id and ticket of `gnutls-serv`, which would have resumed it.
 pub(super) fn resumption_declined(world: &World) -> Result<String> {
     let offer = Offer { story: "gnutls-resumes", flags: &["-r"], ..CCM8_OFFER };
-    let (device, server) = (world.device(offer.story)?, world.serve(offer.story, &[])?);
+    let (device, server) = world.begin(offer.story, &[])?;
     let theirs = TheirServer::start(world, &device)?;
     let resumed = "*** This is a resumed session";
     let alone = client(world, &offer, theirs.beside(server.v4), &device).expect_success()?;
@@ -86,7 +83,7 @@ pub(super) fn resumption_declined(world: &World) -> Result<String> {
 /// RFC 5246 §7.2.2: we answer each attempt with no_renegotiation. GnuTLS goes on asking for a minute; it is ended when it has told of the first answer.
 pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
     let offer = Offer { story: "gnutls-renegotiates", flags: &["-e"], ..CCM8_OFFER };
-    let (device, server) = (world.device(offer.story)?, world.serve(offer.story, &[])?);
+    let (device, server) = world.begin(offer.story, &[])?;
     runs::hundred(&server, AT_ONCE, |run| {
         let client = client(world, &offer, run.server, &device);
         let warned = "*** Non fatal error: A TLS warning alert has been received.";
@@ -102,7 +99,7 @@ pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
 /// A tenth lost each way, delayed, overtaken, doubled, and nothing above 256 bytes comes through.
 pub(super) fn bad_link(world: &World) -> Result<String> {
     let offer = Offer { story: "gnutls-bad-link", flags: &["--mtu", "256"], mtu: SMALL_MTU, ..CCM8_OFFER };
-    let (device, server) = (world.device(offer.story)?, world.serve(offer.story, SMALL_PATH)?);
+    let (device, server) = world.begin(offer.story, SMALL_PATH)?;
     let link = BadLink::before(&server, world, offer.story, BadLink::BAD)?;
     let handshake =
         |run: Run| one_association(client(world, &offer, run.server, &device).timeout(BAD_LINK_TIMEOUT), &offer);
@@ -116,7 +113,7 @@ pub(super) fn bad_link(world: &World) -> Result<String> {
 
 fn shake_hands(world: &World, offer: &Offer) -> Result<String> {
     let settings = if offer.mtu == SMALL_MTU { SMALL_PATH } else { &[] };
-    let (device, server) = (world.device(offer.story)?, world.serve(offer.story, settings)?);
+    let (device, server) = world.begin(offer.story, settings)?;
     runs::hundred(&server, AT_ONCE, |run| one_association(client(world, offer, run.server, &device), offer))?;
     server.prove(offer.suite, &device, offer.mtu)
 }
@@ -152,7 +149,7 @@ struct TheirServer {
 impl TheirServer {
     fn start(world: &World, device: &Device) -> Result<Self> {
         // It cannot be asked for port 0.
-        let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_address()?.port();
         let server = Program::line("gnutls-serv --udp --require-client-cert --priority").arg(priority(&CCM8_OFFER));
         let server = server.arg("--x509certfile").arg(world.pki("server.pem"));
         let server = server.arg("--x509keyfile").arg(world.pki("server.key"));

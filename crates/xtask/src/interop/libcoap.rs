@@ -2,9 +2,9 @@
 
 use super::link::BadLink;
 use super::openssl;
-use super::runs::{self, RUNS, Run};
+use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS, Run};
 use super::server::Server;
-use super::world::{CCM8, Device, MTU, World};
+use super::world::{CCM8, Device, MTU, World, free_address};
 use crate::process::{Daemon, Program};
 use anyhow::{Context, Result, ensure};
 use std::ffi::OsStr;
@@ -20,10 +20,7 @@ const PKCS10: &str = "286";
 const CERTS_ONLY: &str = "281";
 const OPENSSL: &str = "coap-client-openssl";
 const GNUTLS: &str = "coap-client-gnutls";
-/// An enrolment computes on both sides: three keep two processors busy.
-const AT_ONCE: usize = 3;
 /// Where datagrams are lost, nearly all wait for a timer: libcoap's double from 2 s (RFC 7252 §4.8), those of its handshakes from 1 s.
-const AT_ONCE_WAITING: usize = RUNS;
 const LOSSY_TIMEOUT: Duration = Duration::from_secs(280);
 /// An option that nobody has registered, elective because its number is even (RFC 7252 §5.4.1), and a critical one.
 const ELECTIVE: &str = "65000,muster";
@@ -100,7 +97,7 @@ pub(super) fn gnutls_on_a_bad_link(world: &World) -> Result<String> {
 /// A device that asks for a certificate in another's name must get a 4.03 and no certificate.
 pub(super) fn stranger_is_refused(world: &World) -> Result<String> {
     let name = "stranger";
-    let (device, server) = (world.device(name)?, world.serve(name, &[])?);
+    let (device, server) = world.begin(name, &[])?;
     let stranger = Device { name: "somebody else".to_owned(), folder: device.folder.clone() };
     runs::hundred(&server, AT_ONCE, |run| PLAIN.is_refused(world, &stranger, run, "4.03", |client| client))?;
     server.refused("est.sen.subject_mismatch")?;
@@ -222,7 +219,7 @@ impl Enrolment {
     }
 
     fn begin(&self, world: &World, settings: &[(&str, &str)]) -> Result<(Device, Server)> {
-        Ok((world.device(&self.story())?, world.serve(&self.story(), settings)?))
+        world.begin(&self.story(), settings)
     }
 
     /// One certificate for a key of this run's own.
@@ -235,8 +232,7 @@ impl Enrolment {
             // An exchange that was lost in the middle leaves a part of the answer.
             drop(std::fs::remove_file(&files.answer));
             let ended = shape(self.post(world, device, &files, run.server)).expect_success()?;
-            said += &ended.stdout;
-            said += &ended.stderr;
+            said += &ended.words();
             issued = openssl::certificates_of(&files.answer, &files.certificate);
             if issued.is_ok() {
                 break;
@@ -260,7 +256,7 @@ impl Enrolment {
         let files = Files::of(device, run);
         openssl::request(&files.key, &device.subject(), &files.request)?;
         let ended = shape(self.post(world, device, &files, run.server)).args(["-v", "6"]).output()?;
-        let said = format!("{}{}", ended.stdout, ended.stderr);
+        let said = ended.words();
         ensure!(said.contains(&format!("c:{code}")), "no {code}: {said}");
         let issued = openssl::certificates_of(&files.answer, &files.certificate);
         ensure!(issued.is_err(), "a certificate was issued in spite of {code}");
@@ -305,7 +301,7 @@ pub(super) fn enrol(world: &World, device: &Device, server: SocketAddr) -> Resul
 
 /// What `/crts` answers to libcoap in blocks: the root and the issuing CA.
 pub(super) fn ca_certificates(world: &World) -> Result<String> {
-    let (device, server) = (world.device("crts")?, world.serve("crts", &[])?);
+    let (device, server) = world.begin("crts", &[])?;
     runs::hundred(&server, AT_ONCE, |run| {
         let files = Files::of(&device, run);
         let client = if run.number % 4 < 2 { OPENSSL } else { GNUTLS };
@@ -328,8 +324,7 @@ fn as_device(world: &World, client: &str, device: &Device, answer: &Path, timeou
 /// libcoap's server cannot be asked for port 0: a port that is free, with the one above it.
 fn two_free_ports() -> Result<u16> {
     for _ in 0..100 {
-        let first = UdpSocket::bind("127.0.0.1:0")?;
-        let port = first.local_addr()?.port();
+        let port = free_address()?.port();
         if port < u16::MAX && UdpSocket::bind(("127.0.0.1", port + 1)).is_ok() {
             return Ok(port);
         }

@@ -80,8 +80,7 @@ impl Proxy {
 
     /// Its last line, as JSON.
     fn stop(self) -> Result<serde_json::Value> {
-        let (status, words) = self.daemon.stop()?;
-        ensure!(status.success(), "muster link ended with {status}:\n{words}");
+        let words = self.daemon.stop_well()?;
         let line = words.lines().last().unwrap_or_default();
         serde_json::from_str(line).with_context(|| format!("muster link's last line is no JSON: {line:?}"))
     }

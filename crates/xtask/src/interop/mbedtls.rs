@@ -6,8 +6,6 @@ use super::openssl;
 use super::runs::RUNS;
 use super::server::Server;
 use super::world::{CCM8, Device, GCM, MTU, Suite, World};
-use crate::process::Program;
-use crate::tree;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -25,7 +23,7 @@ const CERTS_ONLY: u64 = 281;
 
 pub(super) fn gcm(world: &World) -> Result<String> {
     let name = "mbedtls-gcm";
-    let (device, server) = (world.device(name)?, world.serve(name, &[])?);
+    let (device, server) = world.begin(name, &[])?;
     for half in halves(&server) {
         let report = half.play(world, &device, &GCM, &["--path", CORE])?;
         for run in runs_of(&report, &half)? {
@@ -44,7 +42,7 @@ pub(super) fn enrols_in_small_records(world: &World) -> Result<String> {
     let name = "mbedtls-small-records";
     let chain = chain(world)?;
     let certificate = [("MUSTER_SERVER__CERTIFICATE", chain.to_str().context("a path that is not UTF-8")?)];
-    let (device, server) = (world.device(name)?, world.serve(name, &certificate)?);
+    let (device, server) = world.begin(name, &certificate)?;
     let requests = Requests::new(&device)?;
     let mut longest = 0;
     for half in halves(&server) {
@@ -80,14 +78,7 @@ fn halves(server: &Server) -> [Half; 2] {
 
 impl Half {
     fn play(&self, world: &World, device: &Device, suite: &Suite, flags: &[&str]) -> Result<Value> {
-        let python = tree::python();
-        ensure!(python.is_file(), "python-mbedtls is not installed: cargo xtask setup");
-        let client = Program::new(python).arg("-B").arg(tree::root().join("crates/xtask/peers/mbedtls_client.py"));
-        let client = client.args(["--name", "localhost", "--suite", suite.mbedtls]);
-        let client = client.arg("--host").arg(self.server.ip().to_string());
-        let client = client.arg("--port").arg(self.server.port().to_string());
-        let client = client.arg("--cert").arg(device.certificate()).arg("--key").arg(device.key());
-        let client = client.arg("--trust").arg(world.pki("ca/root.pem")).args(flags);
+        let client = world.python("mbedtls_client.py", device, self.server, suite.mbedtls)?.args(flags);
         let client = client.arg("--first").arg(self.first.to_string()).arg("--count").arg(self.count.to_string());
         let ended = client.timeout(TIMEOUT).expect_success()?;
         serde_json::from_str(&ended.stdout).with_context(|| format!("the Mbed TLS client said {:?}", ended.stdout))

@@ -47,7 +47,7 @@ pub(super) fn link_local_enrolment(world: &World) -> Result<String> {
         &site.pki("ca/issuing.pem"),
     )?;
     their_client(&wire, &site, port)?;
-    stop(server)?;
+    server.stop_well()?;
     Ok("muster enroll and s_client".to_owned())
 }
 
@@ -72,7 +72,7 @@ pub(super) fn kernel_loses_datagrams(world: &World) -> Result<String> {
     ensure!(ended.stdout.contains(&wanted), "{}{}", ended.stdout, ended.stderr);
     let (up, down) = (wire.server.datagrams_lost()?, wire.device.datagrams_lost()?);
     ensure!(up > 0 && down > 0, "the kernel lost {up} datagrams on their way to the server, {down} on their way back");
-    stop(server)?;
+    server.stop_well()?;
     Ok(format!("{DEVICES} of {DEVICES}; {up} datagrams lost on their way to the server, {down} back"))
 }
 
@@ -91,12 +91,6 @@ fn their_client(wire: &Wire, site: &Site, port: u16) -> Result<()> {
 
 fn uri(port: u16) -> String {
     format!("coaps://[{SERVER_ADDRESS}%{INTERFACE}]:{port}")
-}
-
-fn stop(server: Daemon) -> Result<()> {
-    let (status, words) = server.stop()?;
-    ensure!(status.success() && !words.contains("panicked"), "muster serve ended badly ({status}):\n{words}");
-    Ok(())
 }
 
 /// A PKI whose server certificate names the link-local address.

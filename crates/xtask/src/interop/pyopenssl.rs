@@ -1,8 +1,6 @@
 //! OpenSSL 4.0 over a memory BIO, through pyOpenSSL: each datagram of a handshake and of an exchange goes astray once.
 
 use super::world::{CCM8, Device, MTU, World};
-use crate::process::Program;
-use crate::tree;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -21,7 +19,7 @@ const DATAGRAMS_MIN: [(&str, [u64; 2]); 2] = [("records", [8, 9]), ("flights", [
 
 pub(super) fn each_datagram_astray(world: &World) -> Result<String> {
     let name = "pyopenssl";
-    let (device, server) = (world.device(name)?, world.serve(name, &[])?);
+    let (device, server) = world.begin(name, &[])?;
     let (mut cases, mut handshakes) = (0, 0);
     for address in [server.v4, server.v6] {
         let report = play(world, &device, address)?;
@@ -40,13 +38,7 @@ pub(super) fn each_datagram_astray(world: &World) -> Result<String> {
 }
 
 fn play(world: &World, device: &Device, server: SocketAddr) -> Result<Value> {
-    let python = tree::python();
-    ensure!(python.is_file(), "pyOpenSSL is not installed: cargo xtask setup");
-    let client = Program::new(python).arg("-B").arg(tree::root().join("crates/xtask/peers/pyopenssl_client.py"));
-    let client = client.args(["--name", "localhost", "--suite", CCM8.openssl]);
-    let client = client.arg("--host").arg(server.ip().to_string()).arg("--port").arg(server.port().to_string());
-    let client = client.arg("--cert").arg(device.certificate()).arg("--key").arg(device.key());
-    let client = client.arg("--trust").arg(world.pki("ca/root.pem"));
+    let client = world.python("pyopenssl_client.py", device, server, CCM8.openssl)?;
     // A case that fails makes the client fail, with the case's name.
     let ended = client.timeout(TIMEOUT).expect_success()?;
     serde_json::from_str(&ended.stdout).with_context(|| format!("the pyOpenSSL client said {:?}", ended.stdout))

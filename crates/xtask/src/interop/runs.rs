@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 pub(super) const RUNS: usize = 100;
+/// Side by side where both ends compute: three keep two processors busy.
+pub(super) const AT_ONCE: usize = 3;
+/// Side by side where they wait for timers.
+pub(super) const AT_ONCE_WAITING: usize = RUNS;
 /// A defect shows in the first runs; the others would only wait for their deadlines.
 const FAILURES_MAX: usize = 3;
 

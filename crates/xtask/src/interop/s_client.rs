@@ -1,19 +1,15 @@
 //! OpenSSL's `s_client`: suites, small paths, a session of another server offered, a renegotiation asked for, a bad link.
 
 use super::link::BadLink;
-use super::runs::{self, RUNS};
-use super::world::{CCM8, Device, GCM, MTU, SMALL_MTU, SMALL_PATH, Suite, World};
-use crate::process::{Ended, Program};
+use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS};
+use super::world::{CCM8, Device, GCM, MTU, SMALL_MTU, SMALL_PATH, Suite, World, free_address};
+use crate::process::Program;
 use anyhow::{Result, ensure};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(25);
-/// A handshake computes more than it waits.
-const AT_ONCE: usize = 3;
-/// On a bad link it only waits.
-const AT_ONCE_WAITING: usize = RUNS;
 /// OpenSSL's timer doubles from one second up to a minute.
 const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(280);
 
@@ -28,10 +24,10 @@ pub(super) fn gcm(world: &World) -> Result<String> {
 /// Both ends believe in 256 bytes.
 pub(super) fn small_path(world: &World) -> Result<String> {
     let name = "s-client-small-path";
-    let (device, server) = (world.device(name)?, world.serve(name, SMALL_PATH)?);
+    let (device, server) = world.begin(name, SMALL_PATH)?;
     runs::hundred(&server, AT_ONCE, |run| {
         let ended = as_device(world, &CCM8, run.server, &device).args(["-mtu", "256"]).expect_success()?;
-        is_an_association(&words(&ended), &CCM8)
+        is_an_association(&ended.words(), &CCM8)
     })?;
     server.prove(&CCM8, &device, SMALL_MTU)
 }
@@ -42,7 +38,7 @@ pub(super) fn without_certificate(world: &World) -> Result<String> {
         let ended = s_client(world, &CCM8, run.server).output()?;
         // Its exit status says nothing of an alert that came after its own Finished; what it agreed to does.
         let refused = ended.stdout.contains("Cipher is (NONE)") || ended.stderr.contains("alert");
-        ensure!(refused, "{}", words(&ended));
+        ensure!(refused, "{}", ended.words());
         Ok(())
     })?;
     server.refused("dtls.certificate.missing")?;
@@ -53,12 +49,12 @@ pub(super) fn without_certificate(world: &World) -> Result<String> {
 /// A session id and a ticket of another server, which knows the same devices and has the same certificate: we decline both, with a whole handshake.
 pub(super) fn resumption_declined(world: &World) -> Result<String> {
     let name = "s-client-resumes";
-    let (device, server) = (world.device(name)?, world.serve(name, &[])?);
+    let (device, server) = world.begin(name, &[])?;
     let session = session_of_another_server(world, &device)?;
     runs::hundred(&server, AT_ONCE, |run| {
         let ended = as_device(world, &CCM8, run.server, &device).arg("-sess_in").arg(&session).expect_success()?;
-        ensure!(!ended.stdout.contains("Reused, "), "a session of another server was resumed: {}", words(&ended));
-        is_an_association(&words(&ended), &CCM8)
+        ensure!(!ended.stdout.contains("Reused, "), "a session of another server was resumed: {}", ended.words());
+        is_an_association(&ended.words(), &CCM8)
     })?;
     server.prove(&CCM8, &device, MTU)
 }
@@ -66,7 +62,7 @@ pub(super) fn resumption_declined(world: &World) -> Result<String> {
 /// RFC 5246 §7.2.2: we answer with no_renegotiation, upon which this client gives up, as it may.
 pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
     let name = "s-client-renegotiates";
-    let (device, server) = (world.device(name)?, world.serve(name, &[])?);
+    let (device, server) = world.begin(name, &[])?;
     runs::hundred(&server, AT_ONCE, |run| {
         let client = as_device(world, &CCM8, run.server, &device);
         let (mut client, _) = client.dialogue("Secure Renegotiation IS supported", &device.log(run))?;
@@ -81,7 +77,7 @@ pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
 /// A tenth lost each way, delayed, overtaken, doubled, and nothing above 256 bytes comes through.
 pub(super) fn bad_link(world: &World) -> Result<String> {
     let name = "s-client-bad-link";
-    let (device, server) = (world.device(name)?, world.serve(name, SMALL_PATH)?);
+    let (device, server) = world.begin(name, SMALL_PATH)?;
     let link = BadLink::before(&server, world, name, BadLink::BAD)?;
     runs::hundred_at(link.doors(), AT_ONCE_WAITING, |run| {
         let client = as_device(world, &CCM8, run.server, &device).args(["-mtu", "256"]).timeout(BAD_LINK_TIMEOUT);
@@ -94,9 +90,9 @@ pub(super) fn bad_link(world: &World) -> Result<String> {
 }
 
 fn shake_hands(world: &World, name: &str, suite: &Suite) -> Result<String> {
-    let (device, server) = (world.device(name)?, world.serve(name, &[])?);
+    let (device, server) = world.begin(name, &[])?;
     runs::hundred(&server, AT_ONCE, |run| {
-        is_an_association(&words(&as_device(world, suite, run.server, &device).expect_success()?), suite)
+        is_an_association(&as_device(world, suite, run.server, &device).expect_success()?.words(), suite)
     })?;
     server.prove(suite, &device, MTU)
 }
@@ -140,15 +136,6 @@ fn session_of_another_server(world: &World, device: &Device) -> Result<PathBuf> 
     let client = || as_device(world, &CCM8, address, device);
     client().arg("-sess_out").arg(&session).expect_success()?;
     let again = client().arg("-sess_in").arg(&session).expect_success()?;
-    ensure!(again.stdout.contains("Reused, "), "s_server does not resume its own session: {}", words(&again));
+    ensure!(again.stdout.contains("Reused, "), "s_server does not resume its own session: {}", again.words());
     Ok(session)
-}
-
-/// Of the loopback: for servers that cannot be asked for port 0.
-fn free_address() -> Result<SocketAddr> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-fn words(ended: &Ended) -> String {
-    format!("{}{}", ended.stdout, ended.stderr)
 }

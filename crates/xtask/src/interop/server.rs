@@ -4,7 +4,7 @@ use super::capture::Capture;
 use super::runs::RUNS;
 use super::world::{Device, Suite, World};
 use crate::process::{Daemon, Program};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -65,10 +65,7 @@ impl Server {
     /// SIGTERM: the server must drain and exit 0, and must not have panicked on the way. What it captured is whole then.
     pub(super) fn stop(self) -> Result<Capture> {
         let daemon = self.daemon.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let (status, words) = daemon.stop()?;
-        if !status.success() || words.contains("panicked") {
-            bail!("muster serve ended badly after SIGTERM ({status}):\n{words}");
-        }
+        daemon.stop_well()?;
         Ok(Capture { file: self.capture, ports: [self.v4.port(), self.v6.port()] })
     }
 

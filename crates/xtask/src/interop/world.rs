@@ -5,7 +5,8 @@ use super::runs::Run;
 use super::server::Server;
 use crate::process::Program;
 use crate::tree;
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,6 +67,22 @@ impl World {
         Server::start(self, story, settings)
     }
 
+    /// A device and a server for this story alone.
+    pub(super) fn begin(&self, story: &str, settings: &[(&str, &str)]) -> Result<(Device, Server)> {
+        Ok((self.device(story)?, self.serve(story, settings)?))
+    }
+
+    /// A client in Python (`crates/xtask/peers`) that is this device, against this server.
+    pub(super) fn python(&self, client: &str, device: &Device, server: SocketAddr, suite: &str) -> Result<Program> {
+        let python = tree::python();
+        ensure!(python.is_file(), "the Python of the peers is not installed: cargo xtask setup");
+        let program = Program::new(python).arg("-B").arg(tree::root().join("crates/xtask/peers").join(client));
+        let program = program.args(["--name", "localhost", "--suite", suite]);
+        let program = program.arg("--host").arg(server.ip().to_string()).arg("--port").arg(server.port().to_string());
+        let program = program.arg("--cert").arg(device.certificate()).arg("--key").arg(device.key());
+        Ok(program.arg("--trust").arg(self.pki("ca/root.pem")))
+    }
+
     /// A device with an IDevID of this world's manufacturer, made by OpenSSL.
     pub(super) fn device(&self, name: &str) -> Result<Device> {
         let folder = self.folder.join(name);
@@ -106,4 +123,9 @@ impl Device {
     pub(super) fn log(&self, run: Run) -> PathBuf {
         self.file(&format!("run-{}.log", run.number))
     }
+}
+
+/// Of the loopback: for servers that cannot be asked for port 0.
+pub(super) fn free_address() -> Result<SocketAddr> {
+    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
 }
