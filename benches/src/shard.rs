@@ -1,6 +1,6 @@
 //! One shard and its authority, as `server` has them, without sockets and threads.
 
-use authority::{Deliver, Issuer, Job, Limits, MemoryLedger, Outcome};
+use authority::{Deliver, Flights, Issuer, Job, Limits, MemoryLedger, Outcome};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{JobId, Now, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
@@ -49,7 +49,13 @@ impl Shard {
         let signer = Arc::new(ca.signer(Arc::new(DerivedRandom::new(SEED, "signer"))));
         let ledger = Arc::new(MemoryLedger::new(ROWS_MAX));
         let authority_random = Arc::new(DerivedRandom::new(SEED, "authority"));
-        let issuer = Issuer::new(ledger, signer, authority_random, NodePrefix::new(1), Limits::default());
+        let issuer = Issuer::new(
+            ledger,
+            signer,
+            authority_random,
+            NodePrefix::new(1),
+            Arc::new(Flights::new(Limits::default())),
+        );
         let identity = ca.server().for_dtls(&random);
         let cookie = CookieKeys::from_random(&*random);
         let spec = ServerSpec::new(identity, cookie, vec![ca.profile(|_| ())]);

@@ -20,10 +20,26 @@ use crate::refusal::Busy;
 /// (93 s, RFC 7252 §4.8.2); more than a handful at once is a copy of the device or an attack.
 const WAITERS_MAX: usize = 8;
 
+/// What bounds an [`Flights`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Enrolments in flight at once, over all shards; a claim is about 200 bytes, a whole job a few kilobytes.
+    pub in_flight_max: usize,
+}
+
+impl Default for Limits {
+    /// 16,384 in flight: a second's work of a large machine, and tens of megabytes.
+    fn default() -> Limits {
+        Limits { in_flight_max: 16_384 }
+    }
+}
+
 /// Answers a request that waits.
 pub(crate) type Waiter = Box<dyn FnOnce(Outcome) + Send>;
 
-pub(crate) struct Flights {
+/// Enrolments in flight, over all shards and configurations of one process: a reload makes a new issuer over the same flights, so that a
+/// request and its repeat meet although the configuration changed between them.
+pub struct Flights {
     map: DashMap<Key, Flight>,
     /// Length of `map`, so that its bound costs no walk over the map's shards.
     count: AtomicUsize,
@@ -44,8 +60,19 @@ pub(crate) enum Joined {
 }
 
 impl Flights {
-    pub(crate) fn new(max: usize) -> Flights {
-        Flights { map: DashMap::new(), count: AtomicUsize::new(0), max }
+    /// None yet.
+    pub fn new(limits: Limits) -> Flights {
+        Flights { map: DashMap::new(), count: AtomicUsize::new(0), max: limits.in_flight_max }
+    }
+
+    /// How many there are now.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Claims the key if nobody has it and there is room.
@@ -80,10 +107,6 @@ impl Flights {
         let key = *vacant.key();
         vacant.insert(Flight { client, waiters: Mutex::new(Vec::new()) });
         Ok(Claim { flights: Some(Arc::clone(self)), key })
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
     }
 
     fn free(&self, key: &Key) -> Vec<Waiter> {
@@ -148,7 +171,7 @@ mod tests {
 
     #[test]
     fn an_identical_request_waits_and_gets_the_outcome() {
-        let flights = Arc::new(Flights::new(4));
+        let flights = Arc::new(Flights::new(Limits { in_flight_max: 4 }));
         let (client, answered) = (Digest::of(b"client"), Arc::new(AtomicUsize::new(0)));
         let claim = flights.claim(key(b"1"), client).unwrap();
         assert!(flights.claim(key(b"1"), client).is_none());
@@ -166,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_dropped_claim_answers_whoever_waits() {
-        let flights = Arc::new(Flights::new(4));
+        let flights = Arc::new(Flights::new(Limits { in_flight_max: 4 }));
         let (client, answered) = (Digest::of(b"client"), Arc::new(AtomicUsize::new(0)));
         let claim = flights.claim(key(b"1"), client).unwrap();
         assert!(matches!(flights.join(key(b"1"), client, waiter(&answered)), Joined::Waiting));
@@ -176,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_map_is_bounded() {
-        let flights = Arc::new(Flights::new(2));
+        let flights = Arc::new(Flights::new(Limits { in_flight_max: 2 }));
         let client = Digest::of(b"client");
         let held: Vec<Claim> = [&b"1"[..], b"2"].iter().filter_map(|csr| flights.claim(key(csr), client)).collect();
         assert_eq!(held.len(), 2);

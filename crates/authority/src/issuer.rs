@@ -40,20 +40,6 @@ use crate::signer::{Custody, Signer, SignerFault, ToSign};
 /// is already an event to report.
 const SERIAL_DRAWS_MAX: u8 = 4;
 
-/// What bounds an [`Issuer`].
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Enrolments in flight at once, over all shards; a claim is about 200 bytes, a whole job a few kilobytes.
-    pub in_flight_max: usize,
-}
-
-impl Default for Limits {
-    /// 16,384 in flight: a second's work of a large machine, and tens of megabytes.
-    fn default() -> Limits {
-        Limits { in_flight_max: 16_384 }
-    }
-}
-
 /// Drives issuances between a ledger and a signer. Shared by all shards and profiles.
 pub struct Issuer {
     ledger: Arc<dyn Ledger>,
@@ -64,15 +50,16 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// An issuer whose serials begin with `node`, which no other node of the same CA may use.
+    /// An issuer whose serials begin with `node`, which no other node of the same CA may use. `flights` belong to the process: every
+    /// issuer over one ledger shares them.
     pub fn new(
         ledger: Arc<dyn Ledger>,
         signer: Arc<dyn Signer>,
         random: Arc<dyn Random>,
         node: NodePrefix,
-        limits: Limits,
+        flights: Arc<Flights>,
     ) -> Issuer {
-        Issuer { ledger, signer, random, node, flights: Arc::new(Flights::new(limits.in_flight_max)) }
+        Issuer { ledger, signer, random, node, flights }
     }
 
     /// Takes a batch of jobs at the time `utc`; every `J` comes back through `deliver` exactly once.

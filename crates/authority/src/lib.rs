@@ -33,8 +33,9 @@ mod signer;
 mod subject;
 
 pub use device::{Attribute, DEVICE_ID_BYTES_MAX, DeviceId, DeviceIdRule, RuleFault};
+pub use flight::{Flights, Limits};
 pub use idempotency::{Key, RepeatWindow};
-pub use issuer::{Issuer, Limits};
+pub use issuer::Issuer;
 pub use job::{Deliver, Function, Issued, Job, Outcome, TlsUnique};
 pub use ledger::{
     Completion, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,

@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use authority::{
-    Busy, Completion, Custody, Deliver, Function, Issued, Issuer, Job, Ledger, LedgerFault, Limits, MemoryLedger,
-    Misissue, Outcome, Random, RingSigner, Signer, SignerFault, ToSign, VerifySignatures,
+    Busy, Completion, Custody, Deliver, Flights, Function, Issued, Issuer, Job, Ledger, LedgerFault, Limits,
+    MemoryLedger, Misissue, Outcome, Random, RingSigner, Signer, SignerFault, ToSign, VerifySignatures,
 };
 use faulty::{Fate, FaultyLedger, FaultySigner, Queue};
 use pki::issue::NodePrefix;
@@ -170,7 +170,13 @@ fn enrolments_in_flight_are_bounded() {
     let ledger = Arc::new(FaultyLedger::new(&queue)) as Arc<dyn Ledger>;
     let random = Arc::clone(&world.random) as Arc<dyn Random>;
     let limits = Limits { in_flight_max: 2 };
-    let issuer = Arc::new(Issuer::new(ledger, Arc::new(world.signer()), random, NodePrefix::new(1), limits));
+    let issuer = Arc::new(Issuer::new(
+        ledger,
+        Arc::new(world.signer()),
+        random,
+        NodePrefix::new(1),
+        Arc::new(Flights::new(limits)),
+    ));
     let profile = world.profile();
     let devices: Vec<_> = (0..3).map(|number| world.device(number)).collect();
     let jobs = devices.iter().map(|device| world.enroll(&profile, device, device.csr())).enumerate().collect();
@@ -228,7 +234,8 @@ fn e25_e27_a_forced_collision_gives_two_serials_and_each_has_one_content() {
     let random = Arc::new(Colliding { inner: Arc::clone(&stage.world.random), same: 2.into() });
     let ledger = Arc::clone(&stage.ledger) as Arc<dyn Ledger>;
     let signer = Arc::clone(&stage.signer) as Arc<dyn Signer>;
-    let issuer = Arc::new(Issuer::new(ledger, signer, random, NodePrefix::new(7), Limits::default()));
+    let issuer =
+        Arc::new(Issuer::new(ledger, signer, random, NodePrefix::new(7), Arc::new(Flights::new(Limits::default()))));
     let profile = stage.world.profile();
     let devices: Vec<_> = (0..2).map(|number| stage.world.device(number)).collect();
     let jobs = devices.iter().map(|device| stage.world.enroll(&profile, device, device.csr())).enumerate().collect();

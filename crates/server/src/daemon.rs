@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use authority::{Issuer, Ledger, MemoryLedger};
+use authority::{Flights, Issuer, Ledger, MemoryLedger};
 use metrics::Gauge;
 use net::SystemRandom;
 use net::udp::BindFault;
@@ -99,7 +99,8 @@ impl Server {
         };
         let control = Arc::new(Control::new(config.server.drain_timeout, watch.readiness.clone()));
         let random = Arc::new(SystemRandom::new());
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot_of(&loaded, &ledger, &random)));
+        let flights = Arc::new(flights_of(config));
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot_of(&loaded, &ledger, &flights, &random)));
         let pool = Arc::new(
             Pool::new(config.server.pool_threads).map_err(|error| StartFault::System(io::Error::other(error)))?,
         );
@@ -121,6 +122,7 @@ impl Server {
             snapshot: Arc::clone(&snapshot),
             certificates: loaded.certificates,
             ledger,
+            flights,
             random: Arc::clone(&random),
             shards: Vec::new(),
             failures: Some(failures),
@@ -148,14 +150,23 @@ impl Server {
     }
 }
 
-fn snapshot_of(loaded: &Loaded, ledger: &Arc<MemoryLedger>, random: &Arc<SystemRandom>) -> Snapshot {
-    let in_flight_max = usize::try_from(loaded.config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
+fn flights_of(config: &Config) -> Flights {
+    let in_flight_max = usize::try_from(config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
+    Flights::new(authority::Limits { in_flight_max })
+}
+
+fn snapshot_of(
+    loaded: &Loaded,
+    ledger: &Arc<MemoryLedger>,
+    flights: &Arc<Flights>,
+    random: &Arc<SystemRandom>,
+) -> Snapshot {
     let issuer = Issuer::new(
         Arc::clone(ledger) as Arc<dyn Ledger>,
         Arc::clone(&loaded.signer) as Arc<dyn authority::Signer>,
         Arc::clone(random) as Arc<dyn authority::Random>,
         NodePrefix::new(loaded.config.server.node),
-        authority::Limits { in_flight_max },
+        Arc::clone(flights),
     );
     Snapshot { est: Arc::clone(&loaded.est), issuer: Arc::new(issuer) }
 }
@@ -168,6 +179,7 @@ pub struct Handle {
     snapshot: Arc<ArcSwap<Snapshot>>,
     certificates: Arc<est::CertificateCache>,
     ledger: Arc<MemoryLedger>,
+    flights: Arc<Flights>,
     random: Arc<SystemRandom>,
     shards: Vec<JoinHandle<io::Result<Ended>>>,
     /// For shards to come; given up before the log's end is waited for.
@@ -199,6 +211,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.drain_timeout", old.server.drain_timeout != new.server.drain_timeout),
         ("server.shards", old.server.shards != new.server.shards),
         ("server.pool_threads", old.server.pool_threads != new.server.pool_threads),
+        ("limits.enrolments_in_flight_max", old.limits.enrolments_in_flight_max != new.limits.enrolments_in_flight_max),
         ("ledger.rows_max", old.ledger.rows_max != new.ledger.rows_max),
         ("metrics.listen", listen_of(old.metrics.as_ref()) != listen_of(new.metrics.as_ref())),
         ("limits", old.limits != new.limits),
@@ -252,7 +265,7 @@ impl Handle {
     /// Every fault; nothing has changed then.
     pub fn reload(&self, sources: &Sources) -> Result<Reloaded, Faults> {
         let loaded = load::load_beside(sources, Arc::clone(&self.certificates))?;
-        self.snapshot.store(Arc::new(snapshot_of(&loaded, &self.ledger, &self.random)));
+        self.snapshot.store(Arc::new(snapshot_of(&loaded, &self.ledger, &self.flights, &self.random)));
         Ok(Reloaded { needs_restart: needs_restart(&self.started, &loaded.config) })
     }
 

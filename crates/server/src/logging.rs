@@ -278,6 +278,8 @@ mod tests {
             stage: Stage::Request,
             outcome: Err(reason),
             offered: "".into(),
+            detail: None,
+            claimed: None,
             further: Vec::new(),
             notices: Vec::new(),
             elapsed: Duration::ZERO,

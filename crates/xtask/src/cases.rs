@@ -15,6 +15,7 @@ const STATUS: &str = "crates/xtask/cases/STATUS.md";
 const PIECES: &[(&str, &str)] = &[
     ("enrol", "the whole path"),
     ("engines", "the hardened engines"),
+    ("review", "what reviews of the code and the field found"),
     ("ledger", "the durable ledger and the decision to issue"),
     ("speed", "admission under overload"),
     ("rfc9148", "the rest of RFC 9148 and the Registrar"),
@@ -95,7 +96,7 @@ fn collect_tests(file: &str, text: &str, tests: &mut BTreeMap<String, Vec<Test>>
 
 fn case_number(word: &str) -> Option<String> {
     let digits = word.strip_prefix(['d', 'c', 'e'])?;
-    (digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| word.to_uppercase())
+    (matches!(digits.len(), 2 | 3) && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| word.to_uppercase())
 }
 
 fn render(cases: &[Case], tests: &BTreeMap<String, Vec<Test>>) -> String {

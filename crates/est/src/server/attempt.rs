@@ -32,6 +32,11 @@ pub struct Attempt {
     pub outcome: Result<Success, Reason>,
     /// What was offered or asked for, in a few words; of a handshake that succeeded the suite.
     pub offered: Cow<'static, str>,
+    /// What exactly is at fault, where something is: which certificate (index, subject), which field and rule, both of two values that differ.
+    /// One line in our words with the peer's values in it: for logs, which quote it, never for the wire.
+    pub detail: Option<Box<str>>,
+    /// The device that the peer claims to be, once a certificate was read and as long as nothing proves it; `device` is `None` then.
+    pub claimed: Option<Box<str>>,
     /// What else would have failed, had the first been mended: of a refused hello.
     pub further: Vec<Reason>,
     /// What an operator should see although nothing was refused for it.
@@ -98,6 +103,8 @@ impl Attempt {
             stage,
             outcome: Ok(success),
             offered,
+            detail: None,
+            claimed: None,
             further: Vec::new(),
             notices: Vec::new(),
             elapsed,
@@ -117,6 +124,8 @@ impl Attempt {
             stage: reason.stage(),
             outcome: Err(reason),
             offered,
+            detail: None,
+            claimed: None,
             further: Vec::new(),
             notices: Vec::new(),
             elapsed,

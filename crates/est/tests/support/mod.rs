@@ -308,7 +308,7 @@ impl World {
             Arc::new(signer),
             Arc::new(TestRandom),
             NodePrefix::new(7),
-            authority::Limits::default(),
+            Arc::new(authority::Flights::new(authority::Limits::default())),
         );
         World {
             server: Server::new(3, config, Arc::new(TestRandom)),

@@ -287,8 +287,8 @@ impl Site {
         let issuer = self.issuer.get_or_insert_with(|| {
             let random = |domain| Arc::new(DerivedRandom::new(SEED, domain));
             let signer = Arc::new(FIXTURE.ca.signer(random("signature")));
-            let limits = authority::Limits::default();
-            Arc::new(Issuer::new(ledger, signer, random("authority"), NodePrefix::new(1), limits))
+            let flights = Arc::new(authority::Flights::new(authority::Limits::default()));
+            Arc::new(Issuer::new(ledger, signer, random("authority"), NodePrefix::new(1), flights))
         });
         Arc::clone(issuer)
     }
