@@ -196,6 +196,14 @@ impl Method {
         })
     }
 
+    /// Whether a payload is defined for it. Where none is, "the recipient MUST ignore it" (RFC 7252 §5.5).
+    pub const fn has_payload(self) -> bool {
+        match self {
+            Method::Post | Method::Put | Method::Fetch | Method::Patch | Method::IPatch => true,
+            Method::Get | Method::Delete => false,
+        }
+    }
+
     /// The code on the wire.
     pub const fn code(self) -> Code {
         Code(self as u8)

@@ -28,11 +28,13 @@ use crate::verify::{Device, PeerVerifier};
 mod attempt;
 mod live;
 mod request;
+mod sent_away;
 
 pub use attempt::{Attempt, Counters, Notice, OFFERED_BYTES_MAX, Success};
 pub use live::JobId;
 use live::{Sessions, Waiting};
 use request::Jitter;
+use sent_away::SentAway;
 
 /// A suspended public-key step of a handshake.
 pub type PublicKeyJob = dtls::PublicKeyJob<PeerVerifier>;
@@ -60,8 +62,7 @@ pub struct Server {
     outputs: VecDeque<Output>,
     counters: Counters,
     jitter: Jitter,
-    /// Enrolments that were answered with 5.03, less those that were answered since.
-    sent_away: usize,
+    sent_away: SentAway,
     admission: Admission,
 }
 
@@ -83,7 +84,7 @@ impl Server {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             jitter: Jitter::new(jitter_seed),
-            sent_away: 0,
+            sent_away: SentAway::default(),
             admission: Admission::Open,
             config,
         }

@@ -367,6 +367,28 @@ fn c37_max_age_grows_with_those_who_were_sent_away() {
 }
 
 #[test]
+fn c49_max_age_falls_again_after_a_storm_whose_clients_never_return() {
+    let mut world = World::with(|_, spec| spec.limits.pending_max = 1);
+    world.pace = Pace::Held;
+    let (one, two) = (world.pki.device(1), world.pki.device(2));
+    let mut first = world.connect(1, &one, ClientConfig::default());
+    let mut second = world.connect(2, &two, ClientConfig::default());
+    world.ask(&mut first, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
+    let request = csr(two.certificate.subject(), &Key::new());
+    let max_age = |world: &mut World, device: &mut support::Device| {
+        world.ask(device, Operation::Enroll { csr: request.clone() });
+        let Failure::Later { max_age, .. } = device.failure() else { panic!("not told to come later") };
+        max_age
+    };
+    let in_the_storm = (0..1_000).map(|_| max_age(&mut world, &mut second)).last();
+    assert!(in_the_storm.is_some_and(|age| age >= 60), "{in_the_storm:?}");
+    // The longest Max-Age is 90 s: twice that, and nobody is expected any more.
+    world.now.mono += Duration::from_secs(180);
+    let after = max_age(&mut world, &mut second);
+    assert!((5..=9).contains(&after), "{after}");
+}
+
+#[test]
 fn e03_challenge_password_is_the_tls_unique_of_this_session_or_refused() {
     use base64::Engine as _;
     let mut world = World::new();

@@ -67,7 +67,17 @@ fn c17_methods_and_paths() {
 fn c17_a_method_that_nobody_knows() {
     let (mut world, mut raw, _) = connected();
     let said = raw.ask(&mut world, &ask(30, "est/crts"));
-    assert_refused(&said, Reason::CoapMethod);
+    assert_refused(&said, Reason::CoapMethodUnknown);
+}
+
+#[test]
+fn c45_a_payload_of_crts_and_discovery_is_ignored() {
+    let (mut world, mut raw, request) = connected();
+    for path in ["est/crts", ".well-known/core"] {
+        let bare = raw.ask(&mut world, &ask(GET, path));
+        let said = raw.ask(&mut world, &Ask { payload: &request, content_format: Some(286), ..ask(GET, path) });
+        assert_eq!((said.code, &said.payload), (Code::CONTENT, &bare.payload), "{path}");
+    }
 }
 
 #[test]

@@ -334,9 +334,8 @@ impl Exchange {
         let size1 = (blockwise && offset == 0).then_some(self.spec.body.len()).and_then(|n| u32::try_from(n).ok());
         // The size of the answer's blocks is chosen with the last piece (RFC 7959 §3.3); the largest needs no choice.
         let block2 = (!more && self.spec.block < BlockSize::B1024).then_some(Block { num: 0, more: false, size });
-        let content_format = self.spec.content_format.filter(|_| !self.spec.body.is_empty());
         let (envelope, mut datagram) = self.envelope(ids);
-        self.head(&mut datagram, envelope, content_format)
+        self.head(&mut datagram, envelope)
             .maybe_uint(Number::BLOCK2, block2.map(Block::value))
             .maybe_uint(Number::BLOCK1, blockwise.then_some(block.value()))
             .maybe_uint(Number::SIZE1, size1)
@@ -344,14 +343,15 @@ impl Exchange {
         Phase::Sending(Sending { in_flight: self.launch(now, envelope, datagram), offset, size })
     }
 
-    /// Asks for the block behind what has come: the same request, a new token, no payload (RFC 7959 §3.3, RFC 9148 §4.6).
+    /// Asks for the block behind what has come: a new token, no payload, and every option of the first request except Block1 and
+    /// Size1, which describe a body that is not sent again (RFC 7959 §2.4, §3.3). Servers compare the rest.
     fn fetch(&mut self, now: Instant, ids: &mut MessageIds, size: BlockSize, fetched: Fetched) -> Progress {
         let Fetched { etag, reply } = fetched;
         let Some(block2) = Block::at(reply.body.len(), size, false) else {
             return Progress::Failed(Failure::TooLarge);
         };
         let (envelope, mut datagram) = self.envelope(ids);
-        self.head(&mut datagram, envelope, None).uint(Number::BLOCK2, block2.value());
+        self.head(&mut datagram, envelope).uint(Number::BLOCK2, block2.value());
         let in_flight = self.launch(now, envelope, datagram);
         self.phase = Phase::Fetching(Fetching { in_flight, etag, reply });
         Progress::Pending
@@ -371,14 +371,11 @@ impl Exchange {
         (envelope, datagram)
     }
 
-    /// Header, host, path, queries and Accept, in the order of their numbers.
-    fn head<'b>(
-        &self,
-        buffer: &'b mut Vec<u8>,
-        envelope: Envelope,
-        content_format: Option<ContentFormat>,
-    ) -> Encoder<'b> {
+    /// Header, host, path, Content-Format, queries and Accept, in the order of their numbers: the same in every request of the
+    /// exchange.
+    fn head<'b>(&self, buffer: &'b mut Vec<u8>, envelope: Envelope) -> Encoder<'b> {
         let spec = &self.spec;
+        let content_format = spec.content_format.filter(|_| !spec.body.is_empty());
         let mut encoder = Encoder::new(buffer, spec.kind, spec.method.code(), envelope.message_id, envelope.token);
         if let Some(host) = &spec.uri_host {
             encoder = encoder.option(Number::URI_HOST, host.as_bytes());

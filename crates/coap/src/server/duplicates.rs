@@ -133,10 +133,12 @@ fn refused_before(block: RefusedBlock, message: &Message<'_>, turn: &Turn<'_>, t
         Refused::ByTable(if waits { response.with_max_age(turn.shared.full_max_age()) } else { response })
     };
     match block {
-        RefusedBlock::BadBlock => Refused::Here(Refusal::BadBlock),
+        RefusedBlock::BadBlock(fault) => Refused::Here(Refusal::BadBlock(fault)),
         RefusedBlock::BlockMissing => Refused::Here(Refusal::BlockMissing),
+        RefusedBlock::BlockDiffers => Refused::Here(Refusal::BlockDiffers),
+        RefusedBlock::NoResponse => Refused::Here(Refusal::NoResponse),
         RefusedBlock::ContentFormatChanged => Refused::Here(Refusal::ContentFormatChanged),
-        RefusedBlock::Full => Refused::Here(Refusal::Full),
+        RefusedBlock::Full(limit) => Refused::Here(Refusal::Full(limit)),
         RefusedBlock::TooLarge => match judged() {
             Ok(Ok(admit)) => Refused::Here(Refusal::TooLarge { body_bytes_max: admit.body_bytes_max }),
             _ => bare(Code::REQUEST_ENTITY_TOO_LARGE),

@@ -12,9 +12,12 @@ use super::request::Body;
 use super::shared::RESPONSE_BYTES_EXPECTED;
 use super::uploads::{Complete, Piece, RequestKey, Taken};
 use super::write::{Blocks, Envelope, Form, Sizes, write, write_whole};
-use super::{Admit, Done, Dropped, Handled, Head, Peer, Refusal, Repeat, Request, Resources, Response, Turn};
+use super::{
+    Admit, BlockFault, Done, Dropped, Handled, Head, Limit, Peer, Refusal, Repeat, Request, Resources, Response, Turn,
+};
 use crate::hash::Hash64;
 use crate::{Block, Code, Kind, Message, Method};
+use std::cmp::Ordering;
 
 /// Fingerprints of datagrams, and of last blocks; see [`Hash64::new`].
 const PURPOSE_DATAGRAM: u64 = 2;
@@ -77,7 +80,7 @@ impl Peer {
         table: &dyn Resources,
     ) -> Result<Handled<'d>, Refused> {
         let head = Head::check(arrival.message)?;
-        let blocks = Blocks::of(&arrival.message)?;
+        let blocks = Blocks::of(&arrival.message, head.method())?;
         let key = RequestKey::of(&arrival.message);
         let checked = Checked { head, blocks, key, fingerprint: arrival.fingerprint };
         if blocks.block2.is_some_and(|block2| block2.num > 0) {
@@ -87,7 +90,7 @@ impl Peer {
             return self.upload(turn, &checked, block1, table);
         }
         let admit = table.admit(&head).map_err(Refused::ByTable)?;
-        self.open(turn, &checked, admit, Body::Borrowed(arrival.message.payload()), None)
+        self.open(turn, &checked, admit, Body::Borrowed(head.payload()), None)
     }
 
     /// Block2 with a NUM above 0: the next part of a response that is kept, or of one that is computed again. It
@@ -100,7 +103,7 @@ impl Peer {
     ) -> Result<Handled<'d>, Refused> {
         // A request goes on with its body or with its response, never with both (RFC 7959 §3.3).
         if checked.blocks.block1.is_some() {
-            return Err(Refusal::BadBlock.into());
+            return Err(Refusal::BadBlock(BlockFault::BothDirections).into());
         }
         let message = checked.head.message();
         let of_key = |exchange: &&mut Exchange| exchange.key == checked.key && exchange.outcome().is_some();
@@ -130,7 +133,7 @@ impl Peer {
         let admit = table.admit(&checked.head).map_err(Refused::ByTable)?;
         match admit.repeat {
             Repeat::Remembered => Err(Refusal::NoResponse.into()),
-            Repeat::Computed => self.open(turn, checked, admit, Body::Borrowed(message.payload()), None),
+            Repeat::Computed => self.open(turn, checked, admit, Body::Borrowed(checked.head.payload()), None),
         }
     }
 
@@ -152,8 +155,14 @@ impl Peer {
             }
         }
         // With M set the payload has exactly the size of the block; the last one may be shorter (RFC 7959 §2.2, §2.3).
-        if payload.len() > block.size.bytes() || block.more && payload.len() < block.size.bytes() {
-            return Err(Refusal::BadBlock.into());
+        let fault = match (payload.len().cmp(&block.size.bytes()), block.more) {
+            (Ordering::Less, true) => Some(BlockFault::Short),
+            (Ordering::Greater, true) => Some(BlockFault::Long),
+            (Ordering::Greater, false) => Some(BlockFault::LastLong),
+            (Ordering::Equal, _) | (Ordering::Less, false) => None,
+        };
+        if let Some(fault) = fault {
+            return Err(Refusal::BadBlock(fault).into());
         }
         let content_format = checked.head.content_format();
         let piece = Piece { key: checked.key, block, content_format, payload };
@@ -258,8 +267,11 @@ impl Peer {
         let in_flight = self.exchanges.iter().filter(|exchange| exchange.is_in_flight()).count();
         let held = turn.shared.response_bytes.get().saturating_add(RESPONSE_BYTES_EXPECTED);
         let remembered = admit.repeat == Repeat::Remembered;
-        if in_flight >= config.exchanges_per_peer_max || remembered && held > config.response_bytes_total_max {
-            return Err(Refusal::Full);
+        if in_flight >= config.exchanges_per_peer_max {
+            return Err(Refusal::Full(Limit::Pending));
+        }
+        if remembered && held > config.response_bytes_total_max {
+            return Err(Refusal::Full(Limit::Responses));
         }
         Ok(())
     }
@@ -294,7 +306,7 @@ impl Peer {
     pub(super) fn refuse(&mut self, turn: &mut Turn<'_>, message: &Message<'_>, refused: &Refused) -> Done {
         // "Unrecognized options of class "critical" that occur in a Non-confirmable message MUST cause the message to be
         // rejected", which may be in silence (RFC 7252 §5.4.1, §4.3).
-        if let (Kind::NonConfirmable, Refused::Here(Refusal::BadOption(number))) = (message.kind(), refused) {
+        if let (Kind::NonConfirmable, Refused::Here(Refusal::BadOption(number, _))) = (message.kind(), refused) {
             return Done::Dropped(Dropped::BadOption(*number));
         }
         let (refusal, response) = match refused {

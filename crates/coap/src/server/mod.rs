@@ -16,7 +16,7 @@ mod shared;
 mod uploads;
 mod write;
 
-pub use done::{Done, Dropped, Gone, Handled, Refusal};
+pub use done::{BlockFault, Done, Dropped, Gone, Handled, Limit, OptionFault, Refusal};
 pub use request::{Head, Request};
 pub use response::Response;
 pub use shared::{Admit, Config, Counters, Repeat, Resources, Shared};

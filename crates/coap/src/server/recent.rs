@@ -4,7 +4,7 @@
 //! transfer would begin it anew in the middle of the present one, whose next block would then be joined to it; and a block
 //! that was refused, because one before it was missing or because nobody was let in, would fit into a later transfer.
 
-use super::Refusal;
+use super::{BlockFault, Limit, Refusal};
 use crate::{Code, EXCHANGE_LIFETIME};
 use std::time::Instant;
 
@@ -28,11 +28,13 @@ pub(super) enum Noted {
 /// How a block of an upload was refused: the refusals of the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusedBlock {
-    BadBlock,
+    BadBlock(BlockFault),
     BlockMissing,
+    BlockDiffers,
     ContentFormatChanged,
     TooLarge,
-    Full,
+    NoResponse,
+    Full(Limit),
     /// With this code: 4.xx or 5.xx.
     ByTable(Code),
 }
@@ -42,47 +44,51 @@ impl RefusedBlock {
     /// is judged again to the same, and is `None`.
     pub(super) fn of(refusal: Refusal) -> Option<RefusedBlock> {
         Some(match refusal {
-            Refusal::BadBlock => RefusedBlock::BadBlock,
+            Refusal::BadBlock(fault) => RefusedBlock::BadBlock(fault),
             Refusal::BlockMissing => RefusedBlock::BlockMissing,
+            Refusal::BlockDiffers => RefusedBlock::BlockDiffers,
             Refusal::ContentFormatChanged => RefusedBlock::ContentFormatChanged,
             Refusal::TooLarge { .. } => RefusedBlock::TooLarge,
-            Refusal::Full => RefusedBlock::Full,
+            Refusal::NoResponse => RefusedBlock::NoResponse,
+            Refusal::Full(limit) => RefusedBlock::Full(limit),
             Refusal::ByTable(code) => RefusedBlock::ByTable(code),
-            Refusal::BadOption(_)
-            | Refusal::UnknownMethod
-            | Refusal::Proxy
-            | Refusal::NoResponse
-            | Refusal::PastEnd => return None,
+            Refusal::BadOption(..) | Refusal::UnknownMethod | Refusal::Proxy | Refusal::PastEnd => return None,
         })
     }
 }
 
 impl Noted {
-    /// In one byte. The codes of errors begin at 0x80 and are their own.
+    /// All but the refusals by the table, whose codes begin at 0x80 and are their own byte.
+    const NUMBERED: [Noted; 15] = [
+        Noted::Silently,
+        Noted::Continued,
+        Noted::Refused(RefusedBlock::BadBlock(BlockFault::ReservedSize)),
+        Noted::Refused(RefusedBlock::BadBlock(BlockFault::Short)),
+        Noted::Refused(RefusedBlock::BadBlock(BlockFault::Long)),
+        Noted::Refused(RefusedBlock::BadBlock(BlockFault::LastLong)),
+        Noted::Refused(RefusedBlock::BadBlock(BlockFault::BothDirections)),
+        Noted::Refused(RefusedBlock::BlockMissing),
+        Noted::Refused(RefusedBlock::BlockDiffers),
+        Noted::Refused(RefusedBlock::ContentFormatChanged),
+        Noted::Refused(RefusedBlock::TooLarge),
+        Noted::Refused(RefusedBlock::NoResponse),
+        Noted::Refused(RefusedBlock::Full(Limit::Uploads)),
+        Noted::Refused(RefusedBlock::Full(Limit::Responses)),
+        Noted::Refused(RefusedBlock::Full(Limit::Pending)),
+    ];
+
+    /// In one byte.
     fn byte(self) -> u8 {
-        match self {
-            Noted::Silently => 0,
-            Noted::Continued => 1,
-            Noted::Refused(RefusedBlock::BadBlock) => 2,
-            Noted::Refused(RefusedBlock::BlockMissing) => 3,
-            Noted::Refused(RefusedBlock::ContentFormatChanged) => 4,
-            Noted::Refused(RefusedBlock::TooLarge) => 5,
-            Noted::Refused(RefusedBlock::Full) => 6,
-            Noted::Refused(RefusedBlock::ByTable(code)) => code.byte(),
+        if let Noted::Refused(RefusedBlock::ByTable(code)) = self {
+            return code.byte();
         }
+        let number = Self::NUMBERED.iter().position(|noted| *noted == self);
+        number.and_then(|number| u8::try_from(number).ok()).unwrap_or(0)
     }
 
     fn from_byte(byte: u8) -> Noted {
-        Noted::Refused(match byte {
-            0 => return Noted::Silently,
-            1 => return Noted::Continued,
-            2 => RefusedBlock::BadBlock,
-            3 => RefusedBlock::BlockMissing,
-            4 => RefusedBlock::ContentFormatChanged,
-            5 => RefusedBlock::TooLarge,
-            6 => RefusedBlock::Full,
-            code => RefusedBlock::ByTable(Code::from_byte(code)),
-        })
+        let by_table = Noted::Refused(RefusedBlock::ByTable(Code::from_byte(byte)));
+        Self::NUMBERED.get(usize::from(byte)).copied().unwrap_or(by_table)
     }
 }
 
@@ -128,6 +134,20 @@ impl Recent {
     pub(super) fn expire(&mut self, now: Instant) {
         if self.expires.is_some_and(|expires| expires <= now) {
             *self = Recent::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_note_is_one_byte_and_comes_back() {
+        let by_table = [Code::BAD_REQUEST, Code::NOT_FOUND, Code::SERVICE_UNAVAILABLE];
+        let by_table = by_table.map(|code| Noted::Refused(RefusedBlock::ByTable(code)));
+        for noted in Noted::NUMBERED.into_iter().chain(by_table) {
+            assert_eq!(Noted::from_byte(noted.byte()), noted);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A request as the resource table and the handler see it.
 
-use super::Refusal;
+use super::{OptionFault, Refusal};
 use crate::length::Length;
 use crate::{ContentFormat, Message, Method, Number};
 use std::{fmt, str};
@@ -109,15 +109,22 @@ impl<'d> Head<'d> {
             let length = option.value.len();
             // An option of a length outside its definition (RFC 7252 §5.4.3) or repeated against it (§5.4.5) "MUST be
             // treated like an unrecognized option": elective ones are ignored, critical ones refused (§5.4.1).
-            let understood = option.number.request_definition().is_some_and(|definition| {
-                (definition.bytes_min..=definition.bytes_max).contains(&length) && (definition.repeatable || !repeated)
-            });
             // "uri-path" and "uri-query" are strings: UTF-8 (RFC 7252 §3.2).
             let is_text = matches!(option.number, Number::URI_PATH | Number::URI_QUERY | Number::URI_HOST);
-            if option.number.is_critical() && (!understood || is_text && str::from_utf8(option.value).is_err()) {
-                return Err(Refusal::BadOption(option.number));
+            let fault = match option.number.request_definition() {
+                None => Some(OptionFault::Unknown),
+                Some(definition) if !definition.repeatable && repeated => Some(OptionFault::Repeated),
+                Some(definition) if !(definition.bytes_min..=definition.bytes_max).contains(&length) => {
+                    Some(OptionFault::Length)
+                }
+                Some(_) if is_text && str::from_utf8(option.value).is_err() => Some(OptionFault::NotText),
+                Some(_) => None,
+            };
+            match fault {
+                Some(fault) if option.number.is_critical() => return Err(Refusal::BadOption(option.number, fault)),
+                Some(_) => {}
+                None => proxy |= matches!(option.number, Number::PROXY_URI | Number::PROXY_SCHEME),
             }
-            proxy |= understood && matches!(option.number, Number::PROXY_URI | Number::PROXY_SCHEME);
         }
         if proxy {
             return Err(Refusal::Proxy);
@@ -168,6 +175,11 @@ impl<'d> Head<'d> {
     /// Size1: how large the client says its body is.
     pub fn size1(&self) -> Option<u32> {
         self.message.uint(Number::SIZE1)
+    }
+
+    /// The payload of this message; none where the method defines none.
+    pub(super) fn payload(&self) -> &'d [u8] {
+        if self.method.has_payload() { self.message.payload() } else { &[] }
     }
 
     /// The value of the first option of this number.

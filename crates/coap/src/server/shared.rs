@@ -155,7 +155,7 @@ impl Shared {
     pub(super) fn refusal(&self, refusal: Refusal) -> Response<'static> {
         let response = Response::error(refusal.code(), (self.config.diagnose)(refusal));
         match refusal {
-            Refusal::Full => response.with_max_age(self.full_max_age()),
+            Refusal::Full(_) => response.with_max_age(self.full_max_age()),
             _ => response,
         }
     }
@@ -203,7 +203,7 @@ pub struct Counters {
 impl Counters {
     pub(super) fn refused(&mut self, refusal: Refusal) {
         match refusal {
-            Refusal::Full => self.full += 1,
+            Refusal::Full(_) => self.full += 1,
             _ => self.refused += 1,
         }
     }

@@ -14,7 +14,7 @@
 //! mix. It holds what has come, never what was announced. It answers nothing itself; [`super::Peer`] does.
 
 use super::shared::{Charge, UPLOAD_LIFETIME_MAX};
-use super::{Admit, Config, Refusal, Shared};
+use super::{Admit, Config, Limit, Refusal, Shared};
 use crate::hash::Hash64;
 use crate::length::Length;
 use crate::{Block, ContentFormat, Message, Number};
@@ -96,7 +96,7 @@ impl Uploads {
         }
         let reserve = BODY_BYTES_FIRST.max(piece.payload.len()).min(admit.body_bytes_max);
         if shared.upload_bytes.get().saturating_add(reserve) > shared.config.upload_bytes_total_max {
-            return Err(Refusal::Full);
+            return Err(Refusal::Full(Limit::Uploads));
         }
         self.make_room(shared);
         let mut upload = Upload {
@@ -123,7 +123,9 @@ impl Uploads {
         let index = self.0.iter().position(|upload| upload.key == piece.key).ok_or(Refusal::BlockMissing)?;
         let upload = &mut self.0[index];
         let taken = upload.judge(piece).and_then(|place| match place {
-            Place::Next if upload.must_grow(piece) && !upload.may_grow(piece, shared) => Err(Refusal::Full),
+            Place::Next if upload.must_grow(piece) && !upload.may_grow(piece, shared) => {
+                Err(Refusal::Full(Limit::Uploads))
+            }
             Place::Next => {
                 upload.append(now, piece, &shared.config);
                 Ok(())
@@ -208,6 +210,7 @@ impl Upload {
         match self.body.get(start..end) {
             // A last block that lies inside what is there would cut the body short: only at its end it is the last.
             Some(there) if there == piece.payload && (piece.block.more || end == self.body.len()) => Ok(Place::There),
+            _ if start < self.body.len() => Err(Refusal::BlockDiffers),
             _ => Err(Refusal::BlockMissing),
         }
     }

@@ -1,8 +1,8 @@
 //! Cuts blocks out of a response and writes the message (RFC 7959 §2.4).
 
-use super::{Refusal, Response};
+use super::{BlockFault, Refusal, Response};
 use crate::hash::Hash64;
-use crate::{Block, BlockSize, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token};
+use crate::{Block, BlockSize, Encoder, Kind, Message, MessageId, MessageIds, Method, Number, Outbox, Token};
 use std::ops::Range;
 
 /// ETags are hashes for this purpose; see [`Hash64::new`].
@@ -94,10 +94,12 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// SZX 7 in either is a bad request (RFC 7959 §2.2).
-    pub(super) fn of(message: &Message<'_>) -> Result<Blocks, Refusal> {
-        let block = |number| message.block(number).map_err(|_| Refusal::BadBlock);
-        Ok(Blocks { block1: block(Number::BLOCK1)?, block2: block(Number::BLOCK2)? })
+    /// SZX 7 in either is a bad request (RFC 7959 §2.2). Where the method defines no payload there is none to cut into
+    /// blocks: Block1 means as little as the payload.
+    pub(super) fn of(message: &Message<'_>, method: Method) -> Result<Blocks, Refusal> {
+        let block = |number| message.block(number).map_err(|_| Refusal::BadBlock(BlockFault::ReservedSize));
+        let block1 = if method.has_payload() { block(Number::BLOCK1)? } else { None };
+        Ok(Blocks { block1, block2: block(Number::BLOCK2)? })
     }
 }
 

@@ -197,7 +197,43 @@ fn slice(request: &[u8], whole: &[u8], size: BlockSize, etag: &[u8]) -> Vec<u8> 
 }
 
 #[test]
-fn later_blocks_are_asked_for_with_method_path_and_a_new_token_only() {
+fn c50_a_later_block_is_asked_for_with_every_option_of_the_first_request_but_block1_and_size1() {
+    let whole = body(150, 5);
+    let mut spec = enroll(200, BlockSize::B64);
+    spec.uri_host = Some("est.example.net".into());
+    spec.uri_port = Some(5_684);
+    spec.queries = vec!["a=b".into()];
+    spec.accept = Some(ContentFormat::PKIX_CERT);
+    let options = |datagram: &[u8]| -> Vec<(Number, Vec<u8>)> {
+        let of_the_body = [Number::BLOCK1, Number::SIZE1, Number::BLOCK2];
+        let message = parse(datagram);
+        let kept = message.options().filter(|option| !of_the_body.contains(&option.number));
+        kept.map(|option| (option.number, option.value.to_vec())).collect()
+    };
+    let mut client = Client::new(spec);
+    let mut request = client.request();
+    let first = options(&request);
+    assert_eq!(first.len(), 7, "host, port, two segments, Content-Format, query, Accept: {first:?}");
+    while parse(&request).block(Number::BLOCK1).unwrap().is_some_and(|block| block.more) {
+        let block1 = parse(&request).option(Number::BLOCK1).unwrap().to_vec();
+        client.take(&answer(&request, Code::CONTINUE).option(Number::BLOCK1, &block1).bytes());
+        request = client.request();
+        assert_eq!(options(&request), first);
+    }
+    for num in 1..3 {
+        client.take(&slice(&request, &whole, BlockSize::B64, b"e"));
+        request = client.request();
+        let message = parse(&request);
+        assert_eq!(block(&message, Number::BLOCK2), (num, false, 64));
+        assert_eq!(options(&request), first, "block {num}");
+        assert_eq!((message.option(Number::BLOCK1), message.option(Number::SIZE1)), (None, None));
+        assert_eq!(message.payload(), b"");
+    }
+    assert_eq!(client.reply(&slice(&request, &whole, BlockSize::B64, b"e")).body, whole);
+}
+
+#[test]
+fn later_blocks_are_asked_for_with_a_new_token_and_without_a_payload() {
     let whole = body(150, 5);
     let mut client = Client::new(enroll(40, BlockSize::B64));
     let first = client.request();
@@ -208,7 +244,7 @@ fn later_blocks_are_asked_for_with_method_path_and_a_new_token_only() {
     assert_eq!(message.code(), parse(&first).code());
     assert!(message.options_of(Number::URI_PATH).eq(parse(&first).options_of(Number::URI_PATH)));
     assert_eq!(block(&message, Number::BLOCK2), (1, false, 64));
-    assert_eq!((message.option(Number::CONTENT_FORMAT), message.payload()), (None, &[][..]));
+    assert_eq!((message.uint(Number::CONTENT_FORMAT), message.payload()), (Some(286), &[][..]));
     assert_ne!(message.token(), parse(&first).token());
     client.take(&slice(&second, &whole, BlockSize::B64, b"e"));
     let third = client.request();

@@ -84,7 +84,7 @@ fn copies_of_refused_blocks_say_why_as_the_first_answer_did() {
     let diagnose = |refusal| match refusal {
         Refusal::BlockMissing => "coap.block.missing",
         Refusal::ContentFormatChanged => "coap.block.content_format_changed",
-        Refusal::Full => "coap.busy.full",
+        Refusal::Full(_) => "coap.busy.full",
         _ => "",
     };
     let mut server = Server::with(Config { diagnose, upload_bytes_total_max: 600, ..Config::default() });

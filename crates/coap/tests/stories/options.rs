@@ -2,8 +2,8 @@
 
 use crate::harness::{Got, Make, Server, Table, body, code, empty, parse};
 use coap::client::{Exchange, Progress, RequestSpec};
-use coap::server::{Config, Done, Dropped, Handled, Refusal, Response};
-use coap::{Code, ContentFormat, Kind, Malformed, MessageIds, Method, Number, Token};
+use coap::server::{Config, Done, Dropped, Handled, OptionFault, Refusal, Response};
+use coap::{BlockSize, Code, ContentFormat, Kind, Malformed, MessageIds, Method, Number, Token};
 
 fn ok() -> Response<'static> {
     Response::content(Code::CONTENT, ContentFormat::PKCS7_CERTS_ONLY, b"certificates")
@@ -14,7 +14,10 @@ fn c14_unknown_critical_options_are_refused_and_elective_ones_ignored() {
     let mut server = Server::new();
     let critical = Make::get("est/crts", 1).option(Number(9_999), b"x");
     let (done, sent) = server.done(&critical.bytes());
-    assert_eq!((done, code(&sent[0])), (Done::Refused(Refusal::BadOption(Number(9_999))), Code::BAD_OPTION));
+    assert_eq!(
+        (done, code(&sent[0])),
+        (Done::Refused(Refusal::BadOption(Number(9_999), OptionFault::Unknown)), Code::BAD_OPTION)
+    );
     let (done, sent) = server.done(&critical.non().bytes());
     assert_eq!((done, sent), (Done::Dropped(Dropped::BadOption(Number(9_999))), vec![]));
     let elective = Make::get("est/crts", 2).option(Number(9_998), b"x");
@@ -37,7 +40,16 @@ fn c14_options_repeated_or_sized_against_their_definition_count_as_unknown() {
         for value in values {
             request = request.option(number, value);
         }
-        assert_eq!(server.done(&request.bytes()).0, Done::Refused(Refusal::BadOption(number)));
+        let Done::Refused(Refusal::BadOption(refused, fault)) = server.done(&request.bytes()).0 else {
+            panic!("{number:?}")
+        };
+        assert_eq!(refused, number);
+        let expected = match values {
+            [_, _] => OptionFault::Repeated,
+            [[0xff, ..]] => OptionFault::NotText,
+            _ => OptionFault::Length,
+        };
+        assert_eq!(fault, expected, "{number:?}");
     }
     // Content-Format is elective: a second one is ignored.
     let twice = Make::enroll(50).uint(Number::CONTENT_FORMAT, 42).payload(b"csr").bytes();
@@ -149,7 +161,7 @@ fn c39_q_block_is_refused_as_unknown() {
     let mut server = Server::new();
     for number in [Number::Q_BLOCK1, Number::Q_BLOCK2] {
         let request = Make::enroll(1).option(number, &[0x0a]).payload(&body(64, 0)).bytes();
-        assert_eq!(server.done(&request).0, Done::Refused(Refusal::BadOption(number)));
+        assert_eq!(server.done(&request).0, Done::Refused(Refusal::BadOption(number, OptionFault::Unknown)));
     }
     assert!(server.peer.is_idle());
 }
@@ -178,10 +190,45 @@ fn a_request_in_an_acknowledgement_is_ignored() {
 #[test]
 fn refusals_carry_the_configured_diagnostic() {
     let diagnose = |refusal| match refusal {
-        Refusal::BadOption(_) => "coap.bad_option",
+        Refusal::BadOption(..) => "coap.bad_option",
         _ => "",
     };
     let mut server = Server::with(Config { diagnose, ..Config::default() });
     let request = Make::get("est/crts", 1).option(Number(9_999), b"").bytes();
     assert_eq!(parse(&server.reply(&request)).payload(), b"coap.bad_option");
+}
+
+/// "If a Method [...] is not defined to have a payload, then a sender MUST NOT include one, and the recipient MUST ignore it"
+/// (RFC 7252 §5.5). Block1 describes that payload and goes with it.
+#[test]
+fn c45_the_payload_of_a_get_is_ignored_and_its_block1_opens_no_upload() {
+    let mut server = Server::new();
+    let answer = body(150, 0);
+    let response = Response::content(Code::CONTENT, ContentFormat::PKCS7_CERTS_ONLY, &answer);
+    let get = |id: u16| Make::get("est/crts", id).block2(0, BlockSize::B64);
+    let requests = [
+        get(1).payload(&[7; 90]),
+        get(2).block1(0, true, BlockSize::B64).payload(&[7; 64]),
+        get(3).block1(0, true, BlockSize::B64).uint(Number::SIZE1, 1 << 20).payload(&[7; 64]),
+        get(4).block1(0, false, BlockSize::B64).payload(&[7; 90]),
+        get(5).block1(3, false, BlockSize::B64).payload(&[7; 9]),
+        get(6).option(Number::BLOCK1, &[0x07]).payload(&[7; 9]),
+    ];
+    for request in requests {
+        let (id, body) = server.request(&request.bytes());
+        assert_eq!(body, b"", "the handler sees no payload");
+        let sent = server.respond(id, &response);
+        assert_eq!((code(&sent[0]), parse(&sent[0]).payload()), (Code::CONTENT, &answer[..64]));
+        assert_eq!(parse(&sent[0]).option(Number::BLOCK1), None);
+        assert!(!server.peer.has_upload());
+    }
+    // A later block, asked for with the same needless options.
+    let later = Make::get("est/crts", 9).block1(0, false, BlockSize::B64).block2(2, BlockSize::B64).payload(b"x");
+    let reply = server.exchange(&later.bytes(), &response);
+    assert_eq!(parse(&reply).payload(), &answer[128..]);
+    assert_eq!(server.shared.upload_bytes(), 0);
+    // DELETE has none either; it is refused for what it is, not for its payload.
+    let delete = Make::new(Kind::Confirmable, Method::Delete.code(), 10).path("est/crts");
+    let delete = delete.block1(0, true, BlockSize::B64).payload(&[7; 64]).bytes();
+    assert_eq!(code(&server.reply(&delete)), Code::METHOD_NOT_ALLOWED);
 }

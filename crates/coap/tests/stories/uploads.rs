@@ -1,7 +1,7 @@
 //! Request bodies in Block1 pieces: lost, repeated, mixed, too large, abandoned.
 
-use crate::harness::{BODY_MAX, Make, Server, Table, block1, body, certificate, code, parse, upload};
-use coap::server::{Config, Done, Peer, Refusal};
+use crate::harness::{BODY_MAX, Make, Server, Table, block1, block2, body, certificate, code, parse, upload};
+use coap::server::{BlockFault, Config, Done, Peer, Refusal};
 use coap::{Block, BlockSize, Code, Number};
 use std::time::Duration;
 
@@ -110,9 +110,14 @@ fn c25_szx_7_and_short_blocks_are_bad_requests() {
     let short = Make::enroll(2).block1(0, true, BlockSize::B64).payload(&[0; 63]).bytes();
     let long = Make::enroll(3).block1(0, false, BlockSize::B64).payload(&[0; 65]).bytes();
     let in_block2 = Make::enroll(4).option(Number::BLOCK2, &[0x07]).payload(&[0; 64]).bytes();
-    for request in [reserved, short, long, in_block2] {
+    for (request, fault) in [
+        (reserved, BlockFault::ReservedSize),
+        (short, BlockFault::Short),
+        (long, BlockFault::LastLong),
+        (in_block2, BlockFault::ReservedSize),
+    ] {
         let (done, sent) = server.done(&request);
-        assert_eq!((done, code(&sent[0])), (Done::Refused(Refusal::BadBlock), Code::BAD_REQUEST));
+        assert_eq!((done, code(&sent[0])), (Done::Refused(Refusal::BadBlock(fault)), Code::BAD_REQUEST));
     }
     assert!(!server.peer.has_upload() && !server.peer.has_pending());
 }
@@ -300,7 +305,7 @@ fn the_upload_that_waits_longest_makes_room() {
 fn a_request_carries_block1_or_a_later_block2_never_both() {
     let mut server = Server::new();
     let both = Make::enroll(1).block1(0, false, BlockSize::B64).block2(1, BlockSize::B64).payload(b"csr").bytes();
-    assert_eq!(server.done(&both).0, Done::Refused(Refusal::BadBlock));
+    assert_eq!(server.done(&both).0, Done::Refused(Refusal::BadBlock(BlockFault::BothDirections)));
 }
 
 #[test]
@@ -327,4 +332,58 @@ fn c26_a_late_copy_of_a_block_that_was_too_large_does_not_fit_into_a_later_trans
     server.reply(&Make::enroll(3).piece(&new, 0, BlockSize::B1024).bytes());
     assert_eq!(code(&server.reply(&stray)), Code::REQUEST_ENTITY_TOO_LARGE);
     assert_eq!(server.request(&Make::enroll(4).piece(&new, 1, BlockSize::B1024).bytes()).1, new);
+}
+
+/// RFC 7959 §2.2 gives M=0 to the last block, which is shorter than its size or as long, never longer.
+#[test]
+fn c46_a_refused_block_is_told_what_contradicts_its_option() {
+    let mut server = Server::new();
+    let cases = [
+        (Block { num: 0, more: false, size: BlockSize::B64 }, 286, BlockFault::LastLong),
+        (Block { num: 3, more: false, size: BlockSize::B64 }, 65, BlockFault::LastLong),
+        (Block { num: 0, more: true, size: BlockSize::B64 }, 65, BlockFault::Long),
+        (Block { num: 0, more: true, size: BlockSize::B64 }, 0, BlockFault::Short),
+    ];
+    for (id, (block, bytes, fault)) in (1..).zip(cases) {
+        let request = Make::enroll(id).block1(block.num, block.more, block.size).payload(&body(bytes, 0)).bytes();
+        let (done, sent) = server.done(&request);
+        assert_eq!(done, Done::Refused(Refusal::BadBlock(fault)));
+        assert_eq!(server.done(&request), (Done::Duplicate, sent), "its copy is refused in the same words");
+    }
+}
+
+/// What is wrong with a block of an upload under way: a gap, or other bytes for a place that is taken.
+#[test]
+fn c46_a_block_that_differs_is_told_from_one_that_came_too_early() {
+    let csr = body(256, 0);
+    for (num, payload, refusal) in [(3, &csr[192..], Refusal::BlockMissing), (1, &csr[..64], Refusal::BlockDiffers)] {
+        let mut server = Server::new();
+        server.reply(&Make::enroll(1).piece(&csr, 0, BlockSize::B128).bytes());
+        let request = Make::enroll(2).block1(num, true, BlockSize::B64).payload(payload).bytes();
+        assert_eq!(server.done(&request).0, Done::Refused(refusal));
+    }
+}
+
+/// RFC 7959 §3.3: Block2 with NUM 0 beside the last Block1 chooses the size of the answer's blocks, whether it comes with the
+/// first copy of the last block or only with a repeated one.
+#[test]
+fn c46_the_last_block_repeated_beside_block2_num_0_is_answered() {
+    let (csr, answer) = (body(200, 0), body(300, 7));
+    for first_has_block2 in [false, true] {
+        let mut server = Server::new();
+        let last = upload(&mut server, &csr, BlockSize::B64, 1);
+        let beside = |id| Make::enroll(id).piece(&csr, 3, BlockSize::B64).block2(0, BlockSize::B64).bytes();
+        let first = if first_has_block2 { beside(4) } else { last };
+        server.exchange(&first, &certificate(&answer));
+        for id in [20, 21] {
+            let reply = server.reply(&beside(id));
+            assert_eq!(code(&reply), Code::CHANGED);
+            assert_eq!(block2(&reply), Some(Block { num: 0, more: true, size: BlockSize::B64 }));
+            assert_eq!(block1(&reply), Some(Block { num: 3, more: false, size: BlockSize::B64 }));
+            assert_eq!(parse(&reply).payload(), &answer[..64]);
+        }
+        let rest = server.reply(&Make::enroll(30).block2(4, BlockSize::B64).bytes());
+        assert_eq!(parse(&rest).payload(), &answer[256..]);
+        assert_eq!(server.shared.counters().requests, 1, "one request, executed once");
+    }
 }

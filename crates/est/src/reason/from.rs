@@ -90,18 +90,28 @@ impl Reason {
     /// knows its reason itself.
     #[must_use]
     pub fn of_message_layer(refusal: coap::server::Refusal) -> Option<Reason> {
-        use coap::server::Refusal;
+        use coap::server::{BlockFault, Limit, OptionFault, Refusal};
         Some(match refusal {
-            Refusal::BadOption(_) => Reason::CoapBadOption,
-            Refusal::UnknownMethod => Reason::CoapMethod,
+            Refusal::BadOption(_, OptionFault::Unknown) => Reason::CoapBadOption,
+            Refusal::BadOption(_, OptionFault::Length) => Reason::CoapOptionLength,
+            Refusal::BadOption(_, OptionFault::Repeated) => Reason::CoapOptionRepeated,
+            Refusal::BadOption(_, OptionFault::NotText) => Reason::CoapOptionNotText,
+            Refusal::UnknownMethod => Reason::CoapMethodUnknown,
             Refusal::Proxy => Reason::CoapProxy,
-            Refusal::BadBlock => Reason::CoapBlockMalformed,
+            Refusal::BadBlock(BlockFault::ReservedSize) => Reason::CoapBlockMalformed,
+            Refusal::BadBlock(BlockFault::Short) => Reason::CoapBlockShort,
+            Refusal::BadBlock(BlockFault::Long) => Reason::CoapBlockLong,
+            Refusal::BadBlock(BlockFault::LastLong) => Reason::CoapBlockLastLong,
+            Refusal::BadBlock(BlockFault::BothDirections) => Reason::CoapBlockBoth,
             Refusal::BlockMissing => Reason::CoapBlockMissing,
+            Refusal::BlockDiffers => Reason::CoapBlockDiffers,
             Refusal::ContentFormatChanged => Reason::CoapBlockFormatChanged,
             Refusal::TooLarge { .. } => Reason::CoapBodyTooLarge,
             Refusal::NoResponse => Reason::CoapBlockNoResponse,
             Refusal::PastEnd => Reason::CoapBlockPastEnd,
-            Refusal::Full => Reason::CoapFull,
+            Refusal::Full(Limit::Uploads) => Reason::CoapFull,
+            Refusal::Full(Limit::Responses) => Reason::CoapAnswersFull,
+            Refusal::Full(Limit::Pending) => Reason::CoapPendingFull,
             Refusal::ByTable(_) => return None,
         })
     }

@@ -72,18 +72,28 @@ fn handshake_refusals() -> Vec<dtls::Refusal> {
 }
 
 fn message_refusals() -> Vec<coap::server::Refusal> {
-    use coap::server::Refusal;
+    use coap::server::{BlockFault, Limit, OptionFault, Refusal};
     vec![
-        Refusal::BadOption(Number::IF_MATCH),
+        Refusal::BadOption(Number::IF_MATCH, OptionFault::Unknown),
+        Refusal::BadOption(Number::IF_MATCH, OptionFault::Length),
+        Refusal::BadOption(Number::IF_MATCH, OptionFault::Repeated),
+        Refusal::BadOption(Number::URI_PATH, OptionFault::NotText),
         Refusal::UnknownMethod,
         Refusal::Proxy,
-        Refusal::BadBlock,
+        Refusal::BadBlock(BlockFault::ReservedSize),
+        Refusal::BadBlock(BlockFault::Short),
+        Refusal::BadBlock(BlockFault::Long),
+        Refusal::BadBlock(BlockFault::LastLong),
+        Refusal::BadBlock(BlockFault::BothDirections),
         Refusal::BlockMissing,
+        Refusal::BlockDiffers,
         Refusal::ContentFormatChanged,
         Refusal::TooLarge { body_bytes_max: 1 },
         Refusal::NoResponse,
         Refusal::PastEnd,
-        Refusal::Full,
+        Refusal::Full(Limit::Uploads),
+        Refusal::Full(Limit::Responses),
+        Refusal::Full(Limit::Pending),
     ]
 }
 
@@ -237,6 +247,23 @@ fn the_table_says_what_the_wire_says() {
     for reason in busy().iter().map(Reason::from) {
         assert_eq!(reason.response_code(), Some(Code::SERVICE_UNAVAILABLE), "{reason}");
     }
+}
+
+#[test]
+fn c46_the_text_of_a_refused_block_says_what_came() {
+    use coap::server::{BlockFault, Refusal};
+    for (fault, words) in [
+        (BlockFault::LastLong, "M=0 and payload over the block size"),
+        (BlockFault::Long, "M=1 and payload over the block size"),
+        (BlockFault::Short, "M=1 and payload under the block size"),
+    ] {
+        let reason = Reason::of_message_layer(Refusal::BadBlock(fault)).expect("the message layer's own");
+        assert!(reason.entry().meaning.starts_with(words), "{reason}");
+        assert_eq!(reason.response_code(), Some(Code::BAD_REQUEST));
+    }
+    // Each refusal of the message layer has a reason of its own: no text has to cover two inputs.
+    let reasons: Vec<Reason> = message_refusals().into_iter().filter_map(Reason::of_message_layer).collect();
+    assert_eq!(reasons.iter().collect::<BTreeSet<_>>().len(), reasons.len());
 }
 
 #[test]

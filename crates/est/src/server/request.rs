@@ -35,6 +35,7 @@ fn block_room(plaintext_bytes_max: usize) -> BlockSize {
 
 impl Server {
     pub(super) fn handle_message(&mut self, now: Now, session: SessionId, plaintext: &[u8]) {
+        self.sent_away.roll(now.mono, self.longest_wait());
         let table = Table {
             config: &self.config,
             turns_away: self.turns_away(),
@@ -133,7 +134,8 @@ impl Server {
 
     pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: &Waiting, outcome: Outcome) {
         self.outbox.clear();
-        self.sent_away = self.sent_away.saturating_sub(1);
+        self.sent_away.roll(now.mono, self.longest_wait());
+        self.sent_away.served();
         let elapsed = now.mono.saturating_duration_since(waiting.since);
         let diagnostics = waiting.profile.diagnostics();
         let id = waiting.exchange;
@@ -225,7 +227,7 @@ impl Server {
         match reason.entry().wire {
             Wire::Response(Code::SERVICE_UNAVAILABLE) => {
                 self.counters.requests_later += 1;
-                self.sent_away += 1;
+                self.sent_away.add();
             }
             _ => self.counters.requests_refused += 1,
         }
@@ -245,12 +247,19 @@ impl Server {
         (self.sessions.pending() >= self.config.limits.pending_max).then_some(Reason::EstPendingFull)
     }
 
-    /// The least Max-Age now. Whoever was sent away stands in a queue that we do not keep: as many as fit `pending_max` are
+    /// The least Max-Age now. Devices that were sent away stand in a queue that we do not keep: as many as fit `pending_max` are
     /// asked to come back at first, as many again that much later, and so on.
     fn retry_after(&self) -> Duration {
         let limits = &self.config.limits;
-        let rounds = (1 + self.sent_away / limits.pending_max).min(RETRY_GROWTH_MAX);
+        let rounds = (1 + self.sent_away.count() / limits.pending_max).min(RETRY_GROWTH_MAX);
         limits.retry_after * u32::try_from(rounds).unwrap_or(1)
+    }
+
+    /// No Max-Age of ours is longer: who has not come back by then may not come at all.
+    fn longest_wait(&self) -> Duration {
+        let growth_max = u32::try_from(RETRY_GROWTH_MAX).unwrap_or(1);
+        let longest = self.config.limits.retry_after.saturating_mul(growth_max).saturating_mul(3) / 2;
+        longest.min(Duration::from_secs(MAX_AGE_SECONDS_MAX))
     }
 }
 
