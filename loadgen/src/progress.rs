@@ -1,7 +1,8 @@
 //! Progress of long work: a bar in a terminal, a line now and then elsewhere.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal as _, Write};
+use net::Terminal;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// Without a terminal, a line at most this often: a log of an hour stays readable.
@@ -24,7 +25,7 @@ impl Progress {
     /// Progress on stderr.
     pub fn new(label: &str, total: usize) -> Self {
         let stderr = std::io::stderr();
-        let shown = if stderr.is_terminal() {
+        let shown = if Terminal::of_stderr().redraws {
             let bar = ProgressBar::with_draw_target(Some(as_u64(total)), ProgressDrawTarget::stderr());
             // The template is a constant; were it wrong, the default bar is no worse.
             if let Ok(style) = ProgressStyle::with_template("{msg:24} {bar:32} {pos}/{len} {per_sec:>10} {eta:>5} left")

@@ -9,7 +9,9 @@ pub mod clock;
 pub mod device;
 pub mod proxy;
 pub mod random;
+pub mod terminal;
 pub mod udp;
 
 pub use clock::Clock;
 pub use random::SystemRandom;
+pub use terminal::Terminal;

@@ -9,6 +9,7 @@
 //! ```
 
 mod document;
+mod environment;
 mod fault;
 mod model;
 mod reader;
@@ -16,6 +17,7 @@ mod sections;
 mod value;
 mod words;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -37,8 +39,8 @@ pub struct Sources {
     pub file: PathBuf,
     /// Its text.
     pub text: String,
-    /// Variables of the environment; only overrides (`MUSTER_…__…`) are looked at.
-    pub environment: Vec<(String, String)>,
+    /// Variables of the environment. Every name that begins with `MUSTER_` must mean something; the others are not looked at.
+    pub environment: Vec<(OsString, OsString)>,
     /// Addresses of the command line, which replace the file's.
     pub listen: Option<Vec<SocketAddr>>,
 }
@@ -53,11 +55,7 @@ impl Sources {
             let problem = Problem::NoConfiguration { path: file.into(), error };
             Faults(vec![Fault { place: Place::File(file.into()), key: String::new(), problem }])
         })?;
-        // A variable that is not Unicode is none of ours.
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Ok(Self { file: file.into(), text, environment, listen: None })
+        Ok(Self { file: file.into(), text, environment: std::env::vars_os().collect(), listen: None })
     }
 }
 
@@ -76,8 +74,11 @@ fn read_text(file: &Path) -> Result<String, String> {
 pub fn read(sources: &Sources) -> Result<Config, Faults> {
     let mut table = document::parse(&sources.file, &sources.text).map_err(Faults)?;
     let mut reader = reader::Reader::new(sources.file.clone());
-    reader.faults = document::overlay(&mut table, &sources.environment);
+    let variables = environment::Variables::of(&sources.environment);
+    reader.faults = document::overlay(&mut table, &variables.overrides);
     let config = sections::read(&mut reader, &table, sources.listen.as_deref());
+    let stray = variables.stray_faults(reader.effective.iter().map(|effective| effective.key.as_str()));
+    reader.faults.extend(stray);
     match config {
         Some(config) if reader.faults.is_empty() => Ok(Config { effective: reader.effective, ..config }),
         _ => {

@@ -5,7 +5,6 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +26,7 @@ pub enum Format {
 }
 
 /// Names the filter: `MUSTER_LOG=debug`, `MUSTER_LOG=server=trace,info`.
-const FILTER_VARIABLE: &str = "MUSTER_LOG";
+pub(crate) const FILTER_VARIABLE: &str = "MUSTER_LOG";
 
 /// Sends this process's log to stderr. Call once; a second call changes nothing.
 pub fn init(format: Format) {
@@ -39,7 +38,7 @@ pub fn init(format: Format) {
         .with_writer(std::io::stderr)
         // It would say on stderr that stderr cannot be written, and panic: in the thread of the signals, and no SIGTERM would be heard any more.
         .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(net::Terminal::of_stderr().colours);
     // An error says that a subscriber is there already, such as a test's.
     let _ = match format {
         Format::Human => builder.try_init(),

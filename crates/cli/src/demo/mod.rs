@@ -151,7 +151,7 @@ fn start_server(pki: &Path) -> Outcome<Handle> {
     let mut sources = Sources::of(&pki.join("muster.toml")).map_err(faulty)?;
     sources.listen = Some(vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
     // Another server of this machine may have the port of the file.
-    sources.environment.push(("MUSTER_METRICS__LISTEN".to_owned(), "127.0.0.1:0".to_owned()));
+    sources.environment.push(("MUSTER_METRICS__LISTEN".into(), "127.0.0.1:0".into()));
     let loaded = server::load(&sources).map_err(faulty)?;
     Server::start(loaded, Options::default())
         .map_err(|fault| Fault::failed(format!("the server does not start: {fault}")))

@@ -8,11 +8,8 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::environment::{Override, SEPARATOR, variable};
 use super::fault::{Fault, Place, Problem};
-
-/// Variables with this prefix and a double underscore override a key: `MUSTER_SERVER__LISTEN` is `server.listen`.
-const PREFIX: &str = "MUSTER_";
-const SEPARATOR: &str = "__";
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -109,20 +106,9 @@ impl Lines<'_> {
 }
 
 /// Lays the environment's overrides over the file. What cannot be placed is a fault; what names no known key is found by whoever reads the tree.
-pub(super) fn overlay(table: &mut Table, environment: &[(String, String)]) -> Vec<Fault> {
-    let mut overrides: Vec<_> = environment
-        .iter()
-        .filter_map(|(name, value)| {
-            let path = name.strip_prefix(PREFIX)?;
-            // Without a separator it is no key: MUSTER_LOG and the like.
-            path.contains(SEPARATOR).then_some((name, path, value))
-        })
-        .collect();
-    overrides.sort();
-    overrides
-        .into_iter()
-        .filter_map(|(name, path, value)| put(table, name, path, value).err().map(|fault| *fault))
-        .collect()
+pub(super) fn overlay(table: &mut Table, overrides: &[Override]) -> Vec<Fault> {
+    let put = |it: &Override| put(table, &it.name, it.path(), &it.value).err().map(|fault| *fault);
+    overrides.iter().filter_map(put).collect()
 }
 
 fn put(root: &mut Table, name: &str, path: &str, value: &str) -> Result<(), Box<Fault>> {
@@ -182,9 +168,4 @@ fn name_of(item: &Placed) -> Option<String> {
 /// The key of `table` that a part of a variable's name means; a new one in lower case where there is none.
 fn existing(table: &Table, part: &str) -> String {
     table.keys().find(|key| variable(key) == variable(part)).cloned().unwrap_or_else(|| part.to_lowercase())
-}
-
-/// How a key is written in a variable's name: upper case, and `_` for what a shell does not allow.
-fn variable(key: &str) -> String {
-    key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }

@@ -60,6 +60,13 @@ pub enum Problem {
         /// All that exist beside it.
         known: Vec<String>,
     },
+    /// A variable of the environment with our prefix that names no key.
+    UnknownVariable {
+        /// The nearest name that means something, if one is near.
+        nearest: Option<String>,
+    },
+    /// A variable of the environment with our prefix whose name or value is not UTF-8.
+    NotUtf8,
     /// The configuration itself cannot be read.
     NoConfiguration {
         /// The file.
@@ -180,6 +187,8 @@ impl fmt::Display for Problem {
             Problem::NoConfiguration { error, .. } => write!(f, "cannot be read: {error}"),
             Problem::Syntax { message } => write!(f, "not TOML: {message}"),
             Problem::UnknownKey { .. } => f.write_str("no such key"),
+            Problem::UnknownVariable { .. } => f.write_str("this variable names no key"),
+            Problem::NotUtf8 => f.write_str("this variable is not UTF-8"),
             Problem::Missing { .. } => f.write_str("missing"),
             Problem::Type { wanted, found } => write!(f, "{found} where {wanted} belongs"),
             Problem::Value { found, .. } => write!(f, "`{found}` means nothing here"),
@@ -226,6 +235,12 @@ impl Problem {
             Problem::UnknownKey { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
             Problem::UnknownKey { nearest: None, known } if known.is_empty() => "remove it".into(),
             Problem::UnknownKey { nearest: None, known } => format!("remove it; known here: {}", known.join(", ")),
+            Problem::UnknownVariable { nearest: Some(nearest) } => format!("did you mean {nearest}?"),
+            Problem::UnknownVariable { nearest: None } => {
+                "unset it; MUSTER_SERVER__LISTEN overrides `listen` in [server], with two underscores between the parts"
+                    .into()
+            }
+            Problem::NotUtf8 => "set it to UTF-8 text, or unset it".into(),
             Problem::Missing { example } => format!("add `{example}`"),
             Problem::Type { wanted, .. } => format!("write {wanted}"),
             Problem::Value { wanted, .. } => format!("write {wanted}"),

@@ -10,7 +10,7 @@ use super::fault::{Fault, Place, Problem};
 use super::value::Value;
 
 /// A name this near to a known one, by Jaro-Winkler similarity, is taken for a slip of it.
-const NEAR: f64 = 0.75;
+pub(super) const NEAR: f64 = 0.75;
 
 /// One effective value with its origin, for `muster check --print`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -40,7 +40,7 @@ fn sources(text: &str) -> Sources {
 }
 
 fn with_environment(variables: &[(&str, &str)]) -> Sources {
-    let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let environment = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     Sources { environment, ..sources(GOOD) }
 }
 
@@ -125,6 +125,44 @@ fn a_variable_that_overrides_nothing_is_a_fault() {
     ] {
         assert!(text.contains(part), "{part}\nis not in\n{text}");
     }
+}
+
+#[test]
+fn e76_a_variable_with_our_prefix_that_names_no_key_is_a_fault() {
+    let text = read(&with_environment(&[
+        ("MUSTER_SERVER_LISTEN", "127.0.0.1:1"),
+        ("MUSTER_LGO", "debug"),
+        ("MUSTER_SERVER__SHARD", "2"),
+        ("MUSTER_", ""),
+        ("MUSTERING", "is not ours"),
+    ]))
+    .unwrap_err()
+    .to_string();
+    for part in [
+        "environment MUSTER_SERVER_LISTEN: this variable names no key\n    did you mean MUSTER_SERVER__LISTEN?",
+        "environment MUSTER_LGO: this variable names no key\n    did you mean MUSTER_LOG?",
+        "environment MUSTER_SERVER__SHARD: server.shard: no such key\n    did you mean `shards`?",
+        "environment MUSTER_: this variable names no key\n",
+    ] {
+        assert!(text.contains(part), "{part}\nis not in\n{text}");
+    }
+    assert!(!text.contains("MUSTERING"), "{text}");
+}
+
+#[test]
+#[cfg(unix)]
+fn e76_a_variable_with_our_prefix_that_is_not_utf8_is_a_fault() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    let environment = vec![
+        ("MUSTER_SERVER__KEY".into(), bytes(b"file:\xff")),
+        (bytes(b"MUSTER_\xff"), "1".into()),
+        ("OTHER".into(), bytes(b"\xff")),
+    ];
+    let Faults(faults) = read(&Sources { environment, ..sources(GOOD) }).unwrap_err();
+    let places: Vec<String> = faults.iter().map(|fault| fault.place.to_string()).collect();
+    assert_eq!(places, ["environment MUSTER_SERVER__KEY", "environment MUSTER_\u{fffd}"]);
+    assert!(faults.iter().all(|fault| fault.problem == Problem::NotUtf8), "{faults:?}");
 }
 
 #[test]

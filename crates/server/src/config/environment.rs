@@ -1,0 +1,92 @@
+//! Variables of the environment that begin with `MUSTER_`: overrides of keys (`MUSTER_SERVER__LISTEN` is `server.listen`), the few that other parts
+//! read, and those that mean nothing. The last are faults: a variable that is silently ignored is a setting that its author believes in.
+
+use std::ffi::OsString;
+
+use super::fault::{Fault, Place, Problem};
+use super::reader::NEAR;
+use crate::logging::FILTER_VARIABLE;
+
+const PREFIX: &str = "MUSTER_";
+/// Between the parts of a dotted key.
+pub(super) const SEPARATOR: &str = "__";
+
+/// Variables with the prefix that are not keys.
+const READ_ELSEWHERE: &[&str] = &[FILTER_VARIABLE];
+
+/// A variable that names a key by its form.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Override {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+impl Override {
+    /// The parts of the key with [`SEPARATOR`] between them.
+    pub(super) fn path(&self) -> &str {
+        self.name.strip_prefix(PREFIX).unwrap_or(&self.name)
+    }
+}
+
+/// The variables with our prefix.
+#[derive(Debug, Default)]
+pub(super) struct Variables {
+    /// In the order of their names.
+    pub(super) overrides: Vec<Override>,
+    /// Names that have no key's form.
+    nameless: Vec<String>,
+    /// Names or values that are not UTF-8, shown as far as they are.
+    not_utf8: Vec<String>,
+}
+
+impl Variables {
+    pub(super) fn of(environment: &[(OsString, OsString)]) -> Self {
+        let mut variables = Self::default();
+        for (name, value) in environment {
+            let shown = name.to_string_lossy();
+            if !shown.starts_with(PREFIX) || READ_ELSEWHERE.contains(&shown.as_ref()) {
+                continue;
+            }
+            match (name.to_str(), value.to_str()) {
+                (Some(name), Some(value)) if name[PREFIX.len()..].contains(SEPARATOR) => {
+                    variables.overrides.push(Override { name: name.to_owned(), value: value.to_owned() });
+                }
+                (Some(name), Some(_)) => variables.nameless.push(name.to_owned()),
+                _ => variables.not_utf8.push(shown.into_owned()),
+            }
+        }
+        variables.overrides.sort();
+        variables.nameless.sort();
+        variables.not_utf8.sort();
+        variables
+    }
+
+    /// What is wrong with those that override nothing; `keys` are the dotted keys that exist.
+    pub(super) fn stray_faults<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Vec<Fault> {
+        let fault =
+            |name: &String, problem| Fault { place: Place::Environment(name.clone()), key: String::new(), problem };
+        let known: Vec<String> = keys.map(of_key).chain(READ_ELSEWHERE.iter().map(|name| (*name).to_owned())).collect();
+        let nameless = self.nameless.iter().map(|name| {
+            let nearest = known
+                .iter()
+                .map(|known| (strsim::jaro_winkler(name, known), known))
+                .filter(|(similarity, _)| *similarity >= NEAR)
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .map(|(_, known)| known.clone());
+            fault(name, Problem::UnknownVariable { nearest })
+        });
+        let not_utf8 = self.not_utf8.iter().map(|name| fault(name, Problem::NotUtf8));
+        nameless.chain(not_utf8).collect()
+    }
+}
+
+/// The variable that overrides a dotted key; an item of a list is named by its place, `profile[0].mode` by `MUSTER_PROFILE__0__MODE`.
+fn of_key(key: &str) -> String {
+    let parts = key.split(['.', '[']).map(|part| variable(part.trim_end_matches(']')));
+    format!("{PREFIX}{}", parts.collect::<Vec<_>>().join(SEPARATOR))
+}
+
+/// How a key is written in a variable's name: upper case, and `_` for what a shell does not allow.
+pub(super) fn variable(key: &str) -> String {
+    key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
