@@ -5,6 +5,7 @@ use crate::arguments::{Connection, ServerUri, TraceStyle};
 use crate::identity::Identity;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, Status, say};
+use dtls::IdentityUse;
 use est::{Answer, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ServerVerifier};
 use net::SystemRandom;
 use net::capture::{Addresses, KeyLog, Pcapng, Tee, TracePrinter};
@@ -170,12 +171,32 @@ impl Plan {
         let connected = Device::connect(setup, connection.timeout);
         drop(patience);
         match connected {
-            Ok((device, _)) => Ok(device),
+            Ok((device, connected)) => {
+                note_identity(connection, connected.identity);
+                Ok(device)
+            }
             Err(fault) => {
                 trace.finish();
                 Err(explain(connection, &fault))
             }
         }
+    }
+}
+
+/// A server that does not ask who the device is cannot enrol it (RFC 9148 §3): what follows will be refused or, worse, given to anybody.
+fn note_identity(connection: &Connection, identity: IdentityUse) {
+    let given = connection.identity.is_some() || connection.cert.is_some();
+    match identity {
+        IdentityUse::NotRequested if given => say!(
+            "muster: warning: {} asked for no client certificate: the identity went unused, and the server does not know this device\n  \
+             it is not set up for EST, which authenticates devices (RFC 9148 §3), or something else listens on that port",
+            connection.server
+        ),
+        IdentityUse::NoneSuitable if given => say!(
+            "muster: warning: {} accepts no certificate with this kind of key: the identity went unused",
+            connection.server
+        ),
+        IdentityUse::NotRequested | IdentityUse::NoneSuitable | IdentityUse::Presented => {}
     }
 }
 
@@ -283,6 +304,7 @@ fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
         _ => None,
     };
     let nameless = connection.identity.is_none() && connection.cert.is_none();
+    let explained = explained.field("reason", reason.map(Reason::code));
     match (reason, status) {
         (Some(_), Status::Refused) if nameless && !is_answer(fault) => explained
             .remedy("no --identity (or --cert and --key) was given, and EST wants a device certificate (RFC 9148 §3)"),

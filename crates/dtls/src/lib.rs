@@ -57,7 +57,7 @@ mod wire;
 compile_error!("a build with a seam authenticates nobody: it is for tests alone");
 
 pub use alert::{AlertDescription, AlertLevel};
-pub use client::{Client, ClientEvent};
+pub use client::{Client, ClientEvent, IdentityUse};
 pub use config::{ClientConfig, ExtendedMasterSecret, PublicKeySteps, RecordLimit, ServerConfig};
 pub use cookie::CookieKeys;
 pub use crypto::{Curve, Group, KeyFault, PublicKey, SignatureScheme, SigningKey, Suite};

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use coap::client::{Exchange, Progress, RequestSpec};
 use coap::{BlockSize, ContentFormat, Kind, Message, MessageIds, Method, Token};
-use dtls::{Now, Random, SendFault, SessionFacts};
+use dtls::{IdentityUse, Now, Random, SendFault, SessionFacts};
 use pki::Certificate;
 
 use crate::resources::{DISCOVERY_PATH, Packing, Resource, WELL_KNOWN_ROOT};
@@ -122,6 +122,8 @@ pub enum ClientEvent {
         server: Arc<Certificate>,
         /// What was negotiated.
         facts: SessionFacts,
+        /// Whether the server asked who the device is.
+        identity: IdentityUse,
     },
     /// The request that was under way goes on over another association.
     Reconnected {
@@ -411,7 +413,7 @@ impl Client {
     fn drain_events(&mut self, now: Now, datagram: &[u8]) {
         while let Some(event) = self.dtls.poll_event() {
             match event {
-                dtls::ClientEvent::Established { peer, facts } => self.connected(now, peer, facts),
+                dtls::ClientEvent::Established { peer, facts, identity } => self.connected(now, peer, facts, identity),
                 dtls::ClientEvent::Data { plaintext } => {
                     if let Some(plaintext) = datagram.get(plaintext) {
                         self.handle_message(now, plaintext);
@@ -423,7 +425,7 @@ impl Client {
         }
     }
 
-    fn connected(&mut self, now: Now, server: Arc<Certificate>, facts: SessionFacts) {
+    fn connected(&mut self, now: Now, server: Arc<Certificate>, facts: SessionFacts, identity: IdentityUse) {
         self.heard = now.mono;
         self.phase = Phase::Connected;
         if self.task.as_ref().is_some_and(|task| task.operation.is_some()) {
@@ -431,7 +433,7 @@ impl Client {
             self.ask_again(now);
         } else {
             self.task = None;
-            self.events.push_back(ClientEvent::Connected { server, facts });
+            self.events.push_back(ClientEvent::Connected { server, facts, identity });
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dtls::{Now, Observer, Random, SessionFacts};
+use dtls::{IdentityUse, Now, Observer, Random, SessionFacts};
 use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Packing, StartFault};
 use mio::{Events, Poll, Token};
 
@@ -53,6 +53,8 @@ pub struct Connected {
     pub server: Arc<pki::Certificate>,
     /// What was negotiated.
     pub facts: SessionFacts,
+    /// Whether the server asked who the device is.
+    pub identity: IdentityUse,
 }
 
 /// Why a device has no answer.
@@ -137,7 +139,7 @@ impl Device {
         let client = Client::with_observer(client, dtls, random, clock.now(), observer);
         let mut device = Self { poll, socket, batch: Batch::new(), client, server, stop, clock, heard: false };
         let connected = device.wait(timeout, |event| match event {
-            ClientEvent::Connected { server, facts } => Some(Connected { server, facts }),
+            ClientEvent::Connected { server, facts, identity } => Some(Connected { server, facts, identity }),
             _ => None,
         })?;
         Ok((device, connected))

@@ -23,6 +23,27 @@ pub(super) enum Requested {
     Certificate(Option<Arc<Identity>>),
 }
 
+/// What became of a client's identity in a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityUse {
+    /// The server sent no CertificateRequest: whatever identity there is went unused, and the server does not know its client.
+    NotRequested,
+    /// The server asked for a certificate and got ours.
+    Presented,
+    /// The server asked for a certificate, and there is none that it accepts: it got an empty list (RFC 5246 §7.4.6).
+    NoneSuitable,
+}
+
+impl Requested {
+    fn identity_use(&self) -> IdentityUse {
+        match self {
+            Requested::Nothing => IdentityUse::NotRequested,
+            Requested::Certificate(Some(_)) => IdentityUse::Presented,
+            Requested::Certificate(None) => IdentityUse::NoneSuitable,
+        }
+    }
+}
+
 /// Its number in RFC 6347 §4.2.4, Figure 1.
 const CLIENT_KEY_FLIGHT: u8 = 5;
 
@@ -66,12 +87,14 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
     conversation.prepare(&mut flight, HandshakeType::FINISHED, &tls_unique);
     conversation.send_flight(flight, port);
     conversation.handle_early_records(port)?;
-    Ok(ExpectChangeCipherSpec { peer: server.peer, master_secret, extended_master_secret, tls_unique })
+    let identity = requested.identity_use();
+    Ok(ExpectChangeCipherSpec { peer: server.peer, identity, master_secret, extended_master_secret, tls_unique })
 }
 
 /// Flight 5 has been sent.
 pub(super) struct ExpectChangeCipherSpec<P> {
     peer: P,
+    identity: IdentityUse,
     master_secret: MasterSecret,
     extended_master_secret: bool,
     tls_unique: VerifyData,
@@ -91,13 +114,13 @@ impl<P> ExpectFinished<P> {
         message: &Message,
         context: &mut Context<'_, '_, V>,
     ) -> Result<Box<Established<P>>, Refusal> {
-        let Self(ExpectChangeCipherSpec { peer, master_secret, extended_master_secret, tls_unique }) = self;
+        let Self(ExpectChangeCipherSpec { peer, identity, master_secret, extended_master_secret, tls_unique }) = self;
         let transcript = context.conversation.transcript.hash();
         if !master_secret.finished_matches(WhoseFinished::Server, &transcript, &message.body) {
             return Err(Refusal::BadFinished);
         }
         let bindings = Bindings { tls_unique, extended_master_secret, final_flight: None };
         let secured = context.conversation.secure(bindings).ok_or(Refusal::Internal)?;
-        Ok(Box::new(Established { peer, secured }))
+        Ok(Box::new(Established { peer, identity, secured }))
     }
 }

@@ -20,7 +20,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::flight::{ExpectChangeCipherSpec, ExpectFinished};
+use super::flight::{ExpectChangeCipherSpec, ExpectFinished, IdentityUse};
 use super::server_flight::{
     ExpectCertificate, ExpectCertificateRequest, ExpectServerHello, ExpectServerHelloDone, ExpectServerKeyExchange,
 };
@@ -52,6 +52,7 @@ pub(super) enum Progress<P> {
 /// The fruit of a handshake.
 pub(super) struct Established<P> {
     pub(super) peer: P,
+    pub(super) identity: IdentityUse,
     pub(super) secured: Secured,
 }
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use flight::IdentityUse;
 use handshake::{Handshake, Progress};
 
 use crate::config::ClientConfig;
@@ -47,6 +48,8 @@ pub enum ClientEvent<P> {
         peer: P,
         /// Suite and bindings.
         facts: SessionFacts,
+        /// Whether the server asked who we are.
+        identity: IdentityUse,
     },
     /// Application data came.
     Data {
@@ -192,7 +195,11 @@ impl<V: VerifyPeer> Client<V> {
                     let session = Session::new(established.secured, established.peer.clone(), now.mono);
                     let facts = session.facts();
                     self.association = Association::Established(Box::new(session));
-                    self.events.push_back(ClientEvent::Established { peer: established.peer, facts });
+                    self.events.push_back(ClientEvent::Established {
+                        peer: established.peer,
+                        facts,
+                        identity: established.identity,
+                    });
                 }
                 Err(refusal) => self.fail(now, refusal),
             },
