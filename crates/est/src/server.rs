@@ -265,7 +265,7 @@ impl Server {
 
     /// What is let pass, and told.
     fn notices(&self, now: Now, peer: &Device, server_name: Option<Box<str>>) -> Vec<Notice> {
-        let unknown = server_name.filter(|name| !self.config.bears(name)).map(Notice::UnknownServerName);
+        let unknown = server_name.filter(|name| !self.config.bears(name)).map(Notice::of_server_name);
         let certificate = self.config.certificates.peek(peer.certificate());
         let expired = certificate.is_some_and(|it| now.utc > it.certificate.validity().not_after);
         unknown.into_iter().chain(expired.then_some(Notice::ExpiredIdentity)).collect()

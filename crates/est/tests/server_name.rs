@@ -45,11 +45,27 @@ fn a_name_of_the_certificate_is_nothing_to_notice() {
 #[test]
 fn an_unknown_name_is_served_with_the_default_certificate_and_noticed() {
     let mut world = world();
-    for (port, name) in (1..).zip(["nowhere.example", "example.net", "a.localhost", "est-example.net", "192.0.2.1"]) {
+    for (port, name) in
+        (1..).zip(["nowhere.example", "example.net", "a.localhost", "est-example.net", "192.0.2.1.example"])
+    {
         let notices = notices_of(&mut world, port, Some(name));
         assert_eq!(notices, [Notice::UnknownServerName(name.into())]);
         let told = notices[0].to_string();
         assert_eq!(told, format!("asked for the server name `{name}`, which our certificate does not bear"));
     }
     assert_eq!(world.server.counters().handshakes_refused, 0);
+}
+
+/// RFC 6066 §3 allows no literal addresses in server_name; libcoap and others send the host of the URI as it stands.
+#[test]
+fn e82_an_address_in_server_name_is_named_as_that() {
+    let mut world = world();
+    for (port, (name, shown)) in
+        (1..).zip([("192.0.2.1", "192.0.2.1"), ("2001:db8::7", "2001:db8::7"), ("[2001:db8::7]", "2001:db8::7")])
+    {
+        let notices = notices_of(&mut world, port, Some(name));
+        assert_eq!(notices, [Notice::AddressAsServerName(shown.parse().unwrap())], "{name}");
+        let told = notices[0].to_string();
+        assert!(told.contains("a literal address in SNI") && told.contains(shown), "{told}");
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use authority::DeviceId;
@@ -51,8 +51,23 @@ pub enum Notice {
     /// The client asked for a name that the server's certificate does not bear, and got that certificate (RFC 6066 §3
     /// leaves it to the server; libcoap asks for `localhost` where an address was dialled).
     UnknownServerName(Box<str>),
+    /// The client put an address into server_name: "Literal IPv4 and IPv6 addresses are not permitted" there (RFC 6066 §3).
+    /// It got our certificate as if it had sent no name.
+    AddressAsServerName(IpAddr),
     /// The manufacturer certificate is past its notAfter, and `allow_expired_identity` lets it in.
     ExpiredIdentity,
+}
+
+impl Notice {
+    /// What there is to tell of a server_name that the server's certificate does not bear.
+    pub(super) fn of_server_name(name: Box<str>) -> Notice {
+        // A URI's brackets come along with an IPv6 address where a stack copies the host as it stands.
+        let bare = name.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(&name);
+        match bare.parse() {
+            Ok(address) => Notice::AddressAsServerName(address),
+            Err(_) => Notice::UnknownServerName(name),
+        }
+    }
 }
 
 impl fmt::Display for Notice {
@@ -60,6 +75,9 @@ impl fmt::Display for Notice {
         match self {
             Notice::UnknownServerName(name) => {
                 write!(out, "asked for the server name `{}`, which our certificate does not bear", name.escape_debug())
+            }
+            Notice::AddressAsServerName(address) => {
+                write!(out, "sent a literal address in SNI ({address}), where only DNS names are allowed (RFC 6066 §3)")
             }
             Notice::ExpiredIdentity => out.write_str("its manufacturer certificate has expired"),
         }
