@@ -296,7 +296,7 @@ pub(crate) struct Connection {
     #[arg(long)]
     pub(crate) wait: bool,
 
-    /// Print the result as JSON
+    /// Print one JSON object, for a result and for a failure; its `outcome` and `exit` say which
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,7 +1,9 @@
 //! `muster check`: validates a configuration and the files it names, without starting anything.
 
-use crate::outcome::{Fault, Outcome, out, say};
-use server::config::Sources;
+use crate::outcome::{Fault, Outcome, out, print_json, say};
+use serde_json::{Value, json};
+use server::Loaded;
+use server::config::{Faults, Sources};
 use std::path::PathBuf;
 
 /// Validate a configuration and everything it names
@@ -13,7 +15,8 @@ or 1,024 bytes.
 
 Examples:
   muster check pki/muster.toml
-  muster check pki/muster.toml --print")]
+  muster check pki/muster.toml --print
+  muster check pki/muster.toml --json | jq -r '.faults[]?.problem'")]
 pub(crate) struct Arguments {
     /// The configuration
     file: PathBuf,
@@ -21,13 +24,21 @@ pub(crate) struct Arguments {
     /// Print the effective configuration and the sizes of the server's handshake messages
     #[arg(long)]
     print: bool,
+
+    /// Print one JSON object: warnings, effective values and sizes, or every fault
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Runs the verb.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let file = arguments.file.display();
-    let sources = Sources::of(&arguments.file).map_err(|faults| Fault::failed(faults.to_string()))?;
-    let loaded = server::load(&sources).map_err(|faults| Fault::failed(faults.to_string()))?;
+    let sources = Sources::of(&arguments.file).map_err(|faults| failed(&faults))?;
+    let loaded = server::load(&sources).map_err(|faults| failed(&faults))?;
+    if arguments.json {
+        print_json(json(&file.to_string(), &loaded));
+        return Ok(());
+    }
     for warning in loaded.warnings() {
         say!("warning: {warning}");
     }
@@ -45,4 +56,29 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     say!("{file} is good");
     Ok(())
+}
+
+/// Every fault as text for a person, and one by one for a program.
+fn failed(faults: &Faults) -> Fault {
+    let one = |fault: &server::config::Fault| {
+        json!({
+            "place": fault.place.to_string(),
+            "key": fault.key,
+            "problem": fault.problem.to_string(),
+            "remedy": fault.problem.remedy(),
+        })
+    };
+    Fault::failed(faults.to_string()).field("faults", faults.0.iter().map(one).collect::<Vec<_>>())
+}
+
+fn json(file: &str, loaded: &Loaded) -> Value {
+    let warnings: Vec<_> = loaded.warnings().iter().map(ToString::to_string).collect();
+    let value = |value: &server::config::Effective| json!({ "key": value.key, "value": value.value, "origin": value.origin.to_string() });
+    let size = |size: &server::load::HandshakeSize| json!({ "message": size.message.to_string(), "bytes": size.bytes, "warning": size.warning().map(|it| it.to_string()) });
+    json!({
+        "file": file,
+        "warnings": warnings,
+        "values": loaded.effective().iter().map(value).collect::<Vec<_>>(),
+        "handshake": loaded.handshake_sizes().iter().map(size).collect::<Vec<_>>(),
+    })
 }

@@ -6,7 +6,7 @@ use crate::describe;
 use crate::files::{self, Access, Durability, Staged};
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Outcome, out, say};
+use crate::outcome::{Outcome, out, print_json, say};
 use crate::pem;
 use pki::Certificate;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ Examples:
 Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    connection: Connection,
+    pub(crate) connection: Connection,
 
     /// Write anchors.pem to this new folder
     #[arg(long, value_name = "DIR")]
@@ -53,7 +53,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         say!("anchors.pem is in {}", dir.display());
     }
     if connection.json {
-        out!("{}", serde_json::Value::from(certificates.iter().map(describe::json).collect::<Vec<_>>()));
+        let certificates: Vec<_> = certificates.iter().map(describe::json).collect();
+        print_json(serde_json::json!({ "certificates": certificates }));
         return Ok(());
     }
     for certificate in &certificates {

@@ -4,12 +4,14 @@ use crate::arguments::Connection;
 use crate::connection::Session;
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Outcome, out};
+use crate::outcome::{Fault, Outcome, out, print_json};
+use est::discovery::ParsedLink;
 
 /// Ask a server which EST resources it has
 #[derive(clap::Args)]
 #[command(after_help = "\
-Prints a line per resource: its path, its resource type and the Content-Formats that it answers with.
+Prints a line per resource: its path, its resource type and the Content-Formats that it answers with. A server that lists no EST resource \
+is a failure (exit 1): devices cannot enrol there.
 
 Examples:
   muster discover --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem
@@ -19,7 +21,7 @@ Examples:
 Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    connection: Connection,
+    pub(crate) connection: Connection,
 
     /// Every resource, not only those of EST
     #[arg(long)]
@@ -36,6 +38,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let text = session.links(arguments.all)?;
     session.close();
     let links = est::discovery::parse_links(&text);
+    // `--all` shows what there is; whether EST is among it decides the exit status all the same.
+    if !links.iter().any(offers_est) {
+        return Err(without_est(connection, &links));
+    }
     if connection.json {
         let all: Vec<_> = links
             .iter()
@@ -43,11 +49,30 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
                 |link| serde_json::json!({ "href": link.target, "rt": link.resource_type, "ct": link.content_formats }),
             )
             .collect();
-        out!("{}", serde_json::Value::from(all));
+        print_json(serde_json::json!({ "links": all }));
         return Ok(());
     }
-    for link in links {
+    for link in &links {
         out!("{}  rt={}  ct={}", link.target, link.resource_type, link.content_formats);
     }
     Ok(())
+}
+
+/// Whether a link leads to a function of EST: `rt` may hold several types (RFC 6690 §3.1).
+fn offers_est(link: &ParsedLink<'_>) -> bool {
+    link.resource_type.split_whitespace().any(|kind| kind.starts_with("ace.est"))
+}
+
+fn without_est(connection: &Connection, links: &[ParsedLink<'_>]) -> Fault {
+    let server = &connection.server;
+    let fault = match links.len() {
+        0 => Fault::failed(format!("{server} lists no EST resource (no link with rt=ace.est*)")),
+        others => {
+            Fault::failed(format!("{server} lists no EST resource among its {others} links (none has rt=ace.est*)"))
+        }
+    };
+    let others: Vec<_> = links.iter().map(|link| link.target).collect();
+    fault.field("other_links", others).remedy(
+        "it answers CoAP, but enrols nobody under /.well-known/core: check address and port, or ask its operator for the path of EST",
+    )
 }

@@ -6,7 +6,7 @@ use crate::describe;
 use crate::files::{self, Access, Durability, Staged};
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, out, say};
+use crate::outcome::{Fault, Outcome, out, print_json, say};
 use crate::pem;
 use est::{Operation, Packing};
 use pki::chain::{self, Anchors};
@@ -152,7 +152,7 @@ fn report(
     if arguments.connection.json {
         let mut json = describe::json(leaf);
         json["folder"] = arguments.out.as_ref().map(|dir| dir.display().to_string()).into();
-        out!("{json}");
+        print_json(json);
         return Ok(());
     }
     match &arguments.out {

@@ -2,7 +2,7 @@
 //!
 //! The codes and their texts are `est`'s one table; here they are only found and printed.
 
-use crate::outcome::{Fault, Outcome, out};
+use crate::outcome::{Fault, Outcome, out, print_json};
 use est::Reason;
 
 /// Say what a reason code means, and what to change on the device or the server
@@ -14,14 +14,14 @@ device verbs print. Without a code, all of them are listed.
 Examples:
   muster explain est.sen.subject_mismatch
   muster explain
-  muster explain --json | jq -r '.[].code'")]
+  muster explain --json | jq -r '.reasons[].code'")]
 pub(crate) struct Arguments {
     /// The code, such as est.sen.subject_mismatch; without it, all codes are listed
     reason: Option<String>,
 
-    /// Print JSON: an array of all entries, or the one asked for
+    /// Print JSON: one object with all entries in `reasons`, or the entry that was asked for
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Runs the verb.
@@ -29,13 +29,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     match &arguments.reason {
         None if arguments.json => {
             let all: Vec<_> = Reason::ALL.iter().map(|reason| json(*reason)).collect();
-            out!("{}", serde_json::Value::from(all));
+            print_json(serde_json::json!({ "reasons": all }));
         }
         None => list(),
         Some(code) => {
             let reason = Reason::from_code(code).ok_or_else(|| unknown(code))?;
             if arguments.json {
-                out!("{}", json(reason));
+                print_json(json(reason));
             } else {
                 out!("{}", reason.explain().trim_end());
             }

@@ -2,7 +2,7 @@
 
 use crate::arguments::{destination, duration, endpoint};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, out};
+use crate::outcome::{Fault, Outcome, out, print_json, say};
 use net::proxy::{CLIENTS_MAX, Conditions, Delay, IDLE, Proxy, Settings, Summary, Traffic};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -70,9 +70,9 @@ pub(crate) struct Arguments {
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     at_most: Option<Duration>,
 
-    /// Print what passed as JSON, one line
+    /// Print what passed as one JSON object; the line that says where the link listens goes to stderr then
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Runs the verb.
@@ -83,11 +83,16 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             .remedy("--to is where the server listens, --listen another port that devices send to instead"));
     }
     let mut proxy = Proxy::bind(settings(arguments)).map_err(|fault| Fault::failed(fault.to_string()))?;
-    out!("forwarding {} -> {}", proxy.local_address(), arguments.to);
+    // With --json the standard output carries the one object, so this goes beside it.
+    if arguments.json {
+        say!("forwarding {} -> {}", proxy.local_address(), arguments.to);
+    } else {
+        out!("forwarding {} -> {}", proxy.local_address(), arguments.to);
+    }
     let ended = proxy.run(&interrupt.flag(), arguments.at_most);
     let summary = proxy.summary();
     if arguments.json {
-        out!("{}", json(&summary));
+        print_json(json(&summary));
     } else {
         out!("{}", table(&summary));
     }

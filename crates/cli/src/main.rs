@@ -27,7 +27,7 @@ mod reenroll;
 mod serve;
 
 use clap::{Parser, Subcommand};
-use outcome::{Outcome, Status, say};
+use outcome::{Outcome, Status, out, say};
 use std::process::ExitCode;
 
 /// Enrols fleets of constrained devices: EST over secure CoAP (RFC 9148)
@@ -64,6 +64,21 @@ enum Verb {
 }
 
 impl Verb {
+    /// Whether the standard output carries one JSON object, however the verb ends.
+    fn prints_json(&self) -> bool {
+        match self {
+            Verb::Init(arguments) => arguments.json,
+            Verb::Check(arguments) => arguments.json,
+            Verb::Crts(arguments) => arguments.connection.json,
+            Verb::Enroll(arguments) => arguments.enrolment.connection.json,
+            Verb::Reenroll(arguments) => arguments.enrolment.connection.json,
+            Verb::Discover(arguments) => arguments.connection.json,
+            Verb::Explain(arguments) => arguments.json,
+            Verb::Link(arguments) => arguments.json,
+            Verb::Demo(_) | Verb::Serve(_) | Verb::Load(_) => false,
+        }
+    }
+
     fn run(self) -> Outcome {
         match self {
             Verb::Demo(arguments) => demo::run(&arguments),
@@ -82,10 +97,15 @@ impl Verb {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().verb.run() {
+    let verb = Cli::parse().verb;
+    let json = verb.prints_json();
+    match verb.run() {
         Ok(()) => Status::Done.into(),
         Err(fault) => {
             say!("muster: {fault}");
+            if json {
+                out!("{}", fault.json());
+            }
             fault.status().into()
         }
     }

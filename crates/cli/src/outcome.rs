@@ -42,6 +42,22 @@ impl Status {
     }
 }
 
+impl Status {
+    /// Its word in what `--json` prints.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Status::Done => "done",
+            Status::Failed => "failed",
+            Status::Usage => "usage",
+            Status::Refused => "refused",
+            Status::Later => "later",
+            Status::NoAnswer => "no answer",
+            Status::NotTrusted => "not trusted",
+            Status::Interrupted => "interrupted",
+        }
+    }
+}
+
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         ExitCode::from(status.code())
@@ -54,6 +70,8 @@ pub(crate) struct Fault {
     status: Status,
     message: String,
     remedy: Option<String>,
+    /// What a program reads beside the message: the verb's own fields.
+    fields: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What every verb returns.
@@ -62,7 +80,7 @@ pub(crate) type Outcome<T = ()> = Result<T, Fault>;
 impl Fault {
     /// A fault with the status it ends in; the message names the file, key or peer.
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), remedy: None }
+        Self { status, message: message.into(), remedy: None, fields: serde_json::Map::new() }
     }
 
     /// Exit 1.
@@ -84,6 +102,22 @@ impl Fault {
     pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
+    }
+
+    /// A field of the object that `--json` prints.
+    pub(crate) fn field(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.fields.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The object that `--json` prints on stdout in place of a result.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let mut object = self.fields.clone();
+        object.insert("outcome".to_owned(), self.status.word().into());
+        object.insert("exit".to_owned(), self.status.code().into());
+        object.insert("message".to_owned(), self.message.as_str().into());
+        object.insert("remedy".to_owned(), self.remedy.as_deref().into());
+        object.into()
     }
 
     /// The status it ends in.
@@ -115,6 +149,13 @@ macro_rules! say {
 }
 
 pub(crate) use {out, say};
+
+/// Prints the one object that `--json` promises for a success: the verb's own fields and how it ended.
+pub(crate) fn print_json(mut object: serde_json::Value) {
+    object["outcome"] = Status::Done.word().into();
+    object["exit"] = Status::Done.code().into();
+    out!("{object}");
+}
 
 pub(crate) fn write_stdout(line: fmt::Arguments<'_>) {
     if let Err(error) = try_stdout(line) {

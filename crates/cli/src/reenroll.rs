@@ -16,7 +16,7 @@ Examples:
 Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    enrolment: enrolment::EnrolmentArguments,
+    pub(crate) enrolment: enrolment::EnrolmentArguments,
 }
 
 /// Runs the verb.

@@ -6,7 +6,7 @@ mod material;
 use crate::describe;
 use crate::files::{self, Access, Durability, Staged};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, out, say};
+use crate::outcome::{Fault, Outcome, out, print_json, say};
 use crate::pem;
 use material::{Material, Pair};
 use pki::{ServerName, UnixTime};
@@ -32,9 +32,9 @@ pub(crate) struct Arguments {
     #[arg(long = "name", value_name = "HOST|IP", num_args = 1.., value_parser = server_name)]
     names: Vec<ServerName<'static>>,
 
-    /// Print what was written as JSON
+    /// Print what was written as one JSON object
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// What a folder of `init` holds, for those who make one and go on with it.
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     create(&arguments.dir, &arguments.names, &interrupt)?;
     if arguments.json {
         let paths: Vec<_> = FILES.iter().map(|file| arguments.dir.join(file).display().to_string()).collect();
-        out!("{}", serde_json::json!({ "folder": arguments.dir.display().to_string(), "files": paths }));
+        print_json(serde_json::json!({ "folder": arguments.dir.display().to_string(), "files": paths }));
         return Ok(());
     }
     for file in FILES {

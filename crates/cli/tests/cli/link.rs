@@ -12,13 +12,26 @@ struct Forwarding {
     rest: BufReader<ChildStdout>,
 }
 
+/// The first line of a stream; the reader keeps what follows.
+fn first_line<R: std::io::Read>(stream: R) -> (String, BufReader<R>) {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    (line, reader)
+}
+
 impl Forwarding {
     fn start(arguments: &[&str]) -> Self {
         let mut child =
             muster().arg("link").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut rest = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        rest.read_line(&mut line).unwrap();
+        // With --json the standard output is one object, and the line that says where the link listens goes to stderr.
+        let (line, rest) = if arguments.contains(&"--json") {
+            let (line, errors) = first_line(child.stderr.take().unwrap());
+            child.stderr = Some(errors.into_inner());
+            (line, BufReader::new(child.stdout.take().unwrap()))
+        } else {
+            first_line(child.stdout.take().unwrap())
+        };
         let Some((address, to)) = line.trim().strip_prefix("forwarding ").and_then(|line| line.split_once(" -> "))
         else {
             let mut said = String::new();

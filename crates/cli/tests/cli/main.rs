@@ -8,4 +8,5 @@
 mod common;
 mod enrolment;
 mod link;
+mod strangers;
 mod usage;

@@ -186,8 +186,8 @@ fn explain_knows_every_code_and_names_the_nearest() {
     assert!(codes.len() >= 40, "{} codes", codes.len());
     let json = run(["explain", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
-    assert_eq!(json.as_array().unwrap().len(), codes.len());
-    for entry in json.as_array().unwrap() {
+    assert_eq!(json["reasons"].as_array().unwrap().len(), codes.len());
+    for entry in json["reasons"].as_array().unwrap() {
         for field in ["code", "stage", "on_the_wire", "meaning", "device", "server"] {
             assert!(!entry[field].as_str().unwrap().is_empty(), "{entry}: {field}");
         }
@@ -214,4 +214,81 @@ fn a_key_that_is_not_the_certificates_is_named() {
         .unwrap();
     expect_status(&output, 1);
     assert!(stderr(&output).contains("server.key is not the key of"), "{}", stderr(&output));
+}
+
+#[test]
+fn e76_a_variable_that_names_no_key_stops_check_and_serve() {
+    let pki = Pki::new();
+    for verb in [&["check"][..], &["serve", "--config"]] {
+        let mut command = crate::common::muster();
+        command.args(verb).arg(pki.path("muster.toml")).env("MUSTER_SERVER_LISTEN", "127.0.0.1:0");
+        let output = command.output().unwrap();
+        expect_status(&output, 1);
+        let said = stderr(&output);
+        assert!(
+            said.contains("MUSTER_SERVER_LISTEN") && said.contains("did you mean MUSTER_SERVER__LISTEN?"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn e77_json_is_one_object_on_stdout_for_success_and_for_failure() {
+    let pki = Pki::new();
+    let object = |arguments: &[&str], status: i32| {
+        let output = run(arguments);
+        expect_status(&output, status);
+        let json: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert!(json.is_object(), "{json}");
+        assert_eq!(json["exit"], status, "{json}");
+        json
+    };
+    let file = pki.path("muster.toml").display().to_string();
+    let good = object(&["check", &file, "--json"], 0);
+    assert_eq!(good["outcome"], "done", "{good}");
+    let keys: Vec<_> = good["values"].as_array().unwrap().iter().filter_map(|value| value["key"].as_str()).collect();
+    assert!(keys.contains(&"server.listen"), "{keys:?}");
+    assert!(good["handshake"].as_array().unwrap().iter().all(|size| size["bytes"].as_u64().unwrap() > 0), "{good}");
+
+    let text = std::fs::read_to_string(pki.path("muster.toml")).unwrap();
+    std::fs::write(&file, text.replace("drain_timeout =", "drain_timout =").replace("ca/issuing.key", "ca/no.key"))
+        .unwrap();
+    let bad = object(&["check", &file, "--json"], 1);
+    assert_eq!(bad["outcome"], "failed", "{bad}");
+    let fault = &bad["faults"][0];
+    assert_eq!((&fault["key"], &fault["problem"]), (&"server.drain_timout".into(), &"no such key".into()), "{bad}");
+    assert!(fault["remedy"].as_str().unwrap().contains("drain_timeout"), "{bad}");
+
+    let known = object(&["explain", "est.sen.subject_mismatch", "--json"], 0);
+    assert_eq!(known["code"], "est.sen.subject_mismatch", "{known}");
+    let unknown = object(&["explain", "est.sen.subject_mismach", "--json"], 2);
+    assert!(unknown["message"].as_str().unwrap().contains("est.sen.subject_mismatch"), "{unknown}");
+    let again = object(&["init", &pki.dir().display().to_string(), "--json"], 1);
+    assert!(again["remedy"].as_str().unwrap().contains("nothing is ever overwritten"), "{again}");
+}
+
+/// On a terminal the log is coloured, unless somebody asked that it is not.
+#[test]
+fn e78_the_log_of_serve_obeys_no_color_and_dumb_terminals() {
+    let pki = Pki::new();
+    let log_on_a_terminal = |name: &str, value: &str| {
+        // `script` runs a command on a terminal of its own; `timeout` ends the server as its operator would.
+        let serve = format!(
+            "timeout -s TERM 2 {} serve --config {} --listen 127.0.0.1:0",
+            env!("CARGO_BIN_EXE_muster"),
+            pki.path("muster.toml").display()
+        );
+        let mut script = std::process::Command::new("script");
+        script.args(["-q", "-c", &serve, "/dev/null"]).env_remove("NO_COLOR").env("TERM", "xterm").env(name, value);
+        script.env("MUSTER_METRICS__LISTEN", "127.0.0.1:0").stdin(std::process::Stdio::null());
+        let output = script.output().unwrap_or_else(|error| panic!("script, of Debian's bsdutils: {error}"));
+        let said = stdout(&output);
+        assert!(said.contains("sessions_max"), "the log: {said}");
+        said
+    };
+    assert!(log_on_a_terminal("LANG", "C").contains('\u{1b}'), "a terminal shows colours");
+    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let said = log_on_a_terminal(name, value);
+        assert!(!said.contains('\u{1b}'), "{name}={value}: {said:?}");
+    }
 }

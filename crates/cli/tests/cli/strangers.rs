@@ -1,0 +1,76 @@
+//! Servers that are not Muster and do no EST: libcoap's example server, over OpenSSL.
+
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::{Pki, Running, expect_status, stderr, stdout};
+
+/// What a loaded machine may take to start a program.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// libcoap's server with the identity of `pki`'s server, on a free port.
+struct Stranger {
+    uri: String,
+    _running: Running,
+}
+
+impl Stranger {
+    fn start(pki: &Pki, arguments: &[&str]) -> Self {
+        let coap = (0..100).find_map(|_| free_pair()).expect("two free ports in a row");
+        let mut command = Command::new("coap-server-openssl");
+        command.args(["-A", "127.0.0.1", "-p", &coap.to_string(), "-v", "0", "-c"]).arg(pki.path("server.pem"));
+        command.arg("-j").arg(pki.path("server.key")).arg("-R").arg(pki.path("manufacturer/ca.pem")).args(arguments);
+        let running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap_or_else(|error| {
+            panic!("coap-server-openssl cannot be started ({error}): `cargo xtask setup` installs it")
+        });
+        let stranger = Self { uri: format!("coaps://127.0.0.1:{}", coap + 1), _running: Running(running) };
+        // It says nothing when it is ready: its port is taken then.
+        let began = Instant::now();
+        while UdpSocket::bind(("127.0.0.1", coap + 1)).is_ok() {
+            assert!(began.elapsed() < READY_TIMEOUT, "coap-server-openssl does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        stranger
+    }
+}
+
+/// A port for CoAP such that the next one, for CoAP over DTLS, is free as well.
+fn free_pair() -> Option<u16> {
+    let port = UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+    let next = port.checked_add(1)?;
+    UdpSocket::bind(("127.0.0.1", next)).ok().map(|_| port)
+}
+
+#[test]
+fn e81_a_server_without_est_is_told_apart_from_one_with_it() {
+    let pki = Pki::new();
+    let stranger = Stranger::start(&pki, &[]);
+    let output = pki.device("discover", &stranger.uri).output().unwrap();
+    expect_status(&output, 1);
+    assert!(stdout(&output).is_empty(), "{}", stdout(&output));
+    assert!(stderr(&output).contains("lists no EST resource"), "{}", stderr(&output));
+
+    // With --all there is something to see, and still no EST.
+    let output = pki.device("discover", &stranger.uri).args(["--all", "--json"]).output().unwrap();
+    expect_status(&output, 1);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&json["outcome"], &json["exit"]), (&"failed".into(), &1.into()), "{json}");
+    let others: Vec<_> = json["other_links"].as_array().unwrap().iter().filter_map(|link| link.as_str()).collect();
+    assert!(others.contains(&"/time"), "{json}");
+}
+
+#[test]
+fn e72_a_server_that_asks_for_no_certificate_leaves_the_identity_unused_and_that_is_said() {
+    let pki = Pki::new();
+    let unused = "asked for no client certificate: the identity went unused";
+    let stranger = Stranger::start(&pki, &["-n"]);
+    let output = pki.device("enroll", &stranger.uri).arg("--out").arg(pki.beside("out")).output().unwrap();
+    assert!(stderr(&output).contains(unused), "{}", stderr(&output));
+    assert!(!output.status.success() && !pki.beside("out").exists(), "it does no EST");
+
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let output = pki.device("enroll", server.uri()).arg("--out").arg(pki.beside("out")).output().unwrap();
+    expect_status(&output, 0);
+    assert!(!stderr(&output).contains("unused"), "{}", stderr(&output));
+}
