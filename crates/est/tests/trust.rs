@@ -212,7 +212,7 @@ fn both_suites_are_spoken() {
         dtls.suites = vec![suite];
         let mut device = world.dial(1, dtls, ClientConfig::default());
         world.run(&mut device);
-        let ClientEvent::Connected { facts, server } = device.event() else { panic!("not connected") };
+        let ClientEvent::Connected { facts, server, .. } = device.event() else { panic!("not connected") };
         assert_eq!(facts.suite, suite);
         assert_eq!(server.der(), world.pki.server.certificate.der());
         let attempt = world.attempts.last().unwrap();
