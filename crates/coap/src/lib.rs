@@ -13,6 +13,10 @@
 //! - C02: a copy of a non-confirmable request is ignored while its fingerprint is among the latest 128 messages of its
 //!   peer, which are forgotten together once none has come for EXCHANGE_LIFETIME: one clock for all of them instead of
 //!   NON_LIFETIME for each. Nothing is lost by it, since a new request differs in its message id or its bytes.
+//! - C03, C43: a duplicate gets the outcome for EXCHANGE_LIFETIME, with one exception: when the shard has no room for kept
+//!   answers, those make room that were fetched to their end at least MAX_TRANSMIT_WAIT ago. A duplicate of the last Block1 of
+//!   such an answer gets 4.08, and the client sends the whole request again. A request without blocks gets the same.
+//! - C44: what open uploads and kept answers may hold is shared by owner (certificate): see `server::Owner`.
 //! - C08: a message id that comes round within EXCHANGE_LIFETIME with other bytes is a new request. A retransmission is
 //!   byte for byte the same (RFC 7252 §4.2).
 //! - C14: a non-confirmable request with an unknown critical option is dropped in silence; a reset is allowed, not asked

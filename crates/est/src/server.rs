@@ -179,7 +179,7 @@ impl Server {
         Counters {
             sessions: Some(self.endpoint.counts()),
             pending: self.sessions.pending(),
-            coap: *self.coap.counters(),
+            coap: self.coap.counters(),
             ..self.counters
         }
     }

@@ -52,3 +52,44 @@ fn a_block_of_ca_certificates_costs_one_allocation() {
     // The list of exchanges of a CoAP peer that had none.
     assert!(allocations(&mut world, &mut raw, &message) <= 1);
 }
+
+/// What a session remembers of its requests: an answer, an upload that is never finished, the messages themselves.
+fn use_session(world: &mut World, raw: &mut Raw) {
+    let said = raw.ask(world, &Ask { payload: b"no CSR", content_format: Some(286), ..ask_enrolment() });
+    assert_eq!(said.code, coap::Code::BAD_REQUEST);
+    let block1 = Some(coap::Block { num: 0, more: true, size: coap::BlockSize::B64 });
+    let said = raw.ask(world, &Ask { payload: &[7; 64], content_format: Some(286), block1, ..ask_enrolment() });
+    assert_eq!(said.code, coap::Code::CONTINUE);
+    world.attempts = Vec::new();
+}
+
+fn ask_enrolment() -> Ask<'static> {
+    Ask { method: support::raw::POST, path: "est/sen", ..Ask::default() }
+}
+
+fn pass(world: &mut World, time: std::time::Duration) {
+    world.now.mono += time;
+    world.server.handle_timeout(world.now);
+    while world.server.poll_transmit().is_some() {}
+    while world.server.poll_output().is_some() {}
+}
+
+#[test]
+fn c48_a_session_that_stays_open_costs_what_an_idle_one_costs_after_247_seconds() {
+    const SESSIONS: u16 = 32;
+    let mut world = World::new();
+    let holder = world.pki.device(1);
+    let mut sessions: Vec<Raw> = (0..SESSIONS).map(|port| Raw::connect(&mut world, port + 1, &holder)).collect();
+    // Once, so that buffers of the devices and what the shard keeps for all of them is there.
+    sessions.iter_mut().for_each(|raw| use_session(&mut world, raw));
+    pass(&mut world, coap::EXCHANGE_LIFETIME);
+    let mut remembered = 0;
+    let used = allocation_counter::measure(|| {
+        let busy = allocation_counter::measure(|| sessions.iter_mut().for_each(|raw| use_session(&mut world, raw)));
+        remembered = busy.bytes_current;
+        pass(&mut world, coap::EXCHANGE_LIFETIME);
+    });
+    assert!(remembered > 500 * i64::from(SESSIONS), "they remember something: {remembered} bytes");
+    assert!(used.bytes_current <= 1_024, "{} bytes of {SESSIONS} sessions stay", used.bytes_current);
+    assert_eq!(world.server.counters().sessions.unwrap().established, usize::from(SESSIONS));
+}

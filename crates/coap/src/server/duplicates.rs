@@ -22,7 +22,9 @@ impl Peer {
         let message = &arrival.message;
         let known = self.exchanges.iter().position(|exchange| exchange.origin.is(arrival));
         if let Some(index) = known {
-            self.repeat(turn, index);
+            if let Err(refusal) = self.repeat(turn, index) {
+                self.refuse(turn, message, &refusal.into());
+            }
             return Some(Done::Duplicate);
         }
         match self.recent.noted(arrival.fingerprint)? {
@@ -54,7 +56,7 @@ impl Peer {
             // Of a last block only the outcome could be told: as long as that is kept, it is.
             Ok(Handled::Request { id, .. }) => {
                 let remembered = |exchange: &Exchange| match &exchange.state {
-                    State::Pending(pending) => exchange.id == *id && pending.repeat == Repeat::Remembered,
+                    State::Pending(pending) => exchange.id == *id && pending.repeat != Repeat::Computed,
                     State::Separate(_) | State::Answered(_) => false,
                 };
                 self.exchanges.iter().any(remembered).then_some(Noted::Silently)
@@ -72,10 +74,13 @@ impl Peer {
     }
 
     /// Answers a duplicate as its first copy was answered (RFC 7252 §4.5), as far as it has been.
-    fn repeat(&mut self, turn: &mut Turn<'_>, index: usize) {
+    ///
+    /// # Errors
+    /// 4.08 where the outcome has made room for others.
+    fn repeat(&mut self, turn: &mut Turn<'_>, index: usize) -> Result<(), Refusal> {
         let Exchange { origin, state, .. } = &mut self.exchanges[index];
         if origin.kind == Kind::NonConfirmable {
-            return;
+            return Ok(());
         }
         match state {
             State::Pending(pending) => {
@@ -86,17 +91,31 @@ impl Peer {
                 write_empty(turn.out, Kind::Acknowledgement, origin.message_id);
             }
             State::Answered(Answered { outcome, delivery: Delivery::Again, .. }) => {
+                let body = outcome.body().ok_or(Refusal::NoResponse)?;
                 let envelope = origin.envelope(self.ids.begun(turn.shared));
-                write(turn.out, envelope, &origin.form, &outcome.response(), Some(outcome.etag));
+                write(turn.out, envelope, &origin.form, &outcome.response(&body), Some(outcome.etag));
             }
         }
+        Ok(())
     }
 
     /// The last block of an upload that is complete, under a new message id: the client has forgotten its message layer, or
     /// gave up on it. It gets the outcome of the same request; a refusal is no outcome to repeat, the client begins anew.
-    pub(super) fn answer_anew(&mut self, turn: &mut Turn<'_>, index: usize, checked: &Checked<'_>) -> Done {
+    ///
+    /// # Errors
+    /// 4.08 where the outcome has made room for others.
+    pub(super) fn answer_anew(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: usize,
+        checked: &Checked<'_>,
+    ) -> Result<Done, Refusal> {
         let message = checked.head.message();
         let exchange = &mut self.exchanges[index];
+        let body = match exchange.outcome() {
+            Some(outcome) => Some(outcome.body().ok_or(Refusal::NoResponse)?),
+            None => None,
+        };
         exchange.origin = Origin::new(checked, turn.block_max);
         let envelope = Envelope::answering(message, self.ids.begun(turn.shared));
         match &mut exchange.state {
@@ -107,19 +126,23 @@ impl Peer {
                 }
             }
             State::Separate(Separate { outcome, .. }) | State::Answered(Answered { outcome, .. }) => {
-                write(turn.out, envelope, &exchange.origin.form, &outcome.response(), Some(outcome.etag));
-                exchange.has_rest = !exchange.origin.form.reaches_end(&outcome.response());
+                let response = outcome.response(body.as_deref().unwrap_or(&[]));
+                write(turn.out, envelope, &exchange.origin.form, &response, Some(outcome.etag));
+                exchange.has_rest = !exchange.origin.form.reaches_end(&response);
             }
         }
         match &mut exchange.state {
-            State::Answered(answered) => answered.delivery = Delivery::Again,
+            State::Answered(answered) => {
+                answered.delivery = Delivery::Again;
+                exchange.settle(turn.now);
+            }
             // Nobody waits for the token of that response any more.
             State::Separate(_) => {
-                self.end_separate(index, Delivery::Again);
+                self.end_separate(turn.now, index, Delivery::Again);
             }
             State::Pending(_) => {}
         }
-        Done::Duplicate
+        Ok(Done::Duplicate)
     }
 }
 

@@ -13,15 +13,17 @@
 //!
 //! A request that is computed again when it is repeated leaves no `Answered` behind.
 
+use super::answers::Slot;
 use super::intake::{Arrival, Checked};
-use super::shared::Charge;
 use super::uploads::RequestKey;
 use super::write::{Envelope, Form, entity_tag, write};
 use super::{ExchangeId, Repeat, Response};
 use crate::BlockSize;
+use crate::length::Length;
 use crate::time::Retransmission;
 use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, MessageIds, Method, NON_LIFETIME, Outbox, Token};
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A request and what became of it.
@@ -101,7 +103,7 @@ pub(super) struct Pending {
     /// When the empty acknowledgement is due; `None` once it is sent, and for a non-confirmable request.
     pub(super) acknowledge_at: Option<Instant>,
     /// Room for the outcome among the kept responses.
-    pub(super) reserved: Option<Charge>,
+    pub(super) reserved: Option<Slot>,
 }
 
 /// Its answer is on the way as a confirmable message of our own.
@@ -117,7 +119,10 @@ pub(super) struct Separate {
 impl Separate {
     pub(super) fn send(&self, out: &mut Outbox, origin: &Origin) {
         let envelope = Envelope { kind: Kind::Confirmable, message_id: self.message_id, token: origin.token };
-        write(out, envelope, &origin.form, &self.outcome.response(), Some(self.outcome.etag));
+        // What is under way is never evicted.
+        if let Some(body) = self.outcome.body() {
+            write(out, envelope, &origin.form, &self.outcome.response(&body), Some(self.outcome.etag));
+        }
     }
 
     /// The answer has arrived, or will not; `None` where nothing is to be remembered of it.
@@ -153,37 +158,50 @@ pub(super) enum Delivery {
     Arrived,
 }
 
-/// A response that is held, once.
+/// A response that is held, once. Its body is kept with those of all peers, and may be gone.
 pub(super) struct Outcome {
     code: Code,
     content_format: Option<ContentFormat>,
     max_age: Option<u32>,
     pub(super) etag: u64,
-    body: Box<[u8]>,
-    _charge: Charge,
+    body_bytes: usize,
+    slot: Slot,
 }
 
 impl Outcome {
-    pub(super) fn new(response: &Response<'_>, mut charge: Charge) -> Outcome {
-        charge.set(response.body.len());
+    pub(super) fn new(response: &Response<'_>, slot: Slot) -> Outcome {
+        slot.fill(response.body);
         Outcome {
             code: response.code,
             content_format: response.content_format,
             max_age: response.max_age,
             etag: entity_tag(response),
-            body: response.body.into(),
-            _charge: charge,
+            body_bytes: response.body.len(),
+            slot,
         }
     }
 
-    pub(super) fn response(&self) -> Response<'_> {
-        Response { code: self.code, content_format: self.content_format, max_age: self.max_age, body: &self.body }
+    pub(super) fn is_success(&self) -> bool {
+        self.code.is_success()
+    }
+
+    /// The body; `None` once it has made room for others.
+    pub(super) fn body(&self) -> Option<Arc<[u8]>> {
+        self.slot.body()
+    }
+
+    /// The response, of the body that was got from [`Outcome::body`].
+    pub(super) fn response<'b>(&self, body: &'b [u8]) -> Response<'b> {
+        Response { code: self.code, content_format: self.content_format, max_age: self.max_age, body }
     }
 }
 
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.response().fmt(f)
+        f.debug_struct("Outcome")
+            .field("code", &self.code)
+            .field("body", &Length(self.body_bytes))
+            .finish_non_exhaustive()
     }
 }
 
@@ -194,6 +212,16 @@ impl Exchange {
             State::Pending(_) => None,
             State::Separate(separate) => Some(&separate.outcome),
             State::Answered(answered) => Some(&answered.outcome),
+        }
+    }
+
+    /// Says whether somebody still needs the answer, after anything that changed it.
+    pub(super) fn settle(&self, now: Instant) {
+        match &self.state {
+            State::Answered(answered) if !self.has_rest => answered.outcome.slot.sent(now),
+            State::Answered(answered) => answered.outcome.slot.need(),
+            // Needed from the beginning.
+            State::Pending(_) | State::Separate(_) => {}
         }
     }
 

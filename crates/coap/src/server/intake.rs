@@ -7,9 +7,9 @@
 //!                                  or 4.02                             4.13 4.00
 //! ```
 
-use super::exchange::{Exchange, Origin, Pending, State};
+use super::answers::Worth;
+use super::exchange::{Exchange, Origin, Outcome, Pending, State};
 use super::request::Body;
-use super::shared::RESPONSE_BYTES_EXPECTED;
 use super::uploads::{Complete, Piece, RequestKey, Taken};
 use super::write::{Blocks, Envelope, Form, Sizes, write, write_whole};
 use super::{
@@ -113,16 +113,20 @@ impl Peer {
         {
             let mut form = Form::new(message, checked.blocks, turn.block_max);
             form.block2_asked = true;
-            let response = outcome.response();
-            if !response.code.is_success() {
+            let Some(body) = outcome.body().filter(|_| outcome.is_success()) else {
                 return Err(Refusal::NoResponse.into());
-            }
+            };
+            let response = outcome.response(&body);
             if form.is_past_end(&response) {
                 return Err(Refusal::PastEnd.into());
             }
             let envelope = Envelope::answering(message, self.ids.begun(turn.shared));
             write(turn.out, envelope, &form, &response, Some(outcome.etag));
-            exchange.has_rest &= !form.reaches_end(&response);
+            let reaches_end = form.reaches_end(&response);
+            exchange.has_rest &= !reaches_end;
+            if reaches_end {
+                exchange.settle(turn.now);
+            }
             return Ok(Handled::Done(Done::Continuation));
         }
         // Never a new request: its payload came with the first one. A GET has none, and where it is computed again its
@@ -132,7 +136,7 @@ impl Peer {
         }
         let admit = table.admit(&checked.head).map_err(Refused::ByTable)?;
         match admit.repeat {
-            Repeat::Remembered => Err(Refusal::NoResponse.into()),
+            Repeat::Remembered | Repeat::Irreplaceable => Err(Refusal::NoResponse.into()),
             Repeat::Computed => self.open(turn, checked, admit, Body::Borrowed(checked.head.payload()), None),
         }
     }
@@ -174,10 +178,10 @@ impl Peer {
             let same = |exchange: &Exchange| {
                 exchange.key == checked.key
                     && exchange.last_block == Some(last)
-                    && exchange.outcome().is_none_or(|outcome| outcome.response().code.is_success())
+                    && exchange.outcome().is_none_or(Outcome::is_success)
             };
             return match self.exchanges.iter().position(same) {
-                Some(index) if !block.more => Ok(Handled::Done(self.answer_anew(turn, index, checked))),
+                Some(index) if !block.more => Ok(Handled::Done(self.answer_anew(turn, index, checked)?)),
                 _ => Err(Refusal::BlockMissing.into()),
             };
         }
@@ -214,9 +218,10 @@ impl Peer {
             return self.open(turn, checked, admit, Body::Borrowed(piece.payload), None);
         }
         // A copy of the last block will bring no body to compute the answer from again.
-        let admit = Admit { repeat: Repeat::Remembered, ..admit };
+        let repeat = if admit.repeat == Repeat::Computed { Repeat::Remembered } else { admit.repeat };
+        let admit = Admit { repeat, ..admit };
         self.check_room(turn, admit)?;
-        self.uploads.begin(turn.now, piece, admit, turn.shared)?;
+        self.uploads.begin(turn.now, piece, (self.owner, admit), turn.shared)?;
         self.write_continue(turn, checked.head.message(), piece.block);
         Ok(Handled::Done(Done::Continued))
     }
@@ -236,7 +241,8 @@ impl Peer {
         self.check_room(turn, admit)?;
         self.make_room(turn);
         let reserved = match admit.repeat {
-            Repeat::Remembered => Some(turn.shared.response_bytes.charge(RESPONSE_BYTES_EXPECTED)),
+            Repeat::Remembered => Some(turn.shared.answers.reserve(self.owner, Worth::Repeatable)),
+            Repeat::Irreplaceable => Some(turn.shared.answers.reserve(self.owner, Worth::Irreplaceable)),
             Repeat::Computed => None,
         };
         let origin = Origin::new(checked, turn.block_max);
@@ -244,8 +250,9 @@ impl Peer {
             (origin.kind == Kind::Confirmable).then(|| turn.now + turn.shared.config.acknowledge_after);
         let id = turn.shared.next_exchange();
         // Later blocks are those of the latest request of a name: of an earlier answer nothing more will be asked for.
-        for exchange in self.exchanges.iter_mut().filter(|exchange| exchange.key == checked.key) {
+        for exchange in self.exchanges.iter_mut().filter(|it| it.key == checked.key && it.has_rest) {
             exchange.has_rest = false;
+            exchange.settle(turn.now);
         }
         self.exchanges.reserve_exact(1);
         self.exchanges.push(Exchange {
@@ -265,12 +272,11 @@ impl Peer {
     fn check_room(&self, turn: &Turn<'_>, admit: Admit) -> Result<(), Refusal> {
         let config = &turn.shared.config;
         let in_flight = self.exchanges.iter().filter(|exchange| exchange.is_in_flight()).count();
-        let held = turn.shared.response_bytes.get().saturating_add(RESPONSE_BYTES_EXPECTED);
-        let remembered = admit.repeat == Repeat::Remembered;
+        let remembered = admit.repeat != Repeat::Computed;
         if in_flight >= config.exchanges_per_peer_max {
             return Err(Refusal::Full(Limit::Pending));
         }
-        if remembered && held > config.response_bytes_total_max {
+        if remembered && !turn.shared.answers.make_room(turn.now, self.owner, config.response_bytes_total_max) {
             return Err(Refusal::Full(Limit::Responses));
         }
         Ok(())

@@ -5,6 +5,8 @@
 //! transport. `est` drives it: each decrypted datagram into [`Peer::handle`], each answer into [`Peer::respond`],
 //! [`Peer::handle_timeout`] when [`Peer::poll_timeout`] is due; what is in the [`Outbox`] afterwards is sent.
 
+mod accounts;
+mod answers;
 mod done;
 mod duplicates;
 mod exchange;
@@ -16,6 +18,7 @@ mod shared;
 mod uploads;
 mod write;
 
+pub use accounts::Owner;
 pub use done::{BlockFault, Done, Dropped, Gone, Handled, Limit, OptionFault, Refusal};
 pub use request::{Head, Request};
 pub use response::Response;
@@ -37,6 +40,7 @@ pub struct ExchangeId(pub u32);
 /// All that is remembered of one association.
 #[derive(Debug, Default)]
 pub struct Peer {
+    owner: Owner,
     exchanges: Vec<Exchange>,
     uploads: Uploads,
     recent: Recent,
@@ -68,6 +72,11 @@ impl Peer {
     /// Remembers nothing yet.
     pub fn new() -> Peer {
         Peer::default()
+    }
+
+    /// Whose uploads and answers these are; to be said before the first datagram.
+    pub fn belongs_to(&mut self, owner: Owner) {
+        self.owner = owner;
     }
 
     /// Takes one decrypted datagram. What there is to send is appended to `out`.
@@ -129,7 +138,7 @@ impl Peer {
         let response = if exchange.origin.form.is_past_end(response) { &past_end } else { response };
         exchange.has_rest = !exchange.origin.form.reaches_end(response);
         let keep = match (pending.repeat, exchange.method) {
-            (Repeat::Remembered, _) => Keep::Outcome,
+            (Repeat::Remembered | Repeat::Irreplaceable, _) => Keep::Outcome,
             // Later blocks of a GET are computed again; those of anything else come without what to compute from.
             (Repeat::Computed, Method::Get) => Keep::Nothing,
             (Repeat::Computed, _) if exchange.origin.form.fits(response) => Keep::Nothing,
@@ -138,20 +147,21 @@ impl Peer {
         let reserved = pending.reserved.take();
         let piggybacked = pending.acknowledge_at.is_some();
         let confirmable = exchange.origin.kind == Kind::Confirmable;
-        let charge = || reserved.unwrap_or_else(|| shared.response_bytes.charge(0));
+        let slot = || reserved.unwrap_or_else(|| shared.answers.place(self.owner));
         let expires = now + exchange.origin.lifetime();
         if piggybacked || !confirmable {
-            let outcome = (keep == Keep::Outcome).then(|| Outcome::new(response, charge()));
+            let outcome = (keep == Keep::Outcome).then(|| Outcome::new(response, slot()));
             let envelope = exchange.origin.envelope(self.ids.begun(shared));
             write(out, envelope, &exchange.origin.form, response, outcome.as_ref().map(|outcome| outcome.etag));
             match outcome {
                 Some(outcome) => {
                     exchange.state = State::Answered(Answered { outcome, delivery: Delivery::Again, expires });
+                    exchange.settle(now);
                 }
                 None => self.remove(index),
             }
         } else {
-            let outcome = Outcome::new(response, charge());
+            let outcome = Outcome::new(response, slot());
             let message_id = self.ids.begun(shared).next_id();
             let retransmission = Retransmission::start(now, ACK_TIMEOUT, shared.spread.u32());
             let separate = Separate { outcome, message_id, retransmission, keep, expires };
@@ -195,7 +205,7 @@ impl Peer {
                 }
                 (Due::GiveUp, _) => {
                     turn.shared.counters.given_up += 1;
-                    let removed = self.end_separate(index, Delivery::Again);
+                    let removed = self.end_separate(now, index, Delivery::Again);
                     index += usize::from(!removed);
                 }
                 _ => index += 1,
@@ -234,14 +244,14 @@ impl Peer {
             }
             (Kind::Acknowledgement, Code::EMPTY) => match self.separate(message.message_id()) {
                 Some(index) => {
-                    self.end_separate(index, Delivery::Arrived);
+                    self.end_separate(turn.now, index, Delivery::Arrived);
                     Done::Acknowledged
                 }
                 None => Done::Dropped(Dropped::Unmatched),
             },
             (Kind::Reset, Code::EMPTY) => match self.separate(message.message_id()) {
                 Some(index) => {
-                    self.end_separate(index, Delivery::Again);
+                    self.end_separate(turn.now, index, Delivery::Again);
                     Done::Reset
                 }
                 None => Done::Dropped(Dropped::Unmatched),
@@ -278,11 +288,12 @@ impl Peer {
     }
 
     /// Ends a separate response; true where its exchange is gone with it.
-    fn end_separate(&mut self, index: usize, delivery: Delivery) -> bool {
+    fn end_separate(&mut self, now: Instant, index: usize, delivery: Delivery) -> bool {
         let mut exchange = self.exchanges.swap_remove(index);
         let State::Separate(separate) = exchange.state else { return true };
         let Some(answered) = separate.end(delivery) else { return true };
         exchange.state = State::Answered(answered);
+        exchange.settle(now);
         self.exchanges.push(exchange);
         let last = self.exchanges.len() - 1;
         self.exchanges.swap(index, last);

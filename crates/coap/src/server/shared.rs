@@ -1,10 +1,10 @@
 //! What the peers of one shard share: limits, totals, counters, the source of message ids.
 
+use super::accounts::SharedAccounts;
+use super::answers::{Answers, RESPONSE_BYTES_EXPECTED};
 use super::{Dropped, Head, Refusal, Response};
 use crate::time::Spread;
 use crate::{ACK_TIMEOUT, BlockSize, EXCHANGE_LIFETIME, MAX_TRANSMIT_WAIT, MessageIds};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Asked on the first block, before anything is gathered: is there such a resource, and how much may its body be?
@@ -30,8 +30,12 @@ pub struct Admit {
 pub enum Repeat {
     /// It is idempotent: a duplicate is handed up again and answered with the same bytes.
     Computed,
-    /// It is executed once; its outcome is kept for EXCHANGE_LIFETIME.
+    /// It is executed once; its outcome is kept for EXCHANGE_LIFETIME. Once its client has fetched it to the end and had
+    /// MAX_TRANSMIT_WAIT to ask again, it may make room for others; its duplicates get 4.08 then.
     Remembered,
+    /// It is executed once, and its outcome is kept for EXCHANGE_LIFETIME in any case: it cannot be had again, such as a private
+    /// key that the server made.
+    Irreplaceable,
 }
 
 /// How the peers of a shard behave, and how much they may hold.
@@ -50,13 +54,14 @@ pub struct Config {
     /// Uploads of one peer at a time; one more drops the oldest. A client has reason for two at most: the one it gave up
     /// and the one it does (RFC 9175 §3.5.2).
     pub uploads_per_peer_max: usize,
-    /// Bytes that all uploads of the shard hold at most; a first block above it is answered with 5.03.
+    /// Bytes that all uploads of the shard hold at most, and one owner half of them; a first block above it is answered with
+    /// 5.03.
     pub upload_bytes_total_max: usize,
     /// Requests remembered for one peer, pending ones included. One more drops the oldest that is answered; where all
     /// are pending, it is answered with 5.03.
     pub exchanges_per_peer_max: usize,
-    /// Bytes that all kept responses of the shard hold at most; a request whose outcome would have to be kept above
-    /// it is answered with 5.03.
+    /// Bytes that all kept responses of the shard hold at most, and one owner half of them. Above it those make room that
+    /// nobody needs; where there are none, a request whose outcome would have to be kept is answered with 5.03.
     pub response_bytes_total_max: usize,
     /// Max-Age of these 5.03, in seconds, at least 1.
     pub full_max_age: u32,
@@ -88,7 +93,8 @@ const UPLOAD_IDLE_MAX: Duration = EXCHANGE_LIFETIME;
 const UPLOAD_BYTES_TOTAL_MAX: usize = 32 << 20;
 /// An enrolment, its predecessor under another message id, `/crts`, discovery, and as many again.
 const EXCHANGES_PER_PEER_MAX: usize = 8;
-/// About 130,000 certificates of 500 bytes: 500 enrolments a second over one EXCHANGE_LIFETIME, if no session closes first.
+/// About 130,000 certificates of 500 bytes. They are needed for MAX_TRANSMIT_WAIT at least: 1,400 enrolments a second, if no
+/// session closes first.
 const RESPONSE_BYTES_TOTAL_MAX: usize = 64 << 20;
 
 const _: () = assert!(ACKNOWLEDGE_AFTER.as_secs() < ACK_TIMEOUT.as_secs(), "the client is told before it sends again");
@@ -97,8 +103,6 @@ const _: () =
     assert!(UPLOAD_IDLE_MAX.as_secs() > 2 * MAX_TRANSMIT_WAIT.as_secs(), "a block may come in a second exchange");
 const _: () = assert!(EXCHANGES_PER_PEER_MAX * RESPONSE_BYTES_EXPECTED < RESPONSE_BYTES_TOTAL_MAX);
 
-/// What a pending request counts of the kept responses before its answer is known: the size of a usual one.
-pub(super) const RESPONSE_BYTES_EXPECTED: usize = 1_024;
 /// Our own rule: no upload lives longer than this, however many blocks keep coming.
 pub(super) const UPLOAD_LIFETIME_MAX: Duration = Duration::from_secs(2 * EXCHANGE_LIFETIME.as_secs());
 
@@ -108,8 +112,8 @@ pub struct Shared {
     pub(super) config: Config,
     pub(super) spread: Spread,
     pub(super) counters: Counters,
-    pub(super) upload_bytes: Total,
-    pub(super) response_bytes: Total,
+    pub(super) uploads: SharedAccounts,
+    pub(super) answers: Answers,
     exchanges: u32,
 }
 
@@ -120,8 +124,8 @@ impl Shared {
             config,
             spread: Spread::new(seed),
             counters: Counters::default(),
-            upload_bytes: Total::default(),
-            response_bytes: Total::default(),
+            uploads: SharedAccounts::default(),
+            answers: Answers::default(),
             exchanges: 0,
         }
     }
@@ -132,18 +136,18 @@ impl Shared {
     }
 
     /// What happened so far.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    pub fn counters(&self) -> Counters {
+        Counters { answers_evicted: self.answers.evicted(), ..self.counters }
     }
 
     /// Bytes that uploads hold now.
     pub fn upload_bytes(&self) -> usize {
-        self.upload_bytes.get()
+        self.uploads.lock().total()
     }
 
     /// Bytes that kept responses hold now, with what pending requests reserve.
     pub fn response_bytes(&self) -> usize {
-        self.response_bytes.get()
+        self.answers.bytes()
     }
 
     /// Max-Age of our own 5.03; 0 would ask for a retry at once.
@@ -190,6 +194,8 @@ pub struct Counters {
     pub given_up: u64,
     /// Uploads that expired or had to make room.
     pub uploads_dropped: u64,
+    /// Kept responses that made room for others.
+    pub answers_evicted: u64,
     /// Requests refused here, 5.03 apart.
     pub refused: u64,
     /// Requests refused with 5.03 because a total or a peer was full.
@@ -214,42 +220,5 @@ impl Counters {
             Dropped::NotARequest | Dropped::Unmatched => self.unmatched += 1,
             Dropped::BadOption(_) => self.refused += 1,
         }
-    }
-}
-
-/// A total over all peers of a shard. Atomic only so that a [`Charge`] can give its bytes back wherever it is dropped;
-/// one shard alone touches it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Total(Arc<AtomicUsize>);
-
-impl Total {
-    pub(super) fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn charge(&self, bytes: usize) -> Charge {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-        Charge { total: self.0.clone(), bytes }
-    }
-}
-
-/// Bytes counted in a total for as long as this lives.
-#[derive(Debug)]
-pub(super) struct Charge {
-    total: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Charge {
-    pub(super) fn set(&mut self, bytes: usize) {
-        self.total.fetch_add(bytes, Ordering::Relaxed);
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

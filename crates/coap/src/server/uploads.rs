@@ -13,7 +13,8 @@
 //! An upload is named by method, path, queries and Request-Tag ([`RequestKey`]), so that two bodies for one resource never
 //! mix. It holds what has come, never what was announced. It answers nothing itself; [`super::Peer`] does.
 
-use super::shared::{Charge, UPLOAD_LIFETIME_MAX};
+use super::accounts::{Charge, Owner};
+use super::shared::UPLOAD_LIFETIME_MAX;
 use super::{Admit, Config, Limit, Refusal, Shared};
 use crate::hash::Hash64;
 use crate::length::Length;
@@ -82,12 +83,12 @@ impl Uploads {
     /// Begins an upload. Starting anew "simply overwrites the context the server may still be keeping" (RFC 7959 §2.5).
     ///
     /// # Errors
-    /// 4.13 above the limit of the resource, 5.03 above that of the shard.
+    /// 4.13 above the limit of the resource, 5.03 above that of the shard or the owner's share of it.
     pub(super) fn begin(
         &mut self,
         now: Instant,
         piece: &Piece<'_>,
-        admit: Admit,
+        (owner, admit): (Owner, Admit),
         shared: &mut Shared,
     ) -> Result<(), Refusal> {
         debug_assert!(!self.contains(piece.key), "the upload of the same name is gone");
@@ -95,7 +96,7 @@ impl Uploads {
             return Err(Refusal::TooLarge { body_bytes_max: admit.body_bytes_max });
         }
         let reserve = BODY_BYTES_FIRST.max(piece.payload.len()).min(admit.body_bytes_max);
-        if shared.upload_bytes.get().saturating_add(reserve) > shared.config.upload_bytes_total_max {
+        if !shared.uploads.lock().has_room(owner, reserve, shared.config.upload_bytes_total_max) {
             return Err(Refusal::Full(Limit::Uploads));
         }
         self.make_room(shared);
@@ -107,7 +108,7 @@ impl Uploads {
             began: now,
             touched: now,
             expires: now,
-            charge: shared.upload_bytes.charge(0),
+            charge: shared.uploads.charge(owner),
         };
         upload.append(now, piece, &shared.config);
         self.0.reserve_exact(1);
@@ -221,7 +222,7 @@ impl Upload {
 
     fn may_grow(&self, piece: &Piece<'_>, shared: &Shared) -> bool {
         let more = self.body.len().max(piece.payload.len());
-        shared.upload_bytes.get().saturating_add(more) <= shared.config.upload_bytes_total_max
+        shared.uploads.lock().has_room(self.charge.owner(), more, shared.config.upload_bytes_total_max)
     }
 
     fn append(&mut self, now: Instant, piece: &Piece<'_>, config: &Config) {

@@ -12,6 +12,9 @@ pub(crate) struct Table;
 impl Resources for Table {
     fn admit(&self, head: &Head<'_>) -> Result<Admit, Response<'static>> {
         match (head.method(), head.path_is("est/sen"), head.path_is("est/crts"), head.path_is("calc")) {
+            (Method::Post, ..) if head.path_is("est/skg") => {
+                Ok(Admit { body_bytes_max: BODY_MAX, repeat: Repeat::Irreplaceable })
+            }
             (Method::Post, true, ..) => Ok(Admit { body_bytes_max: BODY_MAX, repeat: Repeat::Remembered }),
             (Method::Get, _, true, _) => Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed }),
             (Method::Post, _, _, true) => Ok(Admit { body_bytes_max: BODY_MAX, repeat: Repeat::Computed }),

@@ -13,5 +13,6 @@ mod options;
 mod pair;
 mod properties;
 mod responses;
+mod room;
 mod separate;
 mod uploads;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{Function, Job, Outcome, Profile};
-use coap::server::{Admit, Done, ExchangeId, Handled, Head, Repeat, Request, Resources, Response};
+use coap::server::{Admit, Done, ExchangeId, Handled, Head, Owner, Repeat, Request, Resources, Response};
 use coap::{BlockSize, Code, ContentFormat};
 use dtls::{Admission, Now, SessionId};
 
@@ -16,6 +16,7 @@ use crate::config::{Asked, ServerConfig, refusal};
 use crate::discovery::TooManyFilters;
 use crate::reason::{Reason, Wire};
 use crate::resources::{Packing, Resource};
+use crate::verify::Device;
 
 /// Max-Age grows with the number of those who were sent away and have not been served since, up to this many times its least
 /// value (TESTS.md, C37): by default a minute.
@@ -47,6 +48,11 @@ impl Server {
         let live = self.sessions.open(session);
         live.touch(now.mono);
         live.peer.limit_blocks(room);
+        if live.peer.is_idle()
+            && let Some(device) = self.endpoint.peer(session)
+        {
+            live.peer.belongs_to(owner(device));
+        }
         self.outbox.clear();
         let handled = live.peer.handle(now.mono, plaintext, &mut self.coap, &table, &mut self.outbox);
         let refused = table.refused.take();
@@ -261,6 +267,16 @@ impl Server {
         let longest = self.config.limits.retry_after.saturating_mul(growth_max).saturating_mul(3) / 2;
         longest.min(Duration::from_secs(MAX_AGE_SECONDS_MAX))
     }
+}
+
+/// Associations of one certificate share what it may hold. The first 64 bits of a SHA-256 digest tell certificates apart; a
+/// device that found two of its manufacturer's with the same would share with itself.
+fn owner(device: &Device) -> Owner {
+    let mut first = [0; 8];
+    for (byte, digest) in first.iter_mut().zip(device.certificate().as_bytes()) {
+        *byte = *digest;
+    }
+    Owner(u64::from_be_bytes(first))
 }
 
 /// Whether a request asks for an answer from its beginning.
