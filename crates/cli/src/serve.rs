@@ -3,7 +3,7 @@
 use crate::arguments::endpoint;
 use crate::outcome::{self, Fault, Outcome, say};
 use net::capture::{Addresses, KeyLog, OnlyPeer, Pcapng, Tee, TracePrinter};
-use server::config::Sources;
+use server::config::{Faults, Sources};
 use server::daemon::MakeObserver;
 use server::{Handle, Options, Server};
 use std::io;
@@ -17,8 +17,10 @@ use std::sync::Arc;
 Prints `listening on coaps://ADDR:PORT` for each address once it is ready and `metrics on http://ADDR:PORT/metrics`, with the real port where 0 was asked \
 for. The log goes to stderr; MUSTER_LOG=debug says more.
 
-SIGTERM and Ctrl-C drain: no new handshakes, enrolments in flight are finished, the rest is told goodbye, exit 0. A second one stops at once. SIGHUP changes \
-nothing: the configuration is read at start.
+SIGTERM and Ctrl-C drain: no new handshakes, enrolments in flight are finished, the rest is told goodbye, exit 0. A second one stops at once.
+
+SIGHUP reads the configuration and every file it names again: server certificate, CAs, manufacturers, profiles. Sessions and enrolments in flight stay. If anything \
+is faulty, nothing changes and the log lists each fault. Addresses, threads and limits need a restart; the log names each key.
 
 Examples:
   muster serve --config pki/muster.toml
@@ -70,24 +72,34 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Log::Human => server::logging::Format::Human,
         Log::Json => server::logging::Format::Json,
     });
-    let mut sources = Sources::of(&arguments.config).map_err(|faults| Fault::failed(faults.to_string()))?;
-    if !arguments.listen.is_empty() {
-        sources.listen = Some(arguments.listen.clone());
-    }
-    let loaded = server::load(&sources).map_err(|faults| Fault::failed(faults.to_string()))?;
+    let read = sources(arguments);
+    let loaded =
+        read().and_then(|sources| server::load(&sources)).map_err(|faults| Fault::failed(faults.to_string()))?;
     let printer = arguments
         .trace
         .map(|peer| (peer, Arc::new(TracePrinter::new(est::trace::Style::Text, Box::new(io::stderr())))));
     let options = Options { observer: observer(arguments, printer.clone()) };
     let handle = Server::start(loaded, options).map_err(|fault| Fault::failed(fault.to_string()))?;
-    let _termination = server::signals::drain_on_termination(&handle)
-        .map_err(|source| Fault::failed(format!("cannot handle SIGTERM: {source}")))?;
+    let _obeying = server::signals::obey(&handle, read)
+        .map_err(|source| Fault::failed(format!("cannot handle signals: {source}")))?;
     announce(&handle);
     let ended = handle.join();
     if let Some((_, printer)) = printer {
         printer.finish();
     }
     ended.map(|_| ()).map_err(|fault| Fault::failed(format!("the server ended: {fault}")))
+}
+
+/// What is read at start and by each SIGHUP: the file as it is then, with the addresses of the command line.
+fn sources(arguments: &Arguments) -> impl Fn() -> Result<Sources, Faults> + Send + 'static {
+    let (config, listen) = (arguments.config.clone(), arguments.listen.clone());
+    move || {
+        let mut sources = Sources::of(&config)?;
+        if !listen.is_empty() {
+            sources.listen = Some(listen.clone());
+        }
+        Ok(sources)
+    }
 }
 
 /// In one piece, so that whoever reads the first line has the rest. A reader that has gone, or a full disk behind the standard output, is no reason not to

@@ -190,6 +190,12 @@ impl Server {
         self.endpoint.drops()
     }
 
+    /// Where the client of a job is, as long as its session lives.
+    #[must_use]
+    pub fn peer(&self, job: JobId) -> Option<std::net::SocketAddr> {
+        self.endpoint.route(job.session).map(|route| route.peer())
+    }
+
     /// The configuration in force.
     #[must_use]
     pub fn config(&self) -> &Arc<ServerConfig> {

@@ -6,7 +6,7 @@
 //!             └──────────────────┘◄────────────────────│ signer          │
 //!             ┌─ muster-shard-1 ─┐  mailbox + waker    └─────────────────┘
 //!   devices ─►│ ...              │
-//!             └──────────────────┘──► muster-log (failures, said once)      muster-metrics (/metrics /healthz /readyz)
+//!             └──────────────────┘──► muster-log (refusals), muster-issued     muster-metrics (/metrics /healthz /readyz)
 //! ```
 //!
 //! It prints nothing and installs no signal handler: a test or the demo runs several servers in one process. `signals` connects SIGTERM.
@@ -15,6 +15,7 @@ mod bind;
 mod control;
 mod mailbox;
 mod publish;
+mod reload;
 mod shard;
 mod snapshot;
 mod work;
@@ -26,20 +27,22 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use authority::{Flights, Issuer, Ledger, MemoryLedger};
+use authority::MemoryLedger;
 use metrics::Gauge;
 use net::SystemRandom;
 use net::udp::BindFault;
-use pki::issue::NodePrefix;
 
-use crate::config::{Config, Faults, MetricsSection, Sources};
+use crate::config::{Faults, Sources};
 use crate::linux;
-use crate::load::{self, Loaded};
-use crate::logging::Failures;
+use crate::load::Loaded;
+use crate::logging::{Journal, Refusals};
 use crate::metrics::{Listener, Meters, Readiness, Registrar};
+pub use reload::{Reloaded, Reloader};
+
 use control::{Control, Phase};
+use reload::Issuing;
 use shard::{Ended, Parts, Shard};
-use snapshot::{Reader, Snapshot};
+use snapshot::Reader;
 use work::Pool;
 
 /// Makes what watches the engines once the addresses are known, in the order of their `SocketIndex`.
@@ -99,13 +102,13 @@ impl Server {
         };
         let control = Arc::new(Control::new(config.server.drain_timeout, watch.readiness.clone()));
         let random = Arc::new(SystemRandom::new());
-        let flights = Arc::new(flights_of(config));
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot_of(&loaded, &ledger, &flights, &random)));
+        let issuing = Issuing::new(config, Arc::clone(&ledger), Arc::clone(&random));
+        let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
         let pool = Arc::new(
             Pool::new(config.server.pool_threads).map_err(|error| StartFault::System(io::Error::other(error)))?,
         );
         for warning in loaded.warnings() {
-            tracing::warn!("{warning}");
+            warning.log();
         }
         tracing::info!(
             sessions_max = loaded.sessions_max,
@@ -113,22 +116,17 @@ impl Server {
             shards = loaded.shards,
             "what this server holds at most"
         );
-        let (failures, reporter) = Failures::channel();
-        let log = thread("muster-log".into(), move || reporter.run())?;
+        let logs = Logs::start()?;
         let mut handle = Handle {
             addresses: bound.addresses,
-            started: config.clone(),
             control: Arc::clone(&control),
-            snapshot: Arc::clone(&snapshot),
-            certificates: loaded.certificates,
+            reloader: Reloader::new(&loaded, issuing, Arc::clone(&snapshot), Arc::clone(&control)),
             ledger,
-            flights,
-            random: Arc::clone(&random),
             shards: Vec::new(),
-            failures: Some(failures),
-            log: Some(log),
+            logs: Some(logs),
             watch,
         };
+        let (refusals, journal) = handle.logs.as_ref().map(Logs::senders).expect("they are given up by drop alone");
         for (index, sockets) in (0..).zip(bound.shards) {
             let mut server =
                 est::Server::new(index, Arc::clone(&loaded.est), Arc::clone(&random) as Arc<dyn dtls::Random>);
@@ -141,7 +139,8 @@ impl Server {
                 pool: Arc::clone(&pool),
                 outside_max: loaded.outside_max,
                 meters: handle.watch.meters.clone(),
-                failures: handle.failures.clone().expect("it is given up by drop alone"),
+                refusals: refusals.clone(),
+                journal: journal.clone(),
             };
             handle.spawn(index, parts, linux::Placement::of(config.server.shards, index))?;
         }
@@ -150,41 +149,15 @@ impl Server {
     }
 }
 
-fn flights_of(config: &Config) -> Flights {
-    let in_flight_max = usize::try_from(config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
-    Flights::new(authority::Limits { in_flight_max })
-}
-
-fn snapshot_of(
-    loaded: &Loaded,
-    ledger: &Arc<MemoryLedger>,
-    flights: &Arc<Flights>,
-    random: &Arc<SystemRandom>,
-) -> Snapshot {
-    let issuer = Issuer::new(
-        Arc::clone(ledger) as Arc<dyn Ledger>,
-        Arc::clone(&loaded.signer) as Arc<dyn authority::Signer>,
-        Arc::clone(random) as Arc<dyn authority::Random>,
-        NodePrefix::new(loaded.config.server.node),
-        Arc::clone(flights),
-    );
-    Snapshot { est: Arc::clone(&loaded.est), issuer: Arc::new(issuer) }
-}
-
 /// A running server. Dropping it stops it at once; [`Handle::drain`] and [`Handle::join`] stop it well.
 pub struct Handle {
     addresses: Vec<SocketAddr>,
-    started: Config,
     control: Arc<Control>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    certificates: Arc<est::CertificateCache>,
+    reloader: Reloader,
     ledger: Arc<MemoryLedger>,
-    flights: Arc<Flights>,
-    random: Arc<SystemRandom>,
     shards: Vec<JoinHandle<io::Result<Ended>>>,
-    /// For shards to come; given up before the log's end is waited for.
-    failures: Option<Failures>,
-    log: Option<JoinHandle<()>>,
+    /// Given up by drop alone.
+    logs: Option<Logs>,
     watch: Watch,
 }
 
@@ -195,32 +168,6 @@ pub struct Drained {
     pub enrolments_cut_off: usize,
     /// Shards whose time was over before their sessions were finished.
     pub shards_cut_off: usize,
-}
-
-/// What a reload did not do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reloaded {
-    /// Keys whose new values hold after a restart only.
-    pub needs_restart: Vec<&'static str>,
-}
-
-/// Sockets, threads and tables are made once.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let changes = [
-        ("server.listen", old.server.listen.value != new.server.listen.value),
-        ("server.drain_timeout", old.server.drain_timeout != new.server.drain_timeout),
-        ("server.shards", old.server.shards != new.server.shards),
-        ("server.pool_threads", old.server.pool_threads != new.server.pool_threads),
-        ("limits.enrolments_in_flight_max", old.limits.enrolments_in_flight_max != new.limits.enrolments_in_flight_max),
-        ("ledger.rows_max", old.ledger.rows_max != new.ledger.rows_max),
-        ("metrics.listen", listen_of(old.metrics.as_ref()) != listen_of(new.metrics.as_ref())),
-        ("limits", old.limits != new.limits),
-    ];
-    changes.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
-}
-
-fn listen_of(metrics: Option<&MetricsSection>) -> Option<SocketAddr> {
-    metrics.map(|section| section.listen.value)
 }
 
 impl Handle {
@@ -264,9 +211,13 @@ impl Handle {
     /// # Errors
     /// Every fault; nothing has changed then.
     pub fn reload(&self, sources: &Sources) -> Result<Reloaded, Faults> {
-        let loaded = load::load_beside(sources, Arc::clone(&self.certificates))?;
-        self.snapshot.store(Arc::new(snapshot_of(&loaded, &self.ledger, &self.flights, &self.random)));
-        Ok(Reloaded { needs_restart: needs_restart(&self.started, &loaded.config) })
+        self.reloader.reload(sources)
+    }
+
+    /// What puts another configuration in force, for another thread.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Waits until every shard has ended.
@@ -329,10 +280,8 @@ impl Drop for Handle {
             // Whoever wants to know how it ended calls `join`.
             let _ = shard.join();
         }
-        // The log ends when the last sender has gone.
-        drop(self.failures.take());
-        if let Some(log) = self.log.take() {
-            let _ = log.join();
+        if let Some(logs) = self.logs.take() {
+            logs.end();
         }
     }
 }
@@ -364,6 +313,39 @@ impl Stopper {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.control.phase() != Phase::Serving
+    }
+}
+
+/// The threads that write the log, so that no shard does.
+struct Logs {
+    refusals: Refusals,
+    journal: Journal,
+    threads: [JoinHandle<()>; 2],
+}
+
+impl Logs {
+    fn start() -> Result<Self, StartFault> {
+        let (refusals, reporter) = Refusals::channel();
+        let refused = thread("muster-log".into(), move || reporter.run())?;
+        let (journal, reporter) = Journal::channel();
+        let issued = thread("muster-issued".into(), move || reporter.run())?;
+        Ok(Self { refusals, journal, threads: [refused, issued] })
+    }
+
+    fn senders(&self) -> (Refusals, Journal) {
+        (self.refusals.clone(), self.journal.clone())
+    }
+
+    /// Once the shards have ended: what they said last is written.
+    fn end(self) {
+        let Self { refusals, journal, threads } = self;
+        // One ends with its last sender, the other when it is told to.
+        drop(refusals);
+        journal.end();
+        for thread in threads {
+            // It does not panic.
+            let _ = thread.join();
+        }
     }
 }
 

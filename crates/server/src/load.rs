@@ -16,10 +16,13 @@ use est::resources::TreeFault;
 use est::{CertificateCache, ConfigFault, NameAuthorities, ServerSpec};
 use net::SystemRandom;
 use pki::{Certificate, UnixTime};
+use zeroize::Zeroizing;
 
 pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
 
-use crate::config::{self, Config, Effective, Fault, Faults, Place, Problem, ProfileSection, Read, Sources, Standing};
+use crate::config::{
+    self, Config, Effective, Fault, Faults, LimitsSection, Place, Problem, ProfileSection, Read, Sources, Standing,
+};
 use crate::files::read_bounded;
 use authorities::Authority;
 
@@ -28,7 +31,7 @@ pub struct Loaded {
     pub(crate) config: Config,
     pub(crate) est: Arc<est::ServerConfig>,
     pub(crate) signer: Arc<RingSigner>,
-    pub(crate) certificates: Arc<CertificateCache>,
+    pub(crate) process: Arc<Process>,
     pub(crate) shards: u16,
     pub(crate) outside_max: usize,
     /// Of the whole process: configured, or what its memory has room for.
@@ -86,24 +89,55 @@ impl std::fmt::Display for Warning {
     }
 }
 
+impl Warning {
+    /// One line of the log.
+    pub(crate) fn log(&self) {
+        tracing::warn!(key = self.key, what = self.what, remedy = self.remedy, "questionable configuration");
+    }
+}
+
 /// Reads, checks and prepares everything.
 ///
 /// # Errors
 /// Every fault of the file; or, where the file is sound, every fault of what it names.
 pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
-    load_beside(sources, Arc::new(CertificateCache::new(CertificateCache::CERTIFICATES_MAX_DEFAULT)))
+    let mut cookie_secret = Zeroizing::new([0; 32]);
+    dtls::Random::fill(&SystemRandom::new(), cookie_secret.as_mut());
+    let certificates = Arc::new(CertificateCache::new(CertificateCache::CERTIFICATES_MAX_DEFAULT));
+    load_into(&Arc::new(Process { certificates, cookie_secret }), config::read(sources)?)
 }
 
-/// The same for a server that runs: its sessions find their certificates where they were.
-pub(crate) fn load_beside(sources: &Sources, certificates: Arc<CertificateCache>) -> Result<Loaded, Faults> {
-    let config = config::read(sources)?;
+/// The same for a server that runs. The tables of the shards were made for the limits of the start: those stay.
+pub(crate) fn load_beside(sources: &Sources, running: &Arc<Process>, limits: &LimitsSection) -> Result<Reread, Faults> {
+    let written = config::read(sources)?;
+    let loaded = load_into(running, Config { limits: limits.clone(), ..written.clone() })?;
+    Ok(Reread { loaded, written })
+}
+
+/// What a reload reads.
+pub(crate) struct Reread {
+    /// What can be put in force.
+    pub(crate) loaded: Loaded,
+    /// What the file says, limits included.
+    pub(crate) written: Config,
+}
+
+/// What belongs to the process, and outlives each configuration of it.
+pub(crate) struct Process {
+    /// Sessions find their certificates here.
+    pub(crate) certificates: Arc<CertificateCache>,
+    /// For cookies, where the configuration names no secret: a device that holds one of before a reload need not ask again.
+    cookie_secret: Zeroizing<[u8; 32]>,
+}
+
+fn load_into(process: &Arc<Process>, config: Config) -> Result<Loaded, Faults> {
     let mut loading = Loading {
         utc: UnixTime::now(),
         random: Arc::new(SystemRandom::new()),
         faults: Vec::new(),
         warnings: Vec::new(),
     };
-    let loaded = loading.all(config, certificates);
+    let loaded = loading.all(config, process);
     match loaded {
         Some(loaded) if loading.faults.is_empty() => Ok(Loaded { warnings: loading.warnings, ..loaded }),
         _ => Err(Faults(loading.faults)),
@@ -119,10 +153,10 @@ struct Loading {
 }
 
 impl Loading {
-    fn all(&mut self, config: Config, certificates: Arc<CertificateCache>) -> Option<Loaded> {
+    fn all(&mut self, config: Config, process: &Arc<Process>) -> Option<Loaded> {
         let shards = shard_count(config.server.shards);
         let identity = self.identity(&config);
-        let cookie = self.cookie(&config);
+        let cookie = self.cookie(&config, process);
         let mut signer = RingSigner::new(Arc::clone(&self.random) as Arc<dyn authority::Random>);
         let authorities: Vec<_> = config.cas.iter().map(|ca| self.authority(ca, &config.file, &mut signer)).collect();
         let authorities: Option<Vec<Authority>> = authorities.into_iter().collect();
@@ -131,7 +165,7 @@ impl Loading {
             config.profiles.iter().map(|section| self.profile(section, &config.file, &authorities)).collect();
         let profiles: Option<Vec<Arc<Profile>>> = profiles.into_iter().collect();
         let mut spec = server_spec(&config, shards, identity?, cookie?, profiles?);
-        spec.certificates = Arc::clone(&certificates);
+        spec.certificates = Arc::clone(&process.certificates);
         // Each piece of work that can be outside a shard at once: enrolments, and steps of handshakes.
         let outside_max = spec.limits.pending_max.saturating_add(spec.dtls.half_open_max);
         let est = match est::ServerConfig::new(spec) {
@@ -146,7 +180,7 @@ impl Loading {
         Some(Loaded {
             config,
             est,
-            certificates,
+            process: Arc::clone(process),
             signer: Arc::new(signer),
             shards,
             outside_max,
@@ -329,7 +363,7 @@ fn profile_fault(section: &ProfileSection, fault: &ProfileFault) -> Fault {
 }
 
 /// RFC 3339 in UTC.
-fn rfc3339(at: UnixTime) -> String {
+pub(crate) fn rfc3339(at: UnixTime) -> String {
     let seconds = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
     let format = &time::format_description::well_known::Rfc3339;
     let formatted = time::OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|at| at.format(format).ok());

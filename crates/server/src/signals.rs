@@ -1,5 +1,4 @@
-//! SIGTERM and SIGINT: the first drains, the second stops at once. SIGHUP, which would end a process that does not expect it, is answered in the log:
-//! what was issued lives in this process, and a hand that means to reload, or a terminal that closes, must not take it away.
+//! SIGTERM and SIGINT: the first drains, the second stops at once. SIGHUP reads the configuration and everything it names again.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -7,29 +6,28 @@ use std::thread::JoinHandle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::daemon::Handle;
+use crate::config::{Faults, Sources};
+use crate::daemon::{Handle, Reloaded, Reloader};
 
-/// Listens for signals until it is dropped.
+/// Obeys signals until it is dropped.
 #[derive(Debug)]
-pub struct Termination {
+pub struct Obeying {
     signals: signal_hook::iterator::Handle,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Connects the process's termination signals to a server.
+/// Connects the process's signals to a server. `sources` is what SIGHUP reads: the file as it is then, with what the command line said at start.
 ///
 /// # Errors
 /// The system refuses a handler or a thread.
-pub fn drain_on_termination(server: &Handle) -> io::Result<Termination> {
+pub fn obey(server: &Handle, sources: impl Fn() -> Result<Sources, Faults> + Send + 'static) -> io::Result<Obeying> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let handle = signals.handle();
-    let stopper = server.stopper();
+    let (stopper, reloader) = (server.stopper(), server.reloader());
     let thread = std::thread::Builder::new().name("muster-signals".into()).spawn(move || {
         for signal in signals.forever() {
             if signal == SIGHUP {
-                tracing::warn!(
-                    "SIGHUP changes nothing: the configuration is read at start. `muster check FILE` tries a new one, SIGTERM ends this server well"
-                );
+                reload(&reloader, &sources);
             } else if stopper.is_stopping() {
                 stopper.stop();
                 tracing::warn!(signal, "stopping at once");
@@ -40,10 +38,38 @@ pub fn drain_on_termination(server: &Handle) -> io::Result<Termination> {
             }
         }
     })?;
-    Ok(Termination { signals: handle, thread: Some(thread) })
+    Ok(Obeying { signals: handle, thread: Some(thread) })
 }
 
-impl Drop for Termination {
+/// A reload reads a handful of files: a SIGTERM that comes meanwhile waits for some milliseconds.
+fn reload(reloader: &Reloader, sources: &impl Fn() -> Result<Sources, Faults>) {
+    if reloader.is_stopping() {
+        tracing::warn!("SIGHUP ignored: the server is draining");
+        return;
+    }
+    match sources().and_then(|sources| reloader.reload(&sources)) {
+        Ok(Reloaded { needs_restart, warnings }) => {
+            for warning in warnings {
+                warning.log();
+            }
+            for key in &needs_restart {
+                tracing::warn!(key, "the new value takes effect after a restart only");
+            }
+            tracing::info!(needs_restart = needs_restart.len(), "configuration reloaded");
+        }
+        Err(Faults(faults)) => {
+            for fault in &faults {
+                fault.log();
+            }
+            tracing::error!(
+                faults = faults.len(),
+                "configuration not reloaded: the one before stays in force; `muster check FILE` shows the same faults"
+            );
+        }
+    }
+}
+
+impl Drop for Obeying {
     fn drop(&mut self) {
         self.signals.close();
         if let Some(thread) = self.thread.take() {

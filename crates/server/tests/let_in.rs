@@ -32,7 +32,9 @@ impl Log {
     fn of_this_process() -> Log {
         let log = Log::default();
         let writer = log.clone();
-        tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).init();
+        let filter = tracing_subscriber::EnvFilter::new("info");
+        let dispatch = server::logging::dispatch(server::logging::Format::Human, filter, false, move || writer.clone());
+        tracing::dispatcher::set_global_default(dispatch).unwrap();
         log
     }
 

@@ -129,7 +129,7 @@ fn a_new_configuration_holds_for_new_requests_and_sessions_stay() {
             .replace(listen, &listen.replace(":0", ":1"))
             .replace("[ledger]", "[limits]\nsessions_max = 5\n[ledger]");
         let reloaded = server.reload(&pki.sources(&elsewhere)).unwrap_or_else(|faults| panic!("{faults}"));
-        assert_eq!(reloaded.needs_restart, ["server.listen", "limits"]);
+        assert_eq!(reloaded.needs_restart, ["server.listen", "limits.sessions_max"]);
         let faults = server.reload(&pki.sources("[server]")).unwrap_err();
         assert!(faults.0.len() > 3, "{faults}");
         enrol(&mut device, &identity);

@@ -12,7 +12,9 @@ use support::{PATIENCE, Pki, enrol, loopbacks};
 fn sigterm_drains_and_the_server_ends_in_time() {
     let pki = Pki::new();
     let server = pki.start(&pki.configuration(&loopbacks()));
-    let _termination = server::signals::drain_on_termination(&server).unwrap();
+    let text = pki.configuration(&loopbacks());
+    let sources = pki.sources(&text);
+    let _obeying = server::signals::obey(&server, move || Ok(sources.clone())).unwrap();
     let mut devices: Vec<_> = (1..)
         .zip(server.addresses())
         .map(|(number, address)| {

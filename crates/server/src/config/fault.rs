@@ -275,6 +275,14 @@ impl fmt::Display for Fault {
     }
 }
 
+impl Fault {
+    /// One line of the log.
+    pub(crate) fn log(&self) {
+        let (key, remedy) = (Some(self.key.as_str()).filter(|key| !key.is_empty()), self.problem.remedy());
+        tracing::error!(place = %self.place, key, problem = %self.problem, remedy, "faulty configuration");
+    }
+}
+
 /// All faults of one configuration; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(pub Vec<Fault>);

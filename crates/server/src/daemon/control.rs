@@ -67,6 +67,11 @@ impl Control {
         let closing = CLOSING.min(self.drain_timeout / 2);
         self.deadline.get_or_init(|| now + self.drain_timeout.saturating_sub(closing));
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Has every shard begin a turn.
+    pub(super) fn wake(&self) {
         for waker in self.wakers.read().unwrap_or_else(PoisonError::into_inner).iter() {
             // A waker fails only if its shard has ended.
             let _ = waker.wake();

@@ -28,7 +28,7 @@ use super::mailbox::{Mailbox, Sender, mailbox};
 use super::publish::Publisher;
 use super::snapshot::Reader;
 use super::work::{Pool, Ticket};
-use crate::logging::Failures;
+use crate::logging::{Issuance, Journal, Refusals};
 use crate::metrics::Meters;
 
 /// Batches received from one socket in one turn; then outcomes and deadlines have theirs. Four batches are about 2 ms of hellos.
@@ -47,7 +47,8 @@ pub(super) struct Parts {
     pub(super) pool: Arc<Pool>,
     pub(super) outside_max: usize,
     pub(super) meters: Meters,
-    pub(super) failures: Failures,
+    pub(super) refusals: Refusals,
+    pub(super) journal: Journal,
 }
 
 /// What comes back from the pool.
@@ -70,7 +71,7 @@ pub(super) struct Shard {
     desk: Desk,
     mailbox: Mailbox<Results>,
     meters: Meters,
-    failures: Failures,
+    refusals: Refusals,
     publisher: Publisher,
     not_unicast: u64,
     draining: bool,
@@ -87,12 +88,32 @@ struct Desk {
     outcomes: Arc<dyn Deliver<Ticket>>,
 }
 
-struct ToMailbox(Sender<Results>);
+struct ToMailbox {
+    results: Sender<Results>,
+    journal: Journal,
+}
+
+impl ToMailbox {
+    /// What this very job had issued, not an earlier one: a repeat brings a certificate of an earlier time.
+    fn note(&self, ticket: &Ticket, outcome: &Outcome) {
+        let Outcome::Issued(issued) = outcome else { return };
+        if issued.at == ticket.at {
+            self.journal.note(|| Issuance {
+                issued: Arc::clone(issued),
+                profile: Arc::clone(&ticket.profile),
+                peer: ticket.peer,
+            });
+        }
+    }
+}
 
 impl Deliver<Ticket> for ToMailbox {
     fn deliver(&self, outcomes: Vec<(Ticket, Outcome)>) {
+        for (ticket, outcome) in &outcomes {
+            self.note(ticket, outcome);
+        }
         if !outcomes.is_empty() {
-            self.0.send(Results::Outcomes(outcomes));
+            self.results.send(Results::Outcomes(outcomes));
         }
     }
 }
@@ -100,14 +121,14 @@ impl Deliver<Ticket> for ToMailbox {
 impl Shard {
     /// Registers everything; returns the waker that reaches the shard.
     pub(super) fn new(parts: Parts) -> io::Result<(Self, Arc<Waker>)> {
-        let Parts { mut sockets, server, snapshot, control, pool, outside_max, meters, failures } = parts;
+        let Parts { mut sockets, server, snapshot, control, pool, outside_max, meters, refusals, journal } = parts;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         for (index, socket) in sockets.iter_mut().enumerate() {
             socket.register(poll.registry(), Token(index))?;
         }
         let (results, mailbox) = mailbox(outside_max, Arc::clone(&waker));
-        let outcomes = Arc::new(ToMailbox(results.clone()));
+        let outcomes = Arc::new(ToMailbox { results: results.clone(), journal });
         let desk = Desk { jobs: Vec::new(), public_keys: Vec::new(), outside: 0, outside_max, results, outcomes };
         let shard = Self {
             poll,
@@ -122,7 +143,7 @@ impl Shard {
             desk,
             mailbox,
             meters,
-            failures,
+            refusals,
             publisher: Publisher::default(),
             not_unicast: 0,
             draining: false,
@@ -285,7 +306,10 @@ impl Shard {
         match output {
             Output::Attempt(attempt) => self.note(attempt),
             Output::Submit(job_id, job) => match self.desk.admit() {
-                Ok(()) => self.desk.jobs.push((Ticket { job: job_id, since: now.mono }, job)),
+                Ok(()) => {
+                    let (profile, peer) = (Arc::clone(&job.profile), self.server.peer(job_id));
+                    self.desk.jobs.push((Ticket { job: job_id, since: now.mono, at: now.utc, profile, peer }, job));
+                }
                 Err(Full) => self.server.complete(now, job_id, Outcome::from(Busy::Full)),
             },
             Output::PublicKey(job) => match self.desk.admit() {
@@ -307,7 +331,7 @@ impl Shard {
             Err(reason) => self.meters.refused(reason),
         }
         if attempt.outcome.is_err() || !attempt.notices.is_empty() || tracing::enabled!(tracing::Level::DEBUG) {
-            self.failures.report(attempt);
+            self.refusals.report(attempt);
         }
     }
 

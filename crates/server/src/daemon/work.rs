@@ -3,10 +3,11 @@
 //! Work is handed over in batches, once a turn: a lone job with its answer costs twenty times what it costs in a batch. Nothing that blocks
 //! runs here.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use authority::{Deliver, Issuer, Job};
+use authority::{Deliver, Issuer, Job, Profile};
 use est::{JobId, PublicKeyDone, PublicKeyJob};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use rustls_pki_types::UnixTime;
@@ -15,10 +16,14 @@ use rustls_pki_types::UnixTime;
 const CHUNK_MAX: usize = 16;
 
 /// Names a job on its way, with the time at which it left.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ticket {
     pub(super) job: JobId,
     pub(super) since: Instant,
+    /// What the authority takes for the time of issuance.
+    pub(super) at: UnixTime,
+    pub(super) profile: Arc<Profile>,
+    pub(super) peer: Option<SocketAddr>,
 }
 
 /// The threads that do the heavy work of all shards.

@@ -12,7 +12,7 @@ use pki::PrivateKey;
 use ring::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
-use super::Loading;
+use super::{Loading, Process};
 use crate::config::{self, Config, Problem, Read, SecretUri};
 
 /// A key file is a kilobyte; more is the wrong file.
@@ -56,12 +56,10 @@ impl Loading {
     }
 
     /// The secret of the cookies: shared by the nodes behind one address, or this process's own.
-    pub(super) fn cookie(&mut self, config: &Config) -> Option<CookieKeys> {
+    pub(super) fn cookie(&mut self, config: &Config, process: &Process) -> Option<CookieKeys> {
         let lifetime = config.dtls.cookie_lifetime;
         let Some(named) = &config.dtls.cookie_secret else {
-            let mut secret = Zeroizing::new([0; 32]);
-            dtls::Random::fill(self.random.as_ref(), secret.as_mut());
-            return Some(CookieKeys::shared(*secret, lifetime));
+            return Some(CookieKeys::shared(*process.cookie_secret, lifetime));
         };
         let (bytes, path) = self.secret(named, &config.file)?;
         if bytes.len() < COOKIE_SECRET_BYTES_MIN {

@@ -1,0 +1,131 @@
+//! Puts another configuration in force while the server runs.
+//!
+//! ```text
+//!   files ──load_beside──► Snapshot ──one swap──► each shard, at the beginning of its next turn
+//!     └── Faults: nothing has changed
+//! ```
+//!
+//! Sockets, threads and the tables of the shards are made once, and the ledger, the enrolments in flight, the certificates of sessions and the secret of
+//! the cookies belong to the process: a reload changes what is answered, not who is connected.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use authority::{Flights, Issuer, Ledger, MemoryLedger};
+use net::SystemRandom;
+use pki::issue::NodePrefix;
+
+use super::control::{Control, Phase};
+use super::snapshot::Snapshot;
+use crate::config::{Config, Faults, MetricsSection, Sources};
+use crate::load::{self, Loaded, Process, Warning};
+
+/// What a reload found, beside what it put in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Keys whose new values hold after a restart only.
+    pub needs_restart: Vec<&'static str>,
+    /// What is allowed and will hurt.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reloads a server from any thread.
+#[derive(Clone)]
+pub struct Reloader(Arc<Running>);
+
+struct Running {
+    started: Config,
+    process: Arc<Process>,
+    issuing: Issuing,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    control: Arc<Control>,
+    /// Held while one reload reads: of two, the one that read later must not be overwritten by the other.
+    turn: Mutex<()>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        loaded: &Loaded,
+        issuing: Issuing,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        control: Arc<Control>,
+    ) -> Self {
+        let (started, process) = (loaded.config.clone(), Arc::clone(&loaded.process));
+        Self(Arc::new(Running { started, process, issuing, snapshot, control, turn: Mutex::default() }))
+    }
+
+    /// See [`Handle::reload`](super::Handle::reload).
+    ///
+    /// # Errors
+    /// Every fault; nothing has changed then.
+    pub fn reload(&self, sources: &Sources) -> Result<Reloaded, Faults> {
+        let running = &*self.0;
+        let _turn = running.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let reread = load::load_beside(sources, &running.process, &running.started.limits)?;
+        running.snapshot.store(Arc::new(running.issuing.snapshot(&reread.loaded)));
+        running.control.wake();
+        Ok(Reloaded {
+            needs_restart: needs_restart(&running.started, &reread.written),
+            warnings: reread.loaded.warnings().to_vec(),
+        })
+    }
+
+    /// Whether the server has begun to end: a new configuration would admit nobody.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.control.phase() != Phase::Serving
+    }
+}
+
+impl std::fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloader").finish_non_exhaustive()
+    }
+}
+
+/// What every issuer of this process shares.
+pub(super) struct Issuing {
+    ledger: Arc<MemoryLedger>,
+    flights: Arc<Flights>,
+    random: Arc<SystemRandom>,
+}
+
+impl Issuing {
+    pub(super) fn new(config: &Config, ledger: Arc<MemoryLedger>, random: Arc<SystemRandom>) -> Self {
+        let in_flight_max = usize::try_from(config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
+        Self { ledger, flights: Arc::new(Flights::new(authority::Limits { in_flight_max })), random }
+    }
+
+    pub(super) fn snapshot(&self, loaded: &Loaded) -> Snapshot {
+        let issuer = Issuer::new(
+            Arc::clone(&self.ledger) as Arc<dyn Ledger>,
+            Arc::clone(&loaded.signer) as Arc<dyn authority::Signer>,
+            Arc::clone(&self.random) as Arc<dyn authority::Random>,
+            NodePrefix::new(loaded.config.server.node),
+            Arc::clone(&self.flights),
+        );
+        Snapshot { est: Arc::clone(&loaded.est), issuer: Arc::new(issuer) }
+    }
+}
+
+/// Sockets, threads and tables are made once.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (before, after) = (&old.limits, &new.limits);
+    let changes = [
+        ("server.listen", old.server.listen.value != new.server.listen.value),
+        ("server.drain_timeout", old.server.drain_timeout != new.server.drain_timeout),
+        ("server.shards", old.server.shards != new.server.shards),
+        ("server.pool_threads", old.server.pool_threads != new.server.pool_threads),
+        ("limits.sessions_max", before.sessions_max != after.sessions_max),
+        ("limits.half_open_max", before.half_open_max != after.half_open_max),
+        ("limits.enrolments_in_flight_max", before.enrolments_in_flight_max != after.enrolments_in_flight_max),
+        ("ledger.rows_max", old.ledger.rows_max != new.ledger.rows_max),
+        ("metrics.listen", listen_of(old.metrics.as_ref()) != listen_of(new.metrics.as_ref())),
+    ];
+    changes.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+}
+
+fn listen_of(metrics: Option<&MetricsSection>) -> Option<SocketAddr> {
+    metrics.map(|section| section.listen.value)
+}

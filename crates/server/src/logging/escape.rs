@@ -1,0 +1,216 @@
+//! Values in a log come from devices: a path, a subject, a name. None of them forges a field or a line, hides text or turns it around.
+//!
+//! For a person a value of plain ASCII without `"`, `=`, `\` and blanks stands as it is; every other one is quoted as Rust quotes a string, which escapes
+//! controls, line separators (U+2028), directional marks (U+202E) and whatever else does not show. Messages are treated alike, so that a message with a
+//! value in it forges nothing either. JSON escapes controls by itself; what it would let through as it is and does not show is escaped here.
+
+use std::fmt::{self, Write as _};
+use std::io;
+
+use tracing::field::{Field, Visit};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FormatFields, MakeWriter};
+
+/// The fields of a line for a person: the message, then `name=value`.
+#[derive(Debug)]
+pub(super) struct Fields;
+
+impl<'w> FormatFields<'w> for Fields {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut line = Line { writer: &mut writer, result: Ok(()), begun: false };
+        fields.record(&mut line);
+        line.result
+    }
+}
+
+struct Line<'l, 'w> {
+    writer: &'l mut Writer<'w>,
+    result: fmt::Result,
+    begun: bool,
+}
+
+impl Line<'_, '_> {
+    fn put(&mut self, field: &Field, text: &str) {
+        if self.result.is_ok() {
+            self.result = self.try_put(field, text);
+        }
+    }
+
+    fn try_put(&mut self, field: &Field, text: &str) -> fmt::Result {
+        if std::mem::replace(&mut self.begun, true) {
+            self.writer.write_char(' ')?;
+        }
+        let message = field.name() == "message";
+        if !message {
+            write!(self.writer, "{}=", field.name())?;
+        }
+        let plain = |c: char| is_plain(c) || message && (c == ' ' || !c.is_ascii() && shows(c));
+        if !text.is_empty() && text.chars().all(plain) {
+            self.writer.write_str(text)
+        } else {
+            write!(self.writer, "{text:?}")
+        }
+    }
+}
+
+impl Visit for Line<'_, '_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, &format!("{value:?}"));
+    }
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\')
+}
+
+/// Whether a reader sees the character as itself.
+fn shows(c: char) -> bool {
+    // Beyond ASCII Rust's own table of what can be printed decides: an escape begins with a backslash.
+    if c.is_ascii() { !c.is_ascii_control() } else { c.escape_debug().next() != Some('\\') }
+}
+
+/// A writer of JSON lines.
+pub(super) struct Escaping<W>(pub(super) W);
+
+impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for Escaping<W> {
+    type Writer = EscapingWriter<W::Writer>;
+
+    fn make_writer(&'w self) -> Self::Writer {
+        EscapingWriter(self.0.make_writer())
+    }
+}
+
+/// Takes whole lines: what is not ASCII stands inside a string of JSON, where `\u` may stand for it.
+pub(super) struct EscapingWriter<W>(W);
+
+impl<W: io::Write> io::Write for EscapingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let hidden = |c: char| c == '\u{7f}' || !c.is_ascii() && !shows(c);
+        match str::from_utf8(bytes) {
+            Ok(text) if text.contains(hidden) => {
+                let mut escaped = String::with_capacity(text.len() + 16);
+                for c in text.chars() {
+                    if hidden(c) {
+                        for unit in c.encode_utf16(&mut [0; 2]) {
+                            // Writing to a String cannot fail.
+                            let _ = write!(escaped, "\\u{unit:04x}");
+                        }
+                    } else {
+                        escaped.push(c);
+                    }
+                }
+                self.0.write_all(escaped.as_bytes())?;
+            }
+            _ => self.0.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::EnvFilter;
+
+    use super::super::{Format, dispatch};
+    use super::*;
+
+    /// What each would do to a line, if it were let.
+    const HOSTILE: [&str; 12] = [
+        "a\n2026-01-01T00:00:00Z  INFO server: certificate issued device=forged",
+        "a device=forged",
+        "a\" device=\"forged",
+        "a\\\" device=forged",
+        "\u{1b}[2K\rrefused",
+        "\u{202e}desufer",
+        "a\u{2028}device=forged",
+        "a\u{2029}device=forged",
+        "\u{85}device=forged",
+        "\u{200b}\u{2066}x\u{feff}\u{e0001}",
+        "\u{7f}\u{8}",
+        "",
+    ];
+
+    fn logged(format: Format, log: impl Fn()) -> String {
+        let lines: Arc<Mutex<Vec<u8>>> = Arc::default();
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let shared = Arc::clone(&lines);
+        let dispatch = dispatch(format, EnvFilter::new("trace"), false, move || Lines(Arc::clone(&shared)));
+        tracing::dispatcher::with_default(&dispatch, log);
+        let text = lines.lock().unwrap().clone();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_one_line_that_shows(text: &str) {
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(line.chars().all(shows), "{line:?}");
+    }
+
+    #[test]
+    fn e58_no_value_forges_a_field_or_a_line() {
+        for hostile in HOSTILE {
+            let text = logged(Format::Human, || {
+                tracing::warn!(path = hostile, subject = %hostile, device = "000001", "refused");
+            });
+            assert_one_line_that_shows(&text);
+            let (_, rest) = text.trim_end().split_once(": refused path=").unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(rest, format!("{hostile:?} subject={hostile:?} device=000001"));
+        }
+    }
+
+    #[test]
+    fn e58_no_message_forges_a_field_or_a_line() {
+        for hostile in HOSTILE {
+            let text = logged(Format::Human, || tracing::warn!(device = "000001", "asked for {hostile}"));
+            assert_one_line_that_shows(&text);
+            assert!(text.trim_end().ends_with(" device=000001"), "{text}");
+            let unescaped = text.replace(r"\\", "").replace(r#"\""#, "");
+            let outside: String = unescaped.split('"').step_by(2).collect();
+            assert!(!outside.contains("forged"), "{text}");
+        }
+    }
+
+    #[test]
+    fn e58_what_is_plain_stands_as_it_is() {
+        let text = logged(Format::Human, || {
+            tracing::info!(peer = %"[::1]:5684", times = 7, name = "Zähler", "certificate issued: §4.2 · `x`");
+        });
+        assert!(text.ends_with(": certificate issued: §4.2 · `x` peer=[::1]:5684 times=7 name=\"Zähler\"\n"), "{text}");
+    }
+
+    #[test]
+    fn e58_json_is_one_object_a_line_with_the_very_values() {
+        for hostile in HOSTILE {
+            let text = logged(Format::Json, || tracing::warn!(path = hostile, subject = %hostile, "asked {hostile}"));
+            assert_one_line_that_shows(&text);
+            let unescaped = |key: &str| {
+                let value = text.split_once(&format!("\"{key}\":")).unwrap().1;
+                // TOML's basic strings escape as JSON's do, but for \/ and pairs of surrogates.
+                let end = (1..value.len()).find(|&at| value[at..].starts_with('"') && !value[..at].ends_with('\\'));
+                value[1..end.unwrap()].to_owned()
+            };
+            assert_eq!(unescaped("path"), unescaped("subject"), "{text}");
+            assert!(text.starts_with('{') && text.ends_with("}\n"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! One line for each certificate that was issued: the record of an operator whose ledger lives in memory.
+
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use authority::{Issued, Profile};
+use pki::Certificate;
+use pki::issue::Serial;
+
+use crate::load::rfc3339;
+
+/// Certificates on their way to the log: more than a node issues in a second.
+const QUEUE_MAX: usize = 4_096;
+/// Serials that are remembered. Only a request that is repeated within the second of its issuance would be told twice: this is more than a second's.
+const TOLD_MAX: usize = 8_192;
+const _: () = assert!(TOLD_MAX >= QUEUE_MAX);
+/// Lines that were lost are counted in the log this often.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// A certificate that was issued, to whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Issuance {
+    pub(crate) issued: Arc<Issued>,
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) peer: Option<SocketAddr>,
+}
+
+/// The sending end, one per shard; used by the threads of the pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Journal {
+    /// `None` ends the reader: a sender may still lie in a task of the pool then.
+    queue: SyncSender<Option<Issuance>>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Journal {
+    pub(crate) fn channel() -> (Self, Reporter) {
+        let (queue, issuances) = sync_channel(QUEUE_MAX);
+        let lost = Arc::new(AtomicU64::new(0));
+        (Self { queue, lost: Arc::clone(&lost) }, Reporter { issuances, lost, told: Told::default() })
+    }
+
+    /// Hands over one certificate, or counts it as not logged.
+    pub(crate) fn note(&self, issuance: impl FnOnce() -> Issuance) {
+        if tracing::enabled!(tracing::Level::INFO) && self.queue.try_send(Some(issuance())).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What was handed over so far is the last that is logged.
+    pub(crate) fn end(self) {
+        // The reader drains the queue; an error says that it has ended.
+        let _ = self.queue.send(None);
+    }
+}
+
+/// The receiving end: the body of a thread.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    issuances: Receiver<Option<Issuance>>,
+    lost: Arc<AtomicU64>,
+    told: Told,
+}
+
+impl Reporter {
+    pub(crate) fn run(mut self) {
+        loop {
+            match self.issuances.recv_timeout(SWEEP) {
+                Ok(Some(issuance)) if self.told.is_new(issuance.issued.serial) => log(&issuance),
+                Ok(Some(_)) => {}
+                Err(RecvTimeoutError::Timeout) => self.count_lost(),
+                Ok(None) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.count_lost();
+    }
+
+    fn count_lost(&self) {
+        let times = self.lost.swap(0, Ordering::Relaxed);
+        if times > 0 {
+            tracing::warn!(
+                times,
+                "certificates issued without a line of their own: the log is slower than the authority"
+            );
+        }
+    }
+}
+
+fn log(Issuance { issued, profile, peer }: &Issuance) {
+    let subject = Certificate::parse(&issued.certificate).map(|certificate| certificate.subject().to_string());
+    tracing::info!(
+        serial = %issued.serial,
+        digest = %issued.digest,
+        device = %issued.device,
+        subject = subject.ok(),
+        profile = profile.name(),
+        peer = peer.as_ref().map(tracing::field::display),
+        not_after = rfc3339(issued.validity.not_after),
+        "certificate issued"
+    );
+}
+
+/// The serials of the last lines.
+#[derive(Debug, Default)]
+struct Told {
+    serials: HashSet<Serial>,
+    order: VecDeque<Serial>,
+}
+
+impl Told {
+    fn is_new(&mut self, serial: Serial) -> bool {
+        if !self.serials.insert(serial) {
+            return false;
+        }
+        self.order.push_back(serial);
+        if self.order.len() > TOLD_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.serials.remove(&oldest);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pki::issue::NodePrefix;
+
+    use super::*;
+
+    fn serial(number: u32) -> Serial {
+        let mut random = [0; 16];
+        random[..4].copy_from_slice(&number.to_be_bytes());
+        Serial::new(NodePrefix::new(1), random)
+    }
+
+    #[test]
+    fn e57_a_serial_is_told_once_and_few_are_remembered() {
+        let mut told = Told::default();
+        let most = u32::try_from(TOLD_MAX).unwrap();
+        for number in 0..=most {
+            assert!(told.is_new(serial(number)));
+            assert!(!told.is_new(serial(number)));
+        }
+        assert_eq!((told.serials.len(), told.order.len()), (TOLD_MAX, TOLD_MAX));
+        assert!(told.is_new(serial(0)), "the oldest is forgotten");
+        assert!(!told.is_new(serial(most)));
+    }
+}

@@ -1,0 +1,428 @@
+//! Refusals: said once for each device and reason, then summed up.
+//!
+//! A fleet with one wrong setting fails a thousand times a second in the same way. Devices are told apart by name: the one that is proven, else the one that
+//! was claimed, for thousands of devices share the address of one translator. A claim proves nothing: whoever makes them up gets five lines a second like any
+//! other reason, which keeps that reason's further lines from the log, and no other's.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use authority::DeviceId;
+use est::{Attempt, Reason};
+
+/// A failure of the same device for the same reason is logged once in this time.
+const REPEAT_WINDOW: Duration = Duration::from_secs(60);
+/// Lines of one reason in one second.
+const LINES_PER_SECOND: u64 = 5;
+/// What was not written out is summed up this often.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Pairs of device and reason that are remembered; a pair takes about 200 bytes. Beyond it failures are only counted.
+const REMEMBERED_MAX: usize = 4_096;
+// A dozen reasons can be at their full rate at once and all devices that have a line are remembered.
+const _: () = assert!(REMEMBERED_MAX as u64 >= 12 * LINES_PER_SECOND * REPEAT_WINDOW.as_secs());
+/// Attempts on their way to the log: what all shards refuse in some ten milliseconds.
+const QUEUE_MAX: usize = 1_024;
+/// Summaries of devices that are written out in one sweep, those of the most repeats first.
+const SUMMARIES_MAX: usize = 64;
+/// Notices that are written out between two sweeps.
+const NOTICES_MAX: u64 = 16;
+/// Of a claimed name, for the log: more than any rule for names lets through.
+const CLAIMED_BYTES_MAX: usize = 128;
+const _: () = assert!(CLAIMED_BYTES_MAX >= authority::DEVICE_ID_BYTES_MAX);
+
+/// The sending end, one per shard.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusals {
+    queue: SyncSender<Attempt>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Refusals {
+    /// A channel and what reads it; the reader ends when all senders are gone.
+    pub(crate) fn channel() -> (Self, Reporter) {
+        let (queue, attempts) = sync_channel(QUEUE_MAX);
+        let lost = Arc::new(AtomicU64::new(0));
+        (Self { queue, lost: Arc::clone(&lost) }, Reporter { attempts, lost, book: Book::default(), notices: 0 })
+    }
+
+    /// Hands over one attempt, or counts it as not logged.
+    pub(crate) fn report(&self, attempt: Attempt) {
+        if self.queue.try_send(attempt).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The receiving end: the body of the log thread.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    attempts: Receiver<Attempt>,
+    lost: Arc<AtomicU64>,
+    book: Book,
+    /// Since the last sweep.
+    notices: u64,
+}
+
+impl Reporter {
+    pub(crate) fn run(mut self) {
+        let mut sweep = Instant::now() + SWEEP;
+        loop {
+            match self.attempts.recv_timeout(sweep.saturating_duration_since(Instant::now())) {
+                Ok(attempt) => {
+                    self.log_notices(&attempt);
+                    log_attempt(&attempt, self.book.note(Instant::now(), &attempt));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if Instant::now() >= sweep {
+                self.summarize(Instant::now());
+                sweep = Instant::now() + SWEEP;
+            }
+        }
+        self.summarize(Instant::now() + REPEAT_WINDOW);
+    }
+
+    /// A fleet that asks for a wrong name does so with each handshake: the first few say it.
+    fn log_notices(&mut self, attempt: &Attempt) {
+        for notice in &attempt.notices {
+            self.notices += 1;
+            if self.notices <= NOTICES_MAX {
+                let device = attempt.device.as_ref().map(tracing::field::display);
+                tracing::info!(peer = %attempt.peer, device, %notice, "let in");
+            }
+        }
+    }
+
+    fn summarize(&mut self, now: Instant) {
+        let further = std::mem::take(&mut self.notices).saturating_sub(NOTICES_MAX);
+        if further > 0 {
+            tracing::info!(times = further, "let in, further notices suppressed");
+        }
+        let summaries = self.book.sweep(now);
+        let (shown, rest) = summaries.split_at(summaries.len().min(SUMMARIES_MAX));
+        for Summary { who, reason, times } in shown {
+            let (device, claimed, peer) = who.fields();
+            tracing::warn!(reason = reason.code(), device, claimed, peer, times, "refused again");
+        }
+        for (reason, times) in self.book.suppressed() {
+            tracing::warn!(reason = reason.code(), times, "refused, without a line for each");
+        }
+        let rest: u64 = rest.iter().map(|summary| summary.times).sum();
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if rest + lost > 0 {
+            tracing::warn!(
+                times = rest + lost,
+                "refused more often than the log keeps apart; /metrics has the sums by reason"
+            );
+        }
+    }
+}
+
+/// The codes of what else would have failed.
+fn further(reasons: &[Reason]) -> Option<String> {
+    let codes: Vec<&str> = reasons.iter().map(|reason| reason.code()).collect();
+    (!codes.is_empty()).then(|| codes.join(" "))
+}
+
+fn log_attempt(attempt: &Attempt, noted: Noted) {
+    let device = attempt.device.as_ref().map(tracing::field::display);
+    let stage = attempt.stage.name();
+    match (attempt.outcome, noted) {
+        (Ok(success), _) => {
+            tracing::debug!(peer = %attempt.peer, device, stage, offered = %attempt.offered, "{success} done");
+        }
+        (Err(reason), Noted::First) => {
+            let claimed = claimed(attempt);
+            tracing::warn!(
+                reason = reason.code(),
+                peer = %attempt.peer,
+                device,
+                claimed,
+                proof = claimed.map(|_| "none"),
+                stage,
+                offered = %attempt.offered,
+                detail = attempt.detail.as_deref(),
+                further = further(&attempt.further).map(tracing::field::display),
+                "refused: {}",
+                reason.entry().meaning
+            );
+        }
+        (Err(_), Noted::Again | Noted::Suppressed) => {}
+    }
+}
+
+/// The device that an unproven peer says it is, cut to what a line takes.
+fn claimed(attempt: &Attempt) -> Option<&str> {
+    let claimed = attempt.claimed.as_deref().filter(|_| attempt.device.is_none())?;
+    let end = (0..=claimed.len().min(CLAIMED_BYTES_MAX)).rev().find(|&end| claimed.is_char_boundary(end))?;
+    claimed.get(..end)
+}
+
+/// Who failed: the device; else the one that it claims to be; else its address. The port changes with each try, and so can all of an IPv6 address that its
+/// owner chooses: what a site is given counts as one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    Device(DeviceId),
+    Claimed(Box<str>),
+    Peer(IpAddr),
+}
+
+impl Who {
+    fn of(attempt: &Attempt) -> Self {
+        match (&attempt.device, claimed(attempt)) {
+            (Some(device), _) => Who::Device(device.clone()),
+            (None, Some(claimed)) => Who::Claimed(claimed.into()),
+            (None, None) => Who::Peer(site(attempt.peer.ip())),
+        }
+    }
+
+    /// `device`, `claimed` or `peer` of a line.
+    fn fields(&self) -> (Option<&str>, Option<&str>, Option<String>) {
+        match self {
+            Who::Device(device) => (Some(device.as_str()), None, None),
+            Who::Claimed(claimed) => (None, Some(claimed), None),
+            Who::Peer(peer @ IpAddr::V4(_)) => (None, None, Some(peer.to_string())),
+            Who::Peer(site @ IpAddr::V6(_)) => (None, None, Some(format!("{site}/56"))),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Noted {
+    /// Not seen within the window: log it.
+    First,
+    /// Counted for the summary of this device.
+    Again,
+    /// Counted for the sum of this reason.
+    Suppressed,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Summary {
+    who: Who,
+    reason: Reason,
+    times: u64,
+}
+
+/// Which failures were logged lately.
+#[derive(Debug, Default)]
+struct Book {
+    pages: HashMap<(Reason, Who), Page>,
+    /// No more than there are reasons.
+    rates: HashMap<Reason, Rate>,
+}
+
+#[derive(Debug)]
+struct Page {
+    first: Instant,
+    repeats: u64,
+}
+
+/// The lines of one reason.
+#[derive(Debug)]
+struct Rate {
+    second: Instant,
+    lines: u64,
+    suppressed: u64,
+}
+
+impl Rate {
+    fn take(&mut self, now: Instant) -> Noted {
+        if now.saturating_duration_since(self.second) >= Duration::from_secs(1) {
+            (self.second, self.lines) = (now, 0);
+        }
+        if self.lines >= LINES_PER_SECOND {
+            self.suppressed += 1;
+            return Noted::Suppressed;
+        }
+        self.lines += 1;
+        Noted::First
+    }
+}
+
+impl Book {
+    fn note(&mut self, now: Instant, attempt: &Attempt) -> Noted {
+        let Err(reason) = attempt.outcome else { return Noted::First };
+        let key = (reason, Who::of(attempt));
+        if let Some(page) = self.pages.get_mut(&key) {
+            page.repeats += 1;
+            return Noted::Again;
+        }
+        let rate = self.rates.entry(reason).or_insert(Rate { second: now, lines: 0, suppressed: 0 });
+        // One that has no line is not remembered: its next try may have one, and names made up fill no pages.
+        let noted = rate.take(now);
+        if noted == Noted::First && self.pages.len() < REMEMBERED_MAX {
+            self.pages.insert(key, Page { first: now, repeats: 0 });
+        }
+        noted
+    }
+
+    /// Closes the pages whose window is over; those with repeats become summaries.
+    fn sweep(&mut self, now: Instant) -> Vec<Summary> {
+        let over = |page: &Page| now.saturating_duration_since(page.first) >= REPEAT_WINDOW;
+        let closed = self.pages.extract_if(|_, page| over(page));
+        let mut summaries: Vec<_> = closed
+            .filter(|(_, page)| page.repeats > 0)
+            .map(|((reason, who), page)| Summary { who, reason, times: page.repeats })
+            .collect();
+        summaries.sort_by_key(|summary| (Reverse(summary.times), summary.reason));
+        summaries
+    }
+
+    /// What each reason had no line for, since the last call.
+    fn suppressed(&mut self) -> Vec<(Reason, u64)> {
+        let mut sums: Vec<_> =
+            self.rates.iter_mut().map(|(reason, rate)| (*reason, std::mem::take(&mut rate.suppressed))).collect();
+        sums.retain(|(_, times)| *times > 0);
+        sums.sort_unstable();
+        sums
+    }
+}
+
+/// The address, or the first 56 bits of one of IPv6: networks are told apart as the limits of half-open handshakes tell them.
+fn site(address: IpAddr) -> IpAddr {
+    const HOST_BITS: u32 = 128 - 56;
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> HOST_BITS << HOST_BITS)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use est::Stage;
+
+    use super::*;
+
+    fn refusal(peer: &str, device: Option<&str>, reason: Reason) -> Attempt {
+        Attempt {
+            peer: peer.parse().unwrap(),
+            device: device.and_then(DeviceId::new),
+            stage: Stage::Request,
+            outcome: Err(reason),
+            offered: "".into(),
+            detail: None,
+            claimed: None,
+            further: Vec::new(),
+            notices: Vec::new(),
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_device_is_logged_once_for_a_reason_and_then_summed_up() {
+        let (one, other) = (Reason::ALL[0], Reason::ALL[1]);
+        let mut book = Book::default();
+        let start = Instant::now();
+        assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("a"), one)), Noted::First);
+        // From another port, another address: still the device.
+        assert_eq!(book.note(start, &refusal("127.0.0.2:9", Some("a"), one)), Noted::Again);
+        assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("a"), other)), Noted::First);
+        assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("b"), one)), Noted::First);
+        // Unknown devices are told apart by address, not by port.
+        assert_eq!(book.note(start, &refusal("127.0.0.1:1", None, one)), Noted::First);
+        assert_eq!(book.note(start, &refusal("127.0.0.1:2", None, one)), Noted::Again);
+        assert_eq!(book.sweep(start + REPEAT_WINDOW / 2), []);
+        let summaries = book.sweep(start + REPEAT_WINDOW);
+        assert_eq!(summaries.len(), 2);
+        assert!(summaries.iter().all(|summary| summary.times == 1 && summary.reason == one));
+        // The window is over: it is news again.
+        assert_eq!(book.note(start + REPEAT_WINDOW, &refusal("127.0.0.1:1", Some("a"), one)), Noted::First);
+    }
+
+    #[test]
+    fn whoever_owns_a_site_of_ipv6_is_one_voice() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        let from = |peer: &str| refusal(peer, None, Reason::ALL[0]);
+        assert_eq!(book.note(now, &from("[2001:db8:0:1200::1]:1")), Noted::First);
+        assert_eq!(book.note(now, &from("[2001:db8:0:12ff:ffff::9]:2")), Noted::Again);
+        assert_eq!(book.note(now, &from("[2001:db8:0:1300::1]:1")), Noted::First);
+        let told = book.sweep(now + REPEAT_WINDOW);
+        assert_eq!(
+            told.first().map(|summary| summary.who.fields().2.unwrap()),
+            Some("2001:db8:0:1200::/56".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_loudest_are_told_first() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        for (device, times) in [("a", 2), ("b", 9), ("c", 4)] {
+            for _ in 0..times {
+                book.note(now, &refusal("127.0.0.1:1", Some(device), Reason::ALL[0]));
+            }
+        }
+        let times: Vec<u64> = book.sweep(now + REPEAT_WINDOW).iter().map(|summary| summary.times).collect();
+        assert_eq!(times, [8, 3, 1]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut book = Book::default();
+        let mut now = Instant::now();
+        for number in 0..=REMEMBERED_MAX {
+            now += Duration::from_secs(1);
+            assert_eq!(
+                book.note(now, &refusal("127.0.0.1:1", Some(&number.to_string()), Reason::ALL[0])),
+                Noted::First
+            );
+        }
+        assert_eq!(book.pages.len(), REMEMBERED_MAX);
+    }
+
+    fn claiming(device: &str, reason: Reason) -> Attempt {
+        Attempt { claimed: Some(device.into()), ..refusal("192.0.2.1:1", None, reason) }
+    }
+
+    #[test]
+    fn e85_devices_behind_one_address_are_told_apart_by_their_claims() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        let reason = Reason::CertificateUnknownIssuer;
+        assert_eq!(book.note(now, &claiming("000001", reason)), Noted::First);
+        assert_eq!(book.note(now, &claiming("000002", reason)), Noted::First);
+        assert_eq!(book.note(now, &claiming("000001", reason)), Noted::Again);
+        // A device that is proven is another voice than one that says it is that device.
+        assert_eq!(book.note(now, &refusal("192.0.2.1:1", Some("000001"), reason)), Noted::First);
+        let summaries = book.sweep(now + REPEAT_WINDOW);
+        assert_eq!(summaries[0].who.fields(), (None, Some("000001"), None));
+    }
+
+    #[test]
+    fn e85_a_reason_has_five_lines_a_second_and_the_rest_is_counted() {
+        let (mut book, start) = (Book::default(), Instant::now());
+        let (loud, other) = (Reason::CertificateUnknownIssuer, Reason::EstEmptyRequest);
+        let first = |book: &mut Book, now, seed: u32| {
+            let noted = (0..100).map(|number| book.note(now, &claiming(&format!("{seed}-{number}"), loud)));
+            noted.filter(|noted| *noted == Noted::First).count()
+        };
+        assert_eq!(first(&mut book, start, 1), 5);
+        assert_eq!(book.note(start, &claiming("x", other)), Noted::First, "another reason has lines of its own");
+        assert_eq!(first(&mut book, start + Duration::from_secs(1), 2), 5);
+        assert_eq!(book.pages.len(), 11, "names without a line are not remembered");
+        assert_eq!(book.suppressed(), [(loud, 190)]);
+        assert_eq!(book.suppressed(), []);
+    }
+
+    #[test]
+    fn e85_a_claim_is_cut() {
+        let long = claiming(&"é".repeat(CLAIMED_BYTES_MAX), Reason::ALL[0]);
+        assert_eq!(claimed(&long).map(str::len), Some(CLAIMED_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_shard_never_waits_for_the_log() {
+        let (failures, reporter) = Refusals::channel();
+        for _ in 0..QUEUE_MAX + 5 {
+            failures.report(refusal("127.0.0.1:1", None, Reason::ALL[0]));
+        }
+        assert_eq!(failures.lost.load(Ordering::Relaxed), 5);
+        drop(failures);
+        reporter.run();
+    }
+}

@@ -1,0 +1,64 @@
+//! TESTS E57: each certificate has one line in the log, and a request that is repeated has no second one. A process of its own, for a log belongs to a
+//! whole process.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use support::{PATIENCE, Pki, loopbacks};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn e57_a_repeated_request_has_one_line() {
+    let log = Log::default();
+    let writer = log.clone();
+    let filter = tracing_subscriber::EnvFilter::new("info");
+    let dispatch = server::logging::dispatch(server::logging::Format::Human, filter, false, move || writer.clone());
+    tracing::dispatcher::set_global_default(dispatch).unwrap();
+
+    let pki = Pki::new();
+    let server = pki.start(&pki.configuration(&loopbacks()));
+    let addresses = server.addresses().to_vec();
+    let mut serials = Vec::new();
+    for (number, address) in (1..).zip(&addresses) {
+        let identity = pki.device(number);
+        let csr = support::csr(&identity, &support::new_key());
+        // Repeats come at once, within the second, and after it.
+        for again in 0..4 {
+            if again == 3 {
+                std::thread::sleep(std::time::Duration::from_millis(1_100));
+            }
+            let mut device = pki.connect(&identity, *address);
+            let answer = device.ask(est::Operation::Enroll { csr: csr.clone() }, PATIENCE).unwrap();
+            let est::Answer::Certificate(der) = answer else { panic!("{answer:?}") };
+            serials.push(pki::Certificate::parse(&der).unwrap().digest().to_string());
+            device.close();
+        }
+    }
+    serials.dedup();
+    assert_eq!(server.issued(), 2);
+    server.drain();
+    server.join().unwrap();
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("certificate issued")).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    for (line, serial) in lines.iter().zip(&serials) {
+        assert!(line.contains(serial), "{line}");
+    }
+}
