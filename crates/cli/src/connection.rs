@@ -309,7 +309,7 @@ fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
         (Some(_), Status::Refused) if nameless && !is_answer(fault) => explained
             .remedy("no --identity (or --cert and --key) was given, and EST wants a device certificate (RFC 9148 §3)"),
         // The table speaks to whoever sees the alert of the other end; here the device is the one that was refused.
-        (Some(reason @ (Reason::AlertUnknownCa | Reason::AlertCertificate)), Status::Refused) => explained.remedy(format!(
+        (Some(reason @ (Reason::AlertUnknownCa | Reason::AlertBadCertificate | Reason::AlertUnsupportedCertificate | Reason::AlertCertificateRevoked | Reason::AlertCertificateExpired | Reason::AlertCertificateUnknown)), Status::Refused) => explained.remedy(format!(
             "the server does not take this identity: its log says why (a manufacturer that no profile names is the usual one), and `muster explain {}` what the alert means",
             reason.code()
         )),

@@ -54,6 +54,8 @@ descriptions! {
     UNEXPECTED_MESSAGE = 10, "unexpected_message";
     /// A record did not open.
     BAD_RECORD_MAC = 20, "bad_record_mac";
+    /// A record is longer than was agreed on.
+    RECORD_OVERFLOW = 22, "record_overflow";
     /// No acceptable set of parameters.
     HANDSHAKE_FAILURE = 40, "handshake_failure";
     /// A certificate was corrupt or did not verify.
@@ -76,6 +78,8 @@ descriptions! {
     DECODE_ERROR = 50, "decode_error";
     /// A signature or a Finished did not verify.
     DECRYPT_ERROR = 51, "decrypt_error";
+    /// A second ClientHello asked for less than the first, which looked like a downgrade.
+    INAPPROPRIATE_FALLBACK = 86, "inappropriate_fallback";
     /// The version offered is not supported.
     PROTOCOL_VERSION = 70, "protocol_version";
     /// Nothing acceptable was strong enough.
@@ -88,6 +92,16 @@ descriptions! {
     NO_RENEGOTIATION = 100, "no_renegotiation";
     /// A ServerHello carried an extension that was not offered.
     UNSUPPORTED_EXTENSION = 110, "unsupported_extension";
+    /// An extension that was required is missing.
+    MISSING_EXTENSION = 109, "missing_extension";
     /// The server name is not known.
     UNRECOGNIZED_NAME = 112, "unrecognized_name";
+    /// An OCSP response did not serve.
+    BAD_CERTIFICATE_STATUS_RESPONSE = 113, "bad_certificate_status_response";
+    /// No pre-shared key of that identity.
+    UNKNOWN_PSK_IDENTITY = 115, "unknown_psk_identity";
+    /// A certificate was required and none was shown.
+    CERTIFICATE_REQUIRED = 116, "certificate_required";
+    /// No application protocol in common.
+    NO_APPLICATION_PROTOCOL = 120, "no_application_protocol";
 }

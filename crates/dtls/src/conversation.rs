@@ -14,18 +14,18 @@
 use std::time::{Duration, Instant};
 
 use crate::alert::{AlertDescription, AlertLevel};
+use crate::datagram_size::DatagramSize;
 use crate::drops::Drop;
+use crate::early::EarlyRecords;
 use crate::flight::{Epochs, Flight};
-use crate::limits::{
-    EARLY_RECORD_BYTES_MAX, EARLY_RECORDS_MAX, MTU_MAX, MTU_MIN, MTU_STEPS, MtuStep, PLAINTEXT_BYTES_MAX,
-    RECORD_SIZE_LIMIT_MIN, REPEAT_ANSWERS_MAX, RETRANSMISSION_TIMEOUT_MAX, RETRANSMISSIONS_MAX,
-};
+use crate::limits::{PLAINTEXT_BYTES_MAX, RECORD_SIZE_LIMIT_MIN};
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
 use crate::reassembly::{Message, Reassembly};
 use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, SequenceExhausted, Unopened};
 use crate::refusal::Refusal;
 use crate::session::{Bindings, Secured};
+use crate::timer::{GaveUp, Haste, Timer};
 use crate::transcript::Transcript;
 use crate::wire::{ContentType, Fragment, HandshakeType, RECORD_HEADER_BYTES, Reader};
 
@@ -50,11 +50,13 @@ pub(crate) struct Conversation {
     plain: PlainEpoch,
     protected: Option<ProtectedEpoch>,
     /// Records of epoch 1 that came before its keys.
-    early: Vec<EarlyRecord>,
-    peer_changed_cipher_spec: bool,
-    mtu: usize,
+    early: EarlyRecords,
+    peer_cipher: PeerCipher,
+    size: DatagramSize,
     /// Bytes of plaintext that a record to the peer may have.
     record_bytes_max: usize,
+    /// Bytes of plaintext that a record of the peer may have.
+    received_bytes_max: usize,
     timer: Timer,
     repeat_seen: bool,
 }
@@ -72,9 +74,15 @@ pub(crate) struct Numbering {
     pub(crate) peer_message_seq: u16,
 }
 
-struct EarlyRecord {
-    record: Record,
-    payload: Vec<u8>,
+/// How far the peer is with its ChangeCipherSpec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PeerCipher {
+    /// None came.
+    Plain,
+    /// One came, from whomever. It has no message_seq, so it may have overtaken the messages before it, and it may be forged.
+    Announced,
+    /// It was due, and has been taken: a Finished comes next, under the keys.
+    Changed,
 }
 
 impl Conversation {
@@ -87,10 +95,11 @@ impl Conversation {
             flight: Flight::default(),
             plain: PlainEpoch::starting_at(numbering.record_sequence),
             protected: None,
-            early: Vec::new(),
-            peer_changed_cipher_spec: false,
-            mtu: terms.mtu.clamp(MTU_MIN, MTU_MAX),
+            early: EarlyRecords::default(),
+            peer_cipher: PeerCipher::Plain,
+            size: DatagramSize::new(terms.mtu),
             record_bytes_max: PLAINTEXT_BYTES_MAX,
+            received_bytes_max: PLAINTEXT_BYTES_MAX,
             timer: Timer::new(&terms, now),
             repeat_seen: false,
         }
@@ -119,8 +128,8 @@ impl Conversation {
         if self.protected.is_none() {
             return Ok(());
         }
-        for mut early in std::mem::take(&mut self.early) {
-            self.handle_protected(&early.record, &mut early.payload, port)?;
+        for (record, mut payload) in self.early.take() {
+            self.handle_protected(&record, &mut payload, port)?;
         }
         Ok(())
     }
@@ -132,6 +141,7 @@ impl Conversation {
         if epoch != due {
             return port.drop(Drop::MessageEpoch);
         }
+        self.size.note_fragment(fragment);
         if let Err(reason) = self.incoming.insert(fragment) {
             if reason == Drop::MessageStale && is_before(fragment.message_seq, self.peer_flight_start) {
                 self.repeat_seen = true;
@@ -171,13 +181,15 @@ impl Conversation {
         message_seq
     }
 
-    /// Sends a flight and waits for its answer: what the peer sends from now on is its next flight.
-    pub(crate) fn send_flight(&mut self, flight: Flight, port: &mut Port<'_>) {
+    /// Sends a flight and waits for its answer: what the peer sends from now on is its next flight. `Err` ends the handshake: without a
+    /// sequence number left nothing of it can ever be sent.
+    pub(crate) fn send_flight(&mut self, flight: Flight, port: &mut Port<'_>) -> Result<(), Refusal> {
         self.flight = flight;
         self.peer_flight_start = self.incoming.next_seq();
         self.repeat_seen = false;
         self.timer.restart(port.now.mono);
-        self.transmit(port);
+        self.size.begin_flight();
+        self.transmit(port)
     }
 
     /// The peer takes no longer records than these. Who asks for them has a buffer of that size, into which a datagram is read
@@ -186,38 +198,48 @@ impl Conversation {
         self.record_bytes_max = plaintext_bytes_max.clamp(RECORD_SIZE_LIMIT_MIN, PLAINTEXT_BYTES_MAX);
     }
 
+    /// The length of records was agreed on for this direction as well: longer ones of the peer's do not count (RFC 6066 §4).
+    pub(crate) const fn limit_received_records(&mut self, plaintext_bytes_max: usize) {
+        self.received_bytes_max = plaintext_bytes_max;
+    }
+
     /// No answer is due for now: a public-key step of ours is running.
     pub(crate) fn pause_timer(&mut self) {
-        self.timer.expiry = None;
+        self.timer.pause();
     }
 
     /// The answer is due again.
     pub(crate) fn resume_timer(&mut self, now: Instant) {
-        self.timer.expiry = Some(now + self.timer.timeout);
+        self.timer.resume(now);
     }
 
     pub(crate) fn poll_timeout(&self) -> Instant {
-        self.timer.expiry.map_or(self.timer.deadline, |expiry| expiry.min(self.timer.deadline))
+        self.timer.due()
     }
 
-    /// Retransmits if it is time; `Err` when the handshake has had all its time or tries.
-    pub(crate) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), GaveUp> {
-        if self.timer.on_expiry(port.now.mono)? {
-            self.retransmit(port);
+    /// Retransmits if it is time; `Err` when the handshake has had all its time or tries, or can send no more. `expected` is what was due.
+    pub(crate) fn handle_timeout(&mut self, expected: HandshakeType, port: &mut Port<'_>) -> Result<(), Refusal> {
+        match self.timer.on_expiry(port.now.mono) {
+            Ok(true) => self.retransmit(port),
+            Ok(false) => Ok(()),
+            Err(GaveUp) => Err(Refusal::TimedOut { expected }),
         }
-        Ok(())
     }
 
-    /// A flight that the peer repeats is answered by repeating ours (RFC 6347 §4.2.4), within
-    /// a budget and not more often than half the timer.
-    pub(crate) fn answer_repetition(&mut self, port: &mut Port<'_>) {
-        if std::mem::take(&mut self.repeat_seen) && !self.flight.is_empty() && self.timer.expiry.is_some() {
-            self.timer.note_repetition(port.now.mono);
-            if self.timer.may_answer(port.now.mono) {
-                self.retransmit(port);
-            } else {
-                port.drop(Drop::Repeated);
-            }
+    /// A flight that the peer repeats is answered by repeating ours (RFC 6347 §4.2.4), within a budget. If ours went out a moment before,
+    /// it is not sent again, unless the repetition shows that it has to be sent in smaller datagrams.
+    pub(crate) fn answer_repetition(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+        if !std::mem::take(&mut self.repeat_seen) || self.flight.is_empty() || !self.timer.is_running() {
+            return Ok(());
+        }
+        let now = port.now.mono;
+        self.size.note_repetition(now);
+        let haste = if self.narrower(now).is_some() { Haste::AtOnce } else { Haste::Rested };
+        if self.timer.may_answer(now, haste) {
+            self.retransmit(port)
+        } else {
+            port.drop(Drop::Repeated);
+            Ok(())
         }
     }
 
@@ -226,13 +248,18 @@ impl Conversation {
         self.repeat_seen = true;
     }
 
-    pub(crate) fn install(&mut self, protected: ProtectedEpoch) {
+    pub(crate) fn install(&mut self, mut protected: ProtectedEpoch) {
+        protected.limit_received_records(self.received_bytes_max);
         self.protected = Some(protected);
     }
 
-    /// Whether ChangeCipherSpec came: after it, and only after it, a Finished counts (RFC 5246 §7.1).
-    pub(crate) const fn peer_changed_cipher_spec(&self) -> bool {
-        self.peer_changed_cipher_spec
+    /// Takes the ChangeCipherSpec that is due, if it came: after it, and only after it, a Finished counts (RFC 5246 §7.1).
+    pub(crate) fn take_change_cipher_spec(&mut self) -> bool {
+        if self.peer_cipher == PeerCipher::Plain {
+            return false;
+        }
+        self.peer_cipher = PeerCipher::Changed;
+        true
     }
 
     /// What the established session goes on with. `None` without keys, which no state machine of ours lets happen.
@@ -240,10 +267,16 @@ impl Conversation {
         Some(Secured {
             protected: self.protected.take()?,
             plain: self.plain,
-            mtu: self.mtu,
+            mtu: self.size.bytes(),
+            mtu_full: self.size.full(),
             record_bytes_max: self.record_bytes_max,
             bindings,
         })
+    }
+
+    /// What datagrams have been narrowed to, if they have been.
+    pub(crate) fn narrowed_to(&self) -> Option<usize> {
+        Some(self.size.bytes()).filter(|bytes| *bytes < self.size.full())
     }
 
     /// message_seq of the message that is due.
@@ -278,11 +311,20 @@ impl Conversation {
     }
 
     fn handle_plaintext(&mut self, record: &Record, payload: &[u8], port: &mut Port<'_>) -> Result<(), Refusal> {
+        // In the clear anybody may have written it: in silence.
+        if payload.len() > self.received_bytes_max {
+            port.drop(Drop::RecordOversize);
+            return Ok(());
+        }
         match record.content_type {
-            ContentType::Handshake => self.handle_fragments(payload, record.epoch, port),
+            ContentType::Handshake => {
+                self.size.note_record(&record.payload);
+                self.handle_fragments(payload, record.epoch, port);
+            }
             ContentType::ChangeCipherSpec => self.handle_change_cipher_spec(payload, port),
-            // Once the peer protects what it sends, an alert in the clear is not the peer's.
-            ContentType::Alert if self.peer_changed_cipher_spec => port.drop(Drop::AlertUnprotected),
+            // Once the peer protects what it sends, an alert in the clear is not the peer's. That it does is known only when its
+            // ChangeCipherSpec was due: one that comes before its time may be anybody's.
+            ContentType::Alert if self.peer_cipher == PeerCipher::Changed => port.drop(Drop::AlertUnprotected),
             ContentType::Alert => return handle_alert(payload, port),
             ContentType::ApplicationData => port.drop(Drop::ApplicationDataEarly),
         }
@@ -291,7 +333,9 @@ impl Conversation {
 
     fn handle_protected(&mut self, record: &Record, payload: &mut [u8], port: &mut Port<'_>) -> Result<(), Refusal> {
         let Some(protected) = &mut self.protected else {
-            self.keep_early(record, payload, port);
+            if !self.early.keep(record, payload) {
+                port.drop(Drop::EarlyRecord);
+            }
             return Ok(());
         };
         let plaintext = match protected.open(record, payload) {
@@ -302,6 +346,7 @@ impl Conversation {
             }
             // In silence, as if its time were up: an alert could be provoked by whoever forges.
             Err(Unopened::Forgeries) => return Err(Refusal::TimedOut { expected: HandshakeType::FINISHED }),
+            Err(Unopened::Overflow) => return Err(Refusal::RecordOverflow),
         };
         match record.content_type {
             ContentType::Handshake => self.handle_fragments(plaintext, record.epoch, port),
@@ -326,31 +371,27 @@ impl Conversation {
 
     /// ChangeCipherSpec has no message_seq, so it may overtake the messages before it: it is remembered, and takes effect in its turn.
     fn handle_change_cipher_spec(&mut self, content: &[u8], port: &mut Port<'_>) {
-        if content != [1] || self.peer_changed_cipher_spec {
+        if content != [1] || self.peer_cipher != PeerCipher::Plain {
             return port.drop(Drop::ChangeCipherSpec);
         }
-        self.peer_changed_cipher_spec = true;
+        self.peer_cipher = PeerCipher::Announced;
         port.trace(&TraceEvent::ChangeCipherSpec { direction: Direction::Received });
     }
 
-    fn keep_early(&mut self, record: &Record, payload: &[u8], port: &mut Port<'_>) {
-        let known = |early: &EarlyRecord| early.record.sequence == record.sequence;
-        if record.content_type != ContentType::Handshake
-            || payload.len() > EARLY_RECORD_BYTES_MAX
-            || self.early.len() >= EARLY_RECORDS_MAX
-            || self.early.iter().any(known)
-        {
-            return port.drop(Drop::EarlyRecord);
-        }
-        self.early.push(EarlyRecord { record: record.clone(), payload: payload.to_vec() });
-    }
-
-    fn retransmit(&mut self, port: &mut Port<'_>) {
-        if !self.peer_flight_has_begun() {
-            self.mtu = self.timer.shrink(self.mtu, self.flight.datagram_bytes());
+    fn retransmit(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+        if let Some(bytes) = self.narrower(port.now.mono) {
+            self.size.narrow(bytes);
+            port.trace(&TraceEvent::Narrowing { bytes });
         }
         port.trace(&TraceEvent::Retransmission { flight: self.flight.number() });
-        self.transmit(port);
+        self.transmit(port)
+    }
+
+    fn narrower(&self, now: Instant) -> Option<usize> {
+        if self.peer_flight_has_begun() {
+            return None;
+        }
+        self.size.narrower(now, self.flight.number(), self.flight.datagram_bytes())
     }
 
     /// Whether something of the peer's next flight is here: then all of ours arrived there, whatever is still missing of the answer.
@@ -358,14 +399,12 @@ impl Conversation {
         self.incoming.next_seq() != self.peer_flight_start || self.incoming.holds_any()
     }
 
-    fn transmit(&mut self, port: &mut Port<'_>) {
-        self.timer.last_sent = Some(port.now.mono);
+    fn transmit(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+        self.timer.note_sent(port.now.mono);
+        self.size.note_transmission(port.now.mono);
         let epochs = Epochs { plain: &mut self.plain, protected: self.protected.as_mut() };
-        let datagram_bytes_max = self.mtu.min(self.record_bytes_max + RECORD_HEADER_BYTES);
-        if let Err(SequenceExhausted) = self.flight.send(epochs, datagram_bytes_max, port) {
-            // Nothing more can be sent on this association; the deadline ends it.
-            self.timer.expiry = None;
-        }
+        let datagram_bytes_max = self.size.bytes().min(self.record_bytes_max + RECORD_HEADER_BYTES);
+        self.flight.send(epochs, datagram_bytes_max, port).map_err(|SequenceExhausted| Refusal::SequenceExhausted)
     }
 }
 
@@ -392,95 +431,4 @@ fn handle_alert(content: &[u8], port: &mut Port<'_>) -> Result<(), Refusal> {
 pub(crate) fn parse_alert(content: &[u8]) -> Option<(AlertLevel, AlertDescription)> {
     let [level, description] = content else { return None };
     AlertLevel::from_code(*level).map(|level| (level, AlertDescription(*description)))
-}
-
-/// All tries or all the time of a handshake are used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct GaveUp;
-
-/// The retransmission timer (RFC 6347 §4.2.4.1) and the deadline of the whole handshake.
-struct Timer {
-    initial: Duration,
-    timeout: Duration,
-    /// When to retransmit; `None` while no answer is due.
-    expiry: Option<Instant>,
-    deadline: Instant,
-    last_sent: Option<Instant>,
-    retransmissions: u8,
-    answers: u8,
-    /// Repetitions of the peer's last flight: each says that ours had not arrived by then.
-    repetitions: u8,
-    /// When the last one came that was counted, or the flight went out.
-    counted: Option<Instant>,
-}
-
-impl Timer {
-    fn new(terms: &Terms, now: Instant) -> Self {
-        Self {
-            initial: terms.retransmission_initial,
-            timeout: terms.retransmission_initial,
-            expiry: None,
-            deadline: now + terms.handshake_deadline,
-            last_sent: None,
-            retransmissions: 0,
-            answers: 0,
-            repetitions: 0,
-            counted: None,
-        }
-    }
-
-    fn restart(&mut self, now: Instant) {
-        self.timeout = self.initial;
-        self.retransmissions = 0;
-        self.repetitions = 0;
-        self.counted = Some(now);
-        self.expiry = Some(now + self.timeout);
-    }
-
-    /// One repeated flight comes in several datagrams, and may have crossed ours on the way: what comes within half the timer
-    /// counts once.
-    fn note_repetition(&mut self, now: Instant) {
-        if self.counted.is_none_or(|last| now.saturating_duration_since(last) >= self.initial / 2) {
-            self.repetitions = self.repetitions.saturating_add(1);
-            self.counted = Some(now);
-        }
-    }
-
-    /// Whether to retransmit now. "double the value at each retransmission, up to no less than the RFC 6298 maximum of
-    /// 60 seconds" (RFC 6347 §4.2.4.1).
-    fn on_expiry(&mut self, now: Instant) -> Result<bool, GaveUp> {
-        if now >= self.deadline {
-            return Err(GaveUp);
-        }
-        if self.expiry.is_none_or(|expiry| now < expiry) {
-            return Ok(false);
-        }
-        if self.retransmissions >= RETRANSMISSIONS_MAX {
-            return Err(GaveUp);
-        }
-        self.retransmissions += 1;
-        self.timeout = (self.timeout * 2).min(RETRANSMISSION_TIMEOUT_MAX.max(self.initial));
-        self.expiry = Some(now + self.timeout);
-        Ok(true)
-    }
-
-    fn may_answer(&mut self, now: Instant) -> bool {
-        let rested = self.last_sent.is_none_or(|last| now.saturating_duration_since(last) >= self.initial / 2);
-        let may = rested && self.answers < REPEAT_ANSWERS_MAX;
-        if may {
-            self.answers += 1;
-        }
-        may
-    }
-
-    /// Retransmissions are cut into smaller records where the path seems too narrow (RFC 6347 §4.1.1.1). That a peer is silent
-    /// can be the loss of either direction; that it repeats its last flight, though, says that it lives, is heard, and has not
-    /// received ours. A flight that would not be cut by a step says nothing about the path.
-    fn shrink(&self, mtu: usize, flight_bytes: usize) -> usize {
-        let seems_below = |step: &&MtuStep| {
-            flight_bytes > step.mtu
-                && (self.repetitions >= step.repetitions_min || self.retransmissions >= step.retransmissions_min)
-        };
-        MTU_STEPS.iter().rfind(seems_below).map_or(mtu, |step| mtu.min(step.mtu))
-    }
 }

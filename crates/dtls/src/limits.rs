@@ -44,27 +44,32 @@ pub const MTU_MIN: usize = 228;
 /// Largest UDP payload we fill: one record holds no more plaintext than this (RFC 5246 §6.2.1), and no path of ours carries more.
 pub const MTU_MAX: usize = PLAINTEXT_BYTES_MAX;
 
-/// First step down after lost flights: IPv4's minimum reassembly size of 576 less headers (RFC 1122 §3.3.2).
-pub(crate) const MTU_REDUCED: usize = 548;
+/// First step down after lost flights: Mbed TLS falls back to it, and every IPv4 host reassembles 576 bytes with any options in the
+/// headers (RFC 1122 §3.3.2).
+pub(crate) const MTU_REDUCED: usize = 508;
 
-/// When a flight is cut smaller.
+/// A flight that was sent so often without any answer is cut to [`MTU_REDUCED`]: by the timers, 3 s after it went out first. That costs
+/// a datagram or two where datagrams are merely lost, and there it happens to one flight in five at a loss of one in four.
+pub(crate) const NARROW_AFTER: u8 = 2;
+
+/// To [`MTU_MIN`], which costs four or more, it is cut after so many.
+pub(crate) const NARROW_TO_MIN_AFTER: u8 = 4;
+
+/// The same, where the peer showed by a repetition that the last size did not arrive either.
+pub(crate) const NARROW_TO_MIN_AFTER_REPETITION: u8 = 3;
+
+/// When a hello is cut smaller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MtuStep {
     /// Its datagrams are then no longer than this.
     pub(crate) mtu: usize,
-    /// After the peer has repeated its last flight so often instead of answering ours ...
-    pub(crate) repetitions_min: u8,
-    /// ... or after so many retransmissions, if it is not heard at all, which says less.
+    /// After so many retransmissions.
     pub(crate) retransmissions_min: u8,
 }
 
-/// By the timers, 7 and 31 seconds after the flight went out first. Where one datagram in four is lost, three repetitions
-/// without an answer are chance in one flight of a hundred, five retransmissions in one of sixty; and a session whose path was
-/// taken for narrow sends its blocks in as small datagrams ever after.
-pub(crate) const MTU_STEPS: [MtuStep; 2] = [
-    MtuStep { mtu: MTU_REDUCED, repetitions_min: 3, retransmissions_min: 5 },
-    MtuStep { mtu: MTU_MIN, repetitions_min: 5, retransmissions_min: 6 },
-];
+/// By the timers, 31 and 63 seconds after it went out first: hellos are short, and a server that takes none in fragments is lost for it.
+pub(crate) const HELLO_MTU_STEPS: [MtuStep; 2] =
+    [MtuStep { mtu: MTU_REDUCED, retransmissions_min: 5 }, MtuStep { mtu: MTU_MIN, retransmissions_min: 6 }];
 
 /// Retransmissions of one flight; the seventh follows 123 s after the first transmission at 1 s doubling to 60 s.
 pub(crate) const RETRANSMISSIONS_MAX: u8 = 7;
@@ -104,8 +109,12 @@ const HANDSHAKE_BYTES_MAX: usize = CLIENT_HELLO_BYTES_MAX
 /// Separate pieces of all messages that wait: a 16 KiB message in 256-byte fragments that come in the worst order.
 pub(crate) const REASSEMBLY_PIECES_MAX: usize = 64;
 
-/// Records of the next epoch kept until its keys are there: a Finished and its repetitions.
-pub(crate) const EARLY_RECORDS_MAX: usize = 4;
+/// Records of the next epoch kept until its keys are there: a Finished, and so many more as somebody without the keys may have put
+/// before it. Who sends more displaces it, and the peer's retransmission, after the keys, brings it again.
+pub(crate) const EARLY_RECORDS_MAX: usize = 1 + EARLY_FORGERIES_MAX;
+
+/// Forged records that do no harm: more than a repeated flight of a peer holds, and bytes that a half-open handshake can spare.
+pub(crate) const EARLY_FORGERIES_MAX: usize = 7;
 
 /// One such record: a Finished takes 61 bytes at most.
 pub(crate) const EARLY_RECORD_BYTES_MAX: usize = 128;
@@ -136,6 +145,13 @@ pub(crate) const FORGERIES_MAX_CCM: u32 = 1 << 23;
 /// Forged records under one GCM key: RFC 9147 §4.5.3 allows 2^36; a 32-bit counter is stricter and smaller.
 pub(crate) const FORGERIES_MAX_GCM: u32 = u32::MAX;
 
+/// Forged records to all sessions of an endpoint that raise an alarm, less those that were forgotten meanwhile: a thousandth of what ends
+/// one session of CCM_8. Damage that passes UDP's checksum, and peers that speak under keys of long ago, stay far below it.
+pub(crate) const FORGERY_ALARM: u64 = 1 << 10;
+
+/// So many are forgotten each second.
+pub(crate) const FORGERIES_FORGOTTEN_PER_SECOND: u64 = 10;
+
 /// Sequence numbers have 48 bits and do not wrap (RFC 6347 §4.1): the last one that may be used.
 pub(crate) const SEQUENCE_MAX: u64 = (1 << 48) - 1;
 
@@ -154,12 +170,15 @@ const _: () = {
     assert!(CLIENT_HELLO_BYTES_MAX <= HANDSHAKE_MESSAGE_BYTES_MAX);
     assert!(HANDSHAKE_BYTES_MAX <= 48 * 1024);
     // A flight shrinks to its smallest datagrams before the tries run out.
-    assert!(MTU_STEPS[1].retransmissions_min < RETRANSMISSIONS_MAX);
+    assert!(HELLO_MTU_STEPS[1].retransmissions_min < RETRANSMISSIONS_MAX);
+    assert!(NARROW_AFTER < NARROW_TO_MIN_AFTER_REPETITION && NARROW_TO_MIN_AFTER < RETRANSMISSIONS_MAX);
     assert!(HANDSHAKE_MESSAGE_BYTES_MAX <= PLAINTEXT_BYTES_MAX);
     assert!(EARLY_RECORD_BYTES_MAX >= 13 + 8 + 24 + 16);
     // 1 + 2 + 4 + 8 + 16 + 32 + 60 seconds of retransmissions fit the deadline.
     assert!(HANDSHAKE_DEADLINE_DEFAULT.as_secs() > 123);
     assert!(SEQUENCE_MAX < u64::MAX);
+    // Somebody is told long before a session ends by it.
+    assert!(FORGERY_ALARM * 100 < FORGERIES_MAX_CCM_8 as u64);
     // A Finished under the longest overhead fits the smallest record limit, with its headers.
     assert!(RECORD_SIZE_LIMIT_MIN + 13 > 13 + 8 + 16 + 12 + 12);
 };

@@ -79,4 +79,14 @@ pub enum TraceEvent<'a> {
         /// Its number in the drawing of RFC 6347 §4.2.4, Figure 1.
         flight: u8,
     },
+    /// Datagrams become shorter from now on: the path seems to drop longer ones.
+    Narrowing {
+        /// Bytes of UDP payload that a datagram of ours has at most.
+        bytes: usize,
+    },
+    /// A datagram of the full length is tried again, after datagrams became shorter.
+    Probing {
+        /// Its bytes.
+        bytes: usize,
+    },
 }

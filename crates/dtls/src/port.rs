@@ -86,6 +86,15 @@ impl DatagramWriter<'_> {
         self.transmits.bytes.len() - self.start
     }
 
+    /// Appends copies of all records that are in the datagram, as many as fit `bytes_max`. A receiver drops them as replays
+    /// (RFC 6347 §4.1.2.6), so that they say nothing but how long the datagram was.
+    pub(crate) fn repeat_up_to(&mut self, bytes_max: usize) {
+        let (start, length) = (self.start, self.length());
+        while length > 0 && self.length() + length <= bytes_max {
+            self.transmits.bytes.extend_from_within(start..start + length);
+        }
+    }
+
     /// Gives the datagram to the queue and begins the next one. An empty one is none.
     pub(crate) fn finish(&mut self) {
         let range = self.start..self.transmits.bytes.len();

@@ -77,6 +77,8 @@ pub(crate) enum Unopened {
     Dropped(Drop),
     /// One forgery too many: the keys must not be used any more.
     Forgeries,
+    /// It is the peer's, and longer than was agreed on.
+    Overflow,
 }
 
 /// No sequence number is left under these keys.
@@ -91,6 +93,8 @@ pub(crate) struct ProtectedEpoch {
     write_sequence: u64,
     window: ReplayWindow,
     forgeries: u32,
+    /// Plaintext that a record of the peer may have.
+    received_bytes_max: u16,
 }
 
 /// Which end of the association we are.
@@ -102,11 +106,25 @@ pub(crate) enum Role {
 
 impl ProtectedEpoch {
     pub(crate) fn new(suite: Suite, role: Role, keys: TrafficKeys) -> Self {
+        let received_bytes_max = to_u16(PLAINTEXT_BYTES_MAX);
         let (read, write) = match role {
             Role::Client => (keys.server, keys.client),
             Role::Server => (keys.client, keys.server),
         };
-        Self { suite, read, write, write_sequence: 0, window: ReplayWindow::default(), forgeries: 0 }
+        Self {
+            suite,
+            read,
+            write,
+            write_sequence: 0,
+            window: ReplayWindow::default(),
+            forgeries: 0,
+            received_bytes_max,
+        }
+    }
+
+    /// The length of the peer's records was agreed on.
+    pub(crate) fn limit_received_records(&mut self, plaintext_bytes_max: usize) {
+        self.received_bytes_max = to_u16(plaintext_bytes_max.min(PLAINTEXT_BYTES_MAX));
     }
 
     pub(crate) const fn suite(&self) -> Suite {
@@ -118,7 +136,8 @@ impl ProtectedEpoch {
         RECORD_HEADER_BYTES + EXPLICIT_NONCE_BYTES + suite.tag_bytes()
     }
 
-    /// Opens a record of epoch 1 in place; gives the range of its plaintext within `payload`.
+    /// Opens a record of epoch 1 in place; gives the range of its plaintext within `payload`. That a record is longer than was
+    /// agreed on counts only once it is known to be the peer's: anybody can write a long one.
     pub(crate) fn open(&mut self, record: &Record, payload: &mut [u8]) -> Result<Range<usize>, Unopened> {
         let hidden = EXPLICIT_NONCE_BYTES + self.suite.tag_bytes();
         let Some(length) = payload.len().checked_sub(hidden) else {
@@ -136,6 +155,9 @@ impl ProtectedEpoch {
             return Err(self.count_forgery());
         }
         self.window.accept(record.sequence);
+        if length > usize::from(self.received_bytes_max) {
+            return Err(Unopened::Overflow);
+        }
         Ok(EXPLICIT_NONCE_BYTES..EXPLICIT_NONCE_BYTES + length)
     }
 
@@ -148,6 +170,12 @@ impl ProtectedEpoch {
             Suite::EcdheEcdsaAes128GcmSha256 => FORGERIES_MAX_GCM,
         };
         if self.forgeries >= most { Unopened::Forgeries } else { Unopened::Dropped(Drop::BadRecord) }
+    }
+
+    /// As after 2^48 - 1 records.
+    #[cfg(test)]
+    pub(crate) const fn use_up_sequence(&mut self) {
+        self.write_sequence = SEQUENCE_MAX;
     }
 
     /// Appends a protected record whose plaintext are the parts, one after the other.

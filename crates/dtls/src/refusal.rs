@@ -31,6 +31,12 @@ pub enum Refusal {
         /// The code or the bytes that were asked for.
         offered: u16,
     },
+    /// A record that is the peer's is longer than the two ends agreed on (RFC 6066 §4).
+    RecordOverflow,
+    /// The client takes or has no X.509 certificates, only those of other types, such as raw public keys (RFC 7250 §4.2).
+    CertificateType,
+    /// supported_versions names versions, and DTLS 1.2 is none of them (RFC 8446 §4.2.1).
+    SupportedVersions,
     /// The ClientHello with the cookie differs from the one that the cookie was given for (RFC 6347 §4.2.1).
     HelloChanged,
     /// The client sent no certificate (RFC 5246 §7.4.6).
@@ -79,6 +85,8 @@ pub enum Refusal {
         /// What was due when time ran out.
         expected: HandshakeType,
     },
+    /// No sequence number is left for what has to be sent: the numbers continue those of the ClientHello (RFC 6347 §4.2.1).
+    SequenceExhausted,
     /// The server asked for a cookie again and again.
     TooManyHelloVerifyRequests,
     /// All session slots are taken by live peers.
@@ -105,7 +113,9 @@ impl Refusal {
     pub const fn alert(&self) -> Option<AlertDescription> {
         use AlertDescription as Alert;
         Some(match self {
-            Self::Version { .. } => Alert::PROTOCOL_VERSION,
+            Self::Version { .. } | Self::SupportedVersions => Alert::PROTOCOL_VERSION,
+            Self::RecordOverflow => Alert::RECORD_OVERFLOW,
+            Self::CertificateType => Alert::UNSUPPORTED_CERTIFICATE,
             Self::NoCommonSuite
             | Self::NoCommonGroup
             | Self::NoCommonSignatureAlgorithm
@@ -126,7 +136,12 @@ impl Refusal {
             Self::Decode { .. } => Alert::DECODE_ERROR,
             Self::UnexpectedMessage { .. } => Alert::UNEXPECTED_MESSAGE,
             // Nobody listens, or, for a full house, close_notify says it under the keys that both ends have by then.
-            Self::AlertReceived(_) | Self::TimedOut { .. } | Self::Restarted | Self::SessionsFull => return None,
+            // Without a sequence number nothing can be told.
+            Self::AlertReceived(_)
+            | Self::TimedOut { .. }
+            | Self::Restarted
+            | Self::SessionsFull
+            | Self::SequenceExhausted => return None,
             Self::Internal => Alert::INTERNAL_ERROR,
             Self::Cancelled => Alert::CLOSE_NOTIFY,
         })

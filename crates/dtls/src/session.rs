@@ -3,7 +3,7 @@
 //! It holds raw keys, one replay window, two verify_data and what its owner knows of the peer. The handshake is gone.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::alert::{AlertDescription, AlertLevel};
 use crate::conversation::parse_alert;
@@ -12,6 +12,7 @@ use crate::drops::Drop;
 use crate::limits::{MTU_MIN, REPEAT_ANSWERS_MAX};
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
+use crate::probe::Probe;
 use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, Role, SequenceExhausted, Unopened};
 use crate::wire::{ContentType, Fragment, HandshakeType, Reader, handshake_header};
 
@@ -43,6 +44,8 @@ pub enum Closed {
     Evicted,
     /// Too many forged records under its keys.
     Forgeries,
+    /// The peer sent a record that is longer than the two ends agreed on (RFC 6066 §4).
+    RecordOverflow,
     /// Its sequence numbers are used up (RFC 6347 §4.1).
     SequenceExhausted,
 }
@@ -65,7 +68,9 @@ pub enum SendFault {
 pub(crate) struct Secured {
     pub(crate) protected: ProtectedEpoch,
     pub(crate) plain: PlainEpoch,
+    /// What a datagram has at most, as the handshake found out, and what it began with.
     pub(crate) mtu: usize,
+    pub(crate) mtu_full: usize,
     pub(crate) record_bytes_max: usize,
     pub(crate) bindings: Bindings,
 }
@@ -93,6 +98,8 @@ pub(crate) struct FinalFlight {
 pub(crate) enum Received {
     /// Nothing authentic.
     Nothing,
+    /// A record that does not open under the session's keys.
+    Forged,
     /// Something authentic that is not the application's.
     Alive,
     /// Application data: its place within the payload.
@@ -113,7 +120,10 @@ pub(crate) struct Session<P> {
     answers: u8,
     marks: Marks,
     last_heard: Instant,
-    last_answered: Instant,
+    /// Milliseconds from the last answer, or from the beginning, to `last_heard`: short, for a second `Instant` would cost each session 16 bytes.
+    rested_ms: u16,
+    /// Of a session whose datagrams became shorter in its handshake. In a box, for there are few.
+    probe: Option<Box<Probe>>,
 }
 
 /// What is true of a session, a bit each: a byte more would cost each of a million sessions eight.
@@ -123,6 +133,8 @@ struct Marks(u8);
 impl Marks {
     const EXTENDED_MASTER_SECRET: u8 = 1;
     const BUSY: u8 = 2;
+    /// A wish to renegotiate has been refused before.
+    const REFUSED_RENEGOTIATION: u8 = 4;
 
     const fn has(self, mark: u8) -> bool {
         self.0 & mark != 0
@@ -130,12 +142,12 @@ impl Marks {
 }
 
 /// The final flight is not repeated more often than this: a peer's first timer is a second or near it.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(500);
+const ANSWER_INTERVAL_MS: u16 = 500;
 
 impl<P> Session<P> {
     /// From a handshake that has ended.
     pub(crate) fn new(secured: Secured, peer: P, now: Instant) -> Self {
-        let Secured { protected, plain, mtu, record_bytes_max, bindings } = secured;
+        let Secured { protected, plain, mtu, mtu_full, record_bytes_max, bindings } = secured;
         let room = (mtu.max(MTU_MIN) - ProtectedEpoch::overhead(protected.suite())).min(record_bytes_max);
         Self {
             protected,
@@ -143,11 +155,12 @@ impl<P> Session<P> {
             tls_unique: bindings.tls_unique,
             final_flight: bindings.final_flight,
             peer,
-            plaintext_bytes_max: u16::try_from(room).unwrap_or(u16::MAX),
+            plaintext_bytes_max: saturating(room),
+            probe: (mtu < mtu_full).then(|| Box::new(Probe::new(mtu_full, record_bytes_max))),
             answers: 0,
             marks: Marks(if bindings.extended_master_secret { Marks::EXTENDED_MASTER_SECRET } else { 0 }),
             last_heard: now,
-            last_answered: now,
+            rested_ms: 0,
         }
     }
 
@@ -171,7 +184,19 @@ impl<P> Session<P> {
     /// Notes whether it is; its idle time begins anew.
     pub(crate) fn set_busy(&mut self, busy: bool, now: Instant) {
         self.marks.0 = if busy { self.marks.0 | Marks::BUSY } else { self.marks.0 & !Marks::BUSY };
+        self.hear(now);
+    }
+
+    fn hear(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.last_heard).as_millis();
+        self.rested_ms = self.rested_ms.saturating_add(u16::try_from(since).unwrap_or(u16::MAX));
         self.last_heard = now;
+    }
+
+    /// As after 2^48 - 1 records.
+    #[cfg(test)]
+    pub(crate) const fn use_up_sequence(&mut self) {
+        self.protected.use_up_sequence();
     }
 
     /// When something authentic came last.
@@ -190,10 +215,18 @@ impl<P> Session<P> {
         if plaintext.len() > plaintext_bytes_max {
             return Err(SendFault::TooLong { plaintext_bytes_max });
         }
+        let now = port.now.mono;
         let mut datagram = port.datagram();
         self.protected
             .seal(datagram.bytes(), ContentType::ApplicationData, &[plaintext])
             .map_err(|SequenceExhausted| SendFault::SequenceExhausted)?;
+        if let Some(probe) = &mut self.probe
+            && let Some(full) = probe.before_sending(plaintext)
+        {
+            datagram.repeat_up_to(full);
+            probe.sent(now, datagram.length());
+            datagram.trace(&TraceEvent::Probing { bytes: datagram.length() });
+        }
         datagram.trace(&TraceEvent::ApplicationData { direction: Direction::Sent, plaintext });
         datagram.finish();
         Ok(())
@@ -222,18 +255,23 @@ impl<P> Session<P> {
             Ok(range) => range,
             Err(Unopened::Dropped(reason)) => {
                 port.drop(reason);
-                return Received::Nothing;
+                return if reason == Drop::BadRecord { Received::Forged } else { Received::Nothing };
             }
             // In silence: an alert could be provoked by whoever forges (RFC 6347 §4.1.2.7).
             Err(Unopened::Forgeries) => return Received::Closed(Closed::Forgeries),
+            Err(Unopened::Overflow) => {
+                self.send_alert(AlertLevel::Fatal, AlertDescription::RECORD_OVERFLOW, port);
+                return Received::Closed(Closed::RecordOverflow);
+            }
         };
-        self.last_heard = port.now.mono;
+        self.hear(port.now.mono);
         let plaintext = &payload[range.clone()];
         match record.content_type {
             // "Zero-length fragments of Application data MAY be sent" (RFC 5246 §6.2.1); they say nothing.
             ContentType::ApplicationData if plaintext.is_empty() => Received::Alive,
             ContentType::ApplicationData => {
                 port.trace(&TraceEvent::ApplicationData { direction: Direction::Received, plaintext });
+                self.judge_probe(&payload[range.clone()], port.now.mono);
                 Received::Data(range)
             }
             ContentType::Alert => self.handle_alert(plaintext, port),
@@ -242,6 +280,17 @@ impl<P> Session<P> {
                 port.drop(Drop::ChangeCipherSpec);
                 Received::Alive
             }
+        }
+    }
+
+    fn judge_probe(&mut self, plaintext: &[u8], now: Instant) {
+        if let Some(probe) = &mut self.probe
+            && let Some(bytes) = probe.received(now, plaintext)
+        {
+            let room = bytes.saturating_sub(ProtectedEpoch::overhead(self.protected.suite()));
+            let room = room.min(probe.record_bytes_max());
+            self.plaintext_bytes_max = self.plaintext_bytes_max.max(saturating(room));
+            self.probe = None;
         }
     }
 
@@ -285,8 +334,10 @@ impl<P> Session<P> {
         };
         if fragment.kind == renegotiation {
             port.drop(Drop::Renegotiation);
-            // no_renegotiation is always a warning, and the session goes on (RFC 5246 §7.2.2).
-            if self.may_answer(port.now.mono) {
+            // no_renegotiation is always a warning, and the session goes on (RFC 5246 §7.2.2). The first wish is answered at once.
+            let first = !self.marks.has(Marks::REFUSED_RENEGOTIATION);
+            self.marks.0 |= Marks::REFUSED_RENEGOTIATION;
+            if first || self.may_answer() {
                 self.send_alert(AlertLevel::Warning, AlertDescription::NO_RENEGOTIATION, port);
             }
         } else {
@@ -303,7 +354,7 @@ impl<P> Session<P> {
     }
 
     fn repeat_final_flight(&mut self, last: &FinalFlight, port: &mut Port<'_>) {
-        if !self.may_answer(port.now.mono) {
+        if !self.may_answer() {
             return port.drop(Drop::Repeated);
         }
         port.trace(&TraceEvent::Retransmission { flight: 6 });
@@ -318,12 +369,12 @@ impl<P> Session<P> {
         }
     }
 
-    fn may_answer(&mut self, now: Instant) -> bool {
-        let rested = now.saturating_duration_since(self.last_answered) >= ANSWER_INTERVAL;
-        let may = rested && self.answers < REPEAT_ANSWERS_MAX;
+    /// Whether what was just heard may be answered.
+    fn may_answer(&mut self) -> bool {
+        let may = self.rested_ms >= ANSWER_INTERVAL_MS && self.answers < REPEAT_ANSWERS_MAX;
         if may {
             self.answers += 1;
-            self.last_answered = now;
+            self.rested_ms = 0;
         }
         may
     }
@@ -336,4 +387,8 @@ impl<P> Session<P> {
             port.trace_alert(Direction::Sent, level, description);
         }
     }
+}
+
+fn saturating(bytes: usize) -> u16 {
+    u16::try_from(bytes).unwrap_or(u16::MAX)
 }

@@ -206,7 +206,7 @@ fn d71_records_from_another_address_are_never_accepted() {
 }
 
 #[test]
-fn d66_an_alert_from_elsewhere_does_not_abort_a_handshake() {
+fn d66_an_alert_from_another_address_does_not_abort_a_handshake() {
     let world = World::new();
     let mut pair = Pair::new(&world);
     pair.step();

@@ -49,6 +49,26 @@ pub enum Output {
     PublicKey(PublicKeyJob),
     /// Somebody tried something; log it, count it, keep it.
     Attempt(Attempt),
+    /// Something that an operator should hear of at once.
+    Alarm(Alarm),
+}
+
+/// What is told although it is nobody's attempt. Each kind is limited in its rate where it arises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alarm {
+    /// Forged records come fast, the last of them from this address, or in its name.
+    Forgeries(std::net::SocketAddr),
+}
+
+impl std::fmt::Display for Alarm {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Alarm::Forgeries(peer) => write!(
+                out,
+                "forged records come fast, the last in the name of {peer}: at their limit a session ends (SECURITY.md)"
+            ),
+        }
+    }
 }
 
 /// All that one shard knows.
@@ -215,10 +235,11 @@ impl Server {
                         self.handle_message(now, session, plaintext);
                     }
                 }
-                Event::Established { session, route, peer, facts, server_name, elapsed } => {
+                Event::Established { session, route, peer, facts, server_name, narrowed_to, elapsed } => {
                     self.counters.handshakes += 1;
                     let device = self.identify(&peer);
-                    let notices = self.notices(now, &peer, server_name);
+                    let mut notices = self.notices(now, &peer, server_name);
+                    notices.extend(narrowed_to.map(Notice::NarrowPath));
                     let offered = facts.suite.name().into();
                     let attempt = Attempt::success(route, device, Success::Handshake, offered, elapsed);
                     let attempt = Attempt { notices, ..attempt };
@@ -228,11 +249,15 @@ impl Server {
                     }
                 }
                 Event::Closed { session, .. } => self.sessions.forget(session),
-                Event::Refused { route, refusal, further, offered, elapsed } => {
+                Event::ForgeryAlarm { route, .. } => {
+                    self.outputs.push_back(Output::Alarm(Alarm::Forgeries(route.peer())))
+                }
+                Event::Refused { route, refusal, further, offered, narrowed_to, elapsed } => {
                     self.counters.handshakes_refused += 1;
                     let offered = attempt::bounded(offered.to_string());
                     let attempt = Attempt::refusal(route, None, Reason::from(&refusal), offered, elapsed);
-                    let attempt = Attempt { further: further.iter().map(Reason::from).collect(), ..attempt };
+                    let detail = attempt::handshake_detail(&refusal, narrowed_to);
+                    let attempt = Attempt { further: further.iter().map(Reason::from).collect(), detail, ..attempt };
                     self.outputs.push_back(Output::Attempt(attempt));
                 }
             }

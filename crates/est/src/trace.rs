@@ -139,6 +139,14 @@ impl Line<'_, '_> {
                 self.head(out, None)?;
                 writeln!(out, "retransmission of flight {flight}")
             }
+            TraceEvent::Narrowing { bytes } => {
+                self.head(out, None)?;
+                writeln!(out, "narrowing to {bytes} bytes a datagram: the path seems to drop longer ones")
+            }
+            TraceEvent::Probing { bytes } => {
+                self.head(out, None)?;
+                writeln!(out, "probing the path with a datagram of {bytes} bytes")
+            }
         }
     }
 

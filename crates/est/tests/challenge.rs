@@ -56,7 +56,7 @@ fn where_extended_master_secret_is_required_a_device_without_it_is_refused_by_na
     assert!(matches!(device.failure(), Failure::Handshake(_)));
     let attempt = world.attempts.last().unwrap();
     assert_eq!(attempt.reason(), Some(Reason::HelloNoExtendedMasterSecret));
-    assert!(attempt.offered.ends_with(", no extended master secret"), "{attempt:?}");
+    assert!(attempt.offered.contains(", no extended master secret"), "{attempt:?}");
     // And one that offers it is as welcome as ever.
     let mut device = world.connect(2, &holder, ClientConfig::default());
     world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });

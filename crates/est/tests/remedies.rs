@@ -72,7 +72,7 @@ fn a_reason_that_points_to_another_points_to_one_with_its_own_words() {
             pointers += 1;
         }
     }
-    assert_eq!(pointers, 4);
+    assert_eq!(pointers, 9);
 }
 
 #[test]
@@ -233,7 +233,12 @@ const OF_THE_STACK: &[Reason] = &[
     Reason::CertificateNoProof,
     Reason::HandshakeTimedOut,
     Reason::AlertUnknownCa,
-    Reason::AlertCertificate,
+    Reason::AlertBadCertificate,
+    Reason::AlertUnsupportedCertificate,
+    Reason::AlertCertificateUnknown,
+    Reason::AlertInsufficientSecurity,
+    Reason::AlertProtocolVersion,
+    Reason::HelloSupportedVersions,
     Reason::AlertHandshakeFailure,
     Reason::AlertOther,
     Reason::CsrMalformed,
@@ -247,6 +252,17 @@ const OF_THE_STACK: &[Reason] = &[
 ];
 
 const FAULT_OF_THE_STACK: &[Reason] = &[
+    Reason::AlertUnexpectedMessage,
+    Reason::AlertBadRecordMac,
+    Reason::AlertRecordOverflow,
+    Reason::AlertIllegalParameter,
+    Reason::AlertDecodeError,
+    Reason::AlertDecryptError,
+    Reason::AlertInternalError,
+    Reason::AlertUnsupportedExtension,
+    Reason::RecordOverflow,
+    Reason::HandshakeSequenceExhausted,
+    Reason::HelloCertificateType,
     Reason::SignatureAlgorithmNotOffered,
     Reason::KeyShareBadPoint,
     Reason::FinishedMismatch,
@@ -254,9 +270,14 @@ const FAULT_OF_THE_STACK: &[Reason] = &[
     Reason::HandshakeUnexpectedMessage,
     Reason::HandshakeRestarted,
     Reason::AlertClosed,
+    Reason::AlertUserCanceled,
+    Reason::AlertCertificateRevoked,
+    Reason::AlertAccessDenied,
+    Reason::AlertUnrecognizedName,
 ];
 
 const OF_THE_CERTIFICATE: &[Reason] = &[
+    Reason::AlertCertificateExpired,
     Reason::CertificateExpired,
     Reason::CertificateNotYetValid,
     Reason::CertificateBadSignature,

@@ -65,7 +65,7 @@ fn an_enrolled_device_cannot_play_the_server() {
     assert_eq!(failure.reason(), Some(Reason::CertificateDeviceAsServer));
     assert!(failure.is_untrusted_server());
     let last = world.attempts.last().unwrap();
-    assert_eq!(last.reason(), Some(Reason::AlertCertificate), "the server learns that it was not trusted");
+    assert_eq!(last.reason(), Some(Reason::AlertUnsupportedCertificate), "the server learns that it was not trusted");
 }
 
 #[test]

@@ -244,7 +244,7 @@ impl World {
                         finished.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step.run());
                     });
                 }
-                Output::Attempt(_) => {}
+                Output::Attempt(_) | Output::Alarm(_) => {}
             }
         }
         if !jobs.is_empty() {

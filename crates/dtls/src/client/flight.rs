@@ -85,7 +85,7 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
     flight.change_cipher_spec();
     let tls_unique = master_secret.verify_data(WhoseFinished::Client, &conversation.transcript.hash());
     conversation.prepare(&mut flight, HandshakeType::FINISHED, &tls_unique);
-    conversation.send_flight(flight, port);
+    conversation.send_flight(flight, port)?;
     conversation.handle_early_records(port)?;
     let identity = requested.identity_use();
     Ok(ExpectChangeCipherSpec { peer: server.peer, identity, master_secret, extended_master_secret, tls_unique })

@@ -25,7 +25,7 @@ use super::server_flight::{
     ExpectCertificate, ExpectCertificateRequest, ExpectServerHello, ExpectServerHelloDone, ExpectServerKeyExchange,
 };
 use crate::config::ClientConfig;
-use crate::conversation::{Conversation, GaveUp, Numbering, Terms};
+use crate::conversation::{Conversation, Numbering, Terms};
 use crate::port::Port;
 use crate::reassembly::Message;
 use crate::record::Record;
@@ -82,7 +82,7 @@ pub(super) enum Next<P> {
 }
 
 impl<V: VerifyPeer> Handshake<V> {
-    /// Sends the first ClientHello.
+    /// Sends the first ClientHello. Nothing has been sent before, so there is a sequence number for it.
     pub(super) fn new(config: Arc<ClientConfig<V>>, port: &mut Port<'_>) -> Self {
         let terms = Terms {
             mtu: config.mtu,
@@ -93,7 +93,7 @@ impl<V: VerifyPeer> Handshake<V> {
         let numbering = Numbering { record_sequence: 0, own_message_seq: 0, peer_message_seq: 0 };
         let mut conversation = Conversation::new(terms, numbering, port.now.mono);
         let context = &mut Context { conversation: &mut conversation, config: &config, port };
-        let state = State::ExpectServerHello(ExpectServerHello::begin(context));
+        let state = ExpectServerHello::begin(context).map_or(State::Over, State::ExpectServerHello);
         Self { conversation, state, config }
     }
 
@@ -108,8 +108,8 @@ impl<V: VerifyPeer> Handshake<V> {
     }
 
     /// To be called after the records of a datagram.
-    pub(super) fn after_datagram(&mut self, port: &mut Port<'_>) {
-        self.conversation.answer_repetition(port);
+    pub(super) fn after_datagram(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+        self.conversation.answer_repetition(port)
     }
 
     pub(super) fn poll_timeout(&self) -> Instant {
@@ -117,7 +117,7 @@ impl<V: VerifyPeer> Handshake<V> {
     }
 
     pub(super) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
-        self.conversation.handle_timeout(port).map_err(|GaveUp| Refusal::TimedOut { expected: self.expected() })
+        self.conversation.handle_timeout(self.expected(), port)
     }
 
     /// Tells the server why it ends: protected, once our ChangeCipherSpec has been sent.
@@ -131,7 +131,7 @@ impl<V: VerifyPeer> Handshake<V> {
     fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V::Peer>, Refusal> {
         loop {
             if let State::ExpectChangeCipherSpec(_) = self.state {
-                if !self.conversation.peer_changed_cipher_spec() {
+                if !self.conversation.take_change_cipher_spec() {
                     return Ok(Progress::Waiting);
                 }
                 if let State::ExpectChangeCipherSpec(state) = std::mem::replace(&mut self.state, State::Over) {

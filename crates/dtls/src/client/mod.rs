@@ -97,8 +97,10 @@ impl<V: VerifyPeer> Client<V> {
                 Err(reason) => self.outside.port(now, None).drop(reason),
             }
         }
-        if let Association::Handshaking(handshake) = &mut self.association {
-            handshake.after_datagram(&mut self.outside.port(now, None));
+        if let Association::Handshaking(handshake) = &mut self.association
+            && let Err(refusal) = handshake.after_datagram(&mut self.outside.port(now, None))
+        {
+            self.fail(now, refusal);
         }
     }
 
@@ -159,6 +161,14 @@ impl<V: VerifyPeer> Client<V> {
         }
     }
 
+    /// As after 2^48 - 1 records.
+    #[cfg(test)]
+    pub(crate) fn use_up_sequence(&mut self) {
+        if let Association::Established(session) = &mut self.association {
+            session.use_up_sequence();
+        }
+    }
+
     /// What the verifier knows of the server.
     pub fn peer(&self) -> Option<&V::Peer> {
         self.session().map(Session::peer)
@@ -205,7 +215,7 @@ impl<V: VerifyPeer> Client<V> {
             },
             Association::Established(session) => {
                 match session.handle_record(Role::Client, record, payload, &mut port) {
-                    Received::Nothing | Received::Alive => {}
+                    Received::Nothing | Received::Forged | Received::Alive => {}
                     Received::Data(range) => {
                         let start = record.payload.start;
                         self.events.push_back(ClientEvent::Data { plaintext: start + range.start..start + range.end });

@@ -25,7 +25,7 @@ pub(super) struct ExpectServerHello {
 }
 
 impl ExpectServerHello {
-    pub(super) fn begin<V: VerifyPeer>(context: &mut Context<'_, '_, V>) -> Self {
+    pub(super) fn begin<V: VerifyPeer>(context: &mut Context<'_, '_, V>) -> Result<Self, Refusal> {
         let mut random = [0; 32];
         context.port.random.fill(&mut random);
         Self::send(random, &[], 0, context)
@@ -37,7 +37,7 @@ impl ExpectServerHello {
         cookie: &[u8],
         verify_requests: u8,
         context: &mut Context<'_, '_, V>,
-    ) -> Self {
+    ) -> Result<Self, Refusal> {
         let offer = ClientHelloOffer {
             version: DTLS_1_2,
             random: &random,
@@ -51,8 +51,8 @@ impl ExpectServerHello {
         let hello = offer.encode();
         let mut flight = Flight::new(if cookie.is_empty() { 1 } else { 3 });
         let message_seq = context.conversation.prepare_unhashed(&mut flight, HandshakeType::CLIENT_HELLO, &hello);
-        context.conversation.send_flight(flight, context.port);
-        Self { random, hello, message_seq, verify_requests }
+        context.conversation.send_flight(flight, context.port)?;
+        Ok(Self { random, hello, message_seq, verify_requests })
     }
 
     pub(super) fn handle<V: VerifyPeer>(
@@ -66,13 +66,22 @@ impl ExpectServerHello {
                 return Err(Refusal::TooManyHelloVerifyRequests);
             }
             let request = HelloVerifyRequest::parse(&message.body).map_err(decode)?;
-            let next = Self::send(self.random, request.cookie, self.verify_requests + 1, context);
+            let next = Self::send(self.random, request.cookie, self.verify_requests + 1, context)?;
             return Ok(State::ExpectServerHello(next));
         }
         let hello = ServerHello::parse(&message.body).map_err(decode)?;
         let suite = accept(&hello, context.config)?;
         if let Some(plaintext_bytes_max) = record_limit(&hello, context.config)? {
             context.conversation.limit_records(plaintext_bytes_max);
+            match context.config.record_limit {
+                Some(RecordLimit::MaxFragmentLength(length)) => {
+                    context.conversation.limit_received_records(length.bytes());
+                }
+                Some(RecordLimit::RecordSizeLimit(bytes)) => {
+                    context.conversation.limit_received_records(bytes.into());
+                }
+                None => {}
+            }
         }
         context.conversation.transcript.add(HandshakeType::CLIENT_HELLO, self.message_seq, &self.hello);
         context.conversation.hash_received(message);
@@ -100,6 +109,9 @@ fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> R
     }
     if let Some(extension) = hello.unexpected_extension {
         return Err(Refusal::UnsupportedExtension { extension });
+    }
+    if hello.server_name && config.server_name.is_none() {
+        return Err(Refusal::UnsupportedExtension { extension: extension::SERVER_NAME });
     }
     if hello.renegotiation_info.is_some_and(|connection| !connection.is_empty()) {
         return Err(Refusal::RenegotiationInfo);

@@ -80,8 +80,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         if let Some(slot) = self.table.find(route).half_open
             && let Some(half_open) = self.table.half_open_at(slot)
         {
-            half_open.handshake.after_datagram(&mut self.outside.port(now, Some(route)));
-            self.table.rearm(slot);
+            let result = half_open.handshake.after_datagram(&mut self.outside.port(now, Some(route)));
+            self.proceed(now, slot, result.map(|()| Progress::Waiting));
         }
     }
 
@@ -134,8 +134,17 @@ impl<V: VerifyPeer> Endpoint<V> {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         let elapsed = now.mono.saturating_duration_since(half_open.began);
         let server_name = half_open.handshake.take_server_name();
+        let narrowed_to = half_open.handshake.narrowed_to();
         if let Some(route) = self.table.establish(slot, session) {
-            self.events.push_back(Event::Established { session: id, route, peer, facts, server_name, elapsed });
+            self.events.push_back(Event::Established {
+                session: id,
+                route,
+                peer,
+                facts,
+                server_name,
+                narrowed_to,
+                elapsed,
+            });
         }
     }
 
@@ -144,8 +153,9 @@ impl<V: VerifyPeer> Endpoint<V> {
         let route = half_open.route;
         half_open.handshake.refuse(&refusal, &mut self.outside.port(now, Some(route)));
         let elapsed = now.mono.saturating_duration_since(half_open.began);
+        let narrowed_to = half_open.handshake.narrowed_to();
         let (offered, further) = half_open.handshake.into_offered();
-        self.events.push_back(Event::Refused { route, refusal, further, offered, elapsed });
+        self.events.push_back(Event::Refused { route, refusal, further, offered, narrowed_to, elapsed });
     }
 
     /// Whether a further session has a place, be it that of one that has been idle for long enough and is in the middle of nothing.

@@ -6,6 +6,7 @@
 
 use super::handshakes::FirstHello;
 use super::{Admission, Endpoint};
+use crate::alert::{AlertDescription, AlertLevel};
 use crate::cookie::COOKIE_BYTES;
 use crate::drops::Drop;
 use crate::limits::CLIENT_HELLO_BYTES_MAX;
@@ -14,8 +15,8 @@ use crate::record::Record;
 use crate::route::{Now, Route};
 use crate::verify::VerifyPeer;
 use crate::wire::{
-    ContentType, DTLS_1_0, Fragment, HANDSHAKE_HEADER_BYTES, HandshakeType, HelloHead, Reader,
-    encode_hello_verify_request, epoch_and_sequence, handshake_header, put_record_header,
+    ContentType, DTLS_1_0, DTLS_1_2, Fragment, HANDSHAKE_HEADER_BYTES, HandshakeType, HelloHead, Reader,
+    encode_hello_verify_request, epoch_and_sequence, handshake_header, put_record_header, takes_later_versions_only,
 };
 
 /// Bytes of a HelloVerifyRequest's body: version, length, cookie.
@@ -66,6 +67,15 @@ impl<V: VerifyPeer> Endpoint<V> {
             return self.handle_same_hello(now, slot, fragment);
         }
         let Some(promise) = self.cookies.verify(now.utc, route.peer(), &head) else {
+            // A client of DTLS 1.3 alone would not understand the question. An alert in the clear could end what is under way on the
+            // same route, if the peer heeds it: there it is asked like others.
+            if slots.half_open.is_none()
+                && slots.established.is_none()
+                && fragment.is_whole()
+                && takes_later_versions_only(fragment.body)
+            {
+                return self.refuse_version(now, route, record_sequence);
+            }
             // A wrong cookie counts as none (RFC 6347 §4.2.1).
             return self.ask_for_cookie(now, route, record_sequence, fragment, &head);
         };
@@ -78,6 +88,25 @@ impl<V: VerifyPeer> Endpoint<V> {
             }
             None => self.begin(now, route, FirstHello { record_sequence, fragment, promise, mark }),
         }
+    }
+
+    /// Nothing is kept of such a hello, and what goes back is shorter than what came.
+    fn refuse_version(&mut self, now: Now, route: Route, record_sequence: u64) {
+        let mut port = self.outside.port(now, Some(route));
+        port.drop(Drop::HelloVersion);
+        let (level, description) = (AlertLevel::Fatal, AlertDescription::PROTOCOL_VERSION);
+        let mut datagram = port.datagram();
+        let content = [level.code(), description.0];
+        put_record_header(
+            datagram.bytes(),
+            ContentType::Alert,
+            DTLS_1_2,
+            epoch_and_sequence(0, record_sequence),
+            content.len(),
+        );
+        datagram.bytes().extend_from_slice(&content);
+        datagram.trace(&TraceEvent::Alert { direction: Direction::Sent, level, description });
+        datagram.finish();
     }
 
     fn ask_for_cookie(

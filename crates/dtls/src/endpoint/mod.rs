@@ -8,6 +8,8 @@ mod handshakes;
 mod hello;
 mod network;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,6 +22,7 @@ use table::{Table, Tenant};
 use crate::config::ServerConfig;
 use crate::cookie::CookieJar;
 use crate::drops::{Drop, DropCounters};
+use crate::forgeries::ForgeryRate;
 use crate::observer::{Direction, Observer, TraceEvent};
 use crate::port::Outside;
 use crate::public_key::{PublicKeyDone, PublicKeyJob};
@@ -42,6 +45,7 @@ pub struct Endpoint<V: VerifyPeer> {
     events: VecDeque<Event<V::Peer>>,
     jobs: VecDeque<PublicKeyJob<V>>,
     admission: Admission,
+    forgeries: ForgeryRate,
     turn: Turn,
 }
 
@@ -70,6 +74,8 @@ pub enum Event<P> {
         facts: SessionFacts,
         /// The name that the client asked for (RFC 6066 §3). There is one certificate for all, so no name is refused.
         server_name: Option<Box<str>>,
+        /// What our datagrams were narrowed to, where the path seems to drop longer ones.
+        narrowed_to: Option<usize>,
         /// How long the handshake took, from the first hello with a good cookie.
         elapsed: Duration,
     },
@@ -79,6 +85,13 @@ pub enum Event<P> {
         session: SessionId,
         /// Where it lies in the datagram that was just given to `handle_datagram`.
         plaintext: Range<usize>,
+    },
+    /// Forged records come fast: more than 1,024 to the sessions of this endpoint, less ten for each second. It comes again as long as they do.
+    ForgeryAlarm {
+        /// The session that the last of them was meant for.
+        session: SessionId,
+        /// Where it seemed to come from.
+        route: Route,
     },
     /// A session ended; its handle is void.
     Closed {
@@ -97,6 +110,8 @@ pub enum Event<P> {
         further: Vec<Refusal>,
         /// What its ClientHello offered; empty if it could not be read.
         offered: Offered,
+        /// What our datagrams had been narrowed to, where the path seemed to drop longer ones.
+        narrowed_to: Option<usize>,
         /// How long it had lasted, from the first hello with a good cookie.
         elapsed: Duration,
     },
@@ -141,6 +156,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             events: VecDeque::new(),
             jobs: VecDeque::new(),
             admission: Admission::Open,
+            forgeries: ForgeryRate::default(),
             turn: Turn::default(),
             config,
         }
@@ -325,9 +341,15 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     fn handle_session_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {
         let Some((session, member)) = self.table.member_at(slot) else { return };
+        let route = member.route;
         let mut port = self.outside.port(now, Some(member.route));
         match member.session.handle_record(Role::Server, record, payload, &mut port) {
             Received::Nothing => {}
+            Received::Forged => {
+                if self.forgeries.note(now.mono) {
+                    self.events.push_back(Event::ForgeryAlarm { session, route });
+                }
+            }
             Received::Alive => self.table.touch(slot),
             Received::Data(range) => {
                 self.table.touch(slot);

@@ -11,7 +11,8 @@ use crate::reassembly::Message;
 use crate::refusal::Refusal;
 use crate::verify::VerifyPeer;
 use crate::wire::{
-    ClientHello, DTLS_1_2, FragmentLength, HandshakeType, RecordLimitAnswer, ServerExtensions, UNCOMPRESSED, to_u16,
+    ClientHello, DTLS_1_2, FragmentLength, HandshakeType, RecordLimitAnswer, ServerExtensions, UNCOMPRESSED, X509,
+    to_u16,
 };
 
 pub(super) struct ExpectClientHello {
@@ -54,6 +55,9 @@ impl ExpectClientHello {
             first
         })?;
         context.conversation.limit_records(choice.record_bytes_max);
+        if let RecordLimitAnswer::MaxFragmentLength(length) = choice.record_limit {
+            context.conversation.limit_received_records(length.bytes());
+        }
         context.conversation.hash_received(message);
         let mut server_random = [0; 32];
         context.port.random.fill(&mut server_random);
@@ -68,6 +72,8 @@ impl ExpectClientHello {
             extended_master_secret: hello.extended_master_secret,
             // To a client that signals it the server answers with an empty renegotiation_info (RFC 5746 §3.6).
             renegotiation_info: hello.signals_renegotiation(),
+            client_certificate_type: hello.client_certificate_types.is_some(),
+            server_certificate_type: hello.server_certificate_types.is_some(),
             record_limit: choice.record_limit,
         };
         let identity = context.config.identity.clone();
@@ -90,6 +96,9 @@ fn judge<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Choice,
     // Versions of DTLS are the 1's complement of their numbers (RFC 6347 §4.1): they count downwards, and later ones include 1.2.
     if offered > DTLS_1_2 || offered >> 8 != DTLS_1_2 >> 8 {
         refusals.push(Refusal::Version { offered });
+    } else if hello.supported_versions.is_some_and(|versions| !versions.contains(DTLS_1_2)) {
+        // Where the extension is there, it says which versions the client takes, and client_version does not (RFC 8446 §4.2.1).
+        refusals.push(Refusal::SupportedVersions);
     }
     if !hello.parameters.compression_methods.contains(&0) {
         refusals.push(Refusal::NoCommonCompression);
@@ -113,6 +122,11 @@ fn judge<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Choice,
     // Without the extension a client means SHA-1 (RFC 5246 §7.4.1.4.1), with which we sign nothing.
     if !hello.signature_algorithms.is_some_and(|algorithms| algorithms.contains(key.scheme().code())) {
         refusals.push(Refusal::NoCommonSignatureAlgorithm);
+    }
+    // Without X.509 among the types there is none in common (RFC 7250 §4.2).
+    let without_x509 = |types: Option<&[u8]>| types.is_some_and(|types| !types.contains(&X509));
+    if without_x509(hello.client_certificate_types) || without_x509(hello.server_certificate_types) {
+        refusals.push(Refusal::CertificateType);
     }
     if !hello.extended_master_secret && config.extended_master_secret == ExtendedMasterSecret::Require {
         refusals.push(Refusal::ExtendedMasterSecretRequired);

@@ -45,7 +45,7 @@ impl<P> ExpectFinished<P> {
         let mut flight = Flight::new(FINISHED_FLIGHT);
         flight.change_cipher_spec();
         conversation.prepare(&mut flight, HandshakeType::FINISHED, &verify_data);
-        conversation.send_flight(flight, context.port);
+        conversation.send_flight(flight, context.port)?;
         let final_flight = FinalFlight {
             verify_data,
             message_seq: conversation.last_sent_seq(),

@@ -8,6 +8,7 @@ use super::{Context, State};
 use crate::flight::Flight;
 use crate::identity::Identity;
 use crate::public_key::KeyExchange;
+use crate::refusal::Refusal;
 use crate::verify::VerifyPeer;
 use crate::wire::{
     CertificateRequest, HandshakeType, ServerExtensions, encode_certificate, encode_server_hello,
@@ -25,7 +26,11 @@ pub(super) struct AwaitKeyExchange {
 const SERVER_HELLO_FLIGHT: u8 = 4;
 
 impl AwaitKeyExchange {
-    pub(super) fn handle<V: VerifyPeer>(self, done: KeyExchange, context: &mut Context<'_, '_, V>) -> State<V> {
+    pub(super) fn handle<V: VerifyPeer>(
+        self,
+        done: KeyExchange,
+        context: &mut Context<'_, '_, V>,
+    ) -> Result<State<V>, Refusal> {
         let conversation = &mut *context.conversation;
         let mut flight = Flight::new(SERVER_HELLO_FLIGHT);
         let hello = encode_server_hello(&self.agreed.server_random, self.agreed.suite, self.extensions);
@@ -37,7 +42,7 @@ impl AwaitKeyExchange {
         let request = CertificateRequest::encode(context.config.verifier.authorities());
         conversation.prepare(&mut flight, HandshakeType::CERTIFICATE_REQUEST, &request);
         conversation.prepare(&mut flight, HandshakeType::SERVER_HELLO_DONE, &[]);
-        conversation.send_flight(flight, context.port);
-        State::ExpectCertificate(ExpectCertificate { agreed: self.agreed, ephemeral: done.ephemeral })
+        conversation.send_flight(flight, context.port)?;
+        Ok(State::ExpectCertificate(ExpectCertificate { agreed: self.agreed, ephemeral: done.ephemeral }))
     }
 }

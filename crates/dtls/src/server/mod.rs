@@ -33,7 +33,7 @@ use finished::{ExpectChangeCipherSpec, ExpectFinished};
 use key_exchange::AwaitKeyExchange;
 
 use crate::config::ServerConfig;
-use crate::conversation::{Conversation, GaveUp, Numbering, Terms};
+use crate::conversation::{Conversation, Numbering, Terms};
 use crate::cookie::Promise;
 use crate::limits::HANDSHAKE_MESSAGE_BYTES_MAX;
 use crate::port::Port;
@@ -158,8 +158,8 @@ impl<V: VerifyPeer> Handshake<V> {
     }
 
     /// To be called after the records of a datagram.
-    pub(crate) fn after_datagram(&mut self, port: &mut Port<'_>) {
-        self.conversation.answer_repetition(port);
+    pub(crate) fn after_datagram(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+        self.conversation.answer_repetition(port)
     }
 
     /// Takes the result of a public-key step.
@@ -167,7 +167,7 @@ impl<V: VerifyPeer> Handshake<V> {
         let (state, mut context) = self.take_state(port);
         let context = &mut context;
         self.state = match (state, outcome) {
-            (State::AwaitKeyExchange(state), Outcome::KeyExchange(done)) => state.handle(done?, context),
+            (State::AwaitKeyExchange(state), Outcome::KeyExchange(done)) => state.handle(done?, context)?,
             (State::AwaitAuthentication(state), Outcome::Authentication(done)) => state.handle(done?, context)?,
             // A job is handed out once for each awaiting state, and its generation has been checked.
             (state, _) => {
@@ -183,7 +183,7 @@ impl<V: VerifyPeer> Handshake<V> {
     }
 
     pub(crate) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
-        self.conversation.handle_timeout(port).map_err(|GaveUp| Refusal::TimedOut { expected: self.expected() })
+        self.conversation.handle_timeout(self.expected(), port)
     }
 
     /// Tells the peer why it ends. Our side protects nothing before its Finished, and then the handshake is done.
@@ -191,6 +191,11 @@ impl<V: VerifyPeer> Handshake<V> {
         if let Some(description) = refusal.alert() {
             self.conversation.send_last_alert(description, false, port);
         }
+    }
+
+    /// What its datagrams have been narrowed to, if they have been.
+    pub(crate) fn narrowed_to(&self) -> Option<usize> {
+        self.conversation.narrowed_to()
     }
 
     /// What the client offered, as far as it is known, and what else in it would have failed.
@@ -206,7 +211,7 @@ impl<V: VerifyPeer> Handshake<V> {
     fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
         loop {
             if let State::ExpectChangeCipherSpec(_) = self.state {
-                if !self.conversation.peer_changed_cipher_spec() {
+                if !self.conversation.take_change_cipher_spec() {
                     return Ok(Progress::Waiting);
                 }
                 if let State::ExpectChangeCipherSpec(state) = std::mem::replace(&mut self.state, State::Over) {

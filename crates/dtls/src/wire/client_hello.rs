@@ -1,7 +1,7 @@
 //! ClientHello (RFC 5246 §7.4.1.2, RFC 6347 §4.2.1): first only as far as its cookie, and wholly once the cookie has been proven.
 
 use super::codec::{CodePoints, Malformed, Reader, code_points, put_u16, with_length_8, with_length_16};
-use super::{EMPTY_RENEGOTIATION_INFO_SCSV, Offered, UNCOMPRESSED, extension};
+use super::{DTLS_1_2, DTLS_1_3, EMPTY_RENEGOTIATION_INFO_SCSV, Offered, UNCOMPRESSED, extension};
 use crate::config::RecordLimit;
 use crate::crypto::{Group, SignatureScheme, Suite};
 use crate::limits::{EXTENSIONS_MAX, OFFERED_MAX, SERVER_NAME_BYTES_MAX};
@@ -79,6 +79,12 @@ pub(crate) struct ClientHello<'a> {
     /// The code of max_fragment_length, checked by who answers it.
     pub(crate) max_fragment_length: Option<u8>,
     pub(crate) record_size_limit: Option<u16>,
+    /// Types of certificates that the client may show, and those that it takes of the server (RFC 7250 §3).
+    pub(crate) client_certificate_types: Option<&'a [u8]>,
+    pub(crate) server_certificate_types: Option<&'a [u8]>,
+    pub(crate) supported_versions: Option<CodePoints<'a>>,
+    /// All extensions.
+    extensions: &'a [u8],
 }
 
 impl<'a> ClientHello<'a> {
@@ -95,8 +101,12 @@ impl<'a> ClientHello<'a> {
             server_name: None,
             max_fragment_length: None,
             record_size_limit: None,
+            client_certificate_types: None,
+            server_certificate_types: None,
+            supported_versions: None,
+            extensions: extensions(reader)?,
         };
-        read_extensions(reader, |kind, content| hello.extension(kind, content))?;
+        for_each_extension(hello.extensions, |kind, content| hello.extension(kind, content))?;
         Ok(hello)
     }
 
@@ -113,6 +123,9 @@ impl<'a> ClientHello<'a> {
             }
             extension::MAX_FRAGMENT_LENGTH => self.max_fragment_length = Some(reader.u8()?),
             extension::RECORD_SIZE_LIMIT => self.record_size_limit = Some(reader.u16()?),
+            extension::CLIENT_CERTIFICATE_TYPE => self.client_certificate_types = Some(reader.vector_8()?),
+            extension::SERVER_CERTIFICATE_TYPE => self.server_certificate_types = Some(reader.vector_8()?),
+            extension::SUPPORTED_VERSIONS => self.supported_versions = Some(code_points(reader.vector_8()?)?),
             // What a server does not know it passes over (RFC 5246 §7.4.1.4, RFC 8701): session_ticket,
             // encrypt_then_mac, ALPN and all others say nothing that we act upon.
             _ => return Ok(()),
@@ -127,6 +140,7 @@ impl<'a> ClientHello<'a> {
 
     /// A bounded copy for an attempt record.
     pub(crate) fn offered(&self) -> Offered {
+        let few = |types: &[u8]| types.iter().copied().take(OFFERED_MAX).collect();
         let bounded = |codes: CodePoints<'_>| codes.iter().take(OFFERED_MAX).collect();
         Offered {
             version: self.parameters.version,
@@ -135,6 +149,10 @@ impl<'a> ClientHello<'a> {
             signature_algorithms: self.signature_algorithms.map(bounded).unwrap_or_default(),
             extended_master_secret: self.extended_master_secret,
             server_name: self.server_name.map(Into::into),
+            supported_versions: self.supported_versions.map(bounded).unwrap_or_default(),
+            client_certificate_types: self.client_certificate_types.map(few).unwrap_or_default(),
+            server_certificate_types: self.server_certificate_types.map(few).unwrap_or_default(),
+            extensions: extension_types(self.extensions).take(OFFERED_MAX).collect(),
         }
     }
 }
@@ -153,17 +171,46 @@ fn server_name(list: &[u8]) -> Result<Option<&str>, Malformed> {
     Ok(name)
 }
 
-/// Walks the extensions that end a hello. That there are any is told by bytes after the compression methods (RFC 5246 §7.4.1.2).
-pub(super) fn read_extensions<'a>(
-    mut reader: Reader<'a>,
-    each: impl FnMut(u16, &'a [u8]) -> Result<(), Malformed>,
-) -> Result<(), Malformed> {
+/// Whether a ClientHello, whole as it is here, names the versions that it takes, and DTLS 1.2 is none of them. One of DTLS 1.3 alone is told
+/// so without a cookie: it does not know HelloVerifyRequest (RFC 9147 §5.1).
+pub(crate) fn takes_later_versions_only(body: &[u8]) -> bool {
+    let mut reader = Reader::new(body);
+    let Ok(list) = HelloParameters::read(&mut reader, body).and_then(|_| extensions(reader)) else { return false };
+    let mut reader = Reader::new(list);
+    while let (Ok(kind), Ok(content)) = (reader.u16(), reader.vector_16()) {
+        if kind == extension::SUPPORTED_VERSIONS {
+            let versions = Reader::new(content).vector_8().and_then(code_points);
+            return versions.is_ok_and(|versions| versions.contains(DTLS_1_3) && !versions.contains(DTLS_1_2));
+        }
+    }
+    false
+}
+
+/// The types of extensions, as they stand there.
+fn extension_types(extensions: &[u8]) -> impl Iterator<Item = u16> + '_ {
+    let mut reader = Reader::new(extensions);
+    std::iter::from_fn(move || {
+        let kind = reader.u16().ok()?;
+        reader.vector_16().ok().map(|_| kind)
+    })
+}
+
+/// The extensions that end a hello, none where it ends before them.
+fn extensions(mut reader: Reader<'_>) -> Result<&[u8], Malformed> {
     if reader.is_empty() {
-        return Ok(());
+        return Ok(&[]);
     }
     let extensions = reader.vector_16()?;
     reader.end()?;
-    for_each_extension(extensions, each)
+    Ok(extensions)
+}
+
+/// Walks the extensions that end a hello. That there are any is told by bytes after the compression methods (RFC 5246 §7.4.1.2).
+pub(super) fn read_extensions<'a>(
+    reader: Reader<'a>,
+    each: impl FnMut(u16, &'a [u8]) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    for_each_extension(extensions(reader)?, each)
 }
 
 /// Walks extensions: "There MUST NOT be more than one extension of the same type" (RFC 5246 §7.4.1.4).

@@ -2,7 +2,7 @@
 
 use super::client_hello::read_extensions;
 use super::codec::{Malformed, Reader, put_u16, with_length_8, with_length_16};
-use super::{DTLS_1_2, FragmentLength, UNCOMPRESSED, extension};
+use super::{DTLS_1_2, FragmentLength, UNCOMPRESSED, X509, extension};
 use crate::crypto::Suite;
 
 /// A server's choice.
@@ -17,6 +17,8 @@ pub(crate) struct ServerHello<'a> {
     pub(crate) renegotiation_info: Option<&'a [u8]>,
     pub(crate) max_fragment_length: Option<u8>,
     pub(crate) record_size_limit: Option<u16>,
+    /// An answer to server_name (RFC 6066 §3).
+    pub(crate) server_name: bool,
     /// The first extension that no client of ours offers.
     pub(crate) unexpected_extension: Option<u16>,
 }
@@ -40,6 +42,7 @@ impl<'a> ServerHello<'a> {
             renegotiation_info: None,
             max_fragment_length: None,
             record_size_limit: None,
+            server_name: false,
             unexpected_extension: None,
         };
         read_extensions(reader, |kind, content| hello.extension(kind, content))?;
@@ -54,9 +57,12 @@ impl<'a> ServerHello<'a> {
             extension::RENEGOTIATION_INFO => self.renegotiation_info = Some(reader.vector_8()?),
             extension::MAX_FRAGMENT_LENGTH => self.max_fragment_length = Some(reader.u8()?),
             extension::RECORD_SIZE_LIMIT => self.record_size_limit = Some(reader.u16()?),
-            // An empty answer to server_name (RFC 6066 §3); supported_groups, which RFC 8422 §5.1 does not let a server send but
-            // some do.
-            extension::SERVER_NAME | extension::SUPPORTED_GROUPS => return Ok(()),
+            extension::SERVER_NAME => {
+                self.server_name = true;
+                return Ok(());
+            }
+            // A server need not answer it, and some do; all our clients offer it.
+            extension::SUPPORTED_GROUPS => return Ok(()),
             _ => {
                 self.unexpected_extension.get_or_insert(kind);
                 return Ok(());
@@ -67,11 +73,15 @@ impl<'a> ServerHello<'a> {
 }
 
 /// Which extensions to answer, each offered by the client.
+#[allow(clippy::struct_excessive_bools, reason = "each is one extension, independent of the others")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerExtensions {
     pub(crate) point_formats: bool,
     pub(crate) extended_master_secret: bool,
     pub(crate) renegotiation_info: bool,
+    /// Of both ends we choose X.509 where the client names types (RFC 7250 §4.2).
+    pub(crate) client_certificate_type: bool,
+    pub(crate) server_certificate_type: bool,
     pub(crate) record_limit: RecordLimitAnswer,
 }
 
@@ -107,6 +117,15 @@ pub(crate) fn encode_server_hello(random: &[u8; 32], suite: Suite, answer: Serve
         if answer.extended_master_secret {
             put_u16(out, extension::EXTENDED_MASTER_SECRET);
             with_length_16(out, |_empty| ());
+        }
+        for (answers, kind) in [
+            (answer.client_certificate_type, extension::CLIENT_CERTIFICATE_TYPE),
+            (answer.server_certificate_type, extension::SERVER_CERTIFICATE_TYPE),
+        ] {
+            if answers {
+                put_u16(out, kind);
+                with_length_16(out, |out| out.push(X509));
+            }
         }
         match answer.record_limit {
             RecordLimitAnswer::Nothing => {}

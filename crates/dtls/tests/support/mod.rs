@@ -115,6 +115,11 @@ impl Clock {
         Now { mono: self.start + self.elapsed, utc }
     }
 
+    /// What `at` is on this clock.
+    pub fn until(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.start)
+    }
+
     pub fn advance_to(&mut self, at: Instant) {
         self.elapsed = self.elapsed.max(at.saturating_duration_since(self.start));
     }

@@ -20,6 +20,10 @@ impl From<&dtls::Refusal> for Reason {
             Refusal::ExtendedMasterSecretRequired => Reason::HelloNoExtendedMasterSecret,
             Refusal::RenegotiationInfo => Reason::HelloRenegotiationInfo,
             Refusal::RecordLimit { .. } => Reason::HelloRecordLimit,
+            Refusal::RecordOverflow => Reason::RecordOverflow,
+            Refusal::CertificateType => Reason::HelloCertificateType,
+            Refusal::SupportedVersions => Reason::HelloSupportedVersions,
+            Refusal::SequenceExhausted => Reason::HandshakeSequenceExhausted,
             Refusal::HelloChanged => Reason::HelloChanged,
             Refusal::MissingCertificate => Reason::CertificateMissing,
             Refusal::Certificate(fault) => Reason::from(*fault),
@@ -71,15 +75,26 @@ impl From<AlertDescription> for Reason {
     fn from(alert: AlertDescription) -> Reason {
         match alert {
             AlertDescription::UNKNOWN_CA => Reason::AlertUnknownCa,
-            AlertDescription::BAD_CERTIFICATE
-            | AlertDescription::UNSUPPORTED_CERTIFICATE
-            | AlertDescription::CERTIFICATE_REVOKED
-            | AlertDescription::CERTIFICATE_EXPIRED
-            | AlertDescription::CERTIFICATE_UNKNOWN => Reason::AlertCertificate,
-            AlertDescription::HANDSHAKE_FAILURE | AlertDescription::INSUFFICIENT_SECURITY => {
-                Reason::AlertHandshakeFailure
-            }
-            AlertDescription::CLOSE_NOTIFY | AlertDescription::USER_CANCELED => Reason::AlertClosed,
+            AlertDescription::BAD_CERTIFICATE => Reason::AlertBadCertificate,
+            AlertDescription::UNSUPPORTED_CERTIFICATE => Reason::AlertUnsupportedCertificate,
+            AlertDescription::CERTIFICATE_REVOKED => Reason::AlertCertificateRevoked,
+            AlertDescription::CERTIFICATE_EXPIRED => Reason::AlertCertificateExpired,
+            AlertDescription::CERTIFICATE_UNKNOWN => Reason::AlertCertificateUnknown,
+            AlertDescription::ACCESS_DENIED => Reason::AlertAccessDenied,
+            AlertDescription::HANDSHAKE_FAILURE => Reason::AlertHandshakeFailure,
+            AlertDescription::INSUFFICIENT_SECURITY => Reason::AlertInsufficientSecurity,
+            AlertDescription::PROTOCOL_VERSION => Reason::AlertProtocolVersion,
+            AlertDescription::UNEXPECTED_MESSAGE => Reason::AlertUnexpectedMessage,
+            AlertDescription::BAD_RECORD_MAC => Reason::AlertBadRecordMac,
+            AlertDescription::RECORD_OVERFLOW => Reason::AlertRecordOverflow,
+            AlertDescription::ILLEGAL_PARAMETER => Reason::AlertIllegalParameter,
+            AlertDescription::DECODE_ERROR => Reason::AlertDecodeError,
+            AlertDescription::DECRYPT_ERROR => Reason::AlertDecryptError,
+            AlertDescription::INTERNAL_ERROR => Reason::AlertInternalError,
+            AlertDescription::UNSUPPORTED_EXTENSION => Reason::AlertUnsupportedExtension,
+            AlertDescription::UNRECOGNIZED_NAME => Reason::AlertUnrecognizedName,
+            AlertDescription::CLOSE_NOTIFY => Reason::AlertClosed,
+            AlertDescription::USER_CANCELED => Reason::AlertUserCanceled,
             _ => Reason::AlertOther,
         }
     }

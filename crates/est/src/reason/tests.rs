@@ -41,6 +41,10 @@ fn handshake_refusals() -> Vec<dtls::Refusal> {
         Refusal::ExtendedMasterSecretRequired,
         Refusal::RenegotiationInfo,
         Refusal::RecordLimit { offered: 9 },
+        Refusal::RecordOverflow,
+        Refusal::CertificateType,
+        Refusal::SupportedVersions,
+        Refusal::SequenceExhausted,
         Refusal::HelloChanged,
         Refusal::MissingCertificate,
         Refusal::BadCertificateVerify,
@@ -63,9 +67,26 @@ fn handshake_refusals() -> Vec<dtls::Refusal> {
     let alerts = [
         AlertDescription::UNKNOWN_CA,
         AlertDescription::BAD_CERTIFICATE,
+        AlertDescription::UNSUPPORTED_CERTIFICATE,
+        AlertDescription::CERTIFICATE_REVOKED,
+        AlertDescription::CERTIFICATE_EXPIRED,
+        AlertDescription::CERTIFICATE_UNKNOWN,
+        AlertDescription::ACCESS_DENIED,
         AlertDescription::HANDSHAKE_FAILURE,
-        AlertDescription::CLOSE_NOTIFY,
+        AlertDescription::INSUFFICIENT_SECURITY,
+        AlertDescription::PROTOCOL_VERSION,
+        AlertDescription::UNEXPECTED_MESSAGE,
+        AlertDescription::BAD_RECORD_MAC,
+        AlertDescription::RECORD_OVERFLOW,
+        AlertDescription::ILLEGAL_PARAMETER,
+        AlertDescription::DECODE_ERROR,
+        AlertDescription::DECRYPT_ERROR,
         AlertDescription::INTERNAL_ERROR,
+        AlertDescription::UNSUPPORTED_EXTENSION,
+        AlertDescription::UNRECOGNIZED_NAME,
+        AlertDescription::CLOSE_NOTIFY,
+        AlertDescription::USER_CANCELED,
+        AlertDescription::NO_APPLICATION_PROTOCOL,
     ];
     all.extend(alerts.map(Refusal::AlertReceived));
     all
@@ -279,4 +300,18 @@ fn a_mistyped_code_finds_its_neighbours() {
     let near: Vec<&str> = Reason::near("est.sen.subjct").map(Reason::code).collect();
     assert!(near.contains(&"est.sen.subject_mismatch"), "{near:?}");
     assert_eq!(Reason::near("nothing.like.it").count(), 0);
+}
+
+#[test]
+fn d104_an_alert_that_was_received_stands_by_its_name() {
+    for code in 0..=u8::MAX {
+        let alert = AlertDescription(code);
+        let reason = Reason::from(alert);
+        if reason != Reason::AlertOther {
+            assert_eq!(reason.code(), format!("dtls.alert.{}", alert.name()));
+        }
+    }
+    let with_a_reason =
+        (0..=u8::MAX).filter(|code| Reason::from(AlertDescription(*code)) != Reason::AlertOther).count();
+    assert_eq!(with_a_reason, 21);
 }

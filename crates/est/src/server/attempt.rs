@@ -12,8 +12,8 @@ use dtls::{Route, SessionCounts};
 use crate::reason::{Reason, Stage};
 use crate::resources::Resource;
 
-/// Bytes of [`Attempt::offered`]: a line of a log.
-pub const OFFERED_BYTES_MAX: usize = 256;
+/// Bytes of [`Attempt::offered`]: a line of a log, with the names of what a hello offers.
+pub const OFFERED_BYTES_MAX: usize = 2_048;
 
 /// How much of it a path may take.
 pub(super) const PATH_SHOWN_BYTES_MAX: usize = 128;
@@ -54,6 +54,8 @@ pub enum Notice {
     /// The client put an address into server_name: "Literal IPv4 and IPv6 addresses are not permitted" there (RFC 6066 §3).
     /// It got our certificate as if it had sent no name.
     AddressAsServerName(IpAddr),
+    /// The handshake needed datagrams of no more than so many bytes: the path drops longer ones, or it lost several in a row.
+    NarrowPath(usize),
     /// The manufacturer certificate is past its notAfter, and `allow_expired_identity` lets it in.
     ExpiredIdentity,
 }
@@ -78,6 +80,9 @@ impl fmt::Display for Notice {
             }
             Notice::AddressAsServerName(address) => {
                 write!(out, "sent a literal address in SNI ({address}), where only DNS names are allowed (RFC 6066 §3)")
+            }
+            Notice::NarrowPath(bytes) => {
+                write!(out, "narrowing to {bytes} bytes a datagram: the path seems to drop longer ones")
             }
             Notice::ExpiredIdentity => out.write_str("its manufacturer certificate has expired"),
         }
@@ -155,6 +160,19 @@ impl Attempt {
     pub fn reason(&self) -> Option<Reason> {
         self.outcome.err()
     }
+}
+
+/// What a refusal of the handshake knows beyond its reason.
+pub(super) fn handshake_detail(refusal: &dtls::Refusal, narrowed_to: Option<usize>) -> Option<Box<str>> {
+    let what = match refusal {
+        dtls::Refusal::AlertReceived(alert) => Some(format!("alert {} ({})", alert.name(), alert.0)),
+        dtls::Refusal::TimedOut { expected } => Some(format!("{} was due", expected.name())),
+        dtls::Refusal::UnsupportedExtension { extension } => Some(format!("extension {extension}")),
+        _ => None,
+    };
+    let narrow = narrowed_to.map(|bytes| format!("narrowing to {bytes} bytes a datagram did not help"));
+    let parts: Vec<String> = what.into_iter().chain(narrow).collect();
+    (!parts.is_empty()).then(|| parts.join("; ").into())
 }
 
 /// Cuts a text to [`OFFERED_BYTES_MAX`] and takes out what a terminal would obey.

@@ -42,6 +42,8 @@ pub(super) fn write(line: &Line<'_, '_>, out: &mut dyn fmt::Write) -> fmt::Resul
         }
         TraceEvent::Dropped { reason } => write!(out, ",\"type\":\"dropped\",\"reason\":\"{}\"", reason.name())?,
         TraceEvent::Retransmission { flight } => write!(out, ",\"type\":\"retransmission\",\"flight\":{flight}")?,
+        TraceEvent::Narrowing { bytes } => write!(out, ",\"type\":\"narrowing\",\"bytes\":{bytes}")?,
+        TraceEvent::Probing { bytes } => write!(out, ",\"type\":\"probing\",\"bytes\":{bytes}")?,
         TraceEvent::Secrets { .. } => {}
     }
     writeln!(out, "}}")

@@ -415,6 +415,7 @@ impl World {
                     }
                     Output::PublicKey(job) => self.server.complete_public_key(self.now, job.run()),
                     Output::Attempt(attempt) => self.attempts.push(attempt),
+                    Output::Alarm(_) => {}
                 }
             }
             if self.pace == Pace::AtOnce {

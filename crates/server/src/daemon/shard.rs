@@ -305,6 +305,8 @@ impl Shard {
     fn take_output(&mut self, now: Now, output: Output) {
         match output {
             Output::Attempt(attempt) => self.note(attempt),
+            // At most one for each thousand forged records.
+            Output::Alarm(alarm) => tracing::warn!("{alarm}"),
             Output::Submit(job_id, job) => match self.desk.admit() {
                 Ok(()) => {
                     let (profile, peer) = (Arc::clone(&job.profile), self.server.peer(job_id));

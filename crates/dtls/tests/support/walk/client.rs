@@ -325,7 +325,7 @@ impl<'s> Walker<'s> {
                 Event::Established { peer, .. } => self.heard.established.push(peer),
                 Event::Data { .. } => self.heard.data += 1,
                 Event::Closed { .. } => self.heard.closed += 1,
-                Event::Refused { .. } => {}
+                Event::Refused { .. } | Event::ForgeryAlarm { .. } => {}
             }
         }
         // At every step: what is complete too early is wrong even where it would have been right in the end.

@@ -1,0 +1,159 @@
+//! How long the datagrams of a handshake may be on a path that nobody has measured (RFC 6347 §4.1.1.1).
+//!
+//! A path may drop datagrams above some length without a word. All that shows it is a flight that stays unanswered, and a flight also
+//! stays unanswered where datagrams are merely lost. Three things tell the two apart, the better the more of them come together:
+//!
+//! - The flight was sent several times, and nothing of the answer is here.
+//! - The peer repeats its own last flight: it lives, it is heard, and what was sent some time before has not reached it. Whether ours
+//!   went out once more a moment ago makes no difference to that.
+//! - The peer sends a flight in several datagrams that are shorter than ours: it knows more about the path, or has found out sooner.
+//!
+//! Who forges repetitions or fragments from the peer's address can make a handshake send smaller datagrams, never below [`MTU_MIN`] and
+//! never more often than the budget of answers allows. The session that follows tries the full size again.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use crate::limits::{
+    HELLO_MTU_STEPS, MTU_MAX, MTU_MIN, MTU_REDUCED, NARROW_AFTER, NARROW_TO_MIN_AFTER, NARROW_TO_MIN_AFTER_REPETITION,
+};
+use crate::wire::{Fragment, HANDSHAKE_HEADER_BYTES, RECORD_HEADER_BYTES};
+
+/// Flights up to this number are hellos: HelloVerifyRequest, and with it the server's patience, comes before any state, and many servers
+/// take no ClientHello in fragments.
+const HELLO_FLIGHT_MAX: u8 = 3;
+
+/// What went out within this time before a repetition may have crossed it on the way: the repetition says nothing about it.
+const CROSSING: Duration = Duration::from_millis(500);
+
+pub(crate) struct DatagramSize {
+    bytes: usize,
+    /// What it was at the beginning.
+    full: usize,
+    /// Transmissions of the flight at hand.
+    transmissions: u8,
+    last_sent: Option<Instant>,
+    /// When the flight went out first at the size that it has now.
+    first_at_size: Option<Instant>,
+    /// Whether the peer has shown since that it did not arrive at this size.
+    missed_at_size: bool,
+    /// What the peer's messages come in.
+    peer: PeerDatagrams,
+    /// The same of the flight before this one.
+    peer_before: PeerDatagrams,
+}
+
+/// The datagrams of one flight of the peer's, as far as they are here.
+#[derive(Clone, Copy, Default)]
+struct PeerDatagrams {
+    longest: usize,
+    count: u8,
+    /// Whether a message was cut.
+    cut: bool,
+}
+
+impl PeerDatagrams {
+    /// How short they are, if they are several or the peer cut a message: then they are as long as the peer dares to send them.
+    fn limit(self) -> Option<usize> {
+        Some(self.longest).filter(|_| self.cut || self.count > 1)
+    }
+}
+
+impl DatagramSize {
+    pub(crate) fn new(mtu: usize) -> Self {
+        let bytes = mtu.clamp(MTU_MIN, MTU_MAX);
+        Self {
+            bytes,
+            full: bytes,
+            transmissions: 0,
+            last_sent: None,
+            first_at_size: None,
+            missed_at_size: false,
+            peer: PeerDatagrams::default(),
+            peer_before: PeerDatagrams::default(),
+        }
+    }
+
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What a session begins with, and the size that it tries again.
+    pub(crate) const fn full(&self) -> usize {
+        self.full
+    }
+
+    /// A new flight: what was known of the last one says nothing of it, but the size stays.
+    pub(crate) fn begin_flight(&mut self) {
+        self.transmissions = 0;
+        self.last_sent = None;
+        self.first_at_size = None;
+        self.missed_at_size = false;
+        self.peer_before = std::mem::take(&mut self.peer);
+    }
+
+    pub(crate) fn note_transmission(&mut self, now: Instant) {
+        self.transmissions = self.transmissions.saturating_add(1);
+        self.last_sent = Some(now);
+        self.first_at_size.get_or_insert(now);
+    }
+
+    /// The peer repeated its last flight.
+    pub(crate) fn note_repetition(&mut self, now: Instant) {
+        self.missed_at_size |= self.first_at_size.is_some_and(|first| has_arrived(first, now));
+    }
+
+    /// A fragment of the peer's, whether new or repeated.
+    pub(crate) fn note_fragment(&mut self, fragment: &Fragment<'_>) {
+        self.peer.cut |= !fragment.is_whole();
+        self.peer.longest = self.peer.longest.max(RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES + fragment.body.len());
+    }
+
+    /// A record of handshake messages, and where it lies in its datagram.
+    pub(crate) fn note_record(&mut self, payload: &Range<usize>) {
+        let first = payload.start == RECORD_HEADER_BYTES;
+        self.peer.count = self.peer.count.saturating_add(u8::from(first));
+        self.peer.longest = self.peer.longest.max(payload.end);
+    }
+
+    /// The smaller size that an unanswered flight of this number and length is to be sent in now, if it is to be.
+    pub(crate) fn narrower(&self, now: Instant, flight: u8, flight_bytes: usize) -> Option<usize> {
+        let unanswered = self.unanswered(now);
+        let bytes = if flight <= HELLO_FLIGHT_MAX {
+            let step = HELLO_MTU_STEPS.iter().rfind(|step| unanswered > step.retransmissions_min);
+            step.map(|step| step.mtu)
+        } else if unanswered >= NARROW_TO_MIN_AFTER
+            || unanswered >= NARROW_TO_MIN_AFTER_REPETITION
+                && self.missed_at_size
+                && self.bytes.min(flight_bytes) <= MTU_REDUCED
+        {
+            Some(MTU_MIN)
+        } else if unanswered >= 1
+            && let Some(limit) = self.peer.limit().or(self.peer_before.limit()).filter(|limit| *limit < self.bytes)
+        {
+            Some(limit.max(MTU_MIN))
+        } else if unanswered >= NARROW_AFTER {
+            Some(MTU_REDUCED)
+        } else {
+            None
+        };
+        // A flight that would not be cut says nothing about the path.
+        bytes.filter(|bytes| *bytes < self.bytes && *bytes < flight_bytes)
+    }
+
+    pub(crate) fn narrow(&mut self, bytes: usize) {
+        self.bytes = bytes;
+        self.first_at_size = None;
+        self.missed_at_size = false;
+    }
+
+    /// Transmissions that could have been answered by now.
+    fn unanswered(&self, now: Instant) -> u8 {
+        let crossing = self.last_sent.is_some_and(|last| !has_arrived(last, now));
+        self.transmissions.saturating_sub(u8::from(crossing))
+    }
+}
+
+fn has_arrived(sent: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(sent) >= CROSSING
+}

@@ -1,0 +1,106 @@
+//! When a flight is sent again, and when a handshake is given up (RFC 6347 §4.2.4.1).
+
+use std::time::{Duration, Instant};
+
+use crate::conversation::Terms;
+use crate::limits::{REPEAT_ANSWERS_MAX, RETRANSMISSION_TIMEOUT_MAX, RETRANSMISSIONS_MAX};
+
+/// All tries or all the time of a handshake are used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GaveUp;
+
+/// Whether a repetition of the peer's may be answered although our flight went out a moment before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// It would be the same once more: what is under way is given time to arrive.
+    Rested,
+    /// It goes out in smaller datagrams, and what went out before does not arrive.
+    AtOnce,
+}
+
+/// A peer that repeats its flight every few milliseconds is not answered as often. A second is the first timer of most peers
+/// (RFC 6347 §4.2.4.1), so that each of their repetitions may be answered.
+const REST_MAX: Duration = Duration::from_millis(500);
+
+/// The retransmission timer and the deadline of the whole handshake.
+pub(crate) struct Timer {
+    initial: Duration,
+    timeout: Duration,
+    /// When to retransmit; `None` while no answer is due.
+    expiry: Option<Instant>,
+    deadline: Instant,
+    last_sent: Option<Instant>,
+    retransmissions: u8,
+    answers: u8,
+}
+
+impl Timer {
+    pub(crate) fn new(terms: &Terms, now: Instant) -> Self {
+        Self {
+            initial: terms.retransmission_initial,
+            timeout: terms.retransmission_initial,
+            expiry: None,
+            deadline: now + terms.handshake_deadline,
+            last_sent: None,
+            retransmissions: 0,
+            answers: 0,
+        }
+    }
+
+    /// A new flight is sent.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        self.timeout = self.initial;
+        self.retransmissions = 0;
+        self.expiry = Some(now + self.timeout);
+    }
+
+    pub(crate) const fn pause(&mut self) {
+        self.expiry = None;
+    }
+
+    pub(crate) fn resume(&mut self, now: Instant) {
+        self.expiry = Some(now + self.timeout);
+    }
+
+    /// Whether an answer is due.
+    pub(crate) const fn is_running(&self) -> bool {
+        self.expiry.is_some()
+    }
+
+    /// When there is something to do.
+    pub(crate) fn due(&self) -> Instant {
+        self.expiry.map_or(self.deadline, |expiry| expiry.min(self.deadline))
+    }
+
+    pub(crate) const fn note_sent(&mut self, now: Instant) {
+        self.last_sent = Some(now);
+    }
+
+    /// Whether to retransmit now. "double the value at each retransmission, up to no less than the RFC 6298 maximum of
+    /// 60 seconds" (RFC 6347 §4.2.4.1).
+    pub(crate) fn on_expiry(&mut self, now: Instant) -> Result<bool, GaveUp> {
+        if now >= self.deadline {
+            return Err(GaveUp);
+        }
+        if self.expiry.is_none_or(|expiry| now < expiry) {
+            return Ok(false);
+        }
+        if self.retransmissions >= RETRANSMISSIONS_MAX {
+            return Err(GaveUp);
+        }
+        self.retransmissions += 1;
+        self.timeout = (self.timeout * 2).min(RETRANSMISSION_TIMEOUT_MAX.max(self.initial));
+        self.expiry = Some(now + self.timeout);
+        Ok(true)
+    }
+
+    pub(crate) fn may_answer(&mut self, now: Instant, haste: Haste) -> bool {
+        let rest = (self.initial / 2).min(REST_MAX);
+        let rested = self.last_sent.is_none_or(|last| now.saturating_duration_since(last) >= rest);
+        let may = (rested || haste == Haste::AtOnce) && self.answers < REPEAT_ANSWERS_MAX;
+        if may {
+            self.answers += 1;
+        }
+        may
+    }
+}
