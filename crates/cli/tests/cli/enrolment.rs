@@ -328,7 +328,7 @@ fn a_fleet_of_an_unknown_manufacturer_fails_with_the_reason() {
         command.args(["load", "--server", uri, "--devices", "3", "--pki"]).arg(other.dir());
         let output = device_of(&mut command);
         expect_status(&output, 1);
-        assert!(stdout(&output).contains("dtls.alert.unknown_ca"), "{}", stdout(&output));
+        assert!(stdout(&output).contains("dtls.alert.bad_certificate"), "{}", stdout(&output));
     }
 }
 
