@@ -15,9 +15,8 @@ pub(crate) fn encode_chain<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> Str
 pub(crate) fn read_certificates(path: &Path) -> Outcome<Vec<Certificate>> {
     let bytes = files::read(path)?;
     let ders = pem::certificates(&bytes).map_err(|fault| {
-        Fault::failed(format!("{} holds no certificate: {fault}", path.display())).remedy(
-            "it should have a section `-----BEGIN CERTIFICATE-----`; `openssl x509 -inform DER` turns DER into PEM",
-        )
+        Fault::failed(format!("{} holds no certificate: {fault}", path.display()))
+            .remedy("it should have a section `-----BEGIN CERTIFICATE-----`, or be the DER of one certificate")
     })?;
     let parse = |(index, der): (usize, &Vec<u8>)| {
         Certificate::parse(der).map_err(|fault| {

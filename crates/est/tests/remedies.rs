@@ -192,7 +192,7 @@ const OPEN_THREAD: [&str; 7] = [
 ];
 
 /// `include/openssl/*.h` of 3.0.
-const OPEN_SSL: [&str; 22] = [
+const OPEN_SSL: [&str; 23] = [
     "DTLS1_2_VERSION",
     "DTLS_client_method",
     "DTLS_set_link_mtu",
@@ -214,6 +214,7 @@ const OPEN_SSL: [&str; 22] = [
     "X509_REQ_sign",
     "X509_VERIFY_PARAM_set1_ip_asc",
     "X509_get_subject_name",
+    "i2d_ECDSA_SIG",
     "i2d_X509_REQ",
 ];
 
@@ -244,6 +245,7 @@ const OF_THE_STACK: &[Reason] = &[
     Reason::CsrMalformed,
     Reason::CsrAlgorithm,
     Reason::CsrSignature,
+    Reason::CsrSignatureEncoding,
     Reason::CsrKeyType,
     Reason::CsrAsksSigning,
     Reason::SenSubjectMismatch,

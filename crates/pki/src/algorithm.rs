@@ -1,11 +1,14 @@
-//! The algorithms that Muster accepts, and nothing else: ECDSA with SHA-256 on P-256 and with SHA-384 on P-384.
+//! The algorithms that Muster accepts, and nothing else: ECDSA with SHA-256 on P-256, and with SHA-384 or SHA-256 on P-384.
 //!
-//! RFC 9148 §3 makes secp256r1 mandatory; P-384 serves certification authorities. SHA-1, MD5, RSA and mixed pairs (P-256 with
-//! SHA-384) are refused before any cryptography runs.
+//! RFC 9148 §3 makes secp256r1 mandatory; P-384 serves certification authorities, and signs with SHA-256 wherever `openssl req` made the
+//! request without being told otherwise. SHA-1, MD5, RSA and P-256 with SHA-384 are refused before any cryptography runs.
 
 use crate::der::{DerError, Reader, Tag};
+use crate::encoding::{Deviation, Reading};
 use crate::oid;
-use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, UnparsedPublicKey, VerificationAlgorithm};
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, UnparsedPublicKey, VerificationAlgorithm,
+};
 use std::fmt;
 
 /// A curve on the allow-list.
@@ -27,7 +30,7 @@ impl Curve {
         }
     }
 
-    /// The one signature algorithm that keys of this curve make.
+    /// The one signature algorithm that our own keys of this curve make.
     #[must_use]
     pub const fn algorithm(self) -> SignatureAlgorithm {
         match self {
@@ -44,12 +47,21 @@ impl Curve {
     }
 }
 
+impl fmt::Display for Curve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+        })
+    }
+}
+
 /// A signature algorithm on the allow-list.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SignatureAlgorithm {
-    /// ecdsa-with-SHA256 by a P-256 key
+    /// ecdsa-with-SHA256, by a key on P-256 or P-384
     EcdsaWithSha256,
-    /// ecdsa-with-SHA384 by a P-384 key
+    /// ecdsa-with-SHA384, by a key on P-384
     EcdsaWithSha384,
 }
 
@@ -63,28 +75,49 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// The curve of the keys that sign so.
-    #[must_use]
-    pub const fn curve(self) -> Curve {
-        match self {
-            Self::EcdsaWithSha256 => Curve::P256,
-            Self::EcdsaWithSha384 => Curve::P384,
-        }
+    /// Do keys of this curve sign so?
+    ///
+    /// # Errors
+    /// [`AlgorithmError::MixedPair`]: they do not.
+    pub fn goes_with(self, curve: Curve) -> Result<(), AlgorithmError> {
+        self.verification(curve).map(|_| ())
     }
 
     /// Reads an AlgorithmIdentifier, whole.
-    pub(crate) fn from_identifier(der: &[u8]) -> Result<Self, AlgorithmError> {
-        [Self::EcdsaWithSha256, Self::EcdsaWithSha384]
-            .into_iter()
-            .find(|algorithm| algorithm.identifier() == der)
-            .ok_or(AlgorithmError::UnsupportedSignature)
+    pub(crate) fn from_identifier(der: &[u8], reading: &mut Reading) -> Result<Self, AlgorithmError> {
+        const ALL: [SignatureAlgorithm; 2] = [SignatureAlgorithm::EcdsaWithSha256, SignatureAlgorithm::EcdsaWithSha384];
+        if let Some(found) = ALL.into_iter().find(|algorithm| algorithm.identifier() == der) {
+            return Ok(found);
+        }
+        let mut identifier = Reader::sequence(der)?;
+        let id = identifier.oid()?;
+        let known = ALL.into_iter().find(|algorithm| algorithm.identifier().get(4..) == Some(id.contents()));
+        let Some(known) = known else {
+            return Err(AlgorithmError::UnsupportedSignature { algorithm: oid::signature_name(id) });
+        };
+        let null = identifier.rest() == [0x05, 0x00];
+        if null && reading.lets(Deviation::NullParameters) {
+            return Ok(known);
+        }
+        Err(AlgorithmError::SignatureParameters { null })
     }
 
-    const fn verification(self) -> &'static dyn VerificationAlgorithm {
-        match self {
-            Self::EcdsaWithSha256 => &ECDSA_P256_SHA256_ASN1,
-            Self::EcdsaWithSha384 => &ECDSA_P384_SHA384_ASN1,
+    fn verification(self, curve: Curve) -> Result<&'static dyn VerificationAlgorithm, AlgorithmError> {
+        match (self, curve) {
+            (Self::EcdsaWithSha256, Curve::P256) => Ok(&ECDSA_P256_SHA256_ASN1),
+            (Self::EcdsaWithSha256, Curve::P384) => Ok(&ECDSA_P384_SHA256_ASN1),
+            (Self::EcdsaWithSha384, Curve::P384) => Ok(&ECDSA_P384_SHA384_ASN1),
+            (algorithm @ Self::EcdsaWithSha384, Curve::P256) => Err(AlgorithmError::MixedPair { algorithm, curve }),
         }
+    }
+}
+
+impl fmt::Display for SignatureAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EcdsaWithSha256 => "ecdsa-with-SHA256",
+            Self::EcdsaWithSha384 => "ecdsa-with-SHA384",
+        })
     }
 }
 
@@ -106,17 +139,18 @@ impl<'a> PublicKey<'a> {
     pub fn from_spki(der: &'a [u8]) -> Result<Self, AlgorithmError> {
         let mut spki = Reader::sequence(der)?;
         let mut algorithm = spki.nested(Tag::SEQUENCE)?;
-        if algorithm.oid()? != oid::EC_PUBLIC_KEY {
-            return Err(AlgorithmError::UnsupportedKey);
+        let kind = algorithm.oid()?;
+        if kind != oid::EC_PUBLIC_KEY {
+            return Err(AlgorithmError::UnsupportedKey { kind: oid::key_name(kind) });
         }
         // RFC 5480 §2.1.1: implicitCurve and specifiedCurve MUST NOT be used in PKIX; namedCurve is an OID.
         if algorithm.peek() != Some(Tag::OID) {
-            return Err(AlgorithmError::UnsupportedCurve);
+            return Err(AlgorithmError::UnnamedCurve);
         }
         let named = algorithm.oid()?;
         algorithm.finish()?;
         let curve = [Curve::P256, Curve::P384].into_iter().find(|curve| curve.oid() == named);
-        let curve = curve.ok_or(AlgorithmError::UnsupportedCurve)?;
+        let curve = curve.ok_or(AlgorithmError::UnsupportedCurve { curve: oid::curve_name(named) })?;
         let point = spki.octets_of_bit_string()?;
         spki.finish()?;
         Self::new(curve, point)
@@ -164,7 +198,20 @@ impl<'a> PublicKey<'a> {
     /// # Errors
     /// [`AlgorithmError::BadSignature`]: the signature is wrong or not DER, or the point is not on the curve.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), AlgorithmError> {
-        UnparsedPublicKey::new(self.curve.algorithm().verification(), self.point)
+        self.verify_as(self.curve.algorithm(), message, signature)
+    }
+
+    /// Verifies a signature of this algorithm.
+    ///
+    /// # Errors
+    /// As [`Self::verify`], and [`AlgorithmError::MixedPair`] for an algorithm that does not go with the curve.
+    pub fn verify_as(
+        &self,
+        algorithm: SignatureAlgorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), AlgorithmError> {
+        UnparsedPublicKey::new(algorithm.verification(self.curve)?, self.point)
             .verify(message, signature)
             .map_err(|_| AlgorithmError::BadSignature)
     }
@@ -192,11 +239,27 @@ pub enum AlgorithmError {
     /// Not the DER of a SubjectPublicKeyInfo.
     Der(DerError),
     /// The signature algorithm is not on the allow-list.
-    UnsupportedSignature,
+    UnsupportedSignature {
+        /// What it is called.
+        algorithm: &'static str,
+    },
+    /// The algorithm is ECDSA and has parameters, which it must not have.
+    SignatureParameters {
+        /// They are NULL.
+        null: bool,
+    },
     /// The key is not an elliptic-curve key.
-    UnsupportedKey,
-    /// The curve is not on the allow-list, or not given by name.
-    UnsupportedCurve,
+    UnsupportedKey {
+        /// What kind it is.
+        kind: &'static str,
+    },
+    /// The curve is not on the allow-list.
+    UnsupportedCurve {
+        /// What it is called.
+        curve: &'static str,
+    },
+    /// The curve is not given by name.
+    UnnamedCurve,
     /// The point is compressed, at infinity or of the wrong length for its curve.
     Point {
         /// The curve that the key claims.
@@ -222,12 +285,26 @@ impl From<DerError> for AlgorithmError {
 impl fmt::Display for AlgorithmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Der(error) => write!(f, "the public key is not DER: {error}"),
-            Self::UnsupportedSignature => f.write_str("the signature is not ECDSA with SHA-256 or SHA-384"),
-            Self::UnsupportedKey => f.write_str("the key is not an elliptic-curve key"),
-            Self::UnsupportedCurve => f.write_str("the curve is neither P-256 nor P-384"),
-            Self::Point { curve } => write!(f, "the public key is not an uncompressed point of {curve:?}"),
-            Self::MixedPair { algorithm, curve } => write!(f, "{algorithm:?} does not go with a key on {curve:?}"),
+            Self::Der(error) => error.fmt(f),
+            Self::UnsupportedSignature { algorithm } => {
+                write!(
+                    f,
+                    "the signature algorithm is {algorithm}; accepted are ecdsa-with-SHA256 and ecdsa-with-SHA384"
+                )
+            }
+            Self::SignatureParameters { null: true } => {
+                f.write_str("ECDSA algorithm with NULL parameters, which must be absent (RFC 5758 §3.2)")
+            }
+            Self::SignatureParameters { null: false } => {
+                f.write_str("ECDSA algorithm with parameters, which must be absent (RFC 5758 §3.2)")
+            }
+            Self::UnsupportedKey { kind } => {
+                write!(f, "the key type is {kind}; accepted are elliptic-curve keys on P-256 and P-384")
+            }
+            Self::UnsupportedCurve { curve } => write!(f, "the key's curve is {curve}; accepted are P-256 and P-384"),
+            Self::UnnamedCurve => f.write_str("the key's curve is not given by name (RFC 5480 §2.1.1)"),
+            Self::Point { curve } => write!(f, "the public key is not an uncompressed point of {curve}"),
+            Self::MixedPair { algorithm, curve } => write!(f, "{algorithm} does not go with a key on {curve}"),
             Self::BadSignature => f.write_str("the signature does not verify"),
         }
     }

@@ -4,11 +4,13 @@
 //! valid, and for whom, is decided in [`crate::chain`].
 
 use crate::algorithm::{AlgorithmError, PublicKey, SignatureAlgorithm};
-use crate::der::{CERTIFICATE_LIMITS, DerError, Reader, Tag, check_within};
+use crate::der::{CERTIFICATE_LIMITS, DerError, Reader, Tag, check_as};
 use crate::digest::Digest;
-use crate::extension::{ExtendedKeyUsage, ExtensionError, Extensions, KeyUsage};
+use crate::encoding::{Deviations, Encoding, Reading};
+use crate::extension::{EXTENSIONS_MAX, ExtendedKeyUsage, ExtensionError, Extensions, KeyUsage};
+use crate::field::{At, Field, Located, in_certificate};
 use crate::general_name::{GeneralNames, GeneralNamesError};
-use crate::name::{Name, NameError};
+use crate::name::{InName, Name, NameError};
 use crate::time::Validity;
 use std::fmt;
 use std::ops::Range;
@@ -27,6 +29,7 @@ pub struct Certificate {
     issuer: Name,
     subject: Name,
     extensions: Extensions,
+    deviations: Deviations,
 }
 
 impl Certificate {
@@ -36,7 +39,15 @@ impl Certificate {
     /// Whatever is not a version 3 certificate in strict DER with a key on P-256 or P-384. The algorithm of its signature is not
     /// judged here: an anchor may be signed by whom it wants, and a chain is judged by [`crate::chain`].
     pub fn parse(der: &[u8]) -> Result<Self, CertificateError> {
-        Self::from_boxed(der.into())
+        Self::parse_as(der, Encoding::Strict)
+    }
+
+    /// [`Self::parse`], which may let deviations from DER through: [`Self::deviations`] says which.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], but for those.
+    pub fn parse_as(der: &[u8], encoding: Encoding) -> Result<Self, CertificateError> {
+        Self::read(der.into(), encoding)
     }
 
     /// [`Self::parse`] of bytes that are ours already.
@@ -44,37 +55,61 @@ impl Certificate {
     /// # Errors
     /// As [`Self::parse`].
     pub(crate) fn from_boxed(boxed: Box<[u8]>) -> Result<Self, CertificateError> {
+        Self::read(boxed, Encoding::Strict)
+    }
+
+    fn read(boxed: Box<[u8]>, encoding: Encoding) -> Result<Self, CertificateError> {
         let der = &*boxed;
-        check_within(der, CERTIFICATE_LIMITS)?;
-        let mut certificate = Reader::sequence(der)?;
-        let to_be_signed = certificate.expect_element(Tag::SEQUENCE)?.whole;
-        let algorithm = certificate.expect_element(Tag::SEQUENCE)?.whole;
-        let signature = certificate.octets_of_bit_string()?;
-        certificate.finish()?;
+        let mut reading = Reading::new(encoding);
+        check_as(der, CERTIFICATE_LIMITS, &mut reading)
+            .map_err(|misplaced| Located { field: in_certificate(der, misplaced.at), flaw: misplaced.error.into() })?;
+        let mut certificate = Reader::sequence(der).at(Field::Whole)?;
+        let to_be_signed = certificate.expect_element(Tag::SEQUENCE).at(Field::Whole)?.whole;
+        let algorithm = certificate.expect_element(Tag::SEQUENCE).at(Field::SignatureAlgorithm)?.whole;
+        let signature = certificate.octets_of_bit_string().at(Field::SignatureValue)?;
+        certificate.finish().at(Field::Whole)?;
         let tbs = ToBeSignedFields::read(to_be_signed)?;
         // RFC 5280 §4.1.1.2: "This field MUST contain the same algorithm identifier as the signature field in the sequence
         // tbsCertificate".
         if tbs.algorithm != algorithm {
-            return Err(CertificateError::AlgorithmMismatch);
+            return Err(CertificateFlaw::AlgorithmMismatch).at(Field::SignatureAlgorithm);
         }
-        PublicKey::from_spki(tbs.spki)?;
-        let issuer = Name::parse(tbs.issuer)?;
+        PublicKey::from_spki(tbs.spki).at(Field::PublicKey)?;
+        let issuer = Name::read(tbs.issuer, &mut reading).map_err(|fault| in_name(fault, Field::Issuer))?;
         if issuer.is_empty() {
-            return Err(CertificateError::EmptyIssuer); // RFC 5280 §4.1.2.4: "The issuer field MUST contain a non-empty" name
+            // RFC 5280 §4.1.2.4: "The issuer field MUST contain a non-empty" name
+            return Err(CertificateFlaw::EmptyIssuer).at(Field::Issuer(0));
         }
+        let subject = Name::read(tbs.subject, &mut reading).map_err(|fault| in_name(fault, Field::Subject))?;
+        let extensions = Extensions::read(tbs.extensions, &mut reading).map_err(Located::into)?;
+        let signature_algorithm = match SignatureAlgorithm::from_identifier(algorithm, &mut reading) {
+            Ok(known) => Some(known),
+            // Ours, but not as it has to be written. All others are for the chain to judge, if it needs this certificate.
+            Err(error @ AlgorithmError::SignatureParameters { .. }) => {
+                return Err(error).at(Field::SignatureAlgorithm);
+            }
+            Err(_) => None,
+        };
         Ok(Self {
             digest: Digest::of(der),
             to_be_signed: range_in(der, to_be_signed),
             serial: range_in(der, tbs.serial),
             spki: range_in(der, tbs.spki),
             signature: range_in(der, signature),
-            signature_algorithm: SignatureAlgorithm::from_identifier(algorithm).ok(),
+            signature_algorithm,
             validity: tbs.validity,
             issuer,
-            subject: Name::parse(tbs.subject)?,
-            extensions: Extensions::read(tbs.extensions)?,
+            subject,
+            extensions,
+            deviations: reading.deviations(),
             der: boxed,
         })
+    }
+
+    /// What of DER it does without; nothing, if it was parsed strictly.
+    #[must_use]
+    pub const fn deviations(&self) -> Deviations {
+        self.deviations
     }
 
     /// The certificate as it came.
@@ -119,7 +154,8 @@ impl Certificate {
         &self.issuer
     }
 
-    /// The content octets of the serial number: a non-negative INTEGER of at most 20 octets, minimal.
+    /// The content octets of the serial number: a minimal INTEGER, which in other people's certificates may be negative, zero or longer
+    /// than 20 octets.
     #[must_use]
     pub fn serial(&self) -> &[u8] {
         &self.der[self.serial.clone()]
@@ -191,15 +227,28 @@ impl Certificate {
     /// # Errors
     /// [`AlgorithmError::BadSignature`], or an algorithm that does not go with the issuer's key.
     pub fn verify_signed_by(&self, issuer: &Self) -> Result<(), AlgorithmError> {
-        let algorithm = self.signature_algorithm.ok_or(AlgorithmError::UnsupportedSignature)?;
+        let unsupported = AlgorithmError::UnsupportedSignature { algorithm: self.signature_algorithm_name() };
+        let algorithm = self.signature_algorithm.ok_or(unsupported)?;
         let key = issuer.public_key();
-        if key.curve() != algorithm.curve() {
-            return Err(AlgorithmError::MixedPair { algorithm, curve: key.curve() });
-        }
+        algorithm.goes_with(key.curve())?;
         if !self.issuer.matches(&issuer.subject) {
             return Err(AlgorithmError::BadSignature);
         }
-        key.verify(self.to_be_signed(), self.signature())
+        key.verify_as(algorithm, self.to_be_signed(), self.signature())
+    }
+
+    /// What the algorithm of the signature is called.
+    #[must_use]
+    pub fn signature_algorithm_name(&self) -> &'static str {
+        let outer = Reader::sequence(&self.der).and_then(|mut outer| {
+            outer.element()?;
+            outer.nested(Tag::SEQUENCE)?.oid()
+        });
+        match self.signature_algorithm {
+            Some(SignatureAlgorithm::EcdsaWithSha256) => "ecdsa-with-SHA256",
+            Some(SignatureAlgorithm::EcdsaWithSha384) => "ecdsa-with-SHA384",
+            None => outer.map_or("one that is not known here", crate::oid::signature_name),
+        }
     }
 }
 
@@ -226,33 +275,48 @@ pub(crate) struct ToBeSignedFields<'a> {
 impl<'a> ToBeSignedFields<'a> {
     /// Reads a TBSCertificate that passed the strict check.
     pub(crate) fn read(der: &'a [u8]) -> Result<Self, CertificateError> {
-        let mut tbs = Reader::sequence(der)?;
-        // RFC 5280 §4.1.2.1: v3 (2) when extensions are used; they are, in everything that Muster deals with.
-        if tbs.optional(Tag::context_constructed(0))? != Some(&[0x02, 0x01, 0x02]) {
-            return Err(CertificateError::Version);
-        }
-        let serial = tbs.expect(Tag::INTEGER)?;
-        // RFC 5280 §4.1.2.2: "Certificate users MUST be able to handle serialNumber values up to 20 octets."
-        if serial.first().is_none_or(|first| first & 0x80 != 0) || serial.len() > 20 {
-            return Err(CertificateError::Serial);
-        }
-        let algorithm = tbs.expect_element(Tag::SEQUENCE)?.whole;
-        let issuer = tbs.expect_element(Tag::SEQUENCE)?.whole;
-        let mut period = tbs.nested(Tag::SEQUENCE)?;
-        let validity = Validity { not_before: period.time()?, not_after: period.time()? };
-        period.finish()?;
-        if validity.not_before > validity.not_after {
-            return Err(CertificateError::Validity);
-        }
-        let subject = tbs.expect_element(Tag::SEQUENCE)?.whole;
-        let spki = tbs.expect_element(Tag::SEQUENCE)?.whole;
-        let extensions = match tbs.optional(Tag::context_constructed(3))? {
-            Some(explicit) => Reader::sequence(explicit)?,
+        let mut tbs = Reader::sequence(der).at(Field::Whole)?;
+        read_version(&mut tbs).at(Field::Version)?;
+        let serial = tbs.expect(Tag::INTEGER).at(Field::SerialNumber)?;
+        let algorithm = tbs.expect_element(Tag::SEQUENCE).at(Field::Signature)?.whole;
+        let issuer = tbs.expect_element(Tag::SEQUENCE).at(Field::Issuer(0))?.whole;
+        let validity = read_validity(&mut tbs).at(Field::Validity)?;
+        let subject = tbs.expect_element(Tag::SEQUENCE).at(Field::Subject(0))?.whole;
+        let spki = tbs.expect_element(Tag::SEQUENCE).at(Field::PublicKey)?.whole;
+        let extensions = match tbs.optional(Tag::context_constructed(3)).at(Field::Extensions)? {
+            Some(explicit) => Reader::sequence(explicit).at(Field::Extensions)?,
             None => Reader::new(&[]),
         };
-        tbs.finish()?;
+        // issuerUniqueID [1] and subjectUniqueID [2]: RFC 5280 §4.1.2.8 forbids to make them.
+        let unique = matches!(tbs.peek().map(Tag::octet), Some(0x81 | 0x82 | 0xa1 | 0xa2));
+        tbs.finish().at(if unique { Field::UniqueId } else { Field::Extensions })?;
         Ok(Self { serial, algorithm, issuer, validity, subject, spki, extensions })
     }
+}
+
+/// RFC 5280 §4.1.2.1: v3 (2) when extensions are used; they are, in everything that Muster deals with.
+fn read_version(tbs: &mut Reader<'_>) -> Result<(), CertificateFlaw> {
+    match tbs.optional(Tag::context_constructed(0))? {
+        Some([0x02, 0x01, 0x02]) => Ok(()),
+        Some([0x02, 0x01, 0x01]) => Err(CertificateFlaw::Version2),
+        Some([0x02, 0x01, 0x00]) => Err(DerError::EncodedDefault.into()),
+        Some(_) => Err(CertificateFlaw::UnknownVersion),
+        None => Err(CertificateFlaw::Version1),
+    }
+}
+
+fn read_validity(tbs: &mut Reader<'_>) -> Result<Validity, CertificateFlaw> {
+    let mut period = tbs.nested(Tag::SEQUENCE)?;
+    let validity = Validity { not_before: period.time()?, not_after: period.time()? };
+    period.finish()?;
+    if validity.not_before > validity.not_after {
+        return Err(CertificateFlaw::Validity);
+    }
+    Ok(validity)
+}
+
+fn in_name(fault: InName, field: fn(usize) -> Field) -> CertificateError {
+    Located { field: field(fault.relative), flaw: fault.error.into() }
 }
 
 /// Where `part`, a piece of `whole`, lies in it.
@@ -262,15 +326,20 @@ pub(crate) fn range_in(whole: &[u8], part: &[u8]) -> Range<usize> {
     start..start + part.len()
 }
 
-/// Why bytes are no certificate that Muster can use.
+/// Why bytes are no certificate that Muster can use: the field, and the rule that it breaks.
+pub type CertificateError = Located<CertificateFlaw>;
+
+/// A rule that a certificate breaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CertificateError {
+pub enum CertificateFlaw {
     /// Not strict DER, or not the structure of a certificate.
     Der(DerError),
-    /// Not version 3.
-    Version,
-    /// A negative serial number, or one of more than 20 octets.
-    Serial,
+    /// Version 1: it cannot have extensions, and so not say what it may be used for.
+    Version1,
+    /// Version 2, likewise.
+    Version2,
+    /// A version that does not exist.
+    UnknownVersion,
     /// notBefore is after notAfter.
     Validity,
     /// A name that is none.
@@ -291,25 +360,25 @@ pub enum CertificateError {
     AlternativeNames(GeneralNamesError),
 }
 
-impl From<DerError> for CertificateError {
+impl From<DerError> for CertificateFlaw {
     fn from(error: DerError) -> Self {
         Self::Der(error)
     }
 }
 
-impl From<NameError> for CertificateError {
+impl From<NameError> for CertificateFlaw {
     fn from(error: NameError) -> Self {
         Self::Name(error)
     }
 }
 
-impl From<AlgorithmError> for CertificateError {
+impl From<AlgorithmError> for CertificateFlaw {
     fn from(error: AlgorithmError) -> Self {
         Self::Key(error)
     }
 }
 
-impl From<ExtensionError> for CertificateError {
+impl From<ExtensionError> for CertificateFlaw {
     fn from(error: ExtensionError) -> Self {
         match error {
             ExtensionError::Der(error) => Self::Der(error),
@@ -321,23 +390,24 @@ impl From<ExtensionError> for CertificateError {
     }
 }
 
-impl fmt::Display for CertificateError {
+impl fmt::Display for CertificateFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Der(error) => write!(f, "the certificate is not strict DER: {error}"),
-            Self::Version => f.write_str("the certificate is not of version 3"),
-            Self::Serial => f.write_str("the serial number is negative or longer than 20 octets"),
-            Self::Validity => f.write_str("the validity ends before it begins"),
+            Self::Der(error) => error.fmt(f),
+            Self::Version1 => f.write_str("a certificate of version 1; version 3 is needed (RFC 5280 §4.1.2.1)"),
+            Self::Version2 => f.write_str("a certificate of version 2; version 3 is needed (RFC 5280 §4.1.2.1)"),
+            Self::UnknownVersion => f.write_str("a version that is none of 1, 2 and 3 (RFC 5280 §4.1.2.1)"),
+            Self::Validity => f.write_str("it ends before it begins"),
             Self::Name(error) => error.fmt(f),
-            Self::EmptyIssuer => f.write_str("the issuer has no name"),
+            Self::EmptyIssuer => f.write_str("empty name (RFC 5280 §4.1.2.4)"),
             Self::Key(error) => error.fmt(f),
-            Self::AlgorithmMismatch => f.write_str("the certificate names two signature algorithms"),
-            Self::RepeatedExtension => f.write_str("an extension occurs twice"),
-            Self::TooManyExtensions => f.write_str("the certificate has too many extensions"),
-            Self::ExtensionValue => f.write_str("an extension does not have the value that its definition asks for"),
+            Self::AlgorithmMismatch => f.write_str("differs from the algorithm in the signed part (RFC 5280 §4.1.1.2)"),
+            Self::RepeatedExtension => f.write_str("the extension occurs twice (RFC 5280 §4.2)"),
+            Self::TooManyExtensions => write!(f, "more than {EXTENSIONS_MAX} extensions"),
+            Self::ExtensionValue => f.write_str("not the value that its definition asks for (RFC 5280 §4.2.1)"),
             Self::AlternativeNames(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for CertificateError {}
+impl std::error::Error for CertificateFlaw {}

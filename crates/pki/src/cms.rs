@@ -107,7 +107,7 @@ impl From<DerError> for CmsError {
 impl fmt::Display for CmsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Der(error) => write!(f, "the CMS message is not strict DER: {error}"),
+            Self::Der(error) => write!(f, "the CMS message is not DER: {error}"),
             Self::NotSignedData => f.write_str("the CMS message is not SignedData"),
             Self::Version => f.write_str("the SignedData is not of version 1"),
             Self::Content => f.write_str("the CMS message carries content besides certificates"),

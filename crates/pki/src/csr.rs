@@ -10,10 +10,13 @@
 
 use crate::algorithm::{AlgorithmError, PublicKey, SignatureAlgorithm};
 use crate::certificate::range_in;
-use crate::der::{CSR_LIMITS, DerError, Reader, Tag, check_within};
+use crate::der::{CSR_LIMITS, DerError, Reader, Tag, check_as};
 use crate::digest::Digest;
-use crate::extension::{ExtendedKeyUsage, ExtensionError, Extensions, KeyUsage};
+use crate::encoding::{Deviations, Encoding, Reading};
+use crate::extension::{EXTENSIONS_MAX, ExtendedKeyUsage, ExtensionError, Extensions, KeyUsage};
+use crate::field::{At, Field, Located, in_request};
 use crate::general_name::{GeneralNames, GeneralNamesError};
+use crate::key::{Signature, SignatureError};
 use crate::name::{Name, NameError};
 use crate::oid;
 use std::fmt;
@@ -28,6 +31,7 @@ const CHALLENGE_PASSWORD_MAX: usize = 255;
 /// A request whose structure is known and whose signature is not.
 pub struct Csr {
     fields: Fields,
+    algorithm: SignatureAlgorithm,
     to_be_signed: Range<usize>,
     signature: Range<usize>,
 }
@@ -38,44 +42,61 @@ impl Csr {
     /// # Errors
     /// Whatever is not a request of version 1 in strict DER, with a key and a signature on the allow-list that go together.
     pub fn parse(der: Vec<u8>) -> Result<Self, CsrError> {
-        check_within(&der, CSR_LIMITS)?;
-        let mut request = Reader::sequence(&der)?;
-        let info = request.expect_element(Tag::SEQUENCE)?;
-        let algorithm = SignatureAlgorithm::from_identifier(request.expect_element(Tag::SEQUENCE)?.whole)?;
-        let signature = request.octets_of_bit_string()?;
-        request.finish()?;
+        Self::parse_as(der, Encoding::Strict)
+    }
+
+    /// [`Self::parse`], which may let deviations from DER through: [`VerifiedCsr::deviations`] says which.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], but for those.
+    pub fn parse_as(der: Vec<u8>, encoding: Encoding) -> Result<Self, CsrError> {
+        let mut reading = Reading::new(encoding);
+        check_as(&der, CSR_LIMITS, &mut reading)
+            .map_err(|misplaced| Located { field: in_request(&der, misplaced.at), flaw: misplaced.error.into() })?;
+        let mut request = Reader::sequence(&der).at(Field::Whole)?;
+        let info = request.expect_element(Tag::SEQUENCE).at(Field::Whole)?;
+        let algorithm = request.expect_element(Tag::SEQUENCE).at(Field::SignatureAlgorithm)?.whole;
+        let signature = request.octets_of_bit_string().at(Field::SignatureValue)?;
+        request.finish().at(Field::Whole)?;
 
         let mut info_fields = Reader::new(info.contents);
         // RFC 2986 §4.1: "It shall be 0 for this version of the standard."
-        if info_fields.expect(Tag::INTEGER)? != [0] {
-            return Err(CsrError::Version);
+        if info_fields.expect(Tag::INTEGER).at(Field::Version)? != [0] {
+            return Err(CsrFlaw::Version).at(Field::Version);
         }
-        let subject = Name::parse(info_fields.expect_element(Tag::SEQUENCE)?.whole)?;
-        let spki = info_fields.expect_element(Tag::SEQUENCE)?.whole;
+        let subject = info_fields.expect_element(Tag::SEQUENCE).at(Field::Subject(0))?.whole;
+        let subject = Name::read(subject, &mut reading)
+            .map_err(|fault| Located { field: Field::Subject(fault.relative), flaw: fault.error.into() })?;
+        let spki = info_fields.expect_element(Tag::SEQUENCE).at(Field::PublicKey)?.whole;
         // RFC 2986 §4.1 makes the attributes mandatory; clients without any are known to leave the empty set out as well.
-        let attributes = Attributes::read(info_fields.optional(Tag::context_constructed(0))?.unwrap_or(&[]))?;
-        info_fields.finish()?;
+        let attributes = info_fields.optional(Tag::context_constructed(0)).at(Field::Attributes)?.unwrap_or(&[]);
+        let attributes = Attributes::read(attributes, &mut reading)?;
+        info_fields.finish().at(Field::Attributes)?;
 
-        let key = PublicKey::from_spki(spki)?;
-        if key.curve() != algorithm.curve() {
-            return Err(CsrError::Key(AlgorithmError::MixedPair { algorithm, curve: key.curve() }));
-        }
+        // The key first: who has another kind of key is to hear that, and not which hash it signed with.
+        let key = PublicKey::from_spki(spki).at(Field::PublicKey)?;
+        let algorithm = SignatureAlgorithm::from_identifier(algorithm, &mut reading).at(Field::SignatureAlgorithm)?;
+        algorithm.goes_with(key.curve()).at(Field::SignatureAlgorithm)?;
+        Signature::from_der(signature).at(Field::SignatureValue)?;
         let to_be_signed = range_in(&der, info.whole);
         let signature = range_in(&der, signature);
         let spki = range_in(&der, spki);
         let challenge_password = attributes.challenge_password.map(|text| range_in(&der, text.as_bytes()));
-        let extensions = attributes.extensions;
-        Ok(Self { fields: Fields { der, subject, spki, challenge_password, extensions }, to_be_signed, signature })
+        let (extensions, deviations) = (attributes.extensions, reading.deviations());
+        let fields = Fields { der, subject, spki, challenge_password, extensions, deviations };
+        Ok(Self { fields, algorithm, to_be_signed, signature })
     }
 
     /// Proof of possession: the request is signed with the private half of the key that it carries (RFC 7030 §4.2.1).
     ///
     /// # Errors
-    /// [`CsrError::ProofOfPossession`]: it is not, or the key is not a point of its curve.
+    /// [`CsrFlaw::ProofOfPossession`]: it is not, or the key is not a point of its curve.
     pub fn verify(self) -> Result<VerifiedCsr, CsrError> {
         let der = &self.fields.der;
-        let key = PublicKey::from_spki(&der[self.fields.spki.clone()])?;
-        key.verify(&der[self.to_be_signed], &der[self.signature]).map_err(|_| CsrError::ProofOfPossession)?;
+        let key = PublicKey::from_spki(&der[self.fields.spki.clone()]).at(Field::PublicKey)?;
+        key.verify_as(self.algorithm, &der[self.to_be_signed], &der[self.signature])
+            .map_err(|_| CsrFlaw::ProofOfPossession)
+            .at(Field::SignatureValue)?;
         let extensions = &self.fields.extensions;
         let requested = Requested {
             key_usage: extensions.key_usage,
@@ -144,6 +165,12 @@ impl VerifiedCsr {
         std::str::from_utf8(&self.fields.der[range]).ok()
     }
 
+    /// What of DER it does without; nothing, if it was parsed strictly.
+    #[must_use]
+    pub const fn deviations(&self) -> Deviations {
+        self.fields.deviations
+    }
+
     /// What else the request asks for. To be refused or ignored, never copied.
     #[must_use]
     pub const fn requested(&self) -> &Requested {
@@ -179,6 +206,7 @@ struct Fields {
     spki: Range<usize>,
     challenge_password: Option<Range<usize>>,
     extensions: Extensions,
+    deviations: Deviations,
 }
 
 /// The attributes (RFC 2985 §5.4): a SET OF under `[0]`.
@@ -189,33 +217,32 @@ struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    fn read(contents: &'a [u8]) -> Result<Self, CsrError> {
+    fn read(contents: &'a [u8], reading: &mut Reading) -> Result<Self, CsrError> {
         let mut list = Reader::new(contents);
         let mut out = Self::default();
         let (mut count, mut has_extensions) = (0, false);
         while !list.is_empty() {
+            let field = Field::Attribute(count);
             count += 1;
             if count > ATTRIBUTES_MAX {
-                return Err(CsrError::TooManyAttributes);
+                return Err(CsrFlaw::TooManyAttributes).at(Field::Attributes);
             }
-            let mut attribute = list.nested(Tag::SEQUENCE)?;
-            let kind = attribute.oid()?;
-            let mut values = attribute.nested(Tag::SET)?;
-            attribute.finish()?;
+            let (kind, mut values) = read_attribute(&mut list).at(field)?;
             match kind {
                 oid::CHALLENGE_PASSWORD => {
-                    let text = challenge_password(&mut values)?;
+                    let text = challenge_password(&mut values).at(field)?;
                     if out.challenge_password.replace(text).is_some() {
-                        return Err(CsrError::RepeatedAttribute);
+                        return Err(CsrFlaw::RepeatedAttribute).at(field);
                     }
-                    values.finish()?;
+                    values.finish().at(field)?;
                 }
                 oid::EXTENSION_REQUEST => {
                     if std::mem::replace(&mut has_extensions, true) {
-                        return Err(CsrError::RepeatedAttribute);
+                        return Err(CsrFlaw::RepeatedAttribute).at(field);
                     }
-                    out.extensions = Extensions::read(values.nested(Tag::SEQUENCE)?)?;
-                    values.finish()?;
+                    let extensions = values.nested(Tag::SEQUENCE).at(field)?;
+                    out.extensions = Extensions::read(extensions, reading).map_err(Located::into)?;
+                    values.finish().at(field)?;
                 }
                 _ => {}
             }
@@ -224,19 +251,30 @@ impl<'a> Attributes<'a> {
     }
 }
 
+fn read_attribute<'a>(list: &mut Reader<'a>) -> Result<(oid::Oid<'a>, Reader<'a>), DerError> {
+    let mut attribute = list.nested(Tag::SEQUENCE)?;
+    let kind = attribute.oid()?;
+    let values = attribute.nested(Tag::SET)?;
+    attribute.finish()?;
+    Ok((kind, values))
+}
+
 /// RFC 2985 §5.4.1: a DirectoryString, single-valued. IA5String is no DirectoryString, but older clients send it.
-fn challenge_password<'a>(values: &mut Reader<'a>) -> Result<&'a str, CsrError> {
+fn challenge_password<'a>(values: &mut Reader<'a>) -> Result<&'a str, CsrFlaw> {
     let value = values.element()?;
     let known = [Tag::UTF8_STRING, Tag::PRINTABLE_STRING, Tag::IA5_STRING, Tag::TELETEX_STRING].contains(&value.tag);
     match std::str::from_utf8(value.contents) {
         Ok(text) if known && (1..=CHALLENGE_PASSWORD_MAX).contains(&text.len()) => Ok(text),
-        _ => Err(CsrError::ChallengePassword),
+        _ => Err(CsrFlaw::ChallengePassword),
     }
 }
 
-/// Why a request cannot be used. The client's fault, always.
+/// Why a request cannot be used: the field, and the rule that it breaks. The client's fault, always.
+pub type CsrError = Located<CsrFlaw>;
+
+/// A rule that a request breaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CsrError {
+pub enum CsrFlaw {
     /// Not strict DER, or not the structure of a request.
     Der(DerError),
     /// Not version 1 (which is written as 0).
@@ -245,6 +283,8 @@ pub enum CsrError {
     Name(NameError),
     /// The key or the signature's algorithm is not on the allow-list, or they do not go together.
     Key(AlgorithmError),
+    /// The signature is not the DER of an ECDSA signature.
+    Signature(SignatureError),
     /// The signature was not made with the key in the request.
     ProofOfPossession,
     /// More attributes than 8.
@@ -253,55 +293,70 @@ pub enum CsrError {
     RepeatedAttribute,
     /// The challengePassword is not one text of 1 to 255 bytes.
     ChallengePassword,
-    /// A requested extension occurs twice, there are too many, or one has no valid value.
-    Extensions,
+    /// A requested extension occurs twice.
+    RepeatedExtension,
+    /// More requested extensions than 24.
+    TooManyExtensions,
+    /// A requested extension has not the value that its definition asks for.
+    ExtensionValue,
     /// The alternative names asked for are not.
     AlternativeNames(GeneralNamesError),
 }
 
-impl From<DerError> for CsrError {
+impl From<DerError> for CsrFlaw {
     fn from(error: DerError) -> Self {
         Self::Der(error)
     }
 }
 
-impl From<NameError> for CsrError {
+impl From<NameError> for CsrFlaw {
     fn from(error: NameError) -> Self {
         Self::Name(error)
     }
 }
 
-impl From<AlgorithmError> for CsrError {
+impl From<AlgorithmError> for CsrFlaw {
     fn from(error: AlgorithmError) -> Self {
         Self::Key(error)
     }
 }
 
-impl From<ExtensionError> for CsrError {
+impl From<SignatureError> for CsrFlaw {
+    fn from(error: SignatureError) -> Self {
+        Self::Signature(error)
+    }
+}
+
+impl From<ExtensionError> for CsrFlaw {
     fn from(error: ExtensionError) -> Self {
         match error {
             ExtensionError::Der(error) => Self::Der(error),
             ExtensionError::Names(error) => Self::AlternativeNames(error),
-            ExtensionError::Repeated | ExtensionError::TooMany | ExtensionError::Value => Self::Extensions,
+            ExtensionError::Repeated => Self::RepeatedExtension,
+            ExtensionError::TooMany => Self::TooManyExtensions,
+            ExtensionError::Value => Self::ExtensionValue,
         }
     }
 }
 
-impl fmt::Display for CsrError {
+impl fmt::Display for CsrFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Der(error) => write!(f, "the request is not strict DER: {error}"),
-            Self::Version => f.write_str("the request is not of version 1"),
+            Self::Der(error) => error.fmt(f),
+            Self::Version => f.write_str("not 0, which is the one version that there is (RFC 2986 §4.1)"),
             Self::Name(error) => error.fmt(f),
             Self::Key(error) => error.fmt(f),
+            Self::Signature(error) => error.fmt(f),
             Self::ProofOfPossession => f.write_str("the request is not signed with the key that it carries"),
-            Self::TooManyAttributes => f.write_str("the request has too many attributes"),
-            Self::RepeatedAttribute => f.write_str("an attribute of the request occurs twice"),
+            Self::TooManyAttributes => write!(f, "more than {ATTRIBUTES_MAX} attributes"),
+            Self::RepeatedAttribute => f.write_str("the attribute occurs twice"),
             Self::ChallengePassword => f.write_str("the challengePassword is not one text of 1 to 255 bytes"),
-            Self::Extensions => f.write_str("a requested extension is repeated, malformed or one too many"),
+            Self::RepeatedExtension => f.write_str("the extension occurs twice (RFC 5280 §4.2)"),
+            Self::TooManyExtensions => write!(f, "more than {EXTENSIONS_MAX} extensions"),
+            Self::ExtensionValue => f.write_str("not the value that its definition asks for (RFC 5280 §4.2.1)"),
             Self::AlternativeNames(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for CsrError {}
+impl std::error::Error for CsrFlaw {}

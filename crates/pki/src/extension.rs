@@ -3,7 +3,9 @@
 //! Contents of the extensions listed here pass the strict check before `x509-parser` reads them; contents of unknown extensions
 //! are not looked at (a critical unknown one fails the chain).
 
-use crate::der::{DerError, Reader, Tag, check_strict};
+use crate::der::{CMS_LIMITS, DerError, Reader, Tag, check_as};
+use crate::encoding::Reading;
+use crate::field::{At, ExtensionField, Field, Located};
 use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::oid::{self, Oid};
 use x509_parser::extensions as parsed;
@@ -27,47 +29,49 @@ pub(crate) struct Extensions {
 
 impl Extensions {
     /// Reads a SEQUENCE OF Extension.
-    pub(crate) fn read(mut list: Reader<'_>) -> Result<Self, ExtensionError> {
+    pub(crate) fn read(mut list: Reader<'_>, reading: &mut Reading) -> Result<Self, Located<ExtensionError>> {
         let mut out = Self::default();
         let mut seen = [Oid::new(&[]); EXTENSIONS_MAX];
-        let mut count = 0;
+        let mut index = 0;
         while !list.is_empty() {
-            let extension = Extension::read(&mut list)?;
+            let unnamed = Field::Extension(ExtensionField { index, name: None });
+            let extension = Extension::read(&mut list, reading).at(unnamed)?;
+            let field = Field::Extension(ExtensionField { index, name: oid::extension_name(extension.id.contents()) });
             // RFC 5280 §4.2: "A certificate MUST NOT include more than one instance of a particular extension."
-            if seen[..count].contains(&extension.id) {
-                return Err(ExtensionError::Repeated);
+            if seen[..index].contains(&extension.id) {
+                return Err(Located { field, flaw: ExtensionError::Repeated });
             }
-            *seen.get_mut(count).ok_or(ExtensionError::TooMany)? = extension.id;
-            count += 1;
-            out.remember(extension)?;
+            *seen.get_mut(index).ok_or(ExtensionError::TooMany).at(Field::Extensions)? = extension.id;
+            index += 1;
+            out.remember(extension, reading).at(field)?;
         }
         Ok(out)
     }
 
-    fn remember(&mut self, extension: Extension<'_>) -> Result<(), ExtensionError> {
+    fn remember(&mut self, extension: Extension<'_>, reading: &mut Reading) -> Result<(), ExtensionError> {
         let value = extension.value;
         match extension.id {
-            oid::BASIC_CONSTRAINTS => self.basic_constraints = Some(BasicConstraints::read(value)?),
-            oid::KEY_USAGE => self.key_usage = Some(KeyUsage::read(value)?),
-            oid::EXTENDED_KEY_USAGE => self.extended_key_usage = Some(ExtendedKeyUsage::read(value)?),
-            oid::SUBJECT_ALT_NAME => self.san = GeneralNames::parse(value)?,
+            oid::BASIC_CONSTRAINTS => self.basic_constraints = Some(BasicConstraints::read(value, reading)?),
+            oid::KEY_USAGE => self.key_usage = Some(KeyUsage::read(value, reading)?),
+            oid::EXTENDED_KEY_USAGE => self.extended_key_usage = Some(ExtendedKeyUsage::read(value, reading)?),
+            oid::SUBJECT_ALT_NAME => self.san = GeneralNames::read(value, reading)?,
             oid::SUBJECT_KEY_IDENTIFIER => {
-                check_strict(value)?;
+                check_value(value, reading)?;
                 let mut reader = Reader::new(value);
                 self.subject_key_id = Some(key_identifier(reader.expect(Tag::OCTET_STRING)?)?);
                 reader.finish()?;
             }
             oid::AUTHORITY_KEY_IDENTIFIER => {
-                let whole: parsed::AuthorityKeyIdentifier<'_> = read_whole(value)?;
+                let whole: parsed::AuthorityKeyIdentifier<'_> = read_whole(value, reading)?;
                 self.authority_key_id = whole.key_identifier.map(|id| key_identifier(id.0)).transpose()?;
             }
             // Decided by webpki or by nobody, but not outside DER.
             oid::NAME_CONSTRAINTS => {
-                check_name_constraints(value)?;
+                check_name_constraints(value, reading)?;
                 self.others = true;
             }
             oid::CRL_DISTRIBUTION_POINTS | oid::AUTHORITY_INFO_ACCESS | oid::CERTIFICATE_POLICIES => {
-                check_strict(value)?;
+                check_value(value, reading)?;
                 self.others = true;
             }
             _ => self.others = true,
@@ -85,10 +89,10 @@ pub(crate) struct Extension<'a> {
 }
 
 impl<'a> Extension<'a> {
-    pub(crate) fn read(list: &mut Reader<'a>) -> Result<Self, DerError> {
+    pub(crate) fn read(list: &mut Reader<'a>, reading: &mut Reading) -> Result<Self, DerError> {
         let mut extension = list.nested(Tag::SEQUENCE)?;
         let id = extension.oid()?;
-        let critical = extension.default_false()?;
+        let critical = extension.default_false_as(reading)?;
         let value = extension.expect(Tag::OCTET_STRING)?;
         extension.finish()?;
         Ok(Self { id, critical, value })
@@ -102,8 +106,8 @@ fn key_identifier(octets: &[u8]) -> Result<Box<[u8]>, ExtensionError> {
 
 /// RFC 5280 §4.2.1.10: at least one of `permittedSubtrees [0]` and `excludedSubtrees [1]`, each a `SEQUENCE SIZE (1..MAX)`. An empty list
 /// constrains nothing for webpki; whoever wrote it meant something else.
-fn check_name_constraints(value: &[u8]) -> Result<(), ExtensionError> {
-    check_strict(value)?;
+fn check_name_constraints(value: &[u8], reading: &mut Reading) -> Result<(), ExtensionError> {
+    check_value(value, reading)?;
     let mut constraints = Reader::sequence(value)?;
     let lists =
         [constraints.optional(Tag::context_constructed(0))?, constraints.optional(Tag::context_constructed(1))?];
@@ -112,9 +116,17 @@ fn check_name_constraints(value: &[u8]) -> Result<(), ExtensionError> {
     if filled { Ok(()) } else { Err(ExtensionError::Value) }
 }
 
+/// The contents of an extension are DER of their own.
+fn check_value(value: &[u8], reading: &mut Reading) -> Result<(), DerError> {
+    check_as(value, CMS_LIMITS, reading).map_err(|misplaced| misplaced.error)
+}
+
 /// The strict check, then `x509-parser` over exactly these bytes.
-fn read_whole<'a, T: FromDer<'a, x509_parser::error::X509Error>>(value: &'a [u8]) -> Result<T, ExtensionError> {
-    check_strict(value)?;
+fn read_whole<'a, T: FromDer<'a, x509_parser::error::X509Error>>(
+    value: &'a [u8],
+    reading: &mut Reading,
+) -> Result<T, ExtensionError> {
+    check_value(value, reading)?;
     match T::from_der(value) {
         Ok((&[], read)) => Ok(read),
         _ => Err(ExtensionError::Value),
@@ -129,11 +141,11 @@ pub(crate) struct BasicConstraints {
 }
 
 impl BasicConstraints {
-    fn read(value: &[u8]) -> Result<Self, ExtensionError> {
+    fn read(value: &[u8], reading: &mut Reading) -> Result<Self, ExtensionError> {
         // x509-parser takes a FALSE that is encoded; DER does not.
         let mut contents = Reader::sequence(value)?;
-        contents.default_false()?;
-        let read: parsed::BasicConstraints = read_whole(value)?;
+        contents.default_false_as(reading)?;
+        let read: parsed::BasicConstraints = read_whole(value, reading)?;
         Ok(Self { is_ca: read.ca, path_len: read.path_len_constraint })
     }
 }
@@ -143,8 +155,8 @@ impl BasicConstraints {
 pub struct KeyUsage(u16);
 
 impl KeyUsage {
-    fn read(value: &[u8]) -> Result<Self, ExtensionError> {
-        let read: parsed::KeyUsage = read_whole(value)?;
+    fn read(value: &[u8], reading: &mut Reading) -> Result<Self, ExtensionError> {
+        let read: parsed::KeyUsage = read_whole(value, reading)?;
         // "When the keyUsage extension appears in a certificate, at least one of the bits MUST be set to 1."
         if read.flags == 0 || value.len() > 5 { Err(ExtensionError::Value) } else { Ok(Self(read.flags)) }
     }
@@ -207,8 +219,8 @@ pub struct ExtendedKeyUsage {
 }
 
 impl ExtendedKeyUsage {
-    fn read(value: &[u8]) -> Result<Self, ExtensionError> {
-        check_strict(value)?;
+    fn read(value: &[u8], reading: &mut Reading) -> Result<Self, ExtensionError> {
+        check_value(value, reading)?;
         let mut purposes = Reader::sequence(value)?;
         if purposes.is_empty() {
             return Err(ExtensionError::Value); // "SEQUENCE SIZE (1..MAX) OF KeyPurposeId"
@@ -270,7 +282,7 @@ mod tests {
     }
 
     fn read(extensions: &[(Oid<'_>, bool, &[u8])]) -> Result<Extensions, ExtensionError> {
-        Extensions::read(Reader::new(&list(extensions)))
+        Extensions::read(Reader::new(&list(extensions)), &mut Reading::default()).map_err(|located| located.flaw)
     }
 
     #[test]

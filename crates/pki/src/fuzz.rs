@@ -6,6 +6,7 @@ use crate::chain::{Anchors, ChainError, verify_device, verify_server};
 use crate::cms;
 use crate::csr::Csr;
 use crate::der::{Reader, Tag, Writer, check_strict};
+use crate::encoding::Encoding;
 use crate::pem;
 use rustls_pki_types::{ServerName, UnixTime};
 
@@ -31,8 +32,22 @@ fn rewrite(mut from: Reader<'_>, to: &mut Writer) {
     }
 }
 
-/// A certificate: whatever parses can be read, shown and compared with itself.
+/// A certificate: whatever parses can be read, shown and compared with itself; read leniently, its subject is one that can be issued
+/// in strict DER and still is the same name.
 pub fn certificate(bytes: &[u8]) {
+    let lenient = Certificate::parse_as(bytes, Encoding::AsIssued);
+    if let Ok(lenient) = &lenient {
+        let strict = lenient.subject().to_strict();
+        assert!(check_strict(strict.der()).is_ok() && strict.matches(lenient.subject()));
+        assert_eq!(lenient.deviations().is_empty(), Certificate::parse(bytes).is_ok());
+        assert!(lenient.san().matches(lenient.san()));
+    }
+    if let Err(error) = Certificate::parse(bytes) {
+        let shown = error.to_string();
+        assert!(shown.len() < 300 && !shown.contains(char::is_control), "bounded, and on one line: {shown:?}");
+    } else {
+        assert!(lenient.is_ok(), "what is strict is read leniently too");
+    }
     if let Ok(certificate) = Certificate::parse(bytes) {
         assert_eq!(certificate.der(), bytes);
         assert!(certificate.subject().matches(certificate.subject()) && certificate.san().matches(certificate.san()));
@@ -45,7 +60,13 @@ pub fn certificate(bytes: &[u8]) {
 
 /// A request: whatever parses either proves possession or is gone, and what it says can be read.
 pub fn csr(bytes: &[u8]) {
+    let lenient = Csr::parse_as(bytes.to_vec(), Encoding::AsIssued).and_then(Csr::verify);
+    if let Ok(verified) = &lenient {
+        assert!(check_strict(verified.subject().to_strict().der()).is_ok());
+        assert_eq!(verified.deviations().is_empty(), Csr::parse(bytes.to_vec()).is_ok());
+    }
     if let Ok(Ok(verified)) = Csr::parse(bytes.to_vec()).map(Csr::verify) {
+        assert!(lenient.is_ok_and(|lenient| lenient.deviations().is_empty()));
         assert_eq!(verified.der(), bytes);
         assert!(verified.subject().matches(verified.subject()) && verified.san().matches(verified.san()));
         assert!(verified.challenge_password().is_none_or(|text| !text.is_empty()));

@@ -3,8 +3,9 @@
 //! Reading is lenient about syntax inside a name (a certificate from the field may say anything that is IA5), writing is not:
 //! [`GeneralName::check`] is what every name passes that Muster puts into a certificate.
 
-use crate::der::{DerError, Limits, Reader, Tag, Writer, check_within};
-use crate::name::Name;
+use crate::der::{DerError, Limits, Reader, Tag, Writer, check_as};
+use crate::encoding::{Encoding, Reading};
+use crate::name::{Name, NameError};
 use crate::oid::Oid;
 use rustls_pki_types::ServerName;
 use std::fmt;
@@ -35,7 +36,12 @@ impl GeneralNames {
     /// # Errors
     /// Not strict DER, no name at all or more than 32, or a kind of name that nothing here uses (X.400, EDI).
     pub fn parse(der: &[u8]) -> Result<Self, GeneralNamesError> {
-        check_within(der, GENERAL_NAMES_LIMITS)?;
+        Self::read(der, &mut Reading::default())
+    }
+
+    /// [`Self::parse`], with the deviations that `reading` lets through.
+    pub(crate) fn read(der: &[u8], reading: &mut Reading) -> Result<Self, GeneralNamesError> {
+        check_as(der, GENERAL_NAMES_LIMITS, reading).map_err(|misplaced| misplaced.error)?;
         let mut names = Reader::sequence(der)?;
         let mut count = 0;
         while !names.is_empty() {
@@ -43,7 +49,7 @@ impl GeneralNames {
             if count > GENERAL_NAMES_MAX {
                 return Err(GeneralNamesError::TooMany);
             }
-            GeneralName::read(&mut names)?;
+            GeneralName::read(&mut names, reading)?;
         }
         // "GeneralNames ::= SEQUENCE SIZE (1..MAX) OF GeneralName"
         if count == 0 { Err(GeneralNamesError::Empty) } else { Ok(Self { der: der.into() }) }
@@ -95,7 +101,9 @@ impl GeneralNames {
     /// The names in their order.
     pub fn iter(&self) -> impl Iterator<Item = GeneralName<'_>> {
         let mut names = Reader::sequence(&self.der).unwrap_or(Reader::new(&[]));
-        std::iter::from_fn(move || GeneralName::read(&mut names).ok())
+        // What was let through once is let through again.
+        let mut reading = Reading::new(Encoding::AsIssued);
+        std::iter::from_fn(move || GeneralName::read(&mut names, &mut reading).ok())
     }
 
     /// Do both hold the same names, in any order? DNS names compare without case, directory names as RFC 5280 §7.1 says, all
@@ -138,7 +146,7 @@ pub enum GeneralName<'a> {
 }
 
 impl<'a> GeneralName<'a> {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, GeneralNamesError> {
+    fn read(reader: &mut Reader<'a>, reading: &mut Reading) -> Result<Self, GeneralNamesError> {
         let element = reader.element()?;
         let text = || {
             let text = std::str::from_utf8(element.contents).map_err(|_| DerError::Text)?;
@@ -169,7 +177,7 @@ impl<'a> GeneralName<'a> {
             RFC822_NAME => Self::Email(text()?),
             DNS_NAME => Self::Dns(text()?),
             DIRECTORY_NAME => {
-                Name::parse(element.contents).map_err(|_| GeneralNamesError::DirectoryName)?;
+                Name::read(element.contents, reading).map_err(|fault| GeneralNamesError::DirectoryName(fault.error))?;
                 Self::Directory(element.contents)
             }
             URI => Self::Uri(text()?),
@@ -209,7 +217,8 @@ impl<'a> GeneralName<'a> {
             // RFC 5280 §7.2: dNSNames compare without case.
             (Self::Dns(one), GeneralName::Dns(two)) => one.eq_ignore_ascii_case(two),
             (Self::Directory(one), GeneralName::Directory(two)) => {
-                matches!((Name::parse(one), Name::parse(two)), (Ok(one), Ok(two)) if one.matches(&two))
+                let name = |der| Name::read(der, &mut Reading::new(Encoding::AsIssued)).ok();
+                name(one).zip(name(two)).is_some_and(|(one, two)| one.matches(&two))
             }
             _ => self == other,
         }
@@ -275,7 +284,7 @@ pub enum GeneralNamesError {
     /// An address of neither 4 nor 16 octets.
     IpAddress,
     /// A directoryName that is no name.
-    DirectoryName,
+    DirectoryName(NameError),
     /// A kind of name that nothing here uses.
     Unsupported,
     /// A name that may not be issued: see [`GeneralName::check`].
@@ -291,11 +300,11 @@ impl From<DerError> for GeneralNamesError {
 impl fmt::Display for GeneralNamesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Der(error) => write!(f, "the alternative names are not DER: {error}"),
-            Self::Empty => f.write_str("the alternative names are empty"),
-            Self::TooMany => f.write_str("there are too many alternative names"),
+            Self::Der(error) => error.fmt(f),
+            Self::Empty => f.write_str("no alternative name (RFC 5280 §4.2.1.6)"),
+            Self::TooMany => write!(f, "more than {GENERAL_NAMES_MAX} alternative names"),
             Self::IpAddress => f.write_str("an alternative IP address has neither 4 nor 16 octets"),
-            Self::DirectoryName => f.write_str("an alternative directory name is not a name"),
+            Self::DirectoryName(error) => write!(f, "a directoryName: {error}"),
             Self::Unsupported => f.write_str("an alternative name is of an unsupported kind"),
             Self::Syntax => f.write_str("an alternative name is not one that may be issued"),
         }

@@ -3,7 +3,7 @@
 //! What `ring` keeps inside an [`SigningKey`] is not zeroized; the PKCS#8 in a [`PrivateKey`] is.
 
 use crate::algorithm::{Curve, PublicKey, SignatureAlgorithm};
-use crate::der::check_strict;
+use crate::der::{DerError, Reader, Tag, check_strict};
 use ring::rand::SecureRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use std::fmt;
@@ -116,18 +116,23 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// A signature that came from outside: strict DER and not too long. Whether it verifies is another question.
+    /// A signature that came from outside: strict DER of two positive integers, and not too long. Whether it verifies is another
+    /// question.
     ///
     /// # Errors
     /// [`SignatureError`].
     pub fn from_der(der: &[u8]) -> Result<Self, SignatureError> {
-        check_strict(der).map_err(|_| SignatureError)?;
+        check_values(der).map_err(|error| match der.len() {
+            // Two integers of 32 or 48 octets, without a header, which neither 64 nor 96 octets of DER have.
+            64 | 96 if Reader::sequence(der).is_err() => SignatureError::Raw { octets: der.len() },
+            _ => error,
+        })?;
         Self::of(der)
     }
 
     fn of(der: &[u8]) -> Result<Self, SignatureError> {
         let mut bytes = [0; SIGNATURE_BYTES_MAX];
-        bytes.get_mut(..der.len()).ok_or(SignatureError)?.copy_from_slice(der);
+        bytes.get_mut(..der.len()).ok_or(SignatureError::TooLong)?.copy_from_slice(der);
         Ok(Self { bytes, len: der.len() })
     }
 
@@ -144,13 +149,46 @@ impl fmt::Debug for Signature {
     }
 }
 
-/// Bytes that are no ECDSA signature: not strict DER, or too long for our curves.
+/// ECDSA-Sig-Value (RFC 3279 §2.2.3): a SEQUENCE of r and s.
+fn check_values(der: &[u8]) -> Result<(), SignatureError> {
+    check_strict(der).map_err(SignatureError::NotDer)?;
+    let mut values = Reader::sequence(der).map_err(SignatureError::NotDer)?;
+    for _ in ["r", "s"] {
+        if values.expect(Tag::INTEGER).map_err(SignatureError::NotDer)?.first().is_none_or(|first| first & 0x80 != 0) {
+            return Err(SignatureError::Negative);
+        }
+    }
+    values.finish().map_err(SignatureError::NotDer)
+}
+
+/// Why bytes are no ECDSA signature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SignatureError;
+pub enum SignatureError {
+    /// r and s one after the other, without DER.
+    Raw {
+        /// How many octets.
+        octets: usize,
+    },
+    /// Not strict DER: often an r or s that is padded to the length of the curve.
+    NotDer(DerError),
+    /// r or s is negative: its first bit is set, and the octet 00 is missing in front.
+    Negative,
+    /// Longer than any signature on our curves.
+    TooLong,
+}
 
 impl fmt::Display for SignatureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the bytes are no ECDSA signature in DER")
+        match self {
+            Self::Raw { octets } => write!(
+                f,
+                "the ECDSA signature is not DER: {octets} octets, as r and s have without DER; it has to be a SEQUENCE of two \
+                 INTEGER (RFC 3279 §2.2.3)"
+            ),
+            Self::NotDer(error) => write!(f, "the ECDSA signature is not DER: {error}"),
+            Self::Negative => f.write_str("the ECDSA signature is not DER of two positive INTEGER: r or s is negative"),
+            Self::TooLong => f.write_str("the ECDSA signature is longer than any on P-256 or P-384"),
+        }
     }
 }
 

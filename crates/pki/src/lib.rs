@@ -25,9 +25,9 @@
 //! - E14: directoryName constraints cannot be judged by webpki and refuse every chain below them; an empty list of subtrees, which
 //!   webpki takes for no constraint, is refused where the certificate is parsed.
 //! - E20: everything non-canonical is refused but one thing, the order of a request's attributes, which small clients write as they
-//!   come. A DEFAULT value that is encoded is refused too (X.690 §11.5).
+//!   come. A DEFAULT value that is encoded is refused too (X.690 §11.5). [`Encoding::AsIssued`] lets four deviations through (E63).
 //! - E21: that a point lies on its curve is checked by `ring` with the proof of possession, so such a request fails as
-//!   [`CsrError::ProofOfPossession`]. There is no RSA.
+//!   [`CsrFlaw::ProofOfPossession`]. There is no RSA.
 //! - E24 draws a million serial numbers rather than ten: all 128 random bits go in unchanged, which the test asserts of each.
 //! - E27 is the ledger's: a [`issue::Serial`] is used where the caller says.
 
@@ -38,7 +38,9 @@ pub mod cms;
 mod csr;
 pub mod der;
 mod digest;
+mod encoding;
 mod extension;
+mod field;
 pub mod fuzz;
 mod general_name;
 pub mod issue;
@@ -50,10 +52,12 @@ pub mod pem;
 mod time;
 
 pub use algorithm::{AlgorithmError, Curve, PublicKey, SignatureAlgorithm, key_identifier};
-pub use certificate::{Certificate, CertificateError};
-pub use csr::{Csr, CsrError, Requested, VerifiedCsr};
+pub use certificate::{Certificate, CertificateError, CertificateFlaw};
+pub use csr::{Csr, CsrError, CsrFlaw, Requested, VerifiedCsr};
 pub use digest::Digest;
+pub use encoding::{Deviation, Deviations, Encoding};
 pub use extension::{ExtendedKeyUsage, KeyUsage};
+pub use field::{ExtensionField, Field, Located};
 pub use general_name::{GeneralName, GeneralNames, GeneralNamesError};
 pub use key::{KeyFault, PrivateKey, Signature, SignatureError, SigningKey};
 pub use name::{Attribute, Name, NameBuilder, NameError};

@@ -171,6 +171,86 @@ pub fn attribute_name(attribute: Oid<'_>) -> Option<&'static str> {
     ATTRIBUTE_NAMES.iter().find(|(_, oid)| *oid == attribute).map(|&(name, _)| name)
 }
 
+/// Extensions by the names that their definitions give them.
+const EXTENSION_NAMES: &[(&str, Oid<'static>)] = &[
+    ("subjectKeyIdentifier", SUBJECT_KEY_IDENTIFIER),
+    ("keyUsage", KEY_USAGE),
+    ("subjectAltName", SUBJECT_ALT_NAME),
+    ("basicConstraints", BASIC_CONSTRAINTS),
+    ("nameConstraints", NAME_CONSTRAINTS),
+    ("cRLDistributionPoints", CRL_DISTRIBUTION_POINTS),
+    ("certificatePolicies", CERTIFICATE_POLICIES),
+    ("authorityKeyIdentifier", AUTHORITY_KEY_IDENTIFIER),
+    ("extKeyUsage", EXTENDED_KEY_USAGE),
+    ("authorityInfoAccess", AUTHORITY_INFO_ACCESS),
+];
+
+/// What the extension with these content octets is called, if it is one that is read here.
+pub(crate) fn extension_name(contents: &[u8]) -> Option<&'static str> {
+    EXTENSION_NAMES.iter().find(|(_, oid)| oid.contents() == contents).map(|&(name, _)| name)
+}
+
+/// Keys that are not accepted, by name.
+const KEY_NAMES: &[(&str, &[u8])] = &[
+    ("RSA", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1]),
+    ("RSASSA-PSS", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10]),
+    ("DSA", &[0x2a, 0x86, 0x48, 0xce, 0x38, 4, 1]),
+    ("X25519", &[0x2b, 0x65, 0x6e]),
+    ("X448", &[0x2b, 0x65, 0x6f]),
+    ("Ed25519", &[0x2b, 0x65, 0x70]),
+    ("Ed448", &[0x2b, 0x65, 0x71]),
+];
+
+/// Curves that are not accepted, by name.
+const CURVE_NAMES: &[(&str, &[u8])] = &[
+    ("P-192", &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 1]),
+    ("P-224", &[0x2b, 0x81, 0x04, 0, 33]),
+    ("P-521", &[0x2b, 0x81, 0x04, 0, 35]),
+    ("secp256k1", &[0x2b, 0x81, 0x04, 0, 10]),
+    ("brainpoolP256r1", &[0x2b, 0x24, 3, 3, 2, 8, 1, 1, 7]),
+    ("brainpoolP320r1", &[0x2b, 0x24, 3, 3, 2, 8, 1, 1, 9]),
+    ("brainpoolP384r1", &[0x2b, 0x24, 3, 3, 2, 8, 1, 1, 11]),
+    ("brainpoolP512r1", &[0x2b, 0x24, 3, 3, 2, 8, 1, 1, 13]),
+    ("SM2", &[0x2a, 0x81, 0x1c, 0xcf, 0x55, 1, 0x82, 0x2d]),
+];
+
+/// Signature algorithms that are not accepted, by name.
+const SIGNATURE_NAMES: &[(&str, &[u8])] = &[
+    ("md5WithRSAEncryption", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4]),
+    ("sha1WithRSAEncryption", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5]),
+    ("RSASSA-PSS", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10]),
+    ("sha256WithRSAEncryption", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11]),
+    ("sha384WithRSAEncryption", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12]),
+    ("sha512WithRSAEncryption", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13]),
+    ("ecdsa-with-SHA1", &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1]),
+    ("ecdsa-with-SHA224", &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 1]),
+    ("ecdsa-with-SHA512", &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4]),
+    ("Ed25519", &[0x2b, 0x65, 0x70]),
+    ("Ed448", &[0x2b, 0x65, 0x71]),
+];
+
+fn name_in(names: &[(&'static str, &[u8])], oid: Oid<'_>) -> &'static str {
+    names
+        .iter()
+        .find(|(_, contents)| *contents == oid.contents())
+        .map_or("one that is not known here", |&(name, _)| name)
+}
+
+/// What a kind of key that is not accepted is called.
+pub(crate) fn key_name(oid: Oid<'_>) -> &'static str {
+    name_in(KEY_NAMES, oid)
+}
+
+/// What a curve that is not accepted is called.
+pub(crate) fn curve_name(oid: Oid<'_>) -> &'static str {
+    name_in(CURVE_NAMES, oid)
+}
+
+/// What a signature algorithm that is not accepted is called.
+pub(crate) fn signature_name(oid: Oid<'_>) -> &'static str {
+    name_in(SIGNATURE_NAMES, oid)
+}
+
 impl fmt::Display for Oid<'_> {
     /// Dotted decimal. Arcs beyond 64 bits (UUID arcs) are shown as `?`: they are never a known identifier.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

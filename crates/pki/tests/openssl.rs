@@ -12,7 +12,7 @@ use pki::issue::{Issuer, Template, TemplateSpec, validity};
 use pki::make::{CsrSpec, ServerSpec, csr, server};
 use pki::pem::{self, Label};
 use pki::{
-    AlgorithmError, Certificate, Csr, CsrError, Curve, GeneralName, GeneralNames, KeyFault, NameBuilder, PrivateKey,
+    AlgorithmError, Certificate, Csr, CsrFlaw, Curve, GeneralName, GeneralNames, KeyFault, NameBuilder, PrivateKey,
     ServerName, SigningKey, cms, oid,
 };
 use std::fs;
@@ -257,15 +257,16 @@ fn e02_requests_by_openssl_with_weak_or_other_algorithms_are_refused() {
     openssl.run("genpkey -algorithm ED25519 -out ed.key");
     let request = |key: &str, hash: &str| {
         openssl.run(&format!("req -new -key {key} {hash} -subj /CN=meter -out a.csr"));
-        Csr::parse(pem::certificate_request(&openssl.read("a.csr")).unwrap()).err()
+        Csr::parse(pem::certificate_request(&openssl.read("a.csr")).unwrap()).err().map(|error| error.flaw)
     };
-    let unsupported = |error| Some(CsrError::Key(error));
+    let unsupported = |error| Some(CsrFlaw::Key(error));
+    let signature = |algorithm| unsupported(AlgorithmError::UnsupportedSignature { algorithm });
     assert_eq!(request("ec.key", "-sha256"), None);
-    assert_eq!(request("ec.key", "-sha1"), unsupported(AlgorithmError::UnsupportedSignature));
-    assert_eq!(request("ec.key", "-sha512"), unsupported(AlgorithmError::UnsupportedSignature));
-    assert_eq!(request("rsa.key", "-sha256"), unsupported(AlgorithmError::UnsupportedSignature));
-    assert_eq!(request("rsa.key", "-md5"), unsupported(AlgorithmError::UnsupportedSignature));
-    assert_eq!(request("ed.key", ""), unsupported(AlgorithmError::UnsupportedSignature));
-    assert_eq!(request("k1.key", "-sha256"), unsupported(AlgorithmError::UnsupportedCurve));
-    assert!(matches!(request("ec.key", "-sha384"), Some(CsrError::Key(AlgorithmError::MixedPair { .. }))));
+    assert_eq!(request("ec.key", "-sha1"), signature("ecdsa-with-SHA1"));
+    assert_eq!(request("ec.key", "-sha512"), signature("ecdsa-with-SHA512"));
+    assert_eq!(request("rsa.key", "-sha256"), unsupported(AlgorithmError::UnsupportedKey { kind: "RSA" }));
+    assert_eq!(request("rsa.key", "-md5"), unsupported(AlgorithmError::UnsupportedKey { kind: "RSA" }));
+    assert_eq!(request("ed.key", ""), unsupported(AlgorithmError::UnsupportedKey { kind: "Ed25519" }));
+    assert_eq!(request("k1.key", "-sha256"), unsupported(AlgorithmError::UnsupportedCurve { curve: "secp256k1" }));
+    assert!(matches!(request("ec.key", "-sha384"), Some(CsrFlaw::Key(AlgorithmError::MixedPair { .. }))));
 }

@@ -3,7 +3,7 @@
 
 use authority::{Asked, Busy, Function, Misissue};
 use dtls::{AlertDescription, CertificateFault};
-use pki::CsrError;
+use pki::{CsrError, CsrFlaw};
 
 use super::Reason;
 
@@ -166,14 +166,19 @@ impl Reason {
 
 impl From<&CsrError> for Reason {
     fn from(error: &CsrError) -> Reason {
-        match error {
-            CsrError::Der(_) | CsrError::Version => Reason::CsrMalformed,
-            CsrError::Name(_) => Reason::CsrSubject,
-            CsrError::Key(_) => Reason::CsrAlgorithm,
-            CsrError::ProofOfPossession => Reason::CsrSignature,
-            CsrError::TooManyAttributes => Reason::CsrTooLarge,
-            CsrError::RepeatedAttribute | CsrError::ChallengePassword | CsrError::Extensions => Reason::CsrAttributes,
-            CsrError::AlternativeNames(_) => Reason::CsrSanMalformed,
+        match error.flaw {
+            CsrFlaw::Der(_) | CsrFlaw::Version => Reason::CsrMalformed,
+            CsrFlaw::Name(_) => Reason::CsrSubject,
+            CsrFlaw::Key(_) => Reason::CsrAlgorithm,
+            CsrFlaw::Signature(_) => Reason::CsrSignatureEncoding,
+            CsrFlaw::ProofOfPossession => Reason::CsrSignature,
+            CsrFlaw::TooManyAttributes => Reason::CsrTooLarge,
+            CsrFlaw::RepeatedAttribute
+            | CsrFlaw::ChallengePassword
+            | CsrFlaw::RepeatedExtension
+            | CsrFlaw::TooManyExtensions
+            | CsrFlaw::ExtensionValue => Reason::CsrAttributes,
+            CsrFlaw::AlternativeNames(_) => Reason::CsrSanMalformed,
         }
     }
 }

@@ -491,6 +491,10 @@ reasons! {
         "The request is not signed with the key that it names: no proof of possession (RFC 7030 §4.2.1).";
         "Sign the CSR with the private key of its own public key, after the last change to it. Mbed TLS, and Zephyr and OpenThread with it: the one key of mbedtls_x509write_csr_set_key is both. OpenSSL: X509_REQ_set_pubkey and X509_REQ_sign with one key, the signature last.";
         "Nothing to change.";
+    CsrSignatureEncoding: "est.csr.signature_encoding", Decision, BAD_REQUEST;
+        "The request's signature is not the DER of an ECDSA signature (RFC 3279 §2.2.3): r and s stand there without DER, or one of them is not a minimal INTEGER.";
+        "Encode r and s as a SEQUENCE of two INTEGER without padding. Mbed TLS, and Zephyr and OpenThread with it: mbedtls_x509write_csr_der does it; psa_sign_hash gives r and s without DER. OpenSSL: i2d_ECDSA_SIG.";
+        "Nothing to change.";
     CsrKeyType: "est.csr.key_type", Decision, BAD_REQUEST;
         "The profile issues no certificate for this kind of key.";
         "Generate a key of a kind that the profile accepts; P-256 always is (RFC 9148 §3). Mbed TLS, and Zephyr and OpenThread with it: mbedtls_ecp_gen_key with MBEDTLS_ECP_DP_SECP256R1. OpenSSL: EVP_EC_gen(\"P-256\") (ecparam -name prime256v1 -genkey).";

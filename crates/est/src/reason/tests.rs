@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use authority::{Asked, Attribute, Busy, DeviceIdRule, Function, LedgerFault, Misissue, SanKind, SignerFault};
 use coap::Number;
 use dtls::{AlertDescription, CertificateFault, HandshakeType};
-use pki::{AlgorithmError, CsrError, GeneralNamesError, NameError};
+use pki::{AlgorithmError, CsrFlaw, Field, GeneralNamesError, Located, NameError, SignatureError};
 
 use super::*;
 
@@ -121,17 +121,20 @@ fn message_refusals() -> Vec<coap::server::Refusal> {
 fn decisions() -> Vec<authority::Refusal> {
     use authority::Refusal;
     let csr = [
-        CsrError::Version,
-        CsrError::Name(NameError::EmptyRelativeName),
-        CsrError::Key(AlgorithmError::UnsupportedSignature),
-        CsrError::ProofOfPossession,
-        CsrError::TooManyAttributes,
-        CsrError::RepeatedAttribute,
-        CsrError::ChallengePassword,
-        CsrError::Extensions,
-        CsrError::AlternativeNames(GeneralNamesError::Empty),
+        CsrFlaw::Version,
+        CsrFlaw::Name(NameError::EmptyRelativeName),
+        CsrFlaw::Key(AlgorithmError::UnsupportedKey { kind: "RSA" }),
+        CsrFlaw::ProofOfPossession,
+        CsrFlaw::TooManyAttributes,
+        CsrFlaw::RepeatedAttribute,
+        CsrFlaw::ChallengePassword,
+        CsrFlaw::RepeatedExtension,
+        CsrFlaw::TooManyExtensions,
+        CsrFlaw::ExtensionValue,
+        CsrFlaw::Signature(SignatureError::Raw { octets: 64 }),
+        CsrFlaw::AlternativeNames(GeneralNamesError::Empty),
     ];
-    let mut all: Vec<Refusal> = csr.map(Refusal::Csr).into();
+    let mut all: Vec<Refusal> = csr.map(|flaw| Refusal::Csr(Located { field: Field::Whole, flaw })).into();
     all.extend([
         Refusal::KeyType,
         Refusal::Asks(Asked::CertificateAuthority),

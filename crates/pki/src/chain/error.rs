@@ -36,7 +36,7 @@ pub enum ChainError {
     },
     /// The issuer that the names lead to did not sign this.
     BadSignature,
-    /// A signature or key on the path is not ECDSA with SHA-256 on P-256 or with SHA-384 on P-384.
+    /// A signature or key on the path is not ECDSA with SHA-256 on P-256, or with SHA-256 or SHA-384 on P-384.
     UnsupportedAlgorithm,
     /// keyUsage does not allow what the certificate is used for.
     KeyUsage {
@@ -111,7 +111,7 @@ impl fmt::Display for ChainError {
         let text = match self {
             Self::Empty => "no certificate was sent",
             Self::TooManyCertificates { count } => return write!(f, "{count} certificates were sent"),
-            Self::Certificate { index, error } => return write!(f, "certificate {index} of the chain: {error}"),
+            Self::Certificate { index, error } => return write!(f, "certificate {index} of the chain, {error}"),
             Self::UnknownIssuer => "no trusted authority has issued the certificate",
             Self::Expired { .. } => "a certificate of the chain has expired",
             Self::NotYetValid { .. } => "a certificate of the chain is not valid yet",

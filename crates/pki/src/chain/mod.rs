@@ -13,6 +13,7 @@ pub use error::{AnchorError, ChainError};
 
 use crate::certificate::Certificate;
 use crate::der::CERTIFICATE_LIMITS;
+use crate::encoding::Encoding;
 use rustls_pki_types::{
     AlgorithmIdentifier, CertificateDer, InvalidSignature, ServerName, SignatureVerificationAlgorithm, TrustAnchor,
     UnixTime,
@@ -41,6 +42,8 @@ pub struct Anchors {
     certificates: Vec<Arc<Certificate>>,
     /// In the same order as `certificates`.
     trust: Vec<TrustAnchor<'static>>,
+    /// How the certificates below them are read.
+    encoding: Encoding,
 }
 
 impl Anchors {
@@ -63,7 +66,14 @@ impl Anchors {
                     .map_err(|_| AnchorError::Unusable { index })
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { certificates, trust })
+        Ok(Self { certificates, trust, encoding: Encoding::Strict })
+    }
+
+    /// Reads the certificates below these anchors in this way. A verifier that serves several profiles reads as leniently as one of them
+    /// does; the others look at [`Certificate::deviations`].
+    #[must_use]
+    pub fn reading(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
     }
 
     /// The certificates, in the order in which they were given.
@@ -90,7 +100,7 @@ pub struct Verified {
 /// # Errors
 /// [`ChainError`], each cause on its own.
 pub fn verify_device(anchors: &Anchors, chain: &[&[u8]], utc: UnixTime) -> Result<Verified, ChainError> {
-    let chain = Chain::parse(chain)?;
+    let chain = Chain::parse(chain, anchors.encoding)?;
     let anchor = chain.verify(anchors, utc, KeyUsage::client_auth(), |_| Ok(()))?;
     Ok(Verified { leaf: Arc::new(chain.leaf), anchor })
 }
@@ -102,7 +112,7 @@ pub fn verify_device(anchors: &Anchors, chain: &[&[u8]], utc: UnixTime) -> Resul
 /// # Errors
 /// [`ChainError`], each cause on its own; `Expired` for an authority of the path that is.
 pub fn verify_device_past_its_date(anchors: &Anchors, chain: &[&[u8]], utc: UnixTime) -> Result<Verified, ChainError> {
-    let chain = Chain::parse(chain)?;
+    let chain = Chain::parse(chain, anchors.encoding)?;
     let at = utc.min(chain.leaf.validity().not_after);
     let authorities_now = |path: &[&Certificate]| {
         for validity in path.iter().map(|authority| authority.validity()) {
@@ -132,7 +142,7 @@ pub fn verify_server(
     utc: UnixTime,
     name: &ServerName<'_>,
 ) -> Result<Verified, ChainError> {
-    let chain = Chain::parse(chain)?;
+    let chain = Chain::parse(chain, anchors.encoding)?;
     let purposes = chain.leaf.extended_key_usage().unwrap_or_default();
     if !purposes.server_auth {
         return Err(if purposes.client_auth { ChainError::DeviceAsServer } else { ChainError::ExtendedKeyUsage });
@@ -152,13 +162,13 @@ struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    fn parse(chain: &[&'a [u8]]) -> Result<Self, ChainError> {
+    fn parse(chain: &[&'a [u8]], encoding: Encoding) -> Result<Self, ChainError> {
         let (&leaf_der, rest) = chain.split_first().ok_or(ChainError::Empty)?;
         if chain.len() > CHAIN_CERTIFICATES_MAX {
             return Err(ChainError::TooManyCertificates { count: chain.len() });
         }
         let parse = |index: usize, der: &[u8]| {
-            Certificate::parse(der).map_err(|error| ChainError::Certificate { index, error })
+            Certificate::parse_as(der, encoding).map_err(|error| ChainError::Certificate { index, error })
         };
         let others: Vec<Certificate> =
             rest.iter().enumerate().map(|(index, der)| parse(index + 1, der)).collect::<Result<_, _>>()?;
@@ -197,10 +207,10 @@ impl<'a> Chain<'a> {
         self.check_leaf(anchors)?;
         let budget = Budget::new();
         let counted = budget.algorithms();
+        let supported = counted.each_ref().map(|counted| counted as &dyn SignatureVerificationAlgorithm);
         let leaf = EndEntityCert::try_from(&self.leaf_der).map_err(|error| ChainError::from_webpki(&error))?;
-        let path = leaf
-            .verify_for_usage(&[&counted[0], &counted[1]], &anchors.trust, &self.others_der, utc, usage, None, None)
-            .map_err(
+        let path =
+            leaf.verify_for_usage(&supported, &anchors.trust, &self.others_der, utc, usage, None, None).map_err(
                 |error| if budget.is_exhausted() { ChainError::TooMuchWork } else { ChainError::from_webpki(&error) },
             )?;
         let anchor = anchors
@@ -270,9 +280,27 @@ impl Budget {
         Self { left: AtomicUsize::new(SIGNATURES_MAX + 1) }
     }
 
-    fn algorithms(&self) -> [Counted<'_>; 2] {
-        [webpki::ring::ECDSA_P256_SHA256, webpki::ring::ECDSA_P384_SHA384]
-            .map(|algorithm| Counted { algorithm, left: &self.left })
+    fn algorithms(&self) -> [Counted<'_>; 6] {
+        /// The contents of an AlgorithmIdentifier with NULL parameters, for SHA-256 and SHA-384. [`Certificate`] has refused it where
+        /// encodings are strict; webpki finds algorithms by these bytes.
+        const NULLED: [&[u8]; 2] = [
+            &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2, 0x05, 0x00],
+            &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3, 0x05, 0x00],
+        ];
+        use webpki::ring::{ECDSA_P256_SHA256, ECDSA_P384_SHA256, ECDSA_P384_SHA384};
+        let counted =
+            |algorithm: &'static dyn SignatureVerificationAlgorithm, id| Counted { algorithm, id, left: &self.left };
+        let proper =
+            |algorithm: &'static dyn SignatureVerificationAlgorithm| counted(algorithm, algorithm.signature_alg_id());
+        let nulled = |algorithm, id| counted(algorithm, AlgorithmIdentifier::from_slice(id));
+        [
+            proper(ECDSA_P256_SHA256),
+            proper(ECDSA_P384_SHA256),
+            proper(ECDSA_P384_SHA384),
+            nulled(ECDSA_P256_SHA256, NULLED[0]),
+            nulled(ECDSA_P384_SHA256, NULLED[0]),
+            nulled(ECDSA_P384_SHA384, NULLED[1]),
+        ]
     }
 
     /// Was one more asked for than there were?
@@ -285,6 +313,7 @@ impl Budget {
 #[derive(Debug)]
 struct Counted<'a> {
     algorithm: &'static dyn SignatureVerificationAlgorithm,
+    id: AlgorithmIdentifier,
     left: &'a AtomicUsize,
 }
 
@@ -303,7 +332,7 @@ impl SignatureVerificationAlgorithm for Counted<'_> {
     }
 
     fn signature_alg_id(&self) -> AlgorithmIdentifier {
-        self.algorithm.signature_alg_id()
+        self.id
     }
 }
 
@@ -324,7 +353,7 @@ mod tests {
         let key = SigningKey::from_pkcs8(key.pkcs8(), &random).unwrap();
         let signature = key.sign(&random, b"message").unwrap();
         let budget = Budget::new();
-        let [counted, _] = budget.algorithms();
+        let [counted, ..] = budget.algorithms();
         for _ in 0..SIGNATURES_MAX {
             assert!(counted.verify_signature(key.point(), b"message", signature.as_bytes()).is_ok());
         }

@@ -2,6 +2,7 @@
 
 use super::reader::read_header;
 use super::{DerError, Tag};
+use crate::encoding::{Deviation, Reading};
 use crate::time;
 
 /// The deepest nesting. A certificate needs 5 levels, a request with extensions 7, certs-only CMS 9 (an extension's value is an OCTET
@@ -42,6 +43,24 @@ pub fn check_strict(bytes: &[u8]) -> Result<(), DerError> {
 /// # Errors
 /// The first violation, in reading order.
 pub fn check_within(bytes: &[u8], limits: Limits) -> Result<(), DerError> {
+    check_as(bytes, limits, &mut Reading::default()).map_err(|misplaced| misplaced.error)
+}
+
+/// A violation, and the offset of the element that it is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Misplaced {
+    pub(crate) error: DerError,
+    pub(crate) at: usize,
+}
+
+/// [`check_within`], with the deviations that `reading` lets through.
+pub(crate) fn check_as(bytes: &[u8], limits: Limits, reading: &mut Reading) -> Result<(), Misplaced> {
+    let mut at = 0;
+    walk(bytes, limits, reading, &mut at).map_err(|error| Misplaced { error, at })
+}
+
+/// `current` is the offset of the element that is being looked at.
+fn walk(bytes: &[u8], limits: Limits, reading: &mut Reading, current: &mut usize) -> Result<(), DerError> {
     if bytes.len() > limits.bytes_max {
         return Err(DerError::TooLarge);
     }
@@ -59,7 +78,9 @@ pub fn check_within(bytes: &[u8], limits: Limits) -> Result<(), DerError> {
             depth -= 1;
             end = stack[depth].outer_end;
         }
+        *current = at;
         if depth == 0 && elements > 0 {
+            *current = 0; // what follows the structure is no field of it
             return Err(DerError::Trailing);
         }
         elements += 1;
@@ -70,7 +91,7 @@ pub fn check_within(bytes: &[u8], limits: Limits) -> Result<(), DerError> {
         let start = at + header;
         let next = start + length; // within `end`: read_header checked it
         if let Some(level) = depth.checked_sub(1).map(|parent| &mut stack[parent]) {
-            level.follow(bytes, at, next)?;
+            level.follow(bytes, at, next, reading)?;
         }
         if tag.is_constructed() {
             check_constructed(tag)?;
@@ -82,7 +103,7 @@ pub fn check_within(bytes: &[u8], limits: Limits) -> Result<(), DerError> {
             end = next;
             at = start;
         } else {
-            check_primitive(tag, &bytes[start..next])?;
+            check_primitive(tag, &bytes[start..next], reading)?;
             at = next;
         }
     }
@@ -105,10 +126,11 @@ impl Level {
     ///
     /// The attributes of a CSR are a SET OF too, but under `[0]`: their order is not checked here, because small clients are
     /// known to write them in the order in which they make them, and nothing depends on it.
-    fn follow(&mut self, bytes: &[u8], start: usize, end: usize) -> Result<(), DerError> {
+    fn follow(&mut self, bytes: &[u8], start: usize, end: usize, reading: &mut Reading) -> Result<(), DerError> {
         if self.sorted {
             if let Some((previous_start, previous_end)) = self.previous
                 && bytes[previous_start..previous_end] > bytes[start..end]
+                && !reading.lets(Deviation::SetOrder)
             {
                 return Err(DerError::SetOrder);
             }
@@ -126,8 +148,12 @@ fn check_constructed(tag: Tag) -> Result<(), DerError> {
     Err(DerError::ForbiddenTag(tag))
 }
 
-fn check_primitive(tag: Tag, contents: &[u8]) -> Result<(), DerError> {
-    let text = |valid: bool| if valid { Ok(()) } else { Err(DerError::Text) };
+fn check_primitive(tag: Tag, contents: &[u8], reading: &mut Reading) -> Result<(), DerError> {
+    let text = |valid: bool| if valid { Ok(()) } else { Err(DerError::Characters(tag)) };
+    let alphabet = |holds: fn(u8) -> bool| match contents.iter().find(|&&octet| !holds(octet)) {
+        Some(&octet) => Err(DerError::Alphabet { string: tag, octet }),
+        None => Ok(()),
+    };
     match tag {
         Tag::BOOLEAN => match contents {
             [0x00 | 0xff] => Ok(()),
@@ -140,10 +166,17 @@ fn check_primitive(tag: Tag, contents: &[u8]) -> Result<(), DerError> {
         Tag::NULL => Err(DerError::Null),
         Tag::OID => check_object_identifier(contents),
         Tag::UTF8_STRING => text(std::str::from_utf8(contents).is_ok()),
-        Tag::NUMERIC_STRING => text(contents.iter().all(|&c| c.is_ascii_digit() || c == b' ')),
-        Tag::PRINTABLE_STRING => text(contents.iter().copied().all(is_printable)),
-        Tag::IA5_STRING => text(contents.is_ascii()),
-        Tag::VISIBLE_STRING => text(contents.iter().all(|c| (0x20..=0x7e).contains(c))),
+        Tag::NUMERIC_STRING => alphabet(|c| c.is_ascii_digit() || c == b' '),
+        Tag::PRINTABLE_STRING => match alphabet(is_printable) {
+            Err(_)
+                if contents.iter().all(|c| (0x20..=0x7e).contains(c)) && reading.lets(Deviation::PrintableString) =>
+            {
+                Ok(())
+            }
+            verdict => verdict,
+        },
+        Tag::IA5_STRING => alphabet(|c| c.is_ascii()),
+        Tag::VISIBLE_STRING => alphabet(|c| (0x20..=0x7e).contains(&c)),
         Tag::TELETEX_STRING => Ok(()),
         Tag::BMP_STRING => text(contents.len().is_multiple_of(2)),
         Tag::UNIVERSAL_STRING => text(contents.len().is_multiple_of(4)),
@@ -156,7 +189,8 @@ fn check_primitive(tag: Tag, contents: &[u8]) -> Result<(), DerError> {
 fn check_integer(contents: &[u8]) -> Result<(), DerError> {
     // X.690 §8.3.2: the first nine bits are neither all ones nor all zero.
     match contents {
-        [] | [0x00, 0x00..=0x7f, ..] | [0xff, 0x80..=0xff, ..] => Err(DerError::Integer),
+        [] => Err(DerError::EmptyInteger),
+        [0x00, 0x00..=0x7f, ..] | [0xff, 0x80..=0xff, ..] => Err(DerError::Integer),
         _ => Ok(()),
     }
 }
@@ -192,10 +226,10 @@ mod tests {
 
     #[test]
     fn e20_lengths_are_definite_and_minimal() {
-        assert_eq!(check_strict(&[0x30, 0x80, 0x05, 0x00, 0x00, 0x00]), Err(DerError::Length), "indefinite");
+        assert_eq!(check_strict(&[0x30, 0x80, 0x05, 0x00, 0x00, 0x00]), Err(DerError::Indefinite), "indefinite");
         assert_eq!(check_strict(&[0x30, 0x81, 0x02, 0x05, 0x00]), Err(DerError::Length), "long form below 128");
         assert_eq!(check_strict(&[0x04, 0x82, 0x00, 0x01, 0x00]), Err(DerError::Length), "leading zero");
-        assert_eq!(check_strict(&[0x04, 0x85, 1, 0, 0, 0, 0]), Err(DerError::Length), "five octets");
+        assert_eq!(check_strict(&[0x04, 0x85, 1, 0, 0, 0, 0]), Err(DerError::LongLength), "five octets");
         assert_eq!(check_strict(&[0x04, 0x84, 0xff, 0xff, 0xff, 0xff]), Err(DerError::Truncated));
         let long = [&[0x04, 0x81, 0x80][..], &[0; 128]].concat();
         assert_eq!(check_strict(&long), Ok(()));
@@ -206,7 +240,7 @@ mod tests {
         for (bad, error) in [
             (&[0x01, 0x01, 0x01][..], DerError::Boolean),
             (&[0x01, 0x00], DerError::Boolean),
-            (&[0x02, 0x00], DerError::Integer),
+            (&[0x02, 0x00], DerError::EmptyInteger),
             (&[0x02, 0x02, 0x00, 0x7f], DerError::Integer),
             (&[0x02, 0x02, 0xff, 0x80], DerError::Integer),
             (&[0x03, 0x00], DerError::BitString),
@@ -217,11 +251,11 @@ mod tests {
             (&[0x06, 0x00], DerError::ObjectIdentifier),
             (&[0x06, 0x02, 0x80, 0x01], DerError::ObjectIdentifier),
             (&[0x06, 0x02, 0x2a, 0x86], DerError::ObjectIdentifier),
-            (&[0x0c, 0x01, 0xff], DerError::Text),
-            (&[0x13, 0x01, b'*'], DerError::Text),
-            (&[0x16, 0x01, 0x80], DerError::Text),
-            (&[0x12, 0x01, b'a'], DerError::Text),
-            (&[0x1e, 0x01, 0x00], DerError::Text),
+            (&[0x0c, 0x01, 0xff], DerError::Characters(Tag::UTF8_STRING)),
+            (&[0x13, 0x01, b'*'], DerError::Alphabet { string: Tag::PRINTABLE_STRING, octet: b'*' }),
+            (&[0x16, 0x01, 0x80], DerError::Alphabet { string: Tag::IA5_STRING, octet: 0x80 }),
+            (&[0x12, 0x01, b'a'], DerError::Alphabet { string: Tag::NUMERIC_STRING, octet: b'a' }),
+            (&[0x1e, 0x01, 0x00], DerError::Characters(Tag::BMP_STRING)),
             (&[0x1f, 0x81, 0x01, 0x00], DerError::ForbiddenTag(Tag(0x1f))),
             (&[0x24, 0x02, 0x04, 0x00], DerError::ForbiddenTag(Tag(0x24))),
             (&[0x10, 0x00], DerError::ForbiddenTag(Tag(0x10))),

@@ -9,7 +9,9 @@ mod check;
 mod reader;
 mod writer;
 
+pub(crate) use check::check_as;
 pub use check::{CERTIFICATE_LIMITS, CMS_LIMITS, CSR_LIMITS, DEPTH_MAX, Limits, check_strict, check_within};
+pub(crate) use reader::read_header as raw_header;
 pub use reader::{Element, Reader};
 pub use writer::Writer;
 
@@ -95,6 +97,31 @@ impl Tag {
     }
 }
 
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Self::BOOLEAN => "BOOLEAN",
+            Self::INTEGER => "INTEGER",
+            Self::BIT_STRING => "BIT STRING",
+            Self::OCTET_STRING => "OCTET STRING",
+            Self::NULL => "NULL",
+            Self::OID => "OBJECT IDENTIFIER",
+            Self::UTF8_STRING => "UTF8String",
+            Self::SEQUENCE => "SEQUENCE",
+            Self::SET => "SET",
+            Self::NUMERIC_STRING => "NumericString",
+            Self::PRINTABLE_STRING => "PrintableString",
+            Self::IA5_STRING => "IA5String",
+            Self::UTC_TIME => "UTCTime",
+            Self::GENERALIZED_TIME => "GeneralizedTime",
+            Self::VISIBLE_STRING => "VisibleString",
+            Self::BMP_STRING => "BMPString",
+            Self::UNIVERSAL_STRING => "UniversalString",
+            Self(octet) => return write!(f, "{octet:#04x}"),
+        })
+    }
+}
+
 impl fmt::Debug for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tag({:#04x})", self.0)
@@ -108,8 +135,12 @@ pub enum DerError {
     Truncated,
     /// Bytes follow where the structure ends.
     Trailing,
-    /// An indefinite or non-minimal length (X.690 §10.1), or one of more than four octets.
+    /// A length that is not minimal (X.690 §10.1).
     Length,
+    /// An indefinite length: BER, and not DER (X.690 §10.1).
+    Indefinite,
+    /// A length of more than four octets.
+    LongLength,
     /// A tag that no structure of PKIX uses, in the wrong class or form.
     ForbiddenTag(Tag),
     /// Another element was expected here; `found` is `None` at the end.
@@ -119,8 +150,10 @@ pub enum DerError {
         /// What stands in the bytes.
         found: Option<Tag>,
     },
-    /// An empty or non-minimal INTEGER or ENUMERATED (X.690 §8.3.2).
+    /// A non-minimal INTEGER or ENUMERATED (X.690 §8.3.2).
     Integer,
+    /// An INTEGER or ENUMERATED without contents (X.690 §8.3.1).
+    EmptyInteger,
     /// A BOOLEAN other than 00 or FF (X.690 §11.1).
     Boolean,
     /// A BIT STRING with an impossible number of unused bits, or with unused bits set (X.690 §11.2.1).
@@ -131,8 +164,17 @@ pub enum DerError {
     ObjectIdentifier,
     /// A time in another form than RFC 5280 §4.1.2.5 allows, or one that no calendar has.
     Time,
-    /// A character outside the alphabet of its string type.
+    /// A text that is not the printable ASCII it has to be.
     Text,
+    /// An octet outside the alphabet of its string type.
+    Alphabet {
+        /// The string type.
+        string: Tag,
+        /// The first such octet.
+        octet: u8,
+    },
+    /// A UTF8String, BMPString or UniversalString whose octets are no characters.
+    Characters(Tag),
     /// A SET OF whose elements are not in ascending order (X.690 §11.6).
     SetOrder,
     /// A value that equals its DEFAULT and is encoded all the same (X.690 §11.5).
@@ -150,26 +192,37 @@ impl fmt::Display for DerError {
         let text = match self {
             Self::Truncated => "an element reaches past its container",
             Self::Trailing => "bytes follow the end of the structure",
-            Self::Length => "a length is indefinite, not minimal or too long",
-            Self::ForbiddenTag(tag) => return write!(f, "tag {:#04x} has no place in X.509", tag.octet()),
+            Self::Length => "length not minimal (X.690 §10.1)",
+            Self::Indefinite => "indefinite length, which is BER and not DER (X.690 §10.1)",
+            Self::LongLength => "a length of more than four octets",
+            Self::ForbiddenTag(tag) => return write!(f, "tag {tag} has no place in X.509"),
             Self::Unexpected { expected, found: Some(found) } => {
-                return write!(f, "tag {:#04x} where {:#04x} belongs", found.octet(), expected.octet());
+                return write!(f, "{found} where {expected} belongs");
             }
             Self::Unexpected { expected, found: None } => {
-                return write!(f, "the structure ends where tag {:#04x} belongs", expected.octet());
+                return write!(f, "the structure ends where {expected} belongs");
             }
-            Self::Integer => "an integer is empty or not minimal",
-            Self::Boolean => "a boolean is neither 00 nor FF",
-            Self::BitString => "a bit string has wrong unused bits",
-            Self::Null => "a NULL has contents",
-            Self::ObjectIdentifier => "an object identifier is not well-formed",
-            Self::Time => "a time is not in the form of RFC 5280",
-            Self::Text => "a string holds characters outside its alphabet",
-            Self::SetOrder => "a SET OF is not sorted",
-            Self::EncodedDefault => "a default value is encoded",
-            Self::TooDeep => "the structure is nested too deeply",
-            Self::TooManyElements => "the structure has too many elements",
-            Self::TooLarge => "the structure is too large",
+            Self::Integer => "INTEGER not minimal (X.690 §8.3.2)",
+            Self::EmptyInteger => "INTEGER without contents (X.690 §8.3.1)",
+            Self::Boolean => "BOOLEAN neither 00 nor FF (X.690 §11.1)",
+            Self::BitString => "BIT STRING with wrong unused bits (X.690 §11.2)",
+            Self::Null => "NULL with contents (X.690 §8.8)",
+            Self::ObjectIdentifier => "OBJECT IDENTIFIER not well-formed (X.690 §8.19)",
+            Self::Time => "time not in the form of RFC 5280 §4.1.2.5",
+            Self::Text => "text that is not printable ASCII",
+            Self::Alphabet { string, octet } => {
+                write!(f, "{string} with ")?;
+                return match char::from(*octet) {
+                    c if c.is_ascii_graphic() => write!(f, "`{c}`, which is outside its alphabet (X.680 §41)"),
+                    _ => write!(f, "octet {octet:#04x}, which is outside its alphabet (X.680 §41)"),
+                };
+            }
+            Self::Characters(string) => return write!(f, "{string} whose octets are no characters"),
+            Self::SetOrder => "SET OF (of one RDN: its attributes) not in DER order (X.690 §11.6)",
+            Self::EncodedDefault => "DEFAULT value encoded (X.690 §11.5)",
+            Self::TooDeep => "nested more deeply than is read here",
+            Self::TooManyElements => "more elements than are read here",
+            Self::TooLarge => "more bytes than are read here",
         };
         f.write_str(text)
     }

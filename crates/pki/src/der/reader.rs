@@ -2,6 +2,7 @@
 //! decodes them; [`super::check_strict`] comes first.
 
 use super::{DerError, Tag};
+use crate::encoding::{Deviation, Reading};
 use crate::oid::Oid;
 use rustls_pki_types::UnixTime;
 
@@ -137,6 +138,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// [`Self::default_false`], where a FALSE that is there may be let through.
+    pub(crate) fn default_false_as(&mut self, reading: &mut Reading) -> Result<bool, DerError> {
+        let mut ahead = *self;
+        if ahead.optional(Tag::BOOLEAN)? == Some(&[0x00]) && reading.lets(Deviation::EncodedDefault) {
+            *self = ahead;
+            return Ok(false);
+        }
+        self.default_false()
+    }
+
     /// A UTCTime or GeneralizedTime.
     ///
     /// # Errors
@@ -156,7 +167,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Tag, length of the contents, length of the header; the contents are known to fit into `bytes`.
-pub(super) fn read_header(bytes: &[u8]) -> Result<(Tag, usize, usize), DerError> {
+pub(crate) fn read_header(bytes: &[u8]) -> Result<(Tag, usize, usize), DerError> {
     let &[tag, first, ref rest @ ..] = bytes else { return Err(DerError::Truncated) };
     let tag = Tag(tag);
     if tag.0 & 0x1f == 0x1f {
@@ -175,7 +186,8 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<(Tag, usize, usize), DerError>
             }
             (usize::try_from(length).map_err(|_| DerError::Length)?, 2 + octets)
         }
-        _ => return Err(DerError::Length),
+        0x80 => return Err(DerError::Indefinite),
+        _ => return Err(DerError::LongLength),
     };
     if bytes.len() - header < length {
         return Err(DerError::Truncated);

@@ -4,7 +4,9 @@
 use super::template::{Asked, Template};
 use crate::certificate::{CertificateError, ToBeSignedFields};
 use crate::der::{CERTIFICATE_LIMITS, check_within};
+use crate::encoding::Reading;
 use crate::extension::{ExtendedKeyUsage, Extension, Extensions};
+use crate::field::{At, Field, Located};
 use crate::general_name::GeneralNames;
 use crate::oid;
 use std::fmt;
@@ -54,7 +56,7 @@ impl fmt::Display for LintFault {
 
 /// Checks that `der` says exactly what was asked for under this template.
 pub(super) fn check(template: &Template, asked: &Asked<'_>, der: &[u8]) -> Result<(), LintFault> {
-    check_within(der, CERTIFICATE_LIMITS).map_err(|error| LintFault::Certificate(error.into()))?;
+    check_within(der, CERTIFICATE_LIMITS).at(Field::Whole).map_err(LintFault::Certificate)?;
     let tbs = ToBeSignedFields::read(der).map_err(LintFault::Certificate)?;
     let issuer = template.issuer();
     let fields = [
@@ -72,7 +74,8 @@ pub(super) fn check(template: &Template, asked: &Asked<'_>, der: &[u8]) -> Resul
     check_meaning(
         template,
         asked,
-        Extensions::read(tbs.extensions).map_err(|error| LintFault::Certificate(error.into()))?,
+        Extensions::read(tbs.extensions, &mut Reading::default())
+            .map_err(|error| LintFault::Certificate(Located::into(error)))?,
     )
 }
 
@@ -80,7 +83,9 @@ pub(super) fn check(template: &Template, asked: &Asked<'_>, der: &[u8]) -> Resul
 fn check_values(template: &Template, asked: &Asked<'_>, mut list: crate::der::Reader<'_>) -> Result<(), LintFault> {
     let mut missing = template.constants.len() + 1 + usize::from(!asked.san.is_empty());
     while !list.is_empty() {
-        let extension = Extension::read(&mut list).map_err(|error| LintFault::Certificate(error.into()))?;
+        let extension = Extension::read(&mut list, &mut Reading::default())
+            .at(Field::Extensions)
+            .map_err(LintFault::Certificate)?;
         let fine = match extension.id {
             oid::SUBJECT_KEY_IDENTIFIER => !extension.critical && extension.value.get(2..) == Some(&asked.key_id),
             oid::SUBJECT_ALT_NAME => {

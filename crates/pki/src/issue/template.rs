@@ -90,7 +90,8 @@ impl Template {
         &self.issuer
     }
 
-    /// One certificate, ready to be signed: `spki` is a SubjectPublicKeyInfo, whole; an empty `san` leaves the extension out.
+    /// One certificate, ready to be signed: `spki` is a SubjectPublicKeyInfo, whole; the subject is
+    /// written in strict DER ([`Name::to_strict`]); an empty `san` leaves the extension out.
     ///
     /// # Errors
     /// Values that no certificate may have, or [`IssueError::Lint`] if the bytes are not what was asked for.
@@ -103,6 +104,7 @@ impl Template {
         validity: Validity,
     ) -> Result<ToBeSigned, IssueError> {
         let key = PublicKey::from_spki(spki).map_err(IssueError::Key)?;
+        let subject = &*subject.to_strict();
         let asked = Asked { subject, san, spki, key_id: key.key_identifier(), serial, validity };
         asked.check(&self.issuer)?;
         let der = self.encode(&asked);

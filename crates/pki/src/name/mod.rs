@@ -8,8 +8,10 @@ mod display;
 
 pub use builder::NameBuilder;
 
-use crate::der::{DerError, Limits, Reader, Tag, check_within};
+use crate::der::{DerError, Limits, Reader, Tag, Writer, check_as, is_printable};
+use crate::encoding::Reading;
 use crate::oid::Oid;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Size of a name: subjects of devices have 50 to 200 bytes; what is larger is an attack or a mistake.
@@ -25,6 +27,14 @@ const NAME_LIMITS: Limits = Limits { bytes_max: NAME_BYTES_MAX, elements_max: 1 
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name {
     der: Box<[u8]>,
+    /// Strict DER. It follows from the bytes, so `==` may compare it.
+    strict: bool,
+}
+
+/// A fault of a name, and the relative name that it is in: counted from 1, 0 for the whole.
+pub(crate) struct InName {
+    pub(crate) relative: usize,
+    pub(crate) error: NameError,
 }
 
 impl Name {
@@ -33,23 +43,48 @@ impl Name {
     /// # Errors
     /// Not strict DER, more than 1,024 bytes or 32 attributes, or a control character in a value.
     pub fn parse(der: &[u8]) -> Result<Self, NameError> {
-        check_within(der, NAME_LIMITS).map_err(NameError::Der)?;
+        Self::read(der, &mut Reading::default()).map_err(|fault| fault.error)
+    }
+
+    /// [`Self::parse`], with the deviations that `reading` lets through.
+    pub(crate) fn read(der: &[u8], reading: &mut Reading) -> Result<Self, InName> {
+        let whole = |error| InName { relative: 0, error: NameError::Der(error) };
+        let strict = match check_as(der, NAME_LIMITS, &mut Reading::default()) {
+            Ok(()) => true,
+            Err(_) => {
+                check_as(der, NAME_LIMITS, reading).map_err(|misplaced| whole(misplaced.error))?;
+                false
+            }
+        };
         let mut count = 0;
-        let mut rdns = Reader::sequence(der).map_err(NameError::Der)?;
+        let mut rdns = Reader::sequence(der).map_err(whole)?;
+        let mut relative = 0;
         while !rdns.is_empty() {
-            let mut attributes = rdns.nested(Tag::SET).map_err(NameError::Der)?;
-            if attributes.is_empty() {
-                return Err(NameError::EmptyRelativeName);
-            }
-            while !attributes.is_empty() {
-                count += 1;
-                if count > NAME_ATTRIBUTES_MAX {
-                    return Err(NameError::TooManyAttributes);
-                }
-                Attribute::read(&mut attributes).map_err(NameError::Der)?.check()?;
-            }
+            relative += 1;
+            read_relative_name(&mut rdns, &mut count).map_err(|error| InName { relative, error })?;
         }
-        Ok(Self { der: der.into() })
+        Ok(Self { der: der.into(), strict })
+    }
+
+    /// The same name in strict DER: attributes of one relative name in order, a PrintableString that is none as UTF8String. What is
+    /// issued bears it so.
+    #[must_use]
+    pub fn to_strict(&self) -> Cow<'_, Self> {
+        if self.strict {
+            return Cow::Borrowed(self);
+        }
+        let mut out = Writer::with_capacity(self.der.len());
+        out.sequence(|out| {
+            let mut rdns = self.rdns();
+            while let Ok(mut set) = rdns.nested(Tag::SET) {
+                let mut attributes = Vec::new();
+                while let Ok(attribute) = Attribute::read(&mut set) {
+                    attributes.push(attribute.encode_strictly());
+                }
+                out.set_of(Tag::SET, &mut attributes.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            }
+        });
+        Cow::Owned(Self { der: out.into_vec().into(), strict: true })
     }
 
     /// The DER: a SEQUENCE, whole.
@@ -102,6 +137,22 @@ impl Name {
     }
 }
 
+/// `count` is of the attributes of the whole name.
+fn read_relative_name(rdns: &mut Reader<'_>, count: &mut usize) -> Result<(), NameError> {
+    let mut attributes = rdns.nested(Tag::SET).map_err(NameError::Der)?;
+    if attributes.is_empty() {
+        return Err(NameError::EmptyRelativeName);
+    }
+    while !attributes.is_empty() {
+        *count += 1;
+        if *count > NAME_ATTRIBUTES_MAX {
+            return Err(NameError::TooManyAttributes);
+        }
+        Attribute::read(&mut attributes).map_err(NameError::Der)?.check()?;
+    }
+    Ok(())
+}
+
 /// One attribute of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attribute<'a> {
@@ -120,6 +171,17 @@ impl<'a> Attribute<'a> {
         let value = attribute.element()?;
         attribute.finish()?;
         Ok(Self { kind, tag: value.tag, value: value.contents })
+    }
+
+    fn encode_strictly(&self) -> Vec<u8> {
+        let is_other = self.tag == Tag::PRINTABLE_STRING && !self.value.iter().copied().all(is_printable);
+        let mut out = Writer::default();
+        out.sequence(|out| {
+            out.oid(self.kind);
+            // A value that holds elements, as none of X.520 does, stays as it came, and the lint of the issuer judges it.
+            out.element(if is_other { Tag::UTF8_STRING } else { self.tag }, self.value);
+        });
+        out.into_vec()
     }
 
     /// Control characters could end a line in a log or a string in C; no name needs one.
@@ -160,10 +222,10 @@ pub enum NameError {
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Der(error) => write!(f, "the name is not DER: {error}"),
-            Self::EmptyRelativeName => f.write_str("the name has an empty relative name"),
-            Self::TooManyAttributes => f.write_str("the name has too many attributes"),
-            Self::ControlCharacter => f.write_str("the name holds a control character"),
+            Self::Der(error) => error.fmt(f),
+            Self::EmptyRelativeName => f.write_str("a relative name without attributes (RFC 5280 §4.1.2.4)"),
+            Self::TooManyAttributes => write!(f, "more than {NAME_ATTRIBUTES_MAX} attributes"),
+            Self::ControlCharacter => f.write_str("control character in a value"),
             Self::Text => f.write_str("a text does not fit the string type of its attribute"),
         }
     }

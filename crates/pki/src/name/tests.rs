@@ -5,13 +5,13 @@ use crate::oid;
 type Rdn<'a> = &'a [(Oid<'a>, Tag, &'a str)];
 
 fn name(rdns: &[Rdn<'_>]) -> Name {
-    let mut out = crate::der::Writer::default();
+    let mut out = Writer::default();
     out.sequence(|out| {
         for rdn in rdns {
             let attributes: Vec<Vec<u8>> = rdn
                 .iter()
                 .map(|(kind, tag, text)| {
-                    let mut attribute = crate::der::Writer::default();
+                    let mut attribute = Writer::default();
                     attribute.sequence(|out| {
                         out.oid(*kind);
                         out.element(*tag, text.as_bytes());
@@ -88,7 +88,7 @@ fn e17_an_attribute_is_found_only_if_it_stands_there_once() {
 fn e20_names_are_bounded() {
     let many = vec![&[(oid::COMMON_NAME, UTF8, "a")][..]; NAME_ATTRIBUTES_MAX];
     name(&many);
-    let mut writer = crate::der::Writer::default();
+    let mut writer = Writer::default();
     writer.sequence(|out| {
         for _ in 0..=NAME_ATTRIBUTES_MAX {
             out.nested(Tag::SET, |set| set.sequence(|a| (a.oid(oid::COMMON_NAME), a.element(UTF8, b"a")).1));
@@ -105,7 +105,7 @@ fn e20_names_are_bounded() {
 
 #[test]
 fn control_characters_have_no_place_in_a_name() {
-    let mut writer = crate::der::Writer::default();
+    let mut writer = Writer::default();
     writer.sequence(|out| {
         out.nested(Tag::SET, |set| set.sequence(|a| (a.oid(oid::COMMON_NAME), a.element(UTF8, b"a\0b")).1));
     });

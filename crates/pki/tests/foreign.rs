@@ -1,0 +1,240 @@
+//! Certificates and requests as other people's factories and stacks make them: read, or refused by field and rule.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod common;
+
+use common::*;
+use pki::chain::{Anchors, ChainError, verify_device};
+use pki::cms::{self, CmsError};
+use pki::der::{DerError, Tag, Writer};
+use pki::issue::{Issuer, Template, TemplateSpec};
+use pki::{
+    AlgorithmError, Certificate, CertificateFlaw, Csr, CsrFlaw, Curve, Deviation, Encoding, ExtensionField, Field,
+    GeneralNames, Name, SignatureError, oid, pem,
+};
+use std::sync::Arc;
+
+macro_rules! foreign {
+    ($name:literal) => {
+        include_bytes!(concat!("vectors/foreign/", $name))
+    };
+}
+
+fn chain(text: &[u8]) -> Vec<Vec<u8>> {
+    pem::certificates(text).unwrap()
+}
+
+fn anchors(encoding: Encoding) -> Anchors {
+    let certificates = chain(foreign!("anchors.pem"));
+    Anchors::new(certificates.iter().map(|der| Arc::new(Certificate::parse(der).unwrap())).collect())
+        .unwrap()
+        .reading(encoding)
+}
+
+fn verify(encoding: Encoding, text: &[u8]) -> Result<Vec<Deviation>, ChainError> {
+    let chain = chain(text);
+    let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+    verify_device(&anchors(encoding), &chain, at(NOW)).map(|verified| verified.leaf.deviations().iter().collect())
+}
+
+/// What is said of the first certificate that cannot be read.
+fn refusal(text: &[u8]) -> String {
+    chain(text).iter().find_map(|der| Certificate::parse(der).err()).unwrap().to_string()
+}
+
+fn request(text: &[u8], encoding: Encoding) -> Result<Vec<Deviation>, pki::CsrError> {
+    let verified = Csr::parse_as(pem::certificate_request(text).unwrap(), encoding)?.verify()?;
+    Ok(verified.deviations().iter().collect())
+}
+
+#[test]
+fn e62_serial_numbers_of_others_are_negative_zero_or_long() {
+    assert_eq!(verify(Encoding::Strict, foreign!("negative-serial.pem")), Ok(vec![]));
+    let root = Authority::root("Root");
+    for serial in [&[0][..], &[0x80], &[0xff], &[0xff, 0x7f], &[0x7f; 21], &[0x81; 64]] {
+        let leaf = Raw { serial: serial.to_vec(), ..Raw::device(&p256()) }.signed_by(&root);
+        assert_eq!(Certificate::parse(&leaf).unwrap().serial(), serial);
+        let anchors = Anchors::new(vec![Arc::clone(&root.certificate)]).unwrap();
+        assert!(verify_device(&anchors, &[&leaf], at(NOW)).is_ok(), "{serial:02x?}");
+    }
+    // Leading zeros or ones are another encoding of the same number.
+    for (serial, flaw) in
+        [(&[0, 1][..], DerError::Integer), (&[0xff, 0x80], DerError::Integer), (&[], DerError::EmptyInteger)]
+    {
+        let leaf = Raw { serial: serial.to_vec(), ..Raw::device(&p256()) }.signed_by(&root);
+        let error = Certificate::parse_as(&leaf, Encoding::AsIssued).unwrap_err();
+        assert_eq!((error.field, error.flaw), (Field::SerialNumber, CertificateFlaw::Der(flaw)));
+    }
+    assert_eq!(refusal(foreign!("padded-serial.pem")), "serialNumber: INTEGER not minimal (X.690 §8.3.2)");
+}
+
+#[test]
+fn e63_deviations_of_burnt_in_identities_are_refused_by_name_or_read_as_issued() {
+    let null = "signatureAlgorithm: ECDSA algorithm with NULL parameters, which must be absent (RFC 5758 §3.2)";
+    for (text, deviation, said) in [
+        (&foreign!("critical-false.pem")[..], Deviation::EncodedDefault, "DEFAULT value encoded (X.690 §11.5)"),
+        (
+            foreign!("underscore.pem"),
+            Deviation::PrintableString,
+            "PrintableString with `_`, which is outside its alphabet",
+        ),
+        (foreign!("san-unsorted.pem"), Deviation::SetOrder, "not in DER order (X.690 §11.6)"),
+        (foreign!("null-parameters.pem"), Deviation::NullParameters, null),
+    ] {
+        let refused = refusal(text);
+        assert!(refused.contains(said), "{refused}");
+        assert!(matches!(verify(Encoding::Strict, text), Err(ChainError::Certificate { .. })), "{said}");
+        assert_eq!(verify(Encoding::AsIssued, text), Ok(vec![deviation]), "{said}");
+    }
+    assert_eq!(verify(Encoding::Strict, foreign!("p384-sha256.pem")), Ok(vec![]), "RFC 5758 ties no hash to a curve");
+}
+
+#[test]
+fn e63_ca_false_written_out_is_read_as_issued() {
+    let root = Authority::root("Root");
+    let leaf = Raw::device(&p256()).with(oid::BASIC_CONSTRAINTS, true, &[0x30, 3, 1, 1, 0]).signed_by(&root);
+    let field = Field::Extension(ExtensionField { index: 0, name: Some("basicConstraints") });
+    let error = Certificate::parse(&leaf).unwrap_err();
+    assert_eq!((error.field, error.flaw), (field, CertificateFlaw::Der(DerError::EncodedDefault)));
+    let anchors = Anchors::new(vec![Arc::clone(&root.certificate)]).unwrap().reading(Encoding::AsIssued);
+    let verified = verify_device(&anchors, &[&leaf], at(NOW)).unwrap();
+    assert!(!verified.leaf.is_ca());
+    assert_eq!(verified.leaf.deviations().to_string(), "DEFAULT value encoded (X.690 §11.5)");
+}
+
+#[test]
+fn e63_the_same_holds_for_requests() {
+    for (text, deviation, field) in [
+        (&foreign!("critical-false.csr")[..], Deviation::EncodedDefault, "extensions["),
+        (foreign!("set-unsorted.csr"), Deviation::SetOrder, "subject RDN 1: "),
+        (foreign!("null-parameters.csr"), Deviation::NullParameters, "signatureAlgorithm: "),
+    ] {
+        let refused = request(text, Encoding::Strict).unwrap_err().to_string();
+        assert!(refused.starts_with(field), "{refused}");
+        assert_eq!(request(text, Encoding::AsIssued), Ok(vec![deviation]));
+    }
+    assert_eq!(request(foreign!("p384-sha256.csr"), Encoding::Strict), Ok(vec![]));
+}
+
+/// Whatever was read leniently is issued strictly, and is still the same name.
+#[test]
+fn e63_what_is_issued_is_strict_der() {
+    let mut unsorted = Writer::default();
+    unsorted.sequence(|out| {
+        out.nested(Tag::SET, |set| {
+            for (kind, text) in [(oid::SERIAL_NUMBER, "a_1"), (oid::COMMON_NAME, "m@7")] {
+                set.sequence(|out| {
+                    out.oid(kind);
+                    out.element(Tag::PRINTABLE_STRING, text.as_bytes());
+                });
+            }
+        });
+    });
+    let unsorted = unsorted.into_vec();
+    assert!(Name::parse(&unsorted).is_err());
+    // A strict certificate whose subject is exchanged for one of the same length.
+    let (root, key) = (Authority::root("Root"), p256());
+    let honest = cn(&"x".repeat(unsorted.len() - 13));
+    assert_eq!(honest.der().len(), unsorted.len());
+    let mut tbs = Raw { subject: honest.clone(), ..Raw::device(&key) }.signed_by(&root);
+    let start = tbs.windows(unsorted.len()).position(|window| window == honest.der()).unwrap();
+    tbs[start..start + unsorted.len()].copy_from_slice(&unsorted);
+    let device = Certificate::parse_as(&tbs, Encoding::AsIssued).unwrap();
+    assert_eq!(device.deviations().iter().collect::<Vec<_>>(), [Deviation::SetOrder, Deviation::PrintableString]);
+
+    let template =
+        Template::new(Arc::new(Issuer::new(Arc::clone(&root.certificate)).unwrap()), &TemplateSpec::default());
+    let filled =
+        template.unwrap().fill(device.subject(), &GeneralNames::empty(), key.spki(), &serial(), years(1)).unwrap();
+    pki::der::check_strict(filled.der()).unwrap();
+    let issued = device.subject().to_strict();
+    assert!(issued.matches(device.subject()) && Name::parse(issued.der()).is_ok());
+    assert_eq!(issued.attribute(oid::SERIAL_NUMBER), Some("a_1"));
+}
+
+#[test]
+fn d101_a_refusal_names_the_field_and_the_rule() {
+    assert_eq!(
+        refusal(foreign!("version-1.pem")),
+        "version: a certificate of version 1; version 3 is needed (RFC 5280 §4.1.2.1)"
+    );
+    // One octet after the other is spoiled: whatever is said fits on a line and names a field that exists.
+    let leaf = Authority::root("Root").idevid("1");
+    let mut fields = std::collections::BTreeSet::new();
+    for index in 0..leaf.der().len() {
+        for octet in [0x00, 0x80, 0xff] {
+            let mut der = leaf.der().to_vec();
+            der[index] = octet;
+            if let Err(error) = Certificate::parse(&der) {
+                let said = error.to_string();
+                assert!(said.len() < 200 && !said.contains(" or too") && !said.contains('\n'), "{said}");
+                fields.insert(error.field.to_string());
+            }
+        }
+    }
+    for field in ["version", "serialNumber", "issuer RDN 1", "validity", "subject RDN 2", "subjectPublicKeyInfo"] {
+        assert!(fields.contains(field), "{field} in {fields:?}");
+    }
+    assert!(fields.iter().any(|field| field.starts_with("extensions[") && field.ends_with(" keyUsage")), "{fields:?}");
+}
+
+#[test]
+fn e67_a_signature_that_is_no_der_is_called_that() {
+    let error = request(foreign!("raw-signature.csr"), Encoding::AsIssued).unwrap_err();
+    assert_eq!(
+        (error.field, error.flaw),
+        (Field::SignatureValue, CsrFlaw::Signature(SignatureError::Raw { octets: 64 }))
+    );
+    assert!(error.to_string().contains("not DER") && !error.to_string().contains("key"), "{error}");
+    for (signature, flaw) in [
+        (&[0x30, 7, 2, 2, 0, 1, 2, 1, 1][..], SignatureError::NotDer(DerError::Integer)),
+        (&[0x30, 6, 2, 1, 0x80, 2, 1, 1], SignatureError::Negative),
+        (&[0x30, 3, 2, 1, 1], SignatureError::NotDer(DerError::Unexpected { expected: Tag::INTEGER, found: None })),
+    ] {
+        assert_eq!(pki::Signature::from_der(signature), Err(flaw));
+    }
+    assert!(pki::Signature::from_der(&[0x30, 6, 2, 1, 1, 2, 1, 1]).is_ok());
+}
+
+#[test]
+fn e68_keys_of_other_kinds_are_named() {
+    for (text, name) in [(&foreign!("brainpool.pem")[..], "brainpoolP256r1"), (foreign!("p521.pem"), "P-521")] {
+        let refused = refusal(text);
+        assert!(refused.starts_with("subjectPublicKeyInfo: ") && refused.contains(name), "{refused}");
+    }
+    assert_eq!(
+        AlgorithmError::Point { curve: Curve::P256 }.to_string(),
+        "the public key is not an uncompressed point of P-256"
+    );
+}
+
+#[test]
+fn e70_indefinite_lengths_are_called_that() {
+    let error = cms::parse_certs_only(foreign!("indefinite.p7")).unwrap_err();
+    assert_eq!(error, CmsError::Der(DerError::Indefinite));
+    assert!(error.to_string().contains("indefinite length"), "{error}");
+}
+
+#[test]
+fn e71_requests_under_the_older_label_and_files_in_der_are_read() {
+    let old = foreign!("new-request.pem");
+    let der = pem::certificate_request(old).unwrap();
+    assert!(Csr::parse(der.clone()).and_then(Csr::verify).is_ok());
+    assert_eq!(pem::certificate_request(&der).unwrap(), der, "DER as it is");
+    let marked = [&[0xef, 0xbb, 0xbf][..], old].concat();
+    assert_eq!(pem::certificate_request(&marked).unwrap(), der, "behind a byte order mark");
+    let certificate = &chain(foreign!("p384-sha256.pem"))[0];
+    assert_eq!(pem::certificates(certificate).unwrap(), [certificate.clone()]);
+    let found = |label: &str| {
+        let text = format!("-----BEGIN {label}-----\nMAA=\n-----END {label}-----\n");
+        [pem::certificates(text.as_bytes()).err(), pem::private_key(text.as_bytes()).err()]
+            .map(|error| error.map(|error| error.to_string()).unwrap_or_default())
+    };
+    assert!(found("TRUSTED CERTIFICATE")[0].contains("openssl x509 -in OLD -out NEW"));
+    assert!(found("PKCS7")[0].contains("openssl pkcs7 -print_certs"));
+    assert!(found("ENCRYPTED PRIVATE KEY")[1].contains("openssl pkcs8 -in OLD -out NEW"));
+    assert!(found("RSA PRIVATE KEY")[1].contains("RSA PRIVATE KEY"));
+    assert!(found("CERTIFICATE")[1].contains("`CERTIFICATE`"));
+    let wide: Vec<u8> = "\u{feff}-----BEGIN".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(pem::certificates(&wide).unwrap_err().to_string().contains("iconv"));
+}
