@@ -6,7 +6,7 @@
 use crate::der::{DerError, Limits, Reader, Tag, Writer, check_as};
 use crate::encoding::{Encoding, Reading};
 use crate::name::{Name, NameError};
-use crate::oid::Oid;
+use crate::oid::{self, Oid};
 use rustls_pki_types::ServerName;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -112,6 +112,42 @@ impl GeneralNames {
     pub fn matches(&self, other: &Self) -> bool {
         let within = |these: &Self, those: &Self| these.iter().all(|one| those.iter().any(|two| one.matches(&two)));
         self.der == other.der || (within(self, other) && within(other, self))
+    }
+}
+
+impl GeneralNames {
+    /// The one hardwareModuleName: `None` if there is none, if there are several (which of them names the device?), or if it is malformed.
+    #[must_use]
+    pub fn hardware_module(&self) -> Option<HardwareModule<'_>> {
+        let mut found = self.iter().filter_map(|name| match name {
+            GeneralName::Other { type_id: oid::HARDWARE_MODULE_NAME, value } => Some(value),
+            _ => None,
+        });
+        let only = found.next()?;
+        if found.next().is_some() {
+            return None;
+        }
+        HardwareModule::read(only).ok()
+    }
+}
+
+/// A hardwareModuleName (RFC 4108 §5): what IEEE 802.1AR lets an IDevID bear beside its subject or instead of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HardwareModule<'a> {
+    /// hwType: the maker's identifier for the kind of device.
+    pub kind: Oid<'a>,
+    /// hwSerialNum: any octets, at least one.
+    pub serial: &'a [u8],
+}
+
+impl<'a> HardwareModule<'a> {
+    /// `SEQUENCE { hwType OBJECT IDENTIFIER, hwSerialNum OCTET STRING }`
+    fn read(der: &'a [u8]) -> Result<Self, DerError> {
+        let mut fields = Reader::sequence(der)?;
+        let kind = fields.oid()?;
+        let serial = fields.expect(Tag::OCTET_STRING)?;
+        fields.finish()?;
+        if serial.is_empty() { Err(DerError::Truncated) } else { Ok(Self { kind, serial }) }
     }
 }
 
@@ -316,7 +352,6 @@ impl std::error::Error for GeneralNamesError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oid;
     use proptest::prelude::*;
 
     #[test]

@@ -58,7 +58,7 @@ pub use digest::Digest;
 pub use encoding::{Deviation, Deviations, Encoding};
 pub use extension::{ExtendedKeyUsage, KeyUsage};
 pub use field::{ExtensionField, Field, Located};
-pub use general_name::{GeneralName, GeneralNames, GeneralNamesError};
+pub use general_name::{GeneralName, GeneralNames, GeneralNamesError, HardwareModule};
 pub use key::{KeyFault, PrivateKey, Signature, SignatureError, SigningKey};
 pub use name::{Attribute, Name, NameBuilder, NameError};
 pub use oid::Oid;

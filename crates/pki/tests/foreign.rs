@@ -10,7 +10,7 @@ use pki::der::{DerError, Tag, Writer};
 use pki::issue::{Issuer, Template, TemplateSpec};
 use pki::{
     AlgorithmError, Certificate, CertificateFlaw, Csr, CsrFlaw, Curve, Deviation, Encoding, ExtensionField, Field,
-    GeneralNames, Name, SignatureError, oid, pem,
+    GeneralName, GeneralNames, Name, SignatureError, oid, pem,
 };
 use std::sync::Arc;
 
@@ -237,4 +237,24 @@ fn e71_requests_under_the_older_label_and_files_in_der_are_read() {
     assert!(found("CERTIFICATE")[1].contains("`CERTIFICATE`"));
     let wide: Vec<u8> = "\u{feff}-----BEGIN".encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert!(pem::certificates(&wide).unwrap_err().to_string().contains("iconv"));
+}
+
+#[test]
+fn e65_a_hardware_module_name_beside_an_empty_subject_is_read() {
+    let text = foreign!("hardware-module.pem");
+    assert_eq!(verify(Encoding::Strict, text), Ok(vec![]));
+    let device = Certificate::parse(&chain(text)[0]).unwrap();
+    assert!(device.subject().is_empty());
+    assert!(!device.san().hardware_module().unwrap().serial.is_empty());
+
+    let name = |value: &'static [u8]| GeneralName::Other { type_id: oid::HARDWARE_MODULE_NAME, value };
+    let read = |names: &[GeneralName<'static>]| {
+        let names = GeneralNames::new(names.iter().copied()).unwrap();
+        names.hardware_module().map(|module| (module.kind.to_string(), module.serial.to_vec()))
+    };
+    let good = &[0x30, 7, 6, 2, 0x2a, 3, 4, 1, 0xff];
+    assert_eq!(read(&[GeneralName::Dns("a"), name(good)]), Some(("1.2.3".into(), vec![0xff])));
+    assert_eq!(read(&[name(good), name(good)]), None, "which of them names the device?");
+    assert_eq!(read(&[name(&[0x30, 6, 6, 2, 0x2a, 3, 4, 0])]), None, "no serial number");
+    assert_eq!(read(&[GeneralName::Dns("a")]), None);
 }
