@@ -9,7 +9,7 @@ mod pcapng;
 mod print;
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -89,12 +89,27 @@ impl Lost {
     }
 }
 
-/// A new file that only its owner reads: what goes into it decrypts sessions.
-fn create_secret(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+/// A capture that only its owner reads: what goes into it decrypts sessions. Nothing is overwritten: one that is there gets a further section, and a file
+/// that is no capture is refused. What is no regular file, such as a pipe to Wireshark, takes what comes.
+fn append_capture(path: &Path, magic: [u8; 4]) -> io::Result<File> {
+    match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() => OpenOptions::new().write(true).open(path),
+        Ok(there) if there.len() > 0 => {
+            let mut file = OpenOptions::new().read(true).append(true).open(path)?;
+            let mut beginning = [0; 4];
+            match file.read_exact(&mut beginning) {
+                Ok(()) if beginning == magic => Ok(file),
+                _ => Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "it is there, and no capture: nothing is overwritten",
+                )),
+            }
+        }
+        _ => append_secret(path),
+    }
 }
 
-/// The same, keeping what is there.
+/// A file that only its owner reads, keeping what is there.
 fn append_secret(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }

@@ -192,12 +192,8 @@ impl Loading {
 
     fn profile(&mut self, section: &ProfileSection, file: &Path, authorities: &[Authority]) -> Option<Arc<Profile>> {
         let authority = authorities.iter().find(|authority| authority.ca.name() == section.ca.value)?;
-        let files: Vec<_> = section
-            .manufacturers
-            .value
-            .iter()
-            .map(|path| self.certificates(&section.manufacturers, path, file))
-            .collect();
+        let files: Vec<_> =
+            section.manufacturers.value.iter().map(|path| self.manufacturers(section, path, file)).collect();
         let files: Option<Vec<Vec<Arc<Certificate>>>> = files.into_iter().collect();
         let mut spec = ProfileSpec::new(&section.name.value, Arc::clone(&authority.ca), files?.concat());
         spec.labels.clone_from(&section.labels.value);
@@ -217,6 +213,15 @@ impl Loading {
                 None
             }
         }
+    }
+
+    fn manufacturers(&mut self, section: &ProfileSection, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
+        let certificates = self.certificates(&section.manufacturers, path, file)?;
+        for certificate in &certificates {
+            let path = config::from_file(file, path);
+            self.check_validity(&section.manufacturers, path, "manufacturer", certificate, Gravity::Warning);
+        }
+        Some(certificates)
     }
 
     fn warn_of_cut_validity(&mut self, section: &ProfileSection, authority: &Authority) {
@@ -266,14 +271,14 @@ impl Loading {
         parsed.map_err(|error| self.faults.push(content(error.to_string()))).ok()
     }
 
-    /// A certificate must be good now, and for `needed` seconds more.
+    /// How a certificate stands to the clock: what it cannot serve now is as grave as the caller says, what ends soon is a warning.
     fn check_validity<T>(
         &mut self,
         named: &Read<T>,
         path: PathBuf,
         whose: &'static str,
         certificate: &Certificate,
-        needed: u64,
+        gravity: Gravity,
     ) {
         let validity = certificate.validity();
         let now = self.utc.as_secs();
@@ -281,14 +286,38 @@ impl Loading {
             (Standing::Expired, validity.not_after)
         } else if now < validity.not_before.as_secs() {
             (Standing::NotYetValid, validity.not_before)
-        } else if now.saturating_add(needed) > validity.not_after.as_secs() {
+        } else if now.saturating_add(SOON_SECONDS) > validity.not_after.as_secs() {
             (Standing::Expiring, validity.not_after)
         } else {
             return;
         };
-        self.faults.push(named.fault(Problem::Validity { path, whose, standing, at: rfc3339(at) }));
+        let fault = named.fault(Problem::Validity { path, whose, standing, at: rfc3339(at) });
+        match (gravity, standing) {
+            (Gravity::Fault, Standing::Expired | Standing::NotYetValid) => self.faults.push(fault),
+            (Gravity::Warning, _) | (_, Standing::Expiring) => self.warnings.push(Warning {
+                key: fault.key,
+                what: fault.problem.to_string(),
+                remedy: match whose {
+                    "server" => "renew it, then SIGHUP; once it has expired no device trusts this server",
+                    "CA" => "renew it, then SIGHUP; outside its validity its profiles answer 5.03, the others enrol",
+                    _ => "check that its devices are still to enrol; once it has expired they are refused",
+                },
+            }),
+        }
     }
 }
+
+/// What it means that a certificate is outside its validity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gravity {
+    /// The server would serve nobody: it does not start.
+    Fault,
+    /// Some devices are refused, and those of other profiles are not.
+    Warning,
+}
+
+/// Time to renew a certificate: its owner may be on leave, its CA in a safe.
+const SOON_SECONDS: u64 = 30 * 86_400;
 
 /// A thousand CA certificates; more is the wrong file, or none that ends.
 const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;

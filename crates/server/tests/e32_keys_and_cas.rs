@@ -1,5 +1,5 @@
-//! TESTS E32: with a key that others can read, a key that is not the certificate's, or a CA that cannot issue any more, the server does not start;
-//! it says which file and what to do.
+//! TESTS E32: with a key that others can read, or that is not the certificate's, the server does not start; it says which file and what to do.
+//! TESTS E61: with a CA that cannot issue any more it starts, warns, and tells that CA's devices to come back.
 
 #![allow(
     clippy::unwrap_used,
@@ -60,18 +60,64 @@ fn e32_a_key_of_another_certificate_is_refused() {
 }
 
 #[test]
-fn e32_a_ca_that_has_expired_or_is_about_to_is_refused() {
+fn e61_a_ca_that_has_expired_or_is_about_to_is_a_warning_and_the_server_starts() {
     for (validity, expected) in
-        [(days(-30, -1), "expired on"), (days(-30, 0), "expire"), (days(2, 30), "is valid from")]
+        [(days(-30, -1), "expired on"), (days(-30, 29), "expires on"), (days(2, 365), "is valid from")]
     {
         let pki = Pki::with_ca(validity);
-        let text = faults(&pki);
+        let text = pki.configuration(&["127.0.0.1:0"]);
+        let loaded = server::load(&pki.sources(&text)).unwrap_or_else(|faults| panic!("{faults}"));
+        let warnings: String = loaded.warnings().iter().map(ToString::to_string).collect();
         assert!(
-            text.contains("ca.main.certificate: the CA certificate") && text.contains(expected),
-            "{expected} in\n{text}"
+            warnings.contains("ca.main.certificate: the CA certificate") && warnings.contains(expected),
+            "{expected} in\n{warnings}"
         );
-        assert!(text.contains("this machine's clock"), "{text}");
+        if expected == "expires on" {
+            continue;
+        }
+        // Nothing can be issued in its name, and a device is told to come back.
+        let server = pki.start(&text);
+        let identity = pki.device(1);
+        let mut device = pki.connect(&identity, server.addresses()[0]);
+        let csr = support::csr(&identity, &new_key());
+        let fault = device.ask(est::Operation::Enroll { csr }, support::PATIENCE).unwrap_err();
+        assert!(matches!(&fault, net::device::Fault::Failed(est::Failure::Later { .. })), "{fault}");
     }
+}
+
+#[test]
+fn e61_a_server_certificate_about_to_expire_is_a_warning() {
+    let pki = Pki::new();
+    pki.write_server(days(-1, 29));
+    let loaded = server::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
+    let warnings: String = loaded.warnings().iter().map(ToString::to_string).collect();
+    assert!(
+        warnings.contains("server.certificate: the server certificate") && warnings.contains("expires on"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn e75_a_key_that_is_no_file_is_refused_and_never_waited_for() {
+    let pki = Pki::new();
+    let key = pki.path("server.key");
+    let sound = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    std::fs::create_dir(&key).unwrap();
+    assert!(faults(&pki).contains("it is a folder"), "{}", faults(&pki));
+    std::fs::remove_dir(&key).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg("-m600").arg(&key).status().unwrap().success());
+    assert!(faults(&pki).contains("it is a pipe"), "{}", faults(&pki));
+    std::fs::remove_file(&key).unwrap();
+
+    // A link is judged by what it leads to, and nobody is told to `chmod` that.
+    std::fs::write(pki.path("target"), sound).unwrap();
+    std::os::unix::fs::symlink(pki.path("target"), &key).unwrap();
+    set_mode(&pki.path("target"), 0o644);
+    let text = faults(&pki);
+    assert!(text.contains("link to a file of mode 0644") && !text.contains("chmod"), "{text}");
+    set_mode(&pki.path("target"), 0o600);
+    assert!(server::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).is_ok());
 }
 
 #[test]

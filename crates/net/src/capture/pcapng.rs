@@ -80,7 +80,7 @@ impl Pcapng {
     /// # Errors
     /// The file cannot be created or written.
     pub fn create(path: &Path, addresses: Addresses) -> io::Result<Self> {
-        let mut file = super::create_secret(path)?;
+        let mut file = super::append_capture(path, SECTION_HEADER.to_le_bytes())?;
         file.write_all(&headers())?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = (Instant::now(), u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));

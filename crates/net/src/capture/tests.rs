@@ -125,3 +125,19 @@ fn a_full_disk_is_told_and_stops_nothing() {
     assert_eq!(whole.fault(), None);
     assert!(Pcapng::create(full, Addresses { local: nobody, peer: nobody, ports: Vec::new() }).is_err());
 }
+
+#[test]
+fn e60_a_capture_that_is_there_grows_and_another_file_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("all.pcapng");
+    let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let open = || Pcapng::create(&path, Addresses { local: nobody, peer: nobody, ports: Vec::new() });
+    drop(open().unwrap());
+    let once = std::fs::read(&path).unwrap();
+    drop(open().unwrap());
+    let twice = std::fs::read(&path).unwrap();
+    assert_eq!(twice, [once.clone(), once].concat(), "two sections");
+    std::fs::write(&path, "a letter to keep").unwrap();
+    assert_eq!(open().err().map(|error| error.kind()), Some(io::ErrorKind::AlreadyExists));
+    assert_eq!(std::fs::read(&path).unwrap(), b"a letter to keep");
+}

@@ -1,15 +1,12 @@
-//! The issuing CAs: certificate chain, key, and whether they may still issue (TESTS E32: if not, the server does not start).
+//! The issuing CAs: certificate chain, key, and whether they may still issue (TESTS E61: one that may not is a warning, and its profiles answer 5.03).
 
 use std::path::Path;
 use std::sync::Arc;
 
 use authority::{Ca, KeyFault, RingSigner, Urls};
 
-use super::Loading;
+use super::{Gravity, Loading};
 use crate::config::{self, CaSection, Problem, Read};
-
-/// A CA that ends within a day could only issue certificates that end within a day: devices would be lost overnight.
-const REMAINING_SECONDS_MIN: u64 = 86_400;
 
 /// A CA that can issue.
 pub(super) struct Authority {
@@ -34,7 +31,7 @@ impl Loading {
         }
         let path = config::from_file(file, &section.certificate.value);
         for certificate in &chain {
-            self.check_validity(&section.certificate, path.clone(), "CA", certificate, REMAINING_SECONDS_MIN);
+            self.check_validity(&section.certificate, path.clone(), "CA", certificate, Gravity::Warning);
         }
         let urls = Urls {
             crl: text(section.crl_url.as_ref()),
