@@ -13,9 +13,13 @@ Every fault is explained, all at once, with its line; an unknown key names the n
 where it comes from, and the size of each handshake message that the server sends: device stacks reassemble into buffers of 768, 900 \
 or 1,024 bytes.
 
+Warnings are about what serves today and will not for long: certificates that expire within 30 days, CAs and manufacturers that have expired. With --strict they \
+fail the check. A server starts all the same: devices of a CA that has expired are told to come back (5.03), the others enrol.
+
 Examples:
   muster check pki/muster.toml
   muster check pki/muster.toml --print
+  muster check pki/muster.toml --strict || mail -s 'muster: look here' operator
   muster check pki/muster.toml --json | jq -r '.faults[]?.problem'")]
 pub(crate) struct Arguments {
     /// The configuration
@@ -24,6 +28,10 @@ pub(crate) struct Arguments {
     /// Print the effective configuration and the sizes of the server's handshake messages
     #[arg(long)]
     print: bool,
+
+    /// Fail on warnings too, such as a certificate that expires soon
+    #[arg(long)]
+    strict: bool,
 
     /// Print one JSON object: warnings, effective values and sizes, or every fault
     #[arg(long)]
@@ -35,6 +43,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let file = arguments.file.display();
     let sources = Sources::of(&arguments.file).map_err(|faults| failed(&faults))?;
     let loaded = server::load(&sources).map_err(|faults| failed(&faults))?;
+    if arguments.strict && !loaded.warnings().is_empty() {
+        let text: Vec<_> = loaded.warnings().iter().map(ToString::to_string).collect();
+        let message = format!("{file} would serve, with warnings\n{}", text.join("\n"));
+        return Err(Fault::failed(message).field("warnings", text));
+    }
     if arguments.json {
         print_json(json(&file.to_string(), &loaded));
         return Ok(());

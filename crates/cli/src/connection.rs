@@ -316,12 +316,32 @@ fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
         (_, Status::NoAnswer) if !matches!(fault, device::Fault::Unreachable(_) | device::Fault::NoWay { .. }) => explained.remedy(
             "check address and port, that the server runs, and that UDP passes; on a bad link --timeout waits longer and --mtu 256 sends shorter datagrams",
         ),
+        // Whoever types `--trust` is no firmware.
+        (Some(reason), Status::NotTrusted) => match distrust(connection, reason) {
+            Some(remedy) => explained.remedy(format!("{remedy} (`muster explain {}` says more)", reason.code())),
+            None => explained.remedy(format!("on the server: {} (`muster explain {}` says more)", reason.entry().server, reason.code())),
+        },
         (Some(reason), _) => {
             explained.remedy(format!("{} (`muster explain {}` says more)", reason.entry().device, reason.code()))
         }
         (None, Status::Later) => explained.remedy("--wait waits as long as the server says and asks again"),
         _ => explained,
     }
+}
+
+/// What to do where the files of this command line are the first that may be at fault.
+fn distrust(connection: &Connection, reason: Reason) -> Option<String> {
+    let (file, named_by) = match (&connection.trust, &connection.identity) {
+        (Some(file), _) => (file.clone(), "--trust"),
+        (None, Some(dir)) => (dir.join("anchors.pem"), "--identity"),
+        _ => return None,
+    };
+    matches!(reason, Reason::CertificateUnknownIssuer | Reason::CertificateBadSignature).then(|| {
+        format!(
+            "{} ({named_by}) does not hold the CA that issued the server's certificate: name the file with its root, such as ca/root.pem of the folder that the server runs from",
+            file.display()
+        )
+    })
 }
 
 /// Whether the server answered a request, as opposed to ending the association.

@@ -1,7 +1,7 @@
 //! Files: read with an error that names them, written whole or not at all.
 //!
-//! A single file is written beside its target and renamed over it. A folder is built beside its target under a temporary name and
-//! renamed into place; what is not committed disappears with the value.
+//! A single file is written beside its target and renamed over it. A folder is built under a temporary name and renamed into place, or its files are
+//! moved into the folder that is there; what is not committed disappears with the value. No mode is loosened.
 
 use crate::outcome::{Fault, Outcome};
 use server::files::read_bounded;
@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 /// No file that Muster reads is larger: certificates and keys are a few kilobytes, a chain a few dozen.
 const READ_BYTES_MAX: u64 = 4 << 20;
@@ -72,9 +73,11 @@ fn unwritable(path: &Path, source: &io::Error) -> Fault {
 /// Writes a file whole: a reader sees the old bytes or the new ones.
 pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Outcome {
     let fail = |source: io::Error| unwritable(path, &source);
+    // A file that only its owner reads stays one.
+    let allowed = fs::metadata(path).map_or(0o777, |there| there.permissions().mode());
     let mut file = tempfile::Builder::new()
         .prefix(".muster-")
-        .permissions(fs::Permissions::from_mode(access.mode()))
+        .permissions(fs::Permissions::from_mode(access.mode() & allowed))
         .tempfile_in(parent(path))
         .map_err(fail)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
@@ -94,8 +97,14 @@ pub(crate) fn require_writable(path: &Path) -> Outcome {
         .map_err(|source| unwritable(path, &source))
 }
 
-/// Refuses a target that a folder cannot be written to as a whole: one that exists and is not empty.
+/// Refuses a target that a folder cannot be written to as a whole: one that exists and is not empty, and one where this user may write nothing. Asked
+/// before the work whose result belongs there.
 pub(crate) fn require_absent_or_empty(folder: &Path) -> Outcome {
+    require_free(folder)?;
+    stage(folder).map(drop).map_err(|source| unwritable(folder, &source))
+}
+
+fn require_free(folder: &Path) -> Outcome {
     match fs::read_dir(folder) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
@@ -114,13 +123,36 @@ pub(crate) fn require_absent_or_empty(folder: &Path) -> Outcome {
     }
 }
 
-/// A folder that is being built beside its target.
+/// A folder that is being built: beside its target, or inside it where it is there.
+///
+/// A secret that must not get lost is a file without a name until the commit: whatever ends the process, `kill -9` included, leaves none behind in a
+/// folder that nobody looks into.
 #[derive(Debug)]
 pub(crate) struct Staged {
     folder: TempDir,
     target: PathBuf,
+    begun: Begun,
     written: Vec<PathBuf>,
+    secrets: Vec<(PathBuf, Unnamed)>,
     durability: Durability,
+}
+
+/// What was at the target when the folder was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// Nothing: the folder is renamed into place.
+    Absent,
+    /// A folder, which keeps its mode: files are moved into it.
+    There,
+}
+
+/// A secret that has no name yet.
+#[derive(Debug)]
+enum Unnamed {
+    /// `O_TMPFILE`: on the disk, and gone with the process.
+    File(fs::File),
+    /// Where the file system has no such files.
+    Bytes(Zeroizing<Vec<u8>>),
 }
 
 /// What a power failure may do to a folder that was just written.
@@ -135,11 +167,10 @@ pub(crate) enum Durability {
 impl Staged {
     /// Begins a folder that will be `target`.
     pub(crate) fn new(target: &Path, durability: Durability) -> Outcome<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix(".muster-")
-            .tempdir_in(parent(target))
-            .map_err(|source| unwritable(target, &source))?;
-        Ok(Self { folder, target: target.to_owned(), written: Vec::new(), durability })
+        let begun = if target.is_dir() { Begun::There } else { Begun::Absent };
+        let folder = stage(target).map_err(|source| unwritable(target, &source))?;
+        let (written, secrets) = (Vec::new(), Vec::new());
+        Ok(Self { folder, target: target.to_owned(), begun, written, secrets, durability })
     }
 
     /// Adds a file at a path inside the folder.
@@ -147,50 +178,120 @@ impl Staged {
         let path = self.folder.path().join(inside);
         let fail = |source: io::Error| unwritable(&self.target.join(inside), &source);
         fs::create_dir_all(parent(&path)).map_err(fail)?;
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(access.mode());
-        options
-            .open(&path)
-            .and_then(|mut file| {
-                file.write_all(bytes)?;
-                if self.durability == Durability::Synced { file.sync_all() } else { Ok(()) }
-            })
-            .map_err(fail)?;
+        // Thousands of files that can be made again would be thousands of open ones.
+        if access == Access::Secret && self.durability == Durability::Synced {
+            let unnamed = Unnamed::write(self.folder.path(), bytes).map_err(fail)?;
+            self.secrets.push((PathBuf::from(inside), unnamed));
+            return Ok(());
+        }
+        create(&path, bytes, access, self.durability).map_err(fail)?;
         self.written.push(PathBuf::from(inside));
         Ok(())
     }
 
-    /// Puts the folder in place. The target is absent or an empty folder, or it has none of our files: then each is moved in, and a
-    /// failure moves none.
+    /// Puts the folder in place. The target is absent, or a folder that has none of our files: a failure leaves it as it was.
     pub(crate) fn commit(self) -> Outcome {
-        let Self { folder, target, written, .. } = self;
-        let fail = |path: &Path, source: io::Error| unwritable(path, &source);
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-            .map_err(|source| fail(&target, source))?;
-        match fs::rename(folder.path(), &target) {
-            Ok(()) => {
-                // The temporary name is gone; there is nothing left to remove.
-                let _ = folder.keep();
-                sync_folder(parent(&target));
-                return Ok(());
-            }
-            Err(source) if source.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-            Err(source) => return Err(fail(&target, source)),
+        let Self { folder, target, begun, written, secrets, .. } = self;
+        if begun == Begun::Absent {
+            fs::rename(folder.path(), &target).map_err(|source| unwritable(&target, &source))?;
+            // The temporary name is gone; there is nothing left to remove.
+            let _ = folder.keep();
+            return place(&target, secrets).inspect_err(|_| {
+                // Ours alone: it was made a moment ago.
+                let _ = fs::remove_dir_all(&target);
+            });
         }
         let mut moved = Vec::new();
-        for inside in written {
-            let to = target.join(&inside);
-            if let Err(source) = move_without_replacing(&folder.path().join(&inside), &to) {
-                for path in moved {
-                    let _ = fs::remove_file(path);
-                }
-                return Err(fail(&to, source));
-            }
-            moved.push(to);
-        }
-        sync_folder(&target);
-        Ok(())
+        written
+            .iter()
+            .try_for_each(|inside| {
+                let to = target.join(inside);
+                move_without_replacing(&folder.path().join(inside), &to).map_err(|source| unwritable(&to, &source))?;
+                moved.push(to);
+                Ok(())
+            })
+            .and_then(|()| place(&target, secrets))
+            .inspect_err(|_| remove(&moved))
     }
+}
+
+/// Gives each secret its name in the folder that is in place; a failure leaves none.
+fn place(target: &Path, secrets: Vec<(PathBuf, Unnamed)>) -> Outcome {
+    let mut placed = Vec::new();
+    let done = secrets.into_iter().try_for_each(|(inside, unnamed)| {
+        let to = target.join(inside);
+        unnamed.place(&to).map_err(|source| unwritable(&to, &source))?;
+        placed.push(to);
+        Ok(())
+    });
+    if done.is_err() {
+        remove(&placed);
+    }
+    // A name is durable with the folder that it stands in.
+    for folder in placed.iter().map(|path| parent(path)).chain([target, parent(target)]) {
+        sync_folder(folder);
+    }
+    done
+}
+
+fn remove(files: &[PathBuf]) {
+    for path in files {
+        let _ = fs::remove_file(path);
+    }
+}
+
+impl Unnamed {
+    fn write(folder: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let flags = i32::try_from(rustix::fs::OFlags::TMPFILE.bits()).unwrap_or_default();
+        let opened = fs::OpenOptions::new().write(true).custom_flags(flags).mode(Access::Secret.mode()).open(folder);
+        match opened {
+            Ok(mut file) if Path::new("/proc/self/fd").exists() => {
+                file.write_all(bytes).and_then(|()| file.sync_all())?;
+                Ok(Self::File(file))
+            }
+            // The file system, or the kernel, does not know them.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory) => {
+                Err(error)
+            }
+            _ => Ok(Self::Bytes(Zeroizing::new(bytes.to_vec()))),
+        }
+    }
+
+    /// Gives it its name; a file that is there is not replaced.
+    fn place(self, path: &Path) -> io::Result<()> {
+        use std::os::fd::AsRawFd as _;
+        fs::create_dir_all(parent(path))?;
+        match self {
+            Self::File(file) => {
+                let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let here = rustix::fs::CWD;
+                Ok(rustix::fs::linkat(here, from, here, path, rustix::fs::AtFlags::SYMLINK_FOLLOW)?)
+            }
+            Self::Bytes(bytes) => create(path, &bytes, Access::Secret, Durability::Synced),
+        }
+    }
+}
+
+/// A temporary folder on the file system of `target`: in it where it is there, else beside it with the mode that it will have.
+fn stage(target: &Path) -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".muster-");
+    if target.is_dir() {
+        return builder.tempdir_in(target);
+    }
+    // The system takes from it what the umask says.
+    builder.permissions(fs::Permissions::from_mode(0o755)).tempdir_in(parent(target))
+}
+
+/// A new file; one that cannot be written whole is removed.
+fn create(path: &Path, bytes: &[u8], access: Access, durability: Durability) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(access.mode()).open(path)?;
+    let written = file.write_all(bytes);
+    let written = if durability == Durability::Synced { written.and_then(|()| file.sync_all()) } else { written };
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 fn move_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
@@ -239,6 +340,41 @@ mod tests {
         assert_eq!(fs::read(target.join("keys/device.key")).unwrap(), b"key");
         let mode = fs::metadata(target.join("keys/device.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn e60_no_secret_lies_in_the_folder_that_is_being_built() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut staged = Staged::new(&scratch.path().join("out"), Durability::Synced).unwrap();
+        staged.add("a.pem", b"public", Access::Public).unwrap();
+        staged.add("keys/a.key", b"secret", Access::Secret).unwrap();
+        // What `kill -9` would leave.
+        let folder = staged.folder.path().to_owned();
+        assert_eq!(names(&folder), ["a.pem", "keys"]);
+        assert!(names(&folder.join("keys")).is_empty());
+        staged.commit().unwrap();
+        assert_eq!(fs::read(scratch.path().join("out/keys/a.key")).unwrap(), b"secret");
+    }
+
+    #[test]
+    fn e60_a_folder_that_is_there_keeps_its_mode_and_so_does_a_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let target = scratch.path().join("out");
+        fs::create_dir(&target).unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o700)).unwrap();
+        let mut staged = Staged::new(&target, Durability::Synced).unwrap();
+        staged.add("a.pem", b"public", Access::Public).unwrap();
+        staged.add("a.key", b"secret", Access::Secret).unwrap();
+        staged.commit().unwrap();
+        assert_eq!(names(&target), ["a.key", "a.pem"]);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&target), mode(&target.join("a.key"))), (0o700, 0o600));
+
+        let file = scratch.path().join("report.json");
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        write(&file, b"new", Access::Public).unwrap();
+        assert_eq!((mode(&file), fs::read(&file).unwrap().as_slice()), (0o600, b"new".as_slice()));
     }
 
     #[test]

@@ -97,6 +97,9 @@ impl Verb {
 }
 
 fn main() -> ExitCode {
+    // A write beyond a limit of file sizes (`ulimit -f`) fails like one on a full disk, and what was begun is removed. By default the signal ends the process
+    // where it stands. An error says that there is no such signal.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
     let verb = Cli::parse().verb;
     let json = verb.prints_json();
     match verb.run() {

@@ -132,7 +132,7 @@ impl Reason {
     pub fn explain(self) -> String {
         let Entry { code, stage, wire, meaning, device, server } = self.entry();
         format!(
-            "{code}\n  stage    {stage}\n  on wire  {wire}\n\n{meaning}\n\nOn the device: {device}\n\nOn the server: {server}\n"
+            "{code}\n  stage    {stage}\n  on wire  {wire}\n\n{meaning}\n\nOn the server: {server}\n\nOn the device: {device}\n"
         )
     }
 

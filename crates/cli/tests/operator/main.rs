@@ -9,6 +9,7 @@
 #[path = "../cli/common.rs"]
 mod common;
 
+mod files;
 mod reload;
 
 use common::{Pki, Running, expect_status, loopbacks, muster, run, stderr};

@@ -1,0 +1,124 @@
+//! Files of the operator: outputs that have no place, what a process that is killed leaves, certificates that expire, the wrong file of `--trust`.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::{Pki, expect_status, muster, openssl, run, stderr, stdout};
+
+/// The names of all files below a folder.
+fn below(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { below(&path) } else { vec![path.display().to_string()] }).collect()
+}
+
+#[test]
+fn e59_an_out_that_cannot_be_written_fails_before_anything_is_asked() {
+    let pki = Pki::new();
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let uri = format!("coaps://{}", server.local_addr().unwrap());
+    for verb in ["enroll", "crts"] {
+        // Nobody makes a folder there, whatever the user may do elsewhere.
+        let output = pki.device(verb, &uri).args(["--out", "/proc/muster"]).output().unwrap();
+        expect_status(&output, 1);
+        assert!(stderr(&output).contains("cannot write /proc/muster"), "{}", stderr(&output));
+    }
+    assert!(server.recv(&mut [0; 2048]).is_err(), "the server was asked");
+}
+
+#[test]
+fn e60_a_folder_that_is_there_keeps_its_mode_and_a_letter_its_text() {
+    let pki = Pki::new();
+    let folder = pki.beside("private");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    expect_status(&run([Path::new("init"), &folder]), 0);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&folder), mode(&folder.join("ca/issuing.key"))), (0o700, 0o600));
+
+    let letter = pki.beside("letter.txt");
+    fs::write(&letter, "to keep").unwrap();
+    let output = pki.device("crts", "coaps://127.0.0.1:9").arg("--pcap").arg(&letter).output().unwrap();
+    expect_status(&output, 1);
+    assert!(stderr(&output).contains("nothing is overwritten"), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(&letter).unwrap(), "to keep");
+}
+
+#[test]
+fn e60_an_init_that_is_killed_leaves_no_key_under_a_temporary_name() {
+    let scratch = tempfile::tempdir().unwrap();
+    for millis in 0..30 {
+        let mut child = muster()
+            .arg("init")
+            .arg(scratch.path().join(format!("pki-{millis}")))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(millis));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let left: Vec<_> =
+        below(scratch.path()).into_iter().filter(|path| path.contains(".muster-") && path.contains(".key")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn e60_a_limit_of_file_sizes_is_an_error_and_what_was_begun_is_removed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let script = format!("ulimit -f 0; exec {} init {}/pki", env!("CARGO_BIN_EXE_muster"), scratch.path().display());
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    expect_status(&output, 1);
+    assert!(stderr(&output).contains("cannot write"), "{}", stderr(&output));
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn e61_check_strict_fails_on_a_warning_and_serve_starts_all_the_same() {
+    let pki = Pki::new();
+    let file = pki.path("muster.toml");
+    let check = |more: &[&str]| muster().arg("check").arg(&file).args(more).output().unwrap();
+    expect_status(&check(&["--strict"]), 0);
+
+    // The manufacturer's certificate anew, for ten days.
+    let certificate = pki.path("manufacturer/ca.pem");
+    let mut arguments = vec!["x509".into(), "-in".into(), certificate.clone(), "-out".into(), certificate];
+    arguments.extend(["-days".into(), "10".into(), "-signkey".into(), pki.path("manufacturer/ca.key")]);
+    let renewed = openssl(&arguments);
+    assert!(renewed.status.success(), "{}", stderr(&renewed));
+
+    let lenient = check(&[]);
+    expect_status(&lenient, 0);
+    let strict = check(&["--strict"]);
+    expect_status(&strict, 1);
+    assert!(stderr(&strict).contains("the manufacturer certificate"), "{}", stderr(&strict));
+    assert!(stderr(&strict).contains("expires on"), "{}", stderr(&strict));
+    let json = check(&["--strict", "--json"]);
+    expect_status(&json, 1);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert!(json["warnings"][0].as_str().unwrap().contains("expires on"), "{json}");
+
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    expect_status(&pki.device("enroll", server.uri()).arg("--out").arg(pki.beside("out")).output().unwrap(), 0);
+}
+
+#[test]
+fn e79_a_wrong_trust_is_named_before_any_advice_for_firmware() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let wrong = pki.path("manufacturer/ca.pem");
+    let mut command = muster();
+    command.args(["enroll", "--server", server.uri(), "--trust"]).arg(&wrong);
+    let output =
+        command.arg("--identity").arg(pki.path("device")).arg("--out").arg(pki.beside("out")).output().unwrap();
+    assert!(!output.status.success());
+    let said = stderr(&output);
+    assert!(said.contains(&format!("{} (--trust) does not hold the CA", wrong.display())), "{said}");
+    assert!(!said.contains("firmware"), "{said}");
+}
