@@ -250,7 +250,7 @@ impl Server {
                 }
                 Event::Closed { session, .. } => self.sessions.forget(session),
                 Event::ForgeryAlarm { route, .. } => {
-                    self.outputs.push_back(Output::Alarm(Alarm::Forgeries(route.peer())))
+                    self.outputs.push_back(Output::Alarm(Alarm::Forgeries(route.peer())));
                 }
                 Event::Refused { route, refusal, further, offered, narrowed_to, elapsed } => {
                     self.counters.handshakes_refused += 1;

@@ -90,6 +90,10 @@ impl Server {
     ///
     /// # Errors
     /// [`StartFault`]; nothing is left running then.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a load serves one server: a second one shares no secrets with it"
+    )]
     pub fn start(loaded: Loaded, options: Options) -> Result<Handle, StartFault> {
         let config = &loaded.config;
         let bound = bind::bind_all(&config.server.listen.value, loaded.shards).map_err(StartFault::Bind)?;

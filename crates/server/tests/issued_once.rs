@@ -1,7 +1,7 @@
 //! TESTS E57: each certificate has one line in the log, and a request that is repeated has no second one. A process of its own, for a log belongs to a
 //! whole process.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, which waits for the clock")]
 
 mod support;
 

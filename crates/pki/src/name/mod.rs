@@ -32,6 +32,7 @@ pub struct Name {
 }
 
 /// A fault of a name, and the relative name that it is in: counted from 1, 0 for the whole.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct InName {
     pub(crate) relative: usize,
     pub(crate) error: NameError,
