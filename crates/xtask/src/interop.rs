@@ -5,6 +5,7 @@
 //! engine reads in a capture: the suite, the certificate that the device showed, the largest datagram. A peer that is not installed is a failure with its
 //! name: nothing here passes because it could not run.
 
+mod built;
 mod capture;
 mod gnutls;
 mod libcoap;
@@ -12,11 +13,13 @@ mod link;
 mod mbedtls;
 mod namespaces;
 mod openssl;
+mod pion;
 mod pyopenssl;
 mod runs;
 mod s_client;
 mod server;
 mod switch;
+mod wolfssl;
 mod world;
 
 use crate::tree;
@@ -40,6 +43,9 @@ const OPENSSL: &[&str] = &["openssl", "tshark"];
 const GNUTLS: &[&str] = &["gnutls-cli", "openssl", "tshark"];
 const LIBCOAP: &[&str] = &["coap-client-openssl", "coap-client-gnutls", "openssl", "tshark"];
 
+const WOLFSSL: &[&str] = &["cc", "openssl", "tshark"];
+const PION: &[&str] = &["go", "openssl", "tshark"];
+
 /// Those that keep the processors busy: one after the other.
 const BUSY: &[Story] = &[
     story("openssl s_client, CCM_8", OPENSSL, s_client::ccm8),
@@ -56,6 +62,13 @@ const BUSY: &[Story] = &[
     story("Mbed TLS, GCM, and GET /.well-known/core", OPENSSL, mbedtls::gcm),
     story("Mbed TLS enrols in records of 512 bytes", OPENSSL, mbedtls::enrols_in_small_records),
     story("pyOpenSSL, each datagram dropped, doubled, swapped", OPENSSL, pyopenssl::each_datagram_astray),
+    story("wolfSSL's client, CCM_8", WOLFSSL, wolfssl::ccm8),
+    story("wolfSSL's client, GCM", WOLFSSL, wolfssl::gcm),
+    story("muster discover against wolfSSL's server", WOLFSSL, wolfssl::serves),
+    story("Pion's client, CCM_8, messages cut to 200 bytes", PION, pion::ccm8),
+    story("Pion's client, CCM, messages cut to 200 bytes", PION, pion::ccm),
+    story("muster discover against Pion's server, CCM_8", PION, pion::serves_ccm8),
+    story("muster discover against Pion's server, CCM", PION, pion::serves_ccm),
     story("libcoap's clients fetch the CA certificates, blocks of 64", LIBCOAP, libcoap::ca_certificates),
     story("coap-client-openssl enrols, blocks of 64", LIBCOAP, libcoap::openssl_enrols),
     story("coap-client-gnutls enrols, blocks of 64", LIBCOAP, libcoap::gnutls_enrols),
@@ -80,6 +93,10 @@ const WAITING: &[Story] = &[
     story("openssl s_client through muster link", OPENSSL, s_client::bad_link),
     story("gnutls-cli offers a session of another server", &["gnutls-serv"], gnutls::resumption_declined),
     story("gnutls-cli through muster link", GNUTLS, gnutls::bad_link),
+    story("wolfSSL's client through muster link", WOLFSSL, wolfssl::on_a_bad_link),
+    story("muster discover against wolfSSL's server through muster link", WOLFSSL, wolfssl::serves_on_a_bad_link),
+    story("Pion's client through muster link", PION, pion::on_a_bad_link),
+    story("muster discover against Pion's server through muster link", PION, pion::serves_on_a_bad_link),
     story("coap-client-openssl loses a tenth", LIBCOAP, libcoap::openssl_loses),
     story("coap-client-gnutls loses a tenth", LIBCOAP, libcoap::gnutls_loses),
     story("coap-client-openssl enrols through muster link", LIBCOAP, libcoap::openssl_on_a_bad_link),

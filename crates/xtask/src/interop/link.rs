@@ -17,6 +17,16 @@ pub(super) struct BadLink {
     v6: Proxy,
 }
 
+/// In front of one server that is not ours.
+pub(super) struct Door(Proxy);
+
+impl Door {
+    /// Where devices send to.
+    pub(super) fn door(&self) -> SocketAddr {
+        self.0.address
+    }
+}
+
 struct Proxy {
     daemon: Daemon,
     address: SocketAddr,
@@ -52,6 +62,12 @@ impl BadLink {
             )
         };
         Ok(Self { v4: proxy("v4", "127.0.0.1:0", server.v4)?, v6: proxy("v6", "[::1]:0", server.v6)? })
+    }
+
+    /// In front of `server` alone.
+    pub(super) fn to(server: SocketAddr, world: &World, log: &Path, conditions: &[&str]) -> Result<Door> {
+        let listen = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        Proxy::start(&world.muster, log, listen, server, conditions).map(Door)
     }
 
     /// Where devices send to.

@@ -1,0 +1,179 @@
+//! Peers that are libraries: a small program around each (`crates/xtask/peers`) is a device or a server, built here before its stories are told.
+//!
+//! Every program has the same command line and says the same things, so that one set of stories serves all of them:
+//! `client|server HOST PORT SUITE CERTIFICATE KEY TRUST`, and for some the size to which their handshake messages are cut.
+
+use super::link::BadLink;
+use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS, Run};
+use super::world::{Device, SMALL_MTU, SMALL_PATH, Suite, World};
+use crate::process::{Daemon, Program};
+use crate::tree;
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+const BUILD_TIMEOUT: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(25);
+const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(90);
+/// A peer gives its handshake up by itself on a bad link; a device would begin anew.
+const TRIES_ON_A_BAD_LINK: usize = 4;
+/// What their server lists, and what our client must have read.
+const LISTED: &str = "/.well-known/est/sen  rt=ace.est.sen";
+
+/// One library.
+pub(super) struct Library {
+    /// Of its program and its stories.
+    pub(super) name: &'static str,
+    /// Builds the program into this file.
+    pub(super) build: fn(&Path) -> Result<Program>,
+    /// Bytes to which it cuts its handshake messages, if it can be told.
+    pub(super) cuts_to: Option<usize>,
+    /// What it says once its handshake is over, given the subject's common name of the peer.
+    pub(super) associated: fn(&str) -> String,
+}
+
+/// What both sides are told for one suite: our settings and its word for it.
+pub(super) struct Offer {
+    pub(super) suite: &'static Suite,
+    pub(super) theirs: &'static str,
+    pub(super) ours: &'static str,
+    pub(super) settings: &'static [(&'static str, &'static str)],
+    /// The largest datagram of our server.
+    pub(super) mtu: usize,
+}
+
+impl Library {
+    /// Its client against our server.
+    pub(super) fn is_served(&self, world: &World, offer: &Offer) -> Result<String> {
+        let name = format!("{}-{}", self.name, offer.ours);
+        let (device, server) = world.begin(&name, offer.settings)?;
+        let program = self.program()?;
+        runs::hundred(&server, AT_ONCE, |run| {
+            self.asks(self.client(&program, world, offer, &device, run.server).timeout(TIMEOUT))
+        })?;
+        server.prove(offer.suite, &device, offer.mtu)
+    }
+
+    /// The same on a bad link.
+    pub(super) fn is_served_on_a_bad_link(&self, world: &World, offer: &Offer) -> Result<String> {
+        let name = format!("{}-bad-link", self.name);
+        let settings = if self.cuts_to.is_some() { SMALL_PATH } else { offer.settings };
+        let mtu = if self.cuts_to.is_some() { SMALL_MTU } else { offer.mtu };
+        let (device, server) = world.begin(&name, settings)?;
+        let link = BadLink::before(&server, world, &name, self.conditions())?;
+        let program = self.program()?;
+        let attempt =
+            |run: Run| self.asks(self.client(&program, world, offer, &device, run.server).timeout(BAD_LINK_TIMEOUT));
+        runs::hundred_at(link.doors(), AT_ONCE_WAITING, |run| {
+            (1..TRIES_ON_A_BAD_LINK).find_map(|_| attempt(run).ok()).map_or_else(|| attempt(run), Ok)
+        })?;
+        let passed = link.stop()?.was_bad()?;
+        Ok(format!("{}; {passed}", server.prove(offer.suite, &device, mtu)?))
+    }
+
+    /// Our client against its server: one process for each run.
+    pub(super) fn serves(&self, world: &World, offer: &Offer) -> Result<String> {
+        let device = world.device(&format!("our-client-{}-{}", self.name, offer.ours))?;
+        let program = self.program()?;
+        runs::hundred_at(loopbacks(), AT_ONCE, |run| {
+            let mut theirs = self.server(&program, world, offer, &device, run)?;
+            self.is_asked(world, offer, &device, theirs.address, &[])?;
+            theirs.saw(self, &device)
+        })?;
+        Ok(format!("{RUNS} of {RUNS}"))
+    }
+
+    /// The same with a bad link in between.
+    pub(super) fn serves_on_a_bad_link(&self, world: &World, offer: &Offer) -> Result<String> {
+        let device = world.device(&format!("our-client-{}-bad-link", self.name))?;
+        let program = self.program()?;
+        let attempt = |run: Run, number: usize| {
+            let mut theirs = self.server(&program, world, offer, &device, run)?;
+            let log = device.file(&format!("link-{}-{number}.log", run.number));
+            let link = BadLink::to(theirs.address, world, &log, self.conditions())?;
+            let flags: &[&str] = if self.cuts_to.is_some() { &["--mtu", "256"] } else { &[] };
+            self.is_asked(world, offer, &device, link.door(), flags)?;
+            theirs.saw(self, &device)
+        };
+        runs::hundred_at(loopbacks(), AT_ONCE_WAITING, |run| {
+            (1..TRIES_ON_A_BAD_LINK).find_map(|number| attempt(run, number).ok()).map_or_else(|| attempt(run, 0), Ok)
+        })?;
+        Ok(format!("{RUNS} of {RUNS}"))
+    }
+
+    /// A library that can cut its messages has a path of 256 bytes; for others only loss and delay.
+    fn conditions(&self) -> &'static [&'static str] {
+        if self.cuts_to.is_some() { BadLink::BAD } else { BadLink::LOSSY }
+    }
+
+    fn client(&self, program: &Path, world: &World, offer: &Offer, device: &Device, server: SocketAddr) -> Program {
+        let client = Program::new(program).arg("client").arg(server.ip().to_string()).arg(server.port().to_string());
+        let client = client.arg(offer.theirs).arg(device.certificate()).arg(device.key()).arg(world.pki("ca/root.pem"));
+        client.args(self.cuts_to.map(|bytes| bytes.to_string()))
+    }
+
+    /// Its client must have verified our server, and have an answer of ours under the keys.
+    fn asks(&self, client: Program) -> Result<()> {
+        let said = client.expect_success()?.words();
+        for wanted in [(self.associated)("localhost").as_str(), "answered 2.05", "rt=\"ace.est.sen\""] {
+            ensure!(said.contains(wanted), "{} did not say {wanted:?}\n{said}", self.name);
+        }
+        Ok(())
+    }
+
+    /// Our client must have verified its server, and have its answer.
+    fn is_asked(&self, world: &World, offer: &Offer, device: &Device, at: SocketAddr, flags: &[&str]) -> Result<()> {
+        let ours = Program::new(&world.muster).arg("discover").arg("--server").arg(format!("coaps://{at}"));
+        let ours = ours.args(["--suite", offer.ours, "--identity"]).arg(&device.folder).args(flags);
+        let ours = ours.arg("--trust").arg(world.pki("ca/root.pem")).timeout(BAD_LINK_TIMEOUT);
+        let found = ours.expect_success()?.stdout;
+        ensure!(found.contains(LISTED), "no {LISTED:?} in what muster discover printed:\n{found}");
+        Ok(())
+    }
+
+    fn server(&self, program: &Path, world: &World, offer: &Offer, device: &Device, run: Run) -> Result<Theirs> {
+        let ip = run.server.ip();
+        let server = Program::new(program).args(["server", &ip.to_string(), "0", offer.theirs]);
+        let server = server.arg(world.pki("server.pem")).arg(world.pki("server.key"));
+        let server = server.arg(world.pki("manufacturer/ca.pem")).args(self.cuts_to.map(|bytes| bytes.to_string()));
+        let (daemon, line) = server.daemon("listening on port ", &device.log(run))?;
+        let port = line.trim().rsplit(' ').next().and_then(|port| port.parse().ok());
+        let port: u16 = port.with_context(|| format!("no port in {line:?}"))?;
+        Ok(Theirs { daemon, address: (ip, port).into() })
+    }
+
+    /// Its program, built by the first story that needs it; the others wait for that.
+    fn program(&self) -> Result<PathBuf> {
+        static BUILT: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+        let program = tree::target().join("peers").join(self.name);
+        let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+        if !built.contains(self.name) {
+            let folder = program.parent().context("a target directory above")?;
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+            (self.build)(&program)?.timeout(BUILD_TIMEOUT).expect_success()?;
+            built.insert(self.name);
+        }
+        Ok(program)
+    }
+}
+
+/// One of their servers.
+struct Theirs {
+    daemon: Daemon,
+    address: SocketAddr,
+}
+
+impl Theirs {
+    /// It must have verified our device.
+    fn saw(&mut self, library: &Library, device: &Device) -> Result<()> {
+        self.daemon.wait_for_line(&[&(library.associated)(&device.name)], TIMEOUT).map(|_| ())
+    }
+}
+
+/// Both families; the port is each server's own.
+fn loopbacks() -> [SocketAddr; 2] {
+    [(std::net::Ipv4Addr::LOCALHOST, 0).into(), (std::net::Ipv6Addr::LOCALHOST, 0).into()]
+}

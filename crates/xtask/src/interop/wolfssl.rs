@@ -1,0 +1,39 @@
+//! wolfSSL 5.5, a stack of many small devices: as a device and as a server. This version cannot be told the size of its path.
+
+use super::built::{Library, Offer};
+use super::world::{CCM8, GCM, MTU, World};
+use crate::process::Program;
+use crate::tree;
+use anyhow::Result;
+
+const WOLFSSL: Library = Library {
+    name: "wolfssl",
+    build: |program| {
+        let source = tree::root().join("crates/xtask/peers/wolfssl.c");
+        Ok(Program::line("cc -O1 -Wall -Wextra -o").arg(program).arg(source).arg("-lwolfssl"))
+    },
+    cuts_to: None,
+    associated: |peer| format!("with /CN={peer}"),
+};
+
+const OFFER: Offer = Offer { suite: &CCM8, theirs: "ECDHE-ECDSA-AES128-CCM-8", ours: "ccm8", settings: &[], mtu: MTU };
+
+pub(super) fn ccm8(world: &World) -> Result<String> {
+    WOLFSSL.is_served(world, &OFFER)
+}
+
+pub(super) fn gcm(world: &World) -> Result<String> {
+    WOLFSSL.is_served(world, &Offer { suite: &GCM, theirs: "ECDHE-ECDSA-AES128-GCM-SHA256", ours: "gcm", ..OFFER })
+}
+
+pub(super) fn serves(world: &World) -> Result<String> {
+    WOLFSSL.serves(world, &OFFER)
+}
+
+pub(super) fn on_a_bad_link(world: &World) -> Result<String> {
+    WOLFSSL.is_served_on_a_bad_link(world, &OFFER)
+}
+
+pub(super) fn serves_on_a_bad_link(world: &World) -> Result<String> {
+    WOLFSSL.serves_on_a_bad_link(world, &OFFER)
+}
