@@ -10,10 +10,10 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use pki::issue::{IssueError, Serial, ToBeSigned};
-use pki::{Certificate, Csr, Digest, GeneralNames, Name, Validity, VerifiedCsr};
+use pki::{AnchorId, Certificate, Csr, Digest, GeneralNames, Name, Validity, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
-use crate::device::DeviceId;
+use crate::device::Device;
 use crate::idempotency::Key;
 use crate::job::{Function, Job, TlsUnique};
 use crate::ledger::{Standing, State};
@@ -26,6 +26,7 @@ pub(crate) struct Verified {
     function: Function,
     profile: Arc<Profile>,
     client: Arc<Certificate>,
+    anchor: AnchorId,
     origin: Origin,
     tls_unique: Option<TlsUnique>,
     csr: VerifiedCsr,
@@ -52,6 +53,7 @@ pub(crate) fn verify(job: Job) -> Result<Verified, Refusal> {
         function: job.function,
         profile: job.profile,
         client: job.client,
+        anchor: job.anchor,
         origin,
         tls_unique: job.tls_unique,
         csr,
@@ -62,7 +64,9 @@ pub(crate) fn verify(job: Job) -> Result<Verified, Refusal> {
 pub(crate) struct Permit {
     function: Function,
     profile: Arc<Profile>,
-    device: DeviceId,
+    device: Device,
+    /// Of the factory's certificate, where the client authenticated with that.
+    factory_key: Option<Digest>,
     client: Arc<Certificate>,
     /// Where it is not the client's own.
     subject: Option<Name>,
@@ -79,8 +83,12 @@ impl Permit {
         &self.profile
     }
 
-    pub(crate) fn device(&self) -> &DeviceId {
+    pub(crate) fn device(&self) -> &Device {
         &self.device
+    }
+
+    pub(crate) fn factory_key(&self) -> Option<Digest> {
+        self.factory_key
     }
 
     pub(crate) fn client(&self) -> Digest {
@@ -95,9 +103,13 @@ impl Permit {
         self.subject.as_ref().unwrap_or_else(|| self.client.subject())
     }
 
-    /// Each of these names is listed by the profile and is in the client's certificate.
+    /// Each of these names is listed by the profile and is in the client's certificate. A renewal has them as they are held, the rest as
+    /// they were asked for.
     pub(crate) fn san(&self) -> &GeneralNames {
-        self.csr.san()
+        match self.function {
+            Function::SimpleReenroll => self.client.san(),
+            Function::SimpleEnroll => self.csr.san(),
+        }
     }
 
     pub(crate) fn spki(&self) -> &[u8] {
@@ -117,13 +129,15 @@ pub(crate) fn decide(verified: Verified, standing: Option<Standing>, utc: UnixTi
     check_key(&verified)?;
     check_san(&verified)?;
     let subject = subject_of(&verified, &device)?;
+    let factory_key = (verified.origin == Origin::Manufacturer).then(|| Digest::of(verified.client.spki()));
     let Verified { function, profile, client, csr, .. } = verified;
     let key = Key::new(function, profile.name(), &device, &csr.digest());
-    Ok(Permit { function, profile, device, client, subject, key, csr })
+    Ok(Permit { function, profile, device, factory_key, client, subject, key, csr })
 }
 
-/// Who the client is: for a certificate of this CA the device that it was issued to, else the profile's rule.
-fn identify(verified: &Verified, standing: Option<Standing>, utc: UnixTime) -> Result<DeviceId, Refusal> {
+/// Who the client is. The certificate of a manufacturer is read by the profile's rule. One of this CA is whoever the ledger says that it was
+/// issued to: its own subject was made by us and says nothing about the device. It opens the profile that issued it, for both functions.
+fn identify(verified: &Verified, standing: Option<Standing>, utc: UnixTime) -> Result<Device, Refusal> {
     // The session may have begun while the certificate was good, or another profile's switch have let it begin.
     let validity = verified.client.validity();
     let excused = utc > validity.not_after
@@ -133,11 +147,19 @@ fn identify(verified: &Verified, standing: Option<Standing>, utc: UnixTime) -> R
     if !validity.contains(utc) && !excused {
         return Err(Refusal::ClientExpired);
     }
-    match standing {
-        Some(Standing { state: State::Revoked, .. }) => Err(Refusal::ClientRevoked),
-        Some(Standing { device, state: State::Good }) => Ok(device),
-        None => verified.profile.device_id(&verified.client),
-    }
+    let profile = &verified.profile;
+    let device = match (verified.origin, standing) {
+        (Origin::Manufacturer, _) => {
+            return Ok(Device { manufacturer: verified.anchor, id: profile.device_id(&verified.client)? });
+        }
+        (Origin::ThisCa, None) => profile.device_unrecorded(&verified.client).ok_or(Refusal::ClientNotInLedger)?,
+        (Origin::ThisCa, Some(Standing { state: State::Revoked, .. })) => return Err(Refusal::ClientRevoked),
+        (Origin::ThisCa, Some(standing)) if *standing.profile != *profile.name() => {
+            return Err(Refusal::ClientOfAnotherProfile(standing.profile));
+        }
+        (Origin::ThisCa, Some(standing)) => standing.device,
+    };
+    if profile.has_manufacturer(&device.manufacturer) { Ok(device) } else { Err(Refusal::ManufacturerRemoved) }
 }
 
 /// RFC 7030 §3.5: the client places the base64 of tls-unique in challengePassword, the server MUST verify it where it is
@@ -199,16 +221,19 @@ fn check_san(verified: &Verified) -> Result<(), Refusal> {
     }
 }
 
-/// The subject to issue where it is not the client's own.
-fn subject_of(verified: &Verified, device: &DeviceId) -> Result<Option<Name>, Refusal> {
+/// The subject to issue where it is not the client's own. A certificate of this CA passes its subject on as it is: the template was filled
+/// from the factory's subject, and filling it from what it made would make another.
+fn subject_of(verified: &Verified, device: &Device) -> Result<Option<Name>, Refusal> {
     let held = verified.client.subject();
     let rule = &verified.profile.spec().subject;
     let compared = verified.function == Function::SimpleReenroll || *rule == SubjectRule::Csr;
     if compared && !verified.csr.subject().matches(held) {
         return Err(Refusal::SubjectMismatch);
     }
-    match rule {
-        SubjectRule::Csr => Ok(None),
-        SubjectRule::Template(template) => template.fill(device, held).map(Some).map_err(Refusal::SubjectTemplate),
+    match (verified.origin, rule) {
+        (Origin::ThisCa, _) | (Origin::Manufacturer, SubjectRule::Csr) => Ok(None),
+        (Origin::Manufacturer, SubjectRule::Template(template)) => {
+            template.fill(&device.id, held).map(Some).map_err(Refusal::SubjectTemplate)
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use pki::{Name, Oid, oid};
+use pki::{AnchorId, Name, Oid, oid};
 
 /// An identifier of at most this many bytes fits a log field, a metric exemplar and an index without surprises; it is also
 /// the upper bound of a common name (RFC 5280, appendix A.1, `ub-common-name`).
@@ -32,6 +32,23 @@ impl DeviceId {
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A device as every store knows it: two manufacturers that give out one serial number make two devices.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Device {
+    /// The anchor that the certificate of the factory chained to. It stays in the rows of what is issued: a manufacturer that is taken off a
+    /// profile's list takes its devices' renewals along.
+    pub manufacturer: AnchorId,
+    /// Its name among those of its manufacturer.
+    pub id: DeviceId,
+}
+
+impl fmt::Display for Device {
+    /// The short form, for lines that stand beside others of the same manufacturer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)
     }
 }
 

@@ -153,11 +153,12 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::device::DeviceId;
+    use crate::device::{Device, DeviceId};
     use crate::job::Function;
 
     fn key(csr: &[u8]) -> Key {
-        Key::new(Function::SimpleEnroll, "p", &DeviceId::new("d").unwrap(), &Digest::of(csr))
+        let device = Device { manufacturer: pki::AnchorId::from_bytes([1; 32]), id: DeviceId::new("d").unwrap() };
+        Key::new(Function::SimpleEnroll, "p", &device, &Digest::of(csr))
     }
 
     fn waiter(count: &Arc<AtomicUsize>) -> impl FnOnce() -> Waiter + use<> {

@@ -10,7 +10,7 @@ use pki::{Digest, Validity};
 use ring::digest::{Context, SHA256};
 use rustls_pki_types::UnixTime;
 
-use crate::device::DeviceId;
+use crate::device::Device;
 use crate::job::Function;
 
 /// The key of one request: a digest over function, profile, device and CSR.
@@ -19,14 +19,15 @@ pub struct Key([u8; 32]);
 
 impl Key {
     /// The key of a request; `csr` is the digest of its whole DER.
-    pub fn new(function: Function, profile: &str, device: &DeviceId, csr: &Digest) -> Key {
+    pub fn new(function: Function, profile: &str, device: &Device, csr: &Digest) -> Key {
         let mut context = Context::new(&SHA256);
         context.update(&[match function {
             Function::SimpleEnroll => 1,
             Function::SimpleReenroll => 2,
         }]);
+        context.update(device.manufacturer.as_bytes());
         // Each text goes in behind its length: no two requests share an encoding.
-        for text in [profile, device.as_str()] {
+        for text in [profile, device.id.as_str()] {
             context.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
             context.update(text.as_bytes());
         }
@@ -72,7 +73,10 @@ pub(crate) fn renew_after(validity: &Validity) -> UnixTime {
 
 #[cfg(test)]
 mod tests {
+    use pki::AnchorId;
+
     use super::*;
+    use crate::device::DeviceId;
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))
@@ -80,13 +84,16 @@ mod tests {
 
     #[test]
     fn every_part_of_a_request_is_in_its_key() {
-        let device = |text| DeviceId::new(text).unwrap();
+        let of =
+            |maker, text| Device { manufacturer: AnchorId::from_bytes([maker; 32]), id: DeviceId::new(text).unwrap() };
+        let device = |text| of(1, text);
         let csr = |text: &[u8]| Digest::of(text);
         let keys = [
             Key::new(Function::SimpleEnroll, "ab", &device("c"), &csr(b"1")),
             Key::new(Function::SimpleReenroll, "ab", &device("c"), &csr(b"1")),
             Key::new(Function::SimpleEnroll, "a", &device("bc"), &csr(b"1")),
             Key::new(Function::SimpleEnroll, "ab", &device("d"), &csr(b"1")),
+            Key::new(Function::SimpleEnroll, "ab", &of(2, "c"), &csr(b"1")),
             Key::new(Function::SimpleEnroll, "ab", &device("c"), &csr(b"2")),
         ];
         for (index, key) in keys.iter().enumerate() {

@@ -30,7 +30,7 @@ use crate::decide::{Permit, Verified, decide, verify};
 use crate::flight::{Claim, Flights, Joined};
 use crate::idempotency::RepeatWindow;
 use crate::job::{Deliver, Issued, Job, Outcome};
-use crate::ledger::{Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing};
+use crate::ledger::{FactoryKeys, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing};
 use crate::profile::{BACKDATE, Origin, VerifySignatures};
 use crate::random::Random;
 use crate::refusal::{Busy, Misissue, Refusal};
@@ -227,6 +227,12 @@ impl Turn {
             function: permit.function(),
             profile: Arc::clone(permit.profile().shared_name()),
             device: permit.device().clone(),
+            factory_key: permit.factory_key(),
+            factory_keys: if permit.profile().spec().allow_identity_key {
+                FactoryKeys::Allowed
+            } else {
+                FactoryKeys::Refused
+            },
             client: permit.client(),
             spki: Digest::of(permit.spki()),
             at: self.utc,
@@ -248,6 +254,7 @@ impl Turn {
                 Intended::Repeat(issued) => Outcome::Issued(issued),
                 Intended::InProgress => Busy::InFlight.into(),
                 Intended::KeyOfAnother => Refusal::KeyOfAnotherDevice.into(),
+                Intended::FactoryKey => Refusal::IdentityKey.into(),
                 Intended::Full => Busy::Ledger(LedgerFault::Full).into(),
             };
             Err(prepared.claimed.claim.end(outcome))
@@ -314,6 +321,8 @@ impl Turn {
         let issued = Issued {
             serial: prepared.serial,
             device: permit.device().clone(),
+            profile: Arc::clone(permit.profile().shared_name()),
+            subject: permit.subject().clone(),
             digest: certificate.digest(),
             certificate: certificate.der().to_vec(),
             validity: prepared.validity,

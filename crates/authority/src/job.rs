@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::issue::Serial;
-use pki::{Certificate, Digest, Validity};
+use pki::{AnchorId, Certificate, Digest, Name, Validity};
 use rustls_pki_types::UnixTime;
 
-use crate::device::DeviceId;
+use crate::device::Device;
 use crate::profile::Profile;
 use crate::refusal::{Busy, Refusal};
 
@@ -32,8 +32,8 @@ pub struct Job {
     pub profile: Arc<Profile>,
     /// The certificate that the client authenticated with; its chain is already verified.
     pub client: Arc<Certificate>,
-    /// Digest of the trust anchor that the client's chain ended in.
-    pub anchor: Digest,
+    /// The trust anchor that the client's chain ended in.
+    pub anchor: AnchorId,
     /// The CSR as it came, DER.
     pub csr: Vec<u8>,
     /// tls-unique of the session, or nothing where it has no extended master secret.
@@ -80,7 +80,11 @@ pub struct Issued {
     /// Its serial number.
     pub serial: Serial,
     /// Who it was issued to.
-    pub device: DeviceId,
+    pub device: Device,
+    /// The profile that issued it: what the certificate opens.
+    pub profile: Arc<str>,
+    /// Its subject.
+    pub subject: Name,
     /// Its DER.
     pub certificate: Vec<u8>,
     /// SHA-256 of the DER.

@@ -19,7 +19,7 @@ use pki::Digest;
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
-use crate::device::DeviceId;
+use crate::device::Device;
 use crate::idempotency::{Key, RepeatWindow};
 use crate::job::{Function, Issued};
 
@@ -50,8 +50,10 @@ pub trait Ledger: Send + Sync {
 /// What the ledger knows about the holder of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// The device that it was issued to.
-    pub device: DeviceId,
+    /// The device that it was issued to, with the manufacturer that vouched for it.
+    pub device: Device,
+    /// The name of the profile that issued it.
+    pub profile: Arc<str>,
     /// Whether it is still good.
     pub state: State,
 }
@@ -79,13 +81,26 @@ pub struct Intent {
     /// Name of the profile.
     pub profile: Arc<str>,
     /// Who asked.
-    pub device: DeviceId,
+    pub device: Device,
+    /// Digest of the key of the factory's certificate, where the client authenticated with that.
+    pub factory_key: Option<Digest>,
+    /// Whether keys of the factory may be certified: `allow_identity_key` of the profile.
+    pub factory_keys: FactoryKeys,
     /// Digest of the certificate that the client authenticated with.
     pub client: Digest,
     /// Digest of the subject public key info to certify.
     pub spki: Digest,
     /// The time of the request.
     pub at: UnixTime,
+}
+
+/// Whether the keys that a device's factory certificates hold may be certified for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FactoryKeys {
+    /// They may.
+    Allowed,
+    /// They live too long: no certificate for one of them, whatever the client authenticated with.
+    Refused,
 }
 
 /// The ledger's answer to one [`Intent`].
@@ -101,6 +116,8 @@ pub enum Intended {
     InProgress,
     /// Another device holds a certificate for this key.
     KeyOfAnother,
+    /// The key is one that a factory certificate of this device holds, and the profile refuses those.
+    FactoryKey,
     /// There is no room for another row.
     Full,
 }

@@ -32,18 +32,18 @@ mod refusal;
 mod signer;
 mod subject;
 
-pub use device::{Attribute, DEVICE_ID_BYTES_MAX, DeviceId, DeviceIdRule, RuleFault};
+pub use device::{Attribute, DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault};
 pub use flight::{Flights, Limits};
 pub use idempotency::{Key, RepeatWindow};
 pub use issuer::Issuer;
 pub use job::{Deliver, Function, Issued, Job, Outcome, TlsUnique};
 pub use ledger::{
-    Completion, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
+    Completion, FactoryKeys, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
 };
 pub use memory::MemoryLedger;
 pub use profile::{
-    BACKDATE, Ca, CaFault, Diagnostics, KeyTypes, Mode, Origin, Profile, ProfileFault, ProfileSpec, SanKind, Urls,
-    VALIDITY_MIN, VerifySignatures,
+    BACKDATE, Ca, CaFault, Diagnostics, KeyTypes, Mode, Origin, Profile, ProfileFault, ProfileSpec, SanKind,
+    Unrecorded, Urls, VALIDITY_MIN, VerifySignatures,
 };
 pub use random::Random;
 pub use refusal::{Asked, Busy, Misissue, Refusal};

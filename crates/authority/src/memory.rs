@@ -3,7 +3,7 @@
 //! It keeps every promise of the trait but durability, and one more: it never forgets a row that still answers repeats or
 //! carries a revocation that matters. When it holds nothing else and has no room, it is full and says so. What it forgets
 //! first is what it would answer least: given-up intents, then the rows whose window ended longest ago. With such a row
-//! goes its standing; the device is then known by its profile's rule over the certificate's subject.
+//! goes its standing: the certificate then opens no more than one that was never in the ledger ([`crate::Unrecorded`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -13,11 +13,11 @@ use pki::Digest;
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
-use crate::device::DeviceId;
+use crate::device::Device;
 use crate::idempotency::{Key, RepeatWindow};
 use crate::job::Issued;
 use crate::ledger::{
-    Completion, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
+    Completion, FactoryKeys, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
 };
 
 /// A million rows, about a kilobyte each: what a benchmark needs and a small machine still holds.
@@ -112,14 +112,28 @@ struct Rows {
     by_key: HashMap<Key, Serial>,
     by_certificate: HashMap<Digest, Serial>,
     /// Who holds a public key, and in how many rows.
-    holders: HashMap<Digest, (DeviceId, usize)>,
+    holders: HashMap<Digest, (Device, usize)>,
+    /// What is known of each device that has a row.
+    devices: HashMap<Device, DeviceRows>,
     /// From which second on each row may be forgotten.
     forgettable: BTreeSet<(u64, Serial)>,
 }
 
+/// A device may have as many factory certificates as it was given keys; more than a few are no device. The first ones stay.
+const FACTORY_KEYS_MAX: usize = 4;
+
+/// What is known of one device, as long as one of its rows is here.
+#[derive(Default)]
+struct DeviceRows {
+    serials: Vec<Serial>,
+    /// Keys of the factory certificates that it authenticated with, at most [`FACTORY_KEYS_MAX`].
+    factory_keys: Vec<Digest>,
+}
+
 struct Row {
     key: Key,
-    device: DeviceId,
+    device: Device,
+    profile: Arc<str>,
     spki: Digest,
     /// The row that spoke for the key before; it does so again if this one is abandoned.
     before: Option<Serial>,
@@ -166,7 +180,9 @@ impl Rows {
     fn standing(&self, certificate: &Digest) -> Option<Standing> {
         let row = self.by_serial.get(self.by_certificate.get(certificate)?)?;
         match &row.state {
-            RowState::Recorded { state, .. } => Some(Standing { device: row.device.clone(), state: *state }),
+            RowState::Recorded { state, .. } => {
+                Some(Standing { device: row.device.clone(), profile: Arc::clone(&row.profile), state: *state })
+            }
             RowState::Intended { .. } | RowState::Abandoned => None,
         }
     }
@@ -178,6 +194,9 @@ impl Rows {
         if self.holders.get(&intent.spki).is_some_and(|(holder, _)| *holder != intent.device) {
             return Intended::KeyOfAnother;
         }
+        if intent.factory_keys == FactoryKeys::Refused && self.is_factory_key(&intent) {
+            return Intended::FactoryKey;
+        }
         if self.by_serial.contains_key(&intent.serial) {
             return Intended::SerialTaken;
         }
@@ -185,9 +204,18 @@ impl Rows {
             return Intended::Full;
         }
         self.holders.entry(intent.spki).or_insert_with(|| (intent.device.clone(), 0)).1 += 1;
+        let of_device = self.devices.entry(intent.device.clone()).or_default();
+        of_device.serials.push(intent.serial);
+        if let Some(key) = intent.factory_key
+            && of_device.factory_keys.len() < FACTORY_KEYS_MAX
+            && !of_device.factory_keys.contains(&key)
+        {
+            of_device.factory_keys.push(key);
+        }
         let row = Row {
             key: intent.key,
             device: intent.device,
+            profile: intent.profile,
             spki: intent.spki,
             before: self.by_key.insert(intent.key, intent.serial),
             state: RowState::Intended { at: intent.at },
@@ -195,6 +223,11 @@ impl Rows {
         self.forgettable.insert((row.forgettable_from(), intent.serial));
         self.by_serial.insert(intent.serial, row);
         Intended::Reserved
+    }
+
+    fn is_factory_key(&self, intent: &Intent) -> bool {
+        intent.factory_key == Some(intent.spki)
+            || self.devices.get(&intent.device).is_some_and(|of_device| of_device.factory_keys.contains(&intent.spki))
     }
 
     /// The answer to a request that has a row already; an intent that outlived its time is given up on the way.
@@ -274,6 +307,12 @@ impl Rows {
         if !matches!(row.state, RowState::Abandoned) {
             self.unlink(row.key, row.spki, serial);
         }
+        if let Some(of_device) = self.devices.get_mut(&row.device) {
+            of_device.serials.retain(|other| *other != serial);
+            if of_device.serials.is_empty() {
+                self.devices.remove(&row.device);
+            }
+        }
         true
     }
 
@@ -307,6 +346,7 @@ mod tests {
     use pki::issue::NodePrefix;
 
     use super::*;
+    use crate::device::DeviceId;
     use crate::job::Function;
 
     const LIFE: u64 = 900_000;
@@ -320,8 +360,12 @@ mod tests {
         Serial::new(NodePrefix::new(1), [number; 16])
     }
 
+    fn device(id: &str) -> Device {
+        Device { manufacturer: pki::AnchorId::from_bytes([1; 32]), id: DeviceId::new(id).unwrap() }
+    }
+
     fn intent(number: u8, csr: &[u8], at_seconds: u64) -> Intent {
-        let device = DeviceId::new("d").unwrap();
+        let device = device("d");
         Intent {
             key: Key::new(Function::SimpleEnroll, "p", &device, &Digest::of(csr)),
             serial: serial(number),
@@ -329,6 +373,8 @@ mod tests {
             function: Function::SimpleEnroll,
             profile: "p".into(),
             device,
+            factory_key: Some(Digest::of(b"factory")),
+            factory_keys: FactoryKeys::Refused,
             client: Digest::of(b"idevid"),
             spki: Digest::of(csr),
             at: at(at_seconds),
@@ -345,7 +391,9 @@ mod tests {
         let validity = Validity { not_before: at(at_seconds), not_after: at(at_seconds + LIFE) };
         let issued = Issued {
             serial: serial(number),
-            device: DeviceId::new("d").unwrap(),
+            device: device("d"),
+            profile: "p".into(),
+            subject: pki::NameBuilder::new().finish().unwrap(),
             certificate: vec![number],
             digest: Digest::of(&[number]),
             validity,
@@ -435,7 +483,7 @@ mod tests {
     fn e22_a_key_belongs_to_the_first_device_that_has_it_certified() {
         let ledger = MemoryLedger::new(4);
         intend(&ledger, intent(1, b"1", 0));
-        let other = DeviceId::new("other").unwrap();
+        let other = device("other");
         let stranger = Intent {
             key: Key::new(Function::SimpleEnroll, "p", &other, &Digest::of(b"1")),
             device: other,

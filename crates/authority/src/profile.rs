@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::issue::{IssueError, Issuer, Template, TemplateSpec};
-use pki::{Certificate, Curve, Digest, GeneralName};
+use pki::{AnchorId, Certificate, Curve, GeneralName};
 
-use crate::device::{DeviceId, DeviceIdRule};
+use crate::device::{Device, DeviceId, DeviceIdRule};
 use crate::refusal::Refusal;
 use crate::subject::SubjectRule;
 
@@ -250,6 +250,17 @@ pub enum Origin {
     ThisCa,
 }
 
+/// What a certificate of the profile's CA opens that the ledger does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unrecorded {
+    /// Nothing: whoever is not in the ledger was never issued anything, and its device enrols with the certificate of its factory.
+    #[default]
+    Refused,
+    /// What the profile's rule reads from it: for a ledger that forgets at a restart. Only where nothing is guessed: the profile is the only one
+    /// of its CA, it has one manufacturer, and its rule and template give back the very names that they issued.
+    ByRule,
+}
+
 /// What a profile is made of; the fields of `[[profile]]`.
 #[derive(Clone, Debug)]
 pub struct ProfileSpec {
@@ -279,6 +290,8 @@ pub struct ProfileSpec {
     pub key_types: KeyTypes,
     /// Certify the key of the manufacturer certificate too.
     pub allow_identity_key: bool,
+    /// What an unknown certificate of the CA opens.
+    pub unrecorded: Unrecorded,
     /// Accept a manufacturer certificate that is past its notAfter; its issuers have to be valid all the same.
     pub allow_expired_identity: bool,
 }
@@ -301,8 +314,23 @@ impl ProfileSpec {
             diagnostics: Diagnostics::Reason,
             key_types: KeyTypes::default(),
             allow_identity_key: false,
+            unrecorded: Unrecorded::Refused,
             allow_expired_identity: false,
         }
+    }
+}
+
+impl ProfileSpec {
+    /// Whether a device and its names can be read back from a certificate of this profile: one manufacturer, and a rule that finds in the subject
+    /// that was issued what it found in the subject of the factory.
+    pub fn gives_back_names(&self) -> bool {
+        let first = self.manufacturers.first().map(|anchor| anchor.anchor_id());
+        let one_manufacturer = self.manufacturers.iter().all(|anchor| Some(anchor.anchor_id()) == first);
+        one_manufacturer
+            && match &self.subject {
+                SubjectRule::Csr => true,
+                SubjectRule::Template(template) => template.gives_back(self.device_id),
+            }
     }
 }
 
@@ -311,7 +339,8 @@ impl ProfileSpec {
 pub struct Profile {
     spec: ProfileSpec,
     name: Arc<str>,
-    manufacturers: Vec<Digest>,
+    manufacturers: Vec<AnchorId>,
+    issuing: AnchorId,
     template: Template,
 }
 
@@ -333,14 +362,18 @@ impl Profile {
         if !spec.key_types.p256 && !spec.key_types.p384 {
             return Err(ProfileFault::NoKeyType);
         }
-        let manufacturers: Vec<Digest> = spec.manufacturers.iter().map(|anchor| anchor.digest()).collect();
+        let manufacturers: Vec<AnchorId> = spec.manufacturers.iter().map(|anchor| anchor.anchor_id()).collect();
         // A manufacturer that were the CA too would make every enrolled device a device of the factory.
-        if spec.ca.chain().iter().any(|ca| manufacturers.contains(&ca.digest())) {
+        if spec.ca.chain().iter().any(|ca| manufacturers.contains(&ca.anchor_id())) {
             return Err(ProfileFault::ManufacturerIsCa);
         }
+        if spec.unrecorded == Unrecorded::ByRule && !spec.gives_back_names() {
+            return Err(ProfileFault::NamesNotGivenBack);
+        }
+        let issuing = spec.ca.certificate().anchor_id();
         let template =
             Template::new(Arc::clone(spec.ca.issuer()), &spec.ca.urls.template()).map_err(ProfileFault::Template)?;
-        Ok(Profile { name: Arc::from(spec.name.as_str()), manufacturers, template, spec })
+        Ok(Profile { name: Arc::from(spec.name.as_str()), manufacturers, issuing, template, spec })
     }
 
     /// Its name.
@@ -368,26 +401,55 @@ impl Profile {
     }
 
     /// Where a client comes from whose chain ended in this anchor; nothing if this profile does not accept it.
-    pub fn origin(&self, anchor: &Digest) -> Option<Origin> {
-        if *anchor == self.spec.ca.certificate().digest() {
+    pub fn origin(&self, anchor: &AnchorId) -> Option<Origin> {
+        if *anchor == self.issuing {
             Some(Origin::ThisCa)
         } else {
             self.manufacturers.contains(anchor).then_some(Origin::Manufacturer)
         }
     }
 
-    /// The device by the profile's rule over the subject of `client`.
-    ///
-    /// For a certificate of this CA the ledger's answer comes first; this is what holds where the ledger does not know it.
+    /// The device of a client, for a log line that cannot ask the ledger: nothing where the certificate is of this CA and its names may not
+    /// be those of the factory.
+    pub fn device_shown(&self, client: &Certificate, anchor: &AnchorId) -> Option<DeviceId> {
+        match self.origin(anchor)? {
+            Origin::Manufacturer => {}
+            Origin::ThisCa if self.spec.gives_back_names() => {}
+            Origin::ThisCa => return None,
+        }
+        self.device_id(client).ok()
+    }
+
+    /// The device of a certificate of this CA that the ledger does not know, where nothing has to be guessed: the rule reads a device, and the
+    /// template makes of it the very subject that it stands in.
+    pub(crate) fn device_unrecorded(&self, client: &Certificate) -> Option<Device> {
+        if self.spec.unrecorded == Unrecorded::Refused {
+            return None;
+        }
+        let id = self.device_id(client).ok()?;
+        if let SubjectRule::Template(template) = &self.spec.subject
+            && template.fill(&id, client.subject()).ok()?.der() != client.subject().der()
+        {
+            return None;
+        }
+        Some(Device { manufacturer: *self.manufacturers.first()?, id })
+    }
+
+    /// Whether devices of this manufacturer are the profile's.
+    pub(crate) fn has_manufacturer(&self, manufacturer: &AnchorId) -> bool {
+        self.manufacturers.contains(manufacturer)
+    }
+
+    /// The device by the profile's rule over the subject of a manufacturer's certificate.
     ///
     /// # Errors
     /// [`Refusal::NoDeviceId`].
-    pub fn device_id(&self, client: &Certificate) -> Result<DeviceId, Refusal> {
+    pub(crate) fn device_id(&self, client: &Certificate) -> Result<DeviceId, Refusal> {
         self.spec.device_id.read(client.subject()).ok_or(Refusal::NoDeviceId(self.spec.device_id))
     }
 
     /// The anchors below which a device's certificate may be past its notAfter: the manufacturers, if the profile says so.
-    pub fn anchors_of_expired(&self) -> &[Digest] {
+    pub fn anchors_of_expired(&self) -> &[AnchorId] {
         if self.spec.allow_expired_identity { &self.manufacturers } else { &[] }
     }
 
@@ -419,6 +481,8 @@ pub enum ProfileFault {
     ValidityShort,
     /// It allows no kind of key.
     NoKeyType,
+    /// [`Unrecorded::ByRule`] where the names that were issued cannot be read back.
+    NamesNotGivenBack,
     /// `issue.san` names a kind that we do not know.
     SanKind(String),
     /// Its certificates cannot be made.
@@ -435,6 +499,9 @@ impl fmt::Display for ProfileFault {
             }
             ProfileFault::ValidityShort => write!(f, "`issue.validity` is below {} s", VALIDITY_MIN.as_secs()),
             ProfileFault::NoKeyType => f.write_str("no kind of key is allowed"),
+            ProfileFault::NamesNotGivenBack => f.write_str(
+                "`device_id` cannot be read back from the subject that `issue.subject` makes, or there are several manufacturers",
+            ),
             ProfileFault::SanKind(text) => {
                 write!(f, "`issue.san` names unknown kind `{text}`: known are dns, ip, uri, email")
             }

@@ -1,6 +1,7 @@
 //! Why a job ends without a certificate. Both enums are closed; one table in `est` gives each variant its stable code.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pki::CsrError;
@@ -27,6 +28,12 @@ pub enum Refusal {
     ClientRevoked,
     /// `/sren` with a certificate that this CA did not issue (RFC 7030 §4.2.2).
     NotIssuedHere,
+    /// The client's certificate was issued by another profile of the same CA: it opens that one and no other.
+    ClientOfAnotherProfile(Arc<str>),
+    /// The client's certificate hangs under our CA, and the ledger holds no such certificate: it says nothing about who the client is.
+    ClientNotInLedger,
+    /// The manufacturer that once vouched for the client is none of the profile's any more.
+    ManufacturerRemoved,
     /// The client's subject does not yield a device identity by the profile's rule.
     NoDeviceId(DeviceIdRule),
     /// The CSR's subject is not that of the client's certificate.
@@ -75,6 +82,16 @@ impl fmt::Display for Refusal {
             Refusal::ClientExpired => f.write_str("the client's certificate is outside its validity"),
             Refusal::ClientRevoked => f.write_str("the client's certificate is revoked"),
             Refusal::NotIssuedHere => f.write_str("only a certificate of this CA can be renewed"),
+            Refusal::ClientOfAnotherProfile(issuing) => {
+                write!(
+                    f,
+                    "the client's certificate was issued by profile {issuing:?}, which is the only one that it opens"
+                )
+            }
+            Refusal::ClientNotInLedger => f.write_str("the ledger does not hold the client's certificate"),
+            Refusal::ManufacturerRemoved => {
+                f.write_str("the manufacturer of the client's device is none of the profile's any more")
+            }
             Refusal::NoDeviceId(rule) => write!(f, "the client's subject yields no identity by `{rule}`"),
             Refusal::SubjectMismatch => f.write_str("the subject asked for is not that of the client's certificate"),
             Refusal::SubjectTemplate(attribute) => {

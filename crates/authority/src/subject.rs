@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use pki::{Name, NameBuilder};
 
-use crate::device::{Attribute, DeviceId};
+use crate::device::{Attribute, DeviceId, DeviceIdRule};
 
 /// More attributes than any naming plan needs; the subject stays within one handshake record.
 const ATTRIBUTES_MAX: usize = 8;
@@ -71,6 +71,27 @@ impl SubjectTemplate {
             push(NameBuilder::new(), *attribute, text).map_err(TemplateFault::Unfit)?;
         }
         Ok(())
+    }
+
+    /// Whether the subject that this makes of any subject holds what `rule` and this template itself read from that one: reading it again finds
+    /// the same device, and filling this again makes the same subject.
+    pub(crate) fn gives_back(&self, rule: DeviceIdRule) -> bool {
+        // The whole subject in a part of a subject is longer than that part.
+        let DeviceIdRule::Attribute(known_by) = rule else { return false };
+        let kept = |source: Attribute| {
+            let mut parts = self.parts.iter().filter(|(attribute, _)| *attribute == source);
+            let only = parts.next().filter(|_| parts.next().is_none());
+            only.is_some_and(|(_, pieces)| match pieces.as_slice() {
+                [Piece::DeviceId] => source == known_by,
+                [Piece::Subject(from)] => *from == source,
+                _ => false,
+            })
+        };
+        let read = self.parts.iter().flat_map(|(_, pieces)| pieces).filter_map(|piece| match piece {
+            Piece::Subject(source) => Some(*source),
+            Piece::Text(_) | Piece::DeviceId => None,
+        });
+        kept(known_by) && read.into_iter().all(kept)
     }
 
     /// The subject for a device; an error names the attribute that cannot be filled.

@@ -25,7 +25,7 @@ fn an_enrolment_says_what_the_profile_says() {
     let (issuer, ledger) = world.plain();
     let device = world.device(1);
     let result = issued(run_one(&issuer, START, world.enroll(&world.profile(), &device, device.csr())));
-    assert_eq!(result.device.as_str(), "000001");
+    assert_eq!(result.device.id.as_str(), "000001");
     let certificate = Certificate::parse(&result.certificate).unwrap();
     assert_eq!(certificate.subject().der(), device.idevid.subject().der());
     assert_eq!(certificate.spki(), device.key.spki());
@@ -113,7 +113,7 @@ fn e10_only_a_certificate_of_this_ca_is_renewed() {
     let mut job = world.enroll(&profile, &device, device.csr());
     job.function = Function::SimpleReenroll;
     assert_eq!(refused(run_one(&issuer, START, job)), Refusal::NotIssuedHere);
-    for anchor in [world.root.digest(), pki::Digest::of(b"another CA")] {
+    for anchor in [world.root.anchor_id(), pki::AnchorId::from_bytes([7; 32])] {
         let mut job = world.enroll(&profile, &device, device.csr());
         job.anchor = anchor;
         assert_eq!(refused(run_one(&issuer, START, job)), Refusal::ClientUnknown);

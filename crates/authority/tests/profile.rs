@@ -55,9 +55,9 @@ fn the_certificates_of_a_ca_are_a_chain_of_cas() {
 fn a_profile_knows_its_anchors_and_not_the_root() {
     let world = World::new();
     let profile = world.profile();
-    assert_eq!(profile.origin(&world.manufacturer.digest()), Some(Origin::Manufacturer));
-    assert_eq!(profile.origin(&world.ca.certificate().digest()), Some(Origin::ThisCa));
-    assert_eq!(profile.origin(&world.root.digest()), None, "the server's own certificate hangs there");
+    assert_eq!(profile.origin(&world.manufacturer.anchor_id()), Some(Origin::Manufacturer));
+    assert_eq!(profile.origin(&world.ca.certificate().anchor_id()), Some(Origin::ThisCa));
+    assert_eq!(profile.origin(&world.root.anchor_id()), None, "the server's own certificate hangs there");
     assert_eq!(profile.anchors().count(), 2);
 }
 

@@ -310,7 +310,7 @@ impl Server {
     /// The device by the rule of the first profile that accepts where its certificate comes from.
     fn identify(&self, peer: &Device) -> Option<authority::DeviceId> {
         let authenticated = self.config.certificates.peek(peer.certificate())?;
-        let mut profiles = self.config.profiles().filter(|profile| profile.origin(&authenticated.anchor).is_some());
-        profiles.find_map(|profile| profile.device_id(&authenticated.certificate).ok())
+        let mut profiles = self.config.profiles();
+        profiles.find_map(|profile| profile.device_shown(&authenticated.certificate, &authenticated.anchor))
     }
 }

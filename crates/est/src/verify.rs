@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dtls::{CertificateFault, PublicKey, UnixTime, VerifyPeer};
 use pki::chain::{self, Anchors, ChainError, Verified};
-use pki::{Certificate, Digest, ServerName};
+use pki::{AnchorId, Certificate, Digest, ServerName};
 
 use crate::keys::session_key;
 
@@ -32,10 +32,12 @@ impl Device {
 /// Judges devices.
 pub struct PeerVerifier {
     anchors: Anchors,
+    /// Of the anchors, in the same order.
+    ids: Vec<AnchorId>,
     authorities: Vec<Vec<u8>>,
     certificates: Arc<CertificateCache>,
     /// Anchors of profiles that let an expired manufacturer certificate in.
-    of_expired: BTreeSet<Digest>,
+    of_expired: BTreeSet<AnchorId>,
 }
 
 impl PeerVerifier {
@@ -55,18 +57,24 @@ impl PeerVerifier {
             NameAuthorities::No => Vec::new(),
             NameAuthorities::Yes => anchors.iter().map(|anchor| anchor.subject().der().to_vec()).collect(),
         };
-        Ok(PeerVerifier { anchors: Anchors::new(anchors)?, authorities, certificates, of_expired: BTreeSet::new() })
+        let ids = anchors.iter().map(|anchor| anchor.anchor_id()).collect();
+        Ok(PeerVerifier {
+            anchors: Anchors::new(anchors)?,
+            ids,
+            authorities,
+            certificates,
+            of_expired: BTreeSet::new(),
+        })
     }
 
     /// Lets devices below these anchors in although their own certificate is past its notAfter.
     #[must_use]
-    pub fn accepting_expired_below(self, anchors: impl IntoIterator<Item = Digest>) -> PeerVerifier {
+    pub fn accepting_expired_below(self, anchors: impl IntoIterator<Item = AnchorId>) -> PeerVerifier {
         PeerVerifier { of_expired: anchors.into_iter().collect(), ..self }
     }
 
-    /// The verified chain and the digest of its anchor.
-    fn verify_chain(&self, chain: &[&[u8]], utc: UnixTime) -> Result<(Verified, Digest), ChainError> {
-        let digest = |verified: &Verified| self.anchors.certificates().get(verified.anchor).map(|it| it.digest());
+    /// The verified chain and who its anchor is.
+    fn verify_chain(&self, chain: &[&[u8]], utc: UnixTime) -> Result<(Verified, AnchorId), ChainError> {
         let (verified, expired) = match chain::verify_device(&self.anchors, chain, utc) {
             Ok(verified) => (verified, None),
             // The whole is judged anew: a date that is past is no reason to look less closely.
@@ -75,7 +83,7 @@ impl PeerVerifier {
             }
             Err(error) => return Err(error),
         };
-        let anchor = digest(&verified).ok_or(ChainError::UnknownIssuer)?;
+        let anchor = self.ids.get(verified.anchor).copied().ok_or(ChainError::UnknownIssuer)?;
         match expired {
             Some(error) if !self.of_expired.contains(&anchor) => Err(error),
             _ => Ok((verified, anchor)),
@@ -114,8 +122,8 @@ impl VerifyPeer for PeerVerifier {
 pub struct Authenticated {
     /// The certificate.
     pub certificate: Arc<Certificate>,
-    /// The digest of its trust anchor.
-    pub anchor: Digest,
+    /// Who its trust anchor is, whichever certificate of that anchor is in use.
+    pub anchor: AnchorId,
 }
 
 /// Segments of the cache, each under a lock of its own: shards that look up at once rarely meet.
@@ -183,7 +191,7 @@ impl CertificateCache {
         self.len() == 0
     }
 
-    fn keep(&self, certificate: Arc<Certificate>, anchor: Digest) {
+    fn keep(&self, certificate: Arc<Certificate>, anchor: AnchorId) {
         let digest = certificate.digest();
         let mut segment = self.segment(&digest);
         if let Some(entry) = segment.entries.get_mut(&digest) {
@@ -398,7 +406,7 @@ mod tests {
     #[test]
     fn the_certificate_that_nobody_asked_for_goes_first() {
         let [one, two, three] = neighbours();
-        let anchor = Digest::of(b"anchor");
+        let anchor = AnchorId::from_bytes([1; 32]);
         let cache = CertificateCache::new(2 * SEGMENTS);
         cache.keep(Arc::clone(&one), anchor);
         cache.keep(Arc::clone(&two), anchor);
@@ -415,10 +423,10 @@ mod tests {
     fn one_certificate_is_kept_once() {
         let [one, ..] = neighbours();
         let cache = CertificateCache::new(64);
-        cache.keep(Arc::clone(&one), Digest::of(b"old anchor"));
-        cache.keep(Arc::clone(&one), Digest::of(b"new anchor"));
+        cache.keep(Arc::clone(&one), AnchorId::from_bytes([1; 32]));
+        cache.keep(Arc::clone(&one), AnchorId::from_bytes([2; 32]));
         assert_eq!(cache.len(), 1);
-        assert_eq!(cache.find(&one.digest()).unwrap().anchor, Digest::of(b"new anchor"));
+        assert_eq!(cache.find(&one.digest()).unwrap().anchor, AnchorId::from_bytes([2; 32]));
     }
 
     fn server_of(root: &Arc<Certificate>, root_key: &SigningKey, seconds: u64) -> Arc<Certificate> {

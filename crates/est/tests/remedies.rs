@@ -296,6 +296,9 @@ const OF_THE_CERTIFICATE: &[Reason] = &[
     Reason::ClientNotOfProfile,
     Reason::ClientExpired,
     Reason::ClientRevoked,
+    Reason::ClientOfAnotherProfile,
+    Reason::ClientNotInLedger,
+    Reason::ClientManufacturerRemoved,
     Reason::ClientNoDeviceId,
     Reason::SubjectTemplate,
 ];

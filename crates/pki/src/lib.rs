@@ -32,6 +32,7 @@
 //! - E27 is the ledger's: a [`issue::Serial`] is used where the caller says.
 
 mod algorithm;
+mod anchor;
 mod certificate;
 pub mod chain;
 pub mod cms;
@@ -52,6 +53,7 @@ pub mod pem;
 mod time;
 
 pub use algorithm::{AlgorithmError, Curve, PublicKey, SignatureAlgorithm, key_identifier};
+pub use anchor::AnchorId;
 pub use certificate::{Certificate, CertificateError, CertificateFlaw};
 pub use csr::{Csr, CsrError, CsrFlaw, Requested, VerifiedCsr};
 pub use digest::Digest;

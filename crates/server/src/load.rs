@@ -11,7 +11,7 @@ mod sizes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authority::{Profile, ProfileFault, ProfileSpec, RingSigner};
+use authority::{Profile, ProfileFault, ProfileSpec, RingSigner, Unrecorded};
 use est::resources::TreeFault;
 use est::{CertificateCache, ConfigFault, NameAuthorities, ServerSpec};
 use net::SystemRandom;
@@ -162,7 +162,7 @@ impl Loading {
         let authorities: Option<Vec<Authority>> = authorities.into_iter().collect();
         let authorities = authorities?;
         let profiles: Vec<_> =
-            config.profiles.iter().map(|section| self.profile(section, &config.file, &authorities)).collect();
+            config.profiles.iter().map(|section| self.profile(section, &config, &authorities)).collect();
         let profiles: Option<Vec<Arc<Profile>>> = profiles.into_iter().collect();
         let mut spec = server_spec(&config, shards, identity?, cookie?, profiles?);
         spec.certificates = Arc::clone(&process.certificates);
@@ -190,7 +190,13 @@ impl Loading {
         })
     }
 
-    fn profile(&mut self, section: &ProfileSection, file: &Path, authorities: &[Authority]) -> Option<Arc<Profile>> {
+    fn profile(
+        &mut self,
+        section: &ProfileSection,
+        config: &Config,
+        authorities: &[Authority],
+    ) -> Option<Arc<Profile>> {
+        let file = &config.file;
         let authority = authorities.iter().find(|authority| authority.ca.name() == section.ca.value)?;
         let files: Vec<_> =
             section.manufacturers.value.iter().map(|path| self.manufacturers(section, path, file)).collect();
@@ -206,6 +212,7 @@ impl Loading {
         spec.allow_identity_key = section.allow_identity_key;
         spec.allow_expired_identity = section.allow_expired_identity;
         self.warn_of_cut_validity(section, authority);
+        spec.unrecorded = self.unrecorded(section, &spec, &config.profiles, authorities);
         match Profile::new(spec) {
             Ok(profile) => Some(Arc::new(profile)),
             Err(fault) => {
@@ -222,6 +229,37 @@ impl Loading {
             self.check_validity(&section.manufacturers, path, "manufacturer", certificate, Gravity::Warning);
         }
         Some(certificates)
+    }
+
+    /// What a certificate opens that the ledger in memory forgot at a restart: the only ledger there is.
+    fn unrecorded(
+        &mut self,
+        section: &ProfileSection,
+        spec: &ProfileSpec,
+        profiles: &[ProfileSection],
+        authorities: &[Authority],
+    ) -> Unrecorded {
+        let issuing = spec.ca.certificate().anchor_id();
+        // Two sections may name one CA: its certificates do not tell which of them they are from.
+        let same_ca = |profile: &&ProfileSection| {
+            let ca = authorities.iter().find(|authority| authority.ca.name() == profile.ca.value);
+            ca.is_some_and(|authority| authority.ca.certificate().anchor_id() == issuing)
+        };
+        let (what, remedy) = if profiles.iter().filter(same_ca).count() > 1 {
+            (
+                "other profiles have the same CA: after a restart the ledger in memory does not tell whose a certificate is",
+                "give each profile a CA of its own, or expect devices to enrol again with their manufacturer certificates after a restart",
+            )
+        } else if spec.gives_back_names() {
+            return Unrecorded::ByRule;
+        } else {
+            (
+                "`device_id` cannot be read back from the subjects that `issue.subject` makes, or there are several manufacturers: after a restart the ledger in memory does not tell whose a certificate is",
+                "use a template that keeps what `device_id` reads, such as `CN={subject.CN},serialNumber={device_id}`, or expect devices to enrol again with their manufacturer certificates after a restart",
+            )
+        };
+        self.warnings.push(Warning { key: section.name.key.clone(), what: what.into(), remedy });
+        Unrecorded::Refused
     }
 
     fn warn_of_cut_validity(&mut self, section: &ProfileSection, authority: &Authority) {
@@ -385,7 +423,7 @@ fn profile_fault(section: &ProfileSection, fault: &ProfileFault) -> Fault {
         ProfileFault::NoManufacturer => section.manufacturers.fault(problem("name at least one CA file")),
         ProfileFault::ValidityShort => section.validity.fault(problem("choose a longer validity")),
         ProfileFault::Template(_) => section.ca.fault(problem("check the CA's certificate and URLs")),
-        ProfileFault::NoName | ProfileFault::NoKeyType | ProfileFault::SanKind(_) => {
+        ProfileFault::NamesNotGivenBack | ProfileFault::NoName | ProfileFault::NoKeyType | ProfileFault::SanKind(_) => {
             section.name.fault(problem("complete the profile"))
         }
     }

@@ -147,7 +147,7 @@ fn check(world: &World) -> Vec<String> {
         }
         match ledger.get(&digest) {
             None => fault("a certificate that is not in the ledger"),
-            Some(row) if row.device.as_str() != format!("{:06}", device.number) => {
+            Some(row) if row.device.id.as_str() != format!("{:06}", device.number) => {
                 fault("the ledger says another device");
             }
             // At the time of its issue: it may have been renewed long since.

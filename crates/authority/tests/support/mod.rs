@@ -73,11 +73,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> World {
-        World::with(VerifySignatures::External)
+        World::seeded(1, VerifySignatures::External)
     }
 
     pub(crate) fn with(verify: VerifySignatures) -> World {
-        let random = Derived::new(1);
+        World::seeded(1, verify)
+    }
+
+    /// Worlds of two seeds have the same names and other keys.
+    pub(crate) fn seeded(seed: u64, verify: VerifySignatures) -> World {
+        let random = Derived::new(seed);
         let long = Validity { not_before: at(START - YEAR), not_after: at(START + 20 * YEAR) };
         let spec = |name, serial| AuthoritySpec {
             common_name: name,
@@ -168,6 +173,28 @@ impl World {
         to_be_signed.assemble(&signature).unwrap()
     }
 
+    /// The manufacturer's certificate, issued again for the same name and key.
+    pub(crate) fn manufacturer_again(&self) -> Arc<Certificate> {
+        self.root_again("Maker", &self.manufacturer_key)
+    }
+
+    /// The issuing CA under a certificate of its own making, for the same name and key.
+    pub(crate) fn ca_again(&self) -> Arc<Ca> {
+        let chain = vec![self.root_again("Issuing", &self.signing_key())];
+        Arc::new(Ca::new("main", chain, Urls::default(), VerifySignatures::External).unwrap())
+    }
+
+    fn root_again(&self, common_name: &str, key: &SigningKey) -> Arc<Certificate> {
+        let spec = AuthoritySpec {
+            common_name,
+            organization: Some("Example"),
+            serial: Serial::new(NodePrefix::new(0), [9; 16]),
+            validity: Validity { not_before: at(START - DAY), not_after: at(START + 25 * YEAR) },
+            path_len: None,
+        };
+        Arc::new(secure(&self.random, |r| make::root(&spec, key, r)).unwrap())
+    }
+
     /// The key of the issuing CA.
     pub(crate) fn signing_key(&self) -> SigningKey {
         secure(&self.random, |r| SigningKey::from_pkcs8(self.ca_key.pkcs8(), r)).unwrap()
@@ -179,7 +206,7 @@ impl World {
             function: Function::SimpleEnroll,
             profile: Arc::clone(profile),
             client: Arc::clone(&device.idevid),
-            anchor: self.manufacturer.digest(),
+            anchor: self.manufacturer.anchor_id(),
             csr,
             tls_unique: Some(TLS_UNIQUE),
         }
@@ -191,7 +218,7 @@ impl World {
             function,
             profile: Arc::clone(profile),
             client: Arc::new(Certificate::parse(&issued.certificate).unwrap()),
-            anchor: self.ca.certificate().digest(),
+            anchor: self.ca.certificate().anchor_id(),
             csr,
             tls_unique: Some(TLS_UNIQUE),
         }

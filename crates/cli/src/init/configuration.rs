@@ -60,7 +60,7 @@ manufacturers = ["manufacturer/ca.pem"]
 device_id = "idevid:subject.serialNumber"
 # "open": every device of these manufacturers.
 mode = "open"
-# "csr": as the request says, which must equal the subject of the certificate that the device shows. Or a template: "CN={device_id},O=Example".
+# "csr": as the request says, which must equal the subject of the certificate that the device shows. Or a template: "CN={subject.CN},serialNumber={device_id},O=Example".
 issue.subject = "csr"
 issue.validity = "365d"
 # The same request again within this time gets the same certificate again.

@@ -146,6 +146,9 @@ impl Reason {
             Refusal::ClientExpired => Reason::ClientExpired,
             Refusal::ClientRevoked => Reason::ClientRevoked,
             Refusal::NotIssuedHere => Reason::RenewalNotOfThisCa,
+            Refusal::ClientOfAnotherProfile(_) => Reason::ClientOfAnotherProfile,
+            Refusal::ClientNotInLedger => Reason::ClientNotInLedger,
+            Refusal::ManufacturerRemoved => Reason::ClientManufacturerRemoved,
             Refusal::NoDeviceId(_) => Reason::ClientNoDeviceId,
             Refusal::SubjectMismatch => match function {
                 Function::SimpleEnroll => Reason::SenSubjectMismatch,

@@ -523,6 +523,18 @@ reasons! {
         "The client's certificate is revoked.";
         "Nothing the device can do by itself.";
         "Find out who revoked it and why before the device gets another.";
+    ClientOfAnotherProfile: "est.client.of_another_profile", Decision, FORBIDDEN;
+        "The client's certificate was issued by another profile of the same CA; it opens that profile and no other.";
+        "Renew under the label of the profile that issued the certificate; for another profile, enrol with the manufacturer certificate.";
+        "Nothing to change where the device took the wrong label. Where a profile was renamed, give it its name back, or let its devices enrol again.";
+    ClientNotInLedger: "est.client.not_in_ledger", Decision, FORBIDDEN;
+        "The client's certificate is signed by the CA of this profile, and the ledger holds no such certificate.";
+        "Enrol again with the manufacturer certificate.";
+        "With the ledger `memory:` a restart forgets what was issued. Where this was no restart, find out who signs with the CA's key.";
+    ClientManufacturerRemoved: "est.client.manufacturer_removed", Decision, FORBIDDEN;
+        "The manufacturer of this device is not on the profile's list any more.";
+        "Nothing the device can do.";
+        "Add the manufacturer to the profile again if its devices are to renew.";
     ClientNoDeviceId: "est.client.no_device_id", Decision, FORBIDDEN;
         "The client's subject does not yield a device identity by the profile's rule.";
         "Use the manufacturer certificate that carries the attribute, exactly once.";

@@ -163,7 +163,7 @@ impl Server {
                 };
                 if delivered {
                     self.counters.issued += 1;
-                    self.succeeded(job.session, resource(waiting.function), Some(issued.device.clone()), elapsed);
+                    self.succeeded(job.session, resource(waiting.function), Some(issued.device.id.clone()), elapsed);
                 }
             }
             Outcome::Refused(why) => {
@@ -218,7 +218,7 @@ impl Server {
         offered: std::borrow::Cow<'static, str>,
         elapsed: Duration,
     ) {
-        let device = waiting.profile.device_id(&waiting.client.certificate).ok();
+        let device = waiting.profile.device_shown(&waiting.client.certificate, &waiting.client.anchor);
         self.record_refusal(session, device, reason, offered, elapsed);
     }
 

@@ -1,0 +1,53 @@
+//! Which authority a certificate of an authority speaks for: the same one before and after that certificate is issued again.
+
+use std::fmt;
+
+use ring::digest::{Context, SHA256};
+
+use crate::certificate::Certificate;
+use crate::digest::Digest;
+
+/// The identity of an authority: a digest over its subject and its key (RFC 5280 §6.1.1 (d) describes a trust anchor by its name and its
+/// public key). A certificate that is issued again for the same name and key, by whomever and for however long, has the same identity.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AnchorId(Digest);
+
+impl AnchorId {
+    /// An identity that was computed before, as a ledger stores it.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Digest::from_bytes(bytes))
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for AnchorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for AnchorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AnchorId({self})")
+    }
+}
+
+impl Certificate {
+    /// The identity of the authority that this certificate is for.
+    #[must_use]
+    pub fn anchor_id(&self) -> AnchorId {
+        let mut context = Context::new(&SHA256);
+        // Both are DER: each says its own length.
+        context.update(self.subject().der());
+        context.update(self.spki());
+        let mut out = [0; 32];
+        out.copy_from_slice(context.finish().as_ref());
+        AnchorId::from_bytes(out)
+    }
+}
