@@ -18,7 +18,7 @@ use crate::idempotency::Key;
 use crate::job::{Function, Job, TlsUnique};
 use crate::ledger::{Standing, State};
 use crate::profile::{Origin, Profile, SanKind};
-use crate::refusal::{Asked, Refusal};
+use crate::refusal::{Asked, Mismatch, Refusal};
 use crate::subject::SubjectRule;
 
 /// A job whose client may speak to the profile and whose CSR proves possession of its key.
@@ -211,14 +211,19 @@ fn check_san(verified: &Verified) -> Result<(), Refusal> {
         }
         name.check().map_err(|_| Refusal::SanSyntax(kind))?;
         if !held.iter().any(|one| one.matches(&name)) {
-            return Err(Refusal::SanMismatch);
+            return Err(san_mismatch(asked, held));
         }
     }
     // RFC 7030 §4.2.2: subject and subjectAltName of the request are identical to those of the certificate being renewed.
     match verified.function {
-        Function::SimpleReenroll if !asked.matches(held) => Err(Refusal::SanMismatch),
+        Function::SimpleReenroll if !asked.matches(held) => Err(san_mismatch(asked, held)),
         Function::SimpleReenroll | Function::SimpleEnroll => Ok(()),
     }
+}
+
+fn san_mismatch(asked: &GeneralNames, held: &GeneralNames) -> Refusal {
+    let shown = |names: &GeneralNames| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    Refusal::SanMismatch(Box::new(Mismatch { asked: shown(asked), held: shown(held) }))
 }
 
 /// The subject to issue where it is not the client's own. A certificate of this CA passes its subject on as it is: the template was filled
@@ -228,7 +233,8 @@ fn subject_of(verified: &Verified, device: &Device) -> Result<Option<Name>, Refu
     let rule = &verified.profile.spec().subject;
     let compared = verified.function == Function::SimpleReenroll || *rule == SubjectRule::Csr;
     if compared && !verified.csr.subject().matches(held) {
-        return Err(Refusal::SubjectMismatch);
+        let (asked, held) = (verified.csr.subject().to_string(), held.to_string());
+        return Err(Refusal::SubjectMismatch(Box::new(Mismatch { asked, held })));
     }
     match (verified.origin, rule) {
         (Origin::ThisCa, _) | (Origin::Manufacturer, SubjectRule::Csr) => Ok(None),

@@ -46,6 +46,6 @@ pub use profile::{
     Unrecorded, Urls, VALIDITY_MIN, VerifySignatures,
 };
 pub use random::Random;
-pub use refusal::{Asked, Busy, Misissue, Refusal};
+pub use refusal::{Asked, Busy, Misissue, Mismatch, Refusal};
 pub use signer::{Custody, KeyFault, RingSigner, Signer, SignerFault, ToSign};
 pub use subject::{SubjectRule, SubjectTemplate, TemplateFault};

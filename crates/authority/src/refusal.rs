@@ -37,7 +37,7 @@ pub enum Refusal {
     /// The client's subject does not yield a device identity by the profile's rule.
     NoDeviceId(DeviceIdRule),
     /// The CSR's subject is not that of the client's certificate.
-    SubjectMismatch,
+    SubjectMismatch(Box<Mismatch>),
     /// The profile's subject template needs an attribute that the client's certificate does not have exactly once, or
     /// whose value does not fit the attribute it goes into.
     SubjectTemplate(Attribute),
@@ -47,7 +47,7 @@ pub enum Refusal {
     /// ASCII (RFC 5280 §4.2.1.6).
     SanSyntax(SanKind),
     /// The CSR asks for subject alternative names that are not those of the client's certificate.
-    SanMismatch,
+    SanMismatch(Box<Mismatch>),
     /// The CSR carries a challengePassword, and the session has no tls-unique to compare it with (no extended master
     /// secret: RFC 9148 §3, RFC 7627 §5.4).
     ChallengeUnbound,
@@ -59,6 +59,31 @@ pub enum Refusal {
     CaKey,
     /// The CSR is for a key that another device holds a certificate for.
     KeyOfAnotherDevice,
+}
+
+impl Refusal {
+    /// Both of two values that had to be equal, in one line: for the operator, never for the wire.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Refusal::SubjectMismatch(mismatch) | Refusal::SanMismatch(mismatch) => Some(mismatch.to_string()),
+            _ => None,
+        }
+    }
+}
+
+/// Two values that had to be equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// What the CSR asks for.
+    pub asked: String,
+    /// What the client's certificate holds.
+    pub held: String,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the request has {:?}, the client's certificate {:?}", self.asked, self.held)
+    }
 }
 
 /// What a CSR may not ask for. The rest of what it asks for and the profile does not name is ignored, never copied.
@@ -93,7 +118,7 @@ impl fmt::Display for Refusal {
                 f.write_str("the manufacturer of the client's device is none of the profile's any more")
             }
             Refusal::NoDeviceId(rule) => write!(f, "the client's subject yields no identity by `{rule}`"),
-            Refusal::SubjectMismatch => f.write_str("the subject asked for is not that of the client's certificate"),
+            Refusal::SubjectMismatch(_) => f.write_str("the subject asked for is not that of the client's certificate"),
             Refusal::SubjectTemplate(attribute) => {
                 write!(f, "the profile's subject template cannot be filled: {attribute}")
             }
@@ -101,7 +126,7 @@ impl fmt::Display for Refusal {
             Refusal::SanSyntax(kind) => {
                 write!(f, "an alternative name of kind {kind} may not be issued as it is written")
             }
-            Refusal::SanMismatch => {
+            Refusal::SanMismatch(_) => {
                 f.write_str("the alternative names asked for are not those of the client's certificate")
             }
             Refusal::ChallengeUnbound => f.write_str("challengePassword in a session without extended master secret"),

@@ -63,7 +63,7 @@ fn e07_a_renewal_asks_for_subject_and_names_of_the_certificate_it_renews() {
     let renew = |csr| world.with_issued(Function::SimpleReenroll, &profile, &first, csr);
     let none = GeneralNames::empty();
     let other_subject = device.csr_with(&name("meter-1", "000002"), &none, None);
-    assert_eq!(refused(run_one(&issuer, START + DAY, renew(other_subject))), Refusal::SubjectMismatch);
+    assert!(matches!(refused(run_one(&issuer, START + DAY, renew(other_subject))), Refusal::SubjectMismatch(_)));
     let with_name = device.csr_with(device.idevid.subject(), &dns(&["meter.example"]), None);
     assert_eq!(refused(run_one(&issuer, START + DAY, renew(with_name))), Refusal::SanNotListed(SanKind::Dns));
     // Case and string type do not make another subject (RFC 5280 §7.1); what is issued keeps the approved encoding.
@@ -83,7 +83,7 @@ fn e07_under_a_template_too() {
     let certificate = Certificate::parse(&first.certificate).unwrap();
     assert_eq!(certificate.subject().to_string(), "CN=000001,O=Fleet");
     let renew = |csr| world.with_issued(Function::SimpleReenroll, &profile, &first, csr);
-    assert_eq!(refused(run_one(&issuer, START + DAY, renew(device.csr()))), Refusal::SubjectMismatch);
+    assert!(matches!(refused(run_one(&issuer, START + DAY, renew(device.csr()))), Refusal::SubjectMismatch(_)));
     let csr = device.csr_with(certificate.subject(), &GeneralNames::empty(), None);
     let second = issued(run_one(&issuer, START + DAY, renew(csr)));
     assert_eq!(second.device, first.device, "the ledger says who it is; the new subject has no serialNumber");
@@ -228,7 +228,7 @@ fn e18_every_name_asked_for_is_checked() {
     for bad in 0..held.len() {
         let mut names = held;
         names[bad] = "bank.example";
-        assert_eq!(refused(run_one(&issuer, START, job(&dns(&names)))), Refusal::SanMismatch, "bad at {bad}");
+        assert!(matches!(refused(run_one(&issuer, START, job(&dns(&names)))), Refusal::SanMismatch(_)), "bad at {bad}");
     }
     assert_eq!(ledger.issued_count(), 0);
     let some = issued(run_one(&issuer, START, job(&dns(&["C.example", "a.EXAMPLE"]))));
@@ -257,9 +257,33 @@ fn e19_a_subject_that_is_not_the_clients_is_refused() {
     let more = NameBuilder::new().push(oid::COMMON_NAME, "meter-1").unwrap().finish().unwrap();
     for subject in [name("meter-1", "000002"), name("meter-2", "000001"), more] {
         let csr = device.csr_with(&subject, &GeneralNames::empty(), None);
-        assert_eq!(refused(run_one(&issuer, START, world.enroll(&profile, &device, csr))), Refusal::SubjectMismatch);
+        assert!(matches!(
+            refused(run_one(&issuer, START, world.enroll(&profile, &device, csr))),
+            Refusal::SubjectMismatch(_)
+        ));
     }
     assert_eq!(ledger.issued_count(), 0);
+}
+
+#[test]
+fn e69_a_mismatch_shows_both_subjects_to_the_operator() {
+    let world = World::new();
+    let (issuer, _) = world.plain();
+    let (profile, device) = (world.profile(), world.device(1));
+    let asked = name("meter-1", "000002");
+    let job = world.enroll(&profile, &device, device.csr_with(&asked, &GeneralNames::empty(), None));
+    let refusal = refused(run_one(&issuer, START, job));
+    let detail = refusal.detail().unwrap();
+    for subject in [&asked, device.idevid.subject()] {
+        assert!(detail.contains(&subject.to_string()), "{detail}");
+        assert!(!refusal.to_string().contains(&subject.to_string()), "the short text names neither");
+    }
+    let lists_dns = world.profile_with(|spec| spec.san = vec![SanKind::Dns]);
+    let san = dns(&["other.example"]);
+    let mut job = world.enroll(&lists_dns, &device, device.csr_with(device.idevid.subject(), &san, None));
+    job.client = Arc::new(world.with_names(&device, &dns(&["own.example"])));
+    let detail = refused(run_one(&issuer, START, job)).detail().unwrap();
+    assert!(detail.contains("other.example") && detail.contains("own.example"), "{detail}");
 }
 
 #[test]
@@ -348,7 +372,7 @@ fn a_batch_answers_each_of_its_jobs() {
     let outcomes = run(&issuer, START, jobs);
     assert!(matches!(outcomes[0], Outcome::Refused(Refusal::Csr(_))));
     assert!(matches!(outcomes[1], Outcome::Issued(_)));
-    assert!(matches!(outcomes[2], Outcome::Refused(Refusal::SubjectMismatch)));
+    assert!(matches!(outcomes[2], Outcome::Refused(Refusal::SubjectMismatch(_))));
     assert!(matches!(outcomes[3], Outcome::Issued(_)));
     assert_eq!((ledger.issued_count(), issuer.in_flight()), (2, 0));
 }

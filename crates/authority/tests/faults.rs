@@ -380,3 +380,48 @@ fn e45_two_nodes_with_one_ledger_issue_one_certificate() {
     stage.queue.run_in_order();
     assert_eq!(issued(there.take(1).remove(0)), first, "both answer it");
 }
+
+/// A ledger that panics where it is asked.
+struct Panics;
+
+impl authority::Ledger for Panics {
+    fn standing(
+        &self,
+        _: Vec<pki::Digest>,
+        _: authority::Completion<Result<Vec<Option<authority::Standing>>, authority::LedgerFault>>,
+    ) {
+        panic!("standing");
+    }
+
+    fn intend(
+        &self,
+        _: Vec<authority::Intent>,
+        _: authority::Completion<Result<Vec<authority::Intended>, authority::LedgerFault>>,
+    ) {
+        panic!("intend");
+    }
+
+    fn record(
+        &self,
+        _: Vec<authority::Record>,
+        _: authority::Completion<Result<Vec<authority::Recorded>, authority::LedgerFault>>,
+    ) {
+        panic!("record");
+    }
+
+    fn abandon(&self, _: Vec<pki::issue::Serial>) {}
+}
+
+#[test]
+fn e56_a_panic_below_answers_its_jobs_and_frees_their_keys() {
+    let world = World::new();
+    let issuer = world.issuer(std::sync::Arc::new(Panics), std::sync::Arc::new(world.signer()));
+    let (profile, device) = (world.profile(), world.device(1));
+    let collect = std::sync::Arc::new(support::Collect::default());
+    let job = world.enroll(&profile, &device, device.csr());
+    let deliver = std::sync::Arc::clone(&collect) as std::sync::Arc<dyn authority::Deliver<usize>>;
+    let submit = || issuer.submit(support::at(START), vec![(0, job)], deliver);
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(submit)).is_err());
+    assert!(matches!(collect.take(1)[..], [Outcome::Later { why: Busy::Dropped, .. }]));
+    assert_eq!(issuer.in_flight(), 0);
+}

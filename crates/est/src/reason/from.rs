@@ -150,14 +150,14 @@ impl Reason {
             Refusal::ClientNotInLedger => Reason::ClientNotInLedger,
             Refusal::ManufacturerRemoved => Reason::ClientManufacturerRemoved,
             Refusal::NoDeviceId(_) => Reason::ClientNoDeviceId,
-            Refusal::SubjectMismatch => match function {
+            Refusal::SubjectMismatch(_) => match function {
                 Function::SimpleEnroll => Reason::SenSubjectMismatch,
                 Function::SimpleReenroll => Reason::SrenSubjectMismatch,
             },
             Refusal::SubjectTemplate(_) => Reason::SubjectTemplate,
             Refusal::SanNotListed(_) => Reason::SanNotListed,
             Refusal::SanSyntax(_) => Reason::SanNotIssuable,
-            Refusal::SanMismatch => Reason::SanMismatch,
+            Refusal::SanMismatch(_) => Reason::SanMismatch,
             Refusal::ChallengeUnbound => Reason::ChallengeUnbound,
             Refusal::ChallengeMismatch => Reason::ChallengeMismatch,
             Refusal::IdentityKey => Reason::IdentityKey,

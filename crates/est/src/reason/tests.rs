@@ -148,11 +148,11 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::ClientNotInLedger,
         Refusal::ManufacturerRemoved,
         Refusal::NoDeviceId(DeviceIdRule::Subject),
-        Refusal::SubjectMismatch,
+        Refusal::SubjectMismatch(mismatch()),
         Refusal::SubjectTemplate(Attribute::CommonName),
         Refusal::SanNotListed(SanKind::Dns),
         Refusal::SanSyntax(SanKind::Dns),
-        Refusal::SanMismatch,
+        Refusal::SanMismatch(mismatch()),
         Refusal::ChallengeUnbound,
         Refusal::ChallengeMismatch,
         Refusal::IdentityKey,
@@ -160,6 +160,10 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::KeyOfAnotherDevice,
     ]);
     all
+}
+
+fn mismatch() -> Box<authority::Mismatch> {
+    Box::new(authority::Mismatch { asked: "CN=a".into(), held: "CN=b".into() })
 }
 
 fn busy() -> Vec<Busy> {
@@ -295,7 +299,7 @@ fn c46_the_text_of_a_refused_block_says_what_came() {
 
 #[test]
 fn e07_mismatch_of_a_renewal_is_its_own_reason() {
-    let mismatch = authority::Refusal::SubjectMismatch;
+    let mismatch = authority::Refusal::SubjectMismatch(mismatch());
     assert_eq!(Reason::of_decision(&mismatch, Function::SimpleEnroll).code(), "est.sen.subject_mismatch");
     assert_eq!(Reason::of_decision(&mismatch, Function::SimpleReenroll).code(), "est.sren.subject_mismatch");
     assert_eq!(Reason::SrenSubjectMismatch.response_code(), Some(Code::FORBIDDEN));

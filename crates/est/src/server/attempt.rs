@@ -176,9 +176,14 @@ pub(super) fn handshake_detail(refusal: &dtls::Refusal, narrowed_to: Option<usiz
 }
 
 /// Cuts a text to [`OFFERED_BYTES_MAX`] and takes out what a terminal would obey.
-pub(super) fn bounded(mut text: String) -> Cow<'static, str> {
-    if text.len() > OFFERED_BYTES_MAX {
-        let end = (0..=OFFERED_BYTES_MAX).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+pub(super) fn bounded(text: String) -> Cow<'static, str> {
+    bounded_to(OFFERED_BYTES_MAX, text)
+}
+
+/// The same for another length.
+pub(super) fn bounded_to(bytes_max: usize, mut text: String) -> Cow<'static, str> {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         text.truncate(end);
     }
     if text.chars().any(char::is_control) {

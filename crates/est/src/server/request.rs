@@ -25,6 +25,9 @@ const RETRY_GROWTH_MAX: usize = 12;
 /// No device is sent away for longer than this by ourselves: an operator who restarts a ledger waits no hour for the fleet.
 const MAX_AGE_SECONDS_MAX: u64 = 3_600;
 
+/// Bytes of the detail of a refusal: two subjects of common length, each whole.
+const DETAIL_BYTES_MAX: usize = 1_024;
+
 /// What surrounds a block of ours in its message: header, token, Content-Format, ETag, Block1, Block2, Size2 and payload marker.
 const MESSAGE_OVERHEAD_BYTES: usize = 4 + 8 + 3 + 9 + 4 + 4 + 5 + 1;
 
@@ -169,13 +172,14 @@ impl Server {
             Outcome::Refused(why) => {
                 let reason = Reason::of_decision(&why, waiting.function);
                 self.respond(now, job.session, id, &refusal(reason, diagnostics));
-                self.refused_for(job.session, waiting, reason, attempt::bounded(why.to_string()), elapsed);
+                let detail = why.detail().map(|detail| attempt::bounded_to(DETAIL_BYTES_MAX, detail));
+                self.refused_for(job.session, waiting, reason, attempt::bounded(why.to_string()), detail, elapsed);
             }
             Outcome::Later { max_age, why } => {
                 let reason = Reason::from(&why);
                 let max_age = self.jitter.max_age(max_age);
                 self.respond(now, job.session, id, &refusal(reason, diagnostics).with_max_age(max_age));
-                self.refused_for(job.session, waiting, reason, attempt::bounded(why.to_string()), elapsed);
+                self.refused_for(job.session, waiting, reason, attempt::bounded(why.to_string()), None, elapsed);
             }
         }
         self.flush(now, job.session);
@@ -207,7 +211,7 @@ impl Server {
 
     fn refused(&mut self, session: SessionId, reason: Reason, offered: String, elapsed: Duration) {
         let device = self.endpoint.peer(session).copied().and_then(|peer| self.identify(&peer));
-        self.record_refusal(session, device, reason, attempt::bounded(offered), elapsed);
+        self.record_refusal(session, device, reason, attempt::bounded(offered), None, elapsed);
     }
 
     fn refused_for(
@@ -216,10 +220,11 @@ impl Server {
         waiting: &Waiting,
         reason: Reason,
         offered: std::borrow::Cow<'static, str>,
+        detail: Option<std::borrow::Cow<'static, str>>,
         elapsed: Duration,
     ) {
         let device = waiting.profile.device_shown(&waiting.client.certificate, &waiting.client.anchor);
-        self.record_refusal(session, device, reason, offered, elapsed);
+        self.record_refusal(session, device, reason, offered, detail, elapsed);
     }
 
     fn record_refusal(
@@ -228,6 +233,7 @@ impl Server {
         device: Option<authority::DeviceId>,
         reason: Reason,
         offered: std::borrow::Cow<'static, str>,
+        detail: Option<std::borrow::Cow<'static, str>>,
         elapsed: Duration,
     ) {
         match reason.entry().wire {
@@ -238,7 +244,8 @@ impl Server {
             _ => self.counters.requests_refused += 1,
         }
         if let Some(route) = self.endpoint.route(session) {
-            let attempt = Attempt::refusal(route, device, reason, offered, elapsed);
+            let mut attempt = Attempt::refusal(route, device, reason, offered, elapsed);
+            attempt.detail = detail.map(|detail| detail.into());
             self.outputs.push_back(Output::Attempt(attempt));
         }
     }

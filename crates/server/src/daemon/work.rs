@@ -3,7 +3,9 @@
 //! Work is handed over in batches, once a turn: a lone job with its answer costs twenty times what it costs in a batch. Nothing that blocks
 //! runs here.
 
+use std::any::Any;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -49,7 +51,7 @@ impl Pool {
     ) {
         self.in_chunks(jobs, |chunk| {
             let (issuer, deliver) = (Arc::clone(issuer), Arc::clone(deliver));
-            self.threads.spawn(move || issuer.submit(utc, chunk, deliver));
+            self.spawn(move || issuer.submit(utc, chunk, deliver));
         });
     }
 
@@ -61,7 +63,16 @@ impl Pool {
     ) {
         self.in_chunks(jobs, |chunk| {
             let done = done.clone();
-            self.threads.spawn(move || done(chunk.into_iter().map(PublicKeyJob::run).collect()));
+            // A step that panics is never done: its handshake ends at its deadline. The other steps of the task are.
+            self.spawn(move || done(chunk.into_iter().filter_map(|job| guarded(|| job.run())).collect()));
+        });
+    }
+
+    /// Runs a task; a panic in it ends the task and nothing else (rayon would abort the process). What an enrolment held is let go on the way:
+    /// its claim is freed and its job answered with 5.03.
+    fn spawn(&self, task: impl FnOnce() + Send + 'static) {
+        self.threads.spawn(move || {
+            guarded(task);
         });
     }
 
@@ -72,5 +83,49 @@ impl Pool {
             hand_over(std::mem::replace(&mut jobs, rest));
         }
         hand_over(jobs);
+    }
+}
+
+/// What `work` yields; a panic in it is logged with its reason, and yields nothing. Unwind safety: what `work` owned is dropped, and what it shares
+/// is behind locks that say so when a thread panicked inside.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|panic| tracing::error!("a job of the pool panicked: {}", reason(&*panic)))
+        .ok()
+}
+
+fn reason(panic: &(dyn Any + Send)) -> &str {
+    let fixed = panic.downcast_ref::<&'static str>().copied();
+    fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn e56_a_panic_ends_one_job_and_the_pool_goes_on() {
+        let pool = Pool::new(1).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        for number in 0..3 {
+            let sender = sender.clone();
+            pool.spawn(move || {
+                assert!(number != 1, "job {number} is at fault");
+                sender.send(number).unwrap();
+            });
+        }
+        drop(sender);
+        assert_eq!(receiver.iter().collect::<std::collections::BTreeSet<_>>(), [0, 2].into());
+    }
+
+    #[test]
+    fn e56_the_reason_of_a_panic_is_its_message() {
+        let caught = |work: fn()| catch_unwind(work).unwrap_err();
+        assert_eq!(reason(&*caught(|| panic!("fixed"))), "fixed");
+        assert_eq!(reason(&*caught(|| panic!("number {}", 7))), "number 7");
+        assert_eq!(reason(&*caught(|| std::panic::panic_any(7))), "without a message");
+        assert_eq!(guarded(|| 7), Some(7));
     }
 }

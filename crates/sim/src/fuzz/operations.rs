@@ -6,7 +6,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use authority::{Busy, Outcome, Refusal};
+use authority::{Busy, Mismatch, Outcome, Refusal};
 use coap::fuzz::Script;
 use coap::{Block, BlockSize, Code, Encoder, Kind, Message, MessageId, Number, Token};
 use dtls::ClientEvent;
@@ -257,7 +257,10 @@ impl Visit {
 /// What an authority may answer without making a certificate.
 fn outcome(which: u8) -> Outcome {
     match which % 4 {
-        0 => Outcome::Refused(Refusal::SubjectMismatch),
+        0 => {
+            let mismatch = Mismatch { asked: "CN=asked".into(), held: "CN=held".into() };
+            Outcome::Refused(Refusal::SubjectMismatch(Box::new(mismatch)))
+        }
         1 => Outcome::Refused(Refusal::ClientRevoked),
         2 => Outcome::Later {
             max_age: Duration::from_secs(u64::from(which)).max(Duration::from_secs(1)),
