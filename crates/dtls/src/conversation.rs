@@ -243,6 +243,11 @@ impl Conversation {
         }
     }
 
+    /// Flights sent so far, repetitions included, and when the last one was.
+    pub(crate) fn flights_sent(&self) -> (u8, Option<Instant>) {
+        self.timer.sent()
+    }
+
     /// The peer repeated its last flight, by a message that does not come here.
     pub(crate) fn note_repetition(&mut self) {
         self.repeat_seen = true;

@@ -58,6 +58,11 @@ impl CookieKeys {
         Self::shared(secret, PERIOD_DEFAULT)
     }
 
+    /// How long a cookie may be good: what is left of its period, and the next one.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.period.saturating_mul(2)
+    }
+
     fn number_of(&self, utc: UnixTime) -> u64 {
         utc.as_secs() / self.period.as_secs().max(1)
     }

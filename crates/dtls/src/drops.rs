@@ -47,10 +47,14 @@ drops! {
     HelloVersion = "hello_version",
     /// A ClientHello fragment from nobody we know that does not reach the end of the cookie.
     HelloFragment = "hello_fragment",
-    /// All handshake slots are taken.
+    /// All handshake slots are taken, and none of them can be had yet.
     HalfOpenFull = "half_open_full",
-    /// Handshake slots are scarce, and the peer's network (a /24, a /56) holds its share of them.
+    /// All handshake slots are taken, and the peer's network holds more than its share of them.
     NetworkFull = "network_full",
+    /// A hello with a good cookie, less than half a second after the last flight that went to its address.
+    TooSoon = "too_soon",
+    /// A hello with a cookie that has bought all the flights it was good for.
+    CookieSpent = "cookie_spent",
     /// All session slots are taken by live peers.
     SessionsFull = "sessions_full",
     /// New handshakes are not admitted.

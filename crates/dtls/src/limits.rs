@@ -77,6 +77,27 @@ pub(crate) const RETRANSMISSIONS_MAX: u8 = 7;
 /// "no less than the RFC 6298 maximum of 60 seconds" (RFC 6347 §4.2.4.1).
 pub(crate) const RETRANSMISSION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
+/// For the rest of a ClientHello whose first fragment earned a slot. A device on RFC 7925 §11 timers repeats all fragments after 9 s, and
+/// a hello that comes later begins anew with the same cookie: the device loses nothing.
+pub(crate) const HELLO_DEADLINE: Duration = Duration::from_secs(12);
+
+/// Flights that one cookie buys, over all handshakes begun with it, whatever its sender repeats. An honest client needs one, and on bad
+/// links a few; one flight, its repetitions by the timer and some answers to repeated hellos stay below.
+pub(crate) const FLIGHTS_PER_COOKIE_MAX: u8 = 20;
+
+/// Timeouts of handshakes that one call serves: each may send a flight of some kilobytes.
+pub(crate) const HANDSHAKE_TIMEOUTS_PER_CALL_MAX: usize = 64;
+
+/// Idle sessions that one call closes. Each costs a sealed alert of some fifty bytes and an event: the batch stays below a millisecond.
+pub(crate) const EXPIRIES_PER_CALL_MAX: usize = 256;
+
+/// Bytes that the buffer of datagrams keeps when it has been emptied: what a turn of ordinary traffic needs. What a wave of timeouts
+/// needed beyond that goes back.
+pub(crate) const TRANSMIT_BYTES_KEPT: usize = 64 * 1024;
+
+/// Entries that an emptied queue keeps room for.
+pub(crate) const QUEUE_KEPT: usize = 256;
+
 /// Default of [`Limits::handshake_deadline`].
 pub(crate) const HANDSHAKE_DEADLINE_DEFAULT: Duration = Duration::from_secs(180);
 
@@ -174,6 +195,8 @@ const _: () = {
     assert!(NARROW_AFTER < NARROW_TO_MIN_AFTER_REPETITION && NARROW_TO_MIN_AFTER < RETRANSMISSIONS_MAX);
     assert!(HANDSHAKE_MESSAGE_BYTES_MAX <= PLAINTEXT_BYTES_MAX);
     assert!(EARLY_RECORD_BYTES_MAX >= 13 + 8 + 24 + 16);
+    assert!(FLIGHTS_PER_COOKIE_MAX > RETRANSMISSIONS_MAX + 1);
+    assert!(HELLO_DEADLINE.as_secs() > 9);
     // 1 + 2 + 4 + 8 + 16 + 32 + 60 seconds of retransmissions fit the deadline.
     assert!(HANDSHAKE_DEADLINE_DEFAULT.as_secs() > 123);
     assert!(SEQUENCE_MAX < u64::MAX);

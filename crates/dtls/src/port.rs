@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::alert::{AlertDescription, AlertLevel};
 use crate::drops::{Drop, DropCounters};
+use crate::limits::{QUEUE_KEPT, TRANSMIT_BYTES_KEPT};
 use crate::observer::{Direction, Observer, TraceEvent};
 use crate::route::{Now, Random, Route};
 
@@ -18,6 +19,17 @@ pub(crate) struct Transmits {
 }
 
 impl Transmits {
+    /// Room that one batch of timeouts needed goes back.
+    fn shrink(&mut self) {
+        self.bytes.clear();
+        if self.bytes.capacity() > TRANSMIT_BYTES_KEPT {
+            self.bytes.shrink_to(TRANSMIT_BYTES_KEPT);
+        }
+        if self.queue.capacity() > QUEUE_KEPT {
+            self.queue.shrink_to(QUEUE_KEPT);
+        }
+    }
+
     pub(crate) fn poll(&mut self) -> Option<(Option<Route>, &[u8])> {
         let (route, range) = self.queue.pop_front()?;
         Some((route, &self.bytes[range]))
@@ -54,7 +66,7 @@ impl Port<'_> {
     /// Begins a datagram.
     pub(crate) fn datagram(&mut self) -> DatagramWriter<'_> {
         if self.transmits.queue.is_empty() {
-            self.transmits.bytes.clear();
+            self.transmits.shrink();
         }
         DatagramWriter {
             now: self.now,

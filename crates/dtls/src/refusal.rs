@@ -93,6 +93,8 @@ pub enum Refusal {
     SessionsFull,
     /// The peer began another handshake in place of this one.
     Restarted,
+    /// Every handshake slot was taken, and another peer's handshake needed this one's.
+    Displaced,
     /// We ended the handshake ourselves.
     Cancelled,
     /// Our own randomness, signature or key agreement failed.
@@ -140,6 +142,7 @@ impl Refusal {
             Self::AlertReceived(_)
             | Self::TimedOut { .. }
             | Self::Restarted
+            | Self::Displaced
             | Self::SessionsFull
             | Self::SequenceExhausted => return None,
             Self::Internal => Alert::INTERNAL_ERROR,
@@ -150,7 +153,7 @@ impl Refusal {
     /// Whose doing it is.
     pub const fn side(&self) -> Side {
         match self {
-            Self::SessionsFull | Self::Internal | Self::Cancelled => Side::Ours,
+            Self::SessionsFull | Self::Displaced | Self::Internal | Self::Cancelled => Side::Ours,
             _ => Side::Peer,
         }
     }

@@ -251,19 +251,39 @@ impl<P> Session<P> {
             });
             return Received::Nothing;
         }
-        let range = match self.protected.open(record, payload) {
-            Ok(range) => range,
+        match self.open(record, payload) {
+            Ok(range) => self.handle_opened(role, record, payload, range, port),
             Err(Unopened::Dropped(reason)) => {
                 port.drop(reason);
-                return if reason == Drop::BadRecord { Received::Forged } else { Received::Nothing };
+                if reason == Drop::BadRecord { Received::Forged } else { Received::Nothing }
             }
             // In silence: an alert could be provoked by whoever forges (RFC 6347 §4.1.2.7).
-            Err(Unopened::Forgeries) => return Received::Closed(Closed::Forgeries),
-            Err(Unopened::Overflow) => {
-                self.send_alert(AlertLevel::Fatal, AlertDescription::RECORD_OVERFLOW, port);
-                return Received::Closed(Closed::RecordOverflow);
-            }
-        };
+            Err(Unopened::Forgeries) => Received::Closed(Closed::Forgeries),
+            Err(Unopened::Overflow) => self.overflowed(port),
+        }
+    }
+
+    /// Opens a record of epoch 1 in place, if it is of this session. If not, nothing changes but the count of what did not open, and
+    /// `payload` is of no use any more.
+    pub(crate) fn open(&mut self, record: &Record, payload: &mut [u8]) -> Result<Range<usize>, Unopened> {
+        self.protected.open(record, payload)
+    }
+
+    /// A record that is longer than was agreed, and authentic: the one thing about it that is answered (RFC 6066 §4).
+    pub(crate) fn overflowed(&mut self, port: &mut Port<'_>) -> Received {
+        self.send_alert(AlertLevel::Fatal, AlertDescription::RECORD_OVERFLOW, port);
+        Received::Closed(Closed::RecordOverflow)
+    }
+
+    /// Takes what has been opened.
+    pub(crate) fn handle_opened(
+        &mut self,
+        role: Role,
+        record: &Record,
+        payload: &[u8],
+        range: Range<usize>,
+        port: &mut Port<'_>,
+    ) -> Received {
         self.hear(port.now.mono);
         let plaintext = &payload[range.clone()];
         match record.content_type {

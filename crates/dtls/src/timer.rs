@@ -30,6 +30,8 @@ pub(crate) struct Timer {
     expiry: Option<Instant>,
     deadline: Instant,
     last_sent: Option<Instant>,
+    /// Flights sent, repetitions included.
+    sent: u8,
     retransmissions: u8,
     answers: u8,
 }
@@ -42,6 +44,7 @@ impl Timer {
             expiry: None,
             deadline: now + terms.handshake_deadline,
             last_sent: None,
+            sent: 0,
             retransmissions: 0,
             answers: 0,
         }
@@ -74,6 +77,17 @@ impl Timer {
 
     pub(crate) const fn note_sent(&mut self, now: Instant) {
         self.last_sent = Some(now);
+        self.sent = self.sent.saturating_add(1);
+    }
+
+    /// Flights sent so far, repetitions included, and when the last one was.
+    pub(crate) const fn sent(&self) -> (u8, Option<Instant>) {
+        (self.sent, self.last_sent)
+    }
+
+    /// How long a flight is given to arrive before the same one goes out once more.
+    fn rest(&self) -> Duration {
+        (self.initial / 2).min(REST_MAX)
     }
 
     /// Whether to retransmit now. "double the value at each retransmission, up to no less than the RFC 6298 maximum of
@@ -83,6 +97,13 @@ impl Timer {
             return Err(GaveUp);
         }
         if self.expiry.is_none_or(|expiry| now < expiry) {
+            return Ok(false);
+        }
+        // An answer to a repetition has just gone out: this flight would be its double.
+        if let Some(rested) = self.last_sent.map(|last| last + self.rest())
+            && now < rested
+        {
+            self.expiry = Some(rested);
             return Ok(false);
         }
         if self.retransmissions >= RETRANSMISSIONS_MAX {
@@ -95,8 +116,7 @@ impl Timer {
     }
 
     pub(crate) fn may_answer(&mut self, now: Instant, haste: Haste) -> bool {
-        let rest = (self.initial / 2).min(REST_MAX);
-        let rested = self.last_sent.is_none_or(|last| now.saturating_duration_since(last) >= rest);
+        let rested = self.last_sent.is_none_or(|last| now.saturating_duration_since(last) >= self.rest());
         let may = (rested || haste == Haste::AtOnce) && self.answers < REPEAT_ANSWERS_MAX;
         if may {
             self.answers += 1;

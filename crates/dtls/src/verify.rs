@@ -15,6 +15,13 @@ pub trait VerifyPeer: Send + Sync + 'static {
     /// The first fault found, which becomes an alert by [`CertificateFault`]'s table.
     fn verify(&self, chain: &[&[u8]], utc: UnixTime) -> Result<(Self::Peer, PublicKey), CertificateFault>;
 
+    /// A number by which the certificates of proven peers are told apart: those that have the same one share the few handshakes that
+    /// go last when slots are scarce. The default takes all peers for one.
+    fn holder(peer: &Self::Peer) -> u64 {
+        let _ = peer;
+        0
+    }
+
     /// DER-encoded distinguished names for CertificateRequest. Empty by default: device buffers are small (RFC 5246 §7.4.4 allows it).
     fn authorities(&self) -> &[Vec<u8>] {
         &[]

@@ -2,16 +2,22 @@
 
 mod support;
 
-use dtls::{Closed, Drop, Event, Refusal};
-use support::forge::{HANDSHAKE, Raw};
-use support::script::Hello;
+use std::time::Duration;
+
+use dtls::{Closed, Drop, Event, Refusal, SessionCounts};
+use support::forge::{APPLICATION_DATA, HANDSHAKE, Raw, records};
+use support::script::{Hello, Script};
 use support::{Pair, World};
+
+/// No device is faster, and within half a second no route buys a second flight (D85).
+const REBOOT: Duration = Duration::from_millis(500);
 
 #[test]
 fn d41_a_restarted_client_replaces_its_session_once_it_is_authenticated() {
     let world = World::new();
     let mut pair = Pair::established(&world);
     let old = pair.session();
+    pair.clock.elapsed += REBOOT;
     // The device reboots: its new client knows nothing of the session.
     pair.client = world.client(&pair.clock);
     pair.collect();
@@ -46,6 +52,7 @@ fn d41_an_injected_hello_harms_no_session() {
 fn d41_the_old_session_lives_until_the_new_finished_is_verified() {
     let world = World::new();
     let mut pair = Pair::established(&world);
+    pair.clock.elapsed += REBOOT;
     let mut newcomer = world.client(&pair.clock);
     // The newcomer goes as far as the server's flight, then falls silent; data of the old session flows in between.
     for _ in 0..2 {
@@ -55,7 +62,7 @@ fn d41_the_old_session_lives_until_the_new_finished_is_verified() {
         newcomer.handle_datagram(pair.clock.now(), &mut answer);
         pair.to_client.clear();
     }
-    assert_eq!(pair.endpoint.counts(), dtls::SessionCounts { established: 1, half_open: 1 });
+    assert_eq!(pair.endpoint.counts(), SessionCounts { established: 1, half_open: 1 });
     pair.assert_alive();
     while pair.endpoint.counts().half_open > 0 {
         let at = pair.endpoint.poll_timeout().unwrap();
@@ -76,6 +83,7 @@ fn a_client_that_begins_anew_in_the_middle_of_a_handshake_is_served() {
         pair.step();
     }
     assert_eq!(pair.endpoint.counts().half_open, 1);
+    pair.clock.elapsed += REBOOT;
     pair.client = world.client(&pair.clock);
     pair.to_client.clear();
     pair.collect();
@@ -90,12 +98,13 @@ fn the_old_session_may_end_while_the_new_handshake_is_under_way() {
     let world = World::new();
     let mut pair = Pair::established(&world);
     let old = pair.session();
+    pair.clock.elapsed += REBOOT;
     pair.client = world.client(&pair.clock);
     pair.collect();
     for _ in 0..3 {
         pair.step();
     }
-    assert_eq!(pair.endpoint.counts(), dtls::SessionCounts { established: 1, half_open: 1 });
+    assert_eq!(pair.endpoint.counts(), SessionCounts { established: 1, half_open: 1 });
     pair.endpoint.close(pair.clock.now(), old);
     pair.drain_events();
     pair.collect();
@@ -131,4 +140,39 @@ fn d13_a_restarted_server_goes_on_with_no_session_and_no_sequence_number_of_befo
     pair.collect();
     pair.run();
     pair.assert_alive();
+}
+
+#[test]
+fn d92_beside_a_newer_handshake_a_protected_record_goes_to_whom_its_key_says() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established());
+    let (old, finished) = (script.forger(), script.finished_piece().bytes());
+    script.clock.elapsed += Duration::from_secs(1);
+    script.hello = Hello { random: [9; 32], ..Hello::default() };
+    (script.message_seq, script.record_sequence) = (0, 0);
+    script.transcript.clear();
+    script.fetch_cookie();
+    script.send_hello();
+    assert_eq!(script.endpoint.counts(), SessionCounts { established: 1, half_open: 1 });
+    // The session's last flight was lost: its client asks for it again, under the session's keys.
+    let again = script.give(&old.seal(HANDSHAKE, 1, &finished));
+    let kinds = |datagram: &[u8]| records(datagram).iter().map(|one| (one.content_type, one.epoch)).collect::<Vec<_>>();
+    assert_eq!(again.iter().map(|datagram| kinds(datagram)).collect::<Vec<_>>(), [[(20, 0), (22, 1)]]);
+    // What opens under no key changes nothing, however long it is.
+    for length in [12, 300] {
+        let mut forged = old.seal(HANDSHAKE, 2, &vec![20; length]);
+        *forged.last_mut().unwrap() ^= 1;
+        assert!(script.give(&forged).is_empty());
+    }
+    script.events.clear();
+    script.give(&old.seal(APPLICATION_DATA, 2, b"of the session"));
+    assert!(matches!(script.events[..], [Event::Data { .. }]), "{:?}", script.events);
+    // And the Finished of the new handshake reaches the new handshake.
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.events.iter().any(|event| matches!(event, Event::Closed { why: Closed::Replaced, .. })));
+    assert!(matches!(script.events.last(), Some(Event::Established { .. })), "{:?}", script.events);
 }

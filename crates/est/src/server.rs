@@ -41,6 +41,35 @@ pub type PublicKeyJob = dtls::PublicKeyJob<PeerVerifier>;
 /// Its result.
 pub type PublicKeyDone = dtls::PublicKeyDone<PeerVerifier>;
 
+/// Sessions whose deadline one call serves: below a millisecond of it, then datagrams have their turn.
+const TIMEOUTS_PER_CALL_MAX: usize = 256;
+
+/// Slots that one call visits to close their sessions.
+const SWEPT_PER_CALL_MAX: u32 = 256;
+
+/// Outputs that an emptied queue keeps room for.
+const OUTPUTS_KEPT: usize = 256;
+
+/// Where a walk over all sessions has come to. Slots are walked in order; a session that is made behind it while the shard stops is closed
+/// as soon as it is established.
+#[derive(Clone, Copy)]
+struct Sweep {
+    since: Instant,
+    /// The next slot.
+    next: u32,
+    spares: Spares,
+}
+
+/// Who is not closed by a sweep.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spares {
+    Occupied,
+    Nobody,
+}
+
+// With 16 bytes of an index and a pointer of ours beside it, an idle session stays below 320 bytes. There are a million of them: the peer type of this server's own verifier counts, not that of a stand-in (D93).
+const _: () = assert!(Endpoint::<PeerVerifier>::SLOT_BYTES + 16 + 8 <= 320);
+
 /// What the shell has to do for the server.
 pub enum Output {
     /// Hand this job to the authority, and its outcome to [`Server::complete`].
@@ -83,6 +112,8 @@ pub struct Server {
     counters: Counters,
     jitter: Jitter,
     sent_away: SentAway,
+    /// Sessions that are still to be visited because the shard stops.
+    sweep: Option<Sweep>,
     admission: Admission,
 }
 
@@ -105,6 +136,7 @@ impl Server {
             counters: Counters::default(),
             jitter: Jitter::new(jitter_seed),
             sent_away: SentAway::default(),
+            sweep: None,
             admission: Admission::Open,
             config,
         }
@@ -120,15 +152,18 @@ impl Server {
     pub fn handle_timeout(&mut self, now: Now) {
         self.endpoint.handle_timeout(now);
         self.drain_events(now, &[]);
-        while let Some(session) = self.sessions.next_due(now.mono) {
+        for _ in 0..TIMEOUTS_PER_CALL_MAX {
+            let Some(session) = self.sessions.next_due(now.mono) else { break };
             self.serve_timeout(now, session);
         }
+        self.sweep(now);
     }
 
-    /// When [`Server::handle_timeout`] has something to do.
+    /// When [`Server::handle_timeout`] has something to do: a time that has passed, as long as a call has left work for the next one.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.endpoint.poll_timeout(), self.sessions.poll_timeout()].into_iter().flatten().min()
+        let sweep = self.sweep.map(|sweep| sweep.since);
+        [self.endpoint.poll_timeout(), self.sessions.poll_timeout(), sweep].into_iter().flatten().min()
     }
 
     /// The next datagram to send.
@@ -139,7 +174,11 @@ impl Server {
     /// The next thing to do for the server.
     pub fn poll_output(&mut self) -> Option<Output> {
         let job = self.endpoint.poll_public_key_job().map(Output::PublicKey);
-        job.or_else(|| self.outputs.pop_front())
+        let output = job.or_else(|| self.outputs.pop_front());
+        if output.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
+            self.outputs.shrink_to(OUTPUTS_KEPT);
+        }
+        output
     }
 
     /// The outcome of a job. One for a session that is gone, or for an exchange that its client gave up, is dropped and
@@ -165,18 +204,13 @@ impl Server {
     }
 
     /// Begins to stop: no new handshakes and no new enrolments; sessions that wait for nothing are closed at once, the
-    /// others when their client has had time to fetch the answer.
+    /// others when their client has had time to fetch the answer. A call visits a bounded number of them, and
+    /// [`Server::handle_timeout`] the others.
     pub fn drain(&mut self, now: Now) {
         self.admission = Admission::Draining;
         self.endpoint.refuse_new(Admission::Draining);
-        let sessions: Vec<SessionId> = self.endpoint.sessions().collect();
-        for session in sessions {
-            if self.sessions.is_occupied(session) {
-                self.settle(now, session);
-            } else {
-                self.close(now, session);
-            }
-        }
+        self.sweep = Some(Sweep { since: now.mono, next: 0, spares: Spares::Occupied });
+        self.sweep(now);
     }
 
     /// Whether [`Server::drain`] was called and nothing is left to wait for.
@@ -185,12 +219,17 @@ impl Server {
         self.admission == Admission::Draining && self.endpoint.counts().established == 0
     }
 
-    /// Closes every session, whatever it waits for.
+    /// Closes every session, whatever it waits for: some at once, and more with each [`Server::handle_timeout`], until
+    /// [`Server::is_sweeping`] says that all have been visited.
     pub fn close_all(&mut self, now: Now) {
-        let sessions: Vec<SessionId> = self.endpoint.sessions().collect();
-        for session in sessions {
-            self.close(now, session);
-        }
+        self.sweep = Some(Sweep { since: now.mono, next: 0, spares: Spares::Nobody });
+        self.sweep(now);
+    }
+
+    /// Whether sessions are still to be visited after [`Server::drain`] or [`Server::close_all`].
+    #[must_use]
+    pub fn is_sweeping(&self) -> bool {
+        self.sweep.is_some()
     }
 
     /// What happened so far, and how much there is now.
@@ -262,6 +301,22 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Visits the next sessions of those that are to be closed.
+    fn sweep(&mut self, now: Now) {
+        let Some(sweep) = self.sweep else { return };
+        let end = self.endpoint.slot_count();
+        let next = sweep.next.saturating_add(SWEPT_PER_CALL_MAX).min(end);
+        let sessions: Vec<SessionId> = self.endpoint.sessions_in(sweep.next..next).collect();
+        for session in sessions {
+            if sweep.spares == Spares::Occupied && self.sessions.is_occupied(session) {
+                self.settle(now, session);
+            } else {
+                self.close(now, session);
+            }
+        }
+        self.sweep = (next < end).then_some(Sweep { next, ..sweep });
     }
 
     fn serve_timeout(&mut self, now: Now, session: SessionId) {

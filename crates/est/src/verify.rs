@@ -104,6 +104,10 @@ pub enum NameAuthorities {
 impl VerifyPeer for PeerVerifier {
     type Peer = Device;
 
+    fn holder(peer: &Device) -> u64 {
+        peer.certificate.as_bytes().first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
+    }
+
     fn verify(&self, chain: &[&[u8]], utc: UnixTime) -> Result<(Device, PublicKey), CertificateFault> {
         let (Verified { leaf, .. }, anchor) = self.verify_chain(chain, utc).map_err(fault)?;
         let key = session_key(&leaf).ok_or(CertificateFault::UnsupportedAlgorithm)?;

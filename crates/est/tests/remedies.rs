@@ -348,6 +348,7 @@ const OF_THE_REQUEST: &[Reason] = &[
 
 const ELSEWHERE: &[Reason] = &[
     Reason::HandshakeInternal,
+    Reason::HandshakeDisplaced,
     Reason::SessionsFull,
     Reason::CoapFull,
     Reason::CoapAnswersFull,

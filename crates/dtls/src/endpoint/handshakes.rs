@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use super::pressure::Network;
 use super::table::{HalfOpen, Occupation};
 use super::{Admission, Endpoint, Event};
 use crate::config::PublicKeySteps;
 use crate::cookie::Promise;
 use crate::drops::Drop;
-use crate::public_key::PublicKeyJob;
+use crate::limits::{FLIGHTS_PER_COOKIE_MAX, RETRANSMISSIONS_MAX};
+use crate::public_key::{PublicKeyJob, Work};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::route::{Now, Route};
@@ -31,24 +33,29 @@ impl<V: VerifyPeer> Endpoint<V> {
         if self.admission == Admission::Draining {
             return self.outside.port(now, Some(route)).drop(Drop::Draining);
         }
+        // Before anything ends: a hello that buys nothing changes nothing.
+        let bought = match self.meter.admit(self.table.buyer(route), hello.mark, now.mono) {
+            Ok(bought) => bought,
+            Err(reason) => return self.outside.port(now, Some(route)).drop(reason),
+        };
         let slots = self.table.find(route);
         match slots.half_open {
             // The client gave its handshake up and begins another: it has proven its address for this one too, and takes its own slot.
             Some(slot) => self.refuse(now, slot, Refusal::Restarted),
-            None if self.table.counts().half_open >= self.config.limits.half_open_max => {
-                return self.outside.port(now, Some(route)).drop(Drop::HalfOpenFull);
-            }
-            None if self.table.is_crowded(route, self.config.limits.half_open_max) => {
-                return self.outside.port(now, Some(route)).drop(Drop::NetworkFull);
-            }
             None if slots.established.is_none() && !self.has_room(now) => {
                 return self.outside.port(now, Some(route)).drop(Drop::SessionsFull);
+            }
+            None if self.table.counts().half_open >= self.config.limits.half_open_max => {
+                if let Err(reason) = self.displace(now, route) {
+                    return self.outside.port(now, Some(route)).drop(reason);
+                }
             }
             None => {}
         }
         let FirstHello { record_sequence, fragment, promise, mark } = hello;
         let handshake = Handshake::new(Arc::clone(&self.config), fragment, promise, record_sequence, now.mono);
-        let half_open = HalfOpen::new(route, handshake, now.mono, mark, fragment.message_seq);
+        let mut half_open = HalfOpen::new(route, handshake, now.mono, mark, fragment.message_seq);
+        half_open.bought = bought;
         let Some(slot) = self.table.insert_half_open(half_open) else {
             return self.outside.port(now, Some(route)).drop(Drop::HalfOpenFull);
         };
@@ -67,6 +74,12 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     pub(super) fn handle_handshake_timeout(&mut self, now: Now, slot: u32) {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
+        let over = half_open.deadline().is_some_and(|deadline| deadline <= now.mono)
+            || half_open.bought() >= FLIGHTS_PER_COOKIE_MAX;
+        if over {
+            let refusal = half_open.handshake.timed_out();
+            return self.refuse(now, slot, refusal);
+        }
         let mut port = self.outside.port(now, Some(half_open.route));
         let result = half_open.handshake.handle_timeout(&mut port).map(|()| Progress::Waiting);
         self.proceed(now, slot, result);
@@ -80,6 +93,10 @@ impl<V: VerifyPeer> Endpoint<V> {
         if let Some(slot) = self.table.find(route).half_open
             && let Some(half_open) = self.table.half_open_at(slot)
         {
+            // Answers leave something for the timer, which also reaches who does not repeat.
+            if half_open.bought() >= FLIGHTS_PER_COOKIE_MAX - RETRANSMISSIONS_MAX {
+                return self.outside.port(now, Some(route)).drop(Drop::CookieSpent);
+            }
             let result = half_open.handshake.after_datagram(&mut self.outside.port(now, Some(route)));
             self.proceed(now, slot, result.map(|()| Progress::Waiting));
         }
@@ -88,6 +105,12 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// Does what a handshake wants: runs or hands out its public-key steps, makes it a session, or ends it.
     pub(super) fn proceed(&mut self, now: Now, slot: u32, result: Result<Progress<V>, Refusal>) {
         let mut result = result;
+        if let Ok(Progress::Work(Work::KeyExchange(_))) = &result
+            && let Some(half_open) = self.table.half_open_at(slot)
+        {
+            let route = half_open.route;
+            self.meter.note_flight(self.table.buyer(route), now.mono);
+        }
         // At most two public-key steps follow one another.
         loop {
             match result {
@@ -133,8 +156,10 @@ impl<V: VerifyPeer> Endpoint<V> {
         let facts = session.facts();
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         let elapsed = now.mono.saturating_duration_since(half_open.began);
+        let (route, mark, bought) = (half_open.route, half_open.mark, half_open.bought());
         let server_name = half_open.handshake.take_server_name();
         let narrowed_to = half_open.handshake.narrowed_to();
+        self.meter.note_cookie(self.table.buyer(route), mark, bought, now.mono);
         if let Some(route) = self.table.establish(slot, session) {
             self.events.push_back(Event::Established {
                 session: id,
@@ -148,9 +173,26 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
     }
 
+    /// Ends the handshake that has to give way to a newcomer. Its client is told nothing: what it repeats begins anew.
+    fn displace(&mut self, now: Now, newcomer: Route) -> Result<(), Drop> {
+        let table = &self.table;
+        let victim = self.pressure.choose(
+            now.mono,
+            Network::of(newcomer),
+            |victim| table.is_still(victim),
+            || table.holdings(),
+        )?;
+        self.refuse(now, victim.slot, Refusal::Displaced);
+        Ok(())
+    }
+
     fn refuse(&mut self, now: Now, slot: u32, refusal: Refusal) {
         let Some(mut half_open) = self.table.remove_half_open(slot) else { return };
         let route = half_open.route;
+        let buyer = self.table.buyer(route);
+        self.meter.note_cookie(buyer, half_open.mark, half_open.bought(), now.mono);
+        let last_sent = half_open.handshake.flights_sent().1.unwrap_or(now.mono);
+        self.meter.note_flight(buyer, last_sent);
         half_open.handshake.refuse(&refusal, &mut self.outside.port(now, Some(route)));
         let elapsed = now.mono.saturating_duration_since(half_open.began);
         let narrowed_to = half_open.handshake.narrowed_to();

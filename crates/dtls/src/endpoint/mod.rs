@@ -6,7 +6,8 @@
 
 mod handshakes;
 mod hello;
-mod network;
+mod meter;
+mod pressure;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -16,17 +17,20 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use meter::Meter;
+use pressure::Pressure;
 pub use table::Occupation;
-use table::{Table, Tenant};
+use table::Table;
 
 use crate::config::ServerConfig;
 use crate::cookie::CookieJar;
 use crate::drops::{Drop, DropCounters};
 use crate::forgeries::ForgeryRate;
+use crate::limits::{EARLY_RECORD_BYTES_MAX, EXPIRIES_PER_CALL_MAX, HANDSHAKE_TIMEOUTS_PER_CALL_MAX, QUEUE_KEPT};
 use crate::observer::{Direction, Observer, TraceEvent};
 use crate::port::Outside;
 use crate::public_key::{PublicKeyDone, PublicKeyJob};
-use crate::record::{Record, Records, Role};
+use crate::record::{PROTECTED_EPOCH, Record, Records, Role, Unopened};
 use crate::refusal::Refusal;
 use crate::route::{Now, Random, Route, SessionId};
 use crate::session::{Closed, Received, SendFault, SessionFacts};
@@ -41,6 +45,8 @@ pub struct Endpoint<V: VerifyPeer> {
     config: Arc<ServerConfig<V>>,
     cookies: CookieJar,
     table: Table<V>,
+    meter: Meter,
+    pressure: Pressure,
     outside: Outside,
     events: VecDeque<Event<V::Peer>>,
     jobs: VecDeque<PublicKeyJob<V>>,
@@ -145,6 +151,10 @@ pub struct SessionCounts {
 }
 
 impl<V: VerifyPeer> Endpoint<V> {
+    /// Bytes of memory that one session takes in the table, with this verifier's peer type. Two cells of an index come to it, of eight
+    /// bytes each.
+    pub const SLOT_BYTES: usize = Table::<V>::SLOT_BYTES;
+
     /// An endpoint without sessions.
     pub fn new(config: Arc<ServerConfig<V>>, random: Arc<dyn Random>) -> Self {
         let mut key = [0; 16];
@@ -152,6 +162,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         Self {
             cookies: CookieJar::new(config.cookie.clone()),
             table: Table::new(key, &config.limits),
+            meter: Meter::new(config.cookie.lifetime()),
+            pressure: Pressure::default(),
             outside: Outside::new(random),
             events: VecDeque::new(),
             jobs: VecDeque::new(),
@@ -165,6 +177,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// New handshakes follow the new configuration; sessions and handshakes in progress stay as they are.
     pub fn set_config(&mut self, config: Arc<ServerConfig<V>>) {
         self.cookies = CookieJar::new(config.cookie.clone());
+        self.meter.set_cookie_lifetime(config.cookie.lifetime());
         self.table.set_limits(&config.limits);
         self.config = config;
     }
@@ -188,7 +201,11 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     /// What happened. To be drained after each call that takes a `Now`.
     pub fn poll_event(&mut self) -> Option<Event<V::Peer>> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() && self.events.capacity() > QUEUE_KEPT {
+            self.events.shrink_to(QUEUE_KEPT);
+        }
+        event
     }
 
     /// The next datagram to be sent.
@@ -241,13 +258,16 @@ impl<V: VerifyPeer> Endpoint<V> {
         idle.into_iter().chain([self.table.next_handshake_timeout()]).flatten().min()
     }
 
-    /// Retransmits, gives up, closes what is idle.
+    /// Retransmits, gives up, closes what is idle; a bounded number of each. [`Endpoint::poll_timeout`] says a time that has passed as
+    /// long as there is more to do: a caller serves datagrams in between.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some(slot) = self.table.expired_handshake(now.mono) {
+        for _ in 0..HANDSHAKE_TIMEOUTS_PER_CALL_MAX {
+            let Some(slot) = self.table.expired_handshake(now.mono) else { break };
             self.handle_handshake_timeout(now, slot);
         }
         for occupation in [Occupation::Free, Occupation::Busy] {
-            while let Some((slot, last_heard)) = self.table.longest_idle(occupation) {
+            for _ in 0..EXPIRIES_PER_CALL_MAX {
+                let Some((slot, last_heard)) = self.table.longest_idle(occupation) else { break };
                 if now.mono.saturating_duration_since(last_heard) < self.config.limits.idle_timeout {
                     break;
                 }
@@ -305,7 +325,17 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     /// The established sessions.
     pub fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.table.iter().filter(|(_, tenant)| matches!(tenant, Tenant::Established(_))).map(|(id, _)| id)
+        self.sessions_in(0..self.slot_count())
+    }
+
+    /// Slots that were ever taken, by sessions or handshakes. Whoever has to visit all sessions does so range by range.
+    pub fn slot_count(&self) -> u32 {
+        self.table.slot_count()
+    }
+
+    /// The established sessions in a range of slots.
+    pub fn sessions_in(&self, slots: Range<u32>) -> impl Iterator<Item = SessionId> + '_ {
+        self.table.sessions_in(slots)
     }
 
     /// How many associations there are.
@@ -329,30 +359,68 @@ impl<V: VerifyPeer> Endpoint<V> {
             return self.handle_hello_record(now, route, record, payload);
         }
         let slots = self.table.find(route);
-        // With a new handshake beside a session, the handshake gets what is of handshakes, the session what is protected data.
-        let of_handshake =
-            slots.established.is_none() || record.epoch == 0 || record.content_type == ContentType::Handshake;
         match (slots.half_open, slots.established) {
-            (Some(slot), _) if of_handshake => self.handle_handshake_record(now, slot, record, payload),
-            (_, Some(slot)) => self.handle_session_record(now, slot, record, payload),
+            (Some(newer), Some(slot)) if record.epoch == PROTECTED_EPOCH => {
+                self.handle_disputed_record(now, slot, newer, record, payload);
+            }
+            (Some(slot), _) => self.handle_handshake_record(now, slot, record, payload),
+            (None, Some(slot)) => self.handle_session_record(now, slot, record, payload),
             _ => self.outside.port(now, Some(route)).drop(Drop::NoAssociation),
         }
     }
 
+    /// A protected record where a session and a newer handshake share a route: it belongs to whom its key says (RFC 6347 §4.2.8). The session
+    /// is asked first, the handshake gets a copy of what does not open there. A handshake has use for a Finished or an alert only, which are
+    /// short, so the copy is of bounded size and lies on the stack.
+    ///
+    /// What opens nowhere changes nothing, but it counts as a forgery at each key that it was tried under: the limits are those of
+    /// keys. A device that begins anew costs its old session one of a million so.
+    fn handle_disputed_record(&mut self, now: Now, slot: u32, newer: u32, record: &Record, payload: &mut [u8]) {
+        let mut copy = [0; EARLY_RECORD_BYTES_MAX];
+        let copy = copy.get_mut(..payload.len()).map(|copy| {
+            copy.copy_from_slice(payload);
+            copy
+        });
+        let Some((_, member)) = self.table.member_at(slot) else { return };
+        match (member.session.open(record, payload), copy) {
+            (Ok(range), _) => {
+                let mut port = self.outside.port(now, Some(member.route));
+                let received = member.session.handle_opened(Role::Server, record, payload, range, &mut port);
+                self.take_received(now, slot, record, received);
+            }
+            (Err(Unopened::Forgeries), _) => self.end(now, slot, Closed::Forgeries),
+            (Err(Unopened::Overflow), _) => {
+                let mut port = self.outside.port(now, Some(member.route));
+                let received = member.session.overflowed(&mut port);
+                self.take_received(now, slot, record, received);
+            }
+            (Err(Unopened::Dropped(_)), Some(copy)) => self.handle_handshake_record(now, newer, record, copy),
+            (Err(Unopened::Dropped(reason)), None) => self.outside.port(now, Some(member.route)).drop(reason),
+        }
+    }
+
     fn handle_session_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {
-        let Some((session, member)) = self.table.member_at(slot) else { return };
-        let route = member.route;
+        let Some((_, member)) = self.table.member_at(slot) else { return };
         let mut port = self.outside.port(now, Some(member.route));
-        match member.session.handle_record(Role::Server, record, payload, &mut port) {
+        let received = member.session.handle_record(Role::Server, record, payload, &mut port);
+        self.take_received(now, slot, record, received);
+    }
+
+    fn take_received(&mut self, now: Now, slot: u32, record: &Record, received: Received) {
+        match received {
             Received::Nothing => {}
             Received::Forged => {
-                if self.forgeries.note(now.mono) {
+                if self.forgeries.note(now.mono)
+                    && let Some((session, member)) = self.table.member_at(slot)
+                {
+                    let route = member.route;
                     self.events.push_back(Event::ForgeryAlarm { session, route });
                 }
             }
             Received::Alive => self.table.touch(slot),
             Received::Data(range) => {
                 self.table.touch(slot);
+                let Some((session, _)) = self.table.member_at(slot) else { return };
                 let start = record.payload.start;
                 self.events.push_back(Event::Data { session, plaintext: start + range.start..start + range.end });
             }

@@ -6,14 +6,16 @@
 //! Sessions that are in the middle of something hang in a second such list, from which none is evicted.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Instant;
 
 use super::SessionCounts;
-use super::network::Networks;
+use super::meter::Buyer;
+use super::pressure::{Holding, Network, Victim};
 use crate::index::{Index, KeyedHash};
-use crate::limits::Limits;
+use crate::limits::{HELLO_DEADLINE, Limits};
 use crate::route::{Route, SessionId};
-use crate::server::Handshake;
+use crate::server::{Handshake, Stage};
 use crate::session::Session;
 use crate::slab::{NO_SLOT, Slab};
 use crate::verify::VerifyPeer;
@@ -25,7 +27,6 @@ pub(super) struct Table<V: VerifyPeer> {
     timers: BTreeSet<(Instant, u32)>,
     free: IdleOrder,
     busy: IdleOrder,
-    networks: Networks,
     counts: SessionCounts,
 }
 
@@ -64,7 +65,9 @@ pub(super) struct HalfOpen<V: VerifyPeer> {
     pub(super) handshake: Handshake<V>,
     /// When its cookie was verified.
     pub(super) began: Instant,
-    mark: u64,
+    pub(super) mark: u64,
+    /// Flights that its cookie had bought before.
+    pub(super) bought: u8,
     /// message_seq of the hello that began it.
     hello_seq: u16,
     /// The session on the same route that this handshake would replace, or `NO_SLOT`.
@@ -90,24 +93,6 @@ impl<P> Member<P> {
     }
 }
 
-// What one session costs in the slab; with two cells of the index it stays below 256 bytes.
-const _: () = assert!(size_of::<Tenant<Weightless>>() <= 232);
-
-/// A verifier for the assertion above: a peer is known by one pointer.
-struct Weightless;
-
-impl VerifyPeer for Weightless {
-    type Peer = std::sync::Arc<()>;
-
-    fn verify(
-        &self,
-        _: &[&[u8]],
-        _: rustls_pki_types::UnixTime,
-    ) -> Result<(Self::Peer, crate::PublicKey), crate::CertificateFault> {
-        Err(crate::CertificateFault::UnknownIssuer)
-    }
-}
-
 /// What a route leads to.
 #[derive(Clone, Copy)]
 pub(super) struct Slots {
@@ -117,7 +102,22 @@ pub(super) struct Slots {
 
 impl<V: VerifyPeer> HalfOpen<V> {
     pub(super) const fn new(route: Route, handshake: Handshake<V>, began: Instant, mark: u64, hello_seq: u16) -> Self {
-        Self { route, handshake, began, mark, hello_seq, beside: NO_SLOT, armed: None }
+        Self { route, handshake, began, mark, bought: 0, hello_seq, beside: NO_SLOT, armed: None }
+    }
+
+    /// Flights that its cookie has bought by now. What bought no flight cost a slot, or an alert: it counts as one.
+    pub(super) fn bought(&self) -> u8 {
+        self.bought.saturating_add(self.handshake.flights_sent().0.max(1))
+    }
+
+    /// The end of what its stage deserves.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (self.handshake.stage() == Stage::Hello).then(|| self.began + HELLO_DEADLINE)
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        let due = self.handshake.poll_timeout();
+        self.deadline().map_or(due, |deadline| deadline.min(due))
     }
 }
 
@@ -131,6 +131,9 @@ impl<V: VerifyPeer> Tenant<V> {
 }
 
 impl<V: VerifyPeer> Table<V> {
+    /// What one session costs in the slab.
+    pub(super) const SLOT_BYTES: usize = Slab::<Tenant<V>>::SLOT_BYTES;
+
     pub(super) fn new(key: [u8; 16], limits: &Limits) -> Self {
         let (a, b) = key.split_at(8);
         let word = |half: &[u8]| u64::from_be_bytes(half.try_into().expect("split at 8"));
@@ -141,7 +144,6 @@ impl<V: VerifyPeer> Table<V> {
             timers: BTreeSet::new(),
             free: IdleOrder::EMPTY,
             busy: IdleOrder::EMPTY,
-            networks: Networks::default(),
             counts: SessionCounts { established: 0, half_open: 0 },
         }
     }
@@ -173,10 +175,6 @@ impl<V: VerifyPeer> Table<V> {
 
     pub(super) fn is_current(&self, id: SessionId) -> bool {
         self.slab.is_current(id)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &Tenant<V>)> + '_ {
-        self.slab.iter()
     }
 
     pub(super) fn member(&self, id: SessionId) -> Option<&Member<V::Peer>> {
@@ -256,7 +254,6 @@ impl<V: VerifyPeer> Table<V> {
             None => self.add_to_index(route, slot),
         }
         self.counts.half_open += 1;
-        self.networks.enter(route);
         self.rearm(slot);
         Some(slot)
     }
@@ -271,7 +268,6 @@ impl<V: VerifyPeer> Table<V> {
         let Some(Tenant::HalfOpen(half_open)) = self.slab.remove(slot) else { return None };
         self.disarm(half_open.armed, slot);
         self.counts.half_open -= 1;
-        self.networks.leave(route);
         Some(*half_open)
     }
 
@@ -300,7 +296,6 @@ impl<V: VerifyPeer> Table<V> {
         *tenant = Tenant::Established(Member { session, route, mark, newer, idle_before, idle_after });
         self.disarm(armed, slot);
         self.counts.half_open -= 1;
-        self.networks.leave(route);
         self.counts.established += 1;
         self.link_last(slot);
         Some(route)
@@ -338,9 +333,47 @@ impl<V: VerifyPeer> Table<V> {
         }
     }
 
-    /// Whether handshake slots are scarce and the network of `route` holds its share of them.
-    pub(super) fn is_crowded(&self, route: Route, half_open_max: usize) -> bool {
-        self.networks.is_crowded(route, self.counts.half_open, half_open_max)
+    /// All handshakes in progress, as far as it matters to who gives way.
+    pub(super) fn holdings(&self) -> Vec<Holding> {
+        let holding = |(_, slot): &(Instant, u32)| {
+            let id = self.slab.id(*slot)?;
+            let Some(Tenant::HalfOpen(half_open)) = self.slab.get(*slot) else { return None };
+            Some(Holding {
+                id,
+                network: Network::of(half_open.route),
+                stage: half_open.handshake.stage(),
+                began: half_open.began,
+                holder: half_open.handshake.holder(),
+            })
+        };
+        self.timers.iter().filter_map(holding).collect()
+    }
+
+    /// Whether a handshake that was chosen to give way is still there and has proven nothing since.
+    pub(super) fn is_still(&self, victim: &Victim) -> bool {
+        match self.slab.get(victim.id.slot).filter(|_| self.slab.is_current(victim.id)) {
+            Some(Tenant::HalfOpen(half_open)) => victim.is_still(half_open.handshake.stage()),
+            _ => false,
+        }
+    }
+
+    /// A keyed hash of the peer's address and port: what pays for flights.
+    pub(super) fn buyer(&self, route: Route) -> Buyer {
+        let peer = route.peer();
+        Buyer(self.hash.of(&(peer.ip().to_canonical(), peer.port())))
+    }
+
+    /// Slots that were ever taken: [`Table::sessions_in`] walks them.
+    pub(super) fn slot_count(&self) -> u32 {
+        self.slab.slot_count()
+    }
+
+    /// The sessions in a range of slots.
+    pub(super) fn sessions_in(&self, slots: Range<u32>) -> impl Iterator<Item = SessionId> + '_ {
+        slots.filter_map(|slot| match self.slab.get(slot)? {
+            Tenant::Established(_) => self.slab.id(slot),
+            Tenant::HalfOpen(_) => None,
+        })
     }
 
     pub(super) fn next_handshake_timeout(&self) -> Option<Instant> {
@@ -355,7 +388,7 @@ impl<V: VerifyPeer> Table<V> {
     /// Brings a handshake's place in the order of deadlines up to date.
     pub(super) fn rearm(&mut self, slot: u32) {
         let Some(half_open) = self.half_open_at(slot) else { return };
-        let due = Some(half_open.handshake.poll_timeout());
+        let due = Some(half_open.poll_timeout());
         let armed = std::mem::replace(&mut half_open.armed, due);
         if armed != due {
             self.disarm(armed, slot);
@@ -370,13 +403,11 @@ impl<V: VerifyPeer> Table<V> {
     }
 
     fn add_to_index(&mut self, route: Route, slot: u32) {
-        let (slab, hash) = (&self.slab, &self.hash);
-        self.index.insert(hash.of(&route), slot, |slot| rehash(slab, hash, slot));
+        self.index.insert(self.hash.of(&route), slot);
     }
 
     fn remove_from_index(&mut self, route: Route, slot: u32) {
-        let (slab, hash) = (&self.slab, &self.hash);
-        self.index.remove(hash.of(&route), slot, |slot| rehash(slab, hash, slot));
+        self.index.remove(self.hash.of(&route), slot);
     }
 
     fn unlink(&mut self, slot: u32) {
@@ -421,14 +452,9 @@ impl<V: VerifyPeer> Table<V> {
         let none = |end: fn(&IdleOrder) -> u32| [&self.free, &self.busy].into_iter().all(|list| end(list) == NO_SLOT);
         assert_eq!(none(|list| list.first), self.counts.established == 0, "each session hangs in a list");
         assert_eq!(none(|list| list.last), self.counts.established == 0, "each session hangs in a list");
-        assert_eq!(self.networks.total(), self.counts.half_open, "each handshake is counted in its network");
     }
 }
 
 fn slots_max(limits: &Limits) -> usize {
     limits.sessions_max.saturating_add(limits.half_open_max)
-}
-
-fn rehash<V: VerifyPeer>(slab: &Slab<Tenant<V>>, hash: &KeyedHash, slot: u32) -> u64 {
-    slab.get(slot).map_or(0, |tenant| hash.of(&tenant.route()))
 }

@@ -21,7 +21,7 @@ impl<P> ExpectChangeCipherSpec<P> {
     }
 }
 
-pub(super) struct ExpectFinished<P>(ExpectChangeCipherSpec<P>);
+pub(super) struct ExpectFinished<P>(pub(super) ExpectChangeCipherSpec<P>);
 
 /// Its number in RFC 6347 §4.2.4, Figure 1.
 const FINISHED_FLIGHT: u8 = 6;

@@ -55,6 +55,19 @@ pub(crate) struct Handshake<V: VerifyPeer> {
     config: Arc<ServerConfig<V>>,
 }
 
+/// How far a client has come. What it sends before its CertificateVerify proves nothing: anybody can copy a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// A part of its hello is missing.
+    Hello,
+    /// Its hello is being answered or is answered, and no message of its next flight has come.
+    Answered,
+    /// It has shown a chain.
+    Shown,
+    /// It has proven that it has the key of its certificate.
+    Proven,
+}
+
 /// What a handshake wants of its owner.
 pub(crate) enum Progress<V: VerifyPeer> {
     /// The next datagram, or the next timeout.
@@ -196,6 +209,38 @@ impl<V: VerifyPeer> Handshake<V> {
     /// What its datagrams have been narrowed to, if they have been.
     pub(crate) fn narrowed_to(&self) -> Option<usize> {
         self.conversation.narrowed_to()
+    }
+
+    /// Why a handshake ends that has had its time.
+    pub(crate) fn timed_out(&self) -> Refusal {
+        Refusal::TimedOut { expected: self.expected() }
+    }
+
+    pub(crate) const fn stage(&self) -> Stage {
+        match self.state {
+            State::ExpectClientHello(_) => Stage::Hello,
+            State::AwaitKeyExchange(_) | State::ExpectCertificate(_) => Stage::Answered,
+            State::ExpectClientKeyExchange(_)
+            | State::ExpectCertificateVerify(_)
+            | State::AwaitAuthentication(_)
+            | State::Over => Stage::Shown,
+            State::ExpectChangeCipherSpec(_) | State::ExpectFinished(_) => Stage::Proven,
+        }
+    }
+
+    /// Whose certificate has been proven, if one has.
+    pub(crate) fn holder(&self) -> Option<u64> {
+        match &self.state {
+            State::ExpectChangeCipherSpec(state) | State::ExpectFinished(ExpectFinished(state)) => {
+                Some(V::holder(&state.peer))
+            }
+            _ => None,
+        }
+    }
+
+    /// Flights sent so far, repetitions included, and when the last one was.
+    pub(crate) fn flights_sent(&self) -> (u8, Option<Instant>) {
+        self.conversation.flights_sent()
     }
 
     /// What the client offered, as far as it is known, and what else in it would have failed.

@@ -41,6 +41,7 @@ impl From<&dtls::Refusal> for Reason {
             Refusal::TooManyHelloVerifyRequests => Reason::HelloCookieLoop,
             Refusal::SessionsFull => Reason::SessionsFull,
             Refusal::Restarted => Reason::HandshakeRestarted,
+            Refusal::Displaced => Reason::HandshakeDisplaced,
             Refusal::Cancelled => Reason::HandshakeCancelled,
             Refusal::Internal => Reason::HandshakeInternal,
         }

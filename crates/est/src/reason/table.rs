@@ -231,6 +231,10 @@ reasons! {
         "The peer began another handshake in place of this one.";
         "Look for resets: the device lost its state in the middle.";
         "Nothing to change.";
+    HandshakeDisplaced: "dtls.handshake.displaced", Handshake, Wire::Silence;
+        "Every handshake slot of the server was taken, and a newcomer needed the one of this handshake, which was the least advanced or of the network that held most.";
+        "Nothing to change on the device: what it repeats begins a new handshake.";
+        "Where many networks knock and few finish, it is a flood: filter it before the server. Where honest devices are this many, raise limits.half_open_max.";
     HandshakeCancelled: "dtls.handshake.cancelled", Handshake, Wire::Alert(Alert::CLOSE_NOTIFY);
         "This side ended the handshake itself.";
         "Try again.";

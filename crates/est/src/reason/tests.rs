@@ -60,6 +60,7 @@ fn handshake_refusals() -> Vec<dtls::Refusal> {
         Refusal::TooManyHelloVerifyRequests,
         Refusal::SessionsFull,
         Refusal::Restarted,
+        Refusal::Displaced,
         Refusal::Cancelled,
         Refusal::Internal,
     ];

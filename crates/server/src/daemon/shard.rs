@@ -224,9 +224,16 @@ impl Shard {
         over.then(|| {
             let counters = self.server.counters();
             self.server.close_all(now);
-            self.collect(now);
-            for socket in &mut self.sockets {
-                socket.flush();
+            // Batch by batch: what one says has been handed to the sockets before the next one begins.
+            loop {
+                self.collect(now);
+                for socket in &mut self.sockets {
+                    socket.flush();
+                }
+                if !self.server.is_sweeping() {
+                    break;
+                }
+                self.server.handle_timeout(now);
             }
             Ended::CutOff { enrolments: counters.pending }
         })

@@ -1,0 +1,169 @@
+//! What a route and a cookie have bought so far, kept beyond the handshakes they began.
+//!
+//! A hello with a good cookie buys a signature and a flight several times as long as itself. Its sender can end the handshake in the same
+//! datagram, by an alert or by another hello, so the count must outlive the handshake: one purchase a route each half second, and
+//! [`FLIGHTS_PER_COOKIE_MAX`] flights a cookie.
+//!
+//! Space is bounded by [`REMEMBERED_MAX`]. When it is used up, the entries that were written longest ago are forgotten. To have one
+//! forgotten, an attacker has to begin that many handshakes from other addresses that it has proven, which costs it more datagrams than the
+//! one forgotten purchase is worth; an honest peer loses nothing by being forgotten. Nobody is refused because the meter is full, and
+//! nobody is refused for what a neighbour bought: the keys are address and port.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::{Duration, Instant};
+
+use crate::drops::Drop;
+use crate::limits::FLIGHTS_PER_COOKIE_MAX;
+
+/// Between two flights that hellos from one address and port buy. A client repeats its hello after a second (RFC 6347 §4.2.4.1) or, with
+/// timers of its own, rarely after less than half of it.
+pub(super) const PURCHASE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Entries of one generation; there are two. More handshakes than this are not begun by one shard in [`PURCHASE_INTERVAL`].
+const REMEMBERED_MAX: usize = 7_168;
+
+/// Who pays: a keyed hash of address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Buyer(pub(super) u64);
+
+/// What has been bought.
+pub(super) struct Meter {
+    last_flights: Recent<Instant>,
+    flights: Recent<u8>,
+}
+
+impl Meter {
+    /// `cookie_lifetime` is the time for which a cookie may be good.
+    pub(super) fn new(cookie_lifetime: Duration) -> Self {
+        Self { last_flights: Recent::new(PURCHASE_INTERVAL), flights: Recent::new(cookie_lifetime) }
+    }
+
+    pub(super) fn set_cookie_lifetime(&mut self, cookie_lifetime: Duration) {
+        self.flights.kept = cookie_lifetime;
+    }
+
+    /// Whether a hello may begin a handshake now; the flights that its cookie has bought before.
+    pub(super) fn admit(&self, buyer: Buyer, cookie: u64, now: Instant) -> Result<u8, Drop> {
+        let rested = |last: Instant| now.saturating_duration_since(last) >= PURCHASE_INTERVAL;
+        if !self.last_flights.get(buyer.0).is_none_or(rested) {
+            return Err(Drop::TooSoon);
+        }
+        let bought = self.flights.get(of_cookie(buyer, cookie)).unwrap_or(0);
+        if bought >= FLIGHTS_PER_COOKIE_MAX { Err(Drop::CookieSpent) } else { Ok(bought) }
+    }
+
+    /// A flight for this address is being made or was sent.
+    pub(super) fn note_flight(&mut self, buyer: Buyer, at: Instant) {
+        self.last_flights.put(buyer.0, at, at);
+    }
+
+    /// A handshake has ended. `bought` is what its cookie has bought by now.
+    pub(super) fn note_cookie(&mut self, buyer: Buyer, cookie: u64, bought: u8, now: Instant) {
+        self.flights.put(of_cookie(buyer, cookie), bought, now);
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.last_flights.len() + self.flights.len()
+    }
+}
+
+/// A cookie is good for one address and port only.
+fn of_cookie(buyer: Buyer, cookie: u64) -> u64 {
+    buyer.0.rotate_left(32) ^ cookie
+}
+
+/// A map that forgets what was written longest ago: when the young generation is full or has had its time, it becomes the old one, and the
+/// old one goes.
+struct Recent<T> {
+    young: Generation<T>,
+    old: Generation<T>,
+    /// An entry is kept for this time at least, unless there are too many.
+    kept: Duration,
+    turned: Option<Instant>,
+}
+
+type Generation<T> = HashMap<u64, T, BuildHasherDefault<Hashed>>;
+
+impl<T: Copy> Recent<T> {
+    fn new(kept: Duration) -> Self {
+        Self { young: Generation::default(), old: Generation::default(), kept, turned: None }
+    }
+
+    fn get(&self, key: u64) -> Option<T> {
+        self.young.get(&key).or_else(|| self.old.get(&key)).copied()
+    }
+
+    fn put(&mut self, key: u64, value: T, now: Instant) {
+        let turned = *self.turned.get_or_insert(now);
+        if self.young.len() >= REMEMBERED_MAX || now.saturating_duration_since(turned) > self.kept {
+            self.old = std::mem::take(&mut self.young);
+            self.turned = Some(now);
+        }
+        self.young.insert(key, value);
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+}
+
+/// The keys are keyed hashes already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        debug_assert!(false, "keys are numbers");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn d85_what_a_million_addresses_bought_is_remembered_in_bounded_space() {
+        let (mut meter, start) = (Meter::new(Duration::from_secs(120)), start());
+        let hash = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        for n in 0..1_000_000 {
+            let now = start + Duration::from_micros(n * 100);
+            assert_eq!(meter.admit(Buyer(hash(n)), 7, now), Ok(0), "an honest peer among them");
+            meter.note_flight(Buyer(hash(n)), now);
+            meter.note_cookie(Buyer(hash(n)), 7, FLIGHTS_PER_COOKIE_MAX, now);
+            // The latest thousands are all known still.
+            if n >= 5_000 {
+                assert_eq!(meter.admit(Buyer(hash(n - 4_999)), 7, now), Err(Drop::TooSoon));
+                let later = now + PURCHASE_INTERVAL;
+                assert_eq!(meter.admit(Buyer(hash(n - 4_999)), 7, later), Err(Drop::CookieSpent));
+            }
+        }
+        assert!(meter.len() <= 4 * REMEMBERED_MAX, "{}", meter.len());
+    }
+
+    #[test]
+    fn a_quiet_meter_forgets_what_has_run_out() {
+        let (mut meter, start) = (Meter::new(Duration::from_secs(120)), start());
+        for minute in 0..100 {
+            let now = start + Duration::from_secs(60 * minute);
+            meter.note_flight(Buyer(minute), now);
+            meter.note_cookie(Buyer(minute), 1, 3, now);
+        }
+        assert!(meter.len() < 12, "{}", meter.len());
+    }
+}
