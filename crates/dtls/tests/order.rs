@@ -204,7 +204,10 @@ fn d57_every_message_at_every_wrong_place_ends_in_one_alert_at_most() {
             assert!(script.answers.len() - before <= 1, "kind {kind} after {taken}");
             // The next honest handshake from the same address works.
             let endpoint = std::mem::replace(&mut script.endpoint, world.endpoint());
-            let mut again = Script::begin_at(&world, endpoint, Hello { random: [3; 32], ..Hello::default() });
+            let mut again = Script::unbegun(&world, endpoint, Hello { random: [3; 32], ..Hello::default() });
+            again.clock.elapsed = std::time::Duration::from_millis(500);
+            again.fetch_cookie();
+            again.send_hello();
             let flight = again.honest_flight();
             again.give(&flight);
             assert!(again.is_established(), "kind {kind} after {taken}: {:?}", again.events);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::meter::PURCHASE_INTERVAL;
 use super::pressure::Network;
 use super::table::{HalfOpen, Occupation};
 use super::{Admission, Endpoint, Event};
@@ -39,6 +40,13 @@ impl<V: VerifyPeer> Endpoint<V> {
             Err(reason) => return self.outside.port(now, Some(route)).drop(reason),
         };
         let slots = self.table.find(route);
+        // What the handshake in progress has repeated since counts as well.
+        if let Some(half_open) = slots.half_open.and_then(|slot| self.table.half_open_at(slot))
+            && let Some(last) = half_open.handshake.flights_sent().1
+            && now.mono.saturating_duration_since(last) < PURCHASE_INTERVAL
+        {
+            return self.outside.port(now, Some(route)).drop(Drop::TooSoon);
+        }
         match slots.half_open {
             // The client gave its handshake up and begins another: it has proven its address for this one too, and takes its own slot.
             Some(slot) => self.refuse(now, slot, Refusal::Restarted),
