@@ -74,7 +74,10 @@ fn times(flood: Flood, lasts: Duration) -> Vec<Option<Duration>> {
     while script.clock.elapsed < end {
         let now = script.clock.elapsed;
         // 150 a second, from the addresses of 10,000 networks.
-        while now < lasts && !matches!(flood, Flood::Nothing) && sent * 1_000 < 150 * u64::try_from(now.as_millis()).unwrap() {
+        while now < lasts
+            && !matches!(flood, Flood::Nothing)
+            && sent * 1_000 < 150 * u64::try_from(now.as_millis()).unwrap()
+        {
             sent += 1;
             networks = (networks + 7_919) % 10_000;
             let [.., a, b] = networks.to_be_bytes();

@@ -4,7 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
 #![allow(clippy::unwrap_used, reason = "what cannot fail here fails the test")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -264,6 +264,8 @@ pub struct World {
     /// Datagrams so far, to the server and from it.
     pub datagrams: (usize, usize),
     mailbox: Arc<Mailbox>,
+    /// Ports that somebody has dialled from.
+    dialled: BTreeSet<u16>,
 }
 
 pub fn start() -> Now {
@@ -322,6 +324,7 @@ impl World {
             submitted: 0,
             datagrams: (0, 0),
             mailbox: Arc::default(),
+            dialled: BTreeSet::new(),
         }
     }
 
@@ -346,6 +349,10 @@ impl World {
     }
 
     pub fn dial(&mut self, port: u16, dtls: DtlsConfig, config: ClientConfig) -> Device {
+        // An address gets one flight each half second, so a device does not come back at once.
+        if !self.dialled.insert(port) {
+            self.advance_to(self.now.mono + Duration::from_millis(500));
+        }
         let client = Client::new(Arc::new(config), Arc::new(dtls), Arc::new(TestRandom), self.now);
         Device { client, route: World::route(port), events: VecDeque::new() }
     }

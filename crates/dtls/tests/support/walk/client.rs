@@ -1,6 +1,8 @@
 //! The client that walks: writes each letter as a peer would that keeps its state, and hears what the server says.
 
-use dtls::{Endpoint, Event};
+use std::time::Duration;
+
+use dtls::{Endpoint, Event, Now, UnixTime};
 use ring::digest::{Context, SHA256};
 
 use super::super::forge::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Piece, Raw, records};
@@ -29,6 +31,8 @@ pub struct Walker<'s> {
     last: Option<Sent>,
     late: Late,
     heard: Heard,
+    /// How long it has waited before it began anew.
+    waited: Duration,
     /// The first moment at which engine and oracle differed.
     wrong: Option<&'static str>,
 }
@@ -112,6 +116,7 @@ impl<'s> Walker<'s> {
             last: None,
             late: Late::No,
             heard: Heard::default(),
+            waited: Duration::ZERO,
             wrong: None,
         }
     }
@@ -218,6 +223,8 @@ impl<'s> Walker<'s> {
         self.secret = [0; 48];
         self.finished = false;
         self.state = State::Begun;
+        // An address gets one flight each half second, whatever it begins.
+        self.waited += Duration::from_secs(1);
         let message_seq = self.message_seq;
         self.message_seq += 1;
         let piece = Piece::whole(1, message_seq, &self.scene.hello_body).bytes();
@@ -306,6 +313,14 @@ impl<'s> Walker<'s> {
         self.deliver_late();
     }
 
+    fn now(&self) -> Now {
+        let Now { mono, utc } = self.scene.now();
+        Now {
+            mono: mono + self.waited,
+            utc: UnixTime::since_unix_epoch(Duration::from_secs(utc.as_secs()) + self.waited),
+        }
+    }
+
     fn deliver_late(&mut self) {
         if let Late::Held(..) = self.late
             && let Late::Held(bytes, arrival) = std::mem::replace(&mut self.late, Late::No)
@@ -319,7 +334,8 @@ impl<'s> Walker<'s> {
             self.oracle.note(arrival);
         }
         let mut bytes = bytes.to_vec();
-        self.endpoint.handle_datagram(self.scene.now(), route(50_000), &mut bytes);
+        let now = self.now();
+        self.endpoint.handle_datagram(now, route(50_000), &mut bytes);
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 Event::Established { peer, .. } => self.heard.established.push(peer),
