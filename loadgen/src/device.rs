@@ -11,7 +11,7 @@
 
 use crate::fleet::{Patience, Run};
 use crate::identities::DeviceIdentity;
-use crate::seed::DeviceRandom;
+use crate::seed::{DeviceRandom, Purpose, Stream};
 use crate::stats::{Stage, Stats};
 use dtls::{Now, Random};
 use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Persistence, ServerVerifier};
@@ -25,6 +25,29 @@ pub(crate) struct Script {
     dtls: DtlsTemplate,
     seed: u64,
     patience: Patience,
+    vanish_per_mille: u16,
+}
+
+/// How a device that holds its certificate goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    /// With close_notify.
+    Closes,
+    /// Without a word: what it still had to send is sent.
+    FallsSilent,
+    /// Without a word, as at a power cut: what it still had to send is lost.
+    CutOff,
+}
+
+impl Farewell {
+    /// Of device `index` in the run of `seed`, when so many of 1,000 vanish.
+    fn drawn(seed: u64, index: usize, vanish_per_mille: u16) -> Self {
+        let mut stream = Stream::new(seed, Purpose::Farewell(u32::try_from(index).unwrap_or(u32::MAX)));
+        if stream.next_u64() % 1_000 >= u64::from(vanish_per_mille) {
+            return Self::Closes;
+        }
+        if stream.next_u64().is_multiple_of(2) { Self::FallsSilent } else { Self::CutOff }
+    }
 }
 
 struct DtlsTemplate {
@@ -51,6 +74,9 @@ pub(crate) struct Device {
     scheduled: Instant,
     deadline: Instant,
     csr: Box<[u8]>,
+    farewell: Farewell,
+    /// Nothing leaves it any more.
+    off: bool,
 }
 
 impl Script {
@@ -77,6 +103,7 @@ impl Script {
             dtls: DtlsTemplate { suite: run.suite, server_name: name },
             seed: run.seed,
             patience: run.patience,
+            vanish_per_mille: run.vanish_per_mille,
         })
     }
 
@@ -124,6 +151,8 @@ impl Device {
             scheduled,
             deadline: scheduled + script.patience.timeout,
             csr: identity.csr.clone(),
+            farewell: Farewell::drawn(script.seed, index, script.vanish_per_mille),
+            off: false,
         })
     }
 
@@ -144,7 +173,7 @@ impl Device {
 
     /// The next datagram to send.
     pub(crate) fn poll_transmit(&mut self) -> Option<&[u8]> {
-        self.client.poll_transmit()
+        if self.off { None } else { self.client.poll_transmit() }
     }
 
     /// When [`Device::timeout`] has something to do.
@@ -173,7 +202,7 @@ impl Device {
                 ClientEvent::Done(Answer::Certificate(certificate)) => {
                     self.finish_stage(now, stats);
                     stats.record(Stage::Total, now.mono.saturating_duration_since(self.scheduled));
-                    self.client.close(now);
+                    self.leave(now, stats);
                     Some(End::Enrolled(certificate.into()))
                 }
                 // Nobody asked for links.
@@ -206,6 +235,15 @@ impl Device {
         };
         let started = self.client.start(now, operation);
         started.err().map(|fault| self.give_up(now, &format!("cannot ask: {fault}"), stats))
+    }
+
+    fn leave(&mut self, now: Now, stats: &mut Stats) {
+        match self.farewell {
+            Farewell::Closes => return self.client.close(now),
+            Farewell::FallsSilent => {}
+            Farewell::CutOff => self.off = true,
+        }
+        stats.vanished += 1;
     }
 
     fn enter(&mut self, stage: Stage, now: Now) {
@@ -257,6 +295,7 @@ mod tests {
             suite: dtls::Suite::EcdheEcdsaAes128Ccm8,
             seed,
             patience: Patience::default(),
+            vanish_per_mille: 0,
             link: None,
             keep: false,
         };
@@ -264,6 +303,21 @@ mod tests {
         let script = Script::new(&run).unwrap();
         let mut device = Device::start(&script, index, &devices[index], now.mono, now).unwrap();
         device.poll_transmit().expect("a ClientHello").to_vec()
+    }
+
+    #[test]
+    fn the_seed_decides_who_vanishes_and_how() {
+        let drawn = |seed, share| (0..10_000).map(|index| Farewell::drawn(seed, index, share)).collect::<Vec<_>>();
+        let of = |all: &[Farewell], kind| all.iter().filter(|farewell| **farewell == kind).count();
+        let all = drawn(7, 300);
+        assert_eq!(all, drawn(7, 300));
+        assert_ne!(all, drawn(8, 300));
+        assert!((6_800..7_200).contains(&of(&all, Farewell::Closes)), "{}", of(&all, Farewell::Closes));
+        for kind in [Farewell::FallsSilent, Farewell::CutOff] {
+            assert!((1_350..1_650).contains(&of(&all, kind)), "{kind:?}: {}", of(&all, kind));
+        }
+        assert_eq!(of(&drawn(7, 0), Farewell::Closes), 10_000);
+        assert_eq!(of(&drawn(7, 1_000), Farewell::Closes), 0);
     }
 
     #[test]

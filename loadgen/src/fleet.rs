@@ -16,7 +16,7 @@ use crate::identities::DeviceIdentity;
 use crate::link::{Fate, Link, LinkSpec};
 use crate::progress::Progress;
 use crate::report::{LinkRow, Report, RunFacts};
-use crate::schedule::{Arrivals, Schedule};
+use crate::schedule::{Arrivals, LastStart, Schedule};
 use crate::stats::Stats;
 use crate::timers::Timers;
 use coap::BlockSize;
@@ -64,6 +64,8 @@ pub struct Run<'r> {
     pub seed: u64,
     /// How patient a device is.
     pub patience: Patience,
+    /// Devices that go away without close_notify, of 1,000; the seed decides which.
+    pub vanish_per_mille: u16,
     /// A bad link before some of the devices.
     pub link: Option<LinkSpec>,
     /// What each device received is kept.
@@ -168,6 +170,7 @@ pub fn play(run: &Run<'_>, progress: &mut Progress, stop: &AtomicBool) -> Result
         seed: run.seed,
         took: began.elapsed(),
         cpu: thread_cpu().saturating_sub(cpu),
+        starts: fleet.starts,
         link: fleet.link.as_ref().map(|link| LinkRow { lost: link.lost(), repeated: link.repeated() }),
     };
     Ok(Finished {
@@ -190,6 +193,7 @@ struct Fleet<'r> {
     certificates: Vec<Option<Box<[u8]>>>,
     link: Option<Link>,
     stats: Stats,
+    starts: LastStart,
     /// A turn's receives were over before the socket was empty: no event tells of what is left.
     unread: bool,
     began: Instant,
@@ -241,6 +245,7 @@ impl<'r> Fleet<'r> {
             certificates: if run.keep { vec![None; count] } else { Vec::new() },
             link: run.link.as_ref().map(|spec| Link::new(spec, run.seed)),
             stats: Stats::default(),
+            starts: LastStart::default(),
             unread: false,
             began: now.mono,
             now,
@@ -276,6 +281,8 @@ impl<'r> Fleet<'r> {
             };
             let scheduled = self.began + start.scheduled;
             self.stats.record_send_lag(self.now.mono.saturating_duration_since(scheduled));
+            self.starts =
+                LastStart { scheduled: start.scheduled, actual: self.now.mono.saturating_duration_since(self.began) };
             if let Sockets::PerDevice(sockets) = &mut self.sockets {
                 let mut socket = Socket::connect(self.run.server, None, &DEVICE_SOCKET)?;
                 socket.register(self.poll.registry(), Token(start.device))?;

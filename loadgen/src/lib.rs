@@ -20,6 +20,9 @@ mod timers;
 pub use addresses::LOOPBACK_DEVICES_MAX;
 pub use link::LinkSpec;
 pub use progress::Progress;
-pub use report::{ArrivalsRow, ErrorRow, GeneratorRow, LinkRow, PercentilesRow, Report, StageRow, TrafficRow};
+pub use report::{
+    ArrivalsRow, ErrorRow, GeneratorRow, LinkRow, OFFERED_SHARE_MIN, PercentilesRow, Report, ScheduleRow, StageRow,
+    TrafficRow,
+};
 pub use schedule::Arrivals;
 pub use stats::{Percentiles, Stage, Stats, Traffic};

@@ -8,11 +8,14 @@
 //! server               "coaps://127.0.0.1:5684"
 //! devices              devices of the run
 //! enrolled, failed     devices that hold a certificate; devices that gave up
+//! vanished             devices among the enrolled that went away without close_notify
 //! later_answers        answers 5.03 and 4.29
 //! repeated_attempts    attempts that failed and were made again by the same device
 //! seconds              length of the run
 //! enrolled_per_second  enrolled / seconds
 //! arrivals             {"mode": "rate", "per_second": N} or {"mode": "concurrency", "devices": N}
+//! schedule             {"asked_per_second", "offered_per_second", "offered_share", "void"}, or null in closed loop: void if less than
+//!                      98 % of the rate was offered, so that no figure of the run says anything about the server at that rate
 //! block, suite, seed   block size in bytes, IANA name of the suite, seed
 //! stages               [{"stage", "count", "p50_us", "p90_us", "p99_us", "max_us"}]: handshake, crts, enrol, total
 //! errors               [{"stage", "reason", "count"}]: failed attempts, repeated ones included
@@ -21,7 +24,7 @@
 //! link                 {"lost", "repeated"}, or null without a lossy link
 //! ```
 
-use crate::schedule::Arrivals;
+use crate::schedule::{Arrivals, LastStart};
 use crate::stats::{Percentiles, Stage, Stats};
 use serde::Serialize;
 use std::fmt;
@@ -40,6 +43,8 @@ pub struct Report {
     pub enrolled: u64,
     /// Devices that gave up.
     pub failed: u64,
+    /// Devices among the enrolled that went away without close_notify.
+    pub vanished: u64,
     /// Answers 5.03 and 4.29.
     pub later_answers: u64,
     /// Attempts that failed and were made again.
@@ -50,6 +55,8 @@ pub struct Report {
     pub enrolled_per_second: f64,
     /// How the devices arrived.
     pub arrivals: ArrivalsRow,
+    /// Whether they arrived as asked; nothing in closed loop, which asks for no rate.
+    pub schedule: Option<ScheduleRow>,
     /// Block size in bytes.
     pub block: u16,
     /// IANA name of the suite offered.
@@ -87,6 +94,8 @@ pub(crate) struct RunFacts {
     pub(crate) took: Duration,
     /// CPU that the generator's thread used during the run.
     pub(crate) cpu: Duration,
+    /// The last start.
+    pub(crate) starts: LastStart,
     /// What the lossy link did, if there was one.
     pub(crate) link: Option<LinkRow>,
 }
@@ -105,6 +114,47 @@ pub enum ArrivalsRow {
         /// Devices at work at any moment.
         devices: u64,
     },
+}
+
+/// The rate asked for, and the rate offered.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ScheduleRow {
+    /// Starts a second, as asked.
+    pub asked_per_second: f64,
+    /// Starts a second that the generator made.
+    pub offered_per_second: f64,
+    /// The second by the first, at most 1.
+    pub offered_share: f64,
+    /// The share is below [`OFFERED_SHARE_MIN`].
+    pub void: bool,
+}
+
+/// A run that offered less measured the generator, not the server.
+pub const OFFERED_SHARE_MIN: f64 = 0.98;
+
+impl ScheduleRow {
+    fn new(arrivals: Arrivals, starts: LastStart) -> Option<Self> {
+        let Arrivals::Rate(asked_per_second) = arrivals else { return None };
+        let offered_share = starts.offered_share();
+        Some(Self {
+            asked_per_second,
+            offered_per_second: asked_per_second * offered_share,
+            offered_share,
+            void: offered_share < OFFERED_SHARE_MIN,
+        })
+    }
+}
+
+impl fmt::Display for ScheduleRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asked_per_second, offered_per_second, offered_share, void } = *self;
+        let percent = offered_share * 100.0;
+        let verdict = if void { "this run is void: it " } else { "" };
+        write!(
+            f,
+            "{verdict}offered {offered_per_second:.0}/s of the {asked_per_second:.0}/s asked for ({percent:.1} %)"
+        )
+    }
 }
 
 /// Latency of one stage.
@@ -187,6 +237,7 @@ impl Report {
             devices: count(facts.devices),
             enrolled: stats.enrolled,
             failed: stats.failed,
+            vanished: stats.vanished,
             later_answers: stats.later_answers,
             repeated_attempts: stats.repeated_attempts,
             seconds,
@@ -195,6 +246,7 @@ impl Report {
                 Arrivals::Rate(per_second) => ArrivalsRow::Rate { per_second },
                 Arrivals::Concurrency(devices) => ArrivalsRow::Concurrency { devices: count(devices) },
             },
+            schedule: ScheduleRow::new(facts.arrivals, facts.starts),
             block: facts.block,
             suite: facts.suite,
             seed: facts.seed,
@@ -232,6 +284,9 @@ impl From<Percentiles> for PercentilesRow {
 /// The table for people.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(schedule) = self.schedule {
+            writeln!(f, "{schedule}")?;
+        }
         writeln!(
             f,
             "{} of {} devices enrolled in {:.1} s ({:.0}/s), {} failed, {} told to come later, {} attempts repeated",
@@ -243,6 +298,9 @@ impl fmt::Display for Report {
             self.later_answers,
             self.repeated_attempts
         )?;
+        if self.vanished > 0 {
+            writeln!(f, "{} devices went away without closing", self.vanished)?;
+        }
         writeln!(f)?;
         writeln!(f, "{:<10} {:>9} {:>10} {:>10} {:>10} {:>10}", "stage", "count", "p50", "p90", "p99", "max")?;
         for StageRow { stage, took } in &self.stages {
@@ -343,6 +401,7 @@ mod tests {
             seed: 7,
             took: Duration::from_secs(2),
             cpu: Duration::from_millis(250),
+            starts: LastStart { scheduled: Duration::from_secs(5), actual: Duration::from_secs(5) },
             link: Some(LinkRow { lost: 5, repeated: 6 }),
         };
         Report::new(facts, &stats)
@@ -373,15 +432,43 @@ mod tests {
     }
 
     #[test]
+    fn e83_a_run_that_missed_its_schedule_says_so_first() {
+        let row = |scheduled, actual| {
+            let millis = Duration::from_millis;
+            let starts = LastStart { scheduled: millis(scheduled), actual: millis(actual) };
+            ScheduleRow::new(Arrivals::Rate(6000.0), starts).unwrap()
+        };
+        let missed = row(5_000, 8_600);
+        assert!(missed.void && (3_500.0..3_600.0).contains(&missed.offered_per_second), "{missed:?}");
+        assert!(missed.to_string().starts_with("this run is void: it offered 3529/s of the 6000/s asked for (58.8 %)"));
+        // 98 % is enough, and a short run is not void for one late turn.
+        assert!(!row(9_800, 10_100).void);
+        assert!(row(9_790, 10_100).void);
+        assert!(!row(50, 150).void && !row(0, 100).void);
+        assert!(row(0, 3_500).void);
+        let mut report = report(Arrivals::Rate(6000.0));
+        report.schedule = Some(missed);
+        assert!(report.to_string().starts_with("this run is void"), "{report}");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!((&json["schedule"]["void"], &json["schedule"]["asked_per_second"]), (&true.into(), &6000.0.into()));
+    }
+
+    #[test]
     fn concurrency_is_told_apart() {
         let json = serde_json::to_value(report(Arrivals::Concurrency(8))).unwrap();
         assert_eq!(json["arrivals"], serde_json::json!({"mode": "concurrency", "devices": 8}));
+        assert!(json["schedule"].is_null(), "closed loop asks for no rate");
     }
 
     #[test]
     fn the_table_names_failures_and_units() {
         let text = report(Arrivals::Rate(100.0)).to_string();
-        assert!(text.starts_with("3 of 4 devices enrolled in 2.0 s (2/s), 1 failed"), "{text}");
+        assert!(
+            text.starts_with(
+                "offered 100/s of the 100/s asked for (100.0 %)\n3 of 4 devices enrolled in 2.0 s (2/s), 1 failed"
+            ),
+            "{text}"
+        );
         assert!(text.contains("900 us") && text.contains("2.5 s"), "{text}");
         let crts = text.lines().find(|line| line.starts_with("crts")).unwrap();
         assert_eq!(crts.split_whitespace().collect::<Vec<_>>(), ["crts", "0", "-", "-", "-", "-"]);

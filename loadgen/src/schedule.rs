@@ -18,6 +18,24 @@ pub enum Arrivals {
     Concurrency(usize),
 }
 
+/// The last start of a run: when it was due and when it was made, both counted from the run's beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LastStart {
+    pub(crate) scheduled: Duration,
+    pub(crate) actual: Duration,
+}
+
+/// What a busy machine's scheduler may take from the generator: a short run is not void for one late turn.
+const LATENESS_FORGIVEN: Duration = Duration::from_millis(100);
+
+impl LastStart {
+    /// The part of the asked rate at which the devices started: 1 if the last one was in time.
+    pub(crate) fn offered_share(self) -> f64 {
+        let actual = self.actual.saturating_sub(LATENESS_FORGIVEN);
+        if actual <= self.scheduled { 1.0 } else { self.scheduled.as_secs_f64() / actual.as_secs_f64() }
+    }
+}
+
 /// One device to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Start {

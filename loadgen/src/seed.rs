@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     Arrivals,
     /// The private key of device `n`.
     Key(u32),
+    /// Whether device `n` goes away without a word, and when.
+    Farewell(u32),
     /// What device `n` draws while it talks: how long it waits before it tries again, message ids, tokens, hello randoms.
     Talk(u32),
 }
@@ -32,6 +34,7 @@ impl Stream {
             Purpose::Arrivals => (1u64, 0),
             Purpose::Key(n) => (3, n),
             Purpose::Talk(n) => (4, n),
+            Purpose::Farewell(n) => (5, n),
         };
         let mut stream = Self { state: seed ^ (kind << 56) ^ (u64::from(index) << 8) };
         // Seeds are small numbers; one round spreads them before the first draw.

@@ -95,6 +95,8 @@ pub struct Stats {
     pub enrolled: u64,
     /// Devices that gave up.
     pub failed: u64,
+    /// Devices among the enrolled that went away without close_notify.
+    pub vanished: u64,
     /// Answers that asked a device to come back later (5.03, 4.29).
     pub later_answers: u64,
     /// Attempts that failed and were made again.
@@ -113,6 +115,7 @@ impl Default for Stats {
             failures: BTreeMap::new(),
             enrolled: 0,
             failed: 0,
+            vanished: 0,
             later_answers: 0,
             repeated_attempts: 0,
             traffic: Traffic::default(),

@@ -168,7 +168,7 @@ fn json(summary: &Summary) -> serde_json::Value {
 }
 
 /// A share such as `10%` or `0.5%`, of a thousand.
-fn share(text: &str) -> Result<u16, String> {
+pub(crate) fn share(text: &str) -> Result<u16, String> {
     let wrong = || format!("`{text}` is no share: write 10% or 0.5%, up to 100%");
     let number = text.strip_suffix('%').ok_or_else(wrong)?;
     let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));

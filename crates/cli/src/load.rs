@@ -3,12 +3,13 @@
 use crate::arguments::{Block, ServerUri, SuiteName, duration};
 use crate::files::{self, Access, Durability, Staged};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, Status, out, say};
+use crate::outcome::{Fault, Outcome, Status, out, print_json, say};
 use crate::pem;
 use loadgen::fleet::{self, Finished, Patience, Run};
 use loadgen::identities::{self, DeviceIdentity, Manufacturer};
 use loadgen::{Arrivals, Progress};
 use pki::{Certificate, PrivateKey};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,10 +20,15 @@ use std::time::{Duration, Instant};
 #[command(after_help = "\
 Each device does what a real one does: a full DTLS handshake, GET /crts, POST /sen. Its IDevID is made with the manufacturer key of a folder of \
 `muster init`; one seed is one fleet. --rate is open loop: the devices do not wait for the server, and latency counts from the scheduled \
-start. --concurrency keeps so many at work. Against a server on 127.0.0.1 each device has an address of 127.0.0.0/8, elsewhere a port.
+start. --concurrency keeps so many at work. --vanish lets a share of the devices go away without close_notify once they have their \
+certificate, as after a power cut. Against a server on 127.0.0.1 each device has an address of 127.0.0.0/8, elsewhere a port.
 
---json writes one object: schema, server, devices, enrolled, failed, later_answers, repeated_attempts, seconds, enrolled_per_second, \
-arrivals, block, suite, seed, stages [{stage, count, p50_us, p90_us, p99_us, max_us}], errors [{stage, reason, count}], traffic, generator, link.
+--json writes one object: schema, server, devices, enrolled, failed, vanished, later_answers, repeated_attempts, seconds, enrolled_per_second, \
+arrivals, schedule {asked_per_second, offered_per_second, offered_share, void}, block, suite, seed, stages [{stage, count, p50_us, p90_us, p99_us, max_us}], errors [{stage, reason, count}], traffic, generator, link. With `--json -` it \
+goes to the standard output with outcome, exit, message and remedy beside it, and the table to the standard error.
+
+Exit status: 0 every device holds a certificate, 1 some hold none, 7 the run is void because less than 98 % of --rate was offered, whatever \
+became of the devices: it measured this machine, not the server; 130 interrupted.
 
 Examples:
   muster load --server coaps://127.0.0.1:5684 --pki pki --devices 10000 --concurrency 100
@@ -70,9 +76,34 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     certificates: Option<PathBuf>,
 
-    /// Write the measurements as JSON
+    /// Devices that go away without closing, such as 30%: the seed decides which
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = crate::link::share)]
+    vanish: u16,
+
+    /// Write the measurements as JSON; `-` is the standard output
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    pub(crate) json: Option<JsonTo>,
+}
+
+/// Where the measurements go as JSON.
+#[derive(Debug, Clone)]
+pub(crate) enum JsonTo {
+    /// `-`
+    Stdout,
+    /// A file.
+    File(PathBuf),
+}
+
+impl JsonTo {
+    pub(crate) fn is_stdout(&self) -> bool {
+        matches!(self, JsonTo::Stdout)
+    }
+}
+
+impl From<OsString> for JsonTo {
+    fn from(text: OsString) -> Self {
+        if text == "-" { Self::Stdout } else { Self::File(text.into()) }
+    }
 }
 
 /// What `load` and `demo` need of a folder of `muster init`.
@@ -126,7 +157,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if let Some(dir) = &arguments.certificates {
         files::require_absent_or_empty(dir)?;
     }
-    if let Some(file) = &arguments.json {
+    if let Some(JsonTo::File(file)) = &arguments.json {
         files::require_writable(file)?;
     }
     let devices = folder.make_fleet(arguments.devices, arguments.seed, &interrupt)?;
@@ -146,6 +177,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         suite: arguments.suite.suite(),
         seed: arguments.seed,
         patience: Patience { timeout: arguments.timeout, ..Patience::default() },
+        vanish_per_mille: arguments.vanish,
         link: None,
         keep: arguments.certificates.is_some(),
     };
@@ -153,26 +185,56 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let finished = fleet::play(&run, &mut progress, &interrupt.flag());
     progress.finish();
     let finished = finished.map_err(|fault| Fault::failed(fault.to_string()))?;
+    let report = finished.report.to_string();
+    let to_stdout = arguments.json.as_ref().is_some_and(JsonTo::is_stdout);
     // Seen first: what cannot be written must not take it away.
-    out!("{}", finished.report.to_string().trim_end());
-    write_results(arguments, &finished)?;
+    if to_stdout {
+        say!("{}", report.trim_end())
+    } else {
+        out!("{}", report.trim_end())
+    }
+    let ended = write_results(arguments, &finished).and_then(|()| verdict(&finished));
+    if !to_stdout {
+        return ended;
+    }
+    let object = as_json(&finished)?;
+    match ended {
+        Ok(()) => {
+            print_json(object);
+            Ok(())
+        }
+        Err(fault) => Err(fault.fields(object)),
+    }
+}
+
+fn as_json(finished: &Finished) -> Outcome<serde_json::Value> {
+    serde_json::to_value(&finished.report)
+        .map_err(|fault| Fault::failed(format!("the report cannot be written: {fault}")))
+}
+
+/// How the verb ends. A void run comes before devices that failed: they say nothing about the server at the rate that was asked for.
+fn verdict(finished: &Finished) -> Outcome {
     if finished.interrupted {
         return Err(Fault::new(Status::Interrupted, "interrupted: the report covers what was done until then"));
     }
+    if let Some(schedule) = finished.report.schedule.filter(|schedule| schedule.void) {
+        return Err(Fault::new(Status::Void, schedule.to_string()).remedy(
+            "its figures say nothing about the server at that rate: lower --rate, or give the generator cores of its own",
+        ));
+    }
     match finished.report.failed {
         0 => Ok(()),
-        failed => Err(Fault::failed(format!("{failed} of {} devices hold no certificate", arguments.devices)).remedy(
-            if finished.report.traffic.datagrams_received == 0 {
+        failed => Err(Fault::failed(format!("{failed} of {} devices hold no certificate", finished.report.devices))
+            .remedy(if finished.report.traffic.datagrams_received == 0 {
                 "nothing came back at all: check address and port, that the server runs, and that UDP passes"
             } else {
                 "the table names the reasons; `muster explain REASON` says what to do"
-            },
-        )),
+            })),
     }
 }
 
 fn write_results(arguments: &Arguments, finished: &Finished) -> Outcome {
-    if let Some(path) = &arguments.json {
+    if let Some(JsonTo::File(path)) = &arguments.json {
         let json = serde_json::to_vec_pretty(&finished.report)
             .map_err(|fault| Fault::failed(format!("the report cannot be written: {fault}")))?;
         files::write(path, &json, Access::Public)?;

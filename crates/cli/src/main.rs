@@ -46,7 +46,8 @@ Begin with:
   muster enroll --server coaps://127.0.0.1:5684 --identity pki/device \\
       --trust pki/ca/root.pem --out device
 
-Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later, 5 no answer, 6 the server is not trusted";
+Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later, 5 no answer, 6 the server is not trusted, \
+7 a run of `muster load` is void";
 
 #[derive(Subcommand)]
 enum Verb {
@@ -75,7 +76,8 @@ impl Verb {
             Verb::Discover(arguments) => arguments.connection.json,
             Verb::Explain(arguments) => arguments.json,
             Verb::Link(arguments) => arguments.json,
-            Verb::Demo(_) | Verb::Serve(_) | Verb::Load(_) => false,
+            Verb::Load(arguments) => arguments.json.as_ref().is_some_and(load::JsonTo::is_stdout),
+            Verb::Demo(_) | Verb::Serve(_) => false,
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) enum Status {
     NoAnswer,
     /// The server is not the one that was dialled, or nobody we trust vouches for it.
     NotTrusted,
+    /// A measurement that did not do what it was asked to: its figures say nothing.
+    Void,
     /// Ctrl-C or SIGTERM; what a shell reports for SIGINT.
     Interrupted,
 }
@@ -37,6 +39,7 @@ impl Status {
             Status::Later => 4,
             Status::NoAnswer => 5,
             Status::NotTrusted => 6,
+            Status::Void => 7,
             Status::Interrupted => 130,
         }
     }
@@ -53,6 +56,7 @@ impl Status {
             Status::Later => "later",
             Status::NoAnswer => "no answer",
             Status::NotTrusted => "not trusted",
+            Status::Void => "void",
             Status::Interrupted => "interrupted",
         }
     }
@@ -107,6 +111,14 @@ impl Fault {
     /// A field of the object that `--json` prints.
     pub(crate) fn field(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         self.fields.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The fields of a whole object beside how the verb ended.
+    pub(crate) fn fields(mut self, object: serde_json::Value) -> Self {
+        if let serde_json::Value::Object(fields) = object {
+            self.fields.extend(fields);
+        }
         self
     }
 

@@ -208,6 +208,22 @@ fn a_small_fleet_enrols_and_keeps_what_it_received() {
 }
 
 #[test]
+fn e77_a_fleet_that_vanishes_enrols_and_is_reported_on_stdout() {
+    let pki = Pki::new();
+    let server = pki.serve(&[]);
+    for (uri, _) in server.families() {
+        let mut command = crate::common::muster();
+        command.args(["load", "--server", uri, "--devices", "10", "--vanish", "100%", "--json", "-", "--pki"]);
+        let output = device_of(command.arg(pki.dir()));
+        expect_status(&output, 0);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&report["enrolled"], &report["vanished"]), (&10.into(), &10.into()), "{report}");
+        assert_eq!((&report["outcome"], &report["schedule"]), (&"done".into(), &serde_json::Value::Null));
+        assert!(stderr(&output).contains("10 devices went away without closing"), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn a_full_server_says_later_and_that_exits_4() {
     let pki = Pki::new();
     let server = pki.serve_with(&[], &[("MUSTER_LEDGER__ROWS_MAX", "1")]);

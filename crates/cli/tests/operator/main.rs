@@ -12,7 +12,7 @@ mod common;
 mod files;
 mod reload;
 
-use common::{Pki, Running, expect_status, loopbacks, muster, run, stderr};
+use common::{Pki, Running, expect_status, loopbacks, muster, run, stderr, stdout};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -196,6 +196,24 @@ fn a_fleet_that_hears_nothing_is_told_to_look_for_the_server() {
         expect_status(&failed, 1);
         assert!(stderr(&failed).contains("nothing came back at all"), "{}", stderr(&failed));
     }
+}
+
+#[test]
+fn e83_a_run_that_missed_its_schedule_ends_in_a_status_of_its_own() {
+    let pki = Pki::new();
+    let mut load = muster();
+    // No generator starts a billion devices a second, and nobody listens there: void comes before failed.
+    load.args(["load", "--server", "coaps://127.0.0.1:9", "--timeout", "1s", "--rate", "1e9", "--json", "-"]);
+    let void = load.args(["--devices", "6000", "--pki"]).arg(pki.dir()).output().unwrap();
+    expect_status(&void, 7);
+    let report: serde_json::Value = serde_json::from_slice(&void.stdout).unwrap();
+    assert_eq!((&report["outcome"], &report["exit"]), (&"void".into(), &7.into()));
+    assert_eq!((&report["schedule"]["void"], &report["schema"]), (&true.into(), &"muster-load/1".into()));
+    let said = stderr(&void);
+    let table = said.lines().find(|line| line.contains("offered") || line.contains("enrolled")).unwrap();
+    assert!(table.starts_with("this run is void: it offered"), "{said}");
+    let help = stdout(&run(["load", "--help"]));
+    assert!(help.contains("7 the run is void"), "{help}");
 }
 
 #[test]

@@ -45,6 +45,8 @@ const CONFIGURATIONS: &[Configuration] = &[
 ];
 /// Hello, HelloVerifyRequest, hello with cookie, the server's flight: all other datagrams carry one sealed record each.
 const PLAIN_DATAGRAMS: f64 = 4.0;
+/// Devices that go away without closing, as some of every real fleet do.
+const VANISH: &str = "30%";
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Microseconds, as `benches/src/bin/floor.rs` prints them.
@@ -232,7 +234,12 @@ impl Bench {
             .arg("--concurrency")
             .arg(options.concurrency.to_string());
         let load = load.args(["--suite", configuration.suite, "--block"]).arg(configuration.block.to_string());
-        let load = load.arg("--seed").arg((repetition + 1).to_string()).arg("--json").arg(&file).timeout(LOAD_TIMEOUT);
+        let load = load
+            .args(["--vanish", VANISH, "--seed"])
+            .arg((repetition + 1).to_string())
+            .arg("--json")
+            .arg(&file)
+            .timeout(LOAD_TIMEOUT);
         load.expect_success()?;
         Ok(serde_json::from_str(&std::fs::read_to_string(&file)?)?)
     }
