@@ -3,10 +3,12 @@
 //! Counting (`gate`, `bless`) is exact enough to hold a change against its parent on any machine; timing (`floor`, `e2e`) is what a user pays, told as a
 //! ratio to the arithmetic that nobody can avoid, measured in the same run.
 
+mod attacks;
 mod callgrind;
 mod counts;
 mod e2e;
 mod facts;
+mod hello;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -23,6 +25,8 @@ pub(crate) enum Command {
     Floor,
     /// Server and load generator as processes: the server's CPU per enrolment over the floor of the same run
     E2e(e2e::Options),
+    /// Attack a released server on loopback: one cookie, begun handshakes, enrolments that never close
+    Attacks(attacks::Options),
 }
 
 pub(crate) fn run(command: &Command) -> Result<()> {
@@ -32,6 +36,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::Breakdown => counts::breakdown(),
         Command::Floor => e2e::print_floor(),
         Command::E2e(options) => e2e::run(options),
+        Command::Attacks(options) => attacks::run(options),
     }
 }
 

@@ -1,0 +1,313 @@
+//! Three attacks on a released `muster serve` on loopback, with figures that can be taken again after a change.
+//!
+//! One cookie: how many flights one cookie buys, and how many octets come out for each that goes in. Begun handshakes: what honest devices notice
+//! of peers that pass the cookie exchange and fall silent. Never closing: how many enrolments are told to come later when no device says
+//! close_notify. Every attack has a fixed amount of work and ends by itself.
+
+use super::facts::TimingFacts;
+use super::hello::{self, Peer};
+use crate::process::{Daemon, Program};
+use crate::{check, tree};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The released program to attack, such as one built from an older commit [default: this tree, built now]
+    #[arg(long, value_name = "MUSTER")]
+    target: Option<PathBuf>,
+    /// The commit that --target was built from, for the record
+    #[arg(long, requires = "target")]
+    target_commit: Option<String>,
+    /// The program that plays honest devices: it needs `load --vanish` [default: this tree, built now]
+    #[arg(long, value_name = "MUSTER")]
+    fleet: Option<PathBuf>,
+    /// Only these; all by default
+    #[arg(long, value_enum)]
+    only: Vec<Attack>,
+    /// Enrolments without close_notify: above the total of kept answers, 134,217 by default, to see what happens there
+    #[arg(long, default_value_t = 140_000)]
+    never_closing: u32,
+    /// Where the JSON goes [default: a new file in benches/runs]
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Attack {
+    OneCookie,
+    BegunHandshakes,
+    NeverClosing,
+}
+
+/// Copies of one datagram.
+const COPIES: u32 = 300;
+/// Between two of them: 300 copies take three seconds.
+const COPY_INTERVAL: Duration = Duration::from_millis(10);
+/// The last flight may come a moment later.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Begun handshakes a second, and for how long.
+const BEGUN_PER_SECOND: u32 = 150;
+const BEGUN_SECONDS: u32 = 45;
+/// 4,096 slots are taken after 27 s: the honest devices come after that.
+const HONEST_AFTER: Duration = Duration::from_secs(28);
+const HONEST: &[&str] = &["--devices", "40", "--rate", "4", "--timeout", "30s"];
+const LOAD_TIMEOUT: Duration = Duration::from_secs(1200);
+
+#[derive(Serialize)]
+struct Record {
+    schema: &'static str,
+    facts: TimingFacts,
+    target_commit: String,
+    one_cookie: Vec<Bought>,
+    begun_handshakes: Vec<Begun>,
+    never_closing: Option<NeverClosing>,
+}
+
+/// What one cookie bought.
+#[derive(Serialize)]
+struct Bought {
+    case: &'static str,
+    datagrams_in: u32,
+    octets_in: usize,
+    octets_out: usize,
+    out_per_in: f64,
+    /// ServerHellos, and how many of them differ: a repeated flight keeps its random and costs no signature.
+    flights: usize,
+    signatures: usize,
+}
+
+#[derive(Serialize)]
+struct Begun {
+    case: &'static str,
+    begun: u32,
+    honest: u64,
+    failed: u64,
+    handshake_p50_us: u64,
+    handshake_p99_us: u64,
+    total_p99_us: u64,
+}
+
+#[derive(Serialize)]
+struct NeverClosing {
+    devices: u64,
+    enrolled: u64,
+    later_answers: u64,
+    seconds: f64,
+}
+
+pub(super) fn run(options: &Options) -> Result<()> {
+    let stage = Stage::build(options)?;
+    let wanted = |attack| options.only.is_empty() || options.only.contains(&attack);
+    let mut record = Record {
+        schema: "muster-attacks/1",
+        target_commit: options.target_commit.clone().unwrap_or_default(),
+        facts: TimingFacts::here(),
+        one_cookie: Vec::new(),
+        begun_handshakes: Vec::new(),
+        never_closing: None,
+    };
+    if options.target.is_none() {
+        record.target_commit.clone_from(&record.facts.commit);
+    }
+    if wanted(Attack::OneCookie) {
+        record.one_cookie = stage.one_cookie()?;
+    }
+    if wanted(Attack::BegunHandshakes) {
+        record.begun_handshakes = stage.begun_handshakes()?;
+    }
+    if wanted(Attack::NeverClosing) {
+        record.never_closing = Some(stage.never_closing(options.never_closing)?);
+    }
+    let name = format!("benches/runs/attacks-{}.json", record.facts.at.replace(':', ""));
+    let path = options.json.clone().unwrap_or_else(|| tree::root().join(name));
+    let json = serde_json::to_string_pretty(&record)?;
+    println!("{json}");
+    tree::write(&path, &format!("{json}\n"))?;
+    println!("   written to {}", path.display());
+    Ok(())
+}
+
+/// The programs and a PKI.
+struct Stage {
+    target: PathBuf,
+    fleet: PathBuf,
+    folder: PathBuf,
+}
+
+impl Stage {
+    fn build(options: &Options) -> Result<Self> {
+        if options.target.is_none() || options.fleet.is_none() {
+            check::cargo("build --quiet --release --locked --package muster").stream()?;
+        }
+        let ours = tree::target().join("release/muster");
+        let stage = Self {
+            target: options.target.clone().unwrap_or_else(|| ours.clone()),
+            fleet: options.fleet.clone().unwrap_or(ours),
+            folder: tree::scratch("attacks")?,
+        };
+        Program::new(&stage.target).arg("init").arg(stage.folder.join("pki")).expect_success()?;
+        Ok(stage)
+    }
+
+    /// A fresh server for each attack: none inherits what another left.
+    fn serve(&self) -> Result<(Daemon, SocketAddr)> {
+        let serve = Program::new(&self.target).arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
+        let serve = serve.args(["--listen", "127.0.0.1:0"]).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
+        let serve = serve.env("MUSTER_LOG", "error");
+        let (server, line) = serve.daemon("listening on coaps://", &self.folder.join("serve.log"))?;
+        let address = line.split_whitespace().last().and_then(|uri| uri.strip_prefix("coaps://"));
+        Ok((server, address.context("the server named no address")?.parse()?))
+    }
+
+    fn load(&self, server: SocketAddr, arguments: &[&str]) -> Result<Value> {
+        let file = self.folder.join("load.json");
+        let load = Program::new(&self.fleet).args(["load", "--server", &format!("coaps://{server}"), "--pki"]);
+        let load = load.arg(self.folder.join("pki")).arg("--json").arg(&file).args(arguments).timeout(LOAD_TIMEOUT);
+        // Devices that fail are the figure, not a fault of the run.
+        let ended = load.output()?;
+        ensure!(matches!(ended.status.code(), Some(0 | 1)), "the fleet did not play: {}", ended.words());
+        read_json(&file)
+    }
+
+    fn one_cookie(&self) -> Result<Vec<Bought>> {
+        let mut all = Vec::new();
+        for (case, hellos) in [("hello and fatal alert in one datagram", 1), ("two cookied hellos in turn", 2)] {
+            let (server, address) = self.serve()?;
+            let peer = Peer::new(Ipv4Addr::LOCALHOST, address)?;
+            let mut datagrams = Vec::new();
+            for n in 0..hellos {
+                let random = [n + 1; 32];
+                let mut datagram = hello::record(1, &hello::client_hello(&random, &peer.cookie(&random)?, 1));
+                if hellos == 1 {
+                    datagram.extend(hello::fatal_alert(2));
+                }
+                datagrams.push(datagram);
+            }
+            all.push(buy(case, &peer, &datagrams)?);
+            drop(server.stop()?);
+        }
+        Ok(all)
+    }
+
+    fn begun_handshakes(&self) -> Result<Vec<Begun>> {
+        raise_file_limit();
+        let (server, address) = self.serve()?;
+        let quiet = self.load(address, HONEST)?;
+        drop(server.stop()?);
+        let mut all = vec![begun("no attack", 0, &quiet)];
+        for (case, fragment) in [("first fragments", true), ("whole hellos", false)] {
+            let (server, address) = self.serve()?;
+            let (count, report) = std::thread::scope(|scope| {
+                let attack = scope.spawn(move || begin_many(address, fragment));
+                std::thread::sleep(HONEST_AFTER);
+                let report = self.load(address, HONEST);
+                (attack.join(), report)
+            });
+            let count = count.map_err(|_| anyhow::anyhow!("the attack panicked"))??;
+            all.push(begun(case, count, &report?));
+            drop(server.stop()?);
+        }
+        Ok(all)
+    }
+
+    fn never_closing(&self, devices: u32) -> Result<NeverClosing> {
+        let (server, address) = self.serve()?;
+        let devices = devices.to_string();
+        let report = self.load(address, &["--vanish", "100%", "--timeout", "20s", "--devices", &devices])?;
+        drop(server.stop()?);
+        Ok(NeverClosing {
+            devices: number(&report["devices"]),
+            enrolled: number(&report["enrolled"]),
+            later_answers: number(&report["later_answers"]),
+            seconds: report["seconds"].as_f64().unwrap_or_default(),
+        })
+    }
+}
+
+/// Sends the datagrams in turn and counts what comes back.
+fn buy(case: &'static str, peer: &Peer, datagrams: &[Vec<u8>]) -> Result<Bought> {
+    let (mut octets_in, mut octets_out, mut randoms) = (0, 0, Vec::new());
+    let mut take = |until: Instant| -> Result<()> {
+        while let Some(answer) = peer.receive(until)? {
+            octets_out += answer.len();
+            randoms.extend(hello::server_random(&answer));
+        }
+        Ok(())
+    };
+    for (_, datagram) in (0..COPIES).zip(datagrams.iter().cycle()) {
+        peer.send(datagram)?;
+        octets_in += datagram.len();
+        take(Instant::now() + COPY_INTERVAL)?;
+    }
+    take(Instant::now() + SETTLE)?;
+    let flights = randoms.len();
+    randoms.sort_unstable();
+    randoms.dedup();
+    let ratio =
+        |out: usize, into: usize| Some(f64::from(u32::try_from(out).ok()?) / f64::from(u32::try_from(into).ok()?));
+    let out_per_in = ratio(octets_out, octets_in).unwrap_or(f64::INFINITY);
+    Ok(Bought { case, datagrams_in: COPIES, octets_in, octets_out, out_per_in, flights, signatures: randoms.len() })
+}
+
+/// Begins handshakes at a fixed rate, each from an address of its own, and answers nothing.
+fn begin_many(server: SocketAddr, fragment: bool) -> Result<u32> {
+    let (started, mut silent, mut begun) = (Instant::now(), Vec::new(), 0);
+    for n in 0..BEGUN_PER_SECOND * BEGUN_SECONDS {
+        let due = started + Duration::from_secs(1) * n / BEGUN_PER_SECOND;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        // A fixed walk over 127.128.0.0 to 127.255.255.255, away from the fleet's addresses: every run takes the same ones.
+        let [_, b, c, d] = n.wrapping_mul(2_654_435_761).to_be_bytes();
+        let peer = Peer::new(Ipv4Addr::new(127, 128 | (b & 0x7E), c, d.max(1)), server)?;
+        let mut random = [7; 32];
+        random[..4].copy_from_slice(&n.to_be_bytes());
+        // A server that answers nobody is a finding too: the next one is begun all the same.
+        if let Ok(cookie) = peer.cookie(&random) {
+            let hello = hello::client_hello(&random, &cookie, 1);
+            let begin = if fragment { hello::first_fragment(&hello, cookie.len()) } else { hello };
+            peer.send(&hello::record(1, &begin))?;
+            begun += 1;
+        }
+        // Kept open: a closed port would tell the server that nobody is there.
+        silent.push(peer);
+    }
+    Ok(begun)
+}
+
+fn begun(case: &'static str, begun: u32, report: &Value) -> Begun {
+    let stage = |name: &str, key: &str| {
+        let mut stages = report["stages"].as_array().into_iter().flatten();
+        stages.find(|stage| stage["stage"] == name).map_or(0, |stage| number(&stage[key]))
+    };
+    Begun {
+        case,
+        begun,
+        honest: number(&report["devices"]),
+        failed: number(&report["failed"]),
+        handshake_p50_us: stage("handshake", "p50_us"),
+        handshake_p99_us: stage("handshake", "p99_us"),
+        total_p99_us: stage("total", "p99_us"),
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
+fn read_json(file: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Each begun handshake holds a socket.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // If it cannot be raised, opening a socket will say so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
