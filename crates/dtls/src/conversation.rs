@@ -272,7 +272,7 @@ impl Conversation {
         Some(Secured {
             protected: self.protected.take()?,
             plain: self.plain,
-            mtu: self.size.bytes(),
+            mtu: self.size.of_session(),
             mtu_full: self.size.full(),
             record_bytes_max: self.record_bytes_max,
             bindings,

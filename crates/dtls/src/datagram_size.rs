@@ -83,6 +83,14 @@ impl DatagramSize {
         self.full
     }
 
+    /// What a session begins with. Losses alone narrow one handshake in five at a loss of one in four, and a session in small blocks costs
+    /// far more there than the handshake did: so it stays narrow only where the peer cuts its messages short as well, as it has to on a
+    /// path that is narrow both ways, and no narrower than what has come through.
+    pub(crate) fn of_session(&self) -> usize {
+        let peer = self.peer.limit().or(self.peer_before.limit());
+        peer.map_or(self.full, |limit| self.bytes.max(limit).min(self.full))
+    }
+
     /// A new flight: what was known of the last one says nothing of it, but the size stays.
     pub(crate) fn begin_flight(&mut self) {
         self.transmissions = 0;
