@@ -11,11 +11,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use authority::{
-    Busy, Completion, Custody, Deliver, Flights, Function, Issued, Issuer, Job, Ledger, LedgerFault, Limits,
-    MemoryLedger, Misissue, Outcome, Random, RingSigner, Signer, SignerFault, ToSign, VerifySignatures,
+    Busy, Completion, Custody, Deliver, Flights, Function, Intended, Intent, Issued, Issuer, Job, Ledger, LedgerFault,
+    Limits, MemoryLedger, Misissue, Outcome, Random, Record, Recorded, RingSigner, Signer, SignerFault, Standing,
+    ToSign, VerifySignatures,
 };
 use faulty::{Fate, FaultyLedger, FaultySigner, Queue};
-use pki::issue::NodePrefix;
+use pki::issue::{NodePrefix, Serial};
 use pki::{Digest, PrivateKey, Signature};
 use support::{Collect, DAY, Derived, START, World, at, issued, key};
 
@@ -384,43 +385,31 @@ fn e45_two_nodes_with_one_ledger_issue_one_certificate() {
 /// A ledger that panics where it is asked.
 struct Panics;
 
-impl authority::Ledger for Panics {
-    fn standing(
-        &self,
-        _: Vec<pki::Digest>,
-        _: authority::Completion<Result<Vec<Option<authority::Standing>>, authority::LedgerFault>>,
-    ) {
+impl Ledger for Panics {
+    fn standing(&self, _: Vec<Digest>, _: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
         panic!("standing");
     }
 
-    fn intend(
-        &self,
-        _: Vec<authority::Intent>,
-        _: authority::Completion<Result<Vec<authority::Intended>, authority::LedgerFault>>,
-    ) {
+    fn intend(&self, _: Vec<Intent>, _: Completion<Result<Vec<Intended>, LedgerFault>>) {
         panic!("intend");
     }
 
-    fn record(
-        &self,
-        _: Vec<authority::Record>,
-        _: authority::Completion<Result<Vec<authority::Recorded>, authority::LedgerFault>>,
-    ) {
+    fn record(&self, _: Vec<Record>, _: Completion<Result<Vec<Recorded>, LedgerFault>>) {
         panic!("record");
     }
 
-    fn abandon(&self, _: Vec<pki::issue::Serial>) {}
+    fn abandon(&self, _: Vec<Serial>) {}
 }
 
 #[test]
 fn e56_a_panic_below_answers_its_jobs_and_frees_their_keys() {
     let world = World::new();
-    let issuer = world.issuer(std::sync::Arc::new(Panics), std::sync::Arc::new(world.signer()));
+    let issuer = world.issuer(Arc::new(Panics), Arc::new(world.signer()));
     let (profile, device) = (world.profile(), world.device(1));
-    let collect = std::sync::Arc::new(support::Collect::default());
+    let collect = Arc::new(Collect::default());
     let job = world.enroll(&profile, &device, device.csr());
-    let deliver = std::sync::Arc::clone(&collect) as std::sync::Arc<dyn authority::Deliver<usize>>;
-    let submit = || issuer.submit(support::at(START), vec![(0, job)], deliver);
+    let deliver = Arc::clone(&collect) as Arc<dyn Deliver<usize>>;
+    let submit = || issuer.submit(at(START), vec![(0, job)], deliver);
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(submit)).is_err());
     assert!(matches!(collect.take(1)[..], [Outcome::Later { why: Busy::Dropped, .. }]));
     assert_eq!(issuer.in_flight(), 0);

@@ -189,9 +189,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let to_stdout = arguments.json.as_ref().is_some_and(JsonTo::is_stdout);
     // Seen first: what cannot be written must not take it away.
     if to_stdout {
-        say!("{}", report.trim_end())
+        say!("{}", report.trim_end());
     } else {
-        out!("{}", report.trim_end())
+        out!("{}", report.trim_end());
     }
     let ended = write_results(arguments, &finished).and_then(|()| verdict(&finished));
     if !to_stdout {

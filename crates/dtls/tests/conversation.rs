@@ -1,5 +1,7 @@
 //! What a handshake and a session make of records and hellos that have no place: forged, early, too long, of another version.
 
+#![allow(clippy::unwrap_used, reason = "what cannot fail here fails the test")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What one cookie buys, however its owner sends it.
 
+#![allow(clippy::unwrap_used, reason = "what cannot fail here fails the test")]
+
 mod support;
 
 use std::time::Duration;

@@ -348,6 +348,8 @@ fn c30_a_block_of_another_device_never_joins() {
     assert_eq!(beside.send(&mut world, &block(1))[0].code, Code::REQUEST_ENTITY_INCOMPLETE);
     raw.dtls.close(world.now);
     raw.carry(&mut world);
+    // An address gets one flight each half second.
+    world.advance_to(world.now.mono + std::time::Duration::from_millis(500));
     let mut after = Raw::connect(&mut world, 1, &three);
     assert_eq!(after.send(&mut world, &block(1))[0].code, Code::REQUEST_ENTITY_INCOMPLETE);
 }

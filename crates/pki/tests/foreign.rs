@@ -224,7 +224,7 @@ fn e71_requests_under_the_older_label_and_files_in_der_are_read() {
     let marked = [&[0xef, 0xbb, 0xbf][..], old].concat();
     assert_eq!(pem::certificate_request(&marked).unwrap(), der, "behind a byte order mark");
     let certificate = &chain(foreign!("p384-sha256.pem"))[0];
-    assert_eq!(pem::certificates(certificate).unwrap(), [certificate.clone()]);
+    assert_eq!(pem::certificates(certificate).unwrap(), std::slice::from_ref(certificate));
     let found = |label: &str| {
         let text = format!("-----BEGIN {label}-----\nMAA=\n-----END {label}-----\n");
         [pem::certificates(text.as_bytes()).err(), pem::private_key(text.as_bytes()).err()]

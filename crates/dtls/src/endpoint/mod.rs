@@ -377,12 +377,12 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// keys. A device that begins anew costs its old session one of a million so.
     fn handle_disputed_record(&mut self, now: Now, slot: u32, newer: u32, record: &Record, payload: &mut [u8]) {
         let mut copy = [0; EARLY_RECORD_BYTES_MAX];
-        let copy = copy.get_mut(..payload.len()).map(|copy| {
+        let length = payload.len();
+        if let Some(copy) = copy.get_mut(..length) {
             copy.copy_from_slice(payload);
-            copy
-        });
+        }
         let Some((_, member)) = self.table.member_at(slot) else { return };
-        match (member.session.open(record, payload), copy) {
+        match (member.session.open(record, payload), copy.get_mut(..length)) {
             (Ok(range), _) => {
                 let mut port = self.outside.port(now, Some(member.route));
                 let received = member.session.handle_opened(Role::Server, record, payload, range, &mut port);

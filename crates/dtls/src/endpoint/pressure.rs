@@ -341,7 +341,8 @@ mod tests {
     #[test]
     fn d88_shares_bind_at_each_prefix_length() {
         // 64 slots: a sixteenth is 4, an eighth 8, a quarter 16.
-        let crowds: [(&str, usize, fn(usize) -> String); 6] = [
+        type Address = fn(usize) -> String;
+        let crowds: [(&str, usize, Address); 6] = [
             ("/24", 5, |n| format!("192.0.2.{n}")),
             ("/20", 9, |n| format!("192.0.{n}.1")),
             ("/16", 17, |n| format!("192.0.{}.1", n * 15)),

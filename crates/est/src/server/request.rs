@@ -1,5 +1,6 @@
 //! From a decrypted message to its answer: the table on the way in, the authority's outcome on the way out.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -173,13 +174,15 @@ impl Server {
                 let reason = Reason::of_decision(&why, waiting.function);
                 self.respond(now, job.session, id, &refusal(reason, diagnostics));
                 let detail = why.detail().map(|detail| attempt::bounded_to(DETAIL_BYTES_MAX, detail));
-                self.refused_for(job.session, waiting, reason, attempt::bounded(why.to_string()), detail, elapsed);
+                let why = Why { reason, offered: attempt::bounded(why.to_string()), detail };
+                self.refused_for(job.session, waiting, why, elapsed);
             }
             Outcome::Later { max_age, why } => {
                 let reason = Reason::from(&why);
                 let max_age = self.jitter.max_age(max_age);
                 self.respond(now, job.session, id, &refusal(reason, diagnostics).with_max_age(max_age));
-                self.refused_for(job.session, waiting, reason, attempt::bounded(why.to_string()), None, elapsed);
+                let why = Why { reason, offered: attempt::bounded(why.to_string()), detail: None };
+                self.refused_for(job.session, waiting, why, elapsed);
             }
         }
         self.flush(now, job.session);
@@ -211,31 +214,17 @@ impl Server {
 
     fn refused(&mut self, session: SessionId, reason: Reason, offered: String, elapsed: Duration) {
         let device = self.endpoint.peer(session).copied().and_then(|peer| self.identify(&peer));
-        self.record_refusal(session, device, reason, attempt::bounded(offered), None, elapsed);
+        let why = Why { reason, offered: attempt::bounded(offered), detail: None };
+        self.record_refusal(session, device, why, elapsed);
     }
 
-    fn refused_for(
-        &mut self,
-        session: SessionId,
-        waiting: &Waiting,
-        reason: Reason,
-        offered: std::borrow::Cow<'static, str>,
-        detail: Option<std::borrow::Cow<'static, str>>,
-        elapsed: Duration,
-    ) {
+    fn refused_for(&mut self, session: SessionId, waiting: &Waiting, why: Why, elapsed: Duration) {
         let device = waiting.profile.device_shown(&waiting.client.certificate, &waiting.client.anchor);
-        self.record_refusal(session, device, reason, offered, detail, elapsed);
+        self.record_refusal(session, device, why, elapsed);
     }
 
-    fn record_refusal(
-        &mut self,
-        session: SessionId,
-        device: Option<authority::DeviceId>,
-        reason: Reason,
-        offered: std::borrow::Cow<'static, str>,
-        detail: Option<std::borrow::Cow<'static, str>>,
-        elapsed: Duration,
-    ) {
+    fn record_refusal(&mut self, session: SessionId, device: Option<authority::DeviceId>, why: Why, elapsed: Duration) {
+        let Why { reason, offered, detail } = why;
         match reason.entry().wire {
             Wire::Response(Code::SERVICE_UNAVAILABLE) => {
                 self.counters.requests_later += 1;
@@ -381,6 +370,13 @@ fn describe(message: &[u8]) -> String {
         }
     }
     text
+}
+
+/// Why a request was refused: its reason, and what a log says beside it.
+struct Why {
+    reason: Reason,
+    offered: Cow<'static, str>,
+    detail: Option<Cow<'static, str>>,
 }
 
 #[cfg(test)]
