@@ -99,7 +99,8 @@ fn a_trace_of_the_server_ends_with_its_totals() {
         expect_status(&pki.device("crts", &format!("coaps://{host}{port}")).output().unwrap(), 0);
         let (status, said) = server.end();
         assert_eq!(status, Some(0));
-        let totals: Vec<_> = said.lines().rev().take(2).collect();
+        // The thread of the signals may still log that the server drains.
+        let totals: Vec<_> = said.lines().rev().filter(|line| !line.contains(" INFO ")).take(2).collect();
         assert!(totals[0].starts_with("received ") && totals[1].starts_with("sent "), "{said}");
         assert!(!totals[0].starts_with("received 0 "), "{said}");
     }
