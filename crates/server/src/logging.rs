@@ -52,7 +52,7 @@ pub fn init(format: Format) {
     }
 }
 
-/// What writes lines of this format, whatever values they carry: see [`escape`].
+/// What writes lines of this format, whatever values they carry: see the module `escape`.
 pub fn dispatch<W>(format: Format, filter: EnvFilter, ansi: bool, writer: W) -> tracing::Dispatch
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
