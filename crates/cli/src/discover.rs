@@ -38,8 +38,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let text = session.links(arguments.all)?;
     session.close();
     let links = est::discovery::parse_links(&text);
+    let serves_est = links.iter().any(offers_est);
+    if !connection.json {
+        for link in &links {
+            out!("{}  rt={}  ct={}", link.target, link.resource_type, link.content_formats);
+        }
+    }
     // `--all` shows what there is; whether EST is among it decides the exit status all the same.
-    if !links.iter().any(offers_est) {
+    if !serves_est {
         return Err(without_est(connection, &links));
     }
     if connection.json {
@@ -50,10 +56,6 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             )
             .collect();
         print_json(serde_json::json!({ "links": all }));
-        return Ok(());
-    }
-    for link in &links {
-        out!("{}  rt={}  ct={}", link.target, link.resource_type, link.content_formats);
     }
     Ok(())
 }

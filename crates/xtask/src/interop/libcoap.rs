@@ -115,10 +115,12 @@ pub(super) fn our_client_against_their_server(world: &World) -> Result<String> {
         client.arg(&device.folder).arg("--trust").arg(&anchors).timeout(TIMEOUT)
     };
 
-    let found = ours("discover").arg("--all").expect_success()?.stdout;
-    for link in ["/time", "ticks", "/example_data"] {
-        ensure!(found.contains(link), "no {link} in what muster discover printed:\n{found}");
+    // It is no EST server: what it has is listed, and that there is no EST among it is a failure.
+    let found = ours("discover").arg("--all").output()?;
+    for wanted in ["/time", "ticks", "/example_data", "lists no EST resource"] {
+        ensure!(found.words().contains(wanted), "no {wanted} in what muster discover said:\n{}", found.words());
     }
+    ensure!(found.status.code() == Some(1), "muster discover ended with {}", found.status);
 
     let stored = device.file("stored.p7");
     openssl::certs_only(&[world.pki("ca/issuing.pem"), world.pki("ca/root.pem")], &stored)?;
