@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use super::fault::{Fault, Place, Problem};
-use super::reader::NEAR;
+use super::reader::nearest;
 use crate::logging::FILTER_VARIABLE;
 
 const PREFIX: &str = "MUSTER_";
@@ -67,12 +67,7 @@ impl Variables {
             |name: &String, problem| Fault { place: Place::Environment(name.clone()), key: String::new(), problem };
         let known: Vec<String> = keys.map(of_key).chain(READ_ELSEWHERE.iter().map(|name| (*name).to_owned())).collect();
         let nameless = self.nameless.iter().map(|name| {
-            let nearest = known
-                .iter()
-                .map(|known| (strsim::jaro_winkler(name, known), known))
-                .filter(|(similarity, _)| *similarity >= NEAR)
-                .max_by(|a, b| a.0.total_cmp(&b.0))
-                .map(|(_, known)| known.clone());
+            let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
             fault(name, Problem::UnknownVariable { nearest })
         });
         let not_utf8 = self.not_utf8.iter().map(|name| fault(name, Problem::NotUtf8));

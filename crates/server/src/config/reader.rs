@@ -10,7 +10,7 @@ use super::fault::{Fault, Place, Problem};
 use super::value::Value;
 
 /// A name this near to a known one, by Jaro-Winkler similarity, is taken for a slip of it.
-pub(super) const NEAR: f64 = 0.75;
+const NEAR: f64 = 0.75;
 
 /// One effective value with its origin, for `muster check --print`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl Reader {
             if section.known.contains(&key.as_str()) {
                 continue;
             }
-            let nearest = nearest(key, &section.known).map(str::to_owned);
+            let nearest = nearest(key, section.known.iter().copied()).map(str::to_owned);
             let known = section.known.iter().map(|key| (*key).to_owned()).collect();
             self.fault(&placed.place, section.dotted(key), Problem::UnknownKey { nearest, known });
         }
@@ -225,10 +225,11 @@ impl Reader {
     }
 }
 
-fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+/// The name that `key` is most likely a slip of, if one is near.
+pub(super) fn nearest<'k>(key: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(key, candidate), *candidate))
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(key, candidate), candidate))
         .filter(|(similarity, _)| *similarity >= NEAR)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
