@@ -132,7 +132,9 @@ pub(crate) fn decide(verified: Verified, standing: Option<Standing>, utc: UnixTi
     let factory_key = (verified.origin == Origin::Manufacturer).then(|| Digest::of(verified.client.spki()));
     let Verified { function, profile, client, csr, .. } = verified;
     let key = Key::new(function, profile.name(), &device, &csr.digest());
-    Ok(Permit { function, profile, device, factory_key, client, subject, key, csr })
+    let permit = Permit { function, profile, device, factory_key, client, subject, key, csr };
+    // RFC 5280 §4.1.2.6: with an empty subject the alternative names are all that says whose the certificate is.
+    if permit.subject().is_empty() && permit.san().is_empty() { Err(Refusal::NoName) } else { Ok(permit) }
 }
 
 /// Who the client is. The certificate of a manufacturer is read by the profile's rule. One of this CA is whoever the ledger says that it was

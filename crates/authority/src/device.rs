@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use pki::{AnchorId, Name, Oid, oid};
+use pki::{AnchorId, GeneralNames, HardwareModule, Name, Oid, oid};
 
 /// An identifier of at most this many bytes fits a log field, a metric exemplar and an index without surprises; it is also
 /// the upper bound of a common name (RFC 5280, appendix A.1, `ub-common-name`).
@@ -52,23 +52,28 @@ impl fmt::Display for Device {
     }
 }
 
-/// The rule of a profile that turns the subject of a certificate into a [`DeviceId`].
+/// The rule of a profile that turns the names of a certificate into a [`DeviceId`].
 ///
-/// Written `idevid:subject` (the whole subject, RFC 4514) or `idevid:subject.ATTRIBUTE`.
+/// Written `idevid:subject` (the whole subject, RFC 4514), `idevid:subject.ATTRIBUTE` or `idevid:san.hardwareModuleName`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceIdRule {
     /// The whole subject as an RFC 4514 string.
     Subject,
     /// The value of an attribute that occurs exactly once in the subject.
     Attribute(Attribute),
+    /// The one hardwareModuleName of the alternative names (RFC 4108 §5), as [`module_text`] writes it.
+    HardwareModule,
 }
 
 impl DeviceIdRule {
-    /// Reads the identity from a subject; nothing where the attribute is absent, repeated or no [`DeviceId`].
-    pub fn read(self, subject: &Name) -> Option<DeviceId> {
+    /// Reads the identity from the names of a certificate; nothing where what the rule names is absent, repeated or no [`DeviceId`].
+    pub fn read(self, subject: &Name, san: &GeneralNames) -> Option<DeviceId> {
         match self {
             DeviceIdRule::Subject => DeviceId::new(&subject.to_string()),
             DeviceIdRule::Attribute(attribute) => attribute.of(subject).and_then(DeviceId::new),
+            DeviceIdRule::HardwareModule => {
+                san.hardware_module().and_then(|module| DeviceId::new(&module_text(module)))
+            }
         }
     }
 }
@@ -83,6 +88,7 @@ impl FromStr for DeviceIdRule {
         }
         match path.split_once('.') {
             None if path == "subject" => Ok(DeviceIdRule::Subject),
+            Some(("san", "hardwareModuleName")) => Ok(DeviceIdRule::HardwareModule),
             Some(("subject", name)) => Attribute::from_label(name)
                 .map(DeviceIdRule::Attribute)
                 .ok_or_else(|| RuleFault::UnknownAttribute(name.to_owned())),
@@ -96,6 +102,23 @@ impl fmt::Display for DeviceIdRule {
         match self {
             DeviceIdRule::Subject => f.write_str("idevid:subject"),
             DeviceIdRule::Attribute(attribute) => write!(f, "idevid:subject.{attribute}"),
+            DeviceIdRule::HardwareModule => f.write_str("idevid:san.hardwareModuleName"),
+        }
+    }
+}
+
+/// `TYPE:SERIAL`: a serial number is unique among the modules of one type only. The serial number stands as it is where it is printable ASCII,
+/// else in hexadecimal behind `0x`; a text that begins with `0x` is written in hexadecimal too, so that no two modules have one text.
+fn module_text(module: HardwareModule<'_>) -> String {
+    let plain = std::str::from_utf8(module.serial).ok();
+    match plain.filter(|text| text.bytes().all(|octet| octet.is_ascii_graphic()) && !text.starts_with("0x")) {
+        Some(text) => format!("{}:{text}", module.kind),
+        None => {
+            let mut text = format!("{}:0x", module.kind);
+            for octet in module.serial {
+                text.extend([octet >> 4, octet & 0xf].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+            }
+            text
         }
     }
 }
@@ -121,7 +144,7 @@ impl fmt::Display for RuleFault {
             RuleFault::UnknownPart(part) => {
                 write!(
                     f,
-                    "`{part}` is no part of a certificate that a device can be known by: write `subject` or `subject.ATTRIBUTE`"
+                    "`{part}` is not a part of a certificate that a device can be known by: write `subject`, `subject.ATTRIBUTE` or `san.hardwareModuleName`"
                 )
             }
             RuleFault::UnknownAttribute(name) => {
@@ -241,7 +264,9 @@ mod tests {
 
     #[test]
     fn rules_read_what_they_name() {
-        let read = |rule: &str| rule.parse::<DeviceIdRule>().unwrap().read(&subject()).unwrap().to_string();
+        let read = |rule: &str| {
+            rule.parse::<DeviceIdRule>().unwrap().read(&subject(), &GeneralNames::empty()).unwrap().to_string()
+        };
         assert_eq!(read("idevid:subject.serialNumber"), "0042");
         assert_eq!(read("idevid:subject.CN"), "meter, big");
         assert_eq!(read("idevid:subject"), subject().to_string());
@@ -249,9 +274,26 @@ mod tests {
 
     #[test]
     fn a_rule_is_printed_as_it_is_written() {
-        for rule in ["idevid:subject", "idevid:subject.CN", "idevid:subject.serialNumber", "idevid:subject.OU"] {
+        for rule in [
+            "idevid:san.hardwareModuleName",
+            "idevid:subject",
+            "idevid:subject.CN",
+            "idevid:subject.serialNumber",
+            "idevid:subject.OU",
+        ] {
             assert_eq!(rule.parse::<DeviceIdRule>().unwrap().to_string(), rule);
         }
+    }
+
+    #[test]
+    fn e65_a_hardware_module_is_its_type_and_its_serial_number_and_never_ambiguous() {
+        let text = |kind, serial| module_text(HardwareModule { kind, serial });
+        let (one, other) = (oid::COMMON_NAME, oid::SERIAL_NUMBER);
+        assert_eq!(text(one, b"Wt-1234"), "2.5.4.3:Wt-1234");
+        assert_eq!(text(other, b"Wt-1234"), "2.5.4.5:Wt-1234", "the same number of another type is another module");
+        assert_eq!(text(one, &[0x00, 0xff]), "2.5.4.3:0x00ff");
+        assert_eq!(text(one, b"0x00ff"), "2.5.4.3:0x307830306666", "not the text of the octets 00 ff");
+        assert_eq!(text(one, b"a b"), "2.5.4.3:0x612062");
     }
 
     #[test]
@@ -268,9 +310,9 @@ mod tests {
     fn absent_and_repeated_attributes_are_no_identity() {
         let twice = NameBuilder::new().push(oid::COMMON_NAME, "a").unwrap().push(oid::COMMON_NAME, "b").unwrap();
         let rule = DeviceIdRule::Attribute(Attribute::CommonName);
-        assert_eq!(rule.read(&twice.finish().unwrap()), None);
+        assert_eq!(rule.read(&twice.finish().unwrap(), &GeneralNames::empty()), None);
         let absent = DeviceIdRule::Attribute(Attribute::Locality);
-        assert_eq!(absent.read(&subject()), None);
+        assert_eq!(absent.read(&subject(), &GeneralNames::empty()), None);
     }
 
     #[test]

@@ -178,6 +178,8 @@ pub enum SanKind {
     Uri,
     /// rfc822Name
     Email,
+    /// otherName that is a hardwareModuleName (RFC 4108 §5)
+    HardwareModule,
     /// Any other kind: never listed, always refused.
     Other,
 }
@@ -189,6 +191,7 @@ impl SanKind {
             GeneralName::Ip(_) => SanKind::Ip,
             GeneralName::Uri(_) => SanKind::Uri,
             GeneralName::Email(_) => SanKind::Email,
+            _ if name.hardware_module().is_some() => SanKind::HardwareModule,
             _ => SanKind::Other,
         }
     }
@@ -201,6 +204,7 @@ impl fmt::Display for SanKind {
             SanKind::Ip => "ip",
             SanKind::Uri => "uri",
             SanKind::Email => "email",
+            SanKind::HardwareModule => "hardwareModuleName",
             SanKind::Other => "other",
         })
     }
@@ -210,7 +214,7 @@ impl FromStr for SanKind {
     type Err = ProfileFault;
 
     fn from_str(text: &str) -> Result<SanKind, ProfileFault> {
-        [SanKind::Dns, SanKind::Ip, SanKind::Uri, SanKind::Email]
+        [SanKind::Dns, SanKind::Ip, SanKind::Uri, SanKind::Email, SanKind::HardwareModule]
             .into_iter()
             .find(|kind| kind.to_string() == text)
             .ok_or_else(|| ProfileFault::SanKind(text.to_owned()))
@@ -322,13 +326,14 @@ impl ProfileSpec {
 
 impl ProfileSpec {
     /// Whether a device and its names can be read back from a certificate of this profile: one manufacturer, and a rule that finds in the subject
-    /// that was issued what it found in the subject of the factory.
+    /// that was issued what it found in the subject of the factory. Alternative names are issued to a device that asks for them, so a rule that
+    /// reads one finds it in some certificates and not in others.
     pub fn gives_back_names(&self) -> bool {
         let first = self.manufacturers.first().map(|anchor| anchor.anchor_id());
         let one_manufacturer = self.manufacturers.iter().all(|anchor| Some(anchor.anchor_id()) == first);
         one_manufacturer
             && match &self.subject {
-                SubjectRule::Csr => true,
+                SubjectRule::Csr => self.device_id != DeviceIdRule::HardwareModule,
                 SubjectRule::Template(template) => template.gives_back(self.device_id),
             }
     }
@@ -440,12 +445,13 @@ impl Profile {
         self.manufacturers.contains(manufacturer)
     }
 
-    /// The device by the profile's rule over the subject of a manufacturer's certificate.
+    /// The device by the profile's rule over the names of a manufacturer's certificate.
     ///
     /// # Errors
     /// [`Refusal::NoDeviceId`].
     pub(crate) fn device_id(&self, client: &Certificate) -> Result<DeviceId, Refusal> {
-        self.spec.device_id.read(client.subject()).ok_or(Refusal::NoDeviceId(self.spec.device_id))
+        let rule = self.spec.device_id;
+        rule.read(client.subject(), client.san()).ok_or(Refusal::NoDeviceId(rule))
     }
 
     /// The anchors below which a device's certificate may be past its notAfter: the manufacturers, if the profile says so.
@@ -503,7 +509,7 @@ impl fmt::Display for ProfileFault {
                 "`device_id` cannot be read back from the subject that `issue.subject` makes, or there are several manufacturers",
             ),
             ProfileFault::SanKind(text) => {
-                write!(f, "`issue.san` names unknown kind `{text}`: known are dns, ip, uri, email")
+                write!(f, "`issue.san` names unknown kind `{text}`: known are dns, ip, uri, email, hardwareModuleName")
             }
             ProfileFault::Template(error) => write!(f, "certificates of this profile cannot be made: {error}"),
         }

@@ -34,13 +34,15 @@ pub enum Refusal {
     ClientNotInLedger,
     /// The manufacturer that once vouched for the client is none of the profile's any more.
     ManufacturerRemoved,
-    /// The client's subject does not yield a device identity by the profile's rule.
+    /// The names in the client's certificate do not yield a device identity by the profile's rule.
     NoDeviceId(DeviceIdRule),
     /// The CSR's subject is not that of the client's certificate.
     SubjectMismatch(Box<Mismatch>),
     /// The profile's subject template needs an attribute that the client's certificate does not have exactly once, or
     /// whose value does not fit the attribute it goes into.
     SubjectTemplate(Attribute),
+    /// The certificate would have neither a subject nor an alternative name (RFC 5280 §4.1.2.6).
+    NoName,
     /// The CSR asks for a subject alternative name that the profile does not list.
     SanNotListed(SanKind),
     /// The CSR asks for a name that may not be issued whoever has it: a wildcard, a trailing dot, characters that are not
@@ -117,11 +119,14 @@ impl fmt::Display for Refusal {
             Refusal::ManufacturerRemoved => {
                 f.write_str("the manufacturer of the client's device is none of the profile's any more")
             }
-            Refusal::NoDeviceId(rule) => write!(f, "the client's subject yields no identity by `{rule}`"),
+            Refusal::NoDeviceId(rule) => write!(f, "the client's certificate yields no identity by `{rule}`"),
             Refusal::SubjectMismatch(_) => f.write_str("the subject asked for is not that of the client's certificate"),
             Refusal::SubjectTemplate(attribute) => {
                 write!(f, "the profile's subject template cannot be filled: {attribute}")
             }
+            Refusal::NoName => f.write_str(
+                "the certificate would have no name: the client's subject is empty and the request asks for no alternative name",
+            ),
             Refusal::SanNotListed(kind) => write!(f, "the profile lists no subject alternative name of kind {kind}"),
             Refusal::SanSyntax(kind) => {
                 write!(f, "an alternative name of kind {kind} may not be issued as it is written")

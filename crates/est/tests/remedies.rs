@@ -336,6 +336,7 @@ const OF_THE_REQUEST: &[Reason] = &[
     Reason::CsrSanMalformed,
     Reason::CsrAsksAuthority,
     Reason::CsrAsksAnyPurpose,
+    Reason::CsrNoName,
     Reason::SanNotListed,
     Reason::SanNotIssuable,
     Reason::SanMismatch,

@@ -119,15 +119,11 @@ impl GeneralNames {
     /// The one hardwareModuleName: `None` if there is none, if there are several (which of them names the device?), or if it is malformed.
     #[must_use]
     pub fn hardware_module(&self) -> Option<HardwareModule<'_>> {
-        let mut found = self.iter().filter_map(|name| match name {
-            GeneralName::Other { type_id: oid::HARDWARE_MODULE_NAME, value } => Some(value),
-            _ => None,
-        });
+        let claims =
+            |name: &GeneralName<'_>| matches!(name, GeneralName::Other { type_id: oid::HARDWARE_MODULE_NAME, .. });
+        let mut found = self.iter().filter(claims);
         let only = found.next()?;
-        if found.next().is_some() {
-            return None;
-        }
-        HardwareModule::read(only).ok()
+        if found.next().is_some() { None } else { only.hardware_module() }
     }
 }
 
@@ -257,6 +253,15 @@ impl<'a> GeneralName<'a> {
                 name(one).zip(name(two)).is_some_and(|(one, two)| one.matches(&two))
             }
             _ => self == other,
+        }
+    }
+
+    /// The hardwareModuleName that it is: `None` for every other name and for one that is malformed.
+    #[must_use]
+    pub fn hardware_module(&self) -> Option<HardwareModule<'a>> {
+        match self {
+            GeneralName::Other { type_id: oid::HARDWARE_MODULE_NAME, value } => HardwareModule::read(value).ok(),
+            _ => None,
         }
     }
 

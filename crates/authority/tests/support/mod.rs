@@ -161,14 +161,16 @@ impl World {
 
     /// A certificate of the device's manufacturer with alternative names in it, which `make` does not put there.
     pub(crate) fn with_names(&self, device: &Device, san: &GeneralNames) -> Certificate {
+        self.named(device, device.idevid.subject(), san)
+    }
+
+    /// A certificate of the device's manufacturer with these names.
+    pub(crate) fn named(&self, device: &Device, subject: &Name, san: &GeneralNames) -> Certificate {
         let issuer = issue::Issuer::new(Arc::clone(&self.manufacturer)).unwrap();
         let template = Template::new(Arc::new(issuer), &TemplateSpec { client_auth: true, ..TemplateSpec::default() });
         let serial = Serial::new(NodePrefix::new(0), [0x77; 16]);
         let validity = Validity { not_before: at(START - DAY), not_after: at(START + 20 * YEAR) };
-        let to_be_signed = template
-            .unwrap()
-            .fill(device.idevid.subject(), san, device.identity_key.spki(), &serial, validity)
-            .unwrap();
+        let to_be_signed = template.unwrap().fill(subject, san, device.identity_key.spki(), &serial, validity).unwrap();
         let signature = secure(&self.random, |r| self.manufacturer_key.sign(r, to_be_signed.der())).unwrap();
         to_be_signed.assemble(&signature).unwrap()
     }

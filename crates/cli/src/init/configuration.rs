@@ -56,12 +56,15 @@ labels = [""]
 ca = "main"
 # The CAs whose IDevIDs may enrol.
 manufacturers = ["manufacturer/ca.pem"]
-# Who a device is: the key of lists, limits, audit and idempotency.
+# Who a device is: the key of lists, limits, audit and idempotency. An attribute of its subject, the whole "idevid:subject", or
+# "idevid:san.hardwareModuleName" where IDevIDs have an empty subject (TYPE:SERIAL, RFC 4108 §5).
 device_id = "idevid:subject.serialNumber"
 # "open": every device of these manufacturers.
 mode = "open"
 # "csr": as the request says, which must equal the subject of the certificate that the device shows. Or a template: "CN={subject.CN},serialNumber={device_id},O=Example".
 issue.subject = "csr"
+# Alternative names that a device may ask for, if its own certificate has them: "dns", "ip", "uri", "email", "hardwareModuleName".
+issue.san = []
 issue.validity = "365d"
 # The same request again within this time gets the same certificate again.
 repeat_window = "24h"

@@ -372,7 +372,7 @@ fn request_of_openssl(arguments: &[&str], key: &std::path::Path, csr: &std::path
     openssl(arguments.iter().map(OsStr::new).chain(files))
 }
 
-fn verify_with_openssl(pki: &Pki, file: &std::path::Path) {
+pub(crate) fn verify_with_openssl(pki: &Pki, file: &std::path::Path) {
     let (root, issuing) = (pki.path("ca/root.pem"), pki.path("ca/issuing.pem"));
     let output = openssl([
         "verify".as_ref(),

@@ -7,6 +7,7 @@
 
 mod common;
 mod enrolment;
+mod foreign;
 mod link;
 mod strangers;
 mod usage;

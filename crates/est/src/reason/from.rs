@@ -156,6 +156,7 @@ impl Reason {
                 Function::SimpleReenroll => Reason::SrenSubjectMismatch,
             },
             Refusal::SubjectTemplate(_) => Reason::SubjectTemplate,
+            Refusal::NoName => Reason::CsrNoName,
             Refusal::SanNotListed(_) => Reason::SanNotListed,
             Refusal::SanSyntax(_) => Reason::SanNotIssuable,
             Refusal::SanMismatch(_) => Reason::SanMismatch,

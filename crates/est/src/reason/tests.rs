@@ -151,6 +151,7 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::NoDeviceId(DeviceIdRule::Subject),
         Refusal::SubjectMismatch(mismatch()),
         Refusal::SubjectTemplate(Attribute::CommonName),
+        Refusal::NoName,
         Refusal::SanNotListed(SanKind::Dns),
         Refusal::SanSyntax(SanKind::Dns),
         Refusal::SanMismatch(mismatch()),

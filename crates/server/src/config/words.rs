@@ -80,7 +80,7 @@ impl FromText for MemoryUrl {
 pub(super) struct Rule(pub(super) DeviceIdRule);
 
 impl FromText for Rule {
-    const WANTED: &'static str = "a rule such as `idevid:subject.serialNumber`";
+    const WANTED: &'static str = "a rule such as `idevid:subject.serialNumber` or `idevid:san.hardwareModuleName`";
 
     fn from_text(text: &str) -> Result<Self, Problem> {
         text.parse().map(Rule).map_err(|fault: authority::RuleFault| unknown(text, &fault.to_string()))
@@ -95,7 +95,7 @@ impl FromText for Rule {
 pub(super) struct San(pub(super) SanKind);
 
 impl FromText for San {
-    const WANTED: &'static str = "`dns`, `ip`, `uri` or `email`";
+    const WANTED: &'static str = "`dns`, `ip`, `uri`, `email` or `hardwareModuleName`";
 
     fn from_text(text: &str) -> Result<Self, Problem> {
         text.parse().map(San).map_err(|_: authority::ProfileFault| unknown(text, Self::WANTED))

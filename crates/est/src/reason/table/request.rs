@@ -209,9 +209,9 @@ macro_rules! request_rows {
                 "Nothing the device can do.";
                 "Add the manufacturer to the profile again if its devices are to renew.";
             ClientNoDeviceId: "est.client.no_device_id", Decision, FORBIDDEN;
-                "The client's subject does not yield a device identity by the profile's rule.";
+                "The names in the client's certificate do not yield a device identity by the profile's rule.";
                 "Use the manufacturer certificate that carries the attribute, exactly once.";
-                "Change device_id of the profile to an attribute that these devices have, such as idevid:subject.CN.";
+                "Change device_id of the profile to what these devices have: an attribute, such as idevid:subject.CN, or idevid:san.hardwareModuleName where the subject is empty.";
             SenSubjectMismatch: "est.sen.subject_mismatch", Decision, FORBIDDEN;
                 "The CSR's subject is not the subject of the certificate that the client authenticated with.";
                 "Copy the subject of that certificate into the CSR, every attribute in its order. Mbed TLS, and Zephyr and OpenThread with it: mbedtls_x509_dn_gets, then mbedtls_x509write_csr_set_subject_name. OpenSSL: X509_get_subject_name, then X509_REQ_set_subject_name.";
@@ -224,6 +224,10 @@ macro_rules! request_rows {
                 "The profile's subject template needs an attribute that the client's certificate lacks, has twice, or has with a value that does not fit.";
                 "Use the manufacturer certificate that the template was written for.";
                 "Change issue.subject of the profile to attributes that these devices have.";
+            CsrNoName: "est.csr.no_name", Decision, FORBIDDEN;
+                "The certificate would have no name: the client's subject is empty, the profile copies it, and the CSR asks for no alternative name (RFC 5280 §4.1.2.6).";
+                "Put the subjectAltName of the manufacturer certificate into the CSR.";
+                "Set issue.subject to a template such as \"CN={device_id}\", or list the kind of name that these devices have in issue.san, such as hardwareModuleName.";
             SanNotListed: "est.csr.san_not_listed", Decision, FORBIDDEN;
                 "The CSR asks for a subject alternative name of a kind that the profile does not list.";
                 "Leave subjectAltName out of the CSR.";
