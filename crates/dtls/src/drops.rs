@@ -59,6 +59,8 @@ drops! {
     SessionsFull = "sessions_full",
     /// New handshakes are not admitted.
     Draining = "draining",
+    /// The server is behind and begins few new handshakes, so that those in progress are finished.
+    Behind = "behind",
     /// A ClientHello that was already answered or is not the first in its datagram, or a repeated flight beyond the budget of answers.
     Repeated = "repeated",
     /// A handshake fragment whose lengths contradict each other.

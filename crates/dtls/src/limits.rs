@@ -85,6 +85,11 @@ pub(crate) const HELLO_DEADLINE: Duration = Duration::from_secs(12);
 /// links a few; one flight, its repetitions by the timer and some answers to repeated hellos stay below.
 pub(crate) const FLIGHTS_PER_COOKIE_MAX: u8 = 20;
 
+/// While the server is behind, a handshake is begun for so many datagrams that were taken. A whole enrolment takes about ten datagrams, and
+/// the time of a hundred that lead to nothing: handshakes begun so take a sixth of what the server can do where handshakes make it late,
+/// and about two thirds where datagrams that lead to nothing do.
+pub(crate) const DATAGRAMS_PER_BEGIN_BEHIND: u32 = 64;
+
 /// Timeouts of handshakes that one call serves: each may send a flight of some kilobytes.
 pub(crate) const HANDSHAKE_TIMEOUTS_PER_CALL_MAX: usize = 64;
 

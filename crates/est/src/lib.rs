@@ -29,6 +29,7 @@ pub use keys::{IdentityFault, identity};
 pub use reason::{Reason, Stage};
 pub use resources::{Packing, Resource};
 pub use server::{
-    Alarm, Attempt, Counters, JobId, Notice, OFFERED_BYTES_MAX, Output, PublicKeyDone, PublicKeyJob, Server, Success,
+    Alarm, Attempt, Backlog, Counters, JobId, Notice, OFFERED_BYTES_MAX, Output, PublicKeyDone, PublicKeyJob, Server,
+    Success,
 };
 pub use verify::{Authenticated, CertificateCache, Device, NameAuthorities, PeerVerifier, ServerVerifier};

@@ -26,11 +26,14 @@ use crate::reason::Reason;
 use crate::verify::{Device, PeerVerifier};
 
 mod attempt;
+mod backlog;
 mod live;
 mod request;
 mod sent_away;
 
 pub use attempt::{Attempt, Counters, Notice, OFFERED_BYTES_MAX, Success};
+pub use backlog::Backlog;
+use backlog::Pace;
 pub use live::JobId;
 use live::{Sessions, Waiting};
 use request::Jitter;
@@ -115,6 +118,7 @@ pub struct Server {
     /// Sessions that are still to be visited because the shard stops.
     sweep: Option<Sweep>,
     admission: Admission,
+    pace: Pace,
 }
 
 impl Server {
@@ -138,7 +142,18 @@ impl Server {
             sent_away: SentAway::default(),
             sweep: None,
             admission: Admission::Open,
+            pace: Pace::default(),
             config,
+        }
+    }
+
+    /// What waits for this server, said once a turn, before it is handed in. While it is behind, few new handshakes are begun; for a shell
+    /// that never says anything none is held back.
+    pub fn note_backlog(&mut self, now: Now, backlog: Backlog) {
+        let admission = self.pace.admission(now.mono, backlog);
+        if self.admission != Admission::Draining && self.admission != admission {
+            self.admission = admission;
+            self.endpoint.refuse_new(admission);
         }
     }
 

@@ -25,6 +25,7 @@ pub mod faulty;
 pub mod fuzz;
 pub mod ideal;
 pub mod link;
+pub mod overload;
 mod run;
 pub mod scenario;
 pub mod soak;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::meter::PURCHASE_INTERVAL;
 use super::pressure::Network;
 use super::table::{HalfOpen, Occupation};
-use super::{Admission, Endpoint, Event};
+use super::{Endpoint, Event};
 use crate::config::PublicKeySteps;
 use crate::cookie::Promise;
 use crate::drops::Drop;
@@ -31,8 +31,8 @@ pub(super) struct FirstHello<'a> {
 impl<V: VerifyPeer> Endpoint<V> {
     /// Begins a handshake with a ClientHello whose cookie is good. The slot is reserved before anything is allocated.
     pub(super) fn begin(&mut self, now: Now, route: Route, hello: FirstHello<'_>) {
-        if self.admission == Admission::Draining {
-            return self.outside.port(now, Some(route)).drop(Drop::Draining);
+        if let Err(reason) = self.door.admits() {
+            return self.outside.port(now, Some(route)).drop(reason);
         }
         // Before anything ends: a hello that buys nothing changes nothing.
         let bought = match self.meter.admit(self.table.buyer(route), hello.mark, now.mono) {
@@ -60,6 +60,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             }
             None => {}
         }
+        self.door.note_begun();
         let FirstHello { record_sequence, fragment, promise, mark } = hello;
         let handshake = Handshake::new(Arc::clone(&self.config), fragment, promise, record_sequence, now.mono);
         let mut half_open = HalfOpen::new(route, handshake, now.mono, mark, fragment.message_seq);

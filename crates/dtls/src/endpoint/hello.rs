@@ -117,7 +117,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         fragment: &Fragment<'_>,
         head: &HelloHead<'_>,
     ) {
-        if self.admission == Admission::Draining {
+        if self.door.admission() == Admission::Draining {
             return self.outside.port(now, Some(route)).drop(Drop::Draining);
         }
         let cookie = self.cookies.make(now.utc, route.peer(), head);

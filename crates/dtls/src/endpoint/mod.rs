@@ -4,6 +4,7 @@
 //! it begins is a half-open handshake beside a session that may exist (`handshakes`), and only its verified Finished replaces that
 //! session (RFC 6347 §4.2.8). `table` keeps both kinds of tenants, their deadlines and their order of idleness.
 
+mod door;
 mod handshakes;
 mod hello;
 mod meter;
@@ -17,6 +18,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use door::Admission;
+use door::Door;
 use meter::Meter;
 use pressure::Pressure;
 pub use table::Occupation;
@@ -50,7 +53,7 @@ pub struct Endpoint<V: VerifyPeer> {
     outside: Outside,
     events: VecDeque<Event<V::Peer>>,
     jobs: VecDeque<PublicKeyJob<V>>,
-    admission: Admission,
+    door: Door,
     forgeries: ForgeryRate,
     turn: Turn,
 }
@@ -132,15 +135,6 @@ pub struct Transmit<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Whether new handshakes are let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// They are.
-    Open,
-    /// They are not: handshakes in progress and sessions go on until they end.
-    Draining,
-}
-
 /// How many associations there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionCounts {
@@ -167,7 +161,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             outside: Outside::new(random),
             events: VecDeque::new(),
             jobs: VecDeque::new(),
-            admission: Admission::Open,
+            door: Door::default(),
             forgeries: ForgeryRate::default(),
             turn: Turn::default(),
             config,
@@ -188,6 +182,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             .port(now, Some(route))
             .trace(&TraceEvent::Datagram { direction: Direction::Received, bytes: datagram });
         self.turn = Turn::default();
+        self.door.note_datagram();
         let mut records = Records::new();
         while let Some(record) = records.next(datagram) {
             match record {
@@ -320,7 +315,7 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     /// Opens or closes the door to new handshakes.
     pub fn refuse_new(&mut self, admission: Admission) {
-        self.admission = admission;
+        self.door.set(admission);
     }
 
     /// The established sessions.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use authority::{Busy, Deliver, Job, Outcome};
 use dtls::{Now, Path, Route, SocketIndex};
-use est::{Attempt, Output, PublicKeyDone, PublicKeyJob, Success};
+use est::{Attempt, Backlog, Output, PublicKeyDone, PublicKeyJob, Success};
 use mio::{Events, Poll, Token, Waker};
 use net::Clock;
 use net::udp::{Batch, Socket, is_report};
@@ -33,6 +33,8 @@ use crate::metrics::Meters;
 
 /// Batches received from one socket in one turn; then outcomes and deadlines have theirs. Four batches are about 2 ms of hellos.
 const RECEIVES_PER_TURN_MAX: usize = 4;
+/// Steps of handshakes that wait for a thread of the pool before the shard is behind: about 20 ms of them.
+const STEPS_AHEAD_MAX: usize = 128;
 /// Events of one `poll`: a readable and a writable one for each of some sockets, and the waker.
 const EVENTS_MAX: usize = 64;
 /// The waker's token; sockets count from 0.
@@ -54,7 +56,11 @@ pub(super) struct Parts {
 /// What comes back from the pool.
 pub(super) enum Results {
     Outcomes(Vec<(Ticket, Outcome)>),
-    PublicKeys(Vec<PublicKeyDone>),
+    /// `handed` steps were handed over together; one that panicked is not among those that are done.
+    PublicKeys {
+        handed: usize,
+        done: Vec<PublicKeyDone>,
+    },
 }
 
 /// One shard, ready to run on a thread of its own.
@@ -84,6 +90,9 @@ struct Desk {
     /// Pieces of work outside, and their bound: what the mailbox has room for.
     outside: usize,
     outside_max: usize,
+    /// Of the pieces outside, steps of handshakes; and how many of them the pool does in no time.
+    steps: usize,
+    steps_ahead_max: usize,
     results: Sender<Results>,
     outcomes: Arc<dyn Deliver<Ticket>>,
 }
@@ -129,7 +138,16 @@ impl Shard {
         }
         let (results, mailbox) = mailbox(outside_max, Arc::clone(&waker));
         let outcomes = Arc::new(ToMailbox { results: results.clone(), journal });
-        let desk = Desk { jobs: Vec::new(), public_keys: Vec::new(), outside: 0, outside_max, results, outcomes };
+        let desk = Desk {
+            jobs: Vec::new(),
+            public_keys: Vec::new(),
+            outside: 0,
+            outside_max,
+            steps: 0,
+            steps_ahead_max: STEPS_AHEAD_MAX * pool.threads(),
+            results,
+            outcomes,
+        };
         let shard = Self {
             poll,
             clock: Clock,
@@ -162,6 +180,7 @@ impl Shard {
                 other => other?,
             }
             now = self.clock.now();
+            self.server.note_backlog(now, self.backlog());
             for event in &events {
                 if let Some(readable) = self.readable.get_mut(event.token().0) {
                     // An error is read from the socket as a datagram is.
@@ -173,6 +192,13 @@ impl Shard {
                 return Ok(ended);
             }
         }
+    }
+
+    /// What waits before a turn: datagrams that the last one left, or steps of handshakes. Enrolments that wait for the authority have a
+    /// limit of their own, and whoever is sent away by it is told for how long.
+    fn backlog(&self) -> Backlog {
+        let empty = !self.readable.contains(&true) && self.desk.steps <= self.desk.steps_ahead_max;
+        if empty { Backlog::Empty } else { Backlog::Waiting }
     }
 
     fn turn(&mut self, now: Now, batch: &mut Batch) -> io::Result<()> {
@@ -283,8 +309,9 @@ impl Shard {
                         self.server.complete(now, ticket.job, outcome);
                     }
                 }
-                Results::PublicKeys(done) => {
-                    self.desk.outside = self.desk.outside.saturating_sub(done.len());
+                Results::PublicKeys { handed, done } => {
+                    self.desk.outside = self.desk.outside.saturating_sub(handed);
+                    self.desk.steps = self.desk.steps.saturating_sub(handed);
                     for done in done {
                         self.server.complete_public_key(now, done);
                     }
@@ -322,7 +349,10 @@ impl Shard {
                 Err(Full) => self.server.complete(now, job_id, Outcome::from(Busy::Full)),
             },
             Output::PublicKey(job) => match self.desk.admit() {
-                Ok(()) => self.desk.public_keys.push(job),
+                Ok(()) => {
+                    self.desk.steps += 1;
+                    self.desk.public_keys.push(job);
+                }
                 // The handshake is paid for already; here it only costs the others some patience.
                 Err(Full) => self.server.complete_public_key(now, job.run()),
             },
@@ -352,7 +382,7 @@ impl Shard {
         if !self.desk.public_keys.is_empty() {
             let jobs = std::mem::take(&mut self.desk.public_keys);
             let results = self.desk.results.clone();
-            self.pool.run_public_keys(jobs, move |done| results.send(Results::PublicKeys(done)));
+            self.pool.run_public_keys(jobs, move |handed, done| results.send(Results::PublicKeys { handed, done }));
         }
     }
 

@@ -41,6 +41,11 @@ impl Pool {
         Ok(Self { threads: builder.build()? })
     }
 
+    /// How many threads there are.
+    pub(super) fn threads(&self) -> usize {
+        self.threads.current_num_threads()
+    }
+
     /// Hands enrolments to the authority, in tasks that spread over the threads.
     pub(super) fn submit(
         &self,
@@ -55,16 +60,17 @@ impl Pool {
         });
     }
 
-    /// Runs steps of handshakes; `done` is called once a task.
+    /// Runs steps of handshakes; `done` is called once a task, with the number of steps that it was given.
     pub(super) fn run_public_keys(
         &self,
         jobs: Vec<PublicKeyJob>,
-        done: impl Fn(Vec<PublicKeyDone>) + Clone + Send + 'static,
+        done: impl Fn(usize, Vec<PublicKeyDone>) + Clone + Send + 'static,
     ) {
         self.in_chunks(jobs, |chunk| {
             let done = done.clone();
             // A step that panics is never done: its handshake ends at its deadline. The other steps of the task are.
-            self.spawn(move || done(chunk.into_iter().filter_map(|job| guarded(|| job.run())).collect()));
+            let handed = chunk.len();
+            self.spawn(move || done(handed, chunk.into_iter().filter_map(|job| guarded(|| job.run())).collect()));
         });
     }
 

@@ -1,0 +1,405 @@
+//! More devices than one core can serve: a model of service time.
+//!
+//! The other worlds take no time for what the server computes. Here each datagram that the server handles occupies its one core for
+//! as long as it would on a real one, slowed down by [`SLOWER`] so that a few hundred devices are a crowd; datagrams wait meanwhile in a
+//! receive queue that drops what it has no room for, as a socket does. Devices come at a steady rate, enrol once and close.
+//!
+//! ```text
+//!   new device every 1/rate ──► link ──► queue (bounded) ──► core: busy for the cost of what came of the datagram ──► link
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use authority::{Deliver, Flights, Issuer, Limits, MemoryLedger, Outcome};
+use dtls::{CookieKeys, Path, Route, SocketIndex};
+use est::{
+    Backlog, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec,
+};
+use pki::issue::NodePrefix;
+
+use crate::chance::{Chance, DerivedRandom};
+use crate::clock::Clock;
+use crate::trust::{DeviceIdentity, SERVER_NAME, TestCa};
+
+/// A real core is so much faster than the modelled one.
+const SLOWER: u32 = 200;
+/// What a real core takes for a datagram that leads to no computation: reading it, a cookie, a block.
+const DATAGRAM: Duration = Duration::from_micros(2);
+/// For a hello that begins a handshake: a key pair and a signature.
+const BEGIN: Duration = Duration::from_micros(50);
+/// For the flight that ends it: a chain, a key exchange and a proof of possession.
+const AUTHENTICATE: Duration = Duration::from_micros(110);
+/// For the rest of an enrolment: the request's signature and the certificate's.
+const ISSUE: Duration = Duration::from_micros(50);
+/// Datagrams that the receive queue holds.
+const QUEUE_MAX: usize = 256;
+/// One way.
+const DELAY: Duration = Duration::from_millis(20);
+
+/// Whether the shell tells the server what waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// It does: [`Server::note_backlog`].
+    Tells,
+    /// It does not, and the server begins whatever it is asked for.
+    Silent,
+}
+
+/// What is done to the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Devices that set out, in multiples of [`capacity`].
+    pub offered: f64,
+    /// Hellos without a cookie from addresses that nobody has, in multiples of what the core could do if it did nothing else.
+    pub flood: f64,
+    /// For so long.
+    pub time: Duration,
+    /// How the server is driven.
+    pub shell: Shell,
+}
+
+/// What came of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outturn {
+    /// Devices that set out.
+    pub devices: u32,
+    /// Those that have their certificate.
+    pub enrolled: u32,
+    /// Handshakes and requests that the server refused, and sessions that devices lost before they had their certificate.
+    pub cut_off: usize,
+    /// Datagrams that the receive queue had no room for.
+    pub dropped: usize,
+    /// Handshakes that were begun and are not finished at the end.
+    pub unfinished: usize,
+}
+
+/// Devices and their requests, to be used in several runs.
+pub struct Crowd {
+    ca: TestCa,
+    devices: Vec<(DeviceIdentity, Vec<u8>)>,
+}
+
+impl Crowd {
+    /// So many devices.
+    #[must_use]
+    pub fn new(seed: u64, devices: u32) -> Crowd {
+        let ca = TestCa::new(seed);
+        let devices = (1..=devices).map(|number| {
+            let device = ca.device(number);
+            let csr = ca.request(device.certificate.subject()).csr;
+            (device, csr)
+        });
+        let devices = devices.collect();
+        Crowd { ca, devices }
+    }
+}
+
+/// Enrolments a second that the modelled core can serve at most, the datagrams themselves apart.
+#[must_use]
+pub fn capacity() -> f64 {
+    1.0 / ((BEGIN + AUTHENTICATE + ISSUE) * SLOWER).as_secs_f64()
+}
+
+#[derive(Default)]
+struct Finished(Mutex<Vec<(JobId, Outcome)>>);
+
+impl Deliver<JobId> for Finished {
+    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(outcomes);
+    }
+}
+
+enum Towards {
+    Server,
+    Device,
+}
+
+struct Run<'c> {
+    crowd: &'c Crowd,
+    shell: Shell,
+    clock: Clock,
+    server: Server,
+    issuer: Arc<Issuer>,
+    finished: Arc<Finished>,
+    random: Arc<DerivedRandom>,
+    clients: Vec<Option<Client>>,
+    timers: BTreeSet<(Instant, usize)>,
+    armed: Vec<Option<Instant>>,
+    link: BTreeMap<(Instant, u64), (Towards, usize, Vec<u8>)>,
+    sent: u64,
+    /// With the time at which each came.
+    queue: VecDeque<(Instant, usize, Vec<u8>)>,
+    free_at: Instant,
+    /// A hello without a cookie, and how many of them came.
+    hello: Vec<u8>,
+    chance: Chance,
+    flooded: usize,
+    outturn: Outturn,
+}
+
+/// Lets devices set out, and floods the server if that is asked for.
+///
+/// # Panics
+/// Where the crowd is too small, or nothing can be configured.
+#[must_use]
+pub fn run(crowd: &Crowd, load: Load) -> Outturn {
+    let clock = Clock::start();
+    let start = clock.now().mono;
+    let mut run = Run::new(crowd, clock, load.shell);
+    let between = Duration::from_secs_f64(1.0 / (capacity() * load.offered));
+    let mut next_device = start;
+    let between_floods = (load.flood > 0.0).then(|| (DATAGRAM * SLOWER).div_f64(load.flood));
+    let mut next_flood = between_floods.map(|_| start);
+    loop {
+        let turn = (!run.queue.is_empty() || run.server_is_due()).then_some(run.free_at);
+        let link = run.link.keys().next().map(|(at, _)| *at);
+        let timer = run.timers.first().map(|(at, _)| *at);
+        // While the core is busy a deadline that has passed waits for it.
+        let sleeping = run.server.poll_timeout().map(|at| at.max(run.free_at));
+        let next = [turn, link, timer, sleeping, next_flood].into_iter().flatten().fold(next_device, Instant::min);
+        run.clock.advance_to(next);
+        let now = run.clock.now().mono;
+        if now - start >= load.time {
+            run.outturn.unfinished = run.server.counters().sessions.map_or(0, |sessions| sessions.half_open);
+            return run.outturn;
+        }
+        if next_device <= now {
+            run.set_out();
+            next_device += between;
+        }
+        if let (Some(at), Some(between)) = (&mut next_flood, between_floods)
+            && *at <= now
+        {
+            // Not in step with the core.
+            *at += run.chance.between(Duration::ZERO, between * 2);
+            run.flood(now);
+        }
+        run.deliver(now);
+        run.time_out(now);
+        run.work(now);
+    }
+}
+
+impl<'c> Run<'c> {
+    fn new(crowd: &'c Crowd, clock: Clock, shell: Shell) -> Run<'c> {
+        let random = Arc::new(DerivedRandom::new(1, "overload"));
+        let identity = crowd.ca.server().for_dtls(&random);
+        let profile = crowd.ca.profile(|_| {});
+        let spec = ServerSpec::new(identity, CookieKeys::from_random(&*random), vec![profile]);
+        let config = Arc::new(ServerConfig::new(spec).expect("a configuration"));
+        let issuer = Issuer::new(
+            Arc::new(MemoryLedger::new(crowd.devices.len() * 2)),
+            Arc::new(crowd.ca.signer(Arc::clone(&random))),
+            Arc::clone(&random) as Arc<dyn authority::Random>,
+            NodePrefix::new(1),
+            Arc::new(Flights::new(Limits::default())),
+        );
+        Run {
+            crowd,
+            shell,
+            server: Server::new(0, config, Arc::clone(&random) as Arc<dyn dtls::Random>),
+            issuer: Arc::new(issuer),
+            finished: Arc::default(),
+            random,
+            clients: Vec::new(),
+            timers: BTreeSet::new(),
+            armed: Vec::new(),
+            link: BTreeMap::new(),
+            sent: 0,
+            queue: VecDeque::new(),
+            free_at: clock.now().mono,
+            hello: Vec::new(),
+            chance: Chance::new(1, "flood"),
+            flooded: 0,
+            outturn: Outturn::default(),
+            clock,
+        }
+    }
+
+    /// One more device says hello.
+    fn set_out(&mut self) {
+        let (identity, _) = &self.crowd.devices[self.clients.len()];
+        let name = pki::DnsName::try_from(SERVER_NAME).expect("a DNS name").to_owned();
+        let anchors = vec![Arc::clone(self.crowd.ca.root())];
+        let verifier = est::ServerVerifier::new(anchors, pki::ServerName::DnsName(name)).expect("a root is an anchor");
+        let dtls = DtlsConfig::new(Some(identity.for_dtls(&self.random)), Arc::new(verifier));
+        let random = Arc::clone(&self.random) as Arc<dyn dtls::Random>;
+        let client = Client::new(Arc::new(ClientConfig::default()), Arc::new(dtls), random, self.clock.now());
+        self.clients.push(Some(client));
+        self.armed.push(None);
+        self.outturn.devices += 1;
+        self.attend(self.clients.len() - 1);
+    }
+
+    fn send(&mut self, at: Instant, towards: Towards, device: usize, bytes: Vec<u8>) {
+        self.sent += 1;
+        self.link.insert((at + DELAY, self.sent), (towards, device, bytes));
+    }
+
+    /// What the link brings now.
+    fn deliver(&mut self, now: Instant) {
+        while let Some(entry) = self.link.first_entry().filter(|entry| entry.key().0 <= now) {
+            let (towards, device, mut bytes) = entry.remove();
+            match towards {
+                Towards::Server => self.arrive(now, device, bytes),
+                Towards::Device => {
+                    if let Some(client) = self.clients.get_mut(device).and_then(Option::as_mut) {
+                        client.handle_datagram(self.clock.now(), &mut bytes);
+                        self.attend(device);
+                    }
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self, now: Instant, device: usize, bytes: Vec<u8>) {
+        if self.queue.len() >= QUEUE_MAX {
+            self.outturn.dropped += 1;
+        } else {
+            self.queue.push_back((now, device, bytes));
+        }
+    }
+
+    /// One more hello from an address of its own.
+    fn flood(&mut self, now: Instant) {
+        self.flooded += 1;
+        self.arrive(now, NOBODY + self.flooded, self.hello.clone());
+    }
+
+    fn time_out(&mut self, now: Instant) {
+        while let Some((_, device)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            if let Some(client) = &mut self.clients[device] {
+                client.handle_timeout(self.clock.now());
+            }
+            self.attend(device);
+        }
+    }
+
+    fn server_is_due(&self) -> bool {
+        self.server.poll_timeout().is_some_and(|at| at <= self.clock.now().mono)
+    }
+
+    /// The core, if it is free: deadlines first, then the next datagram.
+    fn work(&mut self, now: Instant) {
+        if self.free_at > now {
+            return;
+        }
+        let before = self.server.counters();
+        if self.server_is_due() {
+            self.server.handle_timeout(self.clock.now());
+        } else if let Some((since, device, mut bytes)) = self.queue.pop_front() {
+            if self.shell == Shell::Tells {
+                let backlog = if since < now { Backlog::Waiting } else { Backlog::Empty };
+                self.server.note_backlog(self.clock.now(), backlog);
+            }
+            self.server.handle_datagram(self.clock.now(), route(device), &mut bytes);
+        } else {
+            return;
+        }
+        self.finish(before, now);
+    }
+
+    /// Does what the server asks for, and counts what it cost.
+    fn finish(&mut self, before: est::Counters, now: Instant) {
+        let clock = self.clock.now();
+        while let Some(output) = self.server.poll_output() {
+            match output {
+                Output::Submit(id, job) => {
+                    let deliver = Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>;
+                    self.issuer.submit(clock.utc, vec![(id, job)], deliver);
+                    let outcomes = std::mem::take(&mut *self.finished.0.lock().unwrap_or_else(PoisonError::into_inner));
+                    for (job, outcome) in outcomes {
+                        self.server.complete(clock, job, outcome);
+                    }
+                }
+                Output::PublicKey(step) => self.server.complete_public_key(clock, step.run()),
+                Output::Attempt(attempt) => self.outturn.cut_off += usize::from(attempt.outcome.is_err()),
+                Output::Alarm(_) => {}
+            }
+        }
+        let after = self.server.counters();
+        let half_open = |counters: &est::Counters| counters.sessions.map_or(0, |sessions| sessions.half_open);
+        let mut cost = DATAGRAM;
+        if half_open(&after) > half_open(&before) {
+            cost += BEGIN;
+        }
+        if after.handshakes > before.handshakes {
+            cost += AUTHENTICATE;
+        }
+        if after.submitted > before.submitted {
+            cost += ISSUE;
+        }
+        self.free_at = now + cost * SLOWER;
+        let mut said = Vec::new();
+        while let Some(transmit) = self.server.poll_transmit() {
+            said.push((device(transmit.route), transmit.bytes.to_vec()));
+        }
+        for (device, bytes) in said {
+            self.send(self.free_at, Towards::Device, device, bytes);
+        }
+    }
+
+    /// Takes a device's events and datagrams.
+    fn attend(&mut self, device: usize) {
+        let now = self.clock.now();
+        let Some(mut client) = self.clients[device].take() else { return };
+        let mut over = false;
+        loop {
+            while let Some(bytes) = client.poll_transmit().map(<[u8]>::to_vec) {
+                if self.hello.is_empty() {
+                    self.hello.clone_from(&bytes);
+                }
+                self.send(now.mono, Towards::Server, device, bytes);
+            }
+            match client.poll_event() {
+                Some(ClientEvent::Connected { .. }) => {
+                    let csr = self.crowd.devices[device].1.clone();
+                    client.start(now, Operation::Enroll { csr }).expect("connected, and nothing asked yet");
+                }
+                Some(ClientEvent::Done(_)) => {
+                    self.outturn.enrolled += 1;
+                    client.close(now);
+                    over = true;
+                }
+                Some(ClientEvent::Failed(_) | ClientEvent::Again { .. }) => {
+                    self.outturn.cut_off += 1;
+                    over = true;
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        if let Some(armed) = self.armed[device].take() {
+            self.timers.remove(&(armed, device));
+        }
+        if over {
+            return;
+        }
+        if let Some(at) = client.poll_timeout() {
+            self.armed[device] = Some(at);
+            self.timers.insert((at, device));
+        }
+        self.clients[device] = Some(client);
+    }
+}
+
+const PORTS: usize = 60_000;
+/// From this number on nobody is there.
+const NOBODY: usize = 2 * PORTS;
+
+/// An address of its own for each device.
+fn route(device: usize) -> Route {
+    let host = u8::try_from(device / PORTS + 1).unwrap_or(u8::MAX);
+    let port = u16::try_from(device % PORTS + 1_024).unwrap_or(u16::MAX);
+    let peer = SocketAddr::from(([192, 0, 2, host], port));
+    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+}
+
+fn device(route: Route) -> usize {
+    let peer = route.peer();
+    let SocketAddr::V4(peer) = peer else { return usize::MAX };
+    usize::from(peer.ip().octets()[3] - 1) * PORTS + usize::from(peer.port() - 1_024)
+}

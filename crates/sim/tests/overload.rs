@@ -1,0 +1,44 @@
+//! More devices than the server can serve: what it serves then, and that nobody is cut off in the middle.
+
+use std::time::Duration;
+
+use sim::overload::{Crowd, Load, Outturn, Shell, capacity, run};
+
+const TIME: Duration = Duration::from_secs(12);
+
+fn devices(offered: f64, shell: Shell) -> Load {
+    Load { offered, flood: 0.0, time: TIME, shell }
+}
+
+#[test]
+fn c47_at_two_and_four_times_the_capacity_goodput_holds_and_nobody_is_cut_off() {
+    let crowd = Crowd::new(47, 1_300);
+    let [peak, twice, four_times] = [1.0, 2.0, 4.0].map(|offered| run(&crowd, devices(offered, Shell::Tells)));
+    for outturn in [peak, twice, four_times] {
+        println!("{outturn:?}");
+        assert_eq!(outturn.cut_off, 0, "{outturn:?}");
+        // What is begun is finished: what is not by the end was begun a moment before it.
+        assert!(outturn.unfinished <= 24, "{outturn:?}");
+    }
+    let best = [peak, twice, four_times].iter().map(|outturn| outturn.enrolled).max().unwrap_or(0);
+    assert!(f64::from(best) >= 0.7 * capacity() * TIME.as_secs_f64(), "the model is as fast as it says: {best}");
+    for outturn in [twice, four_times] {
+        assert!(outturn.enrolled * 10 >= best * 9, "{outturn:?} of {best}");
+    }
+    // The same crowd before a server that begins whatever it is asked for: the model can show the loss.
+    let Outturn { enrolled, .. } = run(&crowd, devices(4.0, Shell::Silent));
+    println!("silent: {enrolled}");
+    assert!(enrolled * 10 < best * 9, "{enrolled} of {best}");
+}
+
+#[test]
+fn c47_a_flood_of_hellos_without_cookies_locks_nobody_out() {
+    let crowd = Crowd::new(47, 100);
+    // The server never catches up: more hellos come than it could turn away if it did nothing else.
+    let load = Load { offered: 0.2, flood: 1.1, time: TIME, shell: Shell::Tells };
+    let [flooded, silent] = [Shell::Tells, Shell::Silent].map(|shell| run(&crowd, Load { shell, ..load }));
+    println!("{flooded:?}, silent: {silent:?}");
+    assert!(flooded.dropped > 0, "{flooded:?}");
+    assert_eq!(flooded.cut_off, 0, "{flooded:?}");
+    assert!(flooded.enrolled * 10 >= silent.enrolled * 8, "{flooded:?}, {silent:?}");
+}
