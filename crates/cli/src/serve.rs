@@ -3,7 +3,7 @@
 use crate::arguments::endpoint;
 use crate::outcome::{self, Fault, Outcome, say};
 use net::capture::{Addresses, KeyLog, OnlyPeer, Pcapng, Tee, TracePrinter};
-use server::config::{Faults, Sources};
+use server::config::{ExpiredServer, Faults, Sources};
 use server::daemon::MakeObserver;
 use server::{Handle, Options, Server};
 use std::io;
@@ -52,6 +52,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     insecure_keylog: bool,
 
+    /// Start although the server certificate has expired: no device that looks at dates will trust this server
+    #[arg(long)]
+    allow_expired_server_certificate: bool,
+
     /// How log lines look, on stderr
     #[arg(long, value_enum, default_value_t = Log::Human)]
     log: Log,
@@ -93,8 +97,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 /// What is read at start and by each SIGHUP: the file as it is then, with the addresses of the command line.
 fn sources(arguments: &Arguments) -> impl Fn() -> Result<Sources, Faults> + Send + 'static {
     let (config, listen) = (arguments.config.clone(), arguments.listen.clone());
+    let expired_server =
+        if arguments.allow_expired_server_certificate { ExpiredServer::Served } else { ExpiredServer::Refused };
     move || {
-        let mut sources = Sources::of(&config)?;
+        let mut sources = Sources { expired_server, ..Sources::of(&config)? };
         if !listen.is_empty() {
             sources.listen = Some(listen.clone());
         }

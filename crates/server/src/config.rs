@@ -11,6 +11,7 @@
 mod document;
 mod environment;
 mod fault;
+mod flaw;
 mod model;
 mod reader;
 mod sections;
@@ -23,11 +24,12 @@ use std::path::{Path, PathBuf};
 
 use crate::files::read_bounded;
 
-pub(crate) use fault::from_file;
 pub use fault::{Fault, Faults, Place, Problem, Standing};
+pub(crate) use fault::{SERVER, SERVER_ISSUER, from_file};
+pub use flaw::ServerFlaw;
 pub use model::{
-    CaSection, Config, DtlsSection, EstSection, LedgerSection, LimitsSection, MetricsSection, ProfileSection,
-    ServerSection,
+    CaSection, Config, DtlsSection, EstSection, ExpiredServer, LedgerSection, LimitsSection, MetricsSection,
+    ProfileSection, ServerSection,
 };
 pub use reader::{Effective, Origin, Read};
 pub use value::SecretUri;
@@ -43,9 +45,17 @@ pub struct Sources {
     pub environment: Vec<(OsString, OsString)>,
     /// Addresses of the command line, which replace the file's.
     pub listen: Option<Vec<SocketAddr>>,
+    /// What the command line says of a server certificate that has expired.
+    pub expired_server: ExpiredServer,
 }
 
 impl Sources {
+    /// A file's text and an environment, and nothing of a command line.
+    #[must_use]
+    pub fn new(file: PathBuf, text: String, environment: Vec<(OsString, OsString)>) -> Self {
+        Self { file, text, environment, listen: None, expired_server: ExpiredServer::Refused }
+    }
+
     /// Reads `file` and takes the environment of this process.
     ///
     /// # Errors
@@ -55,7 +65,7 @@ impl Sources {
             let problem = Problem::NoConfiguration { path: file.into(), error };
             Faults(vec![Fault { place: Place::File(file.into()), key: String::new(), problem }])
         })?;
-        Ok(Self { file: file.into(), text, environment: std::env::vars_os().collect(), listen: None })
+        Ok(Self::new(file.into(), text, std::env::vars_os().collect()))
     }
 }
 
@@ -80,7 +90,9 @@ pub fn read(sources: &Sources) -> Result<Config, Faults> {
     let stray = variables.stray_faults(reader.effective.iter().map(|effective| effective.key.as_str()));
     reader.faults.extend(stray);
     match config {
-        Some(config) if reader.faults.is_empty() => Ok(Config { effective: reader.effective, ..config }),
+        Some(config) if reader.faults.is_empty() => {
+            Ok(Config { effective: reader.effective, expired_server: sources.expired_server, ..config })
+        }
         _ => {
             debug_assert!(!reader.faults.is_empty(), "a value is missing and no fault says so");
             Err(Faults(reader.faults))

@@ -6,6 +6,7 @@
 mod authorities;
 mod memory;
 mod secrets;
+mod shown;
 mod sizes;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ use zeroize::Zeroizing;
 pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
 
 use crate::config::{
-    self, Config, Effective, Fault, Faults, LimitsSection, Place, Problem, ProfileSection, Read, Sources, Standing,
+    self, Config, Effective, Fault, Faults, LimitsSection, Place, Problem, ProfileSection, Read, SERVER, SERVER_ISSUER,
+    Sources, Standing,
 };
 use crate::files::read_bounded;
 use authorities::Authority;
@@ -155,16 +157,19 @@ struct Loading {
 impl Loading {
     fn all(&mut self, config: Config, process: &Arc<Process>) -> Option<Loaded> {
         let shards = shard_count(config.server.shards);
-        let identity = self.identity(&config);
+        let shown = self.shown(&config);
         let cookie = self.cookie(&config, process);
         let mut signer = RingSigner::new(Arc::clone(&self.random) as Arc<dyn authority::Random>);
         let authorities: Vec<_> = config.cas.iter().map(|ca| self.authority(ca, &config.file, &mut signer)).collect();
         let authorities: Option<Vec<Authority>> = authorities.into_iter().collect();
         let authorities = authorities?;
+        if let Some(shown) = &shown {
+            self.judge_as_devices_do(&config, shown, &authorities);
+        }
         let profiles: Vec<_> =
             config.profiles.iter().map(|section| self.profile(section, &config, &authorities)).collect();
         let profiles: Option<Vec<Arc<Profile>>> = profiles.into_iter().collect();
-        let mut spec = server_spec(&config, shards, identity?, cookie?, profiles?);
+        let mut spec = server_spec(&config, shards, shown?.identity, cookie?, profiles?);
         spec.certificates = Arc::clone(&process.certificates);
         // Each piece of work that can be outside a shard at once: enrolments, and steps of handshakes.
         let outside_max = spec.limits.pending_max.saturating_add(spec.dtls.half_open_max);
@@ -331,16 +336,26 @@ impl Loading {
         };
         let fault = named.fault(Problem::Validity { path, whose, standing, at: rfc3339(at) });
         match (gravity, standing) {
-            (Gravity::Fault, Standing::Expired | Standing::NotYetValid) => self.faults.push(fault),
-            (Gravity::Warning, _) | (_, Standing::Expiring) => self.warnings.push(Warning {
-                key: fault.key,
-                what: fault.problem.to_string(),
-                remedy: match whose {
-                    "server" => "renew it, then SIGHUP; once it has expired no device trusts this server",
-                    "CA" => "renew it, then SIGHUP; outside its validity its profiles answer 5.03, the others enrol",
-                    _ => "check that its devices are still to enrol; once it has expired they are refused",
-                },
-            }),
+            (Gravity::Fault, Standing::Expired)
+            | (Gravity::Fault | Gravity::FaultUnlessExpired, Standing::NotYetValid) => self.faults.push(fault),
+            (Gravity::Warning, _) | (Gravity::FaultUnlessExpired, Standing::Expired) | (_, Standing::Expiring) => {
+                self.warnings.push(Warning {
+                    key: fault.key,
+                    what: fault.problem.to_string(),
+                    remedy: match whose {
+                        SERVER | SERVER_ISSUER if standing == Standing::Expired => {
+                            "renew it, then SIGHUP; until then only devices that do not look at dates trust this server"
+                        }
+                        SERVER | SERVER_ISSUER => {
+                            "renew it, then SIGHUP; once it has expired no device trusts this server"
+                        }
+                        "CA" => {
+                            "renew it, then SIGHUP; outside its validity its profiles answer 5.03, the others enrol"
+                        }
+                        _ => "check that its devices are still to enrol; once it has expired they are refused",
+                    },
+                })
+            }
         }
     }
 }
@@ -350,6 +365,8 @@ impl Loading {
 enum Gravity {
     /// The server would serve nobody: it does not start.
     Fault,
+    /// The same but for its end, which the operator has accepted.
+    FaultUnlessExpired,
     /// Some devices are refused, and those of other profiles are not.
     Warning,
 }

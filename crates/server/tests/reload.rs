@@ -65,12 +65,13 @@ fn enrolments_in_flight_survive_reloads() {
 #[test]
 fn the_next_handshake_sees_a_certificate_that_changed_on_the_disk() {
     let pki = Pki::new();
-    let text = pki.configuration(&[loopbacks()[0]]);
+    let text = pki.configuration(&[loopbacks()[0]]).replace("drain_timeout", "trust = [\"other.pem\"]\ndrain_timeout");
+    let other = Pki::new();
+    std::fs::copy(other.path("root.pem"), pki.path("other.pem")).unwrap();
     let server = pki.start(&text);
     let (identity, next) = (pki.device(1), pki.device(2));
     let mut session = try_connect(&pki, &identity, &server).unwrap();
     // Of another root, in the same files: a device that trusts the first one must not take it any more.
-    let other = Pki::new();
     for file in ["server.pem", "server.key"] {
         std::fs::copy(other.path(file), pki.path(file)).unwrap();
     }

@@ -1,16 +1,17 @@
 //! The text of the `muster.toml` that `init` writes: every section, each value with what it does.
 
-use std::fmt::Write as _;
+/// The file, listening on `listen`, dialled by `names`.
+pub(crate) fn text(listen: &[&str], names: &[String]) -> String {
+    let names = if names.is_empty() {
+        "# names = [\"est.example.net\", \"192.0.2.7\"]".to_owned()
+    } else {
+        format!("names = [{}]", list(names))
+    };
+    TEMPLATE.replace("@LISTEN@", &list(listen)).replace("@NAMES@", &names)
+}
 
-/// The file, listening on `listen`.
-pub(crate) fn text(listen: &[&str]) -> String {
-    let mut list = String::new();
-    for address in listen {
-        let separator = if list.is_empty() { "" } else { ", " };
-        // Writing to a String cannot fail.
-        let _ = write!(list, "{separator}\"{address}\"");
-    }
-    TEMPLATE.replace("@LISTEN@", &list)
+fn list<T: AsRef<str>>(items: &[T]) -> String {
+    items.iter().map(|item| format!("\"{}\"", item.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
 const TEMPLATE: &str = r#"# Configuration of `muster serve`, written by `muster init`.
@@ -24,6 +25,10 @@ listen = [@LISTEN@]
 # The server's certificate, and its key as a URI.
 certificate = "server.pem"
 key = "file:server.key"
+# How devices dial the server: `check` and `serve` refuse a certificate without one of these names.
+@NAMES@
+# CAs that devices know the server by, where that is not one of [ca]'s.
+# trust = ["other/root.pem"]
 # A session that says nothing for so long is closed.
 idle_timeout = "5m"
 # After SIGTERM, enrolments in flight have so long to finish.
@@ -86,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_listen_list_is_toml() {
-        assert!(text(&["[::]:5684", "0.0.0.0:5684"]).contains("listen = [\"[::]:5684\", \"0.0.0.0:5684\"]\n"));
-        assert!(!text(&["127.0.0.1:5684"]).contains('@'));
+        assert!(text(&["[::]:5684", "0.0.0.0:5684"], &[]).contains("listen = [\"[::]:5684\", \"0.0.0.0:5684\"]\n"));
+        assert!(!text(&["127.0.0.1:5684"], &[]).contains('@'));
     }
 }

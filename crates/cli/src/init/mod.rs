@@ -84,8 +84,9 @@ pub(crate) fn create(dir: &Path, names: &[ServerName<'static>], interrupt: &Inte
     let material = Material::make(&all, UnixTime::now())?;
     let listen: &[&str] = if names.is_empty() { &["127.0.0.1:5684"] } else { &["[::]:5684", "0.0.0.0:5684"] };
 
+    let dialled: Vec<String> = names.iter().map(|name| name.to_str().into_owned()).collect();
     let mut staged = Staged::new(dir, Durability::Synced)?;
-    staged.add("muster.toml", configuration::text(listen).as_bytes(), Access::Public)?;
+    staged.add("muster.toml", configuration::text(listen, &dialled).as_bytes(), Access::Public)?;
     add_certificates(&mut staged, "ca/root.pem", &[material.root.certificate.der()])?;
     add_certificates(&mut staged, "ca/issuing.pem", &[material.issuing.certificate.der()])?;
     add_key(&mut staged, "ca/issuing.key", &material.issuing)?;

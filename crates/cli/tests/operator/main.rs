@@ -11,6 +11,7 @@ mod common;
 
 mod files;
 mod reload;
+mod server_certificate;
 
 use common::{Pki, Running, expect_status, loopbacks, muster, run, stderr, stdout};
 use std::fs::File;

@@ -142,15 +142,38 @@ pub fn verify_server(
     utc: UnixTime,
     name: &ServerName<'_>,
 ) -> Result<Verified, ChainError> {
+    verify_server_and(anchors, chain, utc, |leaf| leaf.verify_is_valid_for_subject_name(name))
+}
+
+/// The same without a name: whether a chain is that of a server at all, for whoever is about to show it.
+///
+/// # Errors
+/// [`ChainError`], each cause on its own.
+pub fn verify_server_of_any_name(anchors: &Anchors, chain: &[&[u8]], utc: UnixTime) -> Result<Verified, ChainError> {
+    verify_server_and(anchors, chain, utc, |_| Ok(()))
+}
+
+fn verify_server_and(
+    anchors: &Anchors,
+    chain: &[&[u8]],
+    utc: UnixTime,
+    further: impl Fn(&EndEntityCert<'_>) -> Result<(), webpki::Error>,
+) -> Result<Verified, ChainError> {
     let chain = Chain::parse(chain, anchors.encoding)?;
     let purposes = chain.leaf.extended_key_usage().unwrap_or_default();
     if !purposes.server_auth {
         return Err(if purposes.client_auth { ChainError::DeviceAsServer } else { ChainError::ExtendedKeyUsage });
     }
-    // RFC 9525 §6.3 matches the dNSNames of the SAN; a common name never names a server.
-    let anchor =
-        chain.verify(anchors, utc, KeyUsage::server_auth(), |leaf| leaf.verify_is_valid_for_subject_name(name))?;
+    let anchor = chain.verify(anchors, utc, KeyUsage::server_auth(), further)?;
     Ok(Verified { leaf: Arc::new(chain.leaf), anchor })
+}
+
+/// Whether the certificate bears the name of a server, as [`verify_server`] compares it: RFC 9525 §6.3 matches the dNSNames and
+/// iPAddresses of the SAN; a common name never names a server.
+#[must_use]
+pub fn bears_name(certificate: &Certificate, name: &ServerName<'_>) -> bool {
+    let der = CertificateDer::from(certificate.der());
+    EndEntityCert::try_from(&der).is_ok_and(|leaf| leaf.verify_is_valid_for_subject_name(name).is_ok())
 }
 
 /// What a peer sent, parsed strictly.

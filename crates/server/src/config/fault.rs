@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::flaw::ServerFlaw;
+
 /// One fault. A configuration is read to its end, so that all of them are said at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -159,6 +161,13 @@ pub enum Problem {
         /// The end or beginning that matters, RFC 3339.
         at: String,
     },
+    /// A server certificate that no device would trust.
+    Server {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        flaw: ServerFlaw,
+    },
     /// A value that contradicts another.
     Conflict {
         /// What contradicts what.
@@ -167,6 +176,11 @@ pub enum Problem {
         remedy: &'static str,
     },
 }
+
+/// Whose certificate a [`Problem::Validity`] is about: the server's own.
+pub(crate) const SERVER: &str = "server";
+/// The same of a certificate behind the server's own in its chain.
+pub(crate) const SERVER_ISSUER: &str = "server's issuing";
 
 /// How a certificate stands to the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,6 +225,7 @@ impl fmt::Display for Problem {
                     Standing::NotYetValid => write!(f, "the {whose} certificate {path} is valid from {at} on only"),
                 }
             }
+            Problem::Server { path, flaw } => write!(f, "{}: {flaw}", path.display()),
             Problem::Conflict { what, .. } => f.write_str(what),
         }
     }
@@ -259,7 +274,11 @@ impl Problem {
             Problem::Validity { standing: Standing::NotYetValid, .. } => {
                 "check this machine's clock; else wait or renew it".into()
             }
+            Problem::Validity { whose, standing: Standing::Expired, .. } if *whose == SERVER || *whose == SERVER_ISSUER => {
+                "renew it, and check this machine's clock; for devices that do not look at dates, `muster serve --allow-expired-server-certificate` starts all the same".into()
+            }
             Problem::Validity { .. } => "renew it, and check this machine's clock".into(),
+            Problem::Server { flaw, .. } => flaw.remedy().into(),
             Problem::Conflict { remedy, .. } => (*remedy).into(),
         }
     }

@@ -31,8 +31,20 @@ pub struct Config {
     pub ledger: LedgerSection,
     /// `[metrics]`; nothing listens where it is absent.
     pub metrics: Option<MetricsSection>,
+    /// What a server certificate past its date means: the command line's to say.
+    pub expired_server: ExpiredServer,
     /// Every value that holds, with its origin, in the order of the file's sections.
     pub effective: Vec<Effective>,
+}
+
+/// What a server certificate that has expired means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExpiredServer {
+    /// No start: no device that looks at dates would trust the server.
+    #[default]
+    Refused,
+    /// A warning: the operator knows that devices do not look at dates, or needs the metrics while a new one is made.
+    Served,
 }
 
 /// `[server]`
@@ -44,6 +56,10 @@ pub struct ServerSection {
     pub certificate: Read<PathBuf>,
     /// `key`
     pub key: Read<SecretUri>,
+    /// `names`: DNS names and addresses by which devices dial the server; the certificate has to bear them.
+    pub names: Read<Vec<String>>,
+    /// `trust`: PEM files of CAs that devices know the server by, beside those of `/crts`.
+    pub trust: Read<Vec<PathBuf>>,
     /// `idle_timeout`: a session without a word for so long is closed.
     pub idle_timeout: Duration,
     /// `drain_timeout`: after SIGTERM the process ends within this.

@@ -9,8 +9,8 @@ use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 use super::document::Table;
 use super::fault::{Place, Problem};
 use super::model::{
-    CaSection, Config, DtlsSection, EstSection, LedgerSection, LimitsSection, MetricsSection, ProfileSection,
-    ServerSection,
+    CaSection, Config, DtlsSection, EstSection, ExpiredServer, LedgerSection, LimitsSection, MetricsSection,
+    ProfileSection, ServerSection,
 };
 use super::reader::{Effective, Origin, Read, Reader, Section};
 use super::value::{FromText, Span, Value, Word, Words, unknown};
@@ -65,6 +65,7 @@ pub(super) fn read(reader: &mut Reader, table: &Table, listen: Option<&[SocketAd
         profiles,
         ledger,
         metrics: metrics?,
+        expired_server: ExpiredServer::default(),
         effective: Vec::new(),
     })
 }
@@ -98,6 +99,8 @@ fn server(
     }
     let certificate = reader.required(&mut section, "certificate", "certificate = \"server.pem\"");
     let key = reader.required(&mut section, "key", "key = \"file:server.key\"");
+    let names = reader.or(&mut section, "names", Vec::new());
+    let trust = reader.or(&mut section, "trust", Vec::new());
     let idle_timeout = span(
         reader,
         &mut section,
@@ -115,6 +118,8 @@ fn server(
         listen: listen?,
         certificate: certificate?,
         key: key?,
+        names,
+        trust,
         idle_timeout,
         drain_timeout,
         shards,
@@ -316,6 +321,13 @@ fn cross_check(reader: &mut Reader, cas: &[CaSection], profiles: &[ProfileSectio
                 remedy: "name at least one CA file",
             };
             reader.faults.push(profile.manufacturers.fault(problem));
+        }
+        if profile.labels.value.is_empty() {
+            let problem = Problem::Conflict {
+                what: "no label: no path leads to this profile, and no device could enrol".into(),
+                remedy: "name the segments that choose it; \"\" is the path without a label",
+            };
+            reader.faults.push(profile.labels.fault(problem));
         }
         for earlier in &profiles[..index] {
             let first = format!("profile `{}`", earlier.name.value);

@@ -36,7 +36,7 @@ listen = "127.0.0.1:9684"
 "#;
 
 fn sources(text: &str) -> Sources {
-    Sources { file: "/etc/muster/muster.toml".into(), text: text.into(), environment: Vec::new(), listen: None }
+    Sources::new("/etc/muster/muster.toml".into(), text.into(), Vec::new())
 }
 
 fn with_environment(variables: &[(&str, &str)]) -> Sources {

@@ -5,15 +5,13 @@ use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use dtls::CookieKeys;
-use est::IdentityFault;
 use pki::PrivateKey;
 use ring::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
-use super::{Gravity, Loading, Process};
+use super::{Loading, Process};
 use crate::config::{self, Config, Problem, Read, SecretUri};
 
 /// A key file is a kilobyte; more is the wrong file.
@@ -24,38 +22,6 @@ const COOKIE_SECRET_BYTES_MIN: usize = 32;
 const OTHERS: u32 = 0o077;
 
 impl Loading {
-    /// What the server shows of itself: its chain and the key of the leaf.
-    pub(super) fn identity(&mut self, config: &Config) -> Option<Arc<dtls::Identity>> {
-        let certificate = &config.server.certificate;
-        let chain = self.certificates(certificate, &certificate.value, &config.file);
-        let key = self.private_key(&config.server.key, &config.file);
-        let (chain, (key, key_path)) = (chain?, key?);
-        let leaf = chain.first()?;
-        let path = config::from_file(&config.file, &certificate.value);
-        self.check_validity(certificate, path.clone(), "server", leaf, Gravity::Fault);
-        // RFC 7030 §3.6.1 has devices demand id-kp-serverAuth where the CA is the authority for it; ours does.
-        if !leaf.extended_key_usage().is_some_and(|usage| usage.server_auth) {
-            let reason = "its extendedKeyUsage does not allow serverAuth: devices will not trust it".to_owned();
-            self.faults.push(certificate.fault(Problem::Content { path, wanted: "server certificate", reason }));
-            return None;
-        }
-        let der = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
-        match est::identity(der, key.pkcs8(), self.random.as_ref()) {
-            Ok(identity) => Some(identity),
-            Err(fault) => {
-                let problem = match &fault {
-                    IdentityFault::OtherKey => Problem::KeyMismatch { certificate: path, key: key_path },
-                    IdentityFault::Key => {
-                        Problem::Content { path: key_path, wanted: PRIVATE_KEY, reason: fault.to_string() }
-                    }
-                    _ => Problem::Content { path, wanted: "server certificate", reason: fault.to_string() },
-                };
-                self.faults.push(config.server.key.fault(problem));
-                None
-            }
-        }
-    }
-
     /// The secret of the cookies: shared by the nodes behind one address, or this process's own.
     pub(super) fn cookie(&mut self, config: &Config, process: &Process) -> Option<CookieKeys> {
         let lifetime = config.dtls.cookie_lifetime;
@@ -106,7 +72,7 @@ impl Loading {
     }
 }
 
-const PRIVATE_KEY: &str = "private key in PKCS #8 (`-----BEGIN PRIVATE KEY-----`)";
+pub(super) const PRIVATE_KEY: &str = "private key in PKCS #8 (`-----BEGIN PRIVATE KEY-----`)";
 
 /// The mode is that of the file that is open, not of what may lie at the path a moment later. A link is followed once; whatever has no end, or keeps its
 /// reader waiting, is not read.

@@ -182,7 +182,7 @@ impl Pki {
 
     /// A configuration as if it stood in this folder.
     pub fn sources(&self, text: &str) -> Sources {
-        Sources { file: self.path("muster.toml"), text: text.into(), environment: Vec::new(), listen: None }
+        Sources::new(self.path("muster.toml"), text.into(), Vec::new())
     }
 
     /// A server that runs.

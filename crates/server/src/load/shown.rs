@@ -1,0 +1,184 @@
+//! What the server shows of itself, judged as devices will: purposes, names, the way to a CA that they know (TESTS E61).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use est::IdentityFault;
+use pki::chain::{self, Anchors, ChainError};
+use pki::{Certificate, GeneralName, ServerName};
+
+use super::authorities::Authority;
+use super::secrets::PRIVATE_KEY;
+use super::{Gravity, Loading, Warning};
+use crate::config::{self, Config, ExpiredServer, Fault, Problem, SERVER, SERVER_ISSUER, ServerFlaw};
+
+/// The chain that the server shows, with the key of its leaf.
+pub(super) struct Shown {
+    /// Leaf first; never empty.
+    chain: Vec<Arc<Certificate>>,
+    pub(super) identity: Arc<dtls::Identity>,
+    path: PathBuf,
+}
+
+impl Loading {
+    /// Chain and key, that they belong together, and their dates.
+    pub(super) fn shown(&mut self, config: &Config) -> Option<Shown> {
+        let certificate = &config.server.certificate;
+        let chain = self.certificates(certificate, &certificate.value, &config.file);
+        let key = self.private_key(&config.server.key, &config.file);
+        let (chain, (key, key_path)) = (chain?, key?);
+        let path = config::from_file(&config.file, &certificate.value);
+        let gravity = match config.expired_server {
+            ExpiredServer::Refused => Gravity::Fault,
+            ExpiredServer::Served => Gravity::FaultUnlessExpired,
+        };
+        for (index, shown) in chain.iter().enumerate() {
+            let whose = if index == 0 { SERVER } else { SERVER_ISSUER };
+            // A root that is sent along is an anchor, which not every device judges by its dates.
+            let is_root = index > 0 && shown.subject().matches(shown.issuer());
+            self.check_validity(
+                certificate,
+                path.clone(),
+                whose,
+                shown,
+                if is_root { Gravity::Warning } else { gravity },
+            );
+        }
+        let leaf = chain.first()?;
+        // RFC 7030 §3.6.1 has devices demand id-kp-serverAuth where the CA is the authority for it; ours does.
+        if !leaf.extended_key_usage().is_some_and(|usage| usage.server_auth) {
+            self.faults.push(certificate.fault(Problem::Server { path, flaw: ServerFlaw::Purpose }));
+            return None;
+        }
+        let der = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
+        match est::identity(der, key.pkcs8(), self.random.as_ref()) {
+            Ok(identity) => Some(Shown { chain, identity, path }),
+            Err(fault) => {
+                let problem = match &fault {
+                    IdentityFault::OtherKey => Problem::KeyMismatch { certificate: path, key: key_path },
+                    IdentityFault::Key => {
+                        Problem::Content { path: key_path, wanted: PRIVATE_KEY, reason: fault.to_string() }
+                    }
+                    _ => Problem::Content { path, wanted: "server certificate", reason: fault.to_string() },
+                };
+                self.faults.push(config.server.key.fault(problem));
+                None
+            }
+        }
+    }
+
+    /// Whether devices that dial the server by its names and hold what `/crts` answers would trust it.
+    pub(super) fn judge_as_devices_do(&mut self, config: &Config, shown: &Shown, authorities: &[Authority]) {
+        let trust = &config.server.trust;
+        let beside: Option<Vec<_>> =
+            trust.value.iter().map(|path| self.certificates(trust, path, &config.file)).collect();
+        let Some(beside) = beside else { return };
+        self.judge_names(config, shown);
+        self.judge_path(config, shown, authorities, &beside.concat());
+    }
+
+    fn judge_names(&mut self, config: &Config, shown: &Shown) {
+        let bears: Vec<String> = shown.chain[0].san().iter().filter_map(|name| shown_name(&name)).collect();
+        if bears.is_empty() {
+            self.faults.push(shown.fault(config, ServerFlaw::Nameless));
+            return;
+        }
+        let mut lacks = Vec::new();
+        for text in &config.server.names.value {
+            match ServerName::try_from(text.as_str()) {
+                Ok(name) if chain::bears_name(&shown.chain[0], &name) => {}
+                Ok(_) => lacks.push(text.clone()),
+                Err(_) => {
+                    let wanted = "a DNS name or an address, without a port, such as `est.example.net`".into();
+                    self.faults.push(config.server.names.fault(Problem::Value { found: text.clone(), wanted }));
+                }
+            }
+        }
+        if !lacks.is_empty() {
+            self.faults.push(shown.fault(config, ServerFlaw::Names { lacks, bears }));
+        }
+    }
+
+    /// One CA whose devices trust the server is enough to start; the others' are told of.
+    fn judge_path(&mut self, config: &Config, shown: &Shown, authorities: &[Authority], beside: &[Arc<Certificate>]) {
+        let used = |name: &str| config.profiles.iter().any(|profile| profile.ca.value == name);
+        let mut refused = Vec::new();
+        let mut trusted = 0;
+        for authority in authorities.iter().filter(|authority| used(authority.ca.name())) {
+            let known: Vec<_> = authority.ca.chain().iter().chain(beside).cloned().collect();
+            match shown.verify(known, self.utc) {
+                Ok(()) => trusted += 1,
+                Err(error) => refused.push((authority.ca.name(), error)),
+            }
+        }
+        if trusted == 0 {
+            // Of several CAs the one that the path comes nearest to says most.
+            let nearest = refused.iter().find(|(_, error)| *error != ChainError::UnknownIssuer).or(refused.first());
+            let roots = authorities.iter().filter_map(|authority| authority.ca.chain().last()).chain(beside);
+            let known: Vec<String> = roots.map(|root| root.subject().to_string()).collect();
+            let flaw = nearest.and_then(|(_, error)| shown.flaw(*error, known));
+            self.faults.extend(flaw.map(|flaw| shown.fault(config, flaw)));
+            return;
+        }
+        for (name, error) in refused {
+            self.warnings.push(Warning {
+                key: format!("ca.{name}.certificate"),
+                what: format!(
+                    "devices that hold what /crts answers for this CA do not trust the server certificate {}: {error}",
+                    shown.path.display()
+                ),
+                remedy: "name in `root` what stands above both, or name the CA that devices know the server by in `server.trust`",
+            });
+        }
+    }
+}
+
+impl Shown {
+    fn fault(&self, config: &Config, flaw: ServerFlaw) -> Fault {
+        config.server.certificate.fault(Problem::Server { path: self.path.clone(), flaw })
+    }
+
+    /// Dates are told on their own: the leaf is judged within its own.
+    fn verify(&self, known: Vec<Arc<Certificate>>, utc: pki::UnixTime) -> Result<(), ChainError> {
+        let validity = self.chain[0].validity();
+        let at = utc.min(validity.not_after).max(validity.not_before);
+        let chain: Vec<&[u8]> = self.chain.iter().map(|certificate| certificate.der()).collect();
+        let anchors = Anchors::new(known).map_err(|_| ChainError::NotAnAuthority)?;
+        chain::verify_server_of_any_name(&anchors, &chain, at).map(drop)
+    }
+
+    fn flaw(&self, error: ChainError, known: Vec<String>) -> Option<ServerFlaw> {
+        match error {
+            // Said already, of the certificate that it is about.
+            ChainError::Expired { .. } | ChainError::NotYetValid { .. } => None,
+            ChainError::KeyUsage { index: 0 } => Some(ServerFlaw::KeyUsage),
+            ChainError::UnknownIssuer | ChainError::BadSignature => Some(self.broken_link().unwrap_or_else(|| {
+                let issuer = self.chain.last().map(|last| last.issuer().to_string()).unwrap_or_default();
+                ServerFlaw::Root { issuer, known }
+            })),
+            other => Some(ServerFlaw::Path(other.to_string())),
+        }
+    }
+
+    /// RFC 5246 §7.4.2: "Each following certificate MUST directly certify the one preceding it."
+    fn broken_link(&self) -> Option<ServerFlaw> {
+        let mut pairs = self.chain.iter().zip(self.chain.iter().skip(1)).enumerate();
+        let (index, (below, above)) = pairs.find(|(_, (below, above))| {
+            !below.issuer().matches(above.subject()) || below.verify_signed_by(above).is_err()
+        })?;
+        Some(ServerFlaw::Link {
+            number: index + 2,
+            subject: above.subject().to_string(),
+            wanted: below.issuer().to_string(),
+        })
+    }
+}
+
+/// What devices compare with the name that they dial.
+fn shown_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::Dns(name) => Some((*name).to_owned()),
+        GeneralName::Ip(address) => Some(address.to_string()),
+        _ => None,
+    }
+}
