@@ -176,7 +176,7 @@ pub enum Attribute {
 }
 
 impl Attribute {
-    const ALL: [Attribute; 7] = [
+    pub(crate) const ALL: [Attribute; 7] = [
         Attribute::CommonName,
         Attribute::SerialNumber,
         Attribute::Organization,

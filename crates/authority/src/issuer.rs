@@ -26,12 +26,13 @@ use pki::{Certificate, Digest, Signature, Validity};
 use rustls_pki_types::UnixTime;
 
 use crate::batch::{Batch, Way};
+use crate::ca::VerifySignatures;
 use crate::decide::{Permit, Verified, decide, verify};
 use crate::flight::{Claim, Flights, Joined};
 use crate::idempotency::RepeatWindow;
 use crate::job::{Deliver, Issued, Job, Outcome};
 use crate::ledger::{FactoryKeys, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing};
-use crate::profile::{BACKDATE, Origin, VerifySignatures};
+use crate::profile::{BACKDATE, Origin};
 use crate::random::Random;
 use crate::refusal::{Busy, Misissue, Refusal};
 use crate::signer::{Custody, Signer, SignerFault, ToSign};
@@ -196,7 +197,8 @@ impl Turn {
         }
         claimed.draws += 1;
         let profile = claimed.permit.profile();
-        let Ok(validity) = validity(profile.ca().issuer(), self.utc, profile.spec().validity, BACKDATE) else {
+        let validity = validity(profile.ca().issuer(), self.utc, profile.spec().validity, BACKDATE);
+        let Some(validity) = validity.ok().and_then(|validity| profile.ca().bound(validity, self.utc)) else {
             return Err(claimed.claim.end(Busy::CaOutsideValidity.into()));
         };
         let mut random = [0; 16];

@@ -12,12 +12,14 @@
 //!                                        identical request in flight: waits for the same outcome
 //! ```
 //!
-//! * [`Profile`] says what a label issues; it is compiled once and immutable.
+//! * [`Ca`] is an issuing CA without its key, its chain proved; [`Profile`] says what a label issues. Both are made once and immutable.
+//! * [`probe`](fn@probe) tries a profile out on copies of its CA under throw-away keys: the CA's own key signs nothing but what the ledger holds.
 //! * [`Issuer`] drives the order above. A failure anywhere is an [`Outcome::Later`], never a lost job and never a
 //!   second certificate.
 //! * [`MemoryLedger`] and [`RingSigner`] are the first implementations of the two traits.
 
 mod batch;
+mod ca;
 mod decide;
 mod device;
 mod flight;
@@ -26,12 +28,14 @@ mod issuer;
 mod job;
 mod ledger;
 mod memory;
+mod probe;
 mod profile;
 mod random;
 mod refusal;
 mod signer;
 mod subject;
 
+pub use ca::{Ca, CaFault, ChainRule, Urls, VerifySignatures};
 pub use device::{Attribute, DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault};
 pub use flight::{Flights, Limits};
 pub use idempotency::{Key, RepeatWindow};
@@ -41,9 +45,10 @@ pub use ledger::{
     Completion, FactoryKeys, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
 };
 pub use memory::MemoryLedger;
+pub use probe::{Probe, ProbeFault, ProbeRule, probe};
 pub use profile::{
-    BACKDATE, Ca, CaFault, Diagnostics, KeyTypes, Mode, Origin, Profile, ProfileFault, ProfileSpec, SanKind,
-    Unrecorded, Urls, VALIDITY_MIN, VerifySignatures,
+    BACKDATE, Diagnostics, KeyTypes, Mode, Origin, Profile, ProfileFault, ProfileSpec, SanKind, Unrecorded,
+    VALIDITY_MIN,
 };
 pub use random::Random;
 pub use refusal::{Asked, Busy, Misissue, Mismatch, Refusal};

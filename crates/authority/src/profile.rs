@@ -5,9 +5,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::issue::{IssueError, Issuer, Template, TemplateSpec};
+use pki::issue::{IssueError, Template};
 use pki::{AnchorId, Certificate, Curve, GeneralName};
 
+use crate::ca::Ca;
 use crate::device::{Device, DeviceId, DeviceIdRule};
 use crate::refusal::Refusal;
 use crate::subject::SubjectRule;
@@ -24,130 +25,6 @@ const _: () = assert!(BACKDATE.as_secs() <= BACKDATE_MAX.as_secs(), "notBefore i
 pub const VALIDITY_MIN: Duration = Duration::from_secs(3600);
 const _: () =
     assert!(BACKDATE.as_secs() * 3 < VALIDITY_MIN.as_secs() * 2, "a fresh certificate is not due for renewal");
-
-/// An issuing CA as a profile needs it: everything but its key.
-#[derive(Debug)]
-pub struct Ca {
-    name: Box<str>,
-    chain: Vec<Arc<Certificate>>,
-    issuer: Arc<Issuer>,
-    urls: Urls,
-    verify_signatures: VerifySignatures,
-}
-
-impl Ca {
-    /// A CA from its certificates, the issuing one first, each signed by the next, up to the root.
-    ///
-    /// # Errors
-    /// [`CaFault`] names the certificate at fault.
-    pub fn new(
-        name: &str,
-        chain: Vec<Arc<Certificate>>,
-        urls: Urls,
-        verify_signatures: VerifySignatures,
-    ) -> Result<Ca, CaFault> {
-        let issuing = chain.first().ok_or(CaFault::Empty)?;
-        for (index, certificate) in chain.iter().enumerate() {
-            if !certificate.is_ca() {
-                return Err(CaFault::NotACa(index));
-            }
-            // The last one may be a root or end below one that the devices hold: only links that are there are checked.
-            if chain.get(index + 1).is_some_and(|above| !certificate.issuer().matches(above.subject())) {
-                return Err(CaFault::NotIssuedByNext(index));
-            }
-        }
-        let issuer = Issuer::new(Arc::clone(issuing)).map_err(CaFault::Issuer)?;
-        Ok(Ca { name: name.into(), chain, issuer: Arc::new(issuer), urls, verify_signatures })
-    }
-
-    /// Its name in the configuration.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The issuing certificate.
-    pub fn certificate(&self) -> &Arc<Certificate> {
-        self.issuer.certificate()
-    }
-
-    /// Issuing certificate first, root last: what `/crts` answers.
-    pub fn chain(&self) -> &[Arc<Certificate>] {
-        &self.chain
-    }
-
-    /// What certificates need of it: name, key identifier, signature algorithm.
-    pub fn issuer(&self) -> &Arc<Issuer> {
-        &self.issuer
-    }
-
-    /// Whose signatures are checked before release.
-    pub fn verify_signatures(&self) -> VerifySignatures {
-        self.verify_signatures
-    }
-}
-
-/// Where a verifier finds what belongs to a CA. They go into every certificate and cannot be added to one afterwards.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Urls {
-    /// `crl_url`: cRLDistributionPoints (RFC 5280 §4.2.1.13).
-    pub crl: Option<String>,
-    /// `ca_issuers_url`: id-ad-caIssuers in authorityInfoAccess (RFC 5280 §4.2.2.1).
-    pub ca_issuers: Option<String>,
-    /// `ocsp_url`: id-ad-ocsp in authorityInfoAccess (RFC 5280 §4.2.2.1).
-    pub ocsp: Option<String>,
-}
-
-impl Urls {
-    fn template(&self) -> TemplateSpec {
-        TemplateSpec {
-            client_auth: true,
-            crl_url: self.crl.clone(),
-            ca_issuers_url: self.ca_issuers.clone(),
-            ocsp_url: self.ocsp.clone(),
-            ..TemplateSpec::default()
-        }
-    }
-}
-
-/// `verify_signatures` of a CA: whose signatures are checked before a certificate is released.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum VerifySignatures {
-    /// Those of a signer outside the process.
-    #[default]
-    External,
-    /// All: guards against faults of memory and CPU too, for about one verification an enrolment.
-    Always,
-}
-
-/// Why certificates do not make a CA.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CaFault {
-    /// There is no certificate.
-    Empty,
-    /// The certificate at this index is none of a CA.
-    NotACa(usize),
-    /// The certificate at this index is not issued by the next.
-    NotIssuedByNext(usize),
-    /// The issuing certificate cannot issue.
-    Issuer(IssueError),
-}
-
-impl fmt::Display for CaFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CaFault::Empty => f.write_str("there is no certificate in the CA's file"),
-            CaFault::NotACa(index) => write!(f, "certificate {} of the CA's chain is not a CA certificate", index + 1),
-            CaFault::NotIssuedByNext(index) => write!(
-                f,
-                "certificate {} of the CA's chain is not issued by the one after it: the issuing CA comes first, the root last",
-                index + 1
-            ),
-            CaFault::Issuer(error) => write!(f, "the issuing certificate cannot issue: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for CaFault {}
 
 /// Whether a device must be known before it enrols.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -377,7 +254,7 @@ impl Profile {
         }
         let issuing = spec.ca.certificate().anchor_id();
         let template =
-            Template::new(Arc::clone(spec.ca.issuer()), &spec.ca.urls.template()).map_err(ProfileFault::Template)?;
+            Template::new(Arc::clone(spec.ca.issuer()), &spec.ca.urls().template()).map_err(ProfileFault::Template)?;
         Ok(Profile { name: Arc::from(spec.name.as_str()), manufacturers, issuing, template, spec })
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use pki::issue::ToBeSigned;
 use pki::{Digest, PrivateKey, Signature, SigningKey};
 
+use crate::ca::Ca;
 use crate::ledger::Completion;
-use crate::profile::Ca;
 use crate::random::Random;
 
 /// Signs in batches. Each result stands at the index of what was to be signed.

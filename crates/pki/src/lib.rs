@@ -36,6 +36,7 @@ mod anchor;
 mod certificate;
 pub mod chain;
 pub mod cms;
+mod constraints;
 mod csr;
 pub mod der;
 mod digest;

@@ -219,7 +219,7 @@ impl Loading {
         self.warn_of_cut_validity(section, authority);
         spec.unrecorded = self.unrecorded(section, &spec, &config.profiles, authorities);
         match Profile::new(spec) {
-            Ok(profile) => Some(Arc::new(profile)),
+            Ok(profile) => self.try_out(&section.ca, authority, &profile).map(|()| Arc::new(profile)),
             Err(fault) => {
                 self.faults.push(profile_fault(section, &fault));
                 None
@@ -268,7 +268,7 @@ impl Loading {
     }
 
     fn warn_of_cut_validity(&mut self, section: &ProfileSection, authority: &Authority) {
-        let left = authority.ca.certificate().validity().not_after.as_secs().saturating_sub(self.utc.as_secs());
+        let left = authority.ca.validity().not_after.as_secs().saturating_sub(self.utc.as_secs());
         if left < section.validity.value.as_secs() {
             self.warnings.push(Warning {
                 key: section.validity.key.clone(),

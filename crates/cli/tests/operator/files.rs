@@ -109,6 +109,30 @@ fn e61_check_strict_fails_on_a_warning_and_serve_starts_all_the_same() {
 }
 
 #[test]
+fn e49_e86_check_names_the_certificate_of_another_root_without_the_key_of_the_ca() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let root = pki.path("ca/root.pem");
+    fs::copy(other.path("ca/root.pem"), &root).unwrap();
+    let file = pki.path("muster.toml");
+    let said = || {
+        let output = muster().arg("check").arg(&file).output().unwrap();
+        expect_status(&output, 1);
+        stderr(&output)
+    };
+    let issuing = pki.path("ca/issuing.pem");
+    let culprit = format!(
+        "ca.main.certificate: {}, certificate 1 (`CN=Muster issuing CA`) is not signed by the key of the certificate above it",
+        issuing.display()
+    );
+    let with_key = said();
+    fs::remove_file(pki.path("ca/issuing.key")).unwrap();
+    for text in [with_key, said()] {
+        assert!(text.contains(&culprit), "{culprit}\nis not in\n{text}");
+        assert!(text.contains("name the certificate whose key signed it"), "{text}");
+    }
+}
+
+#[test]
 fn e79_a_wrong_trust_is_named_before_any_advice_for_firmware() {
     let pki = Pki::new();
     let server = pki.serve(&["--listen", "127.0.0.1:0"]);

@@ -8,8 +8,10 @@
 //! Nothing here reads a clock or draws global randomness: times and serial numbers are arguments and each signature takes its
 //! `SecureRandom`, so that a simulator gets the same bytes from the same seed.
 
+mod copy;
 mod csr;
 
+pub use copy::copy;
 pub use csr::{CsrSpec, csr, csr_with_extensions};
 
 use crate::algorithm::{Curve, PublicKey, key_identifier};

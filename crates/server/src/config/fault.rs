@@ -168,6 +168,19 @@ pub enum Problem {
         /// Why not.
         flaw: ServerFlaw,
     },
+    /// A certificate of a CA's chain breaks a rule: its own, or for what a profile would issue below it.
+    Chain {
+        /// The file that it is in.
+        path: PathBuf,
+        /// Which certificate of that file, counted from 1.
+        position: usize,
+        /// Its subject.
+        subject: String,
+        /// The rule, as the end of a sentence about the certificate.
+        rule: String,
+        /// What to change.
+        remedy: &'static str,
+    },
     /// A value that contradicts another.
     Conflict {
         /// What contradicts what.
@@ -226,6 +239,9 @@ impl fmt::Display for Problem {
                 }
             }
             Problem::Server { path, flaw } => write!(f, "{}: {flaw}", path.display()),
+            Problem::Chain { path, position, subject, rule, .. } => {
+                write!(f, "{}, certificate {position} (`{subject}`) {rule}", path.display())
+            }
             Problem::Conflict { what, .. } => f.write_str(what),
         }
     }
@@ -279,7 +295,7 @@ impl Problem {
             }
             Problem::Validity { .. } => "renew it, and check this machine's clock".into(),
             Problem::Server { flaw, .. } => flaw.remedy().into(),
-            Problem::Conflict { remedy, .. } => (*remedy).into(),
+            Problem::Chain { remedy, .. } | Problem::Conflict { remedy, .. } => (*remedy).into(),
         }
     }
 }

@@ -1,65 +1,168 @@
-//! The issuing CAs: certificate chain, key, and whether they may still issue (TESTS E61: one that may not is a warning, and its profiles answer 5.03).
+//! The issuing CAs: certificate chain and key, and what their profiles would issue, tried out.
+//!
+//! A chain is proved from its certificates (TESTS E49), without the key. Whether it may still issue is another question: one that may not is a
+//! warning, and its profiles answer 5.03 (TESTS E61).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authority::{Ca, KeyFault, RingSigner, Urls};
+use authority::{Ca, CaFault, ChainRule, KeyFault, ProbeFault, ProbeRule, Profile, RingSigner, Urls};
+use pki::Certificate;
 
-use super::{Gravity, Loading};
+use super::{Gravity, Loading, Warning};
 use crate::config::{self, CaSection, Problem, Read};
 
-/// A CA that can issue.
+/// A CA whose chain holds.
 pub(super) struct Authority {
     pub(super) ca: Arc<Ca>,
+    /// The file of each certificate of the chain, and its position in there, counted from 1.
+    places: Vec<(PathBuf, usize)>,
+}
+
+impl Authority {
+    fn problem(&self, index: usize, rule: String, remedy: &'static str) -> Option<Problem> {
+        problem(self.ca.chain(), &self.places, index, rule, remedy)
+    }
 }
 
 impl Loading {
     pub(super) fn authority(&mut self, section: &CaSection, file: &Path, signer: &mut RingSigner) -> Option<Authority> {
-        let issuing = self.certificates(&section.certificate, &section.certificate.value, file);
-        let above = match &section.root {
-            Some(root) => self.certificates(root, &root.value, file),
-            None => Some(Vec::new()),
-        };
-        let key = self.private_key(&section.key, file);
-        let mut chain = issuing?;
-        let above = above?;
-        // A file that holds the chain already and a root beside it say the same thing twice.
-        for certificate in above {
-            if chain.iter().all(|known| known.digest() != certificate.digest()) {
-                chain.push(certificate);
-            }
-        }
-        let path = config::from_file(file, &section.certificate.value);
-        for certificate in &chain {
-            self.check_validity(&section.certificate, path.clone(), "CA", certificate, Gravity::Warning);
-        }
+        let (chain, places) = self.chain(section, file)?;
         let urls = Urls {
             crl: text(section.crl_url.as_ref()),
             ca_issuers: text(section.ca_issuers_url.as_ref()),
             ocsp: text(section.ocsp_url.as_ref()),
         };
-        let ca = match Ca::new(&section.name, chain, urls, section.verify_signatures) {
+        let ca = Ca::new(&section.name, chain.clone(), urls, section.verify_signatures);
+        // The key is looked at whatever the chain is: each fault is found.
+        let key = self.private_key(&section.key, file);
+        let ca = match ca {
             Ok(ca) => Arc::new(ca),
             Err(fault) => {
-                let problem = Problem::Content { path, wanted: "chain of CA certificates", reason: fault.to_string() };
-                self.faults.push(section.certificate.fault(problem));
+                self.faults.push(section.certificate.fault(chain_problem(&chain, &places, &fault)));
                 return None;
             }
         };
-        let (key, key_path) = key?;
-        match signer.add(&ca, key) {
-            Ok(()) => Some(Authority { ca }),
-            Err(fault) => {
-                let problem = match fault {
-                    KeyFault::NotOfThisCertificate => Problem::KeyMismatch { certificate: path, key: key_path },
-                    KeyFault::NotAKey => {
-                        Problem::Content { path: key_path, wanted: "private key", reason: fault.to_string() }
-                    }
-                };
-                self.faults.push(section.key.fault(problem));
+        if !ca.reaches_root() {
+            self.warnings.push(Warning {
+                key: section.certificate.key.clone(),
+                what: format!(
+                    "the chain of the CA `{}` ends below a root that is not there: up to it nothing is proved",
+                    ca.name()
+                ),
+                remedy: "name the certificates above it in `root`, the root last",
+            });
+        }
+        let authority = Authority { ca, places };
+        if let Some((key, key_path)) = key
+            && let Err(fault) = signer.add(&authority.ca, key)
+        {
+            let problem = match fault {
+                KeyFault::NotOfThisCertificate => Problem::KeyMismatch {
+                    certificate: config::from_file(file, &section.certificate.value),
+                    key: key_path,
+                },
+                KeyFault::NotAKey => {
+                    Problem::Content { path: key_path, wanted: "private key", reason: fault.to_string() }
+                }
+            };
+            self.faults.push(section.key.fault(problem));
+        }
+        // Without its key nothing is served, which is a fault already; its profiles are tried out all the same.
+        Some(authority)
+    }
+
+    /// The certificates of `certificate` and `root`, with their places.
+    fn chain(&mut self, section: &CaSection, file: &Path) -> Option<(Vec<Arc<Certificate>>, Vec<(PathBuf, usize)>)> {
+        let issuing = self.certificates(&section.certificate, &section.certificate.value, file);
+        let above = match &section.root {
+            Some(root) => self.certificates(root, &root.value, file),
+            None => Some(Vec::new()),
+        };
+        let (mut chain, mut places) = (Vec::new(), Vec::new());
+        let named = [(&section.certificate, issuing?)].into_iter().chain(section.root.as_ref().zip(above));
+        for (named, certificates) in named {
+            let path = config::from_file(file, &named.value);
+            for (index, certificate) in certificates.into_iter().enumerate() {
+                // A file that holds the chain already and a root beside it say the same thing twice.
+                if chain.iter().any(|known: &Arc<Certificate>| known.digest() == certificate.digest()) {
+                    continue;
+                }
+                self.check_validity(named, path.clone(), "CA", &certificate, Gravity::Warning);
+                chain.push(certificate);
+                places.push((path.clone(), index + 1));
+            }
+        }
+        Some((chain, places))
+    }
+
+    /// Tries out what the profile would issue, on copies of its CA under throw-away keys.
+    pub(super) fn try_out(&mut self, named: &Read<String>, authority: &Authority, profile: &Profile) -> Option<()> {
+        match authority::probe(profile, self.utc, self.random.as_ref()) {
+            Ok(_) => Some(()),
+            Err(ProbeFault { index, rule }) => {
+                let problem = authority.problem(index, rule.to_string(), probe_remedy(&rule))?;
+                self.faults.push(named.fault(problem));
                 None
             }
         }
+    }
+}
+
+fn problem(
+    chain: &[Arc<Certificate>],
+    places: &[(PathBuf, usize)],
+    index: usize,
+    rule: String,
+    remedy: &'static str,
+) -> Option<Problem> {
+    let ((path, position), certificate) = places.get(index).zip(chain.get(index))?;
+    let subject = certificate.subject().to_string();
+    Some(Problem::Chain { path: path.clone(), position: *position, subject, rule, remedy })
+}
+
+fn chain_problem(chain: &[Arc<Certificate>], places: &[(PathBuf, usize)], fault: &CaFault) -> Problem {
+    let (rule, remedy) = match fault {
+        CaFault::Certificate { rule, .. } => (rule.to_string(), remedy(rule)),
+        CaFault::Empty | CaFault::Issuer(_) => {
+            (format!("is no issuing certificate: {fault}"), "name the certificate of the CA that issues first")
+        }
+    };
+    let path = places.first().map(|(path, _)| path.clone()).unwrap_or_default();
+    let empty = || Problem::Content { path, wanted: "chain of CA certificates", reason: fault.to_string() };
+    fault.index().and_then(|index| problem(chain, places, index, rule, remedy)).unwrap_or_else(empty)
+}
+
+fn remedy(rule: &ChainRule) -> &'static str {
+    match rule {
+        ChainRule::NotACa => "name CA certificates only, the issuing one first and the root last",
+        ChainRule::KeyUsage => "have it issued again with keyCertSign in its keyUsage",
+        ChainRule::PathLength { .. } => {
+            "have it issued again with a larger pathLenConstraint, or issue directly below it: it stands above one CA more than it allows"
+        }
+        ChainRule::Purpose => "have it issued again without extKeyUsage, or with clientAuth in it",
+        ChainRule::NotIssuedByNext { .. } => {
+            "put the issuing certificate first, each one below its issuer, and the root last; `openssl x509 -noout -issuer -subject -in FILE` prints the names"
+        }
+        ChainRule::NotSignedByNext { .. } => {
+            "name the certificate whose key signed it: another CA has the same name, such as the root of another installation, or one before its key was changed"
+        }
+        ChainRule::SelfSignature => "name the root as its owner publishes it: this file was changed",
+        ChainRule::Algorithm(_) => "have it signed with ECDSA on P-256 or P-384",
+        ChainRule::NeverValidTogether => {
+            "name the certificate that was valid at the time of those below it, or renew them"
+        }
+    }
+}
+
+fn probe_remedy(rule: &ProbeRule) -> &'static str {
+    match rule {
+        ProbeRule::Subject => {
+            "have it issued again without nameConstraints on directory names, or use another CA for this profile"
+        }
+        ProbeRule::Names(_) => "take the kind of name out of `issue.san`, or use a CA whose nameConstraints allow it",
+        ProbeRule::Chain(_) => "have it issued again as RFC 5280 asks, or use another CA for this profile",
+        ProbeRule::Issue(_) | ProbeRule::Copy(_) => "check the CA's certificate and the profile's `issue` section",
     }
 }
 

@@ -1,0 +1,287 @@
+//! An issuing CA as a profile needs it: everything but its key, and proved before anything is issued under it.
+//!
+//! The proof needs certificates alone. It does not ask whether they are valid today (that is asked again for each certificate that is
+//! issued), but there has to be a day on which all of them are.
+
+use std::fmt;
+use std::sync::Arc;
+
+use pki::issue::{IssueError, Issuer, TemplateSpec};
+use pki::{AlgorithmError, Certificate, UnixTime, Validity};
+
+/// An issuing CA as a profile needs it: everything but its key.
+#[derive(Debug)]
+pub struct Ca {
+    name: Box<str>,
+    chain: Vec<Arc<Certificate>>,
+    validity: Validity,
+    issuer: Arc<Issuer>,
+    urls: Urls,
+    verify_signatures: VerifySignatures,
+}
+
+impl Ca {
+    /// A CA from its certificates, the issuing one first, each signed by the next, up to the root. The last one may end below a root
+    /// that the devices hold: [`Ca::reaches_root`].
+    ///
+    /// # Errors
+    /// [`CaFault`] names the certificate at fault and the rule that it breaks.
+    pub fn new(
+        name: &str,
+        chain: Vec<Arc<Certificate>>,
+        urls: Urls,
+        verify_signatures: VerifySignatures,
+    ) -> Result<Ca, CaFault> {
+        let issuing = chain.first().ok_or(CaFault::Empty)?;
+        for index in 0..chain.len() {
+            prove(&chain, index).map_err(|rule| CaFault::Certificate { index, rule })?;
+        }
+        let validity = common_validity(&chain)?;
+        let issuer = Issuer::new(Arc::clone(issuing)).map_err(CaFault::Issuer)?;
+        Ok(Ca { name: name.into(), chain, validity, issuer: Arc::new(issuer), urls, verify_signatures })
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The issuing certificate.
+    pub fn certificate(&self) -> &Arc<Certificate> {
+        self.issuer.certificate()
+    }
+
+    /// Issuing certificate first, root last: what `/crts` answers.
+    pub fn chain(&self) -> &[Arc<Certificate>] {
+        &self.chain
+    }
+
+    /// Whether the chain ends in a root, so that the whole of it is proved.
+    pub fn reaches_root(&self) -> bool {
+        self.chain.last().is_some_and(|last| is_self_issued(last))
+    }
+
+    /// When every certificate of the chain is valid. Outside of it nothing is issued: nobody could verify it.
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// The part of `validity` in which the whole chain is valid; nothing where it is not valid at `utc`.
+    pub(crate) fn bound(&self, validity: Validity, utc: UnixTime) -> Option<Validity> {
+        let bounds = self.validity;
+        bounds.contains(utc).then(|| Validity {
+            not_before: validity.not_before.max(bounds.not_before),
+            not_after: validity.not_after.min(bounds.not_after),
+        })
+    }
+
+    /// What certificates need of it: name, key identifier, signature algorithm.
+    pub fn issuer(&self) -> &Arc<Issuer> {
+        &self.issuer
+    }
+
+    /// Whose signatures are checked before release.
+    pub fn verify_signatures(&self) -> VerifySignatures {
+        self.verify_signatures
+    }
+
+    /// Where a verifier finds what belongs to it.
+    pub(crate) fn urls(&self) -> &Urls {
+        &self.urls
+    }
+}
+
+/// What the certificate at `index` has to be for those below it, and to the one above it.
+fn prove(chain: &[Arc<Certificate>], index: usize) -> Result<(), ChainRule> {
+    let certificate = &chain[index];
+    if !certificate.is_ca() {
+        return Err(ChainRule::NotACa);
+    }
+    // RFC 5280 §6.1.4 (n)
+    if certificate.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
+        return Err(ChainRule::KeyUsage);
+    }
+    // RFC 5280 §4.2.1.9: pathLenConstraint counts "non-self-issued intermediate certificates that may follow".
+    let below = chain[..index].iter().filter(|below| !is_self_issued(below)).count();
+    if let Some(allowed) = certificate.path_len()
+        && u32::try_from(below).unwrap_or(u32::MAX) > allowed
+    {
+        return Err(ChainRule::PathLength { allowed, below });
+    }
+    // Verifiers read a CA's extKeyUsage as a limit on what is issued below it; neither webpki nor OpenSSL takes "any" for clientAuth.
+    if certificate.extended_key_usage().is_some_and(|purposes| !purposes.client_auth) {
+        return Err(ChainRule::Purpose);
+    }
+    match chain.get(index + 1) {
+        Some(above) if !certificate.issuer().matches(above.subject()) => Err(ChainRule::NotIssuedByNext {
+            issuer: certificate.issuer().to_string(),
+            above: above.subject().to_string(),
+        }),
+        Some(above) => certificate.verify_signed_by(above).map_err(|error| match error {
+            AlgorithmError::BadSignature => ChainRule::NotSignedByNext { above: above.subject().to_string() },
+            _ => ChainRule::Algorithm(error),
+        }),
+        None if is_self_issued(certificate) => certificate.verify_signed_by(certificate).map_err(|error| match error {
+            AlgorithmError::BadSignature => ChainRule::SelfSignature,
+            _ => ChainRule::Algorithm(error),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn is_self_issued(certificate: &Certificate) -> bool {
+    certificate.subject().matches(certificate.issuer())
+}
+
+/// The time in which all certificates are valid; the one at fault is the first without such a time.
+fn common_validity(chain: &[Arc<Certificate>]) -> Result<Validity, CaFault> {
+    let mut common: Option<Validity> = None;
+    for (index, certificate) in chain.iter().enumerate() {
+        let of_this = certificate.validity();
+        let both = common.map_or(of_this, |common| Validity {
+            not_before: common.not_before.max(of_this.not_before),
+            not_after: common.not_after.min(of_this.not_after),
+        });
+        if both.not_before > both.not_after {
+            return Err(CaFault::Certificate { index, rule: ChainRule::NeverValidTogether });
+        }
+        common = Some(both);
+    }
+    common.ok_or(CaFault::Empty)
+}
+
+/// Where a verifier finds what belongs to a CA. They go into every certificate and cannot be added to one afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Urls {
+    /// `crl_url`: cRLDistributionPoints (RFC 5280 §4.2.1.13).
+    pub crl: Option<String>,
+    /// `ca_issuers_url`: id-ad-caIssuers in authorityInfoAccess (RFC 5280 §4.2.2.1).
+    pub ca_issuers: Option<String>,
+    /// `ocsp_url`: id-ad-ocsp in authorityInfoAccess (RFC 5280 §4.2.2.1).
+    pub ocsp: Option<String>,
+}
+
+impl Urls {
+    pub(crate) fn template(&self) -> TemplateSpec {
+        TemplateSpec {
+            client_auth: true,
+            crl_url: self.crl.clone(),
+            ca_issuers_url: self.ca_issuers.clone(),
+            ocsp_url: self.ocsp.clone(),
+            ..TemplateSpec::default()
+        }
+    }
+}
+
+/// `verify_signatures` of a CA: whose signatures are checked before a certificate is released.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerifySignatures {
+    /// Those of a signer outside the process.
+    #[default]
+    External,
+    /// All: guards against faults of memory and CPU too, for about one verification an enrolment.
+    Always,
+}
+
+/// Why certificates do not make a CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaFault {
+    /// There is no certificate.
+    Empty,
+    /// A certificate of the chain breaks a rule.
+    Certificate {
+        /// Its place in the chain; 0 is the issuing one.
+        index: usize,
+        /// The rule.
+        rule: ChainRule,
+    },
+    /// The issuing certificate cannot issue.
+    Issuer(IssueError),
+}
+
+impl CaFault {
+    /// The place of the certificate at fault in the chain.
+    pub fn index(&self) -> Option<usize> {
+        match self {
+            CaFault::Empty => None,
+            CaFault::Certificate { index, .. } => Some(*index),
+            CaFault::Issuer(_) => Some(0),
+        }
+    }
+}
+
+/// A rule that a certificate of a CA's chain breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainRule {
+    /// basicConstraints without cA, or none.
+    NotACa,
+    /// keyUsage without keyCertSign.
+    KeyUsage,
+    /// More authorities below it than its pathLenConstraint allows.
+    PathLength {
+        /// The pathLenConstraint.
+        allowed: u32,
+        /// How many there are.
+        below: usize,
+    },
+    /// extKeyUsage without clientAuth: what is issued below it is no client.
+    Purpose,
+    /// The certificate above it in the chain bears another name than its issuer.
+    NotIssuedByNext {
+        /// Its issuer.
+        issuer: String,
+        /// The subject of the certificate above.
+        above: String,
+    },
+    /// The certificate above it has the name of its issuer and another key.
+    NotSignedByNext {
+        /// The subject of the certificate above.
+        above: String,
+    },
+    /// It names itself as its issuer, and its signature is not made with its own key.
+    SelfSignature,
+    /// Its signature is made with an algorithm that is not on the allow-list.
+    Algorithm(AlgorithmError),
+    /// Its validity and that of those below it have no day in common.
+    NeverValidTogether,
+}
+
+impl fmt::Display for ChainRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChainRule::NotACa => f.write_str("is not a CA certificate (basicConstraints, RFC 5280 §4.2.1.9)"),
+            ChainRule::KeyUsage => f.write_str("has a keyUsage without keyCertSign (RFC 5280 §4.2.1.3)"),
+            ChainRule::PathLength { allowed, below } => write!(
+                f,
+                "has pathLenConstraint {allowed} and stands above {below} CA certificate{} (RFC 5280 §4.2.1.9)",
+                if *below == 1 { "" } else { "s" }
+            ),
+            ChainRule::Purpose => f.write_str(
+                "has an extKeyUsage without clientAuth: no certificate below it authenticates a device (RFC 5280 §4.2.1.12)",
+            ),
+            ChainRule::NotIssuedByNext { issuer, above } => {
+                write!(f, "is issued by `{issuer}`, and the certificate above it is `{above}`")
+            }
+            ChainRule::NotSignedByNext { above } => {
+                write!(f, "is not signed by the key of the certificate above it, another `{above}` than its issuer")
+            }
+            ChainRule::SelfSignature => f.write_str("is self-issued, and its signature does not verify with its own key"),
+            ChainRule::Algorithm(error) => error.fmt(f),
+            ChainRule::NeverValidTogether => {
+                f.write_str("is never valid at the same time as the certificates below it")
+            }
+        }
+    }
+}
+
+impl fmt::Display for CaFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CaFault::Empty => f.write_str("there is no certificate in the CA's file"),
+            CaFault::Certificate { index, rule } => write!(f, "certificate {} of the CA's chain {rule}", index + 1),
+            CaFault::Issuer(error) => write!(f, "the issuing certificate cannot issue: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CaFault {}
