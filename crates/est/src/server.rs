@@ -367,7 +367,7 @@ impl Server {
     /// What is let pass, and told.
     fn notices(&self, now: Now, peer: &Device, server_name: Option<Box<str>>) -> Vec<Notice> {
         let unknown = server_name.filter(|name| !self.config.bears(name)).map(Notice::of_server_name);
-        let certificate = self.config.certificates.peek(peer.certificate());
+        let certificate = self.config.certificates.find(peer.certificate());
         let expired = certificate.is_some_and(|it| now.utc > it.certificate.validity().not_after);
         unknown.into_iter().chain(expired.then_some(Notice::ExpiredIdentity)).collect()
     }
@@ -379,7 +379,7 @@ impl Server {
 
     /// The device by the rule of the first profile that accepts where its certificate comes from.
     fn identify(&self, peer: &Device) -> Option<authority::DeviceId> {
-        let authenticated = self.config.certificates.peek(peer.certificate())?;
+        let authenticated = self.config.certificates.find(peer.certificate())?;
         let mut profiles = self.config.profiles();
         profiles.find_map(|profile| profile.device_shown(&authenticated.certificate, &authenticated.anchor))
     }

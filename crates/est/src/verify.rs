@@ -134,7 +134,9 @@ pub struct Authenticated {
 const SEGMENTS: usize = 16;
 
 /// The certificates of authenticated devices, by digest, shared by all shards and all configurations. Bounded: when it is
-/// full, the one that was not asked for longest goes, and a session that still points to it has to authenticate anew.
+/// full, the one whose device has not authenticated for longest goes. A session in the middle of an enrolment holds its certificate
+/// itself; an idle one whose certificate has gone has to authenticate anew. That a certificate was asked for spares it nothing, or
+/// those who have enrolled would push out those who are about to.
 #[derive(Debug)]
 pub struct CertificateCache {
     segments: [Mutex<Segment>; SEGMENTS],
@@ -144,14 +146,14 @@ pub struct CertificateCache {
 #[derive(Debug, Default)]
 struct Segment {
     entries: BTreeMap<Digest, Entry>,
-    /// In the order of their coming, or of their second chance.
+    /// In the order of their coming, or of their second chance: for devices that authenticated again.
     order: VecDeque<Digest>,
 }
 
 #[derive(Debug)]
 struct Entry {
     authenticated: Authenticated,
-    used: bool,
+    again: bool,
 }
 
 impl CertificateCache {
@@ -171,15 +173,6 @@ impl CertificateCache {
     /// The certificate with this digest, if it is still here.
     #[must_use]
     pub fn find(&self, digest: &Digest) -> Option<Authenticated> {
-        let mut segment = self.segment(digest);
-        let entry = segment.entries.get_mut(digest)?;
-        entry.used = true;
-        Some(entry.authenticated.clone())
-    }
-
-    /// The same, for who only wants to know a name: it does not count as asked for.
-    #[must_use]
-    pub fn peek(&self, digest: &Digest) -> Option<Authenticated> {
         self.segment(digest).entries.get(digest).map(|entry| entry.authenticated.clone())
     }
 
@@ -201,14 +194,14 @@ impl CertificateCache {
         if let Some(entry) = segment.entries.get_mut(&digest) {
             // The same device again; its chain may end elsewhere since the anchors changed.
             entry.authenticated.anchor = anchor;
-            entry.used = true;
+            entry.again = true;
             return;
         }
         if segment.entries.len() >= self.per_segment_max {
             segment.evict();
         }
         segment.order.push_back(digest);
-        segment.entries.insert(digest, Entry { authenticated: Authenticated { certificate, anchor }, used: false });
+        segment.entries.insert(digest, Entry { authenticated: Authenticated { certificate, anchor }, again: false });
     }
 
     fn segment(&self, digest: &Digest) -> MutexGuard<'_, Segment> {
@@ -218,13 +211,13 @@ impl CertificateCache {
 }
 
 impl Segment {
-    /// Second chance: who was asked for since goes to the end once, the first who was not goes. Ends after one round, for
+    /// Second chance: one whose device authenticated again goes to the end once, the first of the others goes. Ends after one round, for
     /// every pass takes a mark away.
     fn evict(&mut self) {
         while let Some(digest) = self.order.pop_front() {
             match self.entries.get_mut(&digest) {
-                Some(entry) if entry.used => {
-                    entry.used = false;
+                Some(entry) if entry.again => {
+                    entry.again = false;
                     self.order.push_back(digest);
                 }
                 _ => {
@@ -408,15 +401,17 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_that_nobody_asked_for_goes_first() {
+    fn c47_the_certificate_whose_device_authenticated_longest_ago_goes_first() {
         let [one, two, three] = neighbours();
         let anchor = AnchorId::from_bytes([1; 32]);
         let cache = CertificateCache::new(2 * SEGMENTS);
-        cache.keep(Arc::clone(&one), anchor);
-        cache.keep(Arc::clone(&two), anchor);
-        assert!(cache.peek(&two.digest()).is_some());
-        assert!(cache.find(&one.digest()).is_some());
-        cache.keep(Arc::clone(&three), anchor);
+        let keep = |certificate: &Arc<Certificate>| cache.keep(Arc::clone(certificate), anchor);
+        keep(&one);
+        keep(&two);
+        keep(&one);
+        // It has enrolled: no reason to keep it rather than a newcomer.
+        assert!(cache.find(&two.digest()).is_some());
+        keep(&three);
         assert!(cache.find(&one.digest()).is_some());
         assert!(cache.find(&two.digest()).is_none());
         assert!(cache.find(&three.digest()).is_some());

@@ -43,6 +43,10 @@ pub(super) struct Live {
     occupied: bool,
     pub(super) peer: Peer,
     pub(super) waiting: Vec<Waiting>,
+    /// The certificate of its device, held in the middle of an enrolment whatever the cache forgets; see [`Sessions::pin`].
+    certificate: Option<Authenticated>,
+    /// Until then its device, which was sent away, may come back and finds its certificate.
+    returns_by: Option<Instant>,
     /// Its entry in the set of deadlines.
     armed: Option<Instant>,
     /// While draining: close it then, unless it waits for an answer.
@@ -57,6 +61,10 @@ pub(super) const LINGER: Duration = Duration::from_secs(4);
 /// the shard in one turn.
 const STEP: Duration = Duration::from_millis(1);
 
+/// Sessions of a shard that keep their certificate because their devices were told to come back. One more is not refused: its device
+/// begins a new session if the cache has forgotten the certificate by then. About 32 MiB of certificates.
+const AWAY_MAX: usize = 16_384;
+
 /// What is to become of a session.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -70,6 +78,8 @@ pub(super) struct Sessions {
     slots: Vec<Option<Box<Live>>>,
     deadlines: BTreeSet<(Instant, SessionId)>,
     pending: usize,
+    /// Sessions with a `returns_by`.
+    away: usize,
     /// The last one that became idle: the next session that wakes up takes it over, and nothing is allocated.
     spare: Option<Box<Live>>,
 }
@@ -103,8 +113,11 @@ impl Sessions {
 
     /// Adds a request that waits.
     pub(super) fn wait(&mut self, session: SessionId, waiting: Waiting) {
-        self.open(session).waiting.push(waiting);
+        let live = self.open(session);
+        live.waiting.push(waiting);
+        let came_back = live.returns_by.take().is_some();
         self.pending += 1;
+        self.away -= usize::from(came_back);
     }
 
     /// The request that `job` names, no longer waiting; nothing for a session of another generation.
@@ -114,6 +127,32 @@ impl Sessions {
         let waiting = live.waiting.swap_remove(place);
         self.pending -= 1;
         Some(waiting)
+    }
+
+    /// Holds the certificate of a session that has begun an enrolment, until it is in the middle of nothing. The limits of uploads, of kept
+    /// answers and of requests that wait bound how many are held, and sessions of one certificate share it.
+    pub(super) fn pin(&mut self, session: SessionId, certificate: &Authenticated) {
+        if let Some(live) = self.find(session) {
+            live.certificate.get_or_insert_with(|| certificate.clone());
+        }
+    }
+
+    /// The certificate that the session holds.
+    pub(super) fn pinned(&mut self, session: SessionId) -> Option<&Authenticated> {
+        self.find(session)?.certificate.as_ref()
+    }
+
+    /// Holds the certificate of a session whose device was asked to come back, until it should have done so.
+    pub(super) fn send_away(&mut self, session: SessionId, certificate: &Authenticated, until: Instant) {
+        let has_room = self.away < AWAY_MAX;
+        let Some(live) = self.find(session) else { return };
+        if live.returns_by.is_none() && !has_room {
+            return;
+        }
+        live.certificate.get_or_insert_with(|| certificate.clone());
+        if live.returns_by.replace(until).is_none() {
+            self.away += 1;
+        }
     }
 
     /// How many requests wait.
@@ -167,13 +206,18 @@ impl Sessions {
                 None => live.linger = Some(now + LINGER),
             }
         }
-        let idle = live.peer.is_idle() && live.waiting.is_empty() && live.linger.is_none();
+        let over = live.returns_by.take_if(|until| *until <= now).is_some();
+        if live.certificate.is_some() && live.returns_by.is_none() && !live.is_occupied() {
+            live.certificate = None;
+        }
+        let idle = live.peer.is_idle() && live.waiting.is_empty() && live.linger.is_none() && live.returns_by.is_none();
         if idle {
+            self.away -= usize::from(over);
             self.forget(session);
             return Verdict::Keep;
         }
-        let wanted = [live.peer.poll_timeout(), live.linger].into_iter().flatten().min().map(|at| at.max(now + STEP));
-        let armed = live.armed;
+        let wanted = [live.peer.poll_timeout(), live.linger, live.returns_by].into_iter().flatten().min();
+        let (wanted, armed) = (wanted.map(|at| at.max(now + STEP)), live.armed);
         match (armed, wanted) {
             // An entry that comes too early is looked at again then; moving it forward each time would cost more.
             (Some(armed), Some(wanted)) if armed <= wanted => {}
@@ -186,12 +230,14 @@ impl Sessions {
                 self.deadlines.insert((wanted, session));
             }
         }
+        self.away -= usize::from(over);
         Verdict::Keep
     }
 
     fn forget_slot(&mut self, index: usize) {
         let Some(mut live) = self.slots.get_mut(index).and_then(Option::take) else { return };
         self.pending -= live.waiting.len();
+        self.away -= usize::from(live.returns_by.is_some());
         if let (Some(armed), Ok(slot)) = (live.armed, u32::try_from(index)) {
             self.deadlines.remove(&(armed, SessionId { slot, generation: live.generation }));
         }
@@ -204,13 +250,23 @@ impl Sessions {
     pub(super) fn check_invariants(&self) {
         let live = || self.slots.iter().flatten();
         assert_eq!(self.pending, live().map(|live| live.waiting.len()).sum::<usize>());
+        assert_eq!(self.away, live().filter(|live| live.returns_by.is_some()).count());
         assert_eq!(self.deadlines.len(), live().filter(|live| live.armed.is_some()).count());
     }
 }
 
 impl Live {
     fn new(generation: u32) -> Live {
-        Live { generation, occupied: false, peer: Peer::new(), waiting: Vec::new(), armed: None, linger: None }
+        Live {
+            generation,
+            occupied: false,
+            peer: Peer::new(),
+            waiting: Vec::new(),
+            certificate: None,
+            returns_by: None,
+            armed: None,
+            linger: None,
+        }
     }
 
     fn is_busy(&self) -> bool {
@@ -284,6 +340,54 @@ mod tests {
         assert!(sessions.find(session(0, 0)).is_none());
         assert_eq!(sessions.poll_timeout(), None);
         sessions.check_invariants();
+    }
+
+    fn authenticated() -> Authenticated {
+        #[allow(clippy::disallowed_methods, reason = "a certificate for tests; which one does not matter")]
+        let random = ring::rand::SystemRandom::new();
+        let key = pki::PrivateKey::generate(pki::Curve::P256, &random).unwrap();
+        let key = pki::SigningKey::from_pkcs8(key.pkcs8(), &random).unwrap();
+        let at = |seconds| dtls::UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let spec = pki::make::AuthoritySpec {
+            common_name: "Root",
+            organization: None,
+            serial: pki::issue::Serial::new(pki::issue::NodePrefix::new(1), [1; 16]),
+            validity: pki::Validity { not_before: at(0), not_after: at(1_000_000) },
+            path_len: None,
+        };
+        let certificate = Arc::new(pki::make::root(&spec, &key, &random).unwrap());
+        Authenticated { anchor: certificate.anchor_id(), certificate }
+    }
+
+    #[test]
+    fn c47_of_those_who_were_sent_away_a_bounded_number_keeps_its_certificate_for_a_bounded_time() {
+        let (mut sessions, now) = (Sessions::default(), start());
+        let (certificate, until) = (authenticated(), now + Duration::from_secs(60));
+        let count = AWAY_MAX + 3;
+        for slot in 0..u32::try_from(count).unwrap() {
+            let session = session(slot, 0);
+            sessions.open(session);
+            // Twice is once.
+            sessions.send_away(session, &certificate, until);
+            sessions.send_away(session, &certificate, until);
+            sessions.settle(session, now, false);
+        }
+        sessions.check_invariants();
+        assert_eq!(Arc::strong_count(&certificate.certificate), 1 + AWAY_MAX);
+        assert!(sessions.pinned(session(0, 0)).is_some());
+        assert!(sessions.find(session(u32::try_from(AWAY_MAX).unwrap(), 0)).is_none(), "that one is idle");
+        // One goes, and another one has its place.
+        sessions.forget(session(0, 0));
+        sessions.open(session(0, 1));
+        sessions.send_away(session(0, 1), &certificate, until);
+        assert_eq!(Arc::strong_count(&certificate.certificate), 1 + AWAY_MAX);
+        // None of them comes back.
+        while let Some(due) = sessions.next_due(until) {
+            sessions.settle(due, until, false);
+        }
+        sessions.settle(session(0, 1), until, false);
+        sessions.check_invariants();
+        assert_eq!((sessions.away, Arc::strong_count(&certificate.certificate)), (0, 1));
     }
 
     #[test]

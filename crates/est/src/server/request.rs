@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use authority::{Function, Job, Outcome, Profile};
 use coap::server::{Admit, Done, ExchangeId, Handled, Head, Owner, Repeat, Request, Resources, Response};
-use coap::{BlockSize, Code, ContentFormat};
+use coap::{BlockSize, Code, ContentFormat, MAX_TRANSMIT_WAIT};
 use dtls::{Admission, Now, SessionId};
 
 use super::attempt::{self, Attempt, Success};
@@ -17,7 +17,7 @@ use crate::config::{Asked, ServerConfig, refusal};
 use crate::discovery::TooManyFilters;
 use crate::reason::{Reason, Wire};
 use crate::resources::{Packing, Resource};
-use crate::verify::Device;
+use crate::verify::{Authenticated, Device};
 
 /// Max-Age grows with the number of those who were sent away and have not been served since, up to this many times its least
 /// value (TESTS.md, C37): by default a minute.
@@ -63,11 +63,15 @@ impl Server {
         match handled {
             Handled::Done(Done::Refused(refusal)) => {
                 if let Some(reason) = Reason::of_message_layer(refusal).or(refused) {
-                    self.refused(session, reason, describe(plaintext), Duration::ZERO);
+                    self.refused(now, session, reason, describe(plaintext), Duration::ZERO);
                 }
             }
             Handled::Done(_) => {}
             Handled::Request { id, request } => self.handle_request(now, session, id, request),
+        }
+        if self.sessions.find(session).is_some_and(|live| live.peer.has_upload()) && self.pin(session).is_none() {
+            // Before the device sends the rest of it.
+            return self.forget_device(now, session);
         }
         self.flush(now, session);
         self.settle(now, session);
@@ -80,7 +84,7 @@ impl Server {
             // The head of a request's last block is judged once more: it need not be that of the first.
             Err(reason) => {
                 self.respond(now, session, id, &config.refusal(reason));
-                self.refused(session, reason, describe(request.head().message().bytes()), Duration::ZERO);
+                self.refused(now, session, reason, describe(request.head().message().bytes()), Duration::ZERO);
             }
             Ok(Asked::Discovery) => match config.directory.select(request.queries()) {
                 Ok(links) => {
@@ -90,7 +94,7 @@ impl Server {
                 }
                 Err(TooManyFilters) => {
                     self.respond(now, session, id, &config.refusal(Reason::EstTooManyFilters));
-                    self.refused(session, Reason::EstTooManyFilters, String::new(), Duration::ZERO);
+                    self.refused(now, session, Reason::EstTooManyFilters, String::new(), Duration::ZERO);
                 }
             },
             Ok(Asked::CaCertificates { packing, body }) => {
@@ -112,20 +116,17 @@ impl Server {
         let Enrolment { function, packing, profile, csr } = enrolment;
         if csr.is_empty() {
             self.respond(now, session, id, &refusal(Reason::EstEmptyRequest, profile.diagnostics()));
-            self.refused(session, Reason::EstEmptyRequest, String::new(), Duration::ZERO);
+            self.refused(now, session, Reason::EstEmptyRequest, String::new(), Duration::ZERO);
             return;
         }
         if let Some(reason) = self.is_full() {
             let max_age = self.jitter.max_age(self.retry_after());
             self.respond(now, session, id, &refusal(reason, profile.diagnostics()).with_max_age(max_age));
-            self.refused(session, reason, String::new(), Duration::ZERO);
+            self.refused(now, session, reason, String::new(), Duration::ZERO);
             return;
         }
-        let client = self.endpoint.peer(session).and_then(|peer| self.config.certificates.find(peer.certificate()));
-        let (Some(client), Some(facts)) = (client, self.endpoint.facts(session)) else {
-            self.refused(session, Reason::EstSessionForgotten, String::new(), Duration::ZERO);
-            self.close(now, session);
-            return;
+        let (Some(client), Some(facts)) = (self.pin(session), self.endpoint.facts(session)) else {
+            return self.forget_device(now, session);
         };
         let job = Job {
             function,
@@ -140,6 +141,34 @@ impl Server {
         self.counters.submitted += 1;
         let job_id = JobId { shard: self.shard, session, exchange: id.0 };
         self.outputs.push_back(Output::Submit(job_id, job));
+    }
+
+    /// The certificate of a session's device, which the session holds from now on as long as it is in the middle of an enrolment.
+    fn pin(&mut self, session: SessionId) -> Option<Authenticated> {
+        if let Some(certificate) = self.sessions.pinned(session) {
+            return Some(certificate.clone());
+        }
+        let certificate = self.config.certificates.find(self.endpoint.peer(session)?.certificate())?;
+        self.sessions.pin(session, &certificate);
+        Some(certificate)
+    }
+
+    /// A session that was idle for so long that its device's certificate is gone: the device has to authenticate anew.
+    fn forget_device(&mut self, now: Now, session: SessionId) {
+        self.refused(now, session, Reason::EstSessionForgotten, String::new(), Duration::ZERO);
+        self.close(now, session);
+    }
+
+    /// A device that was sent away by us comes back within our longest Max-Age, and a retransmission later if its first request is lost. One that
+    /// an authority has wait for longer may have to authenticate anew then.
+    fn expect_back(&mut self, now: Now, session: SessionId) {
+        if self.admission == Admission::Draining {
+            return;
+        }
+        if let Some(certificate) = self.pin(session) {
+            let until = now.mono + self.longest_wait() + MAX_TRANSMIT_WAIT;
+            self.sessions.send_away(session, &certificate, until);
+        }
     }
 
     pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: &Waiting, outcome: Outcome) {
@@ -175,14 +204,14 @@ impl Server {
                 self.respond(now, job.session, id, &refusal(reason, diagnostics));
                 let detail = why.detail().map(|detail| attempt::bounded_to(DETAIL_BYTES_MAX, detail));
                 let why = Why { reason, offered: attempt::bounded(why.to_string()), detail };
-                self.refused_for(job.session, waiting, why, elapsed);
+                self.refused_for(now, job.session, waiting, why, elapsed);
             }
             Outcome::Later { max_age, why } => {
                 let reason = Reason::from(&why);
                 let max_age = self.jitter.max_age(max_age);
                 self.respond(now, job.session, id, &refusal(reason, diagnostics).with_max_age(max_age));
                 let why = Why { reason, offered: attempt::bounded(why.to_string()), detail: None };
-                self.refused_for(job.session, waiting, why, elapsed);
+                self.refused_for(now, job.session, waiting, why, elapsed);
             }
         }
         self.flush(now, job.session);
@@ -212,23 +241,31 @@ impl Server {
         }
     }
 
-    fn refused(&mut self, session: SessionId, reason: Reason, offered: String, elapsed: Duration) {
+    fn refused(&mut self, now: Now, session: SessionId, reason: Reason, offered: String, elapsed: Duration) {
         let device = self.endpoint.peer(session).copied().and_then(|peer| self.identify(&peer));
         let why = Why { reason, offered: attempt::bounded(offered), detail: None };
-        self.record_refusal(session, device, why, elapsed);
+        self.record_refusal(now, session, device, why, elapsed);
     }
 
-    fn refused_for(&mut self, session: SessionId, waiting: &Waiting, why: Why, elapsed: Duration) {
+    fn refused_for(&mut self, now: Now, session: SessionId, waiting: &Waiting, why: Why, elapsed: Duration) {
         let device = waiting.profile.device_shown(&waiting.client.certificate, &waiting.client.anchor);
-        self.record_refusal(session, device, why, elapsed);
+        self.record_refusal(now, session, device, why, elapsed);
     }
 
-    fn record_refusal(&mut self, session: SessionId, device: Option<authority::DeviceId>, why: Why, elapsed: Duration) {
+    fn record_refusal(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        device: Option<authority::DeviceId>,
+        why: Why,
+        elapsed: Duration,
+    ) {
         let Why { reason, offered, detail } = why;
         match reason.entry().wire {
             Wire::Response(Code::SERVICE_UNAVAILABLE) => {
                 self.counters.requests_later += 1;
                 self.sent_away.add();
+                self.expect_back(now, session);
             }
             _ => self.counters.requests_refused += 1,
         }
