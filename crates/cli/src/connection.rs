@@ -321,12 +321,22 @@ fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
             Some(remedy) => explained.remedy(format!("{remedy} (`muster explain {}` says more)", reason.code())),
             None => explained.remedy(format!("on the server: {} (`muster explain {}` says more)", reason.entry().server, reason.code())),
         },
-        (Some(reason), _) => {
-            explained.remedy(format!("{} (`muster explain {}` says more)", reason.entry().device, reason.code()))
-        }
+        (Some(reason), _) => explained.remedy(format!(
+            "{}; on the server: {} (`muster explain {}` says more)",
+            in_general(reason.entry().device),
+            reason.entry().server,
+            reason.code()
+        )),
         (None, Status::Later) => explained.remedy("--wait waits as long as the server says and asks again"),
         _ => explained,
     }
+}
+
+/// The table's advice for a device, without what it says of the stacks of firmware: somebody who types this command has none to build.
+fn in_general(advice: &str) -> &str {
+    const FIRMWARE: [&str; 5] = ["Mbed TLS", "Zephyr", "OpenThread", "OpenSSL", "muster explain"];
+    let end = FIRMWARE.iter().filter_map(|name| advice.find(name)).min().unwrap_or(advice.len());
+    advice[..end].trim_end_matches([' ', ';', '.'])
 }
 
 /// What to do where the files of this command line are the first that may be at fault.
@@ -374,6 +384,15 @@ mod tests {
 
     fn refused(code: Code) -> est::Refused {
         est::Refused { code, diagnostic: None }
+    }
+
+    #[test]
+    fn advice_in_general_names_no_firmware_and_is_never_empty() {
+        for reason in Reason::ALL {
+            let general = in_general(reason.entry().device);
+            assert!(general.len() > 5 && !general.contains("Mbed") && !general.contains("muster explain"), "{general}");
+            assert!(reason.entry().device.starts_with(general), "{general}");
+        }
     }
 
     #[test]

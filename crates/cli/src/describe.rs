@@ -1,12 +1,13 @@
 //! Certificates in words, for people and as JSON; and what a command to try next begins with.
 
 use pki::{Certificate, UnixTime};
+use server::shell;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// How this program was called, so that a command it suggests can be copied: `muster`, or the path that `cargo run` gave it.
+/// How this program was called, so that a command it suggests can be copied into a shell: `muster`, or the path that `cargo run` gave it.
 pub(crate) fn program() -> String {
-    std::env::args_os().next().map_or_else(|| "muster".to_owned(), |name| name.to_string_lossy().into_owned())
+    std::env::args_os().next().map_or_else(|| "muster".to_owned(), shell::word)
 }
 
 /// One line: whose, by whom, until when.

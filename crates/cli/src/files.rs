@@ -5,6 +5,7 @@
 
 use crate::outcome::{Fault, Outcome};
 use server::files::read_bounded;
+use server::shell;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -39,9 +40,7 @@ pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
         let fault = Fault::failed(format!("cannot read {}: {source}", path.display()));
         match source.kind() {
             io::ErrorKind::NotFound => fault.remedy("check the path; `muster init DIR` makes a complete set of files"),
-            io::ErrorKind::PermissionDenied => {
-                fault.remedy("private keys are readable by their owner alone: run as that user")
-            }
+            io::ErrorKind::PermissionDenied => fault.remedy("run as a user that can read it"),
             io::ErrorKind::IsADirectory => fault.remedy("name a file in it"),
             io::ErrorKind::FileTooLarge => {
                 Fault::failed(format!("{} is larger than any certificate or key: {source}", path.display()))
@@ -62,7 +61,7 @@ fn unwritable(path: &Path, source: &io::Error) -> Fault {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             fault.remedy("make room there, or name a place that has some; nothing was kept")
         }
-        io::ErrorKind::NotFound => fault.remedy(format!("`mkdir -p {}`", parent(path).display())),
+        io::ErrorKind::NotFound => fault.remedy(format!("`mkdir -p {}`", shell::path(parent(path)))),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             fault.remedy(format!("name a place that this user may write to; {} is none", parent(path).display()))
         }
@@ -117,7 +116,7 @@ fn require_free(folder: &Path) -> Outcome {
                 return Ok(());
             }
             Err(Fault::failed(format!("{} cannot be made: there is no folder {}", folder.display(), above.display()))
-                .remedy(format!("`mkdir -p {}`", above.display())))
+                .remedy(format!("`mkdir -p {}`", shell::path(above))))
         }
         Err(source) => Err(Fault::failed(format!("cannot use {} as a folder: {source}", folder.display()))),
     }

@@ -3,8 +3,9 @@
 use crate::files;
 use crate::outcome::{Fault, Outcome};
 use pki::{Certificate, PrivateKey, pem};
+use server::secret_file::{self, GroupReadable};
+use server::shell;
 use std::path::Path;
-use zeroize::Zeroizing;
 
 /// Certificates one after the other.
 pub(crate) fn encode_chain<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> String {
@@ -33,7 +34,8 @@ pub(crate) fn read_certificates(path: &Path) -> Outcome<Vec<Certificate>> {
 
 /// The PKCS#8 private key of a file.
 pub(crate) fn read_private_key(path: &Path) -> Outcome<PrivateKey> {
-    let bytes = Zeroizing::new(files::read(path)?);
+    let bytes = secret_file::read(path, GroupReadable::InCredentials)
+        .map_err(|fault| Fault::failed(fault.to_string()).remedy(fault.remedy()))?;
     pem::private_key(&bytes).map_err(|fault| explain_key(path, &bytes, &fault.to_string()))
 }
 
@@ -52,14 +54,14 @@ pub(crate) fn read_request(path: &Path) -> Outcome<Vec<u8>> {
 }
 
 fn explain_key(path: &Path, bytes: &[u8], why: &str) -> Fault {
-    let name = path.display();
+    let (name, word) = (path.display(), shell::path(path));
     let holds = |label: &str| bytes.windows(label.len()).any(|window| window == label.as_bytes());
     if holds("BEGIN EC PRIVATE KEY") {
         Fault::failed(format!("{name} holds a key in SEC1 form, not PKCS#8"))
-            .remedy(format!("`openssl pkcs8 -topk8 -nocrypt -in {name} -out NEW.key` turns it into PKCS#8"))
+            .remedy(format!("`openssl pkcs8 -topk8 -nocrypt -in {word} -out NEW.key` turns it into PKCS#8"))
     } else if holds("BEGIN ENCRYPTED PRIVATE KEY") {
         Fault::failed(format!("{name} holds an encrypted key"))
-            .remedy(format!("`openssl pkcs8 -in {name} -out NEW.key` decrypts it"))
+            .remedy(format!("`openssl pkcs8 -in {word} -out NEW.key` decrypts it"))
     } else {
         Fault::failed(format!("{name} holds no private key: {why}"))
             .remedy("it should have a section `-----BEGIN PRIVATE KEY-----`")

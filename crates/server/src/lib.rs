@@ -23,6 +23,8 @@ mod linux;
 pub mod load;
 pub mod logging;
 pub mod metrics;
+pub mod secret_file;
+pub mod shell;
 pub mod signals;
 
 pub use config::{Fault, Faults, Sources};

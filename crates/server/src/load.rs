@@ -26,6 +26,7 @@ use crate::config::{
     Sources, Standing,
 };
 use crate::files::read_bounded;
+use crate::secret_file::GroupReadable;
 use authorities::Authority;
 
 /// A configuration with all that it names, ready to serve.
@@ -136,6 +137,7 @@ fn load_into(process: &Arc<Process>, config: Config) -> Result<Loaded, Faults> {
     let mut loading = Loading {
         utc: UnixTime::now(),
         random: Arc::new(SystemRandom::new()),
+        group_readable: config.server.group_readable,
         faults: Vec::new(),
         warnings: Vec::new(),
     };
@@ -150,6 +152,7 @@ fn load_into(process: &Arc<Process>, config: Config) -> Result<Loaded, Faults> {
 struct Loading {
     utc: UnixTime,
     random: Arc<SystemRandom>,
+    group_readable: GroupReadable,
     faults: Vec<Fault>,
     warnings: Vec<Warning>,
 }

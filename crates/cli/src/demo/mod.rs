@@ -17,6 +17,7 @@ use loadgen::identities::{self, DeviceIdentity};
 use loadgen::{Arrivals, LinkSpec, Progress};
 use pki::{ServerName, UnixTime};
 use server::config::Sources;
+use server::shell;
 use server::{Handle, Options, Server};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -251,15 +252,20 @@ fn openssl_files(received: &Path, place: &Path, finished: &Finished, seed: u64) 
 }
 
 fn print_next(place: &Path) {
-    let (dir, muster) = (place.display(), describe::program());
+    let muster = describe::program();
+    let inside = |name: &str| shell::path(place.join(name));
     out!("");
     out!(
-        "The files are in {dir}: pki/ as `muster init` makes it, received/ with the certificate and the key of each device."
+        "The files are in {}: pki/ as `muster init` makes it, received/ with the certificate and the key of each device.",
+        shell::path(place)
     );
     out!("Try next:");
-    out!("  {muster} serve --config {dir}/pki/muster.toml");
+    out!("  {muster} serve --config {}", inside("pki/muster.toml"));
     out!(
-        "  {muster} enroll --server coaps://127.0.0.1:5684 --identity {dir}/pki/device --trust {dir}/pki/ca/root.pem --out {dir}/enrolled --trace"
+        "  {muster} enroll --server coaps://127.0.0.1:5684 --identity {} --trust {} --out {} --trace",
+        inside("pki/device"),
+        inside("pki/ca/root.pem"),
+        inside("enrolled")
     );
-    out!("  {muster} load --server coaps://127.0.0.1:5684 --pki {dir}/pki --devices 5000 --concurrency 100");
+    out!("  {muster} load --server coaps://127.0.0.1:5684 --pki {} --devices 5000 --concurrency 100", inside("pki"));
 }

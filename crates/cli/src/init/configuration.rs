@@ -25,6 +25,8 @@ listen = [@LISTEN@]
 # The server's certificate, and its key as a URI.
 certificate = "server.pem"
 key = "file:server.key"
+# Keys are read if their owner alone can read them. true: also those of root that the group reads (0440, 0640), as a secrets manager writes them.
+# allow_group_readable_keys = true
 # How devices dial the server: `check` and `serve` refuse a certificate without one of these names.
 @NAMES@
 # CAs that devices know the server by, where that is not one of [ca]'s.

@@ -10,6 +10,7 @@ use crate::outcome::{Fault, Outcome, out, print_json, say};
 use crate::pem;
 use material::{Material, Pair};
 use pki::{ServerName, UnixTime};
+use server::shell;
 use std::path::{Path, PathBuf};
 
 /// Make a PKI, a server certificate, a device identity and a commented muster.toml
@@ -64,14 +65,20 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     for file in FILES {
         out!("{}", arguments.dir.join(file).display());
     }
-    let (dir, muster) = (arguments.dir.display(), describe::program());
+    let (dir, muster) = (&arguments.dir, describe::program());
+    let inside = |name: &str| shell::path(dir.join(name));
     say!(
-        "\nThe root key is needed only to make another issuing CA or server certificate. Move {dir}/offline to a medium that is not\n\
+        "\nThe root key is needed only to make another issuing CA or server certificate. Move {} to a medium that is not\n\
          connected to this machine, and keep a copy elsewhere.\n\n\
          Next:\n  \
-         {muster} check {dir}/muster.toml --print\n  \
-         {muster} serve --config {dir}/muster.toml\n  \
-         {muster} enroll --server coaps://127.0.0.1:5684 --identity {dir}/device --trust {dir}/ca/root.pem --out {dir}/enrolled"
+         {muster} check {config} --print\n  \
+         {muster} serve --config {config}\n  \
+         {muster} enroll --server coaps://127.0.0.1:5684 --identity {} --trust {} --out {}",
+        inside("offline"),
+        inside("device"),
+        inside("ca/root.pem"),
+        inside("enrolled"),
+        config = inside("muster.toml"),
     );
     Ok(())
 }

@@ -10,6 +10,8 @@
 mod common;
 
 mod files;
+mod keys;
+mod next_steps;
 mod reload;
 mod server_certificate;
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::flaw::ServerFlaw;
+use crate::secret_file::SecretFault;
+use crate::shell;
 
 /// One fault. A configuration is read to its end, so that all of them are said at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,13 +129,8 @@ pub enum Problem {
         /// Where it was first.
         first: String,
     },
-    /// A secret that others can read.
-    SecretReadable {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// A secret that is not read.
+    Secret(SecretFault),
     /// A key that is not the certificate's.
     KeyMismatch {
         /// The certificate's file.
@@ -223,9 +220,7 @@ impl fmt::Display for Problem {
             Problem::NotAvailable { what, .. } => write!(f, "{what} is not available in this version"),
             Problem::UnknownReference { kind, name, .. } => write!(f, "no {kind} is named `{name}`"),
             Problem::Duplicate { what, first } => write!(f, "{what} is already used by {first}"),
-            Problem::SecretReadable { path, mode } => {
-                write!(f, "{} holds a secret and has mode {mode:04o}: others can read it", path.display())
-            }
+            Problem::Secret(fault) => fault.fmt(f),
             Problem::KeyMismatch { certificate, key } => {
                 write!(f, "{} is not the key of {}", key.display(), certificate.display())
             }
@@ -257,7 +252,7 @@ impl Problem {
                     .into()
             }
             Problem::NoConfiguration { path, .. } if path.is_dir() => {
-                format!("name the file in it: {}", path.join("muster.toml").display())
+                format!("name the file in it: {}", shell::path(path.join("muster.toml")))
             }
             Problem::NoConfiguration { .. } => {
                 "name a file that this user can read; `muster init DIR` writes DIR/muster.toml".into()
@@ -280,9 +275,11 @@ impl Problem {
             Problem::UnknownReference { kind, known, .. } if known.is_empty() => format!("define a {kind}"),
             Problem::UnknownReference { known, .. } => format!("known: {}", known.join(", ")),
             Problem::Duplicate { .. } => "remove one of them".into(),
-            Problem::SecretReadable { path, .. } => {
-                format!("`chmod 600 {0}`; if others could read it so far, replace the key", path.display())
-            }
+            Problem::Secret(fault) if fault.is_for_group() => format!(
+                "{}; where the group is the service's own, `allow_group_readable_keys = true` in [server] accepts it",
+                fault.remedy()
+            ),
+            Problem::Secret(fault) => fault.remedy(),
             Problem::KeyMismatch { .. } => "name the key that belongs to the certificate; \
                  `openssl x509 -noout -pubkey -in CERT` and `openssl pkey -pubout -in KEY` print the same"
                 .into(),

@@ -9,6 +9,7 @@ use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 
 use super::reader::{Effective, Read};
 use super::value::SecretUri;
+use crate::secret_file::GroupReadable;
 
 /// A configuration whose values are possible; whether its files are is not known yet.
 #[derive(Clone, Debug)]
@@ -56,6 +57,8 @@ pub struct ServerSection {
     pub certificate: Read<PathBuf>,
     /// `key`
     pub key: Read<SecretUri>,
+    /// `allow_group_readable_keys`: secrets of root's that their group reads are read.
+    pub group_readable: GroupReadable,
     /// `names`: DNS names and addresses by which devices dial the server; the certificate has to bear them.
     pub names: Read<Vec<String>>,
     /// `trust`: PEM files of CAs that devices know the server by, beside those of `/crts`.

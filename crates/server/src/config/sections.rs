@@ -15,6 +15,7 @@ use super::model::{
 use super::reader::{Effective, Origin, Read, Reader, Section};
 use super::value::{FromText, Span, Value, Word, Words, unknown};
 use super::words::{MemoryUrl, OpenMode, Rule, San, Subject};
+use crate::secret_file::GroupReadable;
 
 /// More shards than this are no machine we know.
 const SHARDS_MAX: u32 = 256;
@@ -99,6 +100,10 @@ fn server(
     }
     let certificate = reader.required(&mut section, "certificate", "certificate = \"server.pem\"");
     let key = reader.required(&mut section, "key", "key = \"file:server.key\"");
+    let group_readable = match reader.or(&mut section, "allow_group_readable_keys", false).value {
+        true => GroupReadable::Anywhere,
+        false => GroupReadable::InCredentials,
+    };
     let names = reader.or(&mut section, "names", Vec::new());
     let trust = reader.or(&mut section, "trust", Vec::new());
     let idle_timeout = span(
@@ -118,6 +123,7 @@ fn server(
         listen: listen?,
         certificate: certificate?,
         key: key?,
+        group_readable,
         names,
         trust,
         idle_timeout,

@@ -1,0 +1,208 @@
+//! Private keys and shared secrets: files that only their owner reads, or that the operator has said who else may (TESTS E75).
+//!
+//! The mode and the owner are those of the file that is open, not of what may lie at the path a moment later. A link is followed once, by the open;
+//! whatever has no end, or keeps its reader waiting, is not read. Server and device-side commands read their keys here.
+
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use zeroize::Zeroizing;
+
+use crate::shell;
+
+/// A key file is a kilobyte; more is the wrong file.
+const BYTES_MAX: u64 = 64 * 1024;
+/// Anybody but the owner.
+const OTHERS: u32 = 0o077;
+/// What the group of a file of root's may have, where that is allowed: to read it.
+const ROOT_AND_GROUP: u32 = 0o640;
+
+/// Whether a secret of root's may be readable by its group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupReadable {
+    /// Only in `$CREDENTIALS_DIRECTORY`, whose files the service manager writes as root and opens to the service through group or ACL.
+    #[default]
+    InCredentials,
+    /// Anywhere: the operator says that the group is the service's own.
+    Anywhere,
+}
+
+/// A secret file that is not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFault {
+    /// The file as it was named.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub flaw: SecretFlaw,
+}
+
+/// What is wrong with a secret file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretFlaw {
+    /// It cannot be opened or read.
+    Unreadable {
+        /// Of the system's error.
+        kind: io::ErrorKind,
+        /// What the system said.
+        error: String,
+    },
+    /// It is a folder.
+    Folder,
+    /// It is a pipe or a device.
+    NotAFile,
+    /// It belongs to a user who is neither this one nor root.
+    OtherOwner {
+        /// Whose it is.
+        owner: u32,
+        /// Who reads.
+        own: u32,
+    },
+    /// Others than its owner can read it.
+    Readable {
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It is root's, and others than root can read it, this user among them.
+    OfRoot {
+        /// Its permission bits.
+        mode: u32,
+        /// Who reads.
+        own: u32,
+    },
+    /// The path is a link, to a file that others can read.
+    LinkToReadable {
+        /// The permission bits of that file.
+        mode: u32,
+        /// Who reads.
+        own: u32,
+    },
+    /// More than any secret has.
+    TooLarge {
+        /// Its length.
+        bytes: u64,
+    },
+}
+
+impl fmt::Display for SecretFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.flaw {
+            SecretFlaw::Unreadable { error, .. } => write!(f, "cannot read {path}: {error}"),
+            SecretFlaw::Folder => write!(f, "{path} is no secret: it is a folder"),
+            SecretFlaw::NotAFile => write!(f, "{path} is no secret: it is a pipe or a device"),
+            SecretFlaw::OtherOwner { owner, own } => {
+                write!(
+                    f,
+                    "{path} holds a secret and belongs to another user (uid {owner}; this is uid {own}), who can change it"
+                )
+            }
+            SecretFlaw::Readable { mode } | SecretFlaw::OfRoot { mode, .. } => {
+                write!(f, "{path} holds a secret and has mode {mode:04o}: others can read it")
+            }
+            SecretFlaw::LinkToReadable { mode, .. } => {
+                write!(f, "{path} is a link to a file of mode {mode:04o}, which others can read")
+            }
+            SecretFlaw::TooLarge { bytes } => write!(f, "{path} is no secret: {bytes} bytes are more than any has"),
+        }
+    }
+}
+
+impl std::error::Error for SecretFault {}
+
+impl SecretFault {
+    /// Whether [`GroupReadable::Anywhere`] would have it read.
+    pub(crate) fn is_for_group(&self) -> bool {
+        matches!(self.flaw, SecretFlaw::OfRoot { mode, .. } if mode & !ROOT_AND_GROUP == 0)
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let path = shell::path(&self.path);
+        match &self.flaw {
+            SecretFlaw::Unreadable { kind: io::ErrorKind::PermissionDenied, .. } => {
+                "private keys are readable by their owner alone: run as that user".into()
+            }
+            SecretFlaw::Unreadable { .. } => "give the path of a file that this user can read".into(),
+            SecretFlaw::Folder => "name the file in it".into(),
+            SecretFlaw::NotAFile => "write the secret to a file of mode 0600 and name that".into(),
+            // Who is root chooses: the file may be right and the user wrong.
+            SecretFlaw::OtherOwner { owner, own: 0 } => {
+                format!("run as its owner (`sudo -u '#{owner}' ...`), or, if root should hold it, `chown 0 {path}`")
+            }
+            SecretFlaw::OtherOwner { own, .. } => {
+                format!("as root, `install -m 600 -o {own} {path} COPY`; name the copy")
+            }
+            SecretFlaw::Readable { .. } => {
+                format!("`chmod 600 {path}`; if others could read it so far, replace the key")
+            }
+            // `chmod 600` would shut this user out.
+            SecretFlaw::OfRoot { own, .. } => format!(
+                "as root, `install -m 600 -o {own} {path} COPY` and name the copy, or have the service manager pass it (LoadCredential= of systemd)"
+            ),
+            // `chmod` follows a link, to a file that somebody else may have meant otherwise.
+            SecretFlaw::LinkToReadable { own, .. } => format!("`install -m 600 -o {own} {path} COPY`; name the copy"),
+            SecretFlaw::TooLarge { .. } => "name the file of the key".into(),
+        }
+    }
+}
+
+/// Reads a secret, or says why it is none that can be used.
+///
+/// # Errors
+/// [`SecretFault`]: nothing was read.
+pub fn read(path: &Path, group: GroupReadable) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
+    let fault = |flaw| SecretFault { path: path.into(), flaw };
+    let unreadable = |error: io::Error| fault(SecretFlaw::Unreadable { kind: error.kind(), error: error.to_string() });
+    // A pipe without a writer would hold up an open that waits; a terminal would become this process's.
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if let Some(flaw) = flaw(path, &file, &metadata, group) {
+        return Err(fault(flaw));
+    }
+    // At its full size from the start: a growing buffer would leave copies behind.
+    let size = usize::try_from(metadata.len()).unwrap_or(0);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
+    file.take(BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}
+
+fn flaw(path: &Path, file: &File, metadata: &Metadata, group: GroupReadable) -> Option<SecretFlaw> {
+    if metadata.is_dir() {
+        return Some(SecretFlaw::Folder);
+    }
+    if !metadata.is_file() {
+        return Some(SecretFlaw::NotAFile);
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    // First: whoever does not own a file cannot follow advice about its mode.
+    if owner != own && owner != 0 {
+        return Some(SecretFlaw::OtherOwner { owner, own });
+    }
+    let of_group = owner == 0 && mode & !ROOT_AND_GROUP == 0;
+    let allowed = of_group && (group == GroupReadable::Anywhere || is_credential(file));
+    if mode & OTHERS != 0 && !allowed {
+        let is_link = std::fs::symlink_metadata(path).is_ok_and(|named| named.is_symlink());
+        return Some(match () {
+            () if is_link => SecretFlaw::LinkToReadable { mode, own },
+            () if own != owner => SecretFlaw::OfRoot { mode, own },
+            () => SecretFlaw::Readable { mode },
+        });
+    }
+    (metadata.len() > BYTES_MAX).then_some(SecretFlaw::TooLarge { bytes: metadata.len() })
+}
+
+/// Whether the open file lies in the folder that the service manager made for this service (systemd.exec(5), `$CREDENTIALS_DIRECTORY`).
+fn is_credential(file: &File) -> bool {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| Path::new(folder).is_absolute());
+    let folder = folder.and_then(|folder| std::fs::canonicalize(folder).ok());
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
+    folder.zip(real).is_some_and(|(folder, real)| real.starts_with(folder))
+}
