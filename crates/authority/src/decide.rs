@@ -17,7 +17,7 @@ use crate::device::Device;
 use crate::idempotency::Key;
 use crate::job::{Function, Job, TlsUnique};
 use crate::ledger::{Standing, State};
-use crate::profile::{Origin, Profile, SanKind};
+use crate::profile::{Mode, Origin, Profile, SanKind};
 use crate::refusal::{Asked, Mismatch, Refusal};
 use crate::subject::SubjectRule;
 
@@ -152,6 +152,8 @@ fn identify(verified: &Verified, standing: Option<Standing>, utc: UnixTime) -> R
     let profile = &verified.profile;
     let device = match (verified.origin, standing) {
         (Origin::Manufacturer, _) => {
+            // A mode that admits fewer devices refuses here.
+            let Mode::Open = profile.spec().mode;
             return Ok(Device { manufacturer: verified.anchor, id: profile.device_id(&verified.client)? });
         }
         (Origin::ThisCa, None) => profile.device_unrecorded(&verified.client).ok_or(Refusal::ClientNotInLedger)?,

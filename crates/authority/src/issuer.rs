@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use pki::issue::{NodePrefix, Serial, ToBeSigned, validity};
-use pki::{Certificate, Digest, Signature, Validity};
+use pki::{Certificate, Digest, ExtendedKeyUsage, Signature, Validity};
 use rustls_pki_types::UnixTime;
 
 use crate::batch::{Batch, Way};
@@ -131,6 +131,7 @@ impl Prepared {
             && certificate.subject().der() == permit.subject().der()
             && certificate.san().matches(permit.san())
             && !certificate.is_ca()
+            && certificate.extended_key_usage().is_some_and(ExtendedKeyUsage::is_only_client_auth)
     }
 }
 
@@ -166,17 +167,18 @@ impl Turn {
 
     fn claim<J: Send + 'static>(self, batch: Batch<J, Permit>) {
         let flights = &self.issuer.flights;
-        let (mut claimed, mut taken) = batch.divide(|permit| match flights.claim(permit.key(), permit.client()) {
-            Some(claim) => Way::On(Claimed { permit, claim, draws: 0 }),
-            None => Way::Aside(permit),
-        });
+        let (mut claimed, mut taken) =
+            batch.divide(|permit| match flights.claim(permit.key(), permit.device(), permit.client()) {
+                Some(claim) => Way::On(Claimed { permit, claim, draws: 0 }),
+                None => Way::Aside(permit),
+            });
         while let Some((single, permit)) = taken.pop() {
             let mut single = Some(single);
             let waiter = || -> Box<dyn FnOnce(Outcome) + Send> {
                 let single = single.take();
                 Box::new(move |outcome| single.into_iter().for_each(|single| single.finish_all(&outcome)))
             };
-            let joined = flights.join(permit.key(), permit.client(), waiter);
+            let joined = flights.join(permit.key(), permit.device(), permit.client(), waiter);
             match (joined, single) {
                 (Joined::Claimed(claim), Some(single)) => claimed.push(single, Claimed { permit, claim, draws: 0 }),
                 (Joined::Turned(why), Some(single)) => single.finish_all(&why.into()),
@@ -235,6 +237,7 @@ impl Turn {
             } else {
                 FactoryKeys::Refused
             },
+            certificates_max: permit.profile().spec().certificates_per_device_max,
             client: permit.client(),
             spki: Digest::of(permit.spki()),
             at: self.utc,
@@ -250,6 +253,7 @@ impl Turn {
             }
         };
         let answered = batch.advance_with(answers, |prepared, answer| {
+            let certificates_max = prepared.claimed.permit.profile().spec().certificates_per_device_max;
             let outcome = match answer {
                 Intended::Reserved => return Ok(Way::On(Reserved(prepared))),
                 Intended::SerialTaken => return Ok(Way::Aside(prepared.claimed)),
@@ -257,6 +261,7 @@ impl Turn {
                 Intended::InProgress => Busy::InFlight.into(),
                 Intended::KeyOfAnother => Refusal::KeyOfAnotherDevice.into(),
                 Intended::FactoryKey => Refusal::IdentityKey.into(),
+                Intended::DeviceFull => Refusal::DeviceFull(certificates_max).into(),
                 Intended::Full => Busy::Ledger(LedgerFault::Full).into(),
             };
             Err(prepared.claimed.claim.end(outcome))

@@ -86,6 +86,8 @@ pub struct Intent {
     pub factory_key: Option<Digest>,
     /// Whether keys of the factory may be certified: `allow_identity_key` of the profile.
     pub factory_keys: FactoryKeys,
+    /// How many certificates the device may hold that have not expired, this one included.
+    pub certificates_max: u32,
     /// Digest of the certificate that the client authenticated with.
     pub client: Digest,
     /// Digest of the subject public key info to certify.
@@ -118,6 +120,8 @@ pub enum Intended {
     KeyOfAnother,
     /// The key is one that a factory certificate of this device holds, and the profile refuses those.
     FactoryKey,
+    /// The device holds as many certificates as it may; all of its profiles count, and so do intents that may still become one.
+    DeviceFull,
     /// There is no room for another row.
     Full,
 }

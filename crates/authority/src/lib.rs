@@ -47,8 +47,8 @@ pub use ledger::{
 pub use memory::MemoryLedger;
 pub use probe::{Probe, ProbeFault, ProbeRule, probe};
 pub use profile::{
-    BACKDATE, Diagnostics, KeyTypes, Mode, Origin, Profile, ProfileFault, ProfileSpec, SanKind, Unrecorded,
-    VALIDITY_MIN,
+    BACKDATE, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MAX, CERTIFICATES_PER_DEVICE_MIN, Diagnostics, KeyTypes,
+    Mode, Origin, Profile, ProfileFault, ProfileSpec, SanKind, Unrecorded, VALIDITY_MIN,
 };
 pub use random::Random;
 pub use refusal::{Asked, Busy, Misissue, Mismatch, Refusal};

@@ -1,7 +1,7 @@
 //! A ledger in memory: bounded, lost at exit, for tests, benchmarks and first steps.
 //!
 //! It keeps every promise of the trait but durability, and one more: it never forgets a row that still answers repeats or
-//! carries a revocation that matters. When it holds nothing else and has no room, it is full and says so. What it forgets
+//! carries a revocation that matters (until its certificate has expired). A device has a bounded part of it. When it holds nothing else and has no room, it is full and says so. What it forgets
 //! first is what it would answer least: given-up intents, then the rows whose window ended longest ago. With such a row
 //! goes its standing: the certificate then opens no more than one that was never in the ledger ([`crate::Unrecorded`]).
 
@@ -161,6 +161,15 @@ impl Row {
         }
     }
 
+    /// It is of no use to its device any more: given up, or expired.
+    fn is_over(&self, now: UnixTime) -> bool {
+        match &self.state {
+            RowState::Abandoned => true,
+            RowState::Intended { at } => lifetime_end(*at) <= now.as_secs(),
+            RowState::Recorded { issued, .. } => issued.validity.not_after < now,
+        }
+    }
+
     fn forgettable_from(&self) -> u64 {
         match &self.state {
             RowState::Abandoned => 0,
@@ -200,6 +209,9 @@ impl Rows {
         if self.by_serial.contains_key(&intent.serial) {
             return Intended::SerialTaken;
         }
+        if self.device_is_full(&intent) {
+            return Intended::DeviceFull;
+        }
         if self.by_serial.len() >= rows_max && !self.forget_one(intent.at) {
             return Intended::Full;
         }
@@ -223,6 +235,22 @@ impl Rows {
         self.forgettable.insert((row.forgettable_from(), intent.serial));
         self.by_serial.insert(intent.serial, row);
         Intended::Reserved
+    }
+
+    /// Whether the device has no room for another row. Rows of its own that say nothing any more are forgotten first, so that what it may have
+    /// here is bounded, and a device that had its share takes nothing from others.
+    fn device_is_full(&mut self, intent: &Intent) -> bool {
+        let max = usize::try_from(intent.certificates_max).unwrap_or(usize::MAX);
+        let Some(of_device) = self.devices.get(&intent.device).filter(|of_device| of_device.serials.len() >= max)
+        else {
+            return false;
+        };
+        let over = |serial: &&Serial| self.by_serial.get(serial).is_some_and(|row| row.is_over(intent.at));
+        let over: Vec<Serial> = of_device.serials.iter().filter(over).copied().collect();
+        for serial in over {
+            self.forget(serial);
+        }
+        self.devices.get(&intent.device).is_some_and(|of_device| of_device.serials.len() >= max)
     }
 
     fn is_factory_key(&self, intent: &Intent) -> bool {
@@ -299,8 +327,13 @@ impl Rows {
         if from > now.as_secs() {
             return false;
         }
-        self.forgettable.pop_first();
-        let Some(row) = self.by_serial.remove(&serial) else { return false };
+        self.forget(serial);
+        true
+    }
+
+    fn forget(&mut self, serial: Serial) {
+        let Some(row) = self.by_serial.remove(&serial) else { return };
+        self.forgettable.remove(&(row.forgettable_from(), serial));
         if let Some(issued) = row.issued() {
             self.by_certificate.remove(&issued.digest);
         }
@@ -313,7 +346,6 @@ impl Rows {
                 self.devices.remove(&row.device);
             }
         }
-        true
     }
 
     /// Takes a row that is given up or forgotten out of the indexes by key and by holder.
@@ -375,6 +407,7 @@ mod tests {
             device,
             factory_key: Some(Digest::of(b"factory")),
             factory_keys: FactoryKeys::Refused,
+            certificates_max: 4,
             client: Digest::of(b"idevid"),
             spki: Digest::of(csr),
             at: at(at_seconds),
@@ -492,5 +525,37 @@ mod tests {
         assert!(matches!(intend(&ledger, stranger.clone()), Intended::KeyOfAnother));
         ledger.abandon(vec![serial(1)]);
         assert!(matches!(intend(&ledger, stranger), Intended::Reserved), "nobody holds it any more");
+    }
+
+    #[test]
+    fn e55_a_device_that_holds_its_share_gets_no_row_until_one_of_its_own_is_over() {
+        let ledger = MemoryLedger::new(99);
+        for number in 1..=4 {
+            assert!(matches!(intend(&ledger, intent(number, &[number], 0)), Intended::Reserved));
+            record(&ledger, number, 0);
+        }
+        assert!(matches!(intend(&ledger, intent(5, b"5", 10)), Intended::DeviceFull));
+        assert!(matches!(intend(&ledger, intent(5, &[1], 10)), Intended::Repeat(_)), "a repeat takes no room");
+        let other = device("other");
+        let of_other = Intent {
+            key: Key::new(Function::SimpleEnroll, "p", &other, &Digest::of(b"other")),
+            device: other,
+            ..intent(6, b"other", 10)
+        };
+        assert!(matches!(intend(&ledger, of_other), Intended::Reserved));
+        assert!(matches!(intend(&ledger, intent(5, b"5", LIFE)), Intended::DeviceFull), "the last second counts");
+        assert!(matches!(intend(&ledger, intent(5, b"5", LIFE + 1)), Intended::Reserved));
+        assert_eq!(ledger.issued_count(), 0, "the expired ones went with it");
+    }
+
+    #[test]
+    fn e55_what_is_given_up_neither_counts_nor_piles_up() {
+        let ledger = MemoryLedger::new(9);
+        for number in 1..=200 {
+            assert!(matches!(intend(&ledger, intent(number, &[number], 0)), Intended::Reserved), "{number}");
+            ledger.abandon(vec![serial(number)]);
+        }
+        let rows = ledger.lock().unwrap();
+        assert!(rows.devices.values().all(|of_device| of_device.serials.len() <= 4));
     }
 }

@@ -142,6 +142,16 @@ pub enum Unrecorded {
     ByRule,
 }
 
+/// Certificates of one device that have not expired, unless a profile says otherwise. A device that renews in time holds two; one that loses its key
+/// and enrols anew every fourth day of a year stays below. To fill the ledger in memory takes ten thousand devices that do nothing but enrol.
+pub const CERTIFICATES_PER_DEVICE: u32 = 100;
+
+/// The least that a profile may allow: the certificate in use, its successor, and the same again where an answer was lost with its key.
+pub const CERTIFICATES_PER_DEVICE_MIN: u32 = 4;
+
+/// The most: a ledger looks at each of them while it is asked.
+pub const CERTIFICATES_PER_DEVICE_MAX: u32 = 1_000;
+
 /// What a profile is made of; the fields of `[[profile]]`.
 #[derive(Clone, Debug)]
 pub struct ProfileSpec {
@@ -171,6 +181,8 @@ pub struct ProfileSpec {
     pub key_types: KeyTypes,
     /// Certify the key of the manufacturer certificate too.
     pub allow_identity_key: bool,
+    /// Certificates that a device may hold at once; those that have expired do not count, those of other profiles do.
+    pub certificates_per_device_max: u32,
     /// What an unknown certificate of the CA opens.
     pub unrecorded: Unrecorded,
     /// Accept a manufacturer certificate that is past its notAfter; its issuers have to be valid all the same.
@@ -195,6 +207,7 @@ impl ProfileSpec {
             diagnostics: Diagnostics::Reason,
             key_types: KeyTypes::default(),
             allow_identity_key: false,
+            certificates_per_device_max: CERTIFICATES_PER_DEVICE,
             unrecorded: Unrecorded::Refused,
             allow_expired_identity: false,
         }
@@ -240,6 +253,9 @@ impl Profile {
         }
         if spec.validity < VALIDITY_MIN {
             return Err(ProfileFault::ValidityShort);
+        }
+        if !(CERTIFICATES_PER_DEVICE_MIN..=CERTIFICATES_PER_DEVICE_MAX).contains(&spec.certificates_per_device_max) {
+            return Err(ProfileFault::CertificatesPerDevice);
         }
         if !spec.key_types.p256 && !spec.key_types.p384 {
             return Err(ProfileFault::NoKeyType);
@@ -362,6 +378,8 @@ pub enum ProfileFault {
     ManufacturerIsCa,
     /// Its validity is below [`VALIDITY_MIN`].
     ValidityShort,
+    /// It allows too few or too many certificates a device: [`CERTIFICATES_PER_DEVICE_MIN`], [`CERTIFICATES_PER_DEVICE_MAX`].
+    CertificatesPerDevice,
     /// It allows no kind of key.
     NoKeyType,
     /// [`Unrecorded::ByRule`] where the names that were issued cannot be read back.
@@ -381,6 +399,10 @@ impl fmt::Display for ProfileFault {
                 f.write_str("`manufacturers` holds a certificate of the profile's own CA")
             }
             ProfileFault::ValidityShort => write!(f, "`issue.validity` is below {} s", VALIDITY_MIN.as_secs()),
+            ProfileFault::CertificatesPerDevice => write!(
+                f,
+                "`max_certificates_per_device` is not between {CERTIFICATES_PER_DEVICE_MIN} and {CERTIFICATES_PER_DEVICE_MAX}"
+            ),
             ProfileFault::NoKeyType => f.write_str("no kind of key is allowed"),
             ProfileFault::NamesNotGivenBack => f.write_str(
                 "`device_id` cannot be read back from the subject that `issue.subject` makes, or there are several manufacturers",

@@ -61,6 +61,8 @@ pub enum Refusal {
     CaKey,
     /// The CSR is for a key that another device holds a certificate for.
     KeyOfAnotherDevice,
+    /// The device holds this many certificates that have not expired, which is all that the profile allows.
+    DeviceFull(u32),
 }
 
 impl Refusal {
@@ -139,6 +141,9 @@ impl fmt::Display for Refusal {
             Refusal::IdentityKey => f.write_str("the key is that of the manufacturer certificate"),
             Refusal::CaKey => f.write_str("the key is that of a CA"),
             Refusal::KeyOfAnotherDevice => f.write_str("another device holds a certificate for this key"),
+            Refusal::DeviceFull(max) => {
+                write!(f, "the device holds {max} certificates that have not expired, and the profile allows no more")
+            }
         }
     }
 }
@@ -164,6 +169,8 @@ pub enum Busy {
     Signer(SignerFault),
     /// As many enrolments are in flight as the limits allow.
     Full,
+    /// As many enrolments of this device are in flight as one device may have.
+    DeviceInFlight,
     /// The same request is being worked on, and this one could not wait for it.
     InFlight,
     /// Every serial drawn was taken.
@@ -190,7 +197,7 @@ impl Busy {
     /// first. A client that repeats too early only gets this answer again.
     pub const fn max_age(self) -> Duration {
         Duration::from_secs(match self {
-            Busy::InFlight => 3,
+            Busy::InFlight | Busy::DeviceInFlight => 3,
             Busy::Full | Busy::Dropped | Busy::Ledger(LedgerFault::Abandoned | LedgerFault::Answer) => 5,
             Busy::Ledger(LedgerFault::Unavailable) | Busy::Signer(_) => 10,
             Busy::Serials => 60,
@@ -206,6 +213,7 @@ impl fmt::Display for Busy {
             Busy::Ledger(fault) => write!(f, "ledger: {fault}"),
             Busy::Signer(fault) => write!(f, "signer: {fault}"),
             Busy::Full => f.write_str("too many enrolments in flight"),
+            Busy::DeviceInFlight => f.write_str("too many enrolments of this device in flight"),
             Busy::InFlight => f.write_str("the same request is in flight"),
             Busy::Serials => f.write_str("every serial drawn was taken"),
             Busy::CaOutsideValidity => f.write_str("the CA's certificate is outside its validity"),

@@ -345,6 +345,7 @@ const OF_THE_REQUEST: &[Reason] = &[
     Reason::IdentityKey,
     Reason::CaKey,
     Reason::KeyOfAnotherDevice,
+    Reason::DeviceCertificatesFull,
 ];
 
 const ELSEWHERE: &[Reason] = &[
@@ -360,6 +361,7 @@ const ELSEWHERE: &[Reason] = &[
     Reason::LedgerUnavailable,
     Reason::SignerUnavailable,
     Reason::AuthorityFull,
+    Reason::DeviceInFlight,
     Reason::InFlight,
     Reason::SerialsTaken,
     Reason::CaOutsideValidity,

@@ -219,6 +219,12 @@ pub struct ExtendedKeyUsage {
 }
 
 impl ExtendedKeyUsage {
+    /// Nothing but clientAuth.
+    #[must_use]
+    pub fn is_only_client_auth(self) -> bool {
+        self == Self { client_auth: true, ..Self::default() }
+    }
+
     fn read(value: &[u8], reading: &mut Reading) -> Result<Self, ExtensionError> {
         check_value(value, reading)?;
         let mut purposes = Reader::sequence(value)?;

@@ -213,6 +213,8 @@ impl Loading {
         spec.labels.clone_from(&section.labels.value);
         spec.device_id = section.device_id;
         spec.subject = section.subject.clone();
+        spec.mode = section.mode;
+        spec.certificates_per_device_max = section.certificates_per_device_max;
         spec.san.clone_from(&section.san);
         spec.validity = section.validity.value;
         spec.repeat_window = section.repeat_window;
@@ -443,9 +445,11 @@ fn profile_fault(section: &ProfileSection, fault: &ProfileFault) -> Fault {
         ProfileFault::NoManufacturer => section.manufacturers.fault(problem("name at least one CA file")),
         ProfileFault::ValidityShort => section.validity.fault(problem("choose a longer validity")),
         ProfileFault::Template(_) => section.ca.fault(problem("check the CA's certificate and URLs")),
-        ProfileFault::NamesNotGivenBack | ProfileFault::NoName | ProfileFault::NoKeyType | ProfileFault::SanKind(_) => {
-            section.name.fault(problem("complete the profile"))
-        }
+        ProfileFault::NamesNotGivenBack
+        | ProfileFault::NoName
+        | ProfileFault::NoKeyType
+        | ProfileFault::CertificatesPerDevice
+        | ProfileFault::SanKind(_) => section.name.fault(problem("complete the profile")),
     }
 }
 

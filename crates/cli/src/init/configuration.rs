@@ -75,6 +75,8 @@ issue.san = []
 issue.validity = "365d"
 # The same request again within this time gets the same certificate again.
 repeat_window = "24h"
+# Certificates that one device may hold before they expire; more are refused, so that one device cannot fill the ledger.
+max_certificates_per_device = 100
 # What 4.xx and 5.xx answers say to authenticated devices: "reason" (a code for `muster explain`) or "none".
 diagnostics = "reason"
 

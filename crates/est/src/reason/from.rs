@@ -165,6 +165,7 @@ impl Reason {
             Refusal::IdentityKey => Reason::IdentityKey,
             Refusal::CaKey => Reason::CaKey,
             Refusal::KeyOfAnotherDevice => Reason::KeyOfAnotherDevice,
+            Refusal::DeviceFull(_) => Reason::DeviceCertificatesFull,
         }
     }
 }
@@ -194,6 +195,7 @@ impl From<&Busy> for Reason {
             Busy::Ledger(_) => Reason::LedgerUnavailable,
             Busy::Signer(_) => Reason::SignerUnavailable,
             Busy::Full => Reason::AuthorityFull,
+            Busy::DeviceInFlight => Reason::DeviceInFlight,
             Busy::InFlight => Reason::InFlight,
             Busy::Serials => Reason::SerialsTaken,
             Busy::CaOutsideValidity => Reason::CaOutsideValidity,

@@ -160,6 +160,7 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::IdentityKey,
         Refusal::CaKey,
         Refusal::KeyOfAnotherDevice,
+        Refusal::DeviceFull(100),
     ]);
     all
 }
@@ -173,6 +174,7 @@ fn busy() -> Vec<Busy> {
         Busy::Ledger(LedgerFault::Unavailable),
         Busy::Signer(SignerFault::NoKey),
         Busy::Full,
+        Busy::DeviceInFlight,
         Busy::InFlight,
         Busy::Serials,
         Busy::CaOutsideValidity,

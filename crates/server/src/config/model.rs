@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use authority::{DeviceIdRule, Diagnostics, SanKind, SubjectRule, VerifySignatures};
+use authority::{DeviceIdRule, Diagnostics, Mode, SanKind, SubjectRule, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 
 use super::reader::{Effective, Read};
@@ -158,6 +158,10 @@ pub struct ProfileSection {
     pub allow_identity_key: bool,
     /// `allow_expired_identity`: a manufacturer certificate past its date authenticates all the same.
     pub allow_expired_identity: bool,
+    /// `mode`: which devices may enrol.
+    pub mode: Mode,
+    /// `max_certificates_per_device`: unexpired ones.
+    pub certificates_per_device_max: u32,
     /// `repeat_window`
     pub repeat_window: Duration,
     /// `diagnostics`

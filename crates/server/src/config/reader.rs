@@ -62,11 +62,19 @@ pub(super) struct Section<'d> {
     place: Place,
     table: Option<&'d Table>,
     known: Vec<&'static str>,
+    /// Keys that were refused for a reason of their own.
+    refused: Vec<&'static str>,
 }
 
 impl<'d> Section<'d> {
     pub(super) fn root(file: &std::path::Path, table: &'d Table) -> Self {
-        Self { path: String::new(), place: Place::File(file.into()), table: Some(table), known: Vec::new() }
+        Self {
+            path: String::new(),
+            place: Place::File(file.into()),
+            table: Some(table),
+            known: Vec::new(),
+            refused: Vec::new(),
+        }
     }
 
     pub(super) fn is_present(&self) -> bool {
@@ -121,7 +129,7 @@ impl Reader {
         let path = parent.dotted(key);
         match parent.get(key) {
             Some(placed) => self.open(path, placed),
-            None => Section { path, place: parent.place.clone(), table: None, known: Vec::new() },
+            None => Section { path, place: parent.place.clone(), table: None, known: Vec::new(), refused: Vec::new() },
         }
     }
 
@@ -161,19 +169,33 @@ impl Reader {
                 None
             }
         };
-        Section { path, place: placed.place.clone(), table, known: Vec::new() }
+        Section { path, place: placed.place.clone(), table, known: Vec::new(), refused: Vec::new() }
     }
 
     /// Every key that was not asked for is a fault.
     pub(super) fn finish(&mut self, section: &Section<'_>) {
         let Some(table) = section.table else { return };
         for (key, placed) in table {
-            if section.known.contains(&key.as_str()) {
+            if section.known.contains(&key.as_str()) || section.refused.contains(&key.as_str()) {
                 continue;
             }
             let nearest = nearest(key, section.known.iter().copied()).map(str::to_owned);
             let known = section.known.iter().map(|key| (*key).to_owned()).collect();
             self.fault(&placed.place, section.dotted(key), Problem::UnknownKey { nearest, known });
+        }
+    }
+
+    /// A key that is refused whatever its value: it would ask for what is never done.
+    pub(super) fn refuse(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &'static str,
+        what: &'static str,
+        remedy: &'static str,
+    ) {
+        section.refused.push(key);
+        if let Some(placed) = section.table.and_then(|table| table.get(key)) {
+            self.fault(&placed.place, section.dotted(key), Problem::Conflict { what: what.into(), remedy });
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use authority::{DeviceIdRule, Diagnostics, SubjectRule, VerifySignatures};
+use authority::{DeviceIdRule, Diagnostics, Mode, SubjectRule, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 
 use super::document::Table;
@@ -14,7 +14,7 @@ use super::model::{
 };
 use super::reader::{Effective, Origin, Read, Reader, Section};
 use super::value::{FromText, Span, Value, Word, Words, unknown};
-use super::words::{MemoryUrl, OpenMode, Rule, San, Subject};
+use super::words::{MemoryUrl, Rule, San, Subject};
 use crate::secret_file::GroupReadable;
 
 /// More shards than this are no machine we know.
@@ -256,7 +256,7 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
     let manufacturers = reader.required(&mut section, "manufacturers", "manufacturers = [\"manufacturer/ca.pem\"]");
     let device_id =
         reader.or(&mut section, "device_id", Rule(DeviceIdRule::Attribute(authority::Attribute::SerialNumber)));
-    let _: Word<OpenMode> = reader.or(&mut section, "mode", Word(OpenMode)).value;
+    let mode = word(reader, &mut section, "mode", Mode::Open);
     let day = Duration::from_secs(86_400);
     let mut issue = reader.section(&mut section, "issue");
     let subject = reader.or(&mut issue, "subject", Subject(SubjectRule::Csr, "csr".into()));
@@ -264,8 +264,21 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
     let validity = reader.or(&mut issue, "validity", Span(365 * day));
     check_span(reader, &validity, (authority::VALIDITY_MIN, 36_500 * day));
     let allow_identity_key = reader.or(&mut issue, "allow_identity_key", false).value;
+    // RFC 7030 §3.6.1 tells EST servers by id-kp-cmcRA or serverAuth: a device with one of them, or without any limit, could play the server.
+    for key in ["extended_key_usage", "key_usage", "purposes"] {
+        let what = "certificates of a profile are for digitalSignature and clientAuth, and for nothing else";
+        let remedy = "remove it; have the certificate of a server or a registration authority issued by hand, directly below the root";
+        reader.refuse(&mut issue, key, what, remedy);
+    }
     reader.finish(&issue);
     let allow_expired_identity = reader.or(&mut section, "allow_expired_identity", false).value;
+    let certificates_per_device_max = number(
+        reader,
+        &mut section,
+        "max_certificates_per_device",
+        authority::CERTIFICATES_PER_DEVICE,
+        (authority::CERTIFICATES_PER_DEVICE_MIN, authority::CERTIFICATES_PER_DEVICE_MAX),
+    );
     let repeat_window = span(reader, &mut section, "repeat_window", day, (Duration::ZERO, 30 * day));
     let diagnostics = word(reader, &mut section, "diagnostics", Diagnostics::Reason);
     reader.finish(&section);
@@ -280,6 +293,8 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
         validity: Read { key: validity.key, place: validity.place, value: validity.value.0 },
         allow_identity_key,
         allow_expired_identity,
+        mode,
+        certificates_per_device_max,
         repeat_window,
         diagnostics,
     })

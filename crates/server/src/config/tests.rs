@@ -247,6 +247,60 @@ fn each_fault_names_the_line_the_key_and_the_remedy() {
 }
 
 #[test]
+fn mode_is_obeyed_or_refused_with_the_mode_that_there_is() {
+    assert_eq!(read(&sources(GOOD)).unwrap().profiles[0].mode, authority::Mode::Open);
+    let unwritten = GOOD.replace("mode = \"open\"\n", "");
+    assert_eq!(read(&sources(&unwritten)).unwrap().profiles[0].mode, authority::Mode::Open);
+    for (word, problem) in [
+        ("registered", "is not available in this version"),
+        ("manual", "is not available in this version"),
+        ("closed", "means nothing here"),
+        ("Open", "means nothing here"),
+    ] {
+        let text = faults("mode = \"open\"", &format!("mode = \"{word}\""));
+        let expected = format!("profile[0].mode: `{word}` {problem}\n    write `open`");
+        assert!(text.contains(&expected), "{expected}\nis not in\n{text}");
+    }
+}
+
+#[test]
+fn e55_certificates_per_device_are_bounded_and_the_bound_is_a_key() {
+    let limit = |text: &str| read(&sources(text)).map(|config| config.profiles[0].certificates_per_device_max);
+    assert_eq!(limit(GOOD).unwrap(), authority::CERTIFICATES_PER_DEVICE);
+    let with =
+        |value: &str| GOOD.replace("diagnostics =", &format!("max_certificates_per_device = {value}\ndiagnostics ="));
+    assert_eq!(limit(&with("7")).unwrap(), 7);
+    for value in ["0", "3", "1001"] {
+        let text = limit(&with(value)).unwrap_err().to_string();
+        let expected =
+            format!("profile[0].max_certificates_per_device: {value} is out of bounds\n    choose between 4 and 1000");
+        assert!(text.contains(&expected), "{expected}\nis not in\n{text}");
+    }
+}
+
+#[test]
+fn e73_no_profile_can_be_told_to_issue_another_purpose_than_client_auth() {
+    for (key, value) in [
+        ("extended_key_usage", "[\"serverAuth\"]"),
+        ("extended_key_usage", "[\"cmcRA\", \"clientAuth\"]"),
+        ("extended_key_usage", "[]"),
+        ("purposes", "\"any\""),
+        ("key_usage", "[\"keyCertSign\"]"),
+    ] {
+        let text = faults("issue.subject = \"csr\"", &format!("issue.subject = \"csr\"\nissue.{key} = {value}"));
+        let expected =
+            format!("profile[0].issue.{key}: certificates of a profile are for digitalSignature and clientAuth");
+        assert!(text.contains(&expected) && text.contains("remove it"), "{expected}\nis not in\n{text}");
+        assert!(!text.contains("no such key"), "said once: {text}");
+    }
+    // Near misses are told apart from keys that exist.
+    assert!(
+        faults("issue.subject =", "issue.client_auth = false\nissue.subject =")
+            .contains("issue.client_auth: no such key")
+    );
+}
+
+#[test]
 fn two_profiles_share_no_name_and_no_label() {
     let second = "[[profile]]\nname = \"meters\"\nlabels = [\"gas\", \"meters\"]\nca = \"main\"\nmanufacturers = [\"m.pem\"]\n[ledger]";
     let text = faults("[ledger]", second);

@@ -1,6 +1,6 @@
 //! The words and small languages of single keys: which there are, and what is said of those that this version lacks.
 
-use authority::{DeviceIdRule, Diagnostics, SanKind, SubjectRule, VerifySignatures};
+use authority::{DeviceIdRule, Diagnostics, Mode, SanKind, SubjectRule, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 
 use super::fault::Problem;
@@ -39,12 +39,8 @@ impl Words for Diagnostics {
     const WANTED: &'static str = "`none` or `reason`";
 }
 
-/// The one mode there is: every device of the profile's manufacturers may enrol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OpenMode;
-
-impl Words for OpenMode {
-    const ALL: &'static [(&'static str, Self)] = &[("open", OpenMode)];
+impl Words for Mode {
+    const ALL: &'static [(&'static str, Self)] = &[("open", Mode::Open)];
     const WANTED: &'static str = "`open`";
 
     fn not_available(word: &str) -> Option<&'static str> {

@@ -265,6 +265,11 @@ macro_rules! request_rows {
                 "Generate a new key; if the other device did the same, look at the random generator (a clone or no entropy at first start).";
                 "Look for cloned devices: two with one key are one to whoever holds it.";
 
+            DeviceCertificatesFull: "est.device.certificates_full", Decision, FORBIDDEN;
+                "The device holds as many unexpired certificates as the profile allows; those of other profiles count.";
+                "Keep the key and the certificate over restarts and renew it, rather than enrol anew each time; a repeat of one CSR gets one certificate.";
+                "Find out why this device enrols so often; raise max_certificates_per_device if it has to. Room comes back as its certificates expire.";
+
             // ---- The issuance.
             LedgerUnavailable: "est.busy.ledger", Issuance, UNAVAILABLE;
                 "The ledger could not say or keep what was needed; nothing was issued outside it.";
@@ -278,6 +283,10 @@ macro_rules! request_rows {
                 "As many enrolments are in flight as the limits allow.";
                 "Wait for Max-Age and send the same CSR again.";
                 "If it lasts: more cores, or a faster ledger.";
+            DeviceInFlight: "est.busy.device_in_flight", Issuance, UNAVAILABLE;
+                "As many enrolments of this one device are in flight as a device may have.";
+                "Wait for Max-Age; ask for one certificate at a time, and repeat the same CSR rather than make a new one.";
+                "Look for copies of the device, or for one that enrols in a loop.";
             InFlight: "est.busy.in_flight", Issuance, UNAVAILABLE;
                 "The same request is being worked on; its certificate answers the repeat.";
                 "Wait for Max-Age and send the same CSR again.";
