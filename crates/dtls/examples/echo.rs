@@ -163,7 +163,7 @@ fn connect(trial: &Trial) -> Result<(), Fault> {
                     return Ok(());
                 }
                 ClientEvent::Closed { why } => return Err(format!("closed: {why:?}").into()),
-                ClientEvent::Failed { refusal } => return Err(format!("failed: {refusal:?}").into()),
+                ClientEvent::Failed { refusal, .. } => return Err(format!("failed: {refusal:?}").into()),
             }
         }
         if now.mono >= give_up {
@@ -211,18 +211,32 @@ const KEY_INFO: [(Curve, &[u8], usize); 2] = [
 
 impl VerifyPeer for Anyone {
     type Peer = ();
+    type Unproven = dtls::KeyAlone<()>;
+    type Proven = ();
 
-    fn verify(&self, chain: &[&[u8]], _utc: UnixTime) -> Result<((), PublicKey), CertificateFault> {
+    fn collect(&self, chain: &[&[u8]], _utc: UnixTime) -> Result<Self::Unproven, dtls::CertificateRefusal> {
         let leaf = chain[0];
         for (curve, head, length) in KEY_INFO {
             if let Some(at) = leaf.windows(head.len()).position(|window| window == head) {
                 let start = at + head.len();
                 let point = leaf.get(start..start + length).ok_or(CertificateFault::BadEncoding)?;
                 let key = PublicKey::new(curve, point).map_err(|_| CertificateFault::UnsupportedAlgorithm)?;
-                return Ok(((), key));
+                return Ok(dtls::KeyAlone::new((), key));
             }
         }
-        Err(CertificateFault::UnsupportedAlgorithm)
+        Err(CertificateFault::UnsupportedAlgorithm.into())
+    }
+
+    fn conclude(
+        &self,
+        unproven: Self::Unproven,
+        verdicts: &dtls::Verdicts<'_>,
+    ) -> Result<dtls::Conclusion<Self::Unproven, Self::Proven>, dtls::CertificateRefusal> {
+        Ok(unproven.conclude(verdicts))
+    }
+
+    fn admit(&self, proven: Self::Proven) -> Self::Peer {
+        proven
     }
 }
 

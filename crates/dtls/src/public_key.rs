@@ -3,16 +3,22 @@
 //! A handshake has two: the ephemeral key with the signature over it, once the cookie is verified; and the judgement of the client
 //! (chain, CertificateVerify) with the key agreement. Each is a job that owns all it needs. Where it runs is the driver's choice: at once
 //! ([`crate::PublicKeySteps::Inline`]) or wherever [`crate::Endpoint::poll_public_key_job`] carries it.
+//!
+//! Inline, all signatures of one handshake are checked by one call of `crypto::run_many`; with [`PublicKeyJob::run_many`], those of all
+//! handshakes whose jobs it is given.
 
 use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
 
-use crate::crypto::{EphemeralKey, Group, Hash, MasterSecret, Premaster, Signature, SignatureScheme};
+use crate::crypto::{
+    EphemeralKey, Group, Hash, MasterSecret, Premaster, Signature, SignatureScheme, is_der_signature, run_many,
+};
 use crate::identity::Identity;
+use crate::proof::{Fault, OwnCheck, Standing};
 use crate::refusal::Refusal;
 use crate::route::{Random, SessionId};
-use crate::verify::VerifyPeer;
+use crate::verify::{Account, CertificateRefusal, VerifyPeer};
 use crate::wire::{CertificateChain, encode_ecdhe_parameters};
 
 /// One public-key step of one handshake.
@@ -25,7 +31,7 @@ pub struct PublicKeyJob<V: VerifyPeer> {
 /// The result of a [`PublicKeyJob`], for [`crate::Endpoint::complete_public_key_job`].
 pub struct PublicKeyDone<V: VerifyPeer> {
     session: SessionId,
-    outcome: Outcome<V::Peer>,
+    outcome: Outcome<V>,
 }
 
 impl<V: VerifyPeer> PublicKeyJob<V> {
@@ -42,6 +48,34 @@ impl<V: VerifyPeer> PublicKeyJob<V> {
     pub fn run(self) -> PublicKeyDone<V> {
         PublicKeyDone { session: self.session, outcome: self.work.run(self.random.as_ref()) }
     }
+
+    /// The same for many: the signatures of all their handshakes are checked together. What is one job's alone is done inside of `isolate`,
+    /// which calls what it is given and may catch a panic of it: such a job is missing in what is returned, and the others are not.
+    pub fn run_many(jobs: Vec<Self>, isolate: &dyn Fn(&mut dyn FnMut())) -> Vec<PublicKeyDone<V>> {
+        let mut cases = Vec::with_capacity(jobs.len());
+        let mut sessions = Vec::with_capacity(jobs.len());
+        let mut done = Vec::with_capacity(jobs.len());
+        for Self { session, random, work } in jobs {
+            match work {
+                Work::KeyExchange(work) => {
+                    let outcome = isolated(isolate, || Outcome::KeyExchange(work.run(random.as_ref())));
+                    done.extend(outcome.map(|outcome| PublicKeyDone { session, outcome }));
+                }
+                Work::Authentication(work) => {
+                    let Some(case) = isolated(isolate, || Case::new(work)) else { continue };
+                    sessions.push(session);
+                    cases.push(Some(case));
+                }
+            }
+        }
+        judge(&mut cases, isolate);
+        for (session, case) in sessions.into_iter().zip(cases) {
+            let Some(case) = case else { continue };
+            let outcome = isolated(isolate, || Outcome::Authentication(case.finish()));
+            done.extend(outcome.map(|outcome| PublicKeyDone { session, outcome }));
+        }
+        done
+    }
 }
 
 impl<V: VerifyPeer> PublicKeyDone<V> {
@@ -50,7 +84,7 @@ impl<V: VerifyPeer> PublicKeyDone<V> {
         self.session
     }
 
-    pub(crate) fn into_outcome(self) -> Outcome<V::Peer> {
+    pub(crate) fn into_outcome(self) -> Outcome<V> {
         self.outcome
     }
 }
@@ -66,16 +100,32 @@ pub(crate) enum Work<V> {
     clippy::large_enum_variant,
     reason = "it lives for one hand-over; a box would cost each handshake an allocation"
 )]
-pub(crate) enum Outcome<P> {
+pub(crate) enum Outcome<V: VerifyPeer> {
     KeyExchange(Result<KeyExchange, Refusal>),
-    Authentication(Result<Authentication<P>, Refusal>),
+    Authentication(Result<Authentication<V::Proven>, Failure>),
+}
+
+/// Why a peer is not authenticated.
+pub(crate) struct Failure {
+    pub(crate) refusal: Refusal,
+    pub(crate) account: Account,
 }
 
 impl<V: VerifyPeer> Work<V> {
-    pub(crate) fn run(self, random: &dyn Random) -> Outcome<V::Peer> {
+    pub(crate) fn run(self, random: &dyn Random) -> Outcome<V> {
         match self {
             Self::KeyExchange(work) => Outcome::KeyExchange(work.run(random)),
-            Self::Authentication(work) => Outcome::Authentication(work.run()),
+            Self::Authentication(work) => {
+                let mut case = Case::new(work);
+                while !case.standing.is_judged() {
+                    let mut checks = Vec::new();
+                    case.standing.gather(case.own_check(), &mut checks);
+                    let results = run_many(&checks);
+                    let all = 0..checks.len();
+                    case.standing.hear(case.work.verifier.as_ref(), results.at(all));
+                }
+                Outcome::Authentication(case.finish())
+            }
         }
     }
 }
@@ -128,19 +178,84 @@ pub(crate) struct AuthenticationWork<V> {
 
 /// An authenticated client and the secret shared with it.
 pub(crate) struct Authentication<P> {
-    pub(crate) peer: P,
+    pub(crate) proven: P,
     pub(crate) master_secret: MasterSecret,
 }
 
-impl<V: VerifyPeer> AuthenticationWork<V> {
-    fn run(self) -> Result<Authentication<V::Peer>, Refusal> {
-        let verified = self.chain.with_slices(&self.signed, |chain| self.verifier.verify(chain, self.utc));
-        let (peer, key) = verified.map_err(Refusal::Certificate)?;
-        #[cfg(not(muster_seam = "certificate_verify"))]
-        key.verify(self.scheme, &self.signed, &self.signature).map_err(|_| Refusal::BadCertificateVerify)?;
-        let premaster = self.ephemeral.agree(&self.point).ok_or(Refusal::BadKeyShare)?;
-        Ok(Authentication { peer, master_secret: self.binding.master_secret(&premaster) })
+/// One client under judgement.
+struct Case<V: VerifyPeer> {
+    work: Box<AuthenticationWork<V>>,
+    standing: Standing<V>,
+}
+
+impl<V: VerifyPeer> Case<V> {
+    fn new(work: Box<AuthenticationWork<V>>) -> Self {
+        let collected = work.chain.with_slices(&work.signed, |chain| work.verifier.collect(chain, work.utc));
+        Self { standing: Standing::new(collected), work }
     }
+
+    fn own_check(&self) -> OwnCheck<'_> {
+        OwnCheck { scheme: self.work.scheme, message: &self.work.signed, signature: &self.work.signature }
+    }
+
+    /// The end: agrees on the secret with a client that is proven, and finds words for one that is not.
+    fn finish(self) -> Result<Authentication<V::Proven>, Failure> {
+        let Self { work, standing } = self;
+        let work = *work;
+        let fault = match standing.into_judgement() {
+            Ok(proven) => {
+                let Some(premaster) = work.ephemeral.agree(&work.point) else {
+                    let account = Account { detail: None, claimed: work.verifier.claimed_by(&proven) };
+                    return Err(Failure { refusal: Refusal::BadKeyShare, account });
+                };
+                return Ok(Authentication { proven, master_secret: work.binding.master_secret(&premaster) });
+            }
+            Err(fault) => fault,
+        };
+        let leaf = |chain: &[&[u8]]| chain.first().and_then(|leaf| work.verifier.claimed(leaf));
+        let claimed = work.chain.with_slices(&work.signed, leaf);
+        let (refusal, detail) = match fault {
+            Fault::Certificate(CertificateRefusal { fault, detail }) => (Refusal::Certificate(fault), detail),
+            Fault::Proof if is_der_signature(&work.signature) => (Refusal::BadCertificateVerify, None),
+            Fault::Proof => (Refusal::CertificateVerifyEncoding, None),
+        };
+        Err(Failure { refusal, account: Account { detail, claimed } })
+    }
+}
+
+/// Judges clients, one round of signatures after the other. What one round holds goes through one call: of each client its
+/// CertificateVerify and its chain, of all clients together. Further rounds are rare: two authorities of one name, the wrong one first.
+/// A client whose judgement panicked is left out.
+fn judge<V: VerifyPeer>(cases: &mut [Option<Case<V>>], isolate: &dyn Fn(&mut dyn FnMut())) {
+    while cases.iter().flatten().any(|case| !case.standing.is_judged()) {
+        let mut checks = Vec::new();
+        let mut ends = Vec::with_capacity(cases.len());
+        for case in &*cases {
+            if let Some(case) = case {
+                case.standing.gather(case.own_check(), &mut checks);
+            }
+            ends.push(checks.len());
+        }
+        let results = run_many(&checks);
+        let mut start = 0;
+        for (case, end) in cases.iter_mut().zip(ends) {
+            let verdicts = results.at(start..end);
+            start = end;
+            let Some(mut heard) = case.take() else { continue };
+            *case = isolated(isolate, move || {
+                heard.standing.hear(heard.work.verifier.as_ref(), verdicts);
+                heard
+            });
+        }
+    }
+}
+
+/// What `work` yields, if it ends.
+fn isolated<T>(isolate: &dyn Fn(&mut dyn FnMut()), work: impl FnOnce() -> T) -> Option<T> {
+    let mut work = Some(work);
+    let mut yielded = None;
+    isolate(&mut || yielded = work.take().map(|work| work()));
+    yielded
 }
 
 /// What the master secret is bound to.

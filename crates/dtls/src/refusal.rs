@@ -45,6 +45,8 @@ pub enum Refusal {
     Certificate(CertificateFault),
     /// The client's signature over the handshake does not verify.
     BadCertificateVerify,
+    /// The client's signature over the handshake is not an ECDSA-Sig-Value in DER (RFC 3279 §2.2.3).
+    CertificateVerifyEncoding,
     /// The server's signature over its key exchange does not verify.
     BadServerKeyExchange,
     /// A signature by an algorithm that was not offered.
@@ -133,7 +135,10 @@ impl Refusal {
             | Self::HelloChanged
             | Self::NotOffered { .. } => Alert::ILLEGAL_PARAMETER,
             Self::Certificate(fault) => fault.alert(),
-            Self::BadCertificateVerify | Self::BadServerKeyExchange | Self::BadFinished => Alert::DECRYPT_ERROR,
+            Self::BadCertificateVerify
+            | Self::CertificateVerifyEncoding
+            | Self::BadServerKeyExchange
+            | Self::BadFinished => Alert::DECRYPT_ERROR,
             Self::UnsupportedExtension { .. } => Alert::UNSUPPORTED_EXTENSION,
             Self::Decode { .. } => Alert::DECODE_ERROR,
             Self::UnexpectedMessage { .. } => Alert::UNEXPECTED_MESSAGE,

@@ -225,6 +225,6 @@ fn the_worst_that_a_handshake_can_hold_while_its_peer_waits_to_be_judged_is_boun
         assert!(script.endpoint.poll_public_key_job().is_none(), "{length}");
         assert!(counted.bytes_current < 2_560, "{counted:?}");
         script.events.extend(std::iter::from_fn(|| script.endpoint.poll_event()));
-        assert_eq!(script.refusal(), Some(Refusal::BadCertificateVerify));
+        assert_eq!(script.refusal(), Some(Refusal::Certificate(dtls::CertificateFault::UnknownIssuer)));
     }
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
-use dtls::{CertificateFault, Curve, ExtendedMasterSecret, HandshakeType, Refusal};
+use dtls::{CertificateFault, Curve, Event, ExtendedMasterSecret, HandshakeType, Refusal};
 use support::forge::{HANDSHAKE, datagram};
 use support::script::{Hello, Script};
 use support::{Clock, Pair, World, identity_and_key};
@@ -18,6 +18,48 @@ fn the_script_is_an_honest_client() {
     assert!(script.is_established(), "{:?}", script.events);
     let facts = script.endpoint.facts(script.endpoint.sessions().next().unwrap()).unwrap();
     assert_eq!(facts.tls_unique.to_vec(), script.verify_data());
+}
+
+/// What a client does after the server's flight.
+type Deed = fn(&mut Script) -> Vec<u8>;
+
+#[test]
+fn d89_only_a_verified_finished_lets_the_verifier_remember_a_peer() {
+    let world = World::new();
+    let deeds: [(Deed, Option<Refusal>, usize); 4] = [
+        // A chain that was seen on the wire, and nothing more.
+        (
+            |script| datagram(&[script.certificate(), script.key_exchange()]),
+            Some(Refusal::TimedOut { expected: HandshakeType::CERTIFICATE_VERIFY }),
+            0,
+        ),
+        (
+            |script| {
+                script.key = identity_and_key(Curve::P256).1;
+                script.honest_flight()
+            },
+            Some(Refusal::BadCertificateVerify),
+            0,
+        ),
+        (|script| script.flight_with_finished(&[7; 12]), Some(Refusal::BadFinished), 0),
+        (Script::honest_flight, None, 1),
+    ];
+    for (deed, refusal, admitted) in deeds {
+        let mut verifier = None;
+        let endpoint = world.endpoint_with(|config| verifier = Some(Arc::clone(&config.verifier)));
+        let mut script = Script::begin_at(&world, endpoint, Hello::default());
+        let bytes = deed(&mut script);
+        script.give(&bytes);
+        script.wait_out();
+        assert_eq!(script.refusal(), refusal);
+        assert_eq!(*verifier.unwrap().admitted.lock().unwrap(), admitted, "{refusal:?}");
+        // Whom it claimed to be is told, whatever it lacked.
+        let claimed = script.events.iter().find_map(|event| match event {
+            Event::Refused { account, .. } => account.claimed.clone(),
+            _ => None,
+        });
+        assert_eq!(claimed.is_some(), refusal.is_some());
+    }
 }
 
 #[test]
@@ -123,13 +165,15 @@ fn d52_certificate_verify_under_another_hash_or_cut_short() {
         let bytes = datagram(&[script.certificate(), script.key_exchange()]);
         script.give(&bytes);
         let signature = script.sign();
-        let verify = match cut {
+        let (verify, refusal) = match cut {
             // Signed with SHA-256, said to be SHA-384.
-            None => script.certificate_verify_with(0x0503, &signature),
-            Some(length) => script.certificate_verify_with(0x0403, &signature[..length]),
+            None => (script.certificate_verify_with(0x0503, &signature), Refusal::BadCertificateVerify),
+            Some(length) => {
+                (script.certificate_verify_with(0x0403, &signature[..length]), Refusal::CertificateVerifyEncoding)
+            }
         };
         script.give(&verify.bytes());
-        assert_eq!(script.refusal(), Some(Refusal::BadCertificateVerify));
+        assert_eq!(script.refusal(), Some(refusal));
     }
 }
 

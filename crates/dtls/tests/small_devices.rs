@@ -110,7 +110,10 @@ fn a_device_that_takes_no_message_above_768_or_900_bytes_is_served_by_a_small_ce
             }
         }
         assert!(pair.client.drops().count(Drop::MessageOversize) > 0);
-        assert!(matches!(pair.client_events.last(), Some(ClientEvent::Failed { refusal: Refusal::TimedOut { .. } })));
+        assert!(matches!(
+            pair.client_events.last(),
+            Some(ClientEvent::Failed { refusal: Refusal::TimedOut { .. }, .. })
+        ));
         assert!(pair.server_events.iter().all(|event| !matches!(event, Event::Established { .. })));
     }
     const { assert!(HANDSHAKE_MESSAGE_BYTES_MAX > 900) };

@@ -420,7 +420,7 @@ impl Client {
                     }
                 }
                 dtls::ClientEvent::Closed { why } => self.closed(now, why),
-                dtls::ClientEvent::Failed { refusal } => self.ended(now, Failure::Handshake(refusal)),
+                dtls::ClientEvent::Failed { refusal, .. } => self.ended(now, Failure::Handshake(refusal)),
             }
         }
     }

@@ -306,12 +306,13 @@ impl Server {
                 Event::ForgeryAlarm { route, .. } => {
                     self.outputs.push_back(Output::Alarm(Alarm::Forgeries(route.peer())));
                 }
-                Event::Refused { route, refusal, further, offered, narrowed_to, elapsed } => {
+                Event::Refused { route, refusal, account, further, offered, narrowed_to, elapsed } => {
                     self.counters.handshakes_refused += 1;
                     let offered = attempt::bounded(offered.to_string());
                     let attempt = Attempt::refusal(route, None, Reason::from(&refusal), offered, elapsed);
-                    let detail = attempt::handshake_detail(&refusal, narrowed_to);
-                    let attempt = Attempt { further: further.iter().map(Reason::from).collect(), detail, ..attempt };
+                    let detail = account.detail.or_else(|| attempt::handshake_detail(&refusal, narrowed_to));
+                    let further = further.iter().map(Reason::from).collect();
+                    let attempt = Attempt { further, detail, claimed: account.claimed, ..attempt };
                     self.outputs.push_back(Output::Attempt(attempt));
                 }
             }

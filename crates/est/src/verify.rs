@@ -9,9 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dtls::{CertificateFault, PublicKey, UnixTime, VerifyPeer};
-use pki::chain::{self, Anchors, ChainError, Verified};
-use pki::{AnchorId, Certificate, Digest, ServerName};
+use dtls::{
+    CertificateFault, CertificateRefusal, Conclusion, PublicKey, SignatureCheck, SignatureScheme, UnixTime, Unproven,
+    Verdicts, VerifyPeer,
+};
+use pki::chain::{self, Anchors, ChainError, ChainRefusal, Verified};
+use pki::{AnchorId, Certificate, CertificateFlaw, Digest, ServerName};
 
 use crate::keys::session_key;
 
@@ -31,13 +34,11 @@ impl Device {
 
 /// Judges devices.
 pub struct PeerVerifier {
-    anchors: Anchors,
+    anchors: Arc<Anchors>,
     /// Of the anchors, in the same order.
     ids: Vec<AnchorId>,
     authorities: Vec<Vec<u8>>,
     certificates: Arc<CertificateCache>,
-    /// Anchors of profiles that let an expired manufacturer certificate in.
-    of_expired: BTreeSet<AnchorId>,
 }
 
 impl PeerVerifier {
@@ -58,36 +59,19 @@ impl PeerVerifier {
             NameAuthorities::Yes => anchors.iter().map(|anchor| anchor.subject().der().to_vec()).collect(),
         };
         let ids = anchors.iter().map(|anchor| anchor.anchor_id()).collect();
-        Ok(PeerVerifier {
-            anchors: Anchors::new(anchors)?,
-            ids,
-            authorities,
-            certificates,
-            of_expired: BTreeSet::new(),
-        })
+        Ok(PeerVerifier { anchors: Arc::new(Anchors::new(anchors)?), ids, authorities, certificates })
     }
 
     /// Lets devices below these anchors in although their own certificate is past its notAfter.
     #[must_use]
     pub fn accepting_expired_below(self, anchors: impl IntoIterator<Item = AnchorId>) -> PeerVerifier {
-        PeerVerifier { of_expired: anchors.into_iter().collect(), ..self }
-    }
-
-    /// The verified chain and who its anchor is.
-    fn verify_chain(&self, chain: &[&[u8]], utc: UnixTime) -> Result<(Verified, AnchorId), ChainError> {
-        let (verified, expired) = match chain::verify_device(&self.anchors, chain, utc) {
-            Ok(verified) => (verified, None),
-            // The whole is judged anew: a date that is past is no reason to look less closely.
-            Err(error @ ChainError::Expired { .. }) if !self.of_expired.is_empty() => {
-                (chain::verify_device_past_its_date(&self.anchors, chain, utc)?, Some(error))
-            }
-            Err(error) => return Err(error),
+        let of_expired: BTreeSet<AnchorId> = anchors.into_iter().collect();
+        // Nobody else has them yet: a verifier is shared once it is complete.
+        let anchors = match Arc::try_unwrap(self.anchors) {
+            Ok(anchors) => Arc::new(anchors.accepting_expired_below(|anchor| of_expired.contains(&anchor.anchor_id()))),
+            Err(shared) => shared,
         };
-        let anchor = self.ids.get(verified.anchor).copied().ok_or(ChainError::UnknownIssuer)?;
-        match expired {
-            Some(error) if !self.of_expired.contains(&anchor) => Err(error),
-            _ => Ok((verified, anchor)),
-        }
+        PeerVerifier { anchors, ..self }
     }
 }
 
@@ -101,24 +85,119 @@ pub enum NameAuthorities {
     Yes,
 }
 
-impl VerifyPeer for PeerVerifier {
-    type Peer = Device;
+/// A chain that is in order but for its signatures, and the key of its leaf as the handshake wants it.
+pub struct Shown {
+    chain: chain::Unproven<Arc<Anchors>>,
+    key: PublicKey,
+    /// Of a server: the digest of its whole chain.
+    digest: Option<Digest>,
+}
 
-    fn holder(peer: &Device) -> u64 {
-        peer.certificate.as_bytes().first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
+impl Shown {
+    fn new(chain: chain::Unproven<Arc<Anchors>>, digest: Option<Digest>) -> Result<Shown, CertificateRefusal> {
+        let key = session_key(chain.leaf()).ok_or(CertificateFault::UnsupportedAlgorithm)?;
+        Ok(Shown { chain, key, digest })
     }
 
-    fn verify(&self, chain: &[&[u8]], utc: UnixTime) -> Result<(Device, PublicKey), CertificateFault> {
-        let (Verified { leaf, .. }, anchor) = self.verify_chain(chain, utc).map_err(fault)?;
-        let key = session_key(&leaf).ok_or(CertificateFault::UnsupportedAlgorithm)?;
-        let device = Device { certificate: leaf.digest() };
-        self.certificates.keep(leaf, anchor);
-        Ok((device, key))
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Shown, Verified>, CertificateRefusal> {
+        let Shown { chain, key, digest } = self;
+        Ok(match chain.conclude(verdicts.iter()).map_err(refusal)? {
+            chain::Conclusion::Proven(verified) => Conclusion::Proven(verified),
+            chain::Conclusion::Further(chain) => Conclusion::Further(Shown { chain, key, digest }),
+        })
+    }
+}
+
+impl Unproven for Shown {
+    fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>> {
+        self.chain.checks().map(signature_check)
+    }
+}
+
+/// A device whose chain is verified and which has the key of its leaf. Nothing shared knows of it before its Finished is verified.
+pub struct ProvenDevice {
+    authenticated: Authenticated,
+}
+
+impl VerifyPeer for PeerVerifier {
+    type Peer = Device;
+    type Unproven = Shown;
+    type Proven = ProvenDevice;
+
+    fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<Shown, CertificateRefusal> {
+        Shown::new(chain::collect_device(Arc::clone(&self.anchors), chain, utc).map_err(refusal)?, None)
+    }
+
+    fn conclude(
+        &self,
+        shown: Shown,
+        verdicts: &Verdicts<'_>,
+    ) -> Result<Conclusion<Shown, ProvenDevice>, CertificateRefusal> {
+        Ok(match shown.conclude(verdicts)? {
+            Conclusion::Further(shown) => Conclusion::Further(shown),
+            Conclusion::Proven(Verified { leaf: certificate, anchor }) => {
+                let anchor = *self.ids.get(anchor).ok_or(CertificateFault::UnknownIssuer)?;
+                Conclusion::Proven(ProvenDevice { authenticated: Authenticated { certificate, anchor } })
+            }
+        })
+    }
+
+    fn admit(&self, proven: ProvenDevice) -> Device {
+        let Authenticated { certificate, anchor } = proven.authenticated;
+        let device = Device { certificate: certificate.digest() };
+        self.certificates.keep(certificate, anchor);
+        device
+    }
+
+    fn holder(proven: &ProvenDevice) -> u64 {
+        let digest = proven.authenticated.certificate.digest();
+        digest.as_bytes().first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
+    }
+
+    fn claimed(&self, leaf: &[u8]) -> Option<Box<str>> {
+        Certificate::parse(leaf).ok().map(|leaf| subject_of(&leaf))
+    }
+
+    fn claimed_by(&self, proven: &ProvenDevice) -> Option<Box<str>> {
+        Some(subject_of(&proven.authenticated.certificate))
     }
 
     fn authorities(&self) -> &[Vec<u8>] {
         &self.authorities
     }
+}
+
+/// Bytes of a subject in a report: what a line of a log can hold.
+const SUBJECT_SHOWN_BYTES_MAX: usize = 128;
+
+fn subject_of(certificate: &Certificate) -> Box<str> {
+    bounded(certificate.subject().to_string(), SUBJECT_SHOWN_BYTES_MAX)
+}
+
+/// The first `bytes_max` bytes of a text, cut between characters.
+fn bounded(mut text: String, bytes_max: usize) -> Box<str> {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text.into()
+}
+
+/// The check of a chain as the handshake's cryptography wants it.
+fn signature_check(check: chain::Check<'_>) -> SignatureCheck<'_> {
+    let curve = match check.key.curve() {
+        pki::Curve::P256 => dtls::Curve::P256,
+        pki::Curve::P384 => dtls::Curve::P384,
+    };
+    let scheme = match check.algorithm {
+        pki::SignatureAlgorithm::EcdsaWithSha256 => SignatureScheme::EcdsaSecp256r1Sha256,
+        pki::SignatureAlgorithm::EcdsaWithSha384 => SignatureScheme::EcdsaSecp384r1Sha384,
+    };
+    SignatureCheck { curve, point: check.key.point(), scheme, message: check.message, signature: check.signature }
 }
 
 /// A certificate that a device authenticated with, and where its chain ended.
@@ -240,7 +319,7 @@ const VERDICT_SECONDS_MAX: u64 = 60;
 
 /// Judges the server that a device dialled.
 pub struct ServerVerifier {
-    anchors: Anchors,
+    anchors: Arc<Anchors>,
     name: ServerName<'static>,
     last: Mutex<Option<Verdict>>,
 }
@@ -262,7 +341,7 @@ impl ServerVerifier {
         anchors: Vec<Arc<Certificate>>,
         name: ServerName<'static>,
     ) -> Result<ServerVerifier, chain::AnchorError> {
-        Ok(ServerVerifier { anchors: Anchors::new(anchors)?, name, last: Mutex::new(None) })
+        Ok(ServerVerifier { anchors: Arc::new(Anchors::new(anchors)?), name, last: Mutex::new(None) })
     }
 
     /// What was dialled.
@@ -279,19 +358,84 @@ impl ServerVerifier {
     }
 }
 
+/// A server under judgement.
+pub struct ShownServer {
+    state: ShownServerState,
+}
+
+enum ShownServerState {
+    New(Shown, UnixTime),
+    /// The same chain was found good a moment ago; that the server has its key is to be shown anew.
+    Repeated {
+        leaf: Arc<Certificate>,
+        key: PublicKey,
+    },
+}
+
+impl Unproven for ShownServer {
+    fn key(&self) -> &PublicKey {
+        match &self.state {
+            ShownServerState::New(shown, _) => &shown.key,
+            ShownServerState::Repeated { key, .. } => key,
+        }
+    }
+
+    fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>> {
+        let shown = match &self.state {
+            ShownServerState::New(shown, _) => Some(shown),
+            ShownServerState::Repeated { .. } => None,
+        };
+        shown.into_iter().flat_map(Unproven::checks)
+    }
+}
+
+/// A server whose chain is verified and which has the key of its leaf.
+pub struct ProvenServer {
+    leaf: Arc<Certificate>,
+    /// The digest of its chain, and when it was judged; nothing where a former verdict was repeated.
+    judged: Option<(Digest, UnixTime)>,
+}
+
 impl VerifyPeer for ServerVerifier {
     type Peer = Arc<Certificate>;
+    type Unproven = ShownServer;
+    type Proven = ProvenServer;
 
-    fn verify(&self, chain: &[&[u8]], utc: UnixTime) -> Result<(Arc<Certificate>, PublicKey), CertificateFault> {
+    fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<ShownServer, CertificateRefusal> {
         let digest = chain_digest(chain);
         if let Some(leaf) = self.repeated(&digest, utc) {
             let key = session_key(&leaf).ok_or(CertificateFault::UnsupportedAlgorithm)?;
-            return Ok((leaf, key));
+            return Ok(ShownServer { state: ShownServerState::Repeated { leaf, key } });
         }
-        let Verified { leaf, .. } = chain::verify_server(&self.anchors, chain, utc, &self.name).map_err(fault)?;
-        let key = session_key(&leaf).ok_or(CertificateFault::UnsupportedAlgorithm)?;
-        *lock(&self.last) = Some(Verdict { chain: digest, at: utc, leaf: Arc::clone(&leaf) });
-        Ok((leaf, key))
+        let chain = chain::collect_server(Arc::clone(&self.anchors), chain, utc, &self.name).map_err(refusal)?;
+        Ok(ShownServer { state: ShownServerState::New(Shown::new(chain, Some(digest))?, utc) })
+    }
+
+    fn conclude(
+        &self,
+        shown: ShownServer,
+        verdicts: &Verdicts<'_>,
+    ) -> Result<Conclusion<ShownServer, ProvenServer>, CertificateRefusal> {
+        let (shown, at) = match shown.state {
+            ShownServerState::Repeated { leaf, .. } => {
+                return Ok(Conclusion::Proven(ProvenServer { leaf, judged: None }));
+            }
+            ShownServerState::New(shown, at) => (shown, at),
+        };
+        let digest = shown.digest;
+        Ok(match shown.conclude(verdicts)? {
+            Conclusion::Further(shown) => Conclusion::Further(ShownServer { state: ShownServerState::New(shown, at) }),
+            Conclusion::Proven(Verified { leaf, .. }) => {
+                Conclusion::Proven(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) })
+            }
+        })
+    }
+
+    fn admit(&self, proven: ProvenServer) -> Arc<Certificate> {
+        if let Some((chain, at)) = proven.judged {
+            *lock(&self.last) = Some(Verdict { chain, at, leaf: Arc::clone(&proven.leaf) });
+        }
+        proven.leaf
     }
 }
 
@@ -303,10 +447,25 @@ fn chain_digest(chain: &[&[u8]]) -> Digest {
     }
 }
 
-/// The faults of `pki` in the words of the handshake, which has fewer: the alert is what the peer sees.
+/// Bytes of what is said about a chain: two subjects of 128 bytes and a sentence.
+const DETAIL_BYTES_MAX: usize = 512;
+
+/// A refusal of `pki` in the words of the handshake, with `pki`'s own for the log.
+fn refusal(refused: ChainRefusal) -> CertificateRefusal {
+    CertificateRefusal { fault: fault(refused.error), detail: Some(bounded(refused.to_string(), DETAIL_BYTES_MAX)) }
+}
+
+/// The faults of `pki` for the handshake, which has fewer: the alert is what the peer sees.
 fn fault(error: ChainError) -> CertificateFault {
     match error {
-        ChainError::Empty | ChainError::Certificate { .. } | ChainError::BadEncoding => CertificateFault::BadEncoding,
+        // The key is of a kind that we do not do; the certificate may be in perfect order.
+        ChainError::Certificate { error, .. } if matches!(error.flaw, CertificateFlaw::Key(_)) => {
+            CertificateFault::UnsupportedAlgorithm
+        }
+        ChainError::Empty
+        | ChainError::Certificate { .. }
+        | ChainError::BadEncoding
+        | ChainError::SignatureEncoding => CertificateFault::BadEncoding,
         ChainError::TooManyCertificates { .. } => CertificateFault::TooManyCertificates,
         ChainError::UnknownIssuer => CertificateFault::UnknownIssuer,
         ChainError::Expired { .. } => CertificateFault::Expired,
@@ -444,7 +603,20 @@ mod tests {
         let server = server_of(&root, &key, 1_000);
         let name = ServerName::try_from("est.example.net").unwrap();
         let verifier = ServerVerifier::new(vec![Arc::clone(&root)], name).unwrap();
-        let verify = |certificate: &Certificate, at| verifier.verify(&[certificate.der()], utc(at)).map(|_| ());
+        // The server has the key in each case: what is in question is its chain.
+        let verify = |certificate: &Certificate, at| {
+            let shown = verifier.collect(&[certificate.der()], utc(at)).map_err(|refusal| refusal.fault)?;
+            let ShownServerState::New(Shown { chain, digest, .. }, at) = shown.state else { return Ok(()) };
+            let results: Vec<bool> =
+                chain.checks().map(|check| check.key.verify(check.message, check.signature).is_ok()).collect();
+            match chain.conclude(results.into_iter()).map_err(|refused| refusal(refused).fault)? {
+                chain::Conclusion::Proven(Verified { leaf, .. }) => {
+                    verifier.admit(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) });
+                    Ok(())
+                }
+                chain::Conclusion::Further(_) => panic!("there is one path"),
+            }
+        };
 
         assert_eq!(verify(&server, EPOCH + 990), Ok(()));
         assert!(verify(&impostor, EPOCH + 990).is_err(), "the verdict is about one chain");

@@ -265,6 +265,7 @@ const FAULT_OF_THE_STACK: &[Reason] = &[
     Reason::RecordOverflow,
     Reason::HandshakeSequenceExhausted,
     Reason::HelloCertificateType,
+    Reason::CertificateProofEncoding,
     Reason::SignatureAlgorithmNotOffered,
     Reason::KeyShareBadPoint,
     Reason::FinishedMismatch,

@@ -75,8 +75,8 @@ fn a_device_of_the_same_factory_cannot_play_the_server() {
         support::SERVER_NAME,
         |pki| Arc::clone(&pki.manufacturer.certificate),
     );
-    // An IDevID says nothing of its purpose; a server's certificate has to say serverAuth.
-    assert_eq!(certificate_fault(&failure), Some(CertificateFault::ExtendedKeyUsage));
+    // An IDevID says nothing of its purpose, and nothing else in it speaks for a server: it has no name in its SAN.
+    assert_eq!(certificate_fault(&failure), Some(CertificateFault::NameMismatch));
 }
 
 #[test]

@@ -119,7 +119,7 @@ pub fn chain(anchors: &Anchors, utc: UnixTime, name: &ServerName<'_>, bytes: &[u
                 let validity = verified.leaf.validity();
                 assert!(validity.not_before <= utc && utc <= validity.not_after, "in its time");
             }
-            Err(error) => assert!(!certificates.is_empty() || error == ChainError::Empty, "{error}"),
+            Err(error) => assert!(!certificates.is_empty() || error.error == ChainError::Empty, "{error}"),
         }
     }
 }

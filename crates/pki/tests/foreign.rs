@@ -34,7 +34,9 @@ fn anchors(encoding: Encoding) -> Anchors {
 fn verify(encoding: Encoding, text: &[u8]) -> Result<Vec<Deviation>, ChainError> {
     let chain = chain(text);
     let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
-    verify_device(&anchors(encoding), &chain, at(NOW)).map(|verified| verified.leaf.deviations().iter().collect())
+    verify_device(&anchors(encoding), &chain, at(NOW))
+        .map(|verified| verified.leaf.deviations().iter().collect())
+        .map_err(|refusal| refusal.error)
 }
 
 /// What is said of the first certificate that cannot be read.

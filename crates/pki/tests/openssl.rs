@@ -222,7 +222,8 @@ fn we_read_what_openssl_makes() {
     let anchors = Anchors::new(vec![Arc::new(authority)]).unwrap();
     assert!(verify_device(&anchors, &[device.der()], now).is_ok());
     let name = ServerName::try_from("meter-7.example.net").unwrap();
-    assert_eq!(verify_server(&anchors, &[device.der()], now, &name).err(), Some(ChainError::DeviceAsServer));
+    let refusal = verify_server(&anchors, &[device.der()], now, &name).unwrap_err();
+    assert_eq!(refusal.error, ChainError::DeviceAsServer);
 
     let request = pem::certificate_request(&openssl.read("device.csr")).unwrap();
     let request = Csr::parse(request).unwrap().verify().unwrap();

@@ -49,10 +49,10 @@ const CLIENT_KEY_FLIGHT: u8 = 5;
 
 /// Agrees on the keys, shows our identity and sends flight 5.
 pub(super) fn send_client_flight<V: VerifyPeer>(
-    server: Server<V::Peer>,
+    server: Server<V::Proven>,
     requested: &Requested,
     context: &mut Context<'_, '_, V>,
-) -> Result<ExpectChangeCipherSpec<V::Peer>, Refusal> {
+) -> Result<ExpectChangeCipherSpec<V::Proven>, Refusal> {
     let (conversation, port) = (&mut *context.conversation, &mut *context.port);
     let Agreed { suite, extended_master_secret, client_random, server_random } = server.agreed;
     let random = port.random.as_ref();
@@ -88,12 +88,12 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
     conversation.send_flight(flight, port)?;
     conversation.handle_early_records(port)?;
     let identity = requested.identity_use();
-    Ok(ExpectChangeCipherSpec { peer: server.peer, identity, master_secret, extended_master_secret, tls_unique })
+    Ok(ExpectChangeCipherSpec { proven: server.proven, identity, master_secret, extended_master_secret, tls_unique })
 }
 
 /// Flight 5 has been sent.
 pub(super) struct ExpectChangeCipherSpec<P> {
-    peer: P,
+    proven: P,
     identity: IdentityUse,
     master_secret: MasterSecret,
     extended_master_secret: bool,
@@ -109,18 +109,18 @@ impl<P> ExpectChangeCipherSpec<P> {
 pub(super) struct ExpectFinished<P>(ExpectChangeCipherSpec<P>);
 
 impl<P> ExpectFinished<P> {
-    pub(super) fn handle<V: VerifyPeer<Peer = P>>(
+    pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
         message: &Message,
         context: &mut Context<'_, '_, V>,
     ) -> Result<Box<Established<P>>, Refusal> {
-        let Self(ExpectChangeCipherSpec { peer, identity, master_secret, extended_master_secret, tls_unique }) = self;
+        let Self(ExpectChangeCipherSpec { proven, identity, master_secret, extended_master_secret, tls_unique }) = self;
         let transcript = context.conversation.transcript.hash();
         if !master_secret.finished_matches(WhoseFinished::Server, &transcript, &message.body) {
             return Err(Refusal::BadFinished);
         }
         let bindings = Bindings { tls_unique, extended_master_secret, final_flight: None };
         let secured = context.conversation.secure(bindings).ok_or(Refusal::Internal)?;
-        Ok(Box::new(Established { peer, identity, secured }))
+        Ok(Box::new(Established { proven, identity, secured }))
     }
 }

@@ -31,13 +31,15 @@ use crate::reassembly::Message;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::session::Secured;
-use crate::verify::VerifyPeer;
+use crate::verify::{Account, VerifyPeer};
 use crate::wire::HandshakeType;
 
 /// One handshake in progress.
 pub(super) struct Handshake<V: VerifyPeer> {
     conversation: Conversation,
-    state: State<V::Peer>,
+    state: State<V::Proven>,
+    /// What there is to say if it fails.
+    account: Account,
     config: Arc<ClientConfig<V>>,
 }
 
@@ -51,7 +53,7 @@ pub(super) enum Progress<P> {
 
 /// The fruit of a handshake.
 pub(super) struct Established<P> {
-    pub(super) peer: P,
+    pub(super) proven: P,
     pub(super) identity: IdentityUse,
     pub(super) secured: Secured,
 }
@@ -60,6 +62,7 @@ pub(super) struct Established<P> {
 pub(super) struct Context<'a, 'p, V: VerifyPeer> {
     pub(super) conversation: &'a mut Conversation,
     pub(super) config: &'a ClientConfig<V>,
+    pub(super) account: &'a mut Account,
     pub(super) port: &'a mut Port<'p>,
 }
 
@@ -92,9 +95,10 @@ impl<V: VerifyPeer> Handshake<V> {
         };
         let numbering = Numbering { record_sequence: 0, own_message_seq: 0, peer_message_seq: 0 };
         let mut conversation = Conversation::new(terms, numbering, port.now.mono);
-        let context = &mut Context { conversation: &mut conversation, config: &config, port };
+        let mut account = Account::default();
+        let context = &mut Context { conversation: &mut conversation, config: &config, account: &mut account, port };
         let state = ExpectServerHello::begin(context).map_or(State::Over, State::ExpectServerHello);
-        Self { conversation, state, config }
+        Self { conversation, state, account, config }
     }
 
     pub(super) fn handle_record(
@@ -102,7 +106,7 @@ impl<V: VerifyPeer> Handshake<V> {
         record: &Record,
         payload: &mut [u8],
         port: &mut Port<'_>,
-    ) -> Result<Progress<V::Peer>, Refusal> {
+    ) -> Result<Progress<V::Proven>, Refusal> {
         self.conversation.handle_record(record, payload, port)?;
         self.advance(port)
     }
@@ -120,6 +124,16 @@ impl<V: VerifyPeer> Handshake<V> {
         self.conversation.handle_timeout(self.expected(), port)
     }
 
+    /// The server's Finished is verified: the verifier may remember it.
+    pub(super) fn admit(&self, proven: V::Proven) -> V::Peer {
+        self.config.verifier.admit(proven)
+    }
+
+    /// What there is to say beyond the refusal.
+    pub(super) fn take_account(&mut self) -> Account {
+        std::mem::take(&mut self.account)
+    }
+
     /// Tells the server why it ends: protected, once our ChangeCipherSpec has been sent.
     pub(super) fn refuse(&mut self, refusal: &Refusal, port: &mut Port<'_>) {
         let protect = matches!(self.expected(), HandshakeType::FINISHED);
@@ -128,7 +142,7 @@ impl<V: VerifyPeer> Handshake<V> {
         }
     }
 
-    fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V::Peer>, Refusal> {
+    fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V::Proven>, Refusal> {
         loop {
             if let State::ExpectChangeCipherSpec(_) = self.state {
                 if !self.conversation.take_change_cipher_spec() {
@@ -151,7 +165,7 @@ impl<V: VerifyPeer> Handshake<V> {
         }
     }
 
-    fn handle_message(&mut self, message: &Message, port: &mut Port<'_>) -> Result<Next<V::Peer>, Refusal> {
+    fn handle_message(&mut self, message: &Message, port: &mut Port<'_>) -> Result<Next<V::Proven>, Refusal> {
         let expected = self.expected();
         let optional = match &self.state {
             State::ExpectServerHello(_) => HandshakeType::HELLO_VERIFY_REQUEST,
@@ -164,7 +178,12 @@ impl<V: VerifyPeer> Handshake<V> {
             return Err(Refusal::UnexpectedMessage { message: message.kind, expected });
         }
         let state = std::mem::replace(&mut self.state, State::Over);
-        let context = &mut Context { conversation: &mut self.conversation, config: self.config.as_ref(), port };
+        let context = &mut Context {
+            conversation: &mut self.conversation,
+            config: self.config.as_ref(),
+            account: &mut self.account,
+            port,
+        };
         match state {
             State::ExpectServerHello(state) => state.handle(message, context).map(Next::State),
             State::ExpectCertificate(state) => state.handle(message, context).map(Next::State),

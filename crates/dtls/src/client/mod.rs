@@ -22,7 +22,7 @@ use crate::record::{Record, Records, Role};
 use crate::refusal::Refusal;
 use crate::route::{Now, Random};
 use crate::session::{Closed, Received, SendFault, Session, SessionFacts};
-use crate::verify::VerifyPeer;
+use crate::verify::{Account, VerifyPeer};
 
 /// Client side: one association, from its first ClientHello to its end.
 ///
@@ -65,6 +65,8 @@ pub enum ClientEvent<P> {
     Failed {
         /// Why.
         refusal: Refusal,
+        /// What exactly is at fault.
+        account: Account,
     },
 }
 
@@ -202,14 +204,11 @@ impl<V: VerifyPeer> Client<V> {
             Association::Handshaking(handshake) => match handshake.handle_record(record, payload, &mut port) {
                 Ok(Progress::Waiting) => {}
                 Ok(Progress::Established(established)) => {
-                    let session = Session::new(established.secured, established.peer.clone(), now.mono);
+                    let peer = handshake.admit(established.proven);
+                    let session = Session::new(established.secured, peer.clone(), now.mono);
                     let facts = session.facts();
                     self.association = Association::Established(Box::new(session));
-                    self.events.push_back(ClientEvent::Established {
-                        peer: established.peer,
-                        facts,
-                        identity: established.identity,
-                    });
+                    self.events.push_back(ClientEvent::Established { peer, facts, identity: established.identity });
                 }
                 Err(refusal) => self.fail(now, refusal),
             },
@@ -230,8 +229,9 @@ impl<V: VerifyPeer> Client<V> {
     fn fail(&mut self, now: Now, refusal: Refusal) {
         if let Association::Handshaking(handshake) = &mut self.association {
             handshake.refuse(&refusal, &mut self.outside.port(now, None));
+            let account = handshake.take_account();
             self.association = Association::Over;
-            self.events.push_back(ClientEvent::Failed { refusal });
+            self.events.push_back(ClientEvent::Failed { refusal, account });
         }
     }
 

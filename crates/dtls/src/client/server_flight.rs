@@ -6,10 +6,11 @@ use crate::config::{ClientConfig, ExtendedMasterSecret, RecordLimit};
 use crate::crypto::{Group, SignatureScheme, Suite};
 use crate::flight::Flight;
 use crate::limits::{HELLO_VERIFY_REQUESTS_MAX, RECORD_SIZE_LIMIT_MIN, SERVER_NAME_BYTES_MAX};
+use crate::proof::{Fault, OwnCheck, prove};
 use crate::public_key::signed_parameters;
 use crate::reassembly::Message;
 use crate::refusal::Refusal;
-use crate::verify::{CertificateFault, VerifyPeer};
+use crate::verify::{CertificateFault, CertificateRefusal, VerifyPeer};
 use crate::wire::{
     CertificateChain, CertificateRequest, ChainFault, ClientHelloOffer, DTLS_1_2, HandshakeType, HelloVerifyRequest,
     ServerHello, ServerKeyExchange, UNCOMPRESSED, extension,
@@ -59,7 +60,7 @@ impl ExpectServerHello {
         self,
         message: &Message,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V::Peer>, Refusal> {
+    ) -> Result<State<V::Proven>, Refusal> {
         let decode = |_| Refusal::Decode { message: message.kind };
         if message.kind == HandshakeType::HELLO_VERIFY_REQUEST {
             if self.verify_requests >= HELLO_VERIFY_REQUESTS_MAX {
@@ -169,7 +170,7 @@ impl ExpectCertificate {
         self,
         message: &Message,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V::Peer>, Refusal> {
+    ) -> Result<State<V::Proven>, Refusal> {
         let at = context.conversation.hash_received(message);
         let decode = Refusal::Decode { message: HandshakeType::CERTIFICATE };
         let chain = CertificateChain::parse(&message.body, at).map_err(|fault| match fault {
@@ -194,7 +195,7 @@ impl ExpectServerKeyExchange {
         self,
         message: &Message,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V::Peer>, Refusal> {
+    ) -> Result<State<V::Proven>, Refusal> {
         let decode = |_| Refusal::Decode { message: HandshakeType::SERVER_KEY_EXCHANGE };
         let exchange = ServerKeyExchange::parse(&message.body).map_err(decode)?;
         let group = Group::from_code(exchange.named_curve)
@@ -202,15 +203,20 @@ impl ExpectServerKeyExchange {
             .ok_or(Refusal::NotOffered { message: HandshakeType::SERVER_KEY_EXCHANGE })?;
         let scheme = SignatureScheme::from_code(exchange.scheme)
             .ok_or(Refusal::SignatureAlgorithmNotOffered { scheme: exchange.scheme })?;
-        let utc = context.port.now.utc;
-        let verified = self
-            .chain
-            .with_slices(context.conversation.transcript.bytes(), |chain| context.config.verifier.verify(chain, utc));
-        let (peer, key) = verified.map_err(Refusal::Certificate)?;
         let signed = signed_parameters(&self.agreed.client_random, &self.agreed.server_random, exchange.parameters);
-        key.verify(scheme, &signed, exchange.signature).map_err(|_| Refusal::BadServerKeyExchange)?;
+        let own = OwnCheck { scheme, message: &signed, signature: exchange.signature };
+        let (verifier, utc) = (context.config.verifier.as_ref(), context.port.now.utc);
+        let bytes = context.conversation.transcript.bytes();
+        let proven = match self.chain.with_slices(bytes, |chain| prove(verifier, chain, utc, own)) {
+            Ok(proven) => proven,
+            Err(Fault::Proof) => return Err(Refusal::BadServerKeyExchange),
+            Err(Fault::Certificate(CertificateRefusal { fault, detail })) => {
+                context.account.detail = detail;
+                return Err(Refusal::Certificate(fault));
+            }
+        };
         context.conversation.hash_received(message);
-        let server = Server { agreed: self.agreed, peer, group, point: exchange.point.to_vec() };
+        let server = Server { agreed: self.agreed, proven, group, point: exchange.point.to_vec() };
         Ok(State::ExpectCertificateRequest(ExpectCertificateRequest { server }))
     }
 }
@@ -218,7 +224,7 @@ impl ExpectServerKeyExchange {
 /// A server that has shown who it is, and its key share.
 pub(super) struct Server<P> {
     pub(super) agreed: Agreed,
-    pub(super) peer: P,
+    pub(super) proven: P,
     pub(super) group: Group,
     pub(super) point: Vec<u8>,
 }
@@ -229,7 +235,7 @@ pub(super) struct ExpectCertificateRequest<P> {
 }
 
 impl<P> ExpectCertificateRequest<P> {
-    pub(super) fn handle<V: VerifyPeer<Peer = P>>(
+    pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
         message: &Message,
         context: &mut Context<'_, '_, V>,
@@ -253,7 +259,7 @@ pub(super) struct ExpectServerHelloDone<P> {
 }
 
 impl<P> ExpectServerHelloDone<P> {
-    pub(super) fn handle<V: VerifyPeer<Peer = P>>(
+    pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
         message: &Message,
         context: &mut Context<'_, '_, V>,

@@ -95,10 +95,6 @@ impl fmt::Display for KeyFault {
 
 impl std::error::Error for KeyFault {}
 
-/// A signature did not verify.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BadSignature;
-
 /// An ECDSA signature in DER.
 pub(crate) type Signature = signature::Signature;
 
@@ -133,15 +129,89 @@ impl PublicKey {
         &self.point[..self.curve.point_bytes()]
     }
 
-    pub(crate) fn verify(&self, scheme: SignatureScheme, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-        let algorithm = match (self.curve, scheme) {
+    /// The check that `signature` is one by this key over `message`.
+    pub(crate) fn check<'a>(
+        &'a self,
+        scheme: SignatureScheme,
+        message: &'a [u8],
+        signature: &'a [u8],
+    ) -> SignatureCheck<'a> {
+        SignatureCheck { curve: self.curve, point: self.point(), scheme, message, signature }
+    }
+}
+
+/// One signature to be verified.
+#[derive(Clone, Copy, Debug)]
+pub struct SignatureCheck<'a> {
+    /// The curve of the key.
+    pub curve: Curve,
+    /// The key: an uncompressed point. One of another form or off the curve verifies nothing.
+    pub point: &'a [u8],
+    /// Hash and algorithm.
+    pub scheme: SignatureScheme,
+    /// What was signed.
+    pub message: &'a [u8],
+    /// ECDSA-Sig-Value in DER.
+    pub signature: &'a [u8],
+}
+
+impl SignatureCheck<'_> {
+    fn holds(&self) -> bool {
+        let algorithm = match (self.curve, self.scheme) {
             (Curve::P256, SignatureScheme::EcdsaSecp256r1Sha256) => &signature::ECDSA_P256_SHA256_ASN1,
             (Curve::P256, SignatureScheme::EcdsaSecp384r1Sha384) => &signature::ECDSA_P256_SHA384_ASN1,
             (Curve::P384, SignatureScheme::EcdsaSecp256r1Sha256) => &signature::ECDSA_P384_SHA256_ASN1,
             (Curve::P384, SignatureScheme::EcdsaSecp384r1Sha384) => &signature::ECDSA_P384_SHA384_ASN1,
         };
-        UnparsedPublicKey::new(algorithm, self.point()).verify(message, signature).map_err(|_| BadSignature)
+        UnparsedPublicKey::new(algorithm, self.point).verify(self.message, self.signature).is_ok()
     }
+}
+
+/// The results of checks, in their order. Only [`run_many`] makes them.
+#[derive(Clone, Copy, Debug)]
+pub struct Verdicts<'a>(&'a [bool]);
+
+impl<'a> Verdicts<'a> {
+    /// Whether each signature is good.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = bool> + 'a {
+        self.0.iter().copied()
+    }
+
+    /// The first one, and the others.
+    pub(crate) fn split_first(self) -> Option<(bool, Self)> {
+        self.0.split_first().map(|(first, rest)| (*first, Self(rest)))
+    }
+}
+
+/// What [`run_many`] found, in the order of the checks.
+pub(crate) struct Results(Vec<bool>);
+
+impl Results {
+    /// Those at `range`; none if it is not theirs.
+    pub(crate) fn at(&self, range: std::ops::Range<usize>) -> Verdicts<'_> {
+        Verdicts(self.0.get(range).unwrap_or_default())
+    }
+}
+
+/// Verifies the signatures that a turn has gathered, of one handshake or of many. All verification of the engine goes through this one
+/// call: what can do several at once has its place here.
+pub(crate) fn run_many(checks: &[SignatureCheck<'_>]) -> Results {
+    Results(checks.iter().map(SignatureCheck::holds).collect())
+}
+
+/// Whether these bytes are an ECDSA-Sig-Value in DER (RFC 3279 §2.2.3): a SEQUENCE of two positive INTEGERs without padding. Asked only
+/// about signatures that do not verify, to say why.
+pub(crate) fn is_der_signature(bytes: &[u8]) -> bool {
+    fn integer(bytes: &[u8]) -> Option<&[u8]> {
+        let (&[tag, length], rest) = bytes.split_first_chunk()?;
+        let (value, rest) = rest.split_at_checked(length.into())?;
+        let padded = matches!(value, [0, second, ..] if second & 0x80 == 0);
+        let positive = value.first().is_some_and(|first| first & 0x80 == 0);
+        (tag == 2 && length < 0x80 && positive && !padded).then_some(rest)
+    }
+    let Some((&[0x30, length], content)) = bytes.split_first_chunk() else { return false };
+    // Two INTEGERs of 49 bytes are 102: the long form of a length is never needed.
+    usize::from(length) == content.len() && integer(content).and_then(integer).is_some_and(<[u8]>::is_empty)
 }
 
 impl fmt::Debug for PublicKey {

@@ -14,8 +14,8 @@ pub(crate) use aead::{AAD_BYTES, EXPLICIT_NONCE_BYTES, Protection};
 pub use exchange::Group;
 pub(crate) use exchange::{EphemeralKey, Premaster};
 pub(crate) use kdf::{Hash, MasterSecret, Sha256, TrafficKeys, VerifyData, WhoseFinished};
-pub(crate) use keys::Signature;
-pub use keys::{Curve, KeyFault, PublicKey, SignatureScheme, SigningKey};
+pub use keys::{Curve, KeyFault, PublicKey, SignatureCheck, SignatureScheme, SigningKey, Verdicts};
+pub(crate) use keys::{Signature, is_der_signature, run_many};
 pub(crate) use mac::MacKey;
 
 /// Our own cryptography failed: randomness or an operation on our own key. Never the peer's fault.

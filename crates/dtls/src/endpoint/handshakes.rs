@@ -143,16 +143,19 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     /// A handshake has ended well. The peer is authenticated: only now may it take the place of another session.
-    fn establish(&mut self, now: Now, slot: u32, established: Established<V::Peer>) {
+    fn establish(&mut self, now: Now, slot: u32, established: Established<V::Proven>) {
         let Some((id, replaced)) = self.table.half_open_id(slot) else { return };
-        let Established { peer, secured } = established;
-        let mut session = Session::new(secured, peer.clone(), now.mono);
+        let Established { proven, secured } = established;
         if replaced.is_none() && !self.has_room(now) {
+            let mut session = Session::new(secured, (), now.mono);
             if let Some(half_open) = self.table.half_open_at(slot) {
                 session.close(&mut self.outside.port(now, Some(half_open.route)));
             }
             return self.refuse(now, slot, Refusal::SessionsFull);
         }
+        let Some(half_open) = self.table.half_open_at(slot) else { return };
+        let peer = half_open.handshake.config().verifier.admit(proven);
+        let session = Session::new(secured, peer.clone(), now.mono);
         match replaced {
             Some(old) => self.end(now, old, Closed::Replaced),
             None if self.table.counts().established >= self.config.limits.sessions_max => {
@@ -205,8 +208,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         half_open.handshake.refuse(&refusal, &mut self.outside.port(now, Some(route)));
         let elapsed = now.mono.saturating_duration_since(half_open.began);
         let narrowed_to = half_open.handshake.narrowed_to();
-        let (offered, further) = half_open.handshake.into_offered();
-        self.events.push_back(Event::Refused { route, refusal, further, offered, narrowed_to, elapsed });
+        let (offered, further, account) = half_open.handshake.into_offered();
+        self.events.push_back(Event::Refused { route, refusal, account, further, offered, narrowed_to, elapsed });
     }
 
     /// Whether a further session has a place, be it that of one that has been idle for long enough and is in the middle of nothing.

@@ -37,7 +37,7 @@ use crate::record::{PROTECTED_EPOCH, Record, Records, Role, Unopened};
 use crate::refusal::Refusal;
 use crate::route::{Now, Random, Route, SessionId};
 use crate::session::{Closed, Received, SendFault, SessionFacts};
-use crate::verify::VerifyPeer;
+use crate::verify::{Account, VerifyPeer};
 use crate::wire::{ContentType, Fragment, HandshakeType, Offered, Reader};
 
 /// Server side: all sessions of one shard.
@@ -115,6 +115,8 @@ pub enum Event<P> {
         route: Route,
         /// Why: what the peer was told.
         refusal: Refusal,
+        /// What exactly is at fault, and whom the client claims to be.
+        account: Account,
         /// What else its ClientHello would have failed by, had this one been mended.
         further: Vec<Refusal>,
         /// What its ClientHello offered; empty if it could not be read.

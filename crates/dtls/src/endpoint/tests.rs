@@ -8,8 +8,8 @@ use rustls_pki_types::UnixTime;
 
 use super::*;
 use crate::{
-    CertificateFault, Client, ClientConfig, ClientEvent, CookieKeys, Curve, Identity, Path, PublicKey, SigningKey,
-    SocketIndex,
+    CertificateRefusal, Client, ClientConfig, ClientEvent, Conclusion, CookieKeys, Curve, Identity, KeyAlone, Path,
+    PublicKey, SigningKey, SocketIndex, Verdicts,
 };
 
 struct TestRandom;
@@ -34,9 +34,23 @@ struct Same(PublicKey);
 
 impl VerifyPeer for Same {
     type Peer = Arc<()>;
+    type Unproven = KeyAlone<Arc<()>>;
+    type Proven = Arc<()>;
 
-    fn verify(&self, _: &[&[u8]], _: UnixTime) -> Result<(Self::Peer, PublicKey), CertificateFault> {
-        Ok((Arc::default(), self.0.clone()))
+    fn collect(&self, _: &[&[u8]], _: UnixTime) -> Result<Self::Unproven, CertificateRefusal> {
+        Ok(KeyAlone::new(Arc::default(), self.0.clone()))
+    }
+
+    fn conclude(
+        &self,
+        unproven: Self::Unproven,
+        verdicts: &Verdicts<'_>,
+    ) -> Result<Conclusion<Self::Unproven, Self::Proven>, CertificateRefusal> {
+        Ok(unproven.conclude(verdicts))
+    }
+
+    fn admit(&self, proven: Self::Proven) -> Self::Peer {
+        proven
     }
 }
 

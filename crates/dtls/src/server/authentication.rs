@@ -10,7 +10,7 @@ use crate::public_key::{Authentication, AuthenticationWork, Binding, Work};
 use crate::reassembly::Message;
 use crate::record::{ProtectedEpoch, Role};
 use crate::refusal::Refusal;
-use crate::verify::{CertificateFault, VerifyPeer};
+use crate::verify::{CertificateFault, CertificateRefusal, VerifyPeer};
 use crate::wire::{CertificateChain, CertificateVerify, ChainFault, ClientKeyExchange, HandshakeType};
 
 pub(super) struct ExpectCertificate {
@@ -47,6 +47,10 @@ pub(super) struct ExpectClientKeyExchange {
 }
 
 impl ExpectClientKeyExchange {
+    pub(super) const fn chain(&self) -> &CertificateChain {
+        &self.chain
+    }
+
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &Message,
@@ -76,6 +80,10 @@ pub(super) struct ExpectCertificateVerify {
 }
 
 impl ExpectCertificateVerify {
+    pub(super) const fn chain(&self) -> &CertificateChain {
+        &self.chain
+    }
+
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &Message,
@@ -84,11 +92,12 @@ impl ExpectCertificateVerify {
         let decode = |_| Refusal::Decode { message: HandshakeType::CERTIFICATE_VERIFY };
         let verify = CertificateVerify::parse(&message.body).map_err(decode)?;
         // All schemes that we know are those that CertificateRequest offered.
-        let scheme = SignatureScheme::from_code(verify.scheme)
-            .ok_or(Refusal::SignatureAlgorithmNotOffered { scheme: verify.scheme })?;
+        let Some(scheme) = SignatureScheme::from_code(verify.scheme) else {
+            return Err(self.refuse_proof(Refusal::SignatureAlgorithmNotOffered { scheme: verify.scheme }, context));
+        };
         // It lies in the job until the pool has time for it, so no more of it is taken than can verify.
         if verify.signature.len() > SIGNATURE_BYTES_MAX {
-            return Err(Refusal::BadCertificateVerify);
+            return Err(self.refuse_proof(Refusal::CertificateVerifyEncoding, context));
         }
         let agreed = self.agreed;
         let work = AuthenticationWork {
@@ -112,6 +121,21 @@ impl ExpectCertificateVerify {
     }
 }
 
+impl ExpectCertificateVerify {
+    /// A CertificateVerify that cannot be checked. Where the certificate is at fault by itself, as one with an RSA key is, that is the
+    /// refusal, for it names the cause; no signature is verified for this.
+    fn refuse_proof<V: VerifyPeer>(self, refusal: Refusal, context: &mut Context<'_, '_, V>) -> Refusal {
+        let (verifier, utc) = (context.config.verifier.as_ref(), context.port.now.utc);
+        let (collected, claimed) = self.chain.with_slices(context.conversation.transcript.bytes(), |chain| {
+            (verifier.collect(chain, utc), chain.first().and_then(|leaf| verifier.claimed(leaf)))
+        });
+        context.account.claimed = claimed;
+        let Err(CertificateRefusal { fault, detail }) = collected else { return refusal };
+        context.account.detail = detail;
+        Refusal::Certificate(fault)
+    }
+}
+
 /// The client is being judged and the keys are being agreed on.
 pub(super) struct AwaitAuthentication {
     agreed: Agreed,
@@ -120,7 +144,7 @@ pub(super) struct AwaitAuthentication {
 impl AwaitAuthentication {
     pub(super) fn handle<V: VerifyPeer>(
         self,
-        done: Authentication<V::Peer>,
+        done: Authentication<V::Proven>,
         context: &mut Context<'_, '_, V>,
     ) -> Result<State<V>, Refusal> {
         let Agreed { suite, extended_master_secret, client_random, server_random } = self.agreed;
@@ -131,7 +155,7 @@ impl AwaitAuthentication {
         context.conversation.resume_timer(context.port.now.mono);
         context.conversation.handle_early_records(context.port)?;
         Ok(State::ExpectChangeCipherSpec(ExpectChangeCipherSpec {
-            peer: done.peer,
+            proven: done.proven,
             master_secret: done.master_secret,
             extended_master_secret,
         }))

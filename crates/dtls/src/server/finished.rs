@@ -10,7 +10,7 @@ use crate::verify::VerifyPeer;
 use crate::wire::HandshakeType;
 
 pub(super) struct ExpectChangeCipherSpec<P> {
-    pub(super) peer: P,
+    pub(super) proven: P,
     pub(super) master_secret: MasterSecret,
     pub(super) extended_master_secret: bool,
 }
@@ -18,6 +18,10 @@ pub(super) struct ExpectChangeCipherSpec<P> {
 impl<P> ExpectChangeCipherSpec<P> {
     pub(super) fn handle(self) -> ExpectFinished<P> {
         ExpectFinished(self)
+    }
+
+    pub(super) const fn proven(&self) -> &P {
+        &self.proven
     }
 }
 
@@ -27,16 +31,21 @@ pub(super) struct ExpectFinished<P>(pub(super) ExpectChangeCipherSpec<P>);
 const FINISHED_FLIGHT: u8 = 6;
 
 impl<P> ExpectFinished<P> {
-    pub(super) fn handle<V: VerifyPeer<Peer = P>>(
+    pub(super) const fn proven(&self) -> &P {
+        &self.0.proven
+    }
+
+    pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
         message: &Message,
         context: &mut Context<'_, '_, V>,
     ) -> Result<Box<Established<P>>, Refusal> {
-        let Self(ExpectChangeCipherSpec { peer, master_secret, extended_master_secret }) = self;
+        let Self(ExpectChangeCipherSpec { proven, master_secret, extended_master_secret }) = self;
         let conversation = &mut *context.conversation;
         let transcript = conversation.transcript.hash();
         #[cfg(not(muster_seam = "finished"))]
         if !master_secret.finished_matches(WhoseFinished::Client, &transcript, &message.body) {
+            context.account.claimed = context.config.verifier.claimed_by(&proven);
             return Err(Refusal::BadFinished);
         }
         let tls_unique = VerifyData::try_from(message.body.as_slice()).map_err(|_| Refusal::BadFinished)?;
@@ -53,6 +62,6 @@ impl<P> ExpectFinished<P> {
         };
         let bindings = Bindings { tls_unique, extended_master_secret, final_flight: Some(final_flight) };
         let secured = conversation.secure(bindings).ok_or(Refusal::Internal)?;
-        Ok(Box::new(Established { peer, secured }))
+        Ok(Box::new(Established { proven, secured }))
     }
 }

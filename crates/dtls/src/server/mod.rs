@@ -37,13 +37,13 @@ use crate::conversation::{Conversation, Numbering, Terms};
 use crate::cookie::Promise;
 use crate::limits::HANDSHAKE_MESSAGE_BYTES_MAX;
 use crate::port::Port;
-use crate::public_key::{Outcome, Work};
+use crate::public_key::{Failure, Outcome, Work};
 use crate::reassembly::Message;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::session::Secured;
-use crate::verify::VerifyPeer;
-use crate::wire::{Fragment, HandshakeType, Offered};
+use crate::verify::{Account, VerifyPeer};
+use crate::wire::{CertificateChain, Fragment, HandshakeType, Offered};
 
 /// One handshake in progress. Boxed by its owner and freed as soon as it ends.
 pub(crate) struct Handshake<V: VerifyPeer> {
@@ -52,6 +52,8 @@ pub(crate) struct Handshake<V: VerifyPeer> {
     offered: Offered,
     /// What else the ClientHello would have failed by.
     further: Vec<Refusal>,
+    /// What there is to say if it fails.
+    account: Account,
     config: Arc<ServerConfig<V>>,
 }
 
@@ -75,12 +77,12 @@ pub(crate) enum Progress<V: VerifyPeer> {
     /// A public-key step.
     Work(Work<V>),
     /// It is done.
-    Established(Box<Established<V::Peer>>),
+    Established(Box<Established<V::Proven>>),
 }
 
 /// The fruit of a handshake.
 pub(crate) struct Established<P> {
-    pub(crate) peer: P,
+    pub(crate) proven: P,
     pub(crate) secured: Secured,
 }
 
@@ -90,6 +92,7 @@ struct Context<'a, 'p, V: VerifyPeer> {
     config: &'a Arc<ServerConfig<V>>,
     offered: &'a mut Offered,
     further: &'a mut Vec<Refusal>,
+    account: &'a mut Account,
     port: &'a mut Port<'p>,
 }
 
@@ -100,8 +103,8 @@ enum State<V: VerifyPeer> {
     ExpectClientKeyExchange(ExpectClientKeyExchange),
     ExpectCertificateVerify(Box<ExpectCertificateVerify>),
     AwaitAuthentication(AwaitAuthentication),
-    ExpectChangeCipherSpec(ExpectChangeCipherSpec<V::Peer>),
-    ExpectFinished(ExpectFinished<V::Peer>),
+    ExpectChangeCipherSpec(ExpectChangeCipherSpec<V::Proven>),
+    ExpectFinished(ExpectFinished<V::Proven>),
     /// Between two states, and after the last one.
     Over,
 }
@@ -110,7 +113,7 @@ enum State<V: VerifyPeer> {
 enum Next<V: VerifyPeer> {
     State(State<V>),
     Work(State<V>, Work<V>),
-    Established(Box<Established<V::Peer>>),
+    Established(Box<Established<V::Proven>>),
 }
 
 impl<V: VerifyPeer> Handshake<V> {
@@ -136,6 +139,7 @@ impl<V: VerifyPeer> Handshake<V> {
             state: State::ExpectClientHello(ExpectClientHello { promise }),
             offered: Offered::default(),
             further: Vec::new(),
+            account: Account::default(),
             config,
         }
     }
@@ -176,12 +180,16 @@ impl<V: VerifyPeer> Handshake<V> {
     }
 
     /// Takes the result of a public-key step.
-    pub(crate) fn resume(&mut self, outcome: Outcome<V::Peer>, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
+    pub(crate) fn resume(&mut self, outcome: Outcome<V>, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
         let (state, mut context) = self.take_state(port);
         let context = &mut context;
         self.state = match (state, outcome) {
             (State::AwaitKeyExchange(state), Outcome::KeyExchange(done)) => state.handle(done?, context)?,
-            (State::AwaitAuthentication(state), Outcome::Authentication(done)) => state.handle(done?, context)?,
+            (State::AwaitAuthentication(state), Outcome::Authentication(Ok(done))) => state.handle(done, context)?,
+            (State::AwaitAuthentication(_), Outcome::Authentication(Err(Failure { refusal, account }))) => {
+                *context.account = account;
+                return Err(refusal);
+            }
             // A job is handed out once for each awaiting state, and its generation has been checked.
             (state, _) => {
                 debug_assert!(false, "the result of another step");
@@ -231,9 +239,8 @@ impl<V: VerifyPeer> Handshake<V> {
     /// Whose certificate has been proven, if one has.
     pub(crate) fn holder(&self) -> Option<u64> {
         match &self.state {
-            State::ExpectChangeCipherSpec(state) | State::ExpectFinished(ExpectFinished(state)) => {
-                Some(V::holder(&state.peer))
-            }
+            State::ExpectChangeCipherSpec(state) => Some(V::holder(state.proven())),
+            State::ExpectFinished(state) => Some(V::holder(state.proven())),
             _ => None,
         }
     }
@@ -243,9 +250,32 @@ impl<V: VerifyPeer> Handshake<V> {
         self.conversation.flights_sent()
     }
 
+    /// The configuration that it began under.
+    pub(crate) const fn config(&self) -> &Arc<ServerConfig<V>> {
+        &self.config
+    }
+
     /// What the client offered, as far as it is known, and what else in it would have failed.
-    pub(crate) fn into_offered(self) -> (Offered, Vec<Refusal>) {
-        (self.offered, self.further)
+    pub(crate) fn into_offered(self) -> (Offered, Vec<Refusal>, Account) {
+        let mut account = self.account;
+        if account.claimed.is_none() {
+            account.claimed = match &self.state {
+                State::ExpectClientKeyExchange(state) => {
+                    claimed(&*self.config.verifier, state.chain(), self.conversation.transcript.bytes())
+                }
+                State::ExpectCertificateVerify(state) => {
+                    claimed(&*self.config.verifier, state.chain(), self.conversation.transcript.bytes())
+                }
+                State::ExpectChangeCipherSpec(state) => self.config.verifier.claimed_by(state.proven()),
+                State::ExpectFinished(state) => self.config.verifier.claimed_by(state.proven()),
+                State::ExpectClientHello(_)
+                | State::AwaitKeyExchange(_)
+                | State::ExpectCertificate(_)
+                | State::AwaitAuthentication(_)
+                | State::Over => None,
+            };
+        }
+        (self.offered, self.further, account)
     }
 
     /// The server_name that the client sent. The handshake has no further use of it.
@@ -307,6 +337,7 @@ impl<V: VerifyPeer> Handshake<V> {
             config: &self.config,
             offered: &mut self.offered,
             further: &mut self.further,
+            account: &mut self.account,
             port,
         };
         (state, context)
@@ -325,4 +356,9 @@ impl<V: VerifyPeer> Handshake<V> {
             | State::Over => HandshakeType::FINISHED,
         }
     }
+}
+
+/// Whom the leaf of a chain names.
+fn claimed<V: VerifyPeer>(verifier: &V, chain: &CertificateChain, bytes: &[u8]) -> Option<Box<str>> {
+    chain.with_slices(bytes, |chain| chain.first().and_then(|leaf| verifier.claimed(leaf)))
 }

@@ -131,7 +131,7 @@ impl OurClient {
 
     pub fn refusals(&self) -> Vec<Refusal> {
         let refused = |event: &PeerEvent| match event {
-            ClientEvent::Failed { refusal } => Some(*refusal),
+            ClientEvent::Failed { refusal, .. } => Some(*refusal),
             _ => None,
         };
         self.events.iter().filter_map(refused).collect()

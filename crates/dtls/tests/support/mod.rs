@@ -47,6 +47,8 @@ pub struct Known {
     pub fault: Option<CertificateFault>,
     pub authorities: Vec<Vec<u8>>,
     pub asked: Mutex<usize>,
+    /// How many peers it was told to remember.
+    pub admitted: Mutex<usize>,
     /// The chains that were shown, if it is to remember them.
     pub shown: Option<Mutex<Vec<Vec<Vec<u8>>>>>,
 }
@@ -60,22 +62,45 @@ impl Known {
 
 impl VerifyPeer for Known {
     type Peer = Arc<Vec<u8>>;
+    type Unproven = dtls::KeyAlone<Arc<Vec<u8>>>;
+    type Proven = Arc<Vec<u8>>;
 
-    fn holder(peer: &Self::Peer) -> u64 {
-        peer.iter().fold(0, |sum, byte| sum * 31 % 1_000_007 + u64::from(*byte))
+    fn holder(proven: &Self::Proven) -> u64 {
+        proven.iter().fold(0, |sum, byte| sum * 31 % 1_000_007 + u64::from(*byte))
     }
 
-    fn verify(&self, chain: &[&[u8]], _utc: UnixTime) -> Result<(Self::Peer, PublicKey), CertificateFault> {
+    fn collect(&self, chain: &[&[u8]], _utc: UnixTime) -> Result<Self::Unproven, dtls::CertificateRefusal> {
         *self.asked.lock().unwrap() += 1;
         if let Some(shown) = &self.shown {
             shown.lock().unwrap().push(chain.iter().map(|der| der.to_vec()).collect());
         }
         if let Some(fault) = self.fault {
-            return Err(fault);
+            return Err(fault.into());
         }
         let found = self.peers.iter().find(|(leaf, _)| leaf == chain[0]);
         let (leaf, key) = found.ok_or(CertificateFault::UnknownIssuer)?;
-        Ok((Arc::new(leaf.clone()), key.clone()))
+        Ok(dtls::KeyAlone::new(Arc::new(leaf.clone()), key.clone()))
+    }
+
+    fn conclude(
+        &self,
+        unproven: Self::Unproven,
+        verdicts: &dtls::Verdicts<'_>,
+    ) -> Result<dtls::Conclusion<Self::Unproven, Self::Proven>, dtls::CertificateRefusal> {
+        Ok(unproven.conclude(verdicts))
+    }
+
+    fn admit(&self, proven: Self::Proven) -> Self::Peer {
+        *self.admitted.lock().unwrap() += 1;
+        proven
+    }
+
+    fn claimed(&self, leaf: &[u8]) -> Option<Box<str>> {
+        Some(format!("{} bytes", leaf.len()).into())
+    }
+
+    fn claimed_by(&self, proven: &Self::Proven) -> Option<Box<str>> {
+        self.claimed(proven)
     }
 
     fn authorities(&self) -> &[Vec<u8>] {
@@ -374,7 +399,7 @@ impl Pair {
         let refusals: Vec<_> = self
             .client_events
             .iter()
-            .filter_map(|event| if let ClientEvent::Failed { refusal } = event { Some(*refusal) } else { None })
+            .filter_map(|event| if let ClientEvent::Failed { refusal, .. } = event { Some(*refusal) } else { None })
             .collect();
         assert_eq!(refusals.len(), 1, "{:?}", self.client_events);
         refusals[0]

@@ -271,11 +271,21 @@ impl Script {
 
     /// All of an honest client's flight.
     pub fn honest_flight(&mut self) -> Vec<u8> {
+        let all = self.flight_before_finished();
+        [all, self.finished()].concat()
+    }
+
+    /// The same, with these bytes for a Finished.
+    pub fn flight_with_finished(&mut self, verify_data: &[u8]) -> Vec<u8> {
+        let all = self.flight_before_finished();
+        let piece = Piece::whole(20, self.message_seq, verify_data);
+        [all, self.forger().seal(HANDSHAKE, 0, &piece.bytes())].concat()
+    }
+
+    fn flight_before_finished(&mut self) -> Vec<u8> {
         let mut all = vec![self.certificate(), self.key_exchange(), self.certificate_verify()];
         all.push(self.change_cipher_spec());
-        let mut bytes = datagram(&all);
-        bytes.extend(self.finished());
-        bytes
+        datagram(&all)
     }
 
     pub fn refusal(&self) -> Option<Refusal> {

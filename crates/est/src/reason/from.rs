@@ -28,6 +28,7 @@ impl From<&dtls::Refusal> for Reason {
             Refusal::MissingCertificate => Reason::CertificateMissing,
             Refusal::Certificate(fault) => Reason::from(*fault),
             Refusal::BadCertificateVerify => Reason::CertificateNoProof,
+            Refusal::CertificateVerifyEncoding => Reason::CertificateProofEncoding,
             Refusal::BadServerKeyExchange => Reason::ServerKeyExchangeSignature,
             Refusal::SignatureAlgorithmNotOffered { .. } => Reason::SignatureAlgorithmNotOffered,
             Refusal::BadKeyShare => Reason::KeyShareBadPoint,

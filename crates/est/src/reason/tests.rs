@@ -48,6 +48,7 @@ fn handshake_refusals() -> Vec<dtls::Refusal> {
         Refusal::HelloChanged,
         Refusal::MissingCertificate,
         Refusal::BadCertificateVerify,
+        Refusal::CertificateVerifyEncoding,
         Refusal::BadServerKeyExchange,
         Refusal::SignatureAlgorithmNotOffered { scheme: 0x0201 },
         Refusal::BadKeyShare,

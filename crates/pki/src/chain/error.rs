@@ -1,6 +1,7 @@
 //! Why a chain is refused: one variant a cause, and one table from webpki's errors.
 
-use crate::certificate::CertificateError;
+use crate::certificate::{Certificate, CertificateError};
+use crate::name::Name;
 use rustls_pki_types::UnixTime;
 use std::fmt;
 use webpki::Error;
@@ -36,6 +37,8 @@ pub enum ChainError {
     },
     /// The issuer that the names lead to did not sign this.
     BadSignature,
+    /// A signature is not an ECDSA-Sig-Value in DER (RFC 3279 §2.2.3).
+    SignatureEncoding,
     /// A signature or key on the path is not ECDSA with SHA-256 on P-256, or with SHA-256 or SHA-384 on P-384.
     UnsupportedAlgorithm,
     /// keyUsage does not allow what the certificate is used for.
@@ -43,7 +46,7 @@ pub enum ChainError {
         /// Its place in the chain: 0 lacks digitalSignature, any other lacks keyCertSign.
         index: usize,
     },
-    /// extKeyUsage does not allow what the leaf is used for, or a server has none.
+    /// extKeyUsage does not allow what the leaf is used for: that of the leaf, or that of an authority above it.
     ExtendedKeyUsage,
     /// The server's certificate does not bear the name that was dialled.
     NameMismatch,
@@ -111,31 +114,107 @@ impl fmt::Display for ChainError {
         let text = match self {
             Self::Empty => "no certificate was sent",
             Self::TooManyCertificates { count } => return write!(f, "{count} certificates were sent"),
-            Self::Certificate { index, error } => return write!(f, "certificate {index} of the chain, {error}"),
+            Self::Certificate { error, .. } => return error.fmt(f),
             Self::UnknownIssuer => "no trusted authority has issued the certificate",
-            Self::Expired { .. } => "a certificate of the chain has expired",
-            Self::NotYetValid { .. } => "a certificate of the chain is not valid yet",
-            Self::BadSignature => "a signature of the chain does not verify",
-            Self::UnsupportedAlgorithm => "the chain uses an algorithm other than ECDSA on P-256 or P-384",
-            Self::KeyUsage { index: 0 } => "the certificate's keyUsage lacks digitalSignature",
-            Self::KeyUsage { .. } => "the keyUsage of an authority lacks keyCertSign",
-            Self::ExtendedKeyUsage => "the certificate's extKeyUsage does not allow this use",
-            Self::NameMismatch => "the certificate does not bear the name that was dialled",
+            Self::Expired { .. } => "its notAfter has passed",
+            Self::NotYetValid { .. } => "its notBefore has not come",
+            Self::BadSignature => "its signature does not verify with the key of its issuer",
+            Self::SignatureEncoding => {
+                "its signature is not DER: an ECDSA-Sig-Value is two positive INTEGERs without padding (RFC 3279 §2.2.3)"
+            }
+            Self::UnsupportedAlgorithm => {
+                "it is not signed with ECDSA and SHA-256 by a key on P-256, or with ECDSA and SHA-256 or SHA-384 by a key on P-384"
+            }
+            Self::KeyUsage { index: 0 } => "its keyUsage lacks digitalSignature (RFC 5280 §4.2.1.3)",
+            Self::KeyUsage { .. } => "its keyUsage lacks keyCertSign, which an authority needs (RFC 5280 §4.2.1.3)",
+            Self::ExtendedKeyUsage => "its extKeyUsage does not allow this use (RFC 5280 §4.2.1.12)",
+            Self::NameMismatch => "its subjectAltName does not contain the name that was dialled",
             Self::PathLength => "a pathLenConstraint of the chain is exceeded",
-            Self::NotAnAuthority => "a certificate that issued another is no authority",
-            Self::AuthorityAsLeaf => "the certificate is that of an authority",
-            Self::AnchorAsLeaf => "the certificate has the key of a trusted authority",
+            Self::NotAnAuthority => {
+                "it issued another certificate, and its basicConstraints do not make it an authority (RFC 5280 §4.2.1.9)"
+            }
+            Self::AuthorityAsLeaf => {
+                "its basicConstraints make it an authority, and an authority is no device and no server"
+            }
+            Self::AnchorAsLeaf => "it has the key of a trusted authority",
             Self::NameConstraints => "a name of the chain is outside the nameConstraints above it",
-            Self::CriticalExtension => "a critical extension of the chain is unknown",
-            Self::BadEncoding => "an extension of the chain is malformed",
+            Self::CriticalExtension => "it has a critical extension that is not known here (RFC 5280 §4.2)",
+            Self::BadEncoding => "one of its extensions is malformed",
             Self::TooMuchWork => "verifying the chain takes more work than any honest one",
-            Self::DeviceAsServer => "the server shows the certificate of a device",
+            Self::DeviceAsServer => "its extKeyUsage is that of a client: a device plays the server",
         };
         f.write_str(text)
     }
 }
 
 impl std::error::Error for ChainError {}
+
+/// A fault, the certificate that has it, and what exactly it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChainRefusal {
+    /// The kind of fault.
+    pub error: ChainError,
+    /// Whose fault it is, where it is that of one certificate.
+    pub culprit: Option<Culprit>,
+    /// Field and rule, where there is more to say than the kind says.
+    words: Option<Box<str>>,
+}
+
+/// The certificate that is at fault.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Culprit {
+    /// Its place in the peer's message, 0 is the leaf; `None` for a trusted authority.
+    pub index: Option<usize>,
+    /// Its subject, as far as it can be read.
+    pub subject: Option<Name>,
+}
+
+impl ChainRefusal {
+    pub(super) fn of(error: ChainError, culprit: Culprit) -> Self {
+        Self { error, culprit: Some(culprit), words: None }
+    }
+
+    pub(super) fn of_certificate(error: ChainError, index: usize, certificate: &Certificate) -> Self {
+        Self::of(error, Culprit { index: Some(index), subject: Some(certificate.subject().clone()) })
+    }
+
+    pub(super) fn of_anchor(error: ChainError, anchor: &Certificate) -> Self {
+        Self::of(error, Culprit { index: None, subject: Some(anchor.subject().clone()) })
+    }
+
+    /// The same, in these words.
+    pub(super) fn with(self, words: String) -> Self {
+        Self { words: Some(words.into()), ..self }
+    }
+}
+
+impl From<ChainError> for ChainRefusal {
+    fn from(error: ChainError) -> Self {
+        Self { error, culprit: None, words: None }
+    }
+}
+
+impl fmt::Display for ChainRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.culprit {
+            Some(Culprit { index: Some(index), subject }) => {
+                write!(f, "certificate {index} of the chain")?;
+                if let Some(subject) = subject {
+                    write!(f, " ({subject})")?;
+                }
+                f.write_str(": ")?;
+            }
+            Some(Culprit { index: None, subject: Some(subject) }) => write!(f, "the trusted authority ({subject}): ")?,
+            Some(Culprit { index: None, subject: None }) | None => {}
+        }
+        match &self.words {
+            Some(words) => f.write_str(words),
+            None => self.error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ChainRefusal {}
 
 /// Why a certificate is no anchor. The fault of a configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

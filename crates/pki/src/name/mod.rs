@@ -132,6 +132,11 @@ impl Name {
         self.der == other.der || compare::names_match(self.rdns(), other.rdns())
     }
 
+    /// What is inside of the SEQUENCE.
+    pub(crate) fn contents(&self) -> &[u8] {
+        Reader::new(&self.der).expect(Tag::SEQUENCE).unwrap_or_default()
+    }
+
     /// The relative names; `parse` has checked that there is a SEQUENCE.
     fn rdns(&self) -> Reader<'_> {
         Reader::sequence(&self.der).unwrap_or(Reader::new(&[]))

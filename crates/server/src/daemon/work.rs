@@ -69,8 +69,9 @@ impl Pool {
         self.in_chunks(jobs, |chunk| {
             let done = done.clone();
             // A step that panics is never done: its handshake ends at its deadline. The other steps of the task are.
+            let isolate = |step: &mut dyn FnMut()| _ = guarded(step);
             let handed = chunk.len();
-            self.spawn(move || done(handed, chunk.into_iter().filter_map(|job| guarded(|| job.run())).collect()));
+            self.spawn(move || done(handed, PublicKeyJob::run_many(chunk, &isolate)));
         });
     }
 

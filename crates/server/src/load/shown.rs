@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use est::IdentityFault;
-use pki::chain::{self, Anchors, ChainError};
+use pki::chain::{self, Anchors, ChainError, ChainRefusal};
 use pki::{Certificate, GeneralName, ServerName};
 
 use super::authorities::Authority;
@@ -113,10 +113,11 @@ impl Loading {
         }
         if trusted == 0 {
             // Of several CAs the one that the path comes nearest to says most.
-            let nearest = refused.iter().find(|(_, error)| *error != ChainError::UnknownIssuer).or(refused.first());
+            let nearest =
+                refused.iter().find(|(_, refusal)| refusal.error != ChainError::UnknownIssuer).or(refused.first());
             let roots = authorities.iter().filter_map(|authority| authority.ca.chain().last()).chain(beside);
             let known: Vec<String> = roots.map(|root| root.subject().to_string()).collect();
-            let flaw = nearest.and_then(|(_, error)| shown.flaw(*error, known));
+            let flaw = nearest.and_then(|(_, refusal)| shown.flaw(refusal, known));
             self.faults.extend(flaw.map(|flaw| shown.fault(config, flaw)));
             return;
         }
@@ -139,7 +140,7 @@ impl Shown {
     }
 
     /// Dates are told on their own: the leaf is judged within its own.
-    fn verify(&self, known: Vec<Arc<Certificate>>, utc: pki::UnixTime) -> Result<(), ChainError> {
+    fn verify(&self, known: Vec<Arc<Certificate>>, utc: pki::UnixTime) -> Result<(), ChainRefusal> {
         let validity = self.chain[0].validity();
         let at = utc.min(validity.not_after).max(validity.not_before);
         let chain: Vec<&[u8]> = self.chain.iter().map(|certificate| certificate.der()).collect();
@@ -147,8 +148,8 @@ impl Shown {
         chain::verify_server_of_any_name(&anchors, &chain, at).map(drop)
     }
 
-    fn flaw(&self, error: ChainError, known: Vec<String>) -> Option<ServerFlaw> {
-        match error {
+    fn flaw(&self, refusal: &ChainRefusal, known: Vec<String>) -> Option<ServerFlaw> {
+        match refusal.error {
             // Said already, of the certificate that it is about.
             ChainError::Expired { .. } | ChainError::NotYetValid { .. } => None,
             ChainError::KeyUsage { index: 0 } => Some(ServerFlaw::KeyUsage),
@@ -156,7 +157,7 @@ impl Shown {
                 let issuer = self.chain.last().map(|last| last.issuer().to_string()).unwrap_or_default();
                 ServerFlaw::Root { issuer, known }
             })),
-            other => Some(ServerFlaw::Path(other.to_string())),
+            _ => Some(ServerFlaw::Path(refusal.to_string())),
         }
     }
 

@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dtls::{
-    CertificateFault, Client, ClientConfig, Direction, HandshakeType, Now, Observer, Path, PublicKey, Route,
-    SocketIndex, TraceEvent, UnixTime, VerifyPeer,
+    CertificateFault, Client, ClientConfig, Direction, HandshakeType, Now, Observer, Path, Route, SocketIndex,
+    TraceEvent, UnixTime, VerifyPeer,
 };
 use net::{Clock, SystemRandom};
 
@@ -121,9 +121,23 @@ struct Nobody;
 
 impl VerifyPeer for Nobody {
     type Peer = ();
+    type Unproven = dtls::KeyAlone<()>;
+    type Proven = ();
 
-    fn verify(&self, _chain: &[&[u8]], _utc: UnixTime) -> Result<((), PublicKey), CertificateFault> {
-        Err(CertificateFault::UnknownIssuer)
+    fn collect(&self, _chain: &[&[u8]], _utc: UnixTime) -> Result<Self::Unproven, dtls::CertificateRefusal> {
+        Err(CertificateFault::UnknownIssuer.into())
+    }
+
+    fn conclude(
+        &self,
+        unproven: Self::Unproven,
+        verdicts: &dtls::Verdicts<'_>,
+    ) -> Result<dtls::Conclusion<Self::Unproven, Self::Proven>, dtls::CertificateRefusal> {
+        Ok(unproven.conclude(verdicts))
+    }
+
+    fn admit(&self, proven: Self::Proven) -> Self::Peer {
+        proven
     }
 }
 

@@ -44,14 +44,28 @@ pub struct Judge {
 
 impl VerifyPeer for Judge {
     type Peer = Who;
+    type Unproven = dtls::KeyAlone<Who>;
+    type Proven = Who;
 
-    fn verify(&self, chain: &[&[u8]], _utc: UnixTime) -> Result<(Who, PublicKey), CertificateFault> {
+    fn collect(&self, chain: &[&[u8]], _utc: UnixTime) -> Result<Self::Unproven, dtls::CertificateRefusal> {
         match chain {
-            [CLIENT] => Ok((Who::Client, self.client.clone())),
-            [OTHER] => Ok((Who::Other, self.other.clone())),
-            [] => Ok((Who::Nobody, self.client.clone())),
-            _ => Err(CertificateFault::UnknownIssuer),
+            [CLIENT] => Ok(dtls::KeyAlone::new(Who::Client, self.client.clone())),
+            [OTHER] => Ok(dtls::KeyAlone::new(Who::Other, self.other.clone())),
+            [] => Ok(dtls::KeyAlone::new(Who::Nobody, self.client.clone())),
+            _ => Err(CertificateFault::UnknownIssuer.into()),
         }
+    }
+
+    fn conclude(
+        &self,
+        unproven: Self::Unproven,
+        verdicts: &dtls::Verdicts<'_>,
+    ) -> Result<dtls::Conclusion<Self::Unproven, Self::Proven>, dtls::CertificateRefusal> {
+        Ok(unproven.conclude(verdicts))
+    }
+
+    fn admit(&self, proven: Self::Proven) -> Self::Peer {
+        proven
     }
 }
 

@@ -139,6 +139,10 @@ macro_rules! handshake_rows {
                 "The client's signature over the handshake does not verify under the key of its certificate.";
                 "Load the key that belongs to the certificate (openssl pkey -pubout on the one, openssl x509 -pubkey on the other). Mbed TLS, and Zephyr and OpenThread with it: mbedtls_pk_check_pair tells whether it does. OpenSSL: SSL_CTX_check_private_key does.";
                 "Nothing to change.";
+            CertificateProofEncoding: "dtls.certificate.proof_not_der", Handshake, Wire::Alert(Alert::DECRYPT_ERROR);
+                "The client's signature over the handshake is not DER: an ECDSA-Sig-Value is a SEQUENCE of two positive INTEGERs without padding (RFC 3279 §2.2.3).";
+                "Encode r and s as INTEGERs in DER: most signing hardware gives them side by side at full length, and the driver has to convert them.";
+                "Nothing to change.";
 
             // ---- The handshake: keys and order.
             ServerKeyExchangeSignature: "dtls.server_key_exchange.bad_signature", Handshake, Wire::Alert(Alert::DECRYPT_ERROR);

@@ -1,0 +1,101 @@
+//! From a chain that was shown to a peer that is proven: the rounds of signature checks in between.
+
+use rustls_pki_types::UnixTime;
+
+use crate::crypto::{SignatureCheck, SignatureScheme, Verdicts, run_many};
+use crate::verify::{CertificateRefusal, Conclusion, Unproven, VerifyPeer};
+
+/// The peer's own signature over the handshake, by the key of its leaf.
+#[derive(Clone, Copy)]
+pub(crate) struct OwnCheck<'a> {
+    pub(crate) scheme: SignatureScheme,
+    pub(crate) message: &'a [u8],
+    pub(crate) signature: &'a [u8],
+}
+
+/// How far a peer has come. Only [`Standing::hear`] leads to a proven one.
+pub(crate) enum Standing<V: VerifyPeer> {
+    /// Its signature over the handshake has not been checked yet, nor have those of its chain.
+    Shown(V::Unproven),
+    /// It has the key of its leaf; signatures of the chain are left.
+    Possesses(V::Unproven),
+    Judged(Result<V::Proven, Fault>),
+}
+
+/// What is wrong with a peer.
+pub(crate) enum Fault {
+    Certificate(CertificateRefusal),
+    /// Its signature over the handshake does not verify.
+    Proof,
+}
+
+impl<V: VerifyPeer> Standing<V> {
+    pub(crate) fn new(collected: Result<V::Unproven, CertificateRefusal>) -> Self {
+        match collected {
+            Ok(unproven) => Self::Shown(unproven),
+            Err(refusal) => Self::Judged(Err(Fault::Certificate(refusal))),
+        }
+    }
+
+    pub(crate) const fn is_judged(&self) -> bool {
+        matches!(self, Self::Judged(_))
+    }
+
+    /// Adds the signatures of the next round.
+    pub(crate) fn gather<'a>(&'a self, own: OwnCheck<'a>, checks: &mut Vec<SignatureCheck<'a>>) {
+        match self {
+            Self::Shown(unproven) => {
+                checks.push(unproven.key().check(own.scheme, own.message, own.signature));
+                checks.extend(unproven.checks());
+            }
+            Self::Possesses(unproven) => checks.extend(unproven.checks()),
+            Self::Judged(_) => {}
+        }
+    }
+
+    /// Takes the results of a round. A peer that has not the key of its leaf costs no second one.
+    pub(crate) fn hear(&mut self, verifier: &V, verdicts: Verdicts<'_>) {
+        let missing = Self::Judged(Err(Fault::Proof));
+        let (unproven, verdicts) = match std::mem::replace(self, missing) {
+            Self::Shown(unproven) => match verdicts.split_first() {
+                Some((possesses, rest)) if possesses || cfg!(muster_seam = "certificate_verify") => (unproven, rest),
+                _ => return,
+            },
+            Self::Possesses(unproven) => (unproven, verdicts),
+            judged @ Self::Judged(_) => {
+                *self = judged;
+                return;
+            }
+        };
+        *self = match verifier.conclude(unproven, &verdicts) {
+            Ok(Conclusion::Proven(proven)) => Self::Judged(Ok(proven)),
+            Ok(Conclusion::Further(unproven)) => Self::Possesses(unproven),
+            Err(refusal) => Self::Judged(Err(Fault::Certificate(refusal))),
+        };
+    }
+
+    pub(crate) fn into_judgement(self) -> Result<V::Proven, Fault> {
+        match self {
+            Self::Judged(judgement) => judgement,
+            Self::Shown(_) | Self::Possesses(_) => Err(Fault::Proof),
+        }
+    }
+}
+
+/// Judges one peer on the spot.
+pub(crate) fn prove<V: VerifyPeer>(
+    verifier: &V,
+    chain: &[&[u8]],
+    utc: UnixTime,
+    own: OwnCheck<'_>,
+) -> Result<V::Proven, Fault> {
+    let mut standing = Standing::<V>::new(verifier.collect(chain, utc));
+    while !standing.is_judged() {
+        let mut checks = Vec::new();
+        standing.gather(own, &mut checks);
+        let results = run_many(&checks);
+        let count = checks.len();
+        standing.hear(verifier, results.at(0..count));
+    }
+    standing.into_judgement()
+}

@@ -1,0 +1,159 @@
+//! The search for paths: from a leaf by names to anchors. It looks at names alone; what a path is worth is `judge`'s to say.
+
+use super::{Anchors, CHAIN_CERTIFICATES_MAX, Chain, ChainError, ChainRefusal, Culprit, Other};
+use crate::certificate::Certificate;
+use crate::der::{Reader, Tag};
+use crate::name::Name;
+
+/// Paths that are tried for one chain. An honest one has one or two; anchors that share a name have one each.
+pub(super) const PATHS_MAX: usize = 32;
+
+/// Certificates that are looked at for their issuer, over all paths: seven levels, and each authority of a roll-over twice. A peer
+/// that sends authorities of one name in a circle would otherwise have every order of them tried.
+const STEPS_MAX: usize = 32;
+
+/// Authorities that webpki stacks between leaf and anchor.
+const BETWEEN_MAX: usize = 6;
+
+const _: () = assert!(BETWEEN_MAX < CHAIN_CERTIFICATES_MAX);
+
+/// A leaf, authorities that the peer sent, and an anchor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Path {
+    between: [u8; BETWEEN_MAX],
+    count: u8,
+    /// An index into [`Anchors::certificates`].
+    pub(super) anchor: usize,
+}
+
+impl Path {
+    /// The certificates but the anchor, leaf first; an index as in the peer's message.
+    pub(super) fn indices(&self) -> impl Iterator<Item = usize> + Clone + '_ {
+        std::iter::once(0).chain(self.between())
+    }
+
+    /// Those between leaf and anchor.
+    pub(super) fn between(&self) -> impl Iterator<Item = usize> + Clone + '_ {
+        self.between.iter().take(self.count.into()).map(|&index| usize::from(index))
+    }
+
+    /// Each certificate, and who signed it: `None` is the anchor.
+    pub(super) fn links(&self) -> impl Iterator<Item = (usize, Option<usize>)> + '_ {
+        self.indices().zip(self.between().map(Some).chain([None]))
+    }
+}
+
+/// All paths by name, the shortest way to an anchor first at each certificate.
+#[derive(Debug)]
+pub(super) struct Paths {
+    /// In the order in which they are to be tried.
+    pub(super) found: Vec<Path>,
+    /// Whether there would have been more.
+    pub(super) cut_off: bool,
+}
+
+pub(super) fn find(chain: &Chain, anchors: &Anchors) -> Result<Paths, ChainRefusal> {
+    let mut search = Search { chain, anchors, steps: 0, paths: Paths { found: Vec::new(), cut_off: false } };
+    search.from(&chain.leaf, [0; BETWEEN_MAX], 0);
+    if !search.paths.found.is_empty() {
+        return Ok(search.paths);
+    }
+    if search.paths.cut_off {
+        return Err(ChainError::TooMuchWork.into());
+    }
+    Err(no_path(chain))
+}
+
+struct Search<'a> {
+    chain: &'a Chain,
+    anchors: &'a Anchors,
+    steps: usize,
+    paths: Paths,
+}
+
+impl Search<'_> {
+    fn from(&mut self, certificate: &Certificate, between: [u8; BETWEEN_MAX], count: u8) {
+        self.steps += 1;
+        if self.steps > STEPS_MAX {
+            self.paths.cut_off = true;
+            return;
+        }
+        for (anchor, authority) in self.anchors.certificates().iter().enumerate() {
+            if !certificate.issuer().matches(authority.subject()) {
+                continue;
+            }
+            if self.paths.found.len() >= PATHS_MAX {
+                self.paths.cut_off = true;
+                return;
+            }
+            self.paths.found.push(Path { between, count, anchor });
+        }
+        let chain = self.chain;
+        for (index, other) in (1_u8..).zip(&chain.others) {
+            let Some(other) = other.readable().filter(|other| other.subject() == certificate.issuer()) else {
+                continue;
+            };
+            // RFC 4158 §5.2: no certificate of the same name and key twice, or authorities that certify each other would have no end.
+            let taken = between.iter().take(count.into()).filter_map(|&index| chain.certificate(index.into()));
+            let mut taken = taken.chain([&*chain.leaf]);
+            if taken.any(|taken| taken.subject() == other.subject() && taken.spki() == other.spki()) {
+                continue;
+            }
+            let mut between = between;
+            let Some(place) = between.get_mut(usize::from(count)) else {
+                self.paths.cut_off = true;
+                return;
+            };
+            *place = index;
+            self.from(other, between, count + 1);
+        }
+    }
+}
+
+/// Why there is no path: a certificate that is missing, or one that is there and cannot be read.
+fn no_path(chain: &Chain) -> ChainRefusal {
+    let (mut index, mut last) = (0, &*chain.leaf);
+    // Where the names end; a chain has no more certificates than this has turns.
+    for _ in 0..CHAIN_CERTIFICATES_MAX {
+        let next = (1..).zip(&chain.others).find_map(|(at, other)| {
+            let other = other.readable()?;
+            (other.subject() == last.issuer() && other.spki() != last.spki()).then_some((at, other))
+        });
+        let Some((at, other)) = next else { break };
+        (index, last) = (at, other);
+    }
+    for (at, other) in (1..).zip(&chain.others) {
+        if let Other::Unreadable { error, subject } = other
+            && subject.as_deref().is_none_or(|subject| subject == last.issuer().der())
+        {
+            let subject = subject.as_deref().and_then(|subject| Name::parse(subject).ok());
+            let culprit = Culprit { index: Some(at), subject };
+            return ChainRefusal::of(ChainError::Certificate { index: at, error: *error }, culprit);
+        }
+    }
+    let spelt_otherwise = (1..).zip(&chain.others).find_map(|(at, other)| {
+        let other = other.readable()?;
+        (other.subject() != last.issuer() && other.subject().matches(last.issuer())).then_some(at)
+    });
+    let words = match spelt_otherwise {
+        Some(at) => format!(
+            "its issuer, {}, is the subject of certificate {at} but for case, white space or string type, which between \
+             certificates of a chain have to be the same",
+            last.issuer()
+        ),
+        None => format!("its issuer, {}, is neither trusted nor the subject of another certificate", last.issuer()),
+    };
+    ChainRefusal::of_certificate(ChainError::UnknownIssuer, index, last).with(words)
+}
+
+/// The subject of something that may be a certificate, in DER, as far as its outline can be followed.
+pub(super) fn skimmed_subject(der: &[u8]) -> Option<&[u8]> {
+    let mut certificate = Reader::sequence(der).ok()?;
+    let mut tbs = certificate.nested(Tag::SEQUENCE).ok()?;
+    tbs.optional(Tag::context_constructed(0)).ok()?;
+    tbs.expect(Tag::INTEGER).ok()?;
+    for _ in ["signature", "issuer", "validity"] {
+        tbs.expect_element(Tag::SEQUENCE).ok()?;
+    }
+    Some(tbs.expect_element(Tag::SEQUENCE).ok()?.whole)
+}

@@ -1,0 +1,263 @@
+//! Between a path that is in order and a chain that is verified: the signatures.
+
+use super::judge::{self, Demand};
+use super::path::{self, Path};
+use super::{Anchors, CHAIN_CERTIFICATES_MAX, Chain, ChainError, ChainRefusal, Role, SIGNATURES_MAX, Verified};
+use crate::algorithm::{PublicKey, SignatureAlgorithm};
+use crate::certificate::Certificate;
+use crate::key::Signature;
+use rustls_pki_types::UnixTime;
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// A chain that is in order but for its signatures, which nobody has verified. Whoever sent it may have found its certificates anywhere.
+///
+/// It cannot be cloned, and there is no way from here to a [`Verified`] but [`Unproven::conclude`].
+pub struct Unproven<A> {
+    anchors: A,
+    chain: Chain,
+    demand: Demand,
+    /// Paths to try, the one at hand first.
+    paths: std::vec::IntoIter<Path>,
+    path: Path,
+    /// Whether the search for paths ended before there were no more.
+    cut_off: bool,
+    /// Signatures of former paths, and whether they are good.
+    known: Vec<(Link, bool)>,
+    /// Those of the path at hand of which that is not known.
+    asked: Asked,
+    /// Signatures asked for so far.
+    spent: usize,
+    /// Why the first path that was given up failed.
+    first: Option<ChainRefusal>,
+}
+
+/// A signature: the certificate that bears it, and the one whose key made it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Link {
+    certificate: usize,
+    issuer: Issuer,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Issuer {
+    Sent(usize),
+    Anchor(usize),
+}
+
+/// The signatures of one path that are to be verified: no more than the path has certificates below its anchor.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    links: [Link; CHAIN_CERTIFICATES_MAX],
+    count: usize,
+}
+
+impl Asked {
+    const NONE: Self =
+        Self { links: [Link { certificate: 0, issuer: Issuer::Sent(0) }; CHAIN_CERTIFICATES_MAX], count: 0 };
+
+    fn links(&self) -> &[Link] {
+        self.links.get(..self.count).unwrap_or_default()
+    }
+
+    fn push(&mut self, link: Link) {
+        if let Some(place) = self.links.get_mut(self.count) {
+            *place = link;
+            self.count += 1;
+        }
+    }
+}
+
+/// A signature to be verified.
+#[derive(Clone, Copy, Debug)]
+pub struct Check<'a> {
+    /// Whose signature it has to be.
+    pub key: PublicKey<'a>,
+    /// How it was made; it goes with the key's curve.
+    pub algorithm: SignatureAlgorithm,
+    /// What was signed.
+    pub message: &'a [u8],
+    /// The signature.
+    pub signature: &'a [u8],
+}
+
+/// What follows from the results of checks.
+#[derive(Debug)]
+pub enum Conclusion<A> {
+    /// All signatures of a path are good.
+    Proven(Verified),
+    /// One is not, and there is another path, with other checks.
+    Further(Unproven<A>),
+}
+
+impl<A: Borrow<Anchors>> Unproven<A> {
+    pub(super) fn begin(anchors: A, chain: Chain, role: Role, utc: UnixTime) -> Result<Self, ChainRefusal> {
+        judge::check_leaf(&chain.leaf, anchors.borrow())?;
+        let found = path::find(&chain, anchors.borrow())?;
+        let mut paths = found.found.into_iter();
+        let Some(path) = paths.next() else { return Err(ChainError::UnknownIssuer.into()) };
+        let begun = Self {
+            anchors,
+            chain,
+            demand: Demand { role, utc },
+            paths,
+            path,
+            cut_off: found.cut_off,
+            known: Vec::new(),
+            asked: Asked::NONE,
+            spent: 0,
+            first: None,
+        };
+        begun.try_path()
+    }
+
+    /// The peer's own certificate. Nothing proves that the peer has its key, nor that its issuer made it.
+    #[must_use]
+    pub fn leaf(&self) -> &Certificate {
+        &self.chain.leaf
+    }
+
+    /// The signatures that the path at hand rests on and that have not been verified yet: never none.
+    pub fn checks(&self) -> impl Iterator<Item = Check<'_>> {
+        self.asked.links().iter().filter_map(|link| self.check(*link))
+    }
+
+    /// Goes on with whether each of the checks succeeded, in their order.
+    ///
+    /// # Errors
+    /// [`ChainRefusal`] when no path is left, or [`SIGNATURES_MAX`] signatures have been verified.
+    pub fn conclude(mut self, results: impl ExactSizeIterator<Item = bool>) -> Result<Conclusion<A>, ChainRefusal> {
+        let asked = self.asked;
+        // A result that is missing is none that is good.
+        if results.len() != asked.count {
+            return Err(ChainError::BadSignature.into());
+        }
+        let mut good = [false; CHAIN_CERTIFICATES_MAX];
+        good.iter_mut().zip(results).for_each(|(place, result)| *place = result);
+        let results = || asked.links().iter().copied().zip(good);
+        let Some((bad, _)) = results().find(|(_, good)| !good) else {
+            let leaf = Arc::clone(&self.chain.leaf);
+            return Ok(Conclusion::Proven(Verified { leaf, anchor: self.path.anchor }));
+        };
+        let refusal = self.bad_signature(bad);
+        self.known.extend(results());
+        self.next_path(refusal).map(Conclusion::Further)
+    }
+
+    /// Verifies everything on the spot.
+    pub(super) fn run(self) -> Result<Verified, ChainRefusal> {
+        let mut unproven = self;
+        loop {
+            let mut results = [false; CHAIN_CERTIFICATES_MAX];
+            let mut count = 0;
+            for (result, check) in results.iter_mut().zip(unproven.checks()) {
+                *result = check.key.verify_as(check.algorithm, check.message, check.signature).is_ok();
+                count += 1;
+            }
+            match unproven.conclude(results.into_iter().take(count))? {
+                Conclusion::Proven(verified) => return Ok(verified),
+                Conclusion::Further(next) => unproven = next,
+            }
+        }
+    }
+
+    fn next_path(mut self, refusal: ChainRefusal) -> Result<Self, ChainRefusal> {
+        let first = self.first.take().unwrap_or(refusal);
+        match self.paths.next() {
+            Some(path) => {
+                (self.path, self.first) = (path, Some(first));
+                self.try_path()
+            }
+            None if self.cut_off => Err(ChainError::TooMuchWork.into()),
+            None => Err(first),
+        }
+    }
+
+    /// Judges paths until there is one that only its signatures can fail.
+    fn try_path(mut self) -> Result<Self, ChainRefusal> {
+        loop {
+            let refusal = match judge::judge(&self.chain, &self.path, self.anchors.borrow(), self.demand) {
+                Err(refusal) => refusal,
+                Ok(()) => match self.ask() {
+                    Ok(()) => return Ok(self),
+                    Err(refusal) => refusal,
+                },
+            };
+            if self.spent > SIGNATURES_MAX {
+                return Err(ChainError::TooMuchWork.into());
+            }
+            let first = self.first.take().unwrap_or(refusal);
+            self.path = match self.paths.next() {
+                Some(path) => path,
+                None if self.cut_off => return Err(ChainError::TooMuchWork.into()),
+                None => return Err(first),
+            };
+            self.first = Some(first);
+        }
+    }
+
+    /// Asks for the signatures of the path at hand that are not known.
+    fn ask(&mut self) -> Result<(), ChainRefusal> {
+        let mut asked = Asked::NONE;
+        for (certificate, issuer) in self.path.links() {
+            let issuer = issuer.map_or(Issuer::Anchor(self.path.anchor), Issuer::Sent);
+            let link = Link { certificate, issuer };
+            match self.known.iter().find(|(known, _)| self.is_same(*known, link)) {
+                Some((_, true)) => {}
+                Some((_, false)) => return Err(self.bad_signature(link)),
+                None => asked.push(link),
+            }
+        }
+        self.spent += asked.count;
+        if self.spent > SIGNATURES_MAX {
+            return Err(ChainError::TooMuchWork.into());
+        }
+        self.asked = asked;
+        Ok(())
+    }
+
+    /// Whether it is one signature by one key: an authority may be there twice, sent and trusted.
+    fn is_same(&self, one: Link, other: Link) -> bool {
+        one.certificate == other.certificate
+            && self.issuer(one.issuer).map(Certificate::spki) == self.issuer(other.issuer).map(Certificate::spki)
+    }
+
+    fn issuer(&self, issuer: Issuer) -> Option<&Certificate> {
+        match issuer {
+            Issuer::Sent(index) => self.chain.certificate(index),
+            Issuer::Anchor(index) => self.anchors.borrow().certificates().get(index).map(Arc::as_ref),
+        }
+    }
+
+    fn check(&self, link: Link) -> Option<Check<'_>> {
+        let certificate = self.chain.certificate(link.certificate)?;
+        let key = self.issuer(link.issuer)?.public_key();
+        // webpki has refused a path with another algorithm; conclude takes a result that is missing for one that is not good.
+        let algorithm = certificate.signature_algorithm()?;
+        Some(Check { key, algorithm, message: certificate.to_be_signed(), signature: certificate.signature() })
+    }
+
+    fn bad_signature(&self, link: Link) -> ChainRefusal {
+        let Some(certificate) = self.chain.certificate(link.certificate) else {
+            return ChainError::BadSignature.into();
+        };
+        if let Err(error) = Signature::from_der(certificate.signature()) {
+            return ChainRefusal::of_certificate(ChainError::SignatureEncoding, link.certificate, certificate)
+                .with(error.to_string());
+        }
+        let by = match link.issuer {
+            Issuer::Sent(index) => format!("certificate {index} of the chain"),
+            Issuer::Anchor(_) => "the trusted authority".into(),
+        };
+        let name = certificate.issuer();
+        ChainRefusal::of_certificate(ChainError::BadSignature, link.certificate, certificate)
+            .with(format!("its signature does not verify with the key of {by} of the name {name}"))
+    }
+}
+
+impl<A> fmt::Debug for Unproven<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unproven").field("leaf", &self.chain.leaf).field("path", &self.path).finish_non_exhaustive()
+    }
+}
