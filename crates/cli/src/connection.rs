@@ -403,8 +403,8 @@ mod tests {
         let later = Failure::Later { refused: refused(Code::SERVICE_UNAVAILABLE), max_age: 3 };
         assert_eq!(failed(later), Status::Later);
         assert_eq!(failed(Failure::Request(coap::client::Failure::Timeout)), Status::NoAnswer);
-        let unknown = dtls::Refusal::Certificate(dtls::CertificateFault::UnknownIssuer);
-        assert_eq!(failed(Failure::Handshake(unknown)), Status::NotTrusted);
+        let unknown = Failure::Untrusted { fault: dtls::CertificateFault::UnknownIssuer, detail: None };
+        assert_eq!(failed(unknown), Status::NotTrusted);
         let alert = dtls::Refusal::AlertReceived(dtls::AlertDescription::UNKNOWN_CA);
         assert_eq!(failed(Failure::Handshake(alert)), Status::Refused);
         let other: AnswerFault = OtherKey;

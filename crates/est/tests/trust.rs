@@ -14,7 +14,7 @@ use support::{Holder, Key, Pki, World, authority as new_authority, csr, device_o
 
 fn certificate_fault(failure: &Failure) -> Option<CertificateFault> {
     match failure {
-        Failure::Handshake(Refusal::Certificate(fault)) => Some(*fault),
+        Failure::Untrusted { fault, .. } => Some(*fault),
         _ => None,
     }
 }
@@ -83,6 +83,7 @@ fn a_device_of_the_same_factory_cannot_play_the_server() {
 fn the_name_dialled_has_to_be_in_the_certificate() {
     let failure = dial(|_, _| {}, "other.example.net", |pki| Arc::clone(&pki.root.certificate));
     assert_eq!(certificate_fault(&failure), Some(CertificateFault::NameMismatch));
+    assert!(failure.to_string().ends_with("its subjectAltName does not contain other.example.net"), "d101: {failure}");
     let failure = dial(|_, _| {}, "192.0.2.1", |pki| Arc::clone(&pki.root.certificate));
     assert_eq!(certificate_fault(&failure), Some(CertificateFault::NameMismatch));
 }

@@ -31,8 +31,15 @@ pub enum Answer {
 /// Why there is no answer to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// The handshake failed: the server did not answer, is not trusted, or refused.
+    /// The handshake failed: the server did not answer, showed no certificate or not its key, or refused.
     Handshake(dtls::Refusal),
+    /// The server's chain is not trusted.
+    Untrusted {
+        /// The kind of fault.
+        fault: dtls::CertificateFault,
+        /// One line: the certificate (index, subject), the field, the rule.
+        detail: Option<Box<str>>,
+    },
     /// The association ended while the request was under way.
     Closed(dtls::Closed),
     /// The exchange failed below EST.
@@ -98,6 +105,7 @@ impl Failure {
             | Failure::Request(Request::Timeout)
             | Failure::Deadline => Some(Reason::NoAnswer),
             Failure::Handshake(refusal) => Some(Reason::from(refusal)),
+            Failure::Untrusted { fault, .. } => Some(Reason::from(*fault)),
             Failure::Closed(_) => None,
             Failure::Request(Request::TooLarge) => Some(Reason::AnswerTooLarge),
             Failure::Request(Request::Reset | Request::BadOption(_) | Request::BadBlock | Request::Changing) => {
@@ -114,9 +122,12 @@ impl Failure {
     pub const fn is_untrusted_server(&self) -> bool {
         matches!(
             self,
-            Failure::Handshake(
-                dtls::Refusal::Certificate(_) | dtls::Refusal::BadServerKeyExchange | dtls::Refusal::MissingCertificate
-            )
+            Failure::Untrusted { .. }
+                | Failure::Handshake(
+                    dtls::Refusal::Certificate(_)
+                        | dtls::Refusal::BadServerKeyExchange
+                        | dtls::Refusal::MissingCertificate
+                )
         )
     }
 
@@ -137,6 +148,12 @@ impl fmt::Display for Failure {
         match self {
             Failure::Handshake(refusal) => {
                 write!(out, "the handshake failed: {}", Reason::from(refusal).entry().meaning)
+            }
+            Failure::Untrusted { detail: Some(detail), .. } => {
+                write!(out, "the server's chain is not trusted: {detail}")
+            }
+            Failure::Untrusted { fault, detail: None } => {
+                write!(out, "the server's chain is not trusted: {}", Reason::from(*fault).entry().meaning)
             }
             Failure::Closed(why) => write!(out, "the association ended before the answer came: {why:?}"),
             Failure::Request(coap::client::Failure::Timeout) => out.write_str("the server did not answer the request"),

@@ -214,7 +214,9 @@ impl Verdict {
             }
             Failure::Closed(_) => Verdict::Lost,
             // "The server doesn't know what you speak of": it has lost more than a block.
-            Failure::Handshake(_) | Failure::Request(Request::Reset | Request::Changing) => Verdict::Refused,
+            Failure::Handshake(_)
+            | Failure::Untrusted { .. }
+            | Failure::Request(Request::Reset | Request::Changing) => Verdict::Refused,
             // Nor does it keep the pieces of the request, however often they are sent (RFC 7959 §2.9.2).
             Failure::Refused(refused) if refused.code == Code::REQUEST_ENTITY_INCOMPLETE => Verdict::Refused,
             Failure::Later { max_age, .. } => Verdict::Later(Duration::from_secs((*max_age).into())),

@@ -120,8 +120,8 @@ macro_rules! handshake_rows {
                 "Use a manufacturer certificate with ECDSA keys.";
                 "Nothing to change.";
             CertificateBadEncoding: "dtls.certificate.bad_encoding", Handshake, Wire::Alert(Alert::BAD_CERTIFICATE);
-                "A certificate of the chain is not strict DER, or not a certificate.";
-                "Store and send certificates as DER, byte for byte; no PEM, no trailing bytes.";
+                "A certificate that the path needs is not strict DER or breaks a rule of X.509; the report names the certificate, the field and the rule.";
+                "Send the certificate byte for byte as it was issued. If it is, its maker broke the rule that the report names: another certificate is needed.";
                 "Nothing to change.";
             CertificateTooMany: "dtls.certificate.too_many", Handshake, Wire::Alert(Alert::BAD_CERTIFICATE);
                 "The chain has more certificates than are looked at.";
