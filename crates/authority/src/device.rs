@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use pki::{AnchorId, GeneralNames, HardwareModule, Name, Oid, oid};
+use pki::{AnchorId, Digest, GeneralNames, HardwareModule, Name, Oid, oid};
 
 /// An identifier of at most this many bytes fits a log field, a metric exemplar and an index without surprises; it is also
 /// the upper bound of a common name (RFC 5280, appendix A.1, `ub-common-name`).
@@ -69,7 +69,10 @@ impl DeviceIdRule {
     /// Reads the identity from the names of a certificate; nothing where what the rule names is absent, repeated or no [`DeviceId`].
     pub fn read(self, subject: &Name, san: &GeneralNames) -> Option<DeviceId> {
         match self {
-            DeviceIdRule::Subject => DeviceId::new(&subject.to_string()),
+            DeviceIdRule::Subject => {
+                let text = subject.to_string();
+                DeviceId::new(&text).or_else(|| hashed(&text))
+            }
             DeviceIdRule::Attribute(attribute) => attribute.of(subject).and_then(DeviceId::new),
             DeviceIdRule::HardwareModule => {
                 san.hardware_module().and_then(|module| DeviceId::new(&module_text(module)))
@@ -105,6 +108,17 @@ impl fmt::Display for DeviceIdRule {
             DeviceIdRule::HardwareModule => f.write_str("idevid:san.hardwareModuleName"),
         }
     }
+}
+
+/// The identity of a subject that is longer than an identity may be: `sha256:` and 56 hexadecimal digits of the digest over its text. No subject has
+/// this text, since each has a `=` behind its first type.
+fn hashed(text: &str) -> Option<DeviceId> {
+    const DIGITS: usize = DEVICE_ID_BYTES_MAX - 8;
+    if text.len() <= DEVICE_ID_BYTES_MAX {
+        return None;
+    }
+    let digest = Digest::of(text.as_bytes()).to_string();
+    DeviceId::new(&format!("sha256:{}", digest.get(..DIGITS)?))
 }
 
 /// `TYPE:SERIAL`: a serial number is unique among the modules of one type only. The serial number stands as it is where it is printable ASCII,
@@ -322,5 +336,20 @@ mod tests {
         assert!(DeviceId::new("").is_none());
         assert!(DeviceId::new("a\nb").is_none());
         assert!(DeviceId::new("a\u{85}b").is_none());
+    }
+
+    #[test]
+    fn e74_a_subject_longer_than_an_identity_is_hashed_and_stays_distinct() {
+        let named = |organization: &str| {
+            let builder = NameBuilder::new().push(oid::ORGANIZATION, organization).unwrap();
+            builder.push(oid::COMMON_NAME, &"meter ".repeat(10)).unwrap().finish().unwrap()
+        };
+        let read = |subject: &Name| DeviceIdRule::Subject.read(subject, &GeneralNames::empty()).unwrap();
+        let (one, other) = (named("One"), named("Other"));
+        assert!(one.to_string().len() > DEVICE_ID_BYTES_MAX);
+        assert!(read(&one).as_str().starts_with("sha256:") && read(&one).as_str().len() == DEVICE_ID_BYTES_MAX - 1);
+        assert_eq!(read(&one), read(&named("One")));
+        assert_ne!(read(&one), read(&other));
+        assert_eq!(read(&subject()).as_str(), subject().to_string(), "a short one is its own text");
     }
 }

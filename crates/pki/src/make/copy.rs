@@ -2,7 +2,7 @@
 
 use super::MakeError;
 use crate::algorithm::PublicKey;
-use crate::certificate::{Certificate, CertificateError};
+use crate::certificate::Certificate;
 use crate::der::{DerError, Reader, Tag, Writer};
 use crate::field::{At, Field};
 use crate::key::SigningKey;
@@ -20,10 +20,8 @@ pub fn copy(
     signer: &SigningKey,
     random: &dyn SecureRandom,
 ) -> Result<Certificate, MakeError> {
-    let to_be_signed = with_key(original.to_be_signed(), public_key, signer)
-        .at(Field::Whole)
-        .map_err(CertificateError::from)
-        .map_err(MakeError::Certificate)?;
+    let to_be_signed =
+        with_key(original.to_be_signed(), public_key, signer).at(Field::Whole).map_err(MakeError::Certificate)?;
     let signature = signer.sign(random, &to_be_signed)?;
     let mut out = Writer::with_capacity(to_be_signed.len() + 128);
     out.sequence(|out| {

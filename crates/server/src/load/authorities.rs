@@ -12,11 +12,13 @@ use pki::Certificate;
 use super::{Gravity, Loading, Warning};
 use crate::config::{self, CaSection, Problem, Read};
 
+/// The file of each certificate of a chain, and its position in there, counted from 1.
+type Places = Vec<(PathBuf, usize)>;
+
 /// A CA whose chain holds.
 pub(super) struct Authority {
     pub(super) ca: Arc<Ca>,
-    /// The file of each certificate of the chain, and its position in there, counted from 1.
-    places: Vec<(PathBuf, usize)>,
+    places: Places,
 }
 
 impl Authority {
@@ -73,7 +75,7 @@ impl Loading {
     }
 
     /// The certificates of `certificate` and `root`, with their places.
-    fn chain(&mut self, section: &CaSection, file: &Path) -> Option<(Vec<Arc<Certificate>>, Vec<(PathBuf, usize)>)> {
+    fn chain(&mut self, section: &CaSection, file: &Path) -> Option<(Vec<Arc<Certificate>>, Places)> {
         let issuing = self.certificates(&section.certificate, &section.certificate.value, file);
         let above = match &section.root {
             Some(root) => self.certificates(root, &root.value, file),
