@@ -162,7 +162,7 @@ impl<'a> Trial<'a> {
                 },
             };
             let anchors = Anchors::new(vec![Arc::clone(authority)]).map_err(|_| fault(ChainError::NotAnAuthority))?;
-            verify_device(&anchors, &path, self.utc).map_err(fault)?;
+            verify_device(&anchors, &path, self.utc).map_err(|refusal| fault(refusal.error))?;
             path.push(authority.der());
         }
         Ok(())
