@@ -34,15 +34,15 @@ fn d89_certificates_shown_without_their_keys_push_nobody_out() {
     let mut world = World::with(|_, spec| spec.certificates = Arc::clone(&certificates));
     let honest = world.pki.device(1);
     let mut device = world.connect(1, &honest, ClientConfig::default());
-    let before = certificates.peek(&honest.certificate.digest()).unwrap();
+    let before = certificates.find(&honest.certificate.digest()).unwrap();
     for number in 2..40 {
         let holder = world.pki.device(u32::from(number));
         let failure = dial(&mut world, number, stolen(&holder));
         assert_eq!(failure, Failure::Handshake(Refusal::AlertReceived(AlertDescription::DECRYPT_ERROR)));
-        assert!(certificates.peek(&holder.certificate.digest()).is_none());
+        assert!(certificates.find(&holder.certificate.digest()).is_none());
     }
     assert_eq!(certificates.len(), 1);
-    assert_eq!(certificates.peek(&honest.certificate.digest()).unwrap().anchor, before.anchor);
+    assert_eq!(certificates.find(&honest.certificate.digest()).unwrap().anchor, before.anchor);
     // Whose certificate it is can still enrol in the session of before.
     let key = Key::new();
     world.ask(&mut device, Operation::Enroll { csr: csr(honest.certificate.subject(), &key) });
