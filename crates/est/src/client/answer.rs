@@ -4,8 +4,9 @@ use std::fmt;
 
 use coap::client::Reply;
 use coap::{Code, ContentFormat};
+use pki::cms::CmsError;
 use pki::der::{Reader, Tag};
-use pki::{Certificate, Digest};
+use pki::{Certificate, CertificateError, Digest};
 
 use super::{Operation, StartFault};
 use crate::reason::Reason;
@@ -87,11 +88,37 @@ pub enum AnswerFault {
     /// Not labelled with the format that was asked for.
     Format(Option<ContentFormat>),
     /// Not what its label says.
-    Malformed,
+    Malformed(Malformed),
     /// An enrolment was not answered with exactly one certificate; how many came.
     NotOneCertificate(usize),
     /// The certificate is for another key than the request.
     OtherKey,
+}
+
+/// What of an answer cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// The certs-only message.
+    CertsOnly(CmsError),
+    /// A certificate.
+    Certificate {
+        /// Counted from 0, in the order of the answer.
+        index: usize,
+        /// What is wrong with it.
+        error: CertificateError,
+    },
+    /// The links of discovery are not UTF-8.
+    Links,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Malformed::CertsOnly(error) => error.fmt(out),
+            Malformed::Certificate { index, error } => write!(out, "certificate {}: {error}", index + 1),
+            Malformed::Links => out.write_str("the links are not UTF-8"),
+        }
+    }
 }
 
 impl Failure {
@@ -163,6 +190,7 @@ impl fmt::Display for Failure {
             }
             Failure::Refused(refused) => write!(out, "the server refused: {refused}"),
             Failure::Later { refused, max_age } => write!(out, "not now: {refused}; try again in {max_age} s"),
+            Failure::Answer(AnswerFault::Malformed(what)) => write!(out, "the answer cannot be read: {what}"),
             Failure::Answer(fault) => out.write_str(fault.reason().entry().meaning),
             Failure::Deadline => out.write_str("the time for the request is over"),
         }
@@ -188,7 +216,7 @@ impl AnswerFault {
     const fn reason(self) -> Reason {
         match self {
             AnswerFault::Format(_) => Reason::AnswerFormat,
-            AnswerFault::Malformed => Reason::AnswerMalformed,
+            AnswerFault::Malformed(_) => Reason::AnswerMalformed,
             AnswerFault::NotOneCertificate(_) => Reason::AnswerNotOneCertificate,
             AnswerFault::OtherKey => Reason::AnswerOtherKey,
         }
@@ -251,15 +279,19 @@ fn links(reply: Reply) -> Result<Answer, AnswerFault> {
     if !empty && reply.content_format != Some(ContentFormat::LINK_FORMAT) {
         return Err(AnswerFault::Format(reply.content_format));
     }
-    String::from_utf8(reply.body).map(Answer::Links).map_err(|_| AnswerFault::Malformed)
+    String::from_utf8(reply.body).map(Answer::Links).map_err(|_| AnswerFault::Malformed(Malformed::Links))
 }
 
 fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, AnswerFault> {
     let certificates = unpack(reply, packing)?;
-    if certificates.is_empty() || certificates.iter().any(|der| Certificate::parse(der).is_err()) {
-        return Err(AnswerFault::Malformed);
+    for (index, der) in certificates.iter().enumerate() {
+        parse(index, der)?;
     }
     Ok(Answer::CaCertificates(certificates.into_iter().map(<[u8]>::to_vec).collect()))
+}
+
+fn parse(index: usize, der: &[u8]) -> Result<Certificate, AnswerFault> {
+    Certificate::parse(der).map_err(|error| AnswerFault::Malformed(Malformed::Certificate { index, error }))
 }
 
 /// RFC 7030 §4.2.3: "containing only the certificate that was issued"; and a certificate for another key would be of no use
@@ -267,7 +299,7 @@ fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, An
 fn issued(reply: &Reply, packing: Option<Packing>, key: &Digest) -> Result<Answer, AnswerFault> {
     let certificates = unpack(reply, packing)?;
     let [der] = certificates.as_slice() else { return Err(AnswerFault::NotOneCertificate(certificates.len())) };
-    let certificate = Certificate::parse(der).map_err(|_| AnswerFault::Malformed)?;
+    let certificate = parse(0, der)?;
     if Digest::of(certificate.spki()) != *key {
         return Err(AnswerFault::OtherKey);
     }
@@ -285,7 +317,9 @@ fn unpack(reply: &Reply, packing: Option<Packing>) -> Result<Vec<&[u8]>, AnswerF
         return Err(AnswerFault::Format(reply.content_format));
     }
     match came {
-        Packing::CertsOnly => pki::cms::parse_certs_only(&reply.body).map_err(|_| AnswerFault::Malformed),
+        Packing::CertsOnly => {
+            pki::cms::parse_certs_only(&reply.body).map_err(|error| AnswerFault::Malformed(Malformed::CertsOnly(error)))
+        }
         Packing::Single => Ok(vec![&reply.body]),
     }
 }
@@ -350,7 +384,7 @@ mod tests {
         assert_eq!(answer, Err(Failure::Answer(AnswerFault::NotOneCertificate(2))));
         let none = pki::cms::certs_only(&[]);
         let answer = enroll(None).check(reply(Code::CHANGED, CMS, none));
-        assert!(matches!(answer, Err(Failure::Answer(AnswerFault::NotOneCertificate(0) | AnswerFault::Malformed))));
+        assert!(matches!(answer, Err(Failure::Answer(AnswerFault::NotOneCertificate(0) | AnswerFault::Malformed(_)))));
     }
 
     #[test]
@@ -365,7 +399,28 @@ mod tests {
         let answer = enroll(None).check(Reply { content_format: None, ..reply(Code::CHANGED, single, der) });
         assert_eq!(answer, Err(Failure::Answer(AnswerFault::Format(None))));
         let answer = enroll(None).check(reply(Code::CHANGED, CMS, b"junk".to_vec()));
-        assert_eq!(answer, Err(Failure::Answer(AnswerFault::Malformed)));
+        assert!(matches!(answer, Err(Failure::Answer(AnswerFault::Malformed(Malformed::CertsOnly(_))))));
+    }
+
+    /// Whoever enrols reads what is wrong, not that something is.
+    #[test]
+    fn e70_what_cannot_be_read_of_an_answer_is_said() {
+        let said = |expected: Expected, format, body: Vec<u8>| {
+            let failure = expected.check(reply(Code::CONTENT, format, body)).unwrap_err();
+            assert_eq!(failure.reason(), Some(Reason::AnswerMalformed));
+            failure.to_string()
+        };
+        let cas = || Expected::of(&Operation::CaCertificates, None).unwrap();
+        // BER: the message of RFC 9148 with its outermost length left open (X.690 §8.1.3.6).
+        let der = vector(CA_CERTIFICATES);
+        assert_eq!(der[..2], [0x30, 0x82]);
+        let ber = [&[0x30, 0x80][..], &der[4..], &[0, 0]].concat();
+        for expected in [cas(), enroll(None)] {
+            let said = said(expected, CMS, ber.clone());
+            assert!(said.contains("CMS") && said.contains("indefinite length, which is BER and not DER"), "{said}");
+        }
+        let said = said(cas(), ContentFormat::PKIX_CERT, vec![0x30, 0x80, 0, 0]);
+        assert!(said.contains("certificate 1: ") && said.contains("indefinite length"), "{said}");
     }
 
     #[test]
