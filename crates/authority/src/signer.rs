@@ -78,9 +78,9 @@ impl RingSigner {
     /// # Errors
     /// [`KeyFault`] where it is no P-256 or P-384 key, or not the key of that certificate.
     pub fn add(&mut self, ca: &Ca, key: PrivateKey) -> Result<(), KeyFault> {
-        let mut parsed = Err(KeyFault::NotAKey);
+        let mut parsed = Err(KeyFault::Unusable(pki::KeyFault::NoRandomness));
         self.random.with_secure(&mut |secure| {
-            parsed = SigningKey::from_pkcs8(key.pkcs8(), secure).map_err(|_| KeyFault::NotAKey);
+            parsed = SigningKey::from_pkcs8(key.pkcs8(), secure).map_err(KeyFault::Unusable);
         });
         drop(key);
         let key = parsed?;
@@ -120,20 +120,18 @@ impl fmt::Debug for RingSigner {
 /// Why a signing key is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyFault {
-    /// The bytes are no PKCS #8 key on P-256 or P-384.
-    NotAKey,
+    /// It is not a key that signs here.
+    Unusable(pki::KeyFault),
     /// It is a key, but not the one in the CA's certificate.
     NotOfThisCertificate,
 }
 
 impl fmt::Display for KeyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            KeyFault::NotAKey => {
-                "no PKCS #8 private key on P-256 or P-384 (make one with `muster init`, or `openssl genpkey`)"
-            }
-            KeyFault::NotOfThisCertificate => "this is not the key of the CA's certificate",
-        })
+        match self {
+            KeyFault::Unusable(fault) => fault.fmt(f),
+            KeyFault::NotOfThisCertificate => f.write_str("this is not the key of the CA's certificate"),
+        }
     }
 }
 

@@ -248,15 +248,15 @@ pub(crate) struct Connection {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["cert", "key"])]
     pub(crate) identity: Option<PathBuf>,
 
-    /// The device's certificate (PEM, chain allowed, the device's own first)
+    /// The device's certificate (PEM or DER, chain allowed, the device's own first)
     #[arg(long, value_name = "FILE", requires = "key")]
     pub(crate) cert: Option<PathBuf>,
 
-    /// Its private key (PEM, PKCS#8)
+    /// Its private key (PEM or DER, PKCS#8 or SEC1, not encrypted)
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
 
-    /// CA certificates that may vouch for the server (PEM); without it, anchors.pem in the folder of --identity
+    /// CA certificates that may vouch for the server (PEM or DER); without it, anchors.pem in the folder of --identity
     #[arg(long, value_name = "FILE")]
     pub(crate) trust: Option<PathBuf>,
 

@@ -58,10 +58,8 @@ impl Identity {
 
 /// The key as one that signs; an error names `file`.
 pub(crate) fn signing_key(key: &PrivateKey, file: &Path) -> Outcome<SigningKey> {
-    SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new()).map_err(|fault| {
-        Fault::failed(format!("{} holds no key that can be used: {fault}", file.display()))
-            .remedy("P-256 and P-384 keys are, as `openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt` makes them")
-    })
+    SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new())
+        .map_err(|fault| Fault::failed(format!("{} holds no private key that can be used: {fault}", file.display())))
 }
 
 /// A device that was enrolled shows what it was given, a new one what its manufacturer gave it.

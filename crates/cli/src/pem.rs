@@ -2,6 +2,7 @@
 
 use crate::files;
 use crate::outcome::{Fault, Outcome};
+use pki::pem::PemError;
 use pki::{Certificate, PrivateKey, pem};
 use server::secret_file::{self, GroupReadable};
 use server::shell;
@@ -15,56 +16,38 @@ pub(crate) fn encode_chain<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> Str
 /// The certificates of a file, in its order; at least one, each of them checked.
 pub(crate) fn read_certificates(path: &Path) -> Outcome<Vec<Certificate>> {
     let bytes = files::read(path)?;
-    let ders = pem::certificates(&bytes).map_err(|fault| {
-        Fault::failed(format!("{} holds no certificate: {fault}", path.display()))
-            .remedy("it should have a section `-----BEGIN CERTIFICATE-----`, or be the DER of one certificate")
-    })?;
+    let ders = pem::certificates(&bytes).map_err(|error| other_form(path, "certificate", error))?;
     let parse = |(index, der): (usize, &Vec<u8>)| {
         Certificate::parse(der).map_err(|fault| {
             Fault::failed(format!("certificate {} of {} cannot be used: {fault}", index + 1, path.display()))
         })
     };
-    let certificates = ders.iter().enumerate().map(parse).collect::<Outcome<Vec<_>>>()?;
-    if certificates.is_empty() {
-        return Err(Fault::failed(format!("{} holds no certificate", path.display()))
-            .remedy("it should have a section `-----BEGIN CERTIFICATE-----`"));
-    }
-    Ok(certificates)
+    ders.iter().enumerate().map(parse).collect()
 }
 
-/// The PKCS#8 private key of a file.
+/// The private key of a file.
 pub(crate) fn read_private_key(path: &Path) -> Outcome<PrivateKey> {
     let bytes = secret_file::read(path, GroupReadable::InCredentials)
         .map_err(|fault| Fault::failed(fault.to_string()).remedy(fault.remedy()))?;
-    pem::private_key(&bytes).map_err(|fault| explain_key(path, &bytes, &fault.to_string()))
+    pem::private_key(&bytes).map_err(|error| other_form(path, "private key that can be used", error))
 }
 
-/// The PKCS#10 request of a file: PEM, or DER as it is.
+/// The PKCS#10 request of a file.
 pub(crate) fn read_request(path: &Path) -> Outcome<Vec<u8>> {
-    /// DER of a PKCS#10 begins with a SEQUENCE.
-    const SEQUENCE: u8 = 0x30;
     let bytes = files::read(path)?;
-    if bytes.first() == Some(&SEQUENCE) {
-        return Ok(bytes);
-    }
-    pem::certificate_request(&bytes).map_err(|fault| {
-        Fault::failed(format!("{} holds no certificate request: {fault}", path.display()))
-            .remedy("it should have a section `-----BEGIN CERTIFICATE REQUEST-----`, or be the DER of one")
-    })
+    pem::certificate_request(&bytes).map_err(|error| other_form(path, "certificate request", error))
 }
 
-fn explain_key(path: &Path, bytes: &[u8], why: &str) -> Fault {
-    let (name, word) = (path.display(), shell::path(path));
-    let holds = |label: &str| bytes.windows(label.len()).any(|window| window == label.as_bytes());
-    if holds("BEGIN EC PRIVATE KEY") {
-        Fault::failed(format!("{name} holds a key in SEC1 form, not PKCS#8"))
-            .remedy(format!("`openssl pkcs8 -topk8 -nocrypt -in {word} -out NEW.key` turns it into PKCS#8"))
-    } else if holds("BEGIN ENCRYPTED PRIVATE KEY") {
-        Fault::failed(format!("{name} holds an encrypted key"))
-            .remedy(format!("`openssl pkcs8 -in {word} -out NEW.key` decrypts it"))
-    } else {
-        Fault::failed(format!("{name} holds no private key: {why}"))
-            .remedy("it should have a section `-----BEGIN PRIVATE KEY-----`")
+/// What stands in the file instead, and the command that makes of it what is read.
+fn other_form(path: &Path, wanted: &str, error: PemError) -> Fault {
+    let fault = Fault::failed(format!("{} holds no {wanted}: {error}", path.display()));
+    match (shell::conversion(&error, path), error) {
+        (Some(command), _) => fault.remedy(format!("`{command}` makes a file that is read")),
+        (None, PemError::Key(_)) => fault.remedy(
+            "P-256 and P-384 keys can be used, such as `openssl ecparam -name prime256v1 -genkey -noout` makes them; a device's key belongs to its \
+             certificate, so a new key needs a new certificate",
+        ),
+        (None, _) => fault.remedy("name another file; PEM and DER are read"),
     }
 }
 
@@ -80,12 +63,10 @@ mod tests {
 
     #[test]
     fn a_key_in_another_form_is_recognised() {
-        let wrong =
-            [("EC PRIVATE KEY", "SEC1"), ("ENCRYPTED PRIVATE KEY", "encrypted"), ("CERTIFICATE", "no private key")];
-        for (label, word) in wrong {
+        for label in ["ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY", "CERTIFICATE"] {
             let key = file(&format!("-----BEGIN {label}-----\nMAA=\n-----END {label}-----\n"));
             let fault = read_private_key(key.path()).unwrap_err().to_string();
-            assert!(fault.contains(word) && fault.contains(&key.path().display().to_string()), "{fault}");
+            assert!(fault.contains(label) && fault.contains(&key.path().display().to_string()), "{fault}");
         }
     }
 

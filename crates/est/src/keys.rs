@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use dtls::{Identity, PublicKey, Random, SigningKey};
-use pki::{Certificate, CertificateError};
+use pki::{Certificate, CertificateError, KeyFault, PrivateKey};
 
 /// Why a chain and a key make no identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum IdentityFault {
     /// The certificate at this index cannot be read.
     Certificate(usize, CertificateError),
     /// The key cannot be used.
-    Key,
+    Key(KeyFault),
     /// The key is not that of the first certificate.
     OtherKey,
 }
@@ -35,7 +35,7 @@ impl fmt::Display for IdentityFault {
             IdentityFault::Certificate(index, error) => {
                 write!(out, "certificate {} cannot be used: {error}", index + 1)
             }
-            IdentityFault::Key => out.write_str("the key is no P-256 or P-384 key in PKCS#8"),
+            IdentityFault::Key(fault) => fault.fmt(out),
             IdentityFault::OtherKey => out
                 .write_str("the key does not belong to the first certificate: the leaf comes first, then its issuers"),
         }
@@ -44,7 +44,8 @@ impl fmt::Display for IdentityFault {
 
 impl std::error::Error for IdentityFault {}
 
-/// What one side shows in a handshake: `chain` in DER, leaf first, and the leaf's key in PKCS#8.
+/// What one side shows in a handshake: `chain` in DER, leaf first, and the leaf's key in PKCS#8, or in another form that [`PrivateKey::read`]
+/// reads.
 ///
 /// # Errors
 /// What [`IdentityFault`] names; that the key belongs to the leaf is checked.
@@ -60,7 +61,15 @@ pub fn identity(chain: Vec<Vec<u8>>, pkcs8: &[u8], random: &dyn Random) -> Resul
     for issuer in certificates {
         issuer?;
     }
-    let key = SigningKey::from_pkcs8(pkcs8, random).map_err(|_| IdentityFault::Key)?;
+    let key = match SigningKey::from_pkcs8(pkcs8, random) {
+        Ok(key) => key,
+        // In another form, or at fault: `pki` tells.
+        Err(_) => {
+            let read = PrivateKey::read(pkcs8).map_err(IdentityFault::Key)?;
+            let taken = SigningKey::from_pkcs8(read.pkcs8(), random);
+            taken.map_err(|_| IdentityFault::Key(KeyFault::NoRandomness))?
+        }
+    };
     let expected = session_key(&leaf).ok_or(IdentityFault::OtherKey)?;
     if *key.public_key() != expected {
         return Err(IdentityFault::OtherKey);

@@ -1,13 +1,13 @@
-//! Private keys and what they sign with: PKCS#8 in, ECDSA signatures out. Randomness is an argument of each operation.
+//! Keys that sign, and their signatures: ECDSA. Randomness is an argument of each operation.
 //!
 //! What `ring` keeps inside an [`SigningKey`] is not zeroized; the PKCS#8 in a [`PrivateKey`] is.
 
 use crate::algorithm::{Curve, PublicKey, SignatureAlgorithm};
 use crate::der::{DerError, Reader, Tag, check_strict};
+use crate::private_key::{KeyFault, PrivateKey};
 use ring::rand::SecureRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use std::fmt;
-use zeroize::Zeroizing;
 
 /// An ECDSA key that signs certificates and requests.
 pub struct SigningKey {
@@ -17,20 +17,24 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Reads a PKCS#8 key (RFC 5208) on P-256 or P-384, with the public key inside, as OpenSSL and [`PrivateKey::generate`] write
-    /// it. `ring` checks that private and public key belong together.
+    /// A key in the form of [`PrivateKey`], which is taken as it is, or any other that [`PrivateKey::read`] reads. `ring` checks that private and
+    /// public key belong together.
     ///
     /// # Errors
-    /// [`KeyFault::Rejected`]: not such a key.
+    /// [`KeyFault`] says what is wrong with the key.
     pub fn from_pkcs8(pkcs8: &[u8], random: &dyn SecureRandom) -> Result<Self, KeyFault> {
-        [Curve::P256, Curve::P384]
-            .into_iter()
-            .find_map(|curve| {
-                let pair = EcdsaKeyPair::from_pkcs8(signing(curve), pkcs8, random).ok()?;
-                let spki = PublicKey::new(curve, pair.public_key().as_ref()).ok()?.to_spki();
-                Some(Self { pair, curve, spki })
-            })
-            .ok_or(KeyFault::Rejected)
+        match Self::of_pair(pkcs8, random) {
+            Some(key) => Ok(key),
+            None => Self::of_pair(PrivateKey::read(pkcs8)?.pkcs8(), random).ok_or(KeyFault::NoRandomness),
+        }
+    }
+
+    fn of_pair(pkcs8: &[u8], random: &dyn SecureRandom) -> Option<Self> {
+        [Curve::P256, Curve::P384].into_iter().find_map(|curve| {
+            let pair = EcdsaKeyPair::from_pkcs8(signing(curve), pkcs8, random).ok()?;
+            let spki = PublicKey::new(curve, pair.public_key().as_ref()).ok()?.to_spki();
+            Some(Self { pair, curve, spki })
+        })
     }
 
     /// The key's public half.
@@ -70,38 +74,6 @@ impl SigningKey {
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SigningKey").field("curve", &self.curve).finish_non_exhaustive()
-    }
-}
-
-/// A private key as PKCS#8 DER, wiped when dropped.
-pub struct PrivateKey(Zeroizing<Vec<u8>>);
-
-impl PrivateKey {
-    /// A new key.
-    ///
-    /// # Errors
-    /// [`KeyFault::NoRandomness`]: the source gave none.
-    pub fn generate(curve: Curve, random: &dyn SecureRandom) -> Result<Self, KeyFault> {
-        let document = EcdsaKeyPair::generate_pkcs8(signing(curve), random).map_err(|_| KeyFault::NoRandomness)?;
-        Ok(Self::from_pkcs8(document.as_ref().to_vec()))
-    }
-
-    /// A key that was read from somewhere. It is checked where it is used: [`SigningKey::from_pkcs8`].
-    #[must_use]
-    pub fn from_pkcs8(der: Vec<u8>) -> Self {
-        Self(Zeroizing::new(der))
-    }
-
-    /// The PKCS#8 DER.
-    #[must_use]
-    pub fn pkcs8(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PrivateKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PrivateKey(..)")
     }
 }
 
@@ -194,27 +166,7 @@ impl fmt::Display for SignatureError {
 
 impl std::error::Error for SignatureError {}
 
-/// Why a private key cannot be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KeyFault {
-    /// Not PKCS#8 on P-256 or P-384 with a public key that belongs to the private one.
-    Rejected,
-    /// The source of randomness failed.
-    NoRandomness,
-}
-
-impl fmt::Display for KeyFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Rejected => "the key is not PKCS#8 on P-256 or P-384 with its public key inside",
-            Self::NoRandomness => "the source of randomness failed",
-        })
-    }
-}
-
-impl std::error::Error for KeyFault {}
-
-const fn signing(curve: Curve) -> &'static ring::signature::EcdsaSigningAlgorithm {
+pub(crate) const fn signing(curve: Curve) -> &'static ring::signature::EcdsaSigningAlgorithm {
     match curve {
         Curve::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
         Curve::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,

@@ -51,6 +51,7 @@ pub mod make;
 mod name;
 pub mod oid;
 pub mod pem;
+mod private_key;
 mod time;
 
 pub use algorithm::{AlgorithmError, Curve, PublicKey, SignatureAlgorithm, key_identifier};
@@ -62,8 +63,9 @@ pub use encoding::{Deviation, Deviations, Encoding};
 pub use extension::{ExtendedKeyUsage, KeyUsage};
 pub use field::{ExtensionField, Field, Located};
 pub use general_name::{GeneralName, GeneralNames, GeneralNamesError, HardwareModule};
-pub use key::{KeyFault, PrivateKey, Signature, SignatureError, SigningKey};
+pub use key::{Signature, SignatureError, SigningKey};
 pub use name::{Attribute, Name, NameBuilder, NameError};
 pub use oid::Oid;
+pub use private_key::{KeyFault, PrivateKey};
 pub use rustls_pki_types::{DnsName, IpAddr, ServerName, UnixTime};
 pub use time::{NO_WELL_DEFINED_EXPIRATION, Validity};

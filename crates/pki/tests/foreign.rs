@@ -8,9 +8,10 @@ use pki::chain::{Anchors, ChainError, verify_device};
 use pki::cms::{self, CmsError};
 use pki::der::{DerError, Tag, Writer};
 use pki::issue::{Issuer, Template, TemplateSpec};
+use pki::pem::{Kind, PemError};
 use pki::{
     AlgorithmError, Certificate, CertificateFlaw, Csr, CsrFlaw, Curve, Deviation, Encoding, ExtensionField, Field,
-    GeneralName, GeneralNames, Name, SignatureError, oid, pem,
+    GeneralName, GeneralNames, KeyFault, Name, PrivateKey, SignatureError, SigningKey, oid, pem,
 };
 use std::sync::Arc;
 
@@ -229,16 +230,165 @@ fn e71_requests_under_the_older_label_and_files_in_der_are_read() {
     assert_eq!(pem::certificates(certificate).unwrap(), std::slice::from_ref(certificate));
     let found = |label: &str| {
         let text = format!("-----BEGIN {label}-----\nMAA=\n-----END {label}-----\n");
+        let said = |error: PemError| format!("{error}; {}", error.command("'a b'", "'a b.new'").unwrap_or_default());
         [pem::certificates(text.as_bytes()).err(), pem::private_key(text.as_bytes()).err()]
-            .map(|error| error.map(|error| error.to_string()).unwrap_or_default())
+            .map(|error| error.map(said).unwrap_or_default())
     };
-    assert!(found("TRUSTED CERTIFICATE")[0].contains("openssl x509 -in OLD -out NEW"));
-    assert!(found("PKCS7")[0].contains("openssl pkcs7 -print_certs"));
-    assert!(found("ENCRYPTED PRIVATE KEY")[1].contains("openssl pkcs8 -in OLD -out NEW"));
-    assert!(found("RSA PRIVATE KEY")[1].contains("RSA PRIVATE KEY"));
-    assert!(found("CERTIFICATE")[1].contains("`CERTIFICATE`"));
+    for (label, at, command) in [
+        ("TRUSTED CERTIFICATE", 0, "openssl x509 -in 'a b' -out 'a b.new'"),
+        ("PKCS7", 0, "openssl pkcs7 -print_certs -in 'a b' -out 'a b.new'"),
+        ("CMS", 0, "openssl cms -cmsout"),
+        ("ENCRYPTED PRIVATE KEY", 1, "openssl pkey -in 'a b' -out 'a b.new'"),
+        ("OPENSSH PRIVATE KEY", 1, "ssh-keygen"),
+        ("TRUSTED CERTIFICATE", 1, ""),
+        ("CERTIFICATE", 1, ""),
+        ("PUBLIC KEY", 1, ""),
+    ] {
+        let said = &found(label)[at];
+        assert!(said.starts_with(&format!("there is a PEM block `{label}`, and none `")), "{said}");
+        assert_eq!(said.contains("openssl") || said.contains("ssh-keygen"), !command.is_empty(), "{said}");
+        assert!(said.contains(command), "{said}");
+    }
     let wide: Vec<u8> = "\u{feff}-----BEGIN".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    assert!(pem::certificates(&wide).unwrap_err().to_string().contains("iconv"));
+    let error = pem::certificates(&wide).unwrap_err();
+    assert_eq!(error.command("w", "w.new").unwrap(), "iconv -f UTF-16 -t UTF-8 w > w.new");
+}
+
+#[test]
+fn e71_a_certificate_in_a_form_that_is_not_read_is_not_passed_over() {
+    let one = pem::encode(pem::Label::Certificate, &[0x30, 0]);
+    assert!(pem::certificates(one.as_bytes()).is_ok());
+    for label in ["TRUSTED CERTIFICATE", "X509 CERTIFICATE", "PKCS7"] {
+        let bundle = format!("{one}{}", one.replace(" CERTIFICATE-----", &format!(" {label}-----")));
+        let error = pem::certificates(bundle.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains(label), "{error}");
+    }
+    // Keys and parameters may stand beside certificates.
+    let combined = format!("{}{one}", one.replace(" CERTIFICATE-----", " PRIVATE KEY-----"));
+    assert_eq!(pem::certificates(combined.as_bytes()).unwrap().len(), 1);
+}
+
+#[test]
+fn e71_der_of_another_kind_is_named() {
+    let certificate = chain(foreign!("p384-sha256.pem")).remove(0);
+    let request = pem::certificate_request(foreign!("new-request.pem")).unwrap();
+    let key = p256();
+    let sec1 = [&[0x30, 0x31, 2, 1, 1, 4, 32][..], &[7; 32], &[0xa0, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]]
+        .concat();
+    // RFC 5280 §5.1: version, algorithm, issuer, thisUpdate; algorithm; signature.
+    let mut crl = Writer::default();
+    crl.sequence(|out| {
+        out.sequence(|out| {
+            out.unsigned(&[1]);
+            out.sequence(|_| ());
+            out.sequence(|_| ());
+            out.time(at(NOW));
+        });
+        out.sequence(|_| ());
+        out.bit_string(&[0]);
+    });
+    for (der, kind) in [
+        (&certificate[..], Kind::Certificate),
+        (&request, Kind::Request),
+        (&sec1, Kind::PrivateKey),
+        (key.spki(), Kind::PublicKey),
+        (&crl.into_vec(), Kind::RevocationList),
+        (&[0x30, 6, 0x30, 0, 4, 2, 0, 0], Kind::EncryptedKey),
+        (&[0x30, 5, 2, 1, 3, 0x30, 0], Kind::Pkcs12),
+        (&[0x30, 0x80, 2, 1, 3, 0x30, 0x80, 0, 0, 0, 0], Kind::Pkcs12),
+    ] {
+        let errors = [pem::certificates(der).err(), pem::certificate_request(der).err(), pem::private_key(der).err()];
+        let wanted = [Kind::Certificate, Kind::Request, Kind::PrivateKey];
+        for (error, wanted) in errors.into_iter().zip(wanted) {
+            if kind == wanted {
+                assert_eq!(error, None, "{kind}");
+            } else {
+                assert!(error.unwrap().to_string().starts_with(&format!("the file is the DER of {kind}, and not of ")));
+            }
+        }
+    }
+    for cut in [2, 3, 40, certificate.len() - 1] {
+        let error = pem::certificates(&certificate[..cut]).unwrap_err();
+        assert!(matches!(error, PemError::Der { error: DerError::Truncated, .. }), "{cut}: {error}");
+    }
+    let error = pem::certificates(foreign!("indefinite.p7")).unwrap_err();
+    assert!(error.to_string().contains("indefinite length"), "{error}");
+    assert_eq!(
+        error.command("a.p7", "a.p7.new").unwrap(),
+        "openssl pkcs7 -inform DER -print_certs -in a.p7 -out a.p7.new"
+    );
+}
+
+#[test]
+fn e64_a_key_that_cannot_be_is_refused_by_name() {
+    let sec1 = |scalar: &[u8], rest: &[u8]| {
+        let mut out = Writer::default();
+        out.sequence(|out| {
+            out.unsigned(&[1]);
+            out.element(Tag::OCTET_STRING, scalar);
+            out.raw(rest);
+        });
+        out.into_vec()
+    };
+    let p256_named: &[u8] = &[0xa0, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+    let p384_named: &[u8] = &[0xa0, 7, 6, 5, 0x2b, 0x81, 4, 0, 34];
+    let pkcs8 = |curve: &[u8], inner: &[u8]| {
+        let mut out = Writer::default();
+        out.sequence(|out| {
+            out.unsigned(&[0]);
+            out.sequence(|out| {
+                out.oid(oid::EC_PUBLIC_KEY);
+                out.raw(&curve[2..]);
+            });
+            out.element(Tag::OCTET_STRING, inner);
+        });
+        out.into_vec()
+    };
+    let fault = |der: &[u8]| PrivateKey::read(der).err();
+    let order = hex::decode("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551").unwrap();
+    let below = [&order[..31], &[0x50]].concat();
+    let (curve, range) = (Curve::P256, Some(KeyFault::Range { curve: Curve::P256 }));
+    assert_eq!(fault(&sec1(&[0; 32], p256_named)), range);
+    assert_eq!(fault(&sec1(&order, p256_named)), range);
+    assert_eq!(fault(&sec1(&[0xff; 32], p256_named)), range);
+    assert_eq!(fault(&sec1(&below, p256_named)), None);
+    assert_eq!(fault(&sec1(&[7; 31], p256_named)), Some(KeyFault::Length { curve, octets: 31 }));
+    assert_eq!(fault(&sec1(&[7; 33], p256_named)), Some(KeyFault::Length { curve, octets: 33 }));
+    assert_eq!(fault(&sec1(&[7; 32], p384_named)), Some(KeyFault::Length { curve: Curve::P384, octets: 32 }));
+    assert_eq!(fault(&sec1(&[7; 32], &[])), Some(KeyFault::NoCurve));
+    let two = KeyFault::TwoCurves { outer: Curve::P384, inner: Curve::P256 };
+    assert_eq!(fault(&pkcs8(p384_named, &sec1(&[7; 32], p256_named))), Some(two));
+    assert_eq!(fault(&pkcs8(p256_named, &sec1(&[7; 32], &[]))), None);
+    assert_eq!(fault(&pkcs8(p256_named, &[0x30, 32])), Some(KeyFault::Der(DerError::Truncated)));
+
+    // A public key beside it, of the same private key and of another.
+    let computed = |scalar: &[u8]| {
+        let key = PrivateKey::read(&sec1(scalar, p256_named)).unwrap();
+        SigningKey::from_pkcs8(key.pkcs8(), &random()).unwrap().point().to_vec()
+    };
+    let with = |point: &[u8]| {
+        let mut rest = Writer::default();
+        rest.raw(p256_named);
+        rest.nested(Tag::context_constructed(1), |out| out.bit_string(point));
+        fault(&sec1(&[7; 32], &rest.into_vec()))
+    };
+    let (own, other) = (computed(&[7; 32]), computed(&[8; 32]));
+    let compressed = |tag: u8| [&[tag][..], &own[1..33]].concat();
+    assert_eq!((with(&own), with(&other)), (None, Some(KeyFault::PublicKey)));
+    assert_eq!(with(&compressed(2 | own[64] & 1)), None);
+    assert_eq!(with(&compressed(3 ^ own[64] & 1)), Some(KeyFault::PublicKey));
+    // The point that a second implementation computes.
+    let second = p256::SecretKey::from_slice(&[7; 32]).unwrap().public_key();
+    let second = p256::elliptic_curve::sec1::ToSec1Point::to_sec1_point(&second, false);
+    assert_eq!(own, second.as_bytes());
+}
+
+#[test]
+fn e64_the_key_of_a_device_that_stores_no_public_key_is_read() {
+    let text = foreign!("private-only.pem");
+    let key = pem::private_key(text).unwrap();
+    let certificate = Certificate::parse(&chain(text)[0]).unwrap();
+    assert_eq!(SigningKey::from_pkcs8(key.pkcs8(), &random()).unwrap().spki(), certificate.spki());
 }
 
 #[test]

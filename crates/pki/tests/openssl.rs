@@ -205,7 +205,6 @@ fn openssl_reads_our_cms_and_we_read_its() {
 fn we_read_what_openssl_makes() {
     let openssl = OpenSsl::new();
     openssl.run("ecparam -name secp384r1 -genkey -noout -out sec1.pem");
-    assert_eq!(pem::private_key(&openssl.read("sec1.pem")).unwrap_err(), pem::PemError::KeyFormat);
     openssl.run("pkcs8 -topk8 -nocrypt -in sec1.pem -out ca.key");
     openssl.run("req -x509 -new -key ca.key -sha384 -subj /C=US/O=Example/CN=Manufacturer -days 3650 -out ca.pem");
     openssl.run("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out device.key");
@@ -246,7 +245,75 @@ fn openssl_reads_our_keys() {
         openssl.write("our.key", pem::encode_private_key(&key).as_bytes());
         assert_contains(&openssl.run("pkey -in our.key -noout -text -check"), &["Key is valid", name]);
     }
-    assert_eq!(SigningKey::from_pkcs8(&[0x30, 0x00], &random()).err(), Some(KeyFault::Rejected));
+    assert_eq!(SigningKey::from_pkcs8(&[0x30, 0x00], &random()).err(), Some(KeyFault::NotAKey));
+}
+
+/// The public key that OpenSSL sees in a file, and the one that is read from it, as SubjectPublicKeyInfo.
+#[track_caller]
+fn assert_same_key(openssl: &OpenSsl, file: &str) {
+    openssl.run(&format!("pkey -in {file} -pubout -ec_conv_form uncompressed -outform DER -out public.der"));
+    let key = pem::private_key(&openssl.read(file)).unwrap();
+    assert_eq!(SigningKey::from_pkcs8(key.pkcs8(), &random()).unwrap().spki(), openssl.read("public.der"), "{file}");
+    // In the form that `ring` takes, with the public key inside, which OpenSSL finds right.
+    openssl.write("ours.key", pem::encode_private_key(&key).as_bytes());
+    assert_contains(&openssl.run("pkey -in ours.key -noout -check"), &["Key is valid"]);
+}
+
+#[test]
+fn e64_a_key_without_its_public_key_is_read_in_every_form_that_openssl_writes() {
+    for curve in ["prime256v1", "secp384r1"] {
+        let openssl = OpenSsl::new();
+        // EC PARAMETERS stand before the key; SEC 1 with its public key, without, compressed; PKCS #8 of each; all of it in DER too.
+        openssl.run(&format!("ecparam -name {curve} -genkey -out parameters.pem"));
+        assert_contains(&String::from_utf8(openssl.read("parameters.pem")).unwrap(), &["BEGIN EC PARAMETERS"]);
+        openssl.run("ec -in parameters.pem -out sec1.pem");
+        openssl.run("ec -in parameters.pem -no_public -out sec1-private.pem");
+        openssl.run("ec -in parameters.pem -conv_form compressed -out compressed.pem");
+        for file in ["parameters", "sec1", "sec1-private", "compressed"] {
+            assert_same_key(&openssl, &format!("{file}.pem"));
+            openssl.run(&format!("pkcs8 -topk8 -nocrypt -in {file}.pem -out {file}.p8"));
+            assert_same_key(&openssl, &format!("{file}.p8"));
+            openssl.run(&format!("pkcs8 -topk8 -nocrypt -in {file}.pem -outform DER -out {file}.p8.der"));
+            assert_same_key(&openssl, &format!("{file}.p8.der"));
+        }
+        openssl.run("ec -in sec1-private.pem -no_public -outform DER -out sec1-private.der");
+        assert_same_key(&openssl, "sec1-private.der");
+    }
+}
+
+#[test]
+fn e64_what_is_wrong_with_a_key_of_openssls_is_said_and_what_converts_it_works() {
+    let openssl = OpenSsl::new();
+    let fault = |file: &str| pem::private_key(&openssl.read(file)).unwrap_err();
+    let (kind, curve) =
+        (|kind| AlgorithmError::UnsupportedKey { kind }, |curve| AlgorithmError::UnsupportedCurve { curve });
+    for (arguments, expected) in [
+        ("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048", kind("RSA")),
+        ("genrsa -traditional 2048", kind("RSA")),
+        ("genpkey -algorithm ED25519", kind("Ed25519")),
+        ("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521", curve("P-521")),
+        ("ecparam -name brainpoolP256r1 -genkey -noout", curve("brainpoolP256r1")),
+    ] {
+        let text = openssl.output(arguments);
+        assert!(text.status.success(), "{arguments}");
+        openssl.write("other.key", text.stdout);
+        assert_eq!(fault("other.key"), pem::PemError::Key(KeyFault::Algorithm(expected)), "{arguments}");
+    }
+    openssl.run("ecparam -name prime256v1 -genkey -noout -out plain.key");
+    for (make, said) in [
+        ("pkcs8 -topk8 -in plain.key -passout pass:abcd -out", "`ENCRYPTED PRIVATE KEY`"),
+        ("pkcs8 -topk8 -in plain.key -passout pass:abcd -outform DER -out", "DER of an encrypted private key"),
+        ("ec -in plain.key -aes128 -passout pass:abcd -out", "encrypted PEM block `EC PRIVATE KEY`"),
+        ("pkey -in plain.key -ec_param_enc explicit -out", "not given by name"),
+    ] {
+        openssl.run(&format!("{make} the.key"));
+        let error = fault("the.key");
+        assert_contains(&error.to_string(), &[said]);
+        let command = error.command("the.key", "the.key.new").unwrap();
+        let passin = if said.contains("by name") { "" } else { " -passin pass:abcd" };
+        openssl.run(&format!("{}{passin}", command.strip_prefix("openssl ").unwrap()));
+        assert_same_key(&openssl, "the.key.new");
+    }
 }
 
 #[test]

@@ -287,7 +287,7 @@ impl Loading {
         }
     }
 
-    /// The certificates of a PEM file that a key names; at least one.
+    /// The certificates of a file that a key names; at least one.
     fn certificates<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
         let path = config::from_file(file, path);
         let der = match read_bounded(&path, CERTIFICATES_BYTES_MAX) {
@@ -297,26 +297,23 @@ impl Loading {
                 return None;
             }
         };
-        let content = |reason: String| {
-            named.fault(Problem::Content {
-                path: path.clone(),
-                wanted: "certificates (`-----BEGIN CERTIFICATE-----`)",
-                reason,
+        let der = match der {
+            Ok(der) => der,
+            Err(found) => {
+                self.faults.push(named.fault(Problem::Form { path, wanted: CERTIFICATE, found }));
+                return None;
+            }
+        };
+        let all = der.len();
+        let parse = |(index, der): (usize, &Vec<u8>)| {
+            Certificate::parse(der).map(Arc::new).map_err(|error| match all {
+                1 => error.to_string(),
+                _ => format!("number {} of the file: {error}", index + 1),
             })
         };
-        let der = match der {
-            Ok(der) if !der.is_empty() => der,
-            Ok(_) => {
-                self.faults.push(content("it holds none".into()));
-                return None;
-            }
-            Err(error) => {
-                self.faults.push(content(error.to_string()));
-                return None;
-            }
-        };
-        let parsed: Result<Vec<_>, _> = der.iter().map(|der| Certificate::parse(der).map(Arc::new)).collect();
-        parsed.map_err(|error| self.faults.push(content(error.to_string()))).ok()
+        let parsed: Result<Vec<_>, _> = der.iter().enumerate().map(parse).collect();
+        let content = |reason| named.fault(Problem::Content { path, wanted: CERTIFICATE, reason });
+        parsed.map_err(|reason| self.faults.push(content(reason))).ok()
     }
 
     /// How a certificate stands to the clock: what it cannot serve now is as grave as the caller says, what ends soon is a warning.
@@ -359,7 +356,7 @@ impl Loading {
                         }
                         _ => "check that its devices are still to enrol; once it has expired they are refused",
                     },
-                })
+                });
             }
         }
     }
@@ -381,6 +378,7 @@ const SOON_SECONDS: u64 = 30 * 86_400;
 
 /// A thousand CA certificates; more is the wrong file, or none that ends.
 const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
+const CERTIFICATE: &str = "certificate (`-----BEGIN CERTIFICATE-----`)";
 
 /// One per core, unless it is said.
 fn shard_count(configured: u32) -> u16 {

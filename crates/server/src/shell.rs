@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use pki::pem::PemError;
+
 /// A word of a command for a POSIX shell. One that means nothing special stands as it is; one with blanks or quotes stands in `'...'`; one that is not
 /// UTF-8, or has characters that do not show, is written `$'...'` with their bytes, which bash, zsh, ksh and POSIX.1-2024 read: no name forges a line.
 #[must_use]
@@ -50,6 +52,14 @@ fn escaped(bytes: &[u8]) -> String {
     }
     text.push('\'');
     text
+}
+
+/// The command that makes of `file` a file beside it that is read, where there is one.
+#[must_use]
+pub fn conversion(found: &PemError, file: &Path) -> Option<String> {
+    let mut new = file.as_os_str().to_owned();
+    new.push(".new");
+    found.command(&path(file), &path(&new))
 }
 
 #[cfg(test)]

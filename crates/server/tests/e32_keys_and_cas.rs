@@ -151,7 +151,7 @@ fn files_that_are_missing_or_hold_something_else_are_named_all_at_once() {
     std::fs::copy(pki.path("server.pem"), pki.path("server.key")).unwrap();
     set_mode(&pki.path("server.key"), 0o600);
     let text = faults(&pki);
-    for part in ["root.pem is no certificates", "server.key is no private key"] {
+    for part in ["root.pem holds no certificate", "server.key holds no private key"] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
     pki.write_certificates("root.pem", &[&pki.root]);

@@ -2,6 +2,7 @@
 
 use crate::common::{Pki, expect_status, muster, openssl, stderr, stdout};
 use crate::enrolment::verify_with_openssl;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -18,6 +19,8 @@ impl Factory {
     fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.pki.path(name);
         std::fs::write(&path, contents).unwrap();
+        // Keys are read only where nobody else reads them.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         path
     }
 
@@ -105,4 +108,147 @@ fn e65_a_device_without_a_subject_enrols_and_openssl_verifies_what_it_gets() {
     let text =
         stdout(&openssl(["x509".as_ref(), "-noout".as_ref(), "-text".as_ref(), "-in".as_ref(), issued.as_os_str()]));
     assert!(text.contains("Subject Alternative Name: critical"), "{text}");
+}
+
+/// What stands between the two backticks of the remedy.
+fn command_in(said: &str) -> &str {
+    let end = said.find("` makes a file that is read").unwrap_or_else(|| panic!("no command in {said}"));
+    said[..end].rsplit('`').next().unwrap()
+}
+
+/// The command that was printed, as somebody pastes it into a shell; OpenSSL would ask for the pass phrase.
+fn paste(command: &str) {
+    let command = command.replace("openssl pkey ", "openssl pkey -passin pass:abcd ");
+    let output = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", stderr(&output));
+}
+
+#[test]
+fn e64_keys_without_their_public_key_serve_issue_and_enrol() {
+    let factory = Factory::new();
+    for (key, as_what) in [
+        ("server.key", "ec -no_public"),
+        ("ca/issuing.key", "ec -no_public"),
+        ("device/idevid.key", "ec -no_public -outform DER"),
+    ] {
+        factory.openssl(&format!("{as_what} -in {key} -out {key}.sec1"));
+        std::fs::copy(factory.pki.path(&format!("{key}.sec1")), factory.pki.path(key)).unwrap();
+    }
+    // PKCS #8 as OpenSSL makes it of a key that has no public key.
+    factory.openssl("pkcs8 -topk8 -nocrypt -in ca/issuing.key.sec1 -out ca/issuing.p8");
+    std::fs::copy(factory.pki.path("ca/issuing.p8"), factory.pki.path("ca/issuing.key")).unwrap();
+    let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
+    let out = factory.pki.beside("out");
+    let enrolled = factory.enroll(server.uri(), ["device/idevid.pem", "device/idevid.key"], &out);
+    expect_status(&enrolled, 0);
+    verify_with_openssl(&factory.pki, &out.join("device.pem"));
+
+    // The key of somebody else is told from one that cannot be read.
+    factory.openssl("ecparam -name prime256v1 -genkey -noout -out other.key");
+    let other = factory.enroll(server.uri(), ["device/idevid.pem", "other.key"], &factory.pki.beside("no"));
+    expect_status(&other, 1);
+    assert!(stderr(&other).contains("other.key is not the key of"), "{}", stderr(&other));
+}
+
+#[test]
+fn e71_a_file_in_another_form_is_named_with_the_command_that_converts_it() {
+    let factory = Factory::new();
+    let (dir, nowhere) = (factory.pki.dir(), "coaps://127.0.0.1:9");
+    factory.openssl("ecparam -name prime256v1 -genkey -out k.pem");
+    let cases = [
+        ("--key", "pkcs8 -topk8 -passout pass:abcd -in device/idevid.key -out", "PEM block `ENCRYPTED PRIVATE KEY`"),
+        ("--key", "ec -aes128 -passout pass:abcd -in device/idevid.key -out", "encrypted PEM block `EC PRIVATE KEY`"),
+        ("--key", "pkey -ec_param_enc explicit -in device/idevid.key -out", "curve is not given by name"),
+        ("--cert", "x509 -trustout -addtrust clientAuth -in device/idevid.pem -out", "PEM block `TRUSTED CERTIFICATE`"),
+        ("--cert", "crl2pkcs7 -nocrl -certfile device/idevid.pem -out", "PEM block `PKCS7`"),
+        ("--trust", "x509 -trustout -addtrust serverAuth -in ca/root.pem -out", "PEM block `TRUSTED CERTIFICATE`"),
+        ("--trust", "pkcs12 -export -passout pass: -nokeys -in ca/root.pem -out", "DER of a PKCS #12 store"),
+    ];
+    for (index, (argument, make, said)) in cases.into_iter().enumerate() {
+        let made = factory.pki.path(&format!("made-{index}"));
+        factory.openssl(&format!("{make} made-{index}"));
+        // A name that a shell would take apart.
+        let file = factory.pki.path(&format!("it's file {index}"));
+        std::fs::rename(made, &file).unwrap();
+        let ask = |file: &Path| {
+            let of = |name: &str, usual: &str| if argument == name { file.to_owned() } else { dir.join(usual) };
+            let mut command = muster();
+            command.args(["enroll", "--server", nowhere, "--timeout", "1ms", "--out"]).arg(dir.join("none"));
+            command.arg("--cert").arg(of("--cert", "device/idevid.pem"));
+            command.arg("--key").arg(of("--key", "device/idevid.key"));
+            command.arg("--trust").arg(of("--trust", "ca/root.pem")).output().unwrap()
+        };
+        let refused = ask(&file);
+        expect_status(&refused, 1);
+        let text = stderr(&refused);
+        assert!(text.contains(said) && text.contains(&file.display().to_string()), "{text}");
+        let command = command_in(&text);
+        paste(&command.replace("openssl pkcs12 ", "openssl pkcs12 -passin pass: "));
+        // What it makes is read: nobody is there to answer.
+        expect_status(&ask(&PathBuf::from(format!("{}.new", file.display()))), 5);
+    }
+}
+
+#[test]
+fn e71_der_byte_order_marks_and_older_labels_are_read() {
+    let factory = Factory::new();
+    let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
+    factory.openssl("x509 -in device/idevid.pem -outform DER -out idevid.der");
+    factory.openssl("pkcs8 -topk8 -nocrypt -in device/idevid.key -outform DER -out key.der");
+    factory.openssl("x509 -in ca/root.pem -outform DER -out root.der");
+    factory.openssl("ecparam -name prime256v1 -genkey -out new.key");
+    factory.openssl("req -new -key new.key -newhdr -subj /CN=device-000001/serialNumber=000001 -out request.pem");
+    factory.openssl("req -in request.pem -outform DER -out request.der");
+    let marked = |name: &str, text: Vec<u8>| factory.write(name, [&[0xef, 0xbb, 0xbf][..], &text].concat());
+    let text = std::fs::read(factory.pki.path("request.pem")).unwrap();
+    assert!(String::from_utf8_lossy(&text).starts_with("-----BEGIN NEW CERTIFICATE REQUEST-----"));
+    marked("marked.pem", text);
+    marked("marked.key", std::fs::read(factory.pki.path("device/idevid.key")).unwrap());
+    for (request, key) in [("request.pem", "key.der"), ("request.der", "key.der"), ("marked.pem", "marked.key")] {
+        let mut command = muster();
+        command.args(["enroll", "--server", server.uri(), "--trust"]).arg(factory.pki.path("root.der"));
+        command.arg("--cert").arg(factory.pki.path("idevid.der")).arg("--key").arg(factory.pki.path(key));
+        let enrolled = command.arg("--csr").arg(factory.pki.path(request)).output().unwrap();
+        expect_status(&enrolled, 0);
+        verify_with_openssl(&factory.pki, &factory.write("issued.pem", stdout(&enrolled)));
+    }
+    // What is no request is called what it is.
+    for (file, said) in [
+        ("idevid.der", "the DER of a certificate"),
+        ("device/idevid.pem", "PEM block `CERTIFICATE`"),
+        ("key.der", "the DER of a private key"),
+    ] {
+        let mut command = factory.pki.device("enroll", server.uri());
+        let refused = command.arg("--csr").arg(factory.pki.path(file)).output().unwrap();
+        expect_status(&refused, 1);
+        assert!(stderr(&refused).contains(said), "{}", stderr(&refused));
+    }
+}
+
+#[test]
+fn e71_check_names_the_form_of_a_file_and_the_command_that_converts_it() {
+    let factory = Factory::new();
+    factory.openssl("pkcs8 -topk8 -passout pass:abcd -in server.key -out encrypted.key");
+    factory.openssl("x509 -trustout -addtrust clientAuth -in manufacturer/ca.pem -out trusted.pem");
+    factory.openssl("genrsa -out rsa.key 2048");
+    let check = || muster().arg("check").arg(factory.pki.path("muster.toml")).output().unwrap();
+    factory.configure("\"manufacturer/ca.pem\"", "\"trusted.pem\"");
+    factory.configure("file:server.key", "file:encrypted.key");
+    let refused = check();
+    expect_status(&refused, 1);
+    let text = [stdout(&refused), stderr(&refused)].concat();
+    for said in ["there is a PEM block `ENCRYPTED PRIVATE KEY`", "there is a PEM block `TRUSTED CERTIFICATE`"] {
+        let found = &text[text.find(said).unwrap_or_else(|| panic!("{said} is not in {text}"))..];
+        let command = found.lines().nth(1).unwrap();
+        paste(command_in(command));
+    }
+    factory.configure("\"trusted.pem\"", "\"trusted.pem.new\"");
+    factory.configure("file:encrypted.key", "file:encrypted.key.new");
+    expect_status(&check(), 0);
+
+    factory.configure("file:encrypted.key.new", "file:rsa.key");
+    let refused = check();
+    expect_status(&refused, 1);
+    let text = [stdout(&refused), stderr(&refused)].concat();
+    assert!(text.contains("rsa.key holds no private key") && text.contains("the key type is RSA"), "{text}");
 }

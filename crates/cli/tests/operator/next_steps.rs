@@ -73,7 +73,10 @@ fn the_commands_of_remedies_survive_a_shell() {
         let output = command.output().unwrap();
         expect_status(&output, status);
         let said = stderr(&output);
-        let command = said.split('`').nth(1).unwrap_or_else(|| panic!("no command in {said}")).to_owned();
+        // Labels of PEM stand between backticks too, in capitals.
+        let is_command = |part: &&str| part.starts_with(|c: char| c.is_ascii_lowercase());
+        let mut quoted = said.split('`').skip(1).step_by(2);
+        let command = quoted.find(is_command).unwrap_or_else(|| panic!("no command in {said}")).to_owned();
         words(&command)
     };
     let key = folder.join("server.key");
@@ -81,16 +84,17 @@ fn the_commands_of_remedies_survive_a_shell() {
     let chmod = remedy(muster().arg("check").arg(folder.join("muster.toml")), 1);
     assert_eq!(chmod, [Path::new("chmod"), Path::new("600"), &key]);
 
-    let sec1 = folder.join("sec1.key");
-    fs::write(&sec1, "-----BEGIN EC PRIVATE KEY-----\nMAA=\n-----END EC PRIVATE KEY-----\n").unwrap();
-    fs::set_permissions(&sec1, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let encrypted = folder.join("encrypted.key");
+    fs::write(&encrypted, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n")
+        .unwrap();
+    fs::set_permissions(&encrypted, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let device = |key: &Path| {
         let mut command = muster();
         command.args(["crts", "--server", "coaps://127.0.0.1:9", "--cert"]).arg(folder.join("device/idevid.pem"));
         command.arg("--key").arg(key).arg("--trust").arg(folder.join("ca/root.pem"));
         command
     };
-    assert_eq!(after(&remedy(&mut device(&sec1), 1), "-in"), sec1);
+    assert_eq!(after(&remedy(&mut device(&encrypted), 1), "-in"), encrypted);
 
     let absent = folder.join("no such/dir");
     let mkdir = remedy(device(&folder.join("device/idevid.key")).arg("--out").arg(absent.join("out")), 1);

@@ -3,10 +3,10 @@
 use super::template::Asked;
 use super::*;
 use crate::general_name::GeneralNames;
-use crate::key::{PrivateKey, SigningKey};
+use crate::key::SigningKey;
 use crate::make::{AuthoritySpec, root};
 use crate::name::NameBuilder;
-use crate::{Curve, oid};
+use crate::{Curve, PrivateKey, oid};
 use ring::rand::SystemRandom;
 
 #[allow(clippy::disallowed_methods, reason = "a test plays the shell that owns the randomness")]

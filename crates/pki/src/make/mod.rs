@@ -19,9 +19,10 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::der::Tag;
 use crate::general_name::{GeneralName, GeneralNames, GeneralNamesError};
 use crate::issue::Serial;
-use crate::key::{KeyFault, SigningKey};
+use crate::key::SigningKey;
 use crate::name::{Name, NameBuilder, NameError};
 use crate::oid::{self, Oid};
+use crate::private_key::KeyFault;
 use crate::time::Validity;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use pki::pem::PemError;
+
 use super::flaw::ServerFlaw;
 use crate::secret_file::SecretFault;
 use crate::shell;
@@ -147,6 +149,15 @@ pub enum Problem {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file that holds something else, or in another form.
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What should be in it.
+        wanted: &'static str,
+        /// What is there.
+        found: PemError,
+    },
     /// A certificate outside its validity, or about to leave it.
     Validity {
         /// The file.
@@ -225,6 +236,7 @@ impl fmt::Display for Problem {
                 write!(f, "{} is not the key of {}", key.display(), certificate.display())
             }
             Problem::Content { path, wanted, reason } => write!(f, "{} is no {wanted}: {reason}", path.display()),
+            Problem::Form { path, wanted, found } => write!(f, "{} holds no {wanted}: {found}", path.display()),
             Problem::Validity { path, whose, standing, at } => {
                 let path = path.display();
                 match standing {
@@ -283,7 +295,11 @@ impl Problem {
             Problem::KeyMismatch { .. } => "name the key that belongs to the certificate; \
                  `openssl x509 -noout -pubkey -in CERT` and `openssl pkey -pubout -in KEY` print the same"
                 .into(),
-            Problem::Content { wanted, .. } => format!("name a PEM file with {wanted}"),
+            Problem::Content { wanted, .. } => format!("name a file with a {wanted}"),
+            Problem::Form { path, wanted, found } => match shell::conversion(found, path) {
+                Some(command) => format!("`{command}` makes a file that is read; name that"),
+                None => format!("name a file with a {wanted}"),
+            },
             Problem::Validity { standing: Standing::NotYetValid, .. } => {
                 "check this machine's clock; else wait or renew it".into()
             }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use authority::{Ca, CaFault, ChainRule, KeyFault, ProbeFault, ProbeRule, Profile, RingSigner, Urls};
 use pki::Certificate;
 
+use super::secrets::PRIVATE_KEY;
 use super::{Gravity, Loading, Warning};
 use crate::config::{self, CaSection, Problem, Read};
 
@@ -64,8 +65,8 @@ impl Loading {
                     certificate: config::from_file(file, &section.certificate.value),
                     key: key_path,
                 },
-                KeyFault::NotAKey => {
-                    Problem::Content { path: key_path, wanted: "private key", reason: fault.to_string() }
+                KeyFault::Unusable(_) => {
+                    Problem::Content { path: key_path, wanted: PRIVATE_KEY, reason: fault.to_string() }
                 }
             };
             self.faults.push(section.key.fault(problem));

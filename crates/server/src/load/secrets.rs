@@ -36,17 +36,13 @@ impl Loading {
         Some(CookieKeys::shared(*secret, lifetime))
     }
 
-    /// A private key in PEM, PKCS #8, with the path it came from.
+    /// A private key, with the path it came from.
     pub(super) fn private_key(&mut self, named: &Read<SecretUri>, file: &Path) -> Option<(PrivateKey, PathBuf)> {
         let (text, path) = self.secret(named, file)?;
         match pki::pem::private_key(&text) {
             Ok(key) => Some((key, path)),
             Err(error) => {
-                self.faults.push(named.fault(Problem::Content {
-                    path,
-                    wanted: PRIVATE_KEY,
-                    reason: error.to_string(),
-                }));
+                self.faults.push(named.fault(Problem::Form { path, wanted: PRIVATE_KEY, found: error }));
                 None
             }
         }
@@ -65,4 +61,4 @@ impl Loading {
     }
 }
 
-pub(super) const PRIVATE_KEY: &str = "private key in PKCS #8 (`-----BEGIN PRIVATE KEY-----`)";
+pub(super) const PRIVATE_KEY: &str = "private key on P-256 or P-384 (`-----BEGIN PRIVATE KEY-----`)";

@@ -56,7 +56,7 @@ impl Loading {
             Err(fault) => {
                 let problem = match &fault {
                     IdentityFault::OtherKey => Problem::KeyMismatch { certificate: path, key: key_path },
-                    IdentityFault::Key => {
+                    IdentityFault::Key(_) => {
                         Problem::Content { path: key_path, wanted: PRIVATE_KEY, reason: fault.to_string() }
                     }
                     _ => Problem::Content { path, wanted: "server certificate", reason: fault.to_string() },
