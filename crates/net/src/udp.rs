@@ -303,6 +303,15 @@ impl Socket {
     }
 }
 
+/// Whether a server goes on after this error of [`Socket::receive`]: a report (see [`is_report`]), a signal, or a kernel that has no memory at
+/// the moment. None of them says anything about the socket.
+#[must_use]
+pub fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let of_the_moment = [Errno::INTR, Errno::NOMEM, Errno::NOBUFS].map(Errno::raw_os_error);
+    is_report(error) || error.raw_os_error().is_some_and(|code| of_the_moment.contains(&code))
+}
+
 /// Whether an error of [`Socket::receive`] only passes on what an ICMP message said: that nothing listens there, that a router has no way or no
 /// permission, that a datagram was too long for the path. It comes once a message, on connected sockets alone; anybody on the way can have sent it,
 /// and the socket goes on as it was.

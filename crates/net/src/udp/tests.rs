@@ -39,6 +39,18 @@ fn receive(socket: &mut Socket, count: usize) -> Vec<(SocketAddr, Option<IpAddr>
 }
 
 #[test]
+fn a_server_goes_on_after_a_signal_or_a_moment_without_memory_and_not_without_its_socket() {
+    use rustix::io::Errno;
+    let passing = |errno: Errno| is_passing(&io::Error::from_raw_os_error(errno.raw_os_error()));
+    for errno in [Errno::INTR, Errno::NOMEM, Errno::NOBUFS, Errno::CONNREFUSED] {
+        assert!(passing(errno), "{errno:?}");
+    }
+    for errno in [Errno::BADF, Errno::NOTSOCK, Errno::INVAL, Errno::FAULT] {
+        assert!(!passing(errno), "{errno:?}");
+    }
+}
+
+#[test]
 fn an_answer_leaves_from_the_address_that_was_asked() {
     let [four, six] = loopbacks().map(|loopback| loopback.ip());
     let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];

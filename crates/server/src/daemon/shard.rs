@@ -21,7 +21,7 @@ use dtls::{Now, Path, Route, SocketIndex};
 use est::{Attempt, Backlog, Output, PublicKeyDone, PublicKeyJob, Success};
 use mio::{Events, Poll, Token, Waker};
 use net::Clock;
-use net::udp::{Batch, Socket, is_report};
+use net::udp::{Batch, Socket, is_passing};
 
 use super::control::{Control, Phase};
 use super::mailbox::{Mailbox, Sender, mailbox};
@@ -274,7 +274,7 @@ impl Shard {
                 match self.sockets[index].receive(batch) {
                     Ok(()) => self.handle_batch(now, index, batch),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable[index] = false,
-                    Err(error) if is_report(&error) => {}
+                    Err(error) if is_passing(&error) => {}
                     Err(error) => return Err(error),
                 }
             }
