@@ -14,8 +14,8 @@ Prints `forwarding ADDR:PORT -> ADDR:PORT` once it is ready, with the real port 
 SIGTERM, or when the time of --for is over, exit 0. The server sees one peer per client. Each share holds for both directions. One seed is one luck: \
 the same datagrams in the same order meet the same fate, and another share of one fault leaves the others as they were.
 
-A path of --mtu 256 is narrower than what either end begins with. Tell both, `mtu = 256` in [dtls] of the server and --mtu 256 of the device; an end \
-that is not told finds out by lost flights, half a minute for each, and one that cannot cut its flights (libcoap's client) never gets through. \
+A path of --mtu 256 is narrower than what either end begins with. A server of Muster finds that out by itself within some seconds of lost flights; \
+a device is told with --mtu 256, and one that cannot cut its flights (libcoap's client) never gets through. \
 An enrolment with --block 64 over the link of the first example takes a minute or two.
 
 Examples:
