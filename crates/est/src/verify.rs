@@ -101,9 +101,9 @@ impl Shown {
 
     fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Shown, Verified>, CertificateRefusal> {
         let Shown { chain, key, digest } = self;
-        Ok(match chain.conclude(verdicts.iter()).map_err(refusal)? {
+        Ok(match chain.conclude(verdicts.iter()).map_err(|refused| refusal(&refused))? {
             chain::Conclusion::Proven(verified) => Conclusion::Proven(verified),
-            chain::Conclusion::Further(chain) => Conclusion::Further(Shown { chain, key, digest }),
+            chain::Conclusion::Further(chain) => Conclusion::Further(Shown { chain: *chain, key, digest }),
         })
     }
 }
@@ -129,7 +129,10 @@ impl VerifyPeer for PeerVerifier {
     type Proven = ProvenDevice;
 
     fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<Shown, CertificateRefusal> {
-        Shown::new(chain::collect_device(Arc::clone(&self.anchors), chain, utc).map_err(refusal)?, None)
+        Shown::new(
+            chain::collect_device(Arc::clone(&self.anchors), chain, utc).map_err(|refused| refusal(&refused))?,
+            None,
+        )
     }
 
     fn conclude(
@@ -364,7 +367,7 @@ pub struct ShownServer {
 }
 
 enum ShownServerState {
-    New(Shown, UnixTime),
+    New(Box<Shown>, UnixTime),
     /// The same chain was found good a moment ago; that the server has its key is to be shown anew.
     Repeated {
         leaf: Arc<Certificate>,
@@ -382,7 +385,7 @@ impl Unproven for ShownServer {
 
     fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>> {
         let shown = match &self.state {
-            ShownServerState::New(shown, _) => Some(shown),
+            ShownServerState::New(shown, _) => Some(&**shown),
             ShownServerState::Repeated { .. } => None,
         };
         shown.into_iter().flat_map(Unproven::checks)
@@ -407,8 +410,9 @@ impl VerifyPeer for ServerVerifier {
             let key = session_key(&leaf).ok_or(CertificateFault::UnsupportedAlgorithm)?;
             return Ok(ShownServer { state: ShownServerState::Repeated { leaf, key } });
         }
-        let chain = chain::collect_server(Arc::clone(&self.anchors), chain, utc, &self.name).map_err(refusal)?;
-        Ok(ShownServer { state: ShownServerState::New(Shown::new(chain, Some(digest))?, utc) })
+        let chain = chain::collect_server(Arc::clone(&self.anchors), chain, utc, &self.name)
+            .map_err(|refused| refusal(&refused))?;
+        Ok(ShownServer { state: ShownServerState::New(Box::new(Shown::new(chain, Some(digest))?), utc) })
     }
 
     fn conclude(
@@ -424,7 +428,9 @@ impl VerifyPeer for ServerVerifier {
         };
         let digest = shown.digest;
         Ok(match shown.conclude(verdicts)? {
-            Conclusion::Further(shown) => Conclusion::Further(ShownServer { state: ShownServerState::New(shown, at) }),
+            Conclusion::Further(shown) => {
+                Conclusion::Further(ShownServer { state: ShownServerState::New(Box::new(shown), at) })
+            }
             Conclusion::Proven(Verified { leaf, .. }) => {
                 Conclusion::Proven(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) })
             }
@@ -451,7 +457,7 @@ fn chain_digest(chain: &[&[u8]]) -> Digest {
 const DETAIL_BYTES_MAX: usize = 512;
 
 /// A refusal of `pki` in the words of the handshake, with `pki`'s own for the log.
-fn refusal(refused: ChainRefusal) -> CertificateRefusal {
+fn refusal(refused: &ChainRefusal) -> CertificateRefusal {
     CertificateRefusal { fault: fault(refused.error), detail: Some(bounded(refused.to_string(), DETAIL_BYTES_MAX)) }
 }
 
@@ -606,10 +612,11 @@ mod tests {
         // The server has the key in each case: what is in question is its chain.
         let verify = |certificate: &Certificate, at| {
             let shown = verifier.collect(&[certificate.der()], utc(at)).map_err(|refusal| refusal.fault)?;
-            let ShownServerState::New(Shown { chain, digest, .. }, at) = shown.state else { return Ok(()) };
+            let ShownServerState::New(shown, at) = shown.state else { return Ok(()) };
+            let Shown { chain, digest, .. } = *shown;
             let results: Vec<bool> =
                 chain.checks().map(|check| check.key.verify(check.message, check.signature).is_ok()).collect();
-            match chain.conclude(results.into_iter()).map_err(|refused| refusal(refused).fault)? {
+            match chain.conclude(results.into_iter()).map_err(|refused| refusal(&refused).fault)? {
                 chain::Conclusion::Proven(Verified { leaf, .. }) => {
                     verifier.admit(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) });
                     Ok(())

@@ -59,7 +59,7 @@ fn d89_two_anchors_of_one_name_are_both_tried_and_no_signature_twice() {
     assert_eq!(first, [true, false]);
     let Conclusion::Further(unproven) = heard(unproven) else { panic!("the wrong anchor signed nothing") };
     assert_eq!(unproven.checks().count(), 1, "the leaf's signature is known to be good");
-    let Conclusion::Proven(verified) = heard(unproven) else { panic!("the right anchor signed it") };
+    let Conclusion::Proven(verified) = heard(*unproven) else { panic!("the right anchor signed it") };
     assert_eq!(verified.anchor, 1);
 }
 

@@ -24,8 +24,8 @@ impl Default for Wanted<'_> {
     }
 }
 
-fn must(output: Output) {
-    assert!(output.status.success(), "{}", stderr(&output));
+fn must(output: &Output) {
+    assert!(output.status.success(), "{}", stderr(output));
 }
 
 /// A new `server.pem` for the key that is there.
@@ -33,12 +33,12 @@ fn issue(pki: &Pki, wanted: &Wanted<'_>) {
     let path = |inside: &str| pki.path(inside).display().to_string();
     let (request, extensions) = (path("server.csr"), path("server.ext"));
     fs::write(&extensions, wanted.extensions.replace("\\n", "\n")).unwrap();
-    must(openssl(["req", "-new", "-key", &path("server.key"), "-subj", "/CN=server", "-out", &request]));
+    must(&openssl(["req", "-new", "-key", &path("server.key"), "-subj", "/CN=server", "-out", &request]));
     let (issuer, key, out) = (path(wanted.issuer.0), path(wanted.issuer.1), path("server.pem"));
     let mut arguments = vec!["x509", "-req", "-in", &request, "-CA", &issuer, "-CAkey", &key, "-out", &out];
     arguments.extend(["-extfile", &extensions, "-set_serial", "77"]);
     arguments.extend(["-days", "100"]);
-    must(openssl(arguments));
+    must(&openssl(arguments));
 }
 
 /// A new `server.pem` that ended in 2021, for the key that is there.
@@ -143,7 +143,7 @@ fn e61_a_server_certificate_of_another_root_is_a_fault_unless_devices_know_that_
     let pki = Pki::new();
     let extensions = format!("{SERVER}\n{NAMES}");
     let factory = ("manufacturer/ca.pem", "manufacturer/ca.key");
-    issue(&pki, &Wanted { extensions: &extensions, issuer: factory, ..Wanted::default() });
+    issue(&pki, &Wanted { extensions: &extensions, issuer: factory });
     let path = pki.path("server.pem").display().to_string();
     refused(&pki, &[&path, "it leads to", "devices that enrolled know only", "server.trust"]);
     configure(&pki, "trust = [\"manufacturer/ca.pem\"]");
@@ -178,7 +178,7 @@ fn e61_a_wrong_intermediate_is_named_by_its_place_in_the_file() {
     let pki = Pki::new();
     let extensions = format!("{SERVER}\n{NAMES}");
     let issuing = ("ca/issuing.pem", "ca/issuing.key");
-    issue(&pki, &Wanted { extensions: &extensions, issuer: issuing, ..Wanted::default() });
+    issue(&pki, &Wanted { extensions: &extensions, issuer: issuing });
     let leaf = fs::read_to_string(pki.path("server.pem")).unwrap();
     let chain = |inside: &[&str]| {
         let above: String = inside.iter().map(|path| fs::read_to_string(pki.path(path)).unwrap()).collect();
@@ -193,7 +193,7 @@ fn e61_a_wrong_intermediate_is_named_by_its_place_in_the_file() {
     let other = Pki::new();
     let issuing = ("ca/issuing.pem", "ca/issuing.key");
     fs::copy(pki.path("server.key"), other.path("server.key")).unwrap();
-    issue(&other, &Wanted { extensions: &extensions, issuer: issuing, ..Wanted::default() });
+    issue(&other, &Wanted { extensions: &extensions, issuer: issuing });
     let leaf = fs::read_to_string(other.path("server.pem")).unwrap();
     let wrong = fs::read_to_string(pki.path("manufacturer/ca.pem")).unwrap();
     fs::write(pki.path("server.pem"), format!("{leaf}{wrong}")).unwrap();

@@ -116,7 +116,7 @@ pub enum Event<P> {
         /// Why: what the peer was told.
         refusal: Refusal,
         /// What exactly is at fault, and whom the client claims to be.
-        account: Account,
+        account: Box<Account>,
         /// What else its ClientHello would have failed by, had this one been mended.
         further: Vec<Refusal>,
         /// What its ClientHello offered; empty if it could not be read.

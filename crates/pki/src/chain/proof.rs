@@ -88,7 +88,7 @@ pub enum Conclusion<A> {
     /// All signatures of a path are good.
     Proven(Verified),
     /// One is not, and there is another path, with other checks.
-    Further(Unproven<A>),
+    Further(Box<Unproven<A>>),
 }
 
 impl<A: Borrow<Anchors>> Unproven<A> {
@@ -142,7 +142,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
         };
         let refusal = self.bad_signature(bad);
         self.known.extend(results());
-        self.next_path(refusal).map(Conclusion::Further)
+        self.next_path(refusal).map(|next| Conclusion::Further(Box::new(next)))
     }
 
     /// Verifies everything on the spot.
@@ -157,7 +157,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
             }
             match unproven.conclude(results.into_iter().take(count))? {
                 Conclusion::Proven(verified) => return Ok(verified),
-                Conclusion::Further(next) => unproven = next,
+                Conclusion::Further(next) => unproven = *next,
             }
         }
     }
