@@ -6,7 +6,7 @@ use crate::identity::Identity;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, Status, say};
 use dtls::IdentityUse;
-use est::{Answer, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ServerVerifier};
+use est::{Answer, CaCertificates, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ServerVerifier};
 use net::SystemRandom;
 use net::capture::{Addresses, KeyLog, Pcapng, Tee, TracePrinter};
 use net::device::{self, Device, Setup};
@@ -55,7 +55,12 @@ impl Session {
     /// `GET /crts`.
     pub(crate) fn authorities(&mut self) -> Outcome<Vec<Certificate>> {
         match self.ask(&Operation::CaCertificates)? {
-            Answer::CaCertificates(ders) => ders.iter().map(|der| self.parse(der)).collect(),
+            Answer::CaCertificates(CaCertificates { usable, passed_over }) => {
+                for what in passed_over {
+                    say!("/crts: passed over, {what}");
+                }
+                usable.iter().map(|der| self.parse(der)).collect()
+            }
             other => Err(self.odd(&other)),
         }
     }

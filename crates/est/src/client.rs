@@ -35,7 +35,7 @@ mod answer;
 mod persistence;
 
 use answer::Expected;
-pub use answer::{Answer, AnswerFault, Failure, Malformed, Refused};
+pub use answer::{Answer, AnswerFault, CaCertificates, Failure, Malformed, Refused};
 pub use persistence::Persistence;
 use persistence::{Effort, IDLE_MAX, Next, Remedy};
 

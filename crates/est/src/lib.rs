@@ -20,8 +20,8 @@ pub mod trace;
 mod verify;
 
 pub use client::{
-    Answer, AnswerFault, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Malformed, Operation, Persistence,
-    Refused, StartFault,
+    Answer, AnswerFault, CaCertificates, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Malformed, Operation,
+    Persistence, Refused, StartFault,
 };
 pub use config::{ConfigFault, Limits, ServerConfig, ServerSpec};
 pub use dtls::{Now, Path, Random, Route, SessionId, SocketIndex, Transmit, UnixTime};

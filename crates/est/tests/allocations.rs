@@ -25,6 +25,15 @@ fn allocations(world: &mut World, raw: &mut Raw, message: &[u8]) -> u64 {
 }
 
 #[test]
+fn d93_a_slot_of_the_peers_of_this_server_is_as_small_as_is_said() {
+    // With 16 bytes of an index and a pointer beside it, and the peer type that the server really uses.
+    let slot = dtls::Endpoint::<est::PeerVerifier>::SLOT_BYTES;
+    assert!(slot + 16 + 8 <= 320, "{slot}");
+    // A session's slot holds its peer: 32 bytes of digest, without a pointer to anything.
+    assert_eq!(size_of::<<est::PeerVerifier as dtls::VerifyPeer>::Peer>(), 32);
+}
+
+#[test]
 fn nothing_is_allocated_for_what_begins_no_exchange() {
     let mut world = World::new();
     let holder = world.pki.device(1);

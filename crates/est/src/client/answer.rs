@@ -21,12 +21,21 @@ const MAX_AGE_DEFAULT: u32 = 60;
 /// A checked answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The CA certificates, each DER.
-    CaCertificates(Vec<Vec<u8>>),
+    /// The CA certificates.
+    CaCertificates(CaCertificates),
     /// The certificate that was issued, DER; its key is that of the request.
     Certificate(Vec<u8>),
     /// The links of discovery, as they came.
     Links(String),
+}
+
+/// What `/crts` answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaCertificates {
+    /// Those that can be used, each DER; never none.
+    pub usable: Vec<Vec<u8>>,
+    /// Why the others cannot, such as an RSA root beside the CA that issues: no path of ours needs them.
+    pub passed_over: Vec<Malformed>,
 }
 
 /// Why there is no answer to use.
@@ -283,15 +292,17 @@ fn links(reply: Reply) -> Result<Answer, AnswerFault> {
 }
 
 fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, AnswerFault> {
-    let certificates = unpack(reply, packing)?;
-    for (index, der) in certificates.iter().enumerate() {
-        parse(index, der)?;
+    let (mut usable, mut passed_over) = (Vec::new(), Vec::new());
+    for (index, der) in unpack(reply, packing)?.into_iter().enumerate() {
+        match Certificate::parse(der) {
+            Ok(_) => usable.push(der.to_vec()),
+            Err(error) => passed_over.push(Malformed::Certificate { index, error }),
+        }
     }
-    Ok(Answer::CaCertificates(certificates.into_iter().map(<[u8]>::to_vec).collect()))
-}
-
-fn parse(index: usize, der: &[u8]) -> Result<Certificate, AnswerFault> {
-    Certificate::parse(der).map_err(|error| AnswerFault::Malformed(Malformed::Certificate { index, error }))
+    match passed_over.first() {
+        Some(first) if usable.is_empty() => Err(AnswerFault::Malformed(*first)),
+        _ => Ok(Answer::CaCertificates(CaCertificates { usable, passed_over })),
+    }
 }
 
 /// RFC 7030 §4.2.3: "containing only the certificate that was issued"; and a certificate for another key would be of no use
@@ -299,7 +310,8 @@ fn parse(index: usize, der: &[u8]) -> Result<Certificate, AnswerFault> {
 fn issued(reply: &Reply, packing: Option<Packing>, key: &Digest) -> Result<Answer, AnswerFault> {
     let certificates = unpack(reply, packing)?;
     let [der] = certificates.as_slice() else { return Err(AnswerFault::NotOneCertificate(certificates.len())) };
-    let certificate = parse(0, der)?;
+    let malformed = |error| AnswerFault::Malformed(Malformed::Certificate { index: 0, error });
+    let certificate = Certificate::parse(der).map_err(malformed)?;
     if Digest::of(certificate.spki()) != *key {
         return Err(AnswerFault::OtherKey);
     }
@@ -365,7 +377,24 @@ mod tests {
         let Ok(Answer::CaCertificates(cas)) = expected.check(reply(Code::CONTENT, CMS, vector(CA_CERTIFICATES))) else {
             panic!("not taken")
         };
-        assert_eq!(cas.len(), 1);
+        assert_eq!((cas.usable.len(), cas.passed_over.len()), (1, 0));
+    }
+
+    #[test]
+    fn e66_what_can_be_used_of_the_ca_certificates_is_used_and_the_rest_is_named() {
+        let check = |body: &[u8]| {
+            let expected = Expected::of(&Operation::CaCertificates, None).unwrap();
+            expected.check(reply(Code::CONTENT, CMS, body.to_vec()))
+        };
+        let answer = include_bytes!("../../../pki/tests/vectors/foreign/rsa-root.p7");
+        let Ok(Answer::CaCertificates(cas)) = check(answer) else { panic!("not taken") };
+        assert_eq!((cas.usable.len(), cas.passed_over.len()), (1, 1));
+        assert!(cas.passed_over[0].to_string().contains("RSA"), "{}", cas.passed_over[0]);
+        // Nothing that can be used is no answer.
+        let both = pki::cms::parse_certs_only(answer).unwrap();
+        let rsa: Vec<&[u8]> = both.into_iter().filter(|der| Certificate::parse(der).is_err()).collect();
+        let failure = check(&pki::cms::certs_only(&rsa)).unwrap_err();
+        assert!(failure.to_string().contains("RSA"), "{failure}");
     }
 
     #[test]
