@@ -26,6 +26,7 @@ pub mod fuzz;
 pub mod ideal;
 pub mod link;
 pub mod overload;
+pub mod population;
 mod run;
 pub mod scenario;
 pub mod soak;

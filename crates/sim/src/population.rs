@@ -1,0 +1,246 @@
+//! Many sessions on one server, and what becomes of them in one instant.
+//!
+//! Devices have no links, no losses and no time: each makes its session, and perhaps enrols, before the next one begins. They go away without a
+//! word, so that the server keeps what it has to keep. Every call into the server goes through a probe, in which a caller counts memory.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use authority::{Deliver, Flights, Issuer, Limits, MemoryLedger, Outcome};
+use dtls::{CookieKeys, Path, Route, SocketIndex};
+use est::{Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec};
+use pki::issue::NodePrefix;
+
+use crate::chance::DerivedRandom;
+use crate::clock::Clock;
+use crate::trust::{DeviceIdentity, SERVER_NAME, TestCa};
+
+/// Runs a call into the server, and may look at what it does to the memory.
+pub type Probe<'p> = &'p mut dyn FnMut(&mut dyn FnMut());
+
+/// What ends a whole population.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Every session has been idle for so long that it expires, in one instant.
+    Expiry,
+    /// The server drains.
+    Drain,
+    /// The server closes every session.
+    CloseAll,
+}
+
+impl End {
+    /// All of them.
+    pub const ALL: [End; 3] = [End::Expiry, End::Drain, End::CloseAll];
+}
+
+/// What one call did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    /// Sessions that it ended.
+    pub ended: usize,
+    /// Datagrams that it left to be sent: each a close_notify.
+    pub said: usize,
+}
+
+/// A server with sessions.
+pub struct Population {
+    ca: TestCa,
+    clock: Clock,
+    server: Server,
+    issuer: Arc<Issuer>,
+    finished: Arc<Finished>,
+    random: Arc<DerivedRandom>,
+    dtls: Option<(u32, Arc<DtlsConfig>)>,
+    devices: u32,
+}
+
+#[derive(Default)]
+struct Finished(Mutex<Vec<(JobId, Outcome)>>);
+
+impl Deliver<JobId> for Finished {
+    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(outcomes);
+    }
+}
+
+impl Population {
+    /// A server that has no session and takes `sessions_max`. Its cache of certificates is small: what is counted is sessions.
+    ///
+    /// # Panics
+    /// Where nothing can be configured.
+    #[must_use]
+    pub fn new(sessions_max: usize) -> Population {
+        let (ca, random) = (TestCa::new(90), Arc::new(DerivedRandom::new(90, "population")));
+        let cookie = CookieKeys::from_random(&*random);
+        let mut spec = ServerSpec::new(ca.server().for_dtls(&random), cookie, vec![ca.profile(|_| {})]);
+        spec.dtls.sessions_max = sessions_max;
+        spec.certificates = Arc::new(est::CertificateCache::new(16));
+        let config = Arc::new(ServerConfig::new(spec).expect("a configuration"));
+        let issuer = Issuer::new(
+            Arc::new(MemoryLedger::new(1 << 20)),
+            Arc::new(ca.signer(Arc::clone(&random))),
+            Arc::clone(&random) as Arc<dyn authority::Random>,
+            NodePrefix::new(1),
+            Arc::new(Flights::new(Limits::default())),
+        );
+        Population {
+            ca,
+            clock: Clock::start(),
+            server: Server::new(0, config, Arc::clone(&random) as Arc<dyn dtls::Random>),
+            issuer: Arc::new(issuer),
+            finished: Arc::default(),
+            random,
+            dtls: None,
+            devices: 0,
+        }
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.server.counters().sessions.map_or(0, |sessions| sessions.established)
+    }
+
+    /// Sessions from as many addresses, of one device.
+    pub fn arrive(&mut self, count: u32, probe: Probe<'_>) {
+        for _ in 0..count {
+            self.visit(1, None, probe);
+        }
+    }
+
+    /// As many devices enrol; none closes its session.
+    pub fn enrol(&mut self, count: u32, probe: Probe<'_>) {
+        for _ in 0..count {
+            let number = self.devices + 2;
+            let csr = self.ca.request(self.ca.device(number).certificate.subject()).csr;
+            self.visit(number, Some(csr), probe);
+        }
+    }
+
+    /// Lets time pass, and serves every deadline.
+    pub fn pass(&mut self, time: Duration, probe: Probe<'_>) {
+        let until = self.clock.now().mono + time;
+        while let Some(at) = self.server.poll_timeout().filter(|at| *at <= until) {
+            self.clock.advance_to(at);
+            self.call(probe);
+        }
+        self.clock.advance_to(until);
+    }
+
+    /// Begins the end. What the call did itself.
+    pub fn begin(&mut self, end: End, probe: Probe<'_>) -> Call {
+        let before = self.sessions();
+        match end {
+            End::Expiry => {
+                let due = self.server.poll_timeout().unwrap_or(self.clock.now().mono);
+                self.clock.advance_to(due);
+            }
+            End::Drain => probe(&mut || self.server.drain(self.clock.now())),
+            End::CloseAll => probe(&mut || self.server.close_all(self.clock.now())),
+        }
+        self.fetch(before, probe)
+    }
+
+    /// Serves the deadlines that have passed, with one call; nothing if there are none.
+    pub fn next(&mut self, probe: Probe<'_>) -> Option<Call> {
+        self.server.poll_timeout().filter(|at| *at <= self.clock.now().mono)?;
+        Some(self.call(probe))
+    }
+
+    fn call(&mut self, probe: Probe<'_>) -> Call {
+        let before = self.sessions();
+        probe(&mut || self.server.handle_timeout(self.clock.now()));
+        self.fetch(before, probe)
+    }
+
+    /// Fetches what the server has to say, in the void.
+    fn fetch(&mut self, before: usize, probe: Probe<'_>) -> Call {
+        let mut said = 0;
+        probe(&mut || {
+            while self.server.poll_transmit().is_some() {
+                said += 1;
+            }
+            while self.server.poll_output().is_some() {}
+        });
+        Call { ended: before - self.sessions(), said }
+    }
+
+    fn visit(&mut self, number: u32, csr: Option<Vec<u8>>, probe: Probe<'_>) {
+        self.devices += 1;
+        let route = route(self.devices);
+        let random = Arc::clone(&self.random) as Arc<dyn dtls::Random>;
+        let dtls = self.dtls_of(number);
+        let mut client = Client::new(Arc::new(ClientConfig::default()), dtls, random, self.clock.now());
+        let wants = csr.is_some();
+        let mut csr = csr;
+        loop {
+            while let Some(event) = client.poll_event() {
+                match event {
+                    ClientEvent::Connected { .. } => match csr.take() {
+                        Some(csr) => client.start(self.clock.now(), Operation::Enroll { csr }).expect("connected"),
+                        None => return,
+                    },
+                    ClientEvent::Done(_) if wants => return,
+                    ClientEvent::Acknowledged => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            let datagram = client.poll_transmit().map(<[u8]>::to_vec);
+            let mut datagram = datagram.expect("a device that has nothing to say has its certificate");
+            probe(&mut || self.server.handle_datagram(self.clock.now(), route, &mut datagram));
+            self.serve(probe);
+            while let Some(answer) = self.server.poll_transmit() {
+                client.handle_datagram(self.clock.now(), &mut answer.bytes.to_vec());
+            }
+        }
+    }
+
+    /// Does what the server asks for.
+    fn serve(&mut self, probe: Probe<'_>) {
+        let now = self.clock.now();
+        while let Some(output) = self.server.poll_output() {
+            match output {
+                Output::Submit(id, job) => {
+                    let deliver = Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>;
+                    self.issuer.submit(now.utc, vec![(id, job)], deliver);
+                    let outcomes = std::mem::take(&mut *self.finished.0.lock().unwrap_or_else(PoisonError::into_inner));
+                    for (job, outcome) in outcomes {
+                        let mut outcome = Some(outcome);
+                        probe(&mut || {
+                            if let Some(outcome) = outcome.take() {
+                                self.server.complete(now, job, outcome);
+                            }
+                        });
+                    }
+                }
+                Output::PublicKey(step) => self.server.complete_public_key(now, step.run()),
+                Output::Attempt(_) | Output::Alarm(_) => {}
+            }
+        }
+    }
+
+    /// The configuration of a device; that of the last one is kept.
+    fn dtls_of(&mut self, number: u32) -> Arc<DtlsConfig> {
+        if let Some((of, dtls)) = &self.dtls
+            && *of == number
+        {
+            return Arc::clone(dtls);
+        }
+        let identity: DeviceIdentity = self.ca.device(number);
+        let name = pki::DnsName::try_from(SERVER_NAME).expect("a DNS name").to_owned();
+        let anchors = vec![Arc::clone(self.ca.root())];
+        let verifier = est::ServerVerifier::new(anchors, pki::ServerName::DnsName(name)).expect("a root is an anchor");
+        let dtls = Arc::new(DtlsConfig::new(Some(identity.for_dtls(&self.random)), Arc::new(verifier)));
+        self.dtls = Some((number, Arc::clone(&dtls)));
+        dtls
+    }
+}
+
+/// An address of its own for each device.
+fn route(device: u32) -> Route {
+    let [a, b, c, d] = (0x0a00_0000 + device).to_be_bytes();
+    let peer = SocketAddr::from(([a, b, c, d], 5684));
+    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+}
