@@ -1,6 +1,7 @@
 //! A whole population ends in one instant: no call does much, little memory is needed for it, and every device is told. And what one session
 //! costs.
 
+#![allow(clippy::print_stdout, reason = "the figures are what is asked of it")]
 #![allow(clippy::unwrap_used, reason = "what cannot fail here fails the test")]
 
 #[path = "support/memory.rs"]
@@ -60,6 +61,6 @@ fn the_sizes_of_an_idle_session_and_of_one_after_an_enrolment() {
     println!("an idle session: {idle} bytes; after an enrolment: {after_enrolment}; 248 s later: {later}");
     assert!(idle <= 400, "{idle}");
     assert!(after_enrolment <= 3_072, "{after_enrolment}");
-    // The tables that many enrolments had grown keep some of their room.
+    // It does not come down to an idle one: 270 bytes were left when this was measured, and this bound holds them there.
     assert!(later <= idle + 320, "{later}, an idle one {idle}");
 }

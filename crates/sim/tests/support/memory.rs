@@ -4,16 +4,16 @@ use sim::population::{Call, End, Population};
 
 /// What calls into the server did to the memory, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// Held now, beyond the start.
-    pub held: i64,
+    pub(crate) held: i64,
     /// The most that was held.
-    pub peak: i64,
+    pub(crate) peak: i64,
 }
 
 impl Memory {
     /// Runs a call and notes what it does.
-    pub fn note(&mut self, call: &mut dyn FnMut()) {
+    pub(crate) fn note(&mut self, call: &mut dyn FnMut()) {
         let counted = allocation_counter::measure(call);
         self.peak = self.peak.max(self.held + i64::try_from(counted.bytes_max).unwrap_or(i64::MAX));
         self.held += counted.bytes_current;
@@ -22,23 +22,23 @@ impl Memory {
 
 /// The end of a population.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended {
-    pub sessions: usize,
+pub(crate) struct Ended {
+    pub(crate) sessions: usize,
     /// What the sessions held, in bytes.
-    pub live: i64,
+    pub(crate) live: i64,
     /// The most that the end needed beyond that.
-    pub extra: i64,
+    pub(crate) extra: i64,
     /// What is held afterwards.
-    pub after: i64,
-    pub calls: usize,
+    pub(crate) after: i64,
+    pub(crate) calls: usize,
     /// The most that one call did.
-    pub most: Call,
+    pub(crate) most: Call,
     /// What all calls did.
-    pub all: Call,
+    pub(crate) all: Call,
 }
 
 /// Sessions arrive, and all of them end.
-pub fn end(sessions: u32, end: End) -> Ended {
+pub(crate) fn end(sessions: u32, end: End) -> Ended {
     let mut population = Population::new(sessions as usize);
     let mut memory = Memory::default();
     population.arrive(sessions, &mut |call| memory.note(call));
