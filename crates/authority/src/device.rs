@@ -61,7 +61,7 @@ pub enum DeviceIdRule {
     Subject,
     /// The value of an attribute that occurs exactly once in the subject.
     Attribute(Attribute),
-    /// The one hardwareModuleName of the alternative names (RFC 4108 §5), as [`module_text`] writes it.
+    /// The one hardwareModuleName of the alternative names (RFC 4108 §5), as `module_text` writes it.
     HardwareModule,
 }
 

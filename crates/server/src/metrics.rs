@@ -46,6 +46,7 @@ const SENT: &str = "muster_datagrams_sent_total";
 const SENT_BYTES: &str = "muster_sent_bytes_total";
 const SEND_CALLS: &str = "muster_send_calls_total";
 const DROPPED: &str = "muster_dropped_total";
+const FORGERY_ALARMS: &str = "muster_forgery_alarms_total";
 const SESSIONS: &str = "muster_sessions";
 const HANDSHAKES: &str = "muster_handshakes_total";
 const REQUESTS: &str = "muster_requests_total";
@@ -70,6 +71,11 @@ pub const DESCRIPTIONS: &[Description] = &[
         "System calls that sent datagrams; fewer than datagrams where segmentation offload joined them",
     ),
     counter(DROPPED, Some("reason"), "Datagrams and records dropped, by reason; noise on the wire, no refusal"),
+    counter(
+        FORGERY_ALARMS,
+        None,
+        "Alarms of forged records, each for a thousand in excess of ten a second in one session; the log names it",
+    ),
     gauge(SESSIONS, Some("state"), "DTLS sessions, by state: half_open (handshake in progress) or established"),
     counter(HANDSHAKES, None, "DTLS handshakes completed"),
     counter(REQUESTS, Some("function"), "EST requests answered with success, by function"),
@@ -109,6 +115,7 @@ pub(crate) struct Meters {
     pub(crate) send_calls: Counter,
     pub(crate) drops: Arc<[Counter]>,
     pub(crate) shell_drops: ShellDrops,
+    pub(crate) forgery_alarms: Counter,
     pub(crate) established: Gauge,
     pub(crate) half_open: Gauge,
     pub(crate) handshakes: Counter,
@@ -177,6 +184,7 @@ impl Meters {
                 not_unicast: dropped("not_unicast"),
                 stale_outcome: dropped("stale_outcome"),
             },
+            forgery_alarms: counter(FORGERY_ALARMS),
             established: registry.gauge(SESSIONS, Some(("state", "established"))),
             half_open: registry.gauge(SESSIONS, Some(("state", "half_open"))),
             handshakes: counter(HANDSHAKES),

@@ -1,7 +1,7 @@
 //! More devices than one core can serve: a model of service time.
 //!
 //! The other worlds take no time for what the server computes. Here each datagram that the server handles occupies its one core for
-//! as long as it would on a real one, slowed down by [`SLOWER`] so that a few hundred devices are a crowd; datagrams wait meanwhile in a
+//! as long as it would on a real one, slowed down by `SLOWER` so that a few hundred devices are a crowd; datagrams wait meanwhile in a
 //! receive queue that drops what it has no room for, as a socket does. Devices come at a steady rate, enrol once and close.
 //!
 //! ```text

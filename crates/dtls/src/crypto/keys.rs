@@ -167,7 +167,7 @@ impl SignatureCheck<'_> {
     }
 }
 
-/// The results of checks, in their order. Only [`run_many`] makes them.
+/// The results of checks, in their order. Only `run_many` makes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Verdicts<'a>(&'a [bool]);
 

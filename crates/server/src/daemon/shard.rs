@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use authority::{Busy, Deliver, Job, Outcome};
 use dtls::{Now, Path, Route, SocketIndex};
-use est::{Attempt, Backlog, Output, PublicKeyDone, PublicKeyJob, Success};
+use est::{Alarm, Attempt, Backlog, Output, PublicKeyDone, PublicKeyJob, Success};
 use mio::{Events, Poll, Token, Waker};
 use net::Clock;
 use net::udp::{Batch, Socket, is_passing};
@@ -340,7 +340,10 @@ impl Shard {
         match output {
             Output::Attempt(attempt) => self.note(attempt),
             // At most one for each thousand forged records.
-            Output::Alarm(alarm) => tracing::warn!("{alarm}"),
+            Output::Alarm(alarm @ Alarm::Forgeries(_)) => {
+                self.meters.forgery_alarms.increment(1);
+                tracing::warn!("{alarm}");
+            }
             Output::Submit(job_id, job) => match self.desk.admit() {
                 Ok(()) => {
                     let (profile, peer) = (Arc::clone(&job.profile), self.server.peer(job_id));
