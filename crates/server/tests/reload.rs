@@ -21,8 +21,11 @@ fn try_connect(pki: &Pki, identity: &Identity, server: &server::Handle) -> Resul
 /// Eight devices enrol again and again while the configuration changes under them: not one request fails, and nothing is issued that nobody got.
 #[test]
 fn enrolments_in_flight_survive_reloads() {
+    /// Of each device, at most: far more than twenty reloads leave time for.
+    const CERTIFICATES_MAX: usize = 1_000;
     let pki = Pki::new();
-    let text = pki.configuration(&loopbacks());
+    let bound = format!("ca = \"main\"\nmax_certificates_per_device = {CERTIFICATES_MAX}\n");
+    let text = pki.configuration(&loopbacks()).replace("ca = \"main\"\n", &bound);
     let shorter = text.replace("[ledger]", "issue.validity = \"2h\"\n[ledger]");
     let server = pki.start(&text);
     let addresses = server.addresses().to_vec();
@@ -35,7 +38,7 @@ fn enrolments_in_flight_survive_reloads() {
             let (enrolled, stop) = (enrolled.clone(), Arc::clone(&stop));
             std::thread::spawn(move || {
                 let mut lives = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) && lives.len() < CERTIFICATES_MAX {
                     let validity = enrol(&mut device, &identity).certificate.validity();
                     lives.push(validity.not_after.as_secs() - validity.not_before.as_secs());
                     // The test looks at some of them only.
