@@ -74,6 +74,17 @@ impl<V: VerifyPeer> Standing<V> {
         };
     }
 
+    /// Judges this peer and no other, round after round.
+    pub(crate) fn judge_alone(&mut self, verifier: &V, own: OwnCheck<'_>) {
+        while !self.is_judged() {
+            let mut checks = Vec::new();
+            self.gather(own, &mut checks);
+            let results = run_many(&checks);
+            let all = 0..checks.len();
+            self.hear(verifier, results.at(all));
+        }
+    }
+
     pub(crate) fn into_judgement(self) -> Result<V::Proven, Fault> {
         match self {
             Self::Judged(judgement) => judgement,
@@ -90,12 +101,6 @@ pub(crate) fn prove<V: VerifyPeer>(
     own: OwnCheck<'_>,
 ) -> Result<V::Proven, Fault> {
     let mut standing = Standing::<V>::new(verifier.collect(chain, utc));
-    while !standing.is_judged() {
-        let mut checks = Vec::new();
-        standing.gather(own, &mut checks);
-        let results = run_many(&checks);
-        let count = checks.len();
-        standing.hear(verifier, results.at(0..count));
-    }
+    standing.judge_alone(verifier, own);
     standing.into_judgement()
 }

@@ -117,13 +117,7 @@ impl<V: VerifyPeer> Work<V> {
             Self::KeyExchange(work) => Outcome::KeyExchange(work.run(random)),
             Self::Authentication(work) => {
                 let mut case = Case::new(work);
-                while !case.standing.is_judged() {
-                    let mut checks = Vec::new();
-                    case.standing.gather(case.own_check(), &mut checks);
-                    let results = run_many(&checks);
-                    let all = 0..checks.len();
-                    case.standing.hear(case.work.verifier.as_ref(), results.at(all));
-                }
+                case.standing.judge_alone(case.work.verifier.as_ref(), case.work.own_check());
                 Outcome::Authentication(case.finish())
             }
         }
@@ -176,6 +170,12 @@ pub(crate) struct AuthenticationWork<V> {
     pub(crate) binding: Binding,
 }
 
+impl<V> AuthenticationWork<V> {
+    fn own_check(&self) -> OwnCheck<'_> {
+        OwnCheck { scheme: self.scheme, message: &self.signed, signature: &self.signature }
+    }
+}
+
 /// An authenticated client and the secret shared with it.
 pub(crate) struct Authentication<P> {
     pub(crate) proven: P,
@@ -192,10 +192,6 @@ impl<V: VerifyPeer> Case<V> {
     fn new(work: Box<AuthenticationWork<V>>) -> Self {
         let collected = work.chain.with_slices(&work.signed, |chain| work.verifier.collect(chain, work.utc));
         Self { standing: Standing::new(collected), work }
-    }
-
-    fn own_check(&self) -> OwnCheck<'_> {
-        OwnCheck { scheme: self.work.scheme, message: &self.work.signed, signature: &self.work.signature }
     }
 
     /// The end: agrees on the secret with a client that is proven, and finds words for one that is not.
@@ -232,7 +228,7 @@ fn judge<V: VerifyPeer>(cases: &mut [Option<Case<V>>], isolate: &dyn Fn(&mut dyn
         let mut ends = Vec::with_capacity(cases.len());
         for case in &*cases {
             if let Some(case) = case {
-                case.standing.gather(case.own_check(), &mut checks);
+                case.standing.gather(case.work.own_check(), &mut checks);
             }
             ends.push(checks.len());
         }

@@ -163,15 +163,20 @@ impl<A: Borrow<Anchors>> Unproven<A> {
     }
 
     fn next_path(mut self, refusal: ChainRefusal) -> Result<Self, ChainRefusal> {
+        self.give_up_path(refusal)?;
+        self.try_path()
+    }
+
+    /// Goes on to the next path; without one, the fault of the first is the chain's.
+    fn give_up_path(&mut self, refusal: ChainRefusal) -> Result<(), ChainRefusal> {
         let first = self.first.take().unwrap_or(refusal);
-        match self.paths.next() {
-            Some(path) => {
-                (self.path, self.first) = (path, Some(first));
-                self.try_path()
-            }
-            None if self.cut_off => Err(ChainError::TooMuchWork.into()),
-            None => Err(first),
-        }
+        self.path = match self.paths.next() {
+            Some(path) => path,
+            None if self.cut_off => return Err(ChainError::TooMuchWork.into()),
+            None => return Err(first),
+        };
+        self.first = Some(first);
+        Ok(())
     }
 
     /// Judges paths until there is one that only its signatures can fail.
@@ -187,13 +192,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
             if self.spent > SIGNATURES_MAX {
                 return Err(ChainError::TooMuchWork.into());
             }
-            let first = self.first.take().unwrap_or(refusal);
-            self.path = match self.paths.next() {
-                Some(path) => path,
-                None if self.cut_off => return Err(ChainError::TooMuchWork.into()),
-                None => return Err(first),
-            };
-            self.first = Some(first);
+            self.give_up_path(refusal)?;
         }
     }
 
