@@ -4,28 +4,32 @@
 
 mod support;
 
-use dtls::{Event, PublicKeySteps, Refusal, Suite};
+use dtls::{Event, PublicKeySteps, Refusal, Route, SessionCounts, Suite};
 use support::forge::{APPLICATION_DATA, HANDSHAKE, Piece, Raw};
 use support::script::{Hello, Script};
 use support::{Clock, Pair, World};
 
 #[test]
-fn d31_cookieless_hello_allocates_nothing() {
+fn d31_a_million_spoofed_sources_allocate_nothing_and_leave_no_entry() {
     let world = World::new();
     let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
     let original = script.hello.datagram(0, 0);
     script.give(&original);
     let now = script.clock.now();
-    let (mut datagram, route) = (original.clone(), script.route);
+    let mut datagram = original.clone();
+    let Route::Address(mut path) = script.route;
     let endpoint = &mut script.endpoint;
     let counted = allocation_counter::measure(|| {
-        for _ in 0..1_000 {
+        for source in 0..1_000_000_u32 {
+            path.peer.set_ip(std::net::IpAddr::V4(source.into()));
             datagram.copy_from_slice(&original);
-            endpoint.handle_datagram(now, route, &mut datagram);
+            endpoint.handle_datagram(now, Route::Address(path), &mut datagram);
             assert!(endpoint.poll_transmit().is_some());
         }
     });
     assert_eq!(counted.count_total, 0);
+    assert_eq!(script.endpoint.counts(), SessionCounts { established: 0, half_open: 0 });
+    assert!(script.endpoint.poll_timeout().is_none() && script.endpoint.poll_event().is_none());
 }
 
 #[test]
