@@ -197,14 +197,16 @@ impl Population {
         }
     }
 
-    /// Does what the server asks for.
+    /// Does what the server asks for. What the server made for that is freed in front of the probe too, so that it does not count as kept.
     fn serve(&mut self, probe: Probe<'_>) {
         let now = self.clock.now();
         while let Some(output) = self.server.poll_output() {
             match output {
                 Output::Submit(id, job) => {
+                    let copy = job.clone();
+                    free(job, probe);
                     let deliver = Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>;
-                    self.issuer.submit(now.utc, vec![(id, job)], deliver);
+                    self.issuer.submit(now.utc, vec![(id, copy)], deliver);
                     let outcomes = std::mem::take(&mut *self.finished.0.lock().unwrap_or_else(PoisonError::into_inner));
                     for (job, outcome) in outcomes {
                         let mut outcome = Some(outcome);
@@ -216,7 +218,8 @@ impl Population {
                     }
                 }
                 Output::PublicKey(step) => self.server.complete_public_key(now, step.run()),
-                Output::Attempt(_) | Output::Alarm(_) => {}
+                Output::Attempt(attempt) => free(attempt, probe),
+                Output::Alarm(_) => {}
             }
         }
     }
@@ -236,6 +239,12 @@ impl Population {
         self.dtls = Some((number, Arc::clone(&dtls)));
         dtls
     }
+}
+
+/// Drops a value in front of the probe.
+fn free<T>(value: T, probe: Probe<'_>) {
+    let mut value = Some(value);
+    probe(&mut || drop(value.take()));
 }
 
 /// An address of its own for each device.
