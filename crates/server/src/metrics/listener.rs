@@ -2,22 +2,26 @@
 //!
 //! `/healthz` says that the process lives; `/readyz` that it admits new devices: false while starting and draining, and true when the ledger is
 //! away, because `/crts` is still served then.
+//!
+//! Whoever reaches the port is a stranger: a connection is worth one request, which has a deadline and a largest head, and [`connections`] holds
+//! no more connections than [`Limits`] allows. Their descriptors and buffers come out of the same process as the devices' sockets.
+
+mod connections;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
 use metrics::Gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::oneshot;
 
 use super::UPKEEP_INTERVAL;
+use connections::{Limits, Service};
 
 /// Whether new devices are admitted.
 #[derive(Clone)]
@@ -78,7 +82,7 @@ impl Listener {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("muster-metrics".into()).spawn(move || {
             if let Err(error) = runtime.block_on(serve(socket, view, stopped)) {
-                tracing::error!(%error, "the metrics listener ended");
+                tracing::error!(%error, "the metrics listener cannot start");
             }
         })?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
@@ -102,11 +106,6 @@ impl Drop for Listener {
 async fn serve(socket: TcpListener, view: View, stopped: oneshot::Receiver<()>) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(socket)?;
     let rendering = view.rendering.clone();
-    let routes = Router::new()
-        .route("/metrics", get(show_metrics))
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(show_readiness))
-        .with_state(view);
     let upkeep = async {
         let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
@@ -114,22 +113,48 @@ async fn serve(socket: TcpListener, view: View, stopped: oneshot::Receiver<()>) 
             rendering.run_upkeep();
         }
     };
-    // An open keep-alive connection must not hold up the end of the process: whichever ends first ends all.
+    // An open connection must not hold up the end of the process: whichever ends first ends all.
     tokio::select! {
-        served = async { axum::serve(listener, routes).await } => served,
+        never = connections::serve(listener, view, Limits::STANDARD) => match never {},
         () = upkeep => Ok(()),
         _ = stopped => Ok(()),
     }
 }
 
-async fn show_metrics(State(view): State<View>) -> impl IntoResponse {
-    // Where the ledger is large, exactness ends at 2^53 rows.
-    #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    view.certificates.set((view.ledger_rows)() as f64);
-    // The text format of Prometheus, version 0.0.4.
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], view.rendering.render())
+/// The text format of Prometheus, version 0.0.4.
+const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+
+impl Service for View {
+    fn answer(&self, request: &Request<Incoming>) -> Response<String> {
+        let (status, kind, text) = match request.uri().path() {
+            "/metrics" | "/healthz" | "/readyz" if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+                let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, PLAIN_TEXT, String::new());
+                refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                return refusal;
+            }
+            "/metrics" => (StatusCode::OK, METRICS_TEXT, self.metrics()),
+            "/healthz" => (StatusCode::OK, PLAIN_TEXT, "alive\n".to_owned()),
+            "/readyz" if self.readiness.get() => (StatusCode::OK, PLAIN_TEXT, "ready\n".to_owned()),
+            "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, PLAIN_TEXT, "not ready\n".to_owned()),
+            _ => (StatusCode::NOT_FOUND, PLAIN_TEXT, String::new()),
+        };
+        response(status, kind, text)
+    }
 }
 
-async fn show_readiness(State(view): State<View>) -> impl IntoResponse {
-    if view.readiness.get() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+impl View {
+    fn metrics(&self) -> String {
+        // Where the ledger is large, exactness ends at 2^53 rows.
+        #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        self.certificates.set((self.ledger_rows)() as f64);
+        self.rendering.render()
+    }
+}
+
+fn response(status: StatusCode, kind: &'static str, text: String) -> Response<String> {
+    let mut response = Response::new(text);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
 }

@@ -1,0 +1,167 @@
+//! The connections of the metrics listener: how many there are, how long each may last, which one goes when there are too many.
+//!
+//! A connection carries one request. When [`Limits::connections`] are open, a newcomer is still accepted and another one is closed for it
+//! ([`displaced`]): one of the address that holds most, there one whose head is not complete, there the oldest. So a client that opens
+//! connections and stays silent takes them from itself, and cannot keep a scrape of another address out; a scrape of its own address needs only to
+//! send its head before that many newer connections arrive. An attacker who holds many addresses has to answer for as many connections in each
+//! instant; keeping those away is the business of a firewall, and of the address that the listener is bound to.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::AbortHandle;
+
+/// What strangers may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Connections open at once; each is a descriptor and a task.
+    pub(super) connections: usize,
+    /// A head, request line included, may have so many bytes; a longer one is answered with 431.
+    pub(super) head_bytes_max: usize,
+    /// From the accepted connection to the complete head.
+    pub(super) head: Duration,
+    /// From the accepted connection to the last byte of the answer.
+    pub(super) whole: Duration,
+}
+
+impl Limits {
+    /// A few scrapers and probes, each with one connection at a time, fit many times over. A scrape times out after ten seconds unless Prometheus is
+    /// told otherwise; an answer that takes longer has nobody waiting for it.
+    pub(super) const STANDARD: Self = Self {
+        connections: 32,
+        head_bytes_max: 8 * 1024,
+        head: Duration::from_secs(5),
+        whole: Duration::from_secs(15),
+    };
+}
+
+/// The least that hyper works with; the head is limited to less by [`Limits::head_bytes_max`].
+const BUFFER_BYTES_MAX: usize = 16 * 1024;
+
+const _: () =
+    assert!(Limits::STANDARD.head_bytes_max <= BUFFER_BYTES_MAX, "the limit on a head is the one that is met first");
+
+/// Answers a request.
+pub(super) trait Service: Clone + Send + Sync + 'static {
+    fn answer(&self, request: &Request<Incoming>) -> Response<String>;
+}
+
+/// Where connections come from.
+pub(super) trait Accept {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn accept(&mut self) -> impl Future<Output = std::io::Result<(Self::Stream, SocketAddr)>>;
+}
+
+impl Accept for tokio::net::TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn accept(&mut self) -> std::io::Result<(Self::Stream, SocketAddr)> {
+        Self::accept(self).await
+    }
+}
+
+/// A kernel that has no descriptor or buffer left (`EMFILE`, `ENFILE`, `ENOBUFS`) says so at once and again: between two attempts passes so long.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves for ever: no error of one connection, and none of the listening socket, ends it.
+pub(super) async fn serve(mut source: impl Accept, service: impl Service, limits: Limits) -> Infallible {
+    let mut open: Vec<Open> = Vec::with_capacity(limits.connections);
+    let mut failing = false;
+    loop {
+        let (stream, peer) = match source.accept().await {
+            Ok(accepted) => accepted,
+            // The client gave up while it waited; the next one is another matter.
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "the metrics listener cannot accept connections; it tries again each second");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        failing = false;
+        open.retain(|open| !open.task.is_finished());
+        if open.len() >= limits.connections
+            && let Some(place) = displaced(&open)
+        {
+            open.remove(place).task.abort();
+        }
+        let head_complete = Arc::new(AtomicBool::new(false));
+        let connection = one(stream, service.clone(), Arc::clone(&head_complete), limits);
+        let task = tokio::spawn(connection).abort_handle();
+        open.push(Open { from: network(peer.ip()), head_complete, task });
+        // The closed one gives its descriptor back, and whose head has arrived gets its answer, before the next newcomer is looked at.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// One request, one answer, or the end of somebody's patience.
+async fn one(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    service: impl Service,
+    head_complete: Arc<AtomicBool>,
+    limits: Limits,
+) {
+    let answer = service_fn(|request: Request<Incoming>| {
+        head_complete.store(true, Ordering::Relaxed);
+        std::future::ready(Ok::<_, Infallible>(service.answer(&request)))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .header_read_timeout(limits.head)
+        .max_header_size(limits.head_bytes_max)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), answer);
+    match tokio::time::timeout(limits.whole, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the metrics listener failed"),
+        Err(_) => tracing::debug!("a connection to the metrics listener took too long"),
+    }
+}
+
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// An open connection. They stand in the order in which they came.
+struct Open {
+    from: IpAddr,
+    head_complete: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+/// The place of the connection that makes room: of the address that holds most, a silent one before one that asked, the oldest of those.
+fn displaced(open: &[Open]) -> Option<usize> {
+    let rank = |open_one: &Open| {
+        let of_its_address = open.iter().filter(|other| other.from == open_one.from).count();
+        (std::cmp::Reverse(of_its_address), open_one.head_complete.load(Ordering::Relaxed))
+    };
+    open.iter().enumerate().min_by_key(|(_, open_one)| rank(open_one)).map(|(place, _)| place)
+}
+
+/// What counts as one address: a host of IPv6 has its /64 to choose from.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
