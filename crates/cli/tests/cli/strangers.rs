@@ -12,6 +12,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// libcoap's server with the identity of `pki`'s server, on a free port.
 struct Stranger {
     uri: String,
+    /// Its port for CoAP without DTLS.
+    coap: u16,
     _running: Running,
 }
 
@@ -24,7 +26,7 @@ impl Stranger {
         let running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap_or_else(|error| {
             panic!("coap-server-openssl cannot be started ({error}): `cargo xtask setup` installs it")
         });
-        let stranger = Self { uri: format!("coaps://127.0.0.1:{}", coap + 1), _running: Running(running) };
+        let stranger = Self { uri: format!("coaps://127.0.0.1:{}", coap + 1), coap, _running: Running(running) };
         // It says nothing when it is ready: its port is taken then.
         let began = Instant::now();
         while UdpSocket::bind(("127.0.0.1", coap + 1)).is_ok() {
@@ -33,7 +35,20 @@ impl Stranger {
         }
         stranger
     }
+
+    /// Has it answer `GET path` with the bytes of `file`. It takes them over CoAP without DTLS, on the port before.
+    fn hold(&self, path: &str, format: &str, file: &str) {
+        let uri = format!("coap://127.0.0.1:{}{path}", self.coap);
+        let output = Command::new("coap-client-openssl")
+            .args(["-m", "put", "-t", format, "-f", file, &uri])
+            .output()
+            .expect("coap-client-openssl is missing: `cargo xtask setup` installs it");
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
 }
+
+/// application/pkcs7-mime; smime-type=certs-only (RFC 9148 §9.1).
+const CERTS_ONLY: &str = "281";
 
 /// A port for CoAP such that the next one, for CoAP over DTLS, is free as well.
 fn free_pair() -> Option<u16> {
@@ -73,4 +88,28 @@ fn e72_a_server_that_asks_for_no_certificate_leaves_the_identity_unused_and_that
     let output = pki.device("enroll", server.uri()).arg("--out").arg(pki.beside("out")).output().unwrap();
     expect_status(&output, 0);
     assert!(!stderr(&output).contains("unused"), "{}", stderr(&output));
+}
+
+/// A CMS message of indefinite length, which other servers send (RFC 5652 §1 allows BER).
+const BER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pki/tests/vectors/foreign/indefinite.p7");
+
+#[test]
+fn e70_ca_certificates_in_ber_are_refused_by_that_name() {
+    let pki = Pki::new();
+    let stranger = Stranger::start(&pki, &["-d", "1"]);
+    stranger.hold("/.well-known/est/crts", CERTS_ONLY, BER);
+    for verb in ["crts", "enroll"] {
+        let out = pki.beside("out");
+        let output = pki.device(verb, &stranger.uri).arg("--out").arg(&out).output().unwrap();
+        expect_status(&output, 1);
+        let said = stderr(&output);
+        assert!(said.contains("indefinite length, which is BER and not DER"), "{said}");
+        assert!(!out.exists(), "{verb} wrote {}", out.display());
+
+        let output = pki.device(verb, &stranger.uri).arg("--json").arg("--out").arg(&out).output().unwrap();
+        expect_status(&output, 1);
+        let json: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(json["outcome"], "failed", "{json}");
+        assert!(json.to_string().contains("indefinite length"), "{json}");
+    }
 }
