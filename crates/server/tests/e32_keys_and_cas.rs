@@ -9,6 +9,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use support::{Pki, days, new_key, set_mode};
 
 fn faults(pki: &Pki) -> String {
@@ -83,6 +85,58 @@ fn e61_a_ca_that_has_expired_or_is_about_to_is_a_warning_and_the_server_starts()
         let fault = device.ask(est::Operation::Enroll { csr }, support::PATIENCE).unwrap_err();
         assert!(matches!(&fault, net::device::Fault::Failed(est::Failure::Later { .. })), "{fault}");
     }
+}
+
+/// What the server answers to a device that asks under this label.
+fn enrol_at(server: &server::Handle, pki: &Pki, number: u32, label: &str) -> Result<est::Answer, net::device::Fault> {
+    let identity = pki.device(number);
+    let mut setup = pki.setup(&identity, server.addresses()[0]);
+    let mut client = est::ClientConfig::default();
+    client.path.push(label.into());
+    setup.client = Arc::new(client);
+    let (mut device, _) = net::device::Device::connect(setup, support::PATIENCE).unwrap_or_else(|it| panic!("{it}"));
+    device.ask(est::Operation::Enroll { csr: support::csr(&identity, &new_key()) }, support::PATIENCE)
+}
+
+#[test]
+fn e61_a_ca_below_an_expired_certificate_answers_5_03_and_the_others_enrol() {
+    let pki = Pki::new();
+    for (validity, expected) in
+        [(days(-300, -1), "expired on"), (days(-300, 29), "expires on"), (days(2, 300), "is valid from")]
+    {
+        pki.write_ca("second", validity, days(-30, 365));
+        let text = pki.configuration(&["127.0.0.1:0"])
+            + "[ca.second]\ncertificate = \"second.pem\"\nroot = \"root.pem\"\nkey = \"file:second.key\"\n\
+               [[profile]]\nname = \"second\"\nlabels = [\"second\"]\nca = \"second\"\nmanufacturers = [\"factory.pem\"]\n";
+        let loaded = server::load(&pki.sources(&text)).unwrap_or_else(|faults| panic!("{faults}"));
+        let warnings: Vec<_> = loaded.warnings().iter().map(ToString::to_string).collect();
+        let of_ca = |warning: &&String| warning.contains("ca.second.certificate: the CA certificate");
+        let told: Vec<_> = warnings.iter().filter(of_ca).collect();
+        assert!(matches!(&told[..], [told] if told.contains(expected)), "{expected} in {warnings:#?}");
+
+        let server = pki.start(&text);
+        assert!(matches!(enrol_at(&server, &pki, 1, "meters"), Ok(est::Answer::Certificate(_))), "the others enrol");
+        match enrol_at(&server, &pki, 2, "second") {
+            Ok(est::Answer::Certificate(_)) => assert_eq!(expected, "expires on"),
+            Err(net::device::Fault::Failed(est::Failure::Later { .. })) => assert_ne!(expected, "expires on"),
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+}
+
+/// The usual installation: one root, above the CA and above the server's certificate.
+#[test]
+fn e61_an_expired_root_above_everything_is_a_warning_and_the_server_starts() {
+    let pki = Pki::with_root_and_ca(days(-300, -1), days(-30, 365));
+    let text = pki.configuration(&["127.0.0.1:0"]);
+    let loaded = server::load(&pki.sources(&text)).unwrap_or_else(|faults| panic!("{faults}"));
+    let warnings: Vec<_> = loaded.warnings().iter().map(ToString::to_string).collect();
+    let root = pki.path("root.pem").display().to_string();
+    let of_root = |it: &&String| it.contains("ca.main.root: the CA certificate") && it.contains(&root);
+    assert!(warnings.iter().find(of_root).is_some_and(|it| it.contains("expired on")), "{warnings:#?}");
+    let server = pki.start(&text);
+    let fault = enrol_at(&server, &pki, 1, "meters").unwrap_err();
+    assert!(matches!(&fault, net::device::Fault::Failed(est::Failure::Later { .. })), "{fault}");
 }
 
 #[test]

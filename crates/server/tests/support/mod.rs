@@ -84,9 +84,14 @@ impl Pki {
 
     /// The same with an issuing CA of this validity.
     pub fn with_ca(validity: Validity) -> Self {
+        Self::with_root_and_ca(days(-1, 7300), validity)
+    }
+
+    /// The same with a root and an issuing CA of these.
+    pub fn with_root_and_ca(of_root: Validity, validity: Validity) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (root_key, manufacturer_key, ca_key) = (new_key(), new_key(), new_key());
-        let root = make::root(&authority("Root", days(-1, 7300)), &signing(&root_key), &ring()).unwrap();
+        let root = make::root(&authority("Root", of_root), &signing(&root_key), &ring()).unwrap();
         let manufacturer =
             make::root(&authority("Factory", days(-1, 7300)), &signing(&manufacturer_key), &ring()).unwrap();
         let parent = signing(&root_key);
@@ -100,6 +105,21 @@ impl Pki {
         pki.write_certificates("factory.pem", &[&pki.manufacturer]);
         pki.write_server(days(-1, 365));
         pki
+    }
+
+    /// A CA with an intermediate one between it and the root: `NAME.pem` with both, `NAME.key`.
+    pub fn write_ca(&self, name: &str, intermediate: Validity, issuing: Validity) {
+        let (above_key, key) = (new_key(), new_key());
+        let root_key = signing(&self.root_key);
+        let parent = Parent { certificate: &self.root, key: &root_key };
+        let (above, above_key) = (format!("{name} above"), signing(&above_key));
+        let above = authority(&above, intermediate);
+        let above = make::authority(&above, above_key.public_key(), parent, &ring()).unwrap();
+        let parent = Parent { certificate: &above, key: &above_key };
+        let issuing = authority(name, issuing);
+        let issuing = make::authority(&issuing, signing(&key).public_key(), parent, &ring()).unwrap();
+        self.write_certificates(&format!("{name}.pem"), &[&issuing, &above]);
+        self.write_key(&format!("{name}.key"), &key);
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
