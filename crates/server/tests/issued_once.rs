@@ -5,33 +5,11 @@
 
 mod support;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
-use support::{PATIENCE, Pki, loopbacks};
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
+use support::{Log, PATIENCE, Pki, loopbacks};
 
 #[test]
 fn e57_a_repeated_request_has_one_line() {
-    let log = Log::default();
-    let writer = log.clone();
-    let filter = tracing_subscriber::EnvFilter::new("info");
-    let dispatch = server::logging::dispatch(server::logging::Format::Human, filter, false, move || writer.clone());
-    tracing::dispatcher::set_global_default(dispatch).unwrap();
-
+    let mut log = Log::of_this_process();
     let pki = Pki::new();
     let server = pki.start(&pki.configuration(&loopbacks()));
     let addresses = server.addresses().to_vec();
@@ -55,9 +33,8 @@ fn e57_a_repeated_request_has_one_line() {
     assert_eq!(server.issued(), 2);
     server.drain();
     server.join().unwrap();
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<&str> = text.lines().filter(|line| line.contains("certificate issued")).collect();
-    assert_eq!(lines.len(), 2, "{text}");
+    let lines = log.lines_with("certificate issued");
+    assert_eq!(lines.len(), 2, "{lines:#?}");
     for (line, serial) in lines.iter().zip(&serials) {
         assert!(line.contains(serial), "{line}");
     }

@@ -5,45 +5,11 @@
 
 mod support;
 
-use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use net::device::Device;
-use support::{Identity, PATIENCE, Pki, days, enrol, loopbacks};
-
-/// A log that can be read back.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// What this process logs from now on.
-    fn of_this_process() -> Log {
-        let log = Log::default();
-        let writer = log.clone();
-        let filter = tracing_subscriber::EnvFilter::new("info");
-        let dispatch = server::logging::dispatch(server::logging::Format::Human, filter, false, move || writer.clone());
-        tracing::dispatcher::set_global_default(dispatch).unwrap();
-        log
-    }
-
-    /// The lines about what was let in.
-    fn let_in(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains("let in")).map(str::to_owned).collect()
-    }
-}
+use support::{Identity, Log, PATIENCE, Pki, days, enrol, loopbacks};
 
 fn enrol_asking_for(pki: &Pki, identity: &Identity, server: SocketAddr, name: Option<&str>) {
     let mut setup = pki.setup(identity, server);
@@ -55,7 +21,7 @@ fn enrol_asking_for(pki: &Pki, identity: &Identity, server: SocketAddr, name: Op
 
 #[test]
 fn an_unknown_server_name_and_an_expired_identity_are_served_and_logged() {
-    let log = Log::of_this_process();
+    let mut log = Log::of_this_process();
     let pki = Pki::new();
     let text = pki.configuration(&loopbacks()).replace("[ledger]", "allow_expired_identity = true\n[ledger]");
     let server = pki.start(&text);
@@ -75,7 +41,7 @@ fn an_unknown_server_name_and_an_expired_identity_are_served_and_logged() {
     server.drain();
     server.join().unwrap();
 
-    let lines = log.let_in();
+    let lines = log.lines_with("let in");
     assert_eq!(lines.len(), 6, "{lines:#?}");
     let tells = |words: &[&str]| lines.iter().filter(|line| words.iter().all(|word| line.contains(word))).count();
     for (number, address) in (1..).zip(&addresses) {

@@ -118,7 +118,7 @@ impl<W: io::Write> io::Write for EscapingWriter<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::io::{Read as _, Seek as _};
 
     use tracing_subscriber::EnvFilter;
 
@@ -142,22 +142,13 @@ mod tests {
     ];
 
     fn logged(format: Format, log: impl Fn()) -> String {
-        let lines: Arc<Mutex<Vec<u8>>> = Arc::default();
-        struct Lines(Arc<Mutex<Vec<u8>>>);
-        impl io::Write for Lines {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap().extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let shared = Arc::clone(&lines);
-        let dispatch = dispatch(format, EnvFilter::new("trace"), false, move || Lines(Arc::clone(&shared)));
+        let mut file = tempfile::tempfile().unwrap();
+        let dispatch = dispatch(format, EnvFilter::new("trace"), false, file.try_clone().unwrap());
         tracing::dispatcher::with_default(&dispatch, log);
-        let text = lines.lock().unwrap().clone();
-        String::from_utf8(text).unwrap()
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
     }
 
     #[track_caller]

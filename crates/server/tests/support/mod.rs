@@ -252,6 +252,29 @@ pub fn enrol(device: &mut Device, identity: &Identity) -> Identity {
     }
 }
 
+/// The log of this process from now on, in a file without a name. There is one in a process: a story about it is a test binary of its own.
+pub struct Log(std::fs::File);
+
+impl Log {
+    pub fn of_this_process() -> Log {
+        let file = tempfile::tempfile().unwrap();
+        let filter = tracing_subscriber::EnvFilter::new("info");
+        let format = server::logging::Format::Human;
+        let dispatch = server::logging::dispatch(format, filter, false, file.try_clone().unwrap());
+        tracing::dispatcher::set_global_default(dispatch).unwrap();
+        Log(file)
+    }
+
+    /// The lines that contain these words. Called once nothing is logged any more.
+    pub fn lines_with(&mut self, words: &str) -> Vec<String> {
+        use std::io::{Read as _, Seek as _};
+        let mut text = String::new();
+        self.0.rewind().unwrap();
+        self.0.read_to_string(&mut text).unwrap();
+        text.lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
+    }
+}
+
 /// One HTTP/1.1 request without a client library: status and body.
 pub fn http(address: SocketAddr, path: &str) -> (u16, String) {
     use std::io::{Read as _, Write as _};
