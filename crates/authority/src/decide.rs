@@ -10,7 +10,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use pki::issue::{IssueError, Serial, ToBeSigned};
-use pki::{AnchorId, Certificate, Csr, Digest, GeneralNames, Name, Validity, VerifiedCsr};
+use pki::{AnchorId, Certificate, Csr, Digest, Encoding, GeneralNames, Name, Validity, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
@@ -48,7 +48,12 @@ pub(crate) fn verify(job: Job) -> Result<Verified, Refusal> {
     if job.function == Function::SimpleReenroll && origin != Origin::ThisCa {
         return Err(Refusal::NotIssuedHere);
     }
-    let csr = Csr::parse(job.csr).and_then(Csr::verify).map_err(Refusal::Csr)?;
+    let encoding = job.profile.spec().identity_encoding;
+    // The session may be of another profile's leniency, or older than the rule.
+    if encoding == Encoding::Strict && !job.deviations.is_empty() {
+        return Err(Refusal::ClientEncoding(job.deviations));
+    }
+    let csr = Csr::parse_as(job.csr, encoding).and_then(Csr::verify).map_err(Refusal::Csr)?;
     Ok(Verified {
         function: job.function,
         profile: job.profile,

@@ -128,7 +128,7 @@ impl Prepared {
         certificate.serial() == self.serial.as_bytes().as_slice()
             && certificate.validity() == self.validity
             && certificate.spki() == permit.spki()
-            && certificate.subject().der() == permit.subject().der()
+            && *certificate.subject() == *permit.subject().to_strict()
             && certificate.san().matches(permit.san())
             && !certificate.is_ca()
             && certificate.extended_key_usage().is_some_and(ExtendedKeyUsage::is_only_client_auth)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::issue::Serial;
-use pki::{AnchorId, Certificate, Digest, Name, Validity};
+use pki::{AnchorId, Certificate, Deviations, Digest, Name, Validity};
 use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
@@ -34,6 +34,8 @@ pub struct Job {
     pub client: Arc<Certificate>,
     /// The trust anchor that the client's chain ended in.
     pub anchor: AnchorId,
+    /// What of DER the certificates of that chain do without.
+    pub deviations: Deviations,
     /// The CSR as it came, DER.
     pub csr: Vec<u8>,
     /// tls-unique of the session, or nothing where it has no extended master secret.

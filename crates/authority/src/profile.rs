@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::issue::{IssueError, Template};
-use pki::{AnchorId, Certificate, Curve, GeneralName};
+use pki::{AnchorId, Certificate, Curve, Encoding, GeneralName};
 
 use crate::ca::Ca;
 use crate::device::{Device, DeviceId, DeviceIdRule};
@@ -187,6 +187,8 @@ pub struct ProfileSpec {
     pub unrecorded: Unrecorded,
     /// Accept a manufacturer certificate that is past its notAfter; its issuers have to be valid all the same.
     pub allow_expired_identity: bool,
+    /// How closely the certificates and requests of devices have to keep to DER; what is issued is strict DER either way.
+    pub identity_encoding: Encoding,
 }
 
 impl ProfileSpec {
@@ -210,6 +212,7 @@ impl ProfileSpec {
             certificates_per_device_max: CERTIFICATES_PER_DEVICE,
             unrecorded: Unrecorded::Refused,
             allow_expired_identity: false,
+            identity_encoding: Encoding::Strict,
         }
     }
 }

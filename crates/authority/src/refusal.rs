@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::CsrError;
+use pki::{CsrError, Deviations};
 
 use crate::device::{Attribute, DeviceIdRule};
 use crate::ledger::LedgerFault;
@@ -24,6 +24,8 @@ pub enum Refusal {
     ClientUnknown,
     /// The client's certificate is outside its validity at the time of the request (the session may be older).
     ClientExpired,
+    /// The client's certificate, or one that it needs up to its anchor, is not strict DER, and the profile reads nothing else.
+    ClientEncoding(Deviations),
     /// The client's certificate was issued here and is revoked.
     ClientRevoked,
     /// `/sren` with a certificate that this CA did not issue (RFC 7030 §4.2.2).
@@ -109,6 +111,9 @@ impl fmt::Display for Refusal {
             Refusal::Asks(asked) => write!(f, "the request asks for {asked}"),
             Refusal::ClientUnknown => f.write_str("the client's certificate comes from none of the profile's issuers"),
             Refusal::ClientExpired => f.write_str("the client's certificate is outside its validity"),
+            Refusal::ClientEncoding(deviations) => {
+                write!(f, "the client's certificates are not strict DER: {deviations}")
+            }
             Refusal::ClientRevoked => f.write_str("the client's certificate is revoked"),
             Refusal::NotIssuedHere => f.write_str("only a certificate of this CA can be renewed"),
             Refusal::ClientOfAnotherProfile(issuing) => {

@@ -11,7 +11,7 @@ use crate::pem;
 use est::{Operation, Packing};
 use pki::chain::{self, Anchors};
 use pki::make::{self, CsrSpec};
-use pki::{Certificate, Csr, Curve, GeneralNames, PrivateKey, SigningKey, UnixTime};
+use pki::{Certificate, Csr, Curve, Encoding, GeneralNames, PrivateKey, SigningKey, UnixTime};
 use ring::rand::SystemRandom;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,7 +89,8 @@ impl Request {
         let csr = pem::read_request(path)?;
         let wrong =
             |fault: pki::CsrError| Fault::failed(format!("{} is no request that can be sent: {fault}", path.display()));
-        Csr::parse(csr.clone()).and_then(Csr::verify).map_err(wrong)?;
+        // Whether its encoding will do is the server's to say.
+        Csr::parse_as(csr.clone(), Encoding::AsIssued).and_then(Csr::verify).map_err(wrong)?;
         Ok(Self { csr, key: None })
     }
 

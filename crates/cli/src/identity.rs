@@ -38,7 +38,7 @@ impl Identity {
     }
 
     fn read(certificate: &Path, key_file: &Path) -> Outcome<Self> {
-        let chain = pem::read_certificates(certificate)?;
+        let chain = pem::read_identity(certificate)?;
         let key = pem::read_private_key(key_file)?;
         let signing = signing_key(&key, key_file)?;
         if chain[0].spki() != signing.spki() {

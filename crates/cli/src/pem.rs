@@ -3,7 +3,7 @@
 use crate::files;
 use crate::outcome::{Fault, Outcome};
 use pki::pem::PemError;
-use pki::{Certificate, PrivateKey, pem};
+use pki::{Certificate, Encoding, PrivateKey, pem};
 use server::secret_file::{self, GroupReadable};
 use server::shell;
 use std::path::Path;
@@ -15,10 +15,19 @@ pub(crate) fn encode_chain<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> Str
 
 /// The certificates of a file, in its order; at least one, each of them checked.
 pub(crate) fn read_certificates(path: &Path) -> Outcome<Vec<Certificate>> {
+    read_certificates_as(path, Encoding::Strict)
+}
+
+/// The certificates that a device shows. They cannot be mended: whether their encoding will do is the server's to say.
+pub(crate) fn read_identity(path: &Path) -> Outcome<Vec<Certificate>> {
+    read_certificates_as(path, Encoding::AsIssued)
+}
+
+fn read_certificates_as(path: &Path, encoding: Encoding) -> Outcome<Vec<Certificate>> {
     let bytes = files::read(path)?;
     let ders = pem::certificates(&bytes).map_err(|error| other_form(path, "certificate", error))?;
     let parse = |(index, der): (usize, &Vec<u8>)| {
-        Certificate::parse(der).map_err(|fault| {
+        Certificate::parse_as(der, encoding).map_err(|fault| {
             Fault::failed(format!("certificate {} of {} cannot be used: {fault}", index + 1, path.display()))
         })
     };

@@ -186,7 +186,8 @@ impl ServerConfig {
             .map_err(ConfigFault::Anchor)?
             .accepting_expired_below(
                 spec.profiles.iter().flat_map(|profile| profile.anchors_of_expired().iter().copied()),
-            );
+            )
+            .reading(spec.profiles.iter().map(|profile| profile.spec().identity_encoding).max().unwrap_or_default());
         let names = names_of(&spec.identity);
         let mut dtls = dtls::ServerConfig::new(spec.identity, Arc::new(verifier), spec.cookie);
         dtls.suites = spec.suites;

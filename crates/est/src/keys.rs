@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use dtls::{Identity, PublicKey, Random, SigningKey};
-use pki::{Certificate, CertificateError, KeyFault, PrivateKey};
+use pki::{Certificate, CertificateError, Encoding, KeyFault, PrivateKey};
 
 /// Why a chain and a key make no identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl fmt::Display for IdentityFault {
 impl std::error::Error for IdentityFault {}
 
 /// What one side shows in a handshake: `chain` in DER, leaf first, and the leaf's key in PKCS#8, or in another form that [`PrivateKey::read`]
-/// reads.
+/// reads. Certificates are shown as they were issued: whether their encoding is strict enough is the other side's to judge.
 ///
 /// # Errors
 /// What [`IdentityFault`] names; that the key belongs to the leaf is checked.
@@ -53,10 +53,9 @@ pub fn identity(chain: Vec<Vec<u8>>, pkcs8: &[u8], random: &dyn Random) -> Resul
     if chain.len() > dtls::CERTIFICATES_MAX {
         return Err(IdentityFault::TooManyCertificates(chain.len()));
     }
-    let mut certificates = chain
-        .iter()
-        .enumerate()
-        .map(|(index, der)| Certificate::parse(der).map_err(|error| IdentityFault::Certificate(index, error)));
+    let mut certificates = chain.iter().enumerate().map(|(index, der)| {
+        Certificate::parse_as(der, Encoding::AsIssued).map_err(|error| IdentityFault::Certificate(index, error))
+    });
     let leaf = certificates.next().ok_or(IdentityFault::NoCertificate)??;
     for issuer in certificates {
         issuer?;

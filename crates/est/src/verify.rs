@@ -14,7 +14,7 @@ use dtls::{
     Verdicts, VerifyPeer,
 };
 use pki::chain::{self, Anchors, ChainError, ChainRefusal, Verified};
-use pki::{AnchorId, Certificate, CertificateFlaw, Digest, ServerName};
+use pki::{AnchorId, Certificate, CertificateFlaw, Deviations, Digest, Encoding, ServerName};
 
 use crate::keys::session_key;
 
@@ -69,6 +69,17 @@ impl PeerVerifier {
         // Nobody else has them yet: a verifier is shared once it is complete.
         let anchors = match Arc::try_unwrap(self.anchors) {
             Ok(anchors) => Arc::new(anchors.accepting_expired_below(|anchor| of_expired.contains(&anchor.anchor_id()))),
+            Err(shared) => shared,
+        };
+        PeerVerifier { anchors, ..self }
+    }
+
+    /// Reads the certificates of devices as the most lenient of all profiles does. A strict one refuses by [`Authenticated::deviations`].
+    #[must_use]
+    pub fn reading(self, encoding: Encoding) -> PeerVerifier {
+        // Nobody else has them yet, as above.
+        let anchors = match Arc::try_unwrap(self.anchors) {
+            Ok(anchors) => Arc::new(anchors.reading(encoding)),
             Err(shared) => shared,
         };
         PeerVerifier { anchors, ..self }
@@ -142,17 +153,16 @@ impl VerifyPeer for PeerVerifier {
     ) -> Result<Conclusion<Shown, ProvenDevice>, CertificateRefusal> {
         Ok(match shown.conclude(verdicts)? {
             Conclusion::Further(shown) => Conclusion::Further(shown),
-            Conclusion::Proven(Verified { leaf: certificate, anchor }) => {
+            Conclusion::Proven(Verified { leaf: certificate, anchor, deviations }) => {
                 let anchor = *self.ids.get(anchor).ok_or(CertificateFault::UnknownIssuer)?;
-                Conclusion::Proven(ProvenDevice { authenticated: Authenticated { certificate, anchor } })
+                Conclusion::Proven(ProvenDevice { authenticated: Authenticated { certificate, anchor, deviations } })
             }
         })
     }
 
     fn admit(&self, proven: ProvenDevice) -> Device {
-        let Authenticated { certificate, anchor } = proven.authenticated;
-        let device = Device { certificate: certificate.digest() };
-        self.certificates.keep(certificate, anchor);
+        let device = Device { certificate: proven.authenticated.certificate.digest() };
+        self.certificates.keep(proven.authenticated);
         device
     }
 
@@ -162,7 +172,8 @@ impl VerifyPeer for PeerVerifier {
     }
 
     fn claimed(&self, leaf: &[u8]) -> Option<Box<str>> {
-        Certificate::parse(leaf).ok().map(|leaf| subject_of(&leaf))
+        // Whom it claims to be is of use to an operator above all where its encoding is what it is refused for.
+        Certificate::parse_as(leaf, Encoding::AsIssued).ok().map(|leaf| subject_of(&leaf))
     }
 
     fn claimed_by(&self, proven: &ProvenDevice) -> Option<Box<str>> {
@@ -210,6 +221,8 @@ pub struct Authenticated {
     pub certificate: Arc<Certificate>,
     /// Who its trust anchor is, whichever certificate of that anchor is in use.
     pub anchor: AnchorId,
+    /// What of DER the certificates of its chain do without.
+    pub deviations: Deviations,
 }
 
 /// Segments of the cache, each under a lock of its own: shards that look up at once rarely meet.
@@ -270,12 +283,13 @@ impl CertificateCache {
         self.len() == 0
     }
 
-    fn keep(&self, certificate: Arc<Certificate>, anchor: AnchorId) {
-        let digest = certificate.digest();
+    fn keep(&self, authenticated: Authenticated) {
+        let digest = authenticated.certificate.digest();
         let mut segment = self.segment(&digest);
         if let Some(entry) = segment.entries.get_mut(&digest) {
-            // The same device again; its chain may end elsewhere since the anchors changed.
-            entry.authenticated.anchor = anchor;
+            // The same device again; its chain may end elsewhere since the anchors changed. Its certificate is here already.
+            entry.authenticated.anchor = authenticated.anchor;
+            entry.authenticated.deviations = authenticated.deviations;
             entry.again = true;
             return;
         }
@@ -283,7 +297,7 @@ impl CertificateCache {
             segment.evict();
         }
         segment.order.push_back(digest);
-        segment.entries.insert(digest, Entry { authenticated: Authenticated { certificate, anchor }, again: false });
+        segment.entries.insert(digest, Entry { authenticated, again: false });
     }
 
     fn segment(&self, digest: &Digest) -> MutexGuard<'_, Segment> {
@@ -565,12 +579,16 @@ mod tests {
         found.expect("64 in 16 segments")
     }
 
+    fn authenticated(certificate: &Arc<Certificate>, anchor: AnchorId) -> Authenticated {
+        Authenticated { certificate: Arc::clone(certificate), anchor, deviations: certificate.deviations() }
+    }
+
     #[test]
     fn c47_the_certificate_whose_device_authenticated_longest_ago_goes_first() {
         let [one, two, three] = neighbours();
         let anchor = AnchorId::from_bytes([1; 32]);
         let cache = CertificateCache::new(2 * SEGMENTS);
-        let keep = |certificate: &Arc<Certificate>| cache.keep(Arc::clone(certificate), anchor);
+        let keep = |certificate: &Arc<Certificate>| cache.keep(authenticated(certificate, anchor));
         keep(&one);
         keep(&two);
         keep(&one);
@@ -587,8 +605,8 @@ mod tests {
     fn one_certificate_is_kept_once() {
         let [one, ..] = neighbours();
         let cache = CertificateCache::new(64);
-        cache.keep(Arc::clone(&one), AnchorId::from_bytes([1; 32]));
-        cache.keep(Arc::clone(&one), AnchorId::from_bytes([2; 32]));
+        cache.keep(authenticated(&one, AnchorId::from_bytes([1; 32])));
+        cache.keep(authenticated(&one, AnchorId::from_bytes([2; 32])));
         assert_eq!(cache.len(), 1);
         assert_eq!(cache.find(&one.digest()).unwrap().anchor, AnchorId::from_bytes([2; 32]));
     }

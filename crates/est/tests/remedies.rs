@@ -296,6 +296,7 @@ const OF_THE_CERTIFICATE: &[Reason] = &[
     Reason::CertificateTooMuchWork,
     Reason::ClientNotOfProfile,
     Reason::ClientExpired,
+    Reason::ClientEncoding,
     Reason::ClientRevoked,
     Reason::ClientOfAnotherProfile,
     Reason::ClientNotInLedger,

@@ -62,6 +62,12 @@ impl Deviations {
         self.0 == 0
     }
 
+    /// These and those.
+    #[must_use]
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Each of them.
     pub fn iter(self) -> impl Iterator<Item = Deviation> {
         Deviation::ALL.into_iter().filter(move |deviation| self.0 & deviation.bit() != 0)

@@ -92,6 +92,46 @@ fn e63_deviations_of_burnt_in_identities_are_refused_by_name_or_read_as_issued()
     assert_eq!(verify(Encoding::Strict, foreign!("p384-sha256.pem")), Ok(vec![]), "RFC 5758 ties no hash to a curve");
 }
 
+/// That webpki is shown such an algorithm as a known one says nothing about the signature.
+#[test]
+fn e63_a_signature_under_null_parameters_is_verified_all_the_same() {
+    let mut leaf = chain(foreign!("null-parameters.pem")).remove(0);
+    assert!(verify_device(&anchors(Encoding::AsIssued), &[&leaf], at(NOW)).is_ok());
+    // The last octet is of s: another number, and DER as before.
+    *leaf.last_mut().unwrap() ^= 1;
+    let refusal = verify_device(&anchors(Encoding::AsIssued), &[&leaf], at(NOW)).unwrap_err();
+    assert_eq!(refusal.error, ChainError::BadSignature);
+    // And so is what was signed.
+    let mut leaf = chain(foreign!("null-parameters.pem")).remove(0);
+    let name = leaf.windows(9).rposition(|window| window == b"device-10").unwrap();
+    leaf[name] = b'D';
+    let refusal = verify_device(&anchors(Encoding::AsIssued), &[&leaf], at(NOW)).unwrap_err();
+    assert_eq!(refusal.error, ChainError::BadSignature);
+}
+
+/// One certificate of a path that is not strict DER makes the path one that is not; what the path does without does not count.
+#[test]
+fn e63_the_deviations_of_a_path_are_those_of_all_its_certificates() {
+    let (root, key) = (Authority::root("Root"), p256());
+    // A directoryName of the plant whose PrintableString holds `_`.
+    let name = [&[0x30, 0x13, 0xa4, 0x11, 0x30, 0x0f, 0x31, 0x0d, 0x30, 0x0b, 6, 3, 0x55, 4, 3, 0x13, 4][..], b"a_bc"];
+    let plant = Raw::authority("Plant", &key).with(oid::SUBJECT_ALT_NAME, false, &name.concat()).signed_by(&root);
+    let leaf = Raw { issuer: cn("Plant"), ..Raw::device(&p256()) }.signed_with(&key);
+    let straight = Raw::device(&p256()).signed_by(&root);
+    let anchors = |encoding| Anchors::new(vec![Arc::clone(&root.certificate)]).unwrap().reading(encoding);
+
+    let lenient = anchors(Encoding::AsIssued);
+    let verified = verify_device(&lenient, &[&leaf, &plant], at(NOW)).unwrap();
+    assert!(verified.leaf.deviations().is_empty());
+    assert_eq!(verified.deviations.iter().collect::<Vec<_>>(), [Deviation::PrintableString]);
+    let refusal = verify_device(&anchors(Encoding::Strict), &[&leaf, &plant], at(NOW)).unwrap_err();
+    assert!(matches!(refusal.error, ChainError::Certificate { index: 1, .. }), "{refusal}");
+    for encoding in [Encoding::AsIssued, Encoding::Strict] {
+        let verified = verify_device(&anchors(encoding), &[&straight, &plant], at(NOW)).unwrap();
+        assert!(verified.deviations.is_empty(), "{encoding:?}: nobody needs the plant");
+    }
+}
+
 #[test]
 fn e63_ca_false_written_out_is_read_as_issued() {
     let root = Authority::root("Root");

@@ -221,6 +221,7 @@ impl Loading {
         spec.diagnostics = section.diagnostics;
         spec.allow_identity_key = section.allow_identity_key;
         spec.allow_expired_identity = section.allow_expired_identity;
+        spec.identity_encoding = section.identity_encoding;
         self.warn_of_cut_validity(section, authority);
         spec.unrecorded = self.unrecorded(section, &spec, &config.profiles, authorities);
         match Profile::new(spec) {

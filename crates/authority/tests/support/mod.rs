@@ -209,6 +209,7 @@ impl World {
             profile: Arc::clone(profile),
             client: Arc::clone(&device.idevid),
             anchor: self.manufacturer.anchor_id(),
+            deviations: device.idevid.deviations(),
             csr,
             tls_unique: Some(TLS_UNIQUE),
         }
@@ -221,6 +222,7 @@ impl World {
             profile: Arc::clone(profile),
             client: Arc::new(Certificate::parse(&issued.certificate).unwrap()),
             anchor: self.ca.certificate().anchor_id(),
+            deviations: pki::Deviations::default(),
             csr,
             tls_unique: Some(TLS_UNIQUE),
         }

@@ -66,6 +66,9 @@ manufacturers = ["manufacturer/ca.pem"]
 # Who a device is: the key of lists, limits, audit and idempotency. An attribute of its subject, the whole "idevid:subject", or
 # "idevid:san.hardwareModuleName" where IDevIDs have an empty subject (TYPE:SERIAL, RFC 4108 §5).
 device_id = "idevid:subject.serialNumber"
+# How closely the certificates and requests of devices keep to DER: "strict", or "as_issued" for burnt-in certificates that cannot be mended
+# (critical FALSE written out, attributes out of order, `_` in a PrintableString, ECDSA with NULL parameters). What is issued is strict either way.
+identity_encoding = "strict"
 # "open": every device of these manufacturers.
 mode = "open"
 # "csr": as the request says, which must equal the subject of the certificate that the device shows. Or a template: "CN={subject.CN},serialNumber={device_id},O=Example".

@@ -110,6 +110,69 @@ fn e65_a_device_without_a_subject_enrols_and_openssl_verifies_what_it_gets() {
     assert!(text.contains("Subject Alternative Name: critical"), "{text}");
 }
 
+/// Burnt-in certificates and requests that are not strict DER. Whatever is issued for them, OpenSSL accepts it under `-x509_strict`.
+#[test]
+fn e63_the_switch_of_a_profile_lets_burnt_in_identities_enrol() {
+    let factory = Factory::new();
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pki/tests/vectors/foreign");
+    let mut files = Vec::new();
+    for name in ["critical-false", "underscore", "san-unsorted", "null-parameters"] {
+        let [certificate, key] = ["pem", "key"].map(|kind| format!("{name}.{kind}"));
+        for file in [&certificate, &key] {
+            factory.write(file, std::fs::read(vectors.join(file)).unwrap());
+        }
+        files.push([certificate, key]);
+    }
+    factory.write("anchors.pem", std::fs::read(vectors.join("anchors.pem")).unwrap());
+    factory.configure("[\"manufacturer/ca.pem\"]", "[\"manufacturer/ca.pem\", \"anchors.pem\"]");
+    // One of the requests has both attributes in one relative name: the template leaves it at that.
+    factory.configure("issue.subject = \"csr\"", "issue.subject = \"CN={subject.CN}\"");
+    let requests = [
+        ("null-parameters.csr", "est.csr.algorithm"),
+        ("critical-false.csr", "est.csr.malformed"),
+        ("set-unsorted.csr", "est.csr.malformed"),
+    ];
+    let request = |server: &str, name: &str| {
+        let mut command = factory.pki.device("enroll", server);
+        command.arg("--csr").arg(vectors.join(name)).output().unwrap()
+    };
+    {
+        let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
+        for [certificate, key] in &files {
+            let refused = factory.enroll(server.uri(), [certificate, key], &factory.pki.beside("none"));
+            expect_status(&refused, 3);
+        }
+        for (name, reason) in requests {
+            let refused = request(server.uri(), name);
+            expect_status(&refused, 3);
+            assert!(stderr(&refused).contains(reason), "{name}: {}", stderr(&refused));
+        }
+    }
+    factory.configure("identity_encoding = \"strict\"", "identity_encoding = \"as_issued\"");
+    let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
+    for [certificate, key] in &files {
+        let out = factory.pki.beside(&format!("of-{certificate}"));
+        let enrolled = factory.enroll(server.uri(), [certificate, key], &out);
+        expect_status(&enrolled, 0);
+        verify_with_openssl(&factory.pki, &out.join("device.pem"));
+    }
+    for (name, _) in requests {
+        let enrolled = request(server.uri(), name);
+        expect_status(&enrolled, 0);
+        verify_with_openssl(&factory.pki, &factory.write("issued.pem", stdout(&enrolled)));
+    }
+    // The same certificate for the devices whose subject is copied.
+    drop(server);
+    factory.configure("issue.subject = \"CN={subject.CN}\"", "issue.subject = \"csr\"");
+    let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
+    let out = factory.pki.beside("copied");
+    expect_status(&factory.enroll(server.uri(), ["underscore.pem", "underscore.key"], &out), 0);
+    verify_with_openssl(&factory.pki, &out.join("device.pem"));
+    let printed = muster().args(["check", "--print"]).arg(factory.pki.path("muster.toml")).output().unwrap();
+    expect_status(&printed, 0);
+    assert!(stdout(&printed).contains("identity_encoding = \"as_issued\""), "{}", stdout(&printed));
+}
+
 /// What stands between the two backticks of the remedy.
 fn command_in(said: &str) -> &str {
     let end = said.find("` makes a file that is read").unwrap_or_else(|| panic!("no command in {said}"));

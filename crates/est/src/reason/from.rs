@@ -146,6 +146,7 @@ impl Reason {
             Refusal::Asks(Asked::AnyPurpose) => Reason::CsrAsksAnyPurpose,
             Refusal::ClientUnknown => Reason::ClientNotOfProfile,
             Refusal::ClientExpired => Reason::ClientExpired,
+            Refusal::ClientEncoding(_) => Reason::ClientEncoding,
             Refusal::ClientRevoked => Reason::ClientRevoked,
             Refusal::NotIssuedHere => Reason::RenewalNotOfThisCa,
             Refusal::ClientOfAnotherProfile(_) => Reason::ClientOfAnotherProfile,

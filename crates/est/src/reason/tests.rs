@@ -144,6 +144,7 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::Asks(Asked::AnyPurpose),
         Refusal::ClientUnknown,
         Refusal::ClientExpired,
+        Refusal::ClientEncoding(pki::Deviations::default()),
         Refusal::ClientRevoked,
         Refusal::NotIssuedHere,
         Refusal::ClientOfAnotherProfile("other".into()),

@@ -356,7 +356,7 @@ mod tests {
             path_len: None,
         };
         let certificate = Arc::new(pki::make::root(&spec, &key, &random).unwrap());
-        Authenticated { anchor: certificate.anchor_id(), certificate }
+        Authenticated { anchor: certificate.anchor_id(), deviations: certificate.deviations(), certificate }
     }
 
     #[test]

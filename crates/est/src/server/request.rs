@@ -133,6 +133,7 @@ impl Server {
             profile: Arc::clone(&profile),
             client: Arc::clone(&client.certificate),
             anchor: client.anchor,
+            deviations: client.deviations,
             csr,
             // Without extended master secret tls-unique binds nothing (RFC 7627 §5.4, RFC 9148 §3).
             tls_unique: facts.extended_master_secret.then_some(facts.tls_unique),

@@ -32,7 +32,7 @@ pub use proof::{Check, Conclusion, Unproven};
 
 use crate::certificate::{Certificate, CertificateError};
 use crate::der::CERTIFICATE_LIMITS;
-use crate::encoding::Encoding;
+use crate::encoding::{Deviations, Encoding};
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ impl Anchors {
     }
 
     /// Reads the certificates below these anchors in this way. A verifier that serves several profiles reads as leniently as one of them
-    /// does; the others look at [`Certificate::deviations`].
+    /// does; the others look at [`Verified::deviations`].
     #[must_use]
     pub fn reading(self, encoding: Encoding) -> Self {
         Self { encoding, ..self }
@@ -112,6 +112,8 @@ pub struct Verified {
     pub leaf: Arc<Certificate>,
     /// The anchor that matched: an index into [`Anchors::certificates`].
     pub anchor: usize,
+    /// What of DER the certificates of its path do without, the anchor's aside.
+    pub deviations: Deviations,
 }
 
 /// What a leaf is to be used for.

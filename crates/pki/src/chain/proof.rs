@@ -5,6 +5,7 @@ use super::path::{self, Path};
 use super::{Anchors, CHAIN_CERTIFICATES_MAX, Chain, ChainError, ChainRefusal, Role, SIGNATURES_MAX, Verified};
 use crate::algorithm::{PublicKey, SignatureAlgorithm};
 use crate::certificate::Certificate;
+use crate::encoding::Deviations;
 use crate::key::Signature;
 use rustls_pki_types::UnixTime;
 use std::borrow::Borrow;
@@ -137,8 +138,10 @@ impl<A: Borrow<Anchors>> Unproven<A> {
         good.iter_mut().zip(results).for_each(|(place, result)| *place = result);
         let results = || asked.links().iter().copied().zip(good);
         let Some((bad, _)) = results().find(|(_, good)| !good) else {
+            let members = self.path.indices().filter_map(|index| self.chain.certificate(index));
+            let deviations = members.map(Certificate::deviations).fold(Deviations::default(), Deviations::and);
             let leaf = Arc::clone(&self.chain.leaf);
-            return Ok(Conclusion::Proven(Verified { leaf, anchor: self.path.anchor }));
+            return Ok(Conclusion::Proven(Verified { leaf, anchor: self.path.anchor, deviations }));
         };
         let refusal = self.bad_signature(bad);
         self.known.extend(results());

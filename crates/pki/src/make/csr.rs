@@ -11,7 +11,7 @@ use ring::rand::SecureRandom;
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct CsrSpec<'a> {
-    /// The subject.
+    /// The subject; the request has it in strict DER ([`Name::to_strict`]).
     pub subject: &'a Name,
     /// Other names; none leaves the extension out.
     pub san: &'a GeneralNames,
@@ -40,7 +40,7 @@ pub fn csr_with_extensions(
     let mut info = Writer::with_capacity(512);
     info.sequence(|info| {
         info.unsigned(&[0]);
-        info.raw(spec.subject.der());
+        info.raw(spec.subject.to_strict().der());
         info.raw(key.spki());
         let attributes = [spec.challenge_password.map(challenge_password), extension_request(spec.san, extensions)];
         let mut attributes: Vec<&[u8]> = attributes.iter().flatten().map(Vec::as_slice).collect();

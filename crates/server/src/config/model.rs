@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use authority::{DeviceIdRule, Diagnostics, Mode, SanKind, SubjectRule, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
+use pki::Encoding;
 
 use super::reader::{Effective, Read};
 use super::value::SecretUri;
@@ -158,6 +159,8 @@ pub struct ProfileSection {
     pub allow_identity_key: bool,
     /// `allow_expired_identity`: a manufacturer certificate past its date authenticates all the same.
     pub allow_expired_identity: bool,
+    /// `identity_encoding`: how closely the certificates and requests of devices have to keep to DER.
+    pub identity_encoding: Encoding,
     /// `mode`: which devices may enrol.
     pub mode: Mode,
     /// `max_certificates_per_device`: unexpired ones.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use authority::{DeviceIdRule, Diagnostics, Mode, SubjectRule, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
+use pki::Encoding;
 
 use super::document::Table;
 use super::fault::{Place, Problem};
@@ -272,6 +273,7 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
     }
     reader.finish(&issue);
     let allow_expired_identity = reader.or(&mut section, "allow_expired_identity", false).value;
+    let identity_encoding = word(reader, &mut section, "identity_encoding", Encoding::Strict);
     let certificates_per_device_max = number(
         reader,
         &mut section,
@@ -293,6 +295,7 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
         validity: Read { key: validity.key, place: validity.place, value: validity.value.0 },
         allow_identity_key,
         allow_expired_identity,
+        identity_encoding,
         mode,
         certificates_per_device_max,
         repeat_window,

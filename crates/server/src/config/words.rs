@@ -2,6 +2,7 @@
 
 use authority::{DeviceIdRule, Diagnostics, Mode, SanKind, SubjectRule, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
+use pki::Encoding;
 
 use super::fault::Problem;
 use super::value::{FromText, Words, unknown};
@@ -37,6 +38,11 @@ impl Words for VerifySignatures {
 impl Words for Diagnostics {
     const ALL: &'static [(&'static str, Self)] = &[("none", Diagnostics::None), ("reason", Diagnostics::Reason)];
     const WANTED: &'static str = "`none` or `reason`";
+}
+
+impl Words for Encoding {
+    const ALL: &'static [(&'static str, Self)] = &[("strict", Encoding::Strict), ("as_issued", Encoding::AsIssued)];
+    const WANTED: &'static str = "`strict` or `as_issued`";
 }
 
 impl Words for Mode {

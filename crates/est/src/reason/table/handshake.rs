@@ -118,11 +118,11 @@ macro_rules! handshake_rows {
             CertificateAlgorithm: "dtls.certificate.unsupported_algorithm", Handshake, Wire::Alert(Alert::UNSUPPORTED_CERTIFICATE);
                 "A key or signature algorithm of the chain is not accepted: keys are P-256 or P-384, signatures ECDSA with SHA-256 or SHA-384.";
                 "Use a manufacturer certificate with ECDSA keys.";
-                "Nothing to change.";
+                "Where the report names NULL parameters of a burnt-in certificate that cannot be replaced, set identity_encoding = \"as_issued\" in the profile.";
             CertificateBadEncoding: "dtls.certificate.bad_encoding", Handshake, Wire::Alert(Alert::BAD_CERTIFICATE);
                 "A certificate that the path needs is not strict DER or breaks a rule of X.509; the report names the certificate, the field and the rule.";
                 "Send the certificate byte for byte as it was issued. If it is, its maker broke the rule that the report names: another certificate is needed.";
-                "Nothing to change.";
+                "For burnt-in certificates that cannot be replaced there is identity_encoding = \"as_issued\" in the profile: it reads a DEFAULT value that is encoded (critical FALSE, cA FALSE), a SET OF out of order, and a PrintableString with other printable characters. Every other rule holds all the same.";
             CertificateTooMany: "dtls.certificate.too_many", Handshake, Wire::Alert(Alert::BAD_CERTIFICATE);
                 "The chain has more certificates than are looked at.";
                 "Send the leaf and its intermediates only, each once.";

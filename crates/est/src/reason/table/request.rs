@@ -139,7 +139,7 @@ macro_rules! request_rows {
             CsrMalformed: "est.csr.malformed", Decision, BAD_REQUEST;
                 "The payload is not a PKCS #10 request in strict DER.";
                 "Send DER, not PEM, and no trailing bytes. Mbed TLS, and Zephyr and OpenThread with it: mbedtls_x509write_csr_der, and take the bytes from the END of its buffer. OpenSSL: i2d_X509_REQ (req -outform DER).";
-                "Nothing to change.";
+                "Where the report names a DEFAULT value that is encoded or a SET OF out of order and the devices cannot be mended, set identity_encoding = \"as_issued\" in the profile.";
             CsrTooLarge: "est.csr.too_large", Decision, BAD_REQUEST;
                 "A part of the request is beyond what is worth reading: names, attributes or nesting.";
                 "Ask for the subject and names that the profile wants, and nothing else.";
@@ -159,7 +159,7 @@ macro_rules! request_rows {
             CsrAlgorithm: "est.csr.algorithm", Decision, BAD_REQUEST;
                 "The request's key or signature is of an algorithm that is not accepted.";
                 "Use a P-256 key and ecdsa-with-SHA256. Mbed TLS, and Zephyr and OpenThread with it: mbedtls_x509write_csr_set_md_alg with MBEDTLS_MD_SHA256. OpenSSL: X509_REQ_sign with EVP_sha256() (req -sha256).";
-                "Nothing to change.";
+                "Where the report names NULL parameters and the devices cannot be mended, set identity_encoding = \"as_issued\" in the profile.";
             CsrSignature: "est.csr.signature", Decision, BAD_REQUEST;
                 "The request is not signed with the key that it names: no proof of possession (RFC 7030 §4.2.1).";
                 "Sign the CSR with the private key of its own public key, after the last change to it. Mbed TLS, and Zephyr and OpenThread with it: the one key of mbedtls_x509write_csr_set_key is both. OpenSSL: X509_REQ_set_pubkey and X509_REQ_sign with one key, the signature last.";
@@ -192,6 +192,10 @@ macro_rules! request_rows {
                 "The client's certificate is outside its validity: it ran out while the session lasted, or another profile let it in.";
                 "Enrol anew with the manufacturer certificate, and renew earlier: from two thirds of the life on.";
                 "For a manufacturer certificate past its date, set allow_expired_identity in the profile that the label chose.";
+            ClientEncoding: "est.client.encoding", Decision, FORBIDDEN;
+                "A certificate of the client's chain is not strict DER: another profile let it in, or this one did until it was made strict. The report names the rules that are broken.";
+                "Enrol under the label of the profile that takes these devices, or use a manufacturer certificate in strict DER.";
+                "If these certificates cannot be replaced, set identity_encoding = \"as_issued\" in the profile that the label chose; what is issued is strict DER all the same.";
             ClientRevoked: "est.client.revoked", Decision, FORBIDDEN;
                 "The client's certificate is revoked.";
                 "Nothing the device can do by itself.";
