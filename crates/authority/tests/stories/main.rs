@@ -1,0 +1,14 @@
+//! Stories of what is decided and issued, one file per subject, and what they share.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
+
+mod support;
+
+mod chains;
+mod decision;
+mod faults;
+mod hardware_module;
+mod idempotency;
+mod one_device;
+mod profile;
+mod requested_names;
+mod walls;

@@ -1,0 +1,71 @@
+//! What does not fit together is said when a profile is compiled, not when a device asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::World;
+use authority::{
+    Ca, CaFault, ChainRule, KeyTypes, Origin, Profile, ProfileFault, ProfileSpec, SanKind, Urls, VALIDITY_MIN,
+    VerifySignatures,
+};
+
+fn fault(world: &World, change: impl FnOnce(&mut ProfileSpec)) -> ProfileFault {
+    let mut spec = ProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);
+    change(&mut spec);
+    Profile::new(spec).unwrap_err()
+}
+
+#[test]
+fn a_profile_that_could_not_issue_is_not_compiled() {
+    let world = World::new();
+    assert_eq!(fault(&world, |spec| spec.name.clear()), ProfileFault::NoName);
+    assert_eq!(fault(&world, |spec| spec.manufacturers.clear()), ProfileFault::NoManufacturer);
+    let short = VALIDITY_MIN - Duration::from_secs(1);
+    assert_eq!(fault(&world, |spec| spec.validity = short), ProfileFault::ValidityShort);
+    let none = KeyTypes { p256: false, p384: false };
+    assert_eq!(fault(&world, |spec| spec.key_types = none), ProfileFault::NoKeyType);
+    let urls = Urls { crl: Some("main.crl".into()), ..Urls::default() };
+    let ca = Ca::new("main", world.ca.chain().to_vec(), urls, VerifySignatures::External).unwrap();
+    assert!(matches!(fault(&world, |spec| spec.ca = Arc::new(ca)), ProfileFault::Template(_)));
+}
+
+#[test]
+fn neither_the_ca_nor_its_root_is_a_manufacturer() {
+    let world = World::new();
+    for certificate in world.ca.chain() {
+        let own = Arc::clone(certificate);
+        assert_eq!(fault(&world, |spec| spec.manufacturers.push(own)), ProfileFault::ManufacturerIsCa);
+    }
+}
+
+#[test]
+fn the_certificates_of_a_ca_are_a_chain_of_cas() {
+    let world = World::new();
+    let ca = |chain| Ca::new("main", chain, Urls::default(), VerifySignatures::External).map(|_| ()).unwrap_err();
+    let [issuing, root] = world.ca.chain() else { panic!("issuing CA and root") };
+    assert_eq!(ca(Vec::new()), CaFault::Empty);
+    let swapped = ca(vec![Arc::clone(root), Arc::clone(issuing)]);
+    assert!(matches!(swapped, CaFault::Certificate { index: 0, rule: ChainRule::NotIssuedByNext { .. } }), "{swapped}");
+    let device = ca(vec![world.device(1).idevid, Arc::clone(root)]);
+    assert_eq!(device, CaFault::Certificate { index: 0, rule: ChainRule::NotACa });
+}
+
+#[test]
+fn a_profile_knows_its_anchors_and_not_the_root() {
+    let world = World::new();
+    let profile = world.profile();
+    assert_eq!(profile.origin(&world.manufacturer.anchor_id()), Some(Origin::Manufacturer));
+    assert_eq!(profile.origin(&world.ca.certificate().anchor_id()), Some(Origin::ThisCa));
+    assert_eq!(profile.origin(&world.root.anchor_id()), None, "the server's own certificate hangs there");
+    assert_eq!(profile.anchors().count(), 2);
+}
+
+#[test]
+fn kinds_of_names_are_a_closed_set() {
+    assert_eq!("dns".parse(), Ok(SanKind::Dns));
+    for text in ["other", "DNS", "hardware"] {
+        let fault = text.parse::<SanKind>().unwrap_err();
+        assert_eq!(fault, ProfileFault::SanKind(text.to_owned()));
+        assert!(fault.to_string().contains("dns, ip, uri, email"));
+    }
+}

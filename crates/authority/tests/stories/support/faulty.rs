@@ -1,0 +1,170 @@
+//! A ledger and a signer whose calls wait in one queue until the test lets one happen: late, in any order, with a fault
+//! before or after the effect, with an answer of the wrong length, or with the completion dropped.
+
+use std::sync::{Arc, Mutex};
+
+use authority::{
+    Completion, Custody, Intended, Intent, Ledger, LedgerFault, MemoryLedger, Random, Record, Recorded, Signer,
+    SignerFault, Standing, ToSign,
+};
+use pki::issue::Serial;
+use pki::{Digest, Signature};
+
+use crate::support::Derived;
+
+/// What happens to one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Good,
+    /// A fault, and nothing has happened.
+    FaultBefore,
+    /// A fault, but it has happened all the same.
+    FaultAfter,
+    /// It has happened, and the completion is dropped.
+    Dropped,
+    /// It has happened, and the answer has a row too few.
+    Short,
+}
+
+const FAULTS: [Fate; 4] = [Fate::FaultBefore, Fate::FaultAfter, Fate::Dropped, Fate::Short];
+
+type Call = Box<dyn FnOnce(Fate) + Send>;
+
+#[derive(Clone, Default)]
+pub(crate) struct Queue(Arc<Mutex<Vec<Call>>>);
+
+impl Queue {
+    fn push(&self, call: impl FnOnce(Fate) + Send + 'static) {
+        self.0.lock().unwrap().push(Box::new(call));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// Lets the call at this index happen; it may queue more.
+    pub(crate) fn step(&self, index: usize, fate: Fate) {
+        let call = self.0.lock().unwrap().remove(index);
+        call(fate);
+    }
+
+    /// Lets everything happen, in the order that the seed says, with a fault in one of so many calls.
+    pub(crate) fn run(&self, random: &Derived, fault_in: Option<u8>) {
+        while self.len() > 0 {
+            let mut bytes = [0; 3];
+            random.fill(&mut bytes);
+            let fate = match fault_in {
+                Some(calls) if bytes[1] % calls == 0 => FAULTS[usize::from(bytes[2]) % FAULTS.len()],
+                _ => Fate::Good,
+            };
+            self.step(usize::from(bytes[0]) % self.len(), fate);
+        }
+    }
+
+    pub(crate) fn run_in_order(&self) {
+        while self.len() > 0 {
+            self.step(0, Fate::Good);
+        }
+    }
+}
+
+pub(crate) struct FaultyLedger {
+    pub(crate) inner: Arc<MemoryLedger>,
+    pub(crate) queue: Queue,
+    /// Serials of the next intents that are said to be taken.
+    pub(crate) taken: Mutex<usize>,
+}
+
+impl FaultyLedger {
+    pub(crate) fn new(queue: &Queue) -> FaultyLedger {
+        FaultyLedger { inner: Arc::new(MemoryLedger::new(1_000)), queue: queue.clone(), taken: Mutex::new(0) }
+    }
+
+    fn call<T: Send + 'static>(
+        &self,
+        effect: impl FnOnce(Completion<Result<Vec<T>, LedgerFault>>) + Send + 'static,
+        done: Completion<Result<Vec<T>, LedgerFault>>,
+    ) {
+        self.queue.push(move |fate| match fate {
+            Fate::Good => effect(done),
+            Fate::FaultBefore => done(Err(LedgerFault::Unavailable)),
+            Fate::FaultAfter => effect(Box::new(|_| done(Err(LedgerFault::Unavailable)))),
+            Fate::Dropped => effect(Box::new(|_| drop(done))),
+            Fate::Short => effect(Box::new(|answer| {
+                done(answer.map(|mut rows| {
+                    rows.pop();
+                    rows
+                }));
+            })),
+        });
+    }
+}
+
+impl Ledger for FaultyLedger {
+    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+        let inner = Arc::clone(&self.inner);
+        self.call(move |done| inner.standing(of, done), done);
+    }
+
+    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+        let mut taken = self.taken.lock().unwrap();
+        if *taken > 0 {
+            *taken -= 1;
+            return self.queue.push(move |_| done(Ok(rows.iter().map(|_| Intended::SerialTaken).collect())));
+        }
+        let inner = Arc::clone(&self.inner);
+        self.call(move |done| inner.intend(rows, done), done);
+    }
+
+    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        let inner = Arc::clone(&self.inner);
+        self.call(move |done| inner.record(rows, done), done);
+    }
+
+    fn abandon(&self, serials: Vec<Serial>) {
+        let inner = Arc::clone(&self.inner);
+        self.queue.push(move |fate| {
+            if fate == Fate::Good {
+                inner.abandon(serials);
+            }
+        });
+    }
+}
+
+pub(crate) struct FaultySigner<S> {
+    pub(crate) inner: Arc<S>,
+    pub(crate) queue: Queue,
+    pub(crate) custody: Custody,
+    /// Everything that was signed.
+    pub(crate) signed: Mutex<Vec<Vec<u8>>>,
+}
+
+impl<S: Signer> FaultySigner<S> {
+    pub(crate) fn new(inner: S, queue: &Queue) -> FaultySigner<S> {
+        let signed = Mutex::new(Vec::new());
+        FaultySigner { inner: Arc::new(inner), queue: queue.clone(), custody: Custody::InProcess, signed }
+    }
+}
+
+impl<S: Signer + 'static> Signer for FaultySigner<S> {
+    fn custody(&self) -> Custody {
+        self.custody
+    }
+
+    fn sign(&self, batch: Vec<ToSign>, done: Completion<Vec<Result<Signature, SignerFault>>>) {
+        self.signed.lock().unwrap().extend(batch.iter().map(|work| work.to_be_signed.der().to_vec()));
+        let (inner, count) = (Arc::clone(&self.inner), batch.len());
+        self.queue.push(move |fate| match fate {
+            Fate::Good => inner.sign(batch, done),
+            Fate::FaultBefore | Fate::FaultAfter => done(vec![Err(SignerFault::Unavailable); count]),
+            Fate::Dropped => drop(done),
+            Fate::Short => inner.sign(
+                batch,
+                Box::new(|mut results| {
+                    results.pop();
+                    done(results);
+                }),
+            ),
+        });
+    }
+}

@@ -1,0 +1,328 @@
+//! What the stories share: a PKI and a profile from derived randomness, clients, and a way to run jobs and see that each
+//! is answered exactly once.
+
+pub(crate) mod faulty;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use authority::{
+    Ca, Deliver, Flights, Function, Issued, Issuer, Job, Ledger, Limits, MemoryLedger, Outcome, Profile, ProfileSpec,
+    Random, Refusal, RingSigner, Signer, TlsUnique, Urls, VerifySignatures,
+};
+use pki::issue::{self, NodePrefix, Serial, Template, TemplateSpec};
+use pki::make::{self, AuthoritySpec, CsrSpec, DeviceSpec, Parent};
+use pki::{Certificate, Curve, GeneralName, GeneralNames, Name, PrivateKey, SigningKey, UnixTime, Validity};
+use ring::digest::{SHA256, digest};
+use ring::rand::SecureRandom;
+
+/// The stories begin in January 2027.
+pub(crate) const START: u64 = 1_800_000_000;
+pub(crate) const DAY: u64 = 86_400;
+pub(crate) const YEAR: u64 = 365 * DAY;
+
+pub(crate) fn at(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+/// Bytes derived from a seed and a counter.
+pub(crate) struct Derived {
+    seed: u64,
+    counter: AtomicU64,
+}
+
+impl Derived {
+    pub(crate) fn new(seed: u64) -> Arc<Derived> {
+        Arc::new(Derived { seed, counter: AtomicU64::new(0) })
+    }
+
+    fn next(&self) -> [u8; 32] {
+        let counter = self.counter.fetch_add(1, Ordering::Relaxed);
+        let mut input = self.seed.to_be_bytes().to_vec();
+        input.extend(counter.to_be_bytes());
+        digest(&SHA256, &input).as_ref().try_into().unwrap()
+    }
+}
+
+impl Random for Derived {
+    fn fill(&self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(32) {
+            chunk.copy_from_slice(&self.next()[..chunk.len()]);
+        }
+    }
+
+    #[allow(deprecated, reason = "ring seals SecureRandom; its own test source is the way to feed it derived bytes")]
+    fn with_secure(&self, operation: &mut dyn FnMut(&dyn SecureRandom)) {
+        // 32 bytes are what every operation on P-256 draws.
+        operation(&ring::test::rand::FixedSliceRandom { bytes: &self.next() });
+    }
+}
+
+/// A CA, a manufacturer and what makes clients of them.
+pub(crate) struct World {
+    pub(crate) random: Arc<Derived>,
+    pub(crate) ca: Arc<Ca>,
+    pub(crate) ca_key: PrivateKey,
+    pub(crate) root: Arc<Certificate>,
+    pub(crate) manufacturer: Arc<Certificate>,
+    manufacturer_key: SigningKey,
+    serials: AtomicU64,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World::seeded(1, VerifySignatures::External)
+    }
+
+    pub(crate) fn with(verify: VerifySignatures) -> World {
+        World::seeded(1, verify)
+    }
+
+    /// Worlds of two seeds have the same names and other keys.
+    pub(crate) fn seeded(seed: u64, verify: VerifySignatures) -> World {
+        let random = Derived::new(seed);
+        let long = Validity { not_before: at(START - YEAR), not_after: at(START + 20 * YEAR) };
+        let spec = |name, serial| AuthoritySpec {
+            common_name: name,
+            organization: Some("Example"),
+            serial: Serial::new(NodePrefix::new(0), [serial; 16]),
+            validity: long,
+            path_len: None,
+        };
+        let (root_key, _) = key(&random);
+        let (issuing_key, issuing_pkcs8) = key(&random);
+        let (manufacturer_key, _) = key(&random);
+        let root = secure(&random, |r| make::root(&spec("Root", 1), &root_key, r)).unwrap();
+        let parent = Parent { certificate: &root, key: &root_key };
+        let issuing = secure(&random, |r| make::authority(&spec("Issuing", 2), issuing_key.public_key(), parent, r));
+        let manufacturer = secure(&random, |r| make::root(&spec("Maker", 3), &manufacturer_key, r)).unwrap();
+        let root = Arc::new(root);
+        let chain = vec![Arc::new(issuing.unwrap()), Arc::clone(&root)];
+        let ca = Ca::new("main", chain, Urls::default(), verify).unwrap();
+        World {
+            random,
+            ca: Arc::new(ca),
+            ca_key: issuing_pkcs8,
+            root,
+            manufacturer: Arc::new(manufacturer),
+            manufacturer_key,
+            serials: AtomicU64::new(100),
+        }
+    }
+
+    pub(crate) fn profile(&self) -> Arc<Profile> {
+        self.profile_with(|_| ())
+    }
+
+    pub(crate) fn profile_with(&self, change: impl FnOnce(&mut ProfileSpec)) -> Arc<Profile> {
+        let mut spec = ProfileSpec::new("meters", Arc::clone(&self.ca), vec![Arc::clone(&self.manufacturer)]);
+        change(&mut spec);
+        Arc::new(Profile::new(spec).unwrap())
+    }
+
+    pub(crate) fn signer(&self) -> RingSigner {
+        let mut signer = RingSigner::new(Arc::clone(&self.random) as Arc<dyn Random>);
+        signer.add(&self.ca, PrivateKey::from_pkcs8(self.ca_key.pkcs8().to_vec())).unwrap();
+        signer
+    }
+
+    pub(crate) fn issuer(&self, ledger: Arc<dyn Ledger>, signer: Arc<dyn Signer>) -> Arc<Issuer> {
+        let random = Arc::clone(&self.random) as Arc<dyn Random>;
+        Arc::new(Issuer::new(ledger, signer, random, NodePrefix::new(7), Arc::new(Flights::new(Limits::default()))))
+    }
+
+    /// An issuer over a ledger in memory and a signer in the process, and that ledger.
+    pub(crate) fn plain(&self) -> (Arc<Issuer>, Arc<MemoryLedger>) {
+        let ledger = Arc::new(MemoryLedger::new(1_000));
+        (self.issuer(Arc::clone(&ledger) as Arc<dyn Ledger>, Arc::new(self.signer())), ledger)
+    }
+
+    /// A device fresh from the factory, with a key for its operational certificate.
+    pub(crate) fn device(&self, number: u32) -> Device {
+        let (identity_key, _) = key(&self.random);
+        let (key, _) = key(&self.random);
+        let name = format!("meter-{number}");
+        let serial_number = format!("{number:06}");
+        let mut octets = [0x11; 16];
+        octets[..8].copy_from_slice(&self.serials.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        let spec = DeviceSpec {
+            common_name: &name,
+            serial_number: &serial_number,
+            organization: Some("Maker"),
+            serial: Serial::new(NodePrefix::new(0), octets),
+            validity: Validity { not_before: at(START - YEAR), not_after: pki::NO_WELL_DEFINED_EXPIRATION },
+        };
+        let parent = Parent { certificate: &self.manufacturer, key: &self.manufacturer_key };
+        let idevid = secure(&self.random, |r| make::idevid(&spec, identity_key.public_key(), parent, r)).unwrap();
+        Device { idevid: Arc::new(idevid), identity_key, key, random: Arc::clone(&self.random) }
+    }
+
+    /// A certificate of the device's manufacturer with alternative names in it, which `make` does not put there.
+    pub(crate) fn with_names(&self, device: &Device, san: &GeneralNames) -> Certificate {
+        self.named(device, device.idevid.subject(), san)
+    }
+
+    /// A certificate of the device's manufacturer with these names.
+    pub(crate) fn named(&self, device: &Device, subject: &Name, san: &GeneralNames) -> Certificate {
+        let issuer = issue::Issuer::new(Arc::clone(&self.manufacturer)).unwrap();
+        let template = Template::new(Arc::new(issuer), &TemplateSpec { client_auth: true, ..TemplateSpec::default() });
+        let serial = Serial::new(NodePrefix::new(0), [0x77; 16]);
+        let validity = Validity { not_before: at(START - DAY), not_after: at(START + 20 * YEAR) };
+        let to_be_signed = template.unwrap().fill(subject, san, device.identity_key.spki(), &serial, validity).unwrap();
+        let signature = secure(&self.random, |r| self.manufacturer_key.sign(r, to_be_signed.der())).unwrap();
+        to_be_signed.assemble(&signature).unwrap()
+    }
+
+    /// The manufacturer's certificate, issued again for the same name and key.
+    pub(crate) fn manufacturer_again(&self) -> Arc<Certificate> {
+        self.root_again("Maker", &self.manufacturer_key)
+    }
+
+    /// The issuing CA under a certificate of its own making, for the same name and key.
+    pub(crate) fn ca_again(&self) -> Arc<Ca> {
+        let chain = vec![self.root_again("Issuing", &self.signing_key())];
+        Arc::new(Ca::new("main", chain, Urls::default(), VerifySignatures::External).unwrap())
+    }
+
+    fn root_again(&self, common_name: &str, key: &SigningKey) -> Arc<Certificate> {
+        let spec = AuthoritySpec {
+            common_name,
+            organization: Some("Example"),
+            serial: Serial::new(NodePrefix::new(0), [9; 16]),
+            validity: Validity { not_before: at(START - DAY), not_after: at(START + 25 * YEAR) },
+            path_len: None,
+        };
+        Arc::new(secure(&self.random, |r| make::root(&spec, key, r)).unwrap())
+    }
+
+    /// The key of the issuing CA.
+    pub(crate) fn signing_key(&self) -> SigningKey {
+        secure(&self.random, |r| SigningKey::from_pkcs8(self.ca_key.pkcs8(), r)).unwrap()
+    }
+
+    /// `/sen` with the manufacturer's certificate.
+    pub(crate) fn enroll(&self, profile: &Arc<Profile>, device: &Device, csr: Vec<u8>) -> Job {
+        Job {
+            function: Function::SimpleEnroll,
+            profile: Arc::clone(profile),
+            client: Arc::clone(&device.idevid),
+            anchor: self.manufacturer.anchor_id(),
+            deviations: device.idevid.deviations(),
+            csr,
+            tls_unique: Some(TLS_UNIQUE),
+        }
+    }
+
+    /// `function` with a certificate that was issued here.
+    pub(crate) fn with_issued(&self, function: Function, profile: &Arc<Profile>, issued: &Issued, csr: Vec<u8>) -> Job {
+        Job {
+            function,
+            profile: Arc::clone(profile),
+            client: Arc::new(Certificate::parse(&issued.certificate).unwrap()),
+            anchor: self.ca.certificate().anchor_id(),
+            deviations: pki::Deviations::default(),
+            csr,
+            tls_unique: Some(TLS_UNIQUE),
+        }
+    }
+}
+
+pub(crate) const TLS_UNIQUE: TlsUnique = *b"twelve bytes";
+
+pub(crate) struct Device {
+    pub(crate) idevid: Arc<Certificate>,
+    pub(crate) identity_key: SigningKey,
+    pub(crate) key: SigningKey,
+    random: Arc<Derived>,
+}
+
+impl Device {
+    /// The CSR that a plain device sends: its own subject, its operational key, nothing else.
+    pub(crate) fn csr(&self) -> Vec<u8> {
+        self.csr_with(self.idevid.subject(), &GeneralNames::empty(), None)
+    }
+
+    pub(crate) fn csr_with(&self, subject: &Name, san: &GeneralNames, challenge_password: Option<&str>) -> Vec<u8> {
+        self.csr_for(&self.key, subject, san, challenge_password)
+    }
+
+    pub(crate) fn csr_for(
+        &self,
+        key: &SigningKey,
+        subject: &Name,
+        san: &GeneralNames,
+        challenge: Option<&str>,
+    ) -> Vec<u8> {
+        let spec = CsrSpec { subject, san, challenge_password: challenge };
+        secure(&self.random, |r| make::csr(&spec, key, r)).unwrap()
+    }
+}
+
+pub(crate) fn dns(names: &[&str]) -> GeneralNames {
+    GeneralNames::new(names.iter().map(|name| GeneralName::Dns(name))).unwrap()
+}
+
+pub(crate) fn key(random: &Derived) -> (SigningKey, PrivateKey) {
+    let private = secure(random, |r| PrivateKey::generate(Curve::P256, r)).unwrap();
+    (secure(random, |r| SigningKey::from_pkcs8(private.pkcs8(), r)).unwrap(), private)
+}
+
+pub(crate) fn secure<T>(random: &Derived, mut operation: impl FnMut(&dyn SecureRandom) -> T) -> T {
+    let mut result = None;
+    random.with_secure(&mut |r| result = Some(operation(r)));
+    result.unwrap()
+}
+
+/// Keeps what is delivered.
+#[derive(Default)]
+pub(crate) struct Collect(Mutex<Vec<(usize, Outcome)>>);
+
+impl Deliver<usize> for Collect {
+    fn deliver(&self, outcomes: Vec<(usize, Outcome)>) {
+        assert!(!outcomes.is_empty(), "an empty delivery wakes a shard for nothing");
+        self.0.lock().unwrap().extend(outcomes);
+    }
+}
+
+impl Collect {
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// The outcomes in the order of submission; each of `count` jobs is there once.
+    pub(crate) fn take(&self, count: usize) -> Vec<Outcome> {
+        let mut outcomes = std::mem::take(&mut *self.0.lock().unwrap());
+        outcomes.sort_by_key(|(index, _)| *index);
+        let indexes: Vec<usize> = outcomes.iter().map(|(index, _)| *index).collect();
+        assert_eq!(indexes, (0..count).collect::<Vec<_>>(), "every job is answered exactly once");
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+}
+
+/// Submits jobs as one batch to an issuer that completes at once.
+pub(crate) fn run(issuer: &Arc<Issuer>, seconds: u64, jobs: Vec<Job>) -> Vec<Outcome> {
+    let (collect, count) = (Arc::new(Collect::default()), jobs.len());
+    issuer.submit(at(seconds), jobs.into_iter().enumerate().collect(), Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
+    collect.take(count)
+}
+
+pub(crate) fn run_one(issuer: &Arc<Issuer>, seconds: u64, job: Job) -> Outcome {
+    run(issuer, seconds, vec![job]).remove(0)
+}
+
+#[track_caller]
+pub(crate) fn issued(outcome: Outcome) -> Arc<Issued> {
+    match outcome {
+        Outcome::Issued(issued) => issued,
+        other => panic!("expected a certificate, got {other:?}"),
+    }
+}
+
+#[track_caller]
+pub(crate) fn refused(outcome: Outcome) -> Refusal {
+    match outcome {
+        Outcome::Refused(refusal) => refusal,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}

@@ -1,0 +1,207 @@
+//! What a certificate of this CA opens, and to whom it belongs: by the ledger's word, never by its own subject.
+
+use std::sync::Arc;
+
+use crate::support::{DAY, START, World, dns, issued, refused, run_one};
+use authority::{Function, Profile, ProfileFault, ProfileSpec, Refusal, SanKind, Unrecorded, VerifySignatures};
+use pki::{Certificate, GeneralNames};
+
+const BOTH: [Function; 2] = [Function::SimpleEnroll, Function::SimpleReenroll];
+
+#[test]
+fn e46_a_certificate_opens_the_profile_that_issued_it_and_no_other() {
+    let world = World::new();
+    let (issuer, ledger) = world.plain();
+    let sensors = world.profile_with(|spec| spec.name = "sensors".into());
+    let gateways = world.profile_with(|spec| spec.name = "gateways".into());
+    let device = world.device(1);
+    let first = issued(run_one(&issuer, START, world.enroll(&sensors, &device, device.csr())));
+    assert_eq!(&*first.profile, "sensors");
+    for function in BOTH {
+        let job = world.with_issued(function, &gateways, &first, device.csr());
+        assert_eq!(refused(run_one(&issuer, START + DAY, job)), Refusal::ClientOfAnotherProfile("sensors".into()));
+    }
+    assert_eq!(ledger.issued_count(), 1);
+    for function in BOTH {
+        issued(run_one(&issuer, START + DAY, world.with_issued(function, &sensors, &first, device.csr())));
+    }
+}
+
+#[test]
+fn e47_without_a_row_nothing_is_guessed_unless_the_rule_gives_the_names_back() {
+    let world = World::new();
+    let template = |text: &str| {
+        let subject = text.parse().unwrap();
+        world.profile_with(|spec| spec.subject = subject)
+    };
+    let by_rule = |text: &str, rule: &str| {
+        let mut spec = ProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);
+        spec.subject = text.parse().unwrap();
+        spec.device_id = rule.parse().unwrap();
+        spec.unrecorded = Unrecorded::ByRule;
+        Profile::new(spec).map(Arc::new)
+    };
+    let (cn, serial_number) = ("idevid:subject.CN", "idevid:subject.serialNumber");
+    for (text, rule) in [
+        ("CN=ex-{device_id}", cn),
+        ("CN=ex-{subject.CN},serialNumber={device_id}", serial_number),
+        ("CN={device_id},O=Example", serial_number),
+        ("CN={device_id},CN={device_id}", cn),
+        ("CN={device_id}", "idevid:subject"),
+    ] {
+        assert_eq!(by_rule(text, rule).unwrap_err(), ProfileFault::NamesNotGivenBack, "{text} by {rule}");
+    }
+    let (before, _) = world.plain();
+    let (after, ledger) = world.plain();
+    let device = world.device(1);
+    let held = |first: &authority::Issued| Certificate::parse(&first.certificate).unwrap();
+
+    let given_back = "CN={subject.CN},serialNumber={device_id},O=Fleet";
+    let profile = by_rule(given_back, serial_number).unwrap();
+    let first = issued(run_one(&before, START, world.enroll(&profile, &device, device.csr())));
+    for (days, function) in BOTH.into_iter().enumerate() {
+        let csr = device.csr_with(held(&first).subject(), &GeneralNames::empty(), None);
+        let again = world.with_issued(function, &profile, &first, csr);
+        let renewed = issued(run_one(&after, START + DAY * (1 + days as u64), again));
+        assert_eq!(held(&renewed).subject().der(), held(&first).subject().der());
+        assert_eq!(renewed.device, first.device);
+    }
+    // A certificate that another template made is none that this rule gives back.
+    let other = template("serialNumber={device_id},O=Others");
+    let first = issued(run_one(&before, START, world.enroll(&other, &device, device.csr())));
+    let csr = || device.csr_with(held(&first).subject(), &GeneralNames::empty(), None);
+    let count = ledger.issued_count();
+    for (function, profile) in BOTH.into_iter().zip([&profile, &other]) {
+        let again = world.with_issued(function, profile, &first, csr());
+        assert_eq!(refused(run_one(&after, START + DAY, again)), Refusal::ClientNotInLedger);
+    }
+    assert_eq!(ledger.issued_count(), count);
+}
+
+#[test]
+fn e48_a_renewal_has_the_names_that_are_held_or_is_refused() {
+    let world = World::new();
+    let (issuer, _) = world.plain();
+    let device = world.device(1);
+    let san = dns(&["a.example"]);
+    let profile = |template: &str, kinds: &[SanKind]| {
+        world.profile_with(|spec| {
+            spec.subject = template.parse().unwrap();
+            spec.san = kinds.to_vec();
+        })
+    };
+    let old = profile("CN=ex-{subject.CN}", &[SanKind::Dns]);
+    let mut job = world.enroll(&old, &device, device.csr_with(device.idevid.subject(), &san, None));
+    job.client = Arc::new(world.with_names(&device, &san));
+    let first = issued(run_one(&issuer, START, job));
+    let held = Certificate::parse(&first.certificate).unwrap();
+    assert_eq!(held.subject().to_string(), "CN=ex-meter-1");
+    let csr = || device.csr_with(held.subject(), &dns(&["A.EXAMPLE"]), None);
+    for (days, profile) in [(1, &old), (2, &profile("CN=new-{device_id}", &[SanKind::Dns]))] {
+        for function in BOTH {
+            let again = world.with_issued(function, profile, &first, csr());
+            let renewed = Certificate::parse(&issued(run_one(&issuer, START + days * DAY, again)).certificate).unwrap();
+            assert_eq!(renewed.subject().der(), held.subject().der(), "{function:?}");
+            assert!(renewed.san().matches(held.san()));
+            if function == Function::SimpleReenroll {
+                assert_eq!(renewed.san().iter().collect::<Vec<_>>(), held.san().iter().collect::<Vec<_>>());
+            }
+        }
+    }
+    let narrower = profile("CN=ex-{subject.CN}", &[]);
+    let again = world.with_issued(Function::SimpleReenroll, &narrower, &first, csr());
+    assert_eq!(refused(run_one(&issuer, START + 3 * DAY, again)), Refusal::SanNotListed(SanKind::Dns));
+}
+
+#[test]
+fn e50_the_factory_key_is_refused_whatever_the_client_shows() {
+    let world = World::new();
+    let (issuer, _) = world.plain();
+    let (profile, device) = (world.profile(), world.device(1));
+    let first = issued(run_one(&issuer, START, world.enroll(&profile, &device, device.csr())));
+    let identity = || device.csr_for(&device.identity_key, device.idevid.subject(), &GeneralNames::empty(), None);
+    for function in BOTH {
+        let job = world.with_issued(function, &profile, &first, identity());
+        assert_eq!(refused(run_one(&issuer, START + DAY, job)), Refusal::IdentityKey, "{function:?}");
+    }
+    // A second certificate of the factory, with a key of its own, does not make the first key a fresh one.
+    let mut second = world.device(1);
+    second.key = world.device(2).key;
+    issued(run_one(&issuer, START, world.enroll(&profile, &second, second.csr())));
+    assert_eq!(refused(run_one(&issuer, START, world.enroll(&profile, &second, identity()))), Refusal::IdentityKey);
+    let lax = world.profile_with(|spec| spec.allow_identity_key = true);
+    issued(run_one(&issuer, START + DAY, world.with_issued(Function::SimpleEnroll, &lax, &first, identity())));
+}
+
+#[test]
+fn e51_an_authority_that_is_certified_again_is_the_same_authority() {
+    let world = World::new();
+    let (issuer, _) = world.plain();
+    let device = world.device(1);
+    let csr = device.csr();
+    let first = issued(run_one(&issuer, START, world.enroll(&world.profile(), &device, csr.clone())));
+    let again = world.manufacturer_again();
+    assert_ne!(again.digest(), world.manufacturer.digest());
+    let profile = world.profile_with(|spec| {
+        spec.manufacturers = vec![Arc::clone(&again)];
+        spec.ca = world.ca_again();
+    });
+    assert_ne!(profile.ca().certificate().digest(), world.ca.certificate().digest());
+    let repeat = issued(run_one(&issuer, START, world.enroll(&profile, &device, csr)));
+    assert_eq!(repeat, first, "the same device with the same request");
+    let mut signer = world.signer();
+    signer.add(profile.ca(), pki::PrivateKey::from_pkcs8(world.ca_key.pkcs8().to_vec())).unwrap();
+    let ledger = Arc::new(authority::MemoryLedger::new(9));
+    let issuer = world.issuer(ledger, Arc::new(signer));
+    let first = issued(run_one(&issuer, START, world.enroll(&world.profile(), &device, device.csr())));
+    let job = world.with_issued(Function::SimpleReenroll, &profile, &first, device.csr());
+    assert_eq!(issued(run_one(&issuer, START + DAY, job)).device, first.device);
+}
+
+#[test]
+fn e52_two_manufacturers_with_one_serial_number_make_two_devices() {
+    let (world, other) = (World::new(), World::seeded(2, VerifySignatures::External));
+    let (issuer, ledger) = world.plain();
+    let profile = world.profile_with(|spec| spec.manufacturers.push(Arc::clone(&other.manufacturer)));
+    let (one, two) = (world.device(1), other.device(1));
+    let first = issued(run_one(&issuer, START, world.enroll(&profile, &one, one.csr())));
+    let mut job =
+        world.enroll(&profile, &two, two.csr_for(&one.key, two.idevid.subject(), &GeneralNames::empty(), None));
+    job.anchor = other.manufacturer.anchor_id();
+    assert_eq!(refused(run_one(&issuer, START, job)), Refusal::KeyOfAnotherDevice);
+    let mut job = world.enroll(&profile, &two, two.csr());
+    job.anchor = other.manufacturer.anchor_id();
+    let second = issued(run_one(&issuer, START, job));
+    assert_eq!(first.device.id, second.device.id);
+    assert_ne!(first.device, second.device);
+    assert_eq!(ledger.issued_count(), 2);
+}
+
+#[test]
+fn e53_devices_of_a_manufacturer_that_was_taken_off_do_not_renew() {
+    let (world, other) = (World::new(), World::seeded(2, VerifySignatures::External));
+    let (issuer, _) = world.plain();
+    let device = world.device(1);
+    let both = world.profile_with(|spec| spec.manufacturers.push(Arc::clone(&other.manufacturer)));
+    let first = issued(run_one(&issuer, START, world.enroll(&both, &device, device.csr())));
+    let without = world.profile_with(|spec| spec.manufacturers = vec![Arc::clone(&other.manufacturer)]);
+    for function in BOTH {
+        let job = world.with_issued(function, &without, &first, device.csr());
+        assert_eq!(refused(run_one(&issuer, START + DAY, job)), Refusal::ManufacturerRemoved, "{function:?}");
+        issued(run_one(&issuer, START + DAY, world.with_issued(function, &both, &first, device.csr())));
+    }
+}
+
+#[test]
+fn e54_a_certificate_of_our_ca_that_we_never_issued_is_nobody() {
+    let world = World::new();
+    let (elsewhere, _) = world.plain();
+    let (issuer, ledger) = world.plain();
+    let (profile, device) = (world.profile(), world.device(1));
+    let foreign = issued(run_one(&elsewhere, START, world.enroll(&profile, &device, device.csr())));
+    for function in BOTH {
+        let job = world.with_issued(function, &profile, &foreign, device.csr());
+        assert_eq!(refused(run_one(&issuer, START + DAY, job)), Refusal::ClientNotInLedger, "{function:?}");
+    }
+    assert_eq!(ledger.issued_count(), 0);
+}

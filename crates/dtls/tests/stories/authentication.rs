@@ -1,0 +1,277 @@
+//! Who does not show a certificate and hold its key gets no session.
+
+use crate::support;
+
+use std::sync::Arc;
+
+use crate::support::forge::{HANDSHAKE, datagram};
+use crate::support::script::{Hello, Script};
+use crate::support::{Clock, Pair, World, identity_and_key};
+use dtls::{CertificateFault, Curve, Event, ExtendedMasterSecret, HandshakeType, Refusal};
+
+#[test]
+fn the_script_is_an_honest_client() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established(), "{:?}", script.events);
+    let facts = script.endpoint.facts(script.endpoint.sessions().next().unwrap()).unwrap();
+    assert_eq!(facts.tls_unique.to_vec(), script.verify_data());
+}
+
+/// What a client does after the server's flight.
+type Deed = fn(&mut Script) -> Vec<u8>;
+
+#[test]
+fn d89_only_a_verified_finished_lets_the_verifier_remember_a_peer() {
+    let world = World::new();
+    let deeds: [(Deed, Option<Refusal>, usize); 4] = [
+        // A chain that was seen on the wire, and nothing more.
+        (
+            |script| datagram(&[script.certificate(), script.key_exchange()]),
+            Some(Refusal::TimedOut { expected: HandshakeType::CERTIFICATE_VERIFY }),
+            0,
+        ),
+        (
+            |script| {
+                script.key = identity_and_key(Curve::P256).1;
+                script.honest_flight()
+            },
+            Some(Refusal::BadCertificateVerify),
+            0,
+        ),
+        (|script| script.flight_with_finished(&[7; 12]), Some(Refusal::BadFinished), 0),
+        (Script::honest_flight, None, 1),
+    ];
+    for (deed, refusal, admitted) in deeds {
+        let mut verifier = None;
+        let endpoint = world.endpoint_with(|config| verifier = Some(Arc::clone(&config.verifier)));
+        let mut script = Script::begin_at(&world, endpoint, Hello::default());
+        let bytes = deed(&mut script);
+        script.give(&bytes);
+        script.wait_out();
+        assert_eq!(script.refusal(), refusal);
+        assert_eq!(*verifier.unwrap().admitted.lock().unwrap(), admitted, "{refusal:?}");
+        // Whom it claimed to be is told, whatever it lacked.
+        let claimed = script.events.iter().find_map(|event| match event {
+            Event::Refused { account, .. } => account.claimed.clone(),
+            _ => None,
+        });
+        assert_eq!(claimed.is_some(), refusal.is_some());
+    }
+}
+
+#[test]
+fn d48_certificate_and_certificate_verify_left_out() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let mut bytes = datagram(&[script.key_exchange(), script.change_cipher_spec()]);
+    bytes.extend(script.finished());
+    script.give(&bytes);
+    let expected = HandshakeType::CERTIFICATE;
+    assert_eq!(
+        script.refusal(),
+        Some(Refusal::UnexpectedMessage { message: HandshakeType::CLIENT_KEY_EXCHANGE, expected })
+    );
+    assert_eq!(script.alerts(), [[2, 10]]);
+    assert!(!script.is_established());
+}
+
+#[test]
+fn d49_certificate_sent_and_certificate_verify_left_out() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let mut bytes = datagram(&[script.certificate(), script.key_exchange(), script.change_cipher_spec()]);
+    bytes.extend(script.finished());
+    script.give(&bytes);
+    assert!(!script.is_established());
+    script.wait_out();
+    assert_eq!(script.refusal(), Some(Refusal::TimedOut { expected: HandshakeType::CERTIFICATE_VERIFY }));
+    assert_eq!(script.endpoint.counts().half_open, 0);
+}
+
+#[test]
+fn d50_an_empty_certificate_list_is_a_handshake_failure() {
+    let world = World::new();
+    let clock = Clock::new();
+    let client = world.client_with(&clock, |config| config.identity = None);
+    let mut pair = Pair::of(world.endpoint(), client, clock);
+    pair.run();
+    assert_eq!(pair.server_refusal(), Refusal::MissingCertificate);
+    assert_eq!(pair.client_refusal(), Refusal::AlertReceived(dtls::AlertDescription::HANDSHAKE_FAILURE));
+}
+
+#[test]
+fn d51_certificate_verify_before_client_key_exchange() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let bytes = datagram(&[script.certificate(), script.certificate_verify(), script.key_exchange()]);
+    script.give(&bytes);
+    let (message, expected) = (HandshakeType::CERTIFICATE_VERIFY, HandshakeType::CLIENT_KEY_EXCHANGE);
+    assert_eq!(script.refusal(), Some(Refusal::UnexpectedMessage { message, expected }));
+}
+
+#[test]
+fn d51_certificate_verify_over_a_wrong_transcript() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let first = [script.certificate(), script.key_exchange()];
+    let signature = {
+        let honest = script.transcript.clone();
+        script.transcript[20] ^= 1;
+        let signature = script.sign();
+        script.transcript = honest;
+        signature
+    };
+    let verify = script.certificate_verify_with(0x0403, &signature);
+    let mut bytes = datagram(&first);
+    bytes.extend(verify.bytes());
+    script.give(&bytes);
+    assert_eq!(script.refusal(), Some(Refusal::BadCertificateVerify));
+    assert_eq!(script.alerts(), [[2, 51]]);
+}
+
+#[test]
+fn d52_certificate_verify_by_another_key() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    script.key = identity_and_key(Curve::P256).1;
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert_eq!(script.refusal(), Some(Refusal::BadCertificateVerify));
+}
+
+#[test]
+fn d52_certificate_verify_with_an_algorithm_that_was_not_offered() {
+    for scheme in [0x0203, 0x0201, 0x0401, 0x0603, 0x0807, 0x0000] {
+        let world = World::new();
+        let mut script = Script::begin(&world, Hello::default());
+        let bytes = datagram(&[script.certificate(), script.key_exchange()]);
+        script.give(&bytes);
+        let signature = script.sign();
+        let verify = script.certificate_verify_with(scheme, &signature);
+        script.give(&verify.bytes());
+        assert_eq!(script.refusal(), Some(Refusal::SignatureAlgorithmNotOffered { scheme }));
+        assert_eq!(script.alerts(), [[2, 47]]);
+    }
+}
+
+#[test]
+fn d52_certificate_verify_under_another_hash_or_cut_short() {
+    let world = World::new();
+    for cut in [None, Some(0), Some(8), Some(40)] {
+        let mut script = Script::begin(&world, Hello::default());
+        let bytes = datagram(&[script.certificate(), script.key_exchange()]);
+        script.give(&bytes);
+        let signature = script.sign();
+        let (verify, refusal) = match cut {
+            // Signed with SHA-256, said to be SHA-384.
+            None => (script.certificate_verify_with(0x0503, &signature), Refusal::BadCertificateVerify),
+            Some(length) => {
+                (script.certificate_verify_with(0x0403, &signature[..length]), Refusal::CertificateVerifyEncoding)
+            }
+        };
+        script.give(&verify.bytes());
+        assert_eq!(script.refusal(), Some(refusal));
+    }
+}
+
+#[test]
+fn d63_key_shares_that_are_no_points_of_the_curve() {
+    let world = World::new();
+    let off_curve = [&[4_u8][..], &[7; 64]].concat();
+    let compressed = [&[2_u8][..], &[7; 32]].concat();
+    for point in [off_curve, compressed, vec![0], vec![4; 64], vec![4; 66], vec![4; 97]] {
+        let mut script = Script::begin(&world, Hello::default());
+        // Everything else is in order: the signature covers the bad point.
+        let first = [script.certificate(), script.key_exchange_with(&point)];
+        let mut bytes = datagram(&first);
+        bytes.extend(script.certificate_verify().bytes());
+        script.give(&bytes);
+        assert_eq!(script.refusal(), Some(Refusal::BadKeyShare), "{point:?}");
+        assert_eq!(script.alerts(), [[2, 47]]);
+    }
+}
+
+#[test]
+fn d64_d65_every_fault_of_a_chain_becomes_its_alert() {
+    let faults = [
+        (CertificateFault::UnknownIssuer, 48),
+        (CertificateFault::Expired, 45),
+        (CertificateFault::BadSignature, 42),
+        (CertificateFault::ExtendedKeyUsage, 43),
+        (CertificateFault::KeyUsage, 43),
+        (CertificateFault::TooMuchWork, 46),
+    ];
+    for (fault, alert) in faults {
+        let world = World::new();
+        let endpoint = world.endpoint_with(|config| {
+            config.verifier = Arc::new(support::Known { fault: Some(fault), ..Default::default() });
+        });
+        let mut script = Script::begin_at(&world, endpoint, Hello::default());
+        let flight = script.honest_flight();
+        script.give(&flight);
+        assert_eq!(script.refusal(), Some(Refusal::Certificate(fault)));
+        assert_eq!(script.alerts(), [[2, alert]]);
+    }
+}
+
+#[test]
+fn d64_a_chain_of_eleven_is_refused_and_the_verifier_never_asked() {
+    let world = World::new();
+    let known = Arc::new(support::Known::of(&[&world.client]));
+    let endpoint = world.endpoint_with(|config| config.verifier = known.clone());
+    let mut script = Script::begin_at(&world, endpoint, Hello::default());
+    let one = [&[0, 0, 1][..], &[0x30]].concat();
+    let list = one.repeat(11);
+    let body = [&[0, 0, u8::try_from(list.len()).unwrap()][..], &list].concat();
+    let record = script.message(11, &body);
+    script.give(&record.bytes());
+    assert_eq!(script.refusal(), Some(Refusal::Certificate(CertificateFault::TooManyCertificates)));
+    assert_eq!(*known.asked.lock().unwrap(), 0);
+}
+
+#[test]
+fn d59_without_extended_master_secret_require_refuses_and_prefer_says_so() {
+    let world = World::new();
+    let endpoint = world.endpoint_with(|config| config.extended_master_secret = ExtendedMasterSecret::Require);
+    let script = Script::begin_at(&world, endpoint, Hello::default().without(23));
+    assert_eq!(script.refusal(), Some(Refusal::ExtendedMasterSecretRequired));
+    assert_eq!(script.alerts(), [[2, 40]]);
+
+    let mut script = Script::begin(&world, Hello::default().without(23));
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established());
+    let facts = script.endpoint.facts(script.endpoint.sessions().next().unwrap()).unwrap();
+    assert!(!facts.extended_master_secret);
+}
+
+#[test]
+fn a_finished_that_does_not_match_is_a_decrypt_error() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let mut flight = datagram(&[script.certificate(), script.key_exchange(), script.certificate_verify()]);
+    flight.extend(script.change_cipher_spec().bytes());
+    let mut piece = script.finished_piece();
+    piece.body[11] ^= 1;
+    flight.extend(script.forger().seal(HANDSHAKE, 0, &piece.bytes()));
+    script.give(&flight);
+    assert_eq!(script.refusal(), Some(Refusal::BadFinished));
+    assert_eq!(script.alerts(), [[2, 51]]);
+}
+
+#[test]
+fn the_client_refuses_a_server_that_its_verifier_refuses() {
+    let world = World::new();
+    let clock = Clock::new();
+    let client = world.client_with(&clock, |config| {
+        let fault = Some(CertificateFault::DeviceAsServer);
+        config.verifier = Arc::new(support::Known { fault, ..Default::default() });
+    });
+    let mut pair = Pair::of(world.endpoint(), client, clock);
+    pair.run();
+    assert_eq!(pair.client_refusal(), Refusal::Certificate(CertificateFault::DeviceAsServer));
+    assert_eq!(pair.server_refusal(), Refusal::AlertReceived(dtls::AlertDescription::UNSUPPORTED_CERTIFICATE));
+}

@@ -1,0 +1,327 @@
+//! What a handshake and a session make of records and hellos that have no place: forged, early, too long, of another version.
+
+use crate::support;
+
+use std::time::Duration;
+
+use crate::support::forge::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Piece, Raw, datagram, records};
+use crate::support::script::{Hello, Script};
+use crate::support::{Pair, Way, World};
+use dtls::{AlertDescription, Closed, Drop, Event, FragmentLength, RecordLimit, Refusal};
+
+/// Records of epoch 1 that an honest client's Finished has to get past.
+fn forged_finished(count: u8) -> Vec<Vec<u8>> {
+    (0..count).map(|n| Raw::new(HANDSHAKE, 1, 0, &[n; 48]).bytes()).collect()
+}
+
+/// All of a client's flight but the Finished, which goes apart.
+fn flight_without_finished(script: &mut Script) -> Vec<u8> {
+    let parts = [script.certificate(), script.key_exchange(), script.certificate_verify(), script.change_cipher_spec()];
+    datagram(&parts)
+}
+
+#[test]
+fn d91_forged_records_before_the_keys_do_not_displace_the_true_finished() {
+    let world = World::new();
+    for forged in [0, 1, 7] {
+        let mut script = Script::begin(&world, Hello::default());
+        for record in forged_finished(forged) {
+            script.give(&record);
+        }
+        // The true Finished overtakes the messages before it, too.
+        let rest = flight_without_finished(&mut script);
+        let finished = script.finished();
+        script.give(&finished);
+        script.give(&rest);
+        assert!(script.is_established(), "{forged} forged: {:?} {:?}", script.events, script.endpoint.drops());
+        assert_eq!(script.endpoint.drops().count(Drop::BadRecord), u64::from(forged));
+    }
+}
+
+#[test]
+fn d91_beyond_the_bound_the_retransmission_recovers() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    for record in forged_finished(100) {
+        script.give(&record);
+    }
+    let rest = flight_without_finished(&mut script);
+    let finished = script.finished();
+    script.give(&finished);
+    script.give(&rest);
+    assert!(!script.is_established(), "there was no room for it");
+    assert_eq!(script.endpoint.drops().count(Drop::EarlyRecord), 92 + 1);
+    let again = script.forger().seal(HANDSHAKE, 1, &script.finished_piece().bytes());
+    script.give(&again);
+    assert!(script.is_established(), "{:?}", script.events);
+}
+
+#[test]
+fn d95_a_change_cipher_spec_before_its_time_does_not_make_alerts_unheard() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    // Whoever forges it, the client's own alert still counts: it has not seen our Finished, nor we its keys.
+    script.give(&Raw::new(CHANGE_CIPHER_SPEC, 0, 90, &[1]).bytes());
+    let alert = script.plain(ALERT, &[2, 42]);
+    script.give(&alert.bytes());
+    assert_eq!(script.refusal(), Some(Refusal::AlertReceived(AlertDescription::BAD_CERTIFICATE)));
+    // Once it was due, an alert in the clear is nobody's.
+    let mut script = Script::begin(&world, Hello::default());
+    let rest = flight_without_finished(&mut script);
+    script.give(&rest);
+    let alert = script.plain(ALERT, &[2, 42]);
+    script.give(&alert.bytes());
+    assert_eq!(script.endpoint.drops().count(Drop::AlertUnprotected), 1);
+    let finished = script.finished();
+    script.give(&finished);
+    assert!(script.is_established());
+}
+
+#[test]
+fn d96_a_flight_that_cannot_be_sent_ends_its_handshake_at_once() {
+    let world = World::new();
+    for left in [0, 2] {
+        let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
+        script.fetch_cookie();
+        // Our numbers continue those of the hello: one for it, and the ServerHello's flight has five messages.
+        script.record_sequence = (1 << 48) - 1 - left;
+        let hello = script.hello.datagram(script.message_seq, script.record_sequence);
+        script.give(&hello);
+        assert_eq!(script.refusal(), Some(Refusal::SequenceExhausted), "{left} left");
+        assert_eq!(script.endpoint.counts().half_open, 0);
+        assert!(script.endpoint.poll_timeout().is_none());
+    }
+}
+
+/// Gives the client the server's first flight with an extension more in the ServerHello.
+fn with_extension(world: &World, kind: u16, content: &[u8]) -> Pair {
+    let mut pair = Pair::new(world);
+    while !pair.to_client.iter().flat_map(|bytes| records(bytes)).any(|record| record.handshake_type() == Some(2)) {
+        assert!(pair.step());
+    }
+    for bytes in std::mem::take(&mut pair.to_client) {
+        let mut all = records(&bytes);
+        for record in &mut all {
+            if record.handshake_type() == Some(2) {
+                let piece = Piece::parse(&record.payload);
+                // version, random, an empty session_id, suite, compression; then the extensions with their length.
+                let (head, extensions) = (&piece.body[..38], &piece.body[40..]);
+                let more =
+                    [&kind.to_be_bytes()[..], &u16::try_from(content.len()).unwrap().to_be_bytes(), content].concat();
+                let all = [extensions, &more].concat();
+                let body = [head, &u16::try_from(all.len()).unwrap().to_be_bytes(), &all].concat();
+                record.payload = Piece::whole(2, piece.message_seq, &body).bytes();
+            }
+        }
+        pair.give_client(&datagram(&all));
+    }
+    pair
+}
+
+#[test]
+fn d98_an_answer_to_an_extension_that_was_not_offered_ends_the_clients_handshake() {
+    let world = World::new();
+    // server_name, max_fragment_length, ALPN, client_certificate_type, encrypt_then_mac, session_ticket, one that nobody knows.
+    for (kind, content) in [
+        (0, &[][..]),
+        (1, &[1]),
+        (16, &[0, 2, 1, 104]),
+        (19, &[0]),
+        (22, &[]),
+        (28, &[64, 0]),
+        (35, &[]),
+        (0xFAFA, &[1]),
+    ] {
+        let pair = with_extension(&world, kind, content);
+        assert_eq!(pair.client_refusal(), Refusal::UnsupportedExtension { extension: kind });
+        let alert = pair.sent.iter().rev().find(|(way, _)| *way == Way::ToServer).unwrap();
+        assert_eq!(records(&alert.1)[0].payload, [2, 110]);
+    }
+}
+
+fn with_fragment_length(world: &World) -> Script {
+    Script::begin(world, Hello::default().with(1, &[1]))
+}
+
+#[test]
+fn d99_a_record_beyond_the_agreed_length_is_dropped_in_silence_unless_it_is_the_peers() {
+    let world = World::new();
+    // In the clear anybody could have written it.
+    let mut script = with_fragment_length(&world);
+    let long = script.plain(HANDSHAKE, &Piece::whole(11, script.message_seq, &[7; 600]).bytes());
+    assert!(script.give(&long.bytes()).is_empty());
+    assert_eq!(script.endpoint.drops().count(Drop::RecordOversize), 1);
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established(), "{:?}", script.events);
+    // Under the keys, but not under these.
+    let forged = Raw::new(APPLICATION_DATA, 1, 5, &[9; 600]).bytes();
+    assert!(script.give(&forged).is_empty());
+    assert!(script.is_established());
+    let fits = script.forger().seal(APPLICATION_DATA, 6, &[7; 512]);
+    script.give(&fits);
+    assert!(matches!(script.events.last(), Some(Event::Data { .. })));
+    let long = script.forger().seal(APPLICATION_DATA, 7, &[7; 513]);
+    let answers = script.give(&long);
+    assert_eq!(records(&answers[0])[0].content_type, ALERT);
+    assert!(
+        matches!(script.events.last(), Some(Event::Closed { why: Closed::RecordOverflow, .. })),
+        "{:?}",
+        script.events
+    );
+}
+
+#[test]
+fn d99_under_the_keys_of_a_handshake_a_long_record_draws_record_overflow() {
+    let world = World::new();
+    let mut script = with_fragment_length(&world);
+    let rest = flight_without_finished(&mut script);
+    script.give(&rest);
+    let long = script.forger().seal(HANDSHAKE, 0, &[0; 513]);
+    script.give(&long);
+    assert_eq!(script.refusal(), Some(Refusal::RecordOverflow));
+    assert_eq!(script.alerts().last().unwrap(), &[2, 22]);
+}
+
+#[test]
+fn d99_a_client_holds_its_server_to_the_length_it_asked_for() {
+    let world = World::new();
+    let clock = support::Clock::new();
+    let limit = Some(RecordLimit::MaxFragmentLength(FragmentLength::Bytes512));
+    let client = world.client_with(&clock, |config| config.record_limit = limit);
+    let mut pair = Pair::of(world.endpoint(), client, clock);
+    pair.run();
+    assert!(pair.is_established());
+    pair.assert_alive();
+}
+
+#[test]
+fn d105_raw_public_keys_only_are_refused_before_a_signature_and_x509_among_others_is_chosen() {
+    let world = World::new();
+    for (client, server) in [(Some(&[2][..]), None), (None, Some(&[2][..])), (Some(&[2, 1]), Some(&[0, 2]))] {
+        let mut hello = Hello::default();
+        for (kind, types) in [(19, client), (20, server)] {
+            if let Some(types) = types {
+                hello = hello.with(kind, &[&[u8::try_from(types.len()).unwrap()], types].concat());
+            }
+        }
+        let endpoint = world.endpoint_with(|config| config.public_key_steps = dtls::PublicKeySteps::Suspended);
+        let mut script = Script::begin_at(&world, endpoint, hello);
+        assert_eq!(script.refusal(), Some(Refusal::CertificateType));
+        assert!(script.endpoint.poll_public_key_job().is_none(), "nobody signs for it");
+        assert_eq!(script.alerts(), [[2, 43]]);
+    }
+    let mut script = Script::begin(&world, Hello::default().with(19, &[2, 2, 0]).with(20, &[1, 0]));
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established(), "{:?}", script.events);
+    let hello =
+        script.answers.iter().flat_map(|bytes| records(bytes)).find(|one| one.handshake_type() == Some(2)).unwrap();
+    for answer in [[0, 19, 0, 1, 0], [0, 20, 0, 1, 0]] {
+        assert!(hello.payload.windows(5).any(|bytes| bytes == answer), "X.509 is chosen: {:x?}", hello.payload);
+    }
+    // Who names no types gets no answer to them.
+    let script = Script::begin(&world, Hello::default());
+    let hello =
+        script.answers.iter().flat_map(|bytes| records(bytes)).find(|one| one.handshake_type() == Some(2)).unwrap();
+    assert!(!hello.payload.windows(4).any(|bytes| bytes == [0, 19, 0, 1] || bytes == [0, 20, 0, 1]));
+}
+
+/// supported_versions with DTLS 1.3, GREASE and others, but not DTLS 1.2.
+fn of_dtls_1_3() -> Hello {
+    Hello::default().with(43, &[4, 0x2A, 0x2A, 0xFE, 0xFC])
+}
+
+#[test]
+fn d106_a_hello_that_takes_dtls_1_3_only_gets_one_alert_and_nothing_is_kept() {
+    let world = World::new();
+    let mut script = Script::unbegun(&world, world.endpoint(), of_dtls_1_3());
+    let hello = script.hello.datagram(0, 77);
+    let answers = script.give(&hello);
+    assert_eq!(answers.len(), 1);
+    assert!(answers[0].len() < hello.len(), "no amplification");
+    let alert = &records(&answers[0])[0];
+    assert_eq!((alert.content_type, alert.epoch, alert.sequence, &alert.payload[..]), (ALERT, 0, 77, &[2, 70][..]));
+    assert_eq!(script.endpoint.counts().half_open, 0);
+    assert!(script.events.is_empty(), "an unproven address makes no line in a log: {:?}", script.events);
+    assert_eq!(script.endpoint.drops().count(Drop::HelloVersion), 1);
+    // With DTLS 1.2 in the list it is asked for its cookie like everybody.
+    let mut script = Script::begin(&world, Hello::default().with(43, &[4, 0xFE, 0xFC, 0xFE, 0xFD]));
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established());
+}
+
+#[test]
+fn d106_where_something_is_under_way_no_alert_in_the_clear_goes_out() {
+    let world = World::new();
+    let is_alert = |answers: &[Vec<u8>]| answers.iter().any(|bytes| records(bytes)[0].content_type == ALERT);
+    let mut script = Script::begin(&world, Hello::default());
+    let forged = Hello { random: [1; 32], ..of_dtls_1_3() }.datagram(0, 77);
+    assert!(!is_alert(&script.give(&forged)));
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established());
+    assert!(!is_alert(&script.give(&forged)));
+    assert!(script.is_established());
+}
+
+#[test]
+fn d106_a_list_beyond_the_first_fragment_is_found_after_the_cookie() {
+    let world = World::new();
+    let mut script = Script::unbegun(&world, world.endpoint(), of_dtls_1_3());
+    let fragments = |script: &Script| Piece::whole(1, script.message_seq, &script.hello.body()).fragments(80);
+    let first = fragments(&script).remove(0);
+    let answers = script.give(&Raw::new(HANDSHAKE, 0, 0, &first.bytes()).bytes());
+    let request = Piece::parse(&records(&answers[0])[0].payload);
+    assert_eq!(request.kind, 3, "it is asked for its cookie");
+    script.hello.cookie = request.body[3..].to_vec();
+    script.message_seq += 1;
+    for (n, fragment) in fragments(&script).into_iter().enumerate() {
+        script.give(&Raw::new(HANDSHAKE, 0, 1 + n as u64, &fragment.bytes()).bytes());
+    }
+    assert_eq!(script.refusal(), Some(Refusal::SupportedVersions));
+    assert_eq!(script.alerts(), [[2, 70]]);
+    let offered = script.events.iter().find_map(|event| match event {
+        Event::Refused { offered, .. } => Some(offered.to_string()),
+        _ => None,
+    });
+    assert!(offered.unwrap().contains("supported versions GREASE:2a2a DTLS 1.3,"));
+}
+
+#[test]
+fn d107_the_first_attempt_to_renegotiate_is_refused_at_once() {
+    let world = World::new();
+    let mut script = Script::begin(&world, Hello::default());
+    let flight = script.honest_flight();
+    script.give(&flight);
+    let renegotiate = |script: &mut Script, n: u64| {
+        let hello = Piece::whole(1, script.message_seq + 1, &script.hello.body()).bytes();
+        let sealed = script.forger().seal(HANDSHAKE, n, &hello);
+        script.give(&sealed).len()
+    };
+    assert_eq!(renegotiate(&mut script, 1), 1, "in the same moment");
+    assert_eq!(renegotiate(&mut script, 2), 0, "not as often as it is asked");
+    script.clock.elapsed += Duration::from_secs(1);
+    assert_eq!(renegotiate(&mut script, 3), 1);
+    assert!(script.is_established());
+}
+
+#[test]
+fn d94_forgeries_that_come_fast_raise_an_alarm_and_slow_ones_do_not() {
+    let world = World::new();
+    let alarms = |apart: Duration| {
+        let mut script = Script::begin(&world, Hello::default());
+        let flight = script.honest_flight();
+        script.give(&flight);
+        for n in 0..3_000_u64 {
+            script.clock.elapsed += apart;
+            script.give(&Raw::new(APPLICATION_DATA, 1, 100 + n, &[1; 40]).bytes());
+        }
+        assert!(script.is_established(), "the count that ends it is far off");
+        assert_eq!(script.endpoint.drops().count(Drop::BadRecord), 3_000);
+        script.events.iter().filter(|event| matches!(event, Event::ForgeryAlarm { .. })).count()
+    };
+    assert_eq!(alarms(Duration::from_millis(1)), 2);
+    assert_eq!(alarms(Duration::from_millis(100)), 0);
+}

@@ -1,0 +1,172 @@
+//! Honest devices while strangers begin handshakes that they never finish.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::support::forge::{HANDSHAKE, Piece, Raw, records};
+use crate::support::script::{Hello, Script};
+use crate::support::{Known, World};
+use dtls::{Client, Path, Route, SocketIndex};
+
+const STEP: Duration = Duration::from_millis(20);
+const ONE_WAY: Duration = Duration::from_millis(100);
+
+fn at(address: [u8; 4], port: u16) -> Route {
+    Route::Address(Path { peer: SocketAddr::from((address, port)), local: None, socket: SocketIndex(0) })
+}
+
+/// A device on a link that loses one datagram in ten, each way; the same ones in each run.
+struct Device {
+    client: Client<Known>,
+    route: Route,
+    begins: Duration,
+    to_server: VecDeque<(Duration, Vec<u8>)>,
+    to_client: VecDeque<(Duration, Vec<u8>)>,
+    dice: u64,
+    took: Option<Duration>,
+}
+
+impl Device {
+    fn loses(&mut self) -> bool {
+        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.dice >> 33).is_multiple_of(10)
+    }
+
+    fn fetch(&mut self, now: Duration) {
+        while let Some(datagram) = self.client.poll_transmit().map(<[u8]>::to_vec) {
+            if !self.loses() {
+                self.to_server.push_back((now + ONE_WAY, datagram));
+            }
+        }
+    }
+}
+
+/// What a flood sends.
+#[derive(Clone, Copy)]
+enum Flood {
+    Nothing,
+    /// First fragments that reach the cookie.
+    Fragments,
+    /// Whole hellos: each costs a signature.
+    Hellos,
+}
+
+/// Handshake times of all devices, in order; `None` last.
+fn times(flood: Flood, lasts: Duration) -> Vec<Option<Duration>> {
+    let world = World::new();
+    let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
+    let mut devices = Vec::new();
+    let (mut sent, mut networks) = (0_u64, 0_u64);
+    for n in 0..40_u16 {
+        script.clock.elapsed = lasts * u32::from(n) / 40;
+        let timer = Duration::from_secs(if n % 2 == 0 { 1 } else { 9 });
+        let client = world.client_with(&script.clock, |config| config.retransmission_initial = timer);
+        let route = at([100, 64 + n.to_be_bytes()[1], 0, 1], 5_000);
+        let begins = script.clock.elapsed;
+        let (to_server, to_client) = (VecDeque::new(), VecDeque::new());
+        devices.push(Device { client, route, begins, to_server, to_client, dice: u64::from(n) + 9, took: None });
+    }
+    script.clock.elapsed = Duration::ZERO;
+    let end = lasts + Duration::from_secs(180);
+    while script.clock.elapsed < end {
+        let now = script.clock.elapsed;
+        // 150 a second, from the addresses of 10,000 networks.
+        while now < lasts
+            && !matches!(flood, Flood::Nothing)
+            && sent * 1_000 < 150 * u64::try_from(now.as_millis()).unwrap()
+        {
+            sent += 1;
+            networks = (networks + 7_919) % 10_000;
+            let [.., a, b] = networks.to_be_bytes();
+            begin(&mut script, at([11 + a, b, 1, 1], u16::try_from(sent % 60_000).unwrap() + 1), sent, flood);
+        }
+        for device in devices.iter_mut().filter(|device| device.begins <= now && device.took.is_none()) {
+            step(&mut script, device, now);
+        }
+        if script.endpoint.poll_timeout().is_some_and(|due| due <= script.clock.now().mono) {
+            script.endpoint.handle_timeout(script.clock.now());
+            while script.endpoint.poll_event().is_some() {}
+            deliver(&mut script, &mut devices, now);
+        }
+        script.clock.elapsed += STEP;
+    }
+    let mut times: Vec<_> = devices.iter().map(|device| device.took).collect();
+    times.sort_by_key(|took| took.unwrap_or(Duration::MAX));
+    times
+}
+
+fn begin(script: &mut Script, route: Route, n: u64, flood: Flood) {
+    script.route = route;
+    let mut random = [3; 32];
+    random[..8].copy_from_slice(&n.to_be_bytes());
+    script.hello = Hello { random, ..Hello::default() };
+    let answers = script.give(&script.hello.datagram(0, 0));
+    let request = Piece::parse(&records(&answers[0])[0].payload);
+    script.hello.cookie = request.body[3..].to_vec();
+    match flood {
+        Flood::Fragments => {
+            let first = Piece::whole(1, 1, &script.hello.body()).fragments(70).remove(0);
+            script.give(&Raw::new(HANDSHAKE, 0, 1, &first.bytes()).bytes());
+        }
+        Flood::Hellos | Flood::Nothing => drop(script.give(&script.hello.datagram(1, 1))),
+    }
+    script.answers.clear();
+    script.events.clear();
+}
+
+/// One device, one step of time.
+fn step(script: &mut Script, device: &mut Device, now: Duration) {
+    if device.client.poll_timeout().is_some_and(|due| due <= script.clock.now().mono) {
+        device.client.handle_timeout(script.clock.now());
+    }
+    device.fetch(now);
+    while let Some((_, datagram)) = device.to_server.pop_front_if(|(arrives, _)| *arrives <= now) {
+        script.route = device.route;
+        for answer in script.give(&datagram) {
+            if !device.loses() {
+                device.to_client.push_back((now + ONE_WAY, answer));
+            }
+        }
+        script.answers.clear();
+        script.events.clear();
+    }
+    while let Some((_, mut datagram)) = device.to_client.pop_front_if(|(arrives, _)| *arrives <= now) {
+        device.client.handle_datagram(script.clock.now(), &mut datagram);
+        while device.client.poll_event().is_some() {}
+        device.fetch(now);
+    }
+    if device.client.facts().is_some() {
+        device.took = Some(now - device.begins);
+    }
+}
+
+/// What the server repeats by itself.
+fn deliver(script: &mut Script, devices: &mut [Device], now: Duration) {
+    while let Some((route, bytes)) = script.endpoint.poll_transmit().map(|one| (one.route, one.bytes.to_vec())) {
+        let of_route = |device: &&mut Device| device.route == route;
+        if let Some(device) = devices.iter_mut().find(of_route)
+            && !device.loses()
+        {
+            device.to_client.push_back((now + ONE_WAY, bytes));
+        }
+    }
+}
+
+fn assert_unharmed(flood: Flood, lasts: Duration) {
+    let (quiet, flooded) = (times(Flood::Nothing, lasts), times(flood, lasts));
+    assert!(quiet.iter().all(Option::is_some), "{quiet:?}");
+    assert!(flooded.iter().all(Option::is_some), "{flooded:?}");
+    // With forty devices the 99th percentile is the slowest.
+    assert!(flooded.last().unwrap() <= &quiet.last().unwrap().map(|slowest| slowest * 2), "{quiet:?} {flooded:?}");
+}
+
+#[test]
+fn d86_first_fragments_for_ten_minutes_keep_no_device_out() {
+    assert_unharmed(Flood::Fragments, Duration::from_secs(600));
+}
+
+#[test]
+fn d86_d87_begun_handshakes_for_two_minutes_keep_no_device_out() {
+    assert_unharmed(Flood::Hellos, Duration::from_secs(120));
+}

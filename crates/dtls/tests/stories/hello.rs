@@ -1,0 +1,195 @@
+//! What a ClientHello may offer, and what is answered.
+
+use crate::support::forge::{Piece, records};
+use crate::support::script::{Hello, Script};
+use crate::support::{World, identity};
+use dtls::{Curve, Event, HandshakeType, Refusal};
+
+fn refused(hello: Hello) -> Refusal {
+    let script = Script::begin(&World::new(), hello);
+    script.refusal().expect("it is refused")
+}
+
+fn completes(hello: &Hello) {
+    let mut script = Script::begin(&World::new(), hello.clone());
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established(), "{hello:?} {:?}", script.events);
+}
+
+/// Types of the extensions in the ServerHello, and the whole message.
+fn server_hello(hello: Hello) -> (Vec<u16>, Vec<u8>) {
+    let script = Script::begin(&World::new(), hello);
+    let pieces = script.answers.iter().map(|answer| Piece::parse(&records(answer)[0].payload));
+    let body = pieces.into_iter().find(|piece| piece.kind == 2).expect("it is answered").body;
+    let mut rest = body.get(40..).unwrap_or_default();
+    let mut kinds = Vec::new();
+    while rest.len() >= 4 {
+        kinds.push(u16::from_be_bytes([rest[0], rest[1]]));
+        rest = &rest[4 + usize::from(u16::from_be_bytes([rest[2], rest[3]]))..];
+    }
+    (kinds, body)
+}
+
+#[test]
+fn d61_duplicate_extensions_oversize_vectors_and_trailing_bytes_are_decode_errors() {
+    let decode = Refusal::Decode { message: HandshakeType::CLIENT_HELLO };
+    let mut twice = Hello::default();
+    twice.extensions.as_mut().unwrap().push((23, vec![]));
+    assert_eq!(refused(twice), decode);
+    let mut unknown_twice = Hello::default();
+    unknown_twice.extensions.as_mut().unwrap().extend([(0xFAFA, vec![]), (0xFAFA, vec![1])]);
+    assert_eq!(refused(unknown_twice), decode);
+    for (kind, content) in [
+        (10, vec![0, 3, 0, 23, 0]),
+        (10, vec![0, 4, 0, 23]),
+        (10, vec![0, 0]),
+        (11, vec![2, 0]),
+        (13, vec![0, 2, 4, 3, 0]),
+        (23, vec![0]),
+        (0xFF01, vec![]),
+        (0, vec![0, 9, 0, 0, 1]),
+    ] {
+        assert_eq!(refused(Hello::default().with(kind, &content)), decode, "{kind} {content:?}");
+    }
+}
+
+#[test]
+fn d62_two_hundred_unknown_suites_extensions_and_groups_are_tolerated() {
+    let grease = |n: u16| 0x0A0A_u16.wrapping_add(n.wrapping_mul(0x0101)) | 0x8000;
+    let mut hello = Hello::default();
+    let mut suites: Vec<u16> = (0..200).map(grease).collect();
+    suites.push(0xC02B);
+    hello.suites = suites;
+    let groups: Vec<u8> = (0..200).map(grease).chain([23]).flat_map(u16::to_be_bytes).collect();
+    let mut hello = hello.with(10, &[&u16::try_from(groups.len()).unwrap().to_be_bytes()[..], &groups].concat());
+    let extensions = hello.extensions.as_mut().unwrap();
+    extensions.extend((0..200_u16).map(|n| (0x4000 + n, vec![7; usize::from(n % 5)])));
+    completes(&hello);
+}
+
+#[test]
+fn what_cannot_be_agreed_on_is_refused_by_its_name() {
+    assert_eq!(refused(Hello { suites: vec![0xC02C, 0x00FF], ..Hello::default() }), Refusal::NoCommonSuite);
+    assert_eq!(refused(Hello::default().with(10, &[0, 2, 0, 29])), Refusal::NoCommonGroup);
+    assert_eq!(refused(Hello::default().with(13, &[0, 2, 4, 1])), Refusal::NoCommonSignatureAlgorithm);
+    assert_eq!(refused(Hello::default().without(13)), Refusal::NoCommonSignatureAlgorithm);
+    assert_eq!(refused(Hello::default().with(11, &[1, 1])), Refusal::NoCommonPointFormat);
+    assert_eq!(refused(Hello { compression: vec![1], ..Hello::default() }), Refusal::NoCommonCompression);
+    assert_eq!(refused(Hello::default().with(0xFF01, &[1, 9])), Refusal::RenegotiationInfo);
+}
+
+#[test]
+fn a_refusal_lists_everything_that_would_fail_and_tells_the_peer_the_first() {
+    let world = World::new();
+    let endpoint = world.endpoint_with(|config| {
+        config.extended_master_secret = dtls::ExtendedMasterSecret::Require;
+    });
+    let hello = Hello { version: 0xFEFF, suites: vec![0xC0A8], compression: vec![1], ..Hello::default() }
+        .with(10, &[0, 2, 0, 25])
+        .with(11, &[1, 1])
+        .with(0xFF01, &[1, 9])
+        .with(1, &[9])
+        .without(13)
+        .without(23);
+    let script = Script::begin_at(&world, endpoint, hello);
+    let Some(Event::Refused { refusal, further, .. }) = script.events.first() else { panic!("{:?}", script.events) };
+    assert_eq!(*refusal, Refusal::Version { offered: 0xFEFF });
+    assert_eq!(
+        *further,
+        [
+            Refusal::NoCommonCompression,
+            Refusal::RenegotiationInfo,
+            Refusal::NoCommonSuite,
+            Refusal::NoCommonGroup,
+            Refusal::NoCommonPointFormat,
+            Refusal::NoCommonSignatureAlgorithm,
+            Refusal::ExtendedMasterSecretRequired,
+            Refusal::RecordLimit { offered: 9 },
+        ]
+    );
+    assert_eq!(script.alerts(), [[2, 70]], "protocol_version");
+    // What has one fault lists nothing further.
+    let script = Script::begin(&World::new(), Hello { suites: vec![0xC02C], ..Hello::default() });
+    assert!(matches!(script.events.first(), Some(Event::Refused { further, .. }) if further.is_empty()));
+}
+
+#[test]
+fn max_fragment_length_is_echoed_and_record_size_limit_answered_with_ours() {
+    for code in 1..=4 {
+        let (kinds, body) = server_hello(Hello::default().with(1, &[code]));
+        assert!(kinds.contains(&1));
+        assert!(body.windows(5).any(|window| window == [0, 1, 0, 1, code]));
+    }
+    for code in [0, 5, 255] {
+        assert_eq!(refused(Hello::default().with(1, &[code])), Refusal::RecordLimit { offered: code.into() });
+    }
+    let (kinds, body) = server_hello(Hello::default().with(28, &[4, 0]));
+    assert!(kinds.contains(&28));
+    assert!(body.windows(6).any(|window| window == [0, 28, 0, 2, 0x40, 0]));
+    assert_eq!(refused(Hello::default().with(28, &[0, 63])), Refusal::RecordLimit { offered: 63 });
+    // "MUST ignore a "max_fragment_length" that appears in a ClientHello if both extensions appear" (RFC 8449 §5).
+    let (kinds, _) = server_hello(Hello::default().with(1, &[9]).with(28, &[0x40, 1]));
+    assert!(kinds.contains(&28) && !kinds.contains(&1));
+}
+
+#[test]
+fn a_p384_identity_needs_its_curve_and_its_algorithm() {
+    let mut world = World::new();
+    world.server = identity(Curve::P384);
+    let both = Hello::default().with(13, &[0, 4, 4, 3, 5, 3]);
+    assert_eq!(Script::begin(&world, both.clone()).refusal(), Some(Refusal::NoCommonGroup));
+    let groups = both.with(10, &[0, 4, 0, 23, 0, 24]);
+    let mut script = Script::begin(&world, groups);
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established());
+}
+
+#[test]
+fn hellos_of_small_stacks_complete() {
+    completes(&Hello::default().without(10));
+    completes(&Hello::default().without(11));
+    completes(&Hello::default().without(0xFF01));
+    completes(&Hello { session_id: vec![3; 32], ..Hello::default() });
+    // encrypt_then_mac, session_ticket, ALPN, a name, max_fragment_length.
+    let busy = Hello::default()
+        .with(22, &[])
+        .with(35, &[])
+        .with(16, &[0, 5, 4, b'c', b'o', b'a', b'p'])
+        .with(0, &[0, 7, 0, 0, 4, b'h', b'o', b's', b't'])
+        .with(1, &[2]);
+    completes(&busy);
+}
+
+#[test]
+fn d58_renegotiation_is_signalled_when_the_client_signals_it_in_either_way() {
+    assert!(server_hello(Hello::default()).0.contains(&0xFF01));
+    let scsv = Hello { suites: vec![0xC02B, 0x00FF], ..Hello::default() }.without(0xFF01);
+    assert!(server_hello(scsv).0.contains(&0xFF01));
+    assert!(!server_hello(Hello::default().without(0xFF01)).0.contains(&0xFF01));
+}
+
+#[test]
+fn only_what_was_offered_is_answered_and_no_session_id() {
+    let (kinds, body) = server_hello(Hello { session_id: vec![3; 32], ..Hello::default() }.with(35, &[]).with(22, &[]));
+    assert_eq!(kinds, [0xFF01, 11, 23]);
+    assert_eq!(body[34], 0, "an empty session_id: nothing to resume");
+    let bare = Hello::default().without(23).without(11).without(0xFF01);
+    let (kinds, body) = server_hello(bare);
+    assert!(kinds.is_empty());
+    assert_eq!(body.len(), 38, "no extensions, no vector of them");
+}
+
+#[test]
+fn a_refusal_tells_what_was_offered() {
+    let hello = Hello { suites: vec![0xC02C], ..Hello::default() }.with(0, &[0, 7, 0, 0, 4, b'h', b'o', b's', b't']);
+    let script = Script::begin(&World::new(), hello);
+    let Some(Event::Refused { offered, route, .. }) = script.events.first() else { panic!("{:?}", script.events) };
+    assert_eq!(*route, script.route);
+    assert_eq!(offered.suites, [0xC02C]);
+    assert_eq!(offered.groups, [23]);
+    assert_eq!(offered.signature_algorithms, [0x0403]);
+    assert!(offered.extended_master_secret);
+    assert_eq!(offered.server_name.as_deref(), Some("host"));
+}

@@ -1,0 +1,24 @@
+//! Stories of the DTLS engine, one file per subject. `walk.rs` and `rtc_dtls.rs` are programs of their own: the one is built once more for each
+//! seam, the other with a foreign stack.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod allocations;
+mod authentication;
+mod conversation;
+mod cookies;
+mod established;
+mod flood;
+mod fragmented_hello;
+mod handshake;
+mod hello;
+mod limits;
+mod narrow_paths;
+mod one_cookie;
+mod order;
+mod records;
+mod restart;
+mod retransmission;
+mod small_devices;

@@ -1,0 +1,102 @@
+//! What an established session costs the allocator, once everything is warm.
+
+use crate::support;
+
+use crate::support::World;
+use crate::support::raw::{Ask, GET, Raw};
+
+/// Sends `message`, and counts what the server allocates from the datagram to its answer.
+fn allocations(world: &mut World, raw: &mut Raw, message: &[u8]) -> u64 {
+    raw.dtls.send(world.now, message).unwrap();
+    let mut datagram = raw.dtls.poll_transmit().unwrap().to_vec();
+    let (server, now, route) = (&mut world.server, world.now, raw.route);
+    let mut answers = 0;
+    let counted = allocation_counter::measure(|| {
+        server.handle_datagram(now, route, &mut datagram);
+        while server.poll_transmit().is_some() {
+            answers += 1;
+        }
+        while server.poll_output().is_some() {}
+    });
+    assert_eq!(answers, 1);
+    counted.count_total
+}
+
+#[test]
+fn d93_a_slot_of_the_peers_of_this_server_is_as_small_as_is_said() {
+    // With 16 bytes of an index and a pointer beside it, and the peer type that the server really uses.
+    let slot = dtls::Endpoint::<est::PeerVerifier>::SLOT_BYTES;
+    assert!(slot + 16 + 8 <= 320, "{slot}");
+    // A session's slot holds its peer: 32 bytes of digest, without a pointer to anything.
+    assert_eq!(size_of::<<est::PeerVerifier as dtls::VerifyPeer>::Peer>(), 32);
+}
+
+#[test]
+fn nothing_is_allocated_for_what_begins_no_exchange() {
+    let mut world = World::new();
+    let holder = world.pki.device(1);
+    let mut raw = Raw::connect(&mut world, 1, &holder);
+    // A ping: an empty confirmable message, answered with a reset (RFC 7252 §4.3).
+    let ping = |id: u8| [0x40, 0x00, 0x12, id];
+    for id in 0..4 {
+        allocations(&mut world, &mut raw, &ping(id));
+    }
+    assert_eq!(allocations(&mut world, &mut raw, &ping(9)), 0);
+}
+
+#[test]
+fn a_block_of_ca_certificates_costs_one_allocation() {
+    let mut world = World::new();
+    let holder = world.pki.device(1);
+    let mut raw = Raw::connect(&mut world, 1, &holder);
+    let block2 = Some(coap::Block { num: 0, more: false, size: coap::BlockSize::B64 });
+    let ask = Ask { method: GET, path: "est/crts", block2, ..Ask::default() };
+    for _ in 0..4 {
+        let message = raw.message(&ask);
+        allocations(&mut world, &mut raw, &message);
+    }
+    let message = raw.message(&ask);
+    // The list of exchanges of a CoAP peer that had none.
+    assert!(allocations(&mut world, &mut raw, &message) <= 1);
+}
+
+/// What a session remembers of its requests: an answer, an upload that is never finished, the messages themselves.
+fn use_session(world: &mut World, raw: &mut Raw) {
+    let said = raw.ask(world, &Ask { payload: b"no CSR", content_format: Some(286), ..ask_enrolment() });
+    assert_eq!(said.code, coap::Code::BAD_REQUEST);
+    let block1 = Some(coap::Block { num: 0, more: true, size: coap::BlockSize::B64 });
+    let said = raw.ask(world, &Ask { payload: &[7; 64], content_format: Some(286), block1, ..ask_enrolment() });
+    assert_eq!(said.code, coap::Code::CONTINUE);
+    world.attempts = Vec::new();
+}
+
+fn ask_enrolment() -> Ask<'static> {
+    Ask { method: support::raw::POST, path: "est/sen", ..Ask::default() }
+}
+
+fn pass(world: &mut World, time: std::time::Duration) {
+    world.now.mono += time;
+    world.server.handle_timeout(world.now);
+    while world.server.poll_transmit().is_some() {}
+    while world.server.poll_output().is_some() {}
+}
+
+#[test]
+fn c48_a_session_that_stays_open_costs_what_an_idle_one_costs_after_247_seconds() {
+    const SESSIONS: u16 = 32;
+    let mut world = World::new();
+    let holder = world.pki.device(1);
+    let mut sessions: Vec<Raw> = (0..SESSIONS).map(|port| Raw::connect(&mut world, port + 1, &holder)).collect();
+    // Once, so that buffers of the devices and what the shard keeps for all of them is there.
+    sessions.iter_mut().for_each(|raw| use_session(&mut world, raw));
+    pass(&mut world, coap::EXCHANGE_LIFETIME);
+    let mut remembered = 0;
+    let used = allocation_counter::measure(|| {
+        let busy = allocation_counter::measure(|| sessions.iter_mut().for_each(|raw| use_session(&mut world, raw)));
+        remembered = busy.bytes_current;
+        pass(&mut world, coap::EXCHANGE_LIFETIME);
+    });
+    assert!(remembered > 500 * i64::from(SESSIONS), "they remember something: {remembered} bytes");
+    assert!(used.bytes_current <= 1_024, "{} bytes of {SESSIONS} sessions stay", used.bytes_current);
+    assert_eq!(world.server.counters().sessions.unwrap().established, usize::from(SESSIONS));
+}

@@ -1,0 +1,237 @@
+//! A full house: who is idle makes room for who arrives, who is in the middle of an enrolment stays until it has its
+//! certificate, and where nobody is idle the newcomer is turned away under a name.
+
+use std::time::Duration;
+
+use crate::support::{Device, Key, Pace, World, csr};
+use coap::BlockSize;
+use dtls::{Closed, Drop};
+use est::{ClientConfig, ClientEvent, Operation, Reason};
+
+/// Longer than `eviction_idle_min`, shorter than anything that a device in the middle of an enrolment waits for.
+const IDLE: Duration = Duration::from_secs(11);
+
+/// As many datagrams as there are.
+const ALL: usize = usize::MAX;
+
+/// A server with few places and the devices that want one. A device does nothing unless a test has it speak.
+struct House {
+    world: World,
+    devices: Vec<Device>,
+}
+
+impl House {
+    fn of(sessions_max: usize) -> House {
+        let mut world = World::with(|_, spec| spec.dtls.sessions_max = sessions_max);
+        world.pace = Pace::Held;
+        House { world, devices: Vec::new() }
+    }
+
+    /// A device arrives and sends `most` datagrams of its handshake.
+    fn arrive(&mut self, most: usize) -> usize {
+        let who = self.devices.len();
+        let number = u16::try_from(who).unwrap() + 1;
+        let holder = self.world.pki.device(number.into());
+        let dtls = self.world.dtls_config(&holder);
+        let config = ClientConfig { block: BlockSize::B64, ..ClientConfig::default() };
+        self.devices.push(self.world.dial(number, dtls, config));
+        self.speak(who, most);
+        who
+    }
+
+    fn settled(&mut self) -> usize {
+        let who = self.arrive(ALL);
+        assert!(matches!(self.devices[who].event(), ClientEvent::Connected { .. }));
+        who
+    }
+
+    /// A device asks for its certificate, and sends `most` datagrams of the request.
+    fn enroll(&mut self, who: usize, most: usize) {
+        let holder = self.world.pki.device(u32::try_from(who).unwrap() + 1);
+        let request = csr(holder.certificate.subject(), &Key::new());
+        self.devices[who].client.start(self.world.now, Operation::Enroll { csr: request }).unwrap();
+        self.speak(who, most);
+    }
+
+    /// Carries datagrams until this device and the server have none, or the device has sent `most`. Everybody hears.
+    fn speak(&mut self, who: usize, most: usize) {
+        let mut sent = 0;
+        loop {
+            let next = if sent < most { self.devices[who].client.poll_transmit().map(<[u8]>::to_vec) } else { None };
+            let Some(mut datagram) = next else { return };
+            sent += 1;
+            let route = self.devices[who].route;
+            self.world.server.handle_datagram(self.world.now, route, &mut datagram);
+            self.world.serve();
+            self.hear();
+        }
+    }
+
+    /// Everybody gets what the server said.
+    fn hear(&mut self) {
+        while let Some((route, mut datagram)) = self.said() {
+            let device = self.devices.iter_mut().find(|device| device.route == route).expect("to somebody we know");
+            device.client.handle_datagram(self.world.now, &mut datagram);
+            while let Some(event) = device.client.poll_event() {
+                device.events.push_back(event);
+            }
+        }
+    }
+
+    fn said(&mut self) -> Option<(est::Route, Vec<u8>)> {
+        self.world.server.poll_transmit().map(|transmit| (transmit.route, transmit.bytes.to_vec()))
+    }
+
+    /// Time passes; what the server says meanwhile is lost.
+    fn pass(&mut self, duration: Duration) {
+        let end = self.world.now.mono + duration;
+        while let Some(due) = self.world.server.poll_timeout().filter(|due| *due <= end) {
+            self.world.advance_to(due.max(self.world.now.mono));
+            self.world.server.handle_timeout(self.world.now);
+            while self.said().is_some() {}
+        }
+        self.world.advance_to(end);
+    }
+
+    /// Two devices after one another find everybody else idle, and the second gets the place of the first.
+    fn two_newcomers_share_a_place(&mut self, idle: usize) {
+        self.pass(IDLE);
+        let first = self.settled();
+        assert!(matches!(self.devices[idle].event(), ClientEvent::Closed(Closed::ByPeer)), "who was idle made room");
+        self.pass(IDLE);
+        self.settled();
+        assert!(matches!(self.devices[first].event(), ClientEvent::Closed(Closed::ByPeer)));
+    }
+
+    fn turned_away(&self) -> u64 {
+        self.world.server.drops().count(Drop::SessionsFull)
+    }
+
+    fn serve_jobs(&mut self) {
+        self.world.release();
+        self.hear();
+    }
+}
+
+#[test]
+fn an_upload_keeps_its_session_while_idle_ones_make_room() {
+    let mut house = House::of(2);
+    let busy = house.settled();
+    house.enroll(busy, 2);
+    let idle = house.settled();
+    house.two_newcomers_share_a_place(idle);
+    assert!(house.devices[busy].events.is_empty(), "{:?}", house.devices[busy].events);
+    house.speak(busy, ALL);
+    house.serve_jobs();
+    house.speak(busy, ALL);
+    house.devices[busy].certificate();
+    assert_eq!(house.world.ledger.issued_count(), 1);
+}
+
+#[test]
+fn a_request_that_waits_for_its_signature_keeps_its_session() {
+    let mut house = House::of(2);
+    let busy = house.settled();
+    house.enroll(busy, ALL);
+    assert_eq!(house.world.submitted, 1);
+    let idle = house.settled();
+    house.two_newcomers_share_a_place(idle);
+    house.serve_jobs();
+    house.speak(busy, ALL);
+    house.devices[busy].certificate();
+    assert_eq!((house.world.submitted, house.world.ledger.issued_count()), (1, 1));
+}
+
+#[test]
+fn a_separate_response_that_nobody_acknowledged_keeps_its_session() {
+    let mut house = House::of(2);
+    let busy = house.settled();
+    house.enroll(busy, ALL);
+    let idle = house.settled();
+    // Past the empty acknowledgement, the answer goes out in a message of its own, and is lost.
+    house.pass(Duration::from_secs(2));
+    house.world.release();
+    assert!(house.said().is_some(), "the answer");
+    assert_eq!(house.world.server.counters().coap.separate, 1);
+    house.two_newcomers_share_a_place(idle);
+    // One of its repetitions arrives: "retransmission counter", up to MAX_RETRANSMIT (RFC 7252 §4.2).
+    while house.devices[busy].events.is_empty() {
+        let due = house.world.server.poll_timeout().expect("a repetition to come");
+        house.world.advance_to(due);
+        house.world.server.handle_timeout(house.world.now);
+        house.hear();
+        house.speak(busy, ALL);
+    }
+    house.devices[busy].certificate();
+    assert_eq!(house.world.ledger.issued_count(), 1);
+}
+
+#[test]
+fn an_answer_in_blocks_keeps_its_session_until_the_last_one_is_fetched() {
+    let mut house = House::of(2);
+    let busy = house.settled();
+    house.enroll(busy, ALL);
+    house.serve_jobs();
+    house.speak(busy, 1);
+    assert!(house.devices[busy].events.is_empty(), "a certificate has more than two blocks of 64 bytes");
+    let idle = house.settled();
+    house.two_newcomers_share_a_place(idle);
+    house.speak(busy, ALL);
+    house.devices[busy].certificate();
+    assert_eq!(house.world.ledger.issued_count(), 1);
+    // With the last block it is a session like any other.
+    house.pass(IDLE);
+    let newcomers = [house.settled(), house.settled()];
+    assert!(matches!(house.devices[busy].event(), ClientEvent::Closed(Closed::ByPeer)));
+    assert!(newcomers.iter().all(|newcomer| house.devices[*newcomer].events.is_empty()));
+}
+
+#[test]
+fn where_nobody_is_idle_the_newcomer_is_turned_away_by_name() {
+    let mut house = House::of(2);
+    let (uploading, waiting) = (house.settled(), house.settled());
+    house.enroll(uploading, 1);
+    house.enroll(waiting, ALL);
+    house.pass(IDLE);
+    let newcomer = house.arrive(ALL);
+    assert!(house.devices[newcomer].events.is_empty());
+    assert_eq!(house.turned_away(), 1, "{:?}", house.world.server.drops());
+    assert_eq!(house.world.server.counters().sessions.unwrap().half_open, 0, "nothing is kept for who has no place");
+
+    house.speak(uploading, ALL);
+    house.serve_jobs();
+    for busy in [uploading, waiting] {
+        house.speak(busy, ALL);
+        house.devices[busy].certificate();
+    }
+    assert_eq!(house.world.ledger.issued_count(), 2);
+    // The same device knocks again when they have been idle for a while.
+    house.pass(IDLE);
+    let due = house.devices[newcomer].client.poll_timeout().unwrap().max(house.world.now.mono);
+    house.world.advance_to(due);
+    house.devices[newcomer].client.handle_timeout(house.world.now);
+    house.speak(newcomer, ALL);
+    assert!(matches!(house.devices[newcomer].event(), ClientEvent::Connected { .. }));
+}
+
+#[test]
+fn whose_place_was_taken_during_its_handshake_is_refused_by_name() {
+    let mut house = House::of(1);
+    let first = house.settled();
+    house.pass(IDLE);
+    // Both hellos: the server has said what it has to say, and there is still somebody idle.
+    let newcomer = house.arrive(2);
+    house.enroll(first, 1);
+    house.speak(newcomer, ALL);
+    let refused = house.world.attempts.last().unwrap();
+    assert_eq!(refused.reason(), Some(Reason::SessionsFull), "{refused:?}");
+    assert!(Reason::SessionsFull.explain().contains("on wire  close_notify"));
+    // Our Finished had to go out first: without it the end would be in keys that the device does not know yet.
+    assert!(matches!(house.devices[newcomer].event(), ClientEvent::Connected { .. }));
+    assert!(matches!(house.devices[newcomer].event(), ClientEvent::Closed(Closed::ByPeer)));
+    assert_eq!(house.turned_away(), 0, "it was not at the door any more");
+    house.speak(first, ALL);
+    house.serve_jobs();
+    house.speak(first, ALL);
+    house.devices[first].certificate();
+}

@@ -1,0 +1,203 @@
+//! Devices that outlived the date of their manufacturer certificate in a warehouse, and those whose certificate has no date at all.
+//!
+//! `allow_expired_identity` of a profile excuses the leaf alone, below the manufacturers of that profile, and every handshake
+//! that it lets in is noticed.
+
+use crate::support;
+
+use std::sync::Arc;
+
+use crate::support::{
+    DAY, Device, EPOCH, Holder, Key, Pki, World, authority, authority_living, csr, device_living, life, utc,
+};
+use authority::{Profile, ProfileSpec};
+use est::{ClientConfig, ClientEvent, Failure, Notice, Operation, Reason};
+use pki::{NO_WELL_DEFINED_EXPIRATION, Validity};
+
+/// Over since yesterday.
+fn past() -> Validity {
+    Validity { not_before: utc(EPOCH - 30 * DAY), not_after: utc(EPOCH - DAY) }
+}
+
+/// A profile of these manufacturers behind `label`.
+fn profile(pki: &Pki, label: &str, manufacturers: &[&Holder], change: impl FnOnce(&mut ProfileSpec)) -> Arc<Profile> {
+    let mut spec = pki.profile_spec(if label.is_empty() { "meters" } else { label });
+    spec.labels = vec![label.into()];
+    spec.manufacturers = manufacturers.iter().map(|holder| Arc::clone(&holder.certificate)).collect();
+    change(&mut spec);
+    Arc::new(Profile::new(spec).unwrap())
+}
+
+fn switched_on(spec: &mut ProfileSpec) {
+    spec.allow_expired_identity = true;
+}
+
+/// One profile, with the switch or without it.
+fn world(change: impl FnOnce(&mut ProfileSpec)) -> World {
+    let pki = Pki::new();
+    let profile = profile(&pki, "", &[&pki.manufacturer], change);
+    World::of(pki, vec![profile], |_, _| {})
+}
+
+fn dial(world: &mut World, port: u16, holder: &Holder) -> Device {
+    dial_at(world, port, holder, &[])
+}
+
+/// Below a label, if there is one.
+fn dial_at(world: &mut World, port: u16, holder: &Holder, label: &[&str]) -> Device {
+    let dtls = world.dtls_config(holder);
+    let path = std::iter::once("est").chain(label.iter().copied()).map(str::to_owned).collect();
+    let mut device = world.dial(port, dtls, ClientConfig { path, ..ClientConfig::default() });
+    world.run(&mut device);
+    device
+}
+
+fn enrol(world: &mut World, device: &mut Device, holder: &Holder) {
+    assert!(matches!(device.event(), ClientEvent::Connected { .. }));
+    world.ask(device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
+}
+
+/// Refused in the handshake, under this name.
+#[track_caller]
+fn assert_kept_out(world: &World, device: &mut Device, reason: Reason) {
+    assert!(matches!(device.failure(), Failure::Handshake(_)));
+    let attempt = world.attempts.last().unwrap();
+    assert_eq!((attempt.reason(), attempt.notices.len()), (Some(reason), 0));
+    assert_eq!(world.ledger.issued_count(), 0);
+}
+
+#[test]
+fn e11_without_the_switch_an_expired_leaf_is_refused_and_explain_names_the_switch() {
+    let mut world = world(|_| {});
+    let holder = device_living(past(), &world.pki.manufacturer, 1);
+    let mut device = dial(&mut world, 1, &holder);
+    assert_kept_out(&world, &mut device, Reason::CertificateExpired);
+    // What the log prints is what `muster explain` is given.
+    let code = world.attempts.last().unwrap().reason().unwrap().code();
+    assert_eq!(code, "dtls.certificate.expired");
+    let told = Reason::from_code(code).unwrap().explain();
+    assert!(told.contains("allow_expired_identity"), "{told}");
+}
+
+#[test]
+fn e11_under_the_switch_an_expired_leaf_enrols_and_each_of_its_handshakes_is_noticed() {
+    let mut world = world(switched_on);
+    let holder = device_living(past(), &world.pki.manufacturer, 1);
+    for port in 1..=3 {
+        let mut device = dial(&mut world, port, &holder);
+        let handshake = world.attempts.last().unwrap();
+        assert_eq!(handshake.notices, [Notice::ExpiredIdentity]);
+        assert_eq!(handshake.notices[0].to_string(), "its manufacturer certificate has expired");
+        assert_eq!(handshake.device.as_ref().unwrap().as_str(), "000001", "and whose");
+        enrol(&mut world, &mut device, &holder);
+        device.certificate();
+    }
+    assert_eq!(world.ledger.issued_count(), 3);
+    // One that is good is nothing to notice.
+    let good = world.pki.device(2);
+    dial(&mut world, 4, &good);
+    assert_eq!(world.attempts.last().unwrap().notices, []);
+}
+
+#[test]
+fn e11_the_switch_excuses_the_leaf_alone() {
+    let mut world = world(switched_on);
+    let manufacturer = &world.pki.manufacturer;
+    let (good, over) =
+        (authority("Plant 1", Some(manufacturer)), authority_living(past(), "Plant 2", Some(manufacturer)));
+    let below = |plant: &Holder, validity| {
+        let mut holder = device_living(validity, plant, 1);
+        holder.chain.push(plant.certificate.der().to_vec());
+        holder
+    };
+    // An authority that is over vouches for nobody, be the leaf past its date or not.
+    for (port, validity) in (1..).zip([past(), life(3_650)]) {
+        let holder = below(&over, validity);
+        let mut device = dial(&mut world, port, &holder);
+        assert_kept_out(&world, &mut device, Reason::CertificateExpired);
+    }
+    // A leaf that is not good yet is not past its date.
+    let early = Validity { not_before: utc(EPOCH + DAY), not_after: utc(EPOCH + 2 * DAY) };
+    let holder = below(&good, early);
+    let mut device = dial(&mut world, 3, &holder);
+    assert_kept_out(&world, &mut device, Reason::CertificateNotYetValid);
+    let holder = below(&good, past());
+    let mut device = dial(&mut world, 4, &holder);
+    enrol(&mut world, &mut device, &holder);
+    device.certificate();
+}
+
+#[test]
+fn e11_the_switch_is_that_of_one_profile() {
+    let pki = Pki::new();
+    let other = authority("Pump factory", None);
+    let profiles = vec![
+        profile(&pki, "", &[&pki.manufacturer], switched_on),
+        profile(&pki, "strict", &[&pki.manufacturer], |_| {}),
+        profile(&pki, "pumps", &[&other], |_| {}),
+    ];
+    let mut world = World::of(pki, profiles, |_, _| {});
+    // Nobody excuses what this manufacturer made.
+    let pump = device_living(past(), &other, 1);
+    let mut device = dial_at(&mut world, 1, &pump, &["pumps"]);
+    assert_kept_out(&world, &mut device, Reason::CertificateExpired);
+    // The handshake knows no label yet; the request does.
+    let meter = device_living(past(), &world.pki.manufacturer, 2);
+    let mut device = dial_at(&mut world, 2, &meter, &["strict"]);
+    assert_eq!(world.attempts.last().unwrap().notices, [Notice::ExpiredIdentity]);
+    enrol(&mut world, &mut device, &meter);
+    let Failure::Refused(refused) = device.failure() else { panic!("not refused") };
+    assert_eq!(refused.reason(), Some(Reason::ClientExpired));
+    let mut device = dial(&mut world, 3, &meter);
+    enrol(&mut world, &mut device, &meter);
+    device.certificate();
+}
+
+#[test]
+fn e11_a_certificate_of_our_own_is_never_excused() {
+    let mut world = world(switched_on);
+    let idevid = world.pki.device(1);
+    let mut device = dial(&mut world, 1, &idevid);
+    assert!(matches!(device.event(), ClientEvent::Connected { .. }));
+    let key = Key::new();
+    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
+    let der = device.certificate();
+    let certificate = Arc::new(pki::Certificate::parse(&der).unwrap());
+    world.now.utc = utc(certificate.validity().not_after.as_secs() + 1);
+    let enrolled = Holder { chain: vec![der], certificate, key };
+    // The server's own certificate would be over too: it gets another, as operators do.
+    let mut longer = est::ServerSpec::new(
+        support::server_of(&world.pki.root, &[support::SERVER_NAME], life(3_650)).identity(),
+        dtls::CookieKeys::from_random(&support::TestRandom),
+        world.server.config().profiles().cloned().collect(),
+    );
+    longer.short_root = Some("est".into());
+    world.server.set_config(Arc::new(est::ServerConfig::new(longer).unwrap()));
+    let mut device = dial(&mut world, 2, &enrolled);
+    assert!(matches!(device.failure(), Failure::Handshake(_)));
+    assert_eq!(world.attempts.last().unwrap().reason(), Some(Reason::CertificateExpired));
+}
+
+#[test]
+fn e12_a_certificate_without_a_well_defined_end_is_good_whatever_the_clock_says() {
+    // 99991231235959Z (RFC 5280 §4.1.2.5), as IEEE 802.1AR recommends for IDevIDs.
+    let always = Validity { not_before: utc(EPOCH - DAY), not_after: NO_WELL_DEFINED_EXPIRATION };
+    // 2026, 2049 and 2050 (where UTCTime ends), 2500, and the last second that there is.
+    for now in [EPOCH, 2_524_607_999, 2_524_608_000, 16_725_225_600, NO_WELL_DEFINED_EXPIRATION.as_secs()] {
+        let pki = Pki::living(always, always);
+        let profile = profile(&pki, "", &[&pki.manufacturer], |_| {});
+        let mut world = World::of(pki, vec![profile], |_, _| {});
+        world.now.utc = utc(now);
+        let holder = device_living(always, &world.pki.manufacturer, 1);
+        let mut device = dial(&mut world, 1, &holder);
+        assert!(matches!(device.event(), ClientEvent::Connected { .. }), "at {now}: {:?}", world.attempts);
+        assert_eq!(world.attempts.last().unwrap().notices, [], "at {now}");
+        world.ask(&mut device, Operation::CaCertificates);
+        assert!(matches!(device.event(), ClientEvent::Done(est::Answer::CaCertificates(_))));
+        // To issue takes a CA with a life left in it.
+        if now + 400 * DAY < NO_WELL_DEFINED_EXPIRATION.as_secs() {
+            world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
+            device.certificate();
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Stories of both ends of EST-coaps, one file per subject, and what they share.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
+
+mod support;
+
+mod allocations;
+mod challenge;
+mod enrol;
+mod eviction;
+mod expired_identity;
+mod hostile;
+mod persistence;
+mod pins;
+mod remedies;
+mod server_name;
+mod small_records;
+mod table;
+mod trace;
+mod trust;
+mod unproven;
+mod vectors;

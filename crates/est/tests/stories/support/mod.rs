@@ -1,0 +1,526 @@
+//! Both real engines in one process and in virtual time: a small PKI, a server shard with the in-memory authority behind
+//! it, and any number of clients. Datagrams arrive at once, unless a test loses or repeats them.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use authority::{Ca, Deliver, Issuer, Job, MemoryLedger, Outcome, Profile, ProfileSpec, RingSigner, VerifySignatures};
+use est::{
+    Attempt, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Now, Operation, Output, Path, Route, Server,
+    ServerConfig, ServerSpec, ServerVerifier, SocketIndex, UnixTime,
+};
+use pki::issue::{NodePrefix, Serial};
+use pki::make::{self, Parent};
+use pki::{Certificate, Curve, GeneralNames, Name, PrivateKey, ServerName, SigningKey, Validity};
+
+pub(crate) mod raw;
+
+/// 2026-01-01T00:00:00Z: the tests' calendar begins here.
+pub(crate) const EPOCH: u64 = 1_767_225_600;
+pub(crate) const DAY: u64 = 86_400;
+
+/// Randomness of the system: these tests hold for any.
+pub(crate) struct TestRandom;
+
+impl TestRandom {
+    #[allow(clippy::disallowed_methods, reason = "a test is its own shell")]
+    pub(crate) fn secure() -> ring::rand::SystemRandom {
+        ring::rand::SystemRandom::new()
+    }
+}
+
+impl dtls::Random for TestRandom {
+    fn fill(&self, out: &mut [u8]) {
+        ring::rand::SecureRandom::fill(&TestRandom::secure(), out).unwrap();
+    }
+    fn with_secure(&self, operation: &mut dyn FnMut(&dyn ring::rand::SecureRandom)) {
+        operation(&TestRandom::secure());
+    }
+}
+
+impl authority::Random for TestRandom {
+    fn fill(&self, out: &mut [u8]) {
+        dtls::Random::fill(self, out);
+    }
+    fn with_secure(&self, operation: &mut dyn FnMut(&dyn ring::rand::SecureRandom)) {
+        dtls::Random::with_secure(self, operation);
+    }
+}
+
+pub(crate) fn utc(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+pub(crate) fn life(days: u64) -> Validity {
+    Validity { not_before: utc(EPOCH - DAY), not_after: utc(EPOCH + days * DAY) }
+}
+
+pub(crate) fn serial() -> Serial {
+    let mut random = [0; 16];
+    dtls::Random::fill(&TestRandom, &mut random);
+    Serial::new(NodePrefix::new(1), random)
+}
+
+/// A key with its PKCS#8, which is what both `pki` and `dtls` read.
+pub(crate) struct Key {
+    pub(crate) private: PrivateKey,
+    pub(crate) signing: SigningKey,
+}
+
+impl Key {
+    pub(crate) fn new() -> Key {
+        let private = PrivateKey::generate(Curve::P256, &TestRandom::secure()).unwrap();
+        let signing = SigningKey::from_pkcs8(private.pkcs8(), &TestRandom::secure()).unwrap();
+        Key { private, signing }
+    }
+
+    pub(crate) fn again(&self) -> PrivateKey {
+        PrivateKey::from_pkcs8(self.private.pkcs8().to_vec())
+    }
+}
+
+/// A certificate with its key and what is sent above it.
+pub(crate) struct Holder {
+    pub(crate) certificate: Arc<Certificate>,
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) key: Key,
+}
+
+impl Holder {
+    pub(crate) fn identity(&self) -> Arc<dtls::Identity> {
+        est::identity(self.chain.clone(), self.key.private.pkcs8(), &TestRandom).unwrap()
+    }
+
+    pub(crate) fn parent(&self) -> Parent<'_> {
+        Parent { certificate: &self.certificate, key: &self.key.signing }
+    }
+}
+
+/// Root, issuing CA, server and manufacturer.
+pub(crate) struct Pki {
+    pub(crate) root: Holder,
+    pub(crate) issuing: Holder,
+    pub(crate) server: Holder,
+    pub(crate) manufacturer: Holder,
+}
+
+pub(crate) const SERVER_NAME: &str = "est.example.net";
+
+pub(crate) fn authority(common_name: &str, parent: Option<&Holder>) -> Holder {
+    authority_living(life(3_650), common_name, parent)
+}
+
+pub(crate) fn authority_living(validity: Validity, common_name: &str, parent: Option<&Holder>) -> Holder {
+    let key = Key::new();
+    let spec = make::AuthoritySpec {
+        common_name,
+        organization: Some("Muster tests"),
+        serial: serial(),
+        validity,
+        path_len: None,
+    };
+    let random = TestRandom::secure();
+    let certificate = match parent {
+        None => make::root(&spec, &key.signing, &random),
+        Some(parent) => make::authority(&spec, key.signing.public_key(), parent.parent(), &random),
+    };
+    let certificate = Arc::new(certificate.unwrap());
+    Holder { chain: vec![certificate.der().to_vec()], certificate, key }
+}
+
+impl Pki {
+    pub(crate) fn new() -> Pki {
+        Pki::living(life(3_650), life(365))
+    }
+
+    /// Authorities and a server certificate that live so long.
+    pub(crate) fn living(authorities: Validity, server: Validity) -> Pki {
+        let root = authority_living(authorities, "Root", None);
+        let issuing = authority_living(authorities, "Issuing", Some(&root));
+        let manufacturer = authority_living(authorities, "Manufacturer", None);
+        let server = server_of(&root, &[SERVER_NAME], server);
+        Pki { root, issuing, server, manufacturer }
+    }
+
+    /// What `/crts` has to answer, in an order that can be compared.
+    pub(crate) fn ca_certificates(&self) -> Vec<Vec<u8>> {
+        sorted([&self.root, &self.issuing].map(|ca| ca.certificate.der().to_vec()).to_vec())
+    }
+
+    /// A device as it leaves the factory.
+    pub(crate) fn device(&self, number: u32) -> Holder {
+        device_of(&self.manufacturer, number)
+    }
+
+    pub(crate) fn ca(&self) -> Arc<Ca> {
+        let chain = vec![Arc::clone(&self.issuing.certificate), Arc::clone(&self.root.certificate)];
+        Arc::new(Ca::new("main", chain, authority::Urls::default(), VerifySignatures::Always).unwrap())
+    }
+
+    pub(crate) fn profile_spec(&self, name: &str) -> ProfileSpec {
+        ProfileSpec::new(name, self.ca(), vec![Arc::clone(&self.manufacturer.certificate)])
+    }
+}
+
+pub(crate) fn sorted(mut certificates: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    certificates.sort();
+    certificates
+}
+
+/// A server with these names.
+pub(crate) fn server_of(root: &Holder, names: &[&str], validity: Validity) -> Holder {
+    let key = Key::new();
+    let names: Vec<ServerName<'_>> = names.iter().map(|name| ServerName::try_from(*name).unwrap()).collect();
+    let spec = make::ServerSpec { names: &names, serial: serial(), validity };
+    let certificate = make::server(&spec, key.signing.public_key(), root.parent(), &TestRandom::secure()).unwrap();
+    let certificate = Arc::new(certificate);
+    Holder { chain: vec![certificate.der().to_vec()], certificate, key }
+}
+
+pub(crate) fn device_of(manufacturer: &Holder, number: u32) -> Holder {
+    device_living(life(3_650), manufacturer, number)
+}
+
+pub(crate) fn device_living(validity: Validity, manufacturer: &Holder, number: u32) -> Holder {
+    let key = Key::new();
+    let (common_name, serial_number) = (format!("device-{number:06}"), format!("{number:06}"));
+    let spec = make::DeviceSpec {
+        common_name: &common_name,
+        serial_number: &serial_number,
+        organization: Some("Muster tests"),
+        serial: serial(),
+        validity,
+    };
+    let random = TestRandom::secure();
+    let certificate = make::idevid(&spec, key.signing.public_key(), manufacturer.parent(), &random).unwrap();
+    Holder { chain: vec![certificate.der().to_vec()], certificate: Arc::new(certificate), key }
+}
+
+/// A CSR for `subject` by `key`.
+pub(crate) fn csr(subject: &Name, key: &Key) -> Vec<u8> {
+    csr_with(subject, &GeneralNames::empty(), key)
+}
+
+pub(crate) fn csr_with(subject: &Name, san: &GeneralNames, key: &Key) -> Vec<u8> {
+    let spec = make::CsrSpec { subject, san, challenge_password: None };
+    make::csr(&spec, &key.signing, &TestRandom::secure()).unwrap()
+}
+
+/// A CSR that is linked to a session.
+pub(crate) fn csr_linked(subject: &Name, challenge: &str, key: &Key) -> Vec<u8> {
+    let spec = make::CsrSpec { subject, san: &GeneralNames::empty(), challenge_password: Some(challenge) };
+    make::csr(&spec, &key.signing, &TestRandom::secure()).unwrap()
+}
+
+/// Takes outcomes from wherever they come.
+#[derive(Default)]
+struct Mailbox(Mutex<Vec<(JobId, Outcome)>>);
+
+impl Deliver<JobId> for Mailbox {
+    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
+        self.0.lock().unwrap().extend(outcomes);
+    }
+}
+
+/// What becomes of one datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    Arrives,
+    Lost,
+    Twice,
+}
+
+/// Whether the authority answers at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    AtOnce,
+    /// Jobs wait in `held` until a test calls `release`.
+    Held,
+}
+
+/// One device on the network.
+pub(crate) struct Device {
+    pub(crate) client: Client,
+    pub(crate) route: Route,
+    pub(crate) events: VecDeque<ClientEvent>,
+}
+
+/// Server, authority, network and clock.
+pub(crate) struct World {
+    pub(crate) pki: Pki,
+    pub(crate) now: Now,
+    pub(crate) server: Server,
+    pub(crate) ledger: Arc<MemoryLedger>,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) pace: Pace,
+    pub(crate) held: Vec<(JobId, Job)>,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) submitted: usize,
+    /// Datagrams so far, to the server and from it.
+    pub(crate) datagrams: (usize, usize),
+    mailbox: Arc<Mailbox>,
+    /// Ports that somebody has dialled from.
+    dialled: BTreeSet<u16>,
+}
+
+pub(crate) fn start() -> Now {
+    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time; nothing is measured with it")]
+    let mono = Instant::now();
+    Now { mono, utc: utc(EPOCH) }
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World::with(|_, _| {})
+    }
+
+    /// A world whose server's parts a test changes before they are built.
+    pub(crate) fn with(change: impl FnOnce(&Pki, &mut ServerSpec)) -> World {
+        let pki = Pki::new();
+        let profile = Arc::new(Profile::new(pki.profile_spec("meters")).unwrap());
+        World::of(pki, vec![profile], change)
+    }
+
+    pub(crate) fn of(pki: Pki, profiles: Vec<Arc<Profile>>, change: impl FnOnce(&Pki, &mut ServerSpec)) -> World {
+        let key = pki.issuing.key.again();
+        World::signing(pki, profiles, key, change)
+    }
+
+    /// A world whose one CA has this key.
+    pub(crate) fn signing(
+        pki: Pki,
+        profiles: Vec<Arc<Profile>>,
+        key: PrivateKey,
+        change: impl FnOnce(&Pki, &mut ServerSpec),
+    ) -> World {
+        let cookie = dtls::CookieKeys::from_random(&TestRandom);
+        let mut spec = ServerSpec::new(pki.server.identity(), cookie, profiles);
+        change(&pki, &mut spec);
+        let config = Arc::new(ServerConfig::new(spec).unwrap());
+        let ledger = Arc::new(MemoryLedger::default());
+        let mut signer = RingSigner::new(Arc::new(TestRandom));
+        signer.add(config.profiles().next().unwrap().ca(), key).unwrap();
+        let issuer = Issuer::new(
+            Arc::clone(&ledger) as Arc<dyn authority::Ledger>,
+            Arc::new(signer),
+            Arc::new(TestRandom),
+            NodePrefix::new(7),
+            Arc::new(authority::Flights::new(authority::Limits::default())),
+        );
+        World {
+            server: Server::new(3, config, Arc::new(TestRandom)),
+            now: start(),
+            issuer: Arc::new(issuer),
+            pki,
+            ledger,
+            pace: Pace::AtOnce,
+            held: Vec::new(),
+            attempts: Vec::new(),
+            submitted: 0,
+            datagrams: (0, 0),
+            mailbox: Arc::default(),
+            dialled: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn route(port: u16) -> Route {
+        let peer = SocketAddr::from(([192, 0, 2, 1], port));
+        Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+    }
+
+    /// The DTLS side of a device that trusts the root and dials the server by its name.
+    pub(crate) fn dtls_config(&self, holder: &Holder) -> DtlsConfig {
+        let name = ServerName::try_from(SERVER_NAME).unwrap();
+        let verifier = ServerVerifier::new(vec![Arc::clone(&self.pki.root.certificate)], name).unwrap();
+        dtls::ClientConfig::new(Some(holder.identity()), Arc::new(verifier))
+    }
+
+    pub(crate) fn connect(&mut self, port: u16, holder: &Holder, config: ClientConfig) -> Device {
+        let dtls = self.dtls_config(holder);
+        let mut device = self.dial(port, dtls, config);
+        self.run(&mut device);
+        assert!(matches!(device.events.pop_front(), Some(ClientEvent::Connected { .. })), "{:?}", device.events);
+        device
+    }
+
+    pub(crate) fn dial(&mut self, port: u16, dtls: DtlsConfig, config: ClientConfig) -> Device {
+        // An address gets one flight each half second, so a device does not come back at once.
+        if !self.dialled.insert(port) {
+            self.advance_to(self.now.mono + Duration::from_millis(500));
+        }
+        let client = Client::new(Arc::new(config), Arc::new(dtls), Arc::new(TestRandom), self.now);
+        Device { client, route: World::route(port), events: VecDeque::new() }
+    }
+
+    /// Has the device ask for `operation`, and carries datagrams until neither side has any.
+    pub(crate) fn ask(&mut self, device: &mut Device, operation: Operation) {
+        device.client.start(self.now, operation).unwrap();
+        self.run(device);
+    }
+
+    /// Carries datagrams until neither side has any.
+    pub(crate) fn run(&mut self, device: &mut Device) {
+        self.run_over(device, |_| Fate::Arrives);
+    }
+
+    /// The same over a link that `fate` decides about, by the number of the datagram.
+    pub(crate) fn run_over(&mut self, device: &mut Device, mut fate: impl FnMut(usize) -> Fate) {
+        let mut count = 0;
+        loop {
+            let mut moved = false;
+            while let Some(datagram) = device.client.poll_transmit().map(<[u8]>::to_vec) {
+                moved = true;
+                self.datagrams.0 += 1;
+                for _ in 0..copies(fate(count)) {
+                    self.server.handle_datagram(self.now, device.route, &mut datagram.clone());
+                    self.serve();
+                }
+                count += 1;
+            }
+            for datagram in self.server_says(device.route) {
+                moved = true;
+                for _ in 0..copies(fate(count)) {
+                    device.client.handle_datagram(self.now, &mut datagram.clone());
+                }
+                count += 1;
+            }
+            while let Some(event) = device.client.poll_event() {
+                device.events.push_back(event);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// What the server sends to this route; nothing may go to another.
+    pub(crate) fn server_says(&mut self, route: Route) -> Vec<Vec<u8>> {
+        let mut datagrams = Vec::new();
+        while let Some(transmit) = self.server.poll_transmit() {
+            assert_eq!(transmit.route, route, "to somebody else");
+            datagrams.push(transmit.bytes.to_vec());
+        }
+        self.datagrams.1 += datagrams.len();
+        datagrams
+    }
+
+    /// Does what the server asks for.
+    pub(crate) fn serve(&mut self) {
+        loop {
+            let mut moved = false;
+            while let Some(output) = self.server.poll_output() {
+                moved = true;
+                match output {
+                    Output::Submit(id, job) => {
+                        self.submitted += 1;
+                        self.held.push((id, job));
+                    }
+                    Output::PublicKey(job) => self.server.complete_public_key(self.now, job.run()),
+                    Output::Attempt(attempt) => self.attempts.push(attempt),
+                    Output::Alarm(_) => {}
+                }
+            }
+            if self.pace == Pace::AtOnce {
+                self.release();
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Hands the held jobs to the authority and their outcomes to the server.
+    pub(crate) fn release(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        if held.is_empty() {
+            return;
+        }
+        let deliver = Arc::clone(&self.mailbox) as Arc<dyn Deliver<JobId>>;
+        self.issuer.submit(self.now.utc, held, deliver);
+        let outcomes = std::mem::take(&mut *self.mailbox.0.lock().unwrap());
+        for (id, outcome) in outcomes {
+            self.server.complete(self.now, id, outcome);
+        }
+        while let Some(output) = self.server.poll_output() {
+            match output {
+                Output::Attempt(attempt) => self.attempts.push(attempt),
+                _ => panic!("an outcome leads to no other job"),
+            }
+        }
+    }
+
+    /// Lets time pass and serves every deadline on the way, carrying what it brings about.
+    pub(crate) fn sleep(&mut self, device: &mut Device, duration: Duration) {
+        let end = self.now.mono + duration;
+        loop {
+            let next = [self.server.poll_timeout(), device.client.poll_timeout()].into_iter().flatten().min();
+            match next.filter(|next| *next <= end) {
+                None => break,
+                Some(next) => {
+                    self.advance_to(next.max(self.now.mono));
+                    self.server.handle_timeout(self.now);
+                    self.serve();
+                    device.client.handle_timeout(self.now);
+                    self.run(device);
+                }
+            }
+        }
+        self.advance_to(end);
+        self.run(device);
+    }
+
+    /// Moves the clock and nothing else.
+    pub(crate) fn advance_to(&mut self, mono: Instant) {
+        let passed = mono - self.now.mono;
+        let micros = u64::try_from(passed.as_micros()).unwrap();
+        self.elapsed_micros(micros, mono);
+    }
+
+    fn elapsed_micros(&mut self, micros: u64, mono: Instant) {
+        let seconds = self.now.utc.as_secs() + micros / 1_000_000;
+        self.now = Now { mono, utc: utc(seconds) };
+    }
+
+    pub(crate) fn advance(&mut self, duration: Duration) {
+        self.advance_to(self.now.mono + duration);
+    }
+}
+
+fn copies(fate: Fate) -> usize {
+    match fate {
+        Fate::Arrives => 1,
+        Fate::Lost => 0,
+        Fate::Twice => 2,
+    }
+}
+
+impl Device {
+    /// The next event, which there has to be.
+    pub(crate) fn event(&mut self) -> ClientEvent {
+        self.events.pop_front().expect("an event")
+    }
+
+    /// The certificate that an enrolment gave.
+    pub(crate) fn certificate(&mut self) -> Vec<u8> {
+        loop {
+            match self.event() {
+                ClientEvent::Done(est::Answer::Certificate(certificate)) => return certificate,
+                ClientEvent::Acknowledged => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The failure that a request ended with.
+    pub(crate) fn failure(&mut self) -> est::Failure {
+        loop {
+            match self.event() {
+                ClientEvent::Failed(failure) => return failure,
+                ClientEvent::Acknowledged => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

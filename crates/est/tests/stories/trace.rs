@@ -1,0 +1,122 @@
+//! A whole enrolment as `--trace` shows it, and what can be read off it.
+
+use crate::support;
+
+use std::sync::{Arc, Mutex};
+
+use crate::support::{Device, Key, TestRandom, World, csr};
+use coap::BlockSize;
+use dtls::{Direction, Observer, TraceEvent};
+use est::trace::{Formatter, Style};
+use est::{Client, ClientConfig, ClientEvent, Now, Operation, Route};
+
+/// Keeps the text, and the largest datagram each way.
+struct Record(Mutex<(Formatter, String, [usize; 2])>);
+
+impl Record {
+    fn new(style: Style) -> Arc<Record> {
+        Arc::new(Record(Mutex::new((Formatter::new(style), String::new(), [0; 2]))))
+    }
+
+    fn finish(&self) -> String {
+        let (formatter, text, _) = &*self.0.lock().unwrap();
+        let mut text = text.clone();
+        formatter.finish(&mut text).unwrap();
+        text
+    }
+
+    fn largest_sent(&self) -> usize {
+        self.0.lock().unwrap().2[0]
+    }
+}
+
+impl Observer for Record {
+    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>) {
+        let (formatter, text, largest) = &mut *self.0.lock().unwrap();
+        if let TraceEvent::Datagram { direction, bytes } = event {
+            let largest = &mut largest[usize::from(*direction == Direction::Received)];
+            *largest = bytes.len().max(*largest);
+        }
+        formatter.event(at, route, event, text).unwrap();
+    }
+}
+
+fn observed(world: &mut World, record: &Arc<Record>, config: ClientConfig, mtu: usize) {
+    let holder = world.pki.device(1);
+    let mut dtls = world.dtls_config(&holder);
+    dtls.mtu = mtu;
+    let observer: Arc<dyn Observer> = Arc::clone(record) as _;
+    let client =
+        Client::with_observer(Arc::new(config), Arc::new(dtls), Arc::new(TestRandom), world.now, Some(observer));
+    let mut device = Device { client, route: World::route(1), events: std::collections::VecDeque::new() };
+    world.run(&mut device);
+    assert!(matches!(device.event(), ClientEvent::Connected { .. }));
+    let request = csr(holder.certificate.subject(), &Key::new());
+    world.ask(&mut device, Operation::Enroll { csr: request });
+    device.certificate();
+}
+
+#[test]
+fn an_enrolment_is_readable() {
+    let mut world = World::new();
+    let record = Record::new(Style::Text);
+    let config = ClientConfig {
+        path: vec!["est".into()],
+        block: BlockSize::B64,
+        uri_host: Some(support::SERVER_NAME.into()),
+        ..ClientConfig::default()
+    };
+    observed(&mut world, &record, config, dtls::MTU_DEFAULT);
+    let text = record.finish();
+    let in_order = [
+        "> ClientHello ",
+        "< HelloVerifyRequest ",
+        "> ClientHello ",
+        "< ServerHello ",
+        "< CertificateRequest ",
+        "> CertificateVerify ",
+        "> ChangeCipherSpec",
+        "< Finished ",
+        "> CON POST mid=",
+        "< ACK 2.31 mid=",
+        "< ACK 2.04 mid=",
+        "sent     ",
+    ];
+    let mut rest = text.as_str();
+    for expected in in_order {
+        let at = rest.find(expected).unwrap_or_else(|| panic!("no {expected:?} in its place:\n{text}"));
+        rest = &rest[at + expected.len()..];
+    }
+    let first = text.lines().find(|line| line.contains("CON POST")).unwrap();
+    let options = "Uri-Host=est.example.net Uri-Path=est Uri-Path=sen Content-Format=286";
+    assert!(first.contains(options) && first.contains("Block1=0/more/64"), "{first}");
+    assert!(!first.contains("Uri-Port"), "not unless asked for");
+    let (sent, received) = world.datagrams;
+    assert!(text.contains(&format!("sent     {sent} datagrams")), "{text}");
+    assert!(text.contains(&format!("received {received} datagrams")), "{text}");
+}
+
+#[test]
+fn every_line_of_json_is_an_object() {
+    let mut world = World::new();
+    let record = Record::new(Style::Json);
+    observed(&mut world, &record, ClientConfig::default(), dtls::MTU_DEFAULT);
+    let text = record.finish();
+    for line in text.lines() {
+        assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
+        assert_eq!(line.matches('"').count() % 2, 0, "{line}");
+        assert_eq!(line.matches(['{', '[']).count(), line.matches(['}', ']']).count(), "{line}");
+    }
+    assert!(text.lines().last().unwrap().starts_with(r#"{"type":"totals""#));
+}
+
+#[test]
+fn a_block_is_chosen_that_fits_the_mtu() {
+    for (mtu, largest) in [(256, 256), (548, 548), (1_232, 1_232)] {
+        let mut world = World::new();
+        let record = Record::new(Style::Text);
+        let config = ClientConfig { block: BlockSize::B1024, ..ClientConfig::default() };
+        observed(&mut world, &record, config, mtu);
+        assert!(record.largest_sent() <= largest, "{} bytes over {mtu}", record.largest_sent());
+    }
+}
