@@ -5,6 +5,7 @@ mod support;
 
 mod allocations;
 mod challenge;
+mod encodings;
 mod enrol;
 mod eviction;
 mod expired_identity;

@@ -1,20 +1,16 @@
 //! Burnt-in certificates that are not strict DER: `identity_encoding` of a profile decides whether they are read, and what is issued is strict
 //! DER either way.
 
-#![allow(clippy::unwrap_used, reason = "what cannot fail here fails the test")]
-
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{Device, Holder, Key, Pki, TestRandom, World, csr};
 use authority::{Profile, ProfileSpec};
 use est::{ClientConfig, ClientEvent, Failure, Operation, Reason};
 use pki::{Certificate, Encoding, PrivateKey, SigningKey, pem};
-use support::{Holder, Key, Pki, TestRandom, World, csr};
 
 macro_rules! foreign {
     ($name:literal) => {
-        include_bytes!(concat!("../../pki/tests/vectors/foreign/", $name))
+        include_bytes!(concat!("../../../pki/tests/vectors/foreign/", $name))
     };
 }
 
@@ -45,14 +41,14 @@ fn profile(pki: &Pki, label: &str, encoding: Encoding) -> Arc<Profile> {
     Arc::new(Profile::new(spec).unwrap())
 }
 
-fn dial(world: &mut World, port: u16, holder: &Holder, config: ClientConfig) -> support::Device {
+fn dial(world: &mut World, port: u16, holder: &Holder, config: ClientConfig) -> Device {
     let dtls = world.dtls_config(holder);
     let mut device = world.dial(port, dtls, config);
     world.run(&mut device);
     device
 }
 
-fn enrol(world: &mut World, port: u16, holder: &Holder, label: Option<&str>) -> support::Device {
+fn enrol(world: &mut World, port: u16, holder: &Holder, label: Option<&str>) -> Device {
     let path = std::iter::once("est").chain(label).map(str::to_owned).collect();
     let mut device = dial(world, port, holder, ClientConfig { path, ..ClientConfig::default() });
     assert!(matches!(device.event(), ClientEvent::Connected { .. }));
