@@ -7,7 +7,7 @@ mod attacks;
 mod callgrind;
 mod counts;
 mod e2e;
-mod facts;
+pub(crate) mod facts;
 mod hello;
 
 use anyhow::Result;

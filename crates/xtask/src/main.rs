@@ -14,6 +14,7 @@ mod cases;
 mod check;
 mod fuzz;
 mod interop;
+mod population;
 mod process;
 mod seams;
 mod setup;
@@ -47,6 +48,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// End a million sessions of one server in one instant, which takes half an hour: bytes, calls, close_notify. Kept in crates/sim/results/population.txt
+    Population {
+        /// How many sessions: 10,000 or more, since queues of a fixed size count too. Another number than the default is printed and not kept
+        #[arg(long, default_value_t = population::SESSIONS)]
+        sessions: u32,
+    },
     /// Play other implementations against ours: a part of `check`, alone
     Interop {
         /// Only stories with this text in their names
@@ -70,6 +77,7 @@ fn main() -> ExitCode {
         Command::Advisories => check::advisories(),
         Command::Seams => seams::run(),
         Command::Walk { arguments } => seams::walk(&arguments),
+        Command::Population { sessions } => population::run(sessions),
         Command::Interop { story } => interop::run(&story),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench { command } => bench::run(&command),

@@ -100,6 +100,19 @@ impl Program {
         Ok(())
     }
 
+    /// Runs it and keeps its output; what it tells on the way goes to our own stderr.
+    pub(crate) fn stdout(mut self) -> Result<(ExitStatus, String)> {
+        let mut child = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", self.shown))?;
+        let stdout = read_aside(child.stdout.take());
+        let status = wait(&mut child, self.timeout, &self.shown)?;
+        Ok((status, String::from_utf8_lossy(&stdout.recv().unwrap_or_default()).into_owned()))
+    }
+
     /// Runs it and keeps what it says.
     pub(crate) fn output(mut self) -> Result<Ended> {
         let mut child = self

@@ -20,14 +20,14 @@ pub(super) struct CountingFacts {
 
 /// What times depend on.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct TimingFacts {
-    pub(super) cpu: String,
-    pub(super) cores: usize,
-    pub(super) cpu_features: String,
-    pub(super) kernel: String,
-    pub(super) rustc: String,
-    pub(super) commit: String,
-    pub(super) at: String,
+pub(crate) struct TimingFacts {
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) cpu_features: String,
+    pub(crate) kernel: String,
+    pub(crate) rustc: String,
+    pub(crate) commit: String,
+    pub(crate) at: String,
 }
 
 impl CountingFacts {
@@ -60,7 +60,7 @@ impl CountingFacts {
 }
 
 impl TimingFacts {
-    pub(super) fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = info
             .lines()
