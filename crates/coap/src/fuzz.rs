@@ -44,6 +44,8 @@ pub fn server_operations(start: Instant, data: &[u8]) {
 const UPLOAD_BYTES_MAX: usize = 4 << 10;
 const RESPONSE_BYTES_MAX: usize = 16 << 10;
 const BODY_BYTES_MAX: usize = 1_500;
+/// Of one peer: eight exchanges, two uploads, 128 known messages.
+const EXCHANGE_BYTES_MAX: usize = 10 * 512 + 1_024;
 /// Answers have at most this many bytes.
 const ANSWER_BYTES_MAX: usize = 4 * 255;
 /// Only so many messages are sent again, and only for so long: beyond it even the network has forgotten them.
@@ -110,6 +112,7 @@ impl Run {
         }
         assert!(self.shared.upload_bytes() <= UPLOAD_BYTES_MAX + 2 * BODY_BYTES_MAX);
         assert!(self.shared.response_bytes() <= RESPONSE_BYTES_MAX + 16 * ANSWER_BYTES_MAX);
+        assert!(self.shared.exchange_bytes() <= EXCHANGE_BYTES_MAX);
         assert!(self.peer.poll_timeout().is_some() || self.peer.is_idle() || self.peer.has_pending());
     }
 
@@ -242,7 +245,8 @@ impl Run {
             assert!(turns < 1_000, "time comes to an end");
         }
         assert!(self.peer.is_idle());
-        assert_eq!((self.shared.upload_bytes(), self.shared.response_bytes()), (0, 0));
+        let left = [self.shared.upload_bytes(), self.shared.response_bytes(), self.shared.exchange_bytes()];
+        assert_eq!(left, [0; 3]);
     }
 }
 

@@ -74,6 +74,10 @@ impl Charge {
         self.owner
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn set(&mut self, bytes: usize) {
         if bytes != self.bytes {
             self.accounts.lock().change(self.owner, self.bytes, bytes);

@@ -109,6 +109,8 @@ pub enum Limit {
     Responses,
     /// Requests of this peer that wait for their answer.
     Pending,
+    /// What is remembered of exchanges beside their bodies, or the owner's share of it.
+    Exchanges,
 }
 
 impl Refusal {

@@ -9,7 +9,6 @@ use super::recent::{Noted, RefusedBlock};
 use super::write::{Envelope, Sizes, write, write_empty};
 use super::{Done, Handled, Head, Peer, Refusal, Repeat, Resources, Response, Turn};
 use crate::{Code, Kind, Message, Number};
-use std::time::Instant;
 
 impl Peer {
     /// What a duplicate gets; `None` where the message is none.
@@ -42,10 +41,10 @@ impl Peer {
     }
 
     /// Remembers a message whose copy must not count as new, and how it was answered.
-    pub(super) fn note(&mut self, now: Instant, arrival: &Arrival<'_>, result: &Result<Handled<'_>, Refused>) {
+    pub(super) fn note(&mut self, turn: &Turn<'_>, arrival: &Arrival<'_>, result: &Result<Handled<'_>, Refused>) {
         // "the recipient SHOULD silently ignore any duplicated Non-confirmable message" (RFC 7252 §4.5).
         if arrival.message.kind() == Kind::NonConfirmable {
-            self.recent.insert(now, arrival.fingerprint, Noted::Silently);
+            self.remember(turn, arrival, Noted::Silently);
             return;
         }
         if arrival.message.option(Number::BLOCK1).is_none() {
@@ -69,8 +68,15 @@ impl Peer {
             Err(Refused::ByTable(response)) => Some(Noted::Refused(RefusedBlock::ByTable(response.code))),
         };
         if let Some(noted) = noted {
-            self.recent.insert(now, arrival.fingerprint, noted);
+            self.remember(turn, arrival, noted);
         }
+    }
+
+    fn remember(&mut self, turn: &Turn<'_>, arrival: &Arrival<'_>, noted: Noted) {
+        // Its bytes do not count twice where it grows.
+        let mut recent = std::mem::take(&mut self.recent);
+        recent.insert(turn.now, arrival.fingerprint, noted, |bytes| self.may_hold(bytes, turn.shared));
+        self.recent = recent;
     }
 
     /// Answers a duplicate as its first copy was answered (RFC 7252 §4.5), as far as it has been.

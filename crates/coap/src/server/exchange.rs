@@ -15,7 +15,7 @@
 
 use super::answers::Slot;
 use super::intake::{Arrival, Checked};
-use super::uploads::RequestKey;
+use super::uploads::{RequestKey, Uploads};
 use super::write::{Envelope, Form, entity_tag, write};
 use super::{ExchangeId, Repeat, Response};
 use crate::BlockSize;
@@ -25,6 +25,11 @@ use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, MessageIds,
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// What an exchange, or the upload that becomes one, counts beside its bodies: itself, and its places among the answers of the shard.
+pub(super) const EXCHANGE_BYTES: usize = 512;
+
+const _: () = assert!(size_of::<Exchange>() + 256 <= EXCHANGE_BYTES && Uploads::ONE_BYTES <= EXCHANGE_BYTES);
 
 /// A request and what became of it.
 #[derive(Debug)]
@@ -213,6 +218,11 @@ impl Exchange {
             State::Separate(separate) => Some(&separate.outcome),
             State::Answered(answered) => Some(&answered.outcome),
         }
+    }
+
+    /// Whether it stays: not one that is computed again when it is repeated, which is gone as soon as it is answered.
+    pub(super) fn stays(&self) -> bool {
+        !matches!(&self.state, State::Pending(Pending { repeat: Repeat::Computed, .. }))
     }
 
     /// Says whether somebody still needs the answer, after anything that changed it.

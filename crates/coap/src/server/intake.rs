@@ -8,7 +8,7 @@
 //! ```
 
 use super::answers::Worth;
-use super::exchange::{Exchange, Origin, Outcome, Pending, State};
+use super::exchange::{EXCHANGE_BYTES, Exchange, Origin, Outcome, Pending, State};
 use super::request::Body;
 use super::uploads::{Complete, Piece, RequestKey, Taken};
 use super::write::{Blocks, Envelope, Form, Sizes, write, write_whole};
@@ -69,7 +69,7 @@ impl Peer {
             return Handled::Done(done);
         }
         let result = self.new_request(turn, &arrival, table);
-        self.note(turn.now, &arrival, &result);
+        self.note(turn, &arrival, &result);
         result.unwrap_or_else(|refused| Handled::Done(self.refuse(turn, &message, &refused)))
     }
 
@@ -221,6 +221,7 @@ impl Peer {
         let repeat = if admit.repeat == Repeat::Computed { Repeat::Remembered } else { admit.repeat };
         let admit = Admit { repeat, ..admit };
         self.check_room(turn, admit)?;
+        self.check_exchange(turn)?;
         self.uploads.begin(turn.now, piece, (self.owner, admit), turn.shared)?;
         self.write_continue(turn, checked.head.message(), piece.block);
         Ok(Handled::Done(Done::Continued))
@@ -239,6 +240,10 @@ impl Peer {
             return Err(Refusal::TooLarge { body_bytes_max: admit.body_bytes_max }.into());
         }
         self.check_room(turn, admit)?;
+        // An upload has had its room from its first block on.
+        if admit.repeat != Repeat::Computed && last_block.is_none() {
+            self.check_exchange(turn)?;
+        }
         self.make_room(turn);
         let reserved = match admit.repeat {
             Repeat::Remembered => Some(turn.shared.answers.reserve(self.owner, Worth::Repeatable)),
@@ -280,6 +285,11 @@ impl Peer {
             return Err(Refusal::Full(Limit::Responses));
         }
         Ok(())
+    }
+
+    /// Refuses now what there is no memory to remember.
+    fn check_exchange(&self, turn: &Turn<'_>) -> Result<(), Refusal> {
+        if self.may_hold(EXCHANGE_BYTES, turn.shared) { Ok(()) } else { Err(Refusal::Full(Limit::Exchanges)) }
     }
 
     /// Drops the oldest outcomes above the limit; what is in flight stays.

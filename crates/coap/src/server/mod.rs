@@ -27,7 +27,8 @@ pub use shared::{Admit, Config, Counters, Repeat, Resources, Shared};
 use crate::BlockSize;
 use crate::time::{Due, Retransmission};
 use crate::{ACK_TIMEOUT, Code, FormatError, Kind, Message, MessageId, MessageIds, Method, Outbox};
-use exchange::{Answered, Delivery, Exchange, Keep, Outcome, Separate, State};
+use accounts::Charge;
+use exchange::{Answered, Delivery, EXCHANGE_BYTES, Exchange, Keep, Outcome, Separate, State};
 use recent::Recent;
 use std::time::Instant;
 use uploads::Uploads;
@@ -41,6 +42,8 @@ pub struct ExchangeId(pub u32);
 #[derive(Debug, Default)]
 pub struct Peer {
     owner: Owner,
+    /// For what it holds beside bodies, once it has held something.
+    charge: Option<Charge>,
     exchanges: Vec<Exchange>,
     uploads: Uploads,
     recent: Recent,
@@ -106,6 +109,7 @@ impl Peer {
                 Done::Acknowledged | Done::Reset | Done::Ping => {}
             }
         }
+        self.count(turn.shared);
         self.check_invariants();
         handled
     }
@@ -168,6 +172,7 @@ impl Peer {
             separate.send(out, &exchange.origin);
             exchange.state = State::Separate(separate);
         }
+        self.count(shared);
         self.check_invariants();
         Ok(())
     }
@@ -211,6 +216,7 @@ impl Peer {
                 _ => index += 1,
             }
         }
+        self.count(turn.shared);
         self.check_invariants();
     }
 
@@ -309,7 +315,29 @@ impl Peer {
         }
     }
 
+    /// What is held beside bodies. An upload counts as the exchange that it becomes, which is then not refused for lack of room.
+    fn bytes_beside_bodies(&self) -> usize {
+        let exchanges = self.exchanges.iter().filter(|exchange| exchange.stays()).count();
+        (exchanges + self.uploads.len()) * EXCHANGE_BYTES + self.recent.bytes()
+    }
+
+    /// Whether this peer may hold so much more beside bodies; what it has given up since it was counted last is there.
+    fn may_hold(&self, more: usize, shared: &Shared) -> bool {
+        let counted = self.charge.as_ref().map_or(0, Charge::bytes);
+        let more = (self.bytes_beside_bodies() + more).saturating_sub(counted);
+        more == 0 || shared.held.lock().has_room(self.owner, more, shared.config.exchange_bytes_total_max)
+    }
+
+    /// Counts what is held beside bodies, after anything that may have changed it.
+    fn count(&mut self, shared: &Shared) {
+        let bytes = self.bytes_beside_bodies();
+        if bytes > 0 || self.charge.is_some() {
+            self.charge.get_or_insert_with(|| shared.held.charge(self.owner)).set(bytes);
+        }
+    }
+
     fn check_invariants(&self) {
+        debug_assert_eq!(self.charge.as_ref().map_or(0, Charge::bytes), self.bytes_beside_bodies(), "all is counted");
         debug_assert!(
             self.exchanges.iter().enumerate().all(|(i, one)| self.exchanges[..i].iter().all(|two| two.id != one.id)),
             "an exchange has one name"

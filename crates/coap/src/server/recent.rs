@@ -9,11 +9,15 @@ use crate::{Code, EXCHANGE_LIFETIME};
 use std::time::Instant;
 
 /// How many messages of one peer are known. 128 blocks are 8 KiB in blocks of 64 bytes, far more than a certificate
-/// request; they cost 1 KiB, and a usual enrolment costs 128 bytes.
+/// request; they cost 1 KiB.
 const RECENT_MAX: usize = 128;
 
-/// Room for a usual enrolment at once.
-const RECENT_FIRST: usize = 16;
+/// The latest so many are known in any case, without memory of their own: blocks of 512 bytes of a usual enrolment, or the refusals of a
+/// house that is full.
+const FEW: usize = 3;
+
+/// Room for a usual enrolment in blocks of 64 bytes, at once.
+const MANY_FIRST: usize = 16;
 
 /// What was made of a message, as far as it takes to answer a copy alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +63,7 @@ impl RefusedBlock {
 
 impl Noted {
     /// All but the refusals by the table, whose codes begin at 0x80 and are their own byte.
-    const NUMBERED: [Noted; 15] = [
+    const NUMBERED: [Noted; 16] = [
         Noted::Silently,
         Noted::Continued,
         Noted::Refused(RefusedBlock::BadBlock(BlockFault::ReservedSize)),
@@ -75,6 +79,7 @@ impl Noted {
         Noted::Refused(RefusedBlock::Full(Limit::Uploads)),
         Noted::Refused(RefusedBlock::Full(Limit::Responses)),
         Noted::Refused(RefusedBlock::Full(Limit::Pending)),
+        Noted::Refused(RefusedBlock::Full(Limit::Exchanges)),
     ];
 
     /// In one byte.
@@ -96,35 +101,59 @@ impl Noted {
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     /// 56 bits of fingerprint and what was noted.
-    messages: Vec<u64>,
-    /// The oldest, once there are as many as there may be.
+    few: [u64; FEW],
+    /// In place of the few, once they are more.
+    many: Box<[u64]>,
+    known: usize,
+    /// The oldest, once all places are taken.
     oldest: usize,
     expires: Option<Instant>,
 }
 
 impl Recent {
     pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.known == 0
+    }
+
+    /// Memory beside the peer itself.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.many)
     }
 
     /// What was made of a message, if it is known.
     pub(super) fn noted(&self, fingerprint: u64) -> Option<Noted> {
-        let known = self.messages.iter().find(|message| (*message ^ fingerprint) >> 8 == 0)?;
+        let places = if self.many.is_empty() { &self.few[..] } else { &self.many };
+        let known = places.iter().take(self.known).find(|message| (*message ^ fingerprint) >> 8 == 0)?;
         Some(Noted::from_byte(known.to_le_bytes()[0]))
     }
 
-    pub(super) fn insert(&mut self, now: Instant, fingerprint: u64, noted: Noted) {
+    /// Notes a message: in place of the oldest where all places are taken, and there are as many as there may be or `may_grow` denies more,
+    /// of so many bytes.
+    pub(super) fn insert(
+        &mut self,
+        now: Instant,
+        fingerprint: u64,
+        noted: Noted,
+        may_grow: impl FnOnce(usize) -> bool,
+    ) {
         let message = fingerprint & !0xff | u64::from(noted.byte());
         self.expires = Some(now + EXCHANGE_LIFETIME);
-        if self.messages.len() < RECENT_MAX {
-            if self.messages.capacity() == 0 {
-                self.messages.reserve_exact(RECENT_FIRST);
+        let places = self.places().len();
+        if self.known == places && places < RECENT_MAX {
+            let more = (2 * places).max(MANY_FIRST);
+            if may_grow(more * size_of::<u64>()) {
+                self.grow(more);
             }
-            self.messages.push(message);
-            return;
         }
-        self.messages[self.oldest] = message;
-        self.oldest = (self.oldest + 1) % RECENT_MAX;
+        let (known, oldest) = (self.known, self.oldest);
+        let places = self.places();
+        if let Some(free) = places.get_mut(known) {
+            *free = message;
+            self.known += 1;
+        } else {
+            places[oldest] = message;
+            self.oldest = (oldest + 1) % places.len();
+        }
     }
 
     pub(super) fn next_expiry(&self) -> Option<Instant> {
@@ -135,6 +164,20 @@ impl Recent {
         if self.expires.is_some_and(|expires| expires <= now) {
             *self = Recent::default();
         }
+    }
+
+    fn places(&mut self) -> &mut [u64] {
+        if self.many.is_empty() { &mut self.few } else { &mut self.many }
+    }
+
+    /// More places; what is known comes first, the oldest before all.
+    fn grow(&mut self, places: usize) {
+        let mut many = vec![0; places].into_boxed_slice();
+        let oldest = std::mem::take(&mut self.oldest);
+        let before = self.places();
+        before.rotate_left(oldest);
+        many[..before.len()].copy_from_slice(before);
+        self.many = many;
     }
 }
 
@@ -149,5 +192,24 @@ mod tests {
         for noted in Noted::NUMBERED.into_iter().chain(by_table) {
             assert_eq!(Noted::from_byte(noted.byte()), noted);
         }
+    }
+    #[test]
+    fn the_latest_are_known_however_little_room_there_is() {
+        #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        let now = Instant::now();
+        let message = |number: u64| (number + 1) << 8;
+        let known = |recent: &Recent, upto: u64| (0..upto).filter(|n| recent.noted(message(*n)).is_some()).collect();
+        let mut recent = Recent::default();
+        (0..6).for_each(|number| recent.insert(now, message(number), Noted::Continued, |_| false));
+        assert_eq!((known(&recent, 6), recent.bytes()), (vec![3, 4, 5], 0));
+        // There is room for some more, and then there is none.
+        (6..19).for_each(|number| recent.insert(now, message(number), Noted::Continued, |bytes| bytes == 128));
+        let latest: Vec<u64> = (3..19).collect();
+        assert_eq!((known(&recent, 19), recent.bytes()), (latest, 128));
+        (19..300).for_each(|number| recent.insert(now, message(number), Noted::Continued, |_| true));
+        let latest: Vec<u64> = (300 - 128..300).collect();
+        assert_eq!((known(&recent, 300), recent.bytes()), (latest, 1_024));
+        recent.expire(now + EXCHANGE_LIFETIME);
+        assert!(recent.is_empty() && recent.bytes() == 0 && recent.noted(message(299)).is_none());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::accounts::SharedAccounts;
 use super::answers::{Answers, RESPONSE_BYTES_EXPECTED};
+use super::exchange::EXCHANGE_BYTES;
 use super::{Dropped, Head, Refusal, Response};
 use crate::time::Spread;
 use crate::{ACK_TIMEOUT, BlockSize, EXCHANGE_LIFETIME, MAX_TRANSMIT_WAIT, MessageIds};
@@ -63,6 +64,10 @@ pub struct Config {
     /// Bytes that all kept responses of the shard hold at most, and one owner half of them. Above it those make room that
     /// nobody needs; where there are none, a request whose outcome would have to be kept is answered with 5.03.
     pub response_bytes_total_max: usize,
+    /// Bytes that the shard holds at most for exchanges, open uploads and known messages beside all bodies, and one owner half of them.
+    /// Above it a request that would have to be remembered, or the first block of one, is answered with 5.03. One that has begun has its
+    /// bytes; its peer knows fewer of its latest messages then, three at least.
+    pub exchange_bytes_total_max: usize,
     /// Max-Age of these 5.03, in seconds, at least 1.
     pub full_max_age: u32,
     /// The diagnostic payload of a refusal by the message layer; at most [`Response::DIAGNOSTIC_BYTES_MAX`] of it is sent.
@@ -80,6 +85,7 @@ impl Default for Config {
             upload_bytes_total_max: UPLOAD_BYTES_TOTAL_MAX,
             exchanges_per_peer_max: EXCHANGES_PER_PEER_MAX,
             response_bytes_total_max: RESPONSE_BYTES_TOTAL_MAX,
+            exchange_bytes_total_max: EXCHANGE_BYTES_TOTAL_MAX,
             full_max_age: 30,
             diagnose: |_| "",
         }
@@ -96,11 +102,22 @@ const EXCHANGES_PER_PEER_MAX: usize = 8;
 /// About 130,000 certificates of 500 bytes. They are needed for MAX_TRANSMIT_WAIT at least: 1,400 enrolments a second, if no
 /// session closes first.
 const RESPONSE_BYTES_TOTAL_MAX: usize = 64 << 20;
+/// About 420,000 enrolments of the last EXCHANGE_LIFETIME: more than leave room for their answers, see below. Beside one owner that took its
+/// half first there are 210,000.
+const EXCHANGE_BYTES_TOTAL_MAX: usize = 256 << 20;
+/// An enrolment in blocks of 64 bytes.
+const EXCHANGE_BYTES_USUAL: usize = EXCHANGE_BYTES + 128;
 
 const _: () = assert!(ACKNOWLEDGE_AFTER.as_secs() < ACK_TIMEOUT.as_secs(), "the client is told before it sends again");
 const _: () = assert!(UPLOAD_IDLE_MAX.as_secs() <= EXCHANGE_LIFETIME.as_secs(), "no state outlives its exchange");
 const _: () =
     assert!(UPLOAD_IDLE_MAX.as_secs() > 2 * MAX_TRANSMIT_WAIT.as_secs(), "a block may come in a second exchange");
+const _: () = assert!(
+    RESPONSE_BYTES_TOTAL_MAX as u64 / 500 * EXCHANGE_LIFETIME.as_secs() / MAX_TRANSMIT_WAIT.as_secs()
+        * EXCHANGE_BYTES_USUAL as u64
+        <= EXCHANGE_BYTES_TOTAL_MAX as u64,
+    "answers run out first"
+);
 const _: () = assert!(EXCHANGES_PER_PEER_MAX * RESPONSE_BYTES_EXPECTED < RESPONSE_BYTES_TOTAL_MAX);
 
 /// Our own rule: no upload lives longer than this, however many blocks keep coming.
@@ -114,6 +131,8 @@ pub struct Shared {
     pub(super) counters: Counters,
     pub(super) uploads: SharedAccounts,
     pub(super) answers: Answers,
+    /// What is held beside bodies.
+    pub(super) held: SharedAccounts,
     exchanges: u32,
 }
 
@@ -126,6 +145,7 @@ impl Shared {
             counters: Counters::default(),
             uploads: SharedAccounts::default(),
             answers: Answers::default(),
+            held: SharedAccounts::default(),
             exchanges: 0,
         }
     }
@@ -148,6 +168,11 @@ impl Shared {
     /// Bytes that kept responses hold now, with what pending requests reserve.
     pub fn response_bytes(&self) -> usize {
         self.answers.bytes()
+    }
+
+    /// Bytes held now beside bodies: exchanges, open uploads, known messages.
+    pub fn exchange_bytes(&self) -> usize {
+        self.held.lock().total()
     }
 
     /// Max-Age of our own 5.03; 0 would ask for a retry at once.

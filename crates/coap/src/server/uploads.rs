@@ -66,6 +66,13 @@ pub(super) struct Complete {
 }
 
 impl Uploads {
+    /// What one of them takes beside its body.
+    pub(super) const ONE_BYTES: usize = size_of::<Upload>();
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

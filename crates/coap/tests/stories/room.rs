@@ -198,6 +198,112 @@ fn c44_uploads_of_one_certificate_leave_room_for_others() {
     assert_eq!((server.shared.upload_bytes(), server.shared.response_bytes()), (0, 0));
 }
 
+/// Room for 40 enrolments of one block beside their bodies.
+fn crowded() -> Server {
+    Server::with(Config { exchange_bytes_total_max: 40 * 512, ..Config::default() })
+}
+
+/// All that a peer can hold beside bodies: two uploads, eight answers, as many messages as are known. How many were refused for lack of room.
+fn hoard(server: &mut Server) -> usize {
+    let full = Done::Refused(Refusal::Full(Limit::Exchanges));
+    let mut refused = 0;
+    for tag in 0..2 {
+        let first = Make::enroll(tag).option(Number::REQUEST_TAG, &tag.to_be_bytes());
+        let first = first.block1(0, true, BlockSize::B16).payload(&[7; 16]).bytes();
+        refused += usize::from(server.done(&first).0 == full);
+    }
+    for id in 100..300 {
+        let request = Make::enroll(id).non().payload(&id.to_be_bytes()).bytes();
+        match server.deliver(&request) {
+            (Got::Request { id, .. }, _) => {
+                server.respond(id, &certificate(b""));
+            }
+            (Got::Done(done), _) => refused += usize::from(done == full),
+        }
+    }
+    refused
+}
+
+#[test]
+fn c44_what_one_certificate_has_remembered_beside_bodies_is_bounded_and_leaves_room_for_others() {
+    let mut server = crowded();
+    let (mut refused, mut peers) = (0, Vec::with_capacity(200));
+    for _ in 0..200 {
+        server.peer.belongs_to(Owner(7));
+        refused += hoard(&mut server);
+        peers.push(server.other_peer());
+        assert!(server.shared.exchange_bytes() <= 21 * 512, "half of the total, and what one may take last");
+    }
+    // The first three sessions have it all; what is refused is known all the same, in the peer itself.
+    assert!(refused > 150 * 100, "{refused}");
+    assert!(peers.iter().all(|peer| !peer.is_idle()));
+    for owner in 100..115 {
+        assert!(enrol(&mut server, owner).0, "another certificate has the other half");
+    }
+    drop(peers);
+    assert_eq!(server.shared.exchange_bytes(), 0);
+}
+
+#[test]
+fn c44_memory_is_what_is_counted() {
+    const PEERS: usize = 2_000;
+    let mut server = Server::new();
+    server.peer.belongs_to(Owner(0));
+    hoard(&mut server);
+    let mut peers = Vec::with_capacity(PEERS);
+    peers.push(server.other_peer());
+    let counted = |server: &Server| {
+        server.shared.exchange_bytes() + server.shared.upload_bytes() + server.shared.response_bytes()
+    };
+    let before = counted(&server);
+    let held = allocation_counter::measure(|| {
+        for owner in 1..PEERS {
+            server.peer.belongs_to(Owner(owner as u64));
+            hoard(&mut server);
+            peers.push(server.other_peer());
+        }
+    });
+    let (held, counted) = (usize::try_from(held.bytes_current).unwrap(), counted(&server) - before);
+    println!("{} bytes a peer, {} counted", held / PEERS, counted / PEERS);
+    assert!(held <= counted && counted <= 2 * held, "{held} bytes held, {counted} counted");
+}
+
+#[test]
+fn c47_a_full_house_takes_nothing_from_an_enrolment_that_has_begun() {
+    let mut server = crowded();
+    server.peer.belongs_to(Owner(1));
+    let csr = body(1_000, 0);
+    let block = |num: u16| Make::enroll(num).piece(&csr, num.into(), BlockSize::B16).bytes();
+    assert_eq!(code(&server.reply(&block(0))), Code::CONTINUE);
+    let mut device = server.other_peer();
+    // Others take all there is.
+    let mut others = Vec::new();
+    for owner in 100..200 {
+        server.peer.belongs_to(Owner(owner));
+        hoard(&mut server);
+        others.push(server.other_peer());
+    }
+    server.peer.belongs_to(Owner(2));
+    let newcomer = block(0);
+    assert_eq!(server.done(&newcomer).0, Done::Refused(Refusal::Full(Limit::Exchanges)));
+    // The copy of a refused message is refused as before, though nothing is free to remember it.
+    assert_eq!(server.done(&newcomer).0, Done::Duplicate);
+    // CA certificates are computed: to ask for them takes nothing that stays.
+    server.exchange(&Make::get("est/crts", 300).bytes(), &certificate(b"x"));
+    std::mem::swap(&mut server.peer, &mut device);
+    for num in 1..62 {
+        assert_eq!(code(&server.reply(&block(num))), Code::CONTINUE);
+        assert_eq!(code(&server.reply(&block(num))), Code::CONTINUE, "its latest messages are known");
+    }
+    let answer = server.exchange(&block(62), &certificate(&body(500, 3)));
+    assert_eq!(parse(&answer).payload(), &body(500, 3)[..16]);
+    for num in 1..32 {
+        let more = Make::enroll(400 + num).block2(num.into(), BlockSize::B16).bytes();
+        assert_eq!(code(&server.reply(&more)), Code::CHANGED);
+    }
+    assert!(server.shared.exchange_bytes() <= 40 * 512);
+}
+
 #[test]
 fn c48_a_peer_whose_session_stays_open_costs_nothing_after_247_seconds() {
     let mut server = Server::new();

@@ -129,6 +129,7 @@ impl Reason {
             Refusal::Full(Limit::Uploads) => Reason::CoapFull,
             Refusal::Full(Limit::Responses) => Reason::CoapAnswersFull,
             Refusal::Full(Limit::Pending) => Reason::CoapPendingFull,
+            Refusal::Full(Limit::Exchanges) => Reason::CoapExchangesFull,
             Refusal::ByTable(_) => return None,
         })
     }

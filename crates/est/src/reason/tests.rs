@@ -117,6 +117,7 @@ fn message_refusals() -> Vec<coap::server::Refusal> {
         Refusal::Full(Limit::Uploads),
         Refusal::Full(Limit::Responses),
         Refusal::Full(Limit::Pending),
+        Refusal::Full(Limit::Exchanges),
     ]
 }
 

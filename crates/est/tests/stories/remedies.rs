@@ -355,6 +355,7 @@ const ELSEWHERE: &[Reason] = &[
     Reason::CoapFull,
     Reason::CoapAnswersFull,
     Reason::CoapPendingFull,
+    Reason::CoapExchangesFull,
     Reason::EstPendingFull,
     Reason::EstDraining,
     Reason::EstSessionForgotten,

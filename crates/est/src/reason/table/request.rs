@@ -82,6 +82,10 @@ macro_rules! request_rows {
                 "As many requests of this session wait for their answer as one session may have.";
                 "Wait for the answers to the requests before this one.";
                 "If it lasts: look for what delays the authority.";
+            CoapExchangesFull: "coap.busy.exchanges", Request, UNAVAILABLE;
+                "What is remembered of the requests of the last four minutes takes as much memory as it may, or this certificate takes more of it than is left for all others.";
+                "Wait for Max-Age and send the same request again; close the session when all is done.";
+                "If it lasts: more shards, or look for a peer that keeps many sessions open and sends requests in each.";
             CoapNoSuchResource: "coap.path.not_found", Request, NOT_FOUND;
                 "The path leads to nothing that this server has.";
                 "Ask below /.well-known/est or the path that discovery (GET /.well-known/core?rt=ace.est*) lists; segments are case-sensitive and there is no trailing slash.";
