@@ -248,7 +248,8 @@ fn subject_of(verified: &Verified, device: &Device) -> Result<Option<Name>, Refu
     match (verified.origin, rule) {
         (Origin::ThisCa, _) | (Origin::Manufacturer, SubjectRule::Csr) => Ok(None),
         (Origin::Manufacturer, SubjectRule::Template(template)) => {
-            template.fill(&device.id, held).map(Some).map_err(Refusal::SubjectTemplate)
+            let spelling = verified.profile.device_spelling(&device.id, &verified.client);
+            template.fill(&spelling, held).map(Some).map_err(Refusal::SubjectTemplate)
         }
     }
 }

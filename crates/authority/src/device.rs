@@ -10,7 +10,8 @@ use pki::{AnchorId, Digest, GeneralNames, HardwareModule, Name, Oid, oid};
 /// the upper bound of a common name (RFC 5280, appendix A.1, `ub-common-name`).
 pub const DEVICE_ID_BYTES_MAX: usize = 64;
 
-/// The identity of one device, as its profile's rule reads it from the certificate it authenticated with.
+/// The identity of one device, as its profile's rule reads it from the certificate it authenticated with. Texts of names are folded
+/// ([`pki::folded`]): a factory that writes one name in two ways names one device, and it has one name in every log line.
 ///
 /// Between 1 and [`DEVICE_ID_BYTES_MAX`] bytes, no control characters: it is printed in logs and tables as it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,18 +67,28 @@ pub enum DeviceIdRule {
 }
 
 impl DeviceIdRule {
-    /// Reads the identity from the names of a certificate; nothing where what the rule names is absent, repeated or no [`DeviceId`].
+    /// Reads the identity from the names of a certificate; nothing where what the rule names is absent, empty, repeated or no text.
+    ///
+    /// Two names that match as RFC 5280 §7.1 says yield one identity. The attributes that a rule can name compare without case and inner white
+    /// space whatever string type they have (X.520, caseIgnoreMatch); the octets of a hardware serial number compare as they are.
     pub fn read(self, subject: &Name, san: &GeneralNames) -> Option<DeviceId> {
-        match self {
-            DeviceIdRule::Subject => {
-                let text = subject.to_string();
-                DeviceId::new(&text).or_else(|| hashed(&text))
-            }
-            DeviceIdRule::Attribute(attribute) => attribute.of(subject).and_then(DeviceId::new),
-            DeviceIdRule::HardwareModule => {
-                san.hardware_module().and_then(|module| DeviceId::new(&module_text(module)))
-            }
-        }
+        let text = match self {
+            DeviceIdRule::Subject => subject.folded(),
+            DeviceIdRule::Attribute(attribute) => pki::folded(attribute.of(subject)?),
+            DeviceIdRule::HardwareModule => module_text(san.hardware_module()?),
+        };
+        DeviceId::new(&text).or_else(|| hashed(&text))
+    }
+
+    /// What a template puts in the place of `id`, which this rule reads from the same names: the text as the certificate writes it, or the
+    /// identity itself where that text is longer than an identity may be. Reading it again yields `id`.
+    pub(crate) fn spelling(self, id: &DeviceId, subject: &Name, san: &GeneralNames) -> String {
+        let own = match self {
+            DeviceIdRule::Subject => Some(subject.to_string()),
+            DeviceIdRule::Attribute(attribute) => attribute.of(subject).map(str::to_owned),
+            DeviceIdRule::HardwareModule => san.hardware_module().map(module_text),
+        };
+        own.filter(|text| text.len() <= DEVICE_ID_BYTES_MAX).unwrap_or_else(|| id.to_string())
     }
 }
 
@@ -110,8 +121,9 @@ impl fmt::Display for DeviceIdRule {
     }
 }
 
-/// The identity of a subject that is longer than an identity may be: `sha256:` and 56 hexadecimal digits of the digest over its text. No subject has
-/// this text, since each has a `=` behind its first type.
+/// The identity of a text that is longer than an identity may be: `sha256:` and 56 hexadecimal digits of the digest over the folded text. No
+/// subject and no hardware module has such a text itself. An attribute can, if its manufacturer, whose names are its own affair, writes it there;
+/// one that a template wrote there is read again as the identity that it is.
 fn hashed(text: &str) -> Option<DeviceId> {
     const DIGITS: usize = DEVICE_ID_BYTES_MAX - 8;
     if text.len() <= DEVICE_ID_BYTES_MAX {
@@ -283,7 +295,7 @@ mod tests {
         };
         assert_eq!(read("idevid:subject.serialNumber"), "0042");
         assert_eq!(read("idevid:subject.CN"), "meter, big");
-        assert_eq!(read("idevid:subject"), subject().to_string());
+        assert_eq!(read("idevid:subject"), r"serialNumber=0042,CN=meter\, big,O=example");
     }
 
     #[test]
@@ -350,6 +362,53 @@ mod tests {
         assert!(read(&one).as_str().starts_with("sha256:") && read(&one).as_str().len() == DEVICE_ID_BYTES_MAX - 1);
         assert_eq!(read(&one), read(&named("One")));
         assert_ne!(read(&one), read(&other));
-        assert_eq!(read(&subject()).as_str(), subject().to_string(), "a short one is its own text");
+        assert_eq!(read(&subject()).as_str(), subject().folded(), "a short one is its own text");
+    }
+
+    fn serial_number(text: &str) -> Name {
+        NameBuilder::new().push(oid::SERIAL_NUMBER, text).unwrap().finish().unwrap()
+    }
+
+    #[test]
+    fn e74_an_attribute_and_a_hardware_module_longer_than_an_identity_are_hashed_too() {
+        let rule = DeviceIdRule::Attribute(Attribute::SerialNumber);
+        let read = |text: &str| rule.read(&serial_number(text), &GeneralNames::empty()).unwrap();
+        let long = "urn:dev:mac:0024befffe804ff1 ".repeat(3);
+        let (one, other) = (format!("{long}A"), format!("{long}B"));
+        assert!(read(&one).as_str().starts_with("sha256:"));
+        assert_ne!(read(&one), read(&other));
+        // The digest is over the folded text, and what is short enough once it is folded is not hashed.
+        assert_eq!(read(&one), read(&one.to_uppercase()));
+        assert_eq!(read(&format!("a{}b", " ".repeat(100))).as_str(), "a b");
+
+        let module = |serial: &[u8]| {
+            let mut value = pki::der::Writer::default();
+            value.sequence(|out| {
+                out.oid(Oid::from_contents(&[0x2a, 3]).unwrap());
+                out.element(pki::der::Tag::OCTET_STRING, serial);
+            });
+            let value = value.into_vec();
+            let name = pki::GeneralName::Other { type_id: oid::HARDWARE_MODULE_NAME, value: &value };
+            DeviceIdRule::HardwareModule.read(&subject(), &GeneralNames::new([name]).unwrap()).unwrap()
+        };
+        assert!(module(&[b'x'; 65]).as_str().starts_with("sha256:"));
+        assert_ne!(module(&[b'x'; 65]), module(&[b'X'; 65]), "octets have no case");
+        assert_eq!(module(b"Wt-1").as_str(), "1.2.3:Wt-1");
+    }
+
+    #[test]
+    fn e80_what_a_template_writes_reads_as_the_same_identity() {
+        let rule = DeviceIdRule::Attribute(Attribute::SerialNumber);
+        let none = GeneralNames::empty();
+        for text in ["Wt-0042", "  Wt  0042 ", &"x".repeat(65), &format!("A{}", " ".repeat(70)), &"İ".repeat(32)] {
+            let subject = NameBuilder::new().push(oid::COMMON_NAME, text).unwrap().finish().unwrap();
+            let by_name = DeviceIdRule::Attribute(Attribute::CommonName);
+            let id = by_name.read(&subject, &none).unwrap();
+            let spelling = by_name.spelling(&id, &subject, &none);
+            assert!(spelling.len() <= DEVICE_ID_BYTES_MAX, "{text}");
+            assert!(spelling == text || text.len() > DEVICE_ID_BYTES_MAX, "{text}");
+            let Ok(issued) = NameBuilder::new().push(oid::SERIAL_NUMBER, &spelling) else { continue };
+            assert_eq!(rule.read(&issued.finish().unwrap(), &none), Some(id), "{text}");
+        }
     }
 }

@@ -19,7 +19,7 @@ use pki::{
     Certificate, Curve, GeneralName, GeneralNames, Name, NameBuilder, PrivateKey, SigningKey, UnixTime, Validity, oid,
 };
 
-use crate::device::{Attribute, DeviceId};
+use crate::device::Attribute;
 use crate::profile::{BACKDATE, Profile, SanKind};
 use crate::random::Random;
 use crate::subject::SubjectRule;
@@ -213,7 +213,7 @@ fn subject(profile: &Profile) -> Option<Name> {
     match &profile.spec().subject {
         SubjectRule::Csr => Some(of_device),
         // What a template does with a value that does not fit is refused device by device.
-        SubjectRule::Template(template) => template.fill(&DeviceId::new("0")?, &of_device).ok().or(Some(of_device)),
+        SubjectRule::Template(template) => template.fill("0", &of_device).ok().or(Some(of_device)),
     }
 }
 

@@ -329,7 +329,7 @@ impl Profile {
         }
         let id = self.device_id(client).ok()?;
         if let SubjectRule::Template(template) = &self.spec.subject
-            && template.fill(&id, client.subject()).ok()?.der() != client.subject().der()
+            && template.fill(&self.device_spelling(&id, client), client.subject()).ok()?.der() != client.subject().der()
         {
             return None;
         }
@@ -348,6 +348,11 @@ impl Profile {
     pub(crate) fn device_id(&self, client: &Certificate) -> Result<DeviceId, Refusal> {
         let rule = self.spec.device_id;
         rule.read(client.subject(), client.san()).ok_or(Refusal::NoDeviceId(rule))
+    }
+
+    /// What the profile's template puts in the place of `id`, which it has read from this certificate.
+    pub(crate) fn device_spelling(&self, id: &DeviceId, client: &Certificate) -> String {
+        self.spec.device_id.spelling(id, client.subject(), client.san())
     }
 
     /// The anchors below which a device's certificate may be past its notAfter: the manufacturers, if the profile says so.

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use pki::{Name, NameBuilder};
 
-use crate::device::{Attribute, DeviceId, DeviceIdRule};
+use crate::device::{Attribute, DeviceIdRule};
 
 /// More attributes than any naming plan needs; the subject stays within one handshake record.
 const ATTRIBUTES_MAX: usize = 8;
@@ -94,8 +94,8 @@ impl SubjectTemplate {
         kept(known_by) && read.into_iter().all(kept)
     }
 
-    /// The subject for a device; an error names the attribute that cannot be filled.
-    pub(crate) fn fill(&self, device: &DeviceId, client: &Name) -> Result<Name, Attribute> {
+    /// The subject for a device, spelt as [`DeviceIdRule::spelling`] says; an error names the attribute that cannot be filled.
+    pub(crate) fn fill(&self, device: &str, client: &Name) -> Result<Name, Attribute> {
         let mut builder = NameBuilder::new();
         let mut value = String::new();
         for (attribute, pieces) in &self.parts {
@@ -103,7 +103,7 @@ impl SubjectTemplate {
             for piece in pieces {
                 value.push_str(match piece {
                     Piece::Text(text) => text,
-                    Piece::DeviceId => device.as_str(),
+                    Piece::DeviceId => device,
                     Piece::Subject(source) => source.of(client).ok_or(*source)?,
                 });
             }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn fill(template: &str, device: &str) -> Result<Name, Attribute> {
-        SubjectTemplate::parse(template).unwrap().fill(&DeviceId::new(device).unwrap(), &client())
+        SubjectTemplate::parse(template).unwrap().fill(device, &client())
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub use extension::{ExtendedKeyUsage, KeyUsage};
 pub use field::{ExtensionField, Field, Located};
 pub use general_name::{GeneralName, GeneralNames, GeneralNamesError, HardwareModule};
 pub use key::{Signature, SignatureError, SigningKey};
-pub use name::{Attribute, Name, NameBuilder, NameError};
+pub use name::{Attribute, Name, NameBuilder, NameError, folded};
 pub use oid::Oid;
 pub use private_key::{KeyFault, PrivateKey};
 pub use rustls_pki_types::{DnsName, IpAddr, ServerName, UnixTime};

@@ -11,4 +11,5 @@ mod idempotency;
 mod one_device;
 mod profile;
 mod requested_names;
+mod spelling;
 mod walls;

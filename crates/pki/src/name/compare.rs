@@ -63,14 +63,14 @@ fn attributes_match(left: Attribute<'_>, right: Attribute<'_>) -> bool {
 /// The text of values that compare without case: DirectoryString as PrintableString or UTF8String (RFC 5280 §7.1), and
 /// domainComponent (§7.3). All other types compare octet by octet: "Support for attribute types that use other equality matching rules
 /// is optional" (§7.1).
-fn folding_text<'a>(attribute: &Attribute<'a>) -> Option<&'a str> {
+pub(super) fn folding_text<'a>(attribute: &Attribute<'a>) -> Option<&'a str> {
     let folds = matches!(attribute.tag, Tag::UTF8_STRING | Tag::PRINTABLE_STRING)
         || (attribute.tag == Tag::IA5_STRING && attribute.kind == oid::DOMAIN_COMPONENT);
     if folds { attribute.text() } else { None }
 }
 
 /// Words in lower case with one space between them. `char::is_whitespace` is what RFC 4518 §2.2 maps to SPACE.
-fn prepared(text: &str) -> impl Iterator<Item = char> {
+pub(super) fn prepared(text: &str) -> impl Iterator<Item = char> {
     text.split(char::is_whitespace).filter(|word| !word.is_empty()).enumerate().flat_map(|(index, word)| {
         (index > 0).then_some(' ').into_iter().chain(word.chars().flat_map(char::to_lowercase))
     })

@@ -1,6 +1,6 @@
 //! Names as text (RFC 4514): the last relative name first, special characters escaped.
 
-use super::{Attribute, Name};
+use super::{Attribute, Name, compare};
 use crate::der::{Reader, Tag};
 use crate::oid;
 use std::fmt::{self, Write};
@@ -37,7 +37,36 @@ impl fmt::Debug for Name {
     }
 }
 
-fn write_attribute(f: &mut fmt::Formatter<'_>, attribute: Attribute<'_>) -> fmt::Result {
+/// [`Name::folded`].
+pub(super) fn folded(name: &Name) -> String {
+    let mut rdns = name.rdns();
+    let mut relative_names = Vec::new();
+    while let Ok(mut set) = rdns.nested(Tag::SET) {
+        let mut attributes = Vec::new();
+        while let Ok(attribute) = Attribute::read(&mut set) {
+            let mut out = String::new();
+            // Writing to a String cannot fail.
+            let _ = write_folded(&mut out, attribute);
+            attributes.push(out);
+        }
+        attributes.sort_unstable();
+        relative_names.push(attributes.join("+"));
+    }
+    relative_names.reverse();
+    relative_names.join(",")
+}
+
+/// A text that folds stands there as text even where its type has no name: its string type must not show.
+fn write_folded(out: &mut String, attribute: Attribute<'_>) -> fmt::Result {
+    let Some(text) = compare::folding_text(&attribute) else { return write_attribute(out, attribute) };
+    match oid::attribute_name(attribute.kind) {
+        Some(name) => write!(out, "{name}=")?,
+        None => write!(out, "{}=", attribute.kind)?,
+    }
+    write_escaped(out, &super::folded(text))
+}
+
+fn write_attribute(f: &mut impl Write, attribute: Attribute<'_>) -> fmt::Result {
     match (oid::attribute_name(attribute.kind), attribute.text()) {
         (Some(name), Some(text)) => {
             write!(f, "{name}=")?;
@@ -58,7 +87,7 @@ fn write_attribute(f: &mut fmt::Formatter<'_>, attribute: Attribute<'_>) -> fmt:
     }
 }
 
-fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+fn write_escaped(f: &mut impl Write, text: &str) -> fmt::Result {
     let last = text.chars().count().saturating_sub(1);
     for (index, character) in text.chars().enumerate() {
         // RFC 4514 §2.4: '#' and space at the beginning, space at the end, and these anywhere.

@@ -132,6 +132,13 @@ impl Name {
         self.der == other.der || compare::names_match(self.rdns(), other.rdns())
     }
 
+    /// The name as RFC 4514 text that is the same for all names that match: values that compare without case, white space and string type
+    /// stand there as [`folded`], the attributes of one relative name in the order of their texts. An index key, not a name to show.
+    #[must_use]
+    pub fn folded(&self) -> String {
+        display::folded(self)
+    }
+
     /// What is inside of the SEQUENCE.
     pub(crate) fn contents(&self) -> &[u8] {
         Reader::new(&self.der).expect(Tag::SEQUENCE).unwrap_or_default()
@@ -141,6 +148,12 @@ impl Name {
     fn rdns(&self) -> Reader<'_> {
         Reader::sequence(&self.der).unwrap_or(Reader::new(&[]))
     }
+}
+
+/// A text as caseIgnoreMatch compares it (RFC 4518, as far as [`Name::matches`] goes): in lower case, one space between words, none around them.
+#[must_use]
+pub fn folded(text: &str) -> String {
+    compare::prepared(text).collect()
 }
 
 /// `count` is of the attributes of the whole name.

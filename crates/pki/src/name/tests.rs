@@ -125,3 +125,39 @@ fn names_display_as_rfc_4514() {
     assert_eq!(unknown.to_string(), "1.2.3=#0c0178");
     assert_eq!(Name::parse(&[0x30, 0]).unwrap().to_string(), "");
 }
+
+/// The folded text is an index key for `matches`.
+#[test]
+fn e80_names_that_match_fold_to_one_text() {
+    let cn = |tag, text| (oid::COMMON_NAME, tag, text);
+    let serial = |tag, text| (oid::SERIAL_NUMBER, tag, text);
+    let unknown = |tag, text| (Oid::new(&[0x2a, 3]), tag, text);
+    let one = name(&[&[cn(UTF8, "Meter  7, A")], &[serial(PRINTABLE, "wT 1")]]);
+    assert_eq!(one.folded(), r"serialNumber=wt 1,CN=meter 7\, a");
+    let ia5 = Tag::IA5_STRING;
+    let all = [
+        one,
+        name(&[&[cn(PRINTABLE, " METER 7, a")], &[serial(UTF8, "WT  1 ")]]),
+        name(&[&[cn(UTF8, "meter 7"), serial(UTF8, "Wt 1")]]),
+        // In DER the string types decide which of the two comes first.
+        name(&[&[cn(PRINTABLE, "Meter 7"), serial(UTF8, "wt 1")]]),
+        name(&[&[cn(UTF8, "Meter 7"), serial(PRINTABLE, "wt 1")]]),
+        name(&[&[serial(UTF8, "wt 1")], &[cn(UTF8, "meter 7, a")]]),
+        name(&[&[unknown(UTF8, "A b")]]),
+        name(&[&[unknown(PRINTABLE, "a  B")]]),
+        name(&[&[unknown(ia5, "a b")]]),
+        name(&[&[unknown(ia5, "A b")]]),
+        name(&[&[(oid::DOMAIN_COMPONENT, ia5, "Example")]]),
+        name(&[&[(oid::DOMAIN_COMPONENT, ia5, "example")]]),
+        name(&[&[(oid::EMAIL_ADDRESS, ia5, "A@example")]]),
+        name(&[&[(oid::EMAIL_ADDRESS, ia5, "a@example")]]),
+        name(&[&[cn(UTF8, "ZÄHLER")]]),
+        name(&[&[cn(UTF8, "zähler")]]),
+    ];
+    for one in &all {
+        for other in &all {
+            assert_eq!(one.folded() == other.folded(), one.matches(other), "{one} and {other}");
+        }
+    }
+    assert_eq!(folded(" Wt\u{a0}1  b "), "wt 1 b");
+}
