@@ -43,7 +43,8 @@ drops! {
     NoAssociation = "no_association",
     /// A ClientHello that cannot be read as far as its cookie.
     HelloMalformed = "hello_malformed",
-    /// A ClientHello that takes DTLS 1.3 only, from an address that has proven nothing: it was told so by one alert.
+    /// A ClientHello that takes DTLS 1.3 only, from an address that has proven nothing: it was told so by one alert, if the last to its
+    /// address is half a second old.
     HelloVersion = "hello_version",
     /// A ClientHello fragment from nobody we know that does not reach the end of the cookie.
     HelloFragment = "hello_fragment",

@@ -1,7 +1,12 @@
 //! The stateless way of a ClientHello (RFC 6347 §4.2.1).
 //!
 //! Until its cookie is verified nothing is allocated, signed or remembered, and the answer is not longer than the hello: there is one a
-//! datagram. A hello that comes in fragments is answered, and later judged, by its first one alone, if that reaches to the end of the
+//! datagram. It is a HelloVerifyRequest or, to a hello that takes DTLS 1.3 only, an alert; an unproven peer draws nothing else. Alerts are
+//! limited in their rate, for they tell what the peer's timeout tells as well. HelloVerifyRequests are not: they are as many as the hellos
+//! and no longer, so that to send hellos in the victim's name gains a sender nothing over sending to the victim itself, whereas a limit would
+//! let it use up what a device needs to prove its address.
+//!
+//! A hello that comes in fragments is answered, and later judged, by its first one alone, if that reaches to the end of the
 //! cookie; the rest is reassembled in the slot that it has earned, and held against the cookie's second tag then.
 
 use super::handshakes::FirstHello;
@@ -90,10 +95,13 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
     }
 
-    /// Nothing is kept of such a hello, and what goes back is shorter than what came.
+    /// Nothing is kept of such a hello, and what goes back is shorter than what came, and rarer: see [`super::meter::Alerts`].
     fn refuse_version(&mut self, now: Now, route: Route, record_sequence: u64) {
         let mut port = self.outside.port(now, Some(route));
         port.drop(Drop::HelloVersion);
+        if !self.alerts.draw(self.table.address(route), now.mono) {
+            return;
+        }
         let (level, description) = (AlertLevel::Fatal, AlertDescription::PROTOCOL_VERSION);
         let mut datagram = port.datagram();
         let content = [level.code(), description.0];

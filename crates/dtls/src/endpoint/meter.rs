@@ -8,6 +8,8 @@
 //! forgotten, an attacker has to begin that many handshakes from other addresses that it has proven, which costs it more datagrams than the
 //! one forgotten purchase is worth; an honest peer loses nothing by being forgotten. Nobody is refused because the meter is full, and
 //! nobody is refused for what a neighbour bought: the keys are address and port.
+//!
+//! Beside it, [`Alerts`] bounds what addresses draw that have proven nothing.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -68,6 +70,38 @@ impl Meter {
         self.last_flights.len() + self.flights.len()
     }
 }
+
+/// When alerts went to addresses that have proven nothing. No address is kept: each falls, by its hash, into one of a fixed number of
+/// places, and a place draws one alert in [`PURCHASE_INTERVAL`]. So does an address, then, and all of them together draw [`ALERTS_MAX`].
+///
+/// Who shares a place with another waits for its turn, and in a flood perhaps for ever: it misses a courtesy, since without an alert its
+/// handshake fails as well, by its own timeout.
+pub(super) struct Alerts(Box<[Option<Instant>]>);
+
+/// Alerts to unproven addresses in one [`PURCHASE_INTERVAL`].
+pub(super) const ALERTS_MAX: usize = 1_024;
+
+impl Alerts {
+    pub(super) fn new() -> Self {
+        Self(vec![None; ALERTS_MAX].into_boxed_slice())
+    }
+
+    /// Whether an alert may go to this address now; then it is noted as sent.
+    pub(super) fn draw(&mut self, address: AddressHash, now: Instant) -> bool {
+        // A number below the number of places fits.
+        let place = usize::try_from(address.0 % ALERTS_MAX as u64).unwrap_or(0);
+        let Some(last) = self.0.get_mut(place) else { return false };
+        let rested = last.is_none_or(|last| now.saturating_duration_since(last) >= PURCHASE_INTERVAL);
+        if rested {
+            *last = Some(now);
+        }
+        rested
+    }
+}
+
+/// A keyed hash of an address without its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AddressHash(pub(super) u64);
 
 /// A cookie is good for one address and port only.
 fn of_cookie(buyer: Buyer, cookie: u64) -> u64 {

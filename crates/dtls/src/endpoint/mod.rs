@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use door::Admission;
 use door::Door;
-use meter::Meter;
+use meter::{Alerts, Meter};
 use pressure::Pressure;
 pub use table::Occupation;
 use table::Table;
@@ -49,6 +49,7 @@ pub struct Endpoint<V: VerifyPeer> {
     cookies: CookieJar,
     table: Table<V>,
     meter: Meter,
+    alerts: Alerts,
     pressure: Pressure,
     outside: Outside,
     events: VecDeque<Event<V::Peer>>,
@@ -159,6 +160,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             cookies: CookieJar::new(config.cookie.clone()),
             table: Table::new(key, &config.limits),
             meter: Meter::new(config.cookie.lifetime()),
+            alerts: Alerts::new(),
             pressure: Pressure::default(),
             outside: Outside::new(random),
             events: VecDeque::new(),

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::SessionCounts;
-use super::meter::Buyer;
+use super::meter::{AddressHash, Buyer};
 use super::pressure::{Holding, Network, Victim};
 use crate::index::{Index, KeyedHash};
 use crate::limits::{HELLO_DEADLINE, Limits};
@@ -361,6 +361,11 @@ impl<V: VerifyPeer> Table<V> {
     pub(super) fn buyer(&self, route: Route) -> Buyer {
         let peer = route.peer();
         Buyer(self.hash.of(&(peer.ip().to_canonical(), peer.port())))
+    }
+
+    /// A keyed hash of the peer's address, whatever its port.
+    pub(super) fn address(&self, route: Route) -> AddressHash {
+        AddressHash(self.hash.of(&route.peer().ip().to_canonical()))
     }
 
     /// Slots that were ever taken: [`Table::sessions_in`] walks them.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::forge::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Piece, Raw, datagram, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{Pair, Way, World};
-use dtls::{AlertDescription, Closed, Drop, Event, FragmentLength, RecordLimit, Refusal};
+use dtls::{AlertDescription, Closed, Drop, Event, FragmentLength, RecordLimit, Refusal, Route};
 
 /// Records of epoch 1 that an honest client's Finished has to get past.
 fn forged_finished(count: u8) -> Vec<Vec<u8>> {
@@ -250,6 +250,41 @@ fn d106_a_hello_that_takes_dtls_1_3_only_gets_one_alert_and_nothing_is_kept() {
     let flight = script.honest_flight();
     script.give(&flight);
     assert!(script.is_established());
+}
+
+#[test]
+fn d106_such_alerts_are_limited_in_their_rate_by_address_and_in_all() {
+    let world = World::new();
+    let mut script = Script::unbegun(&world, world.endpoint(), of_dtls_1_3());
+    let hello = script.hello.datagram(0, 77);
+    let Route::Address(mut path) = script.route;
+    let own = path.peer;
+    // An hour of hellos from one address, 20 a second, from one port after the other.
+    let mut alerts = 0;
+    for n in 0..72_000_u32 {
+        path.peer = std::net::SocketAddr::new(own.ip(), 1_024 + u16::try_from(n % 60_000).unwrap());
+        script.route = Route::Address(path);
+        alerts += script.give(&hello).len();
+        script.clock.elapsed += Duration::from_millis(50);
+    }
+    assert_eq!(alerts, 7_200, "one in half a second");
+    // Many addresses, in one instant.
+    let now = script.clock.now();
+    let (mut alerts, mut datagram) = (0, hello.clone());
+    let counted = allocation_counter::measure(|| {
+        for source in 0..100_000_u32 {
+            path.peer.set_ip(std::net::IpAddr::V4(source.into()));
+            datagram.copy_from_slice(&hello);
+            script.endpoint.handle_datagram(now, Route::Address(path), &mut datagram);
+            alerts += usize::from(script.endpoint.poll_transmit().is_some());
+        }
+    });
+    assert!((900..=1_024).contains(&alerts), "{alerts}");
+    assert_eq!(counted.count_total, 0, "and nothing is kept of any");
+    assert_eq!(script.endpoint.counts().half_open, 0);
+    // None of it costs a device its cookie.
+    script.hello = Hello::default();
+    script.fetch_cookie();
 }
 
 #[test]
