@@ -35,7 +35,7 @@ pub(crate) struct EnrolmentArguments {
     #[arg(long, value_name = "DIR", required_unless_present = "csr")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Send this request (PKCS#10, PEM or DER) instead of making a key and a request
+    /// Send this request (PKCS#10, PEM or DER; /dev/stdin for one that is piped in) instead of making a key and a request
     #[arg(long, value_name = "FILE")]
     pub(crate) csr: Option<PathBuf>,
 

@@ -4,7 +4,7 @@
 //! moved into the folder that is there; what is not committed disappears with the value. No mode is loosened.
 
 use crate::outcome::{Fault, Outcome};
-use server::files::read_bounded;
+use server::files::read_file_or_pipe;
 use server::shell;
 use std::fs;
 use std::io::{self, Write as _};
@@ -34,7 +34,7 @@ impl Access {
     }
 }
 
-/// Reads a whole file.
+/// Reads a whole file, or the pipe of a shell to its end.
 pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
     let fail = |source: io::Error| {
         let fault = Fault::failed(format!("cannot read {}: {source}", path.display()));
@@ -42,13 +42,16 @@ pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
             io::ErrorKind::NotFound => fault.remedy("check the path; `muster init DIR` makes a complete set of files"),
             io::ErrorKind::PermissionDenied => fault.remedy("run as a user that can read it"),
             io::ErrorKind::IsADirectory => fault.remedy("name a file in it"),
+            io::ErrorKind::InvalidInput => fault.remedy(
+                "name a file; of pipes, those of the shell are read: `... | muster ...` with /dev/stdin, and <(...)",
+            ),
             io::ErrorKind::FileTooLarge => {
                 Fault::failed(format!("{} is larger than any certificate or key: {source}", path.display()))
             }
             _ => fault,
         }
     };
-    read_bounded(path, READ_BYTES_MAX).map_err(fail)
+    read_file_or_pipe(path, READ_BYTES_MAX).map_err(fail)
 }
 
 /// `path` cannot be written: what the system says of it, not of the temporary file beside it, and what to do.
@@ -417,8 +420,12 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_is_not_read_to_its_end() {
+    fn what_is_no_file_is_not_read() {
         let fault = read(Path::new("/dev/zero")).unwrap_err();
+        assert!(fault.to_string().contains("it is a device, not a file"), "{fault}");
+        let large = tempfile::NamedTempFile::new().unwrap();
+        large.as_file().set_len(1 << 30).unwrap();
+        let fault = read(large.path()).unwrap_err();
         assert!(fault.to_string().contains("larger than any"), "{fault}");
         let fault = read(Path::new("/")).unwrap_err();
         assert!(fault.to_string().contains("name a file in it"), "{fault}");

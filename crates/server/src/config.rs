@@ -22,7 +22,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::files::read_bounded;
+use crate::files::read_file;
 
 pub use fault::{Fault, Faults, Place, Problem, Standing};
 pub(crate) use fault::{SERVER, SERVER_ISSUER, from_file};
@@ -73,7 +73,7 @@ impl Sources {
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 fn read_text(file: &Path) -> Result<String, String> {
-    let bytes = read_bounded(file, FILE_BYTES_MAX);
+    let bytes = read_file(file, FILE_BYTES_MAX);
     bytes.and_then(|bytes| std::io::read_to_string(bytes.as_slice())).map_err(|error| error.to_string())
 }
 

@@ -1,33 +1,181 @@
-//! Files that somebody names: read as far as they may reach.
+//! Files that somebody names: read as far as they may reach, and never waited for.
+//!
+//! A named pipe holds up its reader until somebody writes to it, and then until that writer closes it; a device may have no end; opening a terminal
+//! may make it this process's. Such a path is refused by what it is. The daemon reads its files again on SIGHUP, so that it needs files in
+//! any case ([`read_file`]). A command that runs once takes in addition the pipe of a shell ([`read_file_or_pipe`]): `/dev/stdin` behind `|`
+//! and `<(...)` are open already, and whoever connected them has a writer at the other end.
 
-use std::fs::File;
+use std::fmt;
+use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-/// The whole of a file of at most `most` bytes. Not what its metadata says counts: a pipe has no length, and a device no end.
+use rustix::fs::OFlags;
+
+/// The whole of a file of at most `most` bytes. Not what its metadata says counts: a file of `/proc` has no length.
 ///
 /// # Errors
-/// `FileTooLarge` if there is more; else what the system says.
-pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+/// `FileTooLarge` if there is more, `IsADirectory`, `InvalidInput` with [`NotAFile`] for what else is no file; else what the system says.
+pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let (file, metadata) = open(path)?;
+    match NotAFile::of(metadata.file_type()) {
+        Some(what) => Err(what.into()),
+        None => bounded(file, most),
+    }
+}
+
+/// The same, and what comes out of a pipe without a name until its writer closes it.
+///
+/// # Errors
+/// Those of [`read_file`]; for a pipe `FileTooLarge` once more than `most` bytes came.
+pub fn read_file_or_pipe(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let (file, metadata) = open(path)?;
+    match NotAFile::of(metadata.file_type()) {
+        Some(NotAFile::NamedPipe) if is_without_name(&file) => {
+            // Its writer is there, and slower: this is the wait that the shell's user has asked for.
+            let flags = rustix::fs::fcntl_getfl(&file)?;
+            rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+            bounded(file, most)
+        }
+        Some(what) => Err(what.into()),
+        None => bounded(file, most),
+    }
+}
+
+fn bounded(file: File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most} bytes")));
     }
     Ok(bytes)
 }
 
+/// Opens what is at a path without waiting for anybody; its metadata is that of the open file, not of what may lie at the path a moment later.
+pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    // A pipe without a writer would hold up an open that waits; a terminal would become this process's.
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| match std::fs::metadata(path) {
+        // The system says "No such device or address".
+        Ok(there) if there.file_type().is_socket() => NotAFile::Socket.into(),
+        _ => error,
+    })?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+/// Whether an open pipe is of pipe(2): `/proc` shows those by a number, and one of mkfifo(3) by its path.
+fn is_without_name(pipe: &File) -> bool {
+    std::fs::read_link(format!("/proc/self/fd/{}", pipe.as_raw_fd()))
+        .is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(b"pipe:["))
+}
+
+/// What stands where a file is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAFile {
+    /// A folder.
+    Folder,
+    /// A pipe that nobody may ever write to.
+    NamedPipe,
+    /// A socket.
+    Socket,
+    /// A terminal, `/dev/null` and the like, or a disk.
+    Device,
+}
+
+impl NotAFile {
+    fn of(kind: FileType) -> Option<NotAFile> {
+        match () {
+            () if kind.is_file() => None,
+            () if kind.is_dir() => Some(NotAFile::Folder),
+            () if kind.is_fifo() => Some(NotAFile::NamedPipe),
+            () if kind.is_socket() => Some(NotAFile::Socket),
+            () => Some(NotAFile::Device),
+        }
+    }
+}
+
+impl fmt::Display for NotAFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotAFile::Folder => "it is a folder",
+            NotAFile::NamedPipe => "it is a pipe, not a file",
+            NotAFile::Socket => "it is a socket, not a file",
+            NotAFile::Device => "it is a device, not a file",
+        })
+    }
+}
+
+impl std::error::Error for NotAFile {}
+
+impl From<NotAFile> for io::Error {
+    fn from(what: NotAFile) -> io::Error {
+        let kind = if what == NotAFile::Folder { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
+        io::Error::new(kind, what)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
     fn a_file_of_just_the_size_is_read_and_one_byte_more_is_too_large() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        io::Write::write_all(&mut file, b"four").unwrap();
-        assert_eq!(read_bounded(file.path(), 4).unwrap(), b"four");
-        let fault = read_bounded(file.path(), 3).unwrap_err();
-        assert_eq!((fault.kind(), fault.to_string().as_str()), (io::ErrorKind::FileTooLarge, "more than 3 bytes"));
-        assert_eq!(read_bounded(Path::new("/dev/zero"), 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        file.write_all(b"four").unwrap();
+        for read in [read_file, read_file_or_pipe] {
+            assert_eq!(read(file.path(), 4).unwrap(), b"four");
+            let fault = read(file.path(), 3).unwrap_err();
+            assert_eq!((fault.kind(), fault.to_string().as_str()), (io::ErrorKind::FileTooLarge, "more than 3 bytes"));
+        }
+    }
+
+    #[test]
+    fn e75_what_is_no_file_is_named_and_never_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, socket) = (folder.path().join("pipe"), folder.path().join("socket"));
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        // One that somebody holds open and never writes to is not waited for either.
+        let held = folder.path().join("held");
+        rustix::fs::mknodat(rustix::fs::CWD, &held, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+        let _writer = OpenOptions::new().read(true).write(true).open(&held).unwrap();
+        for (path, said) in [
+            (pipe.as_path(), "it is a pipe, not a file"),
+            (&held, "it is a pipe, not a file"),
+            (&socket, "it is a socket, not a file"),
+            (folder.path(), "it is a folder"),
+            (Path::new("/dev/zero"), "it is a device, not a file"),
+        ] {
+            for read in [read_file, read_file_or_pipe] {
+                assert_eq!(read(path, 3).unwrap_err().to_string(), said, "{}", path.display());
+            }
+        }
+    }
+
+    #[test]
+    fn the_pipe_of_a_shell_is_read_where_a_command_runs_once() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let path = Path::new(&path);
+        assert_eq!(read_file(path, 4).unwrap_err().to_string(), "it is a pipe, not a file");
+        std::thread::scope(|scope| {
+            let read = scope.spawn(|| read_file_or_pipe(path, 8).unwrap());
+            for part in [b"in ", b"two"] {
+                writer.write_all(part).unwrap();
+                std::thread::yield_now();
+            }
+            drop(writer);
+            assert_eq!(read.join().unwrap(), b"in two");
+        });
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"four").unwrap();
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        assert_eq!(read_file_or_pipe(Path::new(&path), 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 }

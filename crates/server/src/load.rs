@@ -25,7 +25,7 @@ use crate::config::{
     self, Config, Effective, Fault, Faults, LimitsSection, Place, Problem, ProfileSection, Read, SERVER, SERVER_ISSUER,
     Sources, Standing,
 };
-use crate::files::read_bounded;
+use crate::files::read_file;
 use crate::secret_file::GroupReadable;
 use authorities::Authority;
 
@@ -291,7 +291,7 @@ impl Loading {
     /// The certificates of a file that a key names; at least one.
     fn certificates<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
         let path = config::from_file(file, path);
-        let der = match read_bounded(&path, CERTIFICATES_BYTES_MAX) {
+        let der = match read_file(&path, CERTIFICATES_BYTES_MAX) {
             Ok(text) => pki::pem::certificates(&text),
             Err(error) => {
                 self.faults.push(named.fault(Problem::Unreadable { path, error: error.to_string() }));

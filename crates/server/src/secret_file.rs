@@ -4,16 +4,15 @@
 //! whatever has no end, or keeps its reader waiting, is not read. Server and device-side commands read their keys here.
 
 use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use crate::shell;
+use crate::{files, shell};
 
 /// A key file is a kilobyte; more is the wrong file.
 const BYTES_MAX: u64 = 64 * 1024;
@@ -159,10 +158,7 @@ impl SecretFault {
 pub fn read(path: &Path, group: GroupReadable) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
     let fault = |flaw| SecretFault { path: path.into(), flaw };
     let unreadable = |error: io::Error| fault(SecretFlaw::Unreadable { kind: error.kind(), error: error.to_string() });
-    // A pipe without a writer would hold up an open that waits; a terminal would become this process's.
-    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
+    let (file, metadata) = files::open(path).map_err(unreadable)?;
     if let Some(flaw) = flaw(path, &file, &metadata, group) {
         return Err(fault(flaw));
     }

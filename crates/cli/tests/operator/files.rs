@@ -4,7 +4,7 @@ use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -145,4 +145,79 @@ fn e79_a_wrong_trust_is_named_before_any_advice_for_firmware() {
     let said = stderr(&output);
     assert!(said.contains(&format!("{} (--trust) does not hold the CA", wrong.display())), "{said}");
     assert!(!said.contains("firmware"), "{said}");
+}
+
+/// Runs it to its end. One that waits for ever ends with the status 124 after a minute.
+fn ended(command: &Command) -> Output {
+    let mut bounded = Command::new("timeout");
+    bounded.arg("60").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bounded.env(name, value),
+            None => bounded.env_remove(name),
+        };
+    }
+    bounded.output().unwrap()
+}
+
+#[test]
+fn e75_a_pipe_where_a_file_belongs_is_refused_by_every_verb_and_never_waited_for() {
+    let pki = Pki::new();
+    let pipe = pki.beside("pipe");
+    assert!(Command::new("mkfifo").arg("-m600").arg(&pipe).status().unwrap().success());
+    let named = pipe.to_str().unwrap();
+    let refused = |command: &Command, words: &[&str]| {
+        let output = ended(command);
+        expect_status(&output, 1);
+        let said = stderr(&output);
+        for word in [named, "it is a pipe, not a file"].iter().chain(words) {
+            assert!(said.contains(word), "{word} is not in {said}");
+        }
+    };
+    let configured = |verb: &str, file: &Path| {
+        let mut command = muster();
+        command.arg(verb).args((verb == "serve").then_some("--config")).arg(file);
+        command
+    };
+    // The configuration, and each file that it names; the keys are E75's other stories.
+    let config = pki.path("muster.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    for verb in ["check", "serve"] {
+        refused(&configured(verb, &pipe), &["name a file"]);
+        for file in ["server.pem", "ca/issuing.pem", "ca/root.pem", "manufacturer/ca.pem"] {
+            let replaced = text.replace(&format!("\"{file}\""), &format!("{named:?}"));
+            assert_ne!(replaced, text, "{file}");
+            fs::write(&config, replaced).unwrap();
+            refused(&configured(verb, &config), &["give the path of a file"]);
+        }
+        fs::write(&config, &text).unwrap();
+    }
+    // What a device's verbs read.
+    let (certificate, key) = (pki.path("device/idevid.pem"), pki.path("device/idevid.key"));
+    let device = |certificate: &Path, trust: &Path, more: &[&Path]| {
+        let mut command = muster();
+        command.args(["enroll", "--server", "coaps://127.0.0.1:9", "--timeout", "1ms", "--key"]).arg(&key);
+        command.arg("--cert").arg(certificate).arg("--trust").arg(trust).args(more);
+        command
+    };
+    let (root, out) = (pki.path("ca/root.pem"), pki.beside("out"));
+    let (out, csr) = ([Path::new("--out"), &out], [Path::new("--csr"), &pipe]);
+    for command in [device(&pipe, &root, &out), device(&certificate, &pipe, &out), device(&certificate, &root, &csr)] {
+        refused(&command, &["name a file", "<(...)"]);
+    }
+}
+
+#[test]
+fn e75_the_pipes_of_a_shell_are_read_by_verbs_that_run_once() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let script = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout new.key \
+                  -subj /CN=device-000001/serialNumber=000001 2> /dev/null \
+                  | \"$0\" enroll --server \"$1\" --identity device --trust <(sleep 0.2; cat ca/root.pem) --csr /dev/stdin";
+    let muster = muster();
+    let mut shell = Command::new("bash");
+    shell.args(["-c", script]).arg(muster.get_program()).arg(server.uri()).current_dir(pki.dir());
+    let output = shell.output().unwrap();
+    expect_status(&output, 0);
+    assert!(stdout(&output).starts_with("-----BEGIN CERTIFICATE-----"), "{}", stdout(&output));
 }

@@ -340,6 +340,9 @@ fn a_configuration_that_cannot_be_read_is_named_once_with_what_to_do() {
     assert!(text.contains("muster init"), "{text}");
     let text = said(folder.path());
     assert!(text.contains(&folder.path().join("muster.toml").display().to_string()), "{text}");
-    let endless = said(Path::new("/dev/zero"));
-    assert!(endless.contains("more than 1048576 bytes"), "{endless}");
+    let device = said(Path::new("/dev/zero"));
+    assert!(device.contains("it is a device, not a file") && device.contains("name a file"), "{device}");
+    let large = folder.path().join("large.toml");
+    std::fs::File::create(&large).unwrap().set_len(1 << 30).unwrap();
+    assert!(said(&large).contains("more than 1048576 bytes"), "{}", said(&large));
 }
