@@ -1,13 +1,13 @@
 //! `muster enroll`: a device gets its first certificate of this CA (`/sen`, RFC 9148 §4.1).
 
-use crate::enrolment::{self, Function};
+use crate::enrolment::{self, AlternativeNames, Function};
 use crate::outcome::Outcome;
 
 /// Enrol: show an identity, get a certificate for a new key
 #[derive(clap::Args)]
 #[command(after_help = "\
-Opens DTLS with the device's identity, checks the server, fetches the CA certificates, sends a request for the identity's own subject, and \
-keeps the certificate only if it is for the new key and has a chain to what is trusted.
+Opens DTLS with the device's identity, checks the server, fetches the CA certificates, sends a request for the identity's own subject, \
+or for its alternative names where the subject is empty (--san), and keeps the certificate only if it is for the new key and has a chain to what is trusted.
 
 Examples:
   muster enroll --server coaps://127.0.0.1:5684 --identity pki/device \\
@@ -21,9 +21,13 @@ Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said 
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) enrolment: enrolment::EnrolmentArguments,
+
+    /// Ask for the identity's subjectAltName or for none [default: the identity's where its subject is empty]
+    #[arg(long, value_name = "WHICH", conflicts_with = "csr")]
+    san: Option<AlternativeNames>,
 }
 
 /// Runs the verb.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    enrolment::run(&arguments.enrolment, Function::Enroll)
+    enrolment::run(&arguments.enrolment, Function::Enroll(arguments.san))
 }

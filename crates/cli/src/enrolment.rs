@@ -19,10 +19,19 @@ use std::sync::Arc;
 /// Which function is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
-    /// `/sen`, with any identity that the profile takes.
-    Enroll,
+    /// `/sen`, with any identity that the profile takes, asking for these alternative names where somebody chose.
+    Enroll(Option<AlternativeNames>),
     /// `/sren`, with a certificate that this CA issued before.
     Reenroll,
+}
+
+/// The subjectAltName of a first request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum AlternativeNames {
+    /// That of the identity.
+    Identity,
+    /// None.
+    None,
 }
 
 /// What `enroll` and `reenroll` take beside the connection.
@@ -69,7 +78,7 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: Function) -> Outcome
     session.set_accept(arguments.accept.as_deref().map(packing));
     let csr = request.csr.clone();
     let issued = session.certificate(&match function {
-        Function::Enroll => Operation::Enroll { csr },
+        Function::Enroll(_) => Operation::Enroll { csr },
         Function::Reenroll => Operation::Reenroll { csr },
     })?;
     session.close();
@@ -94,8 +103,7 @@ impl Request {
         Ok(Self { csr, key: None })
     }
 
-    /// A new key, and a request for the name that the device has: "the Subject field and SubjectAltName extension MUST be identical to the
-    /// corresponding fields in the certificate being renewed/rekeyed" (RFC 7030 §4.2.2).
+    /// A new key, and a request for the name that the device has.
     fn make(identity: &Identity, function: Function) -> Outcome<Self> {
         let random = SystemRandom::new();
         let cannot = |why: String| Fault::failed(format!("cannot make a request: {why}"));
@@ -104,7 +112,16 @@ impl Request {
         let own = &identity.chain[0];
         let none = GeneralNames::empty();
         let san = match function {
-            Function::Enroll => &none,
+            Function::Enroll(Some(AlternativeNames::Identity)) if own.san().is_empty() => {
+                return Err(cannot("the identity has no subjectAltName".into()).remedy("leave --san out"));
+            }
+            Function::Enroll(Some(AlternativeNames::Identity)) => own.san(),
+            // Without a subject the alternative names are all that the request says of the device (RFC 5280 §4.1.2.6). Beside one they are left to
+            // the profile, which by default lists no kind of name and refuses a request for others.
+            Function::Enroll(None) if own.subject().is_empty() => own.san(),
+            Function::Enroll(_) => &none,
+            // "the Subject field and SubjectAltName extension MUST be identical to the corresponding fields in the certificate being
+            // renewed/rekeyed" (RFC 7030 §4.2.2).
             Function::Reenroll => own.san(),
         };
         let spec = CsrSpec { subject: own.subject(), san, challenge_password: None };

@@ -1,6 +1,6 @@
 //! Identities, keys, requests and files as other people's tools make them, on the command line.
 
-use crate::common::{Pki, expect_status, muster, openssl, stderr, stdout};
+use crate::common::{Pki, expect_status, muster, stderr, stdout};
 use crate::enrolment::verify_with_openssl;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -43,10 +43,19 @@ impl Factory {
 
     /// `enroll` with these files of the folder, into a new folder.
     fn enroll(&self, server: &str, files: [&str; 2], out: &Path) -> Output {
+        self.enroll_with(server, files, out, &[])
+    }
+
+    fn enroll_with(&self, server: &str, files: [&str; 2], out: &Path, more: &[&str]) -> Output {
         let mut command = muster();
         command.args(["enroll", "--server", server, "--trust"]).arg(self.pki.path("ca/root.pem"));
         command.arg("--cert").arg(self.pki.path(files[0])).arg("--key").arg(self.pki.path(files[1]));
-        command.arg("--out").arg(out).output().unwrap()
+        command.arg("--out").arg(out).args(more).output().unwrap()
+    }
+
+    /// What OpenSSL prints of a certificate.
+    fn text_of(&self, certificate: &Path) -> String {
+        stdout(&self.openssl(&format!("x509 -noout -text -in {}", certificate.display())))
     }
 
     /// A certificate of the manufacturer without a subject, whose hardwareModuleName is critical.
@@ -73,14 +82,27 @@ fn e65_a_device_without_a_subject_enrols_and_openssl_verifies_what_it_gets() {
     factory.without_subject();
     factory.configure("\"idevid:subject.serialNumber\"", "\"idevid:san.hardwareModuleName\"");
     let out = factory.pki.beside("refused");
+    let nameless = ["device/idevid.pem", "device/idevid.key"];
+    let nothing = factory.enroll_with("coaps://127.0.0.1:9", nameless, &out, &["--san", "identity"]);
+    expect_status(&nothing, 1);
+    assert!(stderr(&nothing).contains("the identity has no subjectAltName"), "{}", stderr(&nothing));
     {
-        // The profile copies the subject, which is empty: a refusal with a reason, and not "later".
+        // The profile copies the subject, which is empty, and lists no other name: a refusal with a reason, and not "later".
         let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
-        let refused = factory.enroll(server.uri(), ["module.pem", "module.key"], &out);
-        expect_status(&refused, 3);
-        assert!(stderr(&refused).contains("est.csr.no_name"), "{}", stderr(&refused));
+        for (san, reason) in [(&[][..], "est.csr.san_not_listed"), (&["--san", "none"], "est.csr.no_name")] {
+            let refused = factory.enroll_with(server.uri(), ["module.pem", "module.key"], &out, san);
+            expect_status(&refused, 3);
+            assert!(stderr(&refused).contains(reason), "{}", stderr(&refused));
+        }
     }
     factory.configure("issue.subject = \"csr\"", "issue.subject = \"CN={device_id}\"");
+    {
+        // A template names the device: nothing has to be asked for.
+        let (server, out) = (factory.pki.serve(&["--listen", "127.0.0.1:0"]), factory.pki.beside("named"));
+        let enrolled = factory.enroll_with(server.uri(), ["module.pem", "module.key"], &out, &["--san", "none"]);
+        expect_status(&enrolled, 0);
+        assert!(!factory.text_of(&out.join("device.pem")).contains("Subject Alternative Name"));
+    }
     factory.configure("issue.san = []", "issue.san = [\"hardwareModuleName\"]");
     let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
     let enrolled = factory.enroll(server.uri(), ["module.pem", "module.key"], &out);
@@ -88,10 +110,23 @@ fn e65_a_device_without_a_subject_enrols_and_openssl_verifies_what_it_gets() {
     assert!(stdout(&enrolled).contains("1.3.6.1.4.1.99999.1:Wt-0042"), "{}", stdout(&enrolled));
     verify_with_openssl(&factory.pki, &out.join("device.pem"));
 
-    // The name of the factory, asked for by a request of OpenSSL's and issued as it stands there, critical and without a subject.
+    // The name of the factory, asked for without an option and issued as it stands there, critical and without a subject.
     factory.configure("issue.subject = \"CN={device_id}\"", "issue.subject = \"csr\"");
     drop(server);
     let server = factory.pki.serve(&["--listen", "127.0.0.1:0"]);
+    let asked = factory.pki.beside("asked");
+    expect_status(&factory.enroll(server.uri(), ["module.pem", "module.key"], &asked), 0);
+    verify_with_openssl(&factory.pki, &asked.join("device.pem"));
+    // It renews under the very names, with no option either.
+    let mut renew = muster();
+    renew.args(["reenroll", "--server", server.uri(), "--identity"]).arg(&asked);
+    let renewed = factory.pki.beside("renewed");
+    expect_status(&renew.arg("--out").arg(&renewed).output().unwrap(), 0);
+    for text in [&asked, &renewed].map(|folder| factory.text_of(&folder.join("device.pem"))) {
+        assert!(text.contains("Subject Alternative Name: critical") && text.contains("Subject: \n"), "{text}");
+    }
+
+    // The same by a request of OpenSSL's.
     factory.write("request.cnf", "[req]\nprompt = no\ndistinguished_name = none\nreq_extensions = idevid\n[none]\n");
     let config = std::fs::read_to_string(factory.pki.path("request.cnf")).unwrap()
         + &std::fs::read_to_string(factory.pki.path("module.cnf")).unwrap();
@@ -105,8 +140,7 @@ fn e65_a_device_without_a_subject_enrols_and_openssl_verifies_what_it_gets() {
     expect_status(&enrolled, 0);
     let issued = factory.write("issued.pem", stdout(&enrolled));
     verify_with_openssl(&factory.pki, &issued);
-    let text =
-        stdout(&openssl(["x509".as_ref(), "-noout".as_ref(), "-text".as_ref(), "-in".as_ref(), issued.as_os_str()]));
+    let text = factory.text_of(&issued);
     assert!(text.contains("Subject Alternative Name: critical"), "{text}");
 }
 

@@ -238,8 +238,8 @@ macro_rules! request_rows {
                 "Set issue.subject to a template such as \"CN={device_id}\", or list the kind of name that these devices have in issue.san, such as hardwareModuleName.";
             SanNotListed: "est.csr.san_not_listed", Decision, FORBIDDEN;
                 "The CSR asks for a subject alternative name of a kind that the profile does not list.";
-                "Leave subjectAltName out of the CSR.";
-                "List the kind in the profile, if such names are meant to be certified.";
+                "Leave subjectAltName out of the CSR (muster enroll --san none).";
+                "List the kind in issue.san of the profile, if such names are meant to be certified.";
             SanNotIssuable: "est.csr.san_not_issuable", Decision, FORBIDDEN;
                 "The CSR asks for a name that may not be issued as it is written: a wildcard, a trailing dot, characters that are not ASCII.";
                 "Leave that name out of the CSR.";
