@@ -51,6 +51,8 @@ fn a_thousand_silent_connections_keep_no_scrape_out_and_are_no_thousand_descript
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     socket.set_nonblocking(true).unwrap();
+    // Clients that find the queue full try again after a second.
+    rustix::net::listen(&socket, 1024).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = std::thread::spawn(move || {
