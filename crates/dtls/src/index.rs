@@ -2,34 +2,28 @@
 //!
 //! The keys stay in the slab; whoever asks compares them there. The hash is keyed, for peers choose their addresses.
 
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::slab::NO_SLOT;
 
 /// A hash of keys that nobody outside can foresee.
 #[derive(Clone)]
 pub(crate) struct KeyedHash {
-    key: [u64; 2],
+    /// It has taken the key: each value goes on from a copy.
+    keyed: DefaultHasher,
 }
 
 impl KeyedHash {
-    pub(crate) const fn new(key: [u64; 2]) -> Self {
-        Self { key }
+    pub(crate) fn new(key: [u64; 2]) -> Self {
+        let mut keyed = DefaultHasher::new();
+        key.hash(&mut keyed);
+        Self { keyed }
     }
 
     pub(crate) fn of(&self, value: &impl Hash) -> u64 {
-        self.hash_one(value)
-    }
-}
-
-impl BuildHasher for KeyedHash {
-    type Hasher = DefaultHasher;
-
-    fn build_hasher(&self) -> DefaultHasher {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.key[0]);
-        hasher.write_u64(self.key[1]);
-        hasher
+        let mut hasher = self.keyed.clone();
+        value.hash(&mut hasher);
+        hasher.finish()
     }
 }
 

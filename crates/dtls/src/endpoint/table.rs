@@ -6,6 +6,7 @@
 //! Sessions that are in the middle of something hang in a second such list, from which none is evicted.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -360,7 +361,11 @@ impl<V: VerifyPeer> Table<V> {
     /// A keyed hash of the peer's address and port: what pays for flights.
     pub(super) fn buyer(&self, route: Route) -> Buyer {
         let peer = route.peer();
-        Buyer(self.hash.of(&(peer.ip().to_canonical(), peer.port())))
+        let ip = match peer.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Buyer(self.hash.of(&(ip.to_bits(), peer.port())))
     }
 
     /// A keyed hash of the peer's address, whatever its port.
