@@ -188,8 +188,11 @@ impl<P> Session<P> {
     }
 
     fn hear(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.last_heard).as_millis();
-        self.rested_ms = self.rested_ms.saturating_add(u16::try_from(since).unwrap_or(u16::MAX));
+        // What has rested long enough needs no further count.
+        if self.rested_ms < ANSWER_INTERVAL_MS {
+            let since = now.saturating_duration_since(self.last_heard).as_millis();
+            self.rested_ms = self.rested_ms.saturating_add(u16::try_from(since).unwrap_or(u16::MAX));
+        }
         self.last_heard = now;
     }
 

@@ -209,7 +209,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         let elapsed = now.mono.saturating_duration_since(half_open.began);
         let narrowed_to = half_open.handshake.narrowed_to();
         let (offered, further, account) = half_open.handshake.into_offered();
-        let account = Box::new(account);
+        let (offered, account) = (Box::new(offered), Box::new(account));
         self.events.push_back(Event::Refused { route, refusal, account, further, offered, narrowed_to, elapsed });
     }
 

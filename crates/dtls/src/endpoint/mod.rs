@@ -121,7 +121,7 @@ pub enum Event<P> {
         /// What else its ClientHello would have failed by, had this one been mended.
         further: Vec<Refusal>,
         /// What its ClientHello offered; empty if it could not be read.
-        offered: Offered,
+        offered: Box<Offered>,
         /// What our datagrams had been narrowed to, where the path seemed to drop longer ones.
         narrowed_to: Option<usize>,
         /// How long it had lasted, from the first hello with a good cookie.
