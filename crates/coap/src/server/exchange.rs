@@ -67,7 +67,7 @@ impl Origin {
             message_id: message.message_id(),
             token: message.token(),
             fingerprint: checked.fingerprint,
-            form: Form::new(message, checked.blocks, block_max),
+            form: Form::new(&checked.head, checked.blocks, block_max),
         }
     }
 

@@ -80,7 +80,7 @@ impl Peer {
         table: &dyn Resources,
     ) -> Result<Handled<'d>, Refused> {
         let head = Head::check(arrival.message)?;
-        let blocks = Blocks::of(&arrival.message, head.method())?;
+        let blocks = Blocks::of(&head)?;
         let key = RequestKey::of(&arrival.message);
         let checked = Checked { head, blocks, key, fingerprint: arrival.fingerprint };
         if blocks.block2.is_some_and(|block2| block2.num > 0) {
@@ -111,7 +111,7 @@ impl Peer {
         if let Some(exchange) = latest
             && let Some(outcome) = exchange.outcome()
         {
-            let mut form = Form::new(message, checked.blocks, turn.block_max);
+            let mut form = Form::new(&checked.head, checked.blocks, turn.block_max);
             form.block2_asked = true;
             let Some(body) = outcome.body().filter(|_| outcome.is_success()) else {
                 return Err(Refusal::NoResponse.into());

@@ -1,8 +1,10 @@
 //! A request as the resource table and the handler see it.
 
 use super::{OptionFault, Refusal};
+use crate::block::BlockError;
 use crate::length::Length;
-use crate::{ContentFormat, Message, Method, Number};
+use crate::message::uint;
+use crate::{Block, ContentFormat, Message, Method, Number};
 use std::{fmt, str};
 
 /// A whole request: its head and its body, gathered from as many blocks as it took.
@@ -96,16 +98,37 @@ impl<'d> Request<'d> {
 pub struct Head<'d> {
     message: Message<'d>,
     method: Method,
+    /// The values of the options that have a [`place`].
+    values: [Option<&'d [u8]>; PLACES],
+}
+
+/// Options that are looked up for each request: the walk of [`Head::check`] finds them all.
+const PLACES: usize = 6;
+
+const fn place(number: Number) -> Option<usize> {
+    match number {
+        Number::CONTENT_FORMAT => Some(0),
+        Number::ACCEPT => Some(1),
+        Number::BLOCK2 => Some(2),
+        Number::BLOCK1 => Some(3),
+        Number::SIZE2 => Some(4),
+        Number::SIZE1 => Some(5),
+        _ => None,
+    }
 }
 
 impl<'d> Head<'d> {
     /// Checks the options of a request, once for all who come after.
     pub(super) fn check(message: Message<'d>) -> Result<Head<'d>, Refusal> {
+        let mut values = [None; PLACES];
         let mut previous = None;
         let mut proxy = false;
         for option in message.options() {
             let repeated = previous == Some(option.number);
             previous = Some(option.number);
+            if let Some(place) = place(option.number) {
+                values[place].get_or_insert(option.value);
+            }
             let length = option.value.len();
             // An option of a length outside its definition (RFC 7252 §5.4.3) or repeated against it (§5.4.5) "MUST be
             // treated like an unrecognized option": elective ones are ignored, critical ones refused (§5.4.1).
@@ -130,12 +153,17 @@ impl<'d> Head<'d> {
             return Err(Refusal::Proxy);
         }
         let method = Method::from_code(message.code()).ok_or(Refusal::UnknownMethod)?;
-        Ok(Head { message, method })
+        Ok(Head { message, method, values })
     }
 
     /// The method.
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// The segments of Uri-Path, as they came.
+    pub fn segments(&self) -> impl Iterator<Item = &'d [u8]> + use<'d> {
+        self.message.options_of(Number::URI_PATH)
     }
 
     /// The segments of Uri-Path.
@@ -174,7 +202,7 @@ impl<'d> Head<'d> {
 
     /// Size1: how large the client says its body is.
     pub fn size1(&self) -> Option<u32> {
-        self.message.uint(Number::SIZE1)
+        self.option(Number::SIZE1).and_then(uint)
     }
 
     /// The payload of this message; none where the method defines none.
@@ -184,7 +212,18 @@ impl<'d> Head<'d> {
 
     /// The value of the first option of this number.
     pub fn option(&self, number: Number) -> Option<&'d [u8]> {
-        self.message.option(number)
+        match place(number) {
+            Some(place) => self.values[place],
+            None => self.message.option(number),
+        }
+    }
+
+    /// The first option of this number as a block.
+    ///
+    /// # Errors
+    /// Those of [`Block::parse`].
+    pub fn block(&self, number: Number) -> Result<Option<Block>, BlockError> {
+        self.option(number).map(Block::parse).transpose()
     }
 
     /// The message itself, of an upload its last block.
@@ -193,7 +232,7 @@ impl<'d> Head<'d> {
     }
 
     fn format(&self, number: Number) -> Option<ContentFormat> {
-        self.message.option(number).and_then(ContentFormat::from_value)
+        self.option(number).and_then(ContentFormat::from_value)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Cuts blocks out of a response and writes the message (RFC 7959 §2.4).
 
-use super::{BlockFault, Refusal, Response};
+use super::{BlockFault, Head, Refusal, Response};
 use crate::hash::Hash64;
-use crate::{Block, BlockSize, Encoder, Kind, Message, MessageId, MessageIds, Method, Number, Outbox, Token};
+use crate::{Block, BlockSize, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token};
 use std::ops::Range;
 
 /// ETags are hashes for this purpose; see [`Hash64::new`].
@@ -46,7 +46,7 @@ impl Form {
     /// Without Block2 the first block comes in the size of the client's own Block1 blocks: what it can send it can
     /// receive, and more is not known. Without either, or above `block_max`, it comes in `block_max`: "A server MUST use
     /// the block size indicated or a smaller size" (RFC 7959 §2.4).
-    pub(super) fn new(message: &Message<'_>, blocks: Blocks, block_max: BlockSize) -> Form {
+    pub(super) fn new(head: &Head<'_>, blocks: Blocks, block_max: BlockSize) -> Form {
         let asked = blocks.block2.unwrap_or(Block {
             num: 0,
             more: false,
@@ -59,7 +59,7 @@ impl Form {
             block1: blocks.block1,
             block,
             block2_asked: blocks.block2.is_some(),
-            size2_asked: message.option(Number::SIZE2).is_some(),
+            size2_asked: head.option(Number::SIZE2).is_some(),
         }
     }
 
@@ -96,9 +96,9 @@ pub(super) struct Blocks {
 impl Blocks {
     /// SZX 7 in either is a bad request (RFC 7959 §2.2). Where the method defines no payload there is none to cut into
     /// blocks: Block1 means as little as the payload.
-    pub(super) fn of(message: &Message<'_>, method: Method) -> Result<Blocks, Refusal> {
-        let block = |number| message.block(number).map_err(|_| Refusal::BadBlock(BlockFault::ReservedSize));
-        let block1 = if method.has_payload() { block(Number::BLOCK1)? } else { None };
+    pub(super) fn of(head: &Head<'_>) -> Result<Blocks, Refusal> {
+        let block = |number| head.block(number).map_err(|_| Refusal::BadBlock(BlockFault::ReservedSize));
+        let block1 = if head.method().has_payload() { block(Number::BLOCK1)? } else { None };
         Ok(Blocks { block1, block2: block(Number::BLOCK2)? })
     }
 }
