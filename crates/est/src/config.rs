@@ -228,7 +228,7 @@ impl ServerConfig {
     /// Meets the head of a request with the resource table: the path first, then the method, then what comes in, then
     /// what is to go out.
     pub(crate) fn judge(&self, head: &Head<'_>) -> Result<Asked<'_>, Reason> {
-        match self.tree.find(head.path())? {
+        match self.tree.find(head.segments())? {
             Place::Discovery => {
                 if head.method() != Method::Get {
                     return Err(Reason::CoapMethod);

@@ -208,28 +208,30 @@ impl Tree {
     ///
     /// # Errors
     /// [`Reason::CoapNoSuchResource`], [`Reason::EstUnknownLabel`] or [`Reason::EstFunctionNotServed`]: all 4.04.
-    pub fn find<'s>(&self, path: impl Iterator<Item = &'s str>) -> Result<Place, Reason> {
-        let mut segments = [""; SEGMENTS_MAX];
+    pub fn find<'s>(&self, path: impl Iterator<Item = &'s [u8]>) -> Result<Place, Reason> {
+        let mut segments: [&[u8]; SEGMENTS_MAX] = [&[]; SEGMENTS_MAX];
         let mut count = 0;
         for segment in path {
             *segments.get_mut(count).ok_or(Reason::CoapNoSuchResource)? = segment;
             count += 1;
         }
         let segments = &segments[..count];
-        if segments == DISCOVERY_PATH {
+        if are(segments, &DISCOVERY_PATH) {
             return Ok(Place::Discovery);
         }
         let below = self.roots.iter().find_map(|root| below(segments, root)).ok_or(Reason::CoapNoSuchResource)?;
         let (label, function) = match below {
-            [function] => ("", *function),
+            [function] => (&[][..], *function),
             [label, function] if !label.is_empty() => (*label, *function),
             _ => return Err(Reason::CoapNoSuchResource),
         };
-        let Some(resource) = Resource::ALL.into_iter().find(|resource| resource.segment() == function) else {
-            let known = RESERVED_SEGMENTS.contains(&function);
+        let Some(resource) = Resource::ALL.into_iter().find(|resource| resource.segment().as_bytes() == function)
+        else {
+            let known = RESERVED_SEGMENTS.iter().any(|segment| segment.as_bytes() == function);
             return Err(if known { Reason::EstFunctionNotServed } else { Reason::CoapNoSuchResource });
         };
-        let profile = *self.labels.get(label).ok_or(Reason::EstUnknownLabel)?;
+        let label = str::from_utf8(label).ok().and_then(|label| self.labels.get(label));
+        let profile = *label.ok_or(Reason::EstUnknownLabel)?;
         Ok(Place::Function { resource, profile })
     }
 
@@ -249,9 +251,13 @@ fn is_plain(segment: &str) -> bool {
     !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }
 
-fn below<'p, 's>(path: &'p [&'s str], root: &[String]) -> Option<&'p [&'s str]> {
+fn below<'p, 's>(path: &'p [&'s [u8]], root: &[String]) -> Option<&'p [&'s [u8]]> {
     let (head, rest) = path.split_at_checked(root.len())?;
-    (head == root).then_some(rest)
+    are(head, root).then_some(rest)
+}
+
+fn are(path: &[&[u8]], segments: &[impl AsRef<[u8]>]) -> bool {
+    path.len() == segments.len() && path.iter().zip(segments).all(|(one, other)| *one == other.as_ref())
 }
 
 #[cfg(test)]
@@ -263,7 +269,7 @@ mod tests {
     }
 
     fn find(path: &str) -> Result<Place, Reason> {
-        tree().find(path.split('/'))
+        tree().find(path.split('/').map(str::as_bytes))
     }
 
     #[test]
@@ -301,7 +307,7 @@ mod tests {
     #[test]
     fn the_empty_label_is_not_implied() {
         let tree = Tree::new(None, [("meters".to_owned(), 0)]).unwrap();
-        assert_eq!(tree.find(".well-known/est/sen".split('/')), Err(Reason::EstUnknownLabel));
+        assert_eq!(tree.find(".well-known/est/sen".split('/').map(str::as_bytes)), Err(Reason::EstUnknownLabel));
     }
 
     #[test]

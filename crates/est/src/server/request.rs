@@ -13,7 +13,7 @@ use dtls::{Admission, Now, SessionId};
 
 use super::attempt::{self, Attempt, Success};
 use super::{JobId, Output, Server, Waiting};
-use crate::config::{Asked, ServerConfig, refusal};
+use crate::config::{Asked, Limits, ServerConfig, refusal};
 use crate::discovery::TooManyFilters;
 use crate::reason::{Reason, Wire};
 use crate::resources::{Packing, Resource};
@@ -40,12 +40,14 @@ fn block_room(plaintext_bytes_max: usize) -> BlockSize {
 
 impl Server {
     pub(super) fn handle_message(&mut self, now: Now, session: SessionId, plaintext: &[u8]) {
-        self.sent_away.roll(now.mono, self.longest_wait());
+        self.sent_away.roll(now.mono, || longest_wait(&self.config.limits));
+        let config = Arc::clone(&self.config);
         let table = Table {
-            config: &self.config,
+            config: &config,
             turns_away: self.turns_away(),
             retry: self.retry_after(),
             jitter: &self.jitter,
+            asked: Cell::new(None),
             refused: Cell::new(None),
         };
         let room = block_room(self.endpoint.plaintext_max(session));
@@ -59,7 +61,7 @@ impl Server {
         }
         self.outbox.clear();
         let handled = live.peer.handle(now.mono, plaintext, &mut self.coap, &table, &mut self.outbox);
-        let refused = table.refused.take();
+        let (asked, refused) = (table.asked.take(), table.refused.take());
         match handled {
             Handled::Done(Done::Refused(refusal)) => {
                 if let Some(reason) = Reason::of_message_layer(refusal).or(refused) {
@@ -67,7 +69,11 @@ impl Server {
                 }
             }
             Handled::Done(_) => {}
-            Handled::Request { id, request } => self.handle_request(now, session, id, request),
+            Handled::Request { id, request } => {
+                // The head of an upload's last block has not been judged yet: it need not be that of the first.
+                let asked = asked.map_or_else(|| config.judge(request.head()), Ok);
+                self.handle_request(now, session, id, request, asked);
+            }
         }
         if self.sessions.find(session).is_some_and(|live| live.peer.has_upload()) && self.pin(session).is_none() {
             // Before the device sends the rest of it.
@@ -77,11 +83,17 @@ impl Server {
         self.settle(now, session);
     }
 
-    fn handle_request(&mut self, now: Now, session: SessionId, id: ExchangeId, request: Request<'_>) {
+    fn handle_request(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        id: ExchangeId,
+        request: Request<'_>,
+        asked: Result<Asked<'_>, Reason>,
+    ) {
         self.counters.requests += 1;
         let config = Arc::clone(&self.config);
-        match config.judge(request.head()) {
-            // The head of a request's last block is judged once more: it need not be that of the first.
+        match asked {
             Err(reason) => {
                 self.respond(now, session, id, &config.refusal(reason));
                 self.refused(now, session, reason, describe(request.head().message().bytes()), Duration::ZERO);
@@ -167,14 +179,14 @@ impl Server {
             return;
         }
         if let Some(certificate) = self.pin(session) {
-            let until = now.mono + self.longest_wait() + MAX_TRANSMIT_WAIT;
+            let until = now.mono + longest_wait(&self.config.limits) + MAX_TRANSMIT_WAIT;
             self.sessions.send_away(session, &certificate, until);
         }
     }
 
     pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: &Waiting, outcome: Outcome) {
         self.outbox.clear();
-        self.sent_away.roll(now.mono, self.longest_wait());
+        self.sent_away.roll(now.mono, || longest_wait(&self.config.limits));
         self.sent_away.served();
         let elapsed = now.mono.saturating_duration_since(waiting.since);
         let diagnostics = waiting.profile.diagnostics();
@@ -294,13 +306,13 @@ impl Server {
         let rounds = (1 + self.sent_away.count() / limits.pending_max).min(RETRY_GROWTH_MAX);
         limits.retry_after * u32::try_from(rounds).unwrap_or(1)
     }
+}
 
-    /// No Max-Age of ours is longer: who has not come back by then may not come at all.
-    fn longest_wait(&self) -> Duration {
-        let growth_max = u32::try_from(RETRY_GROWTH_MAX).unwrap_or(1);
-        let longest = self.config.limits.retry_after.saturating_mul(growth_max).saturating_mul(3) / 2;
-        longest.min(Duration::from_secs(MAX_AGE_SECONDS_MAX))
-    }
+/// No Max-Age of ours is longer: who has not come back by then may not come at all.
+fn longest_wait(limits: &Limits) -> Duration {
+    let growth_max = u32::try_from(RETRY_GROWTH_MAX).unwrap_or(1);
+    let longest = limits.retry_after.saturating_mul(growth_max).saturating_mul(3) / 2;
+    longest.min(Duration::from_secs(MAX_AGE_SECONDS_MAX))
 }
 
 /// Associations of one certificate share what it may hold. The first 64 bits of a SHA-256 digest tell certificates apart; a
@@ -315,7 +327,7 @@ fn owner(device: &Device) -> Owner {
 
 /// Whether a request asks for an answer from its beginning.
 fn is_first_block(head: &Head<'_>) -> bool {
-    !matches!(head.message().block(coap::Number::BLOCK2), Ok(Some(block)) if block.num > 0)
+    !matches!(head.block(coap::Number::BLOCK2), Ok(Some(block)) if block.num > 0)
 }
 
 /// A whole enrolment request.
@@ -333,33 +345,35 @@ fn resource(function: Function) -> Resource {
     }
 }
 
-/// What the CoAP layer asks before it gathers anything. It keeps the reason of a refusal, of which the CoAP layer reports
-/// only the code.
-struct Table<'s> {
-    config: &'s ServerConfig,
+/// What the CoAP layer asks before it gathers anything. It keeps what it found out of the head: the CoAP layer reports neither
+/// what a request asks for, nor of a refusal more than the code.
+struct Table<'c, 's> {
+    config: &'c ServerConfig,
     turns_away: Option<Reason>,
     retry: Duration,
     jitter: &'s Jitter,
+    asked: Cell<Option<Asked<'c>>>,
     refused: Cell<Option<Reason>>,
 }
 
-impl Resources for Table<'_> {
+impl Resources for Table<'_, '_> {
     fn admit(&self, head: &Head<'_>) -> Result<Admit, Response<'static>> {
         let refuse = |reason| {
             self.refused.set(Some(reason));
             self.config.refusal(reason)
         };
-        match self.config.judge(head).map_err(refuse)? {
+        let asked = self.config.judge(head).map_err(refuse)?;
+        let admit = match &asked {
             // A GET is safe: whoever asks again gets the same bytes again.
-            Asked::Discovery | Asked::CaCertificates { .. } => {
-                Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed })
-            }
+            Asked::Discovery | Asked::CaCertificates { .. } => Admit { body_bytes_max: 0, repeat: Repeat::Computed },
             // Turned away before the first block is gathered: 5.03 has no Block2, and the upload is saved.
             Asked::Enrolment { .. } => match self.turns_away {
-                Some(reason) => Err(refuse(reason).with_max_age(self.jitter.max_age(self.retry))),
-                None => Ok(Admit { body_bytes_max: self.config.limits.csr_bytes_max, repeat: Repeat::Remembered }),
+                Some(reason) => return Err(refuse(reason).with_max_age(self.jitter.max_age(self.retry))),
+                None => Admit { body_bytes_max: self.config.limits.csr_bytes_max, repeat: Repeat::Remembered },
             },
-        }
+        };
+        self.asked.set(Some(asked));
+        Ok(admit)
     }
 }
 

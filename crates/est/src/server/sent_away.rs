@@ -16,11 +16,13 @@ pub(super) struct SentAway {
 
 impl SentAway {
     /// Lets time pass. To be called before the others, whenever something happens.
-    pub(super) fn roll(&mut self, now: Instant, window: Duration) {
-        let Some(began) = self.began else {
+    pub(super) fn roll(&mut self, now: Instant, window: impl FnOnce() -> Duration) {
+        // While nobody stands outside, the window has not begun.
+        let Some(began) = self.began.filter(|_| self.count() > 0) else {
             self.began = Some(now);
             return;
         };
+        let window = window();
         let passed = now.saturating_duration_since(began);
         if passed < window {
             return;
@@ -59,16 +61,16 @@ mod tests {
     fn those_who_never_return_are_forgotten_after_two_windows() {
         let (start, window) = (Instant::now(), Duration::from_secs(90));
         let mut away = SentAway::default();
-        away.roll(start, window);
+        away.roll(start, || window);
         (0..1_000).for_each(|_| away.add());
-        away.roll(start + window, window);
+        away.roll(start + window, || window);
         assert_eq!(away.count(), 1_000, "they may still come back");
         away.add();
         away.served();
         assert_eq!(away.count(), 1_000);
-        away.roll(start + window * 2, window);
+        away.roll(start + window * 2, || window);
         assert_eq!(away.count(), 1, "the storm is over");
-        away.roll(start + window * 4, window);
+        away.roll(start + window * 4, || window);
         assert_eq!(away.count(), 0);
         away.served();
         assert_eq!(away.count(), 0);
