@@ -1,7 +1,7 @@
 //! Certs-only CMS: the degenerate SignedData in which EST hands out certificates (RFC 7030 §4.2.3 and §4.1.3, RFC 5272's "certs-only";
 //! content format 281 of RFC 9148). No signers, no content, no revocation lists.
 
-use crate::der::{CMS_LIMITS, DerError, Reader, Tag, Writer, check_within, element_len};
+use crate::der::{CMS_LIMITS, DerError, Reader, Tag, Writer, element_len};
 use crate::oid;
 use std::fmt;
 
@@ -37,12 +37,16 @@ pub fn certs_only(certificates: &[&[u8]]) -> Vec<u8> {
     out.into_vec()
 }
 
-/// Reads a certs-only message: the DER of its certificates, in their order. What each of them is, is [`crate::Certificate`]'s to say.
+/// Reads a certs-only message: its certificates, in their order. What is around them has to be DER; what each of them is, is
+/// [`crate::Certificate`]'s to say, so that one that nobody needs keeps nobody from the others. The other kinds that the set may hold (attribute
+/// certificates, RFC 5652 §10.2.2) are among them for the same reason.
 ///
 /// # Errors
-/// Not strict DER, another kind of CMS, signers or content in it, no certificate, or more than 16.
+/// Not the DER of the structure, another kind of CMS, signers or content in it, no certificate, or more than 16.
 pub fn parse_certs_only(der: &[u8]) -> Result<Vec<&[u8]>, CmsError> {
-    check_within(der, CMS_LIMITS)?;
+    if der.len() > CMS_LIMITS.bytes_max {
+        return Err(DerError::TooLarge.into());
+    }
     let mut content_info = Reader::sequence(der)?;
     if content_info.oid()? != oid::PKCS7_SIGNED_DATA {
         return Err(CmsError::NotSignedData);
@@ -73,8 +77,7 @@ pub fn parse_certs_only(der: &[u8]) -> Result<Vec<&[u8]>, CmsError> {
         if certificates.len() == CERTIFICATES_MAX {
             return Err(CmsError::TooManyCertificates);
         }
-        // RFC 5652 §10.2.2: the other choices, attribute certificates and the obsolete forms, have context-specific tags.
-        certificates.push(set.expect_element(Tag::SEQUENCE)?.whole);
+        certificates.push(set.element()?.whole);
     }
     if certificates.is_empty() { Err(CmsError::NoCertificate) } else { Ok(certificates) }
 }
@@ -150,9 +153,16 @@ mod tests {
         assert_eq!(replace(&[1, 7, 2], &[1, 7, 3]), Err(CmsError::NotSignedData));
         assert_eq!(replace(&[1, 7, 1], &[1, 7, 5]), Err(CmsError::Content));
         assert_eq!(replace(&[2, 1, 1], &[2, 1, 3]), Err(CmsError::Version));
-        assert!(matches!(
-            replace(&[0xa0, 2, 0x30, 0], &[0xa0, 2, 0xa1, 0]),
-            Err(CmsError::Der(DerError::Unexpected { .. }))
-        ));
+        assert_eq!(replace(&[0xa0, 2, 0x30, 0], &[0xa0, 2, 0x30, 1]), Err(CmsError::Der(DerError::Truncated)));
+        assert_eq!(replace(&[0xa0, 2, 0x30, 0], &[0xa0, 2, 0x30, 0x80]), Err(CmsError::Der(DerError::Indefinite)));
+        let large = certs_only(&[&[&[0x30, 0x83, 1, 0, 0][..], &[0; 0x1_0000]].concat()]);
+        assert_eq!(parse_certs_only(&large), Err(CmsError::Der(DerError::TooLarge)));
+    }
+
+    /// One is not DER inside, one is an attribute certificate: both are of no concern to whoever needs the third.
+    #[test]
+    fn e66_what_a_certificate_is_inside_is_not_judged_here() {
+        let odd: [&[u8]; 3] = [&[0x30, 3, 2, 1, 5], &[0x30, 4, 2, 2, 0, 1], &[0xa2, 2, 5, 0]];
+        assert_eq!(parse_certs_only(&certs_only(&odd)), Ok(odd.to_vec()));
     }
 }

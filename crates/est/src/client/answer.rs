@@ -397,6 +397,28 @@ mod tests {
         assert!(failure.to_string().contains("RSA"), "{failure}");
     }
 
+    /// A certificate that is not strict DER, and an attribute certificate, beside the one that the device needs.
+    #[test]
+    fn e66_a_certificate_that_is_not_der_keeps_nobody_from_the_others() {
+        let good = vector(CA_CERTIFICATES);
+        let good = pki::cms::parse_certs_only(&good).unwrap()[0].to_vec();
+        let foreign = include_bytes!("../../../pki/tests/vectors/foreign/san-unsorted.pem");
+        let unsorted = pki::pem::certificates(foreign).unwrap().remove(0);
+        let all = [&good[..], &unsorted, &[0xa2, 2, 0x30, 0]];
+        let expected = Expected::of(&Operation::CaCertificates, None).unwrap();
+        let body = pki::cms::certs_only(&all);
+        let Ok(Answer::CaCertificates(cas)) = expected.check(reply(Code::CONTENT, CMS, body)) else {
+            panic!("not taken")
+        };
+        assert_eq!(cas.usable, [good]);
+        let said: Vec<String> = cas.passed_over.iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said.iter().any(|said| said.contains("not in DER order")), "{said:?}");
+        // The one certificate of an enrolment is judged as strictly as before, and named.
+        let failure = enroll(None).check(reply(Code::CHANGED, CMS, pki::cms::certs_only(&[&unsorted]))).unwrap_err();
+        assert!(failure.to_string().contains("certificate 1: "), "{failure}");
+    }
+
     #[test]
     fn a_certificate_for_another_key_is_not_taken() {
         // The root of the examples is a certificate, alone, and not for the key of the request.
