@@ -284,7 +284,7 @@ pub(crate) struct Connection {
     #[arg(long, value_name = "FILE")]
     pub(crate) keylog: Option<PathBuf>,
 
-    /// Write the datagrams to a capture file (pcapng)
+    /// Write the datagrams, and the secrets that decrypt them, to a capture file (pcapng): whoever has it reads the session
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap: Option<PathBuf>,
 

@@ -14,14 +14,14 @@ use std::path::PathBuf;
 /// Fetch the CA certificates
 #[derive(clap::Args)]
 #[command(after_help = "\
-Prints the certificates as PEM, or writes them to DIR/anchors.pem.
+Prints the certificates as PEM, or writes them to DIR/anchors.pem. With --json each stands in `pem` of its object.
 
 Examples:
   muster crts --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem
   muster crts --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem \\
       --trace > /dev/null
 
-Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted")]
+Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted, 130 interrupted")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) connection: Connection,

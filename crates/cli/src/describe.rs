@@ -21,7 +21,7 @@ pub(crate) fn line(certificate: &Certificate) -> String {
     )
 }
 
-/// What a program would ask of a certificate.
+/// The certificate, and what a program would ask of it.
 pub(crate) fn json(certificate: &Certificate) -> serde_json::Value {
     let validity = certificate.validity();
     serde_json::json!({
@@ -32,6 +32,7 @@ pub(crate) fn json(certificate: &Certificate) -> serde_json::Value {
         "not_after": rfc3339(validity.not_after),
         "sha256": certificate.digest().to_string(),
         "bytes": certificate.der().len(),
+        "pem": pki::pem::encode(pki::pem::Label::Certificate, certificate.der()),
     })
 }
 

@@ -18,7 +18,7 @@ Examples:
   muster discover --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem --json
   muster discover --server coaps://[2001:db8::7] --identity pki/device --trust pki/ca/root.pem --all
 
-Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted")]
+Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted, 130 interrupted")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) connection: Connection,

@@ -7,7 +7,8 @@ use crate::outcome::Outcome;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Opens DTLS with the device's identity, checks the server, fetches the CA certificates, sends a request for the identity's own subject, \
-or for its alternative names where the subject is empty (--san), and keeps the certificate only if it is for the new key and has a chain to what is trusted.
+or for its alternative names where the subject is empty (--san), and keeps the certificate only if it is for the new key and has a chain to what is trusted. With --csr and without --out it is printed, as PEM or in `pem` of what \
+--json prints.
 
 Examples:
   muster enroll --server coaps://127.0.0.1:5684 --identity pki/device \\
@@ -17,7 +18,7 @@ Examples:
   muster enroll --server coaps://127.0.0.1:5684 --cert idevid.pem --key idevid.key \\
       --trust root.pem --csr device.csr > device.pem
 
-Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted")]
+Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted, 130 interrupted")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) enrolment: enrolment::EnrolmentArguments,

@@ -47,7 +47,7 @@ Begin with:
       --trust pki/ca/root.pem --out device
 
 Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later, 5 no answer, 6 the server is not trusted, \
-7 a run of `muster load` is void";
+7 a run of `muster load` is void, 130 interrupted";
 
 #[derive(Subcommand)]
 enum Verb {

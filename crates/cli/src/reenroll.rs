@@ -13,7 +13,7 @@ Examples:
   muster reenroll --server coaps://127.0.0.1:5684 --identity device --out device.new
   muster reenroll --server coaps://est.example.net/meters --identity device --out device.new --wait
 
-Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted")]
+Exit status: 0 done, 1 failed, 2 usage, 3 the server refused, 4 the server said later (see --wait), 5 no answer, 6 the server is not trusted, 130 interrupted")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) enrolment: enrolment::EnrolmentArguments,

@@ -85,6 +85,31 @@ fn a_request_of_openssls_is_signed_in_both_formats() {
 }
 
 #[test]
+fn e77_json_holds_the_certificate_that_is_written_nowhere_else() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let (key, csr) = (pki.beside("new.key"), pki.beside("new.csr"));
+    let subject = "/CN=device-000001/serialNumber=000001";
+    let arguments = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject];
+    assert!(request_of_openssl(&arguments, &key, &csr).status.success());
+    let enroll = device_of(pki.device("enroll", server.uri()).arg("--json").arg("--csr").arg(&csr));
+    expect_status(&enroll, 0);
+    let json: serde_json::Value = serde_json::from_slice(&enroll.stdout).unwrap();
+    let pem = pki.beside("new.pem");
+    std::fs::write(&pem, json["pem"].as_str().unwrap()).unwrap();
+    verify_with_openssl(&pki, &pem);
+    same_key(&pem, &key);
+
+    let crts = device_of(pki.device("crts", server.uri()).arg("--json"));
+    expect_status(&crts, 0);
+    let json: serde_json::Value = serde_json::from_slice(&crts.stdout).unwrap();
+    let certificates = json["certificates"].as_array().unwrap();
+    let pems: Vec<_> = certificates.iter().map(|certificate| certificate["pem"].as_str().unwrap()).collect();
+    let files = ["ca/root.pem", "ca/issuing.pem"].map(|file| std::fs::read_to_string(pki.path(file)).unwrap());
+    assert!(pems.len() == 2 && files.iter().all(|file| pems.contains(&file.as_str())), "{json}");
+}
+
+#[test]
 fn a_refusal_exits_3_and_names_the_reason() {
     let pki = Pki::new();
     let server = pki.serve(&[]);
