@@ -54,7 +54,7 @@ impl<V: VerifyPeer> Standing<V> {
     }
 
     /// Takes the results of a round. A peer that has not the key of its leaf costs no second one.
-    pub(crate) fn hear(&mut self, verifier: &V, verdicts: Verdicts<'_>) {
+    pub(crate) fn hear(&mut self, verdicts: Verdicts<'_>) {
         let missing = Self::Judged(Err(Fault::Proof));
         let (unproven, verdicts) = match std::mem::replace(self, missing) {
             Self::Shown(unproven) => match verdicts.split_first() {
@@ -67,7 +67,7 @@ impl<V: VerifyPeer> Standing<V> {
                 return;
             }
         };
-        *self = match verifier.conclude(unproven, &verdicts) {
+        *self = match unproven.conclude(&verdicts) {
             Ok(Conclusion::Proven(proven)) => Self::Judged(Ok(proven)),
             Ok(Conclusion::Further(unproven)) => Self::Possesses(unproven),
             Err(refusal) => Self::Judged(Err(Fault::Certificate(refusal))),
@@ -75,13 +75,13 @@ impl<V: VerifyPeer> Standing<V> {
     }
 
     /// Judges this peer and no other, round after round.
-    pub(crate) fn judge_alone(&mut self, verifier: &V, own: OwnCheck<'_>) {
+    pub(crate) fn judge_alone(&mut self, own: OwnCheck<'_>) {
         while !self.is_judged() {
             let mut checks = Vec::new();
             self.gather(own, &mut checks);
             let results = run_many(&checks);
             let all = 0..checks.len();
-            self.hear(verifier, results.at(all));
+            self.hear(results.at(all));
         }
     }
 
@@ -101,6 +101,6 @@ pub(crate) fn prove<V: VerifyPeer>(
     own: OwnCheck<'_>,
 ) -> Result<V::Proven, Fault> {
     let mut standing = Standing::<V>::new(verifier.collect(chain, utc));
-    standing.judge_alone(verifier, own);
+    standing.judge_alone(own);
     standing.into_judgement()
 }

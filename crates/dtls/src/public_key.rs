@@ -117,7 +117,7 @@ impl<V: VerifyPeer> Work<V> {
             Self::KeyExchange(work) => Outcome::KeyExchange(work.run(random)),
             Self::Authentication(work) => {
                 let mut case = Case::new(work);
-                case.standing.judge_alone(case.work.verifier.as_ref(), case.work.own_check());
+                case.standing.judge_alone(case.work.own_check());
                 Outcome::Authentication(case.finish())
             }
         }
@@ -239,7 +239,7 @@ fn judge<V: VerifyPeer>(cases: &mut [Option<Case<V>>], isolate: &dyn Fn(&mut dyn
             start = end;
             let Some(mut heard) = case.take() else { continue };
             *case = isolated(isolate, move || {
-                heard.standing.hear(heard.work.verifier.as_ref(), verdicts);
+                heard.standing.hear(verdicts);
                 heard
             });
         }

@@ -5,7 +5,7 @@
 //! ```text
 //!   collect   chain -> Unproven            everything but signatures; nothing that is shared changes
 //!             Unproven::checks + CertificateVerify, of one handshake or of many -> crypto::run_many -> Verdicts
-//!   conclude  Unproven + Verdicts -> Proven  (or Unproven again, with other signatures to check)
+//!   conclude  Unproven + Verdicts -> Proven  (or Unproven again, with other signatures to check); the verifier has no part in it
 //!   admit     Proven -> Peer               after the peer's Finished: from here on the verifier may remember it
 //! ```
 
@@ -19,7 +19,7 @@ pub trait VerifyPeer: Send + Sync + 'static {
     type Peer: Clone + Send + Sync + 'static;
 
     /// A chain that is in order but for its signatures, which nobody has checked.
-    type Unproven: Unproven;
+    type Unproven: Unproven<Proven = Self::Proven>;
 
     /// A chain whose signatures are good, shown by a peer that has the key of its leaf.
     type Proven: Send + 'static;
@@ -30,17 +30,6 @@ pub trait VerifyPeer: Send + Sync + 'static {
     /// # Errors
     /// The first fault found, which becomes an alert by [`CertificateFault`]'s table.
     fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<Self::Unproven, CertificateRefusal>;
-
-    /// Judges by the results of the checks, one for each that [`Unproven::checks`] gave and in that order. Changes nothing either. It is
-    /// called only for a peer whose signature over the handshake verified; the number of rounds is the verifier's to bound.
-    ///
-    /// # Errors
-    /// As [`VerifyPeer::collect`].
-    fn conclude(
-        &self,
-        unproven: Self::Unproven,
-        verdicts: &Verdicts<'_>,
-    ) -> Result<Conclusion<Self::Unproven, Self::Proven>, CertificateRefusal>;
 
     /// The peer's Finished is verified and its session has a place: it may be remembered.
     fn admit(&self, proven: Self::Proven) -> Self::Peer;
@@ -68,13 +57,23 @@ pub trait VerifyPeer: Send + Sync + 'static {
     }
 }
 
-/// A chain that is in order but for its signatures. It is no peer: what makes one of it is [`VerifyPeer::conclude`].
-pub trait Unproven: Send + 'static {
+/// A chain that is in order but for its signatures. It is not a peer: only [`Unproven::conclude`] makes one of it.
+pub trait Unproven: Sized + Send + 'static {
+    /// What it is once its signatures are good.
+    type Proven;
+
     /// The key of the leaf, by which the peer's signature over the handshake is checked.
     fn key(&self) -> &PublicKey;
 
     /// The signatures to check next.
     fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>>;
+
+    /// Judges by the results of the checks, one for each that [`Unproven::checks`] gave and in that order. It is called only for a peer
+    /// whose signature over the handshake verified; the number of rounds is its own to bound.
+    ///
+    /// # Errors
+    /// As [`VerifyPeer::collect`].
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Self, Self::Proven>, CertificateRefusal>;
 }
 
 /// What follows from the results of signature checks.
@@ -97,20 +96,22 @@ impl<P> KeyAlone<P> {
     pub const fn new(peer: P, key: PublicKey) -> Self {
         Self { peer, key }
     }
-
-    /// For [`VerifyPeer::conclude`]: the peer has the key, as only an engine that has checked it can say.
-    pub fn conclude(self, _verdicts: &Verdicts<'_>) -> Conclusion<Self, P> {
-        Conclusion::Proven(self.peer)
-    }
 }
 
 impl<P: Send + 'static> Unproven for KeyAlone<P> {
+    type Proven = P;
+
     fn key(&self) -> &PublicKey {
         &self.key
     }
 
     fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>> {
         std::iter::empty()
+    }
+
+    /// The peer has the key, as only an engine that has checked it can say.
+    fn conclude(self, _verdicts: &Verdicts<'_>) -> Result<Conclusion<Self, P>, CertificateRefusal> {
+        Ok(Conclusion::Proven(self.peer))
     }
 }
 

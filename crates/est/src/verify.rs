@@ -36,7 +36,7 @@ impl Device {
 pub struct PeerVerifier {
     anchors: Arc<Anchors>,
     /// Of the anchors, in the same order.
-    ids: Vec<AnchorId>,
+    ids: Arc<[AnchorId]>,
     authorities: Vec<Vec<u8>>,
     certificates: Arc<CertificateCache>,
 }
@@ -97,7 +97,7 @@ pub enum NameAuthorities {
 }
 
 /// A chain that is in order but for its signatures, and the key of its leaf as the handshake wants it.
-pub struct Shown {
+struct Shown {
     chain: chain::Unproven<Arc<Anchors>>,
     key: PublicKey,
     /// Of a server: the digest of its whole chain.
@@ -109,6 +109,18 @@ impl Shown {
         let key = session_key(chain.leaf()).ok_or(CertificateFault::UnsupportedAlgorithm)?;
         Ok(Shown { chain, key, digest })
     }
+}
+
+impl Unproven for Shown {
+    type Proven = Verified;
+
+    fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>> {
+        self.chain.checks().map(signature_check)
+    }
 
     fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Shown, Verified>, CertificateRefusal> {
         let Shown { chain, key, digest } = self;
@@ -119,13 +131,33 @@ impl Shown {
     }
 }
 
-impl Unproven for Shown {
+/// A device under judgement.
+pub struct ShownDevice {
+    shown: Shown,
+    /// Of the verifier's anchors.
+    ids: Arc<[AnchorId]>,
+}
+
+impl Unproven for ShownDevice {
+    type Proven = ProvenDevice;
+
     fn key(&self) -> &PublicKey {
-        &self.key
+        self.shown.key()
     }
 
     fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>> {
-        self.chain.checks().map(signature_check)
+        self.shown.checks()
+    }
+
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Self, ProvenDevice>, CertificateRefusal> {
+        let ids = self.ids;
+        Ok(match self.shown.conclude(verdicts)? {
+            Conclusion::Further(shown) => Conclusion::Further(ShownDevice { shown, ids }),
+            Conclusion::Proven(Verified { leaf: certificate, anchor, deviations }) => {
+                let anchor = *ids.get(anchor).ok_or(CertificateFault::UnknownIssuer)?;
+                Conclusion::Proven(ProvenDevice { authenticated: Authenticated { certificate, anchor, deviations } })
+            }
+        })
     }
 }
 
@@ -136,28 +168,13 @@ pub struct ProvenDevice {
 
 impl VerifyPeer for PeerVerifier {
     type Peer = Device;
-    type Unproven = Shown;
+    type Unproven = ShownDevice;
     type Proven = ProvenDevice;
 
-    fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<Shown, CertificateRefusal> {
-        Shown::new(
-            chain::collect_device(Arc::clone(&self.anchors), chain, utc).map_err(|refused| refusal(&refused))?,
-            None,
-        )
-    }
-
-    fn conclude(
-        &self,
-        shown: Shown,
-        verdicts: &Verdicts<'_>,
-    ) -> Result<Conclusion<Shown, ProvenDevice>, CertificateRefusal> {
-        Ok(match shown.conclude(verdicts)? {
-            Conclusion::Further(shown) => Conclusion::Further(shown),
-            Conclusion::Proven(Verified { leaf: certificate, anchor, deviations }) => {
-                let anchor = *self.ids.get(anchor).ok_or(CertificateFault::UnknownIssuer)?;
-                Conclusion::Proven(ProvenDevice { authenticated: Authenticated { certificate, anchor, deviations } })
-            }
-        })
+    fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<ShownDevice, CertificateRefusal> {
+        let chain =
+            chain::collect_device(Arc::clone(&self.anchors), chain, utc).map_err(|refused| refusal(&refused))?;
+        Ok(ShownDevice { shown: Shown::new(chain, None)?, ids: Arc::clone(&self.ids) })
     }
 
     fn admit(&self, proven: ProvenDevice) -> Device {
@@ -390,6 +407,8 @@ enum ShownServerState {
 }
 
 impl Unproven for ShownServer {
+    type Proven = ProvenServer;
+
     fn key(&self) -> &PublicKey {
         match &self.state {
             ShownServerState::New(shown, _) => &shown.key,
@@ -403,6 +422,24 @@ impl Unproven for ShownServer {
             ShownServerState::Repeated { .. } => None,
         };
         shown.into_iter().flat_map(Unproven::checks)
+    }
+
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Self, ProvenServer>, CertificateRefusal> {
+        let (shown, at) = match self.state {
+            ShownServerState::Repeated { leaf, .. } => {
+                return Ok(Conclusion::Proven(ProvenServer { leaf, judged: None }));
+            }
+            ShownServerState::New(shown, at) => (shown, at),
+        };
+        let digest = shown.digest;
+        Ok(match shown.conclude(verdicts)? {
+            Conclusion::Further(shown) => {
+                Conclusion::Further(ShownServer { state: ShownServerState::New(Box::new(shown), at) })
+            }
+            Conclusion::Proven(Verified { leaf, .. }) => {
+                Conclusion::Proven(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) })
+            }
+        })
     }
 }
 
@@ -427,28 +464,6 @@ impl VerifyPeer for ServerVerifier {
         let chain = chain::collect_server(Arc::clone(&self.anchors), chain, utc, &self.name)
             .map_err(|refused| refusal(&refused))?;
         Ok(ShownServer { state: ShownServerState::New(Box::new(Shown::new(chain, Some(digest))?), utc) })
-    }
-
-    fn conclude(
-        &self,
-        shown: ShownServer,
-        verdicts: &Verdicts<'_>,
-    ) -> Result<Conclusion<ShownServer, ProvenServer>, CertificateRefusal> {
-        let (shown, at) = match shown.state {
-            ShownServerState::Repeated { leaf, .. } => {
-                return Ok(Conclusion::Proven(ProvenServer { leaf, judged: None }));
-            }
-            ShownServerState::New(shown, at) => (shown, at),
-        };
-        let digest = shown.digest;
-        Ok(match shown.conclude(verdicts)? {
-            Conclusion::Further(shown) => {
-                Conclusion::Further(ShownServer { state: ShownServerState::New(Box::new(shown), at) })
-            }
-            Conclusion::Proven(Verified { leaf, .. }) => {
-                Conclusion::Proven(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) })
-            }
-        })
     }
 
     fn admit(&self, proven: ProvenServer) -> Arc<Certificate> {

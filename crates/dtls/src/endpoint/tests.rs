@@ -8,8 +8,8 @@ use rustls_pki_types::UnixTime;
 
 use super::*;
 use crate::{
-    CertificateRefusal, Client, ClientConfig, ClientEvent, Conclusion, CookieKeys, Curve, Identity, KeyAlone, Path,
-    PublicKey, SigningKey, SocketIndex, Verdicts,
+    CertificateRefusal, Client, ClientConfig, ClientEvent, CookieKeys, Curve, Identity, KeyAlone, Path, PublicKey,
+    SigningKey, SocketIndex,
 };
 
 struct TestRandom;
@@ -39,14 +39,6 @@ impl VerifyPeer for Same {
 
     fn collect(&self, _: &[&[u8]], _: UnixTime) -> Result<Self::Unproven, CertificateRefusal> {
         Ok(KeyAlone::new(Arc::default(), self.0.clone()))
-    }
-
-    fn conclude(
-        &self,
-        unproven: Self::Unproven,
-        verdicts: &Verdicts<'_>,
-    ) -> Result<Conclusion<Self::Unproven, Self::Proven>, CertificateRefusal> {
-        Ok(unproven.conclude(verdicts))
     }
 
     fn admit(&self, proven: Self::Proven) -> Self::Peer {

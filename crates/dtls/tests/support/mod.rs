@@ -82,14 +82,6 @@ impl VerifyPeer for Known {
         Ok(dtls::KeyAlone::new(Arc::new(leaf.clone()), key.clone()))
     }
 
-    fn conclude(
-        &self,
-        unproven: Self::Unproven,
-        verdicts: &dtls::Verdicts<'_>,
-    ) -> Result<dtls::Conclusion<Self::Unproven, Self::Proven>, dtls::CertificateRefusal> {
-        Ok(unproven.conclude(verdicts))
-    }
-
     fn admit(&self, proven: Self::Proven) -> Self::Peer {
         *self.admitted.lock().unwrap() += 1;
         proven

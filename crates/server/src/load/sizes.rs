@@ -128,14 +128,6 @@ impl VerifyPeer for Nobody {
         Err(CertificateFault::UnknownIssuer.into())
     }
 
-    fn conclude(
-        &self,
-        unproven: Self::Unproven,
-        verdicts: &dtls::Verdicts<'_>,
-    ) -> Result<dtls::Conclusion<Self::Unproven, Self::Proven>, dtls::CertificateRefusal> {
-        Ok(unproven.conclude(verdicts))
-    }
-
     fn admit(&self, (): Self::Proven) -> Self::Peer {}
 }
 

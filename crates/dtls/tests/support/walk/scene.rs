@@ -56,14 +56,6 @@ impl VerifyPeer for Judge {
         }
     }
 
-    fn conclude(
-        &self,
-        unproven: Self::Unproven,
-        verdicts: &dtls::Verdicts<'_>,
-    ) -> Result<dtls::Conclusion<Self::Unproven, Self::Proven>, dtls::CertificateRefusal> {
-        Ok(unproven.conclude(verdicts))
-    }
-
     fn admit(&self, proven: Self::Proven) -> Self::Peer {
         proven
     }
