@@ -48,7 +48,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// End a million sessions of one server in one instant, which takes half an hour: bytes, calls, close_notify. Kept in crates/sim/results/population.txt
+    /// End a million sessions of one server in one instant, which takes up to an hour: bytes, calls, close_notify. Kept in crates/sim/results/population.txt
     Population {
         /// How many sessions: 10,000 or more, since queues of a fixed size count too. Another number than the default is printed and not kept
         #[arg(long, default_value_t = population::SESSIONS)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub(crate) const SESSIONS: u32 = 1_000_000;
 /// Where it lies.
 const RESULT: &str = "crates/sim/results/population.txt";
-/// Three times a million handshakes, both ends of each, on one core: half an hour on an idle machine.
+/// Three times a million handshakes, both ends of each, on one core: up to an hour.
 const TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 
 /// Runs it, prints what it found and keeps that of a whole run.
