@@ -46,10 +46,34 @@ pub struct Device {
     pub id: DeviceId,
 }
 
-impl fmt::Display for Device {
-    /// The short form, for lines that stand beside others of the same manufacturer.
+/// How a device is called in a line, where no ledger can be asked: by its id alone where all devices are of one manufacturer, else with the
+/// beginning of its manufacturer's identity, as in `000001@5d1f0c2a`. Equal for two devices only where both are equal as far as they are shown.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ShownDevice {
+    id: DeviceId,
+    manufacturer: Option<AnchorId>,
+}
+
+impl ShownDevice {
+    /// By its id alone.
+    #[must_use]
+    pub fn short(id: DeviceId) -> ShownDevice {
+        ShownDevice { id, manufacturer: None }
+    }
+
+    /// With its manufacturer.
+    #[must_use]
+    pub fn long(Device { manufacturer, id }: Device) -> ShownDevice {
+        ShownDevice { id, manufacturer: Some(manufacturer) }
+    }
+}
+
+impl fmt::Display for ShownDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.id.fmt(f)
+        self.id.fmt(f)?;
+        let Some(manufacturer) = &self.manufacturer else { return Ok(()) };
+        let [a, b, c, d, ..] = manufacturer.as_bytes();
+        write!(f, "@{a:02x}{b:02x}{c:02x}{d:02x}")
     }
 }
 

@@ -36,7 +36,7 @@ mod signer;
 mod subject;
 
 pub use ca::{Ca, CaFault, ChainRule, Urls, VerifySignatures};
-pub use device::{Attribute, DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault};
+pub use device::{Attribute, DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice};
 pub use flight::{Flights, Limits};
 pub use idempotency::{Key, RepeatWindow};
 pub use issuer::Issuer;

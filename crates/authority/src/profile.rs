@@ -9,7 +9,7 @@ use pki::issue::{IssueError, Template};
 use pki::{AnchorId, Certificate, Curve, Encoding, GeneralName};
 
 use crate::ca::Ca;
-use crate::device::{Device, DeviceId, DeviceIdRule};
+use crate::device::{Device, DeviceId, DeviceIdRule, ShownDevice};
 use crate::refusal::Refusal;
 use crate::subject::SubjectRule;
 
@@ -189,6 +189,9 @@ pub struct ProfileSpec {
     pub allow_expired_identity: bool,
     /// How closely the certificates and requests of devices have to keep to DER; what is issued is strict DER either way.
     pub identity_encoding: Encoding,
+    /// Lines name the manufacturer beside each device, because another profile of the server has another one. A profile with several of its
+    /// own does so by itself.
+    pub shows_manufacturer: bool,
 }
 
 impl ProfileSpec {
@@ -213,6 +216,7 @@ impl ProfileSpec {
             unrecorded: Unrecorded::Refused,
             allow_expired_identity: false,
             identity_encoding: Encoding::Strict,
+            shows_manufacturer: false,
         }
     }
 }
@@ -312,13 +316,22 @@ impl Profile {
 
     /// The device of a client, for a log line that cannot ask the ledger: nothing where the certificate is of this CA and its names may not
     /// be those of the factory.
-    pub fn device_shown(&self, client: &Certificate, anchor: &AnchorId) -> Option<DeviceId> {
-        match self.origin(anchor)? {
-            Origin::Manufacturer => {}
-            Origin::ThisCa if self.spec.gives_back_names() => {}
+    pub fn device_shown(&self, client: &Certificate, anchor: &AnchorId) -> Option<ShownDevice> {
+        let manufacturer = match self.origin(anchor)? {
+            Origin::Manufacturer => *anchor,
+            Origin::ThisCa if self.spec.gives_back_names() => *self.manufacturers.first()?,
             Origin::ThisCa => return None,
+        };
+        Some(self.shown(&Device { manufacturer, id: self.device_id(client).ok()? }))
+    }
+
+    /// What a line calls this device.
+    pub fn shown(&self, device: &Device) -> ShownDevice {
+        if self.spec.shows_manufacturer || self.manufacturers.len() > 1 {
+            ShownDevice::long(device.clone())
+        } else {
+            ShownDevice::short(device.id.clone())
         }
-        self.device_id(client).ok()
     }
 
     /// The device of a certificate of this CA that the ledger does not know, where nothing has to be guessed: the rule reads a device, and the

@@ -265,6 +265,7 @@ impl ServerConfig {
 }
 
 /// What a request asks for, once the table has let it in.
+#[derive(Clone, Copy)]
 pub(crate) enum Asked<'c> {
     /// The links.
     Discovery,

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use authority::Outcome;
+use authority::{Outcome, ShownDevice};
 use coap::Outbox;
 use dtls::{Admission, Endpoint, Event, Now, Occupation, Random, Route, SessionId, Transmit};
 
@@ -379,7 +379,7 @@ impl Server {
     }
 
     /// The device by the rule of the first profile that accepts where its certificate comes from.
-    fn identify(&self, peer: &Device) -> Option<authority::DeviceId> {
+    fn identify(&self, peer: &Device) -> Option<ShownDevice> {
         let authenticated = self.config.certificates.find(peer.certificate())?;
         let mut profiles = self.config.profiles();
         profiles.find_map(|profile| profile.device_shown(&authenticated.certificate, &authenticated.anchor))

@@ -222,6 +222,8 @@ impl Loading {
         spec.allow_identity_key = section.allow_identity_key;
         spec.allow_expired_identity = section.allow_expired_identity;
         spec.identity_encoding = section.identity_encoding;
+        spec.shows_manufacturer =
+            config.profiles.iter().any(|other| other.manufacturers.value != section.manufacturers.value);
         self.warn_of_cut_validity(section, authority);
         spec.unrecorded = self.unrecorded(section, &spec, &config.profiles, authorities);
         match Profile::new(spec) {

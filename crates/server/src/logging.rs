@@ -67,3 +67,17 @@ where
         Format::Json => builder.json().flatten_event(true).with_writer(escape::Escaping(writer)).into(),
     }
 }
+
+/// What is logged meanwhile by this thread, as it would stand in the log.
+#[cfg(test)]
+fn logged(format: Format, log: impl FnOnce()) -> String {
+    use std::io::{Read as _, Seek as _};
+
+    let mut file = tempfile::tempfile().unwrap();
+    let dispatch = dispatch(format, EnvFilter::new("trace"), false, file.try_clone().unwrap());
+    tracing::dispatcher::with_default(&dispatch, log);
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    text
+}

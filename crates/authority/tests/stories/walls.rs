@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::support::{DAY, START, World, dns, issued, refused, run_one};
 use authority::{Function, Profile, ProfileFault, ProfileSpec, Refusal, SanKind, Unrecorded, VerifySignatures};
-use pki::{Certificate, GeneralNames};
+use pki::{AnchorId, Certificate, GeneralNames};
 
 const BOTH: [Function; 2] = [Function::SimpleEnroll, Function::SimpleReenroll];
 
@@ -175,6 +175,13 @@ fn e52_two_manufacturers_with_one_serial_number_make_two_devices() {
     assert_eq!(first.device.id, second.device.id);
     assert_ne!(first.device, second.device);
     assert_eq!(ledger.issued_count(), 2);
+    // In a line both stand with their manufacturer; with one manufacturer, the id is enough.
+    let shown = |anchor: AnchorId| format!("{}@{}", first.device.id, &anchor.to_string()[..8]);
+    assert_eq!(profile.shown(&first.device).to_string(), shown(world.manufacturer.anchor_id()));
+    assert_eq!(profile.shown(&second.device).to_string(), shown(other.manufacturer.anchor_id()));
+    assert_eq!(world.profile().shown(&first.device).to_string(), first.device.id.as_str());
+    let beside_others = world.profile_with(|spec| spec.shows_manufacturer = true);
+    assert_eq!(beside_others.shown(&first.device), profile.shown(&first.device));
 }
 
 #[test]

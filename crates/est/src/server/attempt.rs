@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use authority::DeviceId;
+use authority::ShownDevice;
 use dtls::{Route, SessionCounts};
 
 use crate::reason::{Reason, Stage};
@@ -25,7 +25,7 @@ pub struct Attempt {
     /// Who, by address.
     pub peer: SocketAddr,
     /// Who, by name, where the attempt came so far and a profile's rule yields one.
-    pub device: Option<DeviceId>,
+    pub device: Option<ShownDevice>,
     /// How far it came.
     pub stage: Stage,
     /// What came of it.
@@ -110,7 +110,7 @@ impl fmt::Display for Success {
 impl Attempt {
     pub(super) fn success(
         route: Route,
-        device: Option<DeviceId>,
+        device: Option<ShownDevice>,
         success: Success,
         offered: Cow<'static, str>,
         elapsed: Duration,
@@ -136,7 +136,7 @@ impl Attempt {
 
     pub(super) fn refusal(
         route: Route,
-        device: Option<DeviceId>,
+        device: Option<ShownDevice>,
         reason: Reason,
         offered: Cow<'static, str>,
         elapsed: Duration,

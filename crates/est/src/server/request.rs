@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::{Function, Job, Outcome, Profile};
+use authority::{Function, Job, Outcome, Profile, ShownDevice};
 use coap::server::{Admit, Done, ExchangeId, Handled, Head, Owner, Repeat, Request, Resources, Response};
 use coap::{BlockSize, Code, ContentFormat, MAX_TRANSMIT_WAIT};
 use dtls::{Admission, Now, SessionId};
@@ -209,7 +209,8 @@ impl Server {
                 };
                 if delivered {
                     self.counters.issued += 1;
-                    self.succeeded(job.session, resource(waiting.function), Some(issued.device.id.clone()), elapsed);
+                    let device = waiting.profile.shown(&issued.device);
+                    self.succeeded(job.session, resource(waiting.function), Some(device), elapsed);
                 }
             }
             Outcome::Refused(why) => {
@@ -241,13 +242,7 @@ impl Server {
         delivered
     }
 
-    fn succeeded(
-        &mut self,
-        session: SessionId,
-        resource: Resource,
-        device: Option<authority::DeviceId>,
-        elapsed: Duration,
-    ) {
+    fn succeeded(&mut self, session: SessionId, resource: Resource, device: Option<ShownDevice>, elapsed: Duration) {
         if let Some(route) = self.endpoint.route(session) {
             let success = Success::Function(resource);
             self.outputs.push_back(Output::Attempt(Attempt::success(route, device, success, "".into(), elapsed)));
@@ -269,7 +264,7 @@ impl Server {
         &mut self,
         now: Now,
         session: SessionId,
-        device: Option<authority::DeviceId>,
+        device: Option<ShownDevice>,
         why: Why,
         elapsed: Duration,
     ) {

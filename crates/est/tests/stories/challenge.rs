@@ -33,7 +33,7 @@ fn without_extended_master_secret_a_challenge_is_refused_whatever_it_says() {
         assert_eq!(Some(refused.code), Reason::ChallengeUnbound.response_code());
         let attempt = world.attempts.last().unwrap();
         assert_eq!(attempt.reason(), Some(Reason::ChallengeUnbound));
-        assert_eq!(attempt.device.as_ref().unwrap().as_str(), "000001");
+        assert_eq!(attempt.device.as_ref().unwrap().to_string(), "000001");
     }
     assert_eq!(world.ledger.issued_count(), 0);
 

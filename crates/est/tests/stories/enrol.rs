@@ -44,7 +44,7 @@ fn a_device_enrols_in_blocks_of_any_size() {
         let expected = [Success::Handshake, function(Resource::CaCertificates), function(Resource::SimpleEnroll)];
         assert_eq!(successes, expected);
         let last = world.attempts.last().unwrap();
-        assert_eq!(last.device.as_ref().unwrap().as_str(), "000001");
+        assert_eq!(last.device.as_ref().unwrap().to_string(), "000001");
     }
 }
 
@@ -135,7 +135,7 @@ fn e10_renewal_with_a_manufacturer_certificate_is_refused() {
     assert_eq!(world.ledger.issued_count(), 0);
     let last = world.attempts.last().unwrap();
     assert_eq!(last.reason(), Some(Reason::RenewalNotOfThisCa));
-    assert_eq!(last.device.as_ref().unwrap().as_str(), "000001", "a refusal names the device");
+    assert_eq!(last.device.as_ref().unwrap().to_string(), "000001", "a refusal names the device");
 }
 
 #[test]

@@ -216,7 +216,7 @@ fn both_suites_are_spoken() {
         assert_eq!(server.der(), world.pki.server.certificate.der());
         let attempt = world.attempts.last().unwrap();
         assert_eq!(attempt.offered, suite.name());
-        assert_eq!(attempt.device.as_ref().unwrap().as_str(), "000001");
+        assert_eq!(attempt.device.as_ref().unwrap().to_string(), "000001");
     }
 }
 

@@ -118,11 +118,7 @@ impl<W: io::Write> io::Write for EscapingWriter<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Seek as _};
-
-    use tracing_subscriber::EnvFilter;
-
-    use super::super::{Format, dispatch};
+    use super::super::{Format, logged};
     use super::*;
 
     /// What each would do to a line, if it were let.
@@ -140,16 +136,6 @@ mod tests {
         "\u{7f}\u{8}",
         "",
     ];
-
-    fn logged(format: Format, log: impl Fn()) -> String {
-        let mut file = tempfile::tempfile().unwrap();
-        let dispatch = dispatch(format, EnvFilter::new("trace"), false, file.try_clone().unwrap());
-        tracing::dispatcher::with_default(&dispatch, log);
-        let mut text = String::new();
-        file.rewind().unwrap();
-        file.read_to_string(&mut text).unwrap();
-        text
-    }
 
     #[track_caller]
     fn assert_one_line_that_shows(text: &str) {

@@ -95,7 +95,7 @@ fn log(Issuance { issued, profile, peer }: &Issuance) {
     tracing::info!(
         serial = %issued.serial,
         digest = %issued.digest,
-        device = %issued.device,
+        device = %profile.shown(&issued.device),
         subject = subject.ok(),
         profile = profile.name(),
         peer = peer.as_ref().map(tracing::field::display),

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use authority::DeviceId;
+use authority::ShownDevice;
 use est::{Attempt, Reason};
 
 /// A failure of the same device for the same reason is logged once in this time.
@@ -108,7 +108,8 @@ impl Reporter {
         let (shown, rest) = summaries.split_at(summaries.len().min(SUMMARIES_MAX));
         for Summary { who, reason, times } in shown {
             let (device, claimed, peer) = who.fields();
-            tracing::warn!(reason = reason.code(), device, claimed, peer, times, "refused again");
+            let proof = claimed.map(|_| "none");
+            tracing::warn!(reason = reason.code(), device, claimed, proof, peer, times, "refused again");
         }
         for (reason, times) in self.book.suppressed() {
             tracing::warn!(reason = reason.code(), times, "refused, without a line for each");
@@ -168,7 +169,7 @@ fn claimed(attempt: &Attempt) -> Option<&str> {
 /// owner chooses: what a site is given counts as one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Who {
-    Device(DeviceId),
+    Device(ShownDevice),
     Claimed(Box<str>),
     Peer(IpAddr),
 }
@@ -183,9 +184,9 @@ impl Who {
     }
 
     /// `device`, `claimed` or `peer` of a line.
-    fn fields(&self) -> (Option<&str>, Option<&str>, Option<String>) {
+    fn fields(&self) -> (Option<String>, Option<&str>, Option<String>) {
         match self {
-            Who::Device(device) => (Some(device.as_str()), None, None),
+            Who::Device(device) => (Some(device.to_string()), None, None),
             Who::Claimed(claimed) => (None, Some(claimed), None),
             Who::Peer(peer @ IpAddr::V4(_)) => (None, None, Some(peer.to_string())),
             Who::Peer(site @ IpAddr::V6(_)) => (None, None, Some(format!("{site}/56"))),
@@ -296,14 +297,17 @@ fn site(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use authority::{Device, DeviceId};
     use est::Stage;
+    use pki::AnchorId;
 
+    use super::super::{Format, logged};
     use super::*;
 
     fn refusal(peer: &str, device: Option<&str>, reason: Reason) -> Attempt {
         Attempt {
             peer: peer.parse().unwrap(),
-            device: device.and_then(DeviceId::new),
+            device: device.and_then(DeviceId::new).map(ShownDevice::short),
             stage: Stage::Request,
             outcome: Err(reason),
             offered: "".into(),
@@ -407,6 +411,48 @@ mod tests {
         assert_eq!(book.pages.len(), 11, "names without a line are not remembered");
         assert_eq!(book.suppressed(), [(loud, 190)]);
         assert_eq!(book.suppressed(), []);
+    }
+
+    #[test]
+    fn e52_two_manufacturers_with_one_serial_number_are_two_voices() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        let of = |manufacturer: u8| {
+            let manufacturer = AnchorId::from_bytes([manufacturer; 32]);
+            let device = Device { manufacturer, id: DeviceId::new("000001").unwrap() };
+            Attempt { device: Some(ShownDevice::long(device)), ..refusal("192.0.2.1:1", None, Reason::ALL[0]) }
+        };
+        for (manufacturer, shown) in [(0xa1, "device=000001@a1a1a1a1"), (0xb2, "device=000001@b2b2b2b2")] {
+            let attempt = of(manufacturer);
+            let noted = book.note(now, &attempt);
+            assert_eq!(noted, Noted::First);
+            let text = logged(Format::Human, || log_attempt(&attempt, noted));
+            assert!(text.contains(shown), "{text}");
+        }
+        assert_eq!(book.note(now, &of(0xb2)), Noted::Again);
+    }
+
+    #[test]
+    fn e85_d101_a_line_says_that_a_claim_is_unproven_and_what_exactly_is_at_fault() {
+        let detail = "certificate 1, CN=Sub CA: basicConstraints: pathLen 0 is exceeded";
+        let attempt = Attempt { detail: Some(detail.into()), ..claiming("000001", Reason::CertificateUnknownIssuer) };
+        let text = logged(Format::Human, || log_attempt(&attempt, Noted::First));
+        assert!(text.contains(" claimed=000001 proof=none ") && text.contains(detail), "{text}");
+        let (_, mut reporter) = Refusals::channel();
+        let now = Instant::now();
+        reporter.book.note(now, &attempt);
+        reporter.book.note(now, &attempt);
+        (0..100).for_each(|n| _ = reporter.book.note(now, &claiming(&n.to_string(), Reason::CertificateUnknownIssuer)));
+        let text = logged(Format::Human, || reporter.summarize(now + REPEAT_WINDOW));
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[0].contains("refused again") && lines[0].contains(" claimed=000001 proof=none times=1"),
+            "{text}"
+        );
+        assert!(lines[1].contains("refused, without a line for each") && lines[1].contains(" times=96"), "{text}");
+        // A proven device is never called unproven.
+        let proven = refusal("192.0.2.1:1", Some("000001"), Reason::CertificateUnknownIssuer);
+        let text = logged(Format::Human, || log_attempt(&proven, Noted::First));
+        assert!(text.contains(" device=000001 ") && !text.contains("proof"), "{text}");
     }
 
     #[test]
