@@ -3,12 +3,12 @@
 //! A session that is idle costs one empty pointer here; the rest of it is in the DTLS endpoint. Deadlines are kept in one
 //! ordered set with at most one entry a session, so that the next one is found without looking at the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::{Function, Profile};
-use coap::server::{ExchangeId, Peer};
+use coap::server::{ExchangeId, Owner, Peer};
 use dtls::SessionId;
 
 use crate::resources::Packing;
@@ -46,11 +46,20 @@ pub(super) struct Live {
     /// The certificate of its device, held in the middle of an enrolment whatever the cache forgets; see [`Sessions::pin`].
     certificate: Option<Authenticated>,
     /// Until then its device, which was sent away, may come back and finds its certificate.
-    returns_by: Option<Instant>,
+    returns_by: Option<Return>,
     /// Its entry in the set of deadlines.
     armed: Option<Instant>,
     /// While draining: close it then, unless it waits for an answer.
     linger: Option<Instant>,
+}
+
+/// A device that was asked to come back.
+#[derive(Clone, Copy)]
+pub(super) struct Return {
+    /// No later than this.
+    pub(super) until: Instant,
+    /// Its certificate.
+    pub(super) device: Owner,
 }
 
 /// While draining, for how long after its last message a session stays open for the client to fetch the rest of an answer:
@@ -64,6 +73,9 @@ const STEP: Duration = Duration::from_millis(1);
 /// Sessions of a shard that keep their certificate because their devices were told to come back. One more is not refused: its device
 /// begins a new session if the cache has forgotten the certificate by then. About 32 MiB of certificates.
 const AWAY_MAX: usize = 16_384;
+
+/// Of them sessions of one certificate: a device has one, and a second one after it lost its power. Whoever opens thousands takes nobody's place.
+const AWAY_PER_CERTIFICATE_MAX: u8 = 4;
 
 /// What is to become of a session.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +91,7 @@ pub(super) struct Sessions {
     deadlines: BTreeSet<(Instant, SessionId)>,
     pending: usize,
     /// Sessions with a `returns_by`.
-    away: usize,
+    away: Away,
     /// The last one that became idle: the next session that wakes up takes it over, and nothing is allocated.
     spare: Option<Box<Live>>,
 }
@@ -115,9 +127,9 @@ impl Sessions {
     pub(super) fn wait(&mut self, session: SessionId, waiting: Waiting) {
         let live = self.open(session);
         live.waiting.push(waiting);
-        let came_back = live.returns_by.take().is_some();
+        let came_back = live.returns_by.take();
         self.pending += 1;
-        self.away -= usize::from(came_back);
+        self.away.leave(came_back);
     }
 
     /// The request that `job` names, no longer waiting; nothing for a session of another generation.
@@ -143,15 +155,14 @@ impl Sessions {
     }
 
     /// Holds the certificate of a session whose device was asked to come back, until it should have done so.
-    pub(super) fn send_away(&mut self, session: SessionId, certificate: &Authenticated, until: Instant) {
-        let has_room = self.away < AWAY_MAX;
-        let Some(live) = self.find(session) else { return };
-        if live.returns_by.is_none() && !has_room {
+    pub(super) fn send_away(&mut self, session: SessionId, certificate: &Authenticated, back: Return) {
+        let Some(known) = self.find(session).map(|live| live.returns_by.is_some()) else { return };
+        if !known && !self.away.enter(back.device) {
             return;
         }
-        live.certificate.get_or_insert_with(|| certificate.clone());
-        if live.returns_by.replace(until).is_none() {
-            self.away += 1;
+        if let Some(live) = self.find(session) {
+            live.certificate.get_or_insert_with(|| certificate.clone());
+            live.returns_by = Some(back);
         }
     }
 
@@ -206,17 +217,18 @@ impl Sessions {
                 None => live.linger = Some(now + LINGER),
             }
         }
-        let over = live.returns_by.take_if(|until| *until <= now).is_some();
+        let over = live.returns_by.take_if(|back| back.until <= now);
         if live.certificate.is_some() && live.returns_by.is_none() && !live.is_occupied() {
             live.certificate = None;
         }
         let idle = live.peer.is_idle() && live.waiting.is_empty() && live.linger.is_none() && live.returns_by.is_none();
         if idle {
-            self.away -= usize::from(over);
+            self.away.leave(over);
             self.forget(session);
             return Verdict::Keep;
         }
-        let wanted = [live.peer.poll_timeout(), live.linger, live.returns_by].into_iter().flatten().min();
+        let returns_by = live.returns_by.map(|back| back.until);
+        let wanted = [live.peer.poll_timeout(), live.linger, returns_by].into_iter().flatten().min();
         let (wanted, armed) = (wanted.map(|at| at.max(now + STEP)), live.armed);
         match (armed, wanted) {
             // An entry that comes too early is looked at again then; moving it forward each time would cost more.
@@ -230,14 +242,14 @@ impl Sessions {
                 self.deadlines.insert((wanted, session));
             }
         }
-        self.away -= usize::from(over);
+        self.away.leave(over);
         Verdict::Keep
     }
 
     fn forget_slot(&mut self, index: usize) {
         let Some(mut live) = self.slots.get_mut(index).and_then(Option::take) else { return };
         self.pending -= live.waiting.len();
-        self.away -= usize::from(live.returns_by.is_some());
+        self.away.leave(live.returns_by);
         if let (Some(armed), Ok(slot)) = (live.armed, u32::try_from(index)) {
             self.deadlines.remove(&(armed, SessionId { slot, generation: live.generation }));
         }
@@ -250,8 +262,39 @@ impl Sessions {
     pub(super) fn check_invariants(&self) {
         let live = || self.slots.iter().flatten();
         assert_eq!(self.pending, live().map(|live| live.waiting.len()).sum::<usize>());
-        assert_eq!(self.away, live().filter(|live| live.returns_by.is_some()).count());
+        assert_eq!(self.away.sessions, live().filter(|live| live.returns_by.is_some()).count());
+        assert_eq!(self.away.sessions, self.away.of.values().map(|count| usize::from(*count)).sum::<usize>());
         assert_eq!(self.deadlines.len(), live().filter(|live| live.armed.is_some()).count());
+    }
+}
+
+/// How many sessions keep their certificate because their devices were asked to come back, in all and of each certificate.
+#[derive(Default)]
+struct Away {
+    sessions: usize,
+    of: BTreeMap<Owner, u8>,
+}
+
+impl Away {
+    /// One more, if there is room for it.
+    fn enter(&mut self, device: Owner) -> bool {
+        let own = self.of.get(&device).copied().unwrap_or(0);
+        let has_room = self.sessions < AWAY_MAX && own < AWAY_PER_CERTIFICATE_MAX;
+        if has_room {
+            self.sessions += 1;
+            self.of.insert(device, own + 1);
+        }
+        has_room
+    }
+
+    /// One less, if there was one.
+    fn leave(&mut self, back: Option<Return>) {
+        let Some(Return { device, .. }) = back else { return };
+        self.sessions -= 1;
+        match self.of.get_mut(&device) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => _ = self.of.remove(&device),
+        }
     }
 }
 
@@ -363,13 +406,14 @@ mod tests {
     fn c47_of_those_who_were_sent_away_a_bounded_number_keeps_its_certificate_for_a_bounded_time() {
         let (mut sessions, now) = (Sessions::default(), start());
         let (certificate, until) = (authenticated(), now + Duration::from_secs(60));
+        let back = |device: u32| Return { until, device: Owner(device.into()) };
         let count = AWAY_MAX + 3;
         for slot in 0..u32::try_from(count).unwrap() {
             let session = session(slot, 0);
             sessions.open(session);
             // Twice is once.
-            sessions.send_away(session, &certificate, until);
-            sessions.send_away(session, &certificate, until);
+            sessions.send_away(session, &certificate, back(slot));
+            sessions.send_away(session, &certificate, back(slot));
             sessions.settle(session, now, false);
         }
         sessions.check_invariants();
@@ -379,7 +423,7 @@ mod tests {
         // One goes, and another one has its place.
         sessions.forget(session(0, 0));
         sessions.open(session(0, 1));
-        sessions.send_away(session(0, 1), &certificate, until);
+        sessions.send_away(session(0, 1), &certificate, back(0));
         assert_eq!(Arc::strong_count(&certificate.certificate), 1 + AWAY_MAX);
         // None of them comes back.
         while let Some(due) = sessions.next_due(until) {
@@ -387,7 +431,29 @@ mod tests {
         }
         sessions.settle(session(0, 1), until, false);
         sessions.check_invariants();
-        assert_eq!((sessions.away, Arc::strong_count(&certificate.certificate)), (0, 1));
+        assert_eq!((sessions.away.sessions, Arc::strong_count(&certificate.certificate)), (0, 1));
+    }
+
+    #[test]
+    fn c47_the_sessions_of_one_certificate_take_nobodys_place_among_those_sent_away() {
+        let (mut sessions, now) = (Sessions::default(), start());
+        let (certificate, until) = (authenticated(), now + Duration::from_secs(60));
+        let count = u32::try_from(AWAY_MAX).unwrap() + 3;
+        for slot in 0..count {
+            sessions.open(session(slot, 0));
+            sessions.send_away(session(slot, 0), &certificate, Return { until, device: Owner(1) });
+            sessions.settle(session(slot, 0), now, false);
+        }
+        assert_eq!(sessions.away.sessions, usize::from(AWAY_PER_CERTIFICATE_MAX));
+        sessions.open(session(count, 0));
+        sessions.send_away(session(count, 0), &certificate, Return { until, device: Owner(2) });
+        assert!(sessions.pinned(session(count, 0)).is_some(), "another device has its place");
+        // One of the first comes back: a further one may take its place.
+        sessions.forget(session(0, 0));
+        sessions.open(session(0, 1));
+        sessions.send_away(session(0, 1), &certificate, Return { until, device: Owner(1) });
+        assert!(sessions.pinned(session(0, 1)).is_some());
+        sessions.check_invariants();
     }
 
     #[test]

@@ -12,12 +12,14 @@ use coap::{BlockSize, Code, ContentFormat, MAX_TRANSMIT_WAIT};
 use dtls::{Admission, Now, SessionId};
 
 use super::attempt::{self, Attempt, Success};
+use super::live::Return;
 use super::{JobId, Output, Server, Waiting};
 use crate::config::{Asked, Limits, ServerConfig, refusal};
 use crate::discovery::TooManyFilters;
 use crate::reason::{Reason, Wire};
 use crate::resources::{Packing, Resource};
-use crate::verify::{Authenticated, Device};
+use crate::verify::Authenticated;
+use pki::Digest;
 
 /// Max-Age grows with the number of those who were sent away and have not been served since, up to this many times its least
 /// value (TESTS.md, C37): by default a minute.
@@ -57,7 +59,7 @@ impl Server {
         if live.peer.is_idle()
             && let Some(device) = self.endpoint.peer(session)
         {
-            live.peer.belongs_to(owner(device));
+            live.peer.belongs_to(owner(device.certificate()));
         }
         self.outbox.clear();
         let handled = live.peer.handle(now.mono, plaintext, &mut self.coap, &table, &mut self.outbox);
@@ -178,16 +180,17 @@ impl Server {
         if self.admission == Admission::Draining {
             return;
         }
-        if let Some(certificate) = self.pin(session) {
+        let device = self.endpoint.peer(session).map(|peer| owner(peer.certificate()));
+        if let (Some(device), Some(certificate)) = (device, self.pin(session)) {
             let until = now.mono + longest_wait(&self.config.limits) + MAX_TRANSMIT_WAIT;
-            self.sessions.send_away(session, &certificate, until);
+            self.sessions.send_away(session, &certificate, Return { until, device });
         }
     }
 
     pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: &Waiting, outcome: Outcome) {
         self.outbox.clear();
         self.sent_away.roll(now.mono, || longest_wait(&self.config.limits));
-        self.sent_away.served();
+        self.sent_away.served(owner(&waiting.client.certificate.digest()));
         let elapsed = now.mono.saturating_duration_since(waiting.since);
         let diagnostics = waiting.profile.diagnostics();
         let id = waiting.exchange;
@@ -272,7 +275,10 @@ impl Server {
         match reason.entry().wire {
             Wire::Response(Code::SERVICE_UNAVAILABLE) => {
                 self.counters.requests_later += 1;
-                self.sent_away.add();
+                if let Some(device) = self.endpoint.peer(session) {
+                    let most = RETRY_GROWTH_MAX.saturating_mul(self.config.limits.pending_max);
+                    self.sent_away.add(owner(device.certificate()), most);
+                }
                 self.expect_back(now, session);
             }
             _ => self.counters.requests_refused += 1,
@@ -312,9 +318,9 @@ fn longest_wait(limits: &Limits) -> Duration {
 
 /// Associations of one certificate share what it may hold. The first 64 bits of a SHA-256 digest tell certificates apart; a
 /// device that found two of its manufacturer's with the same would share with itself.
-fn owner(device: &Device) -> Owner {
+fn owner(certificate: &Digest) -> Owner {
     let mut first = [0; 8];
-    for (byte, digest) in first.iter_mut().zip(device.certificate().as_bytes()) {
+    for (byte, digest) in first.iter_mut().zip(certificate.as_bytes()) {
         *byte = *digest;
     }
     Owner(u64::from_be_bytes(first))

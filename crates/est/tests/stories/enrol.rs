@@ -329,60 +329,79 @@ fn c36_who_comes_when_all_is_full_is_told_when_to_come_back() {
     assert_eq!(world.ledger.issued_count(), 2);
 }
 
+/// Devices that ask for a certificate while `pending_max` is used up by the first.
+struct Crowd {
+    world: World,
+    first: support::Device,
+    others: Vec<(support::Device, Vec<u8>)>,
+}
+
+impl Crowd {
+    fn of(count: u16) -> Crowd {
+        let mut world = World::with(|_, spec| spec.limits.pending_max = 1);
+        world.pace = Pace::Held;
+        let come = |world: &mut World, number: u16| {
+            let holder = world.pki.device(number.into());
+            let request = csr(holder.certificate.subject(), &Key::new());
+            (world.connect(number, &holder, ClientConfig::default()), request)
+        };
+        let (mut first, request) = come(&mut world, 1);
+        world.ask(&mut first, Operation::Enroll { csr: request });
+        let others = (2..2 + count).map(|number| come(&mut world, number)).collect();
+        Crowd { world, first, others }
+    }
+
+    /// What a device is told that asks now.
+    fn max_age(&mut self, index: usize) -> u32 {
+        let (device, request) = &mut self.others[index];
+        self.world.ask(device, Operation::Enroll { csr: request.clone() });
+        let Failure::Later { max_age, .. } = device.failure() else { panic!("not told to come later") };
+        max_age
+    }
+}
+
 #[test]
 fn c37_max_age_grows_with_those_who_were_sent_away() {
-    let mut world = World::with(|_, spec| spec.limits.pending_max = 1);
-    world.pace = Pace::Held;
-    let (one, two) = (world.pki.device(1), world.pki.device(2));
-    let mut first = world.connect(1, &one, ClientConfig::default());
-    let mut second = world.connect(2, &two, ClientConfig::default());
-    world.ask(&mut first, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
-    let request = csr(two.certificate.subject(), &Key::new());
-    let ages: Vec<u32> = (0..20)
-        .map(|_| {
-            world.ask(&mut second, Operation::Enroll { csr: request.clone() });
-            let Failure::Later { max_age, .. } = second.failure() else { panic!("not told to come later") };
-            max_age
-        })
-        .collect();
+    let mut crowd = Crowd::of(20);
+    let ages: Vec<u32> = (0..20).map(|index| crowd.max_age(index)).collect();
     assert!((5..=9).contains(&ages[0]), "{ages:?}");
     assert!(ages[19] >= 60 && ages.iter().all(|age| *age <= 100), "{ages:?}");
 
-    // As many are served as were sent away: nobody is taken to stand outside any more.
-    world.pace = Pace::AtOnce;
-    world.release();
-    world.run(&mut first);
-    first.certificate();
-    for _ in 0..20 {
-        world.ask(&mut first, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
-        first.certificate();
+    // All of them are served: nobody is taken to stand outside any more.
+    crowd.world.pace = Pace::AtOnce;
+    crowd.world.release();
+    crowd.world.run(&mut crowd.first);
+    crowd.first.certificate();
+    for (device, request) in &mut crowd.others {
+        crowd.world.ask(device, Operation::Enroll { csr: request.clone() });
+        device.certificate();
     }
-    world.pace = Pace::Held;
-    world.ask(&mut first, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
-    world.ask(&mut second, Operation::Enroll { csr: request });
-    let Failure::Later { max_age, .. } = second.failure() else { panic!("not told to come later") };
+    crowd.world.pace = Pace::Held;
+    let (device, _) = &mut crowd.others[1];
+    let holder = crowd.world.pki.device(3);
+    crowd.world.ask(device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
+    crowd.others[0].1 = csr(crowd.world.pki.device(2).certificate.subject(), &Key::new());
+    let max_age = crowd.max_age(0);
     assert!((5..=9).contains(&max_age), "{max_age}");
 }
 
 #[test]
+fn c49_a_device_that_does_not_wait_makes_nobody_else_wait() {
+    let mut crowd = Crowd::of(2);
+    let own: Vec<u32> = (0..1_000).map(|_| crowd.max_age(0)).collect();
+    let other = crowd.max_age(1);
+    // It stands in one place: the other is told what the second in a queue is told.
+    assert!(own.iter().all(|age| (5..=20).contains(age)) && (5..=20).contains(&other), "{other}, {own:?}");
+}
+
+#[test]
 fn c49_max_age_falls_again_after_a_storm_whose_clients_never_return() {
-    let mut world = World::with(|_, spec| spec.limits.pending_max = 1);
-    world.pace = Pace::Held;
-    let (one, two) = (world.pki.device(1), world.pki.device(2));
-    let mut first = world.connect(1, &one, ClientConfig::default());
-    let mut second = world.connect(2, &two, ClientConfig::default());
-    world.ask(&mut first, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
-    let request = csr(two.certificate.subject(), &Key::new());
-    let max_age = |world: &mut World, device: &mut support::Device| {
-        world.ask(device, Operation::Enroll { csr: request.clone() });
-        let Failure::Later { max_age, .. } = device.failure() else { panic!("not told to come later") };
-        max_age
-    };
-    let in_the_storm = (0..1_000).map(|_| max_age(&mut world, &mut second)).last();
+    let mut crowd = Crowd::of(30);
+    let in_the_storm = (0..29).map(|index| crowd.max_age(index)).last();
     assert!(in_the_storm.is_some_and(|age| age >= 60), "{in_the_storm:?}");
     // The longest Max-Age is 90 s: twice that, and nobody is expected any more.
-    world.now.mono += Duration::from_secs(180);
-    let after = max_age(&mut world, &mut second);
+    crowd.world.now.mono += Duration::from_secs(180);
+    let after = crowd.max_age(29);
     assert!((5..=9).contains(&after), "{after}");
 }
 
