@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use pki::issue::{IssueError, Issuer, TemplateSpec};
-use pki::{AlgorithmError, Certificate, UnixTime, Validity};
+use pki::{AlgorithmError, Certificate, GeneralName, NameConstraints, UnixTime, Validity};
 
 /// An issuing CA as a profile needs it: everything but its key.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Ca {
     chain: Vec<Arc<Certificate>>,
     validity: Validity,
     issuer: Arc<Issuer>,
+    /// Of all its certificates.
+    constraints: Vec<NameConstraints>,
     urls: Urls,
     verify_signatures: VerifySignatures,
 }
@@ -38,7 +40,8 @@ impl Ca {
         }
         let validity = common_validity(&chain)?;
         let issuer = Issuer::new(Arc::clone(issuing)).map_err(CaFault::Issuer)?;
-        Ok(Ca { name: name.into(), chain, validity, issuer: Arc::new(issuer), urls, verify_signatures })
+        let constraints = chain.iter().filter_map(|certificate| certificate.name_constraints()).collect();
+        Ok(Ca { name: name.into(), chain, validity, issuer: Arc::new(issuer), constraints, urls, verify_signatures })
     }
 
     /// Its name in the configuration.
@@ -73,6 +76,11 @@ impl Ca {
             not_before: validity.not_before.max(bounds.not_before),
             not_after: validity.not_after.min(bounds.not_after),
         })
+    }
+
+    /// Whether the nameConstraints of its chain leave room for this alternative name: nobody could verify a certificate that bears another.
+    pub fn may_issue(&self, name: &GeneralName<'_>) -> bool {
+        self.constraints.iter().all(|constraints| constraints.allow(name))
     }
 
     /// What certificates need of it: name, key identifier, signature algorithm.

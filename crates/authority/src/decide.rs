@@ -219,6 +219,9 @@ fn check_san(verified: &Verified) -> Result<(), Refusal> {
             return Err(Refusal::SanNotListed(kind));
         }
         name.check().map_err(|_| Refusal::SanSyntax(kind))?;
+        if !verified.profile.ca().may_issue(&name) {
+            return Err(Refusal::SanConstrained(kind));
+        }
         if !held.iter().any(|one| one.matches(&name)) {
             return Err(san_mismatch(asked, held));
         }

@@ -50,6 +50,8 @@ pub enum Refusal {
     /// The CSR asks for a name that may not be issued whoever has it: a wildcard, a trailing dot, characters that are not
     /// ASCII (RFC 5280 §4.2.1.6).
     SanSyntax(SanKind),
+    /// The CSR asks for a name that the nameConstraints of the CA's chain exclude or do not permit (RFC 5280 §4.2.1.10).
+    SanConstrained(SanKind),
     /// The CSR asks for subject alternative names that are not those of the client's certificate.
     SanMismatch(Box<Mismatch>),
     /// The CSR carries a challengePassword, and the session has no tls-unique to compare it with (no extended master
@@ -135,6 +137,9 @@ impl fmt::Display for Refusal {
                 "the certificate would have no name: the client's subject is empty and the request asks for no alternative name",
             ),
             Refusal::SanNotListed(kind) => write!(f, "the profile lists no subject alternative name of kind {kind}"),
+            Refusal::SanConstrained(kind) => {
+                write!(f, "the nameConstraints of the CA's chain leave no room for the alternative name of the kind {kind}")
+            }
             Refusal::SanSyntax(kind) => {
                 write!(f, "an alternative name of kind {kind} may not be issued as it is written")
             }

@@ -1,7 +1,7 @@
-//! nameConstraints (RFC 5280 §4.2.1.10), as far as somebody has to find a name inside them. Whether a name obeys them is webpki's to say.
+//! nameConstraints (RFC 5280 §4.2.1.10) of an authority that is ours: which names it may issue. Of a peer's chain they are webpki's to judge.
 
 use crate::certificate::{Certificate, ToBeSignedFields};
-use crate::der::{Reader, Tag};
+use crate::der::{Element, Reader, Tag};
 use crate::encoding::Reading;
 use crate::extension::Extension;
 use crate::general_name::{GeneralName, GeneralNames};
@@ -12,27 +12,90 @@ use std::net::IpAddr;
 const SUBTREES_MAX: usize = 16;
 
 impl Certificate {
+    /// Its nameConstraints, if it has any.
+    #[must_use]
+    pub fn name_constraints(&self) -> Option<NameConstraints> {
+        let mut extensions = ToBeSignedFields::read(self.to_be_signed()).ok()?.extensions;
+        let mut reading = Reading::default();
+        while let Ok(extension) = Extension::read(&mut extensions, &mut reading) {
+            if extension.id == oid::NAME_CONSTRAINTS {
+                return Some(NameConstraints { value: extension.value.into() });
+            }
+        }
+        None
+    }
+
     /// A name in each permitted subtree of DNS names and addresses, each on its own; nothing where these are not constrained. For trying out
     /// what an authority can issue.
     #[must_use]
     pub fn permitted_samples(&self) -> Vec<GeneralNames> {
-        let Ok(fields) = ToBeSignedFields::read(self.to_be_signed()) else { return Vec::new() };
-        let mut extensions = fields.extensions;
-        let mut reading = Reading::default();
-        while let Ok(extension) = Extension::read(&mut extensions, &mut reading) {
-            if extension.id == oid::NAME_CONSTRAINTS {
-                return samples(extension.value);
-            }
-        }
-        Vec::new()
+        let constraints = self.name_constraints();
+        let bases = constraints.iter().flat_map(|it| it.bases(PERMITTED)).take(SUBTREES_MAX);
+        bases.filter_map(|base| sample(base.tag, base.contents)).collect()
     }
 }
 
-fn samples(constraints: &[u8]) -> Vec<GeneralNames> {
-    let permitted = Reader::sequence(constraints).and_then(|mut it| it.optional(Tag::context_constructed(0)));
-    let mut subtrees = Reader::new(permitted.ok().flatten().unwrap_or_default());
-    let next = std::iter::from_fn(|| subtrees.nested(Tag::SEQUENCE).and_then(|mut subtree| subtree.element()).ok());
-    next.take(SUBTREES_MAX).filter_map(|base| sample(base.tag, base.contents)).collect()
+/// The nameConstraints of an authority: which names those below it may bear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameConstraints {
+    /// The DER of the extension's value, which [`Certificate::parse`] has checked.
+    value: Box<[u8]>,
+}
+
+const PERMITTED: Tag = Tag::context_constructed(0);
+const EXCLUDED: Tag = Tag::context_constructed(1);
+
+impl NameConstraints {
+    /// Whether a certificate below may bear this alternative name, so that path validation accepts it: it lies in no excluded subtree of its
+    /// kind, and in a permitted one where there is one of its kind. Of kinds other than DNS names and addresses no subtree is understood, as in
+    /// webpki: any of their kind forbids the name.
+    #[must_use]
+    pub fn allow(&self, name: &GeneralName<'_>) -> bool {
+        let tag = name.tag();
+        let of_kind = |which| self.bases(which).filter(move |base| base.tag == tag);
+        let excluded = of_kind(EXCLUDED).any(|base| holds(base.contents, name) != Some(false));
+        let mut permitted = of_kind(PERMITTED).peekable();
+        !excluded && (permitted.peek().is_none() || permitted.any(|base| holds(base.contents, name) == Some(true)))
+    }
+
+    fn bases(&self, which: Tag) -> impl Iterator<Item = Element<'_>> {
+        let mut constraints = Reader::sequence(&self.value).unwrap_or(Reader::new(&[]));
+        let permitted = constraints.optional(PERMITTED).ok().flatten();
+        let found = if which == PERMITTED { permitted } else { constraints.optional(EXCLUDED).ok().flatten() };
+        let mut subtrees = Reader::new(found.unwrap_or_default());
+        std::iter::from_fn(move || subtrees.nested(Tag::SEQUENCE).and_then(|mut subtree| subtree.element()).ok())
+    }
+}
+
+/// Whether a subtree of the name's kind holds it; nothing where this is not known.
+fn holds(base: &[u8], name: &GeneralName<'_>) -> Option<bool> {
+    match name {
+        GeneralName::Dns(name) => Some(holds_dns(std::str::from_utf8(base).ok()?, name)),
+        GeneralName::Ip(IpAddr::V4(address)) => holds_address(base, &address.octets()),
+        GeneralName::Ip(IpAddr::V6(address)) => holds_address(base, &address.octets()),
+        _ => None,
+    }
+}
+
+/// "Any DNS name that can be constructed by simply adding zero or more labels to the left-hand side of the name satisfies the name constraint";
+/// a base that begins with a dot leaves the name itself out, as it does for URIs.
+fn holds_dns(base: &str, name: &str) -> bool {
+    if base.is_empty() {
+        return true;
+    }
+    let Some(labels) = name.len().checked_sub(base.len()) else { return false };
+    let (head, tail) = name.as_bytes().split_at(labels);
+    let at_a_label = base.starts_with('.') || head.last().is_none_or(|&octet| octet == b'.');
+    at_a_label && tail.eq_ignore_ascii_case(base.as_bytes()) && !(base.starts_with('.') && head.is_empty())
+}
+
+/// An address and its mask, of the length of the name's; one of the other family holds nothing of this.
+fn holds_address(base: &[u8], address: &[u8]) -> Option<bool> {
+    if base.len() != 2 * address.len() {
+        return matches!(base.len(), 8 | 32).then_some(false);
+    }
+    let (network, mask) = base.split_at(address.len());
+    Some(network.iter().zip(mask).zip(address).all(|((network, mask), octet)| network & mask == octet & mask))
 }
 
 /// RFC 5280 §4.2.1.10: a DNS base stands for itself and for what has further labels on its left; an address comes with its mask.

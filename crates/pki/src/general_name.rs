@@ -226,6 +226,19 @@ impl<'a> GeneralName<'a> {
         })
     }
 
+    /// The tag of its kind.
+    pub(crate) const fn tag(&self) -> Tag {
+        match self {
+            Self::Other { .. } => Tag::context_constructed(0),
+            Self::Email(_) => Tag::context(1),
+            Self::Dns(_) => Tag::context(2),
+            Self::Directory(_) => Tag::context_constructed(4),
+            Self::Uri(_) => Tag::context(6),
+            Self::Ip(_) => Tag::context(7),
+            Self::RegisteredId(_) => Tag::context(8),
+        }
+    }
+
     fn write(&self, out: &mut Writer) {
         match self {
             Self::Other { type_id, value } => out.nested(Tag::context_constructed(0), |out| {

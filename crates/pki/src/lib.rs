@@ -57,6 +57,7 @@ mod time;
 pub use algorithm::{AlgorithmError, Curve, PublicKey, SignatureAlgorithm, key_identifier};
 pub use anchor::AnchorId;
 pub use certificate::{Certificate, CertificateError, CertificateFlaw};
+pub use constraints::NameConstraints;
 pub use csr::{Csr, CsrError, CsrFlaw, Requested, VerifiedCsr};
 pub use digest::Digest;
 pub use encoding::{Deviation, Deviations, Encoding};

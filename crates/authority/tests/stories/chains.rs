@@ -6,10 +6,10 @@ use std::fs;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use crate::support::{DAY, Derived, START, World, YEAR, at, issued, key, refused, run_one, secure};
+use crate::support::{DAY, Derived, START, World, YEAR, at, dns, issued, key, refused, run_one, secure};
 use authority::{
-    Ca, CaFault, ChainRule, Completion, Custody, Issued, Ledger, MemoryLedger, Probe, ProbeFault, ProbeRule, Profile,
-    ProfileSpec, RingSigner, SanKind, Signer, SignerFault, ToSign, Urls, probe,
+    Ca, CaFault, ChainRule, Completion, Custody, Issued, Ledger, MemoryLedger, Outcome, Probe, ProbeFault, ProbeRule,
+    Profile, ProfileSpec, Refusal, RingSigner, SanKind, Signer, SignerFault, ToSign, Urls, probe,
 };
 use pki::der::{Tag, Writer};
 use pki::issue::{NodePrefix, Serial};
@@ -252,6 +252,33 @@ fn e49_name_constraints_are_held_against_what_the_profile_would_issue() {
         directory.nested(Tag::context_constructed(4), |out| out.raw(name("Fleet").der()));
         let subject = ProbeFault { index, rule: ProbeRule::Subject };
         assert_eq!(try_out(constrained, &constraints(0, &directory.into_vec()), &[]), Err(subject));
+    }
+}
+
+/// A profile whose CA may issue some names of a kind issues these alone, first and again.
+#[test]
+fn e49_a_name_outside_the_constraints_of_the_ca_is_not_issued() {
+    let (world, random) = (World::new(), Derived::new(1));
+    for constrained in 0..3 {
+        let mut specs = plain();
+        let spec = std::mem::replace(&mut specs[constrained], Spec::new("None"));
+        specs[constrained] = spec.with(oid::NAME_CONSTRAINTS, true, &constraints(0, &dns_base("meters.example")));
+        let [root, middle, issuing] = specs;
+        let chain = three(&random, &root, &middle, &issuing);
+        let profile = Arc::new(profile(&world, chain, |spec| spec.san = vec![SanKind::Dns]));
+        let (issuer, ledger) = world.plain();
+        let enroll = |names: &[&str]| {
+            let (device, san) = (world.device(1), dns(names));
+            let mut job = world.enroll(&profile, &device, device.csr_with(device.idevid.subject(), &san, None));
+            job.client = Arc::new(world.named(&device, device.idevid.subject(), &san));
+            run_one(&issuer, START, job)
+        };
+        let outside = Refusal::SanConstrained(SanKind::Dns);
+        assert_eq!(refused(enroll(&["7.meters.example", "7.example"])), outside);
+        assert_eq!(refused(enroll(&["meters.example.org"])), outside);
+        // The other CA's key is not with this signer: that it is asked at all says that the names were let through.
+        assert!(matches!(enroll(&["7.meters.example"]), Outcome::Later { .. }));
+        assert_eq!(ledger.issued_count(), 0);
     }
 }
 

@@ -162,6 +162,7 @@ impl Reason {
             Refusal::NoName => Reason::CsrNoName,
             Refusal::SanNotListed(_) => Reason::SanNotListed,
             Refusal::SanSyntax(_) => Reason::SanNotIssuable,
+            Refusal::SanConstrained(_) => Reason::SanConstrained,
             Refusal::SanMismatch(_) => Reason::SanMismatch,
             Refusal::ChallengeUnbound => Reason::ChallengeUnbound,
             Refusal::ChallengeMismatch => Reason::ChallengeMismatch,

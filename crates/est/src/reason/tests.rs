@@ -157,6 +157,7 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::NoName,
         Refusal::SanNotListed(SanKind::Dns),
         Refusal::SanSyntax(SanKind::Dns),
+        Refusal::SanConstrained(SanKind::Dns),
         Refusal::SanMismatch(mismatch()),
         Refusal::ChallengeUnbound,
         Refusal::ChallengeMismatch,

@@ -339,6 +339,7 @@ const OF_THE_REQUEST: &[Reason] = &[
     Reason::CsrNoName,
     Reason::SanNotListed,
     Reason::SanNotIssuable,
+    Reason::SanConstrained,
     Reason::SanMismatch,
     Reason::RenewalNotOfThisCa,
     Reason::ChallengeMismatch,

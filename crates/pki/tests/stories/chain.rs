@@ -6,7 +6,9 @@ use pki::chain::{
 };
 use pki::der::{Tag, Writer};
 use pki::make::{ServerSpec, server};
-use pki::{Certificate, CertificateFlaw, Curve, Field, Located, Oid, ServerName, Validity, oid};
+use pki::{
+    Certificate, CertificateFlaw, Curve, Field, GeneralName, GeneralNames, Located, Oid, ServerName, Validity, oid,
+};
 
 fn flaw(der: &[u8]) -> Option<CertificateFlaw> {
     Certificate::parse(der).err().map(|error| error.flaw)
@@ -407,4 +409,59 @@ fn a_device_cannot_play_the_server() {
             .map_err(|refusal| refusal.error),
         Err(ChainError::NameMismatch)
     );
+}
+
+/// What an authority of ours may issue is what webpki accepts below it.
+#[test]
+fn e14_e49_names_that_constraints_allow_are_those_that_verify() {
+    let address = |text: &str| GeneralName::Ip(text.parse().unwrap());
+    let names = [
+        GeneralName::Dns("meters.example"),
+        GeneralName::Dns("A.Meters.Example"),
+        GeneralName::Dns("xmeters.example"),
+        GeneralName::Dns("example"),
+        GeneralName::Dns("ters.example"),
+        address("10.0.0.7"),
+        address("10.1.0.7"),
+        address("2001:db8::7"),
+        GeneralName::Uri("https://meters.example/7"),
+        GeneralName::Email("seven@meters.example"),
+        GeneralName::RegisteredId(oid::COMMON_NAME),
+    ];
+    let bases: [(Tag, &[u8]); 10] = [
+        (Tag::context(2), b"meters.example"),
+        (Tag::context(2), b".meters.example"),
+        (Tag::context(2), b"EXAMPLE"),
+        (Tag::context(2), b""),
+        (Tag::context(7), &[10, 0, 0, 0, 255, 255, 0, 0]),
+        (Tag::context(7), &[0; 8]),
+        (Tag::context(7), &[0; 32]),
+        (Tag::context(6), b"meters.example"),
+        (Tag::context(1), b"meters.example"),
+        (Tag::context(8), &[0x55, 4, 3]),
+    ];
+    let mut verdicts = [0; 2];
+    for list in [0, 1] {
+        for (tag, base) in bases {
+            let mut value = Writer::default();
+            value.sequence(|out| {
+                out.nested(Tag::context_constructed(list), |out| out.sequence(|out| out.element(tag, base)));
+            });
+            let key = p256();
+            let raw = Raw { issuer: cn("Root"), ..Raw::authority("Root", &key) };
+            let der = raw.with(oid::NAME_CONSTRAINTS, true, &value.into_vec()).signed_with(&key);
+            let root = Authority { certificate: Arc::new(Certificate::parse(&der).unwrap()), key };
+            let constraints = root.certificate.name_constraints().unwrap();
+            for name in &names {
+                let san = GeneralNames::new([*name]).unwrap();
+                let leaf = Raw::device(&p256()).with(oid::SUBJECT_ALT_NAME, false, san.der()).signed_by(&root);
+                let anchors = Anchors::new(vec![Arc::clone(&root.certificate)]).unwrap();
+                let verified = verify_device(&anchors, &[&leaf], at(NOW)).is_ok();
+                assert_eq!(constraints.allow(name), verified, "{name:?} in {list} {tag:?} {base:02x?}");
+                verdicts[usize::from(verified)] += 1;
+            }
+        }
+    }
+    assert!(verdicts.iter().all(|count| *count > 20), "{verdicts:?}");
+    assert!(Authority::root("Root").certificate.name_constraints().is_none());
 }

@@ -244,6 +244,10 @@ macro_rules! request_rows {
                 "The CSR asks for a name that may not be issued as it is written: a wildcard, a trailing dot, characters that are not ASCII.";
                 "Leave that name out of the CSR.";
                 "Nothing to change.";
+            SanConstrained: "est.csr.san_constrained", Decision, FORBIDDEN;
+                "The CSR asks for an alternative name that the nameConstraints of the CA's chain exclude or do not permit (RFC 5280 §4.2.1.10): nobody could verify the certificate.";
+                "Leave that name out of the CSR.";
+                "Issue to these devices with a CA whose nameConstraints allow their names, or take the kind of name out of issue.san.";
             SanMismatch: "est.csr.san_mismatch", Decision, FORBIDDEN;
                 "The CSR's subject alternative names are not those of the client's certificate (RFC 7030 §4.2.2).";
                 "Copy the names of the current certificate into the CSR, or none where it has none.";
