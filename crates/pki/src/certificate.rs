@@ -75,12 +75,12 @@ impl Certificate {
             return Err(CertificateFlaw::AlgorithmMismatch).at(Field::SignatureAlgorithm);
         }
         PublicKey::from_spki(tbs.spki).at(Field::PublicKey)?;
-        let issuer = Name::read(tbs.issuer, &mut reading).map_err(|fault| in_name(fault, Field::Issuer))?;
+        let issuer = Name::read(tbs.issuer, reading).map_err(|fault| in_name(fault, Field::Issuer))?;
         if issuer.is_empty() {
             // RFC 5280 §4.1.2.4: "The issuer field MUST contain a non-empty" name
             return Err(CertificateFlaw::EmptyIssuer).at(Field::Issuer(0));
         }
-        let subject = Name::read(tbs.subject, &mut reading).map_err(|fault| in_name(fault, Field::Subject))?;
+        let subject = Name::read(tbs.subject, reading).map_err(|fault| in_name(fault, Field::Subject))?;
         let extensions = Extensions::read(tbs.extensions, &mut reading).map_err(Located::into)?;
         let signature_algorithm = match SignatureAlgorithm::from_identifier(algorithm, &mut reading) {
             Ok(known) => Some(known),

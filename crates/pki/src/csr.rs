@@ -65,7 +65,7 @@ impl Csr {
             return Err(CsrFlaw::Version).at(Field::Version);
         }
         let subject = info_fields.expect_element(Tag::SEQUENCE).at(Field::Subject(0))?.whole;
-        let subject = Name::read(subject, &mut reading)
+        let subject = Name::read(subject, reading)
             .map_err(|fault| Located { field: Field::Subject(fault.relative), flaw: fault.error.into() })?;
         let spki = info_fields.expect_element(Tag::SEQUENCE).at(Field::PublicKey)?.whole;
         // RFC 2986 §4.1 makes the attributes mandatory; clients without any are known to leave the empty set out as well.

@@ -36,14 +36,16 @@ impl Extensions {
         while !list.is_empty() {
             let unnamed = Field::Extension(ExtensionField { index, name: None });
             let extension = Extension::read(&mut list, reading).at(unnamed)?;
-            let field = Field::Extension(ExtensionField { index, name: oid::extension_name(extension.id.contents()) });
+            // Looked up only where something is refused.
+            let field =
+                || Field::Extension(ExtensionField { index, name: oid::extension_name(extension.id.contents()) });
             // RFC 5280 §4.2: "A certificate MUST NOT include more than one instance of a particular extension."
             if seen[..index].contains(&extension.id) {
-                return Err(Located { field, flaw: ExtensionError::Repeated });
+                return Err(Located { field: field(), flaw: ExtensionError::Repeated });
             }
             *seen.get_mut(index).ok_or(ExtensionError::TooMany).at(Field::Extensions)? = extension.id;
+            out.remember(extension, reading).map_err(|flaw| Located { field: field(), flaw })?;
             index += 1;
-            out.remember(extension, reading).at(field)?;
         }
         Ok(out)
     }

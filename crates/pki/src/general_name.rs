@@ -209,7 +209,8 @@ impl<'a> GeneralName<'a> {
             RFC822_NAME => Self::Email(text()?),
             DNS_NAME => Self::Dns(text()?),
             DIRECTORY_NAME => {
-                Name::read(element.contents, reading).map_err(|fault| GeneralNamesError::DirectoryName(fault.error))?;
+                Name::read(element.contents, *reading)
+                    .map_err(|fault| GeneralNamesError::DirectoryName(fault.error))?;
                 Self::Directory(element.contents)
             }
             URI => Self::Uri(text()?),
@@ -262,7 +263,7 @@ impl<'a> GeneralName<'a> {
             // RFC 5280 §7.2: dNSNames compare without case.
             (Self::Dns(one), GeneralName::Dns(two)) => one.eq_ignore_ascii_case(two),
             (Self::Directory(one), GeneralName::Directory(two)) => {
-                let name = |der| Name::read(der, &mut Reading::new(Encoding::AsIssued)).ok();
+                let name = |der| Name::parse_as(der, Encoding::AsIssued).ok();
                 name(one).zip(name(two)).is_some_and(|(one, two)| one.matches(&two))
             }
             _ => self == other,

@@ -64,19 +64,19 @@ fn walk(bytes: &[u8], limits: Limits, reading: &mut Reading, current: &mut usize
     if bytes.len() > limits.bytes_max {
         return Err(DerError::TooLarge);
     }
-    let mut stack = [Level::default(); DEPTH_MAX];
+    let mut around = [Level::default(); DEPTH_MAX];
     let mut depth = 0;
     let mut at = 0;
-    let mut end = bytes.len();
+    let mut level = Level { end: bytes.len(), ..Level::default() };
     let mut elements = 0;
     loop {
-        while at == end {
+        while at == level.end {
             if depth == 0 {
                 // A whole element was read: an empty input fails below, at its missing header.
                 return if elements > 0 { Ok(()) } else { Err(DerError::Truncated) };
             }
             depth -= 1;
-            end = stack[depth].outer_end;
+            level = around[depth];
         }
         *current = at;
         if depth == 0 && elements > 0 {
@@ -87,10 +87,10 @@ fn walk(bytes: &[u8], limits: Limits, reading: &mut Reading, current: &mut usize
         if elements > limits.elements_max {
             return Err(DerError::TooManyElements);
         }
-        let (tag, length, header) = read_header(&bytes[at..end])?;
+        let (tag, length, header) = read_header(&bytes[at..level.end])?;
         let start = at + header;
-        let next = start + length; // within `end`: read_header checked it
-        if let Some(level) = depth.checked_sub(1).map(|parent| &mut stack[parent]) {
+        let next = start + length; // within the level: read_header checked it
+        if level.sorted {
             level.follow(bytes, at, next, reading)?;
         }
         if tag.is_constructed() {
@@ -98,9 +98,9 @@ fn walk(bytes: &[u8], limits: Limits, reading: &mut Reading, current: &mut usize
             if depth == DEPTH_MAX {
                 return Err(DerError::TooDeep);
             }
-            stack[depth] = Level { outer_end: end, sorted: tag == Tag::SET, previous: None };
+            around[depth] = level;
             depth += 1;
-            end = next;
+            level = Level { end: next, sorted: tag == Tag::SET, previous: None };
             at = start;
         } else {
             check_primitive(tag, &bytes[start..next], reading)?;
@@ -109,11 +109,11 @@ fn walk(bytes: &[u8], limits: Limits, reading: &mut Reading, current: &mut usize
     }
 }
 
-/// An open constructed element.
+/// An open constructed element, or at first the whole.
 #[derive(Clone, Copy, Default)]
 struct Level {
-    /// Where the element around it ends.
-    outer_end: usize,
+    /// Where it ends.
+    end: usize,
     /// Its elements have to ascend.
     sorted: bool,
     /// Where the element before the current one began and ended.
@@ -127,15 +127,13 @@ impl Level {
     /// The attributes of a CSR are a SET OF too, but under `[0]`: their order is not checked here, because small clients are
     /// known to write them in the order in which they make them, and nothing depends on it.
     fn follow(&mut self, bytes: &[u8], start: usize, end: usize, reading: &mut Reading) -> Result<(), DerError> {
-        if self.sorted {
-            if let Some((previous_start, previous_end)) = self.previous
-                && bytes[previous_start..previous_end] > bytes[start..end]
-                && !reading.lets(Deviation::SetOrder)
-            {
-                return Err(DerError::SetOrder);
-            }
-            self.previous = Some((start, end));
+        if let Some((previous_start, previous_end)) = self.previous
+            && bytes[previous_start..previous_end] > bytes[start..end]
+            && !reading.lets(Deviation::SetOrder)
+        {
+            return Err(DerError::SetOrder);
         }
+        self.previous = Some((start, end));
         Ok(())
     }
 }

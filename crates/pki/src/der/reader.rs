@@ -130,22 +130,18 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DerError::EncodedDefault`] for a FALSE that is there, [`DerError::Boolean`] for anything else.
     pub fn default_false(&mut self) -> Result<bool, DerError> {
-        match self.optional(Tag::BOOLEAN)? {
-            None => Ok(false),
-            Some([0xff]) => Ok(true),
-            Some([0x00]) => Err(DerError::EncodedDefault),
-            Some(_) => Err(DerError::Boolean),
-        }
+        self.default_false_as(&mut Reading::default())
     }
 
     /// [`Self::default_false`], where a FALSE that is there may be let through.
     pub(crate) fn default_false_as(&mut self, reading: &mut Reading) -> Result<bool, DerError> {
-        let mut ahead = *self;
-        if ahead.optional(Tag::BOOLEAN)? == Some(&[0x00]) && reading.lets(Deviation::EncodedDefault) {
-            *self = ahead;
-            return Ok(false);
+        match self.optional(Tag::BOOLEAN)? {
+            None => Ok(false),
+            Some([0xff]) => Ok(true),
+            Some([0x00]) if reading.lets(Deviation::EncodedDefault) => Ok(false),
+            Some([0x00]) => Err(DerError::EncodedDefault),
+            Some(_) => Err(DerError::Boolean),
         }
-        self.default_false()
     }
 
     /// A UTCTime or GeneralizedTime.

@@ -9,7 +9,7 @@ mod display;
 pub use builder::NameBuilder;
 
 use crate::der::{DerError, Limits, Reader, Tag, Writer, check_as, is_printable};
-use crate::encoding::Reading;
+use crate::encoding::{Encoding, Reading};
 use crate::oid::Oid;
 use std::borrow::Cow;
 use std::fmt;
@@ -44,19 +44,24 @@ impl Name {
     /// # Errors
     /// Not strict DER, more than 1,024 bytes or 32 attributes, or a control character in a value.
     pub fn parse(der: &[u8]) -> Result<Self, NameError> {
-        Self::read(der, &mut Reading::default()).map_err(|fault| fault.error)
+        Self::parse_as(der, Encoding::Strict)
     }
 
-    /// [`Self::parse`], with the deviations that `reading` lets through.
-    pub(crate) fn read(der: &[u8], reading: &mut Reading) -> Result<Self, InName> {
+    /// [`Self::parse`], which may let deviations from DER through.
+    pub(crate) fn parse_as(der: &[u8], encoding: Encoding) -> Result<Self, NameError> {
+        let mut reading = Reading::new(encoding);
+        check_as(der, NAME_LIMITS, &mut reading).map_err(|misplaced| NameError::Der(misplaced.error))?;
+        Self::read(der, reading).map_err(|fault| fault.error)
+    }
+
+    /// Reads a name that is a part of what [`check_as`] has walked; `reading` is what that walk let through. A part of something strict
+    /// is strict.
+    pub(crate) fn read(der: &[u8], reading: Reading) -> Result<Self, InName> {
         let whole = |error| InName { relative: 0, error: NameError::Der(error) };
-        let strict = match check_as(der, NAME_LIMITS, &mut Reading::default()) {
-            Ok(()) => true,
-            Err(_) => {
-                check_as(der, NAME_LIMITS, reading).map_err(|misplaced| whole(misplaced.error))?;
-                false
-            }
-        };
+        if der.len() > NAME_BYTES_MAX {
+            return Err(whole(DerError::TooLarge));
+        }
+        let strict = reading.deviations().is_empty() || check_as(der, NAME_LIMITS, &mut Reading::default()).is_ok();
         let mut count = 0;
         let mut rdns = Reader::sequence(der).map_err(whole)?;
         let mut relative = 0;
