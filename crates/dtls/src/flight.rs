@@ -38,6 +38,11 @@ impl Flight {
         Self { number, items: Vec::new(), bytes: Vec::new() }
     }
 
+    /// With memory for so many messages, and for the bytes of their bodies together.
+    pub(crate) fn with_room(number: u8, messages: usize, bytes: usize) -> Self {
+        Self { number, items: Vec::with_capacity(messages), bytes: Vec::with_capacity(bytes) }
+    }
+
     pub(crate) const fn number(&self) -> u8 {
         self.number
     }

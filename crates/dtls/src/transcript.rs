@@ -13,6 +13,9 @@ pub(crate) struct Transcript {
     bytes: Option<Vec<u8>>,
 }
 
+/// By multiples of this the kept bytes grow: one step holds several of the short messages, and a handshake holds less than one in vain.
+const STEP_BYTES: usize = 512;
+
 impl Transcript {
     pub(crate) fn new() -> Self {
         Self { hash: Sha256::new(), bytes: Some(Vec::new()) }
@@ -24,8 +27,11 @@ impl Transcript {
         self.hash.update(&header);
         self.hash.update(body);
         if let Some(bytes) = &mut self.bytes {
-            // Messages are few, and a doubling buffer would hold twice what a hostile peer may make it hold.
-            bytes.reserve_exact(header.len() + body.len());
+            let needed = header.len() + body.len();
+            if bytes.capacity() - bytes.len() < needed {
+                // A doubling buffer would hold twice what a hostile peer may make it hold.
+                bytes.reserve_exact(needed.next_multiple_of(STEP_BYTES));
+            }
             bytes.extend_from_slice(&header);
             bytes.extend_from_slice(body);
             bytes.len() - body.len()

@@ -32,16 +32,23 @@ impl AwaitKeyExchange {
         context: &mut Context<'_, '_, V>,
     ) -> Result<State<V>, Refusal> {
         let conversation = &mut *context.conversation;
-        let mut flight = Flight::new(SERVER_HELLO_FLIGHT);
         let hello = encode_server_hello(&self.agreed.server_random, self.agreed.suite, self.extensions);
-        conversation.prepare(&mut flight, HandshakeType::SERVER_HELLO, &hello);
-        conversation.prepare(&mut flight, HandshakeType::CERTIFICATE, &encode_certificate(self.identity.chain()));
+        let certificate = encode_certificate(self.identity.chain());
         let (group, point) = (done.ephemeral.group(), done.ephemeral.point());
         let exchange = encode_server_key_exchange(group, point, done.scheme, done.signature.as_ref());
-        conversation.prepare(&mut flight, HandshakeType::SERVER_KEY_EXCHANGE, &exchange);
         let request = CertificateRequest::encode(context.config.verifier.authorities());
-        conversation.prepare(&mut flight, HandshakeType::CERTIFICATE_REQUEST, &request);
-        conversation.prepare(&mut flight, HandshakeType::SERVER_HELLO_DONE, &[]);
+        let messages: [(HandshakeType, &[u8]); 5] = [
+            (HandshakeType::SERVER_HELLO, &hello),
+            (HandshakeType::CERTIFICATE, &certificate),
+            (HandshakeType::SERVER_KEY_EXCHANGE, &exchange),
+            (HandshakeType::CERTIFICATE_REQUEST, &request),
+            (HandshakeType::SERVER_HELLO_DONE, &[]),
+        ];
+        let bytes = messages.iter().map(|(_, body)| body.len()).sum();
+        let mut flight = Flight::with_room(SERVER_HELLO_FLIGHT, messages.len(), bytes);
+        for (kind, body) in messages {
+            conversation.prepare(&mut flight, kind, body);
+        }
         conversation.send_flight(flight, context.port)?;
         Ok(State::ExpectCertificate(ExpectCertificate { agreed: self.agreed, ephemeral: done.ephemeral }))
     }
