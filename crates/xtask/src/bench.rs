@@ -21,6 +21,11 @@ pub(crate) enum Command {
     Bless,
     /// Count instructions and show whose they are: our crates, the libraries, the allocator
     Breakdown,
+    /// Count instructions of a commit and of this tree, and list the functions outside cryptography whose counts differ
+    Growth {
+        /// The commit to compare with
+        commit: String,
+    },
     /// Measure the arithmetic of one enrolment with the primitives that Muster uses
     Floor,
     /// Server and load generator as processes: the server's CPU per enrolment over the floor of the same run
@@ -34,6 +39,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::Gate => counts::gate(),
         Command::Bless => counts::bless(),
         Command::Breakdown => counts::breakdown(),
+        Command::Growth { commit } => counts::growth(commit),
         Command::Floor => e2e::print_floor(),
         Command::E2e(options) => e2e::run(options),
         Command::Attacks(options) => attacks::run(options),

@@ -42,9 +42,32 @@ pub(super) fn read(profile: &str) -> Result<Instructions> {
     Ok(Instructions { all: components.values().sum(), outside_cryptography: outside.map(|(_, cost)| cost).sum() })
 }
 
-/// Sums a profile by component. Its grammar is Valgrind's "Callgrind Format Specification": names may be given once as `(7) name` and then as `(7)`; a
-/// `calls=` line is followed by the inclusive cost of the call, which belongs to the callee's own lines.
+/// Sums a profile by component.
 pub(super) fn components(profile: &str) -> Result<Components> {
+    sum(profile, |file, function| Some(component(file, function)))
+}
+
+/// Sums what is outside the cryptographic libraries by function, as the compiler has left them: what it has inlined counts for the
+/// function that it is in.
+pub(super) fn functions(profile: &str) -> Result<Components> {
+    sum(profile, |file, function| {
+        let outside = !LIBRARIES.contains(&component(file, function).as_str());
+        outside.then(|| undecorated(function).to_owned())
+    })
+}
+
+/// Without the mark of a recursion and the hash, which is another one in each build.
+fn undecorated(function: &str) -> &str {
+    let function = function.split_once('\'').map_or(function, |(function, _)| function);
+    match function.rsplit_once("::h") {
+        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => path,
+        _ => function,
+    }
+}
+
+/// Sums a profile by what `key` makes of file and function. Its grammar is Valgrind's "Callgrind Format Specification": names may be given once as `(7) name` and then as `(7)`; a
+/// `calls=` line is followed by the inclusive cost of the call, which belongs to the callee's own lines.
+fn sum(profile: &str, key: impl Fn(&str, &str) -> Option<String>) -> Result<Components> {
     let mut names = Names::default();
     let mut sum = Components::new();
     let (mut file, mut function) = (String::new(), String::new());
@@ -64,8 +87,10 @@ pub(super) fn components(profile: &str) -> Result<Components> {
             continue;
         }
         let Some(cost) = cost_of(line) else { continue };
-        if !std::mem::take(&mut skip_inclusive) {
-            *sum.entry(component(&file, &function)).or_default() += cost;
+        if !std::mem::take(&mut skip_inclusive)
+            && let Some(key) = key(&file, &function)
+        {
+            *sum.entry(key).or_default() += cost;
         }
     }
     Ok(sum)
@@ -150,6 +175,14 @@ mod tests {
     #[test]
     fn inlined_library_code_is_the_library_s() {
         assert_eq!(read(PROFILE).unwrap().outside_cryptography, 106);
+    }
+
+    #[test]
+    fn functions_of_two_builds_have_one_name() {
+        assert_eq!(functions(PROFILE).unwrap(), Components::from([("dtls::accept".to_owned(), 106)]));
+        assert_eq!(undecorated("dtls::accept::h0123456789abcdef"), "dtls::accept");
+        assert_eq!(undecorated("dtls::accept::h0123456789abcdef'2"), "dtls::accept");
+        assert_eq!(undecorated("dtls::hello"), "dtls::hello");
     }
 
     #[test]

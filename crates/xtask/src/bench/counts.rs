@@ -10,13 +10,15 @@ use crate::process::Program;
 use crate::{setup, tree};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const BASELINE: &str = "benches/baselines/instructions.json";
 const SOURCE: &str = "benches/benches/instructions.rs";
 /// More than this many per mille above the baseline fails, in all and outside the cryptographic libraries alike.
 const GROWTH_PER_MILLE_MAX: u64 = 10;
+/// A difference of a function that `growth` lists is above this.
+const GROWTH_SHOWN_MIN: u64 = 100;
 /// Runs of which the least counts. One takes two seconds.
 const COUNTED_TIMES: usize = 9;
 
@@ -103,6 +105,27 @@ pub(super) fn breakdown() -> Result<()> {
     Ok(())
 }
 
+/// Prints the functions that count more than at another commit, and those that count less: what was renamed, or inlined elsewhere, is in both.
+pub(super) fn growth(commit: &str) -> Result<()> {
+    let then = at_commit(commit, profile)?;
+    for (name, now) in profile(&tree::root(), &tree::target())? {
+        let Some(then) = then.get(&name) else { continue };
+        let (then, now) = (callgrind::functions(then)?, callgrind::functions(&now)?);
+        let (all_then, all_now): (u64, u64) = (then.values().sum(), now.values().sum());
+        println!("{name}: {all_then} -> {all_now} ({})", change(Some(all_then), all_now));
+        let functions: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+        let count = |counts: &callgrind::Components, function| counts.get(function).copied().unwrap_or(0);
+        let mut rows: Vec<(u64, u64, &String)> =
+            functions.into_iter().map(|function| (count(&then, function), count(&now, function), function)).collect();
+        rows.retain(|(then, now, _)| then.abs_diff(*now) > GROWTH_SHOWN_MIN);
+        rows.sort_by_key(|(then, now, _)| then.wrapping_sub(*now).cast_signed());
+        for (then, now, function) in rows {
+            println!("   {then:>7} {now:>7} {:>+7}  {function}", now.wrapping_sub(then).cast_signed());
+        }
+    }
+    Ok(())
+}
+
 #[allow(clippy::cast_precision_loss, reason = "counts of one benchmark are far below 2^52, and this is for reading")]
 fn share(part: u64, all: u64) -> f64 {
     part as f64 * 100.0 / all as f64
@@ -184,13 +207,19 @@ fn count_parent() -> Result<Counts> {
         println!("   {parent} has no such benchmarks: counted, compared with nothing");
         return Ok(Counts::new());
     }
+    at_commit(parent, count)
+}
+
+/// Does something in a work tree of another commit, which has a target directory of its own.
+fn at_commit<T>(commit: &str, work: impl FnOnce(&Path, &Path) -> Result<T>) -> Result<T> {
+    let git = |line: &str| Program::new("git").args(line.split(' ')).directory(&tree::root());
     let folder = tree::target().join("scratch/parent");
     let remove = || git("worktree remove --force").arg(&folder).output();
     drop(remove());
-    git("worktree add --force --detach").arg(&folder).arg(parent).expect_success()?;
-    let counts = count(&folder, &tree::target().join("parent"));
+    git("worktree add --force --detach").arg(&folder).arg(commit).expect_success()?;
+    let result = work(&folder, &tree::target().join("parent"));
     remove()?;
-    counts
+    result
 }
 
 /// One benchmark, then and now.
