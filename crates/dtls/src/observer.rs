@@ -89,4 +89,11 @@ pub enum TraceEvent<'a> {
         /// Its bytes.
         bytes: usize,
     },
+    /// A handshake, a request or a try of a client failed. The layer above says so, which has names for the causes.
+    Failed {
+        /// The name of the cause.
+        reason: &'a str,
+        /// What exactly is at fault, where something is; values of the peer are in it as they came.
+        detail: Option<&'a str>,
+    },
 }

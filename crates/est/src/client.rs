@@ -469,6 +469,10 @@ impl Client {
 
     /// A try failed: another one follows, or that was the last.
     fn failed(&mut self, now: Now, failure: Failure) {
+        if let Some(observer) = &self.observer {
+            let (reason, words) = (failure.reason().map_or("closed", crate::Reason::code), failure.to_string());
+            observer.observe(now, None, &dtls::TraceEvent::Failed { reason, detail: Some(&words) });
+        }
         let next = match (&self.config.persistence, &mut self.task) {
             (Some(policy), Some(task)) => task.effort.after(&failure, policy, now.mono, self.random.as_ref()),
             _ => None,

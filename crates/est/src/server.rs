@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use authority::{Outcome, ShownDevice};
 use coap::Outbox;
-use dtls::{Admission, Endpoint, Event, Now, Occupation, Random, Route, SessionId, Transmit};
+use dtls::{Admission, Endpoint, Event, Now, Occupation, Random, Route, SessionId, TraceEvent, Transmit};
 
 use crate::config::ServerConfig;
 use crate::reason::Reason;
@@ -115,6 +115,7 @@ pub struct Server {
     counters: Counters,
     jitter: Jitter,
     sent_away: SentAway,
+    observer: Option<Arc<dyn dtls::Observer>>,
     /// Sessions that are still to be visited because the shard stops.
     sweep: Option<Sweep>,
     admission: Admission,
@@ -140,6 +141,7 @@ impl Server {
             counters: Counters::default(),
             jitter: Jitter::new(jitter_seed),
             sent_away: SentAway::default(),
+            observer: None,
             sweep: None,
             admission: Admission::Open,
             pace: Pace::default(),
@@ -278,6 +280,7 @@ impl Server {
 
     /// Who sees the event stream of the DTLS layer.
     pub fn set_observer(&mut self, observer: Option<Arc<dyn dtls::Observer>>) {
+        self.observer.clone_from(&observer);
         self.endpoint.set_observer(observer);
     }
 
@@ -312,11 +315,19 @@ impl Server {
                     let attempt = Attempt::refusal(route, None, Reason::from(&refusal), offered, elapsed);
                     let detail = account.detail.or_else(|| attempt::handshake_detail(&refusal, narrowed_to));
                     let further = further.iter().map(Reason::from).collect();
-                    let attempt = Attempt { further, detail, claimed: account.claimed, ..attempt };
-                    self.outputs.push_back(Output::Attempt(attempt));
+                    self.report(now, route, Attempt { further, detail, claimed: account.claimed, ..attempt });
                 }
             }
         }
+    }
+
+    /// Hands out a refusal, and has the trace say why in the same words.
+    fn report(&mut self, now: Now, route: Route, attempt: Attempt) {
+        if let (Some(observer), Err(reason)) = (&self.observer, attempt.outcome) {
+            let event = TraceEvent::Failed { reason: reason.code(), detail: attempt.detail.as_deref() };
+            observer.observe(now, Some(route), &event);
+        }
+        self.outputs.push_back(Output::Attempt(attempt));
     }
 
     /// Visits the next sessions of those that are to be closed.

@@ -286,7 +286,7 @@ impl Server {
         if let Some(route) = self.endpoint.route(session) {
             let mut attempt = Attempt::refusal(route, device, reason, offered, elapsed);
             attempt.detail = detail.map(|detail| detail.into());
-            self.outputs.push_back(Output::Attempt(attempt));
+            self.report(now, route, attempt);
         }
     }
 

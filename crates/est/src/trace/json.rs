@@ -1,4 +1,4 @@
-//! The JSON form: one object a line, written by hand because every value is a number, a hex string or a name of ours.
+//! The JSON form: one object a line, written by hand because nearly every value is a number, a hex string or a name of ours.
 
 use std::fmt::{self, Write as _};
 
@@ -44,6 +44,14 @@ pub(super) fn write(line: &Line<'_, '_>, out: &mut dyn fmt::Write) -> fmt::Resul
         TraceEvent::Retransmission { flight } => write!(out, ",\"type\":\"retransmission\",\"flight\":{flight}")?,
         TraceEvent::Narrowing { bytes } => write!(out, ",\"type\":\"narrowing\",\"bytes\":{bytes}")?,
         TraceEvent::Probing { bytes } => write!(out, ",\"type\":\"probing\",\"bytes\":{bytes}")?,
+        TraceEvent::Failed { reason, detail } => {
+            write!(out, ",\"type\":\"failed\",\"reason\":\"{reason}\"")?;
+            if let Some(detail) = detail {
+                out.write_str(",\"detail\":\"")?;
+                string(detail, out)?;
+                out.write_char('"')?;
+            }
+        }
         TraceEvent::Secrets { .. } => {}
     }
     writeln!(out, "}}")
@@ -62,6 +70,18 @@ pub(super) fn write_totals(totals: &Totals, out: &mut dyn fmt::Write) -> fmt::Re
         )?;
     }
     writeln!(out, "}}")
+}
+
+/// The inside of a JSON string (RFC 8259 §7), in printable ASCII.
+fn string(text: &str, out: &mut dyn fmt::Write) -> fmt::Result {
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => write!(out, "\\{letter}")?,
+            ' '..='~' => out.write_char(letter)?,
+            _ => letter.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))?,
+        }
+    }
+    Ok(())
 }
 
 fn way(direction: Direction) -> &'static str {

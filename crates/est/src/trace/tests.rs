@@ -107,3 +107,35 @@ fn whatever_a_peer_sends_is_printable() {
         crate::fuzz::trace_line(start(), &BLOCK[..end]);
     }
 }
+
+#[test]
+fn d103_a_trace_says_to_how_many_bytes_it_narrows() {
+    let (now, mut text) = (start(), String::new());
+    let mut formatter = Formatter::new(Style::Text);
+    for event in [TraceEvent::Narrowing { bytes: 508 }, TraceEvent::Probing { bytes: 1_200 }] {
+        formatter.event(now, None, &event, &mut text).unwrap();
+    }
+    let expected = concat!(
+        "    0.000 - narrowing to 508 bytes a datagram: the path seems to drop longer ones\n",
+        "    0.000 - probing the path with a datagram of 1200 bytes\n",
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn a_failure_is_one_line_whatever_the_peer_wrote() {
+    let detail = Some("subject CN=a\n  0.000 < forged \u{202e}\u{1b}[2K \"é\u{1f600}\\");
+    let event = TraceEvent::Failed { reason: "est.csr.subject_mismatch", detail };
+    let (now, mut text, mut json) = (start(), String::new(), String::new());
+    Formatter::new(Style::Text).event(now, None, &event, &mut text).unwrap();
+    let expected =
+        r#"    0.000 - failed: est.csr.subject_mismatch: subject CN=a\n  0.000 < forged \u{202e}\u{1b}[2K "é😀\\"#;
+    assert_eq!(text.trim_end(), expected);
+    Formatter::new(Style::Json).event(now, None, &event, &mut json).unwrap();
+    let expected = concat!(
+        r#"{"t":0.000000,"type":"failed","reason":"est.csr.subject_mismatch","detail":"subject CN=a\u000a  0.000 < forged "#,
+        r#"\u202e\u001b[2K \"\u00e9\ud83d\ude00\\"}"#,
+        "\n"
+    );
+    assert_eq!(json, expected);
+}

@@ -8,7 +8,7 @@ use crate::support::{Device, Key, TestRandom, World, csr};
 use coap::BlockSize;
 use dtls::{Direction, Observer, TraceEvent};
 use est::trace::{Formatter, Style};
-use est::{Client, ClientConfig, ClientEvent, Now, Operation, Route};
+use est::{Client, ClientConfig, ClientEvent, Failure, Now, Operation, Reason, Route};
 
 /// Keeps the text, and the largest datagram each way.
 struct Record(Mutex<(Formatter, String, [usize; 2])>);
@@ -119,4 +119,59 @@ fn a_block_is_chosen_that_fits_the_mtu() {
         observed(&mut world, &record, config, mtu);
         assert!(record.largest_sent() <= largest, "{} bytes over {mtu}", record.largest_sent());
     }
+}
+
+/// The lines of a server's trace that say why something failed.
+fn failures(record: &Record) -> Vec<String> {
+    let text = record.finish();
+    text.lines().filter_map(|line| line.split_once("failed: ")).map(|(_, words)| words.to_owned()).collect()
+}
+
+#[test]
+fn e69_a_mismatch_shows_both_subjects_in_report_and_trace_and_not_on_the_wire() {
+    let mut world = World::new();
+    let (holder, other) = (world.pki.device(1), world.pki.device(2));
+    let mut device = world.connect(1, &holder, ClientConfig::default());
+    let record = Record::new(Style::Text);
+    world.server.set_observer(Some(Arc::clone(&record) as _));
+    world.ask(&mut device, Operation::Enroll { csr: csr(other.certificate.subject(), &Key::new()) });
+    let Failure::Refused(refused) = device.failure() else { panic!("not refused") };
+    assert_eq!(refused.diagnostic.as_deref(), Some(Reason::SenSubjectMismatch.code()));
+    let attempt = world.attempts.last().unwrap();
+    let detail = attempt.detail.as_deref().unwrap();
+    for subject in [holder.certificate.subject(), other.certificate.subject()] {
+        assert!(detail.contains(&subject.to_string()), "{detail}");
+    }
+    assert_eq!(failures(&record), [format!("{}: {detail}", Reason::SenSubjectMismatch.code())]);
+}
+
+#[test]
+fn d101_the_words_of_a_refused_chain_reach_the_traces_of_both_ends() {
+    // A device below an authority that the server does not know: that of another world.
+    let mut world = World::new();
+    let stranger = support::device_of(&support::authority("Somebody", None), 3);
+    let record = Record::new(Style::Text);
+    world.server.set_observer(Some(Arc::clone(&record) as _));
+    let dtls = world.dtls_config(&stranger);
+    let mut device = world.dial(1, dtls, ClientConfig::default());
+    world.run(&mut device);
+    device.failure();
+    let detail = world.attempts.last().unwrap().detail.clone().unwrap();
+    assert!(detail.starts_with("certificate 0 of the chain ("), "{detail}");
+    assert_eq!(failures(&record), [format!("{}: {detail}", Reason::CertificateUnknownIssuer.code())]);
+
+    // A server below an authority that the device does not know.
+    let mut world = World::new();
+    let (holder, record) = (world.pki.device(1), Record::new(Style::Text));
+    let mut dtls = world.dtls_config(&holder);
+    let name = pki::ServerName::try_from(support::SERVER_NAME).unwrap();
+    let unrelated = vec![Arc::clone(&world.pki.manufacturer.certificate)];
+    dtls.verifier = Arc::new(est::ServerVerifier::new(unrelated, name).unwrap());
+    let mut device = world.dial(1, dtls, ClientConfig::default());
+    device.client.set_observer(Some(Arc::clone(&record) as _));
+    world.run(&mut device);
+    let failure = device.failure();
+    let Failure::Untrusted { detail: Some(detail), .. } = &failure else { panic!("{failure}") };
+    assert!(detail.starts_with("certificate "), "{detail}");
+    assert_eq!(failures(&record), [format!("{}: {failure}", failure.reason().unwrap().code())]);
 }
