@@ -97,6 +97,13 @@ impl From<AlertDescription> for Reason {
             AlertDescription::UNRECOGNIZED_NAME => Reason::AlertUnrecognizedName,
             AlertDescription::CLOSE_NOTIFY => Reason::AlertClosed,
             AlertDescription::USER_CANCELED => Reason::AlertUserCanceled,
+            AlertDescription::INAPPROPRIATE_FALLBACK => Reason::AlertInappropriateFallback,
+            AlertDescription::NO_RENEGOTIATION => Reason::AlertNoRenegotiation,
+            AlertDescription::MISSING_EXTENSION => Reason::AlertMissingExtension,
+            AlertDescription::BAD_CERTIFICATE_STATUS_RESPONSE => Reason::AlertCertificateStatus,
+            AlertDescription::UNKNOWN_PSK_IDENTITY => Reason::AlertUnknownPskIdentity,
+            AlertDescription::CERTIFICATE_REQUIRED => Reason::AlertCertificateRequired,
+            AlertDescription::NO_APPLICATION_PROTOCOL => Reason::AlertNoApplicationProtocol,
             _ => Reason::AlertOther,
         }
     }
