@@ -357,7 +357,12 @@ impl Loading {
                         "CA" => {
                             "renew it, then SIGHUP; outside its validity its profiles answer 5.03, the others enrol"
                         }
-                        _ => "check that its devices are still to enrol; once it has expired they are refused",
+                        TRUST => {
+                            "give devices its successor and name that here; devices that judge the dates of what they trust refuse this server outside them"
+                        }
+                        _ => {
+                            "its devices enrol whatever its dates are; where they are not to, take it out of `manufacturers`, then SIGHUP"
+                        }
                     },
                 });
             }
@@ -372,9 +377,12 @@ enum Gravity {
     Fault,
     /// The same but for its end, which the operator has accepted.
     FaultUnlessExpired,
-    /// Some devices are refused, and those of other profiles are not.
+    /// At most some devices are refused: those of a CA's profiles, or those that judge the dates of what they trust.
     Warning,
 }
+
+/// Whose a certificate of `server.trust` is, in a sentence about its dates.
+const TRUST: &str = "trusted CA";
 
 /// Time to renew a certificate: its owner may be on leave, its CA in a safe.
 const SOON_SECONDS: u64 = 30 * 86_400;

@@ -140,6 +140,41 @@ fn e61_an_expired_root_above_everything_is_a_warning_and_the_server_starts() {
 }
 
 #[test]
+fn e61_devices_of_a_manufacturer_outside_its_dates_enrol_and_the_warning_says_so() {
+    for (validity, expected) in
+        [(days(-30, -1), "expired on"), (days(-30, 29), "expires on"), (days(2, 365), "is valid from")]
+    {
+        let pki = Pki::new();
+        pki.write_factory_living(validity);
+        let text = pki.configuration(&["127.0.0.1:0"]);
+        let loaded = server::load(&pki.sources(&text)).unwrap_or_else(|faults| panic!("{faults}"));
+        let warnings: String = loaded.warnings().iter().map(ToString::to_string).collect();
+        for words in ["profile[0].manufacturers: the manufacturer certificate", expected, "its devices enrol whatever"]
+        {
+            assert!(warnings.contains(words), "{words} in\n{warnings}");
+        }
+        let server = pki.start(&text);
+        let answer = enrol_at(&server, &pki, 1, "meters");
+        assert!(matches!(answer, Ok(est::Answer::Certificate(_))), "{expected}: {answer:?}");
+    }
+}
+
+#[test]
+fn e61_a_ca_of_server_trust_outside_its_dates_is_a_warning_and_the_server_starts() {
+    for (validity, expected) in
+        [(days(-30, -1), "expired on"), (days(-30, 29), "expires on"), (days(2, 365), "is valid from")]
+    {
+        let pki = Pki::new();
+        pki.write_other_root("other.pem", validity);
+        let text = pki.configuration(&["127.0.0.1:0"]).replace("[ca.main]", "trust = [\"other.pem\"]\n[ca.main]");
+        let loaded = server::load(&pki.sources(&text)).unwrap_or_else(|faults| panic!("{faults}"));
+        let warnings: Vec<_> = loaded.warnings().iter().map(ToString::to_string).collect();
+        let told = |it: &&String| it.contains("server.trust: the trusted CA certificate") && it.contains(expected);
+        assert_eq!(warnings.iter().filter(told).count(), 1, "{expected} in {warnings:#?}");
+    }
+}
+
+#[test]
 fn e61_a_server_certificate_about_to_expire_is_a_warning() {
     let pki = Pki::new();
     pki.write_server(days(-1, 29));

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Pki, expect_status, muster, openssl, run, stderr, stdout};
+use crate::common::{Pki, expect_status, muster, run, stderr, stdout};
 
 /// The names of all files below a folder.
 fn below(folder: &Path) -> Vec<String> {
@@ -79,6 +79,28 @@ fn e60_a_limit_of_file_sizes_is_an_error_and_what_was_begun_is_removed() {
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
+fn now() -> u64 {
+    pki::UnixTime::now().as_secs()
+}
+
+/// The manufacturer's certificate anew, with this end.
+fn manufacturer_until(pki: &Pki, ends: u64) {
+    let ring = ring::rand::SystemRandom::new();
+    let key = pki::pem::private_key(&fs::read(pki.path("manufacturer/ca.key")).unwrap()).unwrap();
+    let at = |seconds| pki::UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    let spec = pki::make::AuthoritySpec {
+        common_name: "Example manufacturer CA",
+        organization: None,
+        serial: pki::issue::Serial::new(pki::issue::NodePrefix::new(0), [7; 16]),
+        validity: pki::Validity { not_before: at(1_577_836_800), not_after: at(ends) },
+        path_len: Some(0),
+    };
+    let key = pki::SigningKey::from_pkcs8(key.pkcs8(), &ring).unwrap();
+    let certificate = pki::make::root(&spec, &key, &ring).unwrap();
+    let text = pki::pem::encode(pki::pem::Label::Certificate, certificate.der());
+    fs::write(pki.path("manufacturer/ca.pem"), text).unwrap();
+}
+
 #[test]
 fn e61_check_strict_fails_on_a_warning_and_serve_starts_all_the_same() {
     let pki = Pki::new();
@@ -86,23 +108,19 @@ fn e61_check_strict_fails_on_a_warning_and_serve_starts_all_the_same() {
     let check = |more: &[&str]| muster().arg("check").arg(&file).args(more).output().unwrap();
     expect_status(&check(&["--strict"]), 0);
 
-    // The manufacturer's certificate anew, for ten days.
-    let certificate = pki.path("manufacturer/ca.pem");
-    let mut arguments = vec!["x509".into(), "-in".into(), certificate.clone(), "-out".into(), certificate];
-    arguments.extend(["-days".into(), "10".into(), "-signkey".into(), pki.path("manufacturer/ca.key")]);
-    let renewed = openssl(&arguments);
-    assert!(renewed.status.success(), "{}", stderr(&renewed));
-
-    let lenient = check(&[]);
-    expect_status(&lenient, 0);
-    let strict = check(&["--strict"]);
-    expect_status(&strict, 1);
-    assert!(stderr(&strict).contains("the manufacturer certificate"), "{}", stderr(&strict));
-    assert!(stderr(&strict).contains("expires on"), "{}", stderr(&strict));
-    let json = check(&["--strict", "--json"]);
-    expect_status(&json, 1);
-    let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
-    assert!(json["warnings"][0].as_str().unwrap().contains("expires on"), "{json}");
+    for (ends, expected) in [(now() + 10 * 86_400, "expires on"), (1_609_459_200, "expired on 2021-01-01T00:00:00Z")] {
+        manufacturer_until(&pki, ends);
+        let lenient = check(&[]);
+        expect_status(&lenient, 0);
+        let strict = check(&["--strict"]);
+        expect_status(&strict, 1);
+        assert!(stderr(&strict).contains("the manufacturer certificate"), "{}", stderr(&strict));
+        assert!(stderr(&strict).contains(expected), "{}", stderr(&strict));
+        let json = check(&["--strict", "--json"]);
+        expect_status(&json, 1);
+        let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+        assert!(json["warnings"][0].as_str().unwrap().contains(expected), "{json}");
+    }
 
     let server = pki.serve(&["--listen", "127.0.0.1:0"]);
     expect_status(&pki.device("enroll", server.uri()).arg("--out").arg(pki.beside("out")).output().unwrap(), 0);

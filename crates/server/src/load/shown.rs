@@ -1,6 +1,6 @@
 //! What the server shows of itself, judged as devices will: purposes, names, the way to a CA that they know (TESTS E61).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use est::IdentityFault;
@@ -9,7 +9,7 @@ use pki::{Certificate, GeneralName, ServerName};
 
 use super::authorities::Authority;
 use super::secrets::PRIVATE_KEY;
-use super::{Gravity, Loading, Warning};
+use super::{Gravity, Loading, TRUST, Warning};
 use crate::config::{self, Config, ExpiredServer, Fault, Problem, SERVER, SERVER_ISSUER, ServerFlaw};
 
 /// The chain that the server shows, with the key of its leaf.
@@ -70,11 +70,22 @@ impl Loading {
     /// Whether devices that dial the server by its names and hold what `/crts` answers would trust it.
     pub(super) fn judge_as_devices_do(&mut self, config: &Config, shown: &Shown, authorities: &[Authority]) {
         let trust = &config.server.trust;
-        let beside: Option<Vec<_>> =
-            trust.value.iter().map(|path| self.certificates(trust, path, &config.file)).collect();
+        let beside: Vec<_> = trust.value.iter().map(|path| self.trusted(config, path)).collect();
+        let beside: Option<Vec<_>> = beside.into_iter().collect();
         let Some(beside) = beside else { return };
         self.judge_names(config, shown);
         self.judge_path(config, shown, authorities, &beside.concat());
+    }
+
+    /// What devices hold beside the answer of `/crts`. Its dates are for them to judge: a warning, whatever they are.
+    fn trusted(&mut self, config: &Config, path: &Path) -> Option<Vec<Arc<Certificate>>> {
+        let trust = &config.server.trust;
+        let certificates = self.certificates(trust, path, &config.file)?;
+        for certificate in &certificates {
+            let path = config::from_file(&config.file, path);
+            self.check_validity(trust, path, TRUST, certificate, Gravity::Warning);
+        }
+        Some(certificates)
     }
 
     fn judge_names(&mut self, config: &Config, shown: &Shown) {

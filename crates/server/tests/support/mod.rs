@@ -145,6 +145,18 @@ impl Pki {
         certificate.der().len()
     }
 
+    /// `factory.pem` anew: the same factory, with these dates.
+    pub fn write_factory_living(&self, validity: Validity) {
+        let factory = make::root(&authority("Factory", validity), &signing(&self.manufacturer_key), &ring()).unwrap();
+        self.write_certificates("factory.pem", &[&factory]);
+    }
+
+    /// `NAME` with another CA of these dates.
+    pub fn write_other_root(&self, name: &str, validity: Validity) {
+        let other = make::root(&authority("Other", validity), &signing(&new_key()), &ring()).unwrap();
+        self.write_certificates(name, &[&other]);
+    }
+
     /// Puts `count` further factories behind the one in `factory.pem`.
     pub fn write_factories(&self, count: usize) {
         let further: Vec<Certificate> = (0..count)

@@ -78,7 +78,7 @@ macro_rules! handshake_rows {
             CertificateExpired: "dtls.certificate.expired", Handshake, Wire::Alert(Alert::CERTIFICATE_EXPIRED);
                 "A certificate of the chain is past its notAfter.";
                 "Renew before two thirds of the life are over; with an expired certificate, enrol anew with the manufacturer certificate.";
-                "Check the server's clock; renew the server's certificate if it is that one. For devices that outlived the date of their manufacturer certificate there is allow_expired_identity in the profile; an expired authority above them it does not excuse.";
+                "Check the server's clock; renew the server's certificate if it is that one. For devices that outlived the date of their manufacturer certificate there is allow_expired_identity in the profile; it excuses no expired intermediate. The dates of the CAs in manufacturers are not judged.";
             CertificateNotYetValid: "dtls.certificate.not_yet_valid", Handshake, Wire::Alert(Alert::CERTIFICATE_EXPIRED);
                 "A certificate of the chain is before its notBefore.";
                 "Set the device's clock, if it is the device that complains.";
