@@ -315,11 +315,13 @@ impl Profile {
     }
 
     /// The device of a client, for a log line that cannot ask the ledger: nothing where the certificate is of this CA and its names may not
-    /// be those of the factory.
+    /// be those of the factory, or names another issuer. By names alone: a line costs no signature.
     pub fn device_shown(&self, client: &Certificate, anchor: &AnchorId) -> Option<ShownDevice> {
         let manufacturer = match self.origin(anchor)? {
             Origin::Manufacturer => *anchor,
-            Origin::ThisCa if self.spec.gives_back_names() => *self.manufacturers.first()?,
+            Origin::ThisCa if self.spec.gives_back_names() && self.names_as_issuer(client) => {
+                *self.manufacturers.first()?
+            }
             Origin::ThisCa => return None,
         };
         Some(self.shown(&Device { manufacturer, id: self.device_id(client).ok()? }))
@@ -335,9 +337,10 @@ impl Profile {
     }
 
     /// The device of a certificate of this CA that the ledger does not know, where nothing has to be guessed: the rule reads a device, and the
-    /// template makes of it the very subject that it stands in.
+    /// template makes of it the very subject that it stands in. The key of the CA itself has to have signed it: what an authority below the
+    /// CA issues was never in our ledger.
     pub(crate) fn device_unrecorded(&self, client: &Certificate) -> Option<Device> {
-        if self.spec.unrecorded == Unrecorded::Refused {
+        if self.spec.unrecorded == Unrecorded::Refused || !self.names_as_issuer(client) {
             return None;
         }
         let id = self.device_id(client).ok()?;
@@ -346,7 +349,13 @@ impl Profile {
         {
             return None;
         }
+        client.verify_signed_by(self.spec.ca.certificate()).ok()?;
         Some(Device { manufacturer: *self.manufacturers.first()?, id })
+    }
+
+    /// Whether the certificate names the issuing CA as its issuer.
+    fn names_as_issuer(&self, client: &Certificate) -> bool {
+        client.issuer().matches(self.spec.ca.certificate().subject())
     }
 
     /// Whether devices of this manufacturer are the profile's.

@@ -79,6 +79,35 @@ fn e47_without_a_row_nothing_is_guessed_unless_the_rule_gives_the_names_back() {
 }
 
 #[test]
+fn e54_a_certificate_of_an_authority_below_our_ca_is_nobody() {
+    let world = World::new();
+    let profile = world.profile_with(|spec| {
+        spec.subject = "CN={subject.CN},serialNumber={device_id},O=Fleet".parse().unwrap();
+        spec.unrecorded = Unrecorded::ByRule;
+    });
+    let (before, _) = world.plain();
+    let (after, ledger) = world.plain();
+    let device = world.device(1);
+    let first = issued(run_one(&before, START, world.enroll(&profile, &device, device.csr())));
+    let ours = Certificate::parse(&first.certificate).unwrap();
+    let anchor = world.ca.certificate().anchor_id();
+    // The names of the first certificate, by an authority that our CA has certified: its chain ends in our CA too.
+    let theirs = world.below_the_ca(&device, ours.subject());
+    let csr = || device.csr_with(ours.subject(), &GeneralNames::empty(), None);
+    for function in BOTH {
+        let mut job = world.with_issued(function, &profile, &first, csr());
+        job.client = Arc::clone(&theirs);
+        assert_eq!(refused(run_one(&after, START + DAY, job)), Refusal::ClientNotInLedger, "{function:?}");
+    }
+    assert_eq!(ledger.issued_count(), 0);
+    assert!(profile.device_shown(&theirs, &anchor).is_none(), "a line does not call it by the name of a device");
+    assert!(profile.device_shown(&ours, &anchor).is_some());
+    for function in BOTH {
+        issued(run_one(&after, START + DAY, world.with_issued(function, &profile, &first, csr())));
+    }
+}
+
+#[test]
 fn e48_a_renewal_has_the_names_that_are_held_or_is_refused() {
     let world = World::new();
     let (issuer, _) = world.plain();

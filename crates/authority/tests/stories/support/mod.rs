@@ -165,12 +165,40 @@ impl World {
 
     /// A certificate of the device's manufacturer with these names.
     pub(crate) fn named(&self, device: &Device, subject: &Name, san: &GeneralNames) -> Certificate {
-        let issuer = issue::Issuer::new(Arc::clone(&self.manufacturer)).unwrap();
+        self.certified(&self.manufacturer, &self.manufacturer_key, device, subject, san)
+    }
+
+    /// A certificate of an authority below the issuing CA, with this subject.
+    pub(crate) fn below_the_ca(&self, device: &Device, subject: &Name) -> Arc<Certificate> {
+        let (authority_key, _) = key(&self.random);
+        let spec = AuthoritySpec {
+            common_name: "Below",
+            organization: Some("Example"),
+            serial: Serial::new(NodePrefix::new(0), [4; 16]),
+            validity: Validity { not_before: at(START - YEAR), not_after: at(START + 20 * YEAR) },
+            path_len: None,
+        };
+        let ca_key = self.signing_key();
+        let parent = Parent { certificate: self.ca.certificate(), key: &ca_key };
+        let authority = secure(&self.random, |r| make::authority(&spec, authority_key.public_key(), parent, r));
+        let authority = Arc::new(authority.unwrap());
+        Arc::new(self.certified(&authority, &authority_key, device, subject, &GeneralNames::empty()))
+    }
+
+    fn certified(
+        &self,
+        authority: &Arc<Certificate>,
+        key: &SigningKey,
+        device: &Device,
+        subject: &Name,
+        san: &GeneralNames,
+    ) -> Certificate {
+        let issuer = issue::Issuer::new(Arc::clone(authority)).unwrap();
         let template = Template::new(Arc::new(issuer), &TemplateSpec { client_auth: true, ..TemplateSpec::default() });
         let serial = Serial::new(NodePrefix::new(0), [0x77; 16]);
         let validity = Validity { not_before: at(START - DAY), not_after: at(START + 20 * YEAR) };
         let to_be_signed = template.unwrap().fill(subject, san, device.identity_key.spki(), &serial, validity).unwrap();
-        let signature = secure(&self.random, |r| self.manufacturer_key.sign(r, to_be_signed.der())).unwrap();
+        let signature = secure(&self.random, |r| key.sign(r, to_be_signed.der())).unwrap();
         to_be_signed.assemble(&signature).unwrap()
     }
 
