@@ -9,25 +9,38 @@ use crate::support::script::{Hello, Script};
 use crate::support::{Known, World};
 use dtls::{Client, Path, Route, SocketIndex};
 
-const STEP: Duration = Duration::from_millis(20);
+pub(crate) const STEP: Duration = Duration::from_millis(20);
 const ONE_WAY: Duration = Duration::from_millis(100);
 
-fn at(address: [u8; 4], port: u16) -> Route {
+pub(crate) fn at(address: [u8; 4], port: u16) -> Route {
     Route::Address(Path { peer: SocketAddr::from((address, port)), local: None, socket: SocketIndex(0) })
 }
 
 /// A device on a link that loses one datagram in ten, each way; the same ones in each run.
-struct Device {
+pub(crate) struct Device {
     client: Client<Known>,
     route: Route,
-    begins: Duration,
+    pub(crate) begins: Duration,
     to_server: VecDeque<(Duration, Vec<u8>)>,
     to_client: VecDeque<(Duration, Vec<u8>)>,
     dice: u64,
-    took: Option<Duration>,
+    pub(crate) took: Option<Duration>,
 }
 
 impl Device {
+    /// One that begins now, with this timer.
+    pub(crate) fn new(script: &Script, world: &World, route: Route, timer: Duration, seed: u64) -> Self {
+        Self {
+            client: world.client_with(&script.clock, |config| config.retransmission_initial = timer),
+            route,
+            begins: script.clock.elapsed,
+            to_server: VecDeque::new(),
+            to_client: VecDeque::new(),
+            dice: seed,
+            took: None,
+        }
+    }
+
     fn loses(&mut self) -> bool {
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.dice >> 33).is_multiple_of(10)
@@ -61,11 +74,8 @@ fn times(flood: Flood, lasts: Duration) -> Vec<Option<Duration>> {
     for n in 0..40_u16 {
         script.clock.elapsed = lasts * u32::from(n) / 40;
         let timer = Duration::from_secs(if n % 2 == 0 { 1 } else { 9 });
-        let client = world.client_with(&script.clock, |config| config.retransmission_initial = timer);
         let route = at([100, 64 + n.to_be_bytes()[1], 0, 1], 5_000);
-        let begins = script.clock.elapsed;
-        let (to_server, to_client) = (VecDeque::new(), VecDeque::new());
-        devices.push(Device { client, route, begins, to_server, to_client, dice: u64::from(n) + 9, took: None });
+        devices.push(Device::new(&script, &world, route, timer, u64::from(n) + 9));
     }
     script.clock.elapsed = Duration::ZERO;
     let end = lasts + Duration::from_secs(180);
@@ -116,7 +126,7 @@ fn begin(script: &mut Script, route: Route, n: u64, flood: Flood) {
 }
 
 /// One device, one step of time.
-fn step(script: &mut Script, device: &mut Device, now: Duration) {
+pub(crate) fn step(script: &mut Script, device: &mut Device, now: Duration) {
     if device.client.poll_timeout().is_some_and(|due| due <= script.clock.now().mono) {
         device.client.handle_timeout(script.clock.now());
     }
@@ -142,7 +152,7 @@ fn step(script: &mut Script, device: &mut Device, now: Duration) {
 }
 
 /// What the server repeats by itself.
-fn deliver(script: &mut Script, devices: &mut [Device], now: Duration) {
+pub(crate) fn deliver(script: &mut Script, devices: &mut [Device], now: Duration) {
     while let Some((route, bytes)) = script.endpoint.poll_transmit().map(|one| (one.route, one.bytes.to_vec())) {
         let of_route = |device: &&mut Device| device.route == route;
         if let Some(device) = devices.iter_mut().find(of_route)

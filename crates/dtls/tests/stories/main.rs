@@ -18,6 +18,7 @@ mod limits;
 mod narrow_paths;
 mod one_cookie;
 mod order;
+mod population;
 mod records;
 mod restart;
 mod retransmission;
