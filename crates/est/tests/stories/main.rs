@@ -12,6 +12,7 @@ mod expired_identity;
 mod hostile;
 mod persistence;
 mod pins;
+mod population;
 mod remedies;
 mod server_name;
 mod small_records;
