@@ -2,15 +2,20 @@
 //!
 //! A batch owns whatever must be answered. A step splits it by consuming the states; what ends is delivered in one call;
 //! and a batch that is dropped, because a ledger or signer dropped the completion that held it, delivers
-//! [`Busy::Dropped`] for each of its jobs. So no job can be lost, and none can be delivered twice.
+//! [`Busy::Dropped`] for each of its jobs. So no job can be lost, and none can be delivered twice. A step that panics on one job costs that
+//! job alone, provided that the batch has an [`Isolate`] that catches it: the others go on.
 
 use std::sync::Arc;
 
 use crate::job::{Deliver, Outcome};
 use crate::refusal::Busy;
 
+/// Calls what it is given, once, and may catch a panic of it.
+pub type Isolate = fn(&mut dyn FnMut());
+
 pub(crate) struct Batch<J: Send + 'static, S> {
     deliver: Arc<dyn Deliver<J>>,
+    isolate: Isolate,
     entries: Vec<(J, S)>,
 }
 
@@ -21,8 +26,13 @@ pub(crate) enum Way<A, B> {
 }
 
 impl<J: Send + 'static, S> Batch<J, S> {
-    pub(crate) fn new(deliver: Arc<dyn Deliver<J>>, entries: Vec<(J, S)>) -> Batch<J, S> {
-        Batch { deliver, entries }
+    pub(crate) fn new(deliver: Arc<dyn Deliver<J>>, isolate: Isolate, entries: Vec<(J, S)>) -> Batch<J, S> {
+        Batch { deliver, isolate, entries }
+    }
+
+    /// Other jobs of the same submission.
+    fn beside<T>(&self, entries: Vec<(J, T)>) -> Batch<J, T> {
+        Batch::new(Arc::clone(&self.deliver), self.isolate, entries)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -37,17 +47,20 @@ impl<J: Send + 'static, S> Batch<J, S> {
         self.entries.iter().map(|(_, state)| state)
     }
 
-    /// Divides the batch by what `step` makes of each state.
+    /// Divides the batch by what `step` makes of each state. A job whose step panicked ends here.
     pub(crate) fn divide<A, B>(mut self, mut step: impl FnMut(S) -> Way<A, B>) -> (Batch<J, A>, Batch<J, B>) {
         let entries = std::mem::take(&mut self.entries);
-        let mut on = Batch::new(Arc::clone(&self.deliver), Vec::with_capacity(entries.len()));
-        let mut aside = Batch::new(Arc::clone(&self.deliver), Vec::new());
+        let mut on = self.beside(Vec::with_capacity(entries.len()));
+        let mut aside = self.beside(Vec::new());
+        let mut panicked = self.beside(Vec::new());
         for (job, state) in entries {
-            match step(state) {
-                Way::On(next) => on.entries.push((job, next)),
-                Way::Aside(other) => aside.entries.push((job, other)),
+            match isolated(self.isolate, || step(state)) {
+                Some(Way::On(next)) => on.entries.push((job, next)),
+                Some(Way::Aside(other)) => aside.entries.push((job, other)),
+                None => panicked.entries.push((job, Outcome::later(Busy::Dropped))),
             }
         }
+        panicked.finish();
         (on, aside)
     }
 
@@ -78,7 +91,7 @@ impl<J: Send + 'static, S> Batch<J, S> {
     /// Takes one job out of the batch, for the one step that may park it elsewhere.
     pub(crate) fn pop(&mut self) -> Option<(Batch<J, ()>, S)> {
         let (job, state) = self.entries.pop()?;
-        Some((Batch::new(Arc::clone(&self.deliver), vec![(job, ())]), state))
+        Some((self.beside(vec![(job, ())]), state))
     }
 
     /// Puts a job that [`Batch::pop`] took out into the batch of the next step.
@@ -109,5 +122,51 @@ impl<J: Send + 'static, S> Drop for Batch<J, S> {
             let lost = std::mem::take(&mut self.entries);
             self.deliver.deliver(lost.into_iter().map(|(job, _)| (job, Outcome::later(Busy::Dropped))).collect());
         }
+    }
+}
+
+/// What `work` yields, if it ends.
+fn isolated<T>(isolate: Isolate, work: impl FnOnce() -> T) -> Option<T> {
+    let (mut work, mut yielded) = (Some(work), None);
+    isolate(&mut || yielded = work.take().map(|work| work()));
+    yielded
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::refusal::Refusal;
+
+    #[derive(Default)]
+    struct Delivered(Mutex<Vec<(u32, Outcome)>>);
+
+    impl Deliver<u32> for Delivered {
+        fn deliver(&self, outcomes: Vec<(u32, Outcome)>) {
+            assert!(!outcomes.is_empty(), "an empty delivery wakes a shard for nothing");
+            self.0.lock().unwrap().extend(outcomes);
+        }
+    }
+
+    #[test]
+    fn e56_of_three_jobs_the_one_that_panics_is_answered_later_and_the_others_go_on() {
+        let isolate: Isolate = |step| drop(catch_unwind(AssertUnwindSafe(step)));
+        let delivered = Arc::new(Delivered::default());
+        let deliver = Arc::clone(&delivered) as Arc<dyn Deliver<u32>>;
+        let batch = Batch::new(deliver, isolate, vec![(1, "first"), (2, "second"), (3, "third")]);
+        let next = batch.advance(|state| {
+            assert!(state != "second", "a request that the parser does not survive");
+            if state == "third" { Err(Refusal::ClientUnknown.into()) } else { Ok(state.len()) }
+        });
+        assert_eq!(next.states().collect::<Vec<_>>(), [&5]);
+        let mut outcomes = std::mem::take(&mut *delivered.0.lock().unwrap());
+        outcomes.sort_by_key(|(job, _)| *job);
+        let [(2, Outcome::Later { why: Busy::Dropped, .. }), (3, Outcome::Refused(Refusal::ClientUnknown))] =
+            outcomes[..]
+        else {
+            panic!("{outcomes:?}");
+        };
     }
 }

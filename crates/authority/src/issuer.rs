@@ -25,7 +25,7 @@ use pki::issue::{NodePrefix, Serial, ToBeSigned, validity};
 use pki::{Certificate, Digest, ExtendedKeyUsage, Signature, Validity};
 use rustls_pki_types::UnixTime;
 
-use crate::batch::{Batch, Way};
+use crate::batch::{Batch, Isolate, Way};
 use crate::ca::VerifySignatures;
 use crate::decide::{Permit, Verified, decide, verify};
 use crate::flight::{Claim, Flights, Joined};
@@ -48,6 +48,7 @@ pub struct Issuer {
     random: Arc<dyn Random>,
     node: NodePrefix,
     flights: Arc<Flights>,
+    isolate: Isolate,
 }
 
 impl Issuer {
@@ -60,7 +61,14 @@ impl Issuer {
         node: NodePrefix,
         flights: Arc<Flights>,
     ) -> Issuer {
-        Issuer { ledger, signer, random, node, flights }
+        Issuer { ledger, signer, random, node, flights, isolate: |step| step() }
+    }
+
+    /// Does each step of each job inside of `isolate`: where it catches a panic, that job is answered with [`Busy::Dropped`], its claim is
+    /// freed, and the other jobs of its batch go on. Without it a panic goes through to the caller of [`Issuer::submit`].
+    #[must_use]
+    pub fn isolating(self, isolate: Isolate) -> Issuer {
+        Issuer { isolate, ..self }
     }
 
     /// Takes a batch of jobs at the time `utc`; every `J` comes back through `deliver` exactly once.
@@ -73,7 +81,7 @@ impl Issuer {
         deliver: Arc<dyn Deliver<J>>,
     ) {
         let turn = Turn { issuer: Arc::clone(self), utc };
-        let verified = Batch::new(deliver, batch).advance(|job| verify(job).map_err(Outcome::from));
+        let verified = Batch::new(deliver, self.isolate, batch).advance(|job| verify(job).map_err(Outcome::from));
         turn.ask_standing(verified);
     }
 

@@ -35,6 +35,7 @@ mod refusal;
 mod signer;
 mod subject;
 
+pub use batch::Isolate;
 pub use ca::{Ca, CaFault, ChainRule, Urls, VerifySignatures};
 pub use device::{Attribute, DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice};
 pub use flight::{Flights, Limits};

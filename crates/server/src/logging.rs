@@ -70,7 +70,7 @@ where
 
 /// What is logged meanwhile by this thread, as it would stand in the log.
 #[cfg(test)]
-fn logged(format: Format, log: impl FnOnce()) -> String {
+pub(crate) fn logged(format: Format, log: impl FnOnce()) -> String {
     use std::io::{Read as _, Seek as _};
 
     let mut file = tempfile::tempfile().unwrap();

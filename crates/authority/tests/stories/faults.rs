@@ -411,3 +411,39 @@ fn e56_a_panic_below_answers_its_jobs_and_frees_their_keys() {
     assert!(matches!(collect.take(1)[..], [Outcome::Later { why: Busy::Dropped, .. }]));
     assert_eq!(issuer.in_flight(), 0);
 }
+
+/// Panics on the second serial that it is to draw.
+struct PanicsOnce(Arc<Derived>, std::sync::atomic::AtomicUsize);
+
+impl Random for PanicsOnce {
+    fn fill(&self, out: &mut [u8]) {
+        let before = self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        assert!(before != 1, "the second serial");
+        self.0.fill(out);
+    }
+
+    fn with_secure(&self, operation: &mut dyn FnMut(&dyn ring::rand::SecureRandom)) {
+        self.0.with_secure(operation);
+    }
+}
+
+#[test]
+fn e56_a_step_that_panics_on_one_job_costs_its_batch_nothing_else() {
+    let world = World::new();
+    let random = Arc::new(PanicsOnce(Arc::clone(&world.random), 0.into()));
+    let ledger = Arc::new(MemoryLedger::new(100));
+    let flights = Arc::new(Flights::new(Limits::default()));
+    let (rows, signer) = (Arc::clone(&ledger) as Arc<dyn Ledger>, Arc::new(world.signer()));
+    let issuer = Issuer::new(rows, signer, random, NodePrefix::new(7), flights).isolating(|step| {
+        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(step)));
+    });
+    let (issuer, profile) = (Arc::new(issuer), world.profile());
+    let devices: Vec<_> = (0..3).map(|number| world.device(number)).map(|device| (device.csr(), device)).collect();
+    let jobs = || devices.iter().map(|(csr, device)| world.enroll(&profile, device, csr.clone())).collect();
+    let mut outcomes = support::run(&issuer, START, jobs());
+    assert_eq!(later(outcomes.remove(1)), Busy::Dropped);
+    let first: Vec<_> = outcomes.into_iter().map(issued).collect();
+    assert_eq!((first.len(), ledger.issued_count(), issuer.in_flight()), (2, 2, 0));
+    let again: Vec<_> = support::run(&issuer, START + 60, jobs()).into_iter().map(issued).collect();
+    assert_eq!((again.len(), ledger.issued_count()), (3, 3), "its key is free");
+}

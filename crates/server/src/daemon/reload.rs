@@ -18,6 +18,7 @@ use pki::issue::NodePrefix;
 
 use super::control::{Control, Phase};
 use super::snapshot::Snapshot;
+use super::work::isolate;
 use crate::config::{Config, Faults, MetricsSection, Sources};
 use crate::load::{self, Loaded, Process, Warning};
 
@@ -104,7 +105,8 @@ impl Issuing {
             Arc::clone(&self.random) as Arc<dyn authority::Random>,
             NodePrefix::new(loaded.config.server.node),
             Arc::clone(&self.flights),
-        );
+        )
+        .isolating(isolate);
         Snapshot { est: Arc::clone(&loaded.est), issuer: Arc::new(issuer) }
     }
 }

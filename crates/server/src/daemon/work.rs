@@ -68,15 +68,14 @@ impl Pool {
     ) {
         self.in_chunks(jobs, |chunk| {
             let done = done.clone();
-            // A step that panics is never done: its handshake ends at its deadline. The other steps of the task are.
-            let isolate = |step: &mut dyn FnMut()| _ = guarded(step);
             let handed = chunk.len();
+            // A step that panics is never done: its handshake ends at its deadline. The other steps of the task are.
             self.spawn(move || done(handed, PublicKeyJob::run_many(chunk, &isolate)));
         });
     }
 
-    /// Runs a task; a panic in it ends the task and nothing else (rayon would abort the process). What an enrolment held is let go on the way:
-    /// its claim is freed and its job answered with 5.03.
+    /// Runs a task; a panic in it ends the task and nothing else (rayon would abort the process). A step of one job panics inside of [`isolate`]
+    /// already, and the other jobs of the task go on.
     fn spawn(&self, task: impl FnOnce() + Send + 'static) {
         self.threads.spawn(move || {
             guarded(task);
@@ -91,6 +90,12 @@ impl Pool {
         }
         hand_over(jobs);
     }
+}
+
+/// Runs a step of one job; a panic in it is logged with its reason and ends the step. The claim of an enrolment is freed on the way, and its
+/// job answered with 5.03.
+pub(super) fn isolate(step: &mut dyn FnMut()) {
+    guarded(step);
 }
 
 /// What `work` yields; a panic in it is logged with its reason, and yields nothing. Unwind safety: what `work` owned is dropped, and what it shares
@@ -111,9 +116,23 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::logging::{Format, logged};
 
+    /// Both in one test: a second one that panics in the pool at the same time, without a log, may tell `tracing` that nobody listens.
     #[test]
-    fn e56_a_panic_ends_one_job_and_the_pool_goes_on() {
+    fn e56_a_panic_ends_one_job_is_logged_with_its_reason_and_the_pool_goes_on() {
+        let mut ended = Vec::new();
+        let log = logged(Format::Human, || {
+            for job in 0..3 {
+                isolate(&mut || {
+                    assert!(job != 1, "job {job} is at fault");
+                    ended.push(job);
+                });
+            }
+        });
+        assert_eq!((ended.as_slice(), log.lines().count()), (&[0, 2][..], 1), "{log}");
+        assert!(log.contains("ERROR") && log.contains("a job of the pool panicked: job 1 is at fault"), "{log}");
+
         let pool = Pool::new(1).unwrap();
         let (sender, receiver) = mpsc::channel();
         for number in 0..3 {
