@@ -2,7 +2,7 @@
 //! configuration and its faults become exit statuses.
 
 use crate::arguments::{Connection, ServerUri, TraceStyle};
-use crate::identity::Identity;
+use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, Status, say};
 use dtls::IdentityUse;
@@ -149,8 +149,11 @@ impl Plan {
             ..ClientConfig::default()
         };
         client.path.extend(connection.server.label.clone());
-        let verifier = ServerVerifier::new(trust, name)
-            .map_err(|fault| Fault::failed(format!("the certificates of --trust cannot be used: {fault}")))?;
+        let verifier = ServerVerifier::new(trust, name).map_err(|fault| {
+            let of = identity::anchors_file(connection)
+                .map_or(String::new(), |(file, named_by)| format!(" of {} ({named_by})", file.display()));
+            Fault::failed(format!("the certificates{of} cannot be used: {fault}"))
+        })?;
         let mut dtls = DtlsConfig::new(identity.map(Identity::dtls).transpose()?, Arc::new(verifier));
         dtls.server_name = host;
         dtls.mtu = usize::from(connection.mtu);
@@ -346,11 +349,7 @@ fn in_general(advice: &str) -> &str {
 
 /// What to do where the files of this command line are the first that may be at fault.
 fn distrust(connection: &Connection, reason: Reason) -> Option<String> {
-    let (file, named_by) = match (&connection.trust, &connection.identity) {
-        (Some(file), _) => (file.clone(), "--trust"),
-        (None, Some(dir)) => (dir.join("anchors.pem"), "--identity"),
-        _ => return None,
-    };
+    let (file, named_by) = identity::anchors_file(connection)?;
     matches!(reason, Reason::CertificateUnknownIssuer | Reason::CertificateBadSignature).then(|| {
         format!(
             "{} ({named_by}) does not hold the CA that issued the server's certificate: name the file with its root, such as ca/root.pem of the folder that the server runs from",

@@ -75,15 +75,21 @@ fn files_of(dir: &Path) -> Outcome<(PathBuf, PathBuf)> {
         })
 }
 
-/// Whom to trust for the server: `--trust`, else what an earlier enrolment left beside the identity.
+/// The file that says whom to trust for the server, and the option that named it: `--trust`, else what an earlier enrolment left beside the
+/// identity.
+pub(crate) fn anchors_file(connection: &Connection) -> Option<(PathBuf, &'static str)> {
+    match (&connection.trust, &connection.identity) {
+        (Some(file), _) => Some((file.clone(), "--trust")),
+        (None, Some(dir)) => Some((dir.join("anchors.pem"), "--identity")).filter(|(file, _)| file.exists()),
+        (None, None) => None,
+    }
+}
+
+/// Whom to trust for the server.
 pub(crate) fn anchors(connection: &Connection) -> Outcome<Vec<Arc<Certificate>>> {
-    let path = match (&connection.trust, &connection.identity) {
-        (Some(path), _) => path.clone(),
-        (None, Some(dir)) if dir.join("anchors.pem").exists() => dir.join("anchors.pem"),
-        _ => {
-            return Err(Fault::usage("who may vouch for the server is not said")
-                .remedy("--trust FILE, such as the ca/root.pem of `muster init`"));
-        }
-    };
+    let (path, _) = anchors_file(connection).ok_or_else(|| {
+        Fault::usage("who may vouch for the server is not said")
+            .remedy("--trust FILE, such as the ca/root.pem of `muster init`")
+    })?;
     Ok(pem::read_certificates(&path)?.into_iter().map(Arc::new).collect())
 }

@@ -165,6 +165,25 @@ fn e79_a_wrong_trust_is_named_before_any_advice_for_firmware() {
     assert!(!said.contains("firmware"), "{said}");
 }
 
+#[test]
+fn e79_anchors_that_are_no_authorities_are_named_by_file_and_option() {
+    let pki = Pki::new();
+    let device = pki.path("device");
+    let (leaf, beside) = (device.join("idevid.pem"), device.join("anchors.pem"));
+    fs::copy(&leaf, &beside).unwrap();
+    let crts = |more: &[&Path]| {
+        let mut command = muster();
+        command.args(["crts", "--server", "coaps://127.0.0.1:1", "--identity"]).arg(&device).args(more);
+        stderr(&command.output().unwrap())
+    };
+    let said = crts(&[]);
+    let expected = format!("the certificates of {} (--identity) cannot be used", beside.display());
+    assert!(said.contains(&expected), "{expected} is not in {said}");
+    let said = crts(&[Path::new("--trust"), &leaf]);
+    let expected = format!("the certificates of {} (--trust) cannot be used", leaf.display());
+    assert!(said.contains(&expected), "{expected} is not in {said}");
+}
+
 /// Runs it to its end. One that waits for ever ends with the status 124 after a minute.
 fn ended(command: &Command) -> Output {
     let mut bounded = Command::new("timeout");

@@ -282,6 +282,31 @@ fn c46_the_text_of_a_refused_block_says_what_came() {
     assert_eq!(reasons.iter().collect::<BTreeSet<_>>().len(), reasons.len());
 }
 
+/// A reason that several faults share has a text that is true of each of them, and a remedy for each.
+#[test]
+fn d101_the_text_of_a_shared_reason_holds_for_each_of_its_faults() {
+    for (reason, words) in [
+        // The leaf's purposes, and those of an intermediate.
+        (Reason::CertificateExtendedKeyUsage, &["that of the leaf", "that of an intermediate", "each"][..]),
+        // A leaf without digitalSignature, an intermediate without keyCertSign, the certificate of a CA.
+        (Reason::CertificateKeyUsage, &["digitalSignature in a leaf", "keyCertSign in an intermediate", "of a CA"]),
+        // ECDSA on another curve, and other keys.
+        (Reason::CertificateAlgorithm, &["on P-256 or P-384", "P-521", "RSA"]),
+        // The date of the leaf can be excused, that of an intermediate cannot, and an anchor has none.
+        (Reason::CertificateExpired, &["allow_expired_identity", "no expired intermediate", "are not judged"]),
+        // What is no CMS at all, and what is one in BER.
+        (Reason::AnswerMalformed, &["in DER", "BER"]),
+    ] {
+        let Entry { meaning, device, server, .. } = reason.entry();
+        let text = format!("{meaning} {device} {server}");
+        for word in words {
+            assert!(text.contains(word), "{word} is not in {text}");
+        }
+    }
+    let both = Reason::ALL.iter().filter(|it| it.explain().contains("both suites"));
+    assert_eq!(both.collect::<Vec<_>>(), Vec::<&Reason>::new(), "there are three suites");
+}
+
 #[test]
 fn e07_mismatch_of_a_renewal_is_its_own_reason() {
     let mismatch = authority::Refusal::SubjectMismatch(mismatch());

@@ -88,13 +88,13 @@ macro_rules! handshake_rows {
                 "Read the certificate back from storage and compare: it is damaged, or its issuer has the same name and another key.";
                 "Check that the anchor is the CA that really issued these devices, not one of the same name.";
             CertificateExtendedKeyUsage: "dtls.certificate.extended_key_usage", Handshake, Wire::Alert(Alert::UNSUPPORTED_CERTIFICATE);
-                "The certificate's extendedKeyUsage excludes its use here: clientAuth for a device, serverAuth for a server.";
-                "Use a certificate with clientAuth, or without the extension.";
-                "For the server's own certificate: issue one with serverAuth.";
+                "An extendedKeyUsage of the chain excludes its use here, that of the leaf or that of an intermediate: clientAuth for a device, serverAuth for a server. The report names the certificate.";
+                "Use a chain in which each extendedKeyUsage has clientAuth, or is absent.";
+                "For the server's own chain: a leaf with serverAuth, under intermediates whose extendedKeyUsage has it or is absent.";
             CertificateKeyUsage: "dtls.certificate.key_usage", Handshake, Wire::Alert(Alert::UNSUPPORTED_CERTIFICATE);
-                "The certificate's keyUsage excludes digitalSignature, or it is the certificate of a CA.";
-                "Use the device's own certificate, whose keyUsage has digitalSignature or that has no keyUsage.";
-                "Nothing to change.";
+                "A keyUsage excludes what the certificate is used for: digitalSignature in a leaf, keyCertSign in an intermediate; or the leaf is the certificate of a CA. The report names the certificate.";
+                "Use the device's own certificate, whose keyUsage has digitalSignature or is absent, under intermediates whose keyUsage has keyCertSign or is absent.";
+                "Where the report names an intermediate: ask its maker for one with keyCertSign.";
             CertificateNameMismatch: "dtls.certificate.name_mismatch", Handshake, Wire::Alert(Alert::BAD_CERTIFICATE);
                 "The server's certificate does not carry the name that was dialled (RFC 7030 §3.6).";
                 "Dial the name or address that stands in the certificate's subjectAltName; common names do not count.";
@@ -117,7 +117,7 @@ macro_rules! handshake_rows {
                 "Ask the manufacturer to mark the extension as not critical.";
             CertificateAlgorithm: "dtls.certificate.unsupported_algorithm", Handshake, Wire::Alert(Alert::UNSUPPORTED_CERTIFICATE);
                 "A key or signature algorithm of the chain is not accepted: keys are P-256 or P-384, signatures ECDSA with SHA-256 or SHA-384.";
-                "Use a manufacturer certificate with ECDSA keys.";
+                "Use a manufacturer certificate on P-256 or P-384; RSA, P-521 and brainpool keys are not accepted.";
                 "Where the report names NULL parameters of a burnt-in certificate that cannot be replaced, set identity_encoding = \"as_issued\" in the profile.";
             CertificateBadEncoding: "dtls.certificate.bad_encoding", Handshake, Wire::Alert(Alert::BAD_CERTIFICATE);
                 "A certificate that the path needs is not strict DER or breaks a rule of X.509; the report names the certificate, the field and the rule.";
@@ -232,7 +232,7 @@ macro_rules! handshake_rows {
             AlertHandshakeFailure: "dtls.alert.handshake_failure", Handshake, Wire::Silence;
                 "The peer found no parameters that it could accept.";
                 "Offer what RFC 9148 §3 makes mandatory: ECDHE_ECDSA_AES_128_CCM_8 with secp256r1. muster explain dtls.hello.no_common_suite and dtls.hello.no_common_group have the settings of Mbed TLS, Zephyr, OpenThread and OpenSSL.";
-                "Allow both suites in [dtls] suites; use a P-256 server certificate.";
+                "Allow all three suites in [dtls] suites; use a P-256 server certificate.";
             AlertInsufficientSecurity: "dtls.alert.insufficient_security", Handshake, Wire::Silence;
                 "The peer holds everything that was on offer for too weak.";
                 "Allow ECDHE_ECDSA with AES-128; muster explain dtls.hello.no_common_suite has the settings of Mbed TLS, Zephyr, OpenThread and OpenSSL.";

@@ -338,9 +338,9 @@ macro_rules! request_rows {
                 "Ask for a format that the server has: leave Accept out for 281.";
                 "Answer with 281 or 287 as Accept says.";
             AnswerMalformed: "device.answer.malformed", Answer, Wire::Silence;
-                "The answer is no certificate, no certs-only CMS message, or no link format.";
+                "The answer cannot be read as what it is labelled: a certificate or a certs-only CMS message, both in DER, or a list in link format.";
                 "Look at the payload with --trace=hex.";
-                "Send DER: a CMS SignedData without signers (281) or one certificate (287).";
+                "Send DER, without the indefinite lengths of BER: a CMS SignedData without signers (281) or one certificate (287).";
             AnswerNotOneCertificate: "device.answer.not_one_certificate", Answer, Wire::Silence;
                 "An enrolment's answer has to hold exactly one certificate, the one that was issued (RFC 7030 §4.2.3).";
                 "Do not use the answer.";
