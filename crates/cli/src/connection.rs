@@ -33,6 +33,14 @@ struct Plan {
     dtls: Arc<DtlsConfig>,
 }
 
+/// What `/crts` answered.
+pub(crate) struct Authorities {
+    /// Those that can be used; never none.
+    pub(crate) certificates: Vec<Certificate>,
+    /// What each of the others is, and why it cannot be used.
+    pub(crate) passed_over: Vec<String>,
+}
+
 impl Session {
     /// Connects. Nothing is sent before the arguments are found good.
     pub(crate) fn open(
@@ -53,13 +61,15 @@ impl Session {
     }
 
     /// `GET /crts`.
-    pub(crate) fn authorities(&mut self) -> Outcome<Vec<Certificate>> {
+    pub(crate) fn authorities(&mut self) -> Outcome<Authorities> {
         match self.ask(&Operation::CaCertificates)? {
             Answer::CaCertificates(CaCertificates { usable, passed_over }) => {
-                for what in passed_over {
+                let passed_over: Vec<_> = passed_over.iter().map(ToString::to_string).collect();
+                for what in &passed_over {
                     say!("/crts: passed over, {what}");
                 }
-                usable.iter().map(|der| self.parse(der)).collect()
+                let certificates: Outcome<_> = usable.iter().map(|der| self.parse(der)).collect();
+                Ok(Authorities { certificates: certificates?, passed_over })
             }
             other => Err(self.odd(&other)),
         }

@@ -1,7 +1,7 @@
 //! `muster crts`: the CA certificates of a server (`/crts`, RFC 9148 §4.1).
 
 use crate::arguments::Connection;
-use crate::connection::Session;
+use crate::connection::{Authorities, Session};
 use crate::describe;
 use crate::files::{self, Access, Durability, Staged};
 use crate::identity::{self, Identity};
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Fetch the CA certificates
 #[derive(clap::Args)]
 #[command(after_help = "\
-Prints the certificates as PEM, or writes them to DIR/anchors.pem. With --json each stands in `pem` of its object.
+Prints the certificates as PEM, or writes them to DIR/anchors.pem. With --json each stands in `pem` of its object, and what cannot be used is named in `passed_over`.
 
 Examples:
   muster crts --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         files::require_absent_or_empty(dir)?;
     }
     let mut session = Session::open(connection, identity.as_ref(), trust, interrupt.clone())?;
-    let certificates = session.authorities()?;
+    let Authorities { certificates, passed_over } = session.authorities()?;
     session.close();
     interrupt.check()?;
 
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     if connection.json {
         let certificates: Vec<_> = certificates.iter().map(describe::json).collect();
-        print_json(serde_json::json!({ "certificates": certificates }));
+        print_json(serde_json::json!({ "certificates": certificates, "passed_over": passed_over }));
         return Ok(());
     }
     for certificate in &certificates {

@@ -1,7 +1,7 @@
 //! What `enroll` and `reenroll` share: a key and a request, the conversation, the check of what came back, the files.
 
 use crate::arguments::Connection;
-use crate::connection::Session;
+use crate::connection::{Authorities, Session};
 use crate::describe;
 use crate::files::{self, Access, Durability, Staged};
 use crate::identity::{self, Identity};
@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: Function) -> Outcome
     session.close();
     interrupt.check()?;
 
-    let leaf = check(&issued, &authorities, trust)?;
+    let leaf = check(&issued, &authorities.certificates, trust)?;
     report(arguments, &leaf, &authorities, request.key.as_ref())
 }
 
@@ -134,8 +134,8 @@ impl Request {
 /// request is checked where the answer is read.
 fn check(issued: &Certificate, authorities: &[Certificate], trust: Vec<Arc<Certificate>>) -> Outcome<Arc<Certificate>> {
     let not_kept = |why: String| Fault::failed(format!("the certificate that came back was not kept: {why}"));
-    let (roots, others): (Vec<_>, Vec<_>) = authorities.iter().partition(|ca| is_self_issued(ca));
-    let anchors = trust.into_iter().chain(roots.into_iter().cloned().map(Arc::new));
+    let (tops, others): (Vec<_>, Vec<_>) = authorities.iter().partition(|ca| is_top(ca, authorities));
+    let anchors = trust.into_iter().chain(tops.into_iter().cloned().map(Arc::new));
     let anchors = Anchors::new(anchors.collect()).map_err(|fault| not_kept(fault.to_string()))?;
     let path: Vec<_> = std::iter::once(issued).chain(others).map(Certificate::der).collect();
     chain::verify_device(&anchors, &path, UnixTime::now())
@@ -143,14 +143,18 @@ fn check(issued: &Certificate, authorities: &[Certificate], trust: Vec<Arc<Certi
         .map_err(|fault| not_kept(format!("{fault}; the CA certificates of the server do not lead to what you trust")))
 }
 
-fn is_self_issued(certificate: &Certificate) -> bool {
-    certificate.subject().matches(certificate.issuer())
+/// Whether the way up ends with this authority: it issued itself, or what issued it is not there, such as a root with an RSA key that was passed
+/// over.
+fn is_top(certificate: &Certificate, authorities: &[Certificate]) -> bool {
+    let issued_it = |other: &Certificate| certificate.issuer().matches(other.subject());
+    let another = authorities.iter().any(|other| other.digest() != certificate.digest() && issued_it(other));
+    certificate.is_ca() && (issued_it(certificate) || !another)
 }
 
 fn report(
     arguments: &EnrolmentArguments,
     leaf: &Certificate,
-    authorities: &[Certificate],
+    authorities: &Authorities,
     key: Option<&PrivateKey>,
 ) -> Outcome {
     let device = pem::encode_chain([leaf.der()]);
@@ -162,13 +166,14 @@ fn report(
         }
         staged.add(
             "anchors.pem",
-            pem::encode_chain(authorities.iter().map(Certificate::der)).as_bytes(),
+            pem::encode_chain(authorities.certificates.iter().map(Certificate::der)).as_bytes(),
             Access::Public,
         )?;
         staged.commit()?;
     }
     if arguments.connection.json {
         let mut json = describe::json(leaf);
+        json["passed_over"] = authorities.passed_over.clone().into();
         json["folder"] = arguments.out.as_ref().map(|dir| dir.display().to_string()).into();
         print_json(json);
         return Ok(());

@@ -152,6 +152,36 @@ fn e61_a_server_certificate_of_another_root_is_a_fault_unless_devices_know_that_
     assert_eq!(server.terminate().0, Some(0));
 }
 
+/// As where the root of `/crts` has an RSA key and is passed over: the issuing CA is what is left, and a server that is trusted named it.
+#[test]
+fn e66_a_certificate_of_an_authority_whose_root_is_not_in_crts_is_kept() {
+    let pki = Pki::new();
+    let extensions = format!("{SERVER}\n{NAMES}");
+    issue(&pki, &Wanted { extensions: &extensions, issuer: ("manufacturer/ca.pem", "manufacturer/ca.key") });
+    configure(&pki, "trust = [\"manufacturer/ca.pem\"]");
+    let file = pki.path("muster.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let rootless: String =
+        text.lines().filter(|line| !line.starts_with("root = ")).map(|it| format!("{it}\n")).collect();
+    assert_ne!(rootless, text);
+    fs::write(&file, rootless).unwrap();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let device = |verb: &str| {
+        let mut command = muster();
+        command.args([verb, "--json", "--server", server.uri(), "--trust"]).arg(pki.path("manufacturer/ca.pem"));
+        command.arg("--identity").arg(pki.path("device")).arg("--out").arg(pki.beside(verb));
+        let output = command.output().unwrap();
+        expect_status(&output, 0);
+        serde_json::from_str::<serde_json::Value>(&stdout(&output)).unwrap()
+    };
+    let crts = device("crts");
+    assert_eq!(crts["certificates"].as_array().unwrap().len(), 1, "{crts}");
+    assert_eq!(crts["passed_over"], serde_json::json!([]), "{crts}");
+    let enrolled = device("enroll");
+    assert_eq!(enrolled["passed_over"], serde_json::json!([]), "{enrolled}");
+    assert!(pki.beside("enroll").join("device.pem").exists());
+}
+
 #[test]
 fn e61_a_root_of_the_same_name_with_another_key_is_another_root() {
     let pki = Pki::new();
