@@ -1,13 +1,15 @@
-//! The algorithms that Muster accepts, and nothing else: ECDSA with SHA-256 on P-256, and with SHA-384 or SHA-256 on P-384.
+//! The algorithms that Muster accepts, and nothing else: ECDSA with SHA-256 or SHA-384, on P-256 or P-384.
 //!
-//! RFC 9148 §3 makes secp256r1 mandatory; P-384 serves certification authorities, and signs with SHA-256 wherever `openssl req` made the
-//! request without being told otherwise. SHA-1, MD5, RSA and P-256 with SHA-384 are refused before any cryptography runs.
+//! RFC 9148 §3 makes secp256r1 mandatory; P-384 serves certification authorities. Curve and hash are chosen apart: a P-384 key signs with
+//! SHA-256 wherever `openssl req` made the request without being told otherwise, and a P-256 key with SHA-384 where a policy names one hash
+//! for all. SHA-1, MD5 and RSA are refused before any cryptography runs.
 
 use crate::der::{DerError, Reader, Tag};
 use crate::encoding::{Deviation, Reading};
 use crate::oid;
 use ring::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use std::fmt;
 
@@ -59,9 +61,9 @@ impl fmt::Display for Curve {
 /// A signature algorithm on the allow-list.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SignatureAlgorithm {
-    /// ecdsa-with-SHA256, by a key on P-256 or P-384
+    /// ecdsa-with-SHA256
     EcdsaWithSha256,
-    /// ecdsa-with-SHA384, by a key on P-384
+    /// ecdsa-with-SHA384
     EcdsaWithSha384,
 }
 
@@ -73,14 +75,6 @@ impl SignatureAlgorithm {
             Self::EcdsaWithSha256 => &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2],
             Self::EcdsaWithSha384 => &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3],
         }
-    }
-
-    /// Do keys of this curve sign so?
-    ///
-    /// # Errors
-    /// [`AlgorithmError::MixedPair`]: they do not.
-    pub fn goes_with(self, curve: Curve) -> Result<(), AlgorithmError> {
-        self.verification(curve).map(|_| ())
     }
 
     /// Reads an AlgorithmIdentifier, whole.
@@ -102,12 +96,12 @@ impl SignatureAlgorithm {
         Err(AlgorithmError::SignatureParameters { null })
     }
 
-    fn verification(self, curve: Curve) -> Result<&'static dyn VerificationAlgorithm, AlgorithmError> {
+    fn verification(self, curve: Curve) -> &'static dyn VerificationAlgorithm {
         match (self, curve) {
-            (Self::EcdsaWithSha256, Curve::P256) => Ok(&ECDSA_P256_SHA256_ASN1),
-            (Self::EcdsaWithSha256, Curve::P384) => Ok(&ECDSA_P384_SHA256_ASN1),
-            (Self::EcdsaWithSha384, Curve::P384) => Ok(&ECDSA_P384_SHA384_ASN1),
-            (algorithm @ Self::EcdsaWithSha384, Curve::P256) => Err(AlgorithmError::MixedPair { algorithm, curve }),
+            (Self::EcdsaWithSha256, Curve::P256) => &ECDSA_P256_SHA256_ASN1,
+            (Self::EcdsaWithSha256, Curve::P384) => &ECDSA_P384_SHA256_ASN1,
+            (Self::EcdsaWithSha384, Curve::P256) => &ECDSA_P256_SHA384_ASN1,
+            (Self::EcdsaWithSha384, Curve::P384) => &ECDSA_P384_SHA384_ASN1,
         }
     }
 }
@@ -204,14 +198,14 @@ impl<'a> PublicKey<'a> {
     /// Verifies a signature of this algorithm.
     ///
     /// # Errors
-    /// As [`Self::verify`], and [`AlgorithmError::MixedPair`] for an algorithm that does not go with the curve.
+    /// As [`Self::verify`].
     pub fn verify_as(
         &self,
         algorithm: SignatureAlgorithm,
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), AlgorithmError> {
-        UnparsedPublicKey::new(algorithm.verification(self.curve)?, self.point)
+        UnparsedPublicKey::new(algorithm.verification(self.curve), self.point)
             .verify(message, signature)
             .map_err(|_| AlgorithmError::BadSignature)
     }
@@ -265,13 +259,6 @@ pub enum AlgorithmError {
         /// The curve that the key claims.
         curve: Curve,
     },
-    /// The signature algorithm is not that of the key's curve.
-    MixedPair {
-        /// What signed, as claimed.
-        algorithm: SignatureAlgorithm,
-        /// The curve of the key.
-        curve: Curve,
-    },
     /// The signature does not verify, or the point is not on its curve.
     BadSignature,
 }
@@ -304,7 +291,6 @@ impl fmt::Display for AlgorithmError {
             Self::UnsupportedCurve { curve } => write!(f, "the key's curve is {curve}; accepted are P-256 and P-384"),
             Self::UnnamedCurve => f.write_str("the key's curve is not given by name (RFC 5480 §2.1.1)"),
             Self::Point { curve } => write!(f, "the public key is not an uncompressed point of {curve}"),
-            Self::MixedPair { algorithm, curve } => write!(f, "{algorithm} does not go with a key on {curve}"),
             Self::BadSignature => f.write_str("the signature does not verify"),
         }
     }

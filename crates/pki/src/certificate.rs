@@ -225,16 +225,14 @@ impl Certificate {
     /// [`crate::chain`].
     ///
     /// # Errors
-    /// [`AlgorithmError::BadSignature`], or an algorithm that does not go with the issuer's key.
+    /// [`AlgorithmError::BadSignature`], or an algorithm that is not accepted.
     pub fn verify_signed_by(&self, issuer: &Self) -> Result<(), AlgorithmError> {
         let unsupported = AlgorithmError::UnsupportedSignature { algorithm: self.signature_algorithm_name() };
         let algorithm = self.signature_algorithm.ok_or(unsupported)?;
-        let key = issuer.public_key();
-        algorithm.goes_with(key.curve())?;
         if !self.issuer.matches(&issuer.subject) {
             return Err(AlgorithmError::BadSignature);
         }
-        key.verify_as(algorithm, self.to_be_signed(), self.signature())
+        issuer.public_key().verify_as(algorithm, self.to_be_signed(), self.signature())
     }
 
     /// What the algorithm of the signature is called.

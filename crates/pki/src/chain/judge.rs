@@ -54,7 +54,7 @@ pub(super) fn judge(chain: &Chain, path: &Path, anchors: &Anchors, demand: Deman
         Role::Device => KeyUsage::client_auth(),
         Role::Server => KeyUsage::server_auth(),
     };
-    let refuse = |error: &webpki::Error| blame(chain, path, &Moment { at, demand, anchor }, error);
+    let refuse = |error: &webpki::Error| blame(chain, path, &Moment { at, demand }, error);
     let leaf_der = CertificateDer::from(chain.leaf.der());
     let leaf = EndEntityCert::try_from(&leaf_der).map_err(|error| refuse(&error))?;
     let between: Vec<CertificateDer<'_>> =
@@ -111,16 +111,15 @@ fn check_authorities(chain: &Chain, path: &Path, anchor: &Certificate, utc: Unix
 }
 
 /// What a path was judged by.
-struct Moment<'a> {
+struct Moment {
     at: UnixTime,
     demand: Demand,
-    anchor: &'a Certificate,
 }
 
 /// Which certificate webpki's error is about: it does not say, so each is asked the same question.
-fn blame(chain: &Chain, path: &Path, moment: &Moment<'_>, error: &webpki::Error) -> ChainRefusal {
+fn blame(chain: &Chain, path: &Path, moment: &Moment, error: &webpki::Error) -> ChainRefusal {
     let kind = ChainError::from_webpki(error);
-    let (at, anchor) = (moment.at, moment.anchor);
+    let at = moment.at;
     let members = || path.indices().filter_map(|index| Some((index, chain.certificate(index)?)));
     // A certificate that webpki cannot even take apart fails alone, too.
     let unusable = members().find_map(|(index, certificate)| {
@@ -170,29 +169,20 @@ fn blame(chain: &Chain, path: &Path, moment: &Moment<'_>, error: &webpki::Error)
                 None => kind.into(),
             }
         }
-        ChainError::UnsupportedAlgorithm => mixed_pair(chain, path, anchor, kind),
+        ChainError::UnsupportedAlgorithm => unsupported_algorithm(chain, path, kind),
         _ => kind.into(),
     }
 }
 
-/// The certificate whose signature is by an algorithm that is not accepted or does not go with the key above it.
-fn mixed_pair(chain: &Chain, path: &Path, anchor: &Certificate, kind: ChainError) -> ChainRefusal {
-    for (index, issuer) in path.links() {
-        let issuer = issuer.map_or(Some(anchor), |issuer| chain.certificate(issuer));
-        let (Some(certificate), Some(issuer)) = (chain.certificate(index), issuer) else { continue };
-        let words = match certificate.signature_algorithm() {
-            None => {
-                let name = certificate.signature_algorithm_name();
-                format!("it is signed with {name}; ECDSA with SHA-256 or SHA-384 is accepted")
-            }
-            Some(algorithm) => match algorithm.goes_with(issuer.public_key().curve()) {
-                Ok(()) => continue,
-                Err(error) => error.to_string(),
-            },
-        };
-        return ChainRefusal::of_certificate(kind, index, certificate).with(words);
-    }
-    kind.into()
+/// The certificate whose signature is by an algorithm that is not accepted.
+fn unsupported_algorithm(chain: &Chain, path: &Path, kind: ChainError) -> ChainRefusal {
+    let mut certificates = path.indices().filter_map(|index| Some((index, chain.certificate(index)?)));
+    let Some((index, certificate)) = certificates.find(|(_, it)| it.signature_algorithm().is_none()) else {
+        return kind.into();
+    };
+    let name = certificate.signature_algorithm_name();
+    let words = format!("it is signed with {name}; ECDSA with SHA-256 or SHA-384 is accepted");
+    ChainRefusal::of_certificate(kind, index, certificate).with(words)
 }
 
 /// An algorithm on the allow-list that believes the signatures of one path, and no others. That they are good is verified before
@@ -206,14 +196,14 @@ struct Assumed<'a> {
 }
 
 impl<'a> Assumed<'a> {
-    fn of(chain: &'a Chain, path: &'a Path, anchor: &'a Certificate) -> [Self; 6] {
+    fn of(chain: &'a Chain, path: &'a Path, anchor: &'a Certificate) -> [Self; 8] {
         /// The contents of an AlgorithmIdentifier with NULL parameters, for SHA-256 and SHA-384. [`Certificate`] has refused it where
         /// encodings are strict; webpki finds algorithms by these bytes.
         const NULLED: [&[u8]; 2] = [
             &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2, 0x05, 0x00],
             &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3, 0x05, 0x00],
         ];
-        use webpki::ring::{ECDSA_P256_SHA256, ECDSA_P384_SHA256, ECDSA_P384_SHA384};
+        use webpki::ring::{ECDSA_P256_SHA256, ECDSA_P256_SHA384, ECDSA_P384_SHA256, ECDSA_P384_SHA384};
         let assumed =
             |algorithm: &'static dyn SignatureVerificationAlgorithm, id| Self { algorithm, id, chain, path, anchor };
         let proper =
@@ -221,9 +211,11 @@ impl<'a> Assumed<'a> {
         let nulled = |algorithm, id| assumed(algorithm, AlgorithmIdentifier::from_slice(id));
         [
             proper(ECDSA_P256_SHA256),
+            proper(ECDSA_P256_SHA384),
             proper(ECDSA_P384_SHA256),
             proper(ECDSA_P384_SHA384),
             nulled(ECDSA_P256_SHA256, NULLED[0]),
+            nulled(ECDSA_P256_SHA384, NULLED[1]),
             nulled(ECDSA_P384_SHA256, NULLED[0]),
             nulled(ECDSA_P384_SHA384, NULLED[1]),
         ]
@@ -247,9 +239,7 @@ impl SignatureVerificationAlgorithm for Assumed<'_> {
             certificate.to_be_signed() == message
                 && certificate.signature() == signature
                 && issuer.public_key().point() == public_key
-                && certificate
-                    .signature_algorithm()
-                    .is_some_and(|algorithm| algorithm.goes_with(issuer.public_key().curve()).is_ok())
+                && certificate.signature_algorithm().is_some()
         });
         if is_of_path { Ok(()) } else { Err(InvalidSignature) }
     }

@@ -75,7 +75,7 @@ impl Asked {
 pub struct Check<'a> {
     /// Whose signature it has to be.
     pub key: PublicKey<'a>,
-    /// How it was made; it goes with the key's curve.
+    /// How it was made.
     pub algorithm: SignatureAlgorithm,
     /// What was signed.
     pub message: &'a [u8],

@@ -100,10 +100,10 @@ fn e02_a_request_signed_with_another_key_or_a_weak_hash_is_refused() {
     );
     let md5 = [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4, 0x05, 0x00];
     assert_eq!(signed_by(&md5), unsupported("md5WithRSAEncryption"));
-    // SHA-384 with a P-256 key: both are on the list, the pair is not.
+    // SHA-384 goes with a P-256 key; that of another key, which is on P-384, proves nothing.
     let p384 = key(Curve::P384);
-    let mixed = raw(&p384, mine.spki(), cn("meter").der(), Some(&[]));
-    assert!(matches!(flaw(mixed), Some(CsrFlaw::Key(AlgorithmError::MixedPair { .. }))));
+    let stolen = raw(&p384, mine.spki(), cn("meter").der(), Some(&[]));
+    assert_eq!(verify(stolen).err(), Some(CsrFlaw::ProofOfPossession));
 }
 
 #[test]

@@ -333,5 +333,38 @@ fn e02_requests_by_openssl_with_weak_or_other_algorithms_are_refused() {
     assert_eq!(request("rsa.key", "-md5"), unsupported(AlgorithmError::UnsupportedKey { kind: "RSA" }));
     assert_eq!(request("ed.key", ""), unsupported(AlgorithmError::UnsupportedKey { kind: "Ed25519" }));
     assert_eq!(request("k1.key", "-sha256"), unsupported(AlgorithmError::UnsupportedCurve { curve: "secp256k1" }));
-    assert!(matches!(request("ec.key", "-sha384"), Some(CsrFlaw::Key(AlgorithmError::MixedPair { .. }))));
+}
+
+#[test]
+fn e63_openssl_signs_with_either_hash_on_either_curve_and_we_read_it() {
+    for (curve, hash) in [("P-256", "-sha384"), ("P-384", "-sha256"), ("P-256", "-sha256"), ("P-384", "-sha384")] {
+        let openssl = OpenSsl::new();
+        for name in ["ca", "middle", "device"] {
+            openssl.run(&format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:{curve} -out {name}.key"));
+        }
+        openssl.run(&format!("req -x509 -new -key ca.key {hash} -subj /CN=Manufacturer -days 3650 -out ca.pem"));
+        openssl.write("ca.ext", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n");
+        openssl.write("leaf.ext", "keyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n");
+        for (name, issuer, extensions) in [("middle", "ca", "ca.ext"), ("device", "middle", "leaf.ext")] {
+            openssl.run(&format!("req -new -key {name}.key {hash} -subj /CN={name} -out {name}.csr"));
+            openssl.run(&format!(
+                "x509 -req -in {name}.csr -CA {issuer}.pem -CAkey {issuer}.key {hash} -CAcreateserial -days 30 \
+                 -extfile {extensions} -out {name}.pem"
+            ));
+        }
+        let [ca, middle, device] = ["ca.pem", "middle.pem", "device.pem"]
+            .map(|name| Certificate::parse(&pem::certificates(&openssl.read(name)).unwrap()[0]).unwrap());
+        let now = device.validity().not_before;
+        assert_eq!(ca.verify_signed_by(&ca), Ok(()), "{curve} {hash}");
+        let anchors = Anchors::new(vec![Arc::new(ca)]).unwrap();
+        let judged = verify_device(&anchors, &[device.der(), middle.der()], now);
+        assert_eq!(judged.map(|verified| verified.anchor), Ok(0), "{curve} {hash}");
+        let mut forged = device.der().to_vec();
+        *forged.last_mut().unwrap() ^= 1;
+        let refusal = verify_device(&anchors, &[&forged, middle.der()], now).unwrap_err();
+        assert_eq!(refusal.error, ChainError::BadSignature, "{curve} {hash}");
+        let request = pem::certificate_request(&openssl.read("device.csr")).unwrap();
+        let request = Csr::parse(request).and_then(Csr::verify);
+        assert_eq!(request.map(|request| request.spki().to_vec()), Ok(device.spki().to_vec()), "{curve} {hash}");
+    }
 }
