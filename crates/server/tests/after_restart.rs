@@ -1,0 +1,79 @@
+//! What a certificate of this CA opens once a restart has emptied the ledger in memory (TESTS E46, E47).
+
+#![allow(clippy::unwrap_used, reason = "a test: it fails by panicking")]
+
+mod support;
+
+use std::sync::Arc;
+
+use est::{Answer, Failure, Operation};
+use net::device::{Device, Fault};
+use support::{Identity, PATIENCE, Pki, csr, new_key};
+
+const TWIN: &str = "[ca.twin]\ncertificate = \"issuing.pem\"\nroot = \"root.pem\"\nkey = \"file:issuing.key\"\n";
+
+fn second_profile(ca: &str) -> String {
+    format!("[[profile]]\nname = \"second\"\nlabels = [\"second\"]\nca = \"{ca}\"\nmanufacturers = [\"factory.pem\"]\n")
+}
+
+fn association(pki: &Pki, identity: &Identity, server: &server::Handle) -> Device {
+    let mut setup = pki.setup(identity, server.addresses()[0]);
+    let mut client = est::ClientConfig::default();
+    client.path.push("meters".into());
+    setup.client = Arc::new(client);
+    Device::connect(setup, PATIENCE).unwrap_or_else(|fault| panic!("{fault}")).0
+}
+
+/// Asks in an association of its own.
+fn ask(pki: &Pki, identity: &Identity, server: &server::Handle, again: bool) -> Result<Identity, Fault> {
+    let key = new_key();
+    let csr = csr(identity, &key);
+    let operation = if again { Operation::Reenroll { csr } } else { Operation::Enroll { csr } };
+    let mut device = association(pki, identity, server);
+    let answer = device.ask(operation, PATIENCE);
+    device.close();
+    match answer? {
+        Answer::Certificate(der) => Ok(Identity { certificate: pki::Certificate::parse(&der).unwrap(), key }),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn e46_e47_after_a_restart_a_certificate_counts_only_where_one_profile_has_its_ca() {
+    for (more, let_in) in [
+        (String::new(), true),
+        (second_profile("main"), false),
+        (format!("{TWIN}{}", second_profile("twin")), false),
+        // A profile on another CA takes nothing from this one.
+        (format!("{}{}", TWIN.replace("issuing", "third"), second_profile("twin")), true),
+    ] {
+        let pki = Pki::new();
+        pki.write_ca("third", support::days(-1, 300), support::days(-1, 300));
+        let text = pki.configuration(&["127.0.0.1:0"]) + &more;
+        let loaded = server::load(&pki.sources(&text)).unwrap_or_else(|faults| panic!("{more}: {faults}"));
+        let warned = loaded.warnings().iter().filter(|it| it.what.contains("other profiles have the same CA")).count();
+        assert_eq!(warned, if let_in { 0 } else { 2 }, "{more}");
+
+        let server = pki.start(&text);
+        let enrolled = ask(&pki, &pki.device(1), &server, false).unwrap();
+        // The ledger tells whose it is for as long as it lives.
+        let enrolled = ask(&pki, &enrolled, &server, true).unwrap_or_else(|fault| panic!("{more}: {fault}"));
+        server.drain();
+        server.join().unwrap();
+
+        let server = pki.start(&text);
+        for again in [false, true] {
+            match ask(&pki, &enrolled, &server, again) {
+                Ok(_) => assert!(let_in, "{more}"),
+                Err(Fault::Failed(Failure::Refused(refused))) => {
+                    assert!(!let_in, "{more}: {refused:?}");
+                    assert_eq!(refused.code, coap::Code::FORBIDDEN, "{refused:?}");
+                }
+                Err(other) => panic!("{more}: {other}"),
+            }
+        }
+        assert_eq!(server.issued(), if let_in { 2 } else { 0 }, "{more}");
+        // Whatever was forgotten, the factory's certificate opens the door again.
+        ask(&pki, &pki.device(1), &server, false).unwrap_or_else(|fault| panic!("{more}: {fault}"));
+    }
+}
