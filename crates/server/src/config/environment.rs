@@ -44,10 +44,11 @@ impl Variables {
         let mut variables = Self::default();
         for (name, value) in environment {
             let shown = name.to_string_lossy();
-            if !shown.starts_with(PREFIX) || READ_ELSEWHERE.contains(&shown.as_ref()) {
+            if !shown.starts_with(PREFIX) {
                 continue;
             }
             match (name.to_str(), value.to_str()) {
+                (Some(name), Some(_)) if READ_ELSEWHERE.contains(&name) => {}
                 (Some(name), Some(value)) if name[PREFIX.len()..].contains(SEPARATOR) => {
                     variables.overrides.push(Override { name: name.to_owned(), value: value.to_owned() });
                 }

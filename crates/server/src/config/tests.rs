@@ -157,11 +157,13 @@ fn e76_a_variable_with_our_prefix_that_is_not_utf8_is_a_fault() {
     let environment = vec![
         ("MUSTER_SERVER__KEY".into(), bytes(b"file:\xff")),
         (bytes(b"MUSTER_\xff"), "1".into()),
+        // Read by another part, which would go by its default without a word.
+        ("MUSTER_LOG".into(), bytes(b"debug\xff")),
         ("OTHER".into(), bytes(b"\xff")),
     ];
     let Faults(faults) = read(&Sources { environment, ..sources(GOOD) }).unwrap_err();
     let places: Vec<String> = faults.iter().map(|fault| fault.place.to_string()).collect();
-    assert_eq!(places, ["environment MUSTER_SERVER__KEY", "environment MUSTER_\u{fffd}"]);
+    assert_eq!(places, ["environment MUSTER_LOG", "environment MUSTER_SERVER__KEY", "environment MUSTER_\u{fffd}"]);
     assert!(faults.iter().all(|fault| fault.problem == Problem::NotUtf8), "{faults:?}");
 }
 
