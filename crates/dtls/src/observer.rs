@@ -89,7 +89,7 @@ pub enum TraceEvent<'a> {
         /// Its bytes.
         bytes: usize,
     },
-    /// A handshake, a request or a try of a client failed. The layer above says so, which has names for the causes.
+    /// A handshake, a session, a request or a try of a client failed. The layer above says so, which has names for the causes.
     Failed {
         /// The name of the cause.
         reason: &'a str,

@@ -176,6 +176,11 @@ impl<P> Session<P> {
         &self.peer
     }
 
+    /// What is left to tell when it has ended.
+    pub(crate) fn into_peer(self) -> P {
+        self.peer
+    }
+
     /// Whether it is in the middle of something, as its owner said last.
     pub(crate) const fn is_busy(&self) -> bool {
         self.marks.has(Marks::BUSY)

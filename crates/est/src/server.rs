@@ -15,11 +15,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use authority::{Outcome, ShownDevice};
 use coap::Outbox;
-use dtls::{Admission, Endpoint, Event, Now, Occupation, Random, Route, SessionId, TraceEvent, Transmit};
+use dtls::{Admission, Closed, Endpoint, Event, Now, Occupation, Random, Route, SessionId, TraceEvent, Transmit};
 
 use crate::config::ServerConfig;
 use crate::reason::Reason;
@@ -305,7 +305,10 @@ impl Server {
                         self.close(now, session);
                     }
                 }
-                Event::Closed { session, .. } => self.sessions.forget(session),
+                Event::Closed { session, route, peer, why } => {
+                    self.sessions.forget(session);
+                    self.note_end(now, route, &peer, why);
+                }
                 Event::ForgeryAlarm { route, .. } => {
                     self.outputs.push_back(Output::Alarm(Alarm::Forgeries(route.peer())));
                 }
@@ -319,6 +322,14 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Tells of a session that did not end as sessions should. A handshake of an authenticated device stands behind each, so there are no
+    /// more of these than of those.
+    fn note_end(&mut self, now: Now, route: Route, peer: &Device, why: Closed) {
+        let Some(reason) = Reason::of_session(why) else { return };
+        let attempt = Attempt::refusal(route, self.identify(peer), reason, "".into(), Duration::ZERO);
+        self.report(now, route, Attempt { detail: attempt::session_detail(why), ..attempt });
     }
 
     /// Hands out a refusal, and has the trace say why in the same words.

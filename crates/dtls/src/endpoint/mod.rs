@@ -107,6 +107,10 @@ pub enum Event<P> {
     Closed {
         /// Which.
         session: SessionId,
+        /// How its peer reached us.
+        route: Route,
+        /// What the verifier knew of it.
+        peer: P,
         /// Why.
         why: Closed,
     },
@@ -433,7 +437,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         if matches!(why, Closed::ByUs | Closed::Idle | Closed::Evicted) {
             member.session.close(&mut self.outside.port(now, Some(member.route)));
         }
-        self.events.push_back(Event::Closed { session, why });
+        let (route, peer) = (member.route, member.session.into_peer());
+        self.events.push_back(Event::Closed { session, route, peer, why });
     }
 
     fn check_invariants(&self) {

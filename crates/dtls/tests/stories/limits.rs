@@ -90,7 +90,7 @@ fn the_longest_idle_session_gives_its_place_to_an_authenticated_peer() {
         script
             .events
             .iter()
-            .any(|event| matches!(event, Event::Closed { session, why: Closed::Evicted } if *session == oldest))
+            .any(|event| matches!(event, Event::Closed { session, why: Closed::Evicted, .. } if *session == oldest))
     );
 }
 
@@ -191,7 +191,7 @@ fn a_session_in_the_middle_of_an_enrolment_is_never_evicted() {
     script.give(&flight);
     let evicted = |script: &Script| {
         let closed = |event: &_| match event {
-            Event::Closed { session, why: Closed::Evicted } => Some(*session),
+            Event::Closed { session, why: Closed::Evicted, .. } => Some(*session),
             _ => None,
         };
         script.events.iter().filter_map(closed).collect::<Vec<_>>()
@@ -286,7 +286,7 @@ fn sessions_expire_in_the_order_of_their_last_words() {
         .events
         .iter()
         .filter_map(
-            |event| if let Event::Closed { session, why: Closed::Idle } = event { Some(*session) } else { None },
+            |event| if let Event::Closed { session, why: Closed::Idle, .. } = event { Some(*session) } else { None },
         )
         .collect();
     assert_eq!(order, [sessions[1], sessions[3], sessions[0], sessions[2]]);

@@ -26,7 +26,7 @@ fn d41_a_restarted_client_replaces_its_session_once_it_is_authenticated() {
     assert!(
         pair.server_events
             .iter()
-            .any(|event| matches!(event, Event::Closed { session, why: Closed::Replaced } if *session == old))
+            .any(|event| matches!(event, Event::Closed { session, why: Closed::Replaced, .. } if *session == old))
     );
     assert!(pair.endpoint.facts(old).is_none());
     assert_eq!(pair.endpoint.counts().established, 1);

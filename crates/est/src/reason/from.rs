@@ -72,7 +72,7 @@ impl From<CertificateFault> for Reason {
     }
 }
 
-/// An alert by which the peer ended a handshake. Its codes are an open set: what has no row of its own is "other".
+/// An alert by which the peer ended a handshake or a session. Its codes are an open set: what has no row of its own is "other".
 impl From<AlertDescription> for Reason {
     fn from(alert: AlertDescription) -> Reason {
         match alert {
@@ -110,6 +110,20 @@ impl From<AlertDescription> for Reason {
 }
 
 impl Reason {
+    /// The reason of a session's end; `None` where it ended as sessions should.
+    #[must_use]
+    pub fn of_session(why: dtls::Closed) -> Option<Reason> {
+        use dtls::Closed;
+        match why {
+            Closed::ByPeer | Closed::ByUs | Closed::Idle | Closed::Replaced => None,
+            Closed::Alert(alert) => Some(Reason::from(alert)),
+            Closed::Evicted => Some(Reason::SessionEvicted),
+            Closed::Forgeries => Some(Reason::SessionForgeries),
+            Closed::RecordOverflow => Some(Reason::RecordOverflow),
+            Closed::SequenceExhausted => Some(Reason::SessionSequenceExhausted),
+        }
+    }
+
     /// The reason of a refusal that the CoAP layer answered by itself; `None` for one that the resource table gave, which
     /// knows its reason itself.
     #[must_use]

@@ -28,6 +28,18 @@ const FAULTS: [CertificateFault; 16] = [
     CertificateFault::DeviceAsServer,
 ];
 
+const ENDS: [dtls::Closed; 9] = [
+    dtls::Closed::ByPeer,
+    dtls::Closed::ByUs,
+    dtls::Closed::Idle,
+    dtls::Closed::Replaced,
+    dtls::Closed::Alert(AlertDescription::DECRYPT_ERROR),
+    dtls::Closed::Evicted,
+    dtls::Closed::Forgeries,
+    dtls::Closed::RecordOverflow,
+    dtls::Closed::SequenceExhausted,
+];
+
 fn handshake_refusals() -> Vec<dtls::Refusal> {
     use dtls::Refusal;
     let message = HandshakeType::FINISHED;
@@ -192,6 +204,7 @@ fn every_reason_is_reached_by_a_refusal() {
     let mut reached = BTreeSet::from(OUR_OWN);
     reached.insert(Reason::AnswerTooLarge);
     reached.extend(handshake_refusals().iter().map(Reason::from));
+    reached.extend(ENDS.into_iter().filter_map(Reason::of_session));
     reached.extend(message_refusals().into_iter().filter_map(Reason::of_message_layer));
     reached.extend(busy().iter().map(Reason::from));
     for function in [Function::SimpleEnroll, Function::SimpleReenroll] {
@@ -320,6 +333,19 @@ fn a_mistyped_code_finds_its_neighbours() {
     let near: Vec<&str> = Reason::near("est.sen.subjct").map(Reason::code).collect();
     assert!(near.contains(&"est.sen.subject_mismatch"), "{near:?}");
     assert_eq!(Reason::near("nothing.like.it").count(), 0);
+}
+
+#[test]
+fn d104_each_way_a_session_should_not_end_has_a_reason_of_its_own() {
+    let reasons: Vec<Reason> = ENDS.into_iter().filter_map(Reason::of_session).collect();
+    let codes = [
+        "dtls.alert.decrypt_error",
+        "dtls.session.evicted",
+        "dtls.session.forgeries",
+        "dtls.record.overflow",
+        "dtls.session.sequence_exhausted",
+    ];
+    assert_eq!(reasons.iter().map(|reason| reason.code()).collect::<Vec<_>>(), codes);
 }
 
 #[test]

@@ -175,6 +175,14 @@ pub(super) fn handshake_detail(refusal: &dtls::Refusal, narrowed_to: Option<usiz
     (!parts.is_empty()).then(|| parts.join("; ").into())
 }
 
+/// What the end of a session knows beyond its reason.
+pub(super) fn session_detail(why: dtls::Closed) -> Option<Box<str>> {
+    match why {
+        dtls::Closed::Alert(alert) => Some(format!("alert {} ({}), after the handshake", alert.name(), alert.0).into()),
+        _ => None,
+    }
+}
+
 /// Cuts a text to [`OFFERED_BYTES_MAX`] and takes out what a terminal would obey.
 pub(super) fn bounded(text: String) -> Cow<'static, str> {
     bounded_to(OFFERED_BYTES_MAX, text)

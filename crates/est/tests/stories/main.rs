@@ -6,6 +6,7 @@ mod support;
 mod allocations;
 mod challenge;
 mod encodings;
+mod endings;
 mod enrol;
 mod eviction;
 mod expired_identity;

@@ -201,6 +201,18 @@ macro_rules! handshake_rows {
                 "All session slots are taken by live peers.";
                 "Try again later, with a random delay.";
                 "Raise the limit of sessions, or shorten idle_timeout.";
+            SessionEvicted: "dtls.session.evicted", Handshake, Wire::Close;
+                "All session slots were taken, and this session, of all that were idle the one that was so for longest, gave its own to a newly authenticated device.";
+                "Nothing to change on the device: it begins a new handshake when it has something to ask.";
+                "Where many sessions end so, raise the limit of sessions, or shorten idle_timeout.";
+            SessionForgeries: "dtls.session.forgeries", Handshake, Wire::Silence;
+                "So many forged records came for this session that its keys may not be used any longer.";
+                "Nothing to change on the device: it begins a new handshake.";
+                "Somebody sends records in the device's name: filter by source where the network can, and see SECURITY.md.";
+            SessionSequenceExhausted: "dtls.session.sequence_exhausted", Handshake, Wire::Silence;
+                "The record sequence numbers of this session are used up (RFC 6347 §4.1).";
+                "Begin a new handshake; a device that needs so many records in one session is in a loop.";
+                "Nothing to change.";
             AlertUnknownCa: "dtls.alert.unknown_ca", Handshake, Wire::Silence;
                 "The peer does not trust the authority of our chain.";
                 "Install the root of the server's certificate as trust anchor (ca/root.pem of muster init). Mbed TLS: mbedtls_ssl_conf_ca_chain. Zephyr: TLS_CREDENTIAL_CA_CERTIFICATE under a tag of TLS_SEC_TAG_LIST. OpenThread: otCoapSecureSetCaCertificateChain. OpenSSL: SSL_CTX_load_verify_locations (s_client -CAfile).";
@@ -282,7 +294,7 @@ macro_rules! handshake_rows {
                 "Look into the device's log: it gave up by itself.";
                 "Nothing to change.";
             AlertUserCanceled: "dtls.alert.user_canceled", Handshake, Wire::Silence;
-                "The peer ended the handshake with user_canceled.";
+                "The peer ended the handshake or its session with user_canceled.";
                 "Look into the device's log: it gave up by itself.";
                 "Nothing to change.";
             AlertInappropriateFallback: "dtls.alert.inappropriate_fallback", Handshake, Wire::Silence;
@@ -314,7 +326,7 @@ macro_rules! handshake_rows {
                 "Do not insist on ALPN: CoAP over DTLS 1.2 needs none.";
                 "Nothing to change.";
             AlertOther: "dtls.alert.received", Handshake, Wire::Silence;
-                "The peer ended the handshake with an alert that has no name here; its number is in the log.";
+                "The peer ended the handshake or its session with an alert that has no name here; its number is in the log.";
                 "Look into the device's log for what it did not accept; --trace shows the message before the alert. Mbed TLS: MBEDTLS_DEBUG_C with mbedtls_debug_set_threshold. Zephyr: CONFIG_MBEDTLS_DEBUG=y and CONFIG_MBEDTLS_DEBUG_LEVEL. OpenThread: OT_FULL_LOGS=ON. OpenSSL: SSL_CTX_set_msg_callback (s_client -msg).";
                 "Look at the last message sent before the alert: serve --trace peer=ADDR.";
         }
