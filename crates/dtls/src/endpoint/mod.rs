@@ -376,8 +376,8 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// is asked first, the handshake gets a copy of what does not open there. A handshake has use for a Finished or an alert only, which are
     /// short, so the copy is of bounded size and lies on the stack.
     ///
-    /// What opens nowhere changes nothing, but it counts as a forgery at each key that it was tried under: the limits are those of
-    /// keys. A device that begins anew costs its old session one of a million so.
+    /// What opens nowhere changes nothing, but it counts as a forgery at each key that it was tried under, for the limits are those of
+    /// keys, and once for the alarm. A device that begins anew costs its old session one of a million so.
     fn handle_disputed_record(&mut self, now: Now, slot: u32, newer: u32, record: &Record, payload: &mut [u8]) {
         let mut copy = [0; EARLY_RECORD_BYTES_MAX];
         let length = payload.len();
@@ -385,21 +385,36 @@ impl<V: VerifyPeer> Endpoint<V> {
             copy.copy_from_slice(payload);
         }
         let Some((_, member)) = self.table.member_at(slot) else { return };
+        let route = member.route;
         match (member.session.open(record, payload), copy.get_mut(..length)) {
             (Ok(range), _) => {
-                let mut port = self.outside.port(now, Some(member.route));
+                let mut port = self.outside.port(now, Some(route));
                 let received = member.session.handle_opened(Role::Server, record, payload, range, &mut port);
                 self.take_received(now, slot, record, received);
             }
             (Err(Unopened::Forgeries), _) => self.end(now, slot, Closed::Forgeries),
             (Err(Unopened::Overflow), _) => {
-                let mut port = self.outside.port(now, Some(member.route));
+                let mut port = self.outside.port(now, Some(route));
                 let received = member.session.overflowed(&mut port);
                 self.take_received(now, slot, record, received);
             }
-            (Err(Unopened::Dropped(_)), Some(copy)) => self.handle_handshake_record(now, newer, record, copy),
-            (Err(Unopened::Dropped(reason)), None) => self.outside.port(now, Some(member.route)).drop(reason),
+            (Err(Unopened::Dropped(reason)), copy) => {
+                let unopened = self.unopened();
+                match copy {
+                    Some(copy) => self.handle_handshake_record(now, newer, record, copy),
+                    None => self.outside.port(now, Some(route)).drop(reason),
+                }
+                // What one of the two has use for is no forgery, nor is what the session has had before.
+                if reason == Drop::BadRecord && self.unopened() > unopened {
+                    self.take_received(now, slot, record, Received::Forged);
+                }
+            }
         }
+    }
+
+    /// Protected records so far that were dropped because no key opened them, or none was there yet and they were not kept for it.
+    fn unopened(&self) -> u64 {
+        self.outside.drops.count(Drop::BadRecord) + self.outside.drops.count(Drop::EarlyRecord)
     }
 
     fn handle_session_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {

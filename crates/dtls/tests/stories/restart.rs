@@ -140,6 +140,17 @@ fn d13_a_restarted_server_goes_on_with_no_session_and_no_sequence_number_of_befo
     pair.assert_alive();
 }
 
+/// Another handshake of the same device begins beside its session.
+fn begin_beside(script: &mut Script) {
+    script.clock.elapsed += Duration::from_secs(1);
+    script.hello = Hello { random: [9; 32], ..Hello::default() };
+    (script.message_seq, script.record_sequence) = (0, 0);
+    script.transcript.clear();
+    script.fetch_cookie();
+    script.send_hello();
+    assert_eq!(script.endpoint.counts(), SessionCounts { established: 1, half_open: 1 });
+}
+
 #[test]
 fn d92_beside_a_newer_handshake_a_protected_record_goes_to_whom_its_key_says() {
     let world = World::new();
@@ -148,13 +159,7 @@ fn d92_beside_a_newer_handshake_a_protected_record_goes_to_whom_its_key_says() {
     script.give(&flight);
     assert!(script.is_established());
     let (old, finished) = (script.forger(), script.finished_piece().bytes());
-    script.clock.elapsed += Duration::from_secs(1);
-    script.hello = Hello { random: [9; 32], ..Hello::default() };
-    (script.message_seq, script.record_sequence) = (0, 0);
-    script.transcript.clear();
-    script.fetch_cookie();
-    script.send_hello();
-    assert_eq!(script.endpoint.counts(), SessionCounts { established: 1, half_open: 1 });
+    begin_beside(&mut script);
     // The session's last flight was lost: its client asks for it again, under the session's keys.
     let again = script.give(&old.seal(HANDSHAKE, 1, &finished));
     let kinds = |datagram: &[u8]| records(datagram).iter().map(|one| (one.content_type, one.epoch)).collect::<Vec<_>>();
@@ -173,4 +178,37 @@ fn d92_beside_a_newer_handshake_a_protected_record_goes_to_whom_its_key_says() {
     script.give(&flight);
     assert!(script.events.iter().any(|event| matches!(event, Event::Closed { why: Closed::Replaced, .. })));
     assert!(matches!(script.events.last(), Some(Event::Established { .. })), "{:?}", script.events);
+}
+
+#[test]
+fn d94_forgeries_beside_a_newer_handshake_raise_the_alarm_as_well() {
+    let world = World::new();
+    for length in [40, 300] {
+        let mut script = Script::begin(&world, Hello::default());
+        let flight = script.honest_flight();
+        script.give(&flight);
+        let old = script.forger();
+        begin_beside(&mut script);
+        script.events.clear();
+        let again = old.seal(APPLICATION_DATA, 1, b"once");
+        script.give(&again);
+        let alarms =
+            |script: &Script| script.events.iter().filter(|event| matches!(event, Event::ForgeryAlarm { .. })).count();
+        // What the session has had before is no forgery.
+        for _ in 0..1_100 {
+            script.give(&again);
+        }
+        assert_eq!(alarms(&script), 0);
+        for n in 0..3_000_u64 {
+            script.clock.elapsed += Duration::from_millis(1);
+            script.give(&Raw::new(APPLICATION_DATA, 1, 100 + n, &vec![1; length]).bytes());
+        }
+        assert_eq!(alarms(&script), 2, "{length}");
+        // Of the new handshake's own Finished none is counted.
+        script.events.clear();
+        let flight = script.honest_flight();
+        script.give(&flight);
+        assert!(matches!(script.events.last(), Some(Event::Established { .. })), "{:?}", script.events);
+        assert_eq!(alarms(&script), 0);
+    }
 }
