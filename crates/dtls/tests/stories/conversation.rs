@@ -2,12 +2,15 @@
 
 use crate::support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::forge::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Piece, Raw, datagram, records};
+use crate::support::forge::{
+    ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, Forger, HANDSHAKE, Piece, Raw, datagram, records,
+};
 use crate::support::script::{Hello, Script};
-use crate::support::{Pair, Way, World};
-use dtls::{AlertDescription, Closed, Drop, Event, FragmentLength, RecordLimit, Refusal, Route};
+use crate::support::{Notebook, Pair, Way, World};
+use dtls::{AlertDescription, ClientEvent, Closed, Drop, Event, FragmentLength, RecordLimit, Refusal, Route};
 
 /// Records of epoch 1 that an honest client's Finished has to get past.
 fn forged_finished(count: u8) -> Vec<Vec<u8>> {
@@ -185,14 +188,50 @@ fn d99_under_the_keys_of_a_handshake_a_long_record_draws_record_overflow() {
 
 #[test]
 fn d99_a_client_holds_its_server_to_the_length_it_asked_for() {
-    let world = World::new();
-    let clock = support::Clock::new();
-    let limit = Some(RecordLimit::MaxFragmentLength(FragmentLength::Bytes512));
-    let client = world.client_with(&clock, |config| config.record_limit = limit);
-    let mut pair = Pair::of(world.endpoint(), client, clock);
-    pair.run();
-    assert!(pair.is_established());
-    pair.assert_alive();
+    for limit in [RecordLimit::MaxFragmentLength(FragmentLength::Bytes512), RecordLimit::RecordSizeLimit(512)] {
+        let world = World::new();
+        let clock = support::Clock::new();
+        let notebook = Arc::new(Notebook::default());
+        let mut config = world.client_config();
+        config.record_limit = Some(limit);
+        let observer: Arc<dyn dtls::Observer> = notebook.clone();
+        let client = dtls::Client::with_observer(Arc::new(config), world.random.clone(), clock.now(), Some(observer));
+        let mut pair = Pair::of(world.endpoint(), client, clock);
+        let server_random = loop {
+            assert!(pair.step());
+            let waiting = pair.to_client.iter().flat_map(|bytes| records(bytes));
+            if let Some(hello) = waiting.into_iter().find(|record| record.handshake_type() == Some(2)) {
+                break <[u8; 32]>::try_from(&hello.payload[14..46]).unwrap();
+            }
+        };
+        for bytes in std::mem::take(&mut pair.to_client) {
+            pair.give_client(&bytes);
+        }
+        // In the clear anybody could have written it.
+        let long = Piece::whole(4, 20, &[7; 600]).bytes();
+        let underway = pair.to_server.len();
+        pair.give_client(&Raw::new(HANDSHAKE, 0, 100, &long).bytes());
+        assert_eq!(pair.client.drops().count(Drop::RecordOversize), 1);
+        assert_eq!(pair.to_server.len(), underway, "in silence");
+        pair.run();
+        assert!(pair.is_established());
+        pair.assert_alive();
+        // Under the keys, but not under these.
+        pair.give_client(&Raw::new(APPLICATION_DATA, 1, 100, &[9; 600]).bytes());
+        assert!(pair.to_server.is_empty(), "in silence");
+        pair.assert_alive();
+        let (client_random, master_secret) = notebook.secrets.lock().unwrap()[0];
+        let server = Forger::new(&master_secret, &client_random, &server_random, false);
+        pair.give_client(&server.seal(APPLICATION_DATA, 101, &[7; 512]));
+        assert_eq!(pair.client_received.last().unwrap(), &[7; 512]);
+        pair.give_client(&server.seal(APPLICATION_DATA, 102, &[7; 513]));
+        assert_eq!(records(&pair.to_server[0])[0].content_type, ALERT);
+        let overflow = Closed::RecordOverflow;
+        assert!(matches!(pair.client_events.last(), Some(ClientEvent::Closed { why }) if *why == overflow));
+        pair.run();
+        let alert = Closed::Alert(AlertDescription::RECORD_OVERFLOW);
+        assert!(matches!(pair.server_events.last(), Some(Event::Closed { why, .. }) if *why == alert));
+    }
 }
 
 #[test]
