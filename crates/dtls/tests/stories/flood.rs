@@ -7,9 +7,13 @@ use std::time::Duration;
 use crate::support::forge::{HANDSHAKE, Piece, Raw, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{Known, World};
-use dtls::{Client, Path, Route, SocketIndex};
+use dtls::{Client, Event, HandshakeType, Path, Refusal, Route, SocketIndex};
 
 pub(crate) const STEP: Duration = Duration::from_millis(20);
+/// More handshake slots than the flood takes: at 150 a second that are given up after 12 s, 1,800.
+const PLENTY: usize = 4_096;
+/// Fewer than that.
+const SCARCE: usize = 512;
 const ONE_WAY: Duration = Duration::from_millis(100);
 
 pub(crate) fn at(address: [u8; 4], port: u16) -> Route {
@@ -66,9 +70,10 @@ enum Flood {
 }
 
 /// Handshake times of all devices, in order; `None` last.
-fn times(flood: Flood, lasts: Duration) -> Vec<Option<Duration>> {
+fn times(flood: Flood, lasts: Duration, half_open_max: usize) -> Vec<Option<Duration>> {
     let world = World::new();
-    let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
+    let endpoint = world.endpoint_with(|config| config.limits.half_open_max = half_open_max);
+    let mut script = Script::unbegun(&world, endpoint, Hello::default());
     let mut devices = Vec::new();
     let (mut sent, mut networks) = (0_u64, 0_u64);
     for n in 0..40_u16 {
@@ -163,8 +168,8 @@ pub(crate) fn deliver(script: &mut Script, devices: &mut [Device], now: Duration
     }
 }
 
-fn assert_unharmed(flood: Flood, lasts: Duration) {
-    let (quiet, flooded) = (times(Flood::Nothing, lasts), times(flood, lasts));
+fn assert_unharmed(flood: Flood, lasts: Duration, half_open_max: usize) {
+    let (quiet, flooded) = (times(Flood::Nothing, lasts, half_open_max), times(flood, lasts, half_open_max));
     assert!(quiet.iter().all(Option::is_some), "{quiet:?}");
     assert!(flooded.iter().all(Option::is_some), "{flooded:?}");
     // With forty devices the 99th percentile is the slowest.
@@ -173,10 +178,36 @@ fn assert_unharmed(flood: Flood, lasts: Duration) {
 
 #[test]
 fn d86_first_fragments_for_ten_minutes_keep_no_device_out() {
-    assert_unharmed(Flood::Fragments, Duration::from_secs(600));
+    assert_unharmed(Flood::Fragments, Duration::from_secs(600), PLENTY);
+}
+
+#[test]
+fn d86_first_fragments_that_take_every_slot_keep_no_device_out() {
+    assert_unharmed(Flood::Fragments, Duration::from_secs(120), SCARCE);
+}
+
+#[test]
+fn d86_a_first_fragment_holds_its_slot_for_twelve_seconds_and_no_longer() {
+    let world = World::new();
+    let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
+    let route = script.route;
+    begin(&mut script, route, 1, Flood::Fragments);
+    let began = script.clock.elapsed;
+    let mut at = |millis: u64| {
+        script.clock.elapsed = began + Duration::from_millis(millis);
+        script.endpoint.handle_timeout(script.clock.now());
+        let refused = std::iter::from_fn(|| script.endpoint.poll_event()).find_map(|event| match event {
+            Event::Refused { refusal, .. } => Some(refusal),
+            _ => None,
+        });
+        (script.endpoint.counts().half_open, refused)
+    };
+    assert_eq!(at(11_900), (1, None));
+    let expected = HandshakeType::CLIENT_HELLO;
+    assert_eq!(at(12_000), (0, Some(Refusal::TimedOut { expected })));
 }
 
 #[test]
 fn d86_d87_begun_handshakes_for_two_minutes_keep_no_device_out() {
-    assert_unharmed(Flood::Hellos, Duration::from_secs(120));
+    assert_unharmed(Flood::Hellos, Duration::from_secs(120), PLENTY);
 }
