@@ -130,6 +130,8 @@ pub enum ConfigFault {
     Tree(TreeFault),
     /// A trust anchor cannot serve as one.
     Anchor(pki::chain::AnchorError),
+    /// A manufacturer of one profile stands below one of another profile.
+    Nested(Box<Nested>),
     /// There is no cipher suite.
     NoSuite,
     /// A limit is zero that must not be; its name.
@@ -137,6 +139,56 @@ pub enum ConfigFault {
     /// `acknowledge_after` is not below the client's ACK_TIMEOUT of two seconds (RFC 7252 §4.8): clients would repeat
     /// every request that takes longer.
     AcknowledgeTooLate(Duration),
+}
+
+/// A chain ends at the nearest anchor of the server, whichever profile lists it: devices below the lower one would no longer be those of
+/// the profile that lists the upper one alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nested {
+    /// The profile that would lose devices.
+    pub profile: Box<str>,
+    /// The subject of its manufacturer.
+    pub above: Box<str>,
+    /// The profile that would take them.
+    pub other: Box<str>,
+    /// The subject of that one's manufacturer.
+    pub below: Box<str>,
+}
+
+impl Nested {
+    /// The first pair, by signatures. What no profile lists is not known here: an authority between the two hides that they are nested.
+    fn find(profiles: &[Arc<Profile>]) -> Option<Nested> {
+        let manufacturers = |profile: &Arc<Profile>| profile.spec().manufacturers.clone();
+        for profile in profiles {
+            let own = manufacturers(profile);
+            for other in profiles {
+                let foreign = manufacturers(other);
+                let foreign = foreign.iter().filter(|it| own.iter().all(|own| own.anchor_id() != it.anchor_id()));
+                for below in foreign {
+                    if let Some(above) = own.iter().find(|above| below.verify_signed_by(above).is_ok()) {
+                        return Some(Nested {
+                            profile: profile.name().into(),
+                            above: above.subject().to_string().into(),
+                            other: other.name().into(),
+                            below: below.subject().to_string().into(),
+                        });
+                    }
+                }
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Display for Nested {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Nested { profile, above, other, below } = self;
+        write!(
+            out,
+            "manufacturer `{below}` of profile `{other}` stands below manufacturer `{above}` of profile `{profile}`, which would \
+             refuse the devices of `{below}`"
+        )
+    }
 }
 
 impl fmt::Display for ConfigFault {
@@ -152,6 +204,7 @@ impl fmt::Display for ConfigFault {
             ),
             ConfigFault::Tree(TreeFault::LabelTwice(label)) => write!(out, "two profiles have the label `{label}`"),
             ConfigFault::Anchor(error) => write!(out, "a trust anchor cannot be used: {error}"),
+            ConfigFault::Nested(nested) => nested.fmt(out),
             ConfigFault::NoSuite => out.write_str("`suites` is empty"),
             ConfigFault::ZeroLimit(name) => write!(out, "`{name}` must not be zero"),
             ConfigFault::AcknowledgeTooLate(after) => write!(
@@ -171,6 +224,9 @@ impl ServerConfig {
     /// What [`ConfigFault`] names, the first found.
     pub fn new(spec: ServerSpec) -> Result<ServerConfig, ConfigFault> {
         check(&spec)?;
+        if let Some(nested) = Nested::find(&spec.profiles) {
+            return Err(ConfigFault::Nested(Box::new(nested)));
+        }
         let labels = spec.profiles.iter().enumerate();
         let labels =
             labels.flat_map(|(index, profile)| profile.labels().iter().map(move |label| (label.clone(), index)));

@@ -23,7 +23,7 @@ pub use client::{
     Answer, AnswerFault, CaCertificates, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Malformed, Operation,
     Persistence, Refused, StartFault,
 };
-pub use config::{ConfigFault, Limits, ServerConfig, ServerSpec};
+pub use config::{ConfigFault, Limits, Nested, ServerConfig, ServerSpec};
 pub use dtls::{Now, Path, Random, Route, SessionId, SocketIndex, Transmit, UnixTime};
 pub use keys::{IdentityFault, identity};
 pub use reason::{Reason, Stage};

@@ -436,6 +436,13 @@ fn place_of(fault: &ConfigFault, config: &Config) -> Fault {
                 None => whole(config, fault),
             }
         }
+        ConfigFault::Nested(nested) => {
+            let Some(profile) = config.profiles.iter().find(|profile| *profile.name.value == *nested.other) else {
+                return whole(config, fault);
+            };
+            let remedy = "list the upper one in both profiles, or the lower one in both";
+            profile.manufacturers.fault(Problem::Conflict { what: fault.to_string(), remedy })
+        }
         _ => whole(config, fault),
     }
 }

@@ -38,6 +38,37 @@ fn dial(
 }
 
 #[test]
+fn e46_e51_a_profile_whose_manufacturer_stands_below_anothers_is_a_fault_and_takes_no_devices() {
+    let pki = Pki::new();
+    let root = new_authority("Maker Root", None);
+    let line = new_authority("Maker Line", Some(&root));
+    let unrelated = new_authority("Other Root", None);
+    let profile = |name: &str, manufacturers: &[&Holder]| {
+        let mut spec = pki.profile_spec(name);
+        spec.manufacturers = manufacturers.iter().map(|it| Arc::clone(&it.certificate)).collect();
+        spec.labels = vec![name.to_owned()];
+        Arc::new(Profile::new(spec).unwrap())
+    };
+    let fault = |profiles: Vec<Arc<Profile>>| {
+        let cookie = dtls::CookieKeys::from_random(&support::TestRandom);
+        est::ServerConfig::new(est::ServerSpec::new(pki.server.identity(), cookie, profiles)).err()
+    };
+    let meters = profile("meters", &[&root]);
+    // Whichever is written first: a device below the line would prove itself under the line, which `meters` does not list.
+    let valves = || profile("valves", &[&unrelated, &line]);
+    for profiles in [vec![Arc::clone(&meters), valves()], vec![valves(), Arc::clone(&meters)]] {
+        let Some(est::ConfigFault::Nested(nested)) = fault(profiles) else { panic!("two profiles share devices") };
+        assert_eq!((&*nested.profile, &*nested.other), ("meters", "valves"));
+        let text = nested.to_string();
+        assert!(text.contains("CN=Maker Root") && text.contains("CN=Maker Line"), "{text}");
+    }
+    // Each of these leaves every device where it was.
+    assert_eq!(fault(vec![Arc::clone(&meters), profile("valves", &[&root])]), None);
+    assert_eq!(fault(vec![profile("meters", &[&root, &line]), profile("valves", &[&line])]), None);
+    assert_eq!(fault(vec![meters, profile("valves", &[&unrelated])]), None);
+}
+
+#[test]
 fn an_enrolled_device_cannot_play_the_server() {
     let mut world = World::new();
     let idevid = world.pki.device(1);
