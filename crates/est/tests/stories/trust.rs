@@ -5,9 +5,9 @@ use crate::support;
 use std::sync::Arc;
 
 use crate::support::{Holder, Key, Pki, World, authority as new_authority, csr, device_of, utc};
-use authority::Profile;
-use dtls::{AlertDescription, CertificateFault, Refusal, Suite};
-use est::{ClientConfig, ClientEvent, Failure, Operation, Reason, ServerVerifier};
+use authority::{Profile, ProfileSpec};
+use dtls::{AlertDescription, CertificateFault, PublicKeySteps, Refusal, Suite};
+use est::{CertificateCache, ClientConfig, ClientEvent, Failure, Operation, Reason, ServerVerifier};
 use pki::{Certificate, ServerName};
 
 fn certificate_fault(failure: &Failure) -> Option<CertificateFault> {
@@ -83,7 +83,7 @@ fn an_enrolled_device_cannot_play_the_server() {
     let profiles: Vec<_> = world.server.config().profiles().cloned().collect();
     let mut spec =
         est::ServerSpec::new(rogue.identity(), dtls::CookieKeys::from_random(&support::TestRandom), profiles);
-    spec.certificates = Arc::new(est::CertificateCache::new(16));
+    spec.certificates = Arc::new(CertificateCache::new(16));
     let config = Arc::new(est::ServerConfig::new(spec).unwrap());
     world.server = est::Server::new(9, config, Arc::new(support::TestRandom));
     let dtls = world.dtls_config(&idevid);
@@ -140,6 +140,55 @@ fn a_device_of_an_unknown_factory_is_refused() {
     assert_eq!(attempt.reason(), Some(Reason::CertificateUnknownIssuer));
     assert!(!attempt.offered.is_empty(), "what was offered is on record");
     assert_eq!(world.server.counters().handshakes_refused, 1);
+}
+
+#[test]
+fn d89_of_two_manufacturers_of_one_name_the_handshake_finds_the_one_that_signed() {
+    for steps in [PublicKeySteps::Inline, PublicKeySteps::Suspended] {
+        let pki = Pki::new();
+        let namesake = new_authority("Manufacturer", None);
+        let both = [&pki.manufacturer, &namesake].map(|holder| Arc::clone(&holder.certificate));
+        assert_eq!(both[0].subject().der(), both[1].subject().der());
+        let spec = ProfileSpec::new("meters", pki.ca(), both.to_vec());
+        let certificates = Arc::new(CertificateCache::new(64));
+        let mut world = World::of(pki, vec![Arc::new(Profile::new(spec).unwrap())], |_, spec| {
+            spec.public_key_steps = steps;
+            spec.certificates = Arc::clone(&certificates);
+        });
+        // Whichever of the two is tried first: it is the wrong one for one of these devices.
+        let devices = [device_of(&world.pki.manufacturer, 1), device_of(&namesake, 2)];
+        for (port, (holder, anchor)) in (1..).zip(devices.iter().zip(&both)) {
+            world.connect(port, holder, ClientConfig::default());
+            let found = certificates.find(&holder.certificate.digest()).unwrap();
+            assert_eq!(found.anchor, anchor.anchor_id());
+        }
+        // Neither of them is taken for the signer of what a third one signed.
+        let stranger = device_of(&new_authority("Manufacturer", None), 3);
+        let dtls = world.dtls_config(&stranger);
+        let mut device = world.dial(3, dtls, ClientConfig::default());
+        world.run(&mut device);
+        assert!(matches!(device.failure(), Failure::Handshake(Refusal::AlertReceived(_))));
+        assert!(world.attempts.last().unwrap().outcome.is_err());
+        assert!(certificates.find(&stranger.certificate.digest()).is_none());
+    }
+}
+
+#[test]
+fn d89_of_two_roots_of_one_name_a_client_finds_the_one_that_signed() {
+    let mut world = World::new();
+    let holder = world.pki.device(1);
+    let namesake = new_authority("Root", None);
+    let both = [&namesake, &world.pki.root].map(|holder| Arc::clone(&holder.certificate));
+    assert_eq!(both[0].subject().der(), both[1].subject().der());
+    let [wrong, right] = both;
+    for (port, anchors) in (1..).zip([vec![Arc::clone(&wrong), Arc::clone(&right)], vec![right, wrong]]) {
+        let mut dtls = world.dtls_config(&holder);
+        let name = ServerName::try_from(support::SERVER_NAME).unwrap();
+        dtls.verifier = Arc::new(ServerVerifier::new(anchors, name).unwrap());
+        let mut device = world.dial(port, dtls, ClientConfig::default());
+        world.run(&mut device);
+        assert!(matches!(device.events.front(), Some(ClientEvent::Connected { .. })), "{:?}", device.events);
+    }
 }
 
 #[test]
