@@ -107,6 +107,35 @@ fn e54_a_certificate_of_an_authority_below_our_ca_is_nobody() {
     }
 }
 
+/// The limit of a ledger that forgets, as `SECURITY.md` states it: the certificate itself does not name its manufacturer.
+#[test]
+fn e53_a_forgotten_device_of_a_removed_manufacturer_counts_as_one_of_its_successor() {
+    let (world, other) = (World::new(), World::seeded(2, VerifySignatures::External));
+    let profile = |unrecorded, manufacturer: &Arc<Certificate>| {
+        world.profile_with(|spec| {
+            spec.subject = "CN={subject.CN},serialNumber={device_id},O=Fleet".parse().unwrap();
+            spec.manufacturers = vec![Arc::clone(manufacturer)];
+            spec.unrecorded = unrecorded;
+        })
+    };
+    let (before, _) = world.plain();
+    let (after, ledger) = world.plain();
+    let device = world.device(1);
+    let old = profile(Unrecorded::ByRule, &world.manufacturer);
+    let first = issued(run_one(&before, START, world.enroll(&old, &device, device.csr())));
+    let held = Certificate::parse(&first.certificate).unwrap();
+    let renew = |issuer, profile: &Arc<Profile>| {
+        let csr = device.csr_with(held.subject(), &GeneralNames::empty(), None);
+        run_one(issuer, START + DAY, world.with_issued(Function::SimpleReenroll, profile, &first, csr))
+    };
+    let by_rule = profile(Unrecorded::ByRule, &other.manufacturer);
+    // The ledger that issued it knows better than the rule, and a profile without the rule guesses nothing.
+    assert_eq!(refused(renew(&before, &by_rule)), Refusal::ManufacturerRemoved);
+    assert_eq!(refused(renew(&after, &profile(Unrecorded::Refused, &other.manufacturer))), Refusal::ClientNotInLedger);
+    assert_eq!(ledger.issued_count(), 0);
+    assert_eq!(issued(renew(&after, &by_rule)).device.manufacturer, other.manufacturer.anchor_id());
+}
+
 #[test]
 fn e48_a_renewal_has_the_names_that_are_held_or_is_refused() {
     let world = World::new();
