@@ -9,8 +9,8 @@
 //! - Otherwise the least advanced goes, then the oldest, but none younger than [`AGE_MIN`].
 //!
 //! A handshake that has had [`DUE`] and has not proven its certificate counts as least advanced. Only a verified CertificateVerify is
-//! proof: chains travel in the clear, and anybody can send one. Proven handshakes go last, and not before [`DUE`]; at most
-//! [`PROVEN_PER_CERTIFICATE_MAX`] of one certificate count as proven.
+//! proof: chains travel in the clear, and anybody can send one. Proven handshakes go last; where no prefix holds more than its share, not
+//! before [`DUE`]. At most [`PROVEN_PER_CERTIFICATE_MAX`] of one certificate count as proven.
 //!
 //! One look at all handshakes chooses victims for many newcomers ([`BATCH_MAX`]), and there is no look without newcomers: the ordinary path
 //! keeps no counts, and a flood pays for each look with that many begun handshakes.

@@ -19,6 +19,7 @@ mod narrow_paths;
 mod one_cookie;
 mod order;
 mod population;
+mod pressure;
 mod records;
 mod restart;
 mod retransmission;
