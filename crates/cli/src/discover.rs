@@ -6,6 +6,7 @@ use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, out, print_json};
 use est::discovery::ParsedLink;
+use pki::Shown;
 
 /// Ask a server which EST resources it has
 #[derive(clap::Args)]
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let serves_est = links.iter().any(offers_est);
     if !connection.json {
         for link in &links {
-            out!("{}  rt={}  ct={}", link.target, link.resource_type, link.content_formats);
+            out!("{}", line(link));
         }
     }
     // `--all` shows what there is; whether EST is among it decides the exit status all the same.
@@ -58,6 +59,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         print_json(serde_json::json!({ "links": all }));
     }
     Ok(())
+}
+
+/// A link for a person.
+fn line(link: &ParsedLink<'_>) -> String {
+    let [target, kind, formats] = [link.target, link.resource_type, link.content_formats].map(Shown);
+    format!("{target}  rt={kind}  ct={formats}")
 }
 
 /// Whether a link leads to a function of EST: `rt` may hold several types (RFC 6690 §3.1).
@@ -77,4 +84,15 @@ fn without_est(connection: &Connection, links: &[ParsedLink<'_>]) -> Fault {
     fault.field("other_links", others).remedy(
         "it answers CoAP, but enrols nobody under /.well-known/core: check address and port, or ask its operator for the path of EST",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e58_a_link_of_a_server_forges_no_line_of_the_terminal() {
+        let links = est::discovery::parse_links("</est/\u{202e}nes>;rt=\"ace.est.sen\n\u{1b}[2K\";ct=\"281\u{2028}\"");
+        assert_eq!(line(&links[0]), r"/est/\u{202e}nes  rt=ace.est.sen\n\u{1b}[2K  ct=281\u{2028}");
+    }
 }

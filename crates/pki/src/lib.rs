@@ -52,6 +52,7 @@ mod name;
 pub mod oid;
 pub mod pem;
 mod private_key;
+mod shown;
 mod time;
 
 pub use algorithm::{AlgorithmError, Curve, PublicKey, SignatureAlgorithm, key_identifier};
@@ -69,4 +70,5 @@ pub use name::{Attribute, Name, NameBuilder, NameError, folded};
 pub use oid::Oid;
 pub use private_key::{KeyFault, PrivateKey};
 pub use rustls_pki_types::{DnsName, IpAddr, ServerName, UnixTime};
+pub use shown::{Shown, shows};
 pub use time::{NO_WELL_DEFINED_EXPIRATION, Validity};

@@ -272,7 +272,7 @@ fn refused(reply: Reply) -> Failure {
     let Reply { code, max_age, mut body, .. } = reply;
     body.truncate(DIAGNOSTIC_SHOWN_BYTES_MAX);
     // A peer's text, on our terminal and in our log.
-    let printable = |text: &String| !text.is_empty() && !text.chars().any(char::is_control);
+    let printable = |text: &String| !text.is_empty() && text.chars().all(pki::shows);
     let refused = Refused { code, diagnostic: String::from_utf8(body).ok().filter(printable) };
     match code {
         Code::SERVICE_UNAVAILABLE | Code::TOO_MANY_REQUESTS => {
@@ -487,8 +487,27 @@ mod tests {
         assert!(matches!(failure, Failure::Later { max_age: 7, .. }));
         let failure = refused(Code::TOO_MANY_REQUESTS, None, b"");
         assert!(matches!(failure, Failure::Later { max_age: MAX_AGE_DEFAULT, .. }));
-        let Failure::Refused(hostile) = refused(Code::BAD_REQUEST, None, b"\x1b[2J") else { panic!("not refused") };
-        assert_eq!(hostile.diagnostic, None, "a terminal does not obey a server");
+    }
+
+    #[test]
+    fn e58_a_terminal_obeys_no_diagnostic_of_a_server() {
+        for (text, shown) in [
+            ("\u{1b}[2J", false),
+            ("\u{202e}yako", false),
+            ("a\u{2028}b", false),
+            ("\u{9b}2J", false),
+            ("né à Łódź", true),
+        ] {
+            let reply = Reply {
+                code: Code::BAD_REQUEST,
+                content_format: None,
+                max_age: None,
+                body: text.into(),
+                separate: false,
+            };
+            let Failure::Refused(refused) = enroll(None).check(reply).unwrap_err() else { panic!("not refused") };
+            assert_eq!(refused.diagnostic.as_deref(), shown.then_some(text));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{Attribute, Name, compare};
 use crate::der::{Reader, Tag};
 use crate::oid;
+use crate::shown::shows;
 use std::fmt::{self, Write};
 
 impl fmt::Display for Name {
@@ -96,6 +97,10 @@ fn write_escaped(f: &mut impl Write, text: &str) -> fmt::Result {
             || (character == ' ' && (index == 0 || index == last));
         if special {
             f.write_char('\\')?;
+        } else if !shows(character) {
+            // The same section lets every character stand as the octets of its UTF-8.
+            character.encode_utf8(&mut [0; 4]).bytes().try_for_each(|octet| write!(f, "\\{octet:02x}"))?;
+            continue;
         }
         f.write_char(character)?;
     }

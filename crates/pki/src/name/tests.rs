@@ -126,6 +126,17 @@ fn names_display_as_rfc_4514() {
     assert_eq!(Name::parse(&[0x30, 0]).unwrap().to_string(), "");
 }
 
+#[test]
+fn e58_what_does_not_show_in_a_name_is_escaped_as_rfc_4514_does() {
+    // A SET of one commonName (2.5.4.3) with a right-to-left override and a line separator in UTF-8.
+    let text = "m\u{202e}7\u{2028}\u{e9}".as_bytes();
+    let length = |more: usize| u8::try_from(text.len() + more).unwrap();
+    let mut der = vec![0x30, length(11), 0x31, length(9), 0x30, length(7), 0x06, 3, 0x55, 4, 3, 0x0c, length(0)];
+    der.extend_from_slice(text);
+    let name = Name::parse(&der).unwrap();
+    assert_eq!(name.to_string(), r"CN=m\e2\80\ae7\e2\80\a8é");
+}
+
 /// The folded text is an index key for `matches`.
 #[test]
 fn e80_names_that_match_fold_to_one_text() {
