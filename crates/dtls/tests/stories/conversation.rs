@@ -10,7 +10,9 @@ use crate::support::forge::{
 };
 use crate::support::script::{Hello, Script};
 use crate::support::{Notebook, Pair, Way, World};
-use dtls::{AlertDescription, ClientEvent, Closed, Drop, Event, FragmentLength, RecordLimit, Refusal, Route};
+use dtls::{
+    AlertDescription, ClientEvent, Closed, Direction, Drop, Event, FragmentLength, RecordLimit, Refusal, Route,
+};
 
 /// Records of epoch 1 that an honest client's Finished has to get past.
 fn forged_finished(count: u8) -> Vec<Vec<u8>> {
@@ -94,6 +96,18 @@ fn d96_a_flight_that_cannot_be_sent_ends_its_handshake_at_once() {
         assert_eq!(script.endpoint.counts().half_open, 0);
         assert!(script.endpoint.poll_timeout().is_none());
     }
+    // Enough for the flight once, not for its repetition.
+    let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
+    script.fetch_cookie();
+    script.record_sequence = (1 << 48) - 1 - 5;
+    script.send_hello();
+    assert_eq!((script.refusal(), script.endpoint.counts().half_open), (None, 1));
+    script.clock.advance_to(script.endpoint.poll_timeout().unwrap());
+    script.endpoint.handle_timeout(script.clock.now());
+    script.events.extend(std::iter::from_fn(|| script.endpoint.poll_event()));
+    assert_eq!(script.refusal(), Some(Refusal::SequenceExhausted));
+    assert_eq!(script.endpoint.counts().half_open, 0);
+    assert!(script.endpoint.poll_timeout().is_none());
 }
 
 /// Gives the client the server's first flight with an extension more in the ServerHello.
@@ -363,22 +377,55 @@ fn d106_a_list_beyond_the_first_fragment_is_found_after_the_cookie() {
     assert!(offered.unwrap().contains("supported versions GREASE:2a2a DTLS 1.3,"));
 }
 
+/// How often `direction` and no_renegotiation stand in what an observer saw.
+fn refusals_to_renegotiate(notebook: &Notebook, direction: Direction) -> usize {
+    let description = AlertDescription::NO_RENEGOTIATION;
+    let line = format!("Alert {{ direction: {direction:?}, level: Warning, description: {description:?} }}");
+    notebook.lines.lock().unwrap().iter().filter(|one| **one == line).count()
+}
+
 #[test]
 fn d107_the_first_attempt_to_renegotiate_is_refused_at_once() {
     let world = World::new();
+    let notebook = Arc::new(Notebook::default());
     let mut script = Script::begin(&world, Hello::default());
     let flight = script.honest_flight();
     script.give(&flight);
+    script.endpoint.set_observer(Some(notebook.clone()));
     let renegotiate = |script: &mut Script, n: u64| {
         let hello = Piece::whole(1, script.message_seq + 1, &script.hello.body()).bytes();
         let sealed = script.forger().seal(HANDSHAKE, n, &hello);
-        script.give(&sealed).len()
+        let datagrams = script.give(&sealed).len();
+        (refusals_to_renegotiate(&notebook, Direction::Sent), datagrams)
     };
-    assert_eq!(renegotiate(&mut script, 1), 1, "in the same moment");
-    assert_eq!(renegotiate(&mut script, 2), 0, "not as often as it is asked");
+    assert_eq!(renegotiate(&mut script, 1), (1, 1), "in the same moment");
+    assert_eq!(renegotiate(&mut script, 2), (1, 0), "not as often as it is asked");
     script.clock.elapsed += Duration::from_secs(1);
-    assert_eq!(renegotiate(&mut script, 3), 1);
+    assert_eq!(renegotiate(&mut script, 3), (2, 1));
     assert!(script.is_established());
+}
+
+#[test]
+fn d107_a_client_refuses_the_first_hello_request_at_once() {
+    let world = World::new();
+    let clock = support::Clock::new();
+    let notebook = Arc::new(Notebook::default());
+    let observer: Arc<dyn dtls::Observer> = notebook.clone();
+    let config = Arc::new(world.client_config());
+    let client = dtls::Client::with_observer(config, world.random.clone(), clock.now(), Some(observer));
+    let mut pair = Pair::of(world.endpoint(), client, clock);
+    pair.run();
+    let (client_random, master_secret) = notebook.secrets.lock().unwrap()[0];
+    let to_client = pair.sent.iter().filter(|(way, _)| *way == Way::ToClient).flat_map(|(_, bytes)| records(bytes));
+    let hello = to_client.into_iter().find(|record| record.handshake_type() == Some(2)).unwrap();
+    let server_random: [u8; 32] = hello.payload[14..46].try_into().unwrap();
+    let server = Forger::new(&master_secret, &client_random, &server_random, false);
+    for (n, refused) in [(10, 1), (11, 1)] {
+        pair.give_client(&server.seal(HANDSHAKE, n, &Piece::whole(0, 9, &[]).bytes()));
+        assert_eq!(refusals_to_renegotiate(&notebook, Direction::Sent), refused);
+    }
+    pair.run();
+    pair.assert_alive();
 }
 
 #[test]
