@@ -1,7 +1,7 @@
 //! `cargo xtask check`: every part of the checks, a table of where the time went, and a line that says how many passed.
 //!
 //! All parts run, whatever the ones before them found, so that one run names every fault; only a part that needs another's build is left out when that
-//! build failed. Everything builds in the dev profile: it optimises the dependencies (where the cryptography is) and is what the tests run in, so that
+//! build failed. Everything builds in the dev profile, which is what the tests run in, so that
 //! `muster` for the interoperation tests and the demo costs a link instead of a third build of 200 crates. Only the instruction counts build again, as
 //! released, because they count what is released.
 
@@ -102,9 +102,9 @@ enum Outcome {
 pub(crate) fn run(options: &Options) -> ExitCode {
     let chosen: Vec<Part> = Part::value_variants().iter().copied().filter(|part| options.chooses(*part)).collect();
     let started = Instant::now();
-    let mut results: Vec<(Part, Outcome, Duration)> = Vec::new();
+    let mut results: Vec<(Part, Outcome, Cost)> = Vec::new();
     for part in chosen {
-        let began = Instant::now();
+        let (began, worked) = (Instant::now(), processor_time());
         println!("== {}", part.name());
         let outcome = outcome_of(part, &results);
         match &outcome {
@@ -112,9 +112,27 @@ pub(crate) fn run(options: &Options) -> ExitCode {
             Outcome::Failed(why) => println!("   FAILED: {why}"),
             Outcome::NotBuilt => println!("   left out: the workspace does not build"),
         }
-        results.push((part, outcome, began.elapsed()));
+        let cost = Cost { elapsed: began.elapsed(), processor: processor_time().saturating_sub(worked) };
+        results.push((part, outcome, cost));
     }
-    summarise(&results, started.elapsed())
+    let processor = results.iter().map(|(_, _, cost)| cost.processor).sum();
+    summarise(&results, Cost { elapsed: started.elapsed(), processor })
+}
+
+/// What a part took: by the clock, which other work on the machine makes longer, and of the processors, which it does not.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    elapsed: Duration,
+    processor: Duration,
+}
+
+/// Processor time of all programs that we have started and that have ended (`cutime` and `cstime` of proc(5)).
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name, in parentheses, may hold anything; after it `cutime` is the 14th field and `cstime` the 15th.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let ticks: u64 = fields.split(' ').skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second().max(1))
 }
 
 /// Looks the dependencies up in the RustSec database, which is fetched: a verb of its own, because the checks need no network once set up.
@@ -128,7 +146,7 @@ impl Options {
     }
 }
 
-fn outcome_of(part: Part, before: &[(Part, Outcome, Duration)]) -> Outcome {
+fn outcome_of(part: Part, before: &[(Part, Outcome, Cost)]) -> Outcome {
     let failed =
         |other: Part| before.iter().any(|(done, outcome, _)| *done == other && !matches!(outcome, Outcome::Passed));
     if part.depends_on().is_some_and(failed)
@@ -141,17 +159,21 @@ fn outcome_of(part: Part, before: &[(Part, Outcome, Duration)]) -> Outcome {
     part.run().map_or_else(|error| Outcome::Failed(format!("{error:#}")), |()| Outcome::Passed)
 }
 
-fn summarise(results: &[(Part, Outcome, Duration)], total: Duration) -> ExitCode {
-    println!("\n{:<10} {:>8}  result", "part", "seconds");
-    for (part, outcome, took) in results {
+fn summarise(results: &[(Part, Outcome, Cost)], total: Cost) -> ExitCode {
+    let line = |name: &str, cost: Cost, result: &str| {
+        let (elapsed, processor) = (cost.elapsed.as_secs_f64(), cost.processor.as_secs_f64());
+        println!("{name:<10} {elapsed:>8.1} {processor:>10.1}  {result}");
+    };
+    println!("\n{:<10} {:>8} {:>10}  result", "part", "seconds", "processor");
+    for (part, outcome, cost) in results {
         let result = match outcome {
             Outcome::Passed => "passed".to_owned(),
             Outcome::Failed(_) => format!("FAILED    again: cargo xtask check --only {}", part.name()),
             Outcome::NotBuilt => "left out: the workspace does not build".to_owned(),
         };
-        println!("{:<10} {:>8.1}  {result}", part.name(), took.as_secs_f64());
+        line(&part.name(), *cost, &result);
     }
-    println!("{:<10} {:>8.1}", "all", total.as_secs_f64());
+    line("all", total, "");
     for (part, outcome, _) in results {
         if let Outcome::Failed(why) = outcome {
             println!("\n{}: {why}", part.name());
@@ -217,10 +239,18 @@ mod tests {
     }
 
     #[test]
+    fn the_work_of_a_program_that_ended_is_counted() {
+        let before = processor_time();
+        let busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+        Program::new("sh").args(["-c", busy]).expect_success().unwrap();
+        assert!(processor_time() > before);
+    }
+
+    #[test]
     fn one_failure_makes_the_whole_fail() {
-        let passed = (Part::Fmt, Outcome::Passed, Duration::ZERO);
-        let failed = (Part::Deny, Outcome::Failed("why".to_owned()), Duration::ZERO);
-        assert_eq!(format!("{:?}", summarise(&[passed], Duration::ZERO)), format!("{:?}", ExitCode::SUCCESS));
-        assert_eq!(format!("{:?}", summarise(&[failed], Duration::ZERO)), format!("{:?}", ExitCode::FAILURE));
+        let passed = (Part::Fmt, Outcome::Passed, Cost::default());
+        let failed = (Part::Deny, Outcome::Failed("why".to_owned()), Cost::default());
+        assert_eq!(format!("{:?}", summarise(&[passed], Cost::default())), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(format!("{:?}", summarise(&[failed], Cost::default())), format!("{:?}", ExitCode::FAILURE));
     }
 }
