@@ -1,0 +1,70 @@
+//! What a client tells: the course of its association and its requests, and why nothing was started.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use dtls::{IdentityUse, SessionFacts};
+use pki::Certificate;
+
+use super::{Answer, Failure};
+
+/// What happened.
+#[derive(Debug)]
+pub enum ClientEvent {
+    /// The server is authenticated; requests can start.
+    Connected {
+        /// The certificate it showed.
+        server: Arc<Certificate>,
+        /// What was negotiated.
+        facts: SessionFacts,
+        /// Whether the server asked who the device is.
+        identity: IdentityUse,
+    },
+    /// The request that was under way goes on over another association.
+    Reconnected {
+        /// The certificate that the server showed.
+        server: Arc<Certificate>,
+        /// What was negotiated.
+        facts: SessionFacts,
+    },
+    /// The server acknowledged the request and takes its time (RFC 7252 §5.2.2).
+    Acknowledged,
+    /// A try failed, and another one follows by itself.
+    Again {
+        /// What failed.
+        after: Failure,
+        /// When the next try begins.
+        at: Instant,
+    },
+    /// The answer to the request, checked.
+    Done(Answer),
+    /// The request, or the handshake, failed. After a handshake or an association that ended the client is over.
+    Failed(Failure),
+    /// The server ended the association while nothing was asked. With a [`Persistence`](super::Persistence) the next request begins another
+    /// one, without it the client is over.
+    Closed(dtls::Closed),
+}
+
+/// Why nothing was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFault {
+    /// The handshake has not ended, or the association is over.
+    NotConnected,
+    /// A request is under way.
+    Busy,
+    /// The CSR is no CSR.
+    Csr,
+}
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            StartFault::NotConnected => "there is no association with the server",
+            StartFault::Busy => "another request is under way",
+            StartFault::Csr => "the request is no PKCS #10 in DER",
+        })
+    }
+}
+
+impl std::error::Error for StartFault {}
