@@ -49,6 +49,8 @@ pub enum Refusal {
     CertificateVerifyEncoding,
     /// The server's signature over its key exchange does not verify.
     BadServerKeyExchange,
+    /// The server's signature over its key exchange is not an ECDSA-Sig-Value in DER (RFC 3279 §2.2.3).
+    ServerKeyExchangeEncoding,
     /// A signature by an algorithm that was not offered.
     SignatureAlgorithmNotOffered {
         /// Its code point.
@@ -138,6 +140,7 @@ impl Refusal {
             Self::BadCertificateVerify
             | Self::CertificateVerifyEncoding
             | Self::BadServerKeyExchange
+            | Self::ServerKeyExchangeEncoding
             | Self::BadFinished => Alert::DECRYPT_ERROR,
             Self::UnsupportedExtension { .. } => Alert::UNSUPPORTED_EXTENSION,
             Self::Decode { .. } => Alert::DECODE_ERROR,

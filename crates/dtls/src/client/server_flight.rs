@@ -3,7 +3,7 @@
 use super::flight::{Requested, send_client_flight};
 use super::handshake::{Context, State};
 use crate::config::{ClientConfig, ExtendedMasterSecret, RecordLimit};
-use crate::crypto::{Group, SignatureScheme, Suite};
+use crate::crypto::{Group, SignatureScheme, Suite, is_der_signature};
 use crate::flight::Flight;
 use crate::limits::{HELLO_VERIFY_REQUESTS_MAX, RECORD_SIZE_LIMIT_MIN, SERVER_NAME_BYTES_MAX};
 use crate::proof::{Fault, OwnCheck, prove};
@@ -209,7 +209,8 @@ impl ExpectServerKeyExchange {
         let bytes = context.conversation.transcript.bytes();
         let proven = match self.chain.with_slices(bytes, |chain| prove(verifier, chain, utc, own)) {
             Ok(proven) => proven,
-            Err(Fault::Proof) => return Err(Refusal::BadServerKeyExchange),
+            Err(Fault::Proof) if is_der_signature(exchange.signature) => return Err(Refusal::BadServerKeyExchange),
+            Err(Fault::Proof) => return Err(Refusal::ServerKeyExchangeEncoding),
             Err(Fault::Certificate(CertificateRefusal { fault, detail })) => {
                 context.account.detail = detail;
                 return Err(Refusal::Certificate(fault));

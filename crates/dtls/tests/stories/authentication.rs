@@ -275,3 +275,33 @@ fn the_client_refuses_a_server_that_its_verifier_refuses() {
     assert_eq!(pair.client_refusal(), Refusal::Certificate(CertificateFault::DeviceAsServer));
     assert_eq!(pair.server_refusal(), Refusal::AlertReceived(dtls::AlertDescription::UNSUPPORTED_CERTIFICATE));
 }
+
+/// Whose signature does not verify under its key is not who it says; whose signature is no DER may well be, and has a driver to mend.
+#[test]
+fn e67_a_client_tells_a_signature_that_is_no_der_from_one_of_another_key() {
+    // Of the signature: its tag SEQUENCE, and the last octet of s.
+    for (octet_from_its_end, refusal) in
+        [(None, Refusal::ServerKeyExchangeEncoding), (Some(1), Refusal::BadServerKeyExchange)]
+    {
+        let world = World::new();
+        let mut pair = Pair::new(&world);
+        while !pair.to_client.iter().any(|datagram| signature_in(datagram).is_some()) {
+            assert!(pair.step());
+        }
+        for datagram in &mut pair.to_client {
+            if let Some(signature) = signature_in(datagram) {
+                let place = octet_from_its_end.map_or(signature.start, |from_its_end| signature.end - from_its_end);
+                datagram[place] ^= 1;
+            }
+        }
+        pair.run();
+        assert_eq!(pair.client_refusal(), refusal);
+    }
+}
+
+/// Where the signature of a ServerKeyExchange stands: after its scheme, ecdsa_secp256r1_sha256, and its length, and it is a SEQUENCE.
+fn signature_in(datagram: &[u8]) -> Option<std::ops::Range<usize>> {
+    let place = datagram.windows(5).position(|five| matches!(five, [4, 3, 0, 60..=72, 0x30]))?;
+    let start = place + 4;
+    Some(start..start + usize::from(datagram[place + 3]))
+}

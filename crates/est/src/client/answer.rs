@@ -162,6 +162,7 @@ impl Failure {
                 | Failure::Handshake(
                     dtls::Refusal::Certificate(_)
                         | dtls::Refusal::BadServerKeyExchange
+                        | dtls::Refusal::ServerKeyExchangeEncoding
                         | dtls::Refusal::MissingCertificate
                 )
         )

@@ -30,6 +30,7 @@ impl From<&dtls::Refusal> for Reason {
             Refusal::BadCertificateVerify => Reason::CertificateNoProof,
             Refusal::CertificateVerifyEncoding => Reason::CertificateProofEncoding,
             Refusal::BadServerKeyExchange => Reason::ServerKeyExchangeSignature,
+            Refusal::ServerKeyExchangeEncoding => Reason::ServerKeyExchangeEncoding,
             Refusal::SignatureAlgorithmNotOffered { .. } => Reason::SignatureAlgorithmNotOffered,
             Refusal::BadKeyShare => Reason::KeyShareBadPoint,
             Refusal::NotOffered { .. } => Reason::HelloNotOffered,

@@ -62,6 +62,7 @@ fn handshake_refusals() -> Vec<dtls::Refusal> {
         Refusal::BadCertificateVerify,
         Refusal::CertificateVerifyEncoding,
         Refusal::BadServerKeyExchange,
+        Refusal::ServerKeyExchangeEncoding,
         Refusal::SignatureAlgorithmNotOffered { scheme: 0x0201 },
         Refusal::BadKeyShare,
         Refusal::NotOffered { message },

@@ -22,3 +22,4 @@ mod trace;
 mod trust;
 mod unproven;
 mod vectors;
+mod walls;

@@ -389,6 +389,7 @@ const OF_OUR_CLIENT: &[Reason] = &[
     Reason::CertificateNameMismatch,
     Reason::CertificateDeviceAsServer,
     Reason::ServerKeyExchangeSignature,
+    Reason::ServerKeyExchangeEncoding,
     Reason::HandshakeCancelled,
     Reason::NoAnswer,
     Reason::RequestTooLong,

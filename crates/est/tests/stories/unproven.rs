@@ -74,6 +74,8 @@ fn e68_a_key_that_is_not_done_here_is_refused_by_its_type() {
     for (text, kind) in [
         (&include_bytes!("../../../pki/tests/vectors/foreign/brainpool.pem")[..], "brainpoolP256r1"),
         (include_bytes!("../../../pki/tests/vectors/foreign/p521.pem"), "P-521"),
+        (include_bytes!("../../../pki/tests/vectors/foreign/rsa.pem"), "RSA"),
+        (include_bytes!("../../../pki/tests/vectors/foreign/ed25519.pem"), "Ed25519"),
     ] {
         let mut world = World::new();
         let chain = pki::pem::certificates(text).unwrap();

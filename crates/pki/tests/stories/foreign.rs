@@ -8,7 +8,7 @@ use pki::issue::{Issuer, Template, TemplateSpec};
 use pki::pem::{Kind, PemError};
 use pki::{
     AlgorithmError, Certificate, CertificateFlaw, Csr, CsrFlaw, Curve, Deviation, Encoding, ExtensionField, Field,
-    GeneralName, GeneralNames, KeyFault, Name, PrivateKey, SignatureError, SigningKey, oid, pem,
+    GeneralName, GeneralNames, KeyFault, Name, NameBuilder, PrivateKey, SignatureError, SigningKey, oid, pem,
 };
 use std::sync::Arc;
 
@@ -45,6 +45,22 @@ fn refusal(text: &[u8]) -> String {
 fn request(text: &[u8], encoding: Encoding) -> Result<Vec<Deviation>, pki::CsrError> {
     let verified = Csr::parse_as(pem::certificate_request(text).unwrap(), encoding)?.verify()?;
     Ok(verified.deviations().iter().collect())
+}
+
+/// What has no fault: if this is refused, the refusals of the others say nothing.
+#[test]
+fn the_control_among_the_foreign_ones_is_accepted() {
+    assert_eq!(verify(Encoding::Strict, foreign!("plain.pem")), Ok(vec![]));
+}
+
+#[test]
+fn e69_a_subject_backwards_is_another_name_and_is_shown_as_it_stands() {
+    let csr = Csr::parse(pem::certificate_request(foreign!("rdns-reversed.csr")).unwrap()).unwrap();
+    let csr = csr.verify().unwrap();
+    let forwards = NameBuilder::new().push(oid::COMMON_NAME, "device-000001").unwrap();
+    let forwards = forwards.push(oid::SERIAL_NUMBER, "000001").unwrap().finish().unwrap();
+    assert!(!csr.subject().matches(&forwards));
+    assert_ne!(csr.subject().to_string(), forwards.to_string());
 }
 
 #[test]
@@ -238,7 +254,12 @@ fn e67_a_signature_that_is_no_der_is_called_that() {
 
 #[test]
 fn e68_keys_of_other_kinds_are_named() {
-    for (text, name) in [(&foreign!("brainpool.pem")[..], "brainpoolP256r1"), (foreign!("p521.pem"), "P-521")] {
+    for (text, name) in [
+        (&foreign!("brainpool.pem")[..], "brainpoolP256r1"),
+        (foreign!("p521.pem"), "P-521"),
+        (foreign!("rsa.pem"), "RSA"),
+        (foreign!("ed25519.pem"), "Ed25519"),
+    ] {
         let refused = refusal(text);
         assert!(refused.starts_with("subjectPublicKeyInfo: ") && refused.contains(name), "{refused}");
     }

@@ -110,9 +110,9 @@ impl Device {
         self.file("idevid.key")
     }
 
-    /// What the profile's rule `idevid:subject.serialNumber` makes of it.
+    /// What the profile's rule `idevid:subject.serialNumber` makes of it: identities are in lower case.
     pub(super) fn serial_number(&self) -> String {
-        format!("SN-{}", self.name)
+        format!("sn-{}", self.name)
     }
 
     pub(super) fn subject(&self) -> String {

@@ -149,6 +149,10 @@ macro_rules! handshake_rows {
                 "The server's signature over its key exchange does not verify under the key of its certificate.";
                 "Do not go on: whoever answers does not hold the server's key.";
                 "Load the key that belongs to the server's certificate.";
+            ServerKeyExchangeEncoding: "dtls.server_key_exchange.not_der", Handshake, Wire::Alert(Alert::DECRYPT_ERROR);
+                "The server's signature over its key exchange is not DER: an ECDSA-Sig-Value is a SEQUENCE of two positive INTEGERs without padding (RFC 3279 §2.2.3).";
+                "Nothing to change: the server's signature is at fault, whoever it is.";
+                "Encode r and s as INTEGERs in DER: most signing hardware gives them side by side at full length, and what drives it has to convert them.";
             SignatureAlgorithmNotOffered: "dtls.signature.not_offered", Handshake, Wire::Alert(Alert::ILLEGAL_PARAMETER);
                 "The peer signed with an algorithm that was not offered to it.";
                 "Sign with an algorithm of the server's list: ecdsa_secp256r1_sha256 or ecdsa_secp384r1_sha384.";
