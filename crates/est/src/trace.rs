@@ -151,8 +151,7 @@ impl Line<'_, '_> {
                 self.head(out, None)?;
                 write!(out, "failed: {reason}")?;
                 if let Some(detail) = detail {
-                    out.write_str(": ")?;
-                    on_a_line(detail, out)?;
+                    write!(out, ": {}", pki::Shown(detail))?;
                 }
                 writeln!(out)
             }
@@ -183,14 +182,6 @@ impl Line<'_, '_> {
             _ => Ok(()),
         }
     }
-}
-
-/// Text with a peer's values in it, which forge no line of a terminal: what does not show is escaped, quotes stand as they are.
-fn on_a_line(text: &str, out: &mut dyn fmt::Write) -> fmt::Result {
-    text.chars().try_for_each(|letter| match letter {
-        '"' | '\'' => out.write_char(letter),
-        _ => write!(out, "{}", letter.escape_debug()),
-    })
 }
 
 /// Sixteen bytes a line under their offset, as `xxd` and `text2pcap` have it.
