@@ -296,10 +296,47 @@ fn create(path: &Path, bytes: &[u8], access: Access, durability: Durability) -> 
     written
 }
 
+/// Gives the file `from` the name `to`; one that is there is not replaced.
 fn move_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(parent(to))?;
-    // `rename` replaces silently, a hard link does not.
+    // Which of them a file system knows differs: FAT has no hard links, NFS no `RENAME_NOREPLACE`, some of FUSE neither.
+    first_that_is_known(&[rename_new, link_new, copy_new], from, to)
+}
+
+/// A way to move a file to a name that is free.
+type Way = fn(&Path, &Path) -> io::Result<()>;
+
+/// The first way that the file system knows decides.
+fn first_that_is_known(ways: &[Way], from: &Path, to: &Path) -> io::Result<()> {
+    let mut last = Err(io::ErrorKind::Unsupported.into());
+    for way in ways {
+        last = way(from, to);
+        let unknown = last.as_ref().is_err_and(|error| {
+            use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+            matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
+        });
+        if !unknown {
+            break;
+        }
+    }
+    last
+}
+
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    let here = rustix::fs::CWD;
+    Ok(rustix::fs::renameat_with(here, from, here, to, rustix::fs::RenameFlags::NOREPLACE)?)
+}
+
+fn link_new(from: &Path, to: &Path) -> io::Result<()> {
     fs::hard_link(from, to)?;
+    fs::remove_file(from)
+}
+
+fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
+    let bytes = Zeroizing::new(fs::read(from)?);
+    let mode = fs::metadata(from)?.permissions().mode();
+    let access = if mode & 0o077 == 0 { Access::Secret } else { Access::Public };
+    create(to, &bytes, access, Durability::Synced)?;
     fs::remove_file(from)
 }
 
@@ -401,6 +438,30 @@ mod tests {
         assert!(fault.to_string().contains("b.key"), "{fault}");
         assert_eq!(names(&target), ["b.key"], "the one that was moved first is gone again");
         assert_eq!(fs::read(target.join("b.key")).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn e59_a_file_system_without_hard_links_or_renames_will_do() {
+        fn unknown(_: &Path, _: &Path) -> io::Result<()> {
+            // What FAT answers to link(2).
+            Err(rustix::io::Errno::PERM.into())
+        }
+        let all: [Way; 3] = [rename_new, link_new, copy_new];
+        for way in all {
+            let scratch = tempfile::tempdir().unwrap();
+            let [from, to] = ["from", "to"].map(|name| scratch.path().join(name));
+            create(&from, b"key", Access::Secret, Durability::LeftToSystem).unwrap();
+            fs::write(&to, b"mine").unwrap();
+            let error = first_that_is_known(&[unknown, way], &from, &to).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{error}");
+            assert_eq!((fs::read(&from).unwrap(), fs::read(&to).unwrap()), (b"key".to_vec(), b"mine".to_vec()));
+
+            fs::remove_file(&to).unwrap();
+            first_that_is_known(&[unknown, way], &from, &to).unwrap();
+            assert_eq!(names(scratch.path()), ["to"]);
+            assert_eq!(fs::read(&to).unwrap(), b"key");
+            assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
+        }
     }
 
     #[test]

@@ -102,7 +102,10 @@ fn main() -> ExitCode {
     // A write beyond a limit of file sizes (`ulimit -f`) fails like one on a full disk, and what was begun is removed. By default the signal ends the process
     // where it stands. An error says that there is no such signal.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
-    let verb = Cli::parse().verb;
+    let verb = match Cli::try_parse() {
+        Ok(cli) => cli.verb,
+        Err(error) => return refuse(&error),
+    };
     let json = verb.prints_json();
     match verb.run() {
         Ok(()) => Status::Done.into(),
@@ -114,4 +117,32 @@ fn main() -> ExitCode {
             fault.status().into()
         }
     }
+}
+
+/// A command line that is no command, or one that asks for help: clap's words where clap puts them. Who asked for JSON gets its object as well.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell.
+    let _ = error.print();
+    let refused = error.exit_code() != 0;
+    let words: Vec<_> = std::env::args_os().skip(1).take_while(|word| word != "--").collect();
+    if refused && asks_for_json(&words) {
+        out!("{}", as_fault(error).json());
+    }
+    if refused { Status::Usage.into() } else { Status::Done.into() }
+}
+
+/// What clap says, as every other fault of the command line is told.
+fn as_fault(error: &clap::Error) -> outcome::Fault {
+    let text = error.render().to_string();
+    let mut paragraphs = text.split("\n\n").map(str::trim);
+    let message = paragraphs.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let remedy = paragraphs.find_map(|paragraph| paragraph.strip_prefix("tip: "));
+    outcome::Fault::usage(message).remedy(remedy.unwrap_or("see `muster help`, or `--help` behind the verb"))
+}
+
+/// Whether the words of a command line that was not understood ask for JSON on stdout: `--json`, for `load` with `-`.
+fn asks_for_json(words: &[std::ffi::OsString]) -> bool {
+    let Some(at) = words.iter().position(|word| word == "--json" || word == "--json=-") else { return false };
+    let verb = words.iter().find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    verb.is_none_or(|verb| verb != "load") || words[at] == "--json=-" || words.get(at + 1).is_some_and(|to| to == "-")
 }

@@ -65,6 +65,29 @@ fn a_device_enrols_through_loss_doubles_delay_and_reordering() {
     });
 }
 
+/// What a narrow path cost a device stands in the log at the usual level, with the size that got through.
+#[test]
+fn d103_the_log_of_the_server_says_to_how_many_bytes_it_narrowed() {
+    let pki = Pki::new();
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let to = server.uri().strip_prefix("coaps://").unwrap();
+    let link = Forwarding::start(&["--listen", "127.0.0.1:0", "--to", to, "--mtu", "600"]);
+    let uri = format!("coaps://{}", link.address);
+    let mut command = pki.device("enroll", &uri);
+    let enroll = command.args(["--timeout", "120s", "--trace", "--out"]).arg(pki.beside("narrow")).output().unwrap();
+    expect_status(&enroll, 0);
+    assert!(stderr(&enroll).contains("narrowing to "), "the trace of the device: {}", stderr(&enroll));
+    link.end("TERM");
+    let (status, log) = server.terminate();
+    assert_eq!(status, Some(0), "{log}");
+    let bytes = log
+        .lines()
+        .find(|line| line.contains("let in"))
+        .and_then(|line| line.split_once("narrowing to "))
+        .and_then(|(_, rest)| rest.split(' ').next()?.parse::<usize>().ok());
+    assert!(bytes.is_some_and(|bytes| bytes <= 600), "{log}");
+}
+
 fn enrol_through_a_bad_link(pki: &Pki, listen: &str, serve: &str, name: &str) {
     let bad = ["--loss", "10%", "--duplicate", "20%", "--reorder", "10%", "--delay", "5ms", "--jitter", "5ms"];
     let server = pki.serve(&["--listen", serve]);

@@ -8,6 +8,7 @@
 mod common;
 mod enrolment;
 mod foreign;
+mod json;
 mod link;
 mod strangers;
 mod usage;
