@@ -22,6 +22,7 @@
 //!
 //! Revocation is not looked at: whether a certificate still stands is the ledger's to say.
 
+mod blame;
 mod error;
 mod judge;
 mod path;
