@@ -269,7 +269,11 @@ impl Profile {
         }
         let manufacturers: Vec<AnchorId> = spec.manufacturers.iter().map(|anchor| anchor.anchor_id()).collect();
         // A manufacturer that were the CA too would make every enrolled device a device of the factory.
-        if spec.ca.chain().iter().any(|ca| manufacturers.contains(&ca.anchor_id())) {
+        let top = spec.ca.chain().last();
+        let above = |anchor: &Arc<Certificate>| top.is_some_and(|top| top.verify_signed_by(anchor).is_ok());
+        if spec.ca.chain().iter().any(|ca| manufacturers.contains(&ca.anchor_id()))
+            || spec.manufacturers.iter().any(above)
+        {
             return Err(ProfileFault::ManufacturerIsCa);
         }
         if spec.unrecorded == Unrecorded::ByRule && !spec.gives_back_names() {
@@ -426,7 +430,7 @@ impl fmt::Display for ProfileFault {
             ProfileFault::NoName => f.write_str("`name` is empty"),
             ProfileFault::NoManufacturer => f.write_str("`manufacturers` is empty: no device could enrol"),
             ProfileFault::ManufacturerIsCa => {
-                f.write_str("`manufacturers` holds a certificate of the profile's own CA")
+                f.write_str("`manufacturers` holds a certificate of the profile's own CA, or of one above it")
             }
             ProfileFault::ValidityShort => write!(f, "`issue.validity` is below {} s", VALIDITY_MIN.as_secs()),
             ProfileFault::CertificatesPerDevice => write!(

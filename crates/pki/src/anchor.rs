@@ -8,7 +8,8 @@ use crate::certificate::Certificate;
 use crate::digest::Digest;
 
 /// The identity of an authority: a digest over its subject and its key (RFC 5280 §6.1.1 (d) describes a trust anchor by its name and its
-/// public key). A certificate that is issued again for the same name and key, by whomever and for however long, has the same identity.
+/// public key). A certificate that is issued again for the same name and key, by whomever and for however long, has the same identity; the
+/// same name in other case, white space or string type is the same name (RFC 5280 §7.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AnchorId(Digest);
 
@@ -42,9 +43,11 @@ impl Certificate {
     /// The identity of the authority that this certificate is for.
     #[must_use]
     pub fn anchor_id(&self) -> AnchorId {
+        let subject = self.subject().folded();
         let mut context = Context::new(&SHA256);
-        // Both are DER: each says its own length.
-        context.update(self.subject().der());
+        // Where the name ends has to be told; the key is DER and says its own length.
+        context.update(&(subject.len() as u64).to_be_bytes());
+        context.update(subject.as_bytes());
         context.update(self.spki());
         let mut out = [0; 32];
         out.copy_from_slice(context.finish().as_ref());

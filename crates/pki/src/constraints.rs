@@ -44,8 +44,16 @@ pub struct NameConstraints {
 
 const PERMITTED: Tag = Tag::context_constructed(0);
 const EXCLUDED: Tag = Tag::context_constructed(1);
+/// `directoryName [4]` of a GeneralName.
+const DIRECTORY_NAME: Tag = Tag::context_constructed(4);
 
 impl NameConstraints {
+    /// Whether there is a subtree of directory names, which path validation does not understand: it refuses every chain below.
+    #[must_use]
+    pub fn constrain_directory_names(&self) -> bool {
+        [PERMITTED, EXCLUDED].into_iter().any(|which| self.bases(which).any(|base| base.tag == DIRECTORY_NAME))
+    }
+
     /// Whether a certificate below may bear this alternative name, so that path validation accepts it: it lies in no excluded subtree of its
     /// kind, and in a permitted one where there is one of its kind. Of kinds other than DNS names and addresses no subtree is understood, as in
     /// webpki: any of their kind forbids the name.

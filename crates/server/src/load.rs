@@ -456,7 +456,7 @@ fn profile_fault(section: &ProfileSection, fault: &ProfileFault) -> Fault {
     let problem = |remedy| Problem::Conflict { what: fault.to_string(), remedy };
     match fault {
         ProfileFault::ManufacturerIsCa => section.manufacturers.fault(problem(
-            "name the manufacturer's CA only: with it, every enrolled device would be one of the factory",
+            "name the manufacturer's CA only: with this one, enrolled devices would be devices of the factory",
         )),
         ProfileFault::NoManufacturer => section.manufacturers.fault(problem("name at least one CA file")),
         ProfileFault::ValidityShort => section.validity.fault(problem("choose a longer validity")),

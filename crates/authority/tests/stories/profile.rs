@@ -30,12 +30,23 @@ fn a_profile_that_could_not_issue_is_not_compiled() {
 }
 
 #[test]
-fn neither_the_ca_nor_its_root_is_a_manufacturer() {
+fn e46_e51_neither_the_ca_nor_one_above_it_is_a_manufacturer() {
     let world = World::new();
     for certificate in world.ca.chain() {
         let own = Arc::clone(certificate);
         assert_eq!(fault(&world, |spec| spec.manufacturers.push(own)), ProfileFault::ManufacturerIsCa);
     }
+    let respelt = world.ca_spelt_otherwise();
+    assert_ne!(respelt.subject(), world.ca.certificate().subject());
+    assert_eq!(fault(&world, |spec| spec.manufacturers.push(respelt)), ProfileFault::ManufacturerIsCa);
+    // The configuration need not name the root.
+    let issuing = vec![Arc::clone(world.ca.certificate())];
+    let rootless = Arc::new(Ca::new("main", issuing, Urls::default(), VerifySignatures::External).unwrap());
+    let with_root = |spec: &mut ProfileSpec| {
+        spec.ca = rootless;
+        spec.manufacturers.push(Arc::clone(&world.root));
+    };
+    assert_eq!(fault(&world, with_root), ProfileFault::ManufacturerIsCa);
 }
 
 #[test]

@@ -198,15 +198,21 @@ fn e51_an_authority_that_is_certified_again_is_the_same_authority() {
     let device = world.device(1);
     let csr = device.csr();
     let first = issued(run_one(&issuer, START, world.enroll(&world.profile(), &device, csr.clone())));
-    let again = world.manufacturer_again();
+    let (again, otherwise) = (world.manufacturer_again(), world.manufacturer_spelt_otherwise());
     assert_ne!(again.digest(), world.manufacturer.digest());
+    assert_ne!(otherwise.subject(), world.manufacturer.subject());
+    for again in [again, otherwise] {
+        let profile = world.profile_with(|spec| spec.manufacturers = vec![Arc::clone(&again)]);
+        let mut job = world.enroll(&profile, &device, csr.clone());
+        job.anchor = again.anchor_id();
+        let repeat = issued(run_one(&issuer, START, job));
+        assert_eq!(repeat, first, "the same device with the same request");
+    }
     let profile = world.profile_with(|spec| {
-        spec.manufacturers = vec![Arc::clone(&again)];
+        spec.manufacturers = vec![world.manufacturer_spelt_otherwise()];
         spec.ca = world.ca_again();
     });
     assert_ne!(profile.ca().certificate().digest(), world.ca.certificate().digest());
-    let repeat = issued(run_one(&issuer, START, world.enroll(&profile, &device, csr)));
-    assert_eq!(repeat, first, "the same device with the same request");
     let mut signer = world.signer();
     signer.add(profile.ca(), pki::PrivateKey::from_pkcs8(world.ca_key.pkcs8().to_vec())).unwrap();
     let ledger = Arc::new(authority::MemoryLedger::new(9));

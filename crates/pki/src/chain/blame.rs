@@ -3,7 +3,10 @@
 use super::judge::Demand;
 use super::path::Path;
 use super::{Chain, ChainError, ChainRefusal, Role};
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, ToBeSignedFields};
+use crate::encoding::Reading;
+use crate::extension::Extension;
+use crate::oid::{self, Oid};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::EndEntityCert;
 
@@ -14,7 +17,13 @@ pub(super) struct Moment {
 }
 
 /// Which certificate webpki's error is about: it does not say, so each is asked the same question.
-pub(super) fn blame(chain: &Chain, path: &Path, moment: &Moment, error: &webpki::Error) -> ChainRefusal {
+pub(super) fn blame(
+    chain: &Chain,
+    path: &Path,
+    moment: &Moment,
+    anchor: &Certificate,
+    error: &webpki::Error,
+) -> ChainRefusal {
     let kind = ChainError::from_webpki(error);
     let at = moment.at;
     let members = || path.indices().filter_map(|index| Some((index, chain.certificate(index)?)));
@@ -22,7 +31,12 @@ pub(super) fn blame(chain: &Chain, path: &Path, moment: &Moment, error: &webpki:
     let unusable = members().find_map(|(index, certificate)| {
         let der = CertificateDer::from(certificate.der());
         let error = EndEntityCert::try_from(&der).err()?;
-        Some(ChainRefusal::of_certificate(ChainError::from_webpki(&error), index, certificate))
+        let kind = ChainError::from_webpki(&error);
+        let refusal = ChainRefusal::of_certificate(kind, index, certificate);
+        Some(match (kind, unknown_critical(certificate)) {
+            (ChainError::CriticalExtension, Some(words)) => refusal.with(words),
+            _ => refusal,
+        })
     });
     if let Some(refusal) = unusable {
         return refusal;
@@ -67,8 +81,63 @@ pub(super) fn blame(chain: &Chain, path: &Path, moment: &Moment, error: &webpki:
             }
         }
         ChainError::UnsupportedAlgorithm => unsupported_algorithm(chain, path, kind),
+        ChainError::NameConstraints => outside_constraints(chain, path, anchor),
         _ => kind.into(),
     }
+}
+
+/// The critical extension that webpki does not know; the list is that of `remember_cert_extension` in its `cert.rs`.
+fn unknown_critical(certificate: &Certificate) -> Option<String> {
+    const KNOWN: [Oid<'_>; 6] = [
+        oid::KEY_USAGE,
+        oid::SUBJECT_ALT_NAME,
+        oid::BASIC_CONSTRAINTS,
+        oid::NAME_CONSTRAINTS,
+        oid::CRL_DISTRIBUTION_POINTS,
+        oid::EXTENDED_KEY_USAGE,
+    ];
+    let mut extensions = ToBeSignedFields::read(certificate.to_be_signed()).ok()?.extensions;
+    let mut reading = Reading::default();
+    while let Ok(extension) = Extension::read(&mut extensions, &mut reading) {
+        if extension.critical && !KNOWN.contains(&extension.id) {
+            let id = extension.id;
+            return Some(match oid::extension_name(id.contents()) {
+                Some(name) => {
+                    format!("its extension {name} ({id}) is critical, and nothing here acts on it (RFC 5280 §4.2)")
+                }
+                None => format!("its extension {id} is critical and not known here (RFC 5280 §4.2)"),
+            });
+        }
+    }
+    None
+}
+
+/// The authority that constrains names, and the certificate below it whose name is outside.
+fn outside_constraints(chain: &Chain, path: &Path, anchor: &Certificate) -> ChainRefusal {
+    let sent: Vec<(usize, &Certificate)> =
+        path.indices().filter_map(|index| Some((index, chain.certificate(index)?))).collect();
+    let above = sent.iter().map(|&(index, certificate)| (Some(index), certificate)).chain([(None, anchor)]);
+    for (place, (index, authority)) in above.enumerate().skip(1) {
+        let Some(constraints) = authority.name_constraints() else { continue };
+        if constraints.constrain_directory_names() {
+            let refusal = match index {
+                Some(index) => ChainRefusal::of_certificate(ChainError::NameConstraints, index, authority),
+                None => ChainRefusal::of_anchor(ChainError::NameConstraints, authority),
+            };
+            return refusal.with(
+                "its nameConstraints are on directory names, which are not judged here: no chain below it is accepted"
+                    .to_owned(),
+            );
+        }
+        let outside = |certificate: &Certificate| certificate.san().iter().any(|name| !constraints.allow(&name));
+        if let Some(&(index, certificate)) = sent.iter().take(place).find(|(_, certificate)| outside(certificate)) {
+            return ChainRefusal::of_certificate(ChainError::NameConstraints, index, certificate).with(format!(
+                "a name of its subjectAltName is outside the nameConstraints of {}",
+                authority.subject()
+            ));
+        }
+    }
+    ChainError::NameConstraints.into()
 }
 
 /// The certificate whose signature is by an algorithm that is not accepted.

@@ -55,7 +55,7 @@ pub(super) fn judge(chain: &Chain, path: &Path, anchors: &Anchors, demand: Deman
         Role::Device => KeyUsage::client_auth(),
         Role::Server => KeyUsage::server_auth(),
     };
-    let refuse = |error: &webpki::Error| blame(chain, path, &Moment { at, demand }, error);
+    let refuse = |error: &webpki::Error| blame(chain, path, &Moment { at, demand }, anchor, error);
     let leaf_der = CertificateDer::from(chain.leaf.der());
     let leaf = EndEntityCert::try_from(&leaf_der).map_err(|error| refuse(&error))?;
     let between: Vec<CertificateDer<'_>> =

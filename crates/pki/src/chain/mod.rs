@@ -11,6 +11,8 @@
 //! critical extensions, extKeyUsage where there is one. `proof` holds what is assumed until each of these signatures has been
 //! verified. A signature is verified once, however many paths it is part of.
 //!
+//! A path ends at the first certificate whose name and key are an anchor's. What such a certificate says of who is above it is of no interest.
+//!
 //! webpki does not look at keyUsage and forgets an anchor's own pathLenConstraint. These are checked here, as is that a leaf is not one
 //! of the anchors themselves. webpki refuses every chain below directoryName constraints; such a chain is [`ChainError::NameConstraints`].
 //!

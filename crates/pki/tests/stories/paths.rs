@@ -60,6 +60,60 @@ fn d89_two_anchors_of_one_name_are_both_tried_and_no_signature_twice() {
     assert_eq!(verified.anchor, 1);
 }
 
+/// An anchor may stand for another origin than the one above it: devices of our CA are not those of a manufacturer whose root has certified it.
+#[test]
+fn e46_a_path_ends_at_the_nearest_anchor_whatever_that_one_refuses() {
+    let root = Authority::root("Root");
+    let issuing = root.below("Issuing", None);
+    let middle = issuing.below("Middle", None);
+    let over = Validity { not_before: at(NOW - 9), not_after: at(NOW - 1) };
+    let both = || anchors(&[&issuing, &root]);
+    let lenient_above = both().accepting_expired_below(|anchor| anchor.digest() == root.certificate.digest());
+    let (issuing_der, middle_der) = (issuing.certificate.der(), middle.certificate.der());
+    let below = Raw { validity: over, ..Raw::device(&p256()) }.signed_by(&issuing);
+    let further = Raw { validity: over, ..Raw::device(&p256()) }.signed_by(&middle);
+    let refused = Err(ChainError::Expired { not_after: over.not_after });
+    assert_eq!(device(&lenient_above, &[&below, issuing_der]), refused);
+    assert_eq!(device(&lenient_above, &[&further, middle_der, issuing_der]), refused);
+    // Spelt otherwise it is the same authority.
+    let spelt = || Authority::root("ISSUING").certificate.subject().clone();
+    let respelt = Raw { subject: spelt(), ..Raw::authority("Issuing", &issuing.key) }.signed_by(&root);
+    let again = Raw { validity: over, issuer: spelt(), ..Raw::device(&p256()) }.signed_with(&issuing.key);
+    assert_eq!(device(&lenient_above, &[&again, &respelt]), refused);
+    // Beside an anchor, not below one.
+    let other = root.below("Other", None);
+    let neighbour = Raw { validity: over, ..Raw::device(&p256()) }.signed_by(&other);
+    assert_eq!(device(&lenient_above, &[&neighbour, other.certificate.der()]), Ok(1));
+}
+
+#[test]
+fn e51_an_authority_is_its_key_and_its_name_however_spelt() {
+    let key = p256();
+    let with = |subject: Name| {
+        let der = Raw { subject: subject.clone(), issuer: subject, ..Raw::authority("Root", &key) }.signed_with(&key);
+        Certificate::parse(&der).unwrap().anchor_id()
+    };
+    // PrintableString and UTF8String, other case, white space that counts once.
+    let spelt = |tag: Tag, text: &str| {
+        let mut out = Writer::default();
+        out.sequence(|out| {
+            out.nested(Tag::SET, |relative| {
+                relative.sequence(|attribute| {
+                    attribute.element(Tag::OID, oid::COMMON_NAME.contents());
+                    attribute.element(tag, text.as_bytes());
+                });
+            });
+        });
+        Name::parse(&out.into_vec()).unwrap()
+    };
+    let ids = [(Tag::UTF8_STRING, "Maker 1"), (Tag::PRINTABLE_STRING, "Maker 1"), (Tag::UTF8_STRING, "MAKER  1 ")]
+        .map(|(tag, text)| with(spelt(tag, text)));
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_ne!(with(spelt(Tag::UTF8_STRING, "Maker 2")), ids[0]);
+    let other = Raw { subject: spelt(Tag::UTF8_STRING, "Maker 1"), ..Raw::authority("Root", &p256()) };
+    assert_ne!(Certificate::parse(&other.signed_with(&key)).unwrap().anchor_id(), ids[0], "another key");
+}
+
 #[test]
 fn d89_no_result_is_taken_for_a_good_one() {
     let root = Authority::root("Root");
@@ -134,10 +188,14 @@ fn d101_a_refusal_names_the_certificate_the_field_and_the_rule() {
             "certificate 0 of the chain (CN=device): its basicConstraints make it an authority, and an authority is no device and no server",
         ),
         (
+            Raw::device(&p256()).with(oid::CERTIFICATE_POLICIES, true, POLICIES).signed_by(&issuing),
+            "certificate 0 of the chain (CN=device): its extension certificatePolicies (2.5.29.32) is critical, and nothing here acts on it (RFC 5280 §4.2)",
+        ),
+        (
             Raw::device(&p256())
                 .with(Oid::from_contents(&[0x2a, 0x03, 0x04]).unwrap(), true, &[5, 0])
                 .signed_by(&issuing),
-            "certificate 0 of the chain (CN=device): it has a critical extension that is not known here (RFC 5280 §4.2)",
+            "certificate 0 of the chain (CN=device): its extension 1.2.3.4 is critical and not known here (RFC 5280 §4.2)",
         ),
     ];
     for (leaf, expected) in cases {
@@ -158,6 +216,45 @@ fn d101_a_refusal_names_the_certificate_the_field_and_the_rule() {
         "certificate 0 of the chain (CN=device): its signature does not verify with the key of the trusted authority of the \
          name CN=Root,O=Example"
     );
+}
+
+#[test]
+fn d101_a_name_outside_constraints_is_blamed_on_who_bears_it_and_directory_names_on_who_constrains_them() {
+    let root = Authority::root("Root");
+    let below = |authority: &Authority, constraint: &[u8]| {
+        let key = p256();
+        Raw::authority("Narrow", &key).with(oid::NAME_CONSTRAINTS, true, constraint).into_authority(key, authority)
+    };
+    let dns = |name: &str| {
+        let mut out = Writer::default();
+        out.sequence(|out| out.element(Tag::context(2), name.as_bytes()));
+        out.into_vec()
+    };
+    let subtree = |base: &dyn Fn(&mut Writer)| {
+        let mut out = Writer::default();
+        out.sequence(|out| out.nested(Tag::context_constructed(0), |trees| trees.sequence(|tree| base(tree))));
+        out.into_vec()
+    };
+    let of_names = subtree(&|tree| tree.element(Tag::context(2), b"example.net"));
+    let narrow = below(&root, &of_names);
+    let leaf = || Raw::device(&p256()).with(oid::SUBJECT_ALT_NAME, false, &dns("a.example.org"));
+    let middle_key = p256();
+    let middle = Raw::authority("Middle", &middle_key).into_authority(middle_key, &narrow);
+    let (narrow_der, middle_der) = (narrow.certificate.der(), middle.certificate.der());
+    let outside = "certificate 0 of the chain (CN=device): a name of its subjectAltName is outside the nameConstraints of CN=Narrow";
+    assert_eq!(words(&anchors(&[&root]), &[&leaf().signed_by(&middle), middle_der, narrow_der]), outside);
+    assert_eq!(words(&anchors(&[&narrow]), &[&leaf().signed_by(&narrow)]), outside, "an anchor's own");
+
+    let of_directories = subtree(&|tree| tree.nested(Tag::context_constructed(4), |name| name.raw(cn("device").der())));
+    let judged_by_nobody = below(&root, &of_directories);
+    let leaf = Raw::device(&p256()).signed_by(&judged_by_nobody);
+    let rule = "its nameConstraints are on directory names, which are not judged here: no chain below it is accepted";
+    assert_eq!(
+        words(&anchors(&[&root]), &[&leaf, judged_by_nobody.certificate.der()]),
+        format!("certificate 1 of the chain (CN=Narrow): {rule}")
+    );
+    let said = words(&anchors(&[&judged_by_nobody]), &[&leaf]);
+    assert!(said.starts_with("the trusted authority (CN=Narrow): ") && said.ends_with(rule), "{said}");
 }
 
 #[test]

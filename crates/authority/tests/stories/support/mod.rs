@@ -207,10 +207,20 @@ impl World {
         self.root_again("Maker", &self.manufacturer_key)
     }
 
+    /// The same with its name in other case and with other white space.
+    pub(crate) fn manufacturer_spelt_otherwise(&self) -> Arc<Certificate> {
+        self.root_again(" MAKER", &self.manufacturer_key)
+    }
+
     /// The issuing CA under a certificate of its own making, for the same name and key.
     pub(crate) fn ca_again(&self) -> Arc<Ca> {
         let chain = vec![self.root_again("Issuing", &self.signing_key())];
         Arc::new(Ca::new("main", chain, Urls::default(), VerifySignatures::External).unwrap())
+    }
+
+    /// The certificate of the issuing CA with its name in other case.
+    pub(crate) fn ca_spelt_otherwise(&self) -> Arc<Certificate> {
+        self.root_again("ISSUING", &self.signing_key())
     }
 
     fn root_again(&self, common_name: &str, key: &SigningKey) -> Arc<Certificate> {

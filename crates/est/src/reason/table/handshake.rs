@@ -108,9 +108,9 @@ macro_rules! handshake_rows {
                 "Send the CA certificates of the chain, not other ones of the same name.";
                 "Ask the manufacturer for CA certificates with basicConstraints.";
             CertificateNameConstraints: "dtls.certificate.name_constraints", Handshake, Wire::Alert(Alert::BAD_CERTIFICATE);
-                "A name is outside the name constraints of a CA above it.";
-                "Nothing the device can do: its chain is not valid.";
-                "Ask the manufacturer; the CA's constraints exclude its own devices.";
+                "A name is outside the nameConstraints of a CA above it, or these constrain directory names, which are not judged here: no chain below such a CA is accepted. The report says which.";
+                "Nothing the device can do: the nameConstraints are those of its factory's CA.";
+                "Where a name is outside, ask the manufacturer: the CA excludes its own devices. Where the report speaks of directory names, name the CA below that one in manufacturers: what stands above it is not judged.";
             CertificateCriticalExtension: "dtls.certificate.critical_extension", Handshake, Wire::Alert(Alert::UNSUPPORTED_CERTIFICATE);
                 "A certificate carries a critical extension that is not understood.";
                 "Use a certificate without it.";
