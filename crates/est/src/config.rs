@@ -78,7 +78,8 @@ impl ServerSpec {
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Enrolments that wait for the authority. Each holds a CSR and a timer; at 3,000 a second on a core, as many as wait
-    /// here are answered within about the ACK timeout, and more would only wait for nothing.
+    /// here are answered within about the ACK timeout, and more would only wait for nothing. One certificate has as many of them as are
+    /// left for others, at most.
     pub pending_max: usize,
     /// Bytes of one CSR. P-384, a long subject and some names take less than 1 KiB.
     pub csr_bytes_max: usize,

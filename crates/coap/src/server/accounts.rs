@@ -1,4 +1,4 @@
-//! Who holds how much of what the peers of a shard share.
+//! Who holds how much of what the peers of a shard share: bytes here, enrolments that wait in the layer above.
 //!
 //! Everything held belongs to an [`Owner`], so that associations of one certificate count as one. An owner may take more for as
 //! long as it holds no more than is left for all others: a single owner gets half of the total at most, `n` greedy ones leave a
@@ -11,33 +11,39 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner(pub u64);
 
-/// Bytes by owner, and all together.
+/// How much each owner holds, and all together, in one unit: bytes, or pieces. Owners that hold nothing are not kept.
 #[derive(Debug, Default)]
-pub(super) struct Accounts {
+pub struct Accounts {
     total: usize,
     held: BTreeMap<Owner, usize>,
 }
 
 impl Accounts {
-    pub(super) fn total(&self) -> usize {
+    /// What all hold together.
+    #[must_use]
+    pub fn total(&self) -> usize {
         self.total
     }
 
-    pub(super) fn held_by(&self, owner: Owner) -> usize {
+    /// What `owner` holds.
+    #[must_use]
+    pub fn held_by(&self, owner: Owner) -> usize {
         self.held.get(&owner).copied().unwrap_or(0)
     }
 
-    /// Whether `owner` may take `bytes` more where all together may hold `bytes_max`.
-    pub(super) fn has_room(&self, owner: Owner, bytes: usize, bytes_max: usize) -> bool {
-        let left = bytes_max.saturating_sub(self.total);
-        self.held_by(owner).saturating_add(bytes) <= left
+    /// Whether `owner` may take `more` where all together may hold `most`.
+    #[must_use]
+    pub fn has_room(&self, owner: Owner, more: usize, most: usize) -> bool {
+        let left = most.saturating_sub(self.total);
+        // Nobody holds more than all together: below half of the total nobody is looked up.
+        self.total.saturating_add(more) <= left || self.held_by(owner).saturating_add(more) <= left
     }
 
-    /// Counts `bytes` instead of `before` for something of `owner`; what `owner` holds then.
-    pub(super) fn change(&mut self, owner: Owner, before: usize, bytes: usize) -> usize {
-        self.total = self.total.saturating_add(bytes).saturating_sub(before);
+    /// Counts `after` instead of `before` for something of `owner`; what `owner` holds then.
+    pub fn change(&mut self, owner: Owner, before: usize, after: usize) -> usize {
+        self.total = self.total.saturating_add(after).saturating_sub(before);
         let held = self.held.entry(owner).or_insert(0);
-        *held = held.saturating_add(bytes).saturating_sub(before);
+        *held = held.saturating_add(after).saturating_sub(before);
         let now = *held;
         if now == 0 {
             self.held.remove(&owner);

@@ -18,7 +18,7 @@ mod shared;
 mod uploads;
 mod write;
 
-pub use accounts::Owner;
+pub use accounts::{Accounts, Owner};
 pub use done::{BlockFault, Done, Dropped, Gone, Handled, Limit, OptionFault, Refusal};
 pub use request::{Head, Request};
 pub use response::Response;

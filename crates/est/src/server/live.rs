@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::{Function, Profile};
-use coap::server::{ExchangeId, Owner, Peer};
+use coap::server::{Accounts, ExchangeId, Owner, Peer};
 use dtls::SessionId;
 
 use crate::resources::Packing;
@@ -33,6 +33,8 @@ pub(super) struct Waiting {
     /// Pinned when the request came: a new configuration does not change it.
     pub(super) profile: Arc<Profile>,
     pub(super) client: Authenticated,
+    /// On whose account it waits.
+    pub(super) owner: Owner,
     pub(super) since: Instant,
 }
 
@@ -89,7 +91,11 @@ pub(super) enum Verdict {
 pub(super) struct Sessions {
     slots: Vec<Option<Box<Live>>>,
     deadlines: BTreeSet<(Instant, SessionId)>,
-    pending: usize,
+    /// Enrolments that the authority works on, by the certificate that asked.
+    pending: Accounts,
+    /// Of them those whose sessions are gone. Their jobs are still in the authority's queue, so that they count until their outcome
+    /// comes: otherwise a device that closes and dials again would take more than its share. As bounded as `pending` is.
+    orphans: BTreeMap<(SessionId, ExchangeId), Owner>,
     /// Sessions with a `returns_by`.
     away: Away,
     /// The last one that became idle: the next session that wakes up takes it over, and nothing is allocated.
@@ -123,22 +129,32 @@ impl Sessions {
         (live.generation == session.generation).then_some(live)
     }
 
-    /// Adds a request that waits.
-    pub(super) fn wait(&mut self, session: SessionId, waiting: Waiting) {
-        let live = self.open(session);
+    /// Adds a request that waits for the outcome of `job`.
+    pub(super) fn wait(&mut self, job: JobId, waiting: Waiting) {
+        let owner = waiting.owner;
+        let live = self.open(job.session);
         live.waiting.push(waiting);
         let came_back = live.returns_by.take();
-        self.pending += 1;
+        self.pending.change(owner, 0, 1);
         self.away.leave(came_back);
     }
 
-    /// The request that `job` names, no longer waiting; nothing for a session of another generation.
+    /// Whether one more request of `owner` may wait where `most` may in all. A share binds only where the room runs out, see [`Accounts`].
+    pub(super) fn has_room_to_wait(&self, owner: Owner, most: usize) -> bool {
+        self.pending.has_room(owner, 1, most)
+    }
+
+    /// The request that `job` names, no longer waiting; nothing for a session that is gone, whose request no longer counts then.
     pub(super) fn take_waiting(&mut self, job: JobId) -> Option<Waiting> {
-        let live = self.find(job.session)?;
-        let place = live.waiting.iter().position(|waiting| waiting.exchange.0 == job.exchange)?;
-        let waiting = live.waiting.swap_remove(place);
-        self.pending -= 1;
-        Some(waiting)
+        let waiting = self.find(job.session).and_then(|live| {
+            let place = live.waiting.iter().position(|waiting| waiting.exchange.0 == job.exchange)?;
+            Some(live.waiting.swap_remove(place))
+        });
+        let owner = waiting.as_ref().map(|waiting| waiting.owner);
+        if let Some(owner) = owner.or_else(|| self.orphans.remove(&(job.session, ExchangeId(job.exchange)))) {
+            self.pending.change(owner, 1, 0);
+        }
+        waiting
     }
 
     /// Holds the certificate of a session that has begun an enrolment, until it is in the middle of nothing. The limits of uploads, of kept
@@ -166,9 +182,9 @@ impl Sessions {
         }
     }
 
-    /// How many requests wait.
+    /// How many requests the authority works on.
     pub(super) fn pending(&self) -> usize {
-        self.pending
+        self.pending.total()
     }
 
     /// Whether closing the session now would take an answer, or a part of it, away from its client.
@@ -248,20 +264,23 @@ impl Sessions {
 
     fn forget_slot(&mut self, index: usize) {
         let Some(mut live) = self.slots.get_mut(index).and_then(Option::take) else { return };
-        self.pending -= live.waiting.len();
         self.away.leave(live.returns_by);
-        if let (Some(armed), Ok(slot)) = (live.armed, u32::try_from(index)) {
-            self.deadlines.remove(&(armed, SessionId { slot, generation: live.generation }));
+        // The endpoint's slots are counted by 32 bits.
+        let session = SessionId { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: live.generation };
+        if let Some(armed) = live.armed {
+            self.deadlines.remove(&(armed, session));
         }
-        *live = Live { waiting: std::mem::take(&mut live.waiting), ..Live::new(0) };
-        live.waiting.clear();
+        let mut waiting = std::mem::take(&mut live.waiting);
+        self.orphans.extend(waiting.drain(..).map(|waiting| ((session, waiting.exchange), waiting.owner)));
+        *live = Live { waiting, ..Live::new(0) };
         self.spare = Some(live);
     }
 
     #[cfg(test)]
     pub(super) fn check_invariants(&self) {
         let live = || self.slots.iter().flatten();
-        assert_eq!(self.pending, live().map(|live| live.waiting.len()).sum::<usize>());
+        let waiting = live().map(|live| live.waiting.len()).sum::<usize>();
+        assert_eq!(self.pending.total(), waiting + self.orphans.len());
         assert_eq!(self.away.sessions, live().filter(|live| live.returns_by.is_some()).count());
         assert_eq!(self.away.sessions, self.away.of.values().map(|count| usize::from(*count)).sum::<usize>());
         assert_eq!(self.deadlines.len(), live().filter(|live| live.armed.is_some()).count());

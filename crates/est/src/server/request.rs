@@ -44,9 +44,10 @@ impl Server {
     pub(super) fn handle_message(&mut self, now: Now, session: SessionId, plaintext: &[u8]) {
         self.sent_away.roll(now.mono, || longest_wait(&self.config.limits));
         let config = Arc::clone(&self.config);
+        let owner = self.owner_of(session);
         let table = Table {
             config: &config,
-            turns_away: self.turns_away(),
+            turns_away: self.turns_away(owner),
             retry: self.retry_after(),
             jitter: &self.jitter,
             asked: Cell::new(None),
@@ -56,10 +57,8 @@ impl Server {
         let live = self.sessions.open(session);
         live.touch(now.mono);
         live.peer.limit_blocks(room);
-        if live.peer.is_idle()
-            && let Some(device) = self.endpoint.peer(session)
-        {
-            live.peer.belongs_to(owner(device.certificate()));
+        if live.peer.is_idle() {
+            live.peer.belongs_to(owner);
         }
         self.outbox.clear();
         let handled = live.peer.handle(now.mono, plaintext, &mut self.coap, &table, &mut self.outbox);
@@ -133,7 +132,8 @@ impl Server {
             self.refused(now, session, Reason::EstEmptyRequest, String::new(), Duration::ZERO);
             return;
         }
-        if let Some(reason) = self.is_full() {
+        let owner = self.owner_of(session);
+        if let Some(reason) = self.is_full(owner) {
             let max_age = self.jitter.max_age(self.retry_after());
             self.respond(now, session, id, &refusal(reason, profile.diagnostics()).with_max_age(max_age));
             self.refused(now, session, reason, String::new(), Duration::ZERO);
@@ -152,10 +152,16 @@ impl Server {
             // Without extended master secret tls-unique binds nothing (RFC 7627 §5.4, RFC 9148 §3).
             tls_unique: facts.extended_master_secret.then_some(facts.tls_unique),
         };
-        self.sessions.wait(session, Waiting { exchange: id, function, packing, profile, client, since: now.mono });
-        self.counters.submitted += 1;
         let job_id = JobId { shard: self.shard, session, exchange: id.0 };
+        self.sessions
+            .wait(job_id, Waiting { exchange: id, function, packing, profile, client, owner, since: now.mono });
+        self.counters.submitted += 1;
         self.outputs.push_back(Output::Submit(job_id, job));
+    }
+
+    /// The certificate on whose account a session takes what all share. A session without a peer has ended, and takes nothing.
+    fn owner_of(&self, session: SessionId) -> Owner {
+        self.endpoint.peer(session).map_or(Owner::default(), |device| owner(device.certificate()))
     }
 
     /// The certificate of a session's device, which the session holds from now on as long as it is in the middle of an enrolment.
@@ -180,8 +186,8 @@ impl Server {
         if self.admission == Admission::Draining {
             return;
         }
-        let device = self.endpoint.peer(session).map(|peer| owner(peer.certificate()));
-        if let (Some(device), Some(certificate)) = (device, self.pin(session)) {
+        let device = self.owner_of(session);
+        if let Some(certificate) = self.pin(session) {
             let until = now.mono + longest_wait(&self.config.limits) + MAX_TRANSMIT_WAIT;
             self.sessions.send_away(session, &certificate, Return { until, device });
         }
@@ -190,7 +196,7 @@ impl Server {
     pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: &Waiting, outcome: Outcome) {
         self.outbox.clear();
         self.sent_away.roll(now.mono, || longest_wait(&self.config.limits));
-        self.sent_away.served(owner(&waiting.client.certificate.digest()));
+        self.sent_away.served(waiting.owner);
         let elapsed = now.mono.saturating_duration_since(waiting.since);
         let diagnostics = waiting.profile.diagnostics();
         let id = waiting.exchange;
@@ -290,14 +296,16 @@ impl Server {
         }
     }
 
-    /// Why no enrolment may begin now, if none may.
-    fn turns_away(&self) -> Option<Reason> {
-        if self.admission == Admission::Draining { Some(Reason::EstDraining) } else { self.is_full() }
+    /// Why no enrolment of this certificate may begin now, if none may.
+    fn turns_away(&self, owner: Owner) -> Option<Reason> {
+        if self.admission == Admission::Draining { Some(Reason::EstDraining) } else { self.is_full(owner) }
     }
 
-    /// Why no enrolment that has begun may go on, if none may.
-    fn is_full(&self) -> Option<Reason> {
-        (self.sessions.pending() >= self.config.limits.pending_max).then_some(Reason::EstPendingFull)
+    /// Why no enrolment of this certificate that has begun may go on, if none may: all that may wait do, or its own are as many as there is
+    /// room left for those of others.
+    fn is_full(&self, owner: Owner) -> Option<Reason> {
+        let has_room = self.sessions.has_room_to_wait(owner, self.config.limits.pending_max);
+        (!has_room).then_some(Reason::EstPendingFull)
     }
 
     /// The least Max-Age now. Devices that were sent away stand in a queue that we do not keep: as many as fit `pending_max` are

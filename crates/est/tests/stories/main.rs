@@ -16,6 +16,7 @@ mod pins;
 mod population;
 mod remedies;
 mod server_name;
+mod shares;
 mod small_records;
 mod table;
 mod trace;

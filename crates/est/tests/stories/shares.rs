@@ -1,0 +1,98 @@
+//! What the sessions of one certificate take of the enrolments that wait, and what they leave to other devices (C44, E55).
+
+use crate::support::raw::{Ask, POST, Raw};
+use crate::support::{Holder, Key, Pace, World, csr};
+use coap::Code;
+use est::Reason;
+
+/// Enrolments that may wait in these tests.
+const PENDING_MAX: usize = 8;
+
+/// A world whose authority answers nobody until the test says so.
+fn world() -> World {
+    let mut world = World::with(|_, spec| spec.limits.pending_max = PENDING_MAX);
+    world.pace = Pace::Held;
+    world
+}
+
+fn request(holder: &Holder) -> Vec<u8> {
+    csr(holder.certificate.subject(), &Key::new())
+}
+
+/// What one more session of this device is told; nothing, if its enrolment waits.
+fn asks(world: &mut World, port: u16, holder: &Holder, body: &[u8]) -> Option<u32> {
+    let mut session = Raw::connect(world, port, holder);
+    let ask = Ask {
+        method: POST,
+        path: "est/sen",
+        content_format: Some(286),
+        accept: Some(287),
+        payload: body,
+        ..Ask::default()
+    };
+    let message = session.message(&ask);
+    let said = session.send(world, &message);
+    let [refused] = said.as_slice() else {
+        assert!(said.is_empty(), "{said:?}");
+        return None;
+    };
+    assert_eq!(refused.code, Code::SERVICE_UNAVAILABLE);
+    assert_eq!(world.attempts.last().unwrap().reason(), Some(Reason::EstPendingFull));
+    refused.max_age
+}
+
+#[test]
+fn e55_c44_the_sessions_of_one_certificate_leave_room_for_the_enrolments_of_others() {
+    let mut world = world();
+    let (greedy, other) = (world.pki.device(1), world.pki.device(2));
+    let body = request(&greedy);
+    let told: Vec<_> = (1..=20).map(|port| asks(&mut world, port, &greedy, &body)).collect();
+    assert_eq!(told.iter().filter(|told| told.is_none()).count(), PENDING_MAX / 2, "{told:?}");
+    assert!(told.iter().flatten().all(|max_age| *max_age >= 5), "{told:?}");
+
+    assert_eq!(asks(&mut world, 100, &other, &request(&other)), None, "another device's enrolment waits beside them");
+    world.release();
+    while world.server.poll_transmit().is_some() {}
+    assert_eq!(world.ledger.issued_count(), 2);
+    // Its enrolments have ended: it may ask again.
+    assert_eq!(asks(&mut world, 101, &greedy, &body), None);
+}
+
+#[test]
+fn e55_c44_a_session_that_closes_leaves_its_enrolment_on_its_account() {
+    let mut world = world();
+    let (greedy, other) = (world.pki.device(1), world.pki.device(2));
+    let body = request(&greedy);
+    for port in 1..=20 {
+        let mut session = Raw::connect(&mut world, port, &greedy);
+        let ask = Ask { method: POST, path: "est/sen", content_format: Some(286), payload: &body, ..Ask::default() };
+        let message = session.message(&ask);
+        session.send(&mut world, &message);
+        session.dtls.close(world.now);
+        session.carry(&mut world);
+    }
+    assert_eq!(world.server.counters().sessions.unwrap().established, 0);
+    assert_eq!((world.submitted, world.server.counters().pending), (PENDING_MAX / 2, PENDING_MAX / 2));
+    assert_eq!(asks(&mut world, 100, &other, &request(&other)), None);
+    world.release();
+    assert_eq!(world.server.counters().pending, 0);
+    assert_eq!(world.ledger.issued_count(), 2);
+}
+
+#[test]
+fn e55_several_enrolments_of_one_device_are_nobodys_loss_while_there_is_room() {
+    let mut world = world();
+    let device = world.pki.device(1);
+    let body = request(&device);
+    assert!((1..=3).all(|port| asks(&mut world, port, &device, &body).is_none()));
+    // With as many of others there is no room for a share above theirs, and room for all who hold nothing yet.
+    for number in 2..=5 {
+        let other = world.pki.device(number);
+        assert_eq!(asks(&mut world, u16::try_from(number).unwrap() + 10, &other, &request(&other)), None);
+    }
+    assert!(asks(&mut world, 20, &device, &body).is_some());
+    let last = world.pki.device(6);
+    assert_eq!(asks(&mut world, 21, &last, &request(&last)), None);
+    let beyond = world.pki.device(7);
+    assert!(asks(&mut world, 22, &beyond, &request(&beyond)).is_some(), "now it is full");
+}
