@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use pki::issue::{IssueError, Serial, ToBeSigned};
+use pki::issue::{IssueError, NodePrefix, Serial, ToBeSigned};
 use pki::{AnchorId, Certificate, Csr, Digest, Encoding, GeneralNames, Name, Validity, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
@@ -126,9 +126,29 @@ impl Permit {
     }
 }
 
+/// When and where a request is decided.
+#[derive(Clone, Copy)]
+pub(crate) struct Occasion {
+    pub(crate) utc: UnixTime,
+    pub(crate) node: NodePrefix,
+    /// See [`crate::Ledger::complete_since`].
+    pub(crate) ledger_complete_since: Option<UnixTime>,
+}
+
+impl Occasion {
+    /// Whether a certificate that the ledger does not know cannot have been forgotten: it says that this node made it when the ledger
+    /// already held everything that this node made. notBefore lies [`crate::profile::BACKDATE`] before the moment of issuance, or at the
+    /// beginning of the CA, and never after that moment. So what an earlier process issued is not taken for a forgery where its clock was
+    /// ahead by less than that.
+    fn was_never_issued(&self, client: &Certificate) -> bool {
+        let of_this_node = Serial::read(client.serial()).is_some_and(|serial| serial.node() == self.node);
+        of_this_node && self.ledger_complete_since.is_some_and(|since| client.validity().not_before > since)
+    }
+}
+
 /// Decides by what the ledger knows about the client and what the profile says.
-pub(crate) fn decide(verified: Verified, standing: Option<Standing>, utc: UnixTime) -> Result<Permit, Refusal> {
-    let device = identify(&verified, standing, utc)?;
+pub(crate) fn decide(verified: Verified, standing: Option<Standing>, occasion: &Occasion) -> Result<Permit, Refusal> {
+    let device = identify(&verified, standing, occasion)?;
     check_challenge(&verified)?;
     check_requested(&verified.csr)?;
     check_key(&verified)?;
@@ -144,7 +164,8 @@ pub(crate) fn decide(verified: Verified, standing: Option<Standing>, utc: UnixTi
 
 /// Who the client is. The certificate of a manufacturer is read by the profile's rule. One of this CA is whoever the ledger says that it was
 /// issued to: its own subject was made by us and says nothing about the device. It opens the profile that issued it, for both functions.
-fn identify(verified: &Verified, standing: Option<Standing>, utc: UnixTime) -> Result<Device, Refusal> {
+fn identify(verified: &Verified, standing: Option<Standing>, occasion: &Occasion) -> Result<Device, Refusal> {
+    let utc = occasion.utc;
     // The session may have begun while the certificate was good, or another profile's switch have let it begin.
     let validity = verified.client.validity();
     let excused = utc > validity.not_after
@@ -160,6 +181,9 @@ fn identify(verified: &Verified, standing: Option<Standing>, utc: UnixTime) -> R
             // A mode that admits fewer devices refuses here.
             let Mode::Open = profile.spec().mode;
             return Ok(Device { manufacturer: verified.anchor, id: profile.device_id(&verified.client)? });
+        }
+        (Origin::ThisCa, None) if occasion.was_never_issued(&verified.client) => {
+            return Err(Refusal::ClientNotInLedger);
         }
         (Origin::ThisCa, None) => profile.device_unrecorded(&verified.client).ok_or(Refusal::ClientNotInLedger)?,
         (Origin::ThisCa, Some(Standing { state: State::Revoked, .. })) => return Err(Refusal::ClientRevoked),

@@ -27,7 +27,7 @@ use rustls_pki_types::UnixTime;
 
 use crate::batch::{Batch, Isolate, Way};
 use crate::ca::VerifySignatures;
-use crate::decide::{Permit, Verified, decide, verify};
+use crate::decide::{Occasion, Permit, Verified, decide, verify};
 use crate::flight::{Claim, Flights, Joined};
 use crate::idempotency::RepeatWindow;
 use crate::job::{Deliver, Issued, Job, Outcome};
@@ -161,6 +161,12 @@ impl Turn {
         batch: Batch<J, Verified>,
         standings: Result<Vec<Option<Standing>>, LedgerFault>,
     ) {
+        let unrecorded = standings.as_ref().is_ok_and(|standings| standings.iter().any(Option::is_none));
+        let occasion = Occasion {
+            utc: self.utc,
+            node: self.issuer.node,
+            ledger_complete_since: unrecorded.then(|| self.issuer.ledger.complete_since()).flatten(),
+        };
         let mut standings = standings.map(Vec::into_iter);
         let permitted = batch.advance(|verified| {
             let standing = match (verified.origin(), &mut standings) {
@@ -168,7 +174,7 @@ impl Turn {
                 (Origin::ThisCa, Ok(answers)) => answers.next().flatten(),
                 (Origin::ThisCa, Err(fault)) => return Err(Busy::Ledger(*fault).into()),
             };
-            decide(verified, standing, self.utc).map_err(Outcome::from)
+            decide(verified, standing, &occasion).map_err(Outcome::from)
         });
         self.claim(permitted);
     }

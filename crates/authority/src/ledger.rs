@@ -36,6 +36,10 @@ pub trait Ledger: Send + Sync {
     /// Who holds these certificates, and is each still good? Nothing for one that the ledger does not know.
     fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>);
 
+    /// Every certificate of this node whose notBefore is later than this has a row here: one that has none was never issued. Nothing where
+    /// the ledger cannot say that. Asked after [`Ledger::standing`] has answered that it does not know a certificate.
+    fn complete_since(&self) -> Option<UnixTime>;
+
     /// Reserves each serial for its request, durably, unless the request is already answered. One answer a row, in order.
     fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>);
 

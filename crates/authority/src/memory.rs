@@ -35,6 +35,14 @@ impl MemoryLedger {
         MemoryLedger { rows_max, rows: Mutex::new(Rows::default()) }
     }
 
+    /// Says when it began: what its node issues from then on is in it ([`Ledger::complete_since`]).
+    #[must_use]
+    pub fn since(self, utc: UnixTime) -> MemoryLedger {
+        let mut rows = self.rows.into_inner().unwrap_or_default();
+        rows.complete_since = Some(utc);
+        MemoryLedger { rows: Mutex::new(rows), ..self }
+    }
+
     /// Every certificate that it holds, oldest first.
     pub fn issued(&self) -> Vec<Arc<Issued>> {
         let Ok(rows) = self.lock() else { return Vec::new() };
@@ -77,6 +85,10 @@ impl Ledger for MemoryLedger {
         done(answer);
     }
 
+    fn complete_since(&self) -> Option<UnixTime> {
+        self.lock().ok().and_then(|rows| rows.complete_since)
+    }
+
     fn intend(&self, intents: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
         let answer = self.lock().map(|mut rows| {
             let answers = intents.into_iter().map(|intent| rows.intend(intent, self.rows_max)).collect();
@@ -117,6 +129,8 @@ struct Rows {
     devices: HashMap<Device, DeviceRows>,
     /// From which second on each row may be forgotten.
     forgettable: BTreeSet<(u64, Serial)>,
+    /// When the ledger began, or the latest notBefore that it has forgotten if that is later.
+    complete_since: Option<UnixTime>,
 }
 
 /// A device may have as many factory certificates as it was given keys; more than a few are no device. The first ones stay.
@@ -336,6 +350,7 @@ impl Rows {
         self.forgettable.remove(&(row.forgettable_from(), serial));
         if let Some(issued) = row.issued() {
             self.by_certificate.remove(&issued.digest);
+            self.complete_since = self.complete_since.map(|since| since.max(issued.validity.not_before));
         }
         if !matches!(row.state, RowState::Abandoned) {
             self.unlink(row.key, row.spki, serial);

@@ -341,10 +341,13 @@ impl Profile {
     }
 
     /// The device of a certificate of this CA that the ledger does not know, where nothing has to be guessed: the rule reads a device, and the
-    /// template makes of it the very subject that it stands in. The key of the CA itself has to have signed it: what an authority below the
-    /// CA issues was never in our ledger.
+    /// template makes of it the very subject that it stands in. Serial number and extensions have to be such as the template writes, and the key
+    /// of the CA itself has to have signed it: what other software or an authority below the CA issues was never in our ledger.
     pub(crate) fn device_unrecorded(&self, client: &Certificate) -> Option<Device> {
         if self.spec.unrecorded == Unrecorded::Refused || !self.names_as_issuer(client) {
+            return None;
+        }
+        if !self.template.could_have_made(client) {
             return None;
         }
         let id = self.device_id(client).ok()?;

@@ -31,6 +31,7 @@ use authority::MemoryLedger;
 use metrics::Gauge;
 use net::SystemRandom;
 use net::udp::BindFault;
+use rustls_pki_types::UnixTime;
 
 use crate::config::{Faults, Sources};
 use crate::linux;
@@ -98,7 +99,7 @@ impl Server {
         let config = &loaded.config;
         let bound = bind::bind_all(&config.server.listen.value, loaded.shards).map_err(StartFault::Bind)?;
         let rows_max = usize::try_from(config.ledger.rows_max).unwrap_or(usize::MAX);
-        let ledger = Arc::new(MemoryLedger::new(rows_max));
+        let ledger = Arc::new(MemoryLedger::new(rows_max).since(UnixTime::now()));
         let watch = Watch::start(&loaded, &ledger)?;
         let observer = match options.observer {
             Some(make) => make(&bound.addresses).map_err(StartFault::Observer)?,

@@ -1,6 +1,10 @@
-//! What a certificate of this CA opens once a restart has emptied the ledger in memory (TESTS E46, E47).
+//! What a certificate of this CA opens once a restart has emptied the ledger in memory (TESTS E46, E47, E54).
 
 #![allow(clippy::unwrap_used, reason = "a test: it fails by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test reads the files that it wrote, and waits for the next second of the real clock"
+)]
 
 mod support;
 
@@ -8,6 +12,8 @@ use std::sync::Arc;
 
 use est::{Answer, Failure, Operation};
 use net::device::{Device, Fault};
+use pki::issue::{Issuer, Serial, Template, TemplateSpec};
+use pki::{Certificate, GeneralNames, UnixTime, Validity};
 use support::{Identity, PATIENCE, Pki, csr, new_key};
 
 const TWIN: &str = "[ca.twin]\ncertificate = \"issuing.pem\"\nroot = \"root.pem\"\nkey = \"file:issuing.key\"\n";
@@ -33,7 +39,7 @@ fn ask(pki: &Pki, identity: &Identity, server: &server::Handle, again: bool) -> 
     let answer = device.ask(operation, PATIENCE);
     device.close();
     match answer? {
-        Answer::Certificate(der) => Ok(Identity { certificate: pki::Certificate::parse(&der).unwrap(), key }),
+        Answer::Certificate(der) => Ok(Identity { certificate: Certificate::parse(&der).unwrap(), key }),
         other => panic!("{other:?}"),
     }
 }
@@ -76,4 +82,44 @@ fn e46_e47_after_a_restart_a_certificate_counts_only_where_one_profile_has_its_c
         // Whatever was forgotten, the factory's certificate opens the door again.
         ask(&pki, &pki.device(1), &server, false).unwrap_or_else(|fault| panic!("{more}: {fault}"));
     }
+}
+
+/// Somebody else signs with the key of the CA.
+fn by_hand(pki: &Pki, like: &Identity, not_before: UnixTime) -> Identity {
+    let read = |name: &str| std::fs::read(pki.path(name)).unwrap();
+    let ca = Certificate::parse(&pki::pem::certificates(&read("issuing.pem")).unwrap()[0]).unwrap();
+    let ca_key = pki::pem::private_key(&read("issuing.key")).unwrap();
+    let (ca_key, key) = (support::signing(&ca_key), new_key());
+    let issuer = Arc::new(Issuer::new(Arc::new(ca)).unwrap());
+    let spec = TemplateSpec { client_auth: true, ..TemplateSpec::default() };
+    let node = Serial::read(like.certificate.serial()).unwrap().node();
+    let validity = Validity { not_before, not_after: like.certificate.validity().not_after };
+    let (subject, spki) = (like.certificate.subject(), support::signing(&key).spki().to_vec());
+    let template = Template::new(issuer, &spec).unwrap();
+    let serial = Serial::new(node, [0x77; 16]);
+    let to_be_signed = template.fill(subject, &GeneralNames::empty(), &spki, &serial, validity).unwrap();
+    let signature = ca_key.sign(&support::ring(), to_be_signed.der()).unwrap();
+    Identity { certificate: to_be_signed.assemble(&signature).unwrap(), key }
+}
+
+#[test]
+fn e54_what_was_signed_since_the_start_and_not_by_the_server_opens_nothing() {
+    let pki = Pki::new();
+    let server = pki.start(&pki.configuration(&["127.0.0.1:0"]));
+    let started = support::now();
+    let enrolled = ask(&pki, &pki.device(1), &server, false).unwrap();
+    while support::now() <= started {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let made_now = by_hand(&pki, &enrolled, support::now());
+    for again in [false, true] {
+        match ask(&pki, &made_now, &server, again) {
+            Err(Fault::Failed(Failure::Refused(refused))) => assert_eq!(refused.code, coap::Code::FORBIDDEN),
+            other => panic!("{:?}", other.map(|identity| identity.certificate)),
+        }
+    }
+    assert_eq!(server.issued(), 1);
+    // This one may have been forgotten at a restart.
+    let made_before = by_hand(&pki, &enrolled, support::days(-1, 0).not_before);
+    ask(&pki, &made_before, &server, true).unwrap_or_else(|fault| panic!("{fault}"));
 }

@@ -8,7 +8,7 @@ use authority::{
     Signer, SignerFault, Standing, ToSign,
 };
 use pki::issue::Serial;
-use pki::{Digest, Signature};
+use pki::{Digest, Signature, UnixTime};
 
 use crate::agenda::Agenda;
 use crate::chance::Chance;
@@ -91,6 +91,10 @@ impl FaultyLedger {
 impl Ledger for FaultyLedger {
     fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
         self.call(move |inner, done| inner.standing(of, done), done);
+    }
+
+    fn complete_since(&self) -> Option<UnixTime> {
+        self.inner.complete_since()
     }
 
     fn intend(&self, mut rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {

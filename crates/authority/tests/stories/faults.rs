@@ -14,7 +14,7 @@ use authority::{
     ToSign, VerifySignatures,
 };
 use pki::issue::{NodePrefix, Serial};
-use pki::{Digest, PrivateKey, Signature};
+use pki::{Digest, PrivateKey, Signature, UnixTime};
 
 struct Stage {
     world: World,
@@ -385,6 +385,10 @@ struct Panics;
 impl Ledger for Panics {
     fn standing(&self, _: Vec<Digest>, _: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
         panic!("standing");
+    }
+
+    fn complete_since(&self) -> Option<UnixTime> {
+        None
     }
 
     fn intend(&self, _: Vec<Intent>, _: Completion<Result<Vec<Intended>, LedgerFault>>) {

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::support::{DAY, START, World, dns, issued, refused, run_one};
-use authority::{Function, Profile, ProfileFault, ProfileSpec, Refusal, SanKind, Unrecorded, VerifySignatures};
-use pki::{AnchorId, Certificate, GeneralNames};
+use crate::support::{DAY, Device, Hand, NODE, START, World, at, dns, issued, refused, run_one};
+use authority::{
+    Function, Ledger, MemoryLedger, Profile, ProfileFault, ProfileSpec, Refusal, SanKind, Unrecorded, VerifySignatures,
+};
+use pki::issue::{NodePrefix, Serial, TemplateSpec};
+use pki::make::{self, DeviceSpec, ServerSpec};
+use pki::{AnchorId, Certificate, GeneralNames, Validity};
 
 const BOTH: [Function; 2] = [Function::SimpleEnroll, Function::SimpleReenroll];
 
@@ -105,6 +109,139 @@ fn e54_a_certificate_of_an_authority_below_our_ca_is_nobody() {
     for function in BOTH {
         issued(run_one(&after, START + DAY, world.with_issued(function, &profile, &first, csr())));
     }
+}
+
+/// What somebody else has signed with the key of the CA, under a profile that reads devices back after a restart.
+#[test]
+fn e54_what_the_template_does_not_write_is_nobody_by_rule_too() {
+    let world = World::new();
+    let profile = world.profile_with(|spec| spec.unrecorded = Unrecorded::ByRule);
+    let by_name = world.profile_with(|spec| {
+        spec.device_id = "idevid:subject.CN".parse().unwrap();
+        spec.unrecorded = Unrecorded::ByRule;
+    });
+    let device = world.device(1);
+    let subject = device.idevid.subject();
+    let hand = |change: fn(&mut TemplateSpec)| {
+        let mut hand = Hand::default();
+        change(&mut hand.template);
+        world.by_hand(&device, subject, &hand)
+    };
+    let of_factory = world.by_the_ca(|parent, random| {
+        let spec = DeviceSpec {
+            common_name: "meter-1",
+            serial_number: "000001",
+            organization: Some("Maker"),
+            serial: Serial::new(NodePrefix::new(NODE), [5; 16]),
+            validity: short(),
+        };
+        make::idevid(&spec, device.identity_key.public_key(), parent, random)
+    });
+    let of_server = world.by_the_ca(|parent, random| {
+        let names = ["est.example".try_into().unwrap()];
+        let serial = Serial::new(NodePrefix::new(NODE), [6; 16]);
+        let spec = ServerSpec { names: &names, serial, validity: short() };
+        make::server(&spec, device.identity_key.public_key(), parent, random)
+    });
+    for (what, profile, client, is_device) in [
+        ("as the template writes it", &profile, hand(|_| ()), true),
+        ("no purpose", &profile, hand(|template| template.client_auth = false), false),
+        ("an extension more", &profile, hand(|template| template.basic_constraints = true), false),
+        // Its URLs are the configuration's, which may have changed since.
+        ("a URL more", &profile, hand(|template| template.crl_url = Some("http://ca.example/crl".into())), true),
+        ("that of a factory", &profile, of_factory, false),
+        ("that of a server", &by_name, of_server, false),
+    ] {
+        for function in BOTH {
+            let (issuer, ledger) = world.plain();
+            let csr = device.csr_with(client.subject(), &GeneralNames::empty(), None);
+            let outcome = run_one(&issuer, START, world.shown(function, profile, &client, csr));
+            if is_device {
+                issued(outcome);
+            } else {
+                assert_eq!(refused(outcome), Refusal::ClientNotInLedger, "{what}, {function:?}");
+                assert_eq!(ledger.issued_count(), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn e54_what_this_ledger_would_hold_if_we_had_issued_it_is_nobody_by_rule_too() {
+    let world = World::new();
+    let profile = world.profile_with(|spec| spec.unrecorded = Unrecorded::ByRule);
+    let device = world.device(1);
+    let now = START + DAY;
+    let by_hand = |node, not_before| {
+        world.by_hand(&device, device.idevid.subject(), &Hand { node, not_before, ..Hand::default() })
+    };
+    for (what, client, is_device) in [
+        ("after the ledger began", by_hand(NODE, START + 1), false),
+        ("now", by_hand(NODE, now), false),
+        // What is left: these cannot be told from certificates that an earlier process or another node issued.
+        ("when the ledger began", by_hand(NODE, START), true),
+        ("before the ledger began", by_hand(NODE, START - DAY), true),
+        ("by another node", by_hand(NODE + 1, now), true),
+    ] {
+        for function in BOTH {
+            let ledger = Arc::new(MemoryLedger::new(9).since(at(START)));
+            let issuer = world.issuer(Arc::clone(&ledger) as Arc<dyn Ledger>, Arc::new(world.signer()));
+            let outcome = run_one(&issuer, now, world.shown(function, &profile, &client, device.csr()));
+            if is_device {
+                issued(outcome);
+            } else {
+                assert_eq!(refused(outcome), Refusal::ClientNotInLedger, "{what}, {function:?}");
+                assert_eq!(ledger.issued_count(), 0);
+            }
+        }
+    }
+}
+
+/// A clock that ran ahead before the restart, and a CA as young as its certificate, which cuts off the backdating.
+#[test]
+fn e54_a_forgotten_certificate_is_not_taken_for_one_that_was_never_issued() {
+    let world = World::new();
+    let profile = world.profile_with(|spec| spec.unrecorded = Unrecorded::ByRule);
+    let device = world.device(1);
+    let ca_began = world.ca.certificate().validity().not_before.as_secs();
+    for (issued_at, restarted_at) in
+        [(START, START), (START + authority::BACKDATE.as_secs(), START), (ca_began, ca_began), (ca_began, ca_began + 1)]
+    {
+        let (before, _) = world.plain();
+        let first = issued(run_one(&before, issued_at, world.enroll(&profile, &device, device.csr())));
+        for function in BOTH {
+            let ledger = Arc::new(MemoryLedger::new(9).since(at(restarted_at)));
+            let after = world.issuer(ledger, Arc::new(world.signer()));
+            let job = world.with_issued(function, &profile, &first, device.csr());
+            assert_eq!(issued(run_one(&after, issued_at + DAY, job)).device, first.device, "{issued_at}");
+        }
+    }
+}
+
+#[test]
+fn e54_a_ledger_that_has_forgotten_rows_knows_since_when_it_is_complete() {
+    let world = World::new();
+    let profile = world.profile_with(|spec| spec.unrecorded = Unrecorded::ByRule);
+    let ledger = Arc::new(MemoryLedger::new(1).since(at(START)));
+    let issuer = world.issuer(Arc::clone(&ledger) as Arc<dyn Ledger>, Arc::new(world.signer()));
+    let (one, two) = (world.device(1), world.device(2));
+    let enroll = |days, device| {
+        issued(run_one(&issuer, START + days * DAY, world.enroll(&profile, device, Device::csr(device))))
+    };
+    let first = enroll(1, &one);
+    enroll(3, &two);
+    assert_eq!(ledger.issued_count(), 1, "the first one is forgotten");
+    let by_hand = Hand { node: NODE, not_before: START + 2 * DAY, ..Hand::default() };
+    let by_hand = world.by_hand(&one, one.idevid.subject(), &by_hand);
+    for function in BOTH {
+        let job = world.shown(function, &profile, &by_hand, one.csr());
+        assert_eq!(refused(run_one(&issuer, START + 5 * DAY, job)), Refusal::ClientNotInLedger, "{function:?}");
+    }
+    issued(run_one(&issuer, START + 5 * DAY, world.with_issued(Function::SimpleReenroll, &profile, &first, one.csr())));
+}
+
+fn short() -> Validity {
+    Validity { not_before: at(START - DAY), not_after: at(START + DAY) }
 }
 
 /// The limit of a ledger that forgets, as `SECURITY.md` states it: the certificate itself does not name its manufacturer.
@@ -215,7 +352,7 @@ fn e51_an_authority_that_is_certified_again_is_the_same_authority() {
     assert_ne!(profile.ca().certificate().digest(), world.ca.certificate().digest());
     let mut signer = world.signer();
     signer.add(profile.ca(), pki::PrivateKey::from_pkcs8(world.ca_key.pkcs8().to_vec())).unwrap();
-    let ledger = Arc::new(authority::MemoryLedger::new(9));
+    let ledger = Arc::new(MemoryLedger::new(9));
     let issuer = world.issuer(ledger, Arc::new(signer));
     let first = issued(run_one(&issuer, START, world.enroll(&world.profile(), &device, device.csr())));
     let job = world.with_issued(Function::SimpleReenroll, &profile, &first, device.csr());

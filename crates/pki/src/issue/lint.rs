@@ -1,14 +1,14 @@
 //! The lint: reads a TBSCertificate as a stranger would and compares each field with what was asked for. Bytes that differ are
 //! never signed.
 
-use super::template::{Asked, Template};
-use crate::certificate::{CertificateError, ToBeSignedFields};
+use super::template::{Asked, Constant, Template};
+use crate::certificate::{Certificate, CertificateError, ToBeSignedFields};
 use crate::der::{CERTIFICATE_LIMITS, check_within};
 use crate::encoding::Reading;
 use crate::extension::{ExtendedKeyUsage, Extension, Extensions};
 use crate::field::{At, Field, Located};
 use crate::general_name::GeneralNames;
-use crate::oid;
+use crate::oid::{self, Oid};
 use std::fmt;
 
 /// Which field of the encoded certificate is not what was asked for. Never a client's fault.
@@ -98,6 +98,40 @@ fn check_values(template: &Template, asked: &Asked<'_>, mut list: crate::der::Re
         missing = missing.checked_sub(1).filter(|_| fine).ok_or(LintFault::Extension)?;
     }
     if missing == 0 { Ok(()) } else { Err(LintFault::Extension) }
+}
+
+/// Whether the extensions of `certificate` are those that `template` writes, but for URLs and the issuer's key identifier.
+pub(super) fn has_extensions_of(template: &Template, certificate: &Certificate) -> bool {
+    let Ok(tbs) = ToBeSignedFields::read(certificate.to_be_signed()) else { return false };
+    let key_id = certificate.public_key().key_identifier();
+    let mut list = tbs.extensions;
+    // The parser has turned repetitions away: it is enough to count what has to be there.
+    let mut found = 0;
+    while !list.is_empty() {
+        let Ok(extension) = Extension::read(&mut list, &mut Reading::default()) else { return false };
+        let (fine, required) = match extension.id {
+            oid::SUBJECT_ALT_NAME => (extension.critical == certificate.subject().is_empty(), false),
+            id if is_url(id) => (!extension.critical, false),
+            oid::AUTHORITY_KEY_IDENTIFIER => (!extension.critical, true),
+            oid::SUBJECT_KEY_IDENTIFIER => (!extension.critical && extension.value.get(2..) == Some(&key_id), true),
+            id => {
+                let same = |constant: &Constant| {
+                    constant.id == id && constant.critical == extension.critical && constant.value == extension.value
+                };
+                (template.constants.iter().any(same), true)
+            }
+        };
+        if !fine {
+            return false;
+        }
+        found += usize::from(required);
+    }
+    // The subjectKeyIdentifier is not one of the constants.
+    found == 1 + template.constants.iter().filter(|constant| !is_url(constant.id)).count()
+}
+
+fn is_url(id: Oid<'_>) -> bool {
+    id == oid::CRL_DISTRIBUTION_POINTS || id == oid::AUTHORITY_INFO_ACCESS
 }
 
 /// What the extensions mean, read by the parser that reads certificates from the network.

@@ -37,6 +37,19 @@ impl Serial {
         Self(octets)
     }
 
+    /// A serial number of ours in a certificate, from the content octets of its INTEGER; nothing for any other.
+    #[must_use]
+    pub fn read(octets: &[u8]) -> Option<Self> {
+        let octets: [u8; SERIAL_BYTES] = octets.try_into().ok()?;
+        (octets[0] == 0x01).then_some(Self(octets))
+    }
+
+    /// The node that made it.
+    #[must_use]
+    pub const fn node(&self) -> NodePrefix {
+        NodePrefix(u16::from_be_bytes([self.0[1], self.0[2]]))
+    }
+
     /// The content octets of the INTEGER.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; SERIAL_BYTES] {
@@ -53,5 +66,20 @@ impl fmt::Display for Serial {
 impl fmt::Debug for Serial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Serial({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e54_a_serial_number_of_ours_names_its_node_and_no_other_number_is_read_as_one() {
+        let serial = Serial::new(NodePrefix::new(0x0203), [0xff; 16]);
+        assert_eq!(Serial::read(serial.as_bytes()), Some(serial));
+        assert_eq!(serial.node(), NodePrefix::new(0x0203));
+        for octets in [&[0x02; SERIAL_BYTES][..], &[0x01; SERIAL_BYTES - 1], &[0x01; SERIAL_BYTES + 1], &[]] {
+            assert_eq!(Serial::read(octets), None, "{octets:02x?}");
+        }
     }
 }

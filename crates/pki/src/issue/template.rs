@@ -2,6 +2,7 @@
 
 use super::{IssueError, Issuer, Serial, ToBeSigned, lint};
 use crate::algorithm::PublicKey;
+use crate::certificate::Certificate;
 use crate::der::{Tag, Writer, element_len};
 use crate::general_name::{GeneralName, GeneralNames};
 use crate::name::Name;
@@ -110,6 +111,14 @@ impl Template {
         let der = self.encode(&asked);
         lint::check(self, &asked, &der).map_err(IssueError::Lint)?;
         Ok(ToBeSigned { der, issuer: Arc::clone(&self.issuer) })
+    }
+
+    /// Whether this template, or what it was before a change of its URLs, could have made `certificate`: a serial number of ours, the
+    /// extensions that it writes with their values and criticality, and no other. URLs and the issuer's key identifier may differ, because
+    /// the configuration and the issuer's own certificate may have changed since. The signature is not looked at, nor the names.
+    #[must_use]
+    pub fn could_have_made(&self, certificate: &Certificate) -> bool {
+        Serial::read(certificate.serial()).is_some() && lint::has_extensions_of(self, certificate)
     }
 
     fn encode(&self, asked: &Asked<'_>) -> Vec<u8> {

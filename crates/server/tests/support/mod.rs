@@ -47,15 +47,19 @@ pub struct Identity {
     pub key: PrivateKey,
 }
 
-fn ring() -> Ring {
+pub fn ring() -> Ring {
     Ring::new()
+}
+
+pub fn now() -> UnixTime {
+    UnixTime::now()
 }
 
 pub fn new_key() -> PrivateKey {
     PrivateKey::generate(Curve::P256, &ring()).unwrap()
 }
 
-fn signing(key: &PrivateKey) -> SigningKey {
+pub fn signing(key: &PrivateKey) -> SigningKey {
     SigningKey::from_pkcs8(key.pkcs8(), &ring()).unwrap()
 }
 

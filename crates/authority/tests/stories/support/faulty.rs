@@ -8,7 +8,7 @@ use authority::{
     SignerFault, Standing, ToSign,
 };
 use pki::issue::Serial;
-use pki::{Digest, Signature};
+use pki::{Digest, Signature, UnixTime};
 
 use crate::support::Derived;
 
@@ -104,6 +104,10 @@ impl Ledger for FaultyLedger {
     fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
         let inner = Arc::clone(&self.inner);
         self.call(move |done| inner.standing(of, done), done);
+    }
+
+    fn complete_since(&self) -> Option<UnixTime> {
+        self.inner.complete_since()
     }
 
     fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {

@@ -20,6 +20,8 @@ use ring::rand::SecureRandom;
 /// The stories begin in January 2027.
 pub(crate) const START: u64 = 1_800_000_000;
 pub(crate) const DAY: u64 = 86_400;
+/// The node that issues.
+pub(crate) const NODE: u16 = 7;
 pub(crate) const YEAR: u64 = 365 * DAY;
 
 pub(crate) fn at(seconds: u64) -> UnixTime {
@@ -129,7 +131,7 @@ impl World {
 
     pub(crate) fn issuer(&self, ledger: Arc<dyn Ledger>, signer: Arc<dyn Signer>) -> Arc<Issuer> {
         let random = Arc::clone(&self.random) as Arc<dyn Random>;
-        Arc::new(Issuer::new(ledger, signer, random, NodePrefix::new(7), Arc::new(Flights::new(Limits::default()))))
+        Arc::new(Issuer::new(ledger, signer, random, NodePrefix::new(NODE), Arc::new(Flights::new(Limits::default()))))
     }
 
     /// An issuer over a ledger in memory and a signer in the process, and that ledger.
@@ -185,6 +187,22 @@ impl World {
         Arc::new(self.certified(&authority, &authority_key, device, subject, &GeneralNames::empty()))
     }
 
+    /// A certificate that somebody makes with the key of the issuing CA beside this server: `hand` says what it is like.
+    pub(crate) fn by_hand(&self, device: &Device, subject: &Name, hand: &Hand) -> Arc<Certificate> {
+        let by = (self.ca.certificate(), &self.signing_key());
+        Arc::new(self.certified_as(by, device, (subject, &GeneralNames::empty()), hand))
+    }
+
+    /// A certificate that the CA's key signs for another use.
+    pub(crate) fn by_the_ca(
+        &self,
+        make: impl Fn(Parent<'_>, &dyn SecureRandom) -> Result<Certificate, make::MakeError>,
+    ) -> Arc<Certificate> {
+        let key = self.signing_key();
+        let parent = Parent { certificate: self.ca.certificate(), key: &key };
+        Arc::new(secure(&self.random, |random| make(parent, random)).unwrap())
+    }
+
     fn certified(
         &self,
         authority: &Arc<Certificate>,
@@ -193,10 +211,20 @@ impl World {
         subject: &Name,
         san: &GeneralNames,
     ) -> Certificate {
+        self.certified_as((authority, key), device, (subject, san), &Hand::default())
+    }
+
+    fn certified_as(
+        &self,
+        (authority, key): (&Arc<Certificate>, &SigningKey),
+        device: &Device,
+        (subject, san): (&Name, &GeneralNames),
+        hand: &Hand,
+    ) -> Certificate {
         let issuer = issue::Issuer::new(Arc::clone(authority)).unwrap();
-        let template = Template::new(Arc::new(issuer), &TemplateSpec { client_auth: true, ..TemplateSpec::default() });
-        let serial = Serial::new(NodePrefix::new(0), [0x77; 16]);
-        let validity = Validity { not_before: at(START - DAY), not_after: at(START + 20 * YEAR) };
+        let template = Template::new(Arc::new(issuer), &hand.template);
+        let serial = Serial::new(NodePrefix::new(hand.node), [0x77; 16]);
+        let validity = Validity { not_before: at(hand.not_before), not_after: at(START + 20 * YEAR) };
         let to_be_signed = template.unwrap().fill(subject, san, device.identity_key.spki(), &serial, validity).unwrap();
         let signature = secure(&self.random, |r| key.sign(r, to_be_signed.der())).unwrap();
         to_be_signed.assemble(&signature).unwrap()
@@ -254,15 +282,41 @@ impl World {
 
     /// `function` with a certificate that was issued here.
     pub(crate) fn with_issued(&self, function: Function, profile: &Arc<Profile>, issued: &Issued, csr: Vec<u8>) -> Job {
+        let client = Arc::new(Certificate::parse(&issued.certificate).unwrap());
+        self.shown(function, profile, &client, csr)
+    }
+
+    /// `function` with a certificate whose chain ends in the CA.
+    pub(crate) fn shown(
+        &self,
+        function: Function,
+        profile: &Arc<Profile>,
+        client: &Arc<Certificate>,
+        csr: Vec<u8>,
+    ) -> Job {
         Job {
             function,
             profile: Arc::clone(profile),
-            client: Arc::new(Certificate::parse(&issued.certificate).unwrap()),
+            client: Arc::clone(client),
             anchor: self.ca.certificate().anchor_id(),
             deviations: pki::Deviations::default(),
             csr,
             tls_unique: Some(TLS_UNIQUE),
         }
+    }
+}
+
+/// What a certificate that is made by hand is like: by default as the template of a profile writes it.
+pub(crate) struct Hand {
+    pub(crate) template: TemplateSpec,
+    pub(crate) node: u16,
+    pub(crate) not_before: u64,
+}
+
+impl Default for Hand {
+    fn default() -> Hand {
+        let template = TemplateSpec { client_auth: true, ..TemplateSpec::default() };
+        Hand { template, node: 0, not_before: START - DAY }
     }
 }
 
