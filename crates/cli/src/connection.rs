@@ -5,6 +5,7 @@ use crate::arguments::{Connection, ServerUri, TraceStyle};
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, Status, say};
+use crate::pem;
 use dtls::IdentityUse;
 use est::{Answer, CaCertificates, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ServerVerifier};
 use net::SystemRandom;
@@ -35,7 +36,7 @@ struct Plan {
 
 /// What `/crts` answered.
 pub(crate) struct Authorities {
-    /// Those that can be used; never none.
+    /// Those that can be anchors; never none.
     pub(crate) certificates: Vec<Certificate>,
     /// What each of the others is, and why it cannot be used.
     pub(crate) passed_over: Vec<String>,
@@ -64,10 +65,8 @@ impl Session {
     pub(crate) fn authorities(&mut self) -> Outcome<Authorities> {
         match self.ask(&Operation::CaCertificates)? {
             Answer::CaCertificates(CaCertificates { usable, passed_over }) => {
-                let passed_over: Vec<_> = passed_over.iter().map(ToString::to_string).collect();
-                for what in &passed_over {
-                    say!("/crts: passed over, {what}");
-                }
+                pem::name_passed_over(&"/crts", &passed_over);
+                let passed_over = passed_over.iter().map(ToString::to_string).collect();
                 let certificates: Outcome<_> = usable.iter().map(|der| self.parse(der)).collect();
                 Ok(Authorities { certificates: certificates?, passed_over })
             }

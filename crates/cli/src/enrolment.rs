@@ -109,7 +109,7 @@ impl Request {
         let cannot = |why: String| Fault::failed(format!("cannot make a request: {why}"));
         let key = PrivateKey::generate(Curve::P256, &random).map_err(|fault| cannot(fault.to_string()))?;
         let signing = SigningKey::from_pkcs8(key.pkcs8(), &random).map_err(|fault| cannot(fault.to_string()))?;
-        let own = &identity.chain[0];
+        let own = &identity.leaf;
         let none = GeneralNames::empty();
         let san = match function {
             Function::Enroll(Some(AlternativeNames::Identity)) if own.san().is_empty() => {
@@ -190,4 +190,35 @@ fn report(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::Material;
+    use pki::ServerName;
+    use pki::chain::Listed;
+
+    /// keyCertSign and cRLSign in a keyUsage; without the former it signs lists alone.
+    const USAGE: [u8; 4] = [3, 2, 1, 0b0000_0110];
+
+    #[test]
+    fn e66_an_authority_that_signs_no_certificates_costs_nobody_the_one_that_was_issued() {
+        let now = UnixTime::now();
+        let material = Material::make(&[ServerName::try_from("localhost").unwrap()], now).unwrap();
+        let factory = material.manufacturer.certificate.der();
+        let mut of_lists = factory.to_vec();
+        let usage = factory.windows(4).position(|window| window == USAGE).unwrap();
+        of_lists[usage + 3] = 0b0000_0010;
+
+        let listed = Listed::anchors(&[&of_lists, factory], Encoding::Strict).unwrap();
+        let authorities: Vec<_> = listed.certificates().iter().map(|it| Certificate::clone(it)).collect();
+        let trust = vec![Arc::new(material.root.certificate.clone())];
+        check(&material.device.certificate, &authorities, trust).unwrap();
+
+        // What is written is what the next renewal trusts, whatever else stands in the file.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), pem::encode_chain([&of_lists[..], factory])).unwrap();
+        Anchors::new(pem::read_trust(file.path(), "--identity").unwrap()).unwrap();
+    }
 }

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 /// The certificates and the key that a device shows.
 pub(crate) struct Identity {
-    /// Its own certificate first.
-    pub(crate) chain: Vec<Certificate>,
-    /// Its private key, which belongs to the first certificate.
-    pub(crate) key: PrivateKey,
+    /// Its own certificate.
+    pub(crate) leaf: Certificate,
+    /// What it shows: its own certificate first, then whatever its file holds.
+    chain: Vec<Vec<u8>>,
+    /// Its private key.
+    key: PrivateKey,
 }
 
 impl Identity {
@@ -38,20 +40,19 @@ impl Identity {
     }
 
     fn read(certificate: &Path, key_file: &Path) -> Outcome<Self> {
-        let chain = pem::read_identity(certificate)?;
+        let (leaf, chain) = pem::read_identity(certificate)?;
         let key = pem::read_private_key(key_file)?;
         let signing = signing_key(&key, key_file)?;
-        if chain[0].spki() != signing.spki() {
+        if leaf.spki() != signing.spki() {
             return Err(Fault::failed(format!("{} is not the key of {}", key_file.display(), certificate.display()))
                 .remedy("the first certificate of the file must be the device's own"));
         }
-        Ok(Self { chain, key })
+        Ok(Self { leaf, chain, key })
     }
 
     /// As DTLS shows it.
     pub(crate) fn dtls(&self) -> Outcome<Arc<dtls::Identity>> {
-        let chain = self.chain.iter().map(|certificate| certificate.der().to_vec()).collect();
-        est::identity(chain, self.key.pkcs8(), &net::SystemRandom::new())
+        est::identity(self.chain.clone(), self.key.pkcs8(), &net::SystemRandom::new())
             .map_err(|fault| Fault::failed(format!("the device's identity cannot be used: {fault}")))
     }
 }
@@ -87,9 +88,9 @@ pub(crate) fn anchors_file(connection: &Connection) -> Option<(PathBuf, &'static
 
 /// Whom to trust for the server.
 pub(crate) fn anchors(connection: &Connection) -> Outcome<Vec<Arc<Certificate>>> {
-    let (path, _) = anchors_file(connection).ok_or_else(|| {
+    let (path, named_by) = anchors_file(connection).ok_or_else(|| {
         Fault::usage("who may vouch for the server is not said")
             .remedy("--trust FILE, such as the ca/root.pem of `muster init`")
     })?;
-    Ok(pem::read_certificates(&path)?.into_iter().map(Arc::new).collect())
+    pem::read_trust(&path, named_by)
 }

@@ -117,10 +117,9 @@ pub(crate) struct Folder {
 impl Folder {
     /// Reads it.
     pub(crate) fn read(dir: &Path) -> Outcome<Self> {
-        let one = |path: PathBuf| pem::read_certificates(&path).map(|mut all| all.swap_remove(0));
         Ok(Self {
-            root: one(dir.join("ca/root.pem"))?,
-            manufacturer: one(dir.join("manufacturer/ca.pem"))?,
+            root: pem::read_certificate(&dir.join("ca/root.pem"))?,
+            manufacturer: pem::read_certificate(&dir.join("manufacturer/ca.pem"))?,
             manufacturer_key: pem::read_private_key(&dir.join("manufacturer/ca.key"))?,
         })
     }

@@ -1,37 +1,62 @@
 //! PEM files: `pki::pem` reads the text, here the file and the remedy are named.
 
 use crate::files;
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{Fault, Outcome, say};
+use pki::chain::{Listed, PassedOver};
 use pki::pem::PemError;
 use pki::{Certificate, Encoding, PrivateKey, pem};
 use server::secret_file::{self, GroupReadable};
 use server::shell;
+use std::fmt::Display;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Certificates one after the other.
 pub(crate) fn encode_chain<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> String {
     chain.into_iter().map(|der| pem::encode(pem::Label::Certificate, der)).collect()
 }
 
-/// The certificates of a file, in its order; at least one, each of them checked.
-pub(crate) fn read_certificates(path: &Path) -> Outcome<Vec<Certificate>> {
-    read_certificates_as(path, Encoding::Strict)
+/// The certificates of a file of trust; at least one. `named_by` is the option that named the file.
+pub(crate) fn read_trust(path: &Path, named_by: &str) -> Outcome<Vec<Arc<Certificate>>> {
+    let listed = Listed::anchors(&read_list(path)?, Encoding::Strict).map_err(|nothing| {
+        Fault::failed(format!("the certificates of {} ({named_by}) cannot be used: {nothing}", path.display()))
+    })?;
+    name_passed_over(&path.display(), &listed.passed_over);
+    Ok(listed.certificates())
 }
 
-/// The certificates that a device shows. They cannot be mended: whether their encoding will do is the server's to say.
-pub(crate) fn read_identity(path: &Path) -> Outcome<Vec<Certificate>> {
-    read_certificates_as(path, Encoding::AsIssued)
+/// The first certificate of a file.
+pub(crate) fn read_certificate(path: &Path) -> Outcome<Certificate> {
+    read_chain(path, Encoding::Strict).map(|(leaf, _)| leaf)
 }
 
-fn read_certificates_as(path: &Path, encoding: Encoding) -> Outcome<Vec<Certificate>> {
-    let bytes = files::read(path)?;
-    let ders = pem::certificates(&bytes).map_err(|error| other_form(path, "certificate", error))?;
-    let parse = |(index, der): (usize, &Vec<u8>)| {
-        Certificate::parse_as(der, encoding).map_err(|fault| {
-            Fault::failed(format!("certificate {} of {} cannot be used: {fault}", index + 1, path.display()))
-        })
-    };
-    ders.iter().enumerate().map(parse).collect()
+/// The certificates that a device shows, its own first, and all of them as they stand in the file. They cannot be mended: whether their encoding will
+/// do is the server's to say.
+pub(crate) fn read_identity(path: &Path) -> Outcome<(Certificate, Vec<Vec<u8>>)> {
+    read_chain(path, Encoding::AsIssued)
+}
+
+fn read_chain(path: &Path, encoding: Encoding) -> Outcome<(Certificate, Vec<Vec<u8>>)> {
+    let list = read_list(path)?;
+    let listed = Listed::chain(&list, encoding)
+        .map_err(|nothing| Fault::failed(format!("certificate 1 of {} cannot be used: {nothing}", path.display())))?;
+    name_passed_over(&path.display(), &listed.passed_over);
+    Ok((Certificate::clone(&listed.usable[0].certificate), list))
+}
+
+fn read_list(path: &Path) -> Outcome<Vec<Vec<u8>>> {
+    pem::certificates(&files::read(path)?).map_err(|error| other_form(path, "certificate", error))
+}
+
+/// Says what is not used of a list: one line a certificate, and of a system's bundle, half of which has RSA keys, not all of them.
+pub(crate) fn name_passed_over(list: &dyn Display, passed_over: &[PassedOver]) {
+    const NAMED_MAX: usize = 8;
+    for certificate in passed_over.iter().take(NAMED_MAX) {
+        say!("{list}: {certificate}");
+    }
+    if let Some(more @ 1..) = passed_over.len().checked_sub(NAMED_MAX) {
+        say!("{list}: {more} more are passed over");
+    }
 }
 
 /// The private key of a file.
@@ -81,14 +106,14 @@ mod tests {
 
     #[test]
     fn an_empty_file_holds_no_certificate() {
-        let fault = read_certificates(file("").path()).unwrap_err();
+        let fault = read_certificate(file("").path()).unwrap_err();
         assert!(fault.to_string().contains("holds no certificate"), "{fault}");
     }
 
     #[test]
     fn what_is_no_certificate_is_counted_from_one() {
         let text = encode_chain([[0x30, 0x00].as_slice()]);
-        let fault = read_certificates(file(&text).path()).unwrap_err();
+        let fault = read_certificate(file(&text).path()).unwrap_err();
         assert!(fault.to_string().contains("certificate 1 of"), "{fault}");
     }
 }

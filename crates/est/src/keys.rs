@@ -13,8 +13,8 @@ pub enum IdentityFault {
     NoCertificate,
     /// More certificates than a handshake carries.
     TooManyCertificates(usize),
-    /// The certificate at this index cannot be read.
-    Certificate(usize, CertificateError),
+    /// The first certificate cannot be read. The others are for the other side to judge: it passes over those that no path needs.
+    Leaf(CertificateError),
     /// The key cannot be used.
     Key(KeyFault),
     /// The key is not that of the first certificate.
@@ -32,9 +32,7 @@ impl fmt::Display for IdentityFault {
                     dtls::CERTIFICATES_MAX
                 )
             }
-            IdentityFault::Certificate(index, error) => {
-                write!(out, "certificate {} cannot be used: {error}", index + 1)
-            }
+            IdentityFault::Leaf(error) => write!(out, "certificate 1 cannot be used: {error}"),
             IdentityFault::Key(fault) => fault.fmt(out),
             IdentityFault::OtherKey => out
                 .write_str("the key does not belong to the first certificate: the leaf comes first, then its issuers"),
@@ -53,13 +51,8 @@ pub fn identity(chain: Vec<Vec<u8>>, pkcs8: &[u8], random: &dyn Random) -> Resul
     if chain.len() > dtls::CERTIFICATES_MAX {
         return Err(IdentityFault::TooManyCertificates(chain.len()));
     }
-    let mut certificates = chain.iter().enumerate().map(|(index, der)| {
-        Certificate::parse_as(der, Encoding::AsIssued).map_err(|error| IdentityFault::Certificate(index, error))
-    });
-    let leaf = certificates.next().ok_or(IdentityFault::NoCertificate)??;
-    for issuer in certificates {
-        issuer?;
-    }
+    let leaf = chain.first().ok_or(IdentityFault::NoCertificate)?;
+    let leaf = Certificate::parse_as(leaf, Encoding::AsIssued).map_err(IdentityFault::Leaf)?;
     let key = match SigningKey::from_pkcs8(pkcs8, random) {
         Ok(key) => key,
         // In another form, or at fault: `pki` tells.

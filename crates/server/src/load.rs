@@ -4,6 +4,7 @@
 //! on a faulty one is not looked at.
 
 mod authorities;
+mod lists;
 mod memory;
 mod secrets;
 mod shown;
@@ -25,7 +26,6 @@ use crate::config::{
     self, Config, Effective, Fault, Faults, LimitsSection, Place, Problem, ProfileSection, Read, SERVER, SERVER_ISSUER,
     Sources, Standing,
 };
-use crate::files::read_file;
 use crate::secret_file::GroupReadable;
 use authorities::Authority;
 
@@ -236,7 +236,7 @@ impl Loading {
     }
 
     fn manufacturers(&mut self, section: &ProfileSection, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
-        let certificates = self.certificates(&section.manufacturers, path, file)?;
+        let certificates = self.manufacturers_in(section, path, file)?;
         for certificate in &certificates {
             let path = config::from_file(file, path);
             self.check_validity(&section.manufacturers, path, "manufacturer", certificate, Gravity::Warning);
@@ -288,35 +288,6 @@ impl Loading {
                 remedy: "renew the CA's certificate, or shorten the validity",
             });
         }
-    }
-
-    /// The certificates of a file that a key names; at least one.
-    fn certificates<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
-        let path = config::from_file(file, path);
-        let der = match read_file(&path, CERTIFICATES_BYTES_MAX) {
-            Ok(text) => pki::pem::certificates(&text),
-            Err(error) => {
-                self.faults.push(named.fault(Problem::Unreadable { path, error: error.to_string() }));
-                return None;
-            }
-        };
-        let der = match der {
-            Ok(der) => der,
-            Err(found) => {
-                self.faults.push(named.fault(Problem::Form { path, wanted: CERTIFICATE, found }));
-                return None;
-            }
-        };
-        let all = der.len();
-        let parse = |(index, der): (usize, &Vec<u8>)| {
-            Certificate::parse(der).map(Arc::new).map_err(|error| match all {
-                1 => error.to_string(),
-                _ => format!("number {} of the file: {error}", index + 1),
-            })
-        };
-        let parsed: Result<Vec<_>, _> = der.iter().enumerate().map(parse).collect();
-        let content = |reason| named.fault(Problem::Content { path, wanted: CERTIFICATE, reason });
-        parsed.map_err(|reason| self.faults.push(content(reason))).ok()
     }
 
     /// How a certificate stands to the clock: what it cannot serve now is as grave as the caller says, what ends soon is a warning.
@@ -386,10 +357,6 @@ const TRUST: &str = "trusted CA";
 
 /// Time to renew a certificate: its owner may be on leave, its CA in a safe.
 const SOON_SECONDS: u64 = 30 * 86_400;
-
-/// A thousand CA certificates; more is the wrong file, or none that ends.
-const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
-const CERTIFICATE: &str = "certificate (`-----BEGIN CERTIFICATE-----`)";
 
 /// One per core, unless it is said.
 fn shard_count(configured: u32) -> u16 {

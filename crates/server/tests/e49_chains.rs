@@ -37,10 +37,15 @@ impl Chains {
 
     /// `NAME.pem` and `NAME.key`, signed by `above` or by itself.
     fn authority(&self, name: &str, above: Option<&str>, extensions: &str) -> &Self {
+        self.authority_on("P-256", name, above, extensions)
+    }
+
+    fn authority_on(&self, curve: &str, name: &str, above: Option<&str>, extensions: &str) -> &Self {
         let file = |ending: &str| format!("{name}.{ending}");
         let (key, request, pem, config) = (file("key"), file("csr"), file("pem"), file("cnf"));
         fs::write(self.0.path(&config), extensions).unwrap();
-        self.openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &key]);
+        let curve = format!("ec_paramgen_curve:{curve}");
+        self.openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", &curve, "-out", &key]);
         support::set_mode(&self.0.path(&key), 0o600);
         self.openssl(&["req", "-new", "-key", &key, "-subj", &format!("/CN={name}"), "-out", &request]);
         let mut sign = vec!["x509", "-req", "-in", &request, "-out", &pem, "-days", "3650", "-extfile", &config];
@@ -157,4 +162,19 @@ fn e49_a_chain_that_ends_below_its_root_is_a_warning() {
     let loaded = server::load(&chains.0.sources(&text)).unwrap_or_else(|faults| panic!("{faults}"));
     let warnings: String = loaded.warnings().iter().map(ToString::to_string).collect();
     assert!(warnings.contains("ends below a root that is not there") && warnings.contains("in `root`"), "{warnings}");
+}
+
+/// What cannot be read is passed over where no path needs it. Where one does, the chain is no more proved than without the certificate.
+#[test]
+fn d100_e49_an_intermediate_that_is_needed_and_cannot_be_read_is_named() {
+    let chains = Chains::new();
+    chains.authority("root", None, ROOT).authority_on("P-521", "middle", Some("root"), BELOW);
+    chains.authority("issuing", Some("middle"), BELOW);
+    let middle = fs::read_to_string(chains.0.path("middle.pem")).unwrap();
+    let issuing = fs::read_to_string(chains.0.path("issuing.pem")).unwrap();
+    fs::write(chains.0.path("issuing.pem"), format!("{issuing}{middle}")).unwrap();
+    let faults = chains.faults("");
+    for words in ["certificate 2 (`CN=middle`) is passed over", "P-521", "is issued by `CN=middle`"] {
+        assert!(faults.contains(words), "{words} is not in {faults}");
+    }
 }

@@ -202,7 +202,7 @@ fn enrol(
 /// Judges every certificate, twice where OpenSSL is there, and counts. True if all is well.
 fn prove(arguments: &Arguments, pki: &Path, place: &Path, finished: &Finished, issued: u64) -> Outcome<bool> {
     let mut all_good = true;
-    let issuing = pem::read_certificates(&pki.join("ca/issuing.pem"))?.swap_remove(0);
+    let issuing = pem::read_certificate(&pki.join("ca/issuing.pem"))?;
     let root = Folder::read(pki)?.root;
     let judge = Judge::new(root, issuing, arguments.seed, UnixTime::now())?;
     let verdict = judge.judge(&finished.certificates);

@@ -113,3 +113,29 @@ fn e70_ca_certificates_in_ber_are_refused_by_that_name() {
         assert!(json.to_string().contains("indefinite length"), "{json}");
     }
 }
+
+/// The CA that issues, the same one with a keyUsage for lists alone, and a certificate that signs nothing.
+#[test]
+fn e66_what_signs_no_certificates_is_not_written_to_the_anchors_and_is_named() {
+    let pki = Pki::new();
+    let read = |inside: &str| pki::pem::certificates(&std::fs::read(pki.path(inside)).unwrap()).unwrap().swap_remove(0);
+    let (root, leaf) = (read("ca/root.pem"), read("server.pem"));
+    let mut of_lists = root.clone();
+    // keyCertSign and cRLSign, of which cRLSign stays. Nobody verifies the signature of an anchor.
+    let usage = root.windows(4).position(|window| window == [3, 2, 1, 0b0000_0110]).unwrap();
+    of_lists[usage + 3] = 0b0000_0010;
+    let answer = pki.beside("crts.p7");
+    std::fs::write(&answer, pki::cms::certs_only(&[&of_lists, &root, &leaf])).unwrap();
+    let stranger = Stranger::start(&pki, &["-d", "1"]);
+    stranger.hold("/.well-known/est/crts", CERTS_ONLY, answer.to_str().unwrap());
+
+    let out = pki.beside("out");
+    let output = pki.device("crts", &stranger.uri).arg("--out").arg(&out).output().unwrap();
+    expect_status(&output, 0);
+    let written = std::fs::read(out.join("anchors.pem")).unwrap();
+    assert_eq!(pki::pem::certificates(&written).unwrap(), [root]);
+    let said = stderr(&output);
+    for words in ["its keyUsage lacks keyCertSign", "its basicConstraints do not make it an authority"] {
+        assert!(said.contains("/crts: certificate ") && said.contains(words), "{words} is not in {said}");
+    }
+}

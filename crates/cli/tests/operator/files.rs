@@ -184,6 +184,57 @@ fn e79_anchors_that_are_no_authorities_are_named_by_file_and_option() {
     assert!(said.contains(&expected), "{expected} is not in {said}");
 }
 
+/// One with an RSA key and one on P-521: in whose file they stand, they are in nobody's way.
+#[test]
+fn d100_what_nobody_needs_in_a_file_of_the_command_line_is_named_and_passed_over() {
+    let pki = Pki::new();
+    let foreign = concat!(
+        include_str!("../../../pki/tests/vectors/foreign/rsa.pem"),
+        include_str!("../../../pki/tests/vectors/foreign/p521.pem"),
+    );
+    let (trust, identity) = (pki.path("ca/root.pem"), pki.path("device/idevid.pem"));
+    let [bundle, chain] = [(&trust, "bundle.pem"), (&identity, "chain.pem")].map(|(own, name)| {
+        fs::write(pki.path(name), fs::read_to_string(own).unwrap() + foreign).unwrap();
+        pki.path(name)
+    });
+    let server = pki.serve(&["--listen", "127.0.0.1:0"]);
+    let enroll = |trust: &Path, certificate: &Path, out: &str| {
+        let mut command = muster();
+        command.args(["enroll", "--server", server.uri(), "--trust"]).arg(trust).arg("--cert").arg(certificate);
+        command.arg("--key").arg(pki.path("device/idevid.key")).arg("--out").arg(pki.beside(out)).output().unwrap()
+    };
+    let output = enroll(&bundle, &chain, "out");
+    expect_status(&output, 0);
+    for file in [&bundle, &chain] {
+        for words in
+            ["certificate 2 (`serialNumber=17,CN=device-17`) is passed over", "certificate 3 (`serialNumber=16"]
+        {
+            let expected = format!("{}: {words}", file.display());
+            assert!(stderr(&output).contains(&expected), "{expected} is not in {}", stderr(&output));
+        }
+    }
+
+    // Renewing reads anchors.pem; there too.
+    let anchors = pki.beside("out").join("anchors.pem");
+    fs::write(&anchors, foreign.to_owned() + &fs::read_to_string(&anchors).unwrap()).unwrap();
+    let mut renew = muster();
+    renew.args(["reenroll", "--server", server.uri(), "--identity"]).arg(pki.beside("out"));
+    let output = renew.arg("--out").arg(pki.beside("renewed")).output().unwrap();
+    expect_status(&output, 0);
+    assert!(stderr(&output).contains("certificate 1 (`serialNumber=17"), "{}", stderr(&output));
+
+    // Nothing that can be trusted, and a first certificate that cannot be read.
+    fs::write(&bundle, foreign).unwrap();
+    let output = enroll(&bundle, &chain, "none");
+    expect_status(&output, 1);
+    let said = stderr(&output);
+    assert!(said.contains("bundle.pem (--trust) cannot be used: certificate 1") && said.contains("P-521"), "{said}");
+    fs::write(&chain, foreign).unwrap();
+    let output = enroll(&trust, &chain, "none");
+    expect_status(&output, 1);
+    assert!(stderr(&output).contains("certificate 1 of"), "{}", stderr(&output));
+}
+
 /// Runs it to its end. One that waits for ever ends with the status 124 after a minute.
 fn ended(command: &Command) -> Output {
     let mut bounded = Command::new("timeout");

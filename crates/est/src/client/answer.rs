@@ -4,9 +4,10 @@ use std::fmt;
 
 use coap::client::Reply;
 use coap::{Code, ContentFormat};
+use pki::chain::{AnchorFault, Listed, NothingUsable, PassedOver, Unusable};
 use pki::cms::CmsError;
 use pki::der::{Reader, Tag};
-use pki::{Certificate, CertificateError, Digest};
+use pki::{Certificate, CertificateError, Digest, Encoding};
 
 use super::{Operation, StartFault};
 use crate::reason::Reason;
@@ -32,10 +33,10 @@ pub enum Answer {
 /// What `/crts` answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaCertificates {
-    /// Those that can be used, each DER; never none.
+    /// Those that can be anchors, each DER; never none.
     pub usable: Vec<Vec<u8>>,
     /// Why the others cannot, such as an RSA root beside the CA that issues: no path of ours needs them.
-    pub passed_over: Vec<Malformed>,
+    pub passed_over: Vec<PassedOver>,
 }
 
 /// Why there is no answer to use.
@@ -116,6 +117,15 @@ pub enum Malformed {
         /// What is wrong with it.
         error: CertificateError,
     },
+    /// A CA certificate that signs none.
+    Authority {
+        /// Counted from 0, in the order of the answer.
+        index: usize,
+        /// Why not.
+        fault: AnchorFault,
+    },
+    /// There is no certificate.
+    Empty,
     /// The links of discovery are not UTF-8.
     Links,
 }
@@ -125,7 +135,20 @@ impl fmt::Display for Malformed {
         match self {
             Malformed::CertsOnly(error) => error.fmt(out),
             Malformed::Certificate { index, error } => write!(out, "certificate {}: {error}", index + 1),
+            Malformed::Authority { index, fault } => write!(out, "certificate {}: {fault}", index + 1),
+            Malformed::Empty => out.write_str("it holds no certificate"),
             Malformed::Links => out.write_str("the links are not UTF-8"),
+        }
+    }
+}
+
+impl From<NothingUsable> for Malformed {
+    /// The first certificate speaks for all.
+    fn from(none: NothingUsable) -> Self {
+        let Some(&PassedOver { index, reason, .. }) = none.passed_over.first() else { return Malformed::Empty };
+        match reason {
+            Unusable::Unreadable(error) | Unusable::NotStrict(error) => Malformed::Certificate { index, error },
+            Unusable::NoAnchor(fault) => Malformed::Authority { index, fault },
         }
     }
 }
@@ -293,17 +316,10 @@ fn links(reply: Reply) -> Result<Answer, AnswerFault> {
 }
 
 fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, AnswerFault> {
-    let (mut usable, mut passed_over) = (Vec::new(), Vec::new());
-    for (index, der) in unpack(reply, packing)?.into_iter().enumerate() {
-        match Certificate::parse(der) {
-            Ok(_) => usable.push(der.to_vec()),
-            Err(error) => passed_over.push(Malformed::Certificate { index, error }),
-        }
-    }
-    match passed_over.first() {
-        Some(first) if usable.is_empty() => Err(AnswerFault::Malformed(*first)),
-        _ => Ok(Answer::CaCertificates(CaCertificates { usable, passed_over })),
-    }
+    let Listed { usable, passed_over } = Listed::anchors(&unpack(reply, packing)?, Encoding::Strict)
+        .map_err(|none| AnswerFault::Malformed(none.into()))?;
+    let usable = usable.iter().map(|member| member.certificate.der().to_vec()).collect();
+    Ok(Answer::CaCertificates(CaCertificates { usable, passed_over }))
 }
 
 /// RFC 7030 §4.2.3: "containing only the certificate that was issued"; and a certificate for another key would be of no use
@@ -396,6 +412,31 @@ mod tests {
         let rsa: Vec<&[u8]> = both.into_iter().filter(|der| Certificate::parse(der).is_err()).collect();
         let failure = check(&pki::cms::certs_only(&rsa)).unwrap_err();
         assert!(failure.to_string().contains("RSA"), "{failure}");
+    }
+
+    /// One that signs CRLs alone, and a device's: beside the CA that issues they are of no use and do no harm.
+    #[test]
+    fn e66_certificates_that_sign_none_are_named_and_passed_over() {
+        let (cas, issued) = (vector(CA_CERTIFICATES), vector(ISSUED));
+        let ca = pki::cms::parse_certs_only(&cas).unwrap()[0].to_vec();
+        let leaf = pki::cms::parse_certs_only(&issued).unwrap()[0].to_vec();
+        // keyCertSign and cRLSign, of which cRLSign stays. Nobody verifies the signature of an anchor.
+        let mut of_lists = ca.clone();
+        let usage = ca.windows(4).position(|window| window == [3, 2, 1, 0b0000_0110]).unwrap();
+        of_lists[usage + 3] = 0b0000_0010;
+        let check = |all: &[&[u8]]| {
+            let expected = Expected::of(&Operation::CaCertificates, None).unwrap();
+            expected.check(reply(Code::CONTENT, CMS, pki::cms::certs_only(all)))
+        };
+        let Ok(Answer::CaCertificates(cas)) = check(&[&leaf, &of_lists, &ca]) else { panic!("not taken") };
+        assert_eq!(cas.usable, std::slice::from_ref(&ca));
+        let said: String = cas.passed_over.iter().map(ToString::to_string).collect();
+        for words in ["basicConstraints do not make it an authority", "its keyUsage lacks keyCertSign"] {
+            assert!(said.contains(words), "{said}");
+        }
+        let failure = check(&[&leaf]).unwrap_err();
+        assert!(failure.to_string().contains("basicConstraints"), "{failure}");
+        assert!(check(&[]).is_err());
     }
 
     /// A certificate that is not strict DER, and an attribute certificate, beside the one that the device needs.

@@ -216,28 +216,42 @@ impl fmt::Display for ChainRefusal {
 
 impl std::error::Error for ChainRefusal {}
 
-/// Why a certificate is no anchor. The fault of a configuration.
+/// A certificate that is no anchor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AnchorError {
-    /// basicConstraints or keyUsage say that it signs no certificates.
-    NotAnAuthority {
-        /// Its place in the list.
-        index: usize,
-    },
+pub struct AnchorError {
+    /// Its place in the list, counted from 0.
+    pub index: usize,
+    /// Why not.
+    pub fault: AnchorFault,
+}
+
+/// Why a certificate is no anchor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AnchorFault {
+    /// Its basicConstraints do not make it an authority.
+    NotAnAuthority,
+    /// Its keyUsage lacks keyCertSign.
+    KeyUsage,
     /// Path validation cannot use it.
-    Unusable {
-        /// Its place in the list.
-        index: usize,
-    },
+    Invalid(ChainError),
 }
 
 impl fmt::Display for AnchorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAnAuthority { index } => write!(f, "anchor {index} is not the certificate of an authority"),
-            Self::Unusable { index } => write!(f, "anchor {index} cannot be used to validate paths"),
-        }
+        write!(f, "certificate {}: {}", self.index + 1, self.fault)
     }
 }
 
 impl std::error::Error for AnchorError {}
+
+impl fmt::Display for AnchorFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnAuthority => f.write_str("its basicConstraints do not make it an authority (RFC 5280 §4.2.1.9)"),
+            Self::KeyUsage => {
+                f.write_str("its keyUsage lacks keyCertSign, which an authority needs (RFC 5280 §4.2.1.3)")
+            }
+            Self::Invalid(error) => write!(f, "path validation cannot use it: {error}"),
+        }
+    }
+}

@@ -27,10 +27,12 @@
 mod blame;
 mod error;
 mod judge;
+mod list;
 mod path;
 mod proof;
 
-pub use error::{AnchorError, ChainError, ChainRefusal, Culprit};
+pub use error::{AnchorError, AnchorFault, ChainError, ChainRefusal, Culprit};
+pub use list::{Listed, Member, NothingUsable, PassedOver, Unusable};
 pub use proof::{Check, Conclusion, Unproven};
 
 use crate::certificate::{Certificate, CertificateError};
@@ -66,21 +68,13 @@ impl Anchors {
     /// Anchors from the certificates of authorities, root or not: trust begins at each of them (RFC 5280 §6.1.1 (d)).
     ///
     /// # Errors
-    /// [`AnchorError`] for the first certificate that is no authority.
+    /// [`AnchorError`] for the first certificate that cannot be an anchor. A list that somebody else put together is sorted first:
+    /// [`Listed::anchors`].
     pub fn new(certificates: Vec<Arc<Certificate>>) -> Result<Self, AnchorError> {
         let trust = certificates
             .iter()
             .enumerate()
-            .map(|(index, certificate)| {
-                let may_sign = certificate.key_usage().is_none_or(|usage| usage.key_cert_sign());
-                if !certificate.is_ca() || !may_sign {
-                    return Err(AnchorError::NotAnAuthority { index });
-                }
-                let der = CertificateDer::from(certificate.der());
-                webpki::anchor_from_trusted_cert(&der)
-                    .map(|anchor| anchor.to_owned())
-                    .map_err(|_| AnchorError::Unusable { index })
-            })
+            .map(|(index, certificate)| anchor_of(certificate).map_err(|fault| AnchorError { index, fault }))
             .collect::<Result<_, _>>()?;
         let expired_below = vec![false; certificates.len()];
         Ok(Self { certificates, trust, expired_below, encoding: Encoding::Strict })
@@ -106,6 +100,19 @@ impl Anchors {
     pub fn certificates(&self) -> &[Arc<Certificate>] {
         &self.certificates
     }
+}
+
+/// The certificate as an anchor, as webpki wants it.
+fn anchor_of(certificate: &Certificate) -> Result<TrustAnchor<'static>, AnchorFault> {
+    if !certificate.is_ca() {
+        return Err(AnchorFault::NotAnAuthority);
+    }
+    if certificate.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
+        return Err(AnchorFault::KeyUsage);
+    }
+    let der = CertificateDer::from(certificate.der());
+    let anchor = webpki::anchor_from_trusted_cert(&der);
+    anchor.map(|anchor| anchor.to_owned()).map_err(|error| AnchorFault::Invalid(ChainError::from_webpki(&error)))
 }
 
 /// A chain that leads to an anchor.

@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use pki::chain::{
-    AnchorError, Anchors, CHAIN_CERTIFICATES_MAX, ChainError, SIGNATURES_MAX, verify_device, verify_server,
+    AnchorError, AnchorFault, Anchors, CHAIN_CERTIFICATES_MAX, ChainError, SIGNATURES_MAX, verify_device, verify_server,
 };
 use pki::der::{Tag, Writer};
 use pki::make::{ServerSpec, server};
@@ -149,7 +149,7 @@ fn e13_an_authority_whose_key_usage_lacks_cert_sign_issues_nothing() {
     assert_eq!(device(&anchors(&[&root]), &chain), Err(ChainError::KeyUsage { index: 1 }));
     assert_eq!(
         Anchors::new(vec![Arc::clone(&root.certificate), middle.certificate]).err(),
-        Some(AnchorError::NotAnAuthority { index: 1 })
+        Some(AnchorError { index: 1, fault: AnchorFault::KeyUsage })
     );
 }
 

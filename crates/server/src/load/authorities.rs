@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use authority::{Ca, CaFault, ChainRule, KeyFault, ProbeFault, ProbeRule, Profile, RingSigner, Urls};
 use pki::Certificate;
+use pki::chain::{Member, PassedOver};
 
 use super::secrets::PRIVATE_KEY;
 use super::{Gravity, Loading, Warning};
@@ -15,6 +16,14 @@ use crate::config::{self, CaSection, Problem, Read};
 
 /// The file of each certificate of a chain, and its position in there, counted from 1.
 type Places = Vec<(PathBuf, usize)>;
+
+/// What the files of a CA hold.
+struct Files {
+    chain: Vec<Arc<Certificate>>,
+    places: Places,
+    /// What cannot be read of them.
+    passed_over: Vec<(PathBuf, PassedOver)>,
+}
 
 /// A CA whose chain holds.
 pub(super) struct Authority {
@@ -30,7 +39,7 @@ impl Authority {
 
 impl Loading {
     pub(super) fn authority(&mut self, section: &CaSection, file: &Path, signer: &mut RingSigner) -> Option<Authority> {
-        let (chain, places) = self.chain(section, file)?;
+        let Files { chain, places, passed_over } = self.chain(section, file)?;
         let urls = Urls {
             crl: text(section.crl_url.as_ref()),
             ca_issuers: text(section.ca_issuers_url.as_ref()),
@@ -43,6 +52,9 @@ impl Loading {
             Ok(ca) => Arc::new(ca),
             Err(fault) => {
                 self.faults.push(section.certificate.fault(chain_problem(&chain, &places, &fault)));
+                // One of these may be what is missing.
+                let unread = passed_over.into_iter().map(|(path, it)| section.certificate.fault(unread(path, &it)));
+                self.faults.extend(unread);
                 return None;
             }
         };
@@ -76,17 +88,17 @@ impl Loading {
     }
 
     /// The certificates of `certificate` and `root`, with their places.
-    fn chain(&mut self, section: &CaSection, file: &Path) -> Option<(Vec<Arc<Certificate>>, Places)> {
-        let issuing = self.certificates(&section.certificate, &section.certificate.value, file);
+    fn chain(&mut self, section: &CaSection, file: &Path) -> Option<Files> {
+        let issuing = self.chain_in(&section.certificate, &section.certificate.value, file).map(|(_, listed)| listed);
         let above = match &section.root {
-            Some(root) => self.certificates(root, &root.value, file),
-            None => Some(Vec::new()),
+            Some(root) => Some(self.above_in(root, &root.value, file)?),
+            None => None,
         };
-        let (mut chain, mut places) = (Vec::new(), Vec::new());
+        let (mut chain, mut places, mut passed_over) = (Vec::new(), Vec::new(), Vec::new());
         let named = [(&section.certificate, issuing?)].into_iter().chain(section.root.as_ref().zip(above));
-        for (named, certificates) in named {
+        for (named, listed) in named {
             let path = config::from_file(file, &named.value);
-            for (index, certificate) in certificates.into_iter().enumerate() {
+            for Member { index, certificate } in listed.usable {
                 // A file that holds the chain already and a root beside it say the same thing twice.
                 if chain.iter().any(|known: &Arc<Certificate>| known.digest() == certificate.digest()) {
                     continue;
@@ -95,8 +107,9 @@ impl Loading {
                 chain.push(certificate);
                 places.push((path.clone(), index + 1));
             }
+            passed_over.extend(listed.passed_over.into_iter().map(|it| (path.clone(), it)));
         }
-        Some((chain, places))
+        Some(Files { chain, places, passed_over })
     }
 
     /// Tries out what the profile would issue, on copies of its CA under throw-away keys.
@@ -122,6 +135,13 @@ fn problem(
     let ((path, position), certificate) = places.get(index).zip(chain.get(index))?;
     let subject = certificate.subject().to_string();
     Some(Problem::Chain { path: path.clone(), position: *position, subject, rule, remedy })
+}
+
+fn unread(path: PathBuf, passed_over: &PassedOver) -> Problem {
+    let subject = passed_over.subject.as_ref().map_or_else(|| "no subject can be read".to_owned(), ToString::to_string);
+    let rule = format!("is passed over: {}", passed_over.reason);
+    let remedy = "where it is part of the chain, have it issued again so that it can be used";
+    Problem::Chain { path, position: passed_over.index + 1, subject, rule, remedy }
 }
 
 fn chain_problem(chain: &[Arc<Certificate>], places: &[(PathBuf, usize)], fault: &CaFault) -> Problem {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use est::IdentityFault;
-use pki::chain::{self, Anchors, ChainError, ChainRefusal};
+use pki::chain::{self, Anchors, ChainError, ChainRefusal, Member};
 use pki::{Certificate, GeneralName, ServerName};
 
 use super::authorities::Authority;
@@ -14,8 +14,10 @@ use crate::config::{self, Config, ExpiredServer, Fault, Problem, SERVER, SERVER_
 
 /// The chain that the server shows, with the key of its leaf.
 pub(super) struct Shown {
-    /// Leaf first; never empty.
-    chain: Vec<Arc<Certificate>>,
+    /// What devices are sent, leaf first: the file as it stands.
+    der: Vec<Vec<u8>>,
+    /// What of it can be read, the leaf in any case.
+    chain: Vec<Member>,
     pub(super) identity: Arc<dtls::Identity>,
     path: PathBuf,
 }
@@ -24,18 +26,19 @@ impl Loading {
     /// Chain and key, that they belong together, and their dates.
     pub(super) fn shown(&mut self, config: &Config) -> Option<Shown> {
         let certificate = &config.server.certificate;
-        let chain = self.certificates(certificate, &certificate.value, &config.file);
+        let chain = self.chain_in(certificate, &certificate.value, &config.file);
         let key = self.private_key(&config.server.key, &config.file);
-        let (chain, (key, key_path)) = (chain?, key?);
+        let ((der, listed), (key, key_path)) = (chain?, key?);
+        let chain = listed.usable;
         let path = config::from_file(&config.file, &certificate.value);
         let gravity = match config.expired_server {
             ExpiredServer::Refused => Gravity::Fault,
             ExpiredServer::Served => Gravity::FaultUnlessExpired,
         };
-        for (index, shown) in chain.iter().enumerate() {
-            let whose = if index == 0 { SERVER } else { SERVER_ISSUER };
+        for Member { index, certificate: shown } in &chain {
+            let whose = if *index == 0 { SERVER } else { SERVER_ISSUER };
             // A root that is sent along is an anchor, which not every device judges by its dates.
-            let is_root = index > 0 && shown.subject().matches(shown.issuer());
+            let is_root = *index > 0 && shown.subject().matches(shown.issuer());
             self.check_validity(
                 certificate,
                 path.clone(),
@@ -44,15 +47,14 @@ impl Loading {
                 if is_root { Gravity::Warning } else { gravity },
             );
         }
-        let leaf = chain.first()?;
+        let leaf = &chain.first()?.certificate;
         // RFC 7030 §3.6.1 has devices demand id-kp-serverAuth where the CA is the authority for it; ours does.
         if !leaf.extended_key_usage().is_some_and(|usage| usage.server_auth) {
             self.faults.push(certificate.fault(Problem::Server { path, flaw: ServerFlaw::Purpose }));
             return None;
         }
-        let der = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
-        match est::identity(der, key.pkcs8(), self.random.as_ref()) {
-            Ok(identity) => Some(Shown { chain, identity, path }),
+        match est::identity(der.clone(), key.pkcs8(), self.random.as_ref()) {
+            Ok(identity) => Some(Shown { der, chain, identity, path }),
             Err(fault) => {
                 let problem = match &fault {
                     IdentityFault::OtherKey => Problem::KeyMismatch { certificate: path, key: key_path },
@@ -80,7 +82,7 @@ impl Loading {
     /// What devices hold beside the answer of `/crts`. Its dates are for them to judge: a warning, whatever they are.
     fn trusted(&mut self, config: &Config, path: &Path) -> Option<Vec<Arc<Certificate>>> {
         let trust = &config.server.trust;
-        let certificates = self.certificates(trust, path, &config.file)?;
+        let certificates = self.trusted_in(trust, path, &config.file)?;
         for certificate in &certificates {
             let path = config::from_file(&config.file, path);
             self.check_validity(trust, path, TRUST, certificate, Gravity::Warning);
@@ -89,7 +91,7 @@ impl Loading {
     }
 
     fn judge_names(&mut self, config: &Config, shown: &Shown) {
-        let bears: Vec<String> = shown.chain[0].san().iter().filter_map(|name| shown_name(&name)).collect();
+        let bears: Vec<String> = shown.leaf().san().iter().filter_map(|name| shown_name(&name)).collect();
         if bears.is_empty() {
             self.faults.push(shown.fault(config, ServerFlaw::Nameless));
             return;
@@ -97,7 +99,7 @@ impl Loading {
         let mut lacks = Vec::new();
         for text in &config.server.names.value {
             match ServerName::try_from(text.as_str()) {
-                Ok(name) if chain::bears_name(&shown.chain[0], &name) => {}
+                Ok(name) if chain::bears_name(shown.leaf(), &name) => {}
                 Ok(_) => lacks.push(text.clone()),
                 Err(_) => {
                     let wanted = "a DNS name or an address, without a port, such as `est.example.net`".into();
@@ -146,15 +148,19 @@ impl Loading {
 }
 
 impl Shown {
+    fn leaf(&self) -> &Certificate {
+        &self.chain[0].certificate
+    }
+
     fn fault(&self, config: &Config, flaw: ServerFlaw) -> Fault {
         config.server.certificate.fault(Problem::Server { path: self.path.clone(), flaw })
     }
 
     /// Dates are told on their own: the leaf is judged within its own.
     fn verify(&self, known: Vec<Arc<Certificate>>, utc: pki::UnixTime) -> Result<(), ChainRefusal> {
-        let validity = self.chain[0].validity();
+        let validity = self.leaf().validity();
         let at = utc.min(validity.not_after).max(validity.not_before);
-        let chain: Vec<&[u8]> = self.chain.iter().map(|certificate| certificate.der()).collect();
+        let chain: Vec<&[u8]> = self.der.iter().map(Vec::as_slice).collect();
         let anchors = Anchors::new(known).map_err(|_| ChainError::NotAnAuthority)?;
         chain::verify_server_of_any_name(&anchors, &chain, at).map(drop)
     }
@@ -165,7 +171,7 @@ impl Shown {
             ChainError::Expired { .. } | ChainError::NotYetValid { .. } => None,
             ChainError::KeyUsage { index: 0 } => Some(ServerFlaw::KeyUsage),
             ChainError::UnknownIssuer | ChainError::BadSignature => Some(self.broken_link().unwrap_or_else(|| {
-                let issuer = self.chain.last().map(|last| last.issuer().to_string()).unwrap_or_default();
+                let issuer = self.chain.last().map(|last| last.certificate.issuer().to_string()).unwrap_or_default();
                 ServerFlaw::Root { issuer, known }
             })),
             _ => Some(ServerFlaw::Path(refusal.to_string())),
@@ -174,14 +180,15 @@ impl Shown {
 
     /// RFC 5246 §7.4.2: "Each following certificate MUST directly certify the one preceding it."
     fn broken_link(&self) -> Option<ServerFlaw> {
-        let mut pairs = self.chain.iter().zip(self.chain.iter().skip(1)).enumerate();
-        let (index, (below, above)) = pairs.find(|(_, (below, above))| {
+        let mut pairs = self.chain.iter().zip(self.chain.iter().skip(1));
+        let (below, above) = pairs.find(|(below, above)| {
+            let (below, above) = (&below.certificate, &above.certificate);
             !below.issuer().matches(above.subject()) || below.verify_signed_by(above).is_err()
         })?;
         Some(ServerFlaw::Link {
-            number: index + 2,
-            subject: above.subject().to_string(),
-            wanted: below.issuer().to_string(),
+            number: above.index + 1,
+            subject: above.certificate.subject().to_string(),
+            wanted: below.certificate.issuer().to_string(),
         })
     }
 }

@@ -111,6 +111,23 @@ impl Pki {
         pki
     }
 
+    /// The same with a factory whose own certificate is not strict DER: a PrintableString of its name holds `_`.
+    pub fn with_odd_factory() -> Self {
+        let mut pki = Self::new();
+        let factory = authority("Factory_1", days(-1, 7300));
+        pki.manufacturer = make::root(&factory, &signing(&pki.manufacturer_key), &ring()).unwrap();
+        // Nobody verifies the signature of an anchor.
+        let mut der = pki.manufacturer.der().to_vec();
+        let (utf8, printable) = (b"\x0c\x09Factory_1", b"\x13\x09Factory_1");
+        for at in 0..der.len() - utf8.len() {
+            if der[at..].starts_with(utf8) {
+                der[at..at + printable.len()].copy_from_slice(printable);
+            }
+        }
+        std::fs::write(pki.path("factory.pem"), pem::encode(pem::Label::Certificate, &der)).unwrap();
+        pki
+    }
+
     /// A CA with an intermediate one between it and the root: `NAME.pem` with both, `NAME.key`.
     pub fn write_ca(&self, name: &str, intermediate: Validity, issuing: Validity) {
         let (above_key, key) = (new_key(), new_key());

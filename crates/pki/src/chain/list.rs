@@ -1,0 +1,177 @@
+//! Lists of certificates that people and servers put together: files of trust, answers of `/crts`, files with a chain.
+//!
+//! What cannot be used in a list is passed over and named, as in the chain of a peer: a root with an RSA key beside the one that is needed
+//! keeps nobody from using the latter.
+
+use super::{AnchorFault, path};
+use crate::certificate::{Certificate, CertificateError};
+use crate::encoding::Encoding;
+use crate::name::Name;
+use std::fmt;
+use std::sync::Arc;
+
+/// What can be used of a list, and what each of the others is.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// In the order of the list; never empty.
+    pub usable: Vec<Member>,
+    /// In the order of the list.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A certificate and its place.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its place in the list, counted from 0.
+    pub index: usize,
+    /// The certificate.
+    pub certificate: Arc<Certificate>,
+}
+
+/// A certificate that cannot be used where it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PassedOver {
+    /// Its place in the list, counted from 0.
+    pub index: usize,
+    /// Its subject, as far as it can be read.
+    pub subject: Option<Name>,
+    /// Why not.
+    pub reason: Unusable,
+}
+
+/// Why a certificate of a list cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unusable {
+    /// It cannot be read.
+    Unreadable(CertificateError),
+    /// The same under [`Encoding::Strict`]; [`Encoding::AsIssued`] would use it.
+    NotStrict(CertificateError),
+    /// It can be read, and is no anchor.
+    NoAnchor(AnchorFault),
+}
+
+/// A list of which nothing can be used, or not the one certificate that is needed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NothingUsable {
+    /// How many certificates the list has.
+    pub count: usize,
+    /// Those that cannot be used; empty for an empty list.
+    pub passed_over: Vec<PassedOver>,
+}
+
+impl Listed {
+    /// Those that can be anchors: each of them alone, and so all of them together, is what [`super::Anchors::new`] takes.
+    ///
+    /// # Errors
+    /// [`NothingUsable`] if there is none.
+    pub fn anchors<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, NothingUsable> {
+        Self::of(list, encoding, |certificate| super::anchor_of(certificate).map(drop))
+    }
+
+    /// Those that can be read of a chain of our own, leaf first. Whether they are the ones that a path needs is for the path to prove.
+    ///
+    /// # Errors
+    /// [`NothingUsable`] if the leaf cannot be read.
+    pub fn chain<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, NothingUsable> {
+        let listed = Self::readable(list, encoding)?;
+        if listed.usable.first().is_some_and(|leaf| leaf.index == 0) {
+            return Ok(listed);
+        }
+        let leaf = listed.passed_over.into_iter().take(1).collect();
+        Err(NothingUsable { count: list.len(), passed_over: leaf })
+    }
+
+    /// Those that can be read, whatever they are for.
+    ///
+    /// # Errors
+    /// [`NothingUsable`] if there is none.
+    pub fn readable<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, NothingUsable> {
+        Self::of(list, encoding, |_| Ok(()))
+    }
+
+    fn of<D: AsRef<[u8]>>(
+        list: &[D],
+        encoding: Encoding,
+        suits: impl Fn(&Certificate) -> Result<(), AnchorFault>,
+    ) -> Result<Self, NothingUsable> {
+        let (mut usable, mut passed_over) = (Vec::new(), Vec::new());
+        for (index, der) in list.iter().map(AsRef::as_ref).enumerate() {
+            let (subject, reason) = match Certificate::parse_as(der, encoding) {
+                Ok(certificate) => match suits(&certificate) {
+                    Ok(()) => {
+                        usable.push(Member { index, certificate: Arc::new(certificate) });
+                        continue;
+                    }
+                    Err(fault) => (Some(certificate.subject().clone()), Unusable::NoAnchor(fault)),
+                },
+                Err(error) => match Certificate::parse_as(der, Encoding::AsIssued) {
+                    Ok(certificate) if suits(&certificate).is_ok() => {
+                        (Some(certificate.subject().clone()), Unusable::NotStrict(error))
+                    }
+                    _ => {
+                        let subject = path::skimmed_subject(der).and_then(|subject| Name::parse(subject).ok());
+                        (subject, Unusable::Unreadable(error))
+                    }
+                },
+            };
+            passed_over.push(PassedOver { index, subject, reason });
+        }
+        if usable.is_empty() {
+            return Err(NothingUsable { count: list.len(), passed_over });
+        }
+        Ok(Self { usable, passed_over })
+    }
+
+    /// The certificates that can be used.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<Arc<Certificate>> {
+        self.usable.iter().map(|member| Arc::clone(&member.certificate)).collect()
+    }
+}
+
+impl PassedOver {
+    fn name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "certificate {}", self.index + 1)?;
+        self.subject.as_ref().map_or(Ok(()), |subject| write!(f, " (`{subject}`)"))
+    }
+}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name(f)?;
+        write!(f, " is passed over: {}", self.reason)
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) | Self::NotStrict(error) => error.fmt(f),
+            Self::NoAnchor(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for NothingUsable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// So many are named; the wrong file may hold a thousand.
+        const NAMED_MAX: usize = 4;
+        match self.passed_over.as_slice() {
+            [] => f.write_str("it holds no certificate"),
+            [only] if self.count == 1 => only.reason.fmt(f),
+            several => {
+                for (index, passed_over) in several.iter().take(NAMED_MAX).enumerate() {
+                    f.write_str(if index > 0 { "; " } else { "" })?;
+                    passed_over.name(f)?;
+                    write!(f, ": {}", passed_over.reason)?;
+                }
+                match several.len().saturating_sub(NAMED_MAX) {
+                    0 => Ok(()),
+                    more => write!(f, "; and {more} more"),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for NothingUsable {}

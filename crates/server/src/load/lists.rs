@@ -1,0 +1,121 @@
+//! Files of certificates: lists of trust, and chains of our own.
+//!
+//! What cannot be used is passed over with a warning that names it, as in the chain of a device: a root with an RSA key in a bundle keeps nobody from
+//! the others. It is a fault only where nothing is left, or where the first certificate of a chain is the one that cannot be read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pki::chain::{Listed, NothingUsable, PassedOver, Unusable};
+use pki::{Certificate, Encoding};
+
+use super::{Loading, Warning};
+use crate::config::{self, Problem, ProfileSection, Read};
+use crate::files::read_file;
+
+/// A thousand CA certificates; more is the wrong file, or none that ends.
+const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
+const CERTIFICATE: &str = "certificate (`-----BEGIN CERTIFICATE-----`)";
+
+/// What a file of certificates is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Anchors of devices or of servers.
+    Trust,
+    /// Anchors of a profile, which says how closely they keep to DER.
+    Manufacturers,
+    /// A chain of our own.
+    Chain,
+}
+
+impl Loading {
+    /// The certificates of a file of trust that can be anchors; at least one.
+    pub(super) fn trusted_in<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
+        let list = self.list(named, path, file)?;
+        let listed = Listed::anchors(&list, Encoding::Strict);
+        self.take(named, &config::from_file(file, path), listed, Use::Trust).map(|listed| listed.certificates())
+    }
+
+    /// The same for manufacturers, whose certificates are read as the profile reads those of its devices.
+    pub(super) fn manufacturers_in(
+        &mut self,
+        section: &ProfileSection,
+        path: &Path,
+        file: &Path,
+    ) -> Option<Vec<Arc<Certificate>>> {
+        let named = &section.manufacturers;
+        let list = self.list(named, path, file)?;
+        let listed = Listed::anchors(&list, section.identity_encoding);
+        self.take(named, &config::from_file(file, path), listed, Use::Manufacturers).map(|listed| listed.certificates())
+    }
+
+    /// A chain of our own: what stands in the file, and what of it can be read, its first certificate in any case.
+    pub(super) fn chain_in<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<(Vec<Vec<u8>>, Listed)> {
+        let list = self.list(named, path, file)?;
+        let listed = Listed::chain(&list, Encoding::Strict);
+        let listed = self.take(named, &config::from_file(file, path), listed, Use::Chain)?;
+        Some((list, listed))
+    }
+
+    /// What may stand above a chain of our own: what of it can be read, at least one certificate.
+    pub(super) fn above_in<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Listed> {
+        let list = self.list(named, path, file)?;
+        self.take(named, &config::from_file(file, path), Listed::readable(&list, Encoding::Strict), Use::Chain)
+    }
+
+    /// The certificates of a file that a key names, in DER.
+    fn list<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Vec<u8>>> {
+        let path = config::from_file(file, path);
+        let problem = match read_file(&path, CERTIFICATES_BYTES_MAX) {
+            Ok(text) => match pki::pem::certificates(&text) {
+                Ok(list) => return Some(list),
+                Err(found) => Problem::Form { path, wanted: CERTIFICATE, found },
+            },
+            Err(error) => Problem::Unreadable { path, error: error.to_string() },
+        };
+        self.faults.push(named.fault(problem));
+        None
+    }
+
+    /// Names what was passed over; where nothing is left, that is the fault.
+    fn take<T>(
+        &mut self,
+        named: &Read<T>,
+        path: &Path,
+        listed: Result<Listed, NothingUsable>,
+        used: Use,
+    ) -> Option<Listed> {
+        match listed {
+            Ok(listed) => {
+                let warnings = listed.passed_over.iter().map(|passed_over| Warning {
+                    key: named.key.clone(),
+                    what: format!("{}: {passed_over}", path.display()),
+                    remedy: used.remedy(passed_over),
+                });
+                self.warnings.extend(warnings);
+                Some(listed)
+            }
+            Err(nothing) => {
+                let switched = nothing.passed_over.iter().map(|it| used.remedy(it)).find(|remedy| *remedy == SWITCH);
+                let reason = switched.map_or_else(|| nothing.to_string(), |switch| format!("{nothing}; {switch}"));
+                let wanted = if used == Use::Chain { CERTIFICATE } else { "CA certificate that can be used" };
+                self.faults.push(named.fault(Problem::Content { path: path.to_owned(), wanted, reason }));
+                None
+            }
+        }
+    }
+}
+
+/// What to do about a manufacturer that only the other encoding reads.
+const SWITCH: &str = "where the factory cannot replace it, `identity_encoding = \"as_issued\"` in the profile reads it";
+
+impl Use {
+    const fn remedy(self, passed_over: &PassedOver) -> &'static str {
+        match (self, passed_over.reason) {
+            (Use::Manufacturers, Unusable::NotStrict(_)) => SWITCH,
+            (Use::Manufacturers, _) => "take it out of the file; devices whose path needs it are refused",
+            (Use::Trust, _) => "take it out of the file; no path of this server needs it",
+            (Use::Chain, _) => "take it out of the file, unless devices need it: no path that is proved here does",
+        }
+    }
+}
