@@ -67,7 +67,7 @@ manufacturers = ["manufacturer/ca.pem"]
 # "idevid:san.hardwareModuleName" where IDevIDs have an empty subject (TYPE:SERIAL, RFC 4108 §5). Names that differ only in case or white space are
 # one device, which the log writes in lower case; beyond 64 bytes it is known by a digest ("sha256:...").
 device_id = "idevid:subject.serialNumber"
-# How closely the certificates and requests of devices keep to DER: "strict", or "as_issued" for burnt-in certificates that cannot be mended
+# How closely the certificates and requests of devices, and the certificates of their manufacturers, keep to DER: "strict", or "as_issued" for burnt-in certificates that cannot be mended
 # (critical FALSE written out, attributes out of order, `_` in a PrintableString, ECDSA with NULL parameters). What is issued is strict either way.
 identity_encoding = "strict"
 # "open": every device of these manufacturers.
