@@ -3,14 +3,19 @@
 //! As long as a slot is free nobody is counted, and one network may hold all of them: a whole fleet may stand behind one address of a NAT.
 //! When none is free, a newcomer takes the slot of another handshake:
 //!
-//! - If a prefix holds more than its share ([`SHARES`]), the victim is from there: from the prefix that holds most, there from the part
-//!   that holds most, there the least advanced, then the oldest. Its age does not matter, and nobody outside is touched. A newcomer from
-//!   the same prefix displaces only what is older than [`DUE`].
-//! - Otherwise the least advanced goes, then the oldest, but none younger than [`AGE_MIN`].
+//! - What a prefix holds beyond its share ([`SHARES`]) goes first: of the prefix that holds most, there of the part that holds most, there
+//!   the least advanced, then the oldest. Its age does not matter to a newcomer whose own prefixes hold less; from as full a prefix it
+//!   displaces only what is older than [`AGE_MIN`], from the same one only what is older than [`DUE`].
+//! - Otherwise those go that the fullest prefixes hold beyond the others, if they are enough for a batch of victims; if not, everybody may
+//!   go. Of these the least advanced goes, then the oldest. The less its prefix holds the longer it has before, up to [`AGE_MIN`]: a flood
+//!   from as many prefixes as there are slots makes honest peers wait for their turn rather than lose what they have.
+//! - Whoever holds less than these does not go before [`DUE`], and then after them.
 //!
-//! A handshake that has had [`DUE`] and has not proven its certificate counts as least advanced. Only a verified CertificateVerify is
-//! proof: chains travel in the clear, and anybody can send one. Proven handshakes go last; where no prefix holds more than its share, not
-//! before [`DUE`]. At most [`PROVEN_PER_CERTIFICATE_MAX`] of one certificate count as proven.
+//! A handshake that has had [`DUE`] and has not proven its certificate counts as least advanced, first of all if the server's flight is
+//! unanswered: its client may still be repeating its hello, and begins anew with that, while a client that has the flight repeats what
+//! nobody knows any more, until it gives up. Only a verified CertificateVerify is proof: chains travel in the clear, and anybody can send
+//! one. Proven handshakes go last; where no prefix holds more than its share, not before [`DUE`]. At most [`PROVEN_PER_CERTIFICATE_MAX`]
+//! of one certificate count as proven.
 //!
 //! One look at all handshakes chooses victims for many newcomers ([`BATCH_MAX`]), and there is no look without newcomers: the ordinary path
 //! keeps no counts, and a flood pays for each look with that many begun handshakes.
@@ -28,8 +33,7 @@ use crate::server::Stage;
 /// By then a device on RFC 7925 §11 timers (9 s, doubling) has repeated its flight twice, after 9 and after 27 s.
 pub(super) const DUE: Duration = Duration::from_secs(27);
 
-/// By then a client with a first timer of a second (RFC 6347 §4.2.4.1) has repeated its flight twice, after 1 and after 3 s. A flood from
-/// so many prefixes that none holds more than its share makes honest peers wait for their turn rather than lose what they have.
+/// By then a client with a first timer of a second (RFC 6347 §4.2.4.1) has repeated its flight twice, after 1 and after 3 s.
 const AGE_MIN: Duration = Duration::from_secs(3);
 
 /// Of the slots, what one prefix may hold while others wait: a /16 or a /32, which may be a carrier, a quarter; a /20 or a /48 an eighth; a
@@ -47,7 +51,7 @@ const BATCH_PART: usize = 32;
 /// Victims are chosen anew after this time: who held most then may hold nothing now.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
-/// Between two looks of which the first found hardly anybody. For a small number of slots a look costs nothing.
+/// Between two looks of which the first served hardly any newcomer. For a small number of slots a look costs nothing.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const FEW: usize = 64;
 
@@ -104,11 +108,28 @@ pub(super) struct Holding {
 /// Its place in the order of going; what goes first is least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    /// Its time is up, or it has not even sent its whole hello.
+    /// Its time is up and its flight unanswered, or it has not even sent its whole hello.
     Due,
+    /// Its time is up, and all that it has shown is a chain.
+    DueShown,
     Waiting,
     Advanced,
     Proven,
+}
+
+/// The order of what one look has found.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Beyond a share, by weight.
+    Beyond(Reverse<usize>),
+    /// Among the heaviest, and had its time.
+    Ready,
+    /// Among the heaviest, and has not had its time: first the first that will have had it.
+    Soon(Instant),
+    /// Lighter than these, and due.
+    Light,
+    /// As [`Turn::Soon`], and proven.
+    Proven(Instant),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +140,13 @@ pub(super) struct Victim {
     rank: Rank,
     /// What its prefixes held, widest first.
     held: [usize; LEVELS],
+    /// How much of its share the prefix that it is in excess of holds, once those are gone that go before it: slots times the divisor of
+    /// the share. What is alone in its prefixes has zero.
+    weight: usize,
+    /// Whether it is beyond a share.
+    beyond: bool,
+    /// When a newcomer whose prefixes hold less may displace it.
+    from: Instant,
 }
 
 impl Victim {
@@ -131,9 +159,8 @@ impl Victim {
 /// The victims that were chosen last.
 #[derive(Default)]
 pub(super) struct Pressure {
+    /// In the order in which they go.
     victims: VecDeque<Victim>,
-    /// Whether they are from a prefix that holds more than its share.
-    crowded: bool,
     /// Networks of all handshakes when it was looked, in order.
     networks: Vec<Network>,
     looked: Option<Instant>,
@@ -158,28 +185,34 @@ impl Pressure {
             self.victims.pop_front();
         }
         let paid_for = self.found > 0 && self.used * 2 >= self.found;
-        if self.victims.is_empty()
+        if self.victims.front().is_none_or(|victim| victim.from > now)
             && (self.networks.len() <= FEW || paid_for || since.is_none_or(|since| since >= LOOK_INTERVAL))
         {
             self.look(now, look());
         }
         let victim = *self.victims.front().ok_or(Drop::HalfOpenFull)?;
-        if self.crowded && !self.may_displace(now, network, &victim) {
-            return Err(Drop::NetworkFull);
+        if !self.may_displace(now, network, &victim) {
+            return Err(if victim.beyond { Drop::NetworkFull } else { Drop::HalfOpenFull });
         }
         self.used += 1;
         self.victims.pop_front();
         Ok(victim.id)
     }
 
-    /// Within a crowded prefix a newcomer takes its slot from a part that holds more than its own would then; from one that holds as much
-    /// only what has had [`AGE_MIN`], from its own only what is due.
+    /// A newcomer takes its slot from a prefix that holds more of its share than its own would then; from one that holds as much only
+    /// what has had [`AGE_MIN`], and from its own, if that is beyond its share, only what is due. Where both are in one wide prefix, its
+    /// parts are compared.
     fn may_displace(&self, now: Instant, network: Network, victim: &Victim) -> bool {
-        match (0..LEVELS).find(|level| network.prefix(*level) != victim.network.prefix(*level)) {
-            Some(level) if victim.held[level] > self.count(network, level) + 1 => true,
-            Some(_) => now.saturating_duration_since(victim.began) >= AGE_MIN,
-            None => now.saturating_duration_since(victim.began) >= DUE,
+        if now < victim.from {
+            return false;
         }
+        let age = now.saturating_duration_since(victim.began);
+        let Some(apart) = (0..LEVELS).find(|level| network.prefix(*level) != victim.network.prefix(*level)) else {
+            return age >= if victim.beyond { DUE } else { AGE_MIN };
+        };
+        let theirs = (apart..LEVELS).map(|level| victim.held[level] * SHARES[level]).max();
+        let ours = (apart..LEVELS).map(|level| (self.count(network, level) + 1) * SHARES[level]).max();
+        theirs > ours || age >= AGE_MIN
     }
 
     fn count(&self, network: Network, level: usize) -> usize {
@@ -194,46 +227,58 @@ impl Pressure {
         self.networks.clear();
         self.networks.extend(holdings.iter().map(|holding| holding.network));
         let slots = holdings.len();
-        let batch = (slots / BATCH_PART).clamp(1, BATCH_MAX);
+        let batch = (slots / BATCH_PART).clamp(1, BATCH_MAX).min(slots);
         let mut victims = rank(now, &holdings);
-        self.count_all(&mut victims);
-        let share = |level: usize| (slots / SHARES[level]).max(1);
-        let crowd = (0..LEVELS).find_map(|level| {
-            let fullest = victims.iter().max_by_key(|victim| victim.held[level])?;
-            (fullest.held[level] > share(level)).then_some((level, fullest.network.prefix(level), fullest.held[level]))
+        weigh(&mut victims, slots);
+        victims.iter_mut().for_each(|victim| victim.from = may_go_from(victim, slots));
+        // The lightest of a batch of the heaviest.
+        let mut weights: Vec<_> = victims.iter().map(|victim| victim.weight).collect();
+        weights.sort_unstable();
+        let least = weights.get(slots - batch).copied().unwrap_or(0);
+        victims.retain(|victim| victim.weight >= least || now.saturating_duration_since(victim.began) >= DUE);
+        victims.sort_unstable_by_key(|victim| {
+            let turn = match victim.rank {
+                _ if victim.beyond => Turn::Beyond(Reverse(victim.weight)),
+                _ if victim.weight < least => Turn::Light,
+                _ if victim.from <= now => Turn::Ready,
+                Rank::Proven => Turn::Proven(victim.from),
+                _ => Turn::Soon(victim.from),
+            };
+            (turn, victim.rank, victim.began)
         });
-        self.crowded = crowd.is_some();
-        let most = match crowd {
-            Some((level, prefix, held)) => {
-                victims.retain(|victim| victim.network.prefix(level) == prefix);
-                // Parts that keep to their share are all alike.
-                let excess = |victim: &Victim, at: usize| victim.held[at].saturating_sub(share(at));
-                victims.sort_unstable_by_key(|victim| {
-                    let fullest_first = Reverse([1, 2].map(|at| if at > level { excess(victim, at) } else { 0 }));
-                    (fullest_first, victim.rank, victim.began)
-                });
-                batch.min(held - share(level))
-            }
-            None => {
-                let age = |victim: &Victim| now.saturating_duration_since(victim.began);
-                victims.retain(|victim| age(victim) >= if victim.rank == Rank::Proven { DUE } else { AGE_MIN });
-                victims.sort_unstable_by_key(|victim| (victim.rank, victim.began));
-                batch
-            }
-        };
-        victims.truncate(most);
+        victims.truncate(batch);
         (self.found, self.used, self.looked) = (victims.len(), 0, Some(now));
         self.victims = victims.into();
     }
+}
 
-    /// Runs of equal prefixes, level by level: victims and networks are in the same order.
-    fn count_all(&self, victims: &mut [Victim]) {
-        for level in 0..LEVELS {
-            for run in victims.chunk_by_mut(|a, b| a.network.prefix(level) == b.network.prefix(level)) {
-                let length = run.len();
-                run.iter_mut().for_each(|victim| victim.held[level] = length);
+/// Counts what prefixes hold, from narrow to wide, and gives each victim its weight: the first that goes from a prefix is in excess of all
+/// others there, the second of all but one.
+fn weigh(victims: &mut [Victim], slots: usize) {
+    for level in (0..LEVELS).rev() {
+        victims.sort_unstable_by_key(|victim| {
+            (victim.network.prefix(level), Reverse(victim.weight), victim.rank, victim.began)
+        });
+        let share = (slots / SHARES[level]).max(1);
+        for run in victims.chunk_by_mut(|a, b| a.network.prefix(level) == b.network.prefix(level)) {
+            let length = run.len();
+            for (before, victim) in run.iter_mut().enumerate() {
+                let left = length - before;
+                victim.held[level] = length;
+                victim.weight = victim.weight.max((left - 1) * SHARES[level]);
+                victim.beyond |= left > share;
             }
         }
+    }
+}
+
+/// What is beyond a share goes at once. For the rest the time shrinks from [`AGE_MIN`] as what the prefix holds comes near to its share.
+fn may_go_from(victim: &Victim, slots: usize) -> Instant {
+    let part = |whole: usize| u32::try_from(whole).unwrap_or(u32::MAX).max(1);
+    match victim.rank {
+        _ if victim.beyond => victim.began,
+        Rank::Proven => victim.began + DUE,
+        _ => victim.began + AGE_MIN / part(slots) * part(slots.saturating_sub(victim.weight)),
     }
 }
 
@@ -249,8 +294,9 @@ fn rank(now: Instant, holdings: &[Holding]) -> Vec<Victim> {
         match holding.stage {
             Stage::Proven if of_certificate.is_none_or(|count| count <= PROVEN_PER_CERTIFICATE_MAX) => Rank::Proven,
             Stage::Hello => Rank::Due,
-            _ if is_due(holding) => Rank::Due,
+            Stage::Answered if is_due(holding) => Rank::Due,
             Stage::Answered => Rank::Waiting,
+            Stage::Shown | Stage::Proven if is_due(holding) => Rank::DueShown,
             Stage::Shown | Stage::Proven => Rank::Advanced,
         }
     };
@@ -260,6 +306,9 @@ fn rank(now: Instant, holdings: &[Holding]) -> Vec<Victim> {
         began: holding.began,
         rank: rank(holding),
         held: [0; LEVELS],
+        weight: 0,
+        beyond: false,
+        from: holding.began,
     };
     holdings.iter().map(victim).collect()
 }
@@ -379,6 +428,88 @@ mod tests {
         assert_eq!(slots.choose("203.0.113.1"), Ok(unfinished));
         slots.0.pop();
         assert_eq!(slots.choose("203.0.113.1"), Ok(oldest));
+    }
+
+    /// 4,096 handshakes from sixteen /24s that hold 256 each, four in each of four /16s.
+    fn sixteen_networks(age: u64) -> Slots {
+        let mut slots = Slots::new();
+        for n in 0..4_096 {
+            slots.add(&format!("11.{}.{}.1", n % 4, n / 4 % 4 * 64), Stage::Answered, age);
+        }
+        slots
+    }
+
+    #[test]
+    fn d87_d88_prefixes_that_hold_their_whole_share_give_way_to_one_that_holds_less_at_once() {
+        let mut slots = sixteen_networks(1);
+        let lone = slots.add("198.51.100.1", Stage::Answered, 26);
+        for newcomer in ["203.0.113.1", "198.51.100.2"] {
+            assert_ne!(slots.choose(newcomer).unwrap(), lone, "{newcomer}");
+        }
+        // One that holds as much, and one of their own.
+        assert_eq!(sixteen_networks(2).choose("11.0.0.1"), Err(Drop::HalfOpenFull));
+        assert!(sixteen_networks(3).choose("11.0.0.1").is_ok());
+    }
+
+    #[test]
+    fn d87_while_others_hold_more_a_lone_handshake_keeps_its_slot_however_small_their_part_of_a_share_is() {
+        let mut slots = Slots::new();
+        for n in 0..2_048 {
+            for host in 1..=2 {
+                slots.add(&format!("{}.{}.0.{host}", n / 250 + 10, n % 250), Stage::Answered, 4);
+            }
+        }
+        let lone = slots.add("198.51.100.1", Stage::Answered, 200);
+        let mut pressure = Pressure::default();
+        for _ in 0..1_000 {
+            let victim = pressure.choose(slots.1, network("203.0.113.1"), |_| true, || slots.0.clone());
+            assert_ne!(victim, Ok(lone));
+            slots.0.retain(|holding| Ok(holding.id) != victim);
+        }
+        // What they hold more is fewer than a batch by and by, and the oldest goes.
+        for n in 0..2_048 {
+            slots.0.retain(|holding| holding.network != network(&format!("{}.{}.0.1", n / 250 + 10, n % 250)));
+            slots.add(&format!("{}.{}.0.1", n / 250 + 10, n % 250), Stage::Answered, 4);
+        }
+        assert_eq!(slots.choose("203.0.113.1"), Ok(lone));
+    }
+
+    #[test]
+    fn d87_of_two_that_are_due_the_one_goes_whose_flight_is_unanswered() {
+        let mut slots = Slots::new();
+        let shown = slots.add("192.0.2.1", Stage::Shown, 40);
+        let unanswered = slots.add("198.51.100.1", Stage::Answered, 30);
+        slots.add("203.0.113.1", Stage::Answered, 26);
+        assert_eq!(slots.choose("10.0.0.1"), Ok(unanswered));
+        slots.0.remove(1);
+        assert_eq!(slots.choose("10.0.0.1"), Ok(shown));
+    }
+
+    #[test]
+    fn d86_looks_are_few_when_newcomers_are_more_than_the_slots_serve() {
+        let mut slots = sixteen_networks(0);
+        let (mut looks, mut begun, mut pressure) = (0, 0, Pressure::default());
+        for n in 0..20_000_u64 {
+            let now = slots.1 + Duration::from_micros(n * 500);
+            let from = network(&format!("11.{}.{}.1", n % 4, n / 4 % 4 * 64));
+            let victim = pressure.choose(
+                now,
+                from,
+                |_| true,
+                || {
+                    looks += 1;
+                    slots.0.clone()
+                },
+            );
+            if let Ok(id) = victim {
+                begun += 1;
+                let gone = usize::try_from(id.slot).unwrap();
+                slots.0[gone] = Holding { id, network: from, began: now, ..slots.0[gone] };
+            }
+        }
+        // Ten seconds: one in 50 ms, or for half a batch.
+        assert!(looks <= 200 + begun / 64, "{looks} {begun}");
+        assert!(begun > 8_000, "{begun}");
     }
 
     #[test]

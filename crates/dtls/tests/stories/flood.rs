@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::support::forge::{HANDSHAKE, Piece, Raw, records};
@@ -28,6 +29,8 @@ pub(crate) struct Device {
     to_server: VecDeque<(Duration, Vec<u8>)>,
     to_client: VecDeque<(Duration, Vec<u8>)>,
     dice: u64,
+    /// What it sends in that time after it began is lost.
+    silent: Range<Duration>,
     pub(crate) took: Option<Duration>,
 }
 
@@ -41,6 +44,7 @@ impl Device {
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
             dice: seed,
+            silent: Duration::ZERO..Duration::ZERO,
             took: None,
         }
     }
@@ -52,52 +56,104 @@ impl Device {
 
     fn fetch(&mut self, now: Duration) {
         while let Some(datagram) = self.client.poll_transmit().map(<[u8]>::to_vec) {
-            if !self.loses() {
+            let lost = self.loses() || self.silent.contains(&(now.saturating_sub(self.begins)));
+            if !lost {
                 self.to_server.push_back((now + ONE_WAY, datagram));
             }
         }
     }
 }
 
-/// What a flood sends.
+/// What strangers send, how often, and from where.
 #[derive(Clone, Copy)]
-enum Flood {
-    Nothing,
+struct Flood {
+    sends: Sent,
+    per_second: u64,
+    /// Of the n-th handshake.
+    source: fn(u64) -> Route,
+}
+
+#[derive(Clone, Copy)]
+enum Sent {
     /// First fragments that reach the cookie.
     Fragments,
     /// Whole hellos: each costs a signature.
     Hellos,
 }
 
+/// 10,000 networks, each in a /16 of its own.
+fn everywhere(n: u64) -> Route {
+    let [.., a, b] = (n * 7_919 % 10_000).to_be_bytes();
+    at([11 + a, b, 1, 1], port(n))
+}
+
+/// Sixteen hosts in sixteen /24s, four in each of four /16s: none of them holds more than its share when they hold every slot.
+fn sixteen_networks(n: u64) -> Route {
+    let [.., n_16] = (n % 16).to_be_bytes();
+    at([11, n_16 % 4, n_16 / 4 * 64, 1], port(n / 16))
+}
+
+/// 256 hosts, four in each of 64 /16s: none holds more than a sixteenth of its share then.
+fn many_networks(n: u64) -> Route {
+    let [.., n_256] = (n % 256).to_be_bytes();
+    at([11, n_256 % 64, n_256 / 64 * 64, 1], port(n / 256))
+}
+
+fn port(n: u64) -> u16 {
+    u16::try_from(n % 60_000).unwrap() + 1
+}
+
+/// The devices' side of it.
+#[derive(Clone)]
+struct Trial {
+    /// While the devices begin, one after the other, and the flood comes.
+    lasts: Duration,
+    half_open_max: usize,
+    /// Of each device, after it began.
+    silent: Range<Duration>,
+}
+
+impl Trial {
+    fn of(seconds: u64, half_open_max: usize) -> Self {
+        Self { lasts: Duration::from_secs(seconds), half_open_max, silent: Duration::ZERO..Duration::ZERO }
+    }
+}
+
+/// A device that has the server's flight is not heard for twenty seconds: its timers of 9 s send its own flight for the third time after 27.
+fn after_its_hello() -> Range<Duration> {
+    Duration::from_millis(400)..Duration::from_secs(20)
+}
+
 /// Handshake times of all devices, in order; `None` last.
-fn times(flood: Flood, lasts: Duration, half_open_max: usize) -> Vec<Option<Duration>> {
+fn times(flood: Option<Flood>, trial: &Trial) -> Vec<Option<Duration>> {
+    let &Trial { lasts, half_open_max, ref silent } = trial;
     let world = World::new();
     let endpoint = world.endpoint_with(|config| config.limits.half_open_max = half_open_max);
     let mut script = Script::unbegun(&world, endpoint, Hello::default());
     let mut devices = Vec::new();
-    let (mut sent, mut networks) = (0_u64, 0_u64);
+    let mut sent = 0_u64;
     for n in 0..40_u16 {
         script.clock.elapsed = lasts * u32::from(n) / 40;
         let timer = Duration::from_secs(if n % 2 == 0 { 1 } else { 9 });
         let route = at([100, 64 + n.to_be_bytes()[1], 0, 1], 5_000);
-        devices.push(Device::new(&script, &world, route, timer, u64::from(n) + 9));
+        let device = Device::new(&script, &world, route, timer, u64::from(n) + 9);
+        devices.push(Device { silent: silent.clone(), ..device });
     }
     script.clock.elapsed = Duration::ZERO;
     let end = lasts + Duration::from_secs(180);
     while script.clock.elapsed < end {
         let now = script.clock.elapsed;
-        // 150 a second, from the addresses of 10,000 networks.
-        while now < lasts
-            && !matches!(flood, Flood::Nothing)
-            && sent * 1_000 < 150 * u64::try_from(now.as_millis()).unwrap()
-        {
-            sent += 1;
-            networks = (networks + 7_919) % 10_000;
-            let [.., a, b] = networks.to_be_bytes();
-            begin(&mut script, at([11 + a, b, 1, 1], u16::try_from(sent % 60_000).unwrap() + 1), sent, flood);
+        if let Some(flood) = flood.filter(|_| now < lasts) {
+            while sent * 1_000 < flood.per_second * u64::try_from(now.as_millis()).unwrap() {
+                sent += 1;
+                begin(&mut script, (flood.source)(sent), sent, flood.sends);
+            }
         }
         for device in devices.iter_mut().filter(|device| device.begins <= now && device.took.is_none()) {
             step(&mut script, device, now);
+        }
+        if devices.iter().all(|device| device.took.is_some()) {
+            break;
         }
         if script.endpoint.poll_timeout().is_some_and(|due| due <= script.clock.now().mono) {
             script.endpoint.handle_timeout(script.clock.now());
@@ -111,7 +167,7 @@ fn times(flood: Flood, lasts: Duration, half_open_max: usize) -> Vec<Option<Dura
     times
 }
 
-fn begin(script: &mut Script, route: Route, n: u64, flood: Flood) {
+fn begin(script: &mut Script, route: Route, n: u64, sends: Sent) {
     script.route = route;
     let mut random = [3; 32];
     random[..8].copy_from_slice(&n.to_be_bytes());
@@ -119,12 +175,12 @@ fn begin(script: &mut Script, route: Route, n: u64, flood: Flood) {
     let answers = script.give(&script.hello.datagram(0, 0));
     let request = Piece::parse(&records(&answers[0])[0].payload);
     script.hello.cookie = request.body[3..].to_vec();
-    match flood {
-        Flood::Fragments => {
+    match sends {
+        Sent::Fragments => {
             let first = Piece::whole(1, 1, &script.hello.body()).fragments(70).remove(0);
             script.give(&Raw::new(HANDSHAKE, 0, 1, &first.bytes()).bytes());
         }
-        Flood::Hellos | Flood::Nothing => drop(script.give(&script.hello.datagram(1, 1))),
+        Sent::Hellos => drop(script.give(&script.hello.datagram(1, 1))),
     }
     script.answers.clear();
     script.events.clear();
@@ -168,8 +224,8 @@ pub(crate) fn deliver(script: &mut Script, devices: &mut [Device], now: Duration
     }
 }
 
-fn assert_unharmed(flood: Flood, lasts: Duration, half_open_max: usize) {
-    let (quiet, flooded) = (times(Flood::Nothing, lasts, half_open_max), times(flood, lasts, half_open_max));
+fn assert_unharmed(flood: Flood, trial: &Trial) {
+    let (quiet, flooded) = (times(None, trial), times(Some(flood), trial));
     assert!(quiet.iter().all(Option::is_some), "{quiet:?}");
     assert!(flooded.iter().all(Option::is_some), "{flooded:?}");
     // With forty devices the 99th percentile is the slowest.
@@ -178,12 +234,14 @@ fn assert_unharmed(flood: Flood, lasts: Duration, half_open_max: usize) {
 
 #[test]
 fn d86_first_fragments_for_ten_minutes_keep_no_device_out() {
-    assert_unharmed(Flood::Fragments, Duration::from_secs(600), PLENTY);
+    let flood = Flood { sends: Sent::Fragments, per_second: 150, source: everywhere };
+    assert_unharmed(flood, &Trial::of(600, PLENTY));
 }
 
 #[test]
 fn d86_first_fragments_that_take_every_slot_keep_no_device_out() {
-    assert_unharmed(Flood::Fragments, Duration::from_secs(120), SCARCE);
+    let flood = Flood { sends: Sent::Fragments, per_second: 150, source: everywhere };
+    assert_unharmed(flood, &Trial::of(120, SCARCE));
 }
 
 #[test]
@@ -191,7 +249,7 @@ fn d86_a_first_fragment_holds_its_slot_for_twelve_seconds_and_no_longer() {
     let world = World::new();
     let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
     let route = script.route;
-    begin(&mut script, route, 1, Flood::Fragments);
+    begin(&mut script, route, 1, Sent::Fragments);
     let began = script.clock.elapsed;
     let mut at = |millis: u64| {
         script.clock.elapsed = began + Duration::from_millis(millis);
@@ -209,5 +267,24 @@ fn d86_a_first_fragment_holds_its_slot_for_twelve_seconds_and_no_longer() {
 
 #[test]
 fn d86_d87_begun_handshakes_for_two_minutes_keep_no_device_out() {
-    assert_unharmed(Flood::Hellos, Duration::from_secs(120), PLENTY);
+    let flood = Flood { sends: Sent::Hellos, per_second: 150, source: everywhere };
+    assert_unharmed(flood, &Trial::of(120, PLENTY));
+}
+
+#[test]
+fn d87_d88_sixteen_networks_that_keep_to_their_shares_displace_each_other_and_no_device() {
+    let flood = Flood { sends: Sent::Hellos, per_second: 400, source: sixteen_networks };
+    assert_unharmed(flood, &Trial { silent: after_its_hello(), ..Trial::of(60, PLENTY) });
+}
+
+#[test]
+fn d87_d88_sixteen_networks_that_begin_more_than_the_slots_serve_keep_no_device_out() {
+    let flood = Flood { sends: Sent::Hellos, per_second: 2_000, source: sixteen_networks };
+    assert_unharmed(flood, &Trial::of(40, PLENTY));
+}
+
+#[test]
+fn d87_networks_that_hold_a_small_part_of_their_shares_displace_no_device_that_holds_less() {
+    let flood = Flood { sends: Sent::Hellos, per_second: 400, source: many_networks };
+    assert_unharmed(flood, &Trial { silent: after_its_hello(), ..Trial::of(60, PLENTY) });
 }
