@@ -65,6 +65,7 @@ const BUSY: &[Story] = &[
     story("wolfSSL's client, CCM_8", WOLFSSL, wolfssl::ccm8),
     story("wolfSSL's client, GCM", WOLFSSL, wolfssl::gcm),
     story("muster discover against wolfSSL's server", WOLFSSL, wolfssl::serves),
+    story("muster discover against wolfSSL's server, GCM", WOLFSSL, wolfssl::serves_gcm),
     story("Pion's client, CCM_8, messages cut to 200 bytes", PION, pion::ccm8),
     story("Pion's client, CCM, messages cut to 200 bytes", PION, pion::ccm),
     story("muster discover against Pion's server, CCM_8", PION, pion::serves_ccm8),

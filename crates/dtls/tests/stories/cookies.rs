@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::forge::{HANDSHAKE, Piece, Raw, records};
+use crate::support::forge::{HANDSHAKE, Piece, Raw, datagram, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{Known, Pair, World, route};
 use dtls::{CookieKeys, Drop, Endpoint, Event, Refusal, Route};
@@ -363,16 +363,26 @@ fn engines_may_move_to_another_thread() {
 #[test]
 fn d36_d60_an_offer_to_resume_needs_the_cookie_and_gets_a_full_handshake() {
     let world = World::new();
-    let hello = Hello { session_id: vec![7; 32], ..Hello::default() }.with(35, &[9; 100]);
-    let mut script = Script::unbegun(&world, world.endpoint(), hello);
-    let first = script.hello.datagram(0, 0);
-    assert!(is_verify_request(&script.give(&first)));
-    assert!(nothing_kept(&script.endpoint));
-    script.fetch_cookie();
-    script.send_hello();
-    let kinds: Vec<_> = records(script.answers.last().unwrap()).iter().filter_map(Raw::handshake_type).collect();
-    assert_eq!(kinds, [2, 11, 12, 13, 14], "with a certificate and a request for one");
-    let flight = script.honest_flight();
-    script.give(&flight);
-    assert!(script.is_established());
+    let offer = || Hello { session_id: vec![7; 32], ..Hello::default() }.with(35, &[9; 100]);
+    // As it was, for another server name, and with other suites beside ours.
+    let other_name = offer().with(0, &[0, 8, 0, 0, 5, b'o', b't', b'h', b'e', b'r']);
+    for hello in [offer(), other_name, Hello { suites: vec![0xC02C, 0xC0AE, 0xC02B], ..offer() }] {
+        let mut script = Script::unbegun(&world, world.endpoint(), hello);
+        let first = script.hello.datagram(0, 0);
+        assert!(is_verify_request(&script.give(&first)));
+        assert!(nothing_kept(&script.endpoint));
+        script.fetch_cookie();
+        script.send_hello();
+        let kinds: Vec<_> = records(script.answers.last().unwrap()).iter().filter_map(Raw::handshake_type).collect();
+        assert_eq!(kinds, [2, 11, 12, 13, 14], "with a certificate and a request for one");
+        let flight = script.honest_flight();
+        script.give(&flight);
+        assert!(script.is_established());
+    }
+    // Who shows no certificate now has shown none, whatever its session of before had shown.
+    let mut script = Script::begin(&world, offer());
+    let mut bare = datagram(&[script.key_exchange(), script.change_cipher_spec()]);
+    bare.extend(script.finished());
+    script.give(&bare);
+    assert!(!script.is_established() && script.refusal().is_some());
 }

@@ -18,16 +18,22 @@ const WOLFSSL: Library = Library {
 
 const OFFER: Offer = Offer { suite: &CCM8, theirs: "ECDHE-ECDSA-AES128-CCM-8", ours: "ccm8", settings: &[], mtu: MTU };
 
+const OFFER_GCM: Offer = Offer { suite: &GCM, theirs: "ECDHE-ECDSA-AES128-GCM-SHA256", ours: "gcm", ..OFFER };
+
 pub(super) fn ccm8(world: &World) -> Result<String> {
     WOLFSSL.is_served(world, &OFFER)
 }
 
 pub(super) fn gcm(world: &World) -> Result<String> {
-    WOLFSSL.is_served(world, &Offer { suite: &GCM, theirs: "ECDHE-ECDSA-AES128-GCM-SHA256", ours: "gcm", ..OFFER })
+    WOLFSSL.is_served(world, &OFFER_GCM)
 }
 
 pub(super) fn serves(world: &World) -> Result<String> {
     WOLFSSL.serves(world, &OFFER)
+}
+
+pub(super) fn serves_gcm(world: &World) -> Result<String> {
+    WOLFSSL.serves(world, &OFFER_GCM)
 }
 
 pub(super) fn on_a_bad_link(world: &World) -> Result<String> {
