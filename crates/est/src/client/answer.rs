@@ -167,9 +167,9 @@ impl Failure {
             Failure::Untrusted { fault, .. } => Some(Reason::from(*fault)),
             Failure::Closed(_) => None,
             Failure::Request(Request::TooLarge) => Some(Reason::AnswerTooLarge),
-            Failure::Request(Request::Reset | Request::BadOption(_) | Request::BadBlock | Request::Changing) => {
-                Some(Reason::AnswerMalformed)
-            }
+            Failure::Request(Request::Reset) => Some(Reason::AnswerReset),
+            Failure::Request(Request::BadOption(_)) => Some(Reason::AnswerCriticalOption),
+            Failure::Request(Request::BadBlock | Request::Changing) => Some(Reason::AnswerBlocks),
             Failure::TooLong { .. } => Some(Reason::RequestTooLong),
             Failure::Refused(refused) | Failure::Later { refused, .. } => refused.reason(),
             Failure::Answer(fault) => Some(fault.reason()),
@@ -217,7 +217,7 @@ impl fmt::Display for Failure {
             }
             Failure::Closed(why) => write!(out, "the association ended before the answer came: {why:?}"),
             Failure::Request(coap::client::Failure::Timeout) => out.write_str("the server did not answer the request"),
-            Failure::Request(failure) => write!(out, "the request failed: {failure:?}"),
+            Failure::Request(failure) => write!(out, "the request failed: {failure}"),
             Failure::TooLong { plaintext_bytes_max } => {
                 write!(out, "the request does not fit the {plaintext_bytes_max} bytes that a datagram carries")
             }

@@ -8,6 +8,7 @@ use dtls::{AlertDescription, CertificateFault, HandshakeType};
 use pki::{AlgorithmError, CsrFlaw, Field, GeneralNamesError, Located, NameError, SignatureError};
 
 use super::*;
+use crate::client::Failure;
 
 const FAULTS: [CertificateFault; 16] = [
     CertificateFault::UnknownIssuer,
@@ -200,10 +201,26 @@ const OUR_OWN: [Reason; 18] = [
     Reason::AnswerOtherKey,
 ];
 
+/// How a request of our client can end without an answer.
+fn requests() -> [coap::client::Failure; 6] {
+    use coap::client::Failure::{BadBlock, BadOption, Changing, Reset, Timeout, TooLarge};
+    [Timeout, Reset, BadOption(Number(65_001)), BadBlock, Changing, TooLarge]
+}
+
+#[test]
+fn an_answer_that_did_not_come_whole_is_not_called_malformed() {
+    for failure in requests() {
+        let told = Failure::Request(failure);
+        let reason = told.reason().unwrap();
+        assert_ne!(reason, Reason::AnswerMalformed, "{told}: it was not read");
+        assert!(!told.to_string().contains(&format!("{failure:?}")), "for people: {told}");
+    }
+}
+
 #[test]
 fn every_reason_is_reached_by_a_refusal() {
     let mut reached = BTreeSet::from(OUR_OWN);
-    reached.insert(Reason::AnswerTooLarge);
+    reached.extend(requests().into_iter().filter_map(|failure| Failure::Request(failure).reason()));
     reached.extend(handshake_refusals().iter().map(Reason::from));
     reached.extend(ENDS.into_iter().filter_map(Reason::of_session));
     reached.extend(message_refusals().into_iter().filter_map(Reason::of_message_layer));

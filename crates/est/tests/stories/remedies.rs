@@ -398,4 +398,7 @@ const OF_OUR_CLIENT: &[Reason] = &[
     Reason::AnswerNotOneCertificate,
     Reason::AnswerOtherKey,
     Reason::AnswerTooLarge,
+    Reason::AnswerBlocks,
+    Reason::AnswerCriticalOption,
+    Reason::AnswerReset,
 ];

@@ -353,6 +353,18 @@ macro_rules! request_rows {
                 "The answer is larger than the device takes.";
                 "Raise the limit, or ask for 287 instead of 281.";
                 "Issue smaller certificates.";
+            AnswerBlocks: "device.answer.blocks", Answer, Wire::Silence;
+                "The blocks of the answer do not follow one another, or it became another answer while it was fetched (RFC 7959 §2.4).";
+                "Ask again: over a faster link, with a longer ACK timeout, or with blocks so large that the answer is one of them.";
+                "Answer a repeated request as before (RFC 7252 §4.5), and keep an answer until its last block has been fetched.";
+            AnswerCriticalOption: "device.answer.critical_option", Answer, Wire::Silence;
+                "The answer has a critical option that is not known here, so it must not be used (RFC 7252 §5.4.1).";
+                "Do not use the answer; --trace shows its options.";
+                "Leave the option out: RFC 9148 needs none beside Content-Format and those of blocks.";
+            AnswerReset: "device.answer.reset", Answer, Wire::Silence;
+                "The server answered with a Reset: it cannot process the message (RFC 7252 §4.2).";
+                "Check that the port is that of an EST-coaps server.";
+                "Look at its log: a Reset says that the message was not understood, or that its context is gone.";
         }
     };
 }
