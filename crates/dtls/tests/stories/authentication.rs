@@ -2,6 +2,7 @@
 
 use crate::support;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::support::forge::{HANDSHAKE, datagram};
@@ -276,32 +277,100 @@ fn the_client_refuses_a_server_that_its_verifier_refuses() {
     assert_eq!(pair.server_refusal(), Refusal::AlertReceived(dtls::AlertDescription::UNSUPPORTED_CERTIFICATE));
 }
 
-/// Whose signature does not verify under its key is not who it says; whose signature is no DER may well be, and has a driver to mend.
+/// Another signature value made of one; nothing where this one does not lend itself to it.
+type Spoil = fn(&[u8]) -> Option<Vec<u8>>;
+
+/// Whose signature does not verify under its key is not who it says; whose signature is not DER may well be, and has a driver to mend.
 #[test]
-fn e67_a_client_tells_a_signature_that_is_no_der_from_one_of_another_key() {
-    // Of the signature: its tag SEQUENCE, and the last octet of s.
-    for (octet_from_its_end, refusal) in
-        [(None, Refusal::ServerKeyExchangeEncoding), (Some(1), Refusal::BadServerKeyExchange)]
-    {
-        let world = World::new();
-        let mut pair = Pair::new(&world);
-        while !pair.to_client.iter().any(|datagram| signature_in(datagram).is_some()) {
-            assert!(pair.step());
-        }
-        for datagram in &mut pair.to_client {
-            if let Some(signature) = signature_in(datagram) {
-                let place = octet_from_its_end.map_or(signature.start, |from_its_end| signature.end - from_its_end);
-                datagram[place] ^= 1;
-            }
-        }
+fn e67_a_client_tells_a_signature_that_is_not_der_from_one_of_another_key() {
+    let world = World::new();
+    let other_tag: Spoil = |signature| Some([&[0x31], &signature[1..]].concat());
+    let other_key: Spoil = |signature| signature.split_last().map(|(last, rest)| [rest, &[last ^ 1]].concat());
+    let not_der = NOT_DER.into_iter().chain([other_tag]).map(|spoil| (spoil, Refusal::ServerKeyExchangeEncoding));
+    for (index, (spoil, refusal)) in not_der.chain([(other_key, Refusal::BadServerKeyExchange)]).enumerate() {
+        let mut pair = (0..SIGNATURES_MAX).find_map(|_| with_spoilt_key_exchange(&world, spoil)).unwrap();
         pair.run();
-        assert_eq!(pair.client_refusal(), refusal);
+        assert_eq!(pair.client_refusal(), refusal, "{index}");
+    }
+}
+
+#[test]
+fn e67_a_server_tells_a_signature_that_is_not_der_from_one_of_another_key() {
+    let world = World::new();
+    for spoil in NOT_DER {
+        let mut script = Script::begin(&world, Hello::default());
+        let bytes = datagram(&[script.certificate(), script.key_exchange()]);
+        script.give(&bytes);
+        let signature = (0..SIGNATURES_MAX).find_map(|_| spoil(&script.sign())).unwrap();
+        let verify = script.certificate_verify_with(0x0403, &signature);
+        script.give(&verify.bytes());
+        assert_eq!(script.refusal(), Some(Refusal::CertificateVerifyEncoding), "{signature:02x?}");
+    }
+}
+
+/// Half of all signatures lend themselves to what is done here.
+const SIGNATURES_MAX: usize = 100;
+
+/// What drivers write instead of DER: r or s with a zero too many in front, and r or s as the raw octets, which with their top bit set are a
+/// negative INTEGER.
+const NOT_DER: [Spoil; 4] = [
+    |signature| values(signature).map(|[r, s]| ecdsa_sig_value(&[&[0], r].concat(), s)),
+    |signature| values(signature).map(|[r, s]| ecdsa_sig_value(r, &[&[0], s].concat())),
+    |signature| values(signature).and_then(|[r, s]| Some(ecdsa_sig_value(r.strip_prefix(&[0])?, s))),
+    |signature| values(signature).and_then(|[r, s]| Some(ecdsa_sig_value(r, s.strip_prefix(&[0])?))),
+];
+
+/// The contents of the two INTEGERs.
+fn values(signature: &[u8]) -> Option<[&[u8]; 2]> {
+    let (&length, rest) =
+        signature.strip_prefix(&[0x30, u8::try_from(signature.len() - 2).unwrap(), 2])?.split_first()?;
+    let (r, rest) = rest.split_at(length.into());
+    Some([r, rest.get(2..)?])
+}
+
+fn ecdsa_sig_value(r: &[u8], s: &[u8]) -> Vec<u8> {
+    let element = |tag, contents: &[u8]| [&[tag, u8::try_from(contents.len()).unwrap()], contents].concat();
+    element(0x30, &[element(2, r), element(2, s)].concat())
+}
+
+/// Two ends in the middle of a handshake, with a ServerKeyExchange on its way whose signature is spoilt.
+fn with_spoilt_key_exchange(world: &World, spoil: Spoil) -> Option<Pair> {
+    let mut pair = Pair::new(world);
+    loop {
+        if let Some((datagram, place)) =
+            pair.to_client.iter_mut().find_map(|datagram| signature_in(datagram).map(|place| (datagram, place)))
+        {
+            let signature = spoil(&datagram[place.clone()])?;
+            replace_signature(datagram, place, &signature);
+            return Some(pair);
+        }
+        assert!(pair.step());
     }
 }
 
 /// Where the signature of a ServerKeyExchange stands: after its scheme, ecdsa_secp256r1_sha256, and its length, and it is a SEQUENCE.
-fn signature_in(datagram: &[u8]) -> Option<std::ops::Range<usize>> {
+fn signature_in(datagram: &[u8]) -> Option<Range<usize>> {
     let place = datagram.windows(5).position(|five| matches!(five, [4, 3, 0, 60..=72, 0x30]))?;
     let start = place + 4;
     Some(start..start + usize::from(datagram[place + 3]))
+}
+
+/// Puts another signature in its place, the last field of its message and its record, and corrects every length around it.
+fn replace_signature(datagram: &mut Vec<u8>, place: Range<usize>, signature: &[u8]) {
+    const SERVER_KEY_EXCHANGE: u8 = 12;
+    let (record_header, message_header) = (13, 12);
+    let mut record = 0;
+    let length = |datagram: &[u8], at: usize| usize::from(u16::from_be_bytes([datagram[at], datagram[at + 1]]));
+    while record + record_header + length(datagram, record + 11) < place.end {
+        record += record_header + length(datagram, record + 11);
+    }
+    let message = record + record_header;
+    assert_eq!(datagram[message], SERVER_KEY_EXCHANGE, "a record of its own");
+    assert_eq!(length(datagram, record + 11), place.end - message, "the signature is at its end");
+    // The lower two octets of each length: those of the record, of the message, of its fragment, of the signature.
+    for at in [record + 11, message + 2, message + message_header - 2, place.start - 2] {
+        let corrected = u16::try_from(length(datagram, at) + signature.len() - place.len()).unwrap();
+        datagram[at..at + 2].copy_from_slice(&corrected.to_be_bytes());
+    }
+    datagram.splice(place, signature.iter().copied());
 }
