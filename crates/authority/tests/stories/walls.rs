@@ -328,6 +328,57 @@ fn e50_the_factory_key_is_refused_whatever_the_client_shows() {
     issued(run_one(&issuer, START + DAY, world.with_issued(Function::SimpleEnroll, &lax, &first, identity())));
 }
 
+/// The limit of a ledger that forgets, as `SECURITY.md` states it: an operational certificate does not name the key of the factory.
+#[test]
+fn e50_the_factory_key_of_a_forgotten_device_is_refused_once_its_idevid_is_seen_again() {
+    let world = World::new();
+    let profile = world.profile_with(|spec| spec.unrecorded = Unrecorded::ByRule);
+    let (before, _) = world.plain();
+    let device = world.device(1);
+    let first = issued(run_one(&before, START, world.enroll(&profile, &device, device.csr())));
+    let identity = || device.csr_for(&device.identity_key, device.idevid.subject(), &GeneralNames::empty(), None);
+    for function in BOTH {
+        let with_identity_key = || world.with_issued(function, &profile, &first, identity());
+        assert_eq!(refused(run_one(&before, START + DAY, with_identity_key())), Refusal::IdentityKey, "{function:?}");
+        let (forgetful, _) = world.plain();
+        assert_eq!(issued(run_one(&forgetful, START + DAY, with_identity_key())).device, first.device);
+        let (after, _) = world.plain();
+        issued(run_one(&after, START + DAY, world.enroll(&profile, &device, device.csr())));
+        assert_eq!(refused(run_one(&after, START + DAY, with_identity_key())), Refusal::IdentityKey, "{function:?}");
+        // Whatever was forgotten, the certificate of the factory shows its own key.
+        let (after, _) = world.plain();
+        assert_eq!(
+            refused(run_one(&after, START + DAY, world.enroll(&profile, &device, identity()))),
+            Refusal::IdentityKey
+        );
+    }
+}
+
+/// The limit for a device with several certificates of its factory, as `SECURITY.md` states it.
+#[test]
+fn e50_the_first_four_factory_keys_of_a_device_are_remembered_and_no_further_one() {
+    const REMEMBERED: usize = 4;
+    let world = World::new();
+    let (issuer, _) = world.plain();
+    let profile = world.profile();
+    let showings: Vec<Device> = (0..=REMEMBERED).map(|_| world.device(1)).collect();
+    let identity = |it: &Device| it.csr_for(&it.identity_key, it.idevid.subject(), &GeneralNames::empty(), None);
+    let certificates: Vec<_> =
+        showings.iter().map(|it| issued(run_one(&issuer, START, world.enroll(&profile, it, it.csr())))).collect();
+    for (number, showing) in showings.iter().enumerate() {
+        assert_eq!(certificates[number].device, certificates[0].device);
+        let own = world.enroll(&profile, showing, identity(showing));
+        assert_eq!(refused(run_one(&issuer, START + DAY, own)), Refusal::IdentityKey, "{number}");
+        let later = world.with_issued(Function::SimpleEnroll, &profile, &certificates[0], identity(showing));
+        let outcome = run_one(&issuer, START + DAY, later);
+        if number < REMEMBERED {
+            assert_eq!(refused(outcome), Refusal::IdentityKey, "{number}");
+        } else {
+            issued(outcome);
+        }
+    }
+}
+
 #[test]
 fn e51_an_authority_that_is_certified_again_is_the_same_authority() {
     let world = World::new();
