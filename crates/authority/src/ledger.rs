@@ -153,6 +153,8 @@ pub enum Recorded {
 pub enum LedgerFault {
     /// It cannot be reached, or cannot write.
     Unavailable,
+    /// It panicked half way through a step: what it holds may be inconsistent, and every call fails from then on. The process has to start again.
+    Broken,
     /// It has no room for another row.
     Full,
     /// It gave up the reservation before the certificate came.
@@ -165,6 +167,7 @@ impl fmt::Display for LedgerFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             LedgerFault::Unavailable => "unavailable",
+            LedgerFault::Broken => "broken: it panicked half way through a step, and the process has to start again",
             LedgerFault::Full => "full: every row still answers repeats or carries a revocation",
             LedgerFault::Abandoned => "the reservation was given up before the certificate came",
             LedgerFault::Answer => "answered with another number of rows than were asked",

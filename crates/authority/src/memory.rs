@@ -61,9 +61,9 @@ impl MemoryLedger {
         self.lock().is_ok_and(|mut rows| rows.revoke(certificate))
     }
 
-    /// A thread that panicked inside may have left half a row: the ledger is away from then on.
+    /// A thread that panicked inside may have left half a row: nothing is read from it from then on, and nothing is issued.
     fn lock(&self) -> Result<MutexGuard<'_, Rows>, LedgerFault> {
-        self.rows.lock().map_err(|_| LedgerFault::Unavailable)
+        self.rows.lock().map_err(|_| LedgerFault::Broken)
     }
 }
 
@@ -133,7 +133,8 @@ struct Rows {
     complete_since: Option<UnixTime>,
 }
 
-/// A device may have as many factory certificates as it was given keys; more than a few are no device. The first ones stay.
+/// A device may have as many factory certificates as it was given keys; more than a few are not of one device. The first ones stay: a further key
+/// is refused only where the client authenticates with its certificate.
 const FACTORY_KEYS_MAX: usize = 4;
 
 /// What is known of one device, as long as one of its rows is here.
@@ -540,6 +541,30 @@ mod tests {
         assert!(matches!(intend(&ledger, stranger.clone()), Intended::KeyOfAnother));
         ledger.abandon(vec![serial(1)]);
         assert!(matches!(intend(&ledger, stranger), Intended::Reserved), "nobody holds it any more");
+    }
+
+    #[test]
+    fn e56_a_ledger_that_panicked_half_way_says_that_it_is_broken() {
+        let ledger = MemoryLedger::new(4).since(at(0));
+        intend(&ledger, intent(1, b"1", 0));
+        let (_, first) = record(&ledger, 1, 0);
+        let inside = || {
+            let _rows = ledger.lock().unwrap();
+            panic!("half way");
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(inside)).is_err());
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let keep = || {
+            let answers = Arc::clone(&answers);
+            move |fault: Option<LedgerFault>| answers.lock().unwrap().push(fault)
+        };
+        let (standing, intended, recorded) = (keep(), keep(), keep());
+        ledger.standing(vec![first], Box::new(move |answer| standing(answer.err())));
+        ledger.intend(vec![intent(2, b"2", 0)], Box::new(move |answer| intended(answer.err())));
+        ledger.record(Vec::new(), Box::new(move |answer| recorded(answer.err())));
+        ledger.abandon(vec![serial(1)]);
+        assert_eq!(*answers.lock().unwrap(), [Some(LedgerFault::Broken); 3]);
+        assert_eq!((ledger.complete_since(), ledger.issued_count()), (None, 0));
     }
 
     #[test]

@@ -209,7 +209,7 @@ impl Busy {
         Duration::from_secs(match self {
             Busy::InFlight | Busy::DeviceInFlight => 3,
             Busy::Full | Busy::Dropped | Busy::Ledger(LedgerFault::Abandoned | LedgerFault::Answer) => 5,
-            Busy::Ledger(LedgerFault::Unavailable) | Busy::Signer(_) => 10,
+            Busy::Ledger(LedgerFault::Unavailable | LedgerFault::Broken) | Busy::Signer(_) => 10,
             Busy::Serials => 60,
             Busy::Ledger(LedgerFault::Full) | Busy::Withheld(_) => 300,
             Busy::CaOutsideValidity => 3_600,

@@ -13,6 +13,7 @@
 
 mod bind;
 mod control;
+mod ledger;
 mod mailbox;
 mod publish;
 mod reload;
@@ -27,7 +28,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use authority::MemoryLedger;
+use authority::{Ledger, MemoryLedger};
 use metrics::Gauge;
 use net::SystemRandom;
 use net::udp::BindFault;
@@ -40,7 +41,8 @@ use crate::logging::{Journal, Refusals};
 use crate::metrics::{Listener, Meters, Readiness, Registrar};
 pub use reload::{Reloaded, Reloader};
 
-use control::{Control, Phase};
+use control::{Control, LEDGER_BROKEN, Phase};
+use ledger::Watched;
 use reload::Issuing;
 use shard::{Ended, Parts, Shard};
 use snapshot::Reader;
@@ -96,6 +98,16 @@ impl Server {
         reason = "a load serves one server: a second one shares no secrets with it"
     )]
     pub fn start(loaded: Loaded, options: Options) -> Result<Handle, StartFault> {
+        Self::start_over(loaded, options, |ledger| ledger)
+    }
+
+    /// The same, with what is made of its ledger.
+    #[allow(clippy::needless_pass_by_value, reason = "as above")]
+    fn start_over(
+        loaded: Loaded,
+        options: Options,
+        over: impl FnOnce(Arc<dyn Ledger>) -> Arc<dyn Ledger>,
+    ) -> Result<Handle, StartFault> {
         let config = &loaded.config;
         let bound = bind::bind_all(&config.server.listen.value, loaded.shards).map_err(StartFault::Bind)?;
         let rows_max = usize::try_from(config.ledger.rows_max).unwrap_or(usize::MAX);
@@ -107,7 +119,8 @@ impl Server {
         };
         let control = Arc::new(Control::new(config.server.drain_timeout, watch.readiness.clone()));
         let random = Arc::new(SystemRandom::new());
-        let issuing = Issuing::new(config, Arc::clone(&ledger), Arc::clone(&random));
+        let watched = Watched::new(over(Arc::clone(&ledger) as Arc<dyn Ledger>), Arc::clone(&control));
+        let issuing = Issuing::new(config, Arc::new(watched), Arc::clone(&random));
         let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
         let pool = Arc::new(
             Pool::new(config.server.pool_threads).map_err(|error| StartFault::System(io::Error::other(error)))?,
@@ -228,7 +241,7 @@ impl Handle {
     /// Waits until every shard has ended.
     ///
     /// # Errors
-    /// A shard that ended because its event loop or a socket failed.
+    /// A shard that ended because its event loop or a socket failed; a ledger that broke.
     ///
     /// # Panics
     /// If a shard panicked: that is a defect, and to go on would hide it.
@@ -251,6 +264,9 @@ impl Handle {
                 shards = drained.shards_cut_off,
                 "stopped before everything was finished; server.drain_timeout gives it more time"
             );
+        }
+        if self.control.is_ledger_broken() {
+            return Err(io::Error::other(LEDGER_BROKEN));
         }
         Ok(drained)
     }

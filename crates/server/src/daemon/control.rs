@@ -1,6 +1,6 @@
 //! How a server is told to stop, from any thread.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,12 @@ pub(super) struct Control {
     deadline: OnceLock<Instant>,
     drain_timeout: Duration,
     readiness: Readiness,
+    ledger_broken: AtomicBool,
     wakers: RwLock<Vec<Arc<Waker>>>,
 }
+
+/// Said in the log when it happens, and as the reason why the server ended.
+pub(super) const LEDGER_BROKEN: &str = "the ledger is broken: it panicked half way through a step, and no certificate can be issued until the server starts again";
 
 /// What closing takes: the last datagrams, joining the threads. Draining ends this much earlier, so that the process ends in time.
 const CLOSING: Duration = Duration::from_millis(500);
@@ -39,6 +43,7 @@ impl Control {
             deadline: OnceLock::new(),
             drain_timeout,
             readiness,
+            ledger_broken: AtomicBool::new(false),
             wakers: RwLock::default(),
         }
     }
@@ -68,6 +73,23 @@ impl Control {
         self.deadline.get_or_init(|| now + self.drain_timeout.saturating_sub(closing));
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
         self.wake();
+    }
+
+    /// The ledger panicked half way through a step: nothing can be issued any more. Logged once; the server ends, to be started again.
+    pub(super) fn ledger_broke(&self) {
+        if !self.ledger_broken.swap(true, Ordering::AcqRel) {
+            tracing::error!("{LEDGER_BROKEN}: the server ends");
+            self.advance(Instant::now(), Phase::Draining);
+        }
+    }
+
+    pub(super) fn is_ledger_broken(&self) -> bool {
+        self.ledger_broken.load(Ordering::Acquire)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_ready(&self) -> bool {
+        self.readiness.get()
     }
 
     /// Has every shard begin a turn.

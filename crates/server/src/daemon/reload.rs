@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use authority::{Flights, Issuer, Ledger, MemoryLedger};
+use authority::{Flights, Issuer, Ledger};
 use net::SystemRandom;
 use pki::issue::NodePrefix;
 
@@ -87,20 +87,20 @@ impl std::fmt::Debug for Reloader {
 
 /// What every issuer of this process shares.
 pub(super) struct Issuing {
-    ledger: Arc<MemoryLedger>,
+    ledger: Arc<dyn Ledger>,
     flights: Arc<Flights>,
     random: Arc<SystemRandom>,
 }
 
 impl Issuing {
-    pub(super) fn new(config: &Config, ledger: Arc<MemoryLedger>, random: Arc<SystemRandom>) -> Self {
+    pub(super) fn new(config: &Config, ledger: Arc<dyn Ledger>, random: Arc<SystemRandom>) -> Self {
         let in_flight_max = usize::try_from(config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
         Self { ledger, flights: Arc::new(Flights::new(authority::Limits { in_flight_max })), random }
     }
 
     pub(super) fn snapshot(&self, loaded: &Loaded) -> Snapshot {
         let issuer = Issuer::new(
-            Arc::clone(&self.ledger) as Arc<dyn Ledger>,
+            Arc::clone(&self.ledger),
             Arc::clone(&loaded.signer) as Arc<dyn authority::Signer>,
             Arc::clone(&self.random) as Arc<dyn authority::Random>,
             NodePrefix::new(loaded.config.server.node),

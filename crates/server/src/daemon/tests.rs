@@ -4,12 +4,17 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use authority::{Completion, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing};
 use est::{Failure, Operation};
 use net::Clock;
 use net::device::Fault;
 use net::udp::{Batch, Socket};
+use pki::Digest;
+use pki::issue::Serial;
+use rustls_pki_types::UnixTime;
 use support::{PATIENCE, Pki, csr, loopbacks, new_key};
 
 use super::{Drained, Options, Server};
@@ -131,4 +136,58 @@ fn an_upload_that_goes_no_further_is_closed_when_the_time_to_drain_is_over() {
         device.receive();
         assert!(matches!(device.client.poll_event(), Some(est::ClientEvent::Failed(Failure::Closed(_)))));
     }
+}
+
+/// A ledger that panics in its first step, while it holds its state.
+struct PanicsInside {
+    inner: Arc<dyn Ledger>,
+    state: Mutex<()>,
+}
+
+impl Ledger for PanicsInside {
+    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+        self.inner.standing(of, done);
+    }
+
+    fn complete_since(&self) -> Option<UnixTime> {
+        self.inner.complete_since()
+    }
+
+    fn intend(&self, _: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+        match self.state.lock() {
+            Ok(_held) => panic!("half way"),
+            Err(_) => done(Err(LedgerFault::Broken)),
+        }
+    }
+
+    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        self.inner.record(rows, done);
+    }
+
+    fn abandon(&self, serials: Vec<Serial>) {
+        self.inner.abandon(serials);
+    }
+}
+
+#[test]
+fn e56_a_server_whose_ledger_panics_inside_ends_and_says_why() {
+    let pki = Pki::new();
+    let loaded = crate::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
+    let server = Server::start_over(loaded, Options::default(), |inner| {
+        Arc::new(PanicsInside { inner, state: Mutex::default() })
+    });
+    let server = server.unwrap();
+    assert!(server.watch.readiness.get());
+    let identity = pki.device(1);
+    let mut device = pki.connect(&identity, server.addresses()[0]);
+    let fault = device.ask(Operation::Enroll { csr: csr(&identity, &new_key()) }, PATIENCE).unwrap_err();
+    assert!(matches!(fault, Fault::Failed(Failure::Later { .. } | Failure::Closed(_))), "{fault}");
+    // The job is answered while the panic is on its way out of the ledger.
+    let deadline = Instant::now() + PATIENCE;
+    while !server.stopper().is_stopping() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(!server.watch.readiness.get() && server.stopper().is_stopping());
+    let ended = server.join().unwrap_err();
+    assert!(ended.to_string().contains("the ledger is broken"), "{ended}");
 }

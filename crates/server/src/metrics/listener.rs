@@ -41,7 +41,7 @@ impl Readiness {
         self.gauge.set(if admitting { 1.0 } else { 0.0 });
     }
 
-    fn get(&self) -> bool {
+    pub(crate) fn get(&self) -> bool {
         self.admitting.load(Ordering::Relaxed)
     }
 }

@@ -1,0 +1,199 @@
+//! What ends the process when the ledger breaks.
+//!
+//! A panic in the pool ends one job. One inside of the ledger may leave half a row behind its lock: from then on the ledger refuses every call,
+//! and no enrolment can succeed. A server in that state must not stay up. It ends as it does when a shard has died: not ready, sessions finished and
+//! closed, and an error for whoever starts it again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use authority::{Completion, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing};
+use pki::Digest;
+use pki::issue::Serial;
+use rustls_pki_types::UnixTime;
+
+use super::control::Control;
+
+/// A ledger, and what to end when it breaks.
+pub(super) struct Watched {
+    inner: Arc<dyn Ledger>,
+    control: Arc<Control>,
+}
+
+impl Watched {
+    pub(super) fn new(inner: Arc<dyn Ledger>, control: Arc<Control>) -> Self {
+        Self { inner, control }
+    }
+
+    /// Calls the ledger. A panic that comes out of it before it has answered is its own; one that comes after is of what the answer set going.
+    fn ask<T: 'static>(
+        &self,
+        call: impl FnOnce(&dyn Ledger, Completion<Result<T, LedgerFault>>),
+        done: Completion<Result<T, LedgerFault>>,
+    ) {
+        let answered = Arc::new(AtomicBool::new(false));
+        let mut inside = self.enter(Some(Arc::clone(&answered)));
+        let control = Arc::clone(&self.control);
+        let watched = move |answer: Result<T, LedgerFault>| {
+            answered.store(true, Ordering::Relaxed);
+            if matches!(answer, Err(LedgerFault::Broken)) {
+                control.ledger_broke();
+            }
+            done(answer);
+        };
+        call(&*self.inner, Box::new(watched));
+        inside.returned = true;
+    }
+
+    fn enter(&self, answered: Option<Arc<AtomicBool>>) -> Inside<'_> {
+        Inside { control: &self.control, answered, returned: false }
+    }
+}
+
+/// A call of the ledger; dropped before it has returned, it is a panic on its way out.
+struct Inside<'a> {
+    control: &'a Control,
+    answered: Option<Arc<AtomicBool>>,
+    returned: bool,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        let answered = self.answered.as_ref().is_some_and(|answered| answered.load(Ordering::Relaxed));
+        if !self.returned && !answered {
+            self.control.ledger_broke();
+        }
+    }
+}
+
+impl Ledger for Watched {
+    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+        self.ask(|inner, done| inner.standing(of, done), done);
+    }
+
+    fn complete_since(&self) -> Option<UnixTime> {
+        let mut inside = self.enter(None);
+        let since = self.inner.complete_since();
+        inside.returned = true;
+        since
+    }
+
+    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+        self.ask(|inner, done| inner.intend(rows, done), done);
+    }
+
+    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        self.ask(|inner, done| inner.record(rows, done), done);
+    }
+
+    fn abandon(&self, serials: Vec<Serial>) {
+        let mut inside = self.enter(None);
+        self.inner.abandon(serials);
+        inside.returned = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::daemon::control::Phase;
+    use crate::logging::{Format, logged};
+    use crate::metrics::Readiness;
+
+    /// What a ledger does with a call.
+    #[derive(Clone, Copy)]
+    enum Does {
+        Answers(Option<LedgerFault>),
+        Panics,
+    }
+
+    impl Does {
+        fn answer<T: Default>(self, done: Completion<Result<T, LedgerFault>>) {
+            match self {
+                Does::Answers(None) => done(Ok(T::default())),
+                Does::Answers(Some(fault)) => done(Err(fault)),
+                Does::Panics => panic!("half way"),
+            }
+        }
+    }
+
+    impl Ledger for Does {
+        fn standing(&self, _: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+            self.answer(done);
+        }
+
+        fn complete_since(&self) -> Option<UnixTime> {
+            assert!(matches!(self, Does::Answers(_)), "half way");
+            None
+        }
+
+        fn intend(&self, _: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+            self.answer(done);
+        }
+
+        fn record(&self, _: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+            self.answer(done);
+        }
+
+        fn abandon(&self, _: Vec<Serial>) {
+            assert!(matches!(self, Does::Answers(_)), "half way");
+        }
+    }
+
+    const CALLS: [fn(&Watched); 5] = [
+        |ledger| ledger.standing(Vec::new(), Box::new(drop)),
+        |ledger| ledger.intend(Vec::new(), Box::new(drop)),
+        |ledger| ledger.record(Vec::new(), Box::new(drop)),
+        |ledger| ledger.abandon(Vec::new()),
+        |ledger| assert_eq!(ledger.complete_since(), None),
+    ];
+
+    fn control() -> Arc<Control> {
+        let readiness = Readiness::starting(metrics::Gauge::noop());
+        readiness.set(true);
+        Arc::new(Control::new(Duration::from_secs(20), readiness))
+    }
+
+    /// Whether the server goes on after `call`, and what the log says.
+    fn after(does: Does, call: impl Fn(&Watched)) -> (bool, String) {
+        let control = control();
+        let ledger = Watched::new(Arc::new(does), Arc::clone(&control));
+        // `tracing` learns of the line before there is a log: a test that reaches it first, without one, may tell it that nobody listens.
+        self::control().ledger_broke();
+        let log = logged(Format::Human, || {
+            for _ in 0..2 {
+                drop(catch_unwind(AssertUnwindSafe(|| call(&ledger))));
+            }
+        });
+        let goes_on = control.phase() == Phase::Serving;
+        assert_eq!((control.is_ready(), !control.is_ledger_broken()), (goes_on, goes_on));
+        (goes_on, log)
+    }
+
+    #[test]
+    fn e56_a_ledger_that_panics_or_says_that_it_is_broken_ends_the_server_and_says_so_once() {
+        for (index, call) in CALLS.into_iter().enumerate() {
+            let (goes_on, log) = after(Does::Panics, call);
+            assert!(!goes_on && log.lines().count() == 1, "{index}: {log}");
+            assert!(log.contains("ERROR") && log.contains("the ledger is broken"), "{log}");
+        }
+        for call in &CALLS[..3] {
+            let (goes_on, log) = after(Does::Answers(Some(LedgerFault::Broken)), call);
+            assert!(!goes_on && log.lines().count() == 1, "{log}");
+        }
+    }
+
+    #[test]
+    fn e56_a_panic_after_the_answer_and_a_fault_that_passes_end_nothing() {
+        for answer in [None, Some(LedgerFault::Unavailable), Some(LedgerFault::Full)] {
+            for call in CALLS {
+                assert_eq!(after(Does::Answers(answer), call), (true, String::new()));
+            }
+        }
+        let goes_wrong = |ledger: &Watched| ledger.intend(Vec::new(), Box::new(|_| panic!("of a job")));
+        assert_eq!(after(Does::Answers(None), goes_wrong), (true, String::new()));
+    }
+}
