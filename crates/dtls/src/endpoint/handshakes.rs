@@ -185,7 +185,10 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
     }
 
-    /// Ends the handshake that has to give way to a newcomer. Its client is told nothing: what it repeats begins anew.
+    /// Ends the handshake that has to give way to a newcomer. Its client is told nothing. If our flight has not reached it, it repeats its
+    /// hello, and that begins a new handshake; an alert would end its attempt instead. If it has our flight, it repeats an answer that
+    /// leads nowhere, until its own timers give up: therefore handshakes whose flight is unanswered go first. A new hello from the same
+    /// port is welcome at any time.
     fn displace(&mut self, now: Now, newcomer: Route) -> Result<(), Drop> {
         let table = &self.table;
         let victim = self.pressure.choose(

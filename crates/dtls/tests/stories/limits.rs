@@ -114,7 +114,11 @@ fn d46_d88_one_network_may_fill_all_slots_and_gives_back_what_others_want() {
         _ => None,
     });
     assert_eq!(displaced.collect::<Vec<_>>().len(), 2);
-    assert_eq!(script.alerts().len(), 0, "nobody is told: what a device repeats begins anew");
+    assert_eq!(
+        script.alerts().len(),
+        0,
+        "nobody is told: a device that lacks our flight repeats its hello, which begins anew"
+    );
     script.wait_out();
     for port in 1..=8 {
         knock(&mut script, port);

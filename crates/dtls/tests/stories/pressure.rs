@@ -1,12 +1,12 @@
 //! Who gives way when every handshake slot is taken, by what the handshakes have proven.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::flood::at;
-use crate::support::World;
 use crate::support::forge::{HANDSHAKE, datagram};
 use crate::support::script::{Hello, Script};
-use dtls::{Drop, Endpoint, Event, PublicKeySteps, Refusal};
+use crate::support::{Known, PeerEvent, World};
+use dtls::{Client, Drop, Endpoint, Event, HandshakeType, PublicKeySteps, Refusal, Route};
 
 /// All handshakes are old enough to give way by then, and none has outlived its stage.
 const AGE: Duration = Duration::from_secs(4);
@@ -61,7 +61,7 @@ fn wrong(script: &Script) -> Vec<u8> {
 }
 
 /// Where the handshakes stood that gave way.
-fn displaced(script: &Script) -> Vec<dtls::Route> {
+fn displaced(script: &Script) -> Vec<Route> {
     let of = |event: &_| match event {
         Event::Refused { route, refusal: Refusal::Displaced, .. } => Some(*route),
         _ => None,
@@ -106,4 +106,155 @@ fn d87_of_one_certificate_no_more_than_four_handshakes_count_as_proven() {
         assert_eq!(script.endpoint.counts().half_open, usize::from(count));
         assert_eq!(script.endpoint.drops().count(Drop::HalfOpenFull), 1 - u64::try_from(gone).unwrap());
     }
+}
+
+/// A house with one slot, whose public-key steps are done at once.
+fn cottage(world: &World) -> Script {
+    let endpoint = world.endpoint_with(|config| config.limits.half_open_max = 1);
+    Script::unbegun(world, endpoint, Hello::default())
+}
+
+/// Gives the server what the client has to say; gives back what it answered.
+fn say(script: &mut Script, client: &mut Client<Known>, route: Route) -> Vec<Vec<u8>> {
+    script.route = route;
+    let mut answers = Vec::new();
+    while let Some(datagram) = client.poll_transmit().map(<[u8]>::to_vec) {
+        answers.extend(script.give(&datagram));
+    }
+    answers
+}
+
+fn hear(script: &Script, client: &mut Client<Known>, answers: Vec<Vec<u8>>) -> Vec<PeerEvent> {
+    for mut answer in answers {
+        client.handle_datagram(script.clock.now(), &mut answer);
+    }
+    std::iter::from_fn(|| client.poll_event()).collect()
+}
+
+/// Turns the clock to the client's next timeout. The server's timers run as well, and what it repeats is lost.
+fn wait(script: &mut Script, client: &mut Client<Known>) -> Vec<PeerEvent> {
+    let due = client.poll_timeout().unwrap();
+    run_until(script, due);
+    client.handle_timeout(script.clock.now());
+    std::iter::from_fn(|| client.poll_event()).collect()
+}
+
+fn run_until(script: &mut Script, due: Instant) {
+    while let Some(at) = script.endpoint.poll_timeout().filter(|at| *at <= due) {
+        script.clock.advance_to(at);
+        script.endpoint.handle_timeout(script.clock.now());
+        script.events.extend(std::iter::from_fn(|| script.endpoint.poll_event()));
+        while script.endpoint.poll_transmit().is_some() {}
+    }
+    script.clock.advance_to(due);
+}
+
+/// Until both ends are silent.
+fn converse(script: &mut Script, client: &mut Client<Known>, route: Route) -> Vec<PeerEvent> {
+    let mut events = Vec::new();
+    loop {
+        let answers = say(script, client, route);
+        if answers.is_empty() {
+            return events;
+        }
+        events.extend(hear(script, client, answers));
+    }
+}
+
+#[test]
+fn d87_a_displaced_client_that_lacks_the_flight_repeats_its_hello_and_is_served() {
+    for timer in [1, 9] {
+        let world = World::new();
+        let (mut script, route) = (cottage(&world), at([100, 64, 0, 1], 5_000));
+        let timer = Duration::from_secs(timer);
+        let mut client = world.client_with(&script.clock, |config| config.retransmission_initial = timer);
+        let request = say(&mut script, &mut client, route);
+        hear(&script, &mut client, request);
+        let lost = say(&mut script, &mut client, route);
+        assert!(!lost.is_empty());
+        script.clock.elapsed += AGE;
+        arrive(&mut script, 1);
+        assert_eq!(displaced(&script), [route]);
+        let established = |event: &_| matches!(event, PeerEvent::Established { .. });
+        while client.facts().is_none() {
+            assert_eq!(wait(&mut script, &mut client).len(), 0, "it does not give up");
+            let events = converse(&mut script, &mut client, route);
+            assert!(events.iter().all(established), "{events:?}");
+        }
+        assert!(script.clock.elapsed <= Duration::from_secs(15), "{:?}", script.clock.elapsed);
+    }
+}
+
+#[test]
+fn d87_a_displaced_client_that_has_the_flight_gives_up_by_its_timers_and_is_served_when_it_begins_anew() {
+    let world = World::new();
+    let (mut script, route) = (cottage(&world), at([100, 64, 0, 1], 5_000));
+    let mut client = world.client_with(&script.clock, |_| {});
+    let request = say(&mut script, &mut client, route);
+    hear(&script, &mut client, request);
+    let flight = say(&mut script, &mut client, route);
+    hear(&script, &mut client, flight);
+    // Its own flight is lost.
+    while client.poll_transmit().is_some() {}
+    script.clock.elapsed += AGE;
+    arrive(&mut script, 1);
+    assert_eq!(displaced(&script), [route]);
+    let failed = loop {
+        let events = wait(&mut script, &mut client);
+        assert_eq!(say(&mut script, &mut client, route).len(), 0, "nobody knows what it repeats");
+        if !events.is_empty() {
+            break events;
+        }
+    };
+    assert!(matches!(&failed[..], [PeerEvent::Failed { refusal: Refusal::TimedOut { .. }, .. }]), "{failed:?}");
+    assert!(script.endpoint.drops().count(Drop::NoAssociation) >= 7, "{:?}", script.endpoint.drops());
+    assert!(script.clock.elapsed <= Duration::from_secs(180), "{:?}", script.clock.elapsed);
+    let mut again = world.client_with(&script.clock, |_| {});
+    converse(&mut script, &mut again, route);
+    assert!(again.facts().is_some() && script.is_established());
+}
+
+#[test]
+fn d87_a_client_of_another_make_that_was_displaced_begins_anew_from_the_same_port() {
+    let world = World::new();
+    let mut script = cottage(&world);
+    arrive(&mut script, 1);
+    let (route, flight) = (script.route, script.honest_flight());
+    script.clock.elapsed += AGE;
+    arrive(&mut script, 2);
+    assert_eq!(displaced(&script), [route]);
+    script.route = route;
+    assert_eq!(script.give(&flight).len(), 0);
+    assert!(!script.is_established());
+    // It does not wait for its timers, and says hello as if nothing had been.
+    script.clock.elapsed += AGE;
+    arrive(&mut script, 1);
+    let flight = script.honest_flight();
+    script.give(&flight);
+    assert!(script.is_established(), "{:?}", script.events);
+}
+
+/// No stage but the first has a deadline of its own: a client on timers of 9 s whose flight is lost three times is heard 63 s after it sent
+/// it first, and it may have waited as long for ours.
+#[test]
+fn d86_an_answered_handshake_keeps_its_slot_for_the_whole_deadline_and_under_pressure_for_three_seconds() {
+    let world = World::new();
+    let timed_out = Refusal::TimedOut { expected: HandshakeType::CERTIFICATE };
+    let mut script = cottage(&world);
+    arrive(&mut script, 1);
+    let began = script.clock.now().mono;
+    run_until(&mut script, began + Duration::from_millis(179_900));
+    assert_eq!((script.endpoint.counts().half_open, script.refusal()), (1, None));
+    run_until(&mut script, began + Duration::from_secs(180));
+    assert_eq!((script.endpoint.counts().half_open, script.refusal()), (0, Some(timed_out)));
+
+    let mut script = cottage(&world);
+    arrive(&mut script, 1);
+    let (first, began) = (script.route, script.clock.now().mono);
+    run_until(&mut script, began + Duration::from_millis(2_900));
+    arrive(&mut script, 2);
+    assert_eq!(displaced(&script).len(), 0);
+    run_until(&mut script, began + Duration::from_secs(3));
+    arrive(&mut script, 3);
+    assert_eq!(displaced(&script), [first]);
 }
