@@ -1,14 +1,20 @@
 //! Files: read with an error that names them, written whole or not at all.
 //!
-//! A single file is written beside its target and renamed over it. A folder is built under a temporary name and renamed into place, or its files are
-//! moved into the folder that is there; what is not committed disappears with the value. No mode is loosened.
+//! A single file is written beside its target and renamed over it. A folder is built under a temporary name. Without secrets it is renamed into place
+//! as a whole. With secrets, the target is made if it is not there, each secret gets its name in it, and the other files are moved behind them, the
+//! first one that was added (the certificate) last. What is not committed disappears with the value. No mode is loosened.
+//!
+//! At no instant is a certificate in its final place without its key. A process that is killed before the commit leaves a temporary folder without a
+//! secret (`.muster-*`). One that is killed between the links and renames of the commit leaves, beside it, the target with the keys, or some of them,
+//! and without the certificates, or some of them: a secret is either where it was wanted or nowhere, never under a temporary name. A power cut leaves
+//! the same, since the names of keys are on the disk before the first other file is moved.
 
 use crate::outcome::{Fault, Outcome};
 use server::files::read_file_or_pipe;
 use server::shell;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -142,7 +148,7 @@ pub(crate) struct Staged {
 /// What was at the target when the folder was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begun {
-    /// Nothing: the folder is renamed into place.
+    /// Nothing: it is made.
     Absent,
     /// A folder, which keeps its mode: files are moved into it.
     There,
@@ -193,53 +199,75 @@ impl Staged {
 
     /// Puts the folder in place. The target is absent, or a folder that has none of our files: a failure leaves it as it was.
     pub(crate) fn commit(self) -> Outcome {
+        self.commit_watched(&mut || {})
+    }
+
+    /// The same, with a look at the file system after each step.
+    fn commit_watched(self, look: &mut dyn FnMut()) -> Outcome {
         let Self { folder, target, begun, written, secrets, .. } = self;
+        let unwritable_target = |source: io::Error| unwritable(&target, &source);
         if begun == Begun::Absent {
-            fs::rename(folder.path(), &target).map_err(|source| unwritable(&target, &source))?;
-            // The temporary name is gone; there is nothing left to remove.
-            let _ = folder.keep();
-            return place(&target, secrets).inspect_err(|_| {
-                // Ours alone: it was made a moment ago.
-                let _ = fs::remove_dir_all(&target);
-            });
+            if secrets.is_empty() {
+                fs::rename(folder.path(), &target).map_err(unwritable_target)?;
+                // The temporary name is gone; there is nothing left to remove.
+                let _ = folder.keep();
+                sync_folder(parent(&target));
+                look();
+                return Ok(());
+            }
+            // The system takes from the mode what the umask says.
+            fs::DirBuilder::new().mode(0o755).create(&target).map_err(unwritable_target)?;
         }
-        let mut moved = Vec::new();
-        written
-            .iter()
-            .try_for_each(|inside| {
-                let to = target.join(inside);
-                move_without_replacing(&folder.path().join(inside), &to).map_err(|source| unwritable(&to, &source))?;
-                moved.push(to);
-                Ok(())
+        let mut placed = Vec::new();
+        place(&target, secrets, &mut placed, look)
+            .and_then(|()| {
+                // The certificate was added first.
+                written.iter().rev().try_for_each(|inside| {
+                    let to = target.join(inside);
+                    let moved = move_without_replacing(&folder.path().join(inside), &to);
+                    moved.map_err(|source| unwritable(&to, &source))?;
+                    placed.push(to);
+                    look();
+                    Ok(())
+                })
             })
-            .and_then(|()| place(&target, secrets))
-            .inspect_err(|_| remove(&moved))
+            .inspect(|()| sync_folders(&target, &placed))
+            .inspect_err(|_| {
+                // From the certificates to the keys.
+                placed.iter().rev().for_each(|path| {
+                    let _ = fs::remove_file(path);
+                });
+                if begun == Begun::Absent {
+                    // Ours alone: it was made a moment ago.
+                    let _ = fs::remove_dir_all(&target);
+                }
+            })
     }
 }
 
-/// Gives each secret its name in the folder that is in place; a failure leaves none.
-fn place(target: &Path, secrets: Vec<(PathBuf, Unnamed)>) -> Outcome {
-    let mut placed = Vec::new();
-    let done = secrets.into_iter().try_for_each(|(inside, unnamed)| {
+/// Gives each secret its name in the folder that is in place; these names are on the disk when it returns.
+fn place(
+    target: &Path,
+    secrets: Vec<(PathBuf, Unnamed)>,
+    placed: &mut Vec<PathBuf>,
+    look: &mut dyn FnMut(),
+) -> Outcome {
+    for (inside, unnamed) in secrets {
         let to = target.join(inside);
         unnamed.place(&to).map_err(|source| unwritable(&to, &source))?;
         placed.push(to);
-        Ok(())
-    });
-    if done.is_err() {
-        remove(&placed);
+        look();
     }
-    // A name is durable with the folder that it stands in.
-    for folder in placed.iter().map(|path| parent(path)).chain([target, parent(target)]) {
-        sync_folder(folder);
+    if !placed.is_empty() {
+        sync_folders(target, placed);
     }
-    done
+    Ok(())
 }
 
-fn remove(files: &[PathBuf]) {
-    for path in files {
-        let _ = fs::remove_file(path);
-    }
+/// A name is durable with the folder that it stands in.
+fn sync_folders(target: &Path, placed: &[PathBuf]) {
+    let folders = placed.iter().map(|path| parent(path)).chain([target, parent(target)]);
+    folders.collect::<std::collections::BTreeSet<_>>().into_iter().for_each(sync_folder);
 }
 
 impl Unnamed {
@@ -393,6 +421,36 @@ mod tests {
         assert!(names(&folder.join("keys")).is_empty());
         staged.commit().unwrap();
         assert_eq!(fs::read(scratch.path().join("out/keys/a.key")).unwrap(), b"secret");
+    }
+
+    /// Whatever instant a kill or a power cut picks.
+    #[test]
+    fn e60_no_certificate_is_in_its_place_without_its_key_and_no_key_under_a_temporary_name() {
+        for begun in [Begun::Absent, Begun::There] {
+            let scratch = tempfile::tempdir().unwrap();
+            let target = scratch.path().join("out");
+            if begun == Begun::There {
+                fs::create_dir(&target).unwrap();
+            }
+            let mut staged = Staged::new(&target, Durability::Synced).unwrap();
+            staged.add("device.pem", b"certificate", Access::Public).unwrap();
+            staged.add("device.key", b"key", Access::Secret).unwrap();
+            staged.add("ca/anchors.pem", b"anchors", Access::Public).unwrap();
+            let temporary = staged.folder.path().to_owned();
+            let mut steps = Vec::new();
+            staged
+                .commit_watched(&mut || {
+                    let there = ["device.pem", "device.key", "ca/anchors.pem"].map(|name| target.join(name).exists());
+                    let [certificate, key, anchors] = there;
+                    assert!(!certificate || (key && anchors), "{begun:?}: {there:?}");
+                    assert!(!temporary.join("device.key").exists());
+                    steps.push(there);
+                })
+                .unwrap();
+            assert_eq!(steps, [[false, true, false], [false, true, true], [true; 3]], "{begun:?}");
+            assert_eq!(names(&target), ["ca", "device.key", "device.pem"]);
+            assert!(!temporary.exists());
+        }
     }
 
     #[test]

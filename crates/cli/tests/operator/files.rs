@@ -162,7 +162,14 @@ fn e79_a_wrong_trust_is_named_before_any_advice_for_firmware() {
     assert!(!output.status.success());
     let said = stderr(&output);
     assert!(said.contains(&format!("{} (--trust) does not hold the CA", wrong.display())), "{said}");
-    assert!(!said.contains("firmware"), "{said}");
+    // What `explain` says of this reason to those who build devices.
+    let explained = stdout(&run(["explain", "dtls.certificate.unknown_issuer"]));
+    for advice in ["Mbed TLS", "Zephyr", "CONFIG_", "OpenThread", "OpenSSL", "Send the whole chain"] {
+        assert!(explained.contains(advice), "{advice} is not in {explained}");
+        assert!(!said.contains(advice), "{advice} is in {said}");
+    }
+    let [file, more] = ["(--trust) does not hold", "muster explain"].map(|words| said.find(words).unwrap());
+    assert!(file < more, "{said}");
 }
 
 #[test]
