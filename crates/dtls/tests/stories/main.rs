@@ -24,3 +24,4 @@ mod records;
 mod restart;
 mod retransmission;
 mod small_devices;
+mod together;
