@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use authority::{Outcome, ShownDevice};
 use coap::Outbox;
-use dtls::{Admission, Closed, Endpoint, Event, Now, Occupation, Random, Route, SessionId, TraceEvent, Transmit};
+use dtls::{Admission, Closed, Endpoint, Event, Now, Random, Route, SessionId, TraceEvent, Transmit};
 
 use crate::config::ServerConfig;
 use crate::reason::Reason;
@@ -378,9 +378,8 @@ impl Server {
     /// draining whether it can be closed.
     fn settle(&mut self, now: Now, session: SessionId) {
         let draining = self.admission == Admission::Draining;
-        // Whoever is in the middle of an enrolment keeps its session, however full the house is.
-        if let Some(occupied) = self.sessions.changed_occupation(session) {
-            self.endpoint.occupy(now, session, if occupied { Occupation::Busy } else { Occupation::Free });
+        if let Some(occupation) = self.sessions.changed_occupation(session, self.config.dtls.limits.sessions_max) {
+            self.endpoint.occupy(now, session, occupation);
         }
         if self.sessions.settle(session, now.mono, draining) == live::Verdict::Close {
             self.close(now, session);

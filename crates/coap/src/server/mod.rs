@@ -82,6 +82,11 @@ impl Peer {
         self.owner = owner;
     }
 
+    /// Whose they are.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
     /// Takes one decrypted datagram. What there is to send is appended to `out`.
     pub fn handle<'d>(
         &mut self,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use authority::{Function, Profile};
 use coap::server::{Accounts, ExchangeId, Owner, Peer};
-use dtls::SessionId;
+use dtls::{Occupation, SessionId};
 
 use crate::resources::Packing;
 use crate::verify::Authenticated;
@@ -41,8 +41,8 @@ pub(super) struct Waiting {
 /// What a session remembers while it is not idle.
 pub(super) struct Live {
     generation: u32,
-    /// What the DTLS endpoint was told last.
-    occupied: bool,
+    /// On whose account it keeps its place in the middle of an enrolment; nothing, if the DTLS endpoint may give the place to others.
+    occupies: Option<Owner>,
     pub(super) peer: Peer,
     pub(super) waiting: Vec<Waiting>,
     /// The certificate of its device, held in the middle of an enrolment whatever the cache forgets; see [`Sessions::pin`].
@@ -96,6 +96,8 @@ pub(super) struct Sessions {
     /// Of them those whose sessions are gone. Their jobs are still in the authority's queue, so that they count until their outcome
     /// comes: otherwise a device that closes and dials again would take more than its share. As bounded as `pending` is.
     orphans: BTreeMap<(SessionId, ExchangeId), Owner>,
+    /// Sessions that keep their places, by the certificate of their devices.
+    occupied: Accounts,
     /// Sessions with a `returns_by`.
     away: Away,
     /// The last one that became idle: the next session that wakes up takes it over, and nothing is allocated.
@@ -192,11 +194,27 @@ impl Sessions {
         self.find(session).is_some_and(|live| live.is_occupied())
     }
 
-    /// Whether the session is in the middle of an enrolment, if that is not what was said last. One that is forgotten was not.
-    pub(super) fn changed_occupation(&mut self, session: SessionId) -> Option<bool> {
-        let live = self.find(session)?;
-        let occupied = live.is_occupied();
-        (std::mem::replace(&mut live.occupied, occupied) != occupied).then_some(occupied)
+    /// What the DTLS endpoint is to be told of the session, if that is not what it was told last. A session in the middle of an enrolment
+    /// keeps its place, however full the house is, but of the `most` places of the shard one certificate keeps no more than are left for
+    /// others ([`Accounts`]): its further sessions are served, and make room as idle ones do. A session that is forgotten keeps none.
+    pub(super) fn changed_occupation(&mut self, session: SessionId, most: usize) -> Option<Occupation> {
+        let Sessions { slots, occupied, .. } = self;
+        let live =
+            slots.get_mut(index(session))?.as_deref_mut().filter(|live| live.generation == session.generation)?;
+        let owner = live.peer.owner();
+        match (live.occupies, live.is_occupied()) {
+            (None, true) if occupied.has_room(owner, 1, most) => {
+                occupied.change(owner, 0, 1);
+                live.occupies = Some(owner);
+                Some(Occupation::Busy)
+            }
+            (Some(owner), false) => {
+                occupied.change(owner, 1, 0);
+                live.occupies = None;
+                Some(Occupation::Free)
+            }
+            _ => None,
+        }
     }
 
     /// Forgets a session that is gone.
@@ -265,6 +283,9 @@ impl Sessions {
     fn forget_slot(&mut self, index: usize) {
         let Some(mut live) = self.slots.get_mut(index).and_then(Option::take) else { return };
         self.away.leave(live.returns_by);
+        if let Some(owner) = live.occupies {
+            self.occupied.change(owner, 1, 0);
+        }
         // The endpoint's slots are counted by 32 bits.
         let session = SessionId { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: live.generation };
         if let Some(armed) = live.armed {
@@ -281,6 +302,7 @@ impl Sessions {
         let live = || self.slots.iter().flatten();
         let waiting = live().map(|live| live.waiting.len()).sum::<usize>();
         assert_eq!(self.pending.total(), waiting + self.orphans.len());
+        assert_eq!(self.occupied.total(), live().filter(|live| live.occupies.is_some()).count());
         assert_eq!(self.away.sessions, live().filter(|live| live.returns_by.is_some()).count());
         assert_eq!(self.away.sessions, self.away.of.values().map(|count| usize::from(*count)).sum::<usize>());
         assert_eq!(self.deadlines.len(), live().filter(|live| live.armed.is_some()).count());
@@ -321,7 +343,7 @@ impl Live {
     fn new(generation: u32) -> Live {
         Live {
             generation,
-            occupied: false,
+            occupies: None,
             peer: Peer::new(),
             waiting: Vec::new(),
             certificate: None,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Device, Key, Pace, World, csr};
+use crate::support::{Device, Holder, Key, Pace, World, csr};
 use coap::BlockSize;
 use dtls::{Closed, Drop};
 use est::{ClientConfig, ClientEvent, Operation, Reason};
@@ -29,12 +29,16 @@ impl House {
 
     /// A device arrives and sends `most` datagrams of its handshake.
     fn arrive(&mut self, most: usize) -> usize {
+        let holder = self.world.pki.device(u32::try_from(self.devices.len()).unwrap() + 1);
+        self.arrive_as(&holder, most)
+    }
+
+    /// The same with a certificate that may have other sessions.
+    fn arrive_as(&mut self, holder: &Holder, most: usize) -> usize {
         let who = self.devices.len();
-        let number = u16::try_from(who).unwrap() + 1;
-        let holder = self.world.pki.device(number.into());
-        let dtls = self.world.dtls_config(&holder);
+        let dtls = self.world.dtls_config(holder);
         let config = ClientConfig { block: BlockSize::B64, ..ClientConfig::default() };
-        self.devices.push(self.world.dial(number, dtls, config));
+        self.devices.push(self.world.dial(u16::try_from(who).unwrap() + 1, dtls, config));
         self.speak(who, most);
         who
     }
@@ -234,4 +238,50 @@ fn whose_place_was_taken_during_its_handshake_is_refused_by_name() {
     house.serve_jobs();
     house.speak(first, ALL);
     house.devices[first].certificate();
+}
+
+#[test]
+fn c44_open_uploads_of_one_certificate_leave_places_to_the_sessions_of_others() {
+    const SESSIONS_MAX: usize = 8;
+    let mut house = House::of(SESSIONS_MAX);
+    let greedy = house.world.pki.device(1_000);
+    let begin_upload = |house: &mut House| {
+        let who = house.arrive_as(&greedy, ALL);
+        assert!(matches!(house.devices[who].event(), ClientEvent::Connected { .. }));
+        house.enroll(who, 1);
+        who
+    };
+    let uploading: Vec<_> = (0..SESSIONS_MAX).map(|_| begin_upload(&mut house)).collect();
+    house.pass(IDLE);
+    // Others come one after the other, and each is in the middle of its enrolment when the next one comes.
+    let others: Vec<_> = (0..SESSIONS_MAX / 2)
+        .map(|_| {
+            let who = house.settled();
+            house.enroll(who, 1);
+            house.pass(IDLE);
+            who
+        })
+        .collect();
+    assert_eq!(house.turned_away(), 0, "{:?}", house.world.server.drops());
+    // What it may pin it keeps, and in these sessions it may go on.
+    let kept = uploading.iter().filter(|who| house.devices[**who].events.is_empty()).count();
+    assert_eq!(kept, SESSIONS_MAX / 2);
+    for who in others {
+        house.speak(who, ALL);
+        house.serve_jobs();
+        house.speak(who, ALL);
+        house.devices[who].certificate();
+    }
+    // They are idle now. It comes again, and pins no more than before.
+    house.pass(IDLE);
+    for _ in 0..SESSIONS_MAX / 2 {
+        begin_upload(&mut house);
+    }
+    house.pass(IDLE);
+    let last = house.settled();
+    house.enroll(last, ALL);
+    house.serve_jobs();
+    house.speak(last, ALL);
+    house.devices[last].certificate();
+    assert_eq!(house.turned_away(), 0);
 }
