@@ -123,7 +123,7 @@ impl Answers {
         let id = store.latest;
         store.kept.insert(id, Kept { owner, worth, bytes: 0, body: None, standing: Standing::Needed });
         store.count(id, bytes);
-        Slot { answers: self.clone(), id }
+        Slot { answers: self.clone(), id, worth }
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
@@ -221,9 +221,14 @@ impl Store {
 pub(super) struct Slot {
     answers: Answers,
     id: u64,
+    worth: Worth,
 }
 
 impl Slot {
+    pub(super) fn worth(&self) -> Worth {
+        self.worth
+    }
+
     /// Puts the answer in.
     pub(super) fn fill(&self, body: &[u8]) {
         let mut store = self.answers.lock();

@@ -107,7 +107,7 @@ pub enum Limit {
     Uploads,
     /// Bytes of kept responses, or the owner's share of them.
     Responses,
-    /// Requests of this peer that wait for their answer.
+    /// Requests of this peer that wait for their answer, or whose answers it has still to fetch or cannot have again.
     Pending,
     /// What is remembered of exchanges beside their bodies, or the owner's share of it.
     Exchanges,

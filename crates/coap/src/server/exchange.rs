@@ -13,7 +13,7 @@
 //!
 //! A request that is computed again when it is repeated leaves no `Answered` behind.
 
-use super::answers::Slot;
+use super::answers::{Slot, Worth};
 use super::intake::{Arrival, Checked};
 use super::uploads::{RequestKey, Uploads};
 use super::write::{Envelope, Form, entity_tag, write};
@@ -235,9 +235,20 @@ impl Exchange {
         }
     }
 
-    /// Not yet answered, or its answer not yet acknowledged: never dropped to make room.
+    /// Not yet answered, or its answer not yet acknowledged.
     pub(super) fn is_in_flight(&self) -> bool {
         !matches!(self.state, State::Answered(_))
+    }
+
+    /// Whether it may be forgotten for a request of that name: its client has the whole answer, or gives the rest up by that request, and
+    /// can have it again.
+    pub(super) fn makes_room_for(&self, newcomer: RequestKey) -> bool {
+        match &self.state {
+            State::Answered(answered) => {
+                answered.outcome.slot.worth() == Worth::Repeatable && (!self.has_rest || self.key == newcomer)
+            }
+            State::Pending(_) | State::Separate(_) => false,
+        }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {

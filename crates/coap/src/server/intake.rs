@@ -188,7 +188,7 @@ impl Peer {
         if !block.more
             && let Some(admit) = self.uploads.admitted(checked.key)
         {
-            self.check_room(turn, admit)?;
+            self.check_room(turn, checked.key, admit)?;
         }
         match self.uploads.take(turn.now, &piece, turn.shared)? {
             Taken::Continue => {
@@ -220,7 +220,7 @@ impl Peer {
         // A copy of the last block will bring no body to compute the answer from again.
         let repeat = if admit.repeat == Repeat::Computed { Repeat::Remembered } else { admit.repeat };
         let admit = Admit { repeat, ..admit };
-        self.check_room(turn, admit)?;
+        self.check_room(turn, checked.key, admit)?;
         self.check_exchange(turn)?;
         self.uploads.begin(turn.now, piece, (self.owner, admit), turn.shared)?;
         self.write_continue(turn, checked.head.message(), piece.block);
@@ -239,12 +239,12 @@ impl Peer {
         if body.len() > admit.body_bytes_max {
             return Err(Refusal::TooLarge { body_bytes_max: admit.body_bytes_max }.into());
         }
-        self.check_room(turn, admit)?;
+        self.check_room(turn, checked.key, admit)?;
         // An upload has had its room from its first block on.
         if admit.repeat != Repeat::Computed && last_block.is_none() {
             self.check_exchange(turn)?;
         }
-        self.make_room(turn);
+        self.make_room(turn, checked.key);
         let reserved = match admit.repeat {
             Repeat::Remembered => Some(turn.shared.answers.reserve(self.owner, Worth::Repeatable)),
             Repeat::Irreplaceable => Some(turn.shared.answers.reserve(self.owner, Worth::Irreplaceable)),
@@ -274,11 +274,11 @@ impl Peer {
     }
 
     /// Refuses now what could not be remembered, before it is executed.
-    fn check_room(&self, turn: &Turn<'_>, admit: Admit) -> Result<(), Refusal> {
+    fn check_room(&self, turn: &Turn<'_>, key: RequestKey, admit: Admit) -> Result<(), Refusal> {
         let config = &turn.shared.config;
-        let in_flight = self.exchanges.iter().filter(|exchange| exchange.is_in_flight()).count();
+        let stay = self.exchanges.iter().filter(|exchange| !exchange.makes_room_for(key)).count();
         let remembered = admit.repeat != Repeat::Computed;
-        if in_flight >= config.exchanges_per_peer_max {
+        if stay >= config.exchanges_per_peer_max {
             return Err(Refusal::Full(Limit::Pending));
         }
         if remembered && !turn.shared.answers.make_room(turn.now, self.owner, config.response_bytes_total_max) {
@@ -292,12 +292,13 @@ impl Peer {
         if self.may_hold(EXCHANGE_BYTES, turn.shared) { Ok(()) } else { Err(Refusal::Full(Limit::Exchanges)) }
     }
 
-    /// Drops the oldest outcomes above the limit; what is in flight stays.
-    fn make_room(&mut self, turn: &Turn<'_>) {
+    /// Drops the oldest outcomes above the limit for a request of this name. What is in flight, has blocks outstanding or cannot be had again
+    /// stays (C43).
+    fn make_room(&mut self, turn: &Turn<'_>, key: RequestKey) {
         while self.exchanges.len() >= turn.shared.config.exchanges_per_peer_max {
             let answered = |(index, exchange): (usize, &Exchange)| match &exchange.state {
-                State::Answered(answered) => Some((answered.expires, index)),
-                State::Pending(_) | State::Separate(_) => None,
+                State::Answered(answered) if exchange.makes_room_for(key) => Some((answered.expires, index)),
+                _ => None,
             };
             let Some((_, oldest)) = self.exchanges.iter().enumerate().filter_map(answered).min() else { return };
             self.remove(oldest);

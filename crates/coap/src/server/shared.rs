@@ -58,8 +58,8 @@ pub struct Config {
     /// Bytes that all uploads of the shard hold at most, and one owner half of them; a first block above it is answered with
     /// 5.03.
     pub upload_bytes_total_max: usize,
-    /// Requests remembered for one peer, pending ones included. One more drops the oldest that is answered; where all
-    /// are pending, it is answered with 5.03.
+    /// Requests remembered for one peer, pending ones included. One more drops the oldest whose answer was sent to its end and can be had
+    /// again; where there is none, it is answered with 5.03.
     pub exchanges_per_peer_max: usize,
     /// Bytes that all kept responses of the shard hold at most, and one owner half of them. Above it those make room that
     /// nobody needs; where there are none, a request whose outcome would have to be kept is answered with 5.03.
@@ -120,7 +120,8 @@ const _: () = assert!(
 );
 const _: () = assert!(EXCHANGES_PER_PEER_MAX * RESPONSE_BYTES_EXPECTED < RESPONSE_BYTES_TOTAL_MAX);
 
-/// Our own rule: no upload lives longer than this, however many blocks keep coming.
+/// Our own rule: no upload lives longer than this, however many blocks keep coming. One without a new block ends at `upload_idle_max`, and not
+/// before it: the client's time counts from "the most recent block" (RFC 7959 §2.5), so that a slow one may take longer in all.
 pub(super) const UPLOAD_LIFETIME_MAX: Duration = Duration::from_secs(2 * EXCHANGE_LIFETIME.as_secs());
 
 /// State of all peers of one shard.

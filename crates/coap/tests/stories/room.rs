@@ -148,6 +148,46 @@ fn c43_an_answer_with_blocks_outstanding_and_one_of_skg_stay() {
 }
 
 #[test]
+fn c43_further_requests_of_one_session_push_out_no_answer_that_is_still_needed() {
+    let mut server = Server::new();
+    let key = Make::post("est/skg", 1).payload(b"csr").bytes();
+    let private = server.exchange(&key, &certificate(b"a private key"));
+    server.now += Duration::from_millis(1);
+    let last = upload(&mut server, &body(100, 0), BlockSize::B64, 2);
+    server.exchange(&last, &certificate(&body(500, 3)));
+    let tagged = |tag: u8, id| Make::enroll(id).option(Number::REQUEST_TAG, &[tag]).payload(b"csr").bytes();
+    let first = tagged(0, 100);
+    for tag in 0..20 {
+        server.now += Duration::from_millis(1);
+        server.exchange(&tagged(tag, 100 + u16::from(tag)), &certificate(b"a certificate"));
+    }
+    // Of those that were fetched the oldest have gone: their duplicates are new requests.
+    assert!(matches!(server.deliver(&first).0, Got::Request { .. }));
+    assert_eq!(server.reply(&key), private, "it cannot be had again");
+    let rest = server.reply(&Make::enroll(9).block2(7, BlockSize::B64).bytes());
+    assert_eq!(parse(&rest).payload(), &body(500, 3)[448..], "its client is on the way through it");
+}
+
+#[test]
+fn c43_a_session_full_of_answers_that_stay_is_told_to_come_later() {
+    let mut server = Server::with(Config { exchanges_per_peer_max: 3, ..Config::default() });
+    for id in 1..=3 {
+        server.exchange(&Make::post("est/skg", id).payload(b"csr").bytes(), &certificate(b"a private key"));
+    }
+    let further = Make::enroll(9).payload(b"csr").bytes();
+    assert_eq!(server.done(&further).0, Done::Refused(Refusal::Full(Limit::Pending)));
+    server.pass(coap::EXCHANGE_LIFETIME);
+    server.request(&further);
+
+    // A new request gives up the rest of the answer to the one before of its name.
+    let mut server = Server::with(Config { exchanges_per_peer_max: 1, ..Config::default() });
+    for id in 1..=3 {
+        let request = Make::enroll(id).block2(0, BlockSize::B64).payload(b"csr").bytes();
+        server.exchange(&request, &certificate(&body(500, 3)));
+    }
+}
+
+#[test]
 fn c43_answers_that_nobody_fetches_are_bounded_for_one_owner() {
     let mut server = small();
     let mut refused = 0;
