@@ -12,6 +12,7 @@
 //! ```
 
 mod batch;
+mod finish;
 mod outbound;
 
 use std::io;
@@ -23,6 +24,7 @@ use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_bu
 use socket2::{Domain, Protocol, Type};
 
 pub use batch::{BATCH_MAX, Batch, Received};
+pub use finish::finish;
 use outbound::Outbound;
 
 /// What a socket is asked to be.
@@ -146,7 +148,7 @@ pub struct Counters {
     pub send_calls: u64,
     /// Datagrams that had to wait in the backlog.
     pub delayed: u64,
-    /// Datagrams dropped because the backlog was full.
+    /// Datagrams dropped because the backlog was full, or given up in it: see [`Socket::abandon`].
     pub dropped_backlog_full: u64,
     /// Datagrams that the kernel refused (no route, too big, ...); the protocol's retransmission stands in.
     pub dropped_refused: u64,
@@ -288,6 +290,11 @@ impl Socket {
     /// Gives the kernel everything it takes; the rest stays in the backlog.
     pub fn flush(&mut self) {
         self.outbound.flush(&self.inner, &self.state);
+    }
+
+    /// Gives up what waits in the backlog; it counts as dropped. The end of a socket whose network takes nothing any more.
+    pub fn abandon(&mut self) {
+        self.outbound.abandon();
     }
 
     /// Whether datagrams wait for the kernel.

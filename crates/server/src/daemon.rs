@@ -44,7 +44,7 @@ pub use reload::{Reloaded, Reloader};
 use control::{Control, LEDGER_BROKEN, Phase};
 use ledger::Watched;
 use reload::Issuing;
-use shard::{Ended, Parts, Shard};
+use shard::{CutOff, Ended, Parts, Shard};
 use snapshot::Reader;
 use work::Pool;
 
@@ -186,6 +186,8 @@ pub struct Drained {
     pub enrolments_cut_off: usize,
     /// Shards whose time was over before their sessions were finished.
     pub shards_cut_off: usize,
+    /// Last datagrams, most of them close_notify, that the network did not take in time.
+    pub datagrams_dropped: u64,
 }
 
 impl Handle {
@@ -250,18 +252,18 @@ impl Handle {
         // All of them first: one that failed has the others say goodbye to their devices.
         let ended: Vec<_> = std::mem::take(&mut self.shards).into_iter().map(JoinHandle::join).collect();
         for ended in ended {
-            match ended.expect("a shard does not panic")? {
-                Ended::Drained => {}
-                Ended::CutOff { enrolments } => {
-                    drained.shards_cut_off += 1;
-                    drained.enrolments_cut_off += enrolments;
-                }
+            let Ended { cut_off, datagrams_dropped } = ended.expect("a shard does not panic")?;
+            drained.datagrams_dropped += datagrams_dropped;
+            if let Some(CutOff { enrolments }) = cut_off {
+                drained.shards_cut_off += 1;
+                drained.enrolments_cut_off += enrolments;
             }
         }
         if drained != Drained::default() {
             tracing::warn!(
                 enrolments = drained.enrolments_cut_off,
                 shards = drained.shards_cut_off,
+                datagrams_dropped = drained.datagrams_dropped,
                 "stopped before everything was finished; server.drain_timeout gives it more time"
             );
         }

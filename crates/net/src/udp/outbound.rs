@@ -70,6 +70,9 @@ pub(super) struct Outbound {
     spare: Vec<u8>,
     backlog: VecDeque<Waiting>,
     counters: Counters,
+    /// The kernel takes nothing so many times: over loopback a send buffer never fills.
+    #[cfg(test)]
+    pub(super) blocked: u32,
 }
 
 impl Outbound {
@@ -91,6 +94,11 @@ impl Outbound {
     pub(super) fn flush(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState) {
         self.drain_backlog(socket, state);
         self.flush_gathered(socket, state);
+    }
+
+    pub(super) fn abandon(&mut self) {
+        self.counters.dropped_backlog_full += u64::try_from(self.backlog.len()).unwrap_or(u64::MAX);
+        self.backlog = VecDeque::new();
     }
 
     pub(super) fn has_backlog(&self) -> bool {
@@ -178,6 +186,11 @@ impl Outbound {
         contents: &[u8],
         segment_size: Option<usize>,
     ) -> io::Result<()> {
+        #[cfg(test)]
+        if self.blocked > 0 {
+            self.blocked -= 1;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let transmit = Transmit { destination: flow.peer, ecn: None, contents, segment_size, src_ip: flow.local };
         self.counters.send_calls += 1;
         state.try_send(UdpSockRef::from(socket), &transmit)?;

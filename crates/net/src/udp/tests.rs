@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 
+use crate::Clock;
+
 use super::*;
 
 /// Loopback delivers at once; this long passes only when something is wrong.
@@ -204,4 +206,37 @@ fn a_fault_names_the_end_that_is_at_fault_and_what_to_do() {
     let broadcast: SocketAddr = "255.255.255.255:5684".parse().unwrap();
     let broadcast = Socket::connect(broadcast, None, &Options::default()).unwrap_err().to_string();
     assert!(broadcast.contains("broadcast") && !broadcast.contains("1024"), "{broadcast}");
+}
+
+#[test]
+fn d90_at_the_end_what_waits_is_sent_when_the_kernel_takes_it_or_counted() {
+    for loopback in loopbacks() {
+        let mut server = Socket::bind(loopback, &Options::default()).unwrap();
+        let device = Socket::connect(server.local_address(), None, &Options::default()).unwrap();
+        let mut sockets = [device];
+        let mut poll = Poll::new().unwrap();
+        sockets[0].register(poll.registry(), Token(0)).unwrap();
+        let say = |sockets: &mut [Socket; 1], blocked| {
+            sockets[0].outbound.blocked = blocked;
+            // Of different lengths: each is a send of its own.
+            for n in 1..=3 {
+                sockets[0].send(server.local_address(), None, &vec![7; n]);
+            }
+        };
+        say(&mut sockets, 2);
+        finish(&mut sockets, &mut poll, Clock.now().mono + PATIENCE).unwrap();
+        assert!(!sockets[0].wants_write());
+        let counters = sockets[0].counters();
+        assert_eq!((counters.sent, counters.delayed > 0, counters.dropped_backlog_full), (3, true, 0));
+
+        say(&mut sockets, u32::MAX);
+        finish(&mut sockets, &mut poll, Clock.now().mono + Duration::from_millis(5)).unwrap();
+        assert!(sockets[0].wants_write(), "the time was over");
+        sockets[0].abandon();
+        assert!(!sockets[0].wants_write());
+        let counters = sockets[0].counters();
+        assert_eq!((counters.sent, counters.dropped_backlog_full), (3, 3), "every one is sent or counted");
+        let got = receive(&mut server, 3);
+        assert_eq!(got.iter().map(|(_, _, bytes)| bytes.len()).collect::<Vec<_>>(), [1, 2, 3]);
+    }
 }

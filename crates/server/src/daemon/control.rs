@@ -65,12 +65,20 @@ impl Control {
         self.deadline.get().copied()
     }
 
+    /// What closing takes of the time to drain; half of a short one is still for finishing.
+    fn closing(&self) -> Duration {
+        CLOSING.min(self.drain_timeout / 2)
+    }
+
+    /// How long the network may take for the last datagrams; as long again is for the threads.
+    pub(super) fn last_datagrams(&self) -> Duration {
+        self.closing() / 2
+    }
+
     /// Goes forward to `phase`.
     pub(super) fn advance(&self, now: Instant, phase: Phase) {
         self.readiness.set(false);
-        // Half of a short timeout is still for finishing.
-        let closing = CLOSING.min(self.drain_timeout / 2);
-        self.deadline.get_or_init(|| now + self.drain_timeout.saturating_sub(closing));
+        self.deadline.get_or_init(|| now + self.drain_timeout.saturating_sub(self.closing()));
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
         self.wake();
     }

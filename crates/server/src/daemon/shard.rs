@@ -21,7 +21,7 @@ use dtls::{Now, Path, Route, SocketIndex};
 use est::{Alarm, Attempt, Backlog, Output, PublicKeyDone, PublicKeyJob, Success};
 use mio::{Events, Poll, Token, Waker};
 use net::Clock;
-use net::udp::{Batch, Socket, is_passing};
+use net::udp::{Batch, Socket, finish, is_passing};
 
 use super::control::{Control, Phase};
 use super::mailbox::{Mailbox, Sender, mailbox};
@@ -188,7 +188,7 @@ impl Shard {
                 }
             }
             self.turn(now, &mut batch)?;
-            if let Some(ended) = self.ended(now) {
+            if let Some(ended) = self.ended(now)? {
                 return Ok(ended);
             }
         }
@@ -239,30 +239,42 @@ impl Shard {
     }
 
     /// Ends when nothing is left to wait for; at the deadline the rest is closed with close_notify.
-    fn ended(&mut self, now: Now) -> Option<Ended> {
+    fn ended(&mut self, now: Now) -> io::Result<Option<Ended>> {
         if !self.draining {
-            return None;
+            return Ok(None);
         }
-        if self.server.is_drained() {
-            return Some(Ended::Drained);
-        }
-        let over = self.control.phase() == Phase::Stopping || self.control.deadline().is_some_and(|at| at <= now.mono);
-        over.then(|| {
-            let counters = self.server.counters();
-            self.server.close_all(now);
-            // Batch by batch: what one says has been handed to the sockets before the next one begins.
-            loop {
-                self.collect(now);
-                for socket in &mut self.sockets {
-                    socket.flush();
-                }
-                if !self.server.is_sweeping() {
-                    break;
-                }
-                self.server.handle_timeout(now);
+        let cut_off = if self.server.is_drained() {
+            None
+        } else {
+            let is_over = self.control.deadline().is_some_and(|at| at <= now.mono);
+            if self.control.phase() != Phase::Stopping && !is_over {
+                return Ok(None);
             }
-            Ended::CutOff { enrolments: counters.pending }
-        })
+            let enrolments = self.server.counters().pending;
+            self.server.close_all(now);
+            Some(CutOff { enrolments })
+        };
+        let datagrams_dropped = self.say_the_last(now)?;
+        Ok(Some(Ended { cut_off, datagrams_dropped }))
+    }
+
+    /// Has the sockets send what there still is to say: every close_notify is sent, or counted among those that are dropped. Batch by batch:
+    /// what one says has been handed to the kernel before the next one begins, as long as it takes anything in time.
+    fn say_the_last(&mut self, now: Now) -> io::Result<u64> {
+        let dropped = |sockets: &[Socket]| sockets.iter().map(|it| it.counters().dropped_backlog_full).sum::<u64>();
+        let before = dropped(&self.sockets);
+        let until = now.mono + self.control.last_datagrams();
+        loop {
+            self.collect(now);
+            finish(&mut self.sockets, &mut self.poll, until)?;
+            if !self.server.is_sweeping() {
+                break;
+            }
+            self.server.handle_timeout(now);
+        }
+        self.sockets.iter_mut().for_each(Socket::abandon);
+        self.publisher.publish(&self.meters, &self.server, &self.sockets, self.not_unicast);
+        Ok(dropped(&self.sockets) - before)
     }
 
     fn receive(&mut self, now: Now, batch: &mut Batch) -> io::Result<()> {
@@ -400,14 +412,18 @@ impl Shard {
 
 /// How a shard ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// Every session was finished or closed.
-    Drained,
-    /// The deadline came first.
-    CutOff {
-        /// Enrolments that were still waiting for the authority.
-        enrolments: usize,
-    },
+pub(super) struct Ended {
+    /// The deadline came first; else every session was finished or closed.
+    pub(super) cut_off: Option<CutOff>,
+    /// The last datagrams that the network did not take in time.
+    pub(super) datagrams_dropped: u64,
+}
+
+/// What the deadline cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CutOff {
+    /// Enrolments that were still waiting for the authority.
+    pub(super) enrolments: usize,
 }
 
 /// As much work is outside as the mailbox has room for.
