@@ -4,8 +4,8 @@
 //! (chain, CertificateVerify) with the key agreement. Each is a job that owns all it needs. Where it runs is the driver's choice: at once
 //! ([`crate::PublicKeySteps::Inline`]) or wherever [`crate::Endpoint::poll_public_key_job`] carries it.
 //!
-//! Inline, all signatures of one handshake are checked by one call of `crypto::run_many`; with [`PublicKeyJob::run_many`], those of all
-//! handshakes whose jobs it is given.
+//! Inline, the signatures of one handshake are checked by one call of `crypto::run_many` in each round, and nothing is gathered across handshakes;
+//! with [`PublicKeyJob::run_many`], those of all handshakes whose jobs it is given. Which ones those are is the driver's choice.
 
 use std::sync::Arc;
 

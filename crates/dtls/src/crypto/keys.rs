@@ -193,8 +193,9 @@ impl Results {
     }
 }
 
-/// Verifies the signatures that a turn has gathered, of one handshake or of many. All verification of the engine goes through this one
-/// call: what can do several at once has its place here.
+/// Verifies the signatures of a round of judgements: of one handshake where its steps run inline, of all whose jobs were handed to one
+/// [`crate::PublicKeyJob::run_many`] where they are suspended. One after the other; all verification of the engine goes through here, so that
+/// what can do several at once has its place.
 pub(crate) fn run_many(checks: &[SignatureCheck<'_>]) -> Results {
     Results(checks.iter().map(SignatureCheck::holds).collect())
 }
