@@ -1,5 +1,8 @@
 //! Whether new handshakes are begun.
 
+use std::time::{Duration, Instant};
+
+use super::pressure::{LEVELS, SHARES};
 use crate::drops::Drop;
 use crate::limits::DATAGRAMS_PER_BEGIN_BEHIND;
 
@@ -20,72 +23,215 @@ pub enum Admission {
 ///
 /// While the server is behind, the datagrams it takes pay for the handshakes it begins. To begin and finish one costs as much as some
 /// hundred datagrams that lead to nothing, on a fast machine and on a slow one. So the share of the time that goes to new handshakes is
-/// bounded where handshakes make the server late, and where a flood of other datagrams does, new handshakes are begun all the same. The
-/// hello that is let in is the first that comes when one is due: more hellos are more chances. What one address or certificate may buy
-/// with its hellos the meter and the limits of half-open handshakes decide, as they do at other times.
+/// bounded where handshakes make the server late, and where a flood of other datagrams does, new handshakes are begun all the same.
+///
+/// A hello whose prefixes have had little of the handshakes begun lately ([`Recent`]) is let in on credit, for datagrams that are yet to
+/// come; one at a time. Other hellos wait until the credit is paid back and the next handshake is paid for: of them the first is let in
+/// that comes then. Nothing is kept free for hellos that do not come, so one network gets every handshake where no other asks for any.
+/// Where hellos that are let in on credit use up all that is paid for, the others get nothing until they are among those with little again.
 #[derive(Debug, Default)]
 pub(super) struct Door {
     admission: Admission,
-    /// Datagrams since a handshake was begun, while the server is behind. It saturates: what has not been used is not saved up.
-    datagrams: u32,
+    /// Datagrams taken, less those that paid for handshakes, while the server is behind; at least minus the price of one handshake, at
+    /// most the price of one: what has not been used is not saved up.
+    credit: i32,
+    recent: Recent,
 }
+
+/// What one handshake costs.
+const PRICE: i32 = DATAGRAMS_PER_BEGIN_BEHIND.cast_signed();
+
+/// Keyed hashes of a peer's prefixes, the widest first.
+pub(super) type PrefixHashes = [u64; LEVELS];
 
 impl Door {
     pub(super) fn admission(&self) -> Admission {
         self.admission
     }
 
+    /// What prefixes have had is remembered: a server may be behind many times in a second.
     pub(super) fn set(&mut self, admission: Admission) {
-        *self = Door { admission, datagrams: 0 };
+        (self.admission, self.credit) = (admission, 0);
     }
 
     pub(super) fn note_datagram(&mut self) {
         if self.admission == Admission::Behind {
-            self.datagrams = self.datagrams.saturating_add(1);
+            self.credit = PRICE.min(self.credit + 1);
         }
     }
 
     /// Whether a handshake may be begun now.
-    pub(super) fn admits(&self) -> Result<(), Drop> {
+    pub(super) fn admits(&mut self, now: Instant, prefixes: impl FnOnce() -> PrefixHashes) -> Result<(), Drop> {
         match self.admission {
             Admission::Open => Ok(()),
-            Admission::Behind if self.datagrams >= DATAGRAMS_PER_BEGIN_BEHIND => Ok(()),
+            Admission::Behind if self.credit >= PRICE => Ok(()),
+            Admission::Behind if self.credit >= 0 && self.recent.had_little(now, &prefixes()) => Ok(()),
             Admission::Behind => Err(Drop::Behind),
             Admission::Draining => Err(Drop::Draining),
         }
     }
 
-    pub(super) fn note_begun(&mut self) {
-        self.datagrams = 0;
+    pub(super) fn note_begun(&mut self, now: Instant, prefixes: impl FnOnce() -> PrefixHashes) {
+        if self.admission == Admission::Behind {
+            self.credit -= PRICE;
+            self.recent.note(now, &prefixes());
+        }
     }
 }
+
+/// Handshakes begun lately while the server was behind, by prefix. The counts are halved every [`HALF_LIFE`].
+///
+/// No prefix is kept: at each length it falls, by its hash, into one cell of each of two rows, and has had what the lower one of the two
+/// counts. So a prefix may seem to have had more than it did, if it shares both cells, and then waits with those that have; never less.
+#[derive(Debug, Default)]
+struct Recent {
+    /// Allocated when a server is behind for the first time.
+    counts: Option<Box<[[[u16; CELLS]; ROWS]; LEVELS]>>,
+    total: u16,
+    halved: Option<Instant>,
+}
+
+const ROWS: usize = 2;
+const CELLS: usize = 256;
+
+/// What is remembered reaches as far back as a client that repeats its hello waits: with timers of 9 s, two half-lives.
+const HALF_LIFE: Duration = Duration::from_secs(4);
+
+/// Up to this part of its share a prefix has had little. Attackers have to come from as many prefixes as hold this part each to be let in
+/// like everybody else.
+const LITTLE: u32 = 4;
+
+impl Recent {
+    fn had_little(&mut self, now: Instant, prefixes: &PrefixHashes) -> bool {
+        self.halve(now);
+        let Some(counts) = &self.counts else { return true };
+        let had = |level: usize| {
+            let rows = (0..ROWS).map(|row| counts[level][row][cell(prefixes[level], row)]);
+            u32::from(rows.min().unwrap_or(0))
+        };
+        (0..LEVELS).all(|level| {
+            let share = u32::try_from(SHARES[level]).unwrap_or(u32::MAX);
+            had(level) <= (u32::from(self.total) / (share * LITTLE)).max(1)
+        })
+    }
+
+    fn note(&mut self, now: Instant, prefixes: &PrefixHashes) {
+        self.halve(now);
+        let counts = self.counts.get_or_insert_with(|| Box::new([[[0; CELLS]; ROWS]; LEVELS]));
+        for (rows, hash) in counts.iter_mut().zip(prefixes) {
+            for (row, cells) in rows.iter_mut().enumerate() {
+                let count = &mut cells[cell(*hash, row)];
+                *count = count.saturating_add(1);
+            }
+        }
+        self.total = self.total.saturating_add(1);
+    }
+
+    fn halve(&mut self, now: Instant) {
+        let halved = self.halved.get_or_insert(now);
+        if now.saturating_duration_since(*halved) < HALF_LIFE {
+            return;
+        }
+        let times = now.saturating_duration_since(*halved).as_secs() / HALF_LIFE.as_secs();
+        let shift = u32::try_from(times).unwrap_or(u32::MAX);
+        *halved = now;
+        let halve = |count: u16| count.checked_shr(shift).unwrap_or(0);
+        self.total = halve(self.total);
+        let cells = self.counts.iter_mut().flat_map(|counts| counts.as_flattened_mut().as_flattened_mut());
+        cells.for_each(|count| *count = halve(*count));
+    }
+}
+
+/// The cell of a row: each row has its own eight bits of the hash.
+fn cell(hash: u64, row: usize) -> usize {
+    usize::from(hash.to_le_bytes()[row])
+}
+
+const _: () = assert!(CELLS == 1 << u8::BITS && ROWS <= 8);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const A: PrefixHashes = [0x0101, 0x0202, 0x0303];
+    const B: PrefixHashes = [0x1111, 0x1212, 0x1313];
+    const C: PrefixHashes = [0x2121, 0x2222, 0x2323];
+
+    struct House(Door, Instant);
+
+    impl House {
+        #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        fn behind() -> Self {
+            let mut door = Door::default();
+            door.set(Admission::Behind);
+            Self(door, Instant::now())
+        }
+
+        fn take(&mut self, datagrams: u32) {
+            (0..datagrams).for_each(|_| self.0.note_datagram());
+        }
+
+        fn knock(&mut self, prefixes: PrefixHashes) -> bool {
+            let admitted = self.0.admits(self.1, || prefixes).is_ok();
+            if admitted {
+                self.0.note_begun(self.1, || prefixes);
+            }
+            admitted
+        }
+    }
+
     #[test]
     fn c47_while_behind_one_handshake_is_begun_for_so_many_datagrams() {
-        let mut door = Door::default();
-        assert_eq!(door.admits(), Ok(()));
-        door.set(Admission::Behind);
+        let mut house = House::behind();
+        assert!(house.knock(A), "on credit");
         let mut begun = 0;
         for _ in 0..DATAGRAMS_PER_BEGIN_BEHIND * 10 {
-            door.note_datagram();
-            if door.admits().is_ok() {
-                door.note_begun();
-                begun += 1;
-            }
+            house.take(1);
+            begun += u32::from(house.knock(A));
         }
-        assert_eq!(begun, 10);
-        for _ in 0..DATAGRAMS_PER_BEGIN_BEHIND * 10 {
-            door.note_datagram();
+        // The first ones were let in on credit: what came since has paid for one of them.
+        assert!((9..=10).contains(&begun), "{begun}");
+        house.take(DATAGRAMS_PER_BEGIN_BEHIND * 10);
+        assert!(house.knock(A));
+        assert!(!house.knock(A), "nothing is saved up");
+        house.0.set(Admission::Open);
+        assert_eq!(house.0.admits(house.1, || A), Ok(()));
+        house.0.set(Admission::Draining);
+        assert_eq!(house.0.admits(house.1, || A), Err(Drop::Draining));
+    }
+
+    #[test]
+    fn c47_d88_one_network_gets_all_while_no_other_asks_and_waits_when_one_does() {
+        let mut house = House::behind();
+        for _ in 0..100 {
+            house.take(DATAGRAMS_PER_BEGIN_BEHIND);
+            house.knock(A);
         }
-        door.note_begun();
-        assert_eq!(door.admits(), Err(Drop::Behind), "nothing is saved up");
-        door.set(Admission::Open);
-        assert_eq!(door.admits(), Ok(()));
-        door.set(Admission::Draining);
-        assert_eq!(door.admits(), Err(Drop::Draining));
+        house.take(DATAGRAMS_PER_BEGIN_BEHIND * 2);
+        assert!(house.knock(A) && !house.knock(A));
+        // Then others ask: one is let in on credit, the next one when that is paid back.
+        assert!(house.knock(B) && !house.knock(C));
+        house.take(DATAGRAMS_PER_BEGIN_BEHIND - 1);
+        assert!(!house.knock(C));
+        house.take(1);
+        assert!(!house.knock(A) && house.knock(C) && !house.knock(A));
+        // What it had long ago no longer counts.
+        house.1 += HALF_LIFE * 10;
+        house.take(DATAGRAMS_PER_BEGIN_BEHIND);
+        assert!(house.knock(A));
+    }
+
+    #[test]
+    fn c47_a_server_that_is_behind_again_and_again_remembers_who_had_most() {
+        let mut house = House::behind();
+        for _ in 0..100 {
+            house.0.set(Admission::Open);
+            house.0.set(Admission::Behind);
+            house.take(DATAGRAMS_PER_BEGIN_BEHIND);
+            house.knock(A);
+        }
+        house.0.set(Admission::Open);
+        house.0.set(Admission::Behind);
+        assert!(!house.knock(A) && house.knock(B));
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct FirstHello<'a> {
 impl<V: VerifyPeer> Endpoint<V> {
     /// Begins a handshake with a ClientHello whose cookie is good. The slot is reserved before anything is allocated.
     pub(super) fn begin(&mut self, now: Now, route: Route, hello: FirstHello<'_>) {
-        if let Err(reason) = self.door.admits() {
+        if let Err(reason) = self.door.admits(now.mono, || self.table.prefixes(route)) {
             return self.outside.port(now, Some(route)).drop(reason);
         }
         // Before anything ends: a hello that buys nothing changes nothing.
@@ -60,7 +60,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             }
             None => {}
         }
-        self.door.note_begun();
+        self.door.note_begun(now.mono, || self.table.prefixes(route));
         let FirstHello { record_sequence, fragment, promise, mark } = hello;
         let handshake = Handshake::new(Arc::clone(&self.config), fragment, promise, record_sequence, now.mono);
         let mut half_open = HalfOpen::new(route, handshake, now.mono, mark, fragment.message_seq);

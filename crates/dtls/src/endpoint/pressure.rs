@@ -38,8 +38,8 @@ const AGE_MIN: Duration = Duration::from_secs(3);
 
 /// Of the slots, what one prefix may hold while others wait: a /16 or a /32, which may be a carrier, a quarter; a /20 or a /48 an eighth; a
 /// /24 or a /56, behind which a NAT may stand, a sixteenth.
-const SHARES: [usize; LEVELS] = [4, 8, 16];
-const LEVELS: usize = 3;
+pub(super) const SHARES: [usize; LEVELS] = [4, 8, 16];
+pub(super) const LEVELS: usize = 3;
 
 /// A device has one handshake, and after a restart another one; twins that were given the same certificate have a few.
 const PROVEN_PER_CERTIFICATE_MAX: u32 = 4;
@@ -82,7 +82,7 @@ impl Network {
     }
 
     /// Level 0 is the widest.
-    fn prefix(self, level: usize) -> u64 {
+    pub(super) fn prefix(self, level: usize) -> u64 {
         let is_v6 = self.0 >> 56 == 6;
         let dropped = match (is_v6, level) {
             (true, 0) => 24,

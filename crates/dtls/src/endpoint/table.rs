@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::SessionCounts;
+use super::door::PrefixHashes;
 use super::meter::{AddressHash, Buyer};
 use super::pressure::{Holding, Network, Victim};
 use crate::index::{Index, KeyedHash};
@@ -371,6 +372,12 @@ impl<V: VerifyPeer> Table<V> {
     /// A keyed hash of the peer's address, whatever its port.
     pub(super) fn address(&self, route: Route) -> AddressHash {
         AddressHash(self.hash.of(&route.peer().ip().to_canonical()))
+    }
+
+    /// Keyed hashes of the peer's prefixes.
+    pub(super) fn prefixes(&self, route: Route) -> PrefixHashes {
+        let network = Network::of(route);
+        std::array::from_fn(|level| self.hash.of(&network.prefix(level)))
     }
 
     /// Slots that were ever taken: [`Table::sessions_in`] walks them.

@@ -88,7 +88,7 @@ fn everywhere(n: u64) -> Route {
 }
 
 /// Sixteen hosts in sixteen /24s, four in each of four /16s: none of them holds more than its share when they hold every slot.
-fn sixteen_networks(n: u64) -> Route {
+pub(crate) fn sixteen_networks(n: u64) -> Route {
     let [.., n_16] = (n % 16).to_be_bytes();
     at([11, n_16 % 4, n_16 / 4 * 64, 1], port(n / 16))
 }
@@ -99,7 +99,7 @@ fn many_networks(n: u64) -> Route {
     at([11, n_256 % 64, n_256 / 64 * 64, 1], port(n / 256))
 }
 
-fn port(n: u64) -> u16 {
+pub(crate) fn port(n: u64) -> u16 {
     u16::try_from(n % 60_000).unwrap() + 1
 }
 

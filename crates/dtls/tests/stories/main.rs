@@ -7,6 +7,7 @@ mod support;
 
 mod allocations;
 mod authentication;
+mod behind;
 mod conversation;
 mod cookies;
 mod established;
