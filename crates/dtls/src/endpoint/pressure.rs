@@ -475,6 +475,22 @@ mod tests {
     }
 
     #[test]
+    fn d88_a_fleet_behind_one_address_outlives_older_handshakes_of_as_many_networks_as_there_are_slots() {
+        let mut slots = Slots::new();
+        for n in 0..4_056 {
+            slots.add(&format!("{}.{}.0.1", n / 250 + 10, n % 250), Stage::Answered, 10);
+        }
+        for n in 0..40 {
+            slots.add(&format!("198.51.100.{n}"), Stage::Answered, 9);
+        }
+        let mut pressure = Pressure::default();
+        for _ in 0..128 {
+            let victim = pressure.choose(slots.1, network("203.0.113.1"), |_| true, || slots.0.clone()).unwrap();
+            assert!(victim.slot < 4_056, "{victim:?}");
+        }
+    }
+
+    #[test]
     fn d87_of_two_that_are_due_the_one_goes_whose_flight_is_unanswered() {
         let mut slots = Slots::new();
         let shown = slots.add("192.0.2.1", Stage::Shown, 40);
