@@ -40,7 +40,7 @@ pub(crate) struct EnrolmentArguments {
     #[command(flatten)]
     pub(crate) connection: Connection,
 
-    /// Write device.pem, device.key and anchors.pem to this new folder, whole or not at all
+    /// Write device.pem, device.key and anchors.pem to this new folder; a failure leaves none of them
     #[arg(long, value_name = "DIR", required_unless_present = "csr")]
     pub(crate) out: Option<PathBuf>,
 

@@ -191,7 +191,7 @@ macro_rules! handshake_rows {
                 "Nothing to change.";
             HandshakeDisplaced: "dtls.handshake.displaced", Handshake, Wire::Silence;
                 "Every handshake slot of the server was taken, and a newcomer needed the one of this handshake, which was the least advanced or of the network that held most.";
-                "Nothing to change on the device: what it repeats begins a new handshake.";
+                "Nothing to change on the device: it begins a new handshake by itself, at the latest when its own timers give up.";
                 "Where many networks knock and few finish, it is a flood: filter it before the server. Where honest devices are this many, raise limits.half_open_max.";
             HandshakeCancelled: "dtls.handshake.cancelled", Handshake, Wire::Alert(Alert::CLOSE_NOTIFY);
                 "This side ended the handshake itself.";
