@@ -7,7 +7,8 @@
 //! At no instant is a certificate in its final place without its key. A process that is killed before the commit leaves a temporary folder without a
 //! secret (`.muster-*`). One that is killed between the links and renames of the commit leaves, beside it, the target with the keys, or some of them,
 //! and without the certificates, or some of them: a secret is either where it was wanted or nowhere, never under a temporary name. A power cut leaves
-//! the same, since the names of keys are on the disk before the first other file is moved.
+//! the same, since the names of keys are on the disk before the first other file is moved. All of this is for [`Durability::Synced`]; what is left to the
+//! system (`load --certificates`) is written under the temporary name, keys as well.
 
 use crate::outcome::{Fault, Outcome};
 use server::files::read_file_or_pipe;

@@ -244,6 +244,7 @@ impl ServerConfig {
             .accepting_expired_below(
                 spec.profiles.iter().flat_map(|profile| profile.anchors_of_expired().iter().copied()),
             )
+            .ending_at(spec.profiles.iter().map(|profile| profile.ca().certificate().anchor_id()))
             .reading(spec.profiles.iter().map(|profile| profile.spec().identity_encoding).max().unwrap_or_default());
         let names = names_of(&spec.identity);
         let mut dtls = dtls::ServerConfig::new(spec.identity, Arc::new(verifier), spec.cookie);

@@ -74,6 +74,18 @@ impl PeerVerifier {
         PeerVerifier { anchors, ..self }
     }
 
+    /// Lets no path lead past these anchors, the issuing CAs: a device that one of them has certified is not one of a manufacturer above.
+    #[must_use]
+    pub fn ending_at(self, anchors: impl IntoIterator<Item = AnchorId>) -> PeerVerifier {
+        let last: BTreeSet<AnchorId> = anchors.into_iter().collect();
+        // Nobody else has them yet, as above.
+        let anchors = match Arc::try_unwrap(self.anchors) {
+            Ok(anchors) => Arc::new(anchors.ending_at(|anchor| last.contains(&anchor.anchor_id()))),
+            Err(shared) => shared,
+        };
+        PeerVerifier { anchors, ..self }
+    }
+
     /// Reads the certificates of devices as the most lenient of all profiles does. A strict one refuses by [`Authenticated::deviations`].
     #[must_use]
     pub fn reading(self, encoding: Encoding) -> PeerVerifier {

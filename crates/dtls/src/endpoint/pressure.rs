@@ -17,8 +17,8 @@
 //! one. Proven handshakes go last; where no prefix holds more than its share, not before [`DUE`]. At most [`PROVEN_PER_CERTIFICATE_MAX`]
 //! of one certificate count as proven.
 //!
-//! One look at all handshakes chooses victims for many newcomers ([`BATCH_MAX`]), and there is no look without newcomers: the ordinary path
-//! keeps no counts, and a flood pays for each look with that many begun handshakes.
+//! One look at all handshakes chooses victims for many newcomers ([`BATCH_PART`]), and there is no look without newcomers: the ordinary path
+//! keeps no counts, and a flood pays for each look with half as many begun handshakes, or waits for [`LOOK_INTERVAL`].
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -44,15 +44,16 @@ pub(super) const LEVELS: usize = 3;
 /// A device has one handshake, and after a restart another one; twins that were given the same certificate have a few.
 const PROVEN_PER_CERTIFICATE_MAX: u32 = 4;
 
-/// Victims of one look, at most, and the part of the slots that it may be.
-const BATCH_MAX: usize = 256;
+/// Victims of one look: this part of the slots.
 const BATCH_PART: usize = 32;
 
 /// Victims are chosen anew after this time: who held most then may hold nothing now.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
-/// Between two looks of which the first served hardly any newcomer. For a small number of slots a look costs nothing.
+/// Between two looks of which the first served hardly any newcomer, for each so many slots begun: what a look costs grows with them. For a small
+/// number of slots it costs nothing.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const LOOK_SLOTS: usize = 4_096;
 const FEW: usize = 64;
 
 const _: () = {
@@ -186,7 +187,7 @@ impl Pressure {
         }
         let paid_for = self.found > 0 && self.used * 2 >= self.found;
         if self.victims.front().is_none_or(|victim| victim.from > now)
-            && (self.networks.len() <= FEW || paid_for || since.is_none_or(|since| since >= LOOK_INTERVAL))
+            && (self.networks.len() <= FEW || paid_for || since.is_none_or(|since| since >= self.look_interval()))
         {
             self.look(now, look());
         }
@@ -215,6 +216,11 @@ impl Pressure {
         theirs > ours || age >= AGE_MIN
     }
 
+    fn look_interval(&self) -> Duration {
+        let times = self.networks.len().div_ceil(LOOK_SLOTS);
+        LOOK_INTERVAL.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX).max(1)).min(GOOD_FOR)
+    }
+
     fn count(&self, network: Network, level: usize) -> usize {
         let prefix = network.prefix(level);
         let start = self.networks.partition_point(|one| one.prefix(level) < prefix);
@@ -227,7 +233,7 @@ impl Pressure {
         self.networks.clear();
         self.networks.extend(holdings.iter().map(|holding| holding.network));
         let slots = holdings.len();
-        let batch = (slots / BATCH_PART).clamp(1, BATCH_MAX).min(slots);
+        let batch = (slots / BATCH_PART).max(1).min(slots);
         let mut victims = rank(now, &holdings);
         weigh(&mut victims, slots);
         victims.iter_mut().for_each(|victim| victim.from = may_go_from(victim, slots));
@@ -462,9 +468,9 @@ mod tests {
         let lone = slots.add("198.51.100.1", Stage::Answered, 200);
         let mut pressure = Pressure::default();
         for _ in 0..1_000 {
-            let victim = pressure.choose(slots.1, network("203.0.113.1"), |_| true, || slots.0.clone());
-            assert_ne!(victim, Ok(lone));
-            slots.0.retain(|holding| Ok(holding.id) != victim);
+            let victim = pressure.choose(slots.1, network("203.0.113.1"), |_| true, || slots.0.clone()).unwrap();
+            assert_ne!(victim, lone);
+            slots.0.retain(|holding| holding.id != victim);
         }
         // What they hold more is fewer than a batch by and by, and the oldest goes.
         for n in 0..2_048 {

@@ -201,3 +201,26 @@ fn e12_a_certificate_without_a_well_defined_end_is_good_whatever_the_clock_says(
         }
     }
 }
+
+/// The manufacturer of `gateways` has certified the CA of `sensors`: what that CA issued is no device of the factory, in date or not.
+#[test]
+fn e46_an_expired_certificate_of_our_ca_is_none_of_a_manufacturer_above_that_ca() {
+    let pki = Pki::new();
+    let sensors = profile(&pki, "sensors", &[&pki.manufacturer], |_| {});
+    let other = authority("Other issuing", None);
+    let gateways = profile(&pki, "gateways", &[&pki.root], |spec| {
+        let chain = vec![Arc::clone(&other.certificate)];
+        let urls = authority::Urls::default();
+        spec.ca = Arc::new(authority::Ca::new("other", chain, urls, authority::VerifySignatures::Always).unwrap());
+        spec.allow_expired_identity = true;
+    });
+    let mut world = World::of(pki, vec![sensors, gateways], |_, _| {});
+    let mut holder = device_living(past(), &world.pki.issuing, 1);
+    holder.chain.push(world.pki.issuing.certificate.der().to_vec());
+    let mut device = dial_at(&mut world, 1, &holder, &["gateways"]);
+    assert_kept_out(&world, &mut device, Reason::CertificateExpired);
+    // A device of the factory is let in.
+    let factory = device_living(past(), &world.pki.root, 2);
+    let mut device = dial_at(&mut world, 2, &factory, &["gateways"]);
+    assert!(matches!(device.event(), ClientEvent::Connected { .. }));
+}

@@ -11,7 +11,7 @@
 //! critical extensions, extKeyUsage where there is one. `proof` holds what is assumed until each of these signatures has been
 //! verified. A signature is verified once, however many paths it is part of.
 //!
-//! A path ends at the first certificate whose name and key are an anchor's. What such a certificate says of who is above it is of no interest.
+//! No path leads past an anchor of [`Anchors::ending_at`]: what a certificate of such an authority says of who is above it is of no interest.
 //!
 //! webpki does not look at keyUsage and forgets an anchor's own pathLenConstraint. These are checked here, as is that a leaf is not one
 //! of the anchors themselves. webpki refuses every chain below directoryName constraints; such a chain is [`ChainError::NameConstraints`].
@@ -60,6 +60,8 @@ pub struct Anchors {
     trust: Vec<TrustAnchor<'static>>,
     /// In the same order: whether leaves below it may be past their notAfter.
     expired_below: Vec<bool>,
+    /// In the same order: whether no path leads past it.
+    last: Vec<bool>,
     /// How the certificates below them are read.
     encoding: Encoding,
 }
@@ -76,8 +78,8 @@ impl Anchors {
             .enumerate()
             .map(|(index, certificate)| anchor_of(certificate).map_err(|fault| AnchorError { index, fault }))
             .collect::<Result<_, _>>()?;
-        let expired_below = vec![false; certificates.len()];
-        Ok(Self { certificates, trust, expired_below, encoding: Encoding::Strict })
+        let none = vec![false; certificates.len()];
+        Ok(Self { certificates, trust, expired_below: none.clone(), last: none, encoding: Encoding::Strict })
     }
 
     /// Lets leaves below some anchors pass although they are past their notAfter: IDevIDs that outlived their date in a warehouse. Such
@@ -85,6 +87,15 @@ impl Anchors {
     #[must_use]
     pub fn accepting_expired_below(mut self, accepts: impl Fn(&Certificate) -> bool) -> Self {
         self.expired_below = self.certificates.iter().map(|anchor| accepts(anchor)).collect();
+        self
+    }
+
+    /// Lets no path lead past some anchors: a certificate of such an authority that a peer sends does not lead on to an anchor above it, which
+    /// may stand for another origin with other rules. Past any other anchor a path may go on, for the peer may have a later certificate of
+    /// it than we, with wider constraints.
+    #[must_use]
+    pub fn ending_at(mut self, is_last: impl Fn(&Certificate) -> bool) -> Self {
+        self.last = self.certificates.iter().map(|anchor| is_last(anchor)).collect();
         self
     }
 

@@ -93,10 +93,8 @@ impl Search<'_> {
             let Some(other) = other.readable().filter(|other| other.subject() == certificate.issuer()) else {
                 continue;
             };
-            // A path ends at the nearest anchor. Where that one refuses, the anchor above it is not asked: it may stand for another origin,
-            // with other rules.
             let is = |anchor: &Certificate| anchor.spki() == other.spki() && anchor.subject().matches(other.subject());
-            if self.anchors.certificates().iter().any(|anchor| is(anchor)) {
+            if self.anchors.certificates().iter().zip(&self.anchors.last).any(|(anchor, last)| *last && is(anchor)) {
                 continue;
             }
             // RFC 4158 §5.2: no certificate of the same name and key twice, or authorities that certify each other would have no end.

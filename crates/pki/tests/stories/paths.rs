@@ -62,13 +62,14 @@ fn d89_two_anchors_of_one_name_are_both_tried_and_no_signature_twice() {
 
 /// An anchor may stand for another origin than the one above it: devices of our CA are not those of a manufacturer whose root has certified it.
 #[test]
-fn e46_a_path_ends_at_the_nearest_anchor_whatever_that_one_refuses() {
+fn e46_no_path_leads_past_an_anchor_that_is_the_last_whatever_that_one_refuses() {
     let root = Authority::root("Root");
     let issuing = root.below("Issuing", None);
     let middle = issuing.below("Middle", None);
     let over = Validity { not_before: at(NOW - 9), not_after: at(NOW - 1) };
-    let both = || anchors(&[&issuing, &root]);
-    let lenient_above = both().accepting_expired_below(|anchor| anchor.digest() == root.certificate.digest());
+    let is_root = |anchor: &Certificate| anchor.digest() == root.certificate.digest();
+    let open = || anchors(&[&issuing, &root]).accepting_expired_below(is_root);
+    let lenient_above = open().ending_at(|anchor| !is_root(anchor));
     let (issuing_der, middle_der) = (issuing.certificate.der(), middle.certificate.der());
     let below = Raw { validity: over, ..Raw::device(&p256()) }.signed_by(&issuing);
     let further = Raw { validity: over, ..Raw::device(&p256()) }.signed_by(&middle);
@@ -80,6 +81,8 @@ fn e46_a_path_ends_at_the_nearest_anchor_whatever_that_one_refuses() {
     let respelt = Raw { subject: spelt(), ..Raw::authority("Issuing", &issuing.key) }.signed_by(&root);
     let again = Raw { validity: over, issuer: spelt(), ..Raw::device(&p256()) }.signed_with(&issuing.key);
     assert_eq!(device(&lenient_above, &[&again, &respelt]), refused);
+    // Where both anchors stand for the same, a later certificate of the lower one may lead past it.
+    assert_eq!(device(&open(), &[&below, issuing_der]), Ok(1));
     // Beside an anchor, not below one.
     let other = root.below("Other", None);
     let neighbour = Raw { validity: over, ..Raw::device(&p256()) }.signed_by(&other);

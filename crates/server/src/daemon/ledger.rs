@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use authority::{Completion, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing};
 use pki::Digest;
@@ -18,11 +19,13 @@ use super::control::Control;
 pub(super) struct Watched {
     inner: Arc<dyn Ledger>,
     control: Arc<Control>,
+    /// When the process began, by a clock that is never set.
+    began: Instant,
 }
 
 impl Watched {
     pub(super) fn new(inner: Arc<dyn Ledger>, control: Arc<Control>) -> Self {
-        Self { inner, control }
+        Self { inner, control, began: Instant::now() }
     }
 
     /// Calls the ledger. A panic that comes out of it before it has answered is its own; one that comes after is of what the answer set going.
@@ -50,6 +53,12 @@ impl Watched {
     }
 }
 
+/// When the process began, by the clock as it is now. A machine without a battery begins with a clock that is behind until it hears of the time; by
+/// that beginning, certificates of before would seem to have been issued since.
+fn start_by(utc: UnixTime, running: Duration) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(utc.as_secs()).saturating_sub(running))
+}
+
 /// A call of the ledger; dropped before it has returned, it is a panic on its way out.
 struct Inside<'a> {
     control: &'a Control,
@@ -75,7 +84,7 @@ impl Ledger for Watched {
         let mut inside = self.enter(None);
         let since = self.inner.complete_since();
         inside.returned = true;
-        since
+        since.map(|since| since.max(start_by(UnixTime::now(), self.began.elapsed())))
     }
 
     fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
@@ -96,7 +105,6 @@ impl Ledger for Watched {
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::time::Duration;
 
     use super::*;
     use crate::daemon::control::Phase;
@@ -141,6 +149,17 @@ mod tests {
         fn abandon(&self, _: Vec<Serial>) {
             assert!(matches!(self, Does::Answers(_)), "half way");
         }
+    }
+
+    #[test]
+    fn e54_a_clock_that_was_behind_at_the_start_is_forgotten_once_it_is_right() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        assert_eq!(start_by(at(5_000), Duration::from_secs(60)), at(4_940));
+        let control = Arc::new(Control::new(Duration::ZERO, Readiness::starting(metrics::Gauge::noop())));
+        let long_ago = authority::MemoryLedger::new(9).since(at(1));
+        let before = UnixTime::now().as_secs();
+        let since = Watched::new(Arc::new(long_ago), control).complete_since().unwrap();
+        assert!(since.as_secs() + 1 >= before, "not 1970: {since:?}");
     }
 
     const CALLS: [fn(&Watched); 5] = [

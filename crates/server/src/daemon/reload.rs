@@ -90,12 +90,15 @@ pub(super) struct Issuing {
     ledger: Arc<dyn Ledger>,
     flights: Arc<Flights>,
     random: Arc<SystemRandom>,
+    /// For the life of the process: the ledger knows by it which certificates it would hold.
+    node: NodePrefix,
 }
 
 impl Issuing {
     pub(super) fn new(config: &Config, ledger: Arc<dyn Ledger>, random: Arc<SystemRandom>) -> Self {
         let in_flight_max = usize::try_from(config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
-        Self { ledger, flights: Arc::new(Flights::new(authority::Limits { in_flight_max })), random }
+        let node = NodePrefix::new(config.server.node);
+        Self { node, ledger, flights: Arc::new(Flights::new(authority::Limits { in_flight_max })), random }
     }
 
     pub(super) fn snapshot(&self, loaded: &Loaded) -> Snapshot {
@@ -103,7 +106,7 @@ impl Issuing {
             Arc::clone(&self.ledger),
             Arc::clone(&loaded.signer) as Arc<dyn authority::Signer>,
             Arc::clone(&self.random) as Arc<dyn authority::Random>,
-            NodePrefix::new(loaded.config.server.node),
+            self.node,
             Arc::clone(&self.flights),
         )
         .isolating(isolate);
@@ -117,6 +120,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let changes = [
         ("server.listen", old.server.listen.value != new.server.listen.value),
         ("server.drain_timeout", old.server.drain_timeout != new.server.drain_timeout),
+        ("server.node", old.server.node != new.server.node),
         ("server.shards", old.server.shards != new.server.shards),
         ("server.pool_threads", old.server.pool_threads != new.server.pool_threads),
         ("limits.sessions_max", before.sessions_max != after.sessions_max),
