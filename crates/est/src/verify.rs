@@ -66,35 +66,24 @@ impl PeerVerifier {
     #[must_use]
     pub fn accepting_expired_below(self, anchors: impl IntoIterator<Item = AnchorId>) -> PeerVerifier {
         let of_expired: BTreeSet<AnchorId> = anchors.into_iter().collect();
-        // Nobody else has them yet: a verifier is shared once it is complete.
-        let anchors = match Arc::try_unwrap(self.anchors) {
-            Ok(anchors) => Arc::new(anchors.accepting_expired_below(|anchor| of_expired.contains(&anchor.anchor_id()))),
-            Err(shared) => shared,
-        };
-        PeerVerifier { anchors, ..self }
+        self.with(|all| all.accepting_expired_below(|anchor| of_expired.contains(&anchor.anchor_id())))
     }
 
     /// Lets no path lead past these anchors, the issuing CAs: a device that one of them has certified is not one of a manufacturer above.
     #[must_use]
     pub fn ending_at(self, anchors: impl IntoIterator<Item = AnchorId>) -> PeerVerifier {
         let last: BTreeSet<AnchorId> = anchors.into_iter().collect();
-        // Nobody else has them yet, as above.
-        let anchors = match Arc::try_unwrap(self.anchors) {
-            Ok(anchors) => Arc::new(anchors.ending_at(|anchor| last.contains(&anchor.anchor_id()))),
-            Err(shared) => shared,
-        };
-        PeerVerifier { anchors, ..self }
+        self.with(|all| all.ending_at(|anchor| last.contains(&anchor.anchor_id())))
     }
 
     /// Reads the certificates of devices as the most lenient of all profiles does. A strict one refuses by [`Authenticated::deviations`].
     #[must_use]
     pub fn reading(self, encoding: Encoding) -> PeerVerifier {
-        // Nobody else has them yet, as above.
-        let anchors = match Arc::try_unwrap(self.anchors) {
-            Ok(anchors) => Arc::new(anchors.reading(encoding)),
-            Err(shared) => shared,
-        };
-        PeerVerifier { anchors, ..self }
+        self.with(|all| all.reading(encoding))
+    }
+
+    fn with(self, change: impl FnOnce(Anchors) -> Anchors) -> PeerVerifier {
+        PeerVerifier { anchors: Arc::new(change(Arc::unwrap_or_clone(self.anchors))), ..self }
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::support::{DAY, Device, Hand, NODE, START, World, at, dns, issued, refused, run_one};
 use authority::{
-    Function, Ledger, MemoryLedger, Profile, ProfileFault, ProfileSpec, Refusal, SanKind, Unrecorded, VerifySignatures,
+    Function, Ledger, MemoryLedger, Outcome, Profile, ProfileFault, ProfileSpec, Refusal, SanKind, Unrecorded,
+    VerifySignatures,
 };
 use pki::issue::{NodePrefix, Serial, TemplateSpec};
 use pki::make::{self, DeviceSpec, ServerSpec};
@@ -156,13 +157,19 @@ fn e54_what_the_template_does_not_write_is_nobody_by_rule_too() {
             let (issuer, ledger) = world.plain();
             let csr = device.csr_with(client.subject(), &GeneralNames::empty(), None);
             let outcome = run_one(&issuer, START, world.shown(function, profile, &client, csr));
-            if is_device {
-                issued(outcome);
-            } else {
-                assert_eq!(refused(outcome), Refusal::ClientNotInLedger, "{what}, {function:?}");
-                assert_eq!(ledger.issued_count(), 0);
-            }
+            assert_device_or_nobody(outcome, is_device, &ledger, &format!("{what}, {function:?}"));
         }
+    }
+}
+
+/// It gets a certificate, or it is nobody and nothing is issued.
+#[track_caller]
+fn assert_device_or_nobody(outcome: Outcome, is_device: bool, ledger: &MemoryLedger, what: &str) {
+    if is_device {
+        issued(outcome);
+    } else {
+        assert_eq!(refused(outcome), Refusal::ClientNotInLedger, "{what}");
+        assert_eq!(ledger.issued_count(), 0);
     }
 }
 
@@ -187,12 +194,7 @@ fn e54_what_this_ledger_would_hold_if_we_had_issued_it_is_nobody_by_rule_too() {
             let ledger = Arc::new(MemoryLedger::new(9).since(at(START)));
             let issuer = world.issuer(Arc::clone(&ledger) as Arc<dyn Ledger>, Arc::new(world.signer()));
             let outcome = run_one(&issuer, now, world.shown(function, &profile, &client, device.csr()));
-            if is_device {
-                issued(outcome);
-            } else {
-                assert_eq!(refused(outcome), Refusal::ClientNotInLedger, "{what}, {function:?}");
-                assert_eq!(ledger.issued_count(), 0);
-            }
+            assert_device_or_nobody(outcome, is_device, &ledger, &format!("{what}, {function:?}"));
         }
     }
 }

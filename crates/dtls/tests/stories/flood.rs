@@ -130,51 +130,77 @@ fn times(flood: Option<Flood>, trial: &Trial) -> Vec<Option<Duration>> {
     let world = World::new();
     let endpoint = world.endpoint_with(|config| config.limits.half_open_max = half_open_max);
     let mut script = Script::unbegun(&world, endpoint, Hello::default());
-    let mut devices = Vec::new();
     let mut sent = 0_u64;
-    for n in 0..40_u16 {
-        script.clock.elapsed = lasts * u32::from(n) / 40;
-        let timer = Duration::from_secs(if n % 2 == 0 { 1 } else { 9 });
-        let route = at([100, 64 + n.to_be_bytes()[1], 0, 1], 5_000);
-        let device = Device::new(&script, &world, route, timer, u64::from(n) + 9);
-        devices.push(Device { silent: silent.clone(), ..device });
-    }
-    script.clock.elapsed = Duration::ZERO;
-    let end = lasts + Duration::from_secs(180);
-    while script.clock.elapsed < end {
-        let now = script.clock.elapsed;
-        if let Some(flood) = flood.filter(|_| now < lasts) {
-            while sent * 1_000 < flood.per_second * u64::try_from(now.as_millis()).unwrap() {
-                sent += 1;
-                begin(&mut script, (flood.source)(sent), sent, flood.sends);
-            }
+    let crowd = Crowd { begins_within: lasts, ends: lasts + Duration::from_secs(180), silent: silent.clone() };
+    crowd.times_beside(&world, &mut script, |script, now| {
+        let Some(flood) = flood.filter(|_| now < lasts) else { return };
+        while sent * 1_000 < flood.per_second * u64::try_from(now.as_millis()).unwrap() {
+            sent += 1;
+            begin(script, (flood.source)(sent), sent, flood.sends);
         }
-        for device in devices.iter_mut().filter(|device| device.begins <= now && device.took.is_none()) {
-            step(&mut script, device, now);
-        }
-        if devices.iter().all(|device| device.took.is_some()) {
-            break;
-        }
-        if script.endpoint.poll_timeout().is_some_and(|due| due <= script.clock.now().mono) {
-            script.endpoint.handle_timeout(script.clock.now());
-            while script.endpoint.poll_event().is_some() {}
-            deliver(&mut script, &mut devices, now);
-        }
-        script.clock.elapsed += STEP;
-    }
-    let mut times: Vec<_> = devices.iter().map(|device| device.took).collect();
-    times.sort_by_key(|took| took.unwrap_or(Duration::MAX));
-    times
+    })
 }
 
-fn begin(script: &mut Script, route: Route, n: u64, sends: Sent) {
+/// Forty honest devices, each with an address in a network of its own, with timers of 1 s and of 9 s in turn.
+pub(crate) struct Crowd {
+    /// They begin one after the other.
+    pub(crate) begins_within: Duration,
+    /// Nobody waits longer.
+    pub(crate) ends: Duration,
+    /// Of each device, after it began.
+    pub(crate) silent: Range<Duration>,
+}
+
+impl Crowd {
+    /// What the handshake of each took, in order, `None` last, while strangers do what they do at each step of time.
+    pub(crate) fn times_beside(
+        &self,
+        world: &World,
+        script: &mut Script,
+        mut strangers: impl FnMut(&mut Script, Duration),
+    ) -> Vec<Option<Duration>> {
+        let mut devices = Vec::new();
+        for n in 0..40_u16 {
+            script.clock.elapsed = self.begins_within * u32::from(n) / 40;
+            let timer = Duration::from_secs(if n % 2 == 0 { 1 } else { 9 });
+            let route = at([100, 64 + n.to_be_bytes()[1], 0, 1], 5_000);
+            let device = Device::new(script, world, route, timer, u64::from(n) + 9);
+            devices.push(Device { silent: self.silent.clone(), ..device });
+        }
+        script.clock.elapsed = Duration::ZERO;
+        while script.clock.elapsed < self.ends && devices.iter().any(|device| device.took.is_none()) {
+            let now = script.clock.elapsed;
+            strangers(script, now);
+            for device in devices.iter_mut().filter(|device| device.begins <= now && device.took.is_none()) {
+                step(script, device, now);
+            }
+            if script.endpoint.poll_timeout().is_some_and(|due| due <= script.clock.now().mono) {
+                script.endpoint.handle_timeout(script.clock.now());
+                while script.endpoint.poll_event().is_some() {}
+                deliver(script, &mut devices, now);
+            }
+            script.clock.elapsed += STEP;
+        }
+        let mut times: Vec<_> = devices.iter().map(|device| device.took).collect();
+        times.sort_by_key(|took| took.unwrap_or(Duration::MAX));
+        times
+    }
+}
+
+/// Asks for a cookie from `route`, with the n-th random, and leaves the hello that has it in the script.
+pub(crate) fn fetch_cookie(script: &mut Script, route: Route, n: u64) {
     script.route = route;
     let mut random = [3; 32];
     random[..8].copy_from_slice(&n.to_be_bytes());
     script.hello = Hello { random, ..Hello::default() };
     let answers = script.give(&script.hello.datagram(0, 0));
     let request = Piece::parse(&records(&answers[0])[0].payload);
+    assert_eq!(request.kind, 3, "HelloVerifyRequest");
     script.hello.cookie = request.body[3..].to_vec();
+}
+
+fn begin(script: &mut Script, route: Route, n: u64, sends: Sent) {
+    fetch_cookie(script, route, n);
     match sends {
         Sent::Fragments => {
             let first = Piece::whole(1, 1, &script.hello.body()).fragments(70).remove(0);

@@ -53,7 +53,7 @@ pub const SIGNATURES_MAX: usize = 16;
 const _: () = assert!(SIGNATURES_MAX >= 2 * (CHAIN_CERTIFICATES_MAX - 1));
 
 /// Certificates that are trusted to issue: the manufacturers of a profile, the roots of a client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Anchors {
     certificates: Vec<Arc<Certificate>>,
     /// In the same order as `certificates`.
