@@ -1,8 +1,8 @@
-//! A client that comes back meets another server: what it brings of the first one's session, the second has to decline.
+//! A client that comes back meets another server, which has to decline the session of the first.
 //!
 //! ```text
-//!   client, its first socket  ──►  switch  ──►  another implementation's server
-//!   client, its second socket ──►          ──►  ours
+//!   client, its first hello   ──►  switch  ──►  another implementation's server
+//!   client, offers a session  ──►          ──►  ours
 //! ```
 
 use anyhow::{Context, Result};
@@ -29,28 +29,37 @@ impl Switch {
     }
 }
 
-/// One flow for each server, in the order in which clients appear.
+/// One flow for each server. A client belongs to the second server from the moment when it offers a session: its address does not tell, for the
+/// kernel may give its second socket the port of the first.
 fn forward(inside: &Arc<UdpSocket>, servers: [SocketAddr; 2]) -> Result<()> {
     let mut flows: Vec<(SocketAddr, Arc<UdpSocket>)> = Vec::new();
     let mut datagram = [0; DATAGRAM_MAX];
     loop {
         let (length, client) = inside.recv_from(&mut datagram)?;
-        let known = flows.iter().find(|(of, _)| *of == client).map(|(_, outside)| Arc::clone(outside));
-        let outside = match (known, servers.get(flows.len())) {
-            (Some(outside), _) => outside,
-            (None, Some(server)) => {
-                let outside = Arc::new(loopback(*server)?);
-                outside.connect(server)?;
-                let (back, inside) = (Arc::clone(&outside), Arc::clone(inside));
-                std::thread::spawn(move || give_back(&back, &inside, client));
-                flows.push((client, Arc::clone(&outside)));
-                outside
-            }
-            // A third client: there is no server for it.
-            (None, None) => continue,
-        };
-        outside.send(&datagram[..length])?;
+        let datagram = &datagram[..length];
+        let begins = flows.is_empty() || (flows.len() == 1 && offers_a_session(datagram));
+        if let (true, Some(server)) = (begins, servers.get(flows.len())) {
+            let outside = Arc::new(loopback(*server)?);
+            outside.connect(server)?;
+            let (back, inside) = (Arc::clone(&outside), Arc::clone(inside));
+            std::thread::spawn(move || give_back(&back, &inside, client));
+            flows.push((client, outside));
+        }
+        // The newest flow of an address: what a socket that is closed had sent is not waited for.
+        if let Some((_, outside)) = flows.iter().rev().find(|(of, _)| *of == client) {
+            outside.send(datagram)?;
+        }
     }
+}
+
+/// A ClientHello of epoch 0 with a session id that is not empty (RFC 6347 §4.1, §4.2.2; RFC 5246 §7.4.1.2).
+fn offers_a_session(datagram: &[u8]) -> bool {
+    const RECORD_HEADER: usize = 13;
+    const HANDSHAKE_HEADER: usize = 12;
+    /// Behind client_version and random.
+    const SESSION_ID_LENGTH: usize = RECORD_HEADER + HANDSHAKE_HEADER + 2 + 32;
+    let is_client_hello = datagram.first() == Some(&22) && datagram.get(RECORD_HEADER) == Some(&1);
+    is_client_hello && datagram.get(SESSION_ID_LENGTH).is_some_and(|length| *length != 0)
 }
 
 fn give_back(outside: &UdpSocket, inside: &UdpSocket, client: SocketAddr) -> Result<()> {
@@ -65,4 +74,22 @@ fn loopback(of_family: SocketAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind((of_family.ip(), 0)).with_context(|| format!("no socket on {}", of_family.ip()))?;
     socket.set_read_timeout(Some(IDLE))?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::offers_a_session;
+
+    #[test]
+    fn only_a_hello_that_brings_a_session_id_changes_the_server() {
+        let mut hello = vec![0; 80];
+        hello[0] = 22;
+        hello[13] = 1;
+        assert!(!offers_a_session(&hello));
+        hello[59] = 32;
+        assert!(offers_a_session(&hello));
+        hello[13] = 11;
+        assert!(!offers_a_session(&hello), "a certificate");
+        assert!(!offers_a_session(&hello[..20]));
+    }
 }
