@@ -199,9 +199,9 @@ pub(crate) fn vector(hex_text: &str) -> Vec<u8> {
     hex::decode(hex_text.split_whitespace().collect::<String>()).unwrap()
 }
 
-pub(crate) const CRTS_RESPONSE: &str = include_str!("../../vectors/rfc9148/crts-response-281.hex");
-pub(crate) const SEN_REQUEST: &str = include_str!("../../vectors/rfc9148/sen-request-286.hex");
-pub(crate) const SEN_RESPONSE: &str = include_str!("../../vectors/rfc9148/sen-response-281.hex");
-pub(crate) const SKG_REQUEST: &str = include_str!("../../vectors/rfc9148/skg-request-286.hex");
-pub(crate) const SKG_RESPONSE: &str = include_str!("../../vectors/rfc9148/skg-response-62.hex");
-pub(crate) const ATT_RESPONSE: &str = include_str!("../../vectors/rfc9148/att-response-285.hex");
+pub(crate) const CRTS_RESPONSE: &str = include_str!("../vectors/rfc9148/crts-response-281.hex");
+pub(crate) const SEN_REQUEST: &str = include_str!("../vectors/rfc9148/sen-request-286.hex");
+pub(crate) const SEN_RESPONSE: &str = include_str!("../vectors/rfc9148/sen-response-281.hex");
+pub(crate) const SKG_REQUEST: &str = include_str!("../vectors/rfc9148/skg-request-286.hex");
+pub(crate) const SKG_RESPONSE: &str = include_str!("../vectors/rfc9148/skg-response-62.hex");
+pub(crate) const ATT_RESPONSE: &str = include_str!("../vectors/rfc9148/att-response-285.hex");
