@@ -2,10 +2,11 @@
 //! `baselines/instructions.json`.
 #![allow(missing_docs, unreachable_pub, unused_qualifications, reason = "gungraun generates modules that nobody reads")]
 
+use std::hint::black_box;
+
 use benches::{Case, Issuance, Recording, Replay};
 use dtls::Suite;
 use gungraun::prelude::*;
-use std::hint::black_box;
 
 const fn ccm8(block: usize) -> Case {
     Case { suite: Suite::EcdheEcdsaAes128Ccm8, block }

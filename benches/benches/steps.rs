@@ -1,10 +1,11 @@
 //! Wall-clock times of the hot steps, for whoever works on one: `cargo bench -p benches --bench steps`. Nothing is gated on them.
 #![allow(missing_docs, reason = "criterion generates a function that nobody reads the documentation of")]
 
+use std::hint::black_box;
+
 use benches::{Case, Recording};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use dtls::Suite;
-use std::hint::black_box;
 
 const SUITES: [(&str, Suite); 2] = [("ccm8", Suite::EcdheEcdsaAes128Ccm8), ("gcm", Suite::EcdheEcdsaAes128GcmSha256)];
 

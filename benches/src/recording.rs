@@ -1,13 +1,15 @@
 //! One enrolment, by a real device, of which every datagram is kept.
 
-use crate::shard::{Issuance, Replay, Shard};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use coap::BlockSize;
 use dtls::Suite;
 use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Now, Operation, ServerVerifier};
 use rustls_pki_types::ServerName;
 use sim::{Clock, DerivedRandom, TestCa};
-use std::collections::VecDeque;
-use std::sync::Arc;
+
+use crate::shard::{Issuance, Replay, Shard};
 
 /// What an enrolment is done with.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,13 @@
 //! One shard and its authority, as `server` has them, without sockets and threads.
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use authority::{Deliver, Flights, Issuer, Job, Limits, MemoryLedger, Outcome};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{JobId, Now, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
 use sim::{DerivedRandom, TestCa};
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// All randomness of a benchmark derives from it.
 const SEED: u64 = 9148;

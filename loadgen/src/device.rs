@@ -9,14 +9,16 @@
 //!
 //! The protocol and its patience are `est::Client`'s; here is what is asked, and what is measured. Driven by `fleet`.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use dtls::{Now, Random};
+use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Persistence, ServerVerifier};
+
 use crate::fleet::{Patience, Run};
 use crate::identities::DeviceIdentity;
 use crate::seed::{DeviceRandom, Purpose, Stream};
 use crate::stats::{Stage, Stats};
-use dtls::{Now, Random};
-use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Persistence, ServerVerifier};
-use std::sync::Arc;
-use std::time::Instant;
 
 /// What all devices of a run share.
 pub(crate) struct Script {
@@ -274,11 +276,12 @@ fn reason(failure: &Failure) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dtls::Now;
+    use pki::{Certificate, ServerName, UnixTime};
+
     use super::*;
     use crate::identities::tests::{authority, fleet, manufacturer};
     use crate::schedule::Arrivals;
-    use dtls::Now;
-    use pki::{Certificate, ServerName, UnixTime};
 
     /// What the device says first in the run of `seed`, before anybody answers.
     fn first_words(anchor: &Arc<Certificate>, devices: &[DeviceIdentity], seed: u64, index: usize) -> Vec<u8> {

@@ -10,6 +10,20 @@
 //! On loopback one socket plays all devices, told apart by source address; elsewhere a device has a socket of its own (`addresses`). The clock
 //! is read once a turn. What the devices say is `device`'s business.
 
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use coap::BlockSize;
+use dtls::{Now, Suite};
+use mio::{Events, Poll, Token};
+use net::Clock;
+use net::udp::{Batch, BindFault, Options, Socket, is_report};
+use pki::{Certificate, ServerName};
+
 use crate::addresses::{LOOPBACK_DEVICES_MAX, Plan};
 use crate::device::{Device, End, Script};
 use crate::identities::DeviceIdentity;
@@ -19,18 +33,6 @@ use crate::report::{LinkRow, Report, RunFacts};
 use crate::schedule::{Arrivals, LastStart, Schedule};
 use crate::stats::Stats;
 use crate::timers::Timers;
-use coap::BlockSize;
-use dtls::{Now, Suite};
-use mio::{Events, Poll, Token};
-use net::Clock;
-use net::udp::{Batch, BindFault, Options, Socket, is_report};
-use pki::{Certificate, ServerName};
-use std::fmt;
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 /// Devices started in one turn: a burst of arrivals must not keep the answers of the others waiting in the socket.
 const STARTS_PER_TURN: usize = 64;

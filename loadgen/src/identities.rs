@@ -3,15 +3,17 @@
 //! Names and keys follow from the seed: one seed is one fleet, and a device's key can be made again when its certificate is written
 //! down. Signatures are randomised all the same. The keys are as good as the seed: for playing a fleet, for nothing else.
 
-use crate::seed::{Purpose, Stream};
-use pki::issue::{NodePrefix, Serial};
-use pki::make::{self, CsrSpec, DeviceSpec, Parent};
-use pki::{Certificate, Curve, GeneralNames, KeyFault, PrivateKey, SigningKey, UnixTime, Validity};
-use ring::rand::SystemRandom;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use pki::issue::{NodePrefix, Serial};
+use pki::make::{self, CsrSpec, DeviceSpec, Parent};
+use pki::{Certificate, Curve, GeneralNames, KeyFault, PrivateKey, SigningKey, UnixTime, Validity};
+use ring::rand::SystemRandom;
+
+use crate::seed::{Purpose, Stream};
 
 /// Who makes the devices: the manufacturer CA of a folder of `muster init`.
 #[derive(Debug)]
@@ -197,10 +199,12 @@ fn seeded_key(stream: &mut Stream) -> Result<PrivateKey, KeyFault> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::*;
+    use std::sync::Arc;
+
     use pki::make::AuthoritySpec;
     use pki::{Csr, chain};
-    use std::sync::Arc;
+
+    use super::*;
 
     pub(crate) fn manufacturer() -> Manufacturer {
         let random = SystemRandom::new();

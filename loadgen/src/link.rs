@@ -4,8 +4,9 @@
 //! delay and reordering are asked of neither direction here: the generator has no queue of datagrams in flight. Driven by `fleet`, for each datagram of a
 //! device that the link was put before.
 
-use link::{Conditions, Weather};
 use std::ops::Range;
+
+use link::{Conditions, Weather};
 
 /// What the link does, and to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]

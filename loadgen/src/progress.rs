@@ -1,9 +1,10 @@
 //! Progress of long work: a bar in a terminal, a line now and then elsewhere.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use net::Terminal;
 use std::io::Write;
 use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use net::Terminal;
 
 /// Without a terminal, a line at most this often: a log of an hour stays readable.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -75,8 +76,9 @@ fn as_u64(n: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::io::Read as _;
+
+    use super::*;
 
     #[test]
     fn without_a_terminal_lines_come_now_and_then() {

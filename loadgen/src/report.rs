@@ -24,11 +24,13 @@
 //! link                 {"lost", "repeated"}, or null without a lossy link
 //! ```
 
-use crate::schedule::{Arrivals, LastStart};
-use crate::stats::{Percentiles, Stage, Stats};
-use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::schedule::{Arrivals, LastStart};
+use crate::stats::{Percentiles, Stage, Stats};
 
 /// A finished run.
 #[derive(Debug, Clone, Serialize)]

@@ -6,8 +6,9 @@
 //!
 //! Driven by `fleet`, which asks [`Schedule::due`] each turn and tells [`Schedule::finished`].
 
-use crate::seed::{Purpose, Stream};
 use std::time::Duration;
+
+use crate::seed::{Purpose, Stream};
 
 /// How the devices arrive.
 #[derive(Debug, Clone, Copy, PartialEq)]

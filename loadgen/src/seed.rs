@@ -3,10 +3,11 @@
 //! They shape a run (arrival gaps, the devices' keys, what devices draw while they talk) so that two runs of one seed play the same fleet. They are
 //! no secret: what protects a handshake comes from `net`'s system randomness.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use dtls::Random;
 use net::SystemRandom;
 use ring::rand::SecureRandom;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A stream of 64-bit numbers (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
 #[derive(Debug, Clone)]

@@ -2,9 +2,10 @@
 //!
 //! Driven by `fleet`; read by `report`. It keeps no clock: durations come in.
 
-use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use hdrhistogram::Histogram;
 
 /// The stages of one device's enrolment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

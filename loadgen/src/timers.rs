@@ -54,8 +54,9 @@ impl Timers {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::Duration;
+
+    use super::*;
 
     #[test]
     fn devices_come_up_in_order_and_once() {

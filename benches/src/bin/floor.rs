@@ -11,6 +11,9 @@
 //! Prints one JSON object; `cargo xtask bench floor` runs it and makes a table, `cargo xtask bench e2e` runs it between its own runs.
 #![allow(clippy::print_stdout, reason = "its result goes to whoever started it")]
 
+use std::error::Error;
+use std::hint::black_box;
+
 use aes::Aes128;
 use benches::{Case, Recording, Replay};
 use ccm::aead::AeadInOut;
@@ -22,8 +25,6 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use ring::{aead, digest, hmac, signature};
 use rustix::time::{ClockId, clock_gettime};
-use std::error::Error;
-use std::hint::black_box;
 
 /// Batches of each operation: the minimum over them is taken. The slowest operation makes this 40 ms.
 const BATCHES: usize = 40;

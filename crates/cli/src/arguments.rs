@@ -1,13 +1,15 @@
 //! The arguments that verbs share, and the checked types that they parse into.
 
-use crate::outcome::{Fault, Outcome, Status};
-use clap::{Args, ValueEnum};
-use pki::ServerName;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use pki::ServerName;
+
+use crate::outcome::{Fault, Outcome, Status};
 
 /// CoAP over DTLS (RFC 7252 §12.8).
 const DEFAULT_PORT: u16 = 5684;

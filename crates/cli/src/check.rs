@@ -1,10 +1,12 @@
 //! `muster check`: validates a configuration and the files it names, without starting anything.
 
-use crate::outcome::{Fault, Outcome, out, print_json, say};
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 use server::Loaded;
 use server::config::{Faults, Sources};
-use std::path::PathBuf;
+
+use crate::outcome::{Fault, Outcome, out, print_json, say};
 
 /// Validate a configuration and everything it names
 #[derive(clap::Args)]

@@ -1,22 +1,24 @@
 //! A device's conversation with a server, for the verbs of the device's side: `net::device` drives it, here the flags become its
 //! configuration and its faults become exit statuses.
 
-use crate::arguments::{Connection, ServerUri, TraceStyle};
-use crate::identity::{self, Identity};
-use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, Status, say};
-use crate::pem;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use dtls::IdentityUse;
 use est::{Answer, CaCertificates, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ServerVerifier};
 use net::SystemRandom;
 use net::capture::{Addresses, KeyLog, Pcapng, Tee, TracePrinter};
 use net::device::{self, Device, Setup};
 use pki::Certificate;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+
+use crate::arguments::{Connection, ServerUri, TraceStyle};
+use crate::identity::{self, Identity};
+use crate::interrupt::Interrupt;
+use crate::outcome::{Fault, Outcome, Status, say};
+use crate::pem;
 
 /// An association with the server of the command line.
 pub(crate) struct Session {
@@ -391,9 +393,10 @@ fn status(fault: &device::Fault) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use coap::Code;
     use est::{AnswerFault, AnswerFault::OtherKey};
+
+    use super::*;
 
     fn refused(code: Code) -> est::Refused {
         est::Refused { code, diagnostic: None }

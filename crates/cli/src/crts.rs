@@ -1,5 +1,9 @@
 //! `muster crts`: the CA certificates of a server (`/crts`, RFC 9148 §4.1).
 
+use std::path::PathBuf;
+
+use pki::Certificate;
+
 use crate::arguments::Connection;
 use crate::connection::{Authorities, Session};
 use crate::describe;
@@ -8,8 +12,6 @@ use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Outcome, out, print_json, say};
 use crate::pem;
-use pki::Certificate;
-use std::path::PathBuf;
 
 /// Fetch the CA certificates
 #[derive(clap::Args)]

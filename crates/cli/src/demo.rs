@@ -3,6 +3,19 @@
 
 mod judge;
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use loadgen::fleet::{self, Finished, Patience, Run};
+use loadgen::identities::{self, DeviceIdentity};
+use loadgen::{Arrivals, LinkSpec, Progress};
+use pki::{ServerName, UnixTime};
+use server::config::Sources;
+use server::shell;
+use server::{Handle, Options, Server};
+
 use crate::describe;
 use crate::files::{self, Access};
 use crate::init;
@@ -12,17 +25,6 @@ use crate::openssl::Openssl;
 use crate::outcome::{Fault, Outcome, out, say};
 use crate::pem;
 use judge::{FAULTS_SHOWN, Judge, Verdict};
-use loadgen::fleet::{self, Finished, Patience, Run};
-use loadgen::identities::{self, DeviceIdentity};
-use loadgen::{Arrivals, LinkSpec, Progress};
-use pki::{ServerName, UnixTime};
-use server::config::Sources;
-use server::shell;
-use server::{Handle, Options, Server};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// See the whole path work: a server and a fleet of devices on this machine, nothing to set up
 #[derive(clap::Args)]

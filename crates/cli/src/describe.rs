@@ -48,8 +48,9 @@ pub(crate) fn rfc3339(at: UnixTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::Duration;
+
+    use super::*;
 
     #[test]
     fn times_are_rfc_3339() {

@@ -1,12 +1,13 @@
 //! `muster discover`: which EST resources a server has (`/.well-known/core`, RFC 9148 §4.1).
 
+use est::discovery::ParsedLink;
+use pki::Shown;
+
 use crate::arguments::Connection;
 use crate::connection::Session;
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, out, print_json};
-use est::discovery::ParsedLink;
-use pki::Shown;
 
 /// Ask a server which EST resources it has
 #[derive(clap::Args)]

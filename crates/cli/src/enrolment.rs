@@ -1,5 +1,14 @@
 //! What `enroll` and `reenroll` share: a key and a request, the conversation, the check of what came back, the files.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use est::{Operation, Packing};
+use pki::chain::{self, Anchors};
+use pki::make::{self, CsrSpec};
+use pki::{Certificate, Csr, Curve, Encoding, GeneralNames, PrivateKey, SigningKey, UnixTime};
+use ring::rand::SystemRandom;
+
 use crate::arguments::Connection;
 use crate::connection::{Authorities, Session};
 use crate::describe;
@@ -8,13 +17,6 @@ use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, out, print_json, say};
 use crate::pem;
-use est::{Operation, Packing};
-use pki::chain::{self, Anchors};
-use pki::make::{self, CsrSpec};
-use pki::{Certificate, Csr, Curve, Encoding, GeneralNames, PrivateKey, SigningKey, UnixTime};
-use ring::rand::SystemRandom;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Which function is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,10 +196,11 @@ fn report(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::init::Material;
     use pki::ServerName;
     use pki::chain::Listed;
+
+    use super::*;
+    use crate::init::Material;
 
     /// keyCertSign and cRLSign in a keyUsage; without the former it signs lists alone.
     const USAGE: [u8; 4] = [3, 2, 1, 0b0000_0110];

@@ -2,8 +2,9 @@
 //!
 //! The codes and their texts are `est`'s one table; here they are only found and printed.
 
-use crate::outcome::{Fault, Outcome, out, print_json};
 use est::Reason;
+
+use crate::outcome::{Fault, Outcome, out, print_json};
 
 /// Say what a reason code means, and what to change on the device or the server
 #[derive(clap::Args)]

@@ -10,15 +10,17 @@
 //! the same, since the names of keys are on the disk before the first other file is moved. All of this is for [`Durability::Synced`]; what is left to the
 //! system (`load --certificates`) is written under the temporary name, keys as well.
 
-use crate::outcome::{Fault, Outcome};
-use server::files::read_file_or_pipe;
-use server::shell;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use server::files::read_file_or_pipe;
+use server::shell;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
+
+use crate::outcome::{Fault, Outcome};
 
 /// No file that Muster reads is larger: certificates and keys are a few kilobytes, a chain a few dozen.
 const READ_BYTES_MAX: u64 = 4 << 20;

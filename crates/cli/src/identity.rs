@@ -1,12 +1,14 @@
 //! Who the device is and whom it trusts: `--identity`, `--cert` with `--key`, `--trust`.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pki::{Certificate, PrivateKey, SigningKey};
+use ring::rand::SystemRandom;
+
 use crate::arguments::Connection;
 use crate::outcome::{Fault, Outcome};
 use crate::pem;
-use pki::{Certificate, PrivateKey, SigningKey};
-use ring::rand::SystemRandom;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The certificates and the key that a device shows.
 pub(crate) struct Identity {

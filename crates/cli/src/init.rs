@@ -3,16 +3,19 @@
 mod configuration;
 mod material;
 
+use std::path::{Path, PathBuf};
+
+use pki::{ServerName, UnixTime};
+use server::shell;
+
 use crate::describe;
 use crate::files::{self, Access, Durability, Staged};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, out, print_json, say};
 use crate::pem;
-pub(crate) use material::Material;
 use material::Pair;
-use pki::{ServerName, UnixTime};
-use server::shell;
-use std::path::{Path, PathBuf};
+
+pub(crate) use material::Material;
 
 /// Make a PKI, a server certificate, a device identity and a commented muster.toml
 #[derive(clap::Args)]

@@ -2,10 +2,12 @@
 //!
 //! The second signal ends the process at once. `serve` does not use this: the server drains on its own terms.
 
-use crate::outcome::{Fault, Outcome, Status};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::outcome::{Fault, Outcome, Status};
 
 /// Set once the user asked to stop.
 #[derive(Debug, Clone)]

@@ -1,11 +1,13 @@
 //! `muster link`: a bad link before a real device or a real server, as a UDP proxy. The proxy is `net`'s, the model is the simulator's.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use net::proxy::{CLIENTS_MAX, Conditions, Delay, IDLE, Proxy, Settings, Summary, Traffic};
+
 use crate::arguments::{destination, duration, endpoint};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Fault, Outcome, out, print_json, say};
-use net::proxy::{CLIENTS_MAX, Conditions, Delay, IDLE, Proxy, Settings, Summary, Traffic};
-use std::net::SocketAddr;
-use std::time::Duration;
 
 /// Put a bad link before a server: a UDP proxy that loses, doubles, delays and damages datagrams
 #[derive(clap::Args)]

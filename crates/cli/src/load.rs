@@ -1,19 +1,21 @@
 //! `muster load`: the load generator. The fleet is `loadgen`'s; here are its flags and its files.
 
-use crate::arguments::{Block, ServerUri, SuiteName, duration};
-use crate::files::{self, Access, Durability, Staged};
-use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, Status, out, print_json, say};
-use crate::pem;
-use loadgen::fleet::{self, Finished, Patience, Run};
-use loadgen::identities::{self, DeviceIdentity, Manufacturer};
-use loadgen::{Arrivals, Progress};
-use pki::{Certificate, PrivateKey};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use loadgen::fleet::{self, Finished, Patience, Run};
+use loadgen::identities::{self, DeviceIdentity, Manufacturer};
+use loadgen::{Arrivals, Progress};
+use pki::{Certificate, PrivateKey};
+
+use crate::arguments::{Block, ServerUri, SuiteName, duration};
+use crate::files::{self, Access, Durability, Staged};
+use crate::interrupt::Interrupt;
+use crate::outcome::{Fault, Outcome, Status, out, print_json, say};
+use crate::pem;
 
 /// Play a fleet: many devices that enrol, each with an identity and an address of its own
 #[derive(clap::Args)]

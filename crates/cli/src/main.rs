@@ -26,9 +26,11 @@ mod pem;
 mod reenroll;
 mod serve;
 
-use clap::{Parser, Subcommand};
-use outcome::{Outcome, Status, out, say};
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use outcome::{Outcome, Status, out, say};
 
 /// Enrols fleets of constrained devices: EST over secure CoAP (RFC 9148)
 #[derive(Parser)]

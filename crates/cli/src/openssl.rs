@@ -3,9 +3,10 @@
 //! One process judges many files: `openssl verify` the chains, `openssl storeutl -text` the contents. Nothing here decides what Muster
 //! issues; `demo` asks it, and reports.
 
-use crate::outcome::{Fault, Outcome};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::outcome::{Fault, Outcome};
 
 /// Command lines are limited to 2 MiB on Linux; so many paths of at most 4 KiB stay far below.
 const FILES_PER_RUN: usize = 250;

@@ -1,15 +1,17 @@
 //! PEM files: `pki::pem` reads the text, here the file and the remedy are named.
 
-use crate::files;
-use crate::outcome::{Fault, Outcome, say};
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+
 use pki::chain::{Listed, PassedOver};
 use pki::pem::PemError;
 use pki::{Certificate, Encoding, PrivateKey, pem};
 use server::secret_file::{self, GroupReadable};
 use server::shell;
-use std::fmt::Display;
-use std::path::Path;
-use std::sync::Arc;
+
+use crate::files;
+use crate::outcome::{Fault, Outcome, say};
 
 /// Certificates one after the other.
 pub(crate) fn encode_chain<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> String {

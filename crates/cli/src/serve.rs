@@ -1,15 +1,17 @@
 //! `muster serve`: starts the server of a configuration file and stays until it has drained.
 
-use crate::arguments::endpoint;
-use crate::outcome::{self, Fault, Outcome, say};
-use net::capture::{Addresses, KeyLog, OnlyPeer, Pcapng, Tee, TracePrinter};
-use server::config::{ExpiredServer, Faults, Sources};
-use server::daemon::MakeObserver;
-use server::{Handle, Options, Server};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use net::capture::{Addresses, KeyLog, OnlyPeer, Pcapng, Tee, TracePrinter};
+use server::config::{ExpiredServer, Faults, Sources};
+use server::daemon::MakeObserver;
+use server::{Handle, Options, Server};
+
+use crate::arguments::endpoint;
+use crate::outcome::{self, Fault, Outcome, say};
 
 /// Run the server
 #[derive(clap::Args)]

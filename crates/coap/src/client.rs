@@ -22,15 +22,16 @@
 mod in_flight;
 mod spec;
 
-pub use spec::{ANSWER_BYTES_MAX, Failure, Progress, Reply, RequestSpec};
+use std::fmt;
+use std::time::Instant;
 
 use crate::time::{Due, Retransmission};
 use crate::{
     Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token,
 };
 use in_flight::InFlight;
-use std::fmt;
-use std::time::Instant;
+
+pub use spec::{ANSWER_BYTES_MAX, Failure, Progress, Reply, RequestSpec};
 
 /// The most that a request may have: every block of it, even of 16 bytes, has a NUM of 20 bits.
 pub const BODY_BYTES_MAX: usize = 16 << 20;

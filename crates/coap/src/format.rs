@@ -1,7 +1,8 @@
 //! Content-Formats (RFC 7252 §12.3): the numbers that EST-coaps speaks; any other is a number too.
 
-use crate::message::uint;
 use std::fmt;
+
+use crate::message::uint;
 
 /// A Content-Format number of the IANA registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -3,11 +3,12 @@
 
 mod client;
 
-pub use client::client_operations;
+use std::time::{Duration, Instant};
 
 use crate::server::{Admit, Config, ExchangeId, Handled, Head, Peer, Repeat, Resources, Response, Shared};
 use crate::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, Method, Number, Outbox, Token};
-use std::time::{Duration, Instant};
+
+pub use client::client_operations;
 
 /// Parses a datagram; what is a message is written again from its parts, byte for byte: the format has one form of each
 /// message.

@@ -30,6 +30,7 @@
 //!   (RFC 7959 §2.9.3), and a smaller block makes no body smaller.
 
 mod block;
+pub mod client;
 mod code;
 mod encode;
 mod format;
@@ -39,10 +40,8 @@ mod length;
 mod message;
 mod number;
 mod outbox;
-mod time;
-
-pub mod client;
 pub mod server;
+mod time;
 
 pub use block::{Block, BlockError, BlockSize};
 pub use code::{Code, Method};

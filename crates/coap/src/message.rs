@@ -3,9 +3,10 @@
 //! [`Message::parse`] walks the datagram once; whoever holds a `Message` needs no further check of its format. What an
 //! option *means* (whether it is known, how long it may be) is judged by the server and the client, not here.
 
+use std::fmt;
+
 use crate::block::{Block, BlockError};
 use crate::{Code, Number};
-use std::fmt;
 
 /// The fixed header (RFC 7252 §3).
 const HEADER_BYTES: usize = 4;

@@ -1,8 +1,9 @@
 //! Messages on their way out: ranges in one reusable buffer.
 
-use crate::length::Length;
 use std::fmt;
 use std::ops::Range;
+
+use crate::length::Length;
 
 /// Messages to send, each a datagram, in order. Clear it and use it again: once warm it allocates nothing.
 #[derive(Default)]

@@ -18,11 +18,7 @@ mod shared;
 mod uploads;
 mod write;
 
-pub use accounts::{Accounts, Owner};
-pub use done::{BlockFault, Done, Dropped, Gone, Handled, Limit, OptionFault, Refusal};
-pub use request::{Head, Request};
-pub use response::Response;
-pub use shared::{Admit, Config, Counters, Repeat, Resources, Shared};
+use std::time::Instant;
 
 use crate::BlockSize;
 use crate::time::{Due, Retransmission};
@@ -30,9 +26,14 @@ use crate::{ACK_TIMEOUT, Code, FormatError, Kind, Message, MessageId, MessageIds
 use accounts::Charge;
 use exchange::{Answered, Delivery, EXCHANGE_BYTES, Exchange, Keep, Outcome, Separate, State};
 use recent::Recent;
-use std::time::Instant;
 use uploads::Uploads;
 use write::{write, write_empty};
+
+pub use accounts::{Accounts, Owner};
+pub use done::{BlockFault, Done, Dropped, Gone, Handled, Limit, OptionFault, Refusal};
+pub use request::{Head, Request};
+pub use response::Response;
+pub use shared::{Admit, Config, Counters, Repeat, Resources, Shared};
 
 /// Names one request until it is answered; unique among the peers of one [`Shared`] until the number comes round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -11,9 +11,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use flight::IdentityUse;
-use handshake::{Handshake, Progress};
-
 use crate::config::ClientConfig;
 use crate::drops::{Drop, DropCounters};
 use crate::observer::{Direction, Observer, TraceEvent};
@@ -23,6 +20,9 @@ use crate::refusal::Refusal;
 use crate::route::{Now, Random};
 use crate::session::{Closed, Received, SendFault, Session, SessionFacts};
 use crate::verify::{Account, VerifyPeer};
+use handshake::{Handshake, Progress};
+
+pub use flight::IdentityUse;
 
 /// Client side: one association, from its first ClientHello to its end.
 ///

@@ -18,13 +18,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use door::Admission;
-use door::Door;
-use meter::{Alerts, Meter};
-use pressure::Pressure;
-pub use table::Occupation;
-use table::Table;
-
 use crate::config::ServerConfig;
 use crate::cookie::CookieJar;
 use crate::drops::{Drop, DropCounters};
@@ -39,6 +32,13 @@ use crate::route::{Now, Random, Route, SessionId};
 use crate::session::{Closed, Received, SendFault, SessionFacts};
 use crate::verify::{Account, VerifyPeer};
 use crate::wire::{ContentType, Fragment, HandshakeType, Offered, Reader};
+use door::Door;
+use meter::{Alerts, Meter};
+use pressure::Pressure;
+use table::Table;
+
+pub use door::Admission;
+pub use table::Occupation;
 
 /// Server side: all sessions of one shard.
 ///

@@ -27,11 +27,6 @@ mod key_exchange;
 use std::sync::Arc;
 use std::time::Instant;
 
-use authentication::{AwaitAuthentication, ExpectCertificate, ExpectCertificateVerify, ExpectClientKeyExchange};
-use client_hello::ExpectClientHello;
-use finished::{ExpectChangeCipherSpec, ExpectFinished};
-use key_exchange::AwaitKeyExchange;
-
 use crate::config::ServerConfig;
 use crate::conversation::{Conversation, Numbering, Terms};
 use crate::cookie::Promise;
@@ -44,6 +39,10 @@ use crate::refusal::Refusal;
 use crate::session::Secured;
 use crate::verify::{Account, VerifyPeer};
 use crate::wire::{CertificateChain, Fragment, HandshakeType, Offered};
+use authentication::{AwaitAuthentication, ExpectCertificate, ExpectCertificateVerify, ExpectClientKeyExchange};
+use client_hello::ExpectClientHello;
+use finished::{ExpectChangeCipherSpec, ExpectFinished};
+use key_exchange::AwaitKeyExchange;
 
 /// One handshake in progress. Boxed by its owner and freed as soon as it ends.
 pub(crate) struct Handshake<V: VerifyPeer> {

@@ -8,11 +8,12 @@ mod support;
 use std::time::Duration;
 
 use dtls::{AlertDescription, CertificateFault, Curve, ExtendedMasterSecret, Group, Refusal, Suite};
+use rtc_dtls::cipher_suite::CipherSuiteId;
+use rtc_dtls::config::{ConfigBuilder, ExtendedMasterSecretType};
+
 use rtc::end::End;
 use rtc::wire::{FAULTS, Misfortune, Wire};
 use rtc::{Parties, Party, PathMtu, RTC_HEADERS, trusting};
-use rtc_dtls::cipher_suite::CipherSuiteId;
-use rtc_dtls::config::{ConfigBuilder, ExtendedMasterSecretType};
 use support::Way;
 
 const WIDE: PathMtu = PathMtu(1_232);

@@ -18,6 +18,10 @@
 //! The server is checked as RFC 7030 §3.6 says, by [`ServerVerifier`]; what it answers is checked here: exactly one
 //! certificate for an enrolment, for the key of the request.
 
+mod answer;
+mod event;
+mod persistence;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,16 +33,12 @@ use pki::Certificate;
 
 use crate::resources::{DISCOVERY_PATH, Packing, Resource, WELL_KNOWN_ROOT};
 use crate::verify::ServerVerifier;
-
-mod answer;
-mod event;
-mod persistence;
-
 use answer::Expected;
+use persistence::{Effort, IDLE_MAX, Next, Remedy};
+
 pub use answer::{Answer, AnswerFault, CaCertificates, Failure, Malformed, Refused};
 pub use event::{ClientEvent, StartFault};
 pub use persistence::Persistence;
-use persistence::{Effort, IDLE_MAX, Next, Remedy};
 
 /// The DTLS side of a client's configuration; the device's identity is in it, so each device has one of its own.
 pub type DtlsConfig = dtls::ClientConfig<ServerVerifier>;

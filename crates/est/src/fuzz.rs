@@ -1,14 +1,14 @@
 //! Bodies of fuzz targets, as library functions that tests replay. Each takes any bytes and holds an invariant.
 
-/// `discovery_filter`: any query against a small directory.
-pub use crate::discovery::fuzz_filter as discovery_filter;
-
 use std::net::SocketAddr;
 
 use dtls::{Direction, Now, Path, Route, SocketIndex, TraceEvent};
 
 use crate::server::{Output, Server};
 use crate::trace::{Formatter, Style};
+
+/// `discovery_filter`: any query against a small directory.
+pub use crate::discovery::fuzz_filter as discovery_filter;
 
 /// What may be sent to an address that is not proven: "three times the amount of data received" (RFC 9000 §8, a yardstick).
 const AMPLIFICATION_MAX: usize = 3;

@@ -6,16 +6,16 @@
 //!
 //! Codes are part of the interface: once released, a code keeps its meaning and is never used for another.
 
+mod from;
+mod table;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::fmt::Write as _;
 
 use coap::Code;
 use dtls::AlertDescription;
-
-mod from;
-mod table;
-#[cfg(test)]
-mod tests;
 
 pub use table::Reason;
 

@@ -13,6 +13,12 @@
 //! `poll_output` until both are empty, and sleeps until `poll_timeout`. It reads no clock, opens no socket, and decides
 //! nothing about certificates: that is the authority's, on whatever thread the shell runs it.
 
+mod attempt;
+mod backlog;
+mod live;
+mod request;
+mod sent_away;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,20 +30,14 @@ use dtls::{Admission, Closed, Endpoint, Event, Now, Random, Route, SessionId, Tr
 use crate::config::ServerConfig;
 use crate::reason::Reason;
 use crate::verify::{Device, PeerVerifier};
-
-mod attempt;
-mod backlog;
-mod live;
-mod request;
-mod sent_away;
-
-pub use attempt::{Attempt, Counters, Notice, OFFERED_BYTES_MAX, Success};
-pub use backlog::Backlog;
 use backlog::Pace;
-pub use live::JobId;
 use live::{Sessions, Waiting};
 use request::Jitter;
 use sent_away::SentAway;
+
+pub use attempt::{Attempt, Counters, Notice, OFFERED_BYTES_MAX, Success};
+pub use backlog::Backlog;
+pub use live::JobId;
 
 /// A suspended public-key step of a handshake.
 pub type PublicKeyJob = dtls::PublicKeyJob<PeerVerifier>;

@@ -13,14 +13,14 @@
 //! The formatter is pure: it is handed events with their times and writes to any [`fmt::Write`]. Secrets never reach a
 //! line; key logs are `net`'s.
 
+mod json;
+mod totals;
+
 use std::fmt::{self, Write as _};
 use std::time::Instant;
 
 use coap::{Block, Code, Message, Method, Number};
 use dtls::{AlertDescription, AlertLevel, Direction, Now, Route, TraceEvent};
-
-mod json;
-mod totals;
 
 pub use totals::{IPV4_UDP_HEADER_BYTES, IPV6_UDP_HEADER_BYTES, Totals, Traffic};
 

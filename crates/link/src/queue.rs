@@ -92,9 +92,10 @@ impl<To: Copy> Link<To> {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "a test's starting point; all times are measured from it")]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::conditions::Delay;
-    use std::time::Duration;
 
     const TENTH: Duration = Duration::from_millis(100);
 

@@ -23,9 +23,10 @@ use quinn_udp::{UdpSockRef, UdpSocketState};
 use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use socket2::{Domain, Protocol, Type};
 
+use outbound::Outbound;
+
 pub use batch::{BATCH_MAX, Batch, Received};
 pub use finish::finish;
-use outbound::Outbound;
 
 /// What a socket is asked to be.
 #[derive(Clone, Debug)]

@@ -4,14 +4,16 @@
 //! SHA-256 wherever `openssl req` made the request without being told otherwise, and a P-256 key with SHA-384 where a policy names one hash
 //! for all. SHA-1, MD5 and RSA are refused before any cryptography runs.
 
-use crate::der::{DerError, Reader, Tag};
-use crate::encoding::{Deviation, Reading};
-use crate::oid;
+use std::fmt;
+
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, UnparsedPublicKey,
     VerificationAlgorithm,
 };
-use std::fmt;
+
+use crate::der::{DerError, Reader, Tag};
+use crate::encoding::{Deviation, Reading};
+use crate::oid;
 
 /// A curve on the allow-list.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -3,6 +3,9 @@
 //! A [`Certificate`] that exists is strict DER of version 3 with a key on the allow-list. That is all it says: whether it is
 //! valid, and for whom, is decided in [`crate::chain`].
 
+use std::fmt;
+use std::ops::Range;
+
 use crate::algorithm::{AlgorithmError, PublicKey, SignatureAlgorithm};
 use crate::der::{CERTIFICATE_LIMITS, DerError, Reader, Tag, check_as};
 use crate::digest::Digest;
@@ -12,8 +15,6 @@ use crate::field::{At, Field, Located, in_certificate};
 use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::name::{InName, Name, NameError};
 use crate::time::Validity;
-use std::fmt;
-use std::ops::Range;
 
 /// A certificate: its DER, and what was read from it.
 #[derive(Clone)]

@@ -31,16 +31,18 @@ mod list;
 mod path;
 mod proof;
 
-pub use error::{AnchorError, AnchorFault, ChainError, ChainRefusal, Culprit};
-pub use list::{Listed, Member, NothingUsable, PassedOver, Unusable};
-pub use proof::{Check, Conclusion, Unproven};
+use std::borrow::Borrow;
+use std::sync::Arc;
+
+use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 
 use crate::certificate::{Certificate, CertificateError};
 use crate::der::CERTIFICATE_LIMITS;
 use crate::encoding::{Deviations, Encoding};
-use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
-use std::borrow::Borrow;
-use std::sync::Arc;
+
+pub use error::{AnchorError, AnchorFault, ChainError, ChainRefusal, Culprit};
+pub use list::{Listed, Member, NothingUsable, PassedOver, Unusable};
+pub use proof::{Check, Conclusion, Unproven};
 
 /// Certificates that a peer may send: a leaf, the six intermediate authorities that webpki can stack, and the root that some
 /// devices append although nobody needs it.

@@ -1,9 +1,10 @@
 //! Certs-only CMS: the degenerate SignedData in which EST hands out certificates (RFC 7030 §4.2.3 and §4.1.3, RFC 5272's "certs-only";
 //! content format 281 of RFC 9148). No signers, no content, no revocation lists.
 
+use std::fmt;
+
 use crate::der::{CMS_LIMITS, DerError, Reader, Tag, Writer, element_len};
 use crate::oid;
-use std::fmt;
 
 /// Certificates in one message. `/crts` answers a root, its issuing authorities and at a roll-over two more.
 pub const CERTIFICATES_MAX: usize = 16;

@@ -1,12 +1,13 @@
 //! nameConstraints (RFC 5280 §4.2.1.10) of an authority that is ours: which names it may issue. Of a peer's chain they are webpki's to judge.
 
+use std::net::IpAddr;
+
 use crate::certificate::{Certificate, ToBeSignedFields};
 use crate::der::{Element, Reader, Tag};
 use crate::encoding::Reading;
 use crate::extension::Extension;
 use crate::general_name::{GeneralName, GeneralNames};
 use crate::oid;
-use std::net::IpAddr;
 
 /// Subtrees that are looked at; an authority for one organization has one or two.
 const SUBTREES_MAX: usize = 16;

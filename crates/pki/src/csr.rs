@@ -8,6 +8,9 @@
 //! happens once because `verify` consumes it. What it asks for is shown ([`VerifiedCsr::requested`]) and never copied: a
 //! certificate is made from a template of the profile.
 
+use std::fmt;
+use std::ops::Range;
+
 use crate::algorithm::{AlgorithmError, PublicKey, SignatureAlgorithm};
 use crate::certificate::range_in;
 use crate::der::{CSR_LIMITS, DerError, Reader, Tag, check_as};
@@ -19,8 +22,6 @@ use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::key::{Signature, SignatureError};
 use crate::name::{Name, NameError};
 use crate::oid;
-use std::fmt;
-use std::ops::Range;
 
 /// Attributes of a request. challengePassword and extensionRequest are the two that have a meaning here.
 const ATTRIBUTES_MAX: usize = 8;

@@ -9,16 +9,15 @@ mod check;
 mod reader;
 mod writer;
 
+use std::fmt;
+
 pub(crate) use check::check_as;
 pub use check::{CERTIFICATE_LIMITS, CMS_LIMITS, CSR_LIMITS, DEPTH_MAX, Limits, check_strict, check_within};
+pub(crate) use check::{check_object_identifier, is_printable};
 pub(crate) use reader::read_header as raw_header;
 pub use reader::{Element, Reader};
 pub use writer::Writer;
-
-pub(crate) use check::{check_object_identifier, is_printable};
 pub(crate) use writer::element_len;
-
-use std::fmt;
 
 /// An identifier octet. The high-tag-number form does not exist here: nothing in PKIX uses it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

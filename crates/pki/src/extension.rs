@@ -3,13 +3,14 @@
 //! Contents of the extensions listed here pass the strict check before `x509-parser` reads them; contents of unknown extensions
 //! are not looked at (a critical unknown one fails the chain).
 
+use x509_parser::extensions as parsed;
+use x509_parser::prelude::FromDer;
+
 use crate::der::{CMS_LIMITS, DerError, Reader, Tag, check_as};
 use crate::encoding::Reading;
 use crate::field::{At, ExtensionField, Field, Located};
 use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::oid::{self, Oid};
-use x509_parser::extensions as parsed;
-use x509_parser::prelude::FromDer;
 
 /// Extensions in a certificate or request. A CA certificate with everything has about ten.
 pub(crate) const EXTENSIONS_MAX: usize = 24;

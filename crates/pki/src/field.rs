@@ -1,8 +1,9 @@
 //! Where in a certificate or request a fault is: the field, as its definition names it.
 
+use std::fmt;
+
 use crate::der::{Tag, raw_header};
 use crate::oid;
-use std::fmt;
 
 /// A field of a certificate (RFC 5280 §4.1) or of a request (RFC 2986 §4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

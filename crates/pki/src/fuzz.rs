@@ -1,6 +1,8 @@
 //! Bodies of the fuzz targets: what must hold for any bytes at all. A fuzzer calls them without end, tests call them with mutated
 //! vectors. Each returns normally or has found a bug.
 
+use rustls_pki_types::{ServerName, UnixTime};
+
 use crate::certificate::Certificate;
 use crate::chain::{Anchors, ChainError, verify_device, verify_server};
 use crate::cms;
@@ -8,7 +10,6 @@ use crate::csr::Csr;
 use crate::der::{Reader, Tag, Writer, check_strict};
 use crate::encoding::Encoding;
 use crate::pem;
-use rustls_pki_types::{ServerName, UnixTime};
 
 /// The strict pass: never panics, and what it accepts is canonical, so that writing it anew gives the same bytes.
 pub fn der(bytes: &[u8]) {

@@ -3,13 +3,15 @@
 //! Reading is lenient about syntax inside a name (a certificate from the field may say anything that is IA5), writing is not:
 //! [`GeneralName::check`] is what every name passes that Muster puts into a certificate.
 
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use rustls_pki_types::ServerName;
+
 use crate::der::{DerError, Limits, Reader, Tag, Writer, check_as};
 use crate::encoding::{Encoding, Reading};
 use crate::name::{Name, NameError};
 use crate::oid::{self, Oid};
-use rustls_pki_types::ServerName;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Names in one SAN. A device has one to three, a server a handful.
 pub(crate) const GENERAL_NAMES_MAX: usize = 32;
@@ -370,8 +372,9 @@ impl std::error::Error for GeneralNamesError {}
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn e16_names_that_no_certificate_may_carry_are_refused() {

@@ -14,9 +14,11 @@ mod lint;
 mod serial;
 mod template;
 
-pub use lint::LintFault;
-pub use serial::{NodePrefix, SERIAL_BYTES, Serial};
-pub use template::{Template, TemplateSpec};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
 
 use crate::algorithm::{AlgorithmError, SignatureAlgorithm};
 use crate::certificate::{Certificate, CertificateError};
@@ -25,10 +27,10 @@ use crate::digest::Digest;
 use crate::general_name::GeneralNamesError;
 use crate::key::Signature;
 use crate::time::Validity;
-use rustls_pki_types::UnixTime;
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+
+pub use lint::LintFault;
+pub use serial::{NodePrefix, SERIAL_BYTES, Serial};
+pub use template::{Template, TemplateSpec};
 
 /// How far notBefore may lie in the past: enough for devices whose clocks run behind, too little to hide when a certificate
 /// was made.

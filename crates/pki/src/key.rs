@@ -2,12 +2,14 @@
 //!
 //! What `ring` keeps inside an [`SigningKey`] is not zeroized; the PKCS#8 in a [`PrivateKey`] is.
 
+use std::fmt;
+
+use ring::rand::SecureRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+
 use crate::algorithm::{Curve, PublicKey, SignatureAlgorithm};
 use crate::der::{DerError, Reader, Tag, check_strict};
 use crate::private_key::{KeyFault, PrivateKey};
-use ring::rand::SecureRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use std::fmt;
 
 /// An ECDSA key that signs certificates and requests.
 pub struct SigningKey {

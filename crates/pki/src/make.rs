@@ -11,8 +11,15 @@
 mod copy;
 mod csr;
 
-pub use copy::copy;
-pub use csr::{CsrSpec, csr, csr_with_extensions};
+use std::fmt;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
+    KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+};
+use ring::rand::SecureRandom;
+use rustls_pki_types::{ServerName, UnixTime};
+use time::OffsetDateTime;
 
 use crate::algorithm::{Curve, PublicKey, key_identifier};
 use crate::certificate::{Certificate, CertificateError};
@@ -24,14 +31,9 @@ use crate::name::{Name, NameBuilder, NameError};
 use crate::oid::{self, Oid};
 use crate::private_key::KeyFault;
 use crate::time::Validity;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
-    KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
-};
-use ring::rand::SecureRandom;
-use rustls_pki_types::{ServerName, UnixTime};
-use std::fmt;
-use time::OffsetDateTime;
+
+pub use copy::copy;
+pub use csr::{CsrSpec, csr, csr_with_extensions};
 
 /// A certification authority: root, issuing or manufacturer's.
 #[derive(Clone, Copy, Debug)]

@@ -6,13 +6,14 @@ mod builder;
 mod compare;
 mod display;
 
-pub use builder::NameBuilder;
+use std::borrow::Cow;
+use std::fmt;
 
 use crate::der::{DerError, Limits, Reader, Tag, Writer, check_as, is_printable};
 use crate::encoding::{Encoding, Reading};
 use crate::oid::Oid;
-use std::borrow::Cow;
-use std::fmt;
+
+pub use builder::NameBuilder;
 
 /// Size of a name: subjects of devices have 50 to 200 bytes; what is larger is an attack or a mistake.
 pub(crate) const NAME_BYTES_MAX: usize = 1_024;

@@ -2,15 +2,18 @@
 
 mod found;
 
+use std::fmt;
+
+use rustls_pki_types::pem::{Error, PemObject, SectionKind};
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use zeroize::Zeroizing;
+
 use crate::algorithm::AlgorithmError;
 use crate::cms::CmsError;
 use crate::der::{DerError, Reader};
 use crate::private_key::{KeyFault, PrivateKey};
+
 pub use found::{Found, Kind};
-use rustls_pki_types::pem::{Error, PemObject, SectionKind};
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
-use std::fmt;
-use zeroize::Zeroizing;
 
 /// What a block of PEM holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

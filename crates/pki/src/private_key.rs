@@ -1,14 +1,16 @@
 //! Private keys as files hold them: PKCS #8 (RFC 5958) or SEC 1 (RFC 5915), with or without the public key. What is read becomes the one form that
 //! `ring` and the engines take: PKCS #8 with its public key.
 
+use std::fmt;
+
+use ring::rand::SecureRandom;
+use ring::signature::EcdsaKeyPair;
+use zeroize::Zeroizing;
+
 use crate::algorithm::{AlgorithmError, Curve};
 use crate::der::{DerError, Reader, Tag};
 use crate::key::signing;
 use crate::oid;
-use ring::rand::SecureRandom;
-use ring::signature::EcdsaKeyPair;
-use std::fmt;
-use zeroize::Zeroizing;
 
 /// A private key as PKCS#8 DER, wiped when dropped.
 pub struct PrivateKey(Zeroizing<Vec<u8>>);

@@ -2,9 +2,11 @@
 //!
 //! No clock: every "now" is an argument.
 
-use crate::der::{DerError, Tag};
-use rustls_pki_types::UnixTime;
 use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
+
+use crate::der::{DerError, Tag};
 
 /// 99991231235959Z: "to indicate that a certificate has no well-defined expiration date" (RFC 5280 §4.1.2.5), as IDevIDs do.
 pub const NO_WELL_DEFINED_EXPIRATION: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(253_402_300_799));

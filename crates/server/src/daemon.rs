@@ -39,14 +39,14 @@ use crate::linux;
 use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
 use crate::metrics::{Listener, Meters, Readiness, Registrar};
-pub use reload::{Reloaded, Reloader};
-
 use control::{Control, LEDGER_BROKEN, Phase};
 use ledger::Watched;
 use reload::Issuing;
 use shard::{CutOff, Ended, Parts, Shard};
 use snapshot::Reader;
 use work::Pool;
+
+pub use reload::{Reloaded, Reloader};
 
 /// Makes what watches the engines once the addresses are known, in the order of their `SocketIndex`.
 pub type MakeObserver = Box<dyn FnOnce(&[SocketAddr]) -> io::Result<Option<Arc<dyn dtls::Observer>>>>;

@@ -20,14 +20,14 @@ use net::SystemRandom;
 use pki::{Certificate, UnixTime};
 use zeroize::Zeroizing;
 
-pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
-
 use crate::config::{
     self, Config, Effective, Fault, Faults, LimitsSection, Place, Problem, ProfileSection, Read, SERVER, SERVER_ISSUER,
     Sources, Standing,
 };
 use crate::secret_file::GroupReadable;
 use authorities::Authority;
+
+pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
 
 /// A configuration with all that it names, ready to serve.
 pub struct Loaded {

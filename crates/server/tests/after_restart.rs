@@ -14,6 +14,7 @@ use est::{Answer, Failure, Operation};
 use net::device::{Device, Fault};
 use pki::issue::{Issuer, Serial, Template, TemplateSpec};
 use pki::{Certificate, GeneralNames, UnixTime, Validity};
+
 use support::{Identity, PATIENCE, Pki, csr, new_key};
 
 const TWIN: &str = "[ca.twin]\ncertificate = \"issuing.pem\"\nroot = \"root.pem\"\nkey = \"file:issuing.key\"\n";

@@ -12,6 +12,7 @@ use std::fs;
 
 use pki::pem;
 use server::load::{Loaded, Warning};
+
 use support::{Pki, days, enrol};
 
 /// Other people's certificates that cannot be read, with their subjects and what is wrong with them.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use net::device::{Device, Fault};
 use server::Drained;
+
 use support::{PATIENCE, Pki, enrol, http, loopbacks};
 
 #[test]

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use dtls::{Direction, Drop, Now, Observer, Route, TraceEvent};
 use net::device::{Device, Fault};
 use server::Loaded;
+
 use support::{PATIENCE, Pki, days, loopbacks};
 
 /// Notes (name, body length) of each handshake message that comes.

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use net::device::Device;
+
 use support::{Identity, Log, PATIENCE, Pki, days, enrol, loopbacks};
 
 fn enrol_asking_for(pki: &Pki, identity: &Identity, server: SocketAddr, name: Option<&str>) {

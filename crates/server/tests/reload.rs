@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use net::device::{Device, Fault};
+
 use support::{Identity, PATIENCE, Pki, days, enrol, loopbacks};
 
 fn try_connect(pki: &Pki, identity: &Identity, server: &server::Handle) -> Result<Device, Fault> {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use net::device::{Device, Fault};
+
 use support::{PATIENCE, Pki, enrol, http, loopbacks};
 
 #[test]

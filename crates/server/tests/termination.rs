@@ -6,6 +6,7 @@ mod support;
 
 use server::Drained;
 use signal_hook::consts::SIGTERM;
+
 use support::{PATIENCE, Pki, enrol, loopbacks};
 
 #[test]

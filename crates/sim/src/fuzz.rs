@@ -16,15 +16,15 @@ use std::time::Instant;
 use pki::chain::Anchors;
 use pki::{DnsName, ServerName};
 
+use crate::clock::{Clock, EPOCH};
+use crate::trust::SERVER_NAME;
+use site::{FIXTURE, Setup, Site};
+
 pub use client::client_stream;
 pub use mutation::mutations;
 pub use operations::server_operations;
 pub use seeds::{Seed, recorded};
 pub use stream::server_stream;
-
-use crate::clock::{Clock, EPOCH};
-use crate::trust::SERVER_NAME;
-use site::{FIXTURE, Setup, Site};
 
 /// One target.
 #[derive(Clone, Copy, Debug)]

@@ -9,8 +9,9 @@ mod memory;
 
 use std::time::Duration;
 
-use memory::Memory;
 use sim::population::{End, Population};
+
+use memory::Memory;
 
 const SESSIONS: u32 = 20_000;
 fn ends_in_small_steps(end: End) {

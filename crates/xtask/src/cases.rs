@@ -3,10 +3,12 @@
 //! `cases/cases.txt` lists every case; a test's name starts with the number of the case that it shows (`d31_cookieless_hello_allocates_nothing`).
 //! `cases/STATUS.md` is derived from both, committed, and held up to date by `cargo xtask check`.
 
-use crate::tree;
-use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+
+use anyhow::{Context, Result, bail};
+
+use crate::tree;
 
 const LIST: &str = "crates/xtask/cases/cases.txt";
 const STATUS: &str = "crates/xtask/cases/STATUS.md";

@@ -9,12 +9,14 @@ mod docs;
 mod house;
 mod purity;
 
-use crate::process::Program;
-use crate::{bench, cases, interop, seams, setup, tree};
-use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::process::Program;
+use crate::{bench, cases, interop, seams, setup, tree};
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -3,12 +3,14 @@
 //! `cargo-fuzz` wants a nightly compiler. What it does beside the sanitizers is to switch LLVM's coverage pass on, and that is a flag of the code
 //! generator that a stable compiler takes as well: see `COVERAGE`. The corpus that a run finds stays under `fuzz/corpus` for the next one.
 
-use crate::process::{Ended, Program};
-use crate::tree;
-use anyhow::{Context, Result, bail};
-use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::process::{Ended, Program};
+use crate::tree;
 
 #[derive(Args)]
 pub(crate) struct Options {

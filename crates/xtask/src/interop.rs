@@ -22,10 +22,12 @@ mod switch;
 mod wolfssl;
 mod world;
 
-use crate::tree;
-use anyhow::{Result, anyhow, bail};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::tree;
 use world::World;
 
 /// What it shows, the programs that it needs, and how it runs; it ends with what was seen.

@@ -20,8 +20,9 @@ mod seams;
 mod setup;
 mod tree;
 
-use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The developer's commands of Muster")]

@@ -1,9 +1,11 @@
 //! `cargo xtask population`: a million sessions of one server end in one instant. The last result is committed.
 
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
 use crate::bench::facts::TimingFacts;
 use crate::{check, tree};
-use anyhow::{Result, bail};
-use std::time::{Duration, Instant};
 
 /// What the committed result is of.
 pub(crate) const SESSIONS: u32 = 1_000_000;

@@ -2,13 +2,14 @@
 //!
 //! Everything another program does here can hang (a peer waiting for a datagram that never comes), so nothing is started without a limit.
 
-use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
 
 /// How often a running program is asked whether it has ended: often at first, then by the twentieth part of the time that it has run.
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(5);

@@ -5,12 +5,14 @@
 //! only and files what it makes apart: the dependencies are those of every other build, and the normal build stays as it was. Nothing of the product can
 //! set it: no feature, no build script, and a release that has it does not compile.
 
-use crate::check;
-use crate::tree;
-use anyhow::{Context, Result, bail};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::check;
+use crate::tree;
 
 /// The checks that can be left out.
 const SEAMS: &[&str] = &["certificate_verify", "empty_certificate", "finished"];

@@ -3,10 +3,12 @@
 //! Other people's implementations come from Debian and PyPI, two cargo tools from crates.io. What is ours alone goes under the target directory; the
 //! machine itself gets Debian packages only. Each need knows how to tell that it is met, so that a second run is quick and says so.
 
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
 use crate::process::Program;
 use crate::tree;
-use anyhow::{Context, Result, bail};
-use std::time::{Duration, Instant};
 
 /// What each package is for stands beside it: a package without a user is removed.
 const DEBIAN_PACKAGES: &[(&str, &str)] = &[

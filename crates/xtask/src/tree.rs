@@ -1,8 +1,10 @@
 //! Where things lie: the root of the work tree, its files, the target directory.
 
-use crate::process::Program;
-use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::process::Program;
 
 /// The root of the work tree.
 pub(crate) fn root() -> PathBuf {

@@ -6,7 +6,6 @@ use std::fs;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use crate::support::{DAY, Derived, START, World, YEAR, at, dns, issued, key, refused, run_one, secure};
 use authority::{
     Ca, CaFault, ChainRule, Completion, Custody, Issued, Ledger, MemoryLedger, Outcome, Probe, ProbeFault, ProbeRule,
     Profile, ProfileSpec, Refusal, RingSigner, SanKind, Signer, SignerFault, ToSign, Urls, probe,
@@ -14,6 +13,8 @@ use authority::{
 use pki::der::{Tag, Writer};
 use pki::issue::{NodePrefix, Serial};
 use pki::{Certificate, GeneralNames, Name, NameBuilder, Oid, SigningKey, Validity, oid, pem};
+
+use crate::support::{DAY, Derived, START, World, YEAR, at, dns, issued, key, refused, run_one, secure};
 
 const CA: &[u8] = &[0x30, 0x03, 0x01, 0x01, 0xff];
 const CA_PATH_LEN_0: &[u8] = &[0x30, 0x06, 0x01, 0x01, 0xff, 0x02, 0x01, 0x00];

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::support::{DAY, START, TLS_UNIQUE, World, YEAR, dns, issued, key, refused, run, run_one};
 use authority::{Asked, DeviceIdRule, Function, KeyTypes, Outcome, Refusal, SanKind, SubjectRule};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use pki::{Certificate, GeneralNames, Name, NameBuilder, oid};
 use rcgen::{CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose};
+
+use crate::support::{DAY, START, TLS_UNIQUE, World, YEAR, dns, issued, key, refused, run, run_one};
 
 fn name(common_name: &str, serial_number: &str) -> Name {
     let builder = NameBuilder::new().push(oid::ORGANIZATION, "Maker").unwrap();

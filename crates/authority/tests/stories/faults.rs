@@ -1,13 +1,9 @@
 //! Ledger and signer are late, out of order, wrong or away: no job is lost, none is answered twice, and nothing is
 //! released that is not in the ledger.
 
-use crate::support;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::support::faulty::{Fate, FaultyLedger, FaultySigner, Queue};
-use crate::support::{Collect, DAY, Derived, START, World, at, issued, key};
 use authority::{
     Busy, Completion, Custody, Deliver, Flights, Function, Intended, Intent, Issued, Issuer, Job, Ledger, LedgerFault,
     Limits, MemoryLedger, Misissue, Outcome, Random, Record, Recorded, RingSigner, Signer, SignerFault, Standing,
@@ -15,6 +11,10 @@ use authority::{
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Digest, PrivateKey, Signature, UnixTime};
+
+use crate::support;
+use crate::support::faulty::{Fate, FaultyLedger, FaultySigner, Queue};
+use crate::support::{Collect, DAY, Derived, START, World, at, issued, key};
 
 struct Stage {
     world: World,

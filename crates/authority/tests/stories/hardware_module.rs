@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::support::{DAY, Device, START, World, issued, refused, run_one};
 use authority::{
     DeviceIdRule, Function, Job, Outcome, Profile, ProfileFault, ProfileSpec, Refusal, SanKind, Unrecorded,
 };
 use pki::der::{Tag, Writer};
 use pki::{Certificate, GeneralName, GeneralNames, NameBuilder, Oid, oid};
+
+use crate::support::{DAY, Device, START, World, issued, refused, run_one};
 
 /// `SEQUENCE { hwType 1.3.6.1.4.1.99999.TYPE, hwSerialNum }`
 fn module(kind: u8, serial: &[u8]) -> GeneralNames {

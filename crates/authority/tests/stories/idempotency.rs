@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Barrier, mpsc};
 
-use crate::support::{Collect, DAY, START, World, YEAR, at, issued, run, run_one};
 use authority::{Deliver, Function, Issued, Job, Outcome};
 use pki::Digest;
+
+use crate::support::{Collect, DAY, START, World, YEAR, at, issued, run, run_one};
 
 /// Mbed TLS and others sign deterministically (RFC 6979): every request with the same key and subject is the same bytes.
 #[test]

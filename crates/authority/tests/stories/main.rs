@@ -1,8 +1,6 @@
 //! Stories of what is decided and issued, one file per subject, and what they share.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
-mod support;
-
 mod chains;
 mod decision;
 mod faults;
@@ -12,4 +10,5 @@ mod one_device;
 mod profile;
 mod requested_names;
 mod spelling;
+mod support;
 mod walls;

@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Collect, DAY, Device, START, World, at, issued, key, refused, run_one};
 use authority::{
     Busy, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MIN, Completion, Custody, Deliver, Function, Job, Ledger,
     MemoryLedger, Outcome, ProfileFault, ProfileSpec, Refusal, Signer, SignerFault, SubjectRule, ToSign,
 };
 use pki::{Certificate, GeneralNames};
+
+use crate::support::{Collect, DAY, Device, START, World, at, issued, key, refused, run_one};
 
 /// A request with a key of its own.
 fn fresh(world: &World, device: &Device) -> Vec<u8> {

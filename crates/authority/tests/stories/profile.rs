@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::World;
 use authority::{
     Ca, CaFault, ChainRule, KeyTypes, Origin, Profile, ProfileFault, ProfileSpec, SanKind, Urls, VALIDITY_MIN,
     VerifySignatures,
 };
+
+use crate::support::World;
 
 fn fault(world: &World, change: impl FnOnce(&mut ProfileSpec)) -> ProfileFault {
     let mut spec = ProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);

@@ -1,13 +1,13 @@
 //! Alternative names that a device asks for: of which kind, of which form, and one by one.
 
-use crate::support;
-
 use std::sync::Arc;
 
-use crate::support::{START, World, issued, refused, run_one};
 use authority::{Refusal, SanKind};
 use pki::der::{Tag, Writer};
 use pki::{Certificate, GeneralName, GeneralNames};
+
+use crate::support;
+use crate::support::{START, World, issued, refused, run_one};
 
 /// Names as a CSR may hold them, whether or not they may be issued.
 fn names(write: impl FnOnce(&mut Writer)) -> GeneralNames {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::support::{DAY, Device, START, World, issued, refused, run_one};
 use authority::{Function, Job, Profile, ProfileSpec, Refusal, Unrecorded};
 use pki::{Certificate, GeneralNames, Name, NameBuilder, oid};
+
+use crate::support::{DAY, Device, START, World, issued, refused, run_one};
 
 fn named(common_name: &str, serial_number: &str) -> Name {
     let builder = NameBuilder::new().push(oid::COMMON_NAME, common_name).unwrap();

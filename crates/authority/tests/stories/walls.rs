@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::support::{DAY, Device, Hand, NODE, START, World, at, dns, issued, refused, run_one};
 use authority::{
     Function, Ledger, MemoryLedger, Outcome, Profile, ProfileFault, ProfileSpec, Refusal, SanKind, Unrecorded,
     VerifySignatures,
@@ -10,6 +9,8 @@ use authority::{
 use pki::issue::{NodePrefix, Serial, TemplateSpec};
 use pki::make::{self, DeviceSpec, ServerSpec};
 use pki::{AnchorId, Certificate, GeneralNames, Validity};
+
+use crate::support::{DAY, Device, Hand, NODE, START, World, at, dns, issued, refused, run_one};
 
 const BOTH: [Function; 2] = [Function::SimpleEnroll, Function::SimpleReenroll];
 

@@ -1,14 +1,16 @@
 //! Whether every device of the demo really holds what it should: two opinions on each certificate, and the ledger's count.
 
-use crate::openssl::{Openssl, Reading};
-use crate::outcome::Outcome;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use loadgen::identities;
 use pki::chain::{self, Anchors};
 use pki::{Certificate, GeneralNames, SigningKey, UnixTime};
 use ring::rand::SystemRandom;
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+
+use crate::openssl::{Openssl, Reading};
+use crate::outcome::Outcome;
 
 /// Faults that are printed; more of the same say nothing new.
 pub(crate) const FAULTS_SHOWN: usize = 5;

@@ -6,12 +6,14 @@
 //! manufacturer CA ─────────► IDevID of one device (IEEE 802.1AR)
 //! ```
 
-use crate::outcome::{Fault, Outcome};
+use std::time::Duration;
+
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{self, AuthoritySpec, DeviceSpec, Parent, ServerSpec};
 use pki::{Certificate, Curve, PrivateKey, ServerName, SigningKey, UnixTime, Validity};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use std::time::Duration;
+
+use crate::outcome::{Fault, Outcome};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// A root outlives the devices that trust it: 30 years.
@@ -125,9 +127,11 @@ fn cannot_make(why: &str) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use pki::chain;
     use std::sync::Arc;
+
+    use pki::chain;
+
+    use super::*;
 
     fn now() -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(1_790_000_000))

@@ -1,10 +1,11 @@
 //! The device's side against a running server, as an operator types it: certificates, files, exit statuses.
 
-use crate::common::{Pki, expect_status, loopbacks, openssl, stderr, stdout};
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::net::ToSocketAddrs as _;
 use std::process::{Child, Command, Output, Stdio};
+
+use crate::common::{Pki, expect_status, loopbacks, openssl, stderr, stdout};
 
 fn device_of(command: &mut Command) -> Output {
     command.output().unwrap()

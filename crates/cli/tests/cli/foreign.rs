@@ -1,10 +1,11 @@
 //! Identities, keys, requests and files as other people's tools make them, on the command line.
 
-use crate::common::{Pki, expect_status, muster, stderr, stdout};
-use crate::enrolment::verify_with_openssl;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+
+use crate::common::{Pki, expect_status, muster, stderr, stdout};
+use crate::enrolment::verify_with_openssl;
 
 /// A folder of `init` in which OpenSSL makes what is to be read.
 struct Factory {

@@ -1,7 +1,8 @@
 //! What `--json` prints however a verb ends: one object on stdout, with the number that the process exits with.
 
-use crate::common::{Pki, expect_status, muster, run, stderr, stdout};
 use std::process::Output;
+
+use crate::common::{Pki, expect_status, muster, run, stderr, stdout};
 
 /// The one object on stdout.
 #[track_caller]

@@ -1,8 +1,9 @@
 //! `muster link` between a device and a server, as an operator puts it there.
 
-use crate::common::{Pki, Running, expect_status, loopbacks, muster, run, stderr, stdout};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{ChildStdout, Stdio};
+
+use crate::common::{Pki, Running, expect_status, loopbacks, muster, run, stderr, stdout};
 
 /// A running link.
 struct Forwarding {

@@ -1,8 +1,9 @@
 //! The command line without a server: help, wrong arguments, `init`, `check`, `explain`.
 
-use crate::common::{Pki, expect_status, openssl, run, stderr, stdout};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+
+use crate::common::{Pki, expect_status, openssl, run, stderr, stdout};
 
 const VERBS: [&str; 11] =
     ["demo", "init", "serve", "check", "crts", "enroll", "reenroll", "discover", "explain", "load", "link"];

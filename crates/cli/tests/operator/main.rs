@@ -8,14 +8,12 @@
 #[allow(dead_code, reason = "these tests need a part of what the command line's tests share")]
 #[path = "../cli/common.rs"]
 mod common;
-
 mod files;
 mod keys;
 mod next_steps;
 mod reload;
 mod server_certificate;
 
-use common::{Pki, Running, expect_status, loopbacks, muster, run, stderr, stdout};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -23,6 +21,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
+
+use common::{Pki, Running, expect_status, loopbacks, muster, run, stderr, stdout};
 
 /// This long passes only when something is wrong.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,9 +1,10 @@
 //! SIGHUP, as an operator sends it, and what stands in the log.
 
-use crate::Server;
-use crate::common::{Pki, expect_status, loopbacks, stdout};
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{ChildStderr, Stdio};
+
+use crate::Server;
+use crate::common::{Pki, expect_status, loopbacks, stdout};
 
 /// A server whose log is read line by line.
 struct Watched {

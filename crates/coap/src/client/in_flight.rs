@@ -1,10 +1,11 @@
 //! One request that waits for its acknowledgement, then for its response.
 
+use std::fmt;
+use std::time::Instant;
+
 use super::Envelope;
 use crate::time::{Due, Retransmission};
 use crate::{EXCHANGE_LIFETIME, MessageId, Token};
-use std::fmt;
-use std::time::Instant;
 
 /// Before the token: version, kind and token length, code, message id (RFC 7252 §3).
 const HEADER_BYTES: usize = 4;

@@ -1,9 +1,10 @@
 //! What is asked, what is answered, and how an exchange can end.
 
-use crate::length::Length;
-use crate::{ACK_TIMEOUT, BlockSize, Code, ContentFormat, Kind, Method, Number};
 use std::fmt;
 use std::time::Duration;
+
+use crate::length::Length;
+use crate::{ACK_TIMEOUT, BlockSize, Code, ContentFormat, Kind, Method, Number};
 
 /// What to ask.
 #[derive(Clone)]

@@ -1,9 +1,10 @@
 //! One client exchange before a server that answers well, badly, late, twice or not at all.
 
+use std::time::{Duration, Instant};
+
 use super::Script;
 use crate::client::{Exchange, Failure, Progress, Reply, RequestSpec};
 use crate::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, MessageIds, Number, Token};
-use std::time::{Duration, Instant};
 
 /// Drives one exchange through a script: answers as a server would give them or with one flaw, any other datagram, duplicates and
 /// time, as `data` says.

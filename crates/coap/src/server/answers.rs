@@ -15,11 +15,12 @@
 //!
 //! Each step takes logarithmic time. Answers ripen when a new one comes, a few at a time.
 
-use super::accounts::{Accounts, Owner};
-use crate::MAX_TRANSMIT_WAIT;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use super::accounts::{Accounts, Owner};
+use crate::MAX_TRANSMIT_WAIT;
 
 /// What a pending request counts before its answer is known: the size of a usual one.
 pub(super) const RESPONSE_BYTES_EXPECTED: usize = 1_024;
@@ -262,8 +263,9 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::Duration;
+
+    use super::*;
 
     const BYTES_MAX: usize = 64 << 20;
 

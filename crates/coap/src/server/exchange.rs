@@ -13,6 +13,10 @@
 //!
 //! A request that is computed again when it is repeated leaves no `Answered` behind.
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use super::answers::{Slot, Worth};
 use super::intake::{Arrival, Checked};
 use super::uploads::{RequestKey, Uploads};
@@ -22,9 +26,6 @@ use crate::BlockSize;
 use crate::length::Length;
 use crate::time::Retransmission;
 use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, MessageIds, Method, NON_LIFETIME, Outbox, Token};
-use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// What an exchange, or the upload that becomes one, counts beside its bodies: itself, and its places among the answers of the shard.
 pub(super) const EXCHANGE_BYTES: usize = 512;

@@ -7,6 +7,8 @@
 //!                                  or 4.02                             4.13 4.00
 //! ```
 
+use std::cmp::Ordering;
+
 use super::answers::Worth;
 use super::exchange::{EXCHANGE_BYTES, Exchange, Origin, Outcome, Pending, State};
 use super::request::Body;
@@ -17,7 +19,6 @@ use super::{
 };
 use crate::hash::Hash64;
 use crate::{Block, Code, Kind, Message, Method};
-use std::cmp::Ordering;
 
 /// Fingerprints of datagrams, and of last blocks; see [`Hash64::new`].
 const PURPOSE_DATAGRAM: u64 = 2;

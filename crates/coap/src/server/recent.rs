@@ -4,9 +4,10 @@
 //! transfer would begin it anew in the middle of the present one, whose next block would then be joined to it; and a block
 //! that was refused, because one before it was missing or because nobody was let in, would fit into a later transfer.
 
+use std::time::Instant;
+
 use super::{BlockFault, Limit, Refusal};
 use crate::{Code, EXCHANGE_LIFETIME};
-use std::time::Instant;
 
 /// How many messages of one peer are known. 128 blocks are 8 KiB in blocks of 64 bytes, far more than a certificate
 /// request; they cost 1 KiB.

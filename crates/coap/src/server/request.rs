@@ -1,11 +1,12 @@
 //! A request as the resource table and the handler see it.
 
+use std::{fmt, str};
+
 use super::{OptionFault, Refusal};
 use crate::block::BlockError;
 use crate::length::Length;
 use crate::message::uint;
 use crate::{Block, ContentFormat, Message, Method, Number};
-use std::{fmt, str};
 
 /// A whole request: its head and its body, gathered from as many blocks as it took.
 #[derive(Debug)]

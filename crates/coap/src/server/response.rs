@@ -1,8 +1,9 @@
 //! What a handler answers.
 
+use std::fmt;
+
 use crate::length::Length;
 use crate::{Code, ContentFormat};
-use std::fmt;
 
 /// An answer. Block2, ETag, Block1, token and message id are added here; the handler gives the representation.
 #[derive(Clone, Copy)]

@@ -1,12 +1,13 @@
 //! What the peers of one shard share: limits, totals, counters, the source of message ids.
 
+use std::time::Duration;
+
 use super::accounts::SharedAccounts;
 use super::answers::{Answers, RESPONSE_BYTES_EXPECTED};
 use super::exchange::EXCHANGE_BYTES;
 use super::{Dropped, Head, Refusal, Response};
 use crate::time::Spread;
 use crate::{ACK_TIMEOUT, BlockSize, EXCHANGE_LIFETIME, MAX_TRANSMIT_WAIT, MessageIds};
-use std::time::Duration;
 
 /// Asked on the first block, before anything is gathered: is there such a resource, and how much may its body be?
 pub trait Resources {

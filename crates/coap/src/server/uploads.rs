@@ -13,14 +13,15 @@
 //! An upload is named by method, path, queries and Request-Tag ([`RequestKey`]), so that two bodies for one resource never
 //! mix. It holds what has come, never what was announced. It answers nothing itself; [`super::Peer`] does.
 
+use std::fmt;
+use std::time::Instant;
+
 use super::accounts::{Charge, Owner};
 use super::shared::UPLOAD_LIFETIME_MAX;
 use super::{Admit, Config, Limit, Refusal, Shared};
 use crate::hash::Hash64;
 use crate::length::Length;
 use crate::{Block, ContentFormat, Message, Number};
-use std::fmt;
-use std::time::Instant;
 
 /// Uploads are named by hashes for this purpose; see [`Hash64::new`].
 const PURPOSE_KEY: u64 = 1;

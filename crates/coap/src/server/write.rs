@@ -1,9 +1,10 @@
 //! Cuts blocks out of a response and writes the message (RFC 7959 §2.4).
 
+use std::ops::Range;
+
 use super::{BlockFault, Head, Refusal, Response};
 use crate::hash::Hash64;
 use crate::{Block, BlockSize, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token};
-use std::ops::Range;
 
 /// ETags are hashes for this purpose; see [`Hash64::new`].
 const PURPOSE_ETAG: u64 = 3;

@@ -1,9 +1,11 @@
 //! The client against a server written by hand.
 
-use crate::harness::{Make, body, empty, parse};
+use std::time::{Duration, Instant};
+
 use coap::client::{Exchange, Failure, Progress, RESTARTS_MAX, Reply, RequestSpec};
 use coap::{Block, BlockSize, Code, ContentFormat, Kind, Message, MessageIds, Number, Token};
-use std::time::{Duration, Instant};
+
+use crate::harness::{Make, body, empty, parse};
 
 struct Client {
     exchange: Exchange,

@@ -1,8 +1,9 @@
 //! The codec against bytes of others.
 
-use crate::harness::{Got, Make, Server, certificate, parse};
 use coap::server::Done;
 use coap::{Block, BlockSize, Code, FormatError, Kind, Malformed, Message, MessageId, Method, Number, Token};
+
+use crate::harness::{Got, Make, Server, certificate, parse};
 
 fn bytes(hex: &str) -> Vec<u8> {
     hex::decode(hex.replace(' ', "")).unwrap()

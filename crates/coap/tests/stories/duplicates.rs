@@ -1,9 +1,11 @@
 //! The network delivers a message twice, or late.
 
-use crate::harness::{Got, Make, Server, body, certificate, code, empty, parse, upload};
+use std::time::Duration;
+
 use coap::server::{Config, Done, Dropped, Response};
 use coap::{BlockSize, Code, ContentFormat, Kind, MessageId};
-use std::time::Duration;
+
+use crate::harness::{Got, Make, Server, body, certificate, code, empty, parse, upload};
 
 #[test]
 fn c01_a_duplicate_of_what_changes_state_gets_the_same_bytes_and_runs_once() {

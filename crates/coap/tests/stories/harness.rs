@@ -1,8 +1,9 @@
 //! A server peer in virtual time, and messages written by hand.
 
+use std::time::{Duration, Instant};
+
 use coap::server::{Admit, Config, Done, ExchangeId, Handled, Head, Peer, Repeat, Resources, Response, Shared};
 use coap::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, Method, Number, Outbox, Token};
-use std::time::{Duration, Instant};
 
 pub(crate) const BODY_MAX: usize = 2_000;
 

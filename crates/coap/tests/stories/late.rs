@@ -1,11 +1,13 @@
 //! Copies that come late, of what was refused at first or answered in another way since.
 
-use crate::harness::{Make, Server, Table, block1, body, certificate, code, empty, parse, upload};
+use std::cell::Cell;
+use std::time::Duration;
+
 use coap::client::{Exchange, RequestSpec};
 use coap::server::{Admit, Config, Done, Handled, Head, Refusal, Resources, Response};
 use coap::{BlockSize, Code, ContentFormat, Kind, MessageIds, Number, Token};
-use std::cell::Cell;
-use std::time::Duration;
+
+use crate::harness::{Make, Server, Table, block1, body, certificate, code, empty, parse, upload};
 
 const INCOMPLETE: Code = Code::REQUEST_ENTITY_INCOMPLETE;
 

@@ -2,11 +2,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test needs one Instant to count from; all time after it is virtual")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
-mod harness;
-
 mod client;
 mod codec;
 mod duplicates;
+mod harness;
 mod late;
 mod memory;
 mod options;

@@ -1,10 +1,12 @@
 //! What a peer holds, and what a datagram allocates.
 
-use crate::harness::{Make, Server, Table, body, certificate, upload};
+use std::time::{Duration, Instant};
+
 use coap::client::{Exchange, RequestSpec};
 use coap::server::{Handled, Owner, Peer, Response};
 use coap::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageIds, Number, Token};
-use std::time::{Duration, Instant};
+
+use crate::harness::{Make, Server, Table, body, certificate, upload};
 
 #[test]
 fn get_exchanges_allocate_nothing_once_warm() {

@@ -1,9 +1,10 @@
 //! Options, methods and paths that a server must or must not accept.
 
-use crate::harness::{Got, Make, Server, Table, body, code, empty, parse};
 use coap::client::{Exchange, Progress, RequestSpec};
 use coap::server::{Config, Done, Dropped, Handled, OptionFault, Refusal, Response};
 use coap::{BlockSize, Code, ContentFormat, Kind, Malformed, MessageIds, Method, Number, Token};
+
+use crate::harness::{Got, Make, Server, Table, body, code, empty, parse};
 
 fn ok() -> Response<'static> {
     Response::content(Code::CONTENT, ContentFormat::PKCS7_CERTS_ONLY, b"certificates")

@@ -1,10 +1,12 @@
 //! Our client and our server over a link that loses, repeats and reorders.
 
-use crate::harness::{Table, body};
+use std::time::{Duration, Instant};
+
 use coap::client::{Exchange, Failure, Progress, Reply, RequestSpec};
 use coap::server::{Config, ExchangeId, Handled, Peer, Response, Shared};
 use coap::{BlockSize, Code, ContentFormat, Kind, Message, MessageIds, Outbox, Token};
-use std::time::{Duration, Instant};
+
+use crate::harness::{Table, body};
 
 /// A seeded link in both directions.
 struct Link {

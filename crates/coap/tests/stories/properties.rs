@@ -1,10 +1,11 @@
 //! Properties over generated inputs.
 
+use std::time::Instant;
+
 use coap::{Block, BlockSize, Code, Encoder, Kind, Message, MessageId, Number, Token, fuzz};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use std::time::Instant;
 
 fn kinds() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::Confirmable), Just(Kind::NonConfirmable), Just(Kind::Acknowledgement), Just(Kind::Reset)]

@@ -1,9 +1,11 @@
 //! Responses in Block2 slices.
 
-use crate::harness::{Got, Make, Server, block1, block2, body, certificate, code, parse, upload};
+use std::time::Duration;
+
 use coap::server::{Config, Done, Refusal, Response};
 use coap::{Block, BlockSize, Code, ContentFormat, Message, Number};
-use std::time::Duration;
+
+use crate::harness::{Got, Make, Server, block1, block2, body, certificate, code, parse, upload};
 
 fn certificates(bytes: &[u8]) -> Response<'_> {
     Response::content(Code::CONTENT, ContentFormat::PKCS7_CERTS_ONLY, bytes)

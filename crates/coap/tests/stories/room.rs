@@ -1,9 +1,11 @@
 //! Who makes room when the shard has none: kept answers, open uploads, and the share of one owner.
 
-use crate::harness::{Got, Make, Server, body, certificate, code, parse, upload};
+use std::time::Duration;
+
 use coap::server::{Config, Done, Limit, Owner, Peer, Refusal};
 use coap::{BlockSize, Code, MAX_TRANSMIT_WAIT, Number};
-use std::time::Duration;
+
+use crate::harness::{Got, Make, Server, body, certificate, code, parse, upload};
 
 const INCOMPLETE: Code = Code::REQUEST_ENTITY_INCOMPLETE;
 /// Room for 40 answers of 500 bytes, and for the request that is under way.

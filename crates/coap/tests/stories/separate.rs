@@ -1,9 +1,11 @@
 //! Answers that take longer than the acknowledgement deadline.
 
-use crate::harness::{Make, Server, block2, body, certificate, code, empty, parse};
+use std::time::Duration;
+
 use coap::server::{Done, ExchangeId};
 use coap::{BlockSize, Code, Kind, MessageId};
-use std::time::Duration;
+
+use crate::harness::{Make, Server, block2, body, certificate, code, empty, parse};
 
 /// A request whose empty acknowledgement has gone out.
 fn acknowledged(server: &mut Server, request: &[u8]) -> ExchangeId {

@@ -1,9 +1,11 @@
 //! Request bodies in Block1 pieces: lost, repeated, mixed, too large, abandoned.
 
-use crate::harness::{BODY_MAX, Make, Server, Table, block1, block2, body, certificate, code, parse, upload};
+use std::time::Duration;
+
 use coap::server::{BlockFault, Config, Done, Peer, Refusal};
 use coap::{Block, BlockSize, Code, Number};
-use std::time::Duration;
+
+use crate::harness::{BODY_MAX, Make, Server, Table, block1, block2, body, certificate, code, parse, upload};
 
 const INCOMPLETE: Code = Code::REQUEST_ENTITY_INCOMPLETE;
 

@@ -1,11 +1,11 @@
 //! Where nothing may be allocated, nothing is.
 
-use crate::support;
+use dtls::{Event, PublicKeySteps, Refusal, Route, SessionCounts, Suite};
 
+use crate::support;
 use crate::support::forge::{APPLICATION_DATA, HANDSHAKE, Piece, Raw};
 use crate::support::script::{Hello, Script};
 use crate::support::{Clock, Pair, World};
-use dtls::{Event, PublicKeySteps, Refusal, Route, SessionCounts, Suite};
 
 #[test]
 fn d31_a_million_spoofed_sources_allocate_nothing_and_leave_no_entry() {

@@ -1,14 +1,14 @@
 //! Who does not show a certificate and hold its key gets no session.
 
-use crate::support;
-
 use std::ops::Range;
 use std::sync::Arc;
 
+use dtls::{CertificateFault, Curve, Event, ExtendedMasterSecret, HandshakeType, Refusal};
+
+use crate::support;
 use crate::support::forge::{HANDSHAKE, datagram};
 use crate::support::script::{Hello, Script};
 use crate::support::{Clock, Pair, World, identity_and_key};
-use dtls::{CertificateFault, Curve, Event, ExtendedMasterSecret, HandshakeType, Refusal};
 
 #[test]
 fn the_script_is_an_honest_client() {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use dtls::{Admission, Route};
+
 use crate::flood::{Crowd, at, fetch_cookie, port, sixteen_networks};
 use crate::support::World;
 use crate::support::forge::{ALERT, HANDSHAKE, Piece, Raw};
 use crate::support::script::{Hello, Script};
-use dtls::{Admission, Route};
 
 /// The devices begin in the first fifth; it ends when all are done.
 const LASTS: Duration = Duration::from_secs(100);

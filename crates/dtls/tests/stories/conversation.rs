@@ -1,18 +1,18 @@
 //! What a handshake and a session make of records and hellos that have no place: forged, early, too long, of another version.
 
-use crate::support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use dtls::{
+    AlertDescription, ClientEvent, Closed, Direction, Drop, Event, FragmentLength, RecordLimit, Refusal, Route,
+};
+
+use crate::support;
 use crate::support::forge::{
     ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, Forger, HANDSHAKE, Piece, Raw, datagram, records,
 };
 use crate::support::script::{Hello, Script};
 use crate::support::{Notebook, Pair, Way, World};
-use dtls::{
-    AlertDescription, ClientEvent, Closed, Direction, Drop, Event, FragmentLength, RecordLimit, Refusal, Route,
-};
 
 /// Records of epoch 1 that an honest client's Finished has to get past.
 fn forged_finished(count: u8) -> Vec<Vec<u8>> {

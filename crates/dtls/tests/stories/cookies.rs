@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use dtls::{CookieKeys, Drop, Endpoint, Event, Refusal, Route};
+
 use crate::support::forge::{HANDSHAKE, Piece, Raw, datagram, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{Known, Pair, World, route};
-use dtls::{CookieKeys, Drop, Endpoint, Event, Refusal, Route};
 
 fn is_verify_request(answers: &[Vec<u8>]) -> bool {
     answers.len() == 1 && records(&answers[0])[0].handshake_type() == Some(3)

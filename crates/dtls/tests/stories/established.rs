@@ -1,13 +1,14 @@
 //! An established session: renegotiation, alerts, goodbyes, sizes.
 
-use crate::support;
+use std::sync::Arc;
+use std::time::Duration;
 
+use dtls::{AlertDescription, Closed, Direction, Drop, Event, SendFault};
+
+use crate::support;
 use crate::support::forge::{ALERT, APPLICATION_DATA, Forger, HANDSHAKE, Piece, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{Notebook, Pair, Way, World};
-use dtls::{AlertDescription, Closed, Direction, Drop, Event, SendFault};
-use std::sync::Arc;
-use std::time::Duration;
 
 fn established(world: &World) -> Script {
     let mut script = Script::begin(world, Hello::default());

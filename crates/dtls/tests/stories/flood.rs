@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use dtls::{Client, Event, HandshakeType, Path, Refusal, Route, SocketIndex};
+
 use crate::support::forge::{HANDSHAKE, Piece, Raw, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{Known, World};
-use dtls::{Client, Event, HandshakeType, Path, Refusal, Route, SocketIndex};
 
 pub(crate) const STEP: Duration = Duration::from_millis(20);
 /// More handshake slots than the flood takes: at 150 a second that are given up after 12 s, 1,800.

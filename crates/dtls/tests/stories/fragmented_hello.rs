@@ -3,10 +3,11 @@
 //! The bodies are those that the clients sent to a socket: `openssl s_client -dtls1_2` of OpenSSL 3.0.19, once with its default suites and once
 //! with ECDHE-ECDSA-AES128-CCM8 alone, and `gnutls-cli --udp` of GnuTLS 3.7.9.
 
+use dtls::{Drop, Event, Refusal, SessionCounts};
+
 use crate::support::World;
 use crate::support::forge::{HANDSHAKE, Piece, Raw, records};
 use crate::support::script::{Hello, Script};
-use dtls::{Drop, Event, Refusal, SessionCounts};
 
 const OPENSSL: &str = "\
     fefd30c5c2ae0c6270b2548247e1bcd5a432e525f7ae0ac6af9d68c9b9d80224aedd00000038c02cc030009fcca9cca8ccaac02bc02f009e\

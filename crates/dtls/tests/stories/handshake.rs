@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use dtls::{Curve, ExtendedMasterSecret, Identity, PublicKeySteps, Refusal, SigningKey, Suite};
+
 use crate::support::forge::{Piece, records};
 use crate::support::{Clock, Known, Pair, SystemRandom, World, identity, identity_and_key};
-use dtls::{Curve, ExtendedMasterSecret, Identity, PublicKeySteps, Refusal, SigningKey, Suite};
 
 #[test]
 fn both_ends_agree() {

@@ -1,9 +1,10 @@
 //! What a ClientHello may offer, and what is answered.
 
+use dtls::{Curve, Event, HandshakeType, Refusal};
+
 use crate::support::forge::{Piece, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{World, identity};
-use dtls::{Curve, Event, HandshakeType, Refusal};
 
 fn refused(hello: Hello) -> Refusal {
     let script = Script::begin(&World::new(), hello);

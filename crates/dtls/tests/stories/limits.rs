@@ -1,13 +1,13 @@
 //! Caps on handshakes and sessions, idleness, eviction.
 
-use crate::support;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use dtls::{Closed, Drop, Event, Occupation, Path, Route, SessionCounts, SocketIndex};
+
+use crate::support;
 use crate::support::script::{Hello, Script};
 use crate::support::{Pair, World, route};
-use dtls::{Closed, Drop, Event, Occupation, Path, Route, SessionCounts, SocketIndex};
 
 /// A hello of its own for each port, as far as the server's flight.
 fn knock(script: &mut Script, port: u16) {

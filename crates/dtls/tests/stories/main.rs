@@ -2,9 +2,6 @@
 //! seam, the other with a foreign stack.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod allocations;
 mod authentication;
 mod behind;
@@ -25,4 +22,6 @@ mod records;
 mod restart;
 mod retransmission;
 mod small_devices;
+#[path = "../support/mod.rs"]
+mod support;
 mod together;

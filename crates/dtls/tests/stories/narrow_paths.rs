@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Clock, Notebook, Pair, Way, World};
 use dtls::Event;
+
+use crate::support::{Clock, Notebook, Pair, Way, World};
 
 /// One way; both ends stand next to a mobile network.
 const DELAY: Duration = Duration::from_millis(40);

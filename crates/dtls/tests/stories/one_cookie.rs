@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use dtls::{Drop, PublicKeySteps};
+
 use crate::support::forge::{ALERT, Raw};
 use crate::support::script::{Hello, Script};
 use crate::support::{World, route};
-use dtls::{Drop, PublicKeySteps};
 
 /// What 300 copies brought.
 struct Bought {

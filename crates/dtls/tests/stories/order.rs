@@ -1,11 +1,11 @@
 //! Messages out of their order: what is mere reordering completes, what is not never does.
 
-use crate::support;
+use dtls::{Drop, HandshakeType, Refusal};
 
+use crate::support;
 use crate::support::forge::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Piece, Raw, datagram};
 use crate::support::script::{Hello, Script};
 use crate::support::{Pair, World};
-use dtls::{Drop, HandshakeType, Refusal};
 
 #[test]
 fn d53_change_cipher_spec_before_the_hello_is_nothing() {

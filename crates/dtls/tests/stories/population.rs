@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use dtls::Drop;
+
 use crate::flood::{Device, STEP, at, deliver, step};
 use crate::support::World;
 use crate::support::script::{Hello, Script};
-use dtls::Drop;
 
 /// As ten thousand devices on 4,096 slots, smaller: they come within a second, on links that lose a tenth, and no rate or share of their
 /// network holds one of them off for good.

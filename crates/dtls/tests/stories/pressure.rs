@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use dtls::{Client, Drop, Endpoint, Event, HandshakeType, PublicKeySteps, Refusal, Route};
+
 use crate::flood::at;
 use crate::support::forge::{HANDSHAKE, datagram};
 use crate::support::script::{Hello, Script};
 use crate::support::{Known, PeerEvent, World};
-use dtls::{Client, Drop, Endpoint, Event, HandshakeType, PublicKeySteps, Refusal, Route};
 
 /// All handshakes are old enough to give way by then, and none has outlived its stage.
 const AGE: Duration = Duration::from_secs(4);

@@ -1,11 +1,11 @@
 //! Records that are replayed, forged, cut, of the wrong epoch or version.
 
-use crate::support;
-
-use crate::support::forge::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Raw, records};
-use crate::support::{Clock, Pair, Way, World};
 use dtls::{Closed, Drop, Event, Suite};
 use proptest::prelude::*;
+
+use crate::support;
+use crate::support::forge::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Raw, records};
+use crate::support::{Clock, Pair, Way, World};
 
 fn ccm8(world: &World) -> Pair {
     let clock = Clock::new();

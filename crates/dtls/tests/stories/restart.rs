@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use dtls::{Closed, Drop, Event, Refusal, SessionCounts};
+
 use crate::support::forge::{APPLICATION_DATA, HANDSHAKE, Raw, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{Pair, World};
-use dtls::{Closed, Drop, Event, Refusal, SessionCounts};
 
 /// No device is faster, and within half a second no route buys a second flight (D85).
 const REBOOT: Duration = Duration::from_millis(500);

@@ -1,13 +1,13 @@
 //! Lost, repeated and late flights; timers, deadlines and their ends.
 
-use crate::support;
-
 use std::time::Duration;
 
+use dtls::{Drop, HandshakeType, Refusal};
+
+use crate::support;
 use crate::support::forge::{HANDSHAKE, Piece, datagram, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{Clock, Pair, Way, World};
-use dtls::{Drop, HandshakeType, Refusal};
 
 /// Runs a handshake in which the datagrams with these numbers (in order of sending, both ways) are lost.
 fn with_losses(world: &World, mtu: usize, lost: &[usize]) -> Pair {

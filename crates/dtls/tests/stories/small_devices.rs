@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::support::forge::records;
-use crate::support::{Clock, Pair, SystemRandom, Way, World, identity, identity_and_key};
 use dtls::{
     ClientEvent, Curve, Drop, Event, FragmentLength, Group, HANDSHAKE_MESSAGE_BYTES_MAX, Identity, RecordLimit,
     Refusal, SigningKey, Suite,
 };
+
+use crate::support::forge::records;
+use crate::support::{Clock, Pair, SystemRandom, Way, World, identity, identity_and_key};
 
 /// A server with a certificate and one above it: about 800 bytes of chain.
 fn with_two_certificates() -> World {

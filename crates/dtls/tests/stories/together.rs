@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::support::{Clock, Known, SystemRandom, World, identity, identity_and_key, route};
 use dtls::{
     CertificateFault, CertificateRefusal, Client, ClientConfig, Conclusion, Curve, Endpoint, Event, Identity,
     PublicKey, PublicKeyJob, PublicKeySteps, Refusal, ServerConfig, SignatureCheck, SignatureScheme, SigningKey,
     UnixTime, Unproven, Verdicts, VerifyPeer,
 };
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+
+use crate::support::{Clock, Known, SystemRandom, World, identity, identity_and_key, route};
 
 /// What a client is, and so what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,6 +10,7 @@ use authority::{Function, Job, Outcome, Profile, ShownDevice};
 use coap::server::{Admit, Done, ExchangeId, Handled, Head, Owner, Repeat, Request, Resources, Response};
 use coap::{BlockSize, Code, ContentFormat, MAX_TRANSMIT_WAIT};
 use dtls::{Admission, Now, SessionId};
+use pki::Digest;
 
 use super::attempt::{self, Attempt, Success};
 use super::live::Return;
@@ -19,7 +20,6 @@ use crate::discovery::TooManyFilters;
 use crate::reason::{Reason, Wire};
 use crate::resources::{Packing, Resource};
 use crate::verify::Authenticated;
-use pki::Digest;
 
 /// Max-Age grows with the number of those who were sent away and have not been served since, up to this many times its least
 /// value (TESTS.md, C37): by default a minute.

@@ -1,7 +1,6 @@
 //! What an established session costs the allocator, once everything is warm.
 
 use crate::support;
-
 use crate::support::World;
 use crate::support::raw::{Ask, GET, Raw};
 

@@ -1,11 +1,12 @@
 //! A challengePassword links a request to its session (RFC 7030 §3.5), and without extended master secret there is nothing to
 //! link it to: "tls-unique" is then no name of one session (RFC 7627 §5.4). Zephyr and OpenThread are built without it by default.
 
-use crate::support::{Device, Holder, Key, World, csr, csr_linked};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use dtls::ExtendedMasterSecret;
 use est::{ClientConfig, ClientEvent, Failure, Operation, Reason};
+
+use crate::support::{Device, Holder, Key, World, csr, csr_linked};
 
 /// A device that does not offer extended_master_secret.
 fn dial_without(world: &mut World, holder: &Holder) -> Device {

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::support::{Device, Holder, Key, Pki, TestRandom, World, csr};
 use authority::{Profile, ProfileSpec};
 use est::{ClientConfig, ClientEvent, Failure, Operation, Reason};
 use pki::{Certificate, Encoding, PrivateKey, SigningKey, pem};
+
+use crate::support::{Device, Holder, Key, Pki, TestRandom, World, csr};
 
 macro_rules! foreign {
     ($name:literal) => {

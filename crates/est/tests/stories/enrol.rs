@@ -1,14 +1,14 @@
 //! Whole enrolments, from the first hello to a checked certificate, and what the network may do to them.
 
-use crate::support;
-
 use std::time::Duration;
 
-use crate::support::raw::{Ask, POST, Raw};
-use crate::support::{Fate, Key, Pace, World, csr, utc};
 use coap::{Block, BlockSize, Kind};
 use est::{Answer, ClientConfig, ClientEvent, Failure, Operation, Packing, Reason, Resource, Success};
 use pki::{Certificate, chain};
+
+use crate::support;
+use crate::support::raw::{Ask, POST, Raw};
+use crate::support::{Fate, Key, Pace, World, csr, utc};
 
 fn config(block: BlockSize) -> ClientConfig {
     ClientConfig { block, ..ClientConfig::default() }

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use crate::support::{Device, Holder, Key, Pace, World, csr};
 use coap::BlockSize;
 use dtls::{Closed, Drop};
 use est::{ClientConfig, ClientEvent, Operation, Reason};
+
+use crate::support::{Device, Holder, Key, Pace, World, csr};
 
 /// Longer than `eviction_idle_min`, shorter than anything that a device in the middle of an enrolment waits for.
 const IDLE: Duration = Duration::from_secs(11);

@@ -3,16 +3,16 @@
 //! `allow_expired_identity` of a profile excuses the leaf alone, below the manufacturers of that profile, and every handshake
 //! that it lets in is noticed.
 
-use crate::support;
-
 use std::sync::Arc;
 
-use crate::support::{
-    DAY, Device, EPOCH, Holder, Key, Pki, World, authority, authority_living, csr, device_living, life, utc,
-};
 use authority::{Profile, ProfileSpec};
 use est::{ClientConfig, ClientEvent, Failure, Notice, Operation, Reason};
 use pki::{NO_WELL_DEFINED_EXPIRATION, Validity};
+
+use crate::support;
+use crate::support::{
+    DAY, Device, EPOCH, Holder, Key, Pki, World, authority, authority_living, csr, device_living, life, utc,
+};
 
 /// Over since yesterday.
 fn past() -> Validity {

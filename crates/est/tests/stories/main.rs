@@ -1,8 +1,6 @@
 //! Stories of both ends of EST-coaps, one file per subject, and what they share.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
-mod support;
-
 mod allocations;
 mod challenge;
 mod encodings;
@@ -18,6 +16,7 @@ mod remedies;
 mod server_name;
 mod shares;
 mod small_records;
+mod support;
 mod table;
 mod trace;
 mod trust;

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Device, Fate, Holder, Key, Pace, World, csr};
 use est::{ClientConfig, ClientEvent, Failure, Operation, Persistence, StartFault};
+
+use crate::support::{Device, Fate, Holder, Key, Pace, World, csr};
 
 fn persistent(change: impl FnOnce(&mut Persistence)) -> ClientConfig {
     let mut persistence = Persistence::default();

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::raw::{Ask, POST, Raw};
-use crate::support::{Holder, Key, Pace, World, csr};
 use coap::{Block, BlockSize, Code};
 use est::{ClientConfig, Operation, Reason};
+
+use crate::support::raw::{Ask, POST, Raw};
+use crate::support::{Holder, Key, Pace, World, csr};
 
 /// The cache of these tests has one place in each of its 16 segments: so many devices after it leave nothing of one.
 const CROWD: u32 = 160;

@@ -1,9 +1,9 @@
 //! The name that a client asks for (RFC 6066 §3): there is one certificate, an unknown name gets it too, and the operator is told.
 
-use crate::support;
-
-use crate::support::{Key, World, csr, life, server_of};
 use est::{ClientConfig, ClientEvent, Notice, Operation};
+
+use crate::support;
+use crate::support::{Key, World, csr, life, server_of};
 
 /// A server as `muster init` makes it: the name of the site, and always `localhost`.
 fn world() -> World {

@@ -1,9 +1,10 @@
 //! What the sessions of one certificate take of the enrolments that wait, and what they leave to other devices (C44, E55).
 
-use crate::support::raw::{Ask, POST, Raw};
-use crate::support::{Holder, Key, Pace, World, csr};
 use coap::Code;
 use est::Reason;
+
+use crate::support::raw::{Ask, POST, Raw};
+use crate::support::{Holder, Key, Pace, World, csr};
 
 /// Enrolments that may wait in these tests.
 const PENDING_MAX: usize = 8;

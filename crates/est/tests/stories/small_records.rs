@@ -1,14 +1,14 @@
 //! Devices that can take small records only: the blocks of an answer, and whatever else they are told, fit what they asked for.
 
-use crate::support;
-
 use std::sync::{Arc, Mutex};
 
-use crate::support::raw::{Ask, GET, POST, Raw, Said};
-use crate::support::{Key, World, csr};
 use coap::{Block, BlockSize, Code};
 use dtls::{Direction, FragmentLength, RecordLimit, TraceEvent};
 use est::{Answer, ClientConfig, ClientEvent, Now, Operation, Reason, Route};
+
+use crate::support;
+use crate::support::raw::{Ask, GET, POST, Raw, Said};
+use crate::support::{Key, World, csr};
 
 /// What is asked for, how much one message may then hold, and the largest block that leaves room for what surrounds it:
 /// 38 bytes with a token of eight, Content-Format, Max-Age, ETag, both blocks and Size2.

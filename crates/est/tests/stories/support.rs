@@ -1,6 +1,8 @@
 //! Both real engines in one process and in virtual time: a small PKI, a server shard with the in-memory authority behind
 //! it, and any number of clients. Datagrams arrive at once, unless a test loses or repeats them.
 
+pub(crate) mod raw;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,8 +16,6 @@ use est::{
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{self, Parent};
 use pki::{Certificate, Curve, GeneralNames, Name, PrivateKey, ServerName, SigningKey, Validity};
-
-pub(crate) mod raw;
 
 /// 2026-01-01T00:00:00Z: the tests' calendar begins here.
 pub(crate) const EPOCH: u64 = 1_767_225_600;

@@ -1,11 +1,11 @@
 //! The resource table over the wire: every method, path and format that a client may try.
 
-use crate::support;
-
-use crate::support::raw::{Ask, DELETE, GET, POST, PUT, Raw, Said};
-use crate::support::{Key, Pki, World, csr};
 use coap::{Block, BlockSize, Code, ContentFormat, Kind};
 use est::Reason;
+
+use crate::support;
+use crate::support::raw::{Ask, DELETE, GET, POST, PUT, Raw, Said};
+use crate::support::{Key, Pki, World, csr};
 
 fn ask(method: u8, path: &str) -> Ask<'_> {
     Ask { method, path, ..Ask::default() }

@@ -1,15 +1,15 @@
 //! A whole enrolment as `--trace` shows it, and what can be read off it.
 
-use crate::support;
-
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Device, Key, TestRandom, World, csr};
 use coap::BlockSize;
 use dtls::{Direction, Observer, TraceEvent};
 use est::trace::{Formatter, Style};
 use est::{Client, ClientConfig, ClientEvent, Failure, Now, Operation, Reason, Route};
 use pki::{NameBuilder, oid};
+
+use crate::support;
+use crate::support::{Device, Key, TestRandom, World, csr};
 
 /// Keeps the text, and the largest datagram each way.
 struct Record(Mutex<(Formatter, String, [usize; 2])>);

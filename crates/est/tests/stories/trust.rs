@@ -1,14 +1,14 @@
 //! Who trusts whom: the server's judgement of devices, and the device's of the server (RFC 7030 §3.6).
 
-use crate::support;
-
 use std::sync::Arc;
 
-use crate::support::{Holder, Key, Pki, World, authority as new_authority, csr, device_of, utc};
 use authority::{Profile, ProfileSpec};
 use dtls::{AlertDescription, CertificateFault, PublicKeySteps, Refusal, Suite};
 use est::{CertificateCache, ClientConfig, ClientEvent, Failure, Operation, Reason, ServerVerifier};
 use pki::{Certificate, ServerName};
+
+use crate::support;
+use crate::support::{Holder, Key, Pki, World, authority as new_authority, csr, device_of, utc};
 
 fn certificate_fault(failure: &Failure) -> Option<CertificateFault> {
     match failure {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::support::{Holder, Key, TestRandom, World, authority as new_authority, csr, device_of};
 use dtls::{AlertDescription, Identity, Refusal, SigningKey};
 use est::{CertificateCache, ClientConfig, Failure, Operation, Reason};
 use pki::Certificate;
+
+use crate::support::{Holder, Key, TestRandom, World, authority as new_authority, csr, device_of};
 
 /// The chain of `holder`, as anybody who saw it on the wire can show it, with a key of one's own.
 fn stolen(holder: &Holder) -> Arc<Identity> {

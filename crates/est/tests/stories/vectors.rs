@@ -1,9 +1,10 @@
 //! The example request of RFC 9148, appendix A.2, against our server.
 
-use crate::support::World;
-use crate::support::raw::{Ask, POST, Raw};
 use coap::Code;
 use est::Reason;
+
+use crate::support::World;
+use crate::support::raw::{Ask, POST, Raw};
 
 /// Its challengePassword is no tls-unique of any session: "parse and verify only".
 #[test]

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::support::{Device, Holder, Key, Pki, World, csr};
 use authority::Profile;
 use est::{ClientConfig, ClientEvent, Failure, Operation, Reason};
 use pki::Certificate;
+
+use crate::support::{Device, Holder, Key, Pki, World, csr};
 
 /// Two profiles on one CA, each below its label, for devices of one manufacturer.
 fn world() -> World {

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 
-use crate::Clock;
-
 use super::*;
+use crate::Clock;
 
 /// Loopback delivers at once; this long passes only when something is wrong.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,5 +1,8 @@
 //! Whose fault it is that a path is refused: webpki says what is wrong, and not with which certificate.
 
+use rustls_pki_types::{CertificateDer, UnixTime};
+use webpki::EndEntityCert;
+
 use super::judge::Demand;
 use super::path::Path;
 use super::{Chain, ChainError, ChainRefusal, Role};
@@ -7,8 +10,6 @@ use crate::certificate::{Certificate, ToBeSignedFields};
 use crate::encoding::Reading;
 use crate::extension::Extension;
 use crate::oid::{self, Oid};
-use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::EndEntityCert;
 
 /// What a path was judged by.
 pub(super) struct Moment {

@@ -1,10 +1,12 @@
 //! Why a chain is refused: one variant a cause, and one table from webpki's errors.
 
+use std::fmt;
+
+use rustls_pki_types::UnixTime;
+use webpki::Error;
+
 use crate::certificate::{Certificate, CertificateError};
 use crate::name::Name;
-use rustls_pki_types::UnixTime;
-use std::fmt;
-use webpki::Error;
 
 /// Why a chain does not make its sender a device, or a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,15 +1,17 @@
 //! webpki's judgement of one path, under the assumption that the signatures of that path, and no others, are good.
 
-use super::blame::{Moment, blame};
-use super::path::Path;
-use super::{Anchors, Chain, ChainError, ChainRefusal, Role};
-use crate::certificate::Certificate;
+use std::fmt;
+
 use rustls_pki_types::{
     AlgorithmIdentifier, CertificateDer, Der, InvalidSignature, ServerName, SignatureVerificationAlgorithm,
     TrustAnchor, UnixTime,
 };
-use std::fmt;
 use webpki::{EndEntityCert, KeyUsage};
+
+use super::blame::{Moment, blame};
+use super::path::Path;
+use super::{Anchors, Chain, ChainError, ChainRefusal, Role};
+use crate::certificate::Certificate;
 
 /// What a path is to be good for, and when.
 #[derive(Clone, Copy, Debug)]

@@ -3,12 +3,13 @@
 //! What cannot be used in a list is passed over and named, as in the chain of a peer: a root with an RSA key beside the one that is needed
 //! keeps nobody from using the latter.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::{AnchorFault, path};
 use crate::certificate::{Certificate, CertificateError};
 use crate::encoding::Encoding;
 use crate::name::Name;
-use std::fmt;
-use std::sync::Arc;
 
 /// What can be used of a list, and what each of the others is.
 #[derive(Clone, Debug)]

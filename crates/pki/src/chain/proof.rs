@@ -1,5 +1,11 @@
 //! Between a path that is in order and a chain that is verified: the signatures.
 
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls_pki_types::UnixTime;
+
 use super::judge::{self, Demand};
 use super::path::{self, Path};
 use super::{Anchors, CHAIN_CERTIFICATES_MAX, Chain, ChainError, ChainRefusal, Role, SIGNATURES_MAX, Verified};
@@ -7,10 +13,6 @@ use crate::algorithm::{PublicKey, SignatureAlgorithm};
 use crate::certificate::Certificate;
 use crate::encoding::Deviations;
 use crate::key::Signature;
-use rustls_pki_types::UnixTime;
-use std::borrow::Borrow;
-use std::fmt;
-use std::sync::Arc;
 
 /// A chain that is in order but for its signatures, which nobody has verified. Whoever sent it may have found its certificates anywhere.
 ///

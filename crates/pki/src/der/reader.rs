@@ -1,10 +1,11 @@
 //! A reader over DER: elements one after the other, borrowed. It enforces minimal lengths itself, but values only where it
 //! decodes them; [`super::check_strict`] comes first.
 
+use rustls_pki_types::UnixTime;
+
 use super::{DerError, Tag};
 use crate::encoding::{Deviation, Reading};
 use crate::oid::Oid;
-use rustls_pki_types::UnixTime;
 
 /// One element: its tag, its contents and its whole encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

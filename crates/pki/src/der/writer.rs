@@ -1,8 +1,9 @@
 //! A writer of DER into one `Vec`: contents first, then the length in front of them is set right.
 
+use rustls_pki_types::UnixTime;
+
 use super::Tag;
 use crate::oid::Oid;
-use rustls_pki_types::UnixTime;
 
 /// Builds DER. A nested element is written through a closure; its length takes one octet until the contents are there, and
 /// the contents move by one to four octets if it needs more.
@@ -147,9 +148,10 @@ pub(crate) fn element_len(contents: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::{Reader, check_strict};
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn lengths_are_minimal() {

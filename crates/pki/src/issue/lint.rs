@@ -1,6 +1,8 @@
 //! The lint: reads a TBSCertificate as a stranger would and compares each field with what was asked for. Bytes that differ are
 //! never signed.
 
+use std::fmt;
+
 use super::template::{Asked, Constant, Template};
 use crate::certificate::{Certificate, CertificateError, ToBeSignedFields};
 use crate::der::{CERTIFICATE_LIMITS, check_within};
@@ -9,7 +11,6 @@ use crate::extension::{ExtendedKeyUsage, Extension, Extensions};
 use crate::field::{At, Field, Located};
 use crate::general_name::GeneralNames;
 use crate::oid::{self, Oid};
-use std::fmt;
 
 /// Which field of the encoded certificate is not what was asked for. Never a client's fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,5 +1,7 @@
 //! The template of a profile's certificates: everything encoded once that does not change from one to the next.
 
+use std::sync::Arc;
+
 use super::{IssueError, Issuer, Serial, ToBeSigned, lint};
 use crate::algorithm::PublicKey;
 use crate::certificate::Certificate;
@@ -8,7 +10,6 @@ use crate::general_name::{GeneralName, GeneralNames};
 use crate::name::Name;
 use crate::oid::{self, Oid};
 use crate::time::Validity;
-use std::sync::Arc;
 
 /// What a profile says about the certificates under it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -1,5 +1,7 @@
 //! The story of one certificate is in `tests/issue.rs`; here the lint is made to fail, which from outside it cannot be.
 
+use ring::rand::SystemRandom;
+
 use super::template::Asked;
 use super::*;
 use crate::general_name::GeneralNames;
@@ -7,7 +9,6 @@ use crate::key::SigningKey;
 use crate::make::{AuthoritySpec, root};
 use crate::name::NameBuilder;
 use crate::{Curve, PrivateKey, oid};
-use ring::rand::SystemRandom;
 
 #[allow(clippy::disallowed_methods, reason = "a test plays the shell that owns the randomness")]
 fn random() -> SystemRandom {

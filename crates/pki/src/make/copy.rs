@@ -1,12 +1,13 @@
 //! A copy of somebody else's authority, under keys that nobody keeps: what a configuration is tried on.
 
+use ring::rand::SecureRandom;
+
 use super::MakeError;
 use crate::algorithm::PublicKey;
 use crate::certificate::Certificate;
 use crate::der::{DerError, Reader, Tag, Writer};
 use crate::field::{At, Field};
 use crate::key::SigningKey;
-use ring::rand::SecureRandom;
 
 /// `original` with another key, signed by another key: serial number, names, dates and extensions stay octet by octet, key identifiers
 /// included. A path through copies breaks the rules that the path through the originals breaks, but for their signatures; and the

@@ -1,12 +1,13 @@
 //! Certification requests as a device makes them (RFC 2986), in our own DER.
 
+use ring::rand::SecureRandom;
+
 use super::MakeError;
 use crate::der::{Tag, Writer};
 use crate::general_name::GeneralNames;
 use crate::key::SigningKey;
 use crate::name::Name;
 use crate::oid::{self, Oid};
-use ring::rand::SecureRandom;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]

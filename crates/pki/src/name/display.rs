@@ -1,10 +1,11 @@
 //! Names as text (RFC 4514): the last relative name first, special characters escaped.
 
+use std::fmt::{self, Write};
+
 use super::{Attribute, Name, compare};
 use crate::der::{Reader, Tag};
 use crate::oid;
 use crate::shown::shows;
-use std::fmt::{self, Write};
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,9 +2,10 @@
 //!
 //! Commands are templates: `OLD` and `NEW` stand for the two files. They are OpenSSL's, from version 1.1.1 on.
 
+use std::fmt;
+
 use super::Label;
 use crate::der::{DerError, Reader, Tag};
-use std::fmt;
 
 /// What a file holds instead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,13 +1,15 @@
 //! What one enrolment allocates in this crate: a budget, so that a change that raises it is seen.
 
-use crate::common::*;
+use std::sync::Arc;
+use std::time::Duration;
+
 use allocation_counter::measure;
 use pki::chain::{Anchors, verify_device};
 use pki::issue::{Issuer, Template, TemplateSpec, validity};
 use pki::make::{CsrSpec, csr};
 use pki::{Csr, GeneralNames, cms, der};
-use std::sync::Arc;
-use std::time::Duration;
+
+use crate::common::*;
 
 #[test]
 fn the_strict_pass_allocates_nothing() {

@@ -1,6 +1,7 @@
 //! Chains that lead to an anchor, and each way in which they do not.
 
-use crate::common::*;
+use std::sync::Arc;
+
 use pki::chain::{
     AnchorError, AnchorFault, Anchors, CHAIN_CERTIFICATES_MAX, ChainError, SIGNATURES_MAX, verify_device, verify_server,
 };
@@ -10,10 +11,11 @@ use pki::{
     Certificate, CertificateFlaw, Curve, Field, GeneralName, GeneralNames, Located, Oid, ServerName, Validity, oid,
 };
 
+use crate::common::*;
+
 fn flaw(der: &[u8]) -> Option<CertificateFlaw> {
     Certificate::parse(der).err().map(|error| error.flaw)
 }
-use std::sync::Arc;
 
 fn anchors(authorities: &[&Authority]) -> Anchors {
     Anchors::new(authorities.iter().map(|authority| Arc::clone(&authority.certificate)).collect()).unwrap()

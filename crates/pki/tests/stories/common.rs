@@ -1,12 +1,13 @@
 //! What the stories share: keys, a small PKI, and certificates with any extensions at all, good or bad.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use pki::der::{Tag, Writer};
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{AuthoritySpec, DeviceSpec, Parent};
 use pki::{Certificate, Curve, Name, NameBuilder, Oid, PrivateKey, SigningKey, UnixTime, Validity, make, oid};
 use ring::rand::{SecureRandom, SystemRandom};
-use std::sync::Arc;
-use std::time::Duration;
 
 /// 2026-01-01T00:00:00Z, the "now" of most stories.
 pub(crate) const NOW: u64 = 1_767_225_600;

@@ -1,12 +1,13 @@
 //! Certification requests: proof of possession, and what a request may and may not hold.
 
-use crate::common::*;
 use pki::der::{DerError, Tag, Writer};
 use pki::make::{CsrSpec, csr, csr_with_extensions};
 use pki::{
     AlgorithmError, Csr, CsrFlaw, Curve, GeneralName, GeneralNames, GeneralNamesError, Name, SigningKey, VerifiedCsr,
     oid,
 };
+
+use crate::common::*;
 
 fn request(key: &SigningKey, subject: &Name, challenge_password: Option<&str>) -> Vec<u8> {
     csr(&CsrSpec { subject, san: &GeneralNames::empty(), challenge_password }, key, &random()).unwrap()

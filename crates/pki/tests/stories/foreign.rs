@@ -1,6 +1,7 @@
 //! Certificates and requests as other people's factories and stacks make them: read, or refused by field and rule.
 
-use crate::common::*;
+use std::sync::Arc;
+
 use pki::chain::{Anchors, ChainError, verify_device};
 use pki::cms::{self, CmsError};
 use pki::der::{DerError, Tag, Writer};
@@ -10,7 +11,8 @@ use pki::{
     AlgorithmError, Certificate, CertificateFlaw, Csr, CsrFlaw, Curve, Deviation, Encoding, ExtensionField, Field,
     GeneralName, GeneralNames, KeyFault, Name, NameBuilder, PrivateKey, SignatureError, SigningKey, oid, pem,
 };
-use std::sync::Arc;
+
+use crate::common::*;
 
 macro_rules! foreign {
     ($name:literal) => {

@@ -1,8 +1,9 @@
 //! Hostile bytes: the fuzz bodies over mutated vectors. Nothing may panic, and what is accepted has to hold what its type promises.
 
-use crate::common::*;
 use pki::fuzz;
 use proptest::prelude::*;
+
+use crate::common::*;
 
 fn all(bytes: &[u8]) {
     fuzz::der(bytes);

@@ -1,6 +1,9 @@
 //! One certificate from a template to its release, and everything that must not be released.
 
-use crate::common::*;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
 use pki::chain::{Anchors, verify_device};
 use pki::issue::{
     BACKDATE_MAX, IssueError, Issuer, NodePrefix, SERIAL_BYTES, Serial, Template, TemplateSpec, validity,
@@ -12,9 +15,8 @@ use pki::{
 };
 use proptest::prelude::*;
 use ring::rand::SecureRandom;
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::Duration;
+
+use crate::common::*;
 
 const YEAR: Duration = Duration::from_secs(365 * DAY);
 const HOUR: Duration = Duration::from_secs(3_600);

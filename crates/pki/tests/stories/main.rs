@@ -1,10 +1,9 @@
 //! Stories of certificates, requests and chains, one file per subject, and what they share.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
-mod common;
-
 mod allocations;
 mod chain;
+mod common;
 mod csr;
 mod foreign;
 mod hostile;

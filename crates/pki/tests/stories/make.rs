@@ -1,12 +1,13 @@
 //! What `make` makes: the same bytes from the same arguments, and nothing that rcgen would add by itself.
 
-use crate::common::*;
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{
     AuthoritySpec, CsrSpec, DeviceSpec, MakeError, Parent, ServerSpec, authority, csr, idevid, root, server,
 };
 use pki::{Certificate, Curve, GeneralName, GeneralNames, NameBuilder, PrivateKey, ServerName, SigningKey, oid};
 use ring::rand::SecureRandom;
+
+use crate::common::*;
 
 /// A source that says the same each time, as a simulator's would from one seed. ring's trait is sealed; this is its own.
 #[allow(deprecated, reason = "the one deterministic source that ring's sealed trait admits")]

@@ -3,7 +3,11 @@
 //! These tests run the program `openssl` and fail where there is none: a check that is skipped in silence is none.
 #![allow(clippy::disallowed_methods, reason = "files are how the program openssl gets its input")]
 
-use crate::common::*;
+use std::fs;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
 use pki::chain::{Anchors, ChainError, verify_device, verify_server};
 use pki::issue::{Issuer, Template, TemplateSpec, validity};
 use pki::make::{CsrSpec, ServerSpec, csr, server};
@@ -12,11 +16,9 @@ use pki::{
     AlgorithmError, Certificate, Csr, CsrFlaw, Curve, GeneralName, GeneralNames, KeyFault, NameBuilder, PrivateKey,
     ServerName, SigningKey, cms, oid,
 };
-use std::fs;
-use std::process::{Command, Output};
-use std::sync::Arc;
-use std::time::Duration;
 use tempfile::TempDir;
+
+use crate::common::*;
 
 /// A folder in which `openssl` runs.
 struct OpenSsl(TempDir);

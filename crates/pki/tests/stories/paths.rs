@@ -1,10 +1,12 @@
 //! Paths: found beside what nobody needs, proven signature by signature, and refused with the name of the certificate at fault.
 
-use crate::common::*;
+use std::sync::Arc;
+
 use pki::chain::{Anchors, ChainError, Check, Conclusion, Unproven, collect_device, verify_device, verify_server};
 use pki::der::{Tag, Writer};
 use pki::{Certificate, Name, NameBuilder, Oid, ServerName, Validity, oid, pem};
-use std::sync::Arc;
+
+use crate::common::*;
 
 fn anchors(authorities: &[&Authority]) -> Anchors {
     Anchors::new(authorities.iter().map(|authority| Arc::clone(&authority.certificate)).collect()).unwrap()

@@ -1,12 +1,14 @@
 //! The payloads of RFC 9148 appendix A: read as they are, and of the same shape as ours.
 
-use crate::common::*;
+use std::fmt::Write;
+use std::sync::Arc;
+
 use pki::der::{Reader, Tag, check_strict};
 use pki::issue::{Issuer, Template, TemplateSpec};
 use pki::make::{CsrSpec, csr};
 use pki::{Certificate, Csr, Curve, GeneralName, SigningKey, Validity, cms, oid};
-use std::fmt::Write;
-use std::sync::Arc;
+
+use crate::common::*;
 
 /// The tree of an encoding: a line an element, with its tag and, for an object identifier, its value. Octet strings that hold DER
 /// (values of extensions) are descended into.

@@ -15,9 +15,9 @@ use net::udp::{Batch, Socket};
 use pki::Digest;
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
-use support::{PATIENCE, Pki, csr, loopbacks, new_key};
 
 use super::{Drained, Options, Server};
+use support::{PATIENCE, Pki, csr, loopbacks, new_key};
 
 #[test]
 fn without_room_an_enrolment_is_answered_with_later_and_the_rest_is_served() {

@@ -375,8 +375,9 @@ impl Observer for Listener {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
+
+    use super::*;
 
     #[test]
     fn every_target_has_seeds_and_no_two_have_one_name() {

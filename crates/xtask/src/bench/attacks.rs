@@ -4,17 +4,19 @@
 //! of peers that pass the cookie exchange and fall silent. Never closing: how many enrolments are told to come later when no device says
 //! close_notify. Every attack has a fixed amount of work and ends by itself.
 
-use super::facts::TimingFacts;
-use super::hello::{self, Peer};
-use crate::process::{Daemon, Program};
-use crate::{check, tree};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+
+use super::facts::TimingFacts;
+use super::hello::{self, Peer};
+use crate::process::{Daemon, Program};
+use crate::{check, tree};
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -3,8 +3,9 @@
 //! Of one enrolment's instructions nine in ten are the libraries': one per cent of the sum hides a protocol that became ten per cent dearer. The rest is
 //! therefore counted, and gated, by itself.
 
-use anyhow::{Context, Result};
 use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, Result};
 
 /// The cryptographic libraries, by package. `core_arch` are the processor's AES and vector instructions, which nobody else here calls.
 const LIBRARIES: &[&str] = &[

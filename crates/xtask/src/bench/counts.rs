@@ -4,14 +4,16 @@
 //! compared with the committed baseline where valgrind, rustc, C library and CPU features are those of the baseline. Where they are not, counts of then
 //! say nothing about now: the parent commit is counted again in the same run, and takes the baseline's place.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
 use super::callgrind::{self, Instructions};
 use super::facts::CountingFacts;
 use crate::process::Program;
 use crate::{setup, tree};
-use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 const BASELINE: &str = "benches/baselines/instructions.json";
 const SOURCE: &str = "benches/benches/instructions.rs";

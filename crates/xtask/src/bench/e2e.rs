@@ -4,15 +4,17 @@
 //! The floor (`benches/src/bin/floor.rs`) is measured between the runs on the server's core; all figures are medians over the repetitions. CPU is user
 //! and system together, by the kernel's own accounting in nanoseconds.
 
-use super::facts::TimingFacts;
-use crate::process::{Daemon, Program};
-use crate::{check, tree};
-use anyhow::{Context, Result, ensure};
-use clap::Args;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::facts::TimingFacts;
+use crate::process::{Daemon, Program};
+use crate::{check, tree};
 
 #[derive(Args)]
 pub(crate) struct Options {

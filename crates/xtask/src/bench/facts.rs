@@ -1,9 +1,11 @@
 //! What a figure depends on besides our code.
 
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
 use crate::process::Program;
 use crate::tree;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// Features among which ring, RustCrypto and the C library choose their code at run time, as far as valgrind shows them to a program.
 const FEATURES_UNDER_VALGRIND: &[&str] =

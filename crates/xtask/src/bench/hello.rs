@@ -1,8 +1,9 @@
 //! The few DTLS 1.2 messages that an attack needs, as bytes: this crate links none of ours.
 
-use anyhow::{Context, Result};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
 
 /// How long a HelloVerifyRequest may take.
 const COOKIE_TIMEOUT: Duration = Duration::from_millis(500);

@@ -1,10 +1,12 @@
 //! Documentation that holds: rustdoc without a warning, no relative link of a Markdown file into the void, and no name in the contracts of
 //! `ARCHITECTURE.md` that the code does not have.
 
-use crate::tree;
-use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::tree;
 
 pub(super) fn check() -> Result<()> {
     let doc = super::cargo("doc --quiet --workspace --no-deps --locked --keep-going --document-private-items");

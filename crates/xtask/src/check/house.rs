@@ -1,8 +1,9 @@
 //! The rules of the house that no compiler knows: how long a file gets, words that have no place in it, what stands beside a dependency, what the
 //! README may promise.
 
-use crate::tree;
 use anyhow::{Result, bail};
+
+use crate::tree;
 
 /// One idea a file: past this many lines before its tests, look for the hidden type.
 const FILE_LINES_MAX: usize = 600;

@@ -3,10 +3,11 @@
 //! `clippy.toml` keeps clocks, sockets, files, threads and global randomness out of their code. What clippy cannot see is an opt-out of that lint, or a
 //! dependency that brings its own clock: both are looked for here.
 
-use crate::process::Program;
-use crate::tree;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+
+use crate::process::Program;
+use crate::tree;
 
 /// A pure crate, the crates of ours that it may use, and the packages beside them.
 struct Pure {

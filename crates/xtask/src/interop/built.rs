@@ -3,17 +3,19 @@
 //! Every program has the same command line and says the same things, so that one set of stories serves all of them:
 //! `client|server HOST PORT SUITE CERTIFICATE KEY TRUST`, and for some the size to which their handshake messages are cut.
 
-use super::link::BadLink;
-use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS, Run};
-use super::world::{Device, SMALL_MTU, SMALL_PATH, Suite, World};
-use crate::process::{Daemon, Program};
-use crate::tree;
-use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::link::BadLink;
+use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS, Run};
+use super::world::{Device, SMALL_MTU, SMALL_PATH, Suite, World};
+use crate::process::{Daemon, Program};
+use crate::tree;
 
 const BUILD_TIMEOUT: Duration = Duration::from_secs(300);
 const TIMEOUT: Duration = Duration::from_secs(25);

@@ -1,13 +1,15 @@
 //! What `muster serve --pcap` writes, read by Wireshark's engine: an independent view of our records and of our CoAP.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
 use super::libcoap;
 use super::openssl;
 use super::world::{Device, Suite, World};
 use crate::process::Program;
-use anyhow::{Context, Result, ensure};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 const BLOCK_BYTES: usize = 64;
 // CoAP codes as tshark prints them: class * 32 + detail.

@@ -1,14 +1,16 @@
 //! GnuTLS's `gnutls-cli`: suites, x25519, a small path and small records (max_fragment_length, RFC 6066 §4), a session of another server offered, a
 //! renegotiation asked for, a bad link.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
 use super::link::BadLink;
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, Run};
 use super::switch::Switch;
 use super::world::{CCM8, Device, GCM, MTU, SMALL_MTU, SMALL_PATH, Suite, World, free_address};
 use crate::process::Program;
-use anyhow::{Result, ensure};
-use std::net::SocketAddr;
-use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(25);
 const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(90);

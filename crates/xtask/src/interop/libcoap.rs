@@ -1,17 +1,19 @@
 //! libcoap's command-line programs: whole enrolments against our server, and our client against its server.
 
+use std::ffi::OsStr;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
 use super::link::BadLink;
 use super::openssl;
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS, Run};
 use super::server::Server;
 use super::world::{CCM8, Device, MTU, World, free_address};
 use crate::process::{Daemon, Program};
-use anyhow::{Context, Result, ensure};
-use std::ffi::OsStr;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const PATIENCE_MARGIN_SECONDS: u64 = 5;

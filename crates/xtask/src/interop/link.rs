@@ -1,12 +1,14 @@
 //! `muster link` in front of a server: other people's devices on a bad link, decided by a seed.
 
-use super::server::Server;
-use super::world::World;
-use crate::process::{Daemon, Program};
-use anyhow::{Context, Result, ensure};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::server::Server;
+use super::world::World;
+use crate::process::{Daemon, Program};
 
 /// Its summary comes at once after SIGTERM.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);

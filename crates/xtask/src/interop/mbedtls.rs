@@ -2,15 +2,17 @@
 //!
 //! Starting Python and loading the library takes as long as twenty handshakes, so that one process plays all runs of an address family.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
 use super::openssl;
 use super::runs::RUNS;
 use super::server::Server;
 use super::world::{CCM8, Device, GCM, MTU, Suite, World};
-use anyhow::{Context, Result, ensure};
-use serde_json::Value;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// What a device with buffers of 512 bytes asks for (RFC 6066 §4, max_fragment_length 1).

@@ -9,13 +9,15 @@
 //! Link-local IPv6 and a real interface: what loopback never shows. The loss is the kernel's own (nftables), none of ours. Only root may make namespaces;
 //! they go away with the story, whatever happened.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
 use super::openssl;
 use super::world::World;
 use crate::process::{Daemon, Program};
 use crate::setup;
-use anyhow::{Context, Result, ensure};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The interface, by one name at both ends.
 const INTERFACE: &str = "wire";

@@ -1,8 +1,10 @@
 //! OpenSSL as the second opinion on keys, requests, certificates and CMS.
 
-use crate::process::Program;
-use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::Program;
 
 /// The beginning of a SubjectPublicKeyInfo with a P-256 key (RFC 5480 §2), up to the point, and the whole of one.
 const P256_KEY_INFO_HEAD: &[u8] = &[

@@ -1,10 +1,11 @@
 //! Pion 2.2, DTLS in Go: as a device and as a server, with its handshake messages cut small.
 
+use anyhow::Result;
+
 use super::built::{Library, Offer};
 use super::world::{CCM8, MTU, Suite, World};
 use crate::process::Program;
 use crate::tree;
-use anyhow::Result;
 
 const PION: Library = Library {
     name: "pion",

@@ -1,11 +1,13 @@
 //! OpenSSL 4.0 over a memory BIO, through pyOpenSSL: each datagram of a handshake and of an exchange goes astray once.
 
-use super::world::{CCM8, Device, MTU, World};
-use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::world::{CCM8, Device, MTU, World};
 
 const TIMEOUT: Duration = Duration::from_secs(100);
 /// On both address families together.
@@ -68,8 +70,9 @@ fn judge(report: &Value) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
 
     fn report() -> Value {
         let counts = json!({

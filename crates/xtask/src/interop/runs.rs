@@ -1,10 +1,12 @@
 //! One peer a hundred times: every run must succeed, half of them over IPv4, half over IPv6.
 
-use super::server::Server;
-use anyhow::{Context, Error, Result, bail};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Error, Result, bail};
+
+use super::server::Server;
 
 pub(super) const RUNS: usize = 100;
 /// Side by side where both ends compute: three keep two processors busy.
@@ -63,8 +65,9 @@ pub(super) fn hundred_at(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
 
     fn doors() -> [SocketAddr; 2] {
         [(Ipv4Addr::LOCALHOST, 1).into(), (Ipv6Addr::LOCALHOST, 1).into()]

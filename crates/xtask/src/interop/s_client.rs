@@ -1,13 +1,15 @@
 //! OpenSSL's `s_client`: suites, small paths, a session of another server offered, a renegotiation asked for, a bad link.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
 use super::link::BadLink;
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS};
 use super::world::{CCM8, Device, GCM, MTU, SMALL_MTU, SMALL_PATH, Suite, World, free_address};
 use crate::process::Program;
-use anyhow::{Result, ensure};
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(25);
 /// OpenSSL's timer doubles from one second up to a minute.

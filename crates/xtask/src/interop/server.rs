@@ -1,14 +1,16 @@
 //! `muster serve` as a story sees it: on both address families, with a log and a capture of its own, so that what they say is of this story's peer alone.
 
-use super::capture::Capture;
-use super::runs::RUNS;
-use super::world::{Device, Suite, World};
-use crate::process::{Daemon, Program};
-use anyhow::{Context, Result, ensure};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::capture::Capture;
+use super::runs::RUNS;
+use super::world::{Device, Suite, World};
+use crate::process::{Daemon, Program};
 
 /// How long the server's log line about a peer may come after the peer has its answer.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);

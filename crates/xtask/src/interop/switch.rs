@@ -5,10 +5,11 @@
 //!   client, offers a session  ──►          ──►  ours
 //! ```
 
-use anyhow::{Context, Result};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
+
+use anyhow::{Context, Result};
 
 const DATAGRAM_MAX: usize = 2_048;
 /// The longest silence: its threads end after it.

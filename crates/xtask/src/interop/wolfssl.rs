@@ -1,10 +1,11 @@
 //! wolfSSL 5.5, a stack of many small devices: as a device and as a server. This version cannot be told the size of its path.
 
+use anyhow::Result;
+
 use super::built::{Library, Offer};
 use super::world::{CCM8, GCM, MTU, World};
 use crate::process::Program;
 use crate::tree;
-use anyhow::Result;
 
 const WOLFSSL: Library = Library {
     name: "wolfssl",

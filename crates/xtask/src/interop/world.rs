@@ -1,14 +1,16 @@
 //! What the stories share: a fresh PKI by `muster init`, and devices of its manufacturer whose certificates OpenSSL makes.
 
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
 use super::openssl;
 use super::runs::Run;
 use super::server::Server;
 use crate::process::Program;
 use crate::tree;
-use anyhow::{Result, ensure};
-use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
-use std::time::Duration;
 
 pub(crate) struct World {
     pub(super) muster: PathBuf,

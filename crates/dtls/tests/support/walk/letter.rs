@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use Letter::*;
+
 /// One thing that a client may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Letter {
@@ -44,8 +46,6 @@ pub enum Letter {
     /// Nothing yet: the next datagram is overtaken by the one after it. A first ClientHello cannot be overtaken by what answers its answer.
     Late,
 }
-
-use Letter::*;
 
 /// The legal path.
 pub const PATH: [Letter; 6] = [Hello, Certificate, KeyExchange, Verify, ChangeCipherSpec, Finished];
