@@ -14,8 +14,9 @@ use pki::{AnchorId, Certificate, Csr, Digest, Encoding, GeneralNames, Name, Vali
 use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
+use crate::function::Function;
 use crate::idempotency::Key;
-use crate::job::{Function, Job, TlsUnique};
+use crate::job::{Job, TlsUnique};
 use crate::ledger::{Standing, State};
 use crate::profile::{Mode, Origin, Profile, SanKind};
 use crate::refusal::{Asked, Mismatch, Refusal};

@@ -11,7 +11,7 @@ use ring::digest::{Context, SHA256};
 use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
-use crate::job::Function;
+use crate::function::Function;
 
 /// The key of one request: a digest over function, profile, device and CSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

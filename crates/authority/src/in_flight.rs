@@ -191,7 +191,7 @@ mod tests {
 
     use super::*;
     use crate::device::DeviceId;
-    use crate::job::Function;
+    use crate::function::Function;
 
     fn device(id: &str) -> Device {
         Device { manufacturer: pki::AnchorId::from_bytes([1; 32]), id: DeviceId::new(id).unwrap() }

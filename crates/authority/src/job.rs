@@ -3,25 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::issue::Serial;
-use pki::{AnchorId, Certificate, Deviations, Digest, Name, Validity};
-use rustls_pki_types::UnixTime;
+use pki::{AnchorId, Certificate, Deviations};
 
-use crate::device::Device;
+use crate::function::Function;
+use crate::issued::Issued;
 use crate::profile::Profile;
 use crate::refusal::{Busy, Refusal};
 
 /// tls-unique of a session (RFC 5929 §3): the first Finished message of its handshake, 12 bytes in (D)TLS 1.2.
 pub type TlsUnique = [u8; 12];
-
-/// What the client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Function {
-    /// `/sen`: a certificate, on the strength of a manufacturer's or one of this CA (RFC 7030 §4.2.1, RFC 9148 §4.4).
-    SimpleEnroll,
-    /// `/sren`: a successor to the certificate that the client authenticated with (RFC 7030 §4.2.2).
-    SimpleReenroll,
-}
 
 /// One enrolment, as an authenticated client asked for it.
 #[derive(Clone, Debug)]
@@ -74,27 +64,6 @@ impl From<Busy> for Outcome {
     fn from(why: Busy) -> Outcome {
         Outcome::later(why)
     }
-}
-
-/// A certificate that was issued, with what the ledger keeps beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Issued {
-    /// Its serial number.
-    pub serial: Serial,
-    /// Who it was issued to.
-    pub device: Device,
-    /// The profile that issued it: what the certificate opens.
-    pub profile: Arc<str>,
-    /// Its subject.
-    pub subject: Name,
-    /// Its DER.
-    pub certificate: Vec<u8>,
-    /// SHA-256 of the DER.
-    pub digest: Digest,
-    /// From when to when it is valid.
-    pub validity: Validity,
-    /// When it was issued.
-    pub at: UnixTime,
 }
 
 /// Takes the outcomes back to whoever submitted the jobs, in batches, on whatever thread completed them.

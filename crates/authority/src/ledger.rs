@@ -20,8 +20,9 @@ use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
+use crate::function::Function;
 use crate::idempotency::{Key, RepeatWindow};
-use crate::job::{Function, Issued};
+use crate::issued::Issued;
 
 /// Takes the result of an asynchronous call, once.
 pub type Completion<T> = Box<dyn FnOnce(T) + Send>;

@@ -22,8 +22,10 @@ mod batch;
 mod ca;
 mod decide;
 mod device;
+mod function;
 mod idempotency;
 mod in_flight;
+mod issued;
 mod issuer;
 mod job;
 mod ledger;
@@ -38,10 +40,12 @@ mod subject;
 pub use batch::Isolate;
 pub use ca::{Ca, CaFault, ChainRule, Urls, VerifySignatures};
 pub use device::{Attribute, DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice};
+pub use function::Function;
 pub use idempotency::{Key, RepeatWindow};
 pub use in_flight::{Flights, Limits};
+pub use issued::Issued;
 pub use issuer::Issuer;
-pub use job::{Deliver, Function, Issued, Job, Outcome, TlsUnique};
+pub use job::{Deliver, Job, Outcome, TlsUnique};
 pub use ledger::{
     Completion, FactoryKeys, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
 };

@@ -15,7 +15,7 @@ use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
 use crate::idempotency::{Key, RepeatWindow};
-use crate::job::Issued;
+use crate::issued::Issued;
 use crate::ledger::{
     Completion, FactoryKeys, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
 };
@@ -395,7 +395,7 @@ mod tests {
 
     use super::*;
     use crate::device::DeviceId;
-    use crate::job::Function;
+    use crate::function::Function;
 
     const LIFE: u64 = 900_000;
     const WINDOW: u64 = 86_400;
