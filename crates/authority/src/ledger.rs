@@ -19,13 +19,11 @@ use pki::Digest;
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
+use crate::completion::Completion;
 use crate::device::Device;
 use crate::function::Function;
 use crate::idempotency::{Key, RepeatWindow};
 use crate::issued::Issued;
-
-/// Takes the result of an asynchronous call, once.
-pub type Completion<T> = Box<dyn FnOnce(T) + Send>;
 
 /// An intent that has not become a certificate after this time is taken for abandoned when its key is asked for again:
 /// longer than any signer and ledger we wait for, shorter than MAX_TRANSMIT_WAIT (93 s, RFC 7252 §4.8.2), so that a

@@ -20,6 +20,7 @@
 
 mod batch;
 mod ca;
+mod completion;
 mod decide;
 mod device;
 mod function;
@@ -39,6 +40,7 @@ mod subject;
 
 pub use batch::Isolate;
 pub use ca::{Ca, CaFault, ChainRule, Urls, VerifySignatures};
+pub use completion::Completion;
 pub use device::{Attribute, DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice};
 pub use function::Function;
 pub use idempotency::{Key, RepeatWindow};
@@ -47,7 +49,7 @@ pub use issued::Issued;
 pub use issuer::Issuer;
 pub use job::{Deliver, Job, Outcome, TlsUnique};
 pub use ledger::{
-    Completion, FactoryKeys, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
+    FactoryKeys, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
 };
 pub use memory::MemoryLedger;
 pub use probe::{Probe, ProbeFault, ProbeRule, probe};

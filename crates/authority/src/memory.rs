@@ -13,11 +13,12 @@ use pki::Digest;
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
+use crate::completion::Completion;
 use crate::device::Device;
 use crate::idempotency::{Key, RepeatWindow};
 use crate::issued::Issued;
 use crate::ledger::{
-    Completion, FactoryKeys, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
+    FactoryKeys, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
 };
 
 /// A million rows, about a kilobyte each: what a benchmark needs and a small machine still holds.

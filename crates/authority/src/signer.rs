@@ -7,7 +7,7 @@ use pki::issue::ToBeSigned;
 use pki::{Digest, PrivateKey, Signature, SigningKey};
 
 use crate::ca::Ca;
-use crate::ledger::Completion;
+use crate::completion::Completion;
 use crate::random::Random;
 
 /// Signs in batches. Each result stands at the index of what was to be signed.
