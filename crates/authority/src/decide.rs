@@ -18,8 +18,9 @@ use crate::function::Function;
 use crate::idempotency::Key;
 use crate::job::{Job, TlsUnique};
 use crate::ledger::{Standing, State};
-use crate::profile::{Mode, Origin, Profile, SanKind};
+use crate::profile::{Mode, Origin, Profile};
 use crate::refusal::{Asked, Mismatch, Refusal};
+use crate::san::SanKind;
 use crate::subject::SubjectRule;
 
 /// A job whose client may speak to the profile and whose CSR proves possession of its key.

@@ -35,6 +35,7 @@ mod probe;
 mod profile;
 mod random;
 mod refusal;
+mod san;
 mod signer;
 mod subject;
 
@@ -55,9 +56,10 @@ pub use memory::MemoryLedger;
 pub use probe::{Probe, ProbeFault, ProbeRule, probe};
 pub use profile::{
     BACKDATE, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MAX, CERTIFICATES_PER_DEVICE_MIN, Diagnostics, KeyTypes,
-    Mode, Origin, Profile, ProfileFault, ProfileSpec, SanKind, Unrecorded, VALIDITY_MIN,
+    Mode, Origin, Profile, ProfileFault, ProfileSpec, Unrecorded, VALIDITY_MIN,
 };
 pub use random::Random;
 pub use refusal::{Asked, Busy, Misissue, Mismatch, Refusal};
+pub use san::{SanKind, UnknownSanKind};
 pub use signer::{Custody, KeyFault, RingSigner, Signer, SignerFault, ToSign};
 pub use subject::{SubjectRule, SubjectTemplate, TemplateFault};

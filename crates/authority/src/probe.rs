@@ -20,8 +20,9 @@ use pki::{
 };
 
 use crate::device::Attribute;
-use crate::profile::{BACKDATE, Profile, SanKind};
+use crate::profile::{BACKDATE, Profile};
 use crate::random::Random;
+use crate::san::SanKind;
 use crate::subject::SubjectRule;
 
 /// What came of a trial that went well. None of these certificates is of any use: their keys are gone.

@@ -1,16 +1,16 @@
 //! What a label issues: compiled once from the configuration, immutable, shared by reference.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pki::issue::{IssueError, Template};
-use pki::{AnchorId, Certificate, Curve, Encoding, GeneralName};
+use pki::{AnchorId, Certificate, Curve, Encoding};
 
 use crate::ca::Ca;
 use crate::device::{Device, DeviceId, DeviceIdRule, ShownDevice};
 use crate::refusal::Refusal;
+use crate::san::SanKind;
 use crate::subject::SubjectRule;
 
 /// Certificates are backdated by this much, for devices whose clock is behind: the limit of CA/Browser practice is 48 h, ours
@@ -42,60 +42,6 @@ pub enum Diagnostics {
     /// The stable code of the reason.
     #[default]
     Reason,
-}
-
-/// A kind of subject alternative name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SanKind {
-    /// dNSName
-    Dns,
-    /// iPAddress
-    Ip,
-    /// uniformResourceIdentifier
-    Uri,
-    /// rfc822Name
-    Email,
-    /// otherName that is a hardwareModuleName (RFC 4108 §5)
-    HardwareModule,
-    /// Any other kind: never listed, always refused.
-    Other,
-}
-
-impl SanKind {
-    pub(crate) fn of(name: &GeneralName) -> SanKind {
-        match name {
-            GeneralName::Dns(_) => SanKind::Dns,
-            GeneralName::Ip(_) => SanKind::Ip,
-            GeneralName::Uri(_) => SanKind::Uri,
-            GeneralName::Email(_) => SanKind::Email,
-            _ if name.hardware_module().is_some() => SanKind::HardwareModule,
-            _ => SanKind::Other,
-        }
-    }
-}
-
-impl fmt::Display for SanKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SanKind::Dns => "dns",
-            SanKind::Ip => "ip",
-            SanKind::Uri => "uri",
-            SanKind::Email => "email",
-            SanKind::HardwareModule => "hardwareModuleName",
-            SanKind::Other => "other",
-        })
-    }
-}
-
-impl FromStr for SanKind {
-    type Err = ProfileFault;
-
-    fn from_str(text: &str) -> Result<SanKind, ProfileFault> {
-        [SanKind::Dns, SanKind::Ip, SanKind::Uri, SanKind::Email, SanKind::HardwareModule]
-            .into_iter()
-            .find(|kind| kind.to_string() == text)
-            .ok_or_else(|| ProfileFault::SanKind(text.to_owned()))
-    }
 }
 
 /// The kinds of key that a profile certifies.
@@ -421,8 +367,6 @@ pub enum ProfileFault {
     NoKeyType,
     /// [`Unrecorded::ByRule`] where the names that were issued cannot be read back.
     NamesNotGivenBack,
-    /// `issue.san` names a kind that we do not know.
-    SanKind(String),
     /// Its certificates cannot be made.
     Template(IssueError),
 }
@@ -444,9 +388,6 @@ impl fmt::Display for ProfileFault {
             ProfileFault::NamesNotGivenBack => f.write_str(
                 "`device_id` cannot be read back from the subject that `issue.subject` makes, or there are several manufacturers",
             ),
-            ProfileFault::SanKind(text) => {
-                write!(f, "`issue.san` names unknown kind `{text}`: known are dns, ip, uri, email, hardwareModuleName")
-            }
             ProfileFault::Template(error) => write!(f, "certificates of this profile cannot be made: {error}"),
         }
     }

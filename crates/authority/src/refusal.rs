@@ -8,7 +8,7 @@ use pki::{CsrError, Deviations};
 
 use crate::device::{Attribute, DeviceIdRule};
 use crate::ledger::LedgerFault;
-use crate::profile::SanKind;
+use crate::san::SanKind;
 use crate::signer::SignerFault;
 
 /// The request is refused: the same request will be refused again.

@@ -431,8 +431,7 @@ fn profile_fault(section: &ProfileSection, fault: &ProfileFault) -> Fault {
         ProfileFault::NamesNotGivenBack
         | ProfileFault::NoName
         | ProfileFault::NoKeyType
-        | ProfileFault::CertificatesPerDevice
-        | ProfileFault::SanKind(_) => section.name.fault(problem("complete the profile")),
+        | ProfileFault::CertificatesPerDevice => section.name.fault(problem("complete the profile")),
     }
 }
 

@@ -77,7 +77,7 @@ fn kinds_of_names_are_a_closed_set() {
     assert_eq!("dns".parse(), Ok(SanKind::Dns));
     for text in ["other", "DNS", "hardware"] {
         let fault = text.parse::<SanKind>().unwrap_err();
-        assert_eq!(fault, ProfileFault::SanKind(text.to_owned()));
+        assert!(fault.to_string().contains(&format!("`{text}`")), "{fault}");
         assert!(fault.to_string().contains("dns, ip, uri, email"));
     }
 }

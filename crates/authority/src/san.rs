@@ -1,0 +1,73 @@
+//! The kinds of subject alternative name that a profile may list.
+
+use std::fmt;
+use std::str::FromStr;
+
+use pki::GeneralName;
+
+/// A kind of subject alternative name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SanKind {
+    /// dNSName
+    Dns,
+    /// iPAddress
+    Ip,
+    /// uniformResourceIdentifier
+    Uri,
+    /// rfc822Name
+    Email,
+    /// otherName that is a hardwareModuleName (RFC 4108 §5)
+    HardwareModule,
+    /// Any other kind: never listed, always refused.
+    Other,
+}
+
+impl SanKind {
+    pub(crate) fn of(name: &GeneralName) -> SanKind {
+        match name {
+            GeneralName::Dns(_) => SanKind::Dns,
+            GeneralName::Ip(_) => SanKind::Ip,
+            GeneralName::Uri(_) => SanKind::Uri,
+            GeneralName::Email(_) => SanKind::Email,
+            _ if name.hardware_module().is_some() => SanKind::HardwareModule,
+            _ => SanKind::Other,
+        }
+    }
+}
+
+impl fmt::Display for SanKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SanKind::Dns => "dns",
+            SanKind::Ip => "ip",
+            SanKind::Uri => "uri",
+            SanKind::Email => "email",
+            SanKind::HardwareModule => "hardwareModuleName",
+            SanKind::Other => "other",
+        })
+    }
+}
+
+impl FromStr for SanKind {
+    type Err = UnknownSanKind;
+
+    fn from_str(text: &str) -> Result<SanKind, UnknownSanKind> {
+        [SanKind::Dns, SanKind::Ip, SanKind::Uri, SanKind::Email, SanKind::HardwareModule]
+            .into_iter()
+            .find(|kind| kind.to_string() == text)
+            .ok_or_else(|| UnknownSanKind(text.to_owned()))
+    }
+}
+
+/// `issue.san` names a kind that we do not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownSanKind(String);
+
+impl fmt::Display for UnknownSanKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = &self.0;
+        write!(f, "`issue.san` names unknown kind `{text}`: known are dns, ip, uri, email, hardwareModuleName")
+    }
+}
+
+impl std::error::Error for UnknownSanKind {}
