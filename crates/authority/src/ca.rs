@@ -64,6 +64,23 @@ impl Ca {
         self.chain.last().is_some_and(|last| is_self_issued(last))
     }
 
+    /// Whether this anchor is one of its certificates, or signed the last of them.
+    pub(crate) fn hangs_under(&self, anchor: &Certificate) -> bool {
+        let id = anchor.anchor_id();
+        self.chain.iter().any(|own| own.anchor_id() == id)
+            || self.chain.last().is_some_and(|top| top.verify_signed_by(anchor).is_ok())
+    }
+
+    /// Whether this certificate names the issuing one as its issuer.
+    pub(crate) fn is_named_by(&self, certificate: &Certificate) -> bool {
+        certificate.issuer().matches(self.certificate().subject())
+    }
+
+    /// Whether one of its certificates has this subject public key info.
+    pub(crate) fn holds_key(&self, spki: &[u8]) -> bool {
+        self.chain.iter().any(|own| own.spki() == spki)
+    }
+
     /// When every certificate of the chain is valid. Outside of it nothing is issued: nobody could verify it.
     pub fn validity(&self) -> Validity {
         self.validity

@@ -227,7 +227,7 @@ fn check_key(verified: &Verified) -> Result<(), Refusal> {
         return Err(Refusal::KeyType);
     }
     let spki = verified.csr.spki();
-    if profile.ca().chain().iter().chain(&profile.spec().manufacturers).any(|ca| ca.spki() == spki) {
+    if profile.ca().holds_key(spki) || profile.spec().manufacturers.iter().any(|ca| ca.spki() == spki) {
         return Err(Refusal::CaKey);
     }
     // The key of the certificate to be renewed may be kept (RFC 7030 §4.2.2); that of the factory lives too long.

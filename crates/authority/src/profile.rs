@@ -215,11 +215,7 @@ impl Profile {
         }
         let manufacturers: Vec<AnchorId> = spec.manufacturers.iter().map(|anchor| anchor.anchor_id()).collect();
         // A manufacturer that were the CA too would make every enrolled device a device of the factory.
-        let top = spec.ca.chain().last();
-        let above = |anchor: &Arc<Certificate>| top.is_some_and(|top| top.verify_signed_by(anchor).is_ok());
-        if spec.ca.chain().iter().any(|ca| manufacturers.contains(&ca.anchor_id()))
-            || spec.manufacturers.iter().any(above)
-        {
+        if spec.manufacturers.iter().any(|anchor| spec.ca.hangs_under(anchor)) {
             return Err(ProfileFault::ManufacturerIsCa);
         }
         if spec.unrecorded == Unrecorded::ByRule && !spec.gives_back_names() {
@@ -269,7 +265,7 @@ impl Profile {
     pub fn device_shown(&self, client: &Certificate, anchor: &AnchorId) -> Option<ShownDevice> {
         let manufacturer = match self.origin(anchor)? {
             Origin::Manufacturer => *anchor,
-            Origin::ThisCa if self.spec.gives_back_names() && self.names_as_issuer(client) => {
+            Origin::ThisCa if self.spec.gives_back_names() && self.spec.ca.is_named_by(client) => {
                 *self.manufacturers.first()?
             }
             Origin::ThisCa => return None,
@@ -290,7 +286,7 @@ impl Profile {
     /// template makes of it the very subject that it stands in. Serial number and extensions have to be such as the template writes, and the key
     /// of the CA itself has to have signed it: what other software or an authority below the CA issues was never in our ledger.
     pub(crate) fn device_unrecorded(&self, client: &Certificate) -> Option<Device> {
-        if self.spec.unrecorded == Unrecorded::Refused || !self.names_as_issuer(client) {
+        if self.spec.unrecorded == Unrecorded::Refused || !self.spec.ca.is_named_by(client) {
             return None;
         }
         if !self.template.could_have_made(client) {
@@ -304,11 +300,6 @@ impl Profile {
         }
         client.verify_signed_by(self.spec.ca.certificate()).ok()?;
         Some(Device { manufacturer: *self.manufacturers.first()?, id })
-    }
-
-    /// Whether the certificate names the issuing CA as its issuer.
-    fn names_as_issuer(&self, client: &Certificate) -> bool {
-        client.issuer().matches(self.spec.ca.certificate().subject())
     }
 
     /// Whether devices of this manufacturer are the profile's.
