@@ -29,7 +29,7 @@ use crate::time::{Due, Retransmission};
 use crate::{
     Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token,
 };
-use in_flight::InFlight;
+use in_flight::{Envelope, InFlight};
 
 pub use spec::{ANSWER_BYTES_MAX, Failure, Progress, Reply, RequestSpec};
 
@@ -443,13 +443,6 @@ impl fmt::Debug for Exchange {
 
 /// What a request of this exchange usually takes: a block of 64 bytes and its options.
 const DATAGRAM_BYTES_USUAL: usize = 128;
-
-/// What names one request of the exchange.
-#[derive(Clone, Copy, Debug)]
-struct Envelope {
-    message_id: MessageId,
-    token: Token,
-}
 
 /// The piece that was in flight, and how its answer came.
 #[derive(Clone, Copy)]

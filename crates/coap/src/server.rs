@@ -7,12 +7,18 @@
 
 mod accounts;
 mod answers;
+mod arrival;
+mod config;
+mod counters;
 mod done;
 mod duplicates;
 mod exchange;
 mod intake;
+mod key;
 mod recent;
+mod refusal;
 mod request;
+mod resources;
 mod response;
 mod shared;
 mod uploads;
@@ -24,20 +30,21 @@ use crate::BlockSize;
 use crate::time::{Due, Retransmission};
 use crate::{ACK_TIMEOUT, Code, FormatError, Kind, Message, MessageId, MessageIds, Method, Outbox};
 use accounts::Charge;
-use exchange::{Answered, Delivery, EXCHANGE_BYTES, Exchange, Keep, Outcome, Separate, State};
+use config::EXCHANGE_BYTES;
+use exchange::{Answered, Delivery, Exchange, Keep, Outcome, Separate, State};
 use recent::Recent;
 use uploads::Uploads;
 use write::{write, write_empty};
 
 pub use accounts::{Accounts, Owner};
-pub use done::{BlockFault, Done, Dropped, Gone, Handled, Limit, OptionFault, Refusal};
+pub use config::Config;
+pub use counters::Counters;
+pub use done::{Done, Dropped, ExchangeId, Gone, Handled};
+pub use refusal::{BlockFault, Limit, OptionFault, Refusal};
 pub use request::{Head, Request};
+pub use resources::{Admit, Repeat, Resources};
 pub use response::Response;
-pub use shared::{Admit, Config, Counters, Repeat, Resources, Shared};
-
-/// Names one request until it is answered; unique among the peers of one [`Shared`] until the number comes round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ExchangeId(pub u32);
+pub use shared::Shared;
 
 /// All that is remembered of one association.
 #[derive(Debug, Default)]

@@ -3,12 +3,18 @@
 use std::fmt;
 use std::time::Instant;
 
-use super::Envelope;
 use crate::time::{Due, Retransmission};
 use crate::{EXCHANGE_LIFETIME, MessageId, Token};
 
 /// Before the token: version, kind and token length, code, message id (RFC 7252 §3).
 const HEADER_BYTES: usize = 4;
+
+/// What names one request of the exchange.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Envelope {
+    pub(super) message_id: MessageId,
+    pub(super) token: Token,
+}
 
 /// A request on the wire.
 pub(super) struct InFlight {

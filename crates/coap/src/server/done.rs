@@ -1,7 +1,12 @@
-//! What came of a datagram: one closed set, and the one table from refusal to response code.
+//! What came of a datagram: one closed set.
 
-use super::{ExchangeId, Request};
-use crate::{Code, Malformed, Number};
+use super::refusal::Refusal;
+use super::request::Request;
+use crate::{Malformed, Number};
+
+/// Names one request until it is answered; unique among the peers of one [`super::Shared`] until the number comes round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExchangeId(pub u32);
 
 /// What came of a datagram.
 #[derive(Debug)]
@@ -37,105 +42,6 @@ pub enum Done {
     Refused(Refusal),
     /// Not answered, or with a reset.
     Dropped(Dropped),
-}
-
-/// Requests that the message layer refuses by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// A critical option that cannot be obeyed.
-    BadOption(Number, OptionFault),
-    /// No method we know.
-    UnknownMethod,
-    /// Proxy-Uri or Proxy-Scheme.
-    Proxy,
-    /// A Block option that contradicts itself, its payload or the other Block option.
-    BadBlock(BlockFault),
-    /// A block of an upload that we do not have, or not the next one.
-    BlockMissing,
-    /// A block that is there already, with other bytes or another end.
-    BlockDiffers,
-    /// Content-Format changed between two blocks.
-    ContentFormatChanged,
-    /// Announced or reached more than the resource takes.
-    TooLarge {
-        /// How much it takes.
-        body_bytes_max: usize,
-    },
-    /// A later block of a response that we do not keep, or the last block of an upload again whose response we no longer
-    /// keep.
-    NoResponse,
-    /// A block past the end of the response.
-    PastEnd,
-    /// Something is at its limit.
-    Full(Limit),
-    /// The resource table refused the head of the request with this code.
-    ByTable(Code),
-}
-
-/// Why a critical option is refused (RFC 7252 §5.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum OptionFault {
-    /// Its number is not known, or not in a request.
-    Unknown,
-    /// Its length is outside its definition.
-    Length,
-    /// It may occur once.
-    Repeated,
-    /// A path, a query or a host that is not UTF-8.
-    NotText,
-}
-
-/// What contradicts a Block option (RFC 7959 §2.2, §3.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BlockFault {
-    /// SZX 7.
-    ReservedSize,
-    /// M=1 and payload under the block size.
-    Short,
-    /// M=1 and payload over the block size.
-    Long,
-    /// M=0 and payload over the block size.
-    LastLong,
-    /// Block1 beside a Block2 whose NUM is above 0.
-    BothDirections,
-}
-
-/// What has no room for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Limit {
-    /// Bytes of open uploads, or the owner's share of them.
-    Uploads,
-    /// Bytes of kept responses, or the owner's share of them.
-    Responses,
-    /// Requests of this peer that wait for their answer, or whose answers it has still to fetch or cannot have again.
-    Pending,
-    /// What is remembered of exchanges beside their bodies, or the owner's share of it.
-    Exchanges,
-}
-
-impl Refusal {
-    /// The code of the response.
-    pub const fn code(self) -> Code {
-        match self {
-            // "Unrecognized options of class "critical" that occur in a Confirmable request MUST cause the return of a
-            // 4.02 (Bad Option) response" (RFC 7252 §5.4.1).
-            Refusal::BadOption(..) | Refusal::PastEnd => Code::BAD_OPTION,
-            // RFC 7252 §5.8.
-            Refusal::UnknownMethod => Code::METHOD_NOT_ALLOWED,
-            // RFC 7252 §5.10.2.
-            Refusal::Proxy => Code::PROXYING_NOT_SUPPORTED,
-            // RFC 7959 §2.2.
-            Refusal::BadBlock(_) => Code::BAD_REQUEST,
-            // RFC 7959 §2.9.2.
-            Refusal::BlockMissing | Refusal::BlockDiffers | Refusal::ContentFormatChanged | Refusal::NoResponse => {
-                Code::REQUEST_ENTITY_INCOMPLETE
-            }
-            // RFC 7959 §2.9.3.
-            Refusal::TooLarge { .. } => Code::REQUEST_ENTITY_TOO_LARGE,
-            Refusal::Full(_) => Code::SERVICE_UNAVAILABLE,
-            Refusal::ByTable(code) => code,
-        }
-    }
 }
 
 /// Datagrams that get no response; a confirmable one gets a reset, unless it is no CoAP at all.

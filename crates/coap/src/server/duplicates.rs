@@ -3,11 +3,16 @@
 //! What changes state is executed once: its copies get the outcome, or the empty acknowledgement while there is none. What
 //! is computed again is no duplicate here and goes its way anew. Blocks of uploads lie between: see [`super::recent`].
 
+use super::arrival::{Arrival, Checked, Refused};
+use super::done::{Done, Handled};
 use super::exchange::{Answered, Delivery, Exchange, Origin, Separate, State};
-use super::intake::{Arrival, Checked, Refused};
 use super::recent::{Noted, RefusedBlock};
+use super::refusal::Refusal;
+use super::request::Head;
+use super::resources::{Repeat, Resources};
+use super::response::Response;
 use super::write::{Envelope, Sizes, write, write_empty};
-use super::{Done, Handled, Head, Peer, Refusal, Repeat, Resources, Response, Turn};
+use super::{Peer, Turn};
 use crate::{Code, Kind, Message, Number};
 
 impl Peer {

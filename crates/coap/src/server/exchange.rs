@@ -18,17 +18,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answers::{Slot, Worth};
-use super::intake::{Arrival, Checked};
-use super::uploads::{RequestKey, Uploads};
+use super::arrival::{Arrival, Checked};
+use super::config::EXCHANGE_BYTES;
+use super::done::ExchangeId;
+use super::key::RequestKey;
+use super::resources::Repeat;
+use super::response::Response;
+use super::uploads::Uploads;
 use super::write::{Envelope, Form, entity_tag, write};
-use super::{ExchangeId, Repeat, Response};
 use crate::BlockSize;
 use crate::length::Length;
 use crate::time::Retransmission;
 use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, MessageIds, Method, NON_LIFETIME, Outbox, Token};
-
-/// What an exchange, or the upload that becomes one, counts beside its bodies: itself, and its places among the answers of the shard.
-pub(super) const EXCHANGE_BYTES: usize = 512;
 
 const _: () = assert!(size_of::<Exchange>() + 256 <= EXCHANGE_BYTES && Uploads::ONE_BYTES <= EXCHANGE_BYTES);
 

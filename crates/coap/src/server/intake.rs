@@ -10,47 +10,24 @@
 use std::cmp::Ordering;
 
 use super::answers::Worth;
-use super::exchange::{EXCHANGE_BYTES, Exchange, Origin, Outcome, Pending, State};
-use super::request::Body;
-use super::uploads::{Complete, Piece, RequestKey, Taken};
+use super::arrival::{Arrival, Checked, Refused};
+use super::config::EXCHANGE_BYTES;
+use super::done::{Done, Dropped, Handled};
+use super::exchange::{Exchange, Origin, Outcome, Pending, State};
+use super::key::RequestKey;
+use super::refusal::{BlockFault, Limit, Refusal};
+use super::request::{Body, Head, Request};
+use super::resources::{Admit, Repeat, Resources};
+use super::response::Response;
+use super::uploads::{Complete, Piece, Taken};
 use super::write::{Blocks, Envelope, Form, Sizes, write, write_whole};
-use super::{
-    Admit, BlockFault, Done, Dropped, Handled, Head, Limit, Peer, Refusal, Repeat, Request, Resources, Response, Turn,
-};
+use super::{Peer, Turn};
 use crate::hash::Hash64;
 use crate::{Block, Code, Kind, Message, Method};
 
 /// Fingerprints of datagrams, and of last blocks; see [`Hash64::new`].
 const PURPOSE_DATAGRAM: u64 = 2;
 const PURPOSE_LAST_BLOCK: u64 = 4;
-
-/// A request as it arrived, with the names that later requests are compared with.
-#[derive(Clone, Copy)]
-pub(super) struct Arrival<'d> {
-    pub(super) message: Message<'d>,
-    pub(super) fingerprint: u64,
-}
-
-/// A request that passed the check of its options.
-#[derive(Clone, Copy)]
-pub(super) struct Checked<'d> {
-    pub(super) head: Head<'d>,
-    pub(super) blocks: Blocks,
-    pub(super) key: RequestKey,
-    pub(super) fingerprint: u64,
-}
-
-/// Why a request gets an error response: ours, or that of the resource table.
-pub(super) enum Refused {
-    Here(Refusal),
-    ByTable(Response<'static>),
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Refused {
-        Refused::Here(refusal)
-    }
-}
 
 impl Peer {
     /// Takes a message with a request code.

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::{BlockFault, Limit, Refusal};
+use super::refusal::{BlockFault, Limit, Refusal};
 use crate::{Code, EXCHANGE_LIFETIME};
 
 /// How many messages of one peer are known. 128 blocks are 8 KiB in blocks of 64 bytes, far more than a certificate

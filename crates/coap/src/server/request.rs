@@ -2,7 +2,7 @@
 
 use std::{fmt, str};
 
-use super::{OptionFault, Refusal};
+use super::refusal::{OptionFault, Refusal};
 use crate::block::BlockError;
 use crate::length::Length;
 use crate::message::uint;

@@ -17,14 +17,14 @@ use std::fmt;
 use std::time::Instant;
 
 use super::accounts::{Charge, Owner};
-use super::shared::UPLOAD_LIFETIME_MAX;
-use super::{Admit, Config, Limit, Refusal, Shared};
-use crate::hash::Hash64;
+use super::config::{Config, UPLOAD_LIFETIME_MAX};
+use super::key::RequestKey;
+use super::refusal::{Limit, Refusal};
+use super::resources::Admit;
+use super::shared::Shared;
 use crate::length::Length;
-use crate::{Block, ContentFormat, Message, Number};
+use crate::{Block, ContentFormat};
 
-/// Uploads are named by hashes for this purpose; see [`Hash64::new`].
-const PURPOSE_KEY: u64 = 1;
 /// What an upload reserves at first: most certificate requests fit, so that their blocks are copied once.
 const BODY_BYTES_FIRST: usize = 512;
 
@@ -238,22 +238,5 @@ impl Upload {
         self.touched = now;
         self.expires = (now + config.upload_idle_max).min(self.began + UPLOAD_LIFETIME_MAX);
         self.charge.set(self.body.capacity());
-    }
-}
-
-/// What makes requests of one client one block-wise operation: method, path, queries and Request-Tag (RFC 7959 §2.4,
-/// §2.5; RFC 9175 §3.3), never the token. As a hash; see [`Hash64`] for why that is enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RequestKey(u64);
-
-impl RequestKey {
-    pub(super) fn of(message: &Message<'_>) -> RequestKey {
-        let mut hash = Hash64::new(PURPOSE_KEY).number(message.code().byte().into());
-        for option in message.options() {
-            if matches!(option.number, Number::URI_PATH | Number::URI_QUERY | Number::REQUEST_TAG) {
-                hash = hash.number(option.number.0.into()).field(option.value);
-            }
-        }
-        RequestKey(hash.finish())
     }
 }

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::{BlockFault, Head, Refusal, Response};
+use super::refusal::{BlockFault, Refusal};
+use super::request::Head;
+use super::response::Response;
 use crate::hash::Hash64;
 use crate::{Block, BlockSize, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token};
 

@@ -1,0 +1,52 @@
+//! What the message layer did, counted by name.
+
+use super::done::Dropped;
+use super::refusal::Refusal;
+
+/// What the message layer did, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests handed up.
+    pub requests: u64,
+    /// Duplicates of remembered requests.
+    pub duplicates: u64,
+    /// Blocks taken into uploads.
+    pub blocks: u64,
+    /// Blocks of kept responses sent on request.
+    pub continuations: u64,
+    /// Empty acknowledgements sent because an answer took long.
+    pub separate: u64,
+    /// Separate responses sent again.
+    pub retransmissions: u64,
+    /// Separate responses that nobody acknowledged.
+    pub given_up: u64,
+    /// Uploads that expired or had to make room.
+    pub uploads_dropped: u64,
+    /// Kept responses that made room for others.
+    pub answers_evicted: u64,
+    /// Requests refused here, 5.03 apart.
+    pub refused: u64,
+    /// Requests refused with 5.03 because a total or a peer was full.
+    pub full: u64,
+    /// Datagrams dropped as no CoAP or malformed.
+    pub malformed: u64,
+    /// Messages dropped because they answer nothing or are no requests.
+    pub unmatched: u64,
+}
+
+impl Counters {
+    pub(super) fn refused(&mut self, refusal: Refusal) {
+        match refusal {
+            Refusal::Full(_) => self.full += 1,
+            _ => self.refused += 1,
+        }
+    }
+
+    pub(super) fn dropped(&mut self, dropped: Dropped) {
+        match dropped {
+            Dropped::NotCoap | Dropped::Malformed(_) => self.malformed += 1,
+            Dropped::NotARequest | Dropped::Unmatched => self.unmatched += 1,
+            Dropped::BadOption(_) => self.refused += 1,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What blocks and requests of one client are recognised by as parts of one operation.
+
+use crate::hash::Hash64;
+use crate::{Message, Number};
+
+/// Uploads are named by hashes for this purpose; see [`Hash64::new`].
+const PURPOSE_KEY: u64 = 1;
+
+/// What makes requests of one client one block-wise operation: method, path, queries and Request-Tag (RFC 7959 §2.4,
+/// §2.5; RFC 9175 §3.3), never the token. As a hash; see [`Hash64`] for why that is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestKey(u64);
+
+impl RequestKey {
+    pub(super) fn of(message: &Message<'_>) -> RequestKey {
+        let mut hash = Hash64::new(PURPOSE_KEY).number(message.code().byte().into());
+        for option in message.options() {
+            if matches!(option.number, Number::URI_PATH | Number::URI_QUERY | Number::REQUEST_TAG) {
+                hash = hash.number(option.number.0.into()).field(option.value);
+            }
+        }
+        RequestKey(hash.finish())
+    }
+}
