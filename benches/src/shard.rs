@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use authority::{Deliver, Flights, Issuer, Job, Limits, MemoryLedger, Outcome};
+use authority::{Deliver, Flights, Issuer, Job, MemoryLedger, Outcome};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{JobId, Now, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
@@ -50,13 +50,7 @@ impl Shard {
         let signer = Arc::new(ca.signer(Arc::new(DerivedRandom::new(SEED, "signer"))));
         let ledger = Arc::new(MemoryLedger::new(ROWS_MAX));
         let authority_random = Arc::new(DerivedRandom::new(SEED, "authority"));
-        let issuer = Issuer::new(
-            ledger,
-            signer,
-            authority_random,
-            NodePrefix::new(1),
-            Arc::new(Flights::new(Limits::default())),
-        );
+        let issuer = Issuer::new(ledger, signer, authority_random, NodePrefix::new(1), Arc::new(Flights::default()));
         let identity = ca.server().for_dtls(&random);
         let cookie = CookieKeys::from_random(&*random);
         let spec = ServerSpec::new(identity, cookie, vec![ca.profile(|_| ())]);

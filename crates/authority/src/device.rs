@@ -85,7 +85,7 @@ pub enum DeviceIdRule {
     /// The whole subject as an RFC 4514 string.
     Subject,
     /// The value of an attribute that occurs exactly once in the subject.
-    Attribute(Attribute),
+    Attribute(SubjectAttribute),
     /// The one hardwareModuleName of the alternative names (RFC 4108 §5), as `module_text` writes it.
     HardwareModule,
 }
@@ -127,7 +127,7 @@ impl FromStr for DeviceIdRule {
         match path.split_once('.') {
             None if path == "subject" => Ok(DeviceIdRule::Subject),
             Some(("san", "hardwareModuleName")) => Ok(DeviceIdRule::HardwareModule),
-            Some(("subject", name)) => Attribute::from_label(name)
+            Some(("subject", name)) => SubjectAttribute::from_label(name)
                 .map(DeviceIdRule::Attribute)
                 .ok_or_else(|| RuleFault::UnknownAttribute(name.to_owned())),
             _ => Err(RuleFault::UnknownPart(path.to_owned())),
@@ -198,7 +198,7 @@ impl fmt::Display for RuleFault {
                 )
             }
             RuleFault::UnknownAttribute(name) => {
-                write!(f, "unknown attribute `{name}`: known are {}", Attribute::labels())
+                write!(f, "unknown attribute `{name}`: known are {}", SubjectAttribute::labels())
             }
         }
     }
@@ -208,7 +208,7 @@ impl std::error::Error for RuleFault {}
 
 /// An attribute of a subject that rules and templates can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Attribute {
+pub enum SubjectAttribute {
     /// `CN`, id-at-commonName.
     CommonName,
     /// `serialNumber`, id-at-serialNumber: the attribute of IEEE 802.1AR.
@@ -225,27 +225,27 @@ pub enum Attribute {
     Locality,
 }
 
-impl Attribute {
-    pub(crate) const ALL: [Attribute; 7] = [
-        Attribute::CommonName,
-        Attribute::SerialNumber,
-        Attribute::Organization,
-        Attribute::OrganizationalUnit,
-        Attribute::Country,
-        Attribute::State,
-        Attribute::Locality,
+impl SubjectAttribute {
+    pub(crate) const ALL: [SubjectAttribute; 7] = [
+        SubjectAttribute::CommonName,
+        SubjectAttribute::SerialNumber,
+        SubjectAttribute::Organization,
+        SubjectAttribute::OrganizationalUnit,
+        SubjectAttribute::Country,
+        SubjectAttribute::State,
+        SubjectAttribute::Locality,
     ];
 
     /// The short name of RFC 4514 §3, or the attribute's own name where it has no short one.
     pub fn label(self) -> &'static str {
         match self {
-            Attribute::CommonName => "CN",
-            Attribute::SerialNumber => "serialNumber",
-            Attribute::Organization => "O",
-            Attribute::OrganizationalUnit => "OU",
-            Attribute::Country => "C",
-            Attribute::State => "ST",
-            Attribute::Locality => "L",
+            SubjectAttribute::CommonName => "CN",
+            SubjectAttribute::SerialNumber => "serialNumber",
+            SubjectAttribute::Organization => "O",
+            SubjectAttribute::OrganizationalUnit => "OU",
+            SubjectAttribute::Country => "C",
+            SubjectAttribute::State => "ST",
+            SubjectAttribute::Locality => "L",
         }
     }
 
@@ -256,13 +256,13 @@ impl Attribute {
 
     pub(crate) fn oid(self) -> Oid<'static> {
         match self {
-            Attribute::CommonName => oid::COMMON_NAME,
-            Attribute::SerialNumber => oid::SERIAL_NUMBER,
-            Attribute::Organization => oid::ORGANIZATION,
-            Attribute::OrganizationalUnit => oid::ORGANIZATIONAL_UNIT,
-            Attribute::Country => oid::COUNTRY,
-            Attribute::State => oid::STATE,
-            Attribute::Locality => oid::LOCALITY,
+            SubjectAttribute::CommonName => oid::COMMON_NAME,
+            SubjectAttribute::SerialNumber => oid::SERIAL_NUMBER,
+            SubjectAttribute::Organization => oid::ORGANIZATION,
+            SubjectAttribute::OrganizationalUnit => oid::ORGANIZATIONAL_UNIT,
+            SubjectAttribute::Country => oid::COUNTRY,
+            SubjectAttribute::State => oid::STATE,
+            SubjectAttribute::Locality => oid::LOCALITY,
         }
     }
 
@@ -270,26 +270,26 @@ impl Attribute {
     pub(crate) fn fits(self, value: &str) -> bool {
         let characters = value.chars().count();
         match self {
-            Attribute::CommonName
-            | Attribute::SerialNumber
-            | Attribute::Organization
-            | Attribute::OrganizationalUnit => (1..=64).contains(&characters),
-            Attribute::State | Attribute::Locality => (1..=128).contains(&characters),
-            Attribute::Country => characters == 2,
+            SubjectAttribute::CommonName
+            | SubjectAttribute::SerialNumber
+            | SubjectAttribute::Organization
+            | SubjectAttribute::OrganizationalUnit => (1..=64).contains(&characters),
+            SubjectAttribute::State | SubjectAttribute::Locality => (1..=128).contains(&characters),
+            SubjectAttribute::Country => characters == 2,
         }
     }
 
     /// Attribute types are compared without regard to case (RFC 4512 §1.4, `descr`).
-    pub(crate) fn from_label(label: &str) -> Option<Attribute> {
-        Attribute::ALL.into_iter().find(|attribute| attribute.label().eq_ignore_ascii_case(label))
+    pub(crate) fn from_label(label: &str) -> Option<SubjectAttribute> {
+        SubjectAttribute::ALL.into_iter().find(|attribute| attribute.label().eq_ignore_ascii_case(label))
     }
 
     pub(crate) fn labels() -> String {
-        Attribute::ALL.map(Attribute::label).join(", ")
+        SubjectAttribute::ALL.map(SubjectAttribute::label).join(", ")
     }
 }
 
-impl fmt::Display for Attribute {
+impl fmt::Display for SubjectAttribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
     }
@@ -359,9 +359,9 @@ mod tests {
     #[test]
     fn absent_and_repeated_attributes_are_no_identity() {
         let twice = NameBuilder::new().push(oid::COMMON_NAME, "a").unwrap().push(oid::COMMON_NAME, "b").unwrap();
-        let rule = DeviceIdRule::Attribute(Attribute::CommonName);
+        let rule = DeviceIdRule::Attribute(SubjectAttribute::CommonName);
         assert_eq!(rule.read(&twice.finish().unwrap(), &GeneralNames::empty()), None);
-        let absent = DeviceIdRule::Attribute(Attribute::Locality);
+        let absent = DeviceIdRule::Attribute(SubjectAttribute::Locality);
         assert_eq!(absent.read(&subject(), &GeneralNames::empty()), None);
     }
 
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn e74_an_attribute_and_a_hardware_module_longer_than_an_identity_are_hashed_too() {
-        let rule = DeviceIdRule::Attribute(Attribute::SerialNumber);
+        let rule = DeviceIdRule::Attribute(SubjectAttribute::SerialNumber);
         let read = |text: &str| rule.read(&serial_number(text), &GeneralNames::empty()).unwrap();
         let long = "urn:dev:mac:0024befffe804ff1 ".repeat(3);
         let (one, other) = (format!("{long}A"), format!("{long}B"));
@@ -422,11 +422,11 @@ mod tests {
 
     #[test]
     fn e80_what_a_template_writes_reads_as_the_same_identity() {
-        let rule = DeviceIdRule::Attribute(Attribute::SerialNumber);
+        let rule = DeviceIdRule::Attribute(SubjectAttribute::SerialNumber);
         let none = GeneralNames::empty();
         for text in ["Wt-0042", "  Wt  0042 ", &"x".repeat(65), &format!("A{}", " ".repeat(70)), &"İ".repeat(32)] {
             let subject = NameBuilder::new().push(oid::COMMON_NAME, text).unwrap().finish().unwrap();
-            let by_name = DeviceIdRule::Attribute(Attribute::CommonName);
+            let by_name = DeviceIdRule::Attribute(SubjectAttribute::CommonName);
             let id = by_name.read(&subject, &none).unwrap();
             let spelling = by_name.spelling(&id, &subject, &none);
             assert!(spelling.len() <= DEVICE_ID_BYTES_MAX, "{text}");

@@ -25,19 +25,9 @@ const WAITERS_MAX: usize = 8;
 /// new request; more are copies of the device or an attack. Without this, one device with many sessions could take the room of all others.
 const OF_ONE_DEVICE_MAX: u32 = 4;
 
-/// What bounds an [`Flights`].
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Enrolments in flight at once, over all shards; a claim is about 200 bytes, a whole job a few kilobytes.
-    pub in_flight_max: usize,
-}
-
-impl Default for Limits {
-    /// 16,384 in flight: a second's work of a large machine, and tens of megabytes.
-    fn default() -> Limits {
-        Limits { in_flight_max: 16_384 }
-    }
-}
+/// Enrolments in flight at once, over all shards, where nothing else is configured: a second's work of a large machine. A claim is about
+/// 200 bytes, a whole job a few kilobytes.
+const IN_FLIGHT_MAX: usize = 16_384;
 
 /// Answers a request that waits.
 pub(crate) type Waiter = Box<dyn FnOnce(Outcome) + Send>;
@@ -51,6 +41,12 @@ pub struct Flights {
     /// Length of `map`, so that its bound costs no walk over the map's shards.
     count: AtomicUsize,
     max: usize,
+}
+
+impl Default for Flights {
+    fn default() -> Flights {
+        Flights::new(IN_FLIGHT_MAX)
+    }
 }
 
 struct Flight {
@@ -68,14 +64,9 @@ pub(crate) enum Joined {
 }
 
 impl Flights {
-    /// None yet.
-    pub fn new(limits: Limits) -> Flights {
-        Flights {
-            map: DashMap::new(),
-            of_devices: DashMap::new(),
-            count: AtomicUsize::new(0),
-            max: limits.in_flight_max,
-        }
+    /// None yet; never more than `in_flight_max` at once.
+    pub fn new(in_flight_max: usize) -> Flights {
+        Flights { map: DashMap::new(), of_devices: DashMap::new(), count: AtomicUsize::new(0), max: in_flight_max }
     }
 
     /// How many there are now.
@@ -212,7 +203,7 @@ mod tests {
 
     #[test]
     fn an_identical_request_waits_and_gets_the_outcome() {
-        let flights = Arc::new(Flights::new(Limits { in_flight_max: 4 }));
+        let flights = Arc::new(Flights::new(4));
         let (client, answered) = (Digest::of(b"client"), Arc::new(AtomicUsize::new(0)));
         let claim = flights.claim(key(b"1"), &device("d"), client).unwrap();
         assert!(flights.claim(key(b"1"), &device("d"), client).is_none());
@@ -236,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_dropped_claim_answers_whoever_waits() {
-        let flights = Arc::new(Flights::new(Limits { in_flight_max: 4 }));
+        let flights = Arc::new(Flights::new(4));
         let (client, answered) = (Digest::of(b"client"), Arc::new(AtomicUsize::new(0)));
         let claim = flights.claim(key(b"1"), &device("d"), client).unwrap();
         assert!(matches!(flights.join(key(b"1"), &device("d"), client, waiter(&answered)), Joined::Waiting));
@@ -246,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_map_is_bounded() {
-        let flights = Arc::new(Flights::new(Limits { in_flight_max: 2 }));
+        let flights = Arc::new(Flights::new(2));
         let client = Digest::of(b"client");
         let held: Vec<Claim> =
             [&b"1"[..], b"2"].iter().filter_map(|csr| flights.claim(key(csr), &device("d"), client)).collect();
@@ -259,7 +250,7 @@ mod tests {
 
     #[test]
     fn e55_one_device_takes_a_few_flights_and_no_room_from_others() {
-        let flights = Arc::new(Flights::new(Limits { in_flight_max: 99 }));
+        let flights = Arc::new(Flights::new(99));
         let client = Digest::of(b"client");
         let mut held: Vec<Claim> = (0..OF_ONE_DEVICE_MAX)
             .map(|n| flights.claim(key(&n.to_be_bytes()), &device("d"), client).unwrap())

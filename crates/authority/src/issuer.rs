@@ -81,9 +81,9 @@ impl Issuer {
         batch: Vec<(J, Job)>,
         deliver: Arc<dyn Deliver<J>>,
     ) {
-        let turn = Turn { issuer: Arc::clone(self), utc };
+        let submission = Submission { issuer: Arc::clone(self), utc };
         let verified = Batch::new(deliver, self.isolate, batch).advance(|job| verify(job).map_err(Outcome::from));
-        turn.ask_standing(verified);
+        submission.ask_standing(verified);
     }
 
     /// Enrolments that have been claimed and have not ended.
@@ -100,7 +100,7 @@ impl fmt::Debug for Issuer {
 
 /// One submission under way: travels with its batch from completion to completion.
 #[derive(Clone)]
-struct Turn {
+struct Submission {
     issuer: Arc<Issuer>,
     utc: UnixTime,
 }
@@ -144,7 +144,7 @@ impl Prepared {
     }
 }
 
-impl Turn {
+impl Submission {
     fn ask_standing<J: Send + 'static>(self, batch: Batch<J, Verified>) {
         let ask: Vec<Digest> =
             batch.states().filter(|it| it.origin() == Origin::ThisCa).map(Verified::client).collect();

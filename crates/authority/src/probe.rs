@@ -19,7 +19,7 @@ use pki::{
     Certificate, Curve, GeneralName, GeneralNames, Name, NameBuilder, PrivateKey, SigningKey, UnixTime, Validity, oid,
 };
 
-use crate::device::Attribute;
+use crate::device::SubjectAttribute;
 use crate::profile::{BACKDATE, Profile};
 use crate::random::Random;
 use crate::san::SanKind;
@@ -206,8 +206,8 @@ fn with<T>(
 /// The subject that the profile gives a device with something short in each attribute; the device's own, where the profile leaves it.
 fn subject(profile: &Profile) -> Option<Name> {
     let mut builder = NameBuilder::new();
-    for attribute in Attribute::ALL {
-        let value = if attribute == Attribute::Country { "ZZ" } else { "0" };
+    for attribute in SubjectAttribute::ALL {
+        let value = if attribute == SubjectAttribute::Country { "ZZ" } else { "0" };
         builder = builder.push(attribute.oid(), value).ok()?;
     }
     let of_device = builder.finish().ok()?;

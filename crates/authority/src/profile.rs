@@ -149,7 +149,7 @@ impl ProfileSpec {
             labels: vec![String::new()],
             ca,
             manufacturers,
-            device_id: DeviceIdRule::Attribute(crate::device::Attribute::SerialNumber),
+            device_id: DeviceIdRule::Attribute(crate::device::SubjectAttribute::SerialNumber),
             mode: Mode::Open,
             subject: SubjectRule::Csr,
             san: Vec::new(),

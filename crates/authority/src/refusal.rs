@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pki::{CsrError, Deviations};
 
-use crate::device::{Attribute, DeviceIdRule};
+use crate::device::{DeviceIdRule, SubjectAttribute};
 use crate::ledger::LedgerFault;
 use crate::san::SanKind;
 use crate::signer::SignerFault;
@@ -42,7 +42,7 @@ pub enum Refusal {
     SubjectMismatch(Box<Mismatch>),
     /// The profile's subject template needs an attribute that the client's certificate does not have exactly once, or
     /// whose value does not fit the attribute it goes into.
-    SubjectTemplate(Attribute),
+    SubjectTemplate(SubjectAttribute),
     /// The certificate would have neither a subject nor an alternative name (RFC 5280 §4.1.2.6).
     NoName,
     /// The CSR asks for a subject alternative name that the profile does not list.

@@ -76,16 +76,16 @@ impl RingSigner {
     /// Takes the key of `ca`; our copy of the PKCS #8 is wiped here, ring's own lives as long as the signer.
     ///
     /// # Errors
-    /// [`KeyFault`] where it is no P-256 or P-384 key, or not the key of that certificate.
-    pub fn add(&mut self, ca: &Ca, key: PrivateKey) -> Result<(), KeyFault> {
-        let mut parsed = Err(KeyFault::Unusable(pki::KeyFault::NoRandomness));
+    /// [`CaKeyFault`] where it is no P-256 or P-384 key, or not the key of that certificate.
+    pub fn add(&mut self, ca: &Ca, key: PrivateKey) -> Result<(), CaKeyFault> {
+        let mut parsed = Err(CaKeyFault::Unusable(pki::KeyFault::NoRandomness));
         self.random.with_secure(&mut |secure| {
-            parsed = SigningKey::from_pkcs8(key.pkcs8(), secure).map_err(KeyFault::Unusable);
+            parsed = SigningKey::from_pkcs8(key.pkcs8(), secure).map_err(CaKeyFault::Unusable);
         });
         drop(key);
         let key = parsed?;
         if key.public_key() != ca.certificate().public_key() {
-            return Err(KeyFault::NotOfThisCertificate);
+            return Err(CaKeyFault::NotOfThisCertificate);
         }
         self.keys.push((ca.certificate().digest(), key));
         Ok(())
@@ -119,20 +119,20 @@ impl fmt::Debug for RingSigner {
 
 /// Why a signing key is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyFault {
+pub enum CaKeyFault {
     /// It is not a key that signs here.
     Unusable(pki::KeyFault),
     /// It is a key, but not the one in the CA's certificate.
     NotOfThisCertificate,
 }
 
-impl fmt::Display for KeyFault {
+impl fmt::Display for CaKeyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            KeyFault::Unusable(fault) => fault.fmt(f),
-            KeyFault::NotOfThisCertificate => f.write_str("this is not the key of the CA's certificate"),
+            CaKeyFault::Unusable(fault) => fault.fmt(f),
+            CaKeyFault::NotOfThisCertificate => f.write_str("this is not the key of the CA's certificate"),
         }
     }
 }
 
-impl std::error::Error for KeyFault {}
+impl std::error::Error for CaKeyFault {}

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use pki::{Name, NameBuilder};
 
-use crate::device::{Attribute, DeviceIdRule};
+use crate::device::{DeviceIdRule, SubjectAttribute};
 
 /// More attributes than any naming plan needs; the subject stays within one handshake record.
 const ATTRIBUTES_MAX: usize = 8;
@@ -27,14 +27,14 @@ pub enum SubjectRule {
 /// A parsed subject template, in the order of the DER: RFC 4514 §2.1 writes a name from its last RDN to its first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubjectTemplate {
-    parts: Vec<(Attribute, Vec<Piece>)>,
+    parts: Vec<(SubjectAttribute, Vec<Piece>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Text(String),
     DeviceId,
-    Subject(Attribute),
+    Subject(SubjectAttribute),
 }
 
 impl FromStr for SubjectRule {
@@ -55,7 +55,7 @@ impl SubjectTemplate {
             let (label, value) = part.split_once('=').ok_or_else(|| TemplateFault::NoValue(part.trim().to_owned()))?;
             let label = label.trim();
             let attribute =
-                Attribute::from_label(label).ok_or_else(|| TemplateFault::UnknownAttribute(label.to_owned()))?;
+                SubjectAttribute::from_label(label).ok_or_else(|| TemplateFault::UnknownAttribute(label.to_owned()))?;
             parts.push((attribute, parse_value(value)?));
         }
         parts.reverse();
@@ -78,7 +78,7 @@ impl SubjectTemplate {
     pub(crate) fn gives_back(&self, rule: DeviceIdRule) -> bool {
         // The whole subject in a part of a subject is longer than that part.
         let DeviceIdRule::Attribute(known_by) = rule else { return false };
-        let kept = |source: Attribute| {
+        let kept = |source: SubjectAttribute| {
             let mut parts = self.parts.iter().filter(|(attribute, _)| *attribute == source);
             let only = parts.next().filter(|_| parts.next().is_none());
             only.is_some_and(|(_, pieces)| match pieces.as_slice() {
@@ -95,7 +95,7 @@ impl SubjectTemplate {
     }
 
     /// The subject for a device, spelt as [`DeviceIdRule::spelling`] says; an error names the attribute that cannot be filled.
-    pub(crate) fn fill(&self, device: &str, client: &Name) -> Result<Name, Attribute> {
+    pub(crate) fn fill(&self, device: &str, client: &Name) -> Result<Name, SubjectAttribute> {
         let mut builder = NameBuilder::new();
         let mut value = String::new();
         for (attribute, pieces) in &self.parts {
@@ -109,12 +109,12 @@ impl SubjectTemplate {
             }
             builder = push(builder, *attribute, &value)?;
         }
-        builder.finish().map_err(|_| Attribute::CommonName)
+        builder.finish().map_err(|_| SubjectAttribute::CommonName)
     }
 }
 
 /// An attribute within the bounds and the alphabet that RFC 5280 gives it; else the attribute is named.
-fn push(builder: NameBuilder, attribute: Attribute, value: &str) -> Result<NameBuilder, Attribute> {
+fn push(builder: NameBuilder, attribute: SubjectAttribute, value: &str) -> Result<NameBuilder, SubjectAttribute> {
     if !attribute.fits(value) {
         return Err(attribute);
     }
@@ -177,7 +177,7 @@ fn placeholder(rest: &mut std::str::Chars<'_>) -> Result<Piece, TemplateFault> {
     let (name, after) = rest.as_str().split_once('}').ok_or(TemplateFault::OpenBrace)?;
     let piece = match name.split_once('.') {
         None if name == "device_id" => Some(Piece::DeviceId),
-        Some(("subject", label)) => Attribute::from_label(label).map(Piece::Subject),
+        Some(("subject", label)) => SubjectAttribute::from_label(label).map(Piece::Subject),
         _ => None,
     };
     *rest = after.chars();
@@ -204,7 +204,7 @@ pub enum TemplateFault {
     /// More than the eight attributes that we allow.
     TooManyAttributes,
     /// The fixed value is too long for the attribute, or not of its alphabet.
-    Unfit(Attribute),
+    Unfit(SubjectAttribute),
 }
 
 impl fmt::Display for TemplateFault {
@@ -217,12 +217,12 @@ impl fmt::Display for TemplateFault {
                 )
             }
             TemplateFault::UnknownAttribute(label) => {
-                write!(f, "unknown attribute `{label}`: known are {}", Attribute::labels())
+                write!(f, "unknown attribute `{label}`: known are {}", SubjectAttribute::labels())
             }
             TemplateFault::UnknownPlaceholder(name) => write!(
                 f,
                 "unknown placeholder `{{{name}}}`: known are {{device_id}} and {{subject.ATTRIBUTE}} with one of {}",
-                Attribute::labels()
+                SubjectAttribute::labels()
             ),
             TemplateFault::EmptyValue => f.write_str("an attribute has an empty value"),
             TemplateFault::Special(character) => {
@@ -253,7 +253,7 @@ mod tests {
         builder.push(oid::SERIAL_NUMBER, "0042").unwrap().finish().unwrap()
     }
 
-    fn fill(template: &str, device: &str) -> Result<Name, Attribute> {
+    fn fill(template: &str, device: &str) -> Result<Name, SubjectAttribute> {
         SubjectTemplate::parse(template).unwrap().fill(device, &client())
     }
 
@@ -281,10 +281,10 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_names_its_attribute() {
-        assert_eq!(fill("CN={subject.O}", "d1"), Err(Attribute::Organization));
+        assert_eq!(fill("CN={subject.O}", "d1"), Err(SubjectAttribute::Organization));
         // serialNumber is a PrintableString (RFC 5280, appendix A.1).
-        assert_eq!(fill("serialNumber={device_id}", "zähler"), Err(Attribute::SerialNumber));
-        assert_eq!(fill("CN=prefix-{device_id}", &"x".repeat(64)), Err(Attribute::CommonName));
+        assert_eq!(fill("serialNumber={device_id}", "zähler"), Err(SubjectAttribute::SerialNumber));
+        assert_eq!(fill("CN=prefix-{device_id}", &"x".repeat(64)), Err(SubjectAttribute::CommonName));
     }
 
     #[test]
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(fault("CN=a+OU=b"), TemplateFault::Special('+'));
         assert_eq!(fault("CN=a\\"), TemplateFault::LoneBackslash);
         assert_eq!(fault("CN=\\c3\\a4"), TemplateFault::LoneBackslash);
-        assert_eq!(fault("C=Germany"), TemplateFault::Unfit(Attribute::Country));
+        assert_eq!(fault("C=Germany"), TemplateFault::Unfit(SubjectAttribute::Country));
         assert_eq!(fault("O=1,O=2,O=3,O=4,O=5,O=6,O=7,O=8,O=9"), TemplateFault::TooManyAttributes);
         assert!(fault("XY=1").to_string().contains("serialNumber"));
     }

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use authority::{Deliver, Flights, Issuer, Limits, MemoryLedger, Outcome};
+use authority::{Deliver, Flights, Issuer, MemoryLedger, Outcome};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{
     Backlog, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec,
@@ -195,7 +195,7 @@ impl<'c> Run<'c> {
             Arc::new(crowd.ca.signer(Arc::clone(&random))),
             Arc::clone(&random) as Arc<dyn authority::Random>,
             NodePrefix::new(1),
-            Arc::new(Flights::new(Limits::default())),
+            Arc::new(Flights::default()),
         );
         Run {
             crowd,

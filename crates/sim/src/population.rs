@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use authority::{Deliver, Flights, Issuer, Limits, MemoryLedger, Outcome};
+use authority::{Deliver, Flights, Issuer, MemoryLedger, Outcome};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
@@ -83,7 +83,7 @@ impl Population {
             Arc::new(ca.signer(Arc::clone(&random))),
             Arc::clone(&random) as Arc<dyn authority::Random>,
             NodePrefix::new(1),
-            Arc::new(Flights::new(Limits::default())),
+            Arc::new(Flights::default()),
         );
         Population {
             ca,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use authority::{Deliver, Flights, Issuer, Job, Ledger, Limits, MemoryLedger, Outcome, Profile};
+use authority::{Deliver, Flights, Issuer, Job, Ledger, MemoryLedger, Outcome, Profile};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{JobId, Output, PublicKeyDone, Server, ServerConfig, ServerSpec};
 use link::Tally;
@@ -366,13 +366,7 @@ fn issuer(seed: u64, scenario: &Scenario, ca: &TestCa, ledger: &Arc<MemoryLedger
     let signer = FaultySigner::new(signer, scenario.signer, chance("signer"), agenda.clone());
     let ledger: Arc<dyn Ledger> = Arc::new(faulty);
     let node = NodePrefix::new(1);
-    Arc::new(Issuer::new(
-        ledger,
-        Arc::new(signer),
-        random("authority"),
-        node,
-        Arc::new(Flights::new(Limits::default())),
-    ))
+    Arc::new(Issuer::new(ledger, Arc::new(signer), random("authority"), node, Arc::new(Flights::default())))
 }
 
 fn route(peer: SocketAddr) -> Route {

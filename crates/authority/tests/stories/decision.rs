@@ -351,7 +351,7 @@ fn kinds_of_key_and_identities_are_the_profiles() {
     assert_eq!(refused(run_one(&issuer, START, job)), Refusal::NoDeviceId(rule));
     let unfillable = world.profile_with(|spec| spec.subject = "CN={subject.OU}".parse::<SubjectRule>().unwrap());
     let job = world.enroll(&unfillable, &device, device.csr());
-    let unit = authority::Attribute::OrganizationalUnit;
+    let unit = authority::SubjectAttribute::OrganizationalUnit;
     assert_eq!(refused(run_one(&issuer, START, job)), Refusal::SubjectTemplate(unit));
 }
 

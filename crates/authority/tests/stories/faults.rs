@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use authority::{
     Busy, Completion, Custody, Deliver, Flights, Function, Intended, Intent, Issued, Issuer, Job, Ledger, LedgerFault,
-    Limits, MemoryLedger, Misissue, Outcome, Random, Record, Recorded, RingSigner, Signer, SignerFault, Standing,
-    ToSign, VerifySignatures,
+    MemoryLedger, Misissue, Outcome, Random, Record, Recorded, RingSigner, Signer, SignerFault, Standing, ToSign,
+    VerifySignatures,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Digest, PrivateKey, Signature, UnixTime};
@@ -166,14 +166,8 @@ fn enrolments_in_flight_are_bounded() {
     let queue = Queue::default();
     let ledger = Arc::new(FaultyLedger::new(&queue)) as Arc<dyn Ledger>;
     let random = Arc::clone(&world.random) as Arc<dyn Random>;
-    let limits = Limits { in_flight_max: 2 };
-    let issuer = Arc::new(Issuer::new(
-        ledger,
-        Arc::new(world.signer()),
-        random,
-        NodePrefix::new(1),
-        Arc::new(Flights::new(limits)),
-    ));
+    let issuer =
+        Arc::new(Issuer::new(ledger, Arc::new(world.signer()), random, NodePrefix::new(1), Arc::new(Flights::new(2))));
     let profile = world.profile();
     let devices: Vec<_> = (0..3).map(|number| world.device(number)).collect();
     let jobs = devices.iter().map(|device| world.enroll(&profile, device, device.csr())).enumerate().collect();
@@ -231,8 +225,7 @@ fn e25_e27_a_forced_collision_gives_two_serials_and_each_has_one_content() {
     let random = Arc::new(Colliding { inner: Arc::clone(&stage.world.random), same: 2.into() });
     let ledger = Arc::clone(&stage.ledger) as Arc<dyn Ledger>;
     let signer = Arc::clone(&stage.signer) as Arc<dyn Signer>;
-    let issuer =
-        Arc::new(Issuer::new(ledger, signer, random, NodePrefix::new(7), Arc::new(Flights::new(Limits::default()))));
+    let issuer = Arc::new(Issuer::new(ledger, signer, random, NodePrefix::new(7), Arc::new(Flights::default())));
     let profile = stage.world.profile();
     let devices: Vec<_> = (0..2).map(|number| stage.world.device(number)).collect();
     let jobs = devices.iter().map(|device| stage.world.enroll(&profile, device, device.csr())).enumerate().collect();
@@ -303,9 +296,9 @@ fn a_signer_without_the_key_says_so_and_refuses_the_key_of_another_ca() {
     let world = World::new();
     let mut signer = RingSigner::new(Arc::clone(&world.random) as Arc<dyn Random>);
     let (_, other) = key(&world.random);
-    assert_eq!(signer.add(&world.ca, other), Err(authority::KeyFault::NotOfThisCertificate));
+    assert_eq!(signer.add(&world.ca, other), Err(authority::CaKeyFault::NotOfThisCertificate));
     let unusable = signer.add(&world.ca, PrivateKey::from_pkcs8(vec![0x30, 0])).unwrap_err();
-    assert_eq!(unusable, authority::KeyFault::Unusable(pki::KeyFault::NotAKey));
+    assert_eq!(unusable, authority::CaKeyFault::Unusable(pki::KeyFault::NotAKey));
     let issuer = world.issuer(Arc::new(MemoryLedger::new(10)), Arc::new(signer));
     let (profile, device) = (world.profile(), world.device(1));
     let outcome = support::run_one(&issuer, START, world.enroll(&profile, &device, device.csr()));
@@ -436,7 +429,7 @@ fn e56_a_step_that_panics_on_one_job_costs_its_batch_nothing_else() {
     let world = World::new();
     let random = Arc::new(PanicsOnce(Arc::clone(&world.random), 0.into()));
     let ledger = Arc::new(MemoryLedger::new(100));
-    let flights = Arc::new(Flights::new(Limits::default()));
+    let flights = Arc::new(Flights::default());
     let (rows, signer) = (Arc::clone(&ledger) as Arc<dyn Ledger>, Arc::new(world.signer()));
     let issuer = Issuer::new(rows, signer, random, NodePrefix::new(7), flights).isolating(|step| {
         drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(step)));

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use authority::{
-    Ca, Deliver, Flights, Function, Issued, Issuer, Job, Ledger, Limits, MemoryLedger, Outcome, Profile, ProfileSpec,
-    Random, Refusal, RingSigner, Signer, TlsUnique, Urls, VerifySignatures,
+    Ca, Deliver, Flights, Function, Issued, Issuer, Job, Ledger, MemoryLedger, Outcome, Profile, ProfileSpec, Random,
+    Refusal, RingSigner, Signer, TlsUnique, Urls, VerifySignatures,
 };
 use pki::issue::{self, NodePrefix, Serial, Template, TemplateSpec};
 use pki::make::{self, AuthoritySpec, CsrSpec, DeviceSpec, Parent};
@@ -131,7 +131,7 @@ impl World {
 
     pub(crate) fn issuer(&self, ledger: Arc<dyn Ledger>, signer: Arc<dyn Signer>) -> Arc<Issuer> {
         let random = Arc::clone(&self.random) as Arc<dyn Random>;
-        Arc::new(Issuer::new(ledger, signer, random, NodePrefix::new(NODE), Arc::new(Flights::new(Limits::default()))))
+        Arc::new(Issuer::new(ledger, signer, random, NodePrefix::new(NODE), Arc::new(Flights::default())))
     }
 
     /// An issuer over a ledger in memory and a signer in the process, and that ledger.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use authority::{Asked, Attribute, Busy, DeviceIdRule, Function, LedgerFault, Misissue, SanKind, SignerFault};
+use authority::{Asked, Busy, DeviceIdRule, Function, LedgerFault, Misissue, SanKind, SignerFault, SubjectAttribute};
 use coap::Number;
 use dtls::{AlertDescription, CertificateFault, HandshakeType};
 use pki::{AlgorithmError, CsrFlaw, Field, GeneralNamesError, Located, NameError, SignatureError};
@@ -144,7 +144,7 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::ManufacturerRemoved,
         Refusal::NoDeviceId(DeviceIdRule::Subject),
         Refusal::SubjectMismatch(mismatch()),
-        Refusal::SubjectTemplate(Attribute::CommonName),
+        Refusal::SubjectTemplate(SubjectAttribute::CommonName),
         Refusal::NoName,
         Refusal::SanNotListed(SanKind::Dns),
         Refusal::SanSyntax(SanKind::Dns),

@@ -307,7 +307,7 @@ impl World {
             Arc::new(signer),
             Arc::new(TestRandom),
             NodePrefix::new(7),
-            Arc::new(authority::Flights::new(authority::Limits::default())),
+            Arc::new(authority::Flights::default()),
         );
         World {
             server: Server::new(3, config, Arc::new(TestRandom)),

@@ -256,7 +256,7 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
     let ca = reader.required(&mut section, "ca", "ca = \"main\"");
     let manufacturers = reader.required(&mut section, "manufacturers", "manufacturers = [\"manufacturer/ca.pem\"]");
     let device_id =
-        reader.or(&mut section, "device_id", Rule(DeviceIdRule::Attribute(authority::Attribute::SerialNumber)));
+        reader.or(&mut section, "device_id", Rule(DeviceIdRule::Attribute(authority::SubjectAttribute::SerialNumber)));
     let mode = word(reader, &mut section, "mode", Mode::Open);
     let day = Duration::from_secs(86_400);
     let mut issue = reader.section(&mut section, "issue");

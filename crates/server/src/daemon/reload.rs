@@ -98,7 +98,7 @@ impl Issuing {
     pub(super) fn new(config: &Config, ledger: Arc<dyn Ledger>, random: Arc<SystemRandom>) -> Self {
         let in_flight_max = usize::try_from(config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
         let node = NodePrefix::new(config.server.node);
-        Self { node, ledger, flights: Arc::new(Flights::new(authority::Limits { in_flight_max })), random }
+        Self { node, ledger, flights: Arc::new(Flights::new(in_flight_max)), random }
     }
 
     pub(super) fn snapshot(&self, loaded: &Loaded) -> Snapshot {

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authority::{Ca, CaFault, ChainRule, KeyFault, ProbeFault, ProbeRule, Profile, RingSigner, Urls};
+use authority::{Ca, CaFault, CaKeyFault, ChainRule, ProbeFault, ProbeRule, Profile, RingSigner, Urls};
 use pki::Certificate;
 use pki::chain::{Member, PassedOver};
 
@@ -73,11 +73,11 @@ impl Loading {
             && let Err(fault) = signer.add(&authority.ca, key)
         {
             let problem = match fault {
-                KeyFault::NotOfThisCertificate => Problem::KeyMismatch {
+                CaKeyFault::NotOfThisCertificate => Problem::KeyMismatch {
                     certificate: config::from_file(file, &section.certificate.value),
                     key: key_path,
                 },
-                KeyFault::Unusable(_) => {
+                CaKeyFault::Unusable(_) => {
                     Problem::Content { path: key_path, wanted: PRIVATE_KEY, reason: fault.to_string() }
                 }
             };

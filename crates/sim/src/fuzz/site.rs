@@ -288,7 +288,7 @@ impl Site {
         let issuer = self.issuer.get_or_insert_with(|| {
             let random = |domain| Arc::new(DerivedRandom::new(SEED, domain));
             let signer = Arc::new(FIXTURE.ca.signer(random("signature")));
-            let flights = Arc::new(authority::Flights::new(authority::Limits::default()));
+            let flights = Arc::new(authority::Flights::default());
             Arc::new(Issuer::new(ledger, signer, random("authority"), NodePrefix::new(1), flights))
         });
         Arc::clone(issuer)
