@@ -19,55 +19,32 @@
 //! certificate for an enrolment, for the key of the request.
 
 mod answer;
+mod config;
 mod event;
+mod failure;
+mod operation;
 mod persistence;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use coap::client::{Exchange, Progress, RequestSpec};
-use coap::{BlockSize, ContentFormat, Kind, Message, MessageIds, Method, Token};
+use coap::{BlockSize, ContentFormat, Message, MessageIds, Method, Token};
 use dtls::{IdentityUse, Now, Random, SendFault, SessionFacts};
 use pki::Certificate;
 
-use crate::resources::{DISCOVERY_PATH, Packing, Resource, WELL_KNOWN_ROOT};
+use crate::resources::{DISCOVERY_PATH, Packing, Resource};
 use crate::verify::ServerVerifier;
 use answer::Expected;
 use persistence::{Effort, IDLE_MAX, Next, Remedy};
 
-pub use answer::{Answer, AnswerFault, CaCertificates, Failure, Malformed, Refused};
-pub use event::{ClientEvent, StartFault};
+pub use answer::{Answer, CaCertificates};
+pub use config::{ClientConfig, DtlsConfig};
+pub use event::ClientEvent;
+pub use failure::{AnswerFault, Failure, Malformed, Refused};
+pub use operation::{Operation, StartFault};
 pub use persistence::Persistence;
-
-/// The DTLS side of a client's configuration; the device's identity is in it, so each device has one of its own.
-pub type DtlsConfig = dtls::ClientConfig<ServerVerifier>;
-
-/// How a client asks. A fleet shares one.
-#[derive(Debug, Clone)]
-pub struct ClientConfig {
-    /// The root of the paths and, if there is one, the label below it.
-    pub path: Vec<String>,
-    /// The block size of both directions; smaller ones are used where the MTU asks for them.
-    pub block: BlockSize,
-    /// What Accept asks for; without it the server answers with 281.
-    pub accept: Option<Packing>,
-    /// Confirmable, which RFC 9148 §4.4 recommends, or not.
-    pub kind: Kind,
-    /// ACK_TIMEOUT (RFC 7252 §4.8).
-    pub ack_timeout: Duration,
-    /// Uri-Host, for a server that was dialled by a DNS name; an address does not belong there (RFC 7252 §5.10.1).
-    pub uri_host: Option<String>,
-    /// Uri-Port, which can be left out (RFC 9148 §4.4) and is unless somebody wants to see it.
-    pub uri_port: Option<u16>,
-    /// Bytes of an answer that are gathered at most.
-    pub answer_bytes_max: usize,
-    /// How the client goes on by itself; without it each failure is told at once and left to the caller.
-    pub persistence: Option<Persistence>,
-}
-
-/// Certificates of a CA, in all plausible shapes: ten of 1.5 KiB with their CMS around them.
-const ANSWER_BYTES_MAX_DEFAULT: usize = 16 * 1024;
 
 /// Bytes of a message besides its block: header and token, the options of the longest path that we make, and the payload
 /// marker. A block is chosen so that both fit one record.
@@ -75,44 +52,6 @@ const MESSAGE_OVERHEAD_BYTES: usize = 96;
 
 /// Length of our tokens: one request at a time is told from the one before, and a block counts one on.
 const TOKEN_BYTES: usize = 2;
-
-impl Default for ClientConfig {
-    fn default() -> ClientConfig {
-        ClientConfig {
-            path: WELL_KNOWN_ROOT.map(str::to_owned).to_vec(),
-            block: BlockSize::B512,
-            accept: None,
-            kind: Kind::Confirmable,
-            ack_timeout: coap::ACK_TIMEOUT,
-            uri_host: None,
-            uri_port: None,
-            answer_bytes_max: ANSWER_BYTES_MAX_DEFAULT,
-            persistence: None,
-        }
-    }
-}
-
-/// What to ask for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
-    /// `GET /crts`.
-    CaCertificates,
-    /// `POST /sen`.
-    Enroll {
-        /// PKCS #10, DER.
-        csr: Vec<u8>,
-    },
-    /// `POST /sren`.
-    Reenroll {
-        /// PKCS #10, DER.
-        csr: Vec<u8>,
-    },
-    /// `GET /.well-known/core`.
-    Discover {
-        /// A filter, such as `rt=ace.est*`.
-        query: Option<String>,
-    },
-}
 
 /// One device's association.
 pub struct Client {

@@ -15,6 +15,7 @@
 
 mod attempt;
 mod backlog;
+mod jitter;
 mod live;
 mod request;
 mod sent_away;
@@ -31,8 +32,8 @@ use crate::config::ServerConfig;
 use crate::reason::Reason;
 use crate::verify::{Device, PeerVerifier};
 use backlog::Pace;
-use live::{Sessions, Waiting};
-use request::Jitter;
+use jitter::Jitter;
+use live::Sessions;
 use sent_away::SentAway;
 
 pub use attempt::{Attempt, Counters, Notice, OFFERED_BYTES_MAX, Success};

@@ -1,13 +1,13 @@
-//! What a client tells: the course of its association and its requests, and why nothing was started.
+//! What a client tells: the course of its association and its requests.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use dtls::{IdentityUse, SessionFacts};
 use pki::Certificate;
 
-use super::{Answer, Failure};
+use super::answer::Answer;
+use super::failure::Failure;
 
 /// What happened.
 #[derive(Debug)]
@@ -45,26 +45,3 @@ pub enum ClientEvent {
     /// one, without it the client is over.
     Closed(dtls::Closed),
 }
-
-/// Why nothing was started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartFault {
-    /// The handshake has not ended, or the association is over.
-    NotConnected,
-    /// A request is under way.
-    Busy,
-    /// The CSR is no CSR.
-    Csr,
-}
-
-impl fmt::Display for StartFault {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            StartFault::NotConnected => "there is no association with the server",
-            StartFault::Busy => "another request is under way",
-            StartFault::Csr => "the request is no PKCS #10 in DER",
-        })
-    }
-}
-
-impl std::error::Error for StartFault {}

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use coap::Code;
 use dtls::{Random, Refusal};
 
-use super::Failure;
+use super::failure::Failure;
 
 /// How long a client goes on by itself, and how. Whoever wants to decide after each failure configures none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,8 +13,9 @@ use dtls::{Admission, Now, SessionId};
 use pki::Digest;
 
 use super::attempt::{self, Attempt, Success};
-use super::live::Return;
-use super::{JobId, Output, Server, Waiting};
+use super::jitter::{Jitter, MAX_AGE_SECONDS_MAX};
+use super::live::{JobId, Return, Waiting};
+use super::{Output, Server};
 use crate::config::{Asked, Limits, ServerConfig, refusal};
 use crate::discovery::TooManyFilters;
 use crate::reason::{Reason, Wire};
@@ -24,9 +25,6 @@ use crate::verify::Authenticated;
 /// Max-Age grows with the number of those who were sent away and have not been served since, up to this many times its least
 /// value (TESTS.md, C37): by default a minute.
 const RETRY_GROWTH_MAX: usize = 12;
-
-/// No device is sent away for longer than this by ourselves: an operator who restarts a ledger waits no hour for the fleet.
-const MAX_AGE_SECONDS_MAX: u64 = 3_600;
 
 /// Bytes of the detail of a refusal: two subjects of common length, each whole.
 const DETAIL_BYTES_MAX: usize = 1_024;
@@ -386,33 +384,6 @@ impl Resources for Table<'_, '_> {
     }
 }
 
-/// Spreads Max-Age, so that those who were sent away together do not come back together. Not a secret: a small generator
-/// from a random seed (xorshift64*, Vigna, "An experimental exploration of Marsaglia's xorshift generators").
-pub(super) struct Jitter(Cell<u64>);
-
-impl Jitter {
-    pub(super) fn new(seed: u64) -> Jitter {
-        // Zero is the one state that the generator does not leave.
-        Jitter(Cell::new(seed | 1))
-    }
-
-    /// Between `least` and half as much again, in whole seconds, at least 1.
-    fn max_age(&self, least: Duration) -> u32 {
-        let least = least.as_secs().clamp(1, MAX_AGE_SECONDS_MAX);
-        let spread = self.next() % (least / 2 + 2);
-        u32::try_from((least + spread).min(MAX_AGE_SECONDS_MAX)).unwrap_or(u32::MAX)
-    }
-
-    fn next(&self) -> u64 {
-        let mut state = self.0.get();
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        self.0.set(state);
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33
-    }
-}
-
 /// A request in a few words for the attempt record: method, path, formats.
 fn describe(message: &[u8]) -> String {
     let mut text = String::new();
@@ -438,21 +409,4 @@ struct Why {
     reason: Reason,
     offered: Cow<'static, str>,
     detail: Option<Cow<'static, str>>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn c37_max_age_is_jittered_and_never_zero() {
-        let jitter = Jitter::new(7);
-        let ages: Vec<u32> = (0..100).map(|_| jitter.max_age(Duration::from_secs(10))).collect();
-        assert!(ages.iter().all(|age| (10..=16).contains(age)), "{ages:?}");
-        assert!(ages.iter().any(|age| *age != ages[0]), "not jittered");
-        assert!((0..100).all(|_| (1..=3).contains(&jitter.max_age(Duration::ZERO))));
-        assert!(jitter.max_age(Duration::from_secs(1 << 40)) <= 3_600);
-        // Found by fuzzing `est_operations`: an authority that says "never" overflowed the sum.
-        assert!(jitter.max_age(Duration::MAX) <= 3_600);
-    }
 }

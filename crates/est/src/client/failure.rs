@@ -1,0 +1,227 @@
+//! Why a request has no answer that can be used: one closed set, with the reason of each in the table.
+
+use std::fmt;
+
+use coap::{Code, ContentFormat};
+use pki::CertificateError;
+use pki::chain::{AnchorFault, NothingUsable, PassedOver, Unusable};
+use pki::cms::CmsError;
+
+use crate::reason::Reason;
+
+/// Why there is no answer to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The handshake failed: the server did not answer, showed no certificate or not its key, or refused.
+    Handshake(dtls::Refusal),
+    /// The server's chain is not trusted.
+    Untrusted {
+        /// The kind of fault.
+        fault: dtls::CertificateFault,
+        /// One line: the certificate (index, subject), the field, the rule.
+        detail: Option<Box<str>>,
+    },
+    /// The association ended while the request was under way.
+    Closed(dtls::Closed),
+    /// The exchange failed below EST.
+    Request(coap::client::Failure),
+    /// The request does not fit a datagram of this association.
+    TooLong {
+        /// How much fits.
+        plaintext_bytes_max: usize,
+    },
+    /// The server refused: 4.xx, or a 5.xx that is not "later".
+    Refused(Refused),
+    /// Not now: 5.03, or 4.29 (RFC 8516).
+    Later {
+        /// What it said.
+        refused: Refused,
+        /// "The client SHOULD wait" this many seconds (RFC 9148 §4.7) before it sends the identical request.
+        max_age: u32,
+    },
+    /// The answer is none that can be used.
+    Answer(AnswerFault),
+    /// The time for the request passed in the first try (see [`super::Persistence`]).
+    Deadline,
+}
+
+/// An error response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The response code.
+    pub code: Code,
+    /// The diagnostic payload, if it is text.
+    pub diagnostic: Option<String>,
+}
+
+impl Refused {
+    /// The reason that the diagnostic payload names, if it is one of ours.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.diagnostic.as_deref().and_then(Reason::from_code)
+    }
+}
+
+/// What is wrong with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerFault {
+    /// Not labelled with the format that was asked for.
+    Format(Option<ContentFormat>),
+    /// Not what its label says.
+    Malformed(Malformed),
+    /// An enrolment was not answered with exactly one certificate; how many came.
+    NotOneCertificate(usize),
+    /// The certificate is for another key than the request.
+    OtherKey,
+}
+
+/// What of an answer cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// The certs-only message.
+    CertsOnly(CmsError),
+    /// A certificate.
+    Certificate {
+        /// Counted from 0, in the order of the answer.
+        index: usize,
+        /// What is wrong with it.
+        error: CertificateError,
+    },
+    /// A CA certificate that signs none.
+    Authority {
+        /// Counted from 0, in the order of the answer.
+        index: usize,
+        /// Why not.
+        fault: AnchorFault,
+    },
+    /// There is no certificate.
+    Empty,
+    /// The links of discovery are not UTF-8.
+    Links,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Malformed::CertsOnly(error) => error.fmt(out),
+            Malformed::Certificate { index, error } => write!(out, "certificate {}: {error}", index + 1),
+            Malformed::Authority { index, fault } => write!(out, "certificate {}: {fault}", index + 1),
+            Malformed::Empty => out.write_str("it holds no certificate"),
+            Malformed::Links => out.write_str("the links are not UTF-8"),
+        }
+    }
+}
+
+impl From<NothingUsable> for Malformed {
+    /// The first certificate speaks for all.
+    fn from(none: NothingUsable) -> Self {
+        let Some(&PassedOver { index, reason, .. }) = none.passed_over.first() else { return Malformed::Empty };
+        match reason {
+            Unusable::Unreadable(error) | Unusable::NotStrict(error) => Malformed::Certificate { index, error },
+            Unusable::NoAnchor(fault) => Malformed::Authority { index, fault },
+        }
+    }
+}
+
+impl Failure {
+    /// The reason in the table.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        use coap::client::Failure as Request;
+        match self {
+            // Silence from the start has a remedy of its own.
+            Failure::Handshake(dtls::Refusal::TimedOut { .. })
+            | Failure::Request(Request::Timeout)
+            | Failure::Deadline => Some(Reason::NoAnswer),
+            Failure::Handshake(refusal) => Some(Reason::from(refusal)),
+            Failure::Untrusted { fault, .. } => Some(Reason::from(*fault)),
+            Failure::Closed(_) => None,
+            Failure::Request(Request::TooLarge) => Some(Reason::AnswerTooLarge),
+            Failure::Request(Request::Reset) => Some(Reason::AnswerReset),
+            Failure::Request(Request::BadOption(_)) => Some(Reason::AnswerCriticalOption),
+            Failure::Request(Request::BadBlock | Request::Changing) => Some(Reason::AnswerBlocks),
+            Failure::TooLong { .. } => Some(Reason::RequestTooLong),
+            Failure::Refused(refused) | Failure::Later { refused, .. } => refused.reason(),
+            Failure::Answer(fault) => Some(fault.reason()),
+        }
+    }
+
+    /// Whether the server is not trusted: its certificate, its name or its signature.
+    #[must_use]
+    pub const fn is_untrusted_server(&self) -> bool {
+        matches!(
+            self,
+            Failure::Untrusted { .. }
+                | Failure::Handshake(
+                    dtls::Refusal::Certificate(_)
+                        | dtls::Refusal::BadServerKeyExchange
+                        | dtls::Refusal::ServerKeyExchangeEncoding
+                        | dtls::Refusal::MissingCertificate
+                )
+        )
+    }
+
+    /// Whether nobody answered.
+    #[must_use]
+    pub const fn is_no_answer(&self) -> bool {
+        matches!(
+            self,
+            Failure::Handshake(dtls::Refusal::TimedOut { .. })
+                | Failure::Request(coap::client::Failure::Timeout)
+                | Failure::Deadline
+        )
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Handshake(refusal) => {
+                write!(out, "the handshake failed: {}", Reason::from(refusal).entry().meaning)
+            }
+            Failure::Untrusted { detail: Some(detail), .. } => {
+                write!(out, "the server's chain is not trusted: {detail}")
+            }
+            Failure::Untrusted { fault, detail: None } => {
+                write!(out, "the server's chain is not trusted: {}", Reason::from(*fault).entry().meaning)
+            }
+            Failure::Closed(why) => write!(out, "the association ended before the answer came: {why:?}"),
+            Failure::Request(coap::client::Failure::Timeout) => out.write_str("the server did not answer the request"),
+            Failure::Request(failure) => write!(out, "the request failed: {failure}"),
+            Failure::TooLong { plaintext_bytes_max } => {
+                write!(out, "the request does not fit the {plaintext_bytes_max} bytes that a datagram carries")
+            }
+            Failure::Refused(refused) => write!(out, "the server refused: {refused}"),
+            Failure::Later { refused, max_age } => write!(out, "not now: {refused}; try again in {max_age} s"),
+            Failure::Answer(AnswerFault::Malformed(what)) => write!(out, "the answer cannot be read: {what}"),
+            Failure::Answer(fault) => out.write_str(fault.reason().entry().meaning),
+            Failure::Deadline => out.write_str("the time for the request is over"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.code)?;
+        if let Some(name) = self.code.name() {
+            write!(out, " {name}")?;
+        }
+        match &self.diagnostic {
+            Some(diagnostic) => write!(out, " ({diagnostic})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl AnswerFault {
+    const fn reason(self) -> Reason {
+        match self {
+            AnswerFault::Format(_) => Reason::AnswerFormat,
+            AnswerFault::Malformed(_) => Reason::AnswerMalformed,
+            AnswerFault::NotOneCertificate(_) => Reason::AnswerNotOneCertificate,
+            AnswerFault::OtherKey => Reason::AnswerOtherKey,
+        }
+    }
+}

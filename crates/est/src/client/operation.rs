@@ -1,0 +1,48 @@
+//! What a client can be told to ask for, and why it did not start.
+
+use std::fmt;
+
+/// What to ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// `GET /crts`.
+    CaCertificates,
+    /// `POST /sen`.
+    Enroll {
+        /// PKCS #10, DER.
+        csr: Vec<u8>,
+    },
+    /// `POST /sren`.
+    Reenroll {
+        /// PKCS #10, DER.
+        csr: Vec<u8>,
+    },
+    /// `GET /.well-known/core`.
+    Discover {
+        /// A filter, such as `rt=ace.est*`.
+        query: Option<String>,
+    },
+}
+
+/// Why nothing was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFault {
+    /// The handshake has not ended, or the association is over.
+    NotConnected,
+    /// A request is under way.
+    Busy,
+    /// The CSR is no CSR.
+    Csr,
+}
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            StartFault::NotConnected => "there is no association with the server",
+            StartFault::Busy => "another request is under way",
+            StartFault::Csr => "the request is no PKCS #10 in DER",
+        })
+    }
+}
+
+impl std::error::Error for StartFault {}

@@ -1,0 +1,187 @@
+//! The certificates of authenticated devices, each once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use pki::{AnchorId, Certificate, Deviations, Digest};
+
+use super::lock::lock;
+
+/// A certificate that a device authenticated with, and where its chain ended.
+#[derive(Debug, Clone)]
+pub struct Authenticated {
+    /// The certificate.
+    pub certificate: Arc<Certificate>,
+    /// Who its trust anchor is, whichever certificate of that anchor is in use.
+    pub anchor: AnchorId,
+    /// What of DER the certificates of its chain do without.
+    pub deviations: Deviations,
+}
+
+/// Segments of the cache, each under a lock of its own: shards that look up at once rarely meet.
+const SEGMENTS: usize = 16;
+
+/// The certificates of authenticated devices, by digest, shared by all shards and all configurations. Bounded: when it is
+/// full, the one whose device has not authenticated for longest goes. A session in the middle of an enrolment holds its certificate
+/// itself; an idle one whose certificate has gone has to authenticate anew. That a certificate was asked for spares it nothing, or
+/// those who have enrolled would push out those who are about to.
+#[derive(Debug)]
+pub struct CertificateCache {
+    segments: [Mutex<Segment>; SEGMENTS],
+    per_segment_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    entries: BTreeMap<Digest, Entry>,
+    /// In the order of their coming, or of their second chance: for devices that authenticated again.
+    order: VecDeque<Digest>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    authenticated: Authenticated,
+    again: bool,
+}
+
+impl CertificateCache {
+    /// A parsed device certificate takes about 1.5 KiB: 65,536 of them about 100 MiB, an hour of enrolments at 18 a second
+    /// for sessions that stay and come back to renew.
+    pub const CERTIFICATES_MAX_DEFAULT: usize = 65_536;
+
+    /// A cache for about `certificates_max`, at least one in each of its parts.
+    #[must_use]
+    pub fn new(certificates_max: usize) -> CertificateCache {
+        CertificateCache {
+            segments: std::array::from_fn(|_| Mutex::default()),
+            per_segment_max: certificates_max.div_ceil(SEGMENTS).max(1),
+        }
+    }
+
+    /// The certificate with this digest, if it is still here.
+    #[must_use]
+    pub fn find(&self, digest: &Digest) -> Option<Authenticated> {
+        self.segment(digest).entries.get(digest).map(|entry| entry.authenticated.clone())
+    }
+
+    /// How many are here.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.segments.iter().map(|segment| lock(segment).entries.len()).sum()
+    }
+
+    /// Whether none is here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn keep(&self, authenticated: Authenticated) {
+        let digest = authenticated.certificate.digest();
+        let mut segment = self.segment(&digest);
+        if let Some(entry) = segment.entries.get_mut(&digest) {
+            // The same device again; its chain may end elsewhere since the anchors changed. Its certificate is here already.
+            entry.authenticated.anchor = authenticated.anchor;
+            entry.authenticated.deviations = authenticated.deviations;
+            entry.again = true;
+            return;
+        }
+        if segment.entries.len() >= self.per_segment_max {
+            segment.evict();
+        }
+        segment.order.push_back(digest);
+        segment.entries.insert(digest, Entry { authenticated, again: false });
+    }
+
+    fn segment(&self, digest: &Digest) -> MutexGuard<'_, Segment> {
+        let index = usize::from(digest.as_bytes()[0]) % SEGMENTS;
+        lock(&self.segments[index])
+    }
+}
+
+impl Segment {
+    /// Second chance: one whose device authenticated again goes to the end once, the first of the others goes. Ends after one round, for
+    /// every pass takes a mark away.
+    fn evict(&mut self) {
+        while let Some(digest) = self.order.pop_front() {
+            match self.entries.get_mut(&digest) {
+                Some(entry) if entry.again => {
+                    entry.again = false;
+                    self.order.push_back(digest);
+                }
+                _ => {
+                    self.entries.remove(&digest);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pki::make::{self, Parent};
+
+    use super::*;
+    use crate::verify::test_material::{key, life, random, root, serial};
+
+    fn devices(count: u8) -> Vec<Arc<Certificate>> {
+        let key = key();
+        let root = root(&key);
+        let device = |number| {
+            let spec = make::DeviceSpec {
+                common_name: "device",
+                serial_number: "1",
+                organization: None,
+                serial: serial(number),
+                validity: life(1_000),
+            };
+            let parent = Parent { certificate: &root, key: &key };
+            Arc::new(make::idevid(&spec, key.public_key(), parent, &random()).unwrap())
+        };
+        (1..=count).map(device).collect()
+    }
+
+    /// Three that lie in one segment of the cache.
+    fn neighbours() -> [Arc<Certificate>; 3] {
+        let devices = devices(64);
+        let segment = |device: &&Arc<Certificate>| usize::from(device.digest().as_bytes()[0]) % SEGMENTS;
+        let mut shared = (0..SEGMENTS).map(|index| devices.iter().filter(move |device| segment(device) == index));
+        let found = shared.find_map(|mut neighbours| {
+            Some([neighbours.next()?.clone(), neighbours.next()?.clone(), neighbours.next()?.clone()])
+        });
+        found.expect("64 in 16 segments")
+    }
+
+    fn authenticated(certificate: &Arc<Certificate>, anchor: AnchorId) -> Authenticated {
+        Authenticated { certificate: Arc::clone(certificate), anchor, deviations: certificate.deviations() }
+    }
+
+    #[test]
+    fn c47_the_certificate_whose_device_authenticated_longest_ago_goes_first() {
+        let [one, two, three] = neighbours();
+        let anchor = AnchorId::from_bytes([1; 32]);
+        let cache = CertificateCache::new(2 * SEGMENTS);
+        let keep = |certificate: &Arc<Certificate>| cache.keep(authenticated(certificate, anchor));
+        keep(&one);
+        keep(&two);
+        keep(&one);
+        // It has enrolled: no reason to keep it rather than a newcomer.
+        assert!(cache.find(&two.digest()).is_some());
+        keep(&three);
+        assert!(cache.find(&one.digest()).is_some());
+        assert!(cache.find(&two.digest()).is_none());
+        assert!(cache.find(&three.digest()).is_some());
+        assert_eq!(cache.len(), 2);
+    }
+
+    #[test]
+    fn one_certificate_is_kept_once() {
+        let [one, ..] = neighbours();
+        let cache = CertificateCache::new(64);
+        cache.keep(authenticated(&one, AnchorId::from_bytes([1; 32])));
+        cache.keep(authenticated(&one, AnchorId::from_bytes([2; 32])));
+        assert_eq!(cache.len(), 1);
+        assert_eq!(cache.find(&one.digest()).unwrap().anchor, AnchorId::from_bytes([2; 32]));
+    }
+}

@@ -1,0 +1,172 @@
+//! Judges devices, on the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dtls::{
+    CertificateFault, CertificateRefusal, Conclusion, PublicKey, SignatureCheck, UnixTime, Unproven, Verdicts,
+    VerifyPeer,
+};
+use pki::chain::{self, Anchors, Verified};
+use pki::{AnchorId, Certificate, Digest, Encoding};
+
+use super::certificates::{Authenticated, CertificateCache};
+use super::refusal::{bounded, refusal};
+use super::shown::Shown;
+
+/// What a server session knows of its peer: enough to find the certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device {
+    certificate: Digest,
+}
+
+impl Device {
+    /// The digest of the certificate that the device authenticated with.
+    #[must_use]
+    pub const fn certificate(&self) -> &Digest {
+        &self.certificate
+    }
+}
+
+/// Judges devices.
+pub struct PeerVerifier {
+    anchors: Arc<Anchors>,
+    /// Of the anchors, in the same order.
+    ids: Arc<[AnchorId]>,
+    authorities: Vec<Vec<u8>>,
+    certificates: Arc<CertificateCache>,
+}
+
+impl PeerVerifier {
+    /// `anchors` may hold one certificate several times; `name_authorities` sends their names in CertificateRequest.
+    ///
+    /// # Errors
+    /// Those of [`Anchors::new`].
+    pub fn new(
+        anchors: impl IntoIterator<Item = Arc<Certificate>>,
+        certificates: Arc<CertificateCache>,
+        name_authorities: NameAuthorities,
+    ) -> Result<PeerVerifier, chain::AnchorError> {
+        let distinct: BTreeMap<Digest, Arc<Certificate>> =
+            anchors.into_iter().map(|anchor| (anchor.digest(), anchor)).collect();
+        let anchors: Vec<Arc<Certificate>> = distinct.into_values().collect();
+        let authorities = match name_authorities {
+            NameAuthorities::No => Vec::new(),
+            NameAuthorities::Yes => anchors.iter().map(|anchor| anchor.subject().der().to_vec()).collect(),
+        };
+        let ids = anchors.iter().map(|anchor| anchor.anchor_id()).collect();
+        Ok(PeerVerifier { anchors: Arc::new(Anchors::new(anchors)?), ids, authorities, certificates })
+    }
+
+    /// Lets devices below these anchors in although their own certificate is past its notAfter.
+    #[must_use]
+    pub fn accepting_expired_below(self, anchors: impl IntoIterator<Item = AnchorId>) -> PeerVerifier {
+        let of_expired: BTreeSet<AnchorId> = anchors.into_iter().collect();
+        self.with(|all| all.accepting_expired_below(|anchor| of_expired.contains(&anchor.anchor_id())))
+    }
+
+    /// Lets no path lead past these anchors, the issuing CAs: a device that one of them has certified is not one of a manufacturer above.
+    #[must_use]
+    pub fn ending_at(self, anchors: impl IntoIterator<Item = AnchorId>) -> PeerVerifier {
+        let last: BTreeSet<AnchorId> = anchors.into_iter().collect();
+        self.with(|all| all.ending_at(|anchor| last.contains(&anchor.anchor_id())))
+    }
+
+    /// Reads the certificates of devices as the most lenient of all profiles does. A strict one refuses by [`Authenticated::deviations`].
+    #[must_use]
+    pub fn reading(self, encoding: Encoding) -> PeerVerifier {
+        self.with(|all| all.reading(encoding))
+    }
+
+    fn with(self, change: impl FnOnce(Anchors) -> Anchors) -> PeerVerifier {
+        PeerVerifier { anchors: Arc::new(change(Arc::unwrap_or_clone(self.anchors))), ..self }
+    }
+}
+
+/// Whether CertificateRequest names the authorities that are trusted: `certificate_authorities` of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NameAuthorities {
+    /// An empty list: small device buffers (RFC 5246 §7.4.4: "the client MAY send any certificate").
+    #[default]
+    No,
+    /// All of them.
+    Yes,
+}
+
+/// A device under judgement.
+pub struct ShownDevice {
+    shown: Shown,
+    /// Of the verifier's anchors.
+    ids: Arc<[AnchorId]>,
+}
+
+impl Unproven for ShownDevice {
+    type Proven = ProvenDevice;
+
+    fn key(&self) -> &PublicKey {
+        self.shown.key()
+    }
+
+    fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>> {
+        self.shown.checks()
+    }
+
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Self, ProvenDevice>, CertificateRefusal> {
+        let ids = self.ids;
+        Ok(match self.shown.conclude(verdicts)? {
+            Conclusion::Further(shown) => Conclusion::Further(ShownDevice { shown, ids }),
+            Conclusion::Proven(Verified { leaf: certificate, anchor, deviations }) => {
+                let anchor = *ids.get(anchor).ok_or(CertificateFault::UnknownIssuer)?;
+                Conclusion::Proven(ProvenDevice { authenticated: Authenticated { certificate, anchor, deviations } })
+            }
+        })
+    }
+}
+
+/// A device whose chain is verified and which has the key of its leaf. Nothing shared knows of it before its Finished is verified.
+pub struct ProvenDevice {
+    authenticated: Authenticated,
+}
+
+impl VerifyPeer for PeerVerifier {
+    type Peer = Device;
+    type Unproven = ShownDevice;
+    type Proven = ProvenDevice;
+
+    fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<ShownDevice, CertificateRefusal> {
+        let chain =
+            chain::collect_device(Arc::clone(&self.anchors), chain, utc).map_err(|refused| refusal(&refused))?;
+        Ok(ShownDevice { shown: Shown::new(chain, None)?, ids: Arc::clone(&self.ids) })
+    }
+
+    fn admit(&self, proven: ProvenDevice) -> Device {
+        let device = Device { certificate: proven.authenticated.certificate.digest() };
+        self.certificates.keep(proven.authenticated);
+        device
+    }
+
+    fn holder(proven: &ProvenDevice) -> u64 {
+        let digest = proven.authenticated.certificate.digest();
+        digest.as_bytes().first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
+    }
+
+    fn claimed(&self, leaf: &[u8]) -> Option<Box<str>> {
+        // Whom it claims to be is of use to an operator above all where its encoding is what it is refused for.
+        Certificate::parse_as(leaf, Encoding::AsIssued).ok().map(|leaf| subject_of(&leaf))
+    }
+
+    fn claimed_by(&self, proven: &ProvenDevice) -> Option<Box<str>> {
+        Some(subject_of(&proven.authenticated.certificate))
+    }
+
+    fn authorities(&self) -> &[Vec<u8>] {
+        &self.authorities
+    }
+}
+
+/// Bytes of a subject in a report: what a line of a log can hold.
+const SUBJECT_SHOWN_BYTES_MAX: usize = 128;
+
+fn subject_of(certificate: &Certificate) -> Box<str> {
+    bounded(certificate.subject().to_string(), SUBJECT_SHOWN_BYTES_MAX)
+}

@@ -1,0 +1,63 @@
+//! What both sides judge alike: a chain that was shown, before its signatures are verified.
+
+use std::sync::Arc;
+
+use dtls::{
+    CertificateFault, CertificateRefusal, Conclusion, PublicKey, SignatureCheck, SignatureScheme, Unproven, Verdicts,
+};
+use pki::Digest;
+use pki::chain::{self, Anchors, Verified};
+
+use super::refusal::refusal;
+use crate::keys::session_key;
+
+/// A chain that is in order but for its signatures, and the key of its leaf as the handshake wants it.
+pub(super) struct Shown {
+    pub(super) chain: chain::Unproven<Arc<Anchors>>,
+    pub(super) key: PublicKey,
+    /// Of a server: the digest of its whole chain.
+    pub(super) digest: Option<Digest>,
+}
+
+impl Shown {
+    pub(super) fn new(
+        chain: chain::Unproven<Arc<Anchors>>,
+        digest: Option<Digest>,
+    ) -> Result<Shown, CertificateRefusal> {
+        let key = session_key(chain.leaf()).ok_or(CertificateFault::UnsupportedAlgorithm)?;
+        Ok(Shown { chain, key, digest })
+    }
+}
+
+impl Unproven for Shown {
+    type Proven = Verified;
+
+    fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>> {
+        self.chain.checks().map(signature_check)
+    }
+
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Shown, Verified>, CertificateRefusal> {
+        let Shown { chain, key, digest } = self;
+        Ok(match chain.conclude(verdicts.iter()).map_err(|refused| refusal(&refused))? {
+            chain::Conclusion::Proven(verified) => Conclusion::Proven(verified),
+            chain::Conclusion::Further(chain) => Conclusion::Further(Shown { chain: *chain, key, digest }),
+        })
+    }
+}
+
+/// The check of a chain as the handshake's cryptography wants it.
+fn signature_check(check: chain::Check<'_>) -> SignatureCheck<'_> {
+    let curve = match check.key.curve() {
+        pki::Curve::P256 => dtls::Curve::P256,
+        pki::Curve::P384 => dtls::Curve::P384,
+    };
+    let scheme = match check.algorithm {
+        pki::SignatureAlgorithm::EcdsaWithSha256 => SignatureScheme::EcdsaSecp256r1Sha256,
+        pki::SignatureAlgorithm::EcdsaWithSha384 => SignatureScheme::EcdsaSecp384r1Sha384,
+    };
+    SignatureCheck { curve, point: check.key.point(), scheme, message: check.message, signature: check.signature }
+}
