@@ -143,7 +143,7 @@ impl Occasion {
     /// beginning of the CA, and never after that moment. So what an earlier process issued is not taken for a forgery where its clock was
     /// ahead by less than that.
     fn was_never_issued(&self, client: &Certificate) -> bool {
-        let of_this_node = Serial::read(client.serial()).is_some_and(|serial| serial.node() == self.node);
+        let of_this_node = Serial::from_bytes(client.serial()).is_ok_and(|serial| serial.node() == self.node);
         of_this_node && self.ledger_complete_since.is_some_and(|since| client.validity().not_before > since)
     }
 }

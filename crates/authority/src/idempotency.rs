@@ -37,8 +37,13 @@ impl Key {
         Key(key)
     }
 
+    /// A key that was computed before, as a ledger's row holds it. Every 32 bytes can be one: the length is all that a row can get wrong.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Key {
+        Key(bytes)
+    }
+
     /// The key as bytes, for a ledger's index.
-    pub fn as_bytes(&self) -> &[u8; 32] {
+    pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
@@ -74,6 +79,7 @@ pub(crate) fn renew_after(validity: &Validity) -> UnixTime {
 #[cfg(test)]
 mod tests {
     use pki::AnchorId;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::device::DeviceId;
@@ -118,5 +124,17 @@ mod tests {
         assert!(window.repeats(at(9), &mine, &other));
         assert!(!window.repeats(at(9), &mine, &mine));
         assert!(!window.repeats(at(10), &mine, &other));
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_read_back_from_its_bytes(csr: Vec<u8>, profile: String, bytes: [u8; 32]) {
+            let device = Device { manufacturer: AnchorId::from_bytes([1; 32]), id: DeviceId::new("d").unwrap() };
+            let key = Key::new(Function::SimpleReenroll, &profile, &device, &Digest::of(&csr));
+            prop_assert_eq!(Key::from_bytes(*key.as_bytes()), key);
+            let any = Key::from_bytes(bytes);
+            prop_assert_eq!(any.as_bytes(), &bytes);
+            prop_assert_eq!(any == key, bytes == *key.as_bytes());
+        }
     }
 }

@@ -29,7 +29,7 @@ use crate::key::Signature;
 use crate::time::Validity;
 
 pub use lint::LintFault;
-pub use serial::{NodePrefix, SERIAL_BYTES, Serial};
+pub use serial::{NodePrefix, SERIAL_BYTES, Serial, SerialFault};
 pub use template::{Template, TemplateSpec};
 
 /// How far notBefore may lie in the past: enough for devices whose clocks run behind, too little to hide when a certificate

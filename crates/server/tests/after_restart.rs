@@ -93,7 +93,7 @@ fn by_hand(pki: &Pki, like: &Identity, not_before: UnixTime) -> Identity {
     let (ca_key, key) = (support::signing(&ca_key), new_key());
     let issuer = Arc::new(Issuer::new(Arc::new(ca)).unwrap());
     let spec = TemplateSpec { client_auth: true, ..TemplateSpec::default() };
-    let node = Serial::read(like.certificate.serial()).unwrap().node();
+    let node = Serial::from_bytes(like.certificate.serial()).unwrap().node();
     let validity = Validity { not_before, not_after: like.certificate.validity().not_after };
     let (subject, spki) = (like.certificate.subject(), support::signing(&key).spki().to_vec());
     let template = Template::new(issuer, &spec).unwrap();

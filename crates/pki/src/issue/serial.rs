@@ -8,6 +8,11 @@ pub const SERIAL_BYTES: usize = 19;
 
 const _: () = assert!(SERIAL_BYTES <= 20);
 
+/// The first octet of every serial number: positive, and never zero, so that the INTEGER is minimal.
+const FIRST_OCTET: u8 = 0x01;
+
+const _: () = assert!(FIRST_OCTET > 0 && FIRST_OCTET < 0x80);
+
 /// The node that issues: serial numbers of two nodes never collide, even where one is a copy of the other's machine, as long
 /// as they are configured apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -31,17 +36,20 @@ impl Serial {
     #[must_use]
     pub fn new(node: NodePrefix, random: [u8; 16]) -> Self {
         let mut octets = [0; SERIAL_BYTES];
-        octets[0] = 0x01;
+        octets[0] = FIRST_OCTET;
         octets[1..3].copy_from_slice(&node.0.to_be_bytes());
         octets[3..].copy_from_slice(&random);
         Self(octets)
     }
 
-    /// A serial number of ours in a certificate, from the content octets of its INTEGER; nothing for any other.
-    #[must_use]
-    pub fn read(octets: &[u8]) -> Option<Self> {
-        let octets: [u8; SERIAL_BYTES] = octets.try_into().ok()?;
-        (octets[0] == 0x01).then_some(Self(octets))
+    /// Reads back the content octets of the INTEGER, from a certificate or a ledger's row. What this accepts is positive, minimal and no longer
+    /// than the 20 octets of RFC 5280 §4.1.2.2.
+    ///
+    /// # Errors
+    /// [`SerialFault`] where [`Serial::new`] never makes these octets: another authority did, or a row is damaged.
+    pub fn from_bytes(octets: &[u8]) -> Result<Self, SerialFault> {
+        let octets: [u8; SERIAL_BYTES] = octets.try_into().map_err(|_| SerialFault::Length(octets.len()))?;
+        if octets[0] == FIRST_OCTET { Ok(Self(octets)) } else { Err(SerialFault::FirstOctet(octets[0])) }
     }
 
     /// The node that made it.
@@ -69,17 +77,72 @@ impl fmt::Debug for Serial {
     }
 }
 
+/// Why octets are not a serial number that Muster makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SerialFault {
+    /// There are not [`SERIAL_BYTES`] of them, but this many.
+    Length(usize),
+    /// They begin with this octet and not with 01.
+    FirstOctet(u8),
+}
+
+impl fmt::Display for SerialFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length(octets) => write!(f, "a serial number of {octets} octets, where ours have {SERIAL_BYTES}"),
+            Self::FirstOctet(octet) => {
+                write!(f, "a serial number that begins with {octet:02x}, where ours begin with 01")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SerialFault {}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn e54_a_serial_number_of_ours_names_its_node_and_no_other_number_is_read_as_one() {
         let serial = Serial::new(NodePrefix::new(0x0203), [0xff; 16]);
-        assert_eq!(Serial::read(serial.as_bytes()), Some(serial));
+        assert_eq!(Serial::from_bytes(serial.as_bytes()), Ok(serial));
         assert_eq!(serial.node(), NodePrefix::new(0x0203));
-        for octets in [&[0x02; SERIAL_BYTES][..], &[0x01; SERIAL_BYTES - 1], &[0x01; SERIAL_BYTES + 1], &[]] {
-            assert_eq!(Serial::read(octets), None, "{octets:02x?}");
+        let mut octets = *serial.as_bytes();
+        for first in (0x00..=0xff).filter(|&first| first != 0x01) {
+            octets[0] = first;
+            assert_eq!(Serial::from_bytes(&octets), Err(SerialFault::FirstOctet(first)));
+        }
+        for length in (0..40).filter(|&length| length != SERIAL_BYTES) {
+            assert_eq!(Serial::from_bytes(&vec![0x01; length]), Err(SerialFault::Length(length)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_serial_number_is_read_back_from_its_bytes(node: u16, random: [u8; 16]) {
+            let serial = Serial::new(NodePrefix::new(node), random);
+            prop_assert_eq!(Serial::from_bytes(serial.as_bytes()), Ok(serial));
+            prop_assert_eq!(serial.node(), NodePrefix::new(node));
+        }
+
+        /// Whatever is read as a serial number is one: the octets of a positive and minimal INTEGER, and it has the same octets again.
+        #[test]
+        fn no_octets_are_read_as_a_serial_number_but_its_own(octets in prop::collection::vec(any::<u8>(), 0..=24)) {
+            let mut ours = octets.clone();
+            ours.resize(SERIAL_BYTES, 0);
+            ours[0] = 0x01;
+            for octets in [octets, ours] {
+                match Serial::from_bytes(&octets) {
+                    Ok(serial) => {
+                        prop_assert_eq!(serial.as_bytes().as_slice(), octets.as_slice());
+                        prop_assert!((1..0x80).contains(&octets[0]) && octets.len() <= 20);
+                    }
+                    Err(_) => prop_assert!(octets.len() != SERIAL_BYTES || octets[0] != 0x01),
+                }
+            }
         }
     }
 }

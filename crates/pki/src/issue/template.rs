@@ -119,7 +119,7 @@ impl Template {
     /// the configuration and the issuer's own certificate may have changed since. The signature is not looked at, nor the names.
     #[must_use]
     pub fn could_have_made(&self, certificate: &Certificate) -> bool {
-        Serial::read(certificate.serial()).is_some() && lint::has_extensions_of(self, certificate)
+        Serial::from_bytes(certificate.serial()).is_ok() && lint::has_extensions_of(self, certificate)
     }
 
     fn encode(&self, asked: &Asked<'_>) -> Vec<u8> {
