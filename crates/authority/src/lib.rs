@@ -26,11 +26,13 @@ mod device;
 mod function;
 mod idempotency;
 mod in_flight;
+mod intent;
 mod issued;
 mod issuer;
 mod job;
 mod ledger;
 mod memory;
+mod origin;
 mod probe;
 mod profile;
 mod random;
@@ -46,17 +48,17 @@ pub use device::{DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault,
 pub use function::Function;
 pub use idempotency::{Key, RepeatWindow};
 pub use in_flight::Flights;
+pub use intent::{FactoryKeys, Intended, Intent, Record, Recorded};
 pub use issued::Issued;
 pub use issuer::Issuer;
 pub use job::{Deliver, Job, Outcome, TlsUnique};
-pub use ledger::{
-    FactoryKeys, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
-};
+pub use ledger::{INTENT_LIFETIME, Ledger, LedgerFault, Standing, State};
 pub use memory::MemoryLedger;
+pub use origin::Origin;
 pub use probe::{Probe, ProbeFault, ProbeRule, probe};
 pub use profile::{
     BACKDATE, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MAX, CERTIFICATES_PER_DEVICE_MIN, Diagnostics, KeyTypes,
-    Mode, Origin, Profile, ProfileFault, ProfileSpec, Unrecorded, VALIDITY_MIN,
+    Mode, Profile, ProfileFault, ProfileSpec, Unrecorded, VALIDITY_MIN,
 };
 pub use random::Random;
 pub use refusal::{Asked, Busy, Misissue, Mismatch, Refusal};

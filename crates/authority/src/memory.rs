@@ -16,10 +16,9 @@ use rustls_pki_types::UnixTime;
 use crate::completion::Completion;
 use crate::device::Device;
 use crate::idempotency::{Key, RepeatWindow};
+use crate::intent::{FactoryKeys, Intended, Intent, Record, Recorded};
 use crate::issued::Issued;
-use crate::ledger::{
-    FactoryKeys, INTENT_LIFETIME, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing, State,
-};
+use crate::ledger::{INTENT_LIFETIME, Ledger, LedgerFault, Standing, State};
 
 /// A million rows, about a kilobyte each: what a benchmark needs and a small machine still holds.
 const ROWS_MAX_DEFAULT: usize = 1_000_000;

@@ -9,6 +9,7 @@ use pki::{AnchorId, Certificate, Curve, Encoding};
 
 use crate::ca::Ca;
 use crate::device::{Device, DeviceId, DeviceIdRule, ShownDevice};
+use crate::origin::Origin;
 use crate::refusal::Refusal;
 use crate::san::SanKind;
 use crate::subject::SubjectRule;
@@ -66,15 +67,6 @@ impl Default for KeyTypes {
     fn default() -> KeyTypes {
         KeyTypes { p256: true, p384: true }
     }
-}
-
-/// Where a client's certificate comes from, seen from one profile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// From one of the profile's manufacturers.
-    Manufacturer,
-    /// From the CA that the profile issues with.
-    ThisCa,
 }
 
 /// What a certificate of the profile's CA opens that the ledger does not know.

@@ -1,0 +1,89 @@
+//! The rows that an issuance writes: an intent before the signature, a record after it, and what the ledger answers to each.
+
+use std::sync::Arc;
+
+use pki::Digest;
+use pki::issue::Serial;
+use rustls_pki_types::UnixTime;
+
+use crate::device::Device;
+use crate::function::Function;
+use crate::idempotency::{Key, RepeatWindow};
+use crate::issued::Issued;
+
+/// A certificate about to be signed.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    /// Which request it answers.
+    pub key: Key,
+    /// The serial to reserve.
+    pub serial: Serial,
+    /// Digest of the to-be-signed bytes: a serial never stands for two contents.
+    pub to_be_signed: Digest,
+    /// What was asked for.
+    pub function: Function,
+    /// Name of the profile.
+    pub profile: Arc<str>,
+    /// Who asked.
+    pub device: Device,
+    /// Digest of the key of the factory's certificate, where the client authenticated with that.
+    pub factory_key: Option<Digest>,
+    /// Whether keys of the factory may be certified: `allow_identity_key` of the profile.
+    pub factory_keys: FactoryKeys,
+    /// How many certificates the device may hold that have not expired, this one included.
+    pub certificates_max: u32,
+    /// Digest of the certificate that the client authenticated with.
+    pub client: Digest,
+    /// Digest of the subject public key info to certify.
+    pub spki: Digest,
+    /// The time of the request.
+    pub at: UnixTime,
+}
+
+/// Whether the keys that a device's factory certificates hold may be certified for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FactoryKeys {
+    /// They may.
+    Allowed,
+    /// They live too long: no certificate for one of them, whatever the client authenticated with.
+    Refused,
+}
+
+/// The ledger's answer to one [`Intent`].
+#[derive(Clone, Debug)]
+pub enum Intended {
+    /// The serial is reserved: sign.
+    Reserved,
+    /// The request is answered already; nothing was reserved.
+    Repeat(Arc<Issued>),
+    /// The serial stands for something else: draw another.
+    SerialTaken,
+    /// Another intent for the same request is being signed (by another node, or before a restart).
+    InProgress,
+    /// Another device holds a certificate for this key.
+    KeyOfAnother,
+    /// The key is one that a factory certificate of this device holds, and the profile refuses those.
+    FactoryKey,
+    /// The device holds as many certificates as it may; all of its profiles count, and so do intents that may still become one.
+    DeviceFull,
+    /// There is no room for another row.
+    Full,
+}
+
+/// A certificate that was signed, to be kept before it is released.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The certificate and what belongs to it.
+    pub issued: Arc<Issued>,
+    /// Until when it answers repeats.
+    pub window: RepeatWindow,
+}
+
+/// The ledger's answer to one [`Record`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// The certificate is durable: release it.
+    Durable,
+    /// The reservation had been given up: the certificate must not be released.
+    Abandoned,
+}

@@ -1,0 +1,10 @@
+//! Who vouches for a client.
+
+/// Where a client's certificate comes from, seen from one profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From one of the profile's manufacturers.
+    Manufacturer,
+    /// From the CA that the profile issues with.
+    ThisCa,
+}
