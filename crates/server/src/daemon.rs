@@ -6,7 +6,7 @@
 //!             └──────────────────┘◄────────────────────│ signer          │
 //!             ┌─ muster-shard-1 ─┐  mailbox + waker    └─────────────────┘
 //!   devices ─►│ ...              │
-//!             └──────────────────┘──► muster-log (refusals), muster-issued     muster-metrics (/metrics /healthz /readyz)
+//!             └──────────────────┘──► muster-log (refusals), muster-issued     muster-runtime (/metrics /healthz /readyz)
 //! ```
 //!
 //! It prints nothing and installs no signal handler: a test or the demo runs several servers in one process. `signals` connects SIGTERM.
@@ -17,6 +17,7 @@ mod ledger;
 mod mailbox;
 mod publish;
 mod reload;
+mod runtime;
 mod shard;
 mod snapshot;
 mod work;
@@ -29,7 +30,6 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use authority::{Ledger, MemoryLedger};
-use metrics::Gauge;
 use net::SystemRandom;
 use net::udp::BindFault;
 use rustls_pki_types::UnixTime;
@@ -38,10 +38,11 @@ use crate::config::{Faults, Sources};
 use crate::linux;
 use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
-use crate::metrics::{Listener, Meters, Readiness, Registrar};
-use control::{Control, LEDGER_BROKEN, Phase};
+use crate::metrics::{Listener, Meters, Readings, Registrar};
+use control::{Control, Phase};
 use ledger::Watched;
 use reload::Issuing;
+use runtime::Runtime;
 use shard::{CutOff, Ended, Parts, Shard};
 use snapshot::Reader;
 use work::Pool;
@@ -98,12 +99,14 @@ impl Server {
         reason = "a load serves one server: a second one shares no secrets with it"
     )]
     pub fn start(loaded: Loaded, options: Options) -> Result<Handle, StartFault> {
-        Self::start_over(loaded, options, |ledger| ledger)
+        let handle = Self::assemble(loaded, options, |ledger| ledger)?;
+        handle.control.admit();
+        Ok(handle)
     }
 
-    /// The same, with what is made of its ledger.
+    /// Everything but the last step, which makes the server ready; with what is made of its ledger.
     #[allow(clippy::needless_pass_by_value, reason = "as above")]
-    fn start_over(
+    fn assemble(
         loaded: Loaded,
         options: Options,
         over: impl FnOnce(Arc<dyn Ledger>) -> Arc<dyn Ledger>,
@@ -112,12 +115,13 @@ impl Server {
         let bound = bind::bind_all(&config.server.listen.value, loaded.shards).map_err(StartFault::Bind)?;
         let rows_max = usize::try_from(config.ledger.rows_max).unwrap_or(usize::MAX);
         let ledger = Arc::new(MemoryLedger::new(rows_max).since(UnixTime::now()));
-        let watch = Watch::start(&loaded, &ledger)?;
+        let control = Arc::new(Control::new(config.server.drain_timeout));
+        let runtime = Runtime::start(Arc::clone(&control)).map_err(StartFault::System)?;
+        let watch = Watch::start(&loaded, &ledger, &control, &runtime)?;
         let observer = match options.observer {
             Some(make) => make(&bound.addresses).map_err(StartFault::Observer)?,
             None => None,
         };
-        let control = Arc::new(Control::new(config.server.drain_timeout, watch.readiness.clone()));
         let random = Arc::new(SystemRandom::new());
         let watched = Watched::new(over(Arc::clone(&ledger) as Arc<dyn Ledger>), Arc::clone(&control));
         let issuing = Issuing::new(config, Arc::new(watched), Arc::clone(&random));
@@ -143,6 +147,7 @@ impl Server {
             shards: Vec::new(),
             logs: Some(logs),
             watch,
+            _runtime: runtime,
         };
         let (refusals, journal) = handle.logs.as_ref().map(Logs::senders).expect("they are given up by drop alone");
         for (index, sockets) in (0..).zip(bound.shards) {
@@ -162,7 +167,6 @@ impl Server {
             };
             handle.spawn(index, parts, linux::Placement::of(config.server.shards, index))?;
         }
-        handle.watch.readiness.set(true);
         Ok(handle)
     }
 }
@@ -177,6 +181,8 @@ pub struct Handle {
     /// Given up by drop alone.
     logs: Option<Logs>,
     watch: Watch,
+    /// Ends last.
+    _runtime: Runtime,
 }
 
 /// How a server ended.
@@ -200,7 +206,7 @@ impl Handle {
     /// Where `/metrics`, `/healthz` and `/readyz` are, if anywhere.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.watch.listener.as_ref().map(Listener::address)
+        self.watch.address
     }
 
     /// Certificates in the ledger.
@@ -243,7 +249,7 @@ impl Handle {
     /// Waits until every shard has ended.
     ///
     /// # Errors
-    /// A shard that ended because its event loop or a socket failed; a ledger that broke.
+    /// A shard that ended because its event loop or a socket failed; a ledger or a service of the runtime that broke.
     ///
     /// # Panics
     /// If a shard panicked: that is a defect, and to go on would hide it.
@@ -267,8 +273,8 @@ impl Handle {
                 "stopped before everything was finished; server.drain_timeout gives it more time"
             );
         }
-        if self.control.is_ledger_broken() {
-            return Err(io::Error::other(LEDGER_BROKEN));
+        if let Some(breakdown) = self.control.breakdown() {
+            return Err(io::Error::other(breakdown.to_string()));
         }
         Ok(drained)
     }
@@ -335,7 +341,7 @@ impl Stopper {
     /// Whether a stop was asked for already.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.control.phase() != Phase::Serving
+        self.control.is_ending()
     }
 }
 
@@ -375,23 +381,32 @@ impl Logs {
 /// What shows the server to its operator.
 struct Watch {
     meters: Meters,
-    readiness: Readiness,
-    listener: Option<Listener>,
+    /// Where the metrics are, if anywhere.
+    address: Option<SocketAddr>,
 }
 
 impl Watch {
-    fn start(loaded: &Loaded, ledger: &Arc<MemoryLedger>) -> Result<Self, StartFault> {
+    fn start(
+        loaded: &Loaded,
+        ledger: &Arc<MemoryLedger>,
+        control: &Arc<Control>,
+        runtime: &Runtime,
+    ) -> Result<Self, StartFault> {
         let Some(section) = &loaded.config.metrics else {
-            return Ok(Self { meters: Meters::none(), readiness: Readiness::starting(Gauge::noop()), listener: None });
+            return Ok(Self { meters: Meters::none(), address: None });
         };
         let address = section.listen.value;
         let socket =
             TcpListener::bind(address).map_err(|source| StartFault::Metrics(BindFault::listening(address, source)))?;
         let registrar = Registrar::new();
-        let readiness = Readiness::starting(registrar.ready.clone());
-        let ledger = Arc::clone(ledger);
-        let listener = Listener::start(socket, &registrar, readiness.clone(), Arc::new(move || rows(&ledger)));
-        Ok(Self { meters: registrar.meters(), readiness, listener: Some(listener.map_err(StartFault::System)?) })
+        let (ledger, control) = (Arc::clone(ledger), Arc::clone(control));
+        let readings =
+            Readings { ready: Box::new(move || control.is_admitting()), ledger_rows: Box::new(move || rows(&ledger)) };
+        let _context = runtime.enter();
+        let listener = Listener::new(socket, &registrar, readings).map_err(StartFault::System)?;
+        let address = listener.address();
+        runtime.spawn("the metrics listener", listener.run());
+        Ok(Self { meters: registrar.meters(), address: Some(address) })
     }
 }
 

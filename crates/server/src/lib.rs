@@ -23,6 +23,7 @@ mod linux;
 pub mod load;
 pub mod logging;
 pub mod metrics;
+mod panics;
 pub mod secret_file;
 pub mod shell;
 pub mod signals;

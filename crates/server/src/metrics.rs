@@ -14,7 +14,7 @@ use est::{Reason, Resource};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-pub(crate) use listener::{Listener, Readiness};
+pub(crate) use listener::{Listener, Readings};
 
 /// What kind of number a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,49 +1,65 @@
-//! How a server is told to stop, from any thread.
+//! The phase of a server, and how it is told to stop, from any thread.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use mio::Waker;
 
-use crate::metrics::Readiness;
-
-/// Where a server is on its way. It only goes forward.
+/// The phase of a server. It only goes forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
+    /// Not every part runs yet.
+    Starting = 0,
     /// New devices are admitted.
-    Serving = 0,
+    Serving = 1,
     /// What is in flight is finished.
-    Draining = 1,
+    Draining = 2,
     /// Everything is closed at once.
-    Stopping = 2,
+    Stopping = 3,
 }
 
-/// Shared by all shards and whoever stops them.
+/// A part of the server failed in such a way that it cannot serve until it is started again. The reason why the server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Breakdown {
+    /// It panicked half way through a step.
+    Ledger,
+    /// A service of the runtime, by its name, panicked.
+    Service(&'static str),
+}
+
+impl std::fmt::Display for Breakdown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Breakdown::Ledger => f.write_str(
+                "the ledger is broken: it panicked half way through a step, and no certificate can be issued until the server starts again",
+            ),
+            Breakdown::Service(name) => write!(f, "{name} panicked and does not run until the server starts again"),
+        }
+    }
+}
+
+/// Shared by all shards and the threads that stop them.
 pub(super) struct Control {
     phase: AtomicU8,
     /// Set with the first request to drain.
     deadline: OnceLock<Instant>,
     drain_timeout: Duration,
-    readiness: Readiness,
-    ledger_broken: AtomicBool,
+    /// The first one.
+    breakdown: OnceLock<Breakdown>,
     wakers: RwLock<Vec<Arc<Waker>>>,
 }
-
-/// Said in the log when it happens, and as the reason why the server ended.
-pub(super) const LEDGER_BROKEN: &str = "the ledger is broken: it panicked half way through a step, and no certificate can be issued until the server starts again";
 
 /// What closing takes: the last datagrams, joining the threads. Draining ends this much earlier, so that the process ends in time.
 const CLOSING: Duration = Duration::from_millis(500);
 
 impl Control {
-    pub(super) fn new(drain_timeout: Duration, readiness: Readiness) -> Self {
+    pub(super) fn new(drain_timeout: Duration) -> Self {
         Self {
-            phase: AtomicU8::new(Phase::Serving as u8),
+            phase: AtomicU8::new(Phase::Starting as u8),
             deadline: OnceLock::new(),
             drain_timeout,
-            readiness,
-            ledger_broken: AtomicBool::new(false),
+            breakdown: OnceLock::new(),
             wakers: RwLock::default(),
         }
     }
@@ -54,10 +70,21 @@ impl Control {
 
     pub(super) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Serving,
-            1 => Phase::Draining,
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            2 => Phase::Draining,
             _ => Phase::Stopping,
         }
+    }
+
+    /// Whether new devices are admitted.
+    pub(super) fn is_admitting(&self) -> bool {
+        self.phase() == Phase::Serving
+    }
+
+    /// Whether the server has begun to end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.phase() >= Phase::Draining
     }
 
     /// When draining ends, once it has begun.
@@ -75,29 +102,28 @@ impl Control {
         self.closing() / 2
     }
 
-    /// Goes forward to `phase`.
+    /// Every part runs. A server that has begun to end in the meantime, because a shard failed for example, stays at its end.
+    pub(super) fn admit(&self) {
+        self.phase.fetch_max(Phase::Serving as u8, Ordering::AcqRel);
+    }
+
+    /// Goes forward to `phase`, one of those that end the server.
     pub(super) fn advance(&self, now: Instant, phase: Phase) {
-        self.readiness.set(false);
         self.deadline.get_or_init(|| now + self.drain_timeout.saturating_sub(self.closing()));
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
         self.wake();
     }
 
-    /// The ledger panicked half way through a step: nothing can be issued any more. Logged once; the server ends, to be started again.
-    pub(super) fn ledger_broke(&self) {
-        if !self.ledger_broken.swap(true, Ordering::AcqRel) {
-            tracing::error!("{LEDGER_BROKEN}: the server ends");
+    /// A part failed for good. The first one is logged; the server drains and ends with it as its error, to be started again.
+    pub(super) fn broke(&self, breakdown: Breakdown) {
+        if self.breakdown.set(breakdown).is_ok() {
+            tracing::error!("{breakdown}: the server ends");
             self.advance(Instant::now(), Phase::Draining);
         }
     }
 
-    pub(super) fn is_ledger_broken(&self) -> bool {
-        self.ledger_broken.load(Ordering::Acquire)
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_ready(&self) -> bool {
-        self.readiness.get()
+    pub(super) fn breakdown(&self) -> Option<Breakdown> {
+        self.breakdown.get().copied()
     }
 
     /// Has every shard begin a turn.

@@ -13,7 +13,7 @@ use pki::Digest;
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
-use super::control::Control;
+use super::control::{Breakdown, Control};
 
 /// A ledger, and what to end when it breaks.
 pub(super) struct Watched {
@@ -40,7 +40,7 @@ impl Watched {
         let watched = move |answer: Result<T, LedgerFault>| {
             answered.store(true, Ordering::Relaxed);
             if matches!(answer, Err(LedgerFault::Broken)) {
-                control.ledger_broke();
+                control.broke(Breakdown::Ledger);
             }
             done(answer);
         };
@@ -70,7 +70,7 @@ impl Drop for Inside<'_> {
     fn drop(&mut self) {
         let answered = self.answered.as_ref().is_some_and(|answered| answered.load(Ordering::Relaxed));
         if !self.returned && !answered {
-            self.control.ledger_broke();
+            self.control.broke(Breakdown::Ledger);
         }
     }
 }
@@ -109,7 +109,6 @@ mod tests {
     use super::*;
     use crate::daemon::control::Phase;
     use crate::logging::{Format, logged};
-    use crate::metrics::Readiness;
 
     /// What a ledger does with a call.
     #[derive(Clone, Copy)]
@@ -155,7 +154,7 @@ mod tests {
     fn e54_a_clock_that_was_behind_at_the_start_is_forgotten_once_it_is_right() {
         let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         assert_eq!(start_by(at(5_000), Duration::from_secs(60)), at(4_940));
-        let control = Arc::new(Control::new(Duration::ZERO, Readiness::starting(metrics::Gauge::noop())));
+        let control = Arc::new(Control::new(Duration::ZERO));
         let long_ago = authority::MemoryLedger::new(9).since(at(1));
         let before = UnixTime::now().as_secs();
         let since = Watched::new(Arc::new(long_ago), control).complete_since().unwrap();
@@ -171,9 +170,9 @@ mod tests {
     ];
 
     fn control() -> Arc<Control> {
-        let readiness = Readiness::starting(metrics::Gauge::noop());
-        readiness.set(true);
-        Arc::new(Control::new(Duration::from_secs(20), readiness))
+        let control = Control::new(Duration::from_secs(20));
+        control.admit();
+        Arc::new(control)
     }
 
     /// Whether the server goes on after `call`, and what the log says.
@@ -181,14 +180,14 @@ mod tests {
         let control = control();
         let ledger = Watched::new(Arc::new(does), Arc::clone(&control));
         // `tracing` learns of the line before there is a log: a test that reaches it first, without one, may tell it that nobody listens.
-        self::control().ledger_broke();
+        self::control().broke(Breakdown::Ledger);
         let log = logged(Format::Human, || {
             for _ in 0..2 {
                 drop(catch_unwind(AssertUnwindSafe(|| call(&ledger))));
             }
         });
         let goes_on = control.phase() == Phase::Serving;
-        assert_eq!((control.is_ready(), !control.is_ledger_broken()), (goes_on, goes_on));
+        assert_eq!(control.breakdown().is_none(), goes_on);
         (goes_on, log)
     }
 

@@ -16,7 +16,7 @@ use authority::{Flights, Issuer, Ledger};
 use net::SystemRandom;
 use pki::issue::NodePrefix;
 
-use super::control::{Control, Phase};
+use super::control::Control;
 use super::snapshot::Snapshot;
 use super::work::isolate;
 use crate::config::{Config, Faults, MetricsSection, Sources};
@@ -75,7 +75,7 @@ impl Reloader {
     /// Whether the server has begun to end: a new configuration would admit nobody.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.0.control.phase() != Phase::Serving
+        self.0.control.is_ending()
     }
 }
 

@@ -231,7 +231,7 @@ impl Shard {
         if let Some(snapshot) = self.snapshot.changed() {
             self.server.set_config(Arc::clone(&snapshot.est));
         }
-        if self.control.phase() != Phase::Serving && !self.draining {
+        if self.control.is_ending() && !self.draining {
             self.draining = true;
             self.server.drain(now);
             self.collect(now);

@@ -16,7 +16,7 @@ use pki::Digest;
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
-use super::{Drained, Options, Server};
+use super::{Drained, LastWords, Options, Server};
 use support::{PATIENCE, Pki, csr, loopbacks, new_key};
 
 #[test]
@@ -138,6 +138,19 @@ fn an_upload_that_goes_no_further_is_closed_when_the_time_to_drain_is_over() {
     }
 }
 
+/// A shard may end while the others are being started; the start's own last step must not undo that.
+#[test]
+fn a_server_whose_shard_ended_during_the_start_is_never_ready() {
+    let pki = Pki::new();
+    let loaded = crate::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
+    let server = Server::assemble(loaded, Options::default(), |ledger| ledger).unwrap();
+    assert!(!server.control.is_admitting() && !server.stopper().is_stopping(), "still starting");
+    drop(LastWords(Arc::clone(&server.control)));
+    server.control.admit();
+    assert!(!server.control.is_admitting() && server.stopper().is_stopping());
+    assert_eq!(server.join().unwrap(), Drained::default());
+}
+
 /// A ledger that panics in its first step, while it holds its state.
 struct PanicsInside {
     inner: Arc<dyn Ledger>,
@@ -173,11 +186,11 @@ impl Ledger for PanicsInside {
 fn e56_a_server_whose_ledger_panics_inside_ends_and_says_why() {
     let pki = Pki::new();
     let loaded = crate::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
-    let server = Server::start_over(loaded, Options::default(), |inner| {
-        Arc::new(PanicsInside { inner, state: Mutex::default() })
-    });
+    let server =
+        Server::assemble(loaded, Options::default(), |inner| Arc::new(PanicsInside { inner, state: Mutex::default() }));
     let server = server.unwrap();
-    assert!(server.watch.readiness.get());
+    server.control.admit();
+    assert!(server.control.is_admitting());
     let identity = pki.device(1);
     let mut device = pki.connect(&identity, server.addresses()[0]);
     let fault = device.ask(Operation::Enroll { csr: csr(&identity, &new_key()) }, PATIENCE).unwrap_err();
@@ -187,7 +200,7 @@ fn e56_a_server_whose_ledger_panics_inside_ends_and_says_why() {
     while !server.stopper().is_stopping() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(!server.watch.readiness.get() && server.stopper().is_stopping());
+    assert!(!server.control.is_admitting() && server.stopper().is_stopping());
     let ended = server.join().unwrap_err();
     assert!(ended.to_string().contains("the ledger is broken"), "{ended}");
 }

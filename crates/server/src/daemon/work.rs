@@ -3,9 +3,7 @@
 //! Work is handed over in batches, once a turn: a lone job with its answer costs twenty times what it costs in a batch. Nothing that blocks
 //! runs here.
 
-use std::any::Any;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,8 +12,12 @@ use est::{JobId, PublicKeyDone, PublicKeyJob};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use rustls_pki_types::UnixTime;
 
+use crate::panics::guarded;
+
 /// Jobs of one task: enough to make the hand-over cheap, few enough that a turn's work spreads over the threads. One job is about 150 us.
 const CHUNK_MAX: usize = 16;
+/// What a panic here is logged as.
+const WHAT: &str = "a job of the pool";
 
 /// Names a job on its way, with the time at which it left.
 #[derive(Clone, Debug)]
@@ -78,7 +80,7 @@ impl Pool {
     /// already, and the other jobs of the task go on.
     fn spawn(&self, task: impl FnOnce() + Send + 'static) {
         self.threads.spawn(move || {
-            guarded(task);
+            guarded(WHAT, task);
         });
     }
 
@@ -95,20 +97,7 @@ impl Pool {
 /// Runs a step of one job; a panic in it is logged with its reason and ends the step. The claim of an enrolment is freed on the way, and its
 /// job answered with 5.03.
 pub(super) fn isolate(step: &mut dyn FnMut()) {
-    guarded(step);
-}
-
-/// What `work` yields; a panic in it is logged with its reason, and yields nothing. Unwind safety: what `work` owned is dropped, and what it shares
-/// is behind locks that say so when a thread panicked inside.
-fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(work))
-        .map_err(|panic| tracing::error!("a job of the pool panicked: {}", reason(&*panic)))
-        .ok()
-}
-
-fn reason(panic: &(dyn Any + Send)) -> &str {
-    let fixed = panic.downcast_ref::<&'static str>().copied();
-    fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+    guarded(WHAT, step);
 }
 
 #[cfg(test)]
@@ -144,14 +133,5 @@ mod tests {
         }
         drop(sender);
         assert_eq!(receiver.iter().collect::<std::collections::BTreeSet<_>>(), [0, 2].into());
-    }
-
-    #[test]
-    fn e56_the_reason_of_a_panic_is_its_message() {
-        let caught = |work: fn()| catch_unwind(work).unwrap_err();
-        assert_eq!(reason(&*caught(|| panic!("fixed"))), "fixed");
-        assert_eq!(reason(&*caught(|| panic!("number {}", 7))), "number 7");
-        assert_eq!(reason(&*caught(|| std::panic::panic_any(7))), "without a message");
-        assert_eq!(guarded(|| 7), Some(7));
     }
 }

@@ -20,6 +20,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 
+use crate::panics::guarded_async;
+
 /// What strangers may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -99,7 +101,7 @@ pub(super) async fn serve(mut source: impl Accept, service: impl Service, limits
         }
         let head_complete = Arc::new(AtomicBool::new(false));
         let connection = one(stream, service.clone(), Arc::clone(&head_complete), limits);
-        let task = tokio::spawn(connection).abort_handle();
+        let task = tokio::spawn(guarded_async("a connection to the metrics listener", connection)).abort_handle();
         open.push(Open { from: network(peer.ip()), head_complete, task });
         // The closed one gives its descriptor back, and whose head has arrived gets its answer, before the next newcomer is looked at.
         tokio::task::yield_now().await;

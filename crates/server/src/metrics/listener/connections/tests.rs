@@ -151,6 +151,33 @@ fn a_connection_is_worth_one_request() {
     });
 }
 
+/// Panics where it is asked with HEAD.
+#[derive(Clone)]
+struct Faulty;
+
+impl Service for Faulty {
+    fn answer(&self, request: &Request<Incoming>) -> Response<String> {
+        assert!(request.method() != hyper::Method::HEAD, "at fault");
+        Response::new("m".into())
+    }
+}
+
+#[test]
+fn a_panic_ends_one_connection_and_the_next_one_is_served() {
+    in_virtual_time(async {
+        let (mut first, far_first) = tokio::io::duplex(1024);
+        let (mut second, far_second) = tokio::io::duplex(1024);
+        tokio::spawn(serve(Prepared([Ok(far_first), Ok(far_second)].into()), Faulty, Limits::STANDARD));
+        first.write_all(b"HEAD /metrics HTTP/1.1\r\nhost: muster\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        first.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"");
+        second.write_all(SCRAPE).await.unwrap();
+        second.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.ends_with(b"\r\n\r\nm"));
+    });
+}
+
 /// Out of descriptors, the listener neither spins nor ends: it serves again once the kernel has one.
 #[test]
 fn a_socket_that_cannot_accept_is_tried_once_a_second() {
