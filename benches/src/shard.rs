@@ -1,9 +1,9 @@
 //! One shard and its authority, as `server` has them, without sockets and threads.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use authority::{Deliver, Flights, Issuer, Job, MemoryLedger, Outcome};
+use authority::{Collected, Deliver, Flights, Issuer, Job, MemoryLedger, Outcome};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{JobId, Now, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
@@ -18,24 +18,8 @@ const ROWS_MAX: usize = 16;
 pub(crate) struct Shard {
     server: Server,
     issuer: Arc<Issuer>,
-    finished: Arc<Finished>,
+    finished: Arc<Collected<JobId>>,
     now: Now,
-}
-
-/// What the authority has done.
-#[derive(Default)]
-struct Finished(Mutex<Vec<(JobId, Outcome)>>);
-
-impl Deliver<JobId> for Finished {
-    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(outcomes);
-    }
-}
-
-impl Finished {
-    fn take(&self) -> Vec<(JobId, Outcome)> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 impl Shard {

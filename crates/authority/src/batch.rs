@@ -135,25 +135,15 @@ fn isolated<T>(isolate: Isolate, work: impl FnOnce() -> T) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::sync::Mutex;
 
     use super::*;
+    use crate::collected::Collected;
     use crate::refusal::Refusal;
-
-    #[derive(Default)]
-    struct Delivered(Mutex<Vec<(u32, Outcome)>>);
-
-    impl Deliver<u32> for Delivered {
-        fn deliver(&self, outcomes: Vec<(u32, Outcome)>) {
-            assert!(!outcomes.is_empty(), "an empty delivery wakes a shard for nothing");
-            self.0.lock().unwrap().extend(outcomes);
-        }
-    }
 
     #[test]
     fn e56_of_three_jobs_the_one_that_panics_is_answered_later_and_the_others_go_on() {
         let isolate: Isolate = |step| drop(catch_unwind(AssertUnwindSafe(step)));
-        let delivered = Arc::new(Delivered::default());
+        let delivered = Arc::new(Collected::<u32>::default());
         let deliver = Arc::clone(&delivered) as Arc<dyn Deliver<u32>>;
         let batch = Batch::new(deliver, isolate, vec![(1, "first"), (2, "second"), (3, "third")]);
         let next = batch.advance(|state| {
@@ -161,7 +151,7 @@ mod tests {
             if state == "third" { Err(Refusal::ClientUnknown.into()) } else { Ok(state.len()) }
         });
         assert_eq!(next.states().collect::<Vec<_>>(), [&5]);
-        let mut outcomes = std::mem::take(&mut *delivered.0.lock().unwrap());
+        let mut outcomes = delivered.take();
         outcomes.sort_by_key(|(job, _)| *job);
         let [(2, Outcome::Later { why: Busy::Dropped, .. }), (3, Outcome::Refused(Refusal::ClientUnknown))] =
             outcomes[..]

@@ -20,6 +20,7 @@
 
 mod batch;
 mod ca;
+mod collected;
 mod completion;
 mod decide;
 mod device;
@@ -43,6 +44,7 @@ mod subject;
 
 pub use batch::Isolate;
 pub use ca::{Ca, CaFault, ChainRule, Urls, VerifySignatures};
+pub use collected::Collected;
 pub use completion::Completion;
 pub use device::{DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice, SubjectAttribute};
 pub use function::Function;

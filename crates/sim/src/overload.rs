@@ -10,10 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use authority::{Deliver, Flights, Issuer, MemoryLedger, Outcome};
+use authority::{Collected, Deliver, Flights, Issuer, MemoryLedger};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{
     Backlog, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec,
@@ -103,15 +103,6 @@ pub fn capacity() -> f64 {
     1.0 / ((BEGIN + AUTHENTICATE + ISSUE) * SLOWER).as_secs_f64()
 }
 
-#[derive(Default)]
-struct Finished(Mutex<Vec<(JobId, Outcome)>>);
-
-impl Deliver<JobId> for Finished {
-    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(outcomes);
-    }
-}
-
 enum Towards {
     Server,
     Device,
@@ -123,7 +114,7 @@ struct Run<'c> {
     clock: Clock,
     server: Server,
     issuer: Arc<Issuer>,
-    finished: Arc<Finished>,
+    finished: Arc<Collected<JobId>>,
     random: Arc<DerivedRandom>,
     clients: Vec<Option<Client>>,
     timers: BTreeSet<(Instant, usize)>,
@@ -310,7 +301,7 @@ impl<'c> Run<'c> {
                 Output::Submit(id, job) => {
                     let deliver = Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>;
                     self.issuer.submit(clock.utc, vec![(id, job)], deliver);
-                    let outcomes = std::mem::take(&mut *self.finished.0.lock().unwrap_or_else(PoisonError::into_inner));
+                    let outcomes = self.finished.take();
                     for (job, outcome) in outcomes {
                         self.server.complete(clock, job, outcome);
                     }

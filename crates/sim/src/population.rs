@@ -4,10 +4,10 @@
 //! word, so that the server keeps what it has to keep. Every call into the server goes through a probe, in which a caller counts memory.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use authority::{Deliver, Flights, Issuer, MemoryLedger, Outcome};
+use authority::{Collected, Deliver, Flights, Issuer, MemoryLedger};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
@@ -50,19 +50,10 @@ pub struct Population {
     clock: Clock,
     server: Server,
     issuer: Arc<Issuer>,
-    finished: Arc<Finished>,
+    finished: Arc<Collected<JobId>>,
     random: Arc<DerivedRandom>,
     dtls: Option<(u32, Arc<DtlsConfig>)>,
     devices: u32,
-}
-
-#[derive(Default)]
-struct Finished(Mutex<Vec<(JobId, Outcome)>>);
-
-impl Deliver<JobId> for Finished {
-    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(outcomes);
-    }
 }
 
 impl Population {
@@ -207,7 +198,7 @@ impl Population {
                     free(job, probe);
                     let deliver = Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>;
                     self.issuer.submit(now.utc, vec![(id, copy)], deliver);
-                    let outcomes = std::mem::take(&mut *self.finished.0.lock().unwrap_or_else(PoisonError::into_inner));
+                    let outcomes = self.finished.take();
                     for (job, outcome) in outcomes {
                         let mut outcome = Some(outcome);
                         probe(&mut || {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use authority::{Deliver, Flights, Issuer, Job, Ledger, MemoryLedger, Outcome, Profile};
+use authority::{Collected, Deliver, Flights, Issuer, Job, Ledger, MemoryLedger, Profile};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{JobId, Output, PublicKeyDone, Server, ServerConfig, ServerSpec};
 use link::Tally;
@@ -50,7 +50,9 @@ pub struct World {
     server: Server,
     site: Site,
     issuer: Arc<Issuer>,
-    finished: Arc<Finished>,
+    /// What the authority and the pool have done, until the server's turn.
+    outcomes: Arc<Collected<JobId>>,
+    steps: Arc<Mutex<Vec<PublicKeyDone>>>,
     ledger: Arc<MemoryLedger>,
     profile: Arc<Profile>,
     ca: TestCa,
@@ -63,23 +65,6 @@ pub struct World {
     heard: u64,
     /// Those that find it restarted.
     restarts: Vec<u64>,
-}
-
-/// What was done elsewhere and waits for the server's turn.
-#[derive(Default)]
-struct Finished {
-    outcomes: Mutex<Vec<(JobId, Outcome)>>,
-    steps: Mutex<Vec<PublicKeyDone>>,
-}
-
-impl Deliver<JobId> for Finished {
-    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).extend(outcomes);
-    }
-}
-
-fn take<T>(queue: &Mutex<Vec<T>>) -> Vec<T> {
-    std::mem::take(&mut *queue.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl World {
@@ -106,7 +91,8 @@ impl World {
             server: site.start(),
             site,
             clock,
-            finished: Arc::default(),
+            outcomes: Arc::default(),
+            steps: Arc::default(),
             ledger,
             profile,
             ca,
@@ -185,7 +171,8 @@ impl World {
                     if self.site.restarts() || self.restarts.contains(&self.heard) {
                         // What was under way goes on in the ledger, but nobody is left to hear of it.
                         self.server = self.site.start();
-                        self.finished = Arc::default();
+                        self.outcomes = Arc::default();
+                        self.steps = Arc::default();
                     }
                     self.server.handle_datagram(now, route(peer), &mut datagram);
                     self.serve();
@@ -217,7 +204,7 @@ impl World {
     fn complete(&mut self) {
         let now = self.clock.now();
         loop {
-            let (outcomes, steps) = (take(&self.finished.outcomes), take(&self.finished.steps));
+            let (outcomes, steps) = (self.outcomes.take(), std::mem::take(&mut *lock(&self.steps)));
             if outcomes.is_empty() && steps.is_empty() {
                 return;
             }
@@ -239,16 +226,16 @@ impl World {
             match output {
                 Output::Submit(id, job) => jobs.push((id, job)),
                 Output::PublicKey(step) => {
-                    let finished = Arc::clone(&self.finished);
+                    let steps = Arc::clone(&self.steps);
                     self.agenda.after(PUBLIC_KEY_STEP, move || {
-                        finished.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step.run());
+                        lock(&steps).push(step.run());
                     });
                 }
                 Output::Attempt(_) | Output::Alarm(_) => {}
             }
         }
         if !jobs.is_empty() {
-            self.issuer.submit(now.utc, jobs, Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>);
+            self.issuer.submit(now.utc, jobs, Arc::clone(&self.outcomes) as Arc<dyn Deliver<JobId>>);
         }
         while let Some(transmit) = self.server.poll_transmit() {
             let peer = transmit.route.peer();
@@ -379,4 +366,8 @@ fn mark(wire: &mut Context, at: Duration, direction: u8, peer: SocketAddr, bytes
     wire.update(&peer.port().to_be_bytes());
     wire.update(&(bytes.len() as u64).to_be_bytes());
     wire.update(bytes);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

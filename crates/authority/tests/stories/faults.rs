@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use authority::{
-    Busy, Completion, Custody, Deliver, Flights, Function, Intended, Intent, Issued, Issuer, Job, Ledger, LedgerFault,
-    MemoryLedger, Misissue, Outcome, Random, Record, Recorded, RingSigner, Signer, SignerFault, Standing, ToSign,
-    VerifySignatures,
+    Busy, Collected, Completion, Custody, Deliver, Flights, Function, Intended, Intent, Issued, Issuer, Job, Ledger,
+    LedgerFault, MemoryLedger, Misissue, Outcome, Random, Record, Recorded, RingSigner, Signer, SignerFault, Standing,
+    ToSign, VerifySignatures,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Digest, PrivateKey, Signature, UnixTime};
 
 use crate::support;
 use crate::support::faulty::{Fate, FaultyLedger, FaultySigner, Queue};
-use crate::support::{Collect, DAY, Derived, START, World, at, issued, key};
+use crate::support::{DAY, Derived, START, World, answers_of, at, issued, key};
 
 struct Stage {
     world: World,
@@ -37,8 +37,8 @@ impl Stage {
         Stage { world, queue, ledger, signer, issuer }
     }
 
-    fn submit(&self, seconds: u64, jobs: Vec<Job>) -> Arc<Collect> {
-        let collect = Arc::new(Collect::default());
+    fn submit(&self, seconds: u64, jobs: Vec<Job>) -> Arc<Collected<usize>> {
+        let collect = Arc::new(Collected::default());
         let batch = jobs.into_iter().enumerate().collect();
         self.issuer.submit(at(seconds), batch, Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
         collect
@@ -88,13 +88,13 @@ fn every_fault_of_a_single_enrolment_ends_in_later_and_a_repeat_gets_one_certifi
             assert_eq!(collect.len(), 0, "{fates:?}: answered too early");
             stage.queue.step(0, *fate);
         }
-        assert_eq!(later(collect.take(1).remove(0)), *expected, "{fates:?}");
+        assert_eq!(later(answers_of(&collect, 1).remove(0)), *expected, "{fates:?}");
         assert_eq!(stage.issuer.in_flight(), 0);
         stage.queue.run_in_order();
         // A completion that was dropped leaves the intent to its lifetime.
         let collect = stage.submit(START + 61, enroll());
         stage.queue.run_in_order();
-        let certificate = issued(collect.take(1).remove(0));
+        let certificate = issued(answers_of(&collect, 1).remove(0));
         assert_eq!(stage.recorded(), [certificate], "{fates:?}: one certificate, and it is the one that was released");
     }
 }
@@ -105,7 +105,7 @@ fn a_ledger_that_cannot_say_who_a_client_is_stops_only_those_that_it_was_asked_a
     let (profile, one, two) = (stage.world.profile(), stage.world.device(1), stage.world.device(2));
     let collect = stage.submit(START, vec![stage.world.enroll(&profile, &one, one.csr())]);
     stage.queue.run_in_order();
-    let first = issued(collect.take(1).remove(0));
+    let first = issued(answers_of(&collect, 1).remove(0));
     for (fate, expected) in
         [(Fate::FaultBefore, Busy::Ledger(LedgerFault::Unavailable)), (Fate::Short, Busy::Ledger(LedgerFault::Answer))]
     {
@@ -113,7 +113,7 @@ fn a_ledger_that_cannot_say_who_a_client_is_stops_only_those_that_it_was_asked_a
         let collect = stage.submit(START + DAY, vec![renewal, stage.world.enroll(&profile, &two, two.csr())]);
         stage.queue.step(0, fate);
         stage.queue.run_in_order();
-        let mut outcomes = collect.take(2);
+        let mut outcomes = answers_of(&collect, 2);
         issued(outcomes.remove(1));
         assert_eq!(later(outcomes.remove(0)), expected);
     }
@@ -132,7 +132,7 @@ fn c05_a_repeat_while_the_first_is_in_flight_waits_for_its_outcome() {
     assert_eq!(stage.issuer.in_flight(), 1);
     stage.queue.run_in_order();
     let certificates: BTreeSet<Digest> =
-        [first, second, third].iter().map(|it| issued(it.take(1).remove(0)).digest).collect();
+        [first, second, third].iter().map(|it| issued(answers_of(it, 1).remove(0)).digest).collect();
     assert_eq!((certificates.len(), stage.recorded().len()), (1, 1));
     assert_eq!(stage.signer.signed.lock().unwrap().len(), 1, "signed once");
 }
@@ -145,7 +145,7 @@ fn a_request_with_another_certificate_does_not_wait_for_what_it_wants_to_renew()
     let run = |seconds, job| {
         let collect = stage.submit(seconds, vec![job]);
         stage.queue.run_in_order();
-        issued(collect.take(1).remove(0))
+        issued(answers_of(&collect, 1).remove(0))
     };
     let renew = |with: &Issued| stage.world.with_issued(Function::SimpleReenroll, &profile, with, csr.clone());
     let first = run(START, stage.world.enroll(&profile, &device, csr.clone()));
@@ -155,9 +155,9 @@ fn a_request_with_another_certificate_does_not_wait_for_what_it_wants_to_renew()
     let next = stage.submit(START + 2, vec![renew(&second)]);
     stage.queue.step(0, Fate::Good);
     stage.queue.step(0, Fate::Good);
-    assert_eq!(later(next.take(1).remove(0)), Busy::InFlight);
+    assert_eq!(later(answers_of(&next, 1).remove(0)), Busy::InFlight);
     stage.queue.run_in_order();
-    assert_eq!(issued(straggler.take(1).remove(0)), second);
+    assert_eq!(issued(answers_of(&straggler, 1).remove(0)), second);
 }
 
 #[test]
@@ -171,10 +171,10 @@ fn enrolments_in_flight_are_bounded() {
     let profile = world.profile();
     let devices: Vec<_> = (0..3).map(|number| world.device(number)).collect();
     let jobs = devices.iter().map(|device| world.enroll(&profile, device, device.csr())).enumerate().collect();
-    let collect = Arc::new(Collect::default());
+    let collect = Arc::new(Collected::default());
     issuer.submit(at(START), jobs, Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
     queue.run_in_order();
-    let outcomes = collect.take(3);
+    let outcomes = answers_of(&collect, 3);
     let full = |outcome: &&Outcome| matches!(outcome, Outcome::Later { why: Busy::Full, .. });
     assert_eq!(outcomes.iter().filter(full).count(), 1);
     assert_eq!(issuer.in_flight(), 0);
@@ -188,7 +188,7 @@ fn e25_a_serial_that_is_taken_is_drawn_again_a_few_times() {
         let (profile, device) = (stage.world.profile(), stage.world.device(1));
         let collect = stage.submit(START, vec![stage.world.enroll(&profile, &device, device.csr())]);
         stage.queue.run_in_order();
-        let outcome = collect.take(1).remove(0);
+        let outcome = answers_of(&collect, 1).remove(0);
         if good {
             issued(outcome);
         } else {
@@ -229,10 +229,10 @@ fn e25_e27_a_forced_collision_gives_two_serials_and_each_has_one_content() {
     let profile = stage.world.profile();
     let devices: Vec<_> = (0..2).map(|number| stage.world.device(number)).collect();
     let jobs = devices.iter().map(|device| stage.world.enroll(&profile, device, device.csr())).enumerate().collect();
-    let collect = Arc::new(Collect::default());
+    let collect = Arc::new(Collected::default());
     issuer.submit(at(START), jobs, Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
     stage.queue.run_in_order();
-    let certificates: Vec<_> = collect.take(2).into_iter().map(issued).collect();
+    let certificates: Vec<_> = answers_of(&collect, 2).into_iter().map(issued).collect();
     assert_ne!(certificates[0].serial, certificates[1].serial);
     assert_eq!(stage.signer.signed.lock().unwrap().len(), 2, "the content that lost its serial was never signed");
 }
@@ -247,7 +247,7 @@ fn e27_an_abandoned_serial_is_never_used_for_another_content() {
         stage.queue.step(0, Fate::Good);
         stage.queue.step(0, Fate::FaultBefore);
         stage.queue.run_in_order();
-        assert_eq!(later(collect.take(1).remove(0)), Busy::Signer(SignerFault::Unavailable));
+        assert_eq!(later(answers_of(&collect, 1).remove(0)), Busy::Signer(SignerFault::Unavailable));
     }
     let signed = stage.signer.signed.lock().unwrap().clone();
     assert_eq!(signed.iter().collect::<BTreeSet<_>>().len(), 3, "each attempt has its own content");
@@ -336,7 +336,7 @@ fn whatever_fails_each_device_ends_with_one_certificate_that_is_in_the_ledger() 
             // The last rounds are quiet: by then every device must be served.
             stage.queue.run(&chance, (round < ROUNDS - 5).then_some(3));
             for collect in collects {
-                for (device, outcome) in collect.take(devices.len()).into_iter().enumerate() {
+                for (device, outcome) in answers_of(&collect, devices.len()).into_iter().enumerate() {
                     if let Outcome::Issued(certificate) = outcome {
                         held[device].insert(certificate.digest);
                     }
@@ -362,14 +362,14 @@ fn e45_two_nodes_with_one_ledger_issue_one_certificate() {
     let csr = device.csr();
     let enroll = || stage.world.enroll(&profile, &device, csr.clone());
     let here = stage.submit(START, vec![enroll()]);
-    let there = Arc::new(Collect::default());
+    let there = Arc::new(Collected::default());
     other.submit(at(START), vec![(0, enroll())], Arc::clone(&there) as Arc<dyn Deliver<usize>>);
     stage.queue.run_in_order();
-    let first = issued(here.take(1).remove(0));
-    assert_eq!(later(there.take(1).remove(0)), Busy::InFlight, "one of them signs");
+    let first = issued(answers_of(&here, 1).remove(0));
+    assert_eq!(later(answers_of(&there, 1).remove(0)), Busy::InFlight, "one of them signs");
     other.submit(at(START + 5), vec![(0, enroll())], Arc::clone(&there) as Arc<dyn Deliver<usize>>);
     stage.queue.run_in_order();
-    assert_eq!(issued(there.take(1).remove(0)), first, "both answer it");
+    assert_eq!(issued(answers_of(&there, 1).remove(0)), first, "both answer it");
 }
 
 /// A ledger that panics where it is asked.
@@ -400,12 +400,12 @@ fn e56_a_panic_below_answers_its_jobs_and_frees_their_keys() {
     let world = World::new();
     let issuer = world.issuer(Arc::new(Panics), Arc::new(world.signer()));
     let (profile, device) = (world.profile(), world.device(1));
-    let collect = Arc::new(Collect::default());
+    let collect = Arc::new(Collected::default());
     let job = world.enroll(&profile, &device, device.csr());
     let deliver = Arc::clone(&collect) as Arc<dyn Deliver<usize>>;
     let submit = || issuer.submit(at(START), vec![(0, job)], deliver);
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(submit)).is_err());
-    assert!(matches!(collect.take(1)[..], [Outcome::Later { why: Busy::Dropped, .. }]));
+    assert!(matches!(answers_of(&collect, 1)[..], [Outcome::Later { why: Busy::Dropped, .. }]));
     assert_eq!(issuer.in_flight(), 0);
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Barrier, mpsc};
 
-use authority::{Deliver, Function, Issued, Job, Outcome};
+use authority::{Collected, Deliver, Function, Issued, Job, Outcome};
 use pki::Digest;
 
-use crate::support::{Collect, DAY, START, World, YEAR, at, issued, run, run_one};
+use crate::support::{DAY, START, World, YEAR, at, issued, run, run_one};
 
 /// Mbed TLS and others sign deterministically (RFC 6979): every request with the same key and subject is the same bytes.
 #[test]
@@ -181,7 +181,7 @@ impl Deliver<usize> for Forward {
 fn nothing_is_delivered_for_nothing() {
     let world = World::new();
     let (issuer, _) = world.plain();
-    let collect = Arc::new(Collect::default());
+    let collect = Arc::new(Collected::default());
     issuer.submit(at(START), Vec::new(), Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
     assert_eq!(collect.len(), 0);
 }

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use authority::{
-    Busy, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MIN, Completion, Custody, Deliver, Function, Job, Ledger,
-    MemoryLedger, Outcome, ProfileFault, ProfileSpec, Refusal, Signer, SignerFault, SubjectRule, ToSign,
+    Busy, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MIN, Collected, Completion, Custody, Deliver, Function, Job,
+    Ledger, MemoryLedger, Outcome, ProfileFault, ProfileSpec, Refusal, Signer, SignerFault, SubjectRule, ToSign,
 };
 use pki::{Certificate, GeneralNames};
 
-use crate::support::{Collect, DAY, Device, START, World, at, issued, key, refused, run_one};
+use crate::support::{DAY, Device, START, World, answers_of, at, issued, key, refused, run_one};
 
 /// A request with a key of its own.
 fn fresh(world: &World, device: &Device) -> Vec<u8> {
@@ -103,7 +103,7 @@ fn e55_a_device_with_many_sessions_has_a_few_enrolments_in_flight_and_others_hav
     let profile = world.profile();
     let (greedy, honest) = (world.device(1), world.device(2));
     let submit = |job: Job| {
-        let collect = Arc::new(Collect::default());
+        let collect = Arc::new(Collected::default());
         issuer.submit(at(START), vec![(0, job)], Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
         collect
     };
@@ -111,7 +111,7 @@ fn e55_a_device_with_many_sessions_has_a_few_enrolments_in_flight_and_others_hav
     let (waiting, turned): (Vec<_>, Vec<_>) = of_greedy.into_iter().partition(|it| it.len() == 0);
     assert_eq!((waiting.len(), turned.len(), issuer.in_flight()), (4, 16, 4));
     for collect in &turned {
-        let outcome = collect.take(1).remove(0);
+        let outcome = answers_of(&collect, 1).remove(0);
         assert!(matches!(outcome, Outcome::Later { why: Busy::DeviceInFlight, .. }), "{outcome:?}");
     }
     let of_honest = submit(world.enroll(&profile, &honest, fresh(&world, &honest)));

@@ -3,13 +3,13 @@
 
 pub(crate) mod faulty;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use authority::{
-    Ca, Deliver, Flights, Function, Issued, Issuer, Job, Ledger, MemoryLedger, Outcome, Profile, ProfileSpec, Random,
-    Refusal, RingSigner, Signer, TlsUnique, Urls, VerifySignatures,
+    Ca, Collected, Deliver, Flights, Function, Issued, Issuer, Job, Ledger, MemoryLedger, Outcome, Profile,
+    ProfileSpec, Random, Refusal, RingSigner, Signer, TlsUnique, Urls, VerifySignatures,
 };
 use pki::issue::{self, NodePrefix, Serial, Template, TemplateSpec};
 use pki::make::{self, AuthoritySpec, CsrSpec, DeviceSpec, Parent};
@@ -366,37 +366,20 @@ pub(crate) fn secure<T>(random: &Derived, mut operation: impl FnMut(&dyn SecureR
     result.unwrap()
 }
 
-/// Keeps what is delivered.
-#[derive(Default)]
-pub(crate) struct Collect(Mutex<Vec<(usize, Outcome)>>);
-
-impl Deliver<usize> for Collect {
-    fn deliver(&self, outcomes: Vec<(usize, Outcome)>) {
-        assert!(!outcomes.is_empty(), "an empty delivery wakes a shard for nothing");
-        self.0.lock().unwrap().extend(outcomes);
-    }
-}
-
-impl Collect {
-    pub(crate) fn len(&self) -> usize {
-        self.0.lock().unwrap().len()
-    }
-
-    /// The outcomes in the order of submission; each of `count` jobs is there once.
-    pub(crate) fn take(&self, count: usize) -> Vec<Outcome> {
-        let mut outcomes = std::mem::take(&mut *self.0.lock().unwrap());
-        outcomes.sort_by_key(|(index, _)| *index);
-        let indexes: Vec<usize> = outcomes.iter().map(|(index, _)| *index).collect();
-        assert_eq!(indexes, (0..count).collect::<Vec<_>>(), "every job is answered exactly once");
-        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
-    }
+/// The outcomes in the order of submission; each of `count` jobs is there once.
+pub(crate) fn answers_of(collected: &Collected<usize>, count: usize) -> Vec<Outcome> {
+    let mut outcomes = collected.take();
+    outcomes.sort_by_key(|(index, _)| *index);
+    let indexes: Vec<usize> = outcomes.iter().map(|(index, _)| *index).collect();
+    assert_eq!(indexes, (0..count).collect::<Vec<_>>(), "every job is answered exactly once");
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 /// Submits jobs as one batch to an issuer that completes at once.
 pub(crate) fn run(issuer: &Arc<Issuer>, seconds: u64, jobs: Vec<Job>) -> Vec<Outcome> {
-    let (collect, count) = (Arc::new(Collect::default()), jobs.len());
+    let (collect, count) = (Arc::new(Collected::default()), jobs.len());
     issuer.submit(at(seconds), jobs.into_iter().enumerate().collect(), Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
-    collect.take(count)
+    answers_of(&collect, count)
 }
 
 pub(crate) fn run_one(issuer: &Arc<Issuer>, seconds: u64, job: Job) -> Outcome {

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use authority::{Deliver, Issuer, Job, MemoryLedger, Outcome, ProfileSpec};
+use authority::{Collected, Deliver, Issuer, Job, MemoryLedger, Outcome, ProfileSpec};
 use dtls::{CookieKeys, ExtendedMasterSecret, Now, Path, PublicKeySteps, Route, SocketIndex};
 use est::{DtlsConfig, JobId, NameAuthorities, Output, PublicKeyJob, Server, ServerConfig, ServerSpec, ServerVerifier};
 use pki::issue::NodePrefix;
@@ -103,20 +103,11 @@ pub(super) struct Site {
     cookie: CookieKeys,
     steps: Vec<PublicKeyJob>,
     issuer: Option<Arc<Issuer>>,
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Collected<JobId>>,
     heard: BTreeSet<SocketAddr>,
     sessions_max: usize,
     half_open_max: usize,
     pending_max: usize,
-}
-
-#[derive(Default)]
-struct Mailbox(Mutex<Vec<(JobId, Outcome)>>);
-
-impl Deliver<JobId> for Mailbox {
-    fn deliver(&self, outcomes: Vec<(JobId, Outcome)>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(outcomes);
-    }
 }
 
 /// A datagram of the server.
@@ -188,7 +179,7 @@ impl Site {
             let deliver = Arc::clone(&self.mailbox) as Arc<dyn Deliver<JobId>>;
             self.issuer().submit(self.clock.now().utc, jobs, deliver);
         }
-        let outcomes = std::mem::take(&mut *self.mailbox.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let outcomes = self.mailbox.take();
         for (job, outcome) in outcomes {
             self.server.complete(self.clock.now(), job, outcome);
         }
