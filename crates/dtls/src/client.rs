@@ -1,10 +1,6 @@
 //! Client side: one association with one server.
 //!
-//! The handshake is in `handshake` and its states; records, flights, transcript and the established session are the server's too.
-
-mod flight;
-mod handshake;
-mod server_flight;
+//! The handshake is in `handshake::client` and its states; records, flights, transcript and the established session are the server's too.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,6 +9,7 @@ use std::time::Instant;
 
 use crate::config::ClientConfig;
 use crate::drops::{Drop, DropCounters};
+use crate::handshake::client::{Handshake, IdentityUse, Progress};
 use crate::observer::{Direction, Observer, TraceEvent};
 use crate::port::Outside;
 use crate::record::{Record, Records, Role};
@@ -20,9 +17,6 @@ use crate::refusal::Refusal;
 use crate::route::{Now, Random};
 use crate::session::{Closed, Received, SendFault, Session, SessionFacts};
 use crate::verify::{Account, VerifyPeer};
-use handshake::{Handshake, Progress};
-
-pub use flight::IdentityUse;
 
 /// Client side: one association, from its first ClientHello to its end.
 ///

@@ -1,8 +1,8 @@
 //! Bodies of the fuzz targets: bytes in, nothing out, no panic. Tests replay them; a fuzzer calls them.
 
 use crate::drops::Drop;
+use crate::handshake::reassembly::Reassembly;
 use crate::limits::HANDSHAKE_MESSAGE_BYTES_MAX;
-use crate::reassembly::Reassembly;
 use crate::wire::{
     CertificateChain, CertificateRequest, CertificateVerify, ClientHello, ClientKeyExchange, Fragment, HandshakeType,
     HelloHead, HelloVerifyRequest, Reader, RecordHeader, ServerHello, ServerKeyExchange,

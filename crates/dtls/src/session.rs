@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::alert::{AlertDescription, AlertLevel};
-use crate::conversation::parse_alert;
 use crate::crypto::{Suite, VerifyData};
 use crate::drops::Drop;
+use crate::handshake::conversation::parse_alert;
 use crate::limits::{MTU_MIN, REPEAT_ANSWERS_MAX};
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;

@@ -26,9 +26,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::drops::Drop;
+use crate::handshake::server::Stage;
 use crate::limits::{HANDSHAKE_DEADLINE_DEFAULT, HELLO_DEADLINE};
 use crate::route::{Route, SessionId};
-use crate::server::Stage;
 
 /// By then a device on RFC 7925 §11 timers (9 s, doubling) has repeated its flight twice, after 9 and after 27 s.
 pub(super) const DUE: Duration = Duration::from_secs(27);

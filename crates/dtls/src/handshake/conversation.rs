@@ -14,19 +14,19 @@
 use std::time::{Duration, Instant};
 
 use crate::alert::{AlertDescription, AlertLevel};
-use crate::datagram_size::DatagramSize;
 use crate::drops::Drop;
-use crate::early::EarlyRecords;
-use crate::flight::{Epochs, Flight};
+use crate::handshake::datagram_size::DatagramSize;
+use crate::handshake::early::EarlyRecords;
+use crate::handshake::flight::{Epochs, Flight};
+use crate::handshake::reassembly::{Message, Reassembly};
+use crate::handshake::timer::{GaveUp, Haste, Timer};
+use crate::handshake::transcript::Transcript;
 use crate::limits::{PLAINTEXT_BYTES_MAX, RECORD_SIZE_LIMIT_MIN};
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
-use crate::reassembly::{Message, Reassembly};
 use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, SequenceExhausted, Unopened};
 use crate::refusal::Refusal;
 use crate::session::{Bindings, Secured};
-use crate::timer::{GaveUp, Haste, Timer};
-use crate::transcript::Transcript;
 use crate::wire::{ContentType, Fragment, HandshakeType, RECORD_HEADER_BYTES, Reader};
 
 /// What a conversation is begun with.

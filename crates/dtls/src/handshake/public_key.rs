@@ -14,8 +14,8 @@ use rustls_pki_types::UnixTime;
 use crate::crypto::{
     EphemeralKey, Group, Hash, MasterSecret, Premaster, Signature, SignatureScheme, is_der_signature, run_many,
 };
+use crate::handshake::proof::{Fault, OwnCheck, Standing};
 use crate::identity::Identity;
-use crate::proof::{Fault, OwnCheck, Standing};
 use crate::refusal::Refusal;
 use crate::route::{Random, SessionId};
 use crate::verify::{Account, CertificateRefusal, VerifyPeer};

@@ -17,17 +17,22 @@
 //!
 //! The server is judged as soon as its key exchange is there; nothing of ours but hellos is sent before that.
 
+mod client_flight;
+mod server_flight;
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::flight::{ExpectChangeCipherSpec, ExpectFinished, IdentityUse};
-use super::server_flight::{
+pub use client_flight::IdentityUse;
+use client_flight::{ExpectChangeCipherSpec, ExpectFinished};
+use server_flight::{
     ExpectCertificate, ExpectCertificateRequest, ExpectServerHello, ExpectServerHelloDone, ExpectServerKeyExchange,
 };
+
 use crate::config::ClientConfig;
-use crate::conversation::{Conversation, Numbering, Terms};
+use crate::handshake::conversation::{Conversation, Numbering, Terms};
+use crate::handshake::reassembly::Message;
 use crate::port::Port;
-use crate::reassembly::Message;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::session::Secured;
@@ -35,7 +40,7 @@ use crate::verify::{Account, VerifyPeer};
 use crate::wire::HandshakeType;
 
 /// One handshake in progress.
-pub(super) struct Handshake<V: VerifyPeer> {
+pub(crate) struct Handshake<V: VerifyPeer> {
     conversation: Conversation,
     state: State<V::Proven>,
     /// What there is to say if it fails.
@@ -44,7 +49,7 @@ pub(super) struct Handshake<V: VerifyPeer> {
 }
 
 /// What a handshake wants of its owner.
-pub(super) enum Progress<P> {
+pub(crate) enum Progress<P> {
     /// The next datagram, or the next timeout.
     Waiting,
     /// It is done.
@@ -52,21 +57,21 @@ pub(super) enum Progress<P> {
 }
 
 /// The fruit of a handshake.
-pub(super) struct Established<P> {
-    pub(super) proven: P,
-    pub(super) identity: IdentityUse,
-    pub(super) secured: Secured,
+pub(crate) struct Established<P> {
+    pub(crate) proven: P,
+    pub(crate) identity: IdentityUse,
+    pub(crate) secured: Secured,
 }
 
 /// What a handler of a state may touch.
-pub(super) struct Context<'a, 'p, V: VerifyPeer> {
-    pub(super) conversation: &'a mut Conversation,
-    pub(super) config: &'a ClientConfig<V>,
-    pub(super) account: &'a mut Account,
-    pub(super) port: &'a mut Port<'p>,
+struct Context<'a, 'p, V: VerifyPeer> {
+    conversation: &'a mut Conversation,
+    config: &'a ClientConfig<V>,
+    account: &'a mut Account,
+    port: &'a mut Port<'p>,
 }
 
-pub(super) enum State<P> {
+enum State<P> {
     ExpectServerHello(ExpectServerHello),
     ExpectCertificate(ExpectCertificate),
     ExpectServerKeyExchange(Box<ExpectServerKeyExchange>),
@@ -79,14 +84,14 @@ pub(super) enum State<P> {
 }
 
 /// What follows a message.
-pub(super) enum Next<P> {
+enum Next<P> {
     State(State<P>),
     Established(Box<Established<P>>),
 }
 
 impl<V: VerifyPeer> Handshake<V> {
     /// Sends the first ClientHello. Nothing has been sent before, so there is a sequence number for it.
-    pub(super) fn new(config: Arc<ClientConfig<V>>, port: &mut Port<'_>) -> Self {
+    pub(crate) fn new(config: Arc<ClientConfig<V>>, port: &mut Port<'_>) -> Self {
         let terms = Terms {
             mtu: config.mtu,
             message_bytes_max: config.message_bytes_max,
@@ -101,7 +106,7 @@ impl<V: VerifyPeer> Handshake<V> {
         Self { conversation, state, account, config }
     }
 
-    pub(super) fn handle_record(
+    pub(crate) fn handle_record(
         &mut self,
         record: &Record,
         payload: &mut [u8],
@@ -112,30 +117,30 @@ impl<V: VerifyPeer> Handshake<V> {
     }
 
     /// To be called after the records of a datagram.
-    pub(super) fn after_datagram(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+    pub(crate) fn after_datagram(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
         self.conversation.answer_repetition(port)
     }
 
-    pub(super) fn poll_timeout(&self) -> Instant {
+    pub(crate) fn poll_timeout(&self) -> Instant {
         self.conversation.poll_timeout()
     }
 
-    pub(super) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+    pub(crate) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
         self.conversation.handle_timeout(self.expected(), port)
     }
 
     /// The server's Finished is verified: the verifier may remember it.
-    pub(super) fn admit(&self, proven: V::Proven) -> V::Peer {
+    pub(crate) fn admit(&self, proven: V::Proven) -> V::Peer {
         self.config.verifier.admit(proven)
     }
 
     /// What there is to say beyond the refusal.
-    pub(super) fn take_account(&mut self) -> Account {
+    pub(crate) fn take_account(&mut self) -> Account {
         std::mem::take(&mut self.account)
     }
 
     /// Tells the server why it ends: protected, once our ChangeCipherSpec has been sent.
-    pub(super) fn refuse(&mut self, refusal: &Refusal, port: &mut Port<'_>) {
+    pub(crate) fn refuse(&mut self, refusal: &Refusal, port: &mut Port<'_>) {
         let protect = matches!(self.expected(), HandshakeType::FINISHED);
         if let Some(description) = refusal.alert() {
             self.conversation.send_last_alert(description, protect, port);

@@ -2,8 +2,8 @@
 
 use super::{Context, Established};
 use crate::crypto::{MasterSecret, VerifyData, WhoseFinished};
-use crate::flight::Flight;
-use crate::reassembly::Message;
+use crate::handshake::flight::Flight;
+use crate::handshake::reassembly::Message;
 use crate::refusal::Refusal;
 use crate::session::{Bindings, FinalFlight};
 use crate::verify::VerifyPeer;

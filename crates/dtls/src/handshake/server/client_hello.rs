@@ -5,9 +5,9 @@ use super::{Context, Next, State};
 use crate::config::{ExtendedMasterSecret, ServerConfig};
 use crate::cookie::Promise;
 use crate::crypto::{Group, Suite};
+use crate::handshake::public_key::{KeyExchangeWork, Work};
+use crate::handshake::reassembly::Message;
 use crate::limits::{PLAINTEXT_BYTES_MAX, RECORD_SIZE_LIMIT_MIN};
-use crate::public_key::{KeyExchangeWork, Work};
-use crate::reassembly::Message;
 use crate::refusal::Refusal;
 use crate::verify::VerifyPeer;
 use crate::wire::{

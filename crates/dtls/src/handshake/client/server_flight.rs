@@ -1,14 +1,14 @@
 //! The server's flight, message by message: `ExpectServerHello` to `ExpectServerHelloDone`.
 
-use super::flight::{Requested, send_client_flight};
-use super::handshake::{Context, State};
+use super::client_flight::{Requested, send_client_flight};
+use super::{Context, State};
 use crate::config::{ClientConfig, ExtendedMasterSecret, RecordLimit};
 use crate::crypto::{Group, SignatureScheme, Suite, is_der_signature};
-use crate::flight::Flight;
+use crate::handshake::flight::Flight;
+use crate::handshake::proof::{Fault, OwnCheck, prove};
+use crate::handshake::public_key::signed_parameters;
+use crate::handshake::reassembly::Message;
 use crate::limits::{HELLO_VERIFY_REQUESTS_MAX, RECORD_SIZE_LIMIT_MIN, SERVER_NAME_BYTES_MAX};
-use crate::proof::{Fault, OwnCheck, prove};
-use crate::public_key::signed_parameters;
-use crate::reassembly::Message;
 use crate::refusal::Refusal;
 use crate::verify::{CertificateFault, CertificateRefusal, VerifyPeer};
 use crate::wire::{

@@ -28,12 +28,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::ServerConfig;
-use crate::conversation::{Conversation, Numbering, Terms};
 use crate::cookie::Promise;
+use crate::handshake::conversation::{Conversation, Numbering, Terms};
+use crate::handshake::public_key::{Failure, Outcome, Work};
+use crate::handshake::reassembly::Message;
 use crate::limits::HANDSHAKE_MESSAGE_BYTES_MAX;
 use crate::port::Port;
-use crate::public_key::{Failure, Outcome, Work};
-use crate::reassembly::Message;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::session::Secured;

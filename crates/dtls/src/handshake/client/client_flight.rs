@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::handshake::{Context, Established};
 use super::server_flight::{Agreed, Server};
+use super::{Context, Established};
 use crate::crypto::{EphemeralKey, MasterSecret, VerifyData, WhoseFinished};
-use crate::flight::Flight;
+use crate::handshake::flight::Flight;
+use crate::handshake::public_key::Binding;
+use crate::handshake::reassembly::Message;
 use crate::identity::Identity;
 use crate::observer::TraceEvent;
-use crate::public_key::Binding;
-use crate::reassembly::Message;
 use crate::record::{ProtectedEpoch, Role};
 use crate::refusal::Refusal;
 use crate::session::Bindings;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::authentication::ExpectCertificate;
 use super::client_hello::Agreed;
 use super::{Context, State};
-use crate::flight::Flight;
+use crate::handshake::flight::Flight;
+use crate::handshake::public_key::KeyExchange;
 use crate::identity::Identity;
-use crate::public_key::KeyExchange;
 use crate::refusal::Refusal;
 use crate::verify::VerifyPeer;
 use crate::wire::{

@@ -1,0 +1,17 @@
+//! The handshake of DTLS 1.2 (RFC 6347 §4.2), both ends of it.
+//!
+//! `conversation` is what the ends share: fragments become messages, flights go out and are repeated. `server` and `client` hold the
+//! states. A handshake is driven by its owner, the endpoint of either end, and yields what a session is made of; it knows nothing of
+//! tables, cookies' keys or established sessions.
+
+pub(crate) mod client;
+pub(crate) mod conversation;
+mod datagram_size;
+mod early;
+mod flight;
+mod proof;
+pub(crate) mod public_key;
+pub(crate) mod reassembly;
+pub(crate) mod server;
+mod timer;
+mod transcript;
