@@ -5,10 +5,13 @@
 //! session (RFC 6347 §4.2.8). `table` keeps both kinds of tenants, their deadlines and their order of idleness.
 
 mod door;
+mod forgeries;
 mod handshakes;
 mod hello;
+mod index;
 mod meter;
 mod pressure;
+mod slab;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -21,7 +24,6 @@ use std::time::{Duration, Instant};
 use crate::config::ServerConfig;
 use crate::cookie::CookieJar;
 use crate::drops::{Drop, DropCounters};
-use crate::forgeries::ForgeryRate;
 use crate::handshake::public_key::{PublicKeyDone, PublicKeyJob};
 use crate::limits::{EARLY_RECORD_BYTES_MAX, EXPIRIES_PER_CALL_MAX, HANDSHAKE_TIMEOUTS_PER_CALL_MAX, QUEUE_KEPT};
 use crate::observer::{Direction, Observer, TraceEvent};
@@ -33,6 +35,7 @@ use crate::session::{Closed, Received, SendFault, SessionFacts};
 use crate::verify::{Account, VerifyPeer};
 use crate::wire::{ContentType, Fragment, HandshakeType, Offered, Reader};
 use door::Door;
+use forgeries::ForgeryRate;
 use meter::{Alerts, Meter};
 use pressure::Pressure;
 use table::Table;

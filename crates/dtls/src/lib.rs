@@ -20,28 +20,22 @@
 //!                   poll_transmit    poll_event   poll_public_key_job
 //! ```
 
-mod alert;
 mod client;
 mod config;
 mod cookie;
 mod crypto;
 mod drops;
 mod endpoint;
-mod forgeries;
 pub mod fuzz;
 mod handshake;
 mod identity;
-mod index;
 mod limits;
 mod observer;
 mod port;
-mod probe;
 mod record;
 mod refusal;
-mod replay;
 mod route;
 mod session;
-mod slab;
 mod verify;
 mod wire;
 
@@ -53,7 +47,6 @@ mod wire;
 ))]
 compile_error!("a build with a seam authenticates nobody: it is for tests alone");
 
-pub use alert::{AlertDescription, AlertLevel};
 pub use client::{Client, ClientEvent};
 pub use config::{ClientConfig, ExtendedMasterSecret, PublicKeySteps, RecordLimit, ServerConfig};
 pub use cookie::CookieKeys;
@@ -70,4 +63,4 @@ pub use route::{Now, Path, Random, Route, SessionId, SocketIndex};
 pub use rustls_pki_types::UnixTime;
 pub use session::{Closed, SendFault, SessionFacts};
 pub use verify::{Account, CertificateFault, CertificateRefusal, Conclusion, KeyAlone, Unproven, VerifyPeer};
-pub use wire::{FragmentLength, HandshakeType, Offered};
+pub use wire::{AlertDescription, AlertLevel, FragmentLength, HandshakeType, Offered};

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::alert::{AlertDescription, AlertLevel};
 use crate::drops::{Drop, DropCounters};
 use crate::limits::{QUEUE_KEPT, TRANSMIT_BYTES_KEPT};
 use crate::observer::{Direction, Observer, TraceEvent};
 use crate::route::{Now, Random, Route};
+use crate::wire::{AlertDescription, AlertLevel};
 
 /// Datagrams that wait to be fetched: ranges of one buffer that is used again and again, so that sending allocates nothing once the
 /// buffer has grown to what one turn needs.

@@ -1,8 +1,7 @@
 //! Why a handshake failed: a closed set, and one table from it to the alert that the peer is told.
 
-use crate::alert::AlertDescription;
 use crate::verify::CertificateFault;
-use crate::wire::HandshakeType;
+use crate::wire::{AlertDescription, HandshakeType};
 
 /// Why a handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,19 +2,21 @@
 //!
 //! It holds raw keys, one replay window, two verify_data and what its owner knows of the peer. The handshake is gone.
 
+mod probe;
+
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::alert::{AlertDescription, AlertLevel};
+use probe::Probe;
+
 use crate::crypto::{Suite, VerifyData};
 use crate::drops::Drop;
 use crate::handshake::conversation::parse_alert;
 use crate::limits::{MTU_MIN, REPEAT_ANSWERS_MAX};
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
-use crate::probe::Probe;
 use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, Role, SequenceExhausted, Unopened};
-use crate::wire::{ContentType, Fragment, HandshakeType, Reader, handshake_header};
+use crate::wire::{AlertDescription, AlertLevel, ContentType, Fragment, HandshakeType, Reader, handshake_header};
 
 /// What is known of an established session and does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Bytes on the wire and their checked forms. What has been parsed here is not checked again elsewhere.
 
+mod alert;
 mod certificate;
 mod client_hello;
 mod codec;
@@ -12,6 +13,7 @@ mod record;
 mod record_limit;
 mod server_hello;
 
+pub use alert::{AlertDescription, AlertLevel};
 pub(crate) use certificate::{CertificateChain, CertificateRequest, CertificateVerify, ChainFault, encode_certificate};
 pub(crate) use client_hello::{ClientHello, ClientHelloOffer, HelloHead, takes_later_versions_only};
 pub(crate) use codec::{Reader, to_u16};

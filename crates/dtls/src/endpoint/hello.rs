@@ -11,7 +11,6 @@
 
 use super::handshakes::FirstHello;
 use super::{Admission, Endpoint};
-use crate::alert::{AlertDescription, AlertLevel};
 use crate::cookie::COOKIE_BYTES;
 use crate::drops::Drop;
 use crate::limits::CLIENT_HELLO_BYTES_MAX;
@@ -20,8 +19,9 @@ use crate::record::Record;
 use crate::route::{Now, Route};
 use crate::verify::VerifyPeer;
 use crate::wire::{
-    ContentType, DTLS_1_0, DTLS_1_2, Fragment, HANDSHAKE_HEADER_BYTES, HandshakeType, HelloHead, Reader,
-    encode_hello_verify_request, epoch_and_sequence, handshake_header, put_record_header, takes_later_versions_only,
+    AlertDescription, AlertLevel, ContentType, DTLS_1_0, DTLS_1_2, Fragment, HANDSHAKE_HEADER_BYTES, HandshakeType,
+    HelloHead, Reader, encode_hello_verify_request, epoch_and_sequence, handshake_header, put_record_header,
+    takes_later_versions_only,
 };
 
 /// Bytes of a HelloVerifyRequest's body: version, length, cookie.

@@ -12,14 +12,14 @@ use std::time::Instant;
 
 use super::SessionCounts;
 use super::door::PrefixHashes;
+use super::index::{Index, KeyedHash};
 use super::meter::{AddressHash, Buyer};
 use super::pressure::{Holding, Network, Victim};
+use super::slab::{NO_SLOT, Slab};
 use crate::handshake::server::{Handshake, Stage};
-use crate::index::{Index, KeyedHash};
 use crate::limits::{HELLO_DEADLINE, Limits};
 use crate::route::{Route, SessionId};
 use crate::session::Session;
-use crate::slab::{NO_SLOT, Slab};
 use crate::verify::VerifyPeer;
 
 pub(super) struct Table<V: VerifyPeer> {

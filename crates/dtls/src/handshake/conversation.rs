@@ -13,7 +13,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::alert::{AlertDescription, AlertLevel};
 use crate::drops::Drop;
 use crate::handshake::datagram_size::DatagramSize;
 use crate::handshake::early::EarlyRecords;
@@ -27,7 +26,7 @@ use crate::port::Port;
 use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, SequenceExhausted, Unopened};
 use crate::refusal::Refusal;
 use crate::session::{Bindings, Secured};
-use crate::wire::{ContentType, Fragment, HandshakeType, RECORD_HEADER_BYTES, Reader};
+use crate::wire::{AlertDescription, AlertLevel, ContentType, Fragment, HandshakeType, RECORD_HEADER_BYTES, Reader};
 
 /// What a conversation is begun with.
 #[derive(Clone, Copy, Debug)]

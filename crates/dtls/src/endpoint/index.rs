@@ -4,7 +4,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::slab::NO_SLOT;
+use super::slab::NO_SLOT;
 
 /// A hash of keys that nobody outside can foresee.
 #[derive(Clone)]

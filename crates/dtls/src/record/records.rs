@@ -1,0 +1,61 @@
+//! Records as they are found in a datagram (RFC 6347 §4.1).
+
+use std::ops::Range;
+
+use crate::drops::Drop;
+use crate::limits::{CIPHERTEXT_BYTES_MAX, PLAINTEXT_BYTES_MAX};
+use crate::wire::{ContentType, DTLS_1_0, DTLS_1_2, RECORD_HEADER_BYTES, RecordHeader};
+
+/// A record whose header has been checked, and where its payload lies in the datagram.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) content_type: ContentType,
+    pub(crate) epoch: u16,
+    pub(crate) sequence: u64,
+    pub(crate) payload: Range<usize>,
+}
+
+/// Walks the records of a datagram. A record with a fault is skipped by its length, and the rest still counts: "invalid records
+/// SHOULD be silently discarded, thus preserving the association" (RFC 6347 §4.1.2.7).
+pub(crate) struct Records {
+    at: usize,
+}
+
+impl Records {
+    pub(crate) const fn new() -> Self {
+        Self { at: 0 }
+    }
+
+    pub(crate) fn next(&mut self, datagram: &[u8]) -> Option<Result<Record, Drop>> {
+        let rest = datagram.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let header = RecordHeader::parse(rest).ok();
+        let end = header.map_or(usize::MAX, |header| self.at + RECORD_HEADER_BYTES + header.length);
+        let start = self.at + RECORD_HEADER_BYTES;
+        self.at = end;
+        match header {
+            Some(header) if end <= datagram.len() => Some(Self::judge(&header, start..end)),
+            _ => {
+                self.at = datagram.len();
+                Some(Err(Drop::RecordTruncated))
+            }
+        }
+    }
+
+    fn judge(header: &RecordHeader, payload: Range<usize>) -> Result<Record, Drop> {
+        // Before the version is agreed upon a client may write either (RFC 6347 §4.2.1), and nothing hangs on what it writes in the
+        // clear later; what is protected has the version that was agreed.
+        let version = header.version == DTLS_1_2 || header.epoch == 0 && header.version == DTLS_1_0;
+        if !version {
+            return Err(Drop::RecordVersion);
+        }
+        let content_type = ContentType::from_code(header.content_type).ok_or(Drop::ContentType)?;
+        if header.length > CIPHERTEXT_BYTES_MAX || header.epoch == 0 && header.length > PLAINTEXT_BYTES_MAX {
+            return Err(Drop::RecordOversize);
+        }
+        // "Implementations MUST NOT send zero-length fragments of Handshake, Alert, or ChangeCipherSpec" (RFC 5246 §6.2.1).
+        if payload.is_empty() {
+            return Err(Drop::RecordEmpty);
+        }
+        Ok(Record { content_type, epoch: header.epoch, sequence: header.sequence, payload })
+    }
+}
