@@ -12,10 +12,11 @@ use crate::drops::{Drop, DropCounters};
 use crate::handshake::client::{Handshake, IdentityUse, Progress};
 use crate::observer::{Direction, Observer, TraceEvent};
 use crate::port::Outside;
+use crate::random::Random;
 use crate::record::{Record, Records, Role};
 use crate::refusal::Refusal;
-use crate::route::{Now, Random};
 use crate::session::{Closed, Received, SendFault, Session, SessionFacts};
+use crate::time::Now;
 use crate::verify::{Account, VerifyPeer};
 
 /// Client side: one association, from its first ClientHello to its end.

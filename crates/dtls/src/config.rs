@@ -8,7 +8,7 @@ use crate::crypto::{Group, Suite};
 use crate::identity::Identity;
 use crate::limits::{HANDSHAKE_DEADLINE_DEFAULT, HANDSHAKE_MESSAGE_BYTES_MAX, Limits, MTU_DEFAULT};
 use crate::verify::VerifyPeer;
-use crate::wire::FragmentLength;
+use crate::wire::RecordLimit;
 
 /// Whether extended_master_secret (RFC 7627) is demanded of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,15 +60,6 @@ impl<V: VerifyPeer> ServerConfig<V> {
             limits: Limits::default(),
         }
     }
-}
-
-/// How a client asks for small records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordLimit {
-    /// max_fragment_length (RFC 6066 §4): one length for both directions, which the server confirms.
-    MaxFragmentLength(FragmentLength),
-    /// record_size_limit (RFC 8449 §4): the plaintext that the client can take, at least 64 bytes.
-    RecordSizeLimit(u16),
 }
 
 /// Configuration of a [`crate::Client`].

@@ -20,7 +20,7 @@ use rustls_pki_types::UnixTime;
 use zeroize::Zeroizing;
 
 use crate::crypto::MacKey;
-use crate::route::Random;
+use crate::random::Random;
 use crate::wire::HelloHead;
 
 /// Bytes of a cookie: a HelloVerifyRequest with it is no longer than the shortest fragment that it answers.

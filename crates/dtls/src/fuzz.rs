@@ -138,9 +138,9 @@ impl Model {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::config::RecordLimit;
     use crate::crypto::{Group, Suite};
     use crate::wire::ClientHelloOffer;
+    use crate::wire::RecordLimit;
 
     proptest! {
         #[test]

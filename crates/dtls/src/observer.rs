@@ -1,7 +1,8 @@
 //! One event stream for traces, captures, key logs and replays. The engine emits; what is made of it is the observer's.
 
 use crate::drops::Drop;
-use crate::route::{Now, Route};
+use crate::route::Route;
+use crate::time::Now;
 use crate::wire::{AlertDescription, AlertLevel, HandshakeType};
 
 /// Sees what the engine does. Called on the engine's thread: an observer that is slow makes the engine slow.

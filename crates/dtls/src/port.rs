@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::drops::{Drop, DropCounters};
 use crate::limits::{QUEUE_KEPT, TRANSMIT_BYTES_KEPT};
 use crate::observer::{Direction, Observer, TraceEvent};
-use crate::route::{Now, Random, Route};
+use crate::random::Random;
+use crate::route::Route;
+use crate::time::Now;
 use crate::wire::{AlertDescription, AlertLevel};
 
 /// Datagrams that wait to be fetched: ranges of one buffer that is used again and again, so that sending allocates nothing once the

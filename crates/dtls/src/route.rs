@@ -1,27 +1,7 @@
-//! The arguments that every call takes: time, randomness, where a datagram came from, and the handle of a session.
+//! Where a datagram came from, and the handle of a session.
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
-
-use rustls_pki_types::UnixTime;
-
-/// The time of one turn of the shell: read once, handed to every `handle_*`.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// Never goes back; deadlines are measured with it.
-    pub mono: Instant,
-    /// Calendar time; certificates and cookie periods are measured with it.
-    pub utc: UnixTime,
-}
-
-/// The source of randomness, injected at construction, so that one seed replays one run.
-pub trait Random: Send + Sync {
-    /// Fills `out`: hello randoms, which are public on the wire, and secrets of our own making.
-    fn fill(&self, out: &mut [u8]);
-    /// Hands one [`ring::rand::SecureRandom`] to `operation`, for one key generation or one signature.
-    fn with_secure(&self, operation: &mut dyn FnMut(&dyn ring::rand::SecureRandom));
-}
 
 /// What keys the session table: how a datagram reached us, and therefore how an answer must leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -13,6 +13,7 @@ mod record;
 mod record_limit;
 mod server_hello;
 
+pub(crate) use alert::parse_alert;
 pub use alert::{AlertDescription, AlertLevel};
 pub(crate) use certificate::{CertificateChain, CertificateRequest, CertificateVerify, ChainFault, encode_certificate};
 pub(crate) use client_hello::{ClientHello, ClientHelloOffer, HelloHead, takes_later_versions_only};
@@ -26,7 +27,7 @@ pub(crate) use key_exchange::{
 };
 pub use offered::Offered;
 pub(crate) use record::{ContentType, RECORD_HEADER_BYTES, RecordHeader, epoch_and_sequence, put_record_header};
-pub use record_limit::FragmentLength;
+pub use record_limit::{FragmentLength, RecordLimit};
 pub(crate) use server_hello::{RecordLimitAnswer, ServerExtensions, ServerHello, encode_server_hello};
 
 /// DTLS 1.0, in the record header of first messages and in HelloVerifyRequest (RFC 6347 §4.2.1).

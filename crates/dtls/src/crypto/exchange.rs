@@ -5,7 +5,7 @@ use ring::agreement::{self, ECDH_P256, ECDH_P384, EphemeralPrivateKey, UnparsedP
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::OperationFailed;
-use crate::route::Random;
+use crate::random::Random;
 
 /// The groups of key agreement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

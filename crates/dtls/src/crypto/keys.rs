@@ -5,7 +5,7 @@ use std::fmt;
 use ring::signature::{self, EcdsaKeyPair, KeyPair, UnparsedPublicKey};
 
 use super::OperationFailed;
-use crate::route::Random;
+use crate::random::Random;
 
 /// The curves of certificates and key agreement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::pressure::{LEVELS, SHARES};
+use super::network::{LEVELS, PrefixHashes, SHARES};
 use crate::drops::Drop;
 use crate::limits::DATAGRAMS_PER_BEGIN_BEHIND;
 
@@ -40,9 +40,6 @@ pub(super) struct Door {
 
 /// What one handshake costs.
 const PRICE: i32 = DATAGRAMS_PER_BEGIN_BEHIND.cast_signed();
-
-/// Keyed hashes of a peer's prefixes, the widest first.
-pub(super) type PrefixHashes = [u64; LEVELS];
 
 impl Door {
     pub(super) fn admission(&self) -> Admission {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::meter::PURCHASE_INTERVAL;
-use super::pressure::Network;
+use super::network::Network;
 use super::table::{HalfOpen, Occupation};
 use super::{Endpoint, Event};
 use crate::config::PublicKeySteps;
@@ -14,8 +14,9 @@ use crate::handshake::server::{Established, Handshake, Progress};
 use crate::limits::{FLIGHTS_PER_COOKIE_MAX, RETRANSMISSIONS_MAX};
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::route::{Now, Route};
+use crate::route::Route;
 use crate::session::{Closed, Session};
+use crate::time::Now;
 use crate::verify::VerifyPeer;
 use crate::wire::Fragment;
 

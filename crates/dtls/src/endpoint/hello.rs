@@ -16,7 +16,8 @@ use crate::drops::Drop;
 use crate::limits::CLIENT_HELLO_BYTES_MAX;
 use crate::observer::{Direction, TraceEvent};
 use crate::record::Record;
-use crate::route::{Now, Route};
+use crate::route::Route;
+use crate::time::Now;
 use crate::verify::VerifyPeer;
 use crate::wire::{
     AlertDescription, AlertLevel, ContentType, DTLS_1_0, DTLS_1_2, Fragment, HANDSHAKE_HEADER_BYTES, HandshakeType,

@@ -22,24 +22,19 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::network::{LEVELS, Network, SHARES};
 use crate::drops::Drop;
 use crate::handshake::server::Stage;
 use crate::limits::{HANDSHAKE_DEADLINE_DEFAULT, HELLO_DEADLINE};
-use crate::route::{Route, SessionId};
+use crate::route::SessionId;
 
 /// By then a device on RFC 7925 §11 timers (9 s, doubling) has repeated its flight twice, after 9 and after 27 s.
 pub(super) const DUE: Duration = Duration::from_secs(27);
 
 /// By then a client with a first timer of a second (RFC 6347 §4.2.4.1) has repeated its flight twice, after 1 and after 3 s.
 const AGE_MIN: Duration = Duration::from_secs(3);
-
-/// Of the slots, what one prefix may hold while others wait: a /16 or a /32, which may be a carrier, a quarter; a /20 or a /48 an eighth; a
-/// /24 or a /56, behind which a NAT may stand, a sixteenth.
-pub(super) const SHARES: [usize; LEVELS] = [4, 8, 16];
-pub(super) const LEVELS: usize = 3;
 
 /// A device has one handshake, and after a restart another one; twins that were given the same certificate have a few.
 const PROVEN_PER_CERTIFICATE_MAX: u32 = 4;
@@ -60,40 +55,7 @@ const _: () = {
     assert!(DUE.as_secs() < HANDSHAKE_DEADLINE_DEFAULT.as_secs());
     assert!(HELLO_DEADLINE.as_secs() < DUE.as_secs());
     assert!(AGE_MIN.as_secs() < DUE.as_secs());
-    assert!(SHARES[0] < SHARES[1] && SHARES[1] < SHARES[2]);
 };
-
-/// A network: its kind, then its narrowest prefix (a /24 of IPv4, a /56 of IPv6), in one number. Neighbours are neighbours in its order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Network(u64);
-
-impl Network {
-    pub(super) fn of(route: Route) -> Self {
-        let [a, b, c, d, e, f, g] = match route.peer().ip().to_canonical() {
-            IpAddr::V4(ip) => {
-                let [a, b, c, _] = ip.octets();
-                return Self(u64::from_be_bytes([4, 0, 0, 0, 0, a, b, c]));
-            }
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, g, ..] = ip.octets();
-                [a, b, c, d, e, f, g]
-            }
-        };
-        Self(u64::from_be_bytes([6, a, b, c, d, e, f, g]))
-    }
-
-    /// Level 0 is the widest.
-    pub(super) fn prefix(self, level: usize) -> u64 {
-        let is_v6 = self.0 >> 56 == 6;
-        let dropped = match (is_v6, level) {
-            (true, 0) => 24,
-            (true, 1) | (false, 0) => 8,
-            (false, 1) => 4,
-            _ => 0,
-        };
-        self.0 >> dropped << dropped
-    }
-}
 
 /// A handshake, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
@@ -324,7 +286,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::route::{Path, SocketIndex};
+    use crate::route::{Path, Route, SocketIndex};
 
     fn network(address: &str) -> Network {
         let peer = SocketAddr::new(address.parse().unwrap(), 1);

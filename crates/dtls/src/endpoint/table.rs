@@ -11,10 +11,10 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::SessionCounts;
-use super::door::PrefixHashes;
 use super::index::{Index, KeyedHash};
 use super::meter::{AddressHash, Buyer};
-use super::pressure::{Holding, Network, Victim};
+use super::network::{Network, PrefixHashes};
+use super::pressure::{Holding, Victim};
 use super::slab::{NO_SLOT, Slab};
 use crate::handshake::server::{Handshake, Stage};
 use crate::limits::{HELLO_DEADLINE, Limits};

@@ -23,21 +23,22 @@ mod server_flight;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use client_flight::IdentityUse;
+use super::conversation::Conversation;
+use super::established::Secured;
+use super::reassembly::Message;
+use super::terms::{Numbering, Terms};
+use crate::config::ClientConfig;
+use crate::port::Port;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::verify::{Account, VerifyPeer};
+use crate::wire::HandshakeType;
 use client_flight::{ExpectChangeCipherSpec, ExpectFinished};
 use server_flight::{
     ExpectCertificate, ExpectCertificateRequest, ExpectServerHello, ExpectServerHelloDone, ExpectServerKeyExchange,
 };
 
-use crate::config::ClientConfig;
-use crate::handshake::conversation::{Conversation, Numbering, Terms};
-use crate::handshake::reassembly::Message;
-use crate::port::Port;
-use crate::record::Record;
-use crate::refusal::Refusal;
-use crate::session::Secured;
-use crate::verify::{Account, VerifyPeer};
-use crate::wire::HandshakeType;
+pub use client_flight::IdentityUse;
 
 /// One handshake in progress.
 pub(crate) struct Handshake<V: VerifyPeer> {

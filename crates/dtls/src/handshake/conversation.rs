@@ -11,32 +11,25 @@
 //!
 //! The states themselves are in `server` and `client`; they drive this and are driven by their owners.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::datagram_size::DatagramSize;
+use super::early::EarlyRecords;
+use super::established::{Bindings, Secured};
+use super::flight::{Epochs, Flight};
+use super::reassembly::{Message, Reassembly};
+use super::terms::{Numbering, Terms};
+use super::timer::{GaveUp, Haste, Timer};
+use super::transcript::Transcript;
 use crate::drops::Drop;
-use crate::handshake::datagram_size::DatagramSize;
-use crate::handshake::early::EarlyRecords;
-use crate::handshake::flight::{Epochs, Flight};
-use crate::handshake::reassembly::{Message, Reassembly};
-use crate::handshake::timer::{GaveUp, Haste, Timer};
-use crate::handshake::transcript::Transcript;
 use crate::limits::{PLAINTEXT_BYTES_MAX, RECORD_SIZE_LIMIT_MIN};
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
 use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, SequenceExhausted, Unopened};
 use crate::refusal::Refusal;
-use crate::session::{Bindings, Secured};
-use crate::wire::{AlertDescription, AlertLevel, ContentType, Fragment, HandshakeType, RECORD_HEADER_BYTES, Reader};
-
-/// What a conversation is begun with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
-    pub(crate) mtu: usize,
-    /// Longer messages of the peer are dropped.
-    pub(crate) message_bytes_max: usize,
-    pub(crate) retransmission_initial: Duration,
-    pub(crate) handshake_deadline: Duration,
-}
+use crate::wire::{
+    AlertDescription, AlertLevel, ContentType, Fragment, HandshakeType, RECORD_HEADER_BYTES, Reader, parse_alert,
+};
 
 /// The handshake layer of one association.
 pub(crate) struct Conversation {
@@ -58,19 +51,6 @@ pub(crate) struct Conversation {
     received_bytes_max: usize,
     timer: Timer,
     repeat_seen: bool,
-}
-
-/// Where the numbering of a conversation begins: a server takes it from the ClientHello whose cookie it verified.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbering {
-    /// "the server MUST use the record sequence number in the ClientHello as the record sequence number in its initial
-    /// ServerHello"
-    /// (RFC 6347 §4.2.1).
-    pub(crate) record_sequence: u64,
-    /// message_seq of our first message. A server that answered statelessly takes the ClientHello's (RFC 6347 §4.2.2).
-    pub(crate) own_message_seq: u16,
-    /// message_seq of the peer's first message.
-    pub(crate) peer_message_seq: u16,
 }
 
 /// How far the peer is with its ChangeCipherSpec.
@@ -429,10 +409,4 @@ fn handle_alert(content: &[u8], port: &mut Port<'_>) -> Result<(), Refusal> {
     }
     port.trace_alert(Direction::Received, level, description);
     Err(Refusal::AlertReceived(description))
-}
-
-/// Level and description of an alert, if it is one.
-pub(crate) fn parse_alert(content: &[u8]) -> Option<(AlertLevel, AlertDescription)> {
-    let [level, description] = content else { return None };
-    AlertLevel::from_code(*level).map(|level| (level, AlertDescription(*description)))
 }

@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
 
+use super::proof::{Fault, OwnCheck, Standing};
 use crate::crypto::{
     EphemeralKey, Group, Hash, MasterSecret, Premaster, Signature, SignatureScheme, is_der_signature, run_many,
 };
-use crate::handshake::proof::{Fault, OwnCheck, Standing};
 use crate::identity::Identity;
+use crate::random::Random;
 use crate::refusal::Refusal;
-use crate::route::{Random, SessionId};
+use crate::route::SessionId;
 use crate::verify::{Account, CertificateRefusal, VerifyPeer};
 use crate::wire::{CertificateChain, encode_ecdhe_parameters};
 

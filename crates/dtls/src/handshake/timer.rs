@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::handshake::conversation::Terms;
+use super::terms::Terms;
 use crate::limits::{REPEAT_ANSWERS_MAX, RETRANSMISSION_TIMEOUT_MAX, RETRANSMISSIONS_MAX};
 
 /// All tries or all the time of a handshake are used up.

@@ -105,3 +105,9 @@ descriptions! {
     /// No application protocol in common.
     NO_APPLICATION_PROTOCOL = 120, "no_application_protocol";
 }
+
+/// Level and description of an alert, if it is one.
+pub(crate) fn parse_alert(content: &[u8]) -> Option<(AlertLevel, AlertDescription)> {
+    let [level, description] = content else { return None };
+    AlertLevel::from_code(*level).map(|level| (level, AlertDescription(*description)))
+}

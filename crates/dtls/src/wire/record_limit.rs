@@ -40,3 +40,12 @@ impl FragmentLength {
         256 << self.code()
     }
 }
+
+/// How a client asks for small records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordLimit {
+    /// max_fragment_length (RFC 6066 §4): one length for both directions, which the server confirms.
+    MaxFragmentLength(FragmentLength),
+    /// record_size_limit (RFC 8449 §4): the plaintext that the client can take, at least 64 bytes.
+    RecordSizeLimit(u16),
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::server_flight::{Agreed, Server};
 use super::{Context, Established};
 use crate::crypto::{EphemeralKey, MasterSecret, VerifyData, WhoseFinished};
+use crate::handshake::established::Bindings;
 use crate::handshake::flight::Flight;
 use crate::handshake::public_key::Binding;
 use crate::handshake::reassembly::Message;
@@ -12,7 +13,6 @@ use crate::identity::Identity;
 use crate::observer::TraceEvent;
 use crate::record::{ProtectedEpoch, Role};
 use crate::refusal::Refusal;
-use crate::session::Bindings;
 use crate::verify::VerifyPeer;
 use crate::wire::{CertificateVerify, HandshakeType, encode_certificate, encode_client_key_exchange};
 

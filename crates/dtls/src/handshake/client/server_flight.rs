@@ -2,7 +2,7 @@
 
 use super::client_flight::{Requested, send_client_flight};
 use super::{Context, State};
-use crate::config::{ClientConfig, ExtendedMasterSecret, RecordLimit};
+use crate::config::{ClientConfig, ExtendedMasterSecret};
 use crate::crypto::{Group, SignatureScheme, Suite, is_der_signature};
 use crate::handshake::flight::Flight;
 use crate::handshake::proof::{Fault, OwnCheck, prove};
@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 use crate::verify::{CertificateFault, CertificateRefusal, VerifyPeer};
 use crate::wire::{
     CertificateChain, CertificateRequest, ChainFault, ClientHelloOffer, DTLS_1_2, HandshakeType, HelloVerifyRequest,
-    ServerHello, ServerKeyExchange, UNCOMPRESSED, extension,
+    RecordLimit, ServerHello, ServerKeyExchange, UNCOMPRESSED, extension,
 };
 
 /// A ClientHello has been sent.

@@ -2,10 +2,10 @@
 
 use super::{Context, Established};
 use crate::crypto::{MasterSecret, VerifyData, WhoseFinished};
+use crate::handshake::established::{Bindings, FinalFlight};
 use crate::handshake::flight::Flight;
 use crate::handshake::reassembly::Message;
 use crate::refusal::Refusal;
-use crate::session::{Bindings, FinalFlight};
 use crate::verify::VerifyPeer;
 use crate::wire::HandshakeType;
 
