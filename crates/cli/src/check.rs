@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use server::Loaded;
-use server::config::{Faults, Sources};
+use server::config::{ConfigurationFaults, Sources};
 
 use crate::outcome::{Fault, Outcome, out, print_json, say};
 
@@ -74,8 +74,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Every fault as text for a person, and one by one for a program.
-fn failed(faults: &Faults) -> Fault {
-    let one = |fault: &server::config::Fault| {
+fn failed(faults: &ConfigurationFaults) -> Fault {
+    let one = |fault: &server::config::ConfigurationFault| {
         json!({
             "place": fault.place.to_string(),
             "key": fault.key,

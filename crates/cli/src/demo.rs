@@ -14,7 +14,7 @@ use loadgen::{Arrivals, LinkSpec, Progress};
 use pki::{ServerName, UnixTime};
 use server::config::Sources;
 use server::shell;
-use server::{Handle, Options, Server};
+use server::{Handle, StartOptions};
 
 use crate::describe;
 use crate::files::{self, Access};
@@ -151,14 +151,15 @@ impl Drop for Place {
 }
 
 fn start_server(pki: &Path) -> Outcome<Handle> {
-    let faulty =
-        |faults: server::config::Faults| Fault::failed(format!("the demo's own configuration is faulty: {faults}"));
+    let faulty = |faults: server::config::ConfigurationFaults| {
+        Fault::failed(format!("the demo's own configuration is faulty: {faults}"))
+    };
     let mut sources = Sources::of(&pki.join("muster.toml")).map_err(faulty)?;
     sources.listen = Some(vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
     // Another server of this machine may have the port of the file.
     sources.environment.push(("MUSTER_METRICS__LISTEN".into(), "127.0.0.1:0".into()));
     let loaded = server::load(&sources).map_err(faulty)?;
-    Server::start(loaded, Options::default())
+    server::start(loaded, StartOptions::default())
         .map_err(|fault| Fault::failed(format!("the server does not start: {fault}")))
 }
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use net::capture::{Addresses, KeyLog, OnlyPeer, Pcapng, Tee, TracePrinter};
-use server::config::{ExpiredServer, Faults, Sources};
-use server::daemon::MakeObserver;
-use server::{Handle, Options, Server};
+use server::config::{ConfigurationFaults, ExpiredServer, Sources};
+use server::daemon::ObserverFactory;
+use server::{Handle, StartOptions};
 
 use crate::arguments::endpoint;
 use crate::outcome::{self, Fault, Outcome, say};
@@ -84,8 +84,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let printer = arguments
         .trace
         .map(|peer| (peer, Arc::new(TracePrinter::new(est::trace::Style::Text, Box::new(io::stderr())))));
-    let options = Options { observer: observer(arguments, printer.clone()) };
-    let handle = Server::start(loaded, options).map_err(|fault| Fault::failed(fault.to_string()))?;
+    let options = StartOptions { observer: observer(arguments, printer.clone()) };
+    let handle = server::start(loaded, options).map_err(|fault| Fault::failed(fault.to_string()))?;
     let _obeying = server::signals::obey(&handle, read)
         .map_err(|source| Fault::failed(format!("cannot handle signals: {source}")))?;
     announce(&handle);
@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// What is read at start and by each SIGHUP: the file as it is then, with the addresses of the command line.
-fn sources(arguments: &Arguments) -> impl Fn() -> Result<Sources, Faults> + Send + 'static {
+fn sources(arguments: &Arguments) -> impl Fn() -> Result<Sources, ConfigurationFaults> + Send + 'static {
     let (config, listen) = (arguments.config.clone(), arguments.listen.clone());
     let expired_server =
         if arguments.allow_expired_server_certificate { ExpiredServer::Served } else { ExpiredServer::Refused };
@@ -121,7 +121,7 @@ fn announce(handle: &Handle) {
     }
 }
 
-fn observer(arguments: &Arguments, printer: Option<(IpAddr, Arc<TracePrinter>)>) -> Option<MakeObserver> {
+fn observer(arguments: &Arguments, printer: Option<(IpAddr, Arc<TracePrinter>)>) -> Option<ObserverFactory> {
     let (keylog, pcap) = (arguments.keylog.clone(), arguments.pcap.clone());
     if printer.is_none() && keylog.is_none() && pcap.is_none() {
         return None;

@@ -4,8 +4,8 @@
 //! is `load`'s to find out. Order of precedence: command line, environment (`MUSTER_SERVER__LISTEN`), file, default.
 //!
 //! ```text
-//! text ──document──► tree with lines ──overlay──► + environment ──reader──► sections here ──► Config ──load──► Loaded
-//!                                                                              └──► Faults (all of them)
+//! text ──document──► tree with lines ──overlay──► + environment ──reader──► sections here ──► Configuration ──load──► Loaded
+//!                                                                              └──► ConfigurationFaults (all of them)
 //! ```
 
 mod document;
@@ -24,14 +24,14 @@ use std::path::{Path, PathBuf};
 
 use crate::files::read_file;
 
-pub use fault::{Fault, Faults, Place, Problem, Standing};
+pub use fault::{ConfigurationFault, ConfigurationFaults, Location, Problem, ValidityProblem};
 pub(crate) use fault::{SERVER, SERVER_ISSUER, from_file};
 pub use flaw::ServerFlaw;
 pub use model::{
-    CaSection, Config, DtlsSection, EstSection, ExpiredServer, LedgerSection, LimitsSection, MetricsSection,
+    CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LimitsSection, MetricsSection,
     ProfileSection, ServerSection,
 };
-pub use reader::{Effective, Origin, Read};
+pub use reader::{Effective, Read, ValueOrigin};
 pub use value::SecretUri;
 
 /// What a configuration is made from.
@@ -60,10 +60,14 @@ impl Sources {
     ///
     /// # Errors
     /// One fault where the file cannot be read.
-    pub fn of(file: &Path) -> Result<Self, Faults> {
+    pub fn of(file: &Path) -> Result<Self, ConfigurationFaults> {
         let text = read_text(file).map_err(|error| {
             let problem = Problem::NoConfiguration { path: file.into(), error };
-            Faults(vec![Fault { place: Place::File(file.into()), key: String::new(), problem }])
+            ConfigurationFaults(vec![ConfigurationFault {
+                place: Location::File(file.into()),
+                key: String::new(),
+                problem,
+            }])
         })?;
         Ok(Self::new(file.into(), text, std::env::vars_os().collect()))
     }
@@ -81,8 +85,8 @@ fn read_text(file: &Path) -> Result<String, String> {
 ///
 /// # Errors
 /// Every fault there is.
-pub fn read(sources: &Sources) -> Result<Config, Faults> {
-    let mut table = document::parse(&sources.file, &sources.text).map_err(Faults)?;
+pub fn read(sources: &Sources) -> Result<Configuration, ConfigurationFaults> {
+    let mut table = document::parse(&sources.file, &sources.text).map_err(ConfigurationFaults)?;
     let mut reader = reader::Reader::new(sources.file.clone());
     let variables = environment::Variables::of(&sources.environment);
     reader.faults = document::overlay(&mut table, &variables.overrides);
@@ -91,11 +95,11 @@ pub fn read(sources: &Sources) -> Result<Config, Faults> {
     reader.faults.extend(stray);
     match config {
         Some(config) if reader.faults.is_empty() => {
-            Ok(Config { effective: reader.effective, expired_server: sources.expired_server, ..config })
+            Ok(Configuration { effective: reader.effective, expired_server: sources.expired_server, ..config })
         }
         _ => {
             debug_assert!(!reader.faults.is_empty(), "a value is missing and no fault says so");
-            Err(Faults(reader.faults))
+            Err(ConfigurationFaults(reader.faults))
         }
     }
 }

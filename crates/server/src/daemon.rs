@@ -34,7 +34,7 @@ use net::SystemRandom;
 use net::udp::BindFault;
 use rustls_pki_types::UnixTime;
 
-use crate::config::{Faults, Sources};
+use crate::config::{ConfigurationFaults, Sources};
 use crate::linux;
 use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
@@ -50,18 +50,18 @@ use work::Pool;
 pub use reload::{Reloaded, Reloader};
 
 /// Makes what watches the engines once the addresses are known, in the order of their `SocketIndex`.
-pub type MakeObserver = Box<dyn FnOnce(&[SocketAddr]) -> io::Result<Option<Arc<dyn dtls::Observer>>>>;
+pub type ObserverFactory = Box<dyn FnOnce(&[SocketAddr]) -> io::Result<Option<Arc<dyn dtls::Observer>>>>;
 
 /// What a start can be given beside the configuration.
 #[derive(Default)]
-pub struct Options {
+pub struct StartOptions {
     /// Sees every message of every session, decrypted, and the secrets: a trace, a capture, a key log. For diagnosis.
-    pub observer: Option<MakeObserver>,
+    pub observer: Option<ObserverFactory>,
 }
 
 /// Why a server did not start. Nothing is left running.
 #[derive(Debug)]
-pub enum StartFault {
+pub enum StartupFault {
     /// An address cannot be bound.
     Bind(BindFault),
     /// The address of `[metrics] listen` cannot be bound.
@@ -72,103 +72,92 @@ pub enum StartFault {
     System(io::Error),
 }
 
-impl std::fmt::Display for StartFault {
+impl std::fmt::Display for StartupFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            StartFault::Bind(fault) => write!(f, "{fault}"),
-            StartFault::Metrics(fault) => write!(f, "metrics: {fault}"),
-            StartFault::Observer(error) => write!(f, "the capture cannot be written: {error}"),
-            StartFault::System(error) => write!(f, "the system refuses what a server needs: {error}"),
+            StartupFault::Bind(fault) => write!(f, "{fault}"),
+            StartupFault::Metrics(fault) => write!(f, "metrics: {fault}"),
+            StartupFault::Observer(error) => write!(f, "the capture cannot be written: {error}"),
+            StartupFault::System(error) => write!(f, "the system refuses what a server needs: {error}"),
         }
     }
 }
 
-impl std::error::Error for StartFault {}
+impl std::error::Error for StartupFault {}
 
-/// Starts servers.
-#[derive(Clone, Copy, Debug)]
-pub struct Server;
+/// Binds everything, starts everything, and returns once devices are served.
+///
+/// # Errors
+/// [`StartupFault`]; nothing is left running then.
+#[allow(clippy::needless_pass_by_value, reason = "a load serves one server: a second one shares no secrets with it")]
+pub fn start(loaded: Loaded, options: StartOptions) -> Result<Handle, StartupFault> {
+    let handle = assemble(loaded, options, |ledger| ledger)?;
+    handle.control.admit();
+    Ok(handle)
+}
 
-impl Server {
-    /// Binds everything, starts everything, and returns once devices are served.
-    ///
-    /// # Errors
-    /// [`StartFault`]; nothing is left running then.
-    #[allow(
-        clippy::needless_pass_by_value,
-        reason = "a load serves one server: a second one shares no secrets with it"
-    )]
-    pub fn start(loaded: Loaded, options: Options) -> Result<Handle, StartFault> {
-        let handle = Self::assemble(loaded, options, |ledger| ledger)?;
-        handle.control.admit();
-        Ok(handle)
+/// Everything but the last step, which makes the server ready; with what is made of its ledger.
+#[allow(clippy::needless_pass_by_value, reason = "as above")]
+fn assemble(
+    loaded: Loaded,
+    options: StartOptions,
+    over: impl FnOnce(Arc<dyn Ledger>) -> Arc<dyn Ledger>,
+) -> Result<Handle, StartupFault> {
+    let config = &loaded.config;
+    let bound = bind::bind_all(&config.server.listen.value, loaded.shards).map_err(StartupFault::Bind)?;
+    let rows_max = usize::try_from(config.ledger.rows_max).unwrap_or(usize::MAX);
+    let ledger = Arc::new(MemoryLedger::new(rows_max).since(UnixTime::now()));
+    let control = Arc::new(Control::new(config.server.drain_timeout));
+    let runtime = Runtime::start(Arc::clone(&control)).map_err(StartupFault::System)?;
+    let watch = Watch::start(&loaded, &ledger, &control, &runtime)?;
+    let observer = match options.observer {
+        Some(make) => make(&bound.addresses).map_err(StartupFault::Observer)?,
+        None => None,
+    };
+    let random = Arc::new(SystemRandom::new());
+    let watched = Watched::new(over(Arc::clone(&ledger) as Arc<dyn Ledger>), Arc::clone(&control));
+    let issuing = Issuing::new(config, Arc::new(watched), Arc::clone(&random));
+    let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
+    let pool =
+        Arc::new(Pool::new(config.server.pool_threads).map_err(|error| StartupFault::System(io::Error::other(error)))?);
+    for warning in loaded.warnings() {
+        warning.log();
     }
-
-    /// Everything but the last step, which makes the server ready; with what is made of its ledger.
-    #[allow(clippy::needless_pass_by_value, reason = "as above")]
-    fn assemble(
-        loaded: Loaded,
-        options: Options,
-        over: impl FnOnce(Arc<dyn Ledger>) -> Arc<dyn Ledger>,
-    ) -> Result<Handle, StartFault> {
-        let config = &loaded.config;
-        let bound = bind::bind_all(&config.server.listen.value, loaded.shards).map_err(StartFault::Bind)?;
-        let rows_max = usize::try_from(config.ledger.rows_max).unwrap_or(usize::MAX);
-        let ledger = Arc::new(MemoryLedger::new(rows_max).since(UnixTime::now()));
-        let control = Arc::new(Control::new(config.server.drain_timeout));
-        let runtime = Runtime::start(Arc::clone(&control)).map_err(StartFault::System)?;
-        let watch = Watch::start(&loaded, &ledger, &control, &runtime)?;
-        let observer = match options.observer {
-            Some(make) => make(&bound.addresses).map_err(StartFault::Observer)?,
-            None => None,
-        };
-        let random = Arc::new(SystemRandom::new());
-        let watched = Watched::new(over(Arc::clone(&ledger) as Arc<dyn Ledger>), Arc::clone(&control));
-        let issuing = Issuing::new(config, Arc::new(watched), Arc::clone(&random));
-        let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
-        let pool = Arc::new(
-            Pool::new(config.server.pool_threads).map_err(|error| StartFault::System(io::Error::other(error)))?,
-        );
-        for warning in loaded.warnings() {
-            warning.log();
-        }
-        tracing::info!(
-            sessions_max = loaded.sessions_max,
-            half_open_max = config.limits.half_open_max,
-            shards = loaded.shards,
-            "what this server holds at most"
-        );
-        let logs = Logs::start()?;
-        let mut handle = Handle {
-            addresses: bound.addresses,
+    tracing::info!(
+        sessions_max = loaded.sessions_max,
+        half_open_max = config.limits.half_open_max,
+        shards = loaded.shards,
+        "what this server holds at most"
+    );
+    let logs = Logs::start()?;
+    let mut handle = Handle {
+        addresses: bound.addresses,
+        control: Arc::clone(&control),
+        reloader: Reloader::new(&loaded, issuing, Arc::clone(&snapshot), Arc::clone(&control)),
+        ledger,
+        shards: Vec::new(),
+        logs: Some(logs),
+        watch,
+        _runtime: runtime,
+    };
+    let (refusals, journal) = handle.logs.as_ref().map(Logs::senders).expect("they are given up by drop alone");
+    for (index, sockets) in (0..).zip(bound.shards) {
+        let mut server = est::Server::new(index, Arc::clone(&loaded.est), Arc::clone(&random) as Arc<dyn dtls::Random>);
+        server.set_observer(observer.clone());
+        let parts = Parts {
+            sockets,
+            server,
+            snapshot: Reader::new(Arc::clone(&snapshot)),
             control: Arc::clone(&control),
-            reloader: Reloader::new(&loaded, issuing, Arc::clone(&snapshot), Arc::clone(&control)),
-            ledger,
-            shards: Vec::new(),
-            logs: Some(logs),
-            watch,
-            _runtime: runtime,
+            pool: Arc::clone(&pool),
+            outside_max: loaded.outside_max,
+            meters: handle.watch.meters.clone(),
+            refusals: refusals.clone(),
+            journal: journal.clone(),
         };
-        let (refusals, journal) = handle.logs.as_ref().map(Logs::senders).expect("they are given up by drop alone");
-        for (index, sockets) in (0..).zip(bound.shards) {
-            let mut server =
-                est::Server::new(index, Arc::clone(&loaded.est), Arc::clone(&random) as Arc<dyn dtls::Random>);
-            server.set_observer(observer.clone());
-            let parts = Parts {
-                sockets,
-                server,
-                snapshot: Reader::new(Arc::clone(&snapshot)),
-                control: Arc::clone(&control),
-                pool: Arc::clone(&pool),
-                outside_max: loaded.outside_max,
-                meters: handle.watch.meters.clone(),
-                refusals: refusals.clone(),
-                journal: journal.clone(),
-            };
-            handle.spawn(index, parts, linux::Placement::of(config.server.shards, index))?;
-        }
-        Ok(handle)
+        handle.spawn(index, parts, linux::Placement::of(config.server.shards, index))?;
     }
+    Ok(handle)
 }
 
 /// A running server. Dropping it stops it at once; [`Handle::drain`] and [`Handle::join`] stop it well.
@@ -236,7 +225,7 @@ impl Handle {
     ///
     /// # Errors
     /// Every fault; nothing has changed then.
-    pub fn reload(&self, sources: &Sources) -> Result<Reloaded, Faults> {
+    pub fn reload(&self, sources: &Sources) -> Result<Reloaded, ConfigurationFaults> {
         self.reloader.reload(sources)
     }
 
@@ -279,8 +268,8 @@ impl Handle {
         Ok(drained)
     }
 
-    fn spawn(&mut self, index: u16, parts: Parts, placement: linux::Placement) -> Result<(), StartFault> {
-        let (shard, waker) = Shard::new(parts).map_err(StartFault::System)?;
+    fn spawn(&mut self, index: u16, parts: Parts, placement: linux::Placement) -> Result<(), StartupFault> {
+        let (shard, waker) = Shard::new(parts).map_err(StartupFault::System)?;
         self.control.add(waker);
         let last_words = LastWords(Arc::clone(&self.control));
         let run = move || {
@@ -353,7 +342,7 @@ struct Logs {
 }
 
 impl Logs {
-    fn start() -> Result<Self, StartFault> {
+    fn start() -> Result<Self, StartupFault> {
         let (refusals, reporter) = Refusals::channel();
         let refused = thread("muster-log".into(), move || reporter.run())?;
         let (journal, reporter) = Journal::channel();
@@ -391,19 +380,19 @@ impl Watch {
         ledger: &Arc<MemoryLedger>,
         control: &Arc<Control>,
         runtime: &Runtime,
-    ) -> Result<Self, StartFault> {
+    ) -> Result<Self, StartupFault> {
         let Some(section) = &loaded.config.metrics else {
             return Ok(Self { meters: Meters::none(), address: None });
         };
         let address = section.listen.value;
-        let socket =
-            TcpListener::bind(address).map_err(|source| StartFault::Metrics(BindFault::listening(address, source)))?;
+        let socket = TcpListener::bind(address)
+            .map_err(|source| StartupFault::Metrics(BindFault::listening(address, source)))?;
         let registrar = Registrar::new();
         let (ledger, control) = (Arc::clone(ledger), Arc::clone(control));
         let readings =
             Readings { ready: Box::new(move || control.is_admitting()), ledger_rows: Box::new(move || rows(&ledger)) };
         let _context = runtime.enter();
-        let listener = Listener::new(socket, &registrar, readings).map_err(StartFault::System)?;
+        let listener = Listener::new(socket, &registrar, readings).map_err(StartupFault::System)?;
         let address = listener.address();
         runtime.spawn("the metrics listener", listener.run());
         Ok(Self { meters: registrar.meters(), address: Some(address) })
@@ -417,8 +406,8 @@ fn rows(ledger: &MemoryLedger) -> u64 {
 fn thread<T: Send + 'static>(
     name: String,
     run: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, StartFault> {
-    std::thread::Builder::new().name(name).spawn(run).map_err(StartFault::System)
+) -> Result<JoinHandle<T>, StartupFault> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(StartupFault::System)
 }
 
 #[cfg(test)]

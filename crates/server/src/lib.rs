@@ -1,11 +1,11 @@
 //! The enrolment daemon as a library: configuration, shards, pool, metrics, signals.
 //!
-//! A binary reads a configuration with [`load`](fn@load), starts a [`Server`] and joins its [`Handle`]. The protocol is `est`'s, the decisions are
+//! A binary reads a configuration with [`load`](fn@load), starts a server with [`start`] and joins its [`Handle`]. The protocol is `est`'s, the decisions are
 //! `authority`'s; here are files, sockets, threads and clocks. Nothing in this crate prints.
 //!
 //! ```text
-//!   Sources ──load──► Loaded ──Server::start──► Handle ──drain──► join
-//!      └── Faults        └── warnings, effective values, handshake sizes: `muster check`
+//!   Sources ──load──► Loaded ──start──► Handle ──drain──► join
+//!      └── ConfigurationFaults        └── warnings, effective values, handshake sizes: `muster check`
 //! ```
 #![allow(
     clippy::disallowed_methods,
@@ -28,6 +28,6 @@ pub mod secret_file;
 pub mod shell;
 pub mod signals;
 
-pub use config::{Fault, Faults, Sources};
-pub use daemon::{Drained, Handle, Options, Server, StartFault, Stopper};
+pub use config::{ConfigurationFault, ConfigurationFaults, Sources};
+pub use daemon::{Drained, Handle, StartOptions, StartupFault, Stopper, start};
 pub use load::{Loaded, Warning, load};

@@ -1,6 +1,6 @@
 //! From a configuration to everything a server needs: the files it names are read, checked against one another and against the clock.
 //!
-//! Nothing changes if anything is faulty: a [`Loaded`] exists whole or not at all. Faults of independent parts are all found; a part that stands
+//! Nothing changes if anything is faulty: a [`Loaded`] exists whole or not at all. ConfigurationFaults of independent parts are all found; a part that stands
 //! on a faulty one is not looked at.
 
 mod authorities;
@@ -21,8 +21,8 @@ use pki::{Certificate, UnixTime};
 use zeroize::Zeroizing;
 
 use crate::config::{
-    self, Config, Effective, Fault, Faults, LimitsSection, Place, Problem, ProfileSection, Read, SERVER, SERVER_ISSUER,
-    Sources, Standing,
+    self, Configuration, ConfigurationFault, ConfigurationFaults, Effective, LimitsSection, Location, Problem,
+    ProfileSection, Read, SERVER, SERVER_ISSUER, Sources, ValidityProblem,
 };
 use crate::secret_file::GroupReadable;
 use authorities::Authority;
@@ -31,7 +31,7 @@ pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
 
 /// A configuration with all that it names, ready to serve.
 pub struct Loaded {
-    pub(crate) config: Config,
+    pub(crate) config: Configuration,
     pub(crate) est: Arc<est::ServerConfig>,
     pub(crate) signer: Arc<RingSigner>,
     pub(crate) process: Arc<Process>,
@@ -64,7 +64,7 @@ impl Loaded {
 
     /// The typed values.
     #[must_use]
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &Configuration {
         &self.config
     }
 }
@@ -103,7 +103,7 @@ impl Warning {
 ///
 /// # Errors
 /// Every fault of the file; or, where the file is sound, every fault of what it names.
-pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigurationFaults> {
     let mut cookie_secret = Zeroizing::new([0; 32]);
     dtls::Random::fill(&SystemRandom::new(), cookie_secret.as_mut());
     let certificates = Arc::new(CertificateCache::new(CertificateCache::CERTIFICATES_MAX_DEFAULT));
@@ -111,9 +111,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
 }
 
 /// The same for a server that runs. The tables of the shards were made for the limits of the start: those stay.
-pub(crate) fn load_beside(sources: &Sources, running: &Arc<Process>, limits: &LimitsSection) -> Result<Reread, Faults> {
+pub(crate) fn load_beside(
+    sources: &Sources,
+    running: &Arc<Process>,
+    limits: &LimitsSection,
+) -> Result<Reread, ConfigurationFaults> {
     let written = config::read(sources)?;
-    let loaded = load_into(running, Config { limits: limits.clone(), ..written.clone() })?;
+    let loaded = load_into(running, Configuration { limits: limits.clone(), ..written.clone() })?;
     Ok(Reread { loaded, written })
 }
 
@@ -122,7 +126,7 @@ pub(crate) struct Reread {
     /// What can be put in force.
     pub(crate) loaded: Loaded,
     /// What the file says, limits included.
-    pub(crate) written: Config,
+    pub(crate) written: Configuration,
 }
 
 /// What belongs to the process, and outlives each configuration of it.
@@ -133,7 +137,7 @@ pub(crate) struct Process {
     cookie_secret: Zeroizing<[u8; 32]>,
 }
 
-fn load_into(process: &Arc<Process>, config: Config) -> Result<Loaded, Faults> {
+fn load_into(process: &Arc<Process>, config: Configuration) -> Result<Loaded, ConfigurationFaults> {
     let mut loading = Loading {
         utc: UnixTime::now(),
         random: Arc::new(SystemRandom::new()),
@@ -144,7 +148,7 @@ fn load_into(process: &Arc<Process>, config: Config) -> Result<Loaded, Faults> {
     let loaded = loading.all(config, process);
     match loaded {
         Some(loaded) if loading.faults.is_empty() => Ok(Loaded { warnings: loading.warnings, ..loaded }),
-        _ => Err(Faults(loading.faults)),
+        _ => Err(ConfigurationFaults(loading.faults)),
     }
 }
 
@@ -153,12 +157,12 @@ struct Loading {
     utc: UnixTime,
     random: Arc<SystemRandom>,
     group_readable: GroupReadable,
-    faults: Vec<Fault>,
+    faults: Vec<ConfigurationFault>,
     warnings: Vec<Warning>,
 }
 
 impl Loading {
-    fn all(&mut self, config: Config, process: &Arc<Process>) -> Option<Loaded> {
+    fn all(&mut self, config: Configuration, process: &Arc<Process>) -> Option<Loaded> {
         let shards = shard_count(config.server.shards);
         let shown = self.shown(&config);
         let cookie = self.cookie(&config, process);
@@ -201,7 +205,7 @@ impl Loading {
     fn profile(
         &mut self,
         section: &ProfileSection,
-        config: &Config,
+        config: &Configuration,
         authorities: &[Authority],
     ) -> Option<Arc<Profile>> {
         let file = &config.file;
@@ -302,24 +306,26 @@ impl Loading {
         let validity = certificate.validity();
         let now = self.utc.as_secs();
         let (standing, at) = if now > validity.not_after.as_secs() {
-            (Standing::Expired, validity.not_after)
+            (ValidityProblem::Expired, validity.not_after)
         } else if now < validity.not_before.as_secs() {
-            (Standing::NotYetValid, validity.not_before)
+            (ValidityProblem::NotYetValid, validity.not_before)
         } else if now.saturating_add(SOON_SECONDS) > validity.not_after.as_secs() {
-            (Standing::Expiring, validity.not_after)
+            (ValidityProblem::Expiring, validity.not_after)
         } else {
             return;
         };
         let fault = named.fault(Problem::Validity { path, whose, standing, at: rfc3339(at) });
         match (gravity, standing) {
-            (Gravity::Fault, Standing::Expired)
-            | (Gravity::Fault | Gravity::FaultUnlessExpired, Standing::NotYetValid) => self.faults.push(fault),
-            (Gravity::Warning, _) | (Gravity::FaultUnlessExpired, Standing::Expired) | (_, Standing::Expiring) => {
+            (Gravity::Fault, ValidityProblem::Expired)
+            | (Gravity::Fault | Gravity::FaultUnlessExpired, ValidityProblem::NotYetValid) => self.faults.push(fault),
+            (Gravity::Warning, _)
+            | (Gravity::FaultUnlessExpired, ValidityProblem::Expired)
+            | (_, ValidityProblem::Expiring) => {
                 self.warnings.push(Warning {
                     key: fault.key,
                     what: fault.problem.to_string(),
                     remedy: match whose {
-                        SERVER | SERVER_ISSUER if standing == Standing::Expired => {
+                        SERVER | SERVER_ISSUER if standing == ValidityProblem::Expired => {
                             "renew it, then SIGHUP; until then only devices that do not look at dates trust this server"
                         }
                         SERVER | SERVER_ISSUER => {
@@ -366,7 +372,7 @@ fn shard_count(configured: u32) -> u16 {
 }
 
 fn server_spec(
-    config: &Config,
+    config: &Configuration,
     shards: u16,
     identity: Arc<dtls::Identity>,
     cookie: dtls::CookieKeys,
@@ -392,7 +398,7 @@ fn server_spec(
 }
 
 /// Which key a fault of the whole is about.
-fn place_of(fault: &ConfigFault, config: &Config) -> Fault {
+fn place_of(fault: &ConfigFault, config: &Configuration) -> ConfigurationFault {
     let value = |found: &str| Problem::Value { found: found.to_owned(), wanted: fault.to_string() };
     match fault {
         ConfigFault::Tree(TreeFault::Root(root)) => config.est.short_root.fault(value(root)),
@@ -414,12 +420,12 @@ fn place_of(fault: &ConfigFault, config: &Config) -> Fault {
     }
 }
 
-fn whole(config: &Config, fault: &ConfigFault) -> Fault {
+fn whole(config: &Configuration, fault: &ConfigFault) -> ConfigurationFault {
     let problem = Problem::Conflict { what: fault.to_string(), remedy: "change what the line above names" };
-    Fault { place: Place::File(config.file.clone()), key: String::new(), problem }
+    ConfigurationFault { place: Location::File(config.file.clone()), key: String::new(), problem }
 }
 
-fn profile_fault(section: &ProfileSection, fault: &ProfileFault) -> Fault {
+fn profile_fault(section: &ProfileSection, fault: &ProfileFault) -> ConfigurationFault {
     let problem = |remedy| Problem::Conflict { what: fault.to_string(), remedy };
     match fault {
         ProfileFault::ManufacturerIsCa => section.manufacturers.fault(problem(

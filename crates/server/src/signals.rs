@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Faults, Sources};
+use crate::config::{ConfigurationFaults, Sources};
 use crate::daemon::{Handle, Reloaded, Reloader};
 
 /// Obeys signals until it is dropped.
@@ -20,7 +20,10 @@ pub struct Obeying {
 ///
 /// # Errors
 /// The system refuses a handler or a thread.
-pub fn obey(server: &Handle, sources: impl Fn() -> Result<Sources, Faults> + Send + 'static) -> io::Result<Obeying> {
+pub fn obey(
+    server: &Handle,
+    sources: impl Fn() -> Result<Sources, ConfigurationFaults> + Send + 'static,
+) -> io::Result<Obeying> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let handle = signals.handle();
     let (stopper, reloader) = (server.stopper(), server.reloader());
@@ -42,7 +45,7 @@ pub fn obey(server: &Handle, sources: impl Fn() -> Result<Sources, Faults> + Sen
 }
 
 /// A reload reads a handful of files: a SIGTERM that comes meanwhile waits for some milliseconds.
-fn reload(reloader: &Reloader, sources: &impl Fn() -> Result<Sources, Faults>) {
+fn reload(reloader: &Reloader, sources: &impl Fn() -> Result<Sources, ConfigurationFaults>) {
     if reloader.is_stopping() {
         tracing::warn!("SIGHUP ignored: the server is draining");
         return;
@@ -57,7 +60,7 @@ fn reload(reloader: &Reloader, sources: &impl Fn() -> Result<Sources, Faults>) {
             }
             tracing::info!(needs_restart = needs_restart.len(), "configuration reloaded");
         }
-        Err(Faults(faults)) => {
+        Err(ConfigurationFaults(faults)) => {
             for fault in &faults {
                 fault.log();
             }

@@ -9,13 +9,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::environment::{Override, SEPARATOR, variable};
-use super::fault::{Fault, Place, Problem};
+use super::fault::{ConfigurationFault, Location, Problem};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
     pub(super) node: Node,
-    pub(super) place: Place,
+    pub(super) place: Location,
 }
 
 #[derive(Clone, Debug)]
@@ -47,14 +47,14 @@ impl Node {
 }
 
 /// Parses the text of `file`.
-pub(super) fn parse(file: &Path, text: &str) -> Result<Table, Vec<Fault>> {
+pub(super) fn parse(file: &Path, text: &str) -> Result<Table, Vec<ConfigurationFault>> {
     let lines = Lines { file, text };
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(lines.table(document.get_ref()));
     }
-    let fault = |error: &toml::de::Error| Fault {
-        place: error.span().map_or_else(|| Place::File(file.into()), |span| lines.place(span.start)),
+    let fault = |error: &toml::de::Error| ConfigurationFault {
+        place: error.span().map_or_else(|| Location::File(file.into()), |span| lines.place(span.start)),
         key: String::new(),
         problem: Problem::Syntax { message: error.message().to_owned() },
     };
@@ -67,10 +67,10 @@ struct Lines<'t> {
 }
 
 impl Lines<'_> {
-    fn place(&self, offset: usize) -> Place {
+    fn place(&self, offset: usize) -> Location {
         let before = &self.text.as_bytes()[..offset.min(self.text.len())];
         let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        Place::Line(PathBuf::from(self.file), line)
+        Location::Line(PathBuf::from(self.file), line)
     }
 
     fn table(&self, table: &DeTable<'_>) -> Table {
@@ -106,13 +106,13 @@ impl Lines<'_> {
 }
 
 /// Lays the environment's overrides over the file. What cannot be placed is a fault; what names no known key is found by whoever reads the tree.
-pub(super) fn overlay(table: &mut Table, overrides: &[Override]) -> Vec<Fault> {
+pub(super) fn overlay(table: &mut Table, overrides: &[Override]) -> Vec<ConfigurationFault> {
     let put = |it: &Override| put(table, &it.name, it.path(), &it.value).err().map(|fault| *fault);
     overrides.iter().filter_map(put).collect()
 }
 
-fn put(root: &mut Table, name: &str, path: &str, value: &str) -> Result<(), Box<Fault>> {
-    let place = Place::Environment(name.to_owned());
+fn put(root: &mut Table, name: &str, path: &str, value: &str) -> Result<(), Box<ConfigurationFault>> {
+    let place = Location::Environment(name.to_owned());
     let keys: Vec<&str> = path.split(SEPARATOR).collect();
     let (last, above) = keys.split_last().expect("split yields at least one item");
     let mut table = root;
@@ -131,7 +131,7 @@ fn put(root: &mut Table, name: &str, path: &str, value: &str) -> Result<(), Box<
             other => {
                 let found = other.type_name();
                 let problem = Problem::Type { wanted: "a table", found };
-                return Err(Box::new(Fault { place, key: dotted.join("."), problem }));
+                return Err(Box::new(ConfigurationFault { place, key: dotted.join("."), problem }));
             }
         };
     }
@@ -139,7 +139,13 @@ fn put(root: &mut Table, name: &str, path: &str, value: &str) -> Result<(), Box<
     Ok(())
 }
 
-fn put_in_array(items: &mut [Placed], name: &str, path: &str, value: &str, depth: usize) -> Result<(), Box<Fault>> {
+fn put_in_array(
+    items: &mut [Placed],
+    name: &str,
+    path: &str,
+    value: &str,
+    depth: usize,
+) -> Result<(), Box<ConfigurationFault>> {
     let keys: Vec<&str> = path.split(SEPARATOR).collect();
     let array = keys[..depth].join(".").to_lowercase();
     let wanted = keys.get(depth).copied().unwrap_or_default();
@@ -148,7 +154,7 @@ fn put_in_array(items: &mut [Placed], name: &str, path: &str, value: &str, depth
     let found = index.or_else(|| known.iter().position(|name| variable(name) == variable(wanted)));
     let unknown = || {
         let problem = Problem::UnknownReference { kind: "profile", name: wanted.to_owned(), known: known.clone() };
-        Box::new(Fault { place: Place::Environment(name.to_owned()), key: array.clone(), problem })
+        Box::new(ConfigurationFault { place: Location::Environment(name.to_owned()), key: array.clone(), problem })
     };
     let item = found.ok_or_else(unknown)?;
     match &mut items[item].node {

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use super::fault::{Fault, Place, Problem};
+use super::fault::{ConfigurationFault, Location, Problem};
 use super::reader::nearest;
 use crate::logging::FILTER_VARIABLE;
 
@@ -63,9 +63,12 @@ impl Variables {
     }
 
     /// What is wrong with those that override nothing; `keys` are the dotted keys that exist.
-    pub(super) fn stray_faults<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Vec<Fault> {
-        let fault =
-            |name: &String, problem| Fault { place: Place::Environment(name.clone()), key: String::new(), problem };
+    pub(super) fn stray_faults<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Vec<ConfigurationFault> {
+        let fault = |name: &String, problem| ConfigurationFault {
+            place: Location::Environment(name.clone()),
+            key: String::new(),
+            problem,
+        };
         let known: Vec<String> = keys.map(of_key).chain(READ_ELSEWHERE.iter().map(|name| (*name).to_owned())).collect();
         let nameless = self.nameless.iter().map(|name| {
             let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);

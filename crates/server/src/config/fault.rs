@@ -11,9 +11,9 @@ use crate::shell;
 
 /// One fault. A configuration is read to its end, so that all of them are said at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigurationFault {
     /// Where the value at fault comes from.
-    pub place: Place,
+    pub place: Location,
     /// The dotted key, such as `server.listen`; empty where the file as a whole is at fault.
     pub key: String,
     /// What is wrong.
@@ -22,7 +22,7 @@ pub struct Fault {
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Location {
     /// A line of the configuration file, counted from 1.
     Line(PathBuf, usize),
     /// The configuration file, where no line can be named.
@@ -33,13 +33,13 @@ pub enum Place {
     CommandLine,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Line(file, line) => write!(f, "{}:{line}", file.display()),
-            Place::File(file) => write!(f, "{}", file.display()),
-            Place::Environment(variable) => write!(f, "environment {variable}"),
-            Place::CommandLine => f.write_str("command line"),
+            Location::Line(file, line) => write!(f, "{}:{line}", file.display()),
+            Location::File(file) => write!(f, "{}", file.display()),
+            Location::Environment(variable) => write!(f, "environment {variable}"),
+            Location::CommandLine => f.write_str("command line"),
         }
     }
 }
@@ -165,7 +165,7 @@ pub enum Problem {
         /// Whose it is, such as `CA`.
         whose: &'static str,
         /// How it stands to the clock.
-        standing: Standing,
+        standing: ValidityProblem,
         /// The end or beginning that matters, RFC 3339.
         at: String,
     },
@@ -205,7 +205,7 @@ pub(crate) const SERVER_ISSUER: &str = "server's issuing";
 
 /// How a certificate stands to the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ValidityProblem {
     /// Its notAfter has passed.
     Expired,
     /// Its notAfter is nearer than what it must still serve.
@@ -240,9 +240,11 @@ impl fmt::Display for Problem {
             Problem::Validity { path, whose, standing, at } => {
                 let path = path.display();
                 match standing {
-                    Standing::Expired => write!(f, "the {whose} certificate {path} expired on {at}"),
-                    Standing::Expiring => write!(f, "the {whose} certificate {path} expires on {at}"),
-                    Standing::NotYetValid => write!(f, "the {whose} certificate {path} is valid from {at} on only"),
+                    ValidityProblem::Expired => write!(f, "the {whose} certificate {path} expired on {at}"),
+                    ValidityProblem::Expiring => write!(f, "the {whose} certificate {path} expires on {at}"),
+                    ValidityProblem::NotYetValid => {
+                        write!(f, "the {whose} certificate {path} is valid from {at} on only")
+                    }
                 }
             }
             Problem::Server { path, flaw } => write!(f, "{}: {flaw}", path.display()),
@@ -300,10 +302,10 @@ impl Problem {
                 Some(command) => format!("`{command}` makes a file that is read; name that"),
                 None => format!("name a file with a {wanted}"),
             },
-            Problem::Validity { standing: Standing::NotYetValid, .. } => {
+            Problem::Validity { standing: ValidityProblem::NotYetValid, .. } => {
                 "check this machine's clock; else wait or renew it".into()
             }
-            Problem::Validity { whose, standing: Standing::Expired, .. } if *whose == SERVER || *whose == SERVER_ISSUER => {
+            Problem::Validity { whose, standing: ValidityProblem::Expired, .. } if *whose == SERVER || *whose == SERVER_ISSUER => {
                 "renew it, and check this machine's clock; for devices that do not look at dates, `muster serve --allow-expired-server-certificate` starts all the same".into()
             }
             Problem::Validity { .. } => "renew it, and check this machine's clock".into(),
@@ -313,7 +315,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigurationFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
         if !self.key.is_empty() {
@@ -323,7 +325,7 @@ impl fmt::Display for Fault {
     }
 }
 
-impl Fault {
+impl ConfigurationFault {
     /// One line of the log.
     pub(crate) fn log(&self) {
         let (key, remedy) = (Some(self.key.as_str()).filter(|key| !key.is_empty()), self.problem.remedy());
@@ -333,9 +335,9 @@ impl Fault {
 
 /// All faults of one configuration; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct ConfigurationFaults(pub Vec<ConfigurationFault>);
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigurationFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.0.iter().enumerate() {
             if index > 0 {
@@ -347,7 +349,7 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ConfigurationFaults {}
 
 /// A path as the file wrote it, counted from the file's folder.
 pub(crate) fn from_file(file: &Path, path: &Path) -> PathBuf {

@@ -14,7 +14,7 @@ use crate::secret_file::GroupReadable;
 
 /// A configuration whose values are possible; whether its files are is not known yet.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct Configuration {
     /// The file it was read from.
     pub file: PathBuf,
     /// `[server]`

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::document::{Node, Placed, Table};
-use super::fault::{Fault, Place, Problem};
+use super::fault::{ConfigurationFault, Location, Problem};
 use super::value::Value;
 
 /// A name this near to a known one, by Jaro-Winkler similarity, is taken for a slip of it.
@@ -20,23 +20,23 @@ pub struct Effective {
     /// The value as TOML would write it.
     pub value: String,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
 }
 
 /// Where an effective value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// It was written at this place.
-    Written(Place),
+    Written(Location),
     /// Nobody wrote it.
     Default,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Written(place) => write!(f, "{place}"),
-            Origin::Default => f.write_str("default"),
+            ValueOrigin::Written(place) => write!(f, "{place}"),
+            ValueOrigin::Default => f.write_str("default"),
         }
     }
 }
@@ -51,7 +51,7 @@ impl fmt::Display for Effective {
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) file: PathBuf,
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<ConfigurationFault>,
     pub(super) effective: Vec<Effective>,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Reader {
 #[derive(Debug)]
 pub(super) struct Section<'d> {
     path: String,
-    place: Place,
+    place: Location,
     table: Option<&'d Table>,
     known: Vec<&'static str>,
     /// Keys that were refused for a reason of their own.
@@ -70,7 +70,7 @@ impl<'d> Section<'d> {
     pub(super) fn root(file: &std::path::Path, table: &'d Table) -> Self {
         Self {
             path: String::new(),
-            place: Place::File(file.into()),
+            place: Location::File(file.into()),
             table: Some(table),
             known: Vec::new(),
             refused: Vec::new(),
@@ -81,7 +81,7 @@ impl<'d> Section<'d> {
         self.table.is_some()
     }
 
-    pub(super) fn place(&self) -> &Place {
+    pub(super) fn place(&self) -> &Location {
         &self.place
     }
 
@@ -102,7 +102,7 @@ pub struct Read<T> {
     /// The dotted key.
     pub key: String,
     /// Where it was written; the file where nobody wrote it.
-    pub place: Place,
+    pub place: Location,
     /// The value.
     pub value: T,
 }
@@ -110,8 +110,8 @@ pub struct Read<T> {
 impl<T> Read<T> {
     /// A fault with this value.
     #[must_use]
-    pub fn fault(&self, problem: Problem) -> Fault {
-        Fault { place: self.place.clone(), key: self.key.clone(), problem }
+    pub fn fault(&self, problem: Problem) -> ConfigurationFault {
+        ConfigurationFault { place: self.place.clone(), key: self.key.clone(), problem }
     }
 }
 
@@ -120,8 +120,8 @@ impl Reader {
         Self { file, faults: Vec::new(), effective: Vec::new() }
     }
 
-    pub(super) fn fault(&mut self, place: &Place, key: String, problem: Problem) {
-        self.faults.push(Fault { place: place.clone(), key, problem });
+    pub(super) fn fault(&mut self, place: &Location, key: String, problem: Problem) {
+        self.faults.push(ConfigurationFault { place: place.clone(), key, problem });
     }
 
     /// A table inside `parent`; an absent one reads as empty.
@@ -227,7 +227,7 @@ impl Reader {
         let dotted = section.dotted(key);
         let written = section.get(key).and_then(|placed| self.read(dotted.clone(), placed));
         written.unwrap_or_else(|| {
-            self.effective.push(Effective { key: dotted.clone(), value: default.show(), origin: Origin::Default });
+            self.effective.push(Effective { key: dotted.clone(), value: default.show(), origin: ValueOrigin::Default });
             Read { key: dotted, place: section.place.clone(), value: default }
         })
     }
@@ -235,7 +235,7 @@ impl Reader {
     fn read<T: Value>(&mut self, key: String, placed: &Placed) -> Option<Read<T>> {
         match T::read(&placed.node) {
             Ok(value) => {
-                let origin = Origin::Written(placed.place.clone());
+                let origin = ValueOrigin::Written(placed.place.clone());
                 self.effective.push(Effective { key: key.clone(), value: value.show(), origin });
                 Some(Read { key, place: placed.place.clone(), value })
             }

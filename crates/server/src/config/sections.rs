@@ -8,12 +8,12 @@ use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 use pki::Encoding;
 
 use super::document::Table;
-use super::fault::{Place, Problem};
+use super::fault::{Location, Problem};
 use super::model::{
-    CaSection, Config, DtlsSection, EstSection, ExpiredServer, LedgerSection, LimitsSection, MetricsSection,
+    CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LimitsSection, MetricsSection,
     ProfileSection, ServerSection,
 };
-use super::reader::{Effective, Origin, Read, Reader, Section};
+use super::reader::{Effective, Read, Reader, Section, ValueOrigin};
 use super::value::{FromText, Span, Value, Word, Words, unknown};
 use super::words::{MemoryUrl, Rule, San, Subject};
 use crate::secret_file::GroupReadable;
@@ -33,7 +33,7 @@ const ENROLMENTS_IN_FLIGHT_MAX: u32 = 8_192;
 /// About a kilobyte a row.
 const LEDGER_ROWS_MAX: u32 = 1_000_000;
 
-pub(super) fn read(reader: &mut Reader, table: &Table, listen: Option<&[SocketAddr]>) -> Option<Config> {
+pub(super) fn read(reader: &mut Reader, table: &Table, listen: Option<&[SocketAddr]>) -> Option<Configuration> {
     let file = reader.file.clone();
     let mut root = Section::root(&file, table);
     let server = server(reader, &mut root, listen);
@@ -45,10 +45,10 @@ pub(super) fn read(reader: &mut Reader, table: &Table, listen: Option<&[SocketAd
     let profiles: Vec<_> =
         reader.listed_sections(&mut root, "profile").into_iter().map(|section| profile(reader, section)).collect();
     if cas.is_empty() {
-        reader.fault(&Place::File(file.clone()), "ca".into(), Problem::Missing { example: "[ca.main]" });
+        reader.fault(&Location::File(file.clone()), "ca".into(), Problem::Missing { example: "[ca.main]" });
     }
     if profiles.is_empty() {
-        reader.fault(&Place::File(file.clone()), "profile".into(), Problem::Missing { example: "[[profile]]" });
+        reader.fault(&Location::File(file.clone()), "profile".into(), Problem::Missing { example: "[[profile]]" });
     }
     let ledger = ledger(reader, &mut root);
     let metrics = metrics(reader, &mut root);
@@ -57,7 +57,7 @@ pub(super) fn read(reader: &mut Reader, table: &Table, listen: Option<&[SocketAd
     let cas: Vec<CaSection> = cas.into_iter().collect::<Option<_>>()?;
     let profiles: Vec<ProfileSection> = profiles.into_iter().collect::<Option<_>>()?;
     cross_check(reader, &cas, &profiles);
-    Some(Config {
+    Some(Configuration {
         file,
         server: server?,
         dtls,
@@ -91,9 +91,9 @@ fn server(
             reader.effective.push(Effective {
                 key: key.clone(),
                 value: value.show(),
-                origin: Origin::Written(Place::CommandLine),
+                origin: ValueOrigin::Written(Location::CommandLine),
             });
-            Some(Read { key, place: Place::CommandLine, value })
+            Some(Read { key, place: Location::CommandLine, value })
         }
     };
     if let Some(listen) = &listen {

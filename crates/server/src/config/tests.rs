@@ -161,7 +161,7 @@ fn e76_a_variable_with_our_prefix_that_is_not_utf8_is_a_fault() {
         ("MUSTER_LOG".into(), bytes(b"debug\xff")),
         ("OTHER".into(), bytes(b"\xff")),
     ];
-    let Faults(faults) = read(&Sources { environment, ..sources(GOOD) }).unwrap_err();
+    let ConfigurationFaults(faults) = read(&Sources { environment, ..sources(GOOD) }).unwrap_err();
     let places: Vec<String> = faults.iter().map(|fault| fault.place.to_string()).collect();
     assert_eq!(places, ["environment MUSTER_LOG", "environment MUSTER_SERVER__KEY", "environment MUSTER_\u{fffd}"]);
     assert!(faults.iter().all(|fault| fault.problem == Problem::NotUtf8), "{faults:?}");
@@ -174,7 +174,7 @@ fn all_faults_are_said_at_once() {
         .replace("key = \"file:server.key\"\n", "")
         .replace("[metrics]", "[metrik]")
         .replace("ca = \"main\"", "ca = \"man\"");
-    let Faults(faults) = read(&sources(&text)).unwrap_err();
+    let ConfigurationFaults(faults) = read(&sources(&text)).unwrap_err();
     let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
     assert_eq!(keys, ["server.key", "server.idle_timeout", "metrik", "profile[0].ca"]);
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   files ──load_beside──► Snapshot ──one swap──► each shard, at the beginning of its next turn
-//!     └── Faults: nothing has changed
+//!     └── ConfigurationFaults: nothing has changed
 //! ```
 //!
 //! Sockets, threads and the tables of the shards are made once, and the ledger, the enrolments in flight, the certificates of sessions and the secret of
@@ -19,7 +19,7 @@ use pki::issue::NodePrefix;
 use super::control::Control;
 use super::snapshot::Snapshot;
 use super::work::isolate;
-use crate::config::{Config, Faults, MetricsSection, Sources};
+use crate::config::{Configuration, ConfigurationFaults, MetricsSection, Sources};
 use crate::load::{self, Loaded, Process, Warning};
 
 /// What a reload found, beside what it put in force.
@@ -36,7 +36,7 @@ pub struct Reloaded {
 pub struct Reloader(Arc<Running>);
 
 struct Running {
-    started: Config,
+    started: Configuration,
     process: Arc<Process>,
     issuing: Issuing,
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -60,7 +60,7 @@ impl Reloader {
     ///
     /// # Errors
     /// Every fault; nothing has changed then.
-    pub fn reload(&self, sources: &Sources) -> Result<Reloaded, Faults> {
+    pub fn reload(&self, sources: &Sources) -> Result<Reloaded, ConfigurationFaults> {
         let running = &*self.0;
         let _turn = running.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let reread = load::load_beside(sources, &running.process, &running.started.limits)?;
@@ -95,7 +95,7 @@ pub(super) struct Issuing {
 }
 
 impl Issuing {
-    pub(super) fn new(config: &Config, ledger: Arc<dyn Ledger>, random: Arc<SystemRandom>) -> Self {
+    pub(super) fn new(config: &Configuration, ledger: Arc<dyn Ledger>, random: Arc<SystemRandom>) -> Self {
         let in_flight_max = usize::try_from(config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
         let node = NodePrefix::new(config.server.node);
         Self { node, ledger, flights: Arc::new(Flights::new(in_flight_max)), random }
@@ -115,7 +115,7 @@ impl Issuing {
 }
 
 /// Sockets, threads and tables are made once.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+fn needs_restart(old: &Configuration, new: &Configuration) -> Vec<&'static str> {
     let (before, after) = (&old.limits, &new.limits);
     let changes = [
         ("server.listen", old.server.listen.value != new.server.listen.value),

@@ -16,7 +16,7 @@ use pki::Digest;
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
-use super::{Drained, LastWords, Options, Server};
+use super::{Drained, LastWords, StartOptions, assemble, start};
 use support::{PATIENCE, Pki, csr, loopbacks, new_key};
 
 #[test]
@@ -25,7 +25,7 @@ fn without_room_an_enrolment_is_answered_with_later_and_the_rest_is_served() {
         let pki = Pki::new();
         let mut loaded = crate::load(&pki.sources(&pki.configuration(&[listen]))).unwrap();
         loaded.outside_max = 0;
-        let server = Server::start(loaded, Options::default()).unwrap();
+        let server = start(loaded, StartOptions::default()).unwrap();
         let identity = pki.device(1);
         let mut device = pki.connect(&identity, server.addresses()[0]);
         let fault = device.ask(Operation::Enroll { csr: csr(&identity, &new_key()) }, PATIENCE).unwrap_err();
@@ -44,7 +44,7 @@ fn without_room_the_steps_of_a_handshake_run_on_the_shard() {
         let text = format!("{}[dtls]\npublic_key_steps = \"pool\"\n", pki.configuration(&[listen]));
         let mut loaded = crate::load(&pki.sources(&text)).unwrap();
         loaded.outside_max = 0;
-        let server = Server::start(loaded, Options::default()).unwrap();
+        let server = start(loaded, StartOptions::default()).unwrap();
         pki.connect(&pki.device(1), server.addresses()[0]).close();
     }
 }
@@ -143,7 +143,7 @@ fn an_upload_that_goes_no_further_is_closed_when_the_time_to_drain_is_over() {
 fn a_server_whose_shard_ended_during_the_start_is_never_ready() {
     let pki = Pki::new();
     let loaded = crate::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
-    let server = Server::assemble(loaded, Options::default(), |ledger| ledger).unwrap();
+    let server = assemble(loaded, StartOptions::default(), |ledger| ledger).unwrap();
     assert!(!server.control.is_admitting() && !server.stopper().is_stopping(), "still starting");
     drop(LastWords(Arc::clone(&server.control)));
     server.control.admit();
@@ -187,7 +187,7 @@ fn e56_a_server_whose_ledger_panics_inside_ends_and_says_why() {
     let pki = Pki::new();
     let loaded = crate::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
     let server =
-        Server::assemble(loaded, Options::default(), |inner| Arc::new(PanicsInside { inner, state: Mutex::default() }));
+        assemble(loaded, StartOptions::default(), |inner| Arc::new(PanicsInside { inner, state: Mutex::default() }));
     let server = server.unwrap();
     server.control.admit();
     assert!(server.control.is_admitting());

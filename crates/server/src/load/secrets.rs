@@ -8,7 +8,7 @@ use ring::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
 use super::{Loading, Process};
-use crate::config::{self, Config, Problem, Read, SecretUri};
+use crate::config::{self, Configuration, Problem, Read, SecretUri};
 use crate::secret_file;
 
 /// What a cookie secret must hold: as much as the key made of it.
@@ -16,7 +16,7 @@ const COOKIE_SECRET_BYTES_MIN: usize = 32;
 
 impl Loading {
     /// The secret of the cookies: shared by the nodes behind one address, or this process's own.
-    pub(super) fn cookie(&mut self, config: &Config, process: &Process) -> Option<CookieKeys> {
+    pub(super) fn cookie(&mut self, config: &Configuration, process: &Process) -> Option<CookieKeys> {
         let lifetime = config.dtls.cookie_lifetime;
         let Some(named) = &config.dtls.cookie_secret else {
             return Some(CookieKeys::shared(*process.cookie_secret, lifetime));

@@ -10,7 +10,9 @@ use pki::{Certificate, GeneralName, ServerName};
 use super::authorities::Authority;
 use super::secrets::PRIVATE_KEY;
 use super::{Gravity, Loading, TRUST, Warning};
-use crate::config::{self, Config, ExpiredServer, Fault, Problem, SERVER, SERVER_ISSUER, ServerFlaw};
+use crate::config::{
+    self, Configuration, ConfigurationFault, ExpiredServer, Problem, SERVER, SERVER_ISSUER, ServerFlaw,
+};
 
 /// The chain that the server shows, with the key of its leaf.
 pub(super) struct Shown {
@@ -24,7 +26,7 @@ pub(super) struct Shown {
 
 impl Loading {
     /// Chain and key, that they belong together, and their dates.
-    pub(super) fn shown(&mut self, config: &Config) -> Option<Shown> {
+    pub(super) fn shown(&mut self, config: &Configuration) -> Option<Shown> {
         let certificate = &config.server.certificate;
         let chain = self.chain_in(certificate, &certificate.value, &config.file);
         let key = self.private_key(&config.server.key, &config.file);
@@ -70,7 +72,7 @@ impl Loading {
     }
 
     /// Whether devices that dial the server by its names and hold what `/crts` answers would trust it.
-    pub(super) fn judge_as_devices_do(&mut self, config: &Config, shown: &Shown, authorities: &[Authority]) {
+    pub(super) fn judge_as_devices_do(&mut self, config: &Configuration, shown: &Shown, authorities: &[Authority]) {
         let trust = &config.server.trust;
         let beside: Vec<_> = trust.value.iter().map(|path| self.trusted(config, path)).collect();
         let beside: Option<Vec<_>> = beside.into_iter().collect();
@@ -80,7 +82,7 @@ impl Loading {
     }
 
     /// What devices hold beside the answer of `/crts`. Its dates are for them to judge: a warning, whatever they are.
-    fn trusted(&mut self, config: &Config, path: &Path) -> Option<Vec<Arc<Certificate>>> {
+    fn trusted(&mut self, config: &Configuration, path: &Path) -> Option<Vec<Arc<Certificate>>> {
         let trust = &config.server.trust;
         let certificates = self.trusted_in(trust, path, &config.file)?;
         for certificate in &certificates {
@@ -90,7 +92,7 @@ impl Loading {
         Some(certificates)
     }
 
-    fn judge_names(&mut self, config: &Config, shown: &Shown) {
+    fn judge_names(&mut self, config: &Configuration, shown: &Shown) {
         let bears: Vec<String> = shown.leaf().san().iter().filter_map(|name| shown_name(&name)).collect();
         if bears.is_empty() {
             self.faults.push(shown.fault(config, ServerFlaw::Nameless));
@@ -113,7 +115,13 @@ impl Loading {
     }
 
     /// One CA whose devices trust the server is enough to start; the others' are told of.
-    fn judge_path(&mut self, config: &Config, shown: &Shown, authorities: &[Authority], beside: &[Arc<Certificate>]) {
+    fn judge_path(
+        &mut self,
+        config: &Configuration,
+        shown: &Shown,
+        authorities: &[Authority],
+        beside: &[Arc<Certificate>],
+    ) {
         let used = |name: &str| config.profiles.iter().any(|profile| profile.ca.value == name);
         let mut refused = Vec::new();
         let mut trusted = 0;
@@ -152,7 +160,7 @@ impl Shown {
         &self.chain[0].certificate
     }
 
-    fn fault(&self, config: &Config, flaw: ServerFlaw) -> Fault {
+    fn fault(&self, config: &Configuration, flaw: ServerFlaw) -> ConfigurationFault {
         config.server.certificate.fault(Problem::Server { path: self.path.clone(), flaw })
     }
 

@@ -20,7 +20,7 @@ use pki::issue::{NodePrefix, Serial};
 use pki::make::{self, AuthoritySpec, CsrSpec, DeviceSpec, Parent, ServerSpec};
 use pki::{Certificate, Curve, GeneralNames, PrivateKey, ServerName, SigningKey, UnixTime, Validity, pem};
 use ring::rand::{SecureRandom, SystemRandom as Ring};
-use server::{Handle, Options, Server, Sources};
+use server::{Handle, Sources, StartOptions};
 
 /// Long enough for a debug build on a busy machine; no test waits for it to pass.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -241,7 +241,7 @@ impl Pki {
     /// A server that runs.
     pub fn start(&self, text: &str) -> Handle {
         let loaded = server::load(&self.sources(text)).unwrap_or_else(|faults| panic!("{faults}"));
-        Server::start(loaded, Options::default()).unwrap_or_else(|fault| panic!("{fault}"))
+        server::start(loaded, StartOptions::default()).unwrap_or_else(|fault| panic!("{fault}"))
     }
 
     /// What a device needs to reach `server`.
