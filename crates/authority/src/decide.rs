@@ -10,7 +10,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use pki::issue::{IssueError, NodePrefix, Serial, ToBeSigned};
-use pki::{AnchorId, Certificate, Csr, Digest, Encoding, GeneralNames, Name, Validity, VerifiedCsr};
+use pki::{AnchorId, Certificate, Csr, Digest, Encoding, GeneralNames, Name, PublicKeyInfo, Validity, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
@@ -79,7 +79,10 @@ pub(crate) struct Permit {
     /// Where it is not the client's own.
     subject: Option<Name>,
     key: Key,
-    csr: VerifiedCsr,
+    /// What is certified: the key of the request.
+    public_key: PublicKeyInfo,
+    /// The alternative names that were asked for.
+    san: GeneralNames,
 }
 
 impl Permit {
@@ -116,12 +119,12 @@ impl Permit {
     pub(crate) fn san(&self) -> &GeneralNames {
         match self.function {
             Function::SimpleReenroll => self.client.san(),
-            Function::SimpleEnroll => self.csr.san(),
+            Function::SimpleEnroll => &self.san,
         }
     }
 
     pub(crate) fn spki(&self) -> &[u8] {
-        self.csr.spki()
+        self.public_key.der()
     }
 
     pub(crate) fn fill(&self, serial: &Serial, validity: Validity) -> Result<ToBeSigned, IssueError> {
@@ -160,7 +163,8 @@ pub(crate) fn decide(verified: Verified, standing: Option<Standing>, occasion: &
     let factory_key = (verified.origin == Origin::Manufacturer).then(|| Digest::of(verified.client.spki()));
     let Verified { function, profile, client, csr, .. } = verified;
     let key = Key::new(function, profile.name(), &device, &csr.digest());
-    let permit = Permit { function, profile, device, factory_key, client, subject, key, csr };
+    let (public_key, san) = csr.into_certifiable();
+    let permit = Permit { function, profile, device, factory_key, client, subject, key, public_key, san };
     // RFC 5280 §4.1.2.6: with an empty subject the alternative names are all that says whose the certificate is.
     if permit.subject().is_empty() && permit.san().is_empty() { Err(Refusal::NoName) } else { Ok(permit) }
 }

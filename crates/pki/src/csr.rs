@@ -171,6 +171,13 @@ impl VerifiedCsr {
         self.fields.deviations
     }
 
+    /// What of the request may go into a certificate: its key, and the other names that it asks for.
+    #[must_use]
+    pub fn into_certifiable(self) -> (PublicKeyInfo, GeneralNames) {
+        let Fields { der, spki, extensions, .. } = self.fields;
+        (PublicKeyInfo { der, spki }, extensions.san)
+    }
+
     /// What else the request asks for. To be refused or ignored, never copied.
     #[must_use]
     pub const fn requested(&self) -> &Requested {
@@ -184,6 +191,26 @@ impl fmt::Debug for VerifiedCsr {
             .field("subject", &self.fields.subject)
             .field("digest", &self.digest)
             .finish_non_exhaustive()
+    }
+}
+
+/// A SubjectPublicKeyInfo that has been read, in the bytes that it came in.
+pub struct PublicKeyInfo {
+    der: Vec<u8>,
+    spki: Range<usize>,
+}
+
+impl PublicKeyInfo {
+    /// Its DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der[self.spki.clone()]
+    }
+}
+
+impl fmt::Debug for PublicKeyInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublicKeyInfo").field("digest", &Digest::of(self.der())).finish_non_exhaustive()
     }
 }
 

@@ -48,6 +48,8 @@ fn a_request_says_what_was_asked() {
         assert_eq!((verified.challenge_password(), verified.der()), (Some("tls-unique"), &der[..]));
         assert_eq!(verified.digest(), pki::Digest::of(&der));
         assert_eq!(*verified.requested(), pki::Requested::default());
+        let (public_key, names) = verified.into_certifiable();
+        assert_eq!((public_key.der(), names), (key.spki(), san));
     }
 }
 
