@@ -143,7 +143,7 @@ impl Issuance {
     #[must_use]
     pub fn certificate(&self) -> Option<&[u8]> {
         match &self.outcome {
-            Some(Outcome::Issued(issued)) => Some(&issued.certificate),
+            Some(Outcome::Issued { issued, .. }) => Some(&issued.certificate),
             _ => None,
         }
     }

@@ -73,6 +73,8 @@ pub enum Intended {
 /// A certificate that was signed, to be kept before it is released.
 #[derive(Clone, Debug)]
 pub struct Record {
+    /// The serial that was reserved for it.
+    pub serial: Serial,
     /// The certificate and what belongs to it.
     pub issued: Arc<Issued>,
     /// Until when it answers repeats.

@@ -1,18 +1,15 @@
-//! What is issued, as the ledger keeps it.
+//! What is issued: a certificate, with what is read from it once.
 
 use std::sync::Arc;
 
-use pki::issue::Serial;
 use pki::{Digest, Name, Validity};
 use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
 
-/// A certificate that was issued, with what the ledger keeps beside it.
+/// A certificate that was issued, whoever signed it: its serial number is whatever its issuer chose, and stands in the certificate alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// Its serial number.
-    pub serial: Serial,
     /// Who it was issued to.
     pub device: Device,
     /// The profile that issued it: what the certificate opens.

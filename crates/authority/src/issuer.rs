@@ -128,6 +128,7 @@ struct Reserved(Prepared);
 /// A signed and checked certificate that is not durable yet.
 struct Finished {
     claim: Claim,
+    serial: Serial,
     issued: Arc<Issued>,
     window: RepeatWindow,
 }
@@ -274,7 +275,7 @@ impl Submission {
             let outcome = match answer {
                 Intended::Reserved => return Ok(Way::On(Reserved(prepared))),
                 Intended::SerialTaken => return Ok(Way::Aside(prepared.claimed)),
-                Intended::Repeat(issued) => Outcome::Issued(issued),
+                Intended::Repeat(issued) => Outcome::issued(issued),
                 Intended::InProgress => Busy::InFlight.into(),
                 Intended::KeyOfAnother => Refusal::KeyOfAnotherDevice.into(),
                 Intended::FactoryKey => Refusal::IdentityKey.into(),
@@ -315,7 +316,9 @@ impl Submission {
         let (finished, failed) = batch.divide(|Reserved(prepared)| {
             let result = results.next().unwrap_or(Err(SignerFault::Answer)).map_err(Busy::Signer);
             match result.and_then(|signature| self.finish(&prepared, &signature)) {
-                Ok((issued, window)) => Way::On(Finished { claim: prepared.claimed.claim, issued, window }),
+                Ok((issued, window)) => {
+                    Way::On(Finished { claim: prepared.claimed.claim, serial: prepared.serial, issued, window })
+                }
                 Err(why) => {
                     abandoned.push(prepared.serial);
                     Way::Aside((prepared.claimed.claim, why))
@@ -343,7 +346,6 @@ impl Submission {
         }
         let window = RepeatWindow::new(self.utc, permit.profile().spec().repeat_window, &prepared.validity);
         let issued = Issued {
-            serial: prepared.serial,
             device: permit.device().clone(),
             profile: Arc::clone(permit.profile().shared_name()),
             subject: permit.subject().clone(),
@@ -359,8 +361,10 @@ impl Submission {
         if batch.is_empty() {
             return;
         }
-        let rows: Vec<Record> =
-            batch.states().map(|it| Record { issued: Arc::clone(&it.issued), window: it.window }).collect();
+        let rows: Vec<Record> = batch
+            .states()
+            .map(|it| Record { serial: it.serial, issued: Arc::clone(&it.issued), window: it.window })
+            .collect();
         let asked = rows.len();
         let ledger = Arc::clone(&self.issuer.ledger);
         ledger.record(rows, Box::new(move |answer| self.recorded(batch, one_each(answer, asked))));
@@ -370,11 +374,11 @@ impl Submission {
         let answers = match answers {
             Ok(answers) => answers,
             // Perhaps recorded, perhaps not: a row that is stays, and a repeat finds it.
-            Err(fault) => return self.give_up(batch, |it| (it.issued.serial, it.claim), Busy::Ledger(fault)),
+            Err(fault) => return self.give_up(batch, |it| (it.serial, it.claim), Busy::Ledger(fault)),
         };
         batch.advance_with(answers, |finished, answer| {
             let outcome = match answer {
-                Recorded::Durable => Outcome::Issued(finished.issued),
+                Recorded::Durable => Outcome::issued(finished.issued),
                 Recorded::Abandoned => Busy::Ledger(LedgerFault::Abandoned).into(),
             };
             Err::<(), _>(finished.claim.end(outcome))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::{AnchorId, Certificate, Deviations};
+use pki::{AnchorId, Certificate, Deviations, PrivateKey};
 
 use crate::function::Function;
 use crate::issued::Issued;
@@ -36,7 +36,12 @@ pub struct Job {
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The certificate, durable in the ledger. A repeat of a request yields the same value.
-    Issued(Arc<Issued>),
+    Issued {
+        /// The certificate.
+        issued: Arc<Issued>,
+        /// Its private key, where the server has made it. It is in no ledger, no line shows it, and it is wiped when its last holder drops it.
+        private_key: Option<Arc<PrivateKey>>,
+    },
     /// The request is refused and will be refused again.
     Refused(Refusal),
     /// The request can be repeated as it is, after about `max_age` (not yet jittered, never zero).
@@ -49,6 +54,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// A certificate for a key that the device has made itself.
+    pub fn issued(issued: Arc<Issued>) -> Outcome {
+        Outcome::Issued { issued, private_key: None }
+    }
+
     pub(crate) fn later(why: Busy) -> Outcome {
         Outcome::Later { max_age: why.max_age(), why }
     }
@@ -70,4 +80,34 @@ impl From<Busy> for Outcome {
 pub trait Deliver<J>: Send + Sync {
     /// Each `J` that was submitted arrives in exactly one call, once.
     fn deliver(&self, outcomes: Vec<(J, Outcome)>);
+}
+
+#[cfg(test)]
+mod tests {
+    use pki::{Digest, NameBuilder, UnixTime, Validity};
+
+    use super::*;
+    use crate::device::{Device, DeviceId};
+
+    #[test]
+    fn a_private_key_is_shared_by_copies_of_its_outcome_and_shown_by_none() {
+        let at = UnixTime::since_unix_epoch(Duration::ZERO);
+        let issued = Issued {
+            device: Device { manufacturer: AnchorId::from_bytes([1; 32]), id: DeviceId::new("d").unwrap() },
+            profile: "p".into(),
+            subject: NameBuilder::new().finish().unwrap(),
+            certificate: Vec::new(),
+            digest: Digest::of(b""),
+            validity: Validity { not_before: at, not_after: at },
+            at,
+        };
+        let key = Arc::new(PrivateKey::from_pkcs8(vec![0xA5; 67]));
+        let outcome = Outcome::Issued { issued: Arc::new(issued), private_key: Some(Arc::clone(&key)) };
+        let copy = outcome.clone();
+        assert_eq!(Arc::strong_count(&key), 3, "the bytes of a key are not copied");
+        let shown = format!("{copy:?}");
+        assert!(shown.contains("PrivateKey(..)") && !shown.contains("165"), "{shown}");
+        drop((outcome, copy));
+        assert!(Arc::try_unwrap(key).is_ok(), "whoever holds it last wipes it");
+    }
 }

@@ -47,7 +47,7 @@ impl MemoryLedger {
     pub fn issued(&self) -> Vec<Arc<Issued>> {
         let Ok(rows) = self.lock() else { return Vec::new() };
         let mut issued: Vec<Arc<Issued>> = rows.by_serial.values().filter_map(|row| row.issued().cloned()).collect();
-        issued.sort_by_key(|it| (it.at, it.serial));
+        issued.sort_by_key(|it| (it.at, it.digest));
         issued
     }
 
@@ -293,7 +293,7 @@ impl Rows {
     }
 
     fn record(&mut self, record: Record) -> Recorded {
-        let serial = record.issued.serial;
+        let serial = record.serial;
         let Some(row) = self.by_serial.get_mut(&serial) else { return Recorded::Abandoned };
         match &row.state {
             RowState::Abandoned => Recorded::Abandoned,
@@ -439,7 +439,6 @@ mod tests {
     fn record(ledger: &MemoryLedger, number: u8, at_seconds: u64) -> (Recorded, Digest) {
         let validity = Validity { not_before: at(at_seconds), not_after: at(at_seconds + LIFE) };
         let issued = Issued {
-            serial: serial(number),
             device: device("d"),
             profile: "p".into(),
             subject: pki::NameBuilder::new().finish().unwrap(),
@@ -450,7 +449,7 @@ mod tests {
         };
         let (digest, window) = (issued.digest, RepeatWindow::new(issued.at, Duration::from_secs(WINDOW), &validity));
         let (sender, receiver) = mpsc::channel();
-        let row = Record { issued: Arc::new(issued), window };
+        let row = Record { serial: serial(number), issued: Arc::new(issued), window };
         ledger.record(vec![row], Box::new(move |answer| sender.send(answer).unwrap()));
         (receiver.recv().unwrap().unwrap().remove(0), digest)
     }

@@ -368,8 +368,8 @@ fn a_batch_answers_each_of_its_jobs() {
     ];
     let outcomes = run(&issuer, START, jobs);
     assert!(matches!(outcomes[0], Outcome::Refused(Refusal::Csr(_))));
-    assert!(matches!(outcomes[1], Outcome::Issued(_)));
+    assert!(matches!(outcomes[1], Outcome::Issued { .. }));
     assert!(matches!(outcomes[2], Outcome::Refused(Refusal::SubjectMismatch(_))));
-    assert!(matches!(outcomes[3], Outcome::Issued(_)));
+    assert!(matches!(outcomes[3], Outcome::Issued { .. }));
     assert_eq!((ledger.issued_count(), issuer.in_flight()), (2, 0));
 }

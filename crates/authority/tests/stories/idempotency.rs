@@ -127,7 +127,7 @@ fn profiles_and_functions_are_part_of_a_request() {
 
 fn insert_sorted(mut sorted: Vec<Arc<Issued>>, next: Arc<Issued>) -> Vec<Arc<Issued>> {
     sorted.push(next);
-    sorted.sort_by_key(|it| (it.at, it.serial));
+    sorted.sort_by_key(|it| (it.at, it.digest));
     sorted
 }
 

@@ -389,7 +389,7 @@ pub(crate) fn run_one(issuer: &Arc<Issuer>, seconds: u64, job: Job) -> Outcome {
 #[track_caller]
 pub(crate) fn issued(outcome: Outcome) -> Arc<Issued> {
     match outcome {
-        Outcome::Issued(issued) => issued,
+        Outcome::Issued { issued, private_key: None } => issued,
         other => panic!("expected a certificate, got {other:?}"),
     }
 }

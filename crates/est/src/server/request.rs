@@ -199,7 +199,7 @@ impl Server {
         let diagnostics = waiting.profile.diagnostics();
         let id = waiting.exchange;
         match outcome {
-            Outcome::Issued(issued) => {
+            Outcome::Issued { issued, .. } => {
                 let format = waiting.packing.content_format();
                 // "containing only the certificate that was issued" (RFC 7030 §4.2.3).
                 let delivered = match waiting.packing {

@@ -105,7 +105,7 @@ struct ToMailbox {
 impl ToMailbox {
     /// What this very job had issued, not an earlier one: a repeat brings a certificate of an earlier time.
     fn note(&self, ticket: &Ticket, outcome: &Outcome) {
-        let Outcome::Issued(issued) = outcome else { return };
+        let Outcome::Issued { issued, .. } = outcome else { return };
         if issued.at == ticket.at {
             self.journal.note(|| Issuance {
                 issued: Arc::clone(issued),

@@ -8,14 +8,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use authority::{Issued, Profile};
-use pki::Certificate;
-use pki::issue::Serial;
+use pki::{Certificate, Digest};
 
 use crate::load::rfc3339;
 
 /// Certificates on their way to the log: more than a node issues in a second.
 const QUEUE_MAX: usize = 4_096;
-/// Serials that are remembered. Only a request that is repeated within the second of its issuance would be told twice: this is more than a second's.
+/// Certificates that are remembered. Only a request that is repeated within the second of its issuance would be told twice: this is more than a second's.
 const TOLD_MAX: usize = 8_192;
 const _: () = assert!(TOLD_MAX >= QUEUE_MAX);
 /// Lines that were lost are counted in the log this often.
@@ -70,7 +69,7 @@ impl Reporter {
     pub(crate) fn run(mut self) {
         loop {
             match self.issuances.recv_timeout(SWEEP) {
-                Ok(Some(issuance)) if self.told.is_new(issuance.issued.serial) => log(&issuance),
+                Ok(Some(issuance)) if self.told.is_new(issuance.issued.digest) => log(&issuance),
                 Ok(Some(_)) => {}
                 Err(RecvTimeoutError::Timeout) => self.count_lost(),
                 Ok(None) | Err(RecvTimeoutError::Disconnected) => break,
@@ -91,12 +90,12 @@ impl Reporter {
 }
 
 fn log(Issuance { issued, profile, peer }: &Issuance) {
-    let subject = Certificate::parse(&issued.certificate).map(|certificate| certificate.subject().to_string());
+    let certificate = Certificate::parse(&issued.certificate).ok();
     tracing::info!(
-        serial = %issued.serial,
+        serial = certificate.as_ref().map(|it| hex(it.serial())),
         digest = %issued.digest,
         device = %profile.shown(&issued.device),
-        subject = subject.ok(),
+        subject = certificate.as_ref().map(|it| it.subject().to_string()),
         profile = profile.name(),
         peer = peer.as_ref().map(tracing::field::display),
         not_after = rfc3339(issued.validity.not_after),
@@ -104,23 +103,27 @@ fn log(Issuance { issued, profile, peer }: &Issuance) {
     );
 }
 
-/// The serials of the last lines.
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// The certificates of the last lines.
 #[derive(Debug, Default)]
 struct Told {
-    serials: HashSet<Serial>,
-    order: VecDeque<Serial>,
+    certificates: HashSet<Digest>,
+    order: VecDeque<Digest>,
 }
 
 impl Told {
-    fn is_new(&mut self, serial: Serial) -> bool {
-        if !self.serials.insert(serial) {
+    fn is_new(&mut self, certificate: Digest) -> bool {
+        if !self.certificates.insert(certificate) {
             return false;
         }
-        self.order.push_back(serial);
+        self.order.push_back(certificate);
         if self.order.len() > TOLD_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.serials.remove(&oldest);
+            self.certificates.remove(&oldest);
         }
         true
     }
@@ -128,14 +131,10 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use pki::issue::NodePrefix;
-
     use super::*;
 
-    fn serial(number: u32) -> Serial {
-        let mut random = [0; 16];
-        random[..4].copy_from_slice(&number.to_be_bytes());
-        Serial::new(NodePrefix::new(1), random)
+    fn certificate(number: u32) -> Digest {
+        Digest::of(&number.to_be_bytes())
     }
 
     #[test]
@@ -143,11 +142,11 @@ mod tests {
         let mut told = Told::default();
         let most = u32::try_from(TOLD_MAX).unwrap();
         for number in 0..=most {
-            assert!(told.is_new(serial(number)));
-            assert!(!told.is_new(serial(number)));
+            assert!(told.is_new(certificate(number)));
+            assert!(!told.is_new(certificate(number)));
         }
-        assert_eq!((told.serials.len(), told.order.len()), (TOLD_MAX, TOLD_MAX));
-        assert!(told.is_new(serial(0)), "the oldest is forgotten");
-        assert!(!told.is_new(serial(most)));
+        assert_eq!((told.certificates.len(), told.order.len()), (TOLD_MAX, TOLD_MAX));
+        assert!(told.is_new(certificate(0)), "the oldest is forgotten");
+        assert!(!told.is_new(certificate(most)));
     }
 }
