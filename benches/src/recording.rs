@@ -7,7 +7,7 @@ use coap::BlockSize;
 use dtls::Suite;
 use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Now, Operation, ServerVerifier};
 use rustls_pki_types::ServerName;
-use sim::{Clock, DerivedRandom, TestCa};
+use sim::{DerivedRandom, TestCa, VirtualClock};
 
 use crate::shard::{Issuance, Replay, Shard};
 
@@ -38,7 +38,7 @@ impl Recording {
     /// Where that fails: the benchmarks would measure a refusal.
     #[must_use]
     pub fn new(case: Case) -> Self {
-        let now = Clock::start().now();
+        let now = VirtualClock::start().now();
         let ca = Shard::ca();
         let mut recording = Self { now, datagrams: Vec::new(), handshake: 0, certificate: Vec::new(), ca };
         recording.enrol(case);
@@ -73,7 +73,7 @@ impl Recording {
     fn enrol(&mut self, case: Case) {
         // The server's certificate is made before the device's, as in every replay: both draw from one stream.
         let mut shard = Shard::new(&self.ca, self.now);
-        let mut device = Device::new(&self.ca, case, self.now);
+        let mut device = RecordedDevice::new(&self.ca, case, self.now);
         let mut answers: VecDeque<Vec<u8>> = VecDeque::new();
         loop {
             while let Some(bytes) = device.client.poll_transmit() {
@@ -90,7 +90,7 @@ impl Recording {
         }
     }
 
-    fn follow(&mut self, device: &mut Device, event: ClientEvent) {
+    fn follow(&mut self, device: &mut RecordedDevice, event: ClientEvent) {
         match event {
             ClientEvent::Connected { .. } => {
                 self.handshake = self.datagrams.len();
@@ -110,12 +110,12 @@ impl Recording {
     }
 }
 
-struct Device {
+struct RecordedDevice {
     client: Client,
     csr: Vec<u8>,
 }
 
-impl Device {
+impl RecordedDevice {
     fn new(ca: &TestCa, case: Case, now: Now) -> Self {
         let random = Arc::new(DerivedRandom::new(1, "device"));
         let identity = ca.device(1);

@@ -16,9 +16,9 @@ use dtls::{Now, Random};
 use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Persistence, ServerVerifier};
 
 use crate::fleet::{Patience, Run};
-use crate::identities::DeviceIdentity;
+use crate::identities::FleetIdentity;
 use crate::seed::{DeviceRandom, Purpose, Stream};
-use crate::stats::{Stage, Stats};
+use crate::stats::{MeasuredStage, Stats};
 
 /// What all devices of a run share.
 pub(crate) struct Script {
@@ -67,12 +67,12 @@ pub(crate) enum End {
 }
 
 /// One device at work.
-pub(crate) struct Device {
+pub(crate) struct FleetDevice {
     client: Client,
-    stage: Stage,
+    stage: MeasuredStage,
     stage_began: Instant,
     /// What is asked for, also while a lost association is made again.
-    asking: Stage,
+    asking: MeasuredStage,
     scheduled: Instant,
     deadline: Instant,
     csr: Box<[u8]>,
@@ -109,7 +109,7 @@ impl Script {
         })
     }
 
-    fn connect(&self, index: usize, identity: &DeviceIdentity, now: Now) -> Result<Client, String> {
+    fn connect(&self, index: usize, identity: &FleetIdentity, now: Now) -> Result<Client, String> {
         let random: Arc<dyn Random> = Arc::new(DeviceRandom::new(self.seed, index));
         let shown = est::identity(vec![identity.certificate.to_vec()], identity.key.pkcs8(), &*random)
             .map_err(|fault| format!("a device's identity cannot be used: {fault}"))?;
@@ -136,20 +136,20 @@ impl Patience {
     }
 }
 
-impl Device {
+impl FleetDevice {
     /// The device with this number begins; its time counts from `scheduled`.
     pub(crate) fn start(
         script: &Script,
         index: usize,
-        identity: &DeviceIdentity,
+        identity: &FleetIdentity,
         scheduled: Instant,
         now: Now,
     ) -> Result<Self, String> {
         Ok(Self {
             client: script.connect(index, identity, now)?,
-            stage: Stage::Handshake,
+            stage: MeasuredStage::Handshake,
             stage_began: scheduled,
-            asking: Stage::CaCertificates,
+            asking: MeasuredStage::CaCertificates,
             scheduled,
             deadline: scheduled + script.patience.timeout,
             csr: identity.csr.clone(),
@@ -178,7 +178,7 @@ impl Device {
         if self.off { None } else { self.client.poll_transmit() }
     }
 
-    /// When [`Device::timeout`] has something to do.
+    /// When [`FleetDevice::timeout`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Instant {
         self.client.poll_timeout().map_or(self.deadline, |at| at.min(self.deadline))
     }
@@ -198,12 +198,12 @@ impl Device {
                 }
                 ClientEvent::Done(Answer::CaCertificates(_)) => {
                     self.finish_stage(now, stats);
-                    self.asking = Stage::Enrol;
+                    self.asking = MeasuredStage::Enrol;
                     self.ask(now, stats)
                 }
                 ClientEvent::Done(Answer::Certificate(certificate)) => {
                     self.finish_stage(now, stats);
-                    stats.record(Stage::Total, now.mono.saturating_duration_since(self.scheduled));
+                    stats.record(MeasuredStage::Total, now.mono.saturating_duration_since(self.scheduled));
                     self.leave(now, stats);
                     Some(End::Enrolled(certificate.into()))
                 }
@@ -216,7 +216,7 @@ impl Device {
                 ClientEvent::Again { after, .. } => {
                     stats.record_failure(self.stage, &reason(&after));
                     stats.repeated_attempts += 1;
-                    self.enter(Stage::Handshake, now);
+                    self.enter(MeasuredStage::Handshake, now);
                     None
                 }
                 ClientEvent::Failed(failure) => Some(self.give_up(now, &reason(&failure), stats)),
@@ -232,8 +232,10 @@ impl Device {
     fn ask(&mut self, now: Now, stats: &mut Stats) -> Option<End> {
         self.enter(self.asking, now);
         let operation = match self.asking {
-            Stage::CaCertificates => Operation::CaCertificates,
-            Stage::Handshake | Stage::Enrol | Stage::Total => Operation::Enroll { csr: self.csr.to_vec() },
+            MeasuredStage::CaCertificates => Operation::CaCertificates,
+            MeasuredStage::Handshake | MeasuredStage::Enrol | MeasuredStage::Total => {
+                Operation::Enroll { csr: self.csr.to_vec() }
+            }
         };
         let started = self.client.start(now, operation);
         started.err().map(|fault| self.give_up(now, &format!("cannot ask: {fault}"), stats))
@@ -248,7 +250,7 @@ impl Device {
         stats.vanished += 1;
     }
 
-    fn enter(&mut self, stage: Stage, now: Now) {
+    fn enter(&mut self, stage: MeasuredStage, now: Now) {
         self.stage = stage;
         self.stage_began = now.mono;
     }
@@ -284,7 +286,7 @@ mod tests {
     use crate::schedule::Arrivals;
 
     /// What the device says first in the run of `seed`, before anybody answers.
-    fn first_words(anchor: &Arc<Certificate>, devices: &[DeviceIdentity], seed: u64, index: usize) -> Vec<u8> {
+    fn first_words(anchor: &Arc<Certificate>, devices: &[FleetIdentity], seed: u64, index: usize) -> Vec<u8> {
         let server = "127.0.0.1:5684".parse().unwrap();
         let run = Run {
             server,
@@ -304,7 +306,7 @@ mod tests {
         };
         let now = Now { mono: Instant::now(), utc: UnixTime::now() };
         let script = Script::new(&run).unwrap();
-        let mut device = Device::start(&script, index, &devices[index], now.mono, now).unwrap();
+        let mut device = FleetDevice::start(&script, index, &devices[index], now.mono, now).unwrap();
         device.poll_transmit().expect("a ClientHello").to_vec()
     }
 

@@ -21,15 +21,15 @@ use coap::BlockSize;
 use dtls::{Now, Suite};
 use mio::{Events, Poll, Token};
 use net::Clock;
-use net::udp::{Batch, BindFault, Options, Socket, is_report};
+use net::udp::{Batch, BindFault, Socket, SocketOptions, is_report};
 use pki::{Certificate, ServerName};
 
 use crate::addresses::{LOOPBACK_DEVICES_MAX, Plan};
-use crate::device::{Device, End, Script};
-use crate::identities::DeviceIdentity;
-use crate::link::{Fate, Link, LinkSpec};
-use crate::progress::Progress;
-use crate::report::{LinkRow, Report, RunFacts};
+use crate::device::{End, FleetDevice, Script};
+use crate::identities::FleetIdentity;
+use crate::link::{Fate, FleetLink, LinkSpec};
+use crate::progress::ProgressDisplay;
+use crate::report::{LinkRow, LoadReport, RunFacts};
 use crate::schedule::{Arrivals, LastStart, Schedule};
 use crate::stats::Stats;
 use crate::timers::Timers;
@@ -55,7 +55,7 @@ pub struct Run<'r> {
     /// Whom the devices trust for the server.
     pub anchors: Vec<Arc<Certificate>>,
     /// The devices.
-    pub devices: &'r [DeviceIdentity],
+    pub devices: &'r [FleetIdentity],
     /// How they arrive.
     pub arrivals: Arrivals,
     /// Bytes a block.
@@ -102,7 +102,7 @@ impl Default for Patience {
 #[derive(Debug)]
 pub struct Finished {
     /// The measurements.
-    pub report: Report,
+    pub report: LoadReport,
     /// By device, if they were to be kept: the certificate's DER.
     pub certificates: Vec<Option<Box<[u8]>>>,
     /// The run was stopped before its end.
@@ -154,7 +154,7 @@ impl From<io::Error> for FleetFault {
 ///
 /// # Errors
 /// [`FleetFault`]; what happens to single devices is in the report instead.
-pub fn play(run: &Run<'_>, progress: &mut Progress, stop: &AtomicBool) -> Result<Finished, FleetFault> {
+pub fn play(run: &Run<'_>, progress: &mut ProgressDisplay, stop: &AtomicBool) -> Result<Finished, FleetFault> {
     let mut fleet = Fleet::new(run)?;
     let cpu = thread_cpu();
     let began = fleet.began;
@@ -176,7 +176,7 @@ pub fn play(run: &Run<'_>, progress: &mut Progress, stop: &AtomicBool) -> Result
         link: fleet.link.as_ref().map(|link| LinkRow { lost: link.lost(), repeated: link.repeated() }),
     };
     Ok(Finished {
-        report: Report::new(facts, &fleet.stats),
+        report: LoadReport::new(facts, &fleet.stats),
         interrupted: !fleet.schedule.is_over(),
         certificates: fleet.certificates,
     })
@@ -191,9 +191,9 @@ struct Fleet<'r> {
     sockets: Sockets,
     schedule: Schedule,
     timers: Timers,
-    devices: Vec<Option<Box<Device>>>,
+    devices: Vec<Option<Box<FleetDevice>>>,
     certificates: Vec<Option<Box<[u8]>>>,
-    link: Option<Link>,
+    link: Option<FleetLink>,
     stats: Stats,
     starts: LastStart,
     /// A turn's receives were over before the socket was empty: no event tells of what is left.
@@ -224,7 +224,7 @@ impl<'r> Fleet<'r> {
                 if count > LOOPBACK_DEVICES_MAX {
                     return Err(FleetFault::TooManyDevices { limit: LOOPBACK_DEVICES_MAX });
                 }
-                let mut socket = Socket::bind(SocketAddr::from(([0; 4], 0)), &Options::default())?;
+                let mut socket = Socket::bind(SocketAddr::from(([0; 4], 0)), &SocketOptions::default())?;
                 socket.register(poll.registry(), Token(0))?;
                 Sockets::Shared(Box::new(socket))
             }
@@ -245,7 +245,7 @@ impl<'r> Fleet<'r> {
             timers: Timers::new(count),
             devices: std::iter::repeat_with(|| None).take(count).collect(),
             certificates: if run.keep { vec![None; count] } else { Vec::new() },
-            link: run.link.as_ref().map(|spec| Link::new(spec, run.seed)),
+            link: run.link.as_ref().map(|spec| FleetLink::new(spec, run.seed)),
             stats: Stats::default(),
             starts: LastStart::default(),
             unread: false,
@@ -291,7 +291,7 @@ impl<'r> Fleet<'r> {
                 sockets[start.device] = Some(Box::new(socket));
             }
             let identity = &self.run.devices[start.device];
-            match Device::start(&self.script, start.device, identity, scheduled, self.now) {
+            match FleetDevice::start(&self.script, start.device, identity, scheduled, self.now) {
                 Ok(device) => {
                     self.devices[start.device] = Some(Box::new(device));
                     self.after(start.device, None)?;
@@ -449,8 +449,8 @@ impl<'r> Fleet<'r> {
 }
 
 /// A device has a handful of datagrams under way, not a server's thousands.
-const DEVICE_SOCKET: Options =
-    Options { sharing: net::udp::Sharing::Exclusive, receive_buffer_bytes: 1 << 16, send_buffer_bytes: 1 << 16 };
+const DEVICE_SOCKET: SocketOptions =
+    SocketOptions { sharing: net::udp::Sharing::Exclusive, receive_buffer_bytes: 1 << 16, send_buffer_bytes: 1 << 16 };
 
 impl Sockets {
     fn get(&mut self, index: usize) -> Option<&mut Socket> {

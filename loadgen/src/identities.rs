@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pki::issue::{NodePrefix, Serial};
-use pki::make::{self, CsrSpec, DeviceSpec, Parent};
-use pki::{Certificate, Curve, GeneralNames, KeyFault, PrivateKey, SigningKey, UnixTime, Validity};
+use pki::make::{self, CsrSpec, DeviceCertificateSpec, Parent};
+use pki::{Certificate, Curve, GeneralNames, KeyError, PrivateKey, SigningKey, UnixTime, Validity};
 use ring::rand::SystemRandom;
 
 use crate::seed::{Purpose, Stream};
@@ -24,7 +24,7 @@ pub struct Manufacturer {
 
 /// One device before it is enrolled.
 #[derive(Debug)]
-pub struct DeviceIdentity {
+pub struct FleetIdentity {
     /// Its IDevID, DER.
     pub certificate: Box<[u8]>,
     /// The key of the IDevID.
@@ -35,37 +35,39 @@ pub struct DeviceIdentity {
 
 /// Why a fleet cannot be made.
 #[derive(Debug)]
-pub enum IdentityFault {
+pub enum FleetIdentityFault {
     /// The manufacturer's key is none that signs, or not its certificate's.
     ManufacturerKey,
     /// A key could not be made or used.
-    Key(KeyFault),
+    Key(KeyError),
     /// A certificate or a request could not be made.
     Make(make::MakeError),
     /// The caller asked to stop.
     Interrupted,
 }
 
-impl fmt::Display for IdentityFault {
+impl fmt::Display for FleetIdentityFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            IdentityFault::ManufacturerKey => f.write_str("the manufacturer's key does not belong to its certificate"),
-            IdentityFault::Key(fault) => write!(f, "a device's key cannot be used: {fault}"),
-            IdentityFault::Make(fault) => write!(f, "a device's certificate cannot be made: {fault}"),
-            IdentityFault::Interrupted => f.write_str("interrupted"),
+            FleetIdentityFault::ManufacturerKey => {
+                f.write_str("the manufacturer's key does not belong to its certificate")
+            }
+            FleetIdentityFault::Key(fault) => write!(f, "a device's key cannot be used: {fault}"),
+            FleetIdentityFault::Make(fault) => write!(f, "a device's certificate cannot be made: {fault}"),
+            FleetIdentityFault::Interrupted => f.write_str("interrupted"),
         }
     }
 }
 
-impl std::error::Error for IdentityFault {}
+impl std::error::Error for FleetIdentityFault {}
 
-impl From<KeyFault> for IdentityFault {
-    fn from(fault: KeyFault) -> Self {
+impl From<KeyError> for FleetIdentityFault {
+    fn from(fault: KeyError) -> Self {
         Self::Key(fault)
     }
 }
 
-impl From<make::MakeError> for IdentityFault {
+impl From<make::MakeError> for FleetIdentityFault {
     fn from(fault: make::MakeError) -> Self {
         Self::Make(fault)
     }
@@ -75,12 +77,12 @@ impl Manufacturer {
     /// A manufacturer by its CA certificate and the key of it.
     ///
     /// # Errors
-    /// [`IdentityFault::ManufacturerKey`]: the key is none, or another's.
-    pub fn new(certificate: Certificate, key: &PrivateKey) -> Result<Self, IdentityFault> {
-        let key =
-            SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new()).map_err(|_| IdentityFault::ManufacturerKey)?;
+    /// [`FleetIdentityFault::ManufacturerKey`]: the key is none, or another's.
+    pub fn new(certificate: Certificate, key: &PrivateKey) -> Result<Self, FleetIdentityFault> {
+        let key = SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new())
+            .map_err(|_| FleetIdentityFault::ManufacturerKey)?;
         if key.spki() != certificate.spki() {
-            return Err(IdentityFault::ManufacturerKey);
+            return Err(FleetIdentityFault::ManufacturerKey);
         }
         Ok(Self { certificate, key })
     }
@@ -96,14 +98,14 @@ pub fn make_fleet(
     seed: u64,
     made: &AtomicUsize,
     stop: &AtomicBool,
-) -> Result<Vec<DeviceIdentity>, IdentityFault> {
+) -> Result<Vec<FleetIdentity>, FleetIdentityFault> {
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let share = devices.div_ceil(threads).max(1);
     let work = |from: usize| {
         (from..devices.min(from + share))
             .map(|index| {
                 if stop.load(Ordering::Relaxed) {
-                    return Err(IdentityFault::Interrupted);
+                    return Err(FleetIdentityFault::Interrupted);
                 }
                 let identity = make_device(manufacturer, index, seed)?;
                 made.fetch_add(1, Ordering::Relaxed);
@@ -135,18 +137,18 @@ pub fn common_name(seed: u64, index: usize) -> String {
 /// The key that device `index` asks a certificate for.
 ///
 /// # Errors
-/// [`KeyFault::NoRandomness`], which the chance of 2^-32 a draw makes unheard of.
-pub fn operational_key(seed: u64, index: usize) -> Result<PrivateKey, KeyFault> {
+/// [`KeyError::NoRandomness`], which the chance of 2^-32 a draw makes unheard of.
+pub fn operational_key(seed: u64, index: usize) -> Result<PrivateKey, KeyError> {
     seeded_key(&mut stream(seed, index, 1))
 }
 
-fn make_device(manufacturer: &Manufacturer, index: usize, seed: u64) -> Result<DeviceIdentity, IdentityFault> {
+fn make_device(manufacturer: &Manufacturer, index: usize, seed: u64) -> Result<FleetIdentity, FleetIdentityFault> {
     let random = SystemRandom::new();
     let mut stream = stream(seed, index, 0);
     let key = seeded_key(&mut stream)?;
     let mut serial = [0; 16];
     stream.fill(&mut serial);
-    let spec = DeviceSpec {
+    let spec = DeviceCertificateSpec {
         common_name: &common_name(seed, index),
         serial_number: &serial_number(seed, index),
         organization: None,
@@ -165,7 +167,7 @@ fn make_device(manufacturer: &Manufacturer, index: usize, seed: u64) -> Result<D
     let operational = SigningKey::from_pkcs8(operational.pkcs8(), &random)?;
     let request = CsrSpec { subject: certificate.subject(), san: &GeneralNames::empty(), challenge_password: None };
     let csr = make::csr(&request, &operational, &random)?;
-    Ok(DeviceIdentity { certificate: certificate.der().into(), key, csr: csr.into() })
+    Ok(FleetIdentity { certificate: certificate.der().into(), key, csr: csr.into() })
 }
 
 /// The devices left the factory on 2024-01-01, before any manufacturer CA that a test makes today would say so: chains are checked at the
@@ -182,10 +184,10 @@ fn stream(seed: u64, index: usize, which: u32) -> Stream {
     deprecated,
     reason = "ring's SecureRandom is sealed: its test module is the only way to derive a key from a seed"
 )]
-fn seeded_key(stream: &mut Stream) -> Result<PrivateKey, KeyFault> {
+fn seeded_key(stream: &mut Stream) -> Result<PrivateKey, KeyError> {
     /// A draw fails with a chance of 2^-32, when it is not below the group order.
     const DRAWS: usize = 4;
-    let mut last = KeyFault::NoRandomness;
+    let mut last = KeyError::NoRandomness;
     for _ in 0..DRAWS {
         let mut scalar = [0; 32];
         stream.fill(&mut scalar);
@@ -201,7 +203,7 @@ fn seeded_key(stream: &mut Stream) -> Result<PrivateKey, KeyFault> {
 pub(crate) mod tests {
     use std::sync::Arc;
 
-    use pki::make::AuthoritySpec;
+    use pki::make::AuthorityCertificateSpec;
     use pki::{Csr, chain};
 
     use super::*;
@@ -210,7 +212,7 @@ pub(crate) mod tests {
         let random = SystemRandom::new();
         let key = PrivateKey::generate(Curve::P256, &random).unwrap();
         let signing = SigningKey::from_pkcs8(key.pkcs8(), &random).unwrap();
-        let spec = AuthoritySpec {
+        let spec = AuthorityCertificateSpec {
             common_name: "manufacturer",
             organization: None,
             serial: Serial::new(NodePrefix::new(0), [1; 16]),
@@ -228,7 +230,7 @@ pub(crate) mod tests {
         manufacturer.certificate.clone()
     }
 
-    pub(crate) fn fleet(manufacturer: &Manufacturer, devices: usize, seed: u64) -> Vec<DeviceIdentity> {
+    pub(crate) fn fleet(manufacturer: &Manufacturer, devices: usize, seed: u64) -> Vec<FleetIdentity> {
         make_fleet(manufacturer, devices, seed, &AtomicUsize::new(0), &AtomicBool::new(false)).unwrap()
     }
 
@@ -262,7 +264,7 @@ pub(crate) mod tests {
     fn a_stopped_fleet_is_an_error() {
         let made = AtomicUsize::new(0);
         let fault = make_fleet(&manufacturer(), 10, 1, &made, &AtomicBool::new(true)).unwrap_err();
-        assert!(matches!(fault, IdentityFault::Interrupted));
+        assert!(matches!(fault, FleetIdentityFault::Interrupted));
         assert_eq!(made.load(Ordering::Relaxed), 0);
     }
 }

@@ -19,10 +19,10 @@ mod timers;
 
 pub use addresses::LOOPBACK_DEVICES_MAX;
 pub use link::LinkSpec;
-pub use progress::Progress;
+pub use progress::ProgressDisplay;
 pub use report::{
-    ArrivalsRow, ErrorRow, GeneratorRow, LinkRow, OFFERED_SHARE_MIN, PercentilesRow, Report, ScheduleRow, StageRow,
+    ArrivalsRow, ErrorRow, GeneratorRow, LinkRow, LoadReport, OFFERED_SHARE_MIN, PercentilesRow, ScheduleRow, StageRow,
     TrafficRow,
 };
 pub use schedule::Arrivals;
-pub use stats::{Percentiles, Stage, Stats, Traffic};
+pub use stats::{DatagramTotals, MeasuredStage, Percentiles, Stats};

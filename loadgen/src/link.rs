@@ -42,13 +42,13 @@ impl From<link::Fate> for Fate {
 
 /// The link of one run.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct FleetLink {
     devices: Range<usize>,
     towards_server: Weather,
     towards_device: Weather,
 }
 
-impl Link {
+impl FleetLink {
     /// A link whose luck `seed` decides.
     pub(crate) fn new(spec: &LinkSpec, seed: u64) -> Self {
         let questions = Conditions { loss: spec.loss_per_mille, ..Conditions::PERFECT };
@@ -85,8 +85,8 @@ impl Link {
 mod tests {
     use super::*;
 
-    fn link() -> Link {
-        Link::new(&LinkSpec { devices: 10..20, loss_per_mille: 100, answers_twice: true }, 42)
+    fn link() -> FleetLink {
+        FleetLink::new(&LinkSpec { devices: 10..20, loss_per_mille: 100, answers_twice: true }, 42)
     }
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
     fn one_seed_one_luck_and_each_direction_its_own() {
         let spec = LinkSpec { devices: 0..1, loss_per_mille: 300, answers_twice: false };
         let fates = |seed| {
-            let mut link = Link::new(&spec, seed);
+            let mut link = FleetLink::new(&spec, seed);
             (0..100).map(|_| (link.towards_server(0, 100), link.towards_device(0, 100))).collect::<Vec<_>>()
         };
         assert_eq!(fates(1), fates(1));

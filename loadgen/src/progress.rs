@@ -10,7 +10,7 @@ use net::Terminal;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// How far a piece of work is.
-pub struct Progress {
+pub struct ProgressDisplay {
     label: String,
     total: usize,
     shown: Shown,
@@ -22,7 +22,7 @@ enum Shown {
     Nothing,
 }
 
-impl Progress {
+impl ProgressDisplay {
     /// Progress on stderr.
     pub fn new(label: &str, total: usize) -> Self {
         let stderr = std::io::stderr();
@@ -84,7 +84,7 @@ mod tests {
     fn without_a_terminal_lines_come_now_and_then() {
         let (mut lines, out) = std::io::pipe().unwrap();
         let shown = Shown::Lines { out: Box::new(out), next: None };
-        let mut progress = Progress { label: "devices".to_owned(), total: 100, shown };
+        let mut progress = ProgressDisplay { label: "devices".to_owned(), total: 100, shown };
         let start = Instant::now();
         for tenth in 0..=100 {
             progress.set(tenth, start + Duration::from_millis(100) * u32::try_from(tenth).unwrap());

@@ -30,11 +30,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::schedule::{Arrivals, LastStart};
-use crate::stats::{Percentiles, Stage, Stats};
+use crate::stats::{MeasuredStage, Percentiles, Stats};
 
 /// A finished run.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct LoadReport {
     /// `muster-load/1`.
     pub schema: &'static str,
     /// Whom the fleet dialled.
@@ -228,7 +228,7 @@ pub struct LinkRow {
     pub repeated: u64,
 }
 
-impl Report {
+impl LoadReport {
     /// Puts the measurements of a run together.
     pub(crate) fn new(facts: RunFacts, stats: &Stats) -> Self {
         let seconds = facts.took.as_secs_f64();
@@ -252,7 +252,7 @@ impl Report {
             block: facts.block,
             suite: facts.suite,
             seed: facts.seed,
-            stages: Stage::ALL
+            stages: MeasuredStage::ALL
                 .into_iter()
                 .map(|stage| StageRow { stage: stage.name(), took: stats.stage(stage).into() })
                 .collect(),
@@ -284,7 +284,7 @@ impl From<Percentiles> for PercentilesRow {
 }
 
 /// The table for people.
-impl fmt::Display for Report {
+impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(schedule) = self.schedule {
             writeln!(f, "{schedule}")?;
@@ -324,7 +324,7 @@ impl fmt::Display for Report {
     }
 }
 
-impl Report {
+impl LoadReport {
     fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let per_device = |total: u64| if self.devices == 0 { 0.0 } else { float(total) / float(self.devices) };
         let traffic = self.traffic;
@@ -387,12 +387,12 @@ fn float(n: u64) -> f64 {
 mod tests {
     use super::*;
 
-    fn report(arrivals: Arrivals) -> Report {
+    fn report(arrivals: Arrivals) -> LoadReport {
         let mut stats = Stats::default();
         (stats.enrolled, stats.failed) = (3, 1);
-        stats.record(Stage::Handshake, Duration::from_micros(900));
-        stats.record(Stage::Total, Duration::from_millis(2500));
-        stats.record_failure(Stage::Enrol, "est.sen.subject_mismatch");
+        stats.record(MeasuredStage::Handshake, Duration::from_micros(900));
+        stats.record(MeasuredStage::Total, Duration::from_millis(2500));
+        stats.record_failure(MeasuredStage::Enrol, "est.sen.subject_mismatch");
         stats.traffic.sent(100);
         let facts = RunFacts {
             server: "coaps://127.0.0.1:5684".to_owned(),
@@ -406,7 +406,7 @@ mod tests {
             starts: LastStart { scheduled: Duration::from_secs(5), actual: Duration::from_secs(5) },
             link: Some(LinkRow { lost: 5, repeated: 6 }),
         };
-        Report::new(facts, &stats)
+        LoadReport::new(facts, &stats)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 
 /// The stages of one device's enrolment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub enum MeasuredStage {
     /// From the first ClientHello to the server's Finished.
     Handshake,
     /// `GET /crts`, to the last block.
@@ -20,33 +20,34 @@ pub enum Stage {
     Total,
 }
 
-impl Stage {
+impl MeasuredStage {
     /// All of them, in the order of a run.
-    pub const ALL: [Stage; 4] = [Stage::Handshake, Stage::CaCertificates, Stage::Enrol, Stage::Total];
+    pub const ALL: [MeasuredStage; 4] =
+        [MeasuredStage::Handshake, MeasuredStage::CaCertificates, MeasuredStage::Enrol, MeasuredStage::Total];
 
     /// Its name in tables and in JSON.
     pub fn name(self) -> &'static str {
         match self {
-            Stage::Handshake => "handshake",
-            Stage::CaCertificates => "crts",
-            Stage::Enrol => "enrol",
-            Stage::Total => "total",
+            MeasuredStage::Handshake => "handshake",
+            MeasuredStage::CaCertificates => "crts",
+            MeasuredStage::Enrol => "enrol",
+            MeasuredStage::Total => "total",
         }
     }
 
     fn index(self) -> usize {
         match self {
-            Stage::Handshake => 0,
-            Stage::CaCertificates => 1,
-            Stage::Enrol => 2,
-            Stage::Total => 3,
+            MeasuredStage::Handshake => 0,
+            MeasuredStage::CaCertificates => 1,
+            MeasuredStage::Enrol => 2,
+            MeasuredStage::Total => 3,
         }
     }
 }
 
 /// Datagrams and bytes of UDP payload, each way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
+pub struct DatagramTotals {
     /// Datagrams from the devices.
     pub datagrams_sent: u64,
     /// Their bytes.
@@ -57,7 +58,7 @@ pub struct Traffic {
     pub bytes_received: u64,
 }
 
-impl Traffic {
+impl DatagramTotals {
     /// Counts one datagram of `bytes` from a device.
     pub fn sent(&mut self, bytes: usize) {
         self.datagrams_sent += 1;
@@ -91,7 +92,7 @@ pub struct Percentiles {
 pub struct Stats {
     stages: [Histogram<u64>; 4],
     send_lag: Histogram<u64>,
-    failures: BTreeMap<(Stage, String), u64>,
+    failures: BTreeMap<(MeasuredStage, String), u64>,
     /// Devices that hold a certificate.
     pub enrolled: u64,
     /// Devices that gave up.
@@ -103,7 +104,7 @@ pub struct Stats {
     /// Attempts that failed and were made again.
     pub repeated_attempts: u64,
     /// Datagrams and bytes.
-    pub traffic: Traffic,
+    pub traffic: DatagramTotals,
     /// Datagrams for nobody: late answers to devices that are done.
     pub stray_datagrams: u64,
 }
@@ -119,7 +120,7 @@ impl Default for Stats {
             vanished: 0,
             later_answers: 0,
             repeated_attempts: 0,
-            traffic: Traffic::default(),
+            traffic: DatagramTotals::default(),
             stray_datagrams: 0,
         }
     }
@@ -127,7 +128,7 @@ impl Default for Stats {
 
 impl Stats {
     /// A stage took so long.
-    pub fn record(&mut self, stage: Stage, took: Duration) {
+    pub fn record(&mut self, stage: MeasuredStage, took: Duration) {
         self.stages[stage.index()].saturating_record(micros(took));
     }
 
@@ -137,7 +138,7 @@ impl Stats {
     }
 
     /// An attempt failed in `stage` for `reason` (a reason code, or what the client saw).
-    pub fn record_failure(&mut self, stage: Stage, reason: &str) {
+    pub fn record_failure(&mut self, stage: MeasuredStage, reason: &str) {
         /// Reasons are a closed set; a server that invents codes gets one row for all the rest.
         const REASONS_MAX: usize = 200;
         let full = self.failures.len() >= REASONS_MAX;
@@ -150,7 +151,7 @@ impl Stats {
     }
 
     /// Percentiles of one stage.
-    pub fn stage(&self, stage: Stage) -> Percentiles {
+    pub fn stage(&self, stage: MeasuredStage) -> Percentiles {
         percentiles(&self.stages[stage.index()])
     }
 
@@ -160,7 +161,7 @@ impl Stats {
     }
 
     /// Failed attempts by stage and reason.
-    pub fn failures(&self) -> impl Iterator<Item = (Stage, &str, u64)> {
+    pub fn failures(&self) -> impl Iterator<Item = (MeasuredStage, &str, u64)> {
         self.failures.iter().map(|((stage, reason), count)| (*stage, reason.as_str(), *count))
     }
 }
@@ -197,35 +198,38 @@ mod tests {
     fn percentiles_within_three_digits() {
         let mut stats = Stats::default();
         for ms in 1..=1000 {
-            stats.record(Stage::Enrol, Duration::from_millis(ms));
+            stats.record(MeasuredStage::Enrol, Duration::from_millis(ms));
         }
-        let enrol = stats.stage(Stage::Enrol);
+        let enrol = stats.stage(MeasuredStage::Enrol);
         assert_eq!(enrol.count, 1000);
         for (got, want) in [(enrol.p50, 500.0), (enrol.p90, 900.0), (enrol.p99, 990.0), (enrol.max, 1000.0)] {
             let got = got.as_secs_f64() * 1000.0;
             assert!((got - want).abs() / want < 0.002, "{got} is not {want} ms");
         }
-        assert_eq!(stats.stage(Stage::Total), Percentiles::default(), "stages do not mix");
+        assert_eq!(stats.stage(MeasuredStage::Total), Percentiles::default(), "stages do not mix");
     }
 
     #[test]
     fn a_device_that_hung_for_days_is_counted_not_lost() {
         let mut stats = Stats::default();
-        stats.record(Stage::Total, Duration::from_secs(1_000_000));
-        assert_eq!(stats.stage(Stage::Total).count, 1);
-        assert!(stats.stage(Stage::Total).max >= Duration::from_secs(3_500));
+        stats.record(MeasuredStage::Total, Duration::from_secs(1_000_000));
+        assert_eq!(stats.stage(MeasuredStage::Total).count, 1);
+        assert!(stats.stage(MeasuredStage::Total).max >= Duration::from_secs(3_500));
     }
 
     #[test]
     fn failures_count_by_stage_and_reason_and_stay_bounded() {
         let mut stats = Stats::default();
-        stats.record_failure(Stage::Enrol, "est.sen.subject_mismatch");
-        stats.record_failure(Stage::Enrol, "est.sen.subject_mismatch");
-        stats.record_failure(Stage::Handshake, "no answer");
+        stats.record_failure(MeasuredStage::Enrol, "est.sen.subject_mismatch");
+        stats.record_failure(MeasuredStage::Enrol, "est.sen.subject_mismatch");
+        stats.record_failure(MeasuredStage::Handshake, "no answer");
         let all: Vec<_> = stats.failures().collect();
-        assert_eq!(all, [(Stage::Handshake, "no answer", 1), (Stage::Enrol, "est.sen.subject_mismatch", 2)]);
+        assert_eq!(
+            all,
+            [(MeasuredStage::Handshake, "no answer", 1), (MeasuredStage::Enrol, "est.sen.subject_mismatch", 2)]
+        );
         for n in 0..1000 {
-            stats.record_failure(Stage::Enrol, &format!("invented.{n}"));
+            stats.record_failure(MeasuredStage::Enrol, &format!("invented.{n}"));
         }
         assert!(stats.failures().count() <= 201);
         assert_eq!(stats.failures().map(|(_, _, count)| count).sum::<u64>(), 1003);

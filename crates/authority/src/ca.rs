@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use pki::issue::{IssueError, Issuer, TemplateSpec};
+use pki::issue::{IssueError, IssuerCertificate, TemplateSpec};
 use pki::{AlgorithmError, Certificate, GeneralName, NameConstraints, UnixTime, Validity};
 
 /// An issuing CA as a profile needs it: everything but its key.
@@ -15,7 +15,7 @@ pub struct Ca {
     name: Box<str>,
     chain: Vec<Arc<Certificate>>,
     validity: Validity,
-    issuer: Arc<Issuer>,
+    issuer: Arc<IssuerCertificate>,
     /// Of all its certificates.
     constraints: Vec<NameConstraints>,
     urls: Urls,
@@ -39,7 +39,7 @@ impl Ca {
             prove(&chain, index).map_err(|rule| CaFault::Certificate { index, rule })?;
         }
         let validity = common_validity(&chain)?;
-        let issuer = Issuer::new(Arc::clone(issuing)).map_err(CaFault::Issuer)?;
+        let issuer = IssuerCertificate::new(Arc::clone(issuing)).map_err(CaFault::Issuer)?;
         let constraints = chain.iter().filter_map(|certificate| certificate.name_constraints()).collect();
         Ok(Ca { name: name.into(), chain, validity, issuer: Arc::new(issuer), constraints, urls, verify_signatures })
     }
@@ -101,7 +101,7 @@ impl Ca {
     }
 
     /// What certificates need of it: name, key identifier, signature algorithm.
-    pub fn issuer(&self) -> &Arc<Issuer> {
+    pub fn issuer(&self) -> &Arc<IssuerCertificate> {
         &self.issuer
     }
 

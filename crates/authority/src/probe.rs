@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use pki::chain::{Anchors, ChainError, verify_device};
-use pki::issue::{self, IssueError, Issuer, NodePrefix, Serial, Template};
+use pki::issue::{self, IssueError, IssuerCertificate, NodePrefix, Serial, Template};
 use pki::make::{self, MakeError};
 use pki::{
     Certificate, Curve, GeneralName, GeneralNames, Name, NameBuilder, PrivateKey, SigningKey, UnixTime, Validity, oid,
@@ -114,7 +114,7 @@ impl<'a> Trial<'a> {
         let (authorities, key) = copies(profile.ca().chain(), random)?;
         let issuing = authorities.first().ok_or(of_issuing(ProbeRule::Issue(IssueError::NotAnAuthority)))?;
         let issue = |error| of_issuing(ProbeRule::Issue(error));
-        let issuer = Arc::new(Issuer::new(Arc::clone(issuing)).map_err(issue)?);
+        let issuer = Arc::new(IssuerCertificate::new(Arc::clone(issuing)).map_err(issue)?);
         let validity = issue::validity(&issuer, utc, profile.spec().validity, BACKDATE).map_err(issue)?;
         let template = Template::new(issuer, &profile.ca().urls().template()).map_err(issue)?;
         let subject = subject(profile).ok_or(issue(IssueError::NoSubject))?;

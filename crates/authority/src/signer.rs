@@ -78,7 +78,7 @@ impl RingSigner {
     /// # Errors
     /// [`CaKeyFault`] where it is no P-256 or P-384 key, or not the key of that certificate.
     pub fn add(&mut self, ca: &Ca, key: PrivateKey) -> Result<(), CaKeyFault> {
-        let mut parsed = Err(CaKeyFault::Unusable(pki::KeyFault::NoRandomness));
+        let mut parsed = Err(CaKeyFault::Unusable(pki::KeyError::NoRandomness));
         self.random.with_secure(&mut |secure| {
             parsed = SigningKey::from_pkcs8(key.pkcs8(), secure).map_err(CaKeyFault::Unusable);
         });
@@ -121,7 +121,7 @@ impl fmt::Debug for RingSigner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaKeyFault {
     /// It is not a key that signs here.
-    Unusable(pki::KeyFault),
+    Unusable(pki::KeyError),
     /// It is a key, but not the one in the CA's certificate.
     NotOfThisCertificate,
 }

@@ -1,4 +1,4 @@
-//! A device's conversation with a server, for the verbs of the device's side: `net::device` drives it, here the flags become its
+//! A device's conversation with a server, for the verbs of the device's side: `net::blocking_client` drives it, here the flags become its
 //! configuration and its faults become exit statuses.
 
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use dtls::IdentityUse;
 use est::{Answer, CaCertificates, ClientConfig, DtlsConfig, Failure, Operation, Packing, Reason, ServerVerifier};
 use net::SystemRandom;
+use net::blocking_client::{BlockingClient, ConnectionFault, Setup};
 use net::capture::{Addresses, KeyLog, Pcapng, Tee, TracePrinter};
-use net::device::{self, Device, Setup};
 use pki::Certificate;
 
 use crate::arguments::{Connection, ServerUri, TraceStyle};
@@ -24,7 +24,7 @@ use crate::pem;
 pub(crate) struct Session {
     connection: Connection,
     plan: Plan,
-    device: Device,
+    device: BlockingClient,
     trace: Trace,
     interrupt: Interrupt,
 }
@@ -107,12 +107,12 @@ impl Session {
                 Err(fault) => fault,
             };
             match &fault {
-                device::Fault::Failed(Failure::Later { max_age, .. }) if self.connection.wait => {
+                ConnectionFault::Failed(Failure::Later { max_age, .. }) if self.connection.wait => {
                     say!("{}: later, in {max_age} s", self.connection.server);
                     self.sleep(Duration::from_secs((*max_age).into()))?;
                 }
                 // Only a server that let us wait may have forgotten us meanwhile.
-                device::Fault::Closed(_) if self.connection.wait => {
+                ConnectionFault::Closed(_) if self.connection.wait => {
                     self.device = self.plan.connect(&self.connection, &self.trace, &self.interrupt)?;
                 }
                 _ => {
@@ -175,7 +175,7 @@ impl Plan {
         Ok(Self { server: connection.server.resolve()?, client: Arc::new(client), dtls: Arc::new(dtls) })
     }
 
-    fn connect(&self, connection: &Connection, trace: &Trace, interrupt: &Interrupt) -> Outcome<Device> {
+    fn connect(&self, connection: &Connection, trace: &Trace, interrupt: &Interrupt) -> Outcome<BlockingClient> {
         let (watching, peer) = (trace.clone(), self.server);
         let setup = Setup {
             server: self.server,
@@ -187,7 +187,7 @@ impl Plan {
             stop: interrupt.flag(),
         };
         let patience = Patience::begin(&connection.server, connection.timeout);
-        let connected = Device::connect(setup, connection.timeout);
+        let connected = BlockingClient::connect(setup, connection.timeout);
         drop(patience);
         match connected {
             Ok((device, connected)) => {
@@ -309,17 +309,17 @@ impl Trace {
 }
 
 /// The exit status of a fault, and the message that names the server and what to do.
-fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
-    if matches!(fault, device::Fault::Stopped) {
+fn explain(connection: &Connection, fault: &ConnectionFault) -> Fault {
+    if matches!(fault, ConnectionFault::Stopped) {
         return Fault::interrupted();
     }
-    if let device::Fault::Observer(error) = fault {
+    if let ConnectionFault::Observer(error) = fault {
         return Fault::failed(error.to_string());
     }
     let status = status(fault);
     let explained = Fault::new(status, format!("{}: {fault}", connection.server));
     let reason = match fault {
-        device::Fault::Failed(failure) => failure.reason(),
+        ConnectionFault::Failed(failure) => failure.reason(),
         _ => None,
     };
     let nameless = connection.identity.is_none() && connection.cert.is_none();
@@ -332,7 +332,7 @@ fn explain(connection: &Connection, fault: &device::Fault) -> Fault {
             "the server does not take this identity: its log says why (a manufacturer that no profile names is the usual one), and `muster explain {}` what the alert means",
             reason.code()
         )),
-        (_, Status::NoAnswer) if !matches!(fault, device::Fault::Unreachable(_) | device::Fault::NoWay { .. }) => explained.remedy(
+        (_, Status::NoAnswer) if !matches!(fault, ConnectionFault::Unreachable(_) | ConnectionFault::NoWay { .. }) => explained.remedy(
             "check address and port, that the server runs, and that UDP passes; on a bad link --timeout waits longer and --mtu 256 sends shorter datagrams",
         ),
         // Whoever types `--trust` is no firmware.
@@ -370,23 +370,25 @@ fn distrust(connection: &Connection, reason: Reason) -> Option<String> {
 }
 
 /// Whether the server answered a request, as opposed to ending the association.
-fn is_answer(fault: &device::Fault) -> bool {
-    matches!(fault, device::Fault::Failed(Failure::Refused(_) | Failure::Later { .. } | Failure::Answer(_)))
+fn is_answer(fault: &ConnectionFault) -> bool {
+    matches!(fault, ConnectionFault::Failed(Failure::Refused(_) | Failure::Later { .. } | Failure::Answer(_)))
 }
 
-fn status(fault: &device::Fault) -> Status {
+fn status(fault: &ConnectionFault) -> Status {
     match fault {
-        device::Fault::Unreachable(_) | device::Fault::NoWay { .. } | device::Fault::TimedOut(_) => Status::NoAnswer,
-        device::Fault::Stopped => Status::Interrupted,
-        device::Fault::Failed(failure) if failure.is_untrusted_server() => Status::NotTrusted,
-        device::Fault::Failed(failure) if failure.is_no_answer() => Status::NoAnswer,
-        device::Fault::Failed(Failure::Later { .. }) => Status::Later,
-        device::Fault::Failed(Failure::Refused(refused)) if refused.code.class() == 4 => Status::Refused,
+        ConnectionFault::Unreachable(_) | ConnectionFault::NoWay { .. } | ConnectionFault::TimedOut(_) => {
+            Status::NoAnswer
+        }
+        ConnectionFault::Stopped => Status::Interrupted,
+        ConnectionFault::Failed(failure) if failure.is_untrusted_server() => Status::NotTrusted,
+        ConnectionFault::Failed(failure) if failure.is_no_answer() => Status::NoAnswer,
+        ConnectionFault::Failed(Failure::Later { .. }) => Status::Later,
+        ConnectionFault::Failed(Failure::Refused(refused)) if refused.code.class() == 4 => Status::Refused,
         // An alert while we introduce ourselves is the server's refusal of us.
-        device::Fault::Failed(
+        ConnectionFault::Failed(
             Failure::Handshake(dtls::Refusal::AlertReceived(_)) | Failure::Closed(dtls::Closed::Alert(_)),
         )
-        | device::Fault::Closed(dtls::Closed::Alert(_)) => Status::Refused,
+        | ConnectionFault::Closed(dtls::Closed::Alert(_)) => Status::Refused,
         _ => Status::Failed,
     }
 }
@@ -413,7 +415,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_has_its_exit_status() {
-        let failed = |failure| status(&device::Fault::Failed(failure));
+        let failed = |failure| status(&ConnectionFault::Failed(failure));
         assert_eq!(failed(Failure::Refused(refused(Code::FORBIDDEN))), Status::Refused);
         assert_eq!(failed(Failure::Refused(refused(Code::INTERNAL_SERVER_ERROR))), Status::Failed);
         let later = Failure::Later { refused: refused(Code::SERVICE_UNAVAILABLE), max_age: 3 };
@@ -425,7 +427,7 @@ mod tests {
         assert_eq!(failed(Failure::Handshake(alert)), Status::Refused);
         let other: AnswerFault = OtherKey;
         assert_eq!(failed(Failure::Answer(other)), Status::Failed);
-        assert_eq!(status(&device::Fault::TimedOut(Duration::from_secs(1))), Status::NoAnswer);
-        assert_eq!(status(&device::Fault::Unreachable(([127, 0, 0, 1], 1).into())), Status::NoAnswer);
+        assert_eq!(status(&ConnectionFault::TimedOut(Duration::from_secs(1))), Status::NoAnswer);
+        assert_eq!(status(&ConnectionFault::Unreachable(([127, 0, 0, 1], 1).into())), Status::NoAnswer);
     }
 }

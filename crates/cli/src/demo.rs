@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loadgen::fleet::{self, Finished, Patience, Run};
-use loadgen::identities::{self, DeviceIdentity};
-use loadgen::{Arrivals, LinkSpec, Progress};
+use loadgen::identities::{self, FleetIdentity};
+use loadgen::{Arrivals, LinkSpec, ProgressDisplay};
 use pki::{ServerName, UnixTime};
 use server::config::Sources;
 use server::shell;
@@ -167,7 +167,7 @@ fn enrol(
     arguments: &Arguments,
     lossy: usize,
     folder: &Folder,
-    devices: &[DeviceIdentity],
+    devices: &[FleetIdentity],
     server: SocketAddr,
     interrupt: &Interrupt,
 ) -> Outcome<Finished> {
@@ -196,7 +196,7 @@ fn enrol(
         }),
         keep: true,
     };
-    let mut progress = Progress::new("enrolling", devices.len());
+    let mut progress = ProgressDisplay::new("enrolling", devices.len());
     let finished = fleet::play(&run, &mut progress, &interrupt.flag());
     progress.finish();
     finished.map_err(|fault| Fault::failed(fault.to_string()))

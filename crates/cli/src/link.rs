@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use net::proxy::{CLIENTS_MAX, Conditions, Delay, IDLE, Proxy, Settings, Summary, Traffic};
+use net::proxy::{CLIENTS_MAX, Conditions, Delay, IDLE, Proxy, ProxyCounters, Settings, Summary};
 
 use crate::arguments::{destination, duration, endpoint};
 use crate::interrupt::Interrupt;
@@ -115,7 +115,7 @@ fn settings(arguments: &Arguments) -> Settings {
 }
 
 /// What passed, and the name that each count has in both forms.
-fn counts(traffic: &Traffic) -> [(&'static str, u64); 11] {
+fn counts(traffic: &ProxyCounters) -> [(&'static str, u64); 11] {
     let link = &traffic.link;
     [
         ("sent", link.sent),
@@ -133,7 +133,7 @@ fn counts(traffic: &Traffic) -> [(&'static str, u64); 11] {
 }
 
 fn table(summary: &Summary) -> String {
-    let line = |name: &str, traffic: &Traffic| {
+    let line = |name: &str, traffic: &ProxyCounters| {
         // What never happened is left out, but for what everybody looks for.
         let shown = counts(traffic).into_iter().enumerate().filter(|(at, (_, count))| *at < 4 || *count > 0);
         let shown: Vec<String> =
@@ -156,7 +156,7 @@ fn table(summary: &Summary) -> String {
 }
 
 fn json(summary: &Summary) -> serde_json::Value {
-    let direction = |traffic: &Traffic| -> serde_json::Map<String, serde_json::Value> {
+    let direction = |traffic: &ProxyCounters| -> serde_json::Map<String, serde_json::Value> {
         counts(traffic).into_iter().map(|(what, count)| (what.to_owned(), count.into())).collect()
     };
     serde_json::json!({

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use loadgen::fleet::{self, Finished, Patience, Run};
-use loadgen::identities::{self, DeviceIdentity, Manufacturer};
-use loadgen::{Arrivals, Progress};
+use loadgen::identities::{self, FleetIdentity, Manufacturer};
+use loadgen::{Arrivals, ProgressDisplay};
 use pki::{Certificate, PrivateKey};
 
 use crate::arguments::{Block, ServerUri, SuiteName, duration};
@@ -127,14 +127,14 @@ impl Folder {
     }
 
     /// Makes the fleet of `seed`, with progress.
-    pub(crate) fn make_fleet(&self, devices: usize, seed: u64, interrupt: &Interrupt) -> Outcome<Vec<DeviceIdentity>> {
+    pub(crate) fn make_fleet(&self, devices: usize, seed: u64, interrupt: &Interrupt) -> Outcome<Vec<FleetIdentity>> {
         let manufacturer = Manufacturer::new(self.manufacturer.clone(), &self.manufacturer_key)
             .map_err(|fault| Fault::failed(format!("manufacturer/ca.key cannot be used: {fault}")))?;
         let (made, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         let stop = interrupt.flag();
         let fleet = std::thread::scope(|scope| {
             scope.spawn(|| {
-                let mut progress = Progress::new("making identities", devices);
+                let mut progress = ProgressDisplay::new("making identities", devices);
                 while !over.load(Ordering::Acquire) {
                     progress.set(made.load(Ordering::Relaxed), Instant::now());
                     std::thread::park_timeout(Duration::from_millis(50));
@@ -182,7 +182,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         link: None,
         keep: arguments.certificates.is_some(),
     };
-    let mut progress = Progress::new("enrolling", arguments.devices);
+    let mut progress = ProgressDisplay::new("enrolling", arguments.devices);
     let finished = fleet::play(&run, &mut progress, &interrupt.flag());
     progress.finish();
     let finished = finished.map_err(|fault| Fault::failed(fault.to_string()))?;

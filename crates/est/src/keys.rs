@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use dtls::{Identity, PublicKey, Random, SigningKey};
-use pki::{Certificate, CertificateError, Encoding, KeyFault, PrivateKey};
+use pki::{Certificate, CertificateError, Encoding, KeyError, PrivateKey};
 
 /// Why a chain and a key make no identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum IdentityFault {
     /// The first certificate cannot be read. The others are for the other side to judge: it passes over those that no path needs.
     Leaf(CertificateError),
     /// The key cannot be used.
-    Key(KeyFault),
+    Key(KeyError),
     /// The key is not that of the first certificate.
     OtherKey,
 }
@@ -59,7 +59,7 @@ pub fn identity(chain: Vec<Vec<u8>>, pkcs8: &[u8], random: &dyn Random) -> Resul
         Err(_) => {
             let read = PrivateKey::read(pkcs8).map_err(IdentityFault::Key)?;
             let taken = SigningKey::from_pkcs8(read.pkcs8(), random);
-            taken.map_err(|_| IdentityFault::Key(KeyFault::NoRandomness))?
+            taken.map_err(|_| IdentityFault::Key(KeyError::NoRandomness))?
         }
     };
     let expected = session_key(&leaf).ok_or(IdentityFault::OtherKey)?;

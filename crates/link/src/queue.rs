@@ -14,7 +14,7 @@ const OVERHEAD_BYTES: usize = 64;
 
 /// A link; `To` says where a datagram goes.
 #[derive(Debug)]
-pub struct Link<To> {
+pub struct EmulatedLink<To> {
     weather: Weather,
     /// By time of arrival, then by order of sending.
     in_flight: BTreeMap<(Instant, u64), (To, Vec<u8>)>,
@@ -23,11 +23,16 @@ pub struct Link<To> {
     count: u64,
 }
 
-impl<To: Copy> Link<To> {
+impl<To: Copy> EmulatedLink<To> {
     /// A link without datagrams; `name` tells several links of one seed apart.
     #[must_use]
-    pub fn new(conditions: Conditions, seed: u64, name: &str) -> Link<To> {
-        Link { weather: Weather::new(conditions, seed, name), in_flight: BTreeMap::new(), in_flight_bytes: 0, count: 0 }
+    pub fn new(conditions: Conditions, seed: u64, name: &str) -> EmulatedLink<To> {
+        EmulatedLink {
+            weather: Weather::new(conditions, seed, name),
+            in_flight: BTreeMap::new(),
+            in_flight_bytes: 0,
+            count: 0,
+        }
     }
 
     /// Loses exactly these, counted from zero in the order of their sending, besides what chance takes.
@@ -99,7 +104,7 @@ mod tests {
 
     const TENTH: Duration = Duration::from_millis(100);
 
-    fn drain(link: &mut Link<()>) -> Vec<Vec<u8>> {
+    fn drain(link: &mut EmulatedLink<()>) -> Vec<Vec<u8>> {
         let mut got = Vec::new();
         while let Some(next) = link.next() {
             got.extend(link.receive(next).map(|((), bytes)| bytes));
@@ -107,7 +112,7 @@ mod tests {
         got
     }
 
-    fn numbered(link: &mut Link<()>, now: Instant) -> Vec<Vec<u8>> {
+    fn numbered(link: &mut EmulatedLink<()>, now: Instant) -> Vec<Vec<u8>> {
         let sent: Vec<Vec<u8>> = (0..100).map(|number| vec![number; 10]).collect();
         sent.iter().zip(0..).for_each(|(bytes, n)| link.send(now + Duration::from_millis(n), (), bytes));
         sent
@@ -116,7 +121,7 @@ mod tests {
     #[test]
     fn a_good_link_delivers_everything_in_order_and_takes_its_time() {
         let conditions = Conditions { delay: Delay::exactly(TENTH), ..Conditions::PERFECT };
-        let (now, mut link) = (Instant::now(), Link::new(conditions, 1, "link"));
+        let (now, mut link) = (Instant::now(), EmulatedLink::new(conditions, 1, "link"));
         let sent = numbered(&mut link, now);
         assert_eq!(link.next(), Some(now + TENTH));
         assert_eq!(link.receive(now + TENTH - Duration::from_nanos(1)), None);
@@ -126,7 +131,7 @@ mod tests {
 
     #[test]
     fn without_delay_what_is_sent_at_one_moment_keeps_its_order() {
-        let (now, mut link) = (Instant::now(), Link::new(Conditions::PERFECT, 1, "link"));
+        let (now, mut link) = (Instant::now(), EmulatedLink::new(Conditions::PERFECT, 1, "link"));
         for number in 0..10 {
             link.send(now, (), &[number]);
         }
@@ -136,7 +141,7 @@ mod tests {
     #[test]
     fn what_is_held_back_is_overtaken_and_arrives() {
         let (now, mut link) =
-            (Instant::now(), Link::new(Conditions { reordering: 200, ..Conditions::PERFECT }, 1, "l"));
+            (Instant::now(), EmulatedLink::new(Conditions { reordering: 200, ..Conditions::PERFECT }, 1, "l"));
         let sent = numbered(&mut link, now);
         let mut got = drain(&mut link);
         assert_ne!(got, sent, "some were overtaken");
@@ -147,7 +152,7 @@ mod tests {
     #[test]
     fn doubles_arrive_as_often_as_the_tally_says_and_damage_is_counted() {
         let conditions = Conditions { loss: 100, duplication: 100, corruption: 100, ..Conditions::PERFECT };
-        let (now, mut link) = (Instant::now(), Link::new(conditions, 1, "link"));
+        let (now, mut link) = (Instant::now(), EmulatedLink::new(conditions, 1, "link"));
         for _ in 0..1_000 {
             link.send(now, (), &[7; 100]);
         }
@@ -158,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_full_link_loses_what_is_sent_and_takes_again_once_something_has_left() {
-        let (now, mut link) = (Instant::now(), Link::new(Conditions::PERFECT, 1, "link"));
+        let (now, mut link) = (Instant::now(), EmulatedLink::new(Conditions::PERFECT, 1, "link"));
         let large = vec![0; (1 << 20) - OVERHEAD_BYTES];
         for _ in 0..65 {
             link.send(now, (), &large);

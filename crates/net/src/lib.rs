@@ -4,9 +4,9 @@
 //! crates below it take `Now`, `Random` and bytes as arguments, and this one produces them. It knows no configuration file and prints nothing.
 #![allow(clippy::disallowed_methods, reason = "a shell: clocks, sockets, files and system randomness are its business")]
 
+pub mod blocking_client;
 pub mod capture;
 pub mod clock;
-pub mod device;
 pub mod proxy;
 pub mod random;
 pub mod terminal;

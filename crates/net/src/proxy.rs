@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The server sees one peer per client, as behind a NAT: cookies, sessions and limits that go by address do what they do in the field. The model of the
-//! link is `link::Link`, which the simulator drives in virtual time; here it is driven by sockets and the clock. It reads nothing of what it
+//! link is `link::EmulatedLink`, which the simulator drives in virtual time; here it is driven by sockets and the clock. It reads nothing of what it
 //! forwards. One thread, blocking in [`Proxy::run`]; driven by `muster link` and by tests.
 
 use std::collections::HashMap;
@@ -17,12 +17,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use link::Link;
+use link::EmulatedLink;
 use mio::{Events, Poll, Token};
 use slab::Slab;
 
 use crate::clock::Clock;
-use crate::udp::{Batch, BindFault, Options, Socket};
+use crate::udp::{Batch, BindFault, Socket, SocketOptions};
 
 pub use link::{Conditions, Delay, Tally};
 
@@ -66,7 +66,7 @@ pub struct Settings {
 
 /// Why there is no proxy.
 #[derive(Debug)]
-pub enum Fault {
+pub enum ProxyFault {
     /// The address cannot be listened on.
     Listen(BindFault),
     /// The server cannot be sent to: no route, no such interface.
@@ -75,20 +75,20 @@ pub enum Fault {
     Io(io::Error),
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for ProxyFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Fault::Listen(fault) | Fault::Reach(fault) => write!(f, "{fault}"),
-            Fault::Io(error) => write!(f, "the network cannot be used: {error}"),
+            ProxyFault::Listen(fault) | ProxyFault::Reach(fault) => write!(f, "{fault}"),
+            ProxyFault::Io(error) => write!(f, "the network cannot be used: {error}"),
         }
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ProxyFault {}
 
 /// What passed in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
+pub struct ProxyCounters {
     /// What the link did.
     pub link: Tally,
     /// Datagrams that left the link and were handed to a socket.
@@ -105,9 +105,9 @@ pub struct Traffic {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// From clients to the server.
-    pub towards_server: Traffic,
+    pub towards_server: ProxyCounters,
     /// From the server to clients.
-    pub towards_clients: Traffic,
+    pub towards_clients: ProxyCounters,
     /// Clients that there were, each a peer of its own for the server.
     pub clients: u64,
     /// Datagrams of clients that there was no room for.
@@ -146,8 +146,8 @@ pub struct Proxy {
     listener: Socket,
     clients: Slab<Client>,
     slots: HashMap<Path, usize>,
-    towards_server: Link<ClientId>,
-    towards_clients: Link<ClientId>,
+    towards_server: EmulatedLink<ClientId>,
+    towards_clients: EmulatedLink<ClientId>,
     next_idle_check: Instant,
     summary: Summary,
 }
@@ -156,22 +156,22 @@ impl Proxy {
     /// Listens; nothing is forwarded before [`Proxy::run`].
     ///
     /// # Errors
-    /// [`Fault`]: the address, or the way to the server.
-    pub fn bind(settings: Settings) -> Result<Self, Fault> {
+    /// [`ProxyFault`]: the address, or the way to the server.
+    pub fn bind(settings: Settings) -> Result<Self, ProxyFault> {
         let Settings { listen, to, conditions, seed, .. } = settings;
         // Rather said now than counted at the end.
-        client_socket(to).map_err(Fault::Reach)?;
-        let mut listener = Socket::bind(listen, &Options::default()).map_err(Fault::Listen)?;
-        let poll = Poll::new().map_err(Fault::Io)?;
-        listener.register(poll.registry(), LISTENER).map_err(Fault::Io)?;
+        client_socket(to).map_err(ProxyFault::Reach)?;
+        let mut listener = Socket::bind(listen, &SocketOptions::default()).map_err(ProxyFault::Listen)?;
+        let poll = Poll::new().map_err(ProxyFault::Io)?;
+        listener.register(poll.registry(), LISTENER).map_err(ProxyFault::Io)?;
         Ok(Self {
             settings,
             poll,
             listener,
             clients: Slab::new(),
             slots: HashMap::new(),
-            towards_server: Link::new(conditions, seed, "towards the server"),
-            towards_clients: Link::new(conditions, seed, "towards the clients"),
+            towards_server: EmulatedLink::new(conditions, seed, "towards the server"),
+            towards_clients: EmulatedLink::new(conditions, seed, "towards the clients"),
             next_idle_check: Clock.now().mono,
             summary: Summary::default(),
         })
@@ -351,10 +351,10 @@ impl Proxy {
 
 /// A socket that the server takes for one peer.
 fn client_socket(to: SocketAddr) -> Result<Socket, BindFault> {
-    let options = Options {
+    let options = SocketOptions {
         receive_buffer_bytes: CLIENT_BUFFER_BYTES,
         send_buffer_bytes: CLIENT_BUFFER_BYTES,
-        ..Options::default()
+        ..SocketOptions::default()
     };
     Socket::connect(to, None, &options)
 }

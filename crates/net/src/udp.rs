@@ -30,7 +30,7 @@ pub use finish::finish;
 
 /// What a socket is asked to be.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct SocketOptions {
     /// Several sockets of this process share the address, one per shard (SO_REUSEPORT).
     pub sharing: Sharing,
     /// Bytes of kernel memory asked for datagrams that wait for us. The kernel caps it at `net.core.rmem_max`.
@@ -54,7 +54,7 @@ pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// Answers are as many as questions and a little longer; the backlog takes over beyond.
 pub const SEND_BUFFER_BYTES: usize = 1 << 20;
 
-impl Default for Options {
+impl Default for SocketOptions {
     fn default() -> Self {
         Self {
             sharing: Sharing::Exclusive,
@@ -136,7 +136,7 @@ impl std::error::Error for BindFault {
 
 /// What a socket has moved since it was bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct SocketCounters {
     /// Datagrams handed to us.
     pub received: u64,
     /// Bytes of UDP payload handed to us.
@@ -155,7 +155,7 @@ pub struct Counters {
     pub dropped_refused: u64,
 }
 
-impl Counters {
+impl SocketCounters {
     /// The sum of two sockets.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
@@ -191,7 +191,7 @@ impl Socket {
     ///
     /// # Errors
     /// The address is taken, not ours, or not allowed.
-    pub fn bind(address: SocketAddr, options: &Options) -> Result<Self, BindFault> {
+    pub fn bind(address: SocketAddr, options: &SocketOptions) -> Result<Self, BindFault> {
         Self::open(address, None, options).map_err(|source| BindFault::listening(address, source))
     }
 
@@ -199,7 +199,7 @@ impl Socket {
     ///
     /// # Errors
     /// `peer` cannot be routed to, or `local` cannot be bound.
-    pub fn connect(peer: SocketAddr, local: Option<IpAddr>, options: &Options) -> Result<Self, BindFault> {
+    pub fn connect(peer: SocketAddr, local: Option<IpAddr>, options: &SocketOptions) -> Result<Self, BindFault> {
         let any = match peer {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -208,7 +208,7 @@ impl Socket {
         Self::open(address, Some(peer), options).map_err(|source| BindFault { address, peer: Some(peer), source })
     }
 
-    fn open(address: SocketAddr, peer: Option<SocketAddr>, options: &Options) -> io::Result<Self> {
+    fn open(address: SocketAddr, peer: Option<SocketAddr>, options: &SocketOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -306,8 +306,8 @@ impl Socket {
 
     /// What was moved so far.
     #[must_use]
-    pub fn counters(&self) -> Counters {
-        Counters { received: self.received, received_bytes: self.received_bytes, ..self.outbound.counters() }
+    pub fn counters(&self) -> SocketCounters {
+        SocketCounters { received: self.received, received_bytes: self.received_bytes, ..self.outbound.counters() }
     }
 }
 
@@ -345,7 +345,7 @@ pub fn is_report(error: &io::Error) -> bool {
 }
 
 /// Asks for buffers beyond `net.core.rmem_max` and `wmem_max` first, which CAP_NET_ADMIN allows; else the kernel caps what it gives without an error.
-fn enlarge(socket: &socket2::Socket, options: &Options) -> io::Result<()> {
+fn enlarge(socket: &socket2::Socket, options: &SocketOptions) -> io::Result<()> {
     if set_socket_recv_buffer_size_force(socket, options.receive_buffer_bytes).is_err() {
         socket.set_recv_buffer_size(options.receive_buffer_bytes)?;
     }

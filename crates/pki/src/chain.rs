@@ -40,7 +40,7 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::der::CERTIFICATE_LIMITS;
 use crate::encoding::{Deviations, Encoding};
 
-pub use error::{AnchorError, AnchorFault, ChainError, ChainRefusal, Culprit};
+pub use error::{AnchorError, AnchorFlaw, ChainError, ChainRefusal, Culprit};
 pub use list::{Listed, Member, NothingUsable, PassedOver, Unusable};
 pub use proof::{Check, Conclusion, Unproven};
 
@@ -116,16 +116,16 @@ impl Anchors {
 }
 
 /// The certificate as an anchor, as webpki wants it.
-fn anchor_of(certificate: &Certificate) -> Result<TrustAnchor<'static>, AnchorFault> {
+fn anchor_of(certificate: &Certificate) -> Result<TrustAnchor<'static>, AnchorFlaw> {
     if !certificate.is_ca() {
-        return Err(AnchorFault::NotAnAuthority);
+        return Err(AnchorFlaw::NotAnAuthority);
     }
     if certificate.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
-        return Err(AnchorFault::KeyUsage);
+        return Err(AnchorFlaw::KeyUsage);
     }
     let der = CertificateDer::from(certificate.der());
     let anchor = webpki::anchor_from_trusted_cert(&der);
-    anchor.map(|anchor| anchor.to_owned()).map_err(|error| AnchorFault::Invalid(ChainError::from_webpki(&error)))
+    anchor.map(|anchor| anchor.to_owned()).map_err(|error| AnchorFlaw::Invalid(ChainError::from_webpki(&error)))
 }
 
 /// A chain that leads to an anchor.

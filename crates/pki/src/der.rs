@@ -12,7 +12,7 @@ mod writer;
 use std::fmt;
 
 pub(crate) use check::check_as;
-pub use check::{CERTIFICATE_LIMITS, CMS_LIMITS, CSR_LIMITS, DEPTH_MAX, Limits, check_strict, check_within};
+pub use check::{CERTIFICATE_LIMITS, CMS_LIMITS, CSR_LIMITS, DEPTH_MAX, DerLimits, check_strict, check_within};
 pub(crate) use check::{check_object_identifier, is_printable};
 pub(crate) use reader::read_header as raw_header;
 pub use reader::{Element, Reader};

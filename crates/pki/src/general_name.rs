@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustls_pki_types::ServerName;
 
-use crate::der::{DerError, Limits, Reader, Tag, Writer, check_as};
+use crate::der::{DerError, DerLimits, Reader, Tag, Writer, check_as};
 use crate::encoding::{Encoding, Reading};
 use crate::name::{Name, NameError};
 use crate::oid::{self, Oid};
@@ -17,7 +17,7 @@ use crate::oid::{self, Oid};
 pub(crate) const GENERAL_NAMES_MAX: usize = 32;
 
 /// Size of a SAN.
-const GENERAL_NAMES_LIMITS: Limits = Limits { bytes_max: 4_096, elements_max: 256 };
+const GENERAL_NAMES_LIMITS: DerLimits = DerLimits { bytes_max: 4_096, elements_max: 256 };
 
 /// A non-empty or empty list of general names as checked DER. `==` compares bytes, [`GeneralNames::matches`] compares as sets.
 #[derive(Clone, PartialEq, Eq, Default)]

@@ -28,8 +28,8 @@ use crate::general_name::GeneralNamesError;
 use crate::key::Signature;
 use crate::time::Validity;
 
-pub use lint::LintFault;
-pub use serial::{NodePrefix, SERIAL_BYTES, Serial, SerialFault};
+pub use lint::LintFlaw;
+pub use serial::{NodePrefix, SERIAL_BYTES, Serial, SerialError};
 pub use template::{Template, TemplateSpec};
 
 /// How far notBefore may lie in the past: enough for devices whose clocks run behind, too little to hide when a certificate
@@ -38,12 +38,12 @@ pub const BACKDATE_MAX: Duration = Duration::from_secs(3_600);
 
 /// An issuing authority: its certificate, of which the names, key identifier and algorithm in each certificate come.
 #[derive(Debug)]
-pub struct Issuer {
+pub struct IssuerCertificate {
     certificate: Arc<Certificate>,
     algorithm: SignatureAlgorithm,
 }
 
-impl Issuer {
+impl IssuerCertificate {
     /// An authority from its certificate.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Issuer {
 /// # Errors
 /// `backdate` over an hour, a `lifetime` that is over at `utc`, or an issuer that is not valid at `utc`.
 pub fn validity(
-    issuer: &Issuer,
+    issuer: &IssuerCertificate,
     utc: UnixTime,
     lifetime: Duration,
     backdate: Duration,
@@ -105,7 +105,7 @@ pub fn validity(
 #[derive(Clone, Debug)]
 pub struct ToBeSigned {
     der: Vec<u8>,
-    issuer: Arc<Issuer>,
+    issuer: Arc<IssuerCertificate>,
 }
 
 impl ToBeSigned {
@@ -123,7 +123,7 @@ impl ToBeSigned {
 
     /// Who is to sign.
     #[must_use]
-    pub const fn issuer(&self) -> &Arc<Issuer> {
+    pub const fn issuer(&self) -> &Arc<IssuerCertificate> {
         &self.issuer
     }
 
@@ -151,9 +151,9 @@ impl ToBeSigned {
         out.bit_string(signature);
         debug_assert_eq!(out.len(), element_len(contents));
         let certificate = Certificate::from_boxed(out.into_vec().into_boxed_slice());
-        let certificate = certificate.map_err(|error| IssueError::Lint(LintFault::Certificate(error)))?;
+        let certificate = certificate.map_err(|error| IssueError::Lint(LintFlaw::Certificate(error)))?;
         if certificate.to_be_signed() != self.der || certificate.signature() != signature {
-            return Err(IssueError::Lint(LintFault::Assembled));
+            return Err(IssueError::Lint(LintFlaw::Assembled));
         }
         Ok(certificate)
     }
@@ -185,12 +185,12 @@ pub enum IssueError {
     /// The signature does not verify.
     Signature(AlgorithmError),
     /// What was encoded is not what was asked for: a mistake of ours, caught before release.
-    Lint(LintFault),
+    Lint(LintFlaw),
 }
 
 impl From<CertificateError> for IssueError {
     fn from(error: CertificateError) -> Self {
-        Self::Lint(LintFault::Certificate(error))
+        Self::Lint(LintFlaw::Certificate(error))
     }
 }
 

@@ -9,7 +9,7 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIG
 
 use crate::algorithm::{Curve, PublicKey, SignatureAlgorithm};
 use crate::der::{DerError, Reader, Tag, check_strict};
-use crate::private_key::{KeyFault, PrivateKey};
+use crate::private_key::{KeyError, PrivateKey};
 
 /// An ECDSA key that signs certificates and requests.
 pub struct SigningKey {
@@ -23,11 +23,11 @@ impl SigningKey {
     /// public key belong together.
     ///
     /// # Errors
-    /// [`KeyFault`] says what is wrong with the key.
-    pub fn from_pkcs8(pkcs8: &[u8], random: &dyn SecureRandom) -> Result<Self, KeyFault> {
+    /// [`KeyError`] says what is wrong with the key.
+    pub fn from_pkcs8(pkcs8: &[u8], random: &dyn SecureRandom) -> Result<Self, KeyError> {
         match Self::of_pair(pkcs8, random) {
             Some(key) => Ok(key),
-            None => Self::of_pair(PrivateKey::read(pkcs8)?.pkcs8(), random).ok_or(KeyFault::NoRandomness),
+            None => Self::of_pair(PrivateKey::read(pkcs8)?.pkcs8(), random).ok_or(KeyError::NoRandomness),
         }
     }
 
@@ -66,9 +66,9 @@ impl SigningKey {
     /// Signs `message` (which is hashed here).
     ///
     /// # Errors
-    /// [`KeyFault::NoRandomness`]: the source gave none.
-    pub fn sign(&self, random: &dyn SecureRandom, message: &[u8]) -> Result<Signature, KeyFault> {
-        let signature = self.pair.sign(random, message).map_err(|_| KeyFault::NoRandomness)?;
+    /// [`KeyError::NoRandomness`]: the source gave none.
+    pub fn sign(&self, random: &dyn SecureRandom, message: &[u8]) -> Result<Signature, KeyError> {
+        let signature = self.pair.sign(random, message).map_err(|_| KeyError::NoRandomness)?;
         Ok(Signature::of(signature.as_ref()).expect("ring's ECDSA signatures have at most 104 bytes"))
     }
 }

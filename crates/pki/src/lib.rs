@@ -68,7 +68,7 @@ pub use general_name::{GeneralName, GeneralNames, GeneralNamesError, HardwareMod
 pub use key::{Signature, SignatureError, SigningKey};
 pub use name::{Attribute, Name, NameBuilder, NameError, folded};
 pub use oid::Oid;
-pub use private_key::{KeyFault, PrivateKey};
+pub use private_key::{KeyError, PrivateKey};
 pub use rustls_pki_types::{DnsName, IpAddr, ServerName, UnixTime};
 pub use shown::{Shown, shows};
 pub use time::{NO_WELL_DEFINED_EXPIRATION, Validity};

@@ -29,7 +29,7 @@ use crate::issue::Serial;
 use crate::key::SigningKey;
 use crate::name::{Name, NameBuilder, NameError};
 use crate::oid::{self, Oid};
-use crate::private_key::KeyFault;
+use crate::private_key::KeyError;
 use crate::time::Validity;
 
 pub use copy::copy;
@@ -37,7 +37,7 @@ pub use csr::{CsrSpec, csr, csr_with_extensions};
 
 /// A certification authority: root, issuing or manufacturer's.
 #[derive(Clone, Copy, Debug)]
-pub struct AuthoritySpec<'a> {
+pub struct AuthorityCertificateSpec<'a> {
     /// Its common name.
     pub common_name: &'a str,
     /// Its organization, before the common name.
@@ -52,7 +52,7 @@ pub struct AuthoritySpec<'a> {
 
 /// A server's certificate.
 #[derive(Clone, Copy, Debug)]
-pub struct ServerSpec<'a> {
+pub struct ServerCertificateSpec<'a> {
     /// What it is dialled as; the first name is the common name too, where it fits.
     pub names: &'a [ServerName<'a>],
     /// The serial number of its certificate.
@@ -63,7 +63,7 @@ pub struct ServerSpec<'a> {
 
 /// An IDevID (IEEE 802.1AR): what a manufacturer puts into a device.
 #[derive(Clone, Copy, Debug)]
-pub struct DeviceSpec<'a> {
+pub struct DeviceCertificateSpec<'a> {
     /// Its common name.
     pub common_name: &'a str,
     /// The serialNumber attribute of its subject.
@@ -89,7 +89,11 @@ pub struct Parent<'a> {
 ///
 /// # Errors
 /// Names that cannot be encoded, or a source without randomness.
-pub fn root(spec: &AuthoritySpec<'_>, key: &SigningKey, random: &dyn SecureRandom) -> Result<Certificate, MakeError> {
+pub fn root(
+    spec: &AuthorityCertificateSpec<'_>,
+    key: &SigningKey,
+    random: &dyn SecureRandom,
+) -> Result<Certificate, MakeError> {
     let params = authority_params(spec, key.public_key())?;
     let certificate = params.self_signed(&RandomKey { key, random }).map_err(|_| MakeError::Encoding)?;
     released(certificate.der(), &subject_of_authority(spec)?, key.spki())
@@ -100,7 +104,7 @@ pub fn root(spec: &AuthoritySpec<'_>, key: &SigningKey, random: &dyn SecureRando
 /// # Errors
 /// As [`root`]; a parent that is no authority, or whose key is another's.
 pub fn authority(
-    spec: &AuthoritySpec<'_>,
+    spec: &AuthorityCertificateSpec<'_>,
     public_key: PublicKey<'_>,
     parent: Parent<'_>,
     random: &dyn SecureRandom,
@@ -114,7 +118,7 @@ pub fn authority(
 /// # Errors
 /// As [`authority`]; no name, or one that may not be issued.
 pub fn server(
-    spec: &ServerSpec<'_>,
+    spec: &ServerCertificateSpec<'_>,
     public_key: PublicKey<'_>,
     parent: Parent<'_>,
     random: &dyn SecureRandom,
@@ -143,7 +147,7 @@ pub fn server(
 /// # Errors
 /// As [`authority`].
 pub fn idevid(
-    spec: &DeviceSpec<'_>,
+    spec: &DeviceCertificateSpec<'_>,
     public_key: PublicKey<'_>,
     parent: Parent<'_>,
     random: &dyn SecureRandom,
@@ -154,7 +158,7 @@ pub fn idevid(
     sign(&params, &subject, public_key, parent, random)
 }
 
-impl DeviceSpec<'_> {
+impl DeviceCertificateSpec<'_> {
     /// The subject of the IDevID: organization, commonName, serialNumber.
     ///
     /// # Errors
@@ -168,7 +172,7 @@ impl DeviceSpec<'_> {
     }
 }
 
-fn subject_of_authority(spec: &AuthoritySpec<'_>) -> Result<Name, NameError> {
+fn subject_of_authority(spec: &AuthorityCertificateSpec<'_>) -> Result<Name, NameError> {
     let organized = match spec.organization {
         Some(organization) => NameBuilder::new().push(oid::ORGANIZATION, organization)?,
         None => NameBuilder::new(),
@@ -176,7 +180,10 @@ fn subject_of_authority(spec: &AuthoritySpec<'_>) -> Result<Name, NameError> {
     organized.push(oid::COMMON_NAME, spec.common_name)?.finish()
 }
 
-fn authority_params(spec: &AuthoritySpec<'_>, public_key: PublicKey<'_>) -> Result<CertificateParams, MakeError> {
+fn authority_params(
+    spec: &AuthorityCertificateSpec<'_>,
+    public_key: PublicKey<'_>,
+) -> Result<CertificateParams, MakeError> {
     let mut params = params(&subject_of_authority(spec)?, &spec.serial, spec.validity)?;
     params.is_ca = IsCa::Ca(spec.path_len.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -316,7 +323,7 @@ pub enum MakeError {
     /// twice, or rare string types.
     ParentName,
     /// The key failed.
-    Key(KeyFault),
+    Key(KeyError),
     /// A value cannot be encoded, or was not encoded as asked.
     Encoding,
     /// What was made does not parse.
@@ -335,8 +342,8 @@ impl From<GeneralNamesError> for MakeError {
     }
 }
 
-impl From<KeyFault> for MakeError {
-    fn from(fault: KeyFault) -> Self {
+impl From<KeyError> for MakeError {
+    fn from(fault: KeyError) -> Self {
         Self::Key(fault)
     }
 }

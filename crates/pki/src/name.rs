@@ -9,7 +9,7 @@ mod display;
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::der::{DerError, Limits, Reader, Tag, Writer, check_as, is_printable};
+use crate::der::{DerError, DerLimits, Reader, Tag, Writer, check_as, is_printable};
 use crate::encoding::{Encoding, Reading};
 use crate::oid::Oid;
 
@@ -22,7 +22,7 @@ pub(crate) const NAME_BYTES_MAX: usize = 1_024;
 pub(crate) const NAME_ATTRIBUTES_MAX: usize = 32;
 
 /// A name needs a SEQUENCE, and for each attribute at most a SET, a SEQUENCE, a type and a value.
-const NAME_LIMITS: Limits = Limits { bytes_max: NAME_BYTES_MAX, elements_max: 1 + 4 * NAME_ATTRIBUTES_MAX };
+const NAME_LIMITS: DerLimits = DerLimits { bytes_max: NAME_BYTES_MAX, elements_max: 1 + 4 * NAME_ATTRIBUTES_MAX };
 
 /// A distinguished name (RDNSequence) as checked DER. `==` compares bytes; [`Name::matches`] compares as RFC 5280 does.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 use crate::algorithm::AlgorithmError;
 use crate::cms::CmsError;
 use crate::der::{DerError, Reader};
-use crate::private_key::{KeyFault, PrivateKey};
+use crate::private_key::{KeyError, PrivateKey};
 
-pub use found::{Found, Kind};
+pub use found::{DerKind, Found};
 
 /// What a block of PEM holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,12 +94,12 @@ pub fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
 }
 
 fn certificates_of_der(der: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
-    match Kind::of(der) {
-        Some(Kind::Cms) => match crate::cms::parse_certs_only(der) {
+    match DerKind::of(der) {
+        Some(DerKind::Cms) => match crate::cms::parse_certs_only(der) {
             Ok(all) => Ok(all.into_iter().map(<[u8]>::to_vec).collect()),
             Err(error) => Err(PemError::Cms(error)),
         },
-        Some(found) if found != Kind::Certificate => {
+        Some(found) if found != DerKind::Certificate => {
             Err(PemError::Other { wanted: Label::Certificate, found: Found::Der(found) })
         }
         _ => whole(der, Label::Certificate).map(|der| vec![der]),
@@ -115,8 +115,10 @@ pub fn certificate_request(text: &[u8]) -> Result<Vec<u8>, PemError> {
     const OLDER: &[u8] = b"-----BEGIN NEW CERTIFICATE REQUEST-----";
     const WANTED: Label = Label::CertificateRequest;
     if is_der(text) {
-        return match Kind::of(text) {
-            Some(found) if found != Kind::Request => Err(PemError::Other { wanted: WANTED, found: Found::Der(found) }),
+        return match DerKind::of(text) {
+            Some(found) if found != DerKind::Request => {
+                Err(PemError::Other { wanted: WANTED, found: Found::Der(found) })
+            }
             _ => whole(text, WANTED),
         };
     }
@@ -141,8 +143,8 @@ pub fn certificate_request(text: &[u8]) -> Result<Vec<u8>, PemError> {
 pub fn private_key(text: &[u8]) -> Result<PrivateKey, PemError> {
     const WANTED: Label = Label::PrivateKey;
     if is_der(text) {
-        return match Kind::of(text) {
-            Some(found) if found != Kind::PrivateKey => {
+        return match DerKind::of(text) {
+            Some(found) if found != DerKind::PrivateKey => {
                 Err(PemError::Other { wanted: WANTED, found: Found::Der(found) })
             }
             _ => PrivateKey::read(text).map_err(PemError::Key),
@@ -222,7 +224,7 @@ pub enum PemError {
         error: DerError,
     },
     /// A private key that cannot be used.
-    Key(KeyFault),
+    Key(KeyError),
     /// A CMS message that is not certs-only, or not DER.
     Cms(CmsError),
     /// Text in UTF-16, as some editors and shells write it.
@@ -246,10 +248,10 @@ impl PemError {
     pub fn command(&self, old: &str, new: &str) -> Option<String> {
         let command = match self {
             Self::Other { wanted, found } => found.command(*wanted)?,
-            Self::Key(KeyFault::Algorithm(AlgorithmError::UnnamedCurve)) => {
+            Self::Key(KeyError::Algorithm(AlgorithmError::UnnamedCurve)) => {
                 "openssl pkey -in OLD -out NEW -ec_param_enc named_curve"
             }
-            Self::Cms(_) => Found::Der(Kind::Cms).command(Label::Certificate)?,
+            Self::Cms(_) => Found::Der(DerKind::Cms).command(Label::Certificate)?,
             Self::Utf16 => "iconv -f UTF-16 -t UTF-8 OLD > NEW",
             Self::Missing(_) | Self::Malformed(_) | Self::Der { .. } | Self::Key(_) => return None,
         };
@@ -305,7 +307,7 @@ mod tests {
     #[test]
     fn what_is_missing_and_what_is_there_instead_is_named() {
         let text = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
-        assert_eq!(private_key(text.as_bytes()).unwrap_err(), PemError::Key(KeyFault::NotAKey));
+        assert_eq!(private_key(text.as_bytes()).unwrap_err(), PemError::Key(KeyError::NotAKey));
         assert_eq!(private_key(b"").unwrap_err(), PemError::Missing(Label::PrivateKey));
         assert_eq!(certificates(b"-----BEGIN CERTIFICATE-----\nAAAA\n"), Err(PemError::Malformed(Label::Certificate)));
         let other = PemError::Other { wanted: Label::Certificate, found: Found::Block("PRIVATE KEY") };

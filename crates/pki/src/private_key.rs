@@ -19,22 +19,22 @@ impl PrivateKey {
     /// A new key.
     ///
     /// # Errors
-    /// [`KeyFault::NoRandomness`]: the source gave none.
-    pub fn generate(curve: Curve, random: &dyn SecureRandom) -> Result<Self, KeyFault> {
-        let document = EcdsaKeyPair::generate_pkcs8(signing(curve), random).map_err(|_| KeyFault::NoRandomness)?;
+    /// [`KeyError::NoRandomness`]: the source gave none.
+    pub fn generate(curve: Curve, random: &dyn SecureRandom) -> Result<Self, KeyError> {
+        let document = EcdsaKeyPair::generate_pkcs8(signing(curve), random).map_err(|_| KeyError::NoRandomness)?;
         Ok(Self::from_pkcs8(document.as_ref().to_vec()))
     }
 
     /// A key on P-256 or P-384 from the DER of PKCS #8 or of SEC 1. Its public key is computed; one that stands beside it has to be the same.
     ///
     /// # Errors
-    /// [`KeyFault`] says what is wrong with it.
-    pub fn read(der: &[u8]) -> Result<Self, KeyFault> {
+    /// [`KeyError`] says what is wrong with it.
+    pub fn read(der: &[u8]) -> Result<Self, KeyError> {
         let found = Found::read(der)?;
         let key = found.with_public_key()?;
         let computed = &key.pkcs8()[key.pkcs8().len() - found.curve.point_len()..];
         let same = found.public.into_iter().flatten().all(|given| is_point(given, computed));
-        if same { Ok(key) } else { Err(KeyFault::PublicKey) }
+        if same { Ok(key) } else { Err(KeyError::PublicKey) }
     }
 
     /// A key in the form that [`Self::generate`] and [`Self::read`] give: PKCS#8 with its public key. It is checked where it is used:
@@ -67,10 +67,10 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn read(der: &'a [u8]) -> Result<Self, KeyFault> {
+    fn read(der: &'a [u8]) -> Result<Self, KeyError> {
         let mut fields = Reader::sequence(der)?;
         if fields.peek() != Some(Tag::INTEGER) {
-            return Err(KeyFault::NotAKey);
+            return Err(KeyError::NotAKey);
         }
         let version = fields.expect(Tag::INTEGER)?;
         match fields.peek() {
@@ -85,14 +85,14 @@ impl<'a> Found<'a> {
                 let kind = if integers > 6 { "RSA" } else { "DSA" };
                 Err(AlgorithmError::UnsupportedKey { kind }.into())
             }
-            _ => Err(KeyFault::NotAKey),
+            _ => Err(KeyError::NotAKey),
         }
     }
 
     /// RFC 5958 §2: version, algorithm, key, `attributes [0]`, in version 2 `publicKey [1]`.
-    fn read_pkcs8(version: &[u8], mut fields: Reader<'a>) -> Result<Self, KeyFault> {
+    fn read_pkcs8(version: &[u8], mut fields: Reader<'a>) -> Result<Self, KeyError> {
         if !matches!(version, [0 | 1]) {
-            return Err(KeyFault::Version);
+            return Err(KeyError::Version);
         }
         let mut algorithm = fields.nested(Tag::SEQUENCE)?;
         let kind = algorithm.oid()?;
@@ -113,22 +113,22 @@ impl<'a> Found<'a> {
 
     /// RFC 5915 §3: version 1, privateKey, `parameters [0]`, `publicKey [1]`. The parameters may be left out inside PKCS #8, which names the
     /// curve.
-    fn read_sec1(version: &[u8], mut fields: Reader<'a>, outer: Option<Curve>) -> Result<Self, KeyFault> {
+    fn read_sec1(version: &[u8], mut fields: Reader<'a>, outer: Option<Curve>) -> Result<Self, KeyError> {
         if version != [1] {
-            return Err(KeyFault::Version);
+            return Err(KeyError::Version);
         }
         let scalar = fields.expect(Tag::OCTET_STRING)?;
         let inner = fields.optional(Tag::context_constructed(0))?;
         let inner = inner.map(|parameters| named_curve(Reader::new(parameters))).transpose()?;
         let curve = match (outer, inner) {
-            (Some(outer), Some(inner)) if outer != inner => return Err(KeyFault::TwoCurves { outer, inner }),
-            (outer, inner) => inner.or(outer).ok_or(KeyFault::NoCurve)?,
+            (Some(outer), Some(inner)) if outer != inner => return Err(KeyError::TwoCurves { outer, inner }),
+            (outer, inner) => inner.or(outer).ok_or(KeyError::NoCurve)?,
         };
         let public = fields.optional(Tag::context_constructed(1))?;
         fields.finish()?;
         let public = public.map(|explicit| Reader::new(explicit).octets_of_bit_string()).transpose()?;
         if scalar.len() != scalar_len(curve) {
-            return Err(KeyFault::Length { curve, octets: scalar.len() });
+            return Err(KeyError::Length { curve, octets: scalar.len() });
         }
         Ok(Self { curve, scalar, public: [public, None] })
     }
@@ -139,15 +139,15 @@ impl<'a> Found<'a> {
         deprecated,
         reason = "ring seals SecureRandom; the source that its own tests use is the one that gives what it is told"
     )]
-    fn with_public_key(&self) -> Result<PrivateKey, KeyFault> {
+    fn with_public_key(&self) -> Result<PrivateKey, KeyError> {
         debug_assert_eq!(self.scalar.len(), scalar_len(self.curve), "the source gives this many octets at a time");
         let source = ring::test::rand::FixedSliceRandom { bytes: self.scalar };
-        PrivateKey::generate(self.curve, &source).map_err(|_| KeyFault::Range { curve: self.curve })
+        PrivateKey::generate(self.curve, &source).map_err(|_| KeyError::Range { curve: self.curve })
     }
 }
 
 /// The one thing that `parameters` may be: RFC 5480 §2.1.1 forbids implicitCurve and specifiedCurve.
-fn named_curve(mut parameters: Reader<'_>) -> Result<Curve, KeyFault> {
+fn named_curve(mut parameters: Reader<'_>) -> Result<Curve, KeyError> {
     if parameters.peek() != Some(Tag::OID) {
         return Err(AlgorithmError::UnnamedCurve.into());
     }
@@ -179,7 +179,7 @@ fn is_point(given: &[u8], uncompressed: &[u8]) -> bool {
 
 /// Why a private key cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KeyFault {
+pub enum KeyError {
     /// Not DER.
     Der(DerError),
     /// DER, but neither PKCS #8 nor SEC 1.
@@ -215,19 +215,19 @@ pub enum KeyFault {
     NoRandomness,
 }
 
-impl From<DerError> for KeyFault {
+impl From<DerError> for KeyError {
     fn from(error: DerError) -> Self {
         Self::Der(error)
     }
 }
 
-impl From<AlgorithmError> for KeyFault {
+impl From<AlgorithmError> for KeyError {
     fn from(error: AlgorithmError) -> Self {
         Self::Algorithm(error)
     }
 }
 
-impl fmt::Display for KeyFault {
+impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Der(error) => write!(f, "the private key is not DER: {error}"),
@@ -250,4 +250,4 @@ impl fmt::Display for KeyFault {
     }
 }
 
-impl std::error::Error for KeyFault {}
+impl std::error::Error for KeyError {}

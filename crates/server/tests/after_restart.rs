@@ -11,8 +11,8 @@ mod support;
 use std::sync::Arc;
 
 use est::{Answer, Failure, Operation};
-use net::device::{Device, Fault};
-use pki::issue::{Issuer, Serial, Template, TemplateSpec};
+use net::blocking_client::{BlockingClient, ConnectionFault};
+use pki::issue::{IssuerCertificate, Serial, Template, TemplateSpec};
 use pki::{Certificate, GeneralNames, UnixTime, Validity};
 
 use support::{Identity, PATIENCE, Pki, csr, new_key};
@@ -23,16 +23,16 @@ fn second_profile(ca: &str) -> String {
     format!("[[profile]]\nname = \"second\"\nlabels = [\"second\"]\nca = \"{ca}\"\nmanufacturers = [\"factory.pem\"]\n")
 }
 
-fn association(pki: &Pki, identity: &Identity, server: &server::Handle) -> Device {
+fn association(pki: &Pki, identity: &Identity, server: &server::Handle) -> BlockingClient {
     let mut setup = pki.setup(identity, server.addresses()[0]);
     let mut client = est::ClientConfig::default();
     client.path.push("meters".into());
     setup.client = Arc::new(client);
-    Device::connect(setup, PATIENCE).unwrap_or_else(|fault| panic!("{fault}")).0
+    BlockingClient::connect(setup, PATIENCE).unwrap_or_else(|fault| panic!("{fault}")).0
 }
 
 /// Asks in an association of its own.
-fn ask(pki: &Pki, identity: &Identity, server: &server::Handle, again: bool) -> Result<Identity, Fault> {
+fn ask(pki: &Pki, identity: &Identity, server: &server::Handle, again: bool) -> Result<Identity, ConnectionFault> {
     let key = new_key();
     let csr = csr(identity, &key);
     let operation = if again { Operation::Reenroll { csr } } else { Operation::Enroll { csr } };
@@ -72,7 +72,7 @@ fn e46_e47_after_a_restart_a_certificate_counts_only_where_one_profile_has_its_c
         for again in [false, true] {
             match ask(&pki, &enrolled, &server, again) {
                 Ok(_) => assert!(let_in, "{more}"),
-                Err(Fault::Failed(Failure::Refused(refused))) => {
+                Err(ConnectionFault::Failed(Failure::Refused(refused))) => {
                     assert!(!let_in, "{more}: {refused:?}");
                     assert_eq!(refused.code, coap::Code::FORBIDDEN, "{refused:?}");
                 }
@@ -91,7 +91,7 @@ fn by_hand(pki: &Pki, like: &Identity, not_before: UnixTime) -> Identity {
     let ca = Certificate::parse(&pki::pem::certificates(&read("issuing.pem")).unwrap()[0]).unwrap();
     let ca_key = pki::pem::private_key(&read("issuing.key")).unwrap();
     let (ca_key, key) = (support::signing(&ca_key), new_key());
-    let issuer = Arc::new(Issuer::new(Arc::new(ca)).unwrap());
+    let issuer = Arc::new(IssuerCertificate::new(Arc::new(ca)).unwrap());
     let spec = TemplateSpec { client_auth: true, ..TemplateSpec::default() };
     let node = Serial::from_bytes(like.certificate.serial()).unwrap().node();
     let validity = Validity { not_before, not_after: like.certificate.validity().not_after };
@@ -115,7 +115,7 @@ fn e54_what_was_signed_since_the_start_and_not_by_the_server_opens_nothing() {
     let made_now = by_hand(&pki, &enrolled, support::now());
     for again in [false, true] {
         match ask(&pki, &made_now, &server, again) {
-            Err(Fault::Failed(Failure::Refused(refused))) => assert_eq!(refused.code, coap::Code::FORBIDDEN),
+            Err(ConnectionFault::Failed(Failure::Refused(refused))) => assert_eq!(refused.code, coap::Code::FORBIDDEN),
             other => panic!("{:?}", other.map(|identity| identity.certificate)),
         }
     }

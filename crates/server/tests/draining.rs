@@ -10,7 +10,7 @@ mod support;
 
 use std::time::Duration;
 
-use net::device::{Device, Fault};
+use net::blocking_client::{BlockingClient, ConnectionFault};
 use server::Drained;
 
 use support::{PATIENCE, Pki, enrol, http, loopbacks};
@@ -27,7 +27,10 @@ fn idle_sessions_are_closed_and_the_server_ends() {
         assert_eq!(server.join().unwrap(), Drained::default());
         // The close_notify lies in the device's socket.
         let fault = device.ask(est::Operation::CaCertificates, PATIENCE).expect_err("the session is over");
-        assert!(matches!(fault, Fault::Closed(_) | Fault::Failed(est::Failure::Closed(_))), "{fault:?}");
+        assert!(
+            matches!(fault, ConnectionFault::Closed(_) | ConnectionFault::Failed(est::Failure::Closed(_))),
+            "{fault:?}"
+        );
     }
 }
 
@@ -45,8 +48,14 @@ fn new_devices_are_not_admitted_and_readiness_says_so() {
         assert_eq!(http(metrics, "/healthz").0, 200);
         let mut setup = pki.setup(&late, server.addresses()[0]);
         setup.local = None;
-        let fault = Device::connect(setup, Duration::from_millis(300)).expect_err("no new handshakes");
-        assert!(matches!(fault, Fault::TimedOut(_) | Fault::Unreachable(_) | Fault::Failed(_)), "{fault}");
+        let fault = BlockingClient::connect(setup, Duration::from_millis(300)).expect_err("no new handshakes");
+        assert!(
+            matches!(
+                fault,
+                ConnectionFault::TimedOut(_) | ConnectionFault::Unreachable(_) | ConnectionFault::Failed(_)
+            ),
+            "{fault}"
+        );
         drop(device);
         server.join().unwrap();
     }
@@ -72,7 +81,9 @@ fn enrolments_in_flight_are_finished() {
                     let operation = est::Operation::Enroll { csr: support::csr(&identity, &key) };
                     match device.ask(operation, PATIENCE) {
                         Ok(_) => certificates += 1,
-                        Err(Fault::Closed(_) | Fault::Start(_) | Fault::Failed(_)) => return certificates,
+                        Err(ConnectionFault::Closed(_) | ConnectionFault::Start(_) | ConnectionFault::Failed(_)) => {
+                            return certificates;
+                        }
                         Err(fault) => panic!("{fault}"),
                     }
                     // Nobody listens after the first.

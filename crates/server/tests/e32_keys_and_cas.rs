@@ -83,18 +83,24 @@ fn e61_a_ca_that_has_expired_or_is_about_to_is_a_warning_and_the_server_starts()
         let mut device = pki.connect(&identity, server.addresses()[0]);
         let csr = support::csr(&identity, &new_key());
         let fault = device.ask(est::Operation::Enroll { csr }, support::PATIENCE).unwrap_err();
-        assert!(matches!(&fault, net::device::Fault::Failed(est::Failure::Later { .. })), "{fault}");
+        assert!(matches!(&fault, net::blocking_client::ConnectionFault::Failed(est::Failure::Later { .. })), "{fault}");
     }
 }
 
 /// What the server answers to a device that asks under this label.
-fn enrol_at(server: &server::Handle, pki: &Pki, number: u32, label: &str) -> Result<est::Answer, net::device::Fault> {
+fn enrol_at(
+    server: &server::Handle,
+    pki: &Pki,
+    number: u32,
+    label: &str,
+) -> Result<est::Answer, net::blocking_client::ConnectionFault> {
     let identity = pki.device(number);
     let mut setup = pki.setup(&identity, server.addresses()[0]);
     let mut client = est::ClientConfig::default();
     client.path.push(label.into());
     setup.client = Arc::new(client);
-    let (mut device, _) = net::device::Device::connect(setup, support::PATIENCE).unwrap_or_else(|it| panic!("{it}"));
+    let (mut device, _) =
+        net::blocking_client::BlockingClient::connect(setup, support::PATIENCE).unwrap_or_else(|it| panic!("{it}"));
     device.ask(est::Operation::Enroll { csr: support::csr(&identity, &new_key()) }, support::PATIENCE)
 }
 
@@ -118,7 +124,9 @@ fn e61_a_ca_below_an_expired_certificate_answers_5_03_and_the_others_enrol() {
         assert!(matches!(enrol_at(&server, &pki, 1, "meters"), Ok(est::Answer::Certificate(_))), "the others enrol");
         match enrol_at(&server, &pki, 2, "second") {
             Ok(est::Answer::Certificate(_)) => assert_eq!(expected, "expires on"),
-            Err(net::device::Fault::Failed(est::Failure::Later { .. })) => assert_ne!(expected, "expires on"),
+            Err(net::blocking_client::ConnectionFault::Failed(est::Failure::Later { .. })) => {
+                assert_ne!(expected, "expires on")
+            }
             other => panic!("{expected}: {other:?}"),
         }
     }
@@ -136,7 +144,7 @@ fn e61_an_expired_root_above_everything_is_a_warning_and_the_server_starts() {
     assert!(warnings.iter().find(of_root).is_some_and(|it| it.contains("expired on")), "{warnings:#?}");
     let server = pki.start(&text);
     let fault = enrol_at(&server, &pki, 1, "meters").unwrap_err();
-    assert!(matches!(&fault, net::device::Fault::Failed(est::Failure::Later { .. })), "{fault}");
+    assert!(matches!(&fault, net::blocking_client::ConnectionFault::Failed(est::Failure::Later { .. })), "{fault}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dtls::{Direction, Drop, Now, Observer, Route, TraceEvent};
-use net::device::{Device, Fault};
+use net::blocking_client::{BlockingClient, ConnectionFault};
 use server::Loaded;
 
 use support::{PATIENCE, Pki, days, loopbacks};
@@ -47,7 +47,7 @@ fn the_sizes_are_those_that_a_device_receives() {
         let mut setup = pki.setup(&identity, *address);
         let observer: Arc<dyn Observer> = Arc::clone(&received) as Arc<dyn Observer>;
         setup.observer = Some(Box::new(move |_| Ok(Some(observer))));
-        Device::connect(setup, PATIENCE).unwrap();
+        BlockingClient::connect(setup, PATIENCE).unwrap();
         let received = received.0.lock().unwrap();
         for (name, bytes) in &said {
             let (_, length) = received.iter().find(|(received, _)| received == name).unwrap();
@@ -78,9 +78,9 @@ fn gets_in(pki: &Pki, server: SocketAddr, buffer_bytes: usize) -> bool {
     Arc::get_mut(&mut setup.dtls).unwrap().message_bytes_max = buffer_bytes - HEADER_BYTES;
     let observer = StopsAtOversize(Arc::clone(&setup.stop));
     setup.observer = Some(Box::new(move |_| Ok(Some(Arc::new(observer) as Arc<dyn Observer>))));
-    match Device::connect(setup, PATIENCE) {
+    match BlockingClient::connect(setup, PATIENCE) {
         Ok(_) => true,
-        Err(Fault::Stopped) => false,
+        Err(ConnectionFault::Stopped) => false,
         Err(fault) => panic!("{fault}"),
     }
 }

@@ -8,14 +8,14 @@ mod support;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use net::device::Device;
+use net::blocking_client::BlockingClient;
 
 use support::{Identity, Log, PATIENCE, Pki, days, enrol, loopbacks};
 
 fn enrol_asking_for(pki: &Pki, identity: &Identity, server: SocketAddr, name: Option<&str>) {
     let mut setup = pki.setup(identity, server);
     Arc::get_mut(&mut setup.dtls).unwrap().server_name = name.map(str::to_owned);
-    let (mut device, _) = Device::connect(setup, PATIENCE).unwrap_or_else(|fault| panic!("{name:?}: {fault}"));
+    let (mut device, _) = BlockingClient::connect(setup, PATIENCE).unwrap_or_else(|fault| panic!("{name:?}: {fault}"));
     enrol(&mut device, identity);
     device.close();
 }

@@ -11,12 +11,12 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use net::device::{Device, Fault};
+use net::blocking_client::{BlockingClient, ConnectionFault};
 
 use support::{Identity, PATIENCE, Pki, days, enrol, loopbacks};
 
-fn try_connect(pki: &Pki, identity: &Identity, server: &server::Handle) -> Result<Device, Fault> {
-    Device::connect(pki.setup(identity, server.addresses()[0]), PATIENCE).map(|(device, _)| device)
+fn try_connect(pki: &Pki, identity: &Identity, server: &server::Handle) -> Result<BlockingClient, ConnectionFault> {
+    BlockingClient::connect(pki.setup(identity, server.addresses()[0]), PATIENCE).map(|(device, _)| device)
 }
 
 /// Eight devices enrol again and again while the configuration changes under them: not one request fails, and nothing is issued that nobody got.
@@ -82,7 +82,7 @@ fn the_next_handshake_sees_a_certificate_that_changed_on_the_disk() {
     try_connect(&pki, &next, &server).unwrap().close();
     server.reload(&pki.sources(&text)).unwrap_or_else(|faults| panic!("{faults}"));
     let fault = try_connect(&pki, &next, &server).expect_err("the new certificate is of another root");
-    assert!(matches!(&fault, Fault::Failed(failure) if failure.is_untrusted_server()), "{fault}");
+    assert!(matches!(&fault, ConnectionFault::Failed(failure) if failure.is_untrusted_server()), "{fault}");
     enrol(&mut session, &identity);
 }
 
@@ -119,7 +119,7 @@ fn profiles_come_and_go() {
     let at_locks = || {
         let mut setup = pki.setup(&identity, server.addresses()[0]);
         Arc::get_mut(&mut setup.client).unwrap().path.push("locks".into());
-        let (mut device, _) = Device::connect(setup, PATIENCE).unwrap_or_else(|fault| panic!("{fault}"));
+        let (mut device, _) = BlockingClient::connect(setup, PATIENCE).unwrap_or_else(|fault| panic!("{fault}"));
         let key = support::new_key();
         device.ask(est::Operation::Enroll { csr: support::csr(&identity, &key) }, PATIENCE)
     };

@@ -7,7 +7,7 @@ mod support;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use net::device::{Device, Fault};
+use net::blocking_client::{BlockingClient, ConnectionFault};
 
 use support::{PATIENCE, Pki, enrol, http, loopbacks};
 
@@ -27,9 +27,9 @@ fn a_device_enrols_over_every_address_that_is_listened_on() {
         device.close();
     }
     let stranger = pki.device(3);
-    let fault =
-        Device::connect(pki.setup(&stranger, addresses[1]), PATIENCE).expect_err("the name is not the dialled one");
-    assert!(matches!(&fault, Fault::Failed(failure) if failure.is_untrusted_server()), "{fault}");
+    let fault = BlockingClient::connect(pki.setup(&stranger, addresses[1]), PATIENCE)
+        .expect_err("the name is not the dialled one");
+    assert!(matches!(&fault, ConnectionFault::Failed(failure) if failure.is_untrusted_server()), "{fault}");
     assert_eq!(server.issued(), 2);
 }
 
@@ -204,18 +204,18 @@ fn a_device_is_told_when_nothing_listens_and_when_it_is_stopped() {
         let pki = Pki::new();
         let identity = pki.device(1);
         let nobody = silent_socket(listen).local_address();
-        let fault = Device::connect(pki.setup(&identity, nobody), PATIENCE).expect_err("nothing listens");
-        assert!(matches!(fault, Fault::Unreachable(server) if server == nobody), "{fault}");
+        let fault = BlockingClient::connect(pki.setup(&identity, nobody), PATIENCE).expect_err("nothing listens");
+        assert!(matches!(fault, ConnectionFault::Unreachable(server) if server == nobody), "{fault}");
         // A socket that never answers.
         let silent = silent_socket(listen);
         let setup = pki.setup(&identity, silent.local_address());
         let stop = Arc::clone(&setup.stop);
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        let fault = Device::connect(setup, PATIENCE).expect_err("it was stopped");
-        assert!(matches!(fault, Fault::Stopped), "{fault}");
+        let fault = BlockingClient::connect(setup, PATIENCE).expect_err("it was stopped");
+        assert!(matches!(fault, ConnectionFault::Stopped), "{fault}");
     }
 }
 
 fn silent_socket(address: &str) -> net::udp::Socket {
-    net::udp::Socket::bind(address.parse().unwrap(), &net::udp::Options::default()).unwrap()
+    net::udp::Socket::bind(address.parse().unwrap(), &net::udp::SocketOptions::default()).unwrap()
 }

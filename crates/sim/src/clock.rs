@@ -9,19 +9,19 @@ pub const EPOCH: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_800
 
 /// A clock that moves when it is told to.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct VirtualClock {
     origin: Instant,
     now: Instant,
 }
 
-impl Clock {
+impl VirtualClock {
     /// A clock at its start. An `Instant` cannot be made from nothing: the origin is whatever the machine says, and only
     /// differences to it ever matter.
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "the origin of virtual time; only differences to it are used")]
-    pub fn start() -> Clock {
+    pub fn start() -> VirtualClock {
         let origin = Instant::now();
-        Clock { origin, now: origin }
+        VirtualClock { origin, now: origin }
     }
 
     /// The time as the engines take it.

@@ -18,7 +18,7 @@ use pki::{Certificate, PrivateKey};
 
 use crate::chance::{Chance, DerivedRandom};
 use crate::scenario::{Goal, Scenario};
-use crate::trust::{DeviceIdentity, Request, SERVER_NAME, TestCa};
+use crate::trust::{SERVER_NAME, TestCa, TestIdentity, TestRequest};
 
 /// Clients that a device begins for one goal before the device, and the run, gives up. Whoever needs more than this is stuck,
 /// not unlucky.
@@ -42,14 +42,14 @@ pub struct Reboot {
     pub answers: bool,
 }
 
-pub(crate) struct Device {
+pub(crate) struct SimulatedDevice {
     pub(crate) address: SocketAddr,
     pub(crate) number: u32,
-    factory: DeviceIdentity,
+    factory: TestIdentity,
     csr: Vec<u8>,
     key: Arc<PrivateKey>,
     spki: Vec<u8>,
-    enrolled: Option<DeviceIdentity>,
+    enrolled: Option<TestIdentity>,
     goals: &'static [Goal],
     rest: Duration,
     reached: usize,
@@ -72,14 +72,14 @@ pub(crate) struct Device {
     observer: Option<Arc<dyn dtls::Observer>>,
 }
 
-impl Device {
-    pub(crate) fn new(number: u32, seed: u64, scenario: &Scenario, ca: &TestCa, start: Instant) -> Device {
+impl SimulatedDevice {
+    pub(crate) fn new(number: u32, seed: u64, scenario: &Scenario, ca: &TestCa, start: Instant) -> SimulatedDevice {
         let factory = ca.device(number);
-        let Request { csr, key, spki } = ca.request(factory.certificate.subject());
+        let TestRequest { csr, key, spki } = ca.request(factory.certificate.subject());
         let domain = format!("device {number}");
         let mut chance = Chance::new(seed, &domain);
         let port = 40_000 + u16::try_from(number).unwrap_or(u16::MAX - 40_000);
-        Device {
+        SimulatedDevice {
             address: SocketAddr::from(([192, 0, 2, 1], port)),
             number,
             factory,
@@ -224,7 +224,7 @@ impl Device {
         }
     }
 
-    fn dtls_config(&self, identity: &DeviceIdentity) -> DtlsConfig {
+    fn dtls_config(&self, identity: &TestIdentity) -> DtlsConfig {
         let name = pki::DnsName::try_from(SERVER_NAME).expect("a DNS name").to_owned();
         let verifier = est::ServerVerifier::new(self.anchors.clone(), pki::ServerName::DnsName(name));
         let verifier = Arc::new(verifier.expect("a root is an anchor"));
@@ -256,7 +256,7 @@ impl Device {
         self.attempts = 0;
         if let Answer::Certificate(der) = answer {
             if let Ok(certificate) = Certificate::parse(&der) {
-                self.enrolled = Some(DeviceIdentity { certificate: Arc::new(certificate), key: Arc::clone(&self.key) });
+                self.enrolled = Some(TestIdentity { certificate: Arc::new(certificate), key: Arc::clone(&self.key) });
             }
             let took = self.began.take().map_or(Duration::ZERO, |began| now.mono.saturating_duration_since(began));
             self.received.push(Received { goal, certificate: der, took });

@@ -16,7 +16,7 @@ use std::time::Instant;
 use pki::chain::Anchors;
 use pki::{DnsName, ServerName};
 
-use crate::clock::{Clock, EPOCH};
+use crate::clock::{EPOCH, VirtualClock};
 use crate::trust::SERVER_NAME;
 use site::{FIXTURE, Setup, Site};
 
@@ -48,7 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "est_discovery", body: est::fuzz::discovery_filter },
     Target { name: "est_operations", body: server_operations },
     Target { name: "est_server_stream", body: server_stream },
-    Target { name: "est_trace", body: |data| est::fuzz::trace_line(Clock::start().now(), data) },
+    Target { name: "est_trace", body: |data| est::fuzz::trace_line(VirtualClock::start().now(), data) },
     Target { name: "pki_certificate", body: pki::fuzz::certificate },
     Target { name: "pki_chain", body: chain },
     Target { name: "pki_cms", body: pki::fuzz::cms },
@@ -64,7 +64,7 @@ pub fn target(name: &str) -> Option<Target> {
 }
 
 fn start() -> Instant {
-    Clock::start().now().mono
+    VirtualClock::start().now().mono
 }
 
 /// Datagrams to a server that nobody can have a cookie of: the recorded ones are another server's.

@@ -1,6 +1,6 @@
 //! For tests: both real engines in virtual time.
 //!
-//! A [`World`] holds one `est::Server`, a fleet of `est::Client`s, an authority, and between them a [`Link`] that loses,
+//! A [`World`] holds one `est::Server`, a fleet of `est::Client`s, an authority, and between them a [`SimulatedLink`] that loses,
 //! repeats, reorders, delays and damages datagrams, and a ledger and a signer that are late or fail. Everything that
 //! happens, happens at a virtual time and by chance that derives from one seed: a run of a seed is always the same run,
 //! datagram by datagram.
@@ -34,14 +34,14 @@ pub mod trace;
 pub mod trust;
 pub mod world;
 
-pub use crate::link::Link;
+pub use crate::link::SimulatedLink;
 pub use ::link::{Conditions, Delay, Tally};
 pub use agenda::Agenda;
 pub use chance::{Chance, DerivedRandom};
-pub use clock::Clock;
+pub use clock::VirtualClock;
 pub use device::Reboot;
 pub use faulty::{FaultyLedger, FaultySigner};
-pub use run::{Broken, ENROLMENT_TIME_MAX, Report, run, run_traced, run_world};
+pub use run::{Broken, ENROLMENT_TIME_MAX, RunReport, run, run_traced, run_world};
 pub use scenario::{Goal, Scenario};
-pub use trust::{DeviceIdentity, Request, TestCa};
+pub use trust::{TestCa, TestIdentity, TestRequest};
 pub use world::World;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 /// The link of a world.
-pub type Link = ::link::Link<Towards>;
+pub type SimulatedLink = ::link::EmulatedLink<Towards>;
 
 /// Where a datagram goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

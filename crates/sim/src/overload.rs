@@ -21,8 +21,8 @@ use est::{
 use pki::issue::NodePrefix;
 
 use crate::chance::{Chance, DerivedRandom};
-use crate::clock::Clock;
-use crate::trust::{DeviceIdentity, SERVER_NAME, TestCa};
+use crate::clock::VirtualClock;
+use crate::trust::{SERVER_NAME, TestCa, TestIdentity};
 
 /// A real core is so much faster than the modelled one.
 const SLOWER: u32 = 200;
@@ -79,7 +79,7 @@ pub struct Outturn {
 /// Devices and their requests, to be used in several runs.
 pub struct Crowd {
     ca: TestCa,
-    devices: Vec<(DeviceIdentity, Vec<u8>)>,
+    devices: Vec<(TestIdentity, Vec<u8>)>,
 }
 
 impl Crowd {
@@ -111,7 +111,7 @@ enum Towards {
 struct Run<'c> {
     crowd: &'c Crowd,
     shell: Shell,
-    clock: Clock,
+    clock: VirtualClock,
     server: Server,
     issuer: Arc<Issuer>,
     finished: Arc<Collected<JobId>>,
@@ -137,7 +137,7 @@ struct Run<'c> {
 /// Where the crowd is too small, or nothing can be configured.
 #[must_use]
 pub fn run(crowd: &Crowd, load: Load) -> Outturn {
-    let clock = Clock::start();
+    let clock = VirtualClock::start();
     let start = clock.now().mono;
     let mut run = Run::new(crowd, clock, load.shell);
     let between = Duration::from_secs_f64(1.0 / (capacity() * load.offered));
@@ -175,7 +175,7 @@ pub fn run(crowd: &Crowd, load: Load) -> Outturn {
 }
 
 impl<'c> Run<'c> {
-    fn new(crowd: &'c Crowd, clock: Clock, shell: Shell) -> Run<'c> {
+    fn new(crowd: &'c Crowd, clock: VirtualClock, shell: Shell) -> Run<'c> {
         let random = Arc::new(DerivedRandom::new(1, "overload"));
         let identity = crowd.ca.server().for_dtls(&random);
         let profile = crowd.ca.profile(|_| {});

@@ -13,11 +13,11 @@ use est::{Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Outpu
 use pki::issue::NodePrefix;
 
 use crate::chance::DerivedRandom;
-use crate::clock::Clock;
-use crate::trust::{DeviceIdentity, SERVER_NAME, TestCa};
+use crate::clock::VirtualClock;
+use crate::trust::{SERVER_NAME, TestCa, TestIdentity};
 
 /// Runs a call into the server, and may look at what it does to the memory.
-pub type Probe<'p> = &'p mut dyn FnMut(&mut dyn FnMut());
+pub type CallProbe<'p> = &'p mut dyn FnMut(&mut dyn FnMut());
 
 /// What ends a whole population.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Call {
 /// A server with sessions.
 pub struct Population {
     ca: TestCa,
-    clock: Clock,
+    clock: VirtualClock,
     server: Server,
     issuer: Arc<Issuer>,
     finished: Arc<Collected<JobId>>,
@@ -78,7 +78,7 @@ impl Population {
         );
         Population {
             ca,
-            clock: Clock::start(),
+            clock: VirtualClock::start(),
             server: Server::new(0, config, Arc::clone(&random) as Arc<dyn dtls::Random>),
             issuer: Arc::new(issuer),
             finished: Arc::default(),
@@ -95,14 +95,14 @@ impl Population {
     }
 
     /// Sessions from as many addresses, of one device.
-    pub fn arrive(&mut self, count: u32, probe: Probe<'_>) {
+    pub fn arrive(&mut self, count: u32, probe: CallProbe<'_>) {
         for _ in 0..count {
             self.visit(1, None, probe);
         }
     }
 
     /// As many devices enrol; none closes its session.
-    pub fn enrol(&mut self, count: u32, probe: Probe<'_>) {
+    pub fn enrol(&mut self, count: u32, probe: CallProbe<'_>) {
         for _ in 0..count {
             let number = self.devices + 2;
             let csr = self.ca.request(self.ca.device(number).certificate.subject()).csr;
@@ -111,7 +111,7 @@ impl Population {
     }
 
     /// Lets time pass, and serves every deadline.
-    pub fn pass(&mut self, time: Duration, probe: Probe<'_>) {
+    pub fn pass(&mut self, time: Duration, probe: CallProbe<'_>) {
         let until = self.clock.now().mono + time;
         while let Some(at) = self.server.poll_timeout().filter(|at| *at <= until) {
             self.clock.advance_to(at);
@@ -121,7 +121,7 @@ impl Population {
     }
 
     /// Begins the end. What the call did itself.
-    pub fn begin(&mut self, end: End, probe: Probe<'_>) -> Call {
+    pub fn begin(&mut self, end: End, probe: CallProbe<'_>) -> Call {
         let before = self.sessions();
         match end {
             End::Expiry => {
@@ -135,19 +135,19 @@ impl Population {
     }
 
     /// Serves the deadlines that have passed, with one call; nothing if there are none.
-    pub fn next(&mut self, probe: Probe<'_>) -> Option<Call> {
+    pub fn next(&mut self, probe: CallProbe<'_>) -> Option<Call> {
         self.server.poll_timeout().filter(|at| *at <= self.clock.now().mono)?;
         Some(self.call(probe))
     }
 
-    fn call(&mut self, probe: Probe<'_>) -> Call {
+    fn call(&mut self, probe: CallProbe<'_>) -> Call {
         let before = self.sessions();
         probe(&mut || self.server.handle_timeout(self.clock.now()));
         self.fetch(before, probe)
     }
 
     /// Fetches what the server has to say, in the void.
-    fn fetch(&mut self, before: usize, probe: Probe<'_>) -> Call {
+    fn fetch(&mut self, before: usize, probe: CallProbe<'_>) -> Call {
         let mut said = 0;
         probe(&mut || {
             while self.server.poll_transmit().is_some() {
@@ -158,7 +158,7 @@ impl Population {
         Call { ended: before - self.sessions(), said }
     }
 
-    fn visit(&mut self, number: u32, csr: Option<Vec<u8>>, probe: Probe<'_>) {
+    fn visit(&mut self, number: u32, csr: Option<Vec<u8>>, probe: CallProbe<'_>) {
         self.devices += 1;
         let route = route(self.devices);
         let random = Arc::clone(&self.random) as Arc<dyn dtls::Random>;
@@ -189,7 +189,7 @@ impl Population {
     }
 
     /// Does what the server asks for. What the server made for that is freed in front of the probe too, so that it does not count as kept.
-    fn serve(&mut self, probe: Probe<'_>) {
+    fn serve(&mut self, probe: CallProbe<'_>) {
         let now = self.clock.now();
         while let Some(output) = self.server.poll_output() {
             match output {
@@ -222,7 +222,7 @@ impl Population {
         {
             return Arc::clone(dtls);
         }
-        let identity: DeviceIdentity = self.ca.device(number);
+        let identity: TestIdentity = self.ca.device(number);
         let name = pki::DnsName::try_from(SERVER_NAME).expect("a DNS name").to_owned();
         let anchors = vec![Arc::clone(self.ca.root())];
         let verifier = est::ServerVerifier::new(anchors, pki::ServerName::DnsName(name)).expect("a root is an anchor");
@@ -233,7 +233,7 @@ impl Population {
 }
 
 /// Drops a value in front of the probe.
-fn free<T>(value: T, probe: Probe<'_>) {
+fn free<T>(value: T, probe: CallProbe<'_>) {
     let mut value = Some(value);
     probe(&mut || drop(value.take()));
 }

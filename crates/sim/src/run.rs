@@ -10,7 +10,7 @@ use link::Tally;
 use pki::Digest;
 use pki::chain::{self, Anchors};
 
-use crate::device::Device;
+use crate::device::SimulatedDevice;
 use crate::scenario::Scenario;
 use crate::trace::Tracer;
 use crate::world::{Stopped, World};
@@ -23,7 +23,7 @@ pub const ENROLMENT_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// What a good run was like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct RunReport {
     /// Which run.
     pub seed: u64,
     /// Of which scenario.
@@ -40,7 +40,7 @@ pub struct Report {
     pub wire: [u8; 32],
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tally { sent, bytes, lost, duplicated, corrupted, .. } = self.link;
         writeln!(
@@ -83,7 +83,7 @@ impl std::error::Error for Broken {}
 ///
 /// # Errors
 /// [`Broken`].
-pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, Broken> {
+pub fn run(seed: u64, scenario: &Scenario) -> Result<RunReport, Broken> {
     run_world(World::new(seed, scenario, None), seed, scenario)
 }
 
@@ -91,7 +91,7 @@ pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, Broken> {
 ///
 /// # Errors
 /// [`Broken`].
-pub fn run_traced(seed: u64, scenario: &Scenario, tracer: &Tracer) -> Result<Report, Broken> {
+pub fn run_traced(seed: u64, scenario: &Scenario, tracer: &Tracer) -> Result<RunReport, Broken> {
     run_world(World::new(seed, scenario, Some(tracer)), seed, scenario)
 }
 
@@ -99,7 +99,7 @@ pub fn run_traced(seed: u64, scenario: &Scenario, tracer: &Tracer) -> Result<Rep
 ///
 /// # Errors
 /// [`Broken`].
-pub fn run_world(mut world: World, seed: u64, scenario: &Scenario) -> Result<Report, Broken> {
+pub fn run_world(mut world: World, seed: u64, scenario: &Scenario) -> Result<RunReport, Broken> {
     let ended = world.run(TIME_MAX);
     let elapsed = world.clock().elapsed();
     let faults = match ended {
@@ -109,7 +109,7 @@ pub fn run_world(mut world: World, seed: u64, scenario: &Scenario) -> Result<Rep
     if !faults.is_empty() {
         return Err(Broken { seed, scenario: scenario.name, elapsed, faults });
     }
-    Ok(Report {
+    Ok(RunReport {
         seed,
         scenario: scenario.name,
         certificates: world.ledger().issued_count(),
@@ -158,7 +158,7 @@ fn check(world: &World) -> Vec<String> {
             },
         }
     }
-    let wanted: usize = world.devices().iter().map(Device::enrolments).sum();
+    let wanted: usize = world.devices().iter().map(SimulatedDevice::enrolments).sum();
     if issued.len() != wanted {
         faults.push(format!("{} certificates in the ledger for {wanted} requests", issued.len()));
     }

@@ -17,7 +17,7 @@ use crate::scenario::{CLEAN, Goal, JITTER, Scenario};
 
 /// A bad link, and what is promised on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Profile {
+pub struct SoakProfile {
     /// What is played.
     pub scenario: Scenario,
     /// So many of 10,000 enrolments ...
@@ -30,8 +30,8 @@ pub struct Profile {
 const ENROLMENT: Scenario = Scenario { devices: 1, goals: &[Goal::CaCertificates, Goal::Enroll], ..CLEAN };
 
 /// All that is promised.
-pub const PROFILES: &[Profile] = &[
-    Profile {
+pub const PROFILES: &[SoakProfile] = &[
+    SoakProfile {
         scenario: Scenario {
             name: "soak-10",
             link: Conditions { loss: 100, delay: JITTER, ..CLEAN.link },
@@ -41,7 +41,7 @@ pub const PROFILES: &[Profile] = &[
         share: 9_990,
         within: Duration::from_secs(180),
     },
-    Profile {
+    SoakProfile {
         scenario: Scenario {
             name: "soak-10-slow",
             link: Conditions { loss: 100, delay: JITTER, ..CLEAN.link },
@@ -53,7 +53,7 @@ pub const PROFILES: &[Profile] = &[
         share: 9_990,
         within: Duration::from_secs(240),
     },
-    Profile {
+    SoakProfile {
         scenario: Scenario {
             name: "soak-25",
             link: Conditions { loss: 250, delay: JITTER, ..CLEAN.link },
@@ -112,17 +112,17 @@ impl Distribution {
 
 /// What came of many seeds of one profile.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub struct SoakResult {
     /// What the enrolments took.
     pub took: Distribution,
     /// Runs that broke a promise of every run: a device without its certificate, two for one request, more than an hour.
     pub broken: Vec<Broken>,
 }
 
-impl Profile {
+impl SoakProfile {
     /// Plays the seeds.
     #[must_use]
-    pub fn play(&self, seeds: Range<u64>) -> Outcome {
+    pub fn play(&self, seeds: Range<u64>) -> SoakResult {
         let mut took = Vec::new();
         let mut broken = Vec::new();
         for seed in seeds {
@@ -131,7 +131,7 @@ impl Profile {
                 Err(fault) => broken.push(fault),
             }
         }
-        Outcome { took: Distribution::new(took), broken }
+        SoakResult { took: Distribution::new(took), broken }
     }
 
     /// What the RFCs' timers predict.
@@ -163,7 +163,7 @@ impl Profile {
 
     /// What is not as promised.
     #[must_use]
-    pub fn faults(&self, outcome: &Outcome, predicted: &Distribution) -> Vec<String> {
+    pub fn faults(&self, outcome: &SoakResult, predicted: &Distribution) -> Vec<String> {
         let mut faults: Vec<String> = outcome.broken.iter().map(Broken::to_string).collect();
         let (within, count) = (outcome.took.within(self.within) as u64, outcome.took.count() as u64);
         if within * 10_000 < count * u64::from(self.share) {
@@ -180,7 +180,7 @@ impl Profile {
 
     /// Both distributions as lines of a table.
     #[must_use]
-    pub fn table(&self, outcome: &Outcome, predicted: &Distribution) -> String {
+    pub fn table(&self, outcome: &SoakResult, predicted: &Distribution) -> String {
         let Scenario { name, link, block, handshake_timeout, .. } = &self.scenario;
         let mut text = String::new();
         // Writing to a String does not fail.
@@ -230,9 +230,9 @@ mod tests {
 
     #[test]
     fn what_is_late_or_slower_than_predicted_is_found() {
-        let profile = Profile { share: 9_990, within: Duration::from_secs(999), ..PROFILES[0] };
+        let profile = SoakProfile { share: 9_990, within: Duration::from_secs(999), ..PROFILES[0] };
         let faults = |took: Distribution, predicted: &Distribution| {
-            profile.faults(&Outcome { took, broken: Vec::new() }, predicted)
+            profile.faults(&SoakResult { took, broken: Vec::new() }, predicted)
         };
         assert_eq!(faults(seconds(1..=1_000), &seconds(1..=1_000)), Vec::<String>::new());
         assert_eq!(faults(seconds(2..=1_001), &seconds(1..=1_000)).len(), 1, "two come late");

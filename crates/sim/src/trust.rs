@@ -7,7 +7,7 @@ use std::time::Duration;
 use authority::{Ca, Profile, ProfileSpec, RingSigner, Urls, VerifySignatures};
 use dtls::UnixTime;
 use pki::issue::{NodePrefix, Serial};
-use pki::make::{self, AuthoritySpec, CsrSpec, DeviceSpec, Parent, ServerSpec};
+use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent, ServerCertificateSpec};
 use pki::{Certificate, Curve, DnsName, GeneralNames, Name, PrivateKey, ServerName, SigningKey, Validity};
 
 use crate::chance::DerivedRandom;
@@ -32,7 +32,7 @@ pub struct TestCa {
 
 /// What a device leaves the factory with, or has enrolled for: a certificate and its key.
 #[derive(Clone)]
-pub struct DeviceIdentity {
+pub struct TestIdentity {
     /// The certificate.
     pub certificate: Arc<Certificate>,
     /// Its key, PKCS #8.
@@ -40,7 +40,7 @@ pub struct DeviceIdentity {
 }
 
 /// A request for a certificate.
-pub struct Request {
+pub struct TestRequest {
     /// PKCS #10, DER.
     pub csr: Vec<u8>,
     /// The key that it is for, PKCS #8.
@@ -49,7 +49,7 @@ pub struct Request {
     pub spki: Vec<u8>,
 }
 
-impl DeviceIdentity {
+impl TestIdentity {
     /// As the DTLS engine takes it.
     ///
     /// # Panics
@@ -125,14 +125,14 @@ impl TestCa {
     /// # Panics
     /// Never, unless `make` is broken.
     #[must_use]
-    pub fn server(&self) -> DeviceIdentity {
+    pub fn server(&self) -> TestIdentity {
         let (private, signing) = key(&self.random);
         let name = DnsName::try_from(SERVER_NAME).expect("a DNS name");
         let names = [ServerName::DnsName(name)];
-        let spec = ServerSpec { names: &names, serial: self.serial(), validity: years(1) };
+        let spec = ServerCertificateSpec { names: &names, serial: self.serial(), validity: years(1) };
         let parent = Parent { certificate: &self.root, key: &self.root_key };
         let certificate = self.random.secure(|r| make::server(&spec, signing.public_key(), parent, r));
-        DeviceIdentity { certificate: Arc::new(certificate.expect("a server certificate")), key: Arc::new(private) }
+        TestIdentity { certificate: Arc::new(certificate.expect("a server certificate")), key: Arc::new(private) }
     }
 
     /// A device fresh from the factory.
@@ -140,9 +140,9 @@ impl TestCa {
     /// # Panics
     /// Never, unless `make` is broken.
     #[must_use]
-    pub fn device(&self, number: u32) -> DeviceIdentity {
+    pub fn device(&self, number: u32) -> TestIdentity {
         let (private, signing) = key(&self.random);
-        let spec = DeviceSpec {
+        let spec = DeviceCertificateSpec {
             common_name: &format!("device-{number:06}"),
             serial_number: &format!("{number:06}"),
             organization: Some("Maker"),
@@ -151,7 +151,7 @@ impl TestCa {
         };
         let parent = Parent { certificate: &self.manufacturer, key: &self.manufacturer_key };
         let certificate = self.random.secure(|r| make::idevid(&spec, signing.public_key(), parent, r));
-        DeviceIdentity { certificate: Arc::new(certificate.expect("an IDevID")), key: Arc::new(private) }
+        TestIdentity { certificate: Arc::new(certificate.expect("an IDevID")), key: Arc::new(private) }
     }
 
     /// A new key and a CSR for it, with this subject and nothing else.
@@ -159,11 +159,11 @@ impl TestCa {
     /// # Panics
     /// Never, unless `make` is broken.
     #[must_use]
-    pub fn request(&self, subject: &Name) -> Request {
+    pub fn request(&self, subject: &Name) -> TestRequest {
         let (private, signing) = key(&self.random);
         let spec = CsrSpec { subject, san: &GeneralNames::empty(), challenge_password: None };
         let csr = self.random.secure(|r| make::csr(&spec, &signing, r)).expect("a CSR");
-        Request { csr, key: Arc::new(private), spki: signing.spki().to_vec() }
+        TestRequest { csr, key: Arc::new(private), spki: signing.spki().to_vec() }
     }
 
     fn serial(&self) -> Serial {
@@ -173,9 +173,9 @@ impl TestCa {
     }
 }
 
-fn authority_spec(common_name: &str, serial: u8) -> AuthoritySpec<'_> {
+fn authority_spec(common_name: &str, serial: u8) -> AuthorityCertificateSpec<'_> {
     let serial = Serial::new(NodePrefix::new(0), [serial; 16]);
-    AuthoritySpec { common_name, organization: Some("Example"), serial, validity: years(20), path_len: None }
+    AuthorityCertificateSpec { common_name, organization: Some("Example"), serial, validity: years(20), path_len: None }
 }
 
 /// From a year before the run to so many years after its start.

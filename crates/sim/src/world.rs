@@ -14,10 +14,10 @@ use ring::digest::{Context, SHA256};
 
 use crate::agenda::Agenda;
 use crate::chance::{Chance, DerivedRandom};
-use crate::clock::Clock;
-use crate::device::{Device, Reboot};
+use crate::clock::VirtualClock;
+use crate::device::{Reboot, SimulatedDevice};
 use crate::faulty::{FaultyLedger, FaultySigner};
-use crate::link::{Link, Towards};
+use crate::link::{SimulatedLink, Towards};
 use crate::scenario::{REPEAT_WINDOW, Scenario};
 use crate::trace::Tracer;
 use crate::trust::TestCa;
@@ -46,7 +46,7 @@ pub enum Stopped {
 
 /// See the module.
 pub struct World {
-    clock: Clock,
+    clock: VirtualClock,
     server: Server,
     site: Site,
     issuer: Arc<Issuer>,
@@ -56,9 +56,9 @@ pub struct World {
     ledger: Arc<MemoryLedger>,
     profile: Arc<Profile>,
     ca: TestCa,
-    devices: Vec<Device>,
+    devices: Vec<SimulatedDevice>,
     by_address: BTreeMap<SocketAddr, usize>,
-    link: Link,
+    link: SimulatedLink,
     agenda: Agenda,
     wire: Context,
     /// Datagrams that reached the server.
@@ -74,14 +74,14 @@ impl World {
     /// Where a scenario cannot be configured.
     #[must_use]
     pub fn new(seed: u64, scenario: &Scenario, tracer: Option<&Tracer>) -> World {
-        let clock = Clock::start();
+        let clock = VirtualClock::start();
         let start = clock.now().mono;
         let ca = TestCa::new(seed);
         let agenda = Agenda::new(start);
         let profile = ca.profile(|spec| spec.repeat_window = REPEAT_WINDOW);
         let ledger = Arc::new(MemoryLedger::new(ROWS_MAX));
-        let mut devices: Vec<Device> =
-            (1..=scenario.devices).map(|number| Device::new(number, seed, scenario, &ca, start)).collect();
+        let mut devices: Vec<SimulatedDevice> =
+            (1..=scenario.devices).map(|number| SimulatedDevice::new(number, seed, scenario, &ca, start)).collect();
         for device in &mut devices {
             device.observe_with(tracer.map(|tracer| tracer.party(&format!("device {}", device.number))));
         }
@@ -98,7 +98,7 @@ impl World {
             ca,
             by_address: devices.iter().enumerate().map(|(index, device)| (device.address, index)).collect(),
             devices,
-            link: Link::new(scenario.link, seed, "link"),
+            link: SimulatedLink::new(scenario.link, seed, "link"),
             agenda,
             wire: Context::new(&SHA256),
             heard: 0,
@@ -127,7 +127,7 @@ impl World {
     /// Datagrams that reached the server and the device of this index.
     #[must_use]
     pub fn heard(&self, device: usize) -> (u64, u64) {
-        (self.heard, self.devices.get(device).map_or(0, Device::heard))
+        (self.heard, self.devices.get(device).map_or(0, SimulatedDevice::heard))
     }
 
     /// Runs until every device has what it wants.
@@ -138,7 +138,7 @@ impl World {
         let mut turns_at_once = 0;
         loop {
             self.turn();
-            if self.devices.iter().all(Device::is_done) {
+            if self.devices.iter().all(SimulatedDevice::is_done) {
                 return Ok(());
             }
             if let Some(device) = self.devices.iter().find(|device| device.has_given_up()) {
@@ -157,7 +157,7 @@ impl World {
     }
 
     fn next(&self) -> Option<Instant> {
-        let devices = self.devices.iter().filter_map(Device::poll_timeout).min();
+        let devices = self.devices.iter().filter_map(SimulatedDevice::poll_timeout).min();
         [self.link.next(), self.agenda.next(), self.server.poll_timeout(), devices].into_iter().flatten().min()
     }
 
@@ -286,11 +286,11 @@ impl World {
 
     /// The clock.
     #[must_use]
-    pub fn clock(&self) -> &Clock {
+    pub fn clock(&self) -> &VirtualClock {
         &self.clock
     }
 
-    pub(crate) fn devices(&self) -> &[Device] {
+    pub(crate) fn devices(&self) -> &[SimulatedDevice] {
         &self.devices
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sim::scenario::CLEAN;
-use sim::{Conditions, Goal, Report, Scenario, World, run_world};
+use sim::{Conditions, Goal, RunReport, Scenario, World, run_world};
 
 const ENROLMENT: Scenario = Scenario { devices: 1, goals: &[Goal::Enroll], block: coap::BlockSize::B512, ..CLEAN };
 
@@ -11,7 +11,7 @@ const ENROLMENT: Scenario = Scenario { devices: 1, goals: &[Goal::Enroll], block
 const WHOLE: Scenario =
     Scenario { goals: &[Goal::CaCertificates, Goal::Enroll], block: coap::BlockSize::B64, ..ENROLMENT };
 
-fn with_losses(scenario: &Scenario, numbers: &[u64]) -> Report {
+fn with_losses(scenario: &Scenario, numbers: &[u64]) -> RunReport {
     let mut world = World::new(1, scenario, None);
     world.lose(numbers);
     run_world(world, 1, scenario).unwrap_or_else(|broken| panic!("without datagrams {numbers:?}: {broken}"))

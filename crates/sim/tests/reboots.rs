@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use sim::scenario::CLEAN;
-use sim::{Broken, Goal, Reboot, Report, Scenario, World, run_world};
+use sim::{Broken, Goal, Reboot, RunReport, Scenario, World, run_world};
 
 const ENROLMENT: Scenario = Scenario { devices: 1, goals: &[Goal::CaCertificates, Goal::Enroll], ..CLEAN };
 
 /// With nothing but what `happens`; one certificate within the time.
-fn enrol(scenario: &Scenario, at_most: Duration, what: &str, happens: impl FnOnce(&mut World)) -> Report {
+fn enrol(scenario: &Scenario, at_most: Duration, what: &str, happens: impl FnOnce(&mut World)) -> RunReport {
     let mut world = World::new(1, scenario, None);
     happens(&mut world);
     let report = run_world(world, 1, scenario).unwrap_or_else(|broken: Broken| panic!("{what}: {broken}"));

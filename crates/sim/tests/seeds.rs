@@ -2,7 +2,7 @@
 //! prints the command that plays its seed again as a readable trace. `tests/soak.rs` plays as many seeds again for each of
 //! three bad links, and looks at the times.
 
-use sim::{Report, Scenario, run, scenario};
+use sim::{RunReport, Scenario, run, scenario};
 
 const SEEDS: u64 = 10_000;
 
@@ -65,6 +65,6 @@ fn the_bad_scenarios_are_as_bad_as_they_say() {
 }
 
 #[track_caller]
-fn good_run(seed: u64, scenario: &Scenario) -> Report {
+fn good_run(seed: u64, scenario: &Scenario) -> RunReport {
     run(seed, scenario).unwrap_or_else(|broken| panic!("{broken}"))
 }

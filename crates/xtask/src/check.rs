@@ -69,7 +69,7 @@ impl Part {
     /// A part that is of no use when the other failed.
     fn depends_on(self) -> Option<Self> {
         match self {
-            // All three run what the tests' build made; a failing test does not stop them, a failing build does: see `Outcome::NotBuilt`.
+            // All three run what the tests' build made; a failing test does not stop them, a failing build does: see `PartResult::NotBuilt`.
             Self::Interop | Self::Demo | Self::Gate => Some(Self::Tests),
             _ => None,
         }
@@ -93,7 +93,7 @@ impl Part {
     }
 }
 
-enum Outcome {
+enum PartResult {
     Passed,
     Failed(String),
     /// Left out, because what it needs could not be built.
@@ -104,15 +104,15 @@ enum Outcome {
 pub(crate) fn run(options: &Options) -> ExitCode {
     let chosen: Vec<Part> = Part::value_variants().iter().copied().filter(|part| options.chooses(*part)).collect();
     let started = Instant::now();
-    let mut results: Vec<(Part, Outcome, Cost)> = Vec::new();
+    let mut results: Vec<(Part, PartResult, Cost)> = Vec::new();
     for part in chosen {
         let (began, worked) = (Instant::now(), processor_time());
         println!("== {}", part.name());
         let outcome = outcome_of(part, &results);
         match &outcome {
-            Outcome::Passed => println!("   passed in {:.1} s", began.elapsed().as_secs_f64()),
-            Outcome::Failed(why) => println!("   FAILED: {why}"),
-            Outcome::NotBuilt => println!("   left out: the workspace does not build"),
+            PartResult::Passed => println!("   passed in {:.1} s", began.elapsed().as_secs_f64()),
+            PartResult::Failed(why) => println!("   FAILED: {why}"),
+            PartResult::NotBuilt => println!("   left out: the workspace does not build"),
         }
         let cost = Cost { elapsed: began.elapsed(), processor: processor_time().saturating_sub(worked) };
         results.push((part, outcome, cost));
@@ -148,20 +148,20 @@ impl Options {
     }
 }
 
-fn outcome_of(part: Part, before: &[(Part, Outcome, Cost)]) -> Outcome {
+fn outcome_of(part: Part, before: &[(Part, PartResult, Cost)]) -> PartResult {
     let failed =
-        |other: Part| before.iter().any(|(done, outcome, _)| *done == other && !matches!(outcome, Outcome::Passed));
+        |other: Part| before.iter().any(|(done, outcome, _)| *done == other && !matches!(outcome, PartResult::Passed));
     if part.depends_on().is_some_and(failed)
         && cargo("build --quiet --locked --workspace --bins --tests")
             .output()
             .is_ok_and(|ended| !ended.status.success())
     {
-        return Outcome::NotBuilt;
+        return PartResult::NotBuilt;
     }
-    part.run().map_or_else(|error| Outcome::Failed(format!("{error:#}")), |()| Outcome::Passed)
+    part.run().map_or_else(|error| PartResult::Failed(format!("{error:#}")), |()| PartResult::Passed)
 }
 
-fn summarise(results: &[(Part, Outcome, Cost)], total: Cost) -> ExitCode {
+fn summarise(results: &[(Part, PartResult, Cost)], total: Cost) -> ExitCode {
     let line = |name: &str, cost: Cost, result: &str| {
         let (elapsed, processor) = (cost.elapsed.as_secs_f64(), cost.processor.as_secs_f64());
         println!("{name:<10} {elapsed:>8.1} {processor:>10.1}  {result}");
@@ -169,19 +169,19 @@ fn summarise(results: &[(Part, Outcome, Cost)], total: Cost) -> ExitCode {
     println!("\n{:<10} {:>8} {:>10}  result", "part", "seconds", "processor");
     for (part, outcome, cost) in results {
         let result = match outcome {
-            Outcome::Passed => "passed".to_owned(),
-            Outcome::Failed(_) => format!("FAILED    again: cargo xtask check --only {}", part.name()),
-            Outcome::NotBuilt => "left out: the workspace does not build".to_owned(),
+            PartResult::Passed => "passed".to_owned(),
+            PartResult::Failed(_) => format!("FAILED    again: cargo xtask check --only {}", part.name()),
+            PartResult::NotBuilt => "left out: the workspace does not build".to_owned(),
         };
         line(&part.name(), *cost, &result);
     }
     line("all", total, "");
     for (part, outcome, _) in results {
-        if let Outcome::Failed(why) = outcome {
+        if let PartResult::Failed(why) = outcome {
             println!("\n{}: {why}", part.name());
         }
     }
-    let failed = results.iter().filter(|(_, outcome, _)| !matches!(outcome, Outcome::Passed)).count();
+    let failed = results.iter().filter(|(_, outcome, _)| !matches!(outcome, PartResult::Passed)).count();
     println!("\n{} passed, {failed} failed", results.len() - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -250,8 +250,8 @@ mod tests {
 
     #[test]
     fn one_failure_makes_the_whole_fail() {
-        let passed = (Part::Fmt, Outcome::Passed, Cost::default());
-        let failed = (Part::Deny, Outcome::Failed("why".to_owned()), Cost::default());
+        let passed = (Part::Fmt, PartResult::Passed, Cost::default());
+        let failed = (Part::Deny, PartResult::Failed("why".to_owned()), Cost::default());
         assert_eq!(format!("{:?}", summarise(&[passed], Cost::default())), format!("{:?}", ExitCode::SUCCESS));
         assert_eq!(format!("{:?}", summarise(&[failed], Cost::default())), format!("{:?}", ExitCode::FAILURE));
     }

@@ -299,7 +299,7 @@ fn a_signer_without_the_key_says_so_and_refuses_the_key_of_another_ca() {
     let (_, other) = key(&world.random);
     assert_eq!(signer.add(&world.ca, other), Err(authority::CaKeyFault::NotOfThisCertificate));
     let unusable = signer.add(&world.ca, PrivateKey::from_pkcs8(vec![0x30, 0])).unwrap_err();
-    assert_eq!(unusable, authority::CaKeyFault::Unusable(pki::KeyFault::NotAKey));
+    assert_eq!(unusable, authority::CaKeyFault::Unusable(pki::KeyError::NotAKey));
     let issuer = world.issuer(Arc::new(MemoryLedger::new(10)), Arc::new(signer));
     let (profile, device) = (world.profile(), world.device(1));
     let outcome = support::run_one(&issuer, START, world.enroll(&profile, &device, device.csr()));

@@ -12,7 +12,7 @@ use authority::{
     ProfileSpec, Random, Refusal, RingSigner, Signer, TlsUnique, Urls, VerifySignatures,
 };
 use pki::issue::{self, NodePrefix, Serial, Template, TemplateSpec};
-use pki::make::{self, AuthoritySpec, CsrSpec, DeviceSpec, Parent};
+use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent};
 use pki::{Certificate, Curve, GeneralName, GeneralNames, Name, PrivateKey, SigningKey, UnixTime, Validity};
 use ring::digest::{SHA256, digest};
 use ring::rand::SecureRandom;
@@ -85,7 +85,7 @@ impl World {
     pub(crate) fn seeded(seed: u64, verify: VerifySignatures) -> World {
         let random = Derived::new(seed);
         let long = Validity { not_before: at(START - YEAR), not_after: at(START + 20 * YEAR) };
-        let spec = |name, serial| AuthoritySpec {
+        let spec = |name, serial| AuthorityCertificateSpec {
             common_name: name,
             organization: Some("Example"),
             serial: Serial::new(NodePrefix::new(0), [serial; 16]),
@@ -148,7 +148,7 @@ impl World {
         let serial_number = format!("{number:06}");
         let mut octets = [0x11; 16];
         octets[..8].copy_from_slice(&self.serials.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-        let spec = DeviceSpec {
+        let spec = DeviceCertificateSpec {
             common_name: &name,
             serial_number: &serial_number,
             organization: Some("Maker"),
@@ -173,7 +173,7 @@ impl World {
     /// A certificate of an authority below the issuing CA, with this subject.
     pub(crate) fn below_the_ca(&self, device: &Device, subject: &Name) -> Arc<Certificate> {
         let (authority_key, _) = key(&self.random);
-        let spec = AuthoritySpec {
+        let spec = AuthorityCertificateSpec {
             common_name: "Below",
             organization: Some("Example"),
             serial: Serial::new(NodePrefix::new(0), [4; 16]),
@@ -221,7 +221,7 @@ impl World {
         (subject, san): (&Name, &GeneralNames),
         hand: &Hand,
     ) -> Certificate {
-        let issuer = issue::Issuer::new(Arc::clone(authority)).unwrap();
+        let issuer = issue::IssuerCertificate::new(Arc::clone(authority)).unwrap();
         let template = Template::new(Arc::new(issuer), &hand.template);
         let serial = Serial::new(NodePrefix::new(hand.node), [0x77; 16]);
         let validity = Validity { not_before: at(hand.not_before), not_after: at(START + 20 * YEAR) };
@@ -252,7 +252,7 @@ impl World {
     }
 
     fn root_again(&self, common_name: &str, key: &SigningKey) -> Arc<Certificate> {
-        let spec = AuthoritySpec {
+        let spec = AuthorityCertificateSpec {
             common_name,
             organization: Some("Example"),
             serial: Serial::new(NodePrefix::new(0), [9; 16]),

@@ -7,7 +7,7 @@ use authority::{
     VerifySignatures,
 };
 use pki::issue::{NodePrefix, Serial, TemplateSpec};
-use pki::make::{self, DeviceSpec, ServerSpec};
+use pki::make::{self, DeviceCertificateSpec, ServerCertificateSpec};
 use pki::{AnchorId, Certificate, GeneralNames, Validity};
 
 use crate::support::{DAY, Device, Hand, NODE, START, World, at, dns, issued, refused, run_one};
@@ -130,7 +130,7 @@ fn e54_what_the_template_does_not_write_is_nobody_by_rule_too() {
         world.by_hand(&device, subject, &hand)
     };
     let of_factory = world.by_the_ca(|parent, random| {
-        let spec = DeviceSpec {
+        let spec = DeviceCertificateSpec {
             common_name: "meter-1",
             serial_number: "000001",
             organization: Some("Maker"),
@@ -142,7 +142,7 @@ fn e54_what_the_template_does_not_write_is_nobody_by_rule_too() {
     let of_server = world.by_the_ca(|parent, random| {
         let names = ["est.example".try_into().unwrap()];
         let serial = Serial::new(NodePrefix::new(NODE), [6; 16]);
-        let spec = ServerSpec { names: &names, serial, validity: short() };
+        let spec = ServerCertificateSpec { names: &names, serial, validity: short() };
         make::server(&spec, device.identity_key.public_key(), parent, random)
     });
     for (what, profile, client, is_device) in [

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use pki::issue::{NodePrefix, Serial};
-use pki::make::{self, AuthoritySpec, DeviceSpec, Parent, ServerSpec};
+use pki::make::{self, AuthorityCertificateSpec, DeviceCertificateSpec, Parent, ServerCertificateSpec};
 use pki::{Certificate, Curve, PrivateKey, ServerName, SigningKey, UnixTime, Validity};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -48,7 +48,7 @@ impl Material {
         let root_key = maker.signing(&root.key)?;
         let root_parent = Parent { certificate: &root.certificate, key: &root_key };
         let issuing = maker.issued(|subject, serial| {
-            let spec = AuthoritySpec {
+            let spec = AuthorityCertificateSpec {
                 common_name: "Muster issuing CA",
                 organization: None,
                 serial,
@@ -58,7 +58,7 @@ impl Material {
             make::authority(&spec, subject.public_key(), root_parent, &maker.random)
         })?;
         let server = maker.issued(|subject, serial| {
-            let spec = ServerSpec { names, serial, validity: maker.validity(SERVER_LIFE) };
+            let spec = ServerCertificateSpec { names, serial, validity: maker.validity(SERVER_LIFE) };
             make::server(&spec, subject.public_key(), root_parent, &maker.random)
         })?;
         // IEEE 802.1AR §8.7: an IDevID does not expire.
@@ -66,7 +66,7 @@ impl Material {
         let manufacturer = maker.self_signed("Example manufacturer CA", Some(0), forever)?;
         let manufacturer_key = maker.signing(&manufacturer.key)?;
         let device = maker.issued(|subject, serial| {
-            let spec = DeviceSpec {
+            let spec = DeviceCertificateSpec {
                 common_name: "device-000001",
                 serial_number: "000001",
                 organization: None,
@@ -88,7 +88,7 @@ struct Maker {
 impl Maker {
     fn self_signed(&self, common_name: &str, path_len: Option<u8>, validity: Validity) -> Outcome<Pair> {
         self.issued(|subject, serial| {
-            let spec = AuthoritySpec { common_name, organization: None, serial, validity, path_len };
+            let spec = AuthorityCertificateSpec { common_name, organization: None, serial, validity, path_len };
             make::root(&spec, subject, &self.random)
         })
     }

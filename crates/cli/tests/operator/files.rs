@@ -88,7 +88,7 @@ fn manufacturer_until(pki: &Pki, ends: u64) {
     let ring = ring::rand::SystemRandom::new();
     let key = pki::pem::private_key(&fs::read(pki.path("manufacturer/ca.key")).unwrap()).unwrap();
     let at = |seconds| pki::UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-    let spec = pki::make::AuthoritySpec {
+    let spec = pki::make::AuthorityCertificateSpec {
         common_name: "Example manufacturer CA",
         organization: None,
         serial: pki::issue::Serial::new(pki::issue::NodePrefix::new(0), [7; 16]),

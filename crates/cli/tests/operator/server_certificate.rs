@@ -51,7 +51,7 @@ fn past_its_date(pki: &Pki) {
     let key = pki::pem::private_key(&read("server.key")).unwrap();
     let at = |seconds| pki::UnixTime::since_unix_epoch(Duration::from_secs(seconds));
     let names = ["localhost", "127.0.0.1"].map(|name| pki::ServerName::try_from(name).unwrap());
-    let spec = pki::make::ServerSpec {
+    let spec = pki::make::ServerCertificateSpec {
         names: &names,
         serial: pki::issue::Serial::new(pki::issue::NodePrefix::new(0), [7; 16]),
         validity: pki::Validity { not_before: at(1_577_836_800), not_after: at(1_609_459_200) },

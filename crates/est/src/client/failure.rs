@@ -4,7 +4,7 @@ use std::fmt;
 
 use coap::{Code, ContentFormat};
 use pki::CertificateError;
-use pki::chain::{AnchorFault, NothingUsable, PassedOver, Unusable};
+use pki::chain::{AnchorFlaw, NothingUsable, PassedOver, Unusable};
 use pki::cms::CmsError;
 
 use crate::reason::Reason;
@@ -92,7 +92,7 @@ pub enum Malformed {
         /// Counted from 0, in the order of the answer.
         index: usize,
         /// Why not.
-        fault: AnchorFault,
+        fault: AnchorFlaw,
     },
     /// There is no certificate.
     Empty,

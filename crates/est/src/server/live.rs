@@ -432,7 +432,7 @@ mod tests {
         let key = pki::PrivateKey::generate(pki::Curve::P256, &random).unwrap();
         let key = pki::SigningKey::from_pkcs8(key.pkcs8(), &random).unwrap();
         let at = |seconds| dtls::UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let spec = pki::make::AuthoritySpec {
+        let spec = pki::make::AuthorityCertificateSpec {
             common_name: "Root",
             organization: None,
             serial: pki::issue::Serial::new(pki::issue::NodePrefix::new(1), [1; 16]),

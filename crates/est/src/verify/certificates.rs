@@ -129,7 +129,7 @@ mod tests {
         let key = key();
         let root = root(&key);
         let device = |number| {
-            let spec = make::DeviceSpec {
+            let spec = make::DeviceCertificateSpec {
                 common_name: "device",
                 serial_number: "1",
                 organization: None,

@@ -159,7 +159,7 @@ mod tests {
 
     fn server_of(root: &Arc<Certificate>, root_key: &SigningKey, seconds: u64) -> Arc<Certificate> {
         let names = [ServerName::try_from("est.example.net").unwrap()];
-        let spec = make::ServerSpec { names: &names, serial: serial(9), validity: life(seconds) };
+        let spec = make::ServerCertificateSpec { names: &names, serial: serial(9), validity: life(seconds) };
         let parent = Parent { certificate: root, key: root_key };
         Arc::new(make::server(&spec, key().public_key(), parent, &random()).unwrap())
     }

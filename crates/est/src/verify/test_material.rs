@@ -33,7 +33,7 @@ pub(super) fn key() -> SigningKey {
 }
 
 pub(super) fn root(key: &SigningKey) -> Arc<Certificate> {
-    let spec = make::AuthoritySpec {
+    let spec = make::AuthorityCertificateSpec {
         common_name: "Root",
         organization: None,
         serial: serial(1),

@@ -114,7 +114,7 @@ pub(crate) fn authority(common_name: &str, parent: Option<&Holder>) -> Holder {
 
 pub(crate) fn authority_living(validity: Validity, common_name: &str, parent: Option<&Holder>) -> Holder {
     let key = Key::new();
-    let spec = make::AuthoritySpec {
+    let spec = make::AuthorityCertificateSpec {
         common_name,
         organization: Some("Muster tests"),
         serial: serial(),
@@ -173,7 +173,7 @@ pub(crate) fn sorted(mut certificates: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 pub(crate) fn server_of(root: &Holder, names: &[&str], validity: Validity) -> Holder {
     let key = Key::new();
     let names: Vec<ServerName<'_>> = names.iter().map(|name| ServerName::try_from(*name).unwrap()).collect();
-    let spec = make::ServerSpec { names: &names, serial: serial(), validity };
+    let spec = make::ServerCertificateSpec { names: &names, serial: serial(), validity };
     let certificate = make::server(&spec, key.signing.public_key(), root.parent(), &TestRandom::secure()).unwrap();
     let certificate = Arc::new(certificate);
     Holder { chain: vec![certificate.der().to_vec()], certificate, key }
@@ -186,7 +186,7 @@ pub(crate) fn device_of(manufacturer: &Holder, number: u32) -> Holder {
 pub(crate) fn device_living(validity: Validity, manufacturer: &Holder, number: u32) -> Holder {
     let key = Key::new();
     let (common_name, serial_number) = (format!("device-{number:06}"), format!("{number:06}"));
-    let spec = make::DeviceSpec {
+    let spec = make::DeviceCertificateSpec {
         common_name: &common_name,
         serial_number: &serial_number,
         organization: Some("Muster tests"),

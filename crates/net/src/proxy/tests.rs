@@ -101,7 +101,7 @@ fn what_the_link_loses_is_what_its_model_says() {
     for family in [FOUR, SIX] {
         let conditions = Conditions { loss: 300, mtu: 100, ..Conditions::PERFECT };
         let server = socket(family);
-        let mut model: Link<()> = Link::new(conditions, 7, "towards the server");
+        let mut model: EmulatedLink<()> = EmulatedLink::new(conditions, 7, "towards the server");
         let now = Instant::now();
         let sent: Vec<Vec<u8>> =
             (0..50u8).map(|number| vec![number; if number % 10 == 9 { 101 } else { 100 }]).collect();
@@ -189,11 +189,14 @@ fn an_address_that_is_taken_or_cannot_be_reached_is_named() {
         let server = socket(family);
         let taken = Settings { listen: server.local_addr().unwrap(), ..settings(family, &server, Conditions::PERFECT) };
         let fault = Proxy::bind(taken).unwrap_err();
-        assert!(matches!(fault, Fault::Listen(_)) && fault.to_string().contains(&taken.listen.to_string()), "{fault}");
+        assert!(
+            matches!(fault, ProxyFault::Listen(_)) && fault.to_string().contains(&taken.listen.to_string()),
+            "{fault}"
+        );
         // A link-local address without a scope leads nowhere.
         let nowhere =
             Settings { to: "[fe80::1]:5684".parse().unwrap(), ..settings(family, &server, Conditions::PERFECT) };
         let fault = Proxy::bind(nowhere).unwrap_err();
-        assert!(matches!(fault, Fault::Reach { .. }) && fault.to_string().contains("fe80::1"), "{fault}");
+        assert!(matches!(fault, ProxyFault::Reach { .. }) && fault.to_string().contains("fe80::1"), "{fault}");
     }
 }

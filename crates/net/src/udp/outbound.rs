@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 
-use super::Counters;
+use super::SocketCounters;
 
 /// Datagrams that wait while the send buffer is full. The kernel's buffer already holds about a thousand; as many again is what leaves within
 /// one retransmission timer of a device, and later than that it would be sent twice.
@@ -69,7 +69,7 @@ pub(super) struct Outbound {
     /// The buffer of the last `Gathered`, kept for the next.
     spare: Vec<u8>,
     backlog: VecDeque<Waiting>,
-    counters: Counters,
+    counters: SocketCounters,
     /// The kernel takes nothing so many times: over loopback a send buffer never fills.
     #[cfg(test)]
     pub(super) blocked: u32,
@@ -105,7 +105,7 @@ impl Outbound {
         !self.backlog.is_empty()
     }
 
-    pub(super) fn counters(&self) -> Counters {
+    pub(super) fn counters(&self) -> SocketCounters {
         self.counters
     }
 

@@ -57,9 +57,9 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
     let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     // IPv6 has one loopback address.
     for (any, asked) in [(any[0], four), (any[0], IpAddr::from([127, 7, 7, 7])), (any[1], six)] {
-        let mut server = Socket::bind(SocketAddr::new(any, 0), &Options::default()).unwrap();
+        let mut server = Socket::bind(SocketAddr::new(any, 0), &SocketOptions::default()).unwrap();
         let address = SocketAddr::new(asked, server.local_address().port());
-        let mut device = Socket::connect(address, None, &Options::default()).unwrap();
+        let mut device = Socket::connect(address, None, &SocketOptions::default()).unwrap();
         device.send(address, None, b"question");
         device.flush();
         let (peer, local, bytes) = receive(&mut server, 1).remove(0);
@@ -75,8 +75,8 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
 /// Of IPv4 alone: 127.0.0.0/8 is loopback as a whole, of IPv6 one address is.
 #[test]
 fn one_socket_plays_devices_with_many_addresses() {
-    let mut server = Socket::bind(loopbacks()[0], &Options::default()).unwrap();
-    let mut fleet = Socket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), &Options::default()).unwrap();
+    let mut server = Socket::bind(loopbacks()[0], &SocketOptions::default()).unwrap();
+    let mut fleet = Socket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), &SocketOptions::default()).unwrap();
     let devices: Vec<IpAddr> = (1..=8).map(|n| IpAddr::V4(Ipv4Addr::new(127, 1, 2, n))).collect();
     for device in &devices {
         fleet.send(server.local_address(), Some(*device), device.to_string().as_bytes());
@@ -93,8 +93,8 @@ fn one_socket_plays_devices_with_many_addresses() {
 #[test]
 fn datagrams_of_one_size_leave_joined_and_arrive_apart() {
     for loopback in loopbacks() {
-        let mut server = Socket::bind(loopback, &Options::default()).unwrap();
-        let mut device = Socket::connect(server.local_address(), None, &Options::default()).unwrap();
+        let mut server = Socket::bind(loopback, &SocketOptions::default()).unwrap();
+        let mut device = Socket::connect(server.local_address(), None, &SocketOptions::default()).unwrap();
         let flight: Vec<Vec<u8>> =
             [100, 100, 100, 40, 100, 7, 7].iter().zip(0..).map(|(len, n)| vec![n; *len]).collect();
         for datagram in &flight {
@@ -113,12 +113,12 @@ fn datagrams_of_one_size_leave_joined_and_arrive_apart() {
 
 #[test]
 fn ipv6_and_ipv4_stand_side_by_side_on_one_port() {
-    let mut four = Socket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), &Options::default()).unwrap();
+    let mut four = Socket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), &SocketOptions::default()).unwrap();
     let port = four.local_address().port();
-    let mut six = Socket::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), &Options::default()).unwrap();
+    let mut six = Socket::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), &SocketOptions::default()).unwrap();
     for (server, loopback) in [&mut four, &mut six].into_iter().zip(loopbacks()) {
         let address = SocketAddr::new(loopback.ip(), port);
-        let mut device = Socket::connect(address, None, &Options::default()).unwrap();
+        let mut device = Socket::connect(address, None, &SocketOptions::default()).unwrap();
         device.send(address, None, b"x");
         device.flush();
         let (peer, local, _) = receive(server, 1).remove(0);
@@ -129,11 +129,11 @@ fn ipv6_and_ipv4_stand_side_by_side_on_one_port() {
 #[test]
 fn shards_share_an_address_and_a_stranger_is_refused() {
     for loopback in loopbacks() {
-        let shards = Options { sharing: Sharing::Shards, ..Options::default() };
+        let shards = SocketOptions { sharing: Sharing::Shards, ..SocketOptions::default() };
         let first = Socket::bind(loopback, &shards).unwrap();
         let second = Socket::bind(first.local_address(), &shards).unwrap();
         assert_eq!(first.local_address(), second.local_address());
-        let fault = Socket::bind(first.local_address(), &Options::default()).unwrap_err();
+        let fault = Socket::bind(first.local_address(), &SocketOptions::default()).unwrap_err();
         assert_eq!(fault.source.kind(), io::ErrorKind::AddrInUse);
         assert!(fault.to_string().contains("another process has it"), "{fault}");
     }
@@ -149,8 +149,8 @@ fn what_the_kernel_does_not_take_waits_in_order_and_within_bounds() {
         assert_eq!(outbound.counters().dropped_backlog_full, 1024, "and what it cannot hold is counted");
         assert!(outbound.has_backlog());
         // An open socket takes it all, in order.
-        let mut server = Socket::bind(loopback, &Options::default()).unwrap();
-        let mut device = Socket::connect(server.local_address(), None, &Options::default()).unwrap();
+        let mut server = Socket::bind(loopback, &SocketOptions::default()).unwrap();
+        let mut device = Socket::connect(server.local_address(), None, &SocketOptions::default()).unwrap();
         let flow = outbound::Flow { peer: server.local_address(), local: None };
         device.outbound = Outbound::default();
         for n in 0..8_u8 {
@@ -168,8 +168,8 @@ fn what_the_kernel_does_not_take_waits_in_order_and_within_bounds() {
 #[test]
 fn nobody_at_home_is_heard_of_on_a_connected_socket() {
     for loopback in loopbacks() {
-        let nobody = Socket::bind(loopback, &Options::default()).unwrap().local_address();
-        let mut device = Socket::connect(nobody, None, &Options::default()).unwrap();
+        let nobody = Socket::bind(loopback, &SocketOptions::default()).unwrap().local_address();
+        let mut device = Socket::connect(nobody, None, &SocketOptions::default()).unwrap();
         let mut poll = Poll::new().unwrap();
         device.register(poll.registry(), Token(0)).unwrap();
         device.send(nobody, None, b"hello?");
@@ -198,20 +198,20 @@ fn what_icmp_said_of_the_peer_is_told_from_a_socket_that_is_broken() {
 #[test]
 fn a_fault_names_the_end_that_is_at_fault_and_what_to_do() {
     let link_local: SocketAddr = "[fe80::1]:5684".parse().unwrap();
-    let towards = Socket::connect(link_local, None, &Options::default()).unwrap_err().to_string();
+    let towards = Socket::connect(link_local, None, &SocketOptions::default()).unwrap_err().to_string();
     assert!(towards.contains("cannot send to [fe80::1]:5684") && towards.contains("[fe80::1%eth0]:5684"), "{towards}");
-    let at = Socket::bind(link_local, &Options::default()).unwrap_err().to_string();
+    let at = Socket::bind(link_local, &SocketOptions::default()).unwrap_err().to_string();
     assert!(at.contains("cannot listen on [fe80::1]:5684") && at.contains("%eth0"), "{at}");
     let broadcast: SocketAddr = "255.255.255.255:5684".parse().unwrap();
-    let broadcast = Socket::connect(broadcast, None, &Options::default()).unwrap_err().to_string();
+    let broadcast = Socket::connect(broadcast, None, &SocketOptions::default()).unwrap_err().to_string();
     assert!(broadcast.contains("broadcast") && !broadcast.contains("1024"), "{broadcast}");
 }
 
 #[test]
 fn d90_at_the_end_what_waits_is_sent_when_the_kernel_takes_it_or_counted() {
     for loopback in loopbacks() {
-        let mut server = Socket::bind(loopback, &Options::default()).unwrap();
-        let device = Socket::connect(server.local_address(), None, &Options::default()).unwrap();
+        let mut server = Socket::bind(loopback, &SocketOptions::default()).unwrap();
+        let device = Socket::connect(server.local_address(), None, &SocketOptions::default()).unwrap();
         let mut sockets = [device];
         let mut poll = Poll::new().unwrap();
         sockets[0].register(poll.registry(), Token(0)).unwrap();

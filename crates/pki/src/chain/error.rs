@@ -224,12 +224,12 @@ pub struct AnchorError {
     /// Its place in the list, counted from 0.
     pub index: usize,
     /// Why not.
-    pub fault: AnchorFault,
+    pub fault: AnchorFlaw,
 }
 
 /// Why a certificate is no anchor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AnchorFault {
+pub enum AnchorFlaw {
     /// Its basicConstraints do not make it an authority.
     NotAnAuthority,
     /// Its keyUsage lacks keyCertSign.
@@ -246,7 +246,7 @@ impl fmt::Display for AnchorError {
 
 impl std::error::Error for AnchorError {}
 
-impl fmt::Display for AnchorFault {
+impl fmt::Display for AnchorFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnAuthority => f.write_str("its basicConstraints do not make it an authority (RFC 5280 §4.2.1.9)"),

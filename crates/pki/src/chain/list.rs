@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{AnchorFault, path};
+use super::{AnchorFlaw, path};
 use crate::certificate::{Certificate, CertificateError};
 use crate::encoding::Encoding;
 use crate::name::Name;
@@ -48,7 +48,7 @@ pub enum Unusable {
     /// The same under [`Encoding::Strict`]; [`Encoding::AsIssued`] would use it.
     NotStrict(CertificateError),
     /// It can be read, and is no anchor.
-    NoAnchor(AnchorFault),
+    NoAnchor(AnchorFlaw),
 }
 
 /// A list of which nothing can be used, or not the one certificate that is needed.
@@ -93,7 +93,7 @@ impl Listed {
     fn of<D: AsRef<[u8]>>(
         list: &[D],
         encoding: Encoding,
-        suits: impl Fn(&Certificate) -> Result<(), AnchorFault>,
+        suits: impl Fn(&Certificate) -> Result<(), AnchorFlaw>,
     ) -> Result<Self, NothingUsable> {
         let (mut usable, mut passed_over) = (Vec::new(), Vec::new());
         for (index, der) in list.iter().map(AsRef::as_ref).enumerate() {

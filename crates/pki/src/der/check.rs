@@ -11,7 +11,7 @@ pub const DEPTH_MAX: usize = 16;
 
 /// How much of one kind of structure is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct DerLimits {
     /// Size of the whole encoding.
     pub bytes_max: usize,
     /// Elements at all levels together: the number of steps that [`check_within`] may take.
@@ -19,13 +19,13 @@ pub struct Limits {
 }
 
 /// A certificate: P-256 certificates of devices have 400 to 900 bytes and under 100 elements; a verbose CA stays under 2 KiB.
-pub const CERTIFICATE_LIMITS: Limits = Limits { bytes_max: 8_192, elements_max: 512 };
+pub const CERTIFICATE_LIMITS: DerLimits = DerLimits { bytes_max: 8_192, elements_max: 512 };
 
 /// A certification request: smaller than a certificate, but its attributes are the client's choice.
-pub const CSR_LIMITS: Limits = Limits { bytes_max: 8_192, elements_max: 512 };
+pub const CSR_LIMITS: DerLimits = DerLimits { bytes_max: 8_192, elements_max: 512 };
 
 /// A certs-only CMS: a handful of certificates.
-pub const CMS_LIMITS: Limits = Limits { bytes_max: 65_536, elements_max: 4_096 };
+pub const CMS_LIMITS: DerLimits = DerLimits { bytes_max: 65_536, elements_max: 4_096 };
 
 const _: () = assert!(CMS_LIMITS.bytes_max >= 4 * CERTIFICATE_LIMITS.bytes_max);
 const _: () = assert!(CMS_LIMITS.elements_max >= 4 * CERTIFICATE_LIMITS.elements_max);
@@ -42,7 +42,7 @@ pub fn check_strict(bytes: &[u8]) -> Result<(), DerError> {
 ///
 /// # Errors
 /// The first violation, in reading order.
-pub fn check_within(bytes: &[u8], limits: Limits) -> Result<(), DerError> {
+pub fn check_within(bytes: &[u8], limits: DerLimits) -> Result<(), DerError> {
     check_as(bytes, limits, &mut Reading::default()).map_err(|misplaced| misplaced.error)
 }
 
@@ -54,13 +54,13 @@ pub(crate) struct Misplaced {
 }
 
 /// [`check_within`], with the deviations that `reading` lets through.
-pub(crate) fn check_as(bytes: &[u8], limits: Limits, reading: &mut Reading) -> Result<(), Misplaced> {
+pub(crate) fn check_as(bytes: &[u8], limits: DerLimits, reading: &mut Reading) -> Result<(), Misplaced> {
     let mut at = 0;
     walk(bytes, limits, reading, &mut at).map_err(|error| Misplaced { error, at })
 }
 
 /// `current` is the offset of the element that is being looked at.
-fn walk(bytes: &[u8], limits: Limits, reading: &mut Reading, current: &mut usize) -> Result<(), DerError> {
+fn walk(bytes: &[u8], limits: DerLimits, reading: &mut Reading, current: &mut usize) -> Result<(), DerError> {
     if bytes.len() > limits.bytes_max {
         return Err(DerError::TooLarge);
     }

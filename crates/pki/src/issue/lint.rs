@@ -14,7 +14,7 @@ use crate::oid::{self, Oid};
 
 /// Which field of the encoded certificate is not what was asked for. Never a client's fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LintFault {
+pub enum LintFlaw {
     /// It does not parse.
     Certificate(CertificateError),
     /// The serial number.
@@ -37,7 +37,7 @@ pub enum LintFault {
     Assembled,
 }
 
-impl fmt::Display for LintFault {
+impl fmt::Display for LintFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let field = match self {
             Self::Certificate(error) => return error.fmt(f),
@@ -56,17 +56,17 @@ impl fmt::Display for LintFault {
 }
 
 /// Checks that `der` says exactly what was asked for under this template.
-pub(super) fn check(template: &Template, asked: &Asked<'_>, der: &[u8]) -> Result<(), LintFault> {
-    check_within(der, CERTIFICATE_LIMITS).at(Field::Whole).map_err(LintFault::Certificate)?;
-    let tbs = ToBeSignedFields::read(der).map_err(LintFault::Certificate)?;
+pub(super) fn check(template: &Template, asked: &Asked<'_>, der: &[u8]) -> Result<(), LintFlaw> {
+    check_within(der, CERTIFICATE_LIMITS).at(Field::Whole).map_err(LintFlaw::Certificate)?;
+    let tbs = ToBeSignedFields::read(der).map_err(LintFlaw::Certificate)?;
     let issuer = template.issuer();
     let fields = [
-        (LintFault::Serial, tbs.serial == asked.serial.as_bytes()),
-        (LintFault::Algorithm, tbs.algorithm == issuer.algorithm().identifier()),
-        (LintFault::Issuer, tbs.issuer == issuer.certificate().subject().der()),
-        (LintFault::Validity, tbs.validity == asked.validity),
-        (LintFault::Subject, tbs.subject == asked.subject.der()),
-        (LintFault::PublicKey, tbs.spki == asked.spki),
+        (LintFlaw::Serial, tbs.serial == asked.serial.as_bytes()),
+        (LintFlaw::Algorithm, tbs.algorithm == issuer.algorithm().identifier()),
+        (LintFlaw::Issuer, tbs.issuer == issuer.certificate().subject().der()),
+        (LintFlaw::Validity, tbs.validity == asked.validity),
+        (LintFlaw::Subject, tbs.subject == asked.subject.der()),
+        (LintFlaw::PublicKey, tbs.spki == asked.spki),
     ];
     if let Some(&(fault, _)) = fields.iter().find(|(_, same)| !same) {
         return Err(fault);
@@ -76,17 +76,16 @@ pub(super) fn check(template: &Template, asked: &Asked<'_>, der: &[u8]) -> Resul
         template,
         asked,
         Extensions::read(tbs.extensions, &mut Reading::default())
-            .map_err(|error| LintFault::Certificate(Located::into(error)))?,
+            .map_err(|error| LintFlaw::Certificate(Located::into(error)))?,
     )
 }
 
 /// Each extension is one that was asked for, with its value and criticality, and none is missing.
-fn check_values(template: &Template, asked: &Asked<'_>, mut list: crate::der::Reader<'_>) -> Result<(), LintFault> {
+fn check_values(template: &Template, asked: &Asked<'_>, mut list: crate::der::Reader<'_>) -> Result<(), LintFlaw> {
     let mut missing = template.constants.len() + 1 + usize::from(!asked.san.is_empty());
     while !list.is_empty() {
-        let extension = Extension::read(&mut list, &mut Reading::default())
-            .at(Field::Extensions)
-            .map_err(LintFault::Certificate)?;
+        let extension =
+            Extension::read(&mut list, &mut Reading::default()).at(Field::Extensions).map_err(LintFlaw::Certificate)?;
         let fine = match extension.id {
             oid::SUBJECT_KEY_IDENTIFIER => !extension.critical && extension.value.get(2..) == Some(&asked.key_id),
             oid::SUBJECT_ALT_NAME => {
@@ -96,9 +95,9 @@ fn check_values(template: &Template, asked: &Asked<'_>, mut list: crate::der::Re
                 constant.id == id && constant.critical == extension.critical && constant.value == extension.value
             }),
         };
-        missing = missing.checked_sub(1).filter(|_| fine).ok_or(LintFault::Extension)?;
+        missing = missing.checked_sub(1).filter(|_| fine).ok_or(LintFlaw::Extension)?;
     }
-    if missing == 0 { Ok(()) } else { Err(LintFault::Extension) }
+    if missing == 0 { Ok(()) } else { Err(LintFlaw::Extension) }
 }
 
 /// Whether the extensions of `certificate` are those that `template` writes, but for URLs and the issuer's key identifier.
@@ -136,7 +135,7 @@ fn is_url(id: Oid<'_>) -> bool {
 }
 
 /// What the extensions mean, read by the parser that reads certificates from the network.
-fn check_meaning(template: &Template, asked: &Asked<'_>, read: Extensions) -> Result<(), LintFault> {
+fn check_meaning(template: &Template, asked: &Asked<'_>, read: Extensions) -> Result<(), LintFlaw> {
     let is_ca = read.basic_constraints.is_some_and(|constraints| constraints.is_ca || constraints.path_len.is_some());
     let purposes = read.extended_key_usage.unwrap_or_default();
     let meant = !is_ca
@@ -148,7 +147,7 @@ fn check_meaning(template: &Template, asked: &Asked<'_>, read: Extensions) -> Re
     let names: GeneralNames = read.san;
     match (meant, names == *asked.san) {
         (true, true) => Ok(()),
-        (false, _) => Err(LintFault::Extension),
-        (true, false) => Err(LintFault::AlternativeNames),
+        (false, _) => Err(LintFlaw::Extension),
+        (true, false) => Err(LintFlaw::AlternativeNames),
     }
 }

@@ -46,10 +46,10 @@ impl Serial {
     /// than the 20 octets of RFC 5280 §4.1.2.2.
     ///
     /// # Errors
-    /// [`SerialFault`] where [`Serial::new`] never makes these octets: another authority did, or a row is damaged.
-    pub fn from_bytes(octets: &[u8]) -> Result<Self, SerialFault> {
-        let octets: [u8; SERIAL_BYTES] = octets.try_into().map_err(|_| SerialFault::Length(octets.len()))?;
-        if octets[0] == FIRST_OCTET { Ok(Self(octets)) } else { Err(SerialFault::FirstOctet(octets[0])) }
+    /// [`SerialError`] where [`Serial::new`] never makes these octets: another authority did, or a row is damaged.
+    pub fn from_bytes(octets: &[u8]) -> Result<Self, SerialError> {
+        let octets: [u8; SERIAL_BYTES] = octets.try_into().map_err(|_| SerialError::Length(octets.len()))?;
+        if octets[0] == FIRST_OCTET { Ok(Self(octets)) } else { Err(SerialError::FirstOctet(octets[0])) }
     }
 
     /// The node that made it.
@@ -79,14 +79,14 @@ impl fmt::Debug for Serial {
 
 /// Why octets are not a serial number that Muster makes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SerialFault {
+pub enum SerialError {
     /// There are not [`SERIAL_BYTES`] of them, but this many.
     Length(usize),
     /// They begin with this octet and not with 01.
     FirstOctet(u8),
 }
 
-impl fmt::Display for SerialFault {
+impl fmt::Display for SerialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Length(octets) => write!(f, "a serial number of {octets} octets, where ours have {SERIAL_BYTES}"),
@@ -97,7 +97,7 @@ impl fmt::Display for SerialFault {
     }
 }
 
-impl std::error::Error for SerialFault {}
+impl std::error::Error for SerialError {}
 
 #[cfg(test)]
 mod tests {
@@ -113,10 +113,10 @@ mod tests {
         let mut octets = *serial.as_bytes();
         for first in (0x00..=0xff).filter(|&first| first != 0x01) {
             octets[0] = first;
-            assert_eq!(Serial::from_bytes(&octets), Err(SerialFault::FirstOctet(first)));
+            assert_eq!(Serial::from_bytes(&octets), Err(SerialError::FirstOctet(first)));
         }
         for length in (0..40).filter(|&length| length != SERIAL_BYTES) {
-            assert_eq!(Serial::from_bytes(&vec![0x01; length]), Err(SerialFault::Length(length)));
+            assert_eq!(Serial::from_bytes(&vec![0x01; length]), Err(SerialError::Length(length)));
         }
     }
 

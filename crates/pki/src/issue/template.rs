@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{IssueError, Issuer, Serial, ToBeSigned, lint};
+use super::{IssueError, IssuerCertificate, Serial, ToBeSigned, lint};
 use crate::algorithm::PublicKey;
 use crate::certificate::Certificate;
 use crate::der::{Tag, Writer, element_len};
@@ -29,7 +29,7 @@ pub struct TemplateSpec {
 /// Pre-encoded parts of the certificates of one profile under one issuer.
 #[derive(Debug)]
 pub struct Template {
-    issuer: Arc<Issuer>,
+    issuer: Arc<IssuerCertificate>,
     /// extKeyUsage with clientAuth is among the extensions.
     pub(super) client_auth: bool,
     /// The extensions that are the same in all certificates, for the lint.
@@ -59,7 +59,7 @@ impl Template {
     ///
     /// # Errors
     /// [`IssueError::Url`]: a URL of `spec` is not absolute.
-    pub fn new(issuer: Arc<Issuer>, spec: &TemplateSpec) -> Result<Self, IssueError> {
+    pub fn new(issuer: Arc<IssuerCertificate>, spec: &TemplateSpec) -> Result<Self, IssueError> {
         for url in [&spec.crl_url, &spec.ca_issuers_url, &spec.ocsp_url].into_iter().flatten() {
             GeneralName::Uri(url).check().map_err(|_| IssueError::Url)?;
         }
@@ -88,7 +88,7 @@ impl Template {
 
     /// Under whom.
     #[must_use]
-    pub const fn issuer(&self) -> &Arc<Issuer> {
+    pub const fn issuer(&self) -> &Arc<IssuerCertificate> {
         &self.issuer
     }
 
@@ -180,7 +180,7 @@ impl Constant {
     }
 }
 
-fn constants(issuer: &Issuer, spec: &TemplateSpec) -> Vec<Constant> {
+fn constants(issuer: &IssuerCertificate, spec: &TemplateSpec) -> Vec<Constant> {
     let mut out = Vec::new();
     let mut add = |id, critical, value| out.push(Constant { id, critical, value });
     if spec.basic_constraints {
@@ -213,7 +213,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn check(&self, issuer: &Issuer) -> Result<(), IssueError> {
+    fn check(&self, issuer: &IssuerCertificate) -> Result<(), IssueError> {
         if self.subject.is_empty() && self.san.is_empty() {
             return Err(IssueError::NoSubject);
         }
@@ -262,7 +262,7 @@ impl<'a> SanExtension<'a> {
 }
 
 /// RFC 5280 §4.2.1.1: keyIdentifier alone, "derived from the [...] subject key identifier extension" of the issuer.
-fn authority_key_identifier(issuer: &Issuer) -> Vec<u8> {
+fn authority_key_identifier(issuer: &IssuerCertificate) -> Vec<u8> {
     let mut out = Writer::default();
     out.sequence(|out| out.element(Tag::context(0), issuer.certificate().subject_key_id().unwrap_or_default()));
     out.into_vec()

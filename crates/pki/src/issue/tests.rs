@@ -6,7 +6,7 @@ use super::template::Asked;
 use super::*;
 use crate::general_name::GeneralNames;
 use crate::key::SigningKey;
-use crate::make::{AuthoritySpec, root};
+use crate::make::{AuthorityCertificateSpec, root};
 use crate::name::NameBuilder;
 use crate::{Curve, PrivateKey, oid};
 
@@ -19,17 +19,17 @@ fn at(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
-fn issuer() -> (Arc<Issuer>, SigningKey) {
+fn issuer() -> (Arc<IssuerCertificate>, SigningKey) {
     let key = PrivateKey::generate(Curve::P256, &random()).unwrap();
     let key = SigningKey::from_pkcs8(key.pkcs8(), &random()).unwrap();
-    let spec = AuthoritySpec {
+    let spec = AuthorityCertificateSpec {
         common_name: "Issuing",
         organization: None,
         serial: Serial::new(NodePrefix::new(0), [1; 16]),
         validity: Validity { not_before: at(1_000_000), not_after: at(2_000_000_000) },
         path_len: Some(0),
     };
-    (Arc::new(Issuer::new(Arc::new(root(&spec, &key, &random()).unwrap())).unwrap()), key)
+    (Arc::new(IssuerCertificate::new(Arc::new(root(&spec, &key, &random()).unwrap())).unwrap()), key)
 }
 
 /// E34: bytes that differ in any field from what was asked for are found, whichever field it is.
@@ -50,31 +50,31 @@ fn e34_the_lint_finds_each_field_that_differs() {
     let fault = |template: &Template, asked: Asked<'_>| lint::check(template, &asked, &der).err();
 
     assert_eq!(fault(&template, asked()), None);
-    assert_eq!(fault(&template, Asked { subject: &other, ..asked() }), Some(LintFault::Subject));
-    assert_eq!(fault(&template, Asked { san: &GeneralNames::empty(), ..asked() }), Some(LintFault::Extension));
+    assert_eq!(fault(&template, Asked { subject: &other, ..asked() }), Some(LintFlaw::Subject));
+    assert_eq!(fault(&template, Asked { san: &GeneralNames::empty(), ..asked() }), Some(LintFlaw::Extension));
     let elsewhere = GeneralNames::new([crate::GeneralName::Dns("b.example")]).unwrap();
-    assert_eq!(fault(&template, Asked { san: &elsewhere, ..asked() }), Some(LintFault::Extension));
+    assert_eq!(fault(&template, Asked { san: &elsewhere, ..asked() }), Some(LintFlaw::Extension));
     let second = Serial::new(NodePrefix::new(1), [3; 16]);
-    assert_eq!(fault(&template, Asked { serial: &second, ..asked() }), Some(LintFault::Serial));
+    assert_eq!(fault(&template, Asked { serial: &second, ..asked() }), Some(LintFlaw::Serial));
     let longer = Validity { not_after: at(1_000_002), ..validity };
-    assert_eq!(fault(&template, Asked { validity: longer, ..asked() }), Some(LintFault::Validity));
+    assert_eq!(fault(&template, Asked { validity: longer, ..asked() }), Some(LintFlaw::Validity));
     assert_eq!(
         fault(&template, Asked { spki: issuer.certificate().spki().get(1..).unwrap(), ..asked() }),
-        Some(LintFault::PublicKey)
+        Some(LintFlaw::PublicKey)
     );
-    assert_eq!(fault(&template, Asked { key_id: [0; 20], ..asked() }), Some(LintFault::Extension));
-    assert_eq!(fault(&plain, asked()), Some(LintFault::Extension), "extensions that this template does not have");
+    assert_eq!(fault(&template, Asked { key_id: [0; 20], ..asked() }), Some(LintFlaw::Extension));
+    assert_eq!(fault(&plain, asked()), Some(LintFlaw::Extension), "extensions that this template does not have");
     let elsewhere = TemplateSpec { crl_url: Some("http://b.example/crl".into()), ..spec };
-    assert_eq!(fault(&Template::new(Arc::clone(&issuer), &elsewhere).unwrap(), asked()), Some(LintFault::Extension));
+    assert_eq!(fault(&Template::new(Arc::clone(&issuer), &elsewhere).unwrap(), asked()), Some(LintFlaw::Extension));
     let stranger = Template::new(self::issuer().0, &TemplateSpec::default()).unwrap();
     assert_eq!(
         lint::check(&stranger, &asked(), &der).err(),
-        Some(LintFault::Extension),
+        Some(LintFlaw::Extension),
         "the key identifier is another's"
     );
     let mut trailing = der.clone();
     trailing.push(0);
-    assert!(matches!(lint::check(&template, &asked(), &trailing), Err(LintFault::Certificate(_))));
+    assert!(matches!(lint::check(&template, &asked(), &trailing), Err(LintFlaw::Certificate(_))));
 }
 
 fn name(text: &str) -> crate::Name {

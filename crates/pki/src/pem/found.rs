@@ -15,7 +15,7 @@ pub enum Found {
     /// A block of PEM with this label, encrypted as RFC 1421 has it (`Proc-Type: 4,ENCRYPTED`).
     EncryptedBlock(&'static str),
     /// DER without PEM.
-    Der(Kind),
+    Der(DerKind),
 }
 
 impl Found {
@@ -27,14 +27,14 @@ impl Found {
             }
             (Label::Certificate, Self::Block("PKCS7")) => "openssl pkcs7 -print_certs -in OLD -out NEW",
             (Label::Certificate, Self::Block("CMS")) => "openssl cms -cmsout -noout -inform PEM -in OLD -certsout NEW",
-            (Label::Certificate, Self::Der(Kind::Pkcs12)) => "openssl pkcs12 -in OLD -nokeys -out NEW",
-            (Label::Certificate, Self::Der(Kind::Cms)) => "openssl pkcs7 -inform DER -print_certs -in OLD -out NEW",
+            (Label::Certificate, Self::Der(DerKind::Pkcs12)) => "openssl pkcs12 -in OLD -nokeys -out NEW",
+            (Label::Certificate, Self::Der(DerKind::Cms)) => "openssl pkcs7 -inform DER -print_certs -in OLD -out NEW",
             (Label::PrivateKey, Self::EncryptedBlock("EC PRIVATE KEY" | "PRIVATE KEY")) => {
                 "openssl pkey -in OLD -out NEW"
             }
             (Label::PrivateKey, Self::Block("ENCRYPTED PRIVATE KEY")) => "openssl pkey -in OLD -out NEW",
-            (Label::PrivateKey, Self::Der(Kind::EncryptedKey)) => "openssl pkcs8 -inform DER -in OLD -out NEW",
-            (Label::PrivateKey, Self::Der(Kind::Pkcs12)) => "openssl pkcs12 -in OLD -nocerts -nodes -out NEW",
+            (Label::PrivateKey, Self::Der(DerKind::EncryptedKey)) => "openssl pkcs8 -inform DER -in OLD -out NEW",
+            (Label::PrivateKey, Self::Der(DerKind::Pkcs12)) => "openssl pkcs12 -in OLD -nocerts -nodes -out NEW",
             (Label::PrivateKey, Self::Block("OPENSSH PRIVATE KEY")) => {
                 "install -m 600 OLD NEW && ssh-keygen -p -N '' -m PKCS8 -f NEW"
             }
@@ -55,7 +55,7 @@ impl fmt::Display for Found {
 
 /// What DER is, as its outermost elements tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum DerKind {
     /// RFC 5280 §4.1
     Certificate,
     /// PKCS #10
@@ -74,7 +74,7 @@ pub enum Kind {
     Pkcs12,
 }
 
-impl Kind {
+impl DerKind {
     /// Looks at the outermost elements, no further than it takes to tell the kinds apart.
     pub(super) fn of(der: &[u8]) -> Option<Self> {
         let inside = match Reader::sequence(der) {
@@ -124,7 +124,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for DerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Certificate => "a certificate",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use pki::chain::{Anchors, verify_device};
-use pki::issue::{Issuer, Template, TemplateSpec, validity};
+use pki::issue::{IssuerCertificate, Template, TemplateSpec, validity};
 use pki::make::{CsrSpec, csr};
 use pki::{Csr, GeneralNames, cms, der};
 
@@ -25,8 +25,11 @@ fn an_enrolment_stays_within_its_allocations() {
     let idevid = root.idevid("7");
     let chain = [idevid.der()];
     let random = random();
-    let template =
-        Template::new(Arc::new(Issuer::new(Arc::clone(&root.certificate)).unwrap()), &TemplateSpec::default()).unwrap();
+    let template = Template::new(
+        Arc::new(IssuerCertificate::new(Arc::clone(&root.certificate)).unwrap()),
+        &TemplateSpec::default(),
+    )
+    .unwrap();
     let period = validity(template.issuer(), at(NOW), Duration::from_secs(DAY), Duration::ZERO).unwrap();
     let subject = cn("meter");
     let spec = CsrSpec { subject: &subject, san: &GeneralNames::empty(), challenge_password: None };

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use pki::chain::{
-    AnchorError, AnchorFault, Anchors, CHAIN_CERTIFICATES_MAX, ChainError, SIGNATURES_MAX, verify_device, verify_server,
+    AnchorError, AnchorFlaw, Anchors, CHAIN_CERTIFICATES_MAX, ChainError, SIGNATURES_MAX, verify_device, verify_server,
 };
 use pki::der::{Tag, Writer};
-use pki::make::{ServerSpec, server};
+use pki::make::{ServerCertificateSpec, server};
 use pki::{
     Certificate, CertificateFlaw, Curve, Field, GeneralName, GeneralNames, Located, Oid, ServerName, Validity, oid,
 };
@@ -151,7 +151,7 @@ fn e13_an_authority_whose_key_usage_lacks_cert_sign_issues_nothing() {
     assert_eq!(device(&anchors(&[&root]), &chain), Err(ChainError::KeyUsage { index: 1 }));
     assert_eq!(
         Anchors::new(vec![Arc::clone(&root.certificate), middle.certificate]).err(),
-        Some(AnchorError { index: 1, fault: AnchorFault::KeyUsage })
+        Some(AnchorError { index: 1, fault: AnchorFlaw::KeyUsage })
     );
 }
 
@@ -355,7 +355,7 @@ fn e20_a_certificate_that_is_not_strict_names_its_place() {
 
 fn server_certificate(root: &Authority, names: &[&str]) -> Certificate {
     let names: Vec<ServerName<'_>> = names.iter().map(|&name| ServerName::try_from(name).unwrap()).collect();
-    let spec = ServerSpec { names: &names, serial: serial(), validity: years(2) };
+    let spec = ServerCertificateSpec { names: &names, serial: serial(), validity: years(2) };
     server(&spec, p256().public_key(), root.as_parent(), &random()).unwrap()
 }
 

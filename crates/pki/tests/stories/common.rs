@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pki::der::{Tag, Writer};
 use pki::issue::{NodePrefix, Serial};
-use pki::make::{AuthoritySpec, DeviceSpec, Parent};
+use pki::make::{AuthorityCertificateSpec, DeviceCertificateSpec, Parent};
 use pki::{Certificate, Curve, Name, NameBuilder, Oid, PrivateKey, SigningKey, UnixTime, Validity, make, oid};
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -73,7 +73,7 @@ impl Authority {
     }
 
     pub(crate) fn idevid(&self, serial_number: &str) -> Certificate {
-        let spec = DeviceSpec {
+        let spec = DeviceCertificateSpec {
             common_name: "meter",
             serial_number,
             organization: Some("Example Energy"),
@@ -84,8 +84,14 @@ impl Authority {
     }
 }
 
-fn spec(common_name: &str, path_len: Option<u8>) -> AuthoritySpec<'_> {
-    AuthoritySpec { common_name, organization: Some("Example"), serial: serial(), validity: years(20), path_len }
+fn spec(common_name: &str, path_len: Option<u8>) -> AuthorityCertificateSpec<'_> {
+    AuthorityCertificateSpec {
+        common_name,
+        organization: Some("Example"),
+        serial: serial(),
+        validity: years(20),
+        path_len,
+    }
 }
 
 /// A certificate field by field, for what no honest maker makes.

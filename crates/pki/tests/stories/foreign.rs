@@ -5,11 +5,11 @@ use std::sync::Arc;
 use pki::chain::{Anchors, ChainError, verify_device};
 use pki::cms::{self, CmsError};
 use pki::der::{DerError, Tag, Writer};
-use pki::issue::{Issuer, Template, TemplateSpec};
-use pki::pem::{Kind, PemError};
+use pki::issue::{IssuerCertificate, Template, TemplateSpec};
+use pki::pem::{DerKind, PemError};
 use pki::{
     AlgorithmError, Certificate, CertificateFlaw, Csr, CsrFlaw, Curve, Deviation, Encoding, ExtensionField, Field,
-    GeneralName, GeneralNames, KeyFault, Name, NameBuilder, PrivateKey, SignatureError, SigningKey, oid, pem,
+    GeneralName, GeneralNames, KeyError, Name, NameBuilder, PrivateKey, SignatureError, SigningKey, oid, pem,
 };
 
 use crate::common::*;
@@ -200,8 +200,10 @@ fn e63_what_is_issued_is_strict_der() {
     let device = Certificate::parse_as(&tbs, Encoding::AsIssued).unwrap();
     assert_eq!(device.deviations().iter().collect::<Vec<_>>(), [Deviation::SetOrder, Deviation::PrintableString]);
 
-    let template =
-        Template::new(Arc::new(Issuer::new(Arc::clone(&root.certificate)).unwrap()), &TemplateSpec::default());
+    let template = Template::new(
+        Arc::new(IssuerCertificate::new(Arc::clone(&root.certificate)).unwrap()),
+        &TemplateSpec::default(),
+    );
     let filled =
         template.unwrap().fill(device.subject(), &GeneralNames::empty(), key.spki(), &serial(), years(1)).unwrap();
     pki::der::check_strict(filled.der()).unwrap();
@@ -348,17 +350,17 @@ fn e71_der_of_another_kind_is_named() {
         out.bit_string(&[0]);
     });
     for (der, kind) in [
-        (&certificate[..], Kind::Certificate),
-        (&request, Kind::Request),
-        (&sec1, Kind::PrivateKey),
-        (key.spki(), Kind::PublicKey),
-        (&crl.into_vec(), Kind::RevocationList),
-        (&[0x30, 6, 0x30, 0, 4, 2, 0, 0], Kind::EncryptedKey),
-        (&[0x30, 5, 2, 1, 3, 0x30, 0], Kind::Pkcs12),
-        (&[0x30, 0x80, 2, 1, 3, 0x30, 0x80, 0, 0, 0, 0], Kind::Pkcs12),
+        (&certificate[..], DerKind::Certificate),
+        (&request, DerKind::Request),
+        (&sec1, DerKind::PrivateKey),
+        (key.spki(), DerKind::PublicKey),
+        (&crl.into_vec(), DerKind::RevocationList),
+        (&[0x30, 6, 0x30, 0, 4, 2, 0, 0], DerKind::EncryptedKey),
+        (&[0x30, 5, 2, 1, 3, 0x30, 0], DerKind::Pkcs12),
+        (&[0x30, 0x80, 2, 1, 3, 0x30, 0x80, 0, 0, 0, 0], DerKind::Pkcs12),
     ] {
         let errors = [pem::certificates(der).err(), pem::certificate_request(der).err(), pem::private_key(der).err()];
-        let wanted = [Kind::Certificate, Kind::Request, Kind::PrivateKey];
+        let wanted = [DerKind::Certificate, DerKind::Request, DerKind::PrivateKey];
         for (error, wanted) in errors.into_iter().zip(wanted) {
             if kind == wanted {
                 assert_eq!(error, None, "{kind}");
@@ -407,19 +409,19 @@ fn e64_a_key_that_cannot_be_is_refused_by_name() {
     let fault = |der: &[u8]| PrivateKey::read(der).err();
     let order = hex::decode("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551").unwrap();
     let below = [&order[..31], &[0x50]].concat();
-    let (curve, range) = (Curve::P256, Some(KeyFault::Range { curve: Curve::P256 }));
+    let (curve, range) = (Curve::P256, Some(KeyError::Range { curve: Curve::P256 }));
     assert_eq!(fault(&sec1(&[0; 32], p256_named)), range);
     assert_eq!(fault(&sec1(&order, p256_named)), range);
     assert_eq!(fault(&sec1(&[0xff; 32], p256_named)), range);
     assert_eq!(fault(&sec1(&below, p256_named)), None);
-    assert_eq!(fault(&sec1(&[7; 31], p256_named)), Some(KeyFault::Length { curve, octets: 31 }));
-    assert_eq!(fault(&sec1(&[7; 33], p256_named)), Some(KeyFault::Length { curve, octets: 33 }));
-    assert_eq!(fault(&sec1(&[7; 32], p384_named)), Some(KeyFault::Length { curve: Curve::P384, octets: 32 }));
-    assert_eq!(fault(&sec1(&[7; 32], &[])), Some(KeyFault::NoCurve));
-    let two = KeyFault::TwoCurves { outer: Curve::P384, inner: Curve::P256 };
+    assert_eq!(fault(&sec1(&[7; 31], p256_named)), Some(KeyError::Length { curve, octets: 31 }));
+    assert_eq!(fault(&sec1(&[7; 33], p256_named)), Some(KeyError::Length { curve, octets: 33 }));
+    assert_eq!(fault(&sec1(&[7; 32], p384_named)), Some(KeyError::Length { curve: Curve::P384, octets: 32 }));
+    assert_eq!(fault(&sec1(&[7; 32], &[])), Some(KeyError::NoCurve));
+    let two = KeyError::TwoCurves { outer: Curve::P384, inner: Curve::P256 };
     assert_eq!(fault(&pkcs8(p384_named, &sec1(&[7; 32], p256_named))), Some(two));
     assert_eq!(fault(&pkcs8(p256_named, &sec1(&[7; 32], &[]))), None);
-    assert_eq!(fault(&pkcs8(p256_named, &[0x30, 32])), Some(KeyFault::Der(DerError::Truncated)));
+    assert_eq!(fault(&pkcs8(p256_named, &[0x30, 32])), Some(KeyError::Der(DerError::Truncated)));
 
     // A public key beside it, of the same private key and of another.
     let computed = |scalar: &[u8]| {
@@ -434,9 +436,9 @@ fn e64_a_key_that_cannot_be_is_refused_by_name() {
     };
     let (own, other) = (computed(&[7; 32]), computed(&[8; 32]));
     let compressed = |tag: u8| [&[tag][..], &own[1..33]].concat();
-    assert_eq!((with(&own), with(&other)), (None, Some(KeyFault::PublicKey)));
+    assert_eq!((with(&own), with(&other)), (None, Some(KeyError::PublicKey)));
     assert_eq!(with(&compressed(2 | own[64] & 1)), None);
-    assert_eq!(with(&compressed(3 ^ own[64] & 1)), Some(KeyFault::PublicKey));
+    assert_eq!(with(&compressed(3 ^ own[64] & 1)), Some(KeyError::PublicKey));
     // The point that a second implementation computes.
     let second = p256::SecretKey::from_slice(&[7; 32]).unwrap().public_key();
     let second = p256::elliptic_curve::sec1::ToSec1Point::to_sec1_point(&second, false);

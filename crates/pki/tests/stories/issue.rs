@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pki::chain::{Anchors, verify_device};
 use pki::issue::{
-    BACKDATE_MAX, IssueError, Issuer, NodePrefix, SERIAL_BYTES, Serial, Template, TemplateSpec, validity,
+    BACKDATE_MAX, IssueError, IssuerCertificate, NodePrefix, SERIAL_BYTES, Serial, Template, TemplateSpec, validity,
 };
 use pki::make::{CsrSpec, csr_with_extensions};
 use pki::{
@@ -21,8 +21,8 @@ use crate::common::*;
 const YEAR: Duration = Duration::from_secs(365 * DAY);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn issuing(authority: &Authority) -> Arc<Issuer> {
-    Arc::new(Issuer::new(Arc::clone(&authority.certificate)).unwrap())
+fn issuing(authority: &Authority) -> Arc<IssuerCertificate> {
+    Arc::new(IssuerCertificate::new(Arc::clone(&authority.certificate)).unwrap())
 }
 
 fn full() -> TemplateSpec {
@@ -39,7 +39,7 @@ fn names() -> GeneralNames {
     GeneralNames::new([GeneralName::Dns("meter-7.example.net"), GeneralName::Uri("urn:dev:7")]).unwrap()
 }
 
-fn one_year(issuer: &Issuer) -> Validity {
+fn one_year(issuer: &IssuerCertificate) -> Validity {
     validity(issuer, at(NOW), YEAR, HOUR).unwrap()
 }
 
@@ -153,7 +153,7 @@ fn e31_an_issued_certificate_switches_to_generalized_time_in_2050() {
     let root = Raw { validity: long, ..Raw::authority("Long", &key) };
     let root = root.with(oid::SUBJECT_KEY_IDENTIFIER, false, &[0x04, 0x01, 0x07]);
     let der = Raw { issuer: root.subject.clone(), ..root }.signed_with(&key);
-    let issuer = Arc::new(Issuer::new(Arc::new(Certificate::parse(&der).unwrap())).unwrap());
+    let issuer = Arc::new(IssuerCertificate::new(Arc::new(Certificate::parse(&der).unwrap())).unwrap());
     let template = Template::new(issuer, &TemplateSpec::default()).unwrap();
     let period = Validity { not_before: at(YEAR_2050 - 1), not_after: at(YEAR_2050) };
     let to_be_signed = template.fill(&cn("m"), &GeneralNames::empty(), p256().spki(), &serial(), period).unwrap();
@@ -224,9 +224,9 @@ fn e21_a_key_that_is_not_on_the_list_is_not_certified() {
 #[test]
 fn an_issuer_is_an_authority_with_a_key_identifier_and_absolute_urls() {
     let (root, key) = (Authority::root("Root"), p256());
-    assert_eq!(Issuer::new(Arc::new(root.idevid("1"))).err(), Some(IssueError::NotAnAuthority));
+    assert_eq!(IssuerCertificate::new(Arc::new(root.idevid("1"))).err(), Some(IssueError::NotAnAuthority));
     let without = Raw::authority("No identifier", &key).into_authority(key, &root);
-    assert_eq!(Issuer::new(without.certificate).err(), Some(IssueError::NoKeyIdentifier));
+    assert_eq!(IssuerCertificate::new(without.certificate).err(), Some(IssueError::NoKeyIdentifier));
     for bad in ["", "main.crl", "http://a b/"] {
         let spec = TemplateSpec { crl_url: Some(bad.into()), ..TemplateSpec::default() };
         assert_eq!(Template::new(issuing(&root), &spec).err(), Some(IssueError::Url), "{bad:?}");

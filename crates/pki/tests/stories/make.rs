@@ -2,7 +2,8 @@
 
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{
-    AuthoritySpec, CsrSpec, DeviceSpec, MakeError, Parent, ServerSpec, authority, csr, idevid, root, server,
+    AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, MakeError, Parent, ServerCertificateSpec, authority, csr,
+    idevid, root, server,
 };
 use pki::{Certificate, Curve, GeneralName, GeneralNames, NameBuilder, PrivateKey, ServerName, SigningKey, oid};
 use ring::rand::SecureRandom;
@@ -26,12 +27,18 @@ fn everything(seed: u8) -> Vec<Vec<u8>> {
     };
     let (root_key, issuing_key, device_key) = (new_key(seed), new_key(seed + 1), new_key(seed + 2));
     let serial = Serial::new(NodePrefix::new(1), [seed; 16]);
-    let spec = AuthoritySpec { common_name: "Root", organization: None, serial, validity: years(1), path_len: None };
+    let spec = AuthorityCertificateSpec {
+        common_name: "Root",
+        organization: None,
+        serial,
+        validity: years(1),
+        path_len: None,
+    };
     let top = root(&spec, &root_key, &random).unwrap();
     let parent = Parent { certificate: &top, key: &root_key };
     let issuing = authority(&spec, issuing_key.public_key(), parent, &random).unwrap();
     let names = [ServerName::try_from("localhost").unwrap()];
-    let serving = ServerSpec { names: &names, serial, validity: years(1) };
+    let serving = ServerCertificateSpec { names: &names, serial, validity: years(1) };
     let serving = server(&serving, device_key.public_key(), parent, &random).unwrap();
     let device = device_spec(serial);
     let idevid = idevid(&device, device_key.public_key(), parent, &random).unwrap();
@@ -41,8 +48,8 @@ fn everything(seed: u8) -> Vec<Vec<u8>> {
     [top, issuing, serving, idevid].iter().map(|made| made.der().to_vec()).chain([request]).collect()
 }
 
-fn device_spec(serial: Serial) -> DeviceSpec<'static> {
-    DeviceSpec { common_name: "meter", serial_number: "Wt1", organization: None, serial, validity: years(1) }
+fn device_spec(serial: Serial) -> DeviceCertificateSpec<'static> {
+    DeviceCertificateSpec { common_name: "meter", serial_number: "Wt1", organization: None, serial, validity: years(1) }
 }
 
 #[test]
@@ -89,7 +96,7 @@ fn a_server_needs_names_that_may_be_issued_and_fits_a_small_buffer() {
     let root = Authority::root("Root");
     let make = |names: &[ServerName<'_>]| {
         server(
-            &ServerSpec { names, serial: serial(), validity: years(1) },
+            &ServerCertificateSpec { names, serial: serial(), validity: years(1) },
             p256().public_key(),
             root.as_parent(),
             &random(),

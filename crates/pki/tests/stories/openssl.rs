@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::chain::{Anchors, ChainError, verify_device, verify_server};
-use pki::issue::{Issuer, Template, TemplateSpec, validity};
-use pki::make::{CsrSpec, ServerSpec, csr, server};
+use pki::issue::{IssuerCertificate, Template, TemplateSpec, validity};
+use pki::make::{CsrSpec, ServerCertificateSpec, csr, server};
 use pki::pem::{self, Label};
 use pki::{
-    AlgorithmError, Certificate, Csr, CsrFlaw, Curve, GeneralName, GeneralNames, KeyFault, NameBuilder, PrivateKey,
+    AlgorithmError, Certificate, Csr, CsrFlaw, Curve, GeneralName, GeneralNames, KeyError, NameBuilder, PrivateKey,
     ServerName, SigningKey, cms, oid,
 };
 use tempfile::TempDir;
@@ -73,7 +73,7 @@ fn issued(authority: &Authority) -> Certificate {
         ca_issuers_url: Some("http://pki.example.net/issuing.cer".into()),
         ocsp_url: Some("http://ocsp.example.net".into()),
     };
-    let issuer = Arc::new(Issuer::new(Arc::clone(&authority.certificate)).unwrap());
+    let issuer = Arc::new(IssuerCertificate::new(Arc::clone(&authority.certificate)).unwrap());
     let period = validity(&issuer, at(NOW), Duration::from_secs(365 * DAY), Duration::from_secs(3_600)).unwrap();
     let template = Template::new(issuer, &spec).unwrap();
     let subject =
@@ -149,7 +149,7 @@ fn openssl_verifies_what_we_make() {
     let openssl = OpenSsl::new();
     let (root, manufacturer) = (Authority::root("Root"), Authority::root("Manufacturer"));
     let names = ["est.example.net", "192.0.2.7", "2001:db8::7"].map(|name| ServerName::try_from(name).unwrap());
-    let spec = ServerSpec { names: &names, serial: serial(), validity: years(2) };
+    let spec = ServerCertificateSpec { names: &names, serial: serial(), validity: years(2) };
     let server = server(&spec, p256().public_key(), root.as_parent(), &random()).unwrap();
     openssl.write_certificate("root.pem", &root.certificate).write_certificate("server.pem", &server);
     openssl.write_certificate("manufacturer.pem", &manufacturer.certificate);
@@ -244,7 +244,7 @@ fn openssl_reads_our_keys() {
         openssl.write("our.key", pem::encode_private_key(&key).as_bytes());
         assert_contains(&openssl.run("pkey -in our.key -noout -text -check"), &["Key is valid", name]);
     }
-    assert_eq!(SigningKey::from_pkcs8(&[0x30, 0x00], &random()).err(), Some(KeyFault::NotAKey));
+    assert_eq!(SigningKey::from_pkcs8(&[0x30, 0x00], &random()).err(), Some(KeyError::NotAKey));
 }
 
 /// The public key that OpenSSL sees in a file, and the one that is read from it, as SubjectPublicKeyInfo.
@@ -296,7 +296,7 @@ fn e64_what_is_wrong_with_a_key_of_openssls_is_said_and_what_converts_it_works()
         let text = openssl.output(arguments);
         assert!(text.status.success(), "{arguments}");
         openssl.write("other.key", text.stdout);
-        assert_eq!(fault("other.key"), pem::PemError::Key(KeyFault::Algorithm(expected)), "{arguments}");
+        assert_eq!(fault("other.key"), pem::PemError::Key(KeyError::Algorithm(expected)), "{arguments}");
     }
     openssl.run("ecparam -name prime256v1 -genkey -noout -out plain.key");
     for (make, said) in [

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use pki::der::{Reader, Tag, check_strict};
-use pki::issue::{Issuer, Template, TemplateSpec};
+use pki::issue::{IssuerCertificate, Template, TemplateSpec};
 use pki::make::{CsrSpec, csr};
 use pki::{Certificate, Csr, Curve, GeneralName, SigningKey, Validity, cms, oid};
 
@@ -123,7 +123,7 @@ fn our_certificate_has_the_shape_of_the_example() {
         .with(oid::SUBJECT_KEY_IDENTIFIER, false, &[&[0x04, 20][..], &[7; 20]].concat());
     let authority = Raw { issuer: example.issuer().clone(), ..authority };
     let certificate = Certificate::parse(&authority.signed_with(&key)).unwrap();
-    let issuer = Arc::new(Issuer::new(Arc::new(certificate)).unwrap());
+    let issuer = Arc::new(IssuerCertificate::new(Arc::new(certificate)).unwrap());
     let spec = TemplateSpec { basic_constraints: true, ..TemplateSpec::default() };
     let template = Template::new(issuer, &spec).unwrap();
     let to_be_signed = template.fill(example.subject(), example.san(), example.spki(), &serial(), forever).unwrap();

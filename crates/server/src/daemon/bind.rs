@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use net::udp::{BindFault, Options, RECEIVE_BUFFER_BYTES, Sharing, Socket};
+use net::udp::{BindFault, RECEIVE_BUFFER_BYTES, Sharing, Socket, SocketOptions};
 
 /// One list of sockets for each shard; the place in the list is the listen address, and the `SocketIndex` of its routes.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Bound {
 
 /// Binds every address for every shard. For port 0 the first shard's socket decides.
 pub(super) fn bind_all(listen: &[SocketAddr], shards: u16) -> Result<Bound, BindFault> {
-    let options = Options { sharing: Sharing::Shards, ..Options::default() };
+    let options = SocketOptions { sharing: Sharing::Shards, ..SocketOptions::default() };
     let mut bound = Bound { addresses: Vec::new(), shards: (0..shards).map(|_| Vec::new()).collect() };
     for &address in listen {
         refuse_company(address)?;
@@ -38,7 +38,7 @@ fn refuse_company(address: SocketAddr) -> Result<(), BindFault> {
     if address.port() == 0 {
         return Ok(());
     }
-    Socket::bind(address, &Options::default()).map(drop)
+    Socket::bind(address, &SocketOptions::default()).map(drop)
 }
 
 /// A storm that the socket cannot hold is lost before anybody counts it; `net.core.rmem_max` is 208 KiB by default.

@@ -1,14 +1,14 @@
 //! From the plain counters of a shard to the shared meters: once a turn, what changed.
 
 use metrics::{Counter, Gauge};
-use net::udp::{Counters as Traffic, Socket};
+use net::udp::{Socket, SocketCounters};
 
 use crate::metrics::Meters;
 
 /// What was published so far.
 #[derive(Default)]
 pub(super) struct Publisher {
-    traffic: Traffic,
+    traffic: SocketCounters,
     drops: Vec<u64>,
     not_unicast: u64,
     counters: est::Counters,
@@ -36,7 +36,7 @@ impl Publisher {
     }
 
     fn publish_traffic(&mut self, meters: &Meters, sockets: &[Socket]) {
-        let now = sockets.iter().map(Socket::counters).fold(Traffic::default(), Traffic::plus);
+        let now = sockets.iter().map(Socket::counters).fold(SocketCounters::default(), SocketCounters::plus);
         let published = &mut self.traffic;
         add(&meters.received, &mut published.received, now.received);
         add(&meters.received_bytes, &mut published.received_bytes, now.received_bytes);

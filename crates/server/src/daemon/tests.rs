@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use authority::{Completion, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing};
 use est::{Failure, Operation};
 use net::Clock;
-use net::device::Fault;
+use net::blocking_client::ConnectionFault;
 use net::udp::{Batch, Socket};
 use pki::Digest;
 use pki::issue::Serial;
@@ -29,7 +29,7 @@ fn without_room_an_enrolment_is_answered_with_later_and_the_rest_is_served() {
         let identity = pki.device(1);
         let mut device = pki.connect(&identity, server.addresses()[0]);
         let fault = device.ask(Operation::Enroll { csr: csr(&identity, &new_key()) }, PATIENCE).unwrap_err();
-        let Fault::Failed(Failure::Later { refused, max_age }) = fault else { panic!("{fault}") };
+        let ConnectionFault::Failed(Failure::Later { refused, max_age }) = fault else { panic!("{fault}") };
         assert_eq!(refused.code, coap::Code::SERVICE_UNAVAILABLE);
         assert!(max_age > 0);
         assert!(device.ask(Operation::CaCertificates, PATIENCE).is_ok());
@@ -65,7 +65,7 @@ impl Uploading {
         let setup = pki.setup(&identity, server);
         let asking = est::ClientConfig { block: coap::BlockSize::B64, ..est::ClientConfig::default() };
         let client = est::Client::new(Arc::new(asking), setup.dtls, setup.random, Clock.now());
-        let mut socket = Socket::connect(server, None, &net::udp::Options::default()).unwrap();
+        let mut socket = Socket::connect(server, None, &net::udp::SocketOptions::default()).unwrap();
         let poll = mio::Poll::new().unwrap();
         socket.register(poll.registry(), mio::Token(0)).unwrap();
         let mut device = Self { client, socket, server, poll, batch: Batch::new() };
@@ -194,7 +194,7 @@ fn e56_a_server_whose_ledger_panics_inside_ends_and_says_why() {
     let identity = pki.device(1);
     let mut device = pki.connect(&identity, server.addresses()[0]);
     let fault = device.ask(Operation::Enroll { csr: csr(&identity, &new_key()) }, PATIENCE).unwrap_err();
-    assert!(matches!(fault, Fault::Failed(Failure::Later { .. } | Failure::Closed(_))), "{fault}");
+    assert!(matches!(fault, ConnectionFault::Failed(Failure::Later { .. } | Failure::Closed(_))), "{fault}");
     // The job is answered while the panic is on its way out of the ledger.
     let deadline = Instant::now() + PATIENCE;
     while !server.stopper().is_stopping() && Instant::now() < deadline {

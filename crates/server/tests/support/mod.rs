@@ -15,9 +15,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use net::SystemRandom;
-use net::device::{Device, Setup};
+use net::blocking_client::{BlockingClient, Setup};
 use pki::issue::{NodePrefix, Serial};
-use pki::make::{self, AuthoritySpec, CsrSpec, DeviceSpec, Parent, ServerSpec};
+use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent, ServerCertificateSpec};
 use pki::{Certificate, Curve, GeneralNames, PrivateKey, ServerName, SigningKey, UnixTime, Validity, pem};
 use ring::rand::{SecureRandom, SystemRandom as Ring};
 use server::{Handle, Sources, StartOptions};
@@ -76,8 +76,8 @@ pub fn days(from: i64, to: i64) -> Validity {
     Validity { not_before: at(from), not_after: at(to) }
 }
 
-fn authority(common_name: &str, validity: Validity) -> AuthoritySpec<'_> {
-    AuthoritySpec { common_name, organization: Some("Test"), serial: serial(), validity, path_len: None }
+fn authority(common_name: &str, validity: Validity) -> AuthorityCertificateSpec<'_> {
+    AuthorityCertificateSpec { common_name, organization: Some("Test"), serial: serial(), validity, path_len: None }
 }
 
 impl Pki {
@@ -157,7 +157,7 @@ impl Pki {
         let key = new_key();
         let names = ["127.0.0.1", "::1", "localhost"].into_iter().chain(further.iter().map(String::as_str));
         let names: Vec<_> = names.map(|name| ServerName::try_from(name).unwrap()).collect();
-        let spec = ServerSpec { names: &names, serial: serial(), validity };
+        let spec = ServerCertificateSpec { names: &names, serial: serial(), validity };
         let parent = signing(&self.root_key);
         let parent = Parent { certificate: &self.root, key: &parent };
         let certificate = make::server(&spec, signing(&key).public_key(), parent, &ring()).unwrap();
@@ -198,7 +198,7 @@ impl Pki {
     /// One with these dates.
     pub fn device_living(&self, validity: Validity, number: u32) -> Identity {
         let key = new_key();
-        let spec = DeviceSpec {
+        let spec = DeviceCertificateSpec {
             common_name: &format!("device-{number:06}"),
             serial_number: &format!("{number:06}"),
             organization: None,
@@ -263,8 +263,8 @@ impl Pki {
     }
 
     /// A device with an association.
-    pub fn connect(&self, device: &Identity, server: SocketAddr) -> Device {
-        Device::connect(self.setup(device, server), PATIENCE).unwrap_or_else(|fault| panic!("{fault}")).0
+    pub fn connect(&self, device: &Identity, server: SocketAddr) -> BlockingClient {
+        BlockingClient::connect(self.setup(device, server), PATIENCE).unwrap_or_else(|fault| panic!("{fault}")).0
     }
 }
 
@@ -276,7 +276,7 @@ pub fn csr(device: &Identity, key: &PrivateKey) -> Vec<u8> {
 }
 
 /// Enrols, and checks what came: a certificate for the key that was asked for.
-pub fn enrol(device: &mut Device, identity: &Identity) -> Identity {
+pub fn enrol(device: &mut BlockingClient, identity: &Identity) -> Identity {
     let key = new_key();
     let operation = est::Operation::Enroll { csr: csr(identity, &key) };
     match device.ask(operation, PATIENCE).unwrap_or_else(|fault| panic!("{fault}")) {

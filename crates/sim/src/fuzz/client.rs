@@ -13,8 +13,8 @@ use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Operation, Pack
 
 use super::site::{FIXTURE, SEED};
 use crate::chance::DerivedRandom;
-use crate::clock::Clock;
-use crate::trust::DeviceIdentity;
+use crate::clock::VirtualClock;
+use crate::trust::TestIdentity;
 
 /// The highest bit of a length: a time, in [`TICK`]s.
 pub(super) const TIME: u16 = 0x8000;
@@ -47,7 +47,7 @@ impl Errand {
         szx.and_then(BlockSize::from_szx).unwrap_or(BlockSize::B64)
     }
 
-    fn dtls(self, identity: &DeviceIdentity) -> DtlsConfig {
+    fn dtls(self, identity: &TestIdentity) -> DtlsConfig {
         let mut config = FIXTURE.dtls_config(identity);
         if self.0 & Self::CCM != 0 {
             config.suites = vec![Suite::EcdheEcdsaAes128Ccm8];
@@ -90,7 +90,7 @@ impl Visitor {
     /// The device that runs `errand`, with the certificate that it has at present, before somebody who may listen.
     pub(super) fn new(
         errand: Errand,
-        identity: &DeviceIdentity,
+        identity: &TestIdentity,
         now: Now,
         observer: Option<Arc<dyn dtls::Observer>>,
     ) -> Visitor {
@@ -141,7 +141,7 @@ pub fn client_stream(data: &[u8]) {
 pub(super) fn play(data: &[u8]) -> Option<Answer> {
     let (errand, mut rest) =
         data.split_first_chunk::<2>().map_or((0, data), |(errand, rest)| (u16::from_be_bytes(*errand), rest));
-    let mut clock = Clock::start();
+    let mut clock = VirtualClock::start();
     let mut visitor = Visitor::new(Errand(errand), &FIXTURE.members[0].identity, clock.now(), None);
     visitor.attend(clock.now());
     while let Some((&head, after)) = rest.split_first_chunk::<2>() {

@@ -9,7 +9,7 @@ use dtls::{Now, Observer, Route, TraceEvent};
 use super::client::{self, Errand, Visitor};
 use super::site::{FIXTURE, Said, Setup, Site};
 use super::stream::{self, ANSWER, DRAIN, PASS, RUN_STEPS};
-use crate::trust::DeviceIdentity;
+use crate::trust::TestIdentity;
 
 /// An input for a target.
 #[derive(Clone, Debug)]
@@ -253,7 +253,7 @@ fn record(name: &'static str, setup: Setup, errands: &[u16]) -> Recording {
         if let Some(est::Answer::Certificate(der)) = answer {
             let certificate = pki::Certificate::parse(&der).expect("what is issued can be read");
             let key = Arc::clone(&FIXTURE.members[0].request.key);
-            identity = DeviceIdentity { certificate: Arc::new(certificate), key };
+            identity = TestIdentity { certificate: Arc::new(certificate), key };
         }
     }
     // The client's body has the factory's certificate only.
@@ -287,7 +287,7 @@ impl Tape {
         &mut self,
         port: u8,
         errand: Errand,
-        identity: &DeviceIdentity,
+        identity: &TestIdentity,
         listener: &Arc<Listener>,
     ) -> Option<est::Answer> {
         self.to_client = errand.0.to_be_bytes().to_vec();

@@ -15,8 +15,8 @@ use pki::issue::NodePrefix;
 use pki::{DnsName, ServerName};
 
 use crate::chance::DerivedRandom;
-use crate::clock::Clock;
-use crate::trust::{DeviceIdentity, Request, SERVER_NAME, TestCa};
+use crate::clock::VirtualClock;
+use crate::trust::{SERVER_NAME, TestCa, TestIdentity, TestRequest};
 
 pub(super) const SEED: u64 = 0x6d75_7374_6572;
 
@@ -36,15 +36,15 @@ const _: () = assert!(LIFE_MAX.as_secs() < REPEAT_WINDOW.as_secs());
 
 /// A device with what it asks with.
 pub(super) struct Member {
-    pub(super) identity: DeviceIdentity,
-    pub(super) request: Request,
+    pub(super) identity: TestIdentity,
+    pub(super) request: TestRequest,
 }
 
 /// The PKI and its devices.
 pub(super) struct Fixture {
     pub(super) ca: TestCa,
     pub(super) members: Vec<Member>,
-    server: DeviceIdentity,
+    server: TestIdentity,
 }
 
 pub(super) static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
@@ -60,7 +60,7 @@ pub(super) static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
 
 impl Fixture {
     /// The DTLS side of a device with this certificate.
-    pub(super) fn dtls_config(&self, identity: &DeviceIdentity) -> DtlsConfig {
+    pub(super) fn dtls_config(&self, identity: &TestIdentity) -> DtlsConfig {
         let name = DnsName::try_from(SERVER_NAME).expect("a DNS name").to_owned();
         let verifier = ServerVerifier::new(vec![Arc::clone(self.ca.root())], ServerName::DnsName(name));
         let random = DerivedRandom::new(SEED, "identity");
@@ -93,7 +93,7 @@ impl Setup {
 
 /// A server, its authority and its clock.
 pub(super) struct Site {
-    pub(super) clock: Clock,
+    pub(super) clock: VirtualClock,
     pub(super) server: Server,
     /// Jobs that the authority has not been given.
     pub(super) held: Vec<(JobId, Job)>,
@@ -125,7 +125,7 @@ impl Site {
         let (sessions_max, half_open_max) = (spec.dtls.sessions_max, spec.dtls.half_open_max);
         let pending_max = spec.limits.pending_max;
         let config = Arc::new(ServerConfig::new(spec).expect("a configuration"));
-        let clock = Clock::start();
+        let clock = VirtualClock::start();
         Site {
             clock,
             server: Server::new(0, config, random),

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::facts::TimingFacts;
-use super::hello::{self, Peer};
+use super::hello::{self, HelloPeer};
 use crate::process::{Daemon, Program};
 use crate::{check, tree};
 
@@ -181,7 +181,7 @@ impl Stage {
         let mut all = Vec::new();
         for (case, hellos) in [("hello and fatal alert in one datagram", 1), ("two cookied hellos in turn", 2)] {
             let (server, address) = self.serve()?;
-            let peer = Peer::new(Ipv4Addr::LOCALHOST, address)?;
+            let peer = HelloPeer::new(Ipv4Addr::LOCALHOST, address)?;
             let mut datagrams = Vec::new();
             for n in 0..hellos {
                 let random = [n + 1; 32];
@@ -233,7 +233,7 @@ impl Stage {
 }
 
 /// Sends the datagrams in turn and counts what comes back.
-fn buy(case: &'static str, peer: &Peer, datagrams: &[Vec<u8>]) -> Result<Bought> {
+fn buy(case: &'static str, peer: &HelloPeer, datagrams: &[Vec<u8>]) -> Result<Bought> {
     let (mut octets_in, mut octets_out, mut randoms) = (0, 0, Vec::new());
     let mut take = |until: Instant| -> Result<()> {
         while let Some(answer) = peer.receive(until)? {
@@ -265,7 +265,7 @@ fn begin_many(server: SocketAddr, fragment: bool) -> Result<u32> {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         // A fixed walk over 127.128.0.0 to 127.255.255.255, away from the fleet's addresses: every run takes the same ones.
         let [_, b, c, d] = n.wrapping_mul(2_654_435_761).to_be_bytes();
-        let peer = Peer::new(Ipv4Addr::new(127, 128 | (b & 0x7E), c, d.max(1)), server)?;
+        let peer = HelloPeer::new(Ipv4Addr::new(127, 128 | (b & 0x7E), c, d.max(1)), server)?;
         let mut random = [7; 32];
         random[..4].copy_from_slice(&n.to_be_bytes());
         // A server that answers nobody is a finding too: the next one is begun all the same.

@@ -12,11 +12,11 @@ const HEADER: usize = 12;
 const BEFORE_COOKIE: usize = 2 + 32 + 1 + 1;
 
 /// One address that speaks to the server.
-pub(super) struct Peer {
+pub(super) struct HelloPeer {
     socket: UdpSocket,
 }
 
-impl Peer {
+impl HelloPeer {
     pub(super) fn new(source: Ipv4Addr, server: SocketAddr) -> Result<Self> {
         let socket = UdpSocket::bind((source, 0)).with_context(|| format!("cannot send from {source}"))?;
         socket.connect(server)?;

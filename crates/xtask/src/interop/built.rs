@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::link::BadLink;
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS, Run};
-use super::world::{Device, SMALL_MTU, SMALL_PATH, Suite, World};
+use super::world::{InteropDevice, SMALL_MTU, SMALL_PATH, Suite, World};
 use crate::process::{Daemon, Program};
 use crate::tree;
 
@@ -111,7 +111,14 @@ impl Library {
         if self.cuts_to.is_some() { BadLink::BAD } else { BadLink::LOSSY }
     }
 
-    fn client(&self, program: &Path, world: &World, offer: &Offer, device: &Device, server: SocketAddr) -> Program {
+    fn client(
+        &self,
+        program: &Path,
+        world: &World,
+        offer: &Offer,
+        device: &InteropDevice,
+        server: SocketAddr,
+    ) -> Program {
         let client = Program::new(program).arg("client").arg(server.ip().to_string()).arg(server.port().to_string());
         let client = client.arg(offer.theirs).arg(device.certificate()).arg(device.key()).arg(world.pki("ca/root.pem"));
         client.args(self.cuts_to.map(|bytes| bytes.to_string()))
@@ -127,7 +134,14 @@ impl Library {
     }
 
     /// Our client must have verified its server, and have its answer.
-    fn is_asked(&self, world: &World, offer: &Offer, device: &Device, at: SocketAddr, flags: &[&str]) -> Result<()> {
+    fn is_asked(
+        &self,
+        world: &World,
+        offer: &Offer,
+        device: &InteropDevice,
+        at: SocketAddr,
+        flags: &[&str],
+    ) -> Result<()> {
         let ours = Program::new(&world.muster).arg("discover").arg("--server").arg(format!("coaps://{at}"));
         let ours = ours.args(["--suite", offer.ours, "--identity"]).arg(&device.folder).args(flags);
         let ours = ours.arg("--trust").arg(world.pki("ca/root.pem")).timeout(BAD_LINK_TIMEOUT);
@@ -136,7 +150,7 @@ impl Library {
         Ok(())
     }
 
-    fn server(&self, program: &Path, world: &World, offer: &Offer, device: &Device, run: Run) -> Result<Theirs> {
+    fn server(&self, program: &Path, world: &World, offer: &Offer, device: &InteropDevice, run: Run) -> Result<Theirs> {
         let ip = run.server.ip();
         let server = Program::new(program).args(["server", &ip.to_string(), "0", offer.theirs]);
         let server = server.arg(world.pki("server.pem")).arg(world.pki("server.key"));
@@ -170,7 +184,7 @@ struct Theirs {
 
 impl Theirs {
     /// It must have verified our device.
-    fn saw(&mut self, library: &Library, device: &Device) -> Result<()> {
+    fn saw(&mut self, library: &Library, device: &InteropDevice) -> Result<()> {
         self.daemon.wait_for_line(&[&(library.associated)(&device.name)], TIMEOUT).map(|_| ())
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::libcoap;
 use super::openssl;
-use super::world::{Device, Suite, World};
+use super::world::{InteropDevice, Suite, World};
 use crate::process::Program;
 
 const BLOCK_BYTES: usize = 64;
@@ -49,7 +49,7 @@ impl Capture {
     /// Every handshake chose this suite, this device's certificate was shown and none another's, and no datagram of the server was longer than `mtu`.
     /// Of `times` handshakes half must be found: tshark takes a client on a port that served before for a repetition, and does not put together what came
     /// in another order. The server's log is what counts them. What is left for the story to print.
-    pub(super) fn shows(&self, suite: &Suite, device: &Device, times: usize, mtu: usize) -> Result<Facts> {
+    pub(super) fn shows(&self, suite: &Suite, device: &InteropDevice, times: usize, mtu: usize) -> Result<Facts> {
         let facts = self.facts()?;
         let chosen: Vec<&str> = facts.suites.iter().map(String::as_str).collect();
         ensure!(chosen == [suite.code], "the ServerHellos of the capture chose {chosen:?}, not {}", suite.code);

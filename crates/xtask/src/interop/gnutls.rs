@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use super::link::BadLink;
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, Run};
 use super::switch::Switch;
-use super::world::{CCM8, Device, GCM, MTU, SMALL_MTU, SMALL_PATH, Suite, World, free_address};
+use super::world::{CCM8, GCM, InteropDevice, MTU, SMALL_MTU, SMALL_PATH, Suite, World, free_address};
 use crate::process::Program;
 
 const TIMEOUT: Duration = Duration::from_secs(25);
@@ -128,7 +128,7 @@ fn one_association(client: Program, offer: &Offer) -> Result<()> {
     Ok(())
 }
 
-fn client(world: &World, offer: &Offer, server: SocketAddr, device: &Device) -> Program {
+fn client(world: &World, offer: &Offer, server: SocketAddr, device: &InteropDevice) -> Program {
     let client = Program::line("gnutls-cli --udp").args(offer.flags).arg("--priority").arg(priority(offer));
     let client = client.arg("--x509cafile").arg(world.pki("ca/root.pem"));
     let client = client.arg("--x509certfile").arg(device.certificate()).arg("--x509keyfile").arg(device.key());
@@ -149,7 +149,7 @@ struct TheirServer {
 }
 
 impl TheirServer {
-    fn start(world: &World, device: &Device) -> Result<Self> {
+    fn start(world: &World, device: &InteropDevice) -> Result<Self> {
         // It cannot be asked for port 0.
         let port = free_address()?.port();
         let server = Program::line("gnutls-serv --udp --require-client-cert --priority").arg(priority(&CCM8_OFFER));

@@ -12,7 +12,7 @@ use super::link::BadLink;
 use super::openssl;
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS, Run};
 use super::server::Server;
-use super::world::{CCM8, Device, MTU, World, free_address};
+use super::world::{CCM8, InteropDevice, MTU, World, free_address};
 use crate::process::{Daemon, Program};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -100,7 +100,7 @@ pub(super) fn gnutls_on_a_bad_link(world: &World) -> Result<String> {
 pub(super) fn stranger_is_refused(world: &World) -> Result<String> {
     let name = "stranger";
     let (device, server) = world.begin(name, &[])?;
-    let stranger = Device { name: "somebody else".to_owned(), folder: device.folder.clone() };
+    let stranger = InteropDevice { name: "somebody else".to_owned(), folder: device.folder.clone() };
     runs::hundred(&server, AT_ONCE, |run| PLAIN.is_refused(world, &stranger, run, "4.03", |client| client))?;
     server.refused("est.sen.subject_mismatch")?;
     server.stop()?;
@@ -222,12 +222,12 @@ impl Enrolment {
         format!("{}-{}", self.client, self.kind)
     }
 
-    fn begin(&self, world: &World, settings: &[(&str, &str)]) -> Result<(Device, Server)> {
+    fn begin(&self, world: &World, settings: &[(&str, &str)]) -> Result<(InteropDevice, Server)> {
         world.begin(&self.story(), settings)
     }
 
     /// One certificate for a key of this run's own.
-    fn enrol(&self, world: &World, device: &Device, run: Run, shape: impl Fn(Program) -> Program) -> Result<()> {
+    fn enrol(&self, world: &World, device: &InteropDevice, run: Run, shape: impl Fn(Program) -> Program) -> Result<()> {
         let files = Files::of(device, run);
         openssl::request(&files.key, &device.subject(), &files.request)?;
         let mut said = String::new();
@@ -252,7 +252,7 @@ impl Enrolment {
     fn is_refused(
         &self,
         world: &World,
-        device: &Device,
+        device: &InteropDevice,
         run: Run,
         code: &str,
         shape: impl FnOnce(Program) -> Program,
@@ -267,7 +267,7 @@ impl Enrolment {
         Ok(())
     }
 
-    fn post(&self, world: &World, device: &Device, files: &Files, server: SocketAddr) -> Program {
+    fn post(&self, world: &World, device: &InteropDevice, files: &Files, server: SocketAddr) -> Program {
         let client = as_device(world, self.client, device, &files.answer, self.timeout);
         let client = client.args(["-m", "post", "-t", PKCS10, "-f"]).arg(&files.request);
         client.arg(format!("coaps://{server}/.well-known/est/sen"))
@@ -283,21 +283,21 @@ struct Files {
 }
 
 impl Files {
-    fn of(device: &Device, run: Run) -> Self {
+    fn of(device: &InteropDevice, run: Run) -> Self {
         let file = |ending: &str| device.file(&format!("run-{}.{ending}", run.number));
         Self { key: file("key"), request: file("csr"), answer: file("p7"), certificate: file("pem") }
     }
 }
 
 /// OpenSSL judges all certificates of a story at once; no two of them may be one.
-fn judge(world: &World, device: &Device) -> Result<()> {
+fn judge(world: &World, device: &InteropDevice) -> Result<()> {
     let certificates: Vec<PathBuf> = (0..RUNS).map(|number| device.file(&format!("run-{number}.pem"))).collect();
     openssl::verify(&certificates, &world.pki("ca/root.pem"), &world.pki("ca/issuing.pem"))?;
     openssl::all_differ(&certificates)
 }
 
 /// POSTs one request of the device in blocks of 64 bytes; leaves it and its certificate in the device's folder.
-pub(super) fn enrol(world: &World, device: &Device, server: SocketAddr) -> Result<PathBuf> {
+pub(super) fn enrol(world: &World, device: &InteropDevice, server: SocketAddr) -> Result<PathBuf> {
     let run = Run { number: 0, server };
     PLAIN.enrol(world, device, run, |client| client)?;
     Ok(Files::of(device, run).request)
@@ -317,7 +317,7 @@ pub(super) fn ca_certificates(world: &World) -> Result<String> {
     server.prove(&CCM8, &device, MTU)
 }
 
-fn as_device(world: &World, client: &str, device: &Device, answer: &Path, timeout: Duration) -> Program {
+fn as_device(world: &World, client: &str, device: &InteropDevice, answer: &Path, timeout: Duration) -> Program {
     // What the client gives itself ends before what we give it: its words say more than ours.
     let patience = timeout.as_secs() - PATIENCE_MARGIN_SECONDS;
     let client = Program::new(client).args(["-b", "64", "-B", &patience.to_string()]).timeout(timeout);

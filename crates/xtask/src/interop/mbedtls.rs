@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::openssl;
 use super::runs::RUNS;
 use super::server::Server;
-use super::world::{CCM8, Device, GCM, MTU, Suite, World};
+use super::world::{CCM8, GCM, InteropDevice, MTU, Suite, World};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// What a device with buffers of 512 bytes asks for (RFC 6066 §4, max_fragment_length 1).
@@ -79,7 +79,7 @@ fn halves(server: &Server) -> [Half; 2] {
 }
 
 impl Half {
-    fn play(&self, world: &World, device: &Device, suite: &Suite, flags: &[&str]) -> Result<Value> {
+    fn play(&self, world: &World, device: &InteropDevice, suite: &Suite, flags: &[&str]) -> Result<Value> {
         let client = world.python("mbedtls_client.py", device, self.server, suite.mbedtls)?.args(flags);
         let client = client.arg("--first").arg(self.first.to_string()).arg("--count").arg(self.count.to_string());
         let ended = client.timeout(TIMEOUT).expect_success()?;
@@ -115,7 +115,7 @@ fn blocks(answer: &Value, direction: &str) -> u64 {
     answer[direction].as_u64().unwrap_or_default()
 }
 
-fn are_the_ca_certificates(world: &World, device: &Device, report: &Value) -> Result<()> {
+fn are_the_ca_certificates(world: &World, device: &InteropDevice, report: &Value) -> Result<()> {
     let cms = bytes(report["payload_hex"].as_str().unwrap_or_default())?;
     let (answer, found) = (device.file("crts.p7"), device.file("crts.pem"));
     std::fs::write(&answer, cms)?;
@@ -137,7 +137,7 @@ struct Requests {
 }
 
 impl Requests {
-    fn new(device: &Device) -> Result<Self> {
+    fn new(device: &InteropDevice) -> Result<Self> {
         let requests = Self { folder: device.file("requests") };
         std::fs::create_dir_all(&requests.folder)?;
         for run in 0..RUNS {
@@ -155,7 +155,7 @@ impl Requests {
     }
 
     /// Each certificate must hold its request's key and the device's name, and all must chain to the root.
-    fn judge_answers(&self, world: &World, device: &Device) -> Result<()> {
+    fn judge_answers(&self, world: &World, device: &InteropDevice) -> Result<()> {
         let mut certificates = Vec::new();
         for run in 0..RUNS {
             let (answer, certificate) = (self.file(run, "p7"), self.file(run, "pem"));

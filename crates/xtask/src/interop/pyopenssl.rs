@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::world::{CCM8, Device, MTU, World};
+use super::world::{CCM8, InteropDevice, MTU, World};
 
 const TIMEOUT: Duration = Duration::from_secs(100);
 /// On both address families together.
@@ -39,7 +39,7 @@ pub(super) fn each_datagram_astray(world: &World) -> Result<String> {
     Ok(format!("{cases} of {cases}; {facts}"))
 }
 
-fn play(world: &World, device: &Device, server: SocketAddr) -> Result<Value> {
+fn play(world: &World, device: &InteropDevice, server: SocketAddr) -> Result<Value> {
     let client = world.python("pyopenssl_client.py", device, server, CCM8.openssl)?;
     // A case that fails makes the client fail, with the case's name.
     let ended = client.timeout(TIMEOUT).expect_success()?;

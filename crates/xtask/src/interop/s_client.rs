@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::link::BadLink;
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS};
-use super::world::{CCM8, Device, GCM, MTU, SMALL_MTU, SMALL_PATH, Suite, World, free_address};
+use super::world::{CCM8, GCM, InteropDevice, MTU, SMALL_MTU, SMALL_PATH, Suite, World, free_address};
 use crate::process::Program;
 
 const TIMEOUT: Duration = Duration::from_secs(25);
@@ -122,12 +122,12 @@ fn s_client(world: &World, suite: &Suite, server: SocketAddr) -> Program {
     client.arg("-cipher").arg(format!("{}:@SECLEVEL=0", suite.openssl)).timeout(TIMEOUT)
 }
 
-fn as_device(world: &World, suite: &Suite, server: SocketAddr, device: &Device) -> Program {
+fn as_device(world: &World, suite: &Suite, server: SocketAddr, device: &InteropDevice) -> Program {
     s_client(world, suite, server).arg("-cert").arg(device.certificate()).arg("-key").arg(device.key())
 }
 
 /// From OpenSSL's own server, which must be ready to resume it: else there would be nothing to decline.
-fn session_of_another_server(world: &World, device: &Device) -> Result<PathBuf> {
+fn session_of_another_server(world: &World, device: &InteropDevice) -> Result<PathBuf> {
     let address = free_address()?;
     let server = Program::line("openssl s_server -dtls1_2 -Verify 2 -accept").arg(address.to_string());
     let server = server.arg("-cert").arg(world.pki("server.pem")).arg("-key").arg(world.pki("server.key"));

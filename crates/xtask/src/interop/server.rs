@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::capture::Capture;
 use super::runs::RUNS;
-use super::world::{Device, Suite, World};
+use super::world::{InteropDevice, Suite, World};
 use crate::process::{Daemon, Program};
 
 /// How long the server's log line about a peer may come after the peer has its answer.
@@ -44,7 +44,7 @@ impl Server {
 
     /// The server must say so many times, each in a line of its log, that it has an association with this device over this suite: what it saw in the
     /// certificate.
-    pub(super) fn saw(&self, device: &Device, suite: &str, times: usize) -> Result<()> {
+    pub(super) fn saw(&self, device: &InteropDevice, suite: &str, times: usize) -> Result<()> {
         let serial_number = device.serial_number();
         let seen = self.daemon().wait_for_lines(&["handshake done", &serial_number, suite], times, LOG_TIMEOUT);
         let seen = seen.with_context(|| format!("the server did not report {} over {suite}", device.name))?.len();
@@ -58,7 +58,7 @@ impl Server {
     }
 
     /// What the server and its capture say of a hundred handshakes of one device, in words; ends the server.
-    pub(super) fn prove(self, suite: &Suite, device: &Device, mtu: usize) -> Result<String> {
+    pub(super) fn prove(self, suite: &Suite, device: &InteropDevice, mtu: usize) -> Result<String> {
         self.saw(device, suite.iana, RUNS)?;
         let facts = self.stop()?.shows(suite, device, RUNS, mtu)?;
         Ok(format!("{RUNS} of {RUNS}; {facts}"))

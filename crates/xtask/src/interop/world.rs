@@ -18,7 +18,7 @@ pub(crate) struct World {
 }
 
 /// A device from the factory: its name, and the files of its identity.
-pub(super) struct Device {
+pub(super) struct InteropDevice {
     pub(super) name: String,
     pub(super) folder: PathBuf,
 }
@@ -70,12 +70,18 @@ impl World {
     }
 
     /// A device and a server for this story alone.
-    pub(super) fn begin(&self, story: &str, settings: &[(&str, &str)]) -> Result<(Device, Server)> {
+    pub(super) fn begin(&self, story: &str, settings: &[(&str, &str)]) -> Result<(InteropDevice, Server)> {
         Ok((self.device(story)?, self.serve(story, settings)?))
     }
 
     /// A client in Python (`crates/xtask/peers`) that is this device, against this server.
-    pub(super) fn python(&self, client: &str, device: &Device, server: SocketAddr, suite: &str) -> Result<Program> {
+    pub(super) fn python(
+        &self,
+        client: &str,
+        device: &InteropDevice,
+        server: SocketAddr,
+        suite: &str,
+    ) -> Result<Program> {
         let python = tree::python();
         ensure!(python.is_file(), "the Python of the peers is not installed: cargo xtask setup");
         let program = Program::new(python).arg("-B").arg(tree::root().join("crates/xtask/peers").join(client));
@@ -86,10 +92,10 @@ impl World {
     }
 
     /// A device with an IDevID of this world's manufacturer, made by OpenSSL.
-    pub(super) fn device(&self, name: &str) -> Result<Device> {
+    pub(super) fn device(&self, name: &str) -> Result<InteropDevice> {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder)?;
-        let device = Device { name: name.to_owned(), folder };
+        let device = InteropDevice { name: name.to_owned(), folder };
         openssl::key(&device.file("idevid.key"))?;
         let extensions = "keyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n";
         let issuer =
@@ -99,7 +105,7 @@ impl World {
     }
 }
 
-impl Device {
+impl InteropDevice {
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

@@ -17,7 +17,7 @@ use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operat
 use mio::{Events, Poll, Token};
 
 use crate::clock::Clock;
-use crate::udp::{Batch, BindFault, Options, Socket, is_report};
+use crate::udp::{Batch, BindFault, Socket, SocketOptions, is_report};
 
 /// A stop flag that is set between its check and the system call is seen this much later.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -59,7 +59,7 @@ pub struct Connected {
 
 /// Why a device has no answer.
 #[derive(Debug)]
-pub enum Fault {
+pub enum ConnectionFault {
     /// There is no socket towards the server.
     Bind(BindFault),
     /// The socket or the event loop failed.
@@ -87,29 +87,31 @@ pub enum Fault {
     Start(StartFault),
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for ConnectionFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Fault::Bind(fault) => write!(f, "{fault}"),
-            Fault::Io(error) => write!(f, "the network cannot be used: {error}"),
-            Fault::Unreachable(server) => {
+            ConnectionFault::Bind(fault) => write!(f, "{fault}"),
+            ConnectionFault::Io(error) => write!(f, "the network cannot be used: {error}"),
+            ConnectionFault::Unreachable(server) => {
                 write!(f, "nothing listens on {server} (ICMP says so): is the server running, is the port right?")
             }
-            Fault::NoWay { server, source } => write!(f, "there is no way to {server}: {source} (ICMP says so)"),
-            Fault::Observer(error) => write!(f, "{error}"),
-            Fault::TimedOut(after) => write!(f, "no answer within {after:?}"),
-            Fault::Stopped => f.write_str("interrupted"),
-            Fault::Failed(failure) => write!(f, "{failure}"),
-            Fault::Closed(why) => write!(f, "the server ended the session: {why:?}"),
-            Fault::Start(fault) => write!(f, "the request cannot be made: {fault:?}"),
+            ConnectionFault::NoWay { server, source } => {
+                write!(f, "there is no way to {server}: {source} (ICMP says so)")
+            }
+            ConnectionFault::Observer(error) => write!(f, "{error}"),
+            ConnectionFault::TimedOut(after) => write!(f, "no answer within {after:?}"),
+            ConnectionFault::Stopped => f.write_str("interrupted"),
+            ConnectionFault::Failed(failure) => write!(f, "{failure}"),
+            ConnectionFault::Closed(why) => write!(f, "the server ended the session: {why:?}"),
+            ConnectionFault::Start(fault) => write!(f, "the request cannot be made: {fault:?}"),
         }
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ConnectionFault {}
 
 /// A device with an association.
-pub struct Device {
+pub struct BlockingClient {
     poll: Poll,
     socket: Socket,
     batch: Batch,
@@ -121,19 +123,19 @@ pub struct Device {
     heard: bool,
 }
 
-impl Device {
+impl BlockingClient {
     /// Opens a socket and an association.
     ///
     /// # Errors
-    /// [`Fault`]; [`Fault::TimedOut`] after `timeout`.
-    pub fn connect(setup: Setup, timeout: Duration) -> Result<(Self, Connected), Fault> {
+    /// [`ConnectionFault`]; [`ConnectionFault::TimedOut`] after `timeout`.
+    pub fn connect(setup: Setup, timeout: Duration) -> Result<(Self, Connected), ConnectionFault> {
         let Setup { server, local, client, dtls, random, observer, stop } = setup;
-        let mut socket = Socket::connect(server, local, &Options::default()).map_err(Fault::Bind)?;
-        let poll = Poll::new().map_err(Fault::Io)?;
-        socket.register(poll.registry(), SOCKET).map_err(Fault::Io)?;
+        let mut socket = Socket::connect(server, local, &SocketOptions::default()).map_err(ConnectionFault::Bind)?;
+        let poll = Poll::new().map_err(ConnectionFault::Io)?;
+        socket.register(poll.registry(), SOCKET).map_err(ConnectionFault::Io)?;
         let clock = Clock;
         let observer = match observer {
-            Some(make) => make(socket.local_address()).map_err(Fault::Observer)?,
+            Some(make) => make(socket.local_address()).map_err(ConnectionFault::Observer)?,
             None => None,
         };
         let client = Client::with_observer(client, dtls, random, clock.now(), observer);
@@ -148,10 +150,10 @@ impl Device {
     /// Asks, and waits for the answer.
     ///
     /// # Errors
-    /// [`Fault`]; [`Fault::TimedOut`] after `timeout`.
-    pub fn ask(&mut self, operation: Operation, timeout: Duration) -> Result<Answer, Fault> {
+    /// [`ConnectionFault`]; [`ConnectionFault::TimedOut`] after `timeout`.
+    pub fn ask(&mut self, operation: Operation, timeout: Duration) -> Result<Answer, ConnectionFault> {
         let now = self.clock.now();
-        self.client.start(now, operation).map_err(Fault::Start)?;
+        self.client.start(now, operation).map_err(ConnectionFault::Start)?;
         self.wait(timeout, |event| match event {
             ClientEvent::Done(answer) => Some(answer),
             _ => None,
@@ -183,7 +185,7 @@ impl Device {
     }
 
     /// Runs until an event is what `wanted` waits for, or ends everything.
-    fn wait<T>(&mut self, timeout: Duration, wanted: impl Fn(ClientEvent) -> Option<T>) -> Result<T, Fault> {
+    fn wait<T>(&mut self, timeout: Duration, wanted: impl Fn(ClientEvent) -> Option<T>) -> Result<T, ConnectionFault> {
         let end = self.clock.now().mono + timeout;
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
@@ -192,9 +194,9 @@ impl Device {
                     ClientEvent::Failed(failure) => {
                         // An alert says why.
                         self.send();
-                        return Err(Fault::Failed(failure));
+                        return Err(ConnectionFault::Failed(failure));
                     }
-                    ClientEvent::Closed(why) => return Err(Fault::Closed(why)),
+                    ClientEvent::Closed(why) => return Err(ConnectionFault::Closed(why)),
                     other => {
                         if let Some(done) = wanted(other) {
                             self.send();
@@ -205,16 +207,16 @@ impl Device {
             }
             self.send();
             if self.stop.load(Ordering::Relaxed) {
-                return Err(Fault::Stopped);
+                return Err(ConnectionFault::Stopped);
             }
             let now = self.clock.now();
             if now.mono >= end {
-                return Err(Fault::TimedOut(timeout));
+                return Err(ConnectionFault::TimedOut(timeout));
             }
-            self.socket.update_interest(self.poll.registry(), SOCKET).map_err(Fault::Io)?;
+            self.socket.update_interest(self.poll.registry(), SOCKET).map_err(ConnectionFault::Io)?;
             match self.poll.poll(&mut events, Some(self.sleep(now.mono, end))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => other.map_err(Fault::Io)?,
+                other => other.map_err(ConnectionFault::Io)?,
             }
             self.turn(self.clock.now())?;
         }
@@ -225,7 +227,7 @@ impl Device {
         next.saturating_duration_since(now).min(STOP_CHECK_INTERVAL)
     }
 
-    fn turn(&mut self, now: Now) -> Result<(), Fault> {
+    fn turn(&mut self, now: Now) -> Result<(), ConnectionFault> {
         loop {
             match self.socket.receive(&mut self.batch) {
                 Ok(()) => {
@@ -238,10 +240,12 @@ impl Device {
                 // A datagram that was too long for the path is lost like any other: the engine cuts its flights smaller by and by.
                 Err(error) if is_report(&error) && (self.heard || is_too_long(&error)) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    return Err(Fault::Unreachable(self.server));
+                    return Err(ConnectionFault::Unreachable(self.server));
                 }
-                Err(source) if is_report(&source) => return Err(Fault::NoWay { server: self.server, source }),
-                Err(error) => return Err(Fault::Io(error)),
+                Err(source) if is_report(&source) => {
+                    return Err(ConnectionFault::NoWay { server: self.server, source });
+                }
+                Err(error) => return Err(ConnectionFault::Io(error)),
             }
         }
         if self.client.poll_timeout().is_some_and(|at| at <= now.mono) {
@@ -262,8 +266,8 @@ fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error())
 }
 
-impl std::fmt::Debug for Device {
+impl std::fmt::Debug for BlockingClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Device").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("BlockingClient").field("server", &self.server).finish_non_exhaustive()
     }
 }
