@@ -1,4 +1,4 @@
-//! Random numbers that a seed decides: splitmix64, one stream per purpose.
+//! Random numbers that a seed decides, one stream per purpose.
 //!
 //! They shape a run (arrival gaps, the devices' keys, what devices draw while they talk) so that two runs of one seed play the same fleet. They are
 //! no secret: what protects a handshake comes from `net`'s system randomness.
@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dtls::Random;
 use net::SystemRandom;
 use ring::rand::SecureRandom;
+use splitmix::SplitMix64;
 
-/// A stream of 64-bit numbers (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
+/// A stream of 64-bit numbers.
 #[derive(Debug, Clone)]
-pub(crate) struct Stream {
-    state: u64,
-}
+pub(crate) struct Stream(SplitMix64);
 
 /// What a stream is drawn for; streams of one seed and different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,22 +30,24 @@ pub(crate) enum Purpose {
 impl Stream {
     /// The stream of `seed` for one purpose.
     pub(crate) fn new(seed: u64, purpose: Purpose) -> Self {
+        Self(SplitMix64::new(Self::start(seed, purpose)))
+    }
+
+    /// Where the stream starts.
+    fn start(seed: u64, purpose: Purpose) -> u64 {
         let (kind, index) = match purpose {
             Purpose::Arrivals => (1u64, 0),
             Purpose::Key(n) => (3, n),
             Purpose::Talk(n) => (4, n),
             Purpose::Farewell(n) => (5, n),
         };
-        let mut stream = Self { state: seed ^ (kind << 56) ^ (u64::from(index) << 8) };
         // Seeds are small numbers; one round spreads them before the first draw.
-        stream.state = stream.next_u64();
-        stream
+        splitmix::at(seed ^ (kind << 56) ^ (u64::from(index) << 8), 0)
     }
 
     /// The next 64 bits.
     pub(crate) fn next_u64(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(STEP);
-        mixed(self.state)
+        self.0.draw()
     }
 
     /// A number in (0, 1]: never 0, so that its logarithm exists.
@@ -68,20 +69,12 @@ impl Stream {
     }
 }
 
-/// From one state of a stream to the next.
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// The number that a state yields.
-fn mixed(state: u64) -> u64 {
-    let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 /// The randomness of one device: what shows on the wire and how long it waits are the run's seed's, so that a run can be repeated; its keys and
 /// signatures are the system's, since a real server at the other end takes them for real.
 pub(crate) struct DeviceRandom {
-    state: AtomicU64,
+    start: u64,
+    /// The place of the next draw.
+    place: AtomicU64,
     system: SystemRandom,
 }
 
@@ -90,15 +83,16 @@ impl DeviceRandom {
     pub(crate) fn new(seed: u64, index: usize) -> Self {
         // A run has at most as many devices as there are loopback addresses.
         let index = u32::try_from(index).unwrap_or(u32::MAX);
-        Self { state: AtomicU64::new(Stream::new(seed, Purpose::Talk(index)).state), system: SystemRandom::new() }
+        let start = Stream::start(seed, Purpose::Talk(index));
+        Self { start, place: AtomicU64::new(0), system: SystemRandom::new() }
     }
 }
 
 impl Random for DeviceRandom {
     fn fill(&self, out: &mut [u8]) {
         for chunk in out.chunks_mut(8) {
-            let state = self.state.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
-            chunk.copy_from_slice(&mixed(state).to_be_bytes()[..chunk.len()]);
+            let place = self.place.fetch_add(1, Ordering::Relaxed);
+            chunk.copy_from_slice(&splitmix::at(self.start, place).to_be_bytes()[..chunk.len()]);
         }
     }
 
@@ -136,6 +130,11 @@ mod tests {
         assert_ne!(draw(7, 0), draw(7, 1));
         let mut stream = Stream::new(7, Purpose::Talk(0));
         assert_eq!(draw(7, 0)[..8], stream.next_u64().to_be_bytes(), "as the stream has it");
+        assert_eq!(
+            Stream::new(7, Purpose::Talk(0)).next_u64(),
+            0xcd43_9896_d6bb_86fc,
+            "a committed seed replays its run"
+        );
     }
 
     #[test]

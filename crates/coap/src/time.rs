@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use splitmix::SplitMix64;
+
 /// How long a sender waits for an acknowledgement before it sends again; doubled each time (RFC 7252 §4.8).
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// ACK_RANDOM_FACTOR 1.5 in thousandths: the first timeout is drawn between ACK_TIMEOUT and this much of it.
@@ -65,31 +67,23 @@ impl Retransmission {
     }
 }
 
-/// SplitMix64: spreads the one random number given at construction over jitters and message ids. None of them is a
+/// Spreads the one random number given at construction over jitters and message ids. None of them is a
 /// secret; the association is DTLS (RFC 7252 §11.4 asks for randomness against blind spoofing only).
 #[derive(Clone, Debug)]
-pub(crate) struct Spread(u64);
+pub(crate) struct Spread(SplitMix64);
 
 impl Spread {
     pub(crate) fn new(seed: u64) -> Spread {
-        Spread(seed)
-    }
-
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Spread(SplitMix64::new(seed))
     }
 
     pub(crate) fn u32(&mut self) -> u32 {
-        let [a, b, c, d, ..] = self.draw().to_be_bytes();
+        let [a, b, c, d, ..] = self.0.draw().to_be_bytes();
         u32::from_be_bytes([a, b, c, d])
     }
 
     pub(crate) fn u16(&mut self) -> u16 {
-        let [a, b, ..] = self.draw().to_be_bytes();
+        let [a, b, ..] = self.0.draw().to_be_bytes();
         u16::from_be_bytes([a, b])
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use ring::rand::SecureRandom;
+use splitmix::SplitMix64;
 
 /// Randomness for the engines: SHA-256 over seed, domain and a counter. Each domain is a stream of its own, so that what
 /// one party draws does not move what another one gets.
@@ -74,12 +75,9 @@ impl authority::Random for DerivedRandom {
     }
 }
 
-/// A small generator for everything that is no secret: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
-/// generators, 2014).
+/// A small generator for everything that is not a secret.
 #[derive(Clone, Debug)]
-pub struct Chance {
-    state: u64,
-}
+pub struct Chance(SplitMix64);
 
 impl Chance {
     /// The stream `domain` of `seed`.
@@ -87,16 +85,12 @@ impl Chance {
     pub fn new(seed: u64, domain: &str) -> Chance {
         let mut start = [0; 8];
         DerivedRandom::new(seed, domain).fill_derived(&mut start);
-        Chance { state: u64::from_be_bytes(start) }
+        Chance(SplitMix64::new(u64::from_be_bytes(start)))
     }
 
     /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.draw()
     }
 
     /// A number below `bound`; zero for a bound of zero.

@@ -16,10 +16,11 @@ struct Pure {
 }
 
 const PURE: &[Pure] = &[
-    Pure { name: "coap", ours: &[] },
+    Pure { name: "splitmix", ours: &[] },
+    Pure { name: "coap", ours: &["splitmix"] },
     Pure { name: "dtls", ours: &[] },
     Pure { name: "pki", ours: &[] },
-    Pure { name: "link", ours: &[] },
+    Pure { name: "link", ours: &["splitmix"] },
     Pure { name: "authority", ours: &["pki"] },
     Pure { name: "est", ours: &["dtls", "coap", "pki", "authority"] },
 ];
