@@ -17,6 +17,7 @@ mod ledger;
 mod mailbox;
 mod publish;
 mod reload;
+mod restart;
 mod runtime;
 mod shard;
 mod snapshot;

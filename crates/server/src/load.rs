@@ -1,7 +1,7 @@
 //! From a configuration to everything a server needs: the files it names are read, checked against one another and against the clock.
 //!
-//! Nothing changes if anything is faulty: a [`Loaded`] exists whole or not at all. ConfigurationFaults of independent parts are all found; a part that stands
-//! on a faulty one is not looked at.
+//! Nothing changes if anything is faulty: a [`Loaded`] exists whole or not at all. Faults of independent parts are all found; a part that depends
+//! on a faulty one is not checked.
 
 mod authorities;
 mod lists;

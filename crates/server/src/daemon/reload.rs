@@ -8,7 +8,6 @@
 //! Sockets, threads and the tables of the shards are made once, and the ledger, the enrolments in flight, the certificates of sessions and the secret of
 //! the cookies belong to the process: a reload changes what is answered, not who is connected.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -17,9 +16,10 @@ use net::SystemRandom;
 use pki::issue::NodePrefix;
 
 use super::control::Control;
+use super::restart::needs_restart;
 use super::snapshot::Snapshot;
 use super::work::isolate;
-use crate::config::{Configuration, ConfigurationFaults, MetricsSection, Sources};
+use crate::config::{Configuration, ConfigurationFaults, Sources};
 use crate::load::{self, Loaded, Process, Warning};
 
 /// What a reload found, beside what it put in force.
@@ -112,26 +112,4 @@ impl Issuing {
         .isolating(isolate);
         Snapshot { est: Arc::clone(&loaded.est), issuer: Arc::new(issuer) }
     }
-}
-
-/// Sockets, threads and tables are made once.
-fn needs_restart(old: &Configuration, new: &Configuration) -> Vec<&'static str> {
-    let (before, after) = (&old.limits, &new.limits);
-    let changes = [
-        ("server.listen", old.server.listen.value != new.server.listen.value),
-        ("server.drain_timeout", old.server.drain_timeout != new.server.drain_timeout),
-        ("server.node", old.server.node != new.server.node),
-        ("server.shards", old.server.shards != new.server.shards),
-        ("server.pool_threads", old.server.pool_threads != new.server.pool_threads),
-        ("limits.sessions_max", before.sessions_max != after.sessions_max),
-        ("limits.half_open_max", before.half_open_max != after.half_open_max),
-        ("limits.enrolments_in_flight_max", before.enrolments_in_flight_max != after.enrolments_in_flight_max),
-        ("ledger.rows_max", old.ledger.rows_max != new.ledger.rows_max),
-        ("metrics.listen", listen_of(old.metrics.as_ref()) != listen_of(new.metrics.as_ref())),
-    ];
-    changes.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
-}
-
-fn listen_of(metrics: Option<&MetricsSection>) -> Option<SocketAddr> {
-    metrics.map(|section| section.listen.value)
 }

@@ -1,0 +1,210 @@
+//! Which keys take effect at a restart only: those of sockets, threads and tables, which are made once.
+//!
+//! Every field of the configuration is named here, in patterns without `..`: whoever adds a key is asked by the compiler whether a reload is enough
+//! for it. A field that is not bound (`_`) takes effect with a reload.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::{
+    CaSection, Configuration, DtlsSection, EstSection, LedgerSection, LimitsSection, MetricsSection, ProfileSection,
+    ServerSection,
+};
+
+/// The keys whose values differ and are used at the start only, in the order of the file's sections.
+pub(super) fn needs_restart(started: &Configuration, written: &Configuration) -> Vec<&'static str> {
+    let pairs = fixed_at_start(started).into_iter().zip(fixed_at_start(written));
+    pairs.filter_map(|((key, before), (_, after))| (before != after).then_some(key)).collect()
+}
+
+/// A value to be compared with another one of the same key.
+#[derive(PartialEq, Eq)]
+enum Fixed<'c> {
+    Addresses(&'c [SocketAddr]),
+    Address(Option<SocketAddr>),
+    Duration(Duration),
+    Number(u32),
+}
+
+fn fixed_at_start(configuration: &Configuration) -> [(&'static str, Fixed<'_>); 10] {
+    let Configuration {
+        file: _,
+        server,
+        dtls,
+        est,
+        limits,
+        cas,
+        profiles,
+        ledger,
+        metrics,
+        expired_server: _,
+        effective: _,
+    } = configuration;
+    let ServerSection {
+        listen,
+        certificate: _,
+        key: _,
+        group_readable: _,
+        names: _,
+        trust: _,
+        idle_timeout: _,
+        drain_timeout,
+        shards,
+        pool_threads,
+        node,
+    } = server;
+    let LimitsSection { sessions_max, half_open_max, enrolments_in_flight_max } = limits;
+    let LedgerSection { rows_max } = ledger;
+    let metrics_listen = metrics.as_ref().map(|MetricsSection { listen }| listen.value);
+    all_reloaded(dtls, est, cas, profiles);
+    [
+        ("server.listen", Fixed::Addresses(&listen.value)),
+        ("server.drain_timeout", Fixed::Duration(*drain_timeout)),
+        ("server.node", Fixed::Number(u32::from(*node))),
+        ("server.shards", Fixed::Number(*shards)),
+        ("server.pool_threads", Fixed::Number(*pool_threads)),
+        ("limits.sessions_max", Fixed::Number(*sessions_max)),
+        ("limits.half_open_max", Fixed::Number(*half_open_max)),
+        ("limits.enrolments_in_flight_max", Fixed::Number(*enrolments_in_flight_max)),
+        ("ledger.rows_max", Fixed::Number(*rows_max)),
+        ("metrics.listen", Fixed::Address(metrics_listen)),
+    ]
+}
+
+/// Sections of which a reload puts every value in force.
+fn all_reloaded(dtls: &DtlsSection, est: &EstSection, cas: &[CaSection], profiles: &[ProfileSection]) {
+    let DtlsSection {
+        suites: _,
+        extended_master_secret: _,
+        certificate_authorities: _,
+        cookie_secret: _,
+        cookie_lifetime: _,
+        mtu: _,
+        handshake_timeout: _,
+        public_key_steps: _,
+    } = dtls;
+    let EstSection { short_root: _ } = est;
+    for ca in cas {
+        let CaSection {
+            name: _,
+            certificate: _,
+            root: _,
+            key: _,
+            verify_signatures: _,
+            crl_url: _,
+            ca_issuers_url: _,
+            ocsp_url: _,
+        } = ca;
+    }
+    for profile in profiles {
+        let ProfileSection {
+            name: _,
+            labels: _,
+            ca: _,
+            manufacturers: _,
+            device_id: _,
+            subject: _,
+            san: _,
+            validity: _,
+            allow_identity_key: _,
+            allow_expired_identity: _,
+            identity_encoding: _,
+            mode: _,
+            certificates_per_device_max: _,
+            repeat_window: _,
+            diagnostics: _,
+        } = profile;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::{Sources, read};
+
+    const TEXT: &str = r#"
+[server]
+listen = ["127.0.0.1:5684"]
+certificate = "server.pem"
+key = "file:server.key"
+[dtls]
+cookie_secret = "file:cookie"
+[ca.main]
+certificate = "ca.pem"
+key = "file:ca.key"
+[[profile]]
+name = "meters"
+ca = "main"
+manufacturers = ["factory.pem"]
+device_id = "idevid:subject.serialNumber"
+issue.subject = "csr"
+issue.validity = "365d"
+[ledger]
+url = "memory:"
+[metrics]
+listen = "127.0.0.1:9684"
+"#;
+
+    /// Every key outside of `[ca.NAME]` and `[[profile]]`: another value, and whether it waits for a restart.
+    const OTHERWISE: [(&str, &str, bool); 26] = [
+        ("server.listen", "127.0.0.1:5685", true),
+        ("server.certificate", "other.pem", false),
+        ("server.key", "file:other.key", false),
+        ("server.allow_group_readable_keys", "true", false),
+        ("server.names", "est.example", false),
+        ("server.trust", "root.pem", false),
+        ("server.idle_timeout", "77s", false),
+        ("server.drain_timeout", "7s", true),
+        ("server.shards", "3", true),
+        ("server.pool_threads", "3", true),
+        ("server.node", "3", true),
+        ("dtls.suites", "ECDHE_ECDSA_AES_128_CCM_8", false),
+        ("dtls.extended_master_secret", "require", false),
+        ("dtls.certificate_authorities", "true", false),
+        ("dtls.cookie_secret", "file:other", false),
+        ("dtls.cookie_lifetime", "77s", false),
+        ("dtls.mtu", "777", false),
+        ("dtls.handshake_timeout", "77s", false),
+        ("dtls.public_key_steps", "pool", false),
+        ("est.short_root", "", false),
+        ("limits.sessions_max", "777", true),
+        ("limits.half_open_max", "777", true),
+        ("limits.enrolments_in_flight_max", "777", true),
+        ("ledger.url", "memory:", false),
+        ("ledger.rows_max", "777", true),
+        ("metrics.listen", "127.0.0.1:9685", true),
+    ];
+
+    fn configuration(key: Option<(&str, &str)>) -> Configuration {
+        let variable =
+            key.map(|(key, value)| (format!("MUSTER_{}", key.to_uppercase().replace('.', "__")).into(), value.into()));
+        let sources = Sources::new("/etc/muster.toml".into(), TEXT.into(), variable.into_iter().collect());
+        read(&sources).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    #[test]
+    fn each_key_is_named_if_it_needs_a_restart_and_only_then() {
+        let started = configuration(None);
+        for (key, value, needed) in OTHERWISE {
+            let written = configuration(Some((key, value)));
+            assert_eq!(needs_restart(&started, &written), if needed { vec![key] } else { vec![] }, "{key}");
+        }
+        let keys: BTreeSet<&str> = started.effective.iter().map(|effective| effective.key.as_str()).collect();
+        let asked: BTreeSet<&str> = OTHERWISE.iter().map(|(key, ..)| *key).collect();
+        let forgotten: Vec<_> =
+            keys.difference(&asked).filter(|key| !key.starts_with("ca.") && !key.starts_with("profile")).collect();
+        assert!(forgotten.is_empty(), "{forgotten:?} are read and not asked for here");
+        assert_eq!(asked.difference(&keys).collect::<Vec<_>>(), Vec::<&&str>::new());
+    }
+
+    #[test]
+    fn metrics_that_come_or_go_need_a_restart() {
+        let with = configuration(None);
+        let without = Configuration { metrics: None, ..with.clone() };
+        assert_eq!(needs_restart(&with, &without), ["metrics.listen"]);
+        assert_eq!(needs_restart(&without, &with), ["metrics.listen"]);
+        assert!(needs_restart(&with, &with).is_empty());
+    }
+}
