@@ -386,7 +386,7 @@ fn status(fault: &ConnectionFault) -> Status {
         ConnectionFault::Failed(Failure::Refused(refused)) if refused.code.class() == 4 => Status::Refused,
         // An alert while we introduce ourselves is the server's refusal of us.
         ConnectionFault::Failed(
-            Failure::Handshake(dtls::Refusal::AlertReceived(_)) | Failure::Closed(dtls::Closed::Alert(_)),
+            Failure::Handshake(dtls::HandshakeRefusal::AlertReceived(_)) | Failure::Closed(dtls::Closed::Alert(_)),
         )
         | ConnectionFault::Closed(dtls::Closed::Alert(_)) => Status::Refused,
         _ => Status::Failed,
@@ -423,7 +423,7 @@ mod tests {
         assert_eq!(failed(Failure::Request(coap::client::Failure::Timeout)), Status::NoAnswer);
         let unknown = Failure::Untrusted { fault: dtls::CertificateFault::UnknownIssuer, detail: None };
         assert_eq!(failed(unknown), Status::NotTrusted);
-        let alert = dtls::Refusal::AlertReceived(dtls::AlertDescription::UNKNOWN_CA);
+        let alert = dtls::HandshakeRefusal::AlertReceived(dtls::AlertDescription::UNKNOWN_CA);
         assert_eq!(failed(Failure::Handshake(alert)), Status::Refused);
         let other: AnswerFault = OtherKey;
         assert_eq!(failed(Failure::Answer(other)), Status::Failed);

@@ -21,9 +21,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dtls::{
-    CertificateFault, Client, ClientConfig, ClientEvent, CookieKeys, Curve, Endpoint, Event, ExtendedMasterSecret,
-    Identity, Now, Observer, Path, PublicKey, Random, Route, ServerConfig, SigningKey, SocketIndex, Suite, TraceEvent,
-    UnixTime, VerifyPeer,
+    CertificateFault, Client, ClientConfig, ClientEvent, CookieKeys, EcdsaPublicKey, EcdsaSigningKey, Endpoint, Event,
+    ExtendedMasterSecret, Identity, NamedCurve, Now, Observer, Path, Random, Route, ServerConfig, SocketIndex, Suite,
+    TraceEvent, UnixTime, VerifyPeer,
 };
 use ring::rand::SecureRandom;
 
@@ -53,7 +53,7 @@ impl Trial {
         let [address, certificate, key, options @ ..] = arguments else {
             return Err("ADDRESS CERTIFICATE.der KEY.p8 are needed".into());
         };
-        let key = SigningKey::from_pkcs8(&std::fs::read(key)?, &System::default())?;
+        let key = EcdsaSigningKey::from_pkcs8(&std::fs::read(key)?, &System::default())?;
         let identity = Arc::new(Identity::new(vec![std::fs::read(certificate)?], key));
         let mut trial = Self {
             address: address.parse()?,
@@ -204,9 +204,9 @@ impl Random for System {
 struct Anyone;
 
 /// subjectPublicKeyInfo of an EC key up to its point (RFC 5480 §2), by curve.
-const KEY_INFO: [(Curve, &[u8], usize); 2] = [
-    (Curve::P256, b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x06\x08\x2A\x86\x48\xCE\x3D\x03\x01\x07\x03\x42\x00", 65),
-    (Curve::P384, b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x06\x05\x2B\x81\x04\x00\x22\x03\x62\x00", 97),
+const KEY_INFO: [(NamedCurve, &[u8], usize); 2] = [
+    (NamedCurve::P256, b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x06\x08\x2A\x86\x48\xCE\x3D\x03\x01\x07\x03\x42\x00", 65),
+    (NamedCurve::P384, b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x06\x05\x2B\x81\x04\x00\x22\x03\x62\x00", 97),
 ];
 
 impl VerifyPeer for Anyone {
@@ -220,7 +220,7 @@ impl VerifyPeer for Anyone {
             if let Some(at) = leaf.windows(head.len()).position(|window| window == head) {
                 let start = at + head.len();
                 let point = leaf.get(start..start + length).ok_or(CertificateFault::BadEncoding)?;
-                let key = PublicKey::new(curve, point).map_err(|_| CertificateFault::UnsupportedAlgorithm)?;
+                let key = EcdsaPublicKey::new(curve, point).map_err(|_| CertificateFault::UnsupportedAlgorithm)?;
                 return Ok(dtls::KeyAlone::new((), key));
             }
         }

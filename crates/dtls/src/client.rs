@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::ClientConfig;
-use crate::drops::{Drop, DropCounters};
+use crate::drops::{DropCounters, DropReason};
 use crate::handshake::client::{Handshake, IdentityUse, Progress};
 use crate::observer::{Direction, Observer, TraceEvent};
 use crate::port::Outside;
 use crate::random::Random;
 use crate::record::{Record, Records, Role};
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::session::{Closed, Received, SendFault, Session, SessionFacts};
 use crate::time::Now;
 use crate::verify::{Account, VerifyPeer};
@@ -23,12 +23,12 @@ use crate::verify::{Account, VerifyPeer};
 ///
 /// After each call that takes a `Now`, drain `poll_event` and `poll_transmit`, and ask `poll_timeout` when to call `handle_timeout`.
 pub struct Client<V: VerifyPeer> {
-    association: Association<V>,
+    state: ClientState<V>,
     outside: Outside,
     events: VecDeque<ClientEvent<V::Peer>>,
 }
 
-enum Association<V: VerifyPeer> {
+enum ClientState<V: VerifyPeer> {
     Handshaking(Box<Handshake<V>>),
     Established(Box<Session<V::Peer>>),
     Over,
@@ -59,7 +59,7 @@ pub enum ClientEvent<P> {
     /// The handshake failed. A new `Client` may try again.
     Failed {
         /// Why.
-        refusal: Refusal,
+        refusal: HandshakeRefusal,
         /// What exactly is at fault.
         account: Account,
     },
@@ -81,7 +81,7 @@ impl<V: VerifyPeer> Client<V> {
         let mut outside = Outside::new(random);
         outside.observer = observer;
         let handshake = Handshake::new(config, &mut outside.port(now, None));
-        Self { association: Association::Handshaking(Box::new(handshake)), outside, events: VecDeque::new() }
+        Self { state: ClientState::Handshaking(Box::new(handshake)), outside, events: VecDeque::new() }
     }
 
     /// Takes a datagram; records are opened in place. Ranges in the events that follow index `datagram`.
@@ -94,7 +94,7 @@ impl<V: VerifyPeer> Client<V> {
                 Err(reason) => self.outside.port(now, None).drop(reason),
             }
         }
-        if let Association::Handshaking(handshake) = &mut self.association
+        if let ClientState::Handshaking(handshake) = &mut self.state
             && let Err(refusal) = handshake.after_datagram(&mut self.outside.port(now, None))
         {
             self.fail(now, refusal);
@@ -113,15 +113,15 @@ impl<V: VerifyPeer> Client<V> {
 
     /// When `handle_timeout` is due; never once the handshake is over.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match &self.association {
-            Association::Handshaking(handshake) => Some(handshake.poll_timeout()),
-            Association::Established(_) | Association::Over => None,
+        match &self.state {
+            ClientState::Handshaking(handshake) => Some(handshake.poll_timeout()),
+            ClientState::Established(_) | ClientState::Over => None,
         }
     }
 
     /// Retransmits, or gives up.
     pub fn handle_timeout(&mut self, now: Now) {
-        if let Association::Handshaking(handshake) = &mut self.association
+        if let ClientState::Handshaking(handshake) = &mut self.state
             && let Err(refusal) = handshake.handle_timeout(&mut self.outside.port(now, None))
         {
             self.fail(now, refusal);
@@ -133,7 +133,7 @@ impl<V: VerifyPeer> Client<V> {
     /// # Errors
     /// [`SendFault`]; after `SequenceExhausted` the session is over.
     pub fn send(&mut self, now: Now, plaintext: &[u8]) -> Result<(), SendFault> {
-        let Association::Established(session) = &mut self.association else { return Err(SendFault::Gone) };
+        let ClientState::Established(session) = &mut self.state else { return Err(SendFault::Gone) };
         let sent = session.send(plaintext, &mut self.outside.port(now, None));
         if sent == Err(SendFault::SequenceExhausted) {
             self.end(Closed::SequenceExhausted);
@@ -148,20 +148,20 @@ impl<V: VerifyPeer> Client<V> {
 
     /// Sends close_notify and forgets the session; a handshake in progress is given up.
     pub fn close(&mut self, now: Now) {
-        match &mut self.association {
-            Association::Handshaking(_) => self.fail(now, Refusal::Cancelled),
-            Association::Established(session) => {
+        match &mut self.state {
+            ClientState::Handshaking(_) => self.fail(now, HandshakeRefusal::Cancelled),
+            ClientState::Established(session) => {
                 session.close(&mut self.outside.port(now, None));
                 self.end(Closed::ByUs);
             }
-            Association::Over => {}
+            ClientState::Over => {}
         }
     }
 
     /// As after 2^48 - 1 records.
     #[cfg(test)]
     pub(crate) fn use_up_sequence(&mut self) {
-        if let Association::Established(session) = &mut self.association {
+        if let ClientState::Established(session) = &mut self.state {
             session.use_up_sequence();
         }
     }
@@ -187,27 +187,27 @@ impl<V: VerifyPeer> Client<V> {
     }
 
     fn session(&self) -> Option<&Session<V::Peer>> {
-        match &self.association {
-            Association::Established(session) => Some(session),
-            Association::Handshaking(_) | Association::Over => None,
+        match &self.state {
+            ClientState::Established(session) => Some(session),
+            ClientState::Handshaking(_) | ClientState::Over => None,
         }
     }
 
     fn handle_record(&mut self, now: Now, record: &Record, payload: &mut [u8]) {
         let mut port = self.outside.port(now, None);
-        match &mut self.association {
-            Association::Handshaking(handshake) => match handshake.handle_record(record, payload, &mut port) {
+        match &mut self.state {
+            ClientState::Handshaking(handshake) => match handshake.handle_record(record, payload, &mut port) {
                 Ok(Progress::Waiting) => {}
                 Ok(Progress::Established(established)) => {
                     let peer = handshake.admit(established.proven);
                     let session = Session::new(established.secured, peer.clone(), now.mono);
                     let facts = session.facts();
-                    self.association = Association::Established(Box::new(session));
+                    self.state = ClientState::Established(Box::new(session));
                     self.events.push_back(ClientEvent::Established { peer, facts, identity: established.identity });
                 }
                 Err(refusal) => self.fail(now, refusal),
             },
-            Association::Established(session) => {
+            ClientState::Established(session) => {
                 match session.handle_record(Role::Client, record, payload, &mut port) {
                     Received::Nothing | Received::Forged | Received::Alive => {}
                     Received::Data(range) => {
@@ -217,21 +217,21 @@ impl<V: VerifyPeer> Client<V> {
                     Received::Closed(why) => self.end(why),
                 }
             }
-            Association::Over => port.drop(Drop::NoAssociation),
+            ClientState::Over => port.drop(DropReason::NoAssociation),
         }
     }
 
-    fn fail(&mut self, now: Now, refusal: Refusal) {
-        if let Association::Handshaking(handshake) = &mut self.association {
+    fn fail(&mut self, now: Now, refusal: HandshakeRefusal) {
+        if let ClientState::Handshaking(handshake) = &mut self.state {
             handshake.refuse(&refusal, &mut self.outside.port(now, None));
             let account = handshake.take_account();
-            self.association = Association::Over;
+            self.state = ClientState::Over;
             self.events.push_back(ClientEvent::Failed { refusal, account });
         }
     }
 
     fn end(&mut self, why: Closed) {
-        self.association = Association::Over;
+        self.state = ClientState::Over;
         self.events.push_back(ClientEvent::Closed { why });
     }
 }

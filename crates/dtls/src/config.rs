@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cookie::CookieKeys;
 use crate::crypto::{Group, Suite};
 use crate::identity::Identity;
-use crate::limits::{HANDSHAKE_DEADLINE_DEFAULT, HANDSHAKE_MESSAGE_BYTES_MAX, Limits, MTU_DEFAULT};
+use crate::limits::{EndpointLimits, HANDSHAKE_DEADLINE_DEFAULT, HANDSHAKE_MESSAGE_BYTES_MAX, MTU_DEFAULT};
 use crate::verify::VerifyPeer;
 use crate::wire::RecordLimit;
 
@@ -43,7 +43,7 @@ pub struct ServerConfig<V> {
     /// Where signatures and key agreement run.
     pub public_key_steps: PublicKeySteps,
     /// Bounds.
-    pub limits: Limits,
+    pub limits: EndpointLimits,
 }
 
 impl<V: VerifyPeer> ServerConfig<V> {
@@ -57,7 +57,7 @@ impl<V: VerifyPeer> ServerConfig<V> {
             extended_master_secret: ExtendedMasterSecret::Prefer,
             cookie,
             public_key_steps: PublicKeySteps::Inline,
-            limits: Limits::default(),
+            limits: EndpointLimits::default(),
         }
     }
 }

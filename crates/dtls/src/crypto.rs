@@ -14,7 +14,7 @@ pub(crate) use aead::{AAD_BYTES, EXPLICIT_NONCE_BYTES, Protection};
 pub use exchange::Group;
 pub(crate) use exchange::{EphemeralKey, Premaster};
 pub(crate) use kdf::{Hash, MasterSecret, Sha256, TrafficKeys, VerifyData, WhoseFinished};
-pub use keys::{Curve, KeyFault, PublicKey, SignatureCheck, SignatureScheme, SigningKey, Verdicts};
+pub use keys::{EcdsaKeyFault, EcdsaPublicKey, EcdsaSigningKey, NamedCurve, SignatureCheck, SignatureScheme, Verdicts};
 pub(crate) use keys::{Signature, is_der_signature, run_many};
 pub(crate) use mac::MacKey;
 

@@ -6,9 +6,9 @@ macro_rules! drops {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
         /// Why something from the network was dropped.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Drop { $($(#[$doc])* $variant,)* }
+        pub enum DropReason { $($(#[$doc])* $variant,)* }
 
-        impl Drop {
+        impl DropReason {
             /// All reasons, in the order of their counters.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
@@ -100,26 +100,26 @@ drops! {
     StaleJob = "stale_job",
 }
 
-/// How often each [`Drop`] happened.
+/// How often each [`DropReason`] happened.
 #[derive(Clone)]
-pub struct DropCounters([u64; Drop::ALL.len()]);
+pub struct DropCounters([u64; DropReason::ALL.len()]);
 
 impl DropCounters {
     pub(crate) const fn new() -> Self {
-        Self([0; Drop::ALL.len()])
+        Self([0; DropReason::ALL.len()])
     }
 
     /// How often `reason` happened.
-    pub fn count(&self, reason: Drop) -> u64 {
+    pub fn count(&self, reason: DropReason) -> u64 {
         self.0[reason as usize]
     }
 
     /// All reasons with their counts.
-    pub fn iter(&self) -> impl Iterator<Item = (Drop, u64)> + '_ {
-        Drop::ALL.iter().map(|reason| (*reason, self.count(*reason)))
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|reason| (*reason, self.count(*reason)))
     }
 
-    pub(crate) fn add(&mut self, reason: Drop) {
+    pub(crate) fn add(&mut self, reason: DropReason) {
         let counter = &mut self.0[reason as usize];
         *counter = counter.saturating_add(1);
     }

@@ -24,14 +24,14 @@ use std::time::{Duration, Instant};
 
 use crate::config::ServerConfig;
 use crate::cookie::CookieJar;
-use crate::drops::{Drop, DropCounters};
+use crate::drops::{DropCounters, DropReason};
 use crate::handshake::public_key::{PublicKeyDone, PublicKeyJob};
 use crate::limits::{EARLY_RECORD_BYTES_MAX, EXPIRIES_PER_CALL_MAX, HANDSHAKE_TIMEOUTS_PER_CALL_MAX, QUEUE_KEPT};
 use crate::observer::{Direction, Observer, TraceEvent};
 use crate::port::Outside;
 use crate::random::Random;
 use crate::record::{PROTECTED_EPOCH, Record, Records, Role, Unopened};
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::route::{Route, SessionId};
 use crate::session::{Closed, Received, SendFault, SessionFacts};
 use crate::time::Now;
@@ -62,12 +62,12 @@ pub struct Endpoint<V: VerifyPeer> {
     jobs: VecDeque<PublicKeyJob<V>>,
     door: Door,
     forgeries: ForgeryRate,
-    turn: Turn,
+    turn: DatagramSeen,
 }
 
 /// What the records of the datagram at hand have been about so far.
 #[derive(Clone, Copy, Default)]
-struct Turn {
+struct DatagramSeen {
     /// A ClientHello, or its first fragment. One is judged, further ones are dropped: many in one datagram would be one packet in and
     /// many out, to an address that is not proven, and under one record header more bytes out than in.
     hello: bool,
@@ -125,11 +125,11 @@ pub enum Event<P> {
         /// Whose.
         route: Route,
         /// Why: what the peer was told.
-        refusal: Refusal,
+        refusal: HandshakeRefusal,
         /// What exactly is at fault, and whom the client claims to be.
         account: Box<Account>,
         /// What else its ClientHello would have failed by, had this one been mended.
-        further: Vec<Refusal>,
+        further: Vec<HandshakeRefusal>,
         /// What its ClientHello offered; empty if it could not be read.
         offered: Box<Offered>,
         /// What our datagrams had been narrowed to, where the path seemed to drop longer ones.
@@ -177,7 +177,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             jobs: VecDeque::new(),
             door: Door::default(),
             forgeries: ForgeryRate::default(),
-            turn: Turn::default(),
+            turn: DatagramSeen::default(),
             config,
         }
     }
@@ -195,7 +195,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.outside
             .port(now, Some(route))
             .trace(&TraceEvent::Datagram { direction: Direction::Received, bytes: datagram });
-        self.turn = Turn::default();
+        self.turn = DatagramSeen::default();
         self.door.note_datagram();
         let mut records = Records::new();
         while let Some(record) = records.next(datagram) {
@@ -230,7 +230,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             if self.table.is_current(job.session()) {
                 return Some(job);
             }
-            self.outside.drops.add(Drop::StaleJob);
+            self.outside.drops.add(DropReason::StaleJob);
         }
     }
 
@@ -240,10 +240,10 @@ impl<V: VerifyPeer> Endpoint<V> {
         match self.table.half_open_mut(session) {
             Some(half_open) => {
                 let mut port = self.outside.port(now, Some(half_open.route));
-                let result = half_open.handshake.resume(done.into_outcome(), &mut port);
+                let result = half_open.handshake.resume(done.into_computed(), &mut port);
                 self.proceed(now, session.slot, result);
             }
-            None => self.outside.drops.add(Drop::StaleJob),
+            None => self.outside.drops.add(DropReason::StaleJob),
         }
         self.check_invariants();
     }
@@ -374,7 +374,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             }
             (Some(slot), _) => self.handle_handshake_record(now, slot, record, payload),
             (None, Some(slot)) => self.handle_session_record(now, slot, record, payload),
-            _ => self.outside.port(now, Some(route)).drop(Drop::NoAssociation),
+            _ => self.outside.port(now, Some(route)).drop(DropReason::NoAssociation),
         }
     }
 
@@ -411,7 +411,7 @@ impl<V: VerifyPeer> Endpoint<V> {
                     None => self.outside.port(now, Some(route)).drop(reason),
                 }
                 // What one of the two has use for is no forgery, nor is what the session has had before.
-                if reason == Drop::BadRecord && self.unopened() > unopened {
+                if reason == DropReason::BadRecord && self.unopened() > unopened {
                     self.take_received(now, slot, record, Received::Forged);
                 }
             }
@@ -420,7 +420,7 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     /// Protected records so far that were dropped because no key opened them, or none was there yet and they were not kept for it.
     fn unopened(&self) -> u64 {
-        self.outside.drops.count(Drop::BadRecord) + self.outside.drops.count(Drop::EarlyRecord)
+        self.outside.drops.count(DropReason::BadRecord) + self.outside.drops.count(DropReason::EarlyRecord)
     }
 
     fn handle_session_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {

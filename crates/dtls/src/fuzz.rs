@@ -1,6 +1,6 @@
 //! Bodies of the fuzz targets: bytes in, nothing out, no panic. Tests replay them; a fuzzer calls them.
 
-use crate::drops::Drop;
+use crate::drops::DropReason;
 use crate::handshake::reassembly::Reassembly;
 use crate::limits::HANDSHAKE_MESSAGE_BYTES_MAX;
 use crate::wire::{
@@ -63,7 +63,7 @@ pub fn reassembly(script: &[u8]) {
         let body: Vec<u8> = (0..count).map(|at| u8::try_from((at + filling) % 256).unwrap_or(0)).collect();
         let message_seq = FIRST_SEQ.wrapping_add(u16::try_from(number).unwrap_or(0));
         let inserted = reassembly.insert(&Fragment { kind, length, message_seq, offset, body: &body });
-        if number >= usize::from(popped) && (inserted.is_ok() || inserted == Err(Drop::ReassemblyFull)) {
+        if number >= usize::from(popped) && (inserted.is_ok() || inserted == Err(DropReason::ReassemblyFull)) {
             models.resize_with(models.len().max(number + 1), Model::default);
             let kept = inserted.is_ok();
             models[number].insert(kind, length, offset, body, kept);

@@ -1,18 +1,18 @@
 //! What this side shows of itself: a chain of certificates and the key of its leaf.
 
-use crate::crypto::SigningKey;
+use crate::crypto::EcdsaSigningKey;
 use crate::limits::{CERTIFICATES_MAX, HANDSHAKE_MESSAGE_BYTES_MAX};
 
 /// A chain of certificates and the signing key of its leaf. The whole chain is sent; a root need not be in it.
 #[derive(Debug)]
 pub struct Identity {
     chain: Vec<Vec<u8>>,
-    key: SigningKey,
+    key: EcdsaSigningKey,
 }
 
 impl Identity {
     /// `chain` is DER, leaf first. That the key belongs to the leaf is for the caller to check (`pki` does).
-    pub fn new(chain: Vec<Vec<u8>>, key: SigningKey) -> Self {
+    pub fn new(chain: Vec<Vec<u8>>, key: EcdsaSigningKey) -> Self {
         debug_assert!(chain.len() <= CERTIFICATES_MAX);
         debug_assert!(chain.iter().map(|der| der.len() + 3).sum::<usize>() + 3 <= HANDSHAKE_MESSAGE_BYTES_MAX);
         Self { chain, key }
@@ -24,7 +24,7 @@ impl Identity {
     }
 
     /// The key of the leaf.
-    pub fn key(&self) -> &SigningKey {
+    pub fn key(&self) -> &EcdsaSigningKey {
         &self.key
     }
 }

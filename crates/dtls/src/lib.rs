@@ -52,18 +52,20 @@ compile_error!("a build with a seam authenticates nobody: it is for tests alone"
 pub use client::{Client, ClientEvent};
 pub use config::{ClientConfig, ExtendedMasterSecret, PublicKeySteps, ServerConfig};
 pub use cookie::CookieKeys;
-pub use crypto::{Curve, Group, KeyFault, PublicKey, SignatureCheck, SignatureScheme, SigningKey, Suite, Verdicts};
-pub use drops::{Drop, DropCounters};
+pub use crypto::{
+    EcdsaKeyFault, EcdsaPublicKey, EcdsaSigningKey, Group, NamedCurve, SignatureCheck, SignatureScheme, Suite, Verdicts,
+};
+pub use drops::{DropCounters, DropReason};
 pub use endpoint::{Admission, Endpoint, Event, Occupation, SessionCounts, Transmit};
 pub use handshake::client::IdentityUse;
 pub use handshake::public_key::{PublicKeyDone, PublicKeyJob};
 pub use identity::Identity;
-pub use limits::{CERTIFICATES_MAX, HANDSHAKE_MESSAGE_BYTES_MAX, Limits, MTU_DEFAULT, MTU_MAX, MTU_MIN};
+pub use limits::{CERTIFICATES_MAX, EndpointLimits, HANDSHAKE_MESSAGE_BYTES_MAX, MTU_DEFAULT, MTU_MAX, MTU_MIN};
 pub use observer::{Direction, Observer, TraceEvent};
 pub use random::Random;
-pub use refusal::{Refusal, Side};
+pub use refusal::{HandshakeRefusal, Side};
 pub use route::{Path, Route, SessionId, SocketIndex};
 pub use session::{Closed, SendFault, SessionFacts};
 pub use time::{Now, UnixTime};
-pub use verify::{Account, CertificateFault, CertificateRefusal, Conclusion, KeyAlone, Unproven, VerifyPeer};
+pub use verify::{Account, CertificateFault, CertificateRefusal, Judgement, KeyAlone, UnprovenPeer, VerifyPeer};
 pub use wire::{AlertDescription, AlertLevel, FragmentLength, HandshakeType, Offered, RecordLimit};

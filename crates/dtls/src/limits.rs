@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// Limits of one [`crate::Endpoint`] that a configuration may set.
+/// EndpointLimits of one [`crate::Endpoint`] that a configuration may set.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct EndpointLimits {
     /// Handshakes in progress. Each costs about 4 KiB, 48 KiB at worst: 4,096 of them stay below 200 MiB even under attack.
     pub half_open_max: usize,
     /// Established sessions. A quarter of a kilobyte each; a million is what one node of a carrier holds.
@@ -21,7 +21,7 @@ pub struct Limits {
     pub eviction_idle_min: Duration,
 }
 
-impl Default for Limits {
+impl Default for EndpointLimits {
     fn default() -> Self {
         Self {
             half_open_max: 4_096,
@@ -103,7 +103,7 @@ pub(crate) const TRANSMIT_BYTES_KEPT: usize = 64 * 1024;
 /// Entries that an emptied queue keeps room for.
 pub(crate) const QUEUE_KEPT: usize = 256;
 
-/// Default of [`Limits::handshake_deadline`].
+/// Default of [`EndpointLimits::handshake_deadline`].
 pub(crate) const HANDSHAKE_DEADLINE_DEFAULT: Duration = Duration::from_secs(180);
 
 /// Answers to repeated flights of a peer, over a handshake or a session's life; a peer that needs more starts anew.

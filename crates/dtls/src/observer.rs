@@ -1,6 +1,6 @@
 //! One event stream for traces, captures, key logs and replays. The engine emits; what is made of it is the observer's.
 
-use crate::drops::Drop;
+use crate::drops::DropReason;
 use crate::route::Route;
 use crate::time::Now;
 use crate::wire::{AlertDescription, AlertLevel, HandshakeType};
@@ -72,7 +72,7 @@ pub enum TraceEvent<'a> {
     /// Something was dropped.
     Dropped {
         /// Why.
-        reason: Drop,
+        reason: DropReason,
     },
     /// A flight is sent once more.
     Retransmission {

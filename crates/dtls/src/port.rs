@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::drops::{Drop, DropCounters};
+use crate::drops::{DropCounters, DropReason};
 use crate::limits::{QUEUE_KEPT, TRANSMIT_BYTES_KEPT};
 use crate::observer::{Direction, Observer, TraceEvent};
 use crate::random::Random;
@@ -56,7 +56,7 @@ impl Port<'_> {
         }
     }
 
-    pub(crate) fn drop(&mut self, reason: Drop) {
+    pub(crate) fn drop(&mut self, reason: DropReason) {
         self.drops.add(reason);
         self.trace(&TraceEvent::Dropped { reason });
     }

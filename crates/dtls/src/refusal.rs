@@ -5,7 +5,7 @@ use crate::wire::{AlertDescription, HandshakeType};
 
 /// Why a handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum HandshakeRefusal {
     /// The peer's highest version is not DTLS 1.2 or above.
     Version {
         /// `client_version` or `server_version` as it came, 0xFEFF for DTLS 1.0.
@@ -113,7 +113,7 @@ pub enum Side {
     Ours,
 }
 
-impl Refusal {
+impl HandshakeRefusal {
     /// The alert that tells the peer; `None` where there is nobody to be told.
     pub const fn alert(&self) -> Option<AlertDescription> {
         use AlertDescription as Alert;

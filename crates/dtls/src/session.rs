@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::crypto::{Suite, VerifyData};
-use crate::drops::Drop;
+use crate::drops::DropReason;
 use crate::handshake::established::{FinalFlight, Secured};
 use crate::limits::{MTU_MIN, REPEAT_ANSWERS_MAX};
 use crate::observer::{Direction, TraceEvent};
@@ -17,7 +17,7 @@ use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, Role, S
 use crate::wire::{
     AlertDescription, AlertLevel, ContentType, Fragment, HandshakeType, Reader, handshake_header, parse_alert,
 };
-use probe::Probe;
+use probe::SizeProbe;
 
 /// What is known of an established session and does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub(crate) struct Session<P> {
     /// Milliseconds from the last answer, or from the beginning, to `last_heard`: short, for a second `Instant` would cost each session 16 bytes.
     rested_ms: u16,
     /// Of a session whose datagrams became shorter in its handshake. In a box, for there are few.
-    probe: Option<Box<Probe>>,
+    probe: Option<Box<SizeProbe>>,
 }
 
 /// What is true of a session, a bit each: a byte more would cost each of a million sessions eight.
@@ -130,7 +130,7 @@ impl<P> Session<P> {
             final_flight: bindings.final_flight,
             peer,
             plaintext_bytes_max: saturating(room),
-            probe: (mtu < mtu_full).then(|| Box::new(Probe::new(mtu_full, record_bytes_max))),
+            probe: (mtu < mtu_full).then(|| Box::new(SizeProbe::new(mtu_full, record_bytes_max))),
             answers: 0,
             marks: Marks(if bindings.extended_master_secret { Marks::EXTENDED_MASTER_SECRET } else { 0 }),
             last_heard: now,
@@ -225,11 +225,11 @@ impl<P> Session<P> {
         if record.epoch != PROTECTED_EPOCH {
             // Alerts and data in the clear are nobody's word any more (CVE-2020-24585), later epochs do not exist (CVE-2016-2181).
             port.drop(match (record.epoch, record.content_type) {
-                (0, ContentType::Alert) => Drop::AlertUnprotected,
-                (0, ContentType::ApplicationData) => Drop::ApplicationDataEarly,
-                (0, ContentType::ChangeCipherSpec) => Drop::ChangeCipherSpec,
-                (0, ContentType::Handshake) => Drop::HandshakeIdle,
-                _ => Drop::Epoch,
+                (0, ContentType::Alert) => DropReason::AlertUnprotected,
+                (0, ContentType::ApplicationData) => DropReason::ApplicationDataEarly,
+                (0, ContentType::ChangeCipherSpec) => DropReason::ChangeCipherSpec,
+                (0, ContentType::Handshake) => DropReason::HandshakeIdle,
+                _ => DropReason::Epoch,
             });
             return Received::Nothing;
         }
@@ -237,7 +237,7 @@ impl<P> Session<P> {
             Ok(range) => self.handle_opened(role, record, payload, range, port),
             Err(Unopened::Dropped(reason)) => {
                 port.drop(reason);
-                if reason == Drop::BadRecord { Received::Forged } else { Received::Nothing }
+                if reason == DropReason::BadRecord { Received::Forged } else { Received::Nothing }
             }
             // In silence: an alert could be provoked by whoever forges (RFC 6347 §4.1.2.7).
             Err(Unopened::Forgeries) => Received::Closed(Closed::Forgeries),
@@ -279,7 +279,7 @@ impl<P> Session<P> {
             ContentType::Alert => self.handle_alert(plaintext, port),
             ContentType::Handshake => self.handle_handshake(role, plaintext, port),
             ContentType::ChangeCipherSpec => {
-                port.drop(Drop::ChangeCipherSpec);
+                port.drop(DropReason::ChangeCipherSpec);
                 Received::Alive
             }
         }
@@ -304,7 +304,7 @@ impl<P> Session<P> {
     fn handle_alert(&mut self, content: &[u8], port: &mut Port<'_>) -> Received {
         match parse_alert(content) {
             None => {
-                port.drop(Drop::AlertMalformed);
+                port.drop(DropReason::AlertMalformed);
                 Received::Alive
             }
             Some((level, AlertDescription::CLOSE_NOTIFY)) => {
@@ -318,7 +318,7 @@ impl<P> Session<P> {
                 Received::Closed(Closed::Alert(description))
             }
             Some((AlertLevel::Warning, _)) => {
-                port.drop(Drop::AlertWarning);
+                port.drop(DropReason::AlertWarning);
                 Received::Alive
             }
         }
@@ -327,7 +327,7 @@ impl<P> Session<P> {
     /// A handshake message under the session's keys: the peer's Finished once more, or a wish to renegotiate.
     fn handle_handshake(&mut self, role: Role, content: &[u8], port: &mut Port<'_>) -> Received {
         let Ok(fragment) = Fragment::parse(&mut Reader::new(content)) else {
-            port.drop(Drop::FragmentMalformed);
+            port.drop(DropReason::FragmentMalformed);
             return Received::Alive;
         };
         let renegotiation = match role {
@@ -335,7 +335,7 @@ impl<P> Session<P> {
             Role::Client => HandshakeType::HELLO_REQUEST,
         };
         if fragment.kind == renegotiation {
-            port.drop(Drop::Renegotiation);
+            port.drop(DropReason::Renegotiation);
             // no_renegotiation is always a warning, and the session goes on (RFC 5246 §7.2.2). The first wish is answered at once.
             let first = !self.marks.has(Marks::REFUSED_RENEGOTIATION);
             self.marks.0 |= Marks::REFUSED_RENEGOTIATION;
@@ -349,7 +349,7 @@ impl<P> Session<P> {
                 {
                     self.repeat_final_flight(&last, port);
                 }
-                _ => port.drop(Drop::HandshakeIdle),
+                _ => port.drop(DropReason::HandshakeIdle),
             }
         }
         Received::Alive
@@ -357,7 +357,7 @@ impl<P> Session<P> {
 
     fn repeat_final_flight(&mut self, last: &FinalFlight, port: &mut Port<'_>) {
         if !self.may_answer() {
-            return port.drop(Drop::Repeated);
+            return port.drop(DropReason::Repeated);
         }
         port.trace(&TraceEvent::Retransmission { flight: 6 });
         let length = last.verify_data.len();

@@ -11,7 +11,7 @@
 
 use rustls_pki_types::UnixTime;
 
-use crate::crypto::{PublicKey, SignatureCheck, Verdicts};
+use crate::crypto::{EcdsaPublicKey, SignatureCheck, Verdicts};
 
 /// Path validation is not the engine's: a verifier judges the peer's chain, and its `Peer` travels with the session.
 pub trait VerifyPeer: Send + Sync + 'static {
@@ -19,7 +19,7 @@ pub trait VerifyPeer: Send + Sync + 'static {
     type Peer: Clone + Send + Sync + 'static;
 
     /// A chain that is in order but for its signatures, which nobody has checked.
-    type Unproven: Unproven<Proven = Self::Proven>;
+    type Unproven: UnprovenPeer<Proven = Self::Proven>;
 
     /// A chain whose signatures are good, shown by a peer that has the key of its leaf.
     type Proven: Send + 'static;
@@ -57,28 +57,28 @@ pub trait VerifyPeer: Send + Sync + 'static {
     }
 }
 
-/// A chain that is in order but for its signatures. It is not a peer: only [`Unproven::conclude`] makes one of it.
-pub trait Unproven: Sized + Send + 'static {
+/// A chain that is in order but for its signatures. It is not a peer: only [`UnprovenPeer::conclude`] makes one of it.
+pub trait UnprovenPeer: Sized + Send + 'static {
     /// What it is once its signatures are good.
     type Proven;
 
     /// The key of the leaf, by which the peer's signature over the handshake is checked.
-    fn key(&self) -> &PublicKey;
+    fn key(&self) -> &EcdsaPublicKey;
 
     /// The signatures to check next.
     fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>>;
 
-    /// Judges by the results of the checks, one for each that [`Unproven::checks`] gave and in that order. It is called only for a peer
+    /// Judges by the results of the checks, one for each that [`UnprovenPeer::checks`] gave and in that order. It is called only for a peer
     /// whose signature over the handshake verified; the number of rounds is its own to bound.
     ///
     /// # Errors
     /// As [`VerifyPeer::collect`].
-    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Self, Self::Proven>, CertificateRefusal>;
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<Self, Self::Proven>, CertificateRefusal>;
 }
 
 /// What follows from the results of signature checks.
 #[derive(Debug)]
-pub enum Conclusion<U, P> {
+pub enum Judgement<U, P> {
     /// All that is needed has been verified.
     Proven(P),
     /// The path that was tried fails by its signatures, and there is another.
@@ -88,20 +88,20 @@ pub enum Conclusion<U, P> {
 /// What a verifier that knows its peers by their keys has to say: there is no signature to check but the peer's own.
 pub struct KeyAlone<P> {
     peer: P,
-    key: PublicKey,
+    key: EcdsaPublicKey,
 }
 
 impl<P> KeyAlone<P> {
     /// `peer` is whoever has the private half of `key`.
-    pub const fn new(peer: P, key: PublicKey) -> Self {
+    pub const fn new(peer: P, key: EcdsaPublicKey) -> Self {
         Self { peer, key }
     }
 }
 
-impl<P: Send + 'static> Unproven for KeyAlone<P> {
+impl<P: Send + 'static> UnprovenPeer for KeyAlone<P> {
     type Proven = P;
 
-    fn key(&self) -> &PublicKey {
+    fn key(&self) -> &EcdsaPublicKey {
         &self.key
     }
 
@@ -110,8 +110,8 @@ impl<P: Send + 'static> Unproven for KeyAlone<P> {
     }
 
     /// The peer has the key, as only an engine that has checked it can say.
-    fn conclude(self, _verdicts: &Verdicts<'_>) -> Result<Conclusion<Self, P>, CertificateRefusal> {
-        Ok(Conclusion::Proven(self.peer))
+    fn conclude(self, _verdicts: &Verdicts<'_>) -> Result<Judgement<Self, P>, CertificateRefusal> {
+        Ok(Judgement::Proven(self.peer))
     }
 }
 

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use dtls::{AlertDescription, CertificateFault, Curve, ExtendedMasterSecret, Group, Refusal, Suite};
+use dtls::{AlertDescription, CertificateFault, ExtendedMasterSecret, Group, HandshakeRefusal, NamedCurve, Suite};
 use rtc_dtls::cipher_suite::CipherSuiteId;
 use rtc_dtls::config::{ConfigBuilder, ExtendedMasterSecretType};
 
@@ -97,16 +97,16 @@ fn a_server_s_close_notify_ends_both_sides() {
 #[test]
 fn every_suite_that_both_have_with_either_curve_in_our_certificate() {
     for (suite, theirs, code) in SUITES {
-        for ours in [Curve::P256, Curve::P384] {
+        for ours in [NamedCurve::P256, NamedCurve::P384] {
             let offer = |config: ConfigBuilder| config.with_cipher_suites(vec![theirs]);
-            let parties = Parties::of(Curve::P256, ours);
+            let parties = Parties::of(NamedCurve::P256, ours);
             let mut wire = parties.ours_serves(WIDE, offer, |_| ());
             wire.shake_hands(PATIENCE);
             wire.assert_established();
             assert_eq!((wire.server.facts().suite, wire.suite_code()), (suite, code));
             wire.assert_alive(LARGE_MESSAGE);
 
-            let parties = Parties::of(ours, Curve::P256);
+            let parties = Parties::of(ours, NamedCurve::P256);
             let mut wire = parties.ours_asks(WIDE, offer, |config| config.suites = vec![suite]);
             wire.shake_hands(PATIENCE);
             wire.assert_established();
@@ -147,10 +147,10 @@ fn without_extended_master_secret_where_we_do_not_demand_it() {
     let require = ExtendedMasterSecret::Require;
     let mut wire = parties.ours_serves(WIDE, disable, |config| config.extended_master_secret = require);
     wire.run();
-    assert_eq!(wire.server.refusals(), [Refusal::ExtendedMasterSecretRequired]);
+    assert_eq!(wire.server.refusals(), [HandshakeRefusal::ExtendedMasterSecretRequired]);
     let mut wire = parties.ours_asks(WIDE, disable, |config| config.extended_master_secret = require);
     wire.run();
-    assert_eq!(wire.client.refusals(), [Refusal::ExtendedMasterSecretRequired]);
+    assert_eq!(wire.client.refusals(), [HandshakeRefusal::ExtendedMasterSecretRequired]);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_client_without_a_certificate_gets_our_alert() {
     let mut wire = parties.ours_serves(WIDE, |config| config.with_certificates(Vec::new()), |_| ());
     wire.run();
     assert!(!wire.is_established());
-    assert_eq!(wire.server.refusals(), [Refusal::MissingCertificate]);
+    assert_eq!(wire.server.refusals(), [HandshakeRefusal::MissingCertificate]);
     assert_eq!(wire.server.endpoint.counts().established + wire.server.endpoint.counts().half_open, 0);
     assert_eq!(wire.last_alert(Way::ToClient), AlertDescription::HANDSHAKE_FAILURE);
     assert_eq!(wire.client.faults().len(), 1, "{:?}", wire.client.faults());
@@ -205,11 +205,11 @@ fn a_client_without_a_certificate_gets_our_alert() {
 #[test]
 fn a_client_whose_certificate_is_not_trusted_gets_our_alert() {
     let parties = Parties::new();
-    let stranger = Party::new(Curve::P256);
+    let stranger = Party::new(NamedCurve::P256);
     let mut wire = parties.ours_serves(WIDE, |config| config.with_certificates(vec![stranger.for_rtc()]), |_| ());
     wire.run();
     assert!(!wire.is_established());
-    assert_eq!(wire.server.refusals(), [Refusal::Certificate(CertificateFault::UnknownIssuer)]);
+    assert_eq!(wire.server.refusals(), [HandshakeRefusal::Certificate(CertificateFault::UnknownIssuer)]);
     assert_eq!(wire.last_alert(Way::ToClient), AlertDescription::UNKNOWN_CA);
     assert_eq!(wire.client.faults().len(), 1, "{:?}", wire.client.faults());
 }
@@ -217,11 +217,11 @@ fn a_client_whose_certificate_is_not_trusted_gets_our_alert() {
 #[test]
 fn our_client_refuses_a_server_whose_certificate_is_not_trusted() {
     let parties = Parties::new();
-    let stranger = Party::new(Curve::P256);
+    let stranger = Party::new(NamedCurve::P256);
     let mut wire = parties.ours_asks(WIDE, |config| config.with_certificates(vec![stranger.for_rtc()]), |_| ());
     wire.run();
     assert!(!wire.is_established());
-    assert_eq!(wire.client.refusals(), [Refusal::Certificate(CertificateFault::UnknownIssuer)]);
+    assert_eq!(wire.client.refusals(), [HandshakeRefusal::Certificate(CertificateFault::UnknownIssuer)]);
     assert_eq!(wire.count(Way::ToServer), 3, "two hellos, and then nothing but the alert");
     assert_eq!(wire.last_alert(Way::ToServer), AlertDescription::UNKNOWN_CA);
     assert_eq!(wire.server.faults().len(), 1, "{:?}", wire.server.faults());
@@ -230,8 +230,8 @@ fn our_client_refuses_a_server_whose_certificate_is_not_trusted() {
 #[test]
 fn its_refusals_reach_us() {
     let parties = Parties::new();
-    let stranger = Party::new(Curve::P256).identity;
-    let bad_certificate = [Refusal::AlertReceived(AlertDescription::BAD_CERTIFICATE)];
+    let stranger = Party::new(NamedCurve::P256).identity;
+    let bad_certificate = [HandshakeRefusal::AlertReceived(AlertDescription::BAD_CERTIFICATE)];
 
     let mut wire = parties.ours_serves(WIDE, |config| trusting(config, &stranger), |_| ());
     wire.run();
@@ -246,7 +246,7 @@ fn its_refusals_reach_us() {
     assert_eq!(wire.client.refusals(), bad_certificate);
     let mut wire = parties.ours_asks(WIDE, same, |config| config.identity = None);
     wire.run();
-    assert!(matches!(wire.client.refusals()[..], [Refusal::AlertReceived(_)]), "{:?}", wire.client.refusals());
+    assert!(matches!(wire.client.refusals()[..], [HandshakeRefusal::AlertReceived(_)]), "{:?}", wire.client.refusals());
     assert!(!wire.is_established());
 }
 

@@ -300,7 +300,7 @@ impl Client {
                     }
                 }
                 dtls::ClientEvent::Closed { why } => self.closed(now, why),
-                dtls::ClientEvent::Failed { refusal: dtls::Refusal::Certificate(fault), account } => {
+                dtls::ClientEvent::Failed { refusal: dtls::HandshakeRefusal::Certificate(fault), account } => {
                     self.ended(now, Failure::Untrusted { fault, detail: account.detail });
                 }
                 dtls::ClientEvent::Failed { refusal, .. } => self.ended(now, Failure::Handshake(refusal)),

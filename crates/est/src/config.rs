@@ -34,7 +34,7 @@ pub struct ServerSpec {
     /// Where signatures and key agreement of handshakes run.
     pub public_key_steps: dtls::PublicKeySteps,
     /// Bounds of the DTLS layer.
-    pub dtls: dtls::Limits,
+    pub dtls: dtls::EndpointLimits,
     /// Whether CertificateRequest names authorities.
     pub name_authorities: NameAuthorities,
     /// What is issued; the labels of each say where.
@@ -63,7 +63,7 @@ impl ServerSpec {
             ],
             extended_master_secret: dtls::ExtendedMasterSecret::Prefer,
             public_key_steps: dtls::PublicKeySteps::Inline,
-            dtls: dtls::Limits::default(),
+            dtls: dtls::EndpointLimits::default(),
             name_authorities: NameAuthorities::No,
             profiles,
             short_root: Some("est".to_owned()),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use dtls::{Identity, PublicKey, Random, SigningKey};
+use dtls::{EcdsaPublicKey, EcdsaSigningKey, Identity, Random};
 use pki::{Certificate, CertificateError, Encoding, KeyError, PrivateKey};
 
 /// Why a chain and a key make no identity.
@@ -53,12 +53,12 @@ pub fn identity(chain: Vec<Vec<u8>>, pkcs8: &[u8], random: &dyn Random) -> Resul
     }
     let leaf = chain.first().ok_or(IdentityFault::NoCertificate)?;
     let leaf = Certificate::parse_as(leaf, Encoding::AsIssued).map_err(IdentityFault::Leaf)?;
-    let key = match SigningKey::from_pkcs8(pkcs8, random) {
+    let key = match EcdsaSigningKey::from_pkcs8(pkcs8, random) {
         Ok(key) => key,
         // In another form, or at fault: `pki` tells.
         Err(_) => {
             let read = PrivateKey::read(pkcs8).map_err(IdentityFault::Key)?;
-            let taken = SigningKey::from_pkcs8(read.pkcs8(), random);
+            let taken = EcdsaSigningKey::from_pkcs8(read.pkcs8(), random);
             taken.map_err(|_| IdentityFault::Key(KeyError::NoRandomness))?
         }
     };
@@ -70,11 +70,11 @@ pub fn identity(chain: Vec<Vec<u8>>, pkcs8: &[u8], random: &dyn Random) -> Resul
 }
 
 /// The public key of a certificate as the handshake wants it; nothing for a kind of key that it does not do.
-pub(crate) fn session_key(certificate: &Certificate) -> Option<PublicKey> {
+pub(crate) fn session_key(certificate: &Certificate) -> Option<EcdsaPublicKey> {
     let key = certificate.public_key();
     let curve = match key.curve() {
-        pki::Curve::P256 => dtls::Curve::P256,
-        pki::Curve::P384 => dtls::Curve::P384,
+        pki::Curve::P256 => dtls::NamedCurve::P256,
+        pki::Curve::P384 => dtls::NamedCurve::P384,
     };
-    PublicKey::new(curve, key.point()).ok()
+    EcdsaPublicKey::new(curve, key.point()).ok()
 }

@@ -177,7 +177,7 @@ impl Meters {
             sent: counter(SENT),
             sent_bytes: counter(SENT_BYTES),
             send_calls: counter(SEND_CALLS),
-            drops: dtls::Drop::ALL.iter().map(|drop| dropped(drop.name())).collect(),
+            drops: dtls::DropReason::ALL.iter().map(|drop| dropped(drop.name())).collect(),
             shell_drops: ShellDrops {
                 backlog_full: dropped("backlog_full"),
                 send_refused: dropped("send_refused"),

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use dtls::{Direction, Drop, Now, Observer, Route, TraceEvent};
+use dtls::{Direction, DropReason, Now, Observer, Route, TraceEvent};
 use net::blocking_client::{BlockingClient, ConnectionFault};
 use server::Loaded;
 
@@ -66,7 +66,7 @@ struct StopsAtOversize(Arc<AtomicBool>);
 
 impl Observer for StopsAtOversize {
     fn observe(&self, _at: Now, _route: Option<Route>, event: &TraceEvent<'_>) {
-        if matches!(event, TraceEvent::Dropped { reason: Drop::MessageOversize }) {
+        if matches!(event, TraceEvent::Dropped { reason: DropReason::MessageOversize }) {
             self.0.store(true, Ordering::Relaxed);
         }
     }

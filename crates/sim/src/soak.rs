@@ -155,7 +155,7 @@ impl SoakProfile {
             loss: self.scenario.link.loss,
             delay: self.scenario.link.delay,
             client_timeout: self.scenario.handshake_timeout,
-            server_timeout: dtls::Limits::default().retransmission_initial,
+            server_timeout: dtls::EndpointLimits::default().retransmission_initial,
             flight_datagrams: (1, 1),
             exchanges: u32::try_from(exchanges).expect("a few dozen"),
         }

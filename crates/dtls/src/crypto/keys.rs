@@ -9,14 +9,14 @@ use crate::random::Random;
 
 /// The curves of certificates and key agreement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Curve {
+pub enum NamedCurve {
     /// secp256r1.
     P256,
     /// secp384r1.
     P384,
 }
 
-impl Curve {
+impl NamedCurve {
     /// Code point of the registry "TLS Supported Groups".
     pub const fn code(self) -> u16 {
         match self {
@@ -77,14 +77,14 @@ impl SignatureScheme {
 
 /// A key that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyFault {
+pub enum EcdsaKeyFault {
     /// Not PKCS#8 of an elliptic-curve key that carries its public key (RFC 5958, RFC 5915).
     Encoding,
     /// Neither P-256 nor P-384, or a point of the wrong form.
     Curve,
 }
 
-impl fmt::Display for KeyFault {
+impl fmt::Display for EcdsaKeyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Encoding => "not a PKCS#8 key on P-256 or P-384 with its public key inside",
@@ -93,34 +93,34 @@ impl fmt::Display for KeyFault {
     }
 }
 
-impl std::error::Error for KeyFault {}
+impl std::error::Error for EcdsaKeyFault {}
 
 /// An ECDSA signature in DER.
 pub(crate) type Signature = signature::Signature;
 
 /// A peer's public key: a curve and an uncompressed point.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PublicKey {
-    curve: Curve,
-    point: [u8; Curve::P384.point_bytes()],
+pub struct EcdsaPublicKey {
+    curve: NamedCurve,
+    point: [u8; NamedCurve::P384.point_bytes()],
 }
 
-impl PublicKey {
+impl EcdsaPublicKey {
     /// `point` is 4, x, y (SEC 1 §2.3.3). That it lies on the curve is checked where it is used.
     ///
     /// # Errors
-    /// [`KeyFault::Curve`] when length or form do not fit `curve`.
-    pub fn new(curve: Curve, point: &[u8]) -> Result<Self, KeyFault> {
+    /// [`EcdsaKeyFault::Curve`] when length or form do not fit `curve`.
+    pub fn new(curve: NamedCurve, point: &[u8]) -> Result<Self, EcdsaKeyFault> {
         if point.len() != curve.point_bytes() || point[0] != 4 {
-            return Err(KeyFault::Curve);
+            return Err(EcdsaKeyFault::Curve);
         }
-        let mut bytes = [0; Curve::P384.point_bytes()];
+        let mut bytes = [0; NamedCurve::P384.point_bytes()];
         bytes[..point.len()].copy_from_slice(point);
         Ok(Self { curve, point: bytes })
     }
 
     /// Its curve.
-    pub fn curve(&self) -> Curve {
+    pub fn curve(&self) -> NamedCurve {
         self.curve
     }
 
@@ -144,7 +144,7 @@ impl PublicKey {
 #[derive(Clone, Copy, Debug)]
 pub struct SignatureCheck<'a> {
     /// The curve of the key.
-    pub curve: Curve,
+    pub curve: NamedCurve,
     /// The key: an uncompressed point. One of another form or off the curve verifies nothing.
     pub point: &'a [u8],
     /// Hash and algorithm.
@@ -158,10 +158,10 @@ pub struct SignatureCheck<'a> {
 impl SignatureCheck<'_> {
     fn holds(&self) -> bool {
         let algorithm = match (self.curve, self.scheme) {
-            (Curve::P256, SignatureScheme::EcdsaSecp256r1Sha256) => &signature::ECDSA_P256_SHA256_ASN1,
-            (Curve::P256, SignatureScheme::EcdsaSecp384r1Sha384) => &signature::ECDSA_P256_SHA384_ASN1,
-            (Curve::P384, SignatureScheme::EcdsaSecp256r1Sha256) => &signature::ECDSA_P384_SHA256_ASN1,
-            (Curve::P384, SignatureScheme::EcdsaSecp384r1Sha384) => &signature::ECDSA_P384_SHA384_ASN1,
+            (NamedCurve::P256, SignatureScheme::EcdsaSecp256r1Sha256) => &signature::ECDSA_P256_SHA256_ASN1,
+            (NamedCurve::P256, SignatureScheme::EcdsaSecp384r1Sha384) => &signature::ECDSA_P256_SHA384_ASN1,
+            (NamedCurve::P384, SignatureScheme::EcdsaSecp256r1Sha256) => &signature::ECDSA_P384_SHA256_ASN1,
+            (NamedCurve::P384, SignatureScheme::EcdsaSecp384r1Sha384) => &signature::ECDSA_P384_SHA384_ASN1,
         };
         UnparsedPublicKey::new(algorithm, self.point).verify(self.message, self.signature).is_ok()
     }
@@ -215,28 +215,28 @@ pub(crate) fn is_der_signature(bytes: &[u8]) -> bool {
     usize::from(length) == content.len() && integer(content).and_then(integer).is_some_and(<[u8]>::is_empty)
 }
 
-impl fmt::Debug for PublicKey {
+impl fmt::Debug for EcdsaPublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey({:?})", self.curve)
+        write!(f, "EcdsaPublicKey({:?})", self.curve)
     }
 }
 
 /// The private key of an identity. `ring` keeps the scalar and does not wipe it: see `SECURITY.md`.
-pub struct SigningKey {
+pub struct EcdsaSigningKey {
     pair: EcdsaKeyPair,
-    public: PublicKey,
+    public: EcdsaPublicKey,
 }
 
-impl SigningKey {
+impl EcdsaSigningKey {
     /// Reads a PKCS#8 key (RFC 5958) on P-256 or P-384 that carries its public key, as OpenSSL writes it.
     ///
     /// # Errors
-    /// [`KeyFault::Encoding`] for anything else.
-    pub fn from_pkcs8(pkcs8: &[u8], random: &dyn Random) -> Result<Self, KeyFault> {
+    /// [`EcdsaKeyFault::Encoding`] for anything else.
+    pub fn from_pkcs8(pkcs8: &[u8], random: &dyn Random) -> Result<Self, EcdsaKeyFault> {
         let mut found = None;
         for (curve, algorithm) in [
-            (Curve::P256, &signature::ECDSA_P256_SHA256_ASN1_SIGNING),
-            (Curve::P384, &signature::ECDSA_P384_SHA384_ASN1_SIGNING),
+            (NamedCurve::P256, &signature::ECDSA_P256_SHA256_ASN1_SIGNING),
+            (NamedCurve::P384, &signature::ECDSA_P384_SHA384_ASN1_SIGNING),
         ] {
             random.with_secure(&mut |secure| {
                 if let Ok(pair) = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8, secure) {
@@ -244,21 +244,21 @@ impl SigningKey {
                 }
             });
         }
-        let (curve, pair) = found.ok_or(KeyFault::Encoding)?;
-        let public = PublicKey::new(curve, pair.public_key().as_ref())?;
+        let (curve, pair) = found.ok_or(EcdsaKeyFault::Encoding)?;
+        let public = EcdsaPublicKey::new(curve, pair.public_key().as_ref())?;
         Ok(Self { pair, public })
     }
 
     /// The public half.
-    pub fn public_key(&self) -> &PublicKey {
+    pub fn public_key(&self) -> &EcdsaPublicKey {
         &self.public
     }
 
     /// The one algorithm this key signs with: the hash that fits its curve.
     pub fn scheme(&self) -> SignatureScheme {
         match self.public.curve {
-            Curve::P256 => SignatureScheme::EcdsaSecp256r1Sha256,
-            Curve::P384 => SignatureScheme::EcdsaSecp384r1Sha384,
+            NamedCurve::P256 => SignatureScheme::EcdsaSecp256r1Sha256,
+            NamedCurve::P384 => SignatureScheme::EcdsaSecp384r1Sha384,
         }
     }
 
@@ -269,8 +269,8 @@ impl SigningKey {
     }
 }
 
-impl fmt::Debug for SigningKey {
+impl fmt::Debug for EcdsaSigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({:?})", self.public.curve)
+        write!(f, "EcdsaSigningKey({:?})", self.public.curve)
     }
 }

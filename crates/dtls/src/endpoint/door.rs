@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::network::{LEVELS, PrefixHashes, SHARES};
-use crate::drops::Drop;
+use crate::drops::DropReason;
 use crate::limits::DATAGRAMS_PER_BEGIN_BEHIND;
 
 /// Whether new handshakes are let in.
@@ -58,13 +58,13 @@ impl Door {
     }
 
     /// Whether a handshake may be begun now.
-    pub(super) fn admits(&mut self, now: Instant, prefixes: impl FnOnce() -> PrefixHashes) -> Result<(), Drop> {
+    pub(super) fn admits(&mut self, now: Instant, prefixes: impl FnOnce() -> PrefixHashes) -> Result<(), DropReason> {
         match self.admission {
             Admission::Open => Ok(()),
             Admission::Behind if self.credit >= PRICE => Ok(()),
             Admission::Behind if self.credit >= 0 && self.recent.had_little(now, &prefixes()) => Ok(()),
-            Admission::Behind => Err(Drop::Behind),
-            Admission::Draining => Err(Drop::Draining),
+            Admission::Behind => Err(DropReason::Behind),
+            Admission::Draining => Err(DropReason::Draining),
         }
     }
 
@@ -194,7 +194,7 @@ mod tests {
         house.0.set(Admission::Open);
         assert_eq!(house.0.admits(house.1, || A), Ok(()));
         house.0.set(Admission::Draining);
-        assert_eq!(house.0.admits(house.1, || A), Err(Drop::Draining));
+        assert_eq!(house.0.admits(house.1, || A), Err(DropReason::Draining));
     }
 
     #[test]

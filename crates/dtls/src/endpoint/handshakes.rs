@@ -8,12 +8,12 @@ use super::table::{HalfOpen, Occupation};
 use super::{Endpoint, Event};
 use crate::config::PublicKeySteps;
 use crate::cookie::Promise;
-use crate::drops::Drop;
+use crate::drops::DropReason;
 use crate::handshake::public_key::{PublicKeyJob, Work};
 use crate::handshake::server::{Established, Handshake, Progress};
 use crate::limits::{FLIGHTS_PER_COOKIE_MAX, RETRANSMISSIONS_MAX};
 use crate::record::Record;
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::route::Route;
 use crate::session::{Closed, Session};
 use crate::time::Now;
@@ -46,13 +46,13 @@ impl<V: VerifyPeer> Endpoint<V> {
             && let Some(last) = half_open.handshake.flights_sent().1
             && now.mono.saturating_duration_since(last) < PURCHASE_INTERVAL
         {
-            return self.outside.port(now, Some(route)).drop(Drop::TooSoon);
+            return self.outside.port(now, Some(route)).drop(DropReason::TooSoon);
         }
         match slots.half_open {
             // The client gave its handshake up and begins another: it has proven its address for this one too, and takes its own slot.
-            Some(slot) => self.refuse(now, slot, Refusal::Restarted),
+            Some(slot) => self.refuse(now, slot, HandshakeRefusal::Restarted),
             None if slots.established.is_none() && !self.has_room(now) => {
-                return self.outside.port(now, Some(route)).drop(Drop::SessionsFull);
+                return self.outside.port(now, Some(route)).drop(DropReason::SessionsFull);
             }
             None if self.table.counts().half_open >= self.config.limits.half_open_max => {
                 if let Err(reason) = self.displace(now, route) {
@@ -67,7 +67,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         let mut half_open = HalfOpen::new(route, handshake, now.mono, mark, fragment.message_seq);
         half_open.bought = bought;
         let Some(slot) = self.table.insert_half_open(half_open) else {
-            return self.outside.port(now, Some(route)).drop(Drop::HalfOpenFull);
+            return self.outside.port(now, Some(route)).drop(DropReason::HalfOpenFull);
         };
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         let result = half_open.handshake.handle_hello(fragment, &mut self.outside.port(now, Some(route)));
@@ -105,7 +105,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         {
             // Answers leave something for the timer, which also reaches who does not repeat.
             if half_open.bought() >= FLIGHTS_PER_COOKIE_MAX - RETRANSMISSIONS_MAX {
-                return self.outside.port(now, Some(route)).drop(Drop::CookieSpent);
+                return self.outside.port(now, Some(route)).drop(DropReason::CookieSpent);
             }
             let result = half_open.handshake.after_datagram(&mut self.outside.port(now, Some(route)));
             self.proceed(now, slot, result.map(|()| Progress::Waiting));
@@ -113,7 +113,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     /// Does what a handshake wants: runs or hands out its public-key steps, makes it a session, or ends it.
-    pub(super) fn proceed(&mut self, now: Now, slot: u32, result: Result<Progress<V>, Refusal>) {
+    pub(super) fn proceed(&mut self, now: Now, slot: u32, result: Result<Progress<V>, HandshakeRefusal>) {
         let mut result = result;
         if let Ok(Progress::Work(Work::KeyExchange(_))) = &result
             && let Some(half_open) = self.table.half_open_at(slot)
@@ -152,7 +152,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             if let Some(half_open) = self.table.half_open_at(slot) {
                 session.close(&mut self.outside.port(now, Some(half_open.route)));
             }
-            return self.refuse(now, slot, Refusal::SessionsFull);
+            return self.refuse(now, slot, HandshakeRefusal::SessionsFull);
         }
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         let peer = half_open.handshake.config().verifier.admit(proven);
@@ -190,7 +190,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// hello, and that begins a new handshake; an alert would end its attempt instead. If it has our flight, it repeats an answer that
     /// leads nowhere, until its own timers give up: therefore handshakes whose flight is unanswered go first. A new hello from the same
     /// port is welcome at any time.
-    fn displace(&mut self, now: Now, newcomer: Route) -> Result<(), Drop> {
+    fn displace(&mut self, now: Now, newcomer: Route) -> Result<(), DropReason> {
         let table = &self.table;
         let victim = self.pressure.choose(
             now.mono,
@@ -198,11 +198,11 @@ impl<V: VerifyPeer> Endpoint<V> {
             |victim| table.is_still(victim),
             || table.holdings(),
         )?;
-        self.refuse(now, victim.slot, Refusal::Displaced);
+        self.refuse(now, victim.slot, HandshakeRefusal::Displaced);
         Ok(())
     }
 
-    fn refuse(&mut self, now: Now, slot: u32, refusal: Refusal) {
+    fn refuse(&mut self, now: Now, slot: u32, refusal: HandshakeRefusal) {
         let Some(mut half_open) = self.table.remove_half_open(slot) else { return };
         let route = half_open.route;
         let buyer = self.table.buyer(route);

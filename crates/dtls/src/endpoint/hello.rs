@@ -12,7 +12,7 @@
 use super::handshakes::FirstHello;
 use super::{Admission, Endpoint};
 use crate::cookie::COOKIE_BYTES;
-use crate::drops::Drop;
+use crate::drops::DropReason;
 use crate::limits::CLIENT_HELLO_BYTES_MAX;
 use crate::observer::{Direction, TraceEvent};
 use crate::record::Record;
@@ -42,28 +42,28 @@ impl<V: VerifyPeer> Endpoint<V> {
                 Ok(fragment) if fragment.kind == HandshakeType::CLIENT_HELLO => {
                     self.handle_hello(now, route, record.sequence, &fragment);
                 }
-                _ => return self.outside.port(now, Some(route)).drop(Drop::FragmentMalformed),
+                _ => return self.outside.port(now, Some(route)).drop(DropReason::FragmentMalformed),
             }
         }
     }
 
     fn handle_hello(&mut self, now: Now, route: Route, record_sequence: u64, fragment: &Fragment<'_>) {
         if fragment.length > CLIENT_HELLO_BYTES_MAX {
-            return self.outside.port(now, Some(route)).drop(Drop::MessageOversize);
+            return self.outside.port(now, Some(route)).drop(DropReason::MessageOversize);
         }
         let slots = self.table.find(route);
         if fragment.offset > 0 {
             return match slots.half_open {
                 Some(slot) => self.handle_further_fragment(now, slot, fragment),
-                None => self.outside.port(now, Some(route)).drop(Drop::HelloFragment),
+                None => self.outside.port(now, Some(route)).drop(DropReason::HelloFragment),
             };
         }
         let Ok(head) = HelloHead::parse(fragment.body) else {
-            let reason = if fragment.is_whole() { Drop::HelloMalformed } else { Drop::HelloFragment };
+            let reason = if fragment.is_whole() { DropReason::HelloMalformed } else { DropReason::HelloFragment };
             return self.outside.port(now, Some(route)).drop(reason);
         };
         if std::mem::replace(&mut self.turn.hello, true) {
-            return self.outside.port(now, Some(route)).drop(Drop::Repeated);
+            return self.outside.port(now, Some(route)).drop(DropReason::Repeated);
         }
         // The hello of a handshake in progress proved its address when it began it. Its cookie may have run out since, and to ask for
         // another one would part the two ends: the client would number its next hello, and expect our answer, one higher.
@@ -90,7 +90,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             Some(slot) => self.handle_same_hello(now, slot, fragment),
             // A late copy of the hello that began the session: no reason to begin again.
             None if slots.established.is_some_and(|slot| self.table.has_mark(slot, mark)) => {
-                self.outside.port(now, Some(route)).drop(Drop::Repeated);
+                self.outside.port(now, Some(route)).drop(DropReason::Repeated);
             }
             None => self.begin(now, route, FirstHello { record_sequence, fragment, promise, mark }),
         }
@@ -99,7 +99,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// Nothing is kept of such a hello, and what goes back is shorter than what came, and rarer: see [`super::meter::Alerts`].
     fn refuse_version(&mut self, now: Now, route: Route, record_sequence: u64) {
         let mut port = self.outside.port(now, Some(route));
-        port.drop(Drop::HelloVersion);
+        port.drop(DropReason::HelloVersion);
         if !self.alerts.draw(self.table.address(route), now.mono) {
             return;
         }
@@ -127,7 +127,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         head: &HelloHead<'_>,
     ) {
         if self.door.admission() == Admission::Draining {
-            return self.outside.port(now, Some(route)).drop(Drop::Draining);
+            return self.outside.port(now, Some(route)).drop(DropReason::Draining);
         }
         let cookie = self.cookies.make(now.utc, route.peer(), head);
         let mut port = self.outside.port(now, Some(route));
@@ -162,7 +162,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.turn.handshake = true;
         let mut port = self.outside.port(now, Some(half_open.route));
         if half_open.handshake.has_taken(fragment.message_seq) {
-            return port.drop(Drop::MessageStale);
+            return port.drop(DropReason::MessageStale);
         }
         let result = half_open.handshake.handle_hello(fragment, &mut port);
         self.proceed(now, slot, result);

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::{Duration, Instant};
 
-use crate::drops::Drop;
+use crate::drops::DropReason;
 use crate::limits::FLIGHTS_PER_COOKIE_MAX;
 
 /// Between two flights that hellos from one address and port buy. A client repeats its hello after a second (RFC 6347 §4.2.4.1) or, with
@@ -46,13 +46,13 @@ impl Meter {
     }
 
     /// Whether a hello may begin a handshake now; the flights that its cookie has bought before.
-    pub(super) fn admit(&self, buyer: Buyer, cookie: u64, now: Instant) -> Result<u8, Drop> {
+    pub(super) fn admit(&self, buyer: Buyer, cookie: u64, now: Instant) -> Result<u8, DropReason> {
         let rested = |last: Instant| now.saturating_duration_since(last) >= PURCHASE_INTERVAL;
         if !self.last_flights.get(buyer.0).is_none_or(rested) {
-            return Err(Drop::TooSoon);
+            return Err(DropReason::TooSoon);
         }
         let bought = self.flights.get(of_cookie(buyer, cookie)).unwrap_or(0);
-        if bought >= FLIGHTS_PER_COOKIE_MAX { Err(Drop::CookieSpent) } else { Ok(bought) }
+        if bought >= FLIGHTS_PER_COOKIE_MAX { Err(DropReason::CookieSpent) } else { Ok(bought) }
     }
 
     /// A flight for this address is being made or was sent.
@@ -182,9 +182,9 @@ mod tests {
             meter.note_cookie(Buyer(hash(n)), 7, FLIGHTS_PER_COOKIE_MAX, now);
             // The latest thousands are all known still.
             if n >= 5_000 {
-                assert_eq!(meter.admit(Buyer(hash(n - 4_999)), 7, now), Err(Drop::TooSoon));
+                assert_eq!(meter.admit(Buyer(hash(n - 4_999)), 7, now), Err(DropReason::TooSoon));
                 let later = now + PURCHASE_INTERVAL;
-                assert_eq!(meter.admit(Buyer(hash(n - 4_999)), 7, later), Err(Drop::CookieSpent));
+                assert_eq!(meter.admit(Buyer(hash(n - 4_999)), 7, later), Err(DropReason::CookieSpent));
             }
         }
         assert!(meter.len() <= 4 * REMEMBERED_MAX, "{}", meter.len());

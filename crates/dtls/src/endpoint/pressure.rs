@@ -25,8 +25,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::network::{LEVELS, Network, SHARES};
-use crate::drops::Drop;
-use crate::handshake::server::Stage;
+use crate::drops::DropReason;
+use crate::handshake::server::ClientStage;
 use crate::limits::{HANDSHAKE_DEADLINE_DEFAULT, HELLO_DEADLINE};
 use crate::route::SessionId;
 
@@ -62,7 +62,7 @@ const _: () = {
 pub(super) struct Holding {
     pub(super) id: SessionId,
     pub(super) network: Network,
-    pub(super) stage: Stage,
+    pub(super) stage: ClientStage,
     pub(super) began: Instant,
     /// Which certificate it has proven, as the verifier tells them apart.
     pub(super) holder: Option<u64>,
@@ -82,7 +82,7 @@ enum Rank {
 
 /// The order of what one look has found.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Turn {
+enum GoingOrder {
     /// Beyond a share, by weight.
     Beyond(Reverse<usize>),
     /// Among the heaviest, and had its time.
@@ -91,7 +91,7 @@ enum Turn {
     Soon(Instant),
     /// Lighter than these, and due.
     Light,
-    /// As [`Turn::Soon`], and proven.
+    /// As [`GoingOrder::Soon`], and proven.
     Proven(Instant),
 }
 
@@ -114,8 +114,8 @@ pub(super) struct Victim {
 
 impl Victim {
     /// Whether what is known of it still holds: it may have proven itself meanwhile.
-    pub(super) fn is_still(&self, stage: Stage) -> bool {
-        self.rank == Rank::Proven || stage != Stage::Proven
+    pub(super) fn is_still(&self, stage: ClientStage) -> bool {
+        self.rank == Rank::Proven || stage != ClientStage::Proven
     }
 }
 
@@ -139,7 +139,7 @@ impl Pressure {
         network: Network,
         is_still: impl Fn(&Victim) -> bool,
         look: impl FnOnce() -> Vec<Holding>,
-    ) -> Result<SessionId, Drop> {
+    ) -> Result<SessionId, DropReason> {
         let since = self.looked.map(|looked| now.saturating_duration_since(looked));
         if since.is_some_and(|since| since > GOOD_FOR) {
             self.victims.clear();
@@ -153,9 +153,9 @@ impl Pressure {
         {
             self.look(now, look());
         }
-        let victim = *self.victims.front().ok_or(Drop::HalfOpenFull)?;
+        let victim = *self.victims.front().ok_or(DropReason::HalfOpenFull)?;
         if !self.may_displace(now, network, &victim) {
-            return Err(if victim.beyond { Drop::NetworkFull } else { Drop::HalfOpenFull });
+            return Err(if victim.beyond { DropReason::NetworkFull } else { DropReason::HalfOpenFull });
         }
         self.used += 1;
         self.victims.pop_front();
@@ -206,11 +206,11 @@ impl Pressure {
         victims.retain(|victim| victim.weight >= least || now.saturating_duration_since(victim.began) >= DUE);
         victims.sort_unstable_by_key(|victim| {
             let turn = match victim.rank {
-                _ if victim.beyond => Turn::Beyond(Reverse(victim.weight)),
-                _ if victim.weight < least => Turn::Light,
-                _ if victim.from <= now => Turn::Ready,
-                Rank::Proven => Turn::Proven(victim.from),
-                _ => Turn::Soon(victim.from),
+                _ if victim.beyond => GoingOrder::Beyond(Reverse(victim.weight)),
+                _ if victim.weight < least => GoingOrder::Light,
+                _ if victim.from <= now => GoingOrder::Ready,
+                Rank::Proven => GoingOrder::Proven(victim.from),
+                _ => GoingOrder::Soon(victim.from),
             };
             (turn, victim.rank, victim.began)
         });
@@ -260,12 +260,14 @@ fn rank(now: Instant, holdings: &[Holding]) -> Vec<Victim> {
             *count
         });
         match holding.stage {
-            Stage::Proven if of_certificate.is_none_or(|count| count <= PROVEN_PER_CERTIFICATE_MAX) => Rank::Proven,
-            Stage::Hello => Rank::Due,
-            Stage::Answered if is_due(holding) => Rank::Due,
-            Stage::Answered => Rank::Waiting,
-            Stage::Shown | Stage::Proven if is_due(holding) => Rank::DueShown,
-            Stage::Shown | Stage::Proven => Rank::Advanced,
+            ClientStage::Proven if of_certificate.is_none_or(|count| count <= PROVEN_PER_CERTIFICATE_MAX) => {
+                Rank::Proven
+            }
+            ClientStage::Hello => Rank::Due,
+            ClientStage::Answered if is_due(holding) => Rank::Due,
+            ClientStage::Answered => Rank::Waiting,
+            ClientStage::Shown | ClientStage::Proven if is_due(holding) => Rank::DueShown,
+            ClientStage::Shown | ClientStage::Proven => Rank::Advanced,
         }
     };
     let victim = |holding: &Holding| Victim {
@@ -302,7 +304,7 @@ mod tests {
             Self(Vec::new(), Instant::now() + Duration::from_secs(1_000))
         }
 
-        fn add(&mut self, address: &str, stage: Stage, age: u64) -> SessionId {
+        fn add(&mut self, address: &str, stage: ClientStage, age: u64) -> SessionId {
             let id = SessionId { slot: u32::try_from(self.0.len()).unwrap(), generation: 0 };
             let began = self.1 - Duration::from_secs(age);
             self.0.push(Holding { id, network: network(address), stage, began, holder: None });
@@ -310,12 +312,12 @@ mod tests {
         }
 
         fn prove(&mut self, address: &str, certificate: u64, age: u64) -> SessionId {
-            let id = self.add(address, Stage::Proven, age);
+            let id = self.add(address, ClientStage::Proven, age);
             self.0.last_mut().unwrap().holder = Some(certificate);
             id
         }
 
-        fn choose(&self, newcomer: &str) -> Result<SessionId, Drop> {
+        fn choose(&self, newcomer: &str) -> Result<SessionId, DropReason> {
             Pressure::default().choose(self.1, network(newcomer), |_| true, || self.0.clone())
         }
     }
@@ -324,16 +326,16 @@ mod tests {
     fn d87_the_victim_is_of_the_prefix_that_holds_most_and_there_least_advanced_then_oldest() {
         let mut slots = Slots::new();
         for n in 0..20 {
-            slots.add(&format!("10.{n}.0.1"), Stage::Answered, 26);
+            slots.add(&format!("10.{n}.0.1"), ClientStage::Answered, 26);
         }
-        slots.add("192.0.2.1", Stage::Shown, 20);
-        slots.add("192.0.2.2", Stage::Answered, 1);
-        let expected = slots.add("192.0.2.3", Stage::Answered, 2);
+        slots.add("192.0.2.1", ClientStage::Shown, 20);
+        slots.add("192.0.2.2", ClientStage::Answered, 1);
+        let expected = slots.add("192.0.2.3", ClientStage::Answered, 2);
         slots.prove("192.0.2.4", 7, 25);
         assert_eq!(slots.choose("203.0.113.1"), Ok(expected));
         // Nobody outside of it goes before 27 s, and a newcomer of the prefix itself displaces nobody.
-        assert_eq!(slots.choose("192.0.2.9"), Err(Drop::NetworkFull));
-        let due = slots.add("192.0.2.5", Stage::Shown, 27);
+        assert_eq!(slots.choose("192.0.2.9"), Err(DropReason::NetworkFull));
+        let due = slots.add("192.0.2.5", ClientStage::Shown, 27);
         assert_eq!(slots.choose("192.0.2.9"), Ok(due));
     }
 
@@ -343,14 +345,14 @@ mod tests {
         for n in 0..60 {
             slots.prove(&format!("10.{n}.0.1"), n, 26);
         }
-        let shown = slots.add("11.0.0.1", Stage::Shown, 4);
+        let shown = slots.add("11.0.0.1", ClientStage::Shown, 4);
         assert_eq!(slots.choose("203.0.113.1"), Ok(shown));
         slots.0.pop();
-        assert_eq!(slots.choose("203.0.113.1"), Err(Drop::HalfOpenFull), "all of them are proven and not due");
+        assert_eq!(slots.choose("203.0.113.1"), Err(DropReason::HalfOpenFull), "all of them are proven and not due");
         for n in 0..4 {
             slots.prove(&format!("12.{n}.0.1"), 999, 5);
         }
-        assert_eq!(slots.choose("203.0.113.1"), Err(Drop::HalfOpenFull), "as many as one certificate may have");
+        assert_eq!(slots.choose("203.0.113.1"), Err(DropReason::HalfOpenFull), "as many as one certificate may have");
         let fifth = slots.prove("12.4.0.1", 999, 5);
         assert_eq!(slots.choose("203.0.113.1"), Ok(fifth));
     }
@@ -371,17 +373,17 @@ mod tests {
             let slots_with = |held: usize| {
                 let mut slots = Slots::new();
                 for n in 0..held {
-                    slots.add(&address(n), Stage::Answered, 0);
+                    slots.add(&address(n), ClientStage::Answered, 0);
                 }
                 for n in held..64 {
-                    slots.add(&format!("10.{n}.0.1"), Stage::Answered, 2);
+                    slots.add(&format!("10.{n}.0.1"), ClientStage::Answered, 2);
                 }
                 slots
             };
             let victim = slots_with(held).choose("203.0.113.1").unwrap();
             assert!(usize::try_from(victim.slot).unwrap() < held, "{length}: {victim:?}");
             // One less, and the share does not bind: everybody has his first seconds.
-            assert_eq!(slots_with(held - 1).choose("203.0.113.1"), Err(Drop::HalfOpenFull), "{length}");
+            assert_eq!(slots_with(held - 1).choose("203.0.113.1"), Err(DropReason::HalfOpenFull), "{length}");
         }
     }
 
@@ -389,10 +391,10 @@ mod tests {
     fn d86_with_one_handshake_in_each_prefix_the_oldest_goes_and_none_younger_than_three_seconds() {
         let mut slots = Slots::new();
         for n in 0..200 {
-            slots.add(&format!("{}.{n}.0.1", n + 10), Stage::Answered, 3);
+            slots.add(&format!("{}.{n}.0.1", n + 10), ClientStage::Answered, 3);
         }
-        let oldest = slots.add("9.0.0.1", Stage::Answered, 4);
-        let unfinished = slots.add("8.0.0.1", Stage::Hello, 3);
+        let oldest = slots.add("9.0.0.1", ClientStage::Answered, 4);
+        let unfinished = slots.add("8.0.0.1", ClientStage::Hello, 3);
         assert_eq!(slots.choose("203.0.113.1"), Ok(unfinished));
         slots.0.pop();
         assert_eq!(slots.choose("203.0.113.1"), Ok(oldest));
@@ -402,7 +404,7 @@ mod tests {
     fn sixteen_networks(age: u64) -> Slots {
         let mut slots = Slots::new();
         for n in 0..4_096 {
-            slots.add(&format!("11.{}.{}.1", n % 4, n / 4 % 4 * 64), Stage::Answered, age);
+            slots.add(&format!("11.{}.{}.1", n % 4, n / 4 % 4 * 64), ClientStage::Answered, age);
         }
         slots
     }
@@ -410,12 +412,12 @@ mod tests {
     #[test]
     fn d87_d88_prefixes_that_hold_their_whole_share_give_way_to_one_that_holds_less_at_once() {
         let mut slots = sixteen_networks(1);
-        let lone = slots.add("198.51.100.1", Stage::Answered, 26);
+        let lone = slots.add("198.51.100.1", ClientStage::Answered, 26);
         for newcomer in ["203.0.113.1", "198.51.100.2"] {
             assert_ne!(slots.choose(newcomer).unwrap(), lone, "{newcomer}");
         }
         // One that holds as much, and one of their own.
-        assert_eq!(sixteen_networks(2).choose("11.0.0.1"), Err(Drop::HalfOpenFull));
+        assert_eq!(sixteen_networks(2).choose("11.0.0.1"), Err(DropReason::HalfOpenFull));
         assert!(sixteen_networks(3).choose("11.0.0.1").is_ok());
     }
 
@@ -424,10 +426,10 @@ mod tests {
         let mut slots = Slots::new();
         for n in 0..2_048 {
             for host in 1..=2 {
-                slots.add(&format!("{}.{}.0.{host}", n / 250 + 10, n % 250), Stage::Answered, 4);
+                slots.add(&format!("{}.{}.0.{host}", n / 250 + 10, n % 250), ClientStage::Answered, 4);
             }
         }
-        let lone = slots.add("198.51.100.1", Stage::Answered, 200);
+        let lone = slots.add("198.51.100.1", ClientStage::Answered, 200);
         let mut pressure = Pressure::default();
         for _ in 0..1_000 {
             let victim = pressure.choose(slots.1, network("203.0.113.1"), |_| true, || slots.0.clone()).unwrap();
@@ -437,7 +439,7 @@ mod tests {
         // What they hold more is fewer than a batch by and by, and the oldest goes.
         for n in 0..2_048 {
             slots.0.retain(|holding| holding.network != network(&format!("{}.{}.0.1", n / 250 + 10, n % 250)));
-            slots.add(&format!("{}.{}.0.1", n / 250 + 10, n % 250), Stage::Answered, 4);
+            slots.add(&format!("{}.{}.0.1", n / 250 + 10, n % 250), ClientStage::Answered, 4);
         }
         assert_eq!(slots.choose("203.0.113.1"), Ok(lone));
     }
@@ -446,10 +448,10 @@ mod tests {
     fn d88_a_fleet_behind_one_address_outlives_older_handshakes_of_as_many_networks_as_there_are_slots() {
         let mut slots = Slots::new();
         for n in 0..4_056 {
-            slots.add(&format!("{}.{}.0.1", n / 250 + 10, n % 250), Stage::Answered, 10);
+            slots.add(&format!("{}.{}.0.1", n / 250 + 10, n % 250), ClientStage::Answered, 10);
         }
         for n in 0..40 {
-            slots.add(&format!("198.51.100.{n}"), Stage::Answered, 9);
+            slots.add(&format!("198.51.100.{n}"), ClientStage::Answered, 9);
         }
         let mut pressure = Pressure::default();
         for _ in 0..128 {
@@ -461,9 +463,9 @@ mod tests {
     #[test]
     fn d87_of_two_that_are_due_the_one_goes_whose_flight_is_unanswered() {
         let mut slots = Slots::new();
-        let shown = slots.add("192.0.2.1", Stage::Shown, 40);
-        let unanswered = slots.add("198.51.100.1", Stage::Answered, 30);
-        slots.add("203.0.113.1", Stage::Answered, 26);
+        let shown = slots.add("192.0.2.1", ClientStage::Shown, 40);
+        let unanswered = slots.add("198.51.100.1", ClientStage::Answered, 30);
+        slots.add("203.0.113.1", ClientStage::Answered, 26);
         assert_eq!(slots.choose("10.0.0.1"), Ok(unanswered));
         slots.0.remove(1);
         assert_eq!(slots.choose("10.0.0.1"), Ok(shown));
@@ -500,7 +502,7 @@ mod tests {
     fn d86_one_look_serves_many_newcomers_and_an_empty_one_is_not_repeated_at_once() {
         let mut slots = Slots::new();
         for n in 0..4_096_u32 {
-            slots.add(&format!("{}.{}.0.1", n / 250 + 10, n % 250), Stage::Answered, 5);
+            slots.add(&format!("{}.{}.0.1", n / 250 + 10, n % 250), ClientStage::Answered, 5);
         }
         let (looks, mut pressure) = (std::cell::Cell::new(0), Pressure::default());
         let mut knock = |now| {
@@ -523,7 +525,7 @@ mod tests {
                 young.clone()
             };
             let now = slots.1 + Duration::from_millis(n);
-            assert_eq!(pressure.choose(now, network("203.0.113.1"), |_| true, look), Err(Drop::HalfOpenFull));
+            assert_eq!(pressure.choose(now, network("203.0.113.1"), |_| true, look), Err(DropReason::HalfOpenFull));
         }
         assert_eq!(looks.get(), 20);
     }

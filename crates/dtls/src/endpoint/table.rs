@@ -16,8 +16,8 @@ use super::meter::{AddressHash, Buyer};
 use super::network::{Network, PrefixHashes};
 use super::pressure::{Holding, Victim};
 use super::slab::{NO_SLOT, Slab};
-use crate::handshake::server::{Handshake, Stage};
-use crate::limits::{HELLO_DEADLINE, Limits};
+use crate::handshake::server::{ClientStage, Handshake};
+use crate::limits::{EndpointLimits, HELLO_DEADLINE};
 use crate::route::{Route, SessionId};
 use crate::session::Session;
 use crate::verify::VerifyPeer;
@@ -114,7 +114,7 @@ impl<V: VerifyPeer> HalfOpen<V> {
 
     /// The end of what its stage deserves.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        (self.handshake.stage() == Stage::Hello).then(|| self.began + HELLO_DEADLINE)
+        (self.handshake.stage() == ClientStage::Hello).then(|| self.began + HELLO_DEADLINE)
     }
 
     fn poll_timeout(&self) -> Instant {
@@ -136,7 +136,7 @@ impl<V: VerifyPeer> Table<V> {
     /// What one session costs in the slab.
     pub(super) const SLOT_BYTES: usize = Slab::<Tenant<V>>::SLOT_BYTES;
 
-    pub(super) fn new(key: [u8; 16], limits: &Limits) -> Self {
+    pub(super) fn new(key: [u8; 16], limits: &EndpointLimits) -> Self {
         let (a, b) = key.split_at(8);
         let word = |half: &[u8]| u64::from_be_bytes(half.try_into().expect("split at 8"));
         Self {
@@ -151,7 +151,7 @@ impl<V: VerifyPeer> Table<V> {
     }
 
     /// Sessions beyond a smaller number stay until they end, and take no slot from the handshakes meanwhile.
-    pub(super) fn set_limits(&mut self, limits: &Limits) {
+    pub(super) fn set_limits(&mut self, limits: &EndpointLimits) {
         self.slab.set_slots_max(slots_max(limits).max(self.counts.established.saturating_add(limits.half_open_max)));
     }
 
@@ -472,6 +472,6 @@ impl<V: VerifyPeer> Table<V> {
     }
 }
 
-fn slots_max(limits: &Limits) -> usize {
+fn slots_max(limits: &EndpointLimits) -> usize {
     limits.sessions_max.saturating_add(limits.half_open_max)
 }

@@ -8,8 +8,8 @@ use rustls_pki_types::UnixTime;
 
 use super::*;
 use crate::{
-    CertificateRefusal, Client, ClientConfig, ClientEvent, CookieKeys, Curve, Identity, KeyAlone, Path, PublicKey,
-    SigningKey, SocketIndex,
+    CertificateRefusal, Client, ClientConfig, ClientEvent, CookieKeys, EcdsaPublicKey, EcdsaSigningKey, Identity,
+    KeyAlone, NamedCurve, Path, SocketIndex,
 };
 
 struct TestRandom;
@@ -30,7 +30,7 @@ impl Random for TestRandom {
 }
 
 /// Everybody holds the same certificate.
-struct Same(PublicKey);
+struct Same(EcdsaPublicKey);
 
 impl VerifyPeer for Same {
     type Peer = Arc<()>;
@@ -57,8 +57,8 @@ impl Ends {
     fn established() -> Self {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&pair).unwrap();
-        let key = SigningKey::from_pkcs8(&pair.serialize_der(), &TestRandom).unwrap();
-        assert_eq!(key.public_key().curve(), Curve::P256);
+        let key = EcdsaSigningKey::from_pkcs8(&pair.serialize_der(), &TestRandom).unwrap();
+        assert_eq!(key.public_key().curve(), NamedCurve::P256);
         let verifier = Arc::new(Same(key.public_key().clone()));
         let identity = Arc::new(Identity::new(vec![certificate.der().to_vec()], key));
         let cookie = CookieKeys::shared([7; 32], Duration::from_secs(60));

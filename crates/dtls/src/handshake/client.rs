@@ -25,12 +25,12 @@ use std::time::Instant;
 
 use super::conversation::Conversation;
 use super::established::Secured;
-use super::reassembly::Message;
+use super::reassembly::HandshakeMessage;
 use super::terms::{Numbering, Terms};
 use crate::config::ClientConfig;
 use crate::port::Port;
 use crate::record::Record;
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::verify::{Account, VerifyPeer};
 use crate::wire::HandshakeType;
 use client_flight::{ExpectChangeCipherSpec, ExpectFinished};
@@ -112,13 +112,13 @@ impl<V: VerifyPeer> Handshake<V> {
         record: &Record,
         payload: &mut [u8],
         port: &mut Port<'_>,
-    ) -> Result<Progress<V::Proven>, Refusal> {
+    ) -> Result<Progress<V::Proven>, HandshakeRefusal> {
         self.conversation.handle_record(record, payload, port)?;
         self.advance(port)
     }
 
     /// To be called after the records of a datagram.
-    pub(crate) fn after_datagram(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+    pub(crate) fn after_datagram(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         self.conversation.answer_repetition(port)
     }
 
@@ -126,7 +126,7 @@ impl<V: VerifyPeer> Handshake<V> {
         self.conversation.poll_timeout()
     }
 
-    pub(crate) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+    pub(crate) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         self.conversation.handle_timeout(self.expected(), port)
     }
 
@@ -141,14 +141,14 @@ impl<V: VerifyPeer> Handshake<V> {
     }
 
     /// Tells the server why it ends: protected, once our ChangeCipherSpec has been sent.
-    pub(crate) fn refuse(&mut self, refusal: &Refusal, port: &mut Port<'_>) {
+    pub(crate) fn refuse(&mut self, refusal: &HandshakeRefusal, port: &mut Port<'_>) {
         let protect = matches!(self.expected(), HandshakeType::FINISHED);
         if let Some(description) = refusal.alert() {
             self.conversation.send_last_alert(description, protect, port);
         }
     }
 
-    fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V::Proven>, Refusal> {
+    fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V::Proven>, HandshakeRefusal> {
         loop {
             if let State::ExpectChangeCipherSpec(_) = self.state {
                 if !self.conversation.take_change_cipher_spec() {
@@ -171,7 +171,11 @@ impl<V: VerifyPeer> Handshake<V> {
         }
     }
 
-    fn handle_message(&mut self, message: &Message, port: &mut Port<'_>) -> Result<Next<V::Proven>, Refusal> {
+    fn handle_message(
+        &mut self,
+        message: &HandshakeMessage,
+        port: &mut Port<'_>,
+    ) -> Result<Next<V::Proven>, HandshakeRefusal> {
         let expected = self.expected();
         let optional = match &self.state {
             State::ExpectServerHello(_) => HandshakeType::HELLO_VERIFY_REQUEST,
@@ -181,7 +185,7 @@ impl<V: VerifyPeer> Handshake<V> {
         if message.kind != expected && message.kind != optional {
             // With Over as state: an unexpected message in a state that awaits none ends here too.
             self.state = State::Over;
-            return Err(Refusal::UnexpectedMessage { message: message.kind, expected });
+            return Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected });
         }
         let state = std::mem::replace(&mut self.state, State::Over);
         let context = &mut Context {
@@ -198,7 +202,7 @@ impl<V: VerifyPeer> Handshake<V> {
             State::ExpectServerHelloDone(state) => state.handle(message, context).map(Next::State),
             State::ExpectFinished(state) => state.handle(message, context).map(Next::Established),
             State::ExpectChangeCipherSpec(_) | State::Over => {
-                Err(Refusal::UnexpectedMessage { message: message.kind, expected })
+                Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected })
             }
         }
     }

@@ -17,16 +17,16 @@ use super::datagram_size::DatagramSize;
 use super::early::EarlyRecords;
 use super::established::{Bindings, Secured};
 use super::flight::{Epochs, Flight};
-use super::reassembly::{Message, Reassembly};
+use super::reassembly::{HandshakeMessage, Reassembly};
 use super::terms::{Numbering, Terms};
 use super::timer::{GaveUp, Haste, Timer};
 use super::transcript::Transcript;
-use crate::drops::Drop;
+use crate::drops::DropReason;
 use crate::limits::{PLAINTEXT_BYTES_MAX, RECORD_SIZE_LIMIT_MIN};
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
 use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, SequenceExhausted, Unopened};
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::wire::{
     AlertDescription, AlertLevel, ContentType, Fragment, HandshakeType, RECORD_HEADER_BYTES, Reader, parse_alert,
 };
@@ -90,20 +90,20 @@ impl Conversation {
         record: &Record,
         payload: &mut [u8],
         port: &mut Port<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), HandshakeRefusal> {
         match record.epoch {
             0 => self.handle_plaintext(record, payload, port),
             PROTECTED_EPOCH => self.handle_protected(record, payload, port),
             // Epochs from 2 on have no keys and never will have (CVE-2016-2181).
             _ => {
-                port.drop(Drop::Epoch);
+                port.drop(DropReason::Epoch);
                 Ok(())
             }
         }
     }
 
     /// Opens what came before the keys, once they are there.
-    pub(crate) fn handle_early_records(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+    pub(crate) fn handle_early_records(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         if self.protected.is_none() {
             return Ok(());
         }
@@ -118,11 +118,11 @@ impl Conversation {
         // Only Finished is protected, and it always is (RFC 5246 §7.4.9): a message in the other epoch is not of this handshake.
         let due = if fragment.kind == HandshakeType::FINISHED { PROTECTED_EPOCH } else { 0 };
         if epoch != due {
-            return port.drop(Drop::MessageEpoch);
+            return port.drop(DropReason::MessageEpoch);
         }
         self.size.note_fragment(fragment);
         if let Err(reason) = self.incoming.insert(fragment) {
-            if reason == Drop::MessageStale && is_before(fragment.message_seq, self.peer_flight_start) {
+            if reason == DropReason::MessageStale && is_before(fragment.message_seq, self.peer_flight_start) {
                 self.repeat_seen = true;
             }
             port.drop(reason);
@@ -130,7 +130,7 @@ impl Conversation {
     }
 
     /// The next whole message, in its turn.
-    pub(crate) fn next_message(&mut self, port: &Port<'_>) -> Option<Message> {
+    pub(crate) fn next_message(&mut self, port: &Port<'_>) -> Option<HandshakeMessage> {
         let message = self.incoming.pop()?;
         port.trace(&TraceEvent::Handshake {
             direction: Direction::Received,
@@ -142,7 +142,7 @@ impl Conversation {
     }
 
     /// Puts a received message into the transcript; gives the place of its body there.
-    pub(crate) fn hash_received(&mut self, message: &Message) -> usize {
+    pub(crate) fn hash_received(&mut self, message: &HandshakeMessage) -> usize {
         self.transcript.add(message.kind, message.message_seq, &message.body)
     }
 
@@ -162,7 +162,7 @@ impl Conversation {
 
     /// Sends a flight and waits for its answer: what the peer sends from now on is its next flight. `Err` ends the handshake: without a
     /// sequence number left nothing of it can ever be sent.
-    pub(crate) fn send_flight(&mut self, flight: Flight, port: &mut Port<'_>) -> Result<(), Refusal> {
+    pub(crate) fn send_flight(&mut self, flight: Flight, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         self.flight = flight;
         self.peer_flight_start = self.incoming.next_seq();
         self.repeat_seen = false;
@@ -197,17 +197,21 @@ impl Conversation {
     }
 
     /// Retransmits if it is time; `Err` when the handshake has had all its time or tries, or can send no more. `expected` is what was due.
-    pub(crate) fn handle_timeout(&mut self, expected: HandshakeType, port: &mut Port<'_>) -> Result<(), Refusal> {
+    pub(crate) fn handle_timeout(
+        &mut self,
+        expected: HandshakeType,
+        port: &mut Port<'_>,
+    ) -> Result<(), HandshakeRefusal> {
         match self.timer.on_expiry(port.now.mono) {
             Ok(true) => self.retransmit(port),
             Ok(false) => Ok(()),
-            Err(GaveUp) => Err(Refusal::TimedOut { expected }),
+            Err(GaveUp) => Err(HandshakeRefusal::TimedOut { expected }),
         }
     }
 
     /// A flight that the peer repeats is answered by repeating ours (RFC 6347 §4.2.4), within a budget. If ours went out a moment before,
     /// it is not sent again, unless the repetition shows that it has to be sent in smaller datagrams.
-    pub(crate) fn answer_repetition(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+    pub(crate) fn answer_repetition(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         if !std::mem::take(&mut self.repeat_seen) || self.flight.is_empty() || !self.timer.is_running() {
             return Ok(());
         }
@@ -217,7 +221,7 @@ impl Conversation {
         if self.timer.may_answer(now, haste) {
             self.retransmit(port)
         } else {
-            port.drop(Drop::Repeated);
+            port.drop(DropReason::Repeated);
             Ok(())
         }
     }
@@ -294,10 +298,15 @@ impl Conversation {
         }
     }
 
-    fn handle_plaintext(&mut self, record: &Record, payload: &[u8], port: &mut Port<'_>) -> Result<(), Refusal> {
+    fn handle_plaintext(
+        &mut self,
+        record: &Record,
+        payload: &[u8],
+        port: &mut Port<'_>,
+    ) -> Result<(), HandshakeRefusal> {
         // In the clear anybody may have written it: in silence.
         if payload.len() > self.received_bytes_max {
-            port.drop(Drop::RecordOversize);
+            port.drop(DropReason::RecordOversize);
             return Ok(());
         }
         match record.content_type {
@@ -308,17 +317,22 @@ impl Conversation {
             ContentType::ChangeCipherSpec => self.handle_change_cipher_spec(payload, port),
             // Once the peer protects what it sends, an alert in the clear is not the peer's. That it does is known only when its
             // ChangeCipherSpec was due: one that comes before its time may be anybody's.
-            ContentType::Alert if self.peer_cipher == PeerCipher::Changed => port.drop(Drop::AlertUnprotected),
+            ContentType::Alert if self.peer_cipher == PeerCipher::Changed => port.drop(DropReason::AlertUnprotected),
             ContentType::Alert => return handle_alert(payload, port),
-            ContentType::ApplicationData => port.drop(Drop::ApplicationDataEarly),
+            ContentType::ApplicationData => port.drop(DropReason::ApplicationDataEarly),
         }
         Ok(())
     }
 
-    fn handle_protected(&mut self, record: &Record, payload: &mut [u8], port: &mut Port<'_>) -> Result<(), Refusal> {
+    fn handle_protected(
+        &mut self,
+        record: &Record,
+        payload: &mut [u8],
+        port: &mut Port<'_>,
+    ) -> Result<(), HandshakeRefusal> {
         let Some(protected) = &mut self.protected else {
             if !self.early.keep(record, payload) {
-                port.drop(Drop::EarlyRecord);
+                port.drop(DropReason::EarlyRecord);
             }
             return Ok(());
         };
@@ -329,15 +343,15 @@ impl Conversation {
                 return Ok(());
             }
             // In silence, as if its time were up: an alert could be provoked by whoever forges.
-            Err(Unopened::Forgeries) => return Err(Refusal::TimedOut { expected: HandshakeType::FINISHED }),
-            Err(Unopened::Overflow) => return Err(Refusal::RecordOverflow),
+            Err(Unopened::Forgeries) => return Err(HandshakeRefusal::TimedOut { expected: HandshakeType::FINISHED }),
+            Err(Unopened::Overflow) => return Err(HandshakeRefusal::RecordOverflow),
         };
         match record.content_type {
             ContentType::Handshake => self.handle_fragments(plaintext, record.epoch, port),
             ContentType::Alert => return handle_alert(plaintext, port),
-            ContentType::ChangeCipherSpec => port.drop(Drop::ChangeCipherSpec),
+            ContentType::ChangeCipherSpec => port.drop(DropReason::ChangeCipherSpec),
             // Nothing is delivered before the Finished has been verified: the application's own retransmission brings it again.
-            ContentType::ApplicationData => port.drop(Drop::ApplicationDataEarly),
+            ContentType::ApplicationData => port.drop(DropReason::ApplicationDataEarly),
         }
         Ok(())
     }
@@ -348,7 +362,7 @@ impl Conversation {
         while !reader.is_empty() {
             match Fragment::parse(&mut reader) {
                 Ok(fragment) => self.handle_fragment(&fragment, epoch, port),
-                Err(_) => return port.drop(Drop::FragmentMalformed),
+                Err(_) => return port.drop(DropReason::FragmentMalformed),
             }
         }
     }
@@ -356,13 +370,13 @@ impl Conversation {
     /// ChangeCipherSpec has no message_seq, so it may overtake the messages before it: it is remembered, and takes effect in its turn.
     fn handle_change_cipher_spec(&mut self, content: &[u8], port: &mut Port<'_>) {
         if content != [1] || self.peer_cipher != PeerCipher::Plain {
-            return port.drop(Drop::ChangeCipherSpec);
+            return port.drop(DropReason::ChangeCipherSpec);
         }
         self.peer_cipher = PeerCipher::Announced;
         port.trace(&TraceEvent::ChangeCipherSpec { direction: Direction::Received });
     }
 
-    fn retransmit(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+    fn retransmit(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         if let Some(bytes) = self.narrower(port.now.mono) {
             self.size.narrow(bytes);
             port.trace(&TraceEvent::Narrowing { bytes });
@@ -383,12 +397,14 @@ impl Conversation {
         self.incoming.next_seq() != self.peer_flight_start || self.incoming.holds_any()
     }
 
-    fn transmit(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+    fn transmit(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         self.timer.note_sent(port.now.mono);
         self.size.note_transmission(port.now.mono);
         let epochs = Epochs { plain: &mut self.plain, protected: self.protected.as_mut() };
         let datagram_bytes_max = self.size.bytes().min(self.record_bytes_max + RECORD_HEADER_BYTES);
-        self.flight.send(epochs, datagram_bytes_max, port).map_err(|SequenceExhausted| Refusal::SequenceExhausted)
+        self.flight
+            .send(epochs, datagram_bytes_max, port)
+            .map_err(|SequenceExhausted| HandshakeRefusal::SequenceExhausted)
     }
 }
 
@@ -397,16 +413,16 @@ fn is_before(a: u16, b: u16) -> bool {
     a.wrapping_sub(b) > u16::MAX / 2
 }
 
-fn handle_alert(content: &[u8], port: &mut Port<'_>) -> Result<(), Refusal> {
+fn handle_alert(content: &[u8], port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
     let Some((level, description)) = parse_alert(content) else {
-        port.drop(Drop::AlertMalformed);
+        port.drop(DropReason::AlertMalformed);
         return Ok(());
     };
     // close_notify ends a handshake as well, whatever its level (RFC 5246 §7.2.1).
     if level == AlertLevel::Warning && description != AlertDescription::CLOSE_NOTIFY {
-        port.drop(Drop::AlertWarning);
+        port.drop(DropReason::AlertWarning);
         return Ok(());
     }
     port.trace_alert(Direction::Received, level, description);
-    Err(Refusal::AlertReceived(description))
+    Err(HandshakeRefusal::AlertReceived(description))
 }

@@ -3,7 +3,7 @@
 use rustls_pki_types::UnixTime;
 
 use crate::crypto::{SignatureCheck, SignatureScheme, Verdicts, run_many};
-use crate::verify::{CertificateRefusal, Conclusion, Unproven, VerifyPeer};
+use crate::verify::{CertificateRefusal, Judgement, UnprovenPeer, VerifyPeer};
 
 /// The peer's own signature over the handshake, by the key of its leaf.
 #[derive(Clone, Copy)]
@@ -13,27 +13,27 @@ pub(crate) struct OwnCheck<'a> {
     pub(crate) signature: &'a [u8],
 }
 
-/// How far a peer has come. Only [`Standing::hear`] leads to a proven one.
-pub(crate) enum Standing<V: VerifyPeer> {
+/// How far a peer has come. Only [`ProofState::hear`] leads to a proven one.
+pub(crate) enum ProofState<V: VerifyPeer> {
     /// Its signature over the handshake has not been checked yet, nor have those of its chain.
     Shown(V::Unproven),
     /// It has the key of its leaf; signatures of the chain are left.
     Possesses(V::Unproven),
-    Judged(Result<V::Proven, Fault>),
+    Judged(Result<V::Proven, ProofFault>),
 }
 
 /// What is wrong with a peer.
-pub(crate) enum Fault {
+pub(crate) enum ProofFault {
     Certificate(CertificateRefusal),
     /// Its signature over the handshake does not verify.
     Proof,
 }
 
-impl<V: VerifyPeer> Standing<V> {
+impl<V: VerifyPeer> ProofState<V> {
     pub(crate) fn new(collected: Result<V::Unproven, CertificateRefusal>) -> Self {
         match collected {
             Ok(unproven) => Self::Shown(unproven),
-            Err(refusal) => Self::Judged(Err(Fault::Certificate(refusal))),
+            Err(refusal) => Self::Judged(Err(ProofFault::Certificate(refusal))),
         }
     }
 
@@ -55,7 +55,7 @@ impl<V: VerifyPeer> Standing<V> {
 
     /// Takes the results of a round. A peer that has not the key of its leaf costs no second one.
     pub(crate) fn hear(&mut self, verdicts: Verdicts<'_>) {
-        let missing = Self::Judged(Err(Fault::Proof));
+        let missing = Self::Judged(Err(ProofFault::Proof));
         let (unproven, verdicts) = match std::mem::replace(self, missing) {
             Self::Shown(unproven) => match verdicts.split_first() {
                 Some((possesses, rest)) if possesses || cfg!(muster_seam = "certificate_verify") => (unproven, rest),
@@ -68,9 +68,9 @@ impl<V: VerifyPeer> Standing<V> {
             }
         };
         *self = match unproven.conclude(&verdicts) {
-            Ok(Conclusion::Proven(proven)) => Self::Judged(Ok(proven)),
-            Ok(Conclusion::Further(unproven)) => Self::Possesses(unproven),
-            Err(refusal) => Self::Judged(Err(Fault::Certificate(refusal))),
+            Ok(Judgement::Proven(proven)) => Self::Judged(Ok(proven)),
+            Ok(Judgement::Further(unproven)) => Self::Possesses(unproven),
+            Err(refusal) => Self::Judged(Err(ProofFault::Certificate(refusal))),
         };
     }
 
@@ -85,10 +85,10 @@ impl<V: VerifyPeer> Standing<V> {
         }
     }
 
-    pub(crate) fn into_judgement(self) -> Result<V::Proven, Fault> {
+    pub(crate) fn into_judgement(self) -> Result<V::Proven, ProofFault> {
         match self {
             Self::Judged(judgement) => judgement,
-            Self::Shown(_) | Self::Possesses(_) => Err(Fault::Proof),
+            Self::Shown(_) | Self::Possesses(_) => Err(ProofFault::Proof),
         }
     }
 }
@@ -99,8 +99,8 @@ pub(crate) fn prove<V: VerifyPeer>(
     chain: &[&[u8]],
     utc: UnixTime,
     own: OwnCheck<'_>,
-) -> Result<V::Proven, Fault> {
-    let mut standing = Standing::<V>::new(verifier.collect(chain, utc));
+) -> Result<V::Proven, ProofFault> {
+    let mut standing = ProofState::<V>::new(verifier.collect(chain, utc));
     standing.judge_alone(own);
     standing.into_judgement()
 }

@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
 
-use super::proof::{Fault, OwnCheck, Standing};
+use super::proof::{OwnCheck, ProofFault, ProofState};
 use crate::crypto::{
     EphemeralKey, Group, Hash, MasterSecret, Premaster, Signature, SignatureScheme, is_der_signature, run_many,
 };
 use crate::identity::Identity;
 use crate::random::Random;
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::route::SessionId;
 use crate::verify::{Account, CertificateRefusal, VerifyPeer};
 use crate::wire::{CertificateChain, encode_ecdhe_parameters};
@@ -32,7 +32,7 @@ pub struct PublicKeyJob<V: VerifyPeer> {
 /// The result of a [`PublicKeyJob`], for [`crate::Endpoint::complete_public_key_job`].
 pub struct PublicKeyDone<V: VerifyPeer> {
     session: SessionId,
-    outcome: Outcome<V>,
+    outcome: Computed<V>,
 }
 
 impl<V: VerifyPeer> PublicKeyJob<V> {
@@ -59,7 +59,7 @@ impl<V: VerifyPeer> PublicKeyJob<V> {
         for Self { session, random, work } in jobs {
             match work {
                 Work::KeyExchange(work) => {
-                    let outcome = isolated(isolate, || Outcome::KeyExchange(work.run(random.as_ref())));
+                    let outcome = isolated(isolate, || Computed::KeyExchange(work.run(random.as_ref())));
                     done.extend(outcome.map(|outcome| PublicKeyDone { session, outcome }));
                 }
                 Work::Authentication(work) => {
@@ -72,7 +72,7 @@ impl<V: VerifyPeer> PublicKeyJob<V> {
         judge(&mut cases, isolate);
         for (session, case) in sessions.into_iter().zip(cases) {
             let Some(case) = case else { continue };
-            let outcome = isolated(isolate, || Outcome::Authentication(case.finish()));
+            let outcome = isolated(isolate, || Computed::Authentication(case.finish()));
             done.extend(outcome.map(|outcome| PublicKeyDone { session, outcome }));
         }
         done
@@ -85,7 +85,7 @@ impl<V: VerifyPeer> PublicKeyDone<V> {
         self.session
     }
 
-    pub(crate) fn into_outcome(self) -> Outcome<V> {
+    pub(crate) fn into_computed(self) -> Computed<V> {
         self.outcome
     }
 }
@@ -101,25 +101,25 @@ pub(crate) enum Work<V> {
     clippy::large_enum_variant,
     reason = "it lives for one hand-over; a box would cost each handshake an allocation"
 )]
-pub(crate) enum Outcome<V: VerifyPeer> {
-    KeyExchange(Result<KeyExchange, Refusal>),
-    Authentication(Result<Authentication<V::Proven>, Failure>),
+pub(crate) enum Computed<V: VerifyPeer> {
+    KeyExchange(Result<KeyExchange, HandshakeRefusal>),
+    Authentication(Result<Authentication<V::Proven>, AuthenticationFailure>),
 }
 
 /// Why a peer is not authenticated.
-pub(crate) struct Failure {
-    pub(crate) refusal: Refusal,
+pub(crate) struct AuthenticationFailure {
+    pub(crate) refusal: HandshakeRefusal,
     pub(crate) account: Account,
 }
 
 impl<V: VerifyPeer> Work<V> {
-    pub(crate) fn run(self, random: &dyn Random) -> Outcome<V> {
+    pub(crate) fn run(self, random: &dyn Random) -> Computed<V> {
         match self {
-            Self::KeyExchange(work) => Outcome::KeyExchange(work.run(random)),
+            Self::KeyExchange(work) => Computed::KeyExchange(work.run(random)),
             Self::Authentication(work) => {
                 let mut case = Case::new(work);
                 case.standing.judge_alone(case.work.own_check());
-                Outcome::Authentication(case.finish())
+                Computed::Authentication(case.finish())
             }
         }
     }
@@ -141,13 +141,13 @@ pub(crate) struct KeyExchange {
 }
 
 impl KeyExchangeWork {
-    fn run(self, random: &dyn Random) -> Result<KeyExchange, Refusal> {
-        let ephemeral = EphemeralKey::generate(self.group, random).map_err(|_| Refusal::Internal)?;
+    fn run(self, random: &dyn Random) -> Result<KeyExchange, HandshakeRefusal> {
+        let ephemeral = EphemeralKey::generate(self.group, random).map_err(|_| HandshakeRefusal::Internal)?;
         let mut parameters = Vec::with_capacity(80);
         encode_ecdhe_parameters(&mut parameters, self.group, ephemeral.point());
         let message = signed_parameters(&self.client_random, &self.server_random, &parameters);
         let key = self.identity.key();
-        let signature = key.sign(&message, random).map_err(|_| Refusal::Internal)?;
+        let signature = key.sign(&message, random).map_err(|_| HandshakeRefusal::Internal)?;
         Ok(KeyExchange { ephemeral, scheme: key.scheme(), signature })
     }
 }
@@ -186,24 +186,24 @@ pub(crate) struct Authentication<P> {
 /// One client under judgement.
 struct Case<V: VerifyPeer> {
     work: Box<AuthenticationWork<V>>,
-    standing: Standing<V>,
+    standing: ProofState<V>,
 }
 
 impl<V: VerifyPeer> Case<V> {
     fn new(work: Box<AuthenticationWork<V>>) -> Self {
         let collected = work.chain.with_slices(&work.signed, |chain| work.verifier.collect(chain, work.utc));
-        Self { standing: Standing::new(collected), work }
+        Self { standing: ProofState::new(collected), work }
     }
 
     /// The end: agrees on the secret with a client that is proven, and finds words for one that is not.
-    fn finish(self) -> Result<Authentication<V::Proven>, Failure> {
+    fn finish(self) -> Result<Authentication<V::Proven>, AuthenticationFailure> {
         let Self { work, standing } = self;
         let work = *work;
         let fault = match standing.into_judgement() {
             Ok(proven) => {
                 let Some(premaster) = work.ephemeral.agree(&work.point) else {
                     let account = Account { detail: None, claimed: work.verifier.claimed_by(&proven) };
-                    return Err(Failure { refusal: Refusal::BadKeyShare, account });
+                    return Err(AuthenticationFailure { refusal: HandshakeRefusal::BadKeyShare, account });
                 };
                 return Ok(Authentication { proven, master_secret: work.binding.master_secret(&premaster) });
             }
@@ -212,11 +212,13 @@ impl<V: VerifyPeer> Case<V> {
         let leaf = |chain: &[&[u8]]| chain.first().and_then(|leaf| work.verifier.claimed(leaf));
         let claimed = work.chain.with_slices(&work.signed, leaf);
         let (refusal, detail) = match fault {
-            Fault::Certificate(CertificateRefusal { fault, detail }) => (Refusal::Certificate(fault), detail),
-            Fault::Proof if is_der_signature(&work.signature) => (Refusal::BadCertificateVerify, None),
-            Fault::Proof => (Refusal::CertificateVerifyEncoding, None),
+            ProofFault::Certificate(CertificateRefusal { fault, detail }) => {
+                (HandshakeRefusal::Certificate(fault), detail)
+            }
+            ProofFault::Proof if is_der_signature(&work.signature) => (HandshakeRefusal::BadCertificateVerify, None),
+            ProofFault::Proof => (HandshakeRefusal::CertificateVerifyEncoding, None),
         };
-        Err(Failure { refusal, account: Account { detail, claimed } })
+        Err(AuthenticationFailure { refusal, account: Account { detail, claimed } })
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::drops::Drop;
+use crate::drops::DropReason;
 use crate::limits::{
     HANDSHAKE_MESSAGE_BYTES_MAX, REASSEMBLY_BYTES_MAX, REASSEMBLY_MESSAGES_MAX, REASSEMBLY_PIECES_MAX,
 };
@@ -14,7 +14,7 @@ use crate::wire::{Fragment, HandshakeType};
 
 /// A whole handshake message.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Message {
+pub(crate) struct HandshakeMessage {
     pub(crate) kind: HandshakeType,
     pub(crate) message_seq: u16,
     pub(crate) body: Vec<u8>,
@@ -48,16 +48,16 @@ impl Reassembly {
         self.next
     }
 
-    pub(crate) fn insert(&mut self, fragment: &Fragment<'_>) -> Result<(), Drop> {
+    pub(crate) fn insert(&mut self, fragment: &Fragment<'_>) -> Result<(), DropReason> {
         let ahead = fragment.message_seq.wrapping_sub(self.next);
         if ahead >= REASSEMBLY_MESSAGES_MAX {
-            return Err(if ahead > u16::MAX / 2 { Drop::MessageStale } else { Drop::MessageFuture });
+            return Err(if ahead > u16::MAX / 2 { DropReason::MessageStale } else { DropReason::MessageFuture });
         }
         if fragment.length > self.message_bytes_max.min(HANDSHAKE_MESSAGE_BYTES_MAX) {
-            return Err(Drop::MessageOversize);
+            return Err(DropReason::MessageOversize);
         }
         if fragment.body.is_empty() && fragment.length > 0 {
-            return Err(Drop::FragmentEmpty);
+            return Err(DropReason::FragmentEmpty);
         }
         let at = usize::from(ahead);
         if self.waiting.len() <= at {
@@ -65,13 +65,13 @@ impl Reassembly {
         }
         let partial = self.waiting[at].get_or_insert_with(|| Partial::new(fragment.kind, fragment.length));
         if partial.kind != fragment.kind || partial.length != fragment.length {
-            return Err(Drop::FragmentConflict);
+            return Err(DropReason::FragmentConflict);
         }
         partial.insert(fragment.offset, fragment.body, &mut self.held)
     }
 
     /// The message that is due, once it is whole.
-    pub(crate) fn pop(&mut self) -> Option<Message> {
+    pub(crate) fn pop(&mut self) -> Option<HandshakeMessage> {
         let body = self.waiting.front_mut()?.as_mut()?.take_whole()?;
         let done = self.waiting.pop_front().flatten()?;
         let kind = done.kind;
@@ -79,7 +79,7 @@ impl Reassembly {
         self.held.pieces -= done.pieces.len();
         let message_seq = self.next;
         self.next = self.next.wrapping_add(1);
-        Some(Message { kind, message_seq, body })
+        Some(HandshakeMessage { kind, message_seq, body })
     }
 
     /// Whether a part of a message waits for the rest of it, or for its turn.
@@ -126,9 +126,9 @@ impl Partial {
     }
 
     /// Keeps what is new of `body`, within what all messages together may hold.
-    fn insert(&mut self, offset: usize, body: &[u8], held: &mut Held) -> Result<(), Drop> {
+    fn insert(&mut self, offset: usize, body: &[u8], held: &mut Held) -> Result<(), DropReason> {
         if held.bytes + body.len() > REASSEMBLY_BYTES_MAX {
-            return Err(Drop::ReassemblyFull);
+            return Err(DropReason::ReassemblyFull);
         }
         let end = offset + body.len();
         let slice = |from: usize, to: usize| &body[from - offset..to - offset];
@@ -149,7 +149,7 @@ impl Partial {
                 held.bytes += to - cursor;
                 held.pieces += 1;
             } else {
-                return Err(Drop::ReassemblyFull);
+                return Err(DropReason::ReassemblyFull);
             }
             self.join(at, held);
             cursor = self.pieces[at].end();
@@ -202,9 +202,9 @@ mod tests {
     fn d20_another_length_or_type_for_the_same_message_is_dropped() {
         let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
         reassembly.insert(&fragment(0, 4, 0, b"ab")).unwrap();
-        assert_eq!(reassembly.insert(&fragment(0, 5, 2, b"cde")), Err(Drop::FragmentConflict));
+        assert_eq!(reassembly.insert(&fragment(0, 5, 2, b"cde")), Err(DropReason::FragmentConflict));
         let other = Fragment { kind: HandshakeType::FINISHED, ..fragment(0, 4, 2, b"xx") };
-        assert_eq!(reassembly.insert(&other), Err(Drop::FragmentConflict));
+        assert_eq!(reassembly.insert(&other), Err(DropReason::FragmentConflict));
         reassembly.insert(&fragment(0, 4, 2, b"cd")).unwrap();
         assert_eq!(reassembly.pop().unwrap().body, b"abcd");
     }
@@ -231,7 +231,7 @@ mod tests {
     fn d22_empty_fragments_leave_nothing_behind() {
         let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
         for _ in 0..100_000 {
-            assert_eq!(reassembly.insert(&fragment(0, 4, 0, b"")), Err(Drop::FragmentEmpty));
+            assert_eq!(reassembly.insert(&fragment(0, 4, 0, b"")), Err(DropReason::FragmentEmpty));
         }
         assert!(reassembly.waiting.is_empty());
     }
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn d24_memory_follows_the_bytes_received_not_the_length_announced() {
         let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
-        assert_eq!(reassembly.insert(&fragment(0, 16_777_215, 0, b"a")), Err(Drop::MessageOversize));
+        assert_eq!(reassembly.insert(&fragment(0, 16_777_215, 0, b"a")), Err(DropReason::MessageOversize));
         reassembly.insert(&fragment(0, HANDSHAKE_MESSAGE_BYTES_MAX, 16_000, b"a")).unwrap();
         assert_eq!(reassembly.bytes_held(), 1);
         let held =
@@ -265,7 +265,7 @@ mod tests {
         }
         assert_eq!(reassembly.waiting.len(), 16);
         assert!(reassembly.bytes_held() <= REASSEMBLY_BYTES_MAX);
-        assert_eq!(reassembly.insert(&fragment(16, 1, 0, b"a")), Err(Drop::MessageFuture));
+        assert_eq!(reassembly.insert(&fragment(16, 1, 0, b"a")), Err(DropReason::MessageFuture));
     }
 
     #[test]
@@ -290,7 +290,7 @@ mod tests {
         reassembly.insert(&fragment(u16::MAX, 1, 0, b"a")).unwrap();
         assert_eq!(reassembly.pop().unwrap().body, b"a");
         assert_eq!(reassembly.pop().unwrap().body, b"b");
-        assert_eq!(reassembly.insert(&fragment(u16::MAX, 1, 0, b"a")), Err(Drop::MessageStale));
+        assert_eq!(reassembly.insert(&fragment(u16::MAX, 1, 0, b"a")), Err(DropReason::MessageStale));
         assert_eq!(reassembly.next_seq(), 1);
     }
 

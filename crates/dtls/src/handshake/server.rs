@@ -29,15 +29,15 @@ use std::time::Instant;
 
 use super::conversation::Conversation;
 use super::established::Secured;
-use super::public_key::{Failure, Outcome, Work};
-use super::reassembly::Message;
+use super::public_key::{AuthenticationFailure, Computed, Work};
+use super::reassembly::HandshakeMessage;
 use super::terms::{Numbering, Terms};
 use crate::config::ServerConfig;
 use crate::cookie::Promise;
 use crate::limits::HANDSHAKE_MESSAGE_BYTES_MAX;
 use crate::port::Port;
 use crate::record::Record;
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::verify::{Account, VerifyPeer};
 use crate::wire::{CertificateChain, Fragment, HandshakeType, Offered};
 use authentication::{AwaitAuthentication, ExpectCertificate, ExpectCertificateVerify, ExpectClientKeyExchange};
@@ -51,7 +51,7 @@ pub(crate) struct Handshake<V: VerifyPeer> {
     state: State<V>,
     offered: Offered,
     /// What else the ClientHello would have failed by.
-    further: Vec<Refusal>,
+    further: Vec<HandshakeRefusal>,
     /// What there is to say if it fails.
     account: Account,
     config: Arc<ServerConfig<V>>,
@@ -59,7 +59,7 @@ pub(crate) struct Handshake<V: VerifyPeer> {
 
 /// How far a client has come. What it sends before its CertificateVerify proves nothing: anybody can copy a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum ClientStage {
     /// A part of its hello is missing.
     Hello,
     /// Its hello is being answered or is answered, and no message of its next flight has come.
@@ -91,7 +91,7 @@ struct Context<'a, 'p, V: VerifyPeer> {
     conversation: &'a mut Conversation,
     config: &'a Arc<ServerConfig<V>>,
     offered: &'a mut Offered,
-    further: &'a mut Vec<Refusal>,
+    further: &'a mut Vec<HandshakeRefusal>,
     account: &'a mut Account,
     port: &'a mut Port<'p>,
 }
@@ -149,7 +149,7 @@ impl<V: VerifyPeer> Handshake<V> {
         &mut self,
         fragment: &Fragment<'_>,
         port: &mut Port<'_>,
-    ) -> Result<Progress<V>, Refusal> {
+    ) -> Result<Progress<V>, HandshakeRefusal> {
         self.conversation.handle_fragment(fragment, 0, port);
         self.advance(port)
     }
@@ -169,24 +169,31 @@ impl<V: VerifyPeer> Handshake<V> {
         record: &Record,
         payload: &mut [u8],
         port: &mut Port<'_>,
-    ) -> Result<Progress<V>, Refusal> {
+    ) -> Result<Progress<V>, HandshakeRefusal> {
         self.conversation.handle_record(record, payload, port)?;
         self.advance(port)
     }
 
     /// To be called after the records of a datagram.
-    pub(crate) fn after_datagram(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+    pub(crate) fn after_datagram(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         self.conversation.answer_repetition(port)
     }
 
     /// Takes the result of a public-key step.
-    pub(crate) fn resume(&mut self, outcome: Outcome<V>, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
+    pub(crate) fn resume(
+        &mut self,
+        outcome: Computed<V>,
+        port: &mut Port<'_>,
+    ) -> Result<Progress<V>, HandshakeRefusal> {
         let (state, mut context) = self.take_state(port);
         let context = &mut context;
         self.state = match (state, outcome) {
-            (State::AwaitKeyExchange(state), Outcome::KeyExchange(done)) => state.handle(done?, context)?,
-            (State::AwaitAuthentication(state), Outcome::Authentication(Ok(done))) => state.handle(done, context)?,
-            (State::AwaitAuthentication(_), Outcome::Authentication(Err(Failure { refusal, account }))) => {
+            (State::AwaitKeyExchange(state), Computed::KeyExchange(done)) => state.handle(done?, context)?,
+            (State::AwaitAuthentication(state), Computed::Authentication(Ok(done))) => state.handle(done, context)?,
+            (
+                State::AwaitAuthentication(_),
+                Computed::Authentication(Err(AuthenticationFailure { refusal, account })),
+            ) => {
                 *context.account = account;
                 return Err(refusal);
             }
@@ -203,12 +210,12 @@ impl<V: VerifyPeer> Handshake<V> {
         self.conversation.poll_timeout()
     }
 
-    pub(crate) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), Refusal> {
+    pub(crate) fn handle_timeout(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         self.conversation.handle_timeout(self.expected(), port)
     }
 
     /// Tells the peer why it ends. Our side protects nothing before its Finished, and then the handshake is done.
-    pub(crate) fn refuse(&mut self, refusal: &Refusal, port: &mut Port<'_>) {
+    pub(crate) fn refuse(&mut self, refusal: &HandshakeRefusal, port: &mut Port<'_>) {
         if let Some(description) = refusal.alert() {
             self.conversation.send_last_alert(description, false, port);
         }
@@ -220,19 +227,19 @@ impl<V: VerifyPeer> Handshake<V> {
     }
 
     /// Why a handshake ends that has had its time.
-    pub(crate) fn timed_out(&self) -> Refusal {
-        Refusal::TimedOut { expected: self.expected() }
+    pub(crate) fn timed_out(&self) -> HandshakeRefusal {
+        HandshakeRefusal::TimedOut { expected: self.expected() }
     }
 
-    pub(crate) const fn stage(&self) -> Stage {
+    pub(crate) const fn stage(&self) -> ClientStage {
         match self.state {
-            State::ExpectClientHello(_) => Stage::Hello,
-            State::AwaitKeyExchange(_) | State::ExpectCertificate(_) => Stage::Answered,
+            State::ExpectClientHello(_) => ClientStage::Hello,
+            State::AwaitKeyExchange(_) | State::ExpectCertificate(_) => ClientStage::Answered,
             State::ExpectClientKeyExchange(_)
             | State::ExpectCertificateVerify(_)
             | State::AwaitAuthentication(_)
-            | State::Over => Stage::Shown,
-            State::ExpectChangeCipherSpec(_) | State::ExpectFinished(_) => Stage::Proven,
+            | State::Over => ClientStage::Shown,
+            State::ExpectChangeCipherSpec(_) | State::ExpectFinished(_) => ClientStage::Proven,
         }
     }
 
@@ -256,7 +263,7 @@ impl<V: VerifyPeer> Handshake<V> {
     }
 
     /// What the client offered, as far as it is known, and what else in it would have failed.
-    pub(crate) fn into_offered(self) -> (Offered, Vec<Refusal>, Account) {
+    pub(crate) fn into_offered(self) -> (Offered, Vec<HandshakeRefusal>, Account) {
         let mut account = self.account;
         if account.claimed.is_none() {
             account.claimed = match &self.state {
@@ -283,7 +290,7 @@ impl<V: VerifyPeer> Handshake<V> {
         self.offered.server_name.take()
     }
 
-    fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V>, Refusal> {
+    fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V>, HandshakeRefusal> {
         loop {
             if let State::ExpectChangeCipherSpec(_) = self.state {
                 if !self.conversation.take_change_cipher_spec() {
@@ -309,10 +316,10 @@ impl<V: VerifyPeer> Handshake<V> {
         }
     }
 
-    fn handle_message(&mut self, message: &Message, port: &mut Port<'_>) -> Result<Next<V>, Refusal> {
+    fn handle_message(&mut self, message: &HandshakeMessage, port: &mut Port<'_>) -> Result<Next<V>, HandshakeRefusal> {
         let expected = self.expected();
         if message.kind != expected {
-            return Err(Refusal::UnexpectedMessage { message: message.kind, expected });
+            return Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected });
         }
         let (state, mut context) = self.take_state(port);
         let context = &mut context;
@@ -325,7 +332,7 @@ impl<V: VerifyPeer> Handshake<V> {
             State::AwaitKeyExchange(_)
             | State::AwaitAuthentication(_)
             | State::ExpectChangeCipherSpec(_)
-            | State::Over => Err(Refusal::UnexpectedMessage { message: message.kind, expected }),
+            | State::Over => Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected }),
         }
     }
 

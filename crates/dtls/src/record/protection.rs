@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::records::Record;
 use super::replay::ReplayWindow;
 use crate::crypto::{AAD_BYTES, EXPLICIT_NONCE_BYTES, Protection, Suite, TrafficKeys};
-use crate::drops::Drop;
+use crate::drops::DropReason;
 use crate::limits::{FORGERIES_MAX_CCM, FORGERIES_MAX_CCM_8, FORGERIES_MAX_GCM, PLAINTEXT_BYTES_MAX, SEQUENCE_MAX};
 use crate::wire::{ContentType, DTLS_1_2, RECORD_HEADER_BYTES, epoch_and_sequence, put_record_header, to_u16};
 
@@ -17,7 +17,7 @@ pub(crate) const PROTECTED_EPOCH: u16 = 1;
 /// Why a protected record was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unopened {
-    Dropped(Drop),
+    Dropped(DropReason),
     /// One forgery too many: the keys must not be used any more.
     Forgeries,
     /// It is the peer's, and longer than was agreed on.
@@ -84,10 +84,10 @@ impl ProtectedEpoch {
     pub(crate) fn open(&mut self, record: &Record, payload: &mut [u8]) -> Result<Range<usize>, Unopened> {
         let hidden = EXPLICIT_NONCE_BYTES + self.suite.tag_bytes();
         let Some(length) = payload.len().checked_sub(hidden) else {
-            return Err(Unopened::Dropped(Drop::RecordUndersize));
+            return Err(Unopened::Dropped(DropReason::RecordUndersize));
         };
         if length > PLAINTEXT_BYTES_MAX {
-            return Err(Unopened::Dropped(Drop::RecordOversize));
+            return Err(Unopened::Dropped(DropReason::RecordOversize));
         }
         self.window.check(record.sequence).map_err(Unopened::Dropped)?;
         let aad = additional_data(record.content_type, record.sequence, length);
@@ -112,7 +112,7 @@ impl ProtectedEpoch {
             Suite::EcdheEcdsaAes128Ccm => FORGERIES_MAX_CCM,
             Suite::EcdheEcdsaAes128GcmSha256 => FORGERIES_MAX_GCM,
         };
-        if self.forgeries >= most { Unopened::Forgeries } else { Unopened::Dropped(Drop::BadRecord) }
+        if self.forgeries >= most { Unopened::Forgeries } else { Unopened::Dropped(DropReason::BadRecord) }
     }
 
     /// As after 2^48 - 1 records.
@@ -219,7 +219,7 @@ mod tests {
             epoch.forgeries = most - 2;
             let record =
                 Record { content_type: ContentType::ApplicationData, epoch: 1, sequence: 5, payload: 13..13 + 40 };
-            assert_eq!(epoch.open(&record, &mut [0; 40]), Err(Unopened::Dropped(Drop::BadRecord)));
+            assert_eq!(epoch.open(&record, &mut [0; 40]), Err(Unopened::Dropped(DropReason::BadRecord)));
             assert_eq!(epoch.open(&record, &mut [0; 40]), Err(Unopened::Forgeries));
         }
     }
@@ -253,7 +253,7 @@ mod tests {
             let copy = payload.to_vec();
             let range = server.open(&record, payload).unwrap();
             assert_eq!(&payload[range], b"in parts");
-            assert_eq!(server.open(&record, &mut copy.clone()), Err(Unopened::Dropped(Drop::Replay)));
+            assert_eq!(server.open(&record, &mut copy.clone()), Err(Unopened::Dropped(DropReason::Replay)));
         }
     }
 }

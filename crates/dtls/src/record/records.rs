@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::drops::Drop;
+use crate::drops::DropReason;
 use crate::limits::{CIPHERTEXT_BYTES_MAX, PLAINTEXT_BYTES_MAX};
 use crate::wire::{ContentType, DTLS_1_0, DTLS_1_2, RECORD_HEADER_BYTES, RecordHeader};
 
@@ -26,7 +26,7 @@ impl Records {
         Self { at: 0 }
     }
 
-    pub(crate) fn next(&mut self, datagram: &[u8]) -> Option<Result<Record, Drop>> {
+    pub(crate) fn next(&mut self, datagram: &[u8]) -> Option<Result<Record, DropReason>> {
         let rest = datagram.get(self.at..).filter(|rest| !rest.is_empty())?;
         let header = RecordHeader::parse(rest).ok();
         let end = header.map_or(usize::MAX, |header| self.at + RECORD_HEADER_BYTES + header.length);
@@ -36,25 +36,25 @@ impl Records {
             Some(header) if end <= datagram.len() => Some(Self::judge(&header, start..end)),
             _ => {
                 self.at = datagram.len();
-                Some(Err(Drop::RecordTruncated))
+                Some(Err(DropReason::RecordTruncated))
             }
         }
     }
 
-    fn judge(header: &RecordHeader, payload: Range<usize>) -> Result<Record, Drop> {
+    fn judge(header: &RecordHeader, payload: Range<usize>) -> Result<Record, DropReason> {
         // Before the version is agreed upon a client may write either (RFC 6347 §4.2.1), and nothing hangs on what it writes in the
         // clear later; what is protected has the version that was agreed.
         let version = header.version == DTLS_1_2 || header.epoch == 0 && header.version == DTLS_1_0;
         if !version {
-            return Err(Drop::RecordVersion);
+            return Err(DropReason::RecordVersion);
         }
-        let content_type = ContentType::from_code(header.content_type).ok_or(Drop::ContentType)?;
+        let content_type = ContentType::from_code(header.content_type).ok_or(DropReason::ContentType)?;
         if header.length > CIPHERTEXT_BYTES_MAX || header.epoch == 0 && header.length > PLAINTEXT_BYTES_MAX {
-            return Err(Drop::RecordOversize);
+            return Err(DropReason::RecordOversize);
         }
         // "Implementations MUST NOT send zero-length fragments of Handshake, Alert, or ChangeCipherSpec" (RFC 5246 §6.2.1).
         if payload.is_empty() {
-            return Err(Drop::RecordEmpty);
+            return Err(DropReason::RecordEmpty);
         }
         Ok(Record { content_type, epoch: header.epoch, sequence: header.sequence, payload })
     }

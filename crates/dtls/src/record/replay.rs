@@ -1,6 +1,6 @@
 //! The anti-replay window (RFC 6347 §4.1.2.6): 64 records wide, sixteen bytes a session.
 
-use crate::drops::Drop;
+use crate::drops::DropReason;
 
 /// Which of the last 64 sequence numbers of an epoch were received.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,12 +17,12 @@ const WIDTH: u64 = 64;
 impl ReplayWindow {
     /// To be asked before a record is opened. Changes nothing: "The receive window is updated only if the MAC verification
     /// succeeds" (RFC 6347 §4.1.2.6).
-    pub(crate) fn check(&self, sequence: u64) -> Result<(), Drop> {
+    pub(crate) fn check(&self, sequence: u64) -> Result<(), DropReason> {
         if sequence >= self.next {
             return Ok(());
         }
         let behind = self.next - 1 - sequence;
-        if behind >= WIDTH || self.received >> behind & 1 == 1 { Err(Drop::Replay) } else { Ok(()) }
+        if behind >= WIDTH || self.received >> behind & 1 == 1 { Err(DropReason::Replay) } else { Ok(()) }
     }
 
     /// To be told after a record was opened.
@@ -48,17 +48,17 @@ mod tests {
     fn d04_a_record_older_than_the_window_is_dropped() {
         let mut window = ReplayWindow::default();
         window.accept(100);
-        assert_eq!(window.check(36), Err(Drop::Replay));
+        assert_eq!(window.check(36), Err(DropReason::Replay));
         assert_eq!(window.check(37), Ok(()));
         window.accept(37);
-        assert_eq!(window.check(37), Err(Drop::Replay));
+        assert_eq!(window.check(37), Err(DropReason::Replay));
     }
 
     #[test]
     fn the_highest_sequence_number_fits() {
         let mut window = ReplayWindow::default();
         window.accept((1 << 48) - 1);
-        assert_eq!(window.check((1 << 48) - 1), Err(Drop::Replay));
+        assert_eq!(window.check((1 << 48) - 1), Err(DropReason::Replay));
         assert_eq!(window.check((1 << 48) - 2), Ok(()));
     }
 

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-pub(crate) struct Probe {
+pub(crate) struct SizeProbe {
     /// Bytes of a datagram of the full length.
     full: usize,
     /// Plaintext that one record may have, as agreed.
@@ -40,7 +40,7 @@ const PLAINTEXT_BYTES: std::ops::RangeInclusive<usize> = 12..=96;
 /// Later than this, what comes says nothing about the attempt: the peer may have given up what it waited for.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-impl Probe {
+impl SizeProbe {
     pub(crate) const fn new(full: usize, record_bytes_max: usize) -> Self {
         let (countdown, pause) = (COUNTDOWN, COUNTDOWN * PAUSE_GROWTH);
         Self { full, record_bytes_max, countdown, pause, under_way: None, last_sent: 0, last_received: 0 }

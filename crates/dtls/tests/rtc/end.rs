@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use dtls::{Client, ClientEvent, Closed, Endpoint, Event, Now, Refusal, SessionFacts};
+use dtls::{Client, ClientEvent, Closed, Endpoint, Event, HandshakeRefusal, Now, SessionFacts};
 use rtc_dtls::config::HandshakeConfig;
 use rtc_dtls::endpoint::EndpointEvent;
 
@@ -56,7 +56,7 @@ impl OurServer {
         })
     }
 
-    pub fn refusals(&self) -> Vec<Refusal> {
+    pub fn refusals(&self) -> Vec<HandshakeRefusal> {
         let refused = |event: &ServerEvent| match event {
             Event::Refused { refusal, .. } => Some(*refusal),
             _ => None,
@@ -129,7 +129,7 @@ impl OurClient {
         Self { client, events: Vec::new(), received: Vec::new() }
     }
 
-    pub fn refusals(&self) -> Vec<Refusal> {
+    pub fn refusals(&self) -> Vec<HandshakeRefusal> {
         let refused = |event: &PeerEvent| match event {
             ClientEvent::Failed { refusal, .. } => Some(*refusal),
             _ => None,

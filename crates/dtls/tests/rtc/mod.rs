@@ -11,7 +11,7 @@ pub mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dtls::{ClientConfig, Curve, Identity, ServerConfig};
+use dtls::{ClientConfig, Identity, NamedCurve, ServerConfig};
 use rtc_dtls::cipher_suite::CipherSuiteId;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, gen_self_signed_root_cert};
 use rtc_dtls::crypto::Certificate;
@@ -42,7 +42,7 @@ pub struct Party {
 }
 
 impl Party {
-    pub fn new(curve: Curve) -> Self {
+    pub fn new(curve: NamedCurve) -> Self {
         let (identity, pkcs8) = identity_and_key(curve);
         Self { identity, pkcs8 }
     }
@@ -64,10 +64,10 @@ pub struct Parties {
 
 impl Parties {
     pub fn new() -> Self {
-        Self::of(Curve::P256, Curve::P256)
+        Self::of(NamedCurve::P256, NamedCurve::P256)
     }
 
-    pub fn of(client: Curve, server: Curve) -> Self {
+    pub fn of(client: NamedCurve, server: NamedCurve) -> Self {
         let (client, server) = (Party::new(client), Party::new(server));
         let mut world = World::new();
         (world.client, world.client_key) = (client.identity.clone(), client.pkcs8.clone());

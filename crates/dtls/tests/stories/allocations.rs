@@ -1,6 +1,6 @@
 //! Where nothing may be allocated, nothing is.
 
-use dtls::{Event, PublicKeySteps, Refusal, Route, SessionCounts, Suite};
+use dtls::{Event, HandshakeRefusal, PublicKeySteps, Route, SessionCounts, Suite};
 
 use crate::support;
 use crate::support::forge::{APPLICATION_DATA, HANDSHAKE, Piece, Raw};
@@ -227,6 +227,6 @@ fn the_worst_that_a_handshake_can_hold_while_its_peer_waits_to_be_judged_is_boun
         assert!(script.endpoint.poll_public_key_job().is_none(), "{length}");
         assert!(counted.bytes_current < 2_560, "{counted:?}");
         script.events.extend(std::iter::from_fn(|| script.endpoint.poll_event()));
-        assert_eq!(script.refusal(), Some(Refusal::Certificate(dtls::CertificateFault::UnknownIssuer)));
+        assert_eq!(script.refusal(), Some(HandshakeRefusal::Certificate(dtls::CertificateFault::UnknownIssuer)));
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use dtls::{CertificateFault, Curve, Event, ExtendedMasterSecret, HandshakeType, Refusal};
+use dtls::{CertificateFault, Event, ExtendedMasterSecret, HandshakeRefusal, HandshakeType, NamedCurve};
 
 use crate::support;
 use crate::support::forge::{HANDSHAKE, datagram};
@@ -27,22 +27,22 @@ type Deed = fn(&mut Script) -> Vec<u8>;
 #[test]
 fn d89_only_a_verified_finished_lets_the_verifier_remember_a_peer() {
     let world = World::new();
-    let deeds: [(Deed, Option<Refusal>, usize); 4] = [
+    let deeds: [(Deed, Option<HandshakeRefusal>, usize); 4] = [
         // A chain that was seen on the wire, and nothing more.
         (
             |script| datagram(&[script.certificate(), script.key_exchange()]),
-            Some(Refusal::TimedOut { expected: HandshakeType::CERTIFICATE_VERIFY }),
+            Some(HandshakeRefusal::TimedOut { expected: HandshakeType::CERTIFICATE_VERIFY }),
             0,
         ),
         (
             |script| {
-                script.key = identity_and_key(Curve::P256).1;
+                script.key = identity_and_key(NamedCurve::P256).1;
                 script.honest_flight()
             },
-            Some(Refusal::BadCertificateVerify),
+            Some(HandshakeRefusal::BadCertificateVerify),
             0,
         ),
-        (|script| script.flight_with_finished(&[7; 12]), Some(Refusal::BadFinished), 0),
+        (|script| script.flight_with_finished(&[7; 12]), Some(HandshakeRefusal::BadFinished), 0),
         (Script::honest_flight, None, 1),
     ];
     for (deed, refusal, admitted) in deeds {
@@ -73,7 +73,7 @@ fn d48_certificate_and_certificate_verify_left_out() {
     let expected = HandshakeType::CERTIFICATE;
     assert_eq!(
         script.refusal(),
-        Some(Refusal::UnexpectedMessage { message: HandshakeType::CLIENT_KEY_EXCHANGE, expected })
+        Some(HandshakeRefusal::UnexpectedMessage { message: HandshakeType::CLIENT_KEY_EXCHANGE, expected })
     );
     assert_eq!(script.alerts(), [[2, 10]]);
     assert!(!script.is_established());
@@ -88,7 +88,7 @@ fn d49_certificate_sent_and_certificate_verify_left_out() {
     script.give(&bytes);
     assert!(!script.is_established());
     script.wait_out();
-    assert_eq!(script.refusal(), Some(Refusal::TimedOut { expected: HandshakeType::CERTIFICATE_VERIFY }));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::TimedOut { expected: HandshakeType::CERTIFICATE_VERIFY }));
     assert_eq!(script.endpoint.counts().half_open, 0);
 }
 
@@ -99,8 +99,8 @@ fn d50_an_empty_certificate_list_is_a_handshake_failure() {
     let client = world.client_with(&clock, |config| config.identity = None);
     let mut pair = Pair::of(world.endpoint(), client, clock);
     pair.run();
-    assert_eq!(pair.server_refusal(), Refusal::MissingCertificate);
-    assert_eq!(pair.client_refusal(), Refusal::AlertReceived(dtls::AlertDescription::HANDSHAKE_FAILURE));
+    assert_eq!(pair.server_refusal(), HandshakeRefusal::MissingCertificate);
+    assert_eq!(pair.client_refusal(), HandshakeRefusal::AlertReceived(dtls::AlertDescription::HANDSHAKE_FAILURE));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn d51_certificate_verify_before_client_key_exchange() {
     let bytes = datagram(&[script.certificate(), script.certificate_verify(), script.key_exchange()]);
     script.give(&bytes);
     let (message, expected) = (HandshakeType::CERTIFICATE_VERIFY, HandshakeType::CLIENT_KEY_EXCHANGE);
-    assert_eq!(script.refusal(), Some(Refusal::UnexpectedMessage { message, expected }));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::UnexpectedMessage { message, expected }));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn d51_certificate_verify_over_a_wrong_transcript() {
     let mut bytes = datagram(&first);
     bytes.extend(verify.bytes());
     script.give(&bytes);
-    assert_eq!(script.refusal(), Some(Refusal::BadCertificateVerify));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::BadCertificateVerify));
     assert_eq!(script.alerts(), [[2, 51]]);
 }
 
@@ -137,10 +137,10 @@ fn d51_certificate_verify_over_a_wrong_transcript() {
 fn d52_certificate_verify_by_another_key() {
     let world = World::new();
     let mut script = Script::begin(&world, Hello::default());
-    script.key = identity_and_key(Curve::P256).1;
+    script.key = identity_and_key(NamedCurve::P256).1;
     let flight = script.honest_flight();
     script.give(&flight);
-    assert_eq!(script.refusal(), Some(Refusal::BadCertificateVerify));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::BadCertificateVerify));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn d52_certificate_verify_with_an_algorithm_that_was_not_offered() {
         let signature = script.sign();
         let verify = script.certificate_verify_with(scheme, &signature);
         script.give(&verify.bytes());
-        assert_eq!(script.refusal(), Some(Refusal::SignatureAlgorithmNotOffered { scheme }));
+        assert_eq!(script.refusal(), Some(HandshakeRefusal::SignatureAlgorithmNotOffered { scheme }));
         assert_eq!(script.alerts(), [[2, 47]]);
     }
 }
@@ -168,10 +168,11 @@ fn d52_certificate_verify_under_another_hash_or_cut_short() {
         let signature = script.sign();
         let (verify, refusal) = match cut {
             // Signed with SHA-256, said to be SHA-384.
-            None => (script.certificate_verify_with(0x0503, &signature), Refusal::BadCertificateVerify),
-            Some(length) => {
-                (script.certificate_verify_with(0x0403, &signature[..length]), Refusal::CertificateVerifyEncoding)
-            }
+            None => (script.certificate_verify_with(0x0503, &signature), HandshakeRefusal::BadCertificateVerify),
+            Some(length) => (
+                script.certificate_verify_with(0x0403, &signature[..length]),
+                HandshakeRefusal::CertificateVerifyEncoding,
+            ),
         };
         script.give(&verify.bytes());
         assert_eq!(script.refusal(), Some(refusal));
@@ -190,7 +191,7 @@ fn d63_key_shares_that_are_no_points_of_the_curve() {
         let mut bytes = datagram(&first);
         bytes.extend(script.certificate_verify().bytes());
         script.give(&bytes);
-        assert_eq!(script.refusal(), Some(Refusal::BadKeyShare), "{point:?}");
+        assert_eq!(script.refusal(), Some(HandshakeRefusal::BadKeyShare), "{point:?}");
         assert_eq!(script.alerts(), [[2, 47]]);
     }
 }
@@ -213,7 +214,7 @@ fn d64_d65_every_fault_of_a_chain_becomes_its_alert() {
         let mut script = Script::begin_at(&world, endpoint, Hello::default());
         let flight = script.honest_flight();
         script.give(&flight);
-        assert_eq!(script.refusal(), Some(Refusal::Certificate(fault)));
+        assert_eq!(script.refusal(), Some(HandshakeRefusal::Certificate(fault)));
         assert_eq!(script.alerts(), [[2, alert]]);
     }
 }
@@ -229,7 +230,7 @@ fn d64_a_chain_of_eleven_is_refused_and_the_verifier_never_asked() {
     let body = [&[0, 0, u8::try_from(list.len()).unwrap()][..], &list].concat();
     let record = script.message(11, &body);
     script.give(&record.bytes());
-    assert_eq!(script.refusal(), Some(Refusal::Certificate(CertificateFault::TooManyCertificates)));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::Certificate(CertificateFault::TooManyCertificates)));
     assert_eq!(*known.asked.lock().unwrap(), 0);
 }
 
@@ -238,7 +239,7 @@ fn d59_without_extended_master_secret_require_refuses_and_prefer_says_so() {
     let world = World::new();
     let endpoint = world.endpoint_with(|config| config.extended_master_secret = ExtendedMasterSecret::Require);
     let script = Script::begin_at(&world, endpoint, Hello::default().without(23));
-    assert_eq!(script.refusal(), Some(Refusal::ExtendedMasterSecretRequired));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::ExtendedMasterSecretRequired));
     assert_eq!(script.alerts(), [[2, 40]]);
 
     let mut script = Script::begin(&world, Hello::default().without(23));
@@ -259,7 +260,7 @@ fn a_finished_that_does_not_match_is_a_decrypt_error() {
     piece.body[11] ^= 1;
     flight.extend(script.forger().seal(HANDSHAKE, 0, &piece.bytes()));
     script.give(&flight);
-    assert_eq!(script.refusal(), Some(Refusal::BadFinished));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::BadFinished));
     assert_eq!(script.alerts(), [[2, 51]]);
 }
 
@@ -273,8 +274,8 @@ fn the_client_refuses_a_server_that_its_verifier_refuses() {
     });
     let mut pair = Pair::of(world.endpoint(), client, clock);
     pair.run();
-    assert_eq!(pair.client_refusal(), Refusal::Certificate(CertificateFault::DeviceAsServer));
-    assert_eq!(pair.server_refusal(), Refusal::AlertReceived(dtls::AlertDescription::UNSUPPORTED_CERTIFICATE));
+    assert_eq!(pair.client_refusal(), HandshakeRefusal::Certificate(CertificateFault::DeviceAsServer));
+    assert_eq!(pair.server_refusal(), HandshakeRefusal::AlertReceived(dtls::AlertDescription::UNSUPPORTED_CERTIFICATE));
 }
 
 /// Another signature value made of one; nothing where this one does not lend itself to it.
@@ -286,8 +287,9 @@ fn e67_a_client_tells_a_signature_that_is_not_der_from_one_of_another_key() {
     let world = World::new();
     let other_tag: Spoil = |signature| Some([&[0x31], &signature[1..]].concat());
     let other_key: Spoil = |signature| signature.split_last().map(|(last, rest)| [rest, &[last ^ 1]].concat());
-    let not_der = NOT_DER.into_iter().chain([other_tag]).map(|spoil| (spoil, Refusal::ServerKeyExchangeEncoding));
-    for (index, (spoil, refusal)) in not_der.chain([(other_key, Refusal::BadServerKeyExchange)]).enumerate() {
+    let not_der =
+        NOT_DER.into_iter().chain([other_tag]).map(|spoil| (spoil, HandshakeRefusal::ServerKeyExchangeEncoding));
+    for (index, (spoil, refusal)) in not_der.chain([(other_key, HandshakeRefusal::BadServerKeyExchange)]).enumerate() {
         let mut pair = (0..SIGNATURES_MAX).find_map(|_| with_spoilt_key_exchange(&world, spoil)).unwrap();
         pair.run();
         assert_eq!(pair.client_refusal(), refusal, "{index}");
@@ -304,7 +306,7 @@ fn e67_a_server_tells_a_signature_that_is_not_der_from_one_of_another_key() {
         let signature = (0..SIGNATURES_MAX).find_map(|_| spoil(&script.sign())).unwrap();
         let verify = script.certificate_verify_with(0x0403, &signature);
         script.give(&verify.bytes());
-        assert_eq!(script.refusal(), Some(Refusal::CertificateVerifyEncoding), "{signature:02x?}");
+        assert_eq!(script.refusal(), Some(HandshakeRefusal::CertificateVerifyEncoding), "{signature:02x?}");
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dtls::{
-    AlertDescription, ClientEvent, Closed, Direction, Drop, Event, FragmentLength, RecordLimit, Refusal, Route,
+    AlertDescription, ClientEvent, Closed, Direction, DropReason, Event, FragmentLength, HandshakeRefusal, RecordLimit,
+    Route,
 };
 
 use crate::support;
@@ -39,7 +40,7 @@ fn d91_forged_records_before_the_keys_do_not_displace_the_true_finished() {
         script.give(&finished);
         script.give(&rest);
         assert!(script.is_established(), "{forged} forged: {:?} {:?}", script.events, script.endpoint.drops());
-        assert_eq!(script.endpoint.drops().count(Drop::BadRecord), u64::from(forged));
+        assert_eq!(script.endpoint.drops().count(DropReason::BadRecord), u64::from(forged));
     }
 }
 
@@ -55,7 +56,7 @@ fn d91_beyond_the_bound_the_retransmission_recovers() {
     script.give(&finished);
     script.give(&rest);
     assert!(!script.is_established(), "there was no room for it");
-    assert_eq!(script.endpoint.drops().count(Drop::EarlyRecord), 92 + 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::EarlyRecord), 92 + 1);
     let again = script.forger().seal(HANDSHAKE, 1, &script.finished_piece().bytes());
     script.give(&again);
     assert!(script.is_established(), "{:?}", script.events);
@@ -69,14 +70,14 @@ fn d95_a_change_cipher_spec_before_its_time_does_not_make_alerts_unheard() {
     script.give(&Raw::new(CHANGE_CIPHER_SPEC, 0, 90, &[1]).bytes());
     let alert = script.plain(ALERT, &[2, 42]);
     script.give(&alert.bytes());
-    assert_eq!(script.refusal(), Some(Refusal::AlertReceived(AlertDescription::BAD_CERTIFICATE)));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::AlertReceived(AlertDescription::BAD_CERTIFICATE)));
     // Once it was due, an alert in the clear is nobody's.
     let mut script = Script::begin(&world, Hello::default());
     let rest = flight_without_finished(&mut script);
     script.give(&rest);
     let alert = script.plain(ALERT, &[2, 42]);
     script.give(&alert.bytes());
-    assert_eq!(script.endpoint.drops().count(Drop::AlertUnprotected), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::AlertUnprotected), 1);
     let finished = script.finished();
     script.give(&finished);
     assert!(script.is_established());
@@ -92,7 +93,7 @@ fn d96_a_flight_that_cannot_be_sent_ends_its_handshake_at_once() {
         script.record_sequence = (1 << 48) - 1 - left;
         let hello = script.hello.datagram(script.message_seq, script.record_sequence);
         script.give(&hello);
-        assert_eq!(script.refusal(), Some(Refusal::SequenceExhausted), "{left} left");
+        assert_eq!(script.refusal(), Some(HandshakeRefusal::SequenceExhausted), "{left} left");
         assert_eq!(script.endpoint.counts().half_open, 0);
         assert!(script.endpoint.poll_timeout().is_none());
     }
@@ -105,7 +106,7 @@ fn d96_a_flight_that_cannot_be_sent_ends_its_handshake_at_once() {
     script.clock.advance_to(script.endpoint.poll_timeout().unwrap());
     script.endpoint.handle_timeout(script.clock.now());
     script.events.extend(std::iter::from_fn(|| script.endpoint.poll_event()));
-    assert_eq!(script.refusal(), Some(Refusal::SequenceExhausted));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::SequenceExhausted));
     assert_eq!(script.endpoint.counts().half_open, 0);
     assert!(script.endpoint.poll_timeout().is_none());
 }
@@ -150,7 +151,7 @@ fn d98_an_answer_to_an_extension_that_was_not_offered_ends_the_clients_handshake
         (0xFAFA, &[1]),
     ] {
         let pair = with_extension(&world, kind, content);
-        assert_eq!(pair.client_refusal(), Refusal::UnsupportedExtension { extension: kind });
+        assert_eq!(pair.client_refusal(), HandshakeRefusal::UnsupportedExtension { extension: kind });
         let alert = pair.sent.iter().rev().find(|(way, _)| *way == Way::ToServer).unwrap();
         assert_eq!(records(&alert.1)[0].payload, [2, 110]);
     }
@@ -167,7 +168,7 @@ fn d99_a_record_beyond_the_agreed_length_is_dropped_in_silence_unless_it_is_the_
     let mut script = with_fragment_length(&world);
     let long = script.plain(HANDSHAKE, &Piece::whole(11, script.message_seq, &[7; 600]).bytes());
     assert!(script.give(&long.bytes()).is_empty());
-    assert_eq!(script.endpoint.drops().count(Drop::RecordOversize), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::RecordOversize), 1);
     let flight = script.honest_flight();
     script.give(&flight);
     assert!(script.is_established(), "{:?}", script.events);
@@ -196,7 +197,7 @@ fn d99_under_the_keys_of_a_handshake_a_long_record_draws_record_overflow() {
     script.give(&rest);
     let long = script.forger().seal(HANDSHAKE, 0, &[0; 513]);
     script.give(&long);
-    assert_eq!(script.refusal(), Some(Refusal::RecordOverflow));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::RecordOverflow));
     assert_eq!(script.alerts().last().unwrap(), &[2, 22]);
 }
 
@@ -225,7 +226,7 @@ fn d99_a_client_holds_its_server_to_the_length_it_asked_for() {
         let long = Piece::whole(4, 20, &[7; 600]).bytes();
         let underway = pair.to_server.len();
         pair.give_client(&Raw::new(HANDSHAKE, 0, 100, &long).bytes());
-        assert_eq!(pair.client.drops().count(Drop::RecordOversize), 1);
+        assert_eq!(pair.client.drops().count(DropReason::RecordOversize), 1);
         assert_eq!(pair.to_server.len(), underway, "in silence");
         pair.run();
         assert!(pair.is_established());
@@ -260,7 +261,7 @@ fn d105_raw_public_keys_only_are_refused_before_a_signature_and_x509_among_other
         }
         let endpoint = world.endpoint_with(|config| config.public_key_steps = dtls::PublicKeySteps::Suspended);
         let mut script = Script::begin_at(&world, endpoint, hello);
-        assert_eq!(script.refusal(), Some(Refusal::CertificateType));
+        assert_eq!(script.refusal(), Some(HandshakeRefusal::CertificateType));
         assert!(script.endpoint.poll_public_key_job().is_none(), "nobody signs for it");
         assert_eq!(script.alerts(), [[2, 43]]);
     }
@@ -297,7 +298,7 @@ fn d106_a_hello_that_takes_dtls_1_3_only_gets_one_alert_and_nothing_is_kept() {
     assert_eq!((alert.content_type, alert.epoch, alert.sequence, &alert.payload[..]), (ALERT, 0, 77, &[2, 70][..]));
     assert_eq!(script.endpoint.counts().half_open, 0);
     assert!(script.events.is_empty(), "an unproven address makes no line in a log: {:?}", script.events);
-    assert_eq!(script.endpoint.drops().count(Drop::HelloVersion), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::HelloVersion), 1);
     // With DTLS 1.2 in the list it is asked for its cookie like everybody.
     let mut script = Script::begin(&world, Hello::default().with(43, &[4, 0xFE, 0xFC, 0xFE, 0xFD]));
     let flight = script.honest_flight();
@@ -368,7 +369,7 @@ fn d106_a_list_beyond_the_first_fragment_is_found_after_the_cookie() {
     for (n, fragment) in fragments(&script).into_iter().enumerate() {
         script.give(&Raw::new(HANDSHAKE, 0, 1 + n as u64, &fragment.bytes()).bytes());
     }
-    assert_eq!(script.refusal(), Some(Refusal::SupportedVersions));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::SupportedVersions));
     assert_eq!(script.alerts(), [[2, 70]]);
     let offered = script.events.iter().find_map(|event| match event {
         Event::Refused { offered, .. } => Some(offered.to_string()),
@@ -440,7 +441,7 @@ fn d94_forgeries_that_come_fast_raise_an_alarm_and_slow_ones_do_not() {
             script.give(&Raw::new(APPLICATION_DATA, 1, 100 + n, &[1; 40]).bytes());
         }
         assert!(script.is_established(), "the count that ends it is far off");
-        assert_eq!(script.endpoint.drops().count(Drop::BadRecord), 3_000);
+        assert_eq!(script.endpoint.drops().count(DropReason::BadRecord), 3_000);
         script.events.iter().filter(|event| matches!(event, Event::ForgeryAlarm { .. })).count()
     };
     assert_eq!(alarms(Duration::from_millis(1)), 2);

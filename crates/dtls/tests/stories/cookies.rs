@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dtls::{CookieKeys, Drop, Endpoint, Event, Refusal, Route};
+use dtls::{CookieKeys, DropReason, Endpoint, Event, HandshakeRefusal, Route};
 
 use crate::support::forge::{HANDSHAKE, Piece, Raw, datagram, records};
 use crate::support::script::{Hello, Script};
@@ -98,7 +98,7 @@ fn the_version_is_refused_once_the_address_is_proven() {
     let world = World::new();
     for version in [0xFEFF, 0x0303, 0x0000, 0xFFFF] {
         let script = Script::begin(&world, Hello { version, ..Hello::default() });
-        assert_eq!(script.refusal(), Some(Refusal::Version { offered: version }));
+        assert_eq!(script.refusal(), Some(HandshakeRefusal::Version { offered: version }));
         assert_eq!(script.alerts(), [[2, 70]]);
     }
 }
@@ -259,7 +259,7 @@ fn d43_a_late_copy_of_the_hello_does_not_disturb_the_session_it_began() {
     assert!(script.is_established());
     assert!(script.give(&hello).is_empty());
     assert_eq!(script.endpoint.counts().half_open, 0);
-    assert_eq!(script.endpoint.drops().count(Drop::Repeated), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::Repeated), 1);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn nothing_is_begun_while_draining_and_what_is_begun_goes_on() {
     assert!(script.is_established());
     script.route = route(50_001);
     assert!(script.give(&Hello::default().datagram(0, 0)).is_empty());
-    assert_eq!(script.endpoint.drops().count(Drop::Draining), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::Draining), 1);
     assert!(script.events.iter().all(|event| !matches!(event, Event::Refused { .. })));
 }
 
@@ -312,7 +312,7 @@ fn d42_many_hellos_in_one_datagram_get_one_answer() {
         }
     }
     assert!(nothing_kept(&script.endpoint));
-    assert_eq!(script.endpoint.drops().count(Drop::Repeated), 2 * (1 + 19 + 299));
+    assert_eq!(script.endpoint.drops().count(DropReason::Repeated), 2 * (1 + 19 + 299));
 }
 
 #[test]

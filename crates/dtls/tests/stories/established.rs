@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dtls::{AlertDescription, Closed, Direction, Drop, Event, SendFault};
+use dtls::{AlertDescription, Closed, Direction, DropReason, Event, SendFault};
 
 use crate::support;
 use crate::support::forge::{ALERT, APPLICATION_DATA, Forger, HANDSHAKE, Piece, records};
@@ -39,7 +39,7 @@ fn d58_a_renegotiation_is_refused_with_a_warning_and_the_session_lives() {
     let data = script.forger().seal(APPLICATION_DATA, 2, b"after it");
     script.give(&data);
     assert!(matches!(script.events.last(), Some(Event::Data { .. })));
-    assert_eq!(script.endpoint.drops().count(Drop::Renegotiation), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::Renegotiation), 1);
     // The warning took a sequence number like any other record (D12).
     let session = script.endpoint.sessions().next().unwrap();
     script.endpoint.send(script.clock.now(), session, b"answer").unwrap();
@@ -65,11 +65,11 @@ fn d58_a_hello_request_is_refused_with_a_warning_and_the_session_lives() {
     pair.clock.elapsed += Duration::from_secs(1);
     let request = forger.seal(HANDSHAKE, 10, &Piece::whole(0, 9, &[]).bytes());
     pair.give_client(&request);
-    assert_eq!(pair.client.drops().count(Drop::Renegotiation), 1);
+    assert_eq!(pair.client.drops().count(DropReason::Renegotiation), 1);
     assert_eq!(pair.to_server.len(), 1);
     assert_eq!(records(&pair.to_server[0])[0].content_type, ALERT);
     pair.run();
-    assert_eq!(pair.endpoint.drops().count(Drop::AlertWarning), 1, "no_renegotiation is a warning");
+    assert_eq!(pair.endpoint.drops().count(DropReason::AlertWarning), 1, "no_renegotiation is a warning");
     pair.client_sends(b"after it");
     pair.run();
     assert_eq!(pair.server_received, [b"after it".to_vec()]);

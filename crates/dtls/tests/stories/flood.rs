@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use dtls::{Client, Event, HandshakeType, Path, Refusal, Route, SocketIndex};
+use dtls::{Client, Event, HandshakeRefusal, HandshakeType, Path, Route, SocketIndex};
 
 use crate::support::forge::{HANDSHAKE, Piece, Raw, records};
 use crate::support::script::{Hello, Script};
@@ -289,7 +289,7 @@ fn d86_a_first_fragment_holds_its_slot_for_twelve_seconds_and_no_longer() {
     };
     assert_eq!(at(11_900), (1, None));
     let expected = HandshakeType::CLIENT_HELLO;
-    assert_eq!(at(12_000), (0, Some(Refusal::TimedOut { expected })));
+    assert_eq!(at(12_000), (0, Some(HandshakeRefusal::TimedOut { expected })));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! The bodies are those that the clients sent to a socket: `openssl s_client -dtls1_2` of OpenSSL 3.0.19, once with its default suites and once
 //! with ECDHE-ECDSA-AES128-CCM8 alone, and `gnutls-cli --udp` of GnuTLS 3.7.9.
 
-use dtls::{Drop, Event, Refusal, SessionCounts};
+use dtls::{DropReason, Event, HandshakeRefusal, SessionCounts};
 
 use crate::support::World;
 use crate::support::forge::{HANDSHAKE, Piece, Raw, records};
@@ -92,7 +92,7 @@ fn d37_a_first_fragment_that_reaches_the_cookie_is_answered_from_itself_alone() 
             let [first, second] = cut(&body, at, 0);
             assert_eq!(ask(&mut script, &first).is_some(), at > COOKIE_AT, "cut at {at}");
             assert_eq!(ask(&mut script, &second), None);
-            assert!(script.endpoint.drops().count(Drop::HelloFragment) > 0);
+            assert!(script.endpoint.drops().count(DropReason::HelloFragment) > 0);
         }
     }
 }
@@ -153,7 +153,7 @@ fn d37_d39_what_a_first_fragment_does_not_show_is_held_against_the_cookie_once_i
             assert_eq!(script.endpoint.counts().half_open, 1);
             script.give(&second);
             assert!(
-                matches!(script.events.last(), Some(Event::Refused { refusal: Refusal::HelloChanged, .. })),
+                matches!(script.events.last(), Some(Event::Refused { refusal: HandshakeRefusal::HelloChanged, .. })),
                 "{:?}",
                 script.events
             );

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use dtls::{Curve, ExtendedMasterSecret, Identity, PublicKeySteps, Refusal, SigningKey, Suite};
+use dtls::{EcdsaSigningKey, ExtendedMasterSecret, HandshakeRefusal, Identity, NamedCurve, PublicKeySteps, Suite};
 
 use crate::support::forge::{Piece, records};
 use crate::support::{Clock, Known, Pair, SystemRandom, World, identity, identity_and_key};
@@ -23,7 +23,7 @@ fn both_ends_agree() {
 #[test]
 fn every_suite_curve_and_place_of_the_public_key_steps() {
     for suite in [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128Ccm, Suite::EcdheEcdsaAes128GcmSha256] {
-        for (server, client) in [(Curve::P256, Curve::P384), (Curve::P384, Curve::P256)] {
+        for (server, client) in [(NamedCurve::P256, NamedCurve::P384), (NamedCurve::P384, NamedCurve::P256)] {
             for steps in [PublicKeySteps::Inline, PublicKeySteps::Suspended] {
                 let mut world = World::new();
                 world.server = identity(server);
@@ -62,10 +62,10 @@ fn whole_chains_are_sent_both_ways_and_authorities_where_the_verifier_names_them
     let mut world = World::new();
     let chain_of = |leaf: &Identity, pkcs8: &[u8]| {
         let chain = vec![leaf.chain()[0].clone(), vec![0x30; 700], vec![0x31; 900]];
-        let key = SigningKey::from_pkcs8(pkcs8, SystemRandom::shared().as_ref()).unwrap();
+        let key = EcdsaSigningKey::from_pkcs8(pkcs8, SystemRandom::shared().as_ref()).unwrap();
         Arc::new(Identity::new(chain, key))
     };
-    let (server, server_key) = identity_and_key(Curve::P256);
+    let (server, server_key) = identity_and_key(NamedCurve::P256);
     world.server = chain_of(&server, &server_key);
     world.client = chain_of(&world.client, &world.client_key);
     let mut of_server = Known::of(&[&world.client]);
@@ -114,7 +114,7 @@ fn a_client_that_does_not_offer_extended_master_secret_gets_none() {
     body[at..at + 2].copy_from_slice(&length.to_be_bytes());
     hello.payload = Piece::whole(piece.kind, piece.message_seq, &body).bytes();
     pair.give_client(&hello.bytes());
-    assert_eq!(pair.client_refusal(), Refusal::UnsupportedExtension { extension: 23 });
+    assert_eq!(pair.client_refusal(), HandshakeRefusal::UnsupportedExtension { extension: 23 });
 }
 
 #[test]

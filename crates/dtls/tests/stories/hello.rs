@@ -1,12 +1,12 @@
 //! What a ClientHello may offer, and what is answered.
 
-use dtls::{Curve, Event, HandshakeType, Refusal};
+use dtls::{Event, HandshakeRefusal, HandshakeType, NamedCurve};
 
 use crate::support::forge::{Piece, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{World, identity};
 
-fn refused(hello: Hello) -> Refusal {
+fn refused(hello: Hello) -> HandshakeRefusal {
     let script = Script::begin(&World::new(), hello);
     script.refusal().expect("it is refused")
 }
@@ -34,7 +34,7 @@ fn server_hello(hello: Hello) -> (Vec<u16>, Vec<u8>) {
 
 #[test]
 fn d61_duplicate_extensions_oversize_vectors_and_trailing_bytes_are_decode_errors() {
-    let decode = Refusal::Decode { message: HandshakeType::CLIENT_HELLO };
+    let decode = HandshakeRefusal::Decode { message: HandshakeType::CLIENT_HELLO };
     let mut twice = Hello::default();
     twice.extensions.as_mut().unwrap().push((23, vec![]));
     assert_eq!(refused(twice), decode);
@@ -71,13 +71,13 @@ fn d62_two_hundred_unknown_suites_extensions_and_groups_are_tolerated() {
 
 #[test]
 fn what_cannot_be_agreed_on_is_refused_by_its_name() {
-    assert_eq!(refused(Hello { suites: vec![0xC02C, 0x00FF], ..Hello::default() }), Refusal::NoCommonSuite);
-    assert_eq!(refused(Hello::default().with(10, &[0, 2, 0, 29])), Refusal::NoCommonGroup);
-    assert_eq!(refused(Hello::default().with(13, &[0, 2, 4, 1])), Refusal::NoCommonSignatureAlgorithm);
-    assert_eq!(refused(Hello::default().without(13)), Refusal::NoCommonSignatureAlgorithm);
-    assert_eq!(refused(Hello::default().with(11, &[1, 1])), Refusal::NoCommonPointFormat);
-    assert_eq!(refused(Hello { compression: vec![1], ..Hello::default() }), Refusal::NoCommonCompression);
-    assert_eq!(refused(Hello::default().with(0xFF01, &[1, 9])), Refusal::RenegotiationInfo);
+    assert_eq!(refused(Hello { suites: vec![0xC02C, 0x00FF], ..Hello::default() }), HandshakeRefusal::NoCommonSuite);
+    assert_eq!(refused(Hello::default().with(10, &[0, 2, 0, 29])), HandshakeRefusal::NoCommonGroup);
+    assert_eq!(refused(Hello::default().with(13, &[0, 2, 4, 1])), HandshakeRefusal::NoCommonSignatureAlgorithm);
+    assert_eq!(refused(Hello::default().without(13)), HandshakeRefusal::NoCommonSignatureAlgorithm);
+    assert_eq!(refused(Hello::default().with(11, &[1, 1])), HandshakeRefusal::NoCommonPointFormat);
+    assert_eq!(refused(Hello { compression: vec![1], ..Hello::default() }), HandshakeRefusal::NoCommonCompression);
+    assert_eq!(refused(Hello::default().with(0xFF01, &[1, 9])), HandshakeRefusal::RenegotiationInfo);
 }
 
 #[test]
@@ -95,18 +95,18 @@ fn a_refusal_lists_everything_that_would_fail_and_tells_the_peer_the_first() {
         .without(23);
     let script = Script::begin_at(&world, endpoint, hello);
     let Some(Event::Refused { refusal, further, .. }) = script.events.first() else { panic!("{:?}", script.events) };
-    assert_eq!(*refusal, Refusal::Version { offered: 0xFEFF });
+    assert_eq!(*refusal, HandshakeRefusal::Version { offered: 0xFEFF });
     assert_eq!(
         *further,
         [
-            Refusal::NoCommonCompression,
-            Refusal::RenegotiationInfo,
-            Refusal::NoCommonSuite,
-            Refusal::NoCommonGroup,
-            Refusal::NoCommonPointFormat,
-            Refusal::NoCommonSignatureAlgorithm,
-            Refusal::ExtendedMasterSecretRequired,
-            Refusal::RecordLimit { offered: 9 },
+            HandshakeRefusal::NoCommonCompression,
+            HandshakeRefusal::RenegotiationInfo,
+            HandshakeRefusal::NoCommonSuite,
+            HandshakeRefusal::NoCommonGroup,
+            HandshakeRefusal::NoCommonPointFormat,
+            HandshakeRefusal::NoCommonSignatureAlgorithm,
+            HandshakeRefusal::ExtendedMasterSecretRequired,
+            HandshakeRefusal::RecordLimit { offered: 9 },
         ]
     );
     assert_eq!(script.alerts(), [[2, 70]], "protocol_version");
@@ -123,12 +123,12 @@ fn max_fragment_length_is_echoed_and_record_size_limit_answered_with_ours() {
         assert!(body.windows(5).any(|window| window == [0, 1, 0, 1, code]));
     }
     for code in [0, 5, 255] {
-        assert_eq!(refused(Hello::default().with(1, &[code])), Refusal::RecordLimit { offered: code.into() });
+        assert_eq!(refused(Hello::default().with(1, &[code])), HandshakeRefusal::RecordLimit { offered: code.into() });
     }
     let (kinds, body) = server_hello(Hello::default().with(28, &[4, 0]));
     assert!(kinds.contains(&28));
     assert!(body.windows(6).any(|window| window == [0, 28, 0, 2, 0x40, 0]));
-    assert_eq!(refused(Hello::default().with(28, &[0, 63])), Refusal::RecordLimit { offered: 63 });
+    assert_eq!(refused(Hello::default().with(28, &[0, 63])), HandshakeRefusal::RecordLimit { offered: 63 });
     // "MUST ignore a "max_fragment_length" that appears in a ClientHello if both extensions appear" (RFC 8449 §5).
     let (kinds, _) = server_hello(Hello::default().with(1, &[9]).with(28, &[0x40, 1]));
     assert!(kinds.contains(&28) && !kinds.contains(&1));
@@ -137,9 +137,9 @@ fn max_fragment_length_is_echoed_and_record_size_limit_answered_with_ours() {
 #[test]
 fn a_p384_identity_needs_its_curve_and_its_algorithm() {
     let mut world = World::new();
-    world.server = identity(Curve::P384);
+    world.server = identity(NamedCurve::P384);
     let both = Hello::default().with(13, &[0, 4, 4, 3, 5, 3]);
-    assert_eq!(Script::begin(&world, both.clone()).refusal(), Some(Refusal::NoCommonGroup));
+    assert_eq!(Script::begin(&world, both.clone()).refusal(), Some(HandshakeRefusal::NoCommonGroup));
     let groups = both.with(10, &[0, 4, 0, 23, 0, 24]);
     let mut script = Script::begin(&world, groups);
     let flight = script.honest_flight();

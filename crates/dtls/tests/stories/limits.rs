@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dtls::{Closed, Drop, Event, Occupation, Path, Route, SessionCounts, SocketIndex};
+use dtls::{Closed, DropReason, Event, Occupation, Path, Route, SessionCounts, SocketIndex};
 
 use crate::support;
 use crate::support::script::{Hello, Script};
@@ -48,7 +48,7 @@ fn d46_at_the_cap_of_handshakes_new_hellos_are_dropped_and_sessions_live() {
         knock_from(&mut script, network(port));
     }
     assert_eq!(script.endpoint.counts(), SessionCounts { established: 1, half_open: 5 });
-    assert_eq!(script.endpoint.drops().count(Drop::HalfOpenFull), 15);
+    assert_eq!(script.endpoint.drops().count(DropReason::HalfOpenFull), 15);
     assert!(script.endpoint.send(script.clock.now(), session, b"alive").is_ok());
     script.wait_out();
     assert_eq!(script.endpoint.counts().half_open, 0);
@@ -80,7 +80,7 @@ fn the_longest_idle_session_gives_its_place_to_an_authenticated_peer() {
     script.fetch_cookie();
     let hello = script.hello.datagram(1, 1);
     assert!(script.give(&hello).is_empty());
-    assert_eq!(script.endpoint.drops().count(Drop::SessionsFull), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::SessionsFull), 1);
     script.clock.elapsed += Duration::from_secs(3);
     knock(&mut script, 3);
     let flight = script.honest_flight();
@@ -104,13 +104,13 @@ fn d46_d88_one_network_may_fill_all_slots_and_gives_back_what_others_want() {
         knock(&mut script, port);
     }
     assert_eq!(script.endpoint.counts().half_open, 8);
-    assert_eq!(script.endpoint.drops().count(Drop::NetworkFull), 2);
+    assert_eq!(script.endpoint.drops().count(DropReason::NetworkFull), 2);
     // Who knocks from elsewhere takes the slots of the oldest.
     knock_from(&mut script, network(1));
     knock_from(&mut script, network(2));
     assert_eq!(script.endpoint.counts().half_open, 8);
     let displaced = script.events.iter().filter_map(|event| match event {
-        Event::Refused { refusal: dtls::Refusal::Displaced, route, .. } => Some(route.peer().port()),
+        Event::Refused { refusal: dtls::HandshakeRefusal::Displaced, route, .. } => Some(route.peer().port()),
         _ => None,
     });
     assert_eq!(displaced.collect::<Vec<_>>().len(), 2);
@@ -315,9 +315,9 @@ fn a_job_of_a_handshake_that_is_gone_is_left_out() {
     let hello = script.hello.datagram(1, 1);
     script.give(&hello);
     script.endpoint.complete_public_key_job(script.clock.now(), taken.run());
-    assert_eq!(script.endpoint.drops().count(Drop::StaleJob), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::StaleJob), 1);
     assert!(script.endpoint.poll_transmit().is_none());
     script.wait_out();
     assert!(script.endpoint.poll_public_key_job().is_none());
-    assert_eq!(script.endpoint.drops().count(Drop::StaleJob), 2);
+    assert_eq!(script.endpoint.drops().count(DropReason::StaleJob), 2);
 }

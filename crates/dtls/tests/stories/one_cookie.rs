@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dtls::{Drop, PublicKeySteps};
+use dtls::{DropReason, PublicKeySteps};
 
 use crate::support::forge::{ALERT, Raw};
 use crate::support::script::{Hello, Script};
@@ -106,7 +106,7 @@ fn d85_a_hello_that_buys_nothing_ends_no_handshake_in_progress() {
     cookied(&mut script, 1);
     script.send_hello();
     assert!(script.give(&other).is_empty());
-    assert_eq!(script.endpoint.drops().count(Drop::TooSoon), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::TooSoon), 1);
     let flight = script.honest_flight();
     script.give(&flight);
     assert!(script.is_established(), "{:?}", script.events);

@@ -1,6 +1,6 @@
 //! Messages out of their order: what is mere reordering completes, what is not never does.
 
-use dtls::{Drop, HandshakeType, Refusal};
+use dtls::{DropReason, HandshakeRefusal, HandshakeType};
 
 use crate::support;
 use crate::support::forge::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Piece, Raw, datagram};
@@ -12,7 +12,7 @@ fn d53_change_cipher_spec_before_the_hello_is_nothing() {
     let world = World::new();
     let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
     script.give(&Raw::new(CHANGE_CIPHER_SPEC, 0, 0, &[1]).bytes());
-    assert_eq!(script.endpoint.drops().count(Drop::NoAssociation), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::NoAssociation), 1);
     script.fetch_cookie();
     script.send_hello();
     let flight = script.honest_flight();
@@ -44,7 +44,7 @@ fn d53_change_cipher_spec_twice_changes_once() {
     bytes.extend(script.honest_flight());
     script.give(&bytes);
     assert!(script.is_established());
-    assert_eq!(script.endpoint.drops().count(Drop::ChangeCipherSpec), 2);
+    assert_eq!(script.endpoint.drops().count(DropReason::ChangeCipherSpec), 2);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn d54_finished_without_change_cipher_spec_never_completes() {
     script.give(&bytes);
     assert!(!script.is_established());
     script.wait_out();
-    assert_eq!(script.refusal(), Some(Refusal::TimedOut { expected: HandshakeType::FINISHED }));
+    assert_eq!(script.refusal(), Some(HandshakeRefusal::TimedOut { expected: HandshakeType::FINISHED }));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn d54_finished_in_the_clear_never_completes() {
     bytes.extend(script.plain(HANDSHAKE, &finished).bytes());
     script.give(&bytes);
     assert!(!script.is_established());
-    assert_eq!(script.endpoint.drops().count(Drop::MessageEpoch), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::MessageEpoch), 1);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn d56_application_data_between_change_cipher_spec_and_finished_is_not_delivered
     script.give(&finished);
     assert!(script.is_established());
     assert!(!script.events.iter().any(|event| matches!(event, dtls::Event::Data { .. })));
-    assert_eq!(script.endpoint.drops().count(Drop::ApplicationDataEarly), 1);
+    assert_eq!(script.endpoint.drops().count(DropReason::ApplicationDataEarly), 1);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn d06_a_plaintext_alert_between_change_cipher_spec_and_finished_is_nobodys_word
         ]);
         script.give(&bytes);
         script.give(&Raw::new(ALERT, 0, 99, &alert).bytes());
-        assert_eq!(script.endpoint.drops().count(Drop::AlertUnprotected), 1);
+        assert_eq!(script.endpoint.drops().count(DropReason::AlertUnprotected), 1);
         let finished = script.finished();
         script.give(&finished);
         assert!(script.is_established(), "{:?}", script.events);
@@ -229,7 +229,7 @@ fn d18_two_finished_before_the_keys_are_queued_and_processed_once() {
         script.give(&finished);
         script.give(&again);
     }
-    assert_eq!(script.endpoint.drops().count(Drop::EarlyRecord), 198);
+    assert_eq!(script.endpoint.drops().count(DropReason::EarlyRecord), 198);
     script.give(&datagram(&[certificate, key_exchange, verify, change]));
     assert!(script.is_established());
     let established = script.events.iter().filter(|event| matches!(event, dtls::Event::Established { .. })).count();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use dtls::Drop;
+use dtls::DropReason;
 
 use crate::flood::{Device, STEP, at, deliver, step};
 use crate::support::World;
@@ -43,7 +43,7 @@ fn d85_a_fleet_behind_one_address_enrols_after_an_outage() {
         script.clock.elapsed += STEP;
     }
     assert_eq!(most, SLOTS, "they were too many for the slots");
-    assert!(script.endpoint.drops().count(Drop::NetworkFull) > 0, "{:?}", script.endpoint.drops());
+    assert!(script.endpoint.drops().count(DropReason::NetworkFull) > 0, "{:?}", script.endpoint.drops());
     assert_eq!(devices.len(), 0, "all of them have their session");
 }
 

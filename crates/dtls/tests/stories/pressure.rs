@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dtls::{Client, Drop, Endpoint, Event, HandshakeType, PublicKeySteps, Refusal, Route};
+use dtls::{Client, DropReason, Endpoint, Event, HandshakeRefusal, HandshakeType, PublicKeySteps, Route};
 
 use crate::flood::at;
 use crate::support::forge::{HANDSHAKE, datagram};
@@ -64,7 +64,7 @@ fn wrong(script: &Script) -> Vec<u8> {
 /// Where the handshakes stood that gave way.
 fn displaced(script: &Script) -> Vec<Route> {
     let of = |event: &_| match event {
-        Event::Refused { route, refusal: Refusal::Displaced, .. } => Some(*route),
+        Event::Refused { route, refusal: HandshakeRefusal::Displaced, .. } => Some(*route),
         _ => None,
     };
     script.events.iter().filter_map(of).collect()
@@ -105,7 +105,7 @@ fn d87_of_one_certificate_no_more_than_four_handshakes_count_as_proven() {
         arrive(&mut script, 9);
         assert_eq!(displaced(&script).len(), gone, "{:?}", script.events);
         assert_eq!(script.endpoint.counts().half_open, usize::from(count));
-        assert_eq!(script.endpoint.drops().count(Drop::HalfOpenFull), 1 - u64::try_from(gone).unwrap());
+        assert_eq!(script.endpoint.drops().count(DropReason::HalfOpenFull), 1 - u64::try_from(gone).unwrap());
     }
 }
 
@@ -207,8 +207,11 @@ fn d87_a_displaced_client_that_has_the_flight_gives_up_by_its_timers_and_is_serv
             break events;
         }
     };
-    assert!(matches!(&failed[..], [PeerEvent::Failed { refusal: Refusal::TimedOut { .. }, .. }]), "{failed:?}");
-    assert!(script.endpoint.drops().count(Drop::NoAssociation) >= 7, "{:?}", script.endpoint.drops());
+    assert!(
+        matches!(&failed[..], [PeerEvent::Failed { refusal: HandshakeRefusal::TimedOut { .. }, .. }]),
+        "{failed:?}"
+    );
+    assert!(script.endpoint.drops().count(DropReason::NoAssociation) >= 7, "{:?}", script.endpoint.drops());
     assert!(script.clock.elapsed <= Duration::from_secs(180), "{:?}", script.clock.elapsed);
     let mut again = world.client_with(&script.clock, |_| {});
     converse(&mut script, &mut again, route);
@@ -240,7 +243,7 @@ fn d87_a_client_of_another_make_that_was_displaced_begins_anew_from_the_same_por
 #[test]
 fn d86_an_answered_handshake_keeps_its_slot_for_the_whole_deadline_and_under_pressure_for_three_seconds() {
     let world = World::new();
-    let timed_out = Refusal::TimedOut { expected: HandshakeType::CERTIFICATE };
+    let timed_out = HandshakeRefusal::TimedOut { expected: HandshakeType::CERTIFICATE };
     let mut script = cottage(&world);
     arrive(&mut script, 1);
     let began = script.clock.now().mono;

@@ -1,6 +1,6 @@
 //! Records that are replayed, forged, cut, of the wrong epoch or version.
 
-use dtls::{Closed, Drop, Event, Suite};
+use dtls::{Closed, DropReason, Event, Suite};
 use proptest::prelude::*;
 
 use crate::support;
@@ -25,7 +25,7 @@ fn d01_a_replayed_record_is_delivered_once() {
         pair.give_server(&datagram);
     }
     assert_eq!(pair.server_received, [b"once".to_vec()]);
-    assert_eq!(pair.endpoint.drops().count(Drop::Replay), 9);
+    assert_eq!(pair.endpoint.drops().count(DropReason::Replay), 9);
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn d03_records_of_future_epochs_change_nothing() {
         forged.epoch = epoch;
         pair.give_server(&forged.bytes());
     }
-    assert_eq!(pair.endpoint.drops().count(Drop::Epoch), 65_534);
+    assert_eq!(pair.endpoint.drops().count(DropReason::Epoch), 65_534);
     pair.give_server(&genuine);
     assert_eq!(pair.server_received, [b"genuine".to_vec()]);
 }
@@ -66,8 +66,8 @@ fn d06_plaintext_alerts_are_nobodys_word_once_keys_are_installed() {
         pair.give_server(&forged);
         pair.give_client(&forged);
     }
-    assert_eq!(pair.endpoint.drops().count(Drop::AlertUnprotected), 4);
-    assert_eq!(pair.client.drops().count(Drop::AlertUnprotected), 4);
+    assert_eq!(pair.endpoint.drops().count(DropReason::AlertUnprotected), 4);
+    assert_eq!(pair.client.drops().count(DropReason::AlertUnprotected), 4);
     pair.assert_alive();
 }
 
@@ -113,7 +113,7 @@ fn d09_a_hundred_thousand_forged_records_are_answered_with_silence() {
         pair.give_server(&forged);
     }
     assert!(pair.to_client.is_empty());
-    assert_eq!(pair.endpoint.drops().count(Drop::BadRecord), 100_000);
+    assert_eq!(pair.endpoint.drops().count(DropReason::BadRecord), 100_000);
     pair.assert_alive();
 }
 
@@ -142,10 +142,10 @@ fn d14_empty_and_oversize_records_are_dropped() {
             pair.give_server(&Raw::new(content_type, epoch, 500, &[]).bytes());
         }
     }
-    assert_eq!(pair.endpoint.drops().count(Drop::RecordEmpty), 6);
+    assert_eq!(pair.endpoint.drops().count(DropReason::RecordEmpty), 6);
     pair.give_server(&Raw::new(APPLICATION_DATA, 1, 500, &vec![0; (1 << 14) + 2_049]).bytes());
     pair.give_server(&Raw::new(HANDSHAKE, 0, 500, &vec![0; (1 << 14) + 1]).bytes());
-    assert_eq!(pair.endpoint.drops().count(Drop::RecordOversize), 2);
+    assert_eq!(pair.endpoint.drops().count(DropReason::RecordOversize), 2);
     pair.assert_alive();
 }
 
@@ -162,7 +162,7 @@ fn d15_every_cut_of_a_datagram_is_dropped() {
     let mut longer = genuine.clone();
     longer[11] = 0xFF;
     pair.give_server(&longer);
-    assert_eq!(pair.endpoint.drops().count(Drop::RecordTruncated), u64::try_from(genuine.len()).unwrap());
+    assert_eq!(pair.endpoint.drops().count(DropReason::RecordTruncated), u64::try_from(genuine.len()).unwrap());
     assert!(pair.server_received.is_empty());
     pair.give_server(&genuine);
     assert_eq!(pair.server_received, [b"cut".to_vec()]);
@@ -178,7 +178,7 @@ fn d16_records_of_other_versions_are_dropped() {
         other.version = version;
         pair.give_server(&other.bytes());
     }
-    assert_eq!(pair.endpoint.drops().count(Drop::RecordVersion), 6);
+    assert_eq!(pair.endpoint.drops().count(DropReason::RecordVersion), 6);
     pair.give_server(&genuine);
     assert_eq!(pair.server_received, [b"versioned".to_vec()]);
 }
@@ -190,7 +190,7 @@ fn d17_protected_records_shorter_than_nonce_and_tag_are_dropped() {
         for length in 1..least {
             pair.give_server(&Raw::new(APPLICATION_DATA, 1, 100, &vec![0; length]).bytes());
         }
-        assert_eq!(pair.endpoint.drops().count(Drop::RecordUndersize), u64::try_from(least - 1).unwrap());
+        assert_eq!(pair.endpoint.drops().count(DropReason::RecordUndersize), u64::try_from(least - 1).unwrap());
         pair.assert_alive();
     }
 }
@@ -202,7 +202,7 @@ fn d71_records_from_another_address_are_never_accepted() {
     let genuine = pair.to_server.pop_front().unwrap();
     pair.give_server_from(support::route(40_001), &genuine);
     assert!(pair.server_received.is_empty());
-    assert_eq!(pair.endpoint.drops().count(Drop::NoAssociation), 1);
+    assert_eq!(pair.endpoint.drops().count(DropReason::NoAssociation), 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dtls::{Closed, Drop, Event, Refusal, SessionCounts};
+use dtls::{Closed, DropReason, Event, HandshakeRefusal, SessionCounts};
 
 use crate::support::forge::{APPLICATION_DATA, HANDSHAKE, Raw, records};
 use crate::support::script::{Hello, Script};
@@ -70,7 +70,7 @@ fn d41_the_old_session_lives_until_the_new_finished_is_verified() {
         pair.drain_events();
         while pair.endpoint.poll_transmit().is_some() {}
     }
-    assert!(matches!(pair.server_refusal(), Refusal::TimedOut { .. }));
+    assert!(matches!(pair.server_refusal(), HandshakeRefusal::TimedOut { .. }));
     pair.assert_alive();
 }
 
@@ -88,7 +88,7 @@ fn a_client_that_begins_anew_in_the_middle_of_a_handshake_is_served() {
     pair.collect();
     pair.run();
     assert!(pair.is_established());
-    assert_eq!(pair.server_refusal(), Refusal::Restarted);
+    assert_eq!(pair.server_refusal(), HandshakeRefusal::Restarted);
     pair.assert_alive();
 }
 
@@ -119,7 +119,7 @@ fn handshake_records_in_the_clear_are_nothing_to_a_session() {
         &Raw::new(HANDSHAKE, 0, 9, &[20, 0, 0, 12, 0, 9, 0, 0, 0, 0, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2])
             .bytes(),
     );
-    assert_eq!(pair.endpoint.drops().count(Drop::HandshakeIdle), 1);
+    assert_eq!(pair.endpoint.drops().count(DropReason::HandshakeIdle), 1);
     pair.assert_alive();
 }
 
@@ -132,7 +132,7 @@ fn d13_a_restarted_server_goes_on_with_no_session_and_no_sequence_number_of_befo
     pair.endpoint = world.endpoint();
     pair.client_sends(b"to whom it may concern");
     pair.run();
-    assert_eq!(pair.endpoint.drops().count(Drop::NoAssociation), 1);
+    assert_eq!(pair.endpoint.drops().count(DropReason::NoAssociation), 1);
     assert!(pair.server_received.is_empty());
     // The device begins anew; all keys are new, so that sequence number 0 comes under another one.
     pair.client = world.client(&pair.clock);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dtls::{Drop, HandshakeType, Refusal};
+use dtls::{DropReason, HandshakeRefusal, HandshakeType};
 
 use crate::support;
 use crate::support::forge::{HANDSHAKE, Piece, datagram, records};
@@ -106,7 +106,7 @@ fn d45_the_server_gives_up_after_seven_retransmissions_or_its_deadline_and_frees
             retransmissions += usize::from(datagrams > 0);
         }
         assert_eq!(retransmissions, expected);
-        assert_eq!(script.refusal(), Some(Refusal::TimedOut { expected: HandshakeType::CERTIFICATE }));
+        assert_eq!(script.refusal(), Some(HandshakeRefusal::TimedOut { expected: HandshakeType::CERTIFICATE }));
         assert!(script.clock.elapsed <= Duration::from_secs(deadline.min(184)));
         assert!(script.endpoint.poll_timeout().is_none());
         assert_eq!(script.alerts().len(), 0, "there is nobody to tell");
@@ -170,7 +170,7 @@ fn the_client_gives_up_too() {
         sent += pair.to_server.drain(..).count();
     }
     assert_eq!(sent, 7);
-    assert_eq!(pair.client_refusal(), Refusal::TimedOut { expected: HandshakeType::SERVER_HELLO });
+    assert_eq!(pair.client_refusal(), HandshakeRefusal::TimedOut { expected: HandshakeType::SERVER_HELLO });
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn d47_one_fragment_per_timer_does_not_stretch_the_deadline() {
     }
     assert_eq!(script.endpoint.counts().half_open, 0);
     assert!(script.clock.elapsed <= Duration::from_secs(182));
-    assert!(matches!(script.refusal(), Some(Refusal::TimedOut { .. })));
+    assert!(matches!(script.refusal(), Some(HandshakeRefusal::TimedOut { .. })));
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn d30_a_million_messages_do_not_grow_the_stack() {
         let raw = support::forge::Raw::new(HANDSHAKE, 0, 100 + n, &record);
         script.give(&raw.bytes());
     }
-    assert_eq!(script.endpoint.drops().count(Drop::MessageStale), 1_000_000);
+    assert_eq!(script.endpoint.drops().count(DropReason::MessageStale), 1_000_000);
     let flight = script.honest_flight();
     script.give(&flight);
     assert!(script.is_established());

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use dtls::{
-    ClientEvent, Curve, Drop, Event, FragmentLength, Group, HANDSHAKE_MESSAGE_BYTES_MAX, Identity, RecordLimit,
-    Refusal, SigningKey, Suite,
+    ClientEvent, DropReason, EcdsaSigningKey, Event, FragmentLength, Group, HANDSHAKE_MESSAGE_BYTES_MAX,
+    HandshakeRefusal, Identity, NamedCurve, RecordLimit, Suite,
 };
 
 use crate::support::forge::records;
@@ -12,9 +12,9 @@ use crate::support::{Clock, Pair, SystemRandom, Way, World, identity, identity_a
 
 /// A server with a certificate and one above it: about 800 bytes of chain.
 fn with_two_certificates() -> World {
-    let (leaf, key) = identity_and_key(Curve::P256);
-    let above = identity(Curve::P256);
-    let key = SigningKey::from_pkcs8(&key, SystemRandom::shared().as_ref()).unwrap();
+    let (leaf, key) = identity_and_key(NamedCurve::P256);
+    let above = identity(NamedCurve::P256);
+    let key = EcdsaSigningKey::from_pkcs8(&key, SystemRandom::shared().as_ref()).unwrap();
     let chain = vec![leaf.chain()[0].clone(), above.chain()[0].clone()];
     World { server: Arc::new(Identity::new(chain, key)), ..World::new() }
 }
@@ -93,10 +93,10 @@ fn a_device_that_takes_no_message_above_768_or_900_bytes_is_served_by_a_small_ce
         let length: usize = world.server.chain().iter().map(Vec::len).sum();
         if length + 3 + 6 + 12 <= buffer {
             let mut chain = world.server.chain().to_vec();
-            chain.push(identity(Curve::P384).chain()[0].clone());
-            let (leaf, key) = identity_and_key(Curve::P256);
+            chain.push(identity(NamedCurve::P384).chain()[0].clone());
+            let (leaf, key) = identity_and_key(NamedCurve::P256);
             chain[0].clone_from(&leaf.chain()[0]);
-            let key = SigningKey::from_pkcs8(&key, SystemRandom::shared().as_ref()).unwrap();
+            let key = EcdsaSigningKey::from_pkcs8(&key, SystemRandom::shared().as_ref()).unwrap();
             world.server = Arc::new(Identity::new(chain, key));
         }
         let mut pair = Pair::of(world.endpoint(), small(&world), clock);
@@ -106,10 +106,10 @@ fn a_device_that_takes_no_message_above_768_or_900_bytes_is_served_by_a_small_ce
                 break;
             }
         }
-        assert!(pair.client.drops().count(Drop::MessageOversize) > 0);
+        assert!(pair.client.drops().count(DropReason::MessageOversize) > 0);
         assert!(matches!(
             pair.client_events.last(),
-            Some(ClientEvent::Failed { refusal: Refusal::TimedOut { .. }, .. })
+            Some(ClientEvent::Failed { refusal: HandshakeRefusal::TimedOut { .. }, .. })
         ));
         assert!(pair.server_events.iter().all(|event| !matches!(event, Event::Established { .. })));
     }
@@ -156,13 +156,13 @@ fn the_curve_of_the_certificate_has_to_be_offered_whatever_the_key_agreement_use
         })
     };
     let pair = with_groups(&World::new(), &[Group::X25519]);
-    assert_eq!(refusal(&pair), Some(Refusal::NoCommonGroup));
-    let world = World { server: identity(Curve::P384), ..World::new() };
+    assert_eq!(refusal(&pair), Some(HandshakeRefusal::NoCommonGroup));
+    let world = World { server: identity(NamedCurve::P384), ..World::new() };
     let mut pair = with_groups(&world, &[Group::X25519, Group::Secp384r1]);
     assert!(pair.is_established(), "{:?}", pair.server_events);
     assert_eq!(group_of(&pair), 29);
     pair.assert_alive();
     // secp384r1 alone is a curve for certificates, not for our key agreement.
     let pair = with_groups(&world, &[Group::Secp384r1]);
-    assert_eq!(refusal(&pair), Some(Refusal::NoCommonGroup));
+    assert_eq!(refusal(&pair), Some(HandshakeRefusal::NoCommonGroup));
 }

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use dtls::{
-    CertificateFault, CertificateRefusal, Client, ClientConfig, Conclusion, Curve, Endpoint, Event, Identity,
-    PublicKey, PublicKeyJob, PublicKeySteps, Refusal, ServerConfig, SignatureCheck, SignatureScheme, SigningKey,
-    UnixTime, Unproven, Verdicts, VerifyPeer,
+    CertificateFault, CertificateRefusal, Client, ClientConfig, EcdsaPublicKey, EcdsaSigningKey, Endpoint, Event,
+    HandshakeRefusal, Identity, Judgement, NamedCurve, PublicKeyJob, PublicKeySteps, ServerConfig, SignatureCheck,
+    SignatureScheme, UnixTime, UnprovenPeer, Verdicts, VerifyPeer,
 };
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 
@@ -32,11 +32,11 @@ enum Kind {
 const KINDS: [Kind; 6] = [Kind::Good, Kind::WrongKey, Kind::BadChain, Kind::TwoAnchors, Kind::Panics, Kind::LongChain];
 
 /// What the server is to make of it; nothing where the judgement never ends.
-fn expected(kind: Kind) -> Option<Result<(), Refusal>> {
+fn expected(kind: Kind) -> Option<Result<(), HandshakeRefusal>> {
     match kind {
         Kind::Good | Kind::TwoAnchors | Kind::LongChain => Some(Ok(())),
-        Kind::WrongKey => Some(Err(Refusal::BadCertificateVerify)),
-        Kind::BadChain => Some(Err(Refusal::Certificate(CertificateFault::BadSignature))),
+        Kind::WrongKey => Some(Err(HandshakeRefusal::BadCertificateVerify)),
+        Kind::BadChain => Some(Err(HandshakeRefusal::Certificate(CertificateFault::BadSignature))),
         Kind::Panics => None,
     }
 }
@@ -46,10 +46,10 @@ fn expected(kind: Kind) -> Option<Result<(), Refusal>> {
 struct Shown {
     kind: Kind,
     leaf: Vec<u8>,
-    key: PublicKey,
+    key: EcdsaPublicKey,
     signature: Vec<u8>,
     /// The keys to try, the next one last.
-    anchors: Vec<PublicKey>,
+    anchors: Vec<EcdsaPublicKey>,
 }
 
 impl Shown {
@@ -59,10 +59,10 @@ impl Shown {
     }
 }
 
-impl Unproven for Shown {
+impl UnprovenPeer for Shown {
     type Proven = Vec<u8>;
 
-    fn key(&self) -> &PublicKey {
+    fn key(&self) -> &EcdsaPublicKey {
         &self.key
     }
 
@@ -77,14 +77,14 @@ impl Unproven for Shown {
         check.into_iter().flat_map(|check| std::iter::repeat_n(check, self.signatures()))
     }
 
-    fn conclude(mut self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Self, Vec<u8>>, CertificateRefusal> {
+    fn conclude(mut self, verdicts: &Verdicts<'_>) -> Result<Judgement<Self, Vec<u8>>, CertificateRefusal> {
         assert_ne!(self.kind, Kind::Panics, "this client's judgement panics");
         assert_eq!(verdicts.iter().len(), self.signatures(), "{:?}: not as many verdicts as checks", self.kind);
         if verdicts.iter().all(|good| good) {
-            return Ok(Conclusion::Proven(self.leaf));
+            return Ok(Judgement::Proven(self.leaf));
         }
         self.anchors.pop();
-        if self.anchors.is_empty() { Err(CertificateFault::BadSignature.into()) } else { Ok(Conclusion::Further(self)) }
+        if self.anchors.is_empty() { Err(CertificateFault::BadSignature.into()) } else { Ok(Judgement::Further(self)) }
     }
 }
 
@@ -116,12 +116,12 @@ struct Crowd {
 impl Crowd {
     fn new() -> Self {
         let (world, clock) = (World::new(), Clock::new());
-        let [(right, right_key), (wrong, _)] = [(); 2].map(|()| identity_and_key(Curve::P256));
+        let [(right, right_key), (wrong, _)] = [(); 2].map(|()| identity_and_key(NamedCurve::P256));
         let [right, wrong] = [right, wrong].map(|anchor| anchor.key().public_key().clone());
         #[allow(clippy::disallowed_methods, reason = "a test owns its randomness")]
         let random = ring::rand::SystemRandom::new();
         let signer = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &right_key, &random).unwrap();
-        let identities = KINDS.map(|kind| (kind, identity_and_key(Curve::P256)));
+        let identities = KINDS.map(|kind| (kind, identity_and_key(NamedCurve::P256)));
         let shown = identities.iter().map(|(kind, (identity, _))| {
             let leaf = identity.chain()[0].clone();
             let anchors = match kind {
@@ -136,8 +136,8 @@ impl Crowd {
         let mut config = ServerConfig::new(world.server.clone(), Arc::new(Anchors(shown.collect())), cookie);
         config.public_key_steps = PublicKeySteps::Suspended;
         let clients = identities.map(|(kind, (identity, pkcs8))| {
-            let pkcs8 = if kind == Kind::WrongKey { identity_and_key(Curve::P256).1 } else { pkcs8 };
-            let key = SigningKey::from_pkcs8(&pkcs8, SystemRandom::shared().as_ref()).unwrap();
+            let pkcs8 = if kind == Kind::WrongKey { identity_and_key(NamedCurve::P256).1 } else { pkcs8 };
+            let key = EcdsaSigningKey::from_pkcs8(&pkcs8, SystemRandom::shared().as_ref()).unwrap();
             let identity = Arc::new(Identity::new(identity.chain().to_vec(), key));
             (kind, dial(&world, clock, identity))
         });
@@ -184,10 +184,10 @@ fn dial(world: &World, clock: Clock, identity: Arc<Identity>) -> Client<Known> {
 }
 
 /// Judges a client of each kind in this order, and a first step amid them, by one call; what became of each.
-fn judged_together(order: &[usize]) -> BTreeMap<Kind, Result<(), Refusal>> {
+fn judged_together(order: &[usize]) -> BTreeMap<Kind, Result<(), HandshakeRefusal>> {
     let mut crowd = Crowd::new();
     let mut jobs: Vec<_> = order.iter().map(|client| crowd.judgement(*client)).collect();
-    let newcomer = dial(&World::new(), crowd.clock, identity(Curve::P256));
+    let newcomer = dial(&World::new(), crowd.clock, identity(NamedCurve::P256));
     crowd.clients.push((Kind::Good, newcomer));
     let exchange = crowd.step(KINDS.len());
     let first_step = exchange.session();

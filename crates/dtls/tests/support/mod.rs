@@ -15,8 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dtls::{
-    CertificateFault, Client, ClientConfig, ClientEvent, CookieKeys, Curve, Endpoint, Event, Identity, Now, Observer,
-    Path, PublicKey, Random, Route, ServerConfig, SigningKey, SocketIndex, TraceEvent, UnixTime, VerifyPeer,
+    CertificateFault, Client, ClientConfig, ClientEvent, CookieKeys, EcdsaPublicKey, EcdsaSigningKey, Endpoint, Event,
+    Identity, NamedCurve, Now, Observer, Path, Random, Route, ServerConfig, SocketIndex, TraceEvent, UnixTime,
+    VerifyPeer,
 };
 use ring::rand::SecureRandom;
 
@@ -43,7 +44,7 @@ impl Random for SystemRandom {
 /// Knows peers by their leaf; a fault may be set.
 #[derive(Default)]
 pub struct Known {
-    pub peers: Vec<(Vec<u8>, PublicKey)>,
+    pub peers: Vec<(Vec<u8>, EcdsaPublicKey)>,
     pub fault: Option<CertificateFault>,
     pub authorities: Vec<Vec<u8>>,
     pub asked: Mutex<usize>,
@@ -101,20 +102,20 @@ impl VerifyPeer for Known {
 }
 
 /// A self-signed certificate and its key.
-pub fn identity(curve: Curve) -> Arc<Identity> {
+pub fn identity(curve: NamedCurve) -> Arc<Identity> {
     identity_and_key(curve).0
 }
 
 /// The same, with the key as PKCS#8.
-pub fn identity_and_key(curve: Curve) -> (Arc<Identity>, Vec<u8>) {
+pub fn identity_and_key(curve: NamedCurve) -> (Arc<Identity>, Vec<u8>) {
     let algorithm = match curve {
-        Curve::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-        Curve::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        NamedCurve::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        NamedCurve::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
     };
     let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
     let params = rcgen::CertificateParams::new(vec!["peer.example".to_owned()]).unwrap();
     let certificate = params.self_signed(&pair).unwrap();
-    let key = SigningKey::from_pkcs8(&pair.serialize_der(), SystemRandom::shared().as_ref()).unwrap();
+    let key = EcdsaSigningKey::from_pkcs8(&pair.serialize_der(), SystemRandom::shared().as_ref()).unwrap();
     (Arc::new(Identity::new(vec![certificate.der().to_vec()], key)), pair.serialize_der())
 }
 
@@ -165,8 +166,8 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let (client, client_key) = identity_and_key(Curve::P256);
-        Self { server: identity(Curve::P256), client, client_key, random: SystemRandom::shared() }
+        let (client, client_key) = identity_and_key(NamedCurve::P256);
+        Self { server: identity(NamedCurve::P256), client, client_key, random: SystemRandom::shared() }
     }
 
     pub fn server_config(&self) -> ServerConfig<Known> {
@@ -377,7 +378,7 @@ impl Pair {
     }
 
     /// The refusal of the server's side, which must be the only one.
-    pub fn server_refusal(&self) -> dtls::Refusal {
+    pub fn server_refusal(&self) -> dtls::HandshakeRefusal {
         let refusals: Vec<_> = self
             .server_events
             .iter()
@@ -387,7 +388,7 @@ impl Pair {
         refusals[0]
     }
 
-    pub fn client_refusal(&self) -> dtls::Refusal {
+    pub fn client_refusal(&self) -> dtls::HandshakeRefusal {
         let refusals: Vec<_> = self
             .client_events
             .iter()

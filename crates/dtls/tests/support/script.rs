@@ -1,6 +1,6 @@
 //! A client that does what a test tells it: the handshake by hand, message by message, over `ring` alone. GCM, secp256r1.
 
-use dtls::{Endpoint, Event, Refusal};
+use dtls::{Endpoint, Event, HandshakeRefusal};
 use ring::agreement::{self, ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey};
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
@@ -288,7 +288,7 @@ impl Script {
         datagram(&all)
     }
 
-    pub fn refusal(&self) -> Option<Refusal> {
+    pub fn refusal(&self) -> Option<HandshakeRefusal> {
         self.events.iter().find_map(|event| match event {
             Event::Refused { refusal, .. } => Some(*refusal),
             _ => None,

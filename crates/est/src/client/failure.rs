@@ -13,7 +13,7 @@ use crate::reason::Reason;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// The handshake failed: the server did not answer, showed no certificate or not its key, or refused.
-    Handshake(dtls::Refusal),
+    Handshake(dtls::HandshakeRefusal),
     /// The server's chain is not trusted.
     Untrusted {
         /// The kind of fault.
@@ -130,7 +130,7 @@ impl Failure {
         use coap::client::Failure as Request;
         match self {
             // Silence from the start has a remedy of its own.
-            Failure::Handshake(dtls::Refusal::TimedOut { .. })
+            Failure::Handshake(dtls::HandshakeRefusal::TimedOut { .. })
             | Failure::Request(Request::Timeout)
             | Failure::Deadline => Some(Reason::NoAnswer),
             Failure::Handshake(refusal) => Some(Reason::from(refusal)),
@@ -153,10 +153,10 @@ impl Failure {
             self,
             Failure::Untrusted { .. }
                 | Failure::Handshake(
-                    dtls::Refusal::Certificate(_)
-                        | dtls::Refusal::BadServerKeyExchange
-                        | dtls::Refusal::ServerKeyExchangeEncoding
-                        | dtls::Refusal::MissingCertificate
+                    dtls::HandshakeRefusal::Certificate(_)
+                        | dtls::HandshakeRefusal::BadServerKeyExchange
+                        | dtls::HandshakeRefusal::ServerKeyExchangeEncoding
+                        | dtls::HandshakeRefusal::MissingCertificate
                 )
         )
     }
@@ -166,7 +166,7 @@ impl Failure {
     pub const fn is_no_answer(&self) -> bool {
         matches!(
             self,
-            Failure::Handshake(dtls::Refusal::TimedOut { .. })
+            Failure::Handshake(dtls::HandshakeRefusal::TimedOut { .. })
                 | Failure::Request(coap::client::Failure::Timeout)
                 | Failure::Deadline
         )

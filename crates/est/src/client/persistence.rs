@@ -17,7 +17,7 @@
 use std::time::{Duration, Instant};
 
 use coap::Code;
-use dtls::{Random, Refusal};
+use dtls::{HandshakeRefusal, Random};
 
 use super::failure::Failure;
 
@@ -206,12 +206,13 @@ impl Verdict {
     fn of(failure: &Failure) -> Verdict {
         use coap::client::Failure as Request;
         match failure {
-            Failure::Handshake(Refusal::TimedOut { .. }) | Failure::Request(Request::Timeout) => Verdict::Silence,
+            Failure::Handshake(HandshakeRefusal::TimedOut { .. }) | Failure::Request(Request::Timeout) => {
+                Verdict::Silence
+            }
             Failure::Closed(dtls::Closed::Alert(_)) => Verdict::Refused,
             // Our own doing, or our own fault.
-            Failure::Handshake(Refusal::Cancelled | Refusal::Internal) | Failure::Closed(dtls::Closed::ByUs) => {
-                Verdict::Final
-            }
+            Failure::Handshake(HandshakeRefusal::Cancelled | HandshakeRefusal::Internal)
+            | Failure::Closed(dtls::Closed::ByUs) => Verdict::Final,
             Failure::Closed(_) => Verdict::Lost,
             // "The server doesn't know what you speak of": it has lost more than a block.
             Failure::Handshake(_)
@@ -268,7 +269,7 @@ mod tests {
     }
 
     fn silence() -> Failure {
-        Failure::Handshake(Refusal::TimedOut { expected: HandshakeType::SERVER_HELLO })
+        Failure::Handshake(HandshakeRefusal::TimedOut { expected: HandshakeType::SERVER_HELLO })
     }
 
     #[test]
@@ -326,7 +327,7 @@ mod tests {
         assert_eq!(tries(&Failure::Request(coap::client::Failure::Timeout)), 5);
         assert_eq!(tries(&Failure::Closed(dtls::Closed::ByPeer)), 5);
         let alert = dtls::AlertDescription::UNKNOWN_CA;
-        assert_eq!(tries(&Failure::Handshake(Refusal::AlertReceived(alert))), 2);
+        assert_eq!(tries(&Failure::Handshake(HandshakeRefusal::AlertReceived(alert))), 2);
         assert_eq!(tries(&Failure::Closed(dtls::Closed::Alert(alert))), 2);
         assert_eq!(tries(&later(1)), 3);
         let refused = Refused { code: Code::FORBIDDEN, diagnostic: None };

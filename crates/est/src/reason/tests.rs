@@ -41,47 +41,47 @@ const ENDS: [dtls::Closed; 9] = [
     dtls::Closed::SequenceExhausted,
 ];
 
-fn handshake_refusals() -> Vec<dtls::Refusal> {
-    use dtls::Refusal;
+fn handshake_refusals() -> Vec<dtls::HandshakeRefusal> {
+    use dtls::HandshakeRefusal;
     let message = HandshakeType::FINISHED;
     let mut all = vec![
-        Refusal::Version { offered: 0xfeff },
-        Refusal::NoCommonSuite,
-        Refusal::NoCommonGroup,
-        Refusal::NoCommonSignatureAlgorithm,
-        Refusal::NoCommonPointFormat,
-        Refusal::NoCommonCompression,
-        Refusal::ExtendedMasterSecretRequired,
-        Refusal::RenegotiationInfo,
-        Refusal::RecordLimit { offered: 9 },
-        Refusal::RecordOverflow,
-        Refusal::CertificateType,
-        Refusal::SupportedVersions,
-        Refusal::SequenceExhausted,
-        Refusal::HelloChanged,
-        Refusal::MissingCertificate,
-        Refusal::BadCertificateVerify,
-        Refusal::CertificateVerifyEncoding,
-        Refusal::BadServerKeyExchange,
-        Refusal::ServerKeyExchangeEncoding,
-        Refusal::SignatureAlgorithmNotOffered { scheme: 0x0201 },
-        Refusal::BadKeyShare,
-        Refusal::NotOffered { message },
-        Refusal::UnsupportedExtension { extension: 1 },
-        Refusal::BadFinished,
-        Refusal::Decode { message },
-        Refusal::UnexpectedMessage { message, expected: message },
-        Refusal::TimedOut { expected: message },
-        Refusal::TooManyHelloVerifyRequests,
-        Refusal::SessionsFull,
-        Refusal::Restarted,
-        Refusal::Displaced,
-        Refusal::Cancelled,
-        Refusal::Internal,
+        HandshakeRefusal::Version { offered: 0xfeff },
+        HandshakeRefusal::NoCommonSuite,
+        HandshakeRefusal::NoCommonGroup,
+        HandshakeRefusal::NoCommonSignatureAlgorithm,
+        HandshakeRefusal::NoCommonPointFormat,
+        HandshakeRefusal::NoCommonCompression,
+        HandshakeRefusal::ExtendedMasterSecretRequired,
+        HandshakeRefusal::RenegotiationInfo,
+        HandshakeRefusal::RecordLimit { offered: 9 },
+        HandshakeRefusal::RecordOverflow,
+        HandshakeRefusal::CertificateType,
+        HandshakeRefusal::SupportedVersions,
+        HandshakeRefusal::SequenceExhausted,
+        HandshakeRefusal::HelloChanged,
+        HandshakeRefusal::MissingCertificate,
+        HandshakeRefusal::BadCertificateVerify,
+        HandshakeRefusal::CertificateVerifyEncoding,
+        HandshakeRefusal::BadServerKeyExchange,
+        HandshakeRefusal::ServerKeyExchangeEncoding,
+        HandshakeRefusal::SignatureAlgorithmNotOffered { scheme: 0x0201 },
+        HandshakeRefusal::BadKeyShare,
+        HandshakeRefusal::NotOffered { message },
+        HandshakeRefusal::UnsupportedExtension { extension: 1 },
+        HandshakeRefusal::BadFinished,
+        HandshakeRefusal::Decode { message },
+        HandshakeRefusal::UnexpectedMessage { message, expected: message },
+        HandshakeRefusal::TimedOut { expected: message },
+        HandshakeRefusal::TooManyHelloVerifyRequests,
+        HandshakeRefusal::SessionsFull,
+        HandshakeRefusal::Restarted,
+        HandshakeRefusal::Displaced,
+        HandshakeRefusal::Cancelled,
+        HandshakeRefusal::Internal,
     ];
-    all.extend(FAULTS.map(Refusal::Certificate));
+    all.extend(FAULTS.map(HandshakeRefusal::Certificate));
     let alerts = (0..=u8::MAX).map(AlertDescription);
-    all.extend(alerts.map(Refusal::AlertReceived));
+    all.extend(alerts.map(HandshakeRefusal::AlertReceived));
     all
 }
 
@@ -277,7 +277,7 @@ fn codes_that_others_rely_on() {
 fn the_table_says_what_the_wire_says() {
     for refusal in handshake_refusals() {
         // Whose place was taken during its handshake has a session for as long as it takes to say that it is over.
-        let unsaid = if refusal == dtls::Refusal::SessionsFull { Wire::Close } else { Wire::Silence };
+        let unsaid = if refusal == dtls::HandshakeRefusal::SessionsFull { Wire::Close } else { Wire::Silence };
         let expected = refusal.alert().map_or(unsaid, Wire::Alert);
         assert_eq!(Reason::from(&refusal).entry().wire, expected, "{refusal:?}");
     }

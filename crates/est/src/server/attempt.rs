@@ -163,11 +163,11 @@ impl Attempt {
 }
 
 /// What a refusal of the handshake knows beyond its reason.
-pub(super) fn handshake_detail(refusal: &dtls::Refusal, narrowed_to: Option<usize>) -> Option<Box<str>> {
+pub(super) fn handshake_detail(refusal: &dtls::HandshakeRefusal, narrowed_to: Option<usize>) -> Option<Box<str>> {
     let what = match refusal {
-        dtls::Refusal::AlertReceived(alert) => Some(format!("alert {} ({})", alert.name(), alert.0)),
-        dtls::Refusal::TimedOut { expected } => Some(format!("{} was due", expected.name())),
-        dtls::Refusal::UnsupportedExtension { extension } => Some(format!("extension {extension}")),
+        dtls::HandshakeRefusal::AlertReceived(alert) => Some(format!("alert {} ({})", alert.name(), alert.0)),
+        dtls::HandshakeRefusal::TimedOut { expected } => Some(format!("{} was due", expected.name())),
+        dtls::HandshakeRefusal::UnsupportedExtension { extension } => Some(format!("extension {extension}")),
         _ => None,
     };
     let narrow = narrowed_to.map(|bytes| format!("narrowing to {bytes} bytes a datagram did not help"));

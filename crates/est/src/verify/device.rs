@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dtls::{
-    CertificateFault, CertificateRefusal, Conclusion, PublicKey, SignatureCheck, UnixTime, Unproven, Verdicts,
+    CertificateFault, CertificateRefusal, EcdsaPublicKey, Judgement, SignatureCheck, UnixTime, UnprovenPeer, Verdicts,
     VerifyPeer,
 };
 use pki::chain::{self, Anchors, Verified};
@@ -100,10 +100,10 @@ pub struct ShownDevice {
     ids: Arc<[AnchorId]>,
 }
 
-impl Unproven for ShownDevice {
+impl UnprovenPeer for ShownDevice {
     type Proven = ProvenDevice;
 
-    fn key(&self) -> &PublicKey {
+    fn key(&self) -> &EcdsaPublicKey {
         self.shown.key()
     }
 
@@ -111,13 +111,13 @@ impl Unproven for ShownDevice {
         self.shown.checks()
     }
 
-    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Self, ProvenDevice>, CertificateRefusal> {
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<Self, ProvenDevice>, CertificateRefusal> {
         let ids = self.ids;
         Ok(match self.shown.conclude(verdicts)? {
-            Conclusion::Further(shown) => Conclusion::Further(ShownDevice { shown, ids }),
-            Conclusion::Proven(Verified { leaf: certificate, anchor, deviations }) => {
+            Judgement::Further(shown) => Judgement::Further(ShownDevice { shown, ids }),
+            Judgement::Proven(Verified { leaf: certificate, anchor, deviations }) => {
                 let anchor = *ids.get(anchor).ok_or(CertificateFault::UnknownIssuer)?;
-                Conclusion::Proven(ProvenDevice { authenticated: Authenticated { certificate, anchor, deviations } })
+                Judgement::Proven(ProvenDevice { authenticated: Authenticated { certificate, anchor, deviations } })
             }
         })
     }

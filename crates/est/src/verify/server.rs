@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use dtls::{
-    CertificateFault, CertificateRefusal, Conclusion, PublicKey, SignatureCheck, UnixTime, Unproven, Verdicts,
+    CertificateFault, CertificateRefusal, EcdsaPublicKey, Judgement, SignatureCheck, UnixTime, UnprovenPeer, Verdicts,
     VerifyPeer,
 };
 use pki::chain::{self, Anchors, Verified};
@@ -69,14 +69,14 @@ enum ShownServerState {
     /// The same chain was found good a moment ago; that the server has its key is to be shown anew.
     Repeated {
         leaf: Arc<Certificate>,
-        key: PublicKey,
+        key: EcdsaPublicKey,
     },
 }
 
-impl Unproven for ShownServer {
+impl UnprovenPeer for ShownServer {
     type Proven = ProvenServer;
 
-    fn key(&self) -> &PublicKey {
+    fn key(&self) -> &EcdsaPublicKey {
         match &self.state {
             ShownServerState::New(shown, _) => &shown.key,
             ShownServerState::Repeated { key, .. } => key,
@@ -88,23 +88,23 @@ impl Unproven for ShownServer {
             ShownServerState::New(shown, _) => Some(&**shown),
             ShownServerState::Repeated { .. } => None,
         };
-        shown.into_iter().flat_map(Unproven::checks)
+        shown.into_iter().flat_map(UnprovenPeer::checks)
     }
 
-    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Self, ProvenServer>, CertificateRefusal> {
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<Self, ProvenServer>, CertificateRefusal> {
         let (shown, at) = match self.state {
             ShownServerState::Repeated { leaf, .. } => {
-                return Ok(Conclusion::Proven(ProvenServer { leaf, judged: None }));
+                return Ok(Judgement::Proven(ProvenServer { leaf, judged: None }));
             }
             ShownServerState::New(shown, at) => (shown, at),
         };
         let digest = shown.digest;
         Ok(match shown.conclude(verdicts)? {
-            Conclusion::Further(shown) => {
-                Conclusion::Further(ShownServer { state: ShownServerState::New(Box::new(shown), at) })
+            Judgement::Further(shown) => {
+                Judgement::Further(ShownServer { state: ShownServerState::New(Box::new(shown), at) })
             }
-            Conclusion::Proven(Verified { leaf, .. }) => {
-                Conclusion::Proven(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) })
+            Judgement::Proven(Verified { leaf, .. }) => {
+                Judgement::Proven(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) })
             }
         })
     }

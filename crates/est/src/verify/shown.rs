@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use dtls::{
-    CertificateFault, CertificateRefusal, Conclusion, PublicKey, SignatureCheck, SignatureScheme, Unproven, Verdicts,
+    CertificateFault, CertificateRefusal, EcdsaPublicKey, Judgement, SignatureCheck, SignatureScheme, UnprovenPeer,
+    Verdicts,
 };
 use pki::Digest;
 use pki::chain::{self, Anchors, Verified};
@@ -14,7 +15,7 @@ use crate::keys::session_key;
 /// A chain that is in order but for its signatures, and the key of its leaf as the handshake wants it.
 pub(super) struct Shown {
     pub(super) chain: chain::Unproven<Arc<Anchors>>,
-    pub(super) key: PublicKey,
+    pub(super) key: EcdsaPublicKey,
     /// Of a server: the digest of its whole chain.
     pub(super) digest: Option<Digest>,
 }
@@ -29,10 +30,10 @@ impl Shown {
     }
 }
 
-impl Unproven for Shown {
+impl UnprovenPeer for Shown {
     type Proven = Verified;
 
-    fn key(&self) -> &PublicKey {
+    fn key(&self) -> &EcdsaPublicKey {
         &self.key
     }
 
@@ -40,11 +41,11 @@ impl Unproven for Shown {
         self.chain.checks().map(signature_check)
     }
 
-    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Conclusion<Shown, Verified>, CertificateRefusal> {
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<Shown, Verified>, CertificateRefusal> {
         let Shown { chain, key, digest } = self;
         Ok(match chain.conclude(verdicts.iter()).map_err(|refused| refusal(&refused))? {
-            chain::Conclusion::Proven(verified) => Conclusion::Proven(verified),
-            chain::Conclusion::Further(chain) => Conclusion::Further(Shown { chain: *chain, key, digest }),
+            chain::Conclusion::Proven(verified) => Judgement::Proven(verified),
+            chain::Conclusion::Further(chain) => Judgement::Further(Shown { chain: *chain, key, digest }),
         })
     }
 }
@@ -52,8 +53,8 @@ impl Unproven for Shown {
 /// The check of a chain as the handshake's cryptography wants it.
 fn signature_check(check: chain::Check<'_>) -> SignatureCheck<'_> {
     let curve = match check.key.curve() {
-        pki::Curve::P256 => dtls::Curve::P256,
-        pki::Curve::P384 => dtls::Curve::P384,
+        pki::Curve::P256 => dtls::NamedCurve::P256,
+        pki::Curve::P384 => dtls::NamedCurve::P384,
     };
     let scheme = match check.algorithm {
         pki::SignatureAlgorithm::EcdsaWithSha256 => SignatureScheme::EcdsaSecp256r1Sha256,

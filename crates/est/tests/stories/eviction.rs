@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use coap::BlockSize;
-use dtls::{Closed, Drop};
+use dtls::{Closed, DropReason};
 use est::{ClientConfig, ClientEvent, Operation, Reason};
 
 use crate::support::{Device, Holder, Key, Pace, World, csr};
@@ -109,7 +109,7 @@ impl House {
     }
 
     fn turned_away(&self) -> u64 {
-        self.world.server.drops().count(Drop::SessionsFull)
+        self.world.server.drops().count(DropReason::SessionsFull)
     }
 
     fn serve_jobs(&mut self) {

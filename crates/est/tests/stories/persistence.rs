@@ -154,7 +154,7 @@ fn at_the_deadline_the_last_failure_is_told_and_nothing_goes_on() {
     while device.events.len() > 1 {
         why_again(&mut device);
     }
-    assert!(matches!(device.failure(), Failure::Handshake(dtls::Refusal::TimedOut { .. })));
+    assert!(matches!(device.failure(), Failure::Handshake(dtls::HandshakeRefusal::TimedOut { .. })));
     assert!(device.client.is_over() && device.client.poll_timeout().is_none());
     assert!(world.now.mono - began >= deadline);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use authority::{Profile, ProfileSpec};
-use dtls::{AlertDescription, CertificateFault, PublicKeySteps, Refusal, Suite};
+use dtls::{AlertDescription, CertificateFault, HandshakeRefusal, PublicKeySteps, Suite};
 use est::{CertificateCache, ClientConfig, ClientEvent, Failure, Operation, Reason, ServerVerifier};
 use pki::{Certificate, ServerName};
 
@@ -134,7 +134,7 @@ fn a_device_of_an_unknown_factory_is_refused() {
     let mut device = world.dial(1, dtls, ClientConfig::default());
     world.run(&mut device);
     let failure = device.failure();
-    assert_eq!(failure, Failure::Handshake(Refusal::AlertReceived(AlertDescription::UNKNOWN_CA)));
+    assert_eq!(failure, Failure::Handshake(HandshakeRefusal::AlertReceived(AlertDescription::UNKNOWN_CA)));
     assert_eq!(failure.reason(), Some(Reason::AlertUnknownCa));
     let attempt = world.attempts.last().unwrap();
     assert_eq!(attempt.reason(), Some(Reason::CertificateUnknownIssuer));
@@ -167,7 +167,7 @@ fn d89_of_two_manufacturers_of_one_name_the_handshake_finds_the_one_that_signed(
         let dtls = world.dtls_config(&stranger);
         let mut device = world.dial(3, dtls, ClientConfig::default());
         world.run(&mut device);
-        assert!(matches!(device.failure(), Failure::Handshake(Refusal::AlertReceived(_))));
+        assert!(matches!(device.failure(), Failure::Handshake(HandshakeRefusal::AlertReceived(_))));
         assert!(world.attempts.last().unwrap().outcome.is_err());
         assert!(certificates.find(&stranger.certificate.digest()).is_none());
     }
@@ -201,7 +201,7 @@ fn d50_a_device_without_a_certificate_is_refused() {
     world.run(&mut device);
     assert!(matches!(
         device.failure(),
-        Failure::Handshake(Refusal::AlertReceived(AlertDescription::HANDSHAKE_FAILURE))
+        Failure::Handshake(HandshakeRefusal::AlertReceived(AlertDescription::HANDSHAKE_FAILURE))
     ));
     assert_eq!(world.attempts.last().unwrap().reason(), Some(Reason::CertificateMissing));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dtls::{AlertDescription, Identity, Refusal, SigningKey};
+use dtls::{AlertDescription, EcdsaSigningKey, HandshakeRefusal, Identity};
 use est::{CertificateCache, ClientConfig, Failure, Operation, Reason};
 use pki::Certificate;
 
@@ -10,7 +10,7 @@ use crate::support::{Holder, Key, TestRandom, World, authority as new_authority,
 
 /// The chain of `holder`, as anybody who saw it on the wire can show it, with a key of one's own.
 fn stolen(holder: &Holder) -> Arc<Identity> {
-    let key = SigningKey::from_pkcs8(Key::new().private.pkcs8(), &TestRandom).unwrap();
+    let key = EcdsaSigningKey::from_pkcs8(Key::new().private.pkcs8(), &TestRandom).unwrap();
     Arc::new(Identity::new(holder.chain.clone(), key))
 }
 
@@ -35,7 +35,7 @@ fn d89_certificates_shown_without_their_keys_push_nobody_out() {
     for number in 2..40 {
         let holder = world.pki.device(u32::from(number));
         let failure = dial(&mut world, number, stolen(&holder));
-        assert_eq!(failure, Failure::Handshake(Refusal::AlertReceived(AlertDescription::DECRYPT_ERROR)));
+        assert_eq!(failure, Failure::Handshake(HandshakeRefusal::AlertReceived(AlertDescription::DECRYPT_ERROR)));
         assert!(certificates.find(&holder.certificate.digest()).is_none());
     }
     assert_eq!(certificates.len(), 1);
@@ -80,7 +80,7 @@ fn e68_a_key_that_is_not_done_here_is_refused_by_its_type() {
     ] {
         let mut world = World::new();
         let chain = pki::pem::certificates(text).unwrap();
-        let key = SigningKey::from_pkcs8(Key::new().private.pkcs8(), &TestRandom).unwrap();
+        let key = EcdsaSigningKey::from_pkcs8(Key::new().private.pkcs8(), &TestRandom).unwrap();
         dial(&mut world, 1, Arc::new(Identity::new(chain, key)));
         let attempt = world.attempts.last().unwrap();
         assert_eq!(attempt.reason(), Some(Reason::CertificateAlgorithm));

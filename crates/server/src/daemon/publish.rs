@@ -20,7 +20,7 @@ impl Publisher {
     pub(super) fn publish(&mut self, meters: &Meters, server: &est::Server, sockets: &[Socket], not_unicast: u64) {
         self.publish_traffic(meters, sockets);
         add(&meters.shell_drops.not_unicast, &mut self.not_unicast, not_unicast);
-        self.drops.resize(dtls::Drop::ALL.len(), 0);
+        self.drops.resize(dtls::DropReason::ALL.len(), 0);
         for ((meter, published), (_, count)) in meters.drops.iter().zip(&mut self.drops).zip(server.drops().iter()) {
             add(meter, published, count);
         }

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::server_flight::{Agreed, Server};
+use super::server_flight::{Agreed, ProvenServer};
 use super::{Context, Established};
 use crate::crypto::{EphemeralKey, MasterSecret, VerifyData, WhoseFinished};
 use crate::handshake::established::Bindings;
 use crate::handshake::flight::Flight;
 use crate::handshake::public_key::Binding;
-use crate::handshake::reassembly::Message;
+use crate::handshake::reassembly::HandshakeMessage;
 use crate::identity::Identity;
 use crate::observer::TraceEvent;
 use crate::record::{ProtectedEpoch, Role};
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::verify::VerifyPeer;
 use crate::wire::{CertificateVerify, HandshakeType, encode_certificate, encode_client_key_exchange};
 
@@ -49,10 +49,10 @@ const CLIENT_KEY_FLIGHT: u8 = 5;
 
 /// Agrees on the keys, shows our identity and sends flight 5.
 pub(super) fn send_client_flight<V: VerifyPeer>(
-    server: Server<V::Proven>,
+    server: ProvenServer<V::Proven>,
     requested: &Requested,
     context: &mut Context<'_, '_, V>,
-) -> Result<ExpectChangeCipherSpec<V::Proven>, Refusal> {
+) -> Result<ExpectChangeCipherSpec<V::Proven>, HandshakeRefusal> {
     let (conversation, port) = (&mut *context.conversation, &mut *context.port);
     let Agreed { suite, extended_master_secret, client_random, server_random } = server.agreed;
     let random = port.random.as_ref();
@@ -62,10 +62,10 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
         let chain = identity.as_ref().map_or(&[][..], |identity| identity.chain());
         conversation.prepare(&mut flight, HandshakeType::CERTIFICATE, &encode_certificate(chain));
     }
-    let ephemeral = EphemeralKey::generate(server.group, random).map_err(|_| Refusal::Internal)?;
+    let ephemeral = EphemeralKey::generate(server.group, random).map_err(|_| HandshakeRefusal::Internal)?;
     let exchange = encode_client_key_exchange(ephemeral.point());
     conversation.prepare(&mut flight, HandshakeType::CLIENT_KEY_EXCHANGE, &exchange);
-    let premaster = ephemeral.agree(&server.point).ok_or(Refusal::BadKeyShare)?;
+    let premaster = ephemeral.agree(&server.point).ok_or(HandshakeRefusal::BadKeyShare)?;
     let binding = if extended_master_secret {
         Binding::Extended { session_hash: conversation.transcript.hash() }
     } else {
@@ -75,7 +75,7 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
     let signed = conversation.transcript.take_bytes();
     if let Requested::Certificate(Some(identity)) = requested {
         let key = identity.key();
-        let signature = key.sign(&signed, random).map_err(|_| Refusal::Internal)?;
+        let signature = key.sign(&signed, random).map_err(|_| HandshakeRefusal::Internal)?;
         let verify = CertificateVerify::encode(key.scheme(), signature.as_ref());
         conversation.prepare(&mut flight, HandshakeType::CERTIFICATE_VERIFY, &verify);
     }
@@ -111,16 +111,16 @@ pub(super) struct ExpectFinished<P>(ExpectChangeCipherSpec<P>);
 impl<P> ExpectFinished<P> {
     pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
-        message: &Message,
+        message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<Box<Established<P>>, Refusal> {
+    ) -> Result<Box<Established<P>>, HandshakeRefusal> {
         let Self(ExpectChangeCipherSpec { proven, identity, master_secret, extended_master_secret, tls_unique }) = self;
         let transcript = context.conversation.transcript.hash();
         if !master_secret.finished_matches(WhoseFinished::Server, &transcript, &message.body) {
-            return Err(Refusal::BadFinished);
+            return Err(HandshakeRefusal::BadFinished);
         }
         let bindings = Bindings { tls_unique, extended_master_secret, final_flight: None };
-        let secured = context.conversation.secure(bindings).ok_or(Refusal::Internal)?;
+        let secured = context.conversation.secure(bindings).ok_or(HandshakeRefusal::Internal)?;
         Ok(Box::new(Established { proven, identity, secured }))
     }
 }

@@ -5,11 +5,11 @@ use super::{Context, State};
 use crate::config::{ClientConfig, ExtendedMasterSecret};
 use crate::crypto::{Group, SignatureScheme, Suite, is_der_signature};
 use crate::handshake::flight::Flight;
-use crate::handshake::proof::{Fault, OwnCheck, prove};
+use crate::handshake::proof::{OwnCheck, ProofFault, prove};
 use crate::handshake::public_key::signed_parameters;
-use crate::handshake::reassembly::Message;
+use crate::handshake::reassembly::HandshakeMessage;
 use crate::limits::{HELLO_VERIFY_REQUESTS_MAX, RECORD_SIZE_LIMIT_MIN, SERVER_NAME_BYTES_MAX};
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::verify::{CertificateFault, CertificateRefusal, VerifyPeer};
 use crate::wire::{
     CertificateChain, CertificateRequest, ChainFault, ClientHelloOffer, DTLS_1_2, HandshakeType, HelloVerifyRequest,
@@ -26,7 +26,7 @@ pub(super) struct ExpectServerHello {
 }
 
 impl ExpectServerHello {
-    pub(super) fn begin<V: VerifyPeer>(context: &mut Context<'_, '_, V>) -> Result<Self, Refusal> {
+    pub(super) fn begin<V: VerifyPeer>(context: &mut Context<'_, '_, V>) -> Result<Self, HandshakeRefusal> {
         let mut random = [0; 32];
         context.port.random.fill(&mut random);
         Self::send(random, &[], 0, context)
@@ -38,7 +38,7 @@ impl ExpectServerHello {
         cookie: &[u8],
         verify_requests: u8,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, HandshakeRefusal> {
         let offer = ClientHelloOffer {
             version: DTLS_1_2,
             random: &random,
@@ -58,13 +58,13 @@ impl ExpectServerHello {
 
     pub(super) fn handle<V: VerifyPeer>(
         self,
-        message: &Message,
+        message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V::Proven>, Refusal> {
-        let decode = |_| Refusal::Decode { message: message.kind };
+    ) -> Result<State<V::Proven>, HandshakeRefusal> {
+        let decode = |_| HandshakeRefusal::Decode { message: message.kind };
         if message.kind == HandshakeType::HELLO_VERIFY_REQUEST {
             if self.verify_requests >= HELLO_VERIFY_REQUESTS_MAX {
-                return Err(Refusal::TooManyHelloVerifyRequests);
+                return Err(HandshakeRefusal::TooManyHelloVerifyRequests);
             }
             let request = HelloVerifyRequest::parse(&message.body).map_err(decode)?;
             let next = Self::send(self.random, request.cookie, self.verify_requests + 1, context)?;
@@ -98,10 +98,10 @@ impl ExpectServerHello {
 }
 
 /// Whether the server chose what was offered.
-fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> Result<Suite, Refusal> {
-    let not_offered = Refusal::NotOffered { message: HandshakeType::SERVER_HELLO };
+fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> Result<Suite, HandshakeRefusal> {
+    let not_offered = HandshakeRefusal::NotOffered { message: HandshakeType::SERVER_HELLO };
     if hello.version != DTLS_1_2 {
-        return Err(Refusal::Version { offered: hello.version });
+        return Err(HandshakeRefusal::Version { offered: hello.version });
     }
     let suite = Suite::from_code(hello.suite).filter(|suite| config.suites.contains(suite));
     let suite = suite.ok_or(not_offered)?;
@@ -109,38 +109,41 @@ fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> R
         return Err(not_offered);
     }
     if let Some(extension) = hello.unexpected_extension {
-        return Err(Refusal::UnsupportedExtension { extension });
+        return Err(HandshakeRefusal::UnsupportedExtension { extension });
     }
     if hello.server_name && config.server_name.is_none() {
-        return Err(Refusal::UnsupportedExtension { extension: extension::SERVER_NAME });
+        return Err(HandshakeRefusal::UnsupportedExtension { extension: extension::SERVER_NAME });
     }
     if hello.renegotiation_info.is_some_and(|connection| !connection.is_empty()) {
-        return Err(Refusal::RenegotiationInfo);
+        return Err(HandshakeRefusal::RenegotiationInfo);
     }
     if hello.point_formats.is_some_and(|formats| !formats.contains(&UNCOMPRESSED)) {
-        return Err(Refusal::NoCommonPointFormat);
+        return Err(HandshakeRefusal::NoCommonPointFormat);
     }
     if hello.extended_master_secret && !config.offers_extended_master_secret {
-        return Err(Refusal::UnsupportedExtension { extension: extension::EXTENDED_MASTER_SECRET });
+        return Err(HandshakeRefusal::UnsupportedExtension { extension: extension::EXTENDED_MASTER_SECRET });
     }
     if !hello.extended_master_secret && config.extended_master_secret == ExtendedMasterSecret::Require {
-        return Err(Refusal::ExtendedMasterSecretRequired);
+        return Err(HandshakeRefusal::ExtendedMasterSecretRequired);
     }
     Ok(suite)
 }
 
 /// What the server makes of our wish for small records, for the records that we send.
-fn record_limit<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> Result<Option<usize>, Refusal> {
-    let unasked = |extension| Refusal::UnsupportedExtension { extension };
+fn record_limit<V: VerifyPeer>(
+    hello: &ServerHello<'_>,
+    config: &ClientConfig<V>,
+) -> Result<Option<usize>, HandshakeRefusal> {
+    let unasked = |extension| HandshakeRefusal::UnsupportedExtension { extension };
     match (config.record_limit, hello.max_fragment_length, hello.record_size_limit) {
         (_, None, None) => Ok(None),
         (Some(RecordLimit::MaxFragmentLength(asked)), Some(code), None) => {
             // Another length than the one asked for ends the handshake (RFC 6066 §4).
-            let refusal = Refusal::RecordLimit { offered: code.into() };
+            let refusal = HandshakeRefusal::RecordLimit { offered: code.into() };
             if code == asked.code() { Ok(Some(asked.bytes())) } else { Err(refusal) }
         }
         (Some(RecordLimit::RecordSizeLimit(_)), None, Some(bytes)) => {
-            let refusal = Refusal::RecordLimit { offered: bytes };
+            let refusal = HandshakeRefusal::RecordLimit { offered: bytes };
             if usize::from(bytes) < RECORD_SIZE_LIMIT_MIN { Err(refusal) } else { Ok(Some(bytes.into())) }
         }
         // Nothing that was not offered, and never both (RFC 5246 §7.4.1.4, RFC 8449 §5).
@@ -168,14 +171,14 @@ pub(super) struct ExpectCertificate {
 impl ExpectCertificate {
     pub(super) fn handle<V: VerifyPeer>(
         self,
-        message: &Message,
+        message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V::Proven>, Refusal> {
+    ) -> Result<State<V::Proven>, HandshakeRefusal> {
         let at = context.conversation.hash_received(message);
-        let decode = Refusal::Decode { message: HandshakeType::CERTIFICATE };
+        let decode = HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE };
         let chain = CertificateChain::parse(&message.body, at).map_err(|fault| match fault {
             ChainFault::Malformed => decode,
-            ChainFault::TooMany => Refusal::Certificate(CertificateFault::TooManyCertificates),
+            ChainFault::TooMany => HandshakeRefusal::Certificate(CertificateFault::TooManyCertificates),
         })?;
         // With this key exchange a server always has a certificate (RFC 5246 §7.4.2), and a list without a leaf is none.
         if chain.is_empty() {
@@ -193,37 +196,39 @@ pub(super) struct ExpectServerKeyExchange {
 impl ExpectServerKeyExchange {
     pub(super) fn handle<V: VerifyPeer>(
         self,
-        message: &Message,
+        message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V::Proven>, Refusal> {
-        let decode = |_| Refusal::Decode { message: HandshakeType::SERVER_KEY_EXCHANGE };
+    ) -> Result<State<V::Proven>, HandshakeRefusal> {
+        let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::SERVER_KEY_EXCHANGE };
         let exchange = ServerKeyExchange::parse(&message.body).map_err(decode)?;
         let group = Group::from_code(exchange.named_curve)
             .filter(|group| context.config.groups.contains(group))
-            .ok_or(Refusal::NotOffered { message: HandshakeType::SERVER_KEY_EXCHANGE })?;
+            .ok_or(HandshakeRefusal::NotOffered { message: HandshakeType::SERVER_KEY_EXCHANGE })?;
         let scheme = SignatureScheme::from_code(exchange.scheme)
-            .ok_or(Refusal::SignatureAlgorithmNotOffered { scheme: exchange.scheme })?;
+            .ok_or(HandshakeRefusal::SignatureAlgorithmNotOffered { scheme: exchange.scheme })?;
         let signed = signed_parameters(&self.agreed.client_random, &self.agreed.server_random, exchange.parameters);
         let own = OwnCheck { scheme, message: &signed, signature: exchange.signature };
         let (verifier, utc) = (context.config.verifier.as_ref(), context.port.now.utc);
         let bytes = context.conversation.transcript.bytes();
         let proven = match self.chain.with_slices(bytes, |chain| prove(verifier, chain, utc, own)) {
             Ok(proven) => proven,
-            Err(Fault::Proof) if is_der_signature(exchange.signature) => return Err(Refusal::BadServerKeyExchange),
-            Err(Fault::Proof) => return Err(Refusal::ServerKeyExchangeEncoding),
-            Err(Fault::Certificate(CertificateRefusal { fault, detail })) => {
+            Err(ProofFault::Proof) if is_der_signature(exchange.signature) => {
+                return Err(HandshakeRefusal::BadServerKeyExchange);
+            }
+            Err(ProofFault::Proof) => return Err(HandshakeRefusal::ServerKeyExchangeEncoding),
+            Err(ProofFault::Certificate(CertificateRefusal { fault, detail })) => {
                 context.account.detail = detail;
-                return Err(Refusal::Certificate(fault));
+                return Err(HandshakeRefusal::Certificate(fault));
             }
         };
         context.conversation.hash_received(message);
-        let server = Server { agreed: self.agreed, proven, group, point: exchange.point.to_vec() };
+        let server = ProvenServer { agreed: self.agreed, proven, group, point: exchange.point.to_vec() };
         Ok(State::ExpectCertificateRequest(ExpectCertificateRequest { server }))
     }
 }
 
 /// A server that has shown who it is, and its key share.
-pub(super) struct Server<P> {
+pub(super) struct ProvenServer<P> {
     pub(super) agreed: Agreed,
     pub(super) proven: P,
     pub(super) group: Group,
@@ -232,20 +237,20 @@ pub(super) struct Server<P> {
 
 /// CertificateRequest, or ServerHelloDone if the server wants no certificate.
 pub(super) struct ExpectCertificateRequest<P> {
-    server: Server<P>,
+    server: ProvenServer<P>,
 }
 
 impl<P> ExpectCertificateRequest<P> {
     pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
-        message: &Message,
+        message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<P>, Refusal> {
+    ) -> Result<State<P>, HandshakeRefusal> {
         if message.kind == HandshakeType::SERVER_HELLO_DONE {
             let done = ExpectServerHelloDone { server: self.server, requested: Requested::Nothing };
             return done.handle(message, context);
         }
-        let decode = |_| Refusal::Decode { message: HandshakeType::CERTIFICATE_REQUEST };
+        let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE_REQUEST };
         let request = CertificateRequest::parse(&message.body).map_err(decode)?;
         let identity = context.config.identity.clone().filter(|identity| request.accepts(identity.key().scheme()));
         context.conversation.hash_received(message);
@@ -255,18 +260,18 @@ impl<P> ExpectCertificateRequest<P> {
 }
 
 pub(super) struct ExpectServerHelloDone<P> {
-    server: Server<P>,
+    server: ProvenServer<P>,
     requested: Requested,
 }
 
 impl<P> ExpectServerHelloDone<P> {
     pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
-        message: &Message,
+        message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<P>, Refusal> {
+    ) -> Result<State<P>, HandshakeRefusal> {
         if !message.body.is_empty() {
-            return Err(Refusal::Decode { message: HandshakeType::SERVER_HELLO_DONE });
+            return Err(HandshakeRefusal::Decode { message: HandshakeType::SERVER_HELLO_DONE });
         }
         context.conversation.hash_received(message);
         send_client_flight(self.server, &self.requested, context).map(State::ExpectChangeCipherSpec)

@@ -5,11 +5,11 @@ use super::finished::ExpectChangeCipherSpec;
 use super::{Context, Next, State};
 use crate::crypto::{EphemeralKey, Hash, SignatureScheme};
 use crate::handshake::public_key::{Authentication, AuthenticationWork, Binding, Work};
-use crate::handshake::reassembly::Message;
+use crate::handshake::reassembly::HandshakeMessage;
 use crate::limits::SIGNATURE_BYTES_MAX;
 use crate::observer::TraceEvent;
 use crate::record::{ProtectedEpoch, Role};
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::verify::{CertificateFault, CertificateRefusal, VerifyPeer};
 use crate::wire::{CertificateChain, CertificateVerify, ChainFault, ClientKeyExchange, HandshakeType};
 
@@ -21,19 +21,19 @@ pub(super) struct ExpectCertificate {
 impl ExpectCertificate {
     pub(super) fn handle<V: VerifyPeer>(
         self,
-        message: &Message,
+        message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V>, Refusal> {
+    ) -> Result<State<V>, HandshakeRefusal> {
         let at = context.conversation.hash_received(message);
         let chain = CertificateChain::parse(&message.body, at).map_err(|fault| match fault {
-            ChainFault::Malformed => Refusal::Decode { message: HandshakeType::CERTIFICATE },
-            ChainFault::TooMany => Refusal::Certificate(CertificateFault::TooManyCertificates),
+            ChainFault::Malformed => HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE },
+            ChainFault::TooMany => HandshakeRefusal::Certificate(CertificateFault::TooManyCertificates),
         })?;
         // "If no suitable certificate is available, the client MUST send a certificate message containing no certificates." Of the two
         // answers that RFC 5246 §7.4.6 then leaves to the server this one always gives the fatal handshake_failure.
         #[cfg(not(muster_seam = "empty_certificate"))]
         if chain.is_empty() {
-            return Err(Refusal::MissingCertificate);
+            return Err(HandshakeRefusal::MissingCertificate);
         }
         let next = ExpectClientKeyExchange { agreed: self.agreed, ephemeral: self.ephemeral, chain };
         Ok(State::ExpectClientKeyExchange(next))
@@ -53,10 +53,10 @@ impl ExpectClientKeyExchange {
 
     pub(super) fn handle<V: VerifyPeer>(
         self,
-        message: &Message,
+        message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V>, Refusal> {
-        let decode = |_| Refusal::Decode { message: HandshakeType::CLIENT_KEY_EXCHANGE };
+    ) -> Result<State<V>, HandshakeRefusal> {
+        let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CLIENT_KEY_EXCHANGE };
         let point = ClientKeyExchange::parse(&message.body).map_err(decode)?.point.to_vec();
         context.conversation.hash_received(message);
         // "session_hash = Hash(handshake_messages) ... up to and including the ClientKeyExchange" (RFC 7627 §3).
@@ -86,18 +86,20 @@ impl ExpectCertificateVerify {
 
     pub(super) fn handle<V: VerifyPeer>(
         self,
-        message: &Message,
+        message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<Next<V>, Refusal> {
-        let decode = |_| Refusal::Decode { message: HandshakeType::CERTIFICATE_VERIFY };
+    ) -> Result<Next<V>, HandshakeRefusal> {
+        let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE_VERIFY };
         let verify = CertificateVerify::parse(&message.body).map_err(decode)?;
         // All schemes that we know are those that CertificateRequest offered.
         let Some(scheme) = SignatureScheme::from_code(verify.scheme) else {
-            return Err(self.refuse_proof(Refusal::SignatureAlgorithmNotOffered { scheme: verify.scheme }, context));
+            return Err(
+                self.refuse_proof(HandshakeRefusal::SignatureAlgorithmNotOffered { scheme: verify.scheme }, context)
+            );
         };
         // It lies in the job until the pool has time for it, so no more of it is taken than can verify.
         if verify.signature.len() > SIGNATURE_BYTES_MAX {
-            return Err(self.refuse_proof(Refusal::CertificateVerifyEncoding, context));
+            return Err(self.refuse_proof(HandshakeRefusal::CertificateVerifyEncoding, context));
         }
         let agreed = self.agreed;
         let work = AuthenticationWork {
@@ -124,7 +126,11 @@ impl ExpectCertificateVerify {
 impl ExpectCertificateVerify {
     /// A CertificateVerify that cannot be checked. Where the certificate is at fault by itself, as one with an RSA key is, that is the
     /// refusal, for it names the cause; no signature is verified for this.
-    fn refuse_proof<V: VerifyPeer>(self, refusal: Refusal, context: &mut Context<'_, '_, V>) -> Refusal {
+    fn refuse_proof<V: VerifyPeer>(
+        self,
+        refusal: HandshakeRefusal,
+        context: &mut Context<'_, '_, V>,
+    ) -> HandshakeRefusal {
         let (verifier, utc) = (context.config.verifier.as_ref(), context.port.now.utc);
         let (collected, claimed) = self.chain.with_slices(context.conversation.transcript.bytes(), |chain| {
             (verifier.collect(chain, utc), chain.first().and_then(|leaf| verifier.claimed(leaf)))
@@ -132,7 +138,7 @@ impl ExpectCertificateVerify {
         context.account.claimed = claimed;
         let Err(CertificateRefusal { fault, detail }) = collected else { return refusal };
         context.account.detail = detail;
-        Refusal::Certificate(fault)
+        HandshakeRefusal::Certificate(fault)
     }
 }
 
@@ -146,7 +152,7 @@ impl AwaitAuthentication {
         self,
         done: Authentication<V::Proven>,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V>, Refusal> {
+    ) -> Result<State<V>, HandshakeRefusal> {
         let Agreed { suite, extended_master_secret, client_random, server_random } = self.agreed;
         let secret = &done.master_secret;
         context.port.trace(&TraceEvent::Secrets { client_random: &client_random, master_secret: secret.expose() });

@@ -6,9 +6,9 @@ use crate::config::{ExtendedMasterSecret, ServerConfig};
 use crate::cookie::Promise;
 use crate::crypto::{Group, Suite};
 use crate::handshake::public_key::{KeyExchangeWork, Work};
-use crate::handshake::reassembly::Message;
+use crate::handshake::reassembly::HandshakeMessage;
 use crate::limits::{PLAINTEXT_BYTES_MAX, RECORD_SIZE_LIMIT_MIN};
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::verify::VerifyPeer;
 use crate::wire::{
     ClientHello, DTLS_1_2, FragmentLength, HandshakeType, RecordLimitAnswer, ServerExtensions, UNCOMPRESSED, X509,
@@ -40,13 +40,13 @@ struct Choice {
 impl ExpectClientHello {
     pub(super) fn handle<V: VerifyPeer>(
         self,
-        message: &Message,
+        message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<Next<V>, Refusal> {
+    ) -> Result<Next<V>, HandshakeRefusal> {
         if !self.promise.is_kept(&message.body) {
-            return Err(Refusal::HelloChanged);
+            return Err(HandshakeRefusal::HelloChanged);
         }
-        let decode = |_| Refusal::Decode { message: HandshakeType::CLIENT_HELLO };
+        let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CLIENT_HELLO };
         let hello = ClientHello::parse(&message.body).map_err(decode)?;
         *context.offered = hello.offered();
         let choice = judge(&hello, context.config).map_err(|mut refusals| {
@@ -90,46 +90,46 @@ impl ExpectClientHello {
 
 /// Holds a hello against every demand that it must meet. A refusal is the whole list, never empty, in the order in which one is the most
 /// telling: who mends the first finds no second one tomorrow.
-fn judge<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Choice, Vec<Refusal>> {
+fn judge<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Choice, Vec<HandshakeRefusal>> {
     let mut refusals = Vec::new();
     let offered = hello.parameters.version;
     // Versions of DTLS are the 1's complement of their numbers (RFC 6347 §4.1): they count downwards, and later ones include 1.2.
     if offered > DTLS_1_2 || offered >> 8 != DTLS_1_2 >> 8 {
-        refusals.push(Refusal::Version { offered });
+        refusals.push(HandshakeRefusal::Version { offered });
     } else if hello.supported_versions.is_some_and(|versions| !versions.contains(DTLS_1_2)) {
         // Where the extension is there, it says which versions the client takes, and client_version does not (RFC 8446 §4.2.1).
-        refusals.push(Refusal::SupportedVersions);
+        refusals.push(HandshakeRefusal::SupportedVersions);
     }
     if !hello.parameters.compression_methods.contains(&0) {
-        refusals.push(Refusal::NoCommonCompression);
+        refusals.push(HandshakeRefusal::NoCommonCompression);
     }
     // The renegotiated_connection of an initial handshake is empty, or the handshake is aborted (RFC 5746 §3.6).
     if hello.renegotiation_info.is_some_and(|connection| !connection.is_empty()) {
-        refusals.push(Refusal::RenegotiationInfo);
+        refusals.push(HandshakeRefusal::RenegotiationInfo);
     }
     let suite = config.suites.iter().find(|suite| hello.parameters.suites.contains(suite.code())).copied();
     if suite.is_none() {
-        refusals.push(Refusal::NoCommonSuite);
+        refusals.push(HandshakeRefusal::NoCommonSuite);
     }
     let key = config.identity.key();
     let group = choose_group(hello, key.public_key().curve().code());
     if group.is_none() {
-        refusals.push(Refusal::NoCommonGroup);
+        refusals.push(HandshakeRefusal::NoCommonGroup);
     }
     if hello.point_formats.is_some_and(|formats| !formats.contains(&UNCOMPRESSED)) {
-        refusals.push(Refusal::NoCommonPointFormat);
+        refusals.push(HandshakeRefusal::NoCommonPointFormat);
     }
     // Without the extension a client means SHA-1 (RFC 5246 §7.4.1.4.1), with which we sign nothing.
     if !hello.signature_algorithms.is_some_and(|algorithms| algorithms.contains(key.scheme().code())) {
-        refusals.push(Refusal::NoCommonSignatureAlgorithm);
+        refusals.push(HandshakeRefusal::NoCommonSignatureAlgorithm);
     }
     // Without X.509 among the types there is none in common (RFC 7250 §4.2).
     let without_x509 = |types: Option<&[u8]>| types.is_some_and(|types| !types.contains(&X509));
     if without_x509(hello.client_certificate_types) || without_x509(hello.server_certificate_types) {
-        refusals.push(Refusal::CertificateType);
+        refusals.push(HandshakeRefusal::CertificateType);
     }
     if !hello.extended_master_secret && config.extended_master_secret == ExtendedMasterSecret::Require {
-        refusals.push(Refusal::ExtendedMasterSecretRequired);
+        refusals.push(HandshakeRefusal::ExtendedMasterSecretRequired);
     }
     let limit = record_limit(hello).map_err(|refusal| refusals.push(refusal)).ok();
     match (suite, group, limit) {
@@ -155,13 +155,13 @@ fn choose_group(hello: &ClientHello<'_>, certificate_curve: u16) -> Option<Group
 }
 
 /// The answer to a client that asks for small records, and how long ours may be.
-fn record_limit(hello: &ClientHello<'_>) -> Result<(RecordLimitAnswer, usize), Refusal> {
+fn record_limit(hello: &ClientHello<'_>) -> Result<(RecordLimitAnswer, usize), HandshakeRefusal> {
     // "A server that supports the "record_size_limit" extension MUST ignore a "max_fragment_length" that appears in a ClientHello
     // if both extensions appear" (RFC 8449 §5).
     if let Some(offered) = hello.record_size_limit {
         let bytes = usize::from(offered);
         if bytes < RECORD_SIZE_LIMIT_MIN {
-            return Err(Refusal::RecordLimit { offered });
+            return Err(HandshakeRefusal::RecordLimit { offered });
         }
         // A client may name more than TLS 1.2 knows, for a version that we do not speak (RFC 8449 §4).
         let ours = RecordLimitAnswer::RecordSizeLimit(to_u16(PLAINTEXT_BYTES_MAX));
@@ -171,7 +171,8 @@ fn record_limit(hello: &ClientHello<'_>) -> Result<(RecordLimitAnswer, usize), R
         None => Ok((RecordLimitAnswer::Nothing, PLAINTEXT_BYTES_MAX)),
         Some(code) => {
             // A value that is not allowed "MUST abort the handshake with an "illegal_parameter" alert" (RFC 6066 §4).
-            let length = FragmentLength::from_code(code).ok_or(Refusal::RecordLimit { offered: code.into() })?;
+            let length =
+                FragmentLength::from_code(code).ok_or(HandshakeRefusal::RecordLimit { offered: code.into() })?;
             Ok((RecordLimitAnswer::MaxFragmentLength(length), length.bytes()))
         }
     }

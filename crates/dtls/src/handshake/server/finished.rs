@@ -4,8 +4,8 @@ use super::{Context, Established};
 use crate::crypto::{MasterSecret, VerifyData, WhoseFinished};
 use crate::handshake::established::{Bindings, FinalFlight};
 use crate::handshake::flight::Flight;
-use crate::handshake::reassembly::Message;
-use crate::refusal::Refusal;
+use crate::handshake::reassembly::HandshakeMessage;
+use crate::refusal::HandshakeRefusal;
 use crate::verify::VerifyPeer;
 use crate::wire::HandshakeType;
 
@@ -37,18 +37,18 @@ impl<P> ExpectFinished<P> {
 
     pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
-        message: &Message,
+        message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<Box<Established<P>>, Refusal> {
+    ) -> Result<Box<Established<P>>, HandshakeRefusal> {
         let Self(ExpectChangeCipherSpec { proven, master_secret, extended_master_secret }) = self;
         let conversation = &mut *context.conversation;
         let transcript = conversation.transcript.hash();
         #[cfg(not(muster_seam = "finished"))]
         if !master_secret.finished_matches(WhoseFinished::Client, &transcript, &message.body) {
             context.account.claimed = context.config.verifier.claimed_by(&proven);
-            return Err(Refusal::BadFinished);
+            return Err(HandshakeRefusal::BadFinished);
         }
-        let tls_unique = VerifyData::try_from(message.body.as_slice()).map_err(|_| Refusal::BadFinished)?;
+        let tls_unique = VerifyData::try_from(message.body.as_slice()).map_err(|_| HandshakeRefusal::BadFinished)?;
         conversation.hash_received(message);
         let verify_data = master_secret.verify_data(WhoseFinished::Server, &conversation.transcript.hash());
         let mut flight = Flight::new(FINISHED_FLIGHT);
@@ -61,7 +61,7 @@ impl<P> ExpectFinished<P> {
             answers_message_seq: conversation.last_received_seq(),
         };
         let bindings = Bindings { tls_unique, extended_master_secret, final_flight: Some(final_flight) };
-        let secured = conversation.secure(bindings).ok_or(Refusal::Internal)?;
+        let secured = conversation.secure(bindings).ok_or(HandshakeRefusal::Internal)?;
         Ok(Box::new(Established { proven, secured }))
     }
 }

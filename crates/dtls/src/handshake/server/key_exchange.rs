@@ -8,7 +8,7 @@ use super::{Context, State};
 use crate::handshake::flight::Flight;
 use crate::handshake::public_key::KeyExchange;
 use crate::identity::Identity;
-use crate::refusal::Refusal;
+use crate::refusal::HandshakeRefusal;
 use crate::verify::VerifyPeer;
 use crate::wire::{
     CertificateRequest, HandshakeType, ServerExtensions, encode_certificate, encode_server_hello,
@@ -30,7 +30,7 @@ impl AwaitKeyExchange {
         self,
         done: KeyExchange,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V>, Refusal> {
+    ) -> Result<State<V>, HandshakeRefusal> {
         let conversation = &mut *context.conversation;
         let hello = encode_server_hello(&self.agreed.server_random, self.agreed.suite, self.extensions);
         let certificate = encode_certificate(self.identity.chain());

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dtls::{
-    CertificateFault, CookieKeys, Curve, Endpoint, Identity, Now, PublicKey, Random, ServerConfig, SigningKey,
-    UnixTime, VerifyPeer,
+    CertificateFault, CookieKeys, EcdsaPublicKey, EcdsaSigningKey, Endpoint, Identity, NamedCurve, Now, Random,
+    ServerConfig, UnixTime, VerifyPeer,
 };
 use ring::agreement::{self, ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey};
 use ring::digest::{SHA256, digest};
@@ -38,8 +38,8 @@ pub const OTHER: &[u8] = b"certificate of the other one";
 
 /// A verifier that would believe an empty chain, too, and take any key for it: that none is shown must matter to the engine itself.
 pub struct Judge {
-    client: PublicKey,
-    other: PublicKey,
+    client: EcdsaPublicKey,
+    other: EcdsaPublicKey,
 }
 
 impl VerifyPeer for Judge {
@@ -135,10 +135,10 @@ impl Scene {
         let pair = |pkcs8: &[u8]| {
             secure(&keys, |random| EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, random))
         };
-        let public = |pair: &EcdsaKeyPair| PublicKey::new(Curve::P256, pair.public_key().as_ref()).unwrap();
+        let public = |pair: &EcdsaKeyPair| EcdsaPublicKey::new(NamedCurve::P256, pair.public_key().as_ref()).unwrap();
         let (client, stray, other) = (pair(new_key().as_ref()), pair(new_key().as_ref()), pair(new_key().as_ref()));
         let judge = Judge { client: public(&client), other: public(&other) };
-        let key = SigningKey::from_pkcs8(new_key().as_ref(), &keys).unwrap();
+        let key = EcdsaSigningKey::from_pkcs8(new_key().as_ref(), &keys).unwrap();
         let identity = Identity::new(vec![b"certificate of the server".to_vec()], key);
         let cookie = CookieKeys::shared([7; 32], Duration::from_secs(60));
         let mut scene = Self {
