@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use pki::ServerName;
 
-use crate::outcome::{Fault, Outcome, Status};
+use crate::outcome::{CommandFault, CommandResult, Status};
 
 /// CoAP over DTLS (RFC 7252 §12.8).
 const DEFAULT_PORT: u16 = 5684;
@@ -27,9 +27,9 @@ pub(crate) struct ServerUri {
 
 impl ServerUri {
     /// Where to send: the first address that the host's name has.
-    pub(crate) fn resolve(&self) -> Outcome<SocketAddr> {
+    pub(crate) fn resolve(&self) -> CommandResult<SocketAddr> {
         let not_found = |why: String| {
-            Fault::new(Status::NoAnswer, format!("{} has no address: {why}", self.host))
+            CommandFault::new(Status::NoAnswer, format!("{} has no address: {why}", self.host))
                 .remedy("check the name, or dial an address that is among the server's names")
         };
         (self.host.as_str(), self.port)
@@ -40,11 +40,11 @@ impl ServerUri {
     }
 
     /// What the server's certificate must name (RFC 7030 §3.6.1).
-    pub(crate) fn name(&self) -> Outcome<ServerName<'static>> {
+    pub(crate) fn name(&self) -> CommandResult<ServerName<'static>> {
         // A zone means something on this machine only: no certificate names one.
         let name = self.host.split('%').next().unwrap_or_default();
         ServerName::try_from(name.to_owned())
-            .map_err(|_| Fault::usage(format!("`{}` is neither a DNS name nor an address", self.host)))
+            .map_err(|_| CommandFault::usage(format!("`{}` is neither a DNS name nor an address", self.host)))
     }
 }
 

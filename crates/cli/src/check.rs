@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use server::Loaded;
 use server::config::{ConfigurationFaults, Sources};
 
-use crate::outcome::{Fault, Outcome, out, print_json, say};
+use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 
 /// Validate a configuration and everything it names
 #[derive(clap::Args)]
@@ -41,14 +41,14 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let file = arguments.file.display();
     let sources = Sources::of(&arguments.file).map_err(|faults| failed(&faults))?;
     let loaded = server::load(&sources).map_err(|faults| failed(&faults))?;
     if arguments.strict && !loaded.warnings().is_empty() {
         let text: Vec<_> = loaded.warnings().iter().map(ToString::to_string).collect();
         let message = format!("{file} would serve, with warnings\n{}", text.join("\n"));
-        return Err(Fault::failed(message).field("warnings", text));
+        return Err(CommandFault::failed(message).field("warnings", text));
     }
     if arguments.json {
         print_json(json(&file.to_string(), &loaded));
@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Every fault as text for a person, and one by one for a program.
-fn failed(faults: &ConfigurationFaults) -> Fault {
+fn failed(faults: &ConfigurationFaults) -> CommandFault {
     let one = |fault: &server::config::ConfigurationFault| {
         json!({
             "place": fault.place.to_string(),
@@ -83,7 +83,7 @@ fn failed(faults: &ConfigurationFaults) -> Fault {
             "remedy": fault.problem.remedy(),
         })
     };
-    Fault::failed(faults.to_string()).field("faults", faults.0.iter().map(one).collect::<Vec<_>>())
+    CommandFault::failed(faults.to_string()).field("faults", faults.0.iter().map(one).collect::<Vec<_>>())
 }
 
 fn json(file: &str, loaded: &Loaded) -> Value {

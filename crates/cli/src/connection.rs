@@ -17,7 +17,7 @@ use pki::Certificate;
 use crate::arguments::{Connection, ServerUri, TraceStyle};
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, Status, say};
+use crate::outcome::{CommandFault, CommandResult, Status, say};
 use crate::pem;
 
 /// An association with the server of the command line.
@@ -51,7 +51,7 @@ impl Session {
         identity: Option<&Identity>,
         trust: Vec<Arc<Certificate>>,
         interrupt: Interrupt,
-    ) -> Outcome<Self> {
+    ) -> CommandResult<Self> {
         let plan = Plan::new(connection, identity, trust)?;
         let trace = Trace::new(connection);
         let device = plan.connect(connection, &trace, &interrupt)?;
@@ -64,12 +64,12 @@ impl Session {
     }
 
     /// `GET /crts`.
-    pub(crate) fn authorities(&mut self) -> Outcome<Authorities> {
+    pub(crate) fn authorities(&mut self) -> CommandResult<Authorities> {
         match self.ask(&Operation::CaCertificates)? {
             Answer::CaCertificates(CaCertificates { usable, passed_over }) => {
                 pem::name_passed_over(&"/crts", &passed_over);
                 let passed_over = passed_over.iter().map(ToString::to_string).collect();
-                let certificates: Outcome<_> = usable.iter().map(|der| self.parse(der)).collect();
+                let certificates: CommandResult<_> = usable.iter().map(|der| self.parse(der)).collect();
                 Ok(Authorities { certificates: certificates?, passed_over })
             }
             other => Err(self.odd(&other)),
@@ -77,7 +77,7 @@ impl Session {
     }
 
     /// `POST /sen` or `/sren`: the certificate, which is for the key of the request.
-    pub(crate) fn certificate(&mut self, operation: &Operation) -> Outcome<Certificate> {
+    pub(crate) fn certificate(&mut self, operation: &Operation) -> CommandResult<Certificate> {
         match self.ask(operation)? {
             Answer::Certificate(der) => self.parse(&der),
             other => Err(self.odd(&other)),
@@ -85,7 +85,7 @@ impl Session {
     }
 
     /// `GET /.well-known/core`: what concerns EST (RFC 9148 §4.1), or all of it.
-    pub(crate) fn links(&mut self, all: bool) -> Outcome<String> {
+    pub(crate) fn links(&mut self, all: bool) -> CommandResult<String> {
         let query = (!all).then(|| "rt=ace.est*".to_owned());
         match self.ask(&Operation::Discover { query })? {
             Answer::Links(text) => Ok(text),
@@ -100,7 +100,7 @@ impl Session {
     }
 
     /// Asks; with `--wait`, again for as long as the server says "later".
-    fn ask(&mut self, operation: &Operation) -> Outcome<Answer> {
+    fn ask(&mut self, operation: &Operation) -> CommandResult<Answer> {
         loop {
             let fault = match self.device.ask(operation.clone(), self.connection.timeout) {
                 Ok(answer) => return Ok(answer),
@@ -123,7 +123,7 @@ impl Session {
         }
     }
 
-    fn sleep(&self, wait: Duration) -> Outcome {
+    fn sleep(&self, wait: Duration) -> CommandResult {
         /// Ctrl-C is noticed this soon.
         const STEP: Duration = Duration::from_millis(100);
         let until = Instant::now() + wait;
@@ -134,22 +134,22 @@ impl Session {
         Ok(())
     }
 
-    fn parse(&self, der: &[u8]) -> Outcome<Certificate> {
+    fn parse(&self, der: &[u8]) -> CommandResult<Certificate> {
         Certificate::parse(der).map_err(|fault| {
-            Fault::failed(format!(
+            CommandFault::failed(format!(
                 "{} answered with a certificate that cannot be used: {fault}",
                 self.connection.server
             ))
         })
     }
 
-    fn odd(&self, answer: &Answer) -> Fault {
-        Fault::failed(format!("{} answered what was not asked: {answer:?}", self.connection.server))
+    fn odd(&self, answer: &Answer) -> CommandFault {
+        CommandFault::failed(format!("{} answered what was not asked: {answer:?}", self.connection.server))
     }
 }
 
 impl Plan {
-    fn new(connection: &Connection, identity: Option<&Identity>, trust: Vec<Arc<Certificate>>) -> Outcome<Self> {
+    fn new(connection: &Connection, identity: Option<&Identity>, trust: Vec<Arc<Certificate>>) -> CommandResult<Self> {
         let name = connection.server.name()?;
         // An address belongs neither in server_name (RFC 6066 §3) nor in Uri-Host (RFC 7252 §5.10.1).
         let host = matches!(name, pki::ServerName::DnsName(_)).then(|| connection.server.host.clone());
@@ -163,7 +163,7 @@ impl Plan {
         let verifier = ServerVerifier::new(trust, name).map_err(|fault| {
             let of = identity::anchors_file(connection)
                 .map_or(String::new(), |(file, named_by)| format!(" of {} ({named_by})", file.display()));
-            Fault::failed(format!("the certificates{of} cannot be used: {fault}"))
+            CommandFault::failed(format!("the certificates{of} cannot be used: {fault}"))
         })?;
         let mut dtls = DtlsConfig::new(identity.map(Identity::dtls).transpose()?, Arc::new(verifier));
         dtls.server_name = host;
@@ -175,7 +175,7 @@ impl Plan {
         Ok(Self { server: connection.server.resolve()?, client: Arc::new(client), dtls: Arc::new(dtls) })
     }
 
-    fn connect(&self, connection: &Connection, trace: &Trace, interrupt: &Interrupt) -> Outcome<BlockingClient> {
+    fn connect(&self, connection: &Connection, trace: &Trace, interrupt: &Interrupt) -> CommandResult<BlockingClient> {
         let (watching, peer) = (trace.clone(), self.server);
         let setup = Setup {
             server: self.server,
@@ -309,15 +309,15 @@ impl Trace {
 }
 
 /// The exit status of a fault, and the message that names the server and what to do.
-fn explain(connection: &Connection, fault: &ConnectionFault) -> Fault {
+fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
     if matches!(fault, ConnectionFault::Stopped) {
-        return Fault::interrupted();
+        return CommandFault::interrupted();
     }
     if let ConnectionFault::Observer(error) = fault {
-        return Fault::failed(error.to_string());
+        return CommandFault::failed(error.to_string());
     }
     let status = status(fault);
-    let explained = Fault::new(status, format!("{}: {fault}", connection.server));
+    let explained = CommandFault::new(status, format!("{}: {fault}", connection.server));
     let reason = match fault {
         ConnectionFault::Failed(failure) => failure.reason(),
         _ => None,

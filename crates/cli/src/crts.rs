@@ -10,7 +10,7 @@ use crate::describe;
 use crate::files::{self, Access, Durability, Staged};
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Outcome, out, print_json, say};
+use crate::outcome::{CommandResult, out, print_json, say};
 use crate::pem;
 
 /// Fetch the CA certificates
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let connection = &arguments.connection;
     let identity = Identity::of(connection)?;

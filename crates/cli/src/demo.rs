@@ -22,7 +22,7 @@ use crate::init;
 use crate::interrupt::Interrupt;
 use crate::load::{self, Folder};
 use crate::openssl::Openssl;
-use crate::outcome::{Fault, Outcome, out, say};
+use crate::outcome::{CommandFault, CommandResult, out, say};
 use crate::pem;
 use judge::{FAULTS_SHOWN, Judge, Verdict};
 
@@ -73,7 +73,7 @@ const ATTEMPTS: u32 = 8;
 const TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let lossy = arguments.lossy.unwrap_or(arguments.devices / 10).min(arguments.devices);
     let place = Place::new(arguments.dir.as_deref())?;
@@ -82,7 +82,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let folder = Folder::read(&pki)?;
     say!("PKI made in {}", pki.display());
     let handle = start_server(&pki)?;
-    let server = handle.addresses().first().copied().ok_or_else(|| Fault::failed("the server listens nowhere"))?;
+    let server =
+        handle.addresses().first().copied().ok_or_else(|| CommandFault::failed("the server listens nowhere"))?;
     say!("server on coaps://{server}; {} devices, {lossy} of them over the bad link", arguments.devices);
 
     let began = Instant::now();
@@ -91,9 +92,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let finished = enrol(arguments, lossy, &folder, &devices, server, &interrupt)?;
     let issued = handle.issued();
     handle.drain();
-    handle.join().map_err(|fault| Fault::failed(format!("the server did not end well: {fault}")))?;
+    handle.join().map_err(|fault| CommandFault::failed(format!("the server did not end well: {fault}")))?;
     if finished.interrupted {
-        return Err(Fault::interrupted());
+        return Err(CommandFault::interrupted());
     }
     out!("{}", finished.report.to_string().trim_end());
     out!("");
@@ -103,7 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if good {
         Ok(())
     } else {
-        Err(Fault::failed("the demo failed: see above").remedy(format!("all files are in {}", path.display())))
+        Err(CommandFault::failed("the demo failed: see above").remedy(format!("all files are in {}", path.display())))
     }
 }
 
@@ -114,18 +115,18 @@ struct Place {
 }
 
 impl Place {
-    fn new(dir: Option<&Path>) -> Outcome<Self> {
+    fn new(dir: Option<&Path>) -> CommandResult<Self> {
         let dir = match dir {
             Some(dir) => {
                 files::require_absent_or_empty(dir)?;
                 std::fs::create_dir_all(dir)
-                    .map_err(|source| Fault::failed(format!("cannot make {}: {source}", dir.display())))?;
+                    .map_err(|source| CommandFault::failed(format!("cannot make {}: {source}", dir.display())))?;
                 dir.to_owned()
             }
             None => tempfile::Builder::new()
                 .prefix("muster-demo-")
                 .tempdir()
-                .map_err(|source| Fault::failed(format!("cannot make a temporary folder: {source}")))?
+                .map_err(|source| CommandFault::failed(format!("cannot make a temporary folder: {source}")))?
                 .keep(),
         };
         Ok(Self { dir, kept: false })
@@ -150,9 +151,9 @@ impl Drop for Place {
     }
 }
 
-fn start_server(pki: &Path) -> Outcome<Handle> {
+fn start_server(pki: &Path) -> CommandResult<Handle> {
     let faulty = |faults: server::config::ConfigurationFaults| {
-        Fault::failed(format!("the demo's own configuration is faulty: {faults}"))
+        CommandFault::failed(format!("the demo's own configuration is faulty: {faults}"))
     };
     let mut sources = Sources::of(&pki.join("muster.toml")).map_err(faulty)?;
     sources.listen = Some(vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
@@ -160,7 +161,7 @@ fn start_server(pki: &Path) -> Outcome<Handle> {
     sources.environment.push(("MUSTER_METRICS__LISTEN".into(), "127.0.0.1:0".into()));
     let loaded = server::load(&sources).map_err(faulty)?;
     server::start(loaded, StartOptions::default())
-        .map_err(|fault| Fault::failed(format!("the server does not start: {fault}")))
+        .map_err(|fault| CommandFault::failed(format!("the server does not start: {fault}")))
 }
 
 fn enrol(
@@ -170,7 +171,7 @@ fn enrol(
     devices: &[FleetIdentity],
     server: SocketAddr,
     interrupt: &Interrupt,
-) -> Outcome<Finished> {
+) -> CommandResult<Finished> {
     let run = Run {
         server,
         server_name: ServerName::from(server.ip()),
@@ -199,11 +200,11 @@ fn enrol(
     let mut progress = ProgressDisplay::new("enrolling", devices.len());
     let finished = fleet::play(&run, &mut progress, &interrupt.flag());
     progress.finish();
-    finished.map_err(|fault| Fault::failed(fault.to_string()))
+    finished.map_err(|fault| CommandFault::failed(fault.to_string()))
 }
 
 /// Judges every certificate, twice where OpenSSL is there, and counts. True if all is well.
-fn prove(arguments: &Arguments, pki: &Path, place: &Path, finished: &Finished, issued: u64) -> Outcome<bool> {
+fn prove(arguments: &Arguments, pki: &Path, place: &Path, finished: &Finished, issued: u64) -> CommandResult<bool> {
     let mut all_good = true;
     let issuing = pem::read_certificate(&pki.join("ca/issuing.pem"))?;
     let root = Folder::read(pki)?.root;
@@ -244,7 +245,12 @@ fn print_verdict(who: &str, verdict: &Verdict, devices: usize) -> bool {
 }
 
 /// A file for each device, and all of them in one, in the order of the devices.
-fn openssl_files(received: &Path, place: &Path, finished: &Finished, seed: u64) -> Outcome<(Vec<PathBuf>, PathBuf)> {
+fn openssl_files(
+    received: &Path,
+    place: &Path,
+    finished: &Finished,
+    seed: u64,
+) -> CommandResult<(Vec<PathBuf>, PathBuf)> {
     let held =
         || finished.certificates.iter().enumerate().filter_map(|(index, der)| der.as_ref().map(|der| (index, der)));
     let paths =

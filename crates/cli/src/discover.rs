@@ -7,7 +7,7 @@ use crate::arguments::Connection;
 use crate::connection::Session;
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, out, print_json};
+use crate::outcome::{CommandFault, CommandResult, out, print_json};
 
 /// Ask a server which EST resources it has
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let connection = &arguments.connection;
     let identity = Identity::of(connection)?;
@@ -73,13 +73,13 @@ fn offers_est(link: &ParsedLink<'_>) -> bool {
     link.resource_type.split_whitespace().any(|kind| kind.starts_with("ace.est"))
 }
 
-fn without_est(connection: &Connection, links: &[ParsedLink<'_>]) -> Fault {
+fn without_est(connection: &Connection, links: &[ParsedLink<'_>]) -> CommandFault {
     let server = &connection.server;
     let fault = match links.len() {
-        0 => Fault::failed(format!("{server} lists no EST resource (no link with rt=ace.est*)")),
-        others => {
-            Fault::failed(format!("{server} lists no EST resource among its {others} links (none has rt=ace.est*)"))
-        }
+        0 => CommandFault::failed(format!("{server} lists no EST resource (no link with rt=ace.est*)")),
+        others => CommandFault::failed(format!(
+            "{server} lists no EST resource among its {others} links (none has rt=ace.est*)"
+        )),
     };
     let others: Vec<_> = links.iter().map(|link| link.target).collect();
     fault.field("other_links", others).remedy(

@@ -1,7 +1,7 @@
 //! `muster enroll`: a device gets its first certificate of this CA (`/sen`, RFC 9148 §4.1).
 
 use crate::enrolment::{self, AlternativeNames, Function};
-use crate::outcome::Outcome;
+use crate::outcome::CommandResult;
 
 /// Enrol: show an identity, get a certificate for a new key
 #[derive(clap::Args)]
@@ -29,6 +29,6 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     enrolment::run(&arguments.enrolment, Function::Enroll(arguments.san))
 }

@@ -15,7 +15,7 @@ use crate::describe;
 use crate::files::{self, Access, Durability, Staged};
 use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, out, print_json, say};
+use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 use crate::pem;
 
 /// Which function is asked for.
@@ -62,7 +62,7 @@ struct Request {
 }
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &EnrolmentArguments, function: Function) -> Outcome {
+pub(crate) fn run(arguments: &EnrolmentArguments, function: Function) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let identity = Identity::required(&arguments.connection)?;
     let trust = identity::anchors(&arguments.connection)?;
@@ -96,19 +96,20 @@ fn packing(format: &str) -> Packing {
 }
 
 impl Request {
-    fn read(path: &Path) -> Outcome<Self> {
+    fn read(path: &Path) -> CommandResult<Self> {
         let csr = pem::read_request(path)?;
-        let wrong =
-            |fault: pki::CsrError| Fault::failed(format!("{} is no request that can be sent: {fault}", path.display()));
+        let wrong = |fault: pki::CsrError| {
+            CommandFault::failed(format!("{} is no request that can be sent: {fault}", path.display()))
+        };
         // Whether its encoding will do is the server's to say.
         Csr::parse_as(csr.clone(), Encoding::AsIssued).and_then(Csr::verify).map_err(wrong)?;
         Ok(Self { csr, key: None })
     }
 
     /// A new key, and a request for the name that the device has.
-    fn make(identity: &Identity, function: Function) -> Outcome<Self> {
+    fn make(identity: &Identity, function: Function) -> CommandResult<Self> {
         let random = SystemRandom::new();
-        let cannot = |why: String| Fault::failed(format!("cannot make a request: {why}"));
+        let cannot = |why: String| CommandFault::failed(format!("cannot make a request: {why}"));
         let key = PrivateKey::generate(Curve::P256, &random).map_err(|fault| cannot(fault.to_string()))?;
         let signing = SigningKey::from_pkcs8(key.pkcs8(), &random).map_err(|fault| cannot(fault.to_string()))?;
         let own = &identity.leaf;
@@ -134,8 +135,12 @@ impl Request {
 
 /// A device keeps a certificate only if somebody that it trusts, or that a trusted server named, issued it. That it is for the key of the
 /// request is checked where the answer is read.
-fn check(issued: &Certificate, authorities: &[Certificate], trust: Vec<Arc<Certificate>>) -> Outcome<Arc<Certificate>> {
-    let not_kept = |why: String| Fault::failed(format!("the certificate that came back was not kept: {why}"));
+fn check(
+    issued: &Certificate,
+    authorities: &[Certificate],
+    trust: Vec<Arc<Certificate>>,
+) -> CommandResult<Arc<Certificate>> {
+    let not_kept = |why: String| CommandFault::failed(format!("the certificate that came back was not kept: {why}"));
     let (tops, others): (Vec<_>, Vec<_>) = authorities.iter().partition(|ca| is_top(ca, authorities));
     let anchors = trust.into_iter().chain(tops.into_iter().cloned().map(Arc::new));
     let anchors = Anchors::new(anchors.collect()).map_err(|fault| not_kept(fault.to_string()))?;
@@ -158,7 +163,7 @@ fn report(
     leaf: &Certificate,
     authorities: &Authorities,
     key: Option<&PrivateKey>,
-) -> Outcome {
+) -> CommandResult {
     let device = pem::encode_chain([leaf.der()]);
     if let Some(dir) = &arguments.out {
         let mut staged = Staged::new(dir, Durability::Synced)?;

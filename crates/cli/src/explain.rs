@@ -4,7 +4,7 @@
 
 use est::Reason;
 
-use crate::outcome::{Fault, Outcome, out, print_json};
+use crate::outcome::{CommandFault, CommandResult, out, print_json};
 
 /// Say what a reason code means, and what to change on the device or the server
 #[derive(clap::Args)]
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     match &arguments.reason {
         None if arguments.json => {
             let all: Vec<_> = Reason::ALL.iter().map(|reason| json(*reason)).collect();
@@ -66,13 +66,13 @@ fn json(reason: Reason) -> serde_json::Value {
     })
 }
 
-fn unknown(code: &str) -> Fault {
+fn unknown(code: &str) -> CommandFault {
     let nearest = Reason::ALL
         .iter()
         .map(|reason| (strsim::normalized_damerau_levenshtein(code, reason.code()), reason.code()))
         .max_by(|one, other| one.0.total_cmp(&other.0))
         .map_or("", |(_, code)| code);
-    Fault::usage(format!("there is no reason `{code}`; the nearest is `{nearest}`"))
+    CommandFault::usage(format!("there is no reason `{code}`; the nearest is `{nearest}`"))
         .remedy(format!("`muster explain {nearest}`, or `muster explain` for all of them"))
 }
 

@@ -20,7 +20,7 @@ use server::shell;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CommandFault, CommandResult};
 
 /// No file that Muster reads is larger: certificates and keys are a few kilobytes, a chain a few dozen.
 const READ_BYTES_MAX: u64 = 4 << 20;
@@ -44,9 +44,9 @@ impl Access {
 }
 
 /// Reads a whole file, or the pipe of a shell to its end.
-pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> CommandResult<Vec<u8>> {
     let fail = |source: io::Error| {
-        let fault = Fault::failed(format!("cannot read {}: {source}", path.display()));
+        let fault = CommandFault::failed(format!("cannot read {}: {source}", path.display()));
         match source.kind() {
             io::ErrorKind::NotFound => fault.remedy("check the path; `muster init DIR` makes a complete set of files"),
             io::ErrorKind::PermissionDenied => fault.remedy("run as a user that can read it"),
@@ -55,7 +55,7 @@ pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
                 "name a file; of pipes, those of the shell are read: `... | muster ...` with /dev/stdin, and <(...)",
             ),
             io::ErrorKind::FileTooLarge => {
-                Fault::failed(format!("{} is larger than any certificate or key: {source}", path.display()))
+                CommandFault::failed(format!("{} is larger than any certificate or key: {source}", path.display()))
             }
             _ => fault,
         }
@@ -64,11 +64,11 @@ pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
 }
 
 /// `path` cannot be written: what the system says of it, not of the temporary file beside it, and what to do.
-fn unwritable(path: &Path, source: &io::Error) -> Fault {
+fn unwritable(path: &Path, source: &io::Error) -> CommandFault {
     let said = source.to_string();
     // `tempfile` adds the path that it tried, which nobody has asked for.
     let said = said.split(" at path ").next().unwrap_or_default();
-    let fault = Fault::failed(format!("cannot write {}: {said}", path.display()));
+    let fault = CommandFault::failed(format!("cannot write {}: {said}", path.display()));
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             fault.remedy("make room there, or name a place that has some; nothing was kept")
@@ -82,7 +82,7 @@ fn unwritable(path: &Path, source: &io::Error) -> Fault {
 }
 
 /// Writes a file whole: a reader sees the old bytes or the new ones.
-pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Outcome {
+pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> CommandResult {
     let fail = |source: io::Error| unwritable(path, &source);
     // A file that only its owner reads stays one.
     let allowed = fs::metadata(path).map_or(0o777, |there| there.permissions().mode());
@@ -97,9 +97,9 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> Outcome {
 }
 
 /// Whether [`write()`] will find a place for `path`: asked before the work whose result belongs there.
-pub(crate) fn require_writable(path: &Path) -> Outcome {
+pub(crate) fn require_writable(path: &Path) -> CommandResult {
     if path.is_dir() {
-        return Err(Fault::failed(format!("{} is a folder", path.display())).remedy("name a file"));
+        return Err(CommandFault::failed(format!("{} is a folder", path.display())).remedy("name a file"));
     }
     tempfile::Builder::new()
         .prefix(".muster-")
@@ -110,16 +110,16 @@ pub(crate) fn require_writable(path: &Path) -> Outcome {
 
 /// Refuses a target that a folder cannot be written to as a whole: one that exists and is not empty, and one where this user may write nothing. Asked
 /// before the work whose result belongs there.
-pub(crate) fn require_absent_or_empty(folder: &Path) -> Outcome {
+pub(crate) fn require_absent_or_empty(folder: &Path) -> CommandResult {
     require_free(folder)?;
     stage(folder).map(drop).map_err(|source| unwritable(folder, &source))
 }
 
-fn require_free(folder: &Path) -> Outcome {
+fn require_free(folder: &Path) -> CommandResult {
     match fs::read_dir(folder) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(Fault::failed(format!("{} exists and is not empty", folder.display()))
+            Some(_) => Err(CommandFault::failed(format!("{} exists and is not empty", folder.display()))
                 .remedy("nothing is ever overwritten: name another folder, or move this one away")),
         },
         Err(source) if source.kind() == io::ErrorKind::NotFound => {
@@ -127,10 +127,14 @@ fn require_free(folder: &Path) -> Outcome {
             if above.is_dir() {
                 return Ok(());
             }
-            Err(Fault::failed(format!("{} cannot be made: there is no folder {}", folder.display(), above.display()))
-                .remedy(format!("`mkdir -p {}`", shell::path(above))))
+            Err(CommandFault::failed(format!(
+                "{} cannot be made: there is no folder {}",
+                folder.display(),
+                above.display()
+            ))
+            .remedy(format!("`mkdir -p {}`", shell::path(above))))
         }
-        Err(source) => Err(Fault::failed(format!("cannot use {} as a folder: {source}", folder.display()))),
+        Err(source) => Err(CommandFault::failed(format!("cannot use {} as a folder: {source}", folder.display()))),
     }
 }
 
@@ -177,7 +181,7 @@ pub(crate) enum Durability {
 
 impl Staged {
     /// Begins a folder that will be `target`.
-    pub(crate) fn new(target: &Path, durability: Durability) -> Outcome<Self> {
+    pub(crate) fn new(target: &Path, durability: Durability) -> CommandResult<Self> {
         let begun = if target.is_dir() { Begun::There } else { Begun::Absent };
         let folder = stage(target).map_err(|source| unwritable(target, &source))?;
         let (written, secrets) = (Vec::new(), Vec::new());
@@ -185,7 +189,7 @@ impl Staged {
     }
 
     /// Adds a file at a path inside the folder.
-    pub(crate) fn add(&mut self, inside: &str, bytes: &[u8], access: Access) -> Outcome {
+    pub(crate) fn add(&mut self, inside: &str, bytes: &[u8], access: Access) -> CommandResult {
         let path = self.folder.path().join(inside);
         let fail = |source: io::Error| unwritable(&self.target.join(inside), &source);
         fs::create_dir_all(parent(&path)).map_err(fail)?;
@@ -201,12 +205,12 @@ impl Staged {
     }
 
     /// Puts the folder in place. The target is absent, or a folder that has none of our files: a failure leaves it as it was.
-    pub(crate) fn commit(self) -> Outcome {
+    pub(crate) fn commit(self) -> CommandResult {
         self.commit_watched(&mut || {})
     }
 
     /// The same, with a look at the file system after each step.
-    fn commit_watched(self, look: &mut dyn FnMut()) -> Outcome {
+    fn commit_watched(self, look: &mut dyn FnMut()) -> CommandResult {
         let Self { folder, target, begun, written, secrets, .. } = self;
         let unwritable_target = |source: io::Error| unwritable(&target, &source);
         if begun == Begun::Absent {
@@ -254,7 +258,7 @@ fn place(
     secrets: Vec<(PathBuf, Unnamed)>,
     placed: &mut Vec<PathBuf>,
     look: &mut dyn FnMut(),
-) -> Outcome {
+) -> CommandResult {
     for (inside, unnamed) in secrets {
         let to = target.join(inside);
         unnamed.place(&to).map_err(|source| unwritable(&to, &source))?;

@@ -7,7 +7,7 @@ use pki::{Certificate, PrivateKey, SigningKey};
 use ring::rand::SystemRandom;
 
 use crate::arguments::Connection;
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CommandFault, CommandResult};
 use crate::pem;
 
 /// The certificates and the key that a device shows.
@@ -22,7 +22,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// The identity of the command line; `None` where none is named.
-    pub(crate) fn of(connection: &Connection) -> Outcome<Option<Self>> {
+    pub(crate) fn of(connection: &Connection) -> CommandResult<Option<Self>> {
         match (&connection.identity, &connection.cert, &connection.key) {
             (Some(dir), ..) => {
                 let (certificate, key) = files_of(dir)?;
@@ -34,46 +34,51 @@ impl Identity {
     }
 
     /// The identity of the command line, for verbs that need one.
-    pub(crate) fn required(connection: &Connection) -> Outcome<Self> {
+    pub(crate) fn required(connection: &Connection) -> CommandResult<Self> {
         Self::of(connection)?.ok_or_else(|| {
-            Fault::usage("a device identity is missing")
+            CommandFault::usage("a device identity is missing")
                 .remedy("--identity DIR (a folder with idevid.pem and idevid.key), or --cert FILE --key FILE")
         })
     }
 
-    fn read(certificate: &Path, key_file: &Path) -> Outcome<Self> {
+    fn read(certificate: &Path, key_file: &Path) -> CommandResult<Self> {
         let (leaf, chain) = pem::read_identity(certificate)?;
         let key = pem::read_private_key(key_file)?;
         let signing = signing_key(&key, key_file)?;
         if leaf.spki() != signing.spki() {
-            return Err(Fault::failed(format!("{} is not the key of {}", key_file.display(), certificate.display()))
-                .remedy("the first certificate of the file must be the device's own"));
+            return Err(CommandFault::failed(format!(
+                "{} is not the key of {}",
+                key_file.display(),
+                certificate.display()
+            ))
+            .remedy("the first certificate of the file must be the device's own"));
         }
         Ok(Self { leaf, chain, key })
     }
 
     /// As DTLS shows it.
-    pub(crate) fn dtls(&self) -> Outcome<Arc<dtls::Identity>> {
+    pub(crate) fn dtls(&self) -> CommandResult<Arc<dtls::Identity>> {
         est::identity(self.chain.clone(), self.key.pkcs8(), &net::SystemRandom::new())
-            .map_err(|fault| Fault::failed(format!("the device's identity cannot be used: {fault}")))
+            .map_err(|fault| CommandFault::failed(format!("the device's identity cannot be used: {fault}")))
     }
 }
 
 /// The key as one that signs; an error names `file`.
-pub(crate) fn signing_key(key: &PrivateKey, file: &Path) -> Outcome<SigningKey> {
-    SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new())
-        .map_err(|fault| Fault::failed(format!("{} holds no private key that can be used: {fault}", file.display())))
+pub(crate) fn signing_key(key: &PrivateKey, file: &Path) -> CommandResult<SigningKey> {
+    SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new()).map_err(|fault| {
+        CommandFault::failed(format!("{} holds no private key that can be used: {fault}", file.display()))
+    })
 }
 
 /// A device that was enrolled shows what it was given, a new one what its manufacturer gave it.
-fn files_of(dir: &Path) -> Outcome<(PathBuf, PathBuf)> {
+fn files_of(dir: &Path) -> CommandResult<(PathBuf, PathBuf)> {
     let names = [("device.pem", "device.key"), ("idevid.pem", "idevid.key")];
     names
         .into_iter()
         .map(|(certificate, key)| (dir.join(certificate), dir.join(key)))
         .find(|(certificate, _)| certificate.exists())
         .ok_or_else(|| {
-            Fault::failed(format!("{} holds neither device.pem nor idevid.pem", dir.display()))
+            CommandFault::failed(format!("{} holds neither device.pem nor idevid.pem", dir.display()))
                 .remedy("`muster init` makes DIR/device with an IDevID; `muster enroll --out DIR` writes device.pem and device.key")
         })
 }
@@ -89,9 +94,9 @@ pub(crate) fn anchors_file(connection: &Connection) -> Option<(PathBuf, &'static
 }
 
 /// Whom to trust for the server.
-pub(crate) fn anchors(connection: &Connection) -> Outcome<Vec<Arc<Certificate>>> {
+pub(crate) fn anchors(connection: &Connection) -> CommandResult<Vec<Arc<Certificate>>> {
     let (path, named_by) = anchors_file(connection).ok_or_else(|| {
-        Fault::usage("who may vouch for the server is not said")
+        CommandFault::usage("who may vouch for the server is not said")
             .remedy("--trust FILE, such as the ca/root.pem of `muster init`")
     })?;
     pem::read_trust(&path, named_by)

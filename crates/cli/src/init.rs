@@ -11,7 +11,7 @@ use server::shell;
 use crate::describe;
 use crate::files::{self, Access, Durability, Staged};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, out, print_json, say};
+use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 use crate::pem;
 use material::Pair;
 
@@ -58,7 +58,7 @@ pub(crate) const FILES: [&str; 11] = [
 ];
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     create(&arguments.dir, &arguments.names, &interrupt)?;
     if arguments.json {
@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Makes the folder, whole or not at all.
-pub(crate) fn create(dir: &Path, names: &[ServerName<'static>], interrupt: &Interrupt) -> Outcome {
+pub(crate) fn create(dir: &Path, names: &[ServerName<'static>], interrupt: &Interrupt) -> CommandResult {
     refuse_existing(dir)?;
     let mut all = local_names();
     all.extend(names.iter().filter(|name| !local_names().contains(name)).cloned());
@@ -115,9 +115,9 @@ pub(crate) fn create(dir: &Path, names: &[ServerName<'static>], interrupt: &Inte
     staged.commit()
 }
 
-fn refuse_existing(dir: &Path) -> Outcome {
+fn refuse_existing(dir: &Path) -> CommandResult {
     if dir.exists() && !dir.is_dir() {
-        return Err(Fault::failed(format!("{} is not a folder", dir.display())));
+        return Err(CommandFault::failed(format!("{} is not a folder", dir.display())));
     }
     let there: Vec<_> = FILES
         .iter()
@@ -128,7 +128,7 @@ fn refuse_existing(dir: &Path) -> Outcome {
     if there.is_empty() {
         return Ok(());
     }
-    Err(Fault::failed(format!("{} holds {} already", dir.display(), there.join(", ")))
+    Err(CommandFault::failed(format!("{} holds {} already", dir.display(), there.join(", ")))
         .remedy("nothing is ever overwritten: name another folder, or move this one away"))
 }
 
@@ -146,16 +146,16 @@ fn server_name(text: &str) -> Result<ServerName<'static>, String> {
     })
 }
 
-fn add_certificates(staged: &mut Staged, path: &str, ders: &[&[u8]]) -> Outcome {
+fn add_certificates(staged: &mut Staged, path: &str, ders: &[&[u8]]) -> CommandResult {
     staged.add(path, pem::encode_chain(ders.iter().copied()).as_bytes(), Access::Public)
 }
 
-fn add_key(staged: &mut Staged, path: &str, pair: &Pair) -> Outcome {
+fn add_key(staged: &mut Staged, path: &str, pair: &Pair) -> CommandResult {
     staged.add(path, pki::pem::encode_private_key(&pair.key).as_bytes(), Access::Secret)
 }
 
 /// The folder of the demo and of tests: on this machine only.
-pub(crate) fn create_local(dir: &Path, interrupt: &Interrupt) -> Outcome {
+pub(crate) fn create_local(dir: &Path, interrupt: &Interrupt) -> CommandResult {
     files::require_absent_or_empty(dir)?;
     create(dir, &[], interrupt)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::outcome::{Fault, Outcome, Status};
+use crate::outcome::{CommandFault, CommandResult, Status};
 
 /// Set once the user asked to stop.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Installs the handlers; call once, early.
-    pub(crate) fn install() -> Outcome<Self> {
+    pub(crate) fn install() -> CommandResult<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // In this order: the first signal only sets the flag, the second finds it set.
@@ -25,7 +25,7 @@ impl Interrupt {
                 Arc::clone(&flag),
             )
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
-            .map_err(|source| Fault::failed(format!("cannot handle signal {signal}: {source}")))?;
+            .map_err(|source| CommandFault::failed(format!("cannot handle signal {signal}: {source}")))?;
         }
         Ok(Self(flag))
     }
@@ -41,7 +41,7 @@ impl Interrupt {
     }
 
     /// An error once the user asked to stop.
-    pub(crate) fn check(&self) -> Outcome {
-        if self.is_set() { Err(Fault::interrupted()) } else { Ok(()) }
+    pub(crate) fn check(&self) -> CommandResult {
+        if self.is_set() { Err(CommandFault::interrupted()) } else { Ok(()) }
     }
 }

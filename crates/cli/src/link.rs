@@ -7,7 +7,7 @@ use net::proxy::{CLIENTS_MAX, Conditions, Delay, IDLE, Proxy, ProxyCounters, Set
 
 use crate::arguments::{destination, duration, endpoint};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, out, print_json, say};
+use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 
 /// Put a bad link before a server: a UDP proxy that loses, doubles, delays and damages datagrams
 #[derive(clap::Args)]
@@ -78,13 +78,13 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     if arguments.listen == arguments.to {
-        return Err(Fault::usage(format!("{} would be forwarded to itself", arguments.to))
+        return Err(CommandFault::usage(format!("{} would be forwarded to itself", arguments.to))
             .remedy("--to is where the server listens, --listen another port that devices send to instead"));
     }
-    let mut proxy = Proxy::bind(settings(arguments)).map_err(|fault| Fault::failed(fault.to_string()))?;
+    let mut proxy = Proxy::bind(settings(arguments)).map_err(|fault| CommandFault::failed(fault.to_string()))?;
     // With --json the standard output carries the one object, so this goes beside it.
     if arguments.json {
         say!("forwarding {} -> {}", proxy.local_address(), arguments.to);
@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     } else {
         out!("{}", table(&summary));
     }
-    ended.map_err(|error| Fault::failed(format!("the link broke: {error}")))
+    ended.map_err(|error| CommandFault::failed(format!("the link broke: {error}")))
 }
 
 fn settings(arguments: &Arguments) -> Settings {

@@ -14,7 +14,7 @@ use pki::{Certificate, PrivateKey};
 use crate::arguments::{Block, ServerUri, SuiteName, duration};
 use crate::files::{self, Access, Durability, Staged};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Fault, Outcome, Status, out, print_json, say};
+use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
 use crate::pem;
 
 /// Play a fleet: many devices that enrol, each with an identity and an address of its own
@@ -118,7 +118,7 @@ pub(crate) struct Folder {
 
 impl Folder {
     /// Reads it.
-    pub(crate) fn read(dir: &Path) -> Outcome<Self> {
+    pub(crate) fn read(dir: &Path) -> CommandResult<Self> {
         Ok(Self {
             root: pem::read_certificate(&dir.join("ca/root.pem"))?,
             manufacturer: pem::read_certificate(&dir.join("manufacturer/ca.pem"))?,
@@ -127,9 +127,14 @@ impl Folder {
     }
 
     /// Makes the fleet of `seed`, with progress.
-    pub(crate) fn make_fleet(&self, devices: usize, seed: u64, interrupt: &Interrupt) -> Outcome<Vec<FleetIdentity>> {
+    pub(crate) fn make_fleet(
+        &self,
+        devices: usize,
+        seed: u64,
+        interrupt: &Interrupt,
+    ) -> CommandResult<Vec<FleetIdentity>> {
         let manufacturer = Manufacturer::new(self.manufacturer.clone(), &self.manufacturer_key)
-            .map_err(|fault| Fault::failed(format!("manufacturer/ca.key cannot be used: {fault}")))?;
+            .map_err(|fault| CommandFault::failed(format!("manufacturer/ca.key cannot be used: {fault}")))?;
         let (made, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         let stop = interrupt.flag();
         let fleet = std::thread::scope(|scope| {
@@ -146,12 +151,12 @@ impl Folder {
             fleet
         });
         interrupt.check()?;
-        fleet.map_err(|fault| Fault::failed(format!("the devices cannot be made: {fault}")))
+        fleet.map_err(|fault| CommandFault::failed(format!("the devices cannot be made: {fault}")))
     }
 }
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let (server, server_name) = (arguments.server.resolve()?, arguments.server.name()?);
     let folder = Folder::read(&arguments.pki)?;
@@ -185,7 +190,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut progress = ProgressDisplay::new("enrolling", arguments.devices);
     let finished = fleet::play(&run, &mut progress, &interrupt.flag());
     progress.finish();
-    let finished = finished.map_err(|fault| Fault::failed(fault.to_string()))?;
+    let finished = finished.map_err(|fault| CommandFault::failed(fault.to_string()))?;
     let report = finished.report.to_string();
     let to_stdout = arguments.json.as_ref().is_some_and(JsonTo::is_stdout);
     // Seen first: what cannot be written must not take it away.
@@ -208,36 +213,38 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
-fn as_json(finished: &Finished) -> Outcome<serde_json::Value> {
+fn as_json(finished: &Finished) -> CommandResult<serde_json::Value> {
     serde_json::to_value(&finished.report)
-        .map_err(|fault| Fault::failed(format!("the report cannot be written: {fault}")))
+        .map_err(|fault| CommandFault::failed(format!("the report cannot be written: {fault}")))
 }
 
 /// How the verb ends. A void run comes before devices that failed: they say nothing about the server at the rate that was asked for.
-fn verdict(finished: &Finished) -> Outcome {
+fn verdict(finished: &Finished) -> CommandResult {
     if finished.interrupted {
-        return Err(Fault::new(Status::Interrupted, "interrupted: the report covers what was done until then"));
+        return Err(CommandFault::new(Status::Interrupted, "interrupted: the report covers what was done until then"));
     }
     if let Some(schedule) = finished.report.schedule.filter(|schedule| schedule.void) {
-        return Err(Fault::new(Status::Void, schedule.to_string()).remedy(
+        return Err(CommandFault::new(Status::Void, schedule.to_string()).remedy(
             "its figures say nothing about the server at that rate: lower --rate, or give the generator cores of its own",
         ));
     }
     match finished.report.failed {
         0 => Ok(()),
-        failed => Err(Fault::failed(format!("{failed} of {} devices hold no certificate", finished.report.devices))
-            .remedy(if finished.report.traffic.datagrams_received == 0 {
-                "nothing came back at all: check address and port, that the server runs, and that UDP passes"
-            } else {
-                "the table names the reasons; `muster explain REASON` says what to do"
-            })),
+        failed => {
+            Err(CommandFault::failed(format!("{failed} of {} devices hold no certificate", finished.report.devices))
+                .remedy(if finished.report.traffic.datagrams_received == 0 {
+                    "nothing came back at all: check address and port, that the server runs, and that UDP passes"
+                } else {
+                    "the table names the reasons; `muster explain REASON` says what to do"
+                }))
+        }
     }
 }
 
-fn write_results(arguments: &Arguments, finished: &Finished) -> Outcome {
+fn write_results(arguments: &Arguments, finished: &Finished) -> CommandResult {
     if let Some(JsonTo::File(path)) = &arguments.json {
         let json = serde_json::to_vec_pretty(&finished.report)
-            .map_err(|fault| Fault::failed(format!("the report cannot be written: {fault}")))?;
+            .map_err(|fault| CommandFault::failed(format!("the report cannot be written: {fault}")))?;
         files::write(path, &json, Access::Public)?;
     }
     if let Some(dir) = &arguments.certificates {
@@ -248,14 +255,14 @@ fn write_results(arguments: &Arguments, finished: &Finished) -> Outcome {
 }
 
 /// A folder with `NAME.pem` and `NAME.key` for each device that has a certificate; the names are the devices' serial numbers.
-pub(crate) fn write_certificates(dir: &Path, certificates: &[Option<Box<[u8]>>], seed: u64) -> Outcome<usize> {
+pub(crate) fn write_certificates(dir: &Path, certificates: &[Option<Box<[u8]>>], seed: u64) -> CommandResult<usize> {
     let mut staged = Staged::new(dir, Durability::LeftToSystem)?;
     let mut kept = 0;
     for (index, der) in certificates.iter().enumerate() {
         let Some(der) = der else { continue };
         let name = identities::serial_number(seed, index);
         let key = identities::operational_key(seed, index)
-            .map_err(|fault| Fault::failed(format!("the key of device {name} cannot be made again: {fault}")))?;
+            .map_err(|fault| CommandFault::failed(format!("the key of device {name} cannot be made again: {fault}")))?;
         staged.add(&format!("{name}.pem"), pem::encode_chain([&**der]).as_bytes(), Access::Public)?;
         staged.add(&format!("{name}.key"), pki::pem::encode_private_key(&key).as_bytes(), Access::Secret)?;
         kept += 1;

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use outcome::{Outcome, Status, out, say};
+use outcome::{CommandResult, Status, out, say};
 
 /// Enrols fleets of constrained devices: EST over secure CoAP (RFC 9148)
 #[derive(Parser)]
@@ -83,7 +83,7 @@ impl Verb {
         }
     }
 
-    fn run(self) -> Outcome {
+    fn run(self) -> CommandResult {
         match self {
             Verb::Demo(arguments) => demo::run(&arguments),
             Verb::Init(arguments) => init::run(&arguments),
@@ -134,12 +134,12 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 /// What clap says, as every other fault of the command line is told.
-fn as_fault(error: &clap::Error) -> outcome::Fault {
+fn as_fault(error: &clap::Error) -> outcome::CommandFault {
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n").map(str::trim);
     let message = paragraphs.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
     let remedy = paragraphs.find_map(|paragraph| paragraph.strip_prefix("tip: "));
-    outcome::Fault::usage(message).remedy(remedy.unwrap_or("see `muster help`, or `--help` behind the verb"))
+    outcome::CommandFault::usage(message).remedy(remedy.unwrap_or("see `muster help`, or `--help` behind the verb"))
 }
 
 /// Whether the words of a command line that was not understood ask for JSON on stdout: `--json`, for `load` with `-`.

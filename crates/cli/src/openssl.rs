@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CommandFault, CommandResult};
 
 /// Command lines are limited to 2 MiB on Linux; so many paths of at most 4 KiB stay far below.
 const FILES_PER_RUN: usize = 250;
@@ -43,7 +43,7 @@ impl Openssl {
     }
 
     /// Verifies each file's certificate up to `root`, through `issuing`, for use by a TLS client. Returns the faults, as it names them.
-    pub(crate) fn verify(&self, root: &Path, issuing: &Path, files: &[PathBuf]) -> Outcome<Vec<String>> {
+    pub(crate) fn verify(&self, root: &Path, issuing: &Path, files: &[PathBuf]) -> CommandResult<Vec<String>> {
         let mut faults = Vec::new();
         for batch in files.chunks(FILES_PER_RUN) {
             let output = Command::new("openssl")
@@ -53,7 +53,7 @@ impl Openssl {
                 .arg(issuing)
                 .args(batch)
                 .output()
-                .map_err(|source| Fault::failed(format!("cannot run openssl verify: {source}")))?;
+                .map_err(|source| CommandFault::failed(format!("cannot run openssl verify: {source}")))?;
             let good = String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.ends_with(": OK")).count();
             if good != batch.len() {
                 let said = String::from_utf8_lossy(&output.stderr);
@@ -65,15 +65,15 @@ impl Openssl {
     }
 
     /// Reads every certificate of a PEM bundle, in its order.
-    pub(crate) fn read(&self, bundle: &Path) -> Outcome<Vec<Reading>> {
+    pub(crate) fn read(&self, bundle: &Path) -> CommandResult<Vec<Reading>> {
         let output = Command::new("openssl")
             .args(["storeutl", "-noout", "-text", "-certs"])
             .arg(bundle)
             .output()
-            .map_err(|source| Fault::failed(format!("cannot run openssl storeutl: {source}")))?;
+            .map_err(|source| CommandFault::failed(format!("cannot run openssl storeutl: {source}")))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(Fault::failed(format!("openssl cannot read {}: {}", bundle.display(), said.trim())));
+            return Err(CommandFault::failed(format!("openssl cannot read {}: {}", bundle.display(), said.trim())));
         }
         Ok(parse(&String::from_utf8_lossy(&output.stdout)))
     }

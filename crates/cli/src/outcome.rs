@@ -70,7 +70,7 @@ impl From<Status> for ExitCode {
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub(crate) struct CommandFault {
     status: Status,
     message: String,
     remedy: Option<String>,
@@ -79,9 +79,9 @@ pub(crate) struct Fault {
 }
 
 /// What every verb returns.
-pub(crate) type Outcome<T = ()> = Result<T, Fault>;
+pub(crate) type CommandResult<T = ()> = Result<T, CommandFault>;
 
-impl Fault {
+impl CommandFault {
     /// A fault with the status it ends in; the message names the file, key or peer.
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), remedy: None, fields: serde_json::Map::new() }
@@ -138,7 +138,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for CommandFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         match &self.remedy {
@@ -148,7 +148,7 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for CommandFault {}
 
 /// A result of the command, on stdout. A reader that went away (`muster ... | head`) ends the process quietly.
 macro_rules! out {

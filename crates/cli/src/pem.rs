@@ -11,7 +11,7 @@ use server::secret_file::{self, GroupReadable};
 use server::shell;
 
 use crate::files;
-use crate::outcome::{Fault, Outcome, say};
+use crate::outcome::{CommandFault, CommandResult, say};
 
 /// Certificates one after the other.
 pub(crate) fn encode_chain<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> String {
@@ -19,34 +19,35 @@ pub(crate) fn encode_chain<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> Str
 }
 
 /// The certificates of a file of trust; at least one. `named_by` is the option that named the file.
-pub(crate) fn read_trust(path: &Path, named_by: &str) -> Outcome<Vec<Arc<Certificate>>> {
+pub(crate) fn read_trust(path: &Path, named_by: &str) -> CommandResult<Vec<Arc<Certificate>>> {
     let listed = Listed::anchors(&read_list(path)?, Encoding::Strict).map_err(|nothing| {
-        Fault::failed(format!("the certificates of {} ({named_by}) cannot be used: {nothing}", path.display()))
+        CommandFault::failed(format!("the certificates of {} ({named_by}) cannot be used: {nothing}", path.display()))
     })?;
     name_passed_over(&path.display(), &listed.passed_over);
     Ok(listed.certificates())
 }
 
 /// The first certificate of a file.
-pub(crate) fn read_certificate(path: &Path) -> Outcome<Certificate> {
+pub(crate) fn read_certificate(path: &Path) -> CommandResult<Certificate> {
     read_chain(path, Encoding::Strict).map(|(leaf, _)| leaf)
 }
 
 /// The certificates that a device shows, its own first, and all of them as they stand in the file. They cannot be mended: whether their encoding will
 /// do is the server's to say.
-pub(crate) fn read_identity(path: &Path) -> Outcome<(Certificate, Vec<Vec<u8>>)> {
+pub(crate) fn read_identity(path: &Path) -> CommandResult<(Certificate, Vec<Vec<u8>>)> {
     read_chain(path, Encoding::AsIssued)
 }
 
-fn read_chain(path: &Path, encoding: Encoding) -> Outcome<(Certificate, Vec<Vec<u8>>)> {
+fn read_chain(path: &Path, encoding: Encoding) -> CommandResult<(Certificate, Vec<Vec<u8>>)> {
     let list = read_list(path)?;
-    let listed = Listed::chain(&list, encoding)
-        .map_err(|nothing| Fault::failed(format!("certificate 1 of {} cannot be used: {nothing}", path.display())))?;
+    let listed = Listed::chain(&list, encoding).map_err(|nothing| {
+        CommandFault::failed(format!("certificate 1 of {} cannot be used: {nothing}", path.display()))
+    })?;
     name_passed_over(&path.display(), &listed.passed_over);
     Ok((Certificate::clone(&listed.usable[0].certificate), list))
 }
 
-fn read_list(path: &Path) -> Outcome<Vec<Vec<u8>>> {
+fn read_list(path: &Path) -> CommandResult<Vec<Vec<u8>>> {
     pem::certificates(&files::read(path)?).map_err(|error| other_form(path, "certificate", error))
 }
 
@@ -62,21 +63,21 @@ pub(crate) fn name_passed_over(list: &dyn Display, passed_over: &[PassedOver]) {
 }
 
 /// The private key of a file.
-pub(crate) fn read_private_key(path: &Path) -> Outcome<PrivateKey> {
+pub(crate) fn read_private_key(path: &Path) -> CommandResult<PrivateKey> {
     let bytes = secret_file::read(path, GroupReadable::InCredentials)
-        .map_err(|fault| Fault::failed(fault.to_string()).remedy(fault.remedy()))?;
+        .map_err(|fault| CommandFault::failed(fault.to_string()).remedy(fault.remedy()))?;
     pem::private_key(&bytes).map_err(|error| other_form(path, "private key that can be used", error))
 }
 
 /// The PKCS#10 request of a file.
-pub(crate) fn read_request(path: &Path) -> Outcome<Vec<u8>> {
+pub(crate) fn read_request(path: &Path) -> CommandResult<Vec<u8>> {
     let bytes = files::read(path)?;
     pem::certificate_request(&bytes).map_err(|error| other_form(path, "certificate request", error))
 }
 
 /// What stands in the file instead, and the command that makes of it what is read.
-fn other_form(path: &Path, wanted: &str, error: PemError) -> Fault {
-    let fault = Fault::failed(format!("{} holds no {wanted}: {error}", path.display()));
+fn other_form(path: &Path, wanted: &str, error: PemError) -> CommandFault {
+    let fault = CommandFault::failed(format!("{} holds no {wanted}: {error}", path.display()));
     match (shell::conversion(&error, path), error) {
         (Some(command), _) => fault.remedy(format!("`{command}` makes a file that is read")),
         (None, PemError::Key(_)) => fault.remedy(

@@ -1,7 +1,7 @@
 //! `muster reenroll`: a device renews a certificate of this CA, with a new key (`/sren`, RFC 9148 §4.1).
 
 use crate::enrolment::{self, Function};
-use crate::outcome::Outcome;
+use crate::outcome::CommandResult;
 
 /// Renew: show the certificate of an earlier enrolment, get another for a new key
 #[derive(clap::Args)]
@@ -20,6 +20,6 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     enrolment::run(&arguments.enrolment, Function::Reenroll)
 }

@@ -11,7 +11,7 @@ use server::daemon::ObserverFactory;
 use server::{Handle, StartOptions};
 
 use crate::arguments::endpoint;
-use crate::outcome::{self, Fault, Outcome, say};
+use crate::outcome::{self, CommandFault, CommandResult, say};
 
 /// Run the server
 #[derive(clap::Args)]
@@ -73,27 +73,27 @@ enum Log {
 }
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     server::logging::init(match arguments.log {
         Log::Human => server::logging::Format::Human,
         Log::Json => server::logging::Format::Json,
     });
     let read = sources(arguments);
     let loaded =
-        read().and_then(|sources| server::load(&sources)).map_err(|faults| Fault::failed(faults.to_string()))?;
+        read().and_then(|sources| server::load(&sources)).map_err(|faults| CommandFault::failed(faults.to_string()))?;
     let printer = arguments
         .trace
         .map(|peer| (peer, Arc::new(TracePrinter::new(est::trace::Style::Text, Box::new(io::stderr())))));
     let options = StartOptions { observer: observer(arguments, printer.clone()) };
-    let handle = server::start(loaded, options).map_err(|fault| Fault::failed(fault.to_string()))?;
+    let handle = server::start(loaded, options).map_err(|fault| CommandFault::failed(fault.to_string()))?;
     let _obeying = server::signals::obey(&handle, read)
-        .map_err(|source| Fault::failed(format!("cannot handle signals: {source}")))?;
+        .map_err(|source| CommandFault::failed(format!("cannot handle signals: {source}")))?;
     announce(&handle);
     let ended = handle.join();
     if let Some((_, printer)) = printer {
         printer.finish();
     }
-    ended.map(|_| ()).map_err(|fault| Fault::failed(format!("the server ended: {fault}")))
+    ended.map(|_| ()).map_err(|fault| CommandFault::failed(format!("the server ended: {fault}")))
 }
 
 /// What is read at start and by each SIGHUP: the file as it is then, with the addresses of the command line.

@@ -10,7 +10,7 @@ use pki::{Certificate, GeneralNames, SigningKey, UnixTime};
 use ring::rand::SystemRandom;
 
 use crate::openssl::{Openssl, Reading};
-use crate::outcome::Outcome;
+use crate::outcome::CommandResult;
 
 /// Faults that are printed; more of the same say nothing new.
 pub(crate) const FAULTS_SHOWN: usize = 5;
@@ -39,9 +39,10 @@ const LIFE_SECONDS_MAX: u64 = 366 * 86_400;
 
 impl Judge {
     /// Judges against the PKI of the demo.
-    pub(crate) fn new(root: Certificate, issuing: Certificate, seed: u64, now: UnixTime) -> Outcome<Self> {
-        let anchors = Anchors::new(vec![Arc::new(root)])
-            .map_err(|fault| crate::outcome::Fault::failed(format!("the demo's root cannot be trusted: {fault}")))?;
+    pub(crate) fn new(root: Certificate, issuing: Certificate, seed: u64, now: UnixTime) -> CommandResult<Self> {
+        let anchors = Anchors::new(vec![Arc::new(root)]).map_err(|fault| {
+            crate::outcome::CommandFault::failed(format!("the demo's root cannot be trusted: {fault}"))
+        })?;
         Ok(Self { anchors, issuing, seed, now })
     }
 
@@ -96,7 +97,7 @@ impl Judge {
         pki: &Path,
         files: &[PathBuf],
         bundle: &Path,
-    ) -> Outcome<Verdict> {
+    ) -> CommandResult<Verdict> {
         let mut verdict = Verdict {
             faults: openssl.verify(&pki.join("ca/root.pem"), &pki.join("ca/issuing.pem"), files)?,
             ..Verdict::default()

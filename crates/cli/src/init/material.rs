@@ -13,7 +13,7 @@ use pki::make::{self, AuthorityCertificateSpec, DeviceCertificateSpec, Parent, S
 use pki::{Certificate, Curve, PrivateKey, ServerName, SigningKey, UnixTime, Validity};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CommandFault, CommandResult};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// A root outlives the devices that trust it: 30 years.
@@ -42,7 +42,7 @@ pub(crate) struct Material {
 
 impl Material {
     /// Makes it all, valid from `now`.
-    pub(crate) fn make(names: &[ServerName<'_>], now: UnixTime) -> Outcome<Self> {
+    pub(crate) fn make(names: &[ServerName<'_>], now: UnixTime) -> CommandResult<Self> {
         let maker = Maker { random: SystemRandom::new(), now };
         let root = maker.self_signed("Muster root", Some(1), maker.validity(ROOT_LIFE))?;
         let root_key = maker.signing(&root.key)?;
@@ -86,7 +86,7 @@ struct Maker {
 }
 
 impl Maker {
-    fn self_signed(&self, common_name: &str, path_len: Option<u8>, validity: Validity) -> Outcome<Pair> {
+    fn self_signed(&self, common_name: &str, path_len: Option<u8>, validity: Validity) -> CommandResult<Pair> {
         self.issued(|subject, serial| {
             let spec = AuthorityCertificateSpec { common_name, organization: None, serial, validity, path_len };
             make::root(&spec, subject, &self.random)
@@ -94,18 +94,21 @@ impl Maker {
     }
 
     /// A new key and the certificate that `make` makes for it.
-    fn issued(&self, make: impl FnOnce(&SigningKey, Serial) -> Result<Certificate, make::MakeError>) -> Outcome<Pair> {
+    fn issued(
+        &self,
+        make: impl FnOnce(&SigningKey, Serial) -> Result<Certificate, make::MakeError>,
+    ) -> CommandResult<Pair> {
         let key = PrivateKey::generate(Curve::P256, &self.random).map_err(|fault| cannot_make(&fault.to_string()))?;
         let signing = self.signing(&key)?;
         let certificate = make(&signing, self.serial()?).map_err(|fault| cannot_make(&fault.to_string()))?;
         Ok(Pair { certificate, key })
     }
 
-    fn signing(&self, key: &PrivateKey) -> Outcome<SigningKey> {
+    fn signing(&self, key: &PrivateKey) -> CommandResult<SigningKey> {
         SigningKey::from_pkcs8(key.pkcs8(), &self.random).map_err(|fault| cannot_make(&fault.to_string()))
     }
 
-    fn serial(&self) -> Outcome<Serial> {
+    fn serial(&self) -> CommandResult<Serial> {
         let mut random = [0; 16];
         self.random.fill(&mut random).map_err(|_| cannot_make("the system gives no randomness"))?;
         Ok(Serial::new(NodePrefix::new(0), random))
@@ -121,8 +124,8 @@ impl Maker {
     }
 }
 
-fn cannot_make(why: &str) -> Fault {
-    Fault::failed(format!("cannot make the certificates: {why}"))
+fn cannot_make(why: &str) -> CommandFault {
+    CommandFault::failed(format!("cannot make the certificates: {why}"))
 }
 
 #[cfg(test)]
