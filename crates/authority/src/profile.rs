@@ -224,7 +224,8 @@ impl Profile {
         &self.name
     }
 
-    pub(crate) fn shared_name(&self) -> &Arc<str> {
+    /// The same, for records that outlive a configuration.
+    pub fn shared_name(&self) -> &Arc<str> {
         &self.name
     }
 

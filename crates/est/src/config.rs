@@ -333,6 +333,8 @@ pub(crate) enum Asked<'c> {
         packing: Packing,
         /// Packed so.
         body: &'c [u8],
+        /// Of which profile.
+        profile: &'c Arc<Profile>,
     },
     /// A certificate.
     Enrolment {
@@ -345,6 +347,16 @@ pub(crate) enum Asked<'c> {
     },
 }
 
+impl<'c> Asked<'c> {
+    /// The profile that it asks for.
+    pub(crate) fn profile(self) -> Option<&'c Arc<Profile>> {
+        match self {
+            Asked::Discovery => None,
+            Asked::CaCertificates { profile, .. } | Asked::Enrolment { profile, .. } => Some(profile),
+        }
+    }
+}
+
 impl Prepared {
     fn answer(&self, resource: Resource, packing: Packing) -> Result<Asked<'_>, Reason> {
         let function = match resource {
@@ -353,7 +365,7 @@ impl Prepared {
                     Packing::CertsOnly => &self.certs_only,
                     Packing::Single => self.single.as_ref().ok_or(Reason::EstManyCertificates)?,
                 };
-                return Ok(Asked::CaCertificates { packing, body });
+                return Ok(Asked::CaCertificates { packing, body, profile: &self.profile });
             }
             Resource::SimpleEnroll => authority::Function::SimpleEnroll,
             Resource::SimpleReenroll => authority::Function::SimpleReenroll,

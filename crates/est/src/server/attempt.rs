@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use authority::ShownDevice;
@@ -26,6 +27,8 @@ pub struct Attempt {
     pub peer: SocketAddr,
     /// Who, by name, where the attempt came so far and a profile's rule yields one.
     pub device: Option<ShownDevice>,
+    /// The profile that the request asked for, once its path had named one.
+    pub profile: Option<Arc<str>>,
     /// How far it came.
     pub stage: Stage,
     /// What came of it.
@@ -123,6 +126,7 @@ impl Attempt {
         Attempt {
             peer: route.peer(),
             device,
+            profile: None,
             stage,
             outcome: Ok(success),
             offered,
@@ -144,6 +148,7 @@ impl Attempt {
         Attempt {
             peer: route.peer(),
             device,
+            profile: None,
             stage: reason.stage(),
             outcome: Err(reason),
             offered,

@@ -64,7 +64,8 @@ impl Server {
         match handled {
             Handled::Done(Done::Refused(refusal)) => {
                 if let Some(reason) = Reason::of_message_layer(refusal).or(refused) {
-                    self.refused(now, session, reason, describe(plaintext), Duration::ZERO);
+                    let profile = asked.and_then(Asked::profile);
+                    self.refused(now, session, profile, reason, describe(plaintext));
                 }
             }
             Handled::Done(_) => {}
@@ -95,7 +96,7 @@ impl Server {
         match asked {
             Err(reason) => {
                 self.respond(now, session, id, &config.refusal(reason));
-                self.refused(now, session, reason, describe(request.head().message().bytes()), Duration::ZERO);
+                self.refused(now, session, None, reason, describe(request.head().message().bytes()));
             }
             Ok(Asked::Discovery) => match config.directory.select(request.queries()) {
                 Ok(links) => {
@@ -105,15 +106,15 @@ impl Server {
                 }
                 Err(TooManyFilters) => {
                     self.respond(now, session, id, &config.refusal(Reason::EstTooManyFilters));
-                    self.refused(now, session, Reason::EstTooManyFilters, String::new(), Duration::ZERO);
+                    self.refused(now, session, None, Reason::EstTooManyFilters, String::new());
                 }
             },
-            Ok(Asked::CaCertificates { packing, body }) => {
+            Ok(Asked::CaCertificates { packing, body, profile }) => {
                 self.respond(now, session, id, &Response::content(Code::CONTENT, packing.content_format(), body));
                 // Each later block of an answer is a request of its own (RFC 7959 §2.4), and still one attempt.
                 if is_first_block(request.head()) {
                     self.counters.ca_certificates += 1;
-                    self.succeeded(session, Resource::CaCertificates, None, Duration::ZERO);
+                    self.succeeded(session, profile, (Resource::CaCertificates, None), Duration::ZERO);
                 }
             }
             Ok(Asked::Enrolment { function, packing, profile }) => {
@@ -127,14 +128,14 @@ impl Server {
         let Enrolment { function, packing, profile, csr } = enrolment;
         if csr.is_empty() {
             self.respond(now, session, id, &refusal(Reason::EstEmptyRequest, profile.diagnostics()));
-            self.refused(now, session, Reason::EstEmptyRequest, String::new(), Duration::ZERO);
+            self.refused(now, session, Some(&profile), Reason::EstEmptyRequest, String::new());
             return;
         }
         let owner = self.owner_of(session);
         if let Some(reason) = self.is_full(owner) {
             let max_age = self.jitter.max_age(self.retry_after());
             self.respond(now, session, id, &refusal(reason, profile.diagnostics()).with_max_age(max_age));
-            self.refused(now, session, reason, String::new(), Duration::ZERO);
+            self.refused(now, session, Some(&profile), reason, String::new());
             return;
         }
         let (Some(client), Some(facts)) = (self.pin(session), self.endpoint.facts(session)) else {
@@ -174,7 +175,7 @@ impl Server {
 
     /// A session that was idle for so long that its device's certificate is gone: the device has to authenticate anew.
     fn forget_device(&mut self, now: Now, session: SessionId) {
-        self.refused(now, session, Reason::EstSessionForgotten, String::new(), Duration::ZERO);
+        self.refused(now, session, None, Reason::EstSessionForgotten, String::new());
         self.close(now, session);
     }
 
@@ -217,7 +218,7 @@ impl Server {
                 if delivered {
                     self.counters.issued += 1;
                     let device = waiting.profile.shown(&issued.device);
-                    self.succeeded(job.session, resource(waiting.function), Some(device), elapsed);
+                    self.succeeded(job.session, &waiting.profile, (resource(waiting.function), Some(device)), elapsed);
                 }
             }
             Outcome::Refused(why) => {
@@ -249,32 +250,45 @@ impl Server {
         delivered
     }
 
-    fn succeeded(&mut self, session: SessionId, resource: Resource, device: Option<ShownDevice>, elapsed: Duration) {
+    /// `got` is what was answered, and to which device where the ledger knows it.
+    fn succeeded(
+        &mut self,
+        session: SessionId,
+        profile: &Profile,
+        got: (Resource, Option<ShownDevice>),
+        elapsed: Duration,
+    ) {
         if let Some(route) = self.endpoint.route(session) {
-            let success = Success::Function(resource);
-            self.outputs.push_back(Output::Attempt(Attempt::success(route, device, success, "".into(), elapsed)));
+            let (resource, device) = got;
+            let attempt = Attempt::success(route, device, Success::Function(resource), "".into(), elapsed);
+            let profile = Some(Arc::clone(profile.shared_name()));
+            self.outputs.push_back(Output::Attempt(Attempt { profile, ..attempt }));
         }
     }
 
-    fn refused(&mut self, now: Now, session: SessionId, reason: Reason, offered: String, elapsed: Duration) {
+    /// Refuses what never reached the authority; `profile` is nothing where the path has not named one.
+    fn refused(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        profile: Option<&Arc<Profile>>,
+        reason: Reason,
+        offered: String,
+    ) {
         let device = self.endpoint.peer(session).copied().and_then(|peer| self.identify(&peer));
         let why = Why { reason, offered: attempt::bounded(offered), detail: None };
-        self.record_refusal(now, session, device, why, elapsed);
+        let of = Of { device, profile: profile.map(|profile| Arc::clone(profile.shared_name())) };
+        self.record_refusal(now, session, of, why, Duration::ZERO);
     }
 
     fn refused_for(&mut self, now: Now, session: SessionId, waiting: &Waiting, why: Why, elapsed: Duration) {
         let device = waiting.profile.device_shown(&waiting.client.certificate, &waiting.client.anchor);
-        self.record_refusal(now, session, device, why, elapsed);
+        let of = Of { device, profile: Some(Arc::clone(waiting.profile.shared_name())) };
+        self.record_refusal(now, session, of, why, elapsed);
     }
 
-    fn record_refusal(
-        &mut self,
-        now: Now,
-        session: SessionId,
-        device: Option<ShownDevice>,
-        why: Why,
-        elapsed: Duration,
-    ) {
+    fn record_refusal(&mut self, now: Now, session: SessionId, of: Of, why: Why, elapsed: Duration) {
+        let Of { device, profile } = of;
         let Why { reason, offered, detail } = why;
         match reason.entry().wire {
             Wire::Response(Code::SERVICE_UNAVAILABLE) => {
@@ -290,6 +304,7 @@ impl Server {
         if let Some(route) = self.endpoint.route(session) {
             let mut attempt = Attempt::refusal(route, device, reason, offered, elapsed);
             attempt.detail = detail.map(|detail| detail.into());
+            attempt.profile = profile;
             self.report(now, route, attempt);
         }
     }
@@ -337,6 +352,12 @@ fn is_first_block(head: &Head<'_>) -> bool {
     !matches!(head.block(coap::Number::BLOCK2), Ok(Some(block)) if block.num > 0)
 }
 
+/// Whose attempt was refused.
+struct Of {
+    device: Option<ShownDevice>,
+    profile: Option<Arc<str>>,
+}
+
 /// A whole enrolment request.
 struct Enrolment {
     function: Function,
@@ -375,7 +396,10 @@ impl Resources for Table<'_, '_> {
             Asked::Discovery | Asked::CaCertificates { .. } => Admit { body_bytes_max: 0, repeat: Repeat::Computed },
             // Turned away before the first block is gathered: 5.03 has no Block2, and the upload is saved.
             Asked::Enrolment { .. } => match self.turns_away {
-                Some(reason) => return Err(refuse(reason).with_max_age(self.jitter.max_age(self.retry))),
+                Some(reason) => {
+                    self.asked.set(Some(asked));
+                    return Err(refuse(reason).with_max_age(self.jitter.max_age(self.retry)));
+                }
                 None => Admit { body_bytes_max: self.config.limits.csr_bytes_max, repeat: Repeat::Remembered },
             },
         };

@@ -534,3 +534,28 @@ fn assert_refused(failure: &Failure, reason: Reason) {
     assert_eq!(refused.reason(), Some(reason));
     assert_eq!(Some(refused.code), reason.response_code());
 }
+
+#[test]
+fn an_attempt_names_its_profile_once_the_path_has_named_it() {
+    let mut world = World::with(|_, spec| spec.limits.pending_max = 1);
+    let profile = |world: &World| world.attempts.last().unwrap().profile.clone();
+    let (one, two) = (world.pki.device(1), world.pki.device(2));
+    let mut device = world.connect(1, &one, ClientConfig::default());
+    assert_eq!(profile(&world), None, "a handshake comes before the path");
+    world.ask(&mut device, Operation::CaCertificates);
+    let name = profile(&world);
+    assert!(name.is_some_and(|name| world.server.config().profiles().any(|known| known.name() == &*name)));
+    let name = profile(&world);
+    world.ask(&mut device, Operation::Reenroll { csr: csr(one.certificate.subject(), &Key::new()) });
+    assert_eq!(world.attempts.last().unwrap().reason(), Some(Reason::RenewalNotOfThisCa));
+    assert_eq!(profile(&world), name, "refused by the authority");
+    world.pace = Pace::Held;
+    world.ask(&mut device, Operation::Enroll { csr: csr(one.certificate.subject(), &Key::new()) });
+    let mut second = world.connect(2, &two, ClientConfig::default());
+    world.ask(&mut second, Operation::Enroll { csr: csr(two.certificate.subject(), &Key::new()) });
+    assert_eq!(world.attempts.last().unwrap().reason(), Some(Reason::EstPendingFull));
+    assert_eq!(profile(&world), name, "refused before its blocks were gathered");
+    world.release();
+    world.run(&mut device);
+    assert_eq!((world.attempts.last().unwrap().reason(), profile(&world)), (None, name), "and issued");
+}

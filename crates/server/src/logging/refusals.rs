@@ -308,6 +308,7 @@ mod tests {
         Attempt {
             peer: peer.parse().unwrap(),
             device: device.and_then(DeviceId::new).map(ShownDevice::short),
+            profile: None,
             stage: Stage::Request,
             outcome: Err(reason),
             offered: "".into(),

@@ -1,0 +1,74 @@
+//! What shows a running server to its operator: the metrics, and the log of certificates that expire.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use authority::MemoryLedger;
+use net::udp::BindFault;
+use rustls_pki_types::UnixTime;
+
+use super::control::Control;
+use super::runtime::Runtime;
+use super::snapshot::Snapshot;
+use super::{StartFault, dates, rows};
+use crate::config::Config;
+use crate::load::Loaded;
+use crate::metrics::{Capacities, Exposition, Listener, Readings};
+
+/// What is watched.
+pub(super) struct Watched {
+    pub(super) ledger: Arc<MemoryLedger>,
+    pub(super) control: Arc<Control>,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
+/// The metrics of a server that starts with this configuration.
+pub(super) fn exposition(loaded: &Loaded, utc: UnixTime) -> Arc<Exposition> {
+    let config = &loaded.config;
+    let exposition = if config.metrics.is_some() { Exposition::new() } else { Exposition::none() };
+    let outside_max = u64::try_from(loaded.outside_max).unwrap_or(u64::MAX);
+    exposition.started(
+        utc,
+        &Capacities {
+            sessions: loaded.sessions_max.into(),
+            half_open: config.limits.half_open_max.into(),
+            enrolments_in_flight: config.limits.enrolments_in_flight_max.into(),
+            pool_jobs: outside_max.saturating_mul(loaded.shards.into()),
+            ledger_certificates: config.ledger.rows_max.into(),
+        },
+    );
+    exposition.reloaded(Some(utc));
+    Arc::new(exposition)
+}
+
+impl Watched {
+    /// Starts what watches. Gives the address of the metrics, if they are anywhere.
+    pub(super) fn start(
+        self,
+        config: &Config,
+        exposition: &Exposition,
+        runtime: &Runtime,
+    ) -> Result<Option<SocketAddr>, StartFault> {
+        let Self { ledger, control, snapshot } = self;
+        let certificates = move || Arc::clone(&snapshot.load().certificates);
+        runtime.spawn("the watch over certificates", dates::watch(certificates.clone(), UnixTime::now));
+        let Some(section) = &config.metrics else { return Ok(None) };
+        let address = section.listen.value;
+        let socket =
+            TcpListener::bind(address).map_err(|source| StartFault::Metrics(BindFault::listening(address, source)))?;
+        let ending = Arc::clone(&control);
+        let page = exposition.page(Readings {
+            ready: Box::new(move || control.is_admitting()),
+            draining: Box::new(move || ending.is_ending()),
+            ledger_rows: Box::new(move || rows(&ledger)),
+            certificates: Box::new(certificates),
+        });
+        let Some(page) = page else { return Ok(None) };
+        let _context = runtime.enter();
+        let listener = Listener::new(socket, page).map_err(StartFault::System)?;
+        let address = listener.address();
+        runtime.spawn("the metrics listener", listener.run());
+        Ok(Some(address))
+    }
+}

@@ -1,0 +1,225 @@
+//! The dates of every certificate that the configuration names: judged when it is read, shown as metrics, and judged again while the server runs.
+
+use std::path::PathBuf;
+
+use pki::{Certificate, Digest, UnixTime, Validity};
+
+use super::{Loading, Warning, rfc3339};
+use crate::config::{Problem, Read, SERVER, SERVER_ISSUER, Standing};
+
+/// Time to renew a certificate: its owner may be on leave, its CA in a safe.
+const SOON_SECONDS: u64 = 30 * 86_400;
+
+/// What it means that a certificate is outside its validity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gravity {
+    /// The server would serve nobody: it does not start.
+    Fault,
+    /// The same but for its end, which the operator has accepted.
+    FaultUnlessExpired,
+    /// At most some devices are refused: those of a CA's profiles, or those that judge the dates of what they trust.
+    Warning,
+}
+
+/// What the server has a certificate for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CertificateRole {
+    /// The server's own.
+    Server,
+    /// Behind the server's own in the chain that devices are sent.
+    ServerIssuer,
+    /// Of a `[ca.NAME]`: it issues, or stands above one that does.
+    Ca,
+    /// Whose devices a profile accepts.
+    Manufacturer,
+    /// In `server.trust`.
+    TrustedCa,
+}
+
+impl CertificateRole {
+    /// Its name in a metric's label.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            CertificateRole::Server => "server",
+            CertificateRole::ServerIssuer => "server_issuer",
+            CertificateRole::Ca => "ca",
+            CertificateRole::Manufacturer => "manufacturer",
+            CertificateRole::TrustedCa => "trusted_ca",
+        }
+    }
+
+    /// Whose certificate it is, in a sentence about its dates.
+    const fn words(self) -> &'static str {
+        match self {
+            CertificateRole::Server => SERVER,
+            CertificateRole::ServerIssuer => SERVER_ISSUER,
+            CertificateRole::Ca => "CA",
+            CertificateRole::Manufacturer => "manufacturer",
+            CertificateRole::TrustedCa => "trusted CA",
+        }
+    }
+
+    /// What to do about one that is outside its validity, or soon will be.
+    const fn remedy(self, standing: Standing) -> &'static str {
+        match (self, standing) {
+            (CertificateRole::Server | CertificateRole::ServerIssuer, Standing::Expired) => {
+                "renew it, then SIGHUP; until then only devices that do not look at dates trust this server"
+            }
+            (CertificateRole::Server | CertificateRole::ServerIssuer, _) => {
+                "renew it, then SIGHUP; once it has expired no device trusts this server"
+            }
+            (CertificateRole::Ca, _) => {
+                "renew it, then SIGHUP; outside its validity its profiles answer 5.03, the others enrol"
+            }
+            (CertificateRole::TrustedCa, _) => {
+                "give devices its successor and name that here; devices that judge the dates of what they trust refuse this server outside them"
+            }
+            (CertificateRole::Manufacturer, _) => {
+                "its devices enrol whatever its dates are; where they are not to, take it out of `manufacturers`, then SIGHUP"
+            }
+        }
+    }
+}
+
+/// A certificate that the configuration names, as far as its dates are concerned.
+#[derive(Clone, Debug)]
+pub(crate) struct DatedCertificate {
+    pub(crate) role: CertificateRole,
+    pub(crate) subject: String,
+    pub(crate) path: PathBuf,
+    pub(crate) digest: Digest,
+    validity: Validity,
+    /// The key of the configuration that names the file.
+    key: String,
+}
+
+impl DatedCertificate {
+    pub(crate) fn not_after(&self) -> UnixTime {
+        self.validity.not_after
+    }
+
+    /// The one that expires first comes first. Equal for one certificate of one file, however often the configuration names it.
+    pub(crate) fn order(&self) -> impl Ord + use<'_> {
+        (self.not_after(), self.role, &self.path, self.digest.as_bytes())
+    }
+
+    /// How it stands to the clock, and since or until when; nothing where it is valid for 30 days and more.
+    fn standing(&self, now: UnixTime) -> Option<(Standing, UnixTime)> {
+        let Validity { not_before, not_after } = self.validity;
+        if now > not_after {
+            Some((Standing::Expired, not_after))
+        } else if now < not_before {
+            Some((Standing::NotYetValid, not_before))
+        } else if now.as_secs().saturating_add(SOON_SECONDS) > not_after.as_secs() {
+            Some((Standing::Expiring, not_after))
+        } else {
+            None
+        }
+    }
+
+    fn problem(&self, standing: Standing, at: UnixTime) -> Problem {
+        Problem::Validity { path: self.path.clone(), whose: self.role.words(), standing, at: rfc3339(at) }
+    }
+
+    fn warning(&self, standing: Standing, at: UnixTime) -> Warning {
+        let what = self.problem(standing, at).to_string();
+        Warning { key: self.key.clone(), what, remedy: self.role.remedy(standing) }
+    }
+}
+
+/// What there is to say at this time of the certificates that are outside their validity or will be within 30 days: each once, the one that
+/// expires first at the beginning.
+pub(crate) fn warnings_at(now: UnixTime, certificates: &[DatedCertificate]) -> Vec<Warning> {
+    let mut concerned: Vec<_> =
+        certificates.iter().filter_map(|it| it.standing(now).map(|(standing, at)| (it, standing, at))).collect();
+    concerned.sort_by_key(|(it, ..)| it.order());
+    concerned.dedup_by_key(|(it, ..)| it.order());
+    concerned.into_iter().map(|(it, standing, at)| it.warning(standing, at)).collect()
+}
+
+impl Loading {
+    /// Notes a certificate and judges its dates: what it cannot serve now is as grave as the caller says, what ends soon is a warning.
+    pub(super) fn check_validity<T>(
+        &mut self,
+        named: &Read<T>,
+        path: PathBuf,
+        role: CertificateRole,
+        certificate: &Certificate,
+        gravity: Gravity,
+    ) {
+        let dated = DatedCertificate {
+            role,
+            subject: certificate.subject().to_string(),
+            path,
+            digest: certificate.digest(),
+            validity: certificate.validity(),
+            key: named.key.clone(),
+        };
+        if let Some((standing, at)) = dated.standing(self.utc) {
+            match (gravity, standing) {
+                (Gravity::Fault, Standing::Expired)
+                | (Gravity::Fault | Gravity::FaultUnlessExpired, Standing::NotYetValid) => {
+                    self.faults.push(named.fault(dated.problem(standing, at)));
+                }
+                (Gravity::Warning, _) | (Gravity::FaultUnlessExpired, Standing::Expired) | (_, Standing::Expiring) => {
+                    self.warnings.push(dated.warning(standing, at))
+                }
+            }
+        }
+        self.certificates.push(dated);
+    }
+}
+
+/// Certificates for tests, here and of the metrics.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The beginning of this day since 1970.
+    pub(crate) fn at(day: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(day * 86_400))
+    }
+
+    pub(crate) fn dated(role: CertificateRole, file: &str, from: u64, until: u64) -> DatedCertificate {
+        DatedCertificate {
+            role,
+            subject: format!("CN={file}"),
+            path: file.into(),
+            digest: Digest::of(file.as_bytes()),
+            validity: Validity { not_before: at(from), not_after: at(until) },
+            key: "a.key".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{at, dated};
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_told_of_from_thirty_days_ahead_with_file_date_and_remedy() {
+        let server = [dated(CertificateRole::Server, "server.pem", 100, 200)];
+        assert_eq!(warnings_at(at(170), &server), []);
+        let [soon] = &warnings_at(at(171), &server)[..] else { panic!("one warning") };
+        assert_eq!(soon.what, "the server certificate server.pem expires on 1970-07-20T00:00:00Z");
+        assert!(soon.remedy.starts_with("renew it"), "{soon}");
+        let [over] = &warnings_at(at(201), &server)[..] else { panic!("one warning") };
+        assert_eq!(over.what, "the server certificate server.pem expired on 1970-07-20T00:00:00Z");
+        let [early] = &warnings_at(at(99), &server)[..] else { panic!("one warning") };
+        assert!(early.what.contains("is valid from 1970-04-11T00:00:00Z on"), "{early}");
+    }
+
+    #[test]
+    fn the_first_to_expire_is_told_first_and_a_file_that_is_named_twice_once() {
+        let twice = dated(CertificateRole::Manufacturer, "m.pem", 0, 200);
+        let ca = dated(CertificateRole::Ca, "ca.pem", 0, 190);
+        let later = dated(CertificateRole::Ca, "later.pem", 0, 900);
+        let told: Vec<String> =
+            warnings_at(at(180), &[twice.clone(), later, ca, twice]).into_iter().map(|warning| warning.what).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("the CA certificate ca.pem") && told[1].contains("m.pem"), "{told:?}");
+    }
+}

@@ -1,0 +1,224 @@
+//! The handles that shards count with: those of the whole server, and a set for each profile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use est::reason::{Stage, Wire};
+use est::{Reason, Resource};
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use rustls_pki_types::UnixTime;
+
+use super::descriptions::{
+    DROPS, FORGERY_ALARMS, HANDSHAKE_SECONDS, HANDSHAKES, IN_FLIGHT, ISSUANCE_SECONDS, LAST_ENROLMENT, POOL_JOBS,
+    RECEIVED, RECEIVED_BYTES, REFUSALS, REQUEST_SECONDS, REQUESTS, SEND_CALLS, SENT, SENT_BYTES, SESSIONS,
+};
+use super::label::{LABEL_BYTES_MAX, bounded};
+
+/// The handles of the whole server. Cheap to clone; each shard has its own.
+#[derive(Clone)]
+pub(crate) struct Meters {
+    pub(crate) received: Counter,
+    pub(crate) received_bytes: Counter,
+    pub(crate) sent: Counter,
+    pub(crate) sent_bytes: Counter,
+    pub(crate) send_calls: Counter,
+    pub(crate) drops: Arc<[Counter]>,
+    pub(crate) shell_drops: ShellDrops,
+    pub(crate) forgery_alarms: Counter,
+    pub(crate) established: Gauge,
+    pub(crate) half_open: Gauge,
+    pub(crate) handshakes: Counter,
+    pub(crate) discoveries: Counter,
+    pub(crate) in_flight: Gauge,
+    pub(crate) pool_enrolments: Gauge,
+    pub(crate) pool_handshake_steps: Gauge,
+    pub(crate) handshake_seconds: Histogram,
+}
+
+/// What the shell itself drops.
+#[derive(Clone)]
+pub(crate) struct ShellDrops {
+    /// The send backlog was full.
+    pub(crate) backlog_full: Counter,
+    /// The kernel refused to send.
+    pub(crate) send_refused: Counter,
+    /// Sent to a group or to everybody.
+    pub(crate) not_unicast: Counter,
+    /// An outcome came back for an exchange that is gone.
+    pub(crate) stale_outcome: Counter,
+}
+
+impl Meters {
+    pub(super) fn register(registry: Registry<'_>) -> Self {
+        let dropped = |reason| registry.counter(DROPS, &[("reason", reason)]);
+        Self {
+            received: registry.counter(RECEIVED, &[]),
+            received_bytes: registry.counter(RECEIVED_BYTES, &[]),
+            sent: registry.counter(SENT, &[]),
+            sent_bytes: registry.counter(SENT_BYTES, &[]),
+            send_calls: registry.counter(SEND_CALLS, &[]),
+            drops: dtls::Drop::ALL.iter().map(|drop| dropped(drop.name())).collect(),
+            shell_drops: ShellDrops {
+                backlog_full: dropped("backlog_full"),
+                send_refused: dropped("send_refused"),
+                not_unicast: dropped("not_unicast"),
+                stale_outcome: dropped("stale_outcome"),
+            },
+            forgery_alarms: registry.counter(FORGERY_ALARMS, &[]),
+            established: registry.gauge(SESSIONS, &[("state", "established")]),
+            half_open: registry.gauge(SESSIONS, &[("state", "half_open")]),
+            handshakes: registry.counter(HANDSHAKES, &[]),
+            discoveries: registry.counter(REQUESTS, &[("profile", ""), ("function", "core")]),
+            in_flight: registry.gauge(IN_FLIGHT, &[]),
+            pool_enrolments: registry.gauge(POOL_JOBS, &[("kind", "enrolment")]),
+            pool_handshake_steps: registry.gauge(POOL_JOBS, &[("kind", "handshake_step")]),
+            handshake_seconds: registry.histogram(HANDSHAKE_SECONDS, &[]),
+        }
+    }
+}
+
+/// The handles of one profile, or of everything that happens without one.
+pub(crate) struct ProfileMeters {
+    functions: [FunctionMeters; Resource::ALL.len()],
+    /// In the order of [`Reason::ALL`]. A reason that cannot arise here has no series.
+    refusals: Box<[Counter]>,
+    last_enrolment: Gauge,
+    issuance_seconds: Histogram,
+}
+
+struct FunctionMeters {
+    requests: Counter,
+    seconds: Histogram,
+}
+
+impl ProfileMeters {
+    /// `label` is bounded; "" is of what has no profile.
+    fn register(registry: Registry<'_>, label: &str) -> Self {
+        let function = |resource: Resource| {
+            let labels = [("profile", label), ("function", resource.segment())];
+            FunctionMeters {
+                requests: registry.counter(REQUESTS, &labels),
+                seconds: registry.histogram(REQUEST_SECONDS, &labels),
+            }
+        };
+        Self {
+            functions: Resource::ALL.map(function),
+            refusals: Reason::ALL.iter().map(|reason| refusal(registry, label, *reason)).collect(),
+            last_enrolment: registry.gauge(LAST_ENROLMENT, &[("profile", label)]),
+            issuance_seconds: registry.histogram(ISSUANCE_SECONDS, &[("profile", label)]),
+        }
+    }
+
+    /// Counts a function that was answered with success.
+    #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; seconds since 1970 stay below 2^53")]
+    pub(crate) fn succeeded(&self, utc: UnixTime, function: Resource, seconds: f64) {
+        let index = Resource::ALL.iter().position(|known| *known == function);
+        if let Some(meters) = index.and_then(|index| self.functions.get(index)) {
+            meters.requests.increment(1);
+            meters.seconds.record(seconds);
+        }
+        if matches!(function, Resource::SimpleEnroll | Resource::SimpleReenroll) {
+            self.last_enrolment.set(utc.as_secs() as f64);
+        }
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn refused(&self, reason: Reason) {
+        let index = Reason::ALL.iter().position(|known| *known == reason);
+        if let Some(counter) = index.and_then(|index| self.refusals.get(index)) {
+            counter.increment(1);
+        }
+    }
+
+    /// Notes how long the authority had an enrolment.
+    pub(crate) fn issuance(&self, seconds: f64) {
+        self.issuance_seconds.record(seconds);
+    }
+}
+
+/// No profile is known before the request, and what a device thinks of an answer is not seen here.
+fn refusal(registry: Registry<'_>, label: &str, reason: Reason) -> Counter {
+    let can_arise = match reason.stage() {
+        Stage::Handshake => label.is_empty(),
+        Stage::Request | Stage::Decision | Stage::Issuance => true,
+        Stage::Answer => false,
+    };
+    if !can_arise {
+        return Counter::noop();
+    }
+    let labels =
+        [("profile", label), ("stage", reason.stage().name()), ("class", class(reason)), ("reason", reason.code())];
+    registry.counter(REFUSALS, &labels)
+}
+
+/// Who ended an attempt, and whether it is worth to try it again.
+fn class(reason: Reason) -> &'static str {
+    match reason.entry().wire {
+        Wire::Alert(_) => "refused",
+        Wire::Response(code) if code == coap::Code::SERVICE_UNAVAILABLE => "later",
+        Wire::Response(_) => "refused",
+        Wire::Close | Wire::Silence if reason.code().starts_with("dtls.alert.") => "by_device",
+        Wire::Close | Wire::Silence => "broken_off",
+    }
+}
+
+/// The meters of all profiles, for one configuration.
+pub(crate) struct ProfileTable {
+    /// What has no profile.
+    without: Arc<ProfileMeters>,
+    by_name: BTreeMap<Box<str>, Arc<ProfileMeters>>,
+}
+
+/// Profiles that have series of their own, counted over all configurations of a process: what was shown once stays, since a counter that vanishes
+/// looks like one that began again. A profile has about 150 series. The names that come after them share the series without a profile.
+const PROFILES_MAX: usize = 256;
+
+impl ProfileTable {
+    pub(super) fn new(registry: Registry<'_>) -> Self {
+        Self { without: Arc::new(ProfileMeters::register(registry, "")), by_name: BTreeMap::new() }
+    }
+
+    /// The same with these profiles beside those that there were. An enrolment that began before a reload is counted under the profile that it has.
+    pub(super) fn with<'n>(&self, registry: Registry<'_>, names: impl Iterator<Item = &'n str>) -> Self {
+        let mut by_name = self.by_name.clone();
+        for name in names {
+            if by_name.len() < PROFILES_MAX && !by_name.contains_key(name) {
+                let label = bounded(name, LABEL_BYTES_MAX);
+                by_name.insert(name.into(), Arc::new(ProfileMeters::register(registry, &label)));
+            }
+        }
+        Self { without: Arc::clone(&self.without), by_name }
+    }
+
+    /// The meters of a profile.
+    pub(crate) fn of(&self, profile: Option<&str>) -> &ProfileMeters {
+        profile.and_then(|name| self.by_name.get(name)).unwrap_or(&self.without)
+    }
+}
+
+/// Where series are registered.
+#[derive(Clone, Copy)]
+pub(super) struct Registry<'r>(pub(super) &'r dyn Recorder);
+
+type Labels<'l> = [(&'static str, &'l str)];
+
+const METADATA: Metadata<'static> = Metadata::new("server", Level::INFO, None);
+
+impl Registry<'_> {
+    pub(super) fn counter(self, name: &'static str, labels: &Labels<'_>) -> Counter {
+        self.0.register_counter(&key(name, labels), &METADATA)
+    }
+
+    pub(super) fn gauge(self, name: &'static str, labels: &Labels<'_>) -> Gauge {
+        self.0.register_gauge(&key(name, labels), &METADATA)
+    }
+
+    fn histogram(self, name: &'static str, labels: &Labels<'_>) -> Histogram {
+        self.0.register_histogram(&key(name, labels), &METADATA)
+    }
+}
+
+fn key(name: &'static str, labels: &Labels<'_>) -> Key {
+    let labels: Vec<Label> = labels.iter().map(|(label, value)| Label::new(*label, (*value).to_owned())).collect();
+    Key::from_parts(name, labels)
+}
