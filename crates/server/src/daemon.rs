@@ -13,6 +13,7 @@
 
 mod bind;
 mod control;
+mod dates;
 mod ledger;
 mod mailbox;
 mod publish;
@@ -21,10 +22,11 @@ mod restart;
 mod runtime;
 mod shard;
 mod snapshot;
+mod watch;
 mod work;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -39,7 +41,6 @@ use crate::config::{ConfigurationFaults, Sources};
 use crate::linux;
 use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
-use crate::metrics::{Listener, Meters, Readings, Registrar};
 use control::{Control, Phase};
 use ledger::Watched;
 use reload::Issuing;
@@ -110,15 +111,18 @@ fn assemble(
     let ledger = Arc::new(MemoryLedger::new(rows_max).since(UnixTime::now()));
     let control = Arc::new(Control::new(config.server.drain_timeout));
     let runtime = Runtime::start(Arc::clone(&control)).map_err(StartupFault::System)?;
-    let watch = Watch::start(&loaded, &ledger, &control, &runtime)?;
+    let exposition = watch::exposition(&loaded, UnixTime::now());
     let observer = match options.observer {
         Some(make) => make(&bound.addresses).map_err(StartupFault::Observer)?,
         None => None,
     };
     let random = Arc::new(SystemRandom::new());
     let watched = Watched::new(over(Arc::clone(&ledger) as Arc<dyn Ledger>), Arc::clone(&control));
-    let issuing = Issuing::new(config, Arc::new(watched), Arc::clone(&random));
+    let issuing = Issuing::new(config, Arc::new(watched), Arc::clone(&random), Arc::clone(&exposition));
     let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
+    let (watched_ledger, watched_control) = (Arc::clone(&ledger), Arc::clone(&control));
+    let watched = watch::Watched { ledger: watched_ledger, control: watched_control, snapshot: Arc::clone(&snapshot) };
+    let metrics_address = watched.start(config, &exposition, &runtime)?;
     let pool =
         Arc::new(Pool::new(config.server.pool_threads).map_err(|error| StartupFault::System(io::Error::other(error)))?);
     for warning in loaded.warnings() {
@@ -138,7 +142,7 @@ fn assemble(
         ledger,
         shards: Vec::new(),
         logs: Some(logs),
-        watch,
+        metrics_address,
         _runtime: runtime,
     };
     let (refusals, journal) = handle.logs.as_ref().map(Logs::senders).expect("they are given up by drop alone");
@@ -152,7 +156,7 @@ fn assemble(
             control: Arc::clone(&control),
             pool: Arc::clone(&pool),
             outside_max: loaded.outside_max,
-            meters: handle.watch.meters.clone(),
+            meters: exposition.meters(),
             refusals: refusals.clone(),
             journal: journal.clone(),
         };
@@ -170,7 +174,8 @@ pub struct Handle {
     shards: Vec<JoinHandle<io::Result<Ended>>>,
     /// Given up by drop alone.
     logs: Option<Logs>,
-    watch: Watch,
+    /// Where the metrics are, if anywhere.
+    metrics_address: Option<SocketAddr>,
     /// Ends last.
     _runtime: Runtime,
 }
@@ -196,7 +201,7 @@ impl Handle {
     /// Where `/metrics`, `/healthz` and `/readyz` are, if anywhere.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.watch.address
+        self.metrics_address
     }
 
     /// Certificates in the ledger.
@@ -365,38 +370,6 @@ impl Logs {
             // It does not panic.
             let _ = thread.join();
         }
-    }
-}
-
-/// What shows the server to its operator.
-struct Watch {
-    meters: Meters,
-    /// Where the metrics are, if anywhere.
-    address: Option<SocketAddr>,
-}
-
-impl Watch {
-    fn start(
-        loaded: &Loaded,
-        ledger: &Arc<MemoryLedger>,
-        control: &Arc<Control>,
-        runtime: &Runtime,
-    ) -> Result<Self, StartupFault> {
-        let Some(section) = &loaded.config.metrics else {
-            return Ok(Self { meters: Meters::none(), address: None });
-        };
-        let address = section.listen.value;
-        let socket = TcpListener::bind(address)
-            .map_err(|source| StartupFault::Metrics(BindFault::listening(address, source)))?;
-        let registrar = Registrar::new();
-        let (ledger, control) = (Arc::clone(ledger), Arc::clone(control));
-        let readings =
-            Readings { ready: Box::new(move || control.is_admitting()), ledger_rows: Box::new(move || rows(&ledger)) };
-        let _context = runtime.enter();
-        let listener = Listener::new(socket, &registrar, readings).map_err(StartupFault::System)?;
-        let address = listener.address();
-        runtime.spawn("the metrics listener", listener.run());
-        Ok(Self { meters: registrar.meters(), address: Some(address) })
     }
 }
 

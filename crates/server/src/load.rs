@@ -4,13 +4,14 @@
 //! on a faulty one is not checked.
 
 mod authorities;
+mod dates;
 mod lists;
 mod memory;
 mod secrets;
 mod shown;
 mod sizes;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use authority::{Profile, ProfileFault, ProfileSpec, RingSigner, Unrecorded};
@@ -22,10 +23,14 @@ use zeroize::Zeroizing;
 
 use crate::config::{
     self, Configuration, ConfigurationFault, ConfigurationFaults, Effective, LimitsSection, Location, Problem,
-    ProfileSection, Read, SERVER, SERVER_ISSUER, Sources, ValidityProblem,
+    ProfileSection, Sources,
 };
 use crate::secret_file::GroupReadable;
 use authorities::Authority;
+use dates::Gravity;
+#[cfg(test)]
+pub(crate) use dates::testing;
+pub(crate) use dates::{CertificateRole, DatedCertificate, warnings_at};
 
 pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
 
@@ -41,6 +46,8 @@ pub struct Loaded {
     pub(crate) sessions_max: u32,
     warnings: Vec<Warning>,
     sizes: HandshakeSizes,
+    /// Every certificate that the configuration names, for those who watch its dates.
+    pub(crate) certificates: Arc<[DatedCertificate]>,
 }
 
 impl Loaded {
@@ -144,10 +151,13 @@ fn load_into(process: &Arc<Process>, config: Configuration) -> Result<Loaded, Co
         group_readable: config.server.group_readable,
         faults: Vec::new(),
         warnings: Vec::new(),
+        certificates: Vec::new(),
     };
     let loaded = loading.all(config, process);
     match loaded {
-        Some(loaded) if loading.faults.is_empty() => Ok(Loaded { warnings: loading.warnings, ..loaded }),
+        Some(loaded) if loading.faults.is_empty() => {
+            Ok(Loaded { warnings: loading.warnings, certificates: loading.certificates.into(), ..loaded })
+        }
         _ => Err(ConfigurationFaults(loading.faults)),
     }
 }
@@ -159,6 +169,7 @@ struct Loading {
     group_readable: GroupReadable,
     faults: Vec<ConfigurationFault>,
     warnings: Vec<Warning>,
+    certificates: Vec<DatedCertificate>,
 }
 
 impl Loading {
@@ -198,6 +209,7 @@ impl Loading {
             outside_max,
             sessions_max,
             warnings: Vec::new(),
+            certificates: Arc::default(),
             sizes,
         })
     }
@@ -243,7 +255,13 @@ impl Loading {
         let certificates = self.manufacturers_in(section, path, file)?;
         for certificate in &certificates {
             let path = config::from_file(file, path);
-            self.check_validity(&section.manufacturers, path, "manufacturer", certificate, Gravity::Warning);
+            self.check_validity(
+                &section.manufacturers,
+                path,
+                CertificateRole::Manufacturer,
+                certificate,
+                Gravity::Warning,
+            );
         }
         Some(certificates)
     }
@@ -293,76 +311,7 @@ impl Loading {
             });
         }
     }
-
-    /// How a certificate stands to the clock: what it cannot serve now is as grave as the caller says, what ends soon is a warning.
-    fn check_validity<T>(
-        &mut self,
-        named: &Read<T>,
-        path: PathBuf,
-        whose: &'static str,
-        certificate: &Certificate,
-        gravity: Gravity,
-    ) {
-        let validity = certificate.validity();
-        let now = self.utc.as_secs();
-        let (standing, at) = if now > validity.not_after.as_secs() {
-            (ValidityProblem::Expired, validity.not_after)
-        } else if now < validity.not_before.as_secs() {
-            (ValidityProblem::NotYetValid, validity.not_before)
-        } else if now.saturating_add(SOON_SECONDS) > validity.not_after.as_secs() {
-            (ValidityProblem::Expiring, validity.not_after)
-        } else {
-            return;
-        };
-        let fault = named.fault(Problem::Validity { path, whose, standing, at: rfc3339(at) });
-        match (gravity, standing) {
-            (Gravity::Fault, ValidityProblem::Expired)
-            | (Gravity::Fault | Gravity::FaultUnlessExpired, ValidityProblem::NotYetValid) => self.faults.push(fault),
-            (Gravity::Warning, _)
-            | (Gravity::FaultUnlessExpired, ValidityProblem::Expired)
-            | (_, ValidityProblem::Expiring) => {
-                self.warnings.push(Warning {
-                    key: fault.key,
-                    what: fault.problem.to_string(),
-                    remedy: match whose {
-                        SERVER | SERVER_ISSUER if standing == ValidityProblem::Expired => {
-                            "renew it, then SIGHUP; until then only devices that do not look at dates trust this server"
-                        }
-                        SERVER | SERVER_ISSUER => {
-                            "renew it, then SIGHUP; once it has expired no device trusts this server"
-                        }
-                        "CA" => {
-                            "renew it, then SIGHUP; outside its validity its profiles answer 5.03, the others enrol"
-                        }
-                        TRUST => {
-                            "give devices its successor and name that here; devices that judge the dates of what they trust refuse this server outside them"
-                        }
-                        _ => {
-                            "its devices enrol whatever its dates are; where they are not to, take it out of `manufacturers`, then SIGHUP"
-                        }
-                    },
-                });
-            }
-        }
-    }
 }
-
-/// What it means that a certificate is outside its validity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gravity {
-    /// The server would serve nobody: it does not start.
-    Fault,
-    /// The same but for its end, which the operator has accepted.
-    FaultUnlessExpired,
-    /// At most some devices are refused: those of a CA's profiles, or those that judge the dates of what they trust.
-    Warning,
-}
-
-/// Whose a certificate of `server.trust` is, in a sentence about its dates.
-const TRUST: &str = "trusted CA";
-
-/// Time to renew a certificate: its owner may be on leave, its CA in a safe.
-const SOON_SECONDS: u64 = 30 * 86_400;
 
 /// One per core, unless it is said.
 fn shard_count(configured: u32) -> u16 {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use net::blocking_client::{BlockingClient, ConnectionFault};
 
-use support::{Identity, PATIENCE, Pki, days, enrol, loopbacks};
+use support::{Identity, PATIENCE, Pki, days, enrol, http, loopbacks};
 
 fn try_connect(pki: &Pki, identity: &Identity, server: &server::Handle) -> Result<BlockingClient, ConnectionFault> {
     BlockingClient::connect(pki.setup(identity, server.addresses()[0]), PATIENCE).map(|(device, _)| device)
@@ -163,4 +163,38 @@ fn limits_wait_for_the_restart_that_is_named() {
     for session in &mut sessions {
         assert!(session.ask(est::Operation::CaCertificates, PATIENCE).is_ok(), "no session gave way to another");
     }
+}
+
+#[test]
+fn the_metrics_follow_a_reload() {
+    let pki = Pki::new();
+    let text = format!("{}[metrics]\nlisten = \"127.0.0.1:0\"\n", pki.configuration(&["127.0.0.1:0"]));
+    let server = pki.start(&text);
+    let shows = |line: &str| http(server.metrics_address().unwrap(), "/metrics").1.contains(line);
+    // A shard counts in the turn in which it answers.
+    let enrolled = |profile: &str| {
+        let line = format!("\nmuster_requests_total{{profile=\"{profile}\",function=\"sen\"}} 1\n");
+        (0..100).any(|_| shows(&line))
+    };
+    let identity = pki.device(1);
+    enrol(&mut pki.connect(&identity, server.addresses()[0]), &identity);
+    assert!(enrolled("meters") && !shows("gas"));
+
+    let renamed = text.replace("name = \"meters\"", "name = \"gas\"");
+    server.reload(&pki.sources(&renamed)).unwrap();
+    let identity = pki.device(2);
+    enrol(&mut pki.connect(&identity, server.addresses()[0]), &identity);
+    assert!(enrolled("meters") && enrolled("gas"), "the old profile's numbers stay");
+    assert!(shows("\nmuster_last_reload_successful 1\n"));
+
+    // The certificates shown are those of the configuration in force.
+    let expiry = "muster_certificate_expiry_timestamp_seconds{kind=\"manufacturer\"";
+    let copy = |name: &str| format!("manufacturers = [\"{name}\"]");
+    std::fs::copy(pki.path("factory.pem"), pki.path("other.pem")).unwrap();
+    assert!(shows(expiry) && shows("factory.pem\"") && !shows("other.pem\""));
+    server.reload(&pki.sources(&renamed.replace(&copy("factory.pem"), &copy("other.pem")))).unwrap();
+    assert!(shows(expiry) && !shows("factory.pem\"") && shows("other.pem\""));
+
+    server.reload(&pki.sources("not a configuration")).unwrap_err();
+    assert!(shows("\nmuster_last_reload_successful 0\n") && shows("other.pem\""));
 }

@@ -161,20 +161,33 @@ fn metrics_health_and_readiness_are_shown() {
         assert_eq!(status, 200);
         for line in [
             "muster_handshakes_total 1",
-            "muster_requests_total{function=\"sen\"} 1",
+            "muster_requests_total{profile=\"meters\",function=\"sen\"} 1",
+            "muster_requests_total{profile=\"meters\",function=\"sren\"} 0",
             "muster_ledger_certificates 1",
             "muster_sessions{state=\"established\"} 1",
             "muster_sessions{state=\"half_open\"} 0",
             "muster_enrolments_in_flight 0",
             "muster_ready 1",
-            "muster_handshake_seconds_count 1",
-            "muster_pool_seconds_count 2",
+            "muster_draining 0",
+            "muster_handshake_duration_seconds_count 1",
+            "muster_request_duration_seconds_count{profile=\"meters\",function=\"sen\"} 1",
+            "muster_issuance_duration_seconds_count{profile=\"meters\"} 2",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
         }
         let refusals: Vec<&str> =
             text.lines().filter(|line| line.starts_with("muster_refusals_total") && line.ends_with(" 1")).collect();
         assert_eq!(refusals.len(), 1, "{refusals:?}");
+        assert!(refusals[0].contains("{profile=\"meters\",stage=\"decision\",class=\"refused\","), "{refusals:?}");
+        for kind in ["server", "ca", "manufacturer"] {
+            let series = format!("muster_certificate_expiry_timestamp_seconds{{kind=\"{kind}\",");
+            assert!(text.contains(&series), "{series} is not in\n{text}");
+        }
+        let scrape = |name: &str| http(address, "/metrics").1.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(scrape("muster_draining 0"), 1);
+        server.drain();
+        let drains = (0..100).any(|_| scrape("muster_draining 1") == 1 && scrape("muster_ready 0") == 1);
+        assert!(drains, "a server that drains is not ready");
     }
 }
 

@@ -5,28 +5,42 @@ use net::udp::{Socket, SocketCounters};
 
 use crate::metrics::Meters;
 
+/// What the shard itself counts.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Own {
+    /// Datagrams to a group or to everybody, since the start.
+    pub(super) not_unicast: u64,
+    /// In the pool now.
+    pub(super) enrolments: usize,
+    /// The same.
+    pub(super) handshake_steps: usize,
+}
+
 /// What was published so far.
 #[derive(Default)]
 pub(super) struct Publisher {
     traffic: SocketCounters,
     drops: Vec<u64>,
-    not_unicast: u64,
+    own: Own,
     counters: est::Counters,
     established: usize,
     half_open: usize,
 }
 
 impl Publisher {
-    pub(super) fn publish(&mut self, meters: &Meters, server: &est::Server, sockets: &[Socket], not_unicast: u64) {
+    pub(super) fn publish(&mut self, meters: &Meters, server: &est::Server, sockets: &[Socket], own: Own) {
         self.publish_traffic(meters, sockets);
-        add(&meters.shell_drops.not_unicast, &mut self.not_unicast, not_unicast);
+        let published = &mut self.own;
+        add(&meters.shell_drops.not_unicast, &mut published.not_unicast, own.not_unicast);
+        move_gauge(&meters.pool_enrolments, &mut published.enrolments, own.enrolments);
+        move_gauge(&meters.pool_handshake_steps, &mut published.handshake_steps, own.handshake_steps);
         self.drops.resize(dtls::DropReason::ALL.len(), 0);
         for ((meter, published), (_, count)) in meters.drops.iter().zip(&mut self.drops).zip(server.drops().iter()) {
             add(meter, published, count);
         }
         let counters = server.counters();
         add(&meters.handshakes, &mut self.counters.handshakes, counters.handshakes);
-        add(&meters.requests.discovery, &mut self.counters.discoveries, counters.discoveries);
+        add(&meters.discoveries, &mut self.counters.discoveries, counters.discoveries);
         add(&meters.shell_drops.stale_outcome, &mut self.counters.stale_outcomes, counters.stale_outcomes);
         move_gauge(&meters.in_flight, &mut self.counters.pending, counters.pending);
         if let Some(sessions) = counters.sessions {

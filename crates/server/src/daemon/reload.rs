@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use authority::{Flights, Issuer, Ledger};
 use net::SystemRandom;
 use pki::issue::NodePrefix;
+use rustls_pki_types::UnixTime;
 
 use super::control::Control;
 use super::restart::needs_restart;
@@ -21,6 +22,7 @@ use super::snapshot::Snapshot;
 use super::work::isolate;
 use crate::config::{Configuration, ConfigurationFaults, Sources};
 use crate::load::{self, Loaded, Process, Warning};
+use crate::metrics::Exposition;
 
 /// What a reload found, beside what it put in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +65,9 @@ impl Reloader {
     pub fn reload(&self, sources: &Sources) -> Result<Reloaded, ConfigurationFaults> {
         let running = &*self.0;
         let _turn = running.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let reread = load::load_beside(sources, &running.process, &running.started.limits)?;
+        let reread = load::load_beside(sources, &running.process, &running.started.limits);
+        running.issuing.exposition.reloaded(reread.is_ok().then(UnixTime::now));
+        let reread = reread?;
         running.snapshot.store(Arc::new(running.issuing.snapshot(&reread.loaded)));
         running.control.wake();
         Ok(Reloaded {
@@ -85,20 +89,26 @@ impl std::fmt::Debug for Reloader {
     }
 }
 
-/// What every issuer of this process shares.
+/// What every snapshot of this process shares.
 pub(super) struct Issuing {
     ledger: Arc<dyn Ledger>,
     flights: Arc<Flights>,
     random: Arc<SystemRandom>,
     /// For the life of the process: the ledger knows by it which certificates it would hold.
     node: NodePrefix,
+    exposition: Arc<Exposition>,
 }
 
 impl Issuing {
-    pub(super) fn new(config: &Configuration, ledger: Arc<dyn Ledger>, random: Arc<SystemRandom>) -> Self {
+    pub(super) fn new(
+        config: &Configuration,
+        ledger: Arc<dyn Ledger>,
+        random: Arc<SystemRandom>,
+        exposition: Arc<Exposition>,
+    ) -> Self {
         let in_flight_max = usize::try_from(config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
         let node = NodePrefix::new(config.server.node);
-        Self { node, ledger, flights: Arc::new(Flights::new(in_flight_max)), random }
+        Self { node, ledger, exposition, flights: Arc::new(Flights::new(in_flight_max)), random }
     }
 
     pub(super) fn snapshot(&self, loaded: &Loaded) -> Snapshot {
@@ -110,6 +120,12 @@ impl Issuing {
             Arc::clone(&self.flights),
         )
         .isolating(isolate);
-        Snapshot { est: Arc::clone(&loaded.est), issuer: Arc::new(issuer) }
+        let profiles = loaded.config.profiles.iter().map(|profile| profile.name.value.as_str());
+        Snapshot {
+            est: Arc::clone(&loaded.est),
+            issuer: Arc::new(issuer),
+            meters: self.exposition.profiles(profiles),
+            certificates: Arc::clone(&loaded.certificates),
+        }
     }
 }

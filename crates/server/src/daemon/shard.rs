@@ -25,7 +25,7 @@ use net::udp::{Batch, Socket, finish, is_passing};
 
 use super::control::{Control, Phase};
 use super::mailbox::{Mailbox, Sender, mailbox};
-use super::publish::Publisher;
+use super::publish::{Own, Publisher};
 use super::snapshot::Reader;
 use super::work::{Pool, Ticket};
 use crate::logging::{Issuance, Journal, Refusals};
@@ -211,8 +211,15 @@ impl Shard {
         }
         self.hand_over(now);
         self.send()?;
-        self.publisher.publish(&self.meters, &self.server, &self.sockets, self.not_unicast);
+        self.publish();
         Ok(())
+    }
+
+    fn publish(&mut self) {
+        let Desk { outside, steps, .. } = self.desk;
+        let own =
+            Own { not_unicast: self.not_unicast, enrolments: outside.saturating_sub(steps), handshake_steps: steps };
+        self.publisher.publish(&self.meters, &self.server, &self.sockets, own);
     }
 
     /// How long to sleep: not at all while datagrams wait, else until the next deadline of a session or of draining. Counted from the clock of the
@@ -273,7 +280,7 @@ impl Shard {
             self.server.handle_timeout(now);
         }
         self.sockets.iter_mut().for_each(Socket::abandon);
-        self.publisher.publish(&self.meters, &self.server, &self.sockets, self.not_unicast);
+        self.publish();
         Ok(dropped(&self.sockets) - before)
     }
 
@@ -317,7 +324,8 @@ impl Shard {
                     self.desk.outside = self.desk.outside.saturating_sub(outcomes.len());
                     for (ticket, outcome) in outcomes {
                         let took = now.mono.saturating_duration_since(ticket.since);
-                        self.meters.pool_seconds.record(took.as_secs_f64());
+                        let meters = self.snapshot.current().meters.of(Some(ticket.profile.name()));
+                        meters.issuance(took.as_secs_f64());
                         self.server.complete(now, ticket.job, outcome);
                     }
                 }
@@ -350,7 +358,7 @@ impl Shard {
 
     fn take_output(&mut self, now: Now, output: Output) {
         match output {
-            Output::Attempt(attempt) => self.note(attempt),
+            Output::Attempt(attempt) => self.note(now, attempt),
             // At most one for each thousand forged records.
             Output::Alarm(alarm @ Alarm::Forgeries(_)) => {
                 self.meters.forgery_alarms.increment(1);
@@ -374,15 +382,13 @@ impl Shard {
         }
     }
 
-    fn note(&self, attempt: Attempt) {
+    fn note(&self, now: Now, attempt: Attempt) {
         let seconds = attempt.elapsed.as_secs_f64();
+        let meters = self.snapshot.current().meters.of(attempt.profile.as_deref());
         match attempt.outcome {
             Ok(Success::Handshake) => self.meters.handshake_seconds.record(seconds),
-            Ok(Success::Function(function)) => {
-                self.meters.request_seconds.record(seconds);
-                self.meters.requests.of(function).increment(1);
-            }
-            Err(reason) => self.meters.refused(reason),
+            Ok(Success::Function(function)) => meters.succeeded(now.utc, function, seconds),
+            Err(reason) => meters.refused(reason),
         }
         if attempt.outcome.is_err() || !attempt.notices.is_empty() || tracing::enabled!(tracing::Level::DEBUG) {
             self.refusals.report(attempt);

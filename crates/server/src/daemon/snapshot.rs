@@ -5,10 +5,17 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use authority::Issuer;
 
-/// What a configuration becomes: how to answer, and who issues.
+use crate::load::DatedCertificate;
+use crate::metrics::ProfileTable;
+
+/// What a configuration becomes: how to answer, who issues, and what is counted and watched.
 pub(super) struct Snapshot {
     pub(super) est: Arc<est::ServerConfig>,
     pub(super) issuer: Arc<Issuer>,
+    /// For its profiles, and for those that were configured before.
+    pub(super) meters: Arc<ProfileTable>,
+    /// Every certificate that the configuration names.
+    pub(super) certificates: Arc<[DatedCertificate]>,
 }
 
 /// One shard's view: it notices a new snapshot at the beginning of a turn and uses it throughout.

@@ -11,8 +11,8 @@ use rustls_pki_types::UnixTime;
 use super::control::Control;
 use super::runtime::Runtime;
 use super::snapshot::Snapshot;
-use super::{StartFault, dates, rows};
-use crate::config::Config;
+use super::{StartupFault, dates, rows};
+use crate::config::Configuration;
 use crate::load::Loaded;
 use crate::metrics::{Capacities, Exposition, Listener, Readings};
 
@@ -46,17 +46,17 @@ impl Watched {
     /// Starts what watches. Gives the address of the metrics, if they are anywhere.
     pub(super) fn start(
         self,
-        config: &Config,
+        config: &Configuration,
         exposition: &Exposition,
         runtime: &Runtime,
-    ) -> Result<Option<SocketAddr>, StartFault> {
+    ) -> Result<Option<SocketAddr>, StartupFault> {
         let Self { ledger, control, snapshot } = self;
         let certificates = move || Arc::clone(&snapshot.load().certificates);
         runtime.spawn("the watch over certificates", dates::watch(certificates.clone(), UnixTime::now));
         let Some(section) = &config.metrics else { return Ok(None) };
         let address = section.listen.value;
-        let socket =
-            TcpListener::bind(address).map_err(|source| StartFault::Metrics(BindFault::listening(address, source)))?;
+        let socket = TcpListener::bind(address)
+            .map_err(|source| StartupFault::Metrics(BindFault::listening(address, source)))?;
         let ending = Arc::clone(&control);
         let page = exposition.page(Readings {
             ready: Box::new(move || control.is_admitting()),
@@ -66,7 +66,7 @@ impl Watched {
         });
         let Some(page) = page else { return Ok(None) };
         let _context = runtime.enter();
-        let listener = Listener::new(socket, page).map_err(StartFault::System)?;
+        let listener = Listener::new(socket, page).map_err(StartupFault::System)?;
         let address = listener.address();
         runtime.spawn("the metrics listener", listener.run());
         Ok(Some(address))

@@ -11,7 +11,7 @@ use pki::Certificate;
 use pki::chain::{Member, PassedOver};
 
 use super::secrets::PRIVATE_KEY;
-use super::{Gravity, Loading, Warning};
+use super::{CertificateRole, Gravity, Loading, Warning};
 use crate::config::{self, CaSection, Problem, Read};
 
 /// The file of each certificate of a chain, and its position in there, counted from 1.
@@ -103,7 +103,7 @@ impl Loading {
                 if chain.iter().any(|known: &Arc<Certificate>| known.digest() == certificate.digest()) {
                     continue;
                 }
-                self.check_validity(named, path.clone(), "CA", &certificate, Gravity::Warning);
+                self.check_validity(named, path.clone(), CertificateRole::Ca, &certificate, Gravity::Warning);
                 chain.push(certificate);
                 places.push((path.clone(), index + 1));
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pki::{Certificate, Digest, UnixTime, Validity};
 
 use super::{Loading, Warning, rfc3339};
-use crate::config::{Problem, Read, SERVER, SERVER_ISSUER, Standing};
+use crate::config::{Problem, Read, SERVER, SERVER_ISSUER, ValidityProblem};
 
 /// Time to renew a certificate: its owner may be on leave, its CA in a safe.
 const SOON_SECONDS: u64 = 30 * 86_400;
@@ -60,9 +60,9 @@ impl CertificateRole {
     }
 
     /// What to do about one that is outside its validity, or soon will be.
-    const fn remedy(self, standing: Standing) -> &'static str {
+    const fn remedy(self, standing: ValidityProblem) -> &'static str {
         match (self, standing) {
-            (CertificateRole::Server | CertificateRole::ServerIssuer, Standing::Expired) => {
+            (CertificateRole::Server | CertificateRole::ServerIssuer, ValidityProblem::Expired) => {
                 "renew it, then SIGHUP; until then only devices that do not look at dates trust this server"
             }
             (CertificateRole::Server | CertificateRole::ServerIssuer, _) => {
@@ -104,24 +104,24 @@ impl DatedCertificate {
     }
 
     /// How it stands to the clock, and since or until when; nothing where it is valid for 30 days and more.
-    fn standing(&self, now: UnixTime) -> Option<(Standing, UnixTime)> {
+    fn standing(&self, now: UnixTime) -> Option<(ValidityProblem, UnixTime)> {
         let Validity { not_before, not_after } = self.validity;
         if now > not_after {
-            Some((Standing::Expired, not_after))
+            Some((ValidityProblem::Expired, not_after))
         } else if now < not_before {
-            Some((Standing::NotYetValid, not_before))
+            Some((ValidityProblem::NotYetValid, not_before))
         } else if now.as_secs().saturating_add(SOON_SECONDS) > not_after.as_secs() {
-            Some((Standing::Expiring, not_after))
+            Some((ValidityProblem::Expiring, not_after))
         } else {
             None
         }
     }
 
-    fn problem(&self, standing: Standing, at: UnixTime) -> Problem {
+    fn problem(&self, standing: ValidityProblem, at: UnixTime) -> Problem {
         Problem::Validity { path: self.path.clone(), whose: self.role.words(), standing, at: rfc3339(at) }
     }
 
-    fn warning(&self, standing: Standing, at: UnixTime) -> Warning {
+    fn warning(&self, standing: ValidityProblem, at: UnixTime) -> Warning {
         let what = self.problem(standing, at).to_string();
         Warning { key: self.key.clone(), what, remedy: self.role.remedy(standing) }
     }
@@ -157,13 +157,13 @@ impl Loading {
         };
         if let Some((standing, at)) = dated.standing(self.utc) {
             match (gravity, standing) {
-                (Gravity::Fault, Standing::Expired)
-                | (Gravity::Fault | Gravity::FaultUnlessExpired, Standing::NotYetValid) => {
+                (Gravity::Fault, ValidityProblem::Expired)
+                | (Gravity::Fault | Gravity::FaultUnlessExpired, ValidityProblem::NotYetValid) => {
                     self.faults.push(named.fault(dated.problem(standing, at)));
                 }
-                (Gravity::Warning, _) | (Gravity::FaultUnlessExpired, Standing::Expired) | (_, Standing::Expiring) => {
-                    self.warnings.push(dated.warning(standing, at))
-                }
+                (Gravity::Warning, _)
+                | (Gravity::FaultUnlessExpired, ValidityProblem::Expired)
+                | (_, ValidityProblem::Expiring) => self.warnings.push(dated.warning(standing, at)),
             }
         }
         self.certificates.push(dated);

@@ -9,10 +9,8 @@ use pki::{Certificate, GeneralName, ServerName};
 
 use super::authorities::Authority;
 use super::secrets::PRIVATE_KEY;
-use super::{Gravity, Loading, TRUST, Warning};
-use crate::config::{
-    self, Configuration, ConfigurationFault, ExpiredServer, Problem, SERVER, SERVER_ISSUER, ServerFlaw,
-};
+use super::{CertificateRole, Gravity, Loading, Warning};
+use crate::config::{self, Configuration, ConfigurationFault, ExpiredServer, Problem, ServerFlaw};
 
 /// The chain that the server shows, with the key of its leaf.
 pub(super) struct Shown {
@@ -38,13 +36,13 @@ impl Loading {
             ExpiredServer::Served => Gravity::FaultUnlessExpired,
         };
         for Member { index, certificate: shown } in &chain {
-            let whose = if *index == 0 { SERVER } else { SERVER_ISSUER };
+            let role = if *index == 0 { CertificateRole::Server } else { CertificateRole::ServerIssuer };
             // A root that is sent along is an anchor, which not every device judges by its dates.
             let is_root = *index > 0 && shown.subject().matches(shown.issuer());
             self.check_validity(
                 certificate,
                 path.clone(),
-                whose,
+                role,
                 shown,
                 if is_root { Gravity::Warning } else { gravity },
             );
@@ -87,7 +85,7 @@ impl Loading {
         let certificates = self.trusted_in(trust, path, &config.file)?;
         for certificate in &certificates {
             let path = config::from_file(&config.file, path);
-            self.check_validity(trust, path, TRUST, certificate, Gravity::Warning);
+            self.check_validity(trust, path, CertificateRole::TrustedCa, certificate, Gravity::Warning);
         }
         Some(certificates)
     }

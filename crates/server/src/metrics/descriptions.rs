@@ -250,8 +250,8 @@ const PAGE_HEAD: &str = "\
 Generated from the table in `crates/server/src/metrics/descriptions.rs`; a test of the server compares this page with it.
 
 No label names a device: the log does that. `profile` is the name of a `[[profile]]` of the configuration, cut to 64 bytes. It is empty where no \
-profile was chosen: for everything before the request's path has named one (all of the handshake, paths that do not exist, blocks that do not fit \
-together), and for names beyond the 256th in the life of a process. The series of a profile that a reload removes stay until the process ends.
+profile was chosen: for everything that ends before the server has accepted the path, method and formats of a request (all of the handshake; paths \
+that do not exist), and for names beyond the 256th in the life of a process. The series of a profile that a reload removes stay until the process ends.
 
 `unit` says what the number counts; a boolean is 0 or 1. Times are in seconds since 1970, and durations in seconds.
 

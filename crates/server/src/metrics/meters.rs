@@ -57,7 +57,7 @@ impl Meters {
             sent: registry.counter(SENT, &[]),
             sent_bytes: registry.counter(SENT_BYTES, &[]),
             send_calls: registry.counter(SEND_CALLS, &[]),
-            drops: dtls::Drop::ALL.iter().map(|drop| dropped(drop.name())).collect(),
+            drops: dtls::DropReason::ALL.iter().map(|drop| dropped(drop.name())).collect(),
             shell_drops: ShellDrops {
                 backlog_full: dropped("backlog_full"),
                 send_refused: dropped("send_refused"),
