@@ -29,7 +29,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// Batches of each operation: the minimum over them is taken. The slowest operation makes this 40 ms.
 const BATCHES: usize = 40;
 const RUNS_PER_BATCH: usize = 10;
-/// A request or an answer of an enrolment, between a 20-byte acknowledgement and a full block: what PERF's sketch used.
+/// A request or an answer of an enrolment, between a 20-byte acknowledgement and a full block.
 const RECORD_BYTES: usize = 100;
 /// Handshake messages that the transcript covers, with an IDevID and a server certificate of about 450 bytes each.
 const TRANSCRIPT_BYTES: usize = 1700;

@@ -18,7 +18,7 @@ use crate::subject::SubjectRule;
 /// is an hour, and devices that keep no better time than five minutes do not check validity at all.
 pub const BACKDATE: Duration = Duration::from_secs(300);
 
-/// TESTS.md, E28.
+/// The longest that a certificate may be dated back (E28).
 const BACKDATE_MAX: Duration = Duration::from_secs(3600);
 const _: () = assert!(BACKDATE.as_secs() <= BACKDATE_MAX.as_secs(), "notBefore is at most an hour early");
 

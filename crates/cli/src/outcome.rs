@@ -1,6 +1,6 @@
 //! How a command ends: its exit status, and the one message that says who is at fault and what to do.
 //!
-//! The statuses are part of the interface (`DESIGN.md`, "Command line and configuration"): scripts branch on them.
+//! The statuses are part of the interface: scripts branch on them.
 
 use std::fmt;
 use std::process::ExitCode;

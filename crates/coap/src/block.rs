@@ -97,7 +97,7 @@ impl Block {
     }
 }
 
-/// Why an option value is no block.
+/// Why an option value is not a Block option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockError {
     /// More than 3 bytes.
@@ -106,6 +106,17 @@ pub enum BlockError {
     /// (RFC 7959 §2.2).
     ReservedSize,
 }
+
+impl std::fmt::Display for BlockError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Length => "a Block option of more than 3 bytes",
+            Self::ReservedSize => "a Block option with the reserved SZX 7",
+        })
+    }
+}
+
+impl std::error::Error for BlockError {}
 
 #[cfg(test)]
 mod tests {

@@ -55,8 +55,9 @@ impl Hash64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::HashSet;
+
+    use super::*;
 
     #[test]
     fn lengths_and_borders_of_fields_count() {

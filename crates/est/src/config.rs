@@ -64,7 +64,7 @@ impl ServerSpec {
             extended_master_secret: dtls::ExtendedMasterSecret::Prefer,
             public_key_steps: dtls::PublicKeySteps::Inline,
             dtls: dtls::EndpointLimits::default(),
-            name_authorities: NameAuthorities::No,
+            name_authorities: NameAuthorities::LeaveEmpty,
             profiles,
             short_root: Some("est".to_owned()),
             certificates: Arc::new(CertificateCache::new(CertificateCache::CERTIFICATES_MAX_DEFAULT)),

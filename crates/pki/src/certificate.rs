@@ -10,7 +10,7 @@ use crate::algorithm::{AlgorithmError, PublicKey, SignatureAlgorithm};
 use crate::der::{CERTIFICATE_LIMITS, DerError, Reader, Tag, check_as};
 use crate::digest::Digest;
 use crate::encoding::{Deviations, Encoding, Reading};
-use crate::extension::{EXTENSIONS_MAX, ExtendedKeyUsage, ExtensionError, Extensions, KeyUsage};
+use crate::extension::{EXTENSIONS_MAX, ExtendedKeyUsage, ExtensionFlaw, Extensions, KeyUsage};
 use crate::field::{At, Field, Located, in_certificate};
 use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::name::{InName, Name, NameError};
@@ -377,14 +377,14 @@ impl From<AlgorithmError> for CertificateFlaw {
     }
 }
 
-impl From<ExtensionError> for CertificateFlaw {
-    fn from(error: ExtensionError) -> Self {
+impl From<ExtensionFlaw> for CertificateFlaw {
+    fn from(error: ExtensionFlaw) -> Self {
         match error {
-            ExtensionError::Der(error) => Self::Der(error),
-            ExtensionError::Names(error) => Self::AlternativeNames(error),
-            ExtensionError::Repeated => Self::RepeatedExtension,
-            ExtensionError::TooMany => Self::TooManyExtensions,
-            ExtensionError::Value => Self::ExtensionValue,
+            ExtensionFlaw::Der(error) => Self::Der(error),
+            ExtensionFlaw::Names(error) => Self::AlternativeNames(error),
+            ExtensionFlaw::Repeated => Self::RepeatedExtension,
+            ExtensionFlaw::TooMany => Self::TooManyExtensions,
+            ExtensionFlaw::Value => Self::ExtensionValue,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::certificate::range_in;
 use crate::der::{CSR_LIMITS, DerError, Reader, Tag, check_as};
 use crate::digest::Digest;
 use crate::encoding::{Deviations, Encoding, Reading};
-use crate::extension::{EXTENSIONS_MAX, ExtendedKeyUsage, ExtensionError, Extensions, KeyUsage};
+use crate::extension::{EXTENSIONS_MAX, ExtendedKeyUsage, ExtensionFlaw, Extensions, KeyUsage};
 use crate::field::{At, Field, Located, in_request};
 use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::key::{Signature, SignatureError};
@@ -354,14 +354,14 @@ impl From<SignatureError> for CsrFlaw {
     }
 }
 
-impl From<ExtensionError> for CsrFlaw {
-    fn from(error: ExtensionError) -> Self {
+impl From<ExtensionFlaw> for CsrFlaw {
+    fn from(error: ExtensionFlaw) -> Self {
         match error {
-            ExtensionError::Der(error) => Self::Der(error),
-            ExtensionError::Names(error) => Self::AlternativeNames(error),
-            ExtensionError::Repeated => Self::RepeatedExtension,
-            ExtensionError::TooMany => Self::TooManyExtensions,
-            ExtensionError::Value => Self::ExtensionValue,
+            ExtensionFlaw::Der(error) => Self::Der(error),
+            ExtensionFlaw::Names(error) => Self::AlternativeNames(error),
+            ExtensionFlaw::Repeated => Self::RepeatedExtension,
+            ExtensionFlaw::TooMany => Self::TooManyExtensions,
+            ExtensionFlaw::Value => Self::ExtensionValue,
         }
     }
 }

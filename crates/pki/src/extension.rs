@@ -30,7 +30,7 @@ pub(crate) struct Extensions {
 
 impl Extensions {
     /// Reads a SEQUENCE OF Extension.
-    pub(crate) fn read(mut list: Reader<'_>, reading: &mut Reading) -> Result<Self, Located<ExtensionError>> {
+    pub(crate) fn read(mut list: Reader<'_>, reading: &mut Reading) -> Result<Self, Located<ExtensionFlaw>> {
         let mut out = Self::default();
         let mut seen = [Oid::new(&[]); EXTENSIONS_MAX];
         let mut index = 0;
@@ -42,16 +42,16 @@ impl Extensions {
                 || Field::Extension(ExtensionField { index, name: oid::extension_name(extension.id.contents()) });
             // RFC 5280 §4.2: "A certificate MUST NOT include more than one instance of a particular extension."
             if seen[..index].contains(&extension.id) {
-                return Err(Located { field: field(), flaw: ExtensionError::Repeated });
+                return Err(Located { field: field(), flaw: ExtensionFlaw::Repeated });
             }
-            *seen.get_mut(index).ok_or(ExtensionError::TooMany).at(Field::Extensions)? = extension.id;
+            *seen.get_mut(index).ok_or(ExtensionFlaw::TooMany).at(Field::Extensions)? = extension.id;
             out.remember(extension, reading).map_err(|flaw| Located { field: field(), flaw })?;
             index += 1;
         }
         Ok(out)
     }
 
-    fn remember(&mut self, extension: Extension<'_>, reading: &mut Reading) -> Result<(), ExtensionError> {
+    fn remember(&mut self, extension: Extension<'_>, reading: &mut Reading) -> Result<(), ExtensionFlaw> {
         let value = extension.value;
         match extension.id {
             oid::BASIC_CONSTRAINTS => self.basic_constraints = Some(BasicConstraints::read(value, reading)?),
@@ -103,20 +103,20 @@ impl<'a> Extension<'a> {
 }
 
 /// Key identifiers are hashes of at most 64 octets in every method that exists.
-fn key_identifier(octets: &[u8]) -> Result<Box<[u8]>, ExtensionError> {
-    if (1..=64).contains(&octets.len()) { Ok(octets.into()) } else { Err(ExtensionError::Value) }
+fn key_identifier(octets: &[u8]) -> Result<Box<[u8]>, ExtensionFlaw> {
+    if (1..=64).contains(&octets.len()) { Ok(octets.into()) } else { Err(ExtensionFlaw::Value) }
 }
 
 /// RFC 5280 §4.2.1.10: at least one of `permittedSubtrees [0]` and `excludedSubtrees [1]`, each a `SEQUENCE SIZE (1..MAX)`. An empty list
 /// constrains nothing for webpki; whoever wrote it meant something else.
-fn check_name_constraints(value: &[u8], reading: &mut Reading) -> Result<(), ExtensionError> {
+fn check_name_constraints(value: &[u8], reading: &mut Reading) -> Result<(), ExtensionFlaw> {
     check_value(value, reading)?;
     let mut constraints = Reader::sequence(value)?;
     let lists =
         [constraints.optional(Tag::context_constructed(0))?, constraints.optional(Tag::context_constructed(1))?];
     constraints.finish()?;
     let filled = lists.iter().any(Option::is_some) && !lists.contains(&Some(&[]));
-    if filled { Ok(()) } else { Err(ExtensionError::Value) }
+    if filled { Ok(()) } else { Err(ExtensionFlaw::Value) }
 }
 
 /// The contents of an extension are DER of their own.
@@ -128,11 +128,11 @@ fn check_value(value: &[u8], reading: &mut Reading) -> Result<(), DerError> {
 fn read_whole<'a, T: FromDer<'a, x509_parser::error::X509Error>>(
     value: &'a [u8],
     reading: &mut Reading,
-) -> Result<T, ExtensionError> {
+) -> Result<T, ExtensionFlaw> {
     check_value(value, reading)?;
     match T::from_der(value) {
         Ok((&[], read)) => Ok(read),
-        _ => Err(ExtensionError::Value),
+        _ => Err(ExtensionFlaw::Value),
     }
 }
 
@@ -144,7 +144,7 @@ pub(crate) struct BasicConstraints {
 }
 
 impl BasicConstraints {
-    fn read(value: &[u8], reading: &mut Reading) -> Result<Self, ExtensionError> {
+    fn read(value: &[u8], reading: &mut Reading) -> Result<Self, ExtensionFlaw> {
         // x509-parser takes a FALSE that is encoded; DER does not.
         let mut contents = Reader::sequence(value)?;
         contents.default_false_as(reading)?;
@@ -158,10 +158,10 @@ impl BasicConstraints {
 pub struct KeyUsage(u16);
 
 impl KeyUsage {
-    fn read(value: &[u8], reading: &mut Reading) -> Result<Self, ExtensionError> {
+    fn read(value: &[u8], reading: &mut Reading) -> Result<Self, ExtensionFlaw> {
         let read: parsed::KeyUsage = read_whole(value, reading)?;
         // "When the keyUsage extension appears in a certificate, at least one of the bits MUST be set to 1."
-        if read.flags == 0 || value.len() > 5 { Err(ExtensionError::Value) } else { Ok(Self(read.flags)) }
+        if read.flags == 0 || value.len() > 5 { Err(ExtensionFlaw::Value) } else { Ok(Self(read.flags)) }
     }
 
     /// digitalSignature: may sign in a handshake.
@@ -228,11 +228,11 @@ impl ExtendedKeyUsage {
         self == Self { client_auth: true, ..Self::default() }
     }
 
-    fn read(value: &[u8], reading: &mut Reading) -> Result<Self, ExtensionError> {
+    fn read(value: &[u8], reading: &mut Reading) -> Result<Self, ExtensionFlaw> {
         check_value(value, reading)?;
         let mut purposes = Reader::sequence(value)?;
         if purposes.is_empty() {
-            return Err(ExtensionError::Value); // "SEQUENCE SIZE (1..MAX) OF KeyPurposeId"
+            return Err(ExtensionFlaw::Value); // "SEQUENCE SIZE (1..MAX) OF KeyPurposeId"
         }
         let mut out = Self::default();
         while !purposes.is_empty() {
@@ -251,7 +251,7 @@ impl ExtendedKeyUsage {
 
 /// Why extensions cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ExtensionError {
+pub(crate) enum ExtensionFlaw {
     Der(DerError),
     Names(GeneralNamesError),
     Repeated,
@@ -259,13 +259,13 @@ pub(crate) enum ExtensionError {
     Value,
 }
 
-impl From<DerError> for ExtensionError {
+impl From<DerError> for ExtensionFlaw {
     fn from(error: DerError) -> Self {
         Self::Der(error)
     }
 }
 
-impl From<GeneralNamesError> for ExtensionError {
+impl From<GeneralNamesError> for ExtensionFlaw {
     fn from(error: GeneralNamesError) -> Self {
         Self::Names(error)
     }
@@ -290,7 +290,7 @@ mod tests {
         out.into_vec()
     }
 
-    fn read(extensions: &[(Oid<'_>, bool, &[u8])]) -> Result<Extensions, ExtensionError> {
+    fn read(extensions: &[(Oid<'_>, bool, &[u8])]) -> Result<Extensions, ExtensionFlaw> {
         Extensions::read(Reader::new(&list(extensions)), &mut Reading::default()).map_err(|located| located.flaw)
     }
 
@@ -303,29 +303,29 @@ mod tests {
         let device = usage(&[3, 2, 5, 0xa0]).unwrap();
         assert!(device.digital_signature() && !device.is_only_digital_signature());
         assert!(usage(&[3, 2, 3, 0x08]).unwrap().key_agreement());
-        assert_eq!(usage(&[3, 1, 0]), Err(ExtensionError::Value), "no bit at all");
-        assert_eq!(usage(&[3, 4, 0, 0x80, 0, 1]), Err(ExtensionError::Value), "more bits than there are");
+        assert_eq!(usage(&[3, 1, 0]), Err(ExtensionFlaw::Value), "no bit at all");
+        assert_eq!(usage(&[3, 4, 0, 0x80, 0, 1]), Err(ExtensionFlaw::Value), "more bits than there are");
     }
 
     #[test]
     fn e20_extension_contents_are_strict_too() {
         assert_eq!(
             read(&[(oid::BASIC_CONSTRAINTS, true, &[0x30, 3, 1, 1, 0])]).unwrap_err(),
-            ExtensionError::Der(DerError::EncodedDefault)
+            ExtensionFlaw::Der(DerError::EncodedDefault)
         );
         assert_eq!(
             read(&[(oid::BASIC_CONSTRAINTS, true, &[0x30, 3, 1, 1, 1])]).unwrap_err(),
-            ExtensionError::Der(DerError::Boolean)
+            ExtensionFlaw::Der(DerError::Boolean)
         );
         assert_eq!(
             read(&[(oid::KEY_USAGE, true, &[3, 0x81, 2, 7, 0x80])]).unwrap_err(),
-            ExtensionError::Der(DerError::Length)
+            ExtensionFlaw::Der(DerError::Length)
         );
         assert_eq!(
             read(&[(oid::KEY_USAGE, true, &[3, 2, 7, 0x80, 0])]).unwrap_err(),
-            ExtensionError::Der(DerError::Trailing)
+            ExtensionFlaw::Der(DerError::Trailing)
         );
-        assert_eq!(read(&[(oid::EXTENDED_KEY_USAGE, false, &[0x30, 0])]).unwrap_err(), ExtensionError::Value);
+        assert_eq!(read(&[(oid::EXTENDED_KEY_USAGE, false, &[0x30, 0])]).unwrap_err(), ExtensionFlaw::Value);
         assert!(
             read(&[(Oid::new(&[0x2a, 3]), false, &[0xff, 0xff])]).unwrap().others,
             "an unknown one may hold anything"
@@ -335,10 +335,10 @@ mod tests {
     #[test]
     fn e20_extensions_are_single_and_bounded() {
         let usage = (oid::KEY_USAGE, true, &[3, 2, 7, 0x80][..]);
-        assert_eq!(read(&[usage, usage]).unwrap_err(), ExtensionError::Repeated);
+        assert_eq!(read(&[usage, usage]).unwrap_err(), ExtensionFlaw::Repeated);
         let ids: Vec<[u8; 2]> = (0..=u8::try_from(EXTENSIONS_MAX).unwrap()).map(|i| [0x2a, i]).collect();
         let many: Vec<_> = ids.iter().map(|id| (Oid::new(id), false, &[][..])).collect();
-        assert_eq!(read(&many).unwrap_err(), ExtensionError::TooMany);
+        assert_eq!(read(&many).unwrap_err(), ExtensionFlaw::TooMany);
         assert!(read(&many[1..]).is_ok());
     }
 }

@@ -335,7 +335,7 @@ fn server_spec(
     spec.extended_master_secret = config.dtls.extended_master_secret;
     spec.public_key_steps = config.dtls.public_key_steps;
     spec.name_authorities =
-        if config.dtls.certificate_authorities { NameAuthorities::Yes } else { NameAuthorities::No };
+        if config.dtls.certificate_authorities { NameAuthorities::List } else { NameAuthorities::LeaveEmpty };
     spec.short_root = Some(config.est.short_root.value.clone()).filter(|root| !root.is_empty());
     spec.dtls.mtu = usize::try_from(config.dtls.mtu).unwrap_or(dtls::MTU_DEFAULT);
     spec.dtls.idle_timeout = config.server.idle_timeout;

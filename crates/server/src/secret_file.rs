@@ -1,4 +1,4 @@
-//! Private keys and shared secrets: files that only their owner reads, or that the operator has said who else may (TESTS E75).
+//! Private keys and shared secrets: files that only their owner reads, or that the operator has said who else may (E75).
 //!
 //! The mode and the owner are those of the file that is open, not of what may lie at the path a moment later. A link is followed once, by the open;
 //! whatever has no end, or keeps its reader waiting, is not read. Server and device-side commands read their keys here.

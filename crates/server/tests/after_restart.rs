@@ -1,4 +1,4 @@
-//! What a certificate of this CA opens once a restart has emptied the ledger in memory (TESTS E46, E47, E54).
+//! What a certificate of this CA opens once a restart has emptied the ledger in memory (E46, E47, E54).
 
 #![allow(clippy::unwrap_used, reason = "a test: it fails by panicking")]
 #![allow(

@@ -1,4 +1,4 @@
-//! TESTS D100, A7: a file with one certificate that nobody needs stops nothing. What can be used is used, the rest is named.
+//! D100, A7: a file with one certificate that nobody needs stops nothing. What can be used is used, the rest is named.
 
 #![allow(
     clippy::unwrap_used,

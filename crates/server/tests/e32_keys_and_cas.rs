@@ -1,5 +1,5 @@
-//! TESTS E32: with a key that others can read, or that is not the certificate's, the server does not start; it says which file and what to do.
-//! TESTS E61: with a CA that cannot issue any more it starts, warns, and tells that CA's devices to come back.
+//! E32: with a key that others can read, or that is not the certificate's, the server does not start; it says which file and what to do.
+//! E61: with a CA that cannot issue any more it starts, warns, and tells that CA's devices to come back.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! TESTS E49, E86: a CA whose certificates verify nobody is a fault of the configuration, found without its key; the file, the rule and the remedy are named.
+//! E49, E86: a CA whose certificates verify nobody is a fault of the configuration, found without its key; the file, the rule and the remedy are named.
 //! The chains are made by OpenSSL.
 
 #![allow(

@@ -1,4 +1,4 @@
-//! TESTS E57: each certificate has one line in the log, and a request that is repeated has no second one. A process of its own, for a log belongs to a
+//! E57: each certificate has one line in the log, and a request that is repeated has no second one. A process of its own, for a log belongs to a
 //! whole process.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, which waits for the clock")]

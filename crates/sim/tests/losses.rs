@@ -30,7 +30,7 @@ fn every_pair_may_be_lost(scenario: &Scenario, datagrams_min: u64) {
     }
 }
 
-/// The handshake as TESTS.md asks for it, and the enrolment behind it.
+/// Pairs of the handshake, which the case asks for, and pairs of the enrolment that follows it.
 #[test]
 fn d83_whichever_two_datagrams_are_lost_the_enrolment_completes() {
     every_pair_may_be_lost(&ENROLMENT, 8);

@@ -34,7 +34,7 @@ pub(crate) struct Judge {
     now: UnixTime,
 }
 
-/// The demo's profile gives a year; a certificate is backdated by at most an hour (TESTS.md, E28).
+/// The demo's profile gives a year; a certificate is backdated by at most an hour (E28).
 const LIFE_SECONDS_MAX: u64 = 366 * 86_400;
 
 impl Judge {

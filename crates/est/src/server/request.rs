@@ -23,7 +23,7 @@ use crate::resources::{Packing, Resource};
 use crate::verify::Authenticated;
 
 /// Max-Age grows with the number of those who were sent away and have not been served since, up to this many times its least
-/// value (TESTS.md, C37): by default a minute.
+/// value (C37): by default a minute.
 const RETRY_GROWTH_MAX: usize = 12;
 
 /// Bytes of the detail of a refusal: two subjects of common length, each whole.

@@ -51,8 +51,8 @@ impl PeerVerifier {
             anchors.into_iter().map(|anchor| (anchor.digest(), anchor)).collect();
         let anchors: Vec<Arc<Certificate>> = distinct.into_values().collect();
         let authorities = match name_authorities {
-            NameAuthorities::No => Vec::new(),
-            NameAuthorities::Yes => anchors.iter().map(|anchor| anchor.subject().der().to_vec()).collect(),
+            NameAuthorities::LeaveEmpty => Vec::new(),
+            NameAuthorities::List => anchors.iter().map(|anchor| anchor.subject().der().to_vec()).collect(),
         };
         let ids = anchors.iter().map(|anchor| anchor.anchor_id()).collect();
         Ok(PeerVerifier { anchors: Arc::new(Anchors::new(anchors)?), ids, authorities, certificates })
@@ -88,9 +88,9 @@ impl PeerVerifier {
 pub enum NameAuthorities {
     /// An empty list: small device buffers (RFC 5246 §7.4.4: "the client MAY send any certificate").
     #[default]
-    No,
-    /// All of them.
-    Yes,
+    LeaveEmpty,
+    /// Lists all of them.
+    List,
 }
 
 /// A device under judgement.

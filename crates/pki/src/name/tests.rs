@@ -48,8 +48,8 @@ fn e08_names_match_across_case_white_space_and_string_type() {
     assert!(component("example").matches(&component("EXAMPLE")), "RFC 5280 section 7.3");
 }
 
-/// TESTS.md says that the comparison survives RDN order. RFC 5280 §7.1 says "the matching RDNs appear in the same order in both
-/// DNs", and only the attributes inside one RDN are a set: the RFC wins. A swapped order is another name, and is refused.
+/// RFC 5280 §7.1 asks that "the matching RDNs appear in the same order in both DNs"; only the attributes inside one RDN are a set.
+/// A name whose RDNs are swapped is a different name, and is refused.
 #[test]
 fn e08_order_of_relative_names_matters_and_order_inside_one_does_not() {
     let (cn, o) = ((oid::COMMON_NAME, UTF8, "m7"), (oid::ORGANIZATION, UTF8, "Example"));

@@ -1,7 +1,7 @@
 //! The issuing CAs: certificate chain and key, and what their profiles would issue, tried out.
 //!
-//! A chain is proved from its certificates (TESTS E49), without the key. Whether it may still issue is another question: one that may not is a
-//! warning, and its profiles answer 5.03 (TESTS E61).
+//! A chain is proved from its certificates (E49), without the key. Whether it may still issue is another question: one that may not is a
+//! warning, and its profiles answer 5.03 (E61).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

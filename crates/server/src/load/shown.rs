@@ -1,4 +1,4 @@
-//! What the server shows of itself, judged as devices will: purposes, names, the way to a CA that they know (TESTS E61).
+//! What the server shows of itself, judged as devices will: purposes, names, the way to a CA that they know (E61).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

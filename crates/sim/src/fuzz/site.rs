@@ -297,7 +297,7 @@ fn spec(setup: Setup, cookie: CookieKeys) -> ServerSpec {
         spec.extended_master_secret = ExtendedMasterSecret::Require;
     }
     if setup.has(Setup::NAMED) {
-        spec.name_authorities = NameAuthorities::Yes;
+        spec.name_authorities = NameAuthorities::List;
     }
     if setup.has(Setup::SMALL) {
         spec.dtls.mtu = dtls::MTU_MIN;

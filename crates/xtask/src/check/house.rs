@@ -1,6 +1,10 @@
 //! The rules of the house that no compiler knows: how long a file gets, words that have no place in it, what stands beside a dependency, what the
 //! README may promise.
 
+mod imports;
+mod names;
+mod pages;
+
 use anyhow::{Result, bail};
 
 use crate::tree;
@@ -44,12 +48,22 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
 /// Every rule; all findings together.
 pub(super) fn check() -> Result<()> {
     let mut findings = Vec::new();
+    let pages = tree::files(&[".md"])?;
+    let mut sources = Vec::new();
     for file in tree::files(&[".rs"])? {
         let text = tree::read(&file)?;
         findings.extend(too_long(&file, &text));
         findings.extend(forbidden_words(&file, &text));
         findings.extend(allows_without_reason(&file, &text));
+        findings.extend(imports::check(&file, &text));
+        findings.extend(pages::check(&file, &text, &pages));
+        sources.push((file, text));
     }
+    for file in tree::files(&[".toml", ".sh", ".py", ".ci/run"])? {
+        findings.extend(pages::check(&file, &tree::read(&file)?, &pages));
+    }
+    findings.extend(names::check(&sources));
+    println!("   {}", names::summary(&sources));
     findings.extend(top_level()?);
     findings.extend(dependencies_without_reason(&tree::read("Cargo.toml")?));
     findings.extend(readme_commands(&tree::read("README.md")?, &tree::read("crates/cli/src/main.rs")?));

@@ -59,7 +59,8 @@ struct Sent {
 }
 
 enum Late {
-    No,
+    /// Datagrams leave as they come.
+    InOrder,
     /// The next datagram is to be held back.
     Next,
     Held(Vec<u8>, Option<Arrival>),
@@ -114,7 +115,7 @@ impl<'s> Walker<'s> {
             secret: [0; 48],
             finished: false,
             last: None,
-            late: Late::No,
+            late: Late::InOrder,
             heard: Heard::default(),
             waited: Duration::ZERO,
             wrong: None,
@@ -176,7 +177,7 @@ impl<'s> Walker<'s> {
                 self.give(bytes, Some(Arrival::Message { letter, message_seq }));
             }
             Letter::Late => {
-                if matches!(self.late, Late::No) {
+                if matches!(self.late, Late::InOrder) {
                     self.late = Late::Next;
                 }
             }
@@ -323,7 +324,7 @@ impl<'s> Walker<'s> {
 
     fn deliver_late(&mut self) {
         if let Late::Held(..) = self.late
-            && let Late::Held(bytes, arrival) = std::mem::replace(&mut self.late, Late::No)
+            && let Late::Held(bytes, arrival) = std::mem::replace(&mut self.late, Late::InOrder)
         {
             self.deliver(&bytes, arrival);
         }

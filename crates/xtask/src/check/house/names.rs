@@ -1,0 +1,182 @@
+//! Names of types: one meaning each in the whole workspace, suffixes that say what an error is, and no bool in disguise.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Public names that stand in several crates, and why that is one meaning.
+const SHARED: &[(&str, &str)] = &[
+    ("Client", "each protocol layer's client: users write `dtls::Client`, `est::Client`"),
+    ("ClientConfig", "what each layer's `Client` is made with"),
+    ("ClientEvent", "what each layer's `Client` reports"),
+    ("Counters", "what each layer's server counts"),
+    ("Random", "one shape on purpose: `authority` and `dtls` do not know each other"),
+    ("ServerConfig", "what each layer's server is made with"),
+];
+
+/// The crates that read and write formats and may call a type `…Error`: what is wrong is the bytes.
+const ERRORS: &[&str] = &["coap", "pki"];
+/// The crates that do nothing else and call no type `…Fault`.
+const NO_FAULTS: &[&str] = &["pki"];
+
+/// A type's declaration.
+#[derive(Debug, PartialEq, Eq)]
+struct Declared<'a> {
+    name: &'a str,
+    public: bool,
+    /// Another name for a type that is declared elsewhere.
+    alias: bool,
+    line: usize,
+}
+
+/// All findings over the sources, given as (file, text).
+pub(super) fn check(sources: &[(String, String)]) -> Vec<String> {
+    let mut found = doubles(&public_types(sources));
+    found.extend(suffixes(sources));
+    for (file, text) in sources {
+        found.extend(disguised_bools(file, text));
+    }
+    found
+}
+
+/// How many public types there are, and how many names stand for more than one.
+pub(super) fn summary(sources: &[(String, String)]) -> String {
+    let types = public_types(sources);
+    let shared = types.values().filter(|places| places.len() > 1).count();
+    format!("{} names of public types, {shared} of them in several crates", types.len())
+}
+
+/// The name of each public type, and where it is declared.
+fn public_types(sources: &[(String, String)]) -> BTreeMap<&str, Vec<String>> {
+    let mut types: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (file, text) in sources.iter().filter(|(file, _)| file.contains("/src/")) {
+        for declared in declarations(text).filter(|declared| declared.public) {
+            types.entry(declared.name).or_default().push(format!("{file}:{}", declared.line));
+        }
+    }
+    types
+}
+
+fn doubles(types: &BTreeMap<&str, Vec<String>>) -> Vec<String> {
+    let shared: BTreeSet<&str> = SHARED.iter().map(|(name, _)| *name).collect();
+    let double = types.iter().filter(|(_, places)| places.len() > 1);
+    let mut found: Vec<String> = double
+        .clone()
+        .filter(|(name, _)| !shared.contains(*name))
+        .map(|(name, places)| format!("`{name}` stands for {} public types: {}", places.len(), places.join(", ")))
+        .collect();
+    let needed: BTreeSet<&str> = double.map(|(name, _)| *name).collect();
+    found.extend(shared.difference(&needed).map(|name| format!("`{name}` needs no exception for its name any more")));
+    found
+}
+
+/// Types declared before the tests of a file.
+fn declarations(text: &str) -> impl Iterator<Item = Declared<'_>> {
+    let lines = text.lines().enumerate().take_while(|(_, line)| !line.starts_with("#[cfg(test)]"));
+    lines.filter_map(|(number, line)| {
+        let declaration = line.trim_start();
+        let public = declaration.starts_with("pub ");
+        let inner = declaration.strip_prefix("pub(").and_then(|rest| rest.split_once(") ")).map(|(_, rest)| rest);
+        let rest = inner.or_else(|| declaration.strip_prefix("pub ")).unwrap_or(declaration);
+        let alias = rest.starts_with("type ");
+        // A type in a trait belongs to that trait.
+        if alias && line.starts_with(' ') {
+            return None;
+        }
+        let rest = ["struct ", "enum ", "trait ", "type "].iter().find_map(|kind| rest.strip_prefix(kind))?;
+        let name = rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next()?;
+        name.starts_with(char::is_uppercase).then_some(Declared { name, public, alias, line: number + 1 })
+    })
+}
+
+/// `…Error` is for bytes that are wrong, in the crates that read and write formats, and is an error as Rust knows it; `…Fault` is for what somebody
+/// configured, called or provides.
+fn suffixes(sources: &[(String, String)]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (file, text) in sources.iter().filter(|(file, _)| file.contains("/src/")) {
+        let is_in = |crates: &[&str]| crates.iter().any(|name| file.starts_with(&format!("crates/{name}/")));
+        for Declared { name, line, .. } in declarations(text).filter(|declared| !declared.alias) {
+            if name.ends_with("Error") && !is_in(ERRORS) {
+                found.push(format!("{file}:{line}: `{name}` is not about the bytes of a format: call it a `Fault`"));
+            }
+            if name.ends_with("Fault") && is_in(NO_FAULTS) {
+                found.push(format!(
+                    "{file}:{line}: `{name}` is about the bytes of a format: call it an `Error`, or its cause a `Flaw`"
+                ));
+            }
+            let implemented = || sources.iter().any(|(_, text)| text.contains(&format!("Error for {name} {{")));
+            if name.ends_with("Error") && !implemented() {
+                found.push(format!(
+                    "{file}:{line}: `{name}` implements `std::error::Error`, or is a `Flaw` inside an error"
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// An enum of yes and no is a bool; its variants say what they do.
+fn disguised_bools(file: &str, text: &str) -> Vec<String> {
+    const ANSWERS: &[&str] = &["Yes", "No", "On", "Off", "True", "False"];
+    let mut found = Vec::new();
+    let mut in_enum = false;
+    for (number, line) in text.lines().enumerate() {
+        let trimmed = line.trim();
+        let opens = line.split_whitespace().any(|word| word == "enum") && !trimmed.starts_with("//");
+        in_enum = opens || (in_enum && trimmed != "}");
+        let body = if opens { trimmed.split_once('{').map_or("", |(_, body)| body) } else { trimmed };
+        let variants = body.split([',', '}']).map(str::trim);
+        for answer in variants.filter(|variant| in_enum && ANSWERS.contains(variant)) {
+            found.push(format!("{file}:{}: a variant `{answer}` is half a bool: name it by what it does", number + 1));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(file: &str, text: &str) -> (String, String) {
+        (file.to_owned(), text.to_owned())
+    }
+
+    #[test]
+    fn a_name_that_stands_for_two_public_types_is_found() {
+        let sources = [
+            source(
+                "crates/a/src/x.rs",
+                "pub struct Outcome;\npub(crate) struct Own;\n#[cfg(test)]\npub struct InTests;\n",
+            ),
+            source(
+                "loadgen/src/y.rs",
+                "pub enum Outcome<'a> {}\nstruct Own;\npub struct InTests;\n    type Outcome = ();\n",
+            ),
+            source("crates/a/tests/z.rs", "pub struct Outcome;\n"),
+        ];
+        let found = doubles(&public_types(&sources));
+        assert_eq!(found[0], "`Outcome` stands for 2 public types: crates/a/src/x.rs:1, loadgen/src/y.rs:1");
+        assert_eq!(found.len(), 1 + SHARED.len(), "an exception that nothing needs is a finding too");
+        assert_eq!(summary(&sources), "2 names of public types, 1 of them in several crates");
+    }
+
+    #[test]
+    fn a_suffix_says_what_an_error_is() {
+        let bad = [
+            source("crates/pki/src/a.rs", "pub enum KeyFault {}\nimpl std::error::Error for KeyFault {}\n"),
+            source("crates/net/src/a.rs", "enum BindError {}\nimpl Error for BindError {}\n"),
+            source("crates/coap/src/a.rs", "pub(crate) struct NotOneError;\npub type LikeError = ();\n"),
+        ];
+        assert_eq!(suffixes(&bad).len(), 3, "{:?}", suffixes(&bad));
+        let good = [
+            source("crates/pki/src/a.rs", "pub enum DerError {}\nimpl Error for DerError {}\npub enum CsrFlaw {}\n"),
+            source("crates/net/src/a.rs", "pub enum BindFault {}\n"),
+        ];
+        assert!(suffixes(&good).is_empty());
+    }
+
+    #[test]
+    fn a_bool_in_disguise_is_found() {
+        assert_eq!(disguised_bools("a.rs", "enum Named {\n    /// Not.\n    No,\n    Yes,\n}\n").len(), 2);
+        assert_eq!(disguised_bools("a.rs", &format!("pub enum Switch {{ {}, {} }}\n", "On", "Off")).len(), 2);
+        assert!(disguised_bools("a.rs", "enum Way {\n    On(u8),\n}\nmatch a {\n    No,\n}\n").is_empty());
+    }
+}
