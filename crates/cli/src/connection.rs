@@ -400,8 +400,8 @@ mod tests {
 
     use super::*;
 
-    fn refused(code: Code) -> est::Refused {
-        est::Refused { code, diagnostic: None }
+    fn refused(code: Code) -> est::ErrorResponse {
+        est::ErrorResponse { code, diagnostic: None }
     }
 
     #[test]
@@ -420,7 +420,7 @@ mod tests {
         assert_eq!(failed(Failure::Refused(refused(Code::INTERNAL_SERVER_ERROR))), Status::Failed);
         let later = Failure::Later { refused: refused(Code::SERVICE_UNAVAILABLE), max_age: 3 };
         assert_eq!(failed(later), Status::Later);
-        assert_eq!(failed(Failure::Request(coap::client::Failure::Timeout)), Status::NoAnswer);
+        assert_eq!(failed(Failure::Request(coap::client::ExchangeFailure::Timeout)), Status::NoAnswer);
         let unknown = Failure::Untrusted { fault: dtls::CertificateFault::UnknownIssuer, detail: None };
         assert_eq!(failed(unknown), Status::NotTrusted);
         let alert = dtls::HandshakeRefusal::AlertReceived(dtls::AlertDescription::UNKNOWN_CA);

@@ -31,7 +31,7 @@ use crate::{
 };
 use in_flight::{Envelope, InFlight};
 
-pub use spec::{ANSWER_BYTES_MAX, Failure, Progress, Reply, RequestSpec};
+pub use spec::{ANSWER_BYTES_MAX, ExchangeFailure, ExchangeProgress, Reply, RequestSpec};
 
 /// The most that a request may have: every block of it, even of 16 bytes, has a NUM of 20 bits.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
@@ -105,7 +105,7 @@ impl Exchange {
     }
 
     /// Takes a message of the server.
-    pub fn handle(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds) -> Progress {
+    pub fn handle(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds) -> ExchangeProgress {
         let Some(in_flight) = self.in_flight_mut() else {
             return self.handle_late(message);
         };
@@ -113,12 +113,12 @@ impl Exchange {
             return match message.kind() {
                 Kind::Acknowledgement if in_flight.message_id == message.message_id() => {
                     if in_flight.acknowledge(now) {
-                        Progress::Acknowledged
+                        ExchangeProgress::Acknowledged
                     } else {
-                        Progress::Ignored
+                        ExchangeProgress::Ignored
                     }
                 }
-                Kind::Reset if in_flight.message_id == message.message_id() => self.fail(Failure::Reset),
+                Kind::Reset if in_flight.message_id == message.message_id() => self.fail(ExchangeFailure::Reset),
                 _ => self.handle_late(message),
             };
         }
@@ -166,37 +166,37 @@ impl Exchange {
 
     /// Sends again, or gives up. A non-confirmable request goes out again under a new message id, since its copy would be
     /// ignored as a duplicate (RFC 7252 §4.5).
-    pub fn handle_timeout(&mut self, now: Instant, ids: &mut MessageIds) -> Progress {
+    pub fn handle_timeout(&mut self, now: Instant, ids: &mut MessageIds) -> ExchangeProgress {
         let kind = self.spec.kind;
         let (Phase::Sending(Sending { in_flight, .. }) | Phase::Fetching(Fetching { in_flight, .. })) = &mut self.phase
         else {
-            return Progress::Ignored;
+            return ExchangeProgress::Ignored;
         };
         match in_flight.due(now) {
-            Due::NotYet => Progress::Ignored,
+            Due::NotYet => ExchangeProgress::Ignored,
             Due::SendAgain => {
                 if kind == Kind::NonConfirmable {
                     in_flight.rename(ids.next_id());
                 }
                 self.out.push(|buffer| buffer.extend_from_slice(&in_flight.datagram));
-                Progress::Pending
+                ExchangeProgress::Pending
             }
             Due::GiveUp if in_flight.repeats < self.spec.repeats => self.begin_again(now, ids),
-            Due::GiveUp => self.fail(Failure::Timeout),
+            Due::GiveUp => self.fail(ExchangeFailure::Timeout),
         }
     }
 
     /// What nobody answered, as a new exchange: to the server's message layer it is another request, above it the same one.
-    fn begin_again(&mut self, now: Instant, ids: &mut MessageIds) -> Progress {
+    fn begin_again(&mut self, now: Instant, ids: &mut MessageIds) -> ExchangeProgress {
         let envelope = self.next_envelope(ids);
         let retransmission = self.retransmission(now);
         let (Phase::Sending(Sending { in_flight, .. }) | Phase::Fetching(Fetching { in_flight, .. })) = &mut self.phase
         else {
-            return Progress::Ignored;
+            return ExchangeProgress::Ignored;
         };
         in_flight.begin_again(envelope, retransmission);
         self.out.push(|buffer| buffer.extend_from_slice(&in_flight.datagram));
-        Progress::Pending
+        ExchangeProgress::Pending
     }
 
     /// Whether it is done or failed. It may be kept a while to acknowledge duplicates of a separate response.
@@ -204,7 +204,13 @@ impl Exchange {
         matches!(self.phase, Phase::Over)
     }
 
-    fn take_response(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds, separate: bool) -> Progress {
+    fn take_response(
+        &mut self,
+        now: Instant,
+        message: &Message<'_>,
+        ids: &mut MessageIds,
+        separate: bool,
+    ) -> ExchangeProgress {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Sending(Sending { in_flight, offset, size }) => {
                 self.spare = in_flight.datagram;
@@ -214,13 +220,21 @@ impl Exchange {
                 self.spare = in_flight.datagram;
                 self.next_block(now, message, ids, Fetched { etag, reply })
             }
-            Phase::Over => Progress::Ignored,
+            Phase::Over => ExchangeProgress::Ignored,
         }
     }
 
     /// The response to a piece of the request.
-    fn answer_to_piece(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds, sent: Piece) -> Progress {
-        let Ok(block1) = message.block(Number::BLOCK1) else { return Progress::Failed(Failure::BadBlock) };
+    fn answer_to_piece(
+        &mut self,
+        now: Instant,
+        message: &Message<'_>,
+        ids: &mut MessageIds,
+        sent: Piece,
+    ) -> ExchangeProgress {
+        let Ok(block1) = message.block(Number::BLOCK1) else {
+            return ExchangeProgress::Failed(ExchangeFailure::BadBlock);
+        };
         let end = self.piece_end(sent.offset, sent.size);
         let more = end < self.spec.body.len();
         match message.code() {
@@ -229,31 +243,39 @@ impl Exchange {
                 // preferred by the server or a smaller one" (RFC 7959 §2.5); the offset stays.
                 let size = block1.map_or(sent.size, |block1| block1.size.min(sent.size));
                 if block1.is_some_and(|block1| block1.num != 0 && block1.offset() > sent.offset) {
-                    return Progress::Failed(Failure::BadBlock);
+                    return ExchangeProgress::Failed(ExchangeFailure::BadBlock);
                 }
                 self.phase = self.send(now, end, size, ids);
-                Progress::Pending
+                ExchangeProgress::Pending
             }
-            Code::CONTINUE => Progress::Failed(Failure::BadBlock),
+            Code::CONTINUE => ExchangeProgress::Failed(ExchangeFailure::BadBlock),
             // RFC 7959 §2.9.3: a smaller size in the Block1 of a 4.13 is a hint to try with that.
             Code::REQUEST_ENTITY_TOO_LARGE if block1.is_some_and(|block1| block1.size < sent.size) => {
                 let size = block1.map_or(BlockSize::B16, |block1| block1.size);
                 self.phase = self.send(now, 0, size, ids);
-                Progress::Pending
+                ExchangeProgress::Pending
             }
             Code::REQUEST_ENTITY_INCOMPLETE if sent.offset > 0 && self.may_restart() => {
                 self.phase = self.send(now, 0, sent.size, ids);
-                Progress::Pending
+                ExchangeProgress::Pending
             }
             _ => self.first_block(now, message, ids, sent.separate),
         }
     }
 
     /// The first block of the answer, mostly all of it.
-    fn first_block(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds, separate: bool) -> Progress {
-        let Ok(block2) = message.block(Number::BLOCK2) else { return Progress::Failed(Failure::BadBlock) };
+    fn first_block(
+        &mut self,
+        now: Instant,
+        message: &Message<'_>,
+        ids: &mut MessageIds,
+        separate: bool,
+    ) -> ExchangeProgress {
+        let Ok(block2) = message.block(Number::BLOCK2) else {
+            return ExchangeProgress::Failed(ExchangeFailure::BadBlock);
+        };
         if message.payload().len() > self.spec.answer_bytes_max {
-            return Progress::Failed(Failure::TooLarge);
+            return ExchangeProgress::Failed(ExchangeFailure::TooLarge);
         }
         let reply = Reply {
             code: message.code(),
@@ -263,20 +285,26 @@ impl Exchange {
             separate,
         };
         let block2 = match block2.filter(|_| message.code().is_success()) {
-            None => return Progress::Done(reply),
-            Some(block2) if block2.num != 0 => return Progress::Failed(Failure::BadBlock),
-            Some(block2) if !block2.more => return Progress::Done(reply),
+            None => return ExchangeProgress::Done(reply),
+            Some(block2) if block2.num != 0 => return ExchangeProgress::Failed(ExchangeFailure::BadBlock),
+            Some(block2) if !block2.more => return ExchangeProgress::Done(reply),
             Some(block2) => block2,
         };
         if reply.body.len() != block2.size.bytes() {
-            return Progress::Failed(Failure::BadBlock);
+            return ExchangeProgress::Failed(ExchangeFailure::BadBlock);
         }
         let etag = message.option(Number::ETAG).map(<[u8]>::to_vec);
         self.fetch(now, ids, block2.size, Fetched { etag, reply })
     }
 
     /// A later block of the answer.
-    fn next_block(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds, fetched: Fetched) -> Progress {
+    fn next_block(
+        &mut self,
+        now: Instant,
+        message: &Message<'_>,
+        ids: &mut MessageIds,
+        fetched: Fetched,
+    ) -> ExchangeProgress {
         let Fetched { etag, mut reply } = fetched;
         // All blocks are of one representation if ETag and Content-Format agree (RFC 7959 §2.4). If they do not, or the
         // server has lost the transfer, it begins anew: what we enrol with is idempotent (RFC 9148 §4.7).
@@ -284,46 +312,46 @@ impl Exchange {
         let lost = message.code() == Code::REQUEST_ENTITY_INCOMPLETE;
         if lost || message.code().is_success() && !same {
             if !self.may_restart() {
-                return Progress::Failed(Failure::Changing);
+                return ExchangeProgress::Failed(ExchangeFailure::Changing);
             }
             self.phase = self.send(now, 0, self.spec.block, ids);
-            return Progress::Pending;
+            return ExchangeProgress::Pending;
         }
         if message.code().is_error() {
             reply.code = message.code();
             reply.content_format = content_format(message);
             reply.max_age = message.uint(Number::MAX_AGE);
             reply.body = message.payload().to_vec();
-            return Progress::Done(reply);
+            return ExchangeProgress::Done(reply);
         }
         let payload = message.payload();
         let block2 = match message.block(Number::BLOCK2) {
             Ok(Some(block2)) if block2.offset() == reply.body.len() => block2,
-            _ => return Progress::Failed(Failure::BadBlock),
+            _ => return ExchangeProgress::Failed(ExchangeFailure::BadBlock),
         };
         let size = block2.size.bytes();
         if payload.len() > size || block2.more && payload.len() < size {
-            return Progress::Failed(Failure::BadBlock);
+            return ExchangeProgress::Failed(ExchangeFailure::BadBlock);
         }
         if reply.body.len() + payload.len() > self.spec.answer_bytes_max {
-            return Progress::Failed(Failure::TooLarge);
+            return ExchangeProgress::Failed(ExchangeFailure::TooLarge);
         }
         reply.body.extend_from_slice(payload);
         if !block2.more {
-            return Progress::Done(reply);
+            return ExchangeProgress::Done(reply);
         }
         self.fetch(now, ids, block2.size, Fetched { etag, reply })
     }
 
     /// What is not the answer to the request in flight: duplicates of separate responses are acknowledged again (RFC 7252
     /// §4.5), other confirmable messages rejected, the rest ignored.
-    fn handle_late(&mut self, message: &Message<'_>) -> Progress {
+    fn handle_late(&mut self, message: &Message<'_>) -> ExchangeProgress {
         if message.kind() == Kind::Confirmable {
             let known = self.acknowledged.contains(&Some(message.message_id())) && message.code().is_response();
             let kind = if known { Kind::Acknowledgement } else { Kind::Reset };
             self.write_empty(kind, message.message_id());
         }
-        Progress::Ignored
+        ExchangeProgress::Ignored
     }
 
     /// Sends the piece of the body at `offset`: all of it without Block1 where it fits one block.
@@ -346,16 +374,16 @@ impl Exchange {
 
     /// Asks for the block behind what has come: a new token, no payload, and every option of the first request except Block1 and
     /// Size1, which describe a body that is not sent again (RFC 7959 §2.4, §3.3). Servers compare the rest.
-    fn fetch(&mut self, now: Instant, ids: &mut MessageIds, size: BlockSize, fetched: Fetched) -> Progress {
+    fn fetch(&mut self, now: Instant, ids: &mut MessageIds, size: BlockSize, fetched: Fetched) -> ExchangeProgress {
         let Fetched { etag, reply } = fetched;
         let Some(block2) = Block::at(reply.body.len(), size, false) else {
-            return Progress::Failed(Failure::TooLarge);
+            return ExchangeProgress::Failed(ExchangeFailure::TooLarge);
         };
         let (envelope, mut datagram) = self.envelope(ids);
         self.head(&mut datagram, envelope).uint(Number::BLOCK2, block2.value());
         let in_flight = self.launch(now, envelope, datagram);
         self.phase = Phase::Fetching(Fetching { in_flight, etag, reply });
-        Progress::Pending
+        ExchangeProgress::Pending
     }
 
     fn next_envelope(&mut self, ids: &mut MessageIds) -> Envelope {
@@ -412,9 +440,9 @@ impl Exchange {
         self.out.push(|buffer| Encoder::empty(buffer, kind, message_id));
     }
 
-    fn fail(&mut self, failure: Failure) -> Progress {
+    fn fail(&mut self, failure: ExchangeFailure) -> ExchangeProgress {
         self.phase = Phase::Over;
-        Progress::Failed(failure)
+        ExchangeProgress::Failed(failure)
     }
 
     fn may_restart(&mut self) -> bool {
@@ -463,7 +491,7 @@ fn content_format(message: &Message<'_>) -> Option<ContentFormat> {
 }
 
 /// Every critical option has to be known, of a possible length and not repeated against its definition (RFC 7252 §5.4).
-fn check_options(message: &Message<'_>) -> Result<(), Failure> {
+fn check_options(message: &Message<'_>) -> Result<(), ExchangeFailure> {
     let mut previous = None;
     for option in message.options().filter(|option| option.number.is_critical()) {
         let understood = option.number.response_definition().is_some_and(|definition| {
@@ -471,7 +499,7 @@ fn check_options(message: &Message<'_>) -> Result<(), Failure> {
                 && (definition.repeatable || previous != Some(option.number))
         });
         if !understood {
-            return Err(Failure::BadOption(option.number));
+            return Err(ExchangeFailure::BadOption(option.number));
         }
         previous = Some(option.number);
     }

@@ -31,16 +31,16 @@ use crate::time::{Due, Retransmission};
 use crate::{ACK_TIMEOUT, Code, FormatError, Kind, Message, MessageId, MessageIds, Method, Outbox};
 use accounts::Charge;
 use config::EXCHANGE_BYTES;
-use exchange::{Answered, Delivery, Exchange, Keep, Outcome, Separate, State};
+use exchange::{Answered, Delivery, Exchange, Keep, KeptResponse, Separate, State};
 use recent::Recent;
 use uploads::Uploads;
 use write::{write, write_empty};
 
 pub use accounts::{Accounts, Owner};
 pub use config::Config;
-pub use counters::Counters;
+pub use counters::MessageCounters;
 pub use done::{Done, Dropped, ExchangeId, Gone, Handled};
-pub use refusal::{BlockFault, Limit, OptionFault, Refusal};
+pub use refusal::{BlockFault, Limit, OptionFault, RequestRefusal};
 pub use request::{Head, Request};
 pub use resources::{Admit, Repeat, Resources};
 pub use response::Response;
@@ -151,15 +151,15 @@ impl Peer {
         let index = self.exchanges.iter().position(|exchange| exchange.id == id).ok_or(Gone)?;
         let exchange = &mut self.exchanges[index];
         let State::Pending(pending) = &mut exchange.state else { return Err(Gone) };
-        let past_end = shared.refusal(Refusal::PastEnd);
+        let past_end = shared.refusal(RequestRefusal::PastEnd);
         let response = if exchange.origin.form.is_past_end(response) { &past_end } else { response };
         exchange.has_rest = !exchange.origin.form.reaches_end(response);
         let keep = match (pending.repeat, exchange.method) {
-            (Repeat::Remembered | Repeat::Irreplaceable, _) => Keep::Outcome,
+            (Repeat::Remembered | Repeat::Irreplaceable, _) => Keep::Response,
             // Later blocks of a GET are computed again; those of anything else come without what to compute from.
             (Repeat::Computed, Method::Get) => Keep::Nothing,
             (Repeat::Computed, _) if exchange.origin.form.fits(response) => Keep::Nothing,
-            (Repeat::Computed, _) => Keep::Outcome,
+            (Repeat::Computed, _) => Keep::Response,
         };
         let reserved = pending.reserved.take();
         let piggybacked = pending.acknowledge_at.is_some();
@@ -167,7 +167,7 @@ impl Peer {
         let slot = || reserved.unwrap_or_else(|| shared.answers.place(self.owner));
         let expires = now + exchange.origin.lifetime();
         if piggybacked || !confirmable {
-            let outcome = (keep == Keep::Outcome).then(|| Outcome::new(response, slot()));
+            let outcome = (keep == Keep::Response).then(|| KeptResponse::new(response, slot()));
             let envelope = exchange.origin.envelope(self.ids.begun(shared));
             write(out, envelope, &exchange.origin.form, response, outcome.as_ref().map(|outcome| outcome.etag));
             match outcome {
@@ -178,7 +178,7 @@ impl Peer {
                 None => self.remove(index),
             }
         } else {
-            let outcome = Outcome::new(response, slot());
+            let outcome = KeptResponse::new(response, slot());
             let message_id = self.ids.begun(shared).next_id();
             let retransmission = Retransmission::start(now, ACK_TIMEOUT, shared.spread.u32());
             let separate = Separate { outcome, message_id, retransmission, keep, expires };

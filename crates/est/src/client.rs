@@ -29,7 +29,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use coap::client::{Exchange, Progress, RequestSpec};
+use coap::client::{Exchange, ExchangeProgress, RequestSpec};
 use coap::{BlockSize, ContentFormat, Message, MessageIds, Method, Token};
 use dtls::{IdentityUse, Now, Random, SendFault, SessionFacts};
 use pki::Certificate;
@@ -42,7 +42,7 @@ use persistence::{Effort, IDLE_MAX, Next, Remedy};
 pub use answer::{Answer, CaCertificates};
 pub use config::{ClientConfig, DtlsConfig};
 pub use event::ClientEvent;
-pub use failure::{AnswerFault, Failure, Malformed, Refused};
+pub use failure::{AnswerFault, ErrorResponse, Failure, UnreadableAnswer};
 pub use operation::{Operation, StartFault};
 pub use persistence::Persistence;
 
@@ -431,12 +431,12 @@ impl Client {
         self.progress(now, progress);
     }
 
-    fn progress(&mut self, now: Now, progress: Progress) {
+    fn progress(&mut self, now: Now, progress: ExchangeProgress) {
         self.pump(now);
         match progress {
-            Progress::Ignored | Progress::Pending => {}
-            Progress::Acknowledged => self.events.push_back(ClientEvent::Acknowledged),
-            Progress::Done(reply) => {
+            ExchangeProgress::Ignored | ExchangeProgress::Pending => {}
+            ExchangeProgress::Acknowledged => self.events.push_back(ClientEvent::Acknowledged),
+            ExchangeProgress::Done(reply) => {
                 let Some(expected) = self.finish() else { return };
                 match expected.check(reply) {
                     Ok(answer) => {
@@ -446,7 +446,7 @@ impl Client {
                     Err(failure) => self.failed(now, failure),
                 }
             }
-            Progress::Failed(failure) => {
+            ExchangeProgress::Failed(failure) => {
                 if self.finish().is_some() {
                     self.failed(now, Failure::Request(failure));
                 }

@@ -13,9 +13,9 @@ use coap::server::{Head, Response};
 use coap::{ACK_TIMEOUT, ContentFormat, Method};
 use pki::GeneralName;
 
-use crate::discovery::{Directory, Link};
+use crate::discovery::{Directory, ResourceLink};
 use crate::reason::Reason;
-use crate::resources::{Packing, Place, Resource, Tree, TreeFault};
+use crate::resources::{Packing, PathTarget, Resource, Tree, TreeFault};
 use crate::verify::{CertificateCache, NameAuthorities, PeerVerifier};
 
 /// The formats in which every function of ours answers (RFC 9148 §4.1).
@@ -44,7 +44,7 @@ pub struct ServerSpec {
     /// Where the certificates of authenticated devices live; the same one in every snapshot.
     pub certificates: Arc<CertificateCache>,
     /// Bounds of this layer.
-    pub limits: Limits,
+    pub limits: EnrolmentLimits,
     /// Bounds and timers of the CoAP layer; its `acknowledge_after` and `diagnose` are set here.
     pub coap: coap::server::Config,
 }
@@ -68,7 +68,7 @@ impl ServerSpec {
             profiles,
             short_root: Some("est".to_owned()),
             certificates: Arc::new(CertificateCache::new(CertificateCache::CERTIFICATES_MAX_DEFAULT)),
-            limits: Limits::default(),
+            limits: EnrolmentLimits::default(),
             coap: coap::server::Config::default(),
         }
     }
@@ -76,7 +76,7 @@ impl ServerSpec {
 
 /// Bounds of the EST layer of one shard.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct EnrolmentLimits {
     /// Enrolments that wait for the authority. Each holds a CSR and a timer; at 3,000 a second on a core, as many as wait
     /// here are answered within about the ACK timeout, and more would only wait for nothing. One certificate has as many of them as are
     /// left for others, at most.
@@ -89,9 +89,9 @@ pub struct Limits {
     pub retry_after: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
+impl Default for EnrolmentLimits {
+    fn default() -> EnrolmentLimits {
+        EnrolmentLimits {
             pending_max: 4_096,
             csr_bytes_max: 4_096,
             acknowledge_after: Duration::from_secs(1),
@@ -105,7 +105,7 @@ pub struct ServerConfig {
     pub(crate) dtls: Arc<dtls::ServerConfig<PeerVerifier>>,
     pub(crate) coap: coap::server::Config,
     pub(crate) certificates: Arc<CertificateCache>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: EnrolmentLimits,
     pub(crate) directory: Directory,
     tree: Tree,
     profiles: Vec<Prepared>,
@@ -232,7 +232,7 @@ impl ServerConfig {
         let labels =
             labels.flat_map(|(index, profile)| profile.labels().iter().map(move |label| (label.clone(), index)));
         let tree = Tree::new(spec.short_root.as_deref(), labels).map_err(ConfigFault::Tree)?;
-        let links = tree.paths().map(|(href, resource)| Link {
+        let links = tree.paths().map(|(href, resource)| ResourceLink {
             href,
             resource_type: resource.resource_type(),
             content_formats: FUNCTION_FORMATS,
@@ -287,7 +287,7 @@ impl ServerConfig {
     /// what is to go out.
     pub(crate) fn judge(&self, head: &Head<'_>) -> Result<Asked<'_>, Reason> {
         match self.tree.find(head.segments())? {
-            Place::Discovery => {
+            PathTarget::Discovery => {
                 if head.method() != Method::Get {
                     return Err(Reason::CoapMethod);
                 }
@@ -296,7 +296,7 @@ impl ServerConfig {
                     Some(_) => Err(Reason::CoapNotAcceptable),
                 }
             }
-            Place::Function { resource, profile } => {
+            PathTarget::Function { resource, profile } => {
                 let prepared = self.profiles.get(profile).ok_or(Reason::EstUnknownLabel)?;
                 if head.method() != resource.method() {
                     return Err(Reason::CoapMethod);
@@ -383,7 +383,7 @@ pub(crate) fn refusal(reason: Reason, diagnostics: Diagnostics) -> Response<'sta
     }
 }
 
-fn diagnose(refusal: coap::server::Refusal) -> &'static str {
+fn diagnose(refusal: coap::server::RequestRefusal) -> &'static str {
     Reason::of_message_layer(refusal).map_or("", Reason::code)
 }
 

@@ -20,7 +20,7 @@ pub const PARSED_LINKS_MAX: usize = 256;
 
 /// One link of the directory: where a function lives, what it is, and what can be asked of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub struct ResourceLink {
     /// The target, as a path from the root: `/est/sen`.
     pub href: String,
     /// The resource type (RFC 9148 §8.2).
@@ -29,7 +29,7 @@ pub struct Link {
     pub content_formats: &'static str,
 }
 
-impl Link {
+impl ResourceLink {
     fn render(&self) -> String {
         // RFC 9148 §4.1 writes the list of formats as a quoted string.
         format!("<{}>;rt=\"{}\";ct=\"{}\"", self.href, self.resource_type, self.content_formats)
@@ -39,15 +39,15 @@ impl Link {
 /// The prepared answer to discovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
-    links: Vec<(Link, String)>,
+    links: Vec<(ResourceLink, String)>,
     whole: Vec<u8>,
 }
 
 impl Directory {
     /// Renders `links`, in the order given.
     #[must_use]
-    pub fn new(links: Vec<Link>) -> Directory {
-        let links: Vec<(Link, String)> = links.into_iter().map(rendered).collect();
+    pub fn new(links: Vec<ResourceLink>) -> Directory {
+        let links: Vec<(ResourceLink, String)> = links.into_iter().map(rendered).collect();
         let whole = join(links.iter().map(|(_, text)| text.as_str()));
         Directory { links, whole }
     }
@@ -68,7 +68,7 @@ impl Directory {
         for (place, query) in queries.enumerate() {
             *filters.get_mut(place).ok_or(TooManyFilters)? = Some(Filter::parse(query));
         }
-        let passes = |link: &Link| filters.iter().flatten().all(|filter| filter.matches(link));
+        let passes = |link: &ResourceLink| filters.iter().flatten().all(|filter| filter.matches(link));
         if self.links.iter().all(|(link, _)| passes(link)) {
             return Ok(Cow::Borrowed(&self.whole));
         }
@@ -81,7 +81,7 @@ impl Directory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyFilters;
 
-fn rendered(link: Link) -> (Link, String) {
+fn rendered(link: ResourceLink) -> (ResourceLink, String) {
     let text = link.render();
     (link, text)
 }
@@ -128,7 +128,7 @@ impl<'q> Filter<'q> {
 
     /// `rt`, `if` and `rel` are lists separated by spaces, of which one value has to match (RFC 6690 §4.1); `ct` is
     /// such a list since RFC 7252 §7.2.1. An attribute that no link carries matches no link.
-    fn matches(&self, link: &Link) -> bool {
+    fn matches(&self, link: &ResourceLink) -> bool {
         match self.attribute {
             "href" => self.pattern.admits(&link.href),
             "rt" => link.resource_type.split(' ').any(|value| self.pattern.admits(value)),
@@ -205,8 +205,8 @@ fn split_outside_quotes(text: &str, at: char) -> (&str, &str) {
 pub fn fuzz_filter(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let directory = Directory::new(vec![
-        Link { href: "/est/crts".into(), resource_type: "ace.est.crts", content_formats: "281 287" },
-        Link { href: "/est/m/sen".into(), resource_type: "ace.est.sen", content_formats: "281 287" },
+        ResourceLink { href: "/est/crts".into(), resource_type: "ace.est.crts", content_formats: "281 287" },
+        ResourceLink { href: "/est/m/sen".into(), resource_type: "ace.est.sen", content_formats: "281 287" },
     ]);
     if let Ok(answer) = directory.select(text.split('&')) {
         assert!(answer.len() <= directory.whole().len(), "a filter adds nothing");
@@ -221,7 +221,8 @@ mod tests {
     use super::*;
 
     fn directory() -> Directory {
-        let link = |href: &str, resource_type| Link { href: href.into(), resource_type, content_formats: "281 287" };
+        let link =
+            |href: &str, resource_type| ResourceLink { href: href.into(), resource_type, content_formats: "281 287" };
         Directory::new(vec![
             link("/est/crts", "ace.est.crts"),
             link("/est/sen", "ace.est.sen"),
@@ -240,9 +241,9 @@ mod tests {
     #[test]
     fn the_answer_is_the_one_of_rfc_9148() {
         let three = Directory::new(vec![
-            Link { href: "/est/crts".into(), resource_type: "ace.est.crts", content_formats: "281 287" },
-            Link { href: "/est/sen".into(), resource_type: "ace.est.sen", content_formats: "281 287" },
-            Link { href: "/est/sren".into(), resource_type: "ace.est.sren", content_formats: "281 287" },
+            ResourceLink { href: "/est/crts".into(), resource_type: "ace.est.crts", content_formats: "281 287" },
+            ResourceLink { href: "/est/sen".into(), resource_type: "ace.est.sen", content_formats: "281 287" },
+            ResourceLink { href: "/est/sren".into(), resource_type: "ace.est.sren", content_formats: "281 287" },
         ]);
         let expected = concat!(
             r#"</est/crts>;rt="ace.est.crts";ct="281 287","#,

@@ -20,10 +20,10 @@ pub mod trace;
 mod verify;
 
 pub use client::{
-    Answer, AnswerFault, CaCertificates, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Malformed, Operation,
-    Persistence, Refused, StartFault,
+    Answer, AnswerFault, CaCertificates, Client, ClientConfig, ClientEvent, DtlsConfig, ErrorResponse, Failure,
+    Operation, Persistence, StartFault, UnreadableAnswer,
 };
-pub use config::{ConfigFault, Limits, Nested, ServerConfig, ServerSpec};
+pub use config::{ConfigFault, EnrolmentLimits, Nested, ServerConfig, ServerSpec};
 pub use dtls::{Now, Path, Random, Route, SessionId, SocketIndex, Transmit, UnixTime};
 pub use keys::{IdentityFault, identity};
 pub use reason::{Reason, Stage};
@@ -32,4 +32,4 @@ pub use server::{
     Alarm, Attempt, Backlog, Counters, JobId, Notice, OFFERED_BYTES_MAX, Output, PublicKeyDone, PublicKeyJob, Server,
     Success,
 };
-pub use verify::{Authenticated, CertificateCache, Device, NameAuthorities, PeerVerifier, ServerVerifier};
+pub use verify::{Authenticated, CertificateCache, NameAuthorities, PeerDevice, PeerVerifier, ServerVerifier};

@@ -143,7 +143,7 @@ impl Packing {
 
 /// Where a path leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum PathTarget {
     /// `/.well-known/core`.
     Discovery,
     /// A function under a label; `profile` indexes the profiles of the configuration.
@@ -208,7 +208,7 @@ impl Tree {
     ///
     /// # Errors
     /// [`Reason::CoapNoSuchResource`], [`Reason::EstUnknownLabel`] or [`Reason::EstFunctionNotServed`]: all 4.04.
-    pub fn find<'s>(&self, path: impl Iterator<Item = &'s [u8]>) -> Result<Place, Reason> {
+    pub fn find<'s>(&self, path: impl Iterator<Item = &'s [u8]>) -> Result<PathTarget, Reason> {
         let mut segments: [&[u8]; SEGMENTS_MAX] = [&[]; SEGMENTS_MAX];
         let mut count = 0;
         for segment in path {
@@ -217,7 +217,7 @@ impl Tree {
         }
         let segments = &segments[..count];
         if are(segments, &DISCOVERY_PATH) {
-            return Ok(Place::Discovery);
+            return Ok(PathTarget::Discovery);
         }
         let below = self.roots.iter().find_map(|root| below(segments, root)).ok_or(Reason::CoapNoSuchResource)?;
         let (label, function) = match below {
@@ -232,7 +232,7 @@ impl Tree {
         };
         let label = str::from_utf8(label).ok().and_then(|label| self.labels.get(label));
         let profile = *label.ok_or(Reason::EstUnknownLabel)?;
-        Ok(Place::Function { resource, profile })
+        Ok(PathTarget::Function { resource, profile })
     }
 
     /// The path of each function under each label, below the shortest root: what discovery lists.
@@ -268,17 +268,17 @@ mod tests {
         Tree::new(Some("est"), [(String::new(), 0), ("meters".to_owned(), 1)]).unwrap()
     }
 
-    fn find(path: &str) -> Result<Place, Reason> {
+    fn find(path: &str) -> Result<PathTarget, Reason> {
         tree().find(path.split('/').map(str::as_bytes))
     }
 
     #[test]
     fn both_roots_and_labels_lead_to_a_profile() {
-        let place = |resource, profile| Ok(Place::Function { resource, profile });
+        let place = |resource, profile| Ok(PathTarget::Function { resource, profile });
         assert_eq!(find("est/sen"), place(Resource::SimpleEnroll, 0));
         assert_eq!(find(".well-known/est/crts"), place(Resource::CaCertificates, 0));
         assert_eq!(find(".well-known/est/meters/sren"), place(Resource::SimpleReenroll, 1));
-        assert_eq!(find(".well-known/core"), Ok(Place::Discovery));
+        assert_eq!(find(".well-known/core"), Ok(PathTarget::Discovery));
     }
 
     #[test]

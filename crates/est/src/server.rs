@@ -30,7 +30,7 @@ use dtls::{Admission, Closed, Endpoint, Event, Now, Random, Route, SessionId, Tr
 
 use crate::config::ServerConfig;
 use crate::reason::Reason;
-use crate::verify::{Device, PeerVerifier};
+use crate::verify::{PeerDevice, PeerVerifier};
 use backlog::Pace;
 use jitter::Jitter;
 use live::Sessions;
@@ -327,7 +327,7 @@ impl Server {
 
     /// Tells of a session that did not end as sessions should. A handshake of an authenticated device stands behind each, so there are no
     /// more of these than of those.
-    fn note_end(&mut self, now: Now, route: Route, peer: &Device, why: Closed) {
+    fn note_end(&mut self, now: Now, route: Route, peer: &PeerDevice, why: Closed) {
         let Some(reason) = Reason::of_session(why) else { return };
         let attempt = Attempt::refusal(route, self.identify(peer), reason, "".into(), Duration::ZERO);
         self.report(now, route, Attempt { detail: attempt::session_detail(why), ..attempt });
@@ -388,7 +388,7 @@ impl Server {
     }
 
     /// What is let pass, and told.
-    fn notices(&self, now: Now, peer: &Device, server_name: Option<Box<str>>) -> Vec<Notice> {
+    fn notices(&self, now: Now, peer: &PeerDevice, server_name: Option<Box<str>>) -> Vec<Notice> {
         let unknown = server_name.filter(|name| !self.config.bears(name)).map(Notice::of_server_name);
         let certificate = self.config.certificates.find(peer.certificate());
         let expired = certificate.is_some_and(|it| now.utc > it.certificate.validity().not_after);
@@ -401,7 +401,7 @@ impl Server {
     }
 
     /// The device by the rule of the first profile that accepts where its certificate comes from.
-    fn identify(&self, peer: &Device) -> Option<ShownDevice> {
+    fn identify(&self, peer: &PeerDevice) -> Option<ShownDevice> {
         let authenticated = self.config.certificates.find(peer.certificate())?;
         let mut profiles = self.config.profiles();
         profiles.find_map(|profile| profile.device_shown(&authenticated.certificate, &authenticated.anchor))

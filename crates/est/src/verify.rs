@@ -4,7 +4,7 @@
 //! accepts is the authority's decision, request by request. [`ServerVerifier`] judges the server on a device, as RFC 7030
 //! §3.6 says: an anchor that was given, the name that was dialled, a certificate for servers.
 //!
-//! A session keeps a [`Device`], which is a digest; the certificate itself lives once in a [`CertificateCache`].
+//! A session keeps a [`PeerDevice`], which is a digest; the certificate itself lives once in a [`CertificateCache`].
 
 mod certificates;
 mod device;
@@ -16,5 +16,5 @@ mod shown;
 mod test_material;
 
 pub use certificates::{Authenticated, CertificateCache};
-pub use device::{Device, NameAuthorities, PeerVerifier};
+pub use device::{NameAuthorities, PeerDevice, PeerVerifier};
 pub use server::ServerVerifier;

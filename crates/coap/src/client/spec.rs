@@ -96,7 +96,7 @@ impl fmt::Debug for RequestSpec {
 
 /// Where the exchange stands after a message or a timeout.
 #[derive(Debug)]
-pub enum Progress {
+pub enum ExchangeProgress {
     /// The message was not for this exchange, or a duplicate; there may be an acknowledgement or reset to transmit.
     Ignored,
     /// On its way: there is something to transmit.
@@ -106,7 +106,7 @@ pub enum Progress {
     /// The whole answer. There may be a last acknowledgement to transmit.
     Done(Reply),
     /// It failed. There may be a last reset to transmit.
-    Failed(Failure),
+    Failed(ExchangeFailure),
 }
 
 /// A whole answer.
@@ -138,7 +138,7 @@ impl fmt::Debug for Reply {
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum ExchangeFailure {
     /// Nobody answered.
     Timeout,
     /// The server reset the request.
@@ -153,17 +153,19 @@ pub enum Failure {
     TooLarge,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ExchangeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Timeout => f.write_str("no answer"),
-            Failure::Reset => f.write_str("the server reset the request"),
-            Failure::BadOption(number) => write!(f, "the answer has the critical option {number}, which is not known"),
-            Failure::BadBlock => f.write_str("the blocks of the answer do not fit together"),
-            Failure::Changing => f.write_str("the answer changed while it was fetched"),
-            Failure::TooLarge => f.write_str("the answer is too large"),
+            ExchangeFailure::Timeout => f.write_str("no answer"),
+            ExchangeFailure::Reset => f.write_str("the server reset the request"),
+            ExchangeFailure::BadOption(number) => {
+                write!(f, "the answer has the critical option {number}, which is not known")
+            }
+            ExchangeFailure::BadBlock => f.write_str("the blocks of the answer do not fit together"),
+            ExchangeFailure::Changing => f.write_str("the answer changed while it was fetched"),
+            ExchangeFailure::TooLarge => f.write_str("the answer is too large"),
         }
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for ExchangeFailure {}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Script;
-use crate::client::{Exchange, Failure, Progress, Reply, RequestSpec};
+use crate::client::{Exchange, ExchangeFailure, ExchangeProgress, Reply, RequestSpec};
 use crate::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, MessageIds, Number, Token};
 
 /// Drives one exchange through a script: answers as a server would give them or with one flaw, any other datagram, duplicates and
@@ -159,19 +159,19 @@ impl Run {
         self.collect();
     }
 
-    fn judge(&self, progress: &Progress) {
-        let over = matches!(progress, Progress::Done(_) | Progress::Failed(_));
+    fn judge(&self, progress: &ExchangeProgress) {
+        let over = matches!(progress, ExchangeProgress::Done(_) | ExchangeProgress::Failed(_));
         assert!(!over || self.exchange.is_over(), "an end is an end");
         match progress {
-            Progress::Done(Reply { body, .. }) => {
+            ExchangeProgress::Done(Reply { body, .. }) => {
                 assert!(body.len() <= ANSWER_BYTES_MAX);
                 assert!(!self.honest || *body == self.answer, "what was sent is what is received");
             }
-            Progress::Failed(failure) => {
-                let excused = *failure == Failure::Timeout || *failure == Failure::TooLarge;
+            ExchangeProgress::Failed(failure) => {
+                let excused = *failure == ExchangeFailure::Timeout || *failure == ExchangeFailure::TooLarge;
                 assert!(!self.honest || excused, "an honest server was refused: {failure}");
             }
-            Progress::Ignored | Progress::Pending | Progress::Acknowledged => {}
+            ExchangeProgress::Ignored | ExchangeProgress::Pending | ExchangeProgress::Acknowledged => {}
         }
     }
 

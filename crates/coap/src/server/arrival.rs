@@ -1,7 +1,7 @@
 //! A request on its way through the message layer: as it arrived, once its options are checked, and where it is refused.
 
 use super::key::RequestKey;
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 use super::request::Head;
 use super::response::Response;
 use super::write::Blocks;
@@ -25,12 +25,12 @@ pub(super) struct Checked<'d> {
 
 /// Why a request gets an error response: ours, or that of the resource table.
 pub(super) enum Refused {
-    Here(Refusal),
+    Here(RequestRefusal),
     ByTable(Response<'static>),
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Refused {
+impl From<RequestRefusal> for Refused {
+    fn from(refusal: RequestRefusal) -> Refused {
         Refused::Here(refusal)
     }
 }

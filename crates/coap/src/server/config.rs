@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::answers::RESPONSE_BYTES_EXPECTED;
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 use crate::{ACK_TIMEOUT, BlockSize, EXCHANGE_LIFETIME, MAX_TRANSMIT_WAIT};
 
 /// How the peers of a shard behave, and how much they may hold.
@@ -38,7 +38,7 @@ pub struct Config {
     /// Max-Age of these 5.03, in seconds, at least 1.
     pub full_max_age: u32,
     /// The diagnostic payload of a refusal by the message layer; at most [`super::Response::DIAGNOSTIC_BYTES_MAX`] of it is sent.
-    pub diagnose: fn(Refusal) -> &'static str,
+    pub diagnose: fn(RequestRefusal) -> &'static str,
 }
 
 impl Default for Config {

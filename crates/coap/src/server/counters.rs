@@ -1,11 +1,11 @@
 //! What the message layer did, counted by name.
 
 use super::done::Dropped;
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 
 /// What the message layer did, by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct MessageCounters {
     /// Requests handed up.
     pub requests: u64,
     /// Duplicates of remembered requests.
@@ -34,10 +34,10 @@ pub struct Counters {
     pub unmatched: u64,
 }
 
-impl Counters {
-    pub(super) fn refused(&mut self, refusal: Refusal) {
+impl MessageCounters {
+    pub(super) fn refused(&mut self, refusal: RequestRefusal) {
         match refusal {
-            Refusal::Full(_) => self.full += 1,
+            RequestRefusal::Full(_) => self.full += 1,
             _ => self.refused += 1,
         }
     }

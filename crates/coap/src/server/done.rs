@@ -1,6 +1,6 @@
 //! What came of a datagram: one closed set.
 
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 use super::request::Request;
 use crate::{Malformed, Number};
 
@@ -39,7 +39,7 @@ pub enum Done {
     /// A ping, answered with a reset.
     Ping,
     /// Refused with an error response.
-    Refused(Refusal),
+    Refused(RequestRefusal),
     /// Not answered, or with a reset.
     Dropped(Dropped),
 }

@@ -7,7 +7,7 @@ use super::arrival::{Arrival, Checked, Refused};
 use super::done::{Done, Handled};
 use super::exchange::{Answered, Delivery, Exchange, Origin, Separate, State};
 use super::recent::{Noted, RefusedBlock};
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 use super::request::Head;
 use super::resources::{Repeat, Resources};
 use super::response::Response;
@@ -88,7 +88,7 @@ impl Peer {
     ///
     /// # Errors
     /// 4.08 where the outcome has made room for others.
-    fn repeat(&mut self, turn: &mut Turn<'_>, index: usize) -> Result<(), Refusal> {
+    fn repeat(&mut self, turn: &mut Turn<'_>, index: usize) -> Result<(), RequestRefusal> {
         let Exchange { origin, state, .. } = &mut self.exchanges[index];
         if origin.kind == Kind::NonConfirmable {
             return Ok(());
@@ -102,7 +102,7 @@ impl Peer {
                 write_empty(turn.out, Kind::Acknowledgement, origin.message_id);
             }
             State::Answered(Answered { outcome, delivery: Delivery::Again, .. }) => {
-                let body = outcome.body().ok_or(Refusal::NoResponse)?;
+                let body = outcome.body().ok_or(RequestRefusal::NoResponse)?;
                 let envelope = origin.envelope(self.ids.begun(turn.shared));
                 write(turn.out, envelope, &origin.form, &outcome.response(&body), Some(outcome.etag));
             }
@@ -120,11 +120,11 @@ impl Peer {
         turn: &mut Turn<'_>,
         index: usize,
         checked: &Checked<'_>,
-    ) -> Result<Done, Refusal> {
+    ) -> Result<Done, RequestRefusal> {
         let message = checked.head.message();
         let exchange = &mut self.exchanges[index];
         let body = match exchange.outcome() {
-            Some(outcome) => Some(outcome.body().ok_or(Refusal::NoResponse)?),
+            Some(outcome) => Some(outcome.body().ok_or(RequestRefusal::NoResponse)?),
             None => None,
         };
         exchange.origin = Origin::new(checked, turn.block_max);
@@ -167,14 +167,14 @@ fn refused_before(block: RefusedBlock, message: &Message<'_>, turn: &Turn<'_>, t
         Refused::ByTable(if waits { response.with_max_age(turn.shared.full_max_age()) } else { response })
     };
     match block {
-        RefusedBlock::BadBlock(fault) => Refused::Here(Refusal::BadBlock(fault)),
-        RefusedBlock::BlockMissing => Refused::Here(Refusal::BlockMissing),
-        RefusedBlock::BlockDiffers => Refused::Here(Refusal::BlockDiffers),
-        RefusedBlock::NoResponse => Refused::Here(Refusal::NoResponse),
-        RefusedBlock::ContentFormatChanged => Refused::Here(Refusal::ContentFormatChanged),
-        RefusedBlock::Full(limit) => Refused::Here(Refusal::Full(limit)),
+        RefusedBlock::BadBlock(fault) => Refused::Here(RequestRefusal::BadBlock(fault)),
+        RefusedBlock::BlockMissing => Refused::Here(RequestRefusal::BlockMissing),
+        RefusedBlock::BlockDiffers => Refused::Here(RequestRefusal::BlockDiffers),
+        RefusedBlock::NoResponse => Refused::Here(RequestRefusal::NoResponse),
+        RefusedBlock::ContentFormatChanged => Refused::Here(RequestRefusal::ContentFormatChanged),
+        RefusedBlock::Full(limit) => Refused::Here(RequestRefusal::Full(limit)),
         RefusedBlock::TooLarge => match judged() {
-            Ok(Ok(admit)) => Refused::Here(Refusal::TooLarge { body_bytes_max: admit.body_bytes_max }),
+            Ok(Ok(admit)) => Refused::Here(RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max }),
             _ => bare(Code::REQUEST_ENTITY_TOO_LARGE),
         },
         RefusedBlock::ByTable(code) => match judged() {

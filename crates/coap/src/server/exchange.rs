@@ -116,7 +116,7 @@ pub(super) struct Pending {
 /// Its answer is on the way as a confirmable message of our own.
 #[derive(Debug)]
 pub(super) struct Separate {
-    pub(super) outcome: Outcome,
+    pub(super) outcome: KeptResponse,
     pub(super) message_id: MessageId,
     pub(super) retransmission: Retransmission,
     pub(super) keep: Keep,
@@ -135,7 +135,7 @@ impl Separate {
     /// The answer has arrived, or will not; `None` where nothing is to be remembered of it.
     pub(super) fn end(self, delivery: Delivery) -> Option<Answered> {
         match self.keep {
-            Keep::Outcome => Some(Answered { outcome: self.outcome, delivery, expires: self.expires }),
+            Keep::Response => Some(Answered { outcome: self.outcome, delivery, expires: self.expires }),
             Keep::Nothing => None,
         }
     }
@@ -144,7 +144,7 @@ impl Separate {
 /// Its outcome is kept for duplicates and for the later blocks of the response.
 #[derive(Debug)]
 pub(super) struct Answered {
-    pub(super) outcome: Outcome,
+    pub(super) outcome: KeptResponse,
     pub(super) delivery: Delivery,
     pub(super) expires: Instant,
 }
@@ -152,7 +152,7 @@ pub(super) struct Answered {
 /// Whether something stays after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keep {
-    Outcome,
+    Response,
     Nothing,
 }
 
@@ -166,7 +166,7 @@ pub(super) enum Delivery {
 }
 
 /// A response that is held, once. Its body is kept with those of all peers, and may be gone.
-pub(super) struct Outcome {
+pub(super) struct KeptResponse {
     code: Code,
     content_format: Option<ContentFormat>,
     max_age: Option<u32>,
@@ -175,10 +175,10 @@ pub(super) struct Outcome {
     slot: Slot,
 }
 
-impl Outcome {
-    pub(super) fn new(response: &Response<'_>, slot: Slot) -> Outcome {
+impl KeptResponse {
+    pub(super) fn new(response: &Response<'_>, slot: Slot) -> KeptResponse {
         slot.fill(response.body);
-        Outcome {
+        KeptResponse {
             code: response.code,
             content_format: response.content_format,
             max_age: response.max_age,
@@ -197,15 +197,15 @@ impl Outcome {
         self.slot.body()
     }
 
-    /// The response, of the body that was got from [`Outcome::body`].
+    /// The response, of the body that was got from [`KeptResponse::body`].
     pub(super) fn response<'b>(&self, body: &'b [u8]) -> Response<'b> {
         Response { code: self.code, content_format: self.content_format, max_age: self.max_age, body }
     }
 }
 
-impl fmt::Debug for Outcome {
+impl fmt::Debug for KeptResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outcome")
+        f.debug_struct("KeptResponse")
             .field("code", &self.code)
             .field("body", &Length(self.body_bytes))
             .finish_non_exhaustive()
@@ -214,7 +214,7 @@ impl fmt::Debug for Outcome {
 
 impl Exchange {
     /// The answer, as soon as there is one.
-    pub(super) fn outcome(&self) -> Option<&Outcome> {
+    pub(super) fn outcome(&self) -> Option<&KeptResponse> {
         match &self.state {
             State::Pending(_) => None,
             State::Separate(separate) => Some(&separate.outcome),

@@ -13,9 +13,9 @@ use super::answers::Worth;
 use super::arrival::{Arrival, Checked, Refused};
 use super::config::EXCHANGE_BYTES;
 use super::done::{Done, Dropped, Handled};
-use super::exchange::{Exchange, Origin, Outcome, Pending, State};
+use super::exchange::{Exchange, KeptResponse, Origin, Pending, State};
 use super::key::RequestKey;
-use super::refusal::{BlockFault, Limit, Refusal};
+use super::refusal::{BlockFault, Limit, RequestRefusal};
 use super::request::{Body, Head, Request};
 use super::resources::{Admit, Repeat, Resources};
 use super::response::Response;
@@ -81,7 +81,7 @@ impl Peer {
     ) -> Result<Handled<'d>, Refused> {
         // A request goes on with its body or with its response, never with both (RFC 7959 §3.3).
         if checked.blocks.block1.is_some() {
-            return Err(Refusal::BadBlock(BlockFault::BothDirections).into());
+            return Err(RequestRefusal::BadBlock(BlockFault::BothDirections).into());
         }
         let message = checked.head.message();
         let of_key = |exchange: &&mut Exchange| exchange.key == checked.key && exchange.outcome().is_some();
@@ -92,11 +92,11 @@ impl Peer {
             let mut form = Form::new(&checked.head, checked.blocks, turn.block_max);
             form.block2_asked = true;
             let Some(body) = outcome.body().filter(|_| outcome.is_success()) else {
-                return Err(Refusal::NoResponse.into());
+                return Err(RequestRefusal::NoResponse.into());
             };
             let response = outcome.response(&body);
             if form.is_past_end(&response) {
-                return Err(Refusal::PastEnd.into());
+                return Err(RequestRefusal::PastEnd.into());
             }
             let envelope = Envelope::answering(message, self.ids.begun(turn.shared));
             write(turn.out, envelope, &form, &response, Some(outcome.etag));
@@ -110,11 +110,11 @@ impl Peer {
         // Never a new request: its payload came with the first one. A GET has none, and where it is computed again its
         // later blocks are too (RFC 7959 §2.4).
         if checked.head.method() != Method::Get {
-            return Err(Refusal::NoResponse.into());
+            return Err(RequestRefusal::NoResponse.into());
         }
         let admit = table.admit(&checked.head).map_err(Refused::ByTable)?;
         match admit.repeat {
-            Repeat::Remembered | Repeat::Irreplaceable => Err(Refusal::NoResponse.into()),
+            Repeat::Remembered | Repeat::Irreplaceable => Err(RequestRefusal::NoResponse.into()),
             Repeat::Computed => self.open(turn, checked, admit, Body::Borrowed(checked.head.payload()), None),
         }
     }
@@ -144,7 +144,7 @@ impl Peer {
             (Ordering::Equal, _) | (Ordering::Less, false) => None,
         };
         if let Some(fault) = fault {
-            return Err(Refusal::BadBlock(fault).into());
+            return Err(RequestRefusal::BadBlock(fault).into());
         }
         let content_format = checked.head.content_format();
         let piece = Piece { key: checked.key, block, content_format, payload };
@@ -156,11 +156,11 @@ impl Peer {
             let same = |exchange: &Exchange| {
                 exchange.key == checked.key
                     && exchange.last_block == Some(last)
-                    && exchange.outcome().is_none_or(Outcome::is_success)
+                    && exchange.outcome().is_none_or(KeptResponse::is_success)
             };
             return match self.exchanges.iter().position(same) {
                 Some(index) if !block.more => Ok(Handled::Done(self.answer_anew(turn, index, checked)?)),
-                _ => Err(Refusal::BlockMissing.into()),
+                _ => Err(RequestRefusal::BlockMissing.into()),
             };
         }
         if !block.more
@@ -190,7 +190,7 @@ impl Peer {
         let announced = checked.head.size1().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
         // What is announced as too large need not be sent first (RFC 7959 §2.9.3, §4).
         if announced > admit.body_bytes_max {
-            return Err(Refusal::TooLarge { body_bytes_max: admit.body_bytes_max }.into());
+            return Err(RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max }.into());
         }
         if !piece.block.more {
             return self.open(turn, checked, admit, Body::Borrowed(piece.payload), None);
@@ -215,7 +215,7 @@ impl Peer {
         last_block: Option<u64>,
     ) -> Result<Handled<'d>, Refused> {
         if body.len() > admit.body_bytes_max {
-            return Err(Refusal::TooLarge { body_bytes_max: admit.body_bytes_max }.into());
+            return Err(RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max }.into());
         }
         self.check_room(turn, checked.key, admit)?;
         // An upload has had its room from its first block on.
@@ -252,22 +252,22 @@ impl Peer {
     }
 
     /// Refuses now what could not be remembered, before it is executed.
-    fn check_room(&self, turn: &Turn<'_>, key: RequestKey, admit: Admit) -> Result<(), Refusal> {
+    fn check_room(&self, turn: &Turn<'_>, key: RequestKey, admit: Admit) -> Result<(), RequestRefusal> {
         let config = &turn.shared.config;
         let stay = self.exchanges.iter().filter(|exchange| !exchange.makes_room_for(key)).count();
         let remembered = admit.repeat != Repeat::Computed;
         if stay >= config.exchanges_per_peer_max {
-            return Err(Refusal::Full(Limit::Pending));
+            return Err(RequestRefusal::Full(Limit::Pending));
         }
         if remembered && !turn.shared.answers.make_room(turn.now, self.owner, config.response_bytes_total_max) {
-            return Err(Refusal::Full(Limit::Responses));
+            return Err(RequestRefusal::Full(Limit::Responses));
         }
         Ok(())
     }
 
     /// Refuses now what there is no memory to remember.
-    fn check_exchange(&self, turn: &Turn<'_>) -> Result<(), Refusal> {
-        if self.may_hold(EXCHANGE_BYTES, turn.shared) { Ok(()) } else { Err(Refusal::Full(Limit::Exchanges)) }
+    fn check_exchange(&self, turn: &Turn<'_>) -> Result<(), RequestRefusal> {
+        if self.may_hold(EXCHANGE_BYTES, turn.shared) { Ok(()) } else { Err(RequestRefusal::Full(Limit::Exchanges)) }
     }
 
     /// Drops the oldest outcomes above the limit for a request of this name. What is in flight, has blocks outstanding or cannot be had again
@@ -301,17 +301,17 @@ impl Peer {
     pub(super) fn refuse(&mut self, turn: &mut Turn<'_>, message: &Message<'_>, refused: &Refused) -> Done {
         // "Unrecognized options of class "critical" that occur in a Non-confirmable message MUST cause the message to be
         // rejected", which may be in silence (RFC 7252 §5.4.1, §4.3).
-        if let (Kind::NonConfirmable, Refused::Here(Refusal::BadOption(number, _))) = (message.kind(), refused) {
+        if let (Kind::NonConfirmable, Refused::Here(RequestRefusal::BadOption(number, _))) = (message.kind(), refused) {
             return Done::Dropped(Dropped::BadOption(*number));
         }
         let (refusal, response) = match refused {
             Refused::Here(refusal) => (*refusal, turn.shared.refusal(*refusal)),
-            Refused::ByTable(response) => (Refusal::ByTable(response.code), *response),
+            Refused::ByTable(response) => (RequestRefusal::ByTable(response.code), *response),
         };
         let size1 = match refusal {
             // "The response SHOULD include a Size1 Option [...] to indicate the maximum size of request entity the server
             // is able and willing to handle" (RFC 7252 §5.9.2.9).
-            Refusal::TooLarge { body_bytes_max } => u32::try_from(body_bytes_max).ok(),
+            RequestRefusal::TooLarge { body_bytes_max } => u32::try_from(body_bytes_max).ok(),
             _ => None,
         };
         self.write_sizes(turn, message, &response, Sizes { block1: None, size1 });

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::refusal::{BlockFault, Limit, Refusal};
+use super::refusal::{BlockFault, Limit, RequestRefusal};
 use crate::{Code, EXCHANGE_LIFETIME};
 
 /// How many messages of one peer are known. 128 blocks are 8 KiB in blocks of 64 bytes, far more than a certificate
@@ -47,17 +47,20 @@ pub(super) enum RefusedBlock {
 impl RefusedBlock {
     /// Another time it could have another answer, or end an upload that has begun since; what is refused for its options alone
     /// is judged again to the same, and is `None`.
-    pub(super) fn of(refusal: Refusal) -> Option<RefusedBlock> {
+    pub(super) fn of(refusal: RequestRefusal) -> Option<RefusedBlock> {
         Some(match refusal {
-            Refusal::BadBlock(fault) => RefusedBlock::BadBlock(fault),
-            Refusal::BlockMissing => RefusedBlock::BlockMissing,
-            Refusal::BlockDiffers => RefusedBlock::BlockDiffers,
-            Refusal::ContentFormatChanged => RefusedBlock::ContentFormatChanged,
-            Refusal::TooLarge { .. } => RefusedBlock::TooLarge,
-            Refusal::NoResponse => RefusedBlock::NoResponse,
-            Refusal::Full(limit) => RefusedBlock::Full(limit),
-            Refusal::ByTable(code) => RefusedBlock::ByTable(code),
-            Refusal::BadOption(..) | Refusal::UnknownMethod | Refusal::Proxy | Refusal::PastEnd => return None,
+            RequestRefusal::BadBlock(fault) => RefusedBlock::BadBlock(fault),
+            RequestRefusal::BlockMissing => RefusedBlock::BlockMissing,
+            RequestRefusal::BlockDiffers => RefusedBlock::BlockDiffers,
+            RequestRefusal::ContentFormatChanged => RefusedBlock::ContentFormatChanged,
+            RequestRefusal::TooLarge { .. } => RefusedBlock::TooLarge,
+            RequestRefusal::NoResponse => RefusedBlock::NoResponse,
+            RequestRefusal::Full(limit) => RefusedBlock::Full(limit),
+            RequestRefusal::ByTable(code) => RefusedBlock::ByTable(code),
+            RequestRefusal::BadOption(..)
+            | RequestRefusal::UnknownMethod
+            | RequestRefusal::Proxy
+            | RequestRefusal::PastEnd => return None,
         })
     }
 }

@@ -4,7 +4,7 @@ use crate::{Code, Number};
 
 /// Requests that the message layer refuses by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum RequestRefusal {
     /// A critical option that cannot be obeyed.
     BadOption(Number, OptionFault),
     /// No method we know.
@@ -76,27 +76,28 @@ pub enum Limit {
     Exchanges,
 }
 
-impl Refusal {
+impl RequestRefusal {
     /// The code of the response.
     pub const fn code(self) -> Code {
         match self {
             // "Unrecognized options of class "critical" that occur in a Confirmable request MUST cause the return of a
             // 4.02 (Bad Option) response" (RFC 7252 §5.4.1).
-            Refusal::BadOption(..) | Refusal::PastEnd => Code::BAD_OPTION,
+            RequestRefusal::BadOption(..) | RequestRefusal::PastEnd => Code::BAD_OPTION,
             // RFC 7252 §5.8.
-            Refusal::UnknownMethod => Code::METHOD_NOT_ALLOWED,
+            RequestRefusal::UnknownMethod => Code::METHOD_NOT_ALLOWED,
             // RFC 7252 §5.10.2.
-            Refusal::Proxy => Code::PROXYING_NOT_SUPPORTED,
+            RequestRefusal::Proxy => Code::PROXYING_NOT_SUPPORTED,
             // RFC 7959 §2.2.
-            Refusal::BadBlock(_) => Code::BAD_REQUEST,
+            RequestRefusal::BadBlock(_) => Code::BAD_REQUEST,
             // RFC 7959 §2.9.2.
-            Refusal::BlockMissing | Refusal::BlockDiffers | Refusal::ContentFormatChanged | Refusal::NoResponse => {
-                Code::REQUEST_ENTITY_INCOMPLETE
-            }
+            RequestRefusal::BlockMissing
+            | RequestRefusal::BlockDiffers
+            | RequestRefusal::ContentFormatChanged
+            | RequestRefusal::NoResponse => Code::REQUEST_ENTITY_INCOMPLETE,
             // RFC 7959 §2.9.3.
-            Refusal::TooLarge { .. } => Code::REQUEST_ENTITY_TOO_LARGE,
-            Refusal::Full(_) => Code::SERVICE_UNAVAILABLE,
-            Refusal::ByTable(code) => code,
+            RequestRefusal::TooLarge { .. } => Code::REQUEST_ENTITY_TOO_LARGE,
+            RequestRefusal::Full(_) => Code::SERVICE_UNAVAILABLE,
+            RequestRefusal::ByTable(code) => code,
         }
     }
 }

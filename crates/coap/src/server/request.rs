@@ -2,7 +2,7 @@
 
 use std::{fmt, str};
 
-use super::refusal::{OptionFault, Refusal};
+use super::refusal::{OptionFault, RequestRefusal};
 use crate::block::BlockError;
 use crate::length::Length;
 use crate::message::uint;
@@ -120,7 +120,7 @@ const fn place(number: Number) -> Option<usize> {
 
 impl<'d> Head<'d> {
     /// Checks the options of a request, once for all who come after.
-    pub(super) fn check(message: Message<'d>) -> Result<Head<'d>, Refusal> {
+    pub(super) fn check(message: Message<'d>) -> Result<Head<'d>, RequestRefusal> {
         let mut values = [None; PLACES];
         let mut previous = None;
         let mut proxy = false;
@@ -145,15 +145,17 @@ impl<'d> Head<'d> {
                 Some(_) => None,
             };
             match fault {
-                Some(fault) if option.number.is_critical() => return Err(Refusal::BadOption(option.number, fault)),
+                Some(fault) if option.number.is_critical() => {
+                    return Err(RequestRefusal::BadOption(option.number, fault));
+                }
                 Some(_) => {}
                 None => proxy |= matches!(option.number, Number::PROXY_URI | Number::PROXY_SCHEME),
             }
         }
         if proxy {
-            return Err(Refusal::Proxy);
+            return Err(RequestRefusal::Proxy);
         }
-        let method = Method::from_code(message.code()).ok_or(Refusal::UnknownMethod)?;
+        let method = Method::from_code(message.code()).ok_or(RequestRefusal::UnknownMethod)?;
         Ok(Head { message, method, values })
     }
 

@@ -3,9 +3,9 @@
 use super::accounts::SharedAccounts;
 use super::answers::Answers;
 use super::config::Config;
-use super::counters::Counters;
+use super::counters::MessageCounters;
 use super::done::ExchangeId;
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 use super::response::Response;
 use crate::MessageIds;
 use crate::time::Spread;
@@ -15,7 +15,7 @@ use crate::time::Spread;
 pub struct Shared {
     pub(super) config: Config,
     pub(super) spread: Spread,
-    pub(super) counters: Counters,
+    pub(super) counters: MessageCounters,
     pub(super) uploads: SharedAccounts,
     pub(super) answers: Answers,
     /// What is held beside bodies.
@@ -29,7 +29,7 @@ impl Shared {
         Shared {
             config,
             spread: Spread::new(seed),
-            counters: Counters::default(),
+            counters: MessageCounters::default(),
             uploads: SharedAccounts::default(),
             answers: Answers::default(),
             held: SharedAccounts::default(),
@@ -43,8 +43,8 @@ impl Shared {
     }
 
     /// What happened so far.
-    pub fn counters(&self) -> Counters {
-        Counters { answers_evicted: self.answers.evicted(), ..self.counters }
+    pub fn counters(&self) -> MessageCounters {
+        MessageCounters { answers_evicted: self.answers.evicted(), ..self.counters }
     }
 
     /// Bytes that uploads hold now.
@@ -68,10 +68,10 @@ impl Shared {
     }
 
     /// The response that refuses a request here.
-    pub(super) fn refusal(&self, refusal: Refusal) -> Response<'static> {
+    pub(super) fn refusal(&self, refusal: RequestRefusal) -> Response<'static> {
         let response = Response::error(refusal.code(), (self.config.diagnose)(refusal));
         match refusal {
-            Refusal::Full(_) => response.with_max_age(self.full_max_age()),
+            RequestRefusal::Full(_) => response.with_max_age(self.full_max_age()),
             _ => response,
         }
     }

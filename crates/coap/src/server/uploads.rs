@@ -19,7 +19,7 @@ use std::time::Instant;
 use super::accounts::{Charge, Owner};
 use super::config::{Config, UPLOAD_LIFETIME_MAX};
 use super::key::RequestKey;
-use super::refusal::{Limit, Refusal};
+use super::refusal::{Limit, RequestRefusal};
 use super::resources::Admit;
 use super::shared::Shared;
 use crate::length::Length;
@@ -98,14 +98,14 @@ impl Uploads {
         piece: &Piece<'_>,
         (owner, admit): (Owner, Admit),
         shared: &mut Shared,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestRefusal> {
         debug_assert!(!self.contains(piece.key), "the upload of the same name is gone");
         if piece.payload.len() > admit.body_bytes_max {
-            return Err(Refusal::TooLarge { body_bytes_max: admit.body_bytes_max });
+            return Err(RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max });
         }
         let reserve = BODY_BYTES_FIRST.max(piece.payload.len()).min(admit.body_bytes_max);
         if !shared.uploads.lock().has_room(owner, reserve, shared.config.upload_bytes_total_max) {
-            return Err(Refusal::Full(Limit::Uploads));
+            return Err(RequestRefusal::Full(Limit::Uploads));
         }
         self.make_room(shared);
         let mut upload = Upload {
@@ -128,12 +128,12 @@ impl Uploads {
     ///
     /// # Errors
     /// 4.08 for a block that is not the next one and was not there before, 4.13 above the limit; the upload is dropped.
-    pub(super) fn take(&mut self, now: Instant, piece: &Piece<'_>, shared: &Shared) -> Result<Taken, Refusal> {
-        let index = self.0.iter().position(|upload| upload.key == piece.key).ok_or(Refusal::BlockMissing)?;
+    pub(super) fn take(&mut self, now: Instant, piece: &Piece<'_>, shared: &Shared) -> Result<Taken, RequestRefusal> {
+        let index = self.0.iter().position(|upload| upload.key == piece.key).ok_or(RequestRefusal::BlockMissing)?;
         let upload = &mut self.0[index];
         let taken = upload.judge(piece).and_then(|place| match place {
             Place::Next if upload.must_grow(piece) && !upload.may_grow(piece, shared) => {
-                Err(Refusal::Full(Limit::Uploads))
+                Err(RequestRefusal::Full(Limit::Uploads))
             }
             Place::Next => {
                 upload.append(now, piece, &shared.config);
@@ -204,23 +204,27 @@ enum Place {
 }
 
 impl Upload {
-    fn judge(&self, piece: &Piece<'_>) -> Result<Place, Refusal> {
+    fn judge(&self, piece: &Piece<'_>) -> Result<Place, RequestRefusal> {
         // 4.08 also where the Content-Formats of the blocks do not agree (RFC 7959 §2.9.2).
         if piece.content_format != self.content_format {
-            return Err(Refusal::ContentFormatChanged);
+            return Err(RequestRefusal::ContentFormatChanged);
         }
         // From *this* block's size: the client may shrink it mid-way (RFC 7959 §2.3).
         let start = piece.block.offset();
         let end = start.saturating_add(piece.payload.len());
         if start == self.body.len() {
             let body_bytes_max = self.admit.body_bytes_max;
-            return if end <= body_bytes_max { Ok(Place::Next) } else { Err(Refusal::TooLarge { body_bytes_max }) };
+            return if end <= body_bytes_max {
+                Ok(Place::Next)
+            } else {
+                Err(RequestRefusal::TooLarge { body_bytes_max })
+            };
         }
         match self.body.get(start..end) {
             // A last block that lies inside what is there would cut the body short: only at its end it is the last.
             Some(there) if there == piece.payload && (piece.block.more || end == self.body.len()) => Ok(Place::There),
-            _ if start < self.body.len() => Err(Refusal::BlockDiffers),
-            _ => Err(Refusal::BlockMissing),
+            _ if start < self.body.len() => Err(RequestRefusal::BlockDiffers),
+            _ => Err(RequestRefusal::BlockMissing),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::refusal::{BlockFault, Refusal};
+use super::refusal::{BlockFault, RequestRefusal};
 use super::request::Head;
 use super::response::Response;
 use crate::hash::Hash64;
@@ -99,8 +99,8 @@ pub(super) struct Blocks {
 impl Blocks {
     /// SZX 7 in either is a bad request (RFC 7959 §2.2). Where the method defines no payload there is none to cut into
     /// blocks: Block1 means as little as the payload.
-    pub(super) fn of(head: &Head<'_>) -> Result<Blocks, Refusal> {
-        let block = |number| head.block(number).map_err(|_| Refusal::BadBlock(BlockFault::ReservedSize));
+    pub(super) fn of(head: &Head<'_>) -> Result<Blocks, RequestRefusal> {
+        let block = |number| head.block(number).map_err(|_| RequestRefusal::BadBlock(BlockFault::ReservedSize));
         let block1 = if head.method().has_payload() { block(Number::BLOCK1)? } else { None };
         Ok(Blocks { block1, block2: block(Number::BLOCK2)? })
     }

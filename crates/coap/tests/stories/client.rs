@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use coap::client::{Exchange, Failure, Progress, RESTARTS_MAX, Reply, RequestSpec};
+use coap::client::{Exchange, ExchangeFailure, ExchangeProgress, RESTARTS_MAX, Reply, RequestSpec};
 use coap::{Block, BlockSize, Code, ContentFormat, Kind, Message, MessageIds, Number, Token};
 
 use crate::harness::{Make, body, empty, parse};
@@ -35,20 +35,20 @@ impl Client {
         sent.remove(0)
     }
 
-    fn take(&mut self, datagram: &[u8]) -> Progress {
+    fn take(&mut self, datagram: &[u8]) -> ExchangeProgress {
         self.exchange.handle(self.now, &parse(datagram), &mut self.ids)
     }
 
     fn reply(&mut self, datagram: &[u8]) -> Reply {
         match self.take(datagram) {
-            Progress::Done(reply) => reply,
+            ExchangeProgress::Done(reply) => reply,
             other => panic!("{other:?}"),
         }
     }
 
-    fn failure(&mut self, datagram: &[u8]) -> Failure {
+    fn failure(&mut self, datagram: &[u8]) -> ExchangeFailure {
         match self.take(datagram) {
-            Progress::Failed(failure) => failure,
+            ExchangeProgress::Failed(failure) => failure,
             other => panic!("{other:?}"),
         }
     }
@@ -92,11 +92,11 @@ fn a_request_is_sent_again_four_times_and_given_up() {
     loop {
         client.now = client.exchange.poll_timeout().unwrap();
         match client.exchange.handle_timeout(client.now, &mut client.ids) {
-            Progress::Pending => {
+            ExchangeProgress::Pending => {
                 assert_eq!(client.request(), first);
                 copies += 1;
             }
-            Progress::Failed(Failure::Timeout) => break,
+            ExchangeProgress::Failed(ExchangeFailure::Timeout) => break,
             other => panic!("{other:?}"),
         }
     }
@@ -136,7 +136,7 @@ fn an_upload_announces_its_size_and_chooses_the_answers_blocks_last() {
         let code = if num < 2 { Code::CONTINUE } else { Code::CHANGED };
         let answer = answer(&request, code).block1(num, num < 2, BlockSize::B64);
         let progress = client.take(&answer.bytes());
-        assert!(matches!(progress, Progress::Pending) == (num < 2), "{progress:?}");
+        assert!(matches!(progress, ExchangeProgress::Pending) == (num < 2), "{progress:?}");
     }
     assert_eq!(got, body(150, 0));
     assert!(client.exchange.is_over());
@@ -147,7 +147,7 @@ fn the_server_may_ask_for_smaller_blocks_on_the_way() {
     let mut client = Client::new(enroll(300, BlockSize::B128));
     let first = client.request();
     let smaller = answer(&first, Code::CONTINUE).block1(0, true, BlockSize::B32).bytes();
-    assert!(matches!(client.take(&smaller), Progress::Pending));
+    assert!(matches!(client.take(&smaller), ExchangeProgress::Pending));
     let second = client.request();
     assert_eq!(block(&parse(&second), Number::BLOCK1), (4, true, 32), "128 bytes are there");
     assert_eq!(parse(&second).payload(), &body(300, 0)[128..160]);
@@ -158,7 +158,7 @@ fn too_large_with_a_smaller_block_begins_anew_and_without_one_is_the_answer() {
     let mut client = Client::new(enroll(300, BlockSize::B128));
     let first = client.request();
     let hint = answer(&first, Code::REQUEST_ENTITY_TOO_LARGE).block1(0, true, BlockSize::B16).bytes();
-    assert!(matches!(client.take(&hint), Progress::Pending));
+    assert!(matches!(client.take(&hint), ExchangeProgress::Pending));
     let again = client.request();
     assert_eq!(block(&parse(&again), Number::BLOCK1), (0, true, 16));
     let refused = answer(&again, Code::REQUEST_ENTITY_TOO_LARGE).uint(Number::SIZE1, 100).bytes();
@@ -175,8 +175,8 @@ fn a_lost_upload_begins_anew_a_few_times() {
         let second = client.request();
         let lost = answer(&second, Code::REQUEST_ENTITY_INCOMPLETE).bytes();
         match client.take(&lost) {
-            Progress::Pending => assert!(attempt < RESTARTS_MAX),
-            Progress::Done(reply) => {
+            ExchangeProgress::Pending => assert!(attempt < RESTARTS_MAX),
+            ExchangeProgress::Done(reply) => {
                 assert_eq!((attempt, reply.code), (RESTARTS_MAX, Code::REQUEST_ENTITY_INCOMPLETE));
             }
             other => panic!("{other:?}"),
@@ -261,13 +261,13 @@ fn a_changed_etag_begins_anew_and_never_splices() {
     let first = client.request();
     client.take(&slice(&first, &old, BlockSize::B64, b"old"));
     let second = client.request();
-    assert!(matches!(client.take(&slice(&second, &new, BlockSize::B64, b"new")), Progress::Pending));
+    assert!(matches!(client.take(&slice(&second, &new, BlockSize::B64, b"new")), ExchangeProgress::Pending));
     let mut request = client.request();
     assert_eq!(block(&parse(&request), Number::BLOCK2).0, 0);
     let reply = loop {
         match client.take(&slice(&request, &new, BlockSize::B64, b"new")) {
-            Progress::Pending => request = client.request(),
-            Progress::Done(reply) => break reply,
+            ExchangeProgress::Pending => request = client.request(),
+            ExchangeProgress::Done(reply) => break reply,
             other => panic!("{other:?}"),
         }
     };
@@ -282,12 +282,12 @@ fn a_representation_that_keeps_changing_is_given_up() {
         tag += 1;
         let request = client.request();
         match client.take(&slice(&request, &body(150, tag), BlockSize::B64, &[tag])) {
-            Progress::Pending => {}
-            Progress::Failed(failure) => break failure,
+            ExchangeProgress::Pending => {}
+            ExchangeProgress::Failed(failure) => break failure,
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(failure, Failure::Changing);
+    assert_eq!(failure, ExchangeFailure::Changing);
 }
 
 #[test]
@@ -296,16 +296,19 @@ fn a_separate_response_is_acknowledged_and_its_copies_again() {
     let request = client.request();
     let message = parse(&request);
     let id = message.message_id().0;
-    assert!(matches!(client.take(&empty(Kind::Acknowledgement, id)), Progress::Acknowledged));
-    assert!(matches!(client.take(&empty(Kind::Acknowledgement, id)), Progress::Ignored));
+    assert!(matches!(client.take(&empty(Kind::Acknowledgement, id)), ExchangeProgress::Acknowledged));
+    assert!(matches!(client.take(&empty(Kind::Acknowledgement, id)), ExchangeProgress::Ignored));
     client.now += Duration::from_secs(100);
-    assert!(matches!(client.exchange.handle_timeout(client.now, &mut client.ids), Progress::Ignored), "not sent again");
+    assert!(
+        matches!(client.exchange.handle_timeout(client.now, &mut client.ids), ExchangeProgress::Ignored),
+        "not sent again"
+    );
     let response =
         Make::new(Kind::Confirmable, Code::CHANGED, 0x77).token(message.token().as_bytes()).payload(b"c").bytes();
     let reply = client.reply(&response);
     assert!(reply.separate);
     assert_eq!(client.sent(), [empty(Kind::Acknowledgement, 0x77)]);
-    assert!(matches!(client.take(&response), Progress::Ignored));
+    assert!(matches!(client.take(&response), ExchangeProgress::Ignored));
     assert_eq!(client.sent(), [empty(Kind::Acknowledgement, 0x77)]);
 }
 
@@ -316,7 +319,7 @@ fn a_separate_response_that_never_comes_is_a_timeout() {
     client.take(&empty(Kind::Acknowledgement, id));
     client.now = client.exchange.poll_timeout().unwrap();
     let progress = client.exchange.handle_timeout(client.now, &mut client.ids);
-    assert!(matches!(progress, Progress::Failed(Failure::Timeout)), "{progress:?}");
+    assert!(matches!(progress, ExchangeProgress::Failed(ExchangeFailure::Timeout)), "{progress:?}");
 }
 
 #[test]
@@ -326,13 +329,13 @@ fn resets_strangers_and_late_answers() {
     let id = parse(&request).message_id().0;
     // Another token, another message id, an id that nobody asked for.
     let stranger = Make::new(Kind::Confirmable, Code::CHANGED, 5).token(b"no").bytes();
-    assert!(matches!(client.take(&stranger), Progress::Ignored));
+    assert!(matches!(client.take(&stranger), ExchangeProgress::Ignored));
     assert_eq!(client.sent(), [empty(Kind::Reset, 5)]);
     let other = Make::new(Kind::Acknowledgement, Code::CHANGED, id ^ 1).token(parse(&request).token().as_bytes());
-    assert!(matches!(client.take(&other.bytes()), Progress::Ignored));
-    assert!(matches!(client.take(&empty(Kind::Confirmable, 9)), Progress::Ignored));
+    assert!(matches!(client.take(&other.bytes()), ExchangeProgress::Ignored));
+    assert!(matches!(client.take(&empty(Kind::Confirmable, 9)), ExchangeProgress::Ignored));
     assert_eq!(client.sent(), [empty(Kind::Reset, 9)], "a ping");
-    assert_eq!(client.failure(&empty(Kind::Reset, id)), Failure::Reset);
+    assert_eq!(client.failure(&empty(Kind::Reset, id)), ExchangeFailure::Reset);
 }
 
 #[test]
@@ -341,7 +344,7 @@ fn an_answer_with_an_unknown_critical_option_is_rejected() {
     let request = client.request();
     let token = parse(&request).token();
     let answer = Make::new(Kind::Confirmable, Code::CONTENT, 3).token(token.as_bytes()).option(Number(9_999), b"");
-    assert_eq!(client.failure(&answer.bytes()), Failure::BadOption(Number(9_999)));
+    assert_eq!(client.failure(&answer.bytes()), ExchangeFailure::BadOption(Number(9_999)));
     assert_eq!(client.sent(), [empty(Kind::Reset, 3)]);
 }
 
@@ -353,7 +356,7 @@ fn blocks_that_do_not_fit_are_a_failure() {
     for make in [&short as &dyn Fn(&[u8]) -> Vec<u8>, &ahead, &reserved] {
         let mut client = Client::new(RequestSpec::get("est/crts"));
         let request = client.request();
-        assert_eq!(client.failure(&make(&request)), Failure::BadBlock);
+        assert_eq!(client.failure(&make(&request)), ExchangeFailure::BadBlock);
         assert!(client.exchange.is_over());
     }
 }
@@ -384,7 +387,7 @@ fn a_later_block_at_another_offset_is_a_failure() {
             .uint(Number::CONTENT_FORMAT, 287)
             .uint(Number::BLOCK2, Block { num, more: true, size: BlockSize::B64 }.value())
             .payload(&whole[start..start + 64]);
-        assert_eq!(client.failure(&other.bytes()), Failure::BadBlock, "block {num}");
+        assert_eq!(client.failure(&other.bytes()), ExchangeFailure::BadBlock, "block {num}");
     }
 }
 
@@ -396,10 +399,10 @@ fn an_answer_above_the_limit_is_a_failure() {
     let first = client.request();
     client.take(&slice(&first, &whole, BlockSize::B64, b"e"));
     let second = client.request();
-    assert_eq!(client.failure(&slice(&second, &whole, BlockSize::B64, b"e")), Failure::TooLarge);
+    assert_eq!(client.failure(&slice(&second, &whole, BlockSize::B64, b"e")), ExchangeFailure::TooLarge);
     let mut client = Client::new(spec());
     let first = client.request();
-    assert_eq!(client.failure(&answer(&first, Code::CONTENT).payload(&[0; 101]).bytes()), Failure::TooLarge);
+    assert_eq!(client.failure(&answer(&first, Code::CONTENT).payload(&[0; 101]).bytes()), ExchangeFailure::TooLarge);
 }
 
 #[test]
@@ -407,10 +410,14 @@ fn a_continue_for_a_block_that_was_not_sent_is_a_failure() {
     let mut client = Client::new(enroll(300, BlockSize::B64));
     let first = client.request();
     let ahead = answer(&first, Code::CONTINUE).block1(1, true, BlockSize::B64).bytes();
-    assert_eq!(client.failure(&ahead), Failure::BadBlock);
+    assert_eq!(client.failure(&ahead), ExchangeFailure::BadBlock);
     let mut client = Client::new(enroll(40, BlockSize::B64));
     let only = client.request();
-    assert_eq!(client.failure(&answer(&only, Code::CONTINUE).bytes()), Failure::BadBlock, "nothing is left to send");
+    assert_eq!(
+        client.failure(&answer(&only, Code::CONTINUE).bytes()),
+        ExchangeFailure::BadBlock,
+        "nothing is left to send"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use coap::client::{Exchange, RequestSpec};
-use coap::server::{Admit, Config, Done, Handled, Head, Refusal, Resources, Response};
+use coap::server::{Admit, Config, Done, Handled, Head, RequestRefusal, Resources, Response};
 use coap::{BlockSize, Code, ContentFormat, Kind, MessageIds, Number, Token};
 
 use crate::harness::{Make, Server, Table, block1, body, certificate, code, empty, parse, upload};
@@ -36,7 +36,7 @@ fn c29_a_late_copy_of_a_first_block_that_was_turned_away_does_not_begin_anew() {
     let (old, new) = (body(192, 0), body(192, 100));
     let stray = Make::enroll(1).piece(&old, 0, BlockSize::B64).bytes();
     let (done, refused) = deliver(&mut server, &table, &stray);
-    assert_eq!(done, Done::Refused(Refusal::ByTable(Code::SERVICE_UNAVAILABLE)));
+    assert_eq!(done, Done::Refused(RequestRefusal::ByTable(Code::SERVICE_UNAVAILABLE)));
     assert_eq!(deliver(&mut server, &table, &stray), (Done::Duplicate, refused), "the same answer again");
 
     // The client comes back when it was told to, with another request; the network delivers the old one once more.
@@ -65,7 +65,7 @@ fn c25_a_late_copy_of_a_short_first_block_leaves_the_present_transfer() {
 #[test]
 fn c26_a_copy_of_what_was_too_large_is_told_the_limit_too() {
     let diagnose = |refusal| match refusal {
-        Refusal::TooLarge { .. } => "coap.body.too_large",
+        RequestRefusal::TooLarge { .. } => "coap.body.too_large",
         _ => "",
     };
     let mut server = Server::with(Config { diagnose, ..Config::default() });
@@ -84,9 +84,9 @@ fn c26_a_copy_of_what_was_too_large_is_told_the_limit_too() {
 #[test]
 fn copies_of_refused_blocks_say_why_as_the_first_answer_did() {
     let diagnose = |refusal| match refusal {
-        Refusal::BlockMissing => "coap.block.missing",
-        Refusal::ContentFormatChanged => "coap.block.content_format_changed",
-        Refusal::Full(_) => "coap.busy.full",
+        RequestRefusal::BlockMissing => "coap.block.missing",
+        RequestRefusal::ContentFormatChanged => "coap.block.content_format_changed",
+        RequestRefusal::Full(_) => "coap.busy.full",
         _ => "",
     };
     let mut server = Server::with(Config { diagnose, upload_bytes_total_max: 600, ..Config::default() });

@@ -1,7 +1,7 @@
 //! Options, methods and paths that a server must or must not accept.
 
-use coap::client::{Exchange, Progress, RequestSpec};
-use coap::server::{Config, Done, Dropped, Handled, OptionFault, Refusal, Response};
+use coap::client::{Exchange, ExchangeProgress, RequestSpec};
+use coap::server::{Config, Done, Dropped, Handled, OptionFault, RequestRefusal, Response};
 use coap::{BlockSize, Code, ContentFormat, Kind, Malformed, MessageIds, Method, Number, Token};
 
 use crate::harness::{Got, Make, Server, Table, body, code, empty, parse};
@@ -17,7 +17,7 @@ fn c14_unknown_critical_options_are_refused_and_elective_ones_ignored() {
     let (done, sent) = server.done(&critical.bytes());
     assert_eq!(
         (done, code(&sent[0])),
-        (Done::Refused(Refusal::BadOption(Number(9_999), OptionFault::Unknown)), Code::BAD_OPTION)
+        (Done::Refused(RequestRefusal::BadOption(Number(9_999), OptionFault::Unknown)), Code::BAD_OPTION)
     );
     let (done, sent) = server.done(&critical.non().bytes());
     assert_eq!((done, sent), (Done::Dropped(Dropped::BadOption(Number(9_999))), vec![]));
@@ -41,7 +41,7 @@ fn c14_options_repeated_or_sized_against_their_definition_count_as_unknown() {
         for value in values {
             request = request.option(number, value);
         }
-        let Done::Refused(Refusal::BadOption(refused, fault)) = server.done(&request.bytes()).0 else {
+        let Done::Refused(RequestRefusal::BadOption(refused, fault)) = server.done(&request.bytes()).0 else {
             panic!("{number:?}")
         };
         assert_eq!(refused, number);
@@ -73,7 +73,9 @@ fn c14_a_content_format_of_three_bytes_is_as_if_it_were_not_there() {
     let asked = client.poll_transmit().expect("a request").to_vec();
     let answer = Make::new(Kind::Acknowledgement, Code::CONTENT, parse(&asked).message_id().0).token(b"");
     let answer = answer.option(Number::CONTENT_FORMAT, &long).payload(b"x").bytes();
-    let Progress::Done(reply) = client.handle(server.now, &parse(&answer), &mut ids) else { panic!("no answer") };
+    let ExchangeProgress::Done(reply) = client.handle(server.now, &parse(&answer), &mut ids) else {
+        panic!("no answer")
+    };
     assert_eq!(reply.content_format, None);
 }
 
@@ -162,7 +164,7 @@ fn c39_q_block_is_refused_as_unknown() {
     let mut server = Server::new();
     for number in [Number::Q_BLOCK1, Number::Q_BLOCK2] {
         let request = Make::enroll(1).option(number, &[0x0a]).payload(&body(64, 0)).bytes();
-        assert_eq!(server.done(&request).0, Done::Refused(Refusal::BadOption(number, OptionFault::Unknown)));
+        assert_eq!(server.done(&request).0, Done::Refused(RequestRefusal::BadOption(number, OptionFault::Unknown)));
     }
     assert!(server.peer.is_idle());
 }
@@ -191,7 +193,7 @@ fn a_request_in_an_acknowledgement_is_ignored() {
 #[test]
 fn refusals_carry_the_configured_diagnostic() {
     let diagnose = |refusal| match refusal {
-        Refusal::BadOption(..) => "coap.bad_option",
+        RequestRefusal::BadOption(..) => "coap.bad_option",
         _ => "",
     };
     let mut server = Server::with(Config { diagnose, ..Config::default() });

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use coap::client::{Exchange, Failure, Progress, Reply, RequestSpec};
+use coap::client::{Exchange, ExchangeFailure, ExchangeProgress, Reply, RequestSpec};
 use coap::server::{Config, ExchangeId, Handled, Peer, Response, Shared};
 use coap::{BlockSize, Code, ContentFormat, Kind, Message, MessageIds, Outbox, Token};
 
@@ -75,7 +75,7 @@ impl Pair {
         }
     }
 
-    fn run(&mut self) -> Result<Reply, Failure> {
+    fn run(&mut self) -> Result<Reply, ExchangeFailure> {
         let mut out = Outbox::new();
         for _ in 0..10_000 {
             while let Some(datagram) = self.client.poll_transmit() {
@@ -96,15 +96,15 @@ impl Pair {
                 self.client.handle_timeout(self.now, &mut self.ids)
             };
             match progress {
-                Progress::Done(reply) => return Ok(reply),
-                Progress::Failed(failure) => return Err(failure),
-                Progress::Ignored | Progress::Pending | Progress::Acknowledged => {}
+                ExchangeProgress::Done(reply) => return Ok(reply),
+                ExchangeProgress::Failed(failure) => return Err(failure),
+                ExchangeProgress::Ignored | ExchangeProgress::Pending | ExchangeProgress::Acknowledged => {}
             }
         }
         panic!("the exchange never ends");
     }
 
-    fn arrive(&mut self, out: &mut Outbox) -> Progress {
+    fn arrive(&mut self, out: &mut Outbox) -> ExchangeProgress {
         let (first, _) = self
             .link
             .on_the_way
@@ -127,7 +127,7 @@ impl Pair {
         if self.work.is_zero() {
             self.finish(out);
         }
-        Progress::Ignored
+        ExchangeProgress::Ignored
     }
 
     fn finish(&mut self, out: &mut Outbox) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coap::server::{Config, Done, Refusal, Response};
+use coap::server::{Config, Done, RequestRefusal, Response};
 use coap::{Block, BlockSize, Code, ContentFormat, Message, Number};
 
 use crate::harness::{Got, Make, Server, block1, block2, body, certificate, code, parse, upload};
@@ -126,7 +126,7 @@ fn c34_a_later_block_without_a_response_is_incomplete_and_never_a_new_request() 
     let mut server = Server::new();
     let request = Make::enroll(1).block2(1, BlockSize::B64).payload(b"csr").bytes();
     let (done, sent) = server.done(&request);
-    assert_eq!((done, code(&sent[0])), (Done::Refused(Refusal::NoResponse), Code::REQUEST_ENTITY_INCOMPLETE));
+    assert_eq!((done, code(&sent[0])), (Done::Refused(RequestRefusal::NoResponse), Code::REQUEST_ENTITY_INCOMPLETE));
     server.exchange(&Make::enroll(2).payload(b"csr").bytes(), &Response::error(Code::FORBIDDEN, "no"));
     let reply = server.reply(&Make::post("est/sen", 3).block2(1, BlockSize::B64).bytes());
     assert_eq!(code(&reply), Code::REQUEST_ENTITY_INCOMPLETE, "a refusal has no blocks");
@@ -138,7 +138,7 @@ fn c34_a_block_past_the_end_is_a_bad_option() {
     server.exchange(&Make::enroll(1).payload(b"csr").bytes(), &certificate(&body(300, 0)));
     for num in [5, 4_096, Block::NUM_MAX] {
         let (done, sent) = server.done(&Make::post("est/sen", 2).block2(num, BlockSize::B64).bytes());
-        assert_eq!((done, code(&sent[0])), (Done::Refused(Refusal::PastEnd), Code::BAD_OPTION));
+        assert_eq!((done, code(&sent[0])), (Done::Refused(RequestRefusal::PastEnd), Code::BAD_OPTION));
     }
     let get = Make::get("est/crts", 3).block2(5, BlockSize::B64).bytes();
     assert_eq!(code(&server.exchange(&get, &certificates(&body(300, 0)))), Code::BAD_OPTION);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coap::server::{Config, Done, Limit, Owner, Peer, Refusal};
+use coap::server::{Config, Done, Limit, Owner, Peer, RequestRefusal};
 use coap::{BlockSize, Code, MAX_TRANSMIT_WAIT, Number};
 
 use crate::harness::{Got, Make, Server, body, certificate, code, parse, upload};
@@ -116,7 +116,7 @@ fn c43_a_duplicate_of_the_final_block_of_an_evicted_answer_gets_4_08() {
         assert_eq!(code(&reply), INCOMPLETE, "the very message, and the block in another one");
     }
     let later = Make::enroll(10).block2(3, BlockSize::B64).bytes();
-    assert_eq!(server.done(&later).0, Done::Refused(Refusal::NoResponse));
+    assert_eq!(server.done(&later).0, Done::Refused(RequestRefusal::NoResponse));
     // Nothing of it joins the upload that comes next.
     assert_eq!(code(&server.reply(&Make::enroll(20).piece(&body(100, 0), 0, BlockSize::B64).bytes())), Code::CONTINUE);
     assert_eq!(code(&server.reply(&last_block(2))), INCOMPLETE);
@@ -177,7 +177,7 @@ fn c43_a_session_full_of_answers_that_stay_is_told_to_come_later() {
         server.exchange(&Make::post("est/skg", id).payload(b"csr").bytes(), &certificate(b"a private key"));
     }
     let further = Make::enroll(9).payload(b"csr").bytes();
-    assert_eq!(server.done(&further).0, Done::Refused(Refusal::Full(Limit::Pending)));
+    assert_eq!(server.done(&further).0, Done::Refused(RequestRefusal::Full(Limit::Pending)));
     server.pass(coap::EXCHANGE_LIFETIME);
     server.request(&further);
 
@@ -223,7 +223,7 @@ fn c44_uploads_of_one_certificate_leave_room_for_others() {
         server.peer.belongs_to(Owner(7));
         for datagram in [&first, &second, &third] {
             let (done, _) = server.done(datagram);
-            refused += usize::from(done == Done::Refused(Refusal::Full(Limit::Uploads)));
+            refused += usize::from(done == Done::Refused(RequestRefusal::Full(Limit::Uploads)));
         }
         peers.push(server.other_peer());
     }
@@ -247,7 +247,7 @@ fn crowded() -> Server {
 
 /// All that a peer can hold beside bodies: two uploads, eight answers, as many messages as are known. How many were refused for lack of room.
 fn hoard(server: &mut Server) -> usize {
-    let full = Done::Refused(Refusal::Full(Limit::Exchanges));
+    let full = Done::Refused(RequestRefusal::Full(Limit::Exchanges));
     let mut refused = 0;
     for tag in 0..2 {
         let first = Make::enroll(tag).option(Number::REQUEST_TAG, &tag.to_be_bytes());
@@ -327,7 +327,7 @@ fn c47_a_full_house_takes_nothing_from_an_enrolment_that_has_begun() {
     }
     server.peer.belongs_to(Owner(2));
     let newcomer = block(0);
-    assert_eq!(server.done(&newcomer).0, Done::Refused(Refusal::Full(Limit::Exchanges)));
+    assert_eq!(server.done(&newcomer).0, Done::Refused(RequestRefusal::Full(Limit::Exchanges)));
     // The copy of a refused message is refused as before, though nothing is free to remember it.
     assert_eq!(server.done(&newcomer).0, Done::Duplicate);
     // CA certificates are computed: to ask for them takes nothing that stays.

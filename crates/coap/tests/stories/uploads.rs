@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coap::server::{BlockFault, Config, Done, Peer, Refusal};
+use coap::server::{BlockFault, Config, Done, Peer, RequestRefusal};
 use coap::{Block, BlockSize, Code, Number};
 
 use crate::harness::{BODY_MAX, Make, Server, Table, block1, block2, body, certificate, code, parse, upload};
@@ -29,7 +29,7 @@ fn c20_a_block_without_a_first_one_is_incomplete() {
     for (id, more) in [(1, true), (2, false)] {
         let request = Make::enroll(id).block1(3, more, BlockSize::B16).payload(&[0; 16]).bytes();
         let (done, sent) = server.done(&request);
-        assert_eq!((done, code(&sent[0])), (Done::Refused(Refusal::BlockMissing), INCOMPLETE));
+        assert_eq!((done, code(&sent[0])), (Done::Refused(RequestRefusal::BlockMissing), INCOMPLETE));
         assert_eq!(server.done(&request), (Done::Duplicate, sent));
     }
     assert_eq!(server.shared.upload_bytes(), 0);
@@ -119,7 +119,7 @@ fn c25_szx_7_and_short_blocks_are_bad_requests() {
         (in_block2, BlockFault::ReservedSize),
     ] {
         let (done, sent) = server.done(&request);
-        assert_eq!((done, code(&sent[0])), (Done::Refused(Refusal::BadBlock(fault)), Code::BAD_REQUEST));
+        assert_eq!((done, code(&sent[0])), (Done::Refused(RequestRefusal::BadBlock(fault)), Code::BAD_REQUEST));
     }
     assert!(!server.peer.has_upload() && !server.peer.has_pending());
 }
@@ -135,7 +135,7 @@ fn c26_what_is_too_large_is_refused_with_the_limit_and_freed() {
     server.reply(&Make::enroll(2).block1(0, true, BlockSize::B1024).payload(&[0; 1024]).bytes());
     let reached = Make::enroll(3).block1(1, true, BlockSize::B1024).payload(&[0; 1024]).bytes();
     let (done, sent) = server.done(&reached);
-    assert_eq!(done, Done::Refused(Refusal::TooLarge { body_bytes_max: BODY_MAX }));
+    assert_eq!(done, Done::Refused(RequestRefusal::TooLarge { body_bytes_max: BODY_MAX }));
     assert_eq!(parse(&sent[0]).uint(Number::SIZE1), Some(2_000));
     assert_eq!(server.shared.upload_bytes(), 0, "freed at once");
     let in_one = Make::enroll(4).payload(&[0; 2_001]).bytes();
@@ -171,11 +171,11 @@ fn c28_content_format_and_request_tag_may_not_change_between_blocks() {
     server.reply(&Make::enroll(1).piece(&csr, 0, BlockSize::B64).bytes());
     let other = Make::post("est/sen", 2).uint(Number::CONTENT_FORMAT, 42).piece(&csr, 1, BlockSize::B64).bytes();
     let (done, sent) = server.done(&other);
-    assert_eq!((done, code(&sent[0])), (Done::Refused(Refusal::ContentFormatChanged), INCOMPLETE));
+    assert_eq!((done, code(&sent[0])), (Done::Refused(RequestRefusal::ContentFormatChanged), INCOMPLETE));
     server.reply(&Make::enroll(3).option(Number::REQUEST_TAG, b"a").piece(&csr, 0, BlockSize::B64).bytes());
     for tagged in [Make::enroll(4).option(Number::REQUEST_TAG, b"b"), Make::enroll(5)] {
         let (done, _) = server.done(&tagged.piece(&csr, 1, BlockSize::B64).bytes());
-        assert_eq!(done, Done::Refused(Refusal::BlockMissing));
+        assert_eq!(done, Done::Refused(RequestRefusal::BlockMissing));
     }
 }
 
@@ -269,7 +269,7 @@ fn an_unknown_resource_is_refused_on_the_first_block() {
     let mut server = Server::new();
     let first = Make::post("est/nothing", 1).block1(0, true, BlockSize::B64).payload(&[0; 64]).bytes();
     let (done, sent) = server.done(&first);
-    assert_eq!((done, code(&sent[0])), (Done::Refused(Refusal::ByTable(Code::NOT_FOUND)), Code::NOT_FOUND));
+    assert_eq!((done, code(&sent[0])), (Done::Refused(RequestRefusal::ByTable(Code::NOT_FOUND)), Code::NOT_FOUND));
     assert!(!server.peer.has_upload());
     assert_eq!(server.shared.upload_bytes(), 0);
 }
@@ -313,7 +313,7 @@ fn the_upload_that_waits_longest_makes_room() {
 fn a_request_carries_block1_or_a_later_block2_never_both() {
     let mut server = Server::new();
     let both = Make::enroll(1).block1(0, false, BlockSize::B64).block2(1, BlockSize::B64).payload(b"csr").bytes();
-    assert_eq!(server.done(&both).0, Done::Refused(Refusal::BadBlock(BlockFault::BothDirections)));
+    assert_eq!(server.done(&both).0, Done::Refused(RequestRefusal::BadBlock(BlockFault::BothDirections)));
 }
 
 #[test]
@@ -355,7 +355,7 @@ fn c46_a_refused_block_is_told_what_contradicts_its_option() {
     for (id, (block, bytes, fault)) in (1..).zip(cases) {
         let request = Make::enroll(id).block1(block.num, block.more, block.size).payload(&body(bytes, 0)).bytes();
         let (done, sent) = server.done(&request);
-        assert_eq!(done, Done::Refused(Refusal::BadBlock(fault)));
+        assert_eq!(done, Done::Refused(RequestRefusal::BadBlock(fault)));
         assert_eq!(server.done(&request), (Done::Duplicate, sent), "its copy is refused in the same words");
     }
 }
@@ -364,7 +364,9 @@ fn c46_a_refused_block_is_told_what_contradicts_its_option() {
 #[test]
 fn c46_a_block_that_differs_is_told_from_one_that_came_too_early() {
     let csr = body(256, 0);
-    for (num, payload, refusal) in [(3, &csr[192..], Refusal::BlockMissing), (1, &csr[..64], Refusal::BlockDiffers)] {
+    for (num, payload, refusal) in
+        [(3, &csr[192..], RequestRefusal::BlockMissing), (1, &csr[..64], RequestRefusal::BlockDiffers)]
+    {
         let mut server = Server::new();
         server.reply(&Make::enroll(1).piece(&csr, 0, BlockSize::B128).bytes());
         let request = Make::enroll(2).block1(num, true, BlockSize::B64).payload(payload).bytes();

@@ -6,7 +6,7 @@ use pki::chain::{Listed, PassedOver};
 use pki::der::{Reader, Tag};
 use pki::{Certificate, Digest, Encoding};
 
-use super::failure::{AnswerFault, Failure, Malformed, Refused};
+use super::failure::{AnswerFault, ErrorResponse, Failure, UnreadableAnswer};
 use super::operation::{Operation, StartFault};
 use crate::resources::Packing;
 
@@ -77,7 +77,7 @@ fn refused(reply: Reply) -> Failure {
     body.truncate(DIAGNOSTIC_SHOWN_BYTES_MAX);
     // A peer's text, on our terminal and in our log.
     let printable = |text: &String| !text.is_empty() && text.chars().all(pki::shows);
-    let refused = Refused { code, diagnostic: String::from_utf8(body).ok().filter(printable) };
+    let refused = ErrorResponse { code, diagnostic: String::from_utf8(body).ok().filter(printable) };
     match code {
         Code::SERVICE_UNAVAILABLE | Code::TOO_MANY_REQUESTS => {
             Failure::Later { refused, max_age: max_age.unwrap_or(MAX_AGE_DEFAULT).max(1) }
@@ -92,7 +92,7 @@ fn links(reply: Reply) -> Result<Answer, AnswerFault> {
     if !empty && reply.content_format != Some(ContentFormat::LINK_FORMAT) {
         return Err(AnswerFault::Format(reply.content_format));
     }
-    String::from_utf8(reply.body).map(Answer::Links).map_err(|_| AnswerFault::Malformed(Malformed::Links))
+    String::from_utf8(reply.body).map(Answer::Links).map_err(|_| AnswerFault::Malformed(UnreadableAnswer::Links))
 }
 
 fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, AnswerFault> {
@@ -107,7 +107,7 @@ fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, An
 fn issued(reply: &Reply, packing: Option<Packing>, key: &Digest) -> Result<Answer, AnswerFault> {
     let certificates = unpack(reply, packing)?;
     let [der] = certificates.as_slice() else { return Err(AnswerFault::NotOneCertificate(certificates.len())) };
-    let malformed = |error| AnswerFault::Malformed(Malformed::Certificate { index: 0, error });
+    let malformed = |error| AnswerFault::Malformed(UnreadableAnswer::Certificate { index: 0, error });
     let certificate = Certificate::parse(der).map_err(malformed)?;
     if Digest::of(certificate.spki()) != *key {
         return Err(AnswerFault::OtherKey);
@@ -126,9 +126,8 @@ fn unpack(reply: &Reply, packing: Option<Packing>) -> Result<Vec<&[u8]>, AnswerF
         return Err(AnswerFault::Format(reply.content_format));
     }
     match came {
-        Packing::CertsOnly => {
-            pki::cms::parse_certs_only(&reply.body).map_err(|error| AnswerFault::Malformed(Malformed::CertsOnly(error)))
-        }
+        Packing::CertsOnly => pki::cms::parse_certs_only(&reply.body)
+            .map_err(|error| AnswerFault::Malformed(UnreadableAnswer::CertsOnly(error))),
         Packing::Single => Ok(vec![&reply.body]),
     }
 }
@@ -273,7 +272,7 @@ mod tests {
         let answer = enroll(None).check(Reply { content_format: None, ..reply(Code::CHANGED, single, der) });
         assert_eq!(answer, Err(Failure::Answer(AnswerFault::Format(None))));
         let answer = enroll(None).check(reply(Code::CHANGED, CMS, b"junk".to_vec()));
-        assert!(matches!(answer, Err(Failure::Answer(AnswerFault::Malformed(Malformed::CertsOnly(_))))));
+        assert!(matches!(answer, Err(Failure::Answer(AnswerFault::Malformed(UnreadableAnswer::CertsOnly(_))))));
     }
 
     /// Whoever enrols reads what is wrong, not that something is.

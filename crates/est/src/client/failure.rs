@@ -24,18 +24,18 @@ pub enum Failure {
     /// The association ended while the request was under way.
     Closed(dtls::Closed),
     /// The exchange failed below EST.
-    Request(coap::client::Failure),
+    Request(coap::client::ExchangeFailure),
     /// The request does not fit a datagram of this association.
     TooLong {
         /// How much fits.
         plaintext_bytes_max: usize,
     },
     /// The server refused: 4.xx, or a 5.xx that is not "later".
-    Refused(Refused),
+    Refused(ErrorResponse),
     /// Not now: 5.03, or 4.29 (RFC 8516).
     Later {
         /// What it said.
-        refused: Refused,
+        refused: ErrorResponse,
         /// "The client SHOULD wait" this many seconds (RFC 9148 §4.7) before it sends the identical request.
         max_age: u32,
     },
@@ -47,14 +47,14 @@ pub enum Failure {
 
 /// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct ErrorResponse {
     /// The response code.
     pub code: Code,
     /// The diagnostic payload, if it is text.
     pub diagnostic: Option<String>,
 }
 
-impl Refused {
+impl ErrorResponse {
     /// The reason that the diagnostic payload names, if it is one of ours.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
@@ -68,7 +68,7 @@ pub enum AnswerFault {
     /// Not labelled with the format that was asked for.
     Format(Option<ContentFormat>),
     /// Not what its label says.
-    Malformed(Malformed),
+    Malformed(UnreadableAnswer),
     /// An enrolment was not answered with exactly one certificate; how many came.
     NotOneCertificate(usize),
     /// The certificate is for another key than the request.
@@ -77,7 +77,7 @@ pub enum AnswerFault {
 
 /// What of an answer cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Malformed {
+pub enum UnreadableAnswer {
     /// The certs-only message.
     CertsOnly(CmsError),
     /// A certificate.
@@ -100,25 +100,25 @@ pub enum Malformed {
     Links,
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for UnreadableAnswer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Malformed::CertsOnly(error) => error.fmt(out),
-            Malformed::Certificate { index, error } => write!(out, "certificate {}: {error}", index + 1),
-            Malformed::Authority { index, fault } => write!(out, "certificate {}: {fault}", index + 1),
-            Malformed::Empty => out.write_str("it holds no certificate"),
-            Malformed::Links => out.write_str("the links are not UTF-8"),
+            UnreadableAnswer::CertsOnly(error) => error.fmt(out),
+            UnreadableAnswer::Certificate { index, error } => write!(out, "certificate {}: {error}", index + 1),
+            UnreadableAnswer::Authority { index, fault } => write!(out, "certificate {}: {fault}", index + 1),
+            UnreadableAnswer::Empty => out.write_str("it holds no certificate"),
+            UnreadableAnswer::Links => out.write_str("the links are not UTF-8"),
         }
     }
 }
 
-impl From<NothingUsable> for Malformed {
+impl From<NothingUsable> for UnreadableAnswer {
     /// The first certificate speaks for all.
     fn from(none: NothingUsable) -> Self {
-        let Some(&PassedOver { index, reason, .. }) = none.passed_over.first() else { return Malformed::Empty };
+        let Some(&PassedOver { index, reason, .. }) = none.passed_over.first() else { return UnreadableAnswer::Empty };
         match reason {
-            Unusable::Unreadable(error) | Unusable::NotStrict(error) => Malformed::Certificate { index, error },
-            Unusable::NoAnchor(fault) => Malformed::Authority { index, fault },
+            Unusable::Unreadable(error) | Unusable::NotStrict(error) => UnreadableAnswer::Certificate { index, error },
+            Unusable::NoAnchor(fault) => UnreadableAnswer::Authority { index, fault },
         }
     }
 }
@@ -127,7 +127,7 @@ impl Failure {
     /// The reason in the table.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
-        use coap::client::Failure as Request;
+        use coap::client::ExchangeFailure as Request;
         match self {
             // Silence from the start has a remedy of its own.
             Failure::Handshake(dtls::HandshakeRefusal::TimedOut { .. })
@@ -167,7 +167,7 @@ impl Failure {
         matches!(
             self,
             Failure::Handshake(dtls::HandshakeRefusal::TimedOut { .. })
-                | Failure::Request(coap::client::Failure::Timeout)
+                | Failure::Request(coap::client::ExchangeFailure::Timeout)
                 | Failure::Deadline
         )
     }
@@ -186,7 +186,9 @@ impl fmt::Display for Failure {
                 write!(out, "the server's chain is not trusted: {}", Reason::from(*fault).entry().meaning)
             }
             Failure::Closed(why) => write!(out, "the association ended before the answer came: {why:?}"),
-            Failure::Request(coap::client::Failure::Timeout) => out.write_str("the server did not answer the request"),
+            Failure::Request(coap::client::ExchangeFailure::Timeout) => {
+                out.write_str("the server did not answer the request")
+            }
             Failure::Request(failure) => write!(out, "the request failed: {failure}"),
             Failure::TooLong { plaintext_bytes_max } => {
                 write!(out, "the request does not fit the {plaintext_bytes_max} bytes that a datagram carries")
@@ -202,7 +204,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-impl fmt::Display for Refused {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", self.code)?;
         if let Some(name) = self.code.name() {

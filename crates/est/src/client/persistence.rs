@@ -204,7 +204,7 @@ impl Effort {
 
 impl Verdict {
     fn of(failure: &Failure) -> Verdict {
-        use coap::client::Failure as Request;
+        use coap::client::ExchangeFailure as Request;
         match failure {
             Failure::Handshake(HandshakeRefusal::TimedOut { .. }) | Failure::Request(Request::Timeout) => {
                 Verdict::Silence
@@ -247,7 +247,7 @@ mod tests {
     use dtls::HandshakeType;
 
     use super::*;
-    use crate::client::Refused;
+    use crate::client::ErrorResponse;
 
     /// Always the same part.
     struct Fixed(u8);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     fn later(max_age: u32) -> Failure {
-        Failure::Later { refused: Refused { code: Code::SERVICE_UNAVAILABLE, diagnostic: None }, max_age }
+        Failure::Later { refused: ErrorResponse { code: Code::SERVICE_UNAVAILABLE, diagnostic: None }, max_age }
     }
 
     fn silence() -> Failure {
@@ -324,15 +324,15 @@ mod tests {
             (0..100).take_while(|_| effort.after(failure, &policy, now, &Fixed(0)).is_some()).count()
         };
         assert_eq!(tries(&silence()), 5);
-        assert_eq!(tries(&Failure::Request(coap::client::Failure::Timeout)), 5);
+        assert_eq!(tries(&Failure::Request(coap::client::ExchangeFailure::Timeout)), 5);
         assert_eq!(tries(&Failure::Closed(dtls::Closed::ByPeer)), 5);
         let alert = dtls::AlertDescription::UNKNOWN_CA;
         assert_eq!(tries(&Failure::Handshake(HandshakeRefusal::AlertReceived(alert))), 2);
         assert_eq!(tries(&Failure::Closed(dtls::Closed::Alert(alert))), 2);
         assert_eq!(tries(&later(1)), 3);
-        let refused = Refused { code: Code::FORBIDDEN, diagnostic: None };
+        let refused = ErrorResponse { code: Code::FORBIDDEN, diagnostic: None };
         assert_eq!(tries(&Failure::Refused(refused)), 0, "no is no");
-        let lost = Refused { code: Code::REQUEST_ENTITY_INCOMPLETE, diagnostic: None };
+        let lost = ErrorResponse { code: Code::REQUEST_ENTITY_INCOMPLETE, diagnostic: None };
         assert_eq!(tries(&Failure::Refused(lost)), 2, "a transfer that was lost is no judgement of the request");
         assert_eq!(tries(&Failure::TooLong { plaintext_bytes_max: 1 }), 0);
     }
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn an_exchange_that_waited_long_enough_begins_a_handshake_at_once() {
         let (policy, now) = (Persistence::default(), start());
-        let exhausted = Failure::Request(coap::client::Failure::Timeout);
+        let exhausted = Failure::Request(coap::client::ExchangeFailure::Timeout);
         let next = Effort::new(&policy, now).after(&exhausted, &policy, now, &Fixed(9));
         assert_eq!(next, Some(Next { at: now, remedy: Remedy::Handshake }));
     }

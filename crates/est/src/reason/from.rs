@@ -128,31 +128,31 @@ impl Reason {
     /// The reason of a refusal that the CoAP layer answered by itself; `None` for one that the resource table gave, which
     /// knows its reason itself.
     #[must_use]
-    pub fn of_message_layer(refusal: coap::server::Refusal) -> Option<Reason> {
-        use coap::server::{BlockFault, Limit, OptionFault, Refusal};
+    pub fn of_message_layer(refusal: coap::server::RequestRefusal) -> Option<Reason> {
+        use coap::server::{BlockFault, Limit, OptionFault, RequestRefusal};
         Some(match refusal {
-            Refusal::BadOption(_, OptionFault::Unknown) => Reason::CoapBadOption,
-            Refusal::BadOption(_, OptionFault::Length) => Reason::CoapOptionLength,
-            Refusal::BadOption(_, OptionFault::Repeated) => Reason::CoapOptionRepeated,
-            Refusal::BadOption(_, OptionFault::NotText) => Reason::CoapOptionNotText,
-            Refusal::UnknownMethod => Reason::CoapMethodUnknown,
-            Refusal::Proxy => Reason::CoapProxy,
-            Refusal::BadBlock(BlockFault::ReservedSize) => Reason::CoapBlockMalformed,
-            Refusal::BadBlock(BlockFault::Short) => Reason::CoapBlockShort,
-            Refusal::BadBlock(BlockFault::Long) => Reason::CoapBlockLong,
-            Refusal::BadBlock(BlockFault::LastLong) => Reason::CoapBlockLastLong,
-            Refusal::BadBlock(BlockFault::BothDirections) => Reason::CoapBlockBoth,
-            Refusal::BlockMissing => Reason::CoapBlockMissing,
-            Refusal::BlockDiffers => Reason::CoapBlockDiffers,
-            Refusal::ContentFormatChanged => Reason::CoapBlockFormatChanged,
-            Refusal::TooLarge { .. } => Reason::CoapBodyTooLarge,
-            Refusal::NoResponse => Reason::CoapBlockNoResponse,
-            Refusal::PastEnd => Reason::CoapBlockPastEnd,
-            Refusal::Full(Limit::Uploads) => Reason::CoapFull,
-            Refusal::Full(Limit::Responses) => Reason::CoapAnswersFull,
-            Refusal::Full(Limit::Pending) => Reason::CoapPendingFull,
-            Refusal::Full(Limit::Exchanges) => Reason::CoapExchangesFull,
-            Refusal::ByTable(_) => return None,
+            RequestRefusal::BadOption(_, OptionFault::Unknown) => Reason::CoapBadOption,
+            RequestRefusal::BadOption(_, OptionFault::Length) => Reason::CoapOptionLength,
+            RequestRefusal::BadOption(_, OptionFault::Repeated) => Reason::CoapOptionRepeated,
+            RequestRefusal::BadOption(_, OptionFault::NotText) => Reason::CoapOptionNotText,
+            RequestRefusal::UnknownMethod => Reason::CoapMethodUnknown,
+            RequestRefusal::Proxy => Reason::CoapProxy,
+            RequestRefusal::BadBlock(BlockFault::ReservedSize) => Reason::CoapBlockMalformed,
+            RequestRefusal::BadBlock(BlockFault::Short) => Reason::CoapBlockShort,
+            RequestRefusal::BadBlock(BlockFault::Long) => Reason::CoapBlockLong,
+            RequestRefusal::BadBlock(BlockFault::LastLong) => Reason::CoapBlockLastLong,
+            RequestRefusal::BadBlock(BlockFault::BothDirections) => Reason::CoapBlockBoth,
+            RequestRefusal::BlockMissing => Reason::CoapBlockMissing,
+            RequestRefusal::BlockDiffers => Reason::CoapBlockDiffers,
+            RequestRefusal::ContentFormatChanged => Reason::CoapBlockFormatChanged,
+            RequestRefusal::TooLarge { .. } => Reason::CoapBodyTooLarge,
+            RequestRefusal::NoResponse => Reason::CoapBlockNoResponse,
+            RequestRefusal::PastEnd => Reason::CoapBlockPastEnd,
+            RequestRefusal::Full(Limit::Uploads) => Reason::CoapFull,
+            RequestRefusal::Full(Limit::Responses) => Reason::CoapAnswersFull,
+            RequestRefusal::Full(Limit::Pending) => Reason::CoapPendingFull,
+            RequestRefusal::Full(Limit::Exchanges) => Reason::CoapExchangesFull,
+            RequestRefusal::ByTable(_) => return None,
         })
     }
 

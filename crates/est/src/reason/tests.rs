@@ -85,30 +85,30 @@ fn handshake_refusals() -> Vec<dtls::HandshakeRefusal> {
     all
 }
 
-fn message_refusals() -> Vec<coap::server::Refusal> {
-    use coap::server::{BlockFault, Limit, OptionFault, Refusal};
+fn message_refusals() -> Vec<coap::server::RequestRefusal> {
+    use coap::server::{BlockFault, Limit, OptionFault, RequestRefusal};
     vec![
-        Refusal::BadOption(Number::IF_MATCH, OptionFault::Unknown),
-        Refusal::BadOption(Number::IF_MATCH, OptionFault::Length),
-        Refusal::BadOption(Number::IF_MATCH, OptionFault::Repeated),
-        Refusal::BadOption(Number::URI_PATH, OptionFault::NotText),
-        Refusal::UnknownMethod,
-        Refusal::Proxy,
-        Refusal::BadBlock(BlockFault::ReservedSize),
-        Refusal::BadBlock(BlockFault::Short),
-        Refusal::BadBlock(BlockFault::Long),
-        Refusal::BadBlock(BlockFault::LastLong),
-        Refusal::BadBlock(BlockFault::BothDirections),
-        Refusal::BlockMissing,
-        Refusal::BlockDiffers,
-        Refusal::ContentFormatChanged,
-        Refusal::TooLarge { body_bytes_max: 1 },
-        Refusal::NoResponse,
-        Refusal::PastEnd,
-        Refusal::Full(Limit::Uploads),
-        Refusal::Full(Limit::Responses),
-        Refusal::Full(Limit::Pending),
-        Refusal::Full(Limit::Exchanges),
+        RequestRefusal::BadOption(Number::IF_MATCH, OptionFault::Unknown),
+        RequestRefusal::BadOption(Number::IF_MATCH, OptionFault::Length),
+        RequestRefusal::BadOption(Number::IF_MATCH, OptionFault::Repeated),
+        RequestRefusal::BadOption(Number::URI_PATH, OptionFault::NotText),
+        RequestRefusal::UnknownMethod,
+        RequestRefusal::Proxy,
+        RequestRefusal::BadBlock(BlockFault::ReservedSize),
+        RequestRefusal::BadBlock(BlockFault::Short),
+        RequestRefusal::BadBlock(BlockFault::Long),
+        RequestRefusal::BadBlock(BlockFault::LastLong),
+        RequestRefusal::BadBlock(BlockFault::BothDirections),
+        RequestRefusal::BlockMissing,
+        RequestRefusal::BlockDiffers,
+        RequestRefusal::ContentFormatChanged,
+        RequestRefusal::TooLarge { body_bytes_max: 1 },
+        RequestRefusal::NoResponse,
+        RequestRefusal::PastEnd,
+        RequestRefusal::Full(Limit::Uploads),
+        RequestRefusal::Full(Limit::Responses),
+        RequestRefusal::Full(Limit::Pending),
+        RequestRefusal::Full(Limit::Exchanges),
     ]
 }
 
@@ -202,8 +202,8 @@ const OUR_OWN: [Reason; 18] = [
 ];
 
 /// How a request of our client can end without an answer.
-fn requests() -> [coap::client::Failure; 6] {
-    use coap::client::Failure::{BadBlock, BadOption, Changing, Reset, Timeout, TooLarge};
+fn requests() -> [coap::client::ExchangeFailure; 6] {
+    use coap::client::ExchangeFailure::{BadBlock, BadOption, Changing, Reset, Timeout, TooLarge};
     [Timeout, Reset, BadOption(Number(65_001)), BadBlock, Changing, TooLarge]
 }
 
@@ -298,13 +298,13 @@ fn the_table_says_what_the_wire_says() {
 
 #[test]
 fn c46_the_text_of_a_refused_block_says_what_came() {
-    use coap::server::{BlockFault, Refusal};
+    use coap::server::{BlockFault, RequestRefusal};
     for (fault, words) in [
         (BlockFault::LastLong, "M=0 and payload over the block size"),
         (BlockFault::Long, "M=1 and payload over the block size"),
         (BlockFault::Short, "M=1 and payload under the block size"),
     ] {
-        let reason = Reason::of_message_layer(Refusal::BadBlock(fault)).expect("the message layer's own");
+        let reason = Reason::of_message_layer(RequestRefusal::BadBlock(fault)).expect("the message layer's own");
         assert!(reason.entry().meaning.starts_with(words), "{reason}");
         assert_eq!(reason.response_code(), Some(Code::BAD_REQUEST));
     }

@@ -235,7 +235,7 @@ pub struct Counters {
     /// Enrolments that wait for the authority now.
     pub pending: usize,
     /// The CoAP layer's own.
-    pub coap: coap::server::Counters,
+    pub coap: coap::server::MessageCounters,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::attempt::{self, Attempt, Success};
 use super::jitter::{Jitter, MAX_AGE_SECONDS_MAX};
 use super::live::{JobId, Return, Waiting};
 use super::{Output, Server};
-use crate::config::{Asked, Limits, ServerConfig, refusal};
+use crate::config::{Asked, EnrolmentLimits, ServerConfig, refusal};
 use crate::discovery::TooManyFilters;
 use crate::reason::{Reason, Wire};
 use crate::resources::{Packing, Resource};
@@ -331,7 +331,7 @@ impl Server {
 }
 
 /// No Max-Age of ours is longer: who has not come back by then may not come at all.
-fn longest_wait(limits: &Limits) -> Duration {
+fn longest_wait(limits: &EnrolmentLimits) -> Duration {
     let growth_max = u32::try_from(RETRY_GROWTH_MAX).unwrap_or(1);
     let longest = limits.retry_after.saturating_mul(growth_max).saturating_mul(3) / 2;
     longest.min(Duration::from_secs(MAX_AGE_SECONDS_MAX))

@@ -12,15 +12,15 @@ use pki::{AnchorId, Certificate, Digest, Encoding};
 
 use super::certificates::{Authenticated, CertificateCache};
 use super::refusal::{bounded, refusal};
-use super::shown::Shown;
+use super::shown::ShownChain;
 
 /// What a server session knows of its peer: enough to find the certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Device {
+pub struct PeerDevice {
     certificate: Digest,
 }
 
-impl Device {
+impl PeerDevice {
     /// The digest of the certificate that the device authenticated with.
     #[must_use]
     pub const fn certificate(&self) -> &Digest {
@@ -94,13 +94,13 @@ pub enum NameAuthorities {
 }
 
 /// A device under judgement.
-pub struct ShownDevice {
-    shown: Shown,
+pub struct UnprovenDevice {
+    shown: ShownChain,
     /// Of the verifier's anchors.
     ids: Arc<[AnchorId]>,
 }
 
-impl UnprovenPeer for ShownDevice {
+impl UnprovenPeer for UnprovenDevice {
     type Proven = ProvenDevice;
 
     fn key(&self) -> &EcdsaPublicKey {
@@ -114,7 +114,7 @@ impl UnprovenPeer for ShownDevice {
     fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<Self, ProvenDevice>, CertificateRefusal> {
         let ids = self.ids;
         Ok(match self.shown.conclude(verdicts)? {
-            Judgement::Further(shown) => Judgement::Further(ShownDevice { shown, ids }),
+            Judgement::Further(shown) => Judgement::Further(UnprovenDevice { shown, ids }),
             Judgement::Proven(Verified { leaf: certificate, anchor, deviations }) => {
                 let anchor = *ids.get(anchor).ok_or(CertificateFault::UnknownIssuer)?;
                 Judgement::Proven(ProvenDevice { authenticated: Authenticated { certificate, anchor, deviations } })
@@ -129,18 +129,18 @@ pub struct ProvenDevice {
 }
 
 impl VerifyPeer for PeerVerifier {
-    type Peer = Device;
-    type Unproven = ShownDevice;
+    type Peer = PeerDevice;
+    type Unproven = UnprovenDevice;
     type Proven = ProvenDevice;
 
-    fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<ShownDevice, CertificateRefusal> {
+    fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<UnprovenDevice, CertificateRefusal> {
         let chain =
             chain::collect_device(Arc::clone(&self.anchors), chain, utc).map_err(|refused| refusal(&refused))?;
-        Ok(ShownDevice { shown: Shown::new(chain, None)?, ids: Arc::clone(&self.ids) })
+        Ok(UnprovenDevice { shown: ShownChain::new(chain, None)?, ids: Arc::clone(&self.ids) })
     }
 
-    fn admit(&self, proven: ProvenDevice) -> Device {
-        let device = Device { certificate: proven.authenticated.certificate.digest() };
+    fn admit(&self, proven: ProvenDevice) -> PeerDevice {
+        let device = PeerDevice { certificate: proven.authenticated.certificate.digest() };
         self.certificates.keep(proven.authenticated);
         device
     }

@@ -11,7 +11,7 @@ use pki::{Certificate, Digest, ServerName};
 
 use super::lock::lock;
 use super::refusal::refusal;
-use super::shown::Shown;
+use super::shown::ShownChain;
 use crate::keys::session_key;
 
 /// For how long a verdict over the same chain is repeated without the arithmetic. A fleet in one process meets one server
@@ -60,12 +60,12 @@ impl ServerVerifier {
 }
 
 /// A server under judgement.
-pub struct ShownServer {
-    state: ShownServerState,
+pub struct UnprovenServer {
+    state: UnprovenServerState,
 }
 
-enum ShownServerState {
-    New(Box<Shown>, UnixTime),
+enum UnprovenServerState {
+    New(Box<ShownChain>, UnixTime),
     /// The same chain was found good a moment ago; that the server has its key is to be shown anew.
     Repeated {
         leaf: Arc<Certificate>,
@@ -73,35 +73,35 @@ enum ShownServerState {
     },
 }
 
-impl UnprovenPeer for ShownServer {
+impl UnprovenPeer for UnprovenServer {
     type Proven = ProvenServer;
 
     fn key(&self) -> &EcdsaPublicKey {
         match &self.state {
-            ShownServerState::New(shown, _) => &shown.key,
-            ShownServerState::Repeated { key, .. } => key,
+            UnprovenServerState::New(shown, _) => &shown.key,
+            UnprovenServerState::Repeated { key, .. } => key,
         }
     }
 
     fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>> {
         let shown = match &self.state {
-            ShownServerState::New(shown, _) => Some(&**shown),
-            ShownServerState::Repeated { .. } => None,
+            UnprovenServerState::New(shown, _) => Some(&**shown),
+            UnprovenServerState::Repeated { .. } => None,
         };
         shown.into_iter().flat_map(UnprovenPeer::checks)
     }
 
     fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<Self, ProvenServer>, CertificateRefusal> {
         let (shown, at) = match self.state {
-            ShownServerState::Repeated { leaf, .. } => {
+            UnprovenServerState::Repeated { leaf, .. } => {
                 return Ok(Judgement::Proven(ProvenServer { leaf, judged: None }));
             }
-            ShownServerState::New(shown, at) => (shown, at),
+            UnprovenServerState::New(shown, at) => (shown, at),
         };
         let digest = shown.digest;
         Ok(match shown.conclude(verdicts)? {
             Judgement::Further(shown) => {
-                Judgement::Further(ShownServer { state: ShownServerState::New(Box::new(shown), at) })
+                Judgement::Further(UnprovenServer { state: UnprovenServerState::New(Box::new(shown), at) })
             }
             Judgement::Proven(Verified { leaf, .. }) => {
                 Judgement::Proven(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) })
@@ -119,18 +119,18 @@ pub struct ProvenServer {
 
 impl VerifyPeer for ServerVerifier {
     type Peer = Arc<Certificate>;
-    type Unproven = ShownServer;
+    type Unproven = UnprovenServer;
     type Proven = ProvenServer;
 
-    fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<ShownServer, CertificateRefusal> {
+    fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<UnprovenServer, CertificateRefusal> {
         let digest = chain_digest(chain);
         if let Some(leaf) = self.repeated(&digest, utc) {
             let key = session_key(&leaf).ok_or(CertificateFault::UnsupportedAlgorithm)?;
-            return Ok(ShownServer { state: ShownServerState::Repeated { leaf, key } });
+            return Ok(UnprovenServer { state: UnprovenServerState::Repeated { leaf, key } });
         }
         let chain = chain::collect_server(Arc::clone(&self.anchors), chain, utc, &self.name)
             .map_err(|refused| refusal(&refused))?;
-        Ok(ShownServer { state: ShownServerState::New(Box::new(Shown::new(chain, Some(digest))?), utc) })
+        Ok(UnprovenServer { state: UnprovenServerState::New(Box::new(ShownChain::new(chain, Some(digest))?), utc) })
     }
 
     fn admit(&self, proven: ProvenServer) -> Arc<Certificate> {
@@ -176,8 +176,8 @@ mod tests {
         // The server has the key in each case: what is in question is its chain.
         let verify = |certificate: &Certificate, at| {
             let shown = verifier.collect(&[certificate.der()], utc(at)).map_err(|refusal| refusal.fault)?;
-            let ShownServerState::New(shown, at) = shown.state else { return Ok(()) };
-            let Shown { chain, digest, .. } = *shown;
+            let UnprovenServerState::New(shown, at) = shown.state else { return Ok(()) };
+            let ShownChain { chain, digest, .. } = *shown;
             let results: Vec<bool> =
                 chain.checks().map(|check| check.key.verify(check.message, check.signature).is_ok()).collect();
             match chain.conclude(results.into_iter()).map_err(|refused| refusal(&refused).fault)? {

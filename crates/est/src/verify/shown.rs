@@ -13,24 +13,24 @@ use super::refusal::refusal;
 use crate::keys::session_key;
 
 /// A chain that is in order but for its signatures, and the key of its leaf as the handshake wants it.
-pub(super) struct Shown {
+pub(super) struct ShownChain {
     pub(super) chain: chain::Unproven<Arc<Anchors>>,
     pub(super) key: EcdsaPublicKey,
     /// Of a server: the digest of its whole chain.
     pub(super) digest: Option<Digest>,
 }
 
-impl Shown {
+impl ShownChain {
     pub(super) fn new(
         chain: chain::Unproven<Arc<Anchors>>,
         digest: Option<Digest>,
-    ) -> Result<Shown, CertificateRefusal> {
+    ) -> Result<ShownChain, CertificateRefusal> {
         let key = session_key(chain.leaf()).ok_or(CertificateFault::UnsupportedAlgorithm)?;
-        Ok(Shown { chain, key, digest })
+        Ok(ShownChain { chain, key, digest })
     }
 }
 
-impl UnprovenPeer for Shown {
+impl UnprovenPeer for ShownChain {
     type Proven = Verified;
 
     fn key(&self) -> &EcdsaPublicKey {
@@ -41,11 +41,11 @@ impl UnprovenPeer for Shown {
         self.chain.checks().map(signature_check)
     }
 
-    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<Shown, Verified>, CertificateRefusal> {
-        let Shown { chain, key, digest } = self;
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<ShownChain, Verified>, CertificateRefusal> {
+        let ShownChain { chain, key, digest } = self;
         Ok(match chain.conclude(verdicts.iter()).map_err(|refused| refusal(&refused))? {
             chain::Conclusion::Proven(verified) => Judgement::Proven(verified),
-            chain::Conclusion::Further(chain) => Judgement::Further(Shown { chain: *chain, key, digest }),
+            chain::Conclusion::Further(chain) => Judgement::Further(ShownChain { chain: *chain, key, digest }),
         })
     }
 }

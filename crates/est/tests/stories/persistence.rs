@@ -64,7 +64,7 @@ fn a_session_that_nobody_answers_in_is_made_again() {
     enroll(&world, &mut device, &request);
     world.run_over(&mut device, |_| Fate::Lost);
     silence(&mut world, &mut device, Duration::from_secs(2 * 93 + 1));
-    assert_eq!(why_again(&mut device), Failure::Request(coap::client::Failure::Timeout));
+    assert_eq!(why_again(&mut device), Failure::Request(coap::client::ExchangeFailure::Timeout));
     world.sleep(&mut device, Duration::from_secs(70));
     while device.events.len() > 2 {
         why_again(&mut device);
@@ -233,7 +233,7 @@ fn without_persistence_every_failure_is_told_at_once() {
     enroll(&world, &mut device, &request);
     world.run_over(&mut device, |_| Fate::Lost);
     silence(&mut world, &mut device, Duration::from_secs(94));
-    assert_eq!(device.failure(), Failure::Request(coap::client::Failure::Timeout));
+    assert_eq!(device.failure(), Failure::Request(coap::client::ExchangeFailure::Timeout));
     world.server.close_all(world.now);
     world.run(&mut device);
     assert!(matches!(device.event(), ClientEvent::Closed(_)));
