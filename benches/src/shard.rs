@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use authority::{Collected, Deliver, Flights, Issuer, Job, MemoryLedger, Outcome};
+use authority::{Authority, CaAuthority, Collected, Deliver, Flights, Job, MemoryLedger, Outcome};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{JobId, Now, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
@@ -17,7 +17,7 @@ const ROWS_MAX: usize = 16;
 /// See the module.
 pub(crate) struct Shard {
     server: Server,
-    issuer: Arc<Issuer>,
+    authority: Arc<dyn Authority<JobId>>,
     finished: Arc<Collected<JobId>>,
     now: Now,
 }
@@ -34,19 +34,24 @@ impl Shard {
         let signer = Arc::new(ca.signer(Arc::new(DerivedRandom::new(SEED, "signer"))));
         let ledger = Arc::new(MemoryLedger::new(ROWS_MAX));
         let authority_random = Arc::new(DerivedRandom::new(SEED, "authority"));
-        let issuer = Issuer::new(ledger, signer, authority_random, NodePrefix::new(1), Arc::new(Flights::default()));
+        let authority =
+            CaAuthority::new(ledger, signer, authority_random, NodePrefix::new(1), Arc::new(Flights::default()));
         let identity = ca.server().for_dtls(&random);
         let cookie = CookieKeys::from_random(&*random);
         let spec = ServerSpec::new(identity, cookie, vec![ca.profile(|_| ())]);
         let config = ServerConfig::new(spec).expect("the defaults are a configuration");
         let server = Server::new(0, Arc::new(config), random);
-        Self { server, issuer: Arc::new(issuer), finished: Arc::default(), now }
+        Self { server, authority: Arc::new(authority), finished: Arc::default(), now }
     }
 
     /// Takes a datagram of the one device, and whatever follows from it; answers go to `answer`. Jobs go to the authority as they come.
     pub(crate) fn handle(&mut self, datagram: &mut [u8], mut answer: impl FnMut(&[u8])) {
         if let Some((id, job)) = self.handle_until_job(datagram, &mut answer) {
-            self.issuer.submit(self.now.utc, vec![(id, job)], Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>);
+            Arc::clone(&self.authority).submit(
+                self.now.utc,
+                vec![(id, job)],
+                Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>,
+            );
             for (id, outcome) in self.finished.take() {
                 self.server.complete(self.now, id, outcome);
             }
@@ -134,7 +139,11 @@ impl Issuance {
     #[must_use]
     pub fn run(mut self) -> Self {
         let work = self.work.take().into_iter().collect();
-        self.shard.issuer.submit(self.shard.now.utc, work, Arc::clone(&self.shard.finished) as Arc<dyn Deliver<JobId>>);
+        Arc::clone(&self.shard.authority).submit(
+            self.shard.now.utc,
+            work,
+            Arc::clone(&self.shard.finished) as Arc<dyn Deliver<JobId>>,
+        );
         self.outcome = self.shard.finished.take().pop().map(|(_, outcome)| outcome);
         self
     }

@@ -64,13 +64,6 @@ impl Ca {
         self.chain.last().is_some_and(|last| is_self_issued(last))
     }
 
-    /// Whether this anchor is one of its certificates, or signed the last of them.
-    pub(crate) fn hangs_under(&self, anchor: &Certificate) -> bool {
-        let id = anchor.anchor_id();
-        self.chain.iter().any(|own| own.anchor_id() == id)
-            || self.chain.last().is_some_and(|top| top.verify_signed_by(anchor).is_ok())
-    }
-
     /// Whether this certificate names the issuing one as its issuer.
     pub(crate) fn is_named_by(&self, certificate: &Certificate) -> bool {
         certificate.issuer().matches(self.certificate().subject())

@@ -13,14 +13,15 @@ use pki::issue::{IssueError, NodePrefix, Serial, ToBeSigned};
 use pki::{AnchorId, Certificate, Csr, Digest, Encoding, GeneralNames, Name, PublicKeyInfo, Validity, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
+use crate::ca_profile::CaProfile;
 use crate::device::Device;
 use crate::function::Function;
 use crate::idempotency::Key;
-use crate::job::{Job, TlsUnique};
+use crate::job::{Job, Outcome, TlsUnique};
 use crate::ledger::{Standing, State};
 use crate::origin::Origin;
 use crate::profile::{Mode, Profile};
-use crate::refusal::{Asked, Mismatch, Refusal};
+use crate::refusal::{Asked, Busy, Mismatch, Refusal};
 use crate::san::SanKind;
 use crate::subject::SubjectRule;
 
@@ -28,6 +29,7 @@ use crate::subject::SubjectRule;
 pub(crate) struct Verified {
     function: Function,
     profile: Arc<Profile>,
+    rules: Arc<CaProfile>,
     client: Arc<Certificate>,
     anchor: AnchorId,
     origin: Origin,
@@ -46,20 +48,23 @@ impl Verified {
 }
 
 /// Reads and verifies the CSR; what is cheap to refuse is refused before the signature is checked.
-pub(crate) fn verify(job: Job) -> Result<Verified, Refusal> {
+pub(crate) fn verify(job: Job) -> Result<Verified, Outcome> {
+    // A profile of another authority: whoever built the server mixed them up.
+    let rules = CaProfile::of(&job.profile).ok_or_else(|| Outcome::later(Busy::Dropped))?;
     let origin = job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown)?;
     if job.function == Function::SimpleReenroll && origin != Origin::ThisCa {
-        return Err(Refusal::NotIssuedHere);
+        return Err(Refusal::NotIssuedHere.into());
     }
     let encoding = job.profile.spec().identity_encoding;
     // The session may be of another profile's leniency, or older than the rule.
     if encoding == Encoding::Strict && !job.deviations.is_empty() {
-        return Err(Refusal::ClientEncoding(job.deviations));
+        return Err(Refusal::ClientEncoding(job.deviations).into());
     }
     let csr = Csr::parse_as(job.csr, encoding).and_then(Csr::verify).map_err(Refusal::Csr)?;
     Ok(Verified {
         function: job.function,
         profile: job.profile,
+        rules,
         client: job.client,
         anchor: job.anchor,
         origin,
@@ -72,6 +77,7 @@ pub(crate) fn verify(job: Job) -> Result<Verified, Refusal> {
 pub(crate) struct Permit {
     function: Function,
     profile: Arc<Profile>,
+    rules: Arc<CaProfile>,
     device: Device,
     /// Of the factory's certificate, where the client authenticated with that.
     factory_key: Option<Digest>,
@@ -92,6 +98,11 @@ impl Permit {
 
     pub(crate) fn profile(&self) -> &Arc<Profile> {
         &self.profile
+    }
+
+    /// What the CA issues by.
+    pub(crate) fn rules(&self) -> &CaProfile {
+        &self.rules
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -128,7 +139,7 @@ impl Permit {
     }
 
     pub(crate) fn fill(&self, serial: &Serial, validity: Validity) -> Result<ToBeSigned, IssueError> {
-        self.profile.template().fill(self.subject(), self.san(), self.spki(), serial, validity)
+        self.rules.template().fill(self.subject(), self.san(), self.spki(), serial, validity)
     }
 }
 
@@ -143,7 +154,7 @@ pub(crate) struct Occasion {
 
 impl Occasion {
     /// Whether a certificate that the ledger does not know cannot have been forgotten: it says that this node made it when the ledger
-    /// already held everything that this node made. notBefore lies [`crate::profile::BACKDATE`] before the moment of issuance, or at the
+    /// already held everything that this node made. notBefore lies [`crate::BACKDATE`] before the moment of issuance, or at the
     /// beginning of the CA, and never after that moment. So what an earlier process issued is not taken for a forgery where its clock was
     /// ahead by less than that.
     fn was_never_issued(&self, client: &Certificate) -> bool {
@@ -161,10 +172,10 @@ pub(crate) fn decide(verified: Verified, standing: Option<Standing>, occasion: &
     check_san(&verified)?;
     let subject = subject_of(&verified, &device)?;
     let factory_key = (verified.origin == Origin::Manufacturer).then(|| Digest::of(verified.client.spki()));
-    let Verified { function, profile, client, csr, .. } = verified;
+    let Verified { function, profile, rules, client, csr, .. } = verified;
     let key = Key::new(function, profile.name(), &device, &csr.digest());
     let (public_key, san) = csr.into_certifiable();
-    let permit = Permit { function, profile, device, factory_key, client, subject, key, public_key, san };
+    let permit = Permit { function, profile, rules, device, factory_key, client, subject, key, public_key, san };
     // RFC 5280 §4.1.2.6: with an empty subject the alternative names are all that says whose the certificate is.
     if permit.subject().is_empty() && permit.san().is_empty() { Err(Refusal::NoName) } else { Ok(permit) }
 }
@@ -192,7 +203,9 @@ fn identify(verified: &Verified, standing: Option<Standing>, occasion: &Occasion
         (Origin::ThisCa, None) if occasion.was_never_issued(&verified.client) => {
             return Err(Refusal::ClientNotInLedger);
         }
-        (Origin::ThisCa, None) => profile.device_unrecorded(&verified.client).ok_or(Refusal::ClientNotInLedger)?,
+        (Origin::ThisCa, None) => {
+            verified.rules.device_unrecorded(profile, &verified.client).ok_or(Refusal::ClientNotInLedger)?
+        }
         (Origin::ThisCa, Some(Standing { state: State::Revoked, .. })) => return Err(Refusal::ClientRevoked),
         (Origin::ThisCa, Some(standing)) if *standing.profile != *profile.name() => {
             return Err(Refusal::ClientOfAnotherProfile(standing.profile));
@@ -227,30 +240,30 @@ fn check_requested(csr: &VerifiedCsr) -> Result<(), Refusal> {
 }
 
 fn check_key(verified: &Verified) -> Result<(), Refusal> {
-    let profile = &verified.profile;
-    if !profile.spec().key_types.allow(verified.csr.public_key().curve()) {
+    let (profile, rules) = (&verified.profile, &verified.rules);
+    if !rules.spec().key_types.allow(verified.csr.public_key().curve()) {
         return Err(Refusal::KeyType);
     }
     let spki = verified.csr.spki();
-    if profile.ca().holds_key(spki) || profile.spec().manufacturers.iter().any(|ca| ca.spki() == spki) {
+    if rules.ca().holds_key(spki) || profile.spec().manufacturers.iter().any(|ca| ca.spki() == spki) {
         return Err(Refusal::CaKey);
     }
     // The key of the certificate to be renewed may be kept (RFC 7030 §4.2.2); that of the factory lives too long.
     let identity = verified.origin == Origin::Manufacturer && verified.client.spki() == spki;
-    if identity && !profile.spec().allow_identity_key { Err(Refusal::IdentityKey) } else { Ok(()) }
+    if identity && !rules.spec().allow_identity_key { Err(Refusal::IdentityKey) } else { Ok(()) }
 }
 
 /// Each name asked for must be of a listed kind and in the client's certificate; a renewal must ask for all of them.
 fn check_san(verified: &Verified) -> Result<(), Refusal> {
     let (asked, held) = (verified.csr.san(), verified.client.san());
-    let listed = &verified.profile.spec().san;
+    let listed = &verified.rules.spec().san;
     for name in asked.iter() {
         let kind = SanKind::of(&name);
         if !listed.contains(&kind) {
             return Err(Refusal::SanNotListed(kind));
         }
         name.check().map_err(|_| Refusal::SanSyntax(kind))?;
-        if !verified.profile.ca().may_issue(&name) {
+        if !verified.rules.ca().may_issue(&name) {
             return Err(Refusal::SanConstrained(kind));
         }
         if !held.iter().any(|one| one.matches(&name)) {
@@ -273,7 +286,7 @@ fn san_mismatch(asked: &GeneralNames, held: &GeneralNames) -> Refusal {
 /// from the factory's subject, and filling it from what it made would make another.
 fn subject_of(verified: &Verified, device: &Device) -> Result<Option<Name>, Refusal> {
     let held = verified.client.subject();
-    let rule = &verified.profile.spec().subject;
+    let rule = &verified.rules.spec().subject;
     let compared = verified.function == Function::SimpleReenroll || *rule == SubjectRule::Csr;
     if compared && !verified.csr.subject().matches(held) {
         let (asked, held) = (verified.csr.subject().to_string(), held.to_string());
@@ -282,7 +295,7 @@ fn subject_of(verified: &Verified, device: &Device) -> Result<Option<Name>, Refu
     match (verified.origin, rule) {
         (Origin::ThisCa, _) | (Origin::Manufacturer, SubjectRule::Csr) => Ok(None),
         (Origin::Manufacturer, SubjectRule::Template(template)) => {
-            let spelling = verified.profile.device_spelling(&device.id, &verified.client);
+            let spelling = verified.rules.device_spelling(&device.id, &verified.client);
             template.fill(&spelling, held).map(Some).map_err(Refusal::SubjectTemplate)
         }
     }

@@ -18,92 +18,44 @@
 //! between run on the thread that completes; with a ledger in memory and a signer in the process a whole issuance is one
 //! task of the pool, without a hop.
 
-use std::fmt;
 use std::sync::Arc;
 
-use pki::issue::{NodePrefix, Serial, ToBeSigned, validity};
+use pki::issue::{Serial, ToBeSigned, validity};
 use pki::{Certificate, Digest, ExtendedKeyUsage, Signature, Validity};
 use rustls_pki_types::UnixTime;
 
-use crate::batch::{Batch, Isolate, Way};
+use crate::authority::Authority;
+use crate::batch::{Batch, Way};
 use crate::ca::VerifySignatures;
+use crate::ca_authority::CaAuthority;
+use crate::ca_profile::BACKDATE;
 use crate::decide::{Occasion, Permit, Verified, decide, verify};
 use crate::idempotency::RepeatWindow;
-use crate::in_flight::{Claim, Flights, Joined};
+use crate::in_flight::{Claim, Joined};
 use crate::intent::{FactoryKeys, Intended, Intent, Record, Recorded};
 use crate::issued::Issued;
 use crate::job::{Deliver, Job, Outcome};
-use crate::ledger::{Ledger, LedgerFault, Standing};
+use crate::ledger::{LedgerFault, Standing};
 use crate::origin::Origin;
-use crate::profile::BACKDATE;
-use crate::random::Random;
 use crate::refusal::{Busy, Misissue, Refusal};
-use crate::signer::{Custody, Signer, SignerFault, ToSign};
+use crate::signer::{Custody, SignerFault, ToSign};
 
 /// Serials that are drawn for one certificate before we say that something is wrong: with 127 random bits the second draw
 /// is already an event to report.
 const SERIAL_DRAWS_MAX: u8 = 4;
 
-/// Drives issuances between a ledger and a signer. Shared by all shards and profiles.
-pub struct Issuer {
-    ledger: Arc<dyn Ledger>,
-    signer: Arc<dyn Signer>,
-    random: Arc<dyn Random>,
-    node: NodePrefix,
-    flights: Arc<Flights>,
-    isolate: Isolate,
-}
-
-impl Issuer {
-    /// An issuer whose serials begin with `node`, which no other node of the same CA may use. `flights` belong to the process: every
-    /// issuer over one ledger shares them.
-    pub fn new(
-        ledger: Arc<dyn Ledger>,
-        signer: Arc<dyn Signer>,
-        random: Arc<dyn Random>,
-        node: NodePrefix,
-        flights: Arc<Flights>,
-    ) -> Issuer {
-        Issuer { ledger, signer, random, node, flights, isolate: |step| step() }
-    }
-
-    /// Does each step of each job inside of `isolate`: where it catches a panic, that job is answered with [`Busy::Dropped`], its claim is
-    /// freed, and the other jobs of its batch go on. Without it a panic goes through to the caller of [`Issuer::submit`].
-    #[must_use]
-    pub fn isolating(self, isolate: Isolate) -> Issuer {
-        Issuer { isolate, ..self }
-    }
-
-    /// Takes a batch of jobs at the time `utc`; every `J` comes back through `deliver` exactly once.
-    ///
-    /// The CSRs are verified on the calling thread: call it where heavy work belongs.
-    pub fn submit<J: Send + 'static>(
-        self: &Arc<Self>,
-        utc: UnixTime,
-        batch: Vec<(J, Job)>,
-        deliver: Arc<dyn Deliver<J>>,
-    ) {
-        let submission = Submission { issuer: Arc::clone(self), utc };
-        let verified = Batch::new(deliver, self.isolate, batch).advance(|job| verify(job).map_err(Outcome::from));
-        submission.ask_standing(verified);
-    }
-
-    /// Enrolments that have been claimed and have not ended.
-    pub fn in_flight(&self) -> usize {
-        self.flights.len()
-    }
-}
-
-impl fmt::Debug for Issuer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Issuer").field("in_flight", &self.in_flight()).finish_non_exhaustive()
+/// The CSRs are verified on the calling thread: it is one where heavy work belongs.
+impl<J: Send + 'static> Authority<J> for CaAuthority {
+    fn submit(self: Arc<Self>, utc: UnixTime, batch: Vec<(J, Job)>, deliver: Arc<dyn Deliver<J>>) {
+        let verified = Batch::new(deliver, self.isolate, batch).advance(verify);
+        Submission { authority: self, utc }.ask_standing(verified);
     }
 }
 
 /// One submission under way: travels with its batch from completion to completion.
 #[derive(Clone)]
 struct Submission {
-    issuer: Arc<Issuer>,
+    authority: Arc<CaAuthority>,
     utc: UnixTime,
 }
 
@@ -154,7 +106,7 @@ impl Submission {
         if ask.is_empty() {
             return self.decide(batch, Ok(Vec::new()));
         }
-        let ledger = Arc::clone(&self.issuer.ledger);
+        let ledger = Arc::clone(&self.authority.ledger);
         let asked = ask.len();
         ledger.standing(ask, Box::new(move |answer| self.decide(batch, one_each(answer, asked))));
     }
@@ -168,8 +120,8 @@ impl Submission {
         let unrecorded = standings.as_ref().is_ok_and(|standings| standings.iter().any(Option::is_none));
         let occasion = Occasion {
             utc: self.utc,
-            node: self.issuer.node,
-            ledger_complete_since: unrecorded.then(|| self.issuer.ledger.complete_since()).flatten(),
+            node: self.authority.node,
+            ledger_complete_since: unrecorded.then(|| self.authority.ledger.complete_since()).flatten(),
         };
         let mut standings = standings.map(Vec::into_iter);
         let permitted = batch.advance(|verified| {
@@ -184,7 +136,7 @@ impl Submission {
     }
 
     fn claim<J: Send + 'static>(self, batch: Batch<J, Permit>) {
-        let flights = &self.issuer.flights;
+        let flights = &self.authority.flights;
         let (mut claimed, mut taken) =
             batch.divide(|permit| match flights.claim(permit.key(), permit.device(), permit.client()) {
                 Some(claim) => Way::On(Claimed { permit, claim, draws: 0 }),
@@ -216,14 +168,14 @@ impl Submission {
             return Err(claimed.claim.end(Busy::Serials.into()));
         }
         claimed.draws += 1;
-        let profile = claimed.permit.profile();
-        let validity = validity(profile.ca().issuer(), self.utc, profile.spec().validity, BACKDATE);
-        let Some(validity) = validity.ok().and_then(|validity| profile.ca().bound(validity, self.utc)) else {
+        let rules = claimed.permit.rules();
+        let validity = validity(rules.ca().issuer(), self.utc, rules.spec().validity, BACKDATE);
+        let Some(validity) = validity.ok().and_then(|validity| rules.ca().bound(validity, self.utc)) else {
             return Err(claimed.claim.end(Busy::CaOutsideValidity.into()));
         };
         let mut random = [0; 16];
-        self.issuer.random.fill(&mut random);
-        let serial = Serial::new(self.issuer.node, random);
+        self.authority.random.fill(&mut random);
+        let serial = Serial::new(self.authority.node, random);
         match claimed.permit.fill(&serial, validity) {
             Ok(to_be_signed) => Ok(Prepared { claimed, serial, validity, to_be_signed: Arc::new(to_be_signed) }),
             Err(_) => Err(claimed.claim.end(Busy::Withheld(Misissue::Lint).into())),
@@ -236,7 +188,7 @@ impl Submission {
         }
         let rows: Vec<Intent> = batch.states().map(|prepared| self.intent(prepared)).collect();
         let asked = rows.len();
-        let ledger = Arc::clone(&self.issuer.ledger);
+        let ledger = Arc::clone(&self.authority.ledger);
         ledger.intend(rows, Box::new(move |answer| self.intended(batch, one_each(answer, asked))));
     }
 
@@ -250,12 +202,12 @@ impl Submission {
             profile: Arc::clone(permit.profile().shared_name()),
             device: permit.device().clone(),
             factory_key: permit.factory_key(),
-            factory_keys: if permit.profile().spec().allow_identity_key {
+            factory_keys: if permit.rules().spec().allow_identity_key {
                 FactoryKeys::Allowed
             } else {
                 FactoryKeys::Refused
             },
-            certificates_max: permit.profile().spec().certificates_per_device_max,
+            certificates_max: permit.rules().spec().certificates_per_device_max,
             client: permit.client(),
             spki: Digest::of(permit.spki()),
             at: self.utc,
@@ -271,7 +223,7 @@ impl Submission {
             }
         };
         let answered = batch.advance_with(answers, |prepared, answer| {
-            let certificates_max = prepared.claimed.permit.profile().spec().certificates_per_device_max;
+            let certificates_max = prepared.claimed.permit.rules().spec().certificates_per_device_max;
             let outcome = match answer {
                 Intended::Reserved => return Ok(Way::On(Reserved(prepared))),
                 Intended::SerialTaken => return Ok(Way::Aside(prepared.claimed)),
@@ -298,11 +250,11 @@ impl Submission {
         let work: Vec<ToSign> = batch
             .states()
             .map(|Reserved(prepared)| ToSign {
-                ca: prepared.claimed.permit.profile().ca().certificate().digest(),
+                ca: prepared.claimed.permit.rules().ca().certificate().digest(),
                 to_be_signed: Arc::clone(&prepared.to_be_signed),
             })
             .collect();
-        let signer = Arc::clone(&self.issuer.signer);
+        let signer = Arc::clone(&self.authority.signer);
         signer.sign(work, Box::new(move |results| self.signed(batch, results)));
     }
 
@@ -334,9 +286,9 @@ impl Submission {
     /// Assembles and checks: what comes out of here may be released once it is durable.
     fn finish(&self, prepared: &Prepared, signature: &Signature) -> Result<(Arc<Issued>, RepeatWindow), Busy> {
         let permit = &prepared.claimed.permit;
-        let ca = permit.profile().ca();
+        let ca = permit.rules().ca();
         let check =
-            self.issuer.signer.custody() == Custody::External || ca.verify_signatures() == VerifySignatures::Always;
+            self.authority.signer.custody() == Custody::External || ca.verify_signatures() == VerifySignatures::Always;
         if check && prepared.to_be_signed.verify_signature(signature).is_err() {
             return Err(Busy::Withheld(Misissue::Signature));
         }
@@ -344,7 +296,7 @@ impl Submission {
         if !prepared.is_what_was_decided(&certificate) {
             return Err(Busy::Withheld(Misissue::Lint));
         }
-        let window = RepeatWindow::new(self.utc, permit.profile().spec().repeat_window, &prepared.validity);
+        let window = RepeatWindow::new(self.utc, permit.rules().spec().repeat_window, &prepared.validity);
         let issued = Issued {
             device: permit.device().clone(),
             profile: Arc::clone(permit.profile().shared_name()),
@@ -366,7 +318,7 @@ impl Submission {
             .map(|it| Record { serial: it.serial, issued: Arc::clone(&it.issued), window: it.window })
             .collect();
         let asked = rows.len();
-        let ledger = Arc::clone(&self.issuer.ledger);
+        let ledger = Arc::clone(&self.authority.ledger);
         ledger.record(rows, Box::new(move |answer| self.recorded(batch, one_each(answer, asked))));
     }
 
@@ -398,7 +350,7 @@ impl Submission {
 
     fn abandon(&self, serials: Vec<Serial>) {
         if !serials.is_empty() {
-            self.issuer.ledger.abandon(serials);
+            self.authority.ledger.abandon(serials);
         }
     }
 }

@@ -12,14 +12,19 @@
 //!                                        identical request in flight: waits for the same outcome
 //! ```
 //!
-//! * [`Ca`] is an issuing CA without its key, its chain proved; [`Profile`] says what a label issues. Both are made once and immutable.
+//! * [`Authority`] is what stands behind an EST server. [`Profile`] says who may enrol at a label and what is said to them; whichever authority
+//!   answers, the server needs no more. It is made once, by that authority, and immutable.
+//! * [`Ca`] is an issuing CA without its key, its chain proved; [`CaProfile`] is what such a CA keeps beside a profile.
 //! * [`probe`](fn@probe) tries a profile out on copies of its CA under throw-away keys: the CA's own key signs nothing but what the ledger holds.
-//! * [`Issuer`] drives the order above. A failure anywhere is an [`Outcome::Later`], never a lost job and never a
+//! * [`CaAuthority`] issues in the order above. A failure anywhere is an [`Outcome::Later`], never a lost job and never a
 //!   second certificate.
 //! * [`MemoryLedger`] and [`RingSigner`] are the first implementations of the two traits.
 
+mod authority;
 mod batch;
 mod ca;
+mod ca_authority;
+mod ca_profile;
 mod collected;
 mod completion;
 mod decide;
@@ -42,8 +47,14 @@ mod san;
 mod signer;
 mod subject;
 
+pub use authority::Authority;
 pub use batch::Isolate;
 pub use ca::{Ca, CaFault, ChainRule, Urls, VerifySignatures};
+pub use ca_authority::CaAuthority;
+pub use ca_profile::{
+    BACKDATE, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MAX, CERTIFICATES_PER_DEVICE_MIN, CaProfile,
+    CaProfileFault, CaProfileSpec, KeyTypes, Unrecorded, VALIDITY_MIN,
+};
 pub use collected::Collected;
 pub use completion::Completion;
 pub use device::{DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice, SubjectAttribute};
@@ -52,16 +63,12 @@ pub use idempotency::{Key, RepeatWindow};
 pub use in_flight::Flights;
 pub use intent::{FactoryKeys, Intended, Intent, Record, Recorded};
 pub use issued::Issued;
-pub use issuer::Issuer;
 pub use job::{Deliver, Job, Outcome, TlsUnique};
 pub use ledger::{INTENT_LIFETIME, Ledger, LedgerFault, Standing, State};
 pub use memory::MemoryLedger;
 pub use origin::Origin;
 pub use probe::{Probe, ProbeFault, ProbeRule, probe};
-pub use profile::{
-    BACKDATE, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MAX, CERTIFICATES_PER_DEVICE_MIN, Diagnostics, KeyTypes,
-    Mode, Profile, ProfileFault, ProfileSpec, Unrecorded, VALIDITY_MIN,
-};
+pub use profile::{Diagnostics, IssuedNames, Mode, Profile, ProfileFault, ProfileSpec, Published};
 pub use random::Random;
 pub use refusal::{Asked, Busy, Misissue, Mismatch, Refusal};
 pub use san::{SanKind, UnknownSanKind};

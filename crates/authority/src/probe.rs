@@ -19,8 +19,9 @@ use pki::{
     Certificate, Curve, GeneralName, GeneralNames, Name, NameBuilder, PrivateKey, SigningKey, UnixTime, Validity, oid,
 };
 
+use crate::ca_profile::{BACKDATE, CaProfile};
 use crate::device::SubjectAttribute;
-use crate::profile::{BACKDATE, Profile};
+
 use crate::random::Random;
 use crate::san::SanKind;
 use crate::subject::SubjectRule;
@@ -39,7 +40,7 @@ pub struct Probe {
 ///
 /// # Errors
 /// [`ProbeFault`] names the certificate of the chain whose rule is broken.
-pub fn probe(profile: &Profile, utc: UnixTime, random: &dyn Random) -> Result<Probe, ProbeFault> {
+pub fn probe(profile: &CaProfile, utc: UnixTime, random: &dyn Random) -> Result<Probe, ProbeFault> {
     let bounds = profile.ca().validity();
     let trial = Trial::new(profile, utc.max(bounds.not_before).min(bounds.not_after), random)?;
     let mut certificates = vec![trial.issue(&GeneralNames::empty())?];
@@ -109,7 +110,7 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn new(profile: &Profile, utc: UnixTime, random: &'a dyn Random) -> Result<Trial<'a>, ProbeFault> {
+    fn new(profile: &CaProfile, utc: UnixTime, random: &'a dyn Random) -> Result<Trial<'a>, ProbeFault> {
         let of_issuing = |rule| ProbeFault { index: 0, rule };
         let (authorities, key) = copies(profile.ca().chain(), random)?;
         let issuing = authorities.first().ok_or(of_issuing(ProbeRule::Issue(IssueError::NotAnAuthority)))?;
@@ -204,7 +205,7 @@ fn with<T>(
 }
 
 /// The subject that the profile gives a device with something short in each attribute; the device's own, where the profile leaves it.
-fn subject(profile: &Profile) -> Option<Name> {
+fn subject(profile: &CaProfile) -> Option<Name> {
     let mut builder = NameBuilder::new();
     for attribute in SubjectAttribute::ALL {
         let value = if attribute == SubjectAttribute::Country { "ZZ" } else { "0" };
@@ -222,7 +223,7 @@ fn subject(profile: &Profile) -> Option<Name> {
 const HARDWARE_MODULE: &[u8] = &[0x30, 0x08, 0x06, 0x03, 0x2a, 0x03, 0x04, 0x04, 0x01, 0x00];
 
 /// Names of a kind to try: one of no special meaning, and one inside each subtree that the CA is limited to.
-fn samples(kind: SanKind, profile: &Profile) -> (SanKind, Vec<GeneralNames>) {
+fn samples(kind: SanKind, profile: &CaProfile) -> (SanKind, Vec<GeneralNames>) {
     let general: &[GeneralName<'_>] = match kind {
         SanKind::Dns => &[GeneralName::Dns("device.example")],
         SanKind::Ip => &[

@@ -1,31 +1,17 @@
-//! What a label issues: compiled once from the configuration, immutable, shared by reference.
+//! Who may enrol at a label, and what is said to them: the part of a profile that does not depend on who issues for it.
+//!
+//! Whoever speaks with devices needs this and nothing else. What an authority needs beside it is its own, and travels with the profile
+//! unread: [`crate::CaProfile`] has a CA, a template and a life, an authority that passes requests on has none of them.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use pki::issue::{IssueError, Template};
-use pki::{AnchorId, Certificate, Curve, Encoding};
+use pki::{AnchorId, Certificate, Encoding};
 
-use crate::ca::Ca;
-use crate::device::{Device, DeviceId, DeviceIdRule, ShownDevice};
+use crate::device::{Device, DeviceId, DeviceIdRule, ShownDevice, SubjectAttribute};
 use crate::origin::Origin;
 use crate::refusal::Refusal;
-use crate::san::SanKind;
-use crate::subject::SubjectRule;
-
-/// Certificates are backdated by this much, for devices whose clock is behind: the limit of CA/Browser practice is 48 h, ours
-/// is an hour, and devices that keep no better time than five minutes do not check validity at all.
-pub const BACKDATE: Duration = Duration::from_secs(300);
-
-/// The longest that a certificate may be dated back (E28).
-const BACKDATE_MAX: Duration = Duration::from_secs(3600);
-const _: () = assert!(BACKDATE.as_secs() <= BACKDATE_MAX.as_secs(), "notBefore is at most an hour early");
-
-/// A life must leave room for renewal after [`BACKDATE`]: shorter lives would be due for renewal when issued.
-pub const VALIDITY_MIN: Duration = Duration::from_secs(3600);
-const _: () =
-    assert!(BACKDATE.as_secs() * 3 < VALIDITY_MIN.as_secs() * 2, "a fresh certificate is not due for renewal");
 
 /// Whether a device must be known before it enrols.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,84 +31,21 @@ pub enum Diagnostics {
     Reason,
 }
 
-/// The kinds of key that a profile certifies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyTypes {
-    /// P-256 (RFC 9148 §3: mandatory).
-    pub p256: bool,
-    /// P-384.
-    pub p384: bool,
-}
-
-impl KeyTypes {
-    pub(crate) fn allow(self, curve: Curve) -> bool {
-        match curve {
-            Curve::P256 => self.p256,
-            Curve::P384 => self.p384,
-        }
-    }
-}
-
-impl Default for KeyTypes {
-    fn default() -> KeyTypes {
-        KeyTypes { p256: true, p384: true }
-    }
-}
-
-/// What a certificate of the profile's CA opens that the ledger does not know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Unrecorded {
-    /// Nothing: whoever is not in the ledger was never issued anything, and its device enrols with the certificate of its factory.
-    #[default]
-    Refused,
-    /// What the profile's rule reads from it: for a ledger that forgets at a restart. Only where nothing is guessed: the profile is the only one
-    /// of its CA, it has one manufacturer, and its rule and template give back the very names that they issued.
-    ByRule,
-}
-
-/// Certificates of one device that have not expired, unless a profile says otherwise. A device that renews in time holds two; one that loses its key
-/// and enrols anew every fourth day of a year stays below. To fill the ledger in memory takes ten thousand devices that do nothing but enrol.
-pub const CERTIFICATES_PER_DEVICE: u32 = 100;
-
-/// The least that a profile may allow: the certificate in use, its successor, and the same again where an answer was lost with its key.
-pub const CERTIFICATES_PER_DEVICE_MIN: u32 = 4;
-
-/// The most: a ledger looks at each of them while it is asked.
-pub const CERTIFICATES_PER_DEVICE_MAX: u32 = 1_000;
-
-/// What a profile is made of; the fields of `[[profile]]`.
+/// What a profile is made of, whoever issues for it; fields of `[[profile]]`.
 #[derive(Clone, Debug)]
 pub struct ProfileSpec {
     /// Its name: part of every idempotency key and ledger row.
     pub name: String,
     /// The path labels that choose it; "" is the path without a label.
     pub labels: Vec<String>,
-    /// The CA that issues.
-    pub ca: Arc<Ca>,
     /// Trust anchors of the manufacturer certificates.
     pub manufacturers: Vec<Arc<Certificate>>,
     /// How a device is known.
     pub device_id: DeviceIdRule,
     /// Which devices may enrol.
     pub mode: Mode,
-    /// The subject of what is issued.
-    pub subject: SubjectRule,
-    /// The kinds of subject alternative name that may be asked for; each name asked for must be in the client's certificate.
-    pub san: Vec<SanKind>,
-    /// The life of a certificate.
-    pub validity: Duration,
-    /// How long a repeat of a request gets the same certificate.
-    pub repeat_window: Duration,
     /// What an authenticated client is told.
     pub diagnostics: Diagnostics,
-    /// Kinds of key that are certified.
-    pub key_types: KeyTypes,
-    /// Certify the key of the manufacturer certificate too.
-    pub allow_identity_key: bool,
-    /// Certificates that a device may hold at once; those that have expired do not count, those of other profiles do.
-    pub certificates_per_device_max: u32,
-    /// What an unknown certificate of the CA opens.
-    pub unrecorded: Unrecorded,
     /// Accept a manufacturer certificate that is past its notAfter; its issuers have to be valid all the same.
     pub allow_expired_identity: bool,
     /// How closely the certificates and requests of devices have to keep to DER; what is issued is strict DER either way.
@@ -134,24 +57,14 @@ pub struct ProfileSpec {
 
 impl ProfileSpec {
     /// The defaults of the configuration.
-    pub fn new(name: &str, ca: Arc<Ca>, manufacturers: Vec<Arc<Certificate>>) -> ProfileSpec {
-        const DAY: u64 = 86_400;
+    pub fn new(name: &str, manufacturers: Vec<Arc<Certificate>>) -> ProfileSpec {
         ProfileSpec {
             name: name.to_owned(),
             labels: vec![String::new()],
-            ca,
             manufacturers,
-            device_id: DeviceIdRule::Attribute(crate::device::SubjectAttribute::SerialNumber),
+            device_id: DeviceIdRule::Attribute(SubjectAttribute::SerialNumber),
             mode: Mode::Open,
-            subject: SubjectRule::Csr,
-            san: Vec::new(),
-            validity: Duration::from_secs(365 * DAY),
-            repeat_window: Duration::from_secs(DAY),
             diagnostics: Diagnostics::Reason,
-            key_types: KeyTypes::default(),
-            allow_identity_key: false,
-            certificates_per_device_max: CERTIFICATES_PER_DEVICE,
-            unrecorded: Unrecorded::Refused,
             allow_expired_identity: false,
             identity_encoding: Encoding::Strict,
             shows_manufacturer: false,
@@ -159,64 +72,63 @@ impl ProfileSpec {
     }
 }
 
-impl ProfileSpec {
-    /// Whether a device and its names can be read back from a certificate of this profile: one manufacturer, and a rule that finds in the subject
-    /// that was issued what it found in the subject of the factory. Alternative names are issued to a device that asks for them, so a rule that
-    /// reads one finds it in some certificates and not in others.
-    pub fn gives_back_names(&self) -> bool {
-        let first = self.manufacturers.first().map(|anchor| anchor.anchor_id());
-        let one_manufacturer = self.manufacturers.iter().all(|anchor| Some(anchor.anchor_id()) == first);
-        one_manufacturer
-            && match &self.subject {
-                SubjectRule::Csr => self.device_id != DeviceIdRule::HardwareModule,
-                SubjectRule::Template(template) => template.gives_back(self.device_id),
-            }
-    }
+/// What the authority of a profile says of itself when it makes the profile.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The answer to `/crts`: its root and what a client needs to build a chain to it (RFC 7030 §4.1.3).
+    pub ca_certificates: Vec<Arc<Certificate>>,
+    /// The certificates that issue: whoever was enrolled chains to one of them.
+    pub issuers: Vec<Arc<Certificate>>,
+    /// What can be read of a device from what is issued.
+    pub names: IssuedNames,
 }
 
-/// A profile, compiled.
+/// Whether a certificate of the authority says which device it was issued to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IssuedNames {
+    /// The profile's rule reads in it the device that it read in the manufacturer's certificate, and there is one manufacturer.
+    Kept,
+    /// Its names are the authority's choice.
+    Other,
+}
+
+/// A profile, compiled by its authority: immutable, shared by reference.
 #[derive(Debug)]
 pub struct Profile {
     spec: ProfileSpec,
+    published: Published,
     name: Arc<str>,
     manufacturers: Vec<AnchorId>,
-    issuing: AnchorId,
-    template: Template,
+    issuers: Vec<AnchorId>,
+    own: Arc<dyn Any + Send + Sync>,
 }
 
 impl Profile {
-    /// Compiles a profile.
+    /// Compiles a profile. `own` is what its authority wants to find again in each job of the profile: [`Profile::own`].
     ///
     /// # Errors
     /// [`ProfileFault`] says what does not fit together.
-    pub fn new(spec: ProfileSpec) -> Result<Profile, ProfileFault> {
+    pub fn new(
+        spec: ProfileSpec,
+        published: Published,
+        own: Arc<dyn Any + Send + Sync>,
+    ) -> Result<Profile, ProfileFault> {
         if spec.name.is_empty() {
             return Err(ProfileFault::NoName);
         }
         if spec.manufacturers.is_empty() {
             return Err(ProfileFault::NoManufacturer);
         }
-        if spec.validity < VALIDITY_MIN {
-            return Err(ProfileFault::ValidityShort);
-        }
-        if !(CERTIFICATES_PER_DEVICE_MIN..=CERTIFICATES_PER_DEVICE_MAX).contains(&spec.certificates_per_device_max) {
-            return Err(ProfileFault::CertificatesPerDevice);
-        }
-        if !spec.key_types.p256 && !spec.key_types.p384 {
-            return Err(ProfileFault::NoKeyType);
-        }
-        let manufacturers: Vec<AnchorId> = spec.manufacturers.iter().map(|anchor| anchor.anchor_id()).collect();
-        // A manufacturer that were the CA too would make every enrolled device a device of the factory.
-        if spec.manufacturers.iter().any(|anchor| spec.ca.hangs_under(anchor)) {
+        let ids = |certificates: &[Arc<Certificate>]| certificates.iter().map(|it| it.anchor_id()).collect::<Vec<_>>();
+        let (manufacturers, issuers) = (ids(&spec.manufacturers), ids(&published.issuers));
+        // A manufacturer that were the authority too would make every enrolled device a device of the factory.
+        let is_above =
+            |it: &Arc<Certificate>| spec.manufacturers.iter().any(|maker| it.verify_signed_by(maker).is_ok());
+        let mut of_authority = published.ca_certificates.iter().chain(&published.issuers);
+        if of_authority.any(|it| manufacturers.contains(&it.anchor_id()) || is_above(it)) {
             return Err(ProfileFault::ManufacturerIsCa);
         }
-        if spec.unrecorded == Unrecorded::ByRule && !spec.gives_back_names() {
-            return Err(ProfileFault::NamesNotGivenBack);
-        }
-        let issuing = spec.ca.certificate().anchor_id();
-        let template =
-            Template::new(Arc::clone(spec.ca.issuer()), &spec.ca.urls().template()).map_err(ProfileFault::Template)?;
-        Ok(Profile { name: Arc::from(spec.name.as_str()), manufacturers, issuing, template, spec })
+        Ok(Profile { name: Arc::from(spec.name.as_str()), manufacturers, issuers, published, own, spec })
     }
 
     /// Its name.
@@ -229,24 +141,34 @@ impl Profile {
         &self.name
     }
 
+    /// What the authority that compiled it keeps beside it; nothing where that is of another type, and so of another authority.
+    pub fn own<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(&self.own).downcast().ok()
+    }
+
     /// The labels that choose it.
     pub fn labels(&self) -> &[String] {
         &self.spec.labels
     }
 
-    /// The CA that issues.
-    pub fn ca(&self) -> &Arc<Ca> {
-        &self.spec.ca
+    /// The answer to `/crts`, as the authority of the profile gave it.
+    pub fn ca_certificates(&self) -> &[Arc<Certificate>] {
+        &self.published.ca_certificates
     }
 
-    /// What a client of this profile may chain to: its manufacturers, then the issuing certificate of its CA.
+    /// The certificates of its authority that issue.
+    pub fn issuers(&self) -> &[Arc<Certificate>] {
+        &self.published.issuers
+    }
+
+    /// What a client of this profile may chain to: its manufacturers, then what issues for it.
     pub fn anchors(&self) -> impl Iterator<Item = &Arc<Certificate>> {
-        self.spec.manufacturers.iter().chain(std::iter::once(self.spec.ca.certificate()))
+        self.spec.manufacturers.iter().chain(&self.published.issuers)
     }
 
     /// Where a client comes from whose chain ended in this anchor; nothing if this profile does not accept it.
     pub fn origin(&self, anchor: &AnchorId) -> Option<Origin> {
-        if *anchor == self.issuing {
+        if self.issuers.contains(anchor) {
             Some(Origin::ThisCa)
         } else {
             self.manufacturers.contains(anchor).then_some(Origin::Manufacturer)
@@ -258,12 +180,18 @@ impl Profile {
     pub fn device_shown(&self, client: &Certificate, anchor: &AnchorId) -> Option<ShownDevice> {
         let manufacturer = match self.origin(anchor)? {
             Origin::Manufacturer => *anchor,
-            Origin::ThisCa if self.spec.gives_back_names() && self.spec.ca.is_named_by(client) => {
+            Origin::ThisCa if self.published.names == IssuedNames::Kept && self.names_issuer(client, anchor) => {
                 *self.manufacturers.first()?
             }
             Origin::ThisCa => return None,
         };
         Some(self.shown(&Device { manufacturer, id: self.device_id(client).ok()? }))
+    }
+
+    /// Whether the certificate names this very one of what issues as its issuer.
+    fn names_issuer(&self, client: &Certificate, anchor: &AnchorId) -> bool {
+        let mut issuers = self.issuers.iter().zip(&self.published.issuers);
+        issuers.any(|(id, issuer)| id == anchor && client.issuer().matches(issuer.subject()))
     }
 
     /// What a line calls this device.
@@ -275,24 +203,9 @@ impl Profile {
         }
     }
 
-    /// The device of a certificate of this CA that the ledger does not know, where nothing has to be guessed: the rule reads a device, and the
-    /// template makes of it the very subject that it stands in. Serial number and extensions have to be such as the template writes, and the key
-    /// of the CA itself has to have signed it: what other software or an authority below the CA issues was never in our ledger.
-    pub(crate) fn device_unrecorded(&self, client: &Certificate) -> Option<Device> {
-        if self.spec.unrecorded == Unrecorded::Refused || !self.spec.ca.is_named_by(client) {
-            return None;
-        }
-        if !self.template.could_have_made(client) {
-            return None;
-        }
-        let id = self.device_id(client).ok()?;
-        if let SubjectRule::Template(template) = &self.spec.subject
-            && template.fill(&self.device_spelling(&id, client), client.subject()).ok()?.der() != client.subject().der()
-        {
-            return None;
-        }
-        client.verify_signed_by(self.spec.ca.certificate()).ok()?;
-        Some(Device { manufacturer: *self.manufacturers.first()?, id })
+    /// The first of its manufacturers.
+    pub(crate) fn first_manufacturer(&self) -> Option<AnchorId> {
+        self.manufacturers.first().copied()
     }
 
     /// Whether devices of this manufacturer are the profile's.
@@ -309,11 +222,6 @@ impl Profile {
         rule.read(client.subject(), client.san()).ok_or(Refusal::NoDeviceId(rule))
     }
 
-    /// What the profile's template puts in the place of `id`, which it has read from this certificate.
-    pub(crate) fn device_spelling(&self, id: &DeviceId, client: &Certificate) -> String {
-        self.spec.device_id.spelling(id, client.subject(), client.san())
-    }
-
     /// The anchors below which a device's certificate may be past its notAfter: the manufacturers, if the profile says so.
     pub fn anchors_of_expired(&self) -> &[AnchorId] {
         if self.spec.allow_expired_identity { &self.manufacturers } else { &[] }
@@ -328,14 +236,10 @@ impl Profile {
     pub fn spec(&self) -> &ProfileSpec {
         &self.spec
     }
-
-    pub(crate) fn template(&self) -> &Template {
-        &self.template
-    }
 }
 
-/// Why a profile cannot be compiled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a profile cannot be compiled, whoever issues for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProfileFault {
     /// It has no name.
     NoName,
@@ -343,37 +247,17 @@ pub enum ProfileFault {
     NoManufacturer,
     /// One of its manufacturers is its CA or one above it.
     ManufacturerIsCa,
-    /// Its validity is below [`VALIDITY_MIN`].
-    ValidityShort,
-    /// It allows too few or too many certificates a device: [`CERTIFICATES_PER_DEVICE_MIN`], [`CERTIFICATES_PER_DEVICE_MAX`].
-    CertificatesPerDevice,
-    /// It allows no kind of key.
-    NoKeyType,
-    /// [`Unrecorded::ByRule`] where the names that were issued cannot be read back.
-    NamesNotGivenBack,
-    /// Its certificates cannot be made.
-    Template(IssueError),
 }
 
 impl fmt::Display for ProfileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ProfileFault::NoName => f.write_str("`name` is empty"),
-            ProfileFault::NoManufacturer => f.write_str("`manufacturers` is empty: no device could enrol"),
+        f.write_str(match self {
+            ProfileFault::NoName => "`name` is empty",
+            ProfileFault::NoManufacturer => "`manufacturers` is empty: no device could enrol",
             ProfileFault::ManufacturerIsCa => {
-                f.write_str("`manufacturers` holds a certificate of the profile's own CA, or of one above it")
+                "`manufacturers` holds a certificate of the profile's own CA, or of one above it"
             }
-            ProfileFault::ValidityShort => write!(f, "`issue.validity` is below {} s", VALIDITY_MIN.as_secs()),
-            ProfileFault::CertificatesPerDevice => write!(
-                f,
-                "`max_certificates_per_device` is not between {CERTIFICATES_PER_DEVICE_MIN} and {CERTIFICATES_PER_DEVICE_MAX}"
-            ),
-            ProfileFault::NoKeyType => f.write_str("no kind of key is allowed"),
-            ProfileFault::NamesNotGivenBack => f.write_str(
-                "`device_id` cannot be read back from the subject that `issue.subject` makes, or there are several manufacturers",
-            ),
-            ProfileFault::Template(error) => write!(f, "certificates of this profile cannot be made: {error}"),
-        }
+        })
     }
 }
 

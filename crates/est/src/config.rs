@@ -244,7 +244,7 @@ impl ServerConfig {
             .accepting_expired_below(
                 spec.profiles.iter().flat_map(|profile| profile.anchors_of_expired().iter().copied()),
             )
-            .ending_at(spec.profiles.iter().map(|profile| profile.ca().certificate().anchor_id()))
+            .ending_at(spec.profiles.iter().flat_map(|profile| profile.issuers()).map(|issuer| issuer.anchor_id()))
             .reading(spec.profiles.iter().map(|profile| profile.spec().identity_encoding).max().unwrap_or_default());
         let names = names_of(&spec.identity);
         let mut dtls = dtls::ServerConfig::new(spec.identity, Arc::new(verifier), spec.cookie);
@@ -419,7 +419,7 @@ fn check(spec: &ServerSpec) -> Result<(), ConfigFault> {
 /// The answer "MUST include the current root CA certificate" and what a client needs to build a chain to it (RFC 7030 §4.1.3).
 /// They are a set: DER decides their order.
 fn prepare(profile: Arc<Profile>) -> Prepared {
-    let certificates: Vec<&[u8]> = profile.ca().chain().iter().map(|certificate| certificate.der()).collect();
+    let certificates: Vec<&[u8]> = profile.ca_certificates().iter().map(|certificate| certificate.der()).collect();
     let certs_only = pki::cms::certs_only(&certificates);
     let single = match certificates.as_slice() {
         [one] => Some(one.to_vec()),

@@ -14,7 +14,7 @@ mod sizes;
 use std::path::Path;
 use std::sync::Arc;
 
-use authority::{Profile, ProfileFault, ProfileSpec, RingSigner, Unrecorded};
+use authority::{CaProfile, CaProfileFault, CaProfileSpec, IssuedNames, Profile, ProfileFault, RingSigner, Unrecorded};
 use est::resources::TreeFault;
 use est::{CertificateCache, ConfigFault, NameAuthorities, ServerSpec};
 use net::SystemRandom;
@@ -26,7 +26,7 @@ use crate::config::{
     ProfileSection, Sources,
 };
 use crate::secret_file::GroupReadable;
-use authorities::Authority;
+use authorities::LoadedCa;
 use dates::Gravity;
 #[cfg(test)]
 pub(crate) use dates::testing;
@@ -179,7 +179,7 @@ impl Loading {
         let cookie = self.cookie(&config, process);
         let mut signer = RingSigner::new(Arc::clone(&self.random) as Arc<dyn authority::Random>);
         let authorities: Vec<_> = config.cas.iter().map(|ca| self.authority(ca, &config.file, &mut signer)).collect();
-        let authorities: Option<Vec<Authority>> = authorities.into_iter().collect();
+        let authorities: Option<Vec<LoadedCa>> = authorities.into_iter().collect();
         let authorities = authorities?;
         if let Some(shown) = &shown {
             self.judge_as_devices_do(&config, shown, &authorities);
@@ -218,31 +218,31 @@ impl Loading {
         &mut self,
         section: &ProfileSection,
         config: &Configuration,
-        authorities: &[Authority],
+        authorities: &[LoadedCa],
     ) -> Option<Arc<Profile>> {
         let file = &config.file;
         let authority = authorities.iter().find(|authority| authority.ca.name() == section.ca.value)?;
         let files: Vec<_> =
             section.manufacturers.value.iter().map(|path| self.manufacturers(section, path, file)).collect();
         let files: Option<Vec<Vec<Arc<Certificate>>>> = files.into_iter().collect();
-        let mut spec = ProfileSpec::new(&section.name.value, Arc::clone(&authority.ca), files?.concat());
-        spec.labels.clone_from(&section.labels.value);
-        spec.device_id = section.device_id;
+        let mut spec = CaProfileSpec::new(&section.name.value, Arc::clone(&authority.ca), files?.concat());
+        spec.profile.labels.clone_from(&section.labels.value);
+        spec.profile.device_id = section.device_id;
         spec.subject = section.subject.clone();
-        spec.mode = section.mode;
+        spec.profile.mode = section.mode;
         spec.certificates_per_device_max = section.certificates_per_device_max;
         spec.san.clone_from(&section.san);
         spec.validity = section.validity.value;
         spec.repeat_window = section.repeat_window;
-        spec.diagnostics = section.diagnostics;
+        spec.profile.diagnostics = section.diagnostics;
         spec.allow_identity_key = section.allow_identity_key;
-        spec.allow_expired_identity = section.allow_expired_identity;
-        spec.identity_encoding = section.identity_encoding;
-        spec.shows_manufacturer =
+        spec.profile.allow_expired_identity = section.allow_expired_identity;
+        spec.profile.identity_encoding = section.identity_encoding;
+        spec.profile.shows_manufacturer =
             config.profiles.iter().any(|other| other.manufacturers.value != section.manufacturers.value);
         self.warn_of_cut_validity(section, authority);
         spec.unrecorded = self.unrecorded(section, &spec, &config.profiles, authorities);
-        match Profile::new(spec) {
+        match CaProfile::compile(spec) {
             Ok(profile) => self.try_out(&section.ca, authority, &profile).map(|()| Arc::new(profile)),
             Err(fault) => {
                 self.faults.push(profile_fault(section, &fault));
@@ -270,9 +270,9 @@ impl Loading {
     fn unrecorded(
         &mut self,
         section: &ProfileSection,
-        spec: &ProfileSpec,
+        spec: &CaProfileSpec,
         profiles: &[ProfileSection],
-        authorities: &[Authority],
+        authorities: &[LoadedCa],
     ) -> Unrecorded {
         let issuing = spec.ca.certificate().anchor_id();
         // Two sections may name one CA: its certificates do not tell which of them they are from.
@@ -285,7 +285,7 @@ impl Loading {
                 "other profiles have the same CA: after a restart the ledger in memory does not tell whose a certificate is",
                 "give each profile a CA of its own, or expect devices to enrol again with their manufacturer certificates after a restart",
             )
-        } else if spec.gives_back_names() {
+        } else if spec.issued_names() == IssuedNames::Kept {
             return Unrecorded::ByRule;
         } else {
             (
@@ -297,7 +297,7 @@ impl Loading {
         Unrecorded::Refused
     }
 
-    fn warn_of_cut_validity(&mut self, section: &ProfileSection, authority: &Authority) {
+    fn warn_of_cut_validity(&mut self, section: &ProfileSection, authority: &LoadedCa) {
         let left = authority.ca.validity().not_after.as_secs().saturating_sub(self.utc.as_secs());
         if left < section.validity.value.as_secs() {
             self.warnings.push(Warning {
@@ -374,19 +374,21 @@ fn whole(config: &Configuration, fault: &ConfigFault) -> ConfigurationFault {
     ConfigurationFault { place: Location::File(config.file.clone()), key: String::new(), problem }
 }
 
-fn profile_fault(section: &ProfileSection, fault: &ProfileFault) -> ConfigurationFault {
+fn profile_fault(section: &ProfileSection, fault: &CaProfileFault) -> ConfigurationFault {
     let problem = |remedy| Problem::Conflict { what: fault.to_string(), remedy };
     match fault {
-        ProfileFault::ManufacturerIsCa => section.manufacturers.fault(problem(
+        CaProfileFault::Profile(ProfileFault::ManufacturerIsCa) => section.manufacturers.fault(problem(
             "name the manufacturer's CA only: with this one, enrolled devices would be devices of the factory",
         )),
-        ProfileFault::NoManufacturer => section.manufacturers.fault(problem("name at least one CA file")),
-        ProfileFault::ValidityShort => section.validity.fault(problem("choose a longer validity")),
-        ProfileFault::Template(_) => section.ca.fault(problem("check the CA's certificate and URLs")),
-        ProfileFault::NamesNotGivenBack
-        | ProfileFault::NoName
-        | ProfileFault::NoKeyType
-        | ProfileFault::CertificatesPerDevice => section.name.fault(problem("complete the profile")),
+        CaProfileFault::Profile(ProfileFault::NoManufacturer) => {
+            section.manufacturers.fault(problem("name at least one CA file"))
+        }
+        CaProfileFault::ValidityShort => section.validity.fault(problem("choose a longer validity")),
+        CaProfileFault::Template(_) => section.ca.fault(problem("check the CA's certificate and URLs")),
+        CaProfileFault::NamesNotGivenBack
+        | CaProfileFault::Profile(ProfileFault::NoName)
+        | CaProfileFault::NoKeyType
+        | CaProfileFault::CertificatesPerDevice => section.name.fault(problem("complete the profile")),
     }
 }
 

@@ -10,7 +10,7 @@
 //!                                     │                           │ Link: one queue of datagrams in flight
 //!                                     ├─ est::Server  ◄───────────┘
 //!                                     │     │ Submit   ▲ outcome
-//!                                     └─ authority::Issuer ◄──► FaultyLedger, FaultySigner on the Agenda
+//!                                     └─ authority::CaAuthority ◄──► FaultyLedger, FaultySigner on the Agenda
 //!                      Report ◄── invariants checked, digest of all datagrams
 //! ```
 //!

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use authority::{Collected, Deliver, Flights, Issuer, MemoryLedger};
+use authority::{Authority, CaAuthority, Collected, Deliver, Flights, MemoryLedger};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{
     Backlog, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec,
@@ -113,7 +113,7 @@ struct Run<'c> {
     shell: Shell,
     clock: VirtualClock,
     server: Server,
-    issuer: Arc<Issuer>,
+    authority: Arc<dyn Authority<JobId>>,
     finished: Arc<Collected<JobId>>,
     random: Arc<DerivedRandom>,
     clients: Vec<Option<Client>>,
@@ -181,7 +181,7 @@ impl<'c> Run<'c> {
         let profile = crowd.ca.profile(|_| {});
         let spec = ServerSpec::new(identity, CookieKeys::from_random(&*random), vec![profile]);
         let config = Arc::new(ServerConfig::new(spec).expect("a configuration"));
-        let issuer = Issuer::new(
+        let authority = CaAuthority::new(
             Arc::new(MemoryLedger::new(crowd.devices.len() * 2)),
             Arc::new(crowd.ca.signer(Arc::clone(&random))),
             Arc::clone(&random) as Arc<dyn authority::Random>,
@@ -192,7 +192,7 @@ impl<'c> Run<'c> {
             crowd,
             shell,
             server: Server::new(0, config, Arc::clone(&random) as Arc<dyn dtls::Random>),
-            issuer: Arc::new(issuer),
+            authority: Arc::new(authority),
             finished: Arc::default(),
             random,
             clients: Vec::new(),
@@ -300,7 +300,7 @@ impl<'c> Run<'c> {
             match output {
                 Output::Submit(id, job) => {
                     let deliver = Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>;
-                    self.issuer.submit(clock.utc, vec![(id, job)], deliver);
+                    Arc::clone(&self.authority).submit(clock.utc, vec![(id, job)], deliver);
                     let outcomes = self.finished.take();
                     for (job, outcome) in outcomes {
                         self.server.complete(clock, job, outcome);

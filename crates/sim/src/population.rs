@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::{Collected, Deliver, Flights, Issuer, MemoryLedger};
+use authority::{Authority, CaAuthority, Collected, Deliver, Flights, MemoryLedger};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
@@ -49,7 +49,7 @@ pub struct Population {
     ca: TestCa,
     clock: VirtualClock,
     server: Server,
-    issuer: Arc<Issuer>,
+    authority: Arc<dyn Authority<JobId>>,
     finished: Arc<Collected<JobId>>,
     random: Arc<DerivedRandom>,
     dtls: Option<(u32, Arc<DtlsConfig>)>,
@@ -69,7 +69,7 @@ impl Population {
         spec.dtls.sessions_max = sessions_max;
         spec.certificates = Arc::new(est::CertificateCache::new(16));
         let config = Arc::new(ServerConfig::new(spec).expect("a configuration"));
-        let issuer = Issuer::new(
+        let authority = CaAuthority::new(
             Arc::new(MemoryLedger::new(1 << 20)),
             Arc::new(ca.signer(Arc::clone(&random))),
             Arc::clone(&random) as Arc<dyn authority::Random>,
@@ -80,7 +80,7 @@ impl Population {
             ca,
             clock: VirtualClock::start(),
             server: Server::new(0, config, Arc::clone(&random) as Arc<dyn dtls::Random>),
-            issuer: Arc::new(issuer),
+            authority: Arc::new(authority),
             finished: Arc::default(),
             random,
             dtls: None,
@@ -197,7 +197,7 @@ impl Population {
                     let copy = job.clone();
                     free(job, probe);
                     let deliver = Arc::clone(&self.finished) as Arc<dyn Deliver<JobId>>;
-                    self.issuer.submit(now.utc, vec![(id, copy)], deliver);
+                    Arc::clone(&self.authority).submit(now.utc, vec![(id, copy)], deliver);
                     let outcomes = self.finished.take();
                     for (job, outcome) in outcomes {
                         let mut outcome = Some(outcome);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use authority::{Ca, Profile, ProfileSpec, RingSigner, Urls, VerifySignatures};
+use authority::{Ca, CaProfile, CaProfileSpec, Profile, RingSigner, Urls, VerifySignatures};
 use dtls::UnixTime;
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent, ServerCertificateSpec};
@@ -105,10 +105,10 @@ impl TestCa {
     ///
     /// # Panics
     /// Where that is no profile.
-    pub fn profile(&self, change: impl FnOnce(&mut ProfileSpec)) -> Arc<Profile> {
-        let mut spec = ProfileSpec::new("meters", Arc::clone(&self.ca), vec![Arc::clone(&self.manufacturer)]);
+    pub fn profile(&self, change: impl FnOnce(&mut CaProfileSpec)) -> Arc<Profile> {
+        let mut spec = CaProfileSpec::new("meters", Arc::clone(&self.ca), vec![Arc::clone(&self.manufacturer)]);
         change(&mut spec);
-        Arc::new(Profile::new(spec).expect("a profile"))
+        Arc::new(CaProfile::compile(spec).expect("a profile"))
     }
 
     /// A signer with the key of the issuing CA.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use authority::{Collected, Deliver, Flights, Issuer, Job, Ledger, MemoryLedger, Profile};
+use authority::{Authority, CaAuthority, Collected, Deliver, Flights, Job, Ledger, MemoryLedger, Profile};
 use dtls::{CookieKeys, Path, Route, SocketIndex};
 use est::{JobId, Output, PublicKeyDone, Server, ServerConfig, ServerSpec};
 use link::Tally;
@@ -49,7 +49,7 @@ pub struct World {
     clock: VirtualClock,
     server: Server,
     site: Site,
-    issuer: Arc<Issuer>,
+    authority: Arc<dyn Authority<JobId>>,
     /// What the authority and the pool have done, until the server's turn.
     outcomes: Arc<Collected<JobId>>,
     steps: Arc<Mutex<Vec<PublicKeyDone>>>,
@@ -87,7 +87,7 @@ impl World {
         }
         let site = Site::new(seed, scenario, &ca, &profile, tracer);
         World {
-            issuer: issuer(seed, scenario, &ca, &ledger, &agenda),
+            authority: authority(seed, scenario, &ca, &ledger, &agenda),
             server: site.start(),
             site,
             clock,
@@ -235,7 +235,7 @@ impl World {
             }
         }
         if !jobs.is_empty() {
-            self.issuer.submit(now.utc, jobs, Arc::clone(&self.outcomes) as Arc<dyn Deliver<JobId>>);
+            Arc::clone(&self.authority).submit(now.utc, jobs, Arc::clone(&self.outcomes) as Arc<dyn Deliver<JobId>>);
         }
         while let Some(transmit) = self.server.poll_transmit() {
             let peer = transmit.route.peer();
@@ -345,7 +345,13 @@ impl Site {
     }
 }
 
-fn issuer(seed: u64, scenario: &Scenario, ca: &TestCa, ledger: &Arc<MemoryLedger>, agenda: &Agenda) -> Arc<Issuer> {
+fn authority(
+    seed: u64,
+    scenario: &Scenario,
+    ca: &TestCa,
+    ledger: &Arc<MemoryLedger>,
+    agenda: &Agenda,
+) -> Arc<dyn Authority<JobId>> {
     let chance = |domain| Chance::new(seed, domain);
     let random = |domain| Arc::new(DerivedRandom::new(seed, domain));
     let faulty = FaultyLedger::new(Arc::clone(ledger), scenario.ledger, chance("ledger"), agenda.clone());
@@ -353,7 +359,7 @@ fn issuer(seed: u64, scenario: &Scenario, ca: &TestCa, ledger: &Arc<MemoryLedger
     let signer = FaultySigner::new(signer, scenario.signer, chance("signer"), agenda.clone());
     let ledger: Arc<dyn Ledger> = Arc::new(faulty);
     let node = NodePrefix::new(1);
-    Arc::new(Issuer::new(ledger, Arc::new(signer), random("authority"), node, Arc::new(Flights::default())))
+    Arc::new(CaAuthority::new(ledger, Arc::new(signer), random("authority"), node, Arc::new(Flights::default())))
 }
 
 fn route(peer: SocketAddr) -> Route {

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use authority::{
-    Ca, CaFault, ChainRule, Completion, Custody, Issued, Ledger, MemoryLedger, Outcome, Probe, ProbeFault, ProbeRule,
-    Profile, ProfileSpec, Refusal, RingSigner, SanKind, Signer, SignerFault, ToSign, Urls, probe,
+    Ca, CaFault, CaProfile, CaProfileSpec, ChainRule, Completion, Custody, Issued, Ledger, MemoryLedger, Outcome,
+    Probe, ProbeFault, ProbeRule, Profile, Refusal, RingSigner, SanKind, Signer, SignerFault, ToSign, Urls, probe,
 };
 use pki::der::{Tag, Writer};
 use pki::issue::{NodePrefix, Serial};
@@ -54,6 +54,10 @@ struct Authority {
 
 fn name(common_name: &str) -> Name {
     NameBuilder::new().push(oid::COMMON_NAME, common_name).unwrap().finish().unwrap()
+}
+
+fn rules(profile: &Profile) -> Arc<CaProfile> {
+    CaProfile::of(profile).unwrap()
 }
 
 fn make(random: &Derived, spec: &Spec, above: Option<&Authority>) -> Authority {
@@ -127,10 +131,10 @@ fn fault(chain: Vec<Arc<Certificate>>) -> (usize, ChainRule) {
     }
 }
 
-fn profile(world: &World, chain: Vec<Arc<Certificate>>, change: impl FnOnce(&mut ProfileSpec)) -> Profile {
-    let mut spec = ProfileSpec::new("meters", ca(chain).unwrap(), vec![Arc::clone(&world.manufacturer)]);
+fn profile(world: &World, chain: Vec<Arc<Certificate>>, change: impl FnOnce(&mut CaProfileSpec)) -> Profile {
+    let mut spec = CaProfileSpec::new("meters", ca(chain).unwrap(), vec![Arc::clone(&world.manufacturer)]);
     change(&mut spec);
-    Profile::new(spec).unwrap()
+    CaProfile::compile(spec).unwrap()
 }
 
 /// nameConstraints with one subtree, permitted (0) or excluded (1).
@@ -236,7 +240,7 @@ fn e49_name_constraints_are_held_against_what_the_profile_would_issue() {
         let [root, middle, issuing] = specs;
         let chain = three(&random, &root, &middle, &issuing);
         let profile = profile(&world, chain, |spec| spec.san = san.to_vec());
-        probe(&profile, at(START), &*random).map(|probe| probe.certificates.len())
+        probe(&rules(&profile), at(START), &*random).map(|probe| probe.certificates.len())
     };
     // `plain` counts from the root, faults count from the issuing certificate.
     for (constrained, index) in [(0, 2), (1, 1), (2, 0)] {
@@ -291,7 +295,7 @@ fn e49_constraints_of_two_levels_that_leave_no_name_are_refused() {
     let issuing = issuing.with(oid::NAME_CONSTRAINTS, true, &constraints(0, &dns_base("two.example")));
     let chain = three(&random, &root, &middle, &issuing);
     let profile = profile(&world, chain, |spec| spec.san = vec![SanKind::Dns]);
-    let fault = probe(&profile, at(START), &*random).unwrap_err();
+    let fault = probe(&rules(&profile), at(START), &*random).unwrap_err();
     assert_eq!(fault.rule, ProbeRule::Names(SanKind::Dns));
 }
 
@@ -301,7 +305,7 @@ fn e49_what_no_rule_here_names_is_found_by_path_validation() {
     let [root, middle, issuing] = plain();
     let unknown = oid::HARDWARE_MODULE_NAME;
     let chain = three(&random, &root, &middle.with(unknown, true, &[5, 0]), &issuing);
-    let fault = probe(&profile(&world, chain, |_| ()), at(START), &*random).unwrap_err();
+    let fault = probe(&rules(&profile(&world, chain, |_| ())), at(START), &*random).unwrap_err();
     assert!(matches!(fault, ProbeFault { index: 1 | 2, rule: ProbeRule::Chain(_) }), "{fault}");
 }
 
@@ -341,7 +345,7 @@ fn e49_e86_openssl_verifies_what_is_issued_by_copies_whose_keys_are_nobodys() {
         spec.san = vec![SanKind::Dns, SanKind::Ip, SanKind::Uri, SanKind::Email, SanKind::HardwareModule];
         spec.subject = "CN={device_id},O=Fleet".parse().unwrap();
     });
-    let made = probe(&profile, at(START), &*random).unwrap();
+    let made = probe(&rules(&profile), at(START), &*random).unwrap();
     assert_eq!(made.certificates.len(), 6);
     openssl_accepts(&made, START);
     for (original, copy) in chain.iter().zip(&made.authorities) {
@@ -359,7 +363,7 @@ fn e49_e61_a_ca_that_has_expired_is_tried_at_a_time_when_it_was_valid() {
     let [root, middle, mut issuing] = plain();
     issuing.validity.not_after = at(START - DAY);
     let profile = profile(&world, three(&random, &root, &middle, &issuing), |_| ());
-    let made = probe(&profile, at(START), &*random).unwrap();
+    let made = probe(&rules(&profile), at(START), &*random).unwrap();
     // OpenSSL leaves the last second out, which RFC 5280 §4.1.2.5 includes.
     openssl_accepts(&made, START - DAY - 1);
 }
@@ -388,7 +392,7 @@ fn e86_the_key_of_the_ca_signs_what_the_ledger_holds_and_nothing_else() {
     let ledger = Arc::new(MemoryLedger::new(100));
     let issuer = world.issuer(Arc::clone(&ledger) as Arc<dyn Ledger>, Arc::clone(&signer) as Arc<dyn Signer>);
     let profile = world.profile_with(|spec| spec.san = vec![SanKind::Dns]);
-    probe(&profile, at(START), &*world.random).unwrap();
+    probe(&rules(&profile), at(START), &*world.random).unwrap();
     assert!(signer.signed.lock().unwrap().is_empty(), "a trial does not need it");
     for number in 1..4 {
         let device = world.device(number);

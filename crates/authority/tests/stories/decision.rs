@@ -346,7 +346,7 @@ fn kinds_of_key_and_identities_are_the_profiles() {
     let job = world.enroll(&narrow, &device, device.csr());
     assert_eq!(refused(run_one(&issuer, START, job)), Refusal::KeyType);
     let rule: DeviceIdRule = "idevid:subject.OU".parse().unwrap();
-    let nameless = world.profile_with(|spec| spec.device_id = rule);
+    let nameless = world.profile_with(|spec| spec.profile.device_id = rule);
     let job = world.enroll(&nameless, &device, device.csr());
     assert_eq!(refused(run_one(&issuer, START, job)), Refusal::NoDeviceId(rule));
     let unfillable = world.profile_with(|spec| spec.subject = "CN={subject.OU}".parse::<SubjectRule>().unwrap());

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use authority::{
-    Busy, Collected, Completion, Custody, Deliver, Flights, Function, Intended, Intent, Issued, Issuer, Job, Ledger,
-    LedgerFault, MemoryLedger, Misissue, Outcome, Random, Record, Recorded, RingSigner, Signer, SignerFault, Standing,
-    ToSign, VerifySignatures,
+    Authority, Busy, CaAuthority, Collected, Completion, Custody, Deliver, Flights, Function, Intended, Intent, Issued,
+    Job, Ledger, LedgerFault, MemoryLedger, Misissue, Outcome, Random, Record, Recorded, RingSigner, Signer,
+    SignerFault, Standing, ToSign, VerifySignatures,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Certificate, Digest, PrivateKey, Signature, UnixTime};
@@ -21,7 +21,7 @@ struct Stage {
     queue: Queue,
     ledger: Arc<FaultyLedger>,
     signer: Arc<FaultySigner<RingSigner>>,
-    issuer: Arc<Issuer>,
+    issuer: Arc<CaAuthority>,
 }
 
 impl Stage {
@@ -40,7 +40,7 @@ impl Stage {
     fn submit(&self, seconds: u64, jobs: Vec<Job>) -> Arc<Collected<usize>> {
         let collect = Arc::new(Collected::default());
         let batch = jobs.into_iter().enumerate().collect();
-        self.issuer.submit(at(seconds), batch, Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
+        Arc::clone(&self.issuer).submit(at(seconds), batch, Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
         collect
     }
 
@@ -166,13 +166,18 @@ fn enrolments_in_flight_are_bounded() {
     let queue = Queue::default();
     let ledger = Arc::new(FaultyLedger::new(&queue)) as Arc<dyn Ledger>;
     let random = Arc::clone(&world.random) as Arc<dyn Random>;
-    let issuer =
-        Arc::new(Issuer::new(ledger, Arc::new(world.signer()), random, NodePrefix::new(1), Arc::new(Flights::new(2))));
+    let issuer = Arc::new(CaAuthority::new(
+        ledger,
+        Arc::new(world.signer()),
+        random,
+        NodePrefix::new(1),
+        Arc::new(Flights::new(2)),
+    ));
     let profile = world.profile();
     let devices: Vec<_> = (0..3).map(|number| world.device(number)).collect();
     let jobs = devices.iter().map(|device| world.enroll(&profile, device, device.csr())).enumerate().collect();
     let collect = Arc::new(Collected::default());
-    issuer.submit(at(START), jobs, Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
+    Arc::clone(&issuer).submit(at(START), jobs, Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
     queue.run_in_order();
     let outcomes = answers_of(&collect, 3);
     let full = |outcome: &&Outcome| matches!(outcome, Outcome::Later { why: Busy::Full, .. });
@@ -225,12 +230,12 @@ fn e25_e27_a_forced_collision_gives_two_serials_and_each_has_one_content() {
     let random = Arc::new(Colliding { inner: Arc::clone(&stage.world.random), same: 2.into() });
     let ledger = Arc::clone(&stage.ledger) as Arc<dyn Ledger>;
     let signer = Arc::clone(&stage.signer) as Arc<dyn Signer>;
-    let issuer = Arc::new(Issuer::new(ledger, signer, random, NodePrefix::new(7), Arc::new(Flights::default())));
+    let issuer = Arc::new(CaAuthority::new(ledger, signer, random, NodePrefix::new(7), Arc::new(Flights::default())));
     let profile = stage.world.profile();
     let devices: Vec<_> = (0..2).map(|number| stage.world.device(number)).collect();
     let jobs = devices.iter().map(|device| stage.world.enroll(&profile, device, device.csr())).enumerate().collect();
     let collect = Arc::new(Collected::default());
-    issuer.submit(at(START), jobs, Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
+    Arc::clone(&issuer).submit(at(START), jobs, Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
     stage.queue.run_in_order();
     let certificates: Vec<_> = answers_of(&collect, 2).into_iter().map(issued).collect();
     let serial = |number: usize| Certificate::parse(&certificates[number].certificate).unwrap().serial().to_vec();
@@ -364,11 +369,11 @@ fn e45_two_nodes_with_one_ledger_issue_one_certificate() {
     let enroll = || stage.world.enroll(&profile, &device, csr.clone());
     let here = stage.submit(START, vec![enroll()]);
     let there = Arc::new(Collected::default());
-    other.submit(at(START), vec![(0, enroll())], Arc::clone(&there) as Arc<dyn Deliver<usize>>);
+    Arc::clone(&other).submit(at(START), vec![(0, enroll())], Arc::clone(&there) as Arc<dyn Deliver<usize>>);
     stage.queue.run_in_order();
     let first = issued(answers_of(&here, 1).remove(0));
     assert_eq!(later(answers_of(&there, 1).remove(0)), Busy::InFlight, "one of them signs");
-    other.submit(at(START + 5), vec![(0, enroll())], Arc::clone(&there) as Arc<dyn Deliver<usize>>);
+    Arc::clone(&other).submit(at(START + 5), vec![(0, enroll())], Arc::clone(&there) as Arc<dyn Deliver<usize>>);
     stage.queue.run_in_order();
     assert_eq!(issued(answers_of(&there, 1).remove(0)), first, "both answer it");
 }
@@ -404,7 +409,7 @@ fn e56_a_panic_below_answers_its_jobs_and_frees_their_keys() {
     let collect = Arc::new(Collected::default());
     let job = world.enroll(&profile, &device, device.csr());
     let deliver = Arc::clone(&collect) as Arc<dyn Deliver<usize>>;
-    let submit = || issuer.submit(at(START), vec![(0, job)], deliver);
+    let submit = || Arc::clone(&issuer).submit(at(START), vec![(0, job)], deliver);
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(submit)).is_err());
     assert!(matches!(answers_of(&collect, 1)[..], [Outcome::Later { why: Busy::Dropped, .. }]));
     assert_eq!(issuer.in_flight(), 0);
@@ -432,7 +437,7 @@ fn e56_a_step_that_panics_on_one_job_costs_its_batch_nothing_else() {
     let ledger = Arc::new(MemoryLedger::new(100));
     let flights = Arc::new(Flights::default());
     let (rows, signer) = (Arc::clone(&ledger) as Arc<dyn Ledger>, Arc::new(world.signer()));
-    let issuer = Issuer::new(rows, signer, random, NodePrefix::new(7), flights).isolating(|step| {
+    let issuer = CaAuthority::new(rows, signer, random, NodePrefix::new(7), flights).isolating(|step| {
         drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(step)));
     });
     let (issuer, profile) = (Arc::new(issuer), world.profile());

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use authority::{
-    DeviceIdRule, Function, Job, Outcome, Profile, ProfileFault, ProfileSpec, Refusal, SanKind, Unrecorded,
+    CaProfile, CaProfileFault, CaProfileSpec, DeviceIdRule, Function, IssuedNames, Job, Outcome, Profile, Refusal,
+    SanKind, Unrecorded,
 };
 use pki::der::{Tag, Writer};
 use pki::{Certificate, GeneralName, GeneralNames, NameBuilder, Oid, oid};
@@ -30,8 +31,8 @@ fn enroll(world: &World, profile: &Arc<Profile>, device: &Device, held: &General
     job
 }
 
-fn by_hardware_module(spec: &mut ProfileSpec) {
-    spec.device_id = "idevid:san.hardwareModuleName".parse().unwrap();
+fn by_hardware_module(spec: &mut CaProfileSpec) {
+    spec.profile.device_id = "idevid:san.hardwareModuleName".parse().unwrap();
 }
 
 #[test]
@@ -112,11 +113,11 @@ fn e65_a_certificate_without_any_name_is_refused_and_is_not_a_failure_of_the_ser
 fn e65_what_was_issued_does_not_tell_the_device_again() {
     let world = World::new();
     for subject in ["csr", "CN={device_id}", "serialNumber={device_id}"] {
-        let mut spec = ProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);
+        let mut spec = CaProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);
         by_hardware_module(&mut spec);
         spec.subject = subject.parse().unwrap();
-        assert!(!spec.gives_back_names(), "{subject}");
+        assert_eq!(spec.issued_names(), IssuedNames::Other, "{subject}");
         spec.unrecorded = Unrecorded::ByRule;
-        assert_eq!(Profile::new(spec).err(), Some(ProfileFault::NamesNotGivenBack), "{subject}");
+        assert_eq!(CaProfile::compile(spec).err(), Some(CaProfileFault::NamesNotGivenBack), "{subject}");
     }
 }

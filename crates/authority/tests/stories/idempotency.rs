@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Barrier, mpsc};
 
-use authority::{Collected, Deliver, Function, Issued, Job, Outcome};
+use authority::{Authority, Collected, Deliver, Function, Issued, Job, Outcome};
 use pki::Digest;
 
 use crate::support::{DAY, START, World, YEAR, at, issued, run, run_one};
@@ -114,7 +114,7 @@ fn profiles_and_functions_are_part_of_a_request() {
     let world = World::new();
     let (issuer, ledger) = world.plain();
     let (meters, device) = (world.profile(), world.device(1));
-    let valves = world.profile_with(|spec| spec.name = "valves".into());
+    let valves = world.profile_with(|spec| spec.profile.name = "valves".into());
     let csr = device.csr();
     let first = issued(run_one(&issuer, START, world.enroll(&meters, &device, csr.clone())));
     let second = issued(run_one(&issuer, START, world.enroll(&valves, &device, csr.clone())));
@@ -153,7 +153,7 @@ fn many_threads_with_the_same_requests_get_one_certificate_a_device() {
                 for (number, (csr, device)) in devices.iter().enumerate() {
                     let job = world.enroll(&profile, device, csr.clone());
                     let deliver = Arc::new(Forward(sender.clone()));
-                    issuer.submit(at(START), vec![(number, job)], deliver);
+                    Arc::clone(&issuer).submit(at(START), vec![(number, job)], deliver);
                 }
             })
         })
@@ -182,6 +182,6 @@ fn nothing_is_delivered_for_nothing() {
     let world = World::new();
     let (issuer, _) = world.plain();
     let collect = Arc::new(Collected::default());
-    issuer.submit(at(START), Vec::new(), Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
+    Arc::clone(&issuer).submit(at(START), Vec::new(), Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
     assert_eq!(collect.len(), 0);
 }

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use authority::{
-    Busy, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MIN, Collected, Completion, Custody, Deliver, Function, Job,
-    Ledger, MemoryLedger, Outcome, ProfileFault, ProfileSpec, Refusal, Signer, SignerFault, SubjectRule, ToSign,
+    Authority, Busy, CERTIFICATES_PER_DEVICE, CERTIFICATES_PER_DEVICE_MIN, CaProfileFault, CaProfileSpec, Collected,
+    Completion, Custody, Deliver, Function, Job, Ledger, MemoryLedger, Outcome, Refusal, Signer, SignerFault,
+    SubjectRule, ToSign,
 };
 use pki::{Certificate, GeneralNames};
 
@@ -21,7 +22,7 @@ fn e55_a_device_that_holds_its_share_is_refused_and_another_is_not() {
     let (issuer, ledger) = world.plain();
     let profile = world.profile_with(|spec| spec.certificates_per_device_max = 5);
     let other_profile = world.profile_with(|spec| {
-        spec.name = "others".into();
+        spec.profile.name = "others".into();
         spec.certificates_per_device_max = 5;
     });
     let (greedy, honest) = (world.device(1), world.device(2));
@@ -68,13 +69,13 @@ fn e55_a_device_that_renews_in_time_is_never_near_the_bound() {
 fn e55_a_profile_without_a_sensible_bound_is_not_compiled() {
     let world = World::new();
     let spec = |max| {
-        let mut spec = ProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);
+        let mut spec = CaProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);
         spec.certificates_per_device_max = max;
-        authority::Profile::new(spec).map(|_| ())
+        authority::CaProfile::compile(spec).map(|_| ())
     };
     assert_eq!(spec(CERTIFICATES_PER_DEVICE), Ok(()));
     for max in [0, CERTIFICATES_PER_DEVICE_MIN - 1, u32::MAX] {
-        assert_eq!(spec(max), Err(ProfileFault::CertificatesPerDevice));
+        assert_eq!(spec(max), Err(CaProfileFault::CertificatesPerDevice));
     }
 }
 
@@ -104,7 +105,7 @@ fn e55_a_device_with_many_sessions_has_a_few_enrolments_in_flight_and_others_hav
     let (greedy, honest) = (world.device(1), world.device(2));
     let submit = |job: Job| {
         let collect = Arc::new(Collected::default());
-        issuer.submit(at(START), vec![(0, job)], Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
+        Arc::clone(&issuer).submit(at(START), vec![(0, job)], Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
         collect
     };
     let of_greedy: Vec<_> = (0..20).map(|_| submit(world.enroll(&profile, &greedy, fresh(&world, &greedy)))).collect();

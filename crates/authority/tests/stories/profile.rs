@@ -4,30 +4,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{
-    Ca, CaFault, ChainRule, KeyTypes, Origin, Profile, ProfileFault, ProfileSpec, SanKind, Urls, VALIDITY_MIN,
-    VerifySignatures,
+    Ca, CaFault, CaProfile, CaProfileFault, CaProfileSpec, ChainRule, KeyTypes, Origin, ProfileFault, SanKind, Urls,
+    VALIDITY_MIN, VerifySignatures,
 };
 
 use crate::support::World;
 
-fn fault(world: &World, change: impl FnOnce(&mut ProfileSpec)) -> ProfileFault {
-    let mut spec = ProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);
+fn fault(world: &World, change: impl FnOnce(&mut CaProfileSpec)) -> CaProfileFault {
+    let mut spec = CaProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);
     change(&mut spec);
-    Profile::new(spec).unwrap_err()
+    CaProfile::compile(spec).unwrap_err()
 }
 
 #[test]
 fn a_profile_that_could_not_issue_is_not_compiled() {
     let world = World::new();
-    assert_eq!(fault(&world, |spec| spec.name.clear()), ProfileFault::NoName);
-    assert_eq!(fault(&world, |spec| spec.manufacturers.clear()), ProfileFault::NoManufacturer);
+    assert_eq!(fault(&world, |spec| spec.profile.name.clear()), CaProfileFault::Profile(ProfileFault::NoName));
+    assert_eq!(
+        fault(&world, |spec| spec.profile.manufacturers.clear()),
+        CaProfileFault::Profile(ProfileFault::NoManufacturer)
+    );
     let short = VALIDITY_MIN - Duration::from_secs(1);
-    assert_eq!(fault(&world, |spec| spec.validity = short), ProfileFault::ValidityShort);
+    assert_eq!(fault(&world, |spec| spec.validity = short), CaProfileFault::ValidityShort);
     let none = KeyTypes { p256: false, p384: false };
-    assert_eq!(fault(&world, |spec| spec.key_types = none), ProfileFault::NoKeyType);
+    assert_eq!(fault(&world, |spec| spec.key_types = none), CaProfileFault::NoKeyType);
     let urls = Urls { crl: Some("main.crl".into()), ..Urls::default() };
     let ca = Ca::new("main", world.ca.chain().to_vec(), urls, VerifySignatures::External).unwrap();
-    assert!(matches!(fault(&world, |spec| spec.ca = Arc::new(ca)), ProfileFault::Template(_)));
+    assert!(matches!(fault(&world, |spec| spec.ca = Arc::new(ca)), CaProfileFault::Template(_)));
 }
 
 #[test]
@@ -35,19 +38,25 @@ fn e46_e51_neither_the_ca_nor_one_above_it_is_a_manufacturer() {
     let world = World::new();
     for certificate in world.ca.chain() {
         let own = Arc::clone(certificate);
-        assert_eq!(fault(&world, |spec| spec.manufacturers.push(own)), ProfileFault::ManufacturerIsCa);
+        assert_eq!(
+            fault(&world, |spec| spec.profile.manufacturers.push(own)),
+            CaProfileFault::Profile(ProfileFault::ManufacturerIsCa)
+        );
     }
     let respelt = world.ca_spelt_otherwise();
     assert_ne!(respelt.subject(), world.ca.certificate().subject());
-    assert_eq!(fault(&world, |spec| spec.manufacturers.push(respelt)), ProfileFault::ManufacturerIsCa);
+    assert_eq!(
+        fault(&world, |spec| spec.profile.manufacturers.push(respelt)),
+        CaProfileFault::Profile(ProfileFault::ManufacturerIsCa)
+    );
     // The configuration need not name the root.
     let issuing = vec![Arc::clone(world.ca.certificate())];
     let rootless = Arc::new(Ca::new("main", issuing, Urls::default(), VerifySignatures::External).unwrap());
-    let with_root = |spec: &mut ProfileSpec| {
+    let with_root = |spec: &mut CaProfileSpec| {
         spec.ca = rootless;
-        spec.manufacturers.push(Arc::clone(&world.root));
+        spec.profile.manufacturers.push(Arc::clone(&world.root));
     };
-    assert_eq!(fault(&world, with_root), ProfileFault::ManufacturerIsCa);
+    assert_eq!(fault(&world, with_root), CaProfileFault::Profile(ProfileFault::ManufacturerIsCa));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use authority::{Function, Job, Profile, ProfileSpec, Refusal, Unrecorded};
+use authority::{CaProfileSpec, Function, Job, Profile, Refusal, Unrecorded};
 use pki::{Certificate, GeneralNames, Name, NameBuilder, oid};
 
 use crate::support::{DAY, Device, START, World, issued, refused, run_one};
@@ -19,8 +19,8 @@ fn enroll(world: &World, profile: &Arc<Profile>, device: &Device, subject: &Name
     job
 }
 
-fn rule(text: &str) -> impl Fn(&mut ProfileSpec) + '_ {
-    move |spec| spec.device_id = text.parse().unwrap()
+fn rule(text: &str) -> impl Fn(&mut CaProfileSpec) + '_ {
+    move |spec| spec.profile.device_id = text.parse().unwrap()
 }
 
 #[test]

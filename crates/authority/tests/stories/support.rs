@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use authority::{
-    Ca, Collected, Deliver, Flights, Function, Issued, Issuer, Job, Ledger, MemoryLedger, Outcome, Profile,
-    ProfileSpec, Random, Refusal, RingSigner, Signer, TlsUnique, Urls, VerifySignatures,
+    Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Collected, Deliver, Flights, Function, Issued, Job, Ledger,
+    MemoryLedger, Outcome, Profile, Random, Refusal, RingSigner, Signer, TlsUnique, Urls, VerifySignatures,
 };
 use pki::issue::{self, NodePrefix, Serial, Template, TemplateSpec};
 use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent};
@@ -117,10 +117,10 @@ impl World {
         self.profile_with(|_| ())
     }
 
-    pub(crate) fn profile_with(&self, change: impl FnOnce(&mut ProfileSpec)) -> Arc<Profile> {
-        let mut spec = ProfileSpec::new("meters", Arc::clone(&self.ca), vec![Arc::clone(&self.manufacturer)]);
+    pub(crate) fn profile_with(&self, change: impl FnOnce(&mut CaProfileSpec)) -> Arc<Profile> {
+        let mut spec = CaProfileSpec::new("meters", Arc::clone(&self.ca), vec![Arc::clone(&self.manufacturer)]);
         change(&mut spec);
-        Arc::new(Profile::new(spec).unwrap())
+        Arc::new(CaProfile::compile(spec).unwrap())
     }
 
     pub(crate) fn signer(&self) -> RingSigner {
@@ -129,13 +129,13 @@ impl World {
         signer
     }
 
-    pub(crate) fn issuer(&self, ledger: Arc<dyn Ledger>, signer: Arc<dyn Signer>) -> Arc<Issuer> {
+    pub(crate) fn issuer(&self, ledger: Arc<dyn Ledger>, signer: Arc<dyn Signer>) -> Arc<CaAuthority> {
         let random = Arc::clone(&self.random) as Arc<dyn Random>;
-        Arc::new(Issuer::new(ledger, signer, random, NodePrefix::new(NODE), Arc::new(Flights::default())))
+        Arc::new(CaAuthority::new(ledger, signer, random, NodePrefix::new(NODE), Arc::new(Flights::default())))
     }
 
     /// An issuer over a ledger in memory and a signer in the process, and that ledger.
-    pub(crate) fn plain(&self) -> (Arc<Issuer>, Arc<MemoryLedger>) {
+    pub(crate) fn plain(&self) -> (Arc<CaAuthority>, Arc<MemoryLedger>) {
         let ledger = Arc::new(MemoryLedger::new(1_000));
         (self.issuer(Arc::clone(&ledger) as Arc<dyn Ledger>, Arc::new(self.signer())), ledger)
     }
@@ -376,13 +376,17 @@ pub(crate) fn answers_of(collected: &Collected<usize>, count: usize) -> Vec<Outc
 }
 
 /// Submits jobs as one batch to an issuer that completes at once.
-pub(crate) fn run(issuer: &Arc<Issuer>, seconds: u64, jobs: Vec<Job>) -> Vec<Outcome> {
+pub(crate) fn run(issuer: &Arc<CaAuthority>, seconds: u64, jobs: Vec<Job>) -> Vec<Outcome> {
     let (collect, count) = (Arc::new(Collected::default()), jobs.len());
-    issuer.submit(at(seconds), jobs.into_iter().enumerate().collect(), Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
+    Arc::clone(issuer).submit(
+        at(seconds),
+        jobs.into_iter().enumerate().collect(),
+        Arc::clone(&collect) as Arc<dyn Deliver<usize>>,
+    );
     answers_of(&collect, count)
 }
 
-pub(crate) fn run_one(issuer: &Arc<Issuer>, seconds: u64, job: Job) -> Outcome {
+pub(crate) fn run_one(issuer: &Arc<CaAuthority>, seconds: u64, job: Job) -> Outcome {
     run(issuer, seconds, vec![job]).remove(0)
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use authority::{
-    Function, Ledger, MemoryLedger, Outcome, Profile, ProfileFault, ProfileSpec, Refusal, SanKind, Unrecorded,
-    VerifySignatures,
+    CaProfile, CaProfileFault, CaProfileSpec, Function, Ledger, MemoryLedger, Outcome, Profile, Refusal, SanKind,
+    Unrecorded, VerifySignatures,
 };
 use pki::issue::{NodePrefix, Serial, TemplateSpec};
 use pki::make::{self, DeviceCertificateSpec, ServerCertificateSpec};
@@ -18,8 +18,8 @@ const BOTH: [Function; 2] = [Function::SimpleEnroll, Function::SimpleReenroll];
 fn e46_a_certificate_opens_the_profile_that_issued_it_and_no_other() {
     let world = World::new();
     let (issuer, ledger) = world.plain();
-    let sensors = world.profile_with(|spec| spec.name = "sensors".into());
-    let gateways = world.profile_with(|spec| spec.name = "gateways".into());
+    let sensors = world.profile_with(|spec| spec.profile.name = "sensors".into());
+    let gateways = world.profile_with(|spec| spec.profile.name = "gateways".into());
     let device = world.device(1);
     let first = issued(run_one(&issuer, START, world.enroll(&sensors, &device, device.csr())));
     assert_eq!(&*first.profile, "sensors");
@@ -41,11 +41,11 @@ fn e47_without_a_row_nothing_is_guessed_unless_the_rule_gives_the_names_back() {
         world.profile_with(|spec| spec.subject = subject)
     };
     let by_rule = |text: &str, rule: &str| {
-        let mut spec = ProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);
+        let mut spec = CaProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);
         spec.subject = text.parse().unwrap();
-        spec.device_id = rule.parse().unwrap();
+        spec.profile.device_id = rule.parse().unwrap();
         spec.unrecorded = Unrecorded::ByRule;
-        Profile::new(spec).map(Arc::new)
+        CaProfile::compile(spec).map(Arc::new)
     };
     let (cn, serial_number) = ("idevid:subject.CN", "idevid:subject.serialNumber");
     for (text, rule) in [
@@ -55,7 +55,7 @@ fn e47_without_a_row_nothing_is_guessed_unless_the_rule_gives_the_names_back() {
         ("CN={device_id},CN={device_id}", cn),
         ("CN={device_id}", "idevid:subject"),
     ] {
-        assert_eq!(by_rule(text, rule).unwrap_err(), ProfileFault::NamesNotGivenBack, "{text} by {rule}");
+        assert_eq!(by_rule(text, rule).unwrap_err(), CaProfileFault::NamesNotGivenBack, "{text} by {rule}");
     }
     let (before, _) = world.plain();
     let (after, ledger) = world.plain();
@@ -119,7 +119,7 @@ fn e54_what_the_template_does_not_write_is_nobody_by_rule_too() {
     let world = World::new();
     let profile = world.profile_with(|spec| spec.unrecorded = Unrecorded::ByRule);
     let by_name = world.profile_with(|spec| {
-        spec.device_id = "idevid:subject.CN".parse().unwrap();
+        spec.profile.device_id = "idevid:subject.CN".parse().unwrap();
         spec.unrecorded = Unrecorded::ByRule;
     });
     let device = world.device(1);
@@ -254,7 +254,7 @@ fn e53_a_forgotten_device_of_a_removed_manufacturer_counts_as_one_of_its_success
     let profile = |unrecorded, manufacturer: &Arc<Certificate>| {
         world.profile_with(|spec| {
             spec.subject = "CN={subject.CN},serialNumber={device_id},O=Fleet".parse().unwrap();
-            spec.manufacturers = vec![Arc::clone(manufacturer)];
+            spec.profile.manufacturers = vec![Arc::clone(manufacturer)];
             spec.unrecorded = unrecorded;
         })
     };
@@ -393,19 +393,21 @@ fn e51_an_authority_that_is_certified_again_is_the_same_authority() {
     assert_ne!(again.digest(), world.manufacturer.digest());
     assert_ne!(otherwise.subject(), world.manufacturer.subject());
     for again in [again, otherwise] {
-        let profile = world.profile_with(|spec| spec.manufacturers = vec![Arc::clone(&again)]);
+        let profile = world.profile_with(|spec| spec.profile.manufacturers = vec![Arc::clone(&again)]);
         let mut job = world.enroll(&profile, &device, csr.clone());
         job.anchor = again.anchor_id();
         let repeat = issued(run_one(&issuer, START, job));
         assert_eq!(repeat, first, "the same device with the same request");
     }
     let profile = world.profile_with(|spec| {
-        spec.manufacturers = vec![world.manufacturer_spelt_otherwise()];
+        spec.profile.manufacturers = vec![world.manufacturer_spelt_otherwise()];
         spec.ca = world.ca_again();
     });
-    assert_ne!(profile.ca().certificate().digest(), world.ca.certificate().digest());
+    assert_ne!(CaProfile::of(&profile).unwrap().ca().certificate().digest(), world.ca.certificate().digest());
     let mut signer = world.signer();
-    signer.add(profile.ca(), pki::PrivateKey::from_pkcs8(world.ca_key.pkcs8().to_vec())).unwrap();
+    signer
+        .add(CaProfile::of(&profile).unwrap().ca(), pki::PrivateKey::from_pkcs8(world.ca_key.pkcs8().to_vec()))
+        .unwrap();
     let ledger = Arc::new(MemoryLedger::new(9));
     let issuer = world.issuer(ledger, Arc::new(signer));
     let first = issued(run_one(&issuer, START, world.enroll(&world.profile(), &device, device.csr())));
@@ -417,7 +419,7 @@ fn e51_an_authority_that_is_certified_again_is_the_same_authority() {
 fn e52_two_manufacturers_with_one_serial_number_make_two_devices() {
     let (world, other) = (World::new(), World::seeded(2, VerifySignatures::External));
     let (issuer, ledger) = world.plain();
-    let profile = world.profile_with(|spec| spec.manufacturers.push(Arc::clone(&other.manufacturer)));
+    let profile = world.profile_with(|spec| spec.profile.manufacturers.push(Arc::clone(&other.manufacturer)));
     let (one, two) = (world.device(1), other.device(1));
     let first = issued(run_one(&issuer, START, world.enroll(&profile, &one, one.csr())));
     let mut job =
@@ -435,7 +437,7 @@ fn e52_two_manufacturers_with_one_serial_number_make_two_devices() {
     assert_eq!(profile.shown(&first.device).to_string(), shown(world.manufacturer.anchor_id()));
     assert_eq!(profile.shown(&second.device).to_string(), shown(other.manufacturer.anchor_id()));
     assert_eq!(world.profile().shown(&first.device).to_string(), first.device.id.as_str());
-    let beside_others = world.profile_with(|spec| spec.shows_manufacturer = true);
+    let beside_others = world.profile_with(|spec| spec.profile.shows_manufacturer = true);
     assert_eq!(beside_others.shown(&first.device), profile.shown(&first.device));
 }
 
@@ -444,9 +446,9 @@ fn e53_devices_of_a_manufacturer_that_was_taken_off_do_not_renew() {
     let (world, other) = (World::new(), World::seeded(2, VerifySignatures::External));
     let (issuer, _) = world.plain();
     let device = world.device(1);
-    let both = world.profile_with(|spec| spec.manufacturers.push(Arc::clone(&other.manufacturer)));
+    let both = world.profile_with(|spec| spec.profile.manufacturers.push(Arc::clone(&other.manufacturer)));
     let first = issued(run_one(&issuer, START, world.enroll(&both, &device, device.csr())));
-    let without = world.profile_with(|spec| spec.manufacturers = vec![Arc::clone(&other.manufacturer)]);
+    let without = world.profile_with(|spec| spec.profile.manufacturers = vec![Arc::clone(&other.manufacturer)]);
     for function in BOTH {
         let job = world.with_issued(function, &without, &first, device.csr());
         assert_eq!(refused(run_one(&issuer, START + DAY, job)), Refusal::ManufacturerRemoved, "{function:?}");

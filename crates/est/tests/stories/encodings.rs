@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use authority::{Profile, ProfileSpec};
+use authority::{CaProfile, CaProfileSpec, Profile};
 use est::{ClientConfig, ClientEvent, Failure, Operation, Reason};
 use pki::{Certificate, Encoding, PrivateKey, SigningKey, pem};
 
@@ -36,10 +36,10 @@ fn burnt_in() -> [(Holder, &'static str); 4] {
 fn profile(pki: &Pki, label: &str, encoding: Encoding) -> Arc<Profile> {
     let anchors = pem::certificates(foreign!("anchors.pem")).unwrap();
     let anchors = anchors.iter().map(|der| Arc::new(Certificate::parse(der).unwrap()));
-    let mut spec = ProfileSpec::new(if label.is_empty() { "plain" } else { label }, pki.ca(), anchors.collect());
-    spec.labels = vec![label.into()];
-    spec.identity_encoding = encoding;
-    Arc::new(Profile::new(spec).unwrap())
+    let mut spec = CaProfileSpec::new(if label.is_empty() { "plain" } else { label }, pki.ca(), anchors.collect());
+    spec.profile.labels = vec![label.into()];
+    spec.profile.identity_encoding = encoding;
+    Arc::new(CaProfile::compile(spec).unwrap())
 }
 
 fn dial(world: &mut World, port: u16, holder: &Holder, config: ClientConfig) -> Device {

@@ -502,8 +502,8 @@ fn a_new_configuration_keeps_sessions_and_pins_requests() {
     let mut device = world.connect(1, &holder, ClientConfig::default());
     world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
     let mut profile = world.pki.profile_spec("other");
-    profile.labels = vec!["other".into()];
-    let profile = std::sync::Arc::new(authority::Profile::new(profile).unwrap());
+    profile.profile.labels = vec!["other".into()];
+    let profile = std::sync::Arc::new(authority::CaProfile::compile(profile).unwrap());
     let cookie = dtls::CookieKeys::from_random(&support::TestRandom);
     let mut spec = est::ServerSpec::new(world.pki.server.identity(), cookie, vec![profile]);
     spec.certificates = std::sync::Arc::new(est::CertificateCache::new(64));

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use authority::{Profile, ProfileSpec};
+use authority::{CaProfile, CaProfileSpec, Profile};
 use est::{ClientConfig, ClientEvent, Failure, Notice, Operation, Reason};
 use pki::{NO_WELL_DEFINED_EXPIRATION, Validity};
 
@@ -20,20 +20,20 @@ fn past() -> Validity {
 }
 
 /// A profile of these manufacturers behind `label`.
-fn profile(pki: &Pki, label: &str, manufacturers: &[&Holder], change: impl FnOnce(&mut ProfileSpec)) -> Arc<Profile> {
+fn profile(pki: &Pki, label: &str, manufacturers: &[&Holder], change: impl FnOnce(&mut CaProfileSpec)) -> Arc<Profile> {
     let mut spec = pki.profile_spec(if label.is_empty() { "meters" } else { label });
-    spec.labels = vec![label.into()];
-    spec.manufacturers = manufacturers.iter().map(|holder| Arc::clone(&holder.certificate)).collect();
+    spec.profile.labels = vec![label.into()];
+    spec.profile.manufacturers = manufacturers.iter().map(|holder| Arc::clone(&holder.certificate)).collect();
     change(&mut spec);
-    Arc::new(Profile::new(spec).unwrap())
+    Arc::new(CaProfile::compile(spec).unwrap())
 }
 
-fn switched_on(spec: &mut ProfileSpec) {
-    spec.allow_expired_identity = true;
+fn switched_on(spec: &mut CaProfileSpec) {
+    spec.profile.allow_expired_identity = true;
 }
 
 /// One profile, with the switch or without it.
-fn world(change: impl FnOnce(&mut ProfileSpec)) -> World {
+fn world(change: impl FnOnce(&mut CaProfileSpec)) -> World {
     let pki = Pki::new();
     let profile = profile(&pki, "", &[&pki.manufacturer], change);
     World::of(pki, vec![profile], |_, _| {})
@@ -212,7 +212,7 @@ fn e46_an_expired_certificate_of_our_ca_is_none_of_a_manufacturer_above_that_ca(
         let chain = vec![Arc::clone(&other.certificate)];
         let urls = authority::Urls::default();
         spec.ca = Arc::new(authority::Ca::new("other", chain, urls, authority::VerifySignatures::Always).unwrap());
-        spec.allow_expired_identity = true;
+        spec.profile.allow_expired_identity = true;
     });
     let mut world = World::of(pki, vec![sensors, gateways], |_, _| {});
     let mut holder = device_living(past(), &world.pki.issuing, 1);

@@ -8,7 +8,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use authority::{Ca, Deliver, Issuer, Job, MemoryLedger, Outcome, Profile, ProfileSpec, RingSigner, VerifySignatures};
+use authority::{
+    Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Deliver, Job, MemoryLedger, Outcome, Profile, RingSigner,
+    VerifySignatures,
+};
 use est::{
     Attempt, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Now, Operation, Output, Path, Route, Server,
     ServerConfig, ServerSpec, ServerVerifier, SocketIndex, UnixTime,
@@ -159,8 +162,8 @@ impl Pki {
         Arc::new(Ca::new("main", chain, authority::Urls::default(), VerifySignatures::Always).unwrap())
     }
 
-    pub(crate) fn profile_spec(&self, name: &str) -> ProfileSpec {
-        ProfileSpec::new(name, self.ca(), vec![Arc::clone(&self.manufacturer.certificate)])
+    pub(crate) fn profile_spec(&self, name: &str) -> CaProfileSpec {
+        CaProfileSpec::new(name, self.ca(), vec![Arc::clone(&self.manufacturer.certificate)])
     }
 }
 
@@ -253,7 +256,7 @@ pub(crate) struct World {
     pub(crate) now: Now,
     pub(crate) server: Server,
     pub(crate) ledger: Arc<MemoryLedger>,
-    pub(crate) issuer: Arc<Issuer>,
+    authority: Arc<dyn Authority<JobId>>,
     pub(crate) pace: Pace,
     pub(crate) held: Vec<(JobId, Job)>,
     pub(crate) attempts: Vec<Attempt>,
@@ -279,7 +282,7 @@ impl World {
     /// A world whose server's parts a test changes before they are built.
     pub(crate) fn with(change: impl FnOnce(&Pki, &mut ServerSpec)) -> World {
         let pki = Pki::new();
-        let profile = Arc::new(Profile::new(pki.profile_spec("meters")).unwrap());
+        let profile = Arc::new(CaProfile::compile(pki.profile_spec("meters")).unwrap());
         World::of(pki, vec![profile], change)
     }
 
@@ -301,8 +304,9 @@ impl World {
         let config = Arc::new(ServerConfig::new(spec).unwrap());
         let ledger = Arc::new(MemoryLedger::default());
         let mut signer = RingSigner::new(Arc::new(TestRandom));
-        signer.add(config.profiles().next().unwrap().ca(), key).unwrap();
-        let issuer = Issuer::new(
+        let first = CaProfile::of(config.profiles().next().unwrap()).unwrap();
+        signer.add(first.ca(), key).unwrap();
+        let authority = CaAuthority::new(
             Arc::clone(&ledger) as Arc<dyn authority::Ledger>,
             Arc::new(signer),
             Arc::new(TestRandom),
@@ -312,7 +316,7 @@ impl World {
         World {
             server: Server::new(3, config, Arc::new(TestRandom)),
             now: start(),
-            issuer: Arc::new(issuer),
+            authority: Arc::new(authority),
             pki,
             ledger,
             pace: Pace::AtOnce,
@@ -438,7 +442,7 @@ impl World {
             return;
         }
         let deliver = Arc::clone(&self.mailbox) as Arc<dyn Deliver<JobId>>;
-        self.issuer.submit(self.now.utc, held, deliver);
+        Arc::clone(&self.authority).submit(self.now.utc, held, deliver);
         let outcomes = std::mem::take(&mut *self.mailbox.0.lock().unwrap());
         for (id, outcome) in outcomes {
             self.server.complete(self.now, id, outcome);

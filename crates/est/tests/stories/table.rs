@@ -111,7 +111,7 @@ fn c18_ca_certificates_come_bare_only_where_there_is_one() {
     let ca = authority::Ca::new("main", chain, urls, authority::VerifySignatures::Always).unwrap();
     let mut profile = pki.profile_spec("meters");
     profile.ca = std::sync::Arc::new(ca);
-    let profile = std::sync::Arc::new(authority::Profile::new(profile).unwrap());
+    let profile = std::sync::Arc::new(authority::CaProfile::compile(profile).unwrap());
     let (issuing, holder) = (pki.root.key.again(), pki.device(1));
     let mut world = World::signing(pki, vec![profile], issuing, |_, _| {});
     let mut raw = Raw::connect(&mut world, 1, &holder);
@@ -245,8 +245,8 @@ fn c33_every_block_of_an_answer_has_etag_and_format() {
 fn a_profile_can_keep_its_reasons_to_itself() {
     let pki = Pki::new();
     let mut profile = pki.profile_spec("meters");
-    profile.diagnostics = authority::Diagnostics::None;
-    let profile = std::sync::Arc::new(authority::Profile::new(profile).unwrap());
+    profile.profile.diagnostics = authority::Diagnostics::None;
+    let profile = std::sync::Arc::new(authority::CaProfile::compile(profile).unwrap());
     let holder = pki.device(1);
     let mut world = World::of(pki, vec![profile], |_, _| {});
     let mut raw = Raw::connect(&mut world, 1, &holder);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use authority::{Profile, ProfileSpec};
+use authority::{CaProfile, CaProfileSpec, Profile};
 use dtls::{AlertDescription, CertificateFault, HandshakeRefusal, PublicKeySteps, Suite};
 use est::{CertificateCache, ClientConfig, ClientEvent, Failure, Operation, Reason, ServerVerifier};
 use pki::{Certificate, ServerName};
@@ -45,9 +45,9 @@ fn e46_e51_a_profile_whose_manufacturer_stands_below_anothers_is_a_fault_and_tak
     let unrelated = new_authority("Other Root", None);
     let profile = |name: &str, manufacturers: &[&Holder]| {
         let mut spec = pki.profile_spec(name);
-        spec.manufacturers = manufacturers.iter().map(|it| Arc::clone(&it.certificate)).collect();
-        spec.labels = vec![name.to_owned()];
-        Arc::new(Profile::new(spec).unwrap())
+        spec.profile.manufacturers = manufacturers.iter().map(|it| Arc::clone(&it.certificate)).collect();
+        spec.profile.labels = vec![name.to_owned()];
+        Arc::new(CaProfile::compile(spec).unwrap())
     };
     let fault = |profiles: Vec<Arc<Profile>>| {
         let cookie = dtls::CookieKeys::from_random(&support::TestRandom);
@@ -149,9 +149,9 @@ fn d89_of_two_manufacturers_of_one_name_the_handshake_finds_the_one_that_signed(
         let namesake = new_authority("Manufacturer", None);
         let both = [&pki.manufacturer, &namesake].map(|holder| Arc::clone(&holder.certificate));
         assert_eq!(both[0].subject().der(), both[1].subject().der());
-        let spec = ProfileSpec::new("meters", pki.ca(), both.to_vec());
+        let spec = CaProfileSpec::new("meters", pki.ca(), both.to_vec());
         let certificates = Arc::new(CertificateCache::new(64));
-        let mut world = World::of(pki, vec![Arc::new(Profile::new(spec).unwrap())], |_, spec| {
+        let mut world = World::of(pki, vec![Arc::new(CaProfile::compile(spec).unwrap())], |_, spec| {
             spec.public_key_steps = steps;
             spec.certificates = Arc::clone(&certificates);
         });
@@ -255,11 +255,11 @@ fn a_label_decides_which_devices_are_served() {
     let pki = Pki::new();
     let pumps = new_authority("Pump factory", None);
     let mut meters = pki.profile_spec("meters");
-    meters.labels = vec![String::new(), "meters".into()];
+    meters.profile.labels = vec![String::new(), "meters".into()];
     let mut others = pki.profile_spec("pumps");
-    others.labels = vec!["pumps".into()];
-    others.manufacturers = vec![Arc::clone(&pumps.certificate)];
-    let profiles = [meters, others].map(|spec| Arc::new(Profile::new(spec).unwrap())).to_vec();
+    others.profile.labels = vec!["pumps".into()];
+    others.profile.manufacturers = vec![Arc::clone(&pumps.certificate)];
+    let profiles = [meters, others].map(|spec| Arc::new(CaProfile::compile(spec).unwrap())).to_vec();
     let mut world = World::of(pki, profiles, |_, _| {});
     let (meter, pump) = (world.pki.device(1), device_of(&pumps, 2));
     let path = |label: &str| ClientConfig { path: vec!["est".into(), label.into()], ..ClientConfig::default() };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use authority::Profile;
+use authority::CaProfile;
 use est::{ClientConfig, ClientEvent, Failure, Operation, Reason};
 use pki::Certificate;
 
@@ -13,8 +13,8 @@ fn world() -> World {
     let pki = Pki::new();
     let profile = |label: &str| {
         let mut spec = pki.profile_spec(label);
-        spec.labels = vec![label.to_owned()];
-        Arc::new(Profile::new(spec).unwrap())
+        spec.profile.labels = vec![label.to_owned()];
+        Arc::new(CaProfile::compile(spec).unwrap())
     };
     let profiles = vec![profile("sensors"), profile("gateways")];
     World::of(pki, profiles, |_, _| {})

@@ -11,7 +11,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use authority::{Flights, Issuer, Ledger};
+use authority::{CaAuthority, Flights, Ledger};
 use net::SystemRandom;
 use pki::issue::NodePrefix;
 use rustls_pki_types::UnixTime;
@@ -112,7 +112,7 @@ impl Issuing {
     }
 
     pub(super) fn snapshot(&self, loaded: &Loaded) -> Snapshot {
-        let issuer = Issuer::new(
+        let authority = CaAuthority::new(
             Arc::clone(&self.ledger),
             Arc::clone(&loaded.signer) as Arc<dyn authority::Signer>,
             Arc::clone(&self.random) as Arc<dyn authority::Random>,
@@ -123,7 +123,7 @@ impl Issuing {
         let profiles = loaded.config.profiles.iter().map(|profile| profile.name.value.as_str());
         Snapshot {
             est: Arc::clone(&loaded.est),
-            issuer: Arc::new(issuer),
+            authority: Arc::new(authority),
             meters: self.exposition.profiles(profiles),
             certificates: Arc::clone(&loaded.certificates),
         }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use authority::Issuer;
+use authority::Authority;
+
+use super::work::Ticket;
 
 use crate::load::DatedCertificate;
 use crate::metrics::ProfileTable;
@@ -11,7 +13,7 @@ use crate::metrics::ProfileTable;
 /// What a configuration becomes: how to answer, who issues, and what is counted and watched.
 pub(super) struct Snapshot {
     pub(super) est: Arc<est::ServerConfig>,
-    pub(super) issuer: Arc<Issuer>,
+    pub(super) authority: Arc<dyn Authority<Ticket>>,
     /// For its profiles, and for those that were configured before.
     pub(super) meters: Arc<ProfileTable>,
     /// Every certificate that the configuration names.

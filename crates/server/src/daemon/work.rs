@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use authority::{Deliver, Issuer, Job, Profile};
+use authority::{Authority, Deliver, Job, Profile};
 use est::{JobId, PublicKeyDone, PublicKeyJob};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use rustls_pki_types::UnixTime;
@@ -52,13 +52,13 @@ impl Pool {
     pub(super) fn submit(
         &self,
         utc: UnixTime,
-        issuer: &Arc<Issuer>,
+        authority: &Arc<dyn Authority<Ticket>>,
         jobs: Vec<(Ticket, Job)>,
         deliver: &Arc<dyn Deliver<Ticket>>,
     ) {
         self.in_chunks(jobs, |chunk| {
-            let (issuer, deliver) = (Arc::clone(issuer), Arc::clone(deliver));
-            self.spawn(move || issuer.submit(utc, chunk, deliver));
+            let (authority, deliver) = (Arc::clone(authority), Arc::clone(deliver));
+            self.spawn(move || authority.submit(utc, chunk, deliver));
         });
     }
 

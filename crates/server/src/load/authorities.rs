@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authority::{Ca, CaFault, CaKeyFault, ChainRule, ProbeFault, ProbeRule, Profile, RingSigner, Urls};
+use authority::{Ca, CaFault, CaKeyFault, CaProfile, ChainRule, ProbeFault, ProbeRule, Profile, RingSigner, Urls};
 use pki::Certificate;
 use pki::chain::{Member, PassedOver};
 
@@ -26,19 +26,19 @@ struct Files {
 }
 
 /// A CA whose chain holds.
-pub(super) struct Authority {
+pub(super) struct LoadedCa {
     pub(super) ca: Arc<Ca>,
     places: Places,
 }
 
-impl Authority {
+impl LoadedCa {
     fn problem(&self, index: usize, rule: String, remedy: &'static str) -> Option<Problem> {
         problem(self.ca.chain(), &self.places, index, rule, remedy)
     }
 }
 
 impl Loading {
-    pub(super) fn authority(&mut self, section: &CaSection, file: &Path, signer: &mut RingSigner) -> Option<Authority> {
+    pub(super) fn authority(&mut self, section: &CaSection, file: &Path, signer: &mut RingSigner) -> Option<LoadedCa> {
         let Files { chain, places, passed_over } = self.chain(section, file)?;
         let urls = Urls {
             crl: text(section.crl_url.as_ref()),
@@ -68,7 +68,7 @@ impl Loading {
                 remedy: "name the certificates above it in `root`, the root last",
             });
         }
-        let authority = Authority { ca, places };
+        let authority = LoadedCa { ca, places };
         if let Some((key, key_path)) = key
             && let Err(fault) = signer.add(&authority.ca, key)
         {
@@ -113,8 +113,9 @@ impl Loading {
     }
 
     /// Tries out what the profile would issue, on copies of its CA under throw-away keys.
-    pub(super) fn try_out(&mut self, named: &Read<String>, authority: &Authority, profile: &Profile) -> Option<()> {
-        match authority::probe(profile, self.utc, self.random.as_ref()) {
+    pub(super) fn try_out(&mut self, named: &Read<String>, authority: &LoadedCa, profile: &Profile) -> Option<()> {
+        let rules = CaProfile::of(profile).expect("it is compiled for a CA");
+        match authority::probe(&rules, self.utc, self.random.as_ref()) {
             Ok(_) => Some(()),
             Err(ProbeFault { index, rule }) => {
                 let problem = authority.problem(index, rule.to_string(), probe_remedy(&rule))?;

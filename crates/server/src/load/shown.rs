@@ -7,7 +7,7 @@ use est::IdentityFault;
 use pki::chain::{self, Anchors, ChainError, ChainRefusal, Member};
 use pki::{Certificate, GeneralName, ServerName};
 
-use super::authorities::Authority;
+use super::authorities::LoadedCa;
 use super::secrets::PRIVATE_KEY;
 use super::{CertificateRole, Gravity, Loading, Warning};
 use crate::config::{self, Configuration, ConfigurationFault, ExpiredServer, Problem, ServerFlaw};
@@ -70,7 +70,7 @@ impl Loading {
     }
 
     /// Whether devices that dial the server by its names and hold what `/crts` answers would trust it.
-    pub(super) fn judge_as_devices_do(&mut self, config: &Configuration, shown: &Shown, authorities: &[Authority]) {
+    pub(super) fn judge_as_devices_do(&mut self, config: &Configuration, shown: &Shown, authorities: &[LoadedCa]) {
         let trust = &config.server.trust;
         let beside: Vec<_> = trust.value.iter().map(|path| self.trusted(config, path)).collect();
         let beside: Option<Vec<_>> = beside.into_iter().collect();
@@ -117,7 +117,7 @@ impl Loading {
         &mut self,
         config: &Configuration,
         shown: &Shown,
-        authorities: &[Authority],
+        authorities: &[LoadedCa],
         beside: &[Arc<Certificate>],
     ) {
         let used = |name: &str| config.profiles.iter().any(|profile| profile.ca.value == name);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use authority::{Collected, Deliver, Issuer, Job, MemoryLedger, Outcome, ProfileSpec};
+use authority::{Authority, CaAuthority, CaProfileSpec, Collected, Deliver, Job, MemoryLedger, Outcome};
 use dtls::{CookieKeys, ExtendedMasterSecret, Now, Path, PublicKeySteps, Route, SocketIndex};
 use est::{DtlsConfig, JobId, NameAuthorities, Output, PublicKeyJob, Server, ServerConfig, ServerSpec, ServerVerifier};
 use pki::issue::NodePrefix;
@@ -102,7 +102,7 @@ pub(super) struct Site {
     end: Instant,
     cookie: CookieKeys,
     steps: Vec<PublicKeyJob>,
-    issuer: Option<Arc<Issuer>>,
+    authority: Option<Arc<dyn Authority<JobId>>>,
     mailbox: Arc<Collected<JobId>>,
     heard: BTreeSet<SocketAddr>,
     sessions_max: usize,
@@ -135,7 +135,7 @@ impl Site {
             end: clock.now().mono + LIFE_MAX,
             cookie,
             steps: Vec::new(),
-            issuer: None,
+            authority: None,
             mailbox: Arc::default(),
             heard: BTreeSet::new(),
             sessions_max,
@@ -177,7 +177,7 @@ impl Site {
         let jobs = std::mem::take(&mut self.held);
         if !jobs.is_empty() {
             let deliver = Arc::clone(&self.mailbox) as Arc<dyn Deliver<JobId>>;
-            self.issuer().submit(self.clock.now().utc, jobs, deliver);
+            self.authority().submit(self.clock.now().utc, jobs, deliver);
         }
         let outcomes = self.mailbox.take();
         for (job, outcome) in outcomes {
@@ -274,21 +274,21 @@ impl Site {
         assert!(self.ledger.issued_count() <= CERTIFICATES_MAX * FIXTURE.members.len(), "more than one for a request");
     }
 
-    fn issuer(&mut self) -> Arc<Issuer> {
+    fn authority(&mut self) -> Arc<dyn Authority<JobId>> {
         let ledger = Arc::clone(&self.ledger);
-        let issuer = self.issuer.get_or_insert_with(|| {
+        let authority = self.authority.get_or_insert_with(|| {
             let random = |domain| Arc::new(DerivedRandom::new(SEED, domain));
             let signer = Arc::new(FIXTURE.ca.signer(random("signature")));
             let flights = Arc::new(authority::Flights::default());
-            Arc::new(Issuer::new(ledger, signer, random("authority"), NodePrefix::new(1), flights))
+            Arc::new(CaAuthority::new(ledger, signer, random("authority"), NodePrefix::new(1), flights))
         });
-        Arc::clone(issuer)
+        Arc::clone(authority)
     }
 }
 
 fn spec(setup: Setup, cookie: CookieKeys) -> ServerSpec {
     let random = DerivedRandom::new(SEED, "identity");
-    let profile = FIXTURE.ca.profile(|spec: &mut ProfileSpec| spec.repeat_window = REPEAT_WINDOW);
+    let profile = FIXTURE.ca.profile(|spec: &mut CaProfileSpec| spec.repeat_window = REPEAT_WINDOW);
     let mut spec = ServerSpec::new(FIXTURE.server.for_dtls(&random), cookie, vec![profile]);
     if setup.has(Setup::SUSPENDED) {
         spec.public_key_steps = PublicKeySteps::Suspended;

@@ -1,0 +1,248 @@
+//! What a CA of ours issues at a label: compiled once from the configuration, immutable, shared by reference.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pki::issue::{IssueError, Template};
+use pki::{Certificate, Curve};
+
+use crate::ca::Ca;
+use crate::device::{Device, DeviceId, DeviceIdRule};
+use crate::profile::{IssuedNames, Profile, ProfileFault, ProfileSpec, Published};
+use crate::san::SanKind;
+use crate::subject::SubjectRule;
+
+/// Certificates are backdated by this much, for devices whose clock is behind: the limit of CA/Browser practice is 48 h, ours
+/// is an hour, and devices that keep no better time than five minutes do not check validity at all.
+pub const BACKDATE: Duration = Duration::from_secs(300);
+
+/// The longest that a certificate may be dated back (E28).
+const BACKDATE_MAX: Duration = Duration::from_secs(3600);
+const _: () = assert!(BACKDATE.as_secs() <= BACKDATE_MAX.as_secs(), "notBefore is at most an hour early");
+
+/// A life must leave room for renewal after [`BACKDATE`]: shorter lives would be due for renewal when issued.
+pub const VALIDITY_MIN: Duration = Duration::from_secs(3600);
+const _: () =
+    assert!(BACKDATE.as_secs() * 3 < VALIDITY_MIN.as_secs() * 2, "a fresh certificate is not due for renewal");
+
+/// The kinds of key that a profile certifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyTypes {
+    /// P-256 (RFC 9148 §3: mandatory).
+    pub p256: bool,
+    /// P-384.
+    pub p384: bool,
+}
+
+impl KeyTypes {
+    pub(crate) fn allow(self, curve: Curve) -> bool {
+        match curve {
+            Curve::P256 => self.p256,
+            Curve::P384 => self.p384,
+        }
+    }
+}
+
+impl Default for KeyTypes {
+    fn default() -> KeyTypes {
+        KeyTypes { p256: true, p384: true }
+    }
+}
+
+/// What a certificate of the profile's CA opens that the ledger does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unrecorded {
+    /// Nothing: whoever is not in the ledger was never issued anything, and its device enrols with the certificate of its factory.
+    #[default]
+    Refused,
+    /// What the profile's rule reads from it: for a ledger that forgets at a restart. Only where nothing is guessed: the profile is the only one
+    /// of its CA, it has one manufacturer, and its rule and template give back the very names that they issued.
+    ByRule,
+}
+
+/// Certificates of one device that have not expired, unless a profile says otherwise. A device that renews in time holds two; one that loses its key
+/// and enrols anew every fourth day of a year stays below. To fill the ledger in memory takes ten thousand devices that do nothing but enrol.
+pub const CERTIFICATES_PER_DEVICE: u32 = 100;
+
+/// The least that a profile may allow: the certificate in use, its successor, and the same again where an answer was lost with its key.
+pub const CERTIFICATES_PER_DEVICE_MIN: u32 = 4;
+
+/// The most: a ledger looks at each of them while it is asked.
+pub const CERTIFICATES_PER_DEVICE_MAX: u32 = 1_000;
+
+/// What a profile is made of that a CA of ours issues for; the fields of `[[profile]]`.
+#[derive(Clone, Debug)]
+pub struct CaProfileSpec {
+    /// Who may enrol, and what is said to them.
+    pub profile: ProfileSpec,
+    /// The CA that issues.
+    pub ca: Arc<Ca>,
+    /// The subject of what is issued.
+    pub subject: SubjectRule,
+    /// The kinds of subject alternative name that may be asked for; each name asked for must be in the client's certificate.
+    pub san: Vec<SanKind>,
+    /// The life of a certificate.
+    pub validity: Duration,
+    /// How long a repeat of a request gets the same certificate.
+    pub repeat_window: Duration,
+    /// Kinds of key that are certified.
+    pub key_types: KeyTypes,
+    /// Certify the key of the manufacturer certificate too.
+    pub allow_identity_key: bool,
+    /// Certificates that a device may hold at once; those that have expired do not count, those of other profiles do.
+    pub certificates_per_device_max: u32,
+    /// What an unknown certificate of the CA opens.
+    pub unrecorded: Unrecorded,
+}
+
+impl CaProfileSpec {
+    /// The defaults of the configuration.
+    pub fn new(name: &str, ca: Arc<Ca>, manufacturers: Vec<Arc<Certificate>>) -> CaProfileSpec {
+        const DAY: u64 = 86_400;
+        CaProfileSpec {
+            profile: ProfileSpec::new(name, manufacturers),
+            ca,
+            subject: SubjectRule::Csr,
+            san: Vec::new(),
+            validity: Duration::from_secs(365 * DAY),
+            repeat_window: Duration::from_secs(DAY),
+            key_types: KeyTypes::default(),
+            allow_identity_key: false,
+            certificates_per_device_max: CERTIFICATES_PER_DEVICE,
+            unrecorded: Unrecorded::Refused,
+        }
+    }
+
+    /// Whether a device and its names can be read back from a certificate of this profile: one manufacturer, and a rule that finds in the subject
+    /// that was issued what it found in the subject of the factory. Alternative names are issued to a device that asks for them, so a rule that
+    /// reads one finds it in some certificates and not in others.
+    pub fn issued_names(&self) -> IssuedNames {
+        let ProfileSpec { manufacturers, device_id, .. } = &self.profile;
+        let first = manufacturers.first().map(|anchor| anchor.anchor_id());
+        let one_manufacturer = manufacturers.iter().all(|anchor| Some(anchor.anchor_id()) == first);
+        let read_back = match &self.subject {
+            SubjectRule::Csr => *device_id != DeviceIdRule::HardwareModule,
+            SubjectRule::Template(template) => template.gives_back(*device_id),
+        };
+        if one_manufacturer && read_back { IssuedNames::Kept } else { IssuedNames::Other }
+    }
+}
+
+/// What a CA of ours keeps beside a profile, compiled.
+#[derive(Debug)]
+pub struct CaProfile {
+    spec: CaProfileSpec,
+    template: Template,
+}
+
+impl CaProfile {
+    /// Compiles a profile whose authority is a CA of ours: [`CaProfile::of`] finds again what is made here.
+    ///
+    /// # Errors
+    /// [`CaProfileFault`] says what does not fit together.
+    pub fn compile(spec: CaProfileSpec) -> Result<Profile, CaProfileFault> {
+        if spec.validity < VALIDITY_MIN {
+            return Err(CaProfileFault::ValidityShort);
+        }
+        if !(CERTIFICATES_PER_DEVICE_MIN..=CERTIFICATES_PER_DEVICE_MAX).contains(&spec.certificates_per_device_max) {
+            return Err(CaProfileFault::CertificatesPerDevice);
+        }
+        if !spec.key_types.p256 && !spec.key_types.p384 {
+            return Err(CaProfileFault::NoKeyType);
+        }
+        let published = Published {
+            ca_certificates: spec.ca.chain().to_vec(),
+            issuers: vec![Arc::clone(spec.ca.certificate())],
+            names: spec.issued_names(),
+        };
+        if spec.unrecorded == Unrecorded::ByRule && published.names != IssuedNames::Kept {
+            return Err(CaProfileFault::NamesNotGivenBack);
+        }
+        let template = Template::new(Arc::clone(spec.ca.issuer()), &spec.ca.urls().template())
+            .map_err(CaProfileFault::Template)?;
+        let profile = spec.profile.clone();
+        Profile::new(profile, published, Arc::new(CaProfile { spec, template })).map_err(CaProfileFault::Profile)
+    }
+
+    /// What a CA of ours keeps beside this profile; nothing where another authority compiled it.
+    pub fn of(profile: &Profile) -> Option<Arc<CaProfile>> {
+        profile.own()
+    }
+
+    /// The CA that issues.
+    pub fn ca(&self) -> &Arc<Ca> {
+        &self.spec.ca
+    }
+
+    /// Everything it was made of.
+    pub fn spec(&self) -> &CaProfileSpec {
+        &self.spec
+    }
+
+    pub(crate) fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// What the profile's template puts in the place of `id`, which it has read from this certificate.
+    pub(crate) fn device_spelling(&self, id: &DeviceId, client: &Certificate) -> String {
+        self.spec.profile.device_id.spelling(id, client.subject(), client.san())
+    }
+
+    /// The device of a certificate of this CA that the ledger does not know, where nothing has to be guessed: the rule reads a device, and the
+    /// template makes of it the very subject that it stands in. Serial number and extensions have to be such as the template writes, and the key
+    /// of the CA itself has to have signed it: what other software or an authority below the CA issues was never in our ledger.
+    pub(crate) fn device_unrecorded(&self, profile: &Profile, client: &Certificate) -> Option<Device> {
+        if self.spec.unrecorded == Unrecorded::Refused || !self.spec.ca.is_named_by(client) {
+            return None;
+        }
+        if !self.template.could_have_made(client) {
+            return None;
+        }
+        let id = profile.device_id(client).ok()?;
+        if let SubjectRule::Template(template) = &self.spec.subject
+            && template.fill(&self.device_spelling(&id, client), client.subject()).ok()?.der() != client.subject().der()
+        {
+            return None;
+        }
+        client.verify_signed_by(self.spec.ca.certificate()).ok()?;
+        Some(Device { manufacturer: profile.first_manufacturer()?, id })
+    }
+}
+
+/// Why a profile cannot be compiled for a CA of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaProfileFault {
+    /// It would not be one for any authority.
+    Profile(ProfileFault),
+    /// Its validity is below [`VALIDITY_MIN`].
+    ValidityShort,
+    /// It allows too few or too many certificates a device: [`CERTIFICATES_PER_DEVICE_MIN`], [`CERTIFICATES_PER_DEVICE_MAX`].
+    CertificatesPerDevice,
+    /// It allows no kind of key.
+    NoKeyType,
+    /// [`Unrecorded::ByRule`] where the names that were issued cannot be read back.
+    NamesNotGivenBack,
+    /// Its certificates cannot be made.
+    Template(IssueError),
+}
+
+impl fmt::Display for CaProfileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CaProfileFault::Profile(fault) => fault.fmt(f),
+            CaProfileFault::ValidityShort => write!(f, "`issue.validity` is below {} s", VALIDITY_MIN.as_secs()),
+            CaProfileFault::CertificatesPerDevice => write!(
+                f,
+                "`max_certificates_per_device` is not between {CERTIFICATES_PER_DEVICE_MIN} and {CERTIFICATES_PER_DEVICE_MAX}"
+            ),
+            CaProfileFault::NoKeyType => f.write_str("no kind of key is allowed"),
+            CaProfileFault::NamesNotGivenBack => f.write_str(
+                "`device_id` cannot be read back from the subject that `issue.subject` makes, or there are several manufacturers",
+            ),
+            CaProfileFault::Template(error) => write!(f, "certificates of this profile cannot be made: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CaProfileFault {}
