@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use authority::{Authority, CaAuthority, Collected, Deliver, Flights, Job, MemoryLedger, Outcome};
-use dtls::{CookieKeys, Path, Route, SocketIndex};
+use dtls::{CookieKeys, Path, SocketIndex};
 use est::{JobId, Now, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
 use sim::{DerivedRandom, TestCa};
@@ -61,7 +61,7 @@ impl Shard {
 
     /// The same, but a job is handed out instead.
     fn handle_until_job(&mut self, datagram: &mut [u8], answer: &mut impl FnMut(&[u8])) -> Option<(JobId, Job)> {
-        self.server.handle_datagram(self.now, device_route(), datagram);
+        self.server.handle_datagram(self.now, device_path(), datagram);
         self.drain(answer)
     }
 
@@ -81,9 +81,9 @@ impl Shard {
     }
 }
 
-fn device_route() -> Route {
+fn device_path() -> Path {
     let peer = SocketAddr::from(([192, 0, 2, 1], 40_000));
-    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+    Path { peer, local: None, socket: SocketIndex(0) }
 }
 
 /// A fresh shard and the datagrams that it is going to receive.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use dtls::{
     CertificateFault, Client, ClientConfig, ClientEvent, CookieKeys, EcdsaPublicKey, EcdsaSigningKey, Endpoint, Event,
-    ExtendedMasterSecret, Identity, NamedCurve, Now, Observer, Path, Random, Route, ServerConfig, SocketIndex, Suite,
+    ExtendedMasterSecret, Identity, NamedCurve, Now, Observer, Path, Random, ServerConfig, SocketIndex, Suite,
     TraceEvent, UnixTime, VerifyPeer,
 };
 use ring::rand::SecureRandom;
@@ -97,8 +97,8 @@ fn serve(trial: &Trial) -> Result<(), Fault> {
         let received = socket.recv_from(&mut buffer);
         let now = now();
         if let Ok((length, peer)) = received {
-            let route = Route::Address(Path { peer, local: None, socket: SocketIndex(0) });
-            endpoint.handle_datagram(now, route, &mut buffer[..length]);
+            let path = Path { peer, local: None, socket: SocketIndex(0) };
+            endpoint.handle_datagram(now, path, &mut buffer[..length]);
         }
         endpoint.handle_timeout(now);
         while let Some(event) = endpoint.poll_event() {
@@ -108,10 +108,10 @@ fn serve(trial: &Trial) -> Result<(), Fault> {
                         eprintln!("not echoed: {fault:?}");
                     }
                 }
-                Event::Established { session, route, facts, .. } => {
+                Event::Established { session, path, facts, .. } => {
                     println!(
                         "established {session:?} {} {} ems={}",
-                        route.peer(),
+                        path.peer,
                         facts.suite.name(),
                         facts.extended_master_secret
                     );
@@ -120,7 +120,7 @@ fn serve(trial: &Trial) -> Result<(), Fault> {
             }
         }
         while let Some(transmit) = endpoint.poll_transmit() {
-            socket.send_to(transmit.bytes, transmit.route.peer())?;
+            socket.send_to(transmit.bytes, transmit.path.peer)?;
         }
     }
 }
@@ -236,7 +236,7 @@ struct Printer {
 }
 
 impl Observer for Printer {
-    fn observe(&self, _at: Now, _route: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, _at: Now, _path: Option<Path>, event: &TraceEvent<'_>) {
         match event {
             TraceEvent::Datagram { direction, bytes } => eprintln!("{direction:?} {} bytes", bytes.len()),
             TraceEvent::Secrets { client_random, master_secret } => {

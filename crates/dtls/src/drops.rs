@@ -39,7 +39,7 @@ drops! {
     Replay = "replay",
     /// Authentication failed.
     BadRecord = "bad_record",
-    /// No session and no handshake for this route.
+    /// No session and no handshake for the association of this record.
     NoAssociation = "no_association",
     /// A ClientHello that cannot be read as far as its cookie.
     HelloMalformed = "hello_malformed",

@@ -1,9 +1,10 @@
 //! Server side: all sessions of one shard behind one type.
 //!
-//! A datagram finds its association by its [`Route`]. A ClientHello takes the stateless way first (`hello`), whoever it comes from; what
+//! A datagram finds its association by its [`Path`]. A ClientHello takes the stateless way first (`hello`), whoever it comes from; what
 //! it begins is a half-open handshake beside a session that may exist (`handshakes`), and only its verified Finished replaces that
 //! session (RFC 6347 §4.2.8). `table` keeps both kinds of tenants, their deadlines and their order of idleness.
 
+mod association;
 mod door;
 mod forgeries;
 mod handshakes;
@@ -28,15 +29,17 @@ use crate::drops::{DropCounters, DropReason};
 use crate::handshake::public_key::{PublicKeyDone, PublicKeyJob};
 use crate::limits::{EARLY_RECORD_BYTES_MAX, EXPIRIES_PER_CALL_MAX, HANDSHAKE_TIMEOUTS_PER_CALL_MAX, QUEUE_KEPT};
 use crate::observer::{Direction, Observer, TraceEvent};
+use crate::path::Path;
 use crate::port::Outside;
 use crate::random::Random;
 use crate::record::{PROTECTED_EPOCH, Record, Records, Role, Unopened};
 use crate::refusal::HandshakeRefusal;
-use crate::route::{Route, SessionId};
 use crate::session::{Closed, Received, SendFault, SessionFacts};
+use crate::session_id::SessionId;
 use crate::time::Now;
 use crate::verify::{Account, VerifyPeer};
 use crate::wire::{ContentType, Fragment, HandshakeType, Offered, Reader};
+use association::Association;
 use door::Door;
 use forgeries::ForgeryRate;
 use meter::{Alerts, Meter};
@@ -83,7 +86,7 @@ pub enum Event<P> {
         /// The handle of the session.
         session: SessionId,
         /// How it reaches us.
-        route: Route,
+        path: Path,
         /// What the verifier knows of it.
         peer: P,
         /// Suite and bindings.
@@ -107,14 +110,14 @@ pub enum Event<P> {
         /// The session that the last of them was meant for.
         session: SessionId,
         /// Where it seemed to come from.
-        route: Route,
+        path: Path,
     },
     /// A session ended; its handle is void.
     Closed {
         /// Which.
         session: SessionId,
         /// How its peer reached us.
-        route: Route,
+        path: Path,
         /// What the verifier knew of it.
         peer: P,
         /// Why.
@@ -123,7 +126,7 @@ pub enum Event<P> {
     /// A handshake failed, after its cookie had been verified.
     Refused {
         /// Whose.
-        route: Route,
+        path: Path,
         /// Why: what the peer was told.
         refusal: HandshakeRefusal,
         /// What exactly is at fault, and whom the client claims to be.
@@ -143,7 +146,7 @@ pub enum Event<P> {
 #[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {
     /// Whither, and from where.
-    pub route: Route,
+    pub path: Path,
     /// The UDP payload.
     pub bytes: &'a [u8],
 }
@@ -191,20 +194,20 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     /// Takes a datagram; records are opened in place. Ranges in the events that follow index `datagram`.
-    pub fn handle_datagram(&mut self, now: Now, route: Route, datagram: &mut [u8]) {
+    pub fn handle_datagram(&mut self, now: Now, path: Path, datagram: &mut [u8]) {
         self.outside
-            .port(now, Some(route))
+            .port(now, Some(path))
             .trace(&TraceEvent::Datagram { direction: Direction::Received, bytes: datagram });
         self.turn = DatagramSeen::default();
         self.door.note_datagram();
         let mut records = Records::new();
         while let Some(record) = records.next(datagram) {
             match record {
-                Ok(record) => self.handle_record(now, route, &record, datagram),
-                Err(reason) => self.outside.port(now, Some(route)).drop(reason),
+                Ok(record) => self.handle_record(now, path, &record, datagram),
+                Err(reason) => self.outside.port(now, Some(path)).drop(reason),
             }
         }
-        self.after_datagram(now, route);
+        self.after_datagram(now, path);
         self.check_invariants();
     }
 
@@ -219,8 +222,8 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     /// The next datagram to be sent.
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
-        let (route, bytes) = self.outside.transmits.poll()?;
-        Some(Transmit { route: route?, bytes })
+        let (path, bytes) = self.outside.transmits.poll()?;
+        Some(Transmit { path: path?, bytes })
     }
 
     /// The next public-key step, if they are suspended. Steps of handshakes that have ended meanwhile are left out.
@@ -239,7 +242,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         let session = done.session();
         match self.table.half_open_mut(session) {
             Some(half_open) => {
-                let mut port = self.outside.port(now, Some(half_open.route));
+                let mut port = self.outside.port(now, Some(half_open.path));
                 let result = half_open.handshake.resume(done.into_computed(), &mut port);
                 self.proceed(now, session.slot, result);
             }
@@ -292,7 +295,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// [`SendFault`]; after `SequenceExhausted` the session is gone.
     pub fn send(&mut self, now: Now, session: SessionId, plaintext: &[u8]) -> Result<(), SendFault> {
         let member = self.table.member_mut(session).ok_or(SendFault::Gone)?;
-        let sent = member.session.send(plaintext, &mut self.outside.port(now, Some(member.route)));
+        let sent = member.session.send(plaintext, &mut self.outside.port(now, Some(member.path)));
         if sent == Err(SendFault::SequenceExhausted) {
             self.end(now, session.slot, Closed::SequenceExhausted);
         }
@@ -323,8 +326,8 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     /// How the peer of a session reaches us.
-    pub fn route(&self, session: SessionId) -> Option<Route> {
-        self.table.member(session).map(|member| member.route)
+    pub fn path(&self, session: SessionId) -> Option<Path> {
+        self.table.member(session).map(|member| member.path)
     }
 
     /// Opens or closes the door to new handshakes.
@@ -362,23 +365,23 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.outside.observer = observer;
     }
 
-    fn handle_record(&mut self, now: Now, route: Route, record: &Record, datagram: &mut [u8]) {
+    fn handle_record(&mut self, now: Now, path: Path, record: &Record, datagram: &mut [u8]) {
         let payload = &mut datagram[record.payload.clone()];
         if record.epoch == 0 && record.content_type == ContentType::Handshake && begins_with_client_hello(payload) {
-            return self.handle_hello_record(now, route, record, payload);
+            return self.handle_hello_record(now, path, record, payload);
         }
-        let slots = self.table.find(route);
+        let slots = self.table.find(Association::of(path));
         match (slots.half_open, slots.established) {
             (Some(newer), Some(slot)) if record.epoch == PROTECTED_EPOCH => {
                 self.handle_disputed_record(now, slot, newer, record, payload);
             }
             (Some(slot), _) => self.handle_handshake_record(now, slot, record, payload),
             (None, Some(slot)) => self.handle_session_record(now, slot, record, payload),
-            _ => self.outside.port(now, Some(route)).drop(DropReason::NoAssociation),
+            _ => self.outside.port(now, Some(path)).drop(DropReason::NoAssociation),
         }
     }
 
-    /// A protected record where a session and a newer handshake share a route: it belongs to whom its key says (RFC 6347 §4.2.8). The session
+    /// A protected record where a session and a newer handshake share an association: it belongs to whom its key says (RFC 6347 §4.2.8). The session
     /// is asked first, the handshake gets a copy of what does not open there. A handshake has use for a Finished or an alert only, which are
     /// short, so the copy is of bounded size and lies on the stack.
     ///
@@ -391,16 +394,16 @@ impl<V: VerifyPeer> Endpoint<V> {
             copy.copy_from_slice(payload);
         }
         let Some((_, member)) = self.table.member_at(slot) else { return };
-        let route = member.route;
+        let path = member.path;
         match (member.session.open(record, payload), copy.get_mut(..length)) {
             (Ok(range), _) => {
-                let mut port = self.outside.port(now, Some(route));
+                let mut port = self.outside.port(now, Some(path));
                 let received = member.session.handle_opened(Role::Server, record, payload, range, &mut port);
                 self.take_received(now, slot, record, received);
             }
             (Err(Unopened::Forgeries), _) => self.end(now, slot, Closed::Forgeries),
             (Err(Unopened::Overflow), _) => {
-                let mut port = self.outside.port(now, Some(route));
+                let mut port = self.outside.port(now, Some(path));
                 let received = member.session.overflowed(&mut port);
                 self.take_received(now, slot, record, received);
             }
@@ -408,7 +411,7 @@ impl<V: VerifyPeer> Endpoint<V> {
                 let unopened = self.unopened();
                 match copy {
                     Some(copy) => self.handle_handshake_record(now, newer, record, copy),
-                    None => self.outside.port(now, Some(route)).drop(reason),
+                    None => self.outside.port(now, Some(path)).drop(reason),
                 }
                 // What one of the two has use for is no forgery, nor is what the session has had before.
                 if reason == DropReason::BadRecord && self.unopened() > unopened {
@@ -425,7 +428,7 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     fn handle_session_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {
         let Some((_, member)) = self.table.member_at(slot) else { return };
-        let mut port = self.outside.port(now, Some(member.route));
+        let mut port = self.outside.port(now, Some(member.path));
         let received = member.session.handle_record(Role::Server, record, payload, &mut port);
         self.take_received(now, slot, record, received);
     }
@@ -437,8 +440,8 @@ impl<V: VerifyPeer> Endpoint<V> {
                 if self.forgeries.note(now.mono)
                     && let Some((session, member)) = self.table.member_at(slot)
                 {
-                    let route = member.route;
-                    self.events.push_back(Event::ForgeryAlarm { session, route });
+                    let path = member.path;
+                    self.events.push_back(Event::ForgeryAlarm { session, path });
                 }
             }
             Received::Alive => self.table.touch(slot),
@@ -456,10 +459,10 @@ impl<V: VerifyPeer> Endpoint<V> {
     fn end(&mut self, now: Now, slot: u32, why: Closed) {
         let Some((session, mut member)) = self.table.remove_member(slot) else { return };
         if matches!(why, Closed::ByUs | Closed::Idle | Closed::Evicted) {
-            member.session.close(&mut self.outside.port(now, Some(member.route)));
+            member.session.close(&mut self.outside.port(now, Some(member.path)));
         }
-        let (route, peer) = (member.route, member.session.into_peer());
-        self.events.push_back(Event::Closed { session, route, peer, why });
+        let (path, peer) = (member.path, member.session.into_peer());
+        self.events.push_back(Event::Closed { session, path, peer, why });
     }
 
     fn check_invariants(&self) {

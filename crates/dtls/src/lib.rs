@@ -11,7 +11,7 @@
 //!                 handle_datagram  handle_timeout  complete_public_key_job
 //!                        │               │                │
 //!   ┌────────────────────▼───────────────▼────────────────▼──────────────────┐
-//!   │ Endpoint: Route ─► slot; cookies for who has none; timers              │
+//!   │ Endpoint: Path ─► slot; cookies for who has none; timers              │
 //!   │   server::Handshake (boxed, one struct per state)  ─►  Session (small) │
 //!   │   Conversation: flights, fragments, transcript, epochs  (shared with   │
 //!   │   client::Handshake)                                                   │
@@ -31,12 +31,13 @@ mod handshake;
 mod identity;
 mod limits;
 mod observer;
+mod path;
 mod port;
 mod random;
 mod record;
 mod refusal;
-mod route;
 mod session;
+mod session_id;
 mod time;
 mod verify;
 mod wire;
@@ -62,10 +63,11 @@ pub use handshake::public_key::{PublicKeyDone, PublicKeyJob};
 pub use identity::Identity;
 pub use limits::{CERTIFICATES_MAX, EndpointLimits, HANDSHAKE_MESSAGE_BYTES_MAX, MTU_DEFAULT, MTU_MAX, MTU_MIN};
 pub use observer::{Direction, Observer, TraceEvent};
+pub use path::{Path, SocketIndex};
 pub use random::Random;
 pub use refusal::{HandshakeRefusal, Side};
-pub use route::{Path, Route, SessionId, SocketIndex};
 pub use session::{Closed, SendFault, SessionFacts};
+pub use session_id::SessionId;
 pub use time::{Now, UnixTime};
 pub use verify::{Account, CertificateFault, CertificateRefusal, Judgement, KeyAlone, UnprovenPeer, VerifyPeer};
 pub use wire::{AlertDescription, AlertLevel, FragmentLength, HandshakeType, Offered, RecordLimit};

@@ -1,14 +1,14 @@
 //! One event stream for traces, captures, key logs and replays. The engine emits; what is made of it is the observer's.
 
 use crate::drops::DropReason;
-use crate::route::Route;
+use crate::path::Path;
 use crate::time::Now;
 use crate::wire::{AlertDescription, AlertLevel, HandshakeType};
 
 /// Sees what the engine does. Called on the engine's thread: an observer that is slow makes the engine slow.
 pub trait Observer: Send + Sync {
-    /// `route` is `None` for a [`crate::Client`], which has one peer only.
-    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>);
+    /// `path` is `None` for a [`crate::Client`], which has one peer only.
+    fn observe(&self, at: Now, path: Option<Path>, event: &TraceEvent<'_>);
 }
 
 /// Whence and whither.

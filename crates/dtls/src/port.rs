@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::drops::{DropCounters, DropReason};
 use crate::limits::{QUEUE_KEPT, TRANSMIT_BYTES_KEPT};
 use crate::observer::{Direction, Observer, TraceEvent};
+use crate::path::Path;
 use crate::random::Random;
-use crate::route::Route;
 use crate::time::Now;
 use crate::wire::{AlertDescription, AlertLevel};
 
@@ -17,7 +17,7 @@ use crate::wire::{AlertDescription, AlertLevel};
 #[derive(Default)]
 pub(crate) struct Transmits {
     bytes: Vec<u8>,
-    queue: VecDeque<(Option<Route>, Range<usize>)>,
+    queue: VecDeque<(Option<Path>, Range<usize>)>,
 }
 
 impl Transmits {
@@ -32,9 +32,9 @@ impl Transmits {
         }
     }
 
-    pub(crate) fn poll(&mut self) -> Option<(Option<Route>, &[u8])> {
-        let (route, range) = self.queue.pop_front()?;
-        Some((route, &self.bytes[range]))
+    pub(crate) fn poll(&mut self) -> Option<(Option<Path>, &[u8])> {
+        let (path, range) = self.queue.pop_front()?;
+        Some((path, &self.bytes[range]))
     }
 }
 
@@ -42,7 +42,7 @@ impl Transmits {
 pub(crate) struct Port<'a> {
     pub(crate) now: Now,
     /// Where answers go; `None` at a client.
-    pub(crate) route: Option<Route>,
+    pub(crate) path: Option<Path>,
     pub(crate) random: &'a Arc<dyn Random>,
     pub(crate) transmits: &'a mut Transmits,
     pub(crate) drops: &'a mut DropCounters,
@@ -52,7 +52,7 @@ pub(crate) struct Port<'a> {
 impl Port<'_> {
     pub(crate) fn trace(&self, event: &TraceEvent<'_>) {
         if let Some(observer) = self.observer {
-            observer.observe(self.now, self.route, event);
+            observer.observe(self.now, self.path, event);
         }
     }
 
@@ -72,7 +72,7 @@ impl Port<'_> {
         }
         DatagramWriter {
             now: self.now,
-            route: self.route,
+            path: self.path,
             observer: self.observer,
             start: self.transmits.bytes.len(),
             transmits: self.transmits,
@@ -83,7 +83,7 @@ impl Port<'_> {
 /// One datagram after the other, written record by record.
 pub(crate) struct DatagramWriter<'a> {
     now: Now,
-    route: Option<Route>,
+    path: Option<Path>,
     observer: Option<&'a dyn Observer>,
     start: usize,
     transmits: &'a mut Transmits,
@@ -117,15 +117,15 @@ impl DatagramWriter<'_> {
         }
         if let Some(observer) = self.observer {
             let bytes = &self.transmits.bytes[range.clone()];
-            observer.observe(self.now, self.route, &TraceEvent::Datagram { direction: Direction::Sent, bytes });
+            observer.observe(self.now, self.path, &TraceEvent::Datagram { direction: Direction::Sent, bytes });
         }
         self.start = range.end;
-        self.transmits.queue.push_back((self.route, range));
+        self.transmits.queue.push_back((self.path, range));
     }
 
     pub(crate) fn trace(&self, event: &TraceEvent<'_>) {
         if let Some(observer) = self.observer {
-            observer.observe(self.now, self.route, event);
+            observer.observe(self.now, self.path, event);
         }
     }
 }
@@ -143,10 +143,10 @@ impl Outside {
         Self { random, transmits: Transmits::default(), drops: DropCounters::new(), observer: None }
     }
 
-    pub(crate) fn port(&mut self, now: Now, route: Option<Route>) -> Port<'_> {
+    pub(crate) fn port(&mut self, now: Now, path: Option<Path>) -> Port<'_> {
         Port {
             now,
-            route,
+            path,
             random: &self.random,
             transmits: &mut self.transmits,
             drops: &mut self.drops,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use dtls::{Direction, Now, Path, Route, SocketIndex, TraceEvent};
+use dtls::{Direction, Now, Path, SocketIndex, TraceEvent};
 
 use crate::server::{Output, Server};
 use crate::trace::{Formatter, Style};
@@ -25,11 +25,11 @@ pub fn server_datagrams(server: &mut Server, now: Now, input: &[u8]) {
         let length = usize::from(u16::from_be_bytes([high, low])).min(after.len());
         let (datagram, next) = after.split_at(length);
         let peer = SocketAddr::from(([192, 0, 2, 1], u16::from(port) + 1));
-        let route = Route::Address(Path { peer, local: None, socket: SocketIndex(0) });
-        server.handle_datagram(now, route, &mut datagram.to_vec());
+        let path = Path { peer, local: None, socket: SocketIndex(0) };
+        server.handle_datagram(now, path, &mut datagram.to_vec());
         received += length;
         while let Some(transmit) = server.poll_transmit() {
-            assert_eq!(transmit.route, route, "an answer goes to who asked");
+            assert_eq!(transmit.path, path, "an answer goes to who asked");
             sent += transmit.bytes.len();
         }
         while let Some(output) = server.poll_output() {

@@ -24,7 +24,7 @@ pub use client::{
     Operation, Persistence, StartFault, UnreadableAnswer,
 };
 pub use config::{ConfigFault, EnrolmentLimits, Nested, ServerConfig, ServerSpec};
-pub use dtls::{Now, Path, Random, Route, SessionId, SocketIndex, Transmit, UnixTime};
+pub use dtls::{Now, Path, Random, SessionId, SocketIndex, Transmit, UnixTime};
 pub use keys::{IdentityFault, identity};
 pub use reason::{Reason, Stage};
 pub use resources::{Packing, Resource};

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use authority::{Outcome, ShownDevice};
 use coap::Outbox;
-use dtls::{Admission, Closed, Endpoint, Event, Now, Random, Route, SessionId, TraceEvent, Transmit};
+use dtls::{Admission, Closed, Endpoint, Event, Now, Path, Random, SessionId, TraceEvent, Transmit};
 
 use crate::config::ServerConfig;
 use crate::reason::Reason;
@@ -161,8 +161,8 @@ impl Server {
     }
 
     /// One datagram; records in it are opened in place.
-    pub fn handle_datagram(&mut self, now: Now, route: Route, datagram: &mut [u8]) {
-        self.endpoint.handle_datagram(now, route, datagram);
+    pub fn handle_datagram(&mut self, now: Now, path: Path, datagram: &mut [u8]) {
+        self.endpoint.handle_datagram(now, path, datagram);
         self.drain_events(now, datagram);
     }
 
@@ -270,7 +270,7 @@ impl Server {
     /// Where the client of a job is, as long as its session lives.
     #[must_use]
     pub fn peer(&self, job: JobId) -> Option<std::net::SocketAddr> {
-        self.endpoint.route(job.session).map(|route| route.peer())
+        self.endpoint.path(job.session).map(|path| path.peer)
     }
 
     /// The configuration in force.
@@ -293,33 +293,33 @@ impl Server {
                         self.handle_message(now, session, plaintext);
                     }
                 }
-                Event::Established { session, route, peer, facts, server_name, narrowed_to, elapsed } => {
+                Event::Established { session, path, peer, facts, server_name, narrowed_to, elapsed } => {
                     self.counters.handshakes += 1;
                     let device = self.identify(&peer);
                     let mut notices = self.notices(now, &peer, server_name);
                     notices.extend(narrowed_to.map(Notice::NarrowPath));
                     let offered = facts.suite.name().into();
-                    let attempt = Attempt::success(route, device, Success::Handshake, offered, elapsed);
+                    let attempt = Attempt::success(path, device, Success::Handshake, offered, elapsed);
                     let attempt = Attempt { notices, ..attempt };
                     self.outputs.push_back(Output::Attempt(attempt));
                     if self.admission == Admission::Draining {
                         self.close(now, session);
                     }
                 }
-                Event::Closed { session, route, peer, why } => {
+                Event::Closed { session, path, peer, why } => {
                     self.sessions.forget(session);
-                    self.note_end(now, route, &peer, why);
+                    self.note_end(now, path, &peer, why);
                 }
-                Event::ForgeryAlarm { route, .. } => {
-                    self.outputs.push_back(Output::Alarm(Alarm::Forgeries(route.peer())));
+                Event::ForgeryAlarm { path, .. } => {
+                    self.outputs.push_back(Output::Alarm(Alarm::Forgeries(path.peer)));
                 }
-                Event::Refused { route, refusal, account, further, offered, narrowed_to, elapsed } => {
+                Event::Refused { path, refusal, account, further, offered, narrowed_to, elapsed } => {
                     self.counters.handshakes_refused += 1;
                     let offered = attempt::bounded(offered.to_string());
-                    let attempt = Attempt::refusal(route, None, Reason::from(&refusal), offered, elapsed);
+                    let attempt = Attempt::refusal(path, None, Reason::from(&refusal), offered, elapsed);
                     let detail = account.detail.or_else(|| attempt::handshake_detail(&refusal, narrowed_to));
                     let further = further.iter().map(Reason::from).collect();
-                    self.report(now, route, Attempt { further, detail, claimed: account.claimed, ..attempt });
+                    self.report(now, path, Attempt { further, detail, claimed: account.claimed, ..attempt });
                 }
             }
         }
@@ -327,17 +327,17 @@ impl Server {
 
     /// Tells of a session that did not end as sessions should. A handshake of an authenticated device stands behind each, so there are no
     /// more of these than of those.
-    fn note_end(&mut self, now: Now, route: Route, peer: &PeerDevice, why: Closed) {
+    fn note_end(&mut self, now: Now, path: Path, peer: &PeerDevice, why: Closed) {
         let Some(reason) = Reason::of_session(why) else { return };
-        let attempt = Attempt::refusal(route, self.identify(peer), reason, "".into(), Duration::ZERO);
-        self.report(now, route, Attempt { detail: attempt::session_detail(why), ..attempt });
+        let attempt = Attempt::refusal(path, self.identify(peer), reason, "".into(), Duration::ZERO);
+        self.report(now, path, Attempt { detail: attempt::session_detail(why), ..attempt });
     }
 
     /// Hands out a refusal, and has the trace say why in the same words.
-    fn report(&mut self, now: Now, route: Route, attempt: Attempt) {
+    fn report(&mut self, now: Now, path: Path, attempt: Attempt) {
         if let (Some(observer), Err(reason)) = (&self.observer, attempt.outcome) {
             let event = TraceEvent::Failed { reason: reason.code(), detail: attempt.detail.as_deref() };
-            observer.observe(now, Some(route), &event);
+            observer.observe(now, Some(path), &event);
         }
         self.outputs.push_back(Output::Attempt(attempt));
     }

@@ -20,7 +20,7 @@ use std::fmt::{self, Write as _};
 use std::time::Instant;
 
 use coap::{Block, Code, Message, Method, Number};
-use dtls::{AlertDescription, AlertLevel, Direction, Now, Route, TraceEvent};
+use dtls::{AlertDescription, AlertLevel, Direction, Now, Path, TraceEvent};
 
 pub use totals::{IPV4_UDP_HEADER_BYTES, IPV6_UDP_HEADER_BYTES, Totals, Traffic};
 
@@ -64,13 +64,13 @@ impl Formatter {
     pub fn event(
         &mut self,
         at: Now,
-        route: Option<Route>,
+        path: Option<Path>,
         event: &TraceEvent<'_>,
         out: &mut dyn fmt::Write,
     ) -> fmt::Result {
         let start = *self.start.get_or_insert(at.mono);
         self.totals.count(event);
-        let line = Line { since: at.mono.saturating_duration_since(start), route, event };
+        let line = Line { since: at.mono.saturating_duration_since(start), path, event };
         match self.style {
             Style::Json => json::write(&line, out),
             Style::Text => line.text(out),
@@ -102,7 +102,7 @@ impl Formatter {
 /// One event with what every style says about it.
 struct Line<'l, 'e> {
     since: std::time::Duration,
-    route: Option<Route>,
+    path: Option<Path>,
     event: &'l TraceEvent<'e>,
 }
 
@@ -165,8 +165,8 @@ impl Line<'_, '_> {
             None => '-',
         };
         write!(out, "{:>9.3} {arrow} ", self.since.as_secs_f64())?;
-        match self.route {
-            Some(Route::Address(path)) => write!(out, "{}  ", path.peer),
+        match self.path {
+            Some(path) => write!(out, "{}  ", path.peer),
             None => Ok(()),
         }
     }

@@ -15,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use dtls::{Now, Observer, Route, TraceEvent};
+use dtls::{Now, Observer, TraceEvent};
 
 pub use keylog::KeyLog;
 pub use pcapng::{Addresses, Pcapng};
@@ -38,9 +38,9 @@ impl Tee {
 }
 
 impl Observer for Tee {
-    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, at: Now, path: Option<dtls::Path>, event: &TraceEvent<'_>) {
         for observer in &self.observers {
-            observer.observe(at, route, event);
+            observer.observe(at, path, event);
         }
     }
 }
@@ -60,10 +60,9 @@ impl OnlyPeer {
 }
 
 impl Observer for OnlyPeer {
-    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>) {
-        let Some(Route::Address(path)) = route else { return };
-        if path.peer.ip() == self.peer {
-            self.inner.observe(at, route, event);
+    fn observe(&self, at: Now, path: Option<dtls::Path>, event: &TraceEvent<'_>) {
+        if path.is_some_and(|path| path.peer.ip() == self.peer) {
+            self.inner.observe(at, path, event);
         }
     }
 }

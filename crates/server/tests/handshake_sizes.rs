@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use dtls::{Direction, DropReason, Now, Observer, Route, TraceEvent};
+use dtls::{Direction, DropReason, Now, Observer, Path, TraceEvent};
 use net::blocking_client::{BlockingClient, ConnectionFault};
 use server::Loaded;
 
@@ -23,7 +23,7 @@ use support::{PATIENCE, Pki, days, loopbacks};
 struct Received(Mutex<Vec<(&'static str, usize)>>);
 
 impl Observer for Received {
-    fn observe(&self, _at: Now, _route: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, _at: Now, _path: Option<Path>, event: &TraceEvent<'_>) {
         if let TraceEvent::Handshake { direction: Direction::Received, message, length, .. } = event {
             self.0.lock().unwrap().push((message.name(), *length));
         }
@@ -65,7 +65,7 @@ const HEADER_BYTES: usize = 12;
 struct StopsAtOversize(Arc<AtomicBool>);
 
 impl Observer for StopsAtOversize {
-    fn observe(&self, _at: Now, _route: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, _at: Now, _path: Option<Path>, event: &TraceEvent<'_>) {
         if matches!(event, TraceEvent::Dropped { reason: DropReason::MessageOversize }) {
             self.0.store(true, Ordering::Relaxed);
         }

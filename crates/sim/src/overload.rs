@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::{Authority, CaAuthority, Collected, Deliver, Flights, MemoryLedger};
-use dtls::{CookieKeys, Path, Route, SocketIndex};
+use dtls::{CookieKeys, Path, SocketIndex};
 use est::{
     Backlog, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec,
 };
@@ -286,7 +286,7 @@ impl<'c> Run<'c> {
                 let backlog = if since < now { Backlog::Waiting } else { Backlog::Empty };
                 self.server.note_backlog(self.clock.now(), backlog);
             }
-            self.server.handle_datagram(self.clock.now(), route(device), &mut bytes);
+            self.server.handle_datagram(self.clock.now(), path(device), &mut bytes);
         } else {
             return;
         }
@@ -326,7 +326,7 @@ impl<'c> Run<'c> {
         self.free_at = now + cost * SLOWER;
         let mut said = Vec::new();
         while let Some(transmit) = self.server.poll_transmit() {
-            said.push((device(transmit.route), transmit.bytes.to_vec()));
+            said.push((device(transmit.path), transmit.bytes.to_vec()));
         }
         for (device, bytes) in said {
             self.send(self.free_at, Towards::Device, device, bytes);
@@ -382,15 +382,15 @@ const PORTS: usize = 60_000;
 const NOBODY: usize = 2 * PORTS;
 
 /// An address of its own for each device.
-fn route(device: usize) -> Route {
+fn path(device: usize) -> Path {
     let host = u8::try_from(device / PORTS + 1).unwrap_or(u8::MAX);
     let port = u16::try_from(device % PORTS + 1_024).unwrap_or(u16::MAX);
     let peer = SocketAddr::from(([192, 0, 2, host], port));
-    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+    Path { peer, local: None, socket: SocketIndex(0) }
 }
 
-fn device(route: Route) -> usize {
-    let peer = route.peer();
+fn device(path: Path) -> usize {
+    let peer = path.peer;
     let SocketAddr::V4(peer) = peer else { return usize::MAX };
     usize::from(peer.ip().octets()[3] - 1) * PORTS + usize::from(peer.port() - 1_024)
 }

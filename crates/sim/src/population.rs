@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{Authority, CaAuthority, Collected, Deliver, Flights, MemoryLedger};
-use dtls::{CookieKeys, Path, Route, SocketIndex};
+use dtls::{CookieKeys, Path, SocketIndex};
 use est::{Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Operation, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
 
@@ -160,7 +160,7 @@ impl Population {
 
     fn visit(&mut self, number: u32, csr: Option<Vec<u8>>, probe: CallProbe<'_>) {
         self.devices += 1;
-        let route = route(self.devices);
+        let path = path(self.devices);
         let random = Arc::clone(&self.random) as Arc<dyn dtls::Random>;
         let dtls = self.dtls_of(number);
         let mut client = Client::new(Arc::new(ClientConfig::default()), dtls, random, self.clock.now());
@@ -180,7 +180,7 @@ impl Population {
             }
             let datagram = client.poll_transmit().map(<[u8]>::to_vec);
             let mut datagram = datagram.expect("a device that has nothing to say has its certificate");
-            probe(&mut || self.server.handle_datagram(self.clock.now(), route, &mut datagram));
+            probe(&mut || self.server.handle_datagram(self.clock.now(), path, &mut datagram));
             self.serve(probe);
             while let Some(answer) = self.server.poll_transmit() {
                 client.handle_datagram(self.clock.now(), &mut answer.bytes.to_vec());
@@ -239,8 +239,8 @@ fn free<T>(value: T, probe: CallProbe<'_>) {
 }
 
 /// An address of its own for each device.
-fn route(device: u32) -> Route {
+fn path(device: u32) -> Path {
     let [a, b, c, d] = (0x0a00_0000 + device).to_be_bytes();
     let peer = SocketAddr::from(([a, b, c, d], 5684));
-    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+    Path { peer, local: None, socket: SocketIndex(0) }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dtls::{Now, Observer, Route, TraceEvent};
+use dtls::{Now, Observer, Path, TraceEvent};
 use est::trace::{Formatter, Style};
 
 /// Gathers the lines of all parties in the order in which things happened, on one clock.
@@ -46,10 +46,10 @@ impl Tracer {
 }
 
 impl Observer for Party {
-    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, at: Now, path: Option<Path>, event: &TraceEvent<'_>) {
         let mut inner = self.tracer.lock();
         let mut text = String::new();
-        if inner.formatter.event(at, route, event, &mut text).is_err() {
+        if inner.formatter.event(at, path, event, &mut text).is_err() {
             return;
         }
         for line in text.lines() {

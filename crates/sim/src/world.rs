@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use authority::{Authority, CaAuthority, Collected, Deliver, Flights, Job, Ledger, MemoryLedger, Profile};
-use dtls::{CookieKeys, Path, Route, SocketIndex};
+use dtls::{CookieKeys, Path, SocketIndex};
 use est::{JobId, Output, PublicKeyDone, Server, ServerConfig, ServerSpec};
 use link::Tally;
 use pki::issue::NodePrefix;
@@ -174,7 +174,7 @@ impl World {
                         self.outcomes = Arc::default();
                         self.steps = Arc::default();
                     }
-                    self.server.handle_datagram(now, route(peer), &mut datagram);
+                    self.server.handle_datagram(now, path(peer), &mut datagram);
                     self.serve();
                 }
                 Towards::Device(address) => {
@@ -238,7 +238,7 @@ impl World {
             Arc::clone(&self.authority).submit(now.utc, jobs, Arc::clone(&self.outcomes) as Arc<dyn Deliver<JobId>>);
         }
         while let Some(transmit) = self.server.poll_transmit() {
-            let peer = transmit.route.peer();
+            let peer = transmit.path.peer;
             mark(&mut self.wire, self.clock.elapsed(), b'<', peer, transmit.bytes);
             self.link.send(now.mono, Towards::Device(peer), transmit.bytes);
         }
@@ -362,8 +362,8 @@ fn authority(
     Arc::new(CaAuthority::new(ledger, Arc::new(signer), random("authority"), node, Arc::new(Flights::default())))
 }
 
-fn route(peer: SocketAddr) -> Route {
-    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+fn path(peer: SocketAddr) -> Path {
+    Path { peer, local: None, socket: SocketIndex(0) }
 }
 
 fn mark(wire: &mut Context, at: Duration, direction: u8, peer: SocketAddr, bytes: &[u8]) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::association::Association;
 use super::meter::PURCHASE_INTERVAL;
 use super::network::Network;
 use super::table::{HalfOpen, Occupation};
@@ -12,9 +13,9 @@ use crate::drops::DropReason;
 use crate::handshake::public_key::{PublicKeyJob, Work};
 use crate::handshake::server::{Established, Handshake, Progress};
 use crate::limits::{FLIGHTS_PER_COOKIE_MAX, RETRANSMISSIONS_MAX};
+use crate::path::Path;
 use crate::record::Record;
 use crate::refusal::HandshakeRefusal;
-use crate::route::Route;
 use crate::session::{Closed, Session};
 use crate::time::Now;
 use crate::verify::VerifyPeer;
@@ -31,53 +32,53 @@ pub(super) struct FirstHello<'a> {
 
 impl<V: VerifyPeer> Endpoint<V> {
     /// Begins a handshake with a ClientHello whose cookie is good. The slot is reserved before anything is allocated.
-    pub(super) fn begin(&mut self, now: Now, route: Route, hello: FirstHello<'_>) {
-        if let Err(reason) = self.door.admits(now.mono, || self.table.prefixes(route)) {
-            return self.outside.port(now, Some(route)).drop(reason);
+    pub(super) fn begin(&mut self, now: Now, path: Path, hello: FirstHello<'_>) {
+        if let Err(reason) = self.door.admits(now.mono, || self.table.prefixes(path)) {
+            return self.outside.port(now, Some(path)).drop(reason);
         }
         // Before anything ends: a hello that buys nothing changes nothing.
-        let bought = match self.meter.admit(self.table.buyer(route), hello.mark, now.mono) {
+        let bought = match self.meter.admit(self.table.buyer(path), hello.mark, now.mono) {
             Ok(bought) => bought,
-            Err(reason) => return self.outside.port(now, Some(route)).drop(reason),
+            Err(reason) => return self.outside.port(now, Some(path)).drop(reason),
         };
-        let slots = self.table.find(route);
+        let slots = self.table.find(Association::of(path));
         // What the handshake in progress has repeated since counts as well.
         if let Some(half_open) = slots.half_open.and_then(|slot| self.table.half_open_at(slot))
             && let Some(last) = half_open.handshake.flights_sent().1
             && now.mono.saturating_duration_since(last) < PURCHASE_INTERVAL
         {
-            return self.outside.port(now, Some(route)).drop(DropReason::TooSoon);
+            return self.outside.port(now, Some(path)).drop(DropReason::TooSoon);
         }
         match slots.half_open {
             // The client gave its handshake up and begins another: it has proven its address for this one too, and takes its own slot.
             Some(slot) => self.refuse(now, slot, HandshakeRefusal::Restarted),
             None if slots.established.is_none() && !self.has_room(now) => {
-                return self.outside.port(now, Some(route)).drop(DropReason::SessionsFull);
+                return self.outside.port(now, Some(path)).drop(DropReason::SessionsFull);
             }
             None if self.table.counts().half_open >= self.config.limits.half_open_max => {
-                if let Err(reason) = self.displace(now, route) {
-                    return self.outside.port(now, Some(route)).drop(reason);
+                if let Err(reason) = self.displace(now, path) {
+                    return self.outside.port(now, Some(path)).drop(reason);
                 }
             }
             None => {}
         }
-        self.door.note_begun(now.mono, || self.table.prefixes(route));
+        self.door.note_begun(now.mono, || self.table.prefixes(path));
         let FirstHello { record_sequence, fragment, promise, mark } = hello;
         let handshake = Handshake::new(Arc::clone(&self.config), fragment, promise, record_sequence, now.mono);
-        let mut half_open = HalfOpen::new(route, handshake, now.mono, mark, fragment.message_seq);
+        let mut half_open = HalfOpen::new(path, handshake, now.mono, mark, fragment.message_seq);
         half_open.bought = bought;
         let Some(slot) = self.table.insert_half_open(half_open) else {
-            return self.outside.port(now, Some(route)).drop(DropReason::HalfOpenFull);
+            return self.outside.port(now, Some(path)).drop(DropReason::HalfOpenFull);
         };
         let Some(half_open) = self.table.half_open_at(slot) else { return };
-        let result = half_open.handshake.handle_hello(fragment, &mut self.outside.port(now, Some(route)));
+        let result = half_open.handshake.handle_hello(fragment, &mut self.outside.port(now, Some(path)));
         self.proceed(now, slot, result);
     }
 
     pub(super) fn handle_handshake_record(&mut self, now: Now, slot: u32, record: &Record, payload: &mut [u8]) {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         self.turn.handshake = true;
-        let mut port = self.outside.port(now, Some(half_open.route));
+        let mut port = self.outside.port(now, Some(half_open.path));
         let result = half_open.handshake.handle_record(record, payload, &mut port);
         self.proceed(now, slot, result);
     }
@@ -90,24 +91,24 @@ impl<V: VerifyPeer> Endpoint<V> {
             let refusal = half_open.handshake.timed_out();
             return self.refuse(now, slot, refusal);
         }
-        let mut port = self.outside.port(now, Some(half_open.route));
+        let mut port = self.outside.port(now, Some(half_open.path));
         let result = half_open.handshake.handle_timeout(&mut port).map(|()| Progress::Waiting);
         self.proceed(now, slot, result);
     }
 
     /// Repetitions are answered once a datagram, not once a record.
-    pub(super) fn after_datagram(&mut self, now: Now, route: Route) {
+    pub(super) fn after_datagram(&mut self, now: Now, path: Path) {
         if !self.turn.handshake {
             return;
         }
-        if let Some(slot) = self.table.find(route).half_open
+        if let Some(slot) = self.table.find(Association::of(path)).half_open
             && let Some(half_open) = self.table.half_open_at(slot)
         {
             // Answers leave something for the timer, which also reaches who does not repeat.
             if half_open.bought() >= FLIGHTS_PER_COOKIE_MAX - RETRANSMISSIONS_MAX {
-                return self.outside.port(now, Some(route)).drop(DropReason::CookieSpent);
+                return self.outside.port(now, Some(path)).drop(DropReason::CookieSpent);
             }
-            let result = half_open.handshake.after_datagram(&mut self.outside.port(now, Some(route)));
+            let result = half_open.handshake.after_datagram(&mut self.outside.port(now, Some(path)));
             self.proceed(now, slot, result.map(|()| Progress::Waiting));
         }
     }
@@ -118,8 +119,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         if let Ok(Progress::Work(Work::KeyExchange(_))) = &result
             && let Some(half_open) = self.table.half_open_at(slot)
         {
-            let route = half_open.route;
-            self.meter.note_flight(self.table.buyer(route), now.mono);
+            let path = half_open.path;
+            self.meter.note_flight(self.table.buyer(path), now.mono);
         }
         // At most two public-key steps follow one another.
         loop {
@@ -136,7 +137,7 @@ impl<V: VerifyPeer> Endpoint<V> {
                 Ok(Progress::Work(work)) => {
                     let outcome = work.run(self.outside.random.as_ref());
                     let Some(half_open) = self.table.half_open_at(slot) else { return };
-                    let mut port = self.outside.port(now, Some(half_open.route));
+                    let mut port = self.outside.port(now, Some(half_open.path));
                     result = half_open.handshake.resume(outcome, &mut port);
                 }
             }
@@ -150,7 +151,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         if replaced.is_none() && !self.has_room(now) {
             let mut session = Session::new(secured, (), now.mono);
             if let Some(half_open) = self.table.half_open_at(slot) {
-                session.close(&mut self.outside.port(now, Some(half_open.route)));
+                session.close(&mut self.outside.port(now, Some(half_open.path)));
             }
             return self.refuse(now, slot, HandshakeRefusal::SessionsFull);
         }
@@ -169,14 +170,14 @@ impl<V: VerifyPeer> Endpoint<V> {
         let facts = session.facts();
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         let elapsed = now.mono.saturating_duration_since(half_open.began);
-        let (route, mark, bought) = (half_open.route, half_open.mark, half_open.bought());
+        let (path, mark, bought) = (half_open.path, half_open.mark, half_open.bought());
         let server_name = half_open.handshake.take_server_name();
         let narrowed_to = half_open.handshake.narrowed_to();
-        self.meter.note_cookie(self.table.buyer(route), mark, bought, now.mono);
-        if let Some(route) = self.table.establish(slot, session) {
+        self.meter.note_cookie(self.table.buyer(path), mark, bought, now.mono);
+        if let Some(path) = self.table.establish(slot, session) {
             self.events.push_back(Event::Established {
                 session: id,
-                route,
+                path,
                 peer,
                 facts,
                 server_name,
@@ -190,7 +191,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// hello, and that begins a new handshake; an alert would end its attempt instead. If it has our flight, it repeats an answer that
     /// leads nowhere, until its own timers give up: therefore handshakes whose flight is unanswered go first. A new hello from the same
     /// port is welcome at any time.
-    fn displace(&mut self, now: Now, newcomer: Route) -> Result<(), DropReason> {
+    fn displace(&mut self, now: Now, newcomer: Path) -> Result<(), DropReason> {
         let table = &self.table;
         let victim = self.pressure.choose(
             now.mono,
@@ -204,17 +205,17 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     fn refuse(&mut self, now: Now, slot: u32, refusal: HandshakeRefusal) {
         let Some(mut half_open) = self.table.remove_half_open(slot) else { return };
-        let route = half_open.route;
-        let buyer = self.table.buyer(route);
+        let path = half_open.path;
+        let buyer = self.table.buyer(path);
         self.meter.note_cookie(buyer, half_open.mark, half_open.bought(), now.mono);
         let last_sent = half_open.handshake.flights_sent().1.unwrap_or(now.mono);
         self.meter.note_flight(buyer, last_sent);
-        half_open.handshake.refuse(&refusal, &mut self.outside.port(now, Some(route)));
+        half_open.handshake.refuse(&refusal, &mut self.outside.port(now, Some(path)));
         let elapsed = now.mono.saturating_duration_since(half_open.began);
         let narrowed_to = half_open.handshake.narrowed_to();
         let (offered, further, account) = half_open.handshake.into_offered();
         let (offered, account) = (Box::new(offered), Box::new(account));
-        self.events.push_back(Event::Refused { route, refusal, account, further, offered, narrowed_to, elapsed });
+        self.events.push_back(Event::Refused { path, refusal, account, further, offered, narrowed_to, elapsed });
     }
 
     /// Whether a further session has a place, be it that of one that has been idle for long enough and is in the middle of nothing.

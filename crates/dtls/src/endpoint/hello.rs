@@ -9,14 +9,15 @@
 //! A hello that comes in fragments is answered, and later judged, by its first one alone, if that reaches to the end of the
 //! cookie; the rest is reassembled in the slot that it has earned, and held against the cookie's second tag then.
 
+use super::association::Association;
 use super::handshakes::FirstHello;
 use super::{Admission, Endpoint};
 use crate::cookie::COOKIE_BYTES;
 use crate::drops::DropReason;
 use crate::limits::CLIENT_HELLO_BYTES_MAX;
 use crate::observer::{Direction, TraceEvent};
+use crate::path::Path;
 use crate::record::Record;
-use crate::route::Route;
 use crate::time::Now;
 use crate::verify::VerifyPeer;
 use crate::wire::{
@@ -35,35 +36,35 @@ const HELLO_BYTES_MIN: usize = 2 + 32 + 1 + 1;
 const _: () = assert!(BODY_BYTES <= HELLO_BYTES_MIN);
 
 impl<V: VerifyPeer> Endpoint<V> {
-    pub(super) fn handle_hello_record(&mut self, now: Now, route: Route, record: &Record, payload: &[u8]) {
+    pub(super) fn handle_hello_record(&mut self, now: Now, path: Path, record: &Record, payload: &[u8]) {
         let mut reader = Reader::new(payload);
         while !reader.is_empty() {
             match Fragment::parse(&mut reader) {
                 Ok(fragment) if fragment.kind == HandshakeType::CLIENT_HELLO => {
-                    self.handle_hello(now, route, record.sequence, &fragment);
+                    self.handle_hello(now, path, record.sequence, &fragment);
                 }
-                _ => return self.outside.port(now, Some(route)).drop(DropReason::FragmentMalformed),
+                _ => return self.outside.port(now, Some(path)).drop(DropReason::FragmentMalformed),
             }
         }
     }
 
-    fn handle_hello(&mut self, now: Now, route: Route, record_sequence: u64, fragment: &Fragment<'_>) {
+    fn handle_hello(&mut self, now: Now, path: Path, record_sequence: u64, fragment: &Fragment<'_>) {
         if fragment.length > CLIENT_HELLO_BYTES_MAX {
-            return self.outside.port(now, Some(route)).drop(DropReason::MessageOversize);
+            return self.outside.port(now, Some(path)).drop(DropReason::MessageOversize);
         }
-        let slots = self.table.find(route);
+        let slots = self.table.find(Association::of(path));
         if fragment.offset > 0 {
             return match slots.half_open {
                 Some(slot) => self.handle_further_fragment(now, slot, fragment),
-                None => self.outside.port(now, Some(route)).drop(DropReason::HelloFragment),
+                None => self.outside.port(now, Some(path)).drop(DropReason::HelloFragment),
             };
         }
         let Ok(head) = HelloHead::parse(fragment.body) else {
             let reason = if fragment.is_whole() { DropReason::HelloMalformed } else { DropReason::HelloFragment };
-            return self.outside.port(now, Some(route)).drop(reason);
+            return self.outside.port(now, Some(path)).drop(reason);
         };
         if std::mem::replace(&mut self.turn.hello, true) {
-            return self.outside.port(now, Some(route)).drop(DropReason::Repeated);
+            return self.outside.port(now, Some(path)).drop(DropReason::Repeated);
         }
         // The hello of a handshake in progress proved its address when it began it. Its cookie may have run out since, and to ask for
         // another one would part the two ends: the client would number its next hello, and expect our answer, one higher.
@@ -72,35 +73,35 @@ impl<V: VerifyPeer> Endpoint<V> {
         {
             return self.handle_same_hello(now, slot, fragment);
         }
-        let Some(promise) = self.cookies.verify(now.utc, route.peer(), &head) else {
+        let Some(promise) = self.cookies.verify(now.utc, path.peer, &head) else {
             // A client of DTLS 1.3 alone would not understand the question. An alert in the clear could end what is under way on the
-            // same route, if the peer heeds it: there it is asked like others.
+            // same path, if the peer heeds it: there it is asked like others.
             if slots.half_open.is_none()
                 && slots.established.is_none()
                 && fragment.is_whole()
                 && takes_later_versions_only(fragment.body)
             {
-                return self.refuse_version(now, route, record_sequence);
+                return self.refuse_version(now, path, record_sequence);
             }
             // A wrong cookie counts as none (RFC 6347 §4.2.1).
-            return self.ask_for_cookie(now, route, record_sequence, fragment, &head);
+            return self.ask_for_cookie(now, path, record_sequence, fragment, &head);
         };
         let mark = self.table.mark(head.before_cookie);
         match slots.half_open.filter(|slot| self.table.has_mark(*slot, mark)) {
             Some(slot) => self.handle_same_hello(now, slot, fragment),
             // A late copy of the hello that began the session: no reason to begin again.
             None if slots.established.is_some_and(|slot| self.table.has_mark(slot, mark)) => {
-                self.outside.port(now, Some(route)).drop(DropReason::Repeated);
+                self.outside.port(now, Some(path)).drop(DropReason::Repeated);
             }
-            None => self.begin(now, route, FirstHello { record_sequence, fragment, promise, mark }),
+            None => self.begin(now, path, FirstHello { record_sequence, fragment, promise, mark }),
         }
     }
 
     /// Nothing is kept of such a hello, and what goes back is shorter than what came, and rarer: see [`super::meter::Alerts`].
-    fn refuse_version(&mut self, now: Now, route: Route, record_sequence: u64) {
-        let mut port = self.outside.port(now, Some(route));
+    fn refuse_version(&mut self, now: Now, path: Path, record_sequence: u64) {
+        let mut port = self.outside.port(now, Some(path));
         port.drop(DropReason::HelloVersion);
-        if !self.alerts.draw(self.table.address(route), now.mono) {
+        if !self.alerts.draw(self.table.address(path), now.mono) {
             return;
         }
         let (level, description) = (AlertLevel::Fatal, AlertDescription::PROTOCOL_VERSION);
@@ -121,16 +122,16 @@ impl<V: VerifyPeer> Endpoint<V> {
     fn ask_for_cookie(
         &mut self,
         now: Now,
-        route: Route,
+        path: Path,
         record_sequence: u64,
         fragment: &Fragment<'_>,
         head: &HelloHead<'_>,
     ) {
         if self.door.admission() == Admission::Draining {
-            return self.outside.port(now, Some(route)).drop(DropReason::Draining);
+            return self.outside.port(now, Some(path)).drop(DropReason::Draining);
         }
-        let cookie = self.cookies.make(now.utc, route.peer(), head);
-        let mut port = self.outside.port(now, Some(route));
+        let cookie = self.cookies.make(now.utc, path.peer, head);
+        let mut port = self.outside.port(now, Some(path));
         let mut datagram = port.datagram();
         // "the server MUST use the record sequence number in the ClientHello as the record sequence number in the
         // HelloVerifyRequest" (RFC 6347 §4.2.1). The same for message_seq: it is what the client expects next.
@@ -160,7 +161,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     fn handle_further_fragment(&mut self, now: Now, slot: u32, fragment: &Fragment<'_>) {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         self.turn.handshake = true;
-        let mut port = self.outside.port(now, Some(half_open.route));
+        let mut port = self.outside.port(now, Some(half_open.path));
         if half_open.handshake.has_taken(fragment.message_seq) {
             return port.drop(DropReason::MessageStale);
         }
@@ -172,7 +173,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     fn handle_same_hello(&mut self, now: Now, slot: u32, fragment: &Fragment<'_>) {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         self.turn.handshake = true;
-        let mut port = self.outside.port(now, Some(half_open.route));
+        let mut port = self.outside.port(now, Some(half_open.path));
         if half_open.handshake.has_taken(fragment.message_seq) {
             half_open.handshake.note_repeated_hello();
             return;

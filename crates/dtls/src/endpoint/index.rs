@@ -208,15 +208,15 @@ mod tests {
 
     #[test]
     fn d97_no_insertion_moves_more_than_one_segment() {
-        const ROUTES: u32 = 1_000_000;
+        const PATHS: u32 = 1_000_000;
         let keyed = KeyedHash::new([1, 2]);
         let mut index = Index::new();
-        let most_moved = (0..ROUTES).map(|slot| index.insert(keyed.of(&slot), slot)).max();
+        let most_moved = (0..PATHS).map(|slot| index.insert(keyed.of(&slot), slot)).max();
         // A segment of 1,024 cells that becomes one of 2,048.
         assert_eq!(most_moved, Some(768));
         let cells: usize = index.segments.iter().map(|segment| segment.cells.len()).sum();
-        assert!(cells * size_of::<Cell>() <= 20 * 1_000_000, "{cells} cells for a million routes");
-        for slot in (0..ROUTES).step_by(997) {
+        assert!(cells * size_of::<Cell>() <= 20 * 1_000_000, "{cells} cells for a million paths");
+        for slot in (0..PATHS).step_by(997) {
             assert_eq!(index.find(keyed.of(&slot), |one| one == slot), Some(slot));
         }
     }

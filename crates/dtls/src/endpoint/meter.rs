@@ -1,7 +1,7 @@
-//! What a route and a cookie have bought so far, kept beyond the handshakes they began.
+//! What a path and a cookie have bought so far, kept beyond the handshakes they began.
 //!
 //! A hello with a good cookie buys a signature and a flight several times as long as itself. Its sender can end the handshake in the same
-//! datagram, by an alert or by another hello, so the count must outlive the handshake: one purchase a route each half second, and
+//! datagram, by an alert or by another hello, so the count must outlive the handshake: one purchase a path each half second, and
 //! [`FLIGHTS_PER_COOKIE_MAX`] flights a cookie.
 //!
 //! Space is bounded by [`REMEMBERED_MAX`]. When it is used up, the entries that were written longest ago are forgotten. To have one

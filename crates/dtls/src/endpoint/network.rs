@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::route::Route;
+use crate::path::Path;
 
 /// Of the slots, what one prefix may hold while others wait: a /16 or a /32, which may be a carrier, a quarter; a /20 or a /48 an eighth; a
 /// /24 or a /56, behind which a NAT may stand, a sixteenth.
@@ -16,8 +16,8 @@ const _: () = assert!(SHARES[0] < SHARES[1] && SHARES[1] < SHARES[2]);
 pub(super) struct Network(u64);
 
 impl Network {
-    pub(super) fn of(route: Route) -> Self {
-        let [a, b, c, d, e, f, g] = match route.peer().ip().to_canonical() {
+    pub(super) fn of(path: Path) -> Self {
+        let [a, b, c, d, e, f, g] = match path.peer.ip().to_canonical() {
             IpAddr::V4(ip) => {
                 let [a, b, c, _] = ip.octets();
                 return Self(u64::from_be_bytes([4, 0, 0, 0, 0, a, b, c]));

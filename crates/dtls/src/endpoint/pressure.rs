@@ -28,7 +28,7 @@ use super::network::{LEVELS, Network, SHARES};
 use crate::drops::DropReason;
 use crate::handshake::server::ClientStage;
 use crate::limits::{HANDSHAKE_DEADLINE_DEFAULT, HELLO_DEADLINE};
-use crate::route::SessionId;
+use crate::session_id::SessionId;
 
 /// By then a device on RFC 7925 §11 timers (9 s, doubling) has repeated its flight twice, after 9 and after 27 s.
 pub(super) const DUE: Duration = Duration::from_secs(27);
@@ -288,11 +288,11 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::route::{Path, Route, SocketIndex};
+    use crate::path::{Path, SocketIndex};
 
     fn network(address: &str) -> Network {
         let peer = SocketAddr::new(address.parse().unwrap(), 1);
-        Network::of(Route::Address(Path { peer, local: None, socket: SocketIndex(0) }))
+        Network::of(Path { peer, local: None, socket: SocketIndex(0) })
     }
 
     /// Handshakes, and the time at which the last one that is named `age` 0 began.

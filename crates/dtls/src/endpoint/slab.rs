@@ -1,7 +1,7 @@
 //! Slots that are reused without moving: chunks of a thousand, so that a million sessions grow without one great copy and without the
 //! half-empty vector after it. A slot's generation tells its tenants apart.
 
-use crate::route::SessionId;
+use crate::session_id::SessionId;
 
 const CHUNK: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 10;

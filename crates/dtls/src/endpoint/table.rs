@@ -1,6 +1,6 @@
-//! The tenants of an endpoint: half-open handshakes and established sessions in one slab, found by their route.
+//! The tenants of an endpoint: half-open handshakes and established sessions in one slab, found by their association.
 //!
-//! A route leads to one slot. Where a session and a newer handshake share it, the index knows the session and the session knows the
+//! An association leads to one slot. Where a session and a newer handshake share it, the index knows the session and the session knows the
 //! handshake. Handshakes have their deadlines in an ordered set. Sessions hang in a list in the order in which they were last heard of:
 //! with one idle timeout for all, its head is the next to expire, and also the one to be evicted; no session has a timer of its own.
 //! Sessions that are in the middle of something hang in a second such list, from which none is evicted.
@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::SessionCounts;
+use super::association::Association;
 use super::index::{Index, KeyedHash};
 use super::meter::{AddressHash, Buyer};
 use super::network::{Network, PrefixHashes};
@@ -18,8 +19,9 @@ use super::pressure::{Holding, Victim};
 use super::slab::{NO_SLOT, Slab};
 use crate::handshake::server::{ClientStage, Handshake};
 use crate::limits::{EndpointLimits, HELLO_DEADLINE};
-use crate::route::{Route, SessionId};
+use crate::path::Path;
 use crate::session::Session;
+use crate::session_id::SessionId;
 use crate::verify::VerifyPeer;
 
 pub(super) struct Table<V: VerifyPeer> {
@@ -63,7 +65,8 @@ pub(super) enum Tenant<V: VerifyPeer> {
 
 /// A handshake in progress.
 pub(super) struct HalfOpen<V: VerifyPeer> {
-    pub(super) route: Route,
+    /// Where its datagrams go.
+    pub(super) path: Path,
     pub(super) handshake: Handshake<V>,
     /// When its cookie was verified.
     pub(super) began: Instant,
@@ -72,7 +75,7 @@ pub(super) struct HalfOpen<V: VerifyPeer> {
     pub(super) bought: u8,
     /// message_seq of the hello that began it.
     hello_seq: u16,
-    /// The session on the same route that this handshake would replace, or `NO_SLOT`.
+    /// The session of the same association that this handshake would replace, or `NO_SLOT`.
     beside: u32,
     /// What `timers` holds for it.
     armed: Option<Instant>,
@@ -81,21 +84,27 @@ pub(super) struct HalfOpen<V: VerifyPeer> {
 /// An established session in the table.
 pub(super) struct Member<P> {
     pub(super) session: Session<P>,
-    pub(super) route: Route,
+    /// Where its datagrams go.
+    pub(super) path: Path,
     mark: u64,
-    /// A newer handshake on the same route, or `NO_SLOT`.
+    /// A newer handshake of the same association, or `NO_SLOT`.
     newer: u32,
     idle_before: u32,
     idle_after: u32,
 }
 
 impl<P> Member<P> {
+    /// What it is found by.
+    fn association(&self) -> Association {
+        Association::of(self.path)
+    }
+
     fn occupation(&self) -> Occupation {
         if self.session.is_busy() { Occupation::Busy } else { Occupation::Free }
     }
 }
 
-/// What a route leads to.
+/// What an association leads to.
 #[derive(Clone, Copy)]
 pub(super) struct Slots {
     pub(super) established: Option<u32>,
@@ -103,8 +112,13 @@ pub(super) struct Slots {
 }
 
 impl<V: VerifyPeer> HalfOpen<V> {
-    pub(super) const fn new(route: Route, handshake: Handshake<V>, began: Instant, mark: u64, hello_seq: u16) -> Self {
-        Self { route, handshake, began, mark, bought: 0, hello_seq, beside: NO_SLOT, armed: None }
+    pub(super) const fn new(path: Path, handshake: Handshake<V>, began: Instant, mark: u64, hello_seq: u16) -> Self {
+        Self { path, handshake, began, mark, bought: 0, hello_seq, beside: NO_SLOT, armed: None }
+    }
+
+    /// What it is found by.
+    fn association(&self) -> Association {
+        Association::of(self.path)
     }
 
     /// Flights that its cookie has bought by now. What bought no flight cost a slot, or an alert: it counts as one.
@@ -124,10 +138,10 @@ impl<V: VerifyPeer> HalfOpen<V> {
 }
 
 impl<V: VerifyPeer> Tenant<V> {
-    fn route(&self) -> Route {
+    fn association(&self) -> Association {
         match self {
-            Self::HalfOpen(half_open) => half_open.route,
-            Self::Established(member) => member.route,
+            Self::HalfOpen(half_open) => half_open.association(),
+            Self::Established(member) => member.association(),
         }
     }
 }
@@ -159,9 +173,9 @@ impl<V: VerifyPeer> Table<V> {
         self.counts
     }
 
-    pub(super) fn find(&self, route: Route) -> Slots {
-        let hash = self.hash.of(&route);
-        let is_it = |slot| self.slab.get(slot).is_some_and(|tenant| tenant.route() == route);
+    pub(super) fn find(&self, association: Association) -> Slots {
+        let hash = self.hash.of(&association);
+        let is_it = |slot| self.slab.get(slot).is_some_and(|tenant| tenant.association() == association);
         match self.index.find(hash, is_it).map(|slot| (slot, self.slab.get(slot))) {
             Some((slot, Some(Tenant::Established(member)))) => {
                 Slots { established: Some(slot), half_open: Some(member.newer).filter(|slot| *slot != NO_SLOT) }
@@ -242,18 +256,18 @@ impl<V: VerifyPeer> Table<V> {
         }
     }
 
-    /// `None` when all slots are taken. The route has no other half-open handshake.
+    /// `None` when all slots are taken. The association has no other half-open handshake.
     pub(super) fn insert_half_open(&mut self, mut half_open: HalfOpen<V>) -> Option<u32> {
         if self.slab.is_full() {
             return None;
         }
-        let route = half_open.route;
-        let established = self.find(route).established;
+        let association = half_open.association();
+        let established = self.find(association).established;
         half_open.beside = established.unwrap_or(NO_SLOT);
         let slot = self.slab.insert(Tenant::HalfOpen(Box::new(half_open)))?.slot;
         match established.and_then(|old| self.member_at(old)) {
             Some((_, member)) => member.newer = slot,
-            None => self.add_to_index(route, slot),
+            None => self.add_to_index(association, slot),
         }
         self.counts.half_open += 1;
         self.rearm(slot);
@@ -262,10 +276,10 @@ impl<V: VerifyPeer> Table<V> {
 
     pub(super) fn remove_half_open(&mut self, slot: u32) -> Option<HalfOpen<V>> {
         let beside = self.half_open_at(slot)?.beside;
-        let route = self.half_open_at(slot)?.route;
+        let association = self.half_open_at(slot)?.association();
         match self.member_at(beside) {
             Some((_, member)) => member.newer = NO_SLOT,
-            None => self.remove_from_index(route, slot),
+            None => self.remove_from_index(association, slot),
         }
         let Some(Tenant::HalfOpen(half_open)) = self.slab.remove(slot) else { return None };
         self.disarm(half_open.armed, slot);
@@ -275,14 +289,14 @@ impl<V: VerifyPeer> Table<V> {
 
     pub(super) fn remove_member(&mut self, slot: u32) -> Option<(SessionId, Member<V::Peer>)> {
         let (id, member) = self.member_at(slot)?;
-        let (route, newer) = (member.route, member.newer);
+        let (association, newer) = (member.association(), member.newer);
         self.unlink(slot);
         match self.half_open_at(newer) {
             Some(half_open) => {
                 half_open.beside = NO_SLOT;
-                self.index.redirect(self.hash.of(&route), slot, newer);
+                self.index.redirect(self.hash.of(&association), slot, newer);
             }
-            None => self.remove_from_index(route, slot),
+            None => self.remove_from_index(association, slot),
         }
         let Some(Tenant::Established(member)) = self.slab.remove(slot) else { return None };
         self.counts.established -= 1;
@@ -290,17 +304,17 @@ impl<V: VerifyPeer> Table<V> {
     }
 
     /// Turns a handshake into a session, in its slot. What it replaces has been removed before.
-    pub(super) fn establish(&mut self, slot: u32, session: Session<V::Peer>) -> Option<Route> {
+    pub(super) fn establish(&mut self, slot: u32, session: Session<V::Peer>) -> Option<Path> {
         let tenant = self.slab.get_mut(slot)?;
         let Tenant::HalfOpen(half_open) = tenant else { return None };
-        let (route, mark, armed) = (half_open.route, half_open.mark, half_open.armed);
+        let (path, mark, armed) = (half_open.path, half_open.mark, half_open.armed);
         let (newer, idle_before, idle_after) = (NO_SLOT, NO_SLOT, NO_SLOT);
-        *tenant = Tenant::Established(Member { session, route, mark, newer, idle_before, idle_after });
+        *tenant = Tenant::Established(Member { session, path, mark, newer, idle_before, idle_after });
         self.disarm(armed, slot);
         self.counts.half_open -= 1;
         self.counts.established += 1;
         self.link_last(slot);
-        Some(route)
+        Some(path)
     }
 
     /// The session was heard of: it goes to the end of the list.
@@ -342,7 +356,7 @@ impl<V: VerifyPeer> Table<V> {
             let Some(Tenant::HalfOpen(half_open)) = self.slab.get(*slot) else { return None };
             Some(Holding {
                 id,
-                network: Network::of(half_open.route),
+                network: Network::of(half_open.path),
                 stage: half_open.handshake.stage(),
                 began: half_open.began,
                 holder: half_open.handshake.holder(),
@@ -360,8 +374,8 @@ impl<V: VerifyPeer> Table<V> {
     }
 
     /// A keyed hash of the peer's address and port: what pays for flights.
-    pub(super) fn buyer(&self, route: Route) -> Buyer {
-        let peer = route.peer();
+    pub(super) fn buyer(&self, path: Path) -> Buyer {
+        let peer = path.peer;
         let ip = match peer.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,
@@ -370,13 +384,13 @@ impl<V: VerifyPeer> Table<V> {
     }
 
     /// A keyed hash of the peer's address, whatever its port.
-    pub(super) fn address(&self, route: Route) -> AddressHash {
-        AddressHash(self.hash.of(&route.peer().ip().to_canonical()))
+    pub(super) fn address(&self, path: Path) -> AddressHash {
+        AddressHash(self.hash.of(&path.peer.ip().to_canonical()))
     }
 
     /// Keyed hashes of the peer's prefixes.
-    pub(super) fn prefixes(&self, route: Route) -> PrefixHashes {
-        let network = Network::of(route);
+    pub(super) fn prefixes(&self, path: Path) -> PrefixHashes {
+        let network = Network::of(path);
         std::array::from_fn(|level| self.hash.of(&network.prefix(level)))
     }
 
@@ -419,12 +433,12 @@ impl<V: VerifyPeer> Table<V> {
         }
     }
 
-    fn add_to_index(&mut self, route: Route, slot: u32) {
-        self.index.insert(self.hash.of(&route), slot);
+    fn add_to_index(&mut self, association: Association, slot: u32) {
+        self.index.insert(self.hash.of(&association), slot);
     }
 
-    fn remove_from_index(&mut self, route: Route, slot: u32) {
-        self.index.remove(self.hash.of(&route), slot);
+    fn remove_from_index(&mut self, association: Association, slot: u32) {
+        self.index.remove(self.hash.of(&association), slot);
     }
 
     fn unlink(&mut self, slot: u32) {

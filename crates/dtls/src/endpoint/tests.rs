@@ -1,4 +1,4 @@
-//! What no test from outside can bring about: a session that has used up its sequence numbers.
+//! What tests from outside cannot bring about, such as a session that has used up its sequence numbers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ impl VerifyPeer for Same {
 
 struct Ends {
     now: Now,
-    route: Route,
+    path: Path,
     endpoint: Endpoint<Same>,
     client: Client<Same>,
 }
@@ -72,8 +72,8 @@ impl Ends {
         let now = Now { mono, utc: UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000)) };
         let client = Client::new(Arc::new(ClientConfig::new(Some(identity), verifier)), random.clone(), now);
         let peer = "192.0.2.1:5000".parse().unwrap();
-        let route = Route::Address(Path { peer, local: None, socket: SocketIndex(0) });
-        let mut ends = Self { now, route, endpoint: Endpoint::new(config, random), client };
+        let path = Path { peer, local: None, socket: SocketIndex(0) };
+        let mut ends = Self { now, path, endpoint: Endpoint::new(config, random), client };
         ends.exchange();
         assert!(ends.client.facts().is_some() && ends.endpoint.counts().established == 1);
         ends
@@ -88,7 +88,7 @@ impl Ends {
                 return;
             }
             if let Some(mut datagram) = to_server {
-                self.endpoint.handle_datagram(self.now, self.route, &mut datagram);
+                self.endpoint.handle_datagram(self.now, self.path, &mut datagram);
             }
             if let Some(mut datagram) = to_client {
                 self.client.handle_datagram(self.now, &mut datagram);
@@ -124,4 +124,27 @@ fn d11_a_client_ends_its_session_as_well_and_repeats_nothing_under_a_used_number
     assert_eq!(ends.client.send(ends.now, b"none"), Err(SendFault::Gone));
     let sent: Vec<_> = std::iter::from_fn(|| ends.client.poll_transmit().map(<[u8]>::to_vec)).collect();
     assert_eq!(sent.len(), 1);
+}
+
+#[test]
+fn a_session_is_found_by_its_association_and_answers_go_to_the_path_it_keeps() {
+    let mut ends = Ends::established();
+    let session = ends.endpoint.sessions().next().unwrap();
+    ends.client.send(ends.now, b"here").unwrap();
+    let datagram = ends.client.poll_transmit().unwrap().to_vec();
+    let elsewhere = [
+        Path { socket: SocketIndex(1), ..ends.path },
+        Path { local: Some("192.0.2.200".parse().unwrap()), ..ends.path },
+        Path { peer: "192.0.2.1:5001".parse().unwrap(), ..ends.path },
+    ];
+    for path in elsewhere {
+        ends.endpoint.handle_datagram(ends.now, path, &mut datagram.clone());
+    }
+    assert_eq!(ends.endpoint.drops().count(DropReason::NoAssociation), 3);
+    while ends.endpoint.poll_event().is_some() {}
+    ends.endpoint.handle_datagram(ends.now, ends.path, &mut datagram.clone());
+    assert!(matches!(ends.endpoint.poll_event(), Some(Event::Data { session: of, .. }) if of == session));
+    ends.endpoint.send(ends.now, session, b"there").unwrap();
+    assert_eq!(ends.endpoint.poll_transmit().map(|transmit| transmit.path), Some(ends.path));
+    assert_eq!(ends.endpoint.path(session), Some(ends.path));
 }

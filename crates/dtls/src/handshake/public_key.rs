@@ -18,7 +18,7 @@ use crate::crypto::{
 use crate::identity::Identity;
 use crate::random::Random;
 use crate::refusal::HandshakeRefusal;
-use crate::route::SessionId;
+use crate::session_id::SessionId;
 use crate::verify::{Account, CertificateRefusal, VerifyPeer};
 use crate::wire::{CertificateChain, encode_ecdhe_parameters};
 

@@ -8,7 +8,7 @@ use dtls::{Client, ClientEvent, Closed, Endpoint, Event, HandshakeRefusal, Now, 
 use rtc_dtls::config::HandshakeConfig;
 use rtc_dtls::endpoint::EndpointEvent;
 
-use crate::support::{Known, PeerEvent, ServerEvent, route};
+use crate::support::{Known, PeerEvent, ServerEvent, path};
 
 /// What a wire needs of an end.
 pub trait End {
@@ -68,7 +68,7 @@ impl OurServer {
 impl End for OurServer {
     fn handle(&mut self, now: Now, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
-        self.endpoint.handle_datagram(now, route(40_000), &mut datagram);
+        self.endpoint.handle_datagram(now, path(40_000), &mut datagram);
         while let Some(event) = self.endpoint.poll_event() {
             if let Event::Data { plaintext, .. } = &event {
                 self.received.push(datagram[plaintext.clone()].to_vec());

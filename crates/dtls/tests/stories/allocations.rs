@@ -1,6 +1,6 @@
 //! Where nothing may be allocated, nothing is.
 
-use dtls::{Event, HandshakeRefusal, PublicKeySteps, Route, SessionCounts, Suite};
+use dtls::{Event, HandshakeRefusal, PublicKeySteps, SessionCounts, Suite};
 
 use crate::support;
 use crate::support::forge::{APPLICATION_DATA, HANDSHAKE, Piece, Raw};
@@ -15,13 +15,13 @@ fn d31_a_million_spoofed_sources_allocate_nothing_and_leave_no_entry() {
     script.give(&original);
     let now = script.clock.now();
     let mut datagram = original.clone();
-    let Route::Address(mut path) = script.route;
+    let mut path = script.path;
     let endpoint = &mut script.endpoint;
     let counted = allocation_counter::measure(|| {
         for source in 0..1_000_000_u32 {
             path.peer.set_ip(std::net::IpAddr::V4(source.into()));
             datagram.copy_from_slice(&original);
-            endpoint.handle_datagram(now, Route::Address(path), &mut datagram);
+            endpoint.handle_datagram(now, path, &mut datagram);
             assert!(endpoint.poll_transmit().is_some());
         }
     });
@@ -39,7 +39,7 @@ fn an_established_session_allocates_nothing_per_datagram() {
         let mut pair = Pair::of(endpoint, world.client_with(&clock, |config| config.suites = vec![suite]), clock);
         pair.run();
         pair.assert_alive();
-        let (now, route, session) = (pair.clock.now(), pair.route, pair.session());
+        let (now, path, session) = (pair.clock.now(), pair.path, pair.session());
         let (endpoint, client) = (&mut pair.endpoint, &mut pair.client);
         let mut wire = vec![0; 2_048];
         let mut round = || {
@@ -47,7 +47,7 @@ fn an_established_session_allocates_nothing_per_datagram() {
             let datagram = client.poll_transmit().unwrap();
             let length = datagram.len();
             wire[..length].copy_from_slice(datagram);
-            endpoint.handle_datagram(now, route, &mut wire[..length]);
+            endpoint.handle_datagram(now, path, &mut wire[..length]);
             let Some(Event::Data { plaintext, .. }) = endpoint.poll_event() else { panic!("no data") };
             endpoint.send(now, session, &wire[plaintext]).unwrap();
             let answer = endpoint.poll_transmit().unwrap().bytes;
@@ -66,7 +66,7 @@ fn an_established_session_allocates_nothing_per_datagram() {
 #[test]
 fn d03_d09_forged_records_and_future_epochs_allocate_nothing() {
     let mut pair = Pair::established(&World::new());
-    let (now, route) = (pair.clock.now(), pair.route);
+    let (now, path) = (pair.clock.now(), pair.path);
     let endpoint = &mut pair.endpoint;
     let forged = Raw::new(APPLICATION_DATA, 1, 500, &[7; 60]).bytes();
     let mut datagram = forged.clone();
@@ -74,7 +74,7 @@ fn d03_d09_forged_records_and_future_epochs_allocate_nothing() {
         for epoch in 1..=u8::MAX {
             datagram.copy_from_slice(&forged);
             datagram[4] = epoch;
-            endpoint.handle_datagram(now, route, &mut datagram);
+            endpoint.handle_datagram(now, path, &mut datagram);
         }
     });
     assert_eq!(counted.count_total, 0);
@@ -86,11 +86,11 @@ fn d22_empty_fragments_allocate_nothing() {
     let mut script = Script::begin(&world, Hello::default());
     let empty = Piece { length: 100, ..Piece::whole(11, 2, &[]) };
     let original = Raw::new(HANDSHAKE, 0, 9, &empty.bytes()).bytes();
-    let (now, route, mut datagram) = (script.clock.now(), script.route, original.clone());
+    let (now, path, mut datagram) = (script.clock.now(), script.path, original.clone());
     let endpoint = &mut script.endpoint;
     let counted = allocation_counter::measure(|| {
         for _ in 0..100_000 {
-            endpoint.handle_datagram(now, route, &mut datagram);
+            endpoint.handle_datagram(now, path, &mut datagram);
         }
     });
     assert_eq!(counted.count_total, 0);
@@ -103,7 +103,7 @@ fn d27_a_handshake_costs_little_and_all_of_it_is_freed() {
     let flight = script.honest_flight();
     script.give(&flight);
     // A second peer on warm buffers: what stays after its handshake is its slot, which the slab had already.
-    script.route = support::route(50_001);
+    script.path = support::path(50_001);
     script.message_seq = 0;
     script.record_sequence = 0;
     script.transcript.clear();
@@ -111,12 +111,12 @@ fn d27_a_handshake_costs_little_and_all_of_it_is_freed() {
     script.hello.random = [9; 32];
     script.fetch_cookie();
     let hello = script.hello.datagram(1, 1);
-    let (now, route) = (script.clock.now(), script.route);
+    let (now, path) = (script.clock.now(), script.path);
     let mut kept = 0;
     let endpoint = &mut script.endpoint;
     let mut datagram = hello.clone();
     let mut answer = Vec::with_capacity(2_000);
-    let half_open = allocation_counter::measure(|| endpoint.handle_datagram(now, route, &mut datagram));
+    let half_open = allocation_counter::measure(|| endpoint.handle_datagram(now, path, &mut datagram));
     kept += half_open.bytes_current;
     assert!((1..4_096).contains(&half_open.bytes_current), "{half_open:?}");
     while let Some(transmit) = script.endpoint.poll_transmit() {
@@ -128,11 +128,11 @@ fn d27_a_handshake_costs_little_and_all_of_it_is_freed() {
     script.read_answer(&answer);
     let mut flight = script.honest_flight();
     let endpoint = &mut script.endpoint;
-    let finished = allocation_counter::measure(|| endpoint.handle_datagram(now, route, &mut flight));
+    let finished = allocation_counter::measure(|| endpoint.handle_datagram(now, path, &mut flight));
     kept += finished.bytes_current;
     assert_eq!(script.endpoint.counts().established, 2);
     // The verifier of these tests keeps a copy of the leaf; the engine keeps the first four cells of a part of its index, where so many
-    // routes share them when there are more.
+    // paths share them when there are more.
     let of_the_verifier = i64::try_from(world.client.chain()[0].len() + size_of::<Vec<u8>>() + 16 + 4 * 8).unwrap();
     assert!(kept <= of_the_verifier, "{kept} bytes stay");
     assert!(half_open.bytes_max + finished.bytes_max < 48 * 1_024);
@@ -143,13 +143,13 @@ fn the_worst_that_a_proven_peer_can_make_a_handshake_hold_is_bounded() {
     let world = World::new();
     // A second peer on warm buffers, with the longest hello.
     let mut script = Script::begin(&world, Hello::default());
-    script.route = support::route(50_001);
+    script.path = support::path(50_001);
     script.message_seq = 0;
     script.record_sequence = 0;
     script.hello = Hello { random: [9; 32], ..Hello::default() }.with(21, &[0; 3_900]);
     script.fetch_cookie();
     let hello = script.hello.datagram(1, 1);
-    let (now, route, endpoint) = (script.clock.now(), script.route, &mut script.endpoint);
+    let (now, path, endpoint) = (script.clock.now(), script.path, &mut script.endpoint);
     // The largest certificate, then all the window takes, in small fragments.
     let largest = 16 * 1_024;
     let certificate = [&[0, 0x3F, 0xFD][..], &[0, 0x3F, 0xFA], &vec![7; largest - 6]].concat();
@@ -164,7 +164,7 @@ fn the_worst_that_a_proven_peer_can_make_a_handshake_hold_is_bounded() {
         for datagram in std::iter::once(&hello).chain(&datagrams) {
             buffer.clear();
             buffer.extend_from_slice(datagram);
-            endpoint.handle_datagram(now, route, &mut buffer);
+            endpoint.handle_datagram(now, path, &mut buffer);
         }
     });
     assert_eq!(endpoint.counts().half_open, 2);
@@ -181,7 +181,7 @@ fn suspended_with(signature_bytes: usize) -> (allocation_counter::AllocationInfo
     let hello = script.hello.datagram(1, 1);
     script.give(&hello);
     assert!(script.endpoint.poll_public_key_job().is_some());
-    script.route = support::route(50_001);
+    script.path = support::path(50_001);
     script.message_seq = 0;
     script.hello = Hello { random: [9; 32], ..Hello::default() }.with(21, &[0; 3_900]);
     script.fetch_cookie();
@@ -198,19 +198,19 @@ fn suspended_with(signature_bytes: usize) -> (allocation_counter::AllocationInfo
     }
     let datagrams: Vec<Vec<u8>> =
         attack.iter().map(|piece| Raw::new(HANDSHAKE, 0, 9, &piece.bytes()).bytes()).collect();
-    let (now, route, endpoint) = (script.clock.now(), script.route, &mut script.endpoint);
+    let (now, path, endpoint) = (script.clock.now(), script.path, &mut script.endpoint);
     let mut buffer = Vec::with_capacity(8_192);
     let counted = allocation_counter::measure(|| {
         buffer.clear();
         buffer.extend_from_slice(&hello);
-        endpoint.handle_datagram(now, route, &mut buffer);
+        endpoint.handle_datagram(now, path, &mut buffer);
         let exchange = endpoint.poll_public_key_job().unwrap();
         endpoint.complete_public_key_job(now, exchange.run());
         while endpoint.poll_transmit().is_some() {}
         for datagram in &datagrams {
             buffer.clear();
             buffer.extend_from_slice(datagram);
-            endpoint.handle_datagram(now, route, &mut buffer);
+            endpoint.handle_datagram(now, path, &mut buffer);
         }
     });
     (counted, script)

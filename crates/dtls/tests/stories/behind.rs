@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dtls::{Admission, Route};
+use dtls::{Admission, Path};
 
 use crate::flood::{Crowd, at, fetch_cookie, port, sixteen_networks};
 use crate::support::World;
@@ -14,13 +14,13 @@ const LASTS: Duration = Duration::from_secs(100);
 const PER_SECOND: u64 = 1_000;
 
 /// Many ports of one host.
-fn one_address(n: u64) -> Route {
+fn one_address(n: u64) -> Path {
     at([192, 0, 2, 1], port(n))
 }
 
 /// Asks for a cookie and sends a hello with it. A fatal alert in the same datagram frees the slot at once.
-fn strike(script: &mut Script, route: Route, n: u64) {
-    fetch_cookie(script, route, n);
+fn strike(script: &mut Script, path: Path, n: u64) {
+    fetch_cookie(script, path, n);
     let hello = Raw::new(HANDSHAKE, 0, 1, &Piece::whole(1, 1, &script.hello.body()).bytes()).bytes();
     let alert = Raw::new(ALERT, 0, 2, &[2, 80]).bytes();
     script.give(&[hello, alert].concat());
@@ -29,7 +29,7 @@ fn strike(script: &mut Script, route: Route, n: u64) {
 }
 
 /// Handshake times of all devices, in order; `None` last.
-fn times(admission: Admission, flood: Option<fn(u64) -> Route>) -> Vec<Option<Duration>> {
+fn times(admission: Admission, flood: Option<fn(u64) -> Path>) -> Vec<Option<Duration>> {
     let world = World::new();
     let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
     script.endpoint.refuse_new(admission);
@@ -44,7 +44,7 @@ fn times(admission: Admission, flood: Option<fn(u64) -> Route>) -> Vec<Option<Du
     })
 }
 
-fn assert_unharmed(flood: fn(u64) -> Route) {
+fn assert_unharmed(flood: fn(u64) -> Path) {
     let (quiet, flooded) = (times(Admission::Open, None), times(Admission::Behind, Some(flood)));
     assert!(quiet.iter().all(Option::is_some), "{quiet:?}");
     assert!(flooded.iter().all(Option::is_some), "{flooded:?}");

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use dtls::{
     AlertDescription, ClientEvent, Closed, Direction, DropReason, Event, FragmentLength, HandshakeRefusal, RecordLimit,
-    Route,
 };
 
 use crate::support;
@@ -311,13 +310,13 @@ fn d106_such_alerts_are_limited_in_their_rate_by_address_and_in_all() {
     let world = World::new();
     let mut script = Script::unbegun(&world, world.endpoint(), of_dtls_1_3());
     let hello = script.hello.datagram(0, 77);
-    let Route::Address(mut path) = script.route;
+    let mut path = script.path;
     let own = path.peer;
     // An hour of hellos from one address, 20 a second, from one port after the other.
     let mut alerts = 0;
     for n in 0..72_000_u32 {
         path.peer = std::net::SocketAddr::new(own.ip(), 1_024 + u16::try_from(n % 60_000).unwrap());
-        script.route = Route::Address(path);
+        script.path = path;
         alerts += script.give(&hello).len();
         script.clock.elapsed += Duration::from_millis(50);
     }
@@ -329,7 +328,7 @@ fn d106_such_alerts_are_limited_in_their_rate_by_address_and_in_all() {
         for source in 0..100_000_u32 {
             path.peer.set_ip(std::net::IpAddr::V4(source.into()));
             datagram.copy_from_slice(&hello);
-            script.endpoint.handle_datagram(now, Route::Address(path), &mut datagram);
+            script.endpoint.handle_datagram(now, path, &mut datagram);
             alerts += usize::from(script.endpoint.poll_transmit().is_some());
         }
     });

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use dtls::{CookieKeys, DropReason, Endpoint, Event, HandshakeRefusal, Route};
+use dtls::{CookieKeys, DropReason, Endpoint, Event, HandshakeRefusal};
 
 use crate::support::forge::{HANDSHAKE, Piece, Raw, datagram, records};
 use crate::support::script::{Hello, Script};
-use crate::support::{Known, Pair, World, route};
+use crate::support::{Known, Pair, World, path};
 
 fn is_verify_request(answers: &[Vec<u8>]) -> bool {
     answers.len() == 1 && records(&answers[0])[0].handshake_type() == Some(3)
@@ -36,18 +36,18 @@ fn d32_a_cookie_from_another_address_or_for_another_hello_counts_as_none() {
     let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
     script.fetch_cookie();
     let datagram = script.hello.datagram(1, 1);
-    let here = script.route;
-    let Route::Address(path) = here;
+    let here = script.path;
+    let path = here;
     let mut other_port = path;
     other_port.peer.set_port(1);
     let mut other_ip = path;
     other_ip.peer.set_ip(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
     for elsewhere in [other_port, other_ip] {
-        script.route = Route::Address(elsewhere);
+        script.path = elsewhere;
         assert!(is_verify_request(&script.give(&datagram)));
         assert!(nothing_kept(&script.endpoint));
     }
-    script.route = here;
+    script.path = here;
     assert!(!is_verify_request(&script.give(&datagram)));
     assert_eq!(script.endpoint.counts().half_open, 1);
 }
@@ -211,7 +211,7 @@ fn d40_a_flood_of_hellos_from_one_address_leaves_other_sessions_alone() {
         let mut random = [7; 32];
         random[..4].copy_from_slice(&n.to_be_bytes());
         let datagram = Hello { random, ..hello.clone() }.datagram(0, u64::from(n));
-        pair.give_server_from(route(9), &datagram);
+        pair.give_server_from(path(9), &datagram);
     }
     assert_eq!(pair.endpoint.counts().half_open, 0);
     pair.assert_alive();
@@ -270,7 +270,7 @@ fn nothing_is_begun_while_draining_and_what_is_begun_goes_on() {
     let flight = script.honest_flight();
     script.give(&flight);
     assert!(script.is_established());
-    script.route = route(50_001);
+    script.path = path(50_001);
     assert!(script.give(&Hello::default().datagram(0, 0)).is_empty());
     assert_eq!(script.endpoint.drops().count(DropReason::Draining), 1);
     assert!(script.events.iter().all(|event| !matches!(event, Event::Refused { .. })));

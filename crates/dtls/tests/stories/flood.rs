@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use dtls::{Client, Event, HandshakeRefusal, HandshakeType, Path, Route, SocketIndex};
+use dtls::{Client, Event, HandshakeRefusal, HandshakeType, Path, SocketIndex};
 
 use crate::support::forge::{HANDSHAKE, Piece, Raw, records};
 use crate::support::script::{Hello, Script};
@@ -18,14 +18,14 @@ const PLENTY: usize = 4_096;
 const SCARCE: usize = 512;
 const ONE_WAY: Duration = Duration::from_millis(100);
 
-pub(crate) fn at(address: [u8; 4], port: u16) -> Route {
-    Route::Address(Path { peer: SocketAddr::from((address, port)), local: None, socket: SocketIndex(0) })
+pub(crate) fn at(address: [u8; 4], port: u16) -> Path {
+    Path { peer: SocketAddr::from((address, port)), local: None, socket: SocketIndex(0) }
 }
 
 /// A device on a link that loses one datagram in ten, each way; the same ones in each run.
 pub(crate) struct Device {
     client: Client<Known>,
-    route: Route,
+    path: Path,
     pub(crate) begins: Duration,
     to_server: VecDeque<(Duration, Vec<u8>)>,
     to_client: VecDeque<(Duration, Vec<u8>)>,
@@ -37,10 +37,10 @@ pub(crate) struct Device {
 
 impl Device {
     /// One that begins now, with this timer.
-    pub(crate) fn new(script: &Script, world: &World, route: Route, timer: Duration, seed: u64) -> Self {
+    pub(crate) fn new(script: &Script, world: &World, path: Path, timer: Duration, seed: u64) -> Self {
         Self {
             client: world.client_with(&script.clock, |config| config.retransmission_initial = timer),
-            route,
+            path,
             begins: script.clock.elapsed,
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
@@ -71,7 +71,7 @@ struct Flood {
     sends: Sent,
     per_second: u64,
     /// Of the n-th handshake.
-    source: fn(u64) -> Route,
+    source: fn(u64) -> Path,
 }
 
 #[derive(Clone, Copy)]
@@ -83,19 +83,19 @@ enum Sent {
 }
 
 /// 10,000 networks, each in a /16 of its own.
-fn everywhere(n: u64) -> Route {
+fn everywhere(n: u64) -> Path {
     let [.., a, b] = (n * 7_919 % 10_000).to_be_bytes();
     at([11 + a, b, 1, 1], port(n))
 }
 
 /// Sixteen hosts in sixteen /24s, four in each of four /16s: none of them holds more than its share when they hold every slot.
-pub(crate) fn sixteen_networks(n: u64) -> Route {
+pub(crate) fn sixteen_networks(n: u64) -> Path {
     let [.., n_16] = (n % 16).to_be_bytes();
     at([11, n_16 % 4, n_16 / 4 * 64, 1], port(n / 16))
 }
 
 /// 256 hosts, four in each of 64 /16s: none holds more than a sixteenth of its share then.
-fn many_networks(n: u64) -> Route {
+fn many_networks(n: u64) -> Path {
     let [.., n_256] = (n % 256).to_be_bytes();
     at([11, n_256 % 64, n_256 / 64 * 64, 1], port(n / 256))
 }
@@ -164,8 +164,8 @@ impl Crowd {
         for n in 0..40_u16 {
             script.clock.elapsed = self.begins_within * u32::from(n) / 40;
             let timer = Duration::from_secs(if n % 2 == 0 { 1 } else { 9 });
-            let route = at([100, 64 + n.to_be_bytes()[1], 0, 1], 5_000);
-            let device = Device::new(script, world, route, timer, u64::from(n) + 9);
+            let path = at([100, 64 + n.to_be_bytes()[1], 0, 1], 5_000);
+            let device = Device::new(script, world, path, timer, u64::from(n) + 9);
             devices.push(Device { silent: self.silent.clone(), ..device });
         }
         script.clock.elapsed = Duration::ZERO;
@@ -188,9 +188,9 @@ impl Crowd {
     }
 }
 
-/// Asks for a cookie from `route`, with the n-th random, and leaves the hello that has it in the script.
-pub(crate) fn fetch_cookie(script: &mut Script, route: Route, n: u64) {
-    script.route = route;
+/// Asks for a cookie from `path`, with the n-th random, and leaves the hello that has it in the script.
+pub(crate) fn fetch_cookie(script: &mut Script, path: Path, n: u64) {
+    script.path = path;
     let mut random = [3; 32];
     random[..8].copy_from_slice(&n.to_be_bytes());
     script.hello = Hello { random, ..Hello::default() };
@@ -200,8 +200,8 @@ pub(crate) fn fetch_cookie(script: &mut Script, route: Route, n: u64) {
     script.hello.cookie = request.body[3..].to_vec();
 }
 
-fn begin(script: &mut Script, route: Route, n: u64, sends: Sent) {
-    fetch_cookie(script, route, n);
+fn begin(script: &mut Script, path: Path, n: u64, sends: Sent) {
+    fetch_cookie(script, path, n);
     match sends {
         Sent::Fragments => {
             let first = Piece::whole(1, 1, &script.hello.body()).fragments(70).remove(0);
@@ -220,7 +220,7 @@ pub(crate) fn step(script: &mut Script, device: &mut Device, now: Duration) {
     }
     device.fetch(now);
     while let Some((_, datagram)) = device.to_server.pop_front_if(|(arrives, _)| *arrives <= now) {
-        script.route = device.route;
+        script.path = device.path;
         for answer in script.give(&datagram) {
             if !device.loses() {
                 device.to_client.push_back((now + ONE_WAY, answer));
@@ -241,8 +241,8 @@ pub(crate) fn step(script: &mut Script, device: &mut Device, now: Duration) {
 
 /// What the server repeats by itself.
 pub(crate) fn deliver(script: &mut Script, devices: &mut [Device], now: Duration) {
-    while let Some((route, bytes)) = script.endpoint.poll_transmit().map(|one| (one.route, one.bytes.to_vec())) {
-        let of_route = |device: &&mut Device| device.route == route;
+    while let Some((path, bytes)) = script.endpoint.poll_transmit().map(|one| (one.path, one.bytes.to_vec())) {
+        let of_route = |device: &&mut Device| device.path == path;
         if let Some(device) = devices.iter_mut().find(of_route)
             && !device.loses()
         {
@@ -275,8 +275,8 @@ fn d86_first_fragments_that_take_every_slot_keep_no_device_out() {
 fn d86_a_first_fragment_holds_its_slot_for_twelve_seconds_and_no_longer() {
     let world = World::new();
     let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
-    let route = script.route;
-    begin(&mut script, route, 1, Sent::Fragments);
+    let path = script.path;
+    begin(&mut script, path, 1, Sent::Fragments);
     let began = script.clock.elapsed;
     let mut at = |millis: u64| {
         script.clock.elapsed = began + Duration::from_millis(millis);

@@ -186,8 +186,8 @@ fn only_what_was_offered_is_answered_and_no_session_id() {
 fn a_refusal_tells_what_was_offered() {
     let hello = Hello { suites: vec![0xC02C], ..Hello::default() }.with(0, &[0, 7, 0, 0, 4, b'h', b'o', b's', b't']);
     let script = Script::begin(&World::new(), hello);
-    let Some(Event::Refused { offered, route, .. }) = script.events.first() else { panic!("{:?}", script.events) };
-    assert_eq!(*route, script.route);
+    let Some(Event::Refused { offered, path, .. }) = script.events.first() else { panic!("{:?}", script.events) };
+    assert_eq!(*path, script.path);
     assert_eq!(offered.suites, [0xC02C]);
     assert_eq!(offered.groups, [23]);
     assert_eq!(offered.signature_algorithms, [0x0403]);

@@ -3,29 +3,29 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dtls::{Closed, DropReason, Event, Occupation, Path, Route, SessionCounts, SocketIndex};
+use dtls::{Closed, DropReason, Event, Occupation, Path, SessionCounts, SocketIndex};
 
 use crate::support;
 use crate::support::script::{Hello, Script};
-use crate::support::{Pair, World, route};
+use crate::support::{Pair, World, path};
 
 /// A hello of its own for each port, as far as the server's flight.
 fn knock(script: &mut Script, port: u16) {
-    knock_from(script, route(port));
+    knock_from(script, path(port));
 }
 
 /// A peer of the n-th network.
-fn network(n: u16) -> Route {
+fn network(n: u16) -> Path {
     let peer = SocketAddr::from(([198, n.to_be_bytes()[1], 1, 1], n));
-    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+    Path { peer, local: None, socket: SocketIndex(0) }
 }
 
-fn knock_from(script: &mut Script, route: Route) {
-    knock_with(script, route, route.peer().port().to_be_bytes()[1]);
+fn knock_from(script: &mut Script, path: Path) {
+    knock_with(script, path, path.peer.port().to_be_bytes()[1]);
 }
 
-fn knock_with(script: &mut Script, route: Route, random: u8) {
-    script.route = route;
+fn knock_with(script: &mut Script, path: Path, random: u8) {
+    script.path = path;
     script.hello = Hello { random: [random; 32], ..Hello::default() };
     script.message_seq = 0;
     script.record_sequence = 0;
@@ -74,7 +74,7 @@ fn the_longest_idle_session_gives_its_place_to_an_authenticated_peer() {
     assert_eq!(script.endpoint.counts().established, 2);
     // Nobody has been idle for ten seconds yet: the third waits.
     script.clock.elapsed += Duration::from_secs(3);
-    script.route = route(3);
+    script.path = path(3);
     script.hello.cookie.clear();
     script.message_seq = 0;
     script.fetch_cookie();
@@ -110,7 +110,7 @@ fn d46_d88_one_network_may_fill_all_slots_and_gives_back_what_others_want() {
     knock_from(&mut script, network(2));
     assert_eq!(script.endpoint.counts().half_open, 8);
     let displaced = script.events.iter().filter_map(|event| match event {
-        Event::Refused { refusal: dtls::HandshakeRefusal::Displaced, route, .. } => Some(route.peer().port()),
+        Event::Refused { refusal: dtls::HandshakeRefusal::Displaced, path, .. } => Some(path.peer.port()),
         _ => None,
     });
     assert_eq!(displaced.collect::<Vec<_>>().len(), 2);
@@ -138,7 +138,7 @@ fn d46_a_client_that_begins_anew_keeps_its_slot_under_pressure() {
     assert_eq!(script.endpoint.counts().half_open, 4);
     script.clock.elapsed += Duration::from_millis(500);
     // Every slot is taken, and the client's network holds more than its share. It takes nobody's place but its own.
-    knock_with(&mut script, route(2), 0xAA);
+    knock_with(&mut script, path(2), 0xAA);
     assert_eq!(script.endpoint.counts().half_open, 4, "{:?}", script.endpoint.drops());
     let flight = script.honest_flight();
     script.give(&flight);
@@ -167,7 +167,7 @@ fn fewer_sessions_in_a_new_configuration_shut_nobody_out_who_has_a_place() {
     // A device comes back to its session, then another one takes the place of the longest idle one.
     for port in [3, 30] {
         script.events.clear();
-        knock_with(&mut script, route(port), 0xAA);
+        knock_with(&mut script, path(port), 0xAA);
         let flight = script.honest_flight();
         script.give(&flight);
         let established = |event: &Event<_>| matches!(event, Event::Established { .. });
@@ -206,7 +206,7 @@ fn a_session_in_the_middle_of_an_enrolment_is_never_evicted() {
     let other = script.endpoint.sessions().find(|session| *session != busy).unwrap();
     script.endpoint.occupy(script.clock.now(), other, Occupation::Busy);
     script.clock.elapsed += Duration::from_secs(100);
-    script.route = route(4);
+    script.path = path(4);
     script.hello.cookie.clear();
     script.message_seq = 0;
     script.fetch_cookie();
@@ -266,14 +266,14 @@ fn sessions_expire_in_the_order_of_their_last_words() {
         knock(&mut script, port);
         let flight = script.honest_flight();
         script.give(&flight);
-        forgers.push((script.route, script.forger()));
+        forgers.push((script.path, script.forger()));
         let Some(Event::Established { session, .. }) = script.events.last() else { panic!("{:?}", script.events) };
         sessions.push(*session);
         script.clock.elapsed += Duration::from_secs(10);
     }
     // The first and the third speak again.
     for at in [0, 2] {
-        script.route = forgers[at].0;
+        script.path = forgers[at].0;
         let data = forgers[at].1.seal(support::forge::APPLICATION_DATA, 1, b"still here");
         script.give(&data);
         script.clock.elapsed += Duration::from_secs(1);
@@ -307,7 +307,7 @@ fn a_job_of_a_handshake_that_is_gone_is_left_out() {
     let taken = script.endpoint.poll_public_key_job().unwrap();
     script.wait_out();
     // Its slot has another tenant by the time that the result comes.
-    script.route = route(2);
+    script.path = path(2);
     script.message_seq = 0;
     script.record_sequence = 0;
     script.hello.cookie.clear();

@@ -6,7 +6,7 @@ use dtls::{DropReason, PublicKeySteps};
 
 use crate::support::forge::{ALERT, Raw};
 use crate::support::script::{Hello, Script};
-use crate::support::{World, route};
+use crate::support::{World, path};
 
 /// What 300 copies brought.
 struct Bought {
@@ -117,7 +117,7 @@ fn d85_ten_thousand_devices_behind_one_address_are_all_served_at_once() {
     let (_world, mut script) = script_of(PublicKeySteps::Suspended);
     // Each gets its step; which of them finish is a matter of slots, which are given back.
     for port in 1..=10_000 {
-        script.route = route(port);
+        script.path = path(port);
         cookied(&mut script, 7);
         let hello = script.hello.datagram(1, 1);
         script.give(&hello);

@@ -126,7 +126,7 @@ fn d07_messages_in_the_wrong_epoch_do_not_count() {
     // And a ClientHello of epoch 1 from nobody begins nothing.
     let mut hello = Raw::new(HANDSHAKE, 1, 0, &Piece::whole(1, 0, &script.hello.body()).bytes());
     hello.sequence = 9;
-    script.route = support::route(50_001);
+    script.path = support::path(50_001);
     assert!(script.give(&hello.bytes()).is_empty());
 }
 

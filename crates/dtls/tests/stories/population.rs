@@ -56,7 +56,7 @@ fn d90_timers_of_handshakes_that_run_out_in_one_instant_are_served_part_by_part(
     let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
     for n in 0..HANDSHAKES {
         let [a, b] = n.to_be_bytes();
-        script.route = at([11 + a, b, 1, 1], 5_000);
+        script.path = at([11 + a, b, 1, 1], 5_000);
         script.hello = Hello::default();
         script.fetch_cookie();
         let hello = script.hello.datagram(1, 1);
@@ -72,7 +72,7 @@ fn d90_timers_of_handshakes_that_run_out_in_one_instant_are_served_part_by_part(
         calls += 1;
         let mut of_this_call = BTreeSet::new();
         while let Some(transmit) = script.endpoint.poll_transmit() {
-            of_this_call.insert(transmit.route.peer());
+            of_this_call.insert(transmit.path.peer);
         }
         assert!(of_this_call.len() <= AT_MOST, "{} in one call", of_this_call.len());
         repeated.extend(of_this_call);

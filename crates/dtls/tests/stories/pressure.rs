@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dtls::{Client, DropReason, Endpoint, Event, HandshakeRefusal, HandshakeType, PublicKeySteps, Route};
+use dtls::{Client, DropReason, Endpoint, Event, HandshakeRefusal, HandshakeType, Path, PublicKeySteps};
 
 use crate::flood::at;
 use crate::support::forge::{HANDSHAKE, datagram};
@@ -35,7 +35,7 @@ fn run_jobs(script: &mut Script) {
 
 /// A newcomer, from a network of its own, sends a hello with a good cookie.
 fn arrive(script: &mut Script, n: u8) {
-    script.route = at([10 + n, 0, 0, 1], 5_000);
+    script.path = at([10 + n, 0, 0, 1], 5_000);
     script.hello = Hello { random: [n; 32], ..Hello::default() };
     (script.message_seq, script.record_sequence) = (0, 0);
     script.transcript.clear();
@@ -62,9 +62,9 @@ fn wrong(script: &Script) -> Vec<u8> {
 }
 
 /// Where the handshakes stood that gave way.
-fn displaced(script: &Script) -> Vec<Route> {
+fn displaced(script: &Script) -> Vec<Path> {
     let of = |event: &_| match event {
-        Event::Refused { route, refusal: HandshakeRefusal::Displaced, .. } => Some(*route),
+        Event::Refused { path, refusal: HandshakeRefusal::Displaced, .. } => Some(*path),
         _ => None,
     };
     script.events.iter().filter_map(of).collect()
@@ -77,16 +77,16 @@ fn d87_a_certificate_verify_that_nobody_has_verified_is_no_proof() {
     arrive(&mut script, 1);
     let finished = go_on(&mut script, Script::sign);
     run_jobs(&mut script);
-    let honest = script.route;
+    let honest = script.path;
     // The younger one: were both alike, the older would go.
     script.clock.elapsed += Duration::from_millis(20);
     arrive(&mut script, 2);
     go_on(&mut script, wrong);
-    let thief = script.route;
+    let thief = script.path;
     script.clock.elapsed += AGE;
     arrive(&mut script, 3);
     assert_eq!(displaced(&script), [thief]);
-    script.route = honest;
+    script.path = honest;
     script.give(&finished);
     assert!(script.is_established(), "{:?}", script.events);
 }
@@ -116,8 +116,8 @@ fn cottage(world: &World) -> Script {
 }
 
 /// Gives the server what the client has to say; gives back what it answered.
-fn say(script: &mut Script, client: &mut Client<Known>, route: Route) -> Vec<Vec<u8>> {
-    script.route = route;
+fn say(script: &mut Script, client: &mut Client<Known>, path: Path) -> Vec<Vec<u8>> {
+    script.path = path;
     let mut answers = Vec::new();
     while let Some(datagram) = client.poll_transmit().map(<[u8]>::to_vec) {
         answers.extend(script.give(&datagram));
@@ -151,10 +151,10 @@ fn run_until(script: &mut Script, due: Instant) {
 }
 
 /// Until both ends are silent.
-fn converse(script: &mut Script, client: &mut Client<Known>, route: Route) -> Vec<PeerEvent> {
+fn converse(script: &mut Script, client: &mut Client<Known>, path: Path) -> Vec<PeerEvent> {
     let mut events = Vec::new();
     loop {
-        let answers = say(script, client, route);
+        let answers = say(script, client, path);
         if answers.is_empty() {
             return events;
         }
@@ -166,20 +166,20 @@ fn converse(script: &mut Script, client: &mut Client<Known>, route: Route) -> Ve
 fn d87_a_displaced_client_that_lacks_the_flight_repeats_its_hello_and_is_served() {
     for timer in [1, 9] {
         let world = World::new();
-        let (mut script, route) = (cottage(&world), at([100, 64, 0, 1], 5_000));
+        let (mut script, path) = (cottage(&world), at([100, 64, 0, 1], 5_000));
         let timer = Duration::from_secs(timer);
         let mut client = world.client_with(&script.clock, |config| config.retransmission_initial = timer);
-        let request = say(&mut script, &mut client, route);
+        let request = say(&mut script, &mut client, path);
         hear(&script, &mut client, request);
-        let lost = say(&mut script, &mut client, route);
+        let lost = say(&mut script, &mut client, path);
         assert!(!lost.is_empty());
         script.clock.elapsed += AGE;
         arrive(&mut script, 1);
-        assert_eq!(displaced(&script), [route]);
+        assert_eq!(displaced(&script), [path]);
         let established = |event: &_| matches!(event, PeerEvent::Established { .. });
         while client.facts().is_none() {
             assert_eq!(wait(&mut script, &mut client).len(), 0, "it does not give up");
-            let events = converse(&mut script, &mut client, route);
+            let events = converse(&mut script, &mut client, path);
             assert!(events.iter().all(established), "{events:?}");
         }
         assert!(script.clock.elapsed <= Duration::from_secs(15), "{:?}", script.clock.elapsed);
@@ -189,20 +189,20 @@ fn d87_a_displaced_client_that_lacks_the_flight_repeats_its_hello_and_is_served(
 #[test]
 fn d87_a_displaced_client_that_has_the_flight_gives_up_by_its_timers_and_is_served_when_it_begins_anew() {
     let world = World::new();
-    let (mut script, route) = (cottage(&world), at([100, 64, 0, 1], 5_000));
+    let (mut script, path) = (cottage(&world), at([100, 64, 0, 1], 5_000));
     let mut client = world.client_with(&script.clock, |_| {});
-    let request = say(&mut script, &mut client, route);
+    let request = say(&mut script, &mut client, path);
     hear(&script, &mut client, request);
-    let flight = say(&mut script, &mut client, route);
+    let flight = say(&mut script, &mut client, path);
     hear(&script, &mut client, flight);
     // Its own flight is lost.
     while client.poll_transmit().is_some() {}
     script.clock.elapsed += AGE;
     arrive(&mut script, 1);
-    assert_eq!(displaced(&script), [route]);
+    assert_eq!(displaced(&script), [path]);
     let failed = loop {
         let events = wait(&mut script, &mut client);
-        assert_eq!(say(&mut script, &mut client, route).len(), 0, "nobody knows what it repeats");
+        assert_eq!(say(&mut script, &mut client, path).len(), 0, "nobody knows what it repeats");
         if !events.is_empty() {
             break events;
         }
@@ -214,7 +214,7 @@ fn d87_a_displaced_client_that_has_the_flight_gives_up_by_its_timers_and_is_serv
     assert!(script.endpoint.drops().count(DropReason::NoAssociation) >= 7, "{:?}", script.endpoint.drops());
     assert!(script.clock.elapsed <= Duration::from_secs(180), "{:?}", script.clock.elapsed);
     let mut again = world.client_with(&script.clock, |_| {});
-    converse(&mut script, &mut again, route);
+    converse(&mut script, &mut again, path);
     assert!(again.facts().is_some() && script.is_established());
 }
 
@@ -223,11 +223,11 @@ fn d87_a_client_of_another_make_that_was_displaced_begins_anew_from_the_same_por
     let world = World::new();
     let mut script = cottage(&world);
     arrive(&mut script, 1);
-    let (route, flight) = (script.route, script.honest_flight());
+    let (path, flight) = (script.path, script.honest_flight());
     script.clock.elapsed += AGE;
     arrive(&mut script, 2);
-    assert_eq!(displaced(&script), [route]);
-    script.route = route;
+    assert_eq!(displaced(&script), [path]);
+    script.path = path;
     assert_eq!(script.give(&flight).len(), 0);
     assert!(!script.is_established());
     // It does not wait for its timers, and says hello as if nothing had been.
@@ -254,7 +254,7 @@ fn d86_an_answered_handshake_keeps_its_slot_for_the_whole_deadline_and_under_pre
 
     let mut script = cottage(&world);
     arrive(&mut script, 1);
-    let (first, began) = (script.route, script.clock.now().mono);
+    let (first, began) = (script.path, script.clock.now().mono);
     run_until(&mut script, began + Duration::from_millis(2_900));
     arrive(&mut script, 2);
     assert_eq!(displaced(&script).len(), 0);

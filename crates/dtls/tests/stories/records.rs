@@ -125,7 +125,7 @@ fn d10_at_the_limit_of_forgeries_the_session_ends_in_silence() {
     let now = pair.clock.now();
     for _ in 0..(1 << 20) - 1 {
         datagram.copy_from_slice(&forged);
-        pair.endpoint.handle_datagram(now, pair.route, &mut datagram);
+        pair.endpoint.handle_datagram(now, pair.path, &mut datagram);
     }
     assert_eq!(pair.endpoint.counts().established, 1);
     pair.give_server(&forged);
@@ -200,7 +200,7 @@ fn d71_records_from_another_address_are_never_accepted() {
     let mut pair = Pair::established(&World::new());
     pair.client_sends(b"elsewhere");
     let genuine = pair.to_server.pop_front().unwrap();
-    pair.give_server_from(support::route(40_001), &genuine);
+    pair.give_server_from(support::path(40_001), &genuine);
     assert!(pair.server_received.is_empty());
     assert_eq!(pair.endpoint.drops().count(DropReason::NoAssociation), 1);
 }
@@ -213,7 +213,7 @@ fn d66_an_alert_from_another_address_does_not_abort_a_handshake() {
     pair.step();
     pair.step();
     assert_eq!(pair.endpoint.counts().half_open, 1);
-    pair.give_server_from(support::route(40_001), &Raw::new(ALERT, 0, 0, &[2, 40]).bytes());
+    pair.give_server_from(support::path(40_001), &Raw::new(ALERT, 0, 0, &[2, 40]).bytes());
     pair.run();
     assert!(pair.is_established());
 }

@@ -8,7 +8,7 @@ use crate::support::forge::{APPLICATION_DATA, HANDSHAKE, Raw, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{Pair, World};
 
-/// No device is faster, and within half a second no route buys a second flight (D85).
+/// No device is faster, and within half a second no path buys a second flight (D85).
 const REBOOT: Duration = Duration::from_millis(500);
 
 #[test]

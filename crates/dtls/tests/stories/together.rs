@@ -11,7 +11,7 @@ use dtls::{
 };
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 
-use crate::support::{Clock, Known, SystemRandom, World, identity, identity_and_key, route};
+use crate::support::{Clock, Known, SystemRandom, World, identity, identity_and_key, path};
 
 /// What a client is, and so what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -152,9 +152,9 @@ impl Crowd {
                 return job;
             }
             let mut datagram = self.clients[client].1.poll_transmit().expect("a client that goes on").to_vec();
-            self.endpoint.handle_datagram(now, route(port), &mut datagram);
+            self.endpoint.handle_datagram(now, path(port), &mut datagram);
             while let Some(transmit) = self.endpoint.poll_transmit() {
-                assert_eq!(transmit.route, route(port));
+                assert_eq!(transmit.path, path(port));
                 let mut datagram = transmit.bytes.to_vec();
                 self.clients[client].1.handle_datagram(now, &mut datagram);
             }
@@ -172,7 +172,7 @@ impl Crowd {
         let judgement = self.step(client);
         while let Some(datagram) = self.clients[client].1.poll_transmit() {
             let mut datagram = datagram.to_vec();
-            self.endpoint.handle_datagram(self.clock.now(), route(u16::try_from(client).unwrap()), &mut datagram);
+            self.endpoint.handle_datagram(self.clock.now(), path(u16::try_from(client).unwrap()), &mut datagram);
         }
         judgement
     }
@@ -203,11 +203,11 @@ fn judged_together(order: &[usize]) -> BTreeMap<Kind, Result<(), HandshakeRefusa
     let mut ends = BTreeMap::new();
     while let Some(event) = crowd.endpoint.poll_event() {
         let (from, end) = match event {
-            Event::Established { route, .. } => (route, Ok(())),
-            Event::Refused { route, refusal, .. } => (route, Err(refusal)),
+            Event::Established { path, .. } => (path, Ok(())),
+            Event::Refused { path, refusal, .. } => (path, Err(refusal)),
             _ => panic!("neither established nor refused"),
         };
-        assert!(ends.insert(crowd.clients[usize::from(from.peer().port())].0, end).is_none());
+        assert!(ends.insert(crowd.clients[usize::from(from.peer.port())].0, end).is_none());
     }
     ends
 }

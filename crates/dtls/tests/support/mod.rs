@@ -16,8 +16,7 @@ use std::time::{Duration, Instant};
 
 use dtls::{
     CertificateFault, Client, ClientConfig, ClientEvent, CookieKeys, EcdsaPublicKey, EcdsaSigningKey, Endpoint, Event,
-    Identity, NamedCurve, Now, Observer, Path, Random, Route, ServerConfig, SocketIndex, TraceEvent, UnixTime,
-    VerifyPeer,
+    Identity, NamedCurve, Now, Observer, Path, Random, ServerConfig, SocketIndex, TraceEvent, UnixTime, VerifyPeer,
 };
 use ring::rand::SecureRandom;
 
@@ -147,12 +146,12 @@ impl Clock {
     }
 }
 
-pub fn route(port: u16) -> Route {
-    Route::Address(Path {
+pub fn path(port: u16) -> Path {
+    Path {
         peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), port),
         local: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254))),
         socket: SocketIndex(0),
-    })
+    }
 }
 
 /// The identities of both ends.
@@ -215,7 +214,7 @@ pub struct Pair {
     pub clock: Clock,
     pub endpoint: Endpoint<Known>,
     pub client: Client<Known>,
-    pub route: Route,
+    pub path: Path,
     pub to_server: VecDeque<Vec<u8>>,
     pub to_client: VecDeque<Vec<u8>>,
     pub server_events: Vec<ServerEvent>,
@@ -238,7 +237,7 @@ impl Pair {
             clock,
             endpoint,
             client,
-            route: route(40_000),
+            path: path(40_000),
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
             server_events: Vec::new(),
@@ -272,7 +271,7 @@ impl Pair {
         }
         while let Some(transmit) = self.endpoint.poll_transmit() {
             let bytes = transmit.bytes.to_vec();
-            if transmit.route == self.route {
+            if transmit.path == self.path {
                 self.sent.push((Way::ToClient, bytes.clone()));
                 self.to_client.push_back(bytes);
             }
@@ -280,12 +279,12 @@ impl Pair {
     }
 
     pub fn give_server(&mut self, datagram: &[u8]) {
-        self.give_server_from(self.route, datagram);
+        self.give_server_from(self.path, datagram);
     }
 
-    pub fn give_server_from(&mut self, route: Route, datagram: &[u8]) {
+    pub fn give_server_from(&mut self, path: Path, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
-        self.endpoint.handle_datagram(self.clock.now(), route, &mut datagram);
+        self.endpoint.handle_datagram(self.clock.now(), path, &mut datagram);
         while let Some(event) = self.endpoint.poll_event() {
             if let Event::Data { plaintext, .. } = &event {
                 self.server_received.push(datagram[plaintext.clone()].to_vec());
@@ -407,7 +406,7 @@ pub struct Notebook {
 }
 
 impl Observer for Notebook {
-    fn observe(&self, _at: Now, _route: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, _at: Now, _path: Option<Path>, event: &TraceEvent<'_>) {
         if let TraceEvent::Secrets { client_random, master_secret } = event {
             self.secrets.lock().unwrap().push((**client_random, **master_secret));
         }

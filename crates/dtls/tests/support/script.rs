@@ -7,7 +7,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 
 use super::forge::{CHANGE_CIPHER_SPEC, Forger, HANDSHAKE, Piece, Raw, datagram, prf, records};
-use super::{Clock, Known, World, route};
+use super::{Clock, Known, World, path};
 
 /// An extension: type and content.
 pub type Extension = (u16, Vec<u8>);
@@ -93,7 +93,7 @@ pub struct Script {
     pub clock: Clock,
     pub endpoint: Endpoint<Known>,
     pub hello: Hello,
-    pub route: dtls::Route,
+    pub path: dtls::Path,
     pub transcript: Vec<u8>,
     pub message_seq: u16,
     pub record_sequence: u64,
@@ -125,7 +125,7 @@ impl Script {
             clock: Clock::new(),
             endpoint,
             hello,
-            route: route(50_000),
+            path: path(50_000),
             transcript: Vec::new(),
             message_seq: 0,
             record_sequence: 0,
@@ -180,7 +180,7 @@ impl Script {
     /// Gives the server a datagram; gives back what it answered.
     pub fn give(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut bytes = bytes.to_vec();
-        self.endpoint.handle_datagram(self.clock.now(), self.route, &mut bytes);
+        self.endpoint.handle_datagram(self.clock.now(), self.path, &mut bytes);
         self.events.extend(std::iter::from_fn(|| self.endpoint.poll_event()));
         let mut answers = Vec::new();
         while let Some(transmit) = self.endpoint.poll_transmit() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::ShownDevice;
-use dtls::{Route, SessionCounts};
+use dtls::{Path, SessionCounts};
 
 use crate::reason::{Reason, Stage};
 use crate::resources::Resource;
@@ -112,7 +112,7 @@ impl fmt::Display for Success {
 
 impl Attempt {
     pub(super) fn success(
-        route: Route,
+        path: Path,
         device: Option<ShownDevice>,
         success: Success,
         offered: Cow<'static, str>,
@@ -124,7 +124,7 @@ impl Attempt {
             Success::Function(Resource::SimpleEnroll | Resource::SimpleReenroll) => Stage::Issuance,
         };
         Attempt {
-            peer: route.peer(),
+            peer: path.peer,
             device,
             profile: None,
             stage,
@@ -139,14 +139,14 @@ impl Attempt {
     }
 
     pub(super) fn refusal(
-        route: Route,
+        path: Path,
         device: Option<ShownDevice>,
         reason: Reason,
         offered: Cow<'static, str>,
         elapsed: Duration,
     ) -> Attempt {
         Attempt {
-            peer: route.peer(),
+            peer: path.peer,
             device,
             profile: None,
             stage: reason.stage(),

@@ -258,9 +258,9 @@ impl Server {
         got: (Resource, Option<ShownDevice>),
         elapsed: Duration,
     ) {
-        if let Some(route) = self.endpoint.route(session) {
+        if let Some(path) = self.endpoint.path(session) {
             let (resource, device) = got;
-            let attempt = Attempt::success(route, device, Success::Function(resource), "".into(), elapsed);
+            let attempt = Attempt::success(path, device, Success::Function(resource), "".into(), elapsed);
             let profile = Some(Arc::clone(profile.shared_name()));
             self.outputs.push_back(Output::Attempt(Attempt { profile, ..attempt }));
         }
@@ -301,11 +301,11 @@ impl Server {
             }
             _ => self.counters.requests_refused += 1,
         }
-        if let Some(route) = self.endpoint.route(session) {
-            let mut attempt = Attempt::refusal(route, device, reason, offered, elapsed);
+        if let Some(path) = self.endpoint.path(session) {
+            let mut attempt = Attempt::refusal(path, device, reason, offered, elapsed);
             attempt.detail = detail.map(|detail| detail.into());
             attempt.profile = profile;
-            self.report(now, route, attempt);
+            self.report(now, path, attempt);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use coap::Message;
-use dtls::{Direction, Route, TraceEvent};
+use dtls::{Direction, TraceEvent};
 
 use super::{AlertText, CodeText, Line, OPTIONS_SHOWN_MAX, OptionValue, Totals, Traffic, level_name};
 
@@ -13,7 +13,7 @@ pub(super) fn write(line: &Line<'_, '_>, out: &mut dyn fmt::Write) -> fmt::Resul
         return Ok(());
     }
     write!(out, "{{\"t\":{:.6}", line.since.as_secs_f64())?;
-    if let Some(Route::Address(path)) = line.route {
+    if let Some(path) = line.path {
         write!(out, ",\"peer\":\"{}\"", path.peer)?;
     }
     match line.event {

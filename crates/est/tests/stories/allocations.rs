@@ -8,10 +8,10 @@ use crate::support::raw::{Ask, GET, Raw};
 fn allocations(world: &mut World, raw: &mut Raw, message: &[u8]) -> u64 {
     raw.dtls.send(world.now, message).unwrap();
     let mut datagram = raw.dtls.poll_transmit().unwrap().to_vec();
-    let (server, now, route) = (&mut world.server, world.now, raw.route);
+    let (server, now, path) = (&mut world.server, world.now, raw.path);
     let mut answers = 0;
     let counted = allocation_counter::measure(|| {
-        server.handle_datagram(now, route, &mut datagram);
+        server.handle_datagram(now, path, &mut datagram);
         while server.poll_transmit().is_some() {
             answers += 1;
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use authority::ShownDevice;
 use dtls::{Direction, FragmentLength, RecordLimit, Suite, TraceEvent};
-use est::{Attempt, Now, Reason, Route};
+use est::{Attempt, Now, Path, Reason};
 
 use crate::support::World;
 use crate::support::raw::Raw;
@@ -30,7 +30,7 @@ struct Heard {
 }
 
 impl dtls::Observer for Ear {
-    fn observe(&self, _: Now, _: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, _: Now, _: Option<Path>, event: &TraceEvent<'_>) {
         let mut heard = self.0.lock().unwrap();
         match event {
             TraceEvent::Secrets { client_random, master_secret } => {
@@ -78,7 +78,7 @@ impl Scene {
     /// Says this under the device's keys; what was told of it.
     fn say(&mut self, content_type: u8, plaintext: &[u8]) -> Vec<Attempt> {
         let mut datagram = self.forger.seal(content_type, FAR, plaintext);
-        self.world.server.handle_datagram(self.world.now, self.raw.route, &mut datagram);
+        self.world.server.handle_datagram(self.world.now, self.raw.path, &mut datagram);
         self.world.serve();
         std::mem::take(&mut self.world.attempts)
     }
@@ -92,7 +92,7 @@ impl Scene {
 fn one_refusal(attempts: &[Attempt]) -> (Reason, &Attempt) {
     let [attempt] = attempts else { panic!("{attempts:?}") };
     assert_eq!(attempt.device.as_ref().map(ShownDevice::to_string).as_deref(), Some("000001"), "{attempt:?}");
-    assert_eq!(attempt.peer, World::route(1).peer());
+    assert_eq!(attempt.peer, World::path(1).peer);
     assert!(attempt.claimed.is_none());
     (attempt.reason().unwrap(), attempt)
 }
@@ -150,12 +150,12 @@ fn d104_who_gives_its_place_to_another_is_told_of() {
     let mut client = dtls::Client::new(Arc::new(dtls), Arc::new(crate::support::TestRandom), world.now);
     while client.facts().is_none() {
         let mut datagram = client.poll_transmit().unwrap().to_vec();
-        world.server.handle_datagram(world.now, World::route(2), &mut datagram);
+        world.server.handle_datagram(world.now, World::path(2), &mut datagram);
         world.serve();
-        while let Some((route, mut answer)) =
-            world.server.poll_transmit().map(|transmit| (transmit.route, transmit.bytes.to_vec()))
+        while let Some((path, mut answer)) =
+            world.server.poll_transmit().map(|transmit| (transmit.path, transmit.bytes.to_vec()))
         {
-            if route == World::route(2) {
+            if path == World::path(2) {
                 client.handle_datagram(world.now, &mut answer);
             }
         }

@@ -65,8 +65,8 @@ impl House {
             let next = if sent < most { self.devices[who].client.poll_transmit().map(<[u8]>::to_vec) } else { None };
             let Some(mut datagram) = next else { return };
             sent += 1;
-            let route = self.devices[who].route;
-            self.world.server.handle_datagram(self.world.now, route, &mut datagram);
+            let path = self.devices[who].path;
+            self.world.server.handle_datagram(self.world.now, path, &mut datagram);
             self.world.serve();
             self.hear();
         }
@@ -74,8 +74,8 @@ impl House {
 
     /// Everybody gets what the server said.
     fn hear(&mut self) {
-        while let Some((route, mut datagram)) = self.said() {
-            let device = self.devices.iter_mut().find(|device| device.route == route).expect("to somebody we know");
+        while let Some((path, mut datagram)) = self.said() {
+            let device = self.devices.iter_mut().find(|device| device.path == path).expect("to somebody we know");
             device.client.handle_datagram(self.world.now, &mut datagram);
             while let Some(event) = device.client.poll_event() {
                 device.events.push_back(event);
@@ -83,8 +83,8 @@ impl House {
         }
     }
 
-    fn said(&mut self) -> Option<(est::Route, Vec<u8>)> {
-        self.world.server.poll_transmit().map(|transmit| (transmit.route, transmit.bytes.to_vec()))
+    fn said(&mut self) -> Option<(est::Path, Vec<u8>)> {
+        self.world.server.poll_transmit().map(|transmit| (transmit.path, transmit.bytes.to_vec()))
     }
 
     /// Time passes; what the server says meanwhile is lost.

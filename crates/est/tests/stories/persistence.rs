@@ -191,7 +191,7 @@ fn c36_later_is_obeyed_and_the_identical_request_comes_again() {
     assert_eq!(device.client.start(world.now, Operation::CaCertificates), Err(StartFault::Busy));
 
     world.release();
-    world.server_says(first.route);
+    world.server_says(first.path);
     world.pace = Pace::AtOnce;
     world.sleep(&mut device, wait - Duration::from_millis(10));
     assert!(device.events.is_empty(), "not before its time");

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use coap::{Block, BlockSize, Code};
 use dtls::{Direction, FragmentLength, RecordLimit, TraceEvent};
-use est::{Answer, ClientConfig, ClientEvent, Now, Operation, Reason, Route};
+use est::{Answer, ClientConfig, ClientEvent, Now, Operation, Path, Reason};
 
 use crate::support;
 use crate::support::raw::{Ask, GET, POST, Raw, Said};
@@ -32,7 +32,7 @@ struct Lengths {
 }
 
 impl dtls::Observer for Lengths {
-    fn observe(&self, _: Now, _: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, _: Now, _: Option<Path>, event: &TraceEvent<'_>) {
         if let TraceEvent::ApplicationData { direction, plaintext } = event {
             let lengths = if *direction == Direction::Sent { &self.sent } else { &self.received };
             lengths.lock().unwrap().push(plaintext.len());

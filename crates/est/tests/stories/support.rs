@@ -13,8 +13,8 @@ use authority::{
     VerifySignatures,
 };
 use est::{
-    Attempt, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Now, Operation, Output, Path, Route, Server,
-    ServerConfig, ServerSpec, ServerVerifier, SocketIndex, UnixTime,
+    Attempt, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Now, Operation, Output, Path, Server, ServerConfig,
+    ServerSpec, ServerVerifier, SocketIndex, UnixTime,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{self, Parent};
@@ -246,7 +246,7 @@ pub(crate) enum Pace {
 /// One device on the network.
 pub(crate) struct Device {
     pub(crate) client: Client,
-    pub(crate) route: Route,
+    pub(crate) path: Path,
     pub(crate) events: VecDeque<ClientEvent>,
 }
 
@@ -329,9 +329,9 @@ impl World {
         }
     }
 
-    pub(crate) fn route(port: u16) -> Route {
+    pub(crate) fn path(port: u16) -> Path {
         let peer = SocketAddr::from(([192, 0, 2, 1], port));
-        Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+        Path { peer, local: None, socket: SocketIndex(0) }
     }
 
     /// The DTLS side of a device that trusts the root and dials the server by its name.
@@ -355,7 +355,7 @@ impl World {
             self.advance_to(self.now.mono + Duration::from_millis(500));
         }
         let client = Client::new(Arc::new(config), Arc::new(dtls), Arc::new(TestRandom), self.now);
-        Device { client, route: World::route(port), events: VecDeque::new() }
+        Device { client, path: World::path(port), events: VecDeque::new() }
     }
 
     /// Has the device ask for `operation`, and carries datagrams until neither side has any.
@@ -378,12 +378,12 @@ impl World {
                 moved = true;
                 self.datagrams.0 += 1;
                 for _ in 0..copies(fate(count)) {
-                    self.server.handle_datagram(self.now, device.route, &mut datagram.clone());
+                    self.server.handle_datagram(self.now, device.path, &mut datagram.clone());
                     self.serve();
                 }
                 count += 1;
             }
-            for datagram in self.server_says(device.route) {
+            for datagram in self.server_says(device.path) {
                 moved = true;
                 for _ in 0..copies(fate(count)) {
                     device.client.handle_datagram(self.now, &mut datagram.clone());
@@ -399,11 +399,11 @@ impl World {
         }
     }
 
-    /// What the server sends to this route; nothing may go to another.
-    pub(crate) fn server_says(&mut self, route: Route) -> Vec<Vec<u8>> {
+    /// What the server sends to this path; nothing may go to another.
+    pub(crate) fn server_says(&mut self, path: Path) -> Vec<Vec<u8>> {
         let mut datagrams = Vec::new();
         while let Some(transmit) = self.server.poll_transmit() {
-            assert_eq!(transmit.route, route, "to somebody else");
+            assert_eq!(transmit.path, path, "to somebody else");
             datagrams.push(transmit.bytes.to_vec());
         }
         self.datagrams.1 += datagrams.len();

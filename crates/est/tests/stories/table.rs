@@ -364,14 +364,14 @@ fn c11_an_empty_token_is_echoed_empty() {
 fn c40_coap_without_a_session_is_nothing() {
     let (mut world, mut raw, _) = connected();
     let message = raw.message(&ask(GET, "est/crts"));
-    let stranger = World::route(999);
+    let stranger = World::path(999);
     world.server.handle_datagram(world.now, stranger, &mut message.clone());
     assert!(world.server.poll_transmit().is_none());
     // The same bytes in the clear from the address of a session (epoch 0, application data).
     let mut record = vec![23, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9];
     record.extend_from_slice(&u16::try_from(message.len()).unwrap().to_be_bytes());
     record.extend_from_slice(&message);
-    world.server.handle_datagram(world.now, raw.route, &mut record);
+    world.server.handle_datagram(world.now, raw.path, &mut record);
     assert!(world.server.poll_transmit().is_none());
     assert_eq!(world.server.counters().requests, 0);
 }

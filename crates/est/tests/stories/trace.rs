@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use coap::BlockSize;
 use dtls::{Direction, Observer, TraceEvent};
 use est::trace::{Formatter, Style};
-use est::{Client, ClientConfig, ClientEvent, Failure, Now, Operation, Reason, Route};
+use est::{Client, ClientConfig, ClientEvent, Failure, Now, Operation, Path, Reason};
 use pki::{NameBuilder, oid};
 
 use crate::support;
@@ -32,13 +32,13 @@ impl Record {
 }
 
 impl Observer for Record {
-    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, at: Now, path: Option<Path>, event: &TraceEvent<'_>) {
         let (formatter, text, largest) = &mut *self.0.lock().unwrap();
         if let TraceEvent::Datagram { direction, bytes } = event {
             let largest = &mut largest[usize::from(*direction == Direction::Received)];
             *largest = bytes.len().max(*largest);
         }
-        formatter.event(at, route, event, text).unwrap();
+        formatter.event(at, path, event, text).unwrap();
     }
 }
 
@@ -49,7 +49,7 @@ fn observed(world: &mut World, record: &Arc<Record>, config: ClientConfig, mtu: 
     let observer: Arc<dyn Observer> = Arc::clone(record) as _;
     let client =
         Client::with_observer(Arc::new(config), Arc::new(dtls), Arc::new(TestRandom), world.now, Some(observer));
-    let mut device = Device { client, route: World::route(1), events: std::collections::VecDeque::new() };
+    let mut device = Device { client, path: World::path(1), events: std::collections::VecDeque::new() };
     world.run(&mut device);
     assert!(matches!(device.event(), ClientEvent::Connected { .. }));
     let request = csr(holder.certificate.subject(), &Key::new());

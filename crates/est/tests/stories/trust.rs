@@ -237,10 +237,10 @@ fn run_with_two_clocks(world: &mut World, device: &mut support::Device) {
         let mut moved = false;
         while let Some(mut datagram) = device.client.poll_transmit().map(<[u8]>::to_vec) {
             moved = true;
-            world.server.handle_datagram(world.now, device.route, &mut datagram);
+            world.server.handle_datagram(world.now, device.path, &mut datagram);
             world.serve();
         }
-        for mut datagram in world.server_says(device.route) {
+        for mut datagram in world.server_says(device.path) {
             moved = true;
             device.client.handle_datagram(client, &mut datagram);
         }

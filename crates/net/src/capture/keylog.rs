@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use dtls::{Now, Observer, Route, TraceEvent};
+use dtls::{Now, Observer, TraceEvent};
 
 use super::Lost;
 
@@ -38,7 +38,7 @@ impl KeyLog {
 }
 
 impl Observer for KeyLog {
-    fn observe(&self, _at: Now, _route: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, _at: Now, _path: Option<dtls::Path>, event: &TraceEvent<'_>) {
         let TraceEvent::Secrets { client_random, master_secret } = event else { return };
         let line = line(client_random, master_secret);
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use dtls::{Direction, Now, Observer, Route, TraceEvent};
+use dtls::{Direction, Now, Observer, TraceEvent};
 
 use super::{Lost, keylog, packet};
 
@@ -34,17 +34,17 @@ const SECRETS_TLS_KEY_LOG: u32 = 0x544c_534b;
 /// The addresses of our own end, which an event names only in part.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// Our end where the event's route says nothing of it: a client's socket.
+    /// Our end where the event's path says nothing of it: a client's socket.
     pub local: SocketAddr,
-    /// The other end where there is no route: the server of a client.
+    /// The other end where there is no path: the server of a client.
     pub peer: SocketAddr,
-    /// The port of each socket, by the index in the route; [`Addresses::local`]'s where it is missing.
+    /// The port of each socket, by the index in the path; [`Addresses::local`]'s where it is missing.
     pub ports: Vec<u16>,
 }
 
 impl Addresses {
-    fn ends(&self, route: Option<Route>) -> (SocketAddr, SocketAddr) {
-        let Some(Route::Address(path)) = route else { return (self.local, self.peer) };
+    fn ends(&self, path: Option<dtls::Path>) -> (SocketAddr, SocketAddr) {
+        let Some(path) = path else { return (self.local, self.peer) };
         let port = self.ports.get(usize::from(path.socket.0)).copied().unwrap_or(self.local.port());
         let same_family = self.local.is_ipv4() == path.peer.is_ipv4();
         let fallback = if same_family { self.local.ip() } else { unspecified_like(path.peer) };
@@ -107,11 +107,11 @@ impl Pcapng {
 }
 
 impl Observer for Pcapng {
-    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, at: Now, path: Option<dtls::Path>, event: &TraceEvent<'_>) {
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             TraceEvent::Datagram { direction, bytes } => {
-                let (local, peer) = self.addresses.ends(route);
+                let (local, peer) = self.addresses.ends(path);
                 let (source, destination) = match direction {
                     Direction::Received => (peer, local),
                     Direction::Sent => (local, peer),

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
-use dtls::{Now, Observer, Route, TraceEvent};
+use dtls::{Now, Observer, Path, TraceEvent};
 use est::trace::{Formatter, Style};
 
 /// Writes a line per message, and the totals at the end.
@@ -32,11 +32,11 @@ impl TracePrinter {
 }
 
 impl Observer for TracePrinter {
-    fn observe(&self, at: Now, route: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, at: Now, path: Option<Path>, event: &TraceEvent<'_>) {
         self.printing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .print(|formatter, text| formatter.event(at, route, event, text));
+            .print(|formatter, text| formatter.event(at, path, event, text));
     }
 }
 

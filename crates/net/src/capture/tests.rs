@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dtls::{Direction, Now, Observer, Path as RoutePath, Route, SocketIndex, TraceEvent};
+use dtls::{Direction, Now, Observer, SocketIndex, TraceEvent};
 
 use super::*;
 use crate::clock::Clock;
@@ -13,12 +13,8 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn route(peer: &str) -> Option<Route> {
-    Some(Route::Address(RoutePath {
-        peer: address(peer),
-        local: Some(address("127.0.0.9:1").ip()),
-        socket: SocketIndex(1),
-    }))
+fn way(peer: &str) -> Option<dtls::Path> {
+    Some(dtls::Path { peer: address(peer), local: Some(address("127.0.0.9:1").ip()), socket: SocketIndex(1) })
 }
 
 fn datagram(bytes: &[u8]) -> TraceEvent<'_> {
@@ -49,9 +45,9 @@ fn secrets_stand_before_the_datagram_that_they_decrypt() {
     let addresses = Addresses { local: address("0.0.0.0:5684"), peer: address("0.0.0.0:0"), ports: vec![1, 5685] };
     let capture = Pcapng::create(&path, addresses).unwrap();
     let now = Clock.now();
-    capture.observe(now, route("127.0.0.1:4000"), &datagram(b"hello"));
-    capture.observe(now, route("127.0.0.1:4000"), &datagram(b"finished"));
-    capture.observe(now, route("127.0.0.1:4000"), &SECRETS);
+    capture.observe(now, way("127.0.0.1:4000"), &datagram(b"hello"));
+    capture.observe(now, way("127.0.0.1:4000"), &datagram(b"finished"));
+    capture.observe(now, way("127.0.0.1:4000"), &SECRETS);
     drop(capture);
     let file = std::fs::read(&path).unwrap();
     let blocks = blocks(&file);
@@ -90,7 +86,7 @@ fn files_with_secrets_are_their_owners_only_and_key_logs_grow() {
 struct Count(AtomicUsize);
 
 impl Observer for Count {
-    fn observe(&self, _at: Now, _route: Option<Route>, _event: &TraceEvent<'_>) {
+    fn observe(&self, _at: Now, _path: Option<dtls::Path>, _event: &TraceEvent<'_>) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -102,7 +98,7 @@ fn a_filter_passes_one_peer_at_any_port_and_a_tee_passes_all() {
         Arc::new(OnlyPeer::new(address("127.0.0.1:0").ip(), Arc::clone(&one) as Arc<dyn Observer>));
     let tee = Tee::of(vec![filter, Arc::clone(&all) as Arc<dyn Observer>]).unwrap();
     for peer in ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.2:1"] {
-        tee.observe(Clock.now(), route(peer), &datagram(b"x"));
+        tee.observe(Clock.now(), way(peer), &datagram(b"x"));
     }
     assert_eq!((one.0.load(Ordering::Relaxed), all.0.load(Ordering::Relaxed)), (2, 3));
     assert!(Tee::of(Vec::new()).is_none());
@@ -121,7 +117,7 @@ fn a_full_disk_is_told_and_stops_nothing() {
     let path = folder.path().join("whole.pcapng");
     let nobody = address("0.0.0.0:0");
     let whole = Pcapng::create(&path, Addresses { local: nobody, peer: nobody, ports: Vec::new() }).unwrap();
-    whole.observe(Clock.now(), route("192.0.2.1:1"), &datagram(b"1"));
+    whole.observe(Clock.now(), way("192.0.2.1:1"), &datagram(b"1"));
     assert_eq!(whole.fault(), None);
     assert!(Pcapng::create(full, Addresses { local: nobody, peer: nobody, ports: Vec::new() }).is_err());
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use net::udp::{BindFault, RECEIVE_BUFFER_BYTES, Sharing, Socket, SocketOptions};
 
-/// One list of sockets for each shard; the place in the list is the listen address, and the `SocketIndex` of its routes.
+/// One list of sockets for each shard; the place in the list is the listen address, and the `SocketIndex` of its paths.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) addresses: Vec<SocketAddr>,

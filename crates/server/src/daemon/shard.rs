@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authority::{Busy, Deliver, Job, Outcome};
-use dtls::{Now, Path, Route, SocketIndex};
+use dtls::{Now, Path, SocketIndex};
 use est::{Alarm, Attempt, Backlog, Output, PublicKeyDone, PublicKeyJob, Success};
 use mio::{Events, Poll, Token, Waker};
 use net::Clock;
@@ -310,8 +310,8 @@ impl Shard {
                 self.not_unicast += 1;
                 continue;
             }
-            let route = Route::Address(Path { peer: received.peer, local: received.local, socket });
-            self.server.handle_datagram(now, route, received.bytes);
+            let path = Path { peer: received.peer, local: received.local, socket };
+            self.server.handle_datagram(now, path, received.bytes);
             self.collect(now);
         }
     }
@@ -345,7 +345,7 @@ impl Shard {
     fn collect(&mut self, now: Now) {
         loop {
             while let Some(transmit) = self.server.poll_transmit() {
-                let Route::Address(path) = transmit.route;
+                let path = transmit.path;
                 if let Some(socket) = self.sockets.get_mut(usize::from(path.socket.0)) {
                     socket.send(path.peer, path.local, transmit.bytes);
                 }

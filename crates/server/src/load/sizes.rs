@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dtls::{
-    CertificateFault, Client, ClientConfig, Direction, HandshakeType, Now, Observer, Path, Route, SocketIndex,
-    TraceEvent, UnixTime, VerifyPeer,
+    CertificateFault, Client, ClientConfig, Direction, HandshakeType, Now, Observer, Path, SocketIndex, TraceEvent,
+    UnixTime, VerifyPeer,
 };
 use net::{Clock, SystemRandom};
 
@@ -79,10 +79,10 @@ pub(super) fn measure(config: &Arc<est::ServerConfig>, random: &Arc<SystemRandom
     let client_config = Arc::new(ClientConfig::new(None, Arc::new(Nobody)));
     let mut client = Client::new(client_config, Arc::clone(random) as Arc<dyn dtls::Random>, now);
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let route = Route::Address(Path { peer, local: None, socket: SocketIndex(0) });
+    let path = Path { peer, local: None, socket: SocketIndex(0) };
     for _ in 0..DATAGRAMS_MAX {
         let Some(mut datagram) = client.poll_transmit().map(<[u8]>::to_vec) else { break };
-        server.handle_datagram(now, route, &mut datagram);
+        server.handle_datagram(now, path, &mut datagram);
         run_public_key_steps(&mut server, now);
         while let Some(mut answer) = server.poll_transmit().map(|transmit| transmit.bytes.to_vec()) {
             client.handle_datagram(now, &mut answer);
@@ -106,7 +106,7 @@ fn run_public_key_steps(server: &mut est::Server, now: Now) {
 struct Seen(Mutex<Vec<HandshakeSize>>);
 
 impl Observer for Seen {
-    fn observe(&self, _at: Now, _route: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, _at: Now, _path: Option<Path>, event: &TraceEvent<'_>) {
         let TraceEvent::Handshake { direction: Direction::Sent, message, length, .. } = event else { return };
         if *message == HandshakeType::HELLO_VERIFY_REQUEST {
             return;

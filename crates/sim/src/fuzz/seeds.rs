@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use coap::BlockSize;
-use dtls::{Now, Observer, Route, TraceEvent};
+use dtls::{Now, Observer, Path, TraceEvent};
 
 use super::client::{self, Errand, Visitor};
 use super::site::{FIXTURE, Said, Setup, Site};
@@ -365,7 +365,7 @@ impl Listener {
 }
 
 impl Observer for Listener {
-    fn observe(&self, _: Now, _: Option<Route>, event: &TraceEvent<'_>) {
+    fn observe(&self, _: Now, _: Option<Path>, event: &TraceEvent<'_>) {
         if let TraceEvent::ApplicationData { direction, plaintext } = event {
             let side = usize::from(*direction == dtls::Direction::Received);
             self.0.lock().unwrap_or_else(PoisonError::into_inner)[side].push(plaintext.to_vec());

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use authority::{Authority, CaAuthority, CaProfileSpec, Collected, Deliver, Job, MemoryLedger, Outcome};
-use dtls::{CookieKeys, ExtendedMasterSecret, Now, Path, PublicKeySteps, Route, SocketIndex};
+use dtls::{CookieKeys, ExtendedMasterSecret, Now, Path, PublicKeySteps, SocketIndex};
 use est::{DtlsConfig, JobId, NameAuthorities, Output, PublicKeyJob, Server, ServerConfig, ServerSpec, ServerVerifier};
 use pki::issue::NodePrefix;
 use pki::{DnsName, ServerName};
@@ -150,9 +150,9 @@ impl Site {
 
     /// A datagram from `port`; what the server says to it.
     pub(super) fn hear(&mut self, port: u16, datagram: &mut [u8]) -> Vec<Said> {
-        let route = route(port);
-        self.heard.insert(route.peer());
-        self.server.handle_datagram(self.clock.now(), route, datagram);
+        let path = path(port);
+        self.heard.insert(path.peer);
+        self.server.handle_datagram(self.clock.now(), path, datagram);
         self.serve()
     }
 
@@ -227,7 +227,7 @@ impl Site {
         }
         let mut said = Vec::new();
         while let Some(transmit) = self.server.poll_transmit() {
-            let peer = transmit.route.peer();
+            let peer = transmit.path.peer;
             assert!(self.heard.contains(&peer), "nobody asked at {peer}");
             said.push(Said { port: peer.port(), bytes: transmit.bytes.to_vec() });
         }
@@ -312,7 +312,7 @@ fn spec(setup: Setup, cookie: CookieKeys) -> ServerSpec {
     spec
 }
 
-pub(super) fn route(port: u16) -> Route {
+pub(super) fn path(port: u16) -> Path {
     let peer = SocketAddr::from(([192, 0, 2, 1], port));
-    Route::Address(Path { peer, local: None, socket: SocketIndex(0) })
+    Path { peer, local: None, socket: SocketIndex(0) }
 }

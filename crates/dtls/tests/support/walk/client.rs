@@ -6,7 +6,7 @@ use dtls::{Endpoint, Event, Now, UnixTime};
 use ring::digest::{Context, SHA256};
 
 use super::super::forge::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Piece, Raw, records};
-use super::super::route;
+use super::super::path;
 use super::letter::Letter;
 use super::oracle::{Arrival, Oracle};
 use super::scene::{CLIENT, Hash, Judge, OTHER, Scene, Signer, Who};
@@ -336,7 +336,7 @@ impl<'s> Walker<'s> {
         }
         let mut bytes = bytes.to_vec();
         let now = self.now();
-        self.endpoint.handle_datagram(now, route(50_000), &mut bytes);
+        self.endpoint.handle_datagram(now, path(50_000), &mut bytes);
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 Event::Established { peer, .. } => self.heard.established.push(peer),

@@ -19,7 +19,7 @@ use ring::test::rand::FixedSliceRandom;
 
 use super::super::forge::{Forger, Piece, prf, records};
 use super::super::script::Hello;
-use super::super::{Clock, route};
+use super::super::{Clock, path};
 
 /// Whom the server takes a client for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl Scene {
 
     fn fetch_cookie(&mut self) {
         let mut endpoint = self.endpoint();
-        endpoint.handle_datagram(self.now(), route(50_000), &mut self.hello.datagram(0, 0));
+        endpoint.handle_datagram(self.now(), path(50_000), &mut self.hello.datagram(0, 0));
         let answer = endpoint.poll_transmit().unwrap().bytes.to_vec();
         let request = Piece::parse(&records(&answer)[0].payload);
         assert_eq!(request.kind, 3, "HelloVerifyRequest");

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use coap::{Code, ContentFormat, Encoder, Kind, Message, MessageId, Number, Token};
-use est::Route;
+use est::Path;
 
 use super::{Holder, TestRandom, World};
 
 pub(crate) struct Raw {
     pub(crate) dtls: dtls::Client<est::ServerVerifier>,
-    pub(crate) route: Route,
+    pub(crate) path: Path,
     next_id: u16,
 }
 
@@ -88,7 +88,7 @@ impl Raw {
         let mut config = world.dtls_config(holder);
         change(&mut config);
         let dtls = dtls::Client::new(Arc::new(config), Arc::new(TestRandom), world.now);
-        let mut raw = Raw { dtls, route: World::route(port), next_id: 100 };
+        let mut raw = Raw { dtls, path: World::path(port), next_id: 100 };
         assert!(raw.carry(world).is_empty());
         assert!(raw.dtls.facts().is_some(), "no handshake");
         raw
@@ -101,10 +101,10 @@ impl Raw {
             let mut moved = false;
             while let Some(mut datagram) = self.dtls.poll_transmit().map(<[u8]>::to_vec) {
                 moved = true;
-                world.server.handle_datagram(world.now, self.route, &mut datagram);
+                world.server.handle_datagram(world.now, self.path, &mut datagram);
                 world.serve();
             }
-            for mut datagram in world.server_says(self.route) {
+            for mut datagram in world.server_says(self.path) {
                 moved = true;
                 self.dtls.handle_datagram(world.now, &mut datagram);
                 while let Some(event) = self.dtls.poll_event() {

@@ -1,25 +1,10 @@
-//! Where a datagram came from, and the handle of a session.
+//! The way of a peer's datagrams, and with it of our answers.
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
-/// What keys the session table: how a datagram reached us, and therefore how an answer must leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Route {
-    /// An association without a connection ID: its peer is its address (RFC 6347 §4.1).
-    Address(Path),
-}
-
-impl Route {
-    /// The address of the peer at the other end.
-    pub fn peer(&self) -> SocketAddr {
-        match self {
-            Self::Address(path) => path.peer,
-        }
-    }
-}
-
-/// One path of UDP datagrams: the peer's address, the local address it sent to, and the socket of the shell.
+/// One path of UDP datagrams: the peer's address, the local address it sent to, and the socket of the shell. A datagram comes by one, and
+/// what goes to a session goes by the one that the session keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     /// Source address of the peer's datagrams.
@@ -30,7 +15,7 @@ pub struct Path {
     pub socket: SocketIndex,
 }
 
-/// In as few words as hold it, for each datagram looks its route up: a derived one would go through the hasher field by field.
+/// In as few words as hold it, for each datagram looks its path up: a derived one would go through the hasher field by field.
 impl Hash for Path {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let ends = u32::from(self.peer.port()) << 16 | u32::from(self.socket.0);
@@ -59,12 +44,3 @@ fn joined(words: [u32; 4]) -> u128 {
 /// Index of a socket in the shell's own list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketIndex(pub u16);
-
-/// Handle of one session: a slot and its generation, so that a stale handle never reaches the slot's next tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId {
-    /// Place in the endpoint's slab.
-    pub slot: u32,
-    /// How many tenants the slot had before.
-    pub generation: u32,
-}
