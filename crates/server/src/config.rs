@@ -13,6 +13,7 @@ mod environment;
 mod fault;
 mod flaw;
 mod model;
+mod nearest;
 mod reader;
 mod sections;
 mod value;

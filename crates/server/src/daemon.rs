@@ -22,6 +22,7 @@ mod restart;
 mod runtime;
 mod shard;
 mod snapshot;
+mod startup_fault;
 mod watch;
 mod work;
 
@@ -34,7 +35,6 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use authority::{Ledger, MemoryLedger};
 use net::SystemRandom;
-use net::udp::BindFault;
 use rustls_pki_types::UnixTime;
 
 use crate::config::{ConfigurationFaults, Sources};
@@ -50,6 +50,7 @@ use snapshot::Reader;
 use work::Pool;
 
 pub use reload::{Reloaded, Reloader};
+pub use startup_fault::StartupFault;
 
 /// Makes what watches the engines once the addresses are known, in the order of their `SocketIndex`.
 pub type ObserverFactory = Box<dyn FnOnce(&[SocketAddr]) -> io::Result<Option<Arc<dyn dtls::Observer>>>>;
@@ -60,32 +61,6 @@ pub struct StartOptions {
     /// Sees every message of every session, decrypted, and the secrets: a trace, a capture, a key log. For diagnosis.
     pub observer: Option<ObserverFactory>,
 }
-
-/// Why a server did not start. Nothing is left running.
-#[derive(Debug)]
-pub enum StartupFault {
-    /// An address cannot be bound.
-    Bind(BindFault),
-    /// The address of `[metrics] listen` cannot be bound.
-    Metrics(BindFault),
-    /// The observer could not be made.
-    Observer(io::Error),
-    /// The system gives no thread, event loop or timer.
-    System(io::Error),
-}
-
-impl std::fmt::Display for StartupFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            StartupFault::Bind(fault) => write!(f, "{fault}"),
-            StartupFault::Metrics(fault) => write!(f, "metrics: {fault}"),
-            StartupFault::Observer(error) => write!(f, "the capture cannot be written: {error}"),
-            StartupFault::System(error) => write!(f, "the system refuses what a server needs: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartupFault {}
 
 /// Binds everything, starts everything, and returns once devices are served.
 ///
@@ -207,7 +182,7 @@ impl Handle {
     /// Certificates in the ledger.
     #[must_use]
     pub fn issued(&self) -> u64 {
-        rows(&self.ledger)
+        watch::rows(&self.ledger)
     }
 
     /// The ledger itself.
@@ -371,10 +346,6 @@ impl Logs {
             let _ = thread.join();
         }
     }
-}
-
-fn rows(ledger: &MemoryLedger) -> u64 {
-    u64::try_from(ledger.issued_count()).unwrap_or(u64::MAX)
 }
 
 fn thread<T: Send + 'static>(

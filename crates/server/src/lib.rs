@@ -24,6 +24,7 @@ pub mod load;
 pub mod logging;
 pub mod metrics;
 mod panics;
+mod rfc3339;
 pub mod secret_file;
 pub mod shell;
 pub mod signals;

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use super::fault::{ConfigurationFault, Location, Problem};
-use super::reader::nearest;
+use super::nearest::nearest;
 use crate::logging::FILTER_VARIABLE;
 
 const PREFIX: &str = "MUSTER_";

@@ -7,10 +7,8 @@ use std::path::PathBuf;
 
 use super::document::{Node, Placed, Table};
 use super::fault::{ConfigurationFault, Location, Problem};
+use super::nearest::nearest;
 use super::value::Value;
-
-/// A name this near to a known one, by Jaro-Winkler similarity, is taken for a slip of it.
-const NEAR: f64 = 0.75;
 
 /// One effective value with its origin, for `muster check --print`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,14 +243,4 @@ impl Reader {
             }
         }
     }
-}
-
-/// The name that `key` is most likely a slip of, if one is near.
-pub(super) fn nearest<'k>(key: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    known
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(key, candidate), candidate))
-        .filter(|(similarity, _)| *similarity >= NEAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }

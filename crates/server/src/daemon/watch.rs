@@ -9,9 +9,10 @@ use net::udp::BindFault;
 use rustls_pki_types::UnixTime;
 
 use super::control::Control;
+use super::dates;
 use super::runtime::Runtime;
 use super::snapshot::Snapshot;
-use super::{StartupFault, dates, rows};
+use super::startup_fault::StartupFault;
 use crate::config::Configuration;
 use crate::load::Loaded;
 use crate::metrics::{Capacities, Exposition, Listener, Readings};
@@ -71,4 +72,8 @@ impl Watched {
         runtime.spawn("the metrics listener", listener.run());
         Ok(Some(address))
     }
+}
+
+pub(super) fn rows(ledger: &MemoryLedger) -> u64 {
+    u64::try_from(ledger.issued_count()).unwrap_or(u64::MAX)
 }

@@ -10,8 +10,10 @@ use authority::{Ca, CaFault, CaKeyFault, CaProfile, ChainRule, ProbeFault, Probe
 use pki::Certificate;
 use pki::chain::{Member, PassedOver};
 
+use super::dates::{CertificateRole, Gravity};
+use super::loading::Loading;
 use super::secrets::PRIVATE_KEY;
-use super::{CertificateRole, Gravity, Loading, Warning};
+use super::warning::Warning;
 use crate::config::{self, CaSection, Problem, Read};
 
 /// The file of each certificate of a chain, and its position in there, counted from 1.

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use pki::{Certificate, Digest, UnixTime, Validity};
 
-use super::{Loading, Warning, rfc3339};
+use super::warning::Warning;
 use crate::config::{Problem, Read, SERVER, SERVER_ISSUER, ValidityProblem};
+use crate::rfc3339::rfc3339;
 
 /// Time to renew a certificate: its owner may be on leave, its CA in a safe.
 const SOON_SECONDS: u64 = 30 * 86_400;
@@ -94,6 +95,17 @@ pub(crate) struct DatedCertificate {
 }
 
 impl DatedCertificate {
+    pub(super) fn new<T>(role: CertificateRole, named: &Read<T>, path: PathBuf, certificate: &Certificate) -> Self {
+        Self {
+            role,
+            subject: certificate.subject().to_string(),
+            path,
+            digest: certificate.digest(),
+            validity: certificate.validity(),
+            key: named.key.clone(),
+        }
+    }
+
     pub(crate) fn not_after(&self) -> UnixTime {
         self.validity.not_after
     }
@@ -104,7 +116,7 @@ impl DatedCertificate {
     }
 
     /// How it stands to the clock, and since or until when; nothing where it is valid for 30 days and more.
-    fn standing(&self, now: UnixTime) -> Option<(ValidityProblem, UnixTime)> {
+    pub(super) fn standing(&self, now: UnixTime) -> Option<(ValidityProblem, UnixTime)> {
         let Validity { not_before, not_after } = self.validity;
         if now > not_after {
             Some((ValidityProblem::Expired, not_after))
@@ -117,11 +129,11 @@ impl DatedCertificate {
         }
     }
 
-    fn problem(&self, standing: ValidityProblem, at: UnixTime) -> Problem {
+    pub(super) fn problem(&self, standing: ValidityProblem, at: UnixTime) -> Problem {
         Problem::Validity { path: self.path.clone(), whose: self.role.words(), standing, at: rfc3339(at) }
     }
 
-    fn warning(&self, standing: ValidityProblem, at: UnixTime) -> Warning {
+    pub(super) fn warning(&self, standing: ValidityProblem, at: UnixTime) -> Warning {
         let what = self.problem(standing, at).to_string();
         Warning { key: self.key.clone(), what, remedy: self.role.remedy(standing) }
     }
@@ -135,39 +147,6 @@ pub(crate) fn warnings_at(now: UnixTime, certificates: &[DatedCertificate]) -> V
     concerned.sort_by_key(|(it, ..)| it.order());
     concerned.dedup_by_key(|(it, ..)| it.order());
     concerned.into_iter().map(|(it, standing, at)| it.warning(standing, at)).collect()
-}
-
-impl Loading {
-    /// Notes a certificate and judges its dates: what it cannot serve now is as grave as the caller says, what ends soon is a warning.
-    pub(super) fn check_validity<T>(
-        &mut self,
-        named: &Read<T>,
-        path: PathBuf,
-        role: CertificateRole,
-        certificate: &Certificate,
-        gravity: Gravity,
-    ) {
-        let dated = DatedCertificate {
-            role,
-            subject: certificate.subject().to_string(),
-            path,
-            digest: certificate.digest(),
-            validity: certificate.validity(),
-            key: named.key.clone(),
-        };
-        if let Some((standing, at)) = dated.standing(self.utc) {
-            match (gravity, standing) {
-                (Gravity::Fault, ValidityProblem::Expired)
-                | (Gravity::Fault | Gravity::FaultUnlessExpired, ValidityProblem::NotYetValid) => {
-                    self.faults.push(named.fault(dated.problem(standing, at)));
-                }
-                (Gravity::Warning, _)
-                | (Gravity::FaultUnlessExpired, ValidityProblem::Expired)
-                | (_, ValidityProblem::Expiring) => self.warnings.push(dated.warning(standing, at)),
-            }
-        }
-        self.certificates.push(dated);
-    }
 }
 
 /// Certificates for tests, here and of the metrics.

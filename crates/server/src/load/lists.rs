@@ -9,7 +9,8 @@ use std::sync::Arc;
 use pki::chain::{Listed, NothingUsable, PassedOver, Unusable};
 use pki::{Certificate, Encoding};
 
-use super::{Loading, Warning};
+use super::loading::Loading;
+use super::warning::Warning;
 use crate::config::{self, Problem, ProfileSection, Read};
 use crate::files::read_file;
 

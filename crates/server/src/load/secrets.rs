@@ -7,7 +7,8 @@ use pki::PrivateKey;
 use ring::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
-use super::{Loading, Process};
+use super::loading::Loading;
+use super::process::Process;
 use crate::config::{self, Configuration, Problem, Read, SecretUri};
 use crate::secret_file;
 

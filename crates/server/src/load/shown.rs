@@ -8,8 +8,10 @@ use pki::chain::{self, Anchors, ChainError, ChainRefusal, Member};
 use pki::{Certificate, GeneralName, ServerName};
 
 use super::authorities::LoadedCa;
+use super::dates::{CertificateRole, Gravity};
+use super::loading::Loading;
 use super::secrets::PRIVATE_KEY;
-use super::{CertificateRole, Gravity, Loading, Warning};
+use super::warning::Warning;
 use crate::config::{self, Configuration, ConfigurationFault, ExpiredServer, Problem, ServerFlaw};
 
 /// The chain that the server shows, with the key of its leaf.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use authority::{Issued, Profile};
 use pki::{Certificate, Digest};
 
-use crate::load::rfc3339;
+use crate::rfc3339::rfc3339;
 
 /// Certificates on their way to the log: more than a node issues in a second.
 const QUEUE_MAX: usize = 4_096;

@@ -1,0 +1,31 @@
+//! Why a server did not start.
+
+use std::io;
+
+use net::udp::BindFault;
+
+/// Why a server did not start. Nothing is left running.
+#[derive(Debug)]
+pub enum StartupFault {
+    /// An address cannot be bound.
+    Bind(BindFault),
+    /// The address of `[metrics] listen` cannot be bound.
+    Metrics(BindFault),
+    /// The observer could not be made.
+    Observer(io::Error),
+    /// The system gives no thread, event loop or timer.
+    System(io::Error),
+}
+
+impl std::fmt::Display for StartupFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartupFault::Bind(fault) => write!(f, "{fault}"),
+            StartupFault::Metrics(fault) => write!(f, "metrics: {fault}"),
+            StartupFault::Observer(error) => write!(f, "the capture cannot be written: {error}"),
+            StartupFault::System(error) => write!(f, "the system refuses what a server needs: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartupFault {}

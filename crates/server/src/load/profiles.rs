@@ -1,0 +1,131 @@
+//! Profiles: what their sections say, with the CA and the manufacturers that they name.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use authority::{CaProfile, CaProfileFault, CaProfileSpec, IssuedNames, Profile, ProfileFault, Unrecorded};
+use pki::Certificate;
+
+use super::authorities::LoadedCa;
+use super::dates::{CertificateRole, Gravity};
+use super::loading::Loading;
+use super::warning::Warning;
+use crate::config::{self, Configuration, ConfigurationFault, Problem, ProfileSection};
+
+impl Loading {
+    pub(super) fn profile(
+        &mut self,
+        section: &ProfileSection,
+        config: &Configuration,
+        authorities: &[LoadedCa],
+    ) -> Option<Arc<Profile>> {
+        let file = &config.file;
+        let authority = authorities.iter().find(|authority| authority.ca.name() == section.ca.value)?;
+        let files: Vec<_> =
+            section.manufacturers.value.iter().map(|path| self.manufacturers(section, path, file)).collect();
+        let files: Option<Vec<Vec<Arc<Certificate>>>> = files.into_iter().collect();
+        let mut spec = CaProfileSpec::new(&section.name.value, Arc::clone(&authority.ca), files?.concat());
+        spec.profile.labels.clone_from(&section.labels.value);
+        spec.profile.device_id = section.device_id;
+        spec.subject = section.subject.clone();
+        spec.profile.mode = section.mode;
+        spec.certificates_per_device_max = section.certificates_per_device_max;
+        spec.san.clone_from(&section.san);
+        spec.validity = section.validity.value;
+        spec.repeat_window = section.repeat_window;
+        spec.profile.diagnostics = section.diagnostics;
+        spec.allow_identity_key = section.allow_identity_key;
+        spec.profile.allow_expired_identity = section.allow_expired_identity;
+        spec.profile.identity_encoding = section.identity_encoding;
+        spec.profile.shows_manufacturer =
+            config.profiles.iter().any(|other| other.manufacturers.value != section.manufacturers.value);
+        self.warn_of_cut_validity(section, authority);
+        spec.unrecorded = self.unrecorded(section, &spec, &config.profiles, authorities);
+        match CaProfile::compile(spec) {
+            Ok(profile) => self.try_out(&section.ca, authority, &profile).map(|()| Arc::new(profile)),
+            Err(fault) => {
+                self.faults.push(profile_fault(section, &fault));
+                None
+            }
+        }
+    }
+
+    fn manufacturers(&mut self, section: &ProfileSection, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
+        let certificates = self.manufacturers_in(section, path, file)?;
+        for certificate in &certificates {
+            let path = config::from_file(file, path);
+            self.check_validity(
+                &section.manufacturers,
+                path,
+                CertificateRole::Manufacturer,
+                certificate,
+                Gravity::Warning,
+            );
+        }
+        Some(certificates)
+    }
+
+    /// What a certificate opens that the ledger in memory forgot at a restart: the only ledger there is.
+    fn unrecorded(
+        &mut self,
+        section: &ProfileSection,
+        spec: &CaProfileSpec,
+        profiles: &[ProfileSection],
+        authorities: &[LoadedCa],
+    ) -> Unrecorded {
+        let issuing = spec.ca.certificate().anchor_id();
+        // Two sections may name one CA: its certificates do not tell which of them they are from.
+        let same_ca = |profile: &&ProfileSection| {
+            let ca = authorities.iter().find(|authority| authority.ca.name() == profile.ca.value);
+            ca.is_some_and(|authority| authority.ca.certificate().anchor_id() == issuing)
+        };
+        let (what, remedy) = if profiles.iter().filter(same_ca).count() > 1 {
+            (
+                "other profiles have the same CA: after a restart the ledger in memory does not tell whose a certificate is",
+                "give each profile a CA of its own, or expect devices to enrol again with their manufacturer certificates after a restart",
+            )
+        } else if spec.issued_names() == IssuedNames::Kept {
+            return Unrecorded::ByRule;
+        } else {
+            (
+                "`device_id` cannot be read back from the subjects that `issue.subject` makes, or there are several manufacturers: after a restart the ledger in memory does not tell whose a certificate is",
+                "use a template that keeps what `device_id` reads, such as `CN={subject.CN},serialNumber={device_id}`, or expect devices to enrol again with their manufacturer certificates after a restart",
+            )
+        };
+        self.warnings.push(Warning { key: section.name.key.clone(), what: what.into(), remedy });
+        Unrecorded::Refused
+    }
+
+    fn warn_of_cut_validity(&mut self, section: &ProfileSection, authority: &LoadedCa) {
+        let left = authority.ca.validity().not_after.as_secs().saturating_sub(self.utc.as_secs());
+        if left < section.validity.value.as_secs() {
+            self.warnings.push(Warning {
+                key: section.validity.key.clone(),
+                what: format!(
+                    "certificates end with the CA `{}`, {} days from now, earlier than this says",
+                    authority.ca.name(),
+                    left / 86_400
+                ),
+                remedy: "renew the CA's certificate, or shorten the validity",
+            });
+        }
+    }
+}
+
+fn profile_fault(section: &ProfileSection, fault: &CaProfileFault) -> ConfigurationFault {
+    let problem = |remedy| Problem::Conflict { what: fault.to_string(), remedy };
+    match fault {
+        CaProfileFault::Profile(ProfileFault::ManufacturerIsCa) => section.manufacturers.fault(problem(
+            "name the manufacturer's CA only: with this one, enrolled devices would be devices of the factory",
+        )),
+        CaProfileFault::Profile(ProfileFault::NoManufacturer) => {
+            section.manufacturers.fault(problem("name at least one CA file"))
+        }
+        CaProfileFault::ValidityShort => section.validity.fault(problem("choose a longer validity")),
+        CaProfileFault::Template(_) => section.ca.fault(problem("check the CA's certificate and URLs")),
+        CaProfileFault::NamesNotGivenBack
+        | CaProfileFault::Profile(ProfileFault::NoName)
+        | CaProfileFault::NoKeyType
+        | CaProfileFault::CertificatesPerDevice => section.name.fault(problem("complete the profile")),
+    }
+}

@@ -1,0 +1,25 @@
+//! What is allowed and will hurt.
+
+/// Something that does not keep the server from starting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The dotted key.
+    pub key: String,
+    /// What is so.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}\n    {}", self.key, self.what, self.remedy)
+    }
+}
+
+impl Warning {
+    /// One line of the log.
+    pub(crate) fn log(&self) {
+        tracing::warn!(key = self.key, what = self.what, remedy = self.remedy, "questionable configuration");
+    }
+}
