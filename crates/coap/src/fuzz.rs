@@ -207,7 +207,7 @@ impl Run {
     fn deliver(&mut self, datagram: &[u8]) {
         self.out.clear();
         let handled = self.peer.handle(self.now, datagram, &mut self.shared, &Table, &mut self.out);
-        if let Handled::Request { id, request } = handled {
+        if let Handled::Request { id, request, .. } = handled {
             let body = request.body();
             assert!(body.len() <= BODY_BYTES_MAX, "the limit of the resource holds");
             if request.path_is("u") && request.head().option(Number::REQUEST_TAG).is_some() {
@@ -255,12 +255,23 @@ impl Run {
 struct Table;
 
 impl Resources for Table {
-    fn admit(&self, head: &Head<'_>) -> Result<Admit, Response<'static>> {
+    type Target = Repeat;
+    type Refusal = Code;
+
+    fn find(&self, head: &Head<'_>) -> Result<Repeat, Code> {
         match head.path().next() {
-            Some("u") => Ok(Admit { body_bytes_max: BODY_BYTES_MAX, repeat: Repeat::Remembered }),
-            Some("g") => Ok(Admit { body_bytes_max: BODY_BYTES_MAX, repeat: Repeat::Computed }),
-            _ => Err(Response::empty(Code::NOT_FOUND)),
+            Some("u") => Ok(Repeat::Remembered),
+            Some("g") => Ok(Repeat::Computed),
+            _ => Err(Code::NOT_FOUND),
         }
+    }
+
+    fn admit(&self, repeat: &Repeat) -> Result<Admit, Code> {
+        Ok(Admit { body_bytes_max: BODY_BYTES_MAX, repeat: *repeat })
+    }
+
+    fn response(&self, code: &Code) -> Response<'static> {
+        Response::empty(*code)
     }
 }
 

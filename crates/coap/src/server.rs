@@ -96,31 +96,26 @@ impl Peer {
     }
 
     /// Takes one decrypted datagram. What there is to send is appended to `out`.
-    pub fn handle<'d>(
+    pub fn handle<'d, T: Resources>(
         &mut self,
         now: Instant,
         datagram: &'d [u8],
         shared: &mut Shared,
-        table: &dyn Resources,
+        table: &T,
         out: &mut Outbox,
-    ) -> Handled<'d> {
+    ) -> Handled<'d, T::Target, T::Refusal> {
         let block_max = self.block_max(shared);
         let mut turn = Turn { now, shared, out, block_max };
         self.forget(&mut turn);
         let handled = match Message::parse(datagram) {
             Ok(message) if message.code().is_request() => self.request(&mut turn, message, table),
-            Ok(message) => Handled::Done(self.no_request(&mut turn, &message)),
-            Err(error) => Handled::Done(malformed(&mut turn, error)),
+            Ok(message) => self.no_request(&mut turn, &message).into(),
+            Err(error) => malformed(&mut turn, error).into(),
         };
-        if let Handled::Done(done) = &handled {
-            match done {
-                Done::Dropped(dropped) => turn.shared.counters.dropped(*dropped),
-                Done::Refused(refusal) => turn.shared.counters.refused(*refusal),
-                Done::Duplicate => turn.shared.counters.duplicates += 1,
-                Done::Continuation => turn.shared.counters.continuations += 1,
-                Done::Continued => turn.shared.counters.blocks += 1,
-                Done::Acknowledged | Done::Reset | Done::Ping => {}
-            }
+        match &handled {
+            Handled::Done { done, .. } => turn.shared.counters.done(*done),
+            Handled::RefusedByTable(_) => turn.shared.counters.refused += 1,
+            Handled::Request { .. } => {}
         }
         self.count(turn.shared);
         self.check_invariants();

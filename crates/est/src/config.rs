@@ -384,7 +384,7 @@ pub(crate) fn refusal(reason: Reason, diagnostics: Diagnostics) -> Response<'sta
 }
 
 fn diagnose(refusal: coap::server::RequestRefusal) -> &'static str {
-    Reason::of_message_layer(refusal).map_or("", Reason::code)
+    Reason::of_message_layer(refusal).code()
 }
 
 fn names_of(identity: &dtls::Identity) -> Vec<String> {

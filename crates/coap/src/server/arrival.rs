@@ -3,6 +3,7 @@
 use super::key::RequestKey;
 use super::refusal::RequestRefusal;
 use super::request::Head;
+use super::resources::{Admit, Resources};
 use super::response::Response;
 use super::write::Blocks;
 use crate::Message;
@@ -23,14 +24,30 @@ pub(super) struct Checked<'d> {
     pub(super) fingerprint: u64,
 }
 
-/// Why a request gets an error response: ours, or that of the resource table.
-pub(super) enum Refused {
-    Here(RequestRefusal),
-    ByTable(Response<'static>),
+/// Why a request gets an error response: ours, or that of the resource table, with what the table said for the caller.
+pub(super) enum Refused<T, R> {
+    /// With the target, where the table had found one.
+    Here(RequestRefusal, Option<T>),
+    ByTable(R, Response<'static>),
 }
 
-impl From<RequestRefusal> for Refused {
-    fn from(refusal: RequestRefusal) -> Refused {
-        Refused::Here(refusal)
+impl<T, R> From<RequestRefusal> for Refused<T, R> {
+    fn from(refusal: RequestRefusal) -> Refused<T, R> {
+        Refused::Here(refusal, None)
     }
+}
+
+/// [`Refused`] under a table.
+pub(super) type RefusedBy<T> = Refused<<T as Resources>::Target, <T as Resources>::Refusal>;
+
+/// A request that begins: what it asks for, and under which limits.
+pub(super) type Admitted<T> = (<T as Resources>::Target, Admit);
+
+/// Asks the table about a request that begins.
+pub(super) fn admit<T: Resources>(table: &T, head: &Head<'_>) -> Result<Admitted<T>, RefusedBy<T>> {
+    let admitted = table.find(head).and_then(|target| table.admit(&target).map(|admit| (target, admit)));
+    admitted.map_err(|refusal| {
+        let response = table.response(&refusal);
+        Refused::ByTable(refusal, response)
+    })
 }

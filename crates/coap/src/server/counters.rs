@@ -1,6 +1,6 @@
 //! What the message layer did, counted by name.
 
-use super::done::Dropped;
+use super::done::{Done, Dropped};
 use super::refusal::RequestRefusal;
 
 /// What the message layer did, by name.
@@ -35,14 +35,26 @@ pub struct MessageCounters {
 }
 
 impl MessageCounters {
-    pub(super) fn refused(&mut self, refusal: RequestRefusal) {
+    /// What was done without the caller.
+    pub(super) fn done(&mut self, done: Done) {
+        match done {
+            Done::Dropped(dropped) => self.dropped(dropped),
+            Done::Refused(refusal) => self.refused(refusal),
+            Done::Duplicate => self.duplicates += 1,
+            Done::Continuation => self.continuations += 1,
+            Done::Continued => self.blocks += 1,
+            Done::Acknowledged | Done::Reset | Done::Ping => {}
+        }
+    }
+
+    fn refused(&mut self, refusal: RequestRefusal) {
         match refusal {
             RequestRefusal::Full(_) => self.full += 1,
             _ => self.refused += 1,
         }
     }
 
-    pub(super) fn dropped(&mut self, dropped: Dropped) {
+    fn dropped(&mut self, dropped: Dropped) {
         match dropped {
             Dropped::NotCoap | Dropped::Malformed(_) => self.malformed += 1,
             Dropped::NotARequest | Dropped::Unmatched => self.unmatched += 1,

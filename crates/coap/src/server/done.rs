@@ -8,11 +8,18 @@ use crate::{Malformed, Number};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExchangeId(pub u32);
 
-/// What came of a datagram.
+/// What came of a datagram, with the words of the resource table: `T` is its target, `R` its refusal.
 #[derive(Debug)]
-pub enum Handled<'d> {
+pub enum Handled<'d, T, R> {
     /// Nothing for the caller to do; what there is to send is in the outbox.
-    Done(Done),
+    Done {
+        /// How it was dealt with.
+        done: Done,
+        /// What was asked for, where a request was refused after the table had found that.
+        target: Option<T>,
+    },
+    /// The resource table refused a request; its response is in the outbox.
+    RefusedByTable(R),
     /// A whole request. Answer it with [`super::Peer::respond`]: at once, and the answer is piggybacked; after the
     /// acknowledgement deadline, and it becomes a separate response.
     Request {
@@ -20,7 +27,16 @@ pub enum Handled<'d> {
         id: ExchangeId,
         /// The request; it borrows the datagram, not the peer.
         request: Request<'d>,
+        /// What it asks for; an error only for the last block of an upload, whose head need not be that of the first: the answer is the
+        /// caller's then too.
+        target: Result<T, R>,
     },
+}
+
+impl<T, R> From<Done> for Handled<'_, T, R> {
+    fn from(done: Done) -> Self {
+        Handled::Done { done, target: None }
+    }
 }
 
 /// How the message layer dealt with a datagram by itself.

@@ -3,7 +3,7 @@
 //! What changes state is executed once: its copies get the outcome, or the empty acknowledgement while there is none. What
 //! is computed again is no duplicate here and goes its way anew. Blocks of uploads lie between: see [`super::recent`].
 
-use super::arrival::{Arrival, Checked, Refused};
+use super::arrival::{Arrival, Checked, Refused, admit};
 use super::done::{Done, Handled};
 use super::exchange::{Answered, Delivery, Exchange, Origin, Separate, State};
 use super::recent::{Noted, RefusedBlock};
@@ -17,17 +17,17 @@ use crate::{Code, Kind, Message, Number};
 
 impl Peer {
     /// What a duplicate gets; `None` where the message is none.
-    pub(super) fn duplicate(
+    pub(super) fn duplicate<T: Resources>(
         &mut self,
         turn: &mut Turn<'_>,
         arrival: &Arrival<'_>,
-        table: &dyn Resources,
+        table: &T,
     ) -> Option<Done> {
         let message = &arrival.message;
         let known = self.exchanges.iter().position(|exchange| exchange.origin.is(arrival));
         if let Some(index) = known {
             if let Err(refusal) = self.repeat(turn, index) {
-                self.refuse(turn, message, &refusal.into());
+                self.refuse_here(turn, message, refusal);
             }
             return Some(Done::Duplicate);
         }
@@ -37,16 +37,21 @@ impl Peer {
                 let block1 = message.block(Number::BLOCK1).ok().flatten();
                 self.write_sizes(turn, message, &Response::empty(Code::CONTINUE), Sizes { block1, size1: None });
             }
-            Noted::Refused(block) => {
-                let refused = refused_before(block, message, turn, table);
-                self.refuse(turn, message, &refused);
-            }
+            Noted::Refused(block) => match refused_before(block, message, turn, table) {
+                Before::Here(refusal) => _ = self.refuse_here(turn, message, refusal),
+                Before::ByTable(response) => self.write_sizes(turn, message, &response, Sizes::default()),
+            },
         }
         Some(Done::Duplicate)
     }
 
     /// Remembers a message whose copy must not count as new, and how it was answered.
-    pub(super) fn note(&mut self, turn: &Turn<'_>, arrival: &Arrival<'_>, result: &Result<Handled<'_>, Refused>) {
+    pub(super) fn note<G, R>(
+        &mut self,
+        turn: &Turn<'_>,
+        arrival: &Arrival<'_>,
+        result: &Result<Handled<'_, G, R>, Refused<G, R>>,
+    ) {
         // "the recipient SHOULD silently ignore any duplicated Non-confirmable message" (RFC 7252 §4.5).
         if arrival.message.kind() == Kind::NonConfirmable {
             self.remember(turn, arrival, Noted::Silently);
@@ -56,7 +61,7 @@ impl Peer {
             return;
         }
         let noted = match result {
-            Ok(Handled::Done(Done::Continued)) => Some(Noted::Continued),
+            Ok(Handled::Done { done: Done::Continued, .. }) => Some(Noted::Continued),
             // Of a last block only the outcome could be told: as long as that is kept, it is.
             Ok(Handled::Request { id, .. }) => {
                 let remembered = |exchange: &Exchange| match &exchange.state {
@@ -67,10 +72,10 @@ impl Peer {
             }
             // The exchange knows the latest message with its last block, and must not forget the ones before: a late copy of one
             // would fit into the next upload of the same name.
-            Ok(Handled::Done(Done::Duplicate)) => Some(Noted::Silently),
-            Ok(Handled::Done(_)) => None,
-            Err(Refused::Here(refusal)) => RefusedBlock::of(*refusal).map(Noted::Refused),
-            Err(Refused::ByTable(response)) => Some(Noted::Refused(RefusedBlock::ByTable(response.code))),
+            Ok(Handled::Done { done: Done::Duplicate, .. }) => Some(Noted::Silently),
+            Ok(Handled::Done { .. } | Handled::RefusedByTable(_)) => None,
+            Err(Refused::Here(refusal, _)) => RefusedBlock::of(*refusal).map(Noted::Refused),
+            Err(Refused::ByTable(_, response)) => Some(Noted::Refused(RefusedBlock::ByTable(response.code))),
         };
         if let Some(noted) = noted {
             self.remember(turn, arrival, noted);
@@ -157,28 +162,34 @@ impl Peer {
     }
 }
 
+/// How a message was refused before.
+enum Before {
+    Here(RequestRefusal),
+    ByTable(Response<'static>),
+}
+
 /// The refusal of a message that was refused before, in the same words. The table is asked for those that are its own, and for
 /// the limit; where it would decide otherwise by now, the code alone is told.
-fn refused_before(block: RefusedBlock, message: &Message<'_>, turn: &Turn<'_>, table: &dyn Resources) -> Refused {
-    let judged = || Head::check(*message).map_err(Refused::Here).map(|head| table.admit(&head));
+fn refused_before<T: Resources>(block: RefusedBlock, message: &Message<'_>, turn: &Turn<'_>, table: &T) -> Before {
+    let judged = || Head::check(*message).map(|head| admit(table, &head));
     let bare = |code| {
         let waits = code == Code::SERVICE_UNAVAILABLE || code == Code::TOO_MANY_REQUESTS;
         let response = Response::empty(code);
-        Refused::ByTable(if waits { response.with_max_age(turn.shared.full_max_age()) } else { response })
+        Before::ByTable(if waits { response.with_max_age(turn.shared.full_max_age()) } else { response })
     };
     match block {
-        RefusedBlock::BadBlock(fault) => Refused::Here(RequestRefusal::BadBlock(fault)),
-        RefusedBlock::BlockMissing => Refused::Here(RequestRefusal::BlockMissing),
-        RefusedBlock::BlockDiffers => Refused::Here(RequestRefusal::BlockDiffers),
-        RefusedBlock::NoResponse => Refused::Here(RequestRefusal::NoResponse),
-        RefusedBlock::ContentFormatChanged => Refused::Here(RequestRefusal::ContentFormatChanged),
-        RefusedBlock::Full(limit) => Refused::Here(RequestRefusal::Full(limit)),
+        RefusedBlock::BadBlock(fault) => Before::Here(RequestRefusal::BadBlock(fault)),
+        RefusedBlock::BlockMissing => Before::Here(RequestRefusal::BlockMissing),
+        RefusedBlock::BlockDiffers => Before::Here(RequestRefusal::BlockDiffers),
+        RefusedBlock::NoResponse => Before::Here(RequestRefusal::NoResponse),
+        RefusedBlock::ContentFormatChanged => Before::Here(RequestRefusal::ContentFormatChanged),
+        RefusedBlock::Full(limit) => Before::Here(RequestRefusal::Full(limit)),
         RefusedBlock::TooLarge => match judged() {
-            Ok(Ok(admit)) => Refused::Here(RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max }),
+            Ok(Ok((_, admit))) => Before::Here(RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max }),
             _ => bare(Code::REQUEST_ENTITY_TOO_LARGE),
         },
         RefusedBlock::ByTable(code) => match judged() {
-            Ok(Err(response)) if response.code == code => Refused::ByTable(response),
+            Ok(Err(Refused::ByTable(_, response))) if response.code == code => Before::ByTable(response),
             _ => bare(code),
         },
     }

@@ -1,7 +1,7 @@
 //! The way of a request from its datagram to the handler, or to its refusal.
 //!
 //! ```text
-//!   duplicate? -> Head::check -> Block2 NUM > 0? -> Resources::admit -> Block1? -> room? -> Request
+//!   duplicate? -> Head::check -> Block2 NUM > 0? -> Resources::find, admit -> Block1? -> room? -> Request
 //!       |             |              |                  |                  |         |
 //!   as before    4.02 4.05 5.05  next block, 4.08   4.04 4.05 4.15 ..  2.31 4.08   5.03
 //!                                  or 4.02                             4.13 4.00
@@ -10,7 +10,7 @@
 use std::cmp::Ordering;
 
 use super::answers::Worth;
-use super::arrival::{Arrival, Checked, Refused};
+use super::arrival::{Arrival, Checked, Refused, RefusedBy, admit};
 use super::config::EXCHANGE_BYTES;
 use super::done::{Done, Dropped, Handled};
 use super::exchange::{Exchange, KeptResponse, Origin, Pending, State};
@@ -31,32 +31,32 @@ const PURPOSE_LAST_BLOCK: u64 = 4;
 
 impl Peer {
     /// Takes a message with a request code.
-    pub(super) fn request<'d>(
+    pub(super) fn request<'d, T: Resources>(
         &mut self,
         turn: &mut Turn<'_>,
         message: Message<'d>,
-        table: &dyn Resources,
-    ) -> Handled<'d> {
+        table: &T,
+    ) -> HandledBy<'d, T> {
         // A request can't be piggybacked in an acknowledgement, and a reset is empty (RFC 7252 §4.2, table 1).
         if matches!(message.kind(), Kind::Acknowledgement | Kind::Reset) {
-            return Handled::Done(Done::Dropped(Dropped::Unmatched));
+            return Done::Dropped(Dropped::Unmatched).into();
         }
         let fingerprint = Hash64::new(PURPOSE_DATAGRAM).field(message.bytes()).finish();
         let arrival = Arrival { message, fingerprint };
         if let Some(done) = self.duplicate(turn, &arrival, table) {
-            return Handled::Done(done);
+            return done.into();
         }
         let result = self.new_request(turn, &arrival, table);
         self.note(turn, &arrival, &result);
-        result.unwrap_or_else(|refused| Handled::Done(self.refuse(turn, &message, &refused)))
+        result.unwrap_or_else(|refused| self.refuse(turn, &message, refused))
     }
 
-    fn new_request<'d>(
+    fn new_request<'d, T: Resources>(
         &mut self,
         turn: &mut Turn<'_>,
         arrival: &Arrival<'d>,
-        table: &dyn Resources,
-    ) -> Result<Handled<'d>, Refused> {
+        table: &T,
+    ) -> Result<HandledBy<'d, T>, RefusedBy<T>> {
         let head = Head::check(arrival.message)?;
         let blocks = Blocks::of(&head)?;
         let key = RequestKey::of(&arrival.message);
@@ -67,18 +67,18 @@ impl Peer {
         if let Some(block1) = blocks.block1 {
             return self.upload(turn, &checked, block1, table);
         }
-        let admit = table.admit(&head).map_err(Refused::ByTable)?;
-        self.open(turn, &checked, admit, Body::Borrowed(head.payload()), None)
+        let (target, admit) = admit(table, &head)?;
+        self.open(turn, &checked, admit, Whole::at_once(head.payload(), target))
     }
 
     /// Block2 with a NUM above 0: the next part of a response that is kept, or of one that is computed again. It
     /// needs neither payload nor Content-Format nor Accept, and any token will do (RFC 7959 §2.7, §3.3).
-    fn later_block<'d>(
+    fn later_block<'d, T: Resources>(
         &mut self,
         turn: &mut Turn<'_>,
         checked: &Checked<'d>,
-        table: &dyn Resources,
-    ) -> Result<Handled<'d>, Refused> {
+        table: &T,
+    ) -> Result<HandledBy<'d, T>, RefusedBy<T>> {
         // A request goes on with its body or with its response, never with both (RFC 7959 §3.3).
         if checked.blocks.block1.is_some() {
             return Err(RequestRefusal::BadBlock(BlockFault::BothDirections).into());
@@ -105,28 +105,28 @@ impl Peer {
             if reaches_end {
                 exchange.settle(turn.now);
             }
-            return Ok(Handled::Done(Done::Continuation));
+            return Ok(Done::Continuation.into());
         }
         // Never a new request: its payload came with the first one. A GET has none, and where it is computed again its
         // later blocks are too (RFC 7959 §2.4).
         if checked.head.method() != Method::Get {
             return Err(RequestRefusal::NoResponse.into());
         }
-        let admit = table.admit(&checked.head).map_err(Refused::ByTable)?;
+        let (target, admit) = admit(table, &checked.head)?;
         match admit.repeat {
-            Repeat::Remembered | Repeat::Irreplaceable => Err(RequestRefusal::NoResponse.into()),
-            Repeat::Computed => self.open(turn, checked, admit, Body::Borrowed(checked.head.payload()), None),
+            Repeat::Remembered | Repeat::Irreplaceable => Err(Refused::Here(RequestRefusal::NoResponse, Some(target))),
+            Repeat::Computed => Ok(self.open(turn, checked, admit, Whole::at_once(checked.head.payload(), target))?),
         }
     }
 
     /// A block of a request body.
-    fn upload<'d>(
+    fn upload<'d, T: Resources>(
         &mut self,
         turn: &mut Turn<'_>,
         checked: &Checked<'d>,
         block: Block,
-        table: &dyn Resources,
-    ) -> Result<Handled<'d>, Refused> {
+        table: &T,
+    ) -> Result<HandledBy<'d, T>, RefusedBy<T>> {
         let message = checked.head.message();
         let payload = message.payload();
         if block.num == 0 {
@@ -159,7 +159,7 @@ impl Peer {
                     && exchange.outcome().is_none_or(KeptResponse::is_success)
             };
             return match self.exchanges.iter().position(same) {
-                Some(index) if !block.more => Ok(Handled::Done(self.answer_anew(turn, index, checked)?)),
+                Some(index) if !block.more => Ok(self.answer_anew(turn, index, checked)?.into()),
                 _ => Err(RequestRefusal::BlockMissing.into()),
             };
         }
@@ -171,30 +171,47 @@ impl Peer {
         match self.uploads.take(turn.now, &piece, turn.shared)? {
             Taken::Continue => {
                 self.write_continue(turn, message, block);
-                Ok(Handled::Done(Done::Continued))
+                Ok(Done::Continued.into())
             }
             Taken::Complete(Complete { body, admit }) => {
-                self.open(turn, checked, admit, Body::Gathered(body), Some(last))
+                let target = table.find(&checked.head);
+                let whole = Whole { body: Body::Gathered(body), target, last_block: Some(last) };
+                self.open(turn, checked, admit, whole)
             }
         }
     }
 
-    fn first_block<'d>(
+    fn first_block<'d, T: Resources>(
         &mut self,
         turn: &mut Turn<'_>,
         checked: &Checked<'d>,
         piece: &Piece<'d>,
-        table: &dyn Resources,
-    ) -> Result<Handled<'d>, Refused> {
-        let admit = table.admit(&checked.head).map_err(Refused::ByTable)?;
+        table: &T,
+    ) -> Result<HandledBy<'d, T>, RefusedBy<T>> {
+        let (target, admit) = admit(table, &checked.head)?;
         let announced = checked.head.size1().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
         // What is announced as too large need not be sent first (RFC 7959 §2.9.3, §4).
         if announced > admit.body_bytes_max {
-            return Err(RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max }.into());
+            let too_large = RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max };
+            return Err(Refused::Here(too_large, Some(target)));
         }
         if !piece.block.more {
-            return self.open(turn, checked, admit, Body::Borrowed(piece.payload), None);
+            return self.open(turn, checked, admit, Whole::at_once(piece.payload, target));
         }
+        match self.begin(turn, checked, piece, admit) {
+            Ok(()) => Ok(Done::Continued.into()),
+            Err(refusal) => Err(Refused::Here(refusal, Some(target))),
+        }
+    }
+
+    /// Begins an upload with its first block.
+    fn begin(
+        &mut self,
+        turn: &mut Turn<'_>,
+        checked: &Checked<'_>,
+        piece: &Piece<'_>,
+        admit: Admit,
+    ) -> Result<(), RequestRefusal> {
         // A copy of the last block will bring no body to compute the answer from again.
         let repeat = if admit.repeat == Repeat::Computed { Repeat::Remembered } else { admit.repeat };
         let admit = Admit { repeat, ..admit };
@@ -202,26 +219,21 @@ impl Peer {
         self.check_exchange(turn)?;
         self.uploads.begin(turn.now, piece, (self.owner, admit), turn.shared)?;
         self.write_continue(turn, checked.head.message(), piece.block);
-        Ok(Handled::Done(Done::Continued))
+        Ok(())
     }
 
     /// Hands a whole request up.
-    fn open<'d>(
+    fn open<'d, G, R>(
         &mut self,
         turn: &mut Turn<'_>,
         checked: &Checked<'d>,
         admit: Admit,
-        body: Body<'d>,
-        last_block: Option<u64>,
-    ) -> Result<Handled<'d>, Refused> {
-        if body.len() > admit.body_bytes_max {
-            return Err(RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max }.into());
+        whole: Whole<'d, G, R>,
+    ) -> Result<Handled<'d, G, R>, Refused<G, R>> {
+        if let Err(refusal) = self.may_open(turn, checked, admit, &whole) {
+            return Err(Refused::Here(refusal, whole.target.ok()));
         }
-        self.check_room(turn, checked.key, admit)?;
-        // An upload has had its room from its first block on.
-        if admit.repeat != Repeat::Computed && last_block.is_none() {
-            self.check_exchange(turn)?;
-        }
+        let Whole { body, target, last_block } = whole;
         self.make_room(turn, checked.key);
         let reserved = match admit.repeat {
             Repeat::Remembered => Some(turn.shared.answers.reserve(self.owner, Worth::Repeatable)),
@@ -248,7 +260,26 @@ impl Peer {
             state: State::Pending(Pending { repeat: admit.repeat, acknowledge_at, reserved }),
         });
         turn.shared.counters.requests += 1;
-        Ok(Handled::Request { id, request: Request::new(checked.head, body) })
+        Ok(Handled::Request { id, request: Request::new(checked.head, body), target })
+    }
+
+    /// Refuses a whole request now that is too large or could not be remembered.
+    fn may_open<G, R>(
+        &self,
+        turn: &Turn<'_>,
+        checked: &Checked<'_>,
+        admit: Admit,
+        whole: &Whole<'_, G, R>,
+    ) -> Result<(), RequestRefusal> {
+        if whole.body.len() > admit.body_bytes_max {
+            return Err(RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max });
+        }
+        self.check_room(turn, checked.key, admit)?;
+        // An upload has had its room from its first block on.
+        if admit.repeat != Repeat::Computed && whole.last_block.is_none() {
+            self.check_exchange(turn)?;
+        }
+        Ok(())
     }
 
     /// Refuses now what could not be remembered, before it is executed.
@@ -298,16 +329,29 @@ impl Peer {
         write_whole(turn.out, envelope, response, sizes);
     }
 
-    pub(super) fn refuse(&mut self, turn: &mut Turn<'_>, message: &Message<'_>, refused: &Refused) -> Done {
+    fn refuse<'d, G, R>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: &Message<'_>,
+        refused: Refused<G, R>,
+    ) -> Handled<'d, G, R> {
+        match refused {
+            Refused::Here(refusal, target) => Handled::Done { done: self.refuse_here(turn, message, refusal), target },
+            Refused::ByTable(refusal, response) => {
+                self.write_sizes(turn, message, &response, Sizes::default());
+                Handled::RefusedByTable(refusal)
+            }
+        }
+    }
+
+    /// Refuses what the message layer refuses by itself.
+    pub(super) fn refuse_here(&mut self, turn: &mut Turn<'_>, message: &Message<'_>, refusal: RequestRefusal) -> Done {
         // "Unrecognized options of class "critical" that occur in a Non-confirmable message MUST cause the message to be
         // rejected", which may be in silence (RFC 7252 §5.4.1, §4.3).
-        if let (Kind::NonConfirmable, Refused::Here(RequestRefusal::BadOption(number, _))) = (message.kind(), refused) {
-            return Done::Dropped(Dropped::BadOption(*number));
+        if let (Kind::NonConfirmable, RequestRefusal::BadOption(number, _)) = (message.kind(), refusal) {
+            return Done::Dropped(Dropped::BadOption(number));
         }
-        let (refusal, response) = match refused {
-            Refused::Here(refusal) => (*refusal, turn.shared.refusal(*refusal)),
-            Refused::ByTable(response) => (RequestRefusal::ByTable(response.code), *response),
-        };
+        let response = turn.shared.refusal(refusal);
         let size1 = match refusal {
             // "The response SHOULD include a Size1 Option [...] to indicate the maximum size of request entity the server
             // is able and willing to handle" (RFC 7252 §5.9.2.9).
@@ -316,6 +360,24 @@ impl Peer {
         };
         self.write_sizes(turn, message, &response, Sizes { block1: None, size1 });
         Done::Refused(refusal)
+    }
+}
+
+/// What came of a datagram under this table.
+type HandledBy<'d, T> = Handled<'d, <T as Resources>::Target, <T as Resources>::Refusal>;
+
+/// A request that has arrived whole.
+struct Whole<'d, G, R> {
+    body: Body<'d>,
+    target: Result<G, R>,
+    /// Of an upload: its last block.
+    last_block: Option<u64>,
+}
+
+impl<'d, G, R> Whole<'d, G, R> {
+    /// In one message.
+    fn at_once(payload: &'d [u8], target: G) -> Whole<'d, G, R> {
+        Whole { body: Body::Borrowed(payload), target: Ok(target), last_block: None }
     }
 }
 

@@ -56,7 +56,6 @@ impl RefusedBlock {
             RequestRefusal::TooLarge { .. } => RefusedBlock::TooLarge,
             RequestRefusal::NoResponse => RefusedBlock::NoResponse,
             RequestRefusal::Full(limit) => RefusedBlock::Full(limit),
-            RequestRefusal::ByTable(code) => RefusedBlock::ByTable(code),
             RequestRefusal::BadOption(..)
             | RequestRefusal::UnknownMethod
             | RequestRefusal::Proxy

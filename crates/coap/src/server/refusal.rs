@@ -31,8 +31,6 @@ pub enum RequestRefusal {
     PastEnd,
     /// Something is at its limit.
     Full(Limit),
-    /// The resource table refused the head of the request with this code.
-    ByTable(Code),
 }
 
 /// Why a critical option is refused (RFC 7252 §5.4).
@@ -97,7 +95,6 @@ impl RequestRefusal {
             // RFC 7959 §2.9.3.
             RequestRefusal::TooLarge { .. } => Code::REQUEST_ENTITY_TOO_LARGE,
             RequestRefusal::Full(_) => Code::SERVICE_UNAVAILABLE,
-            RequestRefusal::ByTable(code) => code,
         }
     }
 }

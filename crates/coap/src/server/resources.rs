@@ -3,13 +3,28 @@
 use super::request::Head;
 use super::response::Response;
 
-/// Asked on the first block, before anything is gathered: is there such a resource, and how much may its body be?
+/// The resource table. It is asked on the first block, before anything is gathered: is there such a resource, and how much
+/// may its body be? What it answers is typed: its words come back to the caller with the request or with the refusal.
 pub trait Resources {
-    /// Judges the head of a request.
+    /// What a request asks for.
+    type Target;
+    /// Why a request is refused.
+    type Refusal;
+
+    /// Judges the head of a request, once for each message.
     ///
     /// # Errors
-    /// The answer that refuses it: 4.04, 4.05, 4.15, 4.06, ...
-    fn admit(&self, head: &Head<'_>) -> Result<Admit, Response<'static>>;
+    /// Why there is no such resource, or not in this form: 4.04, 4.05, 4.15, 4.06, ...
+    fn find(&self, head: &Head<'_>) -> Result<Self::Target, Self::Refusal>;
+
+    /// Whether a request for `target` may begin now.
+    ///
+    /// # Errors
+    /// Why not.
+    fn admit(&self, target: &Self::Target) -> Result<Admit, Self::Refusal>;
+
+    /// The response that refuses a request.
+    fn response(&self, refusal: &Self::Refusal) -> Response<'static>;
 }
 
 /// A request may come in.

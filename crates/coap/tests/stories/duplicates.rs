@@ -209,6 +209,7 @@ fn c09_the_kept_responses_are_capped_in_total() {
                 assert!(matches!(done, Done::Refused(_)));
                 assert_eq!(code(&sent[0]), Code::SERVICE_UNAVAILABLE);
             }
+            (Got::RefusedByTable(code), _) => panic!("the table refuses nothing here: {code}"),
         }
         peers.push(server.other_peer());
         assert!(server.shared.response_bytes() <= 8 << 10);

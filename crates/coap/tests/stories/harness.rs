@@ -11,7 +11,10 @@ pub(crate) const BODY_MAX: usize = 2_000;
 pub(crate) struct Table;
 
 impl Resources for Table {
-    fn admit(&self, head: &Head<'_>) -> Result<Admit, Response<'static>> {
+    type Target = Admit;
+    type Refusal = Response<'static>;
+
+    fn find(&self, head: &Head<'_>) -> Result<Admit, Response<'static>> {
         match (head.method(), head.path_is("est/sen"), head.path_is("est/crts"), head.path_is("calc")) {
             (Method::Post, ..) if head.path_is("est/skg") => {
                 Ok(Admit { body_bytes_max: BODY_MAX, repeat: Repeat::Irreplaceable })
@@ -23,11 +26,20 @@ impl Resources for Table {
             _ => Err(Response::empty(Code::METHOD_NOT_ALLOWED)),
         }
     }
+
+    fn admit(&self, target: &Admit) -> Result<Admit, Response<'static>> {
+        Ok(*target)
+    }
+
+    fn response(&self, refusal: &Response<'static>) -> Response<'static> {
+        *refusal
+    }
 }
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum Got {
     Done(Done),
+    RefusedByTable(Code),
     Request { id: ExchangeId, body: Vec<u8> },
 }
 
@@ -56,8 +68,9 @@ impl Server {
     pub(crate) fn deliver(&mut self, datagram: &[u8]) -> (Got, Vec<Vec<u8>>) {
         self.out.clear();
         let got = match self.peer.handle(self.now, datagram, &mut self.shared, &Table, &mut self.out) {
-            Handled::Done(done) => Got::Done(done),
-            Handled::Request { id, request } => Got::Request { id, body: request.into_body() },
+            Handled::Done { done, .. } => Got::Done(done),
+            Handled::RefusedByTable(response) => Got::RefusedByTable(response.code),
+            Handled::Request { id, request, .. } => Got::Request { id, body: request.into_body() },
         };
         (got, self.sent())
     }
@@ -71,7 +84,8 @@ impl Server {
 
     /// The one message that answers what the message layer answers itself.
     pub(crate) fn reply(&mut self, datagram: &[u8]) -> Vec<u8> {
-        let (_, mut sent) = self.done(datagram);
+        let (got, mut sent) = self.deliver(datagram);
+        assert!(!matches!(got, Got::Request { .. }), "handed up: {got:?}");
         assert_eq!(sent.len(), 1, "one answer");
         sent.remove(0)
     }

@@ -7,7 +7,7 @@ use coap::client::{Exchange, RequestSpec};
 use coap::server::{Admit, Config, Done, Handled, Head, RequestRefusal, Resources, Response};
 use coap::{BlockSize, Code, ContentFormat, Kind, MessageIds, Number, Token};
 
-use crate::harness::{Make, Server, Table, block1, body, certificate, code, empty, parse, upload};
+use crate::harness::{Got, Make, Server, Table, block1, body, certificate, code, empty, parse, upload};
 
 const INCOMPLETE: Code = Code::REQUEST_ENTITY_INCOMPLETE;
 
@@ -15,19 +15,34 @@ const INCOMPLETE: Code = Code::REQUEST_ENTITY_INCOMPLETE;
 struct Closing(Cell<bool>);
 
 impl Resources for Closing {
-    fn admit(&self, head: &Head<'_>) -> Result<Admit, Response<'static>> {
-        if self.0.get() { Err(Response::unavailable(9, "closed")) } else { Table.admit(head) }
+    type Target = Admit;
+    type Refusal = Response<'static>;
+
+    fn find(&self, head: &Head<'_>) -> Result<Admit, Response<'static>> {
+        Table.find(head)
+    }
+
+    fn admit(&self, target: &Admit) -> Result<Admit, Response<'static>> {
+        if self.0.get() { Err(Response::unavailable(9, "closed")) } else { Table.admit(target) }
+    }
+
+    fn response(&self, refusal: &Response<'static>) -> Response<'static> {
+        Table.response(refusal)
     }
 }
 
 /// What the message layer does with a datagram under such a table, and the one message that it sends.
-fn deliver(server: &mut Server, table: &Closing, datagram: &[u8]) -> (Done, Vec<u8>) {
+fn deliver(server: &mut Server, table: &Closing, datagram: &[u8]) -> (Got, Vec<u8>) {
     server.out.clear();
     let handled = server.peer.handle(server.now, datagram, &mut server.shared, table, &mut server.out);
-    let Handled::Done(done) = handled else { panic!("handed up: {handled:?}") };
+    let got = match handled {
+        Handled::Done { done, .. } => Got::Done(done),
+        Handled::RefusedByTable(response) => Got::RefusedByTable(response.code),
+        Handled::Request { id, request, .. } => Got::Request { id, body: request.into_body() },
+    };
     let sent: Vec<_> = server.out.iter().map(<[u8]>::to_vec).collect();
     assert_eq!(sent.len(), 1, "one answer");
-    (done, sent[0].clone())
+    (got, sent[0].clone())
 }
 
 #[test]
@@ -35,16 +50,16 @@ fn c29_a_late_copy_of_a_first_block_that_was_turned_away_does_not_begin_anew() {
     let (mut server, table) = (Server::new(), Closing(Cell::new(true)));
     let (old, new) = (body(192, 0), body(192, 100));
     let stray = Make::enroll(1).piece(&old, 0, BlockSize::B64).bytes();
-    let (done, refused) = deliver(&mut server, &table, &stray);
-    assert_eq!(done, Done::Refused(RequestRefusal::ByTable(Code::SERVICE_UNAVAILABLE)));
-    assert_eq!(deliver(&mut server, &table, &stray), (Done::Duplicate, refused), "the same answer again");
+    let (got, refused) = deliver(&mut server, &table, &stray);
+    assert_eq!(got, Got::RefusedByTable(Code::SERVICE_UNAVAILABLE));
+    assert_eq!(deliver(&mut server, &table, &stray), (Got::Done(Done::Duplicate), refused), "the same answer again");
 
     // The client comes back when it was told to, with another request; the network delivers the old one once more.
     table.0.set(false);
     server.pass(Duration::from_secs(10));
     server.reply(&Make::enroll(2).piece(&new, 0, BlockSize::B64).bytes());
-    let (done, again) = deliver(&mut server, &table, &stray);
-    assert_eq!((done, code(&again)), (Done::Duplicate, Code::SERVICE_UNAVAILABLE));
+    let (got, again) = deliver(&mut server, &table, &stray);
+    assert_eq!((got, code(&again)), (Got::Done(Done::Duplicate), Code::SERVICE_UNAVAILABLE));
     assert!(parse(&again).uint(Number::MAX_AGE).is_some_and(|seconds| seconds > 0));
     server.reply(&Make::enroll(3).piece(&new, 1, BlockSize::B64).bytes());
     assert_eq!(server.request(&Make::enroll(4).piece(&new, 2, BlockSize::B64).bytes()).1, new);

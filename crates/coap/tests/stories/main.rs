@@ -14,4 +14,5 @@ mod properties;
 mod responses;
 mod room;
 mod separate;
+mod table;
 mod uploads;

@@ -96,7 +96,7 @@ fn an_enrolment_allocates_once_for_each_thing_that_is_kept() {
                     let response = certificate(&answer);
                     server.peer.respond(server.now, id, &response, &mut server.shared, &mut server.out).unwrap();
                 }
-                Handled::Done(_) => {}
+                Handled::Done { .. } | Handled::RefusedByTable(_) => {}
             }
         }
     };

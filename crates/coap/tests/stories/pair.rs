@@ -119,7 +119,7 @@ impl Pair {
         }
         out.clear();
         let handled = self.peer.handle(self.now, &datagram, &mut self.shared, &Table, out);
-        if let Handled::Request { id, request } = handled {
+        if let Handled::Request { id, request, .. } = handled {
             let body = request.into_body();
             self.working.push((self.now + self.work, id, body));
         }

@@ -261,6 +261,7 @@ fn hoard(server: &mut Server) -> usize {
                 server.respond(id, &certificate(b""));
             }
             (Got::Done(done), _) => refused += usize::from(done == full),
+            (Got::RefusedByTable(code), _) => panic!("the table refuses nothing here: {code}"),
         }
     }
     refused

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coap::server::{BlockFault, Config, Done, Peer, RequestRefusal};
 use coap::{Block, BlockSize, Code, Number};
 
-use crate::harness::{BODY_MAX, Make, Server, Table, block1, block2, body, certificate, code, parse, upload};
+use crate::harness::{BODY_MAX, Got, Make, Server, Table, block1, block2, body, certificate, code, parse, upload};
 
 const INCOMPLETE: Code = Code::REQUEST_ENTITY_INCOMPLETE;
 
@@ -268,8 +268,8 @@ fn one_peer_holds_few_uploads_and_the_oldest_goes_first() {
 fn an_unknown_resource_is_refused_on_the_first_block() {
     let mut server = Server::new();
     let first = Make::post("est/nothing", 1).block1(0, true, BlockSize::B64).payload(&[0; 64]).bytes();
-    let (done, sent) = server.done(&first);
-    assert_eq!((done, code(&sent[0])), (Done::Refused(RequestRefusal::ByTable(Code::NOT_FOUND)), Code::NOT_FOUND));
+    let (got, sent) = server.deliver(&first);
+    assert_eq!((got, code(&sent[0])), (Got::RefusedByTable(Code::NOT_FOUND), Code::NOT_FOUND));
     assert!(!server.peer.has_upload());
     assert_eq!(server.shared.upload_bytes(), 0);
 }

@@ -125,12 +125,11 @@ impl Reason {
         }
     }
 
-    /// The reason of a refusal that the CoAP layer answered by itself; `None` for one that the resource table gave, which
-    /// knows its reason itself.
+    /// The reason of a refusal that the CoAP layer answered by itself.
     #[must_use]
-    pub fn of_message_layer(refusal: coap::server::RequestRefusal) -> Option<Reason> {
+    pub fn of_message_layer(refusal: coap::server::RequestRefusal) -> Reason {
         use coap::server::{BlockFault, Limit, OptionFault, RequestRefusal};
-        Some(match refusal {
+        match refusal {
             RequestRefusal::BadOption(_, OptionFault::Unknown) => Reason::CoapBadOption,
             RequestRefusal::BadOption(_, OptionFault::Length) => Reason::CoapOptionLength,
             RequestRefusal::BadOption(_, OptionFault::Repeated) => Reason::CoapOptionRepeated,
@@ -152,8 +151,7 @@ impl Reason {
             RequestRefusal::Full(Limit::Responses) => Reason::CoapAnswersFull,
             RequestRefusal::Full(Limit::Pending) => Reason::CoapPendingFull,
             RequestRefusal::Full(Limit::Exchanges) => Reason::CoapExchangesFull,
-            RequestRefusal::ByTable(_) => return None,
-        })
+        }
     }
 
     /// The reason of the authority's refusal of a request for `function`: the same mismatch means one thing to who enrols

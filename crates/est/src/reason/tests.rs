@@ -223,7 +223,7 @@ fn every_reason_is_reached_by_a_refusal() {
     reached.extend(requests().into_iter().filter_map(|failure| Failure::Request(failure).reason()));
     reached.extend(handshake_refusals().iter().map(Reason::from));
     reached.extend(ENDS.into_iter().filter_map(Reason::of_session));
-    reached.extend(message_refusals().into_iter().filter_map(Reason::of_message_layer));
+    reached.extend(message_refusals().into_iter().map(Reason::of_message_layer));
     reached.extend(busy().iter().map(Reason::from));
     for function in [Function::SimpleEnroll, Function::SimpleReenroll] {
         reached.extend(decisions().iter().map(|refusal| Reason::of_decision(refusal, function)));
@@ -304,12 +304,12 @@ fn c46_the_text_of_a_refused_block_says_what_came() {
         (BlockFault::Long, "M=1 and payload over the block size"),
         (BlockFault::Short, "M=1 and payload under the block size"),
     ] {
-        let reason = Reason::of_message_layer(RequestRefusal::BadBlock(fault)).expect("the message layer's own");
+        let reason = Reason::of_message_layer(RequestRefusal::BadBlock(fault));
         assert!(reason.entry().meaning.starts_with(words), "{reason}");
         assert_eq!(reason.response_code(), Some(Code::BAD_REQUEST));
     }
     // Each refusal of the message layer has a reason of its own: no text has to cover two inputs.
-    let reasons: Vec<Reason> = message_refusals().into_iter().filter_map(Reason::of_message_layer).collect();
+    let reasons: Vec<Reason> = message_refusals().into_iter().map(Reason::of_message_layer).collect();
     assert_eq!(reasons.iter().collect::<BTreeSet<_>>().len(), reasons.len());
 }
 

@@ -1,7 +1,6 @@
 //! From a decrypted message to its answer: the table on the way in, the authority's outcome on the way out.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,8 +47,6 @@ impl Server {
             turns_away: self.turns_away(owner),
             retry: self.retry_after(),
             jitter: &self.jitter,
-            asked: Cell::new(None),
-            refused: Cell::new(None),
         };
         let room = block_room(self.endpoint.plaintext_max(session));
         let live = self.sessions.open(session);
@@ -60,19 +57,17 @@ impl Server {
         }
         self.outbox.clear();
         let handled = live.peer.handle(now.mono, plaintext, &mut self.coap, &table, &mut self.outbox);
-        let (asked, refused) = (table.asked.take(), table.refused.take());
         match handled {
-            Handled::Done(Done::Refused(refusal)) => {
-                if let Some(reason) = Reason::of_message_layer(refusal).or(refused) {
-                    let profile = asked.and_then(Asked::profile);
-                    self.refused(now, session, profile, reason, describe(plaintext));
-                }
+            Handled::Done { done: Done::Refused(refusal), target } => {
+                let profile = target.and_then(Asked::profile);
+                self.refused(now, session, profile, Reason::of_message_layer(refusal), describe(plaintext));
             }
-            Handled::Done(_) => {}
-            Handled::Request { id, request } => {
-                // The head of an upload's last block has not been judged yet: it need not be that of the first.
-                let asked = asked.map_or_else(|| config.judge(request.head()), Ok);
-                self.handle_request(now, session, id, request, asked);
+            Handled::Done { .. } => {}
+            Handled::RefusedByTable(TableRefusal { reason, profile, .. }) => {
+                self.refused(now, session, profile, reason, describe(plaintext));
+            }
+            Handled::Request { id, request, target } => {
+                self.handle_request(now, session, id, request, target.map_err(|refusal| refusal.reason));
             }
         }
         if self.sessions.find(session).is_some_and(|live| live.peer.has_upload()) && self.pin(session).is_none() {
@@ -373,38 +368,51 @@ fn resource(function: Function) -> Resource {
     }
 }
 
-/// What the CoAP layer asks before it gathers anything. It keeps what it found out of the head: the CoAP layer reports neither
-/// what a request asks for, nor of a refusal more than the code.
+/// What the CoAP layer asks before it gathers anything.
 struct Table<'c, 's> {
     config: &'c ServerConfig,
     turns_away: Option<Reason>,
     retry: Duration,
     jitter: &'s Jitter,
-    asked: Cell<Option<Asked<'c>>>,
-    refused: Cell<Option<Reason>>,
 }
 
-impl Resources for Table<'_, '_> {
-    fn admit(&self, head: &Head<'_>) -> Result<Admit, Response<'static>> {
-        let refuse = |reason| {
-            self.refused.set(Some(reason));
-            self.config.refusal(reason)
-        };
-        let asked = self.config.judge(head).map_err(refuse)?;
-        let admit = match &asked {
+/// Why the table refuses a request.
+struct TableRefusal<'c> {
+    reason: Reason,
+    /// The profile that was asked for, where the head named one.
+    profile: Option<&'c Arc<Profile>>,
+    /// When to come again.
+    max_age: Option<u32>,
+}
+
+impl<'c> Resources for Table<'c, '_> {
+    type Target = Asked<'c>;
+    type Refusal = TableRefusal<'c>;
+
+    fn find(&self, head: &Head<'_>) -> Result<Asked<'c>, TableRefusal<'c>> {
+        self.config.judge(head).map_err(|reason| TableRefusal { reason, profile: None, max_age: None })
+    }
+
+    fn admit(&self, asked: &Asked<'c>) -> Result<Admit, TableRefusal<'c>> {
+        match asked {
             // A GET is safe: whoever asks again gets the same bytes again.
-            Asked::Discovery | Asked::CaCertificates { .. } => Admit { body_bytes_max: 0, repeat: Repeat::Computed },
+            Asked::Discovery | Asked::CaCertificates { .. } => {
+                Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed })
+            }
             // Turned away before the first block is gathered: 5.03 has no Block2, and the upload is saved.
-            Asked::Enrolment { .. } => match self.turns_away {
+            Asked::Enrolment { profile, .. } => match self.turns_away {
                 Some(reason) => {
-                    self.asked.set(Some(asked));
-                    return Err(refuse(reason).with_max_age(self.jitter.max_age(self.retry)));
+                    let max_age = Some(self.jitter.max_age(self.retry));
+                    Err(TableRefusal { reason, profile: Some(profile), max_age })
                 }
-                None => Admit { body_bytes_max: self.config.limits.csr_bytes_max, repeat: Repeat::Remembered },
+                None => Ok(Admit { body_bytes_max: self.config.limits.csr_bytes_max, repeat: Repeat::Remembered }),
             },
-        };
-        self.asked.set(Some(asked));
-        Ok(admit)
+        }
+    }
+
+    fn response(&self, refusal: &TableRefusal<'c>) -> Response<'static> {
+        let response = self.config.refusal(refusal.reason);
+        refusal.max_age.map_or(response, |max_age| response.with_max_age(max_age))
     }
 }
 
