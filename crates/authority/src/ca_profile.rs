@@ -71,13 +71,14 @@ pub const CERTIFICATES_PER_DEVICE_MIN: u32 = 4;
 /// The most: a ledger looks at each of them while it is asked.
 pub const CERTIFICATES_PER_DEVICE_MAX: u32 = 1_000;
 
-/// What a profile is made of that a CA of ours issues for; the fields of `[[profile]]`.
+/// What a profile is made of that a CA of ours issues for; the fields of `[[profile]]`. A configuration that is read names its CA, so `C` is a name
+/// there; [`CaProfileSpec::with_ca`] puts the CA itself in its place.
 #[derive(Clone, Debug)]
-pub struct CaProfileSpec {
+pub struct CaProfileSpec<C = Arc<Ca>> {
     /// Who may enrol, and what is said to them.
     pub profile: ProfileSpec,
     /// The CA that issues.
-    pub ca: Arc<Ca>,
+    pub ca: C,
     /// The subject of what is issued.
     pub subject: SubjectRule,
     /// The kinds of subject alternative name that may be asked for; each name asked for must be in the client's certificate.
@@ -96,9 +97,9 @@ pub struct CaProfileSpec {
     pub unrecorded: Unrecorded,
 }
 
-impl CaProfileSpec {
+impl<C> CaProfileSpec<C> {
     /// The defaults of the configuration.
-    pub fn new(name: &str, ca: Arc<Ca>, manufacturers: Vec<Arc<Certificate>>) -> CaProfileSpec {
+    pub fn new(name: &str, ca: C, manufacturers: Vec<Arc<Certificate>>) -> CaProfileSpec<C> {
         const DAY: u64 = 86_400;
         CaProfileSpec {
             profile: ProfileSpec::new(name, manufacturers),
@@ -111,6 +112,34 @@ impl CaProfileSpec {
             allow_identity_key: false,
             certificates_per_device_max: CERTIFICATES_PER_DEVICE,
             unrecorded: Unrecorded::Refused,
+        }
+    }
+
+    /// The same for this CA, with its manufacturers' certificates.
+    pub fn with_ca<D>(self, ca: D, manufacturers: Vec<Arc<Certificate>>) -> CaProfileSpec<D> {
+        let CaProfileSpec {
+            profile,
+            ca: _,
+            subject,
+            san,
+            validity,
+            repeat_window,
+            key_types,
+            allow_identity_key,
+            certificates_per_device_max,
+            unrecorded,
+        } = self;
+        CaProfileSpec {
+            profile: ProfileSpec { manufacturers, ..profile },
+            ca,
+            subject,
+            san,
+            validity,
+            repeat_window,
+            key_types,
+            allow_identity_key,
+            certificates_per_device_max,
+            unrecorded,
         }
     }
 

@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use authority::{DeviceIdRule, Diagnostics, Mode, SanKind, SubjectRule, VerifySignatures};
+use authority::{CaProfileSpec, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
-use pki::Encoding;
 
 use super::reader::{Effective, Read};
 use super::value::SecretUri;
@@ -139,36 +138,16 @@ pub struct CaSection {
 /// `[[profile]]`
 #[derive(Clone, Debug)]
 pub struct ProfileSection {
-    /// `name`
-    pub name: Read<String>,
-    /// `labels`: "" is the path without a label.
-    pub labels: Read<Vec<String>>,
-    /// `ca`: the name of a `[ca.NAME]`.
-    pub ca: Read<String>,
+    /// What the authority is told; the CA is named by `ca`, and the manufacturers' certificates are still in their files.
+    pub spec: CaProfileSpec<Read<String>>,
+    /// Where `name` was written.
+    pub name: Read<()>,
+    /// Where `labels` were written.
+    pub labels: Read<()>,
+    /// Where `issue.validity` was written.
+    pub validity: Read<()>,
     /// `manufacturers`: PEM files of trust anchors.
     pub manufacturers: Read<Vec<PathBuf>>,
-    /// `device_id`
-    pub device_id: DeviceIdRule,
-    /// `issue.subject`
-    pub subject: SubjectRule,
-    /// `issue.san`
-    pub san: Vec<SanKind>,
-    /// `issue.validity`
-    pub validity: Read<Duration>,
-    /// `issue.allow_identity_key`
-    pub allow_identity_key: bool,
-    /// `allow_expired_identity`: a manufacturer certificate past its date authenticates all the same.
-    pub allow_expired_identity: bool,
-    /// `identity_encoding`: how closely the certificates and requests of devices have to keep to DER.
-    pub identity_encoding: Encoding,
-    /// `mode`: which devices may enrol.
-    pub mode: Mode,
-    /// `max_certificates_per_device`: unexpired ones.
-    pub certificates_per_device_max: u32,
-    /// `repeat_window`
-    pub repeat_window: Duration,
-    /// `diagnostics`
-    pub diagnostics: Diagnostics,
 }
 
 /// `[ledger]`

@@ -106,6 +106,12 @@ pub struct Read<T> {
 }
 
 impl<T> Read<T> {
+    /// The value, and where it was read.
+    pub(super) fn take(self) -> (T, Read<()>) {
+        let Self { key, place, value } = self;
+        (value, Read { key, place, value: () })
+    }
+
     /// A fault with this value.
     #[must_use]
     pub fn fault(&self, problem: Problem) -> ConfigurationFault {

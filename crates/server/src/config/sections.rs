@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use authority::{DeviceIdRule, Diagnostics, Mode, SubjectRule, VerifySignatures};
+use authority::{CaProfileSpec, DeviceIdRule, Diagnostics, Mode, SubjectRule, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 use pki::Encoding;
 
@@ -255,16 +255,24 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
     let labels = reader.or(&mut section, "labels", vec![String::new()]);
     let ca = reader.required(&mut section, "ca", "ca = \"main\"");
     let manufacturers = reader.required(&mut section, "manufacturers", "manufacturers = [\"manufacturer/ca.pem\"]");
-    let device_id =
-        reader.or(&mut section, "device_id", Rule(DeviceIdRule::Attribute(authority::SubjectAttribute::SerialNumber)));
-    let mode = word(reader, &mut section, "mode", Mode::Open);
+    let (name, name_place) = name.map(Read::take).unzip();
+    // A missing name or CA is a fault by now: the rest is read for its faults, then dropped.
+    let mut spec = CaProfileSpec::new(&name.unwrap_or_default(), ca, Vec::new());
+    let (labels, labels_place) = labels.take();
+    spec.profile.labels = labels;
+    let device_id = DeviceIdRule::Attribute(authority::SubjectAttribute::SerialNumber);
+    spec.profile.device_id = reader.or(&mut section, "device_id", Rule(device_id)).value.0;
+    spec.profile.mode = word(reader, &mut section, "mode", Mode::Open);
     let day = Duration::from_secs(86_400);
     let mut issue = reader.section(&mut section, "issue");
-    let subject = reader.or(&mut issue, "subject", Subject(SubjectRule::Csr, "csr".into()));
+    spec.subject = reader.or(&mut issue, "subject", Subject(SubjectRule::Csr, "csr".into())).value.0;
     let san: Read<Vec<San>> = reader.or(&mut issue, "san", Vec::new());
+    spec.san = san.value.into_iter().map(|San(kind)| kind).collect();
     let validity = reader.or(&mut issue, "validity", Span(365 * day));
     check_span(reader, &validity, (authority::VALIDITY_MIN, 36_500 * day));
-    let allow_identity_key = reader.or(&mut issue, "allow_identity_key", false).value;
+    let (validity, validity_place) = validity.take();
+    spec.validity = validity.0;
+    spec.allow_identity_key = reader.or(&mut issue, "allow_identity_key", false).value;
     // RFC 7030 §3.6.1 tells EST servers by id-kp-cmcRA or serverAuth: a device with one of them, or without any limit, could play the server.
     for key in ["extended_key_usage", "key_usage", "purposes"] {
         let what = "certificates of a profile are for digitalSignature and clientAuth, and for nothing else";
@@ -272,34 +280,25 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
         reader.refuse(&mut issue, key, what, remedy);
     }
     reader.finish(&issue);
-    let allow_expired_identity = reader.or(&mut section, "allow_expired_identity", false).value;
-    let identity_encoding = word(reader, &mut section, "identity_encoding", Encoding::Strict);
-    let certificates_per_device_max = number(
+    spec.profile.allow_expired_identity = reader.or(&mut section, "allow_expired_identity", false).value;
+    spec.profile.identity_encoding = word(reader, &mut section, "identity_encoding", Encoding::Strict);
+    spec.certificates_per_device_max = number(
         reader,
         &mut section,
         "max_certificates_per_device",
         authority::CERTIFICATES_PER_DEVICE,
         (authority::CERTIFICATES_PER_DEVICE_MIN, authority::CERTIFICATES_PER_DEVICE_MAX),
     );
-    let repeat_window = span(reader, &mut section, "repeat_window", day, (Duration::ZERO, 30 * day));
-    let diagnostics = word(reader, &mut section, "diagnostics", Diagnostics::Reason);
+    spec.repeat_window = span(reader, &mut section, "repeat_window", day, (Duration::ZERO, 30 * day));
+    spec.profile.diagnostics = word(reader, &mut section, "diagnostics", Diagnostics::Reason);
     reader.finish(&section);
+    let ca = spec.ca.take()?;
     Some(ProfileSection {
-        name: name?,
-        labels,
-        ca: ca?,
+        spec: spec.with_ca(ca, Vec::new()),
+        name: name_place?,
+        labels: labels_place,
+        validity: validity_place,
         manufacturers: manufacturers?,
-        device_id: device_id.value.0,
-        subject: subject.value.0,
-        san: san.value.into_iter().map(|San(kind)| kind).collect(),
-        validity: Read { key: validity.key, place: validity.place, value: validity.value.0 },
-        allow_identity_key,
-        allow_expired_identity,
-        identity_encoding,
-        mode,
-        certificates_per_device_max,
-        repeat_window,
-        diagnostics,
     })
 }
 
@@ -334,10 +333,10 @@ fn admin(reader: &mut Reader, root: &mut Section<'_>) {
 fn cross_check(reader: &mut Reader, cas: &[CaSection], profiles: &[ProfileSection]) {
     let known: Vec<String> = cas.iter().map(|ca| ca.name.clone()).collect();
     for (index, profile) in profiles.iter().enumerate() {
-        if !known.contains(&profile.ca.value) {
+        if !known.contains(&profile.spec.ca.value) {
             let problem =
-                Problem::UnknownReference { kind: "ca", name: profile.ca.value.clone(), known: known.clone() };
-            reader.faults.push(profile.ca.fault(problem));
+                Problem::UnknownReference { kind: "ca", name: profile.spec.ca.value.clone(), known: known.clone() };
+            reader.faults.push(profile.spec.ca.fault(problem));
         }
         if profile.manufacturers.value.is_empty() {
             let problem = Problem::Conflict {
@@ -346,7 +345,7 @@ fn cross_check(reader: &mut Reader, cas: &[CaSection], profiles: &[ProfileSectio
             };
             reader.faults.push(profile.manufacturers.fault(problem));
         }
-        if profile.labels.value.is_empty() {
+        if profile.spec.profile.labels.is_empty() {
             let problem = Problem::Conflict {
                 what: "no label: no path leads to this profile, and no device could enrol".into(),
                 remedy: "name the segments that choose it; \"\" is the path without a label",
@@ -354,13 +353,16 @@ fn cross_check(reader: &mut Reader, cas: &[CaSection], profiles: &[ProfileSectio
             reader.faults.push(profile.labels.fault(problem));
         }
         for earlier in &profiles[..index] {
-            let first = format!("profile `{}`", earlier.name.value);
-            if earlier.name.value == profile.name.value {
-                let problem =
-                    Problem::Duplicate { what: format!("the name `{}`", profile.name.value), first: first.clone() };
+            let first = format!("profile `{}`", earlier.spec.profile.name);
+            if earlier.spec.profile.name == profile.spec.profile.name {
+                let problem = Problem::Duplicate {
+                    what: format!("the name `{}`", profile.spec.profile.name),
+                    first: first.clone(),
+                };
                 reader.faults.push(profile.name.fault(problem));
             }
-            for label in profile.labels.value.iter().filter(|label| earlier.labels.value.contains(label)) {
+            for label in profile.spec.profile.labels.iter().filter(|label| earlier.spec.profile.labels.contains(label))
+            {
                 let problem = Problem::Duplicate { what: format!("the label `{label}`"), first: first.clone() };
                 reader.faults.push(profile.labels.fault(problem));
             }

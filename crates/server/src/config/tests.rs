@@ -57,8 +57,8 @@ fn the_example_of_the_design_is_read_as_it_says() {
     assert_eq!(config.server.drain_timeout.as_secs(), 25);
     assert_eq!(config.server.key.value, SecretUri::File("server.key".into()));
     assert_eq!(config.cas[0].name, "main");
-    assert_eq!(config.profiles[0].labels.value, ["", "meters"]);
-    assert_eq!(config.profiles[0].validity.value.as_secs(), 31_536_000);
+    assert_eq!(config.profiles[0].spec.profile.labels, ["", "meters"]);
+    assert_eq!(config.profiles[0].spec.validity.as_secs(), 31_536_000);
     assert_eq!(config.metrics.unwrap().listen.value.port(), 9684);
 }
 
@@ -102,8 +102,8 @@ fn the_environment_overrides_any_key() {
     assert_eq!(config.server.shards, 3);
     assert!(config.dtls.certificate_authorities);
     assert_eq!(config.cas[0].key.value, SecretUri::File("/run/secrets/ca.key".into()));
-    assert_eq!(config.profiles[0].validity.value.as_secs(), 90 * 86_400);
-    assert_eq!(config.profiles[0].labels.value, ["", "gas"]);
+    assert_eq!(config.profiles[0].spec.validity.as_secs(), 90 * 86_400);
+    assert_eq!(config.profiles[0].spec.profile.labels, ["", "gas"]);
     assert_eq!(config.metrics.unwrap().listen.value.port(), 0);
 }
 
@@ -250,9 +250,9 @@ fn each_fault_names_the_line_the_key_and_the_remedy() {
 
 #[test]
 fn mode_is_obeyed_or_refused_with_the_mode_that_there_is() {
-    assert_eq!(read(&sources(GOOD)).unwrap().profiles[0].mode, authority::Mode::Open);
+    assert_eq!(read(&sources(GOOD)).unwrap().profiles[0].spec.profile.mode, authority::Mode::Open);
     let unwritten = GOOD.replace("mode = \"open\"\n", "");
-    assert_eq!(read(&sources(&unwritten)).unwrap().profiles[0].mode, authority::Mode::Open);
+    assert_eq!(read(&sources(&unwritten)).unwrap().profiles[0].spec.profile.mode, authority::Mode::Open);
     for (word, problem) in [
         ("registered", "is not available in this version"),
         ("manual", "is not available in this version"),
@@ -267,7 +267,7 @@ fn mode_is_obeyed_or_refused_with_the_mode_that_there_is() {
 
 #[test]
 fn e55_certificates_per_device_are_bounded_and_the_bound_is_a_key() {
-    let limit = |text: &str| read(&sources(text)).map(|config| config.profiles[0].certificates_per_device_max);
+    let limit = |text: &str| read(&sources(text)).map(|config| config.profiles[0].spec.certificates_per_device_max);
     assert_eq!(limit(GOOD).unwrap(), authority::CERTIFICATES_PER_DEVICE);
     let with =
         |value: &str| GOOD.replace("diagnostics =", &format!("max_certificates_per_device = {value}\ndiagnostics ="));

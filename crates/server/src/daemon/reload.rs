@@ -120,7 +120,7 @@ impl Issuing {
             Arc::clone(&self.flights),
         )
         .isolating(isolate);
-        let profiles = loaded.config.profiles.iter().map(|profile| profile.name.value.as_str());
+        let profiles = loaded.config.profiles.iter().map(|profile| profile.spec.profile.name.as_str());
         Snapshot {
             est: Arc::clone(&loaded.est),
             authority: Arc::new(authority),

@@ -46,7 +46,7 @@ impl Loading {
     ) -> Option<Vec<Arc<Certificate>>> {
         let named = &section.manufacturers;
         let list = self.list(named, path, file)?;
-        let listed = Listed::anchors(&list, section.identity_encoding);
+        let listed = Listed::anchors(&list, section.spec.profile.identity_encoding);
         self.take(named, &config::from_file(file, path), listed, Use::Manufacturers).map(|listed| listed.certificates())
     }
 

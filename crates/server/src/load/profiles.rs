@@ -20,29 +20,17 @@ impl Loading {
         authorities: &[LoadedCa],
     ) -> Option<Arc<Profile>> {
         let file = &config.file;
-        let authority = authorities.iter().find(|authority| authority.ca.name() == section.ca.value)?;
+        let authority = authorities.iter().find(|authority| authority.ca.name() == section.spec.ca.value)?;
         let files: Vec<_> =
             section.manufacturers.value.iter().map(|path| self.manufacturers(section, path, file)).collect();
         let files: Option<Vec<Vec<Arc<Certificate>>>> = files.into_iter().collect();
-        let mut spec = CaProfileSpec::new(&section.name.value, Arc::clone(&authority.ca), files?.concat());
-        spec.profile.labels.clone_from(&section.labels.value);
-        spec.profile.device_id = section.device_id;
-        spec.subject = section.subject.clone();
-        spec.profile.mode = section.mode;
-        spec.certificates_per_device_max = section.certificates_per_device_max;
-        spec.san.clone_from(&section.san);
-        spec.validity = section.validity.value;
-        spec.repeat_window = section.repeat_window;
-        spec.profile.diagnostics = section.diagnostics;
-        spec.allow_identity_key = section.allow_identity_key;
-        spec.profile.allow_expired_identity = section.allow_expired_identity;
-        spec.profile.identity_encoding = section.identity_encoding;
+        let mut spec = section.spec.clone().with_ca(Arc::clone(&authority.ca), files?.concat());
         spec.profile.shows_manufacturer =
             config.profiles.iter().any(|other| other.manufacturers.value != section.manufacturers.value);
         self.warn_of_cut_validity(section, authority);
         spec.unrecorded = self.unrecorded(section, &spec, &config.profiles, authorities);
         match CaProfile::compile(spec) {
-            Ok(profile) => self.try_out(&section.ca, authority, &profile).map(|()| Arc::new(profile)),
+            Ok(profile) => self.try_out(&section.spec.ca, authority, &profile).map(|()| Arc::new(profile)),
             Err(fault) => {
                 self.faults.push(profile_fault(section, &fault));
                 None
@@ -76,7 +64,7 @@ impl Loading {
         let issuing = spec.ca.certificate().anchor_id();
         // Two sections may name one CA: its certificates do not tell which of them they are from.
         let same_ca = |profile: &&ProfileSection| {
-            let ca = authorities.iter().find(|authority| authority.ca.name() == profile.ca.value);
+            let ca = authorities.iter().find(|authority| authority.ca.name() == profile.spec.ca.value);
             ca.is_some_and(|authority| authority.ca.certificate().anchor_id() == issuing)
         };
         let (what, remedy) = if profiles.iter().filter(same_ca).count() > 1 {
@@ -98,7 +86,7 @@ impl Loading {
 
     fn warn_of_cut_validity(&mut self, section: &ProfileSection, authority: &LoadedCa) {
         let left = authority.ca.validity().not_after.as_secs().saturating_sub(self.utc.as_secs());
-        if left < section.validity.value.as_secs() {
+        if left < section.spec.validity.as_secs() {
             self.warnings.push(Warning {
                 key: section.validity.key.clone(),
                 what: format!(
@@ -122,7 +110,7 @@ fn profile_fault(section: &ProfileSection, fault: &CaProfileFault) -> Configurat
             section.manufacturers.fault(problem("name at least one CA file"))
         }
         CaProfileFault::ValidityShort => section.validity.fault(problem("choose a longer validity")),
-        CaProfileFault::Template(_) => section.ca.fault(problem("check the CA's certificate and URLs")),
+        CaProfileFault::Template(_) => section.spec.ca.fault(problem("check the CA's certificate and URLs")),
         CaProfileFault::NamesNotGivenBack
         | CaProfileFault::Profile(ProfileFault::NoName)
         | CaProfileFault::NoKeyType

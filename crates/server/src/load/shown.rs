@@ -122,7 +122,7 @@ impl Loading {
         authorities: &[LoadedCa],
         beside: &[Arc<Certificate>],
     ) {
-        let used = |name: &str| config.profiles.iter().any(|profile| profile.ca.value == name);
+        let used = |name: &str| config.profiles.iter().any(|profile| profile.spec.ca.value == name);
         let mut refused = Vec::new();
         let mut trusted = 0;
         for authority in authorities.iter().filter(|authority| used(authority.ca.name())) {

@@ -48,14 +48,15 @@ pub(super) fn place_of(fault: &ConfigFault, config: &Configuration) -> Configura
     match fault {
         ConfigFault::Tree(TreeFault::Root(root)) => config.est.short_root.fault(value(root)),
         ConfigFault::Tree(TreeFault::Label(label) | TreeFault::LabelTwice(label)) => {
-            let with = config.profiles.iter().find(|profile| profile.labels.value.contains(label));
+            let with = config.profiles.iter().find(|profile| profile.spec.profile.labels.contains(label));
             match with {
                 Some(profile) => profile.labels.fault(value(label)),
                 None => whole(config, fault),
             }
         }
         ConfigFault::Nested(nested) => {
-            let Some(profile) = config.profiles.iter().find(|profile| *profile.name.value == *nested.other) else {
+            let Some(profile) = config.profiles.iter().find(|profile| *profile.spec.profile.name == *nested.other)
+            else {
                 return whole(config, fault);
             };
             let remedy = "list the upper one in both profiles, or the lower one in both";
