@@ -130,7 +130,7 @@ impl fmt::Display for FleetFault {
         match self {
             FleetFault::Bind(fault) => write!(f, "a device's socket cannot be opened: {fault}"),
             FleetFault::Loop(source) => write!(f, "the event loop failed: {source}"),
-            FleetFault::TooManyDevices { limit } => write!(f, "at most {limit} devices can be played from here"),
+            FleetFault::TooManyDevices { limit } => write!(f, "this machine can run at most {limit} devices"),
             FleetFault::Client(why) => f.write_str(why),
         }
     }

@@ -154,7 +154,7 @@ impl fmt::Display for ScheduleRow {
         let verdict = if void { "this run is void: it " } else { "" };
         write!(
             f,
-            "{verdict}offered {offered_per_second:.0}/s of the {asked_per_second:.0}/s asked for ({percent:.1} %)"
+            "{verdict}offered {offered_per_second:.0}/s of the requested {asked_per_second:.0}/s ({percent:.1} %)"
         )
     }
 }
@@ -291,7 +291,7 @@ impl fmt::Display for LoadReport {
         }
         writeln!(
             f,
-            "{} of {} devices enrolled in {:.1} s ({:.0}/s), {} failed, {} told to come later, {} attempts repeated",
+            "{} of {} devices enrolled in {:.1} s ({:.0}/s), {} failed, {} told to retry later, {} attempts repeated",
             self.enrolled,
             self.devices,
             self.seconds,
@@ -301,7 +301,7 @@ impl fmt::Display for LoadReport {
             self.repeated_attempts
         )?;
         if self.vanished > 0 {
-            writeln!(f, "{} devices went away without closing", self.vanished)?;
+            writeln!(f, "{} devices left without closing", self.vanished)?;
         }
         writeln!(f)?;
         writeln!(f, "{:<10} {:>9} {:>10} {:>10} {:>10} {:>10}", "stage", "count", "p50", "p90", "p99", "max")?;
@@ -314,7 +314,7 @@ impl fmt::Display for LoadReport {
         }
         if !self.errors.is_empty() {
             writeln!(f)?;
-            writeln!(f, "{:<10} {:>9} reason of failed attempts", "stage", "count")?;
+            writeln!(f, "{:<10} {:>9} reason for failed attempts", "stage", "count")?;
             for row in &self.errors {
                 writeln!(f, "{:<10} {:>9} {}", row.stage, row.count, row.reason)?;
             }
@@ -330,7 +330,7 @@ impl LoadReport {
         let traffic = self.traffic;
         writeln!(
             f,
-            "sent {} datagrams, {} bytes ({:.1} datagrams, {:.0} bytes a device)",
+            "sent {} datagrams, {} bytes ({:.1} datagrams, {:.0} bytes per device)",
             traffic.datagrams_sent,
             traffic.bytes_sent,
             per_device(traffic.datagrams_sent),
@@ -338,7 +338,7 @@ impl LoadReport {
         )?;
         writeln!(
             f,
-            "received {} datagrams, {} bytes ({:.1} datagrams, {:.0} bytes a device)",
+            "received {} datagrams, {} bytes ({:.1} datagrams, {:.0} bytes per device)",
             traffic.datagrams_received,
             traffic.bytes_received,
             per_device(traffic.datagrams_received),
@@ -350,7 +350,7 @@ impl LoadReport {
         let generator = self.generator;
         writeln!(
             f,
-            "the generator used {:.2} s of CPU; devices started {} late (p99), {} at worst",
+            "the generator used {:.2} s of CPU; devices started {} late (p99), {} at most",
             generator.cpu_seconds,
             Micros(generator.send_lag.p99_us),
             Micros(generator.send_lag.max_us)
@@ -442,7 +442,7 @@ mod tests {
         };
         let missed = row(5_000, 8_600);
         assert!(missed.void && (3_500.0..3_600.0).contains(&missed.offered_per_second), "{missed:?}");
-        assert!(missed.to_string().starts_with("this run is void: it offered 3529/s of the 6000/s asked for (58.8 %)"));
+        assert!(missed.to_string().starts_with("this run is void: it offered 3529/s of the requested 6000/s (58.8 %)"));
         // 98 % is enough, and a short run is not void for one late turn.
         assert!(!row(9_800, 10_100).void);
         assert!(row(9_790, 10_100).void);
@@ -467,7 +467,7 @@ mod tests {
         let text = report(Arrivals::Rate(100.0)).to_string();
         assert!(
             text.starts_with(
-                "offered 100/s of the 100/s asked for (100.0 %)\n3 of 4 devices enrolled in 2.0 s (2/s), 1 failed"
+                "offered 100/s of the requested 100/s (100.0 %)\n3 of 4 devices enrolled in 2.0 s (2/s), 1 failed"
             ),
             "{text}"
         );

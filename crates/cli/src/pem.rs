@@ -58,7 +58,7 @@ pub(crate) fn name_passed_over(list: &dyn Display, passed_over: &[PassedOver]) {
         say!("{list}: {certificate}");
     }
     if let Some(more @ 1..) = passed_over.len().checked_sub(NAMED_MAX) {
-        say!("{list}: {more} more are passed over");
+        say!("{list}: {more} more are ignored");
     }
 }
 

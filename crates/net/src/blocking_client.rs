@@ -93,10 +93,13 @@ impl std::fmt::Display for ConnectionFault {
             ConnectionFault::Bind(fault) => write!(f, "{fault}"),
             ConnectionFault::Io(error) => write!(f, "the network cannot be used: {error}"),
             ConnectionFault::Unreachable(server) => {
-                write!(f, "nothing listens on {server} (ICMP says so): is the server running, is the port right?")
+                write!(
+                    f,
+                    "nothing listens on {server} (reported by ICMP): check that the server is running and that the port is right"
+                )
             }
             ConnectionFault::NoWay { server, source } => {
-                write!(f, "there is no way to {server}: {source} (ICMP says so)")
+                write!(f, "no route to {server}: {source} (reported by ICMP)")
             }
             ConnectionFault::Observer(error) => write!(f, "{error}"),
             ConnectionFault::TimedOut(after) => write!(f, "no answer within {after:?}"),

@@ -92,16 +92,16 @@ impl BindFault {
                 named.port()
             )),
             io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
-                Some(format!("`ip route get {}` shows the way there", named.ip()))
+                Some(format!("`ip route get {}` shows the route", named.ip()))
             }
             io::ErrorKind::PermissionDenied if self.peer.is_some() => {
-                Some("it is a broadcast address, or a firewall of this machine forbids it".into())
+                Some("it is a broadcast address, or a firewall on this machine forbids it".into())
             }
             io::ErrorKind::AddrInUse => {
-                Some("another process has it: `ss -tulpn` shows which, or choose another port".into())
+                Some("another process uses it: `ss -tulpn` shows which one, or choose another port".into())
             }
             io::ErrorKind::AddrNotAvailable if self.peer.is_none() => {
-                Some("no interface of this machine has that address: `ip address` lists them".into())
+                Some("no interface of this machine has this address: `ip address` lists them".into())
             }
             io::ErrorKind::PermissionDenied => {
                 Some("ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port or grant the capability".into())

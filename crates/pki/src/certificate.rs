@@ -393,17 +393,17 @@ impl fmt::Display for CertificateFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Der(error) => error.fmt(f),
-            Self::Version1 => f.write_str("a certificate of version 1; version 3 is needed (RFC 5280 §4.1.2.1)"),
-            Self::Version2 => f.write_str("a certificate of version 2; version 3 is needed (RFC 5280 §4.1.2.1)"),
-            Self::UnknownVersion => f.write_str("a version that is none of 1, 2 and 3 (RFC 5280 §4.1.2.1)"),
-            Self::Validity => f.write_str("it ends before it begins"),
+            Self::Version1 => f.write_str("certificate version 1; version 3 is required (RFC 5280 §4.1.2.1)"),
+            Self::Version2 => f.write_str("certificate version 2; version 3 is required (RFC 5280 §4.1.2.1)"),
+            Self::UnknownVersion => f.write_str("the version is not 1, 2 or 3 (RFC 5280 §4.1.2.1)"),
+            Self::Validity => f.write_str("notAfter is before notBefore"),
             Self::Name(error) => error.fmt(f),
             Self::EmptyIssuer => f.write_str("empty name (RFC 5280 §4.1.2.4)"),
             Self::Key(error) => error.fmt(f),
             Self::AlgorithmMismatch => f.write_str("differs from the algorithm in the signed part (RFC 5280 §4.1.1.2)"),
             Self::RepeatedExtension => f.write_str("the extension occurs twice (RFC 5280 §4.2)"),
             Self::TooManyExtensions => write!(f, "more than {EXTENSIONS_MAX} extensions"),
-            Self::ExtensionValue => f.write_str("not the value that its definition asks for (RFC 5280 §4.2.1)"),
+            Self::ExtensionValue => f.write_str("the value does not match its definition (RFC 5280 §4.2.1)"),
             Self::AlternativeNames(error) => error.fmt(f),
         }
     }

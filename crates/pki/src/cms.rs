@@ -113,11 +113,11 @@ impl fmt::Display for CmsError {
         match self {
             Self::Der(error) => write!(f, "the CMS message is not DER: {error}"),
             Self::NotSignedData => f.write_str("the CMS message is not SignedData"),
-            Self::Version => f.write_str("the SignedData is not of version 1"),
-            Self::Content => f.write_str("the CMS message carries content besides certificates"),
-            Self::Signers => f.write_str("the CMS message is signed, and not certs-only"),
-            Self::NoCertificate => f.write_str("the CMS message carries no certificate"),
-            Self::TooManyCertificates => f.write_str("the CMS message carries too many certificates"),
+            Self::Version => f.write_str("the SignedData version is not 1"),
+            Self::Content => f.write_str("the CMS message contains more than certificates"),
+            Self::Signers => f.write_str("the CMS message is signed; expected certs-only"),
+            Self::NoCertificate => f.write_str("the CMS message contains no certificate"),
+            Self::TooManyCertificates => f.write_str("the CMS message contains too many certificates"),
         }
     }
 }

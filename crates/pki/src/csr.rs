@@ -370,17 +370,17 @@ impl fmt::Display for CsrFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Der(error) => error.fmt(f),
-            Self::Version => f.write_str("not 0, which is the one version that there is (RFC 2986 §4.1)"),
+            Self::Version => f.write_str("not 0, the only defined version (RFC 2986 §4.1)"),
             Self::Name(error) => error.fmt(f),
             Self::Key(error) => error.fmt(f),
             Self::Signature(error) => error.fmt(f),
-            Self::ProofOfPossession => f.write_str("the request is not signed with the key that it carries"),
+            Self::ProofOfPossession => f.write_str("the request is not signed with the key that it contains"),
             Self::TooManyAttributes => write!(f, "more than {ATTRIBUTES_MAX} attributes"),
             Self::RepeatedAttribute => f.write_str("the attribute occurs twice"),
-            Self::ChallengePassword => f.write_str("the challengePassword is not one text of 1 to 255 bytes"),
+            Self::ChallengePassword => f.write_str("the challengePassword is not one string of 1 to 255 bytes"),
             Self::RepeatedExtension => f.write_str("the extension occurs twice (RFC 5280 §4.2)"),
             Self::TooManyExtensions => write!(f, "more than {EXTENSIONS_MAX} extensions"),
-            Self::ExtensionValue => f.write_str("not the value that its definition asks for (RFC 5280 §4.2.1)"),
+            Self::ExtensionValue => f.write_str("the value does not match its definition (RFC 5280 §4.2.1)"),
             Self::AlternativeNames(error) => error.fmt(f),
         }
     }

@@ -189,25 +189,25 @@ pub enum DerError {
 impl fmt::Display for DerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Self::Truncated => "an element reaches past its container",
+            Self::Truncated => "an element extends past the end of its container",
             Self::Trailing => "bytes follow the end of the structure",
-            Self::Length => "length not minimal (X.690 §10.1)",
-            Self::Indefinite => "indefinite length, which is BER and not DER (X.690 §10.1)",
-            Self::LongLength => "a length of more than four octets",
-            Self::ForbiddenTag(tag) => return write!(f, "tag {tag} has no place in X.509"),
+            Self::Length => "length is not minimal (X.690 §10.1)",
+            Self::Indefinite => "indefinite length, which is BER, not DER (X.690 §10.1)",
+            Self::LongLength => "the length field has more than four octets",
+            Self::ForbiddenTag(tag) => return write!(f, "tag {tag} is not used in X.509"),
             Self::Unexpected { expected, found: Some(found) } => {
-                return write!(f, "{found} where {expected} belongs");
+                return write!(f, "found {found}, expected {expected}");
             }
             Self::Unexpected { expected, found: None } => {
-                return write!(f, "the structure ends where {expected} belongs");
+                return write!(f, "the structure ends; expected {expected}");
             }
-            Self::Integer => "INTEGER not minimal (X.690 §8.3.2)",
+            Self::Integer => "INTEGER is not minimal (X.690 §8.3.2)",
             Self::EmptyInteger => "INTEGER without contents (X.690 §8.3.1)",
-            Self::Boolean => "BOOLEAN neither 00 nor FF (X.690 §11.1)",
+            Self::Boolean => "BOOLEAN is neither 00 nor FF (X.690 §11.1)",
             Self::BitString => "BIT STRING with wrong unused bits (X.690 §11.2)",
             Self::Null => "NULL with contents (X.690 §8.8)",
-            Self::ObjectIdentifier => "OBJECT IDENTIFIER not well-formed (X.690 §8.19)",
-            Self::Time => "time not in the form of RFC 5280 §4.1.2.5",
+            Self::ObjectIdentifier => "OBJECT IDENTIFIER is not well-formed (X.690 §8.19)",
+            Self::Time => "time is not in the format of RFC 5280 §4.1.2.5",
             Self::Text => "text that is not printable ASCII",
             Self::Alphabet { string, octet } => {
                 write!(f, "{string} with ")?;
@@ -216,12 +216,12 @@ impl fmt::Display for DerError {
                     _ => write!(f, "octet {octet:#04x}, which is outside its alphabet (X.680 §41)"),
                 };
             }
-            Self::Characters(string) => return write!(f, "{string} whose octets are no characters"),
-            Self::SetOrder => "SET OF (of one RDN: its attributes) not in DER order (X.690 §11.6)",
+            Self::Characters(string) => return write!(f, "{string} with octets that are not valid characters"),
+            Self::SetOrder => "SET OF (in an RDN: its attributes) is not in DER order (X.690 §11.6)",
             Self::EncodedDefault => "DEFAULT value encoded (X.690 §11.5)",
-            Self::TooDeep => "nested more deeply than is read here",
-            Self::TooManyElements => "more elements than are read here",
-            Self::TooLarge => "more bytes than are read here",
+            Self::TooDeep => "nested too deeply",
+            Self::TooManyElements => "too many elements",
+            Self::TooLarge => "too many bytes",
         };
         f.write_str(text)
     }

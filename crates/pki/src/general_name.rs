@@ -360,10 +360,10 @@ impl fmt::Display for GeneralNamesError {
             Self::Der(error) => error.fmt(f),
             Self::Empty => f.write_str("no alternative name (RFC 5280 §4.2.1.6)"),
             Self::TooMany => write!(f, "more than {GENERAL_NAMES_MAX} alternative names"),
-            Self::IpAddress => f.write_str("an alternative IP address has neither 4 nor 16 octets"),
+            Self::IpAddress => f.write_str("an alternative IP address does not have 4 or 16 octets"),
             Self::DirectoryName(error) => write!(f, "a directoryName: {error}"),
             Self::Unsupported => f.write_str("an alternative name is of an unsupported kind"),
-            Self::Syntax => f.write_str("an alternative name is not one that may be issued"),
+            Self::Syntax => f.write_str("an alternative name has a form that is not issued"),
         }
     }
 }

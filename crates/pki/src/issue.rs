@@ -197,18 +197,18 @@ impl From<CertificateError> for IssueError {
 impl fmt::Display for IssueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAnAuthority => f.write_str("the issuer's certificate is not that of an authority"),
+            Self::NotAnAuthority => f.write_str("the issuer's certificate is not an authority's"),
             Self::NoKeyIdentifier => f.write_str("the issuer's certificate has no subjectKeyIdentifier"),
             Self::IssuerNotValid => f.write_str("the issuer's certificate is not valid now"),
-            Self::Backdating => f.write_str("certificates begin at most an hour in the past"),
-            Self::Lifetime => f.write_str("the certificate would have expired before it is issued"),
+            Self::Backdating => f.write_str("a certificate may begin at most one hour in the past"),
+            Self::Lifetime => f.write_str("the certificate would expire before it is issued"),
             Self::OutsideIssuer => f.write_str("the validity is not within the issuer's"),
             Self::Key(error) => error.fmt(f),
             Self::AlternativeNames(error) => error.fmt(f),
-            Self::NoSubject => f.write_str("the certificate would name nobody"),
+            Self::NoSubject => f.write_str("the certificate would have neither a subject nor an alternative name"),
             Self::Url => f.write_str("a URL for the certificate is not an absolute URL"),
             Self::Signature(error) => error.fmt(f),
-            Self::Lint(fault) => write!(f, "the certificate is not what was decided: {fault}"),
+            Self::Lint(fault) => write!(f, "the certificate differs from what was decided: {fault}"),
         }
     }
 }

@@ -161,7 +161,7 @@ impl fmt::Display for SignatureError {
             ),
             Self::NotDer(error) => write!(f, "the ECDSA signature is not DER: {error}"),
             Self::Negative => f.write_str("the ECDSA signature is not DER of two positive INTEGER: r or s is negative"),
-            Self::TooLong => f.write_str("the ECDSA signature is longer than any on P-256 or P-384"),
+            Self::TooLong => f.write_str("the ECDSA signature is longer than any P-256 or P-384 signature"),
         }
     }
 }

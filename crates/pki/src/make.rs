@@ -361,9 +361,9 @@ impl fmt::Display for MakeError {
             Self::AlternativeNames(error) => error.fmt(f),
             Self::NoName => f.write_str("a server's certificate needs a name"),
             Self::Parent => {
-                f.write_str("the certificate to sign under is no authority's, or the key does not belong to it")
+                f.write_str("the signing certificate is not an authority's, or the key does not belong to it")
             }
-            Self::ParentName => f.write_str("the authority's name has a form that cannot be written again"),
+            Self::ParentName => f.write_str("the authority's name has a form that cannot be encoded again"),
             Self::Key(fault) => fault.fmt(f),
             Self::Encoding => f.write_str("a value cannot be encoded"),
             Self::Certificate(error) => error.fmt(f),

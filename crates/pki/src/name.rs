@@ -248,7 +248,7 @@ impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Der(error) => error.fmt(f),
-            Self::EmptyRelativeName => f.write_str("a relative name without attributes (RFC 5280 §4.1.2.4)"),
+            Self::EmptyRelativeName => f.write_str("an RDN without attributes (RFC 5280 §4.1.2.4)"),
             Self::TooManyAttributes => write!(f, "more than {NAME_ATTRIBUTES_MAX} attributes"),
             Self::ControlCharacter => f.write_str("control character in a value"),
             Self::Text => f.write_str("a text does not fit the string type of its attribute"),

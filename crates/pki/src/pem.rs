@@ -264,11 +264,11 @@ impl fmt::Display for PemError {
         match self {
             Self::Missing(label) => write!(f, "there is no PEM block `{}`", label.text()),
             Self::Other { wanted, found: found @ Found::Der(_) } => {
-                write!(f, "{found}, and not of {}", wanted.article())
+                write!(f, "{found}, not of {}", wanted.article())
             }
-            Self::Other { wanted, found } => write!(f, "{found}, and none `{}`", wanted.text()),
+            Self::Other { wanted, found } => write!(f, "{found}, but no `{}`", wanted.text()),
             Self::Malformed(label) => {
-                write!(f, "a PEM block is cut or not base64 (looking for `{}`)", label.text())
+                write!(f, "a PEM block is truncated or not base64 (looking for `{}`)", label.text())
             }
             Self::Der { wanted, error } => {
                 write!(f, "the file is neither PEM nor the DER of {}: {error}", wanted.article())

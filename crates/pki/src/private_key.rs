@@ -231,20 +231,18 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Der(error) => write!(f, "the private key is not DER: {error}"),
-            Self::NotAKey => f.write_str("this is neither a PKCS #8 nor a SEC 1 private key"),
-            Self::Version => {
-                f.write_str("the private key is of a version that is not defined (RFC 5958 §2, RFC 5915 §3)")
-            }
+            Self::NotAKey => f.write_str("this is not a PKCS #8 or SEC 1 private key"),
+            Self::Version => f.write_str("the private key has an undefined version (RFC 5958 §2, RFC 5915 §3)"),
             Self::Algorithm(error) => error.fmt(f),
             Self::NoCurve => f.write_str("the private key does not name its curve (RFC 5915 §3)"),
             Self::TwoCurves { outer, inner } => {
-                write!(f, "the private key is on {inner}, and PKCS #8 says that it is on {outer}")
+                write!(f, "the private key is on {inner}, but PKCS #8 says {outer}")
             }
             Self::Length { curve, octets } => {
                 write!(f, "the private key has {octets} octets; on {curve} it has {} (RFC 5915 §3)", scalar_len(*curve))
             }
-            Self::Range { curve } => write!(f, "the private key is zero, or not below the order of {curve}"),
-            Self::PublicKey => f.write_str("the public key beside the private key belongs to another one"),
+            Self::Range { curve } => write!(f, "the private key is zero, or not less than the order of {curve}"),
+            Self::PublicKey => f.write_str("the public key stored with the private key belongs to another private key"),
             Self::NoRandomness => f.write_str("the source of randomness failed"),
         }
     }

@@ -245,7 +245,7 @@ fn e77_a_fleet_that_vanishes_enrols_and_is_reported_on_stdout() {
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!((&report["enrolled"], &report["vanished"]), (&10.into(), &10.into()), "{report}");
         assert_eq!((&report["outcome"], &report["schedule"]), (&"done".into(), &serde_json::Value::Null));
-        assert!(stderr(&output).contains("10 devices went away without closing"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("10 devices left without closing"), "{}", stderr(&output));
     }
 }
 

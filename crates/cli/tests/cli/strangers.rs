@@ -103,7 +103,7 @@ fn e70_ca_certificates_in_ber_are_refused_by_that_name() {
         let output = pki.device(verb, &stranger.uri).arg("--out").arg(&out).output().unwrap();
         expect_status(&output, 1);
         let said = stderr(&output);
-        assert!(said.contains("indefinite length, which is BER and not DER"), "{said}");
+        assert!(said.contains("indefinite length, which is BER, not DER"), "{said}");
         assert!(!out.exists(), "{verb} wrote {}", out.display());
 
         let output = pki.device(verb, &stranger.uri).arg("--json").arg("--out").arg(&out).output().unwrap();

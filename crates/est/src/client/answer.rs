@@ -290,7 +290,7 @@ mod tests {
         let ber = [&[0x30, 0x80][..], &der[4..], &[0, 0]].concat();
         for expected in [cas(), enroll(None)] {
             let said = said(expected, CMS, ber.clone());
-            assert!(said.contains("CMS") && said.contains("indefinite length, which is BER and not DER"), "{said}");
+            assert!(said.contains("CMS") && said.contains("indefinite length, which is BER, not DER"), "{said}");
         }
         let said = said(cas(), ContentFormat::PKIX_CERT, vec![0x30, 0x80, 0, 0]);
         assert!(said.contains("certificate 1: ") && said.contains("indefinite length"), "{said}");

@@ -106,7 +106,7 @@ impl fmt::Display for UnreadableAnswer {
             UnreadableAnswer::CertsOnly(error) => error.fmt(out),
             UnreadableAnswer::Certificate { index, error } => write!(out, "certificate {}: {error}", index + 1),
             UnreadableAnswer::Authority { index, fault } => write!(out, "certificate {}: {fault}", index + 1),
-            UnreadableAnswer::Empty => out.write_str("it holds no certificate"),
+            UnreadableAnswer::Empty => out.write_str("it contains no certificate"),
             UnreadableAnswer::Links => out.write_str("the links are not UTF-8"),
         }
     }

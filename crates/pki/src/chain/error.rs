@@ -117,9 +117,9 @@ impl fmt::Display for ChainError {
             Self::Empty => "no certificate was sent",
             Self::TooManyCertificates { count } => return write!(f, "{count} certificates were sent"),
             Self::Certificate { error, .. } => return error.fmt(f),
-            Self::UnknownIssuer => "no trusted authority has issued the certificate",
+            Self::UnknownIssuer => "no trusted authority issued the certificate",
             Self::Expired { .. } => "its notAfter has passed",
-            Self::NotYetValid { .. } => "its notBefore has not come",
+            Self::NotYetValid { .. } => "its notBefore is in the future",
             Self::BadSignature => "its signature does not verify with the key of its issuer",
             Self::SignatureEncoding => {
                 "its signature is not DER: an ECDSA-Sig-Value is two positive INTEGERs without padding (RFC 3279 §2.2.3)"
@@ -130,7 +130,7 @@ impl fmt::Display for ChainError {
             Self::KeyUsage { index: 0 } => "its keyUsage lacks digitalSignature (RFC 5280 §4.2.1.3)",
             Self::KeyUsage { .. } => "its keyUsage lacks keyCertSign, which an authority needs (RFC 5280 §4.2.1.3)",
             Self::ExtendedKeyUsage => "its extKeyUsage does not allow this use (RFC 5280 §4.2.1.12)",
-            Self::NameMismatch => "its subjectAltName does not contain the name that was dialled",
+            Self::NameMismatch => "its subjectAltName does not contain the name that the client connects to",
             Self::PathLength => "a pathLenConstraint of the chain is exceeded",
             Self::NotAnAuthority => {
                 "it issued another certificate, and its basicConstraints do not make it an authority (RFC 5280 §4.2.1.9)"
@@ -138,12 +138,12 @@ impl fmt::Display for ChainError {
             Self::AuthorityAsLeaf => {
                 "its basicConstraints make it an authority, and an authority is no device and no server"
             }
-            Self::AnchorAsLeaf => "it has the key of a trusted authority",
+            Self::AnchorAsLeaf => "it has the same key as a trusted authority",
             Self::NameConstraints => "a name of the chain is outside the nameConstraints above it",
-            Self::CriticalExtension => "it has a critical extension that is not known here (RFC 5280 §4.2)",
+            Self::CriticalExtension => "it has an unknown critical extension (RFC 5280 §4.2)",
             Self::BadEncoding => "one of its extensions is malformed",
-            Self::TooMuchWork => "verifying the chain takes more work than any honest one",
-            Self::DeviceAsServer => "its extKeyUsage is that of a client: a device plays the server",
+            Self::TooMuchWork => "verifying the chain takes more work than any legitimate chain needs",
+            Self::DeviceAsServer => "its extKeyUsage is for a client: a device is acting as the server",
         };
         f.write_str(text)
     }

@@ -140,7 +140,7 @@ impl PassedOver {
 impl fmt::Display for PassedOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.name(f)?;
-        write!(f, " is passed over: {}", self.reason)
+        write!(f, " is ignored: {}", self.reason)
     }
 }
 
@@ -158,7 +158,7 @@ impl fmt::Display for NothingUsable {
         /// So many are named; the wrong file may hold a thousand.
         const NAMED_MAX: usize = 4;
         match self.passed_over.as_slice() {
-            [] => f.write_str("it holds no certificate"),
+            [] => f.write_str("it contains no certificate"),
             [only] if self.count == 1 => only.reason.fmt(f),
             several => {
                 for (index, passed_over) in several.iter().take(NAMED_MAX).enumerate() {

@@ -89,9 +89,9 @@ pub enum SerialError {
 impl fmt::Display for SerialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Length(octets) => write!(f, "a serial number of {octets} octets, where ours have {SERIAL_BYTES}"),
+            Self::Length(octets) => write!(f, "the serial number has {octets} octets; ours have {SERIAL_BYTES}"),
             Self::FirstOctet(octet) => {
-                write!(f, "a serial number that begins with {octet:02x}, where ours begin with 01")
+                write!(f, "the serial number begins with {octet:02x}; ours begin with 01")
             }
         }
     }

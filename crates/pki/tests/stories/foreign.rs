@@ -216,7 +216,7 @@ fn e63_what_is_issued_is_strict_der() {
 fn d101_a_refusal_names_the_field_and_the_rule() {
     assert_eq!(
         refusal(foreign!("version-1.pem")),
-        "version: a certificate of version 1; version 3 is needed (RFC 5280 §4.1.2.1)"
+        "version: certificate version 1; version 3 is required (RFC 5280 §4.1.2.1)"
     );
     // One octet after the other is spoiled: whatever is said fits on a line and names a field that exists.
     let leaf = Authority::root("Root").idevid("1");

@@ -142,7 +142,7 @@ fn problem(
 
 fn unread(path: PathBuf, passed_over: &PassedOver) -> Problem {
     let subject = passed_over.subject.as_ref().map_or_else(|| "no subject can be read".to_owned(), ToString::to_string);
-    let rule = format!("is passed over: {}", passed_over.reason);
+    let rule = format!("is ignored: {}", passed_over.reason);
     let remedy = "where it is part of the chain, have it issued again so that it can be used";
     Problem::Chain { path, position: passed_over.index + 1, subject, rule, remedy }
 }
