@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use crate::config::ClientConfig;
 use crate::drops::{DropCounters, DropReason};
-use crate::handshake::client::{Handshake, IdentityUse, Progress};
+use crate::handshake::advance::Progress;
+use crate::handshake::client::{Handshake, IdentityUse, MetServer};
+use crate::handshake::established::Established;
 use crate::observer::{Direction, Observer, TraceEvent};
 use crate::port::Outside;
 use crate::random::Random;
@@ -198,12 +200,14 @@ impl<V: VerifyPeer> Client<V> {
         match &mut self.state {
             ClientState::Handshaking(handshake) => match handshake.handle_record(record, payload, &mut port) {
                 Ok(Progress::Waiting) => {}
+                Ok(Progress::Work(none)) => match none {},
                 Ok(Progress::Established(established)) => {
-                    let peer = handshake.admit(established.proven);
-                    let session = Session::new(established.secured, peer.clone(), now.mono);
+                    let Established { proven: MetServer { proven, identity }, secured } = *established;
+                    let peer = handshake.admit(proven);
+                    let session = Session::new(secured, peer.clone(), now.mono);
                     let facts = session.facts();
                     self.state = ClientState::Established(Box::new(session));
-                    self.events.push_back(ClientEvent::Established { peer, facts, identity: established.identity });
+                    self.events.push_back(ClientEvent::Established { peer, facts, identity });
                 }
                 Err(refusal) => self.fail(now, refusal),
             },

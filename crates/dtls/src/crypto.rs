@@ -5,6 +5,7 @@
 
 mod aead;
 mod exchange;
+mod failure;
 mod kdf;
 mod keys;
 mod mac;
@@ -17,7 +18,3 @@ pub(crate) use kdf::{Hash, MasterSecret, Sha256, TrafficKeys, VerifyData, WhoseF
 pub use keys::{EcdsaKeyFault, EcdsaPublicKey, EcdsaSigningKey, NamedCurve, SignatureCheck, SignatureScheme, Verdicts};
 pub(crate) use keys::{Signature, is_der_signature, run_many};
 pub(crate) use mac::MacKey;
-
-/// Our own cryptography failed: randomness or an operation on our own key. Never the peer's fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OperationFailed;

@@ -47,7 +47,7 @@ use pressure::Pressure;
 use table::Table;
 
 pub use door::Admission;
-pub use table::Occupation;
+pub use table::{Occupation, SessionCounts};
 
 /// Server side: all sessions of one shard.
 ///
@@ -149,15 +149,6 @@ pub struct Transmit<'a> {
     pub path: Path,
     /// The UDP payload.
     pub bytes: &'a [u8],
-}
-
-/// How many associations there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionCounts {
-    /// Established sessions.
-    pub established: usize,
-    /// Handshakes in progress.
-    pub half_open: usize,
 }
 
 impl<V: VerifyPeer> Endpoint<V> {

@@ -4,6 +4,8 @@
 //! states. A handshake is driven by its owner, the endpoint of either end, and yields what a session is made of; it knows nothing of
 //! tables, cookies' keys or established sessions.
 
+pub(crate) mod advance;
+mod agreed;
 pub(crate) mod client;
 pub(crate) mod conversation;
 mod datagram_size;

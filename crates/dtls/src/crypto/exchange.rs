@@ -4,7 +4,7 @@
 use ring::agreement::{self, ECDH_P256, ECDH_P384, EphemeralPrivateKey, UnparsedPublicKey, X25519};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::OperationFailed;
+use super::failure::OperationFailed;
 use crate::random::Random;
 
 /// The groups of key agreement.

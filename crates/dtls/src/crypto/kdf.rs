@@ -5,7 +5,8 @@ use ring::hmac;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::{Premaster, Protection};
+use super::aead::Protection;
+use super::exchange::Premaster;
 
 /// A SHA-256 digest.
 pub(crate) type Hash = [u8; 32];

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ring::signature::{self, EcdsaKeyPair, KeyPair, UnparsedPublicKey};
 
-use super::OperationFailed;
+use super::failure::OperationFailed;
 use crate::random::Random;
 
 /// The curves of certificates and key agreement.

@@ -10,8 +10,10 @@ use super::{Endpoint, Event};
 use crate::config::PublicKeySteps;
 use crate::cookie::Promise;
 use crate::drops::DropReason;
+use crate::handshake::advance::Progress;
+use crate::handshake::established::Established;
 use crate::handshake::public_key::{PublicKeyJob, Work};
-use crate::handshake::server::{Established, Handshake, Progress};
+use crate::handshake::server::Handshake;
 use crate::limits::{FLIGHTS_PER_COOKIE_MAX, RETRANSMISSIONS_MAX};
 use crate::path::Path;
 use crate::record::Record;
@@ -114,7 +116,12 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     /// Does what a handshake wants: runs or hands out its public-key steps, makes it a session, or ends it.
-    pub(super) fn proceed(&mut self, now: Now, slot: u32, result: Result<Progress<V>, HandshakeRefusal>) {
+    pub(super) fn proceed(
+        &mut self,
+        now: Now,
+        slot: u32,
+        result: Result<Progress<V::Proven, Work<V>>, HandshakeRefusal>,
+    ) {
         let mut result = result;
         if let Ok(Progress::Work(Work::KeyExchange(_))) = &result
             && let Some(half_open) = self.table.half_open_at(slot)

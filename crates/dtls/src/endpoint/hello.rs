@@ -9,9 +9,10 @@
 //! A hello that comes in fragments is answered, and later judged, by its first one alone, if that reaches to the end of the
 //! cookie; the rest is reassembled in the slot that it has earned, and held against the cookie's second tag then.
 
+use super::Endpoint;
 use super::association::Association;
+use super::door::Admission;
 use super::handshakes::FirstHello;
-use super::{Admission, Endpoint};
 use crate::cookie::COOKIE_BYTES;
 use crate::drops::DropReason;
 use crate::limits::CLIENT_HELLO_BYTES_MAX;

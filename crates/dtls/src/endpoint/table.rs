@@ -10,7 +10,6 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Instant;
 
-use super::SessionCounts;
 use super::association::Association;
 use super::index::{Index, KeyedHash};
 use super::meter::{AddressHash, Buyer};
@@ -32,6 +31,15 @@ pub(super) struct Table<V: VerifyPeer> {
     free: IdleOrder,
     busy: IdleOrder,
     counts: SessionCounts,
+}
+
+/// How many associations there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionCounts {
+    /// Established sessions.
+    pub established: usize,
+    /// Handshakes in progress.
+    pub half_open: usize,
 }
 
 /// Whether a session may be evicted.

@@ -18,13 +18,16 @@
 //! The server is judged as soon as its key exchange is there; nothing of ours but hellos is sent before that.
 
 mod client_flight;
+mod context;
+mod proven_server;
 mod server_flight;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::advance::{Awaited, Progress, States, advance};
 use super::conversation::Conversation;
-use super::established::Secured;
 use super::reassembly::HandshakeMessage;
 use super::terms::{Numbering, Terms};
 use crate::config::ClientConfig;
@@ -34,11 +37,13 @@ use crate::refusal::HandshakeRefusal;
 use crate::verify::{Account, VerifyPeer};
 use crate::wire::HandshakeType;
 use client_flight::{ExpectChangeCipherSpec, ExpectFinished};
+use context::Context;
 use server_flight::{
     ExpectCertificate, ExpectCertificateRequest, ExpectServerHello, ExpectServerHelloDone, ExpectServerKeyExchange,
 };
 
 pub use client_flight::IdentityUse;
+pub(crate) use client_flight::MetServer;
 
 /// One handshake in progress.
 pub(crate) struct Handshake<V: VerifyPeer> {
@@ -47,29 +52,6 @@ pub(crate) struct Handshake<V: VerifyPeer> {
     /// What there is to say if it fails.
     account: Account,
     config: Arc<ClientConfig<V>>,
-}
-
-/// What a handshake wants of its owner.
-pub(crate) enum Progress<P> {
-    /// The next datagram, or the next timeout.
-    Waiting,
-    /// It is done.
-    Established(Box<Established<P>>),
-}
-
-/// The fruit of a handshake.
-pub(crate) struct Established<P> {
-    pub(crate) proven: P,
-    pub(crate) identity: IdentityUse,
-    pub(crate) secured: Secured,
-}
-
-/// What a handler of a state may touch.
-struct Context<'a, 'p, V: VerifyPeer> {
-    conversation: &'a mut Conversation,
-    config: &'a ClientConfig<V>,
-    account: &'a mut Account,
-    port: &'a mut Port<'p>,
 }
 
 enum State<P> {
@@ -82,12 +64,6 @@ enum State<P> {
     ExpectFinished(ExpectFinished<P>),
     /// Between two states, and after the last one.
     Over,
-}
-
-/// What follows a message.
-enum Next<P> {
-    State(State<P>),
-    Established(Box<Established<P>>),
 }
 
 impl<V: VerifyPeer> Handshake<V> {
@@ -112,9 +88,9 @@ impl<V: VerifyPeer> Handshake<V> {
         record: &Record,
         payload: &mut [u8],
         port: &mut Port<'_>,
-    ) -> Result<Progress<V::Proven>, HandshakeRefusal> {
+    ) -> Result<Progress<MetServer<V::Proven>, Infallible>, HandshakeRefusal> {
         self.conversation.handle_record(record, payload, port)?;
-        self.advance(port)
+        advance(self, port)
     }
 
     /// To be called after the records of a datagram.
@@ -148,65 +124,6 @@ impl<V: VerifyPeer> Handshake<V> {
         }
     }
 
-    fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V::Proven>, HandshakeRefusal> {
-        loop {
-            if let State::ExpectChangeCipherSpec(_) = self.state {
-                if !self.conversation.take_change_cipher_spec() {
-                    return Ok(Progress::Waiting);
-                }
-                if let State::ExpectChangeCipherSpec(state) = std::mem::replace(&mut self.state, State::Over) {
-                    self.state = State::ExpectFinished(state.handle());
-                }
-            }
-            let Some(message) = self.conversation.next_message(port) else { return Ok(Progress::Waiting) };
-            // "This message will be ignored by the client if the client is currently negotiating a session", and it is in no transcript
-            // (RFC 5246 §7.4.1.1).
-            if message.kind == HandshakeType::HELLO_REQUEST {
-                continue;
-            }
-            match self.handle_message(&message, port)? {
-                Next::State(state) => self.state = state,
-                Next::Established(established) => return Ok(Progress::Established(established)),
-            }
-        }
-    }
-
-    fn handle_message(
-        &mut self,
-        message: &HandshakeMessage,
-        port: &mut Port<'_>,
-    ) -> Result<Next<V::Proven>, HandshakeRefusal> {
-        let expected = self.expected();
-        let optional = match &self.state {
-            State::ExpectServerHello(_) => HandshakeType::HELLO_VERIFY_REQUEST,
-            State::ExpectCertificateRequest(_) => HandshakeType::SERVER_HELLO_DONE,
-            _ => expected,
-        };
-        if message.kind != expected && message.kind != optional {
-            // With Over as state: an unexpected message in a state that awaits none ends here too.
-            self.state = State::Over;
-            return Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected });
-        }
-        let state = std::mem::replace(&mut self.state, State::Over);
-        let context = &mut Context {
-            conversation: &mut self.conversation,
-            config: self.config.as_ref(),
-            account: &mut self.account,
-            port,
-        };
-        match state {
-            State::ExpectServerHello(state) => state.handle(message, context).map(Next::State),
-            State::ExpectCertificate(state) => state.handle(message, context).map(Next::State),
-            State::ExpectServerKeyExchange(state) => state.handle(message, context).map(Next::State),
-            State::ExpectCertificateRequest(state) => state.handle(message, context).map(Next::State),
-            State::ExpectServerHelloDone(state) => state.handle(message, context).map(Next::State),
-            State::ExpectFinished(state) => state.handle(message, context).map(Next::Established),
-            State::ExpectChangeCipherSpec(_) | State::Over => {
-                Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected })
-            }
-        }
-    }
-
     /// The message that is due.
     fn expected(&self) -> HandshakeType {
         match self.state {
@@ -217,5 +134,80 @@ impl<V: VerifyPeer> Handshake<V> {
             State::ExpectServerHelloDone(_) => HandshakeType::SERVER_HELLO_DONE,
             State::ExpectChangeCipherSpec(_) | State::ExpectFinished(_) | State::Over => HandshakeType::FINISHED,
         }
+    }
+}
+
+impl<V: VerifyPeer> States for Handshake<V> {
+    type Proven = MetServer<V::Proven>;
+    /// A client computes on the spot.
+    type Work = Infallible;
+
+    fn awaited(&self) -> Awaited {
+        match self.state {
+            State::ExpectChangeCipherSpec(_) => Awaited::ChangeCipherSpec,
+            State::Over => Awaited::Nothing,
+            State::ExpectServerHello(_)
+            | State::ExpectCertificate(_)
+            | State::ExpectServerKeyExchange(_)
+            | State::ExpectCertificateRequest(_)
+            | State::ExpectServerHelloDone(_)
+            | State::ExpectFinished(_) => Awaited::Message,
+        }
+    }
+
+    fn conversation(&mut self) -> &mut Conversation {
+        &mut self.conversation
+    }
+
+    fn change_cipher_spec(&mut self) {
+        if let State::ExpectChangeCipherSpec(state) = std::mem::replace(&mut self.state, State::Over) {
+            self.state = State::ExpectFinished(state.handle());
+        }
+    }
+
+    fn handle_message(
+        &mut self,
+        message: &HandshakeMessage,
+        port: &mut Port<'_>,
+    ) -> Result<Progress<MetServer<V::Proven>, Infallible>, HandshakeRefusal> {
+        // "This message will be ignored by the client if the client is currently negotiating a session", and it is in no transcript
+        // (RFC 5246 §7.4.1.1).
+        if message.kind == HandshakeType::HELLO_REQUEST {
+            return Ok(Progress::Waiting);
+        }
+        let expected = self.expected();
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let context = &mut Context {
+            conversation: &mut self.conversation,
+            config: self.config.as_ref(),
+            account: &mut self.account,
+            port,
+        };
+        self.state = match (state, message.kind) {
+            (State::ExpectServerHello(state), HandshakeType::HELLO_VERIFY_REQUEST) => {
+                State::ExpectServerHello(state.ask_again(message, context)?)
+            }
+            (State::ExpectCertificateRequest(state), HandshakeType::SERVER_HELLO_DONE) => {
+                State::ExpectChangeCipherSpec(state.unasked().handle(message, context)?)
+            }
+            // With Over as state: an unexpected message ends the handshake.
+            (_, unexpected) if unexpected != expected => {
+                return Err(HandshakeRefusal::UnexpectedMessage { message: unexpected, expected });
+            }
+            (State::ExpectServerHello(state), _) => State::ExpectCertificate(state.handle(message, context)?),
+            (State::ExpectCertificate(state), _) => State::ExpectServerKeyExchange(state.handle(message, context)?),
+            (State::ExpectServerKeyExchange(state), _) => {
+                State::ExpectCertificateRequest(state.handle(message, context)?)
+            }
+            (State::ExpectCertificateRequest(state), _) => {
+                State::ExpectServerHelloDone(state.handle(message, context)?)
+            }
+            (State::ExpectServerHelloDone(state), _) => State::ExpectChangeCipherSpec(state.handle(message, context)?),
+            (State::ExpectFinished(state), _) => return state.handle(message, context).map(Progress::Established),
+            (State::ExpectChangeCipherSpec(_) | State::Over, unexpected) => {
+                return Err(HandshakeRefusal::UnexpectedMessage { message: unexpected, expected });
+            }
+        };
+        Ok(Progress::Waiting)
     }
 }

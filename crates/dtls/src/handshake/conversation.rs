@@ -13,6 +13,7 @@
 
 use std::time::Instant;
 
+use super::agreed::Agreed;
 use super::datagram_size::DatagramSize;
 use super::early::EarlyRecords;
 use super::established::{Bindings, Secured};
@@ -21,11 +22,12 @@ use super::reassembly::{HandshakeMessage, Reassembly};
 use super::terms::{Numbering, Terms};
 use super::timer::{GaveUp, Haste, Timer};
 use super::transcript::Transcript;
+use crate::crypto::MasterSecret;
 use crate::drops::DropReason;
 use crate::limits::{PLAINTEXT_BYTES_MAX, RECORD_SIZE_LIMIT_MIN};
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
-use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, SequenceExhausted, Unopened};
+use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, Role, SequenceExhausted, Unopened};
 use crate::refusal::HandshakeRefusal;
 use crate::wire::{
     AlertDescription, AlertLevel, ContentType, Fragment, HandshakeType, RECORD_HEADER_BYTES, Reader, parse_alert,
@@ -236,7 +238,11 @@ impl Conversation {
         self.repeat_seen = true;
     }
 
-    pub(crate) fn install(&mut self, mut protected: ProtectedEpoch) {
+    /// The master secret is agreed on: from here on records are opened and sealed under its keys.
+    pub(crate) fn install_keys(&mut self, agreed: &Agreed, role: Role, secret: &MasterSecret, port: &Port<'_>) {
+        let Agreed { suite, client_random, server_random, .. } = agreed;
+        port.trace(&TraceEvent::Secrets { client_random, master_secret: secret.expose() });
+        let mut protected = ProtectedEpoch::new(*suite, role, secret.traffic_keys(client_random, server_random));
         protected.limit_received_records(self.received_bytes_max);
         self.protected = Some(protected);
     }

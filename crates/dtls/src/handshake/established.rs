@@ -3,6 +3,12 @@
 use crate::crypto::VerifyData;
 use crate::record::{PlainEpoch, ProtectedEpoch};
 
+/// What a handshake yields. `P` is what the end knows of its peer by then.
+pub(crate) struct Established<P> {
+    pub(crate) proven: P,
+    pub(crate) secured: Secured,
+}
+
 /// What a handshake leaves behind beside the peer.
 pub(crate) struct Secured {
     pub(crate) protected: ProtectedEpoch,

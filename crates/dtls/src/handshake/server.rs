@@ -21,14 +21,15 @@
 
 mod authentication;
 mod client_hello;
+mod context;
 mod finished;
 mod key_exchange;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::advance::{Awaited, Progress, States, advance};
 use super::conversation::Conversation;
-use super::established::Secured;
 use super::public_key::{AuthenticationFailure, Computed, Work};
 use super::reassembly::HandshakeMessage;
 use super::terms::{Numbering, Terms};
@@ -42,6 +43,7 @@ use crate::verify::{Account, VerifyPeer};
 use crate::wire::{CertificateChain, Fragment, HandshakeType, Offered};
 use authentication::{AwaitAuthentication, ExpectCertificate, ExpectCertificateVerify, ExpectClientKeyExchange};
 use client_hello::ExpectClientHello;
+use context::Context;
 use finished::{ExpectChangeCipherSpec, ExpectFinished};
 use key_exchange::AwaitKeyExchange;
 
@@ -70,32 +72,6 @@ pub(crate) enum ClientStage {
     Proven,
 }
 
-/// What a handshake wants of its owner.
-pub(crate) enum Progress<V: VerifyPeer> {
-    /// The next datagram, or the next timeout.
-    Waiting,
-    /// A public-key step.
-    Work(Work<V>),
-    /// It is done.
-    Established(Box<Established<V::Proven>>),
-}
-
-/// The fruit of a handshake.
-pub(crate) struct Established<P> {
-    pub(crate) proven: P,
-    pub(crate) secured: Secured,
-}
-
-/// What a handler of a state may touch.
-struct Context<'a, 'p, V: VerifyPeer> {
-    conversation: &'a mut Conversation,
-    config: &'a Arc<ServerConfig<V>>,
-    offered: &'a mut Offered,
-    further: &'a mut Vec<HandshakeRefusal>,
-    account: &'a mut Account,
-    port: &'a mut Port<'p>,
-}
-
 enum State<V: VerifyPeer> {
     ExpectClientHello(ExpectClientHello),
     AwaitKeyExchange(AwaitKeyExchange),
@@ -107,13 +83,6 @@ enum State<V: VerifyPeer> {
     ExpectFinished(ExpectFinished<V::Proven>),
     /// Between two states, and after the last one.
     Over,
-}
-
-/// What follows a message.
-enum Next<V: VerifyPeer> {
-    State(State<V>),
-    Work(State<V>, Work<V>),
-    Established(Box<Established<V::Proven>>),
 }
 
 impl<V: VerifyPeer> Handshake<V> {
@@ -149,9 +118,9 @@ impl<V: VerifyPeer> Handshake<V> {
         &mut self,
         fragment: &Fragment<'_>,
         port: &mut Port<'_>,
-    ) -> Result<Progress<V>, HandshakeRefusal> {
+    ) -> Result<Progress<V::Proven, Work<V>>, HandshakeRefusal> {
         self.conversation.handle_fragment(fragment, 0, port);
-        self.advance(port)
+        advance(self, port)
     }
 
     /// Whether a ClientHello with this message_seq is one that has been answered already.
@@ -169,9 +138,9 @@ impl<V: VerifyPeer> Handshake<V> {
         record: &Record,
         payload: &mut [u8],
         port: &mut Port<'_>,
-    ) -> Result<Progress<V>, HandshakeRefusal> {
+    ) -> Result<Progress<V::Proven, Work<V>>, HandshakeRefusal> {
         self.conversation.handle_record(record, payload, port)?;
-        self.advance(port)
+        advance(self, port)
     }
 
     /// To be called after the records of a datagram.
@@ -184,12 +153,16 @@ impl<V: VerifyPeer> Handshake<V> {
         &mut self,
         outcome: Computed<V>,
         port: &mut Port<'_>,
-    ) -> Result<Progress<V>, HandshakeRefusal> {
+    ) -> Result<Progress<V::Proven, Work<V>>, HandshakeRefusal> {
         let (state, mut context) = self.take_state(port);
         let context = &mut context;
         self.state = match (state, outcome) {
-            (State::AwaitKeyExchange(state), Computed::KeyExchange(done)) => state.handle(done?, context)?,
-            (State::AwaitAuthentication(state), Computed::Authentication(Ok(done))) => state.handle(done, context)?,
+            (State::AwaitKeyExchange(state), Computed::KeyExchange(done)) => {
+                State::ExpectCertificate(state.handle(done?, context)?)
+            }
+            (State::AwaitAuthentication(state), Computed::Authentication(Ok(done))) => {
+                State::ExpectChangeCipherSpec(state.handle(done, context)?)
+            }
             (
                 State::AwaitAuthentication(_),
                 Computed::Authentication(Err(AuthenticationFailure { refusal, account })),
@@ -203,7 +176,7 @@ impl<V: VerifyPeer> Handshake<V> {
                 state
             }
         };
-        self.advance(port)
+        advance(self, port)
     }
 
     pub(crate) fn poll_timeout(&self) -> Instant {
@@ -290,52 +263,6 @@ impl<V: VerifyPeer> Handshake<V> {
         self.offered.server_name.take()
     }
 
-    fn advance(&mut self, port: &mut Port<'_>) -> Result<Progress<V>, HandshakeRefusal> {
-        loop {
-            if let State::ExpectChangeCipherSpec(_) = self.state {
-                if !self.conversation.take_change_cipher_spec() {
-                    return Ok(Progress::Waiting);
-                }
-                if let State::ExpectChangeCipherSpec(state) = std::mem::replace(&mut self.state, State::Over) {
-                    self.state = State::ExpectFinished(state.handle());
-                }
-            }
-            if matches!(self.state, State::AwaitKeyExchange(_) | State::AwaitAuthentication(_) | State::Over) {
-                return Ok(Progress::Waiting);
-            }
-            let Some(message) = self.conversation.next_message(port) else { return Ok(Progress::Waiting) };
-            match self.handle_message(&message, port)? {
-                Next::State(state) => self.state = state,
-                Next::Work(state, work) => {
-                    self.state = state;
-                    self.conversation.pause_timer();
-                    return Ok(Progress::Work(work));
-                }
-                Next::Established(established) => return Ok(Progress::Established(established)),
-            }
-        }
-    }
-
-    fn handle_message(&mut self, message: &HandshakeMessage, port: &mut Port<'_>) -> Result<Next<V>, HandshakeRefusal> {
-        let expected = self.expected();
-        if message.kind != expected {
-            return Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected });
-        }
-        let (state, mut context) = self.take_state(port);
-        let context = &mut context;
-        match state {
-            State::ExpectClientHello(state) => state.handle(message, context),
-            State::ExpectCertificate(state) => state.handle(message, context).map(Next::State),
-            State::ExpectClientKeyExchange(state) => state.handle(message, context).map(Next::State),
-            State::ExpectCertificateVerify(state) => state.handle(message, context),
-            State::ExpectFinished(state) => state.handle(message, context).map(Next::Established),
-            State::AwaitKeyExchange(_)
-            | State::AwaitAuthentication(_)
-            | State::ExpectChangeCipherSpec(_)
-            | State::Over => Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected }),
-        }
-    }
-
     /// The state, to be consumed, and what its handler works on.
     fn take_state<'a, 'p>(&'a mut self, port: &'a mut Port<'p>) -> (State<V>, Context<'a, 'p, V>) {
         let state = std::mem::replace(&mut self.state, State::Over);
@@ -362,6 +289,69 @@ impl<V: VerifyPeer> Handshake<V> {
             | State::ExpectFinished(_)
             | State::Over => HandshakeType::FINISHED,
         }
+    }
+}
+
+impl<V: VerifyPeer> States for Handshake<V> {
+    type Proven = V::Proven;
+    type Work = Work<V>;
+
+    fn awaited(&self) -> Awaited {
+        match self.state {
+            State::ExpectChangeCipherSpec(_) => Awaited::ChangeCipherSpec,
+            State::AwaitKeyExchange(_) | State::AwaitAuthentication(_) | State::Over => Awaited::Nothing,
+            State::ExpectClientHello(_)
+            | State::ExpectCertificate(_)
+            | State::ExpectClientKeyExchange(_)
+            | State::ExpectCertificateVerify(_)
+            | State::ExpectFinished(_) => Awaited::Message,
+        }
+    }
+
+    fn conversation(&mut self) -> &mut Conversation {
+        &mut self.conversation
+    }
+
+    fn change_cipher_spec(&mut self) {
+        if let State::ExpectChangeCipherSpec(state) = std::mem::replace(&mut self.state, State::Over) {
+            self.state = State::ExpectFinished(state.handle());
+        }
+    }
+
+    fn handle_message(
+        &mut self,
+        message: &HandshakeMessage,
+        port: &mut Port<'_>,
+    ) -> Result<Progress<V::Proven, Work<V>>, HandshakeRefusal> {
+        let expected = self.expected();
+        if message.kind != expected {
+            return Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected });
+        }
+        let (state, mut context) = self.take_state(port);
+        let context = &mut context;
+        let (state, progress) = match state {
+            State::ExpectClientHello(state) => {
+                let (state, work) = state.handle(message, context)?;
+                (State::AwaitKeyExchange(state), Progress::Work(Work::KeyExchange(work)))
+            }
+            State::ExpectCertificate(state) => {
+                (State::ExpectClientKeyExchange(state.handle(message, context)?), Progress::Waiting)
+            }
+            State::ExpectClientKeyExchange(state) => {
+                (State::ExpectCertificateVerify(state.handle(message, context)?), Progress::Waiting)
+            }
+            State::ExpectCertificateVerify(state) => {
+                let (state, work) = state.handle(message, context)?;
+                (State::AwaitAuthentication(state), Progress::Work(Work::Authentication(work)))
+            }
+            State::ExpectFinished(state) => return state.handle(message, context).map(Progress::Established),
+            State::AwaitKeyExchange(_)
+            | State::AwaitAuthentication(_)
+            | State::ExpectChangeCipherSpec(_)
+            | State::Over => return Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected }),
+        };
+        self.state = state;
+        Ok(progress)
     }
 }
 

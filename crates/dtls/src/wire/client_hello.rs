@@ -1,7 +1,9 @@
 //! ClientHello (RFC 5246 §7.4.1.2, RFC 6347 §4.2.1): first only as far as its cookie, and wholly once the cookie has been proven.
 
 use super::codec::{CodePoints, Malformed, Reader, code_points, put_u16, with_length_8, with_length_16};
-use super::{DTLS_1_2, DTLS_1_3, EMPTY_RENEGOTIATION_INFO_SCSV, Offered, RecordLimit, UNCOMPRESSED, extension};
+use super::offered::Offered;
+use super::record_limit::RecordLimit;
+use super::registry::{DTLS_1_2, DTLS_1_3, EMPTY_RENEGOTIATION_INFO_SCSV, UNCOMPRESSED, extension};
 use crate::crypto::{Group, SignatureScheme, Suite};
 use crate::limits::{EXTENSIONS_MAX, OFFERED_MAX, SERVER_NAME_BYTES_MAX};
 

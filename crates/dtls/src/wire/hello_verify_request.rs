@@ -1,7 +1,7 @@
 //! HelloVerifyRequest (RFC 6347 §4.2.1).
 
-use super::DTLS_1_0;
 use super::codec::{Malformed, Reader, put_u16, with_length_8};
+use super::registry::DTLS_1_0;
 
 /// A server's demand for a proof of the address.
 pub(crate) struct HelloVerifyRequest<'a> {

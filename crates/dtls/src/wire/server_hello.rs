@@ -2,7 +2,8 @@
 
 use super::client_hello::read_extensions;
 use super::codec::{Malformed, Reader, put_u16, with_length_8, with_length_16};
-use super::{DTLS_1_2, FragmentLength, UNCOMPRESSED, X509, extension};
+use super::record_limit::FragmentLength;
+use super::registry::{DTLS_1_2, UNCOMPRESSED, X509, extension};
 use crate::crypto::Suite;
 
 /// A server's choice.

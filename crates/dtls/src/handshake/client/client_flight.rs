@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use super::server_flight::{Agreed, ProvenServer};
-use super::{Context, Established};
+use super::context::Context;
+use super::proven_server::ProvenServer;
 use crate::crypto::{EphemeralKey, MasterSecret, VerifyData, WhoseFinished};
-use crate::handshake::established::Bindings;
+use crate::handshake::established::{Bindings, Established};
 use crate::handshake::flight::Flight;
-use crate::handshake::public_key::Binding;
 use crate::handshake::reassembly::HandshakeMessage;
 use crate::identity::Identity;
-use crate::observer::TraceEvent;
-use crate::record::{ProtectedEpoch, Role};
+use crate::record::Role;
 use crate::refusal::HandshakeRefusal;
 use crate::verify::VerifyPeer;
 use crate::wire::{CertificateVerify, HandshakeType, encode_certificate, encode_client_key_exchange};
@@ -54,7 +52,7 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
     context: &mut Context<'_, '_, V>,
 ) -> Result<ExpectChangeCipherSpec<V::Proven>, HandshakeRefusal> {
     let (conversation, port) = (&mut *context.conversation, &mut *context.port);
-    let Agreed { suite, extended_master_secret, client_random, server_random } = server.agreed;
+    let agreed = server.agreed;
     let random = port.random.as_ref();
     let mut flight = Flight::new(CLIENT_KEY_FLIGHT);
     if let Requested::Certificate(identity) = requested {
@@ -66,12 +64,7 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
     let exchange = encode_client_key_exchange(ephemeral.point());
     conversation.prepare(&mut flight, HandshakeType::CLIENT_KEY_EXCHANGE, &exchange);
     let premaster = ephemeral.agree(&server.point).ok_or(HandshakeRefusal::BadKeyShare)?;
-    let binding = if extended_master_secret {
-        Binding::Extended { session_hash: conversation.transcript.hash() }
-    } else {
-        Binding::Legacy { client_random, server_random }
-    };
-    let master_secret = binding.master_secret(&premaster);
+    let master_secret = agreed.binding(|| conversation.transcript.hash()).master_secret(&premaster);
     let signed = conversation.transcript.take_bytes();
     if let Requested::Certificate(Some(identity)) = requested {
         let key = identity.key();
@@ -79,22 +72,26 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
         let verify = CertificateVerify::encode(key.scheme(), signature.as_ref());
         conversation.prepare(&mut flight, HandshakeType::CERTIFICATE_VERIFY, &verify);
     }
-    port.trace(&TraceEvent::Secrets { client_random: &client_random, master_secret: master_secret.expose() });
-    let keys = master_secret.traffic_keys(&client_random, &server_random);
-    conversation.install(ProtectedEpoch::new(suite, Role::Client, keys));
+    conversation.install_keys(&agreed, Role::Client, &master_secret, port);
     flight.change_cipher_spec();
     let tls_unique = master_secret.verify_data(WhoseFinished::Client, &conversation.transcript.hash());
     conversation.prepare(&mut flight, HandshakeType::FINISHED, &tls_unique);
     conversation.send_flight(flight, port)?;
     conversation.handle_early_records(port)?;
-    let identity = requested.identity_use();
-    Ok(ExpectChangeCipherSpec { proven: server.proven, identity, master_secret, extended_master_secret, tls_unique })
+    let met = MetServer { proven: server.proven, identity: requested.identity_use() };
+    let extended_master_secret = agreed.extended_master_secret;
+    Ok(ExpectChangeCipherSpec { met, master_secret, extended_master_secret, tls_unique })
+}
+
+/// What a client knows when its handshake is done.
+pub(crate) struct MetServer<P> {
+    pub(crate) proven: P,
+    pub(crate) identity: IdentityUse,
 }
 
 /// Flight 5 has been sent.
 pub(super) struct ExpectChangeCipherSpec<P> {
-    proven: P,
-    identity: IdentityUse,
+    met: MetServer<P>,
     master_secret: MasterSecret,
     extended_master_secret: bool,
     tls_unique: VerifyData,
@@ -113,14 +110,14 @@ impl<P> ExpectFinished<P> {
         self,
         message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<Box<Established<P>>, HandshakeRefusal> {
-        let Self(ExpectChangeCipherSpec { proven, identity, master_secret, extended_master_secret, tls_unique }) = self;
+    ) -> Result<Box<Established<MetServer<P>>>, HandshakeRefusal> {
+        let Self(ExpectChangeCipherSpec { met, master_secret, extended_master_secret, tls_unique }) = self;
         let transcript = context.conversation.transcript.hash();
         if !master_secret.finished_matches(WhoseFinished::Server, &transcript, &message.body) {
             return Err(HandshakeRefusal::BadFinished);
         }
         let bindings = Bindings { tls_unique, extended_master_secret, final_flight: None };
         let secured = context.conversation.secure(bindings).ok_or(HandshakeRefusal::Internal)?;
-        Ok(Box::new(Established { proven, identity, secured }))
+        Ok(Box::new(Established { proven: met, secured }))
     }
 }

@@ -1,9 +1,11 @@
 //! The server's flight, message by message: `ExpectServerHello` to `ExpectServerHelloDone`.
 
-use super::client_flight::{Requested, send_client_flight};
-use super::{Context, State};
+use super::client_flight::{ExpectChangeCipherSpec, Requested, send_client_flight};
+use super::context::Context;
+use super::proven_server::ProvenServer;
 use crate::config::{ClientConfig, ExtendedMasterSecret};
 use crate::crypto::{Group, SignatureScheme, Suite, is_der_signature};
+use crate::handshake::agreed::Agreed;
 use crate::handshake::flight::Flight;
 use crate::handshake::proof::{OwnCheck, ProofFault, prove};
 use crate::handshake::public_key::signed_parameters;
@@ -56,20 +58,26 @@ impl ExpectServerHello {
         Ok(Self { random, hello, message_seq, verify_requests })
     }
 
+    /// A HelloVerifyRequest: the server wants the same hello with its cookie.
+    pub(super) fn ask_again<V: VerifyPeer>(
+        self,
+        message: &HandshakeMessage,
+        context: &mut Context<'_, '_, V>,
+    ) -> Result<Self, HandshakeRefusal> {
+        if self.verify_requests >= HELLO_VERIFY_REQUESTS_MAX {
+            return Err(HandshakeRefusal::TooManyHelloVerifyRequests);
+        }
+        let decode = |_| HandshakeRefusal::Decode { message: message.kind };
+        let request = HelloVerifyRequest::parse(&message.body).map_err(decode)?;
+        Self::send(self.random, request.cookie, self.verify_requests + 1, context)
+    }
+
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V::Proven>, HandshakeRefusal> {
+    ) -> Result<ExpectCertificate, HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: message.kind };
-        if message.kind == HandshakeType::HELLO_VERIFY_REQUEST {
-            if self.verify_requests >= HELLO_VERIFY_REQUESTS_MAX {
-                return Err(HandshakeRefusal::TooManyHelloVerifyRequests);
-            }
-            let request = HelloVerifyRequest::parse(&message.body).map_err(decode)?;
-            let next = Self::send(self.random, request.cookie, self.verify_requests + 1, context)?;
-            return Ok(State::ExpectServerHello(next));
-        }
         let hello = ServerHello::parse(&message.body).map_err(decode)?;
         let suite = accept(&hello, context.config)?;
         if let Some(plaintext_bytes_max) = record_limit(&hello, context.config)? {
@@ -86,14 +94,14 @@ impl ExpectServerHello {
         }
         context.conversation.transcript.add(HandshakeType::CLIENT_HELLO, self.message_seq, &self.hello);
         context.conversation.hash_received(message);
-        Ok(State::ExpectCertificate(ExpectCertificate {
+        Ok(ExpectCertificate {
             agreed: Agreed {
                 suite,
                 extended_master_secret: hello.extended_master_secret,
                 client_random: self.random,
                 server_random: *hello.random,
             },
-        }))
+        })
     }
 }
 
@@ -155,15 +163,6 @@ fn record_limit<V: VerifyPeer>(
     }
 }
 
-/// What both ends have agreed on.
-#[derive(Clone, Copy)]
-pub(super) struct Agreed {
-    pub(super) suite: Suite,
-    pub(super) extended_master_secret: bool,
-    pub(super) client_random: [u8; 32],
-    pub(super) server_random: [u8; 32],
-}
-
 pub(super) struct ExpectCertificate {
     agreed: Agreed,
 }
@@ -173,7 +172,7 @@ impl ExpectCertificate {
         self,
         message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V::Proven>, HandshakeRefusal> {
+    ) -> Result<Box<ExpectServerKeyExchange>, HandshakeRefusal> {
         let at = context.conversation.hash_received(message);
         let decode = HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE };
         let chain = CertificateChain::parse(&message.body, at).map_err(|fault| match fault {
@@ -184,7 +183,7 @@ impl ExpectCertificate {
         if chain.is_empty() {
             return Err(decode);
         }
-        Ok(State::ExpectServerKeyExchange(Box::new(ExpectServerKeyExchange { agreed: self.agreed, chain })))
+        Ok(Box::new(ExpectServerKeyExchange { agreed: self.agreed, chain }))
     }
 }
 
@@ -198,7 +197,7 @@ impl ExpectServerKeyExchange {
         self,
         message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V::Proven>, HandshakeRefusal> {
+    ) -> Result<ExpectCertificateRequest<V::Proven>, HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::SERVER_KEY_EXCHANGE };
         let exchange = ServerKeyExchange::parse(&message.body).map_err(decode)?;
         let group = Group::from_code(exchange.named_curve)
@@ -223,16 +222,8 @@ impl ExpectServerKeyExchange {
         };
         context.conversation.hash_received(message);
         let server = ProvenServer { agreed: self.agreed, proven, group, point: exchange.point.to_vec() };
-        Ok(State::ExpectCertificateRequest(ExpectCertificateRequest { server }))
+        Ok(ExpectCertificateRequest { server })
     }
-}
-
-/// A server that has shown who it is, and its key share.
-pub(super) struct ProvenServer<P> {
-    pub(super) agreed: Agreed,
-    pub(super) proven: P,
-    pub(super) group: Group,
-    pub(super) point: Vec<u8>,
 }
 
 /// CertificateRequest, or ServerHelloDone if the server wants no certificate.
@@ -241,21 +232,21 @@ pub(super) struct ExpectCertificateRequest<P> {
 }
 
 impl<P> ExpectCertificateRequest<P> {
+    /// The server wants no certificate: ServerHelloDone is here in its place.
+    pub(super) fn unasked(self) -> ExpectServerHelloDone<P> {
+        ExpectServerHelloDone { server: self.server, requested: Requested::Nothing }
+    }
+
     pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
         message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<P>, HandshakeRefusal> {
-        if message.kind == HandshakeType::SERVER_HELLO_DONE {
-            let done = ExpectServerHelloDone { server: self.server, requested: Requested::Nothing };
-            return done.handle(message, context);
-        }
+    ) -> Result<ExpectServerHelloDone<P>, HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE_REQUEST };
         let request = CertificateRequest::parse(&message.body).map_err(decode)?;
         let identity = context.config.identity.clone().filter(|identity| request.accepts(identity.key().scheme()));
         context.conversation.hash_received(message);
-        let requested = Requested::Certificate(identity);
-        Ok(State::ExpectServerHelloDone(ExpectServerHelloDone { server: self.server, requested }))
+        Ok(ExpectServerHelloDone { server: self.server, requested: Requested::Certificate(identity) })
     }
 }
 
@@ -269,11 +260,11 @@ impl<P> ExpectServerHelloDone<P> {
         self,
         message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<P>, HandshakeRefusal> {
+    ) -> Result<ExpectChangeCipherSpec<P>, HandshakeRefusal> {
         if !message.body.is_empty() {
             return Err(HandshakeRefusal::Decode { message: HandshakeType::SERVER_HELLO_DONE });
         }
         context.conversation.hash_received(message);
-        send_client_flight(self.server, &self.requested, context).map(State::ExpectChangeCipherSpec)
+        send_client_flight(self.server, &self.requested, context)
     }
 }

@@ -1,14 +1,13 @@
 //! The client shows who it is: `ExpectCertificate`, `ExpectClientKeyExchange`, `ExpectCertificateVerify`, `AwaitAuthentication`.
 
-use super::client_hello::Agreed;
+use super::context::Context;
 use super::finished::ExpectChangeCipherSpec;
-use super::{Context, Next, State};
 use crate::crypto::{EphemeralKey, Hash, SignatureScheme};
-use crate::handshake::public_key::{Authentication, AuthenticationWork, Binding, Work};
+use crate::handshake::agreed::Agreed;
+use crate::handshake::public_key::{Authentication, AuthenticationWork};
 use crate::handshake::reassembly::HandshakeMessage;
 use crate::limits::SIGNATURE_BYTES_MAX;
-use crate::observer::TraceEvent;
-use crate::record::{ProtectedEpoch, Role};
+use crate::record::Role;
 use crate::refusal::HandshakeRefusal;
 use crate::verify::{CertificateFault, CertificateRefusal, VerifyPeer};
 use crate::wire::{CertificateChain, CertificateVerify, ChainFault, ClientKeyExchange, HandshakeType};
@@ -23,7 +22,7 @@ impl ExpectCertificate {
         self,
         message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V>, HandshakeRefusal> {
+    ) -> Result<ExpectClientKeyExchange, HandshakeRefusal> {
         let at = context.conversation.hash_received(message);
         let chain = CertificateChain::parse(&message.body, at).map_err(|fault| match fault {
             ChainFault::Malformed => HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE },
@@ -35,8 +34,7 @@ impl ExpectCertificate {
         if chain.is_empty() {
             return Err(HandshakeRefusal::MissingCertificate);
         }
-        let next = ExpectClientKeyExchange { agreed: self.agreed, ephemeral: self.ephemeral, chain };
-        Ok(State::ExpectClientKeyExchange(next))
+        Ok(ExpectClientKeyExchange { agreed: self.agreed, ephemeral: self.ephemeral, chain })
     }
 }
 
@@ -55,19 +53,19 @@ impl ExpectClientKeyExchange {
         self,
         message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V>, HandshakeRefusal> {
+    ) -> Result<Box<ExpectCertificateVerify>, HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CLIENT_KEY_EXCHANGE };
         let point = ClientKeyExchange::parse(&message.body).map_err(decode)?.point.to_vec();
         context.conversation.hash_received(message);
         // "session_hash = Hash(handshake_messages) ... up to and including the ClientKeyExchange" (RFC 7627 §3).
         let session_hash = context.conversation.transcript.hash();
-        Ok(State::ExpectCertificateVerify(Box::new(ExpectCertificateVerify {
+        Ok(Box::new(ExpectCertificateVerify {
             agreed: self.agreed,
             ephemeral: self.ephemeral,
             chain: self.chain,
             point,
             session_hash,
-        })))
+        }))
     }
 }
 
@@ -88,7 +86,7 @@ impl ExpectCertificateVerify {
         self,
         message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<Next<V>, HandshakeRefusal> {
+    ) -> Result<(AwaitAuthentication, Box<AuthenticationWork<V>>), HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE_VERIFY };
         let verify = CertificateVerify::parse(&message.body).map_err(decode)?;
         // All schemes that we know are those that CertificateRequest offered.
@@ -111,15 +109,10 @@ impl ExpectCertificateVerify {
             signature: verify.signature.to_vec(),
             ephemeral: self.ephemeral,
             point: self.point,
-            binding: if agreed.extended_master_secret {
-                Binding::Extended { session_hash: self.session_hash }
-            } else {
-                Binding::Legacy { client_random: agreed.client_random, server_random: agreed.server_random }
-            },
+            binding: agreed.binding(|| self.session_hash),
         };
         context.conversation.hash_received(message);
-        let state = State::AwaitAuthentication(AwaitAuthentication { agreed });
-        Ok(Next::Work(state, Work::Authentication(Box::new(work))))
+        Ok((AwaitAuthentication { agreed }, Box::new(work)))
     }
 }
 
@@ -152,18 +145,14 @@ impl AwaitAuthentication {
         self,
         done: Authentication<V::Proven>,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V>, HandshakeRefusal> {
-        let Agreed { suite, extended_master_secret, client_random, server_random } = self.agreed;
-        let secret = &done.master_secret;
-        context.port.trace(&TraceEvent::Secrets { client_random: &client_random, master_secret: secret.expose() });
-        let keys = secret.traffic_keys(&client_random, &server_random);
-        context.conversation.install(ProtectedEpoch::new(suite, Role::Server, keys));
+    ) -> Result<ExpectChangeCipherSpec<V::Proven>, HandshakeRefusal> {
+        context.conversation.install_keys(&self.agreed, Role::Server, &done.master_secret, context.port);
         context.conversation.resume_timer(context.port.now.mono);
         context.conversation.handle_early_records(context.port)?;
-        Ok(State::ExpectChangeCipherSpec(ExpectChangeCipherSpec {
+        Ok(ExpectChangeCipherSpec {
             proven: done.proven,
             master_secret: done.master_secret,
-            extended_master_secret,
-        }))
+            extended_master_secret: self.agreed.extended_master_secret,
+        })
     }
 }

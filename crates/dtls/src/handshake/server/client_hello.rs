@@ -1,11 +1,12 @@
 //! `ExpectClientHello`: a ClientHello whose cookie is good is read wholly, judged wholly, and the parameters are chosen.
 
+use super::context::Context;
 use super::key_exchange::AwaitKeyExchange;
-use super::{Context, Next, State};
 use crate::config::{ExtendedMasterSecret, ServerConfig};
 use crate::cookie::Promise;
 use crate::crypto::{Group, Suite};
-use crate::handshake::public_key::{KeyExchangeWork, Work};
+use crate::handshake::agreed::Agreed;
+use crate::handshake::public_key::KeyExchangeWork;
 use crate::handshake::reassembly::HandshakeMessage;
 use crate::limits::{PLAINTEXT_BYTES_MAX, RECORD_SIZE_LIMIT_MIN};
 use crate::refusal::HandshakeRefusal;
@@ -18,15 +19,6 @@ use crate::wire::{
 pub(super) struct ExpectClientHello {
     /// What the cookie says of the hello's rest, where the first fragment did not show it.
     pub(super) promise: Promise,
-}
-
-/// What both ends have agreed on.
-#[derive(Clone, Copy)]
-pub(super) struct Agreed {
-    pub(super) suite: Suite,
-    pub(super) extended_master_secret: bool,
-    pub(super) client_random: [u8; 32],
-    pub(super) server_random: [u8; 32],
 }
 
 /// What a hello that pleases is answered with.
@@ -42,7 +34,7 @@ impl ExpectClientHello {
         self,
         message: &HandshakeMessage,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<Next<V>, HandshakeRefusal> {
+    ) -> Result<(AwaitKeyExchange, KeyExchangeWork), HandshakeRefusal> {
         if !self.promise.is_kept(&message.body) {
             return Err(HandshakeRefusal::HelloChanged);
         }
@@ -83,8 +75,7 @@ impl ExpectClientHello {
             client_random: agreed.client_random,
             server_random,
         };
-        let state = AwaitKeyExchange { agreed, extensions, identity };
-        Ok(Next::Work(State::AwaitKeyExchange(state), Work::KeyExchange(work)))
+        Ok((AwaitKeyExchange { agreed, extensions, identity }, work))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The last steps: `ExpectChangeCipherSpec`, `ExpectFinished`.
 
-use super::{Context, Established};
+use super::context::Context;
 use crate::crypto::{MasterSecret, VerifyData, WhoseFinished};
-use crate::handshake::established::{Bindings, FinalFlight};
+use crate::handshake::established::{Bindings, Established, FinalFlight};
 use crate::handshake::flight::Flight;
 use crate::handshake::reassembly::HandshakeMessage;
 use crate::refusal::HandshakeRefusal;

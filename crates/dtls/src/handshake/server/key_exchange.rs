@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::authentication::ExpectCertificate;
-use super::client_hello::Agreed;
-use super::{Context, State};
+use super::context::Context;
+use crate::handshake::agreed::Agreed;
 use crate::handshake::flight::Flight;
 use crate::handshake::public_key::KeyExchange;
 use crate::identity::Identity;
@@ -30,7 +30,7 @@ impl AwaitKeyExchange {
         self,
         done: KeyExchange,
         context: &mut Context<'_, '_, V>,
-    ) -> Result<State<V>, HandshakeRefusal> {
+    ) -> Result<ExpectCertificate, HandshakeRefusal> {
         let conversation = &mut *context.conversation;
         let hello = encode_server_hello(&self.agreed.server_random, self.agreed.suite, self.extensions);
         let certificate = encode_certificate(self.identity.chain());
@@ -50,6 +50,6 @@ impl AwaitKeyExchange {
             conversation.prepare(&mut flight, kind, body);
         }
         conversation.send_flight(flight, context.port)?;
-        Ok(State::ExpectCertificate(ExpectCertificate { agreed: self.agreed, ephemeral: done.ephemeral }))
+        Ok(ExpectCertificate { agreed: self.agreed, ephemeral: done.ephemeral })
     }
 }

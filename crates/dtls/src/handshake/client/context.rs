@@ -1,0 +1,14 @@
+//! What a handler of a state may touch.
+
+use crate::config::ClientConfig;
+use crate::handshake::conversation::Conversation;
+use crate::port::Port;
+use crate::verify::{Account, VerifyPeer};
+
+/// The handshake around its state, for one handler.
+pub(super) struct Context<'a, 'p, V: VerifyPeer> {
+    pub(super) conversation: &'a mut Conversation,
+    pub(super) config: &'a ClientConfig<V>,
+    pub(super) account: &'a mut Account,
+    pub(super) port: &'a mut Port<'p>,
+}

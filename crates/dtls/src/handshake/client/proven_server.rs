@@ -1,0 +1,12 @@
+//! A server whose identity has been proven by its flight.
+
+use crate::crypto::Group;
+use crate::handshake::agreed::Agreed;
+
+/// A server that has shown who it is, and its key share.
+pub(super) struct ProvenServer<P> {
+    pub(super) agreed: Agreed,
+    pub(super) proven: P,
+    pub(super) group: Group,
+    pub(super) point: Vec<u8>,
+}
