@@ -220,7 +220,8 @@ impl CaProfile {
 
     /// The device of a certificate of this CA that the ledger does not know, where nothing has to be guessed: the rule reads a device, and the
     /// template makes of it the very subject that it stands in. Serial number and extensions have to be such as the template writes, and the key
-    /// of the CA itself has to have signed it: what other software or an authority below the CA issues was never in our ledger.
+    /// of the CA itself has to have signed it: what other software or an authority below the CA issues was never in our ledger. A certificate that
+    /// copies all of that cannot be told from a forgotten one (`SECURITY.md`, "The ledger").
     pub(crate) fn device_unrecorded(&self, profile: &Profile, client: &Certificate) -> Option<Device> {
         if self.spec.unrecorded == Unrecorded::Refused || !self.spec.ca.is_named_by(client) {
             return None;

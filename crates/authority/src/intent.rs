@@ -64,7 +64,8 @@ pub enum Intended {
     KeyOfAnother,
     /// The key is one that a factory certificate of this device holds, and the profile refuses those.
     FactoryKey,
-    /// The device holds as many certificates as it may; all of its profiles count, and so do intents that may still become one.
+    /// The device holds as many certificates as it may; all of its profiles count, and so do intents that may still become one. A repeat is
+    /// answered all the same.
     DeviceFull,
     /// There is no room for another row.
     Full,

@@ -38,6 +38,8 @@ pub trait Ledger: Send + Sync {
     fn complete_since(&self) -> Option<UnixTime>;
 
     /// Reserves each serial for its request, durably, unless the request is already answered. One answer a row, in order.
+    ///
+    /// The search for an earlier answer and the reservation are one step: with two, two requests alike could both be issued.
     fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>);
 
     /// Keeps the certificate of each reserved serial, durably. One answer a row, in order.

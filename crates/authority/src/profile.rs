@@ -161,7 +161,8 @@ impl Profile {
         &self.published.issuers
     }
 
-    /// What a client of this profile may chain to: its manufacturers, then what issues for it.
+    /// What a client of this profile may chain to: its manufacturers, then what issues for it. That is the issuing certificate and not its root,
+    /// because the server's own certificate may stand below that root as well.
     pub fn anchors(&self) -> impl Iterator<Item = &Arc<Certificate>> {
         self.spec.manufacturers.iter().chain(&self.published.issuers)
     }

@@ -1,4 +1,7 @@
 //! What holds the key of a CA and signs with it.
+//!
+//! The key signs in one place, [`Signer::sign`], and only after the ledger has reserved the serial. No self-test and no trial of a profile signs
+//! with it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -73,7 +76,8 @@ impl RingSigner {
         RingSigner { keys: Vec::new(), random }
     }
 
-    /// Takes the key of `ca`; our copy of the PKCS #8 is wiped here, ring's own lives as long as the signer.
+    /// Takes the key of `ca`; our copy of the PKCS #8 is wiped here, ring's own lives as long as the signer. That it is the key of the
+    /// certificate is found by comparing public keys: nothing is signed for it.
     ///
     /// # Errors
     /// [`CaKeyFault`] where it is no P-256 or P-384 key, or not the key of that certificate.
