@@ -95,7 +95,8 @@ impl Peer {
         self.owner
     }
 
-    /// Takes one decrypted datagram. What there is to send is appended to `out`.
+    /// Takes one decrypted datagram. What there is to send is appended to `out`. A request borrows the datagram alone, so that
+    /// [`Peer::respond`] can be called while it is alive.
     pub fn handle<'d, T: Resources>(
         &mut self,
         now: Instant,

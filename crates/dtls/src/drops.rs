@@ -44,7 +44,7 @@ drops! {
     /// A ClientHello that cannot be read as far as its cookie.
     HelloMalformed = "hello_malformed",
     /// A ClientHello that takes DTLS 1.3 only, from an address that has proven nothing: it was told so by one alert, if the last to its
-    /// address is half a second old.
+    /// address is half a second old. It is counted and not logged: the address may be anybody's.
     HelloVersion = "hello_version",
     /// A ClientHello fragment from nobody we know that does not reach the end of the cookie.
     HelloFragment = "hello_fragment",

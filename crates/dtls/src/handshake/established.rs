@@ -29,7 +29,7 @@ pub(crate) struct Bindings {
 }
 
 /// The last flight of the handshake, which nothing answers: its sender "MUST respond to a retransmit of the peer's last flight with a
-/// retransmit of the last flight" (RFC 6347 §4.2.4). It can be made again from this.
+/// retransmit of the last flight" (RFC 6347 §4.2.4). It is made again from these 16 bytes: a session keeps no flight.
 #[derive(Clone, Copy)]
 pub(crate) struct FinalFlight {
     pub(crate) verify_data: VerifyData,
