@@ -21,7 +21,8 @@ use dtls::{HandshakeRefusal, Random};
 
 use super::failure::Failure;
 
-/// How long a client goes on by itself, and how. Whoever wants to decide after each failure configures none.
+/// How long a client goes on by itself, and how. Whoever wants to decide after each failure configures none, as the command line does; the load
+/// generator and the simulator persist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Persistence {
     /// The time for one request, whatever it takes: exchanges, handshakes, waits. For a handshake that no request waits for

@@ -317,7 +317,7 @@ impl Server {
     }
 
     /// The least Max-Age now. Devices that were sent away stand in a queue that we do not keep: as many as fit `pending_max` are
-    /// asked to come back at first, as many again that much later, and so on.
+    /// asked to come back at first, as many again that much later, and so on. A Max-Age that the authority gives is only jittered.
     fn retry_after(&self) -> Duration {
         let limits = &self.config.limits;
         let rounds = (1 + self.sent_away.count() / limits.pending_max).min(RETRY_GROWTH_MAX);

@@ -25,6 +25,9 @@ const SEGMENTS: usize = 16;
 /// full, the one whose device has not authenticated for longest goes. A session in the middle of an enrolment holds its certificate
 /// itself; an idle one whose certificate has gone has to authenticate anew. That a certificate was asked for spares it nothing, or
 /// those who have enrolled would push out those who are about to.
+///
+/// It is the one thing that shards share on the way of a handshake. A segment is locked twice an enrolment, when the device is authenticated and
+/// when the enrolment begins, and never for a datagram.
 #[derive(Debug)]
 pub struct CertificateCache {
     segments: [Mutex<Segment>; SEGMENTS],
