@@ -4,7 +4,8 @@
 //! Packet Blocks, and a Decryption Secrets Block for each session.
 //!
 //! A reader that goes through the file once can decrypt a packet only if the secrets come before it. They are known while the peer's last flight is
-//! processed, so that the datagram just given is held back until the next one: its secrets are written first.
+//! processed, so that the datagram just given is held back until the next one: its secrets are written first. tshark 4.0 decrypts DTLS from that
+//! block alone.
 
 use std::fs::File;
 use std::io::{self, Write};

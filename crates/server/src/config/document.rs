@@ -1,6 +1,7 @@
 //! The configuration as a tree that remembers where each value comes from: the file's lines, then the environment over them.
 //!
-//! It knows nothing of what keys mean; that is `reader` and its callers.
+//! It knows nothing of what keys mean; that is `reader` and its callers. The file is not deserialized with serde, which stops at the first fault
+//! and forgets where a value came from: `muster check` reports all faults, and the origin of every value.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

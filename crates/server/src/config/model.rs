@@ -92,7 +92,7 @@ pub struct DtlsSection {
     pub mtu: u32,
     /// `handshake_timeout`
     pub handshake_timeout: Duration,
-    /// `public_key_steps`
+    /// `public_key_steps`: on the shard by default. The hop to the pool costs CPU, and with a shard per core no core is idle that it could use.
     pub public_key_steps: PublicKeySteps,
 }
 

@@ -18,7 +18,8 @@ pub(super) enum Gravity {
     Fault,
     /// The same but for its end, which the operator has accepted.
     FaultUnlessExpired,
-    /// At most some devices are refused: those of a CA's profiles, or those that judge the dates of what they trust.
+    /// At most some devices are refused: those of a CA's profiles (5.03), or those that judge the dates of what they trust. Devices of a
+    /// manufacturer enrol whatever its dates are, for an anchor is a name and a key.
     Warning,
 }
 

@@ -30,7 +30,8 @@ enum Use {
 }
 
 impl Loading {
-    /// The certificates of a file of trust that can be anchors; at least one.
+    /// The certificates of a file of trust that can be anchors; at least one. CA certificates are read strictly whatever a profile allows its
+    /// devices.
     pub(super) fn trusted_in<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
         let list = self.list(named, path, file)?;
         let listed = Listed::anchors(&list, Encoding::Strict);
