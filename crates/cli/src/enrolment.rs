@@ -171,6 +171,7 @@ fn report(
         if let Some(key) = key {
             staged.add("device.key", pki::pem::encode_private_key(key).as_bytes(), Access::Secret)?;
         }
+        // Every certificate of `/crts` that can be used, the issuing CA too: the root may be one that was passed over.
         staged.add(
             "anchors.pem",
             pem::encode_chain(authorities.certificates.iter().map(Certificate::der)).as_bytes(),

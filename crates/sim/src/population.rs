@@ -2,6 +2,7 @@
 //!
 //! Devices have no links, no losses and no time: each makes its session, and perhaps enrols, before the next one begins. They go away without a
 //! word, so that the server keeps what it has to keep. Every call into the server goes through a probe, in which a caller counts memory.
+//! `tests/population.rs` plays 20,000 sessions, `cargo xtask population` a million.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
