@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pki::issue::NodePrefix;
 
 use crate::batch::Isolate;
+use crate::executor::{Executor, Inline};
 use crate::in_flight::Flights;
 use crate::ledger::Ledger;
 use crate::random::Random;
@@ -20,6 +21,7 @@ pub struct CaAuthority {
     pub(crate) node: NodePrefix,
     pub(crate) flights: Arc<Flights>,
     pub(crate) isolate: Isolate,
+    pub(crate) executor: Arc<dyn Executor>,
 }
 
 impl CaAuthority {
@@ -32,7 +34,7 @@ impl CaAuthority {
         node: NodePrefix,
         flights: Arc<Flights>,
     ) -> CaAuthority {
-        CaAuthority { ledger, signer, random, node, flights, isolate: |step| step() }
+        CaAuthority { ledger, signer, random, node, flights, isolate: |step| step(), executor: Arc::new(Inline) }
     }
 
     /// Does each step of each job inside of `isolate`: where it catches a panic, that job is answered with
@@ -41,6 +43,14 @@ impl CaAuthority {
     #[must_use]
     pub fn isolating(self, isolate: Isolate) -> CaAuthority {
         CaAuthority { isolate, ..self }
+    }
+
+    /// Goes on with `executor` where a ledger or signer has completed on a thread of its own: one hop for a whole batch, and none where it
+    /// completed on a thread of the executor. Every hop holds jobs that are in flight, so that there are no more of them than those. Without
+    /// it each step runs on the thread that completed the one before.
+    #[must_use]
+    pub fn executing_on(self, executor: Arc<dyn Executor>) -> CaAuthority {
+        CaAuthority { executor, ..self }
     }
 
     /// Enrolments that have been claimed and have not ended.

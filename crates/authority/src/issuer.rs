@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Nothing here blocks or waits: each call of a ledger or signer hands over a completion that owns the batch. The steps
-//! between run on the thread that completes; with a ledger in memory and a signer in the process a whole issuance is one
-//! task of the pool, without a hop.
+//! between run on threads of the [`Executor`](crate::Executor): with a ledger in memory and a signer in the process a whole
+//! issuance is one task, without a hop.
 
 use std::sync::Arc;
 
@@ -100,6 +100,15 @@ impl Prepared {
 }
 
 impl Submission {
+    /// Goes on with a batch that a ledger or signer has completed: here, where heavy work belongs here, else with one hop for all of it.
+    fn resume(self, step: impl FnOnce(Self) + Send + 'static) {
+        if self.authority.executor.is_here() {
+            return step(self);
+        }
+        let executor = Arc::clone(&self.authority.executor);
+        executor.spawn(Box::new(move || step(self)));
+    }
+
     fn ask_standing<J: Send + 'static>(self, batch: Batch<J, Verified>) {
         let ask: Vec<Digest> =
             batch.states().filter(|it| it.origin() == Origin::ThisCa).map(Verified::client).collect();
@@ -108,7 +117,7 @@ impl Submission {
         }
         let ledger = Arc::clone(&self.authority.ledger);
         let asked = ask.len();
-        ledger.standing(ask, Box::new(move |answer| self.decide(batch, one_each(answer, asked))));
+        ledger.standing(ask, Box::new(move |answer| self.resume(move |it| it.decide(batch, one_each(answer, asked)))));
     }
 
     /// `standings` holds an answer for each client of this CA, in order: one of a manufacturer is not in the ledger.
@@ -189,7 +198,7 @@ impl Submission {
         let rows: Vec<Intent> = batch.states().map(|prepared| self.intent(prepared)).collect();
         let asked = rows.len();
         let ledger = Arc::clone(&self.authority.ledger);
-        ledger.intend(rows, Box::new(move |answer| self.intended(batch, one_each(answer, asked))));
+        ledger.intend(rows, Box::new(move |answer| self.resume(move |it| it.intended(batch, one_each(answer, asked)))));
     }
 
     fn intent(&self, prepared: &Prepared) -> Intent {
@@ -255,7 +264,7 @@ impl Submission {
             })
             .collect();
         let signer = Arc::clone(&self.authority.signer);
-        signer.sign(work, Box::new(move |results| self.signed(batch, results)));
+        signer.sign(work, Box::new(move |results| self.resume(move |it| it.signed(batch, results))));
     }
 
     fn signed<J: Send + 'static>(self, batch: Batch<J, Reserved>, results: Vec<Result<Signature, SignerFault>>) {
@@ -319,7 +328,7 @@ impl Submission {
             .collect();
         let asked = rows.len();
         let ledger = Arc::clone(&self.authority.ledger);
-        ledger.record(rows, Box::new(move |answer| self.recorded(batch, one_each(answer, asked))));
+        ledger.record(rows, Box::new(move |answer| self.resume(move |it| it.recorded(batch, one_each(answer, asked)))));
     }
 
     fn recorded<J: Send + 'static>(self, batch: Batch<J, Finished>, answers: Result<Vec<Recorded>, LedgerFault>) {

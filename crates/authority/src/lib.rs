@@ -29,6 +29,7 @@ mod collected;
 mod completion;
 mod decide;
 mod device;
+mod executor;
 mod function;
 mod idempotency;
 mod in_flight;
@@ -58,6 +59,7 @@ pub use ca_profile::{
 pub use collected::Collected;
 pub use completion::Completion;
 pub use device::{DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice, SubjectAttribute};
+pub use executor::{Executor, Inline};
 pub use function::Function;
 pub use idempotency::{Key, RepeatWindow};
 pub use in_flight::Flights;

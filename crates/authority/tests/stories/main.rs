@@ -3,6 +3,7 @@
 
 mod chains;
 mod decision;
+mod executor;
 mod faults;
 mod hardware_module;
 mod idempotency;
