@@ -47,7 +47,7 @@ use reload::Issuing;
 use runtime::Runtime;
 use shard::{CutOff, Ended, Parts, Shard};
 use snapshot::Reader;
-use work::Pool;
+use work::{Pool, PoolExecutor};
 
 pub use reload::{Reloaded, Reloader};
 pub use startup_fault::StartupFault;
@@ -93,13 +93,14 @@ fn assemble(
     };
     let random = Arc::new(SystemRandom::new());
     let watched = Watched::new(over(Arc::clone(&ledger) as Arc<dyn Ledger>), Arc::clone(&control));
-    let issuing = Issuing::new(config, Arc::new(watched), Arc::clone(&random), Arc::clone(&exposition));
+    let pool =
+        Arc::new(Pool::new(config.server.pool_threads).map_err(|error| StartupFault::System(io::Error::other(error)))?);
+    let executor = Arc::new(PoolExecutor::new(&pool));
+    let issuing = Issuing::new(config, Arc::new(watched), Arc::clone(&random), executor, Arc::clone(&exposition));
     let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
     let (watched_ledger, watched_control) = (Arc::clone(&ledger), Arc::clone(&control));
     let watched = watch::Watched { ledger: watched_ledger, control: watched_control, snapshot: Arc::clone(&snapshot) };
     let metrics_address = watched.start(config, &exposition, &runtime)?;
-    let pool =
-        Arc::new(Pool::new(config.server.pool_threads).map_err(|error| StartupFault::System(io::Error::other(error)))?);
     for warning in loaded.warnings() {
         warning.log();
     }

@@ -11,7 +11,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use authority::{CaAuthority, Flights, Ledger};
+use authority::{CaAuthority, Executor, Flights, Ledger};
 use net::SystemRandom;
 use pki::issue::NodePrefix;
 use rustls_pki_types::UnixTime;
@@ -94,6 +94,7 @@ pub(super) struct Issuing {
     ledger: Arc<dyn Ledger>,
     flights: Arc<Flights>,
     random: Arc<SystemRandom>,
+    executor: Arc<dyn Executor>,
     /// For the life of the process: the ledger knows by it which certificates it would hold.
     node: NodePrefix,
     exposition: Arc<Exposition>,
@@ -104,11 +105,12 @@ impl Issuing {
         config: &Configuration,
         ledger: Arc<dyn Ledger>,
         random: Arc<SystemRandom>,
+        executor: Arc<dyn Executor>,
         exposition: Arc<Exposition>,
     ) -> Self {
         let in_flight_max = usize::try_from(config.limits.enrolments_in_flight_max).unwrap_or(usize::MAX);
         let node = NodePrefix::new(config.server.node);
-        Self { node, ledger, exposition, flights: Arc::new(Flights::new(in_flight_max)), random }
+        Self { node, ledger, exposition, flights: Arc::new(Flights::new(in_flight_max)), random, executor }
     }
 
     pub(super) fn snapshot(&self, loaded: &Loaded) -> Snapshot {
@@ -119,7 +121,8 @@ impl Issuing {
             self.node,
             Arc::clone(&self.flights),
         )
-        .isolating(isolate);
+        .isolating(isolate)
+        .executing_on(Arc::clone(&self.executor));
         let profiles = loaded.config.profiles.iter().map(|profile| profile.spec.profile.name.as_str());
         Snapshot {
             est: Arc::clone(&loaded.est),

@@ -204,3 +204,72 @@ fn e56_a_server_whose_ledger_panics_inside_ends_and_says_why() {
     let ended = server.join().unwrap_err();
     assert!(ended.to_string().contains("the ledger is broken"), "{ended}");
 }
+
+type Call = Box<dyn FnOnce(&dyn Ledger) + Send>;
+
+/// A ledger that completes on a thread of its own, and notes on which threads it is asked.
+struct OnItsOwnThread {
+    inner: Arc<dyn Ledger>,
+    calls: std::sync::mpsc::Sender<Call>,
+    asked_on: Arc<Mutex<Vec<(&'static str, String)>>>,
+}
+
+impl OnItsOwnThread {
+    fn new(inner: Arc<dyn Ledger>, asked_on: Arc<Mutex<Vec<(&'static str, String)>>>) -> Self {
+        let (calls, queue) = std::sync::mpsc::channel::<Call>();
+        let of_thread = Arc::clone(&inner);
+        std::thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || queue.into_iter().for_each(|call| call(&*of_thread)))
+            .unwrap();
+        Self { inner, calls, asked_on }
+    }
+
+    fn call(&self, what: &'static str, call: impl FnOnce(&dyn Ledger) + Send + 'static) {
+        let asking = std::thread::current().name().unwrap_or_default().to_owned();
+        self.asked_on.lock().unwrap().push((what, asking));
+        self.calls.send(Box::new(call)).unwrap();
+    }
+}
+
+impl Ledger for OnItsOwnThread {
+    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+        self.call("standing", move |inner| inner.standing(of, done));
+    }
+
+    fn complete_since(&self) -> Option<UnixTime> {
+        self.inner.complete_since()
+    }
+
+    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+        self.call("intend", move |inner| inner.intend(rows, done));
+    }
+
+    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        self.call("record", move |inner| inner.record(rows, done));
+    }
+
+    fn abandon(&self, serials: Vec<Serial>) {
+        self.inner.abandon(serials);
+    }
+}
+
+#[test]
+fn what_a_ledger_completes_on_its_own_thread_goes_on_in_the_pool() {
+    let pki = Pki::new();
+    let loaded = crate::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
+    let asked_on = Arc::new(Mutex::default());
+    let noted = Arc::clone(&asked_on);
+    let server =
+        assemble(loaded, StartOptions::default(), |inner| Arc::new(OnItsOwnThread::new(inner, noted))).unwrap();
+    server.control.admit();
+    let identity = pki.device(1);
+    let mut device = pki.connect(&identity, server.addresses()[0]);
+    device.ask(Operation::Enroll { csr: csr(&identity, &new_key()) }, PATIENCE).unwrap();
+    assert_eq!(server.issued(), 1);
+    drop(server);
+    let asked_on = asked_on.lock().unwrap();
+    // The signature lies between the two: what asks to record has signed.
+    assert!(["intend", "record"].iter().all(|step| asked_on.iter().any(|(what, _)| what == step)), "{asked_on:?}");
+    assert!(asked_on.iter().all(|(_, thread)| thread.starts_with("muster-pool-")), "{asked_on:?}");
+}

@@ -4,10 +4,10 @@
 //! runs here.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use authority::{Authority, Deliver, Job, Profile};
+use authority::{Authority, Deliver, Executor, Job, Profile};
 use est::{JobId, PublicKeyDone, PublicKeyJob};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use rustls_pki_types::UnixTime;
@@ -94,6 +94,29 @@ impl Pool {
     }
 }
 
+/// Where enrolments go on that a ledger or signer has completed on a thread of its own. It does not keep the pool: what completes after the
+/// last shard has ended is dropped, with nobody left to answer. A hop is an entry of the pool's queue, which has room for any number; of the
+/// enrolments in flight (`limits.enrolments_in_flight_max`) each is in one of them at most.
+pub(super) struct PoolExecutor(Weak<Pool>);
+
+impl PoolExecutor {
+    pub(super) fn new(pool: &Arc<Pool>) -> Self {
+        Self(Arc::downgrade(pool))
+    }
+}
+
+impl Executor for PoolExecutor {
+    fn is_here(&self) -> bool {
+        self.0.upgrade().is_some_and(|pool| pool.threads.current_thread_index().is_some())
+    }
+
+    fn spawn(&self, task: Box<dyn FnOnce() + Send>) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.spawn(task);
+        }
+    }
+}
+
 /// Runs a step of one job; a panic in it is logged with its reason and ends the step. The claim of an enrolment is freed on the way, and its
 /// job answered with 5.03.
 pub(super) fn isolate(step: &mut dyn FnMut()) {
@@ -133,5 +156,19 @@ mod tests {
         }
         drop(sender);
         assert_eq!(receiver.iter().collect::<std::collections::BTreeSet<_>>(), [0, 2].into());
+    }
+
+    #[test]
+    fn a_hop_ends_on_a_thread_of_the_pool_or_with_it() {
+        let pool = Arc::new(Pool::new(1).unwrap());
+        let executor = Arc::new(PoolExecutor::new(&pool));
+        assert!(!executor.is_here(), "the thread of a test");
+        let (sender, receiver) = mpsc::channel();
+        let (there, of_task) = (Arc::clone(&executor), sender.clone());
+        executor.spawn(Box::new(move || of_task.send(there.is_here()).unwrap()));
+        assert!(receiver.recv().unwrap());
+        drop(pool);
+        executor.spawn(Box::new(move || sender.send(true).unwrap()));
+        assert!(receiver.recv().is_err(), "what comes after the end is dropped");
     }
 }
