@@ -35,6 +35,7 @@ use dtls::{IdentityUse, Now, Random, SendFault, SessionFacts};
 use pki::Certificate;
 
 use crate::resources::{DISCOVERY_PATH, Packing, Resource};
+use crate::room;
 use crate::verify::ServerVerifier;
 use answer::Expected;
 use persistence::{Effort, IDLE_MAX, Next, Remedy};
@@ -45,10 +46,6 @@ pub use event::ClientEvent;
 pub use failure::{AnswerFault, ErrorResponse, Failure, UnreadableAnswer};
 pub use operation::{Operation, StartFault};
 pub use persistence::Persistence;
-
-/// Bytes of a message besides its block: header and token, the options of the longest path that we make, and the payload
-/// marker. A block is chosen so that both fit one record.
-const MESSAGE_OVERHEAD_BYTES: usize = 96;
 
 /// Length of our tokens: one request at a time is told from the one before, and a block counts one on.
 const TOKEN_BYTES: usize = 2;
@@ -285,9 +282,7 @@ impl Client {
 
     /// The configured block, or the largest below it that fits a record of this association with what surrounds it.
     fn block(&self) -> BlockSize {
-        let room = self.dtls.plaintext_max().saturating_sub(MESSAGE_OVERHEAD_BYTES);
-        let fits = |size: &BlockSize| *size <= self.config.block && size.bytes() <= room;
-        BlockSize::ALL.into_iter().rev().find(fits).unwrap_or(BlockSize::B16)
+        self.config.block.min(room::block_within(self.dtls.plaintext_max(), room::REQUEST_OVERHEAD_BYTES))
     }
 
     fn drain_events(&mut self, now: Now, datagram: &[u8]) {

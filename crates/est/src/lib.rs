@@ -15,6 +15,7 @@ pub mod fuzz;
 mod keys;
 pub mod reason;
 pub mod resources;
+mod room;
 mod server;
 pub mod trace;
 mod verify;

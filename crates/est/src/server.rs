@@ -22,7 +22,7 @@ mod sent_away;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use authority::{Outcome, ShownDevice};
 use coap::Outbox;
@@ -31,6 +31,7 @@ use dtls::{Admission, Closed, Endpoint, Event, Now, Path, Random, SessionId, Tra
 use crate::config::ServerConfig;
 use crate::reason::Reason;
 use crate::verify::{PeerDevice, PeerVerifier};
+use attempt::AttemptBuilder;
 use backlog::Pace;
 use jitter::Jitter;
 use live::Sessions;
@@ -298,10 +299,12 @@ impl Server {
                     let device = self.identify(&peer);
                     let mut notices = self.notices(now, &peer, server_name);
                     notices.extend(narrowed_to.map(Notice::NarrowPath));
-                    let offered = facts.suite.name().into();
-                    let attempt = Attempt::success(path, device, Success::Handshake, offered, elapsed);
-                    let attempt = Attempt { notices, ..attempt };
-                    self.outputs.push_back(Output::Attempt(attempt));
+                    let attempt = AttemptBuilder::success(Success::Handshake)
+                        .device(device)
+                        .offered_name(facts.suite.name())
+                        .notices(notices)
+                        .elapsed(elapsed);
+                    self.outputs.push_back(Output::Attempt(attempt.of(path)));
                     if self.admission == Admission::Draining {
                         self.close(now, session);
                     }
@@ -315,11 +318,13 @@ impl Server {
                 }
                 Event::Refused { path, refusal, account, further, offered, narrowed_to, elapsed } => {
                     self.counters.handshakes_refused += 1;
-                    let offered = attempt::bounded(offered.to_string());
-                    let attempt = Attempt::refusal(path, None, Reason::from(&refusal), offered, elapsed);
-                    let detail = account.detail.or_else(|| attempt::handshake_detail(&refusal, narrowed_to));
-                    let further = further.iter().map(Reason::from).collect();
-                    self.report(now, path, Attempt { further, detail, claimed: account.claimed, ..attempt });
+                    let attempt = AttemptBuilder::refusal(Reason::from(&refusal))
+                        .offered(offered.to_string())
+                        .detail(account.detail.or_else(|| attempt::handshake_detail(&refusal, narrowed_to)))
+                        .claimed(account.claimed)
+                        .further(further.iter().map(Reason::from).collect())
+                        .elapsed(elapsed);
+                    self.report(now, path, attempt);
                 }
             }
         }
@@ -329,12 +334,13 @@ impl Server {
     /// more of these than of those.
     fn note_end(&mut self, now: Now, path: Path, peer: &PeerDevice, why: Closed) {
         let Some(reason) = Reason::of_session(why) else { return };
-        let attempt = Attempt::refusal(path, self.identify(peer), reason, "".into(), Duration::ZERO);
-        self.report(now, path, Attempt { detail: attempt::session_detail(why), ..attempt });
+        let attempt = AttemptBuilder::refusal(reason).device(self.identify(peer)).detail(attempt::session_detail(why));
+        self.report(now, path, attempt);
     }
 
     /// Hands out a refusal, and has the trace say why in the same words.
-    fn report(&mut self, now: Now, path: Path, attempt: Attempt) {
+    fn report(&mut self, now: Now, path: Path, attempt: AttemptBuilder) {
+        let attempt = attempt.of(path);
         if let (Some(observer), Err(reason)) = (&self.observer, attempt.outcome) {
             let event = TraceEvent::Failed { reason: reason.code(), detail: attempt.detail.as_deref() };
             observer.observe(now, Some(path), &event);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::ShownDevice;
+use authority::{Profile, ShownDevice};
 use dtls::{Path, SessionCounts};
 
 use crate::reason::{Reason, Stage};
@@ -111,59 +111,115 @@ impl fmt::Display for Success {
 }
 
 impl Attempt {
-    pub(super) fn success(
-        path: Path,
-        device: Option<ShownDevice>,
-        success: Success,
-        offered: Cow<'static, str>,
-        elapsed: Duration,
-    ) -> Attempt {
+    /// Why it was refused, if it was.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.outcome.err()
+    }
+}
+
+/// An [`Attempt`] on its way: what came of it first, then what is known beside. The one place where its fields are put together.
+pub(super) struct AttemptBuilder {
+    stage: Stage,
+    outcome: Result<Success, Reason>,
+    device: Option<ShownDevice>,
+    profile: Option<Arc<str>>,
+    offered: Cow<'static, str>,
+    detail: Option<Box<str>>,
+    claimed: Option<Box<str>>,
+    further: Vec<Reason>,
+    notices: Vec<Notice>,
+    elapsed: Duration,
+}
+
+impl AttemptBuilder {
+    pub(super) fn success(success: Success) -> AttemptBuilder {
         let stage = match success {
             Success::Handshake => Stage::Handshake,
             Success::Function(Resource::CaCertificates) => Stage::Request,
             Success::Function(Resource::SimpleEnroll | Resource::SimpleReenroll) => Stage::Issuance,
         };
-        Attempt {
-            peer: path.peer,
-            device,
-            profile: None,
+        AttemptBuilder::new(stage, Ok(success))
+    }
+
+    pub(super) fn refusal(reason: Reason) -> AttemptBuilder {
+        AttemptBuilder::new(reason.stage(), Err(reason))
+    }
+
+    const fn new(stage: Stage, outcome: Result<Success, Reason>) -> AttemptBuilder {
+        AttemptBuilder {
             stage,
-            outcome: Ok(success),
-            offered,
+            outcome,
+            device: None,
+            profile: None,
+            offered: Cow::Borrowed(""),
             detail: None,
             claimed: None,
             further: Vec::new(),
             notices: Vec::new(),
-            elapsed,
+            elapsed: Duration::ZERO,
         }
     }
 
-    pub(super) fn refusal(
-        path: Path,
-        device: Option<ShownDevice>,
-        reason: Reason,
-        offered: Cow<'static, str>,
-        elapsed: Duration,
-    ) -> Attempt {
+    pub(super) fn device(self, device: Option<ShownDevice>) -> AttemptBuilder {
+        AttemptBuilder { device, ..self }
+    }
+
+    pub(super) fn profile(self, profile: Option<&Profile>) -> AttemptBuilder {
+        AttemptBuilder { profile: profile.map(|profile| Arc::clone(profile.shared_name())), ..self }
+    }
+
+    /// A name that is ours and needs no check, such as that of a suite.
+    pub(super) fn offered_name(self, name: &'static str) -> AttemptBuilder {
+        AttemptBuilder { offered: Cow::Borrowed(name), ..self }
+    }
+
+    /// A text with a peer's values in it: bounded, and without what a terminal would obey.
+    pub(super) fn offered(self, offered: String) -> AttemptBuilder {
+        AttemptBuilder { offered: bounded(offered), ..self }
+    }
+
+    pub(super) fn detail(self, detail: Option<Box<str>>) -> AttemptBuilder {
+        AttemptBuilder { detail, ..self }
+    }
+
+    pub(super) fn claimed(self, claimed: Option<Box<str>>) -> AttemptBuilder {
+        AttemptBuilder { claimed, ..self }
+    }
+
+    pub(super) fn further(self, further: Vec<Reason>) -> AttemptBuilder {
+        AttemptBuilder { further, ..self }
+    }
+
+    pub(super) fn notices(self, notices: Vec<Notice>) -> AttemptBuilder {
+        AttemptBuilder { notices, ..self }
+    }
+
+    pub(super) fn elapsed(self, elapsed: Duration) -> AttemptBuilder {
+        AttemptBuilder { elapsed, ..self }
+    }
+
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.outcome.err()
+    }
+
+    /// The attempt of the peer at the other end of `path`.
+    pub(super) fn of(self, path: Path) -> Attempt {
+        let AttemptBuilder { stage, outcome, device, profile, offered, detail, claimed, further, notices, elapsed } =
+            self;
         Attempt {
             peer: path.peer,
             device,
-            profile: None,
-            stage: reason.stage(),
-            outcome: Err(reason),
+            profile,
+            stage,
+            outcome,
             offered,
-            detail: None,
-            claimed: None,
-            further: Vec::new(),
-            notices: Vec::new(),
+            detail,
+            claimed,
+            further,
+            notices,
             elapsed,
         }
-    }
-
-    /// Why it was refused, if it was.
-    #[must_use]
-    pub fn reason(&self) -> Option<Reason> {
-        self.outcome.err()
     }
 }
 
@@ -189,7 +245,7 @@ pub(super) fn session_detail(why: dtls::Closed) -> Option<Box<str>> {
 }
 
 /// Cuts a text to [`OFFERED_BYTES_MAX`] and takes out what a terminal would obey.
-pub(super) fn bounded(text: String) -> Cow<'static, str> {
+fn bounded(text: String) -> Cow<'static, str> {
     bounded_to(OFFERED_BYTES_MAX, text)
 }
 

@@ -1,17 +1,16 @@
 //! From a decrypted message to its answer: the table on the way in, the authority's outcome on the way out.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::{Function, Job, Outcome, Profile, ShownDevice};
+use authority::{Function, Job, Outcome, Profile};
 use coap::server::{Admit, Done, ExchangeId, Handled, Head, Owner, Repeat, Request, Resources, Response};
-use coap::{BlockSize, Code, ContentFormat, MAX_TRANSMIT_WAIT};
+use coap::{Code, ContentFormat, MAX_TRANSMIT_WAIT};
 use dtls::{Admission, Now, SessionId};
 use pki::Digest;
 
-use super::attempt::{self, Attempt, Success};
+use super::attempt::{self, AttemptBuilder, Success};
 use super::jitter::{Jitter, MAX_AGE_SECONDS_MAX};
 use super::live::{JobId, Return, Waiting};
 use super::{Output, Server};
@@ -19,6 +18,7 @@ use crate::config::{Asked, EnrolmentLimits, ServerConfig, refusal};
 use crate::discovery::TooManyFilters;
 use crate::reason::{Reason, Wire};
 use crate::resources::{Packing, Resource};
+use crate::room;
 use crate::verify::Authenticated;
 
 /// Max-Age grows with the number of those who were sent away and have not been served since, up to this many times its least
@@ -27,15 +27,6 @@ const RETRY_GROWTH_MAX: usize = 12;
 
 /// Bytes of the detail of a refusal: two subjects of common length, each whole.
 const DETAIL_BYTES_MAX: usize = 1_024;
-
-/// What surrounds a block of ours in its message: header, token, Content-Format, ETag, Block1, Block2, Size2 and payload marker.
-const MESSAGE_OVERHEAD_BYTES: usize = 4 + 8 + 3 + 9 + 4 + 4 + 5 + 1;
-
-/// The largest block that leaves room for what surrounds it; of the smallest there is no smaller one.
-fn block_room(plaintext_bytes_max: usize) -> BlockSize {
-    let room = plaintext_bytes_max.saturating_sub(MESSAGE_OVERHEAD_BYTES);
-    BlockSize::ALL.into_iter().rev().find(|size| size.bytes() <= room).unwrap_or(BlockSize::B16)
-}
 
 impl Server {
     pub(super) fn handle_message(&mut self, now: Now, session: SessionId, plaintext: &[u8]) {
@@ -48,7 +39,7 @@ impl Server {
             retry: self.retry_after(),
             jitter: &self.jitter,
         };
-        let room = block_room(self.endpoint.plaintext_max(session));
+        let room = room::block_within(self.endpoint.plaintext_max(session), room::RESPONSE_OVERHEAD_BYTES);
         let live = self.sessions.open(session);
         live.touch(now.mono);
         live.peer.limit_blocks(room);
@@ -109,7 +100,8 @@ impl Server {
                 // Each later block of an answer is a request of its own (RFC 7959 §2.4), and still one attempt.
                 if is_first_block(request.head()) {
                     self.counters.ca_certificates += 1;
-                    self.succeeded(session, profile, (Resource::CaCertificates, None), Duration::ZERO);
+                    let attempt = AttemptBuilder::success(Success::Function(Resource::CaCertificates));
+                    self.succeeded(session, attempt.profile(Some(profile)));
                 }
             }
             Ok(Asked::Enrolment { function, packing, profile }) => {
@@ -191,7 +183,6 @@ impl Server {
         self.outbox.clear();
         self.sent_away.roll(now.mono, || longest_wait(&self.config.limits));
         self.sent_away.served(waiting.owner);
-        let elapsed = now.mono.saturating_duration_since(waiting.since);
         let diagnostics = waiting.profile.diagnostics();
         let id = waiting.exchange;
         match outcome {
@@ -213,22 +204,26 @@ impl Server {
                 if delivered {
                     self.counters.issued += 1;
                     let device = waiting.profile.shown(&issued.device);
-                    self.succeeded(job.session, &waiting.profile, (resource(waiting.function), Some(device)), elapsed);
+                    let attempt = AttemptBuilder::success(Success::Function(resource(waiting.function)))
+                        .device(Some(device))
+                        .profile(Some(&waiting.profile))
+                        .elapsed(now.mono.saturating_duration_since(waiting.since));
+                    self.succeeded(job.session, attempt);
                 }
             }
             Outcome::Refused(why) => {
                 let reason = Reason::of_decision(&why, waiting.function);
                 self.respond(now, job.session, id, &refusal(reason, diagnostics));
-                let detail = why.detail().map(|detail| attempt::bounded_to(DETAIL_BYTES_MAX, detail));
-                let why = Why { reason, offered: attempt::bounded(why.to_string()), detail };
-                self.refused_for(now, job.session, waiting, why, elapsed);
+                let detail = why.detail().map(|detail| attempt::bounded_to(DETAIL_BYTES_MAX, detail).into());
+                let words = AttemptBuilder::refusal(reason).offered(why.to_string()).detail(detail);
+                self.refused_for(now, job.session, waiting, words);
             }
             Outcome::Later { max_age, why } => {
                 let reason = Reason::from(&why);
                 let max_age = self.jitter.max_age(max_age);
                 self.respond(now, job.session, id, &refusal(reason, diagnostics).with_max_age(max_age));
-                let why = Why { reason, offered: attempt::bounded(why.to_string()), detail: None };
-                self.refused_for(now, job.session, waiting, why, elapsed);
+                let words = AttemptBuilder::refusal(reason).offered(why.to_string());
+                self.refused_for(now, job.session, waiting, words);
             }
         }
         self.flush(now, job.session);
@@ -246,18 +241,9 @@ impl Server {
     }
 
     /// `got` is what was answered, and to which device where the ledger knows it.
-    fn succeeded(
-        &mut self,
-        session: SessionId,
-        profile: &Profile,
-        got: (Resource, Option<ShownDevice>),
-        elapsed: Duration,
-    ) {
+    fn succeeded(&mut self, session: SessionId, attempt: AttemptBuilder) {
         if let Some(path) = self.endpoint.path(session) {
-            let (resource, device) = got;
-            let attempt = Attempt::success(path, device, Success::Function(resource), "".into(), elapsed);
-            let profile = Some(Arc::clone(profile.shared_name()));
-            self.outputs.push_back(Output::Attempt(Attempt { profile, ..attempt }));
+            self.outputs.push_back(Output::Attempt(attempt.of(path)));
         }
     }
 
@@ -271,22 +257,22 @@ impl Server {
         offered: String,
     ) {
         let device = self.endpoint.peer(session).copied().and_then(|peer| self.identify(&peer));
-        let why = Why { reason, offered: attempt::bounded(offered), detail: None };
-        let of = Of { device, profile: profile.map(|profile| Arc::clone(profile.shared_name())) };
-        self.record_refusal(now, session, of, why, Duration::ZERO);
+        let profile = profile.map(|profile| &**profile);
+        let attempt = AttemptBuilder::refusal(reason).device(device).profile(profile).offered(offered);
+        self.record_refusal(now, session, attempt);
     }
 
-    fn refused_for(&mut self, now: Now, session: SessionId, waiting: &Waiting, why: Why, elapsed: Duration) {
+    /// Refuses what the authority refused, in its words.
+    fn refused_for(&mut self, now: Now, session: SessionId, waiting: &Waiting, words: AttemptBuilder) {
         let device = waiting.profile.device_shown(&waiting.client.certificate, &waiting.client.anchor);
-        let of = Of { device, profile: Some(Arc::clone(waiting.profile.shared_name())) };
-        self.record_refusal(now, session, of, why, elapsed);
+        let elapsed = now.mono.saturating_duration_since(waiting.since);
+        let attempt = words.device(device).profile(Some(&waiting.profile)).elapsed(elapsed);
+        self.record_refusal(now, session, attempt);
     }
 
-    fn record_refusal(&mut self, now: Now, session: SessionId, of: Of, why: Why, elapsed: Duration) {
-        let Of { device, profile } = of;
-        let Why { reason, offered, detail } = why;
-        match reason.entry().wire {
-            Wire::Response(Code::SERVICE_UNAVAILABLE) => {
+    fn record_refusal(&mut self, now: Now, session: SessionId, attempt: AttemptBuilder) {
+        match attempt.reason().map(|reason| reason.entry().wire) {
+            Some(Wire::Response(Code::SERVICE_UNAVAILABLE)) => {
                 self.counters.requests_later += 1;
                 if let Some(device) = self.endpoint.peer(session) {
                     let most = RETRY_GROWTH_MAX.saturating_mul(self.config.limits.pending_max);
@@ -297,9 +283,6 @@ impl Server {
             _ => self.counters.requests_refused += 1,
         }
         if let Some(path) = self.endpoint.path(session) {
-            let mut attempt = Attempt::refusal(path, device, reason, offered, elapsed);
-            attempt.detail = detail.map(|detail| detail.into());
-            attempt.profile = profile;
             self.report(now, path, attempt);
         }
     }
@@ -345,12 +328,6 @@ fn owner(certificate: &Digest) -> Owner {
 /// Whether a request asks for an answer from its beginning.
 fn is_first_block(head: &Head<'_>) -> bool {
     !matches!(head.block(coap::Number::BLOCK2), Ok(Some(block)) if block.num > 0)
-}
-
-/// Whose attempt was refused.
-struct Of {
-    device: Option<ShownDevice>,
-    profile: Option<Arc<str>>,
 }
 
 /// A whole enrolment request.
@@ -434,11 +411,4 @@ fn describe(message: &[u8]) -> String {
         }
     }
     text
-}
-
-/// Why a request was refused: its reason, and what a log says beside it.
-struct Why {
-    reason: Reason,
-    offered: Cow<'static, str>,
-    detail: Option<Cow<'static, str>>,
 }
