@@ -70,5 +70,5 @@ pub use name::{Attribute, Name, NameBuilder, NameError, folded};
 pub use oid::Oid;
 pub use private_key::{KeyError, PrivateKey};
 pub use rustls_pki_types::{DnsName, IpAddr, ServerName, UnixTime};
-pub use shown::{Shown, shows};
+pub use shown::{JsonString, Shown, json_line_shown, shows};
 pub use time::{NO_WELL_DEFINED_EXPIRATION, Validity};

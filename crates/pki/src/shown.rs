@@ -1,5 +1,6 @@
 //! What peers say, on a terminal: it forges no line, hides nothing and turns nothing around.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 /// A peer's text on one line. What does not show by itself is escaped as Rust does (`\u{202e}`), and so is the backslash.
@@ -16,6 +17,45 @@ impl fmt::Display for Shown<'_> {
             }
         })
     }
+}
+
+/// Writes the inside of a JSON string (RFC 8259 §7). What does not show by itself, a directional mark (U+202E) for one, is escaped too.
+pub struct JsonString<'o>(pub &'o mut dyn fmt::Write);
+
+impl fmt::Write for JsonString<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|character| match character {
+            '"' | '\\' => write!(self.0, "\\{character}"),
+            _ if shows(character) => self.0.write_char(character),
+            _ => json_escape(character, self.0),
+        })
+    }
+}
+
+/// A line of JSON whose writer has escaped what RFC 8259 §7 demands: what still does not show is escaped as well. It stands inside a string, because
+/// nothing else of JSON is outside printable ASCII.
+#[must_use]
+pub fn json_line_shown(line: &str) -> Cow<'_, str> {
+    // A control is the line's own end.
+    let hidden = |character: char| character >= ' ' && !shows(character);
+    if !line.contains(hidden) {
+        return Cow::Borrowed(line);
+    }
+    let mut escaped = String::with_capacity(line.len() + 16);
+    for character in line.chars() {
+        if hidden(character) {
+            // Writing to a String cannot fail.
+            let _ = json_escape(character, &mut escaped);
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// `\u` and four hex digits, twice for what needs a pair of surrogates.
+fn json_escape(character: char, out: &mut dyn fmt::Write) -> fmt::Result {
+    character.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))
 }
 
 /// Whether a character stands for itself: no control, no line separator (U+2028), no directional mark (U+202E), nothing else that is invisible. A combining
@@ -47,5 +87,39 @@ mod tests {
         ] {
             assert_eq!(Shown(text).to_string(), expected);
         }
+    }
+
+    /// Every character that reorders the text around it (Unicode Standard Annex #9, "Directional Formatting Characters").
+    const BIDI_CONTROLS: [char; 12] = [
+        '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
+        '\u{2067}', '\u{2068}', '\u{2069}',
+    ];
+
+    fn json(text: &str) -> String {
+        let mut out = String::new();
+        JsonString(&mut out).write_str(text).unwrap();
+        out
+    }
+
+    #[test]
+    fn e58_json_shows_no_directional_mark_in_a_text_or_in_a_line() {
+        for mark in BIDI_CONTROLS {
+            let escaped = format!("\\u{:04x}", u32::from(mark));
+            assert_eq!(json(&format!("a{mark}b")), format!("a{escaped}b"));
+            assert_eq!(json_line_shown(&format!("{{\"a\":\"{mark}\"}}\n")), format!("{{\"a\":\"{escaped}\"}}\n"));
+        }
+    }
+
+    #[test]
+    fn e58_the_inside_of_a_json_string_is_escaped() {
+        for (text, expected) in [
+            ("Zähler", "Zähler"),
+            ("a\"b\\c", r#"a\"b\\c"#),
+            ("a\nb\u{1b}\u{7f}", r"a\u000ab\u001b\u007f"),
+            ("\u{e0001}", r"\udb40\udc01"),
+        ] {
+            assert_eq!(json(text), expected);
+        }
+        assert!(matches!(json_line_shown("{\"a\":\"é\"}\n"), Cow::Borrowed(_)));
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use coap::Message;
 use dtls::{Direction, TraceEvent};
+use pki::JsonString;
 
 use super::{AlertText, CodeText, Line, OPTIONS_SHOWN_MAX, OptionValue, Totals, Traffic, level_name};
 
@@ -48,7 +49,7 @@ pub(super) fn write(line: &Line<'_, '_>, out: &mut dyn fmt::Write) -> fmt::Resul
             write!(out, ",\"type\":\"failed\",\"reason\":\"{reason}\"")?;
             if let Some(detail) = detail {
                 out.write_str(",\"detail\":\"")?;
-                string(detail, out)?;
+                JsonString(out).write_str(detail)?;
                 out.write_char('"')?;
             }
         }
@@ -70,18 +71,6 @@ pub(super) fn write_totals(totals: &Totals, out: &mut dyn fmt::Write) -> fmt::Re
         )?;
     }
     writeln!(out, "}}")
-}
-
-/// The inside of a JSON string (RFC 8259 §7), in printable ASCII.
-fn string(text: &str, out: &mut dyn fmt::Write) -> fmt::Result {
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => write!(out, "\\{letter}")?,
-            ' '..='~' => out.write_char(letter)?,
-            _ => letter.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))?,
-        }
-    }
-    Ok(())
 }
 
 fn way(direction: Direction) -> &'static str {
@@ -109,27 +98,8 @@ fn message(plaintext: &[u8], out: &mut dyn fmt::Write) -> fmt::Result {
         }
         let value = OptionValue { number: option.number, value: option.value };
         write!(out, "{{\"name\":\"{}\",\"value\":\"", option.number)?;
-        write!(Escaped(out), "{value}")?;
+        write!(JsonString(out), "{value}")?;
         out.write_str("\"}")?;
     }
     write!(out, "],\"payload\":{}", message.payload().len())
-}
-
-/// Escapes what JSON strings may not hold bare (RFC 8259 §7).
-struct Escaped<'o>(&'o mut dyn fmt::Write);
-
-impl fmt::Write for Escaped<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for character in text.chars() {
-            match character {
-                '"' | '\\' => {
-                    self.0.write_char('\\')?;
-                    self.0.write_char(character)?;
-                }
-                control if control < ' ' => write!(self.0, "\\u{:04x}", u32::from(control))?,
-                other => self.0.write_char(other)?,
-            }
-        }
-        Ok(())
-    }
 }

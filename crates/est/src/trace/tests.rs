@@ -134,7 +134,7 @@ fn a_failure_is_one_line_whatever_the_peer_wrote() {
     Formatter::new(Style::Json).event(now, None, &event, &mut json).unwrap();
     let expected = concat!(
         r#"{"t":0.000000,"type":"failed","reason":"est.csr.subject_mismatch","detail":"subject CN=a\u000a  0.000 < forged "#,
-        r#"\u202e\u001b[2K \"\u00e9\ud83d\ude00\\"}"#,
+        r#"\u202e\u001b[2K \"é😀\\"}"#,
         "\n"
     );
     assert_eq!(json, expected);

@@ -4,9 +4,10 @@
 //! controls, line separators (U+2028), directional marks (U+202E) and whatever else does not show. Messages are treated alike, so that a message with a
 //! value in it forges nothing either. JSON escapes controls by itself; what it would let through as it is and does not show is escaped here.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 
+use pki::{json_line_shown, shows};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
@@ -68,12 +69,6 @@ fn is_plain(c: char) -> bool {
     c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\')
 }
 
-/// Whether a reader sees the character as itself.
-fn shows(c: char) -> bool {
-    // Beyond ASCII Rust's own table of what can be printed decides: an escape begins with a backslash.
-    if c.is_ascii() { !c.is_ascii_control() } else { c.escape_debug().next() != Some('\\') }
-}
-
 /// A writer of JSON lines.
 pub(super) struct Escaping<W>(pub(super) W);
 
@@ -90,23 +85,9 @@ pub(super) struct EscapingWriter<W>(W);
 
 impl<W: io::Write> io::Write for EscapingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let hidden = |c: char| c == '\u{7f}' || !c.is_ascii() && !shows(c);
         match str::from_utf8(bytes) {
-            Ok(text) if text.contains(hidden) => {
-                let mut escaped = String::with_capacity(text.len() + 16);
-                for c in text.chars() {
-                    if hidden(c) {
-                        for unit in c.encode_utf16(&mut [0; 2]) {
-                            // Writing to a String cannot fail.
-                            let _ = write!(escaped, "\\u{unit:04x}");
-                        }
-                    } else {
-                        escaped.push(c);
-                    }
-                }
-                self.0.write_all(escaped.as_bytes())?;
-            }
-            _ => self.0.write_all(bytes)?,
+            Ok(line) => self.0.write_all(json_line_shown(line).as_bytes())?,
+            Err(_) => self.0.write_all(bytes)?,
         }
         Ok(bytes.len())
     }
