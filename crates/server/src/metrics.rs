@@ -1,8 +1,8 @@
 //! What the daemon counts and measures, and the listener that shows it.
 //!
 //! [`DESCRIPTIONS`] is the one table of all metrics. The shards count for themselves, in plain integers; at the end of a turn they add what changed
-//! to the handles in [`Meters`], so that no datagram touches a shared line of memory. What somebody else knows already is asked for by each scrape
-//! ([`Readings`]).
+//! to the handles in `Meters`, so that no datagram touches a shared line of memory. What somebody else knows already is asked for by each scrape
+//! (`Readings`).
 //!
 //! The recorder is the server's own, not the process's: two servers in one process (a test, the demo) do not mix.
 
