@@ -26,8 +26,8 @@ const SEGMENTS: usize = 16;
 /// itself; an idle one whose certificate has gone has to authenticate anew. That a certificate was asked for spares it nothing, or
 /// those who have enrolled would push out those who are about to.
 ///
-/// It is the one thing that shards share on the way of a handshake. A segment is locked twice an enrolment, when the device is authenticated and
-/// when the enrolment begins, and never for a datagram.
+/// It is the one thing that shards share on the way of a handshake. A segment is locked when a device is authenticated, when its enrolment begins
+/// and where a report names it, and not for each datagram.
 #[derive(Debug)]
 pub struct CertificateCache {
     segments: [Mutex<Segment>; SEGMENTS],
