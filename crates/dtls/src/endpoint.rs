@@ -32,13 +32,13 @@ use crate::observer::{Direction, Observer, TraceEvent};
 use crate::path::Path;
 use crate::port::Outside;
 use crate::random::Random;
-use crate::record::{PROTECTED_EPOCH, Record, Records, Role, Unopened};
+use crate::record::{Record, Records, Role, Unopened};
 use crate::refusal::HandshakeRefusal;
 use crate::session::{Closed, Received, SendFault, SessionFacts};
 use crate::session_id::SessionId;
 use crate::time::Now;
 use crate::verify::{Account, VerifyPeer};
-use crate::wire::{ContentType, Fragment, HandshakeType, Offered, Reader};
+use crate::wire::{ContentType, Epoch, Fragment, HandshakeType, Offered, Reader};
 use association::Association;
 use door::Door;
 use forgeries::ForgeryRate;
@@ -358,12 +358,15 @@ impl<V: VerifyPeer> Endpoint<V> {
 
     fn handle_record(&mut self, now: Now, path: Path, record: &Record, datagram: &mut [u8]) {
         let payload = &mut datagram[record.payload.clone()];
-        if record.epoch == 0 && record.content_type == ContentType::Handshake && begins_with_client_hello(payload) {
+        if record.epoch() == Epoch::PLAINTEXT
+            && record.content_type == ContentType::Handshake
+            && begins_with_client_hello(payload)
+        {
             return self.handle_hello_record(now, path, record, payload);
         }
         let slots = self.table.find(Association::of(path));
         match (slots.half_open, slots.established) {
-            (Some(newer), Some(slot)) if record.epoch == PROTECTED_EPOCH => {
+            (Some(newer), Some(slot)) if record.epoch() != Epoch::PLAINTEXT => {
                 self.handle_disputed_record(now, slot, newer, record, payload);
             }
             (Some(slot), _) => self.handle_handshake_record(now, slot, record, payload),

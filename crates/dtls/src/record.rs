@@ -6,5 +6,5 @@ mod protection;
 mod records;
 mod replay;
 
-pub(crate) use protection::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Role, SequenceExhausted, Unopened};
+pub(crate) use protection::{PlainRecords, RecordProtection, Role, Unopened};
 pub(crate) use records::{Record, Records};

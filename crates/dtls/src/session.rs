@@ -13,9 +13,10 @@ use crate::handshake::established::{FinalFlight, Secured};
 use crate::limits::{MTU_MIN, REPEAT_ANSWERS_MAX};
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
-use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, Role, SequenceExhausted, Unopened};
+use crate::record::{PlainRecords, Record, RecordProtection, Role, Unopened};
 use crate::wire::{
-    AlertDescription, AlertLevel, ContentType, Fragment, HandshakeType, Reader, handshake_header, parse_alert,
+    AlertDescription, AlertLevel, ContentType, Epoch, Fragment, HandshakeType, Reader, SequenceExhausted,
+    handshake_header, parse_alert,
 };
 use probe::SizeProbe;
 
@@ -83,8 +84,8 @@ pub(crate) enum Received {
 }
 
 pub(crate) struct Session<P> {
-    protected: ProtectedEpoch,
-    plain: PlainEpoch,
+    protected: RecordProtection,
+    plain: PlainRecords,
     tls_unique: VerifyData,
     final_flight: Option<FinalFlight>,
     peer: P,
@@ -122,7 +123,7 @@ impl<P> Session<P> {
     /// From a handshake that has ended.
     pub(crate) fn new(secured: Secured, peer: P, now: Instant) -> Self {
         let Secured { protected, plain, mtu, mtu_full, record_bytes_max, bindings } = secured;
-        let room = (mtu.max(MTU_MIN) - ProtectedEpoch::overhead(protected.suite())).min(record_bytes_max);
+        let room = (mtu.max(MTU_MIN) - RecordProtection::overhead(protected.suite())).min(record_bytes_max);
         Self {
             protected,
             plain,
@@ -222,14 +223,13 @@ impl<P> Session<P> {
         payload: &mut [u8],
         port: &mut Port<'_>,
     ) -> Received {
-        if record.epoch != PROTECTED_EPOCH {
-            // Alerts and data in the clear are nobody's word any more (CVE-2020-24585), later epochs do not exist (CVE-2016-2181).
-            port.drop(match (record.epoch, record.content_type) {
-                (0, ContentType::Alert) => DropReason::AlertUnprotected,
-                (0, ContentType::ApplicationData) => DropReason::ApplicationDataEarly,
-                (0, ContentType::ChangeCipherSpec) => DropReason::ChangeCipherSpec,
-                (0, ContentType::Handshake) => DropReason::HandshakeIdle,
-                _ => DropReason::Epoch,
+        if record.epoch() == Epoch::PLAINTEXT {
+            // In the clear anybody may have written it (CVE-2020-24585).
+            port.drop(match record.content_type {
+                ContentType::Alert => DropReason::AlertUnprotected,
+                ContentType::ApplicationData => DropReason::ApplicationDataEarly,
+                ContentType::ChangeCipherSpec => DropReason::ChangeCipherSpec,
+                ContentType::Handshake => DropReason::HandshakeIdle,
             });
             return Received::Nothing;
         }
@@ -245,7 +245,7 @@ impl<P> Session<P> {
         }
     }
 
-    /// Opens a record of epoch 1 in place, if it is of this session. If not, nothing changes but the count of what did not open, and
+    /// Opens a protected record in place, if it is of this session. If not, nothing changes but the count of what did not open, and
     /// `payload` is of no use any more.
     pub(crate) fn open(&mut self, record: &Record, payload: &mut [u8]) -> Result<Range<usize>, Unopened> {
         self.protected.open(record, payload)
@@ -289,7 +289,7 @@ impl<P> Session<P> {
         if let Some(probe) = &mut self.probe
             && let Some(bytes) = probe.received(now, plaintext)
         {
-            let room = bytes.saturating_sub(ProtectedEpoch::overhead(self.protected.suite()));
+            let room = bytes.saturating_sub(RecordProtection::overhead(self.protected.suite()));
             let room = room.min(probe.record_bytes_max());
             self.plaintext_bytes_max = self.plaintext_bytes_max.max(saturating(room));
             self.probe = None;

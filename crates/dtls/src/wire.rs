@@ -11,6 +11,7 @@ mod names;
 mod offered;
 mod record;
 mod record_limit;
+mod record_number;
 mod registry;
 mod server_hello;
 
@@ -27,7 +28,8 @@ pub(crate) use key_exchange::{
     encode_server_key_exchange,
 };
 pub use offered::Offered;
-pub(crate) use record::{ContentType, RECORD_HEADER_BYTES, RecordHeader, epoch_and_sequence, put_record_header};
+pub(crate) use record::{ContentType, RECORD_HEADER_BYTES, RecordHeader, put_record_header};
 pub use record_limit::{FragmentLength, RecordLimit};
+pub(crate) use record_number::{Epoch, RecordNumber, RecordNumbers, SequenceExhausted};
 pub(crate) use registry::{DTLS_1_0, DTLS_1_2, UNCOMPRESSED, X509, extension};
 pub(crate) use server_hello::{RecordLimitAnswer, ServerExtensions, ServerHello, encode_server_hello};

@@ -22,8 +22,8 @@ use crate::record::Record;
 use crate::time::Now;
 use crate::verify::VerifyPeer;
 use crate::wire::{
-    AlertDescription, AlertLevel, ContentType, DTLS_1_0, DTLS_1_2, Fragment, HANDSHAKE_HEADER_BYTES, HandshakeType,
-    HelloHead, Reader, encode_hello_verify_request, epoch_and_sequence, handshake_header, put_record_header,
+    AlertDescription, AlertLevel, ContentType, DTLS_1_0, DTLS_1_2, Epoch, Fragment, HANDSHAKE_HEADER_BYTES,
+    HandshakeType, HelloHead, Reader, RecordNumber, encode_hello_verify_request, handshake_header, put_record_header,
     takes_later_versions_only,
 };
 
@@ -42,7 +42,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         while !reader.is_empty() {
             match Fragment::parse(&mut reader) {
                 Ok(fragment) if fragment.kind == HandshakeType::CLIENT_HELLO => {
-                    self.handle_hello(now, path, record.sequence, &fragment);
+                    self.handle_hello(now, path, record.number.sequence(), &fragment);
                 }
                 _ => return self.outside.port(now, Some(path)).drop(DropReason::FragmentMalformed),
             }
@@ -112,7 +112,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             datagram.bytes(),
             ContentType::Alert,
             DTLS_1_2,
-            epoch_and_sequence(0, record_sequence),
+            RecordNumber::new(Epoch::PLAINTEXT, record_sequence),
             content.len(),
         );
         datagram.bytes().extend_from_slice(&content);
@@ -136,7 +136,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         let mut datagram = port.datagram();
         // "the server MUST use the record sequence number in the ClientHello as the record sequence number in the
         // HelloVerifyRequest" (RFC 6347 §4.2.1). The same for message_seq: it is what the client expects next.
-        let number = epoch_and_sequence(0, record_sequence);
+        let number = RecordNumber::new(Epoch::PLAINTEXT, record_sequence);
         let length = HANDSHAKE_HEADER_BYTES + BODY_BYTES;
         put_record_header(datagram.bytes(), ContentType::Handshake, DTLS_1_0, number, length);
         let kind = HandshakeType::HELLO_VERIFY_REQUEST;

@@ -27,10 +27,11 @@ use crate::drops::DropReason;
 use crate::limits::{PLAINTEXT_BYTES_MAX, RECORD_SIZE_LIMIT_MIN};
 use crate::observer::{Direction, TraceEvent};
 use crate::port::Port;
-use crate::record::{PROTECTED_EPOCH, PlainEpoch, ProtectedEpoch, Record, Role, SequenceExhausted, Unopened};
+use crate::record::{PlainRecords, Record, RecordProtection, Role, Unopened};
 use crate::refusal::HandshakeRefusal;
 use crate::wire::{
-    AlertDescription, AlertLevel, ContentType, Fragment, HandshakeType, RECORD_HEADER_BYTES, Reader, parse_alert,
+    AlertDescription, AlertLevel, ContentType, Epoch, Fragment, HandshakeType, RECORD_HEADER_BYTES, Reader,
+    SequenceExhausted, parse_alert,
 };
 
 /// The handshake layer of one association.
@@ -41,9 +42,9 @@ pub(crate) struct Conversation {
     peer_flight_start: u16,
     next_message_seq: u16,
     flight: Flight,
-    plain: PlainEpoch,
-    protected: Option<ProtectedEpoch>,
-    /// Records of epoch 1 that came before its keys.
+    plain: PlainRecords,
+    protected: Option<RecordProtection>,
+    /// Protected records that came before their keys.
     early: EarlyRecords,
     peer_cipher: PeerCipher,
     size: DatagramSize,
@@ -54,6 +55,9 @@ pub(crate) struct Conversation {
     timer: Timer,
     repeat_seen: bool,
 }
+
+/// The epoch of the keys that this handshake makes. A handshake begins in the clear: there is no renegotiation.
+const KEYED_EPOCH: Epoch = Epoch::PLAINTEXT.next();
 
 /// How far the peer is with its ChangeCipherSpec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +78,7 @@ impl Conversation {
             peer_flight_start: numbering.peer_message_seq,
             next_message_seq: numbering.own_message_seq,
             flight: Flight::default(),
-            plain: PlainEpoch::starting_at(numbering.record_sequence),
+            plain: PlainRecords::starting_at(numbering.record_sequence),
             protected: None,
             early: EarlyRecords::default(),
             peer_cipher: PeerCipher::Plain,
@@ -93,10 +97,10 @@ impl Conversation {
         payload: &mut [u8],
         port: &mut Port<'_>,
     ) -> Result<(), HandshakeRefusal> {
-        match record.epoch {
-            0 => self.handle_plaintext(record, payload, port),
-            PROTECTED_EPOCH => self.handle_protected(record, payload, port),
-            // Epochs from 2 on have no keys and never will have (CVE-2016-2181).
+        match record.epoch() {
+            Epoch::PLAINTEXT => self.handle_plaintext(record, payload, port),
+            KEYED_EPOCH => self.handle_protected(record, payload, port),
+            // Others have no keys and never will have (CVE-2016-2181).
             _ => {
                 port.drop(DropReason::Epoch);
                 Ok(())
@@ -115,10 +119,10 @@ impl Conversation {
         Ok(())
     }
 
-    /// A fragment that the owner found in a record of epoch 0.
-    pub(crate) fn handle_fragment(&mut self, fragment: &Fragment<'_>, epoch: u16, port: &mut Port<'_>) {
+    /// A fragment, and the epoch of the record that it was found in.
+    pub(crate) fn handle_fragment(&mut self, fragment: &Fragment<'_>, epoch: Epoch, port: &mut Port<'_>) {
         // Only Finished is protected, and it always is (RFC 5246 §7.4.9): a message in the other epoch is not of this handshake.
-        let due = if fragment.kind == HandshakeType::FINISHED { PROTECTED_EPOCH } else { 0 };
+        let due = if fragment.kind == HandshakeType::FINISHED { KEYED_EPOCH } else { Epoch::PLAINTEXT };
         if epoch != due {
             return port.drop(DropReason::MessageEpoch);
         }
@@ -242,7 +246,8 @@ impl Conversation {
     pub(crate) fn install_keys(&mut self, agreed: &Agreed, role: Role, secret: &MasterSecret, port: &Port<'_>) {
         let Agreed { suite, client_random, server_random, .. } = agreed;
         port.trace(&TraceEvent::Secrets { client_random, master_secret: secret.expose() });
-        let mut protected = ProtectedEpoch::new(*suite, role, secret.traffic_keys(client_random, server_random));
+        let mut protected =
+            RecordProtection::new(KEYED_EPOCH, *suite, role, secret.traffic_keys(client_random, server_random));
         protected.limit_received_records(self.received_bytes_max);
         self.protected = Some(protected);
     }
@@ -318,7 +323,7 @@ impl Conversation {
         match record.content_type {
             ContentType::Handshake => {
                 self.size.note_record(&record.payload);
-                self.handle_fragments(payload, record.epoch, port);
+                self.handle_fragments(payload, record.epoch(), port);
             }
             ContentType::ChangeCipherSpec => self.handle_change_cipher_spec(payload, port),
             // Once the peer protects what it sends, an alert in the clear is not the peer's. That it does is known only when its
@@ -353,7 +358,7 @@ impl Conversation {
             Err(Unopened::Overflow) => return Err(HandshakeRefusal::RecordOverflow),
         };
         match record.content_type {
-            ContentType::Handshake => self.handle_fragments(plaintext, record.epoch, port),
+            ContentType::Handshake => self.handle_fragments(plaintext, record.epoch(), port),
             ContentType::Alert => return handle_alert(plaintext, port),
             ContentType::ChangeCipherSpec => port.drop(DropReason::ChangeCipherSpec),
             // Nothing is delivered before the Finished has been verified: the application's own retransmission brings it again.
@@ -363,7 +368,7 @@ impl Conversation {
     }
 
     /// A record may hold several fragments, of one or of several messages (RFC 6347 §4.2.3).
-    fn handle_fragments(&mut self, content: &[u8], epoch: u16, port: &mut Port<'_>) {
+    fn handle_fragments(&mut self, content: &[u8], epoch: Epoch, port: &mut Port<'_>) {
         let mut reader = Reader::new(content);
         while !reader.is_empty() {
             match Fragment::parse(&mut reader) {

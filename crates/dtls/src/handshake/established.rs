@@ -1,7 +1,7 @@
 //! What a handshake leaves behind.
 
 use crate::crypto::VerifyData;
-use crate::record::{PlainEpoch, ProtectedEpoch};
+use crate::record::{PlainRecords, RecordProtection};
 
 /// What a handshake yields. `P` is what the end knows of its peer by then.
 pub(crate) struct Established<P> {
@@ -11,8 +11,8 @@ pub(crate) struct Established<P> {
 
 /// What a handshake leaves behind beside the peer.
 pub(crate) struct Secured {
-    pub(crate) protected: ProtectedEpoch,
-    pub(crate) plain: PlainEpoch,
+    pub(crate) protected: RecordProtection,
+    pub(crate) plain: PlainRecords,
     /// What a datagram has at most, as the handshake found out, and what it began with.
     pub(crate) mtu: usize,
     pub(crate) mtu_full: usize,

@@ -7,8 +7,10 @@ use std::ops::Range;
 
 use crate::observer::{Direction, TraceEvent};
 use crate::port::{DatagramWriter, Port};
-use crate::record::{PlainEpoch, ProtectedEpoch, SequenceExhausted};
-use crate::wire::{ContentType, HANDSHAKE_HEADER_BYTES, HandshakeType, RECORD_HEADER_BYTES, handshake_header};
+use crate::record::{PlainRecords, RecordProtection};
+use crate::wire::{
+    ContentType, HANDSHAKE_HEADER_BYTES, HandshakeType, RECORD_HEADER_BYTES, SequenceExhausted, handshake_header,
+};
 
 /// The messages of one flight, in order.
 #[derive(Default)]
@@ -26,8 +28,8 @@ enum Item {
 
 /// Both epochs of an association, as far as they are there.
 pub(crate) struct Epochs<'a> {
-    pub(crate) plain: &'a mut PlainEpoch,
-    pub(crate) protected: Option<&'a mut ProtectedEpoch>,
+    pub(crate) plain: &'a mut PlainRecords,
+    pub(crate) protected: Option<&'a mut RecordProtection>,
 }
 
 /// A fragment smaller than this is not begun at the end of a datagram: its headers would outweigh it.
@@ -111,7 +113,7 @@ impl Outgoing<'_> {
         datagram: &mut DatagramWriter<'_>,
     ) -> Result<(), SequenceExhausted> {
         let protected = epochs.protected.as_deref_mut().filter(|_| protect);
-        let record = protected.as_ref().map_or(RECORD_HEADER_BYTES, |epoch| ProtectedEpoch::overhead(epoch.suite()));
+        let record = protected.as_ref().map_or(RECORD_HEADER_BYTES, |epoch| RecordProtection::overhead(epoch.suite()));
         let overhead = record + HANDSHAKE_HEADER_BYTES;
         let mut writer: RecordWriter<'_> = match protected {
             Some(epoch) => RecordWriter::Protected(epoch),
@@ -146,8 +148,8 @@ impl Outgoing<'_> {
 
 /// Where the records of a message go.
 enum RecordWriter<'a> {
-    Plain(&'a mut PlainEpoch),
-    Protected(&'a mut ProtectedEpoch),
+    Plain(&'a mut PlainRecords),
+    Protected(&'a mut RecordProtection),
 }
 
 impl RecordWriter<'_> {

@@ -40,7 +40,7 @@ use crate::port::Port;
 use crate::record::Record;
 use crate::refusal::HandshakeRefusal;
 use crate::verify::{Account, VerifyPeer};
-use crate::wire::{CertificateChain, Fragment, HandshakeType, Offered};
+use crate::wire::{CertificateChain, Epoch, Fragment, HandshakeType, Offered};
 use authentication::{AwaitAuthentication, ExpectCertificate, ExpectCertificateVerify, ExpectClientKeyExchange};
 use client_hello::ExpectClientHello;
 use context::Context;
@@ -119,7 +119,7 @@ impl<V: VerifyPeer> Handshake<V> {
         fragment: &Fragment<'_>,
         port: &mut Port<'_>,
     ) -> Result<Progress<V::Proven, Work<V>>, HandshakeRefusal> {
-        self.conversation.handle_fragment(fragment, 0, port);
+        self.conversation.handle_fragment(fragment, Epoch::PLAINTEXT, port);
         advance(self, port)
     }
 

@@ -1,6 +1,7 @@
-//! Epochs: records are opened in place, and sealed or written in the clear (RFC 6347 §4.1).
+//! Protection of records by the keys of their epoch: they are opened in place, and sealed or written in the clear (RFC 6347 §4.1).
 //!
-//! DTLS 1.2 without renegotiation knows two epochs: 0, in the clear, and 1, protected. Epoch 2 never comes.
+//! DTLS 1.2 without renegotiation knows two epochs: the one in the clear and the one whose keys the handshake makes. A record of any other
+//! epoch is dropped.
 
 use std::ops::Range;
 
@@ -8,11 +9,13 @@ use super::records::Record;
 use super::replay::ReplayWindow;
 use crate::crypto::{AAD_BYTES, EXPLICIT_NONCE_BYTES, Protection, Suite, TrafficKeys};
 use crate::drops::DropReason;
-use crate::limits::{FORGERIES_MAX_CCM, FORGERIES_MAX_CCM_8, FORGERIES_MAX_GCM, PLAINTEXT_BYTES_MAX, SEQUENCE_MAX};
-use crate::wire::{ContentType, DTLS_1_2, RECORD_HEADER_BYTES, epoch_and_sequence, put_record_header, to_u16};
-
-/// The epoch that the handshake's keys protect.
-pub(crate) const PROTECTED_EPOCH: u16 = 1;
+#[cfg(test)]
+use crate::limits::SEQUENCE_MAX;
+use crate::limits::{FORGERIES_MAX_CCM, FORGERIES_MAX_CCM_8, FORGERIES_MAX_GCM, PLAINTEXT_BYTES_MAX};
+use crate::wire::{
+    ContentType, DTLS_1_2, Epoch, RECORD_HEADER_BYTES, RecordNumber, RecordNumbers, SequenceExhausted,
+    put_record_header, to_u16,
+};
 
 /// Why a protected record was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,20 +27,23 @@ pub(crate) enum Unopened {
     Overflow,
 }
 
-/// No sequence number is left under these keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SequenceExhausted;
-
-/// Both directions of epoch 1.
-pub(crate) struct ProtectedEpoch {
+/// What an association opens and seals its protected records with.
+pub(crate) struct RecordProtection {
     suite: Suite,
-    read: Protection,
-    write: Protection,
-    write_sequence: u64,
-    window: ReplayWindow,
-    forgeries: u32,
     /// Plaintext that a record of the peer may have.
     received_bytes_max: u16,
+    write: Protection,
+    write_numbers: RecordNumbers,
+    /// DTLS 1.2 without renegotiation reads one protected epoch; DTLS 1.3 reads two at a time (RFC 9147 §4.2.1), which
+    /// [`RecordProtection::open`] would choose between.
+    read: ReadEpoch,
+}
+
+/// What opens the peer's records of one epoch. The window says which epoch that is.
+struct ReadEpoch {
+    keys: Protection,
+    window: ReplayWindow,
+    forgeries: u32,
 }
 
 /// Which end of the association we are.
@@ -47,21 +53,19 @@ pub(crate) enum Role {
     Server,
 }
 
-impl ProtectedEpoch {
-    pub(crate) fn new(suite: Suite, role: Role, keys: TrafficKeys) -> Self {
-        let received_bytes_max = to_u16(PLAINTEXT_BYTES_MAX);
+impl RecordProtection {
+    /// With the keys of `epoch`, for both directions.
+    pub(crate) fn new(epoch: Epoch, suite: Suite, role: Role, keys: TrafficKeys) -> Self {
         let (read, write) = match role {
             Role::Client => (keys.server, keys.client),
             Role::Server => (keys.client, keys.server),
         };
         Self {
             suite,
-            read,
+            received_bytes_max: to_u16(PLAINTEXT_BYTES_MAX),
             write,
-            write_sequence: 0,
-            window: ReplayWindow::default(),
-            forgeries: 0,
-            received_bytes_max,
+            write_numbers: RecordNumbers::starting_at(RecordNumber::new(epoch, 0)),
+            read: ReadEpoch { keys: read, window: ReplayWindow::of(epoch), forgeries: 0 },
         }
     }
 
@@ -79,46 +83,23 @@ impl ProtectedEpoch {
         RECORD_HEADER_BYTES + EXPLICIT_NONCE_BYTES + suite.tag_bytes()
     }
 
-    /// Opens a record of epoch 1 in place; gives the range of its plaintext within `payload`. That a record is longer than was
-    /// agreed on counts only once it is known to be the peer's: anybody can write a long one.
+    /// Opens a record in place, if there are keys of its epoch; gives the range of its plaintext within `payload`. That a record is longer
+    /// than was agreed on counts only once it is known to be the peer's: anybody can write a long one.
     pub(crate) fn open(&mut self, record: &Record, payload: &mut [u8]) -> Result<Range<usize>, Unopened> {
-        let hidden = EXPLICIT_NONCE_BYTES + self.suite.tag_bytes();
-        let Some(length) = payload.len().checked_sub(hidden) else {
-            return Err(Unopened::Dropped(DropReason::RecordUndersize));
-        };
-        if length > PLAINTEXT_BYTES_MAX {
-            return Err(Unopened::Dropped(DropReason::RecordOversize));
+        if record.epoch() != self.read.window.epoch() {
+            return Err(Unopened::Dropped(DropReason::Epoch));
         }
-        self.window.check(record.sequence).map_err(Unopened::Dropped)?;
-        let aad = additional_data(record.content_type, record.sequence, length);
-        let (explicit, rest) = payload.split_at_mut(EXPLICIT_NONCE_BYTES);
-        let explicit = <[u8; EXPLICIT_NONCE_BYTES]>::try_from(&*explicit).expect("split at its length");
-        let (ciphertext, tag) = rest.split_at_mut(length);
-        if self.read.open(self.suite, explicit, &aad, ciphertext, tag).is_err() {
-            return Err(self.count_forgery());
-        }
-        self.window.accept(record.sequence);
-        if length > usize::from(self.received_bytes_max) {
+        let range = self.read.open(self.suite, record, payload)?;
+        if range.len() > usize::from(self.received_bytes_max) {
             return Err(Unopened::Overflow);
         }
-        Ok(EXPLICIT_NONCE_BYTES..EXPLICIT_NONCE_BYTES + length)
-    }
-
-    /// Forgeries are counted, and at the limit of their suite the keys are given up (RFC 9147 §4.5.3, whose reasoning holds here too).
-    fn count_forgery(&mut self) -> Unopened {
-        self.forgeries = self.forgeries.saturating_add(1);
-        let most = match self.suite {
-            Suite::EcdheEcdsaAes128Ccm8 => FORGERIES_MAX_CCM_8,
-            Suite::EcdheEcdsaAes128Ccm => FORGERIES_MAX_CCM,
-            Suite::EcdheEcdsaAes128GcmSha256 => FORGERIES_MAX_GCM,
-        };
-        if self.forgeries >= most { Unopened::Forgeries } else { Unopened::Dropped(DropReason::BadRecord) }
+        Ok(range)
     }
 
     /// As after 2^48 - 1 records.
     #[cfg(test)]
     pub(crate) const fn use_up_sequence(&mut self) {
-        self.write_sequence = SEQUENCE_MAX;
+        self.write_numbers = RecordNumbers::starting_at(RecordNumber::new(self.read.window.epoch(), SEQUENCE_MAX));
     }
 
     /// Appends a protected record whose plaintext are the parts, one after the other.
@@ -128,49 +109,75 @@ impl ProtectedEpoch {
         content_type: ContentType,
         parts: &[&[u8]],
     ) -> Result<(), SequenceExhausted> {
-        let sequence = self.write_sequence;
-        // "implementations MUST either abandon an association or rehandshake prior to allowing the sequence number to wrap"
-        // (RFC 6347 §4.1): a nonce would come again.
-        if sequence > SEQUENCE_MAX {
-            return Err(SequenceExhausted);
-        }
-        self.write_sequence += 1;
+        let number = self.write_numbers.take()?;
         let length = parts.iter().map(|part| part.len()).sum::<usize>();
         debug_assert!(length <= PLAINTEXT_BYTES_MAX);
-        let number = epoch_and_sequence(PROTECTED_EPOCH, sequence);
         let protected = EXPLICIT_NONCE_BYTES + length + self.suite.tag_bytes();
         put_record_header(out, content_type, DTLS_1_2, number, protected);
-        out.extend_from_slice(&number);
+        out.extend_from_slice(&number.to_bytes());
         let start = out.len();
         for part in parts {
             out.extend_from_slice(part);
         }
-        let aad = additional_data(content_type, sequence, length);
-        self.write.seal(self.suite, number, &aad, out, start);
+        let aad = additional_data(content_type, number, length);
+        self.write.seal(self.suite, number.to_bytes(), &aad, out, start);
         Ok(())
+    }
+}
+
+impl ReadEpoch {
+    fn open(&mut self, suite: Suite, record: &Record, payload: &mut [u8]) -> Result<Range<usize>, Unopened> {
+        let hidden = EXPLICIT_NONCE_BYTES + suite.tag_bytes();
+        let Some(length) = payload.len().checked_sub(hidden) else {
+            return Err(Unopened::Dropped(DropReason::RecordUndersize));
+        };
+        if length > PLAINTEXT_BYTES_MAX {
+            return Err(Unopened::Dropped(DropReason::RecordOversize));
+        }
+        self.window.check(record.number).map_err(Unopened::Dropped)?;
+        let aad = additional_data(record.content_type, record.number, length);
+        let (explicit, rest) = payload.split_at_mut(EXPLICIT_NONCE_BYTES);
+        let explicit = <[u8; EXPLICIT_NONCE_BYTES]>::try_from(&*explicit).expect("split at its length");
+        let (ciphertext, tag) = rest.split_at_mut(length);
+        if self.keys.open(suite, explicit, &aad, ciphertext, tag).is_err() {
+            return Err(self.count_forgery(suite));
+        }
+        self.window.accept(record.number);
+        Ok(EXPLICIT_NONCE_BYTES..EXPLICIT_NONCE_BYTES + length)
+    }
+
+    /// Forgeries are counted, and at the limit of their suite the keys are given up (RFC 9147 §4.5.3, whose reasoning holds here too).
+    fn count_forgery(&mut self, suite: Suite) -> Unopened {
+        self.forgeries = self.forgeries.saturating_add(1);
+        let most = match suite {
+            Suite::EcdheEcdsaAes128Ccm8 => FORGERIES_MAX_CCM_8,
+            Suite::EcdheEcdsaAes128Ccm => FORGERIES_MAX_CCM,
+            Suite::EcdheEcdsaAes128GcmSha256 => FORGERIES_MAX_GCM,
+        };
+        if self.forgeries >= most { Unopened::Forgeries } else { Unopened::Dropped(DropReason::BadRecord) }
     }
 }
 
 /// `seq_num + TLSCompressed.type + TLSCompressed.version + TLSCompressed.length`, seq_num with the epoch in it (RFC 5246 §6.2.3.3,
 /// RFC 6347 §4.1.2.1). The length is that of the plaintext.
-fn additional_data(content_type: ContentType, sequence: u64, length: usize) -> [u8; AAD_BYTES] {
+fn additional_data(content_type: ContentType, number: RecordNumber, length: usize) -> [u8; AAD_BYTES] {
     let mut aad = [0; AAD_BYTES];
-    aad[..8].copy_from_slice(&epoch_and_sequence(PROTECTED_EPOCH, sequence));
+    aad[..8].copy_from_slice(&number.to_bytes());
     aad[8] = content_type.code();
     aad[9..11].copy_from_slice(&DTLS_1_2.to_be_bytes());
     aad[11..].copy_from_slice(&to_u16(length).to_be_bytes());
     aad
 }
 
-/// The sequence numbers of epoch 0, which protect nothing but must not repeat either.
+/// What an association writes in the clear. The numbers of these records protect nothing, but must not repeat either.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PlainEpoch {
-    next: u64,
+pub(crate) struct PlainRecords {
+    numbers: RecordNumbers,
 }
 
-impl PlainEpoch {
+impl PlainRecords {
     pub(crate) const fn starting_at(sequence: u64) -> Self {
-        Self { next: sequence }
+        Self { numbers: RecordNumbers::starting_at(RecordNumber::new(Epoch::PLAINTEXT, sequence)) }
     }
 
     /// Appends a record in the clear.
@@ -180,11 +187,7 @@ impl PlainEpoch {
         content_type: ContentType,
         parts: &[&[u8]],
     ) -> Result<(), SequenceExhausted> {
-        if self.next > SEQUENCE_MAX {
-            return Err(SequenceExhausted);
-        }
-        let number = epoch_and_sequence(0, self.next);
-        self.next += 1;
+        let number = self.numbers.take()?;
         put_record_header(out, content_type, DTLS_1_2, number, parts.iter().map(|part| part.len()).sum());
         for part in parts {
             out.extend_from_slice(part);
@@ -198,9 +201,11 @@ mod tests {
     use super::super::records::Records;
     use super::*;
 
-    fn protected(suite: Suite, role: Role) -> ProtectedEpoch {
+    const EPOCH: Epoch = Epoch::PLAINTEXT.next();
+
+    fn protected(suite: Suite, role: Role) -> RecordProtection {
         let keys = TrafficKeys { client: Protection::new([1; 16], [2; 4]), server: Protection::new([3; 16], [4; 4]) };
-        ProtectedEpoch::new(suite, role, keys)
+        RecordProtection::new(EPOCH, suite, role, keys)
     }
 
     fn first_record(datagram: &[u8]) -> Record {
@@ -216,9 +221,12 @@ mod tests {
         ];
         for (suite, most) in limits {
             let mut epoch = protected(suite, Role::Server);
-            epoch.forgeries = most - 2;
-            let record =
-                Record { content_type: ContentType::ApplicationData, epoch: 1, sequence: 5, payload: 13..13 + 40 };
+            epoch.read.forgeries = most - 2;
+            let record = Record {
+                content_type: ContentType::ApplicationData,
+                number: RecordNumber::new(EPOCH, 5),
+                payload: 13..13 + 40,
+            };
             assert_eq!(epoch.open(&record, &mut [0; 40]), Err(Unopened::Dropped(DropReason::BadRecord)));
             assert_eq!(epoch.open(&record, &mut [0; 40]), Err(Unopened::Forgeries));
         }
@@ -228,15 +236,15 @@ mod tests {
     fn d11_after_the_last_sequence_number_nothing_is_sent() {
         let mut out = Vec::new();
         let mut epoch = protected(Suite::EcdheEcdsaAes128Ccm8, Role::Client);
-        epoch.write_sequence = SEQUENCE_MAX;
+        epoch.use_up_sequence();
         assert_eq!(epoch.seal(&mut out, ContentType::ApplicationData, &[b"last"]), Ok(()));
-        assert_eq!(first_record(&out).sequence, SEQUENCE_MAX);
+        assert_eq!(first_record(&out).number.sequence(), SEQUENCE_MAX);
         let length = out.len();
         for _ in 0..3 {
             assert_eq!(epoch.seal(&mut out, ContentType::ApplicationData, &[b"none"]), Err(SequenceExhausted));
         }
         assert_eq!(out.len(), length);
-        let mut plain = PlainEpoch::starting_at(SEQUENCE_MAX);
+        let mut plain = PlainRecords::starting_at(SEQUENCE_MAX);
         assert_eq!(plain.write(&mut out, ContentType::Alert, &[&[2, 40]]), Ok(()));
         assert_eq!(plain.write(&mut out, ContentType::Alert, &[&[2, 40]]), Err(SequenceExhausted));
     }
@@ -247,7 +255,7 @@ mod tests {
             let (mut client, mut server) = (protected(suite, Role::Client), protected(suite, Role::Server));
             let mut out = Vec::new();
             client.seal(&mut out, ContentType::ApplicationData, &[b"in ", b"parts"]).unwrap();
-            assert_eq!(out.len(), ProtectedEpoch::overhead(suite) + 8);
+            assert_eq!(out.len(), RecordProtection::overhead(suite) + 8);
             let record = first_record(&out);
             let payload = &mut out[record.payload.clone()];
             let copy = payload.to_vec();
@@ -255,5 +263,23 @@ mod tests {
             assert_eq!(&payload[range], b"in parts");
             assert_eq!(server.open(&record, &mut copy.clone()), Err(Unopened::Dropped(DropReason::Replay)));
         }
+    }
+
+    #[test]
+    fn keys_open_and_seal_records_of_their_epoch_and_of_no_other() {
+        let keys =
+            || TrafficKeys { client: Protection::new([1; 16], [2; 4]), server: Protection::new([3; 16], [4; 4]) };
+        let suite = Suite::EcdheEcdsaAes128Ccm8;
+        let with = |epoch, role| RecordProtection::new(epoch, suite, role, keys());
+        let next = EPOCH.next();
+        let mut out = Vec::new();
+        with(next, Role::Client).seal(&mut out, ContentType::ApplicationData, &[b"later"]).unwrap();
+        let record = first_record(&out);
+        assert_eq!(record.epoch(), next);
+        let payload = &mut out[record.payload.clone()];
+        let unopened = with(EPOCH, Role::Server).open(&record, &mut payload.to_vec());
+        assert_eq!(unopened, Err(Unopened::Dropped(DropReason::Epoch)));
+        let range = with(next, Role::Server).open(&record, payload).unwrap();
+        assert_eq!(&payload[range], b"later");
     }
 }

@@ -4,15 +4,20 @@ use std::ops::Range;
 
 use crate::drops::DropReason;
 use crate::limits::{CIPHERTEXT_BYTES_MAX, PLAINTEXT_BYTES_MAX};
-use crate::wire::{ContentType, DTLS_1_0, DTLS_1_2, RECORD_HEADER_BYTES, RecordHeader};
+use crate::wire::{ContentType, DTLS_1_0, DTLS_1_2, Epoch, RecordHeader, RecordNumber};
 
 /// A record whose header has been checked, and where its payload lies in the datagram.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) content_type: ContentType,
-    pub(crate) epoch: u16,
-    pub(crate) sequence: u64,
+    pub(crate) number: RecordNumber,
     pub(crate) payload: Range<usize>,
+}
+
+impl Record {
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.number.epoch()
+    }
 }
 
 /// Walks the records of a datagram. A record with a fault is skipped by its length, and the rest still counts: "invalid records
@@ -29,33 +34,34 @@ impl Records {
     pub(crate) fn next(&mut self, datagram: &[u8]) -> Option<Result<Record, DropReason>> {
         let rest = datagram.get(self.at..).filter(|rest| !rest.is_empty())?;
         let header = RecordHeader::parse(rest).ok();
-        let end = header.map_or(usize::MAX, |header| self.at + RECORD_HEADER_BYTES + header.length);
-        let start = self.at + RECORD_HEADER_BYTES;
-        self.at = end;
-        match header {
-            Some(header) if end <= datagram.len() => Some(Self::judge(&header, start..end)),
-            _ => {
-                self.at = datagram.len();
-                Some(Err(DropReason::RecordTruncated))
+        if let Some(header) = header {
+            let start = self.at + header.bytes();
+            let end = start + header.length;
+            if end <= datagram.len() {
+                self.at = end;
+                return Some(Self::judge(&header, start..end));
             }
         }
+        self.at = datagram.len();
+        Some(Err(DropReason::RecordTruncated))
     }
 
     fn judge(header: &RecordHeader, payload: Range<usize>) -> Result<Record, DropReason> {
         // Before the version is agreed upon a client may write either (RFC 6347 §4.2.1), and nothing hangs on what it writes in the
         // clear later; what is protected has the version that was agreed.
-        let version = header.version == DTLS_1_2 || header.epoch == 0 && header.version == DTLS_1_0;
+        let in_the_clear = header.number.epoch() == Epoch::PLAINTEXT;
+        let version = header.version == DTLS_1_2 || in_the_clear && header.version == DTLS_1_0;
         if !version {
             return Err(DropReason::RecordVersion);
         }
         let content_type = ContentType::from_code(header.content_type).ok_or(DropReason::ContentType)?;
-        if header.length > CIPHERTEXT_BYTES_MAX || header.epoch == 0 && header.length > PLAINTEXT_BYTES_MAX {
+        if header.length > CIPHERTEXT_BYTES_MAX || in_the_clear && header.length > PLAINTEXT_BYTES_MAX {
             return Err(DropReason::RecordOversize);
         }
         // "Implementations MUST NOT send zero-length fragments of Handshake, Alert, or ChangeCipherSpec" (RFC 5246 §6.2.1).
         if payload.is_empty() {
             return Err(DropReason::RecordEmpty);
         }
-        Ok(Record { content_type, epoch: header.epoch, sequence: header.sequence, payload })
+        Ok(Record { content_type, number: header.number, payload })
     }
 }

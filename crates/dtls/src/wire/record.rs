@@ -1,6 +1,7 @@
 //! The record header (RFC 6347 §4.1).
 
 use super::codec::{Malformed, Reader, put_u16, to_u16};
+use super::record_number::RecordNumber;
 
 /// Type of a record's content (RFC 5246 §6.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +41,7 @@ pub(crate) const RECORD_HEADER_BYTES: usize = 13;
 pub(crate) struct RecordHeader {
     pub(crate) content_type: u8,
     pub(crate) version: u16,
-    pub(crate) epoch: u16,
-    /// 48 bits.
-    pub(crate) sequence: u64,
+    pub(crate) number: RecordNumber,
     pub(crate) length: usize,
 }
 
@@ -51,29 +50,27 @@ impl RecordHeader {
         let mut reader = Reader::new(bytes);
         let content_type = reader.u8()?;
         let version = reader.u16()?;
-        let epoch = reader.u16()?;
-        let [a, b, c, d, e, f] = *reader.array::<6>()?;
-        let sequence = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        let number = RecordNumber::from_bytes(*reader.array::<8>()?);
         let length = reader.u16()?.into();
-        Ok(Self { content_type, version, epoch, sequence, length })
+        Ok(Self { content_type, version, number, length })
     }
-}
 
-/// Epoch and sequence number as one 64-bit number: the head of the additional data and our explicit nonce (RFC 6347 §4.1.2.1).
-pub(crate) fn epoch_and_sequence(epoch: u16, sequence: u64) -> [u8; 8] {
-    debug_assert!(sequence >> 48 == 0);
-    (u64::from(epoch) << 48 | sequence).to_be_bytes()
+    /// Bytes of the header itself; the payload follows. A connection ID stands in the header of a record that has one and its length does
+    /// not (RFC 9146 §4): a parser that takes them would be told how long ours are, and answer here.
+    pub(crate) const fn bytes(&self) -> usize {
+        RECORD_HEADER_BYTES
+    }
 }
 
 pub(crate) fn put_record_header(
     out: &mut Vec<u8>,
     content_type: ContentType,
     version: u16,
-    number: [u8; 8],
+    number: RecordNumber,
     length: usize,
 ) {
     out.push(content_type.code());
     put_u16(out, version);
-    out.extend_from_slice(&number);
+    out.extend_from_slice(&number.to_bytes());
     put_u16(out, to_u16(length));
 }
