@@ -218,7 +218,7 @@ impl Profile {
     ///
     /// # Errors
     /// [`Refusal::NoDeviceId`].
-    pub(crate) fn device_id(&self, client: &Certificate) -> Result<DeviceId, Refusal> {
+    pub fn device_id(&self, client: &Certificate) -> Result<DeviceId, Refusal> {
         let rule = self.spec.device_id;
         rule.read(client.subject(), client.san()).ok_or(Refusal::NoDeviceId(rule))
     }

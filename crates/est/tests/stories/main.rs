@@ -12,6 +12,7 @@ mod hostile;
 mod persistence;
 mod pins;
 mod population;
+mod registrar;
 mod remedies;
 mod server_name;
 mod shares;

@@ -298,14 +298,9 @@ impl World {
         key: PrivateKey,
         change: impl FnOnce(&Pki, &mut ServerSpec),
     ) -> World {
-        let cookie = dtls::CookieKeys::from_random(&TestRandom);
-        let mut spec = ServerSpec::new(pki.server.identity(), cookie, profiles);
-        change(&pki, &mut spec);
-        let config = Arc::new(ServerConfig::new(spec).unwrap());
         let ledger = Arc::new(MemoryLedger::default());
         let mut signer = RingSigner::new(Arc::new(TestRandom));
-        let first = CaProfile::of(config.profiles().next().unwrap()).unwrap();
-        signer.add(first.ca(), key).unwrap();
+        signer.add(CaProfile::of(&profiles[0]).unwrap().ca(), key).unwrap();
         let authority = CaAuthority::new(
             Arc::clone(&ledger) as Arc<dyn authority::Ledger>,
             Arc::new(signer),
@@ -313,12 +308,26 @@ impl World {
             NodePrefix::new(7),
             Arc::new(authority::Flights::default()),
         );
+        World { ledger, ..World::before(pki, profiles, Arc::new(authority), change) }
+    }
+
+    /// A world in front of this authority, which has no use for the world's ledger.
+    pub(crate) fn before(
+        pki: Pki,
+        profiles: Vec<Arc<Profile>>,
+        authority: Arc<dyn Authority<JobId>>,
+        change: impl FnOnce(&Pki, &mut ServerSpec),
+    ) -> World {
+        let cookie = dtls::CookieKeys::from_random(&TestRandom);
+        let mut spec = ServerSpec::new(pki.server.identity(), cookie, profiles);
+        change(&pki, &mut spec);
+        let config = Arc::new(ServerConfig::new(spec).unwrap());
         World {
             server: Server::new(3, config, Arc::new(TestRandom)),
             now: start(),
-            authority: Arc::new(authority),
+            authority,
             pki,
-            ledger,
+            ledger: Arc::default(),
             pace: Pace::AtOnce,
             held: Vec::new(),
             attempts: Vec::new(),
@@ -443,6 +452,11 @@ impl World {
         }
         let deliver = Arc::clone(&self.mailbox) as Arc<dyn Deliver<JobId>>;
         Arc::clone(&self.authority).submit(self.now.utc, held, deliver);
+        self.complete();
+    }
+
+    /// Hands the server what the authority has answered by now.
+    pub(crate) fn complete(&mut self) {
         let outcomes = std::mem::take(&mut *self.mailbox.0.lock().unwrap());
         for (id, outcome) in outcomes {
             self.server.complete(self.now, id, outcome);
