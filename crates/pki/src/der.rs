@@ -12,12 +12,12 @@ mod writer;
 use std::fmt;
 
 pub(crate) use check::check_as;
+pub(crate) use check::is_printable;
 pub use check::{CERTIFICATE_LIMITS, CMS_LIMITS, CSR_LIMITS, DEPTH_MAX, DerLimits, check_strict, check_within};
-pub(crate) use check::{check_object_identifier, is_printable};
 pub(crate) use reader::read_header as raw_header;
 pub use reader::{Element, Reader};
 pub use writer::Writer;
-pub(crate) use writer::element_len;
+pub(crate) use writer::{element_len, length_octets};
 
 /// An identifier octet. The high-tag-number form does not exist here: nothing in PKIX uses it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -228,9 +228,3 @@ impl fmt::Display for DerError {
 }
 
 impl std::error::Error for DerError {}
-
-/// The octets of a length in its minimal form.
-pub(crate) fn length_octets(length: usize) -> impl Iterator<Item = u8> {
-    let length = writer::Length::of(length);
-    (0..length.octets().len()).map(move |index| length.octets()[index])
-}

@@ -10,6 +10,7 @@
 //! All that depends only on profile and issuer is encoded once, in the [`Template`]; a certificate is one `Vec` into which it is
 //! copied. Nothing of a CSR gets here but what the caller hands over by name. This module holds no key and decides nothing.
 
+mod asked;
 mod lint;
 mod serial;
 mod template;

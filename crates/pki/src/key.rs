@@ -5,11 +5,11 @@
 use std::fmt;
 
 use ring::rand::SecureRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use ring::signature::{EcdsaKeyPair, KeyPair};
 
 use crate::algorithm::{Curve, PublicKey, SignatureAlgorithm};
 use crate::der::{DerError, Reader, Tag, check_strict};
-use crate::private_key::{KeyError, PrivateKey};
+use crate::private_key::{KeyError, PrivateKey, signing};
 
 /// An ECDSA key that signs certificates and requests.
 pub struct SigningKey {
@@ -167,10 +167,3 @@ impl fmt::Display for SignatureError {
 }
 
 impl std::error::Error for SignatureError {}
-
-pub(crate) const fn signing(curve: Curve) -> &'static ring::signature::EcdsaSigningAlgorithm {
-    match curve {
-        Curve::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
-        Curve::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
-    }
-}

@@ -2,6 +2,7 @@
 //!
 //! A [`Name`] keeps the bytes it came with: what a certificate carries is copied, never encoded anew.
 
+mod attribute;
 mod builder;
 mod compare;
 mod display;
@@ -9,17 +10,16 @@ mod display;
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::der::{DerError, DerLimits, Reader, Tag, Writer, check_as, is_printable};
+use crate::der::{DerError, DerLimits, Reader, Tag, Writer, check_as};
 use crate::encoding::{Encoding, Reading};
 use crate::oid::Oid;
 
+pub(crate) use attribute::NAME_ATTRIBUTES_MAX;
+pub use attribute::{Attribute, NameError};
 pub use builder::NameBuilder;
 
 /// Size of a name: subjects of devices have 50 to 200 bytes; what is larger is an attack or a mistake.
 pub(crate) const NAME_BYTES_MAX: usize = 1_024;
-
-/// Attributes in a name. X.520 defines fewer kinds than this that a person or a device could carry.
-pub(crate) const NAME_ATTRIBUTES_MAX: usize = 32;
 
 /// A name needs a SEQUENCE, and for each attribute at most a SET, a SEQUENCE, a type and a value.
 const NAME_LIMITS: DerLimits = DerLimits { bytes_max: NAME_BYTES_MAX, elements_max: 1 + 4 * NAME_ATTRIBUTES_MAX };
@@ -142,7 +142,7 @@ impl Name {
     /// stand there as [`folded`], the attributes of one relative name in the order of their texts. An index key, not a name to show.
     #[must_use]
     pub fn folded(&self) -> String {
-        display::folded(self)
+        display::folded(self.rdns())
     }
 
     /// What is inside of the SEQUENCE.
@@ -153,6 +153,18 @@ impl Name {
     /// The relative names; `parse` has checked that there is a SEQUENCE.
     fn rdns(&self) -> Reader<'_> {
         Reader::sequence(&self.der).unwrap_or(Reader::new(&[]))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        display::write_name(self.rdns(), f)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Name({self})")
     }
 }
 
@@ -177,86 +189,6 @@ fn read_relative_name(rdns: &mut Reader<'_>, count: &mut usize) -> Result<(), Na
     }
     Ok(())
 }
-
-/// One attribute of a name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Attribute<'a> {
-    /// Its type.
-    pub kind: Oid<'a>,
-    /// The ASN.1 type of its value.
-    pub tag: Tag,
-    /// The content octets of its value.
-    pub value: &'a [u8],
-}
-
-impl<'a> Attribute<'a> {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, DerError> {
-        let mut attribute = reader.nested(Tag::SEQUENCE)?;
-        let kind = attribute.oid()?;
-        let value = attribute.element()?;
-        attribute.finish()?;
-        Ok(Self { kind, tag: value.tag, value: value.contents })
-    }
-
-    fn encode_strictly(&self) -> Vec<u8> {
-        let is_other = self.tag == Tag::PRINTABLE_STRING && !self.value.iter().copied().all(is_printable);
-        let mut out = Writer::default();
-        out.sequence(|out| {
-            out.oid(self.kind);
-            // A value that holds elements, as none of X.520 does, stays as it came, and the lint of the issuer judges it.
-            out.element(if is_other { Tag::UTF8_STRING } else { self.tag }, self.value);
-        });
-        out.into_vec()
-    }
-
-    /// Control characters could end a line in a log or a string in C; no name needs one.
-    fn check(&self) -> Result<(), NameError> {
-        match self.text() {
-            Some(text) if text.chars().any(char::is_control) => Err(NameError::ControlCharacter),
-            _ => Ok(()),
-        }
-    }
-
-    /// The value, if its type is one whose octets are UTF-8.
-    #[must_use]
-    pub fn text(&self) -> Option<&'a str> {
-        match self.tag {
-            Tag::UTF8_STRING | Tag::PRINTABLE_STRING | Tag::IA5_STRING | Tag::NUMERIC_STRING | Tag::VISIBLE_STRING => {
-                std::str::from_utf8(self.value).ok()
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Why bytes or texts are no name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NameError {
-    /// Not strict DER, or not an RDNSequence.
-    Der(DerError),
-    /// A relative name without attributes.
-    EmptyRelativeName,
-    /// More attributes than a name may have.
-    TooManyAttributes,
-    /// A control character in a value.
-    ControlCharacter,
-    /// A text that the attribute's string type cannot hold, or an empty one.
-    Text,
-}
-
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Der(error) => error.fmt(f),
-            Self::EmptyRelativeName => f.write_str("an RDN without attributes (RFC 5280 §4.1.2.4)"),
-            Self::TooManyAttributes => write!(f, "more than {NAME_ATTRIBUTES_MAX} attributes"),
-            Self::ControlCharacter => f.write_str("control character in a value"),
-            Self::Text => f.write_str("a text does not fit the string type of its attribute"),
-        }
-    }
-}
-
-impl std::error::Error for NameError {}
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ impl<'a> Oid<'a> {
     /// An identifier from content octets that are well-formed: each arc minimal and whole (X.690 §8.19).
     #[must_use]
     pub fn from_contents(contents: &'a [u8]) -> Option<Self> {
-        crate::der::check_object_identifier(contents).ok().map(|()| Self(contents))
+        check_contents(contents).ok().map(|()| Self(contents))
     }
 
     /// The content octets.
@@ -249,6 +249,19 @@ pub(crate) fn curve_name(oid: Oid<'_>) -> &'static str {
 /// What a signature algorithm that is not accepted is called.
 pub(crate) fn signature_name(oid: Oid<'_>) -> &'static str {
     name_in(SIGNATURE_NAMES, oid)
+}
+
+/// Whether these are the contents of an OBJECT IDENTIFIER.
+pub(crate) fn check_contents(contents: &[u8]) -> Result<(), crate::der::DerError> {
+    let mut starts_arc = true;
+    for &byte in contents {
+        // X.690 §8.19.2: "the leading octet of the subidentifier shall not have the value 80".
+        if starts_arc && byte == 0x80 {
+            return Err(crate::der::DerError::ObjectIdentifier);
+        }
+        starts_arc = byte & 0x80 == 0;
+    }
+    if starts_arc && !contents.is_empty() { Ok(()) } else { Err(crate::der::DerError::ObjectIdentifier) }
 }
 
 impl fmt::Display for Oid<'_> {

@@ -1,6 +1,7 @@
 //! PEM (RFC 7468) for the shells: bytes of a file in, DER out, and back. The shells read and write the files.
 
 mod found;
+mod label;
 
 use std::fmt;
 
@@ -14,35 +15,7 @@ use crate::der::{DerError, Reader};
 use crate::private_key::{KeyError, PrivateKey};
 
 pub use found::{DerKind, Found};
-
-/// What a block of PEM holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Label {
-    /// A certificate (RFC 7468 §5)
-    Certificate,
-    /// A PKCS #10 request (RFC 7468 §7)
-    CertificateRequest,
-    /// A PKCS #8 private key, not encrypted (RFC 7468 §10)
-    PrivateKey,
-}
-
-impl Label {
-    const fn text(self) -> &'static str {
-        match self {
-            Self::Certificate => "CERTIFICATE",
-            Self::CertificateRequest => "CERTIFICATE REQUEST",
-            Self::PrivateKey => "PRIVATE KEY",
-        }
-    }
-
-    const fn article(self) -> &'static str {
-        match self {
-            Self::Certificate => "a certificate",
-            Self::CertificateRequest => "a certificate request",
-            Self::PrivateKey => "a private key",
-        }
-    }
-}
+pub use label::Label;
 
 /// One block of PEM. For keys there is [`encode_private_key`], which wipes the text.
 #[must_use]

@@ -4,12 +4,11 @@
 use std::fmt;
 
 use ring::rand::SecureRandom;
-use ring::signature::EcdsaKeyPair;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair};
 use zeroize::Zeroizing;
 
 use crate::algorithm::{AlgorithmError, Curve};
 use crate::der::{DerError, Reader, Tag};
-use crate::key::signing;
 use crate::oid;
 
 /// A private key as PKCS#8 DER, wiped when dropped.
@@ -175,6 +174,14 @@ fn is_point(given: &[u8], uncompressed: &[u8]) -> bool {
     let (x, y) = uncompressed[1..].split_at(uncompressed.len() / 2);
     let compressed = |tag: u8| tag == 2 | (y[y.len() - 1] & 1);
     given == uncompressed || given.split_first().is_some_and(|(&tag, rest)| compressed(tag) && rest == x)
+}
+
+/// How `ring` signs with a key on this curve.
+pub(crate) const fn signing(curve: Curve) -> &'static ring::signature::EcdsaSigningAlgorithm {
+    match curve {
+        Curve::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
+        Curve::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
+    }
 }
 
 /// Why a private key cannot be used.

@@ -1,21 +1,16 @@
 //! Whose fault it is that a path is refused: webpki says what is wrong, and not with which certificate.
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
-use super::judge::Demand;
+use super::demand::{Moment, Role};
+use super::error::{ChainError, ChainRefusal};
 use super::path::Path;
-use super::{Chain, ChainError, ChainRefusal, Role};
+use super::sent::Chain;
 use crate::certificate::{Certificate, ToBeSignedFields};
 use crate::encoding::Reading;
 use crate::extension::Extension;
 use crate::oid::{self, Oid};
-
-/// What a path was judged by.
-pub(super) struct Moment {
-    pub(super) at: UnixTime,
-    pub(super) demand: Demand,
-}
 
 /// Which certificate webpki's error is about: it does not say, so each is asked the same question.
 pub(super) fn blame(

@@ -8,17 +8,13 @@ use rustls_pki_types::{
 };
 use webpki::{EndEntityCert, KeyUsage};
 
-use super::blame::{Moment, blame};
+use super::anchors::Anchors;
+use super::blame::blame;
+use super::demand::{Demand, Moment, Role};
+use super::error::{ChainError, ChainRefusal};
 use super::path::Path;
-use super::{Anchors, Chain, ChainError, ChainRefusal, Role};
+use super::sent::Chain;
 use crate::certificate::Certificate;
-
-/// What a path is to be good for, and when.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Demand {
-    pub(super) role: Role,
-    pub(super) utc: UnixTime,
-}
 
 /// Whether the leaf can be one of this role at all, whatever is above it.
 pub(super) fn check_leaf(leaf: &Certificate, anchors: &Anchors) -> Result<(), ChainRefusal> {

@@ -6,7 +6,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{AnchorFlaw, path};
+use super::anchors::anchor_of;
+use super::error::AnchorFlaw;
+use super::sent::skimmed_subject;
 use crate::certificate::{Certificate, CertificateError};
 use crate::encoding::Encoding;
 use crate::name::Name;
@@ -66,7 +68,7 @@ impl Listed {
     /// # Errors
     /// [`NothingUsable`] if there is none.
     pub fn anchors<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, NothingUsable> {
-        Self::of(list, encoding, |certificate| super::anchor_of(certificate).map(drop))
+        Self::of(list, encoding, |certificate| anchor_of(certificate).map(drop))
     }
 
     /// Those that can be read of a chain of our own, leaf first. Whether they are the ones that a path needs is for the path to prove.
@@ -110,7 +112,7 @@ impl Listed {
                         (Some(certificate.subject().clone()), Unusable::NotStrict(error))
                     }
                     _ => {
-                        let subject = path::skimmed_subject(der).and_then(|subject| Name::parse(subject).ok());
+                        let subject = skimmed_subject(der).and_then(|subject| Name::parse(subject).ok());
                         (subject, Unusable::Unreadable(error))
                     }
                 },

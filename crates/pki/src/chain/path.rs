@@ -1,8 +1,9 @@
 //! The search for paths: from a leaf by names to anchors. It looks at names alone; what a path is worth is `judge`'s to say.
 
-use super::{Anchors, CHAIN_CERTIFICATES_MAX, Chain, ChainError, ChainRefusal, Culprit, Other};
+use super::anchors::Anchors;
+use super::error::{ChainError, ChainRefusal, Culprit};
+use super::sent::{CHAIN_CERTIFICATES_MAX, Chain, Other};
 use crate::certificate::Certificate;
-use crate::der::{Reader, Tag};
 use crate::name::Name;
 
 /// Paths that are tried for one chain. An honest one has one or two; anchors that share a name have one each.
@@ -148,16 +149,4 @@ fn no_path(chain: &Chain) -> ChainRefusal {
         None => format!("its issuer, {}, is neither trusted nor the subject of another certificate", last.issuer()),
     };
     ChainRefusal::of_certificate(ChainError::UnknownIssuer, index, last).with(words)
-}
-
-/// The subject of something that may be a certificate, in DER, as far as its outline can be followed.
-pub(super) fn skimmed_subject(der: &[u8]) -> Option<&[u8]> {
-    let mut certificate = Reader::sequence(der).ok()?;
-    let mut tbs = certificate.nested(Tag::SEQUENCE).ok()?;
-    tbs.optional(Tag::context_constructed(0)).ok()?;
-    tbs.expect(Tag::INTEGER).ok()?;
-    for _ in ["signature", "issuer", "validity"] {
-        tbs.expect_element(Tag::SEQUENCE).ok()?;
-    }
-    Some(tbs.expect_element(Tag::SEQUENCE).ok()?.whole)
 }

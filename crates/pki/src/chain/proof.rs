@@ -6,13 +6,33 @@ use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
 
-use super::judge::{self, Demand};
+use super::anchors::Anchors;
+use super::demand::{Demand, Role};
+use super::error::{ChainError, ChainRefusal};
+use super::judge;
 use super::path::{self, Path};
-use super::{Anchors, CHAIN_CERTIFICATES_MAX, Chain, ChainError, ChainRefusal, Role, SIGNATURES_MAX, Verified};
+use super::sent::{CHAIN_CERTIFICATES_MAX, Chain};
 use crate::algorithm::{PublicKey, SignatureAlgorithm};
 use crate::certificate::Certificate;
 use crate::encoding::Deviations;
 use crate::key::Signature;
+
+/// Signatures verified for one chain: each of the seven levels twice, and two to spare for anchors that share a name. A peer that
+/// proved no more than its address cannot make us work longer; webpki alone would go to 100.
+pub const SIGNATURES_MAX: usize = 16;
+
+const _: () = assert!(SIGNATURES_MAX >= 2 * (CHAIN_CERTIFICATES_MAX - 1));
+
+/// A chain that leads to an anchor.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// The peer's own certificate.
+    pub leaf: Arc<Certificate>,
+    /// The anchor that matched: an index into [`Anchors::certificates`].
+    pub anchor: usize,
+    /// What of DER the certificates of its path do without, the anchor's aside.
+    pub deviations: Deviations,
+}
 
 /// A chain that is in order but for its signatures, which nobody has verified. Whoever sent it may have found its certificates anywhere.
 ///

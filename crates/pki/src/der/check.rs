@@ -3,6 +3,7 @@
 use super::reader::read_header;
 use super::{DerError, Tag};
 use crate::encoding::{Deviation, Reading};
+use crate::oid;
 use crate::time;
 
 /// The deepest nesting. A certificate needs 5 levels, a request with extensions 7, certs-only CMS 9 (an extension's value is an OCTET
@@ -162,7 +163,7 @@ fn check_primitive(tag: Tag, contents: &[u8], reading: &mut Reading) -> Result<(
         Tag::OCTET_STRING => Ok(()),
         Tag::NULL if contents.is_empty() => Ok(()),
         Tag::NULL => Err(DerError::Null),
-        Tag::OID => check_object_identifier(contents),
+        Tag::OID => oid::check_contents(contents),
         Tag::UTF8_STRING => text(std::str::from_utf8(contents).is_ok()),
         Tag::NUMERIC_STRING => alphabet(|c| c.is_ascii_digit() || c == b' '),
         Tag::PRINTABLE_STRING => match alphabet(is_printable) {
@@ -199,18 +200,6 @@ fn check_bit_string(contents: &[u8]) -> Result<(), DerError> {
         [unused @ 0..=7, .., last] if last & ((1u8 << unused) - 1) == 0 => Ok(()),
         _ => Err(DerError::BitString),
     }
-}
-
-pub(crate) fn check_object_identifier(contents: &[u8]) -> Result<(), DerError> {
-    let mut starts_arc = true;
-    for &byte in contents {
-        // X.690 §8.19.2: "the leading octet of the subidentifier shall not have the value 80".
-        if starts_arc && byte == 0x80 {
-            return Err(DerError::ObjectIdentifier);
-        }
-        starts_arc = byte & 0x80 == 0;
-    }
-    if starts_arc && !contents.is_empty() { Ok(()) } else { Err(DerError::ObjectIdentifier) }
 }
 
 /// The alphabet of PrintableString (X.680 §41.4).

@@ -146,6 +146,12 @@ pub(crate) fn element_len(contents: usize) -> usize {
     1 + Length::of(contents).octets().len() + contents
 }
 
+/// The octets of a length in its minimal form.
+pub(crate) fn length_octets(length: usize) -> impl Iterator<Item = u8> {
+    let length = Length::of(length);
+    (0..length.octets().len()).map(move |index| length.octets()[index])
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::template::{Asked, Constant, Template};
+use super::asked::{Asked, Constant, Fixed};
 use crate::certificate::{Certificate, CertificateError, ToBeSignedFields};
 use crate::der::{CERTIFICATE_LIMITS, check_within};
 use crate::encoding::Reading;
@@ -56,10 +56,10 @@ impl fmt::Display for LintFlaw {
 }
 
 /// Checks that `der` says exactly what was asked for under this template.
-pub(super) fn check(template: &Template, asked: &Asked<'_>, der: &[u8]) -> Result<(), LintFlaw> {
+pub(super) fn check(fixed: &Fixed<'_>, asked: &Asked<'_>, der: &[u8]) -> Result<(), LintFlaw> {
     check_within(der, CERTIFICATE_LIMITS).at(Field::Whole).map_err(LintFlaw::Certificate)?;
     let tbs = ToBeSignedFields::read(der).map_err(LintFlaw::Certificate)?;
-    let issuer = template.issuer();
+    let issuer = fixed.issuer;
     let fields = [
         (LintFlaw::Serial, tbs.serial == asked.serial.as_bytes()),
         (LintFlaw::Algorithm, tbs.algorithm == issuer.algorithm().identifier()),
@@ -71,9 +71,9 @@ pub(super) fn check(template: &Template, asked: &Asked<'_>, der: &[u8]) -> Resul
     if let Some(&(fault, _)) = fields.iter().find(|(_, same)| !same) {
         return Err(fault);
     }
-    check_values(template, asked, tbs.extensions)?;
+    check_values(fixed, asked, tbs.extensions)?;
     check_meaning(
-        template,
+        fixed,
         asked,
         Extensions::read(tbs.extensions, &mut Reading::default())
             .map_err(|error| LintFlaw::Certificate(Located::into(error)))?,
@@ -81,8 +81,8 @@ pub(super) fn check(template: &Template, asked: &Asked<'_>, der: &[u8]) -> Resul
 }
 
 /// Each extension is one that was asked for, with its value and criticality, and none is missing.
-fn check_values(template: &Template, asked: &Asked<'_>, mut list: crate::der::Reader<'_>) -> Result<(), LintFlaw> {
-    let mut missing = template.constants.len() + 1 + usize::from(!asked.san.is_empty());
+fn check_values(fixed: &Fixed<'_>, asked: &Asked<'_>, mut list: crate::der::Reader<'_>) -> Result<(), LintFlaw> {
+    let mut missing = fixed.constants.len() + 1 + usize::from(!asked.san.is_empty());
     while !list.is_empty() {
         let extension =
             Extension::read(&mut list, &mut Reading::default()).at(Field::Extensions).map_err(LintFlaw::Certificate)?;
@@ -91,7 +91,7 @@ fn check_values(template: &Template, asked: &Asked<'_>, mut list: crate::der::Re
             oid::SUBJECT_ALT_NAME => {
                 extension.critical == asked.subject.is_empty() && extension.value == asked.san.der()
             }
-            id => template.constants.iter().any(|constant| {
+            id => fixed.constants.iter().any(|constant| {
                 constant.id == id && constant.critical == extension.critical && constant.value == extension.value
             }),
         };
@@ -100,8 +100,8 @@ fn check_values(template: &Template, asked: &Asked<'_>, mut list: crate::der::Re
     if missing == 0 { Ok(()) } else { Err(LintFlaw::Extension) }
 }
 
-/// Whether the extensions of `certificate` are those that `template` writes, but for URLs and the issuer's key identifier.
-pub(super) fn has_extensions_of(template: &Template, certificate: &Certificate) -> bool {
+/// Whether the extensions of `certificate` are those that a template with these constants writes, but for URLs and the issuer's key identifier.
+pub(super) fn has_extensions_of(constants: &[Constant], certificate: &Certificate) -> bool {
     let Ok(tbs) = ToBeSignedFields::read(certificate.to_be_signed()) else { return false };
     let key_id = certificate.public_key().key_identifier();
     let mut list = tbs.extensions;
@@ -118,7 +118,7 @@ pub(super) fn has_extensions_of(template: &Template, certificate: &Certificate) 
                 let same = |constant: &Constant| {
                     constant.id == id && constant.critical == extension.critical && constant.value == extension.value
                 };
-                (template.constants.iter().any(same), true)
+                (constants.iter().any(same), true)
             }
         };
         if !fine {
@@ -127,7 +127,7 @@ pub(super) fn has_extensions_of(template: &Template, certificate: &Certificate) 
         found += usize::from(required);
     }
     // The subjectKeyIdentifier is not one of the constants.
-    found == 1 + template.constants.iter().filter(|constant| !is_url(constant.id)).count()
+    found == 1 + constants.iter().filter(|constant| !is_url(constant.id)).count()
 }
 
 fn is_url(id: Oid<'_>) -> bool {
@@ -135,15 +135,15 @@ fn is_url(id: Oid<'_>) -> bool {
 }
 
 /// What the extensions mean, read by the parser that reads certificates from the network.
-fn check_meaning(template: &Template, asked: &Asked<'_>, read: Extensions) -> Result<(), LintFlaw> {
+fn check_meaning(fixed: &Fixed<'_>, asked: &Asked<'_>, read: Extensions) -> Result<(), LintFlaw> {
     let is_ca = read.basic_constraints.is_some_and(|constraints| constraints.is_ca || constraints.path_len.is_some());
     let purposes = read.extended_key_usage.unwrap_or_default();
     let meant = !is_ca
         && read.key_usage.is_some_and(|usage| usage.is_only_digital_signature())
-        && purposes.client_auth == template.client_auth
+        && purposes.client_auth == fixed.client_auth
         && ExtendedKeyUsage { client_auth: false, ..purposes } == ExtendedKeyUsage::default()
         && read.subject_key_id.as_deref() == Some(&asked.key_id[..])
-        && read.authority_key_id.as_deref() == template.issuer().certificate().subject_key_id();
+        && read.authority_key_id.as_deref() == fixed.issuer.certificate().subject_key_id();
     let names: GeneralNames = read.san;
     match (meant, names == *asked.san) {
         (true, true) => Ok(()),

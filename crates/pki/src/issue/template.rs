@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::asked::{Asked, Constant, Fixed};
 use super::{IssueError, IssuerCertificate, Serial, ToBeSigned, lint};
 use crate::algorithm::PublicKey;
 use crate::certificate::Certificate;
@@ -110,7 +111,7 @@ impl Template {
         let asked = Asked { subject, san, spki, key_id: key.key_identifier(), serial, validity };
         asked.check(&self.issuer)?;
         let der = self.encode(&asked);
-        lint::check(self, &asked, &der).map_err(IssueError::Lint)?;
+        lint::check(&self.fixed(), &asked, &der).map_err(IssueError::Lint)?;
         Ok(ToBeSigned { der, issuer: Arc::clone(&self.issuer) })
     }
 
@@ -119,7 +120,11 @@ impl Template {
     /// the configuration and the issuer's own certificate may have changed since. The signature is not looked at, nor the names.
     #[must_use]
     pub fn could_have_made(&self, certificate: &Certificate) -> bool {
-        Serial::from_bytes(certificate.serial()).is_ok() && lint::has_extensions_of(self, certificate)
+        Serial::from_bytes(certificate.serial()).is_ok() && lint::has_extensions_of(&self.constants, certificate)
+    }
+
+    pub(super) fn fixed(&self) -> Fixed<'_> {
+        Fixed { issuer: &self.issuer, constants: &self.constants, client_auth: self.client_auth }
     }
 
     fn encode(&self, asked: &Asked<'_>) -> Vec<u8> {
@@ -160,26 +165,6 @@ impl Template {
     }
 }
 
-/// An extension that is the same in all certificates of a template.
-#[derive(Debug)]
-pub(super) struct Constant {
-    pub(super) id: Oid<'static>,
-    pub(super) critical: bool,
-    pub(super) value: Vec<u8>,
-}
-
-impl Constant {
-    fn write(&self, out: &mut Writer) {
-        out.sequence(|out| {
-            out.oid(self.id);
-            if self.critical {
-                out.true_value();
-            }
-            out.element(Tag::OCTET_STRING, &self.value);
-        });
-    }
-}
-
 fn constants(issuer: &IssuerCertificate, spec: &TemplateSpec) -> Vec<Constant> {
     let mut out = Vec::new();
     let mut add = |id, critical, value| out.push(Constant { id, critical, value });
@@ -200,30 +185,6 @@ fn constants(issuer: &IssuerCertificate, spec: &TemplateSpec) -> Vec<Constant> {
         add(oid::AUTHORITY_INFO_ACCESS, false, value);
     }
     out
-}
-
-/// What one certificate is to say.
-pub(super) struct Asked<'a> {
-    pub(super) subject: &'a Name,
-    pub(super) san: &'a GeneralNames,
-    pub(super) spki: &'a [u8],
-    pub(super) key_id: [u8; 20],
-    pub(super) serial: &'a Serial,
-    pub(super) validity: Validity,
-}
-
-impl Asked<'_> {
-    fn check(&self, issuer: &IssuerCertificate) -> Result<(), IssueError> {
-        if self.subject.is_empty() && self.san.is_empty() {
-            return Err(IssueError::NoSubject);
-        }
-        self.san.iter().try_for_each(|name| name.check()).map_err(IssueError::AlternativeNames)?;
-        let bounds = issuer.certificate().validity();
-        let within = bounds.not_before <= self.validity.not_before
-            && self.validity.not_before <= self.validity.not_after
-            && self.validity.not_after <= bounds.not_after;
-        if within { Ok(()) } else { Err(IssueError::OutsideIssuer) }
-    }
 }
 
 /// The subjectAltName extension of one certificate; without names there is none.

@@ -9,12 +9,12 @@
 //! would make more names equal; without them two spellings of one non-ASCII name may count as different, and the device is
 //! refused with the reason, which is the safe side.
 
-use super::Attribute;
+use super::attribute::Attribute;
 use crate::der::{Reader, Tag};
 use crate::oid;
 
 /// Attributes that one relative name can have: the bits of the mask below.
-const _: () = assert!(super::NAME_ATTRIBUTES_MAX <= 32);
+const _: () = assert!(super::attribute::NAME_ATTRIBUTES_MAX <= 32);
 
 pub(super) fn names_match(mut left: Reader<'_>, mut right: Reader<'_>) -> bool {
     while !left.is_empty() {

@@ -2,46 +2,38 @@
 
 use std::fmt::{self, Write};
 
-use super::{Attribute, Name, compare};
+use super::attribute::{Attribute, NAME_ATTRIBUTES_MAX};
+use super::compare;
 use crate::der::{Reader, Tag};
 use crate::oid;
 use crate::shown::shows;
 
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rdns = self.rdns();
-        let mut sets = [Reader::new(&[]); super::NAME_ATTRIBUTES_MAX];
-        let mut count = 0;
-        while let Ok(set) = rdns.nested(Tag::SET) {
-            sets[count] = set; // a relative name has an attribute, and there are at most so many of these
-            count += 1;
-        }
-        // RFC 4514 §2.1: "starting with the last element of the sequence and moving backwards toward the first".
-        for (index, set) in sets[..count].iter_mut().rev().enumerate() {
-            if index > 0 {
-                f.write_char(',')?;
-            }
-            let mut first = true;
-            while let Ok(attribute) = Attribute::read(set) {
-                if !std::mem::take(&mut first) {
-                    f.write_char('+')?;
-                }
-                write_attribute(f, attribute)?;
-            }
-        }
-        Ok(())
+/// A name, given as its RDNSequence.
+pub(super) fn write_name(mut rdns: Reader<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut sets = [Reader::new(&[]); NAME_ATTRIBUTES_MAX];
+    let mut count = 0;
+    while let Ok(set) = rdns.nested(Tag::SET) {
+        sets[count] = set; // a relative name has an attribute, and there are at most so many of these
+        count += 1;
     }
+    // RFC 4514 §2.1: "starting with the last element of the sequence and moving backwards toward the first".
+    for (index, set) in sets[..count].iter_mut().rev().enumerate() {
+        if index > 0 {
+            f.write_char(',')?;
+        }
+        let mut first = true;
+        while let Ok(attribute) = Attribute::read(set) {
+            if !std::mem::take(&mut first) {
+                f.write_char('+')?;
+            }
+            write_attribute(f, attribute)?;
+        }
+    }
+    Ok(())
 }
 
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Name({self})")
-    }
-}
-
-/// [`Name::folded`].
-pub(super) fn folded(name: &Name) -> String {
-    let mut rdns = name.rdns();
+/// [`super::Name::folded`], of an RDNSequence.
+pub(super) fn folded(mut rdns: Reader<'_>) -> String {
     let mut relative_names = Vec::new();
     while let Ok(mut set) = rdns.nested(Tag::SET) {
         let mut attributes = Vec::new();
@@ -65,7 +57,7 @@ fn write_folded(out: &mut String, attribute: Attribute<'_>) -> fmt::Result {
         Some(name) => write!(out, "{name}=")?,
         None => write!(out, "{}=", attribute.kind)?,
     }
-    write_escaped(out, &super::folded(text))
+    write_escaped(out, &compare::prepared(text).collect::<String>())
 }
 
 fn write_attribute(f: &mut impl Write, attribute: Attribute<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::Label;
+use super::label::Label;
 use crate::der::{DerError, Reader, Tag};
 
 /// What a file holds instead.

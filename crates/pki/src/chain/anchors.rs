@@ -1,0 +1,83 @@
+//! Anchors: the certificates at which trust begins.
+
+use std::sync::Arc;
+
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+
+use super::error::{AnchorError, AnchorFlaw, ChainError};
+use crate::certificate::Certificate;
+use crate::encoding::Encoding;
+
+/// Certificates that are trusted to issue: the manufacturers of a profile, the roots of a client.
+#[derive(Clone, Debug)]
+pub struct Anchors {
+    certificates: Vec<Arc<Certificate>>,
+    /// In the same order as `certificates`.
+    pub(super) trust: Vec<TrustAnchor<'static>>,
+    /// In the same order: whether leaves below it may be past their notAfter.
+    pub(super) expired_below: Vec<bool>,
+    /// In the same order: whether no path leads past it.
+    pub(super) last: Vec<bool>,
+    /// How the certificates below them are read.
+    pub(super) encoding: Encoding,
+}
+
+impl Anchors {
+    /// Anchors from the certificates of authorities, root or not: trust begins at each of them (RFC 5280 §6.1.1 (d)).
+    ///
+    /// # Errors
+    /// [`AnchorError`] for the first certificate that cannot be an anchor. A list that somebody else put together is sorted first:
+    /// [`super::Listed::anchors`].
+    pub fn new(certificates: Vec<Arc<Certificate>>) -> Result<Self, AnchorError> {
+        let trust = certificates
+            .iter()
+            .enumerate()
+            .map(|(index, certificate)| anchor_of(certificate).map_err(|fault| AnchorError { index, fault }))
+            .collect::<Result<_, _>>()?;
+        let none = vec![false; certificates.len()];
+        Ok(Self { certificates, trust, expired_below: none.clone(), last: none, encoding: Encoding::Strict })
+    }
+
+    /// Lets leaves below some anchors pass although they are past their notAfter: IDevIDs that outlived their date in a warehouse. Such
+    /// a leaf is judged at its own notAfter, everything above it now.
+    #[must_use]
+    pub fn accepting_expired_below(mut self, accepts: impl Fn(&Certificate) -> bool) -> Self {
+        self.expired_below = self.certificates.iter().map(|anchor| accepts(anchor)).collect();
+        self
+    }
+
+    /// Lets no path lead past some anchors: a certificate of such an authority that a peer sends does not lead on to an anchor above it, which
+    /// may stand for another origin with other rules. Past any other anchor a path may go on, for the peer may have a later certificate of
+    /// it than we, with wider constraints.
+    #[must_use]
+    pub fn ending_at(mut self, is_last: impl Fn(&Certificate) -> bool) -> Self {
+        self.last = self.certificates.iter().map(|anchor| is_last(anchor)).collect();
+        self
+    }
+
+    /// Reads the certificates below these anchors in this way. A verifier that serves several profiles reads as leniently as one of them
+    /// does; the others look at [`super::Verified::deviations`].
+    #[must_use]
+    pub fn reading(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
+    }
+
+    /// The certificates, in the order in which they were given.
+    #[must_use]
+    pub fn certificates(&self) -> &[Arc<Certificate>] {
+        &self.certificates
+    }
+}
+
+/// The certificate as an anchor, as webpki wants it.
+pub(super) fn anchor_of(certificate: &Certificate) -> Result<TrustAnchor<'static>, AnchorFlaw> {
+    if !certificate.is_ca() {
+        return Err(AnchorFlaw::NotAnAuthority);
+    }
+    if certificate.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
+        return Err(AnchorFlaw::KeyUsage);
+    }
+    let der = CertificateDer::from(certificate.der());
+    let anchor = webpki::anchor_from_trusted_cert(&der);
+    anchor.map(|anchor| anchor.to_owned()).map_err(|error| AnchorFlaw::Invalid(ChainError::from_webpki(&error)))
+}

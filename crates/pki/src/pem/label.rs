@@ -1,0 +1,30 @@
+//! The kinds of PEM blocks that are read and written here.
+
+/// What a block of PEM holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Label {
+    /// A certificate (RFC 7468 §5)
+    Certificate,
+    /// A PKCS #10 request (RFC 7468 §7)
+    CertificateRequest,
+    /// A PKCS #8 private key, not encrypted (RFC 7468 §10)
+    PrivateKey,
+}
+
+impl Label {
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Certificate => "CERTIFICATE",
+            Self::CertificateRequest => "CERTIFICATE REQUEST",
+            Self::PrivateKey => "PRIVATE KEY",
+        }
+    }
+
+    pub(super) const fn article(self) -> &'static str {
+        match self {
+            Self::Certificate => "a certificate",
+            Self::CertificateRequest => "a certificate request",
+            Self::PrivateKey => "a private key",
+        }
+    }
+}
