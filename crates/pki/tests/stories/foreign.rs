@@ -83,7 +83,7 @@ fn e62_serial_numbers_of_others_are_negative_zero_or_long() {
         let error = Certificate::parse_as(&leaf, Encoding::AsIssued).unwrap_err();
         assert_eq!((error.field, error.flaw), (Field::SerialNumber, CertificateFlaw::Der(flaw)));
     }
-    assert_eq!(refusal(foreign!("padded-serial.pem")), "serialNumber: INTEGER not minimal (X.690 §8.3.2)");
+    assert_eq!(refusal(foreign!("padded-serial.pem")), "serialNumber: INTEGER is not minimal (X.690 §8.3.2)");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn e71_requests_under_the_older_label_and_files_in_der_are_read() {
         ("PUBLIC KEY", 1, ""),
     ] {
         let said = &found(label)[at];
-        assert!(said.starts_with(&format!("there is a PEM block `{label}`, and none `")), "{said}");
+        assert!(said.starts_with(&format!("there is a PEM block `{label}`, but no `")), "{said}");
         assert_eq!(said.contains("openssl") || said.contains("ssh-keygen"), !command.is_empty(), "{said}");
         assert!(said.contains(command), "{said}");
     }
@@ -365,7 +365,7 @@ fn e71_der_of_another_kind_is_named() {
             if kind == wanted {
                 assert_eq!(error, None, "{kind}");
             } else {
-                assert!(error.unwrap().to_string().starts_with(&format!("the file is the DER of {kind}, and not of ")));
+                assert!(error.unwrap().to_string().starts_with(&format!("the file is the DER of {kind}, not of ")));
             }
         }
     }

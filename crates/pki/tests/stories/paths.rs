@@ -161,7 +161,7 @@ fn d100_d101_a_certificate_that_the_path_needs_and_that_cannot_be_read_is_named(
     let root_der = root.certificate.der();
     assert_eq!(
         words(&all, &[&leaf, root_der, &odd]),
-        "certificate 2 of the chain (CN=Issuing): serialNumber: INTEGER not minimal (X.690 §8.3.2)"
+        "certificate 2 of the chain (CN=Issuing): serialNumber: INTEGER is not minimal (X.690 §8.3.2)"
     );
     // Nothing is there that could be the issuer.
     let said = words(&all, &[&leaf, root_der]);
