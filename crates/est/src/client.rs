@@ -24,6 +24,7 @@ mod event;
 mod failure;
 mod operation;
 mod persistence;
+mod state;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use crate::room;
 use crate::verify::ServerVerifier;
 use answer::Expected;
 use persistence::{Effort, IDLE_MAX, Next, Remedy};
+use state::{Asking, Pursuit, State, Task};
 
 pub use answer::{Answer, CaCertificates};
 pub use config::{ClientConfig, DtlsConfig};
@@ -60,34 +62,10 @@ pub struct Client {
     random: Arc<dyn Random>,
     ids: MessageIds,
     accept: Option<Packing>,
-    phase: Phase,
-    /// The last request, kept to acknowledge repetitions of a separate response.
-    exchange: Option<Box<Exchange>>,
-    /// What is persisted in, if there is something.
-    task: Option<Box<Task>>,
+    state: State,
     /// When the server was heard last.
     heard: Instant,
     events: VecDeque<ClientEvent>,
-}
-
-/// Where the client stands.
-enum Phase {
-    Connecting,
-    Connected,
-    Asking(Expected),
-    /// A try failed, and the next one has its time.
-    Resting(Next),
-    /// The association ended while nothing was asked, and the next request begins another one.
-    Dormant,
-    Over,
-}
-
-/// What a client persists in.
-struct Task {
-    /// `None`: only the association is wanted.
-    operation: Option<Operation>,
-    accept: Option<Packing>,
-    effort: Effort,
 }
 
 impl Client {
@@ -108,8 +86,7 @@ impl Client {
     ) -> Client {
         let mut start = [0; 2];
         random.fill(&mut start);
-        let effort = config.persistence.map(|policy| Effort::new(&policy, now.mono));
-        let task = effort.map(|effort| Box::new(Task { operation: None, accept: None, effort }));
+        let task = config.persistence.map(|policy| Task::Associate(Box::new(Effort::new(policy, now.mono))));
         Client {
             dtls: dtls::Client::with_observer(Arc::clone(&dtls), Arc::clone(&random), now, observer.clone()),
             accept: config.accept,
@@ -118,9 +95,7 @@ impl Client {
             observer,
             random,
             ids: MessageIds::new(u16::from_be_bytes(start)),
-            phase: Phase::Connecting,
-            exchange: None,
-            task,
+            state: State::Connecting(task),
             heard: now.mono,
             events: VecDeque::new(),
         }
@@ -136,23 +111,25 @@ impl Client {
     /// # Errors
     /// [`StartFault`]: one at a time, and only over an association; with a [`Persistence`], one that there has been.
     pub fn start(&mut self, now: Now, operation: Operation) -> Result<(), StartFault> {
-        match self.phase {
-            Phase::Connected | Phase::Dormant => {}
-            Phase::Asking(_) | Phase::Resting(_) => return Err(StartFault::Busy),
-            Phase::Connecting | Phase::Over => return Err(StartFault::NotConnected),
-        }
-        let expected = Expected::of(&operation, self.accept)?;
-        let Some(policy) = &self.config.persistence else {
-            self.ask(now, operation, self.accept, expected);
+        let dormant = match self.state {
+            State::Connected(_) => false,
+            State::Dormant => true,
+            State::Asking(_) | State::Waiting { .. } | State::Resting { .. } => return Err(StartFault::Busy),
+            State::Connecting(_) | State::Over => return Err(StartFault::NotConnected),
+        };
+        let accept = self.accept;
+        let expected = Expected::of(&operation, accept)?;
+        let Some(policy) = self.config.persistence else {
+            self.ask(now, operation, accept, expected, None);
             return Ok(());
         };
         let effort = Effort::new(policy, now.mono);
-        self.task = Some(Box::new(Task { operation: Some(operation.clone()), accept: self.accept, effort }));
-        let stale = now.mono.saturating_duration_since(self.heard) > IDLE_MAX;
-        if stale || matches!(self.phase, Phase::Dormant) {
-            self.rest(now, Next { at: now.mono, remedy: Remedy::Handshake });
+        let pursuit = Box::new(Pursuit { operation: operation.clone(), accept, expected, effort });
+        if dormant || now.mono.saturating_duration_since(self.heard) > IDLE_MAX {
+            self.drop_association(now);
+            self.state = State::Resting { at: now.mono, task: Task::Request(pursuit) };
         } else {
-            self.ask(now, operation, self.accept, expected);
+            self.ask(now, operation, accept, expected, Some(pursuit));
         }
         Ok(())
     }
@@ -165,18 +142,17 @@ impl Client {
 
     /// Serves every deadline that has passed.
     pub fn handle_timeout(&mut self, now: Now) {
-        if self.task.as_ref().is_some_and(|task| task.effort.deadline <= now.mono) {
+        if self.state.deadline().is_some_and(|deadline| deadline <= now.mono) {
             return self.give_up(now);
         }
-        if let Phase::Resting(next) = self.phase
-            && next.at <= now.mono
-        {
-            return self.try_again(now, next.remedy);
+        if self.state.next_try().is_some_and(|at| at <= now.mono) {
+            return self.try_again(now);
         }
         self.dtls.handle_timeout(now);
         self.drain_events(now, &[]);
-        let due = self.exchange.as_ref().and_then(|exchange| exchange.poll_timeout()).is_some_and(|at| at <= now.mono);
-        if due && let Some(exchange) = &mut self.exchange {
+        if let Some(exchange) = self.state.exchange_mut()
+            && exchange.poll_timeout().is_some_and(|at| at <= now.mono)
+        {
             let progress = exchange.handle_timeout(now.mono, &mut self.ids);
             self.progress(now, progress);
         }
@@ -185,10 +161,9 @@ impl Client {
     /// When [`Client::handle_timeout`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let exchange = self.exchange.as_ref().and_then(|exchange| exchange.poll_timeout());
-        let deadline = self.task.as_ref().map(|task| task.effort.deadline);
-        let rest = if let Phase::Resting(next) = self.phase { Some(next.at) } else { None };
-        [self.dtls.poll_timeout(), exchange, deadline, rest].into_iter().flatten().min()
+        let exchange = self.state.exchange().and_then(Exchange::poll_timeout);
+        let own = [self.state.deadline(), self.state.next_try()];
+        [self.dtls.poll_timeout(), exchange].into_iter().chain(own).flatten().min()
     }
 
     /// The next datagram to send.
@@ -204,15 +179,13 @@ impl Client {
     /// Ends the association with close_notify.
     pub fn close(&mut self, now: Now) {
         self.dtls.close(now);
-        self.exchange = None;
-        self.task = None;
-        self.phase = Phase::Over;
+        self.state = State::Over;
     }
 
     /// Whether nothing can be asked any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Over)
+        matches!(self.state, State::Over)
     }
 
     /// What was negotiated, once connected.
@@ -233,15 +206,22 @@ impl Client {
         self.dtls.set_observer(observer);
     }
 
-    fn ask(&mut self, now: Now, operation: Operation, accept: Option<Packing>, expected: Expected) {
+    fn ask(
+        &mut self,
+        now: Now,
+        operation: Operation,
+        accept: Option<Packing>,
+        expected: Expected,
+        pursuit: Option<Box<Pursuit>>,
+    ) {
         let spec = self.request(operation, accept);
         let mut seed = [0; TOKEN_BYTES + 4];
         self.random.fill(&mut seed);
         let (token, jitter) = seed.split_at(TOKEN_BYTES);
         let token = Token::new(token).unwrap_or(Token::EMPTY);
         let jitter = jitter.iter().fold(0, |sum, &byte| sum << 8 | u32::from(byte));
-        self.exchange = Some(Box::new(Exchange::new(now.mono, spec, &mut self.ids, token, jitter)));
-        self.phase = Phase::Asking(expected);
+        let exchange = Box::new(Exchange::new(now.mono, spec, &mut self.ids, token, jitter));
+        self.state = State::Asking(Asking { exchange, expected, pursuit });
         self.pump(now);
     }
 
@@ -305,29 +285,27 @@ impl Client {
 
     fn connected(&mut self, now: Now, server: Arc<Certificate>, facts: SessionFacts, identity: IdentityUse) {
         self.heard = now.mono;
-        self.phase = Phase::Connected;
-        if self.task.as_ref().is_some_and(|task| task.operation.is_some()) {
-            self.events.push_back(ClientEvent::Reconnected { server, facts });
-            self.ask_again(now);
-        } else {
-            self.task = None;
-            self.events.push_back(ClientEvent::Connected { server, facts, identity });
+        match self.take(State::Connected(None)) {
+            State::Connecting(Some(Task::Request(pursuit))) => {
+                self.events.push_back(ClientEvent::Reconnected { server, facts });
+                self.ask_again(now, pursuit);
+            }
+            _ => self.events.push_back(ClientEvent::Connected { server, facts, identity }),
         }
     }
 
     /// The association has ended, by the server's word or by what its records say.
     fn closed(&mut self, now: Now, why: dtls::Closed) {
-        match &mut self.phase {
-            Phase::Asking(_) => self.ended(now, Failure::Closed(why)),
-            Phase::Resting(next) => {
-                next.remedy = Remedy::Handshake;
-                self.exchange = None;
+        match self.take(State::Over) {
+            state @ (State::Asking(_) | State::Connecting(Some(_))) => {
+                self.state = state;
+                self.ended(now, Failure::Closed(why));
             }
+            State::Waiting { at, pursuit, .. } => self.state = State::Resting { at, task: Task::Request(pursuit) },
             // What `close` ended is over already, and nobody waits to hear it again.
-            Phase::Over | Phase::Dormant => {}
-            Phase::Connecting | Phase::Connected => {
-                self.exchange = None;
-                self.phase = if self.config.persistence.is_some() { Phase::Dormant } else { Phase::Over };
+            state @ (State::Resting { .. } | State::Dormant | State::Over) => self.state = state,
+            State::Connecting(None) | State::Connected(_) => {
+                self.state = if self.config.persistence.is_some() { State::Dormant } else { State::Over };
                 self.events.push_back(ClientEvent::Closed(why));
             }
         }
@@ -335,93 +313,99 @@ impl Client {
 
     /// A try failed, and the association with it.
     fn ended(&mut self, now: Now, failure: Failure) {
-        if !self.is_over() {
-            self.phase = Phase::Over;
-            self.exchange = None;
-            self.failed(now, failure);
-        }
+        let task = match self.take(State::Over) {
+            State::Over => return,
+            State::Connecting(task) => task,
+            State::Asking(Asking { pursuit, .. }) => pursuit.map(Task::Request),
+            State::Waiting { pursuit, .. } => Some(Task::Request(pursuit)),
+            State::Resting { task, .. } => Some(task),
+            State::Connected(_) | State::Dormant => None,
+        };
+        self.failed(now, failure, task);
     }
 
     /// A try failed: another one follows, or that was the last.
-    fn failed(&mut self, now: Now, failure: Failure) {
+    fn failed(&mut self, now: Now, failure: Failure, task: Option<Task>) {
         if let Some(observer) = &self.observer {
             let (reason, words) = (failure.reason().map_or("closed", crate::Reason::code), failure.to_string());
             observer.observe(now, None, &dtls::TraceEvent::Failed { reason, detail: Some(&words) });
         }
-        let next = match (&self.config.persistence, &mut self.task) {
-            (Some(policy), Some(task)) => task.effort.after(&failure, policy, now.mono, self.random.as_ref()),
-            _ => None,
-        };
+        let next = task.and_then(|mut task| {
+            let next = task.effort_mut().after(&failure, now.mono, self.random.as_ref())?;
+            Some((next, task))
+        });
         match next {
-            Some(next) => {
+            Some((next, task)) => {
                 self.events.push_back(ClientEvent::Again { after: failure, at: next.at });
-                self.rest(now, next);
+                self.put_off(now, next, task);
             }
-            None => {
-                self.task = None;
-                self.events.push_back(ClientEvent::Failed(failure));
-            }
+            None => self.events.push_back(ClientEvent::Failed(failure)),
         }
     }
 
     /// Waits for the next try. An association that is of no use any more is closed, for the case that the server still
     /// has it; its close_notify leaves before the next ClientHello.
-    fn rest(&mut self, now: Now, next: Next) {
-        if next.remedy == Remedy::Handshake {
-            self.drop_association(now);
-        }
-        self.phase = Phase::Resting(next);
+    fn put_off(&mut self, now: Now, next: Next, task: Task) {
+        let Next { at, remedy } = next;
+        self.state = match (remedy, task, self.take(State::Over)) {
+            (Remedy::Request, Task::Request(pursuit), State::Connected(Some(exchange))) => {
+                State::Waiting { at, pursuit, exchange }
+            }
+            (_, task, _) => {
+                self.drop_association(now);
+                State::Resting { at, task }
+            }
+        };
     }
 
     fn drop_association(&mut self, now: Now) {
-        self.exchange = None;
         self.dtls.close(now);
-        // That it closed is no news to who closed it.
+        // We closed it: its end is not an event.
         while self.dtls.poll_event().is_some() {}
     }
 
-    fn try_again(&mut self, now: Now, remedy: Remedy) {
-        match remedy {
-            Remedy::Request => self.ask_again(now),
-            Remedy::Handshake => {
+    /// The time of the next try has come.
+    fn try_again(&mut self, now: Now) {
+        match self.take(State::Connected(None)) {
+            State::Waiting { pursuit, .. } => self.ask_again(now, pursuit),
+            State::Resting { task, .. } => {
                 let (config, random) = (Arc::clone(&self.dtls_config), Arc::clone(&self.random));
                 self.dtls = dtls::Client::with_observer(config, random, now, self.observer.clone());
-                self.phase = Phase::Connecting;
+                self.state = State::Connecting(Some(task));
             }
+            other => self.state = other,
         }
     }
 
     /// The identical request once more.
-    fn ask_again(&mut self, now: Now) {
-        let Some(task) = &self.task else { return };
-        let (Some(operation), accept) = (task.operation.clone(), task.accept) else { return };
-        // It was a request when it was started.
-        if let Ok(expected) = Expected::of(&operation, accept) {
-            self.ask(now, operation, accept, expected);
-        }
+    fn ask_again(&mut self, now: Now, pursuit: Box<Pursuit>) {
+        self.ask(now, pursuit.operation.clone(), pursuit.accept, pursuit.expected, Some(pursuit));
     }
 
     /// The deadline has come.
     fn give_up(&mut self, now: Now) {
-        let Some(task) = self.task.take() else { return };
-        match self.phase {
-            Phase::Asking(_) | Phase::Resting(Next { remedy: Remedy::Request, .. }) => {
-                self.exchange = None;
-                self.phase = Phase::Connected;
+        let effort = match self.take(State::Over) {
+            State::Asking(Asking { pursuit: Some(pursuit), .. }) | State::Waiting { pursuit, .. } => {
+                self.state = State::Connected(None);
+                pursuit.effort
             }
-            _ => {
+            State::Connecting(Some(task)) | State::Resting { task, .. } => {
                 self.drop_association(now);
-                self.phase = Phase::Over;
+                task.into_effort()
             }
-        }
-        self.events.push_back(ClientEvent::Failed(task.effort.into_failure()));
+            other => {
+                self.state = other;
+                return;
+            }
+        };
+        self.events.push_back(ClientEvent::Failed(effort.into_failure()));
     }
 
     fn handle_message(&mut self, now: Now, plaintext: &[u8]) {
-        // What is no CoAP is noise, authenticated or not.
+        // What is not CoAP is noise, authenticated or not.
         let Ok(message) = Message::parse(plaintext) else { return };
         self.heard = now.mono;
-        let Some(exchange) = &mut self.exchange else { return };
+        let Some(exchange) = self.state.exchange_mut() else { return };
         let progress = exchange.handle(now.mono, &message, &mut self.ids);
         self.progress(now, progress);
     }
@@ -432,29 +416,29 @@ impl Client {
             ExchangeProgress::Ignored | ExchangeProgress::Pending => {}
             ExchangeProgress::Acknowledged => self.events.push_back(ClientEvent::Acknowledged),
             ExchangeProgress::Done(reply) => {
-                let Some(expected) = self.finish() else { return };
+                let Some((expected, task)) = self.finish() else { return };
                 match expected.check(reply) {
-                    Ok(answer) => {
-                        self.task = None;
-                        self.events.push_back(ClientEvent::Done(answer));
-                    }
-                    Err(failure) => self.failed(now, failure),
+                    Ok(answer) => self.events.push_back(ClientEvent::Done(answer)),
+                    Err(failure) => self.failed(now, failure, task),
                 }
             }
             ExchangeProgress::Failed(failure) => {
-                if self.finish().is_some() {
-                    self.failed(now, Failure::Request(failure));
+                if let Some((_, task)) = self.finish() {
+                    self.failed(now, Failure::Request(failure), task);
                 }
             }
         }
     }
 
-    /// The request is over; what was expected of it.
-    fn finish(&mut self) -> Option<Expected> {
-        match std::mem::replace(&mut self.phase, Phase::Connected) {
-            Phase::Asking(expected) => Some(expected),
+    /// The request is over: what was expected of it, and what it was for.
+    fn finish(&mut self) -> Option<(Expected, Option<Task>)> {
+        match self.take(State::Over) {
+            State::Asking(Asking { exchange, expected, pursuit }) => {
+                self.state = State::Connected(Some(exchange));
+                Some((expected, pursuit.map(Task::Request)))
+            }
             other => {
-                self.phase = other;
+                self.state = other;
                 None
             }
         }
@@ -462,17 +446,21 @@ impl Client {
 
     /// Hands what the exchange has to send to the DTLS layer.
     fn pump(&mut self, now: Now) {
-        let Some(exchange) = &mut self.exchange else { return };
+        let Some(exchange) = self.state.exchange_mut() else { return };
         let mut fault = None;
         while let Some(message) = exchange.poll_transmit() {
             fault = self.dtls.send(now, message).err().or(fault);
         }
         // A message that does not fit will not fit when it is sent again.
         if let Some(SendFault::TooLong { plaintext_bytes_max }) = fault
-            && self.finish().is_some()
+            && let Some((_, task)) = self.finish()
         {
-            self.exchange = None;
-            self.failed(now, Failure::TooLong { plaintext_bytes_max });
+            self.state = State::Connected(None);
+            self.failed(now, Failure::TooLong { plaintext_bytes_max }, task);
         }
+    }
+
+    fn take(&mut self, next: State) -> State {
+        std::mem::replace(&mut self.state, next)
     }
 }

@@ -37,6 +37,7 @@ pub struct CaCertificates {
 }
 
 /// What an answer has to be.
+#[derive(Clone, Copy)]
 pub(super) enum Expected {
     CaCertificates(Option<Packing>),
     Certificate {

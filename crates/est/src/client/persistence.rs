@@ -108,6 +108,7 @@ impl Default for Persistence {
 
 /// What one request has cost so far.
 pub(super) struct Effort {
+    policy: Persistence,
     pub(super) deadline: Instant,
     handshakes: u32,
     refusals: u32,
@@ -147,18 +148,14 @@ enum Verdict {
 }
 
 impl Effort {
-    pub(super) fn new(policy: &Persistence, now: Instant) -> Effort {
-        Effort { deadline: now + policy.deadline.min(DEADLINE_MAX), handshakes: 0, refusals: 0, delays: 0, last: None }
+    pub(super) fn new(policy: Persistence, now: Instant) -> Effort {
+        let deadline = now + policy.deadline.min(DEADLINE_MAX);
+        Effort { policy, deadline, handshakes: 0, refusals: 0, delays: 0, last: None }
     }
 
     /// What `failure` is followed by; `None` if it is final, if a limit is reached, or if the deadline would pass before.
-    pub(super) fn after(
-        &mut self,
-        failure: &Failure,
-        policy: &Persistence,
-        now: Instant,
-        random: &dyn Random,
-    ) -> Option<Next> {
+    pub(super) fn after(&mut self, failure: &Failure, now: Instant, random: &dyn Random) -> Option<Next> {
+        let policy = self.policy;
         let (at, remedy) = match Verdict::of(failure) {
             Verdict::Final => return None,
             Verdict::Silence if matches!(failure, Failure::Request(_)) => {
@@ -277,7 +274,7 @@ mod tests {
     fn later_is_obeyed_with_a_random_part_above_and_never_below_max_age() {
         let (policy, now) = (Persistence::default(), start());
         let wait = |max_age, part| {
-            let next = Effort::new(&policy, now).after(&later(max_age), &policy, now, &Fixed(part)).unwrap();
+            let next = Effort::new(policy, now).after(&later(max_age), now, &Fixed(part)).unwrap();
             (next.at - now, next.remedy)
         };
         assert_eq!(wait(1, 0), (Duration::from_secs(1), Remedy::Request));
@@ -294,9 +291,9 @@ mod tests {
     #[test]
     fn who_is_told_to_come_after_the_deadline_says_so_at_once() {
         let (policy, now) = (Persistence::default(), start());
-        let mut effort = Effort::new(&policy, now);
-        assert_eq!(effort.after(&later(3_600), &policy, now, &Fixed(0)), None);
-        assert_eq!(effort.after(&later(u32::MAX), &policy, now, &Fixed(255)), None);
+        let mut effort = Effort::new(policy, now);
+        assert_eq!(effort.after(&later(3_600), now, &Fixed(0)), None);
+        assert_eq!(effort.after(&later(u32::MAX), now, &Fixed(255)), None);
         assert_eq!(effort.into_failure(), later(u32::MAX));
     }
 
@@ -304,8 +301,8 @@ mod tests {
     fn rests_double_up_to_a_minute_and_are_spread() {
         let (policy, now) = (Persistence::default(), start());
         let rests = |part| {
-            let mut effort = Effort::new(&policy, now);
-            let next = |_| effort.after(&silence(), &policy, now, &Fixed(part)).unwrap().at - now;
+            let mut effort = Effort::new(policy, now);
+            let next = |_| effort.after(&silence(), now, &Fixed(part)).unwrap().at - now;
             (0..8).map(next).collect::<Vec<_>>()
         };
         let (least, most) = (rests(0), rests(255));
@@ -321,8 +318,8 @@ mod tests {
         let policy = Persistence { handshakes_max: 5, refusals_max: 2, delays_max: 3, ..Persistence::default() };
         let now = start();
         let tries = |failure: &Failure| {
-            let mut effort = Effort::new(&policy, now);
-            (0..100).take_while(|_| effort.after(failure, &policy, now, &Fixed(0)).is_some()).count()
+            let mut effort = Effort::new(policy, now);
+            (0..100).take_while(|_| effort.after(failure, now, &Fixed(0)).is_some()).count()
         };
         assert_eq!(tries(&silence()), 5);
         assert_eq!(tries(&Failure::Request(coap::client::ExchangeFailure::Timeout)), 5);
@@ -342,7 +339,7 @@ mod tests {
     fn an_exchange_that_waited_long_enough_begins_a_handshake_at_once() {
         let (policy, now) = (Persistence::default(), start());
         let exhausted = Failure::Request(coap::client::ExchangeFailure::Timeout);
-        let next = Effort::new(&policy, now).after(&exhausted, &policy, now, &Fixed(9));
+        let next = Effort::new(policy, now).after(&exhausted, now, &Fixed(9));
         assert_eq!(next, Some(Next { at: now, remedy: Remedy::Handshake }));
     }
 
@@ -350,9 +347,9 @@ mod tests {
     fn nothing_begins_at_or_after_the_deadline() {
         let policy = Persistence { deadline: Duration::from_secs(10), ..Persistence::default() };
         let now = start();
-        let mut effort = Effort::new(&policy, now);
-        assert!(effort.after(&later(9), &policy, now, &Fixed(0)).is_some());
-        assert!(effort.after(&later(9), &policy, now + Duration::from_secs(1), &Fixed(0)).is_none());
-        assert_eq!(Effort::new(&policy, now).into_failure(), Failure::Deadline);
+        let mut effort = Effort::new(policy, now);
+        assert!(effort.after(&later(9), now, &Fixed(0)).is_some());
+        assert!(effort.after(&later(9), now + Duration::from_secs(1), &Fixed(0)).is_none());
+        assert_eq!(Effort::new(policy, now).into_failure(), Failure::Deadline);
     }
 }
