@@ -129,7 +129,8 @@ fn unfinished(world: &World, stopped: &Stopped) -> String {
     format!("{stopped:?}; devices: {}", waiting.join(", "))
 }
 
-/// Every device has a valid certificate for each of its requests, and each request has one certificate in the ledger.
+/// Every device has a valid certificate for each of its requests, each request has one certificate in the ledger, under that device, and the ledger
+/// holds no other.
 fn check(world: &World) -> Vec<String> {
     let issued = world.ledger().issued();
     let ledger: BTreeMap<Digest, Arc<Issued>> = issued.iter().map(|row| (row.digest, Arc::clone(row))).collect();

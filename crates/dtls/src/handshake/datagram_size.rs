@@ -6,7 +6,8 @@
 //! - The flight was sent several times, and nothing of the answer is here.
 //! - The peer repeats its own last flight: it lives, it is heard, and what was sent some time before has not reached it. Whether ours
 //!   went out once more a moment ago makes no difference to that.
-//! - The peer sends a flight in several datagrams that are shorter than ours: it knows more about the path, or has found out sooner.
+//! - The peer sends a flight in several datagrams that are shorter than ours: it knows more about the path, or has found out sooner. Its
+//!   length is followed as soon as one flight is unanswered.
 //!
 //! Who forges repetitions or fragments from the peer's address can make a handshake send smaller datagrams, never below [`MTU_MIN`] and
 //! never more often than the budget of answers allows. The session that follows tries the full size again.
