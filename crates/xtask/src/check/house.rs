@@ -1,6 +1,7 @@
 //! The rules of the house that no compiler knows: how long a file gets, words that have no place in it, what stands beside a dependency, what the
 //! README may promise.
 
+mod circles;
 mod imports;
 mod names;
 mod pages;
@@ -62,6 +63,7 @@ pub(super) fn check() -> Result<()> {
     for file in tree::files(&[".toml", ".sh", ".py", ".ci/run"])? {
         findings.extend(pages::check(&file, &tree::read(&file)?, &pages));
     }
+    findings.extend(circles::check(&sources));
     findings.extend(names::check(&sources));
     println!("   {}", names::summary(&sources));
     findings.extend(top_level()?);
