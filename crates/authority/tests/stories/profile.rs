@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{
-    Ca, CaFault, CaProfile, CaProfileFault, CaProfileSpec, ChainRule, KeyTypes, Origin, ProfileFault, SanKind, Urls,
-    VALIDITY_MIN, VerifySignatures,
+    Busy, Ca, CaFault, CaProfile, CaProfileFault, CaProfileSpec, ChainRule, IssuedNames, KeyTypes, Origin, Outcome,
+    Profile, ProfileFault, ProfileSpec, Published, SanKind, Urls, VALIDITY_MIN, VerifySignatures,
 };
 
-use crate::support::World;
+use crate::support::{START, World, run_one};
 
 fn fault(world: &World, change: impl FnOnce(&mut CaProfileSpec)) -> CaProfileFault {
     let mut spec = CaProfileSpec::new("meters", Arc::clone(&world.ca), vec![Arc::clone(&world.manufacturer)]);
@@ -89,4 +89,19 @@ fn kinds_of_names_are_a_closed_set() {
         assert!(fault.to_string().contains(&format!("`{text}`")), "{fault}");
         assert!(fault.to_string().contains("dns, ip, uri, email"));
     }
+}
+
+/// Whoever built the server mixed up its authorities: nothing is issued, and the device may come back.
+#[test]
+fn a_job_of_another_authoritys_profile_is_answered_with_later() {
+    let world = World::new();
+    let (authority, ledger) = world.plain();
+    let published = Published { ca_certificates: Vec::new(), issuers: Vec::new(), names: IssuedNames::Other };
+    let spec = ProfileSpec::new("meters", vec![Arc::clone(&world.manufacturer)]);
+    let profile = Arc::new(Profile::new(spec, published, Arc::new(())).unwrap());
+    assert!(CaProfile::of(&profile).is_none() && profile.own::<()>().is_some());
+    let device = world.device(1);
+    let outcome = run_one(&authority, START, world.enroll(&profile, &device, device.csr()));
+    assert!(matches!(outcome, Outcome::Later { why: Busy::Dropped, .. }), "{outcome:?}");
+    assert_eq!(ledger.issued_count(), 0);
 }
