@@ -50,7 +50,7 @@ fn reload(reloader: &Reloader, sources: &impl Fn() -> Result<Sources, Configurat
         tracing::warn!("SIGHUP ignored: the server is draining");
         return;
     }
-    match sources().and_then(|sources| reloader.reload(&sources)) {
+    match sources().inspect_err(|_| reloader.unreadable()).and_then(|sources| reloader.reload(&sources)) {
         Ok(Reloaded { needs_restart, warnings }) => {
             for warning in warnings {
                 warning.log();

@@ -76,6 +76,11 @@ impl Reloader {
         })
     }
 
+    /// Says that a configuration could not even be read: the one before stays in force.
+    pub(crate) fn unreadable(&self) {
+        self.0.issuing.exposition.reloaded(None);
+    }
+
     /// Whether the server has begun to end: a new configuration would admit nobody.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
