@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::process::Program;
-use crate::{bench, cases, interop, seams, setup, tree};
+use crate::{bench, cases, dashboards, interop, seams, setup, tree};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -53,13 +53,18 @@ enum Part {
     Interop,
     /// `muster demo`, as a newcomer types it
     Demo,
+    /// A real Prometheus scrapes a real server under load: rules, their tests, every query of the dashboard
+    Dashboards,
     /// Instruction counts against the committed baselines
     Gate,
 }
 
 impl Part {
     fn in_quick(self) -> bool {
-        !matches!(self, Self::Setup | Self::Deny | Self::Seams | Self::Interop | Self::Demo | Self::Gate)
+        !matches!(
+            self,
+            Self::Setup | Self::Deny | Self::Seams | Self::Interop | Self::Demo | Self::Dashboards | Self::Gate
+        )
     }
 
     fn name(self) -> String {
@@ -69,8 +74,8 @@ impl Part {
     /// A part that is of no use when the other failed.
     fn depends_on(self) -> Option<Self> {
         match self {
-            // All three run what the tests' build made; a failing test does not stop them, a failing build does: see `PartResult::NotBuilt`.
-            Self::Interop | Self::Demo | Self::Gate => Some(Self::Tests),
+            // All of these run what the tests' build made; a failing test does not stop them, a failing build does: see `PartResult::NotBuilt`.
+            Self::Interop | Self::Demo | Self::Dashboards | Self::Gate => Some(Self::Tests),
             _ => None,
         }
     }
@@ -88,6 +93,7 @@ impl Part {
             Self::Docs => docs::check(),
             Self::Interop => interop::run(""),
             Self::Demo => demo(),
+            Self::Dashboards => dashboards::check(),
             Self::Gate => bench::gate(),
         }
     }

@@ -12,6 +12,7 @@
 mod bench;
 mod cases;
 mod check;
+mod dashboards;
 mod fuzz;
 mod interop;
 mod population;

@@ -14,9 +14,9 @@ use anyhow::{Context, Result, bail};
 /// How often a running program is asked whether it has ended: often at first, then by the twentieth part of the time that it has run.
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(5);
 const POLL_INTERVAL_MAX: Duration = Duration::from_millis(100);
-/// Beginnings of what `cargo run` puts into our environment.
+/// Beginnings of what `cargo run` puts into our environment, and our own variable: `muster` refuses a MUSTER_ variable that names no key.
 const OF_OUR_PACKAGE: &[&str] =
-    &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
+    &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "MUSTER_BINARY"];
 /// How long a daemon may take until it is ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a daemon may take from SIGTERM to its end: above the `drain_timeout` that `muster init` writes (25 s).

@@ -24,6 +24,7 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("tshark", "an independent reader of our captures"),
     ("iproute2", "network namespaces: link-local IPv6 between two machines"),
     ("nftables", "loses datagrams in the kernel, between two namespaces"),
+    ("prometheus", "scrapes a server under load for the dashboard; promtool tests the rules"),
     ("valgrind", "instruction counts"),
     ("libc6-dbg", "symbols of the C library, without which valgrind does not start"),
     ("python3-venv", "the environment of what comes from PyPI"),

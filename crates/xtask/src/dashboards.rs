@@ -1,0 +1,144 @@
+//! The dashboard and the rules against a real Prometheus, which scrapes a real server under load.
+//!
+//! `promtool` judges the rules and runs their tests. Then every query of every panel and rule has to return a number, and may name only metrics that
+//! are in `dashboards/METRICS.md`. An alert is silent in a healthy fleet: it is asked without its comparison, and each series that it reads has to
+//! be there.
+
+mod http;
+mod pages;
+mod promql;
+mod scene;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::process::Program;
+use crate::tree;
+use pages::{FOLDER, Query};
+use scene::{Fleet, Prometheus, Rule};
+
+/// Two scrapes and one evaluation take three seconds; a machine with other work takes longer.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(120);
+const ASK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// All of it.
+pub(crate) fn check() -> Result<()> {
+    let (prometheus, promtool) = (installed("prometheus")?, installed("promtool")?);
+    let of = |folder: &str| -> Result<Vec<String>> {
+        let (files, prefix) = (tree::files(&[".yml"])?, format!("{FOLDER}/{folder}/"));
+        Ok(files.into_iter().filter(|file| file.starts_with(&prefix)).collect())
+    };
+    let tool = |what: &str| Program::new(&promtool).args([what, "rules"]).directory(&tree::root());
+    tool("check").args(of("rules")?).expect_success()?;
+    tool("test").args(of("tests")?).expect_success()?;
+    let faults = pages::faults_of_alerts()?;
+    ensure!(faults.is_empty(), "{}", faults.join("\n      "));
+
+    let fleet = Fleet::start(crate::check::muster()?)?;
+    let stop = AtomicBool::new(false);
+    let (asked, enrolled) = std::thread::scope(|scope| {
+        let fleet = &fleet;
+        let devices = scope.spawn(|| fleet.enrol_until(&stop));
+        let asked = Prometheus::start(&prometheus, fleet).and_then(|prometheus| ask_everything(&prometheus));
+        stop.store(true, Ordering::Relaxed);
+        (asked, devices.join())
+    });
+    let asked = asked?;
+    enrolled.map_err(|_| anyhow::anyhow!("the fleet panicked"))??;
+    lint_names(&promtool, &fleet)?;
+    fleet.stop()?;
+    println!("   {asked}");
+    Ok(())
+}
+
+fn installed(program: &str) -> Result<PathBuf> {
+    tree::find_program(program).with_context(|| format!("{program} is not installed: cargo xtask setup"))
+}
+
+/// Asks every query until it returns a number; what was asked, in words.
+fn ask_everything(prometheus: &Prometheus) -> Result<String> {
+    let (metrics, panels, rules) = (pages::metrics()?, pages::panels()?, prometheus.rules()?);
+    let recorded: Vec<String> = rules.iter().filter(|rule| !rule.alerts).map(|rule| rule.name.clone()).collect();
+    let of_rules = rules.iter().map(|rule| Query { of: format!("rule {}", rule.name), text: rule.query.clone() });
+    let written: Vec<Query> = panels.iter().cloned().chain(of_rules).collect();
+    let unknown = pages::unknown_names(&written, &pages::known_names(&metrics, &recorded));
+    ensure!(unknown.is_empty(), "{}", unknown.join("\n      "));
+
+    let shown = metrics.iter().map(|(name, kind)| {
+        let suffix = if kind == "histogram" { "_count" } else { "" };
+        Query { of: "METRICS.md".to_owned(), text: format!("{name}{suffix}") }
+    });
+    let mut open: Vec<Query> = panels.into_iter().chain(shown).chain(rules.iter().flat_map(queries)).collect();
+    let (all, began) = (open.len(), Instant::now());
+    while !open.is_empty() {
+        ensure!(began.elapsed() < ANSWERS_TIMEOUT, "no data after {ANSWERS_TIMEOUT:?}:\n      {}", named(&open));
+        let mut silent = Vec::new();
+        for query in open {
+            let values = prometheus.values(&query.text).with_context(|| named(std::slice::from_ref(&query)))?;
+            if !values.iter().any(|value| value.is_finite()) {
+                silent.push(query);
+            }
+        }
+        open = silent;
+        std::thread::sleep(ASK_INTERVAL);
+    }
+    let failed: Vec<String> = prometheus.rules()?.iter().filter_map(failure).collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n      "));
+    let alerts = rules.len() - recorded.len();
+    Ok(format!(
+        "{all} queries return data: {} metrics, {} recording rules, {alerts} alerts, all panels",
+        metrics.len(),
+        recorded.len()
+    ))
+}
+
+/// A recording rule is asked as it is. An alert is asked without its comparisons, and for each series that it reads.
+fn queries(rule: &Rule) -> Vec<Query> {
+    let query = |text: String| Query { of: format!("rule {}", rule.name), text };
+    if !rule.alerts {
+        return vec![query(rule.query.clone()), query(rule.name.clone())];
+    }
+    let reads = promql::selectors(&rule.query).into_iter().map(|selector| query(selector.query()));
+    std::iter::once(query(promql::without_comparisons(&rule.query))).chain(reads).collect()
+}
+
+fn failure(rule: &Rule) -> Option<String> {
+    (!rule.error.is_empty()).then(|| format!("rule {}: {}", rule.name, rule.error))
+}
+
+fn named(queries: &[Query]) -> String {
+    queries.iter().map(|query| format!("{}: {}", query.of, query.text)).collect::<Vec<_>>().join("\n      ")
+}
+
+/// Prometheus' own opinion of our names.
+fn lint_names(promtool: &std::path::Path, fleet: &Fleet) -> Result<()> {
+    let file = fleet.folder().join("metrics.txt");
+    tree::write(&file, &fleet.exposition()?)?;
+    let lint = Program::new("sh").args(["-c", "exec \"$0\" check metrics < \"$1\""]).arg(promtool).arg(&file);
+    let ended = lint.output()?;
+    if !ended.status.success() || !ended.words().trim().is_empty() {
+        bail!("promtool check metrics: {}", ended.words().trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_asked_for_what_it_compares_and_for_what_it_reads() {
+        let rule = |alerts| Rule {
+            name: "R".into(),
+            query: "a{b=\"c\"} > 3 and on (job) d == 0".into(),
+            alerts,
+            error: String::new(),
+        };
+        let asked = |alerts| queries(&rule(alerts)).into_iter().map(|query| query.text).collect::<Vec<_>>();
+        assert_eq!(asked(true), ["a {b=\"c\"} and on ( job ) d", "a{b=\"c\"}", "d"]);
+        assert_eq!(asked(false), ["a{b=\"c\"} > 3 and on (job) d == 0", "R"]);
+    }
+}

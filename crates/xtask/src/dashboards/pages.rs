@@ -1,0 +1,164 @@
+//! The files of `dashboards/` against one another: metrics, alerts, their pages and their tests, panels.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::promql::selectors;
+use crate::tree;
+
+/// Folder of everything here.
+pub(super) const FOLDER: &str = "dashboards";
+
+/// A query, and whose it is.
+#[derive(Clone, Debug)]
+pub(super) struct Query {
+    pub(super) of: String,
+    pub(super) text: String,
+}
+
+/// The metrics of `METRICS.md`, with their types.
+pub(super) fn metrics() -> Result<Vec<(String, String)>> {
+    let page = tree::read(format!("{FOLDER}/METRICS.md"))?;
+    let metrics = metrics_in(&page);
+    if metrics.is_empty() {
+        bail!("{FOLDER}/METRICS.md names no metric");
+    }
+    Ok(metrics)
+}
+
+fn metrics_in(page: &str) -> Vec<(String, String)> {
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        Some((cells.next()?.strip_suffix('`')?.to_owned(), cells.next()?.to_owned()))
+    };
+    page.lines().filter_map(row).collect()
+}
+
+/// Names that a query may use: series of metrics, recording rules, and what Prometheus itself says of a target.
+pub(super) fn known_names(metrics: &[(String, String)], rules: &[String]) -> BTreeSet<String> {
+    let series = |(name, kind): &(String, String)| match kind.as_str() {
+        "histogram" => ["_bucket", "_sum", "_count"].iter().map(|suffix| format!("{name}{suffix}")).collect(),
+        _ => vec![name.clone()],
+    };
+    metrics.iter().flat_map(series).chain(rules.iter().cloned()).chain(["up".to_owned()]).collect()
+}
+
+/// Names in queries that nothing has.
+pub(super) fn unknown_names(queries: &[Query], known: &BTreeSet<String>) -> Vec<String> {
+    let unknown = |query: &Query| {
+        let names = selectors(&query.text).into_iter().map(|selector| selector.metric);
+        let unknown = names.filter(|name| !known.contains(name));
+        unknown.map(|name| format!("{} asks for {name}, which does not exist", query.of)).collect::<Vec<_>>()
+    };
+    queries.iter().flat_map(unknown).collect()
+}
+
+/// Every query of every panel, with a value for each variable.
+pub(super) fn panels() -> Result<Vec<Query>> {
+    let text = tree::read(format!("{FOLDER}/muster.json"))?;
+    let dashboard: Value = serde_json::from_str(&text).context("muster.json")?;
+    let queries = queries_of(&dashboard);
+    if queries.is_empty() {
+        bail!("muster.json has no panel with a query");
+    }
+    Ok(queries)
+}
+
+fn queries_of(dashboard: &Value) -> Vec<Query> {
+    let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut queries = Vec::new();
+    for panel in list(dashboard, "panels") {
+        for target in list(&panel, "targets") {
+            let expression = text(&target, "expr").replace("$instance", ".*").replace("$__rate_interval", "10s");
+            queries.push(Query { of: format!("panel `{}`", text(&panel, "title")), text: expression });
+        }
+    }
+    queries
+}
+
+/// Each alert has a page, each page an alert, and each test says of every alert whether it fires.
+pub(super) fn faults_of_alerts() -> Result<Vec<String>> {
+    let alerts = alerts_in(&tree::read(format!("{FOLDER}/rules/alerts.yml"))?);
+    let mut faults = Vec::new();
+    let pages = tree::files(&[".md"])?;
+    let prefix = format!("{FOLDER}/runbooks/");
+    let pages: BTreeSet<&str> =
+        pages.iter().filter_map(|file| file.strip_prefix(&prefix)?.strip_suffix(".md")).collect();
+    for alert in &alerts {
+        if !pages.contains(alert.as_str()) {
+            faults.push(format!("{alert} has no page {prefix}{alert}.md"));
+        }
+    }
+    let without = pages.iter().filter(|page| !alerts.iter().any(|alert| alert == *page));
+    faults.extend(without.map(|page| format!("{prefix}{page}.md is about no alert")));
+    faults.extend(untested(&alerts, &tree::read(format!("{FOLDER}/tests/alerts.yml"))?));
+    Ok(faults)
+}
+
+fn alerts_in(rules: &str) -> Vec<String> {
+    rules.lines().filter_map(|line| line.trim_start().strip_prefix("- alert: ")).map(str::to_owned).collect()
+}
+
+fn untested(alerts: &[String], tests: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    for test in tests.split("\n  - name: ").skip(1) {
+        let name = test.lines().next().unwrap_or_default();
+        for alert in alerts {
+            let says = test.lines().any(|line| {
+                let line = line.trim().trim_end_matches('}');
+                line == format!("- *no_{alert}") || line.ends_with(&format!("alertname: {alert}"))
+            });
+            if !says {
+                faults.push(format!("the test `{name}` does not say whether {alert} fires"));
+            }
+        }
+    }
+    let fires = |alert: &&String| tests.contains(&format!("alertname: {alert}\n        exp_alerts:\n"));
+    faults.extend(alerts.iter().filter(|alert| !fires(alert)).map(|alert| format!("no test has {alert} fire")));
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_metrics_is_read_as_it_is_written() {
+        let page =
+            "# Metrics\n| name | type |\n|---|---|\n| `a_total` | counter | x |\n| `b_seconds` | histogram | y |\n";
+        let metrics = metrics_in(page);
+        assert_eq!(metrics, [("a_total".into(), "counter".into()), ("b_seconds".into(), "histogram".into())]);
+        let known = known_names(&metrics, &["level:a:rate".to_owned()]);
+        let query = |text: &str| Query { of: "panel".into(), text: text.into() };
+        let sound = [query("rate(a_total[5m]) / level:a:rate"), query("b_seconds_bucket"), query("up")];
+        assert_eq!(unknown_names(&sound, &known), [""; 0]);
+        assert_eq!(unknown_names(&[query("b_seconds + c")], &known).len(), 2);
+    }
+
+    #[test]
+    fn a_panel_is_asked_with_a_value_for_each_variable() {
+        let text = r#"{"panels":[{"title":"P","targets":[{"expr":"rate(a{i=~\"$instance\"}[$__rate_interval])"}]},{"type":"row"}]}"#;
+        let queries = queries_of(&serde_json::from_str(text).unwrap());
+        assert_eq!(queries.len(), 1);
+        assert_eq!((queries[0].of.as_str(), queries[0].text.as_str()), ("panel `P`", "rate(a{i=~\".*\"}[10s])"));
+    }
+
+    #[test]
+    fn a_test_that_is_silent_about_an_alert_is_found() {
+        let alerts = alerts_in("groups:\n      - alert: A\n        expr: x\n      - alert: B\n");
+        let healthy = "tests:\n  - name: healthy\n      - &no_A {eval_time: 5m, alertname: A}\n      - &no_B {eval_time: 5m, alertname: B}\n";
+        let fires = |alert: &str, other: &str| {
+            format!(
+                "  - name: {alert}\n      - *no_{other}\n      - eval_time: 5m\n        alertname: {alert}\n        exp_alerts:\n          - x\n"
+            )
+        };
+        let all = format!("{healthy}{}{}", fires("A", "B"), fires("B", "A"));
+        assert_eq!(untested(&alerts, &all), [""; 0]);
+        assert_eq!(untested(&alerts, &format!("{healthy}{}", fires("A", "B"))), ["no test has B fire"]);
+        let silent = all.replace("      - *no_A\n", "");
+        assert_eq!(untested(&alerts, &silent), ["the test `B` does not say whether A fires"]);
+    }
+}
