@@ -30,13 +30,13 @@ impl ServerUri {
     pub(crate) fn resolve(&self) -> CommandResult<SocketAddr> {
         let not_found = |why: String| {
             CommandFault::new(Status::NoAnswer, format!("{} has no address: {why}", self.host))
-                .remedy("check the name, or dial an address that is among the server's names")
+                .remedy("check the name, or use an address that is among the server's names")
         };
         (self.host.as_str(), self.port)
             .to_socket_addrs()
             .map_err(|source| not_found(source.to_string()))?
             .next()
-            .ok_or_else(|| not_found("the name is known, but has none".to_owned()))
+            .ok_or_else(|| not_found("the name exists, but has no address".to_owned()))
     }
 
     /// What the server's certificate must name (RFC 7030 §3.6.1).
@@ -65,12 +65,12 @@ impl FromStr for ServerUri {
             return Err("the host is missing".to_owned());
         }
         if port == 0 {
-            return Err("nobody listens on port 0; coaps is 5684".to_owned());
+            return Err("port 0 is not a port to connect to; coaps uses 5684".to_owned());
         }
         let label = match path.trim_end_matches('/') {
             "" => None,
             label if label.contains(['/', '?', '#']) => {
-                return Err(format!("`{label}` is no label: one path segment, such as `meters`"));
+                return Err(format!("`{label}` is not a valid label: expected one path segment, such as `meters`"));
             }
             label => Some(label.to_owned()),
         };
@@ -97,12 +97,12 @@ fn after_scheme(text: &str) -> &str {
 }
 
 fn split_port(authority: &str) -> Result<(&str, u16), String> {
-    let port = |text: &str| text.parse::<u16>().map_err(|_| format!("`{text}` is no port"));
+    let port = |text: &str| text.parse::<u16>().map_err(|_| format!("`{text}` is not a valid port"));
     if let Some(rest) = authority.strip_prefix('[') {
-        let (host, after) = rest.split_once(']').ok_or("a `]` is missing after the IPv6 address")?;
+        let (host, after) = rest.split_once(']').ok_or("missing `]` after the IPv6 address")?;
         let (address, zone) = host.split_once('%').map_or((host, None), |(address, zone)| (address, Some(zone)));
         if address.parse::<Ipv6Addr>().is_err() || zone == Some("") {
-            return Err(format!("`{host}` is no IPv6 address, as in [::1]:5684 or [fe80::1%eth0]:5684"));
+            return Err(format!("`{host}` is not a valid IPv6 address; write [::1]:5684 or [fe80::1%eth0]:5684"));
         }
         return match after.strip_prefix(':') {
             Some(text) => Ok((host, port(text)?)),
@@ -111,7 +111,7 @@ fn split_port(authority: &str) -> Result<(&str, u16), String> {
         };
     }
     match authority.split_once(':') {
-        Some((_, text)) if text.contains(':') => Err("an IPv6 address stands in brackets, as in [::1]:5684".to_owned()),
+        Some((_, text)) if text.contains(':') => Err("an IPv6 address needs brackets, as in [::1]:5684".to_owned()),
         Some((host, text)) => Ok((host, port(text)?)),
         None => Ok((authority, DEFAULT_PORT)),
     }
@@ -123,14 +123,16 @@ pub(crate) fn endpoint(text: &str) -> Result<SocketAddr, String> {
         return Ok(address);
     }
     if text.contains("://") {
-        return Err(format!("an address and a port belong here, without a scheme: {}", after_scheme(text)));
+        return Err(format!("expected an address and a port without a scheme: {}", after_scheme(text)));
     }
     if let Ok(address) = text.parse::<Ipv6Addr>() {
-        return Err(format!("the port is missing, and an IPv6 address stands in brackets: [{address}]:{DEFAULT_PORT}"));
+        return Err(format!("the port is missing, and an IPv6 address needs brackets: [{address}]:{DEFAULT_PORT}"));
     }
     // The system's resolver would take a lone number for an address.
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("the address is missing: 127.0.0.1:{text}, or 0.0.0.0:{text} for all of this machine's"));
+        return Err(format!(
+            "the address is missing: write 127.0.0.1:{text}, or 0.0.0.0:{text} for all addresses of this machine"
+        ));
     }
     // The system knows the zones' numbers.
     let (host, port) = split_port(text)?;
@@ -144,7 +146,7 @@ pub(crate) fn endpoint(text: &str) -> Result<SocketAddr, String> {
 /// The endpoint of somebody who is to be sent to.
 pub(crate) fn destination(text: &str) -> Result<SocketAddr, String> {
     match endpoint(text)? {
-        address if address.port() == 0 => Err("nobody listens on port 0; coaps is 5684".to_owned()),
+        address if address.port() == 0 => Err("port 0 is not a port to connect to; coaps uses 5684".to_owned()),
         address => Ok(address),
     }
 }
@@ -220,7 +222,7 @@ impl TraceStyle {
 
 /// A duration such as `30s`, `5m`, `24h`, `250ms`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration: write 250ms, 30s, 5m, 24h or 365d");
+    let wrong = || format!("`{text}` is not a valid duration: write 250ms, 30s, 5m, 24h or 365d");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -233,7 +235,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let duration = number.checked_mul(milliseconds).map(Duration::from_millis);
-    duration.filter(|duration| *duration <= DURATION_MAX).ok_or_else(|| format!("`{text}` is longer than a century"))
+    duration
+        .filter(|duration| *duration <= DURATION_MAX)
+        .ok_or_else(|| format!("`{text}` is too long: the limit is a century"))
 }
 
 /// Added to any clock it stays a time.
@@ -246,7 +250,7 @@ pub(crate) struct Connection {
     #[arg(long, value_name = "coaps://HOST:PORT[/LABEL]")]
     pub(crate) server: ServerUri,
 
-    /// Folder with idevid.pem and idevid.key, or with the device.pem and device.key of an earlier --out
+    /// Folder with idevid.pem and idevid.key, or with device.pem and device.key from an earlier --out
     #[arg(long, value_name = "DIR", conflicts_with_all = ["cert", "key"])]
     pub(crate) identity: Option<PathBuf>,
 
@@ -258,11 +262,11 @@ pub(crate) struct Connection {
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
 
-    /// CA certificates that may vouch for the server (PEM or DER); without it, anchors.pem in the folder of --identity
+    /// CA certificates to verify the server with (PEM or DER) [default: anchors.pem in the folder of --identity]
     #[arg(long, value_name = "FILE")]
     pub(crate) trust: Option<PathBuf>,
 
-    /// Bytes a block, both ways (RFC 7959): 16, 32, 64, 128, 256, 512, 1024
+    /// Bytes per block, in both directions (RFC 7959): 16, 32, 64, 128, 256, 512, 1024
     #[arg(long, value_name = "BYTES", default_value = "512")]
     pub(crate) block: Block,
 
@@ -278,27 +282,27 @@ pub(crate) struct Connection {
     #[arg(long, value_enum, value_name = "SUITE")]
     pub(crate) suite: Vec<SuiteName>,
 
-    /// Print each message, decrypted, with sizes, on stderr
+    /// Print each message, decrypted, with its size, on stderr
     #[arg(long, value_enum, value_name = "STYLE", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub(crate) trace: Option<TraceStyle>,
 
-    /// Append the session's secrets to a file that Wireshark reads (NSS key log): whoever has it reads the session
+    /// Append the session's secrets to a file for Wireshark (NSS key log); anyone who has it can decrypt the session
     #[arg(long, value_name = "FILE")]
     pub(crate) keylog: Option<PathBuf>,
 
-    /// Write the datagrams, and the secrets that decrypt them, to a capture file (pcapng): whoever has it reads the session
+    /// Write the datagrams, and the secrets that decrypt them, to a capture file (pcapng); anyone who has it can decrypt the session
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap: Option<PathBuf>,
 
-    /// Give up after so long without the whole answer; a handshake that gets none ends after 3m
+    /// Give up when the whole answer has not arrived after this time; a handshake without an answer ends after 3m
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub(crate) timeout: Duration,
 
-    /// When the server says "later" (5.03, 4.29), wait as long as it says and ask again
+    /// When the server says "later" (5.03, 4.29), wait as long as it asks for and try again
     #[arg(long)]
     pub(crate) wait: bool,
 
-    /// Print one JSON object, for a result and for a failure; its `outcome` and `exit` say which
+    /// Print one JSON object, both for a result and for a failure; its `outcome` and `exit` tell which
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -352,7 +356,7 @@ mod tests {
         let remedies = [
             ("5684", "127.0.0.1:5684"),
             ("::1", "[::1]:5684"),
-            ("::1:5684", "in brackets"),
+            ("::1:5684", "needs brackets"),
             ("coaps://127.0.0.1:1", "without a scheme: 127.0.0.1:1"),
             ("[fe80::1%no-such-zone]:1", "ip link"),
         ];

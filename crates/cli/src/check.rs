@@ -8,7 +8,7 @@ use server::config::{ConfigurationFaults, Sources};
 
 use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 
-/// Validate a configuration and everything it names
+/// Check a configuration and every file it refers to
 #[derive(clap::Args)]
 #[command(after_help = "\
 Every fault is explained, all at once, with its line; an unknown key names the nearest known one. With --print, each effective value with \
@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let loaded = server::load(&sources).map_err(|faults| failed(&faults))?;
     if arguments.strict && !loaded.warnings().is_empty() {
         let text: Vec<_> = loaded.warnings().iter().map(ToString::to_string).collect();
-        let message = format!("{file} would serve, with warnings\n{}", text.join("\n"));
+        let message = format!("{file} is valid, with warnings\n{}", text.join("\n"));
         return Err(CommandFault::failed(message).field("warnings", text));
     }
     if arguments.json {
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
             }
         }
     }
-    say!("{file} is good");
+    say!("{file} is valid");
     Ok(())
 }
 

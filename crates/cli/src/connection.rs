@@ -144,7 +144,10 @@ impl Session {
     }
 
     fn odd(&self, answer: &Answer) -> CommandFault {
-        CommandFault::failed(format!("{} answered what was not asked: {answer:?}", self.connection.server))
+        CommandFault::failed(format!(
+            "{} sent an answer to a request that was not made: {answer:?}",
+            self.connection.server
+        ))
     }
 }
 
@@ -207,12 +210,12 @@ fn note_identity(connection: &Connection, identity: IdentityUse) {
     let given = connection.identity.is_some() || connection.cert.is_some();
     match identity {
         IdentityUse::NotRequested if given => say!(
-            "muster: warning: {} asked for no client certificate: the identity went unused, and the server does not know this device\n  \
+            "muster: warning: {} did not ask for a client certificate: the identity was not used, and the server does not know this device\n  \
              it is not set up for EST, which authenticates devices (RFC 9148 §3), or something else listens on that port",
             connection.server
         ),
         IdentityUse::NoneSuitable if given => say!(
-            "muster: warning: {} accepts no certificate with this kind of key: the identity went unused",
+            "muster: warning: {} does not accept certificates with this kind of key: the identity was not used",
             connection.server
         ),
         IdentityUse::NotRequested | IdentityUse::NoneSuitable | IdentityUse::Presented => {}
@@ -235,7 +238,7 @@ impl Patience {
         // It ends with the wait or before; nobody has to join it.
         std::thread::spawn(move || {
             if timeout > Self::SILENT && waiting.recv_timeout(Self::SILENT) == Err(RecvTimeoutError::Timeout) {
-                say!("{server}: no association yet, trying on; Ctrl-C ends it, --trace shows what comes");
+                say!("{server}: no answer yet, still trying; Ctrl-C stops, --trace shows what arrives");
             }
         });
         Self { _over: over }
@@ -326,27 +329,27 @@ fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
     let explained = explained.field("reason", reason.map(Reason::code));
     match (reason, status) {
         (Some(_), Status::Refused) if nameless && !is_answer(fault) => explained
-            .remedy("no --identity (or --cert and --key) was given, and EST wants a device certificate (RFC 9148 §3)"),
+            .remedy("no --identity (or --cert and --key) was given, but EST requires a device certificate (RFC 9148 §3)"),
         // The table speaks to whoever sees the alert of the other end; here the device is the one that was refused.
         (Some(reason @ (Reason::AlertUnknownCa | Reason::AlertBadCertificate | Reason::AlertUnsupportedCertificate | Reason::AlertCertificateRevoked | Reason::AlertCertificateExpired | Reason::AlertCertificateUnknown)), Status::Refused) => explained.remedy(format!(
-            "the server does not take this identity: its log says why (a manufacturer that no profile names is the usual one), and `muster explain {}` what the alert means",
+            "the server does not accept this identity: its log says why (usually a manufacturer that no profile lists), and `muster explain {}` says what the alert means",
             reason.code()
         )),
         (_, Status::NoAnswer) if !matches!(fault, ConnectionFault::Unreachable(_) | ConnectionFault::NoWay { .. }) => explained.remedy(
-            "check address and port, that the server runs, and that UDP passes; on a bad link --timeout waits longer and --mtu 256 sends shorter datagrams",
+            "check the address and port, that the server runs, and that UDP gets through; on a bad link, use --timeout to wait longer and --mtu 256 to send shorter datagrams",
         ),
         // Whoever types `--trust` is no firmware.
         (Some(reason), Status::NotTrusted) => match distrust(connection, reason) {
-            Some(remedy) => explained.remedy(format!("{remedy} (`muster explain {}` says more)", reason.code())),
-            None => explained.remedy(format!("on the server: {} (`muster explain {}` says more)", reason.entry().server, reason.code())),
+            Some(remedy) => explained.remedy(format!("{remedy} (see `muster explain {}`)", reason.code())),
+            None => explained.remedy(format!("on the server: {} (see `muster explain {}`)", reason.entry().server, reason.code())),
         },
         (Some(reason), _) => explained.remedy(format!(
-            "{}; on the server: {} (`muster explain {}` says more)",
+            "{}; on the server: {} (see `muster explain {}`)",
             in_general(reason.entry().device),
             reason.entry().server,
             reason.code()
         )),
-        (None, Status::Later) => explained.remedy("--wait waits as long as the server says and asks again"),
+        (None, Status::Later) => explained.remedy("--wait waits as long as the server asks for and tries again"),
         _ => explained,
     }
 }
@@ -363,7 +366,7 @@ fn distrust(connection: &Connection, reason: Reason) -> Option<String> {
     let (file, named_by) = identity::anchors_file(connection)?;
     matches!(reason, Reason::CertificateUnknownIssuer | Reason::CertificateBadSignature).then(|| {
         format!(
-            "{} ({named_by}) does not hold the CA that issued the server's certificate: name the file with its root, such as ca/root.pem of the folder that the server runs from",
+            "{} ({named_by}) does not contain the CA that issued the server's certificate: use the file with its root, such as ca/root.pem in the server's folder",
             file.display()
         )
     })

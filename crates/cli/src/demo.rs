@@ -26,7 +26,7 @@ use crate::outcome::{CommandFault, CommandResult, out, say};
 use crate::pem;
 use judge::{FAULTS_SHOWN, Judge, Verdict};
 
-/// See the whole path work: a server and a fleet of devices on this machine, nothing to set up
+/// Run a server and a fleet of devices on this machine, with nothing to set up
 #[derive(clap::Args)]
 #[command(after_help = "\
 Makes a PKI in a new temporary folder, runs a server on loopback, and enrols 2,000 devices over DTLS 1.2 with \
@@ -42,15 +42,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     devices: usize,
 
-    /// How many of them, the last ones, have the bad link [default: one in ten]
+    /// How many of them (the last ones) use the lossy link [default: one in ten]
     #[arg(long, value_name = "N")]
     lossy: Option<usize>,
 
-    /// Decides the devices' names and keys, and which datagrams are lost
+    /// Seed for the devices' names and keys, and for which datagrams are lost
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
-    /// Where the files go [default: a new temporary folder]
+    /// Folder for the files [default: a new temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -82,9 +82,12 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let folder = Folder::read(&pki)?;
     say!("PKI made in {}", pki.display());
     let handle = start_server(&pki)?;
-    let server =
-        handle.addresses().first().copied().ok_or_else(|| CommandFault::failed("the server listens nowhere"))?;
-    say!("server on coaps://{server}; {} devices, {lossy} of them over the bad link", arguments.devices);
+    let server = handle
+        .addresses()
+        .first()
+        .copied()
+        .ok_or_else(|| CommandFault::failed("the server has no listening address"))?;
+    say!("server on coaps://{server}; {} devices, {lossy} of them over the lossy link", arguments.devices);
 
     let began = Instant::now();
     let devices = folder.make_fleet(arguments.devices, arguments.seed, &interrupt)?;
@@ -92,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let finished = enrol(arguments, lossy, &folder, &devices, server, &interrupt)?;
     let issued = handle.issued();
     handle.drain();
-    handle.join().map_err(|fault| CommandFault::failed(format!("the server did not end well: {fault}")))?;
+    handle.join().map_err(|fault| CommandFault::failed(format!("the server did not shut down cleanly: {fault}")))?;
     if finished.interrupted {
         return Err(CommandFault::interrupted());
     }
@@ -120,13 +123,13 @@ impl Place {
             Some(dir) => {
                 files::require_absent_or_empty(dir)?;
                 std::fs::create_dir_all(dir)
-                    .map_err(|source| CommandFault::failed(format!("cannot make {}: {source}", dir.display())))?;
+                    .map_err(|source| CommandFault::failed(format!("cannot create {}: {source}", dir.display())))?;
                 dir.to_owned()
             }
             None => tempfile::Builder::new()
                 .prefix("muster-demo-")
                 .tempdir()
-                .map_err(|source| CommandFault::failed(format!("cannot make a temporary folder: {source}")))?
+                .map_err(|source| CommandFault::failed(format!("cannot create a temporary folder: {source}")))?
                 .keep(),
         };
         Ok(Self { dir, kept: false })
@@ -153,7 +156,7 @@ impl Drop for Place {
 
 fn start_server(pki: &Path) -> CommandResult<Handle> {
     let faulty = |faults: server::config::ConfigurationFaults| {
-        CommandFault::failed(format!("the demo's own configuration is faulty: {faults}"))
+        CommandFault::failed(format!("the demo's own configuration is invalid: {faults}"))
     };
     let mut sources = Sources::of(&pki.join("muster.toml")).map_err(faulty)?;
     sources.listen = Some(vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
@@ -161,7 +164,7 @@ fn start_server(pki: &Path) -> CommandResult<Handle> {
     sources.environment.push(("MUSTER_METRICS__LISTEN".into(), "127.0.0.1:0".into()));
     let loaded = server::load(&sources).map_err(faulty)?;
     server::start(loaded, StartOptions::default())
-        .map_err(|fault| CommandFault::failed(format!("the server does not start: {fault}")))
+        .map_err(|fault| CommandFault::failed(format!("cannot start the server: {fault}")))
 }
 
 fn enrol(
@@ -216,7 +219,7 @@ fn prove(arguments: &Arguments, pki: &Path, place: &Path, finished: &Finished, i
     let received = place.join("received");
     load::write_certificates(&received, &finished.certificates, arguments.seed)?;
     match Openssl::find() {
-        None => out!("openssl      not installed: the second opinion is missing (`apt-get install openssl`)"),
+        None => out!("openssl      not installed, so there is no second check (`apt-get install openssl`)"),
         Some(openssl) => {
             let (paths, bundle) = openssl_files(&received, place, finished, arguments.seed)?;
             let verdict = judge.ask_openssl(&openssl, pki, &paths, &bundle)?;
@@ -226,7 +229,7 @@ fn prove(arguments: &Arguments, pki: &Path, place: &Path, finished: &Finished, i
     let once = u64::try_from(serials).is_ok_and(|serials| serials == issued);
     out!(
         "issued twice: {}; the ledger has {issued} certificates, the devices hold {serials}",
-        if once { "none" } else { "SOME, OR LOST" }
+        if once { "none" } else { "SOME DUPLICATED OR LOST" }
     );
     Ok(all_good && once)
 }
@@ -265,7 +268,7 @@ fn print_next(place: &Path) {
     let inside = |name: &str| shell::path(place.join(name));
     out!("");
     out!(
-        "The files are in {}: pki/ as `muster init` makes it, received/ with the certificate and the key of each device.",
+        "The files are in {}: pki/ as written by `muster init`, received/ with the certificate and key of each device.",
         shell::path(place)
     );
     out!("Try next:");

@@ -9,7 +9,7 @@ use crate::identity::{self, Identity};
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, out, print_json};
 
-/// Ask a server which EST resources it has
+/// List a server's EST resources
 #[derive(clap::Args)]
 #[command(after_help = "\
 Prints a line per resource: its path, its resource type and the Content-Formats that it answers with. A server that lists no EST resource \
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) connection: Connection,
 
-    /// Every resource, not only those of EST
+    /// List every resource, not only those of EST
     #[arg(long)]
     all: bool,
 }
@@ -83,7 +83,7 @@ fn without_est(connection: &Connection, links: &[ParsedLink<'_>]) -> CommandFaul
     };
     let others: Vec<_> = links.iter().map(|link| link.target).collect();
     fault.field("other_links", others).remedy(
-        "it answers CoAP, but enrols nobody under /.well-known/core: check address and port, or ask its operator for the path of EST",
+        "it speaks CoAP, but lists no enrolment under /.well-known/core: check the address and port, or ask its operator for the path of EST",
     )
 }
 

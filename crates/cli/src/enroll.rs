@@ -3,7 +3,7 @@
 use crate::enrolment::{self, AlternativeNames, Function};
 use crate::outcome::CommandResult;
 
-/// Enrol: show an identity, get a certificate for a new key
+/// Enrol: authenticate with an identity, get a certificate for a new key
 #[derive(clap::Args)]
 #[command(after_help = "\
 Opens DTLS with the device's identity, checks the server, fetches the CA certificates, sends a request for the identity's own subject, \
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) enrolment: enrolment::EnrolmentArguments,
 
-    /// Ask for the identity's subjectAltName or for none [default: the identity's where its subject is empty]
+    /// Request the identity's subjectAltName, or none [default: the identity's if its subject is empty]
     #[arg(long, value_name = "WHICH", conflicts_with = "csr")]
     san: Option<AlternativeNames>,
 }

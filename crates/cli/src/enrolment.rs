@@ -42,15 +42,15 @@ pub(crate) struct EnrolmentArguments {
     #[command(flatten)]
     pub(crate) connection: Connection,
 
-    /// Write device.pem, device.key and anchors.pem to this new folder; a failure leaves none of them
+    /// Write device.pem, device.key and anchors.pem to this new folder; on failure, none of them is left
     #[arg(long, value_name = "DIR", required_unless_present = "csr")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Send this request (PKCS#10, PEM or DER; /dev/stdin for one that is piped in) instead of making a key and a request
+    /// Send this request (PKCS#10, PEM or DER; /dev/stdin for a pipe) instead of generating a key and a request
     #[arg(long, value_name = "FILE")]
     pub(crate) csr: Option<PathBuf>,
 
-    /// Content-Format to ask for: 281 (PKCS#7, certs-only) or 287 (the certificate alone); without it the server's default
+    /// Content-Format to request: 281 (PKCS#7, certs-only) or 287 (the certificate alone) [default: the server's choice]
     #[arg(long, value_name = "FORMAT", value_parser = ["281", "287"])]
     pub(crate) accept: Option<String>,
 }
@@ -98,9 +98,8 @@ fn packing(format: &str) -> Packing {
 impl Request {
     fn read(path: &Path) -> CommandResult<Self> {
         let csr = pem::read_request(path)?;
-        let wrong = |fault: pki::CsrError| {
-            CommandFault::failed(format!("{} is no request that can be sent: {fault}", path.display()))
-        };
+        let wrong =
+            |fault: pki::CsrError| CommandFault::failed(format!("{} is not a valid request: {fault}", path.display()));
         // Whether its encoding will do is the server's to say.
         Csr::parse_as(csr.clone(), Encoding::AsIssued).and_then(Csr::verify).map_err(wrong)?;
         Ok(Self { csr, key: None })
@@ -116,7 +115,7 @@ impl Request {
         let none = GeneralNames::empty();
         let san = match function {
             Function::Enroll(Some(AlternativeNames::Identity)) if own.san().is_empty() => {
-                return Err(cannot("the identity has no subjectAltName".into()).remedy("leave --san out"));
+                return Err(cannot("the identity has no subjectAltName".into()).remedy("omit --san"));
             }
             Function::Enroll(Some(AlternativeNames::Identity)) => own.san(),
             // Without a subject the alternative names are all that the request says of the device (RFC 5280 §4.1.2.6). Beside one they are left to
@@ -140,14 +139,14 @@ fn check(
     authorities: &[Certificate],
     trust: Vec<Arc<Certificate>>,
 ) -> CommandResult<Arc<Certificate>> {
-    let not_kept = |why: String| CommandFault::failed(format!("the certificate that came back was not kept: {why}"));
+    let not_kept = |why: String| CommandFault::failed(format!("the certificate from the server was not kept: {why}"));
     let (tops, others): (Vec<_>, Vec<_>) = authorities.iter().partition(|ca| is_top(ca, authorities));
     let anchors = trust.into_iter().chain(tops.into_iter().cloned().map(Arc::new));
     let anchors = Anchors::new(anchors.collect()).map_err(|fault| not_kept(fault.to_string()))?;
     let path: Vec<_> = std::iter::once(issued).chain(others).map(Certificate::der).collect();
     chain::verify_device(&anchors, &path, UnixTime::now())
         .map(|verified| verified.leaf)
-        .map_err(|fault| not_kept(format!("{fault}; the CA certificates of the server do not lead to what you trust")))
+        .map_err(|fault| not_kept(format!("{fault}; the CA certificates of the server do not chain to what you trust")))
 }
 
 /// Whether the way up ends with this authority: it issued itself, or what issued it is not there, such as a root with an RSA key that was passed

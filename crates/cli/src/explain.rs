@@ -6,7 +6,7 @@ use est::Reason;
 
 use crate::outcome::{CommandFault, CommandResult, out, print_json};
 
-/// Say what a reason code means, and what to change on the device or the server
+/// Explain a reason code, and what to change on the device or the server
 #[derive(clap::Args)]
 #[command(after_help = "\
 Reason codes stand in the server's log, in the label `reason` of its metrics, in the payload of its 4.xx and 5.xx answers, and in what the \
@@ -17,10 +17,10 @@ Examples:
   muster explain
   muster explain --json | jq -r '.reasons[].code'")]
 pub(crate) struct Arguments {
-    /// The code, such as est.sen.subject_mismatch; without it, all codes are listed
+    /// The code, such as est.sen.subject_mismatch [default: list all codes]
     reason: Option<String>,
 
-    /// Print JSON: one object with all entries in `reasons`, or the entry that was asked for
+    /// Print JSON: one object with all entries in `reasons`, or the requested entry
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -72,7 +72,7 @@ fn unknown(code: &str) -> CommandFault {
         .map(|reason| (strsim::normalized_damerau_levenshtein(code, reason.code()), reason.code()))
         .max_by(|one, other| one.0.total_cmp(&other.0))
         .map_or("", |(_, code)| code);
-    CommandFault::usage(format!("there is no reason `{code}`; the nearest is `{nearest}`"))
+    CommandFault::usage(format!("unknown reason `{code}`; did you mean `{nearest}`?"))
         .remedy(format!("`muster explain {nearest}`, or `muster explain` for all of them"))
 }
 

@@ -48,12 +48,12 @@ pub(crate) fn read(path: &Path) -> CommandResult<Vec<u8>> {
     let fail = |source: io::Error| {
         let fault = CommandFault::failed(format!("cannot read {}: {source}", path.display()));
         match source.kind() {
-            io::ErrorKind::NotFound => fault.remedy("check the path; `muster init DIR` makes a complete set of files"),
+            io::ErrorKind::NotFound => fault.remedy("check the path; `muster init DIR` writes a complete set of files"),
             io::ErrorKind::PermissionDenied => fault.remedy("run as a user that can read it"),
-            io::ErrorKind::IsADirectory => fault.remedy("name a file in it"),
-            io::ErrorKind::InvalidInput => fault.remedy(
-                "name a file; of pipes, those of the shell are read: `... | muster ...` with /dev/stdin, and <(...)",
-            ),
+            io::ErrorKind::IsADirectory => fault.remedy("give the path of a file in it"),
+            io::ErrorKind::InvalidInput => {
+                fault.remedy("use a file, or a pipe of the shell: `... | muster ...` with /dev/stdin, or <(...)")
+            }
             io::ErrorKind::FileTooLarge => {
                 CommandFault::failed(format!("{} is larger than any certificate or key: {source}", path.display()))
             }
@@ -71,12 +71,11 @@ fn unwritable(path: &Path, source: &io::Error) -> CommandFault {
     let fault = CommandFault::failed(format!("cannot write {}: {said}", path.display()));
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            fault.remedy("make room there, or name a place that has some; nothing was kept")
+            fault.remedy("free some space, or choose another place; nothing was kept")
         }
         io::ErrorKind::NotFound => fault.remedy(format!("`mkdir -p {}`", shell::path(parent(path)))),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            fault.remedy(format!("name a place that this user may write to; {} is none", parent(path).display()))
-        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => fault
+            .remedy(format!("choose a place that this user can write to; {} is not writable", parent(path).display())),
         _ => fault,
     }
 }
@@ -99,7 +98,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> CommandResult 
 /// Whether [`write()`] will find a place for `path`: asked before the work whose result belongs there.
 pub(crate) fn require_writable(path: &Path) -> CommandResult {
     if path.is_dir() {
-        return Err(CommandFault::failed(format!("{} is a folder", path.display())).remedy("name a file"));
+        return Err(CommandFault::failed(format!("{} is a folder", path.display())).remedy("give the path of a file"));
     }
     tempfile::Builder::new()
         .prefix(".muster-")
@@ -120,7 +119,7 @@ fn require_free(folder: &Path) -> CommandResult {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
             Some(_) => Err(CommandFault::failed(format!("{} exists and is not empty", folder.display()))
-                .remedy("nothing is ever overwritten: name another folder, or move this one away")),
+                .remedy("nothing is ever overwritten: choose another folder, or move this one away")),
         },
         Err(source) if source.kind() == io::ErrorKind::NotFound => {
             let above = parent(folder);
@@ -128,7 +127,7 @@ fn require_free(folder: &Path) -> CommandResult {
                 return Ok(());
             }
             Err(CommandFault::failed(format!(
-                "{} cannot be made: there is no folder {}",
+                "cannot create {}: there is no folder {}",
                 folder.display(),
                 above.display()
             ))
@@ -554,7 +553,7 @@ mod tests {
         let fault = read(large.path()).unwrap_err();
         assert!(fault.to_string().contains("larger than any"), "{fault}");
         let fault = read(Path::new("/")).unwrap_err();
-        assert!(fault.to_string().contains("name a file in it"), "{fault}");
+        assert!(fault.to_string().contains("give the path of a file in it"), "{fault}");
     }
 
     #[test]
@@ -566,6 +565,6 @@ mod tests {
             assert!(!text.contains(".muster-"), "{text}");
         }
         let full = unwritable(Path::new("out"), &io::Error::from(io::ErrorKind::StorageFull)).to_string();
-        assert!(full.contains("make room"), "{full}");
+        assert!(full.contains("free some space"), "{full}");
     }
 }

@@ -36,8 +36,8 @@ impl Identity {
     /// The identity of the command line, for verbs that need one.
     pub(crate) fn required(connection: &Connection) -> CommandResult<Self> {
         Self::of(connection)?.ok_or_else(|| {
-            CommandFault::usage("a device identity is missing")
-                .remedy("--identity DIR (a folder with idevid.pem and idevid.key), or --cert FILE --key FILE")
+            CommandFault::usage("missing device identity")
+                .remedy("add --identity DIR (a folder with idevid.pem and idevid.key), or --cert FILE --key FILE")
         })
     }
 
@@ -66,7 +66,7 @@ impl Identity {
 /// The key as one that signs; an error names `file`.
 pub(crate) fn signing_key(key: &PrivateKey, file: &Path) -> CommandResult<SigningKey> {
     SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new()).map_err(|fault| {
-        CommandFault::failed(format!("{} holds no private key that can be used: {fault}", file.display()))
+        CommandFault::failed(format!("{} does not contain a usable private key: {fault}", file.display()))
     })
 }
 
@@ -78,8 +78,8 @@ fn files_of(dir: &Path) -> CommandResult<(PathBuf, PathBuf)> {
         .map(|(certificate, key)| (dir.join(certificate), dir.join(key)))
         .find(|(certificate, _)| certificate.exists())
         .ok_or_else(|| {
-            CommandFault::failed(format!("{} holds neither device.pem nor idevid.pem", dir.display()))
-                .remedy("`muster init` makes DIR/device with an IDevID; `muster enroll --out DIR` writes device.pem and device.key")
+            CommandFault::failed(format!("{} contains neither device.pem nor idevid.pem", dir.display()))
+                .remedy("`muster init DIR` writes DIR/device with an IDevID; `muster enroll --out DIR` writes device.pem and device.key")
         })
 }
 
@@ -96,8 +96,8 @@ pub(crate) fn anchors_file(connection: &Connection) -> Option<(PathBuf, &'static
 /// Whom to trust for the server.
 pub(crate) fn anchors(connection: &Connection) -> CommandResult<Vec<Arc<Certificate>>> {
     let (path, named_by) = anchors_file(connection).ok_or_else(|| {
-        CommandFault::usage("who may vouch for the server is not said")
-            .remedy("--trust FILE, such as the ca/root.pem of `muster init`")
+        CommandFault::usage("missing --trust: which CA verifies the server?")
+            .remedy("add --trust FILE, such as ca/root.pem from `muster init`")
     })?;
     pem::read_trust(&path, named_by)
 }

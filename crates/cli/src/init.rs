@@ -17,7 +17,7 @@ use material::Pair;
 
 pub(crate) use material::Material;
 
-/// Make a PKI, a server certificate, a device identity and a commented muster.toml
+/// Create a PKI, a server certificate, a device identity and a commented muster.toml
 #[derive(clap::Args)]
 #[command(after_help = "\
 Writes muster.toml, ca/root.pem, ca/issuing.pem, ca/issuing.key, offline/root.key, server.pem, server.key, manufacturer/ca.pem, \
@@ -30,10 +30,10 @@ Examples:
   muster init pki
   muster init pki --name est.example.net --name 192.0.2.7")]
 pub(crate) struct Arguments {
-    /// The folder to write; made if it is not there
+    /// The folder to write; created if it does not exist
     dir: PathBuf,
 
-    /// DNS names and addresses by which devices dial the server
+    /// DNS names and addresses that devices use for the server
     #[arg(long = "name", value_name = "HOST|IP", num_args = 1.., value_parser = server_name)]
     names: Vec<ServerName<'static>>,
 
@@ -128,8 +128,8 @@ fn refuse_existing(dir: &Path) -> CommandResult {
     if there.is_empty() {
         return Ok(());
     }
-    Err(CommandFault::failed(format!("{} holds {} already", dir.display(), there.join(", ")))
-        .remedy("nothing is ever overwritten: name another folder, or move this one away"))
+    Err(CommandFault::failed(format!("{} already contains {}", dir.display(), there.join(", ")))
+        .remedy("nothing is ever overwritten: choose another folder, or move this one away"))
 }
 
 /// The names that a server on this machine always has. Mbed TLS 2.28 compares DNS names only, so `localhost` stands beside the addresses.
@@ -142,7 +142,7 @@ fn local_names() -> Vec<ServerName<'static>> {
 
 fn server_name(text: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(text.to_owned()).map_err(|_| {
-        format!("`{text}` is no DNS name and no address; write est.example.net or 192.0.2.7, without a port")
+        format!("`{text}` is neither a DNS name nor an address; write est.example.net or 192.0.2.7, without a port")
     })
 }
 

@@ -9,7 +9,7 @@ use crate::arguments::{destination, duration, endpoint};
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 
-/// Put a bad link before a server: a UDP proxy that loses, doubles, delays and damages datagrams
+/// Simulate a bad link: a UDP proxy that drops, duplicates, delays, reorders and corrupts datagrams
 #[derive(clap::Args)]
 #[command(after_help = "\
 Prints `forwarding ADDR:PORT -> ADDR:PORT` once it is ready, with the real port where 0 was asked for, and what passed when it ends: on Ctrl-C, on \
@@ -28,7 +28,7 @@ Examples:
   muster link --listen '[::]:15684' --to '[fe80::1%eth1]:5684' --loss 10%
   muster link --listen 127.0.0.1:15684 --to 127.0.0.1:5684 --corrupt 0.5% --for 60s --json")]
 pub(crate) struct Arguments {
-    /// Where devices send to, instead of the server
+    /// Address that devices use instead of the server's
     #[arg(long, value_name = "ADDR:PORT", value_parser = endpoint)]
     listen: SocketAddr,
 
@@ -40,39 +40,39 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
     loss: u16,
 
-    /// Datagrams that arrive twice
+    /// Datagrams duplicated
     #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
     duplicate: u16,
 
-    /// Datagrams held back, for up to ten delays (50 ms at least, 2 s at most), so that later ones overtake them
+    /// Datagrams reordered: held back for up to ten delays (at least 50 ms, at most 2 s), so that later ones overtake them
     #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
     reorder: u16,
 
-    /// Datagrams with one bit changed
+    /// Datagrams corrupted by one changed bit
     #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
     corrupt: u16,
 
-    /// How long a datagram takes
+    /// Delay of each datagram
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = duration)]
     delay: Duration,
 
-    /// How much longer it may take, at most
+    /// Random extra delay, at most
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = duration)]
     jitter: Duration,
 
-    /// Longer datagrams vanish: bytes of UDP payload
+    /// Largest UDP payload in bytes; longer datagrams are dropped
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1..))]
     mtu: Option<u16>,
 
-    /// Decides which datagrams it hits
+    /// Seed that decides which datagrams are affected
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
-    /// End after so long
+    /// Stop after this time
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     at_most: Option<Duration>,
 
-    /// Print what passed as one JSON object; the line that says where the link listens goes to stderr then
+    /// Print the counts as one JSON object; the line with the listening address then goes to stderr
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -81,8 +81,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     if arguments.listen == arguments.to {
-        return Err(CommandFault::usage(format!("{} would be forwarded to itself", arguments.to))
-            .remedy("--to is where the server listens, --listen another port that devices send to instead"));
+        return Err(CommandFault::usage(format!("{} would forward to itself", arguments.to))
+            .remedy("--to is the server's address, --listen another port for the devices"));
     }
     let mut proxy = Proxy::bind(settings(arguments)).map_err(|fault| CommandFault::failed(fault.to_string()))?;
     // With --json the standard output carries the one object, so this goes beside it.
@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     } else {
         out!("{}", table(&summary));
     }
-    ended.map_err(|error| CommandFault::failed(format!("the link broke: {error}")))
+    ended.map_err(|error| CommandFault::failed(format!("the link failed: {error}")))
 }
 
 fn settings(arguments: &Arguments) -> Settings {
@@ -147,10 +147,10 @@ fn table(summary: &Summary) -> String {
     ]
     .join("\n");
     if summary.turned_away > 0 {
-        text += &format!(", and {} datagrams of others that there was no room for", summary.turned_away);
+        text += &format!(", and {} datagrams of further clients, refused for lack of room", summary.turned_away);
     }
     if summary.unreachable > 0 {
-        text += &format!("\nnothing listened at the server's address {} times", summary.unreachable);
+        text += &format!("\nthe server's address was unreachable {} times", summary.unreachable);
     }
     text
 }
@@ -171,7 +171,7 @@ fn json(summary: &Summary) -> serde_json::Value {
 
 /// A share such as `10%` or `0.5%`, of a thousand.
 pub(crate) fn share(text: &str) -> Result<u16, String> {
-    let wrong = || format!("`{text}` is no share: write 10% or 0.5%, up to 100%");
+    let wrong = || format!("`{text}` is not a valid percentage: write 10% or 0.5%, up to 100%");
     let number = text.strip_suffix('%').ok_or_else(wrong)?;
     let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -179,7 +179,7 @@ pub(crate) fn share(text: &str) -> Result<u16, String> {
         return Err(wrong());
     }
     if tenth.len() > 1 {
-        return Err(format!("`{text}` is finer than a tenth of a percent"));
+        return Err(format!("`{text}` is too fine: steps are a tenth of a percent"));
     }
     let (whole, tenth): (u16, u16) = (whole.parse().map_err(|_| wrong())?, tenth.parse().map_err(|_| wrong())?);
     let share = whole.checked_mul(10).and_then(|share| share.checked_add(tenth)).ok_or_else(wrong)?;

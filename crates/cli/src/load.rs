@@ -17,7 +17,7 @@ use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
 use crate::pem;
 
-/// Play a fleet: many devices that enrol, each with an identity and an address of its own
+/// Generate load: a fleet of devices that enrol, each with its own identity and address
 #[derive(clap::Args)]
 #[command(after_help = "\
 Each device does what a real one does: a full DTLS handshake, GET /crts, POST /sen. Its IDevID is made with the manufacturer key of a folder of \
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "coaps://HOST:PORT[/LABEL]")]
     server: ServerUri,
 
-    /// A folder of `muster init`: manufacturer/ca.pem and manufacturer/ca.key make the devices, ca/root.pem is what they trust
+    /// A folder from `muster init`: manufacturer/ca.pem and manufacturer/ca.key create the devices, ca/root.pem is their trust anchor
     #[arg(long, value_name = "DIR")]
     pki: PathBuf,
 
@@ -50,39 +50,39 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4_000_000))]
     devices: usize,
 
-    /// Open loop: so many devices start a second, on average
+    /// Open loop: devices started per second, on average
     #[arg(long, value_name = "PER_SECOND", conflicts_with = "concurrency", value_parser = rate)]
     rate: Option<f64>,
 
-    /// Closed loop: so many devices at work at any moment [default: 64]
+    /// Closed loop: devices at work at the same time [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4_000_000))]
     concurrency: Option<usize>,
 
-    /// Bytes a block, both ways: 16, 32, 64, 128, 256, 512, 1024
+    /// Bytes per block, in both directions: 16, 32, 64, 128, 256, 512, 1024
     #[arg(long, value_name = "BYTES", default_value = "512")]
     block: Block,
 
-    /// The cipher suite that the devices offer
+    /// Cipher suite offered by the devices
     #[arg(long, value_enum, default_value_t = SuiteName::Ccm8)]
     suite: SuiteName,
 
-    /// Decides the fleet's names and keys, and when each device starts
+    /// Seed for the fleet's names and keys, and for when each device starts
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
-    /// A device that holds no certificate after so long gives up
+    /// A device without a certificate gives up after this time
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     timeout: Duration,
 
-    /// Keep what each device received: a new folder with a certificate and a key each
+    /// Write the certificate and key of each device to this new folder
     #[arg(long, value_name = "DIR")]
     certificates: Option<PathBuf>,
 
-    /// Devices that go away without closing, such as 30%: the seed decides which
+    /// Share of devices that leave without closing, such as 30%; the seed decides which
     #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = crate::link::share)]
     vanish: u16,
 
-    /// Write the measurements as JSON; `-` is the standard output
+    /// Write the measurements as JSON; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<JsonTo>,
 }
@@ -134,12 +134,12 @@ impl Folder {
         interrupt: &Interrupt,
     ) -> CommandResult<Vec<FleetIdentity>> {
         let manufacturer = Manufacturer::new(self.manufacturer.clone(), &self.manufacturer_key)
-            .map_err(|fault| CommandFault::failed(format!("manufacturer/ca.key cannot be used: {fault}")))?;
+            .map_err(|fault| CommandFault::failed(format!("cannot use manufacturer/ca.key: {fault}")))?;
         let (made, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         let stop = interrupt.flag();
         let fleet = std::thread::scope(|scope| {
             scope.spawn(|| {
-                let mut progress = ProgressDisplay::new("making identities", devices);
+                let mut progress = ProgressDisplay::new("creating identities", devices);
                 while !over.load(Ordering::Acquire) {
                     progress.set(made.load(Ordering::Relaxed), Instant::now());
                     std::thread::park_timeout(Duration::from_millis(50));
@@ -151,7 +151,7 @@ impl Folder {
             fleet
         });
         interrupt.check()?;
-        fleet.map_err(|fault| CommandFault::failed(format!("the devices cannot be made: {fault}")))
+        fleet.map_err(|fault| CommandFault::failed(format!("cannot create the devices: {fault}")))
     }
 }
 
@@ -215,36 +215,37 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 
 fn as_json(finished: &Finished) -> CommandResult<serde_json::Value> {
     serde_json::to_value(&finished.report)
-        .map_err(|fault| CommandFault::failed(format!("the report cannot be written: {fault}")))
+        .map_err(|fault| CommandFault::failed(format!("cannot write the report: {fault}")))
 }
 
 /// How the verb ends. A void run comes before devices that failed: they say nothing about the server at the rate that was asked for.
 fn verdict(finished: &Finished) -> CommandResult {
     if finished.interrupted {
-        return Err(CommandFault::new(Status::Interrupted, "interrupted: the report covers what was done until then"));
+        return Err(CommandFault::new(Status::Interrupted, "interrupted; the report covers what was done so far"));
     }
     if let Some(schedule) = finished.report.schedule.filter(|schedule| schedule.void) {
         return Err(CommandFault::new(Status::Void, schedule.to_string()).remedy(
-            "its figures say nothing about the server at that rate: lower --rate, or give the generator cores of its own",
+            "its figures do not describe the server at that rate: lower --rate, or give the generator its own cores",
         ));
     }
     match finished.report.failed {
         0 => Ok(()),
-        failed => {
-            Err(CommandFault::failed(format!("{failed} of {} devices hold no certificate", finished.report.devices))
-                .remedy(if finished.report.traffic.datagrams_received == 0 {
-                    "nothing came back at all: check address and port, that the server runs, and that UDP passes"
-                } else {
-                    "the table names the reasons; `muster explain REASON` says what to do"
-                }))
-        }
+        failed => Err(CommandFault::failed(format!(
+            "{failed} of {} devices have no certificate",
+            finished.report.devices
+        ))
+        .remedy(if finished.report.traffic.datagrams_received == 0 {
+            "nothing came back at all: check the address and port, that the server runs, and that UDP gets through"
+        } else {
+            "see the reasons in the table; `muster explain REASON` says what to do"
+        })),
     }
 }
 
 fn write_results(arguments: &Arguments, finished: &Finished) -> CommandResult {
     if let Some(JsonTo::File(path)) = &arguments.json {
         let json = serde_json::to_vec_pretty(&finished.report)
-            .map_err(|fault| CommandFault::failed(format!("the report cannot be written: {fault}")))?;
+            .map_err(|fault| CommandFault::failed(format!("cannot write the report: {fault}")))?;
         files::write(path, &json, Access::Public)?;
     }
     if let Some(dir) = &arguments.certificates {
@@ -262,7 +263,7 @@ pub(crate) fn write_certificates(dir: &Path, certificates: &[Option<Box<[u8]>>],
         let Some(der) = der else { continue };
         let name = identities::serial_number(seed, index);
         let key = identities::operational_key(seed, index)
-            .map_err(|fault| CommandFault::failed(format!("the key of device {name} cannot be made again: {fault}")))?;
+            .map_err(|fault| CommandFault::failed(format!("cannot derive the key of device {name} again: {fault}")))?;
         staged.add(&format!("{name}.pem"), pem::encode_chain([&**der]).as_bytes(), Access::Public)?;
         staged.add(&format!("{name}.key"), pki::pem::encode_private_key(&key).as_bytes(), Access::Secret)?;
         kept += 1;
@@ -274,6 +275,6 @@ pub(crate) fn write_certificates(dir: &Path, certificates: &[Option<Box<[u8]>>],
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
-        _ => Err("a rate is a number above 0: devices a second".to_owned()),
+        _ => Err("expected a number above 0: devices per second".to_owned()),
     }
 }

@@ -139,7 +139,7 @@ fn as_fault(error: &clap::Error) -> outcome::CommandFault {
     let mut paragraphs = text.split("\n\n").map(str::trim);
     let message = paragraphs.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
     let remedy = paragraphs.find_map(|paragraph| paragraph.strip_prefix("tip: "));
-    outcome::CommandFault::usage(message).remedy(remedy.unwrap_or("see `muster help`, or `--help` behind the verb"))
+    outcome::CommandFault::usage(message).remedy(remedy.unwrap_or("see `muster help`, or `muster COMMAND --help`"))
 }
 
 /// Whether the words of a command line that was not understood ask for JSON on stdout: `--json`, for `load` with `-`.

@@ -172,7 +172,7 @@ pub(crate) fn print_json(mut object: serde_json::Value) {
 pub(crate) fn write_stdout(line: fmt::Arguments<'_>) {
     if let Err(error) = try_stdout(line) {
         if error.kind() != std::io::ErrorKind::BrokenPipe {
-            say!("muster: cannot write to the standard output: {error}");
+            say!("muster: cannot write to standard output: {error}");
         }
         std::process::exit(i32::from(Status::Failed.code()));
     }

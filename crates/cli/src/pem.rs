@@ -66,7 +66,7 @@ pub(crate) fn name_passed_over(list: &dyn Display, passed_over: &[PassedOver]) {
 pub(crate) fn read_private_key(path: &Path) -> CommandResult<PrivateKey> {
     let bytes = secret_file::read(path, GroupReadable::InCredentials)
         .map_err(|fault| CommandFault::failed(fault.to_string()).remedy(fault.remedy()))?;
-    pem::private_key(&bytes).map_err(|error| other_form(path, "private key that can be used", error))
+    pem::private_key(&bytes).map_err(|error| other_form(path, "usable private key", error))
 }
 
 /// The PKCS#10 request of a file.
@@ -77,14 +77,14 @@ pub(crate) fn read_request(path: &Path) -> CommandResult<Vec<u8>> {
 
 /// What stands in the file instead, and the command that makes of it what is read.
 fn other_form(path: &Path, wanted: &str, error: PemError) -> CommandFault {
-    let fault = CommandFault::failed(format!("{} holds no {wanted}: {error}", path.display()));
+    let fault = CommandFault::failed(format!("{} does not contain a {wanted}: {error}", path.display()));
     match (shell::conversion(&error, path), error) {
-        (Some(command), _) => fault.remedy(format!("`{command}` makes a file that is read")),
+        (Some(command), _) => fault.remedy(format!("`{command}` writes a file that can be read")),
         (None, PemError::Key(_)) => fault.remedy(
-            "P-256 and P-384 keys can be used, such as `openssl ecparam -name prime256v1 -genkey -noout` makes them; a device's key belongs to its \
+            "use a P-256 or P-384 key, such as one from `openssl ecparam -name prime256v1 -genkey -noout`; a device's key belongs to its \
              certificate, so a new key needs a new certificate",
         ),
-        (None, _) => fault.remedy("name another file; PEM and DER are read"),
+        (None, _) => fault.remedy("use another file, in PEM or DER"),
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn an_empty_file_holds_no_certificate() {
         let fault = read_certificate(file("").path()).unwrap_err();
-        assert!(fault.to_string().contains("holds no certificate"), "{fault}");
+        assert!(fault.to_string().contains("does not contain a certificate"), "{fault}");
     }
 
     #[test]

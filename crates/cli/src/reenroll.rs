@@ -3,7 +3,7 @@
 use crate::enrolment::{self, Function};
 use crate::outcome::CommandResult;
 
-/// Renew: show the certificate of an earlier enrolment, get another for a new key
+/// Renew: authenticate with the certificate of an earlier enrolment, get another for a new key
 #[derive(clap::Args)]
 #[command(after_help = "\
 The identity is the folder that `enroll --out` wrote; its anchors.pem is what is trusted unless --trust says otherwise. The result goes to a new \

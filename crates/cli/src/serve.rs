@@ -30,15 +30,15 @@ Examples:
   muster serve --config pki/muster.toml --trace peer=192.0.2.7
   MUSTER_METRICS__LISTEN=127.0.0.1:0 muster serve --config pki/muster.toml")]
 pub(crate) struct Arguments {
-    /// The configuration, as `muster init` writes one
+    /// The configuration file, as written by `muster init`
     #[arg(long, value_name = "FILE", default_value = "muster.toml")]
     config: PathBuf,
 
-    /// Listen here instead of where the file says; can be repeated
+    /// Listen on this address instead of the file's; can be repeated
     #[arg(long, value_name = "ADDR:PORT", num_args = 1.., value_parser = endpoint)]
     listen: Vec<SocketAddr>,
 
-    /// Print what happens with one device, decrypted, on stderr: peer=ADDR
+    /// Print the conversation with one device, decrypted, on stderr: peer=ADDR
     #[arg(long, value_name = "peer=ADDR", value_parser = peer)]
     trace: Option<IpAddr>,
 
@@ -50,15 +50,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", requires = "insecure_keylog")]
     pcap: Option<PathBuf>,
 
-    /// Yes, write secrets that decrypt every device's session to a file
+    /// Confirm that secrets which decrypt every device's session are written to a file
     #[arg(long)]
     insecure_keylog: bool,
 
-    /// Start although the server certificate has expired: no device that looks at dates will trust this server
+    /// Start even if the server certificate has expired; devices that check dates will not trust this server
     #[arg(long)]
     allow_expired_server_certificate: bool,
 
-    /// How log lines look, on stderr
+    /// Format of the log on stderr
     #[arg(long, value_enum, default_value_t = Log::Human)]
     log: Log,
 }
@@ -93,7 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     if let Some((_, printer)) = printer {
         printer.finish();
     }
-    ended.map(|_| ()).map_err(|fault| CommandFault::failed(format!("the server ended: {fault}")))
+    ended.map(|_| ()).map_err(|fault| CommandFault::failed(format!("the server failed: {fault}")))
 }
 
 /// What is read at start and by each SIGHUP: the file as it is then, with the addresses of the command line.
@@ -117,7 +117,7 @@ fn announce(handle: &Handle) {
     let metrics = handle.metrics_address().map(|address| format!("metrics on http://{address}/metrics"));
     let lines: Vec<String> = listening.chain(metrics).collect();
     if let Err(error) = outcome::try_stdout(format_args!("{}", lines.join("\n"))) {
-        say!("muster: cannot write to the standard output ({error}); {}", lines.join(", "));
+        say!("muster: cannot write to standard output ({error}); {}", lines.join(", "));
     }
 }
 
@@ -153,8 +153,9 @@ fn named(path: &Path, source: &io::Error) -> io::Error {
 }
 
 fn peer(text: &str) -> Result<IpAddr, String> {
-    let address = text.strip_prefix("peer=").ok_or_else(|| format!("write peer={text}: one device is traced"))?;
-    address.parse().map_err(|_| format!("`{address}` is no IP address"))
+    let address =
+        text.strip_prefix("peer=").ok_or_else(|| format!("write peer={text}; one device is traced at a time"))?;
+    address.parse().map_err(|_| format!("`{address}` is not a valid IP address"))
 }
 
 #[cfg(test)]

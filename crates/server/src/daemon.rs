@@ -108,7 +108,7 @@ fn assemble(
         sessions_max = loaded.sessions_max,
         half_open_max = config.limits.half_open_max,
         shards = loaded.shards,
-        "what this server holds at most"
+        "capacity limits"
     );
     let logs = Logs::start()?;
     let mut handle = Handle {
@@ -241,7 +241,7 @@ impl Handle {
                 enrolments = drained.enrolments_cut_off,
                 shards = drained.shards_cut_off,
                 datagrams_dropped = drained.datagrams_dropped,
-                "stopped before everything was finished; server.drain_timeout gives it more time"
+                "stopped before all work was finished; a longer server.drain_timeout gives it more time"
             );
         }
         if let Some(breakdown) = self.control.breakdown() {

@@ -26,7 +26,7 @@ impl Placement {
         let mut one = CpuSet::new();
         one.set(core);
         if let Err(error) = sched_setaffinity(None, &one) {
-            tracing::debug!(%error, core, "this shard runs on any core");
+            tracing::debug!(%error, core, "cannot pin this shard to a core; it runs on any");
         }
     }
 }

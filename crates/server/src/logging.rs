@@ -47,7 +47,7 @@ pub fn init(format: Format) {
     if let Some(fault) = senseless {
         tracing::warn!(
             %fault,
-            "{FILTER_VARIABLE} is not a filter; the level is `info`. Write `debug`, or a target and a level such as `server=trace,info`"
+            "{FILTER_VARIABLE} is not a valid filter; using `info`. Write `debug`, or a target and a level such as `server=trace,info`"
         );
     }
 }

@@ -30,7 +30,7 @@ fn log(what: &str, panic: &(dyn Any + Send)) {
 
 fn reason(panic: &(dyn Any + Send)) -> &str {
     let fixed = panic.downcast_ref::<&'static str>().copied();
-    fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+    fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ mod tests {
         let caught = |work: fn()| catch_unwind(work).unwrap_err();
         assert_eq!(reason(&*caught(|| panic!("fixed"))), "fixed");
         assert_eq!(reason(&*caught(|| panic!("number {}", 7))), "number 7");
-        assert_eq!(reason(&*caught(|| std::panic::panic_any(7))), "without a message");
+        assert_eq!(reason(&*caught(|| std::panic::panic_any(7))), "no message");
         assert_eq!(guarded("a job", || 7), Some(7));
     }
 }

@@ -92,21 +92,23 @@ impl fmt::Display for SecretFault {
         let path = self.path.display();
         match &self.flaw {
             SecretFlaw::Unreadable { error, .. } => write!(f, "cannot read {path}: {error}"),
-            SecretFlaw::Folder => write!(f, "{path} is no secret: it is a folder"),
-            SecretFlaw::NotAFile => write!(f, "{path} is no secret: it is a pipe or a device"),
+            SecretFlaw::Folder => write!(f, "{path} is not a secret file: it is a folder"),
+            SecretFlaw::NotAFile => write!(f, "{path} is not a secret file: it is a pipe or a device"),
             SecretFlaw::OtherOwner { owner, own } => {
                 write!(
                     f,
-                    "{path} holds a secret and belongs to another user (uid {owner}; this is uid {own}), who can change it"
+                    "{path} contains a secret and belongs to another user (uid {owner}; this process is uid {own}), who can change it"
                 )
             }
             SecretFlaw::Readable { mode } | SecretFlaw::OfRoot { mode, .. } => {
-                write!(f, "{path} holds a secret and has mode {mode:04o}: others can read it")
+                write!(f, "{path} contains a secret and has mode {mode:04o}: others can read it")
             }
             SecretFlaw::LinkToReadable { mode, .. } => {
                 write!(f, "{path} is a link to a file of mode {mode:04o}, which others can read")
             }
-            SecretFlaw::TooLarge { bytes } => write!(f, "{path} is no secret: {bytes} bytes are more than any has"),
+            SecretFlaw::TooLarge { bytes } => {
+                write!(f, "{path} is not a secret file: {bytes} bytes are more than any secret has")
+            }
         }
     }
 }
@@ -125,28 +127,30 @@ impl SecretFault {
         let path = shell::path(&self.path);
         match &self.flaw {
             SecretFlaw::Unreadable { kind: io::ErrorKind::PermissionDenied, .. } => {
-                "private keys are readable by their owner alone: run as that user".into()
+                "a private key must be readable by its owner only: run as that user".into()
             }
             SecretFlaw::Unreadable { .. } => "give the path of a file that this user can read".into(),
-            SecretFlaw::Folder => "name the file in it".into(),
-            SecretFlaw::NotAFile => "write the secret to a file of mode 0600 and name that".into(),
+            SecretFlaw::Folder => "give the path of the file in it".into(),
+            SecretFlaw::NotAFile => "write the secret to a file of mode 0600 and configure that file".into(),
             // Who is root chooses: the file may be right and the user wrong.
             SecretFlaw::OtherOwner { owner, own: 0 } => {
                 format!("run as its owner (`sudo -u '#{owner}' ...`), or, if root should hold it, `chown 0 {path}`")
             }
             SecretFlaw::OtherOwner { own, .. } => {
-                format!("as root, `install -m 600 -o {own} {path} COPY`; name the copy")
+                format!("as root, `install -m 600 -o {own} {path} COPY`; configure the copy")
             }
             SecretFlaw::Readable { .. } => {
-                format!("`chmod 600 {path}`; if others could read it so far, replace the key")
+                format!("`chmod 600 {path}`; if others could have read it, replace the key")
             }
             // `chmod 600` would shut this user out.
             SecretFlaw::OfRoot { own, .. } => format!(
-                "as root, `install -m 600 -o {own} {path} COPY` and name the copy, or have the service manager pass it (LoadCredential= of systemd)"
+                "as root, `install -m 600 -o {own} {path} COPY` and configure the copy, or let the service manager pass it (systemd's LoadCredential=)"
             ),
             // `chmod` follows a link, to a file that somebody else may have meant otherwise.
-            SecretFlaw::LinkToReadable { own, .. } => format!("`install -m 600 -o {own} {path} COPY`; name the copy"),
-            SecretFlaw::TooLarge { .. } => "name the file of the key".into(),
+            SecretFlaw::LinkToReadable { own, .. } => {
+                format!("`install -m 600 -o {own} {path} COPY`; configure the copy")
+            }
+            SecretFlaw::TooLarge { .. } => "configure the file that contains the key".into(),
         }
     }
 }

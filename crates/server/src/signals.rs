@@ -33,11 +33,11 @@ pub fn obey(
                 reload(&reloader, &sources);
             } else if stopper.is_stopping() {
                 stopper.stop();
-                tracing::warn!(signal, "stopping at once");
+                tracing::warn!(signal, "stopping immediately");
             } else {
                 // Before the word about it: a terminal that is held up must not hold this up.
                 stopper.drain();
-                tracing::info!(signal, "draining: no new devices, enrolments in flight are finished");
+                tracing::info!(signal, "draining: new devices are refused, enrolments in flight are finished");
             }
         }
     })?;
@@ -56,7 +56,7 @@ fn reload(reloader: &Reloader, sources: &impl Fn() -> Result<Sources, Configurat
                 warning.log();
             }
             for key in &needs_restart {
-                tracing::warn!(key, "the new value takes effect after a restart only");
+                tracing::warn!(key, "the new value takes effect only after a restart");
             }
             tracing::info!(needs_restart = needs_restart.len(), "configuration reloaded");
         }
@@ -66,7 +66,7 @@ fn reload(reloader: &Reloader, sources: &impl Fn() -> Result<Sources, Configurat
             }
             tracing::error!(
                 faults = faults.len(),
-                "configuration not reloaded: the one before stays in force; `muster check FILE` shows the same faults"
+                "configuration not reloaded; the previous one stays in force. `muster check FILE` shows the same faults"
             );
         }
     }

@@ -58,7 +58,7 @@ fn e46_e47_after_a_restart_a_certificate_counts_only_where_one_profile_has_its_c
         pki.write_ca("third", support::days(-1, 300), support::days(-1, 300));
         let text = pki.configuration(&["127.0.0.1:0"]) + &more;
         let loaded = server::load(&pki.sources(&text)).unwrap_or_else(|faults| panic!("{more}: {faults}"));
-        let warned = loaded.warnings().iter().filter(|it| it.what.contains("other profiles have the same CA")).count();
+        let warned = loaded.warnings().iter().filter(|it| it.what.contains("other profiles use the same CA")).count();
         assert_eq!(warned, if let_in { 0 } else { 2 }, "{more}");
 
         let server = pki.start(&text);

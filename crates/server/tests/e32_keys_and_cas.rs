@@ -33,7 +33,7 @@ fn e32_a_ca_key_that_others_can_read_is_refused() {
         let text = faults(&pki);
         let key = pki.path("issuing.key");
         let expected = format!(
-            "ca.main.key: {} holds a secret and has mode {mode:04o}: others can read it\n    `chmod 600",
+            "ca.main.key: {} contains a secret and has mode {mode:04o}: others can read it\n    `chmod 600",
             key.display()
         );
         assert!(text.contains(&expected), "{expected}\nis not in\n{text}");
@@ -64,7 +64,7 @@ fn e32_a_key_of_another_certificate_is_refused() {
 #[test]
 fn e61_a_ca_that_has_expired_or_is_about_to_is_a_warning_and_the_server_starts() {
     for (validity, expected) in
-        [(days(-30, -1), "expired on"), (days(-30, 29), "expires on"), (days(2, 365), "is valid from")]
+        [(days(-30, -1), "expired on"), (days(-30, 29), "expires on"), (days(2, 365), "is not valid before")]
     {
         let pki = Pki::with_ca(validity);
         let text = pki.configuration(&["127.0.0.1:0"]);
@@ -108,7 +108,7 @@ fn enrol_at(
 fn e61_a_ca_below_an_expired_certificate_answers_5_03_and_the_others_enrol() {
     let pki = Pki::new();
     for (validity, expected) in
-        [(days(-300, -1), "expired on"), (days(-300, 29), "expires on"), (days(2, 300), "is valid from")]
+        [(days(-300, -1), "expired on"), (days(-300, 29), "expires on"), (days(2, 300), "is not valid before")]
     {
         pki.write_ca("second", validity, days(-30, 365));
         let text = pki.configuration(&["127.0.0.1:0"])
@@ -150,14 +150,15 @@ fn e61_an_expired_root_above_everything_is_a_warning_and_the_server_starts() {
 #[test]
 fn e61_devices_of_a_manufacturer_outside_its_dates_enrol_and_the_warning_says_so() {
     for (validity, expected) in
-        [(days(-30, -1), "expired on"), (days(-30, 29), "expires on"), (days(2, 365), "is valid from")]
+        [(days(-30, -1), "expired on"), (days(-30, 29), "expires on"), (days(2, 365), "is not valid before")]
     {
         let pki = Pki::new();
         pki.write_factory_living(validity);
         let text = pki.configuration(&["127.0.0.1:0"]);
         let loaded = server::load(&pki.sources(&text)).unwrap_or_else(|faults| panic!("{faults}"));
         let warnings: String = loaded.warnings().iter().map(ToString::to_string).collect();
-        for words in ["profile[0].manufacturers: the manufacturer certificate", expected, "its devices enrol whatever"]
+        for words in
+            ["profile[0].manufacturers: the manufacturer certificate", expected, "its devices can enrol whatever"]
         {
             assert!(warnings.contains(words), "{words} in\n{warnings}");
         }
@@ -170,7 +171,7 @@ fn e61_devices_of_a_manufacturer_outside_its_dates_enrol_and_the_warning_says_so
 #[test]
 fn e61_a_ca_of_server_trust_outside_its_dates_is_a_warning_and_the_server_starts() {
     for (validity, expected) in
-        [(days(-30, -1), "expired on"), (days(-30, 29), "expires on"), (days(2, 365), "is valid from")]
+        [(days(-30, -1), "expired on"), (days(-30, 29), "expires on"), (days(2, 365), "is not valid before")]
     {
         let pki = Pki::new();
         pki.write_other_root("other.pem", validity);
@@ -235,7 +236,7 @@ fn a_ca_that_ends_before_its_certificates_is_warned_of() {
     let loaded = server::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
     let text = loaded.warnings().iter().map(ToString::to_string).collect::<String>();
     assert!(
-        text.contains("profile[0].issue.validity: certificates end with the CA `main`, 30 days from now"),
+        text.contains("profile[0].issue.validity: certificates will expire with the CA `main` in 30 days"),
         "{text}"
     );
 }
@@ -248,7 +249,7 @@ fn files_that_are_missing_or_hold_something_else_are_named_all_at_once() {
     std::fs::copy(pki.path("server.pem"), pki.path("server.key")).unwrap();
     set_mode(&pki.path("server.key"), 0o600);
     let text = faults(&pki);
-    for part in ["root.pem holds no certificate", "server.key holds no private key"] {
+    for part in ["root.pem does not contain a certificate", "server.key does not contain a private key"] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
     pki.write_certificates("root.pem", &[&pki.root]);

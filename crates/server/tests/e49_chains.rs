@@ -109,7 +109,7 @@ fn e49_e86_an_issuing_certificate_of_another_root_is_named() {
     let chains = Chains::new();
     chains.authority("root", None, ROOT).authority("issuing", Some("root"), BELOW).authority("root", None, ROOT);
     let rule = "is not signed by the key of the certificate above it";
-    chains.refused("", ("ca.main.certificate", "issuing.pem", rule, "name the certificate whose key signed it"));
+    chains.refused("", ("ca.main.certificate", "issuing.pem", rule, "use the certificate whose key signed it"));
     chains.authority("other", None, ROOT).authority("issuing", Some("other"), BELOW);
     let rule = "is issued by `CN=other`, and the certificate above it is `CN=root`";
     chains.refused("", ("ca.main.certificate", "issuing.pem", rule, "put the issuing certificate first"));
@@ -137,7 +137,7 @@ fn e49_e86_name_constraints_that_the_profile_violates_are_named() {
     let rule = "has nameConstraints that allow no name of the kind `ip`, which the profile issues";
     chains.refused(
         "issue.san = [\"ip\"]",
-        ("profile[0].ca", "root.pem", rule, "take the kind of name out of `issue.san`"),
+        ("profile[0].ca", "root.pem", rule, "remove this kind of name from `issue.san`"),
     );
     let directory = format!("{ROOT}nameConstraints=critical,permitted;dirName:fleet\n[fleet]\nO=Fleet\n");
     chains.authority("root", None, &directory).authority("issuing", Some("root"), BELOW);
@@ -161,7 +161,7 @@ fn e49_a_chain_that_ends_below_its_root_is_a_warning() {
     let text = chains.configuration("").replace("root = \"root.pem\"\n", "");
     let loaded = server::load(&chains.0.sources(&text)).unwrap_or_else(|faults| panic!("{faults}"));
     let warnings: String = loaded.warnings().iter().map(ToString::to_string).collect();
-    assert!(warnings.contains("ends below a root that is not there") && warnings.contains("in `root`"), "{warnings}");
+    assert!(warnings.contains("does not reach its root") && warnings.contains("in `root`"), "{warnings}");
 }
 
 /// What cannot be read is passed over where no path needs it. Where one does, the chain is no more proved than without the certificate.

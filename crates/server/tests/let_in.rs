@@ -42,7 +42,7 @@ fn an_unknown_server_name_and_an_expired_identity_are_served_and_logged() {
     server.drain();
     server.join().unwrap();
 
-    let lines = log.lines_with("let in");
+    let lines = log.lines_with("accepted with a notice");
     assert_eq!(lines.len(), 6, "{lines:#?}");
     let tells = |words: &[&str]| lines.iter().filter(|line| words.iter().all(|word| line.contains(word))).count();
     for (number, address) in (1..).zip(&addresses) {

@@ -107,7 +107,7 @@ fn a_second_server_on_the_same_address_is_refused() {
         let loaded = server::load(&pki.sources(&pki.configuration(&[&taken]))).unwrap();
         let fault = server::start(loaded, server::StartOptions::default()).expect_err("the address is taken");
         assert!(fault.to_string().contains(&format!("cannot listen on {taken}")), "{fault}");
-        assert!(fault.to_string().contains("another process has it"), "{fault}");
+        assert!(fault.to_string().contains("another process uses it"), "{fault}");
     }
 }
 

@@ -68,24 +68,24 @@ impl Judge {
 
     fn one(&self, index: usize, der: &[u8]) -> Result<Arc<Certificate>, String> {
         let leaf = chain::verify_device(&self.anchors, &[der, self.issuing.der()], self.now)
-            .map_err(|fault| format!("holds a certificate without a chain to the root: {fault}"))?
+            .map_err(|fault| format!("has a certificate without a chain to the root: {fault}"))?
             .leaf;
         let subject = leaf.subject();
         let named = |oid| subject.attribute(oid).map(str::to_owned);
         if named(pki::oid::COMMON_NAME) != Some(identities::common_name(self.seed, index))
             || named(pki::oid::SERIAL_NUMBER) != Some(identities::serial_number(self.seed, index))
         {
-            return Err(format!("holds a certificate for another: {subject}"));
+            return Err(format!("has a certificate for another device: {subject}"));
         }
         if !leaf.san().matches(&GeneralNames::empty()) {
-            return Err("holds a certificate with names that the profile does not give".to_owned());
+            return Err("has a certificate with names that the profile does not allow".to_owned());
         }
         if leaf.spki() != operational_spki(self.seed, index)? {
-            return Err("holds a certificate for a key that is not its own".to_owned());
+            return Err("has a certificate for a key that is not its own".to_owned());
         }
         let life = leaf.validity().not_after.as_secs().saturating_sub(leaf.validity().not_before.as_secs());
         if leaf.is_ca() || life > LIFE_SECONDS_MAX {
-            return Err(format!("holds a certificate that its profile does not issue ({life} s, CA {})", leaf.is_ca()));
+            return Err(format!("has a certificate that its profile does not issue ({life} s, CA {})", leaf.is_ca()));
         }
         Ok(leaf)
     }
@@ -119,11 +119,11 @@ impl Judge {
         let (name, serial) = (identities::common_name(self.seed, index), identities::serial_number(self.seed, index));
         let subject = &reading.subject;
         if !subject.contains(&format!("CN={name}")) || !subject.contains(&format!("serialNumber={serial}")) {
-            return Err(format!("has another subject, says openssl: {subject}"));
+            return Err(format!("has another subject according to openssl: {subject}"));
         }
         // The point is the end of the SubjectPublicKeyInfo (RFC 5480 §2).
         if reading.public_key.is_empty() || !operational_spki(self.seed, index)?.ends_with(&reading.public_key) {
-            return Err("has another key, says openssl".to_owned());
+            return Err("has another key according to openssl".to_owned());
         }
         let profile = [
             (reading.key_usage == "Digital Signature", &reading.key_usage),
@@ -138,7 +138,9 @@ impl Judge {
         ];
         match profile.into_iter().find(|(good, _)| !good) {
             None => Ok(()),
-            Some((_, found)) => Err(format!("has what its profile does not issue, says openssl: `{found}`")),
+            Some((_, found)) => {
+                Err(format!("has an extension that its profile does not issue, according to openssl: `{found}`"))
+            }
         }
     }
 }
@@ -147,5 +149,5 @@ fn operational_spki(seed: u64, index: usize) -> Result<Vec<u8>, String> {
     identities::operational_key(seed, index)
         .and_then(|key| SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new()))
         .map(|key| key.spki().to_vec())
-        .map_err(|fault| format!("has a key that cannot be made again: {fault}"))
+        .map_err(|fault| format!("has a key that cannot be derived again: {fault}"))
 }

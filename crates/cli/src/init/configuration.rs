@@ -16,72 +16,72 @@ fn list<T: AsRef<str>>(items: &[T]) -> String {
 
 const TEMPLATE: &str = r#"# Configuration of `muster serve`, written by `muster init`.
 #
-# Relative paths count from this file. `muster check muster.toml --print` explains every fault and shows the effective values.
-# Any key can be overridden by environment: MUSTER_SERVER__LISTEN="[::]:5684,0.0.0.0:5684" is listen in [server], a list with commas.
+# Relative paths are relative to this file. `muster check muster.toml --print` explains every fault and shows the effective values.
+# The environment overrides any key: MUSTER_SERVER__LISTEN="[::]:5684,0.0.0.0:5684" is `listen` in [server]; commas separate the items of a list.
 
 [server]
-# Addresses and UDP ports; port 0 lets the system choose. coaps is 5684.
+# Addresses and UDP ports; port 0 lets the system choose. The port of coaps is 5684.
 listen = [@LISTEN@]
 # The server's certificate, and its key as a URI.
 certificate = "server.pem"
 key = "file:server.key"
-# Keys are read if their owner alone can read them. true: also those of root that the group reads (0440, 0640), as a secrets manager writes them.
+# A key file must be readable by its owner only. With true, files of root that their group can read (0440, 0640) are accepted too, as a secrets manager writes them.
 # allow_group_readable_keys = true
-# How devices dial the server: `check` and `serve` refuse a certificate without one of these names.
+# The names that devices use for the server; `check` and `serve` refuse a certificate that lacks one of them.
 @NAMES@
-# CAs that devices know the server by, where that is not one of [ca]'s.
+# CAs that devices trust for this server, if they are not those of [ca].
 # trust = ["other/root.pem"]
-# A session that says nothing for so long is closed.
+# A session without traffic for this long is closed.
 idle_timeout = "5m"
-# After SIGTERM, enrolments in flight have so long to finish.
+# Time that enrolments in flight have to finish after SIGTERM.
 drain_timeout = "25s"
 
 [dtls]
-# In the server's order of preference; RFC 9148 makes CCM_8 mandatory.
+# In order of preference; RFC 9148 makes CCM_8 mandatory.
 suites = ["ECDHE_ECDSA_AES_128_GCM_SHA256", "ECDHE_ECDSA_AES_128_CCM_8"]
 # "require" refuses devices without it (RFC 7627); OpenThread and Zephyr do not offer it by default.
 extended_master_secret = "prefer"
-# false sends an empty list in CertificateRequest: device buffers are small.
+# false sends an empty list in CertificateRequest, because device buffers are small.
 certificate_authorities = false
 
 [ca.main]
-# The issuing CA, its key, and the root above it; /crts answers both certificates.
+# The issuing CA, its key, and the root above it; /crts returns both certificates.
 certificate = "ca/issuing.pem"
 key = "file:ca/issuing.key"
 root = "ca/root.pem"
-# Check signatures before release: "external" those of a token outside the process, "always" all.
+# Which signatures are verified before a certificate is released: "external" for those of a token outside the process, "always" for all.
 verify_signatures = "external"
-# In each certificate, if given; cannot be added to a certificate afterwards.
+# Written into each certificate, if set; cannot be added to a certificate afterwards.
 # crl_url = "http://pki.example.net/main.crl"
 # ca_issuers_url = "http://pki.example.net/main.cer"
 # ocsp_url = "http://ocsp.example.net"
 
 [[profile]]
 name = "default"
-# Path segments that choose this profile; "" is the path without a label.
+# Path segments that select this profile; "" is the path without a label.
 labels = [""]
 ca = "main"
-# The CAs whose IDevIDs may enrol.
+# CAs whose devices may enrol with their IDevID.
 manufacturers = ["manufacturer/ca.pem"]
-# Who a device is: the key of lists, limits, audit and idempotency. An attribute of its subject, the whole "idevid:subject", or
-# "idevid:san.hardwareModuleName" where IDevIDs have an empty subject (TYPE:SERIAL, RFC 4108 §5). Names that differ only in case or white space are
-# one device, which the log writes in lower case; beyond 64 bytes it is known by a digest ("sha256:...").
+# How a device is identified in lists, limits, audit and idempotency: by an attribute of its subject, by the whole "idevid:subject", or by
+# "idevid:san.hardwareModuleName" if IDevIDs have an empty subject (TYPE:SERIAL, RFC 4108 §5). Names that differ only in case or white space are
+# one device, which the log shows in lower case; a name beyond 64 bytes is replaced by its digest ("sha256:...").
 device_id = "idevid:subject.serialNumber"
-# How closely the certificates and requests of devices, and the certificates of their manufacturers, keep to DER: "strict", or "as_issued" for burnt-in certificates that cannot be mended
-# (critical FALSE written out, attributes out of order, `_` in a PrintableString, ECDSA with NULL parameters). What is issued is strict either way.
+# How strictly the certificates and requests of devices, and the certificates of their manufacturers, must follow DER: "strict", or "as_issued" for burnt-in certificates that cannot be replaced
+# (explicit critical FALSE, attributes out of order, `_` in a PrintableString, ECDSA with NULL parameters). Issued certificates are strict DER either way.
 identity_encoding = "strict"
-# "open": every device of these manufacturers.
+# "open": every device of these manufacturers may enrol.
 mode = "open"
-# "csr": as the request says, which must equal the subject of the certificate that the device shows. Or a template: "CN={subject.CN},serialNumber={device_id},O=Example".
+# "csr": the subject of the request, which must equal the subject of the device's certificate. Or a template: "CN={subject.CN},serialNumber={device_id},O=Example".
 issue.subject = "csr"
-# Alternative names that a device may ask for, if its own certificate has them: "dns", "ip", "uri", "email", "hardwareModuleName".
+# Alternative names that a device may request, if its own certificate has them: "dns", "ip", "uri", "email", "hardwareModuleName".
 issue.san = []
 issue.validity = "365d"
-# The same request again within this time gets the same certificate again.
+# A repeat of the same request within this time gets the same certificate.
 repeat_window = "24h"
-# Certificates that one device may hold before they expire; more are refused, so that one device cannot fill the ledger.
+# Unexpired certificates that one device may have; more are refused, so that one device cannot fill the ledger.
 max_certificates_per_device = 100
-# What 4.xx and 5.xx answers say to authenticated devices: "reason" (a code for `muster explain`) or "none".
+# What 4.xx and 5.xx answers tell authenticated devices: "reason" (a code for `muster explain`) or "none".
 diagnostics = "reason"
 
 [ledger]

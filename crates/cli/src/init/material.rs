@@ -110,7 +110,7 @@ impl Maker {
 
     fn serial(&self) -> CommandResult<Serial> {
         let mut random = [0; 16];
-        self.random.fill(&mut random).map_err(|_| cannot_make("the system gives no randomness"))?;
+        self.random.fill(&mut random).map_err(|_| cannot_make("the system provides no randomness"))?;
         Ok(Serial::new(NodePrefix::new(0), random))
     }
 
@@ -125,7 +125,7 @@ impl Maker {
 }
 
 fn cannot_make(why: &str) -> CommandFault {
-    CommandFault::failed(format!("cannot make the certificates: {why}"))
+    CommandFault::failed(format!("cannot create the certificates: {why}"))
 }
 
 #[cfg(test)]

@@ -210,7 +210,7 @@ fn e63_the_switch_of_a_profile_lets_burnt_in_identities_enrol() {
 
 /// What stands between the two backticks of the remedy.
 fn command_in(said: &str) -> &str {
-    let end = said.find("` makes a file that is read").unwrap_or_else(|| panic!("no command in {said}"));
+    let end = said.find("` writes a file that can be read").unwrap_or_else(|| panic!("no command in {said}"));
     said[..end].rsplit('`').next().unwrap()
 }
 
@@ -348,5 +348,5 @@ fn e71_check_names_the_form_of_a_file_and_the_command_that_converts_it() {
     let refused = check();
     expect_status(&refused, 1);
     let text = [stdout(&refused), stderr(&refused)].concat();
-    assert!(text.contains("rsa.key holds no private key") && text.contains("the key type is RSA"), "{text}");
+    assert!(text.contains("rsa.key does not contain a private key") && text.contains("the key type is RSA"), "{text}");
 }

@@ -83,7 +83,7 @@ fn d103_the_log_of_the_server_says_to_how_many_bytes_it_narrowed() {
     assert_eq!(status, Some(0), "{log}");
     let bytes = log
         .lines()
-        .find(|line| line.contains("let in"))
+        .find(|line| line.contains("accepted with a notice"))
         .and_then(|line| line.split_once("narrowing to "))
         .and_then(|(_, rest)| rest.split(' ').next()?.parse::<usize>().ok());
     assert!(bytes.is_some_and(|bytes| bytes <= 600), "{log}");

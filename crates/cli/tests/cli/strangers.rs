@@ -78,7 +78,7 @@ fn e81_a_server_without_est_is_told_apart_from_one_with_it() {
 #[test]
 fn e72_a_server_that_asks_for_no_certificate_leaves_the_identity_unused_and_that_is_said() {
     let pki = Pki::new();
-    let unused = "asked for no client certificate: the identity went unused";
+    let unused = "did not ask for a client certificate: the identity was not used";
     let stranger = Stranger::start(&pki, &["-n"]);
     let output = pki.device("enroll", &stranger.uri).arg("--out").arg(pki.beside("out")).output().unwrap();
     assert!(stderr(&output).contains(unused), "{}", stderr(&output));
@@ -87,7 +87,7 @@ fn e72_a_server_that_asks_for_no_certificate_leaves_the_identity_unused_and_that
     let server = pki.serve(&["--listen", "127.0.0.1:0"]);
     let output = pki.device("enroll", server.uri()).arg("--out").arg(pki.beside("out")).output().unwrap();
     expect_status(&output, 0);
-    assert!(!stderr(&output).contains("unused"), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("not used"), "{}", stderr(&output));
 }
 
 /// A CMS message of indefinite length, which other servers send (RFC 5652 §1 allows BER).

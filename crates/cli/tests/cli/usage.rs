@@ -257,7 +257,7 @@ fn e77_json_is_one_object_on_stdout_for_success_and_for_failure() {
     let bad = object(&["check", &file, "--json"], 1);
     assert_eq!(bad["outcome"], "failed", "{bad}");
     let fault = &bad["faults"][0];
-    assert_eq!((&fault["key"], &fault["problem"]), (&"server.drain_timout".into(), &"no such key".into()), "{bad}");
+    assert_eq!((&fault["key"], &fault["problem"]), (&"server.drain_timout".into(), &"unknown key".into()), "{bad}");
     assert!(fault["remedy"].as_str().unwrap().contains("drain_timeout"), "{bad}");
 
     let known = object(&["explain", "est.sen.subject_mismatch", "--json"], 0);

@@ -146,7 +146,7 @@ fn e49_e86_check_names_the_certificate_of_another_root_without_the_key_of_the_ca
     fs::remove_file(pki.path("ca/issuing.key")).unwrap();
     for text in [with_key, said()] {
         assert!(text.contains(&culprit), "{culprit}\nis not in\n{text}");
-        assert!(text.contains("name the certificate whose key signed it"), "{text}");
+        assert!(text.contains("use the certificate whose key signed it"), "{text}");
     }
 }
 
@@ -161,14 +161,14 @@ fn e79_a_wrong_trust_is_named_before_any_advice_for_firmware() {
         command.arg("--identity").arg(pki.path("device")).arg("--out").arg(pki.beside("out")).output().unwrap();
     assert!(!output.status.success());
     let said = stderr(&output);
-    assert!(said.contains(&format!("{} (--trust) does not hold the CA", wrong.display())), "{said}");
+    assert!(said.contains(&format!("{} (--trust) does not contain the CA", wrong.display())), "{said}");
     // What `explain` says of this reason to those who build devices.
     let explained = stdout(&run(["explain", "dtls.certificate.unknown_issuer"]));
     for advice in ["Mbed TLS", "Zephyr", "CONFIG_", "OpenThread", "OpenSSL", "Send the whole chain"] {
         assert!(explained.contains(advice), "{advice} is not in {explained}");
         assert!(!said.contains(advice), "{advice} is in {said}");
     }
-    let [file, more] = ["(--trust) does not hold", "muster explain"].map(|words| said.find(words).unwrap());
+    let [file, more] = ["(--trust) does not contain", "muster explain"].map(|words| said.find(words).unwrap());
     assert!(file < more, "{said}");
 }
 
@@ -276,7 +276,7 @@ fn e75_a_pipe_where_a_file_belongs_is_refused_by_every_verb_and_never_waited_for
     let config = pki.path("muster.toml");
     let text = fs::read_to_string(&config).unwrap();
     for verb in ["check", "serve"] {
-        refused(&configured(verb, &pipe), &["name a file"]);
+        refused(&configured(verb, &pipe), &["give the path of a file"]);
         for file in ["server.pem", "ca/issuing.pem", "ca/root.pem", "manufacturer/ca.pem"] {
             let replaced = text.replace(&format!("\"{file}\""), &format!("{named:?}"));
             assert_ne!(replaced, text, "{file}");
@@ -296,7 +296,7 @@ fn e75_a_pipe_where_a_file_belongs_is_refused_by_every_verb_and_never_waited_for
     let (root, out) = (pki.path("ca/root.pem"), pki.beside("out"));
     let (out, csr) = ([Path::new("--out"), &out], [Path::new("--csr"), &pipe]);
     for command in [device(&pipe, &root, &out), device(&certificate, &pipe, &out), device(&certificate, &root, &csr)] {
-        refused(&command, &["name a file", "<(...)"]);
+        refused(&command, &["use a file", "<(...)"]);
     }
 }
 

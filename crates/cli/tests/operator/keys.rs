@@ -74,7 +74,10 @@ fn e75_what_is_no_file_is_refused_and_never_waited_for() {
         let text = fs::read(key).unwrap();
         fs::remove_file(key).unwrap();
         fs::create_dir(key).unwrap();
-        refused(&output((reader.command)()), &[key.to_str().unwrap(), "it is a folder", "name the file in it"]);
+        refused(
+            &output((reader.command)()),
+            &[key.to_str().unwrap(), "it is a folder", "give the path of the file in it"],
+        );
         fs::remove_dir(key).unwrap();
         assert!(Command::new("mkfifo").arg("-m600").arg(key).status().unwrap().success());
         refused(&output((reader.command)()), &[key.to_str().unwrap(), "it is a pipe", "a file of mode 0600"]);
@@ -175,7 +178,10 @@ fn e75_a_key_of_another_user_is_refused_with_advice_that_its_reader_can_follow()
         let key = &reader.key;
         chown(key, Some(STRANGER), None).unwrap();
         let by_root = output((reader.command)());
-        refused(&by_root, &["belongs to another user (uid 54321; this is uid 0)", "sudo -u '#54321'", "chown 0 "]);
+        refused(
+            &by_root,
+            &["belongs to another user (uid 54321; this process is uid 0)", "sudo -u '#54321'", "chown 0 "],
+        );
         chown(key, Some(0), None).unwrap();
     }
     // A user of the machine, who can read root's key through its group, and somebody else's.
@@ -191,10 +197,10 @@ fn e75_a_key_of_another_user_is_refused_with_advice_that_its_reader_can_follow()
     refused(
         &said,
         &[
-            "server.key holds a secret and has mode 0440",
+            "server.key contains a secret and has mode 0440",
             "install -m 600 -o 54321 ",
             "`allow_group_readable_keys = true` in [server]",
-            "issuing.key holds a secret and belongs to another user (uid 54322; this is uid 54321)",
+            "issuing.key contains a secret and belongs to another user (uid 54322; this process is uid 54321)",
         ],
     );
     assert!(!stderr(&said).contains("chmod"), "a user cannot change the mode of a file of root's: {}", stderr(&said));

@@ -221,13 +221,13 @@ impl fmt::Display for Problem {
             // The place names the file already.
             Problem::NoConfiguration { error, .. } => write!(f, "cannot be read: {error}"),
             Problem::Syntax { message } => write!(f, "not TOML: {message}"),
-            Problem::UnknownKey { .. } => f.write_str("no such key"),
-            Problem::UnknownVariable { .. } => f.write_str("this variable names no key"),
+            Problem::UnknownKey { .. } => f.write_str("unknown key"),
+            Problem::UnknownVariable { .. } => f.write_str("this variable does not match a configuration key"),
             Problem::NotUtf8 => f.write_str("this variable is not UTF-8"),
             Problem::Missing { .. } => f.write_str("missing"),
-            Problem::Type { wanted, found } => write!(f, "{found} where {wanted} belongs"),
-            Problem::Value { found, .. } => write!(f, "`{found}` means nothing here"),
-            Problem::Range { found, .. } => write!(f, "{found} is out of bounds"),
+            Problem::Type { wanted, found } => write!(f, "found {found}, expected {wanted}"),
+            Problem::Value { found, .. } => write!(f, "`{found}` is not a valid value"),
+            Problem::Range { found, .. } => write!(f, "{found} is out of range"),
             Problem::NotAvailable { what, .. } => write!(f, "{what} is not available in this version"),
             Problem::UnknownReference { kind, name, .. } => write!(f, "no {kind} is named `{name}`"),
             Problem::Duplicate { what, first } => write!(f, "{what} is already used by {first}"),
@@ -235,15 +235,17 @@ impl fmt::Display for Problem {
             Problem::KeyMismatch { certificate, key } => {
                 write!(f, "{} is not the key of {}", key.display(), certificate.display())
             }
-            Problem::Content { path, wanted, reason } => write!(f, "{} is no {wanted}: {reason}", path.display()),
-            Problem::Form { path, wanted, found } => write!(f, "{} holds no {wanted}: {found}", path.display()),
+            Problem::Content { path, wanted, reason } => write!(f, "{} is not a {wanted}: {reason}", path.display()),
+            Problem::Form { path, wanted, found } => {
+                write!(f, "{} does not contain a {wanted}: {found}", path.display())
+            }
             Problem::Validity { path, whose, standing, at } => {
                 let path = path.display();
                 match standing {
                     ValidityProblem::Expired => write!(f, "the {whose} certificate {path} expired on {at}"),
                     ValidityProblem::Expiring => write!(f, "the {whose} certificate {path} expires on {at}"),
                     ValidityProblem::NotYetValid => {
-                        write!(f, "the {whose} certificate {path} is valid from {at} on only")
+                        write!(f, "the {whose} certificate {path} is not valid before {at}")
                     }
                 }
             }
@@ -266,10 +268,10 @@ impl Problem {
                     .into()
             }
             Problem::NoConfiguration { path, .. } if path.is_dir() => {
-                format!("name the file in it: {}", shell::path(path.join("muster.toml")))
+                format!("give the path of the file in it: {}", shell::path(path.join("muster.toml")))
             }
             Problem::NoConfiguration { .. } => {
-                "name a file that this user can read; `muster init DIR` writes DIR/muster.toml".into()
+                "give the path of a file that this user can read; `muster init DIR` writes DIR/muster.toml".into()
             }
             Problem::Syntax { .. } => "see https://toml.io; `muster init` writes a commented example".into(),
             Problem::UnknownKey { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
@@ -286,27 +288,27 @@ impl Problem {
             Problem::Value { wanted, .. } => format!("write {wanted}"),
             Problem::Range { min, max, .. } => format!("choose between {min} and {max}"),
             Problem::NotAvailable { instead, .. } => (*instead).into(),
-            Problem::UnknownReference { kind, known, .. } if known.is_empty() => format!("define a {kind}"),
+            Problem::UnknownReference { kind, known, .. } if known.is_empty() => format!("add a section [{kind}.NAME]"),
             Problem::UnknownReference { known, .. } => format!("known: {}", known.join(", ")),
             Problem::Duplicate { .. } => "remove one of them".into(),
             Problem::Secret(fault) if fault.is_for_group() => format!(
-                "{}; where the group is the service's own, `allow_group_readable_keys = true` in [server] accepts it",
+                "{}; if the group belongs to the service alone, set `allow_group_readable_keys = true` in [server]",
                 fault.remedy()
             ),
             Problem::Secret(fault) => fault.remedy(),
-            Problem::KeyMismatch { .. } => "name the key that belongs to the certificate; \
-                 `openssl x509 -noout -pubkey -in CERT` and `openssl pkey -pubout -in KEY` print the same"
+            Problem::KeyMismatch { .. } => "configure the key that belongs to the certificate; \
+                 `openssl x509 -noout -pubkey -in CERT` and `openssl pkey -pubout -in KEY` must print the same"
                 .into(),
-            Problem::Content { wanted, .. } => format!("name a file with a {wanted}"),
+            Problem::Content { wanted, .. } => format!("give the path of a file with a {wanted}"),
             Problem::Form { path, wanted, found } => match shell::conversion(found, path) {
-                Some(command) => format!("`{command}` makes a file that is read; name that"),
-                None => format!("name a file with a {wanted}"),
+                Some(command) => format!("`{command}` writes a file that can be read; configure that one"),
+                None => format!("give the path of a file with a {wanted}"),
             },
             Problem::Validity { standing: ValidityProblem::NotYetValid, .. } => {
-                "check this machine's clock; else wait or renew it".into()
+                "check this machine's clock; if it is right, wait or renew the certificate".into()
             }
             Problem::Validity { whose, standing: ValidityProblem::Expired, .. } if *whose == SERVER || *whose == SERVER_ISSUER => {
-                "renew it, and check this machine's clock; for devices that do not look at dates, `muster serve --allow-expired-server-certificate` starts all the same".into()
+                "renew it, and check this machine's clock; if the devices do not check dates, `muster serve --allow-expired-server-certificate` starts with it".into()
             }
             Problem::Validity { .. } => "renew it, and check this machine's clock".into(),
             Problem::Server { flaw, .. } => flaw.remedy().into(),
@@ -329,7 +331,7 @@ impl ConfigurationFault {
     /// One line of the log.
     pub(crate) fn log(&self) {
         let (key, remedy) = (Some(self.key.as_str()).filter(|key| !key.is_empty()), self.problem.remedy());
-        tracing::error!(place = %self.place, key, problem = %self.problem, remedy, "faulty configuration");
+        tracing::error!(place = %self.place, key, problem = %self.problem, remedy, "invalid configuration");
     }
 }
 

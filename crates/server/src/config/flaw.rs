@@ -42,12 +42,17 @@ impl fmt::Display for ServerFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Purpose => f.write_str("its extendedKeyUsage does not allow serverAuth: devices will not trust it"),
-            Self::KeyUsage => f.write_str("its keyUsage lacks digitalSignature, which the handshake needs of its key"),
-            Self::Nameless => {
-                f.write_str("its subjectAltName has no DNS name and no address; devices compare what they dial with it")
-            }
+            Self::KeyUsage => f.write_str("its keyUsage lacks digitalSignature, which the handshake requires"),
+            Self::Nameless => f.write_str(
+                "its subjectAltName has no DNS name and no address; devices compare it with the name they connect to",
+            ),
             Self::Names { lacks, bears } => {
-                write!(f, "devices dial {}, and its subjectAltName has only {}", lacks.join(", "), bears.join(", "))
+                write!(
+                    f,
+                    "devices connect to {}, but its subjectAltName contains only {}",
+                    lacks.join(", "),
+                    bears.join(", ")
+                )
             }
             Self::Link { number, subject, wanted } => {
                 write!(
@@ -56,11 +61,11 @@ impl fmt::Display for ServerFlaw {
                 )
             }
             Self::Root { issuer, known } if known.contains(issuer) => {
-                write!(f, "it leads to a CA that is called {issuer} and has another key than the one that devices know")
+                write!(f, "its issuer {issuer} has the name of a CA that devices know, but another key")
             }
             Self::Root { issuer, known } => write!(
                 f,
-                "it leads to {issuer}, and devices that enrolled know only {}: they will not trust this server",
+                "its chain ends at {issuer}, but enrolled devices know only {}: they will not trust this server",
                 known.join("; ")
             ),
             Self::Path(why) => write!(f, "devices will not trust it: {why}"),
@@ -72,18 +77,18 @@ impl ServerFlaw {
     pub(super) const fn remedy(&self) -> &'static str {
         match self {
             Self::Purpose => {
-                "have it issued anew with extendedKeyUsage serverAuth; a device's or a CA's certificate is no server's"
+                "have it reissued with extendedKeyUsage serverAuth; a device's or a CA's certificate cannot be used as a server certificate"
             }
-            Self::KeyUsage => "have it issued anew with keyUsage digitalSignature",
-            Self::Nameless => "have it issued anew with the names that devices dial in its subjectAltName",
-            Self::Names { .. } => "have it issued anew with these names, or take them out of `server.names`",
+            Self::KeyUsage => "have it reissued with keyUsage digitalSignature",
+            Self::Nameless => "have it reissued with the names that devices connect to in its subjectAltName",
+            Self::Names { .. } => "have it reissued with these names, or remove them from `server.names`",
             Self::Link { .. } => {
-                "put the server's own certificate first, then the one that issued it, and so on; the root may be left out"
+                "put the server's own certificate first, then its issuer's, and so on; the root may be omitted"
             }
             Self::Root { .. } => {
-                "have it issued below a root of [ca], complete `root` there, or name the CA that devices know it by in `server.trust`"
+                "have it issued below a root of [ca], complete `root` there, or add the CA that devices trust for this server to `server.trust`"
             }
-            Self::Path(_) => "`openssl verify -x509_strict -CAfile ROOT -untrusted FILE FILE` says more",
+            Self::Path(_) => "`openssl verify -x509_strict -CAfile ROOT -untrusted FILE FILE` shows details",
         }
     }
 }

@@ -139,18 +139,18 @@ fn server(
 fn check_listen(reader: &mut Reader, listen: &Read<Vec<SocketAddr>>) {
     if listen.value.is_empty() {
         let problem =
-            Problem::Conflict { what: "no address".into(), remedy: "name at least one, such as `127.0.0.1:5684`" };
+            Problem::Conflict { what: "no address".into(), remedy: "add at least one, such as `127.0.0.1:5684`" };
         reader.faults.push(listen.fault(problem));
     }
     for (index, address) in listen.value.iter().enumerate() {
         // Port 0 twice is two ports.
         if address.port() != 0 && listen.value[..index].contains(address) {
-            let problem = Problem::Duplicate { what: address.to_string(), first: "another item of this list".into() };
+            let problem = Problem::Duplicate { what: address.to_string(), first: "another entry of this list".into() };
             reader.faults.push(listen.fault(problem));
         }
         if address.ip().is_multicast() {
             // RFC 9148 has no use of multicast, and an answer to many is an amplifier.
-            let wanted = "an address of this machine, not of a group".into();
+            let wanted = "an address of this machine, not a multicast group".into();
             reader.faults.push(listen.fault(Problem::Value { found: address.to_string(), wanted }));
         }
     }
@@ -164,7 +164,7 @@ fn dtls(reader: &mut Reader, root: &mut Section<'_>) -> DtlsSection {
     if suites.value.is_empty() {
         let problem = Problem::Conflict {
             what: "no cipher suite".into(),
-            remedy: "name at least ECDHE_ECDSA_AES_128_CCM_8, which RFC 9148 §3 makes mandatory",
+            remedy: "add at least ECDHE_ECDSA_AES_128_CCM_8, which RFC 9148 §3 makes mandatory",
         };
         reader.faults.push(suites.fault(problem));
     }
@@ -275,8 +275,9 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
     spec.allow_identity_key = reader.or(&mut issue, "allow_identity_key", false).value;
     // RFC 7030 §3.6.1 tells EST servers by id-kp-cmcRA or serverAuth: a device with one of them, or without any limit, could play the server.
     for key in ["extended_key_usage", "key_usage", "purposes"] {
-        let what = "certificates of a profile are for digitalSignature and clientAuth, and for nothing else";
-        let remedy = "remove it; have the certificate of a server or a registration authority issued by hand, directly below the root";
+        let what = "certificates of a profile are for digitalSignature and clientAuth only";
+        let remedy =
+            "remove it; issue the certificate of a server or a registration authority by hand, directly below the root";
         reader.refuse(&mut issue, key, what, remedy);
     }
     reader.finish(&issue);
@@ -340,15 +341,15 @@ fn cross_check(reader: &mut Reader, cas: &[CaSection], profiles: &[ProfileSectio
         }
         if profile.manufacturers.value.is_empty() {
             let problem = Problem::Conflict {
-                what: "no manufacturer: no device could enrol".into(),
-                remedy: "name at least one CA file",
+                what: "no manufacturer, so no device could enrol".into(),
+                remedy: "add at least one CA file",
             };
             reader.faults.push(profile.manufacturers.fault(problem));
         }
         if profile.spec.profile.labels.is_empty() {
             let problem = Problem::Conflict {
-                what: "no label: no path leads to this profile, and no device could enrol".into(),
-                remedy: "name the segments that choose it; \"\" is the path without a label",
+                what: "no label: no path selects this profile, so no device could enrol".into(),
+                remedy: "list the path segments that select it; \"\" is the path without a label",
             };
             reader.faults.push(profile.labels.fault(problem));
         }

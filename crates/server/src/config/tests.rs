@@ -118,10 +118,10 @@ fn a_variable_that_overrides_nothing_is_a_fault() {
     .unwrap_err()
     .to_string();
     for part in [
-        "environment MUSTER_SERVER__LISTN: server.listn: no such key\n    did you mean `listen`?",
+        "environment MUSTER_SERVER__LISTN: server.listn: unknown key\n    did you mean `listen`?",
         "environment MUSTER_PROFILE__GAS__MODE: profile: no profile is named `GAS`\n    known: meters",
-        "environment MUSTER_SERVER__SHARDS: server.shards: `many` means nothing here\n    write an integer",
-        "environment MUSTER_SERVER__LISTEN__0: server.listen: an array where a table belongs",
+        "environment MUSTER_SERVER__SHARDS: server.shards: `many` is not a valid value\n    write an integer",
+        "environment MUSTER_SERVER__LISTEN__0: server.listen: found an array, expected a table",
     ] {
         assert!(text.contains(part), "{part}\nis not in\n{text}");
     }
@@ -139,10 +139,10 @@ fn e76_a_variable_with_our_prefix_that_names_no_key_is_a_fault() {
     .unwrap_err()
     .to_string();
     for part in [
-        "environment MUSTER_SERVER_LISTEN: this variable names no key\n    did you mean MUSTER_SERVER__LISTEN?",
-        "environment MUSTER_LGO: this variable names no key\n    did you mean MUSTER_LOG?",
-        "environment MUSTER_SERVER__SHARD: server.shard: no such key\n    did you mean `shards`?",
-        "environment MUSTER_: this variable names no key\n",
+        "environment MUSTER_SERVER_LISTEN: this variable does not match a configuration key\n    did you mean MUSTER_SERVER__LISTEN?",
+        "environment MUSTER_LGO: this variable does not match a configuration key\n    did you mean MUSTER_LOG?",
+        "environment MUSTER_SERVER__SHARD: server.shard: unknown key\n    did you mean `shards`?",
+        "environment MUSTER_: this variable does not match a configuration key\n",
     ] {
         assert!(text.contains(part), "{part}\nis not in\n{text}");
     }
@@ -185,22 +185,22 @@ fn each_fault_names_the_line_the_key_and_the_remedy() {
         (
             "idle_timeout",
             "idle_timout",
-            "/etc/muster/muster.toml:6: server.idle_timout: no such key\n    did you mean `idle_timeout`?",
+            "/etc/muster/muster.toml:6: server.idle_timout: unknown key\n    did you mean `idle_timeout`?",
         ),
         (
             "idle_timeout = \"5m\"",
             "idle_timeout = 300",
-            "/etc/muster/muster.toml:6: server.idle_timeout: an integer where a duration, such as `30s`, `5m`, `24h` or `365d` belongs",
+            "/etc/muster/muster.toml:6: server.idle_timeout: found an integer, expected a duration, such as `30s`, `5m`, `24h` or `365d`",
         ),
         (
             "\"0.0.0.0:5684\"]",
             "\"0.0.0.0\"]",
-            "/etc/muster/muster.toml:3: server.listen: `0.0.0.0` means nothing here\n    write an address and a port, such as `127.0.0.1:5684` or `[::]:5684`",
+            "/etc/muster/muster.toml:3: server.listen: `0.0.0.0` is not a valid value\n    write an address and a port, such as `127.0.0.1:5684` or `[::]:5684`",
         ),
         (
             "drain_timeout = \"25s\"",
             "drain_timeout = \"1h\"",
-            "/etc/muster/muster.toml:7: server.drain_timeout: 1h is out of bounds\n    choose between 0s and 10m",
+            "/etc/muster/muster.toml:7: server.drain_timeout: 1h is out of range\n    choose between 0s and 10m",
         ),
         (
             "file:server.key",
@@ -217,7 +217,7 @@ fn each_fault_names_the_line_the_key_and_the_remedy() {
             "mode = \"manual\"",
             "profile[0].mode: `manual` is not available in this version\n    write `open`",
         ),
-        ("mode = \"open\"", "mode = \"opne\"", "profile[0].mode: `opne` means nothing here\n    write `open`"),
+        ("mode = \"open\"", "mode = \"opne\"", "profile[0].mode: `opne` is not a valid value\n    write `open`"),
         (
             "[metrics]",
             "[admin]\nsocket = \"admin.sock\"\n[metrics]",
@@ -226,18 +226,18 @@ fn each_fault_names_the_line_the_key_and_the_remedy() {
         (
             "http://pki.example.net/main.crl",
             "https://pki.example.net/main.crl",
-            "ca.main.crl_url: `https://pki.example.net/main.crl` means nothing here\n    write a URL that begins with `http://`",
+            "ca.main.crl_url: `https://pki.example.net/main.crl` is not a valid value\n    write a URL that begins with `http://`",
         ),
         (
             "idevid:subject.serialNumber",
             "idevid:subject.serialNo",
-            "profile[0].device_id: `idevid:subject.serialNo` means nothing here\n    write unknown attribute `serialNo`: known are CN, serialNumber",
+            "profile[0].device_id: `idevid:subject.serialNo` is not a valid value\n    write unknown attribute `serialNo`: known are CN, serialNumber",
         ),
-        ("ECDHE_ECDSA_AES_128_CCM_8\"]", "RSA\"]", "dtls.suites: `RSA` means nothing here"),
+        ("ECDHE_ECDSA_AES_128_CCM_8\"]", "RSA\"]", "dtls.suites: `RSA` is not a valid value"),
         (
             "\"0.0.0.0:5684\"]",
             "\"[::]:5684\"]",
-            "server.listen: [::]:5684 is already used by another item of this list",
+            "server.listen: [::]:5684 is already used by another entry of this list",
         ),
         ("[ledger]\nurl = \"memory:\"\n", "", "ledger.url: missing\n    add `url = \"memory:\"`"),
         ("[server]", "[server", "/etc/muster/muster.toml:2: not TOML: "),
@@ -256,8 +256,8 @@ fn mode_is_obeyed_or_refused_with_the_mode_that_there_is() {
     for (word, problem) in [
         ("registered", "is not available in this version"),
         ("manual", "is not available in this version"),
-        ("closed", "means nothing here"),
-        ("Open", "means nothing here"),
+        ("closed", "is not a valid value"),
+        ("Open", "is not a valid value"),
     ] {
         let text = faults("mode = \"open\"", &format!("mode = \"{word}\""));
         let expected = format!("profile[0].mode: `{word}` {problem}\n    write `open`");
@@ -275,7 +275,7 @@ fn e55_certificates_per_device_are_bounded_and_the_bound_is_a_key() {
     for value in ["0", "3", "1001"] {
         let text = limit(&with(value)).unwrap_err().to_string();
         let expected =
-            format!("profile[0].max_certificates_per_device: {value} is out of bounds\n    choose between 4 and 1000");
+            format!("profile[0].max_certificates_per_device: {value} is out of range\n    choose between 4 and 1000");
         assert!(text.contains(&expected), "{expected}\nis not in\n{text}");
     }
 }
@@ -293,12 +293,12 @@ fn e73_no_profile_can_be_told_to_issue_another_purpose_than_client_auth() {
         let expected =
             format!("profile[0].issue.{key}: certificates of a profile are for digitalSignature and clientAuth");
         assert!(text.contains(&expected) && text.contains("remove it"), "{expected}\nis not in\n{text}");
-        assert!(!text.contains("no such key"), "said once: {text}");
+        assert!(!text.contains("unknown key"), "said once: {text}");
     }
     // Near misses are told apart from keys that exist.
     assert!(
         faults("issue.subject =", "issue.client_auth = false\nissue.subject =")
-            .contains("issue.client_auth: no such key")
+            .contains("issue.client_auth: unknown key")
     );
 }
 
@@ -324,12 +324,12 @@ fn c41_a_group_is_no_listen_address_and_plain_coap_has_no_key() {
         let text = faults("0.0.0.0:5684", group);
         assert!(
             text.contains(&format!(
-                "server.listen: `{group}` means nothing here\n    write an address of this machine"
+                "server.listen: `{group}` is not a valid value\n    write an address of this machine"
             )),
             "{text}"
         );
     }
-    assert!(faults("idle_timeout", "coap").contains("server.coap: no such key"));
+    assert!(faults("idle_timeout", "coap").contains("server.coap: unknown key"));
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn a_configuration_that_cannot_be_read_is_named_once_with_what_to_do() {
     let text = said(folder.path());
     assert!(text.contains(&folder.path().join("muster.toml").display().to_string()), "{text}");
     let device = said(Path::new("/dev/zero"));
-    assert!(device.contains("it is a device, not a file") && device.contains("name a file"), "{device}");
+    assert!(device.contains("it is a device, not a file") && device.contains("give the path of a file"), "{device}");
     let large = folder.path().join("large.toml");
     std::fs::File::create(&large).unwrap().set_len(1 << 30).unwrap();
     assert!(said(&large).contains("more than 1048576 bytes"), "{}", said(&large));

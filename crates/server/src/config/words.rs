@@ -51,7 +51,7 @@ impl Words for Mode {
 
     fn not_available(word: &str) -> Option<&'static str> {
         matches!(word, "registered" | "manual")
-            .then_some("write `open`: every device of the profile's manufacturers may enrol")
+            .then_some("write `open`, which lets every device of the profile's manufacturers enrol")
     }
 }
 
@@ -67,7 +67,7 @@ impl FromText for MemoryUrl {
             "memory:" => Ok(MemoryUrl),
             _ if text.starts_with("sqlite:") => Err(Problem::NotAvailable {
                 what: "a ledger in SQLite".into(),
-                instead: "write `memory:`; what was issued is then forgotten when the server ends",
+                instead: "write `memory:`, which forgets what was issued when the server ends",
             }),
             _ => Err(unknown(text, Self::WANTED)),
         }

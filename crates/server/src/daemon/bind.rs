@@ -51,7 +51,7 @@ fn tell_of_buffers(socket: Option<&Socket>) {
             %address,
             granted,
             wanted = RECEIVE_BUFFER_BYTES,
-            "the kernel grants less receive buffer than a storm of hellos needs: raise net.core.rmem_max or grant CAP_NET_ADMIN"
+            "the kernel granted a smaller receive buffer than a burst of ClientHellos needs: raise net.core.rmem_max or grant CAP_NET_ADMIN"
         );
     }
 }

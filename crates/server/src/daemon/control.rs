@@ -32,9 +32,9 @@ impl std::fmt::Display for Breakdown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Breakdown::Ledger => f.write_str(
-                "the ledger is broken: it panicked half way through a step, and no certificate can be issued until the server starts again",
+                "the ledger is broken: it panicked in the middle of a step, and no certificate can be issued until the server is restarted",
             ),
-            Breakdown::Service(name) => write!(f, "{name} panicked and does not run until the server starts again"),
+            Breakdown::Service(name) => write!(f, "{name} panicked and stays stopped until the server is restarted"),
         }
     }
 }
@@ -117,7 +117,7 @@ impl Control {
     /// A part failed for good. The first one is logged; the server drains and ends with it as its error, to be started again.
     pub(super) fn broke(&self, breakdown: Breakdown) {
         if self.breakdown.set(breakdown).is_ok() {
-            tracing::error!("{breakdown}: the server ends");
+            tracing::error!("{breakdown}; shutting down");
             self.advance(Instant::now(), Phase::Draining);
         }
     }

@@ -22,8 +22,8 @@ impl std::fmt::Display for StartupFault {
         match self {
             StartupFault::Bind(fault) => write!(f, "{fault}"),
             StartupFault::Metrics(fault) => write!(f, "metrics: {fault}"),
-            StartupFault::Observer(error) => write!(f, "the capture cannot be written: {error}"),
-            StartupFault::System(error) => write!(f, "the system refuses what a server needs: {error}"),
+            StartupFault::Observer(error) => write!(f, "cannot write the capture: {error}"),
+            StartupFault::System(error) => write!(f, "the system refused a resource that the server needs: {error}"),
         }
     }
 }

@@ -53,7 +53,7 @@ impl Watched {
     ) -> Result<Option<SocketAddr>, StartupFault> {
         let Self { ledger, control, snapshot } = self;
         let certificates = move || Arc::clone(&snapshot.load().certificates);
-        runtime.spawn("the watch over certificates", dates::watch(certificates.clone(), UnixTime::now));
+        runtime.spawn("the certificate expiry check", dates::watch(certificates.clone(), UnixTime::now));
         let Some(section) = &config.metrics else { return Ok(None) };
         let address = section.listen.value;
         let socket = TcpListener::bind(address)

@@ -64,10 +64,10 @@ impl Loading {
             self.warnings.push(Warning {
                 key: section.certificate.key.clone(),
                 what: format!(
-                    "the chain of the CA `{}` ends below a root that is not there: up to it nothing is proved",
+                    "the chain of the CA `{}` does not reach its root, which is missing: the chain is not verified up to it",
                     ca.name()
                 ),
-                remedy: "name the certificates above it in `root`, the root last",
+                remedy: "list the certificates above it in `root`, the root last",
             });
         }
         let authority = LoadedCa { ca, places };
@@ -141,9 +141,9 @@ fn problem(
 }
 
 fn unread(path: PathBuf, passed_over: &PassedOver) -> Problem {
-    let subject = passed_over.subject.as_ref().map_or_else(|| "no subject can be read".to_owned(), ToString::to_string);
+    let subject = passed_over.subject.as_ref().map_or_else(|| "unreadable subject".to_owned(), ToString::to_string);
     let rule = format!("is ignored: {}", passed_over.reason);
-    let remedy = "where it is part of the chain, have it issued again so that it can be used";
+    let remedy = "if it belongs to the chain, have it reissued in a usable form";
     Problem::Chain { path, position: passed_over.index + 1, subject, rule, remedy }
 }
 
@@ -151,7 +151,7 @@ fn chain_problem(chain: &[Arc<Certificate>], places: &[(PathBuf, usize)], fault:
     let (rule, remedy) = match fault {
         CaFault::Certificate { rule, .. } => (rule.to_string(), remedy(rule)),
         CaFault::Empty | CaFault::Issuer(_) => {
-            (format!("is no issuing certificate: {fault}"), "name the certificate of the CA that issues first")
+            (format!("is not an issuing certificate: {fault}"), "put the certificate of the issuing CA first")
         }
     };
     let path = places.first().map(|(path, _)| path.clone()).unwrap_or_default();
@@ -161,22 +161,22 @@ fn chain_problem(chain: &[Arc<Certificate>], places: &[(PathBuf, usize)], fault:
 
 fn remedy(rule: &ChainRule) -> &'static str {
     match rule {
-        ChainRule::NotACa => "name CA certificates only, the issuing one first and the root last",
-        ChainRule::KeyUsage => "have it issued again with keyCertSign in its keyUsage",
+        ChainRule::NotACa => "list CA certificates only, the issuing one first and the root last",
+        ChainRule::KeyUsage => "have it reissued with keyCertSign in its keyUsage",
         ChainRule::PathLength { .. } => {
-            "have it issued again with a larger pathLenConstraint, or issue directly below it: it stands above one CA more than it allows"
+            "have it reissued with a larger pathLenConstraint, or issue directly below it: there is one CA more below it than it allows"
         }
-        ChainRule::Purpose => "have it issued again without extKeyUsage, or with clientAuth in it",
+        ChainRule::Purpose => "have it reissued without extKeyUsage, or with clientAuth in it",
         ChainRule::NotIssuedByNext { .. } => {
-            "put the issuing certificate first, each one below its issuer, and the root last; `openssl x509 -noout -issuer -subject -in FILE` prints the names"
+            "put the issuing certificate first, each followed by its issuer, and the root last; `openssl x509 -noout -issuer -subject -in FILE` prints the names"
         }
         ChainRule::NotSignedByNext { .. } => {
-            "name the certificate whose key signed it: another CA has the same name, such as the root of another installation, or one before its key was changed"
+            "use the certificate whose key signed it: this one has the same name and another key, such as the root of another installation, or an older key of the same CA"
         }
-        ChainRule::SelfSignature => "name the root as its owner publishes it: this file was changed",
+        ChainRule::SelfSignature => "use the root as its owner publishes it: this file was changed",
         ChainRule::Algorithm(_) => "have it signed with ECDSA on P-256 or P-384",
         ChainRule::NeverValidTogether => {
-            "name the certificate that was valid at the time of those below it, or renew them"
+            "use the certificate that was valid at the time of those below it, or renew them"
         }
     }
 }
@@ -184,10 +184,10 @@ fn remedy(rule: &ChainRule) -> &'static str {
 fn probe_remedy(rule: &ProbeRule) -> &'static str {
     match rule {
         ProbeRule::Subject => {
-            "have it issued again without nameConstraints on directory names, or use another CA for this profile"
+            "have it reissued without nameConstraints on directory names, or use another CA for this profile"
         }
-        ProbeRule::Names(_) => "take the kind of name out of `issue.san`, or use a CA whose nameConstraints allow it",
-        ProbeRule::Chain(_) => "have it issued again as RFC 5280 asks, or use another CA for this profile",
+        ProbeRule::Names(_) => "remove this kind of name from `issue.san`, or use a CA whose nameConstraints allow it",
+        ProbeRule::Chain(_) => "have it reissued as RFC 5280 requires, or use another CA for this profile",
         ProbeRule::Issue(_) | ProbeRule::Copy(_) => "check the CA's certificate and the profile's `issue` section",
     }
 }

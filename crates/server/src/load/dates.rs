@@ -65,19 +65,19 @@ impl CertificateRole {
     const fn remedy(self, standing: ValidityProblem) -> &'static str {
         match (self, standing) {
             (CertificateRole::Server | CertificateRole::ServerIssuer, ValidityProblem::Expired) => {
-                "renew it, then SIGHUP; until then only devices that do not look at dates trust this server"
+                "renew it, then send SIGHUP; until then only devices that do not check dates trust this server"
             }
             (CertificateRole::Server | CertificateRole::ServerIssuer, _) => {
-                "renew it, then SIGHUP; once it has expired no device trusts this server"
+                "renew it, then send SIGHUP; once it has expired, only devices that do not check dates trust this server"
             }
             (CertificateRole::Ca, _) => {
-                "renew it, then SIGHUP; outside its validity its profiles answer 5.03, the others enrol"
+                "renew it, then send SIGHUP; outside its validity the profiles of this CA answer 5.03, other profiles still enrol"
             }
             (CertificateRole::TrustedCa, _) => {
-                "give devices its successor and name that here; devices that judge the dates of what they trust refuse this server outside them"
+                "install its successor on the devices and list it here; devices that check the dates of their trust anchors refuse this server outside its validity"
             }
             (CertificateRole::Manufacturer, _) => {
-                "its devices enrol whatever its dates are; where they are not to, take it out of `manufacturers`, then SIGHUP"
+                "its devices can enrol whatever its dates are; to stop that, remove it from `manufacturers`, then send SIGHUP"
             }
         }
     }
@@ -189,7 +189,7 @@ mod tests {
         let [over] = &warnings_at(at(201), &server)[..] else { panic!("one warning") };
         assert_eq!(over.what, "the server certificate server.pem expired on 1970-07-20T00:00:00Z");
         let [early] = &warnings_at(at(99), &server)[..] else { panic!("one warning") };
-        assert!(early.what.contains("is valid from 1970-04-11T00:00:00Z on"), "{early}");
+        assert!(early.what.contains("is not valid before 1970-04-11T00:00:00Z"), "{early}");
     }
 
     #[test]

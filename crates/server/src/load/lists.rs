@@ -100,7 +100,7 @@ impl Loading {
             Err(nothing) => {
                 let switched = nothing.passed_over.iter().map(|it| used.remedy(it)).find(|remedy| *remedy == SWITCH);
                 let reason = switched.map_or_else(|| nothing.to_string(), |switch| format!("{nothing}; {switch}"));
-                let wanted = if used == Use::Chain { CERTIFICATE } else { "CA certificate that can be used" };
+                let wanted = if used == Use::Chain { CERTIFICATE } else { "usable CA certificate" };
                 self.faults.push(named.fault(Problem::Content { path: path.to_owned(), wanted, reason }));
                 None
             }
@@ -109,15 +109,16 @@ impl Loading {
 }
 
 /// What to do about a manufacturer that only the other encoding reads.
-const SWITCH: &str = "where the factory cannot replace it, `identity_encoding = \"as_issued\"` in the profile reads it";
+const SWITCH: &str =
+    "if the factory cannot replace it, set `identity_encoding = \"as_issued\"` in the profile to accept it";
 
 impl Use {
     const fn remedy(self, passed_over: &PassedOver) -> &'static str {
         match (self, passed_over.reason) {
             (Use::Manufacturers, Unusable::NotStrict(_)) => SWITCH,
-            (Use::Manufacturers, _) => "take it out of the file; devices whose path needs it are refused",
-            (Use::Trust, _) => "take it out of the file; no path of this server needs it",
-            (Use::Chain, _) => "take it out of the file, unless devices need it: no path that is proved here does",
+            (Use::Manufacturers, _) => "remove it from the file; devices whose path needs it are refused",
+            (Use::Trust, _) => "remove it from the file; no path of this server needs it",
+            (Use::Chain, _) => "remove it from the file, unless devices need it: no path that is verified here does",
         }
     }
 }

@@ -69,14 +69,14 @@ impl Loading {
         };
         let (what, remedy) = if profiles.iter().filter(same_ca).count() > 1 {
             (
-                "other profiles have the same CA: after a restart the ledger in memory does not tell whose a certificate is",
-                "give each profile a CA of its own, or expect devices to enrol again with their manufacturer certificates after a restart",
+                "other profiles use the same CA: after a restart, the in-memory ledger cannot tell which profile and device a certificate belongs to",
+                "give each profile its own CA, or expect devices to enrol again with their manufacturer certificates after a restart",
             )
         } else if spec.issued_names() == IssuedNames::Kept {
             return Unrecorded::ByRule;
         } else {
             (
-                "`device_id` cannot be read back from the subjects that `issue.subject` makes, or there are several manufacturers: after a restart the ledger in memory does not tell whose a certificate is",
+                "`device_id` cannot be read back from the subjects that `issue.subject` produces, or there are several manufacturers: after a restart, the in-memory ledger cannot tell which device a certificate belongs to",
                 "use a template that keeps what `device_id` reads, such as `CN={subject.CN},serialNumber={device_id}`, or expect devices to enrol again with their manufacturer certificates after a restart",
             )
         };
@@ -90,7 +90,7 @@ impl Loading {
             self.warnings.push(Warning {
                 key: section.validity.key.clone(),
                 what: format!(
-                    "certificates end with the CA `{}`, {} days from now, earlier than this says",
+                    "certificates will expire with the CA `{}` in {} days, earlier than configured here",
                     authority.ca.name(),
                     left / 86_400
                 ),
@@ -104,16 +104,16 @@ fn profile_fault(section: &ProfileSection, fault: &CaProfileFault) -> Configurat
     let problem = |remedy| Problem::Conflict { what: fault.to_string(), remedy };
     match fault {
         CaProfileFault::Profile(ProfileFault::ManufacturerIsCa) => section.manufacturers.fault(problem(
-            "name the manufacturer's CA only: with this one, enrolled devices would be devices of the factory",
+            "list the manufacturer's CA only: with this one, enrolled devices would count as factory devices",
         )),
         CaProfileFault::Profile(ProfileFault::NoManufacturer) => {
-            section.manufacturers.fault(problem("name at least one CA file"))
+            section.manufacturers.fault(problem("add at least one CA file"))
         }
         CaProfileFault::ValidityShort => section.validity.fault(problem("choose a longer validity")),
         CaProfileFault::Template(_) => section.spec.ca.fault(problem("check the CA's certificate and URLs")),
         CaProfileFault::NamesNotGivenBack
         | CaProfileFault::Profile(ProfileFault::NoName)
         | CaProfileFault::NoKeyType
-        | CaProfileFault::CertificatesPerDevice => section.name.fault(problem("complete the profile")),
+        | CaProfileFault::CertificatesPerDevice => section.name.fault(problem("correct the profile")),
     }
 }

@@ -146,10 +146,10 @@ impl Loading {
             self.warnings.push(Warning {
                 key: format!("ca.{name}.certificate"),
                 what: format!(
-                    "devices that hold what /crts answers for this CA do not trust the server certificate {}: {error}",
+                    "devices that use the answer to /crts for this CA will not trust the server certificate {}: {error}",
                     shown.path.display()
                 ),
-                remedy: "name in `root` what stands above both, or name the CA that devices know the server by in `server.trust`",
+                remedy: "list the CA above both in `root`, or add the CA that devices trust for this server to `server.trust`",
             });
         }
     }

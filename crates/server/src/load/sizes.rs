@@ -32,8 +32,8 @@ impl HandshakeSize {
             "Certificate" => {
                 "use a compact certificate directly under the root, without intermediates; `muster init` makes one"
             }
-            "CertificateRequest" => "set `certificate_authorities = false`: the list of names may be empty",
-            _ => "devices with larger buffers only can enrol",
+            "CertificateRequest" => "set `certificate_authorities = false`, which sends an empty list",
+            _ => "only devices with larger buffers can enrol",
         };
         Some(SizeWarning { buffer_bytes, remedy })
     }

@@ -59,7 +59,7 @@ pub(super) fn place_of(fault: &ConfigFault, config: &Configuration) -> Configura
             else {
                 return whole(config, fault);
             };
-            let remedy = "list the upper one in both profiles, or the lower one in both";
+            let remedy = "list the upper CA in both profiles, or the lower one in both";
             profile.manufacturers.fault(Problem::Conflict { what: fault.to_string(), remedy })
         }
         _ => whole(config, fault),
@@ -67,6 +67,6 @@ pub(super) fn place_of(fault: &ConfigFault, config: &Configuration) -> Configura
 }
 
 fn whole(config: &Configuration, fault: &ConfigFault) -> ConfigurationFault {
-    let problem = Problem::Conflict { what: fault.to_string(), remedy: "change what the line above names" };
+    let problem = Problem::Conflict { what: fault.to_string(), remedy: "correct what the message above describes" };
     ConfigurationFault { place: Location::File(config.file.clone()), key: String::new(), problem }
 }

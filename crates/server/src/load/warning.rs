@@ -20,6 +20,6 @@ impl std::fmt::Display for Warning {
 impl Warning {
     /// One line of the log.
     pub(crate) fn log(&self) {
-        tracing::warn!(key = self.key, what = self.what, remedy = self.remedy, "questionable configuration");
+        tracing::warn!(key = self.key, what = self.what, remedy = self.remedy, "configuration warning");
     }
 }

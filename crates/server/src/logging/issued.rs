@@ -83,7 +83,7 @@ impl Reporter {
         if times > 0 {
             tracing::warn!(
                 times,
-                "certificates issued without a line of their own: the log is slower than the authority"
+                "more certificates issued than logged one by one: the log is slower than the authority"
             );
         }
     }

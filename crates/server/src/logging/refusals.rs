@@ -94,7 +94,7 @@ impl Reporter {
             self.notices += 1;
             if self.notices <= NOTICES_MAX {
                 let device = attempt.device.as_ref().map(tracing::field::display);
-                tracing::info!(peer = %attempt.peer, device, %notice, "let in");
+                tracing::info!(peer = %attempt.peer, device, %notice, "accepted with a notice");
             }
         }
     }
@@ -102,7 +102,7 @@ impl Reporter {
     fn summarize(&mut self, now: Instant) {
         let further = std::mem::take(&mut self.notices).saturating_sub(NOTICES_MAX);
         if further > 0 {
-            tracing::info!(times = further, "let in, further notices suppressed");
+            tracing::info!(times = further, "accepted with a notice: further notices suppressed");
         }
         let summaries = self.book.sweep(now);
         let (shown, rest) = summaries.split_at(summaries.len().min(SUMMARIES_MAX));
@@ -112,14 +112,14 @@ impl Reporter {
             tracing::warn!(reason = reason.code(), device, claimed, proof, peer, times, "refused again");
         }
         for (reason, times) in self.book.suppressed() {
-            tracing::warn!(reason = reason.code(), times, "refused, without a line for each");
+            tracing::warn!(reason = reason.code(), times, "refused: further lines suppressed");
         }
         let rest: u64 = rest.iter().map(|summary| summary.times).sum();
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if rest + lost > 0 {
             tracing::warn!(
                 times = rest + lost,
-                "refused more often than the log keeps apart; /metrics has the sums by reason"
+                "refused: more often than the log can list; /metrics counts them by reason"
             );
         }
     }
@@ -136,7 +136,7 @@ fn log_attempt(attempt: &Attempt, noted: Noted) {
     let stage = attempt.stage.name();
     match (attempt.outcome, noted) {
         (Ok(success), _) => {
-            tracing::debug!(peer = %attempt.peer, device, stage, offered = %attempt.offered, "{success} done");
+            tracing::debug!(peer = %attempt.peer, device, stage, offered = %attempt.offered, "{success} completed");
         }
         (Err(reason), Noted::First) => {
             let claimed = claimed(attempt);
@@ -449,7 +449,7 @@ mod tests {
             lines[0].contains("refused again") && lines[0].contains(" claimed=000001 proof=none times=1"),
             "{text}"
         );
-        assert!(lines[1].contains("refused, without a line for each") && lines[1].contains(" times=96"), "{text}");
+        assert!(lines[1].contains("refused: further lines suppressed") && lines[1].contains(" times=96"), "{text}");
         // A proven device is never called unproven.
         let proven = refusal("192.0.2.1:1", Some("000001"), Reason::CertificateUnknownIssuer);
         let text = logged(Format::Human, || log_attempt(&proven, Noted::First));

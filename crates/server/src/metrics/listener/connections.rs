@@ -86,7 +86,7 @@ pub(super) async fn serve(mut source: impl Accept, service: impl Service, limits
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "the metrics listener cannot accept connections; it tries again each second");
+                    tracing::warn!(%error, "the metrics listener cannot accept connections; retrying every second");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
