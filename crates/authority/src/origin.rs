@@ -5,6 +5,6 @@
 pub enum Origin {
     /// From one of the profile's manufacturers.
     Manufacturer,
-    /// From the CA that the profile issues with.
+    /// From what issues for the profile: the CA of its authority, ours or another.
     ThisCa,
 }

@@ -30,6 +30,7 @@ struct Worker {
 impl Worker {
     fn new() -> Arc<Worker> {
         let (tasks, queue): (Sender<Task>, Receiver<Task>) = mpsc::channel();
+        #[allow(clippy::disallowed_methods, reason = "a test is its own shell")]
         let thread = thread::spawn(move || queue.into_iter().for_each(|task| task()));
         let id = thread.thread().id();
         Arc::new(Worker { tasks: Some(tasks), thread: Some(thread), id, given: AtomicUsize::new(0) })
@@ -181,6 +182,12 @@ fn outcomes(pool: &Worker, authority: CaAuthority, jobs: Vec<(usize, Job)>) -> V
     outcomes
 }
 
+/// How many there are; each of these outcomes is one.
+fn certificates(outcomes: Vec<(usize, Outcome)>) -> usize {
+    let certificates: Vec<_> = outcomes.into_iter().map(|(_, outcome)| issued(outcome)).collect();
+    certificates.len()
+}
+
 #[test]
 fn a_ledger_that_completes_on_its_own_thread_signs_nothing_there_and_a_batch_hops_once() {
     let mut stage = Stage::new();
@@ -188,7 +195,7 @@ fn a_ledger_that_completes_on_its_own_thread_signs_nothing_there_and_a_batch_hop
     let authority = stage.authority(Arc::clone(&stage.world.random) as Arc<dyn Random>);
     let authority = authority.executing_on(Arc::clone(&pool) as Arc<dyn Executor>);
     let outcomes = outcomes(&pool, authority, std::mem::take(&mut stage.jobs));
-    assert_eq!(outcomes.into_iter().map(|(_, outcome)| issued(outcome)).count(), 3);
+    assert_eq!(certificates(outcomes), 3);
     assert_eq!(*stage.signer.calls.lock().unwrap(), [(pool.id, 3)], "three certificates, in one call, on the pool");
     let completed = stage.ledger.writer.given.load(Ordering::SeqCst);
     assert_eq!(completed, 3, "standing, intend, record");
@@ -217,7 +224,7 @@ fn e56_a_step_that_panics_after_a_hop_costs_its_batch_nothing_else() {
     let mut outcomes = outcomes(&pool, authority, std::mem::take(&mut stage.jobs));
     let (_, second) = outcomes.remove(1);
     assert!(matches!(second, Outcome::Later { why: Busy::Dropped, .. }), "{second:?}");
-    assert_eq!(outcomes.into_iter().map(|(_, outcome)| issued(outcome)).count(), 2);
+    assert_eq!(certificates(outcomes), 2);
     assert!(stage.flights.is_empty());
 }
 

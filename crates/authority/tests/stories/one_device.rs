@@ -109,10 +109,10 @@ fn e55_a_device_with_many_sessions_has_a_few_enrolments_in_flight_and_others_hav
         collect
     };
     let of_greedy: Vec<_> = (0..20).map(|_| submit(world.enroll(&profile, &greedy, fresh(&world, &greedy)))).collect();
-    let (waiting, turned): (Vec<_>, Vec<_>) = of_greedy.into_iter().partition(|it| it.len() == 0);
+    let (waiting, turned): (Vec<_>, Vec<_>) = of_greedy.into_iter().partition(|it| it.is_empty());
     assert_eq!((waiting.len(), turned.len(), issuer.in_flight()), (4, 16, 4));
     for collect in &turned {
-        let outcome = answers_of(&collect, 1).remove(0);
+        let outcome = answers_of(collect, 1).remove(0);
         assert!(matches!(outcome, Outcome::Later { why: Busy::DeviceInFlight, .. }), "{outcome:?}");
     }
     let of_honest = submit(world.enroll(&profile, &honest, fresh(&world, &honest)));
