@@ -28,11 +28,12 @@ use descriptions::{
     MAX_FDS, MEMORY, OPEN_FDS, POOL_JOBS_MAX, READY, RELOAD_SUCCESS, RELOAD_SUCCESSFUL, REQUEST_SECONDS, SESSIONS_MAX,
     START,
 };
+use meters::Registry;
+use process::ProcessFacts;
+
 pub use descriptions::{DESCRIPTIONS, Description, MetricType, page};
 pub(crate) use listener::Listener;
-use meters::Registry;
 pub(crate) use meters::{Meters, ProfileTable};
-use process::ProcessFacts;
 
 /// From a millisecond (both ends in one rack) to three minutes (the handshake's deadline).
 const BUCKETS_SECONDS: [f64; 16] =

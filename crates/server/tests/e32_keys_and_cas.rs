@@ -125,7 +125,7 @@ fn e61_a_ca_below_an_expired_certificate_answers_5_03_and_the_others_enrol() {
         match enrol_at(&server, &pki, 2, "second") {
             Ok(est::Answer::Certificate(_)) => assert_eq!(expected, "expires on"),
             Err(net::blocking_client::ConnectionFault::Failed(est::Failure::Later { .. })) => {
-                assert_ne!(expected, "expires on")
+                assert_ne!(expected, "expires on");
             }
             other => panic!("{expected}: {other:?}"),
         }

@@ -6,7 +6,6 @@ use arc_swap::ArcSwap;
 use authority::Authority;
 
 use super::work::Ticket;
-
 use crate::load::DatedCertificate;
 use crate::metrics::ProfileTable;
 
