@@ -1,7 +1,7 @@
 //! Server side: all sessions of one shard behind one type.
 //!
-//! A datagram finds its association by its [`Path`]. A ClientHello takes the stateless way first (`hello`), whoever it comes from; what
-//! it begins is a half-open handshake beside a session that may exist (`handshakes`), and only its verified Finished replaces that
+//! A record belongs to an association, today that of the [`Path`] it came by. A ClientHello takes the stateless way first (`hello`),
+//! from any peer; what it begins is a half-open handshake beside a session that may exist (`handshakes`), and only its verified Finished replaces that
 //! session (RFC 6347 §4.2.8). `table` keeps both kinds of tenants, their deadlines and their order of idleness.
 
 mod association;
@@ -85,7 +85,7 @@ pub enum Event<P> {
     Established {
         /// The handle of the session.
         session: SessionId,
-        /// How it reaches us.
+        /// Where its datagrams come from and go.
         path: Path,
         /// What the verifier knows of it.
         peer: P,
@@ -116,7 +116,7 @@ pub enum Event<P> {
     Closed {
         /// Which.
         session: SessionId,
-        /// How its peer reached us.
+        /// Where its datagrams went.
         path: Path,
         /// What the verifier knew of it.
         peer: P,
@@ -145,7 +145,7 @@ pub enum Event<P> {
 /// One datagram to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {
-    /// Whither, and from where.
+    /// Where it goes, and from which local address and socket.
     pub path: Path,
     /// The UDP payload.
     pub bytes: &'a [u8],
@@ -316,7 +316,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.table.member(session).map(|member| member.session.facts())
     }
 
-    /// How the peer of a session reaches us.
+    /// Where the datagrams of a session go.
     pub fn path(&self, session: SessionId) -> Option<Path> {
         self.table.member(session).map(|member| member.path)
     }

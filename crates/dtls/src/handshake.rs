@@ -1,8 +1,8 @@
 //! The handshake of DTLS 1.2 (RFC 6347 §4.2), both ends of it.
 //!
 //! `conversation` is what the ends share: fragments become messages, flights go out and are repeated. `server` and `client` hold the
-//! states. A handshake is driven by its owner, the endpoint of either end, and yields what a session is made of; it knows nothing of
-//! tables, cookies' keys or established sessions.
+//! states. A handshake is driven by its owner, the endpoint of either end, and yields what a session is made of. It knows nothing of
+//! tables, keys of cookies or established sessions.
 
 pub(crate) mod advance;
 mod agreed;

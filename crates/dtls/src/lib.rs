@@ -11,14 +11,18 @@
 //!                 handle_datagram  handle_timeout  complete_public_key_job
 //!                        │               │                │
 //!   ┌────────────────────▼───────────────▼────────────────▼──────────────────┐
-//!   │ Endpoint: Path ─► slot; cookies for who has none; timers              │
-//!   │   server::Handshake (boxed, one struct per state)  ─►  Session (small) │
-//!   │   Conversation: flights, fragments, transcript, epochs  (shared with   │
-//!   │   client::Handshake)                                                   │
+//!   │ endpoint   Association ─► slot; cookies for peers without one; timers  │
+//!   │ session    an established association, small                           │
+//!   │ handshake  the states of server and client; flights, fragments,        │
+//!   │            transcript, which both share                                │
+//!   │ record     records found, opened, sealed; one window an epoch          │
+//!   │ wire, crypto                                                           │
 //!   └────────────────────┬───────────────┬────────────────┬──────────────────┘
 //!                        ▼               ▼                ▼
 //!                   poll_transmit    poll_event   poll_public_key_job
 //! ```
+//!
+//! A storey uses those below it and none above. [`Client`] is the other end's `endpoint`: it holds one handshake or one session.
 
 mod client;
 mod config;

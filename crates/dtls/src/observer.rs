@@ -11,7 +11,7 @@ pub trait Observer: Send + Sync {
     fn observe(&self, at: Now, path: Option<Path>, event: &TraceEvent<'_>);
 }
 
-/// Whence and whither.
+/// Direction of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the peer.

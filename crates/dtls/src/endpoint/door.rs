@@ -25,7 +25,7 @@ pub enum Admission {
 /// hundred datagrams that lead to nothing, on a fast machine and on a slow one. So the share of the time that goes to new handshakes is
 /// bounded where handshakes make the server late, and where a flood of other datagrams does, new handshakes are begun all the same.
 ///
-/// A hello whose prefixes have had little of the handshakes begun lately ([`Recent`]) is let in on credit, for datagrams that are yet to
+/// A hello whose prefixes have had little of the handshakes begun lately ([`RecentBegins`]) is let in on credit, for datagrams that are yet to
 /// come; one at a time. Other hellos wait until the credit is paid back and the next handshake is paid for: of them the first is let in
 /// that comes then. Nothing is kept free for hellos that do not come, so one network gets every handshake where no other asks for any.
 /// Where hellos that are let in on credit use up all that is paid for, the others get nothing until they are among those with little again.
@@ -35,7 +35,7 @@ pub(super) struct Door {
     /// Datagrams taken, less those that paid for handshakes, while the server is behind; at least minus the price of one handshake, at
     /// most the price of one: what has not been used is not saved up.
     credit: i32,
-    recent: Recent,
+    recent: RecentBegins,
 }
 
 /// What one handshake costs.
@@ -81,7 +81,7 @@ impl Door {
 /// No prefix is kept: at each length it falls, by its hash, into one cell of each of two rows, and has had what the lower one of the two
 /// counts. So a prefix may seem to have had more than it did, if it shares both cells, and then waits with those that have; never less.
 #[derive(Debug, Default)]
-struct Recent {
+struct RecentBegins {
     /// Allocated when a server is behind for the first time.
     counts: Option<Box<[[[u16; CELLS]; ROWS]; LEVELS]>>,
     total: u16,
@@ -98,7 +98,7 @@ const HALF_LIFE: Duration = Duration::from_secs(4);
 /// like everybody else.
 const LITTLE: u32 = 4;
 
-impl Recent {
+impl RecentBegins {
     fn had_little(&mut self, now: Instant, prefixes: &PrefixHashes) -> bool {
         self.halve(now);
         let Some(counts) = &self.counts else { return true };

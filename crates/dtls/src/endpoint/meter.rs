@@ -31,14 +31,14 @@ pub(super) struct Buyer(pub(super) u64);
 
 /// What has been bought.
 pub(super) struct Meter {
-    last_flights: Recent<Instant>,
-    flights: Recent<u8>,
+    last_flights: RecentValues<Instant>,
+    flights: RecentValues<u8>,
 }
 
 impl Meter {
     /// `cookie_lifetime` is the time for which a cookie may be good.
     pub(super) fn new(cookie_lifetime: Duration) -> Self {
-        Self { last_flights: Recent::new(PURCHASE_INTERVAL), flights: Recent::new(cookie_lifetime) }
+        Self { last_flights: RecentValues::new(PURCHASE_INTERVAL), flights: RecentValues::new(cookie_lifetime) }
     }
 
     pub(super) fn set_cookie_lifetime(&mut self, cookie_lifetime: Duration) {
@@ -110,7 +110,7 @@ fn of_cookie(buyer: Buyer, cookie: u64) -> u64 {
 
 /// A map that forgets what was written longest ago: when the young generation is full or has had its time, it becomes the old one, and the
 /// old one goes.
-struct Recent<T> {
+struct RecentValues<T> {
     young: Generation<T>,
     old: Generation<T>,
     /// An entry is kept for this time at least, unless there are too many.
@@ -120,7 +120,7 @@ struct Recent<T> {
 
 type Generation<T> = HashMap<u64, T, BuildHasherDefault<Hashed>>;
 
-impl<T: Copy> Recent<T> {
+impl<T: Copy> RecentValues<T> {
     fn new(kept: Duration) -> Self {
         Self { young: Generation::default(), old: Generation::default(), kept, turned: None }
     }

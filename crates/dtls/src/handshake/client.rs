@@ -19,7 +19,7 @@
 
 mod client_flight;
 mod context;
-mod proven_server;
+mod introduced_server;
 mod server_flight;
 
 use std::convert::Infallible;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::context::Context;
-use super::proven_server::ProvenServer;
+use super::introduced_server::IntroducedServer;
 use crate::crypto::{EphemeralKey, MasterSecret, VerifyData, WhoseFinished};
 use crate::handshake::established::{Bindings, Established};
 use crate::handshake::flight::Flight;
@@ -47,7 +47,7 @@ const CLIENT_KEY_FLIGHT: u8 = 5;
 
 /// Agrees on the keys, shows our identity and sends flight 5.
 pub(super) fn send_client_flight<V: VerifyPeer>(
-    server: ProvenServer<V::Proven>,
+    server: IntroducedServer<V::Proven>,
     requested: &Requested,
     context: &mut Context<'_, '_, V>,
 ) -> Result<ExpectChangeCipherSpec<V::Proven>, HandshakeRefusal> {

@@ -2,7 +2,7 @@
 
 use super::client_flight::{ExpectChangeCipherSpec, Requested, send_client_flight};
 use super::context::Context;
-use super::proven_server::ProvenServer;
+use super::introduced_server::IntroducedServer;
 use crate::config::{ClientConfig, ExtendedMasterSecret};
 use crate::crypto::{Group, SignatureScheme, Suite, is_der_signature};
 use crate::handshake::agreed::Agreed;
@@ -221,14 +221,14 @@ impl ExpectServerKeyExchange {
             }
         };
         context.conversation.hash_received(message);
-        let server = ProvenServer { agreed: self.agreed, proven, group, point: exchange.point.to_vec() };
+        let server = IntroducedServer { agreed: self.agreed, proven, group, point: exchange.point.to_vec() };
         Ok(ExpectCertificateRequest { server })
     }
 }
 
 /// CertificateRequest, or ServerHelloDone if the server wants no certificate.
 pub(super) struct ExpectCertificateRequest<P> {
-    server: ProvenServer<P>,
+    server: IntroducedServer<P>,
 }
 
 impl<P> ExpectCertificateRequest<P> {
@@ -251,7 +251,7 @@ impl<P> ExpectCertificateRequest<P> {
 }
 
 pub(super) struct ExpectServerHelloDone<P> {
-    server: ProvenServer<P>,
+    server: IntroducedServer<P>,
     requested: Requested,
 }
 

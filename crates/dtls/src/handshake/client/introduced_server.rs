@@ -4,7 +4,7 @@ use crate::crypto::Group;
 use crate::handshake::agreed::Agreed;
 
 /// A server that has shown who it is, and its key share.
-pub(super) struct ProvenServer<P> {
+pub(super) struct IntroducedServer<P> {
     pub(super) agreed: Agreed,
     pub(super) proven: P,
     pub(super) group: Group,
