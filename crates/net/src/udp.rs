@@ -12,6 +12,7 @@
 //! ```
 
 mod batch;
+mod counters;
 mod finish;
 mod outbound;
 
@@ -26,6 +27,7 @@ use socket2::{Domain, Protocol, Type};
 use outbound::Outbound;
 
 pub use batch::{BATCH_MAX, Batch, Received};
+pub use counters::SocketCounters;
 pub use finish::finish;
 
 /// What a socket is asked to be.
@@ -131,44 +133,6 @@ fn lacks_zone(address: SocketAddr) -> bool {
 impl std::error::Error for BindFault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
-    }
-}
-
-/// What a socket has moved since it was bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketCounters {
-    /// Datagrams handed to us.
-    pub received: u64,
-    /// Bytes of UDP payload handed to us.
-    pub received_bytes: u64,
-    /// Datagrams that the kernel took.
-    pub sent: u64,
-    /// Bytes of UDP payload that the kernel took.
-    pub sent_bytes: u64,
-    /// System calls that sent; below `sent` where GSO joined datagrams.
-    pub send_calls: u64,
-    /// Datagrams that had to wait in the backlog.
-    pub delayed: u64,
-    /// Datagrams dropped because the backlog was full, or given up in it: see [`Socket::abandon`].
-    pub dropped_backlog_full: u64,
-    /// Datagrams that the kernel refused (no route, too big, ...); the protocol's retransmission stands in.
-    pub dropped_refused: u64,
-}
-
-impl SocketCounters {
-    /// The sum of two sockets.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            received: self.received + other.received,
-            received_bytes: self.received_bytes + other.received_bytes,
-            sent: self.sent + other.sent,
-            sent_bytes: self.sent_bytes + other.sent_bytes,
-            send_calls: self.send_calls + other.send_calls,
-            delayed: self.delayed + other.delayed,
-            dropped_backlog_full: self.dropped_backlog_full + other.dropped_backlog_full,
-            dropped_refused: self.dropped_refused + other.dropped_refused,
-        }
     }
 }
 

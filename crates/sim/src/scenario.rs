@@ -174,12 +174,3 @@ pub const ALL: &[Scenario] = &[
         ..CLEAN
     },
 ];
-
-impl Scenario {
-    /// The scenario of that name, one of [`ALL`] or of [`crate::soak::PROFILES`].
-    #[must_use]
-    pub fn named(name: &str) -> Option<&'static Scenario> {
-        let soaks = crate::soak::PROFILES.iter().map(|profile| &profile.scenario);
-        ALL.iter().chain(soaks).find(|scenario| scenario.name == name)
-    }
-}

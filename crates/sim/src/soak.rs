@@ -13,7 +13,7 @@ use link::Conditions;
 use crate::chance::Chance;
 use crate::ideal::Ideal;
 use crate::run::{Broken, run};
-use crate::scenario::{CLEAN, Goal, JITTER, Scenario};
+use crate::scenario::{self, CLEAN, Goal, JITTER, Scenario};
 
 /// A bad link, and what is promised on it.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +64,13 @@ pub const PROFILES: &[SoakProfile] = &[
         within: Duration::from_secs(300),
     },
 ];
+
+/// The scenario of that name: one of [`scenario::ALL`] or of [`PROFILES`].
+#[must_use]
+pub fn scenario_named(name: &str) -> Option<&'static Scenario> {
+    let soaks = PROFILES.iter().map(|profile| &profile.scenario);
+    scenario::ALL.iter().chain(soaks).find(|scenario| scenario.name == name)
+}
 
 /// Our engines may be slower than the prediction by so many of a hundred, at the median and at 99 of a hundred.
 pub const SLOWER_PERCENT_MAX: u32 = 10;

@@ -2,6 +2,7 @@
 //! prints the command that plays its seed again as a readable trace. `tests/soak.rs` plays as many seeds again for each of
 //! three bad links, and looks at the times.
 
+use sim::soak::scenario_named;
 use sim::{RunReport, Scenario, run, scenario};
 
 const SEEDS: u64 = 10_000;
@@ -9,7 +10,7 @@ const SEEDS: u64 = 10_000;
 /// In each run every device gets a certificate for each of its requests, within the hour, and no second one.
 #[track_caller]
 fn every_device_gets_its_certificates_once(name: &str) {
-    let scenario = Scenario::named(name).expect("a scenario");
+    let scenario = scenario_named(name).expect("a scenario");
     let seeds = SEEDS.div_ceil(scenario::ALL.len() as u64);
     let broken: Vec<String> =
         (0..seeds).filter_map(|seed| run(seed, scenario).err()).map(|it| it.to_string()).collect();
@@ -56,7 +57,7 @@ fn two_runs_of_a_seed_are_the_same_datagrams() {
 
 #[test]
 fn the_bad_scenarios_are_as_bad_as_they_say() {
-    let tally = |name| good_run(7, Scenario::named(name).expect("a scenario")).link;
+    let tally = |name| good_run(7, scenario_named(name).expect("a scenario")).link;
     let clean = tally("clean");
     assert_eq!((clean.lost, clean.duplicated, clean.corrupted), (0, 0, 0));
     assert!(tally("loss").lost > 0 && tally("loss").sent > clean.sent);

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::cargo::{cargo, muster};
 use crate::process::Program;
-use crate::{bench, cases, dashboards, interop, seams, setup, tree};
+use crate::{bench, dashboards, interop, seams, setup, tree};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -211,25 +212,6 @@ fn deny(what: &str) -> Result<()> {
 
 fn demo() -> Result<()> {
     Program::new(muster()?).arg("demo").directory(&tree::root()).timeout(Duration::from_secs(240)).stream()
-}
-
-/// Builds the binary as the tests have it, and gives its path. `--tests` beside `--bins` keeps the features of the dependencies those of the tests'
-/// build, so that nothing is built twice. `MUSTER_BINARY` names one to use instead: a released one, say.
-pub(crate) fn muster() -> Result<std::path::PathBuf> {
-    if let Some(binary) = std::env::var_os("MUSTER_BINARY") {
-        return Ok(binary.into());
-    }
-    cargo("build --quiet --locked --workspace --bins --tests").stream()?;
-    Ok(tree::target().join("debug/muster"))
-}
-
-/// The list of test cases is a part of the house rules.
-fn cases_are_up_to_date() -> Result<()> {
-    cases::check()
-}
-
-pub(crate) fn cargo(line: &str) -> Program {
-    Program::line("cargo").args(line.split(' ')).directory(&tree::root())
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub(crate) fn check() -> Result<()> {
     let faults = pages::faults_of_alerts()?;
     ensure!(faults.is_empty(), "{}", faults.join("\n      "));
 
-    let fleet = Fleet::start(crate::check::muster()?)?;
+    let fleet = Fleet::start(crate::cargo::muster()?)?;
     let stop = AtomicBool::new(false);
     let (asked, enrolled) = std::thread::scope(|scope| {
         let fleet = &fleet;

@@ -15,10 +15,12 @@ mod namespaces;
 mod openssl;
 mod pion;
 mod pyopenssl;
+mod run;
 mod runs;
 mod s_client;
 mod server;
 mod switch;
+mod tshark;
 mod wolfssl;
 mod world;
 
@@ -82,7 +84,7 @@ const BUSY: &[Story] = &[
     story("coap-client-openssl sends unknown options", LIBCOAP, libcoap::openssl_raw_options),
     story("coap-client-gnutls sends unknown options", LIBCOAP, libcoap::gnutls_raw_options),
     story("a CSR for another device is refused to coap-client-openssl", LIBCOAP, libcoap::stranger_is_refused),
-    story("tshark reads our capture", LIBCOAP, capture::tshark_reads_it),
+    story("tshark reads our capture", LIBCOAP, tshark::tshark_reads_it),
     story(
         "muster discover and crts against coap-server-openssl",
         &["coap-server-openssl", "openssl"],
@@ -113,7 +115,7 @@ const WAITING: &[Story] = &[
 
 /// Runs every story whose name contains `chosen`; all failures together.
 pub(crate) fn run(chosen: &str) -> Result<()> {
-    let world = World::new(crate::check::muster()?)?;
+    let world = World::new(crate::cargo::muster()?)?;
     let is_chosen = |story: &&Story| story.name.contains(chosen);
     let failures = Mutex::new(Vec::new());
     let tell = |story: &'static Story| {

@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod cargo;
 mod cases;
 mod check;
 mod dashboards;

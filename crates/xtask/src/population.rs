@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::bench::facts::TimingFacts;
-use crate::{check, tree};
+use crate::{cargo, tree};
 
 /// What the committed result is of.
 pub(crate) const SESSIONS: u32 = 1_000_000;
@@ -19,7 +19,7 @@ pub(crate) fn run(sessions: u32) -> Result<()> {
     let facts = TimingFacts::here();
     let line = format!("run --quiet --release --locked -p sim --example population -- {sessions}");
     let began = Instant::now();
-    let (status, found) = check::cargo(&line).timeout(TIMEOUT).stdout()?;
+    let (status, found) = cargo::cargo(&line).timeout(TIMEOUT).stdout()?;
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     let TimingFacts { commit, at, cpu, rustc, .. } = facts;
     let report = format!(

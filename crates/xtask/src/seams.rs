@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::check;
+use crate::cargo;
 use crate::tree;
 
 /// The checks that can be left out.
@@ -40,17 +40,17 @@ pub(crate) fn run() -> Result<()> {
 
 /// The long walk, released, with the arguments of crates/dtls/examples/walk.rs.
 pub(crate) fn walk(arguments: &[String]) -> Result<()> {
-    let program = check::cargo("run --quiet --release --locked -p dtls --example walk --");
+    let program = cargo::cargo("run --quiet --release --locked -p dtls --example walk --");
     program.args(arguments).timeout(WALK_TIMEOUT).stream()
 }
 
 /// Builds without one check, and walks: the first walk that completed and should not have.
 fn notice(seam: &str) -> Result<Option<String>> {
     let wrapper = wrapper(seam)?;
-    let build = check::cargo("test --quiet --locked -p dtls --test walk --no-run").timeout(TIMEOUT);
+    let build = cargo::cargo("test --quiet --locked -p dtls --test walk --no-run").timeout(TIMEOUT);
     build.env("RUSTC_WORKSPACE_WRAPPER", &wrapper).expect_success()?;
     // The words after the hello hold every way in that a seam opens: what the other prefixes say costs time and adds nothing.
-    let test = check::cargo("test --quiet --locked -p dtls --test walk -- impostors_after_the_hello").timeout(TIMEOUT);
+    let test = cargo::cargo("test --quiet --locked -p dtls --test walk -- impostors_after_the_hello").timeout(TIMEOUT);
     let ended = test.env("RUSTC_WORKSPACE_WRAPPER", &wrapper).env("RUST_BACKTRACE", "0").output()?;
     let words = ended.stdout + &ended.stderr;
     let found = words.lines().find_map(|line| line.split(COMPLETED).nth(1).map(str::to_owned));

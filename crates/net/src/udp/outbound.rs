@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 
-use super::SocketCounters;
+use super::counters::SocketCounters;
 
 /// Datagrams that wait while the send buffer is full. The kernel's buffer already holds about a thousand; as many again is what leaves within
 /// one retransmission timer of a device, and later than that it would be sent twice.

@@ -10,6 +10,7 @@
 use std::process::ExitCode;
 
 use est::trace::Style;
+use sim::soak::scenario_named;
 use sim::trace::Tracer;
 use sim::{Scenario, run, run_traced, scenario};
 
@@ -62,7 +63,7 @@ fn parse(arguments: &[String]) -> Option<Arguments> {
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             "--seed" => seed = rest.next()?.parse().ok(),
-            "--scenario" => named = Scenario::named(rest.next()?),
+            "--scenario" => named = scenario_named(rest.next()?),
             "--count" => count = Some(rest.next()?.parse().ok()?),
             "--hex" => style = Style::Hex,
             _ => return None,

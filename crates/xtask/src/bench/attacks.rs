@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::facts::TimingFacts;
 use super::hello::{self, HelloPeer};
 use crate::process::{Daemon, Program};
-use crate::{check, tree};
+use crate::{cargo, tree};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -145,7 +145,7 @@ struct Stage {
 impl Stage {
     fn build(options: &Options) -> Result<Self> {
         if options.target.is_none() || options.fleet.is_none() {
-            check::cargo("build --quiet --release --locked --package muster").stream()?;
+            cargo::cargo("build --quiet --release --locked --package muster").stream()?;
         }
         let ours = tree::target().join("release/muster");
         let stage = Self {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::TimingFacts;
 use crate::process::{Daemon, Program};
-use crate::{check, tree};
+use crate::{cargo, tree};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -184,8 +184,8 @@ struct Bench {
 
 impl Bench {
     fn build() -> Result<Self> {
-        check::cargo("build --quiet --release --locked --package muster").stream()?;
-        check::cargo("build --quiet --release --locked --package benches --bin floor").stream()?;
+        cargo::cargo("build --quiet --release --locked --package muster").stream()?;
+        cargo::cargo("build --quiet --release --locked --package benches --bin floor").stream()?;
         let released = tree::target().join("release");
         let bench =
             Self { muster: released.join("muster"), floor: released.join("floor"), folder: tree::scratch("e2e")? };

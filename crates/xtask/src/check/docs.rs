@@ -6,10 +6,11 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::cargo::cargo;
 use crate::tree;
 
 pub(super) fn check() -> Result<()> {
-    let doc = super::cargo("doc --quiet --workspace --no-deps --locked --keep-going --document-private-items");
+    let doc = cargo("doc --quiet --workspace --no-deps --locked --keep-going --document-private-items");
     doc.env("RUSTDOCFLAGS", "-D warnings").stream()?;
     let mut broken = Vec::new();
     for file in tree::files(&[".md"])? {

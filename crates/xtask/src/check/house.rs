@@ -8,7 +8,7 @@ mod pages;
 
 use anyhow::{Result, bail};
 
-use crate::tree;
+use crate::{cases, tree};
 
 /// One idea a file: past this many lines before its tests, look for the hidden type.
 const FILE_LINES_MAX: usize = 600;
@@ -69,7 +69,7 @@ pub(super) fn check() -> Result<()> {
     findings.extend(top_level()?);
     findings.extend(dependencies_without_reason(&tree::read("Cargo.toml")?));
     findings.extend(readme_commands(&tree::read("README.md")?, &tree::read("crates/cli/src/main.rs")?));
-    findings.extend(super::cases_are_up_to_date().err().map(|error| error.to_string()));
+    findings.extend(cases::check().err().map(|error| error.to_string()));
     if !findings.is_empty() {
         bail!("{} findings\n      {}", findings.len(), findings.join("\n      "));
     }

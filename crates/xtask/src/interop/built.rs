@@ -12,7 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::link::BadLink;
-use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS, Run};
+use super::run::{RUNS, Run};
+use super::runs::{self, AT_ONCE, AT_ONCE_WAITING};
 use super::world::{InteropDevice, SMALL_MTU, SMALL_PATH, Suite, World};
 use crate::process::{Daemon, Program};
 use crate::tree;

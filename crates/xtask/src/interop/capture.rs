@@ -1,21 +1,15 @@
 //! What `muster serve --pcap` writes, read by Wireshark's engine: an independent view of our records and of our CoAP.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::libcoap;
 use super::openssl;
-use super::world::{InteropDevice, Suite, World};
+use super::world::{InteropDevice, Suite};
 use crate::process::Program;
 
-const BLOCK_BYTES: usize = 64;
-// CoAP codes as tshark prints them: class * 32 + detail.
-const POST: &str = "2";
-const CHANGED_2_04: &str = "68";
-const CONTINUE_2_31: &str = "95";
 /// Of a UDP header, which tshark's `udp.length` includes.
 const UDP_HEADER_BYTES: usize = 8;
 const SERVER_HELLO: &str = "2";
@@ -97,12 +91,12 @@ impl Capture {
         Ok(facts)
     }
 
-    fn fields(&self, filter: &str, fields: &[&str]) -> Result<Vec<Vec<String>>> {
+    pub(super) fn fields(&self, filter: &str, fields: &[&str]) -> Result<Vec<Vec<String>>> {
         let ended = self.reader(filter, fields).expect_success()?;
         Ok(ended.stdout.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect())
     }
 
-    fn reader(&self, filter: &str, fields: &[&str]) -> Program {
+    pub(super) fn reader(&self, filter: &str, fields: &[&str]) -> Program {
         let tshark = Program::new("tshark").arg("-r").arg(&self.file);
         let tshark = tshark.args(["-T", "fields", "-E", "separator=|", "-Y", filter]);
         // CoAP is expected on 5684 only.
@@ -110,45 +104,4 @@ impl Capture {
             self.ports.iter().fold(tshark, |tshark, port| tshark.arg("-d").arg(format!("dtls.port=={port},coap")));
         fields.iter().fold(tshark, |tshark, field| tshark.args(["-e", field])).timeout(Duration::from_secs(60))
     }
-}
-
-pub(super) fn tshark_reads_it(world: &World) -> Result<String> {
-    let device = world.device("captured")?;
-    let server = world.serve("captured", &[])?;
-    let secrets = server.secrets.clone();
-    let request = libcoap::enrol(world, &device, server.v4)?;
-    let capture = server.stop()?;
-
-    let handshake = capture.fields("dtls.handshake", &["dtls.handshake.ciphersuite", "dtls.handshake.type"])?;
-    ensure!(handshake.iter().any(|row| row[0] == "0xc0ae"), "no ServerHello with CCM_8 (0xc0ae): {handshake:?}");
-    // Finished (20) in the clear: tshark has checked its record's tag with the secrets inside the capture.
-    let finished = handshake.iter().filter(|row| row[1].split(',').any(|kind| kind == "20")).count();
-    ensure!(finished >= 2, "not both Finished decrypted: {handshake:?}");
-
-    let coap = capture.fields("coap", &["coap.code", "coap.opt.uri_path", "coap.opt.block_number"])?;
-    let posts: Vec<&Vec<String>> = coap.iter().filter(|row| row[0] == POST).collect();
-    let blocks = std::fs::metadata(request)?.len().div_ceil(BLOCK_BYTES as u64);
-    ensure!(posts.len() as u64 >= blocks, "{} POSTs for {blocks} blocks: {coap:?}", posts.len());
-    ensure!(posts.iter().all(|row| row[1] == ".well-known,est,sen"), "a POST to another path: {coap:?}");
-    let answers = |code: &str| coap.iter().filter(|row| row[0] == code).count() as u64;
-    ensure!(
-        answers(CONTINUE_2_31) == blocks - 1,
-        "{} answers 2.31 for {blocks} blocks: {coap:?}",
-        answers(CONTINUE_2_31)
-    );
-    ensure!(answers(CHANGED_2_04) >= 1, "no 2.04: {coap:?}");
-    the_key_log_alone_serves_too(&capture, &secrets, coap.len())?;
-    Ok(format!("{} messages decrypted", coap.len()))
-}
-
-/// The key log beside the capture must open it as the secrets inside do: some readers take only one of the two.
-fn the_key_log_alone_serves_too(capture: &Capture, secrets: &Path, messages: usize) -> Result<()> {
-    let bare = Capture { file: capture.file.with_extension("bare.pcapng"), ports: capture.ports };
-    Program::new("editcap").arg("--discard-all-secrets").arg(&capture.file).arg(&bare.file).expect_success()?;
-    ensure!(bare.fields("coap", &["coap.code"])?.is_empty(), "the bare capture opens without a key");
-    let secrets = secrets.to_str().with_context(|| format!("{} is not UTF-8", secrets.display()))?;
-    let keyed = bare.reader("coap", &["coap.code"]).arg("-o").arg(format!("tls.keylog_file:{secrets}"));
-    let opened = keyed.expect_success()?.stdout.lines().count();
-    ensure!(opened == messages, "the key log opens {opened} of {messages} messages");
-    Ok(())
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::link::BadLink;
-use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, Run};
+use super::run::Run;
+use super::runs::{self, AT_ONCE, AT_ONCE_WAITING};
 use super::switch::Switch;
 use super::world::{CCM8, GCM, InteropDevice, MTU, SMALL_MTU, SMALL_PATH, Suite, World, free_address};
 use crate::process::Program;

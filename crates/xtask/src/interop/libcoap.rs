@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::link::BadLink;
 use super::openssl;
-use super::runs::{self, AT_ONCE, AT_ONCE_WAITING, RUNS, Run};
+use super::run::{RUNS, Run};
+use super::runs::{self, AT_ONCE, AT_ONCE_WAITING};
 use super::server::Server;
 use super::world::{CCM8, InteropDevice, MTU, World, free_address};
 use crate::process::{Daemon, Program};

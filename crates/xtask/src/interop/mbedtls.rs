@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::openssl;
-use super::runs::RUNS;
+use super::run::RUNS;
 use super::server::Server;
 use super::world::{CCM8, GCM, InteropDevice, MTU, Suite, World};
 

@@ -6,23 +6,15 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Error, Result, bail};
 
+use super::run::{RUNS, Run};
 use super::server::Server;
 
-pub(super) const RUNS: usize = 100;
 /// Side by side where both ends compute: three keep two processors busy.
 pub(super) const AT_ONCE: usize = 3;
 /// Side by side where they wait for timers.
 pub(super) const AT_ONCE_WAITING: usize = RUNS;
 /// A defect shows in the first runs; the others would only wait for their deadlines.
 const FAILURES_MAX: usize = 3;
-
-/// One of them.
-#[derive(Clone, Copy)]
-pub(super) struct Run {
-    pub(super) number: usize,
-    /// Of the server, or of what stands in front of it.
-    pub(super) server: SocketAddr,
-}
 
 /// Plays every run against this server, `at_once` of them side by side.
 pub(super) fn hundred(server: &Server, at_once: usize, play: impl Fn(Run) -> Result<()> + Sync) -> Result<()> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::capture::Capture;
-use super::runs::RUNS;
+use super::run::RUNS;
 use super::world::{InteropDevice, Suite, World};
 use crate::process::{Daemon, Program};
 
@@ -73,6 +73,18 @@ impl Server {
 
     fn daemon(&self) -> std::sync::MutexGuard<'_, Daemon> {
         self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl World {
+    /// A server for this story alone; `settings` are environment variables of configuration keys.
+    pub(super) fn serve(&self, story: &str, settings: &[(&str, &str)]) -> Result<Server> {
+        Server::start(self, story, settings)
+    }
+
+    /// A device and a server for this story alone.
+    pub(super) fn begin(&self, story: &str, settings: &[(&str, &str)]) -> Result<(InteropDevice, Server)> {
+        Ok((self.device(story)?, self.serve(story, settings)?))
     }
 }
 

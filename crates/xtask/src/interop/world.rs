@@ -7,8 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::openssl;
-use super::runs::Run;
-use super::server::Server;
+use super::run::Run;
 use crate::process::Program;
 use crate::tree;
 
@@ -62,16 +61,6 @@ impl World {
 
     pub(super) fn pki(&self, file: &str) -> PathBuf {
         self.folder.join("pki").join(file)
-    }
-
-    /// A server for this story alone; `settings` are environment variables of configuration keys.
-    pub(super) fn serve(&self, story: &str, settings: &[(&str, &str)]) -> Result<Server> {
-        Server::start(self, story, settings)
-    }
-
-    /// A device and a server for this story alone.
-    pub(super) fn begin(&self, story: &str, settings: &[(&str, &str)]) -> Result<(InteropDevice, Server)> {
-        Ok((self.device(story)?, self.serve(story, settings)?))
     }
 
     /// A client in Python (`crates/xtask/peers`) that is this device, against this server.
