@@ -324,7 +324,10 @@ fn d101_the_text_of_a_shared_reason_holds_for_each_of_its_faults() {
         // ECDSA on another curve, and other keys.
         (Reason::CertificateAlgorithm, &["on P-256 or P-384", "P-521", "RSA"]),
         // The date of the leaf can be excused, that of an intermediate cannot, and an anchor has none.
-        (Reason::CertificateExpired, &["allow_expired_identity", "no expired intermediate", "are not judged"]),
+        (
+            Reason::CertificateExpired,
+            &["allow_expired_identity", "not excuse an expired intermediate", "are not checked"],
+        ),
         // What is no CMS at all, and what is one in BER.
         (Reason::AnswerMalformed, &["in DER", "BER"]),
     ] {
