@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Crates that have none, and are to have none.
-const CRATES: &[&str] = &["authority", "cli", "coap", "dtls", "est", "link", "net", "server", "xtask"];
+const CRATES: &[&str] = &["authority", "cli", "coap", "dtls", "est", "link", "net", "server", "sim", "xtask"];
 
 /// For each module the modules that it imports.
 type Imports<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
