@@ -6,7 +6,7 @@
 //! What it is not: a transport. It knows no DTLS, no EST, no socket, no clock and no randomness; the caller hands in
 //! whole decrypted datagrams, the time of the turn and, at construction, a random number.
 //!
-//! Who drives it: `est`, which puts one `Peer` beside each DTLS session of a shard and one `Exchange` into its client.
+//! It is driven by `est`, which puts one `Peer` beside each DTLS session of a shard and one `Exchange` into its client.
 //!
 //! # Where there was a choice
 //!

@@ -1,6 +1,6 @@
 //! A CoAP message as a checked view of a datagram (RFC 7252 §3).
 //!
-//! [`Message::parse`] walks the datagram once; whoever holds a `Message` needs no further check of its format. What an
+//! [`Message::parse`] walks the datagram once; a `Message` needs no further check of its format. What an
 //! option *means* (whether it is known, how long it may be) is judged by the server and the client, not here.
 
 use std::fmt;
@@ -324,7 +324,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Why a datagram is no message.
+/// Why a datagram is not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormatError {
     /// Too short for a header, or another version: to be ignored in silence.

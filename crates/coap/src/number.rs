@@ -60,7 +60,7 @@ impl Number {
     /// Request-Tag (RFC 9175)
     pub const REQUEST_TAG: Number = Number(292);
 
-    /// Whoever does not know a critical option must not process the message (RFC 7252 §5.4.1).
+    /// An endpoint that does not know a critical option must not process the message (RFC 7252 §5.4.1).
     pub const fn is_critical(self) -> bool {
         self.0 & 1 == 1
     }

@@ -8,7 +8,7 @@
 //!                                            Failed: refused, later, no answer, ...
 //! ```
 //!
-//! With a [`Persistence`] a failure that another try may mend is no event of that kind but [`ClientEvent::Again`]: the client
+//! With a [`Persistence`] a failure that another attempt may fix is reported as [`ClientEvent::Again`]: the client
 //! rests, connects again if it has to, and repeats the identical request until it is answered or the deadline passes.
 //!
 //! It is driven as the server is: datagrams and time go in, `poll_transmit`, `poll_event` and `poll_timeout` come out. The
@@ -75,7 +75,7 @@ impl Client {
         Client::with_observer(config, dtls, random, now, None)
     }
 
-    /// The same, with somebody who sees the event stream from the first ClientHello on.
+    /// The same, with an observer of the event stream from the first ClientHello on.
     #[must_use]
     pub fn with_observer(
         config: Arc<ClientConfig>,
@@ -200,7 +200,7 @@ impl Client {
         self.dtls.drops()
     }
 
-    /// Who sees the event stream of the DTLS layer.
+    /// Sets the observer of the DTLS layer's event stream.
     pub fn set_observer(&mut self, observer: Option<Arc<dyn dtls::Observer>>) {
         self.observer.clone_from(&observer);
         self.dtls.set_observer(observer);

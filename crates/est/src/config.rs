@@ -125,7 +125,7 @@ struct Prepared {
 /// Why parts make no configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigFault {
-    /// There is no profile: nothing could be issued.
+    /// There is no profile, so that no certificate could be issued.
     NoProfile,
     /// Roots or labels.
     Tree(TreeFault),
@@ -186,7 +186,7 @@ impl fmt::Display for Nested {
         let Nested { profile, above, other, below } = self;
         write!(
             out,
-            "manufacturer `{below}` of profile `{other}` stands below manufacturer `{above}` of profile `{profile}`, which would \
+            "manufacturer `{below}` of profile `{other}` is below manufacturer `{above}` of profile `{profile}`, which would \
              refuse the devices of `{below}`"
         )
     }
@@ -195,13 +195,18 @@ impl fmt::Display for Nested {
 impl fmt::Display for ConfigFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConfigFault::NoProfile => out.write_str("there is no [[profile]]: nothing could be issued"),
+            ConfigFault::NoProfile => {
+                out.write_str("there is no [[profile]]: the server could not issue any certificate")
+            }
             ConfigFault::Tree(TreeFault::Root(root)) => {
-                write!(out, "`{root}` is no root for paths: one to four plain segments, such as `est`")
+                write!(
+                    out,
+                    "`{root}` is not a valid root for paths: it needs one to four plain segments, such as `est`"
+                )
             }
             ConfigFault::Tree(TreeFault::Label(label)) => write!(
                 out,
-                "`{label}` is no label: letters, digits and -._~ only, at most 64 bytes, and not the name of a function"
+                "`{label}` is not a valid label: use letters, digits and -._~ only, at most 64 bytes, and not the name of a function"
             ),
             ConfigFault::Tree(TreeFault::LabelTwice(label)) => write!(out, "two profiles have the label `{label}`"),
             ConfigFault::Anchor(error) => write!(out, "a trust anchor cannot be used: {error}"),

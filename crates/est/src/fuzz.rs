@@ -14,7 +14,7 @@ pub use crate::discovery::fuzz_filter as discovery_filter;
 const AMPLIFICATION_MAX: usize = 3;
 
 /// `server_datagrams`: a stream of datagrams to a server, each one byte of source port, two of length, and as many as there
-/// are. Holds that nobody who did not prove an address makes the server say three times what it was told, or work.
+/// are. It checks that a peer without a proven address makes the server neither work nor answer with three times what it received.
 ///
 /// # Panics
 /// When it does not hold.

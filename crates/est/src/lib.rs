@@ -6,7 +6,7 @@
 //! What it is not: it opens no socket, reads no clock, starts no thread, and decides nothing about certificates; that is
 //! `authority`'s, to which [`Server`] hands jobs as outputs.
 //!
-//! Who drives it: `server` and `loadgen` with sockets, `sim` in virtual time.
+//! It is driven by `server` and `loadgen` with sockets, `sim` in virtual time.
 
 mod client;
 mod config;

@@ -67,7 +67,7 @@ pub enum Wire {
     Response(Code),
     /// close_notify: the session ends, nothing was wrong with the request.
     Close,
-    /// Nothing: there is nobody who could be told, or who should.
+    /// Nothing: the peer cannot be told, or should not be.
     Silence,
 }
 
@@ -136,7 +136,7 @@ impl Reason {
         )
     }
 
-    /// The codes nearest to `code`, for somebody who mistyped one: those that share the most leading segments.
+    /// The codes nearest to a mistyped `code`: those that share the most leading segments.
     pub fn near(code: &str) -> impl Iterator<Item = Reason> {
         let shared = |reason: Reason| {
             let words = reason.code().split('.').zip(code.split('.'));

@@ -65,7 +65,7 @@ struct Sweep {
     spares: Spares,
 }
 
-/// Who is not closed by a sweep.
+/// Sessions that a sweep does not close.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Spares {
     Occupied,
@@ -81,13 +81,13 @@ pub enum Output {
     Submit(JobId, authority::Job),
     /// Run this anywhere, and hand the result to [`Server::complete_public_key`].
     PublicKey(PublicKeyJob),
-    /// Somebody tried something; log it, count it, keep it.
+    /// A peer attempted something: log it, count it, keep it.
     Attempt(Attempt),
-    /// Something that an operator should hear of at once.
+    /// Report this to the operator at once.
     Alarm(Alarm),
 }
 
-/// What is told although it is nobody's attempt. Each kind is limited in its rate where it arises.
+/// An event that does not belong to one attempt. Each kind is limited in its rate at its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alarm {
     /// Forged records come fast, the last of them from this address, or in its name.
@@ -99,7 +99,7 @@ impl std::fmt::Display for Alarm {
         match self {
             Alarm::Forgeries(peer) => write!(
                 out,
-                "forged records come fast, the last in the name of {peer}: at their limit a session ends (SECURITY.md)"
+                "forged records arrive at a high rate, the last with the address of {peer}: a session ends at its limit (SECURITY.md)"
             ),
         }
     }
@@ -280,7 +280,7 @@ impl Server {
         &self.config
     }
 
-    /// Who sees the event stream of the DTLS layer.
+    /// Sets the observer of the DTLS layer's event stream.
     pub fn set_observer(&mut self, observer: Option<Arc<dyn dtls::Observer>>) {
         self.observer.clone_from(&observer);
         self.endpoint.set_observer(observer);
@@ -393,7 +393,7 @@ impl Server {
         }
     }
 
-    /// What is let pass, and told.
+    /// What is accepted, but reported to the operator.
     fn notices(&self, now: Now, peer: &PeerDevice, server_name: Option<Box<str>>) -> Vec<Notice> {
         let unknown = server_name.filter(|name| !self.config.bears(name)).map(Notice::of_server_name);
         let certificate = self.config.certificates.find(peer.certificate());

@@ -24,7 +24,7 @@ use dtls::{AlertDescription, AlertLevel, Direction, Now, Path, TraceEvent};
 
 pub use totals::{IPV4_UDP_HEADER_BYTES, IPV6_UDP_HEADER_BYTES, Totals, Traffic};
 
-/// Bytes of an option's value that a line shows; a Uri-Path of 255 bytes is no line.
+/// Bytes of an option's value that a line shows; a Uri-Path of 255 bytes would fill several lines.
 const VALUE_SHOWN_BYTES_MAX: usize = 40;
 
 /// Options of one message that a line shows.
@@ -141,7 +141,7 @@ impl Line<'_, '_> {
             }
             TraceEvent::Narrowing { bytes } => {
                 self.head(out, None)?;
-                writeln!(out, "narrowing to {bytes} bytes a datagram: the path seems to drop longer ones")
+                writeln!(out, "narrowing to {bytes} bytes per datagram: the path seems to drop longer ones")
             }
             TraceEvent::Probing { bytes } => {
                 self.head(out, None)?;

@@ -1,4 +1,4 @@
-//! Who the peer is: the two judges that the DTLS engine asks, over `pki`'s path validation.
+//! Authenticates the peer: the two verifiers that the DTLS engine asks, on top of `pki`'s path validation.
 //!
 //! [`PeerVerifier`] judges devices on the server, against the union of all profiles' anchors; which of them a profile
 //! accepts is the authority's decision, request by request. [`ServerVerifier`] judges the server on a device, as RFC 7030

@@ -49,7 +49,7 @@ fn an_unknown_server_name_and_an_expired_identity_are_served_and_logged() {
         let peer = format!("peer={}", SocketAddr::new(address.ip(), 0).to_string().trim_end_matches('0'));
         let device = |number: u32| format!("device={number:06}");
         assert_eq!(
-            tells(&[&peer, &device(number), "INFO", "`nowhere.example`, which our certificate does not bear"]),
+            tells(&[&peer, &device(number), "INFO", "`nowhere.example`, which our certificate does not contain"]),
             1
         );
         assert_eq!(tells(&[&peer, &device(10 + number), "INFO", "its manufacturer certificate has expired"]), 2);

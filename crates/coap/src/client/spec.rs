@@ -33,7 +33,7 @@ pub struct RequestSpec {
     /// slower (RFC 7252 §4.8.1).
     pub ack_timeout: Duration,
     /// How often a request, each block being one, is begun again under a new message id and a new token after all its
-    /// retransmissions went unanswered. Only what may be executed twice may be repeated: whoever sets it knows.
+    /// retransmissions went unanswered. Only set it for a request that may be executed twice.
     pub repeats: u8,
     /// The most bytes that an answer may have.
     pub answer_bytes_max: usize,
@@ -136,7 +136,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// Why there is no answer.
+/// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeFailure {
     /// Nobody answered.
@@ -159,7 +159,7 @@ impl fmt::Display for ExchangeFailure {
             ExchangeFailure::Timeout => f.write_str("no answer"),
             ExchangeFailure::Reset => f.write_str("the server reset the request"),
             ExchangeFailure::BadOption(number) => {
-                write!(f, "the answer has the critical option {number}, which is not known")
+                write!(f, "the answer has the unknown critical option {number}")
             }
             ExchangeFailure::BadBlock => f.write_str("the blocks of the answer do not fit together"),
             ExchangeFailure::Changing => f.write_str("the answer changed while it was fetched"),

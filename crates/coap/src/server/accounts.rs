@@ -1,4 +1,4 @@
-//! Who holds how much of what the peers of a shard share: bytes here, enrolments that wait in the layer above.
+//! How much each owner holds of what the peers of a shard share: bytes in this crate, waiting enrolments in the layer above.
 //!
 //! Everything held belongs to an [`Owner`], so that associations of one certificate count as one. An owner may take more for as
 //! long as it holds no more than is left for all others: a single owner gets half of the total at most, `n` greedy ones leave a

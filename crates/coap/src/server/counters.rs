@@ -30,7 +30,7 @@ pub struct MessageCounters {
     pub full: u64,
     /// Datagrams dropped as no CoAP or malformed.
     pub malformed: u64,
-    /// Messages dropped because they answer nothing or are no requests.
+    /// Messages dropped because they do not match an exchange or are not requests.
     pub unmatched: u64,
 }
 

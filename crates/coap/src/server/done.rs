@@ -8,7 +8,7 @@ use crate::{Malformed, Number};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExchangeId(pub u32);
 
-/// What came of a datagram, with the words of the resource table: `T` is its target, `R` its refusal.
+/// The result of a datagram, with what the resource table found: `T` is its target type, `R` its refusal type.
 #[derive(Debug)]
 pub enum Handled<'d, T, R> {
     /// Nothing for the caller to do; what there is to send is in the outbox.
@@ -60,7 +60,7 @@ pub enum Done {
     Dropped(Dropped),
 }
 
-/// Datagrams that get no response; a confirmable one gets a reset, unless it is no CoAP at all.
+/// Datagrams without a response; a confirmable one gets a reset, unless it is not CoAP at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dropped {
     /// Too short, or another version: ignored.

@@ -1,7 +1,7 @@
 //! The network delivers a message twice, or the client asks again (RFC 7252 §4.5).
 //!
 //! What changes state is executed once: its copies get the outcome, or the empty acknowledgement while there is none. What
-//! is computed again is no duplicate here and goes its way anew. Blocks of uploads lie between: see [`super::recent`].
+//! is computed again does not count as a duplicate here and is handled like a new request. Blocks of uploads lie between: see [`super::recent`].
 
 use super::arrival::{Arrival, Checked, Refused, admit};
 use super::done::{Done, Handled};
@@ -16,7 +16,7 @@ use super::{Peer, Turn};
 use crate::{Code, Kind, Message, Number};
 
 impl Peer {
-    /// What a duplicate gets; `None` where the message is none.
+    /// Answers a duplicate; `None` if the message is not one.
     pub(super) fn duplicate<T: Resources>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -116,7 +116,7 @@ impl Peer {
     }
 
     /// The last block of an upload that is complete, under a new message id: the client has forgotten its message layer, or
-    /// gave up on it. It gets the outcome of the same request; a refusal is no outcome to repeat, the client begins anew.
+    /// gave up on it. It gets the outcome of the same request; a refusal is not repeated, so that the client can start again.
     ///
     /// # Errors
     /// 4.08 where the outcome has made room for others.
@@ -152,7 +152,7 @@ impl Peer {
                 answered.delivery = Delivery::Again;
                 exchange.settle(turn.now);
             }
-            // Nobody waits for the token of that response any more.
+            // The client does not wait for the token of that response any more.
             State::Separate(_) => {
                 self.end_separate(turn.now, index, Delivery::Again);
             }

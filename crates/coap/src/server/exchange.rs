@@ -56,7 +56,7 @@ pub(super) struct Origin {
     pub(super) message_id: MessageId,
     pub(super) token: Token,
     /// The whole datagram: message ids come round within EXCHANGE_LIFETIME when a client sends fast, and a message
-    /// that shares its id with an earlier one but not its bytes is no duplicate (RFC 7252 §4.4).
+    /// that shares its id with an earlier one but not its bytes is not a duplicate (RFC 7252 §4.4).
     pub(super) fingerprint: u64,
     pub(super) form: Form,
 }

@@ -296,7 +296,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Refuses now what there is no memory to remember.
+    /// Refuses a request now that there is no memory to remember.
     fn check_exchange(&self, turn: &Turn<'_>) -> Result<(), RequestRefusal> {
         if self.may_hold(EXCHANGE_BYTES, turn.shared) { Ok(()) } else { Err(RequestRefusal::Full(Limit::Exchanges)) }
     }

@@ -119,7 +119,7 @@ const fn place(number: Number) -> Option<usize> {
 }
 
 impl<'d> Head<'d> {
-    /// Checks the options of a request, once for all who come after.
+    /// Checks the options of a request; later code relies on it.
     pub(super) fn check(message: Message<'d>) -> Result<Head<'d>, RequestRefusal> {
         let mut values = [None; PLACES];
         let mut previous = None;

@@ -109,7 +109,7 @@ impl Blocks {
 /// Writes the part of `response` that `form` asks for. ETag and Content-Format go into every block (RFC 7959 §2.4), so
 /// that a client can tell that all its blocks are of one representation.
 pub(super) fn write(out: &mut Outbox, envelope: Envelope, form: &Form, response: &Response<'_>, etag: Option<u64>) {
-    // A diagnostic payload is no representation and is not sliced (RFC 7252 §5.5.2). Neither is an empty body.
+    // A diagnostic payload is not a representation and is not sliced (RFC 7252 §5.5.2). An empty body is not sliced either.
     if response.code.is_error() || response.body.is_empty() || !form.block2_asked && form.fits(response) {
         write_whole(out, envelope, response, Sizes { block1: form.block1, size1: None });
         return;

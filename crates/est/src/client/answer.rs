@@ -188,7 +188,7 @@ mod tests {
         let Ok(Answer::CaCertificates(cas)) = check(answer) else { panic!("not taken") };
         assert_eq!((cas.usable.len(), cas.passed_over.len()), (1, 1));
         assert!(cas.passed_over[0].to_string().contains("RSA"), "{}", cas.passed_over[0]);
-        // Nothing that can be used is no answer.
+        // An answer without a usable certificate is a failure.
         let both = pki::cms::parse_certs_only(answer).unwrap();
         let rsa: Vec<&[u8]> = both.into_iter().filter(|der| Certificate::parse(der).is_err()).collect();
         let failure = check(&pki::cms::certs_only(&rsa)).unwrap_err();
@@ -276,7 +276,7 @@ mod tests {
         assert!(matches!(answer, Err(Failure::Answer(AnswerFault::Malformed(UnreadableAnswer::CertsOnly(_))))));
     }
 
-    /// Whoever enrols reads what is wrong, not that something is.
+    /// The message says what is wrong, not only that something is.
     #[test]
     fn e70_what_cannot_be_read_of_an_answer_is_said() {
         let said = |expected: Expected, format, body: Vec<u8>| {

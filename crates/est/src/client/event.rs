@@ -18,7 +18,7 @@ pub enum ClientEvent {
         server: Arc<Certificate>,
         /// What was negotiated.
         facts: SessionFacts,
-        /// Whether the server asked who the device is.
+        /// Whether the server asked for the device's certificate.
         identity: IdentityUse,
     },
     /// The request that was under way goes on over another association.
@@ -28,9 +28,9 @@ pub enum ClientEvent {
         /// What was negotiated.
         facts: SessionFacts,
     },
-    /// The server acknowledged the request and takes its time (RFC 7252 §5.2.2).
+    /// The server acknowledged the request and will answer later (RFC 7252 §5.2.2).
     Acknowledged,
-    /// A try failed, and another one follows by itself.
+    /// An attempt failed; the client makes another one by itself.
     Again {
         /// What failed.
         after: Failure,

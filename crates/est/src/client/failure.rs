@@ -39,7 +39,7 @@ pub enum Failure {
         /// "The client SHOULD wait" this many seconds (RFC 9148 §4.7) before it sends the identical request.
         max_age: u32,
     },
-    /// The answer is none that can be used.
+    /// The answer cannot be used.
     Answer(AnswerFault),
     /// The time for the request passed in the first try (see [`super::Persistence`]).
     Deadline,
@@ -191,13 +191,13 @@ impl fmt::Display for Failure {
             }
             Failure::Request(failure) => write!(out, "the request failed: {failure}"),
             Failure::TooLong { plaintext_bytes_max } => {
-                write!(out, "the request does not fit the {plaintext_bytes_max} bytes that a datagram carries")
+                write!(out, "the request does not fit into the {plaintext_bytes_max} bytes that a datagram carries")
             }
             Failure::Refused(refused) => write!(out, "the server refused: {refused}"),
             Failure::Later { refused, max_age } => write!(out, "not now: {refused}; try again in {max_age} s"),
             Failure::Answer(AnswerFault::Malformed(what)) => write!(out, "the answer cannot be read: {what}"),
             Failure::Answer(fault) => out.write_str(fault.reason().entry().meaning),
-            Failure::Deadline => out.write_str("the time for the request is over"),
+            Failure::Deadline => out.write_str("the deadline for the request has passed"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a client can be told to ask for, and why it did not start.
+//! The requests that a client can make, and why one did not start.
 
 use std::fmt;
 
@@ -31,16 +31,16 @@ pub enum StartFault {
     NotConnected,
     /// A request is under way.
     Busy,
-    /// The CSR is no CSR.
+    /// The CSR cannot be read.
     Csr,
 }
 
 impl fmt::Display for StartFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            StartFault::NotConnected => "there is no association with the server",
+            StartFault::NotConnected => "the client is not connected to the server",
             StartFault::Busy => "another request is under way",
-            StartFault::Csr => "the request is no PKCS #10 in DER",
+            StartFault::Csr => "the request is not a PKCS #10 request in DER",
         })
     }
 }

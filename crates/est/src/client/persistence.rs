@@ -69,8 +69,8 @@ const REST_MAX: Duration = Duration::from_secs(60);
 /// Doublings after which a rest is the longest.
 const REST_DOUBLINGS_MAX: u32 = 6;
 
-/// Max-Age is exceeded by a random part of up to half of it, so that those who were sent away together do not come back
-/// together ...
+/// Max-Age is exceeded by a random part of up to half of it, so that devices that were sent away together do not
+/// come back together ...
 const DELAY_SPREAD_DIVISOR: u32 = 2;
 
 /// ... but by as much as this at least, because a Max-Age is a whole number of seconds and often one,
@@ -135,11 +135,11 @@ pub(super) struct Next {
 
 /// What a failure says about the next try.
 enum Verdict {
-    /// Nobody was heard for a minute or more.
+    /// The peer has been silent for a minute or more.
     Silence,
-    /// The association ended, and nobody said that it must not begin again.
+    /// The association ended, and the server did not refuse a new one.
     Lost,
-    /// Somebody, the server or who pretends to be it, wants no association with us.
+    /// The server, or a peer that pretends to be it, refuses an association with us.
     Refused,
     /// The server wants the request later.
     Later(Duration),

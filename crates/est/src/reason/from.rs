@@ -154,8 +154,8 @@ impl Reason {
         }
     }
 
-    /// The reason of the authority's refusal of a request for `function`: the same mismatch means one thing to who enrols
-    /// and another to who renews.
+    /// The reason of the authority's refusal of a request for `function`: the same mismatch has one meaning for an
+    /// enrolment and another for a renewal.
     #[must_use]
     pub fn of_decision(refusal: &authority::Refusal, function: Function) -> Reason {
         use authority::Refusal;

@@ -23,15 +23,15 @@ const _: () = assert!(PATH_SHOWN_BYTES_MAX < OFFERED_BYTES_MAX);
 /// One attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// Who, by address.
+    /// The address of the peer.
     pub peer: SocketAddr,
-    /// Who, by name, where the attempt came so far and a profile's rule yields one.
+    /// The device identity, if the attempt got far enough and a profile's rule yields one.
     pub device: Option<ShownDevice>,
     /// The profile that the request asked for, once its path had named one.
     pub profile: Option<Arc<str>>,
-    /// How far it came.
+    /// The stage that the attempt reached.
     pub stage: Stage,
-    /// What came of it.
+    /// The result.
     pub outcome: Result<Success, Reason>,
     /// What was offered or asked for, in a few words; of a handshake that succeeded the suite.
     pub offered: Cow<'static, str>,
@@ -40,7 +40,7 @@ pub struct Attempt {
     pub detail: Option<Box<str>>,
     /// The device that the peer claims to be, once a certificate was read and as long as nothing proves it; `device` is `None` then.
     pub claimed: Option<Box<str>>,
-    /// What else would have failed, had the first been mended: of a refused hello.
+    /// Further reasons for which a refused hello would have failed.
     pub further: Vec<Reason>,
     /// What an operator should see although nothing was refused for it.
     pub notices: Vec<Notice>,
@@ -48,7 +48,7 @@ pub struct Attempt {
     pub elapsed: Duration,
 }
 
-/// What is let pass, and told.
+/// Accepted, but reported to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// The client asked for a name that the server's certificate does not bear, and got that certificate (RFC 6066 §3
@@ -79,13 +79,17 @@ impl fmt::Display for Notice {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::UnknownServerName(name) => {
-                write!(out, "asked for the server name `{}`, which our certificate does not bear", name.escape_debug())
+                write!(
+                    out,
+                    "asked for the server name `{}`, which our certificate does not contain",
+                    name.escape_debug()
+                )
             }
             Notice::AddressAsServerName(address) => {
                 write!(out, "sent a literal address in SNI ({address}), where only DNS names are allowed (RFC 6066 §3)")
             }
             Notice::NarrowPath(bytes) => {
-                write!(out, "narrowing to {bytes} bytes a datagram: the path seems to drop longer ones")
+                write!(out, "narrowing to {bytes} bytes per datagram: the path seems to drop longer ones")
             }
             Notice::ExpiredIdentity => out.write_str("its manufacturer certificate has expired"),
         }
@@ -231,7 +235,7 @@ pub(super) fn handshake_detail(refusal: &dtls::HandshakeRefusal, narrowed_to: Op
         dtls::HandshakeRefusal::UnsupportedExtension { extension } => Some(format!("extension {extension}")),
         _ => None,
     };
-    let narrow = narrowed_to.map(|bytes| format!("narrowing to {bytes} bytes a datagram did not help"));
+    let narrow = narrowed_to.map(|bytes| format!("narrowing to {bytes} bytes per datagram did not help"));
     let parts: Vec<String> = what.into_iter().chain(narrow).collect();
     (!parts.is_empty()).then(|| parts.join("; ").into())
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-/// No device is sent away for longer than this by ourselves: an operator who restarts a ledger waits no hour for the fleet.
+/// The longest Max-Age that this server chooses by itself: after the restart of a ledger the fleet returns within an hour.
 pub(super) const MAX_AGE_SECONDS_MAX: u64 = 3_600;
 
 /// Spreads Max-Age, so that those who were sent away together do not come back together. Not a secret: a small generator

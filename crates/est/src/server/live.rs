@@ -76,7 +76,7 @@ const STEP: Duration = Duration::from_millis(1);
 /// begins a new session if the cache has forgotten the certificate by then. About 32 MiB of certificates.
 const AWAY_MAX: usize = 16_384;
 
-/// Of them sessions of one certificate: a device has one, and a second one after it lost its power. Whoever opens thousands takes nobody's place.
+/// Of them sessions of one certificate: a device has one, and a second one after it lost its power. A device that opens thousands does not displace others.
 const AWAY_PER_CERTIFICATE_MAX: u8 = 4;
 
 /// What is to become of a session.

@@ -308,7 +308,7 @@ impl Server {
     }
 }
 
-/// No Max-Age of ours is longer: who has not come back by then may not come at all.
+/// The longest Max-Age that we send: a device that has not returned by then may not return at all.
 fn longest_wait(limits: &EnrolmentLimits) -> Duration {
     let growth_max = u32::try_from(RETRY_GROWTH_MAX).unwrap_or(1);
     let longest = limits.retry_after.saturating_mul(growth_max).saturating_mul(3) / 2;
@@ -372,7 +372,7 @@ impl<'c> Resources for Table<'c, '_> {
 
     fn admit(&self, asked: &Asked<'c>) -> Result<Admit, TableRefusal<'c>> {
         match asked {
-            // A GET is safe: whoever asks again gets the same bytes again.
+            // A GET is safe: a repeated request gets the same bytes again.
             Asked::Discovery | Asked::CaCertificates { .. } => {
                 Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed })
             }

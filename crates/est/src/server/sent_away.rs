@@ -95,7 +95,7 @@ mod tests {
         away.roll(start + window, || window);
         away.add(Owner(1), 2_000);
         assert_eq!(away.count(), 1);
-        // Who never stood outside is no reason to take somebody else for served.
+        // A device that was never sent away must not count as one that has been served.
         away.served(Owner(2));
         assert_eq!(away.count(), 1);
         away.served(Owner(1));

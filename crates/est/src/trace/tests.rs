@@ -116,7 +116,7 @@ fn d103_a_trace_says_to_how_many_bytes_it_narrows() {
         formatter.event(now, None, &event, &mut text).unwrap();
     }
     let expected = concat!(
-        "    0.000 - narrowing to 508 bytes a datagram: the path seems to drop longer ones\n",
+        "    0.000 - narrowing to 508 bytes per datagram: the path seems to drop longer ones\n",
         "    0.000 - probing the path with a datagram of 1200 bytes\n",
     );
     assert_eq!(text, expected);

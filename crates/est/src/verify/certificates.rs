@@ -12,7 +12,7 @@ use super::lock::lock;
 pub struct Authenticated {
     /// The certificate.
     pub certificate: Arc<Certificate>,
-    /// Who its trust anchor is, whichever certificate of that anchor is in use.
+    /// Its trust anchor, whichever certificate of that anchor is in use.
     pub anchor: AnchorId,
     /// What of DER the certificates of its chain do without.
     pub deviations: Deviations,
@@ -23,8 +23,8 @@ const SEGMENTS: usize = 16;
 
 /// The certificates of authenticated devices, by digest, shared by all shards and all configurations. Bounded: when it is
 /// full, the one whose device has not authenticated for longest goes. A session in the middle of an enrolment holds its certificate
-/// itself; an idle one whose certificate has gone has to authenticate anew. That a certificate was asked for spares it nothing, or
-/// those who have enrolled would push out those who are about to.
+/// itself; an idle one whose certificate has gone has to authenticate anew. A lookup does not
+/// keep a certificate longer: otherwise devices that have enrolled would displace those that are about to.
 ///
 /// It is the one thing that shards share on the way of a handshake. A segment is locked when a device is authenticated, when its enrolment begins
 /// and where a report names it, and not for each datagram.

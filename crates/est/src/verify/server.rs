@@ -66,7 +66,7 @@ pub struct UnprovenServer {
 
 enum UnprovenServerState {
     New(Box<ShownChain>, UnixTime),
-    /// The same chain was found good a moment ago; that the server has its key is to be shown anew.
+    /// The same chain was verified a moment ago; the server still has to prove that it holds the key.
     Repeated {
         leaf: Arc<Certificate>,
         key: EcdsaPublicKey,

@@ -49,7 +49,7 @@ fn an_unknown_name_is_served_with_the_default_certificate_and_noticed() {
         let notices = notices_of(&mut world, port, Some(name));
         assert_eq!(notices, [Notice::UnknownServerName(name.into())]);
         let told = notices[0].to_string();
-        assert_eq!(told, format!("asked for the server name `{name}`, which our certificate does not bear"));
+        assert_eq!(told, format!("asked for the server name `{name}`, which our certificate does not contain"));
     }
     assert_eq!(world.server.counters().handshakes_refused, 0);
 }
