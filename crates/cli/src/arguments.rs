@@ -14,7 +14,7 @@ use crate::outcome::{CommandFault, CommandResult, Status};
 /// CoAP over DTLS (RFC 7252 §12.8).
 const DEFAULT_PORT: u16 = 5684;
 
-/// A server to dial: `coaps://HOST:PORT[/LABEL]`.
+/// The URI of a server: `coaps://HOST:PORT[/LABEL]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServerUri {
     /// A DNS name or an address, without brackets; a link-local one with its zone, `fe80::1%eth0` (RFC 4007 §11).
@@ -26,7 +26,7 @@ pub(crate) struct ServerUri {
 }
 
 impl ServerUri {
-    /// Where to send: the first address that the host's name has.
+    /// The address to send to: the first one of the host's name.
     pub(crate) fn resolve(&self) -> CommandResult<SocketAddr> {
         let not_found = |why: String| {
             CommandFault::new(Status::NoAnswer, format!("{} has no address: {why}", self.host))
@@ -143,7 +143,7 @@ pub(crate) fn endpoint(text: &str) -> Result<SocketAddr, String> {
     addresses.next().ok_or_else(|| format!("{host} has no address"))
 }
 
-/// The endpoint of somebody who is to be sent to.
+/// An endpoint that datagrams are sent to.
 pub(crate) fn destination(text: &str) -> Result<SocketAddr, String> {
     match endpoint(text)? {
         address if address.port() == 0 => Err("port 0 is not a port to connect to; coaps uses 5684".to_owned()),
@@ -240,10 +240,10 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is too long: the limit is a century"))
 }
 
-/// Added to any clock it stays a time.
+/// Added to any clock reading, it does not overflow.
 const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// What every verb of the device's side takes.
+/// Arguments of every command of the device's side.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Connection {
     /// The server, and the label of a profile if it has several

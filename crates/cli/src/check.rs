@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let file = arguments.file.display();
     let sources = Sources::of(&arguments.file).map_err(|faults| failed(&faults))?;
@@ -73,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     Ok(())
 }
 
-/// Every fault as text for a person, and one by one for a program.
+/// The faults as text for people, and as a list for programs.
 fn failed(faults: &ConfigurationFaults) -> CommandFault {
     let one = |fault: &server::config::ConfigurationFault| {
         json!({

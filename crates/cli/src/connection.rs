@@ -20,7 +20,7 @@ use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, Status, say};
 use crate::pem;
 
-/// An association with the server of the command line.
+/// A DTLS association with the server of the command line.
 pub(crate) struct Session {
     connection: Connection,
     plan: Plan,
@@ -38,14 +38,14 @@ struct Plan {
 
 /// What `/crts` answered.
 pub(crate) struct Authorities {
-    /// Those that can be anchors; never none.
+    /// Those that can be trust anchors; at least one.
     pub(crate) certificates: Vec<Certificate>,
-    /// What each of the others is, and why it cannot be used.
+    /// Each of the others, and why it cannot be used.
     pub(crate) passed_over: Vec<String>,
 }
 
 impl Session {
-    /// Connects. Nothing is sent before the arguments are found good.
+    /// Connects. Nothing is sent before the arguments are checked.
     pub(crate) fn open(
         connection: &Connection,
         identity: Option<&Identity>,
@@ -93,7 +93,7 @@ impl Session {
         }
     }
 
-    /// Says goodbye.
+    /// Closes the association.
     pub(crate) fn close(self) {
         self.device.close();
         self.trace.finish();
@@ -124,7 +124,7 @@ impl Session {
     }
 
     fn sleep(&self, wait: Duration) -> CommandResult {
-        /// Ctrl-C is noticed this soon.
+        /// Ctrl-C is noticed within this time.
         const STEP: Duration = Duration::from_millis(100);
         let until = Instant::now() + wait;
         while Instant::now() < until {
@@ -205,7 +205,7 @@ impl Plan {
     }
 }
 
-/// A server that does not ask who the device is cannot enrol it (RFC 9148 §3): what follows will be refused or, worse, given to anybody.
+/// A server that does not ask who the device is cannot enrol it (RFC 9148 §3): the requests that follow will be refused or, worse, granted to any client.
 fn note_identity(connection: &Connection, identity: IdentityUse) {
     let given = connection.identity.is_some() || connection.cert.is_some();
     match identity {
@@ -222,20 +222,20 @@ fn note_identity(connection: &Connection, identity: IdentityUse) {
     }
 }
 
-/// Says that there is no association yet, once it takes longer than anybody expects: until then a wrong address and a bad link look the same.
+/// Reports that there is no association yet when it takes unusually long: until then, a wrong address and a bad link look the same.
 struct Patience {
     /// Dropped when it is over.
     _over: Sender<()>,
 }
 
 impl Patience {
-    /// As long as a person looks at nothing: three retransmissions.
+    /// The time that a person waits without output: three retransmissions.
     const SILENT: Duration = Duration::from_secs(8);
 
     fn begin(server: &ServerUri, timeout: Duration) -> Self {
         let (over, waiting) = mpsc::channel::<()>();
         let server = server.to_string();
-        // It ends with the wait or before; nobody has to join it.
+        // It ends with the wait or before; it need not be joined.
         std::thread::spawn(move || {
             if timeout > Self::SILENT && waiting.recv_timeout(Self::SILENT) == Err(RecvTimeoutError::Timeout) {
                 say!("{server}: no answer yet, still trying; Ctrl-C stops, --trace shows what arrives");
@@ -251,7 +251,7 @@ struct Trace {
     printer: Option<Arc<TracePrinter>>,
     keylog: Option<Box<Path>>,
     pcap: Option<Box<Path>>,
-    /// The files that were made, for the end of the story; one of each a connection.
+    /// The files that were written, one of each per connection; reported at the end.
     files: Arc<Mutex<Files>>,
 }
 
@@ -295,7 +295,7 @@ impl Trace {
         Ok(Tee::of(observers))
     }
 
-    /// The totals; and what is missing in the files, which is no failure of what was asked for.
+    /// The totals, and what is missing in the files, which does not make the command fail.
     fn finish(&self) {
         if let Some(printer) = &self.printer {
             printer.finish();
@@ -330,7 +330,7 @@ fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
     match (reason, status) {
         (Some(_), Status::Refused) if nameless && !is_answer(fault) => explained
             .remedy("no --identity (or --cert and --key) was given, but EST requires a device certificate (RFC 9148 §3)"),
-        // The table speaks to whoever sees the alert of the other end; here the device is the one that was refused.
+        // The table is written for the side that received the alert; here the device was refused.
         (Some(reason @ (Reason::AlertUnknownCa | Reason::AlertBadCertificate | Reason::AlertUnsupportedCertificate | Reason::AlertCertificateRevoked | Reason::AlertCertificateExpired | Reason::AlertCertificateUnknown)), Status::Refused) => explained.remedy(format!(
             "the server does not accept this identity: its log says why (usually a manufacturer that no profile lists), and `muster explain {}` says what the alert means",
             reason.code()
@@ -338,7 +338,7 @@ fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
         (_, Status::NoAnswer) if !matches!(fault, ConnectionFault::Unreachable(_) | ConnectionFault::NoWay { .. }) => explained.remedy(
             "check the address and port, that the server runs, and that UDP gets through; on a bad link, use --timeout to wait longer and --mtu 256 to send shorter datagrams",
         ),
-        // Whoever types `--trust` is no firmware.
+        // A person who types `--trust` does not build firmware.
         (Some(reason), Status::NotTrusted) => match distrust(connection, reason) {
             Some(remedy) => explained.remedy(format!("{remedy} (see `muster explain {}`)", reason.code())),
             None => explained.remedy(format!("on the server: {} (see `muster explain {}`)", reason.entry().server, reason.code())),
@@ -354,14 +354,14 @@ fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
     }
 }
 
-/// The table's advice for a device, without what it says of the stacks of firmware: somebody who types this command has none to build.
+/// The table's advice for a device, without the parts about firmware stacks, which do not help the user of this command.
 fn in_general(advice: &str) -> &str {
     const FIRMWARE: [&str; 5] = ["Mbed TLS", "Zephyr", "OpenThread", "OpenSSL", "muster explain"];
     let end = FIRMWARE.iter().filter_map(|name| advice.find(name)).min().unwrap_or(advice.len());
     advice[..end].trim_end_matches([' ', ';', '.'])
 }
 
-/// What to do where the files of this command line are the first that may be at fault.
+/// What to do if the files of this command line are the most likely cause.
 fn distrust(connection: &Connection, reason: Reason) -> Option<String> {
     let (file, named_by) = identity::anchors_file(connection)?;
     matches!(reason, Reason::CertificateUnknownIssuer | Reason::CertificateBadSignature).then(|| {
@@ -372,7 +372,7 @@ fn distrust(connection: &Connection, reason: Reason) -> Option<String> {
     })
 }
 
-/// Whether the server answered a request, as opposed to ending the association.
+/// Whether the server answered a request rather than ending the association.
 fn is_answer(fault: &ConnectionFault) -> bool {
     matches!(fault, ConnectionFault::Failed(Failure::Refused(_) | Failure::Later { .. } | Failure::Answer(_)))
 }

@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     out: Option<PathBuf>,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let connection = &arguments.connection;

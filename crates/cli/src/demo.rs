@@ -55,24 +55,24 @@ pub(crate) struct Arguments {
     dir: Option<PathBuf>,
 }
 
-/// Enough devices at work to keep the server busy, and all of the lossy ones of the usual demo at once: they mostly wait.
+/// Enough devices at work to keep the server busy, including all lossy ones of the default demo, which mostly wait.
 const CONCURRENCY: usize = 256;
 /// One datagram in ten.
 const LOSS_PER_MILLE: u16 = 100;
-/// Three devices in ten go away without closing: real ones lose their power, or their way.
+/// Three devices in ten leave without closing: real ones lose power or connectivity.
 const VANISH_PER_MILLE: u16 = 300;
 /// The loopback's round trip is known to be short, so that waits for lost datagrams may be (RFC 7252 §4.8.1 lets ACK_TIMEOUT be set for
 /// such an environment); with the 2 s for the Internet the last devices would take minutes.
 const ACK_TIMEOUT: Duration = Duration::from_millis(300);
 /// The same for the handshake's flights (RFC 6347 §4.2.4.1: timers may be shorter where latency is known to be).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(300);
-/// A device that got nothing any more begins anew; with one datagram in ten lost, an exchange that runs out of retransmissions happens to
+/// A device that gets no more answers starts again; with one datagram in ten lost, an exchange that runs out of retransmissions happens to
 /// one device in a hundred.
 const ATTEMPTS: u32 = 8;
 /// Longer than any device of the demo takes.
 const TIMEOUT: Duration = Duration::from_secs(50);
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let lossy = arguments.lossy.unwrap_or(arguments.devices / 10).min(arguments.devices);
@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     }
 }
 
-/// Where the demo's files are. They go away unless the demo comes to its end: the folder was made for it, or was empty.
+/// The folder of the demo's files. It is removed unless the demo completes: it was made for the demo, or was empty.
 struct Place {
     dir: PathBuf,
     kept: bool,
@@ -206,7 +206,7 @@ fn enrol(
     finished.map_err(|fault| CommandFault::failed(fault.to_string()))
 }
 
-/// Judges every certificate, twice where OpenSSL is there, and counts. True if all is well.
+/// Checks every certificate, a second time with OpenSSL if installed, and counts. True if all is well.
 fn prove(arguments: &Arguments, pki: &Path, place: &Path, finished: &Finished, issued: u64) -> CommandResult<bool> {
     let mut all_good = true;
     let issuing = pem::read_certificate(&pki.join("ca/issuing.pem"))?;

@@ -5,7 +5,7 @@ use server::shell;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// How this program was called, so that a command it suggests can be copied into a shell: `muster`, or the path that `cargo run` gave it.
+/// How this program was called, so that a suggested command can be copied into a shell: `muster`, or the path that `cargo run` gave it.
 pub(crate) fn program() -> String {
     std::env::args_os().next().map_or_else(|| "muster".to_owned(), shell::word)
 }

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     all: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let connection = &arguments.connection;
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
             out!("{}", line(link));
         }
     }
-    // `--all` shows what there is; whether EST is among it decides the exit status all the same.
+    // `--all` lists everything; the exit status still depends on whether EST is among it.
     if !serves_est {
         return Err(without_est(connection, &links));
     }
@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     Ok(())
 }
 
-/// A link for a person.
+/// A link as text for people.
 fn line(link: &ParsedLink<'_>) -> String {
     let [target, kind, formats] = [link.target, link.resource_type, link.content_formats].map(Shown);
     format!("{target}  rt={kind}  ct={formats}")

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     san: Option<AlternativeNames>,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     enrolment::run(&arguments.enrolment, Function::Enroll(arguments.san))
 }

@@ -21,7 +21,7 @@ use crate::pem;
 /// Which function is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
-    /// `/sen`, with any identity that the profile takes, asking for these alternative names where somebody chose.
+    /// `/sen`, with any identity that the profile accepts, requesting these alternative names if they were chosen.
     Enroll(Option<AlternativeNames>),
     /// `/sren`, with a certificate that this CA issued before.
     Reenroll,
@@ -61,7 +61,7 @@ struct Request {
     key: Option<PrivateKey>,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &EnrolmentArguments, function: Function) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let identity = Identity::required(&arguments.connection)?;
@@ -132,7 +132,7 @@ impl Request {
     }
 }
 
-/// A device keeps a certificate only if somebody that it trusts, or that a trusted server named, issued it. That it is for the key of the
+/// A device keeps a certificate only if its issuer is trusted, or was named by a trusted server. That it is for the key of the
 /// request is checked where the answer is read.
 fn check(
     issued: &Certificate,

@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     match &arguments.reason {
         None if arguments.json => {

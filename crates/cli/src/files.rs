@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::outcome::{CommandFault, CommandResult};
 
-/// No file that Muster reads is larger: certificates and keys are a few kilobytes, a chain a few dozen.
+/// The largest file that Muster reads: certificates and keys have a few kilobytes, a chain a few dozen.
 const READ_BYTES_MAX: u64 = 4 << 20;
 
 /// Who may read a file.
@@ -66,7 +66,7 @@ pub(crate) fn read(path: &Path) -> CommandResult<Vec<u8>> {
 /// `path` cannot be written: what the system says of it, not of the temporary file beside it, and what to do.
 fn unwritable(path: &Path, source: &io::Error) -> CommandFault {
     let said = source.to_string();
-    // `tempfile` adds the path that it tried, which nobody has asked for.
+    // `tempfile` adds the path that it tried, which does not help the user.
     let said = said.split(" at path ").next().unwrap_or_default();
     let fault = CommandFault::failed(format!("cannot write {}: {said}", path.display()));
     match source.kind() {
@@ -140,7 +140,7 @@ fn require_free(folder: &Path) -> CommandResult {
 /// A folder that is being built: beside its target, or inside it where it is there.
 ///
 /// A secret that must not get lost is a file without a name until the commit: whatever ends the process, `kill -9` included, leaves none behind in a
-/// folder that nobody looks into.
+/// folder that is easily overlooked.
 #[derive(Debug)]
 pub(crate) struct Staged {
     folder: TempDir,
@@ -169,7 +169,7 @@ enum Unnamed {
     Bytes(Zeroizing<Vec<u8>>),
 }
 
-/// What a power failure may do to a folder that was just written.
+/// Whether a folder that was just written survives a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
     /// Nothing: each file is on the disk before the folder shows. Keys that exist nowhere else.
@@ -382,7 +382,7 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Makes a rename durable where the file system can; where it cannot, the files are there all the same.
+/// Makes a rename durable if the file system supports it; otherwise the files are in place, but may not survive a power failure.
 fn sync_folder(folder: &Path) {
     if let Ok(folder) = fs::File::open(folder) {
         let _ = folder.sync_all();

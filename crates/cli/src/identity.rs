@@ -70,7 +70,7 @@ pub(crate) fn signing_key(key: &PrivateKey, file: &Path) -> CommandResult<Signin
     })
 }
 
-/// A device that was enrolled shows what it was given, a new one what its manufacturer gave it.
+/// An enrolled device uses its issued certificate, a new one its manufacturer certificate.
 fn files_of(dir: &Path) -> CommandResult<(PathBuf, PathBuf)> {
     let names = [("device.pem", "device.key"), ("idevid.pem", "idevid.key")];
     names
@@ -83,7 +83,7 @@ fn files_of(dir: &Path) -> CommandResult<(PathBuf, PathBuf)> {
         })
 }
 
-/// The file that says whom to trust for the server, and the option that named it: `--trust`, else what an earlier enrolment left beside the
+/// The file with the trust anchors for the server, and the option that named it: `--trust`, else what an earlier enrolment left beside the
 /// identity.
 pub(crate) fn anchors_file(connection: &Connection) -> Option<(PathBuf, &'static str)> {
     match (&connection.trust, &connection.identity) {
@@ -93,7 +93,7 @@ pub(crate) fn anchors_file(connection: &Connection) -> Option<(PathBuf, &'static
     }
 }
 
-/// Whom to trust for the server.
+/// The trust anchors for the server.
 pub(crate) fn anchors(connection: &Connection) -> CommandResult<Vec<Arc<Certificate>>> {
     let (path, named_by) = anchors_file(connection).ok_or_else(|| {
         CommandFault::usage("missing --trust: which CA verifies the server?")

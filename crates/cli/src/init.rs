@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 }
 
-/// What a folder of `init` holds, for those who make one and go on with it.
+/// The files of a folder of `init`.
 pub(crate) const FILES: [&str; 11] = [
     "muster.toml",
     "ca/root.pem",
@@ -57,7 +57,7 @@ pub(crate) const FILES: [&str; 11] = [
     "device/idevid.key",
 ];
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     create(&arguments.dir, &arguments.names, &interrupt)?;
@@ -87,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     Ok(())
 }
 
-/// Makes the folder, whole or not at all.
+/// Makes the complete folder or nothing.
 pub(crate) fn create(dir: &Path, names: &[ServerName<'static>], interrupt: &Interrupt) -> CommandResult {
     refuse_existing(dir)?;
     let mut all = local_names();

@@ -77,7 +77,7 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     if arguments.listen == arguments.to {
@@ -114,7 +114,7 @@ fn settings(arguments: &Arguments) -> Settings {
     Settings { listen, to, conditions, seed, clients_max: CLIENTS_MAX, idle: IDLE }
 }
 
-/// What passed, and the name that each count has in both forms.
+/// The counts, and the name of each in both output forms.
 fn counts(traffic: &ProxyCounters) -> [(&'static str, u64); 11] {
     let link = &traffic.link;
     [
@@ -134,7 +134,7 @@ fn counts(traffic: &ProxyCounters) -> [(&'static str, u64); 11] {
 
 fn table(summary: &Summary) -> String {
     let line = |name: &str, traffic: &ProxyCounters| {
-        // What never happened is left out, but for what everybody looks for.
+        // Zero counts are omitted, except for the ones that are always of interest.
         let shown = counts(traffic).into_iter().enumerate().filter(|(at, (_, count))| *at < 4 || *count > 0);
         let shown: Vec<String> =
             shown.map(|(_, (what, count))| format!("{count} {}", what.replace('_', " "))).collect();

@@ -155,7 +155,7 @@ impl Folder {
     }
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let (server, server_name) = (arguments.server.resolve()?, arguments.server.name()?);
@@ -193,7 +193,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let finished = finished.map_err(|fault| CommandFault::failed(fault.to_string()))?;
     let report = finished.report.to_string();
     let to_stdout = arguments.json.as_ref().is_some_and(JsonTo::is_stdout);
-    // Seen first: what cannot be written must not take it away.
+    // Printed first: a file that cannot be written must not hide it.
     if to_stdout {
         say!("{}", report.trim_end());
     } else {
@@ -218,7 +218,7 @@ fn as_json(finished: &Finished) -> CommandResult<serde_json::Value> {
         .map_err(|fault| CommandFault::failed(format!("cannot write the report: {fault}")))
 }
 
-/// How the verb ends. A void run comes before devices that failed: they say nothing about the server at the rate that was asked for.
+/// How the command ends. A void run takes precedence over failed devices: it says nothing about the server at the requested rate.
 fn verdict(finished: &Finished) -> CommandResult {
     if finished.interrupted {
         return Err(CommandFault::new(Status::Interrupted, "interrupted; the report covers what was done so far"));

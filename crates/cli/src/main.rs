@@ -121,9 +121,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// A command line that is no command, or one that asks for help: clap's words where clap puts them. Who asked for JSON gets its object as well.
+/// A command line that is invalid or asks for help: clap's text on clap's stream, and the JSON object if `--json` was given.
 fn refuse(error: &clap::Error) -> ExitCode {
-    // Nobody is left to tell.
+    // There is nowhere left to report it.
     let _ = error.print();
     let refused = error.exit_code() != 0;
     let words: Vec<_> = std::env::args_os().skip(1).take_while(|word| word != "--").collect();
@@ -133,7 +133,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     if refused { Status::Usage.into() } else { Status::Done.into() }
 }
 
-/// What clap says, as every other fault of the command line is told.
+/// clap's message in the form of our other usage errors.
 fn as_fault(error: &clap::Error) -> outcome::CommandFault {
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n").map(str::trim);

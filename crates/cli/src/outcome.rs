@@ -1,4 +1,4 @@
-//! How a command ends: its exit status, and the one message that says who is at fault and what to do.
+//! How a command ends: its exit status, and one message that says what is wrong and what to do.
 //!
 //! The statuses are part of the interface: scripts branch on them.
 
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 pub(crate) enum Status {
     /// Done.
     Done,
-    /// Failed: a file, a fault of ours, an answer that makes no sense.
+    /// Failed: a file, an internal error, or an invalid answer.
     Failed,
     /// The command line is wrong. The same number as clap's.
     Usage,
@@ -20,9 +20,9 @@ pub(crate) enum Status {
     Later,
     /// Nothing came back in time.
     NoAnswer,
-    /// The server is not the one that was dialled, or nobody we trust vouches for it.
+    /// The server's certificate has another name, or no trusted CA issued it.
     NotTrusted,
-    /// A measurement that did not do what it was asked to: its figures say nothing.
+    /// A measurement that missed its target rate: its figures are not valid.
     Void,
     /// Ctrl-C or SIGTERM; what a shell reports for SIGINT.
     Interrupted,
@@ -78,7 +78,7 @@ pub(crate) struct CommandFault {
     fields: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What every verb returns.
+/// The result of every command.
 pub(crate) type CommandResult<T = ()> = Result<T, CommandFault>;
 
 impl CommandFault {
@@ -178,7 +178,7 @@ pub(crate) fn write_stdout(line: fmt::Arguments<'_>) {
     }
 }
 
-/// The same for whoever goes on without a reader.
+/// The same for callers that continue without a reader.
 pub(crate) fn try_stdout(line: fmt::Arguments<'_>) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut stdout = std::io::stdout().lock();
@@ -190,6 +190,6 @@ pub(crate) fn try_stdout(line: fmt::Arguments<'_>) -> std::io::Result<()> {
 pub(crate) fn write_stderr(line: fmt::Arguments<'_>) {
     use std::io::Write as _;
     let mut stderr = std::io::stderr().lock();
-    // Nobody is left to tell.
+    // There is nowhere left to report it.
     let _ = stderr.write_fmt(line).and_then(|()| stderr.write_all(b"\n"));
 }

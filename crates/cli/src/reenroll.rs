@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     pub(crate) enrolment: enrolment::EnrolmentArguments,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     enrolment::run(&arguments.enrolment, Function::Reenroll)
 }

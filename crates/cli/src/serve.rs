@@ -72,7 +72,7 @@ enum Log {
     Json,
 }
 
-/// Runs the verb.
+/// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     server::logging::init(match arguments.log {
         Log::Human => server::logging::Format::Human,
@@ -110,8 +110,8 @@ fn sources(arguments: &Arguments) -> impl Fn() -> Result<Sources, ConfigurationF
     }
 }
 
-/// In one piece, so that whoever reads the first line has the rest. A reader that has gone, or a full disk behind the standard output, is no reason not to
-/// serve.
+/// Written in one piece, so that a reader of the first line has the rest. A closed or full standard output does not keep the server from
+/// serving.
 fn announce(handle: &Handle) {
     let listening = handle.addresses().iter().map(|address| format!("listening on coaps://{address}"));
     let metrics = handle.metrics_address().map(|address| format!("metrics on http://{address}/metrics"));
@@ -147,7 +147,7 @@ fn observer(arguments: &Arguments, printer: Option<(IpAddr, Arc<TracePrinter>)>)
     }))
 }
 
-/// The same error with the file that it is about.
+/// The same error with the file's path.
 fn named(path: &Path, source: &io::Error) -> io::Error {
     io::Error::new(source.kind(), format!("{}: {source}", path.display()))
 }

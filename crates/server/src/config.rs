@@ -1,7 +1,7 @@
 //! `muster.toml`: read whole, every fault explained, every value with its origin.
 //!
 //! This module knows what keys there are and what they may hold. It opens no file but the configuration itself; that the files it names are right
-//! is `load`'s to find out. Order of precedence: command line, environment (`MUSTER_SERVER__LISTEN`), file, default.
+//! is checked by `load`. Order of precedence: command line, environment (`MUSTER_SERVER__LISTEN`), file, default.
 //!
 //! ```text
 //! text ──document──► tree with lines ──overlay──► + environment ──reader──► sections here ──► Configuration ──load──► Loaded
@@ -42,16 +42,16 @@ pub struct Sources {
     pub file: PathBuf,
     /// Its text.
     pub text: String,
-    /// Variables of the environment. Every name that begins with `MUSTER_` must mean something; the others are not looked at.
+    /// Environment variables. Every name that begins with `MUSTER_` must be known; the others are ignored.
     pub environment: Vec<(OsString, OsString)>,
     /// Addresses of the command line, which replace the file's.
     pub listen: Option<Vec<SocketAddr>>,
-    /// What the command line says of a server certificate that has expired.
+    /// What the command line allows for an expired server certificate.
     pub expired_server: ExpiredServer,
 }
 
 impl Sources {
-    /// A file's text and an environment, and nothing of a command line.
+    /// A file's text and an environment, without a command line.
     #[must_use]
     pub fn new(file: PathBuf, text: String, environment: Vec<(OsString, OsString)>) -> Self {
         Self { file, text, environment, listen: None, expired_server: ExpiredServer::Refused }
@@ -74,7 +74,7 @@ impl Sources {
     }
 }
 
-/// A configuration of a thousand profiles is half of this; more is another file.
+/// A configuration of a thousand profiles is half of this; a larger file is the wrong file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 fn read_text(file: &Path) -> Result<String, String> {
@@ -82,7 +82,7 @@ fn read_text(file: &Path) -> Result<String, String> {
     bytes.and_then(|bytes| std::io::read_to_string(bytes.as_slice())).map_err(|error| error.to_string())
 }
 
-/// Reads a configuration. The files it names are not looked at.
+/// Reads a configuration. The files it names are not opened.
 ///
 /// # Errors
 /// Every fault there is.

@@ -52,13 +52,13 @@ use work::{Pool, PoolExecutor};
 pub use reload::{Reloaded, Reloader};
 pub use startup_fault::StartupFault;
 
-/// Makes what watches the engines once the addresses are known, in the order of their `SocketIndex`.
+/// Makes the observer of the engines once the addresses are known; they are in the order of their `SocketIndex`.
 pub type ObserverFactory = Box<dyn FnOnce(&[SocketAddr]) -> io::Result<Option<Arc<dyn dtls::Observer>>>>;
 
-/// What a start can be given beside the configuration.
+/// Options of a start beside the configuration.
 #[derive(Default)]
 pub struct StartOptions {
-    /// Sees every message of every session, decrypted, and the secrets: a trace, a capture, a key log. For diagnosis.
+    /// Sees every message of every session, decrypted, and the secrets: for a trace, a capture or a key log.
     pub observer: Option<ObserverFactory>,
 }
 
@@ -141,7 +141,7 @@ fn assemble(
     Ok(handle)
 }
 
-/// A running server. Dropping it stops it at once; [`Handle::drain`] and [`Handle::join`] stop it well.
+/// A running server. Dropping it stops it immediately; [`Handle::drain`] and [`Handle::join`] stop it cleanly.
 pub struct Handle {
     addresses: Vec<SocketAddr>,
     control: Arc<Control>,
@@ -159,9 +159,9 @@ pub struct Handle {
 /// How a server ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
-    /// Enrolments that were still waiting for the authority when the time was over.
+    /// Enrolments that were still waiting for the authority at the deadline.
     pub enrolments_cut_off: usize,
-    /// Shards whose time was over before their sessions were finished.
+    /// Shards that reached the deadline before their sessions were finished.
     pub shards_cut_off: usize,
     /// Last datagrams, most of them close_notify, that the network did not take in time.
     pub datagrams_dropped: u64,
@@ -192,7 +192,7 @@ impl Handle {
         &self.ledger
     }
 
-    /// What tells the server to stop, for another thread.
+    /// Stops the server from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         Stopper { control: Arc::clone(&self.control) }
@@ -211,7 +211,7 @@ impl Handle {
         self.reloader.reload(sources)
     }
 
-    /// What puts another configuration in force, for another thread.
+    /// Puts another configuration in force from another thread.
     #[must_use]
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
@@ -223,10 +223,10 @@ impl Handle {
     /// A shard that ended because its event loop or a socket failed; a ledger or a service of the runtime that broke.
     ///
     /// # Panics
-    /// If a shard panicked: that is a defect, and to go on would hide it.
+    /// If a shard panicked: that is a defect, and continuing would hide it.
     pub fn join(mut self) -> io::Result<Drained> {
         let mut drained = Drained::default();
-        // All of them first: one that failed has the others say goodbye to their devices.
+        // Join all of them first: after one has failed, the others still close their sessions.
         let ended: Vec<_> = std::mem::take(&mut self.shards).into_iter().map(JoinHandle::join).collect();
         for ended in ended {
             let Ended { cut_off, datagrams_dropped } = ended.expect("a shard does not panic")?;
@@ -264,7 +264,7 @@ impl Handle {
     }
 }
 
-/// However a shard ends, by a failed socket or by a panic: the others cannot take over its peers. Better to be restarted than to serve a part.
+/// When a shard ends, by a failed socket or by a panic, the others cannot take over its peers: a restart is better than serving a part of them.
 struct LastWords(Arc<Control>);
 
 impl Drop for LastWords {
@@ -277,7 +277,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.control.advance(Instant::now(), Phase::Stopping);
         for shard in std::mem::take(&mut self.shards) {
-            // Whoever wants to know how it ended calls `join`.
+            // `join` reports how it ended; here that is ignored.
             let _ = shard.join();
         }
         if let Some(logs) = self.logs.take() {
@@ -304,7 +304,7 @@ impl Stopper {
         self.control.advance(Instant::now(), Phase::Draining);
     }
 
-    /// Closes every session with close_notify, whatever it waits for, and ends.
+    /// Closes every session with close_notify, even one that waits for something, and ends.
     pub fn stop(&self) {
         self.control.advance(Instant::now(), Phase::Stopping);
     }
@@ -336,7 +336,7 @@ impl Logs {
         (self.refusals.clone(), self.journal.clone())
     }
 
-    /// Once the shards have ended: what they said last is written.
+    /// Called once the shards have ended: writes their last lines.
     fn end(self) {
         let Self { refusals, journal, threads } = self;
         // One ends with its last sender, the other when it is told to.

@@ -1,9 +1,9 @@
-//! Files that somebody names: read as far as they may reach, and never waited for.
+//! Files that an operator names: read up to a limit, and never waited for.
 //!
 //! A named pipe holds up its reader until somebody writes to it, and then until that writer closes it; a device may have no end; opening a terminal
 //! may make it this process's. Such a path is refused by what it is. The daemon reads its files again on SIGHUP, so that it needs files in
 //! any case ([`read_file`]). A command that runs once takes in addition the pipe of a shell ([`read_file_or_pipe`]): `/dev/stdin` behind `|`
-//! and `<(...)` are open already, and whoever connected them has a writer at the other end.
+//! and `<(...)` are open already, and their other end has a writer.
 
 use std::fmt;
 use std::fs::{File, FileType, Metadata, OpenOptions};
@@ -53,7 +53,7 @@ fn bounded(file: File, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens what is at a path without waiting for anybody; its metadata is that of the open file, not of what may lie at the path a moment later.
+/// Opens a path without waiting; the metadata is that of the open file, not of what may be at the path a moment later.
 pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     // A pipe without a writer would hold up an open that waits; a terminal would become this process's.
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
@@ -78,7 +78,7 @@ fn is_without_name(pipe: &File) -> bool {
 pub enum NotAFile {
     /// A folder.
     Folder,
-    /// A pipe that nobody may ever write to.
+    /// A pipe, which may never get a writer.
     NamedPipe,
     /// A socket.
     Socket,
@@ -141,7 +141,7 @@ mod tests {
         let (pipe, socket) = (folder.path().join("pipe"), folder.path().join("socket"));
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        // One that somebody holds open and never writes to is not waited for either.
+        // One that is held open and never written to is not waited for either.
         let held = folder.path().join("held");
         rustix::fs::mknodat(rustix::fs::CWD, &held, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
         let _writer = OpenOptions::new().read(true).write(true).open(&held).unwrap();

@@ -12,7 +12,7 @@ pub(crate) enum Placement {
 }
 
 impl Placement {
-    /// With one shard per core each stays on its own: its sessions stay in that core's caches. A number of shards that somebody chose is left to
+    /// With one shard per core, each shard stays on its core, so its sessions stay in that core's caches. A configured number of shards is left to
     /// the scheduler.
     pub(crate) fn of(configured_shards: u32, shard: u16) -> Self {
         if configured_shards == 0 { Self::Core(usize::from(shard)) } else { Self::Anywhere }

@@ -1,6 +1,6 @@
 //! From a configuration to everything a server needs: the files it names are read, checked against one another and against the clock.
 //!
-//! Nothing changes if anything is faulty: a [`Loaded`] exists whole or not at all. Faults of independent parts are all found; a part that depends
+//! Any fault means that nothing changes: a [`Loaded`] is complete or does not exist. Faults of independent parts are all found; a part that depends
 //! on a faulty one is not checked.
 
 mod authorities;
@@ -44,7 +44,7 @@ pub struct Loaded {
     pub(crate) process: Arc<Process>,
     pub(crate) shards: u16,
     pub(crate) outside_max: usize,
-    /// Of the whole process: configured, or what its memory has room for.
+    /// For the whole process: as configured, or as many as its memory has room for.
     pub(crate) sessions_max: u32,
     warnings: Vec<Warning>,
     sizes: HandshakeSizes,
@@ -53,13 +53,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Every value that holds, with its origin.
+    /// Every effective value with its origin.
     #[must_use]
     pub fn effective(&self) -> &[Effective] {
         &self.config.effective
     }
 
-    /// What is allowed and will hurt.
+    /// What is allowed, but will cause trouble.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings

@@ -6,7 +6,7 @@
 //!                                         └──► tracing ──► values quoted and escaped ──► stderr
 //! ```
 //!
-//! Two queues, so that a flood of refusals costs no line about a certificate. Neither a shard nor the pool ever waits for a terminal: what finds its
+//! There are two queues, so that a flood of refusals does not cost a line about a certificate. Neither a shard nor the pool ever waits for a terminal: what finds its
 //! queue full is counted.
 
 mod escape;
@@ -37,7 +37,7 @@ pub fn init(format: Format) {
     let asked = std::env::var(FILTER_VARIABLE).ok().map(EnvFilter::try_new).transpose();
     let (asked, senseless) = asked.map_or_else(|fault| (None, Some(fault)), |filter| (filter, None));
     let filter = asked.unwrap_or_else(|| EnvFilter::new("info"));
-    // An error says that a subscriber is there already, such as a test's.
+    // An error means that a subscriber is installed already, such as a test's.
     let _ = tracing::dispatcher::set_global_default(dispatch(
         format,
         filter,
@@ -59,7 +59,7 @@ where
 {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // It would say on stderr that stderr cannot be written, and panic: in the thread of the signals, and no SIGTERM would be heard any more.
+        // It would report on stderr that stderr cannot be written, and panic; in the signal thread, that would make the server deaf to SIGTERM.
         .log_internal_errors(false)
         .with_ansi(ansi);
     match format {
@@ -68,7 +68,7 @@ where
     }
 }
 
-/// What is logged meanwhile by this thread, as it would stand in the log.
+/// What this thread logs in the meantime, as it would appear in the log.
 #[cfg(test)]
 pub(crate) fn logged(format: Format, log: impl FnOnce()) -> String {
     use std::io::{Read as _, Seek as _};

@@ -1,4 +1,4 @@
-//! Times as a person and a program read them.
+//! Times in RFC 3339, for people and programs.
 
 use pki::UnixTime;
 

@@ -1,7 +1,7 @@
 //! Private keys and shared secrets: files that only their owner reads, or that the operator has said who else may (E75).
 //!
 //! The mode and the owner are those of the file that is open, not of what may lie at the path a moment later. A link is followed once, by the open;
-//! whatever has no end, or keeps its reader waiting, is not read. Server and device-side commands read their keys here.
+//! files without an end, or that keep their reader waiting, are not read. Server and device-side commands read their keys here.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -14,11 +14,11 @@ use zeroize::Zeroizing;
 
 use crate::{files, shell};
 
-/// A key file is a kilobyte; more is the wrong file.
+/// A key file has about a kilobyte; a larger one is the wrong file.
 const BYTES_MAX: u64 = 64 * 1024;
 /// Anybody but the owner.
 const OTHERS: u32 = 0o077;
-/// What the group of a file of root's may have, where that is allowed: to read it.
+/// The most that a group-readable secret of root may allow its group: reading.
 const ROOT_AND_GROUP: u32 = 0o640;
 
 /// Whether a secret of root's may be readable by its group.
@@ -27,7 +27,7 @@ pub enum GroupReadable {
     /// Only in `$CREDENTIALS_DIRECTORY`, whose files the service manager writes as root and opens to the service through group or ACL.
     #[default]
     InCredentials,
-    /// Anywhere: the operator says that the group is the service's own.
+    /// Anywhere: the operator says that the group belongs to the service.
     Anywhere,
 }
 
@@ -132,7 +132,7 @@ impl SecretFault {
             SecretFlaw::Unreadable { .. } => "give the path of a file that this user can read".into(),
             SecretFlaw::Folder => "give the path of the file in it".into(),
             SecretFlaw::NotAFile => "write the secret to a file of mode 0600 and configure that file".into(),
-            // Who is root chooses: the file may be right and the user wrong.
+            // As root there is a choice: the owner of the file may be right and the user wrong.
             SecretFlaw::OtherOwner { owner, own: 0 } => {
                 format!("run as its owner (`sudo -u '#{owner}' ...`), or, if root should hold it, `chown 0 {path}`")
             }
@@ -146,7 +146,7 @@ impl SecretFault {
             SecretFlaw::OfRoot { own, .. } => format!(
                 "as root, `install -m 600 -o {own} {path} COPY` and configure the copy, or let the service manager pass it (systemd's LoadCredential=)"
             ),
-            // `chmod` follows a link, to a file that somebody else may have meant otherwise.
+            // `chmod` follows the link, and the mode of that file may be intended.
             SecretFlaw::LinkToReadable { own, .. } => {
                 format!("`install -m 600 -o {own} {path} COPY`; configure the copy")
             }
@@ -155,7 +155,7 @@ impl SecretFault {
     }
 }
 
-/// Reads a secret, or says why it is none that can be used.
+/// Reads a secret, or says why it cannot be used.
 ///
 /// # Errors
 /// [`SecretFault`]: nothing was read.
@@ -182,7 +182,7 @@ fn flaw(path: &Path, file: &File, metadata: &Metadata, group: GroupReadable) -> 
     }
     let mode = metadata.permissions().mode() & 0o7777;
     let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    // First: whoever does not own a file cannot follow advice about its mode.
+    // Checked first: a user who does not own a file cannot follow advice about its mode.
     if owner != own && owner != 0 {
         return Some(SecretFlaw::OtherOwner { owner, own });
     }

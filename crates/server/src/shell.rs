@@ -1,4 +1,4 @@
-//! Paths and words in commands that are printed for somebody to copy: what the shell makes of them is what was meant.
+//! Quoting for commands that are printed to be copied into a shell.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use pki::pem::PemError;
 
-/// A word of a command for a POSIX shell. One that means nothing special stands as it is; one with blanks or quotes stands in `'...'`; one that is not
+/// A word of a command for a POSIX shell. A plain word stays as it is; one with blanks or quotes is written `'...'`; one that is not
 /// UTF-8, or has characters that do not show, is written `$'...'` with their bytes, which bash, zsh, ksh and POSIX.1-2024 read: no name forges a line.
 #[must_use]
 pub fn word(word: impl AsRef<OsStr>) -> String {
@@ -19,7 +19,7 @@ pub fn word(word: impl AsRef<OsStr>) -> String {
     }
 }
 
-/// A path as an argument: one that begins with a dash is no option.
+/// A path as an argument; one that begins with a dash is not taken for an option.
 #[must_use]
 pub fn path(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
@@ -54,7 +54,7 @@ fn escaped(bytes: &[u8]) -> String {
     text
 }
 
-/// The command that makes of `file` a file beside it that is read, where there is one.
+/// The command, if there is one, that converts `file` to a readable file beside it.
 #[must_use]
 pub fn conversion(found: &PemError, file: &Path) -> Option<String> {
     let mut new = file.as_os_str().to_owned();

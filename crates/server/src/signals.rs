@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first drains, the second stops at once. SIGHUP reads the configuration and everything it names again.
+//! The first SIGTERM or SIGINT drains, the second stops immediately. SIGHUP reloads the configuration and every file it names.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -35,7 +35,7 @@ pub fn obey(
                 stopper.stop();
                 tracing::warn!(signal, "stopping immediately");
             } else {
-                // Before the word about it: a terminal that is held up must not hold this up.
+                // Drain before logging: a blocked terminal must not delay it.
                 stopper.drain();
                 tracing::info!(signal, "draining: new devices are refused, enrolments in flight are finished");
             }
@@ -44,7 +44,7 @@ pub fn obey(
     Ok(Obeying { signals: handle, thread: Some(thread) })
 }
 
-/// A reload reads a handful of files: a SIGTERM that comes meanwhile waits for some milliseconds.
+/// A reload reads a few files; a SIGTERM in the meantime waits for some milliseconds.
 fn reload(reloader: &Reloader, sources: &impl Fn() -> Result<Sources, ConfigurationFaults>) {
     if reloader.is_stopping() {
         tracing::warn!("SIGHUP ignored: the server is draining");

@@ -12,10 +12,10 @@ use ring::rand::SystemRandom;
 use crate::openssl::{Openssl, Reading};
 use crate::outcome::CommandResult;
 
-/// Faults that are printed; more of the same say nothing new.
+/// The most faults that are printed.
 pub(crate) const FAULTS_SHOWN: usize = 5;
 
-/// What was found out about the fleet's certificates.
+/// The results of checking the fleet's certificates.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     /// Certificates that are good in every respect.
@@ -38,7 +38,7 @@ pub(crate) struct Judge {
 const LIFE_SECONDS_MAX: u64 = 366 * 86_400;
 
 impl Judge {
-    /// Judges against the PKI of the demo.
+    /// Checks certificates against the PKI of the demo.
     pub(crate) fn new(root: Certificate, issuing: Certificate, seed: u64, now: UnixTime) -> CommandResult<Self> {
         let anchors = Anchors::new(vec![Arc::new(root)]).map_err(|fault| {
             crate::outcome::CommandFault::failed(format!("the demo's root cannot be trusted: {fault}"))
@@ -46,7 +46,7 @@ impl Judge {
         Ok(Self { anchors, issuing, seed, now })
     }
 
-    /// webpki's opinion, and ours on key, subject and profile, of what each device received.
+    /// Checks each device's certificate: the chain with webpki, key, subject and profile with our own code.
     pub(crate) fn judge(&self, certificates: &[Option<Box<[u8]>>]) -> Verdict {
         let mut verdict = Verdict::default();
         let mut serials = BTreeSet::new();
@@ -90,7 +90,7 @@ impl Judge {
         Ok(leaf)
     }
 
-    /// OpenSSL's opinion on the same: `files` is one certificate each, `bundle` all of them, both in the order of the devices.
+    /// The same with OpenSSL: `files` is one certificate each, `bundle` all of them, both in the order of the devices.
     pub(crate) fn ask_openssl(
         &self,
         openssl: &Openssl,

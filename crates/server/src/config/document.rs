@@ -1,6 +1,6 @@
 //! The configuration as a tree that remembers where each value comes from: the file's lines, then the environment over them.
 //!
-//! It knows nothing of what keys mean; that is `reader` and its callers. The file is not deserialized with serde, which stops at the first fault
+//! It does not know what keys mean: `reader` and its callers do. The file is not deserialized with serde, which stops at the first fault
 //! and forgets where a value came from: `muster check` reports all faults, and the origin of every value.
 
 use std::collections::BTreeMap;
@@ -24,9 +24,9 @@ pub(super) enum Node {
     Text(String),
     Integer(i64),
     Boolean(bool),
-    /// From the environment: read as whatever the key wants; commas separate the items of an array.
+    /// From the environment: read as the type that the key expects; commas separate the items of an array.
     Raw(String),
-    /// A float, a date or an integer beyond 64 bits: no key wants one.
+    /// A float, a date or an integer beyond 64 bits: no key has such a type.
     Other(&'static str),
     Array(Vec<Placed>),
     Table(Table),
@@ -106,7 +106,7 @@ impl Lines<'_> {
     }
 }
 
-/// Lays the environment's overrides over the file. What cannot be placed is a fault; what names no known key is found by whoever reads the tree.
+/// Applies the environment's overrides to the file. An override that cannot be placed is a fault; the reader of the tree finds unknown keys.
 pub(super) fn overlay(table: &mut Table, overrides: &[Override]) -> Vec<ConfigurationFault> {
     let put = |it: &Override| put(table, &it.name, it.path(), &it.value).err().map(|fault| *fault);
     overrides.iter().filter_map(put).collect()

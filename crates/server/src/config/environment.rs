@@ -1,5 +1,5 @@
 //! Variables of the environment that begin with `MUSTER_`: overrides of keys (`MUSTER_SERVER__LISTEN` is `server.listen`), the few that other parts
-//! read, and those that mean nothing. The last are faults: a variable that is silently ignored is a setting that its author believes in.
+//! read, and those that mean nothing. The last are faults: whoever sets a variable believes that it has an effect.
 
 use std::ffi::OsString;
 

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, said so that the reader can put it right: where, what, and what to do.
+//! What is wrong with a configuration: where, what, and how to correct it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::flaw::ServerFlaw;
 use crate::secret_file::SecretFault;
 use crate::shell;
 
-/// One fault. A configuration is read to its end, so that all of them are said at once.
+/// One fault. A configuration is read to its end, so that all of its faults are reported at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigurationFault {
     /// Where the value at fault comes from.
@@ -92,7 +92,7 @@ pub enum Problem {
         /// What was found.
         found: &'static str,
     },
-    /// The value is of the right type and means nothing.
+    /// The value has the right type, but is not valid for this key.
     Value {
         /// What was found.
         found: String,
@@ -108,7 +108,7 @@ pub enum Problem {
         /// The most that is allowed.
         max: String,
     },
-    /// Something that the design names and this version does not have.
+    /// A feature that is designed, but not available in this version.
     NotAvailable {
         /// What was asked for.
         what: String,
@@ -158,7 +158,7 @@ pub enum Problem {
         /// What is there.
         found: PemError,
     },
-    /// A certificate outside its validity, or about to leave it.
+    /// A certificate that is outside its validity or will expire soon.
     Validity {
         /// The file.
         path: PathBuf,
@@ -166,7 +166,7 @@ pub enum Problem {
         whose: &'static str,
         /// How it stands to the clock.
         standing: ValidityProblem,
-        /// The end or beginning that matters, RFC 3339.
+        /// The notAfter or notBefore in question, RFC 3339.
         at: String,
     },
     /// A server certificate that no device would trust.
@@ -200,7 +200,7 @@ pub enum Problem {
 
 /// Whose certificate a [`Problem::Validity`] is about: the server's own.
 pub(crate) const SERVER: &str = "server";
-/// The same of a certificate behind the server's own in its chain.
+/// The same for an issuing certificate in the server's chain.
 pub(crate) const SERVER_ISSUER: &str = "server's issuing";
 
 /// How a certificate stands to the clock.
@@ -208,7 +208,7 @@ pub(crate) const SERVER_ISSUER: &str = "server's issuing";
 pub enum ValidityProblem {
     /// Its notAfter has passed.
     Expired,
-    /// Its notAfter is nearer than what it must still serve.
+    /// Its notAfter is near.
     Expiring,
     /// Its notBefore has not come.
     NotYetValid,
@@ -353,7 +353,7 @@ impl fmt::Display for ConfigurationFaults {
 
 impl std::error::Error for ConfigurationFaults {}
 
-/// A path as the file wrote it, counted from the file's folder.
+/// Resolves a path of the file, relative to the file's folder.
 pub(crate) fn from_file(file: &Path, path: &Path) -> PathBuf {
     file.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
 }

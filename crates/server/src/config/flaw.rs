@@ -1,4 +1,4 @@
-//! Why devices would not trust the server's certificate, found before one of them has to find it.
+//! Why devices would not trust the server's certificate, found before a device finds out.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a configuration says, typed. One struct a section of `muster.toml`; nothing here reads or decides.
+//! The configuration as types: one struct per section of `muster.toml`. Nothing here reads or decides.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::reader::{Effective, Read};
 use super::value::SecretUri;
 use crate::secret_file::GroupReadable;
 
-/// A configuration whose values are possible; whether its files are is not known yet.
+/// A configuration with valid values; its files are not checked yet.
 #[derive(Clone, Debug)]
 pub struct Configuration {
     /// The file it was read from.
@@ -32,19 +32,19 @@ pub struct Configuration {
     pub ledger: LedgerSection,
     /// `[metrics]`; nothing listens where it is absent.
     pub metrics: Option<MetricsSection>,
-    /// What a server certificate past its date means: the command line's to say.
+    /// How to treat an expired server certificate; set by the command line.
     pub expired_server: ExpiredServer,
-    /// Every value that holds, with its origin, in the order of the file's sections.
+    /// Every effective value with its origin, in the order of the file's sections.
     pub effective: Vec<Effective>,
 }
 
-/// What a server certificate that has expired means.
+/// How to treat an expired server certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExpiredServer {
-    /// No start: no device that looks at dates would trust the server.
+    /// Do not start: devices that check dates would not trust the server.
     #[default]
     Refused,
-    /// A warning: the operator knows that devices do not look at dates, or needs the metrics while a new one is made.
+    /// Warn and start: the operator knows that devices do not check dates, or needs the metrics until the certificate is renewed.
     Served,
 }
 
@@ -57,13 +57,13 @@ pub struct ServerSection {
     pub certificate: Read<PathBuf>,
     /// `key`
     pub key: Read<SecretUri>,
-    /// `allow_group_readable_keys`: secrets of root's that their group reads are read.
+    /// `allow_group_readable_keys`: accept secrets that belong to root and are readable by their group.
     pub group_readable: GroupReadable,
-    /// `names`: DNS names and addresses by which devices dial the server; the certificate has to bear them.
+    /// `names`: DNS names and addresses that devices use for the server; the certificate must contain them.
     pub names: Read<Vec<String>>,
-    /// `trust`: PEM files of CAs that devices know the server by, beside those of `/crts`.
+    /// `trust`: PEM files of CAs that devices trust for the server, in addition to those of `/crts`.
     pub trust: Read<Vec<PathBuf>>,
-    /// `idle_timeout`: a session without a word for so long is closed.
+    /// `idle_timeout`: a session without traffic for this long is closed.
     pub idle_timeout: Duration,
     /// `drain_timeout`: after SIGTERM the process ends within this.
     pub drain_timeout: Duration,
@@ -86,7 +86,7 @@ pub struct DtlsSection {
     pub certificate_authorities: bool,
     /// `cookie_secret`: shared by the nodes behind one address; else each process draws its own.
     pub cookie_secret: Option<Read<SecretUri>>,
-    /// `cookie_lifetime`: after it the cookie key changes.
+    /// `cookie_lifetime`: the cookie key changes after this time.
     pub cookie_lifetime: Duration,
     /// `mtu`: bytes of UDP payload.
     pub mtu: u32,
@@ -106,7 +106,7 @@ pub struct EstSection {
 /// `[limits]`: of the whole process; shards share them evenly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsSection {
-    /// `sessions_max`: 0 is as many as a quarter of the memory that this process may use has room for.
+    /// `sessions_max`: 0 means as many as fit into a quarter of the memory that this process may use.
     pub sessions_max: u32,
     /// `half_open_max`: handshakes in progress.
     pub half_open_max: u32,

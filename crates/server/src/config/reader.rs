@@ -1,6 +1,6 @@
 //! Reads typed values out of a document, keeps what was read with its origin, and collects what is wrong.
 //!
-//! Each section is read once: every key that its reader asks for is known, every other key is a fault that names the nearest known one.
+//! Each section is read once: a key that its reader asks for is known; any other key is a fault that names the nearest known one.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ pub(super) struct Section<'d> {
     place: Location,
     table: Option<&'d Table>,
     known: Vec<&'static str>,
-    /// Keys that were refused for a reason of their own.
+    /// Keys that were refused with their own reason.
     refused: Vec<&'static str>,
 }
 
@@ -99,7 +99,7 @@ impl<'d> Section<'d> {
 pub struct Read<T> {
     /// The dotted key.
     pub key: String,
-    /// Where it was written; the file where nobody wrote it.
+    /// Where it was written; the file if it has its default.
     pub place: Location,
     /// The value.
     pub value: T,
@@ -189,7 +189,7 @@ impl Reader {
         }
     }
 
-    /// A key that is refused whatever its value: it would ask for what is never done.
+    /// Refuses a key whatever its value is: it asks for something that is never done.
     pub(super) fn refuse(
         &mut self,
         section: &mut Section<'_>,
@@ -220,7 +220,7 @@ impl Reader {
         }
     }
 
-    /// A value that may be absent, which has a meaning of its own.
+    /// A value that may be absent; absence has its own meaning.
     pub(super) fn optional<T: Value>(&mut self, section: &mut Section<'_>, key: &'static str) -> Option<Read<T>> {
         let dotted = section.dotted(key);
         section.get(key).and_then(|placed| self.read(dotted, placed))

@@ -18,13 +18,13 @@ use super::value::{FromText, Span, Value, Word, Words, unknown};
 use super::words::{MemoryUrl, Rule, San, Subject};
 use crate::secret_file::GroupReadable;
 
-/// More shards than this are no machine we know.
+/// No known machine has more cores than this.
 const SHARDS_MAX: u32 = 256;
 /// A device's next message comes within minutes or not in this session; longer only costs memory.
 const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
-/// Service managers kill after 90 s by default; who needs longer says so there and here.
+/// Service managers kill after 90 s by default; a longer timeout has to be configured there and here.
 const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(600);
-/// RFC 6347 §4.2.1 leaves it open: long enough for a hello that crosses a slow link twice, short against theft.
+/// RFC 6347 §4.2.1 leaves it open: long enough for a hello that crosses a slow link twice, too short for a stolen cookie to be useful.
 const COOKIE_LIFETIME: Duration = Duration::from_secs(60);
 /// The largest UDP payload that Ethernet carries in one IPv4 packet.
 const MTU_MAX: u32 = 1_472;
@@ -81,7 +81,7 @@ fn server(
     let listen = match override_listen {
         None => reader.required(&mut section, "listen", "listen = [\"127.0.0.1:5684\"]"),
         Some(addresses) => {
-            // Read for its faults all the same; what holds is the command line's.
+            // Read for its faults; the command line's value is the effective one.
             let written: Option<Read<Vec<SocketAddr>>> = reader.optional(&mut section, "listen");
             if let Some(written) = written {
                 reader.effective.retain(|effective| effective.key != written.key);
@@ -149,7 +149,7 @@ fn check_listen(reader: &mut Reader, listen: &Read<Vec<SocketAddr>>) {
             reader.faults.push(listen.fault(problem));
         }
         if address.ip().is_multicast() {
-            // RFC 9148 has no use of multicast, and an answer to many is an amplifier.
+            // RFC 9148 does not use multicast, and answering it would amplify traffic.
             let wanted = "an address of this machine, not a multicast group".into();
             reader.faults.push(listen.fault(Problem::Value { found: address.to_string(), wanted }));
         }
@@ -204,7 +204,7 @@ fn dtls(reader: &mut Reader, root: &mut Section<'_>) -> DtlsSection {
 
 fn est(reader: &mut Reader, root: &mut Section<'_>) -> EstSection {
     let mut section = reader.section(root, "est");
-    // Whether it can be a root, and a label a label, is `est`'s to say, when its configuration is made.
+    // `est` checks whether it is a valid root, and whether labels are valid, when its configuration is made.
     let short_root = reader.or(&mut section, "short_root", "est".to_owned());
     reader.finish(&section);
     EstSection { short_root }
@@ -321,7 +321,7 @@ fn metrics(reader: &mut Reader, root: &mut Section<'_>) -> Option<Option<Metrics
     Some(Some(MetricsSection { listen: listen? }))
 }
 
-/// A key that is accepted and does nothing would be a lie: the section is known, and refused until something listens there.
+/// Accepting a key that has no effect would mislead: the section is known, and refused as long as nothing listens there.
 fn admin(reader: &mut Reader, root: &mut Section<'_>) {
     let section = reader.section(root, "admin");
     if section.is_present() {

@@ -181,7 +181,7 @@ pub(super) trait Words: Copy + PartialEq + 'static {
     const ALL: &'static [(&'static str, Self)];
     const WANTED: &'static str;
 
-    /// Words that the design knows and this version does not, with what to write instead.
+    /// Words that are designed but not available in this version, with what to write instead.
     fn not_available(_word: &str) -> Option<&'static str> {
         None
     }

@@ -1,4 +1,4 @@
-//! The words and small languages of single keys: which there are, and what is said of those that this version lacks.
+//! The words and small languages of single keys, and the messages for those that this version lacks.
 
 use authority::{DeviceIdRule, Diagnostics, Mode, SanKind, SubjectRule, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};

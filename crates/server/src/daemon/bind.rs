@@ -1,7 +1,7 @@
 //! The sockets of all shards, bound before any of them serves.
 //!
-//! The kernel spreads peers over the sockets of one address by a hash over their number: a socket that comes later moves half of the peers to
-//! another shard, where nobody knows them.
+//! The kernel spreads peers over the sockets of one address by a hash over their number: a socket that is added later moves half of the peers to
+//! another shard, which does not know them.
 
 use std::net::SocketAddr;
 
@@ -41,7 +41,7 @@ fn refuse_company(address: SocketAddr) -> Result<(), BindFault> {
     Socket::bind(address, &SocketOptions::default()).map(drop)
 }
 
-/// A storm that the socket cannot hold is lost before anybody counts it; `net.core.rmem_max` is 208 KiB by default.
+/// A burst that does not fit into the socket buffer is lost before it can be counted; `net.core.rmem_max` is 208 KiB by default.
 fn tell_of_buffers(socket: Option<&Socket>) {
     let Some((address, Ok((granted, _)))) = socket.map(|socket| (socket.local_address(), socket.buffer_bytes())) else {
         return;

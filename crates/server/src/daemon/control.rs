@@ -107,7 +107,7 @@ impl Control {
         self.phase.fetch_max(Phase::Serving as u8, Ordering::AcqRel);
     }
 
-    /// Goes forward to `phase`, one of those that end the server.
+    /// Moves forward to `phase`, one of those that end the server.
     pub(super) fn advance(&self, now: Instant, phase: Phase) {
         self.deadline.get_or_init(|| now + self.drain_timeout.saturating_sub(self.closing()));
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);

@@ -2,7 +2,7 @@
 //!
 //! A panic in the pool ends one job. One inside of the ledger may leave half a row behind its lock: from then on the ledger refuses every call,
 //! and no enrolment can succeed. A server in that state must not stay up. It ends as it does when a shard has died: not ready, sessions finished and
-//! closed, and an error for whoever starts it again.
+//! closed, and an error for the service manager that restarts it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -57,14 +57,14 @@ impl<T> Clone for Sender<T> {
 impl Bell {
     fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
-            // A waker fails only if its poll is gone, and then nobody waits.
+            // A waker fails only if its poll is gone; then nothing waits.
             let _ = self.waker.wake();
         }
     }
 }
 
 impl<T> Mailbox<T> {
-    /// Says that the shard looks now: whoever sends from here on rings again. Call before the first [`Mailbox::take`] of a turn.
+    /// Says that the shard looks now: later senders wake it again. Call before the first [`Mailbox::take`] of a turn.
     pub(super) fn open(&self) {
         // A swap, not a store: it stands either before the sender's swap, and the sender rings, or behind it, and what was sent is seen. A store could
         // wait in the core's buffer until the queue was found empty, and a sender in between would take the old mark for a wake that is still to come.

@@ -8,7 +8,7 @@ use crate::metrics::Meters;
 /// What the shard itself counts.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Own {
-    /// Datagrams to a group or to everybody, since the start.
+    /// Multicast and broadcast datagrams since the start.
     pub(super) not_unicast: u64,
     /// In the pool now.
     pub(super) enrolments: usize,

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Sockets, threads and the tables of the shards are made once, and the ledger, the enrolments in flight, the certificates of sessions and the secret of
-//! the cookies belong to the process: a reload changes what is answered, not who is connected.
+//! the cookies belong to the process: a reload changes the answers, not the connections.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +29,7 @@ use crate::metrics::Exposition;
 pub struct Reloaded {
     /// Keys whose new values hold after a restart only.
     pub needs_restart: Vec<&'static str>,
-    /// What is allowed and will hurt.
+    /// What is allowed, but will cause trouble.
     pub warnings: Vec<Warning>,
 }
 
@@ -81,7 +81,7 @@ impl Reloader {
         self.0.issuing.exposition.reloaded(None);
     }
 
-    /// Whether the server has begun to end: a new configuration would admit nobody.
+    /// Whether the server has begun to end: a new configuration would admit no device.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.0.control.is_ending()

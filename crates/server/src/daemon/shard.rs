@@ -195,7 +195,7 @@ impl Shard {
     }
 
     /// What waits before a turn: datagrams that the last one left, or steps of handshakes. Enrolments that wait for the authority have a
-    /// limit of their own, and whoever is sent away by it is told for how long.
+    /// limit of their own, whose refusals say how long to wait.
     fn backlog(&self) -> Backlog {
         let empty = !self.readable.contains(&true) && self.desk.steps <= self.desk.steps_ahead_max;
         if empty { Backlog::Empty } else { Backlog::Waiting }

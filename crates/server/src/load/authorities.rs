@@ -85,7 +85,7 @@ impl Loading {
             };
             self.faults.push(section.key.fault(problem));
         }
-        // Without its key nothing is served, which is a fault already; its profiles are tried out all the same.
+        // A missing key is reported already; its profiles are still tried out.
         Some(authority)
     }
 

@@ -14,7 +14,7 @@ const SOON_SECONDS: u64 = 30 * 86_400;
 /// What it means that a certificate is outside its validity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gravity {
-    /// The server would serve nobody: it does not start.
+    /// The server would be of no use: it does not start.
     Fault,
     /// The same but for its end, which the operator has accepted.
     FaultUnlessExpired,

@@ -1,7 +1,7 @@
 //! Files of certificates: lists of trust, and chains of our own.
 //!
-//! What cannot be used is passed over with a warning that names it, as in the chain of a device: a root with an RSA key in a bundle keeps nobody from
-//! the others. It is a fault only where nothing is left, or where the first certificate of a chain is the one that cannot be read.
+//! What cannot be used is passed over with a warning that names it, as in the chain of a device: a root with an RSA key does not make the rest
+//! of a bundle unusable. It is a fault only where nothing is left, or where the first certificate of a chain is the one that cannot be read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::warning::Warning;
 use crate::config::{self, Problem, ProfileSection, Read};
 use crate::files::read_file;
 
-/// A thousand CA certificates; more is the wrong file, or none that ends.
+/// Room for a thousand CA certificates; a larger file is the wrong one, or has no end.
 const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
 const CERTIFICATE: &str = "certificate (`-----BEGIN CERTIFICATE-----`)";
 
@@ -51,7 +51,7 @@ impl Loading {
         self.take(named, &config::from_file(file, path), listed, Use::Manufacturers).map(|listed| listed.certificates())
     }
 
-    /// A chain of our own: what stands in the file, and what of it can be read, its first certificate in any case.
+    /// A chain of our own: the contents of the file, and the readable part of it, which always includes the first certificate.
     pub(super) fn chain_in<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<(Vec<Vec<u8>>, Listed)> {
         let list = self.list(named, path, file)?;
         let listed = Listed::chain(&list, Encoding::Strict);
@@ -59,7 +59,7 @@ impl Loading {
         Some((list, listed))
     }
 
-    /// What may stand above a chain of our own: what of it can be read, at least one certificate.
+    /// What may stand above a chain of our own: the readable certificates, at least one.
     pub(super) fn above_in<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Listed> {
         let list = self.list(named, path, file)?;
         self.take(named, &config::from_file(file, path), Listed::readable(&list, Encoding::Strict), Use::Chain)
@@ -79,7 +79,7 @@ impl Loading {
         None
     }
 
-    /// Names what was passed over; where nothing is left, that is the fault.
+    /// Warns of each ignored certificate; if nothing is left, that is a fault.
     fn take<T>(
         &mut self,
         named: &Read<T>,

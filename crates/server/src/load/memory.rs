@@ -13,13 +13,13 @@ const SHARE: u64 = 4;
 /// What one session takes: 232 bytes in the slab of its shard, two cells of the index at its fullest, a pointer, and slack.
 const SESSION_BYTES: u64 = 264;
 
-/// Fewer than this serve nobody; a machine too small for them needs a number of its own.
+/// Fewer than this are of no use; a machine too small for them needs a configured number.
 const SESSIONS_MIN: u32 = 4_096;
 
-/// More than a carrier's node holds, and still 2.6 GB.
+/// More than one node of a carrier needs; they take 2.6 GB.
 const SESSIONS_MAX: u32 = 10_000_000;
 
-/// Where nothing tells the memory: a small machine.
+/// Assumed if the memory is unknown: a small machine.
 const MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
 
 /// The configured number, or for 0 what the memory has room for.

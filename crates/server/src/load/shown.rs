@@ -18,7 +18,7 @@ use crate::config::{self, Configuration, ConfigurationFault, ExpiredServer, Prob
 pub(super) struct Shown {
     /// What devices are sent, leaf first: the file as it stands.
     der: Vec<Vec<u8>>,
-    /// What of it can be read, the leaf in any case.
+    /// The readable part of it, which always includes the leaf.
     chain: Vec<Member>,
     pub(super) identity: Arc<dtls::Identity>,
     path: PathBuf,
@@ -71,7 +71,7 @@ impl Loading {
         }
     }
 
-    /// Whether devices that dial the server by its names and hold what `/crts` answers would trust it.
+    /// Whether devices that use the server's names and the answer to `/crts` would trust it.
     pub(super) fn judge_as_devices_do(&mut self, config: &Configuration, shown: &Shown, authorities: &[LoadedCa]) {
         let trust = &config.server.trust;
         let beside: Vec<_> = trust.value.iter().map(|path| self.trusted(config, path)).collect();
@@ -114,7 +114,7 @@ impl Loading {
         }
     }
 
-    /// One CA whose devices trust the server is enough to start; the others' are told of.
+    /// One CA whose devices trust the server is enough to start; for the other CAs there is a warning.
     fn judge_path(
         &mut self,
         config: &Configuration,
@@ -175,7 +175,7 @@ impl Shown {
 
     fn flaw(&self, refusal: &ChainRefusal, known: Vec<String>) -> Option<ServerFlaw> {
         match refusal.error {
-            // Said already, of the certificate that it is about.
+            // Already reported for the certificate that it is about.
             ChainError::Expired { .. } | ChainError::NotYetValid { .. } => None,
             ChainError::KeyUsage { index: 0 } => Some(ServerFlaw::KeyUsage),
             ChainError::UnknownIssuer | ChainError::BadSignature => Some(self.broken_link().unwrap_or_else(|| {
@@ -201,7 +201,7 @@ impl Shown {
     }
 }
 
-/// What devices compare with the name that they dial.
+/// What devices compare with the name that they connect to.
 fn shown_name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::Dns(name) => Some((*name).to_owned()),

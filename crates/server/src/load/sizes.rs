@@ -116,7 +116,7 @@ impl Observer for Seen {
     }
 }
 
-/// Trusts no server: what is to be seen has been sent by then.
+/// Trusts no server: by then, everything to be measured has been sent.
 struct Nobody;
 
 impl VerifyPeer for Nobody {

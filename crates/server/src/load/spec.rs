@@ -1,4 +1,4 @@
-//! What `est` is told, and which key its fault is about.
+//! The specification for `est`, and the key that one of its faults is about.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use est::{ConfigFault, NameAuthorities, ServerSpec};
 use super::memory;
 use crate::config::{Configuration, ConfigurationFault, Location, Problem};
 
-/// One per core, unless it is said.
+/// One per core, unless configured.
 pub(super) fn shard_count(configured: u32) -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = if configured == 0 { cores } else { usize::try_from(configured).unwrap_or(1) };

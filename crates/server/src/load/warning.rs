@@ -1,6 +1,6 @@
-//! What is allowed and will hurt.
+//! What is allowed, but will cause trouble.
 
-/// Something that does not keep the server from starting.
+/// A problem that does not keep the server from starting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The dotted key.

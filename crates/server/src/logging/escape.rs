@@ -1,4 +1,4 @@
-//! Values in a log come from devices: a path, a subject, a name. None of them forges a field or a line, hides text or turns it around.
+//! Values in a log come from devices: a path, a subject, a name. None of them can forge a field or a line, hide text or reverse it.
 //!
 //! For a person a value of plain ASCII without `"`, `=`, `\` and blanks stands as it is; every other one is quoted as Rust quotes a string, which escapes
 //! controls, line separators (U+2028), directional marks (U+202E) and whatever else does not show. Messages are treated alike, so that a message with a

@@ -1,4 +1,4 @@
-//! One line for each certificate that was issued: the record of an operator whose ledger lives in memory.
+//! One line for each issued certificate: the operator's record while the ledger is in memory.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;

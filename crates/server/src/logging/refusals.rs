@@ -1,7 +1,7 @@
-//! Refusals: said once for each device and reason, then summed up.
+//! Refusals: logged once for each device and reason, then summed up.
 //!
 //! A fleet with one wrong setting fails a thousand times a second in the same way. Devices are told apart by name: the one that is proven, else the one that
-//! was claimed, for thousands of devices share the address of one translator. A claim proves nothing: whoever makes them up gets five lines a second like any
+//! was claimed, for thousands of devices share the address of one translator. A claim proves nothing: made-up claims get five lines a second like any
 //! other reason, which keeps that reason's further lines from the log, and no other's.
 
 use std::cmp::Reverse;
@@ -88,7 +88,7 @@ impl Reporter {
         self.summarize(Instant::now() + REPEAT_WINDOW);
     }
 
-    /// A fleet that asks for a wrong name does so with each handshake: the first few say it.
+    /// A fleet that asks for a wrong name does so in each handshake: only the first few are logged.
     fn log_notices(&mut self, attempt: &Attempt) {
         for notice in &attempt.notices {
             self.notices += 1;
@@ -158,14 +158,14 @@ fn log_attempt(attempt: &Attempt, noted: Noted) {
     }
 }
 
-/// The device that an unproven peer says it is, cut to what a line takes.
+/// The device that an unproven peer claims to be, truncated for the log.
 fn claimed(attempt: &Attempt) -> Option<&str> {
     let claimed = attempt.claimed.as_deref().filter(|_| attempt.device.is_none())?;
     let end = (0..=claimed.len().min(CLAIMED_BYTES_MAX)).rev().find(|&end| claimed.is_char_boundary(end))?;
     claimed.get(..end)
 }
 
-/// Who failed: the device; else the one that it claims to be; else its address. The port changes with each try, and so can all of an IPv6 address that its
+/// Identifies what failed: the device, else the device that it claims to be, else its address. The port changes with each try, and so can all of an IPv6 address that its
 /// owner chooses: what a site is given counts as one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Who {
@@ -256,7 +256,7 @@ impl Book {
             return Noted::Again;
         }
         let rate = self.rates.entry(reason).or_insert(Rate { second: now, lines: 0, suppressed: 0 });
-        // One that has no line is not remembered: its next try may have one, and names made up fill no pages.
+        // A suppressed one is not remembered: its next try may be logged, and made-up names do not fill the pages.
         let noted = rate.take(now);
         if noted == Noted::First && self.pages.len() < REMEMBERED_MAX {
             self.pages.insert(key, Page { first: now, repeats: 0 });
