@@ -11,12 +11,12 @@ use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 /// Check a configuration and every file it refers to
 #[derive(clap::Args)]
 #[command(after_help = "\
-Every fault is explained, all at once, with its line; an unknown key names the nearest known one. With --print, each effective value with \
-where it comes from, and the size of each handshake message that the server sends: device stacks reassemble into buffers of 768, 900 \
+Reports every fault at once, with its line and what to do; for an unknown key it suggests the nearest known one. --print shows each effective value \
+with its origin, and the size of each handshake message that the server sends: device stacks reassemble into buffers of 768, 900 \
 or 1,024 bytes.
 
-Warnings are about what serves today and will not for long: certificates that expire within 30 days, CAs and manufacturers that have expired. With --strict they \
-fail the check. A server starts all the same: devices of a CA that has expired are told to come back (5.03), the others enrol.
+Warnings are about problems that do not keep the server from starting: certificates that expire within 30 days, CAs and manufacturers that have expired. --strict \
+makes them fail the check. Devices of an expired CA are told to retry later (5.03); the others enrol.
 
 Examples:
   muster check pki/muster.toml

@@ -16,7 +16,7 @@ use crate::pem;
 /// Fetch the CA certificates
 #[derive(clap::Args)]
 #[command(after_help = "\
-Prints the certificates as PEM, or writes them to DIR/anchors.pem. With --json each stands in `pem` of its object, and what cannot be used is named in `passed_over`.
+Prints the certificates as PEM, or writes them to DIR/anchors.pem. With --json, each is in the field `pem` of its object, and unusable certificates are listed in `passed_over`.
 
 Examples:
   muster crts --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem

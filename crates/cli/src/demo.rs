@@ -29,9 +29,9 @@ use judge::{FAULTS_SHOWN, Judge, Verdict};
 /// Run a server and a fleet of devices on this machine, with nothing to set up
 #[derive(clap::Args)]
 #[command(after_help = "\
-Makes a PKI in a new temporary folder, runs a server on loopback, and enrols 2,000 devices over DTLS 1.2 with \
-TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8 and 64-byte blocks; the last 200 over a link that loses one datagram in ten each way and brings every answer twice. Three in ten go away without closing. \
-Then every certificate is checked with webpki and, where it is installed, with OpenSSL. Exit 0 only if every device holds a valid \
+Creates a PKI in a new temporary folder, runs a server on loopback, and enrols 2,000 devices over DTLS 1.2 with \
+TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8 and 64-byte blocks; the last 200 use a link that loses one datagram in ten each way and delivers every answer twice. Three devices in ten leave without closing. \
+Then every certificate is checked with webpki and, if installed, with OpenSSL. Exit 0 only if every device has a valid \
 certificate and none was issued twice.
 
 Examples:

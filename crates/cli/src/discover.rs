@@ -12,8 +12,8 @@ use crate::outcome::{CommandFault, CommandResult, out, print_json};
 /// List a server's EST resources
 #[derive(clap::Args)]
 #[command(after_help = "\
-Prints a line per resource: its path, its resource type and the Content-Formats that it answers with. A server that lists no EST resource \
-is a failure (exit 1): devices cannot enrol there.
+Prints one line per resource: its path, its resource type and its Content-Formats. If the server lists no EST resource, \
+the command fails (exit 1), because devices cannot enrol there.
 
 Examples:
   muster discover --server coaps://127.0.0.1:5684 --identity pki/device --trust pki/ca/root.pem

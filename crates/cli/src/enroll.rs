@@ -6,9 +6,9 @@ use crate::outcome::CommandResult;
 /// Enrol: authenticate with an identity, get a certificate for a new key
 #[derive(clap::Args)]
 #[command(after_help = "\
-Opens DTLS with the device's identity, checks the server, fetches the CA certificates, sends a request for the identity's own subject, \
-or for its alternative names where the subject is empty (--san), and keeps the certificate only if it is for the new key and has a chain to what is trusted. With --csr and without --out it is printed, as PEM or in `pem` of what \
---json prints.
+Connects over DTLS with the device's identity, verifies the server, fetches the CA certificates, and requests a certificate for the identity's subject, \
+or for its alternative names if the subject is empty (--san). The certificate is kept only if it is for the new key and chains to a trusted CA. With --csr and without --out it is printed, as PEM or in the field `pem` of \
+the --json output.
 
 Examples:
   muster enroll --server coaps://127.0.0.1:5684 --identity pki/device \\

@@ -9,8 +9,8 @@ use crate::outcome::{CommandFault, CommandResult, out, print_json};
 /// Explain a reason code, and what to change on the device or the server
 #[derive(clap::Args)]
 #[command(after_help = "\
-Reason codes stand in the server's log, in the label `reason` of its metrics, in the payload of its 4.xx and 5.xx answers, and in what the \
-device verbs print. Without a code, all of them are listed.
+Reason codes appear in the server's log, in the label `reason` of its metrics, in the payload of its 4.xx and 5.xx answers, and in the output of the \
+device commands. Without a code, all of them are listed.
 
 Examples:
   muster explain est.sen.subject_mismatch

@@ -21,10 +21,10 @@ pub(crate) use material::Material;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Writes muster.toml, ca/root.pem, ca/issuing.pem, ca/issuing.key, offline/root.key, server.pem, server.key, manufacturer/ca.pem, \
-manufacturer/ca.key, device/idevid.pem, device/idevid.key. Keys are PKCS#8, readable by you alone. Nothing is overwritten.
+manufacturer/ca.key, device/idevid.pem, device/idevid.key. Keys are PKCS#8 and readable by you only. Nothing is overwritten.
 
-ca/root.pem is all that a device needs to trust. localhost, 127.0.0.1 and ::1 are always among the server's names; with --name the server \
-also listens on every address, without it on loopback alone.
+A device only needs to trust ca/root.pem. localhost, 127.0.0.1 and ::1 are always among the server's names. With --name, the server \
+listens on every address; without it, on loopback only.
 
 Examples:
   muster init pki
@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let (dir, muster) = (&arguments.dir, describe::program());
     let inside = |name: &str| shell::path(dir.join(name));
     say!(
-        "\nThe root key is needed only to make another issuing CA or server certificate. Move {} to a medium that is not\n\
+        "\nThe root key is needed only to create another issuing CA or server certificate. Move {} to a medium that is not\n\
          connected to this machine, and keep a copy elsewhere.\n\n\
          Next:\n  \
          {muster} check {config} --print\n  \

@@ -12,12 +12,12 @@ use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 /// Simulate a bad link: a UDP proxy that drops, duplicates, delays, reorders and corrupts datagrams
 #[derive(clap::Args)]
 #[command(after_help = "\
-Prints `forwarding ADDR:PORT -> ADDR:PORT` once it is ready, with the real port where 0 was asked for, and what passed when it ends: on Ctrl-C, on \
-SIGTERM, or when the time of --for is over, exit 0. The server sees one peer per client. Each share holds for both directions. One seed is one luck: \
-the same datagrams in the same order meet the same fate, and another share of one fault leaves the others as they were.
+Prints `forwarding ADDR:PORT -> ADDR:PORT` once it is ready, with the real port if 0 was requested, and a summary when it ends (exit 0): on Ctrl-C, on \
+SIGTERM, or after the time of --for. The server sees one peer per client. Each percentage applies to both directions. Runs with the same seed treat \
+the same datagrams in the same order alike; changing the percentage of one fault does not change the others.
 
-A path of --mtu 256 is narrower than what either end begins with. A server of Muster finds that out by itself within some seconds of lost flights; \
-a device is told with --mtu 256, and one that cannot cut its flights (libcoap's client) never gets through. \
+A path of --mtu 256 is narrower than what either end starts with. A Muster server adapts within some seconds of lost flights; \
+a Muster device needs --mtu 256, and a client that cannot split its flights (libcoap's) never gets through. \
 An enrolment with --block 64 over the link of the first example takes a minute or two.
 
 Examples:

@@ -20,17 +20,17 @@ use crate::pem;
 /// Generate load: a fleet of devices that enrol, each with its own identity and address
 #[derive(clap::Args)]
 #[command(after_help = "\
-Each device does what a real one does: a full DTLS handshake, GET /crts, POST /sen. Its IDevID is made with the manufacturer key of a folder of \
-`muster init`; one seed is one fleet. --rate is open loop: the devices do not wait for the server, and latency counts from the scheduled \
-start. --concurrency keeps so many at work. --vanish lets a share of the devices go away without close_notify once they have their \
-certificate, as after a power cut. Against a server on 127.0.0.1 each device has an address of 127.0.0.0/8, elsewhere a port.
+Each device acts like a real one: a full DTLS handshake, GET /crts, POST /sen. Its IDevID is created with the manufacturer key of a folder from \
+`muster init`; the same seed gives the same fleet. --rate is open loop: the devices do not wait for the server, and latency counts from the scheduled \
+start. --concurrency keeps this number of devices at work. --vanish makes a share of the devices leave without close_notify once they have their \
+certificate, as after a power cut. With a server on 127.0.0.1, each device has its own address in 127.0.0.0/8; otherwise its own port.
 
 --json writes one object: schema, server, devices, enrolled, failed, vanished, later_answers, repeated_attempts, seconds, enrolled_per_second, \
 arrivals, schedule {asked_per_second, offered_per_second, offered_share, void}, block, suite, seed, stages [{stage, count, p50_us, p90_us, p99_us, max_us}], errors [{stage, reason, count}], traffic, generator, link. With `--json -` it \
-goes to the standard output with outcome, exit, message and remedy beside it, and the table to the standard error.
+goes to standard output with the fields outcome, exit, message and remedy, and the table to standard error.
 
-Exit status: 0 every device holds a certificate, 1 some hold none, 7 the run is void because less than 98 % of --rate was offered, whatever \
-became of the devices: it measured this machine, not the server; 130 interrupted.
+Exit status: 0 every device has a certificate, 1 some have none, 7 the run is void because less than 98 % of --rate was offered, regardless \
+of the devices: it measured this machine, not the server; 130 interrupted.
 
 Examples:
   muster load --server coaps://127.0.0.1:5684 --pki pki --devices 10000 --concurrency 100

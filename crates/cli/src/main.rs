@@ -42,8 +42,8 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Begin with:
-  muster demo                                see the whole path work, nothing to set up
-  muster init pki                            make a PKI, a device identity and a configuration
+  muster demo                                run a server and a fleet, with nothing to set up
+  muster init pki                            create a PKI, a device identity and a configuration
   muster serve --config pki/muster.toml      run the server
   muster enroll --server coaps://127.0.0.1:5684 --identity pki/device \\
       --trust pki/ca/root.pem --out device
@@ -67,7 +67,7 @@ enum Verb {
 }
 
 impl Verb {
-    /// Whether the standard output carries one JSON object, however the verb ends.
+    /// Whether standard output carries one JSON object, however the verb ends.
     fn prints_json(&self) -> bool {
         match self {
             Verb::Init(arguments) => arguments.json,

@@ -6,8 +6,8 @@ use crate::outcome::CommandResult;
 /// Renew: authenticate with the certificate of an earlier enrolment, get another for a new key
 #[derive(clap::Args)]
 #[command(after_help = "\
-The identity is the folder that `enroll --out` wrote; its anchors.pem is what is trusted unless --trust says otherwise. The result goes to a new \
-folder: the old certificate stays valid until it expires.
+The identity is the folder that `enroll --out` wrote; its anchors.pem is trusted unless --trust is given. The result goes to a new \
+folder; the old certificate stays valid until it expires.
 
 Examples:
   muster reenroll --server coaps://127.0.0.1:5684 --identity device --out device.new

@@ -16,13 +16,13 @@ use crate::outcome::{self, CommandFault, CommandResult, say};
 /// Run the server
 #[derive(clap::Args)]
 #[command(after_help = "\
-Prints `listening on coaps://ADDR:PORT` for each address once it is ready and `metrics on http://ADDR:PORT/metrics`, with the real port where 0 was asked \
-for. The log goes to stderr; MUSTER_LOG=debug says more.
+Prints `listening on coaps://ADDR:PORT` for each address once it is ready and `metrics on http://ADDR:PORT/metrics`, with the real port if 0 was \
+requested. The log goes to stderr; MUSTER_LOG=debug gives more detail.
 
-SIGTERM and Ctrl-C drain: no new handshakes, enrolments in flight are finished, the rest is told goodbye, exit 0. A second one stops at once.
+SIGTERM and Ctrl-C drain: new handshakes are refused, enrolments in flight are finished, the other sessions are closed, exit 0. A second signal stops immediately.
 
-SIGHUP reads the configuration and every file it names again: server certificate, CAs, manufacturers, profiles. Sessions and enrolments in flight stay. If anything \
-is faulty, nothing changes and the log lists each fault. Addresses, threads and limits need a restart; the log names each key.
+SIGHUP reloads the configuration and every file it names: server certificate, CAs, manufacturers, profiles. Sessions and enrolments in flight continue. If anything \
+is invalid, nothing changes and the log lists each fault. Addresses, threads and limits need a restart; the log names each such key.
 
 Examples:
   muster serve --config pki/muster.toml
