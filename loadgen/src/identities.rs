@@ -125,11 +125,13 @@ pub fn make_fleet(
 }
 
 /// The serialNumber in the subject of device `index`.
+#[must_use]
 pub fn serial_number(seed: u64, index: usize) -> String {
     format!("{seed:x}-{index:07}")
 }
 
 /// The commonName in the subject of device `index`.
+#[must_use]
 pub fn common_name(seed: u64, index: usize) -> String {
     format!("load-{}", serial_number(seed, index))
 }

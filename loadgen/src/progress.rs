@@ -24,6 +24,7 @@ enum Shown {
 
 impl ProgressDisplay {
     /// Progress on stderr.
+    #[must_use]
     pub fn new(label: &str, total: usize) -> Self {
         let stderr = std::io::stderr();
         let shown = if Terminal::of_stderr().redraws {
@@ -42,6 +43,7 @@ impl ProgressDisplay {
     }
 
     /// No progress is shown.
+    #[must_use]
     pub fn silent() -> Self {
         Self { label: String::new(), total: 0, shown: Shown::Nothing }
     }

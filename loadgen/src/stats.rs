@@ -26,6 +26,7 @@ impl MeasuredStage {
         [MeasuredStage::Handshake, MeasuredStage::CaCertificates, MeasuredStage::Enrol, MeasuredStage::Total];
 
     /// Its name in tables and in JSON.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             MeasuredStage::Handshake => "handshake",
@@ -151,11 +152,13 @@ impl Stats {
     }
 
     /// Percentiles of one stage.
+    #[must_use]
     pub fn stage(&self, stage: MeasuredStage) -> Percentiles {
         percentiles(&self.stages[stage.index()])
     }
 
     /// Percentiles of the generator's delay.
+    #[must_use]
     pub fn send_lag(&self) -> Percentiles {
         percentiles(&self.send_lag)
     }

@@ -45,21 +45,25 @@ impl Ca {
     }
 
     /// Its name in the configuration.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The issuing certificate.
+    #[must_use]
     pub fn certificate(&self) -> &Arc<Certificate> {
         self.issuer.certificate()
     }
 
     /// Issuing certificate first, root last: what `/crts` answers.
+    #[must_use]
     pub fn chain(&self) -> &[Arc<Certificate>] {
         &self.chain
     }
 
     /// Whether the chain ends in a root, so that the whole of it is proved.
+    #[must_use]
     pub fn reaches_root(&self) -> bool {
         self.chain.last().is_some_and(|last| is_self_issued(last))
     }
@@ -75,6 +79,7 @@ impl Ca {
     }
 
     /// When every certificate of the chain is valid. Outside of it nothing is issued: nobody could verify it.
+    #[must_use]
     pub fn validity(&self) -> Validity {
         self.validity
     }
@@ -89,16 +94,19 @@ impl Ca {
     }
 
     /// Whether the nameConstraints of its chain leave room for this alternative name: nobody could verify a certificate that bears another.
+    #[must_use]
     pub fn may_issue(&self, name: &GeneralName<'_>) -> bool {
         self.constraints.iter().all(|constraints| constraints.allow(name))
     }
 
     /// What certificates need of it: name, key identifier, signature algorithm.
+    #[must_use]
     pub fn issuer(&self) -> &Arc<IssuerCertificate> {
         &self.issuer
     }
 
     /// Whose signatures are checked before release.
+    #[must_use]
     pub fn verify_signatures(&self) -> VerifySignatures {
         self.verify_signatures
     }
@@ -219,6 +227,7 @@ pub enum CaFault {
 
 impl CaFault {
     /// The place of the certificate at fault in the chain.
+    #[must_use]
     pub fn index(&self) -> Option<usize> {
         match self {
             CaFault::Empty => None,

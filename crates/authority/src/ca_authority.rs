@@ -54,6 +54,7 @@ impl CaAuthority {
     }
 
     /// Enrolments that have been claimed and have not ended.
+    #[must_use]
     pub fn in_flight(&self) -> usize {
         self.flights.len()
     }

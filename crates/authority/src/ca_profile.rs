@@ -195,16 +195,19 @@ impl CaProfile {
     }
 
     /// What a CA of ours keeps beside this profile; nothing where another authority compiled it.
+    #[must_use]
     pub fn of(profile: &Profile) -> Option<Arc<CaProfile>> {
         profile.own()
     }
 
     /// The CA that issues.
+    #[must_use]
     pub fn ca(&self) -> &Arc<Ca> {
         &self.spec.ca
     }
 
     /// Everything it was made of.
+    #[must_use]
     pub fn spec(&self) -> &CaProfileSpec {
         &self.spec
     }

@@ -25,6 +25,7 @@ impl DeviceId {
     }
 
     /// The identifier as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -95,6 +96,7 @@ impl DeviceIdRule {
     ///
     /// Two names that match as RFC 5280 §7.1 says yield one identity. The attributes that a rule can name compare without case and inner white
     /// space whatever string type they have (X.520, caseIgnoreMatch); the octets of a hardware serial number compare as they are.
+    #[must_use]
     pub fn read(self, subject: &Name, san: &GeneralNames) -> Option<DeviceId> {
         let text = match self {
             DeviceIdRule::Subject => subject.folded(),
@@ -237,6 +239,7 @@ impl SubjectAttribute {
     ];
 
     /// The short name of RFC 4514 §3, or the attribute's own name where it has no short one.
+    #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             SubjectAttribute::CommonName => "CN",

@@ -19,6 +19,7 @@ pub struct Key([u8; 32]);
 
 impl Key {
     /// The key of a request; `csr` is the digest of its whole DER.
+    #[must_use]
     pub fn new(function: Function, profile: &str, device: &Device, csr: &Digest) -> Key {
         let mut context = Context::new(&SHA256);
         context.update(&[match function {
@@ -38,11 +39,13 @@ impl Key {
     }
 
     /// A key that was computed before, as a ledger's row holds it. Every 32 bytes can be one: the length is all that a row can get wrong.
+    #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Key {
         Key(bytes)
     }
 
     /// The key as bytes, for a ledger's index.
+    #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -57,6 +60,7 @@ pub struct RepeatWindow {
 
 impl RepeatWindow {
     /// The window of a certificate issued at `at`: `repeat_window`, or until it is due for renewal if that is sooner.
+    #[must_use]
     pub fn new(at: UnixTime, repeat_window: Duration, validity: &Validity) -> RepeatWindow {
         let by_profile = at.as_secs().saturating_add(repeat_window.as_secs());
         let until = by_profile.min(renew_after(validity).as_secs());
@@ -64,6 +68,7 @@ impl RepeatWindow {
     }
 
     /// Does the certificate `issued` answer a request at `at` by a client that authenticated with `client`?
+    #[must_use]
     pub fn repeats(&self, at: UnixTime, issued: &Digest, client: &Digest) -> bool {
         at < self.until && issued != client
     }

@@ -65,6 +65,7 @@ pub(crate) enum Joined {
 
 impl Flights {
     /// None yet; never more than `in_flight_max` at once.
+    #[must_use]
     pub fn new(in_flight_max: usize) -> Flights {
         Flights { map: DashMap::new(), of_devices: DashMap::new(), count: AtomicUsize::new(0), max: in_flight_max }
     }

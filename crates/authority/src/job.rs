@@ -55,6 +55,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// A certificate for a key that the device has made itself.
+    #[must_use]
     pub fn issued(issued: Arc<Issued>) -> Outcome {
         Outcome::Issued { issued, private_key: None }
     }

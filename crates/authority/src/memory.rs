@@ -31,6 +31,7 @@ pub struct MemoryLedger {
 
 impl MemoryLedger {
     /// An empty ledger with room for `rows_max` certificates.
+    #[must_use]
     pub fn new(rows_max: usize) -> MemoryLedger {
         MemoryLedger { rows_max, rows: Mutex::new(Rows::default()) }
     }

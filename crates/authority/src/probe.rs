@@ -21,7 +21,6 @@ use pki::{
 
 use crate::ca_profile::{BACKDATE, CaProfile};
 use crate::device::SubjectAttribute;
-
 use crate::random::Random;
 use crate::san::SanKind;
 use crate::subject::SubjectRule;

@@ -57,6 +57,7 @@ pub struct ProfileSpec {
 
 impl ProfileSpec {
     /// The defaults of the configuration.
+    #[must_use]
     pub fn new(name: &str, manufacturers: Vec<Arc<Certificate>>) -> ProfileSpec {
         ProfileSpec {
             name: name.to_owned(),
@@ -132,31 +133,37 @@ impl Profile {
     }
 
     /// Its name.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The same, for records that outlive a configuration.
+    #[must_use]
     pub fn shared_name(&self) -> &Arc<str> {
         &self.name
     }
 
     /// What the authority that compiled it keeps beside it; nothing where that is of another type, and so of another authority.
+    #[must_use]
     pub fn own<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         Arc::clone(&self.own).downcast().ok()
     }
 
     /// The labels that choose it.
+    #[must_use]
     pub fn labels(&self) -> &[String] {
         &self.spec.labels
     }
 
     /// The answer to `/crts`, as the authority of the profile gave it.
+    #[must_use]
     pub fn ca_certificates(&self) -> &[Arc<Certificate>] {
         &self.published.ca_certificates
     }
 
     /// The certificates of its authority that issue.
+    #[must_use]
     pub fn issuers(&self) -> &[Arc<Certificate>] {
         &self.published.issuers
     }
@@ -168,6 +175,7 @@ impl Profile {
     }
 
     /// Where a client comes from whose chain ended in this anchor; nothing if this profile does not accept it.
+    #[must_use]
     pub fn origin(&self, anchor: &AnchorId) -> Option<Origin> {
         if self.issuers.contains(anchor) {
             Some(Origin::ThisCa)
@@ -178,6 +186,7 @@ impl Profile {
 
     /// The device of a client, for a log line that cannot ask the ledger: nothing where the certificate is of this CA and its names may not
     /// be those of the factory, or names another issuer. By names alone: a line costs no signature.
+    #[must_use]
     pub fn device_shown(&self, client: &Certificate, anchor: &AnchorId) -> Option<ShownDevice> {
         let manufacturer = match self.origin(anchor)? {
             Origin::Manufacturer => *anchor,
@@ -196,6 +205,7 @@ impl Profile {
     }
 
     /// What a line calls this device.
+    #[must_use]
     pub fn shown(&self, device: &Device) -> ShownDevice {
         if self.spec.shows_manufacturer || self.manufacturers.len() > 1 {
             ShownDevice::long(device.clone())
@@ -224,16 +234,19 @@ impl Profile {
     }
 
     /// The anchors below which a device's certificate may be past its notAfter: the manufacturers, if the profile says so.
+    #[must_use]
     pub fn anchors_of_expired(&self) -> &[AnchorId] {
         if self.spec.allow_expired_identity { &self.manufacturers } else { &[] }
     }
 
     /// What an authenticated client is told.
+    #[must_use]
     pub fn diagnostics(&self) -> Diagnostics {
         self.spec.diagnostics
     }
 
     /// Everything it was made of.
+    #[must_use]
     pub fn spec(&self) -> &ProfileSpec {
         &self.spec
     }

@@ -71,6 +71,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Both of two values that had to be equal, in one line: for the operator, never for the wire.
+    #[must_use]
     pub fn detail(&self) -> Option<String> {
         match self {
             Refusal::SubjectMismatch(mismatch) | Refusal::SanMismatch(mismatch) => Some(mismatch.to_string()),
@@ -205,6 +206,7 @@ pub enum Misissue {
 impl Busy {
     /// When a repeat makes sense, before jitter: soon where something is under way, in minutes where somebody must act
     /// first. A client that repeats too early only gets this answer again.
+    #[must_use]
     pub const fn max_age(self) -> Duration {
         Duration::from_secs(match self {
             Busy::InFlight | Busy::DeviceInFlight => 3,

@@ -31,21 +31,25 @@ impl BlockSize {
     ];
 
     /// From the exponent on the wire; `None` for 7 and above.
+    #[must_use]
     pub const fn from_szx(szx: u8) -> Option<BlockSize> {
         if szx <= 6 { Some(BlockSize(szx)) } else { None }
     }
 
     /// The size of exactly `bytes` bytes, if there is one.
+    #[must_use]
     pub fn from_bytes(bytes: usize) -> Option<BlockSize> {
         BlockSize::ALL.into_iter().find(|size| size.bytes() == bytes)
     }
 
     /// The exponent on the wire, 0 to 6.
+    #[must_use]
     pub const fn szx(self) -> u8 {
         self.0
     }
 
     /// The size in bytes.
+    #[must_use]
     pub const fn bytes(self) -> usize {
         16 << self.0
     }
@@ -67,6 +71,7 @@ impl Block {
     pub const NUM_MAX: u32 = (1 << 20) - 1;
 
     /// The block that covers byte `offset`, which is a multiple of the size; `None` past the last that NUM can name.
+    #[must_use]
     pub fn at(offset: usize, size: BlockSize, more: bool) -> Option<Block> {
         let num = u32::try_from(offset / size.bytes()).ok()?;
         (num <= Block::NUM_MAX).then_some(Block { num, more, size })
@@ -87,11 +92,13 @@ impl Block {
     }
 
     /// The value as an unsigned integer, to be written with [`crate::Encoder::uint`].
+    #[must_use]
     pub const fn value(self) -> u32 {
         self.num << 4 | if self.more { 8 } else { 0 } | self.size.0 as u32
     }
 
     /// Where this block begins in the body: NUM times *this* block's size, whatever size came before (RFC 7959 §2.3).
+    #[must_use]
     pub const fn offset(self) -> usize {
         self.num as usize * self.size.bytes()
     }

@@ -156,6 +156,7 @@ impl Exchange {
     }
 
     /// The next moment at which [`Exchange::handle_timeout`] has something to do.
+    #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Sending(sending) => Some(sending.in_flight.deadline()),
@@ -200,6 +201,7 @@ impl Exchange {
     }
 
     /// Whether it is done or failed. It may be kept a while to acknowledge duplicates of a separate response.
+    #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)
     }

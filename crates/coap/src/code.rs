@@ -59,51 +59,61 @@ impl Code {
     pub const PROXYING_NOT_SUPPORTED: Code = Code::new(5, 5);
 
     /// `class` is 0 to 7, `detail` 0 to 31; what exceeds them is cut off.
+    #[must_use]
     pub const fn new(class: u8, detail: u8) -> Code {
         Code((class & 7) << 5 | detail & 31)
     }
 
     /// From the byte on the wire.
+    #[must_use]
     pub const fn from_byte(byte: u8) -> Code {
         Code(byte)
     }
 
     /// The byte on the wire.
+    #[must_use]
     pub const fn byte(self) -> u8 {
         self.0
     }
 
     /// The class, 0 to 7.
+    #[must_use]
     pub const fn class(self) -> u8 {
         self.0 >> 5
     }
 
     /// The detail, 0 to 31.
+    #[must_use]
     pub const fn detail(self) -> u8 {
         self.0 & 31
     }
 
     /// Class 0 but not 0.00.
+    #[must_use]
     pub const fn is_request(self) -> bool {
         self.class() == 0 && self.0 != 0
     }
 
     /// Classes 2, 4 and 5; the others are reserved (RFC 7252 §12.1).
+    #[must_use]
     pub const fn is_response(self) -> bool {
         matches!(self.class(), 2 | 4 | 5)
     }
 
     /// Class 2.
+    #[must_use]
     pub const fn is_success(self) -> bool {
         self.class() == 2
     }
 
     /// Classes 4 and 5.
+    #[must_use]
     pub const fn is_error(self) -> bool {
         matches!(self.class(), 4 | 5)
     }
 
     /// The registered name, such as `Content`; `None` where we know none.
+    #[must_use]
     pub const fn name(self) -> Option<&'static str> {
         Some(match (self.class(), self.detail()) {
             (0, 0) => "Empty",
@@ -183,6 +193,7 @@ pub enum Method {
 
 impl Method {
     /// The method of a request code, if we know it; an unknown one is answered with 4.05 (RFC 7252 §5.8).
+    #[must_use]
     pub const fn from_code(code: Code) -> Option<Method> {
         Some(match code.byte() {
             1 => Method::Get,
@@ -197,6 +208,7 @@ impl Method {
     }
 
     /// Whether a payload is defined for it. Where none is, "the recipient MUST ignore it" (RFC 7252 §5.5).
+    #[must_use]
     pub const fn has_payload(self) -> bool {
         match self {
             Method::Post | Method::Put | Method::Fetch | Method::Patch | Method::IPatch => true,
@@ -205,11 +217,13 @@ impl Method {
     }
 
     /// The code on the wire.
+    #[must_use]
     pub const fn code(self) -> Code {
         Code(self as u8)
     }
 
     /// As written in traces: `GET`, `POST`, ...
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Method::Get => "GET",

@@ -11,6 +11,7 @@ pub struct Encoder<'b> {
     number: u16,
 }
 
+#[allow(clippy::must_use_candidate, reason = "what is written stays in the datagram that the encoder borrows")]
 impl<'b> Encoder<'b> {
     /// Writes header and token.
     pub fn new(buffer: &'b mut Vec<u8>, kind: Kind, code: Code, message_id: MessageId, token: Token) -> Encoder<'b> {

@@ -281,6 +281,7 @@ pub struct Script<'a>(&'a [u8]);
 
 impl<'a> Script<'a> {
     /// A script that begins with the first byte of `input`.
+    #[must_use]
     pub const fn new(input: &'a [u8]) -> Self {
         Self(input)
     }

@@ -70,31 +70,37 @@ impl<'a> Message<'a> {
     }
 
     /// Confirmable, non-confirmable, acknowledgement or reset.
+    #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
     /// The request or response code.
+    #[must_use]
     pub const fn code(&self) -> Code {
         self.code
     }
 
     /// The message id.
+    #[must_use]
     pub const fn message_id(&self) -> MessageId {
         self.message_id
     }
 
     /// The token, 0 to 8 bytes.
+    #[must_use]
     pub const fn token(&self) -> Token {
         self.token
     }
 
     /// All options in the order of the wire, which is that of their numbers.
+    #[must_use]
     pub const fn options(&self) -> Options<'a> {
         Options { rest: self.options, number: 0 }
     }
 
     /// The value of the first option of this number.
+    #[must_use]
     pub fn option(&self, number: Number) -> Option<&'a [u8]> {
         self.options().take_while(|option| option.number <= number).find(|o| o.number == number).map(|o| o.value)
     }
@@ -118,11 +124,13 @@ impl<'a> Message<'a> {
     }
 
     /// The payload, empty where there is none.
+    #[must_use]
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
     /// The whole datagram.
+    #[must_use]
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
@@ -241,6 +249,7 @@ impl Kind {
     }
 
     /// As written in traces: `CON`, `NON`, `ACK`, `RST`.
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Confirmable => "CON",
@@ -267,6 +276,7 @@ pub struct MessageIds(u16);
 
 impl MessageIds {
     /// `start` is random: "It is strongly recommended that the initial value of the variable [...] be randomized".
+    #[must_use]
     pub const fn new(start: u16) -> MessageIds {
         MessageIds(start)
     }
@@ -291,6 +301,7 @@ impl Token {
     pub const EMPTY: Token = Token { length: 0, bytes: [0; TOKEN_BYTES_MAX] };
 
     /// `None` above 8 bytes.
+    #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Token> {
         let mut token = Token { length: u8::try_from(bytes.len()).ok()?, bytes: [0; TOKEN_BYTES_MAX] };
         token.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
@@ -298,6 +309,7 @@ impl Token {
     }
 
     /// Its bytes.
+    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }

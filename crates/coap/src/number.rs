@@ -61,11 +61,13 @@ impl Number {
     pub const REQUEST_TAG: Number = Number(292);
 
     /// An endpoint that does not know a critical option must not process the message (RFC 7252 §5.4.1).
+    #[must_use]
     pub const fn is_critical(self) -> bool {
         self.0 & 1 == 1
     }
 
     /// The registered name; `None` where we know none.
+    #[must_use]
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
             Number::IF_MATCH => "If-Match",

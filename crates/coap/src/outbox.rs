@@ -14,6 +14,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// An empty one, without a buffer yet.
+    #[must_use]
     pub fn new() -> Outbox {
         Outbox::default()
     }
@@ -30,16 +31,19 @@ impl Outbox {
     }
 
     /// How many messages there are.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.messages.len()
     }
 
     /// Whether there is none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
     /// The message at `index`.
+    #[must_use]
     pub fn message(&self, index: usize) -> Option<&[u8]> {
         self.messages.get(index).map(|range| &self.bytes[range.clone()])
     }

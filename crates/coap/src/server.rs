@@ -81,6 +81,7 @@ struct Turn<'t> {
 
 impl Peer {
     /// Remembers nothing yet.
+    #[must_use]
     pub fn new() -> Peer {
         Peer::default()
     }
@@ -91,6 +92,7 @@ impl Peer {
     }
 
     /// Whose they are.
+    #[must_use]
     pub fn owner(&self) -> Owner {
         self.owner
     }
@@ -230,6 +232,7 @@ impl Peer {
     }
 
     /// Whether nothing is remembered: the peer can be dropped and made anew without the client noticing.
+    #[must_use]
     pub fn is_idle(&self) -> bool {
         self.exchanges.is_empty() && self.uploads.is_empty() && self.recent.is_empty()
     }
@@ -240,11 +243,13 @@ impl Peer {
     }
 
     /// Whether the client is on its way through the blocks of a kept answer: it has not asked for the last one.
+    #[must_use]
     pub fn has_rest(&self) -> bool {
         self.exchanges.iter().any(|exchange| exchange.has_rest)
     }
 
     /// Whether an upload is under way.
+    #[must_use]
     pub fn has_upload(&self) -> bool {
         !self.uploads.is_empty()
     }

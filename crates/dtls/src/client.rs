@@ -114,6 +114,7 @@ impl<V: VerifyPeer> Client<V> {
     }
 
     /// When `handle_timeout` is due; never once the handshake is over.
+    #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             ClientState::Handshaking(handshake) => Some(handshake.poll_timeout()),
@@ -144,6 +145,7 @@ impl<V: VerifyPeer> Client<V> {
     }
 
     /// Bytes of plaintext that one datagram carries; 0 without a session.
+    #[must_use]
     pub fn plaintext_max(&self) -> usize {
         self.session().map_or(0, |session| session.plaintext_max())
     }
@@ -179,6 +181,7 @@ impl<V: VerifyPeer> Client<V> {
     }
 
     /// What was dropped, by reason.
+    #[must_use]
     pub fn drops(&self) -> &DropCounters {
         &self.outside.drops
     }

@@ -47,6 +47,7 @@ pub struct CookieKeys {
 
 impl CookieKeys {
     /// Keys from a secret that several nodes share. `period` is at least a second.
+    #[must_use]
     pub fn shared(secret: [u8; 32], period: Duration) -> Self {
         Self { secret: Zeroizing::new(secret), period: period.max(Duration::from_secs(1)) }
     }

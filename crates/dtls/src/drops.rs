@@ -110,6 +110,7 @@ impl DropCounters {
     }
 
     /// How often `reason` happened.
+    #[must_use]
     pub fn count(&self, reason: DropReason) -> u64 {
         self.0[reason as usize]
     }

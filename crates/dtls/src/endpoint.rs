@@ -252,6 +252,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     /// When `handle_timeout` is due. Costs O(1); keeping it costs O(log n) of the handshakes in progress.
+    #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let idle_timeout = self.config.limits.idle_timeout;
         let idle = |occupation| {
@@ -294,6 +295,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     /// Bytes of plaintext that one datagram of the session carries; 0 when there is no such session.
+    #[must_use]
     pub fn plaintext_max(&self, session: SessionId) -> usize {
         self.table.member(session).map_or(0, |member| member.session.plaintext_max())
     }
@@ -307,16 +309,19 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     /// What the verifier knows of the peer.
+    #[must_use]
     pub fn peer(&self, session: SessionId) -> Option<&V::Peer> {
         self.table.member(session).map(|member| member.session.peer())
     }
 
     /// Suite and bindings of a session.
+    #[must_use]
     pub fn facts(&self, session: SessionId) -> Option<SessionFacts> {
         self.table.member(session).map(|member| member.session.facts())
     }
 
     /// Where the datagrams of a session go.
+    #[must_use]
     pub fn path(&self, session: SessionId) -> Option<Path> {
         self.table.member(session).map(|member| member.path)
     }
@@ -332,6 +337,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     /// Slots that were ever taken, by sessions or handshakes. Whoever has to visit all sessions does so range by range.
+    #[must_use]
     pub fn slot_count(&self) -> u32 {
         self.table.slot_count()
     }
@@ -342,11 +348,13 @@ impl<V: VerifyPeer> Endpoint<V> {
     }
 
     /// How many associations there are.
+    #[must_use]
     pub fn counts(&self) -> SessionCounts {
         self.table.counts()
     }
 
     /// What was dropped, by reason.
+    #[must_use]
     pub fn drops(&self) -> &DropCounters {
         &self.outside.drops
     }

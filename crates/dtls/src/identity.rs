@@ -12,6 +12,7 @@ pub struct Identity {
 
 impl Identity {
     /// `chain` is DER, leaf first. That the key belongs to the leaf is for the caller to check (`pki` does).
+    #[must_use]
     pub fn new(chain: Vec<Vec<u8>>, key: EcdsaSigningKey) -> Self {
         debug_assert!(chain.len() <= CERTIFICATES_MAX);
         debug_assert!(chain.iter().map(|der| der.len() + 3).sum::<usize>() + 3 <= HANDSHAKE_MESSAGE_BYTES_MAX);
@@ -19,11 +20,13 @@ impl Identity {
     }
 
     /// The certificates, leaf first.
+    #[must_use]
     pub fn chain(&self) -> &[Vec<u8>] {
         &self.chain
     }
 
     /// The key of the leaf.
+    #[must_use]
     pub fn key(&self) -> &EcdsaSigningKey {
         &self.key
     }

@@ -115,6 +115,7 @@ pub enum Side {
 
 impl HandshakeRefusal {
     /// The alert that tells the peer; `None` where there is nobody to be told.
+    #[must_use]
     pub const fn alert(&self) -> Option<AlertDescription> {
         use AlertDescription as Alert;
         Some(match self {
@@ -158,6 +159,7 @@ impl HandshakeRefusal {
     }
 
     /// Whose doing it is.
+    #[must_use]
     pub const fn side(&self) -> Side {
         match self {
             Self::SessionsFull | Self::Displaced | Self::Internal | Self::Cancelled => Side::Ours,
@@ -168,6 +170,7 @@ impl HandshakeRefusal {
 
 impl CertificateFault {
     /// The alert that tells the peer (RFC 5246 §7.2.2).
+    #[must_use]
     pub const fn alert(self) -> AlertDescription {
         use AlertDescription as Alert;
         match self {

@@ -63,11 +63,13 @@ impl RequestSpec {
     }
 
     /// A confirmable GET of `path`.
+    #[must_use]
     pub fn get(path: &str) -> RequestSpec {
         RequestSpec::new(Method::Get, path)
     }
 
     /// A confirmable POST of `body` to `path`.
+    #[must_use]
     pub fn post(path: &str, content_format: ContentFormat, body: Vec<u8>) -> RequestSpec {
         RequestSpec { content_format: Some(content_format), body, ..RequestSpec::new(Method::Post, path) }
     }

@@ -76,6 +76,7 @@ pub enum Limit {
 
 impl RequestRefusal {
     /// The code of the response.
+    #[must_use]
     pub const fn code(self) -> Code {
         match self {
             // "Unrecognized options of class "critical" that occur in a Confirmable request MUST cause the return of a

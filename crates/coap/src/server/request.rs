@@ -42,11 +42,13 @@ impl<'d> Request<'d> {
     }
 
     /// Method, path and options; of an upload those of its last block.
+    #[must_use]
     pub fn head(&self) -> &Head<'d> {
         &self.head
     }
 
     /// The whole body.
+    #[must_use]
     pub fn body(&self) -> &[u8] {
         match &self.body {
             Body::Borrowed(bytes) => bytes,
@@ -55,6 +57,7 @@ impl<'d> Request<'d> {
     }
 
     /// The whole body, without a copy where it was gathered.
+    #[must_use]
     pub fn into_body(self) -> Vec<u8> {
         match self.body {
             Body::Borrowed(bytes) => bytes.to_vec(),
@@ -63,6 +66,7 @@ impl<'d> Request<'d> {
     }
 
     /// See [`Head::method`].
+    #[must_use]
     pub fn method(&self) -> Method {
         self.head.method
     }
@@ -73,6 +77,7 @@ impl<'d> Request<'d> {
     }
 
     /// See [`Head::path_is`].
+    #[must_use]
     pub fn path_is(&self, path: &str) -> bool {
         self.head.path_is(path)
     }
@@ -83,11 +88,13 @@ impl<'d> Request<'d> {
     }
 
     /// See [`Head::content_format`].
+    #[must_use]
     pub fn content_format(&self) -> Option<ContentFormat> {
         self.head.content_format()
     }
 
     /// See [`Head::accept`].
+    #[must_use]
     pub fn accept(&self) -> Option<ContentFormat> {
         self.head.accept()
     }
@@ -160,6 +167,7 @@ impl<'d> Head<'d> {
     }
 
     /// The method.
+    #[must_use]
     pub fn method(&self) -> Method {
         self.method
     }
@@ -176,6 +184,7 @@ impl<'d> Head<'d> {
 
     /// Whether the path is exactly `path`, segments joined by `/`, without one in front: `"est/sen"`. A segment that
     /// itself contains a `/` matches nothing.
+    #[must_use]
     pub fn path_is(&self, path: &str) -> bool {
         if path.is_empty() {
             return self.path().next().is_none();
@@ -189,16 +198,19 @@ impl<'d> Head<'d> {
     }
 
     /// Uri-Host, accepted and not needed.
+    #[must_use]
     pub fn host(&self) -> Option<&'d str> {
         texts(&self.message, Number::URI_HOST).next()
     }
 
     /// Content-Format.
+    #[must_use]
     pub fn content_format(&self) -> Option<ContentFormat> {
         self.format(Number::CONTENT_FORMAT)
     }
 
     /// Accept.
+    #[must_use]
     pub fn accept(&self) -> Option<ContentFormat> {
         self.format(Number::ACCEPT)
     }
@@ -214,6 +226,7 @@ impl<'d> Head<'d> {
     }
 
     /// The value of the first option of this number.
+    #[must_use]
     pub fn option(&self, number: Number) -> Option<&'d [u8]> {
         match place(number) {
             Some(place) => self.values[place],
@@ -230,6 +243,7 @@ impl<'d> Head<'d> {
     }
 
     /// The message itself, of an upload its last block.
+    #[must_use]
     pub fn message(&self) -> &Message<'d> {
         &self.message
     }

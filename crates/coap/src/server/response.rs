@@ -24,21 +24,25 @@ impl<'r> Response<'r> {
     pub const DIAGNOSTIC_BYTES_MAX: usize = 128;
 
     /// A code and nothing else.
+    #[must_use]
     pub const fn empty(code: Code) -> Response<'static> {
         Response { code, content_format: None, max_age: None, body: &[] }
     }
 
     /// A success with a representation.
+    #[must_use]
     pub const fn content(code: Code, content_format: ContentFormat, body: &'r [u8]) -> Response<'r> {
         Response { code, content_format: Some(content_format), max_age: None, body }
     }
 
     /// An error with a diagnostic payload.
+    #[must_use]
     pub const fn error(code: Code, diagnostic: &'r str) -> Response<'r> {
         Response { code, content_format: None, max_age: None, body: diagnostic.as_bytes() }
     }
 
     /// 5.03 with Max-Age: come again then (RFC 7252 §5.9.3.4).
+    #[must_use]
     pub const fn unavailable(max_age: u32, diagnostic: &'r str) -> Response<'r> {
         Response {
             code: Code::SERVICE_UNAVAILABLE,

@@ -25,6 +25,7 @@ pub struct Shared {
 
 impl Shared {
     /// `seed` is a random number: message ids of our own and jitters of retransmissions come from it.
+    #[must_use]
     pub fn new(config: Config, seed: u64) -> Shared {
         Shared {
             config,
@@ -43,21 +44,25 @@ impl Shared {
     }
 
     /// What happened so far.
+    #[must_use]
     pub fn counters(&self) -> MessageCounters {
         MessageCounters { answers_evicted: self.answers.evicted(), ..self.counters }
     }
 
     /// Bytes that uploads hold now.
+    #[must_use]
     pub fn upload_bytes(&self) -> usize {
         self.uploads.lock().total()
     }
 
     /// Bytes that kept responses hold now, with what pending requests reserve.
+    #[must_use]
     pub fn response_bytes(&self) -> usize {
         self.answers.bytes()
     }
 
     /// Bytes held now beside bodies: exchanges, open uploads, known messages.
+    #[must_use]
     pub fn exchange_bytes(&self) -> usize {
         self.held.lock().total()
     }

@@ -22,6 +22,7 @@ pub enum Suite {
 
 impl Suite {
     /// Code point of the registry "TLS Cipher Suites".
+    #[must_use]
     pub const fn code(self) -> u16 {
         match self {
             Self::EcdheEcdsaAes128Ccm8 => 0xC0AE,
@@ -31,6 +32,7 @@ impl Suite {
     }
 
     /// The suite of a code point.
+    #[must_use]
     pub const fn from_code(code: u16) -> Option<Self> {
         match code {
             0xC0AE => Some(Self::EcdheEcdsaAes128Ccm8),
@@ -41,6 +43,7 @@ impl Suite {
     }
 
     /// Name of the registry.
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::EcdheEcdsaAes128Ccm8 => "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",

@@ -20,6 +20,7 @@ pub enum Group {
 
 impl Group {
     /// Code point of the registry "TLS Supported Groups".
+    #[must_use]
     pub const fn code(self) -> u16 {
         match self {
             Self::Secp256r1 => 23,
@@ -29,6 +30,7 @@ impl Group {
     }
 
     /// The group of a code point.
+    #[must_use]
     pub const fn from_code(code: u16) -> Option<Self> {
         match code {
             23 => Some(Self::Secp256r1),

@@ -18,6 +18,7 @@ pub enum NamedCurve {
 
 impl NamedCurve {
     /// Code point of the registry "TLS Supported Groups".
+    #[must_use]
     pub const fn code(self) -> u16 {
         match self {
             Self::P256 => 23,
@@ -26,6 +27,7 @@ impl NamedCurve {
     }
 
     /// The curve of a code point.
+    #[must_use]
     pub const fn from_code(code: u16) -> Option<Self> {
         match code {
             23 => Some(Self::P256),
@@ -58,6 +60,7 @@ impl SignatureScheme {
     pub(crate) const OFFERED: [Self; 2] = [Self::EcdsaSecp256r1Sha256, Self::EcdsaSecp384r1Sha384];
 
     /// Code point of the registry "TLS SignatureScheme".
+    #[must_use]
     pub const fn code(self) -> u16 {
         match self {
             Self::EcdsaSecp256r1Sha256 => 0x0403,
@@ -66,6 +69,7 @@ impl SignatureScheme {
     }
 
     /// The scheme of a code point.
+    #[must_use]
     pub const fn from_code(code: u16) -> Option<Self> {
         match code {
             0x0403 => Some(Self::EcdsaSecp256r1Sha256),
@@ -120,11 +124,13 @@ impl EcdsaPublicKey {
     }
 
     /// Its curve.
+    #[must_use]
     pub fn curve(&self) -> NamedCurve {
         self.curve
     }
 
     /// The uncompressed point.
+    #[must_use]
     pub fn point(&self) -> &[u8] {
         &self.point[..self.curve.point_bytes()]
     }
@@ -173,6 +179,7 @@ pub struct Verdicts<'a>(&'a [bool]);
 
 impl<'a> Verdicts<'a> {
     /// Whether each signature is good.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = bool> + 'a {
         self.0.iter().copied()
     }
@@ -250,11 +257,13 @@ impl EcdsaSigningKey {
     }
 
     /// The public half.
+    #[must_use]
     pub fn public_key(&self) -> &EcdsaPublicKey {
         &self.public
     }
 
     /// The one algorithm this key signs with: the hash that fits its curve.
+    #[must_use]
     pub fn scheme(&self) -> SignatureScheme {
         match self.public.curve {
             NamedCurve::P256 => SignatureScheme::EcdsaSecp256r1Sha256,

@@ -41,11 +41,13 @@ impl<V: VerifyPeer> PublicKeyJob<V> {
     }
 
     /// The handshake it is for.
+    #[must_use]
     pub fn session(&self) -> SessionId {
         self.session
     }
 
     /// Does the arithmetic: tens to hundreds of microseconds.
+    #[must_use]
     pub fn run(self) -> PublicKeyDone<V> {
         PublicKeyDone { session: self.session, outcome: self.work.run(self.random.as_ref()) }
     }

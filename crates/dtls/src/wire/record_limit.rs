@@ -15,6 +15,7 @@ pub enum FragmentLength {
 
 impl FragmentLength {
     /// Its code in the extension.
+    #[must_use]
     pub const fn code(self) -> u8 {
         match self {
             Self::Bytes512 => 1,
@@ -25,6 +26,7 @@ impl FragmentLength {
     }
 
     /// The length of a code.
+    #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         match code {
             1 => Some(Self::Bytes512),
@@ -36,6 +38,7 @@ impl FragmentLength {
     }
 
     /// Bytes of plaintext in one record.
+    #[must_use]
     pub const fn bytes(self) -> usize {
         256 << self.code()
     }

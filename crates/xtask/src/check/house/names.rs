@@ -7,7 +7,8 @@ const SHARED: &[(&str, &str)] = &[
     ("Client", "each protocol layer's client: users write `dtls::Client`, `est::Client`"),
     ("ClientConfig", "what each layer's `Client` is made with"),
     ("ClientEvent", "what each layer's `Client` reports"),
-    ("Counters", "what each layer's server counts"),
+    ("PublicKeyDone", "`est`'s is an alias: the one of `dtls` with the verifier of devices"),
+    ("PublicKeyJob", "`est`'s is an alias: the one of `dtls` with the verifier of devices"),
     ("Random", "one shape on purpose: `authority` and `dtls` do not know each other"),
     ("ServerConfig", "what each layer's server is made with"),
 ];
