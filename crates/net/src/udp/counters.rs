@@ -15,7 +15,7 @@ pub struct SocketCounters {
     pub send_calls: u64,
     /// Datagrams that had to wait in the backlog.
     pub delayed: u64,
-    /// Datagrams dropped because the backlog was full, or given up in it: see [`Socket::abandon`].
+    /// Datagrams dropped because the backlog was full, or given up in it: see [`super::Socket::abandon`].
     pub dropped_backlog_full: u64,
     /// Datagrams that the kernel refused (no route, too big, ...); the protocol's retransmission stands in.
     pub dropped_refused: u64,
