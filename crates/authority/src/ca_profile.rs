@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::issue::{IssueError, Template};
-use pki::{Certificate, Curve};
+use pki::{AnchorId, Certificate, Curve};
 
 use crate::ca::Ca;
 use crate::device::{Device, DeviceId, DeviceIdRule};
@@ -162,6 +162,8 @@ impl<C> CaProfileSpec<C> {
 #[derive(Debug)]
 pub struct CaProfile {
     spec: CaProfileSpec,
+    /// The CA that issues, by name and key.
+    issuing: AnchorId,
     template: Template,
 }
 
@@ -190,8 +192,9 @@ impl CaProfile {
         }
         let template = Template::new(Arc::clone(spec.ca.issuer()), &spec.ca.urls().template())
             .map_err(CaProfileFault::Template)?;
-        let profile = spec.profile.clone();
-        Profile::new(profile, published, Arc::new(CaProfile { spec, template })).map_err(CaProfileFault::Profile)
+        let (profile, issuing) = (spec.profile.clone(), spec.ca.certificate().anchor_id());
+        Profile::new(profile, published, Arc::new(CaProfile { spec, issuing, template }))
+            .map_err(CaProfileFault::Profile)
     }
 
     /// What a CA of ours keeps beside this profile; nothing where another authority compiled it.
@@ -204,6 +207,11 @@ impl CaProfile {
     #[must_use]
     pub fn ca(&self) -> &Arc<Ca> {
         &self.spec.ca
+    }
+
+    /// The CA that issues, by name and key.
+    pub(crate) fn issuing(&self) -> AnchorId {
+        self.issuing
     }
 
     /// Everything it was made of.

@@ -5,7 +5,9 @@
 //! certificate that a CA has signed; of the CSR itself only its public key goes on, and alternative names that are those
 //! of the client's certificate.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -13,16 +15,17 @@ use pki::issue::{IssueError, NodePrefix, Serial, ToBeSigned};
 use pki::{AnchorId, Certificate, Csr, Digest, Encoding, GeneralNames, Name, PublicKeyInfo, Validity, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
+use crate::batch::Way;
 use crate::ca_profile::CaProfile;
 use crate::device::Device;
 use crate::function::Function;
 use crate::idempotency::Key;
 use crate::job::{Job, Outcome, TlsUnique};
-use crate::ledger::{Standing, State};
 use crate::origin::Origin;
 use crate::profile::{Mode, Profile};
 use crate::refusal::{Asked, Busy, Mismatch, Refusal};
 use crate::san::SanKind;
+use crate::standing::{Finding, Inquiry, Registration, Standing, State};
 use crate::subject::SubjectRule;
 
 /// A job whose client may speak to the profile and whose CSR proves possession of its key.
@@ -33,7 +36,10 @@ pub(crate) struct Verified {
     client: Arc<Certificate>,
     anchor: AnchorId,
     origin: Origin,
+    /// Where it is known without the ledger: see [`Inquiry::device`].
+    device: Option<Device>,
     tls_unique: Option<TlsUnique>,
+    peer: SocketAddr,
     csr: VerifiedCsr,
 }
 
@@ -42,8 +48,13 @@ impl Verified {
         self.origin
     }
 
-    pub(crate) fn client(&self) -> Digest {
-        self.client.digest()
+    /// What the ledger has to say before this is decided.
+    pub(crate) fn inquiry(&self) -> Inquiry {
+        Inquiry {
+            client: self.client.digest(),
+            device: self.device.clone(),
+            profile: Arc::clone(self.profile.shared_name()),
+        }
     }
 }
 
@@ -61,6 +72,11 @@ pub(crate) fn verify(job: Job) -> Result<Verified, Outcome> {
         return Err(Refusal::ClientEncoding(job.deviations).into());
     }
     let csr = Csr::parse_as(job.csr, encoding).and_then(Csr::verify).map_err(Refusal::Csr)?;
+    let device = match origin {
+        // Where the rule reads none, the job is refused for it in its turn.
+        Origin::Manufacturer => job.profile.device_id(&job.client).ok(),
+        Origin::ThisCa => None,
+    };
     Ok(Verified {
         function: job.function,
         profile: job.profile,
@@ -68,7 +84,9 @@ pub(crate) fn verify(job: Job) -> Result<Verified, Outcome> {
         client: job.client,
         anchor: job.anchor,
         origin,
+        device: device.map(|id| Device { manufacturer: job.anchor, id }),
         tls_unique: job.tls_unique,
+        peer: job.peer,
         csr,
     })
 }
@@ -79,16 +97,19 @@ pub(crate) struct Permit {
     profile: Arc<Profile>,
     rules: Arc<CaProfile>,
     device: Device,
-    /// Of the factory's certificate, where the client authenticated with that.
-    factory_key: Option<Digest>,
+    anchor: AnchorId,
+    origin: Origin,
     client: Arc<Certificate>,
     /// Where it is not the client's own.
     subject: Option<Name>,
     key: Key,
+    /// Digest of the CSR.
+    csr: Digest,
     /// What is certified: the key of the request.
     public_key: PublicKeyInfo,
     /// The alternative names that were asked for.
     san: GeneralNames,
+    peer: SocketAddr,
 }
 
 impl Permit {
@@ -109,8 +130,17 @@ impl Permit {
         &self.device
     }
 
+    pub(crate) fn anchor(&self) -> AnchorId {
+        self.anchor
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Of the factory's certificate, where the client authenticated with that.
     pub(crate) fn factory_key(&self) -> Option<Digest> {
-        self.factory_key
+        (self.origin == Origin::Manufacturer).then(|| Digest::of(self.client.spki()))
     }
 
     pub(crate) fn client(&self) -> Digest {
@@ -119,6 +149,14 @@ impl Permit {
 
     pub(crate) fn key(&self) -> Key {
         self.key
+    }
+
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    pub(crate) fn csr(&self) -> Digest {
+        self.csr
     }
 
     pub(crate) fn subject(&self) -> &Name {
@@ -163,56 +201,119 @@ impl Occasion {
     }
 }
 
-/// Decides by what the ledger knows about the client and what the profile says.
-pub(crate) fn decide(verified: Verified, standing: Option<Standing>, occasion: &Occasion) -> Result<Permit, Refusal> {
-    let device = identify(&verified, standing, occasion)?;
+/// Decides by what the ledger knows about the client and what the profile says. A job whose device shows only now, because the ledger does not
+/// know its certificate, comes back: the ledger is asked again, about that device.
+pub(crate) fn decide(
+    verified: Verified,
+    finding: Finding,
+    occasion: &Occasion,
+) -> Result<Way<Permit, Verified>, Outcome> {
+    let device = match identify(&verified, finding.holder, occasion)? {
+        Identified::Device(device) => device,
+        Identified::Unasked(device) => return Ok(Way::Aside(Verified { device: Some(device), ..verified })),
+    };
+    admits(verified.profile.spec().mode, finding.registration)?;
     check_challenge(&verified)?;
     check_requested(&verified.csr)?;
     check_key(&verified)?;
     check_san(&verified)?;
     let subject = subject_of(&verified, &device)?;
-    let factory_key = (verified.origin == Origin::Manufacturer).then(|| Digest::of(verified.client.spki()));
-    let Verified { function, profile, rules, client, csr, .. } = verified;
-    let key = Key::new(function, profile.name(), &device, &csr.digest());
+    let Verified { function, profile, rules, client, anchor, origin, peer, csr, .. } = verified;
+    let digest = csr.digest();
+    let key = Key::new(function, profile.name(), &device, &digest);
     let (public_key, san) = csr.into_certifiable();
-    let permit = Permit { function, profile, rules, device, factory_key, client, subject, key, public_key, san };
+    let permit = Permit {
+        function,
+        profile,
+        rules,
+        device,
+        anchor,
+        origin,
+        client,
+        subject,
+        key,
+        csr: digest,
+        public_key,
+        san,
+        peer,
+    };
     // RFC 5280 §4.1.2.6: with an empty subject the alternative names are all that says whose the certificate is.
-    if permit.subject().is_empty() && permit.san().is_empty() { Err(Refusal::NoName) } else { Ok(permit) }
+    if permit.subject().is_empty() && permit.san().is_empty() {
+        return Err(Refusal::NoName.into());
+    }
+    // Last: what would be refused in the end is refused now, and nobody waits for it.
+    waits(finding.registration, occasion.utc)?;
+    Ok(Way::On(permit))
+}
+
+/// Whether the device may enrol at all.
+fn admits(mode: Mode, registration: Registration) -> Result<(), Refusal> {
+    match (mode, registration) {
+        (_, Registration::Denied) => Err(Refusal::DeviceDenied),
+        // A mode that admits fewer devices refuses one that is on no list.
+        (Mode::Open, Registration::Unlisted) => Ok(()),
+        (_, Registration::Registered | Registration::Pending | Registration::OverLimit { .. }) => Ok(()),
+    }
+}
+
+/// Whether the device may enrol now.
+fn waits(registration: Registration, utc: UnixTime) -> Result<(), Busy> {
+    match registration {
+        Registration::Unlisted | Registration::Registered | Registration::Denied => Ok(()),
+        Registration::Pending => Err(Busy::DevicePending),
+        Registration::OverLimit { until } => {
+            // Over by our clock, and not by the ledger's, which decides.
+            let seconds = until.as_secs().saturating_sub(utc.as_secs()).max(1);
+            Err(Busy::DeviceOverLimit { wait: Duration::from_secs(seconds) })
+        }
+    }
+}
+
+/// Who the client is.
+enum Identified {
+    /// The device that the ledger was asked about, or the holder that it named.
+    Device(Device),
+    /// A device that the ledger has not been asked about.
+    Unasked(Device),
 }
 
 /// Who the client is. The certificate of a manufacturer is read by the profile's rule. One of this CA is whoever the ledger says that it was
 /// issued to: its own subject was made by us and says nothing about the device. It opens the profile that issued it, for both functions.
-fn identify(verified: &Verified, standing: Option<Standing>, occasion: &Occasion) -> Result<Device, Refusal> {
+fn identify(verified: &Verified, holder: Option<Standing>, occasion: &Occasion) -> Result<Identified, Refusal> {
     let utc = occasion.utc;
     // The session may have begun while the certificate was good, or another profile's switch have let it begin.
     let validity = verified.client.validity();
     let excused = utc > validity.not_after
-        && standing.is_none()
         && verified.origin == Origin::Manufacturer
         && verified.profile.spec().allow_expired_identity;
     if !validity.contains(utc) && !excused {
         return Err(Refusal::ClientExpired);
     }
     let profile = &verified.profile;
-    let device = match (verified.origin, standing) {
-        (Origin::Manufacturer, _) => {
-            // A mode that admits fewer devices refuses here.
-            let Mode::Open = profile.spec().mode;
-            return Ok(Device { manufacturer: verified.anchor, id: profile.device_id(&verified.client)? });
-        }
+    let identified = match (verified.origin, holder) {
+        // That of a manufacturer too, where the manufacturer is another CA of this ledger.
+        (_, Some(Standing { state: State::Revoked(_), .. })) => return Err(Refusal::ClientRevoked),
+        (Origin::Manufacturer, _) => match &verified.device {
+            Some(device) => Identified::Device(device.clone()),
+            None => return Err(Refusal::NoDeviceId(profile.spec().device_id)),
+        },
         (Origin::ThisCa, None) if occasion.was_never_issued(&verified.client) => {
             return Err(Refusal::ClientNotInLedger);
         }
-        (Origin::ThisCa, None) => {
-            verified.rules.device_unrecorded(profile, &verified.client).ok_or(Refusal::ClientNotInLedger)?
-        }
-        (Origin::ThisCa, Some(Standing { state: State::Revoked, .. })) => return Err(Refusal::ClientRevoked),
+        (Origin::ThisCa, None) => match &verified.device {
+            Some(device) => Identified::Device(device.clone()),
+            None => {
+                let device = verified.rules.device_unrecorded(profile, &verified.client);
+                Identified::Unasked(device.ok_or(Refusal::ClientNotInLedger)?)
+            }
+        },
         (Origin::ThisCa, Some(standing)) if *standing.profile != *profile.name() => {
             return Err(Refusal::ClientOfAnotherProfile(standing.profile));
         }
-        (Origin::ThisCa, Some(standing)) => standing.device,
+        (Origin::ThisCa, Some(standing)) => Identified::Device(standing.device),
     };
-    if profile.has_manufacturer(&device.manufacturer) { Ok(device) } else { Err(Refusal::ManufacturerRemoved) }
+    let (Identified::Device(device) | Identified::Unasked(device)) = &identified;
+    if profile.has_manufacturer(&device.manufacturer) { Ok(identified) } else { Err(Refusal::ManufacturerRemoved) }
 }
 
 /// RFC 7030 §3.5: the client places the base64 of tls-unique in challengePassword, the server MUST verify it where it is

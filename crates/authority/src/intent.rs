@@ -1,23 +1,28 @@
 //! The rows that an issuance writes: an intent before the signature, a record after it, and what the ledger answers to each.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pki::Digest;
 use pki::issue::Serial;
+use pki::{AnchorId, Digest, Name, Validity};
 use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
 use crate::function::Function;
 use crate::idempotency::{Key, RepeatWindow};
 use crate::issued::Issued;
+use crate::origin::Origin;
 
-/// A certificate about to be signed.
+/// A certificate about to be signed: the row that is durable before it is.
 #[derive(Clone, Debug)]
 pub struct Intent {
     /// Which request it answers.
     pub key: Key,
     /// The serial to reserve.
     pub serial: Serial,
+    /// The CA that issues, by name and key: what its CRL and its operator's lists select rows by. A certificate of the CA that is made anew for
+    /// the same name and key is the same CA.
+    pub ca: AnchorId,
     /// Digest of the to-be-signed bytes: a serial never stands for two contents.
     pub to_be_signed: Digest,
     /// What was asked for.
@@ -26,16 +31,30 @@ pub struct Intent {
     pub profile: Arc<str>,
     /// Who asked.
     pub device: Device,
+    /// The anchor that the client's chain ended in: says, row by row, on whose word a certificate was issued, so that what hangs under an anchor
+    /// that is distrusted later can be found.
+    pub anchor: AnchorId,
+    /// Whose certificate the client authenticated with: that of a manufacturer, or a predecessor that this CA had issued.
+    pub vouched_by: Origin,
+    /// Digest of that certificate.
+    pub client: Digest,
     /// Digest of the key of the factory's certificate, where the client authenticated with that.
     pub factory_key: Option<Digest>,
     /// Whether keys of the factory may be certified: `allow_identity_key` of the profile.
     pub factory_keys: FactoryKeys,
     /// How many certificates the device may hold that have not expired, this one included.
     pub certificates_max: u32,
-    /// Digest of the certificate that the client authenticated with.
-    pub client: Digest,
+    /// Digest of the CSR, whole: what an audit compares with the request that a device says it made.
+    pub csr: Digest,
     /// Digest of the subject public key info to certify.
     pub spki: Digest,
+    /// The subject of the certificate: what an operator knows the row by.
+    pub subject: Name,
+    /// From when to when it is going to be valid: until then a certificate that was signed for a row which was given up could be shown, so that
+    /// long its revocation matters.
+    pub validity: Validity,
+    /// The network address that asked, for the audit alone: nothing is decided by it.
+    pub peer: SocketAddr,
     /// The time of the request.
     pub at: UnixTime,
 }

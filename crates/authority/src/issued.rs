@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pki::{Digest, Name, Validity};
+use pki::{Digest, Validity};
 use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
@@ -14,8 +14,6 @@ pub struct Issued {
     pub device: Device,
     /// The profile that issued it: what the certificate opens.
     pub profile: Arc<str>,
-    /// Its subject.
-    pub subject: Name,
     /// Its DER.
     pub certificate: Vec<u8>,
     /// SHA-256 of the DER.

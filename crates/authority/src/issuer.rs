@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  submit      verify: CSR read, proof of possession checked            ─► Refused
-//!  standing    ledger: who holds the client's certificate?              ─► Later
-//!  decide      profile: Permit                                          ─► Refused
+//!  standing    ledger: who is the client, may it enrol?  ◄──────────┐   ─► Later
+//!  decide      profile: Permit                                      │   ─► Refused, Later
+//!                      device shows only now ───────────────────────┘    (at most once)
 //!  claim       the key is free: Claimed; else it waits for that flight  ─► Later (too many)
 //!  prepare     serial drawn, to-be-signed bytes: Prepared  ◄──────────┐
 //!  intend      ledger: reserved                                       │ ─► Issued (a repeat), Later
@@ -35,10 +36,11 @@ use crate::in_flight::{Claim, Joined};
 use crate::intent::{FactoryKeys, Intended, Intent, Record, Recorded};
 use crate::issued::Issued;
 use crate::job::{Deliver, Job, Outcome};
-use crate::ledger::{LedgerFault, Standing};
+use crate::ledger::LedgerFault;
 use crate::origin::Origin;
 use crate::refusal::{Busy, Misissue, Refusal};
 use crate::signer::{Custody, SignerFault, ToSign};
+use crate::standing::{Finding, Inquiry};
 
 /// Serials that are drawn for one certificate before we say that something is wrong: with 127 random bits the second draw
 /// is already an event to report.
@@ -110,38 +112,46 @@ impl Submission {
     }
 
     fn ask_standing<J: Send + 'static>(self, batch: Batch<J, Verified>) {
-        let ask: Vec<Digest> =
-            batch.states().filter(|it| it.origin() == Origin::ThisCa).map(Verified::client).collect();
-        if ask.is_empty() {
-            return self.decide(batch, Ok(Vec::new()));
+        if batch.is_empty() {
+            return;
         }
+        let inquiries: Vec<Inquiry> = batch.states().map(Verified::inquiry).collect();
+        let asked = inquiries.len();
         let ledger = Arc::clone(&self.authority.ledger);
-        let asked = ask.len();
-        ledger.standing(ask, Box::new(move |answer| self.resume(move |it| it.decide(batch, one_each(answer, asked)))));
+        ledger.standing(
+            inquiries,
+            Box::new(move |answer| self.resume(move |it| it.decide(batch, one_each(answer, asked)))),
+        );
     }
 
-    /// `standings` holds an answer for each client of this CA, in order: one of a manufacturer is not in the ledger.
-    fn decide<J: Send + 'static>(
-        self,
-        batch: Batch<J, Verified>,
-        standings: Result<Vec<Option<Standing>>, LedgerFault>,
-    ) {
-        let unrecorded = standings.as_ref().is_ok_and(|standings| standings.iter().any(Option::is_none));
+    fn decide<J: Send + 'static>(self, batch: Batch<J, Verified>, findings: Result<Vec<Finding>, LedgerFault>) {
+        let findings = match findings {
+            Ok(findings) => findings,
+            Err(fault) => {
+                batch.advance(|_| Err::<(), _>(Busy::Ledger(fault).into()));
+                return;
+            }
+        };
+        let unrecorded = |(it, found): (&Verified, &Finding)| it.origin() == Origin::ThisCa && found.holder.is_none();
         let occasion = Occasion {
             utc: self.utc,
             node: self.authority.node,
-            ledger_complete_since: unrecorded.then(|| self.authority.ledger.complete_since()).flatten(),
+            ledger_complete_since: (batch.states().zip(&findings).any(unrecorded))
+                .then(|| self.authority.ledger.complete_since())
+                .flatten(),
         };
-        let mut standings = standings.map(Vec::into_iter);
-        let permitted = batch.advance(|verified| {
-            let standing = match (verified.origin(), &mut standings) {
-                (Origin::Manufacturer, _) => None,
-                (Origin::ThisCa, Ok(answers)) => answers.next().flatten(),
-                (Origin::ThisCa, Err(fault)) => return Err(Busy::Ledger(*fault).into()),
-            };
-            decide(verified, standing, &occasion).map_err(Outcome::from)
+        let mut findings = findings.into_iter();
+        let (permitted, others) = batch.divide(|verified| {
+            let finding = findings.next().ok_or(LedgerFault::Answer);
+            match finding.map_err(|fault| Busy::Ledger(fault).into()).and_then(|it| decide(verified, it, &occasion)) {
+                Ok(Way::On(permit)) => Way::On(permit),
+                Ok(Way::Aside(again)) => Way::Aside(Ok(again)),
+                Err(outcome) => Way::Aside(Err(outcome)),
+            }
         });
-        self.claim(permitted);
+        let again = others.advance(|other| other);
+        self.clone().claim(permitted);
+        self.ask_standing(again);
     }
 
     fn claim<J: Send + 'static>(self, batch: Batch<J, Permit>) {
@@ -206,10 +216,14 @@ impl Submission {
         Intent {
             key: prepared.claimed.claim.key(),
             serial: prepared.serial,
+            ca: permit.rules().issuing(),
             to_be_signed: prepared.to_be_signed.digest(),
             function: permit.function(),
             profile: Arc::clone(permit.profile().shared_name()),
             device: permit.device().clone(),
+            anchor: permit.anchor(),
+            vouched_by: permit.origin(),
+            client: permit.client(),
             factory_key: permit.factory_key(),
             factory_keys: if permit.rules().spec().allow_identity_key {
                 FactoryKeys::Allowed
@@ -217,8 +231,11 @@ impl Submission {
                 FactoryKeys::Refused
             },
             certificates_max: permit.rules().spec().certificates_per_device_max,
-            client: permit.client(),
+            csr: permit.csr(),
             spki: Digest::of(permit.spki()),
+            subject: permit.subject().clone(),
+            validity: prepared.validity,
+            peer: permit.peer(),
             at: self.utc,
         }
     }
@@ -309,7 +326,6 @@ impl Submission {
         let issued = Issued {
             device: permit.device().clone(),
             profile: Arc::clone(permit.profile().shared_name()),
-            subject: permit.subject().clone(),
             digest: certificate.digest(),
             certificate: certificate.der().to_vec(),
             validity: prepared.validity,

@@ -1,5 +1,6 @@
 //! What comes in and what goes out: one job, exactly one outcome.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Job {
     pub csr: Vec<u8>,
     /// tls-unique of the session, or nothing where it has no extended master secret.
     pub tls_unique: Option<TlsUnique>,
+    /// The network address of the client, which goes into the ledger's row. Nothing is decided by it.
+    pub peer: SocketAddr,
 }
 
 /// How a job ended.
@@ -85,7 +88,7 @@ pub trait Deliver<J>: Send + Sync {
 
 #[cfg(test)]
 mod tests {
-    use pki::{Digest, NameBuilder, UnixTime, Validity};
+    use pki::{Digest, UnixTime, Validity};
 
     use super::*;
     use crate::device::{Device, DeviceId};
@@ -96,7 +99,6 @@ mod tests {
         let issued = Issued {
             device: Device { manufacturer: AnchorId::from_bytes([1; 32]), id: DeviceId::new("d").unwrap() },
             profile: "p".into(),
-            subject: NameBuilder::new().finish().unwrap(),
             certificate: Vec::new(),
             digest: Digest::of(b""),
             validity: Validity { not_before: at, not_after: at },

@@ -8,20 +8,21 @@
 //!                        Abandoned: a record that comes after all is turned away, its certificate never released
 //! ```
 //!
+//! `revoke` marks a row in any of these states, for good.
+//!
 //! Every method takes a batch, so that the rows of many jobs share one write, and a completion that is called once: at
 //! once or later, on any thread, in any order. One that is dropped counts as a fault.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use pki::Digest;
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
 use crate::completion::Completion;
-use crate::device::Device;
+use crate::entry::{LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter};
 use crate::intent::{Intended, Intent, Record, Recorded};
+use crate::standing::{Finding, Inquiry};
 
 /// An intent that has not become a certificate after this time is taken for abandoned when its key is asked for again:
 /// longer than any signer and ledger we wait for, shorter than MAX_TRANSMIT_WAIT (93 s, RFC 7252 §4.8.2), so that a
@@ -29,9 +30,12 @@ use crate::intent::{Intended, Intent, Record, Recorded};
 pub const INTENT_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The durable record of what was issued.
+///
+/// The first part is what an issuance asks, for each job in turn. The second is what the daemon and its operator ask: bounded answers, and no
+/// call of it holds up an issuance for longer than a batch of rows takes.
 pub trait Ledger: Send + Sync {
-    /// Who holds these certificates, and is each still good? Nothing for one that the ledger does not know.
-    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>);
+    /// Who is each client, and may its device enrol? Asked for every job, before it is decided. One answer an inquiry, in order.
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>);
 
     /// Every certificate of this node whose notBefore is later than this has a row here: one that has none was never issued. Nothing where
     /// the ledger cannot say that. Asked after [`Ledger::standing`] has answered that it does not know a certificate.
@@ -48,26 +52,26 @@ pub trait Ledger: Send + Sync {
     /// Gives up reservations whose certificate will not come; a row that is recorded stays. Nobody waits for it: where it
     /// is lost, [`INTENT_LIFETIME`] does the same later.
     fn abandon(&self, serials: Vec<Serial>);
-}
 
-/// What the ledger knows about the holder of a certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The device that it was issued to, with the manufacturer that vouched for it.
-    pub device: Device,
-    /// The name of the profile that issued it.
-    pub profile: Arc<str>,
-    /// Whether it is still good.
-    pub state: State,
-}
+    /// The row of each locator, or nothing. One answer a locator, in order.
+    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>);
 
-/// The state of an issued certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Nothing speaks against it.
-    Good,
-    /// It is revoked.
-    Revoked,
+    /// One page of the rows that the query means, in the order in which they were reserved. A row that is written meanwhile comes after those
+    /// that were there, and one that is removed moves no other: whoever follows [`Listing::next`] sees no row twice and misses none that stays.
+    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>);
+
+    /// How many rows are meant. Not a snapshot: rows that come or go while it counts may be counted or not.
+    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>);
+
+    /// Revokes, durably: each [`Ledger::standing`] that is asked after the answer sees it, and none of the certificates answers a repeat of its
+    /// request any more. What is revoked stays so; asked again, the first reason and time stand. One answer a request, in order.
+    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>);
+
+    /// Whether it can read and write now: a fault is the one that an issuance would meet.
+    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>);
+
+    /// Completes once everything is durable that was asked of the ledger before: what a daemon waits for before it ends.
+    fn flush(&self, done: Completion<Result<(), LedgerFault>>);
 }
 
 /// Why the ledger could not do what was asked.

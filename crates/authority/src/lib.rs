@@ -29,6 +29,7 @@ mod collected;
 mod completion;
 mod decide;
 mod device;
+mod entry;
 mod executor;
 mod function;
 mod idempotency;
@@ -44,8 +45,10 @@ mod probe;
 mod profile;
 mod random;
 mod refusal;
+mod revocation;
 mod san;
 mod signer;
+mod standing;
 mod subject;
 
 pub use authority::Authority;
@@ -59,6 +62,10 @@ pub use ca_profile::{
 pub use collected::Collected;
 pub use completion::Completion;
 pub use device::{DEVICE_ID_BYTES_MAX, Device, DeviceId, DeviceIdRule, RuleFault, ShownDevice, SubjectAttribute};
+pub use entry::{
+    Cursor, LISTING_ROWS_MAX, LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter,
+    RowStage, RowState,
+};
 pub use executor::{Executor, Inline};
 pub use function::Function;
 pub use idempotency::{Key, RepeatWindow};
@@ -66,13 +73,15 @@ pub use in_flight::Flights;
 pub use intent::{FactoryKeys, Intended, Intent, Record, Recorded};
 pub use issued::Issued;
 pub use job::{Deliver, Job, Outcome, TlsUnique};
-pub use ledger::{INTENT_LIFETIME, Ledger, LedgerFault, Standing, State};
+pub use ledger::{INTENT_LIFETIME, Ledger, LedgerFault};
 pub use memory::MemoryLedger;
 pub use origin::Origin;
 pub use probe::{Probe, ProbeFault, ProbeRule, probe};
 pub use profile::{Diagnostics, IssuedNames, Mode, Profile, ProfileFault, ProfileSpec, Published};
 pub use random::Random;
 pub use refusal::{Asked, Busy, Misissue, Mismatch, Refusal};
+pub use revocation::Revocation;
 pub use san::{SanKind, UnknownSanKind};
 pub use signer::{CaKeyFault, Custody, RingSigner, Signer, SignerFault, ToSign};
+pub use standing::{Finding, Inquiry, Registration, Standing, State};
 pub use subject::{SubjectRule, SubjectTemplate, TemplateFault};

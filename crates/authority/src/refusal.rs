@@ -67,6 +67,8 @@ pub enum Refusal {
     KeyOfAnotherDevice,
     /// The device holds this many certificates that have not expired, which is all that the profile allows.
     DeviceFull(u32),
+    /// The device may not enrol: an operator denies it.
+    DeviceDenied,
 }
 
 impl Refusal {
@@ -155,6 +157,7 @@ impl fmt::Display for Refusal {
             Refusal::DeviceFull(max) => {
                 write!(f, "the device holds {max} certificates that have not expired, and the profile allows no more")
             }
+            Refusal::DeviceDenied => f.write_str("the device is denied by an operator"),
         }
     }
 }
@@ -184,6 +187,13 @@ pub enum Busy {
     DeviceInFlight,
     /// The same request is being worked on, and this one could not wait for it.
     InFlight,
+    /// Somebody has to approve the device first.
+    DevicePending,
+    /// The device has asked too often.
+    DeviceOverLimit {
+        /// How long until it may try again; at least a second.
+        wait: Duration,
+    },
     /// Every serial drawn was taken.
     Serials,
     /// The CA's certificate is outside its validity: nothing can be issued in its name.
@@ -209,11 +219,12 @@ impl Busy {
     #[must_use]
     pub const fn max_age(self) -> Duration {
         Duration::from_secs(match self {
+            Busy::DeviceOverLimit { wait } => return wait,
             Busy::InFlight | Busy::DeviceInFlight => 3,
             Busy::Full | Busy::Dropped | Busy::Ledger(LedgerFault::Abandoned | LedgerFault::Answer) => 5,
             Busy::Ledger(LedgerFault::Unavailable | LedgerFault::Broken) | Busy::Signer(_) => 10,
             Busy::Serials => 60,
-            Busy::Ledger(LedgerFault::Full) | Busy::Withheld(_) => 300,
+            Busy::Ledger(LedgerFault::Full) | Busy::Withheld(_) | Busy::DevicePending => 300,
             Busy::CaOutsideValidity => 3_600,
         })
     }
@@ -227,6 +238,10 @@ impl fmt::Display for Busy {
             Busy::Full => f.write_str("too many enrolments in flight"),
             Busy::DeviceInFlight => f.write_str("too many enrolments of this device in flight"),
             Busy::InFlight => f.write_str("the same request is in flight"),
+            Busy::DevicePending => f.write_str("the device waits for approval"),
+            Busy::DeviceOverLimit { wait } => {
+                write!(f, "the device is over its limit and may try again in {} s", wait.as_secs())
+            }
             Busy::Serials => f.write_str("every serial drawn was taken"),
             Busy::CaOutsideValidity => f.write_str("the CA's certificate is outside its validity"),
             Busy::Withheld(Misissue::Signature) => f.write_str("withheld: the signature does not verify"),

@@ -12,6 +12,7 @@
 
 mod asked;
 mod lint;
+mod revocation;
 mod serial;
 mod template;
 
@@ -30,6 +31,7 @@ use crate::key::Signature;
 use crate::time::Validity;
 
 pub use lint::LintFlaw;
+pub use revocation::RevocationReason;
 pub use serial::{NodePrefix, SERIAL_BYTES, Serial, SerialError};
 pub use template::{Template, TemplateSpec};
 

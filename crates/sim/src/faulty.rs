@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use authority::{
-    Completion, Custody, Intended, Intent, Key, Ledger, LedgerFault, MemoryLedger, Record, Recorded, RingSigner,
-    Signer, SignerFault, Standing, ToSign,
+    Completion, Custody, Finding, Inquiry, Intended, Intent, Key, Ledger, LedgerEntry, LedgerFault, LedgerHealth,
+    ListQuery, Listing, Locator, MemoryLedger, Record, Recorded, Revoke, Revoked, RingSigner, RowFilter, Signer,
+    SignerFault, ToSign,
 };
 use pki::issue::Serial;
-use pki::{Digest, Signature, UnixTime};
+use pki::{Signature, UnixTime};
 
 use crate::agenda::Agenda;
 use crate::chance::Chance;
@@ -75,8 +76,8 @@ impl FaultyLedger {
 
     fn call<T: Send + 'static>(
         &self,
-        effect: impl FnOnce(&MemoryLedger, Completion<Result<Vec<T>, LedgerFault>>) + Send + 'static,
-        done: Completion<Result<Vec<T>, LedgerFault>>,
+        effect: impl FnOnce(&MemoryLedger, Completion<Result<T, LedgerFault>>) + Send + 'static,
+        done: Completion<Result<T, LedgerFault>>,
     ) {
         let inner = Arc::clone(&self.inner);
         self.weather.call(move |fate| match fate {
@@ -89,7 +90,7 @@ impl FaultyLedger {
 }
 
 impl Ledger for FaultyLedger {
-    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
         self.call(move |inner, done| inner.standing(of, done), done);
     }
 
@@ -117,6 +118,30 @@ impl Ledger for FaultyLedger {
                 inner.abandon(serials);
             }
         });
+    }
+
+    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
+        self.call(move |inner, done| inner.find(rows, done), done);
+    }
+
+    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
+        self.call(move |inner, done| inner.list(query, done), done);
+    }
+
+    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
+        self.call(move |inner, done| inner.count(rows, done), done);
+    }
+
+    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
+        self.call(move |inner, done| inner.revoke(rows, done), done);
+    }
+
+    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
+        self.call(move |inner, done| inner.health(done), done);
+    }
+
+    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
+        self.call(move |inner, done| inner.flush(done), done);
     }
 }
 

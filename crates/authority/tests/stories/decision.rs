@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use pki::{Certificate, GeneralNames, Name, NameBuilder, oid};
 use rcgen::{CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose};
 
-use crate::support::{DAY, START, TLS_UNIQUE, World, YEAR, dns, issued, key, refused, run, run_one};
+use crate::support::{DAY, START, TLS_UNIQUE, World, YEAR, dns, issued, key, refused, revoke, run, run_one};
 
 fn name(common_name: &str, serial_number: &str) -> Name {
     let builder = NameBuilder::new().push(oid::ORGANIZATION, "Maker").unwrap();
@@ -93,7 +93,7 @@ fn e09_a_revoked_certificate_opens_nothing() {
     let (issuer, ledger) = world.plain();
     let (profile, device) = (world.profile(), world.device(1));
     let first = issued(run_one(&issuer, START, world.enroll(&profile, &device, device.csr())));
-    assert!(ledger.revoke(&first.digest));
+    revoke(&*ledger, &first);
     for function in [Function::SimpleEnroll, Function::SimpleReenroll] {
         let job = world.with_issued(function, &profile, &first, device.csr());
         assert_eq!(refused(run_one(&issuer, START + 1, job)), Refusal::ClientRevoked);

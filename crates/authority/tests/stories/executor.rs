@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, ThreadId};
 
 use authority::{
-    Authority, Busy, CaAuthority, Completion, Custody, Deliver, Executor, Flights, Function, Intended, Intent, Job,
-    Ledger, LedgerFault, MemoryLedger, Outcome, Random, Record, Recorded, RingSigner, Signer, SignerFault, Standing,
-    ToSign,
+    Authority, Busy, CaAuthority, Completion, Custody, Deliver, Executor, Finding, Flights, Function, Inquiry,
+    Intended, Intent, Job, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator, MemoryLedger,
+    Outcome, Random, Record, Recorded, Revoke, Revoked, RingSigner, RowFilter, Signer, SignerFault, ToSign,
 };
 use pki::issue::{NodePrefix, Serial};
-use pki::{Digest, Signature, UnixTime};
+use pki::{Signature, UnixTime};
 use ring::rand::SecureRandom;
 
 use crate::support::{DAY, Derived, START, World, at, issued, run_one};
@@ -78,7 +78,7 @@ impl Elsewhere {
 }
 
 impl Ledger for Elsewhere {
-    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
         self.on_writer(|inner| inner.standing(of, done));
     }
 
@@ -96,6 +96,30 @@ impl Ledger for Elsewhere {
 
     fn abandon(&self, serials: Vec<Serial>) {
         self.inner.abandon(serials);
+    }
+
+    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
+        self.inner.find(rows, done);
+    }
+
+    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
+        self.inner.list(query, done);
+    }
+
+    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
+        self.inner.count(rows, done);
+    }
+
+    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
+        self.inner.revoke(rows, done);
+    }
+
+    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
+        self.inner.health(done);
+    }
+
+    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
+        self.inner.flush(done);
     }
 }
 

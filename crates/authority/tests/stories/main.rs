@@ -7,6 +7,7 @@ mod executor;
 mod faults;
 mod hardware_module;
 mod idempotency;
+mod lists;
 mod one_device;
 mod profile;
 mod requested_names;

@@ -3,15 +3,17 @@
 
 pub(crate) mod faulty;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use authority::{
     Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Collected, Deliver, Flights, Function, Issued, Job, Ledger,
-    MemoryLedger, Outcome, Profile, Random, Refusal, RingSigner, Signer, TlsUnique, Urls, VerifySignatures,
+    Locator, MemoryLedger, Outcome, Profile, Random, Refusal, Revocation, Revoke, Revoked, RingSigner, Signer,
+    TlsUnique, Urls, VerifySignatures,
 };
-use pki::issue::{self, NodePrefix, Serial, Template, TemplateSpec};
+use pki::issue::{self, NodePrefix, RevocationReason, Serial, Template, TemplateSpec};
 use pki::make::{self, AuthorityCertificateSpec, CsrSpec, DeviceCertificateSpec, Parent};
 use pki::{Certificate, Curve, GeneralName, GeneralNames, Name, PrivateKey, SigningKey, UnixTime, Validity};
 use ring::digest::{SHA256, digest};
@@ -277,6 +279,7 @@ impl World {
             deviations: device.idevid.deviations(),
             csr,
             tls_unique: Some(TLS_UNIQUE),
+            peer: PEER,
         }
     }
 
@@ -302,6 +305,7 @@ impl World {
             deviations: pki::Deviations::default(),
             csr,
             tls_unique: Some(TLS_UNIQUE),
+            peer: PEER,
         }
     }
 }
@@ -319,6 +323,9 @@ impl Default for Hand {
         Hand { template, node: 0, not_before: START - DAY }
     }
 }
+
+/// Where every job comes from.
+pub(crate) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 40_000);
 
 pub(crate) const TLS_UNIQUE: TlsUnique = *b"twelve bytes";
 
@@ -388,6 +395,19 @@ pub(crate) fn run(issuer: &Arc<CaAuthority>, seconds: u64, jobs: Vec<Job>) -> Ve
 
 pub(crate) fn run_one(issuer: &Arc<CaAuthority>, seconds: u64, job: Job) -> Outcome {
     run(issuer, seconds, vec![job]).remove(0)
+}
+
+/// The subject of what was issued.
+pub(crate) fn subject_of(issued: &Issued) -> Name {
+    Certificate::parse(&issued.certificate).unwrap().subject().clone()
+}
+
+/// Revokes what was issued, now that it is good.
+pub(crate) fn revoke(ledger: &dyn Ledger, issued: &Issued) {
+    let revocation = Revocation { reason: RevocationReason::KeyCompromise, at: at(START) };
+    let row = Locator::Certificate(issued.digest);
+    let revoked = |answer: Result<Vec<Revoked>, _>| assert_eq!(answer.unwrap(), [Revoked::Now]);
+    ledger.revoke(vec![Revoke { row, revocation }], Box::new(revoked));
 }
 
 #[track_caller]

@@ -190,6 +190,7 @@ impl Reason {
             Refusal::CaKey => Reason::CaKey,
             Refusal::KeyOfAnotherDevice => Reason::KeyOfAnotherDevice,
             Refusal::DeviceFull(_) => Reason::DeviceCertificatesFull,
+            Refusal::DeviceDenied => Reason::DeviceDenied,
         }
     }
 }
@@ -221,6 +222,8 @@ impl From<&Busy> for Reason {
             Busy::Full => Reason::AuthorityFull,
             Busy::DeviceInFlight => Reason::DeviceInFlight,
             Busy::InFlight => Reason::InFlight,
+            Busy::DevicePending => Reason::DevicePending,
+            Busy::DeviceOverLimit { .. } => Reason::DeviceOverLimit,
             Busy::Serials => Reason::SerialsTaken,
             Busy::CaOutsideValidity => Reason::CaOutsideValidity,
             Busy::Withheld(Misissue::Signature) => Reason::WithheldSignature,

@@ -55,6 +55,7 @@ const BAD_OPTION: Wire = Wire::Response(Code::BAD_OPTION);
 const FORBIDDEN: Wire = Wire::Response(Code::FORBIDDEN);
 const NOT_FOUND: Wire = Wire::Response(Code::NOT_FOUND);
 const NOT_ACCEPTABLE: Wire = Wire::Response(Code::NOT_ACCEPTABLE);
+const TOO_MANY_REQUESTS: Wire = Wire::Response(Code::TOO_MANY_REQUESTS);
 const INCOMPLETE: Wire = Wire::Response(Code::REQUEST_ENTITY_INCOMPLETE);
 const UNAVAILABLE: Wire = Wire::Response(Code::SERVICE_UNAVAILABLE);
 

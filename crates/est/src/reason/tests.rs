@@ -1,6 +1,7 @@
 //! The table is whole: every reason documented, told apart and reached by something below.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use authority::{Asked, Busy, DeviceIdRule, Function, LedgerFault, Misissue, SanKind, SignerFault, SubjectAttribute};
 use coap::Number;
@@ -156,6 +157,7 @@ fn decisions() -> Vec<authority::Refusal> {
         Refusal::CaKey,
         Refusal::KeyOfAnotherDevice,
         Refusal::DeviceFull(100),
+        Refusal::DeviceDenied,
     ]);
     all
 }
@@ -171,6 +173,8 @@ fn busy() -> Vec<Busy> {
         Busy::Full,
         Busy::DeviceInFlight,
         Busy::InFlight,
+        Busy::DevicePending,
+        Busy::DeviceOverLimit { wait: Duration::from_secs(9) },
         Busy::Serials,
         Busy::CaOutsideValidity,
         Busy::Withheld(Misissue::Signature),
@@ -292,8 +296,11 @@ fn the_table_says_what_the_wire_says() {
         assert_eq!(reason.response_code(), Some(code));
     }
     for reason in busy().iter().map(Reason::from) {
-        assert_eq!(reason.response_code(), Some(Code::SERVICE_UNAVAILABLE), "{reason}");
+        // RFC 8516: 4.29 where it is the client that asks too often.
+        let code = if reason == Reason::DeviceOverLimit { Code::TOO_MANY_REQUESTS } else { Code::SERVICE_UNAVAILABLE };
+        assert_eq!(reason.response_code(), Some(code), "{reason}");
     }
+    assert_eq!(Reason::DeviceDenied.response_code(), Some(Code::FORBIDDEN));
 }
 
 #[test]

@@ -125,7 +125,9 @@ impl Server {
             self.refused(now, session, Some(&profile), reason, String::new());
             return;
         }
-        let (Some(client), Some(facts)) = (self.pin(session), self.endpoint.facts(session)) else {
+        let (Some(client), Some(facts), Some(path)) =
+            (self.pin(session), self.endpoint.facts(session), self.endpoint.path(session))
+        else {
             return self.forget_device(now, session);
         };
         let job = Job {
@@ -137,6 +139,7 @@ impl Server {
             csr,
             // Without extended master secret tls-unique binds nothing (RFC 7627 §5.4, RFC 9148 §3).
             tls_unique: facts.extended_master_secret.then_some(facts.tls_unique),
+            peer: path.peer,
         };
         let job_id = JobId { shard: self.shard, session, exchange: id.0 };
         self.sessions
@@ -271,7 +274,13 @@ impl Server {
     }
 
     fn record_refusal(&mut self, now: Now, session: SessionId, attempt: AttemptBuilder) {
-        match attempt.reason().map(|reason| reason.entry().wire) {
+        let reason = attempt.reason();
+        match reason.map(|reason| reason.entry().wire) {
+            // The device waits on its own account: nobody else waits longer for it, and no place is kept for it.
+            Some(Wire::Response(Code::TOO_MANY_REQUESTS)) => self.counters.requests_later += 1,
+            Some(Wire::Response(Code::SERVICE_UNAVAILABLE)) if reason == Some(Reason::DevicePending) => {
+                self.counters.requests_later += 1;
+            }
             Some(Wire::Response(Code::SERVICE_UNAVAILABLE)) => {
                 self.counters.requests_later += 1;
                 if let Some(device) = self.endpoint.peer(session) {

@@ -89,7 +89,7 @@ fn e09_renewal_with_a_revoked_certificate_is_refused() {
     world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
     let der = device.certificate();
     let certificate = Certificate::parse(&der).unwrap();
-    assert!(world.ledger.revoke(&certificate.digest()));
+    world.revoke(&certificate);
     let enrolled = support::Holder { chain: vec![der], certificate: certificate.into(), key };
     let mut device = world.connect(2, &enrolled, ClientConfig::default());
     for operation in [

@@ -9,6 +9,7 @@ mod enrol;
 mod eviction;
 mod expired_identity;
 mod hostile;
+mod lists;
 mod persistence;
 mod pins;
 mod population;

@@ -104,7 +104,6 @@ impl Registrar {
             let issued = Issued {
                 device,
                 profile: job.profile.name().into(),
-                subject: certificate.subject().clone(),
                 digest: certificate.digest(),
                 validity: certificate.validity(),
                 certificate: certificate.der().to_vec(),

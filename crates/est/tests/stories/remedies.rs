@@ -355,6 +355,7 @@ const OF_THE_REQUEST: &[Reason] = &[
     Reason::CaKey,
     Reason::KeyOfAnotherDevice,
     Reason::DeviceCertificatesFull,
+    Reason::DeviceOverLimit,
 ];
 
 const ELSEWHERE: &[Reason] = &[
@@ -373,6 +374,8 @@ const ELSEWHERE: &[Reason] = &[
     Reason::LedgerUnavailable,
     Reason::SignerUnavailable,
     Reason::AuthorityFull,
+    Reason::DeviceDenied,
+    Reason::DevicePending,
     Reason::DeviceInFlight,
     Reason::InFlight,
     Reason::SerialsTaken,

@@ -1,6 +1,7 @@
 //! Both real engines in one process and in virtual time: a small PKI, a server shard with the in-memory authority behind
 //! it, and any number of clients. Datagrams arrive at once, unless a test loses or repeats them.
 
+pub(crate) mod desk;
 pub(crate) mod raw;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -9,16 +10,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use authority::{
-    Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Deliver, Job, MemoryLedger, Outcome, Profile, RingSigner,
-    VerifySignatures,
+    Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Deliver, Job, Ledger, LedgerEntry, Locator, MemoryLedger,
+    Outcome, Profile, Revocation, Revoke, Revoked, RingSigner, VerifySignatures,
 };
 use est::{
     Attempt, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Now, Operation, Output, Path, Server, ServerConfig,
     ServerSpec, ServerVerifier, SocketIndex, UnixTime,
 };
-use pki::issue::{NodePrefix, Serial};
+use pki::issue::{NodePrefix, RevocationReason, Serial};
 use pki::make::{self, Parent};
 use pki::{Certificate, Curve, GeneralNames, Name, PrivateKey, ServerName, SigningKey, Validity};
+
+use self::desk::Desk;
 
 /// 2026-01-01T00:00:00Z: the tests' calendar begins here.
 pub(crate) const EPOCH: u64 = 1_767_225_600;
@@ -256,6 +259,7 @@ pub(crate) struct World {
     pub(crate) now: Now,
     pub(crate) server: Server,
     pub(crate) ledger: Arc<MemoryLedger>,
+    pub(crate) desk: Arc<Desk>,
     authority: Arc<dyn Authority<JobId>>,
     pub(crate) pace: Pace,
     pub(crate) held: Vec<(JobId, Job)>,
@@ -299,16 +303,17 @@ impl World {
         change: impl FnOnce(&Pki, &mut ServerSpec),
     ) -> World {
         let ledger = Arc::new(MemoryLedger::default());
+        let desk = Arc::new(Desk::new(Arc::clone(&ledger)));
         let mut signer = RingSigner::new(Arc::new(TestRandom));
         signer.add(CaProfile::of(&profiles[0]).unwrap().ca(), key).unwrap();
         let authority = CaAuthority::new(
-            Arc::clone(&ledger) as Arc<dyn authority::Ledger>,
+            Arc::clone(&desk) as Arc<dyn Ledger>,
             Arc::new(signer),
             Arc::new(TestRandom),
             NodePrefix::new(7),
             Arc::new(authority::Flights::default()),
         );
-        World { ledger, ..World::before(pki, profiles, Arc::new(authority), change) }
+        World { ledger, desk, ..World::before(pki, profiles, Arc::new(authority), change) }
     }
 
     /// A world in front of this authority, which has no use for the world's ledger.
@@ -322,12 +327,14 @@ impl World {
         let mut spec = ServerSpec::new(pki.server.identity(), cookie, profiles);
         change(&pki, &mut spec);
         let config = Arc::new(ServerConfig::new(spec).unwrap());
+        let ledger = Arc::default();
         World {
             server: Server::new(3, config, Arc::new(TestRandom)),
             now: start(),
             authority,
             pki,
-            ledger: Arc::default(),
+            desk: Arc::new(Desk::new(Arc::clone(&ledger))),
+            ledger,
             pace: Pace::AtOnce,
             held: Vec::new(),
             attempts: Vec::new(),
@@ -336,6 +343,21 @@ impl World {
             mailbox: Arc::default(),
             dialled: BTreeSet::new(),
         }
+    }
+
+    /// Revokes a certificate in the ledger.
+    pub(crate) fn revoke(&self, certificate: &Certificate) {
+        let revocation = Revocation { reason: RevocationReason::KeyCompromise, at: self.now.utc };
+        let row = Locator::Certificate(certificate.digest());
+        let revoked = |answer: Result<Vec<Revoked>, _>| assert_eq!(answer.unwrap(), [Revoked::Now]);
+        self.ledger.revoke(vec![Revoke { row, revocation }], Box::new(revoked));
+    }
+
+    /// A row of the ledger.
+    pub(crate) fn row(&self, row: Locator) -> Option<LedgerEntry> {
+        let (sender, answer) = std::sync::mpsc::channel();
+        self.ledger.find(vec![row], Box::new(move |rows| sender.send(rows).unwrap()));
+        answer.recv().unwrap().unwrap().remove(0)
     }
 
     pub(crate) fn path(port: u16) -> Path {

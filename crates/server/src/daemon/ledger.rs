@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use authority::{Completion, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing};
-use pki::Digest;
+use authority::{
+    Completion, Finding, Inquiry, Intended, Intent, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
+    Locator, Record, Recorded, Revoke, Revoked, RowFilter,
+};
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
@@ -76,7 +78,7 @@ impl Drop for Inside<'_> {
 }
 
 impl Ledger for Watched {
-    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
         self.ask(|inner, done| inner.standing(of, done), done);
     }
 
@@ -99,6 +101,30 @@ impl Ledger for Watched {
         let mut inside = self.enter(None);
         self.inner.abandon(serials);
         inside.returned = true;
+    }
+
+    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
+        self.ask(|inner, done| inner.find(rows, done), done);
+    }
+
+    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
+        self.ask(|inner, done| inner.list(query, done), done);
+    }
+
+    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
+        self.ask(|inner, done| inner.count(rows, done), done);
+    }
+
+    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
+        self.ask(|inner, done| inner.revoke(rows, done), done);
+    }
+
+    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
+        self.ask(|inner, done| inner.health(done), done);
+    }
+
+    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
+        self.ask(|inner, done| inner.flush(done), done);
     }
 }
 
@@ -128,7 +154,7 @@ mod tests {
     }
 
     impl Ledger for Does {
-        fn standing(&self, _: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+        fn standing(&self, _: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
             self.answer(done);
         }
 
@@ -148,6 +174,30 @@ mod tests {
         fn abandon(&self, _: Vec<Serial>) {
             assert!(matches!(self, Does::Answers(_)), "half way");
         }
+
+        fn find(&self, _: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
+            self.answer(done);
+        }
+
+        fn list(&self, _: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
+            self.answer(done);
+        }
+
+        fn count(&self, _: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
+            self.answer(done);
+        }
+
+        fn revoke(&self, _: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
+            self.answer(done);
+        }
+
+        fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
+            self.answer(Box::new(|it: Result<(), _>| done(it.map(|()| LedgerHealth { rows: 0, room: None }))));
+        }
+
+        fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
+            self.answer(done);
+        }
     }
 
     #[test]
@@ -161,10 +211,18 @@ mod tests {
         assert!(since.as_secs() + 1 >= before, "not 1970: {since:?}");
     }
 
-    const CALLS: [fn(&Watched); 5] = [
+    /// The calls that are answered, then the two that are not.
+    const ANSWERED: usize = 9;
+    const CALLS: [fn(&Watched); ANSWERED + 2] = [
         |ledger| ledger.standing(Vec::new(), Box::new(drop)),
         |ledger| ledger.intend(Vec::new(), Box::new(drop)),
         |ledger| ledger.record(Vec::new(), Box::new(drop)),
+        |ledger| ledger.find(Vec::new(), Box::new(drop)),
+        |ledger| ledger.list(ListQuery { filter: RowFilter::default(), after: None, rows_max: 1 }, Box::new(drop)),
+        |ledger| ledger.count(RowFilter::default(), Box::new(drop)),
+        |ledger| ledger.revoke(Vec::new(), Box::new(drop)),
+        |ledger| ledger.health(Box::new(drop)),
+        |ledger| ledger.flush(Box::new(drop)),
         |ledger| ledger.abandon(Vec::new()),
         |ledger| assert_eq!(ledger.complete_since(), None),
     ];
@@ -198,7 +256,7 @@ mod tests {
             assert!(!goes_on && log.lines().count() == 1, "{index}: {log}");
             assert!(log.contains("ERROR") && log.contains("the ledger is broken"), "{log}");
         }
-        for call in &CALLS[..3] {
+        for call in &CALLS[..ANSWERED] {
             let (goes_on, log) = after(Does::Answers(Some(LedgerFault::Broken)), call);
             assert!(!goes_on && log.lines().count() == 1, "{log}");
         }

@@ -7,12 +7,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use authority::{Completion, Intended, Intent, Ledger, LedgerFault, Record, Recorded, Standing};
+use authority::{
+    Completion, Finding, Inquiry, Intended, Intent, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
+    Locator, Record, Recorded, Revoke, Revoked, RowFilter,
+};
 use est::{Failure, Operation};
 use net::Clock;
 use net::blocking_client::ConnectionFault;
 use net::udp::{Batch, Socket};
-use pki::Digest;
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
@@ -158,7 +160,7 @@ struct PanicsInside {
 }
 
 impl Ledger for PanicsInside {
-    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
         self.inner.standing(of, done);
     }
 
@@ -179,6 +181,30 @@ impl Ledger for PanicsInside {
 
     fn abandon(&self, serials: Vec<Serial>) {
         self.inner.abandon(serials);
+    }
+
+    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
+        self.inner.find(rows, done);
+    }
+
+    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
+        self.inner.list(query, done);
+    }
+
+    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
+        self.inner.count(rows, done);
+    }
+
+    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
+        self.inner.revoke(rows, done);
+    }
+
+    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
+        self.inner.health(done);
+    }
+
+    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
+        self.inner.flush(done);
     }
 }
 
@@ -233,7 +259,7 @@ impl OnItsOwnThread {
 }
 
 impl Ledger for OnItsOwnThread {
-    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
         self.call("standing", move |inner| inner.standing(of, done));
     }
 
@@ -251,6 +277,30 @@ impl Ledger for OnItsOwnThread {
 
     fn abandon(&self, serials: Vec<Serial>) {
         self.inner.abandon(serials);
+    }
+
+    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
+        self.inner.find(rows, done);
+    }
+
+    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
+        self.inner.list(query, done);
+    }
+
+    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
+        self.inner.count(rows, done);
+    }
+
+    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
+        self.inner.revoke(rows, done);
+    }
+
+    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
+        self.inner.health(done);
+    }
+
+    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
+        self.inner.flush(done);
     }
 }
 

@@ -6,11 +6,12 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use authority::{Busy, Mismatch, Outcome, Refusal};
+use authority::{Busy, Ledger, Locator, Mismatch, Outcome, Refusal, Revocation, Revoke};
 use coap::fuzz::Script;
 use coap::{Block, BlockSize, Code, Encoder, Kind, Message, MessageId, Number, Token};
 use dtls::ClientEvent;
 use est::{DtlsConfig, ServerVerifier};
+use pki::issue::RevocationReason;
 
 use super::site::{FIXTURE, SEED, Said, Setup, Site};
 use crate::chance::DerivedRandom;
@@ -197,7 +198,9 @@ impl Visit {
             1 => self.site.server.drain(now),
             2 => self.site.server.close_all(now),
             _ => {
-                let _known = self.site.ledger.revoke(&FIXTURE.members[0].identity.certificate.digest());
+                let row = Locator::Certificate(FIXTURE.members[0].identity.certificate.digest());
+                let revocation = Revocation { reason: RevocationReason::Unspecified, at: now.utc };
+                self.site.ledger.revoke(vec![Revoke { row, revocation }], Box::new(drop));
             }
         }
         self.site.serve()

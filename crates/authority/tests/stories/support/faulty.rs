@@ -1,14 +1,16 @@
 //! A ledger and a signer whose calls wait in one queue until the test lets one happen: late, in any order, with a fault
 //! before or after the effect, with an answer of the wrong length, or with the completion dropped.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use authority::{
-    Completion, Custody, Intended, Intent, Ledger, LedgerFault, MemoryLedger, Random, Record, Recorded, Signer,
-    SignerFault, Standing, ToSign,
+    Completion, Custody, Finding, Inquiry, Intended, Intent, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery,
+    Listing, Locator, MemoryLedger, Random, Record, Recorded, Registration, Revoke, Revoked, RowFilter, Signer,
+    SignerFault, ToSign,
 };
 use pki::issue::Serial;
-use pki::{Digest, Signature, UnixTime};
+use pki::{Signature, UnixTime};
 
 use crate::support::Derived;
 
@@ -73,11 +75,26 @@ pub(crate) struct FaultyLedger {
     pub(crate) queue: Queue,
     /// Serials of the next intents that are said to be taken.
     pub(crate) taken: Mutex<usize>,
+    /// What the lists say of devices, by identity.
+    pub(crate) lists: Arc<Mutex<HashMap<String, Registration>>>,
+    /// Every batch of questions that was asked.
+    pub(crate) asked: Mutex<Vec<Vec<Inquiry>>>,
 }
 
 impl FaultyLedger {
     pub(crate) fn new(queue: &Queue) -> FaultyLedger {
-        FaultyLedger { inner: Arc::new(MemoryLedger::new(1_000)), queue: queue.clone(), taken: Mutex::new(0) }
+        FaultyLedger {
+            inner: Arc::new(MemoryLedger::new(1_000)),
+            queue: queue.clone(),
+            taken: Mutex::new(0),
+            lists: Arc::default(),
+            asked: Mutex::default(),
+        }
+    }
+
+    /// From now on the lists say this of the device with this identity.
+    pub(crate) fn says(&self, device: &str, registration: Registration) {
+        self.lists.lock().unwrap().insert(device.to_owned(), registration);
     }
 
     fn call<T: Send + 'static>(
@@ -101,9 +118,26 @@ impl FaultyLedger {
 }
 
 impl Ledger for FaultyLedger {
-    fn standing(&self, of: Vec<Digest>, done: Completion<Result<Vec<Option<Standing>>, LedgerFault>>) {
-        let inner = Arc::clone(&self.inner);
-        self.call(move |done| inner.standing(of, done), done);
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
+        self.asked.lock().unwrap().push(of.clone());
+        let again = of.clone();
+        let (inner, lists) = (Arc::clone(&self.inner), Arc::clone(&self.lists));
+        let listed = move |inquiry: &Inquiry, finding: &mut Finding| {
+            let device = inquiry.device.as_ref().or(finding.holder.as_ref().map(|holder| &holder.device));
+            if let Some(said) = device.and_then(|device| lists.lock().unwrap().get(device.id.as_str()).copied()) {
+                finding.registration = said;
+            }
+        };
+        let effect = move |done: Completion<Result<Vec<Finding>, LedgerFault>>| {
+            let with_lists = move |answer: Result<Vec<Finding>, _>| {
+                done(answer.map(|mut findings| {
+                    of.iter().zip(&mut findings).for_each(|(inquiry, finding)| listed(inquiry, finding));
+                    findings
+                }));
+            };
+            inner.standing(again, Box::new(with_lists));
+        };
+        self.call(effect, done);
     }
 
     fn complete_since(&self) -> Option<UnixTime> {
@@ -132,6 +166,30 @@ impl Ledger for FaultyLedger {
                 inner.abandon(serials);
             }
         });
+    }
+
+    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
+        self.inner.find(rows, done);
+    }
+
+    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
+        self.inner.list(query, done);
+    }
+
+    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
+        self.inner.count(rows, done);
+    }
+
+    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
+        self.inner.revoke(rows, done);
+    }
+
+    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
+        self.inner.health(done);
+    }
+
+    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
+        self.inner.flush(done);
     }
 }
 

@@ -281,6 +281,18 @@ macro_rules! request_rows {
                 "The device holds as many unexpired certificates as the profile allows; certificates of other profiles count too.";
                 "Keep the key and the certificate across restarts and renew the certificate, rather than enrol again each time; a repeat of the same CSR yields the same certificate.";
                 "Find out why this device enrols so often; raise max_certificates_per_device if that is legitimate. The count falls as its certificates expire.";
+            DeviceDenied: "est.device.denied", Decision, FORBIDDEN;
+                "An operator has denied this device: it may not enrol or renew.";
+                "Nothing the device can do. The certificate that it holds stays valid.";
+                "Find out who denied the device and why. To end its certificates as well, revoke them.";
+            DevicePending: "est.device.pending", Decision, UNAVAILABLE;
+                "The device may enrol once an operator has approved it (RFC 7030 §4.2.3: accepted, not yet processed).";
+                "Wait for Max-Age and send the same CSR again.";
+                "Approve the device, or deny it so that it stops asking.";
+            DeviceOverLimit: "est.device.over_limit", Decision, TOO_MANY_REQUESTS;
+                "The device has asked more often than its limit allows; Max-Age says when it may ask again (RFC 8516).";
+                "Wait for Max-Age. Keep the key and the certificate across restarts, and repeat the same CSR rather than make a new one.";
+                "Find out why this device asks so often: a copy of the device, or firmware that enrols in a loop.";
 
             // ---- The issuance.
             LedgerUnavailable: "est.busy.ledger", Issuance, UNAVAILABLE;

@@ -1,0 +1,349 @@
+//! The rows of a ledger in memory, and the indexes that find them. Whoever calls holds the lock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use pki::Digest;
+use pki::issue::Serial;
+use rustls_pki_types::UnixTime;
+
+use crate::device::Device;
+use crate::entry::{Cursor, LedgerEntry, Locator, Revoked, RowFilter, RowStage, RowState};
+use crate::idempotency::Key;
+use crate::intent::{FactoryKeys, Intended, Intent, Record, Recorded};
+use crate::ledger::INTENT_LIFETIME;
+use crate::revocation::Revocation;
+use crate::standing::{Finding, Inquiry, Registration};
+
+#[derive(Default)]
+pub(super) struct Rows {
+    by_serial: HashMap<Serial, Row>,
+    /// The row that speaks for a request: its newest that is not abandoned.
+    by_key: HashMap<Key, Serial>,
+    by_certificate: HashMap<Digest, Serial>,
+    /// Who holds a public key, and in how many rows.
+    holders: HashMap<Digest, (Device, usize)>,
+    /// What is known of each device that has a row.
+    pub(super) devices: HashMap<Device, DeviceRows>,
+    /// From which second on each row may be forgotten.
+    forgettable: BTreeSet<(u64, Serial)>,
+    /// The rows in the order in which they were reserved.
+    order: BTreeMap<Cursor, Serial>,
+    /// Rows that were ever reserved: the last one's place in the order.
+    reserved: u64,
+    /// When the ledger began, or the latest notBefore that it has forgotten if that is later.
+    pub(super) complete_since: Option<UnixTime>,
+}
+
+/// A device may have as many factory certificates as it was given keys; more than a few are not of one device. The first ones stay: a further key
+/// is refused only where the client authenticates with its certificate.
+const FACTORY_KEYS_MAX: usize = 4;
+
+/// What is known of one device, as long as one of its rows is here.
+#[derive(Default)]
+pub(super) struct DeviceRows {
+    /// In the order in which they were reserved.
+    pub(super) serials: Vec<Serial>,
+    /// Keys of the factory certificates that it authenticated with, at most [`FACTORY_KEYS_MAX`].
+    factory_keys: Vec<Digest>,
+}
+
+struct Row {
+    entry: LedgerEntry,
+    /// The row that spoke for the key before; it does so again if this one is abandoned.
+    before: Option<Serial>,
+}
+
+impl Row {
+    /// It is of no use to its device any more: given up, or expired.
+    fn is_over(&self, now: UnixTime) -> bool {
+        match &self.entry.stage {
+            // Revoked, it says so until it has expired.
+            _ if self.entry.revocation.is_some() => self.entry.intent.validity.not_after < now,
+            RowStage::Abandoned => true,
+            RowStage::Reserved => lifetime_end(self.entry.intent.at) <= now.as_secs(),
+            RowStage::Issued(record) => record.issued.validity.not_after < now,
+        }
+    }
+
+    fn forgettable_from(&self) -> u64 {
+        match &self.entry.stage {
+            // Once it has expired, nobody can authenticate with it any more.
+            _ if self.entry.revocation.is_some() => self.entry.intent.validity.not_after.as_secs().saturating_add(1),
+            RowStage::Abandoned => 0,
+            RowStage::Reserved => lifetime_end(self.entry.intent.at),
+            RowStage::Issued(record) => record.window.until.as_secs(),
+        }
+    }
+}
+
+fn lifetime_end(at: UnixTime) -> u64 {
+    at.as_secs().saturating_add(INTENT_LIFETIME.as_secs())
+}
+
+impl Rows {
+    pub(super) fn len(&self) -> usize {
+        self.by_serial.len()
+    }
+
+    /// How many rows have a certificate.
+    pub(super) fn issued_count(&self) -> usize {
+        self.by_certificate.len()
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = &LedgerEntry> {
+        self.by_serial.values().map(|row| &row.entry)
+    }
+
+    /// One look-up; nothing more, because there is no list of devices.
+    pub(super) fn finding(&self, inquiry: &Inquiry) -> Finding {
+        let row = self.by_certificate.get(&inquiry.client).and_then(|serial| self.by_serial.get(serial));
+        Finding { holder: row.and_then(|row| row.entry.standing()), registration: Registration::Unlisted }
+    }
+
+    pub(super) fn intend(&mut self, intent: Intent, rows_max: usize) -> Intended {
+        if let Some(answer) = self.answered(&intent) {
+            return answer;
+        }
+        if self.holders.get(&intent.spki).is_some_and(|(holder, _)| *holder != intent.device) {
+            return Intended::KeyOfAnother;
+        }
+        if intent.factory_keys == FactoryKeys::Refused && self.is_factory_key(&intent) {
+            return Intended::FactoryKey;
+        }
+        if self.by_serial.contains_key(&intent.serial) {
+            return Intended::SerialTaken;
+        }
+        if self.device_is_full(&intent) {
+            return Intended::DeviceFull;
+        }
+        if self.by_serial.len() >= rows_max && !self.forget_one(intent.at) {
+            return Intended::Full;
+        }
+        self.reserve(intent);
+        Intended::Reserved
+    }
+
+    fn reserve(&mut self, intent: Intent) {
+        let serial = intent.serial;
+        self.holders.entry(intent.spki).or_insert_with(|| (intent.device.clone(), 0)).1 += 1;
+        let of_device = self.devices.entry(intent.device.clone()).or_default();
+        of_device.serials.push(serial);
+        if let Some(key) = intent.factory_key
+            && of_device.factory_keys.len() < FACTORY_KEYS_MAX
+            && !of_device.factory_keys.contains(&key)
+        {
+            of_device.factory_keys.push(key);
+        }
+        self.reserved += 1;
+        let cursor = place(self.reserved);
+        let before = self.by_key.insert(intent.key, serial);
+        let row = Row { entry: LedgerEntry { cursor, intent, stage: RowStage::Reserved, revocation: None }, before };
+        self.forgettable.insert((row.forgettable_from(), serial));
+        self.order.insert(cursor, serial);
+        self.by_serial.insert(serial, row);
+    }
+
+    /// Whether the device has no room for another row. Rows of its own that say nothing any more are forgotten first, so that what it may have
+    /// here is bounded, and a device that had its share takes nothing from others.
+    fn device_is_full(&mut self, intent: &Intent) -> bool {
+        let max = usize::try_from(intent.certificates_max).unwrap_or(usize::MAX);
+        let Some(of_device) = self.devices.get(&intent.device).filter(|of_device| of_device.serials.len() >= max)
+        else {
+            return false;
+        };
+        let over = |serial: &&Serial| self.by_serial.get(serial).is_some_and(|row| row.is_over(intent.at));
+        let over: Vec<Serial> = of_device.serials.iter().filter(over).copied().collect();
+        for serial in over {
+            self.forget(serial);
+        }
+        self.devices.get(&intent.device).is_some_and(|of_device| of_device.serials.len() >= max)
+    }
+
+    fn is_factory_key(&self, intent: &Intent) -> bool {
+        intent.factory_key == Some(intent.spki)
+            || self.devices.get(&intent.device).is_some_and(|of_device| of_device.factory_keys.contains(&intent.spki))
+    }
+
+    /// The answer to a request that has a row already; an intent that outlived its time is given up on the way.
+    fn answered(&mut self, intent: &Intent) -> Option<Intended> {
+        loop {
+            let serial = *self.by_key.get(&intent.key)?;
+            let entry = &self.by_serial.get(&serial)?.entry;
+            match &entry.stage {
+                RowStage::Reserved if intent.at.as_secs() < lifetime_end(entry.intent.at) => {
+                    return Some(Intended::InProgress);
+                }
+                RowStage::Issued(Record { issued, window, .. })
+                    if entry.revocation.is_none() && window.repeats(intent.at, &issued.digest, &intent.client) =>
+                {
+                    return Some(Intended::Repeat(Arc::clone(issued)));
+                }
+                RowStage::Issued(_) | RowStage::Abandoned => return None,
+                RowStage::Reserved => self.abandon(serial),
+            }
+        }
+    }
+
+    pub(super) fn record(&mut self, record: Record) -> Recorded {
+        let serial = record.serial;
+        let Some(row) = self.by_serial.get_mut(&serial) else { return Recorded::Abandoned };
+        match &row.entry.stage {
+            RowStage::Abandoned => Recorded::Abandoned,
+            RowStage::Issued(held) if held.issued.digest == record.issued.digest => Recorded::Durable,
+            RowStage::Issued(_) => Recorded::Abandoned,
+            RowStage::Reserved => {
+                self.forgettable.remove(&(row.forgettable_from(), serial));
+                self.by_certificate.insert(record.issued.digest, serial);
+                row.entry.stage = RowStage::Issued(record);
+                self.forgettable.insert((row.forgettable_from(), serial));
+                Recorded::Durable
+            }
+        }
+    }
+
+    pub(super) fn abandon(&mut self, serial: Serial) {
+        let Some(row) = self.by_serial.get_mut(&serial) else { return };
+        if !matches!(row.entry.stage, RowStage::Reserved) {
+            return;
+        }
+        self.forgettable.remove(&(row.forgettable_from(), serial));
+        row.entry.stage = RowStage::Abandoned;
+        self.forgettable.insert((row.forgettable_from(), serial));
+        let (key, spki, before) = (row.entry.intent.key, row.entry.intent.spki, row.before.take());
+        self.unlink(key, spki, serial);
+        // A certificate issued before for this key answers for it again.
+        let answers = |before: &Serial| self.by_serial.get(before).is_some_and(|row| row.entry.intent.key == key);
+        if let Some(before) = before.filter(answers) {
+            self.by_key.entry(key).or_insert(before);
+        }
+    }
+
+    pub(super) fn revoke(&mut self, row: &Locator, revocation: Revocation) -> Revoked {
+        let Some(serial) = self.locate(row) else { return Revoked::Unknown };
+        // A reservation is given up: a certificate that comes for it is turned away.
+        self.abandon(serial);
+        let Some(row) = self.by_serial.get_mut(&serial) else { return Revoked::Unknown };
+        if let Some(before) = row.entry.revocation {
+            return Revoked::Before(before);
+        }
+        self.forgettable.remove(&(row.forgettable_from(), serial));
+        row.entry.revocation = Some(revocation);
+        self.forgettable.insert((row.forgettable_from(), serial));
+        Revoked::Now
+    }
+
+    pub(super) fn find(&self, row: &Locator) -> Option<LedgerEntry> {
+        self.by_serial.get(&self.locate(row)?).map(|row| row.entry.clone())
+    }
+
+    fn locate(&self, row: &Locator) -> Option<Serial> {
+        match row {
+            Locator::Serial(serial) => self.by_serial.contains_key(serial).then_some(*serial),
+            Locator::Certificate(digest) => self.by_certificate.get(digest).copied(),
+            Locator::NewestOf(device) => {
+                let issued = |serial: &&Serial| {
+                    self.by_serial.get(serial).is_some_and(|row| RowState::Issued.holds_for(&row.entry))
+                };
+                self.devices.get(device)?.serials.iter().rev().find(issued).copied()
+            }
+        }
+    }
+
+    /// Shows `visit` the rows after `after` that are meant, in order, at most `rows_max` of them, and looks at no more than `looks_max`. Says
+    /// where the next look begins; nothing where no row is left.
+    pub(super) fn scan(
+        &self,
+        filter: &RowFilter,
+        after: Option<Cursor>,
+        (rows_max, looks_max): (usize, usize),
+        visit: &mut dyn FnMut(&LedgerEntry),
+    ) -> Option<Cursor> {
+        let mut rows = self.rows_after(filter, after).peekable();
+        let (mut meant, mut looks) = (0, 0);
+        while let Some(row) = rows.next() {
+            looks += 1;
+            if filter.matches(row) {
+                visit(row);
+                meant += 1;
+            }
+            if meant >= rows_max || looks >= looks_max {
+                return rows.peek().map(|_| row.cursor);
+            }
+        }
+        None
+    }
+
+    /// In order, the rows among which those that are meant are. A device has few: they are found without a look at those of others.
+    fn rows_after(&self, filter: &RowFilter, after: Option<Cursor>) -> Box<dyn Iterator<Item = &LedgerEntry> + '_> {
+        let entry = |serial: &Serial| self.by_serial.get(serial).map(|row| &row.entry);
+        match &filter.device {
+            Some(device) => {
+                let serials = self.devices.get(device).map_or(&[][..], |of_device| &of_device.serials);
+                let is_after = move |row: &&LedgerEntry| after.is_none_or(|after| after < row.cursor);
+                Box::new(serials.iter().filter_map(entry).filter(is_after))
+            }
+            None => {
+                let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+                Box::new(self.order.range((begin, Bound::Unbounded)).filter_map(move |(_, serial)| entry(serial)))
+            }
+        }
+    }
+
+    /// Forgets the row that could be forgotten longest ago; false if none can be at `now`.
+    fn forget_one(&mut self, now: UnixTime) -> bool {
+        let Some(&(from, serial)) = self.forgettable.first() else { return false };
+        if from > now.as_secs() {
+            return false;
+        }
+        self.forget(serial);
+        true
+    }
+
+    fn forget(&mut self, serial: Serial) {
+        let Some(row) = self.by_serial.remove(&serial) else { return };
+        self.forgettable.remove(&(row.forgettable_from(), serial));
+        self.order.remove(&row.entry.cursor);
+        if let Some(issued) = row.entry.issued() {
+            self.by_certificate.remove(&issued.digest);
+            self.complete_since = self.complete_since.map(|since| since.max(issued.validity.not_before));
+        }
+        let intent = &row.entry.intent;
+        if !matches!(row.entry.stage, RowStage::Abandoned) {
+            self.unlink(intent.key, intent.spki, serial);
+        }
+        if let Some(of_device) = self.devices.get_mut(&intent.device) {
+            of_device.serials.retain(|other| *other != serial);
+            if of_device.serials.is_empty() {
+                self.devices.remove(&intent.device);
+            }
+        }
+    }
+
+    /// Takes a row that is given up or forgotten out of the indexes by key and by holder.
+    fn unlink(&mut self, key: Key, spki: Digest, serial: Serial) {
+        if self.by_key.get(&key) == Some(&serial) {
+            self.by_key.remove(&key);
+        }
+        if let Some((_, rows)) = self.holders.get_mut(&spki) {
+            *rows -= 1;
+            if *rows == 0 {
+                self.holders.remove(&spki);
+            }
+        }
+    }
+
+    pub(super) fn check_invariants(&self, rows_max: usize) {
+        debug_assert!(self.by_serial.len() <= rows_max, "the bound holds");
+        debug_assert_eq!(self.by_serial.len(), self.forgettable.len(), "every row knows when it may go");
+        debug_assert_eq!(self.by_serial.len(), self.order.len(), "every row has a place in the order");
+        debug_assert!(self.by_key.len() <= self.by_serial.len(), "every key is spoken for by a row");
+        debug_assert!(self.by_certificate.len() <= self.by_serial.len(), "every certificate is in a row");
+    }
+}
+
+/// The place in the order of the row that was reserved as this one of all.
+fn place(reserved: u64) -> Cursor {
+    Cursor::from_bytes(u128::from(reserved).to_be_bytes())
+}

@@ -1,0 +1,235 @@
+//! What the ledger in memory promises beyond the contract of every ledger, and its bounds.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use pki::issue::{NodePrefix, RevocationReason};
+use pki::{Digest, Validity};
+
+use super::*;
+use crate::device::{Device, DeviceId};
+use crate::function::Function;
+use crate::idempotency::{Key, RepeatWindow};
+use crate::intent::FactoryKeys;
+use crate::ledger::INTENT_LIFETIME;
+use crate::origin::Origin;
+use crate::revocation::Revocation;
+use crate::standing::State;
+
+const LIFE: u64 = 900_000;
+const WINDOW: u64 = 86_400;
+
+fn at(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+fn serial(number: u8) -> Serial {
+    Serial::new(NodePrefix::new(1), [number; 16])
+}
+
+fn device(id: &str) -> Device {
+    Device { manufacturer: pki::AnchorId::from_bytes([1; 32]), id: DeviceId::new(id).unwrap() }
+}
+
+fn intent(number: u8, csr: &[u8], at_seconds: u64) -> Intent {
+    let device = device("d");
+    Intent {
+        key: Key::new(Function::SimpleEnroll, "p", &device, &Digest::of(csr)),
+        serial: serial(number),
+        to_be_signed: Digest::of(&[number]),
+        function: Function::SimpleEnroll,
+        profile: "p".into(),
+        device: device.clone(),
+        ca: pki::AnchorId::from_bytes([2; 32]),
+        anchor: device.manufacturer,
+        vouched_by: Origin::Manufacturer,
+        factory_key: Some(Digest::of(b"factory")),
+        factory_keys: FactoryKeys::Refused,
+        certificates_max: 4,
+        client: Digest::of(b"idevid"),
+        csr: Digest::of(csr),
+        spki: Digest::of(csr),
+        subject: pki::NameBuilder::new().finish().unwrap(),
+        validity: Validity { not_before: at(at_seconds), not_after: at(at_seconds + LIFE) },
+        peer: ([192, 0, 2, 1], 40_000).into(),
+        at: at(at_seconds),
+    }
+}
+
+fn intend(ledger: &MemoryLedger, row: Intent) -> Intended {
+    let (sender, receiver) = mpsc::channel();
+    ledger.intend(vec![row], Box::new(move |answer| sender.send(answer).unwrap()));
+    receiver.recv().unwrap().unwrap().remove(0)
+}
+
+fn record(ledger: &MemoryLedger, number: u8, at_seconds: u64) -> (Recorded, Digest) {
+    let validity = Validity { not_before: at(at_seconds), not_after: at(at_seconds + LIFE) };
+    let issued = Issued {
+        device: device("d"),
+        profile: "p".into(),
+        certificate: vec![number],
+        digest: Digest::of(&[number]),
+        validity,
+        at: at(at_seconds),
+    };
+    let (digest, window) = (issued.digest, RepeatWindow::new(issued.at, Duration::from_secs(WINDOW), &validity));
+    let (sender, receiver) = mpsc::channel();
+    let row = Record { serial: serial(number), issued: Arc::new(issued), window };
+    ledger.record(vec![row], Box::new(move |answer| sender.send(answer).unwrap()));
+    (receiver.recv().unwrap().unwrap().remove(0), digest)
+}
+
+fn standing(ledger: &MemoryLedger, certificate: Digest) -> Option<State> {
+    let (sender, receiver) = mpsc::channel();
+    ledger.standing(vec![inquiry(certificate)], Box::new(move |answer| sender.send(answer).unwrap()));
+    receiver.recv().unwrap().unwrap().remove(0).holder.map(|it| it.state)
+}
+
+fn inquiry(client: Digest) -> Inquiry {
+    Inquiry { client, device: None, profile: "p".into() }
+}
+
+fn revocation(at_seconds: u64) -> Revocation {
+    Revocation { reason: RevocationReason::KeyCompromise, at: at(at_seconds) }
+}
+
+fn revoke(ledger: &MemoryLedger, row: Locator, at_seconds: u64) -> Revoked {
+    let (sender, receiver) = mpsc::channel();
+    let row = Revoke { row, revocation: revocation(at_seconds) };
+    ledger.revoke(vec![row], Box::new(move |answer| sender.send(answer).unwrap()));
+    receiver.recv().unwrap().unwrap().remove(0)
+}
+
+#[test]
+fn a_full_ledger_forgets_what_answers_nothing_any_more() {
+    let ledger = MemoryLedger::new(2);
+    assert!(matches!(intend(&ledger, intent(1, b"1", 0)), Intended::Reserved));
+    let (_, first) = record(&ledger, 1, 0);
+    assert!(matches!(intend(&ledger, intent(2, b"2", 10)), Intended::Reserved));
+    record(&ledger, 2, 10);
+    assert!(matches!(intend(&ledger, intent(3, b"3", WINDOW - 1)), Intended::Full), "both still answer repeats");
+    assert!(matches!(intend(&ledger, intent(1, b"1", WINDOW - 1)), Intended::Repeat(_)));
+    assert!(matches!(intend(&ledger, intent(3, b"3", WINDOW)), Intended::Reserved), "the first is out of its window");
+    assert_eq!(standing(&ledger, first), None);
+    assert!(matches!(intend(&ledger, intent(2, b"2", WINDOW)), Intended::Repeat(_)), "the second is not");
+}
+
+#[test]
+fn a_revocation_is_kept_until_the_certificate_has_expired() {
+    let ledger = MemoryLedger::new(1);
+    intend(&ledger, intent(1, b"1", 0));
+    let (_, first) = record(&ledger, 1, 0);
+    assert_eq!(revoke(&ledger, Locator::Certificate(first), 5), Revoked::Now);
+    assert!(matches!(intend(&ledger, intent(2, b"2", LIFE)), Intended::Full));
+    assert_eq!(standing(&ledger, first), Some(State::Revoked(revocation(5))));
+    assert!(matches!(intend(&ledger, intent(2, b"2", LIFE + 1)), Intended::Reserved));
+}
+
+#[test]
+fn an_intent_is_in_progress_until_its_lifetime_ends_and_a_late_record_is_turned_away() {
+    let ledger = MemoryLedger::new(4);
+    intend(&ledger, intent(1, b"1", 0));
+    let end = INTENT_LIFETIME.as_secs();
+    assert!(matches!(intend(&ledger, intent(2, b"1", end - 1)), Intended::InProgress));
+    assert!(matches!(intend(&ledger, intent(2, b"1", end)), Intended::Reserved));
+    assert_eq!(record(&ledger, 1, 0).0, Recorded::Abandoned);
+    assert_eq!(record(&ledger, 2, end).0, Recorded::Durable);
+    assert_eq!(record(&ledger, 2, end).0, Recorded::Durable, "the same record again is the same row");
+    assert_eq!(ledger.issued_count(), 1);
+}
+
+#[test]
+fn e25_a_serial_is_taken_by_whatever_has_it_given_up_or_not() {
+    let ledger = MemoryLedger::new(4);
+    intend(&ledger, intent(1, b"1", 0));
+    assert!(matches!(intend(&ledger, intent(1, b"2", 0)), Intended::SerialTaken));
+    ledger.abandon(vec![serial(1)]);
+    assert!(matches!(intend(&ledger, intent(1, b"2", 0)), Intended::SerialTaken));
+    record(&ledger, 1, 0);
+    assert_eq!(ledger.issued_count(), 0, "a serial that was given up never gets a certificate");
+}
+
+#[test]
+fn giving_up_a_renewal_leaves_the_certificate_before_it_in_charge() {
+    let ledger = MemoryLedger::new(4);
+    intend(&ledger, intent(1, b"1", 0));
+    let (_, first) = record(&ledger, 1, 0);
+    let renewal = Intent { client: first, ..intent(2, b"1", 10) };
+    assert!(matches!(intend(&ledger, renewal), Intended::Reserved));
+    ledger.abandon(vec![serial(2)]);
+    match intend(&ledger, intent(3, b"1", 20)) {
+        Intended::Repeat(issued) => assert_eq!(issued.digest, first),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn e22_a_key_belongs_to_the_first_device_that_has_it_certified() {
+    let ledger = MemoryLedger::new(4);
+    intend(&ledger, intent(1, b"1", 0));
+    let other = device("other");
+    let stranger = Intent {
+        key: Key::new(Function::SimpleEnroll, "p", &other, &Digest::of(b"1")),
+        device: other,
+        ..intent(2, b"1", 0)
+    };
+    assert!(matches!(intend(&ledger, stranger.clone()), Intended::KeyOfAnother));
+    ledger.abandon(vec![serial(1)]);
+    assert!(matches!(intend(&ledger, stranger), Intended::Reserved), "nobody holds it any more");
+}
+
+#[test]
+fn e56_a_ledger_that_panicked_half_way_says_that_it_is_broken() {
+    let ledger = MemoryLedger::new(4).since(at(0));
+    intend(&ledger, intent(1, b"1", 0));
+    let (_, first) = record(&ledger, 1, 0);
+    let inside = || {
+        let _rows = ledger.lock().unwrap();
+        panic!("half way");
+    };
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(inside)).is_err());
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let keep = || {
+        let answers = Arc::clone(&answers);
+        move |fault: Option<LedgerFault>| answers.lock().unwrap().push(fault)
+    };
+    let (standing, intended, recorded) = (keep(), keep(), keep());
+    ledger.standing(vec![inquiry(first)], Box::new(move |answer| standing(answer.err())));
+    ledger.intend(vec![intent(2, b"2", 0)], Box::new(move |answer| intended(answer.err())));
+    ledger.record(Vec::new(), Box::new(move |answer| recorded(answer.err())));
+    ledger.abandon(vec![serial(1)]);
+    assert_eq!(*answers.lock().unwrap(), [Some(LedgerFault::Broken); 3]);
+    assert_eq!((ledger.complete_since(), ledger.issued_count()), (None, 0));
+}
+
+#[test]
+fn e55_a_device_that_holds_its_share_gets_no_row_until_one_of_its_own_is_over() {
+    let ledger = MemoryLedger::new(99);
+    for number in 1..=4 {
+        assert!(matches!(intend(&ledger, intent(number, &[number], 0)), Intended::Reserved));
+        record(&ledger, number, 0);
+    }
+    assert!(matches!(intend(&ledger, intent(5, b"5", 10)), Intended::DeviceFull));
+    assert!(matches!(intend(&ledger, intent(5, &[1], 10)), Intended::Repeat(_)), "a repeat takes no room");
+    let other = device("other");
+    let of_other = Intent {
+        key: Key::new(Function::SimpleEnroll, "p", &other, &Digest::of(b"other")),
+        device: other,
+        ..intent(6, b"other", 10)
+    };
+    assert!(matches!(intend(&ledger, of_other), Intended::Reserved));
+    assert!(matches!(intend(&ledger, intent(5, b"5", LIFE)), Intended::DeviceFull), "the last second counts");
+    assert!(matches!(intend(&ledger, intent(5, b"5", LIFE + 1)), Intended::Reserved));
+    assert_eq!(ledger.issued_count(), 0, "the expired ones went with it");
+}
+
+#[test]
+fn e55_what_is_given_up_neither_counts_nor_piles_up() {
+    let ledger = MemoryLedger::new(9);
+    for number in 1..=200 {
+        assert!(matches!(intend(&ledger, intent(number, &[number], 0)), Intended::Reserved), "{number}");
+        ledger.abandon(vec![serial(number)]);
+    }
+    let rows = ledger.lock().unwrap();
+    assert!(rows.devices.values().all(|of_device| of_device.serials.len() <= 4));
+}

@@ -1,0 +1,114 @@
+//! What the ledger's lists and limits say of a device reaches it as the code, the reason and the Max-Age that the RFCs have for it.
+
+use authority::{Locator, Registration};
+use coap::Code;
+use est::{ClientConfig, Failure, Operation, Reason};
+use pki::Certificate;
+
+use crate::support::{Holder, Key, World, csr, start, utc};
+
+const DEVICE: &str = "000001";
+
+fn enroll(holder: &Holder) -> Operation {
+    Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) }
+}
+
+/// What the device is told: code, diagnostic payload, and for how long it is sent away.
+fn told(world: &mut World, port: u16, holder: &Holder, operation: Operation) -> (Code, String, Option<u32>) {
+    let mut device = world.connect(port, holder, ClientConfig::default());
+    world.ask(&mut device, operation);
+    let (refused, max_age) = match device.failure() {
+        Failure::Refused(refused) => (refused, None),
+        Failure::Later { refused, max_age } => (refused, Some(max_age)),
+        other => panic!("{other:?}"),
+    };
+    let reason = world.attempts.last().unwrap().reason().unwrap();
+    assert_eq!((Some(refused.code), refused.diagnostic.as_deref()), (reason.response_code(), Some(reason.code())));
+    (refused.code, refused.diagnostic.unwrap(), max_age)
+}
+
+#[test]
+fn a_device_that_is_denied_is_refused_whatever_it_authenticates_with() {
+    let mut world = World::new();
+    let idevid = world.pki.device(1);
+    let mut device = world.connect(1, &idevid, ClientConfig::default());
+    let key = Key::new();
+    world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
+    let der = device.certificate();
+    let enrolled = Holder { certificate: Certificate::parse(&der).unwrap().into(), chain: vec![der], key };
+    world.desk.says(DEVICE, Registration::Denied);
+    let subject = enrolled.certificate.subject().clone();
+    let renewal = Operation::Reenroll { csr: csr(&subject, &Key::new()) };
+    let denied = (Code::FORBIDDEN, "est.device.denied".to_owned(), None);
+    assert_eq!(told(&mut world, 2, &idevid, enroll(&idevid)), denied);
+    assert_eq!(told(&mut world, 3, &enrolled, renewal), denied);
+    let counters = world.server.counters();
+    assert_eq!((counters.issued, counters.requests_refused, counters.requests_later), (1, 2, 0));
+    // Another device is not.
+    let other = world.pki.device(2);
+    let mut device = world.connect(4, &other, ClientConfig::default());
+    world.ask(&mut device, enroll(&other));
+    device.certificate();
+}
+
+#[test]
+fn a_device_that_waits_for_approval_comes_back_and_nobody_else_waits_for_it() {
+    let mut world = World::with(|_, spec| spec.limits.pending_max = 1);
+    let (idevid, other) = (world.pki.device(1), world.pki.device(2));
+    world.desk.says(DEVICE, Registration::Pending);
+    let body = enroll(&idevid);
+    for number in 3..=7 {
+        let device = world.pki.device(number);
+        world.desk.says(&format!("{number:06}"), Registration::Pending);
+        let port = u16::try_from(number).unwrap();
+        let (code, reason, max_age) = told(&mut world, port, &device, enroll(&device));
+        assert_eq!((code, reason.as_str()), (Code::SERVICE_UNAVAILABLE, "est.device.pending"));
+        assert!((300..=452).contains(&max_age.unwrap()), "{max_age:?}");
+    }
+    assert_eq!(world.server.counters().requests_later, 5);
+    // The wait of a device that finds the server busy grows with those who were sent away before; these were not in its way.
+    world.pace = crate::support::Pace::Held;
+    let mut held = world.connect(9, &other, ClientConfig::default());
+    world.ask(&mut held, enroll(&other));
+    let (_, reason, max_age) = told(&mut world, 10, &idevid, body.clone());
+    assert_eq!(reason, Reason::EstPendingFull.code());
+    assert!(max_age.unwrap() <= 20, "{max_age:?}");
+    world.pace = crate::support::Pace::AtOnce;
+    world.release();
+    world.run(&mut held);
+    held.certificate();
+    world.desk.says(DEVICE, Registration::Registered);
+    let mut device = world.connect(11, &idevid, ClientConfig::default());
+    world.ask(&mut device, body);
+    device.certificate();
+}
+
+#[test]
+fn a_device_over_its_limit_is_told_when_it_may_ask_again() {
+    let mut world = World::new();
+    let idevid = world.pki.device(1);
+    let until = utc(world.now.utc.as_secs() + 600);
+    world.desk.says(DEVICE, Registration::OverLimit { until });
+    let (code, reason, max_age) = told(&mut world, 1, &idevid, enroll(&idevid));
+    assert_eq!((code, reason.as_str()), (Code::TOO_MANY_REQUESTS, "est.device.over_limit"));
+    assert!((600..=902).contains(&max_age.unwrap()), "never before its time: {max_age:?}");
+    let counters = world.server.counters();
+    assert_eq!((counters.requests_later, counters.requests_refused), (1, 0));
+    assert_eq!(world.ledger.issued_count(), 0);
+}
+
+#[test]
+fn every_job_asks_and_its_row_says_where_it_came_from() {
+    let mut world = World::new();
+    let idevid = world.pki.device(1);
+    let mut device = world.connect(4_711, &idevid, ClientConfig::default());
+    world.ask(&mut device, enroll(&idevid));
+    let certificate = Certificate::parse(&device.certificate()).unwrap();
+    let asked = std::mem::take(&mut *world.desk.asked.lock().unwrap());
+    let [inquiry] = asked.as_slice() else { panic!("{asked:?}") };
+    assert_eq!((inquiry.client, &*inquiry.profile), (idevid.certificate.digest(), "meters"));
+    assert_eq!(inquiry.device.as_ref().map(|device| device.id.as_str()), Some(DEVICE));
+    let row = world.row(Locator::Certificate(certificate.digest())).unwrap();
+    assert_eq!(row.intent.peer, World::path(4_711).peer);
+    assert_eq!(row.intent.at, start().utc);
+}
