@@ -38,6 +38,7 @@ pub enum RowStage {
 
 impl LedgerEntry {
     /// The certificate, where there is one.
+    #[must_use]
     pub fn issued(&self) -> Option<&Arc<Issued>> {
         match &self.stage {
             RowStage::Issued(record) => Some(&record.issued),
@@ -105,6 +106,7 @@ pub enum RowState {
 
 impl RowFilter {
     /// Whether the row is meant.
+    #[must_use]
     pub fn matches(&self, row: &LedgerEntry) -> bool {
         let intent = &row.intent;
         let not_after = row.issued().map(|issued| issued.validity.not_after);
@@ -119,6 +121,7 @@ impl RowFilter {
 
 impl RowState {
     /// Whether the row is in this state.
+    #[must_use]
     pub fn holds_for(self, row: &LedgerEntry) -> bool {
         match self {
             RowState::Reserved => matches!(row.stage, RowStage::Reserved),
@@ -137,11 +140,13 @@ pub struct Cursor([u8; 16]);
 
 impl Cursor {
     /// A cursor as a ledger makes it, or as it was kept.
+    #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Cursor {
         Cursor(bytes)
     }
 
     /// What is kept of it.
+    #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -164,6 +169,7 @@ pub struct ListQuery {
 
 impl ListQuery {
     /// How many rows the answer may have.
+    #[must_use]
     pub fn bound(&self) -> usize {
         self.rows_max.clamp(1, LISTING_ROWS_MAX)
     }
