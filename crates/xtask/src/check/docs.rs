@@ -1,5 +1,5 @@
-//! Documentation that holds: rustdoc without a warning, no relative link of a Markdown file into the void, and no name in the contracts of
-//! `ARCHITECTURE.md` that the code does not have.
+//! Documentation that holds: rustdoc without a warning, no broken relative link in a Markdown file, and no name in `ARCHITECTURE.md` that the tree
+//! does not have.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,27 +23,26 @@ pub(super) fn check() -> Result<()> {
     Ok(())
 }
 
-/// A contract that names what was renamed or removed misleads: each name in the Rust blocks of `ARCHITECTURE.md` stands somewhere in the code.
+/// A page that names what was renamed or removed misleads: each name that `ARCHITECTURE.md` sets in code type stands in the code or is a file.
 fn names_without_code() -> Result<Vec<String>> {
     const FILE: &str = "ARCHITECTURE.md";
-    let mut missing = names_in_contracts(&tree::read(FILE)?);
-    for file in tree::files(&[".rs"])? {
+    let mut missing = names_in_code_type(&tree::read(FILE)?);
+    for file in tree::files(&[".rs", ".toml"])? {
         for name in names(&tree::read(&file)?) {
             missing.remove(name);
         }
+        for part in file.split(['/', '.']) {
+            missing.remove(part);
+        }
     }
-    Ok(missing.into_iter().map(|name| format!("{FILE}: nothing in the code is called `{name}`")).collect())
+    Ok(missing.into_iter().map(|name| format!("{FILE}: nothing in the tree is called `{name}`")).collect())
 }
 
-/// The names in the blocks marked as Rust, comments left out.
-fn names_in_contracts(text: &str) -> BTreeSet<String> {
-    let blocks = text.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("rust\n"));
-    let without_blocks = |line: &str| {
-        let outside = line.split("/*").map(|part| part.split_once("*/").map_or(part, |(_, rest)| rest));
-        outside.collect::<Vec<_>>().join(" ")
-    };
-    let code = blocks.flat_map(str::lines).map(|line| without_blocks(line.split("//").next().unwrap_or_default()));
-    code.flat_map(|line| names(&line).map(str::to_owned).collect::<Vec<_>>()).collect()
+/// The names between backticks, drawings and commands left out.
+fn names_in_code_type(text: &str) -> BTreeSet<String> {
+    let prose = text.split("```").step_by(2);
+    let spans = prose.flat_map(|part| part.split('`').skip(1).step_by(2)).filter(|span| !span.starts_with("cargo "));
+    spans.flat_map(|span| names(span).map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 fn names(text: &str) -> impl Iterator<Item = &str> {
@@ -74,10 +73,9 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_a_contract_are_those_outside_comments() {
-        let text =
-            "pub `word`\n```rust\npub fn send(now: Now /* of the call */, b: &[u8]); // puts\n```\n```\nplain\n```\n";
-        let found: Vec<_> = names_in_contracts(text).into_iter().collect();
-        assert_eq!(found, ["Now", "b", "fn", "now", "pub", "send", "u8"]);
+    fn the_names_of_a_page_are_those_in_code_type() {
+        let text = "the `dtls::Path` of a `send(now)`, by `cargo xtask check`\n```\na `drawing`\n```\nand `x-y` after it\n";
+        let found: Vec<_> = names_in_code_type(text).into_iter().collect();
+        assert_eq!(found, ["Path", "dtls", "now", "send", "x", "y"]);
     }
 }
