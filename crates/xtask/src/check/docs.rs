@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn the_names_of_a_page_are_those_in_code_type() {
-        let text = "the `dtls::Path` of a `send(now)`, by `cargo xtask check`\n```\na `drawing`\n```\nand `x-y` after it\n";
+        let text =
+            "the `dtls::Path` of a `send(now)`, by `cargo xtask check`\n```\na `drawing`\n```\nand `x-y` after it\n";
         let found: Vec<_> = names_in_code_type(text).into_iter().collect();
         assert_eq!(found, ["Path", "dtls", "now", "send", "x", "y"]);
     }
