@@ -13,7 +13,7 @@ mod refusal;
 mod server;
 mod shown;
 #[cfg(test)]
-mod test_material;
+mod tests;
 
 pub use certificates::{Authenticated, CertificateCache};
 pub use device::{NameAuthorities, PeerDevice, PeerVerifier};

@@ -126,7 +126,7 @@ mod tests {
     use pki::make::{self, Parent};
 
     use super::*;
-    use crate::verify::test_material::{key, life, random, root, serial};
+    use crate::verify::tests::{key, life, random, root, serial};
 
     fn devices(count: u8) -> Vec<Arc<Certificate>> {
         let key = key();

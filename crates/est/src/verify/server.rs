@@ -155,7 +155,7 @@ mod tests {
     use pki::make::{self, Parent};
 
     use super::*;
-    use crate::verify::test_material::{EPOCH, key, life, random, root, serial, utc};
+    use crate::verify::tests::{EPOCH, key, life, random, root, serial, utc};
 
     fn server_of(root: &Arc<Certificate>, root_key: &SigningKey, seconds: u64) -> Arc<Certificate> {
         let names = [ServerName::try_from("est.example.net").unwrap()];
