@@ -9,7 +9,7 @@
 //!             └──────────────────┘──► muster-log (refusals), muster-issued     muster-runtime (/metrics /healthz /readyz)
 //! ```
 //!
-//! It prints nothing and installs no signal handler: a test or the demo runs several servers in one process. `signals` connects SIGTERM.
+//! It prints nothing and installs no signal handler: a test or the demo can run several servers in one process. `signals` connects SIGTERM.
 
 mod bind;
 mod control;
@@ -52,20 +52,20 @@ use work::{Pool, PoolExecutor};
 pub use reload::{Reloaded, Reloader};
 pub use startup_fault::StartupFault;
 
-/// Makes the observer of the engines once the addresses are known; they are in the order of their `SocketIndex`.
+/// Creates the observer of the engines once the addresses are known; the addresses are in the order of their `SocketIndex`.
 pub type ObserverFactory = Box<dyn FnOnce(&[SocketAddr]) -> io::Result<Option<Arc<dyn dtls::Observer>>>>;
 
-/// Options of a start beside the configuration.
+/// Options of a start in addition to the configuration.
 #[derive(Default)]
 pub struct StartOptions {
     /// Sees every message of every session, decrypted, and the secrets: for a trace, a capture or a key log.
     pub observer: Option<ObserverFactory>,
 }
 
-/// Binds everything, starts everything, and returns once devices are served.
+/// Binds all sockets, starts all parts, and returns once devices are served.
 ///
 /// # Errors
-/// [`StartupFault`]; nothing is left running then.
+/// [`StartupFault`]; then nothing is left running.
 #[allow(clippy::needless_pass_by_value, reason = "a load serves one server: a second one shares no secrets with it")]
 pub fn start(loaded: Loaded, options: StartOptions) -> Result<Handle, StartupFault> {
     let handle = assemble(loaded, options, |ledger| ledger)?;
@@ -73,7 +73,7 @@ pub fn start(loaded: Loaded, options: StartOptions) -> Result<Handle, StartupFau
     Ok(handle)
 }
 
-/// Everything but the last step, which makes the server ready; with what is made of its ledger.
+/// Does everything but the last step, which makes the server ready; also returns what is built on its ledger.
 #[allow(clippy::needless_pass_by_value, reason = "as above")]
 fn assemble(
     loaded: Loaded,
@@ -148,9 +148,9 @@ pub struct Handle {
     reloader: Reloader,
     ledger: Arc<MemoryLedger>,
     shards: Vec<JoinHandle<io::Result<Ended>>>,
-    /// Given up by drop alone.
+    /// Taken only by `drop`.
     logs: Option<Logs>,
-    /// Where the metrics are, if anywhere.
+    /// The address of the metrics, if they are served.
     metrics_address: Option<SocketAddr>,
     /// Ends last.
     _runtime: Runtime,
@@ -163,24 +163,24 @@ pub struct Drained {
     pub enrolments_cut_off: usize,
     /// Shards that reached the deadline before their sessions were finished.
     pub shards_cut_off: usize,
-    /// Last datagrams, most of them close_notify, that the network did not take in time.
+    /// The last datagrams, most of them close_notify, that the network did not accept in time.
     pub datagrams_dropped: u64,
 }
 
 impl Handle {
-    /// Where devices are served, with real ports, in the order of the configuration.
+    /// The addresses at which devices are served, with real ports, in the order of the configuration.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Where `/metrics`, `/healthz` and `/readyz` are, if anywhere.
+    /// The address of `/metrics`, `/healthz` and `/readyz`, if they are served.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }
 
-    /// Certificates in the ledger.
+    /// Number of certificates in the ledger.
     #[must_use]
     pub fn issued(&self) -> u64 {
         watch::rows(&self.ledger)
@@ -198,15 +198,15 @@ impl Handle {
         Stopper { control: Arc::clone(&self.control) }
     }
 
-    /// Begins to drain: no new handshakes, enrolments in flight are finished, the rest is closed with close_notify.
+    /// Begins to drain: no new handshakes are accepted, enrolments in flight are finished, all other sessions are closed with close_notify.
     pub fn drain(&self) {
         self.stopper().drain();
     }
 
-    /// Puts another configuration in force: requests that have begun keep the old one, sessions stay.
+    /// Puts another configuration in force: requests that have begun keep the old one, and sessions continue.
     ///
     /// # Errors
-    /// Every fault; nothing has changed then.
+    /// Every fault; then nothing has changed.
     pub fn reload(&self, sources: &Sources) -> Result<Reloaded, ConfigurationFaults> {
         self.reloader.reload(sources)
     }
@@ -226,7 +226,7 @@ impl Handle {
     /// If a shard panicked: that is a defect, and continuing would hide it.
     pub fn join(mut self) -> io::Result<Drained> {
         let mut drained = Drained::default();
-        // Join all of them first: after one has failed, the others still close their sessions.
+        // Join all of them first: after one shard has failed, the others still close their sessions.
         let ended: Vec<_> = std::mem::take(&mut self.shards).into_iter().map(JoinHandle::join).collect();
         for ended in ended {
             let Ended { cut_off, datagrams_dropped } = ended.expect("a shard does not panic")?;
@@ -264,7 +264,8 @@ impl Handle {
     }
 }
 
-/// When a shard ends, by a failed socket or by a panic, the others cannot take over its peers: a restart is better than serving a part of them.
+/// When a shard ends because of a failed socket or a panic, the others cannot take over its peers: a restart is better than serving only some of the
+/// devices.
 struct LastWords(Arc<Control>);
 
 impl Drop for LastWords {
@@ -277,7 +278,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.control.advance(Instant::now(), Phase::Stopping);
         for shard in std::mem::take(&mut self.shards) {
-            // `join` reports how it ended; here that is ignored.
+            // `join` reports how the shard ended; that is ignored here.
             let _ = shard.join();
         }
         if let Some(logs) = self.logs.take() {
@@ -309,14 +310,14 @@ impl Stopper {
         self.control.advance(Instant::now(), Phase::Stopping);
     }
 
-    /// Whether a stop was asked for already.
+    /// Whether a stop has already been requested.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.control.is_ending()
     }
 }
 
-/// The threads that write the log, so that no shard does.
+/// The threads that write the log, so that no shard has to.
 struct Logs {
     refusals: Refusals,
     journal: Journal,
@@ -336,14 +337,14 @@ impl Logs {
         (self.refusals.clone(), self.journal.clone())
     }
 
-    /// Called once the shards have ended: writes their last lines.
+    /// Called after the shards have ended: writes the last lines of the log threads.
     fn end(self) {
         let Self { refusals, journal, threads } = self;
-        // One ends with its last sender, the other when it is told to.
+        // One thread ends with its last sender, the other when it is told to.
         drop(refusals);
         journal.end();
         for thread in threads {
-            // It does not panic.
+            // The thread does not panic.
             let _ = thread.join();
         }
     }

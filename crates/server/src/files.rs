@@ -1,9 +1,9 @@
-//! Files that an operator names: read up to a limit, and never waited for.
+//! Reads files that an operator names: up to a limit, and without waiting for them.
 //!
-//! A named pipe holds up its reader until somebody writes to it, and then until that writer closes it; a device may have no end; opening a terminal
-//! may make it this process's. Such a path is refused by what it is. The daemon reads its files again on SIGHUP, so that it needs files in
-//! any case ([`read_file`]). A command that runs once takes in addition the pipe of a shell ([`read_file_or_pipe`]): `/dev/stdin` behind `|`
-//! and `<(...)` are open already, and their other end has a writer.
+//! Opening a named pipe blocks until a writer opens it, and reading it blocks until that writer closes it; a device may never end; opening a terminal
+//! can make it the controlling terminal of this process. Such a path is refused by its file type. The daemon reads its files again on SIGHUP, so it
+//! accepts regular files only ([`read_file`]). A command that runs once also accepts the pipe of a shell ([`read_file_or_pipe`]): `/dev/stdin` behind
+//! `|` and `<(...)` are open already, and their other end has a writer.
 
 use std::fmt;
 use std::fs::{File, FileType, Metadata, OpenOptions};
@@ -14,10 +14,11 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// The whole of a file of at most `most` bytes. Not what its metadata says counts: a file of `/proc` has no length.
+/// Reads a whole file of at most `most` bytes. The length in the metadata is not used: a file of `/proc` has the length 0.
 ///
 /// # Errors
-/// `FileTooLarge` if there is more, `IsADirectory`, `InvalidInput` with [`NotAFile`] for what else is no file; else what the system says.
+/// `FileTooLarge` if the file is longer, `IsADirectory`, `InvalidInput` with [`NotAFile`] for anything else that is not a file; otherwise the
+/// system's error.
 pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let (file, metadata) = open(path)?;
     match NotAFile::of(metadata.file_type()) {
@@ -26,15 +27,15 @@ pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The same, and what comes out of a pipe without a name until its writer closes it.
+/// Like [`read_file`], but also reads an anonymous pipe until its writer closes it.
 ///
 /// # Errors
-/// Those of [`read_file`]; for a pipe `FileTooLarge` once more than `most` bytes came.
+/// Those of [`read_file`]; for a pipe, `FileTooLarge` once more than `most` bytes have arrived.
 pub fn read_file_or_pipe(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let (file, metadata) = open(path)?;
     match NotAFile::of(metadata.file_type()) {
         Some(NotAFile::NamedPipe) if is_without_name(&file) => {
-            // Its writer is there, and slower: this is the wait that the shell's user has asked for.
+            // The pipe has a writer that is slower than we are: the user of the shell asked for this wait.
             let flags = rustix::fs::fcntl_getfl(&file)?;
             rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
             bounded(file, most)
@@ -53,13 +54,13 @@ fn bounded(file: File, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens a path without waiting; the metadata is that of the open file, not of what may be at the path a moment later.
+/// Opens a path without blocking. The metadata is that of the open file, not of what may be at the path a moment later.
 pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    // A pipe without a writer would hold up an open that waits; a terminal would become this process's.
+    // A blocking open would wait for the writer of a pipe; a terminal would become the controlling terminal of this process.
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = opened.map_err(|error| match std::fs::metadata(path) {
-        // The system says "No such device or address".
+        // The system's message would be "No such device or address".
         Ok(there) if there.file_type().is_socket() => NotAFile::Socket.into(),
         _ => error,
     })?;
@@ -67,22 +68,22 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
-/// Whether an open pipe is of pipe(2): `/proc` shows those by a number, and one of mkfifo(3) by its path.
+/// Whether an open pipe was made by pipe(2): `/proc` shows such a pipe by a number, and one of mkfifo(3) by its path.
 fn is_without_name(pipe: &File) -> bool {
     std::fs::read_link(format!("/proc/self/fd/{}", pipe.as_raw_fd()))
         .is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(b"pipe:["))
 }
 
-/// What stands where a file is needed.
+/// What the path leads to instead of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAFile {
     /// A folder.
     Folder,
-    /// A pipe, which may never get a writer.
+    /// A named pipe, which may never get a writer.
     NamedPipe,
     /// A socket.
     Socket,
-    /// A terminal, `/dev/null` and the like, or a disk.
+    /// A terminal, a device such as `/dev/null`, or a disk.
     Device,
 }
 
@@ -141,7 +142,7 @@ mod tests {
         let (pipe, socket) = (folder.path().join("pipe"), folder.path().join("socket"));
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        // One that is held open and never written to is not waited for either.
+        // A pipe that is held open but never written to does not block the read either.
         let held = folder.path().join("held");
         rustix::fs::mknodat(rustix::fs::CWD, &held, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
         let _writer = OpenOptions::new().read(true).write(true).open(&held).unwrap();

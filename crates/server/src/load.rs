@@ -1,7 +1,7 @@
-//! From a configuration to everything a server needs: the files it names are read, checked against one another and against the clock.
+//! From a configuration to everything a server needs: reads the files that it names and checks them against one another and against the clock.
 //!
-//! Any fault means that nothing changes: a [`Loaded`] is complete or does not exist. Faults of independent parts are all found; a part that depends
-//! on a faulty one is not checked.
+//! With any fault nothing changes: a [`Loaded`] is complete or does not exist. All faults of independent parts are found; a part that depends on a
+//! faulty one is not checked.
 
 mod authorities;
 mod dates;
@@ -36,7 +36,7 @@ pub(crate) use process::Process;
 pub use sizes::{HandshakeSize, HandshakeSizes, SizeWarning};
 pub use warning::Warning;
 
-/// A configuration with all that it names, ready to serve.
+/// A configuration with everything that it names, ready to serve.
 pub struct Loaded {
     pub(crate) config: Configuration,
     pub(crate) est: Arc<est::ServerConfig>,
@@ -44,11 +44,11 @@ pub struct Loaded {
     pub(crate) process: Arc<Process>,
     pub(crate) shards: u16,
     pub(crate) outside_max: usize,
-    /// For the whole process: as configured, or as many as its memory has room for.
+    /// For the whole process: the configured number, or the number that fits into its memory.
     pub(crate) sessions_max: u32,
     warnings: Vec<Warning>,
     sizes: HandshakeSizes,
-    /// Every certificate that the configuration names, for those who watch its dates.
+    /// Every certificate that the configuration names, for the tasks that watch their dates.
     pub(crate) certificates: Arc<[DatedCertificate]>,
 }
 
@@ -59,13 +59,13 @@ impl Loaded {
         &self.config.effective
     }
 
-    /// What is allowed, but will cause trouble.
+    /// What is allowed but will cause trouble.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 
-    /// The server's handshake messages, as a device has to reassemble them.
+    /// The server's handshake messages, with the sizes that a device has to reassemble.
     #[must_use]
     pub fn handshake_sizes(&self) -> &HandshakeSizes {
         &self.sizes
@@ -87,12 +87,12 @@ impl std::fmt::Debug for Loaded {
 /// Reads, checks and prepares everything.
 ///
 /// # Errors
-/// Every fault of the file; or, where the file is sound, every fault of what it names.
+/// Every fault of the file or, if the file has none, every fault of what it names.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigurationFaults> {
     load_into(&Arc::new(Process::new()), config::read(sources)?)
 }
 
-/// The same for a server that runs. The tables of the shards were made for the limits of the start: those stay.
+/// Like [`load()`], but for a running server. The tables of the shards were created for the limits of the start: those limits stay.
 pub(crate) fn load_beside(
     sources: &Sources,
     running: &Arc<Process>,
@@ -146,7 +146,7 @@ impl Loading {
         let profiles: Option<Vec<Arc<Profile>>> = profiles.into_iter().collect();
         let mut spec = server_spec(&config, shards, shown?.identity, cookie?, profiles?);
         spec.certificates = Arc::clone(&process.certificates);
-        // Each piece of work that can be outside a shard at once: enrolments, and steps of handshakes.
+        // Counts each piece of work that can be outside a shard at once: enrolments, and steps of handshakes.
         let outside_max = spec.limits.pending_max.saturating_add(spec.dtls.half_open_max);
         let est = match est::ServerConfig::new(spec) {
             Ok(est) => Arc::new(est),

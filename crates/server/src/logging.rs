@@ -1,4 +1,4 @@
-//! Logs on stderr, for a person or for a program.
+//! Logs on stderr, in a format for a person or for a program.
 //!
 //! ```text
 //!   shard ──► Refusals (bounded) ──► muster-log     a line for each device, at most five a second for a reason; sums every ten seconds
@@ -6,8 +6,8 @@
 //!                                         └──► tracing ──► values quoted and escaped ──► stderr
 //! ```
 //!
-//! There are two queues, so that a flood of refusals does not cost a line about a certificate. Neither a shard nor the pool ever waits for a terminal: what finds its
-//! queue full is counted.
+//! There are two queues, so that a flood of refusals does not displace a line about a certificate. Neither a shard nor the pool ever waits for a terminal:
+//! a line that finds its queue full is counted instead.
 
 mod escape;
 mod issued;
@@ -25,11 +25,11 @@ pub enum Format {
     /// For a person.
     #[default]
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Names the filter: `MUSTER_LOG=debug`, `MUSTER_LOG=server=trace,info`.
+/// The environment variable of the filter: `MUSTER_LOG=debug`, `MUSTER_LOG=server=trace,info`.
 pub(crate) const FILTER_VARIABLE: &str = "MUSTER_LOG";
 
 /// Sends this process's log to stderr. Call once; a second call changes nothing.
@@ -37,7 +37,7 @@ pub fn init(format: Format) {
     let asked = std::env::var(FILTER_VARIABLE).ok().map(EnvFilter::try_new).transpose();
     let (asked, senseless) = asked.map_or_else(|fault| (None, Some(fault)), |filter| (filter, None));
     let filter = asked.unwrap_or_else(|| EnvFilter::new("info"));
-    // An error means that a subscriber is installed already, such as a test's.
+    // An error means that a subscriber is already installed, such as a test's.
     let _ = tracing::dispatcher::set_global_default(dispatch(
         format,
         filter,
@@ -52,14 +52,15 @@ pub fn init(format: Format) {
     }
 }
 
-/// What writes lines of this format, whatever values they carry: see the module `escape`.
+/// The writer of this format; it escapes all values, see the module `escape`.
 pub fn dispatch<W>(format: Format, filter: EnvFilter, ansi: bool, writer: W) -> tracing::Dispatch
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // It would report on stderr that stderr cannot be written, and panic; in the signal thread, that would make the server deaf to SIGTERM.
+        // tracing would report on stderr that stderr cannot be written, and panic; in the signal thread, that panic would make the server ignore
+        // SIGTERM.
         .log_internal_errors(false)
         .with_ansi(ansi);
     match format {
@@ -68,7 +69,7 @@ where
     }
 }
 
-/// What this thread logs in the meantime, as it would appear in the log.
+/// Captures what this thread logs, as it would appear in the log.
 #[cfg(test)]
 pub(crate) fn logged(format: Format, log: impl FnOnce()) -> String {
     use std::io::{Read as _, Seek as _};

@@ -1,7 +1,7 @@
-//! Private keys and shared secrets: files that only their owner reads, or that the operator has said who else may (E75).
+//! Private keys and shared secrets: files that only their owner can read, or also a group that the operator has allowed (E75).
 //!
-//! The mode and the owner are those of the file that is open, not of what may lie at the path a moment later. A link is followed once, by the open;
-//! files without an end, or that keep their reader waiting, are not read. Server and device-side commands read their keys here.
+//! Mode and owner are checked on the open file, not on what may be at the path a moment later. The open follows a symbolic link once; files that
+//! never end or that block their reader are not read. The server and the device-side commands read their keys through this module.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -14,27 +14,27 @@ use zeroize::Zeroizing;
 
 use crate::{files, shell};
 
-/// A key file has about a kilobyte; a larger one is the wrong file.
+/// A key file has about a kilobyte; a larger file is the wrong one.
 const BYTES_MAX: u64 = 64 * 1024;
-/// Anybody but the owner.
+/// Permission bits of everybody but the owner.
 const OTHERS: u32 = 0o077;
-/// The most that a group-readable secret of root may allow its group: reading.
+/// The most that a secret of root may allow its group when group-readable secrets are accepted: to read.
 const ROOT_AND_GROUP: u32 = 0o640;
 
-/// Whether a secret of root's may be readable by its group.
+/// Whether a secret that root owns may be readable by its group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GroupReadable {
-    /// Only in `$CREDENTIALS_DIRECTORY`, whose files the service manager writes as root and opens to the service through group or ACL.
+    /// Only in `$CREDENTIALS_DIRECTORY`: the service manager writes its files as root and gives the service access through a group or an ACL.
     #[default]
     InCredentials,
-    /// Anywhere: the operator says that the group belongs to the service.
+    /// Anywhere: the operator states that the group belongs to the service.
     Anywhere,
 }
 
-/// A secret file that is not read.
+/// Why a secret file was not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFault {
-    /// The file as it was named.
+    /// The path, as the caller gave it.
     pub path: PathBuf,
     /// What is wrong with it.
     pub flaw: SecretFlaw,
@@ -45,42 +45,42 @@ pub struct SecretFault {
 pub enum SecretFlaw {
     /// It cannot be opened or read.
     Unreadable {
-        /// Of the system's error.
+        /// The kind of the system's error.
         kind: io::ErrorKind,
-        /// What the system said.
+        /// The message of the system's error.
         error: String,
     },
     /// It is a folder.
     Folder,
     /// It is a pipe or a device.
     NotAFile,
-    /// It belongs to a user who is neither this one nor root.
+    /// Its owner is neither this user nor root.
     OtherOwner {
-        /// Whose it is.
+        /// The owner of the file.
         owner: u32,
-        /// Who reads.
+        /// The user of this process.
         own: u32,
     },
-    /// Others than its owner can read it.
+    /// Users other than its owner can read it.
     Readable {
         /// Its permission bits.
         mode: u32,
     },
-    /// It is root's, and others than root can read it, this user among them.
+    /// Root owns it, and other users, this one included, can read it.
     OfRoot {
         /// Its permission bits.
         mode: u32,
-        /// Who reads.
+        /// The user of this process.
         own: u32,
     },
-    /// The path is a link, to a file that others can read.
+    /// The path is a symbolic link to a file that other users can read.
     LinkToReadable {
         /// The permission bits of that file.
         mode: u32,
-        /// Who reads.
+        /// The user of this process.
         own: u32,
     },
-    /// More than any secret has.
+    /// It is longer than any secret.
     TooLarge {
         /// Its length.
         bytes: u64,
@@ -116,12 +116,12 @@ impl fmt::Display for SecretFault {
 impl std::error::Error for SecretFault {}
 
 impl SecretFault {
-    /// Whether [`GroupReadable::Anywhere`] would have it read.
+    /// Whether [`GroupReadable::Anywhere`] would allow the file to be read.
     pub(crate) fn is_for_group(&self) -> bool {
         matches!(self.flaw, SecretFlaw::OfRoot { mode, .. } if mode & !ROOT_AND_GROUP == 0)
     }
 
-    /// What to do about it.
+    /// What the operator can do about it.
     #[must_use]
     pub fn remedy(&self) -> String {
         let path = shell::path(&self.path);
@@ -132,7 +132,7 @@ impl SecretFault {
             SecretFlaw::Unreadable { .. } => "give the path of a file that this user can read".into(),
             SecretFlaw::Folder => "give the path of the file in it".into(),
             SecretFlaw::NotAFile => "write the secret to a file of mode 0600 and configure that file".into(),
-            // As root there is a choice: the owner of the file may be right and the user wrong.
+            // As root there are two remedies: the owner of the file may be right and the user of the process wrong.
             SecretFlaw::OtherOwner { owner, own: 0 } => {
                 format!("run as its owner (`sudo -u '#{owner}' ...`), or, if root should hold it, `chown 0 {path}`")
             }
@@ -142,11 +142,11 @@ impl SecretFault {
             SecretFlaw::Readable { .. } => {
                 format!("`chmod 600 {path}`; if others could have read it, replace the key")
             }
-            // `chmod 600` would shut this user out.
+            // `chmod 600` would also deny this user access.
             SecretFlaw::OfRoot { own, .. } => format!(
                 "as root, `install -m 600 -o {own} {path} COPY` and configure the copy, or let the service manager pass it (systemd's LoadCredential=)"
             ),
-            // `chmod` follows the link, and the mode of that file may be intended.
+            // `chmod` follows the link, and the mode of the target may be intended.
             SecretFlaw::LinkToReadable { own, .. } => {
                 format!("`install -m 600 -o {own} {path} COPY`; configure the copy")
             }
@@ -155,10 +155,10 @@ impl SecretFault {
     }
 }
 
-/// Reads a secret, or says why it cannot be used.
+/// Reads a secret, or reports why it cannot be used.
 ///
 /// # Errors
-/// [`SecretFault`]: nothing was read.
+/// [`SecretFault`]; nothing was read then.
 pub fn read(path: &Path, group: GroupReadable) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
     let fault = |flaw| SecretFault { path: path.into(), flaw };
     let unreadable = |error: io::Error| fault(SecretFlaw::Unreadable { kind: error.kind(), error: error.to_string() });
@@ -166,7 +166,7 @@ pub fn read(path: &Path, group: GroupReadable) -> Result<Zeroizing<Vec<u8>>, Sec
     if let Some(flaw) = flaw(path, &file, &metadata, group) {
         return Err(fault(flaw));
     }
-    // At its full size from the start: a growing buffer would leave copies behind.
+    // Allocated at its full size: a buffer that grows would leave copies of the secret in memory.
     let size = usize::try_from(metadata.len()).unwrap_or(0);
     let mut bytes = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
     file.take(BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -182,7 +182,7 @@ fn flaw(path: &Path, file: &File, metadata: &Metadata, group: GroupReadable) -> 
     }
     let mode = metadata.permissions().mode() & 0o7777;
     let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    // Checked first: a user who does not own a file cannot follow advice about its mode.
+    // The owner is checked first: a user who does not own a file cannot follow advice about its mode.
     if owner != own && owner != 0 {
         return Some(SecretFlaw::OtherOwner { owner, own });
     }
@@ -199,7 +199,7 @@ fn flaw(path: &Path, file: &File, metadata: &Metadata, group: GroupReadable) -> 
     (metadata.len() > BYTES_MAX).then_some(SecretFlaw::TooLarge { bytes: metadata.len() })
 }
 
-/// Whether the open file lies in the folder that the service manager made for this service (systemd.exec(5), `$CREDENTIALS_DIRECTORY`).
+/// Whether the open file is in the folder that the service manager made for this service (systemd.exec(5), `$CREDENTIALS_DIRECTORY`).
 fn is_credential(file: &File) -> bool {
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| Path::new(folder).is_absolute());
     let folder = folder.and_then(|folder| std::fs::canonicalize(folder).ok());

@@ -1,20 +1,20 @@
 //! The sockets of all shards, bound before any of them serves.
 //!
-//! The kernel spreads peers over the sockets of one address by a hash over their number: a socket that is added later moves half of the peers to
-//! another shard, which does not know them.
+//! The kernel distributes peers over the sockets of one address by a hash modulo the number of sockets: a socket that is added later moves half of
+//! the peers to another shard, which does not know them.
 
 use std::net::SocketAddr;
 
 use net::udp::{BindFault, RECEIVE_BUFFER_BYTES, Sharing, Socket, SocketOptions};
 
-/// One list of sockets for each shard; the place in the list is the listen address, and the `SocketIndex` of its paths.
+/// One list of sockets per shard; the position in the list identifies the listen address and is the `SocketIndex` of its paths.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) shards: Vec<Vec<Socket>>,
 }
 
-/// Binds every address for every shard. For port 0 the first shard's socket decides.
+/// Binds every address for every shard. For port 0, the socket of the first shard determines the port.
 pub(super) fn bind_all(listen: &[SocketAddr], shards: u16) -> Result<Bound, BindFault> {
     let options = SocketOptions { sharing: Sharing::Shards, ..SocketOptions::default() };
     let mut bound = Bound { addresses: Vec::new(), shards: (0..shards).map(|_| Vec::new()).collect() };
@@ -32,8 +32,8 @@ pub(super) fn bind_all(listen: &[SocketAddr], shards: u16) -> Result<Bound, Bind
     Ok(bound)
 }
 
-/// With SO_REUSEPORT a second server of the same user would bind without a word and take half of the first one's devices. A socket without it
-/// is refused as long as any other is there.
+/// With SO_REUSEPORT a second server of the same user would bind without an error and receive half of the first server's devices. A socket without
+/// SO_REUSEPORT fails to bind while any other socket has the address.
 fn refuse_company(address: SocketAddr) -> Result<(), BindFault> {
     if address.port() == 0 {
         return Ok(());
@@ -41,7 +41,7 @@ fn refuse_company(address: SocketAddr) -> Result<(), BindFault> {
     Socket::bind(address, &SocketOptions::default()).map(drop)
 }
 
-/// A burst that does not fit into the socket buffer is lost before it can be counted; `net.core.rmem_max` is 208 KiB by default.
+/// A burst that does not fit into the socket buffer is lost before it can be counted; the default of `net.core.rmem_max` is 208 KiB.
 fn tell_of_buffers(socket: Option<&Socket>) {
     let Some((address, Ok((granted, _)))) = socket.map(|socket| (socket.local_address(), socket.buffer_bytes())) else {
         return;

@@ -1,4 +1,4 @@
-//! The phase of a server, and how it is told to stop, from any thread.
+//! The phase of a server, and the way any thread can stop it.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -6,25 +6,25 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
-/// The phase of a server. It only goes forward.
+/// The phase of a server. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// Not every part runs yet.
+    /// Some part does not run yet.
     Starting = 0,
     /// New devices are admitted.
     Serving = 1,
-    /// What is in flight is finished.
+    /// Requests in flight are finished.
     Draining = 2,
-    /// Everything is closed at once.
+    /// Everything is closed immediately.
     Stopping = 3,
 }
 
-/// A part of the server failed in such a way that it cannot serve until it is started again. The reason why the server ended.
+/// A part of the server failed and cannot serve until the server is restarted. This is the reason why the server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Breakdown {
-    /// It panicked half way through a step.
+    /// The ledger panicked in the middle of a step.
     Ledger,
-    /// A service of the runtime, by its name, panicked.
+    /// A service of the runtime panicked; its name.
     Service(&'static str),
 }
 
@@ -45,12 +45,12 @@ pub(super) struct Control {
     /// Set with the first request to drain.
     deadline: OnceLock<Instant>,
     drain_timeout: Duration,
-    /// The first one.
+    /// The first failure.
     breakdown: OnceLock<Breakdown>,
     wakers: RwLock<Vec<Arc<Waker>>>,
 }
 
-/// What closing takes: the last datagrams, joining the threads. Draining ends this much earlier, so that the process ends in time.
+/// The time that closing takes: to send the last datagrams and join the threads. Draining ends this much earlier, so that the process ends in time.
 const CLOSING: Duration = Duration::from_millis(500);
 
 impl Control {
@@ -87,34 +87,34 @@ impl Control {
         self.phase() >= Phase::Draining
     }
 
-    /// When draining ends, once it has begun.
+    /// When draining ends, if it has begun.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline.get().copied()
     }
 
-    /// What closing takes of the time to drain; half of a short one is still for finishing.
+    /// The part of the drain time that closing takes, at most half of it: the other half of a short time is still for finishing.
     fn closing(&self) -> Duration {
         CLOSING.min(self.drain_timeout / 2)
     }
 
-    /// How long the network may take for the last datagrams; as long again is for the threads.
+    /// How long the network may take for the last datagrams; the threads have the same time again.
     pub(super) fn last_datagrams(&self) -> Duration {
         self.closing() / 2
     }
 
-    /// Every part runs. A server that has begun to end in the meantime, because a shard failed for example, stays at its end.
+    /// Records that every part runs. A server that has begun to end in the meantime, for example because a shard failed, keeps its phase.
     pub(super) fn admit(&self) {
         self.phase.fetch_max(Phase::Serving as u8, Ordering::AcqRel);
     }
 
-    /// Moves forward to `phase`, one of those that end the server.
+    /// Moves forward to `phase`, one of the phases that end the server.
     pub(super) fn advance(&self, now: Instant, phase: Phase) {
         self.deadline.get_or_init(|| now + self.drain_timeout.saturating_sub(self.closing()));
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
         self.wake();
     }
 
-    /// A part failed for good. The first one is logged; the server drains and ends with it as its error, to be started again.
+    /// Records that a part failed for good. The first failure is logged; the server drains and ends with it as its error, so that it is restarted.
     pub(super) fn broke(&self, breakdown: Breakdown) {
         if self.breakdown.set(breakdown).is_ok() {
             tracing::error!("{breakdown}; shutting down");
@@ -126,7 +126,7 @@ impl Control {
         self.breakdown.get().copied()
     }
 
-    /// Has every shard begin a turn.
+    /// Makes every shard begin a turn.
     pub(super) fn wake(&self) {
         for waker in self.wakers.read().unwrap_or_else(PoisonError::into_inner).iter() {
             // A waker fails only if its shard has ended.

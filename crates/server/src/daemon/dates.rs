@@ -1,4 +1,5 @@
-//! Tells of certificates that expire while the server runs: at a start and a reload the configuration is judged, and once a day what is in force.
+//! Reports certificates that expire while the server runs: a start and a reload check the configuration, and this task checks the one in force once a
+//! day.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use crate::load::{DatedCertificate, warnings_at};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Lines of one day; what comes after them is counted. A bundle of manufacturers may hold any number that expire together.
+/// Lines per day; further certificates are only counted. A bundle of manufacturers may hold any number of certificates that expire together.
 const LINES_MAX: usize = 20;
 
-/// Runs as long as the server does. The first time is a day after the start, which has told everything itself.
+/// Runs as long as the server does. The first check is a day after the start, because the start has reported everything itself.
 pub(super) async fn watch(
     certificates: impl Fn() -> Arc<[DatedCertificate]> + Send,
     clock: impl Fn() -> UnixTime + Send,
@@ -56,7 +57,7 @@ mod tests {
     fn a_running_server_tells_once_a_day_of_what_expires_by_its_own_clock() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let list: Arc<[DatedCertificate]> = Arc::from(vec![dated(CertificateRole::Ca, "ca.pem", 0, 100)]);
-        // The day of each look: 31 days ahead, 30, then one where the clock was set.
+        // The day of each check: 31 days ahead, 30 days ahead, then one after the clock was set.
         let days = Mutex::new(vec![101, 71, 70, 69].into_iter());
         let log = logged(Format::Human, || {
             let clock = || at(days.lock().unwrap().next_back().unwrap());

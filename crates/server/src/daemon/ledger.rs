@@ -1,8 +1,8 @@
-//! What ends the process when the ledger breaks.
+//! Ends the process when the ledger breaks.
 //!
-//! A panic in the pool ends one job. One inside of the ledger may leave half a row behind its lock: from then on the ledger refuses every call,
-//! and no enrolment can succeed. A server in that state must not stay up. It ends as it does when a shard has died: not ready, sessions finished and
-//! closed, and an error for the service manager that restarts it.
+//! A panic in the pool ends one job. A panic inside the ledger may leave half a row behind its lock: the ledger then refuses every call, and no
+//! enrolment can succeed. A server in that state must not stay up. It ends as it does when a shard has failed: it reports not ready, finishes and
+//! closes its sessions, and returns an error to the service manager, which restarts it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,11 +17,11 @@ use rustls_pki_types::UnixTime;
 
 use super::control::{Breakdown, Control};
 
-/// A ledger, and what to end when it breaks.
+/// A ledger, and the server that ends when the ledger breaks.
 pub(super) struct Watched {
     inner: Arc<dyn Ledger>,
     control: Arc<Control>,
-    /// When the process began, by a clock that is never set.
+    /// When the process began, by a monotonic clock.
     began: Instant,
 }
 
@@ -30,7 +30,8 @@ impl Watched {
         Self { inner, control, began: Instant::now() }
     }
 
-    /// Calls the ledger. A panic that comes out of it before it has answered is its own; one that comes after is of what the answer set going.
+    /// Calls the ledger. A panic before the ledger has answered counts as the ledger's; a panic after its answer belongs to the work that the answer
+    /// started.
     fn ask<T: 'static>(
         &self,
         call: impl FnOnce(&dyn Ledger, Completion<Result<T, LedgerFault>>),
@@ -55,13 +56,13 @@ impl Watched {
     }
 }
 
-/// When the process began, by the clock as it is now. A machine without a battery begins with a clock that is behind until it hears of the time; by
-/// that beginning, certificates of before would seem to have been issued since.
+/// When the process began, by the wall clock as it is now. A machine without a battery starts with a clock that is behind until it is synchronised;
+/// compared with that first reading, certificates issued before the start would seem to be issued after it.
 fn start_by(utc: UnixTime, running: Duration) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(utc.as_secs()).saturating_sub(running))
 }
 
-/// A call of the ledger; dropped before it has returned, it is a panic on its way out.
+/// A call of the ledger. If it is dropped before it has returned, a panic is unwinding.
 struct Inside<'a> {
     control: &'a Control,
     answered: Option<Arc<AtomicBool>>,
@@ -136,7 +137,7 @@ mod tests {
     use crate::daemon::control::Phase;
     use crate::logging::{Format, logged};
 
-    /// What a ledger does with a call.
+    /// What a test ledger does with a call.
     #[derive(Clone, Copy)]
     enum Does {
         Answers(Option<LedgerFault>),
@@ -211,7 +212,7 @@ mod tests {
         assert!(since.as_secs() + 1 >= before, "not 1970: {since:?}");
     }
 
-    /// The calls that are answered, then the two that are not.
+    /// The calls that are answered, then the two that are not answered.
     const ANSWERED: usize = 9;
     const CALLS: [fn(&Watched); ANSWERED + 2] = [
         |ledger| ledger.standing(Vec::new(), Box::new(drop)),
@@ -233,11 +234,12 @@ mod tests {
         Arc::new(control)
     }
 
-    /// Whether the server goes on after `call`, and what the log says.
+    /// Whether the server continues after `call`, and what the log says.
     fn after(does: Does, call: impl Fn(&Watched)) -> (bool, String) {
         let control = control();
         let ledger = Watched::new(Arc::new(does), Arc::clone(&control));
-        // `tracing` learns of the line before there is a log: a test that reaches it first, without one, may tell it that nobody listens.
+        // `tracing` caches whether a line has a listener: a test that reaches this line first, before there is a log, may disable it for the tests
+        // that follow.
         self::control().broke(Breakdown::Ledger);
         let log = logged(Format::Human, || {
             for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! The way back from the pool to a shard: a bounded queue, and one wake for everything that lies in it.
+//! The way back from the pool to a shard: a bounded queue, and one wake-up for everything in it.
 //!
 //! ```text
 //!   pool thread: send(batch) ──► queue ──► [first since the shard last looked?] ──► Waker ──► epoll
@@ -11,13 +11,13 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use mio::Waker;
 
-/// The pool's end.
+/// The pool's end of the queue.
 pub(super) struct Sender<T> {
     queue: SyncSender<T>,
     bell: Arc<Bell>,
 }
 
-/// The shard's end.
+/// The shard's end of the queue.
 pub(super) struct Mailbox<T> {
     queue: Receiver<T>,
     bell: Arc<Bell>,
@@ -25,12 +25,12 @@ pub(super) struct Mailbox<T> {
 
 struct Bell {
     waker: Arc<Waker>,
-    /// The waker was used and the shard has not looked since.
+    /// Whether the waker was used and the shard has not looked since.
     rung: AtomicBool,
 }
 
-/// A queue for `capacity` batches. The shard has at most that many pieces of work outside at once, and each comes back in one batch, so that
-/// a sender never finds it full.
+/// A queue for `capacity` batches. The shard has at most that many pieces of work outside at once, and each piece returns in one batch, so a sender
+/// never finds the queue full.
 pub(super) fn mailbox<T>(capacity: usize, waker: Arc<Waker>) -> (Sender<T>, Mailbox<T>) {
     let (sender, receiver) = sync_channel(capacity);
     let bell = Arc::new(Bell { waker, rung: AtomicBool::new(false) });
@@ -38,7 +38,7 @@ pub(super) fn mailbox<T>(capacity: usize, waker: Arc<Waker>) -> (Sender<T>, Mail
 }
 
 impl<T> Sender<T> {
-    /// Brings a batch. One for a shard that has ended is dropped.
+    /// Delivers a batch. A batch for a shard that has ended is dropped.
     pub(super) fn send(&self, batch: T) {
         match self.queue.try_send(batch) {
             Ok(()) => self.bell.ring(),
@@ -57,21 +57,22 @@ impl<T> Clone for Sender<T> {
 impl Bell {
     fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
-            // A waker fails only if its poll is gone; then nothing waits.
+            // A waker fails only if its poll no longer exists; then nothing waits.
             let _ = self.waker.wake();
         }
     }
 }
 
 impl<T> Mailbox<T> {
-    /// Says that the shard looks now: later senders wake it again. Call before the first [`Mailbox::take`] of a turn.
+    /// Clears the mark, so that later senders wake the shard again. Call it before the first [`Mailbox::take`] of a turn.
     pub(super) fn open(&self) {
-        // A swap, not a store: it stands either before the sender's swap, and the sender rings, or behind it, and what was sent is seen. A store could
-        // wait in the core's buffer until the queue was found empty, and a sender in between would take the old mark for a wake that is still to come.
+        // A swap, not a store. Either it comes before the sender's swap, and the sender wakes the shard, or it comes after it, and this turn sees the
+        // batch. A store could stay in the core's buffer until the queue was found empty; a sender in between would read the old mark and assume that
+        // a wake-up is still pending.
         self.bell.rung.swap(false, Ordering::AcqRel);
     }
 
-    /// The next batch, if one is there.
+    /// The next batch, if there is one.
     pub(super) fn take(&self) -> Option<T> {
         self.queue.try_recv().ok()
     }
@@ -85,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether the poll is woken without waiting.
+    /// Whether the poll returns a wake-up without waiting.
     fn is_woken(poll: &mut Poll) -> bool {
         let mut events = Events::with_capacity(4);
         poll.poll(&mut events, Some(Duration::ZERO)).unwrap();

@@ -1,4 +1,4 @@
-//! From the plain counters of a shard to the shared meters: once a turn, what changed.
+//! Publishes the plain counters of a shard to the shared meters: once per turn, the differences.
 
 use metrics::{Counter, Gauge};
 use net::udp::{Socket, SocketCounters};
@@ -8,15 +8,15 @@ use crate::metrics::Meters;
 /// What the shard itself counts.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Own {
-    /// Multicast and broadcast datagrams since the start.
+    /// Multicast and broadcast datagrams received since the start.
     pub(super) not_unicast: u64,
-    /// In the pool now.
+    /// Enrolments that are in the pool now.
     pub(super) enrolments: usize,
-    /// The same.
+    /// Steps of handshakes that are in the pool now.
     pub(super) handshake_steps: usize,
 }
 
-/// What was published so far.
+/// The values that were published last.
 #[derive(Default)]
 pub(super) struct Publisher {
     traffic: SocketCounters,
@@ -69,7 +69,7 @@ fn add(meter: &Counter, published: &mut u64, now: u64) {
     }
 }
 
-/// All shards move one gauge, each by its own difference.
+/// All shards update one gauge, each by its own difference.
 #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; no shard has 2^53 sessions")]
 fn move_gauge(meter: &Gauge, published: &mut usize, now: usize) {
     if now != *published {

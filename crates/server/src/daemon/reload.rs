@@ -5,8 +5,8 @@
 //!     └── ConfigurationFaults: nothing has changed
 //! ```
 //!
-//! Sockets, threads and the tables of the shards are made once, and the ledger, the enrolments in flight, the certificates of sessions and the secret of
-//! the cookies belong to the process: a reload changes the answers, not the connections.
+//! Sockets, threads and the tables of the shards are created once; the ledger, the enrolments in flight, the certificates of sessions and the secret of
+//! the cookies belong to the process. A reload therefore changes the answers, not the connections.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,12 +24,12 @@ use crate::config::{Configuration, ConfigurationFaults, Sources};
 use crate::load::{self, Loaded, Process, Warning};
 use crate::metrics::Exposition;
 
-/// What a reload found, beside what it put in force.
+/// What a reload found, besides the configuration that it put in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Keys whose new values hold after a restart only.
+    /// Keys whose new values take effect only after a restart.
     pub needs_restart: Vec<&'static str>,
-    /// What is allowed, but will cause trouble.
+    /// What is allowed but will cause trouble.
     pub warnings: Vec<Warning>,
 }
 
@@ -43,7 +43,7 @@ struct Running {
     issuing: Issuing,
     snapshot: Arc<ArcSwap<Snapshot>>,
     control: Arc<Control>,
-    /// Held while one reload reads: of two, the one that read later must not be overwritten by the other.
+    /// Held while a reload reads: of two reloads, the one that read earlier must not overwrite the other.
     turn: Mutex<()>,
 }
 
@@ -61,7 +61,7 @@ impl Reloader {
     /// See [`Handle::reload`](super::Handle::reload).
     ///
     /// # Errors
-    /// Every fault; nothing has changed then.
+    /// Every fault; then nothing has changed.
     pub fn reload(&self, sources: &Sources) -> Result<Reloaded, ConfigurationFaults> {
         let running = &*self.0;
         let _turn = running.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +76,7 @@ impl Reloader {
         })
     }
 
-    /// Says that a configuration could not even be read: the one before stays in force.
+    /// Records that a configuration could not be read: the previous one stays in force.
     pub(crate) fn unreadable(&self) {
         self.0.issuing.exposition.reloaded(None);
     }
@@ -94,13 +94,13 @@ impl std::fmt::Debug for Reloader {
     }
 }
 
-/// What every snapshot of this process shares.
+/// What all snapshots of this process share.
 pub(super) struct Issuing {
     ledger: Arc<dyn Ledger>,
     flights: Arc<Flights>,
     random: Arc<SystemRandom>,
     executor: Arc<dyn Executor>,
-    /// For the life of the process: the ledger knows by it which certificates it would hold.
+    /// Lives as long as the process: with it the ledger recognises the certificates that it would still hold.
     node: NodePrefix,
     exposition: Arc<Exposition>,
 }

@@ -1,7 +1,7 @@
-//! Which keys take effect at a restart only: those of sockets, threads and tables, which are made once.
+//! Which keys take effect only at a restart: those of sockets, threads and tables, which are created once.
 //!
-//! Every field of the configuration is named here, in patterns without `..`: whoever adds a key is asked by the compiler whether a reload is enough
-//! for it. A field that is not bound (`_`) takes effect with a reload.
+//! Every field of the configuration is named here, in patterns without `..`: after a new key is added, this file does not compile until it states
+//! whether a reload is enough for that key. A field that is not bound (`_`) takes effect with a reload.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::config::{
     ServerSection,
 };
 
-/// The keys whose values differ and are used at the start only, in the order of the file's sections.
+/// The keys that are used only at the start and whose values differ, in the order of the file's sections.
 pub(super) fn needs_restart(started: &Configuration, written: &Configuration) -> Vec<&'static str> {
     let pairs = fixed_at_start(started).into_iter().zip(fixed_at_start(written));
     pairs.filter_map(|((key, before), (_, after))| (before != after).then_some(key)).collect()
 }
 
-/// A value to be compared with another one of the same key.
+/// A value that is compared with another value of the same key.
 #[derive(PartialEq, Eq)]
 enum Fixed<'c> {
     Addresses(&'c [SocketAddr]),
@@ -71,7 +71,7 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, Fixed<'_>); 
     ]
 }
 
-/// Sections of which a reload puts every value in force.
+/// Sections whose values all take effect with a reload.
 fn all_reloaded(dtls: &DtlsSection, est: &EstSection, cas: &[CaSection], profiles: &[ProfileSection]) {
     let DtlsSection {
         suites: _,
@@ -97,7 +97,7 @@ fn all_reloaded(dtls: &DtlsSection, est: &EstSection, cas: &[CaSection], profile
         } = ca;
     }
     for profile in profiles {
-        // Compiled anew as a whole.
+        // Profiles are compiled anew as a whole.
         let ProfileSection { spec: _, name: _, labels: _, validity: _, manufacturers: _ } = profile;
     }
 }
@@ -132,7 +132,7 @@ url = "memory:"
 listen = "127.0.0.1:9684"
 "#;
 
-    /// Every key outside of `[ca.NAME]` and `[[profile]]`: another value, and whether it waits for a restart.
+    /// For every key outside of `[ca.NAME]` and `[[profile]]`: another value, and whether that value needs a restart.
     const OTHERWISE: [(&str, &str, bool); 26] = [
         ("server.listen", "127.0.0.1:5685", true),
         ("server.certificate", "other.pem", false),

@@ -1,19 +1,19 @@
-//! The daemon's one tokio runtime: everything that waits for something other than a device's datagram.
+//! The daemon's one tokio runtime: it drives everything that waits for something other than a device's datagram.
 //!
 //! ```text
 //!   muster-runtime ─┬─ service "metrics": a task, and one for each of its connections
 //!                   └─ ...
 //! ```
 //!
-//! One thread drives every task, so a task that computes for long or blocks holds up all services (and no device: those have the shards). Work that
-//! blocks uses `spawn_blocking`, whose threads are bounded here.
+//! One thread drives every task, so a task that computes for long or blocks delays all services (but no device: the shards have threads of their
+//! own). Blocking work uses `spawn_blocking`, whose threads are bounded here.
 //!
-//! The daemon starts the runtime before the first service and ends it after the last shard. Only the daemon starts services, a fixed number of them.
-//! What a service spawns for its peers is bounded by a limit of its own, such as the 32 connections of the metrics listener.
+//! The daemon starts the runtime before the first service and ends it after the last shard. Only the daemon starts services, and their number is
+//! fixed. A service bounds the tasks that it spawns for its peers by a limit of its own, such as the 32 connections of the metrics listener.
 //!
-//! A service runs until the runtime ends. If it panics, that is logged, and the server drains and ends with an error, as it does when a shard or
-//! the ledger fails: a server that stays up without one of its parts looks healthy to whoever would restart it. A panic in a task that serves one
-//! peer ends that peer's connection only.
+//! A service runs until the runtime ends. If it panics, the panic is logged, and the server drains and ends with an error, as it does when a shard or
+//! the ledger fails: a server that stays up without one of its parts looks healthy to the supervisor that should restart it. A panic in a task that
+//! serves one peer ends only that peer's connection.
 
 use std::convert::Infallible;
 use std::io;
@@ -27,10 +27,10 @@ use tokio::sync::oneshot;
 use super::control::{Breakdown, Control};
 use crate::panics::guarded_async;
 
-/// Threads for `spawn_blocking`, such as a look-up of a name. Further calls queue; the tasks that make them are bounded by their services.
+/// Threads for `spawn_blocking`, such as the lookup of a name. Further calls queue; each service bounds the tasks that make them.
 const BLOCKING_THREADS_MAX: usize = 4;
 
-/// A blocking call cannot be cancelled. The process is not held up by one for longer than this.
+/// A blocking call cannot be cancelled. The runtime waits no longer than this for one when the process ends.
 const BLOCKING_CALLS_END: Duration = Duration::from_millis(250);
 
 /// The running runtime; dropping it drops every task and ends its thread.
@@ -53,14 +53,14 @@ impl Runtime {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<Infallible>();
         let thread = std::thread::Builder::new().name("muster-runtime".into()).spawn(move || {
-            // The sender is dropped, never used: an error is the sign to end.
+            // The sender is never used, only dropped: the receiver's error is the signal to end.
             let _ = runtime.block_on(stopped);
             runtime.shutdown_timeout(BLOCKING_CALLS_END);
         })?;
         Ok(Self { handle, control, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Lets this thread make sockets and timers that belong to the runtime.
+    /// Lets this thread create sockets and timers that belong to the runtime.
     pub(super) fn enter(&self) -> EnterGuard<'_> {
         self.handle.enter()
     }
@@ -81,7 +81,7 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // Every task's panic is caught inside.
+            // A panic of a task is caught inside.
             let _ = thread.join();
         }
     }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::daemon::control::Phase;
 
-    /// Tells on drop that its task is gone.
+    /// Reports on drop that its task has ended.
     struct Gone(mpsc::Sender<&'static str>);
 
     impl Drop for Gone {
@@ -171,7 +171,7 @@ mod tests {
         });
         begun.recv().unwrap();
         drop(runtime);
-        // Reached although the call still waits.
+        // This line is reached although the call still blocks.
         drop(release);
     }
 }

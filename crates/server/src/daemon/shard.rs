@@ -1,6 +1,6 @@
 //! One shard: a thread with its sockets, its sessions and its event loop.
 //!
-//! It never blocks but in `poll`, takes no lock on the way of a datagram, and reads the clock once a turn.
+//! It blocks only in `poll`, takes no lock in the path of a datagram, and reads the clock once per turn.
 //!
 //! ```text
 //!          ┌──────────────────────── poll (until the next deadline) ◄───────────────────────┐
@@ -31,16 +31,16 @@ use super::work::{Pool, Ticket};
 use crate::logging::{Issuance, Journal, Refusals};
 use crate::metrics::Meters;
 
-/// Batches received from one socket in one turn; then outcomes and deadlines have theirs. Four batches are about 2 ms of hellos.
+/// Batches received from one socket per turn; then results of the pool and deadlines get their turn. Four batches are about 2 ms of ClientHellos.
 const RECEIVES_PER_TURN_MAX: usize = 4;
-/// Steps of handshakes that wait for a thread of the pool before the shard is behind: about 20 ms of them.
+/// The shard counts as overloaded when more steps of handshakes than this wait for a thread of the pool: about 20 ms of work.
 const STEPS_AHEAD_MAX: usize = 128;
-/// Events of one `poll`: a readable and a writable one for each of some sockets, and the waker.
+/// Events per `poll`: a readable and a writable event for each of several sockets, and the waker.
 const EVENTS_MAX: usize = 64;
 /// The waker's token; sockets count from 0.
 const WAKER: Token = Token(usize::MAX);
 
-/// What a shard is made of.
+/// The parts from which a shard is made.
 pub(super) struct Parts {
     pub(super) sockets: Vec<Socket>,
     pub(super) server: est::Server,
@@ -56,7 +56,7 @@ pub(super) struct Parts {
 /// What comes back from the pool.
 pub(super) enum Results {
     Outcomes(Vec<(Ticket, Outcome)>),
-    /// `handed` steps were handed over together; one that panicked is not among those that are done.
+    /// `handed` is the number of steps that were handed over together; a step that panicked is not among the completed ones.
     PublicKeys {
         handed: usize,
         done: Vec<PublicKeyDone>,
@@ -68,7 +68,7 @@ pub(super) struct Shard {
     poll: Poll,
     clock: Clock,
     sockets: Vec<Socket>,
-    /// Sockets that may still have datagrams: the loop is edge-triggered.
+    /// Sockets that may still have datagrams: the event loop is edge-triggered.
     readable: Vec<bool>,
     server: est::Server,
     snapshot: Reader,
@@ -83,14 +83,14 @@ pub(super) struct Shard {
     draining: bool,
 }
 
-/// Work that leaves the shard: gathered during a turn, handed over at its end.
+/// Work that leaves the shard: collected during a turn, handed over at its end.
 struct Desk {
     jobs: Vec<(Ticket, Job)>,
     public_keys: Vec<PublicKeyJob>,
-    /// Pieces of work outside, and their bound: what the mailbox has room for.
+    /// Pieces of work outside the shard, and their bound: the capacity of the mailbox.
     outside: usize,
     outside_max: usize,
-    /// Of the pieces outside, steps of handshakes; and how many of them the pool does in no time.
+    /// How many of the pieces outside are steps of handshakes, and how many steps the pool completes in a negligible time.
     steps: usize,
     steps_ahead_max: usize,
     results: Sender<Results>,
@@ -103,7 +103,7 @@ struct ToMailbox {
 }
 
 impl ToMailbox {
-    /// What this very job had issued, not an earlier one: a repeat brings a certificate of an earlier time.
+    /// The certificate that this very job had issued, not an earlier job: a repeated request returns a certificate with an earlier time.
     fn note(&self, ticket: &Ticket, outcome: &Outcome) {
         let Outcome::Issued { issued, .. } = outcome else { return };
         if issued.at == ticket.at {
@@ -128,7 +128,7 @@ impl Deliver<Ticket> for ToMailbox {
 }
 
 impl Shard {
-    /// Registers everything; returns the waker that reaches the shard.
+    /// Registers everything; returns the waker of the shard.
     pub(super) fn new(parts: Parts) -> io::Result<(Self, Arc<Waker>)> {
         let Parts { mut sockets, server, snapshot, control, pool, outside_max, meters, refusals, journal } = parts;
         let poll = Poll::new()?;
@@ -151,7 +151,7 @@ impl Shard {
         let shard = Self {
             poll,
             clock: Clock,
-            // What came between binding and registering rings no edge.
+            // A datagram that arrived between bind and registration triggers no edge.
             readable: vec![true; sockets.len()],
             sockets,
             server,
@@ -183,7 +183,7 @@ impl Shard {
             self.server.note_backlog(now, self.backlog());
             for event in &events {
                 if let Some(readable) = self.readable.get_mut(event.token().0) {
-                    // An error is read from the socket as a datagram is.
+                    // The error of a socket is read like a datagram.
                     *readable |= event.is_readable() || event.is_error();
                 }
             }
@@ -194,8 +194,8 @@ impl Shard {
         }
     }
 
-    /// What waits before a turn: datagrams that the last one left, or steps of handshakes. Enrolments that wait for the authority have a
-    /// limit of their own, whose refusals say how long to wait.
+    /// What waits before a turn: datagrams left from the last turn, or steps of handshakes. Enrolments that wait for the authority have a limit of
+    /// their own, and their refusals say how long to wait.
     fn backlog(&self) -> Backlog {
         let empty = !self.readable.contains(&true) && self.desk.steps <= self.desk.steps_ahead_max;
         if empty { Backlog::Empty } else { Backlog::Waiting }
@@ -222,15 +222,16 @@ impl Shard {
         self.publisher.publish(&self.meters, &self.server, &self.sockets, own);
     }
 
-    /// How long to sleep: not at all while datagrams wait, else until the next deadline of a session or of draining. Counted from the clock of the
-    /// turn that ends: the sleep is too long by what the turn took, which is nothing against any timer of a protocol.
+    /// How long to sleep: not at all while datagrams wait, otherwise until the next deadline of a session or of draining. It is computed from the
+    /// clock reading of the turn that ends, so the sleep is too long by the length of that turn, which is negligible for every timer of the
+    /// protocols.
     fn sleep(&self, now: Now) -> Option<Duration> {
         if self.readable.contains(&true) {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.server.poll_timeout(), self.control.deadline()];
         let next: Option<Instant> = deadlines.into_iter().flatten().min();
-        // mio rounds up to the millisecond of epoll, so that a deadline is over when we wake for it.
+        // mio rounds up to the milliseconds of epoll, so the deadline has passed when the shard wakes.
         next.map(|at| at.saturating_duration_since(now.mono))
     }
 
@@ -245,7 +246,7 @@ impl Shard {
         }
     }
 
-    /// Ends when nothing is left to wait for; at the deadline the rest is closed with close_notify.
+    /// Ends when nothing is left to wait for; at the deadline, the remaining sessions are closed with close_notify.
     fn ended(&mut self, now: Now) -> io::Result<Option<Ended>> {
         if !self.draining {
             return Ok(None);
@@ -265,8 +266,8 @@ impl Shard {
         Ok(Some(Ended { cut_off, datagrams_dropped }))
     }
 
-    /// Has the sockets send what there still is to say: every close_notify is sent, or counted among those that are dropped. Batch by batch:
-    /// what one says has been handed to the kernel before the next one begins, as long as it takes anything in time.
+    /// Makes the sockets send everything that remains: every close_notify is sent, or counted as dropped. It works batch by batch: one batch is
+    /// handed to the kernel before the next one begins, as long as the kernel accepts data in time.
     fn say_the_last(&mut self, now: Now) -> io::Result<u64> {
         let dropped = |sockets: &[Socket]| sockets.iter().map(|it| it.counters().dropped_backlog_full).sum::<u64>();
         let before = dropped(&self.sockets);
@@ -305,7 +306,7 @@ impl Shard {
         // A configuration has far fewer addresses than this.
         let socket = SocketIndex(u16::try_from(index).unwrap_or(u16::MAX));
         for received in batch.datagrams() {
-            // RFC 9148 knows no multicast, and an answer to one is an amplifier.
+            // RFC 9148 defines no multicast, and an answer to a multicast request amplifies traffic.
             if received.local.is_some_and(|local| local.is_multicast() || is_broadcast(local)) {
                 self.not_unicast += 1;
                 continue;
@@ -341,7 +342,7 @@ impl Shard {
         }
     }
 
-    /// Takes everything out of the engine that it has to say.
+    /// Takes all pending output out of the engine.
     fn collect(&mut self, now: Now) {
         loop {
             while let Some(transmit) = self.server.poll_transmit() {
@@ -350,7 +351,7 @@ impl Shard {
                     socket.send(path.peer, path.local, transmit.bytes);
                 }
             }
-            // What is answered at once makes new transmits.
+            // Immediate answers produce new transmits.
             let Some(output) = self.server.poll_output() else { return };
             self.take_output(now, output);
         }
@@ -359,7 +360,7 @@ impl Shard {
     fn take_output(&mut self, now: Now, output: Output) {
         match output {
             Output::Attempt(attempt) => self.note(now, attempt),
-            // At most one for each thousand forged records.
+            // At most one log line per thousand forged records.
             Output::Alarm(alarm @ Alarm::Forgeries(_)) => {
                 self.meters.forgery_alarms.increment(1);
                 tracing::warn!("{alarm}");
@@ -376,7 +377,7 @@ impl Shard {
                     self.desk.steps += 1;
                     self.desk.public_keys.push(job);
                 }
-                // The handshake is paid for already; here it only costs the others some patience.
+                // The handshake is already paid for; running the step on this thread only makes the other devices wait a little.
                 Err(Full) => self.server.complete_public_key(now, job.run()),
             },
         }
@@ -419,20 +420,20 @@ impl Shard {
 /// How a shard ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// The deadline came first; else every session was finished or closed.
+    /// Set if the deadline came first; otherwise every session was finished or closed.
     pub(super) cut_off: Option<CutOff>,
-    /// The last datagrams that the network did not take in time.
+    /// The last datagrams that the network did not accept in time.
     pub(super) datagrams_dropped: u64,
 }
 
-/// What the deadline cut off.
+/// What was cut off by the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CutOff {
     /// Enrolments that were still waiting for the authority.
     pub(super) enrolments: usize,
 }
 
-/// As much work is outside as the mailbox has room for.
+/// As much work is outside the shard as the mailbox can hold.
 struct Full;
 
 impl Desk {

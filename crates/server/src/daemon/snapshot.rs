@@ -9,17 +9,17 @@ use super::work::Ticket;
 use crate::load::DatedCertificate;
 use crate::metrics::ProfileTable;
 
-/// What a configuration becomes: how to answer, who issues, and what is counted and watched.
+/// What a configuration compiles to: how to answer, which CAs issue, and what is counted and watched.
 pub(super) struct Snapshot {
     pub(super) est: Arc<est::ServerConfig>,
     pub(super) authority: Arc<dyn Authority<Ticket>>,
-    /// For its profiles, and for those that were configured before.
+    /// For the profiles of this configuration and of earlier ones.
     pub(super) meters: Arc<ProfileTable>,
     /// Every certificate that the configuration names.
     pub(super) certificates: Arc<[DatedCertificate]>,
 }
 
-/// One shard's view: it notices a new snapshot at the beginning of a turn and uses it throughout.
+/// One shard's view: it looks for a new snapshot at the beginning of a turn and uses the same one throughout the turn.
 pub(super) struct Reader {
     shared: Arc<ArcSwap<Snapshot>>,
     current: Arc<Snapshot>,
@@ -31,7 +31,7 @@ impl Reader {
         Self { shared, current }
     }
 
-    /// The new snapshot, if there is one since the last call.
+    /// The new snapshot, if it changed since the last call.
     pub(super) fn changed(&mut self) -> Option<&Snapshot> {
         let newest = self.shared.load();
         if Arc::ptr_eq(&newest, &self.current) {

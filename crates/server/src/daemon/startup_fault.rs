@@ -13,7 +13,7 @@ pub enum StartupFault {
     Metrics(BindFault),
     /// The observer could not be made.
     Observer(io::Error),
-    /// The system gives no thread, event loop or timer.
+    /// The system refused a thread, an event loop or a timer.
     System(io::Error),
 }
 

@@ -1,4 +1,4 @@
-//! What only the inside can arrange: no room outside the shard, a time that is over.
+//! Tests that need access to the inside: no room outside the shard, a deadline that has passed.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -51,7 +51,7 @@ fn without_room_the_steps_of_a_handshake_run_on_the_shard() {
     }
 }
 
-/// A device at a command line that stops in the middle of an upload, and may go on.
+/// A device that a test drives step by step; it can stop in the middle of an upload and continue later.
 struct Uploading {
     client: est::Client,
     socket: Socket,
@@ -74,7 +74,7 @@ impl Uploading {
         while !matches!(device.next(), est::ClientEvent::Connected { .. }) {}
         device.client.start(Clock.now(), Operation::Enroll { csr: csr(&identity, &new_key()) }).unwrap();
         device.send();
-        // The acknowledgement of the first block: the server has begun to gather.
+        // The first block is acknowledged: the server has begun to reassemble the body.
         device.receive();
         device
     }
@@ -86,7 +86,7 @@ impl Uploading {
         self.socket.flush();
     }
 
-    /// Waits for datagrams, and hands them in.
+    /// Waits for datagrams and passes them to the client.
     fn receive(&mut self) {
         let mut events = mio::Events::with_capacity(4);
         while self.socket.receive(&mut self.batch).is_err() {
@@ -131,16 +131,16 @@ fn an_upload_that_goes_no_further_is_closed_when_the_time_to_drain_is_over() {
     server.drain();
     let drained = server.join().unwrap();
     assert_eq!(drained.enrolments_cut_off, 0);
-    // The kernel chooses the shard of a peer: both may have come to one.
+    // The kernel chooses the shard of a peer: it may have given both peers to one shard.
     assert!((1..=devices.len()).contains(&drained.shards_cut_off), "{drained:?}");
-    // Each is told: close_notify.
+    // Each device receives close_notify.
     for device in &mut devices {
         device.receive();
         assert!(matches!(device.client.poll_event(), Some(est::ClientEvent::Failed(Failure::Closed(_)))));
     }
 }
 
-/// A shard may end while the others are being started; the start's own last step must not undo that.
+/// A shard may end while the others are being started; the last step of the start must not undo that.
 #[test]
 fn a_server_whose_shard_ended_during_the_start_is_never_ready() {
     let pki = Pki::new();
@@ -221,7 +221,7 @@ fn e56_a_server_whose_ledger_panics_inside_ends_and_says_why() {
     let mut device = pki.connect(&identity, server.addresses()[0]);
     let fault = device.ask(Operation::Enroll { csr: csr(&identity, &new_key()) }, PATIENCE).unwrap_err();
     assert!(matches!(fault, ConnectionFault::Failed(Failure::Later { .. } | Failure::Closed(_))), "{fault}");
-    // The job is answered while the panic is on its way out of the ledger.
+    // The job is answered while the panic unwinds out of the ledger.
     let deadline = Instant::now() + PATIENCE;
     while !server.stopper().is_stopping() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
@@ -233,7 +233,7 @@ fn e56_a_server_whose_ledger_panics_inside_ends_and_says_why() {
 
 type Call = Box<dyn FnOnce(&dyn Ledger) + Send>;
 
-/// A ledger that completes on a thread of its own, and notes on which threads it is asked.
+/// A ledger that completes on a thread of its own and notes the threads on which it is called.
 struct OnItsOwnThread {
     inner: Arc<dyn Ledger>,
     calls: std::sync::mpsc::Sender<Call>,
@@ -319,7 +319,7 @@ fn what_a_ledger_completes_on_its_own_thread_goes_on_in_the_pool() {
     assert_eq!(server.issued(), 1);
     drop(server);
     let asked_on = asked_on.lock().unwrap();
-    // The signature lies between the two: what asks to record has signed.
+    // The signature happens between the two calls: the thread that asks to record has signed.
     assert!(["intend", "record"].iter().all(|step| asked_on.iter().any(|(what, _)| what == step)), "{asked_on:?}");
     assert!(asked_on.iter().all(|(_, thread)| thread.starts_with("muster-pool-")), "{asked_on:?}");
 }

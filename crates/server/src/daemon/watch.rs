@@ -1,4 +1,4 @@
-//! What shows a running server to its operator: the metrics, and the log of certificates that expire.
+//! What makes a running server observable for its operator: the metrics, and the log of certificates that expire.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(super) fn exposition(loaded: &Loaded, utc: UnixTime) -> Arc<Exposition> {
 }
 
 impl Watched {
-    /// Starts what watches. Gives the address of the metrics, if they are anywhere.
+    /// Starts the tasks that watch. Returns the address of the metrics, if they are served.
     pub(super) fn start(
         self,
         config: &Configuration,

@@ -1,7 +1,7 @@
-//! The pool: where certificate requests are verified and certificates signed, and where suspended steps of handshakes run.
+//! The pool: it verifies certificate requests, signs certificates and runs suspended steps of handshakes.
 //!
-//! Work is handed over in batches, once a turn: a lone job with its answer costs twenty times what it costs in a batch. Nothing that blocks
-//! runs here.
+//! A shard hands work over in batches, once per turn: the hand-over of a single job and its answer costs twenty times its share of a batch. Blocking
+//! work does not run here.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -14,36 +14,36 @@ use rustls_pki_types::UnixTime;
 
 use crate::panics::guarded;
 
-/// Jobs of one task: enough to make the hand-over cheap, few enough that a turn's work spreads over the threads. One job is about 150 us.
+/// Jobs per task: enough to make the hand-over cheap, few enough to spread the work of a turn over the threads. One job takes about 150 us.
 const CHUNK_MAX: usize = 16;
-/// What a panic here is logged as.
+/// The prefix under which a panic here is logged.
 const WHAT: &str = "a job of the pool";
 
-/// Names a job on its way, with the time at which it left.
+/// Identifies a job in flight, with the time at which it left the shard.
 #[derive(Clone, Debug)]
 pub(super) struct Ticket {
     pub(super) job: JobId,
     pub(super) since: Instant,
-    /// What the authority takes for the time of issuance.
+    /// The time that the authority uses as the time of issuance.
     pub(super) at: UnixTime,
     pub(super) profile: Arc<Profile>,
     pub(super) peer: Option<SocketAddr>,
 }
 
-/// The threads that do the heavy work of all shards.
+/// The threads that do the expensive work of all shards.
 pub(super) struct Pool {
     threads: ThreadPool,
 }
 
 impl Pool {
-    /// `threads` 0 is one per core.
+    /// `threads` of 0 means one per core.
     pub(super) fn new(threads: u32) -> Result<Self, ThreadPoolBuildError> {
         let threads = usize::try_from(threads).unwrap_or(0);
         let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("muster-pool-{index}"));
         Ok(Self { threads: builder.build()? })
     }
 
-    /// How many threads there are.
+    /// The number of threads.
     pub(super) fn threads(&self) -> usize {
         self.threads.current_num_threads()
     }
@@ -62,7 +62,7 @@ impl Pool {
         });
     }
 
-    /// Runs steps of handshakes; `done` is called once a task, with the number of steps that it was given.
+    /// Runs steps of handshakes. `done` is called once per task, with the number of steps in that task.
     pub(super) fn run_public_keys(
         &self,
         jobs: Vec<PublicKeyJob>,
@@ -71,13 +71,13 @@ impl Pool {
         self.in_chunks(jobs, |chunk| {
             let done = done.clone();
             let handed = chunk.len();
-            // A step that panics is never done: its handshake ends at its deadline. The other steps of the task are.
+            // A step that panics never completes: its handshake ends at its deadline. The other steps of the task complete.
             self.spawn(move || done(handed, PublicKeyJob::run_many(chunk, &isolate)));
         });
     }
 
-    /// Runs a task; a panic in it ends the task and nothing else (rayon would abort the process). A step of one job panics inside of [`isolate`]
-    /// already, and the other jobs of the task go on.
+    /// Runs a task; a panic ends only that task (rayon would abort the process). A panic in the step of one job is already caught by [`isolate`], and
+    /// the other jobs of the task continue.
     fn spawn(&self, task: impl FnOnce() + Send + 'static) {
         self.threads.spawn(move || {
             guarded(WHAT, task);
@@ -94,9 +94,9 @@ impl Pool {
     }
 }
 
-/// Where enrolments go on that a ledger or signer has completed on a thread of its own. It does not keep the pool: what completes after the
-/// last shard has ended is dropped, with nobody left to answer. A hop is an entry of the pool's queue, which has room for any number; of the
-/// enrolments in flight (`limits.enrolments_in_flight_max`) each is in one of them at most.
+/// Where enrolments continue after a ledger or signer has completed on a thread of its own. It does not keep the pool alive: what completes after the
+/// last shard has ended is dropped, because no shard is left to answer. Each step is an entry of the pool's queue, which is not bounded itself; each
+/// of the enrolments in flight (`limits.enrolments_in_flight_max`) has at most one entry.
 pub(super) struct PoolExecutor(Weak<Pool>);
 
 impl PoolExecutor {
@@ -117,8 +117,8 @@ impl Executor for PoolExecutor {
     }
 }
 
-/// Runs a step of one job; a panic in it is logged with its reason and ends the step. The claim of an enrolment is freed on the way, and its
-/// job answered with 5.03.
+/// Runs a step of one job. A panic ends the step and is logged with its reason. Unwinding frees the claim of an enrolment and answers its job with
+/// 5.03.
 pub(super) fn isolate(step: &mut dyn FnMut()) {
     guarded(WHAT, step);
 }
@@ -130,7 +130,8 @@ mod tests {
     use super::*;
     use crate::logging::{Format, logged};
 
-    /// Both in one test: a second one that panics in the pool at the same time, without a log, may tell `tracing` that nobody listens.
+    /// Both cases share one test: a second test that panics in the pool at the same time, without a log, may make `tracing` cache that there is no
+    /// listener.
     #[test]
     fn e56_a_panic_ends_one_job_is_logged_with_its_reason_and_the_pool_goes_on() {
         let mut ended = Vec::new();

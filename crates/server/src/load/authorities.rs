@@ -1,7 +1,7 @@
-//! The issuing CAs: certificate chain and key, and what their profiles would issue, tried out.
+//! The issuing CAs: certificate chain and key, and a trial of what their profiles would issue.
 //!
-//! A chain is proved from its certificates (E49), without the key. Whether it may still issue is another question: one that may not is a
-//! warning, and its profiles answer 5.03 (E61).
+//! A chain is verified from its certificates alone (E49), without the key. Whether its CA may still issue is checked separately: if it may not, that
+//! is a warning, and its profiles answer 5.03 (E61).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use super::secrets::PRIVATE_KEY;
 use super::warning::Warning;
 use crate::config::{self, CaSection, Problem, Read};
 
-/// The file of each certificate of a chain, and its position in there, counted from 1.
+/// The file of each certificate of a chain, and the position in that file, counted from 1.
 type Places = Vec<(PathBuf, usize)>;
 
-/// What the files of a CA hold.
+/// What was read from the files of a CA.
 struct Files {
     chain: Vec<Arc<Certificate>>,
     places: Places,
-    /// What cannot be read of them.
+    /// What could not be read from these files.
     passed_over: Vec<(PathBuf, PassedOver)>,
 }
 
-/// A CA whose chain holds.
+/// A CA whose chain is valid.
 pub(super) struct LoadedCa {
     pub(super) ca: Arc<Ca>,
     places: Places,
@@ -48,13 +48,13 @@ impl Loading {
             ocsp: text(section.ocsp_url.as_ref()),
         };
         let ca = Ca::new(&section.name, chain.clone(), urls, section.verify_signatures);
-        // The key is looked at whatever the chain is: each fault is found.
+        // The key is checked even if the chain is invalid, so that every fault is found.
         let key = self.private_key(&section.key, file);
         let ca = match ca {
             Ok(ca) => Arc::new(ca),
             Err(fault) => {
                 self.faults.push(section.certificate.fault(chain_problem(&chain, &places, &fault)));
-                // One of these may be what is missing.
+                // One of these certificates may be the missing one.
                 let unread = passed_over.into_iter().map(|(path, it)| section.certificate.fault(unread(path, &it)));
                 self.faults.extend(unread);
                 return None;
@@ -85,11 +85,11 @@ impl Loading {
             };
             self.faults.push(section.key.fault(problem));
         }
-        // A missing key is reported already; its profiles are still tried out.
+        // A missing key is already reported; its profiles are still tried.
         Some(authority)
     }
 
-    /// The certificates of `certificate` and `root`, with their places.
+    /// The certificates of `certificate` and `root`, with their positions.
     fn chain(&mut self, section: &CaSection, file: &Path) -> Option<Files> {
         let issuing = self.chain_in(&section.certificate, &section.certificate.value, file).map(|(_, listed)| listed);
         let above = match &section.root {
@@ -101,7 +101,7 @@ impl Loading {
         for (named, listed) in named {
             let path = config::from_file(file, &named.value);
             for Member { index, certificate } in listed.usable {
-                // A file that holds the chain already and a root beside it say the same thing twice.
+                // A file that already holds the whole chain makes a separate root file redundant.
                 if chain.iter().any(|known: &Arc<Certificate>| known.digest() == certificate.digest()) {
                     continue;
                 }
@@ -114,7 +114,7 @@ impl Loading {
         Some(Files { chain, places, passed_over })
     }
 
-    /// Tries out what the profile would issue, on copies of its CA under throw-away keys.
+    /// Tries what the profile would issue, on copies of its CA with throw-away keys.
     pub(super) fn try_out(&mut self, named: &Read<String>, authority: &LoadedCa, profile: &Profile) -> Option<()> {
         let rules = CaProfile::of(profile).expect("it is compiled for a CA");
         match authority::probe(&rules, self.utc, self.random.as_ref()) {

@@ -1,4 +1,5 @@
-//! The dates of every certificate that the configuration names: judged when it is read, shown as metrics, and judged again while the server runs.
+//! The validity dates of every certificate that the configuration names: checked when it is read, shown as metrics, and checked again while the
+//! server runs.
 
 use std::path::PathBuf;
 
@@ -8,38 +9,38 @@ use super::warning::Warning;
 use crate::config::{Problem, Read, SERVER, SERVER_ISSUER, ValidityProblem};
 use crate::rfc3339::rfc3339;
 
-/// Time to renew a certificate: its owner may be on leave, its CA in a safe.
+/// Time to renew a certificate: its owner may be on leave, or its CA in a safe.
 const SOON_SECONDS: u64 = 30 * 86_400;
 
-/// What it means that a certificate is outside its validity.
+/// The consequence if a certificate is outside its validity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gravity {
-    /// The server would be of no use: it does not start.
+    /// The server would be useless: it does not start.
     Fault,
-    /// The same but for its end, which the operator has accepted.
+    /// Like `Fatal`, except that the operator has accepted that the certificate expires.
     FaultUnlessExpired,
-    /// At most some devices are refused: those of a CA's profiles (5.03), or those that judge the dates of what they trust. Devices of a
-    /// manufacturer enrol whatever its dates are, for an anchor is a name and a key.
+    /// At most some devices are refused: those of a CA's profiles (5.03), or those that check the dates of their trust anchors. Devices of a
+    /// manufacturer can enrol regardless of its dates, because an anchor is a name and a key.
     Warning,
 }
 
-/// What the server has a certificate for.
+/// The purpose of a certificate of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CertificateRole {
-    /// The server's own.
+    /// The server's own certificate.
     Server,
-    /// Behind the server's own in the chain that devices are sent.
+    /// A certificate above the server's own one, in the chain that devices receive.
     ServerIssuer,
-    /// Of a `[ca.NAME]`: it issues, or stands above one that does.
+    /// A certificate of a `[ca.NAME]`: it issues, or is above one that issues.
     Ca,
-    /// Whose devices a profile accepts.
+    /// The manufacturer of devices that a profile accepts.
     Manufacturer,
     /// In `server.trust`.
     TrustedCa,
 }
 
 impl CertificateRole {
-    /// Its name in a metric's label.
+    /// Its value in a metric's label.
     pub(crate) const fn label(self) -> &'static str {
         match self {
             CertificateRole::Server => "server",
@@ -50,7 +51,7 @@ impl CertificateRole {
         }
     }
 
-    /// Whose certificate it is, in a sentence about its dates.
+    /// The owner of the certificate, for a sentence about its dates.
     const fn words(self) -> &'static str {
         match self {
             CertificateRole::Server => SERVER,
@@ -61,7 +62,7 @@ impl CertificateRole {
         }
     }
 
-    /// What to do about one that is outside its validity, or soon will be.
+    /// What to do about a certificate that is outside its validity or soon will be.
     const fn remedy(self, standing: ValidityProblem) -> &'static str {
         match (self, standing) {
             (CertificateRole::Server | CertificateRole::ServerIssuer, ValidityProblem::Expired) => {
@@ -111,12 +112,12 @@ impl DatedCertificate {
         self.validity.not_after
     }
 
-    /// The one that expires first comes first. Equal for one certificate of one file, however often the configuration names it.
+    /// Sorted by expiry, the earliest first. One certificate of one file compares equal, however often the configuration names it.
     pub(crate) fn order(&self) -> impl Ord + use<'_> {
         (self.not_after(), self.role, &self.path, self.digest.as_bytes())
     }
 
-    /// How it stands to the clock, and since or until when; nothing where it is valid for 30 days and more.
+    /// Its validity at this time, and since or until when; `None` if it is valid for at least 30 more days.
     pub(super) fn standing(&self, now: UnixTime) -> Option<(ValidityProblem, UnixTime)> {
         let Validity { not_before, not_after } = self.validity;
         if now > not_after {
@@ -140,8 +141,8 @@ impl DatedCertificate {
     }
 }
 
-/// What there is to say at this time of the certificates that are outside their validity or will be within 30 days: each once, the one that
-/// expires first at the beginning.
+/// The messages, at this time, about certificates that are outside their validity or will be within 30 days: one per certificate, the earliest expiry
+/// first.
 pub(crate) fn warnings_at(now: UnixTime, certificates: &[DatedCertificate]) -> Vec<Warning> {
     let mut concerned: Vec<_> =
         certificates.iter().filter_map(|it| it.standing(now).map(|(standing, at)| (it, standing, at))).collect();
@@ -150,14 +151,14 @@ pub(crate) fn warnings_at(now: UnixTime, certificates: &[DatedCertificate]) -> V
     concerned.into_iter().map(|(it, standing, at)| it.warning(standing, at)).collect()
 }
 
-/// Certificates for tests, here and of the metrics.
+/// Certificates for tests, of this module and of the metrics.
 #[cfg(test)]
 pub(crate) mod testing {
     use std::time::Duration;
 
     use super::*;
 
-    /// The beginning of this day since 1970.
+    /// The start of this day, counted from 1970.
     pub(crate) fn at(day: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(day * 86_400))
     }

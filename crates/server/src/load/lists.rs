@@ -1,7 +1,7 @@
-//! Files of certificates: lists of trust, and chains of our own.
+//! Files of certificates: trust anchors, and the server's own chains.
 //!
-//! What cannot be used is passed over with a warning that names it, as in the chain of a device: a root with an RSA key does not make the rest
-//! of a bundle unusable. It is a fault only where nothing is left, or where the first certificate of a chain is the one that cannot be read.
+//! A certificate that cannot be used is skipped with a warning that names it, as in the chain of a device: a root with an RSA key does not make the
+//! rest of a bundle unusable. It is a fault only if no certificate is left, or if the first certificate of a chain cannot be read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,31 +14,30 @@ use super::warning::Warning;
 use crate::config::{self, Problem, ProfileSection, Read};
 use crate::files::read_file;
 
-/// Room for a thousand CA certificates; a larger file is the wrong one, or has no end.
+/// Enough for a thousand CA certificates; a larger file is the wrong one, or never ends.
 const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
 const CERTIFICATE: &str = "certificate (`-----BEGIN CERTIFICATE-----`)";
 
 /// What a file of certificates is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
-    /// Anchors of devices or of servers.
+    /// Trust anchors for devices or servers.
     Trust,
-    /// Anchors of a profile, which says how closely they keep to DER.
+    /// Trust anchors of a profile, which defines how strictly their DER is read.
     Manufacturers,
-    /// A chain of our own.
+    /// The server's own chain.
     Chain,
 }
 
 impl Loading {
-    /// The certificates of a file of trust that can be anchors; at least one. CA certificates are read strictly whatever a profile allows its
-    /// devices.
+    /// The certificates of a trust file that can be anchors; at least one. CA certificates are read strictly, whatever a profile allows its devices.
     pub(super) fn trusted_in<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Arc<Certificate>>> {
         let list = self.list(named, path, file)?;
         let listed = Listed::anchors(&list, Encoding::Strict);
         self.take(named, &config::from_file(file, path), listed, Use::Trust).map(|listed| listed.certificates())
     }
 
-    /// The same for manufacturers, whose certificates are read as the profile reads those of its devices.
+    /// Like `anchors`, but for manufacturers, whose certificates are read as the profile reads those of its devices.
     pub(super) fn manufacturers_in(
         &mut self,
         section: &ProfileSection,
@@ -51,7 +50,7 @@ impl Loading {
         self.take(named, &config::from_file(file, path), listed, Use::Manufacturers).map(|listed| listed.certificates())
     }
 
-    /// A chain of our own: the contents of the file, and the readable part of it, which always includes the first certificate.
+    /// A chain of the server's own: the contents of the file, and its readable certificates, which always include the first one.
     pub(super) fn chain_in<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<(Vec<Vec<u8>>, Listed)> {
         let list = self.list(named, path, file)?;
         let listed = Listed::chain(&list, Encoding::Strict);
@@ -59,13 +58,13 @@ impl Loading {
         Some((list, listed))
     }
 
-    /// What may stand above a chain of our own: the readable certificates, at least one.
+    /// The readable certificates that may be above one of the server's own chains; at least one.
     pub(super) fn above_in<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Listed> {
         let list = self.list(named, path, file)?;
         self.take(named, &config::from_file(file, path), Listed::readable(&list, Encoding::Strict), Use::Chain)
     }
 
-    /// The certificates of a file that a key names, in DER.
+    /// The certificates, in DER, of a file that a key names.
     fn list<T>(&mut self, named: &Read<T>, path: &Path, file: &Path) -> Option<Vec<Vec<u8>>> {
         let path = config::from_file(file, path);
         let problem = match read_file(&path, CERTIFICATES_BYTES_MAX) {
@@ -79,7 +78,7 @@ impl Loading {
         None
     }
 
-    /// Warns of each ignored certificate; if nothing is left, that is a fault.
+    /// Warns about each skipped certificate; if none is left, that is a fault.
     fn take<T>(
         &mut self,
         named: &Read<T>,
@@ -108,7 +107,7 @@ impl Loading {
     }
 }
 
-/// What to do about a manufacturer that only the other encoding reads.
+/// What to do about a manufacturer that only the other encoding can read.
 const SWITCH: &str =
     "if the factory cannot replace it, set `identity_encoding = \"as_issued\"` in the profile to accept it";
 

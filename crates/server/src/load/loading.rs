@@ -1,4 +1,4 @@
-//! What every step of loading shares: the clock, randomness, and what was found so far.
+//! What all steps of loading share: the clock, randomness, and the findings so far.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::warning::Warning;
 use crate::config::{ConfigurationFault, Read, ValidityProblem};
 use crate::secret_file::GroupReadable;
 
-/// What every step of loading shares.
+/// What all steps of loading share.
 pub(super) struct Loading {
     pub(super) utc: UnixTime,
     pub(super) random: Arc<SystemRandom>,
@@ -22,7 +22,7 @@ pub(super) struct Loading {
 }
 
 impl Loading {
-    /// Notes a certificate and judges its dates: what it cannot serve now is as grave as the caller says, what ends soon is a warning.
+    /// Records a certificate and checks its dates: outside its validity it is as severe as the caller says; close to its end it is a warning.
     pub(super) fn check_validity<T>(
         &mut self,
         named: &Read<T>,

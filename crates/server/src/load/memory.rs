@@ -1,28 +1,28 @@
-//! How many sessions the memory of this process has room for.
+//! How many sessions fit into the memory of this process.
 //!
-//! The memory is what the machine has, or what the control group lets the process use, whichever is less: not what happens to be free, so that
-//! a reload finds the same number as the start did.
+//! The memory is that of the machine or the limit of the process's control group, whichever is less. The free memory is not used, so that a reload
+//! computes the same number as the start did.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Sessions get this part of the memory: as much again goes to certificates and handshakes, and half stays for the kernel's socket buffers
-/// and whatever else runs here.
+/// Sessions get this part of the memory: certificates and handshakes take as much again, and half of the memory is left for the kernel's socket
+/// buffers and for other processes.
 const SHARE: u64 = 4;
 
-/// What one session takes: 232 bytes in the slab of its shard, two cells of the index at its fullest, a pointer, and slack.
+/// Bytes per session: 232 in the slab of its shard, two cells of the index when it is full, a pointer, and a margin.
 const SESSION_BYTES: u64 = 264;
 
-/// Fewer than this are of no use; a machine too small for them needs a configured number.
+/// Fewer sessions than this are of no use; a machine that is too small for them needs a configured number.
 const SESSIONS_MIN: u32 = 4_096;
 
-/// More than one node of a carrier needs; they take 2.6 GB.
+/// More than one node of a carrier needs; these sessions take 2.6 GB.
 const SESSIONS_MAX: u32 = 10_000_000;
 
-/// Assumed if the memory is unknown: a small machine.
+/// Assumed if the memory size is unknown: a small machine.
 const MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
 
-/// The configured number, or for 0 what the memory has room for.
+/// The configured number, or for 0 the number that fits into memory.
 pub(super) fn sessions_max(configured: u32) -> u32 {
     if configured > 0 { configured } else { derived(memory_bytes()) }
 }
@@ -44,7 +44,7 @@ fn total_of(meminfo: &str) -> Option<u64> {
     kibibytes.checked_mul(1_024)
 }
 
-/// The least `memory.max` from the group of the process up to the root (cgroups(7), version 2).
+/// The smallest `memory.max` from the control group of the process up to the root (cgroups(7), version 2).
 fn limit_of_groups(cgroup: &str) -> Option<u64> {
     let root = Path::new("/sys/fs/cgroup");
     let group = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -56,7 +56,7 @@ fn limit_of_groups(cgroup: &str) -> Option<u64> {
 }
 
 fn limit_in(file: &Path) -> Option<u64> {
-    // "max" is no number, and no limit.
+    // "max" is not a number and means that there is no limit.
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 

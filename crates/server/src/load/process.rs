@@ -1,4 +1,4 @@
-//! What belongs to the process, and outlives each configuration of it.
+//! State that belongs to the process and outlives each of its configurations.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use est::CertificateCache;
 use net::SystemRandom;
 use zeroize::Zeroizing;
 
-/// What belongs to the process, and outlives each configuration of it.
+/// State that belongs to the process and outlives each of its configurations.
 pub(crate) struct Process {
-    /// Sessions find their certificates here.
+    /// Sessions look up their certificates here.
     pub(crate) certificates: Arc<CertificateCache>,
-    /// For cookies, where the configuration names no secret: a device that holds one of before a reload need not ask again.
+    /// For cookies, if the configuration names no secret: a device with a cookie from before a reload need not request another one.
     pub(super) cookie_secret: Zeroizing<[u8; 32]>,
 }
 

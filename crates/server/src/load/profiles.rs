@@ -1,4 +1,4 @@
-//! Profiles: what their sections say, with the CA and the manufacturers that they name.
+//! Profiles: their sections, with the CA and the manufacturers that they name.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Loading {
         Some(certificates)
     }
 
-    /// What a certificate opens that the ledger in memory forgot at a restart: the only ledger there is.
+    /// What a certificate still permits after a restart has emptied the ledger, which is in memory only.
     fn unrecorded(
         &mut self,
         section: &ProfileSection,
@@ -62,7 +62,7 @@ impl Loading {
         authorities: &[LoadedCa],
     ) -> Unrecorded {
         let issuing = spec.ca.certificate().anchor_id();
-        // Two sections may name one CA: its certificates do not tell which of them they are from.
+        // Two sections may name one CA: its certificates do not show which section issued them.
         let same_ca = |profile: &&ProfileSection| {
             let ca = authorities.iter().find(|authority| authority.ca.name() == profile.spec.ca.value);
             ca.is_some_and(|authority| authority.ca.certificate().anchor_id() == issuing)

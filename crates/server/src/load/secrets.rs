@@ -1,4 +1,4 @@
-//! Private keys and shared secrets: files that only their owner reads.
+//! Private keys and shared secrets: files that only their owner can read.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,11 @@ use super::process::Process;
 use crate::config::{self, Configuration, Problem, Read, SecretUri};
 use crate::secret_file;
 
-/// What a cookie secret must hold: as much as the key made of it.
+/// The minimum length of a cookie secret: the length of the key that is derived from it.
 const COOKIE_SECRET_BYTES_MIN: usize = 32;
 
 impl Loading {
-    /// The secret of the cookies: shared by the nodes behind one address, or this process's own.
+    /// The cookie secret: shared by the nodes behind one address, or random for this process.
     pub(super) fn cookie(&mut self, config: &Configuration, process: &Process) -> Option<CookieKeys> {
         let lifetime = config.dtls.cookie_lifetime;
         let Some(named) = &config.dtls.cookie_secret else {
@@ -31,13 +31,13 @@ impl Loading {
             self.faults.push(named.fault(Problem::Content { path, wanted: "cookie secret", reason }));
             return None;
         }
-        // Text or binary, of any length: one digest.
+        // The file is text or binary, of any length: it is hashed to one digest.
         let mut secret = Zeroizing::new([0; 32]);
         secret.copy_from_slice(digest(&SHA256, &bytes).as_ref());
         Some(CookieKeys::shared(*secret, lifetime))
     }
 
-    /// A private key, with the path it came from.
+    /// A private key, with the path of its file.
     pub(super) fn private_key(&mut self, named: &Read<SecretUri>, file: &Path) -> Option<(PrivateKey, PathBuf)> {
         let (text, path) = self.secret(named, file)?;
         match pki::pem::private_key(&text) {

@@ -1,4 +1,4 @@
-//! What the server shows of itself, judged as devices will: purposes, names, the way to a CA that they know (E61).
+//! Checks what the server presents to devices, as they will: key usages, names, the path to a CA that they know (E61).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use super::secrets::PRIVATE_KEY;
 use super::warning::Warning;
 use crate::config::{self, Configuration, ConfigurationFault, ExpiredServer, Problem, ServerFlaw};
 
-/// The chain that the server shows, with the key of its leaf.
+/// The chain that the server presents, with the key of its leaf.
 pub(super) struct Shown {
-    /// What devices are sent, leaf first: the file as it stands.
+    /// What devices receive, leaf first: the file unchanged.
     der: Vec<Vec<u8>>,
-    /// The readable part of it, which always includes the leaf.
+    /// The readable certificates of the file, which always include the leaf.
     chain: Vec<Member>,
     pub(super) identity: Arc<dtls::Identity>,
     path: PathBuf,
 }
 
 impl Loading {
-    /// Chain and key, that they belong together, and their dates.
+    /// Loads chain and key, and checks that they belong together and are within their dates.
     pub(super) fn shown(&mut self, config: &Configuration) -> Option<Shown> {
         let certificate = &config.server.certificate;
         let chain = self.chain_in(certificate, &certificate.value, &config.file);
@@ -39,7 +39,7 @@ impl Loading {
         };
         for Member { index, certificate: shown } in &chain {
             let role = if *index == 0 { CertificateRole::Server } else { CertificateRole::ServerIssuer };
-            // A root that is sent along is an anchor, which not every device judges by its dates.
+            // A root that is sent along is an anchor, and not every device checks the dates of an anchor.
             let is_root = *index > 0 && shown.subject().matches(shown.issuer());
             self.check_validity(
                 certificate,
@@ -50,7 +50,7 @@ impl Loading {
             );
         }
         let leaf = &chain.first()?.certificate;
-        // RFC 7030 §3.6.1 has devices demand id-kp-serverAuth where the CA is the authority for it; ours does.
+        // RFC 7030 §3.6.1: devices require id-kp-serverAuth if the CA is the authority for it; ours is.
         if !leaf.extended_key_usage().is_some_and(|usage| usage.server_auth) {
             self.faults.push(certificate.fault(Problem::Server { path, flaw: ServerFlaw::Purpose }));
             return None;
@@ -71,7 +71,7 @@ impl Loading {
         }
     }
 
-    /// Whether devices that use the server's names and the answer to `/crts` would trust it.
+    /// Whether devices that use the server's names and the answer to `/crts` would trust the server.
     pub(super) fn judge_as_devices_do(&mut self, config: &Configuration, shown: &Shown, authorities: &[LoadedCa]) {
         let trust = &config.server.trust;
         let beside: Vec<_> = trust.value.iter().map(|path| self.trusted(config, path)).collect();
@@ -81,7 +81,7 @@ impl Loading {
         self.judge_path(config, shown, authorities, &beside.concat());
     }
 
-    /// What devices hold beside the answer of `/crts`. Its dates are for them to judge: a warning, whatever they are.
+    /// The anchors that devices hold in addition to the answer of `/crts`. Devices decide about their dates: invalid dates are only a warning.
     fn trusted(&mut self, config: &Configuration, path: &Path) -> Option<Vec<Arc<Certificate>>> {
         let trust = &config.server.trust;
         let certificates = self.trusted_in(trust, path, &config.file)?;
@@ -114,7 +114,7 @@ impl Loading {
         }
     }
 
-    /// One CA whose devices trust the server is enough to start; for the other CAs there is a warning.
+    /// One CA whose devices trust the server is enough to start; every other CA gets a warning.
     fn judge_path(
         &mut self,
         config: &Configuration,
@@ -133,7 +133,7 @@ impl Loading {
             }
         }
         if trusted == 0 {
-            // Of several CAs the one that the path comes nearest to says most.
+            // Of several CAs, the one that the path comes closest to gives the most useful message.
             let nearest =
                 refused.iter().find(|(_, refusal)| refusal.error != ChainError::UnknownIssuer).or(refused.first());
             let roots = authorities.iter().filter_map(|authority| authority.ca.chain().last()).chain(beside);
@@ -164,7 +164,7 @@ impl Shown {
         config.server.certificate.fault(Problem::Server { path: self.path.clone(), flaw })
     }
 
-    /// Dates are told on their own: the leaf is judged within its own.
+    /// Dates are reported separately: the leaf is checked at a time within its own validity.
     fn verify(&self, known: Vec<Arc<Certificate>>, utc: pki::UnixTime) -> Result<(), ChainRefusal> {
         let validity = self.leaf().validity();
         let at = utc.min(validity.not_after).max(validity.not_before);
@@ -201,7 +201,7 @@ impl Shown {
     }
 }
 
-/// What devices compare with the name that they connect to.
+/// The names that devices compare with the name that they connect to.
 fn shown_name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::Dns(name) => Some((*name).to_owned()),

@@ -1,6 +1,6 @@
-//! How large the server's handshake messages are: a device reassembles each into a buffer, and the buffers of small stacks are small.
+//! The sizes of the server's handshake messages: a device reassembles each message in a buffer, and the buffers of small stacks are small.
 //!
-//! Measured, not computed: the server that would serve answers a client in memory, and its own event stream says what it sent.
+//! The sizes are measured, not computed: the configured server answers a client in memory, and its event stream reports what it sent.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use dtls::{
 };
 use net::{Clock, SystemRandom};
 
-/// Buffer sizes of stacks in the field: a message above one of them does not reach the devices that have it.
+/// Buffer sizes of deployed stacks: a message above one of them does not reach the devices with that buffer size.
 const BUFFERS_BYTES: [usize; 3] = [768, 900, 1024];
 
 /// One message of the server's first flight.
@@ -19,12 +19,12 @@ const BUFFERS_BYTES: [usize; 3] = [768, 900, 1024];
 pub struct HandshakeSize {
     /// Its name in RFC 5246.
     pub message: &'static str,
-    /// Bytes of its body with the handshake header of 12 bytes, as a device's buffer has to hold it.
+    /// Bytes of its body and the handshake header of 12 bytes: a device's buffer has to hold both.
     pub bytes: usize,
 }
 
 impl HandshakeSize {
-    /// The largest buffer size of the field that it does not fit.
+    /// The largest of these buffer sizes that the message exceeds.
     #[must_use]
     pub fn warning(&self) -> Option<SizeWarning> {
         let buffer_bytes = BUFFERS_BYTES.into_iter().rev().find(|buffer| self.bytes > *buffer)?;
@@ -39,12 +39,12 @@ impl HandshakeSize {
     }
 }
 
-/// A message that some devices cannot take.
+/// A message that some devices cannot receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeWarning {
-    /// The buffer that it does not fit.
+    /// The buffer size that the message exceeds.
     pub buffer_bytes: usize,
-    /// What makes it shorter.
+    /// How to make the message shorter.
     pub remedy: &'static str,
 }
 
@@ -59,7 +59,7 @@ impl std::fmt::Display for SizeWarning {
 pub struct HandshakeSizes(Vec<HandshakeSize>);
 
 impl HandshakeSizes {
-    /// In the order in which they are sent.
+    /// In the order in which the server sends them.
     pub fn iter(&self) -> impl Iterator<Item = &HandshakeSize> {
         self.0.iter()
     }
@@ -67,10 +67,10 @@ impl HandshakeSizes {
 
 /// Header of a handshake message (RFC 6347 §4.2.2).
 const HEADER_BYTES: usize = 12;
-/// Datagrams of a hello, its cookie and one flight, with room: the loop ends even if the engines never would.
+/// Upper bound for the datagrams of a ClientHello, its cookie and one flight: the loop ends even if the engines never do.
 const DATAGRAMS_MAX: usize = 64;
 
-/// Lets a client without a certificate say hello to the server's engine, and notes what the server answers.
+/// Makes a client without a certificate send a ClientHello to the server's engine, and notes what the server answers.
 pub(super) fn measure(config: &Arc<est::ServerConfig>, random: &Arc<SystemRandom>) -> HandshakeSizes {
     let now = Clock.now();
     let seen = Arc::new(Seen::default());
@@ -93,7 +93,7 @@ pub(super) fn measure(config: &Arc<est::ServerConfig>, random: &Arc<SystemRandom
     HandshakeSizes(sizes)
 }
 
-/// The ServerKeyExchange is signed in such a step.
+/// The ServerKeyExchange is signed in a suspended step.
 fn run_public_key_steps(server: &mut est::Server, now: Now) {
     while let Some(output) = server.poll_output() {
         if let est::Output::PublicKey(job) = output {
@@ -116,7 +116,7 @@ impl Observer for Seen {
     }
 }
 
-/// Trusts no server: by then, everything to be measured has been sent.
+/// Trusts no server: by the time trust matters, everything to be measured has been sent.
 struct Nobody;
 
 impl VerifyPeer for Nobody {

@@ -1,4 +1,4 @@
-//! The specification for `est`, and the key that one of its faults is about.
+//! Builds the specification for `est`, and finds the key that one of its faults is about.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) fn server_spec(
     cookie: dtls::CookieKeys,
     profiles: Vec<Arc<Profile>>,
 ) -> ServerSpec {
-    // Peers spread evenly over the shards; one more each, so that what was asked for is reached.
+    // Peers spread evenly over the shards; each shard gets one more, so that the total reaches the configured number.
     let share = |total: u32| usize::try_from(total.div_ceil(u32::from(shards))).unwrap_or(usize::MAX);
     let limits = &config.limits;
     let mut spec = ServerSpec::new(identity, cookie, profiles);
@@ -42,7 +42,7 @@ pub(super) fn server_spec(
     spec
 }
 
-/// Which key a fault of the whole is about.
+/// The key that a fault of the whole specification is about.
 pub(super) fn place_of(fault: &ConfigFault, config: &Configuration) -> ConfigurationFault {
     let value = |found: &str| Problem::Value { found: found.to_owned(), wanted: fault.to_string() };
     match fault {

@@ -1,11 +1,11 @@
-//! What is allowed, but will cause trouble.
+//! What is allowed but will cause trouble.
 
 /// A problem that does not keep the server from starting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The dotted key.
     pub key: String,
-    /// What is so.
+    /// What is wrong.
     pub what: String,
     /// What to do about it.
     pub remedy: &'static str,
@@ -18,7 +18,7 @@ impl std::fmt::Display for Warning {
 }
 
 impl Warning {
-    /// One line of the log.
+    /// The warning as one line of the log.
     pub(crate) fn log(&self) {
         tracing::warn!(key = self.key, what = self.what, remedy = self.remedy, "configuration warning");
     }

@@ -1,8 +1,10 @@
-//! Values in a log come from devices: a path, a subject, a name. None of them can forge a field or a line, hide text or reverse it.
+//! Escapes values in the log that come from devices: a path, a subject, a name. Such a value cannot forge a field or a line, nor hide or reverse
+//! text.
 //!
-//! For a person a value of plain ASCII without `"`, `=`, `\` and blanks stands as it is; every other one is quoted as Rust quotes a string, which escapes
-//! controls, line separators (U+2028), directional marks (U+202E) and whatever else does not show. Messages are treated alike, so that a message with a
-//! value in it forges nothing either. JSON escapes controls by itself; what it would let through as it is and does not show is escaped here.
+//! In the format for a person, a value of plain ASCII without `"`, `=`, `\` and blanks is written unchanged; every other value is quoted as Rust quotes a
+//! string, which escapes controls, line separators (U+2028), directional marks (U+202E) and other invisible characters. Messages are treated in the same
+//! way, so a value inside a message cannot forge anything either. JSON escapes controls itself; this module escapes the other invisible characters that
+//! JSON would write unchanged.
 
 use std::fmt;
 use std::io;
@@ -13,7 +15,7 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 
-/// The fields of a line for a person: the message, then `name=value`.
+/// The fields of a line in the format for a person: the message, then `name=value`.
 #[derive(Debug)]
 pub(super) struct Fields;
 
@@ -80,7 +82,7 @@ impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for Escaping<W> {
     }
 }
 
-/// Takes whole lines: what is not ASCII stands inside a string of JSON, where `\u` may stand for it.
+/// Takes whole lines: a character outside ASCII is always inside a JSON string, where `\u` can replace it.
 pub(super) struct EscapingWriter<W>(W);
 
 impl<W: io::Write> io::Write for EscapingWriter<W> {
@@ -102,7 +104,7 @@ mod tests {
     use super::super::{Format, logged};
     use super::*;
 
-    /// What each would do to a line, if it were let.
+    /// Each value, and what it would do to a line without escaping.
     const HOSTILE: [&str; 12] = [
         "a\n2026-01-01T00:00:00Z  INFO server: certificate issued device=forged",
         "a device=forged",
@@ -163,7 +165,7 @@ mod tests {
             assert_one_line_that_shows(&text);
             let unescaped = |key: &str| {
                 let value = text.split_once(&format!("\"{key}\":")).unwrap().1;
-                // TOML's basic strings escape as JSON's do, but for \/ and pairs of surrogates.
+                // TOML's basic strings have the same escapes as JSON's, except for \/ and surrogate pairs.
                 let end = (1..value.len()).find(|&at| value[at..].starts_with('"') && !value[..at].ends_with('\\'));
                 value[1..end.unwrap()].to_owned()
             };

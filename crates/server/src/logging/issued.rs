@@ -1,4 +1,4 @@
-//! One line for each issued certificate: the operator's record while the ledger is in memory.
+//! One line per issued certificate: the operator's record while the ledger is in memory.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -12,15 +12,16 @@ use pki::{Certificate, Digest};
 
 use crate::rfc3339::rfc3339;
 
-/// Certificates on their way to the log: more than a node issues in a second.
+/// Certificates queued for the log: more than a node issues in a second.
 const QUEUE_MAX: usize = 4_096;
-/// Certificates that are remembered. Only a request that is repeated within the second of its issuance would be told twice: this is more than a second's.
+/// Certificates that are remembered. Only a request that is repeated within the second of its issuance could be logged twice: this number covers more
+/// than one second.
 const TOLD_MAX: usize = 8_192;
 const _: () = assert!(TOLD_MAX >= QUEUE_MAX);
-/// Lines that were lost are counted in the log this often.
+/// The interval at which the number of lost lines is logged.
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// A certificate that was issued, to whom.
+/// A certificate that was issued, and the device that received it.
 #[derive(Clone, Debug)]
 pub(crate) struct Issuance {
     pub(crate) issued: Arc<Issued>,
@@ -28,10 +29,10 @@ pub(crate) struct Issuance {
     pub(crate) peer: Option<SocketAddr>,
 }
 
-/// The sending end, one per shard; used by the threads of the pool.
+/// The sending end, one per shard; the threads of the pool use it.
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
-    /// `None` ends the reader: a sender may still lie in a task of the pool then.
+    /// `None` ends the reader, because a task of the pool may still hold a sender.
     queue: SyncSender<Option<Issuance>>,
     lost: Arc<AtomicU64>,
 }
@@ -43,16 +44,16 @@ impl Journal {
         (Self { queue, lost: Arc::clone(&lost) }, Reporter { issuances, lost, told: Told::default() })
     }
 
-    /// Hands over one certificate, or counts it as not logged.
+    /// Queues one certificate, or counts it as not logged.
     pub(crate) fn note(&self, issuance: impl FnOnce() -> Issuance) {
         if tracing::enabled!(tracing::Level::INFO) && self.queue.try_send(Some(issuance())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// What was handed over so far is the last that is logged.
+    /// Ends the log after the certificates that are queued now.
     pub(crate) fn end(self) {
-        // The reader drains the queue; an error says that it has ended.
+        // The reader drains the queue; an error means that it has ended.
         let _ = self.queue.send(None);
     }
 }
@@ -107,7 +108,7 @@ fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// The certificates of the last lines.
+/// The certificates of the most recent lines.
 #[derive(Debug, Default)]
 struct Told {
     certificates: HashSet<Digest>,

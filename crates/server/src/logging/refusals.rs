@@ -1,8 +1,8 @@
 //! Refusals: logged once for each device and reason, then summed up.
 //!
-//! A fleet with one wrong setting fails a thousand times a second in the same way. Devices are told apart by name: the one that is proven, else the one that
-//! was claimed, for thousands of devices share the address of one translator. A claim proves nothing: made-up claims get five lines a second like any
-//! other reason, which keeps that reason's further lines from the log, and no other's.
+//! A fleet with one wrong setting fails a thousand times a second in the same way. Devices are identified by name, because thousands of devices share the
+//! address of one NAT: by the proven name, else by the claimed one. A claim proves nothing: made-up claims get five lines a second like any other reason,
+//! and suppress further lines of that reason only.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,23 +15,23 @@ use std::time::{Duration, Instant};
 use authority::ShownDevice;
 use est::{Attempt, Reason};
 
-/// A failure of the same device for the same reason is logged once in this time.
+/// A further failure of the same device for the same reason is not logged within this time.
 const REPEAT_WINDOW: Duration = Duration::from_secs(60);
-/// Lines of one reason in one second.
+/// Lines per reason and second.
 const LINES_PER_SECOND: u64 = 5;
-/// What was not written out is summed up this often.
+/// The interval of the summaries of suppressed lines.
 const SWEEP: Duration = Duration::from_secs(10);
-/// Pairs of device and reason that are remembered; a pair takes about 200 bytes. Beyond it failures are only counted.
+/// Pairs of device and reason that are remembered; a pair takes about 200 bytes. Further failures are only counted.
 const REMEMBERED_MAX: usize = 4_096;
-// A dozen reasons can be at their full rate at once and all devices that have a line are remembered.
+// With a dozen reasons at their full rate at once, all devices that have a line are still remembered.
 const _: () = assert!(REMEMBERED_MAX as u64 >= 12 * LINES_PER_SECOND * REPEAT_WINDOW.as_secs());
-/// Attempts on their way to the log: what all shards refuse in some ten milliseconds.
+/// Attempts queued for the log: what all shards refuse in some ten milliseconds.
 const QUEUE_MAX: usize = 1_024;
-/// Summaries of devices that are written out in one sweep, those of the most repeats first.
+/// Summaries of devices that are written in one sweep, those with the most repeats first.
 const SUMMARIES_MAX: usize = 64;
-/// Notices that are written out between two sweeps.
+/// Notices that are written between two sweeps.
 const NOTICES_MAX: u64 = 16;
-/// Of a claimed name, for the log: more than any rule for names lets through.
+/// Bytes of a claimed name in the log: more than any rule for names allows.
 const CLAIMED_BYTES_MAX: usize = 128;
 const _: () = assert!(CLAIMED_BYTES_MAX >= authority::DEVICE_ID_BYTES_MAX);
 
@@ -43,14 +43,14 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    /// A channel and what reads it; the reader ends when all senders are gone.
+    /// Creates a channel and its reader; the reader ends when all senders are dropped.
     pub(crate) fn channel() -> (Self, Reporter) {
         let (queue, attempts) = sync_channel(QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         (Self { queue, lost: Arc::clone(&lost) }, Reporter { attempts, lost, book: Book::default(), notices: 0 })
     }
 
-    /// Hands over one attempt, or counts it as not logged.
+    /// Queues one attempt, or counts it as not logged.
     pub(crate) fn report(&self, attempt: Attempt) {
         if self.queue.try_send(attempt).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -64,7 +64,7 @@ pub(crate) struct Reporter {
     attempts: Receiver<Attempt>,
     lost: Arc<AtomicU64>,
     book: Book,
-    /// Since the last sweep.
+    /// Counted since the last sweep.
     notices: u64,
 }
 
@@ -88,7 +88,7 @@ impl Reporter {
         self.summarize(Instant::now() + REPEAT_WINDOW);
     }
 
-    /// A fleet that asks for a wrong name does so in each handshake: only the first few are logged.
+    /// A fleet that requests a wrong name does so in each handshake: only the first few notices are logged.
     fn log_notices(&mut self, attempt: &Attempt) {
         for notice in &attempt.notices {
             self.notices += 1;
@@ -125,7 +125,7 @@ impl Reporter {
     }
 }
 
-/// The codes of what else would have failed.
+/// The codes of the other checks that would also have failed.
 fn further(reasons: &[Reason]) -> Option<String> {
     let codes: Vec<&str> = reasons.iter().map(|reason| reason.code()).collect();
     (!codes.is_empty()).then(|| codes.join(" "))
@@ -158,15 +158,15 @@ fn log_attempt(attempt: &Attempt, noted: Noted) {
     }
 }
 
-/// The device that an unproven peer claims to be, truncated for the log.
+/// The name that an unproven peer claims, truncated for the log.
 fn claimed(attempt: &Attempt) -> Option<&str> {
     let claimed = attempt.claimed.as_deref().filter(|_| attempt.device.is_none())?;
     let end = (0..=claimed.len().min(CLAIMED_BYTES_MAX)).rev().find(|&end| claimed.is_char_boundary(end))?;
     claimed.get(..end)
 }
 
-/// Identifies what failed: the device, else the device that it claims to be, else its address. The port changes with each try, and so can all of an IPv6 address that its
-/// owner chooses: what a site is given counts as one.
+/// Identifies the source of a failure: the device, else the device that the peer claims to be, else its address. The port changes with each try, and so
+/// may most of an IPv6 address, because its owner chooses it: the prefix that a site is assigned counts as one source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Who {
     Device(ShownDevice),
@@ -183,7 +183,7 @@ impl Who {
         }
     }
 
-    /// `device`, `claimed` or `peer` of a line.
+    /// Key of the field in a line: `device`, `claimed` or `peer`.
     fn fields(&self) -> (Option<String>, Option<&str>, Option<String>) {
         match self {
             Who::Device(device) => (Some(device.to_string()), None, None),
@@ -200,7 +200,7 @@ enum Noted {
     First,
     /// Counted for the summary of this device.
     Again,
-    /// Counted for the sum of this reason.
+    /// Counted for the total of this reason.
     Suppressed,
 }
 
@@ -211,11 +211,11 @@ struct Summary {
     times: u64,
 }
 
-/// Which failures were logged lately.
+/// Remembers which failures were logged recently.
 #[derive(Debug, Default)]
 struct Book {
     pages: HashMap<(Reason, Who), Page>,
-    /// No more than there are reasons.
+    /// Bounded by the number of reasons.
     rates: HashMap<Reason, Rate>,
 }
 
@@ -256,7 +256,7 @@ impl Book {
             return Noted::Again;
         }
         let rate = self.rates.entry(reason).or_insert(Rate { second: now, lines: 0, suppressed: 0 });
-        // A suppressed one is not remembered: its next try may be logged, and made-up names do not fill the pages.
+        // A suppressed failure is not remembered: its next try may be logged, and made-up names do not fill the pages.
         let noted = rate.take(now);
         if noted == Noted::First && self.pages.len() < REMEMBERED_MAX {
             self.pages.insert(key, Page { first: now, repeats: 0 });
@@ -264,7 +264,7 @@ impl Book {
         noted
     }
 
-    /// Closes the pages whose window is over; those with repeats become summaries.
+    /// Closes the pages whose window has passed; pages with repeats become summaries.
     fn sweep(&mut self, now: Instant) -> Vec<Summary> {
         let over = |page: &Page| now.saturating_duration_since(page.first) >= REPEAT_WINDOW;
         let closed = self.pages.extract_if(|_, page| over(page));
@@ -276,7 +276,7 @@ impl Book {
         summaries
     }
 
-    /// What each reason had no line for, since the last call.
+    /// Per reason, the number of failures without a line since the last call.
     fn suppressed(&mut self) -> Vec<(Reason, u64)> {
         let mut sums: Vec<_> =
             self.rates.iter_mut().map(|(reason, rate)| (*reason, std::mem::take(&mut rate.suppressed))).collect();
@@ -286,7 +286,7 @@ impl Book {
     }
 }
 
-/// The address, or the first 56 bits of one of IPv6: networks are told apart as the limits of half-open handshakes tell them.
+/// The address, or the first 56 bits of an IPv6 address: networks are distinguished as the limits of half-open handshakes distinguish them.
 fn site(address: IpAddr) -> IpAddr {
     const HOST_BITS: u32 = 128 - 56;
     match address {
@@ -326,18 +326,18 @@ mod tests {
         let mut book = Book::default();
         let start = Instant::now();
         assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("a"), one)), Noted::First);
-        // From another port, another address: still the device.
+        // Another port and another address: still the same device.
         assert_eq!(book.note(start, &refusal("127.0.0.2:9", Some("a"), one)), Noted::Again);
         assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("a"), other)), Noted::First);
         assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("b"), one)), Noted::First);
-        // Unknown devices are told apart by address, not by port.
+        // Unknown devices are distinguished by address, not by port.
         assert_eq!(book.note(start, &refusal("127.0.0.1:1", None, one)), Noted::First);
         assert_eq!(book.note(start, &refusal("127.0.0.1:2", None, one)), Noted::Again);
         assert_eq!(book.sweep(start + REPEAT_WINDOW / 2), []);
         let summaries = book.sweep(start + REPEAT_WINDOW);
         assert_eq!(summaries.len(), 2);
         assert!(summaries.iter().all(|summary| summary.times == 1 && summary.reason == one));
-        // The window is over: it is news again.
+        // The window has passed: the failure is logged again.
         assert_eq!(book.note(start + REPEAT_WINDOW, &refusal("127.0.0.1:1", Some("a"), one)), Noted::First);
     }
 
@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(book.note(now, &claiming("000001", reason)), Noted::First);
         assert_eq!(book.note(now, &claiming("000002", reason)), Noted::First);
         assert_eq!(book.note(now, &claiming("000001", reason)), Noted::Again);
-        // A device that is proven is another voice than one that says it is that device.
+        // A proven device and a peer that claims its name are different sources.
         assert_eq!(book.note(now, &refusal("192.0.2.1:1", Some("000001"), reason)), Noted::First);
         let summaries = book.sweep(now + REPEAT_WINDOW);
         assert_eq!(summaries[0].who.fields(), (None, Some("000001"), None));
@@ -450,7 +450,7 @@ mod tests {
             "{text}"
         );
         assert!(lines[1].contains("refused: further lines suppressed") && lines[1].contains(" times=96"), "{text}");
-        // A proven device is never called unproven.
+        // A proven device is never logged as unproven.
         let proven = refusal("192.0.2.1:1", Some("000001"), Reason::CertificateUnknownIssuer);
         let text = logged(Format::Human, || log_attempt(&proven, Noted::First));
         assert!(text.contains(" device=000001 ") && !text.contains("proof"), "{text}");
