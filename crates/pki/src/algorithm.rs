@@ -1,8 +1,8 @@
 //! The algorithms that Muster accepts, and nothing else: ECDSA with SHA-256 or SHA-384, on P-256 or P-384.
 //!
-//! RFC 9148 §3 makes secp256r1 mandatory; P-384 serves certification authorities. Curve and hash are chosen apart: a P-384 key signs with
-//! SHA-256 wherever `openssl req` made the request without being told otherwise, and a P-256 key with SHA-384 where a policy names one hash
-//! for all. SHA-1, MD5 and RSA are refused before any cryptography runs.
+//! RFC 9148 §3 makes secp256r1 mandatory; P-384 serves certification authorities. Curve and hash are independent: `openssl req` signs with
+//! SHA-256 by default, also under a P-384 key, and a policy that names one hash for all keys signs with SHA-384 under P-256. SHA-1, MD5 and
+//! RSA are refused before any cryptography runs.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ impl Curve {
         }
     }
 
-    /// The one signature algorithm that our own keys of this curve make.
+    /// The only signature algorithm that our own keys of this curve use.
     #[must_use]
     pub const fn algorithm(self) -> SignatureAlgorithm {
         match self {
@@ -79,7 +79,7 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// Reads an AlgorithmIdentifier, whole.
+    /// Reads a whole AlgorithmIdentifier.
     pub(crate) fn from_identifier(der: &[u8], reading: &mut Reading) -> Result<Self, AlgorithmError> {
         const ALL: [SignatureAlgorithm; 2] = [SignatureAlgorithm::EcdsaWithSha256, SignatureAlgorithm::EcdsaWithSha384];
         if let Some(found) = ALL.into_iter().find(|algorithm| algorithm.identifier() == der) {
@@ -119,8 +119,9 @@ impl fmt::Display for SignatureAlgorithm {
 
 /// A public key on the allow-list: the curve and its uncompressed point.
 ///
-/// That the point lies on the curve is `ring`'s to check, whenever the key verifies a signature or agrees on a secret: a key
-/// off the curve verifies nothing. The proof of possession of a CSR is such a verification, so no such key gets a certificate.
+/// This type does not check that the point lies on the curve. `ring` checks it whenever the key verifies a signature or agrees
+/// on a secret: a key off the curve verifies nothing. The proof of possession of a CSR is such a verification, so a key off
+/// the curve never gets a certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PublicKey<'a> {
     curve: Curve,
@@ -131,7 +132,7 @@ impl<'a> PublicKey<'a> {
     /// Reads a SubjectPublicKeyInfo (RFC 5480 §2).
     ///
     /// # Errors
-    /// A key of another kind or curve, or a point that is compressed, at infinity or of the wrong length.
+    /// The key is of another kind or curve, or its point is compressed, at infinity or of the wrong length.
     pub fn from_spki(der: &'a [u8]) -> Result<Self, AlgorithmError> {
         let mut spki = Reader::sequence(der)?;
         let mut algorithm = spki.nested(Tag::SEQUENCE)?;
@@ -175,7 +176,7 @@ impl<'a> PublicKey<'a> {
         self.point
     }
 
-    /// The SubjectPublicKeyInfo, whole.
+    /// The whole SubjectPublicKeyInfo.
     #[must_use]
     pub fn to_spki(&self) -> Vec<u8> {
         let mut out = crate::der::Writer::with_capacity(128);
@@ -220,8 +221,8 @@ impl<'a> PublicKey<'a> {
 }
 
 /// The key identifier for a subjectPublicKey: method 1 of RFC 7093 §2, "the leftmost 160 bits of the SHA-256 hash of the value
-/// of the BIT STRING subjectPublicKey (excluding the tag, length, and number of unused bits)". Chosen over the SHA-1 of
-/// RFC 5280 §4.2.1.2: of the same size, and no SHA-1 is left in the program.
+/// of the BIT STRING subjectPublicKey (excluding the tag, length, and number of unused bits)". It replaces the SHA-1 of RFC
+/// 5280 §4.2.1.2: it has the same size, and the program needs no SHA-1.
 #[must_use]
 pub fn key_identifier(point: &[u8]) -> [u8; 20] {
     let mut out = [0; 20];
@@ -236,22 +237,22 @@ pub enum AlgorithmError {
     Der(DerError),
     /// The signature algorithm is not on the allow-list.
     UnsupportedSignature {
-        /// What it is called.
+        /// Name of the algorithm.
         algorithm: &'static str,
     },
-    /// The algorithm is ECDSA and has parameters, which it must not have.
+    /// The algorithm is ECDSA and has parameters, which RFC 5758 forbids.
     SignatureParameters {
-        /// They are NULL.
+        /// The parameters are NULL.
         null: bool,
     },
     /// The key is not an elliptic-curve key.
     UnsupportedKey {
-        /// What kind it is.
+        /// Kind of the key.
         kind: &'static str,
     },
     /// The curve is not on the allow-list.
     UnsupportedCurve {
-        /// What it is called.
+        /// Name of the curve.
         curve: &'static str,
     },
     /// The curve is not given by name.

@@ -1,4 +1,4 @@
-//! Which authority a certificate of an authority speaks for: the same one before and after that certificate is issued again.
+//! The identity of an authority: it stays the same when the authority's certificate is issued again.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use crate::certificate::Certificate;
 use crate::digest::Digest;
 
 /// The identity of an authority: a digest over its subject and its key (RFC 5280 §6.1.1 (d) describes a trust anchor by its name and its
-/// public key). A certificate that is issued again for the same name and key, by whomever and for however long, has the same identity; the
-/// same name in other case, white space or string type is the same name (RFC 5280 §7.1).
+/// public key). A certificate that is issued again for the same name and key has the same identity, whatever its issuer and validity. A
+/// name that differs only in case, white space or string type is the same name (RFC 5280 §7.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AnchorId(Digest);
 
@@ -40,12 +40,12 @@ impl fmt::Debug for AnchorId {
 }
 
 impl Certificate {
-    /// The identity of the authority that this certificate is for.
+    /// The identity of the authority that this certificate belongs to.
     #[must_use]
     pub fn anchor_id(&self) -> AnchorId {
         let subject = self.subject().folded();
         let mut context = Context::new(&SHA256);
-        // Where the name ends has to be told; the key is DER and says its own length.
+        // The name needs a length in front; the key is DER and contains its own length.
         context.update(&(subject.len() as u64).to_be_bytes());
         context.update(subject.as_bytes());
         context.update(self.spki());

@@ -1,7 +1,7 @@
 //! Certificates (RFC 5280 §4.1): owned, parsed once, strict.
 //!
-//! A [`Certificate`] that exists is strict DER of version 3 with a key on the allow-list. That is all it says: whether it is
-//! valid, and for whom, is decided in [`crate::chain`].
+//! A [`Certificate`] is strict DER of version 3 with a key on the allow-list. It says nothing more: [`crate::chain`] decides
+//! whether the certificate is valid, and for which use.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::name::{InName, Name, NameError};
 use crate::time::Validity;
 
-/// A certificate: its DER, and what was read from it.
+/// A certificate: its DER and the fields read from it.
 #[derive(Clone)]
 pub struct Certificate {
     der: Box<[u8]>,
@@ -37,21 +37,21 @@ impl Certificate {
     /// Parses a certificate: the strict DER pass first, then its structure.
     ///
     /// # Errors
-    /// Whatever is not a version 3 certificate in strict DER with a key on P-256 or P-384. The algorithm of its signature is not
-    /// judged here: an anchor may be signed by whom it wants, and a chain is judged by [`crate::chain`].
+    /// The bytes are not a version 3 certificate in strict DER with a key on P-256 or P-384. The algorithm of its signature is
+    /// not judged here: an anchor may be signed with any algorithm, and [`crate::chain`] judges chains.
     pub fn parse(der: &[u8]) -> Result<Self, CertificateError> {
         Self::parse_as(der, Encoding::Strict)
     }
 
-    /// [`Self::parse`], which may let deviations from DER through: [`Self::deviations`] says which.
+    /// Like [`Self::parse`], but may accept deviations from DER: [`Self::deviations`] lists them.
     ///
     /// # Errors
-    /// As [`Self::parse`], but for those.
+    /// As [`Self::parse`], except for the accepted deviations.
     pub fn parse_as(der: &[u8], encoding: Encoding) -> Result<Self, CertificateError> {
         Self::read(der.into(), encoding)
     }
 
-    /// [`Self::parse`] of bytes that are ours already.
+    /// Like [`Self::parse`], for bytes that the caller already owns.
     ///
     /// # Errors
     /// As [`Self::parse`].
@@ -85,7 +85,8 @@ impl Certificate {
         let extensions = Extensions::read(tbs.extensions, &mut reading).map_err(Located::into)?;
         let signature_algorithm = match SignatureAlgorithm::from_identifier(algorithm, &mut reading) {
             Ok(known) => Some(known),
-            // Ours, but not as it has to be written. All others are for the chain to judge, if it needs this certificate.
+            // Our own allowed algorithm, encoded wrongly. The chain judges all other algorithms, if it needs this
+            // certificate.
             Err(error @ AlgorithmError::SignatureParameters { .. }) => {
                 return Err(error).at(Field::SignatureAlgorithm);
             }
@@ -107,13 +108,13 @@ impl Certificate {
         })
     }
 
-    /// What of DER it does without; nothing, if it was parsed strictly.
+    /// The deviations from DER in this certificate; empty if it was parsed strictly.
     #[must_use]
     pub const fn deviations(&self) -> Deviations {
         self.deviations
     }
 
-    /// The certificate as it came.
+    /// The certificate's DER, unchanged.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
@@ -125,7 +126,7 @@ impl Certificate {
         self.digest
     }
 
-    /// The part that is signed.
+    /// The signed part.
     #[must_use]
     pub fn to_be_signed(&self) -> &[u8] {
         &self.der[self.to_be_signed.clone()]
@@ -143,32 +144,32 @@ impl Certificate {
         self.signature_algorithm
     }
 
-    /// Whom it is about.
+    /// The subject.
     #[must_use]
     pub const fn subject(&self) -> &Name {
         &self.subject
     }
 
-    /// Who signed it.
+    /// The issuer.
     #[must_use]
     pub const fn issuer(&self) -> &Name {
         &self.issuer
     }
 
-    /// The content octets of the serial number: a minimal INTEGER, which in other people's certificates may be negative, zero or longer
-    /// than 20 octets.
+    /// The content octets of the serial number: a minimal INTEGER. In foreign certificates it may be negative, zero or longer than 20
+    /// octets.
     #[must_use]
     pub fn serial(&self) -> &[u8] {
         &self.der[self.serial.clone()]
     }
 
-    /// When it is valid.
+    /// The validity period.
     #[must_use]
     pub const fn validity(&self) -> Validity {
         self.validity
     }
 
-    /// Its other names.
+    /// The alternative names.
     #[must_use]
     pub const fn san(&self) -> &GeneralNames {
         &self.extensions.san
@@ -180,13 +181,13 @@ impl Certificate {
         PublicKey::from_spki(self.spki()).expect("parse has read this key")
     }
 
-    /// The SubjectPublicKeyInfo, whole.
+    /// The whole SubjectPublicKeyInfo.
     #[must_use]
     pub fn spki(&self) -> &[u8] {
         &self.der[self.spki.clone()]
     }
 
-    /// Does basicConstraints say that it is a certification authority?
+    /// Whether basicConstraints marks it as a certification authority.
     #[must_use]
     pub fn is_ca(&self) -> bool {
         self.extensions.basic_constraints.is_some_and(|constraints| constraints.is_ca)
@@ -198,35 +199,35 @@ impl Certificate {
         self.extensions.basic_constraints.and_then(|constraints| constraints.path_len)
     }
 
-    /// keyUsage, if there is one.
+    /// keyUsage, if present.
     #[must_use]
     pub const fn key_usage(&self) -> Option<KeyUsage> {
         self.extensions.key_usage
     }
 
-    /// extKeyUsage, if there is one.
+    /// extKeyUsage, if present.
     #[must_use]
     pub const fn extended_key_usage(&self) -> Option<ExtendedKeyUsage> {
         self.extensions.extended_key_usage
     }
 
-    /// subjectKeyIdentifier, if there is one.
+    /// subjectKeyIdentifier, if present.
     #[must_use]
     pub fn subject_key_id(&self) -> Option<&[u8]> {
         self.extensions.subject_key_id.as_deref()
     }
 
-    /// keyIdentifier of the authorityKeyIdentifier, if there is one.
+    /// keyIdentifier of the authorityKeyIdentifier, if present.
     #[must_use]
     pub fn authority_key_id(&self) -> Option<&[u8]> {
         self.extensions.authority_key_id.as_deref()
     }
 
-    /// Is it signed by the key of `issuer`, and does `issuer` bear the name that it says? For a daemon's own files; peers are judged by
-    /// [`crate::chain`].
+    /// Whether the key of `issuer` signed this certificate, and whether `issuer` has the name that this certificate gives as its
+    /// issuer. Used for a daemon's own files; [`crate::chain`] judges peers.
     ///
     /// # Errors
-    /// [`AlgorithmError::BadSignature`], or an algorithm that is not accepted.
+    /// [`AlgorithmError::BadSignature`], or an algorithm that is not on the allow-list.
     pub fn verify_signed_by(&self, issuer: &Self) -> Result<(), AlgorithmError> {
         let unsupported = AlgorithmError::UnsupportedSignature { algorithm: self.signature_algorithm_name() };
         let algorithm = self.signature_algorithm.ok_or(unsupported)?;
@@ -236,7 +237,7 @@ impl Certificate {
         issuer.public_key().verify_as(algorithm, self.to_be_signed(), self.signature())
     }
 
-    /// What the algorithm of the signature is called.
+    /// Name of the signature algorithm.
     #[must_use]
     pub fn signature_algorithm_name(&self) -> &'static str {
         let outer = Reader::sequence(&self.der).and_then(|mut outer| {
@@ -286,14 +287,14 @@ impl<'a> ToBeSignedFields<'a> {
             Some(explicit) => Reader::sequence(explicit).at(Field::Extensions)?,
             None => Reader::new(&[]),
         };
-        // issuerUniqueID [1] and subjectUniqueID [2]: RFC 5280 §4.1.2.8 forbids to make them.
+        // issuerUniqueID [1] and subjectUniqueID [2]: RFC 5280 §4.1.2.8 forbids generating them.
         let unique = matches!(tbs.peek().map(Tag::octet), Some(0x81 | 0x82 | 0xa1 | 0xa2));
         tbs.finish().at(if unique { Field::UniqueId } else { Field::Extensions })?;
         Ok(Self { serial, algorithm, issuer, validity, subject, spki, extensions })
     }
 }
 
-/// RFC 5280 §4.1.2.1: v3 (2) when extensions are used; they are, in everything that Muster deals with.
+/// RFC 5280 §4.1.2.1: v3 (2) when extensions are used. Every certificate that Muster handles has extensions.
 fn read_version(tbs: &mut Reader<'_>) -> Result<(), CertificateFlaw> {
     match tbs.optional(Tag::context_constructed(0))? {
         Some([0x02, 0x01, 0x02]) => Ok(()),
@@ -318,14 +319,14 @@ fn in_name(fault: InName, field: fn(usize) -> Field) -> CertificateError {
     Located { field: field(fault.relative), flaw: fault.error.into() }
 }
 
-/// Where `part`, a piece of `whole`, lies in it.
+/// Range of `part` inside `whole`.
 pub(crate) fn range_in(whole: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr().addr() - whole.as_ptr().addr();
     debug_assert!(start + part.len() <= whole.len());
     start..start + part.len()
 }
 
-/// Why bytes are no certificate that Muster can use: the field, and the rule that it breaks.
+/// Why Muster cannot use bytes as a certificate: the field, and the rule that it breaks.
 pub type CertificateError = Located<CertificateFlaw>;
 
 /// A rule that a certificate breaks.
@@ -333,15 +334,15 @@ pub type CertificateError = Located<CertificateFlaw>;
 pub enum CertificateFlaw {
     /// Not strict DER, or not the structure of a certificate.
     Der(DerError),
-    /// Version 1: it cannot have extensions, and so not say what it may be used for.
+    /// Version 1: it cannot have extensions, so it cannot state its permitted use.
     Version1,
-    /// Version 2, likewise.
+    /// Version 2: the same limit as version 1.
     Version2,
     /// A version that does not exist.
     UnknownVersion,
     /// notBefore is after notAfter.
     Validity,
-    /// A name that is none.
+    /// A name is malformed.
     Name(NameError),
     /// The issuer's name is empty.
     EmptyIssuer,
@@ -351,11 +352,11 @@ pub enum CertificateFlaw {
     AlgorithmMismatch,
     /// An extension occurs twice.
     RepeatedExtension,
-    /// More extensions than 24.
+    /// More than 24 extensions.
     TooManyExtensions,
-    /// The value of an extension is not what its definition says.
+    /// The value of an extension does not match its definition.
     ExtensionValue,
-    /// The alternative names are not.
+    /// The alternative names are malformed.
     AlternativeNames(GeneralNamesError),
 }
 

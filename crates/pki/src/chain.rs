@@ -1,4 +1,5 @@
-//! Chains: from a peer's certificates to an anchor of ours (RFC 5280 §6), by `rustls-webpki`, and what it leaves out.
+//! Chains: from a peer's certificates to one of our anchors (RFC 5280 §6). `rustls-webpki` validates paths; this
+//! module adds what it omits.
 //!
 //! ```text
 //!   collect_device / collect_server   chain -> Unproven: a path that is in order, and the signatures that it rests on
@@ -8,21 +9,21 @@
 //!
 //! `path` finds paths, certificate by certificate; it decides nothing. `judge` gives one path to webpki, which judges it under the
 //! assumption that exactly the signatures of that path are good: validity, basicConstraints with pathLenConstraint, nameConstraints,
-//! critical extensions, extKeyUsage where there is one. `proof` holds what is assumed until each of these signatures has been
-//! verified. A signature is verified once, however many paths it is part of.
+//! critical extensions, and extKeyUsage if present. `proof` keeps this assumption as unproven until each of these signatures has
+//! been verified. A signature is verified once, even if several paths contain it.
 //!
-//! No path leads past an anchor of [`Anchors::ending_at`]: what a certificate of such an authority says of who is above it is of no interest.
+//! No path continues past an anchor of [`Anchors::ending_at`]: the issuer named in the certificate of such an authority is ignored.
 //!
-//! webpki does not look at keyUsage and forgets an anchor's own pathLenConstraint. These are checked here, as is that a leaf is not one
-//! of the anchors themselves. webpki refuses every chain below directoryName constraints; such a chain is [`ChainError::NameConstraints`].
+//! webpki does not check keyUsage and ignores an anchor's own pathLenConstraint. Both are checked here, and a leaf that is itself an
+//! anchor is refused here. webpki refuses every chain below directoryName constraints; such a chain is [`ChainError::NameConstraints`].
 //!
-//! What a peer sends beside its path is bounded and otherwise of no interest: a root with an RSA key, a certificate of version 1 or with
-//! an odd serial number is refused only where a path needs it.
+//! Certificates outside the path are bounded in number and otherwise ignored: a root with an RSA key, or a certificate of version 1 or
+//! with an odd serial number, is refused only if a path needs it.
 //!
-//! Issuer and subject are compared as RFC 5280 §7.1 says (case, white space and string type do not matter) where the subject is an
-//! anchor's; between certificates that a peer sends, byte by byte, as webpki does.
+//! Where an issuer is compared with an anchor's subject, the comparison follows RFC 5280 §7.1 (case, white space and string type
+//! do not matter). Between certificates that a peer sends it is byte by byte, as in webpki.
 //!
-//! Revocation is not looked at: whether a certificate still stands is the ledger's to say.
+//! Revocation is not checked here: the ledger knows whether a certificate has been revoked.
 
 mod anchors;
 mod blame;
@@ -48,13 +49,13 @@ pub use list::{Listed, Member, NothingUsable, PassedOver, Unusable};
 pub use proof::{Check, Conclusion, SIGNATURES_MAX, Unproven, Verified};
 pub use sent::CHAIN_CERTIFICATES_MAX;
 
-/// Judges everything but the signatures of a device's chain, leaf first: for a handshake in which it authenticates as a client.
+/// Judges a device's chain, leaf first, except for its signatures. The device authenticates as a client in a handshake.
 ///
-/// keyUsage has to contain digitalSignature where there is a keyUsage (RFC 5280 §4.2.1.3), and extKeyUsage clientAuth where there is
-/// an extKeyUsage: IDevIDs seldom have one.
+/// If the leaf has keyUsage, it must contain digitalSignature (RFC 5280 §4.2.1.3). If the leaf has extKeyUsage, it must contain
+/// clientAuth: IDevIDs seldom have an extKeyUsage.
 ///
 /// # Errors
-/// [`ChainRefusal`], each cause on its own.
+/// [`ChainRefusal`], with one variant for each cause.
 pub fn collect_device<A: Borrow<Anchors>>(
     anchors: A,
     chain: &[&[u8]],
@@ -64,13 +65,13 @@ pub fn collect_device<A: Borrow<Anchors>>(
     Unproven::begin(anchors, chain, Role::Device, utc)
 }
 
-/// Judges everything but the signatures of the chain of a server, leaf first, that was dialled as `name`.
+/// Judges the chain of a server that was dialled as `name`, leaf first, except for its signatures.
 ///
-/// RFC 7030 §3.6.1 wants the name that was dialled in the certificate. Where there is an extKeyUsage, it has to contain serverAuth,
-/// so that no device below the same anchor can play the server; where there is none, the name in the SAN is what speaks for it.
+/// RFC 7030 §3.6.1 requires the dialled name in the certificate. If the leaf has extKeyUsage, it must contain serverAuth, so that
+/// no device below the same anchor can impersonate the server; without extKeyUsage, the name in the SAN identifies the server.
 ///
 /// # Errors
-/// [`ChainRefusal`], each cause on its own.
+/// [`ChainRefusal`], with one variant for each cause.
 pub fn collect_server<A: Borrow<Anchors>>(
     anchors: A,
     chain: &[&[u8]],
@@ -93,18 +94,18 @@ fn begin_server<A: Borrow<Anchors>>(anchors: A, chain: Chain, utc: UnixTime) -> 
     Unproven::begin(anchors, chain, Role::Server, utc)
 }
 
-/// [`collect_device`] and all that follows from it, on the spot.
+/// Runs [`collect_device`] and verifies all signatures at once.
 ///
 /// # Errors
-/// [`ChainRefusal`], each cause on its own.
+/// [`ChainRefusal`], with one variant for each cause.
 pub fn verify_device(anchors: &Anchors, chain: &[&[u8]], utc: UnixTime) -> Result<Verified, ChainRefusal> {
     collect_device(anchors, chain, utc)?.run()
 }
 
-/// [`collect_server`] and all that follows from it, on the spot.
+/// Runs [`collect_server`] and verifies all signatures at once.
 ///
 /// # Errors
-/// [`ChainRefusal`], each cause on its own.
+/// [`ChainRefusal`], with one variant for each cause.
 pub fn verify_server(
     anchors: &Anchors,
     chain: &[&[u8]],
@@ -114,11 +115,11 @@ pub fn verify_server(
     collect_server(anchors, chain, utc, name)?.run()
 }
 
-/// [`verify_server`] without a name: whether a chain is that of a server at all, for whoever is about to show it. Here extKeyUsage has to be
-/// there: without a name, nothing else would say that it is one.
+/// [`verify_server`] without a name: whether a chain is a server's chain at all. A server checks its own chain with it before it uses the
+/// chain. extKeyUsage is required here: without a name, nothing else marks the leaf as a server's.
 ///
 /// # Errors
-/// [`ChainRefusal`], each cause on its own.
+/// [`ChainRefusal`], with one variant for each cause.
 pub fn verify_server_of_any_name(anchors: &Anchors, chain: &[&[u8]], utc: UnixTime) -> Result<Verified, ChainRefusal> {
     let chain = Chain::parse(chain, anchors.encoding)?;
     if chain.leaf.extended_key_usage().is_none() {
@@ -127,8 +128,8 @@ pub fn verify_server_of_any_name(anchors: &Anchors, chain: &[&[u8]], utc: UnixTi
     begin_server(anchors, chain, utc)?.run()
 }
 
-/// Whether the certificate bears the name of a server, as [`verify_server`] compares it: RFC 9525 §6.3 matches the dNSNames and
-/// iPAddresses of the SAN; a common name never names a server.
+/// Whether the certificate contains the name of a server, compared as [`verify_server`] does: RFC 9525 §6.3 matches the
+/// dNSNames and iPAddresses of the SAN; a common name never identifies a server.
 #[must_use]
 pub fn bears_name(certificate: &Certificate, name: &ServerName<'_>) -> bool {
     judge::check_name(certificate, name).is_ok()

@@ -6,19 +6,19 @@ use std::fmt;
 use crate::der::{CMS_LIMITS, DerError, Reader, Tag, Writer, element_len};
 use crate::oid;
 
-/// Certificates in one message. `/crts` answers a root, its issuing authorities and at a roll-over two more.
+/// Certificates in one message. `/crts` returns a root, its issuing authorities and, during a roll-over, two more.
 pub const CERTIFICATES_MAX: usize = 16;
 
-/// `version 1, digestAlgorithms {}, encapContentInfo { id-data }`. RFC 5652 §5.1: version 1, since there is neither another kind of
-/// certificate nor of content.
+/// `version 1, digestAlgorithms {}, encapContentInfo { id-data }`. RFC 5652 §5.1 gives version 1, because only plain certificates
+/// and id-data content occur.
 const HEAD: &[u8] =
     &[0x02, 0x01, 0x01, 0x31, 0x00, 0x30, 0x0b, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
 
-/// `crls [1]` and `signerInfos`: both empty. The example of RFC 9148 appendix A has the former, as OpenSSL used to write it; it is
-/// OPTIONAL in RFC 5652 §5.1, but decoders of devices were tested against these bytes.
+/// `crls [1]` and `signerInfos`: both empty. The example of RFC 9148 appendix A contains the first, as old versions of OpenSSL
+/// wrote it; it is OPTIONAL in RFC 5652 §5.1, but decoders of devices were tested against these bytes.
 const TAIL: &[u8] = &[0xa1, 0x00, 0x31, 0x00];
 
-/// Puts certificates into a certs-only message. They are a SET OF: DER sorts them, so the order given is not kept.
+/// Writes certificates into a certs-only message. They are a SET OF, which DER sorts, so the given order is lost.
 #[must_use]
 pub fn certs_only(certificates: &[&[u8]]) -> Vec<u8> {
     let mut sorted = certificates.to_vec();
@@ -38,12 +38,13 @@ pub fn certs_only(certificates: &[&[u8]]) -> Vec<u8> {
     out.into_vec()
 }
 
-/// Reads a certs-only message: its certificates, in their order. What is around them has to be DER; what each of them is, is
-/// [`crate::Certificate`]'s to say, so that one that nobody needs keeps nobody from the others. The other kinds that the set may hold (attribute
-/// certificates, RFC 5652 §10.2.2) are among them for the same reason.
+/// Reads the certificates of a certs-only message, in order. The structure around them must be DER. [`crate::Certificate`] parses each
+/// certificate, so that one that is not needed does not make the others unusable. For the same reason the result includes the other kinds that
+/// the set may contain (attribute certificates, RFC 5652 §10.2.2).
 ///
 /// # Errors
-/// Not the DER of the structure, another kind of CMS, signers or content in it, no certificate, or more than 16.
+/// The structure is not DER, it is another kind of CMS, it has signers or content, or it has no certificate or more
+/// than 16.
 pub fn parse_certs_only(der: &[u8]) -> Result<Vec<&[u8]>, CmsError> {
     if der.len() > CMS_LIMITS.bytes_max {
         return Err(DerError::TooLarge.into());
@@ -60,14 +61,14 @@ pub fn parse_certs_only(der: &[u8]) -> Result<Vec<&[u8]>, CmsError> {
     if signed_data.expect(Tag::INTEGER)? != [1] {
         return Err(CmsError::Version);
     }
-    signed_data.expect(Tag::SET)?; // digestAlgorithms: without signers they mean nothing
+    signed_data.expect(Tag::SET)?; // digestAlgorithms: unused without signers
     let mut encapsulated = signed_data.nested(Tag::SEQUENCE)?;
     // RFC 5272 §4.1: the content is absent in a simple response.
     if encapsulated.oid()? != oid::PKCS7_DATA || !encapsulated.is_empty() {
         return Err(CmsError::Content);
     }
     let mut set = Reader::new(signed_data.optional(Tag::context_constructed(0))?.unwrap_or_default());
-    signed_data.optional(Tag::context_constructed(1))?; // crls: not for us to use
+    signed_data.optional(Tag::context_constructed(1))?; // crls: ignored
     if !signed_data.expect(Tag::SET)?.is_empty() {
         return Err(CmsError::Signers);
     }
@@ -83,16 +84,16 @@ pub fn parse_certs_only(der: &[u8]) -> Result<Vec<&[u8]>, CmsError> {
     if certificates.is_empty() { Err(CmsError::NoCertificate) } else { Ok(certificates) }
 }
 
-/// Why bytes are no certs-only message.
+/// Why bytes are not a certs-only message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CmsError {
     /// Not strict DER, or not the structure of CMS.
     Der(DerError),
-    /// Another content type than SignedData.
+    /// A content type other than SignedData.
     NotSignedData,
-    /// Another version than 1.
+    /// A version other than 1.
     Version,
-    /// There is content in it.
+    /// It has content.
     Content,
     /// It is signed.
     Signers,
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(parse_certs_only(&large), Err(CmsError::Der(DerError::TooLarge)));
     }
 
-    /// One is not DER inside, one is an attribute certificate: both are of no concern to whoever needs the third.
+    /// One is not DER inside, one is an attribute certificate: both must not affect a reader that needs the third.
     #[test]
     fn e66_what_a_certificate_is_inside_is_not_judged_here() {
         let odd: [&[u8]; 3] = [&[0x30, 3, 2, 1, 5], &[0x30, 4, 2, 2, 0, 1], &[0xa2, 2, 5, 0]];

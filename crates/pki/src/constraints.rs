@@ -1,4 +1,4 @@
-//! nameConstraints (RFC 5280 §4.2.1.10) of an authority that is ours: which names it may issue. Of a peer's chain they are webpki's to judge.
+//! nameConstraints (RFC 5280 §4.2.1.10) of one of our authorities: the names that it may issue. webpki judges those of a peer's chain.
 
 use std::net::IpAddr;
 
@@ -9,11 +9,11 @@ use crate::extension::Extension;
 use crate::general_name::{GeneralName, GeneralNames};
 use crate::oid;
 
-/// Subtrees that are looked at; an authority for one organization has one or two.
+/// Subtrees that are read; an authority for one organization has one or two.
 const SUBTREES_MAX: usize = 16;
 
 impl Certificate {
-    /// Its nameConstraints, if it has any.
+    /// Its nameConstraints, if present.
     #[must_use]
     pub fn name_constraints(&self) -> Option<NameConstraints> {
         let mut extensions = ToBeSignedFields::read(self.to_be_signed()).ok()?.extensions;
@@ -26,8 +26,8 @@ impl Certificate {
         None
     }
 
-    /// A name in each permitted subtree of DNS names and addresses, each on its own; nothing where these are not constrained. For trying out
-    /// what an authority can issue.
+    /// One name for each permitted subtree of DNS names and addresses; empty if these are not constrained. Used to test what an authority
+    /// can issue.
     #[must_use]
     pub fn permitted_samples(&self) -> Vec<GeneralNames> {
         let constraints = self.name_constraints();
@@ -36,10 +36,10 @@ impl Certificate {
     }
 }
 
-/// The nameConstraints of an authority: which names those below it may bear.
+/// The nameConstraints of an authority: the names that certificates below it may contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameConstraints {
-    /// The DER of the extension's value, which [`Certificate::parse`] has checked.
+    /// The DER of the extension's value; [`Certificate::parse`] has checked it.
     value: Box<[u8]>,
 }
 
@@ -49,15 +49,15 @@ const EXCLUDED: Tag = Tag::context_constructed(1);
 const DIRECTORY_NAME: Tag = Tag::context_constructed(4);
 
 impl NameConstraints {
-    /// Whether there is a subtree of directory names, which path validation does not understand: it refuses every chain below.
+    /// Whether a subtree constrains directory names. Path validation does not support this and refuses every chain below.
     #[must_use]
     pub fn constrain_directory_names(&self) -> bool {
         [PERMITTED, EXCLUDED].into_iter().any(|which| self.bases(which).any(|base| base.tag == DIRECTORY_NAME))
     }
 
-    /// Whether a certificate below may bear this alternative name, so that path validation accepts it: it lies in no excluded subtree of its
-    /// kind, and in a permitted one where there is one of its kind. Of kinds other than DNS names and addresses no subtree is understood, as in
-    /// webpki: any of their kind forbids the name.
+    /// Whether path validation accepts a certificate below with this alternative name: the name is in no excluded subtree of its kind, and in a
+    /// permitted one if its kind has any. Only subtrees of DNS names and addresses are supported, as in webpki: any subtree of another kind
+    /// forbids the names of that kind.
     #[must_use]
     pub fn allow(&self, name: &GeneralName<'_>) -> bool {
         let tag = name.tag();
@@ -76,7 +76,7 @@ impl NameConstraints {
     }
 }
 
-/// Whether a subtree of the name's kind holds it; nothing where this is not known.
+/// Whether a subtree of the name's kind contains the name; `None` if this is unknown.
 fn holds(base: &[u8], name: &GeneralName<'_>) -> Option<bool> {
     match name {
         GeneralName::Dns(name) => Some(holds_dns(std::str::from_utf8(base).ok()?, name)),
@@ -87,7 +87,7 @@ fn holds(base: &[u8], name: &GeneralName<'_>) -> Option<bool> {
 }
 
 /// "Any DNS name that can be constructed by simply adding zero or more labels to the left-hand side of the name satisfies the name constraint";
-/// a base that begins with a dot leaves the name itself out, as it does for URIs.
+/// a base that begins with a dot excludes the name itself, as for URIs.
 fn holds_dns(base: &str, name: &str) -> bool {
     if base.is_empty() {
         return true;
@@ -98,7 +98,8 @@ fn holds_dns(base: &str, name: &str) -> bool {
     at_a_label && tail.eq_ignore_ascii_case(base.as_bytes()) && !(base.starts_with('.') && head.is_empty())
 }
 
-/// An address and its mask, of the length of the name's; one of the other family holds nothing of this.
+/// An address and its mask, each as long as the name's address; a subtree of the other family does not contain the
+/// name.
 fn holds_address(base: &[u8], address: &[u8]) -> Option<bool> {
     if base.len() != 2 * address.len() {
         return matches!(base.len(), 8 | 32).then_some(false);
@@ -107,7 +108,7 @@ fn holds_address(base: &[u8], address: &[u8]) -> Option<bool> {
     Some(network.iter().zip(mask).zip(address).all(|((network, mask), octet)| network & mask == octet & mask))
 }
 
-/// RFC 5280 §4.2.1.10: a DNS base stands for itself and for what has further labels on its left; an address comes with its mask.
+/// RFC 5280 §4.2.1.10: a DNS base matches itself and any name with more labels on its left; an address comes with its mask.
 fn sample(tag: Tag, base: &[u8]) -> Option<GeneralNames> {
     if tag == Tag::context(2) {
         let base = std::str::from_utf8(base).ok()?;

@@ -1,12 +1,12 @@
-//! Certification requests (PKCS #10, RFC 2986): parsed, then proven once, then readable.
+//! Certification requests (PKCS #10, RFC 2986): parsed, then verified once, then readable.
 //!
 //! ```text
 //! Vec<u8> --Csr::parse--> Csr --Csr::verify (proof of possession)--> VerifiedCsr
 //! ```
 //!
-//! A [`Csr`] gives nothing away: what it says can only be read once its signature was verified with its own key, and that
-//! happens once because `verify` consumes it. What it asks for is shown ([`VerifiedCsr::requested`]) and never copied: a
-//! certificate is made from a template of the profile.
+//! The contents of a [`Csr`] can be read only after its signature was verified with its own key. This happens once,
+//! because `verify` consumes the `Csr`. The extensions that it requests are shown ([`VerifiedCsr::requested`]) and never
+//! copied: a certificate is made from a template of the profile.
 
 use std::fmt;
 use std::ops::Range;
@@ -23,13 +23,13 @@ use crate::key::{Signature, SignatureError};
 use crate::name::{Name, NameError};
 use crate::oid;
 
-/// Attributes of a request. challengePassword and extensionRequest are the two that have a meaning here.
+/// Attributes of a request. challengePassword and extensionRequest are the two that are used here.
 const ATTRIBUTES_MAX: usize = 8;
 
-/// RFC 2985 §5.4.1 bounds it by pkcs-9-ub-challengePassword, which its appendix A sets to 255.
+/// RFC 2985 §5.4.1 limits it to pkcs-9-ub-challengePassword, which appendix A of RFC 2985 sets to 255.
 const CHALLENGE_PASSWORD_MAX: usize = 255;
 
-/// A request whose structure is known and whose signature is not.
+/// A parsed request whose signature has not been verified.
 pub struct Csr {
     fields: Fields,
     algorithm: SignatureAlgorithm,
@@ -41,12 +41,13 @@ impl Csr {
     /// Parses a request: the strict DER pass first, then its structure.
     ///
     /// # Errors
-    /// Whatever is not a request of version 1 in strict DER, with a key and a signature on the allow-list that go together.
+    /// The bytes are not a request of version 1 in strict DER, with a matching key and signature algorithm from the
+    /// allow-list.
     pub fn parse(der: Vec<u8>) -> Result<Self, CsrError> {
         Self::parse_as(der, Encoding::Strict)
     }
 
-    /// [`Self::parse`], which may let deviations from DER through: [`VerifiedCsr::deviations`] says which.
+    /// Like [`Self::parse`], but may accept deviations from DER: [`VerifiedCsr::deviations`] lists them.
     ///
     /// # Errors
     /// As [`Self::parse`], but for those.
@@ -69,12 +70,12 @@ impl Csr {
         let subject = Name::read(subject, reading)
             .map_err(|fault| Located { field: Field::Subject(fault.relative), flaw: fault.error.into() })?;
         let spki = info_fields.expect_element(Tag::SEQUENCE).at(Field::PublicKey)?.whole;
-        // RFC 2986 §4.1 makes the attributes mandatory; clients without any are known to leave the empty set out as well.
+        // RFC 2986 §4.1 makes the attributes mandatory; some clients without attributes leave out the empty set as well.
         let attributes = info_fields.optional(Tag::context_constructed(0)).at(Field::Attributes)?.unwrap_or(&[]);
         let attributes = Attributes::read(attributes, &mut reading)?;
         info_fields.finish().at(Field::Attributes)?;
 
-        // The key first: who has another kind of key is to hear that, and not which hash it signed with.
+        // Check the key first: a client with an unsupported key needs that error, not one about its hash.
         PublicKey::from_spki(spki).at(Field::PublicKey)?;
         let algorithm = SignatureAlgorithm::from_identifier(algorithm, &mut reading).at(Field::SignatureAlgorithm)?;
         Signature::from_der(signature).at(Field::SignatureValue)?;
@@ -90,7 +91,7 @@ impl Csr {
     /// Proof of possession: the request is signed with the private half of the key that it carries (RFC 7030 §4.2.1).
     ///
     /// # Errors
-    /// [`CsrFlaw::ProofOfPossession`]: it is not, or the key is not a point of its curve.
+    /// [`CsrFlaw::ProofOfPossession`]: the signature does not verify, or the key is not a point of its curve.
     pub fn verify(self) -> Result<VerifiedCsr, CsrError> {
         let der = &self.fields.der;
         let key = PublicKey::from_spki(&der[self.fields.spki.clone()]).at(Field::PublicKey)?;
@@ -114,7 +115,7 @@ impl fmt::Debug for Csr {
     }
 }
 
-/// A request whose sender has the private key.
+/// A request whose sender has proved possession of the private key.
 pub struct VerifiedCsr {
     fields: Fields,
     digest: Digest,
@@ -122,7 +123,7 @@ pub struct VerifiedCsr {
 }
 
 impl VerifiedCsr {
-    /// The request as it came.
+    /// The request's DER, unchanged.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.fields.der
@@ -134,25 +135,25 @@ impl VerifiedCsr {
         self.digest
     }
 
-    /// The subject asked for.
+    /// The requested subject.
     #[must_use]
     pub const fn subject(&self) -> &Name {
         &self.fields.subject
     }
 
-    /// The other names asked for.
+    /// The requested alternative names.
     #[must_use]
     pub const fn san(&self) -> &GeneralNames {
         &self.fields.extensions.san
     }
 
-    /// The key to be certified.
+    /// The key to certify.
     #[must_use]
     pub fn public_key(&self) -> PublicKey<'_> {
         PublicKey::from_spki(self.spki()).expect("parse has read this key")
     }
 
-    /// Its SubjectPublicKeyInfo, whole.
+    /// The whole SubjectPublicKeyInfo.
     #[must_use]
     pub fn spki(&self) -> &[u8] {
         &self.fields.der[self.fields.spki.clone()]
@@ -165,20 +166,20 @@ impl VerifiedCsr {
         std::str::from_utf8(&self.fields.der[range]).ok()
     }
 
-    /// What of DER it does without; nothing, if it was parsed strictly.
+    /// The deviations from DER in this request; empty if it was parsed strictly.
     #[must_use]
     pub const fn deviations(&self) -> Deviations {
         self.fields.deviations
     }
 
-    /// What of the request may go into a certificate: its key, and the other names that it asks for.
+    /// The parts of the request that may go into a certificate: its key and its alternative names.
     #[must_use]
     pub fn into_certifiable(self) -> (PublicKeyInfo, GeneralNames) {
         let Fields { der, spki, extensions, .. } = self.fields;
         (PublicKeyInfo { der, spki }, extensions.san)
     }
 
-    /// What else the request asks for. To be refused or ignored, never copied.
+    /// The other extensions that the request asks for. The caller refuses or ignores them; they are never copied.
     #[must_use]
     pub const fn requested(&self) -> &Requested {
         &self.requested
@@ -194,7 +195,7 @@ impl fmt::Debug for VerifiedCsr {
     }
 }
 
-/// A SubjectPublicKeyInfo that has been read, in the bytes that it came in.
+/// A parsed SubjectPublicKeyInfo with its original bytes.
 pub struct PublicKeyInfo {
     der: Vec<u8>,
     spki: Range<usize>,
@@ -214,7 +215,7 @@ impl fmt::Debug for PublicKeyInfo {
     }
 }
 
-/// Extensions that a request asked for besides its alternative names.
+/// Extensions that a request asks for besides its alternative names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Requested {
     /// keyUsage
@@ -286,7 +287,7 @@ fn read_attribute<'a>(list: &mut Reader<'a>) -> Result<(oid::Oid<'a>, Reader<'a>
     Ok((kind, values))
 }
 
-/// RFC 2985 §5.4.1: a DirectoryString, single-valued. IA5String is no DirectoryString, but older clients send it.
+/// RFC 2985 §5.4.1: a single-valued DirectoryString. IA5String is not a DirectoryString, but older clients send it.
 fn challenge_password<'a>(values: &mut Reader<'a>) -> Result<&'a str, CsrFlaw> {
     let value = values.element()?;
     let known = [Tag::UTF8_STRING, Tag::PRINTABLE_STRING, Tag::IA5_STRING, Tag::TELETEX_STRING].contains(&value.tag);
@@ -296,7 +297,7 @@ fn challenge_password<'a>(values: &mut Reader<'a>) -> Result<&'a str, CsrFlaw> {
     }
 }
 
-/// Why a request cannot be used: the field, and the rule that it breaks. The client's fault, always.
+/// Why a request cannot be used: the field, and the rule that it breaks. It is always the client's fault.
 pub type CsrError = Located<CsrFlaw>;
 
 /// A rule that a request breaks.
@@ -304,17 +305,17 @@ pub type CsrError = Located<CsrFlaw>;
 pub enum CsrFlaw {
     /// Not strict DER, or not the structure of a request.
     Der(DerError),
-    /// Not version 1 (which is written as 0).
+    /// Not version 1 (encoded as 0).
     Version,
-    /// The subject is no name.
+    /// The subject is not a valid name.
     Name(NameError),
-    /// The key or the signature's algorithm is not on the allow-list, or they do not go together.
+    /// The key or the signature algorithm is not on the allow-list, or they do not match.
     Key(AlgorithmError),
-    /// The signature is not the DER of an ECDSA signature.
+    /// The signature is not an ECDSA signature in DER.
     Signature(SignatureError),
     /// The signature was not made with the key in the request.
     ProofOfPossession,
-    /// More attributes than 8.
+    /// More than 8 attributes.
     TooManyAttributes,
     /// An attribute occurs twice.
     RepeatedAttribute,
@@ -322,11 +323,11 @@ pub enum CsrFlaw {
     ChallengePassword,
     /// A requested extension occurs twice.
     RepeatedExtension,
-    /// More requested extensions than 24.
+    /// More than 24 requested extensions.
     TooManyExtensions,
-    /// A requested extension has not the value that its definition asks for.
+    /// The value of a requested extension does not match its definition.
     ExtensionValue,
-    /// The alternative names asked for are not.
+    /// The requested alternative names are malformed.
     AlternativeNames(GeneralNamesError),
 }
 

@@ -2,8 +2,8 @@
 //!
 //! [`check_strict`] walks every element once, without recursion and without allocation, and refuses what DER forbids:
 //! indefinite or non-minimal lengths, non-minimal integers, booleans other than 00 and FF, unsorted SET OF, strings outside
-//! their alphabet, trailing bytes. It bounds depth, number of elements and size. It knows no structure: what a certificate
-//! is stands in the modules that read one, each with a [`Reader`].
+//! their alphabet, trailing bytes. It limits depth, number of elements and size. It knows no structure: the modules that
+//! parse a certificate, request or message do so with a [`Reader`].
 
 mod check;
 mod reader;
@@ -19,7 +19,7 @@ pub use reader::{Element, Reader};
 pub use writer::Writer;
 pub(crate) use writer::{element_len, length_octets};
 
-/// An identifier octet. The high-tag-number form does not exist here: nothing in PKIX uses it.
+/// An identifier octet. The high-tag-number form is not supported: nothing in PKIX uses it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tag(u8);
 
@@ -83,13 +83,13 @@ impl Tag {
         self.0
     }
 
-    /// Does the element hold elements?
+    /// Whether the element contains elements.
     #[must_use]
     pub const fn is_constructed(self) -> bool {
         self.0 & 0x20 != 0
     }
 
-    /// Is it `[0]` to `[30]`?
+    /// Whether the tag is `[0]` to `[30]`.
     #[must_use]
     pub const fn is_context_specific(self) -> bool {
         self.0 & 0xc0 == 0x80
@@ -127,12 +127,12 @@ impl fmt::Debug for Tag {
     }
 }
 
-/// Why bytes are not the DER that was expected. The peer's (or a file's) fault, always.
+/// Why bytes are not the expected DER. It is always the fault of the peer or file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DerError {
-    /// An element reaches past the end of what holds it.
+    /// An element extends past the end of the element around it.
     Truncated,
-    /// Bytes follow where the structure ends.
+    /// Bytes follow after the end of the structure.
     Trailing,
     /// A length that is not minimal (X.690 §10.1).
     Length,
@@ -142,11 +142,11 @@ pub enum DerError {
     LongLength,
     /// A tag that no structure of PKIX uses, in the wrong class or form.
     ForbiddenTag(Tag),
-    /// Another element was expected here; `found` is `None` at the end.
+    /// An unexpected element; `found` is `None` at the end.
     Unexpected {
-        /// What stands in the definition.
+        /// The tag that the definition requires.
         expected: Tag,
-        /// What stands in the bytes.
+        /// The tag in the bytes.
         found: Option<Tag>,
     },
     /// A non-minimal INTEGER or ENUMERATED (X.690 §8.3.2).
@@ -159,11 +159,11 @@ pub enum DerError {
     BitString,
     /// A NULL with contents.
     Null,
-    /// An empty, cut or non-minimal OBJECT IDENTIFIER (X.690 §8.19).
+    /// An empty, truncated or non-minimal OBJECT IDENTIFIER (X.690 §8.19).
     ObjectIdentifier,
-    /// A time in another form than RFC 5280 §4.1.2.5 allows, or one that no calendar has.
+    /// A time in a form that RFC 5280 §4.1.2.5 does not allow, or a date that does not exist.
     Time,
-    /// A text that is not the printable ASCII it has to be.
+    /// A text that must be printable ASCII and is not.
     Text,
     /// An octet outside the alphabet of its string type.
     Alphabet {
@@ -172,17 +172,17 @@ pub enum DerError {
         /// The first such octet.
         octet: u8,
     },
-    /// A UTF8String, BMPString or UniversalString whose octets are no characters.
+    /// A UTF8String, BMPString or UniversalString whose octets do not encode characters.
     Characters(Tag),
     /// A SET OF whose elements are not in ascending order (X.690 §11.6).
     SetOrder,
-    /// A value that equals its DEFAULT and is encoded all the same (X.690 §11.5).
+    /// An encoded value that equals its DEFAULT (X.690 §11.5).
     EncodedDefault,
     /// Deeper than [`DEPTH_MAX`].
     TooDeep,
-    /// More elements than the limit of its kind.
+    /// More elements than the limit for its kind.
     TooManyElements,
-    /// More bytes than the limit of its kind.
+    /// More bytes than the limit for its kind.
     TooLarge,
 }
 

@@ -1,4 +1,4 @@
-//! SHA-256 digests as a type: what the ledger, the idempotency window and the caches use as a key.
+//! SHA-256 digests as a type: the keys of the ledger, the idempotency window and the caches.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Computes the digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let mut out = [0; 32];
@@ -15,7 +15,7 @@ impl Digest {
         Self(out)
     }
 
-    /// A digest that was computed before, as a ledger stores it.
+    /// Wraps a digest that was computed before, as a ledger stores it.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

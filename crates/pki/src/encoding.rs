@@ -1,32 +1,32 @@
-//! How closely other people's certificates and requests have to keep to DER.
+//! How strictly the certificates and requests of other parties must follow DER.
 //!
-//! Burnt-in identities cannot be mended. [`Encoding::AsIssued`] reads the few deviations that OpenSSL, GnuTLS and Mbed TLS read as well,
-//! and remembers each; whoever wants strict encodings asks for [`Deviations`]. What Muster issues is always strict.
+//! Burnt-in identities cannot be corrected. [`Encoding::AsIssued`] accepts the few deviations that OpenSSL, GnuTLS and Mbed TLS also
+//! accept, and records each; a caller that requires strict encodings checks [`Deviations`]. Muster issues only strict DER.
 //!
-//! Two things look like deviations and are none, so they are read in both modes: a serial number that is negative, zero or longer than
-//! 20 octets (good DER; RFC 5280 §4.1.2.2 asks users to handle the first two gracefully, and nothing is decided by a foreign serial
+//! Two things look like deviations but are not, so both modes accept them: a serial number that is negative, zero or longer than 20
+//! octets (valid DER; RFC 5280 §4.1.2.2 asks users to handle the first two gracefully, and no decision depends on a foreign serial
 //! number), and SHA-256 under a key on P-384 (RFC 5758 §3.2 ties no hash to a curve, and SHA-256 is the hash of all P-256 signatures).
 
 use std::fmt;
 
-/// How certificates and requests of devices are read.
+/// How the certificates and requests of devices are read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Encoding {
-    /// Strict DER: one encoding for a value, so that no two parsers can disagree about one.
+    /// Strict DER: each value has one encoding, so that no two parsers can disagree about it.
     #[default]
     Strict,
-    /// What [`Deviation`] lists is read too.
+    /// Also accepts the deviations that [`Deviation`] lists.
     AsIssued,
 }
 
-/// One rule of encoding that [`Encoding::AsIssued`] does without.
+/// One encoding rule that [`Encoding::AsIssued`] does not enforce.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Deviation {
-    /// A DEFAULT value is written out: `critical FALSE`, `cA FALSE`.
+    /// A DEFAULT value is encoded: `critical FALSE`, `cA FALSE`.
     EncodedDefault,
-    /// The elements of a SET OF, such as the attributes of one relative name, are not in order.
+    /// The elements of a SET OF, such as the attributes of one relative name, are not sorted.
     SetOrder,
-    /// A PrintableString holds printable ASCII outside its alphabet, such as `_`, `@` or `*`.
+    /// A PrintableString contains printable ASCII outside its alphabet, such as `_`, `@` or `*`.
     PrintableString,
     /// The algorithm of an ECDSA signature has NULL parameters.
     NullParameters,
@@ -51,24 +51,24 @@ impl fmt::Display for Deviation {
     }
 }
 
-/// The deviations that one structure needed to be read.
+/// The deviations found in one structure.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Deviations(u8);
 
 impl Deviations {
-    /// Is it strict DER?
+    /// Whether the structure is strict DER.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// These and those.
+    /// The deviations of both.
     #[must_use]
     pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Each of them.
+    /// Iterates over the deviations.
     pub fn iter(self) -> impl Iterator<Item = Deviation> {
         Deviation::ALL.into_iter().filter(move |deviation| self.0 & deviation.bit() != 0)
     }
@@ -86,7 +86,7 @@ impl fmt::Display for Deviations {
     }
 }
 
-/// The reading of one structure: what is let through, and what was.
+/// The state while one structure is read: the accepted and the found deviations.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reading {
     encoding: Encoding,
@@ -98,7 +98,7 @@ impl Reading {
         Self { encoding, deviations: Deviations(0) }
     }
 
-    /// May the structure deviate so? If it may, that it does is remembered.
+    /// Whether this deviation is accepted. An accepted deviation is recorded.
     pub(crate) fn lets(&mut self, deviation: Deviation) -> bool {
         let lets = self.encoding == Encoding::AsIssued;
         if lets {

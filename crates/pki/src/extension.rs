@@ -1,7 +1,7 @@
-//! Extensions (RFC 5280 §4.2): the frame of the list, and the contents that Muster decides by.
+//! Extensions (RFC 5280 §4.2): the structure of the list, and the contents that Muster's decisions depend on.
 //!
-//! Contents of the extensions listed here pass the strict check before `x509-parser` reads them; contents of unknown extensions
-//! are not looked at (a critical unknown one fails the chain).
+//! The contents of the extensions listed here pass the strict check before `x509-parser` reads them; the contents of unknown
+//! extensions are not read (an unknown critical extension fails the chain).
 
 use x509_parser::extensions as parsed;
 use x509_parser::prelude::FromDer;
@@ -12,10 +12,10 @@ use crate::field::{At, ExtensionField, Field, Located};
 use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::oid::{self, Oid};
 
-/// Extensions in a certificate or request. A CA certificate with everything has about ten.
+/// Extensions in a certificate or request. A CA certificate with all common extensions has about ten.
 pub(crate) const EXTENSIONS_MAX: usize = 24;
 
-/// What the extensions of a certificate or request say, as far as anything here depends on it.
+/// The contents of the extensions of a certificate or request that Muster uses.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Extensions {
     pub(crate) basic_constraints: Option<BasicConstraints>,
@@ -24,7 +24,7 @@ pub(crate) struct Extensions {
     pub(crate) san: GeneralNames,
     pub(crate) subject_key_id: Option<Box<[u8]>>,
     pub(crate) authority_key_id: Option<Box<[u8]>>,
-    /// There are extensions that are not read here.
+    /// Whether there are extensions that are not read here.
     pub(crate) others: bool,
 }
 
@@ -37,7 +37,7 @@ impl Extensions {
         while !list.is_empty() {
             let unnamed = Field::Extension(ExtensionField { index, name: None });
             let extension = Extension::read(&mut list, reading).at(unnamed)?;
-            // Looked up only where something is refused.
+            // Looked up only for an error.
             let field =
                 || Field::Extension(ExtensionField { index, name: oid::extension_name(extension.id.contents()) });
             // RFC 5280 §4.2: "A certificate MUST NOT include more than one instance of a particular extension."
@@ -68,7 +68,7 @@ impl Extensions {
                 let whole: parsed::AuthorityKeyIdentifier<'_> = read_whole(value, reading)?;
                 self.authority_key_id = whole.key_identifier.map(|id| key_identifier(id.0)).transpose()?;
             }
-            // Decided by webpki or by nobody, but not outside DER.
+            // webpki judges it, or nothing does; it must be DER either way.
             oid::NAME_CONSTRAINTS => {
                 check_name_constraints(value, reading)?;
                 self.others = true;
@@ -102,13 +102,13 @@ impl<'a> Extension<'a> {
     }
 }
 
-/// Key identifiers are hashes of at most 64 octets in every method that exists.
+/// Every defined method makes key identifiers of at most 64 octets.
 fn key_identifier(octets: &[u8]) -> Result<Box<[u8]>, ExtensionFlaw> {
     if (1..=64).contains(&octets.len()) { Ok(octets.into()) } else { Err(ExtensionFlaw::Value) }
 }
 
-/// RFC 5280 §4.2.1.10: at least one of `permittedSubtrees [0]` and `excludedSubtrees [1]`, each a `SEQUENCE SIZE (1..MAX)`. An empty list
-/// constrains nothing for webpki; whoever wrote it meant something else.
+/// RFC 5280 §4.2.1.10: at least one of `permittedSubtrees [0]` and `excludedSubtrees [1]`, each a `SEQUENCE SIZE (1..MAX)`. webpki treats
+/// an empty list as no constraint, which its issuer cannot have meant.
 fn check_name_constraints(value: &[u8], reading: &mut Reading) -> Result<(), ExtensionFlaw> {
     check_value(value, reading)?;
     let mut constraints = Reader::sequence(value)?;
@@ -124,7 +124,7 @@ fn check_value(value: &[u8], reading: &mut Reading) -> Result<(), DerError> {
     check_as(value, CMS_LIMITS, reading).map_err(|misplaced| misplaced.error)
 }
 
-/// The strict check, then `x509-parser` over exactly these bytes.
+/// Runs the strict check, then `x509-parser` over exactly these bytes.
 fn read_whole<'a, T: FromDer<'a, x509_parser::error::X509Error>>(
     value: &'a [u8],
     reading: &mut Reading,
@@ -145,7 +145,7 @@ pub(crate) struct BasicConstraints {
 
 impl BasicConstraints {
     fn read(value: &[u8], reading: &mut Reading) -> Result<Self, ExtensionFlaw> {
-        // x509-parser takes a FALSE that is encoded; DER does not.
+        // x509-parser accepts an encoded FALSE; DER does not.
         let mut contents = Reader::sequence(value)?;
         contents.default_false_as(reading)?;
         let read: parsed::BasicConstraints = read_whole(value, reading)?;
@@ -164,7 +164,7 @@ impl KeyUsage {
         if read.flags == 0 || value.len() > 5 { Err(ExtensionFlaw::Value) } else { Ok(Self(read.flags)) }
     }
 
-    /// digitalSignature: may sign in a handshake.
+    /// digitalSignature: the key may sign in a handshake.
     #[must_use]
     pub const fn digital_signature(self) -> bool {
         self.0 & 1 != 0
@@ -176,19 +176,19 @@ impl KeyUsage {
         self.0 & 1 << 4 != 0
     }
 
-    /// keyCertSign: may sign certificates.
+    /// keyCertSign: the key may sign certificates.
     #[must_use]
     pub const fn key_cert_sign(self) -> bool {
         self.0 & 1 << 5 != 0
     }
 
-    /// cRLSign: may sign revocation lists.
+    /// cRLSign: the key may sign revocation lists.
     #[must_use]
     pub const fn crl_sign(self) -> bool {
         self.0 & 1 << 6 != 0
     }
 
-    /// Nothing but digitalSignature.
+    /// Whether digitalSignature is the only bit.
     #[must_use]
     pub const fn is_only_digital_signature(self) -> bool {
         self.0 == 1
@@ -201,9 +201,9 @@ impl std::fmt::Debug for KeyUsage {
     }
 }
 
-/// extKeyUsage (RFC 5280 §4.2.1.12), as far as an enrolment asks.
+/// extKeyUsage (RFC 5280 §4.2.1.12): the purposes that matter for an enrolment.
 ///
-/// Read here rather than by `x509-parser`, which builds a hash set for each.
+/// It is read here rather than by `x509-parser`, which builds a hash set for each extension.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "a set of purposes, each of which may be in it")]
 pub struct ExtendedKeyUsage {
@@ -217,12 +217,12 @@ pub struct ExtendedKeyUsage {
     pub ocsp_signing: bool,
     /// id-kp-cmcRA (RFC 6402): a registration authority
     pub cmc_ra: bool,
-    /// Purposes besides these.
+    /// Other purposes.
     pub others: bool,
 }
 
 impl ExtendedKeyUsage {
-    /// Nothing but clientAuth.
+    /// Whether clientAuth is the only purpose.
     #[must_use]
     pub fn is_only_client_auth(self) -> bool {
         self == Self { client_auth: true, ..Self::default() }

@@ -1,4 +1,4 @@
-//! Where in a certificate or request a fault is: the field, as its definition names it.
+//! The location of a fault in a certificate or request: the field, named as in its definition.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::oid;
 /// A field of a certificate (RFC 5280 §4.1) or of a request (RFC 2986 §4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Field {
-    /// The structure as a whole.
+    /// The whole structure.
     Whole,
     /// version
     Version,
@@ -16,11 +16,11 @@ pub enum Field {
     SerialNumber,
     /// The algorithm inside the signed part.
     Signature,
-    /// The issuer, or one relative name of it, counted from 1; 0 is the whole name.
+    /// The issuer, or one relative name of it, counted from 1; 0 means the whole name.
     Issuer(usize),
     /// validity
     Validity,
-    /// The subject, or one relative name of it, counted from 1; 0 is the whole name.
+    /// The subject, or one relative name of it, counted from 1; 0 means the whole name.
     Subject(usize),
     /// subjectPublicKeyInfo
     PublicKey,
@@ -45,7 +45,7 @@ pub enum Field {
 pub struct ExtensionField {
     /// Its place, counted from 0.
     pub index: usize,
-    /// What it is called, if it is one that is known here.
+    /// Its name, if it is known here.
     pub name: Option<&'static str>,
 }
 
@@ -76,12 +76,12 @@ impl fmt::Display for Field {
     }
 }
 
-/// A fault and the field that it is in.
+/// A fault and the field that contains it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Located<F> {
-    /// Where.
+    /// The field at fault.
     pub field: Field,
-    /// Which rule is broken.
+    /// The rule that is broken.
     pub flaw: F,
 }
 
@@ -102,7 +102,7 @@ impl<F: fmt::Display> fmt::Display for Located<F> {
 
 impl<F: fmt::Debug + fmt::Display> std::error::Error for Located<F> {}
 
-/// Says where a fault is.
+/// Adds the location to a fault.
 pub(crate) trait At<T, E> {
     fn at<F: From<E>>(self, field: Field) -> Result<T, Located<F>>;
 }
@@ -113,8 +113,8 @@ impl<T, E> At<T, E> for Result<T, E> {
     }
 }
 
-/// The field of a certificate that holds the byte at `at`, as far as the bytes up to there tell. It costs one header for each element
-/// in front, and runs only where something is refused.
+/// The field of a certificate that contains the byte at `at`, as far as the preceding bytes show. It reads one header for each
+/// preceding element, and runs only for a refusal.
 pub(crate) fn in_certificate(der: &[u8], at: usize) -> Field {
     let Some(part) = Child::of(der, Child::whole(der), at) else { return Field::Whole };
     match part.index {
@@ -124,7 +124,7 @@ pub(crate) fn in_certificate(der: &[u8], at: usize) -> Field {
     }
 }
 
-/// The same for the part that is signed, alone.
+/// The same for the signed part alone.
 fn in_signed_part(der: &[u8], tbs: Child, at: usize) -> Field {
     let Some(field) = Child::of(der, tbs, at) else { return Field::Whole };
     // A certificate of version 1 begins with its serial number.
@@ -143,7 +143,7 @@ fn in_signed_part(der: &[u8], tbs: Child, at: usize) -> Field {
     }
 }
 
-/// The field of a request that holds the byte at `at`.
+/// The field of a request that contains the byte at `at`.
 pub(crate) fn in_request(der: &[u8], at: usize) -> Field {
     let Some(part) = Child::of(der, Child::whole(der), at) else { return Field::Whole };
     match part.index {
@@ -173,7 +173,7 @@ fn in_attributes(der: &[u8], list: Child, at: usize) -> Field {
     }
 }
 
-/// `outer` holds the list.
+/// `outer` contains the list.
 fn in_extensions(der: &[u8], outer: Child, at: usize) -> Field {
     let extension = Child::of(der, outer, at).and_then(|list| Child::of(der, list, at));
     let Some(extension) = extension else { return Field::Extensions };
@@ -191,7 +191,7 @@ fn relative_name(der: &[u8], name: Child, at: usize) -> usize {
     Child::of(der, name, at).map_or(0, |relative| relative.index + 1)
 }
 
-/// An element of a level: where it is, as far as its header can be read.
+/// An element of a level: its position, as far as its header can be read.
 #[derive(Clone, Copy)]
 struct Child {
     index: usize,
@@ -201,13 +201,14 @@ struct Child {
 }
 
 impl Child {
-    /// The one element that `der` is.
+    /// The single element in `der`.
     fn whole(der: &[u8]) -> Self {
         let contents = raw_header(der).map_or(der.len(), |(_, _, header)| header);
         Self { index: 0, tag: 0, contents, end: der.len() }
     }
 
-    /// The element inside `outer` that holds the byte at `at`; `None` where the byte is in the header of `outer` or past its last element.
+    /// The element inside `outer` that contains the byte at `at`; `None` if the byte is in the header of `outer` or after its last
+    /// element.
     fn of(der: &[u8], outer: Self, at: usize) -> Option<Self> {
         if outer.tag != 0 && outer.tag & 0x20 == 0 {
             return None;
@@ -219,7 +220,7 @@ impl Child {
             }
             let tag = *der.get(start)?;
             let Ok((_, length, header)) = raw_header(&der[start..outer.end]) else {
-                // What cannot be read is the last that is seen.
+                // An unreadable element is the last one.
                 return Some(Self { index, tag, contents: outer.end, end: outer.end });
             };
             let end = start + header + length;

@@ -1,5 +1,5 @@
-//! Bodies of the fuzz targets: what must hold for any bytes at all. A fuzzer calls them without end, tests call them with mutated
-//! vectors. Each returns normally or has found a bug.
+//! Bodies of the fuzz targets: properties that must hold for any bytes. A fuzzer calls them in a loop, tests call them with
+//! mutated vectors. Each returns normally unless it has found a bug.
 
 use rustls_pki_types::{ServerName, UnixTime};
 
@@ -11,7 +11,8 @@ use crate::der::{Reader, Tag, Writer, check_strict};
 use crate::encoding::Encoding;
 use crate::pem;
 
-/// The strict pass: never panics, and what it accepts is canonical, so that writing it anew gives the same bytes.
+/// The strict pass: it never panics, and what it accepts is canonical, so that encoding it again gives the same
+/// bytes.
 pub fn der(bytes: &[u8]) {
     if check_strict(bytes).is_ok() {
         let mut copy = Writer::with_capacity(bytes.len());
@@ -20,7 +21,7 @@ pub fn der(bytes: &[u8]) {
     }
 }
 
-/// Writes every element anew, down to the leaves. `check_strict` has bounded the depth.
+/// Encodes every element again, down to the leaves. `check_strict` has limited the depth.
 fn rewrite(mut from: Reader<'_>, to: &mut Writer) {
     while let Ok(element) = from.element() {
         if element.tag.is_constructed() {
@@ -33,8 +34,8 @@ fn rewrite(mut from: Reader<'_>, to: &mut Writer) {
     }
 }
 
-/// A certificate: whatever parses can be read, shown and compared with itself; read leniently, its subject is one that can be issued
-/// in strict DER and still is the same name.
+/// A certificate: one that parses can be read, shown and compared with itself. The subject of one that was read leniently can be
+/// issued in strict DER, as the same name.
 pub fn certificate(bytes: &[u8]) {
     let lenient = Certificate::parse_as(bytes, Encoding::AsIssued);
     if let Ok(lenient) = &lenient {
@@ -59,7 +60,7 @@ pub fn certificate(bytes: &[u8]) {
     }
 }
 
-/// A request: whatever parses either proves possession or is gone, and what it says can be read.
+/// A request: one that parses either proves possession and can be read, or is consumed.
 pub fn csr(bytes: &[u8]) {
     let lenient = Csr::parse_as(bytes.to_vec(), Encoding::AsIssued).and_then(Csr::verify);
     if let Ok(verified) = &lenient {
@@ -75,7 +76,7 @@ pub fn csr(bytes: &[u8]) {
     }
 }
 
-/// A certs-only message: what is read can be written again and read the same.
+/// A certs-only message: what is read can be encoded again and then reads the same.
 pub fn cms(bytes: &[u8]) {
     if let Ok(certificates) = cms::parse_certs_only(bytes) {
         let mut sorted = certificates.clone();
@@ -86,7 +87,7 @@ pub fn cms(bytes: &[u8]) {
     }
 }
 
-/// PEM: what is found in a text can be written as PEM and found again, and nothing else with it.
+/// PEM: an object found in a text can be written as PEM, and is then the only object found in that PEM.
 pub fn pem(text: &[u8]) {
     if let Ok(certificates) = pem::certificates(text) {
         let again: String = certificates.iter().map(|der| pem::encode(pem::Label::Certificate, der)).collect();
@@ -102,8 +103,8 @@ pub fn pem(text: &[u8]) {
     }
 }
 
-/// A chain as a peer sends it, each certificate after two bytes of length, before verifiers that trust `anchors`. What is accepted
-/// begins with a certificate that can be read, and does not serve for both ends of one association by accident.
+/// A chain as a peer sends it, each certificate after two bytes of length, given to verifiers that trust `anchors`. An accepted
+/// chain begins with a readable certificate, and is not valid for both ends of one association by accident.
 pub fn chain(anchors: &Anchors, utc: UnixTime, name: &ServerName<'_>, bytes: &[u8]) {
     let mut certificates = Vec::new();
     let mut rest = bytes;

@@ -1,7 +1,7 @@
 //! Alternative names (RFC 5280 §4.2.1.6): typed, compared as sets, and checked before one is issued.
 //!
-//! Reading is lenient about syntax inside a name (a certificate from the field may say anything that is IA5), writing is not:
-//! [`GeneralName::check`] is what every name passes that Muster puts into a certificate.
+//! Reading is lenient about the syntax inside a name (a device's certificate may contain any IA5 text), writing is not: every
+//! name that Muster puts into a certificate passes [`GeneralName::check`].
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,29 +19,29 @@ pub(crate) const GENERAL_NAMES_MAX: usize = 32;
 /// Size of a SAN.
 const GENERAL_NAMES_LIMITS: DerLimits = DerLimits { bytes_max: 4_096, elements_max: 256 };
 
-/// A non-empty or empty list of general names as checked DER. `==` compares bytes, [`GeneralNames::matches`] compares as sets.
+/// A list of general names as checked DER; it may be empty. `==` compares bytes, [`GeneralNames::matches`] compares as sets.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct GeneralNames {
-    /// The GeneralNames SEQUENCE, whole; empty when there are no names.
+    /// The whole GeneralNames SEQUENCE; empty if there are no names.
     der: Box<[u8]>,
 }
 
 impl GeneralNames {
-    /// No names: what a certificate or request without the extension has.
+    /// No names: the value for a certificate or request without the extension.
     #[must_use]
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// Checks the DER of GeneralNames, as the SAN extension holds it.
+    /// Checks the DER of GeneralNames, as in the SAN extension.
     ///
     /// # Errors
-    /// Not strict DER, no name at all or more than 32, or a kind of name that nothing here uses (X.400, EDI).
+    /// Not strict DER, no name or more than 32, or an unsupported kind of name (X.400, EDI).
     pub fn parse(der: &[u8]) -> Result<Self, GeneralNamesError> {
         Self::read(der, &mut Reading::default())
     }
 
-    /// [`Self::parse`], with the deviations that `reading` lets through.
+    /// Like [`Self::parse`], with the deviations that `reading` accepts.
     pub(crate) fn read(der: &[u8], reading: &mut Reading) -> Result<Self, GeneralNamesError> {
         check_as(der, GENERAL_NAMES_LIMITS, reading).map_err(|misplaced| misplaced.error)?;
         let mut names = Reader::sequence(der)?;
@@ -76,7 +76,7 @@ impl GeneralNames {
         Self::parse(&der.into_vec())
     }
 
-    /// The names that a server is dialled by.
+    /// The names by which clients dial a server.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -88,28 +88,28 @@ impl GeneralNames {
         }))
     }
 
-    /// The DER of the SEQUENCE; empty when there are no names.
+    /// The DER of the SEQUENCE; empty if there are no names.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// Are there no names?
+    /// Whether there are no names.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.der.is_empty()
     }
 
-    /// The names in their order.
+    /// The names in order.
     pub fn iter(&self) -> impl Iterator<Item = GeneralName<'_>> {
         let mut names = Reader::sequence(&self.der).unwrap_or(Reader::new(&[]));
-        // What was let through once is let through again.
+        // Parsing accepted these deviations, so reading accepts them again.
         let mut reading = Reading::new(Encoding::AsIssued);
         std::iter::from_fn(move || GeneralName::read(&mut names, &mut reading).ok())
     }
 
-    /// Do both hold the same names, in any order? DNS names compare without case, directory names as RFC 5280 §7.1 says, all
-    /// others octet by octet. A name that stands there twice counts once: the SAN says which names the subject has.
+    /// Whether both contain the same names, in any order. DNS names compare without case, directory names as RFC 5280 §7.1
+    /// says, all others octet by octet. A repeated name counts once: the SAN is a set of the subject's names.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         let within = |these: &Self, those: &Self| these.iter().all(|one| those.iter().any(|two| one.matches(&two)));
@@ -118,7 +118,8 @@ impl GeneralNames {
 }
 
 impl GeneralNames {
-    /// The one hardwareModuleName: `None` if there is none, if there are several (which of them names the device?), or if it is malformed.
+    /// The only hardwareModuleName: `None` if there is none, if there are several (it is not known which of them names the device), or if
+    /// it is malformed.
     #[must_use]
     pub fn hardware_module(&self) -> Option<HardwareModule<'_>> {
         let claims =
@@ -129,10 +130,10 @@ impl GeneralNames {
     }
 }
 
-/// A hardwareModuleName (RFC 4108 §5): what IEEE 802.1AR lets an IDevID bear beside its subject or instead of it.
+/// A hardwareModuleName (RFC 4108 §5): IEEE 802.1AR allows it in an IDevID beside the subject or instead of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HardwareModule<'a> {
-    /// hwType: the maker's identifier for the kind of device.
+    /// hwType: the manufacturer's identifier for the kind of device.
     pub kind: Oid<'a>,
     /// hwSerialNum: any octets, at least one.
     pub serial: &'a [u8],
@@ -162,7 +163,7 @@ pub enum GeneralName<'a> {
     Other {
         /// Its type.
         type_id: Oid<'a>,
-        /// Its value: DER, whole, inside the `[0] EXPLICIT`.
+        /// Its value: the whole DER inside the `[0] EXPLICIT`.
         value: &'a [u8],
     },
     /// rfc822Name
@@ -184,7 +185,7 @@ impl<'a> GeneralName<'a> {
         let element = reader.element()?;
         let text = || {
             let text = std::str::from_utf8(element.contents).map_err(|_| DerError::Text)?;
-            // NUL ends a string in C (CVE-2009-2408), a line feed ends a line of a log.
+            // NUL ends a string in C (CVE-2009-2408), and a line feed ends a line of a log.
             if text.is_ascii() && !text.contains(|c: char| c.is_ascii_control()) {
                 Ok(text)
             } else {
@@ -258,7 +259,8 @@ impl<'a> GeneralName<'a> {
         }
     }
 
-    /// Are they the same name? DNS names without regard to case, directory names as RFC 5280 §7.1 says, all others octet by octet.
+    /// Whether they are the same name. DNS names compare without case, directory names as RFC 5280 §7.1 says, all others octet by
+    /// octet.
     #[must_use]
     pub fn matches(&self, other: &GeneralName<'_>) -> bool {
         match (self, other) {
@@ -272,7 +274,7 @@ impl<'a> GeneralName<'a> {
         }
     }
 
-    /// The hardwareModuleName that it is: `None` for every other name and for one that is malformed.
+    /// The name as a hardwareModuleName: `None` for any other name and for a malformed one.
     #[must_use]
     pub fn hardware_module(&self) -> Option<HardwareModule<'a>> {
         match self {
@@ -281,8 +283,8 @@ impl<'a> GeneralName<'a> {
         }
     }
 
-    /// May the name stand in a certificate that Muster issues? DNS names in preferred syntax without wildcard, trailing dot or
-    /// characters that are not ASCII; e-mail addresses with both parts; URIs with a scheme; everything else as it is.
+    /// Checks that Muster may issue the name: DNS names in preferred syntax without wildcard, trailing dot or non-ASCII
+    /// characters; e-mail addresses with both parts; URIs with a scheme; all other names without a check.
     ///
     /// # Errors
     /// [`GeneralNamesError::Syntax`].
@@ -298,7 +300,8 @@ impl<'a> GeneralName<'a> {
 }
 
 /// RFC 5280 §4.2.1.6: dNSNames "MUST be in the 'preferred name syntax', as specified by Section 3.5 of `[RFC1034]` and as modified by
-/// Section 2.1 of `[RFC1123]`", and " " is none. Not a wildcard: a device is one host. An all-numeric last label would be an address.
+/// Section 2.1 of `[RFC1123]`", which excludes " ". Wildcards are refused: a device is one host. An all-numeric last label would be
+/// an address.
 fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -319,7 +322,7 @@ fn is_mailbox(text: &str) -> bool {
     })
 }
 
-/// RFC 5280 §4.2.1.6: "The name MUST NOT be a relative URI", so it has a scheme; and URIs hold no white space (RFC 3986).
+/// RFC 5280 §4.2.1.6: "The name MUST NOT be a relative URI", so it has a scheme; URIs contain no white space (RFC 3986).
 fn is_uri(text: &str) -> bool {
     text.split_once(':').is_some_and(|(scheme, rest)| {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -338,11 +341,11 @@ pub enum GeneralNamesError {
     Empty,
     /// More names than 32.
     TooMany,
-    /// An address of neither 4 nor 16 octets.
+    /// An address whose length is neither 4 nor 16 octets.
     IpAddress,
-    /// A directoryName that is no name.
+    /// A directoryName that is not a valid name.
     DirectoryName(NameError),
-    /// A kind of name that nothing here uses.
+    /// An unsupported kind of name.
     Unsupported,
     /// A name that may not be issued: see [`GeneralName::check`].
     Syntax,

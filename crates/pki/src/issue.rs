@@ -1,4 +1,4 @@
-//! Issuing: from what was decided to a certificate, through bytes that are checked before they are signed.
+//! Issuing: from a decision to a certificate. The bytes are checked before they are signed.
 //!
 //! ```text
 //! Issuer + TemplateSpec -> Template --fill(subject, SAN, key, serial, validity)--> ToBeSigned   (linted: every field is what was asked)
@@ -7,8 +7,9 @@
 //!                                   Certificate <--assemble(Signature)-- (linted: strict DER around exactly these bytes)
 //! ```
 //!
-//! All that depends only on profile and issuer is encoded once, in the [`Template`]; a certificate is one `Vec` into which it is
-//! copied. Nothing of a CSR gets here but what the caller hands over by name. This module holds no key and decides nothing.
+//! The parts that depend only on profile and issuer are encoded once, in the [`Template`]; a certificate is one `Vec` into which
+//! they are copied. From a CSR, only the values that the caller passes as arguments get here. This module holds no key and
+//! decides nothing.
 
 mod asked;
 mod lint;
@@ -35,11 +36,12 @@ pub use revocation::RevocationReason;
 pub use serial::{NodePrefix, SERIAL_BYTES, Serial, SerialError};
 pub use template::{Template, TemplateSpec};
 
-/// How far notBefore may lie in the past: enough for devices whose clocks run behind, too little to hide when a certificate
+/// How far notBefore may lie in the past: enough for devices whose clocks are slow, too little to hide when a certificate
 /// was made.
 pub const BACKDATE_MAX: Duration = Duration::from_secs(3_600);
 
-/// An issuing authority: its certificate, of which the names, key identifier and algorithm in each certificate come.
+/// An issuing authority: its certificate, which supplies the issuer's name, key identifier and algorithm for each
+/// issued certificate.
 #[derive(Debug)]
 pub struct IssuerCertificate {
     certificate: Arc<Certificate>,
@@ -50,7 +52,7 @@ impl IssuerCertificate {
     /// An authority from its certificate.
     ///
     /// # Errors
-    /// The certificate is not that of an authority, or has no subjectKeyIdentifier.
+    /// The certificate does not belong to an authority, or has no subjectKeyIdentifier.
     pub fn new(certificate: Arc<Certificate>) -> Result<Self, IssueError> {
         if !certificate.is_ca() || certificate.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
             return Err(IssueError::NotAnAuthority);
@@ -69,18 +71,19 @@ impl IssuerCertificate {
         &self.certificate
     }
 
-    /// What its key signs with.
+    /// The signature algorithm of its key.
     #[must_use]
     pub const fn algorithm(&self) -> SignatureAlgorithm {
         self.algorithm
     }
 }
 
-/// The validity of a certificate that is issued at `utc`: it begins `backdate` earlier and lasts `lifetime`, both of its ends
-/// included (RFC 5280 §4.1.2.5), so that its last second is `lifetime` - 1 after its first; and it lies within the issuer's.
+/// The validity of a certificate that is issued at `utc`: it begins `backdate` earlier and lasts `lifetime`. Both ends are
+/// included (RFC 5280 §4.1.2.5), so that its last second is `lifetime` - 1 after its first. It must lie within the issuer's
+/// validity.
 ///
 /// # Errors
-/// `backdate` over an hour, a `lifetime` that is over at `utc`, or an issuer that is not valid at `utc`.
+/// `backdate` is over an hour, the `lifetime` ends before `utc`, or the issuer is not valid at `utc`.
 pub fn validity(
     issuer: &IssuerCertificate,
     utc: UnixTime,
@@ -104,7 +107,7 @@ pub fn validity(
     Ok(Validity { not_before: at(not_before), not_after: at(not_after) })
 }
 
-/// A TBSCertificate, checked, that waits for its signature.
+/// A checked TBSCertificate without its signature.
 #[derive(Clone, Debug)]
 pub struct ToBeSigned {
     der: Vec<u8>,
@@ -112,37 +115,38 @@ pub struct ToBeSigned {
 }
 
 impl ToBeSigned {
-    /// The bytes to be signed.
+    /// The bytes to sign.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// SHA-256 of the bytes to be signed: what an intent records. (For an ECDSA signature with SHA-256 it is also what is signed.)
+    /// SHA-256 of the bytes to sign; an intent records it. (An ECDSA signature with SHA-256 signs this same digest.)
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of(&self.der)
     }
 
-    /// Who is to sign.
+    /// The authority that must sign.
     #[must_use]
     pub const fn issuer(&self) -> &Arc<IssuerCertificate> {
         &self.issuer
     }
 
-    /// Was this signed with the issuer's key? For signers outside the process, and wherever `verify_signatures` is `always`.
+    /// Checks that the issuer's key made this signature. Used for signers outside the process, and for all signers if
+    /// `verify_signatures` is `always`.
     ///
     /// # Errors
-    /// [`IssueError::Signature`]: it was not.
+    /// [`IssueError::Signature`]: another key made the signature.
     pub fn verify_signature(&self, signature: &Signature) -> Result<(), IssueError> {
         let key = self.issuer.certificate.public_key();
         key.verify(&self.der, signature.as_bytes()).map_err(IssueError::Signature)
     }
 
-    /// The certificate: these bytes, the algorithm and the signature, parsed again as a stranger would before anybody gets it.
+    /// Assembles the certificate from these bytes, the algorithm and the signature, and parses it again before it returns it.
     ///
     /// # Errors
-    /// [`IssueError::Lint`]: what was put together is not what was to be signed. A mistake of ours.
+    /// [`IssueError::Lint`]: the assembled certificate differs from the bytes to sign. This is a bug of ours.
     pub fn assemble(&self, signature: &Signature) -> Result<Certificate, IssueError> {
         let algorithm = self.issuer.algorithm.identifier();
         let signature = signature.as_bytes();
@@ -165,7 +169,7 @@ impl ToBeSigned {
 /// Why no certificate is issued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IssueError {
-    /// The issuer's certificate is not that of an authority.
+    /// The issuer's certificate does not belong to an authority.
     NotAnAuthority,
     /// The issuer's certificate has no subjectKeyIdentifier.
     NoKeyIdentifier,
@@ -173,9 +177,9 @@ pub enum IssueError {
     IssuerNotValid,
     /// notBefore would lie more than an hour in the past.
     Backdating,
-    /// The certificate would be over before it is issued.
+    /// The certificate would expire before it is issued.
     Lifetime,
-    /// The validity asked for does not lie within the issuer's.
+    /// The requested validity does not lie within the issuer's.
     OutsideIssuer,
     /// The key is not on the allow-list.
     Key(AlgorithmError),
@@ -183,11 +187,11 @@ pub enum IssueError {
     AlternativeNames(GeneralNamesError),
     /// There is neither a subject nor an alternative name.
     NoSubject,
-    /// A URL of the profile is none.
+    /// A URL of the profile is not valid.
     Url,
     /// The signature does not verify.
     Signature(AlgorithmError),
-    /// What was encoded is not what was asked for: a mistake of ours, caught before release.
+    /// The encoded bytes differ from the request: a bug of ours, caught before release.
     Lint(LintFlaw),
 }
 

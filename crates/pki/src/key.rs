@@ -1,6 +1,6 @@
-//! Keys that sign, and their signatures: ECDSA. Randomness is an argument of each operation.
+//! Signing keys and their ECDSA signatures. Randomness is an argument of each operation.
 //!
-//! What `ring` keeps inside an [`SigningKey`] is not zeroized; the PKCS#8 in a [`PrivateKey`] is.
+//! `ring`'s copy of the key inside a [`SigningKey`] is not zeroized; the PKCS#8 in a [`PrivateKey`] is.
 
 use std::fmt;
 
@@ -19,8 +19,8 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A key in the form of [`PrivateKey`], which is taken as it is, or any other that [`PrivateKey::read`] reads. `ring` checks that private and
-    /// public key belong together.
+    /// Reads a key, either in the form of [`PrivateKey`], which is used unchanged, or in any other form that [`PrivateKey::read`] accepts. `ring`
+    /// checks that private and public key match.
     ///
     /// # Errors
     /// [`KeyError`] says what is wrong with the key.
@@ -45,7 +45,7 @@ impl SigningKey {
         PublicKey::new(self.curve, self.pair.public_key().as_ref()).expect("ring gives uncompressed points")
     }
 
-    /// The public half's uncompressed point.
+    /// The uncompressed point of the public half.
     #[must_use]
     pub fn point(&self) -> &[u8] {
         self.pair.public_key().as_ref()
@@ -66,7 +66,7 @@ impl SigningKey {
     /// Signs `message` (which is hashed here).
     ///
     /// # Errors
-    /// [`KeyError::NoRandomness`]: the source gave none.
+    /// [`KeyError::NoRandomness`]: the source failed.
     pub fn sign(&self, random: &dyn SecureRandom, message: &[u8]) -> Result<Signature, KeyError> {
         let signature = self.pair.sign(random, message).map_err(|_| KeyError::NoRandomness)?;
         Ok(Signature::of(signature.as_ref()).expect("ring's ECDSA signatures have at most 104 bytes"))
@@ -90,14 +90,13 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// A signature that came from outside: strict DER of two positive integers, and not too long. Whether it verifies is another
-    /// question.
+    /// A signature from outside the process: strict DER of two positive integers, and not too long. It is not verified here.
     ///
     /// # Errors
     /// [`SignatureError`].
     pub fn from_der(der: &[u8]) -> Result<Self, SignatureError> {
         check_values(der).map_err(|error| match der.len() {
-            // Two integers of 32 or 48 octets, without a header, which neither 64 nor 96 octets of DER have.
+            // Without a SEQUENCE header, these are the raw integers: two of 32 or of 48 octets.
             64 | 96 if Reader::sequence(der).is_err() => SignatureError::Raw { octets: der.len() },
             _ => error,
         })?;
@@ -135,17 +134,17 @@ fn check_values(der: &[u8]) -> Result<(), SignatureError> {
     values.finish().map_err(SignatureError::NotDer)
 }
 
-/// Why bytes are no ECDSA signature.
+/// Why bytes are not an ECDSA signature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SignatureError {
-    /// r and s one after the other, without DER.
+    /// r and s concatenated, without DER.
     Raw {
-        /// How many octets.
+        /// Their length in octets.
         octets: usize,
     },
-    /// Not strict DER: often an r or s that is padded to the length of the curve.
+    /// Not strict DER: often r or s is padded to the length of the curve.
     NotDer(DerError),
-    /// r or s is negative: its first bit is set, and the octet 00 is missing in front.
+    /// r or s is negative: its first bit is set, and the leading octet 00 is missing.
     Negative,
     /// Longer than any signature on our curves.
     TooLong,

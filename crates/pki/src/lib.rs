@@ -1,6 +1,6 @@
 //! Bytes in, DER out: strict DER, chains, CSRs, certificates, CMS.
 //!
-//! Everything that a peer or a file says in ASN.1 passes here once and becomes a type that nobody checks again:
+//! All ASN.1 from peers and files is parsed once here and becomes a type that needs no further checks:
 //!
 //! ```text
 //! bytes -> der::check_strict -> Certificate ---> chain::verify_device / verify_server -> Verified
@@ -10,26 +10,27 @@
 //!                                                                                                            -> cms::certs_only
 //! ```
 //!
-//! Our own strict DER pass and algorithm allow-list run before `x509-parser` or `rustls-webpki` look at anything: both
-//! accept encodings that DER forbids. The arithmetic is `ring`'s, path validation is webpki's; what webpki leaves out
-//! (keyUsage, the server's EKU, a leaf that is itself an anchor) is added in [`chain`].
+//! Our own strict DER pass and algorithm allow-list run before `x509-parser` or `rustls-webpki` reads anything: both
+//! accept encodings that DER forbids. `ring` does the arithmetic, webpki validates paths; [`chain`] adds the checks
+//! that webpki omits (keyUsage, the server's EKU, a leaf that is itself an anchor).
 //!
-//! This crate is pure: it reads no clock, file, socket or global randomness. Times are [`UnixTime`] arguments and
-//! randomness is a `ring::rand::SecureRandom` for one operation. It is not an authority: what may be issued to whom is
-//! decided by the crate `authority`; here the decision becomes bytes.
+//! This crate is pure: it reads no clock, file, socket or global randomness. Times are [`UnixTime`] arguments, and
+//! each operation takes its own `ring::rand::SecureRandom`. It is not an authority: the crate `authority` decides
+//! which certificates to issue, and this crate encodes the result.
 //!
-//! # Named cases that are answered in their own way
+//! # Named cases that differ from their description
 //!
-//! - E08 says that the comparison of names survives the order of relative names. RFC 5280 §7.1 makes that order significant, so it
-//!   is; the order of attributes inside a relative name is not.
-//! - E14: directoryName constraints cannot be judged by webpki and refuse every chain below them; an empty list of subtrees, which
-//!   webpki takes for no constraint, is refused where the certificate is parsed.
-//! - E20: everything non-canonical is refused but one thing, the order of a request's attributes, which small clients write as they
-//!   come. A DEFAULT value that is encoded is refused too (X.690 §11.5). [`Encoding::AsIssued`] lets four deviations through (E63).
-//! - E21: that a point lies on its curve is checked by `ring` with the proof of possession, so such a request fails as
-//!   [`CsrFlaw::ProofOfPossession`]. There is no RSA.
-//! - E24 draws a million serial numbers rather than ten: all 128 random bits go in unchanged, which the test asserts of each.
-//! - E27 is the ledger's: a [`issue::Serial`] is used where the caller says.
+//! - E08 says that the comparison of names ignores the order of relative names. RFC 5280 §7.1 makes that order significant, so the
+//!   comparison respects it; the order of attributes inside a relative name does not matter.
+//! - E14: webpki cannot judge directoryName constraints and refuses every chain below them. An empty list of subtrees, which
+//!   webpki treats as no constraint, is refused when the certificate is parsed.
+//! - E20: everything non-canonical is refused except the order of a request's attributes, which small clients do not sort. An
+//!   encoded DEFAULT value is refused too (X.690 §11.5). [`Encoding::AsIssued`] accepts four deviations (E63).
+//! - E21: `ring` checks with the proof of possession that a point lies on its curve, so a request with a bad point
+//!   fails as [`CsrFlaw::ProofOfPossession`]. RSA is not supported.
+//! - E24 draws a million serial numbers instead of ten: the test asserts for each that it contains all 128 random bits
+//!   unchanged.
+//! - E27 belongs to the ledger: this crate uses the [`issue::Serial`] that the caller passes.
 
 mod algorithm;
 mod anchor;

@@ -1,9 +1,9 @@
-//! Certificates and requests of our own making: for `muster init`, the load generator, the simulator and tests.
+//! Makes certificates and requests for `muster init`, the load generator, the simulator and tests.
 //!
 //! `rcgen` makes roots, issuing and manufacturer authorities, server certificates and IDevIDs here. None of its defaults reaches a
-//! certificate: serial, validity, key identifiers and names are arguments, and what it made is parsed strictly and compared with
-//! what was asked. Certificates of enrolled devices are not made here but in [`crate::issue`], and requests are written by
-//! [`csr`](fn@csr), since `rcgen` drops repeated attributes and knows no challengePassword.
+//! certificate: serial, validity, key identifiers and names are arguments, and its output is parsed strictly and compared with the
+//! requested values. Certificates of enrolled devices are made in [`crate::issue`]. [`csr`](fn@csr) writes requests, because
+//! `rcgen` drops repeated attributes and does not support challengePassword.
 //!
 //! Nothing here reads a clock or draws global randomness: times and serial numbers are arguments and each signature takes its
 //! `SecureRandom`, so that a simulator gets the same bytes from the same seed.
@@ -40,7 +40,7 @@ pub use csr::{CsrSpec, csr, csr_with_extensions};
 pub struct AuthorityCertificateSpec<'a> {
     /// Its common name.
     pub common_name: &'a str,
-    /// Its organization, before the common name.
+    /// Its organization, which precedes the common name.
     pub organization: Option<&'a str>,
     /// The serial number of its certificate.
     pub serial: Serial,
@@ -53,7 +53,7 @@ pub struct AuthorityCertificateSpec<'a> {
 /// A server's certificate.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerCertificateSpec<'a> {
-    /// What it is dialled as; the first name is the common name too, where it fits.
+    /// The names by which clients dial it; the first one is also the common name, if it is short enough.
     pub names: &'a [ServerName<'a>],
     /// The serial number of its certificate.
     pub serial: Serial,
@@ -61,14 +61,14 @@ pub struct ServerCertificateSpec<'a> {
     pub validity: Validity,
 }
 
-/// An IDevID (IEEE 802.1AR): what a manufacturer puts into a device.
+/// An IDevID (IEEE 802.1AR): the certificate that a manufacturer puts into a device.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceCertificateSpec<'a> {
     /// Its common name.
     pub common_name: &'a str,
     /// The serialNumber attribute of its subject.
     pub serial_number: &'a str,
-    /// The organization, before the common name.
+    /// The organization, which precedes the common name.
     pub organization: Option<&'a str>,
     /// The serial number of its certificate.
     pub serial: Serial,
@@ -76,7 +76,7 @@ pub struct DeviceCertificateSpec<'a> {
     pub validity: Validity,
 }
 
-/// Who signs: an authority's certificate and the key that belongs to it.
+/// A signer: an authority's certificate and its key.
 #[derive(Clone, Copy, Debug)]
 pub struct Parent<'a> {
     /// Its certificate.
@@ -88,7 +88,7 @@ pub struct Parent<'a> {
 /// A self-signed root.
 ///
 /// # Errors
-/// Names that cannot be encoded, or a source without randomness.
+/// A name cannot be encoded, or the source of randomness failed.
 pub fn root(
     spec: &AuthorityCertificateSpec<'_>,
     key: &SigningKey,
@@ -102,7 +102,7 @@ pub fn root(
 /// An authority below another one: an issuing CA.
 ///
 /// # Errors
-/// As [`root`]; a parent that is no authority, or whose key is another's.
+/// As [`root`]; also if the parent is not an authority, or the key belongs to another one.
 pub fn authority(
     spec: &AuthorityCertificateSpec<'_>,
     public_key: PublicKey<'_>,
@@ -116,7 +116,7 @@ pub fn authority(
 /// digitalSignature, extKeyUsage serverAuth.
 ///
 /// # Errors
-/// As [`authority`]; no name, or one that may not be issued.
+/// As [`authority`]; also if there is no name, or one that may not be issued.
 pub fn server(
     spec: &ServerCertificateSpec<'_>,
     public_key: PublicKey<'_>,
@@ -162,7 +162,7 @@ impl DeviceCertificateSpec<'_> {
     /// The subject of the IDevID: organization, commonName, serialNumber.
     ///
     /// # Errors
-    /// A text that its attribute cannot hold.
+    /// A text does not fit its attribute.
     pub fn subject(&self) -> Result<Name, NameError> {
         let organized = match self.organization {
             Some(organization) => NameBuilder::new().push(oid::ORGANIZATION, organization)?,
@@ -191,7 +191,7 @@ fn authority_params(
     Ok(params)
 }
 
-/// Parameters without a default of rcgen's that could be seen.
+/// Parameters without any visible default of rcgen's.
 fn params(subject: &Name, serial: &Serial, validity: Validity) -> Result<CertificateParams, MakeError> {
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
@@ -227,21 +227,21 @@ fn sign(
     params.use_authority_key_identifier_extension = true;
     let made = params.signed_by(&OfSubject(public_key), &issuer).map_err(|_| MakeError::Encoding)?;
     let certificate = released(made.der(), subject, &public_key.to_spki())?;
-    // rcgen encodes the parent's name anew; path validation compares bytes.
+    // rcgen encodes the parent's name again; path validation compares bytes.
     if certificate.issuer() != parent.certificate.subject() {
         return Err(MakeError::ParentName);
     }
     Ok(certificate)
 }
 
-/// What rcgen made, parsed as a stranger would, if it says what was asked.
+/// Parses rcgen's output strictly, and checks that it contains the requested values.
 fn released(der: &[u8], subject: &Name, spki: &[u8]) -> Result<Certificate, MakeError> {
     let certificate = Certificate::parse(der)?;
     let same = certificate.subject() == subject && certificate.spki() == spki;
     if same { Ok(certificate) } else { Err(MakeError::Encoding) }
 }
 
-/// A name as rcgen keeps them: one attribute a relative name, no type twice.
+/// A name in rcgen's form: one attribute in each relative name, no type twice.
 fn distinguished_name(name: &Name) -> Result<DistinguishedName, MakeError> {
     let mut out = DistinguishedName::new();
     for attribute in name.attributes() {
@@ -265,7 +265,7 @@ fn arcs(oid: Oid<'_>) -> Vec<u64> {
     oid.to_string().split('.').filter_map(|arc| arc.parse().ok()).collect()
 }
 
-/// A key that signs for rcgen with randomness that was handed in; rcgen's own keys draw from the system.
+/// A signing key for rcgen that uses the caller's randomness; rcgen's own keys draw from the system.
 struct RandomKey<'a> {
     key: &'a SigningKey,
     random: &'a dyn SecureRandom,
@@ -288,7 +288,7 @@ impl rcgen::SigningKey for RandomKey<'_> {
     }
 }
 
-/// The key that a certificate is about.
+/// The key to certify.
 struct OfSubject<'a>(PublicKey<'a>);
 
 impl PublicKeyData for OfSubject<'_> {
@@ -308,25 +308,25 @@ const fn algorithm(curve: Curve) -> &'static SignatureAlgorithm {
     }
 }
 
-/// Why nothing was made.
+/// Why a certificate or request could not be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MakeError {
     /// A text does not fit into a name.
     Name(NameError),
     /// An alternative name may not be issued.
     AlternativeNames(GeneralNamesError),
-    /// A server without a name.
+    /// A server has no name.
     NoName,
-    /// The parent is no authority, has no subjectKeyIdentifier, or its key is another's.
+    /// The parent is not an authority, has no subjectKeyIdentifier, or has another key.
     Parent,
-    /// The parent's name is one that cannot be written anew octet by octet: several attributes in one relative name, one type
-    /// twice, or rare string types.
+    /// rcgen cannot encode the parent's name identically: it has several attributes in one relative name, one type twice, or
+    /// rare string types.
     ParentName,
-    /// The key failed.
+    /// A key operation failed.
     Key(KeyError),
-    /// A value cannot be encoded, or was not encoded as asked.
+    /// A value cannot be encoded, or was not encoded as requested.
     Encoding,
-    /// What was made does not parse.
+    /// The result does not parse.
     Certificate(CertificateError),
 }
 

@@ -1,6 +1,6 @@
-//! Distinguished names: checked DER, compared as RFC 5280 §7.1 says, shown as RFC 4514 says.
+//! Distinguished names: checked DER, compared according to RFC 5280 §7.1, displayed according to RFC 4514.
 //!
-//! A [`Name`] keeps the bytes it came with: what a certificate carries is copied, never encoded anew.
+//! A [`Name`] keeps its original bytes: a certificate gets a copy of them, never a new encoding.
 
 mod attribute;
 mod builder;
@@ -18,21 +18,21 @@ pub(crate) use attribute::NAME_ATTRIBUTES_MAX;
 pub use attribute::{Attribute, NameError};
 pub use builder::NameBuilder;
 
-/// Size of a name: subjects of devices have 50 to 200 bytes; what is larger is an attack or a mistake.
+/// Size of a name: subjects of devices have 50 to 200 bytes; a larger name is an attack or a mistake.
 pub(crate) const NAME_BYTES_MAX: usize = 1_024;
 
-/// A name needs a SEQUENCE, and for each attribute at most a SET, a SEQUENCE, a type and a value.
+/// A name needs one SEQUENCE, and for each attribute at most a SET, a SEQUENCE, a type and a value.
 const NAME_LIMITS: DerLimits = DerLimits { bytes_max: NAME_BYTES_MAX, elements_max: 1 + 4 * NAME_ATTRIBUTES_MAX };
 
 /// A distinguished name (RDNSequence) as checked DER. `==` compares bytes; [`Name::matches`] compares as RFC 5280 does.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name {
     der: Box<[u8]>,
-    /// Strict DER. It follows from the bytes, so `==` may compare it.
+    /// Whether it is strict DER. This depends only on the bytes, so `==` may compare it.
     strict: bool,
 }
 
-/// A fault of a name, and the relative name that it is in: counted from 1, 0 for the whole.
+/// A fault of a name, and the relative name that contains it: counted from 1, 0 for the whole.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InName {
     pub(crate) relative: usize,
@@ -48,15 +48,15 @@ impl Name {
         Self::parse_as(der, Encoding::Strict)
     }
 
-    /// [`Self::parse`], which may let deviations from DER through.
+    /// Like [`Self::parse`], but may accept deviations from DER.
     pub(crate) fn parse_as(der: &[u8], encoding: Encoding) -> Result<Self, NameError> {
         let mut reading = Reading::new(encoding);
         check_as(der, NAME_LIMITS, &mut reading).map_err(|misplaced| NameError::Der(misplaced.error))?;
         Self::read(der, reading).map_err(|fault| fault.error)
     }
 
-    /// Reads a name that is a part of what [`check_as`] has walked; `reading` is what that walk let through. A part of something strict
-    /// is strict.
+    /// Reads a name from bytes that [`check_as`] has checked; `reading` holds the deviations that it accepted. A part of a strict
+    /// structure is strict.
     pub(crate) fn read(der: &[u8], reading: Reading) -> Result<Self, InName> {
         let whole = |error| InName { relative: 0, error: NameError::Der(error) };
         if der.len() > NAME_BYTES_MAX {
@@ -73,8 +73,8 @@ impl Name {
         Ok(Self { der: der.into(), strict })
     }
 
-    /// The same name in strict DER: attributes of one relative name in order, a PrintableString that is none as UTF8String. What is
-    /// issued bears it so.
+    /// The same name in strict DER: it sorts the attributes of each relative name and turns an invalid PrintableString into
+    /// UTF8String. Issued certificates contain this form.
     #[must_use]
     pub fn to_strict(&self) -> Cow<'_, Self> {
         if self.strict {
@@ -94,13 +94,13 @@ impl Name {
         Cow::Owned(Self { der: out.into_vec().into(), strict: true })
     }
 
-    /// The DER: a SEQUENCE, whole.
+    /// The whole SEQUENCE in DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// Has it no attributes at all?
+    /// Whether it has no attributes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rdns().is_empty()
@@ -118,8 +118,8 @@ impl Name {
         })
     }
 
-    /// The text of the one attribute of this type: `None` if there is none, if there are several (which of them names the
-    /// device?), or if it is not text.
+    /// The text of the only attribute of this type: `None` if there is none, if there are several (it is not known which
+    /// of them names the device), or if it is not text.
     #[must_use]
     pub fn attribute(&self, kind: Oid<'_>) -> Option<&str> {
         let mut found = self.attributes().filter(|attribute| attribute.kind == kind);
@@ -130,27 +130,27 @@ impl Name {
         only.text()
     }
 
-    /// Do the names match as RFC 5280 §7.1 defines it? Relative names in the same order, in each the same attributes in any
-    /// order, text without regard to case, white space and string type. Unicode is not normalized: two spellings of one name
-    /// outside ASCII may count as different.
+    /// Whether the names match as RFC 5280 §7.1 defines it: relative names in the same order, in each the same attributes in
+    /// any order, text without regard to case, white space and string type. Unicode is not normalized: two spellings of one
+    /// non-ASCII name may count as different.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.der == other.der || compare::names_match(self.rdns(), other.rdns())
     }
 
     /// The name as RFC 4514 text that is the same for all names that match: values that compare without case, white space and string type
-    /// stand there as [`folded`], the attributes of one relative name in the order of their texts. An index key, not a name to show.
+    /// are written as [`folded`], and the attributes of one relative name are sorted by their texts. It is an index key, not for display.
     #[must_use]
     pub fn folded(&self) -> String {
         display::folded(self.rdns())
     }
 
-    /// What is inside of the SEQUENCE.
+    /// The contents of the SEQUENCE.
     pub(crate) fn contents(&self) -> &[u8] {
         Reader::new(&self.der).expect(Tag::SEQUENCE).unwrap_or_default()
     }
 
-    /// The relative names; `parse` has checked that there is a SEQUENCE.
+    /// The relative names; `parse` has checked that the SEQUENCE exists.
     fn rdns(&self) -> Reader<'_> {
         Reader::sequence(&self.der).unwrap_or(Reader::new(&[]))
     }
@@ -168,13 +168,14 @@ impl fmt::Debug for Name {
     }
 }
 
-/// A text as caseIgnoreMatch compares it (RFC 4518, as far as [`Name::matches`] goes): in lower case, one space between words, none around them.
+/// A text in the form that caseIgnoreMatch compares (RFC 4518, to the extent of [`Name::matches`]): lower case, one space between words, none
+/// around them.
 #[must_use]
 pub fn folded(text: &str) -> String {
     compare::prepared(text).collect()
 }
 
-/// `count` is of the attributes of the whole name.
+/// `count` is the number of attributes in the whole name.
 fn read_relative_name(rdns: &mut Reader<'_>, count: &mut usize) -> Result<(), NameError> {
     let mut attributes = rdns.nested(Tag::SET).map_err(NameError::Der)?;
     if attributes.is_empty() {

@@ -1,4 +1,4 @@
-//! Object identifiers: a checked view over their DER contents, and the ones that this crate knows by name.
+//! Object identifiers: a checked view of their DER contents, and the identifiers that this crate knows by name.
 //!
 //! An [`Oid`] borrows; constants live in the program. Nothing here looks anything up in a registry.
 
@@ -36,7 +36,7 @@ oids! {
     COMMON_NAME = [0x55, 4, 3];
     /// surname, 2.5.4.4
     SURNAME = [0x55, 4, 4];
-    /// serialNumber, 2.5.4.5: what IEEE 802.1AR puts into the subject of an IDevID
+    /// serialNumber, 2.5.4.5: IEEE 802.1AR puts it into the subject of an IDevID
     SERIAL_NUMBER = [0x55, 4, 5];
     /// countryName, 2.5.4.6
     COUNTRY = [0x55, 4, 6];
@@ -127,7 +127,7 @@ oids! {
     ECDSA_WITH_SHA384 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
 }
 
-/// Attribute types with the short names of RFC 4514 §3 first, then the long ones that people write in configuration.
+/// Attribute types: first the short names of RFC 4514 §3, then the long names that people write in configuration.
 const ATTRIBUTE_NAMES: &[(&str, Oid<'static>)] = &[
     ("CN", COMMON_NAME),
     ("C", COUNTRY),
@@ -159,19 +159,20 @@ const ATTRIBUTE_NAMES: &[(&str, Oid<'static>)] = &[
     ("surname", SURNAME),
 ];
 
-/// The attribute type that configuration calls `name` (`CN`, `serialNumber`, `commonName`, ...), compared without case.
+/// The attribute type with the configuration name `name` (`CN`, `serialNumber`, `commonName`, ...), compared without
+/// case.
 #[must_use]
 pub fn attribute_type(name: &str) -> Option<Oid<'static>> {
     ATTRIBUTE_NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|&(_, oid)| oid)
 }
 
-/// The name that [`crate::Name`]'s display uses for an attribute type, if it has one.
+/// The display name of an attribute type, if it has one.
 #[must_use]
 pub fn attribute_name(attribute: Oid<'_>) -> Option<&'static str> {
     ATTRIBUTE_NAMES.iter().find(|(_, oid)| *oid == attribute).map(|&(name, _)| name)
 }
 
-/// Extensions by the names that their definitions give them.
+/// Extensions with the names from their definitions.
 const EXTENSION_NAMES: &[(&str, Oid<'static>)] = &[
     ("subjectKeyIdentifier", SUBJECT_KEY_IDENTIFIER),
     ("keyUsage", KEY_USAGE),
@@ -185,12 +186,12 @@ const EXTENSION_NAMES: &[(&str, Oid<'static>)] = &[
     ("authorityInfoAccess", AUTHORITY_INFO_ACCESS),
 ];
 
-/// What the extension with these content octets is called, if it is one that is read here.
+/// The name of the extension with these content octets, if it is known here.
 pub(crate) fn extension_name(contents: &[u8]) -> Option<&'static str> {
     EXTENSION_NAMES.iter().find(|(_, oid)| oid.contents() == contents).map(|&(name, _)| name)
 }
 
-/// Keys that are not accepted, by name.
+/// Names of unsupported kinds of keys.
 const KEY_NAMES: &[(&str, &[u8])] = &[
     ("RSA", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1]),
     ("RSASSA-PSS", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10]),
@@ -201,7 +202,7 @@ const KEY_NAMES: &[(&str, &[u8])] = &[
     ("Ed448", &[0x2b, 0x65, 0x71]),
 ];
 
-/// Curves that are not accepted, by name.
+/// Names of unsupported curves.
 const CURVE_NAMES: &[(&str, &[u8])] = &[
     ("P-192", &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 1]),
     ("P-224", &[0x2b, 0x81, 0x04, 0, 33]),
@@ -214,7 +215,7 @@ const CURVE_NAMES: &[(&str, &[u8])] = &[
     ("SM2", &[0x2a, 0x81, 0x1c, 0xcf, 0x55, 1, 0x82, 0x2d]),
 ];
 
-/// Signature algorithms that are not accepted, by name.
+/// Names of unsupported signature algorithms.
 const SIGNATURE_NAMES: &[(&str, &[u8])] = &[
     ("md5WithRSAEncryption", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4]),
     ("sha1WithRSAEncryption", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5]),
@@ -236,17 +237,17 @@ fn name_in(names: &[(&'static str, &[u8])], oid: Oid<'_>) -> &'static str {
         .map_or("one that is not known here", |&(name, _)| name)
 }
 
-/// What a kind of key that is not accepted is called.
+/// The name of an unsupported kind of key.
 pub(crate) fn key_name(oid: Oid<'_>) -> &'static str {
     name_in(KEY_NAMES, oid)
 }
 
-/// What a curve that is not accepted is called.
+/// The name of an unsupported curve.
 pub(crate) fn curve_name(oid: Oid<'_>) -> &'static str {
     name_in(CURVE_NAMES, oid)
 }
 
-/// What a signature algorithm that is not accepted is called.
+/// The name of an unsupported signature algorithm.
 pub(crate) fn signature_name(oid: Oid<'_>) -> &'static str {
     name_in(SIGNATURE_NAMES, oid)
 }

@@ -1,4 +1,4 @@
-//! PEM (RFC 7468) for the shells: bytes of a file in, DER out, and back. The shells read and write the files.
+//! PEM (RFC 7468): converts the bytes of a file to DER and back. The caller reads and writes the files.
 
 mod found;
 mod label;
@@ -17,11 +17,11 @@ use crate::private_key::{KeyError, PrivateKey};
 pub use found::{DerKind, Found};
 pub use label::Label;
 
-/// One block of PEM. For keys there is [`encode_private_key`], which wipes the text.
+/// Encodes one block of PEM. For keys use [`encode_private_key`], which wipes the text.
 #[must_use]
 pub fn encode(label: Label, der: &[u8]) -> String {
     let label = label.text();
-    // RFC 7468 §2: lines of exactly 64 characters but for the last one.
+    // RFC 7468 §2: lines of exactly 64 characters except for the last one.
     let mut out = String::with_capacity(2 * (label.len() + 17) + der.len().div_ceil(3) * 4 + der.len() / 48 + 1);
     out.push_str("-----BEGIN ");
     out.push_str(label);
@@ -36,24 +36,24 @@ pub fn encode(label: Label, der: &[u8]) -> String {
     out
 }
 
-/// A private key as a block of PEM that is wiped when dropped.
+/// Encodes a private key as a block of PEM that is wiped when dropped.
 #[must_use]
 pub fn encode_private_key(key: &PrivateKey) -> Zeroizing<String> {
     Zeroizing::new(encode(Label::PrivateKey, key.pkcs8()))
 }
 
-/// All certificates in `text`, in their order. Blocks of other kinds and text between blocks are passed over. A file that is the DER of
-/// one certificate, or of a certs-only CMS, is read too.
+/// All certificates in `text`, in order. Blocks of other kinds and text between blocks are skipped. A file that is the DER of one
+/// certificate, or of a certs-only CMS, is read too.
 ///
 /// # Errors
-/// [`PemError::Malformed`] for a broken block; certificates in a form that is not read, wherever they stand; if there is no certificate, what is
-/// there instead.
+/// [`PemError::Malformed`] for a broken block; an error for any certificate in an unsupported form; if there is no certificate, what was found
+/// instead.
 pub fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
     if is_der(text) {
         return certificates_of_der(text);
     }
     let text = without_mark(text)?;
-    // Passed over, one certificate of several would be missed only when somebody shows it.
+    // If one of several certificates were skipped, nobody would notice before a peer shows it.
     let unread =
         |found: &Found| matches!(found, Found::Block("TRUSTED CERTIFICATE" | "X509 CERTIFICATE" | "PKCS7" | "CMS"));
     if let Some(found) = found::blocks(text).find(unread) {
@@ -79,12 +79,12 @@ fn certificates_of_der(der: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
     }
 }
 
-/// The first request in `text`: PEM under the label of RFC 7468 or the older `NEW CERTIFICATE REQUEST`, or DER as it is.
+/// The first request in `text`: PEM under the label of RFC 7468 or the older `NEW CERTIFICATE REQUEST`, or plain DER.
 ///
 /// # Errors
-/// [`PemError::Malformed`] for a broken block; if there is no request, what is there instead.
+/// [`PemError::Malformed`] for a broken block; if there is no request, what was found instead.
 pub fn certificate_request(text: &[u8]) -> Result<Vec<u8>, PemError> {
-    /// RFC 7468 §7: "For backward compatibility, parsers MAY interpret" it as the other.
+    /// RFC 7468 §7: "For backward compatibility, parsers MAY interpret" the older label as the current one.
     const OLDER: &[u8] = b"-----BEGIN NEW CERTIFICATE REQUEST-----";
     const WANTED: Label = Label::CertificateRequest;
     if is_der(text) {
@@ -108,11 +108,11 @@ pub fn certificate_request(text: &[u8]) -> Result<Vec<u8>, PemError> {
         .map_err(|error| PemError::from_pem(&error, WANTED, text))
 }
 
-/// The first private key in `text`, or that a file in DER is: PKCS #8 or SEC 1, with or without its public key.
+/// The first private key in `text`, or the one in a DER file: PKCS #8 or SEC 1, with or without its public key.
 ///
 /// # Errors
-/// [`PemError::Key`] says what is wrong with a key, [`PemError::Other`] that it is encrypted; [`PemError::Malformed`] for a broken block; if there
-/// is no key, what is there instead.
+/// [`PemError::Key`] if the key cannot be used, [`PemError::Other`] if it is encrypted; [`PemError::Malformed`] for a broken block; if there is no
+/// key, what was found instead.
 pub fn private_key(text: &[u8]) -> Result<PrivateKey, PemError> {
     const WANTED: Label = Label::PrivateKey;
     if is_der(text) {
@@ -140,14 +140,14 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKey, PemError> {
     Err(PemError::missing(WANTED, text))
 }
 
-/// Is it DER, whole or cut, or BER? A text never begins so: a SEQUENCE whose length fits is `0` and a character that does not, and a length of
-/// several octets begins with one that is not ASCII.
+/// Whether the bytes are DER, whole or truncated, or BER. Text never begins like this: a short SEQUENCE is `0` and a character whose value is
+/// not the remaining length, and a length of several octets begins with an octet outside ASCII.
 fn is_der(bytes: &[u8]) -> bool {
     matches!(bytes, [0x30, length, ..] if !length.is_ascii())
         || bytes.first() == Some(&0x30) && Reader::sequence(bytes).is_ok()
 }
 
-/// One element and nothing else.
+/// Whether the bytes are exactly one element.
 fn whole(der: &[u8], wanted: Label) -> Result<Vec<u8>, PemError> {
     match Reader::sequence(der) {
         Ok(_) => Ok(der.to_vec()),
@@ -155,7 +155,7 @@ fn whole(der: &[u8], wanted: Label) -> Result<Vec<u8>, PemError> {
     }
 }
 
-/// The text behind a byte order mark of UTF-8.
+/// The text after a UTF-8 byte order mark, if there is one.
 fn without_mark(text: &[u8]) -> Result<&[u8], PemError> {
     match text {
         [0xef, 0xbb, 0xbf, rest @ ..] => Ok(rest),
@@ -175,32 +175,32 @@ fn push_base64(out: &mut String, group: &[u8]) {
     }
 }
 
-/// Why a file is not what was looked for. The fault of the file.
+/// Why the expected object was not found in a file. It is the file's fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PemError {
-    /// There is no block of this kind, and none of another that is known.
+    /// The file has no block of this kind, and none of another known kind.
     Missing(Label),
-    /// There is something else.
+    /// The file contains something else.
     Other {
-        /// What was looked for.
+        /// The expected kind.
         wanted: Label,
-        /// What is there.
+        /// The kind that was found.
         found: Found,
     },
     /// A block has no end, or is not base64.
     Malformed(Label),
-    /// The file begins as DER and is not: it is cut, or something follows.
+    /// The file begins like DER but is not: it is truncated, or has trailing bytes.
     Der {
-        /// What was looked for.
+        /// The expected kind.
         wanted: Label,
-        /// What is wrong with it.
+        /// The fault of the DER.
         error: DerError,
     },
     /// A private key that cannot be used.
     Key(KeyError),
     /// A CMS message that is not certs-only, or not DER.
     Cms(CmsError),
-    /// Text in UTF-16, as some editors and shells write it.
+    /// Text in UTF-16, which some editors and shells write.
     Utf16,
 }
 
@@ -210,13 +210,13 @@ impl PemError {
     }
 
     fn missing(wanted: Label, text: &[u8]) -> Self {
-        // A block that can be converted is what was meant; others may stand beside it.
+        // The user probably meant a block that can be converted; other blocks may stand beside it.
         let convertible = found::blocks(text).find(|found| found.command(wanted).is_some());
         let found = convertible.or_else(|| found::blocks(text).next());
         found.map_or(Self::Missing(wanted), |found| Self::Other { wanted, found })
     }
 
-    /// The command for a shell that makes of the file `old` the file `new`, which is read, where there is one. Both are words of that shell.
+    /// The shell command that converts the file `old` into a readable file `new`, if there is one. Both arguments are words of that shell.
     #[must_use]
     pub fn command(&self, old: &str, new: &str) -> Option<String> {
         let command = match self {

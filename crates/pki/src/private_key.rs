@@ -1,5 +1,5 @@
-//! Private keys as files hold them: PKCS #8 (RFC 5958) or SEC 1 (RFC 5915), with or without the public key. What is read becomes the one form that
-//! `ring` and the engines take: PKCS #8 with its public key.
+//! Private keys in files: PKCS #8 (RFC 5958) or SEC 1 (RFC 5915), with or without the public key. All are converted to the form that `ring` and
+//! the engines accept: PKCS #8 with its public key.
 
 use std::fmt;
 
@@ -15,16 +15,17 @@ use crate::oid;
 pub struct PrivateKey(Zeroizing<Vec<u8>>);
 
 impl PrivateKey {
-    /// A new key.
+    /// Generates a new key.
     ///
     /// # Errors
-    /// [`KeyError::NoRandomness`]: the source gave none.
+    /// [`KeyError::NoRandomness`]: the source failed.
     pub fn generate(curve: Curve, random: &dyn SecureRandom) -> Result<Self, KeyError> {
         let document = EcdsaKeyPair::generate_pkcs8(signing(curve), random).map_err(|_| KeyError::NoRandomness)?;
         Ok(Self::from_pkcs8(document.as_ref().to_vec()))
     }
 
-    /// A key on P-256 or P-384 from the DER of PKCS #8 or of SEC 1. Its public key is computed; one that stands beside it has to be the same.
+    /// Reads a key on P-256 or P-384 from the DER of PKCS #8 or of SEC 1. The public key is computed; if the file contains one, it must be
+    /// the same.
     ///
     /// # Errors
     /// [`KeyError`] says what is wrong with it.
@@ -36,8 +37,8 @@ impl PrivateKey {
         if same { Ok(key) } else { Err(KeyError::PublicKey) }
     }
 
-    /// A key in the form that [`Self::generate`] and [`Self::read`] give: PKCS#8 with its public key. It is checked where it is used:
-    /// [`crate::SigningKey::from_pkcs8`].
+    /// Wraps a key in the form that [`Self::generate`] and [`Self::read`] return: PKCS#8 with its public key. It is checked when it
+    /// is used: [`crate::SigningKey::from_pkcs8`].
     #[must_use]
     pub fn from_pkcs8(der: Vec<u8>) -> Self {
         Self(Zeroizing::new(der))
@@ -56,12 +57,12 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// What the DER of a private key says.
+/// The contents of a private key's DER.
 struct Found<'a> {
     curve: Curve,
-    /// Big-endian, as long as the order of the curve.
+    /// Big-endian, with the length of the curve's order.
     scalar: &'a [u8],
-    /// Points: of the ECPrivateKey, of the OneAsymmetricKey around it.
+    /// Points: from the ECPrivateKey, and from the OneAsymmetricKey around it.
     public: [Option<&'a [u8]>; 2],
 }
 
@@ -75,7 +76,7 @@ impl<'a> Found<'a> {
         match fields.peek() {
             Some(Tag::SEQUENCE) => Self::read_pkcs8(version, fields),
             Some(Tag::OCTET_STRING) => Self::read_sec1(version, fields, None),
-            // RFC 8017, appendix A.1.2, and what OpenSSL writes for DSA: integers, nine of them or six.
+            // RFC 8017, appendix A.1.2, and OpenSSL's format for DSA: nine or six integers.
             Some(Tag::INTEGER) => {
                 let mut integers = 1;
                 while fields.expect(Tag::INTEGER).is_ok() {
@@ -110,7 +111,7 @@ impl<'a> Found<'a> {
         Ok(Self { public: [found.public[0], outer], ..found })
     }
 
-    /// RFC 5915 §3: version 1, privateKey, `parameters [0]`, `publicKey [1]`. The parameters may be left out inside PKCS #8, which names the
+    /// RFC 5915 §3: version 1, privateKey, `parameters [0]`, `publicKey [1]`. The parameters may be omitted inside PKCS #8, which names the
     /// curve.
     fn read_sec1(version: &[u8], mut fields: Reader<'a>, outer: Option<Curve>) -> Result<Self, KeyError> {
         if version != [1] {
@@ -132,8 +133,8 @@ impl<'a> Found<'a> {
         Ok(Self { curve, scalar, public: [public, None] })
     }
 
-    /// `ring` has no function that computes a public key. It does so when it generates a key: the first number from its source that is in
-    /// range is the private key. A source that has this key to give makes the pair of it, in constant time.
+    /// `ring` has no function that computes a public key, but it computes one when it generates a key: the first number from its source
+    /// that is in range becomes the private key. A source that returns this private key makes it compute the pair, in constant time.
     #[allow(
         deprecated,
         reason = "ring seals SecureRandom; the source that its own tests use is the one that gives what it is told"
@@ -145,7 +146,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// The one thing that `parameters` may be: RFC 5480 §2.1.1 forbids implicitCurve and specifiedCurve.
+/// The only allowed `parameters`: RFC 5480 §2.1.1 forbids implicitCurve and specifiedCurve.
 fn named_curve(mut parameters: Reader<'_>) -> Result<Curve, KeyError> {
     if parameters.peek() != Some(Tag::OID) {
         return Err(AlgorithmError::UnnamedCurve.into());
@@ -169,7 +170,8 @@ fn whole_octets(contents: &[u8]) -> Result<&[u8], DerError> {
     }
 }
 
-/// Is `given` this uncompressed point? Compressed (SEC 1 §2.3.3) it is 02 or 03, by the last bit of Y, and X.
+/// Whether `given` is this uncompressed point. The compressed form (SEC 1 §2.3.3) is 02 or 03, by the last bit of Y,
+/// and X.
 fn is_point(given: &[u8], uncompressed: &[u8]) -> bool {
     let (x, y) = uncompressed[1..].split_at(uncompressed.len() / 2);
     let compressed = |tag: u8| tag == 2 | (y[y.len() - 1] & 1);
@@ -195,20 +197,20 @@ pub enum KeyError {
     Version,
     /// A key of another kind or on another curve.
     Algorithm(AlgorithmError),
-    /// SEC 1 that does not say on which curve.
+    /// SEC 1 without the name of its curve.
     NoCurve,
-    /// The key inside PKCS #8 is on another curve than PKCS #8 says.
+    /// The key inside PKCS #8 is on another curve than PKCS #8 names.
     TwoCurves {
-        /// As PKCS #8 says.
+        /// The curve that PKCS #8 names.
         outer: Curve,
-        /// As the key says.
+        /// The curve that the key names.
         inner: Curve,
     },
-    /// The private key is longer or shorter than its curve has it.
+    /// The private key is longer or shorter than its curve requires.
     Length {
         /// The curve.
         curve: Curve,
-        /// How long it is.
+        /// The length of the key.
         octets: usize,
     },
     /// The private key is zero, or not below the order of its curve.
@@ -216,7 +218,7 @@ pub enum KeyError {
         /// The curve.
         curve: Curve,
     },
-    /// The public key beside it is that of another private key.
+    /// The public key in the file belongs to another private key.
     PublicKey,
     /// The source of randomness failed.
     NoRandomness,

@@ -1,9 +1,9 @@
-//! What peers say, on a terminal: it forges no line, hides nothing and turns nothing around.
+//! Displays text from peers on a terminal: it cannot forge a line, hide characters or reorder text.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// A peer's text on one line. What does not show by itself is escaped as Rust does (`\u{202e}`), and so is the backslash.
+/// A peer's text on one line. Invisible characters are escaped as in Rust (`\u{202e}`), and so is the backslash.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'t>(pub &'t str);
 
@@ -19,7 +19,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Writes the inside of a JSON string (RFC 8259 §7). What does not show by itself, a directional mark (U+202E) for one, is escaped too.
+/// Writes the inside of a JSON string (RFC 8259 §7). Invisible characters, such as a directional mark (U+202E), are escaped too.
 pub struct JsonString<'o>(pub &'o mut dyn fmt::Write);
 
 impl fmt::Write for JsonString<'_> {
@@ -32,11 +32,11 @@ impl fmt::Write for JsonString<'_> {
     }
 }
 
-/// A line of JSON whose writer has escaped what RFC 8259 §7 demands: what still does not show is escaped as well. It stands inside a string, because
-/// nothing else of JSON is outside printable ASCII.
+/// A line of JSON in which the writer has escaped what RFC 8259 §7 requires: remaining invisible characters are escaped as well. They stand inside
+/// strings, because the rest of JSON is printable ASCII.
 #[must_use]
 pub fn json_line_shown(line: &str) -> Cow<'_, str> {
-    // A control is the line's own end.
+    // A control character here is the end of the line.
     let hidden = |character: char| character >= ' ' && !shows(character);
     if !line.contains(hidden) {
         return Cow::Borrowed(line);
@@ -53,19 +53,19 @@ pub fn json_line_shown(line: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// `\u` and four hex digits, twice for what needs a pair of surrogates.
+/// `\u` and four hex digits, twice if the character needs a surrogate pair.
 fn json_escape(character: char, out: &mut dyn fmt::Write) -> fmt::Result {
     character.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))
 }
 
-/// Whether a character stands for itself: no control, no line separator (U+2028), no directional mark (U+202E), nothing else that is invisible. A combining
-/// mark shows, on the character before it.
+/// Whether a character is visible: not a control character, line separator (U+2028), directional mark (U+202E) or any other invisible character. A
+/// combining mark is visible on the character before it.
 #[must_use]
 pub fn shows(character: char) -> bool {
     if character.is_ascii() {
         return !character.is_ascii_control();
     }
-    // Rust escapes a combining mark at the beginning of a string, and not behind a letter.
+    // Rust escapes a combining mark at the beginning of a string, but not after a letter.
     let mut text = [b'a'; 5];
     character.encode_utf8(&mut text[1..]);
     let text = &text[..1 + character.len_utf8()];

@@ -1,6 +1,6 @@
 //! Time in certificates: UTCTime and GeneralizedTime as RFC 5280 §4.1.2.5 restricts them, to and from seconds since 1970.
 //!
-//! No clock: every "now" is an argument.
+//! It reads no clock: every "now" is an argument.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Is `utc` inside the period?
+    /// Whether `utc` is inside the period.
     #[must_use]
     pub fn contains(&self, utc: UnixTime) -> bool {
         self.not_before <= utc && utc <= self.not_after
@@ -37,9 +37,9 @@ impl Validity {
     }
 }
 
-/// Parses the contents of a UTCTime or GeneralizedTime that must have the one form which DER and RFC 5280 §4.1.2.5 allow:
-/// seconds present, no fraction, `Z`. Times before 1970 are [`DerError::Time`]: no certificate of ours or of a device's
-/// manufacturer can be that old.
+/// Parses the contents of a UTCTime or GeneralizedTime. They must have the only form that DER and RFC 5280 §4.1.2.5
+/// allow: seconds present, no fraction, `Z`. Times before 1970 are [`DerError::Time`]: no certificate of ours or of a
+/// device's manufacturer is that old.
 pub(crate) fn parse(tag: Tag, contents: &[u8]) -> Result<UnixTime, DerError> {
     let (year, rest) = match (tag, contents.len()) {
         (Tag::UTC_TIME, 13) => {
@@ -72,8 +72,8 @@ pub(crate) fn parse(tag: Tag, contents: &[u8]) -> Result<UnixTime, DerError> {
     Ok(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
 }
 
-/// The tag and contents for `utc`: UTCTime through 2049, GeneralizedTime from 2050 (RFC 5280 §4.1.2.5). A time past the
-/// year 9999, which neither can say, becomes 99991231235959Z.
+/// The tag and contents for `utc`: UTCTime through 2049, GeneralizedTime from 2050 (RFC 5280 §4.1.2.5). A time after
+/// the year 9999, which neither can express, becomes 99991231235959Z.
 pub(crate) fn encode(utc: UnixTime) -> EncodedTime {
     let seconds = utc.as_secs().min(NO_WELL_DEFINED_EXPIRATION.as_secs());
     let (year, month, day) = date_from_days(seconds / 86_400);

@@ -14,19 +14,20 @@ pub struct Anchors {
     certificates: Vec<Arc<Certificate>>,
     /// In the same order as `certificates`.
     pub(super) trust: Vec<TrustAnchor<'static>>,
-    /// In the same order: whether leaves below it may be past their notAfter.
+    /// In the same order: whether leaves below the anchor may be past their notAfter.
     pub(super) expired_below: Vec<bool>,
-    /// In the same order: whether no path leads past it.
+    /// In the same order: whether paths end at the anchor.
     pub(super) last: Vec<bool>,
-    /// How the certificates below them are read.
+    /// How the certificates below the anchors are read.
     pub(super) encoding: Encoding,
 }
 
 impl Anchors {
-    /// Anchors from the certificates of authorities, root or not: trust begins at each of them (RFC 5280 §6.1.1 (d)).
+    /// Makes anchors from the certificates of authorities, root or not: trust begins at each of them (RFC 5280 §6.1.1
+    /// (d)).
     ///
     /// # Errors
-    /// [`AnchorError`] for the first certificate that cannot be an anchor. A list that somebody else put together is sorted first:
+    /// [`AnchorError`] for the first certificate that cannot be an anchor. Filter a list from an outside source first:
     /// [`super::Listed::anchors`].
     pub fn new(certificates: Vec<Arc<Certificate>>) -> Result<Self, AnchorError> {
         let trust = certificates
@@ -38,25 +39,25 @@ impl Anchors {
         Ok(Self { certificates, trust, expired_below: none.clone(), last: none, encoding: Encoding::Strict })
     }
 
-    /// Lets leaves below some anchors pass although they are past their notAfter: IDevIDs that outlived their date in a warehouse. Such
-    /// a leaf is judged at its own notAfter, everything above it now.
+    /// Accepts leaves below some anchors although they are past their notAfter: IDevIDs that expired in a warehouse. Such a leaf is
+    /// judged at its own notAfter, every certificate above it at the current time.
     #[must_use]
     pub fn accepting_expired_below(mut self, accepts: impl Fn(&Certificate) -> bool) -> Self {
         self.expired_below = self.certificates.iter().map(|anchor| accepts(anchor)).collect();
         self
     }
 
-    /// Lets no path lead past some anchors: a certificate of such an authority that a peer sends does not lead on to an anchor above it, which
-    /// may stand for another origin with other rules. Past any other anchor a path may go on, for the peer may have a later certificate of
-    /// it than we, with wider constraints.
+    /// Ends paths at some anchors: if a peer sends a certificate of such an authority, the path does not continue to an anchor above it, which
+    /// may belong to another origin with other rules. A path may continue past any other anchor, because the peer may have a newer certificate
+    /// of that authority than we have, with wider constraints.
     #[must_use]
     pub fn ending_at(mut self, is_last: impl Fn(&Certificate) -> bool) -> Self {
         self.last = self.certificates.iter().map(|anchor| is_last(anchor)).collect();
         self
     }
 
-    /// Reads the certificates below these anchors in this way. A verifier that serves several profiles reads as leniently as one of them
-    /// does; the others look at [`super::Verified::deviations`].
+    /// Sets how certificates below these anchors are read. A verifier for several profiles reads as leniently as the most lenient of
+    /// them; the other profiles check [`super::Verified::deviations`].
     #[must_use]
     pub fn reading(self, encoding: Encoding) -> Self {
         Self { encoding, ..self }

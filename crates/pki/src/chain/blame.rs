@@ -1,4 +1,4 @@
-//! Whose fault it is that a path is refused: webpki says what is wrong, and not with which certificate.
+//! Finds the certificate at fault when a path is refused: webpki names the fault, but not the certificate.
 
 use rustls_pki_types::CertificateDer;
 use webpki::EndEntityCert;
@@ -12,7 +12,7 @@ use crate::encoding::Reading;
 use crate::extension::Extension;
 use crate::oid::{self, Oid};
 
-/// Which certificate webpki's error is about: it does not say, so each is asked the same question.
+/// Finds the certificate that webpki's error is about: webpki does not name it, so each certificate is judged alone.
 pub(super) fn blame(
     chain: &Chain,
     path: &Path,
@@ -23,7 +23,7 @@ pub(super) fn blame(
     let kind = ChainError::from_webpki(error);
     let at = moment.at;
     let members = || path.indices().filter_map(|index| Some((index, chain.certificate(index)?)));
-    // A certificate that webpki cannot even take apart fails alone, too.
+    // A certificate that webpki cannot parse also fails alone.
     let unusable = members().find_map(|(index, certificate)| {
         let der = CertificateDer::from(certificate.der());
         let error = EndEntityCert::try_from(&der).err()?;
@@ -82,7 +82,7 @@ pub(super) fn blame(
     }
 }
 
-/// The critical extension that webpki does not know; the list is that of `remember_cert_extension` in its `cert.rs`.
+/// The critical extension that webpki does not know; the list copies `remember_cert_extension` in webpki's `cert.rs`.
 fn unknown_critical(certificate: &Certificate) -> Option<String> {
     const KNOWN: [Oid<'_>; 6] = [
         oid::KEY_USAGE,
@@ -108,7 +108,7 @@ fn unknown_critical(certificate: &Certificate) -> Option<String> {
     None
 }
 
-/// The authority that constrains names, and the certificate below it whose name is outside.
+/// The authority whose name constraints are violated, and the certificate below it whose name violates them.
 fn outside_constraints(chain: &Chain, path: &Path, anchor: &Certificate) -> ChainRefusal {
     let sent: Vec<(usize, &Certificate)> =
         path.indices().filter_map(|index| Some((index, chain.certificate(index)?))).collect();
@@ -136,7 +136,7 @@ fn outside_constraints(chain: &Chain, path: &Path, anchor: &Certificate) -> Chai
     ChainError::NameConstraints.into()
 }
 
-/// The certificate whose signature is by an algorithm that is not accepted.
+/// The certificate whose signature uses an algorithm that is not on the allow-list.
 fn unsupported_algorithm(chain: &Chain, path: &Path, kind: ChainError) -> ChainRefusal {
     let mut certificates = path.indices().filter_map(|index| Some((index, chain.certificate(index)?)));
     let Some((index, certificate)) = certificates.find(|(_, it)| it.signature_algorithm().is_none()) else {

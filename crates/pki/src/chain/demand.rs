@@ -1,22 +1,22 @@
-//! What a chain is asked to be good for.
+//! The requirements that a chain must meet.
 
 use rustls_pki_types::UnixTime;
 
-/// What a leaf is to be used for.
+/// The intended use of a leaf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Role {
     Device,
     Server,
 }
 
-/// What a path is to be good for, and when.
+/// The use and the time that a path must be valid for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Demand {
     pub(super) role: Role,
     pub(super) utc: UnixTime,
 }
 
-/// What a path was judged by.
+/// The rules that a path was judged by.
 pub(super) struct Moment {
     pub(super) at: UnixTime,
     pub(super) demand: Demand,

@@ -1,4 +1,4 @@
-//! Why a chain is refused: one variant a cause, and one table from webpki's errors.
+//! Why a chain is refused: one variant for each cause, and one table that maps webpki's errors.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use webpki::Error;
 use crate::certificate::{Certificate, CertificateError};
 use crate::name::Name;
 
-/// Why a chain does not make its sender a device, or a server.
+/// Why a chain does not prove that its sender is a device or a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChainError {
     /// No certificate was sent.
@@ -18,14 +18,14 @@ pub enum ChainError {
         /// How many were sent.
         count: usize,
     },
-    /// A certificate is not one that Muster can use.
+    /// Muster cannot use a certificate.
     Certificate {
         /// Its place in the chain; 0 is the leaf.
         index: usize,
         /// What is wrong with it.
         error: CertificateError,
     },
-    /// No anchor has issued the leaf, directly or through the certificates that were sent.
+    /// No anchor issued the leaf, directly or through the certificates that were sent.
     UnknownIssuer,
     /// A certificate on the path is no longer valid.
     Expired {
@@ -37,7 +37,7 @@ pub enum ChainError {
         /// Its first second.
         not_before: UnixTime,
     },
-    /// The issuer that the names lead to did not sign this.
+    /// The named issuer did not sign this certificate.
     BadSignature,
     /// A signature is not an ECDSA-Sig-Value in DER (RFC 3279 §2.2.3).
     SignatureEncoding,
@@ -48,32 +48,32 @@ pub enum ChainError {
         /// Its place in the chain: 0 lacks digitalSignature, any other lacks keyCertSign.
         index: usize,
     },
-    /// extKeyUsage does not allow what the leaf is used for: that of the leaf, or that of an authority above it.
+    /// extKeyUsage of the leaf, or of an authority above it, does not allow the intended use.
     ExtendedKeyUsage,
-    /// The server's certificate does not bear the name that was dialled.
+    /// The server's certificate does not contain the dialled name.
     NameMismatch,
     /// More authorities on the path than a pathLenConstraint allows.
     PathLength,
-    /// A certificate that issued another is no authority.
+    /// A certificate that issued another is not an authority.
     NotAnAuthority,
     /// The leaf is an authority.
     AuthorityAsLeaf,
     /// The leaf has the key of an anchor.
     AnchorAsLeaf,
-    /// A name on the path is outside the nameConstraints above it (or these constrain directory names, which cannot be judged).
+    /// A name on the path violates the nameConstraints above it (or these constrain directory names, which cannot be judged).
     NameConstraints,
-    /// An extension is critical and unknown.
+    /// An unknown extension is critical.
     CriticalExtension,
     /// An extension or name has contents that path validation cannot use.
     BadEncoding,
-    /// Verifying the chain took more signatures or steps than any honest one needs.
+    /// Verifying the chain took more signatures or steps than any honest chain needs.
     TooMuchWork,
     /// The server shows the certificate of a device.
     DeviceAsServer,
 }
 
 impl ChainError {
-    /// webpki's errors as ours. Those of revocation lists cannot occur: none are given to it.
+    /// Maps webpki's errors to ours. Its errors about revocation lists cannot occur: it is given no lists.
     pub(super) fn from_webpki(error: &Error) -> Self {
         match error {
             Error::CertExpired { not_after, .. } => Self::Expired { not_after: *not_after },
@@ -105,7 +105,8 @@ impl ChainError {
             | Error::MalformedExtensions
             | Error::TrailingData(_)
             | Error::UnsupportedCertVersion => Self::BadEncoding,
-            // `Error` is open. What is new or belongs to revocation lists is a chain that does not lead to us.
+            // `Error` is non-exhaustive. A new variant, or one about revocation lists, means a chain that does not
+            // lead to our anchors.
             _ => Self::UnknownIssuer,
         }
     }
@@ -151,23 +152,23 @@ impl fmt::Display for ChainError {
 
 impl std::error::Error for ChainError {}
 
-/// A fault, the certificate that has it, and what exactly it is.
+/// A fault, the certificate that has it, and details.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChainRefusal {
     /// The kind of fault.
     pub error: ChainError,
-    /// Whose fault it is, where it is that of one certificate.
+    /// The certificate at fault, if exactly one is.
     pub culprit: Option<Culprit>,
-    /// Field and rule, where there is more to say than the kind says.
+    /// Field and rule, if they add to the kind.
     words: Option<Box<str>>,
 }
 
-/// The certificate that is at fault.
+/// The certificate at fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Culprit {
-    /// Its place in the peer's message, 0 is the leaf; `None` for a trusted authority.
+    /// Its place in the peer's message, where 0 is the leaf; `None` for a trusted authority.
     pub index: Option<usize>,
-    /// Its subject, as far as it can be read.
+    /// Its subject, as far as it could be read.
     pub subject: Option<Name>,
 }
 
@@ -218,16 +219,16 @@ impl fmt::Display for ChainRefusal {
 
 impl std::error::Error for ChainRefusal {}
 
-/// A certificate that is no anchor.
+/// A certificate that cannot be an anchor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AnchorError {
     /// Its place in the list, counted from 0.
     pub index: usize,
-    /// Why not.
+    /// Why it cannot be an anchor.
     pub fault: AnchorFlaw,
 }
 
-/// Why a certificate is no anchor.
+/// Why a certificate cannot be an anchor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AnchorFlaw {
     /// Its basicConstraints do not make it an authority.

@@ -1,4 +1,4 @@
-//! webpki's judgement of one path, under the assumption that the signatures of that path, and no others, are good.
+//! webpki's judgement of one path, under the assumption that exactly the signatures of that path are good.
 
 use std::fmt;
 
@@ -16,10 +16,10 @@ use super::path::Path;
 use super::sent::Chain;
 use crate::certificate::Certificate;
 
-/// Whether the leaf can be one of this role at all, whatever is above it.
+/// Checks whether the leaf can have this role at all, independent of the certificates above it.
 pub(super) fn check_leaf(leaf: &Certificate, anchors: &Anchors) -> Result<(), ChainRefusal> {
     let refuse = |error| Err(ChainRefusal::of_certificate(error, 0, leaf));
-    // An anchor vouches for others. Its holder is an authority, and an authority is no device and no server.
+    // An anchor vouches for others. Its holder is an authority, and an authority is neither a device nor a server.
     if anchors.certificates().iter().any(|anchor| anchor.spki() == leaf.spki()) {
         return refuse(ChainError::AnchorAsLeaf);
     }
@@ -44,7 +44,7 @@ pub(super) fn check_name(leaf: &Certificate, name: &ServerName<'_>) -> Result<()
     })
 }
 
-/// Judges `path`; what is left to do is to verify its signatures.
+/// Judges `path`, except for its signatures.
 pub(super) fn judge(chain: &Chain, path: &Path, anchors: &Anchors, demand: Demand) -> Result<(), ChainRefusal> {
     let Some(anchor) = anchors.certificates().get(path.anchor) else { return Err(ChainError::UnknownIssuer.into()) };
     let expired_may_pass = anchors.expired_below.get(path.anchor).copied().unwrap_or_default();
@@ -65,8 +65,8 @@ pub(super) fn judge(chain: &Chain, path: &Path, anchors: &Anchors, demand: Deman
     check_authorities(chain, path, anchor, demand.utc)
 }
 
-/// The anchor as webpki is to see it. webpki compares names byte by byte; where ours match but for case, white space or string type,
-/// it is shown the spelling that the certificate below uses.
+/// The anchor in the form for webpki. webpki compares names byte by byte; where two names differ only in case, white space or string
+/// type, webpki gets the spelling that the certificate below uses.
 fn trust_anchor<'a>(chain: &'a Chain, path: &Path, anchors: &'a Anchors) -> Option<TrustAnchor<'a>> {
     let trust = anchors.trust.get(path.anchor)?;
     let last = chain.certificate(path.indices().last()?)?;
@@ -88,7 +88,7 @@ fn check_authorities(chain: &Chain, path: &Path, anchor: &Certificate, utc: Unix
         if authority.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
             return refuse(ChainError::KeyUsage { index });
         }
-        // Whatever the date of the leaf is worth, that of an authority counts.
+        // Even if the leaf's dates are ignored, those of an authority count.
         let validity = authority.validity();
         if utc < validity.not_before {
             return refuse(ChainError::NotYetValid { not_before: validity.not_before });
@@ -101,7 +101,8 @@ fn check_authorities(chain: &Chain, path: &Path, anchor: &Certificate, utc: Unix
             between += 1;
         }
     }
-    // RFC 5280 §6.2 leaves it to us whether an anchor's own constraints hold; webpki keeps only its nameConstraints.
+    // RFC 5280 §6.2 leaves it to us whether an anchor's own constraints apply; webpki enforces only its
+    // nameConstraints.
     if let Some(allowed) = anchor.path_len().filter(|allowed| between > *allowed) {
         return Err(ChainRefusal::of_anchor(ChainError::PathLength, anchor)
             .with(format!("its pathLenConstraint is {allowed}, and {between} authorities are below it")));
@@ -109,8 +110,8 @@ fn check_authorities(chain: &Chain, path: &Path, anchor: &Certificate, utc: Unix
     Ok(())
 }
 
-/// An algorithm on the allow-list that believes the signatures of one path, and no others. That they are good is verified before
-/// anybody hears of this judgement.
+/// An algorithm on the allow-list that accepts exactly the signatures of one path. The signatures are verified before this
+/// judgement is reported.
 struct Assumed<'a> {
     algorithm: &'static dyn SignatureVerificationAlgorithm,
     id: AlgorithmIdentifier,
@@ -121,8 +122,8 @@ struct Assumed<'a> {
 
 impl<'a> Assumed<'a> {
     fn of(chain: &'a Chain, path: &'a Path, anchor: &'a Certificate) -> [Self; 8] {
-        /// The contents of an AlgorithmIdentifier with NULL parameters, for SHA-256 and SHA-384. [`Certificate`] has refused it where
-        /// encodings are strict; webpki finds algorithms by these bytes.
+        /// The contents of an AlgorithmIdentifier with NULL parameters, for SHA-256 and SHA-384. [`Certificate`] refuses it where
+        /// encodings are strict; webpki looks algorithms up by these bytes.
         const NULLED: [&[u8]; 2] = [
             &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2, 0x05, 0x00],
             &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3, 0x05, 0x00],

@@ -1,7 +1,7 @@
-//! Lists of certificates that people and servers put together: files of trust, answers of `/crts`, files with a chain.
+//! Lists of certificates from people and servers: trust files, answers of `/crts`, chain files.
 //!
-//! What cannot be used in a list is passed over and named, as in the chain of a peer: a root with an RSA key beside the one that is needed
-//! keeps nobody from using the latter.
+//! An unusable certificate in a list is skipped and reported, as in the chain of a peer: a root with an RSA key does not prevent the use
+//! of the certificates beside it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::encoding::Encoding;
 use crate::name::Name;
 
-/// What can be used of a list, and what each of the others is.
+/// The usable certificates of a list, and a reason for each of the others.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// In the order of the list; never empty.
@@ -31,14 +31,14 @@ pub struct Member {
     pub certificate: Arc<Certificate>,
 }
 
-/// A certificate that cannot be used where it stands.
+/// A certificate that cannot be used in its position.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PassedOver {
     /// Its place in the list, counted from 0.
     pub index: usize,
-    /// Its subject, as far as it can be read.
+    /// Its subject, as far as it could be read.
     pub subject: Option<Name>,
-    /// Why not.
+    /// Why it cannot be used.
     pub reason: Unusable,
 }
 
@@ -47,31 +47,31 @@ pub struct PassedOver {
 pub enum Unusable {
     /// It cannot be read.
     Unreadable(CertificateError),
-    /// The same under [`Encoding::Strict`]; [`Encoding::AsIssued`] would use it.
+    /// It cannot be read under [`Encoding::Strict`], but [`Encoding::AsIssued`] accepts it.
     NotStrict(CertificateError),
-    /// It can be read, and is no anchor.
+    /// It can be read, but cannot be an anchor.
     NoAnchor(AnchorFlaw),
 }
 
-/// A list of which nothing can be used, or not the one certificate that is needed.
+/// A list without a usable certificate, or without the one that is needed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NothingUsable {
     /// How many certificates the list has.
     pub count: usize,
-    /// Those that cannot be used; empty for an empty list.
+    /// The unusable certificates; empty for an empty list.
     pub passed_over: Vec<PassedOver>,
 }
 
 impl Listed {
-    /// Those that can be anchors: each of them alone, and so all of them together, is what [`super::Anchors::new`] takes.
+    /// The certificates that can be anchors. [`super::Anchors::new`] accepts each of them, and so all of them together.
     ///
     /// # Errors
-    /// [`NothingUsable`] if there is none.
+    /// [`NothingUsable`] if the list has no such certificate.
     pub fn anchors<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, NothingUsable> {
         Self::of(list, encoding, |certificate| anchor_of(certificate).map(drop))
     }
 
-    /// Those that can be read of a chain of our own, leaf first. Whether they are the ones that a path needs is for the path to prove.
+    /// The readable certificates of our own chain, leaf first. Only building a path shows whether they are the right ones.
     ///
     /// # Errors
     /// [`NothingUsable`] if the leaf cannot be read.
@@ -84,10 +84,10 @@ impl Listed {
         Err(NothingUsable { count: list.len(), passed_over: leaf })
     }
 
-    /// Those that can be read, whatever they are for.
+    /// The readable certificates, whatever their purpose.
     ///
     /// # Errors
-    /// [`NothingUsable`] if there is none.
+    /// [`NothingUsable`] if the list has no such certificate.
     pub fn readable<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, NothingUsable> {
         Self::of(list, encoding, |_| Ok(()))
     }
@@ -125,7 +125,7 @@ impl Listed {
         Ok(Self { usable, passed_over })
     }
 
-    /// The certificates that can be used.
+    /// The usable certificates.
     #[must_use]
     pub fn certificates(&self) -> Vec<Arc<Certificate>> {
         self.usable.iter().map(|member| Arc::clone(&member.certificate)).collect()
@@ -157,7 +157,7 @@ impl fmt::Display for Unusable {
 
 impl fmt::Display for NothingUsable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// So many are named; the wrong file may hold a thousand.
+        /// At most this many are named; a wrong file may hold a thousand.
         const NAMED_MAX: usize = 4;
         match self.passed_over.as_slice() {
             [] => f.write_str("it contains no certificate"),

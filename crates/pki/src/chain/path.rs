@@ -1,4 +1,4 @@
-//! The search for paths: from a leaf by names to anchors. It looks at names alone; what a path is worth is `judge`'s to say.
+//! The search for paths: from a leaf by names to anchors. It compares only names; `judge` decides whether a path is valid.
 
 use super::anchors::Anchors;
 use super::error::{ChainError, ChainRefusal, Culprit};
@@ -6,14 +6,15 @@ use super::sent::{CHAIN_CERTIFICATES_MAX, Chain, Other};
 use crate::certificate::Certificate;
 use crate::name::Name;
 
-/// Paths that are tried for one chain. An honest one has one or two; anchors that share a name have one each.
+/// Paths that are tried for one chain. An honest chain has one or two, plus one for each further anchor that shares a
+/// name.
 pub(super) const PATHS_MAX: usize = 32;
 
-/// Certificates that are looked at for their issuer, over all paths: seven levels, and each authority of a roll-over twice. A peer
-/// that sends authorities of one name in a circle would otherwise have every order of them tried.
+/// Certificates whose issuer is searched, over all paths: seven levels, and each authority of a roll-over twice. Without this
+/// limit, a peer that sends authorities of one name in a circle would make us try them in every order.
 const STEPS_MAX: usize = 32;
 
-/// Authorities that webpki stacks between leaf and anchor.
+/// Authorities that webpki accepts between leaf and anchor.
 const BETWEEN_MAX: usize = 6;
 
 const _: () = assert!(BETWEEN_MAX < CHAIN_CERTIFICATES_MAX);
@@ -28,28 +29,28 @@ pub(super) struct Path {
 }
 
 impl Path {
-    /// The certificates but the anchor, leaf first; an index as in the peer's message.
+    /// The certificates without the anchor, leaf first; each is an index into the peer's message.
     pub(super) fn indices(&self) -> impl Iterator<Item = usize> + Clone + '_ {
         std::iter::once(0).chain(self.between())
     }
 
-    /// Those between leaf and anchor.
+    /// The certificates between leaf and anchor.
     pub(super) fn between(&self) -> impl Iterator<Item = usize> + Clone + '_ {
         self.between.iter().take(self.count.into()).map(|&index| usize::from(index))
     }
 
-    /// Each certificate, and who signed it: `None` is the anchor.
+    /// Each certificate, and its signer: `None` is the anchor.
     pub(super) fn links(&self) -> impl Iterator<Item = (usize, Option<usize>)> + '_ {
         self.indices().zip(self.between().map(Some).chain([None]))
     }
 }
 
-/// All paths by name, the shortest way to an anchor first at each certificate.
+/// All paths by name; at each certificate the shortest way to an anchor comes first.
 #[derive(Debug)]
 pub(super) struct Paths {
-    /// In the order in which they are to be tried.
+    /// In the order in which they are tried.
     pub(super) found: Vec<Path>,
-    /// Whether there would have been more.
+    /// Whether the search stopped before it found all paths.
     pub(super) cut_off: bool,
 }
 
@@ -98,7 +99,8 @@ impl Search<'_> {
             if self.anchors.certificates().iter().zip(&self.anchors.last).any(|(anchor, last)| *last && is(anchor)) {
                 continue;
             }
-            // RFC 4158 §5.2: no certificate of the same name and key twice, or authorities that certify each other would have no end.
+            // RFC 4158 §5.2: a path contains no two certificates of the same name and key; otherwise authorities that certify each
+            // other would give endless paths.
             let taken = between.iter().take(count.into()).filter_map(|&index| chain.certificate(index.into()));
             let mut taken = taken.chain([&*chain.leaf]);
             if taken.any(|taken| taken.subject() == other.subject() && taken.spki() == other.spki()) {
@@ -115,10 +117,10 @@ impl Search<'_> {
     }
 }
 
-/// Why there is no path: a certificate that is missing, or one that is there and cannot be read.
+/// Why there is no path: a certificate is missing, or a certificate cannot be read.
 fn no_path(chain: &Chain) -> ChainRefusal {
     let (mut index, mut last) = (0, &*chain.leaf);
-    // Where the names end; a chain has no more certificates than this has turns.
+    // Follows the names to the last certificate; this loop runs at least once for each certificate of a chain.
     for _ in 0..CHAIN_CERTIFICATES_MAX {
         let next = (1..).zip(&chain.others).find_map(|(at, other)| {
             let other = other.readable()?;

@@ -1,4 +1,4 @@
-//! Between a path that is in order and a chain that is verified: the signatures.
+//! The signatures of a path: the step from a path without faults to a verified chain.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -17,8 +17,8 @@ use crate::certificate::Certificate;
 use crate::encoding::Deviations;
 use crate::key::Signature;
 
-/// Signatures verified for one chain: each of the seven levels twice, and two to spare for anchors that share a name. A peer that
-/// proved no more than its address cannot make us work longer; webpki alone would go to 100.
+/// Signatures verified for one chain: each of the seven levels twice, and two more for anchors that share a name. It bounds the
+/// work that a peer can cause after proving only its address; webpki alone would verify up to 100.
 pub const SIGNATURES_MAX: usize = 16;
 
 const _: () = assert!(SIGNATURES_MAX >= 2 * (CHAIN_CERTIFICATES_MAX - 1));
@@ -30,33 +30,33 @@ pub struct Verified {
     pub leaf: Arc<Certificate>,
     /// The anchor that matched: an index into [`Anchors::certificates`].
     pub anchor: usize,
-    /// What of DER the certificates of its path do without, the anchor's aside.
+    /// The deviations from DER in the certificates of its path, without the anchor's.
     pub deviations: Deviations,
 }
 
-/// A chain that is in order but for its signatures, which nobody has verified. Whoever sent it may have found its certificates anywhere.
+/// A chain without faults whose signatures have not been verified. Its sender may have copied the certificates from anywhere.
 ///
-/// It cannot be cloned, and there is no way from here to a [`Verified`] but [`Unproven::conclude`].
+/// It cannot be cloned, and [`Unproven::conclude`] is the only way from it to a [`Verified`].
 pub struct Unproven<A> {
     anchors: A,
     chain: Chain,
     demand: Demand,
-    /// Paths to try, the one at hand first.
+    /// Paths to try, the current one first.
     paths: std::vec::IntoIter<Path>,
     path: Path,
-    /// Whether the search for paths ended before there were no more.
+    /// Whether the search for paths stopped before it found all of them.
     cut_off: bool,
-    /// Signatures of former paths, and whether they are good.
+    /// Signatures of earlier paths, and whether they are good.
     known: Vec<(Link, bool)>,
-    /// Those of the path at hand of which that is not known.
+    /// Signatures of the current path whose result is not known yet.
     asked: Asked,
-    /// Signatures asked for so far.
+    /// Signatures requested so far.
     spent: usize,
-    /// Why the first path that was given up failed.
+    /// Why the first path failed.
     first: Option<ChainRefusal>,
 }
 
-/// A signature: the certificate that bears it, and the one whose key made it.
+/// A signature: the certificate that contains it, and the certificate whose key made it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Link {
     certificate: usize,
@@ -69,7 +69,7 @@ enum Issuer {
     Anchor(usize),
 }
 
-/// The signatures of one path that are to be verified: no more than the path has certificates below its anchor.
+/// The unverified signatures of one path: at most one for each certificate below its anchor.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     links: [Link; CHAIN_CERTIFICATES_MAX],
@@ -92,25 +92,25 @@ impl Asked {
     }
 }
 
-/// A signature to be verified.
+/// A signature to verify.
 #[derive(Clone, Copy, Debug)]
 pub struct Check<'a> {
-    /// Whose signature it has to be.
+    /// The key that must have made the signature.
     pub key: PublicKey<'a>,
-    /// How it was made.
+    /// The signature's algorithm.
     pub algorithm: SignatureAlgorithm,
-    /// What was signed.
+    /// The signed bytes.
     pub message: &'a [u8],
     /// The signature.
     pub signature: &'a [u8],
 }
 
-/// What follows from the results of checks.
+/// The result of a round of checks.
 #[derive(Debug)]
 pub enum Conclusion<A> {
     /// All signatures of a path are good.
     Proven(Verified),
-    /// One is not, and there is another path, with other checks.
+    /// A signature is bad, and another path with other checks remains.
     Further(Box<Unproven<A>>),
 }
 
@@ -135,24 +135,24 @@ impl<A: Borrow<Anchors>> Unproven<A> {
         begun.try_path()
     }
 
-    /// The peer's own certificate. Nothing proves that the peer has its key, nor that its issuer made it.
+    /// The peer's own certificate. Nothing proves yet that the peer has its key, or that its issuer signed it.
     #[must_use]
     pub fn leaf(&self) -> &Certificate {
         &self.chain.leaf
     }
 
-    /// The signatures that the path at hand rests on and that have not been verified yet: never none.
+    /// The signatures of the current path that have not been verified yet: at least one.
     pub fn checks(&self) -> impl Iterator<Item = Check<'_>> {
         self.asked.links().iter().filter_map(|link| self.check(*link))
     }
 
-    /// Goes on with whether each of the checks succeeded, in their order.
+    /// Takes the result of each check, in the order of the checks, and continues.
     ///
     /// # Errors
-    /// [`ChainRefusal`] when no path is left, or [`SIGNATURES_MAX`] signatures have been verified.
+    /// [`ChainRefusal`] if no path remains, or if [`SIGNATURES_MAX`] signatures have been verified.
     pub fn conclude(mut self, results: impl ExactSizeIterator<Item = bool>) -> Result<Conclusion<A>, ChainRefusal> {
         let asked = self.asked;
-        // A result that is missing is none that is good.
+        // A missing result counts as a bad signature.
         if results.len() != asked.count {
             return Err(ChainError::BadSignature.into());
         }
@@ -170,7 +170,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
         self.next_path(refusal).map(|next| Conclusion::Further(Box::new(next)))
     }
 
-    /// Verifies everything on the spot.
+    /// Verifies all signatures at once.
     pub(super) fn run(self) -> Result<Verified, ChainRefusal> {
         let mut unproven = self;
         loop {
@@ -192,7 +192,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
         self.try_path()
     }
 
-    /// Goes on to the next path; without one, the fault of the first is the chain's.
+    /// Moves to the next path; if none remains, the chain fails with the fault of the first path.
     fn give_up_path(&mut self, refusal: ChainRefusal) -> Result<(), ChainRefusal> {
         let first = self.first.take().unwrap_or(refusal);
         self.path = match self.paths.next() {
@@ -204,7 +204,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
         Ok(())
     }
 
-    /// Judges paths until there is one that only its signatures can fail.
+    /// Judges paths until one has no fault apart from its unverified signatures.
     fn try_path(mut self) -> Result<Self, ChainRefusal> {
         loop {
             let refusal = match judge::judge(&self.chain, &self.path, self.anchors.borrow(), self.demand) {
@@ -221,7 +221,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
         }
     }
 
-    /// Asks for the signatures of the path at hand that are not known.
+    /// Requests the signatures of the current path whose result is not known.
     fn ask(&mut self) -> Result<(), ChainRefusal> {
         let mut asked = Asked::NONE;
         for (certificate, issuer) in self.path.links() {
@@ -241,7 +241,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
         Ok(())
     }
 
-    /// Whether it is one signature by one key: an authority may be there twice, sent and trusted.
+    /// Whether both are one signature by one key: an authority may occur twice, as sent and as trusted.
     fn is_same(&self, one: Link, other: Link) -> bool {
         one.certificate == other.certificate
             && self.issuer(one.issuer).map(Certificate::spki) == self.issuer(other.issuer).map(Certificate::spki)
@@ -257,7 +257,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
     fn check(&self, link: Link) -> Option<Check<'_>> {
         let certificate = self.chain.certificate(link.certificate)?;
         let key = self.issuer(link.issuer)?.public_key();
-        // webpki has refused a path with another algorithm; conclude takes a result that is missing for one that is not good.
+        // webpki has already refused a path with another algorithm; `conclude` counts a missing result as bad.
         let algorithm = certificate.signature_algorithm()?;
         Some(Check { key, algorithm, message: certificate.to_be_signed(), signature: certificate.signature() })
     }

@@ -1,4 +1,4 @@
-//! What a peer sent: its own certificate and others beside it, as far as they can be read.
+//! The peer's own certificate and the others that it sent, as far as they can be read.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use crate::der::{CERTIFICATE_LIMITS, Reader, Tag};
 use crate::encoding::Encoding;
 use crate::name::Name;
 
-/// Certificates that a peer may send: a leaf, the six intermediate authorities that webpki can stack, and the root that some
-/// devices append although nobody needs it.
+/// Certificates that a peer may send: a leaf, the six intermediate authorities that webpki accepts, and the root that some
+/// devices append although it is not needed.
 pub const CHAIN_CERTIFICATES_MAX: usize = 8;
 
-/// What a peer sent.
+/// The certificates that a peer sent.
 pub(super) struct Chain {
     pub(super) leaf: Arc<Certificate>,
     pub(super) others: Vec<Other>,
@@ -21,7 +21,8 @@ pub(super) struct Chain {
 /// A certificate beside the leaf.
 pub(super) enum Other {
     Readable(Box<Certificate>),
-    /// It matters only if a path needs it: then this is why there is none. `subject` is what can be told of its name, in DER.
+    /// An unreadable certificate. If a path needs it, `error` explains why there is no path. `subject` is its name in DER, as
+    /// far as it could be read.
     Unreadable {
         error: CertificateError,
         subject: Option<Box<[u8]>>,
@@ -54,7 +55,7 @@ impl Chain {
         Ok(Self { leaf: Arc::new(leaf), others: rest.iter().map(other).collect() })
     }
 
-    /// The leaf, or one of the others; an index as in the peer's message.
+    /// The leaf or another certificate; `index` is its index in the peer's message.
     pub(super) fn certificate(&self, index: usize) -> Option<&Certificate> {
         match index.checked_sub(1) {
             None => Some(&self.leaf),
@@ -63,10 +64,10 @@ impl Chain {
     }
 }
 
-/// webpki takes certificates of up to 64 KiB; ours are smaller.
+/// webpki accepts certificates of up to 64 KiB; our limit is smaller.
 const _: () = assert!(CERTIFICATE_LIMITS.bytes_max < 65_536);
 
-/// The subject of something that may be a certificate, in DER, as far as its outline can be followed.
+/// The subject in DER of bytes that may be a certificate, as far as their structure can be followed.
 pub(super) fn skimmed_subject(der: &[u8]) -> Option<&[u8]> {
     let mut certificate = Reader::sequence(der).ok()?;
     let mut tbs = certificate.nested(Tag::SEQUENCE).ok()?;

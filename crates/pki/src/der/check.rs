@@ -6,11 +6,11 @@ use crate::encoding::{Deviation, Reading};
 use crate::oid;
 use crate::time;
 
-/// The deepest nesting. A certificate needs 5 levels, a request with extensions 7, certs-only CMS 9 (an extension's value is an OCTET
-/// STRING, and checked on its own).
+/// The maximum nesting. A certificate needs 5 levels, a request with extensions 7, certs-only CMS 9 (an extension's value is an OCTET
+/// STRING and is checked separately).
 pub const DEPTH_MAX: usize = 16;
 
-/// How much of one kind of structure is looked at.
+/// The limits for one kind of structure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DerLimits {
     /// Size of the whole encoding.
@@ -47,20 +47,20 @@ pub fn check_within(bytes: &[u8], limits: DerLimits) -> Result<(), DerError> {
     check_as(bytes, limits, &mut Reading::default()).map_err(|misplaced| misplaced.error)
 }
 
-/// A violation, and the offset of the element that it is in.
+/// A violation, and the offset of the element that contains it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Misplaced {
     pub(crate) error: DerError,
     pub(crate) at: usize,
 }
 
-/// [`check_within`], with the deviations that `reading` lets through.
+/// Like [`check_within`], but accepts the deviations that `reading` allows.
 pub(crate) fn check_as(bytes: &[u8], limits: DerLimits, reading: &mut Reading) -> Result<(), Misplaced> {
     let mut at = 0;
     walk(bytes, limits, reading, &mut at).map_err(|error| Misplaced { error, at })
 }
 
-/// `current` is the offset of the element that is being looked at.
+/// `current` is the offset of the element being checked.
 fn walk(bytes: &[u8], limits: DerLimits, reading: &mut Reading, current: &mut usize) -> Result<(), DerError> {
     if bytes.len() > limits.bytes_max {
         return Err(DerError::TooLarge);
@@ -73,7 +73,7 @@ fn walk(bytes: &[u8], limits: DerLimits, reading: &mut Reading, current: &mut us
     loop {
         while at == level.end {
             if depth == 0 {
-                // A whole element was read: an empty input fails below, at its missing header.
+                // A whole element was read: empty input fails below because its header is missing.
                 return if elements > 0 { Ok(()) } else { Err(DerError::Truncated) };
             }
             depth -= 1;
@@ -81,7 +81,7 @@ fn walk(bytes: &[u8], limits: DerLimits, reading: &mut Reading, current: &mut us
         }
         *current = at;
         if depth == 0 && elements > 0 {
-            *current = 0; // what follows the structure is no field of it
+            *current = 0; // bytes after the structure belong to no field
             return Err(DerError::Trailing);
         }
         elements += 1;
@@ -110,23 +110,23 @@ fn walk(bytes: &[u8], limits: DerLimits, reading: &mut Reading, current: &mut us
     }
 }
 
-/// An open constructed element, or at first the whole.
+/// An open constructed element, or initially the whole input.
 #[derive(Clone, Copy, Default)]
 struct Level {
-    /// Where it ends.
+    /// Where the element ends.
     end: usize,
-    /// Its elements have to ascend.
+    /// Whether its elements must be in ascending order.
     sorted: bool,
-    /// Where the element before the current one began and ended.
+    /// Where the previous element began and ended.
     previous: Option<(usize, usize)>,
 }
 
 impl Level {
     /// X.690 §11.6: "The encodings of the component values of a set-of value shall appear in ascending order". All SETs of
-    /// PKIX are SET OF. Equal neighbours are ascending enough: a set-of may hold a value twice.
+    /// PKIX are SET OF. Equal neighbours are allowed: a set-of may contain a value twice.
     ///
-    /// The attributes of a CSR are a SET OF too, but under `[0]`: their order is not checked here, because small clients are
-    /// known to write them in the order in which they make them, and nothing depends on it.
+    /// The attributes of a CSR are a SET OF too, but under `[0]`: their order is not checked here, because some small
+    /// clients write them in the order of creation, and nothing depends on the order.
     fn follow(&mut self, bytes: &[u8], start: usize, end: usize, reading: &mut Reading) -> Result<(), DerError> {
         if let Some((previous_start, previous_end)) = self.previous
             && bytes[previous_start..previous_end] > bytes[start..end]
@@ -140,7 +140,7 @@ impl Level {
 }
 
 fn check_constructed(tag: Tag) -> Result<(), DerError> {
-    // X.690 §10.2: strings are primitive in DER, so SEQUENCE, SET and context-specific tags are all that holds elements.
+    // X.690 §10.2: strings are primitive in DER, so only SEQUENCE, SET and context-specific tags contain elements.
     if tag == Tag::SEQUENCE || tag == Tag::SET || tag.is_context_specific() {
         return Ok(());
     }

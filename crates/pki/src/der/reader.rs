@@ -1,5 +1,5 @@
-//! A reader over DER: elements one after the other, borrowed. It enforces minimal lengths itself, but values only where it
-//! decodes them; [`super::check_strict`] comes first.
+//! A reader over DER: one element after the other, borrowed. It enforces minimal lengths, but checks values only where it
+//! decodes them; run [`super::check_strict`] first.
 
 use rustls_pki_types::UnixTime;
 
@@ -25,16 +25,16 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads elements that stand one after the other in `bytes`.
+    /// Reads the consecutive elements in `bytes`.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    /// The elements inside the one SEQUENCE that `bytes` are.
+    /// Reads the elements inside the single SEQUENCE in `bytes`.
     ///
     /// # Errors
-    /// Another element, or bytes after it.
+    /// `bytes` is another element, or more bytes follow it.
     pub fn sequence(bytes: &'a [u8]) -> Result<Self, DerError> {
         let mut outer = Self::new(bytes);
         let inner = outer.nested(Tag::SEQUENCE)?;
@@ -42,13 +42,13 @@ impl<'a> Reader<'a> {
         Ok(inner)
     }
 
-    /// Is everything read?
+    /// Whether everything has been read.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// What has not been read.
+    /// The bytes that have not been read.
     #[must_use]
     pub const fn rest(&self) -> &'a [u8] {
         self.rest
@@ -60,10 +60,10 @@ impl<'a> Reader<'a> {
         self.rest.first().map(|&octet| Tag(octet))
     }
 
-    /// The next element, whatever it is.
+    /// The next element, with any tag.
     ///
     /// # Errors
-    /// A broken header, or an element that reaches past the end.
+    /// A broken header, or an element that extends past the end.
     pub fn element(&mut self) -> Result<Element<'a>, DerError> {
         let (tag, length, header) = read_header(self.rest)?;
         let (whole, rest) = self.rest.split_at(header + length);
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
         Ok(Element { tag, contents: &whole[header..], whole })
     }
 
-    /// The next element, which has to be a `tag`.
+    /// The next element, which must have the tag `tag`.
     ///
     /// # Errors
     /// [`DerError::Unexpected`], or a broken header.
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         self.element()
     }
 
-    /// The contents of the next element, which has to be a `tag`.
+    /// The contents of the next element, which must have the tag `tag`.
     ///
     /// # Errors
     /// As [`Self::expect_element`].
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
         self.expect_element(tag).map(|element| element.contents)
     }
 
-    /// A reader over the contents of the next element, which has to be a `tag`.
+    /// A reader over the contents of the next element, which must have the tag `tag`.
     ///
     /// # Errors
     /// As [`Self::expect_element`].
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
         self.expect(tag).map(Self::new)
     }
 
-    /// The contents of the next element if it is a `tag` (OPTIONAL).
+    /// The contents of the next element if it has the tag `tag` (OPTIONAL).
     ///
     /// # Errors
     /// A broken header.
@@ -129,12 +129,12 @@ impl<'a> Reader<'a> {
     /// an encoding for any component value which is equal to its default value".
     ///
     /// # Errors
-    /// [`DerError::EncodedDefault`] for a FALSE that is there, [`DerError::Boolean`] for anything else.
+    /// [`DerError::EncodedDefault`] for an encoded FALSE, [`DerError::Boolean`] for anything else.
     pub fn default_false(&mut self) -> Result<bool, DerError> {
         self.default_false_as(&mut Reading::default())
     }
 
-    /// [`Self::default_false`], where a FALSE that is there may be let through.
+    /// Like [`Self::default_false`], but may accept an encoded FALSE.
     pub(crate) fn default_false_as(&mut self, reading: &mut Reading) -> Result<bool, DerError> {
         match self.optional(Tag::BOOLEAN)? {
             None => Ok(false),
@@ -154,16 +154,16 @@ impl<'a> Reader<'a> {
         crate::time::parse(tag, self.expect(tag)?)
     }
 
-    /// The end of the level.
+    /// Checks that the level ends here.
     ///
     /// # Errors
-    /// [`DerError::Trailing`] when something is left.
+    /// [`DerError::Trailing`] if bytes remain.
     pub const fn finish(self) -> Result<(), DerError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DerError::Trailing) }
     }
 }
 
-/// Tag, length of the contents, length of the header; the contents are known to fit into `bytes`.
+/// Tag, length of the contents, length of the header; the contents fit into `bytes`.
 pub(crate) fn read_header(bytes: &[u8]) -> Result<(Tag, usize, usize), DerError> {
     let &[tag, first, ref rest @ ..] = bytes else { return Err(DerError::Truncated) };
     let tag = Tag(tag);

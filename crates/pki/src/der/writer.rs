@@ -1,48 +1,48 @@
-//! A writer of DER into one `Vec`: contents first, then the length in front of them is set right.
+//! A writer of DER into one `Vec`: it writes the contents first, then corrects the length in front of them.
 
 use rustls_pki_types::UnixTime;
 
 use super::Tag;
 use crate::oid::Oid;
 
-/// Builds DER. A nested element is written through a closure; its length takes one octet until the contents are there, and
-/// the contents move by one to four octets if it needs more.
+/// Builds DER. A closure writes a nested element; its length takes one octet until the contents are complete, and the
+/// contents move by one to four octets if the length needs more.
 #[derive(Debug, Default)]
 pub struct Writer {
     out: Vec<u8>,
 }
 
 impl Writer {
-    /// A writer whose buffer holds `bytes` before it has to grow.
+    /// A writer whose buffer has room for `bytes` bytes before it must grow.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
         Self { out: Vec::with_capacity(bytes) }
     }
 
-    /// What was written.
+    /// The written bytes.
     #[must_use]
     pub fn into_vec(self) -> Vec<u8> {
         self.out
     }
 
-    /// How much was written.
+    /// The number of written bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.out.len()
     }
 
-    /// Was nothing written?
+    /// Whether nothing was written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.out.is_empty()
     }
 
-    /// DER that exists already.
+    /// Appends existing DER.
     pub fn raw(&mut self, der: &[u8]) {
         self.out.extend_from_slice(der);
     }
 
-    /// An element around what `contents` writes.
+    /// Writes an element around the contents that `contents` writes.
     pub fn nested(&mut self, tag: Tag, contents: impl FnOnce(&mut Self)) {
         self.out.extend_from_slice(&[tag.octet(), 0]);
         let start = self.out.len();
@@ -55,25 +55,25 @@ impl Writer {
         }
     }
 
-    /// A SEQUENCE around what `contents` writes.
+    /// Writes a SEQUENCE around the contents that `contents` writes.
     pub fn sequence(&mut self, contents: impl FnOnce(&mut Self)) {
         self.nested(Tag::SEQUENCE, contents);
     }
 
-    /// An element with these contents.
+    /// Writes an element with these contents.
     pub fn element(&mut self, tag: Tag, contents: &[u8]) {
         self.out.push(tag.octet());
         self.out.extend_from_slice(Length::of(contents.len()).octets());
         self.out.extend_from_slice(contents);
     }
 
-    /// Only the identifier and length of an element whose `length` bytes of contents are written next.
+    /// Writes only the identifier and length of an element; the caller writes its `length` bytes of contents next.
     pub fn header(&mut self, tag: Tag, length: usize) {
         self.out.push(tag.octet());
         self.out.extend_from_slice(Length::of(length).octets());
     }
 
-    /// An INTEGER from an unsigned big-endian number of any length, made minimal and kept positive.
+    /// Writes an INTEGER from an unsigned big-endian number of any length, minimal and positive.
     pub fn unsigned(&mut self, big_endian: &[u8]) {
         let leading = big_endian.iter().take_while(|&&octet| octet == 0).count();
         let digits = &big_endian[leading.min(big_endian.len().saturating_sub(1))..];
@@ -85,30 +85,30 @@ impl Writer {
         self.out.extend_from_slice(digits);
     }
 
-    /// `BOOLEAN TRUE`; FALSE is the default wherever a boolean stands in PKIX and is not written.
+    /// Writes `BOOLEAN TRUE`; FALSE is the default of every boolean in PKIX and is not written.
     pub fn true_value(&mut self) {
         self.element(Tag::BOOLEAN, &[0xff]);
     }
 
-    /// An OBJECT IDENTIFIER.
+    /// Writes an OBJECT IDENTIFIER.
     pub fn oid(&mut self, oid: Oid<'_>) {
         self.element(Tag::OID, oid.contents());
     }
 
-    /// A BIT STRING of whole octets.
+    /// Writes a BIT STRING of whole octets.
     pub fn bit_string(&mut self, octets: &[u8]) {
         self.header(Tag::BIT_STRING, octets.len() + 1);
         self.out.push(0);
         self.out.extend_from_slice(octets);
     }
 
-    /// A UTCTime through 2049, a GeneralizedTime from 2050 (RFC 5280 §4.1.2.5).
+    /// Writes a UTCTime through 2049, a GeneralizedTime from 2050 (RFC 5280 §4.1.2.5).
     pub fn time(&mut self, utc: UnixTime) {
         let encoded = crate::time::encode(utc);
         self.element(encoded.tag, encoded.contents());
     }
 
-    /// A SET OF around encodings, sorted as X.690 §11.6 asks, under `tag` (SET, or `[n]` IMPLICIT).
+    /// Writes a SET OF around encodings, sorted as X.690 §11.6 requires, under `tag` (SET, or `[n]` IMPLICIT).
     pub fn set_of(&mut self, tag: Tag, elements: &mut [&[u8]]) {
         elements.sort_unstable();
         self.header(tag, elements.iter().map(|element| element.len()).sum());
@@ -118,7 +118,7 @@ impl Writer {
     }
 }
 
-/// A length in its minimal form: one octet up to 127, else a count and up to eight octets.
+/// Writes a length in its minimal form: one octet up to 127, otherwise a count and up to eight octets.
 pub(crate) struct Length {
     octets: [u8; 9],
     start: usize,
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// A tree of elements as a test makes them.
+    /// A tree of elements for tests.
     #[derive(Clone, Debug)]
     enum Tree {
         Octets(Vec<u8>),

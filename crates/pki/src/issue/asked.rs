@@ -1,4 +1,4 @@
-//! What a certificate is to say: what its template fixes, and what was asked for it alone.
+//! The contents of a certificate: the constants of its template, and the values for this certificate alone.
 
 use super::{IssueError, IssuerCertificate, Serial};
 use crate::der::{Tag, Writer};
@@ -7,7 +7,7 @@ use crate::name::Name;
 use crate::oid::Oid;
 use crate::time::Validity;
 
-/// What the lint holds every certificate of a template against.
+/// The constants that the lint checks in every certificate of a template.
 pub(super) struct Fixed<'t> {
     pub(super) issuer: &'t IssuerCertificate,
     /// The extensions that are the same in all certificates.
@@ -35,7 +35,7 @@ impl Constant {
     }
 }
 
-/// What one certificate is to say.
+/// The values of one certificate.
 pub(super) struct Asked<'a> {
     pub(super) subject: &'a Name,
     pub(super) san: &'a GeneralNames,

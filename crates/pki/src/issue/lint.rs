@@ -1,5 +1,4 @@
-//! The lint: reads a TBSCertificate as a stranger would and compares each field with what was asked for. Bytes that differ are
-//! never signed.
+//! The lint: parses a TBSCertificate and compares each field with the requested values. Bytes that differ are never signed.
 
 use std::fmt;
 
@@ -12,7 +11,7 @@ use crate::field::{At, Field, Located};
 use crate::general_name::GeneralNames;
 use crate::oid::{self, Oid};
 
-/// Which field of the encoded certificate is not what was asked for. Never a client's fault.
+/// The field of the encoded certificate that differs from the requested values. It is never a client's fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LintFlaw {
     /// It does not parse.
@@ -29,11 +28,11 @@ pub enum LintFlaw {
     Subject,
     /// The key.
     PublicKey,
-    /// An extension that was not asked for, one that is missing, or another value or criticality.
+    /// An extension that was not requested, a missing one, or one with another value or criticality.
     Extension,
     /// The alternative names.
     AlternativeNames,
-    /// The assembled certificate does not hold exactly the bytes that were signed.
+    /// The assembled certificate does not contain exactly the bytes that were signed.
     Assembled,
 }
 
@@ -55,7 +54,7 @@ impl fmt::Display for LintFlaw {
     }
 }
 
-/// Checks that `der` says exactly what was asked for under this template.
+/// Checks that `der` contains exactly the requested values under this template.
 pub(super) fn check(fixed: &Fixed<'_>, asked: &Asked<'_>, der: &[u8]) -> Result<(), LintFlaw> {
     check_within(der, CERTIFICATE_LIMITS).at(Field::Whole).map_err(LintFlaw::Certificate)?;
     let tbs = ToBeSignedFields::read(der).map_err(LintFlaw::Certificate)?;
@@ -80,7 +79,7 @@ pub(super) fn check(fixed: &Fixed<'_>, asked: &Asked<'_>, der: &[u8]) -> Result<
     )
 }
 
-/// Each extension is one that was asked for, with its value and criticality, and none is missing.
+/// Checks that each extension was requested, has the requested value and criticality, and that none is missing.
 fn check_values(fixed: &Fixed<'_>, asked: &Asked<'_>, mut list: crate::der::Reader<'_>) -> Result<(), LintFlaw> {
     let mut missing = fixed.constants.len() + 1 + usize::from(!asked.san.is_empty());
     while !list.is_empty() {
@@ -100,12 +99,13 @@ fn check_values(fixed: &Fixed<'_>, asked: &Asked<'_>, mut list: crate::der::Read
     if missing == 0 { Ok(()) } else { Err(LintFlaw::Extension) }
 }
 
-/// Whether the extensions of `certificate` are those that a template with these constants writes, but for URLs and the issuer's key identifier.
+/// Whether the extensions of `certificate` are those that a template with these constants writes, except for URLs and the issuer's key
+/// identifier.
 pub(super) fn has_extensions_of(constants: &[Constant], certificate: &Certificate) -> bool {
     let Ok(tbs) = ToBeSignedFields::read(certificate.to_be_signed()) else { return false };
     let key_id = certificate.public_key().key_identifier();
     let mut list = tbs.extensions;
-    // The parser has turned repetitions away: it is enough to count what has to be there.
+    // The parser has refused repeated extensions, so counting the required ones is enough.
     let mut found = 0;
     while !list.is_empty() {
         let Ok(extension) = Extension::read(&mut list, &mut Reading::default()) else { return false };
@@ -134,7 +134,7 @@ fn is_url(id: Oid<'_>) -> bool {
     id == oid::CRL_DISTRIBUTION_POINTS || id == oid::AUTHORITY_INFO_ACCESS
 }
 
-/// What the extensions mean, read by the parser that reads certificates from the network.
+/// Compares the meaning of the extensions, read by the parser for certificates from the network.
 fn check_meaning(fixed: &Fixed<'_>, asked: &Asked<'_>, read: Extensions) -> Result<(), LintFlaw> {
     let is_ca = read.basic_constraints.is_some_and(|constraints| constraints.is_ca || constraints.path_len.is_some());
     let purposes = read.extended_key_usage.unwrap_or_default();

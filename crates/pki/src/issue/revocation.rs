@@ -7,19 +7,19 @@ use std::fmt;
 /// Two codes of the RFC are absent: certificateHold (6), which can be lifted again, and removeFromCRL (8), which lifts it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum RevocationReason {
-    /// unspecified (0): a CRL leaves the reason out then.
+    /// unspecified (0): a CRL then omits the reason.
     Unspecified,
-    /// keyCompromise (1): the device's key is known to another, or may be.
+    /// keyCompromise (1): another party knows the device's key, or may know it.
     KeyCompromise,
-    /// cACompromise (2): the key of the CA is known to another, or may be.
+    /// cACompromise (2): another party knows the key of the CA, or may know it.
     CaCompromise,
-    /// affiliationChanged (3): the certificate names what is no longer true.
+    /// affiliationChanged (3): a name in the certificate is no longer true.
     AffiliationChanged,
     /// superseded (4): another certificate has taken its place.
     Superseded,
     /// cessationOfOperation (5): the device is out of service.
     CessationOfOperation,
-    /// privilegeWithdrawn (9): the device may no longer do what the certificate lets it do.
+    /// privilegeWithdrawn (9): the device has lost a permission that the certificate gives.
     PrivilegeWithdrawn,
     /// aACompromise (10): an attribute authority is compromised.
     AaCompromise,
@@ -38,7 +38,7 @@ impl RevocationReason {
         Self::AaCompromise,
     ];
 
-    /// The value of the ENUMERATED, as a CRL entry and a ledger's row hold it.
+    /// The value of the ENUMERATED, as in a CRL entry and a row of the ledger.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -53,13 +53,13 @@ impl RevocationReason {
         }
     }
 
-    /// The reason with this value; nothing for a hold, for its end, and for values that the RFC does not assign.
+    /// The reason with this value; `None` for certificateHold, removeFromCRL and unassigned values.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.code() == code)
     }
 
-    /// Its name in the RFC: what an operator writes and reads.
+    /// Its name in the RFC, as operators write and read it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

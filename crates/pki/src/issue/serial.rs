@@ -1,4 +1,4 @@
-//! Serial numbers: which node made them, and 128 random bits.
+//! Serial numbers: the node that made them, and 128 random bits.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ pub const SERIAL_BYTES: usize = 19;
 
 const _: () = assert!(SERIAL_BYTES <= 20);
 
-/// The first octet of every serial number: positive, and never zero, so that the INTEGER is minimal.
+/// The first octet of every serial number: a positive, nonzero octet, so that the INTEGER is minimal.
 const FIRST_OCTET: u8 = 0x01;
 
 const _: () = assert!(FIRST_OCTET > 0 && FIRST_OCTET < 0x80);
 
-/// The node that issues: serial numbers of two nodes never collide, even where one is a copy of the other's machine, as long
-/// as they are configured apart.
+/// The issuing node: serial numbers of two nodes never collide as long as their configurations differ, even if one machine
+/// is a copy of the other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct NodePrefix(u16);
 
@@ -31,8 +31,8 @@ impl NodePrefix {
 pub struct Serial([u8; SERIAL_BYTES]);
 
 impl Serial {
-    /// The serial number of one certificate, from random octets that were drawn for it and for nothing else: 128 bits, where
-    /// the Baseline Requirements (§7.1) ask for 64.
+    /// The serial number of one certificate, from random octets that are used only for this number: 128 bits, where the
+    /// Baseline Requirements (§7.1) ask for 64.
     #[must_use]
     pub fn new(node: NodePrefix, random: [u8; 16]) -> Self {
         let mut octets = [0; SERIAL_BYTES];
@@ -42,11 +42,11 @@ impl Serial {
         Self(octets)
     }
 
-    /// Reads back the content octets of the INTEGER, from a certificate or a ledger's row. What this accepts is positive, minimal and no longer
+    /// Parses the content octets of the INTEGER, from a certificate or a row of the ledger. Accepted octets are positive, minimal and no longer
     /// than the 20 octets of RFC 5280 §4.1.2.2.
     ///
     /// # Errors
-    /// [`SerialError`] where [`Serial::new`] never makes these octets: another authority did, or a row is damaged.
+    /// [`SerialError`] if [`Serial::new`] never makes these octets: another authority made them, or a row is damaged.
     pub fn from_bytes(octets: &[u8]) -> Result<Self, SerialError> {
         let octets: [u8; SERIAL_BYTES] = octets.try_into().map_err(|_| SerialError::Length(octets.len()))?;
         if octets[0] == FIRST_OCTET { Ok(Self(octets)) } else { Err(SerialError::FirstOctet(octets[0])) }
@@ -77,12 +77,12 @@ impl fmt::Debug for Serial {
     }
 }
 
-/// Why octets are not a serial number that Muster makes.
+/// Why octets are not a serial number of Muster's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SerialError {
-    /// There are not [`SERIAL_BYTES`] of them, but this many.
+    /// The length is this, not [`SERIAL_BYTES`].
     Length(usize),
-    /// They begin with this octet and not with 01.
+    /// The first octet is this, not 01.
     FirstOctet(u8),
 }
 

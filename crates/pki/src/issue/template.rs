@@ -1,4 +1,4 @@
-//! The template of a profile's certificates: everything encoded once that does not change from one to the next.
+//! The template of a profile's certificates: every part that is the same in all of them, encoded once.
 
 use std::sync::Arc;
 
@@ -12,18 +12,20 @@ use crate::name::Name;
 use crate::oid::{self, Oid};
 use crate::time::Validity;
 
-/// What a profile says about the certificates under it.
+/// A profile's settings for its certificates.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TemplateSpec {
-    /// extKeyUsage with clientAuth; otherwise there is no extKeyUsage, and the certificate serves any purpose its keyUsage allows.
+    /// Whether to add extKeyUsage with clientAuth; without extKeyUsage, the certificate serves any purpose that its keyUsage
+    /// allows.
     pub client_auth: bool,
-    /// An empty basicConstraints, which says "no authority" aloud (RFC 5280 §4.2.1.9 lets an end entity go without).
+    /// Whether to add an empty basicConstraints, which states that the subject is not an authority (RFC 5280 §4.2.1.9
+    /// makes it optional for an end entity).
     pub basic_constraints: bool,
-    /// cRLDistributionPoints: where the revocation list is. It cannot be added to a certificate afterwards.
+    /// cRLDistributionPoints: the URL of the revocation list. It cannot be added to an issued certificate.
     pub crl_url: Option<String>,
-    /// authorityInfoAccess, caIssuers: where the issuer's certificate is.
+    /// authorityInfoAccess, caIssuers: the URL of the issuer's certificate.
     pub ca_issuers_url: Option<String>,
-    /// authorityInfoAccess, ocsp: who answers for its status.
+    /// authorityInfoAccess, ocsp: the URL of the OCSP responder.
     pub ocsp_url: Option<String>,
 }
 
@@ -31,11 +33,11 @@ pub struct TemplateSpec {
 #[derive(Debug)]
 pub struct Template {
     issuer: Arc<IssuerCertificate>,
-    /// extKeyUsage with clientAuth is among the extensions.
+    /// Whether extKeyUsage with clientAuth is among the extensions.
     pub(super) client_auth: bool,
     /// The extensions that are the same in all certificates, for the lint.
     pub(super) constants: Vec<Constant>,
-    /// AlgorithmIdentifier and issuer's name: what follows the serial number.
+    /// AlgorithmIdentifier and issuer's name: the bytes after the serial number.
     after_serial: Vec<u8>,
     /// Extensions before the subjectKeyIdentifier.
     before_key_id: Vec<u8>,
@@ -52,11 +54,11 @@ const VERSION: &[u8] = &[0xa0, 0x03, 0x02, 0x01, 0x02];
 const KEY_ID_HEAD: &[u8] = &[0x30, 0x1d, 0x06, 0x03, 0x55, 0x1d, 0x0e, 0x04, 0x16, 0x04, 0x14];
 const KEY_ID_LEN: usize = KEY_ID_HEAD.len() + 20;
 
-/// keyUsage of digitalSignature alone: BIT STRING with seven unused bits.
+/// keyUsage with digitalSignature only: BIT STRING with seven unused bits.
 const DIGITAL_SIGNATURE: &[u8] = &[0x03, 0x02, 0x07, 0x80];
 
 impl Template {
-    /// Encodes what is the same in all certificates.
+    /// Encodes the parts that are the same in all certificates.
     ///
     /// # Errors
     /// [`IssueError::Url`]: a URL of `spec` is not absolute.
@@ -87,17 +89,18 @@ impl Template {
         })
     }
 
-    /// Under whom.
+    /// The issuer.
     #[must_use]
     pub const fn issuer(&self) -> &Arc<IssuerCertificate> {
         &self.issuer
     }
 
-    /// One certificate, ready to be signed: `spki` is a SubjectPublicKeyInfo, whole; the subject is
-    /// written in strict DER ([`Name::to_strict`]); an empty `san` leaves the extension out.
+    /// Makes one certificate, ready to sign: `spki` is a whole SubjectPublicKeyInfo; the subject is written in strict
+    /// DER ([`Name::to_strict`]); an empty `san` omits the extension.
     ///
     /// # Errors
-    /// Values that no certificate may have, or [`IssueError::Lint`] if the bytes are not what was asked for.
+    /// A certificate may not contain one of the values, or [`IssueError::Lint`]: the bytes differ from the requested
+    /// values.
     pub fn fill(
         &self,
         subject: &Name,
@@ -115,9 +118,10 @@ impl Template {
         Ok(ToBeSigned { der, issuer: Arc::clone(&self.issuer) })
     }
 
-    /// Whether this template, or what it was before a change of its URLs, could have made `certificate`: a serial number of ours, the
-    /// extensions that it writes with their values and criticality, and no other. URLs and the issuer's key identifier may differ, because
-    /// the configuration and the issuer's own certificate may have changed since. The signature is not looked at, nor the names.
+    /// Whether this template could have made `certificate`, now or before a change of its URLs: the serial number is Muster's, and the
+    /// extensions are exactly those that the template writes, with their values and criticality. URLs and the issuer's key identifier may
+    /// differ, because the configuration and the issuer's own certificate may have changed since. The signature and the names are not
+    /// checked.
     #[must_use]
     pub fn could_have_made(&self, certificate: &Certificate) -> bool {
         Serial::from_bytes(certificate.serial()).is_ok() && lint::has_extensions_of(&self.constants, certificate)
@@ -169,7 +173,7 @@ fn constants(issuer: &IssuerCertificate, spec: &TemplateSpec) -> Vec<Constant> {
     let mut out = Vec::new();
     let mut add = |id, critical, value| out.push(Constant { id, critical, value });
     if spec.basic_constraints {
-        // RFC 5280 §4.2.1.9: critical in certificates of authorities; either way in those of end entities.
+        // RFC 5280 §4.2.1.9: critical in certificates of authorities; optional in those of end entities.
         add(oid::BASIC_CONSTRAINTS, false, vec![0x30, 0x00]);
     }
     add(oid::AUTHORITY_KEY_IDENTIFIER, false, authority_key_identifier(issuer));
@@ -187,7 +191,7 @@ fn constants(issuer: &IssuerCertificate, spec: &TemplateSpec) -> Vec<Constant> {
     out
 }
 
-/// The subjectAltName extension of one certificate; without names there is none.
+/// The subjectAltName extension of one certificate; empty if there are no names.
 struct SanExtension<'a> {
     names: &'a [u8],
     /// RFC 5280 §4.2.1.6: "If the subject field contains an empty sequence, then [...] the subjectAltName extension [...] MUST \[be\] mark\[ed\]

@@ -1,4 +1,5 @@
-//! The story of one certificate is in `tests/issue.rs`; here the lint is made to fail, which from outside it cannot be.
+//! `tests/stories/issue.rs` tests a whole certificate; these tests make the lint fail, which needs access to private
+//! parts.
 
 use ring::rand::SystemRandom;
 
@@ -32,7 +33,7 @@ fn issuer() -> (Arc<IssuerCertificate>, SigningKey) {
     (Arc::new(IssuerCertificate::new(Arc::new(root(&spec, &key, &random()).unwrap())).unwrap()), key)
 }
 
-/// E34: bytes that differ in any field from what was asked for are found, whichever field it is.
+/// E34: the lint finds bytes that differ from the requested values, in any field.
 #[test]
 fn e34_the_lint_finds_each_field_that_differs() {
     let (issuer, key) = issuer();

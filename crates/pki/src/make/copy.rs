@@ -1,4 +1,4 @@
-//! A copy of somebody else's authority, under keys that nobody keeps: what a configuration is tried on.
+//! A copy of another party's authority, under keys that are discarded. A configuration is tested with it.
 
 use ring::rand::SecureRandom;
 
@@ -9,12 +9,12 @@ use crate::der::{DerError, Reader, Tag, Writer};
 use crate::field::{At, Field};
 use crate::key::SigningKey;
 
-/// `original` with another key, signed by another key: serial number, names, dates and extensions stay octet by octet, key identifiers
-/// included. A path through copies breaks the rules that the path through the originals breaks, but for their signatures; and the
-/// keys of the originals are not needed.
+/// Copies `original` with another key, signed by another key: serial number, names, dates and extensions, including key identifiers,
+/// stay identical. A path through copies breaks the same rules as the path through the originals, except for signatures, and the keys
+/// of the originals are not needed.
 ///
 /// # Errors
-/// A source without randomness. An original that parsed can be copied.
+/// The source of randomness failed. An original that was parsed can be copied.
 pub fn copy(
     original: &Certificate,
     public_key: PublicKey<'_>,
@@ -33,7 +33,7 @@ pub fn copy(
     Ok(Certificate::parse(&out.into_vec())?)
 }
 
-/// The TBSCertificate with what depends on keys replaced: the algorithm of the signature, and the key.
+/// The TBSCertificate with the parts that depend on keys replaced: the signature algorithm and the key.
 fn with_key(tbs: &[u8], public_key: PublicKey<'_>, signer: &SigningKey) -> Result<Vec<u8>, DerError> {
     let mut original = Reader::sequence(tbs)?;
     let version_and_serial = [original.element()?.whole, original.expect_element(Tag::INTEGER)?.whole];

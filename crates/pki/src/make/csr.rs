@@ -9,29 +9,30 @@ use crate::key::SigningKey;
 use crate::name::Name;
 use crate::oid::{self, Oid};
 
-/// What a request asks for.
+/// The contents of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct CsrSpec<'a> {
-    /// The subject; the request has it in strict DER ([`Name::to_strict`]).
+    /// The subject; the request contains it in strict DER ([`Name::to_strict`]).
     pub subject: &'a Name,
-    /// Other names; none leaves the extension out.
+    /// Alternative names; an empty list omits the extension.
     pub san: &'a GeneralNames,
-    /// challengePassword: the session's tls-unique in base64, where the request is linked to it (RFC 7030 §3.5).
+    /// challengePassword: the session's tls-unique in base64, if the request is linked to the session (RFC 7030
+    /// §3.5).
     pub challenge_password: Option<&'a str>,
 }
 
-/// A request for the key `key`, signed with it.
+/// Makes a request for `key`, signed with it.
 ///
 /// # Errors
-/// The source gave no randomness.
+/// The source of randomness failed.
 pub fn csr(spec: &CsrSpec<'_>, key: &SigningKey, random: &dyn SecureRandom) -> Result<Vec<u8>, MakeError> {
     csr_with_extensions(spec, &[], key, random)
 }
 
-/// [`csr`] that asks for further extensions, each a type, its criticality and its value: what a curious or hostile client does.
+/// Like [`csr`], with further extensions, each as type, criticality and value: a request from a curious or hostile client.
 ///
 /// # Errors
-/// The source gave no randomness.
+/// The source of randomness failed.
 pub fn csr_with_extensions(
     spec: &CsrSpec<'_>,
     extensions: &[(Oid<'_>, bool, &[u8])],

@@ -1,11 +1,11 @@
-//! One attribute of a name, and what can be wrong with a name.
+//! One attribute of a name, and the faults of a name.
 
 use std::fmt;
 
 use crate::der::{DerError, Reader, Tag, Writer, is_printable};
 use crate::oid::Oid;
 
-/// Attributes in a name. X.520 defines fewer kinds than this that a person or a device could carry.
+/// Attributes in a name. X.520 defines fewer kinds than this for a person or a device.
 pub(crate) const NAME_ATTRIBUTES_MAX: usize = 32;
 
 /// One attribute of a name.
@@ -33,7 +33,7 @@ impl<'a> Attribute<'a> {
         let mut out = Writer::default();
         out.sequence(|out| {
             out.oid(self.kind);
-            // A value that holds elements, as none of X.520 does, stays as it came, and the lint of the issuer judges it.
+            // A value that contains elements, which X.520 never has, stays unchanged; the issuer's lint judges it.
             out.element(if is_other { Tag::UTF8_STRING } else { self.tag }, self.value);
         });
         out.into_vec()
@@ -47,7 +47,7 @@ impl<'a> Attribute<'a> {
         }
     }
 
-    /// The value, if its type is one whose octets are UTF-8.
+    /// The value, if the octets of its string type are UTF-8.
     #[must_use]
     pub fn text(&self) -> Option<&'a str> {
         match self.tag {
@@ -59,7 +59,7 @@ impl<'a> Attribute<'a> {
     }
 }
 
-/// Why bytes or texts are no name.
+/// Why bytes or texts are not a valid name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NameError {
     /// Not strict DER, or not an RDNSequence.

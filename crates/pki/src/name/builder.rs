@@ -1,10 +1,10 @@
-//! Names made from texts: for `muster init`, test identities and profiles with a subject template.
+//! Builds names from texts: for `muster init`, test identities and profiles with a subject template.
 
 use super::{NAME_ATTRIBUTES_MAX, Name, NameError};
 use crate::der::{Tag, Writer};
 use crate::oid::{self, Oid};
 
-/// Collects attributes, one relative name each, in the order in which they are given.
+/// Collects attributes, one for each relative name, in the given order.
 #[derive(Debug, Default)]
 pub struct NameBuilder {
     rdns: Writer,
@@ -18,11 +18,11 @@ impl NameBuilder {
         Self::default()
     }
 
-    /// Adds an attribute in the string type that RFC 5280 appendix A.1 gives its kind: PrintableString for countryName, serialNumber and
-    /// dnQualifier, IA5String for domainComponent and emailAddress, UTF8String for all others.
+    /// Adds an attribute with the string type of RFC 5280 appendix A.1: PrintableString for countryName, serialNumber and dnQualifier,
+    /// IA5String for domainComponent and emailAddress, UTF8String for all others.
     ///
     /// # Errors
-    /// An empty text, one that the string type cannot hold, or more than 32 attributes.
+    /// The text is empty, the string type cannot hold it, or the name has more than 32 attributes.
     pub fn push(mut self, kind: Oid<'_>, text: &str) -> Result<Self, NameError> {
         let printable = [oid::COUNTRY, oid::SERIAL_NUMBER, oid::DN_QUALIFIER].contains(&kind);
         let ia5 = [oid::DOMAIN_COMPONENT, oid::EMAIL_ADDRESS].contains(&kind);
@@ -53,7 +53,7 @@ impl NameBuilder {
     /// The name.
     ///
     /// # Errors
-    /// It has more bytes than a name may have.
+    /// The name has too many bytes.
     pub fn finish(self) -> Result<Name, NameError> {
         let rdns = self.rdns.into_vec();
         let mut der = Writer::with_capacity(rdns.len() + 4);

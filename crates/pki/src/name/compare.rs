@@ -4,16 +4,16 @@
 //! in DN2, and the matching RDNs appear in the same order in both DNs." Two RDNs match if they have the same attributes, in any
 //! order. Attributes match if their types are equal and their values are equal after string preparation.
 //!
-//! Of the preparation (RFC 4518) this does: transcoding, case folding, and the insignificant-space handling of §2.6.1. It does not
-//! do: Unicode normalization (NFKC), full case folding (ss for sharp s) and mapping invisible characters to nothing. Each of these
-//! would make more names equal; without them two spellings of one non-ASCII name may count as different, and the device is
-//! refused with the reason, which is the safe side.
+//! This module does these parts of the preparation (RFC 4518): transcoding, case folding, and the insignificant-space handling of
+//! §2.6.1. It does not do Unicode normalization (NFKC), full case folding (ss for sharp s) or the mapping of invisible characters
+//! to nothing. Each of these would make more names equal. Without them two spellings of one non-ASCII name may count as different;
+//! the device is then refused with the reason, which is the safe side.
 
 use super::attribute::Attribute;
 use crate::der::{Reader, Tag};
 use crate::oid;
 
-/// Attributes that one relative name can have: the bits of the mask below.
+/// Attributes in one relative name: the number of bits in the mask below.
 const _: () = assert!(super::attribute::NAME_ATTRIBUTES_MAX <= 32);
 
 pub(super) fn names_match(mut left: Reader<'_>, mut right: Reader<'_>) -> bool {
@@ -26,7 +26,7 @@ pub(super) fn names_match(mut left: Reader<'_>, mut right: Reader<'_>) -> bool {
     right.is_empty()
 }
 
-/// Each attribute of one has its own partner in the other: repeated attributes count as often as they stand there.
+/// Each attribute on one side has its own partner on the other: repeated attributes count separately.
 fn relative_names_match(mut left: Reader<'_>, right: Reader<'_>) -> bool {
     let mut taken = 0u32;
     let mut left_count = 0;

@@ -1,4 +1,4 @@
-//! Names as text (RFC 4514): the last relative name first, special characters escaped.
+//! Names as text (RFC 4514): the last relative name comes first, special characters are escaped.
 
 use std::fmt::{self, Write};
 
@@ -13,7 +13,7 @@ pub(super) fn write_name(mut rdns: Reader<'_>, f: &mut fmt::Formatter<'_>) -> fm
     let mut sets = [Reader::new(&[]); NAME_ATTRIBUTES_MAX];
     let mut count = 0;
     while let Ok(set) = rdns.nested(Tag::SET) {
-        sets[count] = set; // a relative name has an attribute, and there are at most so many of these
+        sets[count] = set; // each relative name has an attribute, a name at most NAME_ATTRIBUTES_MAX
         count += 1;
     }
     // RFC 4514 §2.1: "starting with the last element of the sequence and moving backwards toward the first".
@@ -32,7 +32,7 @@ pub(super) fn write_name(mut rdns: Reader<'_>, f: &mut fmt::Formatter<'_>) -> fm
     Ok(())
 }
 
-/// [`super::Name::folded`], of an RDNSequence.
+/// Writes an RDNSequence as [`super::Name::folded`] defines it.
 pub(super) fn folded(mut rdns: Reader<'_>) -> String {
     let mut relative_names = Vec::new();
     while let Ok(mut set) = rdns.nested(Tag::SET) {
@@ -50,7 +50,7 @@ pub(super) fn folded(mut rdns: Reader<'_>) -> String {
     relative_names.join(",")
 }
 
-/// A text that folds stands there as text even where its type has no name: its string type must not show.
+/// A value that folds is written as text even if its type has no name: its string type must not matter.
 fn write_folded(out: &mut String, attribute: Attribute<'_>) -> fmt::Result {
     let Some(text) = compare::folding_text(&attribute) else { return write_attribute(out, attribute) };
     match oid::attribute_name(attribute.kind) {

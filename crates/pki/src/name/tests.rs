@@ -1,7 +1,7 @@
 use super::*;
 use crate::oid;
 
-/// A relative name as a test writes it: attributes of (type, string type, text).
+/// A relative name in a test: attributes of (type, string type, text).
 type Rdn<'a> = &'a [(Oid<'a>, Tag, &'a str)];
 
 fn name(rdns: &[Rdn<'_>]) -> Name {
@@ -41,7 +41,7 @@ fn e08_names_match_across_case_white_space_and_string_type() {
     assert!(
         !one.matches(&name(&[&[(oid::ORGANIZATION, UTF8, "ExampleEnergy")], &[(oid::COMMON_NAME, UTF8, "Meter 7")]]))
     );
-    // Values that are no DirectoryString compare octet by octet.
+    // Values that are not a DirectoryString compare octet by octet.
     let email = |text| name(&[&[(oid::EMAIL_ADDRESS, Tag::IA5_STRING, text)]]);
     assert!(!email("a@example.net").matches(&email("A@example.net")));
     let component = |text| name(&[&[(oid::DOMAIN_COMPONENT, Tag::IA5_STRING, text)]]);
@@ -54,7 +54,7 @@ fn e08_names_match_across_case_white_space_and_string_type() {
 fn e08_order_of_relative_names_matters_and_order_inside_one_does_not() {
     let (cn, o) = ((oid::COMMON_NAME, UTF8, "m7"), (oid::ORGANIZATION, UTF8, "Example"));
     assert!(!name(&[&[cn], &[o]]).matches(&name(&[&[o], &[cn]])));
-    // In DER the SET is sorted: a value that sorts differently moves the attribute, yet the names match.
+    // DER sorts the SET: a value that sorts differently moves the attribute, but the names match.
     let long = name(&[&[(oid::COMMON_NAME, UTF8, "M7"), (oid::ORGANIZATION, UTF8, "a")]]);
     let spaced = name(&[&[(oid::ORGANIZATION, UTF8, "A"), (oid::COMMON_NAME, UTF8, " m7      ")]]);
     assert!(long.matches(&spaced));
@@ -150,7 +150,7 @@ fn e80_names_that_match_fold_to_one_text() {
         one,
         name(&[&[cn(PRINTABLE, " METER 7, a")], &[serial(UTF8, "WT  1 ")]]),
         name(&[&[cn(UTF8, "meter 7"), serial(UTF8, "Wt 1")]]),
-        // In DER the string types decide which of the two comes first.
+        // In DER the string types decide the order of the two.
         name(&[&[cn(PRINTABLE, "Meter 7"), serial(UTF8, "wt 1")]]),
         name(&[&[cn(UTF8, "Meter 7"), serial(PRINTABLE, "wt 1")]]),
         name(&[&[serial(UTF8, "wt 1")], &[cn(UTF8, "meter 7, a")]]),

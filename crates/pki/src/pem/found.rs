@@ -1,25 +1,25 @@
-//! What stands in a file where something else was looked for, and the command that makes of it what is read here.
+//! The contents of a file that holds something unexpected, and the command that converts it to a supported form.
 //!
-//! Commands are templates: `OLD` and `NEW` stand for the two files. They are OpenSSL's, from version 1.1.1 on.
+//! Commands are templates: `OLD` and `NEW` stand for the two files. They need OpenSSL 1.1.1 or later.
 
 use std::fmt;
 
 use super::label::Label;
 use crate::der::{DerError, Reader, Tag};
 
-/// What a file holds instead.
+/// The unexpected contents of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
     /// A block of PEM with this label.
     Block(&'static str),
-    /// A block of PEM with this label, encrypted as RFC 1421 has it (`Proc-Type: 4,ENCRYPTED`).
+    /// A block of PEM with this label, encrypted according to RFC 1421 (`Proc-Type: 4,ENCRYPTED`).
     EncryptedBlock(&'static str),
     /// DER without PEM.
     Der(DerKind),
 }
 
 impl Found {
-    /// The command that makes `wanted` of it, if there is one.
+    /// The command that converts it to `wanted`, if there is one.
     pub(super) fn command(self, wanted: Label) -> Option<&'static str> {
         Some(match (wanted, self) {
             (Label::Certificate, Self::Block("TRUSTED CERTIFICATE" | "X509 CERTIFICATE")) => {
@@ -53,7 +53,7 @@ impl fmt::Display for Found {
     }
 }
 
-/// What DER is, as its outermost elements tell.
+/// The kind of some DER, judged by its outermost elements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DerKind {
     /// RFC 5280 §4.1
@@ -75,11 +75,11 @@ pub enum DerKind {
 }
 
 impl DerKind {
-    /// Looks at the outermost elements, no further than it takes to tell the kinds apart.
+    /// Reads only as many outermost elements as it needs to tell the kinds apart.
     pub(super) fn of(der: &[u8]) -> Option<Self> {
         let inside = match Reader::sequence(der) {
             Ok(inside) => inside,
-            // BER of an indefinite length: what begins inside it can be read all the same.
+            // BER of an indefinite length: the elements inside can be read anyway.
             Err(DerError::Indefinite) => Reader::new(der.get(2..)?),
             Err(_) => return None,
         };
@@ -103,8 +103,8 @@ impl DerKind {
         }
     }
 
-    /// What is signed: a certificate names its version as `[0]`, or has none and five more fields; a request has an INTEGER and two SEQUENCE; a
-    /// revocation list has a time where the others have not.
+    /// Judges by the signed part: a certificate has its version in `[0]`, or no version and five more fields; a request has an INTEGER and two
+    /// SEQUENCEs; a revocation list has a time in a place where the others have none.
     fn of_signed(contents: &[u8]) -> Self {
         let mut reader = Reader::new(contents);
         let mut tags = [None; 4];
@@ -139,7 +139,7 @@ impl fmt::Display for DerKind {
     }
 }
 
-/// Labels by which a block is called what it is.
+/// Known labels, and the kind of block that each one marks.
 const LABELS: &[&str] = &[
     "TRUSTED CERTIFICATE",
     "X509 CERTIFICATE",
@@ -159,7 +159,7 @@ const LABELS: &[&str] = &[
     "EC PARAMETERS",
 ];
 
-/// The blocks of a text that have a label that is known, in their order.
+/// The blocks of a text with a known label, in order.
 pub(super) fn blocks(text: &[u8]) -> impl Iterator<Item = Found> {
     const BEGIN: &[u8] = b"-----BEGIN ";
     let starts = text.windows(BEGIN.len()).enumerate().filter(|(_, window)| *window == BEGIN);
@@ -174,7 +174,7 @@ pub(super) fn blocks(text: &[u8]) -> impl Iterator<Item = Found> {
     })
 }
 
-/// A command with the two files in it, each as one word of a shell.
+/// Inserts the two files into a command, each as one word of a shell.
 pub(super) fn with_files(command: &str, old: &str, new: &str) -> String {
     let file = |word| match word {
         "OLD" => old,

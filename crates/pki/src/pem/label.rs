@@ -1,6 +1,6 @@
-//! The kinds of PEM blocks that are read and written here.
+//! The kinds of PEM blocks that this crate reads and writes.
 
-/// What a block of PEM holds.
+/// The contents of a PEM block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Label {
     /// A certificate (RFC 7468 §5)
