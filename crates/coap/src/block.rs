@@ -30,7 +30,7 @@ impl BlockSize {
         BlockSize::B1024,
     ];
 
-    /// From the exponent on the wire; `None` for 7 and above.
+    /// The size for the exponent on the wire; `None` for 7 and above.
     #[must_use]
     pub const fn from_szx(szx: u8) -> Option<BlockSize> {
         if szx <= 6 { Some(BlockSize(szx)) } else { None }
@@ -70,7 +70,8 @@ impl Block {
     /// NUM has 20 bits at most (RFC 7959 §2.2).
     pub const NUM_MAX: u32 = (1 << 20) - 1;
 
-    /// The block that covers byte `offset`, which is a multiple of the size; `None` past the last that NUM can name.
+    /// The block that covers byte `offset`, which is a multiple of the size; `None` past the last one that NUM can
+    /// express.
     #[must_use]
     pub fn at(offset: usize, size: BlockSize, more: bool) -> Option<Block> {
         let num = u32::try_from(offset / size.bytes()).ok()?;
@@ -97,7 +98,8 @@ impl Block {
         self.num << 4 | if self.more { 8 } else { 0 } | self.size.0 as u32
     }
 
-    /// Where this block begins in the body: NUM times *this* block's size, whatever size came before (RFC 7959 §2.3).
+    /// The offset of this block in the body: NUM times *this* block's size, whatever the size of earlier blocks (RFC
+    /// 7959 §2.3).
     #[must_use]
     pub const fn offset(self) -> usize {
         self.num as usize * self.size.bytes()

@@ -1,9 +1,9 @@
 //! The client side of one request: [`Exchange`].
 //!
-//! What it is: one request from its first datagram to the last block of the answer. The body goes out in Block1 pieces,
-//! the answer comes in in Block2 pieces, each a request and a response of its own (RFC 7959); confirmable requests are
-//! sent again until they are acknowledged, and a separate response is waited for and acknowledged (RFC 7252 §5.2.2).
-//! What it is not: a cache, an observer or a proxy. `est::Client` drives it, one exchange at a time.
+//! What it is: one request from its first datagram to the last block of the answer. The body is sent in Block1 pieces
+//! and the answer arrives in Block2 pieces, each a request and a response of its own (RFC 7959); confirmable requests
+//! are retransmitted until they are acknowledged, and a separate response is awaited and acknowledged (RFC 7252
+//! §5.2.2). What it is not: a cache, an observer or a proxy. `est::Client` drives it, one exchange at a time.
 //!
 //! ```text
 //!            2.31: next block                more blocks: Block2 NUM n, no payload
@@ -33,15 +33,15 @@ use in_flight::{Envelope, InFlight};
 
 pub use spec::{ANSWER_BYTES_MAX, ExchangeFailure, ExchangeProgress, Reply, RequestSpec};
 
-/// The most that a request may have: every block of it, even of 16 bytes, has a NUM of 20 bits.
+/// The largest body of a request: every block of it, even of 16 bytes, has a NUM of at most 20 bits.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
-/// How often a transfer begins anew because the server lost it or its representation changed. Twice is bad luck, more is
-/// a server that can't keep a transfer.
+/// How often a transfer is restarted because the server lost it or its representation changed. Two restarts may be bad
+/// luck; more indicate a server that cannot keep a transfer.
 pub const RESTARTS_MAX: u8 = 2;
-/// How many separate responses are known as acknowledged, so that their duplicates are acknowledged again.
+/// How many acknowledged separate responses are remembered, so that their duplicates are acknowledged again.
 const ACKNOWLEDGED_MAX: usize = 4;
 
-/// One request on its way, from its first block to the last block of the answer.
+/// One request, from its first block to the last block of the answer.
 pub struct Exchange {
     spec: RequestSpec,
     token: Token,
@@ -51,11 +51,11 @@ pub struct Exchange {
     acknowledged: [Option<MessageId>; ACKNOWLEDGED_MAX],
     out: Outbox,
     sent: usize,
-    /// The buffer of the request before, for the next one.
+    /// The buffer of the previous request, reused for the next one.
     spare: Vec<u8>,
 }
 
-/// Where the exchange stands; see the flow above.
+/// The state of the exchange; see the flow above.
 #[derive(Debug)]
 enum Phase {
     Sending(Sending),
@@ -80,9 +80,10 @@ struct Fetching {
 }
 
 impl Exchange {
-    /// Begins: the first datagram waits in [`Exchange::poll_transmit`]. `token` is the first of as many tokens as the
-    /// exchange has requests, counted up from it; `jitter` is a random number that spreads retransmissions. A body above
-    /// 16 MiB, of which 20 bits of NUM can't name every block, is not sent: the exchange is over at once.
+    /// Begins the exchange: its first datagram is available from [`Exchange::poll_transmit`]. The first request uses
+    /// `token`, and each later one the next token in sequence; `jitter` is a random number that spreads
+    /// retransmissions. A body above 16 MiB is not sent, because a NUM of 20 bits cannot number all its blocks: the
+    /// exchange is over at once.
     pub fn new(now: Instant, mut spec: RequestSpec, ids: &mut MessageIds, token: Token, jitter: u32) -> Exchange {
         if spec.kind != Kind::NonConfirmable {
             spec.kind = Kind::Confirmable;
@@ -104,7 +105,7 @@ impl Exchange {
         exchange
     }
 
-    /// Takes a message of the server.
+    /// Handles a message from the server.
     pub fn handle(&mut self, now: Instant, message: &Message<'_>, ids: &mut MessageIds) -> ExchangeProgress {
         let Some(in_flight) = self.in_flight_mut() else {
             return self.handle_late(message);
@@ -165,7 +166,7 @@ impl Exchange {
         }
     }
 
-    /// Sends again, or gives up. A non-confirmable request goes out again under a new message id, since its copy would be
+    /// Retransmits, or gives up. A non-confirmable request is sent again under a new message id, since a copy would be
     /// ignored as a duplicate (RFC 7252 §4.5).
     pub fn handle_timeout(&mut self, now: Instant, ids: &mut MessageIds) -> ExchangeProgress {
         let kind = self.spec.kind;
@@ -187,7 +188,8 @@ impl Exchange {
         }
     }
 
-    /// What nobody answered, as a new exchange: to the server's message layer it is another request, above it the same one.
+    /// Sends an unanswered request as a new exchange: for the server's message layer it is another request, for the
+    /// layers above the same one.
     fn begin_again(&mut self, now: Instant, ids: &mut MessageIds) -> ExchangeProgress {
         let envelope = self.next_envelope(ids);
         let retransmission = self.retransmission(now);
@@ -200,7 +202,8 @@ impl Exchange {
         ExchangeProgress::Pending
     }
 
-    /// Whether it is done or failed. It may be kept a while to acknowledge duplicates of a separate response.
+    /// Whether the exchange is done or failed. It may be kept for a while to acknowledge duplicates of a separate
+    /// response.
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)
@@ -265,7 +268,7 @@ impl Exchange {
         }
     }
 
-    /// The first block of the answer, mostly all of it.
+    /// Handles the first block of the answer, usually the whole answer.
     fn first_block(
         &mut self,
         now: Instant,
@@ -299,7 +302,7 @@ impl Exchange {
         self.fetch(now, ids, block2.size, Fetched { etag, reply })
     }
 
-    /// A later block of the answer.
+    /// Handles a later block of the answer.
     fn next_block(
         &mut self,
         now: Instant,
@@ -308,8 +311,9 @@ impl Exchange {
         fetched: Fetched,
     ) -> ExchangeProgress {
         let Fetched { etag, mut reply } = fetched;
-        // All blocks are of one representation if ETag and Content-Format agree (RFC 7959 §2.4). If they do not, or the
-        // server has lost the transfer, it begins anew: what we enrol with is idempotent (RFC 9148 §4.7).
+        // Blocks belong to one representation if ETag and Content-Format are the same (RFC 7959 §2.4). If they differ,
+        // or if the server has lost the transfer, the transfer restarts: an enrolment request is idempotent (RFC 9148
+        // §4.7).
         let same = message.option(Number::ETAG) == etag.as_deref() && content_format(message) == reply.content_format;
         let lost = message.code() == Code::REQUEST_ENTITY_INCOMPLETE;
         if lost || message.code().is_success() && !same {
@@ -345,8 +349,8 @@ impl Exchange {
         self.fetch(now, ids, block2.size, Fetched { etag, reply })
     }
 
-    /// What is not the answer to the request in flight: duplicates of separate responses are acknowledged again (RFC 7252
-    /// §4.5), other confirmable messages rejected, the rest ignored.
+    /// Handles messages that do not answer the request in flight: duplicates of separate responses are acknowledged
+    /// again (RFC 7252 §4.5), other confirmable messages are rejected, the rest is ignored.
     fn handle_late(&mut self, message: &Message<'_>) -> ExchangeProgress {
         if message.kind() == Kind::Confirmable {
             let known = self.acknowledged.contains(&Some(message.message_id())) && message.code().is_response();
@@ -356,14 +360,14 @@ impl Exchange {
         ExchangeProgress::Ignored
     }
 
-    /// Sends the piece of the body at `offset`: all of it without Block1 where it fits one block.
+    /// Sends the piece of the body at `offset`; a body that fits one block is sent without Block1.
     fn send(&mut self, now: Instant, offset: usize, size: BlockSize, ids: &mut MessageIds) -> Phase {
         let end = self.piece_end(offset, size);
         let more = end < self.spec.body.len();
         let blockwise = offset > 0 || more;
         let block = Block::at(offset, size, more).expect("BODY_BYTES_MAX leaves a NUM for every offset");
         let size1 = (blockwise && offset == 0).then_some(self.spec.body.len()).and_then(|n| u32::try_from(n).ok());
-        // The size of the answer's blocks is chosen with the last piece (RFC 7959 §3.3); the largest needs no choice.
+        // The last piece selects the block size of the answer (RFC 7959 §3.3); the largest size needs no option.
         let block2 = (!more && self.spec.block < BlockSize::B1024).then_some(Block { num: 0, more: false, size });
         let (envelope, mut datagram) = self.envelope(ids);
         self.head(&mut datagram, envelope)
@@ -374,8 +378,9 @@ impl Exchange {
         Phase::Sending(Sending { in_flight: self.launch(now, envelope, datagram), offset, size })
     }
 
-    /// Asks for the block behind what has come: a new token, no payload, and every option of the first request except Block1 and
-    /// Size1, which describe a body that is not sent again (RFC 7959 §2.4, §3.3). Servers compare the rest.
+    /// Requests the block after those received: with a new token, without a payload, and with every option of the first
+    /// request except Block1 and Size1, which describe a body that is not sent again (RFC 7959 §2.4, §3.3). Servers
+    /// compare the other options.
     fn fetch(&mut self, now: Instant, ids: &mut MessageIds, size: BlockSize, fetched: Fetched) -> ExchangeProgress {
         let Fetched { etag, reply } = fetched;
         let Some(block2) = Block::at(reply.body.len(), size, false) else {
@@ -390,7 +395,7 @@ impl Exchange {
 
     fn next_envelope(&mut self, ids: &mut MessageIds) -> Envelope {
         let envelope = Envelope { message_id: ids.next_id(), token: self.token };
-        // A token is not used twice, so that a late answer is never taken for another (RFC 9175 §4).
+        // A token is not reused, so that a late answer is never taken for another one (RFC 9175 §4).
         self.token = self.token.next();
         envelope
     }
@@ -471,10 +476,10 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// What a request of this exchange usually takes: a block of 64 bytes and its options.
+/// The usual size of a request of this exchange: a block of 64 bytes and its options.
 const DATAGRAM_BYTES_USUAL: usize = 128;
 
-/// The piece that was in flight, and how its answer came.
+/// The piece that was in flight, and how its answer arrived.
 #[derive(Clone, Copy)]
 struct Piece {
     offset: usize,
@@ -482,7 +487,7 @@ struct Piece {
     separate: bool,
 }
 
-/// The answer as far as it has come.
+/// The part of the answer that has been received.
 struct Fetched {
     etag: Option<Vec<u8>>,
     reply: Reply,
@@ -492,7 +497,8 @@ fn content_format(message: &Message<'_>) -> Option<ContentFormat> {
     message.option(Number::CONTENT_FORMAT).and_then(ContentFormat::from_value)
 }
 
-/// Every critical option has to be known, of a possible length and not repeated against its definition (RFC 7252 §5.4).
+/// Every critical option must be known, have a length within its definition, and not be repeated unless it may be (RFC
+/// 7252 §5.4).
 fn check_options(message: &Message<'_>) -> Result<(), ExchangeFailure> {
     let mut previous = None;
     for option in message.options().filter(|option| option.number.is_critical()) {

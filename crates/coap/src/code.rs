@@ -58,7 +58,7 @@ impl Code {
     /// 5.05 Proxying Not Supported.
     pub const PROXYING_NOT_SUPPORTED: Code = Code::new(5, 5);
 
-    /// `class` is 0 to 7, `detail` 0 to 31; what exceeds them is cut off.
+    /// `class` is 0 to 7, `detail` 0 to 31; higher bits are cut off.
     #[must_use]
     pub const fn new(class: u8, detail: u8) -> Code {
         Code((class & 7) << 5 | detail & 31)
@@ -112,7 +112,7 @@ impl Code {
         matches!(self.class(), 4 | 5)
     }
 
-    /// The registered name, such as `Content`; `None` where we know none.
+    /// The registered name, such as `Content`; `None` if it is not known here.
     #[must_use]
     pub const fn name(self) -> Option<&'static str> {
         Some(match (self.class(), self.detail()) {
@@ -192,7 +192,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The method of a request code, if we know it; an unknown one is answered with 4.05 (RFC 7252 §5.8).
+    /// The method of a request code; `None` for an unknown one, which is answered with 4.05 (RFC 7252 §5.8).
     #[must_use]
     pub const fn from_code(code: Code) -> Option<Method> {
         Some(match code.byte() {
@@ -207,7 +207,7 @@ impl Method {
         })
     }
 
-    /// Whether a payload is defined for it. Where none is, "the recipient MUST ignore it" (RFC 7252 §5.5).
+    /// Whether a payload is defined for the method. If not, "the recipient MUST ignore it" (RFC 7252 §5.5).
     #[must_use]
     pub const fn has_payload(self) -> bool {
         match self {

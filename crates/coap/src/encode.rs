@@ -2,7 +2,7 @@
 
 use crate::{Code, Kind, MessageId, Number, Token};
 
-/// Appends one message to a buffer: the header at once, then options in ascending order, then the payload.
+/// Appends one message to a buffer: first the header, then options in ascending order, then the payload.
 ///
 /// The buffer's earlier content stays, so that many messages can share one buffer.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ impl<'b> Encoder<'b> {
         Encoder::new(buffer, kind, Code::EMPTY, message_id, Token::EMPTY);
     }
 
-    /// Writes an option. Options come in ascending order of their numbers and have at most 65,535 bytes: our own
-    /// code calls this, so that what breaks the order is a mistake of ours.
+    /// Writes an option. Options must be written in ascending order of their numbers and have at most 65,535 bytes:
+    /// only our own code calls this, so that a wrong order is our own bug.
     pub fn option(mut self, number: Number, value: &[u8]) -> Encoder<'b> {
         debug_assert!(number.0 >= self.number, "options are written in ascending order");
         let delta = number.0.saturating_sub(self.number);
@@ -51,7 +51,7 @@ impl<'b> Encoder<'b> {
         self.option(number, &bytes[zeros..])
     }
 
-    /// Writes an option where there is a value.
+    /// Writes an option if there is a value.
     pub fn maybe_uint(self, number: Number, value: Option<u32>) -> Encoder<'b> {
         match value {
             Some(value) => self.uint(number, value),
@@ -59,7 +59,7 @@ impl<'b> Encoder<'b> {
         }
     }
 
-    /// Writes the payload and ends the message. An empty payload has no marker.
+    /// Writes the payload and ends the message. An empty payload is written without a marker.
     pub fn payload(self, payload: &[u8]) {
         if !payload.is_empty() {
             self.buffer.push(0xff);
@@ -68,7 +68,7 @@ impl<'b> Encoder<'b> {
     }
 }
 
-/// The nibble of a delta or length, and the bytes that follow it (RFC 7252 §3.1).
+/// The nibble for a delta or length, and the bytes that follow it (RFC 7252 §3.1).
 fn extend(value: u16) -> (u8, [u8; 2], usize) {
     match value {
         0..=12 => (value.to_be_bytes()[1], [0; 2], 0),

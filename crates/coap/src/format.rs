@@ -1,4 +1,4 @@
-//! Content-Formats (RFC 7252 §12.3): the numbers that EST-coaps speaks; any other is a number too.
+//! Content-Formats (RFC 7252 §12.3): constants for those that EST-coaps uses; any other number can be represented too.
 
 use std::fmt;
 
@@ -30,8 +30,8 @@ impl ContentFormat {
     /// `application/pkix-cert` (RFC 9148 §9.1)
     pub const PKIX_CERT: ContentFormat = ContentFormat(287);
 
-    /// The value of a Content-Format or Accept option, 0 to 2 bytes. Content-Format is elective: a longer one is as if it were
-    /// not there, whatever number it holds (RFC 7252 §5.4.3).
+    /// The value of a Content-Format or Accept option, 0 to 2 bytes. Content-Format is elective: a longer value is
+    /// ignored, whatever number it holds (RFC 7252 §5.4.3).
     pub(crate) fn from_value(value: &[u8]) -> Option<ContentFormat> {
         let number = uint(value).filter(|_| value.len() <= 2)?;
         u16::try_from(number).ok().map(ContentFormat)

@@ -1,5 +1,5 @@
-//! Bodies of the fuzz targets, as functions: the targets outside the workspace call them, and tests replay them over
-//! generated inputs and over every input that once failed. They panic where a property does not hold.
+//! Bodies of the fuzz targets, as functions: the targets outside the workspace call them, and tests replay them with
+//! generated inputs and with every input that once failed. They panic if a property does not hold.
 
 mod client;
 
@@ -10,11 +10,11 @@ use crate::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, Messa
 
 pub use client::client_operations;
 
-/// Parses a datagram; what is a message is written again from its parts, byte for byte: the format has one form of each
-/// message.
+/// Parses a datagram; a valid message is encoded again from its parts and must give the same bytes: the format has
+/// exactly one encoding of each message.
 ///
 /// # Panics
-/// If it is not.
+/// If the bytes differ.
 pub fn message(data: &[u8]) {
     let Ok(message) = Message::parse(data) else { return };
     let mut buffer = Vec::new();
@@ -26,12 +26,12 @@ pub fn message(data: &[u8]) {
     assert_eq!(buffer, data);
 }
 
-/// Drives one server peer through a script: requests, blocks, duplicates, answers, acknowledgements and time, as `data`
-/// says. Each upload is made of one byte over and over, another one each time it begins, so that a body of two kinds of
-/// bytes is spliced.
+/// Drives one server peer through a script of requests, blocks, duplicates, answers, acknowledgements and time, as
+/// `data` says. Each upload consists of one repeated byte, and of another byte each time it begins, so that a body with
+/// two kinds of bytes has been spliced.
 ///
 /// # Panics
-/// If a body is spliced, a limit is passed, or something stays behind when all is over.
+/// If a body is spliced, a limit is exceeded, or state remains at the end.
 pub fn server_operations(start: Instant, data: &[u8]) {
     let mut run = Run::new(start);
     let mut script = Script::new(data);
@@ -45,11 +45,11 @@ pub fn server_operations(start: Instant, data: &[u8]) {
 const UPLOAD_BYTES_MAX: usize = 4 << 10;
 const RESPONSE_BYTES_MAX: usize = 16 << 10;
 const BODY_BYTES_MAX: usize = 1_500;
-/// Of one peer: eight exchanges, two uploads, 128 known messages.
+/// For one peer: eight exchanges, two uploads, 128 remembered messages.
 const EXCHANGE_BYTES_MAX: usize = 10 * 512 + 1_024;
 /// Answers have at most this many bytes.
 const ANSWER_BYTES_MAX: usize = 4 * 255;
-/// Only so many messages are sent again, and only for so long: beyond it even the network has forgotten them.
+/// Only this many messages are replayed, and only for this long: after that, the network has dropped them too.
 const REPLAYED_MAX: usize = 100;
 const REPLAYED_FOR: Duration = Duration::from_secs(200);
 const UPLOADS: usize = 4;
@@ -61,7 +61,7 @@ struct Run {
     now: Instant,
     sent: Vec<(Instant, Vec<u8>)>,
     pending: Vec<ExchangeId>,
-    /// What each upload is made of at present.
+    /// The byte that each upload consists of at present.
     fill: [u8; UPLOADS],
     next_id: u16,
     fills: u8,
@@ -94,7 +94,7 @@ impl Run {
             0 => {
                 let length = usize::from(script.or_zero());
                 let datagram = script.take(length);
-                // Uploads to `u` are made by `block` alone, since only it knows what they are made of.
+                // Only `block` sends uploads to `u`, since only it knows their bytes.
                 if !Message::parse(datagram).is_ok_and(|message| message.option(Number::REQUEST_TAG).is_some()) {
                     self.deliver(datagram);
                 }
@@ -117,7 +117,7 @@ impl Run {
         assert!(self.peer.poll_timeout().is_some() || self.peer.is_idle() || self.peer.has_pending());
     }
 
-    /// A block of one of four uploads.
+    /// Sends a block of one of four uploads.
     fn block(&mut self, script: &mut Script<'_>) {
         let which = script.or_zero();
         let upload = usize::from(which) % UPLOADS;
@@ -144,7 +144,7 @@ impl Run {
         self.send(datagram);
     }
 
-    /// A request in one piece, or for a later block of an answer.
+    /// Sends a request in one piece, or a request for a later block of an answer.
     fn plain(&mut self, script: &mut Script<'_>) {
         let shape = script.or_zero();
         let size = BlockSize::ALL[usize::from(script.or_zero() % 7)];
@@ -183,7 +183,7 @@ impl Run {
         self.collect();
     }
 
-    /// An acknowledgement or a reset of a message of the server.
+    /// Sends an acknowledgement or a reset for a message of the server.
     fn own_message(&mut self, script: &mut Script<'_>) {
         let kind = if script.or_zero() & 1 == 0 { Kind::Acknowledgement } else { Kind::Reset };
         let Some(id) = self.own.pop() else { return };
@@ -218,7 +218,7 @@ impl Run {
         self.collect();
     }
 
-    /// Everything that goes out can be read.
+    /// Checks that every outgoing message can be parsed.
     fn collect(&mut self) {
         for datagram in self.out.iter() {
             let message = Message::parse(datagram).expect("what we write we can read");
@@ -228,7 +228,7 @@ impl Run {
         }
     }
 
-    /// When all is answered and time has passed, nothing is left.
+    /// Checks that no state remains once everything is answered and time has passed.
     fn finish(mut self) {
         while let Some(id) = self.pending.pop() {
             self.out.clear();
@@ -251,7 +251,7 @@ impl Run {
     }
 }
 
-/// `u` is executed once, `g` computed again.
+/// `u` is executed once, `g` is computed again.
 struct Table;
 
 impl Resources for Table {

@@ -1,8 +1,8 @@
 //! A 64-bit hash with fixed keys: fingerprints of datagrams, names of uploads, ETags.
 //!
-//! It is not a cryptographic hash and need not be: what it tells apart belongs to one authenticated association, and
-//! a client that made two of its own messages collide would confuse only itself. The keys are fixed because the ETag
-//! of a body must be the same after a restart and on another node.
+//! It is not a cryptographic hash and need not be: everything it distinguishes belongs to one authenticated
+//! association, and a client that made two of its own messages collide would harm only itself. The keys are fixed
+//! because the ETag of a body must be the same after a restart and on another node.
 
 const KEY: u64 = 0x9e37_79b9_7f4a_7c15;
 const FOLD: u64 = 0xd6e8_feb8_6659_fd93;
@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_same_in_every_build() {
-        // An ETag that changed with a release would make every client fetch its certificate anew, mid-transfer.
+        // If an ETag changed with a release, every client would restart its certificate download in the middle of a
+        // transfer.
         assert_eq!(Hash64::new(1).field(b"muster").finish(), 0x9ae0_950b_5458_3c91);
     }
 }

@@ -1,9 +1,9 @@
-//! How bodies show themselves in `{:?}`: by their length. Certificate requests, and one day private keys, must not reach a
-//! log because somebody printed a peer.
+//! Bodies are shown in `{:?}` by their length only. Certificate requests and private keys must not reach a log because
+//! a peer was printed.
 
 use std::fmt;
 
-/// So many bytes.
+/// A number of bytes.
 pub(crate) struct Length(pub(crate) usize);
 
 impl fmt::Debug for Length {

@@ -6,28 +6,30 @@
 //! What it is not: a transport. It knows no DTLS, no EST, no socket, no clock and no randomness; the caller hands in
 //! whole decrypted datagrams, the time of the turn and, at construction, a random number.
 //!
-//! It is driven by `est`, which puts one `Peer` beside each DTLS session of a shard and one `Exchange` into its client.
+//! `est` drives it: it keeps one `Peer` beside each DTLS session of a shard and one `Exchange` in its client.
 //!
 //! # Where there was a choice
 //!
 //! - C02: a copy of a non-confirmable request is ignored while its fingerprint is among the latest 128 messages of its
-//!   peer, which are forgotten together once none has come for EXCHANGE_LIFETIME: one clock for all of them instead of
-//!   NON_LIFETIME for each. Nothing is lost by it, since a new request differs in its message id or its bytes.
-//! - C03, C43: a duplicate gets the outcome for EXCHANGE_LIFETIME, with one exception: when the shard has no room for kept
-//!   answers, those make room that were fetched to their end at least MAX_TRANSMIT_WAIT ago. A duplicate of the last Block1 of
-//!   such an answer gets 4.08, and the client sends the whole request again. A request without blocks gets the same.
-//! - C44: what open uploads and kept answers may hold is shared by owner (certificate): see `server::Owner`.
-//! - C08: a message id that comes round within EXCHANGE_LIFETIME with other bytes is a new request. A retransmission is
-//!   byte for byte the same (RFC 7252 §4.2).
-//! - C14: a non-confirmable request with an unknown critical option is dropped in silence; a reset is allowed, not asked
-//!   for (RFC 7252 §4.3).
-//! - C22: a block that is there already counts as the same only with the same bytes; with others the upload is dropped.
-//! - C32: an abandoned upload is forgotten after EXCHANGE_LIFETIME without a new block, the time that RFC 7959 §2.5 lets a
-//!   client count on. What bounds the memory meanwhile is the total of all uploads.
-//! - C34: later blocks of a GET that is computed again are computed again too, without any state (RFC 7959 §2.4). Those of
-//!   everything else come out of the response that is kept, or not at all.
-//! - No response carries Block1 but 2.31 and the answer of the handler, because in a 4.13 it would ask for smaller blocks
-//!   (RFC 7959 §2.9.3), and a smaller block makes no body smaller.
+//!   peer, which are forgotten together when no message arrives for EXCHANGE_LIFETIME: one timer for all of them
+//!   instead of NON_LIFETIME for each. This loses nothing, since a new request differs in its message id or its bytes.
+//! - C03, C43: a duplicate gets the outcome for EXCHANGE_LIFETIME, with one exception: when the shard has no room for
+//!   kept answers, it evicts answers that were fetched completely at least MAX_TRANSMIT_WAIT ago. A duplicate of the
+//!   last Block1 of such an answer gets 4.08, and the client sends the whole request again. A request without blocks
+//!   gets the same.
+//! - C44: the room for open uploads and kept answers is shared among owners (certificates): see `server::Owner`.
+//! - C08: a message id that is used again within EXCHANGE_LIFETIME with other bytes is a new request. A retransmission
+//!   is identical byte for byte (RFC 7252 §4.2).
+//! - C14: a non-confirmable request with an unknown critical option is dropped silently; a reset is allowed but not
+//!   required (RFC 7252 §4.3).
+//! - C22: a block that arrived before counts as a repeat only if its bytes are the same; otherwise the upload is
+//!   dropped.
+//! - C32: an abandoned upload is forgotten after EXCHANGE_LIFETIME without a new block, the time that a client may rely
+//!   on (RFC 7959 §2.5). Until then, the limit for all uploads together bounds the memory.
+//! - C34: later blocks of a GET whose response is computed again are computed again too, without any state (RFC 7959
+//!   §2.4). Later blocks of any other response come from the kept response, or are refused.
+//! - Only 2.31 and the answer of the handler carry Block1, because in a 4.13 it would ask for smaller blocks (RFC 7959
+//!   §2.9.3), and smaller blocks do not make a body smaller.
 
 mod block;
 pub mod client;

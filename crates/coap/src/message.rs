@@ -1,7 +1,7 @@
 //! A CoAP message as a checked view of a datagram (RFC 7252 §3).
 //!
-//! [`Message::parse`] walks the datagram once; a `Message` needs no further check of its format. What an
-//! option *means* (whether it is known, how long it may be) is judged by the server and the client, not here.
+//! [`Message::parse`] walks the datagram once; a `Message` needs no further check of its format. The server and the
+//! client, not this module, judge what an option *means* (whether it is known, how long it may be).
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Checks a datagram, all of it.
+    /// Checks a whole datagram.
     ///
     /// # Errors
     /// [`FormatError::NotCoap`] for what must be ignored in silence (too short for a header, version other than 1: RFC
@@ -93,7 +93,7 @@ impl<'a> Message<'a> {
         self.token
     }
 
-    /// All options in the order of the wire, which is that of their numbers.
+    /// All options in the order of the wire, which is the order of their numbers.
     #[must_use]
     pub const fn options(&self) -> Options<'a> {
         Options { rest: self.options, number: 0 }
@@ -110,7 +110,7 @@ impl<'a> Message<'a> {
         self.options().skip_while(move |o| o.number < number).take_while(move |o| o.number == number).map(|o| o.value)
     }
 
-    /// The first option of this number as an unsigned integer; `None` also where it has more than 4 bytes.
+    /// The first option of this number as an unsigned integer; `None` also if it has more than 4 bytes.
     pub fn uint(&self, number: Number) -> Option<u32> {
         self.option(number).and_then(uint)
     }
@@ -123,7 +123,7 @@ impl<'a> Message<'a> {
         self.option(number).map(Block::parse).transpose()
     }
 
-    /// The payload, empty where there is none.
+    /// The payload; empty if there is none.
     #[must_use]
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
@@ -151,7 +151,7 @@ pub(crate) fn uint(value: &[u8]) -> Option<u32> {
     (value.len() <= 4).then(|| value.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
 }
 
-/// Walks the options up to the payload marker or the end; the number of bytes they take.
+/// Walks the options up to the payload marker or the end; returns the number of bytes they take.
 fn check_options(bytes: &[u8]) -> Result<usize, Malformed> {
     let mut rest = bytes;
     let mut number = 0;
@@ -165,7 +165,7 @@ fn check_options(bytes: &[u8]) -> Result<usize, Malformed> {
     Ok(bytes.len() - rest.len())
 }
 
-/// Takes one option off the front: its value, its number, what follows.
+/// Splits off the first option: returns its value, its number and the remaining bytes.
 fn split_option(bytes: &[u8], number: u16) -> Result<(&[u8], u16, &[u8]), Malformed> {
     let (first, rest) = bytes.split_first().ok_or(Malformed::Truncated)?;
     let (delta, rest) = extended(first >> 4, rest)?;
@@ -209,7 +209,7 @@ impl<'a> Iterator for Options<'a> {
     type Item = Opt<'a>;
 
     fn next(&mut self) -> Option<Opt<'a>> {
-        // `parse` has walked the same bytes: an error can only be the end.
+        // `parse` has walked the same bytes: an error can only mean the end.
         let (value, number, rest) = split_option(self.rest, self.number).ok()?;
         (self.rest, self.number) = (rest, number);
         Some(Opt { number: Number(number), value })
@@ -270,7 +270,7 @@ impl fmt::Debug for MessageId {
     }
 }
 
-/// The message ids of one association, one after the other from a random start (RFC 7252 §4.4).
+/// The message ids of one association, in sequence from a random start (RFC 7252 §4.4).
 #[derive(Clone, Debug)]
 pub struct MessageIds(u16);
 
@@ -281,7 +281,7 @@ impl MessageIds {
         MessageIds(start)
     }
 
-    /// The next one.
+    /// The next message id.
     pub fn next_id(&mut self) -> MessageId {
         let id = MessageId(self.0);
         self.0 = self.0.wrapping_add(1);
@@ -300,7 +300,7 @@ impl Token {
     /// The empty token.
     pub const EMPTY: Token = Token { length: 0, bytes: [0; TOKEN_BYTES_MAX] };
 
-    /// `None` above 8 bytes.
+    /// A token of these bytes; `None` above 8 bytes.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Token> {
         let mut token = Token { length: u8::try_from(bytes.len()).ok()?, bytes: [0; TOKEN_BYTES_MAX] };
@@ -318,7 +318,7 @@ impl Token {
         self.length
     }
 
-    /// The token after this one: the same length, its bytes counted up as one number.
+    /// The token after this one: the same length, its bytes incremented as one number.
     pub(crate) fn next(mut self) -> Token {
         for byte in self.bytes[..usize::from(self.length)].iter_mut().rev() {
             *byte = byte.wrapping_add(1);
@@ -339,9 +339,10 @@ impl fmt::Debug for Token {
 /// Why a datagram is not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormatError {
-    /// Too short for a header, or another version: to be ignored in silence.
+    /// Too short for a header, or another version: ignored silently.
     NotCoap,
-    /// A message format error: a confirmable message is rejected with a reset, any other ignored (RFC 7252 §4.2, §4.3).
+    /// A message format error: a confirmable message is rejected with a reset, any other is ignored (RFC 7252 §4.2,
+    /// §4.3).
     Malformed {
         /// The type, which decides whether a reset goes back.
         kind: Kind,
@@ -370,13 +371,13 @@ pub enum Malformed {
     TokenLength,
     /// Code 0.00 with a token, options or a payload.
     EmptyWithContent,
-    /// A token or an option goes past the end.
+    /// A token or an option extends past the end.
     Truncated,
     /// Delta or length nibble 15 outside the payload marker.
     ReservedNibble,
     /// The option deltas add up to more than 65,535.
     OptionNumber,
-    /// 0xFF and nothing behind it.
+    /// 0xFF without a payload after it.
     MarkerWithoutPayload,
 }
 

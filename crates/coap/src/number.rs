@@ -1,4 +1,4 @@
-//! Option numbers and what the registry says of each (RFC 7252 §5.10, 7959 §2.1, 9175 §3.2.1, 7641, 7967, 9177).
+//! Option numbers and their definitions (RFC 7252 §5.10, 7959 §2.1, 9175 §3.2.1, 7641, 7967, 9177).
 
 use std::fmt;
 
@@ -66,7 +66,7 @@ impl Number {
         self.0 & 1 == 1
     }
 
-    /// The registered name; `None` where we know none.
+    /// The registered name; `None` if it is not known here.
     #[must_use]
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
@@ -100,10 +100,10 @@ impl Number {
         })
     }
 
-    /// What we understand of an option in a request; `None` for what we do not.
+    /// The definition of an option that is understood in a request; `None` for any other.
     ///
-    /// Known by name and still not understood: If-Match, If-None-Match (no resource of ours has a state to compare),
-    /// OSCORE, Q-Block1 and Q-Block2. All are critical, so they are refused.
+    /// Some options have a name here but are not understood: If-Match, If-None-Match (no resource has a state to
+    /// compare), OSCORE, Q-Block1 and Q-Block2. All of them are critical, so they are refused.
     pub(crate) const fn request_definition(self) -> Option<Definition> {
         Some(match self {
             Number::URI_HOST => Definition::once(1, 255),
@@ -118,7 +118,7 @@ impl Number {
         })
     }
 
-    /// What we understand of an option in a response; `None` for what we do not.
+    /// The definition of an option that is understood in a response; `None` for any other.
     pub(crate) const fn response_definition(self) -> Option<Definition> {
         Some(match self {
             Number::CONTENT_FORMAT => Definition::once(0, 2),
@@ -145,7 +145,7 @@ impl fmt::Debug for Number {
     }
 }
 
-/// One line of the registry: how often an option may stand in a message and how long its value may be.
+/// One line of the registry: whether an option may be repeated in a message and how long its value may be.
 #[derive(Clone, Copy)]
 pub(crate) struct Definition {
     pub(crate) repeatable: bool,

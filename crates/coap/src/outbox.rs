@@ -1,11 +1,12 @@
-//! Messages on their way out: ranges in one reusable buffer.
+//! Outgoing messages: ranges in one reusable buffer.
 
 use std::fmt;
 use std::ops::Range;
 
 use crate::length::Length;
 
-/// Messages to send, each a datagram, in order. Clear it and use it again: once warm it allocates nothing.
+/// Messages to send, one datagram each, in order. Clear it and reuse it: once its buffers have grown it does not
+/// allocate.
 #[derive(Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
@@ -13,7 +14,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one, without a buffer yet.
+    /// An empty outbox, without a buffer yet.
     #[must_use]
     pub fn new() -> Outbox {
         Outbox::default()
@@ -36,7 +37,7 @@ impl Outbox {
         self.messages.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no messages.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
@@ -48,7 +49,7 @@ impl Outbox {
         self.messages.get(index).map(|range| &self.bytes[range.clone()])
     }
 
-    /// One more message: what `write` appends to the buffer.
+    /// Adds one message: what `write` appends to the buffer.
     pub(crate) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);

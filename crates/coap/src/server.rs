@@ -1,9 +1,10 @@
 //! The server side of one association: [`Peer`].
 //!
 //! What it is: message layer, deduplication, Block1 uploads, Block2 responses and separate responses of one client, in
-//! front of a handler that sees whole requests only. What it is not: a resource table ([`Resources`] is asked) or a
-//! transport. `est` drives it: each decrypted datagram into [`Peer::handle`], each answer into [`Peer::respond`],
-//! [`Peer::handle_timeout`] when [`Peer::poll_timeout`] is due; what is in the [`Outbox`] afterwards is sent.
+//! front of a handler that sees whole requests only. What it is not: a resource table (it asks [`Resources`]) or a
+//! transport. `est` drives it: it passes each decrypted datagram to [`Peer::handle`] and each answer to
+//! [`Peer::respond`], calls [`Peer::handle_timeout`] when [`Peer::poll_timeout`] is due, and sends what is in the
+//! [`Outbox`] afterwards.
 
 mod accounts;
 mod answers;
@@ -46,22 +47,22 @@ pub use resources::{Admit, Repeat, Resources};
 pub use response::Response;
 pub use shared::Shared;
 
-/// All that is remembered of one association.
+/// The state of one association.
 #[derive(Debug, Default)]
 pub struct Peer {
     owner: Owner,
-    /// For what it holds beside bodies, once it has held something.
+    /// The charge for everything it holds except bodies; `None` until it first holds something.
     charge: Option<Charge>,
     exchanges: Vec<Exchange>,
     uploads: Uploads,
     recent: Recent,
     ids: OwnIds,
-    /// What a datagram to this peer has room for, where that is less than the configuration's `block_max`.
+    /// The largest block that fits a datagram to this peer, if that is less than the configuration's `block_max`.
     room: Option<BlockSize>,
 }
 
-/// Message ids of what we begin: separate and non-confirmable responses. The client's ids count for its messages only
-/// (RFC 7252 §4.4). They start, at random, with the first message that needs one.
+/// Message ids of the messages that we originate: separate and non-confirmable responses. The client's ids count only
+/// for its own messages (RFC 7252 §4.4). Ours start at a random value with the first message that needs one.
 #[derive(Debug, Default)]
 struct OwnIds(Option<MessageIds>);
 
@@ -80,25 +81,25 @@ struct Turn<'t> {
 }
 
 impl Peer {
-    /// Remembers nothing yet.
+    /// A peer without any state.
     #[must_use]
     pub fn new() -> Peer {
         Peer::default()
     }
 
-    /// Whose uploads and answers these are; to be said before the first datagram.
+    /// Sets the owner of these uploads and answers; call it before the first datagram.
     pub fn belongs_to(&mut self, owner: Owner) {
         self.owner = owner;
     }
 
-    /// Whose they are.
+    /// The owner of these uploads and answers.
     #[must_use]
     pub fn owner(&self) -> Owner {
         self.owner
     }
 
-    /// Takes one decrypted datagram. What there is to send is appended to `out`. A request borrows the datagram alone, so that
-    /// [`Peer::respond`] can be called while it is alive.
+    /// Handles one decrypted datagram. The messages to send are appended to `out`. A request borrows only the datagram,
+    /// so that [`Peer::respond`] can be called while it is alive.
     pub fn handle<'d, T: Resources>(
         &mut self,
         now: Instant,
@@ -125,7 +126,7 @@ impl Peer {
         handled
     }
 
-    /// Bounds the blocks of responses to this peer: its records, or the path to it, take no more.
+    /// Limits the blocks of responses to this peer: its records, or the path to it, allow no larger ones.
     pub fn limit_blocks(&mut self, room: BlockSize) {
         self.room = Some(room);
     }
@@ -134,10 +135,10 @@ impl Peer {
         self.room.map_or(shared.config.block_max, |room| room.min(shared.config.block_max))
     }
 
-    /// Answers a request: piggybacked, or as a separate response where its acknowledgement has gone out.
+    /// Answers a request: piggybacked, or as a separate response if its acknowledgement has been sent.
     ///
     /// # Errors
-    /// [`Gone`] where there is no such request, or it has been answered.
+    /// [`Gone`] if there is no such request, or if it has been answered.
     pub fn respond(
         &mut self,
         now: Instant,
@@ -154,7 +155,8 @@ impl Peer {
         exchange.has_rest = !exchange.origin.form.reaches_end(response);
         let keep = match (pending.repeat, exchange.method) {
             (Repeat::Remembered | Repeat::Irreplaceable, _) => Keep::Response,
-            // Later blocks of a GET are computed again; those of anything else come without what to compute from.
+            // Later blocks of a GET are computed again; later blocks for other methods arrive without the body needed
+            // to compute them.
             (Repeat::Computed, Method::Get) => Keep::Nothing,
             (Repeat::Computed, _) if exchange.origin.form.fits(response) => Keep::Nothing,
             (Repeat::Computed, _) => Keep::Response,
@@ -194,7 +196,7 @@ impl Peer {
         exchanges.chain(self.recent.next_expiry()).chain(self.uploads.next_expiry()).min()
     }
 
-    /// Acknowledges what takes long, sends separate responses again, forgets what expired.
+    /// Acknowledges requests that take long, retransmits separate responses, drops expired state.
     pub fn handle_timeout(&mut self, now: Instant, shared: &mut Shared, out: &mut Outbox) {
         let block_max = self.block_max(shared);
         let mut turn = Turn { now, shared, out, block_max };
@@ -231,7 +233,7 @@ impl Peer {
         self.check_invariants();
     }
 
-    /// Whether nothing is remembered: the peer can be dropped and made anew without the client noticing.
+    /// Whether nothing is remembered: the peer can then be dropped and recreated without the client noticing.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.exchanges.is_empty() && self.uploads.is_empty() && self.recent.is_empty()
@@ -242,7 +244,7 @@ impl Peer {
         self.exchanges.iter().any(Exchange::is_in_flight)
     }
 
-    /// Whether the client is on its way through the blocks of a kept answer: it has not asked for the last one.
+    /// Whether the client is fetching the blocks of a kept answer and has not asked for the last one.
     #[must_use]
     pub fn has_rest(&self) -> bool {
         self.exchanges.iter().any(|exchange| exchange.has_rest)
@@ -254,7 +256,7 @@ impl Peer {
         !self.uploads.is_empty()
     }
 
-    /// Pings, acknowledgements, resets and what makes no sense.
+    /// Handles pings, acknowledgements, resets and messages that are not requests.
     fn no_request(&mut self, turn: &mut Turn<'_>, message: &Message<'_>) -> Done {
         match (message.kind(), message.code()) {
             // "CoAP ping": an empty confirmable message is answered with a reset (RFC 7252 §4.3).
@@ -276,7 +278,8 @@ impl Peer {
                 }
                 None => Done::Dropped(Dropped::Unmatched),
             },
-            // A confirmable message without context is rejected with a reset, any other ignored (RFC 7252 §4.2, §4.3).
+            // A confirmable message without context is rejected with a reset, any other is ignored (RFC 7252 §4.2,
+            // §4.3).
             (Kind::Confirmable, _) => {
                 write_empty(turn.out, Kind::Reset, message.message_id());
                 Done::Dropped(Dropped::NotARequest)
@@ -307,7 +310,7 @@ impl Peer {
         self.exchanges.iter().position(has_id)
     }
 
-    /// Ends a separate response; true where its exchange is gone with it.
+    /// Ends a separate response; returns true if its exchange is removed with it.
     fn end_separate(&mut self, now: Instant, index: usize, delivery: Delivery) -> bool {
         let mut exchange = self.exchanges.swap_remove(index);
         let State::Separate(separate) = exchange.state else { return true };
@@ -320,8 +323,8 @@ impl Peer {
         false
     }
 
-    /// A peer that remembers little holds little memory; room for one exchange stays, so that one request after the
-    /// other allocates nothing.
+    /// Removes an exchange. A peer that remembers little holds little memory; room for one exchange stays, so that
+    /// consecutive requests allocate nothing.
     fn remove(&mut self, index: usize) {
         self.exchanges.swap_remove(index);
         if self.exchanges.is_empty() {
@@ -329,20 +332,21 @@ impl Peer {
         }
     }
 
-    /// What is held beside bodies. An upload counts as the exchange that it becomes, which is then not refused for lack of room.
+    /// The bytes held, bodies excluded. An upload counts as the exchange that it becomes, which is then not refused for
+    /// lack of room.
     fn bytes_beside_bodies(&self) -> usize {
         let exchanges = self.exchanges.iter().filter(|exchange| exchange.stays()).count();
         (exchanges + self.uploads.len()) * EXCHANGE_BYTES + self.recent.bytes()
     }
 
-    /// Whether this peer may hold so much more beside bodies; what it has given up since it was counted last is there.
+    /// Whether this peer may hold `more` bytes, bodies excluded; bytes released since the last count are available.
     fn may_hold(&self, more: usize, shared: &Shared) -> bool {
         let counted = self.charge.as_ref().map_or(0, Charge::bytes);
         let more = (self.bytes_beside_bodies() + more).saturating_sub(counted);
         more == 0 || shared.held.lock().has_room(self.owner, more, shared.config.exchange_bytes_total_max)
     }
 
-    /// Counts what is held beside bodies, after anything that may have changed it.
+    /// Updates the count of bytes held, bodies excluded, after any change to them.
     fn count(&mut self, shared: &Shared) {
         let bytes = self.bytes_beside_bodies();
         if bytes > 0 || self.charge.is_some() {
@@ -368,7 +372,7 @@ impl Peer {
     }
 }
 
-/// A message format error: a confirmable message is rejected with a reset (RFC 7252 §4.2), any other ignored (§4.3).
+/// A message format error: a confirmable message is rejected with a reset (RFC 7252 §4.2), any other is ignored (§4.3).
 fn malformed(turn: &mut Turn<'_>, error: FormatError) -> Done {
     match error {
         FormatError::NotCoap => Done::Dropped(Dropped::NotCoap),

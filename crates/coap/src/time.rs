@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use splitmix::SplitMix64;
 
-/// How long a sender waits for an acknowledgement before it sends again; doubled each time (RFC 7252 §4.8).
+/// How long a sender waits for an acknowledgement before it retransmits; doubled each time (RFC 7252 §4.8).
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// ACK_RANDOM_FACTOR 1.5 in thousandths: the first timeout is drawn between ACK_TIMEOUT and this much of it.
 pub const ACK_RANDOM_FACTOR_PERMILLE: u32 = 1_500;
-/// How often a confirmable message is sent again (RFC 7252 §4.8).
+/// How often a confirmable message is retransmitted (RFC 7252 §4.8).
 pub const MAX_RETRANSMIT: u8 = 4;
 /// From the first transmission of a confirmable message to its last (RFC 7252 §4.8.2).
 pub const MAX_TRANSMIT_SPAN: Duration = Duration::from_secs(45);
@@ -22,7 +22,7 @@ pub const NON_LIFETIME: Duration = Duration::from_secs(145);
 const _: () = assert!(NON_LIFETIME.as_secs() < EXCHANGE_LIFETIME.as_secs());
 const _: () = assert!(MAX_TRANSMIT_WAIT.as_secs() < EXCHANGE_LIFETIME.as_secs());
 
-/// When a confirmable message goes out again, and when its sender gives up.
+/// When a confirmable message is retransmitted, and when its sender gives up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retransmission {
     timeout: Duration,
@@ -30,7 +30,7 @@ pub(crate) struct Retransmission {
     sent_again: u8,
 }
 
-/// What a passed deadline asks for.
+/// What to do when a deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     NotYet,
@@ -42,7 +42,7 @@ impl Retransmission {
     /// "The initial timeout is set to a random duration (often not an integral number of seconds) between
     /// ACK_TIMEOUT and (ACK_TIMEOUT * ACK_RANDOM_FACTOR)" (RFC 7252 §4.2). `jitter` is that random number.
     pub(crate) fn start(now: Instant, ack_timeout: Duration, jitter: u32) -> Retransmission {
-        // Above an hour nobody waits; the cap keeps every later product small.
+        // Longer than an hour is not useful; the cap keeps every later product small.
         let ack_timeout = ack_timeout.min(Duration::from_secs(3_600));
         let spread = ack_timeout * (ACK_RANDOM_FACTOR_PERMILLE - 1_000) / 1_000;
         let micros = u64::try_from(spread.as_micros()).unwrap_or(0);
@@ -67,8 +67,8 @@ impl Retransmission {
     }
 }
 
-/// Spreads the one random number given at construction over jitters and message ids. None of them is a
-/// secret; the association is DTLS (RFC 7252 §11.4 asks for randomness against blind spoofing only).
+/// Derives jitters and message ids from the one random number given at construction. They are not secrets; the
+/// association is DTLS (RFC 7252 §11.4 asks for randomness against blind spoofing only).
 #[derive(Clone, Debug)]
 pub(crate) struct Spread(SplitMix64);
 

@@ -6,10 +6,10 @@ use std::time::Instant;
 use crate::time::{Due, Retransmission};
 use crate::{EXCHANGE_LIFETIME, MessageId, Token};
 
-/// Before the token: version, kind and token length, code, message id (RFC 7252 §3).
+/// The bytes before the token: version, type and token length, code, message id (RFC 7252 §3).
 const HEADER_BYTES: usize = 4;
 
-/// What names one request of the exchange.
+/// Message id and token: they identify one request of the exchange.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Envelope {
     pub(super) message_id: MessageId,
@@ -20,19 +20,19 @@ pub(super) struct Envelope {
 pub(super) struct InFlight {
     pub(super) message_id: MessageId,
     pub(super) token: Token,
-    /// For sending it again.
+    /// Kept for retransmission.
     pub(super) datagram: Vec<u8>,
-    /// How often it was begun again after nobody had answered.
+    /// How often the request was sent as a new exchange after no answer arrived.
     pub(super) repeats: u8,
     wait: Wait,
 }
 
 #[derive(Debug)]
 enum Wait {
-    /// Nothing has come back.
+    /// No acknowledgement or response has arrived.
     Acknowledgement(Retransmission),
-    /// The server has it; its separate response is awaited until then. RFC 7252 names no limit; after EXCHANGE_LIFETIME
-    /// the server has forgotten the request's message id as well.
+    /// The server has acknowledged the request; its separate response is awaited until this time. RFC 7252 names no
+    /// limit; after EXCHANGE_LIFETIME the server has forgotten the request's message id as well.
     Response(Instant),
 }
 
@@ -42,7 +42,7 @@ impl InFlight {
         InFlight { message_id: envelope.message_id, token: envelope.token, datagram, repeats: 0, wait }
     }
 
-    /// The same request as a new exchange: another message id, another token of the same length, a fresh timer.
+    /// Sends the same request as a new exchange: another message id, another token of the same length, a fresh timer.
     pub(super) fn begin_again(&mut self, envelope: Envelope, retransmission: Retransmission) {
         debug_assert_eq!(envelope.token.as_bytes().len(), self.token.as_bytes().len(), "it is written in its place");
         self.rename(envelope.message_id);
@@ -55,7 +55,7 @@ impl InFlight {
         self.wait = Wait::Acknowledgement(retransmission);
     }
 
-    /// An empty acknowledgement; false where there was one before.
+    /// Handles an empty acknowledgement; returns false if there was one before.
     pub(super) fn acknowledge(&mut self, now: Instant) -> bool {
         let first = matches!(self.wait, Wait::Acknowledgement(_));
         if first {
@@ -79,7 +79,7 @@ impl InFlight {
         }
     }
 
-    /// The same request under another message id.
+    /// Gives the request another message id.
     pub(super) fn rename(&mut self, message_id: MessageId) {
         self.message_id = message_id;
         if let Some(field) = self.datagram.get_mut(2..4) {

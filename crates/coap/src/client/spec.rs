@@ -1,4 +1,4 @@
-//! What is asked, what is answered, and how an exchange can end.
+//! The request, its answer, and the ways in which an exchange can end.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,40 +6,40 @@ use std::time::Duration;
 use crate::length::Length;
 use crate::{ACK_TIMEOUT, BlockSize, Code, ContentFormat, Kind, Method, Number};
 
-/// What to ask.
+/// A request to send.
 #[derive(Clone)]
 pub struct RequestSpec {
     /// The method.
     pub method: Method,
-    /// Uri-Host, where the server is to be told its name (RFC 7252 §5.10.1).
+    /// Uri-Host, if the server is to receive its name (RFC 7252 §5.10.1).
     pub uri_host: Option<String>,
-    /// Uri-Port, likewise.
+    /// Uri-Port, if the server is to receive its port.
     pub uri_port: Option<u16>,
-    /// Uri-Path, a segment each.
+    /// Uri-Path, one segment each.
     pub path: Vec<String>,
-    /// Uri-Query, an option each.
+    /// Uri-Query, one option each.
     pub queries: Vec<String>,
     /// Content-Format of the body.
     pub content_format: Option<ContentFormat>,
     /// Accept.
     pub accept: Option<ContentFormat>,
-    /// The body, sent in blocks where it is longer than `block`.
+    /// The body. It is sent in blocks if it is longer than `block`.
     pub body: Vec<u8>,
     /// The block size of both directions; the server may ask for less.
     pub block: BlockSize,
-    /// Confirmable, unless it is [`Kind::NonConfirmable`].
+    /// [`Kind::NonConfirmable`] for a non-confirmable request; any other value means confirmable.
     pub kind: Kind,
-    /// The first timeout before it is sent again, without its random part; [`ACK_TIMEOUT`] unless the path is known to be
-    /// slower (RFC 7252 §4.8.1).
+    /// The first retransmission timeout, without its random part; [`ACK_TIMEOUT`] unless the path is known to be slower
+    /// (RFC 7252 §4.8.1).
     pub ack_timeout: Duration,
-    /// How often a request, each block being one, is begun again under a new message id and a new token after all its
-    /// retransmissions went unanswered. Only set it for a request that may be executed twice.
+    /// How often a request (each block is one) is sent again under a new message id and a new token after all its
+    /// retransmissions went unanswered. Set it only for a request that may be executed twice.
     pub repeats: u8,
-    /// The most bytes that an answer may have.
+    /// The maximum bytes of the answer.
     pub answer_bytes_max: usize,
 }
 
-/// The most that an answer may have unless the request says otherwise: 64 KiB are far above any certificate chain.
+/// The default maximum bytes of an answer: 64 KiB is far above any certificate chain.
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 impl RequestSpec {
@@ -74,14 +74,14 @@ impl RequestSpec {
         RequestSpec { content_format: Some(content_format), body, ..RequestSpec::new(Method::Post, path) }
     }
 
-    /// In blocks of this size.
+    /// Sets the block size.
     #[must_use]
     pub fn in_blocks(mut self, block: BlockSize) -> RequestSpec {
         self.block = block;
         self
     }
 
-    /// With an Accept option.
+    /// Adds an Accept option.
     #[must_use]
     pub fn accepting(mut self, format: ContentFormat) -> RequestSpec {
         self.accept = Some(format);
@@ -96,14 +96,15 @@ impl fmt::Debug for RequestSpec {
     }
 }
 
-/// Where the exchange stands after a message or a timeout.
+/// The state of the exchange after a message or a timeout.
 #[derive(Debug)]
 pub enum ExchangeProgress {
-    /// The message was not for this exchange, or a duplicate; there may be an acknowledgement or reset to transmit.
+    /// The message did not belong to this exchange, or was a duplicate; there may be an acknowledgement or reset to
+    /// transmit.
     Ignored,
-    /// On its way: there is something to transmit.
+    /// The exchange continues: there is something to transmit.
     Pending,
-    /// An empty acknowledgement: the server has the request and takes its time.
+    /// An empty acknowledgement arrived: the server has the request and will answer later.
     Acknowledged,
     /// The whole answer. There may be a last acknowledgement to transmit.
     Done(Reply),
@@ -118,11 +119,11 @@ pub struct Reply {
     pub code: Code,
     /// Content-Format of the body.
     pub content_format: Option<ContentFormat>,
-    /// Max-Age in seconds, where the server gave one.
+    /// Max-Age in seconds, if the server sent one.
     pub max_age: Option<u32>,
     /// The whole body; with an error code the diagnostic payload.
     pub body: Vec<u8>,
-    /// Whether it, or its first block, came as a message of its own and not in the acknowledgement.
+    /// Whether the answer, or its first block, arrived as a separate response and not in the acknowledgement.
     pub separate: bool,
 }
 
@@ -141,15 +142,15 @@ impl fmt::Debug for Reply {
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeFailure {
-    /// Nobody answered.
+    /// No answer arrived.
     Timeout,
     /// The server reset the request.
     Reset,
     /// The answer has a critical option that we do not know (RFC 7252 §5.4.1).
     BadOption(Number),
-    /// The answer's blocks do not follow one another, or the request's are not acknowledged in their order.
+    /// The answer's blocks are not in sequence, or the request's blocks are not acknowledged in their order.
     BadBlock,
-    /// The representation changed, or was lost, again and again while it was fetched.
+    /// The representation changed, or was lost, too many times while it was fetched.
     Changing,
     /// The answer is larger than [`RequestSpec::answer_bytes_max`].
     TooLarge,

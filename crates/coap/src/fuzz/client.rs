@@ -1,4 +1,4 @@
-//! One client exchange before a server that answers well, badly, late, twice or not at all.
+//! One client exchange with a server that answers correctly, wrongly, late, twice or not at all.
 
 use std::time::{Duration, Instant};
 
@@ -6,11 +6,11 @@ use super::Script;
 use crate::client::{Exchange, ExchangeFailure, ExchangeProgress, Reply, RequestSpec};
 use crate::{Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, MessageIds, Number, Token};
 
-/// Drives one exchange through a script: answers as a server would give them or with one flaw, any other datagram, duplicates and
+/// Drives one exchange through a script: correct answers, answers with one flaw, arbitrary datagrams, duplicates and
 /// time, as `data` says.
 ///
 /// # Panics
-/// If an honest server is misunderstood, a limit is passed, or the exchange does not come to an end.
+/// If a correct server is misunderstood, a limit is exceeded, or the exchange does not end.
 pub fn client_operations(start: Instant, data: &[u8]) {
     let mut script = Script::new(data);
     let mut run = Run::new(start, &mut script);
@@ -21,9 +21,9 @@ pub fn client_operations(start: Instant, data: &[u8]) {
 }
 
 const ANSWER_BYTES_MAX: usize = 2_000;
-/// More than one datagram for one that came, and its acknowledgement, is an amplifier.
+/// A client that sends more than one datagram and an acknowledgement for one that it received would be an amplifier.
 const SENT_AT_ONCE_MAX: usize = 2;
-/// Restarts, blocks of 16 bytes and all retransmissions of each.
+/// Enough for the restarts, blocks of 16 bytes and all retransmissions of each.
 const TURNS_MAX: u32 = 10_000;
 
 struct Run {
@@ -35,7 +35,7 @@ struct Run {
     heard: Vec<Vec<u8>>,
     answer: Vec<u8>,
     next_id: u16,
-    /// Nothing has been said that an honest server does not say.
+    /// Whether the server has sent only what a correct server sends.
     honest: bool,
 }
 
@@ -85,7 +85,7 @@ impl Run {
         }
     }
 
-    /// The answer of a server; each bit of `flaw` spoils something.
+    /// Sends the answer of a server; each bit of `flaw` damages one part.
     fn respond(&mut self, script: &mut Script<'_>) {
         let (shape, flaw) = (script.or_zero(), script.or_zero());
         self.honest &= flaw == 0;
@@ -127,7 +127,7 @@ impl Run {
         self.hear(datagram);
     }
 
-    /// In the acknowledgement, or as a message of its own.
+    /// Puts the answer into the acknowledgement, or into a message of its own.
     fn envelope(&mut self, shape: u8, asked: MessageId) -> (Kind, MessageId) {
         self.next_id = self.next_id.wrapping_add(1);
         match shape & 3 {
@@ -187,7 +187,7 @@ impl Run {
         assert!(sent <= SENT_AT_ONCE_MAX);
     }
 
-    /// Nobody says anything any more.
+    /// Lets time pass without further answers.
     fn finish(mut self) {
         let mut turns = 0;
         while let Some(at) = self.exchange.poll_timeout() {

@@ -1,17 +1,20 @@
-//! How much each owner holds of what the peers of a shard share: bytes in this crate, waiting enrolments in the layer above.
+//! How much each owner holds of the resources that the peers of a shard share: bytes in this crate, waiting enrolments
+//! in the layer above.
 //!
-//! Everything held belongs to an [`Owner`], so that associations of one certificate count as one. An owner may take more for as
-//! long as it holds no more than is left for all others: a single owner gets half of the total at most, `n` greedy ones leave a
-//! part in `n + 1` free, and one that holds nothing yet is refused only when there is nothing left.
+//! Everything held belongs to an [`Owner`], so that all associations of one certificate count as one. An owner may take
+//! more as long as it holds no more than what is left for all others: a single owner gets at most half of the total,
+//! `n` owners that take all they can leave one part in `n + 1` free, and an owner that holds nothing yet is refused
+//! only when nothing is left.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Whose something is: an opaque name that the caller gives to a peer, the same for all associations of one certificate.
+/// An owner: an opaque name that the caller gives to a peer, the same for all associations of one certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner(pub u64);
 
-/// How much each owner holds, and all together, in one unit: bytes, or pieces. Owners that hold nothing are not kept.
+/// How much each owner holds, and all of them together, in one unit: bytes or pieces. Owners that hold nothing are not
+/// stored.
 #[derive(Debug, Default)]
 pub struct Accounts {
     total: usize,
@@ -19,7 +22,7 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// What all hold together.
+    /// The total of all owners.
     #[must_use]
     pub fn total(&self) -> usize {
         self.total
@@ -31,15 +34,15 @@ impl Accounts {
         self.held.get(&owner).copied().unwrap_or(0)
     }
 
-    /// Whether `owner` may take `more` where all together may hold `most`.
+    /// Whether `owner` may take `more` if all owners together may hold `most`.
     #[must_use]
     pub fn has_room(&self, owner: Owner, more: usize, most: usize) -> bool {
         let left = most.saturating_sub(self.total);
-        // Nobody holds more than all together: below half of the total nobody is looked up.
+        // An owner never holds more than the total: below half of the limit the map is not searched.
         self.total.saturating_add(more) <= left || self.held_by(owner).saturating_add(more) <= left
     }
 
-    /// Counts `after` instead of `before` for something of `owner`; what `owner` holds then.
+    /// Counts `after` instead of `before` for `owner`; returns what `owner` then holds.
     pub fn change(&mut self, owner: Owner, before: usize, after: usize) -> usize {
         self.total = self.total.saturating_add(after).saturating_sub(before);
         let held = self.held.entry(owner).or_insert(0);
@@ -52,8 +55,8 @@ impl Accounts {
     }
 }
 
-/// Accounts of one shard. Behind a lock only so that a [`Charge`] can give its bytes back wherever it is dropped; one shard
-/// alone touches it.
+/// The accounts of one shard. The lock only lets a [`Charge`] return its bytes wherever it is dropped; a single shard
+/// uses it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SharedAccounts(Arc<Mutex<Accounts>>);
 
@@ -67,7 +70,7 @@ impl SharedAccounts {
     }
 }
 
-/// Bytes counted for their owner for as long as this lives.
+/// Bytes that are counted for their owner as long as this value lives.
 #[derive(Debug)]
 pub(super) struct Charge {
     accounts: SharedAccounts,

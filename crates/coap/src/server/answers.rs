@@ -1,4 +1,4 @@
-//! The answers that are kept for duplicates and for later blocks: their bodies, of all peers of a shard.
+//! The answers that a shard keeps for duplicates and for later blocks: the bodies for all its peers.
 //!
 //! ```text
 //!   reserve ---> Needed ---- sent to its end ----> Young ---- MAX_TRANSMIT_WAIT later ----> Ripe ----> evicted, when room is needed
@@ -8,12 +8,13 @@
 //!                  +---- asked for from its beginning again ----------------------------------+
 //! ```
 //!
-//! Nobody needs a ripe answer: its client had the whole of it, and MAX_TRANSMIT_WAIT to ask again for what was lost. It is kept
-//! until EXCHANGE_LIFETIME is over as long as there is room. When there is none, the owner that holds most gives its oldest ripe
-//! answer first, so that a client that never closes its sessions refuses nobody. What is needed or young is never evicted: where
-//! nothing is ripe, a newcomer is refused before its request is executed (see [`super::accounts`] for its share).
+//! A ripe answer is not needed: its client received all of it, and had MAX_TRANSMIT_WAIT to ask again for lost parts.
+//! It is kept until EXCHANGE_LIFETIME is over as long as there is room. When the room runs out, the owner that holds
+//! the most loses its oldest ripe answer first, so that a client that never closes its sessions causes no refusals. A
+//! needed or young answer is never evicted: when no answer is ripe, a new request is refused before it is executed (see
+//! [`super::accounts`] for the share of an owner).
 //!
-//! Each step takes logarithmic time. Answers ripen when a new one comes, a few at a time.
+//! Each step takes logarithmic time. Each answer that becomes young lets a few older ones ripen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,32 +23,32 @@ use std::time::Instant;
 use super::accounts::{Accounts, Owner};
 use crate::MAX_TRANSMIT_WAIT;
 
-/// What a pending request counts before its answer is known: the size of a usual one.
+/// The bytes counted for a pending request before its answer is known: the size of a usual answer.
 pub(super) const RESPONSE_BYTES_EXPECTED: usize = 1_024;
 
-/// What the least of the answers counts: to remember one takes so much beside its body.
+/// The bytes counted for the smallest answer: its bookkeeping takes this much beside the body.
 const ANSWER_BYTES_MIN: usize = 128;
 
-/// So many of the smallest make room for one request. An owner above its share may stay above it after them: it is refused then,
-/// and the shard goes on.
+/// This many of the smallest answers free the room for one request. An owner above its share may still be above it
+/// after these evictions: its request is then refused, and the shard continues.
 const EVICTIONS_PER_REQUEST_MAX: usize = RESPONSE_BYTES_EXPECTED / ANSWER_BYTES_MIN;
 
-/// How many answers ripen with each one that becomes young: more than one, so that they never fall behind.
+/// How many answers ripen each time one becomes young: more than one, so that ripening never falls behind.
 const RIPENED_PER_ANSWER_MAX: usize = 4;
-/// How many ripen where room is needed: well below a millisecond of work. Only after a pause in which nobody enrolled more could
-/// be waiting.
+/// How many answers ripen when room is needed: this takes well below a millisecond. More than this can only wait after
+/// a pause without enrolments.
 const RIPENED_PER_SEARCH_MAX: usize = 1_024;
 
-/// The answers of all peers of a shard. Behind a lock only so that a [`Slot`] can be dropped anywhere; one shard alone touches it.
+/// The answers for all peers of a shard. The lock only lets a [`Slot`] be dropped anywhere; a single shard uses it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers(Arc<Mutex<Store>>);
 
-/// Whether an answer may be evicted once its client has it.
+/// Whether an answer may be evicted once its client has received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Worth {
-    /// The same request yields it again.
+    /// Repeating the request yields the same answer.
     Repeatable,
-    /// It cannot be had again.
+    /// The answer cannot be produced again.
     Irreplaceable,
 }
 
@@ -56,11 +57,11 @@ struct Store {
     accounts: Accounts,
     latest: u64,
     kept: BTreeMap<u64, Kept>,
-    /// In the order in which they were sent to their end; by when.
+    /// Keyed by the order in which they were sent completely, with the time of that.
     young: BTreeMap<u64, (Instant, u64)>,
     /// By owner, the oldest first.
     ripe: BTreeSet<(Owner, u64, u64)>,
-    /// Owners of ripe answers, by all that they hold.
+    /// Owners of ripe answers, by all the bytes that they hold.
     heaviest: BTreeSet<(usize, Owner)>,
     evicted: u64,
 }
@@ -74,7 +75,7 @@ struct Kept {
     standing: Standing,
 }
 
-/// See the flow above; the numbers are places in `young` and `ripe`.
+/// See the flow above; the numbers are the keys in `young` and `ripe`.
 #[derive(Clone, Copy, Debug)]
 enum Standing {
     Needed,
@@ -83,7 +84,8 @@ enum Standing {
 }
 
 impl Answers {
-    /// Makes room for one more request of `owner` where all may hold `bytes_max`; false where there is none.
+    /// Makes room for one more request of `owner` when all owners together may hold `bytes_max`; returns false if there
+    /// is not enough room.
     pub(super) fn make_room(&self, now: Instant, owner: Owner, bytes_max: usize) -> bool {
         let mut store = self.lock();
         for _ in 0..EVICTIONS_PER_REQUEST_MAX {
@@ -98,22 +100,22 @@ impl Answers {
         store.accounts.has_room(owner, RESPONSE_BYTES_EXPECTED, bytes_max)
     }
 
-    /// A place for an answer that is not known yet.
+    /// Reserves a place for an answer that is not known yet.
     pub(super) fn reserve(&self, owner: Owner, worth: Worth) -> Slot {
         self.insert(owner, worth, RESPONSE_BYTES_EXPECTED)
     }
 
-    /// A place that counts nothing before the answer is in it.
+    /// A place that counts zero bytes until it is filled.
     pub(super) fn place(&self, owner: Owner) -> Slot {
         self.insert(owner, Worth::Repeatable, 0)
     }
 
-    /// Bytes held now, with those reserved.
+    /// Bytes held now, reservations included.
     pub(super) fn bytes(&self) -> usize {
         self.lock().accounts.total()
     }
 
-    /// How many were evicted so far.
+    /// How many answers were evicted so far.
     pub(super) fn evicted(&self) -> u64 {
         self.lock().evicted
     }
@@ -133,7 +135,7 @@ impl Answers {
 }
 
 impl Store {
-    /// Counts `bytes` for an answer from now on.
+    /// Sets the bytes that are counted for an answer.
     fn count(&mut self, id: u64, bytes: usize) {
         let Some(kept) = self.kept.get_mut(&id) else { return };
         let (owner, before) = (kept.owner, std::mem::replace(&mut kept.bytes, bytes));
@@ -144,7 +146,7 @@ impl Store {
         }
     }
 
-    /// Takes an answer out of the order in which it would be evicted.
+    /// Removes an answer from the order of eviction.
     fn need(&mut self, id: u64) {
         let Some(kept) = self.kept.get_mut(&id) else { return };
         let owner = kept.owner;
@@ -162,7 +164,7 @@ impl Store {
         }
     }
 
-    /// The client has the whole of an answer, as far as we know.
+    /// The client has received all of an answer, as far as the server knows.
     fn sent(&mut self, id: u64, now: Instant) {
         self.need(id);
         self.latest += 1;
@@ -197,7 +199,7 @@ impl Store {
         (found == owner).then_some(id)
     }
 
-    /// Evicts the oldest ripe answer of the owner that holds most; false where none is ripe.
+    /// Evicts the oldest ripe answer of the owner that holds the most; returns false if no answer is ripe.
     fn evict(&mut self) -> bool {
         let Some(&(_, owner)) = self.heaviest.last() else { return false };
         let Some(id) = self.oldest_ripe(owner) else { return false };
@@ -217,7 +219,7 @@ impl Store {
     }
 }
 
-/// The place of one answer, which is gone with it.
+/// The place of one answer. Dropping it drops the answer.
 #[derive(Debug)]
 pub(super) struct Slot {
     answers: Answers,
@@ -230,7 +232,7 @@ impl Slot {
         self.worth
     }
 
-    /// Puts the answer in.
+    /// Stores the answer.
     pub(super) fn fill(&self, body: &[u8]) {
         let mut store = self.answers.lock();
         store.count(self.id, body.len().max(ANSWER_BYTES_MIN));
@@ -239,17 +241,17 @@ impl Slot {
         }
     }
 
-    /// The answer; `None` once it is evicted.
+    /// The answer; `None` after its eviction.
     pub(super) fn body(&self) -> Option<Arc<[u8]>> {
         self.answers.lock().kept.get(&self.id)?.body.clone()
     }
 
-    /// The answer was sent to its end.
+    /// The answer was sent completely.
     pub(super) fn sent(&self, now: Instant) {
         self.answers.lock().sent(self.id, now);
     }
 
-    /// Its client begins to fetch it again.
+    /// The client starts to fetch the answer again.
     pub(super) fn need(&self) {
         self.answers.lock().need(self.id);
     }
@@ -274,7 +276,7 @@ mod tests {
         Instant::now()
     }
 
-    /// The whole population: 134,217 enrolments of 500 bytes in 247 s fill 64 MiB; twice as many are kept all the same.
+    /// The whole population: 134,217 enrolments of 500 bytes in 247 s fill 64 MiB; twice as many are still kept.
     #[test]
     fn c43_a_whole_population_that_never_closes_is_kept_and_nobody_refused() {
         let (answers, mut now) = (Answers::default(), start());

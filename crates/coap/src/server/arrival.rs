@@ -1,4 +1,4 @@
-//! A request on its way through the message layer: as it arrived, once its options are checked, and where it is refused.
+//! A request inside the message layer: as it arrived, after the check of its options, and where it is refused.
 
 use super::key::RequestKey;
 use super::refusal::RequestRefusal;
@@ -8,7 +8,7 @@ use super::response::Response;
 use super::write::Blocks;
 use crate::Message;
 
-/// A request as it arrived, with the names that later requests are compared with.
+/// A request as it arrived, with the hashes that later requests are compared with.
 #[derive(Clone, Copy)]
 pub(super) struct Arrival<'d> {
     pub(super) message: Message<'d>,
@@ -24,9 +24,10 @@ pub(super) struct Checked<'d> {
     pub(super) fingerprint: u64,
 }
 
-/// Why a request gets an error response: ours, or that of the resource table, with what the table said for the caller.
+/// Why a request gets an error response: a refusal of the message layer, or of the resource table with the table's
+/// reason for the caller.
 pub(super) enum Refused<T, R> {
-    /// With the target, where the table had found one.
+    /// With the target, if the table had found one.
     Here(RequestRefusal, Option<T>),
     ByTable(R, Response<'static>),
 }
@@ -40,7 +41,7 @@ impl<T, R> From<RequestRefusal> for Refused<T, R> {
 /// [`Refused`] under a table.
 pub(super) type RefusedBy<T> = Refused<<T as Resources>::Target, <T as Resources>::Refusal>;
 
-/// A request that begins: what it asks for, and under which limits.
+/// A request that begins: its target, and the limits for it.
 pub(super) type Admitted<T> = (<T as Resources>::Target, Admit);
 
 /// Asks the table about a request that begins.

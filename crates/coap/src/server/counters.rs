@@ -1,9 +1,9 @@
-//! What the message layer did, counted by name.
+//! Counters of the message layer, by name.
 
 use super::done::{Done, Dropped};
 use super::refusal::RequestRefusal;
 
-/// What the message layer did, by name.
+/// Counters of the message layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageCounters {
     /// Requests handed up.
@@ -14,28 +14,28 @@ pub struct MessageCounters {
     pub blocks: u64,
     /// Blocks of kept responses sent on request.
     pub continuations: u64,
-    /// Empty acknowledgements sent because an answer took long.
+    /// Empty acknowledgements sent because an answer took too long.
     pub separate: u64,
     /// Separate responses sent again.
     pub retransmissions: u64,
-    /// Separate responses that nobody acknowledged.
+    /// Separate responses that were never acknowledged.
     pub given_up: u64,
-    /// Uploads that expired or had to make room.
+    /// Uploads that expired or were evicted.
     pub uploads_dropped: u64,
-    /// Kept responses that made room for others.
+    /// Kept responses that were evicted.
     pub answers_evicted: u64,
-    /// Requests refused here, 5.03 apart.
+    /// Requests refused here, except with 5.03.
     pub refused: u64,
-    /// Requests refused with 5.03 because a total or a peer was full.
+    /// Requests refused with 5.03 because a shared limit or a limit of the peer was reached.
     pub full: u64,
-    /// Datagrams dropped as no CoAP or malformed.
+    /// Datagrams dropped because they are not CoAP or are malformed.
     pub malformed: u64,
     /// Messages dropped because they do not match an exchange or are not requests.
     pub unmatched: u64,
 }
 
 impl MessageCounters {
-    /// What was done without the caller.
+    /// Counts what was handled without the caller.
     pub(super) fn done(&mut self, done: Done) {
         match done {
             Done::Dropped(dropped) => self.dropped(dropped),

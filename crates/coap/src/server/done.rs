@@ -1,34 +1,35 @@
-//! What came of a datagram: one closed set.
+//! The result of a datagram: one closed set.
 
 use super::refusal::RequestRefusal;
 use super::request::Request;
 use crate::{Malformed, Number};
 
-/// Names one request until it is answered; unique among the peers of one [`super::Shared`] until the number comes round.
+/// Identifies one request until it is answered; unique among the peers of one [`super::Shared`] until the number wraps
+/// around.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExchangeId(pub u32);
 
 /// The result of a datagram, with what the resource table found: `T` is its target type, `R` its refusal type.
 #[derive(Debug)]
 pub enum Handled<'d, T, R> {
-    /// Nothing for the caller to do; what there is to send is in the outbox.
+    /// The caller has nothing to do; messages to send are in the outbox.
     Done {
-        /// How it was dealt with.
+        /// How it was handled.
         done: Done,
-        /// What was asked for, where a request was refused after the table had found that.
+        /// The target, if a request was refused after the table had found it.
         target: Option<T>,
     },
     /// The resource table refused a request; its response is in the outbox.
     RefusedByTable(R),
-    /// A whole request. Answer it with [`super::Peer::respond`]: at once, and the answer is piggybacked; after the
-    /// acknowledgement deadline, and it becomes a separate response.
+    /// A whole request. Answer it with [`super::Peer::respond`]: an answer before the acknowledgement deadline is
+    /// piggybacked, a later one becomes a separate response.
     Request {
-        /// Names it to `respond`.
+        /// Pass it to `respond`.
         id: ExchangeId,
         /// The request; it borrows the datagram, not the peer.
         request: Request<'d>,
-        /// What it asks for; an error only for the last block of an upload, whose head need not be that of the first: the answer is the
-        /// caller's then too.
+        /// The target of the request. It is an error only for the last block of an upload, whose head may differ from
+        /// that of the first; the caller answers in that case too.
         target: Result<T, R>,
     },
 }
@@ -39,14 +40,14 @@ impl<T, R> From<Done> for Handled<'_, T, R> {
     }
 }
 
-/// How the message layer dealt with a datagram by itself.
+/// How the message layer handled a datagram by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// A block of an upload was taken, or taken before; 2.31 is in the outbox.
+    /// A block of an upload was accepted, now or before; 2.31 is in the outbox.
     Continued,
-    /// A block of a response that is kept was sent.
+    /// A block of a kept response was sent.
     Continuation,
-    /// A duplicate: answered as before, with an empty acknowledgement while it is worked on, or not at all.
+    /// A duplicate: answered as before, with an empty acknowledgement while the handler works on it, or not at all.
     Duplicate,
     /// Our separate response was acknowledged.
     Acknowledged,
@@ -56,7 +57,7 @@ pub enum Done {
     Ping,
     /// Refused with an error response.
     Refused(RequestRefusal),
-    /// Not answered, or with a reset.
+    /// Not answered, or answered with a reset.
     Dropped(Dropped),
 }
 
@@ -69,12 +70,12 @@ pub enum Dropped {
     Malformed(Malformed),
     /// A response, a reserved code class, or an empty non-confirmable message.
     NotARequest,
-    /// An acknowledgement or reset for nothing that we sent.
+    /// An acknowledgement or reset that matches no message of ours.
     Unmatched,
     /// A non-confirmable request that we would have refused for this option.
     BadOption(Number),
 }
 
-/// The exchange is over: reset by the client, expired or never there.
+/// The exchange is over: the client reset it, it expired, or it never existed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;

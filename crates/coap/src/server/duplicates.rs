@@ -1,7 +1,8 @@
-//! The network delivers a message twice, or the client asks again (RFC 7252 §4.5).
+//! Duplicates: the network delivers a message twice, or the client sends its request again (RFC 7252 §4.5).
 //!
-//! What changes state is executed once: its copies get the outcome, or the empty acknowledgement while there is none. What
-//! is computed again does not count as a duplicate here and is handled like a new request. Blocks of uploads lie between: see [`super::recent`].
+//! A request that changes state is executed once: its copies get the outcome, or the empty acknowledgement while there
+//! is no outcome yet. A request whose answer is computed again does not count as a duplicate here and is handled like a
+//! new one. Blocks of uploads are between the two: see [`super::recent`].
 
 use super::arrival::{Arrival, Checked, Refused, admit};
 use super::done::{Done, Handled};
@@ -45,7 +46,7 @@ impl Peer {
         Some(Done::Duplicate)
     }
 
-    /// Remembers a message whose copy must not count as new, and how it was answered.
+    /// Remembers a message whose copy must not count as a new message, and how it was answered.
     pub(super) fn note<G, R>(
         &mut self,
         turn: &Turn<'_>,
@@ -62,7 +63,8 @@ impl Peer {
         }
         let noted = match result {
             Ok(Handled::Done { done: Done::Continued, .. }) => Some(Noted::Continued),
-            // Of a last block only the outcome could be told: as long as that is kept, it is.
+            // A copy of a last block could only be answered with the outcome: while the outcome is kept, the exchange
+            // answers it.
             Ok(Handled::Request { id, .. }) => {
                 let remembered = |exchange: &Exchange| match &exchange.state {
                     State::Pending(pending) => exchange.id == *id && pending.repeat != Repeat::Computed,
@@ -70,8 +72,8 @@ impl Peer {
                 };
                 self.exchanges.iter().any(remembered).then_some(Noted::Silently)
             }
-            // The exchange knows the latest message with its last block, and must not forget the ones before: a late copy of one
-            // would fit into the next upload of the same name.
+            // The exchange recognises only the latest message with its last block. The earlier messages have to be
+            // remembered too: a late copy of one would fit into the next upload of the same name.
             Ok(Handled::Done { done: Done::Duplicate, .. }) => Some(Noted::Silently),
             Ok(Handled::Done { .. } | Handled::RefusedByTable(_)) => None,
             Err(Refused::Here(refusal, _)) => RefusedBlock::of(*refusal).map(Noted::Refused),
@@ -83,16 +85,16 @@ impl Peer {
     }
 
     fn remember(&mut self, turn: &Turn<'_>, arrival: &Arrival<'_>, noted: Noted) {
-        // Its bytes do not count twice where it grows.
+        // `recent` is taken out, so that its bytes do not count twice while it grows.
         let mut recent = std::mem::take(&mut self.recent);
         recent.insert(turn.now, arrival.fingerprint, noted, |bytes| self.may_hold(bytes, turn.shared));
         self.recent = recent;
     }
 
-    /// Answers a duplicate as its first copy was answered (RFC 7252 §4.5), as far as it has been.
+    /// Answers a duplicate in the way its first copy was answered so far (RFC 7252 §4.5).
     ///
     /// # Errors
-    /// 4.08 where the outcome has made room for others.
+    /// 4.08 if the outcome was evicted.
     fn repeat(&mut self, turn: &mut Turn<'_>, index: usize) -> Result<(), RequestRefusal> {
         let Exchange { origin, state, .. } = &mut self.exchanges[index];
         if origin.kind == Kind::NonConfirmable {
@@ -115,11 +117,12 @@ impl Peer {
         Ok(())
     }
 
-    /// The last block of an upload that is complete, under a new message id: the client has forgotten its message layer, or
-    /// gave up on it. It gets the outcome of the same request; a refusal is not repeated, so that the client can start again.
+    /// Answers the last block of a complete upload that arrives under a new message id: the client has lost the state
+    /// of its message layer, or has given up on the first exchange. It gets the outcome of the same request; a refusal
+    /// is not repeated, so that the client can start again.
     ///
     /// # Errors
-    /// 4.08 where the outcome has made room for others.
+    /// 4.08 if the outcome was evicted.
     pub(super) fn answer_anew(
         &mut self,
         turn: &mut Turn<'_>,
@@ -152,7 +155,7 @@ impl Peer {
                 answered.delivery = Delivery::Again;
                 exchange.settle(turn.now);
             }
-            // The client does not wait for the token of that response any more.
+            // The client no longer waits for the token of that response.
             State::Separate(_) => {
                 self.end_separate(turn.now, index, Delivery::Again);
             }
@@ -168,8 +171,8 @@ enum Before {
     ByTable(Response<'static>),
 }
 
-/// The refusal of a message that was refused before, in the same words. The table is asked for those that are its own, and for
-/// the limit; where it would decide otherwise by now, the code alone is told.
+/// Repeats the refusal of a message that was refused before, with the same text. The table is asked for its own
+/// refusals and for the size limit; if it would decide differently now, only the code is sent.
 fn refused_before<T: Resources>(block: RefusedBlock, message: &Message<'_>, turn: &Turn<'_>, table: &T) -> Before {
     let judged = || Head::check(*message).map(|head| admit(table, &head));
     let bare = |code| {

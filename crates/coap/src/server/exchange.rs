@@ -1,4 +1,4 @@
-//! One request that is answered by a handler, from its arrival until its outcome is forgotten.
+//! One request that a handler answers, from its arrival until its outcome is forgotten.
 //!
 //! ```text
 //!   request handed up
@@ -11,7 +11,7 @@
 //!                                           +--> CON again, MAX_RETRANSMIT times
 //! ```
 //!
-//! A request that is computed again when it is repeated leaves no `Answered` behind.
+//! A request whose answer is computed again leaves no `Answered` state behind.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,30 +33,30 @@ use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, MessageIds,
 
 const _: () = assert!(size_of::<Exchange>() + 256 <= EXCHANGE_BYTES && Uploads::ONE_BYTES <= EXCHANGE_BYTES);
 
-/// A request and what became of it.
+/// A request and its present state.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) id: ExchangeId,
     pub(super) method: Method,
     pub(super) origin: Origin,
-    /// Of the block-wise operation it belongs to.
+    /// The key of the block-wise operation that it belongs to.
     pub(super) key: RequestKey,
-    /// The last block of its upload, as a hash of its content; `None` where there was no upload, or a new one of the same
-    /// name has begun.
+    /// The last block of its upload, as a hash of its content; `None` if there was no upload, or if a new one of the
+    /// same name has begun.
     pub(super) last_block: Option<u64>,
-    /// The client has not asked for the end of its answer yet, nor begun another request of this name.
+    /// The client has neither asked for the end of its answer yet, nor begun another request of this name.
     pub(super) has_rest: bool,
     pub(super) state: State,
 }
 
-/// The message that brought the request whole: whom the answer goes to.
+/// The message that completed the request: the answer goes to its sender.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Origin {
     pub(super) kind: Kind,
     pub(super) message_id: MessageId,
     pub(super) token: Token,
-    /// The whole datagram: message ids come round within EXCHANGE_LIFETIME when a client sends fast, and a message
-    /// that shares its id with an earlier one but not its bytes is not a duplicate (RFC 7252 §4.4).
+    /// Of the whole datagram. If a client sends fast, its message ids repeat within EXCHANGE_LIFETIME: a message that
+    /// shares its id with an earlier one but not its bytes is not a duplicate (RFC 7252 §4.4).
     pub(super) fingerprint: u64,
     pub(super) form: Form,
 }
@@ -95,7 +95,7 @@ impl Origin {
     }
 }
 
-/// Where a request stands; see the flow above.
+/// The state of a request; see the flow above.
 #[derive(Debug)]
 pub(super) enum State {
     Pending(Pending),
@@ -103,17 +103,17 @@ pub(super) enum State {
     Answered(Answered),
 }
 
-/// A handler works on it.
+/// A handler is working on it.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) repeat: Repeat,
     /// When the empty acknowledgement is due; `None` once it is sent, and for a non-confirmable request.
     pub(super) acknowledge_at: Option<Instant>,
-    /// Room for the outcome among the kept responses.
+    /// The place reserved for the outcome among the kept responses.
     pub(super) reserved: Option<Slot>,
 }
 
-/// Its answer is on the way as a confirmable message of our own.
+/// Its answer is in flight as a confirmable message of our own.
 #[derive(Debug)]
 pub(super) struct Separate {
     pub(super) outcome: KeptResponse,
@@ -126,13 +126,13 @@ pub(super) struct Separate {
 impl Separate {
     pub(super) fn send(&self, out: &mut Outbox, origin: &Origin) {
         let envelope = Envelope { kind: Kind::Confirmable, message_id: self.message_id, token: origin.token };
-        // What is under way is never evicted.
+        // The body of an answer in flight is never evicted.
         if let Some(body) = self.outcome.body() {
             write(out, envelope, &origin.form, &self.outcome.response(&body), Some(self.outcome.etag));
         }
     }
 
-    /// The answer has arrived, or will not; `None` where nothing is to be remembered of it.
+    /// The answer has arrived, or delivery was given up; `None` if nothing is to be remembered.
     pub(super) fn end(self, delivery: Delivery) -> Option<Answered> {
         match self.keep {
             Keep::Response => Some(Answered { outcome: self.outcome, delivery, expires: self.expires }),
@@ -149,23 +149,23 @@ pub(super) struct Answered {
     pub(super) expires: Instant,
 }
 
-/// Whether something stays after the answer.
+/// Whether the outcome is kept after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keep {
     Response,
     Nothing,
 }
 
-/// What a duplicate of an answered request gets.
+/// How a duplicate of an answered request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// The answer again: it was piggybacked, or its separate response never arrived.
+    /// With the answer again: it was piggybacked, or its separate response did not arrive.
     Again,
-    /// The empty acknowledgement again: the client has acknowledged the separate response.
+    /// With the empty acknowledgement again: the client has acknowledged the separate response.
     Arrived,
 }
 
-/// A response that is held, once. Its body is kept with those of all peers, and may be gone.
+/// A kept response. Its body is stored among those of all peers, and may have been evicted.
 pub(super) struct KeptResponse {
     code: Code,
     content_format: Option<ContentFormat>,
@@ -192,12 +192,12 @@ impl KeptResponse {
         self.code.is_success()
     }
 
-    /// The body; `None` once it has made room for others.
+    /// The body; `None` if it was evicted.
     pub(super) fn body(&self) -> Option<Arc<[u8]>> {
         self.slot.body()
     }
 
-    /// The response, of the body that was got from [`KeptResponse::body`].
+    /// The response, with the body from [`KeptResponse::body`].
     pub(super) fn response<'b>(&self, body: &'b [u8]) -> Response<'b> {
         Response { code: self.code, content_format: self.content_format, max_age: self.max_age, body }
     }
@@ -213,7 +213,7 @@ impl fmt::Debug for KeptResponse {
 }
 
 impl Exchange {
-    /// The answer, as soon as there is one.
+    /// The answer, once there is one.
     pub(super) fn outcome(&self) -> Option<&KeptResponse> {
         match &self.state {
             State::Pending(_) => None,
@@ -222,17 +222,17 @@ impl Exchange {
         }
     }
 
-    /// Whether it stays: not one that is computed again when it is repeated, which is gone as soon as it is answered.
+    /// Whether the outcome is kept. An outcome that is computed again is dropped as soon as it is sent.
     pub(super) fn stays(&self) -> bool {
         !matches!(&self.state, State::Pending(Pending { repeat: Repeat::Computed, .. }))
     }
 
-    /// Says whether somebody still needs the answer, after anything that changed it.
+    /// Tells the store whether the answer is still needed, after any change to it.
     pub(super) fn settle(&self, now: Instant) {
         match &self.state {
             State::Answered(answered) if !self.has_rest => answered.outcome.slot.sent(now),
             State::Answered(answered) => answered.outcome.slot.need(),
-            // Needed from the beginning.
+            // Counted as needed from the beginning.
             State::Pending(_) | State::Separate(_) => {}
         }
     }
@@ -242,8 +242,8 @@ impl Exchange {
         !matches!(self.state, State::Answered(_))
     }
 
-    /// Whether it may be forgotten for a request of that name: its client has the whole answer, or gives the rest up by that request, and
-    /// can have it again.
+    /// Whether it may be forgotten for a request of that name: its client has the whole answer, or abandons the rest of
+    /// it with that request, and the answer can be produced again.
     pub(super) fn makes_room_for(&self, newcomer: RequestKey) -> bool {
         match &self.state {
             State::Answered(answered) => {

@@ -1,4 +1,4 @@
-//! The way of a request from its datagram to the handler, or to its refusal.
+//! The path of a request from its datagram to the handler, or to its refusal.
 //!
 //! ```text
 //!   duplicate? -> Head::check -> Block2 NUM > 0? -> Resources::find, admit -> Block1? -> room? -> Request
@@ -30,7 +30,7 @@ const PURPOSE_DATAGRAM: u64 = 2;
 const PURPOSE_LAST_BLOCK: u64 = 4;
 
 impl Peer {
-    /// Takes a message with a request code.
+    /// Handles a message with a request code.
     pub(super) fn request<'d, T: Resources>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -71,15 +71,15 @@ impl Peer {
         self.open(turn, &checked, admit, Whole::at_once(head.payload(), target))
     }
 
-    /// Block2 with a NUM above 0: the next part of a response that is kept, or of one that is computed again. It
-    /// needs neither payload nor Content-Format nor Accept, and any token will do (RFC 7959 §2.7, §3.3).
+    /// Block2 with a NUM above 0: asks for a later part of a response that is kept, or of one that is computed again.
+    /// It needs no payload, Content-Format or Accept, and may use any token (RFC 7959 §2.7, §3.3).
     fn later_block<'d, T: Resources>(
         &mut self,
         turn: &mut Turn<'_>,
         checked: &Checked<'d>,
         table: &T,
     ) -> Result<HandledBy<'d, T>, RefusedBy<T>> {
-        // A request goes on with its body or with its response, never with both (RFC 7959 §3.3).
+        // A request continues either with its body or with its response, never with both (RFC 7959 §3.3).
         if checked.blocks.block1.is_some() {
             return Err(RequestRefusal::BadBlock(BlockFault::BothDirections).into());
         }
@@ -107,8 +107,8 @@ impl Peer {
             }
             return Ok(Done::Continuation.into());
         }
-        // Never a new request: its payload came with the first one. A GET has none, and where it is computed again its
-        // later blocks are too (RFC 7959 §2.4).
+        // This is never a new request: the payload came with the first one. A GET has no payload, and if its response
+        // is computed again, so are the later blocks (RFC 7959 §2.4).
         if checked.head.method() != Method::Get {
             return Err(RequestRefusal::NoResponse.into());
         }
@@ -119,7 +119,7 @@ impl Peer {
         }
     }
 
-    /// A block of a request body.
+    /// Handles a block of a request body.
     fn upload<'d, T: Resources>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -130,13 +130,14 @@ impl Peer {
         let message = checked.head.message();
         let payload = message.payload();
         if block.num == 0 {
-            // Whatever comes of it, from now on blocks of this name belong to another body.
+            // Whatever the result, later blocks of this name belong to another body.
             self.uploads.drop_named(checked.key);
             for exchange in self.exchanges.iter_mut().filter(|exchange| exchange.key == checked.key) {
                 exchange.last_block = None;
             }
         }
-        // With M set the payload has exactly the size of the block; the last one may be shorter (RFC 7959 §2.2, §2.3).
+        // With M set, the payload has exactly the size of the block; the last block may be shorter (RFC 7959 §2.2,
+        // §2.3).
         let fault = match (payload.len().cmp(&block.size.bytes()), block.more) {
             (Ordering::Less, true) => Some(BlockFault::Short),
             (Ordering::Greater, true) => Some(BlockFault::Long),
@@ -190,7 +191,7 @@ impl Peer {
     ) -> Result<HandledBy<'d, T>, RefusedBy<T>> {
         let (target, admit) = admit(table, &checked.head)?;
         let announced = checked.head.size1().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
-        // What is announced as too large need not be sent first (RFC 7959 §2.9.3, §4).
+        // A body that is announced as too large is refused before it is sent (RFC 7959 §2.9.3, §4).
         if announced > admit.body_bytes_max {
             let too_large = RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max };
             return Err(Refused::Here(too_large, Some(target)));
@@ -212,7 +213,7 @@ impl Peer {
         piece: &Piece<'_>,
         admit: Admit,
     ) -> Result<(), RequestRefusal> {
-        // A copy of the last block will bring no body to compute the answer from again.
+        // A copy of the last block does not bring the body from which the answer could be computed again.
         let repeat = if admit.repeat == Repeat::Computed { Repeat::Remembered } else { admit.repeat };
         let admit = Admit { repeat, ..admit };
         self.check_room(turn, checked.key, admit)?;
@@ -222,7 +223,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Hands a whole request up.
+    /// Hands a whole request to the caller.
     fn open<'d, G, R>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -244,7 +245,7 @@ impl Peer {
         let acknowledge_at =
             (origin.kind == Kind::Confirmable).then(|| turn.now + turn.shared.config.acknowledge_after);
         let id = turn.shared.next_exchange();
-        // Later blocks are those of the latest request of a name: of an earlier answer nothing more will be asked for.
+        // Later blocks refer to the latest request of a name: no further block of an earlier answer will be requested.
         for exchange in self.exchanges.iter_mut().filter(|it| it.key == checked.key && it.has_rest) {
             exchange.has_rest = false;
             exchange.settle(turn.now);
@@ -263,7 +264,7 @@ impl Peer {
         Ok(Handled::Request { id, request: Request::new(checked.head, body), target })
     }
 
-    /// Refuses a whole request now that is too large or could not be remembered.
+    /// Refuses a whole request that is too large or could not be remembered.
     fn may_open<G, R>(
         &self,
         turn: &Turn<'_>,
@@ -275,14 +276,14 @@ impl Peer {
             return Err(RequestRefusal::TooLarge { body_bytes_max: admit.body_bytes_max });
         }
         self.check_room(turn, checked.key, admit)?;
-        // An upload has had its room from its first block on.
+        // An upload has its room from its first block on.
         if admit.repeat != Repeat::Computed && whole.last_block.is_none() {
             self.check_exchange(turn)?;
         }
         Ok(())
     }
 
-    /// Refuses now what could not be remembered, before it is executed.
+    /// Refuses a request that could not be remembered, before it is executed.
     fn check_room(&self, turn: &Turn<'_>, key: RequestKey, admit: Admit) -> Result<(), RequestRefusal> {
         let config = &turn.shared.config;
         let stay = self.exchanges.iter().filter(|exchange| !exchange.makes_room_for(key)).count();
@@ -296,13 +297,13 @@ impl Peer {
         Ok(())
     }
 
-    /// Refuses a request now that there is no memory to remember.
+    /// Refuses a request if there is no memory left to remember it.
     fn check_exchange(&self, turn: &Turn<'_>) -> Result<(), RequestRefusal> {
         if self.may_hold(EXCHANGE_BYTES, turn.shared) { Ok(()) } else { Err(RequestRefusal::Full(Limit::Exchanges)) }
     }
 
-    /// Drops the oldest outcomes above the limit for a request of this name. What is in flight, has blocks outstanding or cannot be had again
-    /// stays (C43).
+    /// Drops the oldest outcomes above the limit, for a request of this name. An outcome stays if it is in flight, has
+    /// blocks outstanding or cannot be produced again (C43).
     fn make_room(&mut self, turn: &Turn<'_>, key: RequestKey) {
         while self.exchanges.len() >= turn.shared.config.exchanges_per_peer_max {
             let answered = |(index, exchange): (usize, &Exchange)| match &exchange.state {
@@ -344,10 +345,10 @@ impl Peer {
         }
     }
 
-    /// Refuses what the message layer refuses by itself.
+    /// Sends the refusals of the message layer itself.
     pub(super) fn refuse_here(&mut self, turn: &mut Turn<'_>, message: &Message<'_>, refusal: RequestRefusal) -> Done {
-        // "Unrecognized options of class "critical" that occur in a Non-confirmable message MUST cause the message to be
-        // rejected", which may be in silence (RFC 7252 §5.4.1, §4.3).
+        // "Unrecognized options of class "critical" that occur in a Non-confirmable message MUST cause the message to
+        // be rejected"; this rejection may be silent (RFC 7252 §5.4.1, §4.3).
         if let (Kind::NonConfirmable, RequestRefusal::BadOption(number, _)) = (message.kind(), refusal) {
             return Done::Dropped(Dropped::BadOption(number));
         }
@@ -363,25 +364,25 @@ impl Peer {
     }
 }
 
-/// What came of a datagram under this table.
+/// The result of a datagram under this table.
 type HandledBy<'d, T> = Handled<'d, <T as Resources>::Target, <T as Resources>::Refusal>;
 
-/// A request that has arrived whole.
+/// A request that has arrived completely.
 struct Whole<'d, G, R> {
     body: Body<'d>,
     target: Result<G, R>,
-    /// Of an upload: its last block.
+    /// For an upload: the hash of its last block.
     last_block: Option<u64>,
 }
 
 impl<'d, G, R> Whole<'d, G, R> {
-    /// In one message.
+    /// A request that arrived in one message.
     fn at_once(payload: &'d [u8], target: G) -> Whole<'d, G, R> {
         Whole { body: Body::Borrowed(payload), target: Ok(target), last_block: None }
     }
 }
 
-/// What the last block of an upload is recognised by when it comes again in another message.
+/// The hash that recognises the last block of an upload when it arrives again in another message.
 fn last_block(piece: &Piece<'_>) -> u64 {
     let format = piece.content_format.map_or(u64::MAX, |format| format.0.into());
     Hash64::new(PURPOSE_LAST_BLOCK).number(piece.block.value().into()).number(format).field(piece.payload).finish()

@@ -1,13 +1,13 @@
-//! What blocks and requests of one client are recognised by as parts of one operation.
+//! How blocks and requests of one client are recognised as parts of one operation.
 
 use crate::hash::Hash64;
 use crate::{Message, Number};
 
-/// Uploads are named by hashes for this purpose; see [`Hash64::new`].
+/// Domain of the hashes that name uploads; see [`Hash64::new`].
 const PURPOSE_KEY: u64 = 1;
 
 /// What makes requests of one client one block-wise operation: method, path, queries and Request-Tag (RFC 7959 §2.4,
-/// §2.5; RFC 9175 §3.3), never the token. As a hash; see [`Hash64`] for why that is enough.
+/// §2.5; RFC 9175 §3.3), never the token. Stored as a hash; see [`Hash64`] for why that is enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RequestKey(u64);
 

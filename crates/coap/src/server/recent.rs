@@ -1,36 +1,37 @@
-//! Messages that were dealt with and left nothing else behind: blocks of uploads, non-confirmable requests.
+//! Recent messages that leave no other state behind: blocks of uploads, non-confirmable requests.
 //!
-//! A copy of them that the network delivers late must not count as new (RFC 7252 §4.5): the first block of an earlier
-//! transfer would begin it anew in the middle of the present one, whose next block would then be joined to it; and a block
-//! that was refused, because one before it was missing or because nobody was let in, would fit into a later transfer.
+//! A copy that the network delivers late must not count as a new message (RFC 7252 §4.5). Otherwise a copy of the first
+//! block of an earlier transfer would restart the upload in the middle of the present one, whose next block would then
+//! be appended to it; and a copy of a refused block (an earlier block was missing, or no request was admitted) could
+//! fit into a later transfer.
 
 use std::time::Instant;
 
 use super::refusal::{BlockFault, Limit, RequestRefusal};
 use crate::{Code, EXCHANGE_LIFETIME};
 
-/// How many messages of one peer are known. 128 blocks are 8 KiB in blocks of 64 bytes, far more than a certificate
+/// How many messages are remembered for one peer. 128 blocks of 64 bytes are 8 KiB, far more than a certificate
 /// request; they cost 1 KiB.
 const RECENT_MAX: usize = 128;
 
-/// The latest so many are known in any case, without memory of their own: blocks of 512 bytes of a usual enrolment, or the refusals of a
-/// house that is full.
+/// The latest three messages are always remembered, without an allocation: the 512-byte blocks of a usual enrolment, or
+/// the refusals of a full server.
 const FEW: usize = 3;
 
-/// Room for a usual enrolment in blocks of 64 bytes, at once.
+/// The first allocation: room for a usual enrolment in blocks of 64 bytes.
 const MANY_FIRST: usize = 16;
 
-/// What was made of a message, as far as it takes to answer a copy alike.
+/// How a message was handled, in enough detail to answer a copy in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Noted {
-    /// A copy gets no answer from here.
+    /// A copy is not answered from here.
     Silently,
-    /// 2.31.
+    /// Answered with 2.31.
     Continued,
     Refused(RefusedBlock),
 }
 
-/// How a block of an upload was refused: the refusals of the same names.
+/// How a block of an upload was refused; each variant stands for the refusal of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusedBlock {
     BadBlock(BlockFault),
@@ -40,13 +41,13 @@ pub(super) enum RefusedBlock {
     TooLarge,
     NoResponse,
     Full(Limit),
-    /// With this code: 4.xx or 5.xx.
+    /// The table refused it with this code: 4.xx or 5.xx.
     ByTable(Code),
 }
 
 impl RefusedBlock {
-    /// Another time it could have another answer, or end an upload that has begun since; what is refused for its options alone
-    /// is judged again to the same, and is `None`.
+    /// `None` for a refusal that depends on the options alone: a copy is judged again, with the same result. Any other
+    /// refusal is remembered, because judging the copy could give another answer or end an upload that has begun since.
     pub(super) fn of(refusal: RequestRefusal) -> Option<RefusedBlock> {
         Some(match refusal {
             RequestRefusal::BadBlock(fault) => RefusedBlock::BadBlock(fault),
@@ -65,7 +66,7 @@ impl RefusedBlock {
 }
 
 impl Noted {
-    /// All but the refusals by the table, whose codes begin at 0x80 and are their own byte.
+    /// All variants except the refusals by the table: those are stored as their code byte, which is 0x80 or above.
     const NUMBERED: [Noted; 16] = [
         Noted::Silently,
         Noted::Continued,
@@ -85,7 +86,7 @@ impl Noted {
         Noted::Refused(RefusedBlock::Full(Limit::Exchanges)),
     ];
 
-    /// In one byte.
+    /// Encodes the value in one byte.
     fn byte(self) -> u8 {
         if let Noted::Refused(RefusedBlock::ByTable(code)) = self {
             return code.byte();
@@ -100,15 +101,15 @@ impl Noted {
     }
 }
 
-/// The latest messages, forgotten together when none has come for EXCHANGE_LIFETIME.
+/// The latest messages. All are forgotten together when no message arrives for EXCHANGE_LIFETIME.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// 56 bits of fingerprint and what was noted.
+    /// 56 bits of fingerprint, and 8 bits for how the message was handled.
     few: [u64; FEW],
-    /// In place of the few, once they are more.
+    /// Replaces `few` when it is full.
     many: Box<[u64]>,
     known: usize,
-    /// The oldest, once all places are taken.
+    /// The index of the oldest entry, once all places are taken.
     oldest: usize,
     expires: Option<Instant>,
 }
@@ -118,20 +119,20 @@ impl Recent {
         self.known == 0
     }
 
-    /// Memory beside the peer itself.
+    /// Bytes allocated beside the peer itself.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&*self.many)
     }
 
-    /// What was made of a message, if it is known.
+    /// How a message was handled, if it is remembered.
     pub(super) fn noted(&self, fingerprint: u64) -> Option<Noted> {
         let places = if self.many.is_empty() { &self.few[..] } else { &self.many };
         let known = places.iter().take(self.known).find(|message| (*message ^ fingerprint) >> 8 == 0)?;
         Some(Noted::from_byte(known.to_le_bytes()[0]))
     }
 
-    /// Notes a message: in place of the oldest where all places are taken, and there are as many as there may be or `may_grow` denies more,
-    /// of so many bytes.
+    /// Remembers a message. Replaces the oldest one if all places are taken and no more can be added: the maximum is
+    /// reached, or `may_grow`, which gets the bytes of the next allocation, returns false.
     pub(super) fn insert(
         &mut self,
         now: Instant,
@@ -173,7 +174,7 @@ impl Recent {
         if self.many.is_empty() { &mut self.few } else { &mut self.many }
     }
 
-    /// More places; what is known comes first, the oldest before all.
+    /// Adds places. Remembered messages are moved to the front, the oldest first.
     fn grow(&mut self, places: usize) {
         let mut many = vec![0; places].into_boxed_slice();
         let oldest = std::mem::take(&mut self.oldest);
@@ -205,7 +206,7 @@ mod tests {
         let mut recent = Recent::default();
         (0..6).for_each(|number| recent.insert(now, message(number), Noted::Continued, |_| false));
         assert_eq!((known(&recent, 6), recent.bytes()), (vec![3, 4, 5], 0));
-        // There is room for some more, and then there is none.
+        // `may_grow` allows the first growth and denies the next.
         (6..19).for_each(|number| recent.insert(now, message(number), Noted::Continued, |bytes| bytes == 128));
         let latest: Vec<u64> = (3..19).collect();
         assert_eq!((known(&recent, 19), recent.bytes()), (latest, 128));

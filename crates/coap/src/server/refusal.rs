@@ -7,46 +7,46 @@ use crate::{Code, Number};
 pub enum RequestRefusal {
     /// A critical option that cannot be obeyed.
     BadOption(Number, OptionFault),
-    /// No method we know.
+    /// An unknown method.
     UnknownMethod,
     /// Proxy-Uri or Proxy-Scheme.
     Proxy,
     /// A Block option that contradicts itself, its payload or the other Block option.
     BadBlock(BlockFault),
-    /// A block of an upload that we do not have, or not the next one.
+    /// A block of an upload that is not known here, or not the next block.
     BlockMissing,
-    /// A block that is there already, with other bytes or another end.
+    /// A block that arrived before, now with other bytes or another end.
     BlockDiffers,
     /// Content-Format changed between two blocks.
     ContentFormatChanged,
-    /// Announced or reached more than the resource takes.
+    /// The body is announced as, or has become, larger than the resource accepts.
     TooLarge {
-        /// How much it takes.
+        /// The most bytes that the resource accepts.
         body_bytes_max: usize,
     },
-    /// A later block of a response that we do not keep, or the last block of an upload again whose response we no longer
-    /// keep.
+    /// A later block of a response that is not kept, or a repeated last block of an upload whose response is no longer
+    /// kept.
     NoResponse,
     /// A block past the end of the response.
     PastEnd,
-    /// Something is at its limit.
+    /// A limit is reached.
     Full(Limit),
 }
 
 /// Why a critical option is refused (RFC 7252 §5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OptionFault {
-    /// Its number is not known, or not in a request.
+    /// Its number is not known, or not defined for requests.
     Unknown,
     /// Its length is outside its definition.
     Length,
-    /// It may occur once.
+    /// It may occur only once and is repeated.
     Repeated,
     /// A path, a query or a host that is not UTF-8.
     NotText,
 }
 
-/// What contradicts a Block option (RFC 7959 §2.2, §3.3).
+/// How a Block option contradicts itself or the message (RFC 7959 §2.2, §3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BlockFault {
     /// SZX 7.
@@ -61,16 +61,17 @@ pub enum BlockFault {
     BothDirections,
 }
 
-/// What has no room for a request.
+/// Which limit leaves no room for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// Bytes of open uploads, or the owner's share of them.
     Uploads,
     /// Bytes of kept responses, or the owner's share of them.
     Responses,
-    /// Requests of this peer that wait for their answer, or whose answers it has still to fetch or cannot have again.
+    /// Requests of this peer that wait for their answer, or whose answers still have to be fetched or cannot be
+    /// produced again.
     Pending,
-    /// What is remembered of exchanges beside their bodies, or the owner's share of it.
+    /// Memory for exchanges, their bodies excluded, or the owner's share of it.
     Exchanges,
 }
 

@@ -15,7 +15,7 @@ pub struct Request<'d> {
     body: Body<'d>,
 }
 
-/// One datagram held it all, or an upload gathered it.
+/// The body of a request: in one datagram, or gathered by an upload.
 pub(super) enum Body<'d> {
     Borrowed(&'d [u8]),
     Gathered(Vec<u8>),
@@ -41,7 +41,7 @@ impl<'d> Request<'d> {
         Request { head, body }
     }
 
-    /// Method, path and options; of an upload those of its last block.
+    /// Method, path and options; for an upload, those of its last block.
     #[must_use]
     pub fn head(&self) -> &Head<'d> {
         &self.head
@@ -56,7 +56,7 @@ impl<'d> Request<'d> {
         }
     }
 
-    /// The whole body, without a copy where it was gathered.
+    /// The whole body, without a copy if an upload gathered it.
     #[must_use]
     pub fn into_body(self) -> Vec<u8> {
         match self.body {
@@ -100,8 +100,8 @@ impl<'d> Request<'d> {
     }
 }
 
-/// Method, path and options of a request. Every critical option in it is known, of a possible length and repeated only
-/// where it may be; path and queries are UTF-8.
+/// Method, path and options of a request. Every critical option in it is known, has a length within its definition and
+/// is repeated only if it may be; path and queries are UTF-8.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'d> {
     message: Message<'d>,
@@ -110,7 +110,7 @@ pub struct Head<'d> {
     values: [Option<&'d [u8]>; PLACES],
 }
 
-/// Options that are looked up for each request: the walk of [`Head::check`] finds them all.
+/// Options that are looked up for each request: [`Head::check`] finds them all in one pass.
 const PLACES: usize = 6;
 
 const fn place(number: Number) -> Option<usize> {
@@ -126,7 +126,7 @@ const fn place(number: Number) -> Option<usize> {
 }
 
 impl<'d> Head<'d> {
-    /// Checks the options of a request; later code relies on it.
+    /// Checks the options of a request; later code relies on this check.
     pub(super) fn check(message: Message<'d>) -> Result<Head<'d>, RequestRefusal> {
         let mut values = [None; PLACES];
         let mut previous = None;
@@ -138,9 +138,9 @@ impl<'d> Head<'d> {
                 values[place].get_or_insert(option.value);
             }
             let length = option.value.len();
-            // An option of a length outside its definition (RFC 7252 §5.4.3) or repeated against it (§5.4.5) "MUST be
-            // treated like an unrecognized option": elective ones are ignored, critical ones refused (§5.4.1).
-            // "uri-path" and "uri-query" are strings: UTF-8 (RFC 7252 §3.2).
+            // An option whose length is outside its definition (RFC 7252 §5.4.3), or that is repeated although it must
+            // not be (§5.4.5), "MUST be treated like an unrecognized option": elective ones are ignored, critical ones
+            // refused (§5.4.1). "uri-path" and "uri-query" are strings: UTF-8 (RFC 7252 §3.2).
             let is_text = matches!(option.number, Number::URI_PATH | Number::URI_QUERY | Number::URI_HOST);
             let fault = match option.number.request_definition() {
                 None => Some(OptionFault::Unknown),
@@ -172,7 +172,7 @@ impl<'d> Head<'d> {
         self.method
     }
 
-    /// The segments of Uri-Path, as they came.
+    /// The segments of Uri-Path, as received.
     pub fn segments(&self) -> impl Iterator<Item = &'d [u8]> + use<'d> {
         self.message.options_of(Number::URI_PATH)
     }
@@ -182,8 +182,8 @@ impl<'d> Head<'d> {
         texts(&self.message, Number::URI_PATH)
     }
 
-    /// Whether the path is exactly `path`, segments joined by `/`, without one in front: `"est/sen"`. A segment that
-    /// itself contains a `/` matches nothing.
+    /// Whether the path is exactly `path`, given as segments joined by `/` without a leading one: `"est/sen"`. A
+    /// segment that itself contains a `/` matches nothing.
     #[must_use]
     pub fn path_is(&self, path: &str) -> bool {
         if path.is_empty() {
@@ -197,7 +197,7 @@ impl<'d> Head<'d> {
         texts(&self.message, Number::URI_QUERY)
     }
 
-    /// Uri-Host, accepted and not needed.
+    /// Uri-Host; it is accepted but not needed.
     #[must_use]
     pub fn host(&self) -> Option<&'d str> {
         texts(&self.message, Number::URI_HOST).next()
@@ -215,12 +215,12 @@ impl<'d> Head<'d> {
         self.format(Number::ACCEPT)
     }
 
-    /// Size1: how large the client says its body is.
+    /// Size1: the size of the body as the client announces it.
     pub fn size1(&self) -> Option<u32> {
         self.option(Number::SIZE1).and_then(uint)
     }
 
-    /// The payload of this message; none where the method defines none.
+    /// The payload of this message; empty if the method defines none.
     pub(super) fn payload(&self) -> &'d [u8] {
         if self.method.has_payload() { self.message.payload() } else { &[] }
     }
@@ -242,7 +242,7 @@ impl<'d> Head<'d> {
         self.option(number).map(Block::parse).transpose()
     }
 
-    /// The message itself, of an upload its last block.
+    /// The message itself; for an upload, its last block.
     #[must_use]
     pub fn message(&self) -> &Message<'d> {
         &self.message
@@ -254,6 +254,6 @@ impl<'d> Head<'d> {
 }
 
 fn texts<'d>(message: &Message<'d>, number: Number) -> impl Iterator<Item = &'d str> + use<'d> {
-    // `check` has seen that they are UTF-8.
+    // `check` has verified that they are UTF-8.
     message.options_of(number).filter_map(|value| str::from_utf8(value).ok())
 }

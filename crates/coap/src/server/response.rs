@@ -1,29 +1,29 @@
-//! What a handler answers.
+//! The answer of a handler.
 
 use std::fmt;
 
 use crate::length::Length;
 use crate::{Code, ContentFormat};
 
-/// An answer. Block2, ETag, Block1, token and message id are added here; the handler gives the representation.
+/// An answer. This crate adds Block2, ETag, Block1, token and message id; the handler provides the representation.
 #[derive(Clone, Copy)]
 pub struct Response<'r> {
     /// The response code.
     pub code: Code,
-    /// The format of `body`; none for an empty body and for a diagnostic payload.
+    /// The format of `body`; `None` for an empty body and for a diagnostic payload.
     pub content_format: Option<ContentFormat>,
     /// Max-Age in seconds; absent means 60 (RFC 7252 §5.10.5).
     pub max_age: Option<u32>,
-    /// The representation, or with an error code the diagnostic payload (RFC 7252 §5.5.2), which is never sliced and is
-    /// cut at [`Response::DIAGNOSTIC_BYTES_MAX`].
+    /// The representation, or for an error code the diagnostic payload (RFC 7252 §5.5.2), which is never sent in blocks
+    /// and is cut at [`Response::DIAGNOSTIC_BYTES_MAX`].
     pub body: &'r [u8],
 }
 
 impl<'r> Response<'r> {
-    /// A diagnostic payload is a short text; it has to fit the smallest datagram together with the options.
+    /// A diagnostic payload is a short text; it must fit the smallest datagram together with the options.
     pub const DIAGNOSTIC_BYTES_MAX: usize = 128;
 
-    /// A code and nothing else.
+    /// A response with a code only.
     #[must_use]
     pub const fn empty(code: Code) -> Response<'static> {
         Response { code, content_format: None, max_age: None, body: &[] }
@@ -41,7 +41,7 @@ impl<'r> Response<'r> {
         Response { code, content_format: None, max_age: None, body: diagnostic.as_bytes() }
     }
 
-    /// 5.03 with Max-Age: come again then (RFC 7252 §5.9.3.4).
+    /// 5.03 with Max-Age, the time after which to retry (RFC 7252 §5.9.3.4).
     #[must_use]
     pub const fn unavailable(max_age: u32, diagnostic: &'r str) -> Response<'r> {
         Response {
@@ -52,7 +52,7 @@ impl<'r> Response<'r> {
         }
     }
 
-    /// With a Max-Age.
+    /// Sets Max-Age.
     #[must_use]
     pub const fn with_max_age(mut self, seconds: u32) -> Response<'r> {
         self.max_age = Some(seconds);

@@ -1,4 +1,4 @@
-//! What the peers of one shard share: limits, totals, counters, the source of message ids.
+//! The state that the peers of one shard share: limits, totals, counters, the source of message ids.
 
 use super::accounts::SharedAccounts;
 use super::answers::Answers;
@@ -18,13 +18,13 @@ pub struct Shared {
     pub(super) counters: MessageCounters,
     pub(super) uploads: SharedAccounts,
     pub(super) answers: Answers,
-    /// What is held beside bodies.
+    /// What is held, bodies excluded.
     pub(super) held: SharedAccounts,
     exchanges: u32,
 }
 
 impl Shared {
-    /// `seed` is a random number: message ids of our own and jitters of retransmissions come from it.
+    /// `seed` is a random number: our own message ids and the jitter of retransmissions come from it.
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Shared {
         Shared {
@@ -38,12 +38,12 @@ impl Shared {
         }
     }
 
-    /// Another configuration; what is already held above a new limit stays until it expires.
+    /// Replaces the configuration; what is already held above a new limit stays until it expires.
     pub fn set_config(&mut self, config: Config) {
         self.config = config;
     }
 
-    /// What happened so far.
+    /// The counters so far.
     #[must_use]
     pub fn counters(&self) -> MessageCounters {
         MessageCounters { answers_evicted: self.answers.evicted(), ..self.counters }
@@ -55,19 +55,19 @@ impl Shared {
         self.uploads.lock().total()
     }
 
-    /// Bytes that kept responses hold now, with what pending requests reserve.
+    /// Bytes that kept responses hold now, including the bytes that pending requests reserve.
     #[must_use]
     pub fn response_bytes(&self) -> usize {
         self.answers.bytes()
     }
 
-    /// Bytes held now beside bodies: exchanges, open uploads, known messages.
+    /// Bytes held now, bodies excluded: exchanges, open uploads, remembered messages.
     #[must_use]
     pub fn exchange_bytes(&self) -> usize {
         self.held.lock().total()
     }
 
-    /// Max-Age of our own 5.03; 0 would ask for a retry at once.
+    /// Max-Age of our own 5.03; 0 would ask for an immediate retry.
     pub(super) fn full_max_age(&self) -> u32 {
         self.config.full_max_age.max(1)
     }
@@ -81,7 +81,7 @@ impl Shared {
         }
     }
 
-    /// The message ids of a peer that begins its first message.
+    /// New message ids for a peer that originates its first message.
     pub(super) fn fresh_ids(&mut self) -> MessageIds {
         MessageIds::new(self.spread.u16())
     }

@@ -10,8 +10,9 @@
 //!                          +-- a block that is there already, byte for byte: 2.31 again
 //! ```
 //!
-//! An upload is named by method, path, queries and Request-Tag ([`RequestKey`]), so that two bodies for one resource never
-//! mix. It holds what has come, never what was announced. It answers nothing itself; [`super::Peer`] does.
+//! An upload is named by method, path, queries and Request-Tag ([`RequestKey`]), so that two bodies for one resource
+//! never mix. It holds the bytes that have arrived, never the announced size. It sends no responses; [`super::Peer`]
+//! does.
 
 use std::fmt;
 use std::time::Instant;
@@ -25,7 +26,7 @@ use super::shared::Shared;
 use crate::length::Length;
 use crate::{Block, ContentFormat};
 
-/// What an upload reserves at first: most certificate requests fit, so that their blocks are copied once.
+/// The first allocation of an upload: most certificate requests fit, so that their blocks are copied once.
 const BODY_BYTES_FIRST: usize = 512;
 
 /// The uploads of one peer.
@@ -52,22 +53,22 @@ pub(super) struct Piece<'d> {
     pub(super) payload: &'d [u8],
 }
 
-/// What became of a block.
+/// The result of a block.
 pub(super) enum Taken {
-    /// It is in place, now or before.
+    /// The block is in place, because of this message or an earlier one.
     Continue,
-    /// It was the last.
+    /// It was the last block.
     Complete(Complete),
 }
 
-/// A whole body.
+/// A complete body.
 pub(super) struct Complete {
     pub(super) body: Vec<u8>,
     pub(super) admit: Admit,
 }
 
 impl Uploads {
-    /// What one of them takes beside its body.
+    /// The bytes of one upload without its body.
     pub(super) const ONE_BYTES: usize = size_of::<Upload>();
 
     pub(super) fn len(&self) -> usize {
@@ -78,20 +79,20 @@ impl Uploads {
         self.0.is_empty()
     }
 
-    /// Whether an upload of this name is under way.
+    /// Whether an upload of this name is in progress.
     pub(super) fn contains(&self, key: RequestKey) -> bool {
         self.0.iter().any(|upload| upload.key == key)
     }
 
-    /// The admission that the first block of this upload got.
+    /// The admission that was granted to the first block of this upload.
     pub(super) fn admitted(&self, key: RequestKey) -> Option<Admit> {
         self.0.iter().find(|upload| upload.key == key).map(|upload| upload.admit)
     }
 
-    /// Begins an upload. Starting anew "simply overwrites the context the server may still be keeping" (RFC 7959 §2.5).
+    /// Begins an upload. A restart "simply overwrites the context the server may still be keeping" (RFC 7959 §2.5).
     ///
     /// # Errors
-    /// 4.13 above the limit of the resource, 5.03 above that of the shard or the owner's share of it.
+    /// 4.13 above the limit of the resource, 5.03 above that of the shard or above the owner's share of it.
     pub(super) fn begin(
         &mut self,
         now: Instant,
@@ -127,7 +128,8 @@ impl Uploads {
     /// Takes a block after the first.
     ///
     /// # Errors
-    /// 4.08 for a block that is not the next one and was not there before, 4.13 above the limit; the upload is dropped.
+    /// 4.08 for a block that is neither the next one nor one that arrived before, 4.13 above the limit; the upload is
+    /// dropped.
     pub(super) fn take(&mut self, now: Instant, piece: &Piece<'_>, shared: &Shared) -> Result<Taken, RequestRefusal> {
         let index = self.0.iter().position(|upload| upload.key == piece.key).ok_or(RequestRefusal::BlockMissing)?;
         let upload = &mut self.0[index];
@@ -165,7 +167,7 @@ impl Uploads {
         self.0.iter().map(|upload| upload.expires).min()
     }
 
-    /// Drops what has waited too long for its next block.
+    /// Drops the uploads that have waited too long for their next block.
     pub(super) fn expire(&mut self, now: Instant, shared: &mut Shared) {
         while let Some(index) = self.0.iter().position(|upload| upload.expires <= now) {
             self.remove(index);
@@ -181,7 +183,7 @@ impl Uploads {
         }
     }
 
-    /// A peer without uploads holds no memory for them.
+    /// Removes an upload. A peer without uploads holds no memory for them.
     fn remove(&mut self, index: usize) -> Upload {
         let upload = self.0.swap_remove(index);
         if self.0.is_empty() {
@@ -205,11 +207,11 @@ enum Place {
 
 impl Upload {
     fn judge(&self, piece: &Piece<'_>) -> Result<Place, RequestRefusal> {
-        // 4.08 also where the Content-Formats of the blocks do not agree (RFC 7959 §2.9.2).
+        // 4.08 also if the Content-Formats of the blocks differ (RFC 7959 §2.9.2).
         if piece.content_format != self.content_format {
             return Err(RequestRefusal::ContentFormatChanged);
         }
-        // From *this* block's size: the client may shrink it mid-way (RFC 7959 §2.3).
+        // Computed with *this* block's size: the client may shrink the blocks during the upload (RFC 7959 §2.3).
         let start = piece.block.offset();
         let end = start.saturating_add(piece.payload.len());
         if start == self.body.len() {
@@ -221,7 +223,8 @@ impl Upload {
             };
         }
         match self.body.get(start..end) {
-            // A last block that lies inside what is there would cut the body short: only at its end it is the last.
+            // A last block that ends before the end of the bytes received so far would cut the body short: it is
+            // accepted only at their end.
             Some(there) if there == piece.payload && (piece.block.more || end == self.body.len()) => Ok(Place::There),
             _ if start < self.body.len() => Err(RequestRefusal::BlockDiffers),
             _ => Err(RequestRefusal::BlockMissing),

@@ -8,10 +8,10 @@ use super::response::Response;
 use crate::hash::Hash64;
 use crate::{Block, BlockSize, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token};
 
-/// ETags are hashes for this purpose; see [`Hash64::new`].
+/// Domain of the hashes that serve as ETags; see [`Hash64::new`].
 const PURPOSE_ETAG: u64 = 3;
 
-/// The head of the message that goes out.
+/// The head of the outgoing message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Envelope {
     pub(super) kind: Kind,
@@ -20,8 +20,8 @@ pub(super) struct Envelope {
 }
 
 impl Envelope {
-    /// To a confirmable request the answer is piggybacked in its acknowledgement; to a non-confirmable one it is
-    /// non-confirmable too (RFC 7252 §5.2.1, §5.2.3).
+    /// The answer to a confirmable request is piggybacked in its acknowledgement; the answer to a non-confirmable one
+    /// is non-confirmable too (RFC 7252 §5.2.1, §5.2.3).
     pub(super) fn answering(request: &Message<'_>, ids: &mut MessageIds) -> Envelope {
         match request.kind() {
             Kind::NonConfirmable => {
@@ -32,23 +32,23 @@ impl Envelope {
     }
 }
 
-/// What a request asked of the answer's form; the same for each copy of the answer.
+/// The form of the answer that a request asked for; the same for each copy of the answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
     /// Echoed in the final response of an upload (RFC 7959 §2.3).
     pub(super) block1: Option<Block>,
-    /// The block that is asked for, or the first one at the size that suits this client.
+    /// The requested block, or the first one at the size that suits this client.
     pub(super) block: Block,
-    /// Block2 goes into the answer even where the body fits one block, because the request carried it.
+    /// The answer carries Block2 even if the body fits one block, because the request carried it.
     pub(super) block2_asked: bool,
     /// Size2 in the request asks for the size of the body (RFC 7959 §4).
     pub(super) size2_asked: bool,
 }
 
 impl Form {
-    /// Without Block2 the first block comes in the size of the client's own Block1 blocks: what it can send it can
-    /// receive, and more is not known. Without either, or above `block_max`, it comes in `block_max`: "A server MUST use
-    /// the block size indicated or a smaller size" (RFC 7959 §2.4).
+    /// Without Block2, the first block has the size of the client's own Block1 blocks: the client can receive what it
+    /// can send, and nothing more is known. Without either, or above `block_max`, it has the size `block_max`: "A
+    /// server MUST use the block size indicated or a smaller size" (RFC 7959 §2.4).
     pub(super) fn new(head: &Head<'_>, blocks: Blocks, block_max: BlockSize) -> Form {
         let asked = blocks.block2.unwrap_or(Block {
             num: 0,
@@ -56,7 +56,7 @@ impl Form {
             size: blocks.block1.map_or(block_max, |block1| block1.size),
         });
         let size = asked.size.min(block_max);
-        // The same offset in smaller blocks; NUM has room for it as long as the body has at most 16 MiB.
+        // The same offset in smaller blocks; NUM can express it as long as the body has at most 16 MiB.
         let block = Block::at(asked.offset(), size, false).unwrap_or(Block { num: Block::NUM_MAX, more: false, size });
         Form {
             block1: blocks.block1,
@@ -66,17 +66,17 @@ impl Form {
         }
     }
 
-    /// Whether the whole body goes into one message without Block2.
+    /// Whether the whole body fits one message without Block2.
     pub(super) fn fits(&self, response: &Response<'_>) -> bool {
         response.code.is_error() || response.body.len() <= self.block.size.bytes()
     }
 
-    /// Whether what it asks for goes to the end of the body.
+    /// Whether the requested block reaches the end of the body.
     pub(super) fn reaches_end(&self, response: &Response<'_>) -> bool {
         self.fits(response) || !self.cut(response.body.len()).0.more
     }
 
-    /// Whether it asks for a block that begins past the end of the body.
+    /// Whether the requested block begins past the end of the body.
     pub(super) fn is_past_end(&self, response: &Response<'_>) -> bool {
         response.code.is_success() && self.block.num > 0 && self.block.offset() >= response.body.len()
     }
@@ -97,8 +97,8 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// SZX 7 in either is a bad request (RFC 7959 §2.2). Where the method defines no payload there is none to cut into
-    /// blocks: Block1 means as little as the payload.
+    /// SZX 7 in either option is a bad request (RFC 7959 §2.2). If the method defines no payload, there is nothing to
+    /// cut into blocks: Block1 is then ignored like the payload.
     pub(super) fn of(head: &Head<'_>) -> Result<Blocks, RequestRefusal> {
         let block = |number| head.block(number).map_err(|_| RequestRefusal::BadBlock(BlockFault::ReservedSize));
         let block1 = if head.method().has_payload() { block(Number::BLOCK1)? } else { None };
@@ -106,10 +106,11 @@ impl Blocks {
     }
 }
 
-/// Writes the part of `response` that `form` asks for. ETag and Content-Format go into every block (RFC 7959 §2.4), so
-/// that a client can tell that all its blocks are of one representation.
+/// Writes the part of `response` that `form` asks for. ETag and Content-Format are part of every block (RFC 7959 §2.4),
+/// so that a client can tell that all blocks belong to one representation.
 pub(super) fn write(out: &mut Outbox, envelope: Envelope, form: &Form, response: &Response<'_>, etag: Option<u64>) {
-    // A diagnostic payload is not a representation and is not sliced (RFC 7252 §5.5.2). An empty body is not sliced either.
+    // A diagnostic payload is not a representation and is not sent in blocks (RFC 7252 §5.5.2). An empty body is not
+    // either.
     if response.code.is_error() || response.body.is_empty() || !form.block2_asked && form.fits(response) {
         write_whole(out, envelope, response, Sizes { block1: form.block1, size1: None });
         return;
@@ -129,7 +130,7 @@ pub(super) fn write(out: &mut Outbox, envelope: Envelope, form: &Form, response:
     });
 }
 
-/// What else an unsliced response says about sizes.
+/// The size options of a response that is sent in one piece.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sizes {
     pub(super) block1: Option<Block>,
@@ -160,7 +161,7 @@ pub(super) fn write_empty(out: &mut Outbox, kind: Kind, message_id: MessageId) {
     out.push(|buffer| Encoder::empty(buffer, kind, message_id));
 }
 
-/// As much of a diagnostic payload as is sent: whole characters, because it is UTF-8 (RFC 7252 §5.5.2).
+/// The part of a diagnostic payload that is sent: whole characters, because it is UTF-8 (RFC 7252 §5.5.2).
 fn diagnostic(text: &[u8]) -> &[u8] {
     if text.len() <= Response::DIAGNOSTIC_BYTES_MAX {
         return text;

@@ -1,4 +1,4 @@
-//! The codec against bytes of others.
+//! The codec against bytes from other implementations and from the RFCs.
 
 use coap::server::Done;
 use coap::{Block, BlockSize, Code, FormatError, Kind, Malformed, Message, MessageId, Method, Number, Token};
@@ -73,7 +73,7 @@ fn rfc_7959_block_values() {
 }
 
 /// The first request of a recorded upload: Uri-Port, Uri-Path twice, Content-Format 286, Block1 0/1/64, Size1 576 and
-/// Request-Tag, whose delta takes a byte more.
+/// Request-Tag, whose delta needs one more byte.
 #[test]
 fn a_block_of_libcoap() {
     let first = &libcoap()[0];
@@ -97,7 +97,7 @@ fn a_block_of_libcoap() {
     assert_eq!(ours.bytes(), *first);
 }
 
-/// The whole recorded session: nine blocks up, the echoed body down in nine blocks, asked for under tokens that libcoap
+/// The whole recorded session: nine blocks up, then the echoed body in nine blocks, requested with tokens that libcoap
 /// had used for its uploads before.
 #[test]
 fn a_session_of_libcoap() {
@@ -183,7 +183,8 @@ fn integers_are_as_short_as_they_can_be() {
         assert_eq!(message.option(Number::MAX_AGE), Some(&bytes(hex)[..]));
         assert_eq!(message.uint(Number::MAX_AGE), Some(value));
     }
-    // Leading zeros are read (RFC 7252 §3.2: "the recipient MUST be prepared to process values with leading zeros").
+    // Leading zeros are accepted (RFC 7252 §3.2: "the recipient MUST be prepared to process values with leading
+    // zeros").
     let padded = Make::get("a", 1).option(Number::MAX_AGE, &[0, 0, 0, 9]).bytes();
     assert_eq!(Message::parse(&padded).unwrap().uint(Number::MAX_AGE), Some(9));
 }

@@ -38,7 +38,7 @@ fn c01_a_late_inner_block_is_acknowledged_again_and_breaks_nothing() {
     let first = Make::enroll(1).piece(&csr, 0, BlockSize::B64).bytes();
     let continued = server.reply(&first);
     server.reply(&Make::enroll(2).piece(&csr, 1, BlockSize::B64).bytes());
-    // The network delivers block 0 once more: it must not begin the transfer anew.
+    // The network delivers block 0 once more: this must not restart the transfer.
     let (got, sent) = server.deliver(&first);
     assert_eq!((got, sent), (Got::Done(Done::Duplicate), vec![continued.clone()]));
     server.reply(&Make::enroll(3).piece(&csr, 2, BlockSize::B64).bytes());
@@ -46,7 +46,7 @@ fn c01_a_late_inner_block_is_acknowledged_again_and_breaks_nothing() {
     let (id, whole) = server.request(&Make::enroll(5).piece(&csr, 4, BlockSize::B64).bytes());
     assert_eq!(whole, csr);
     server.respond(id, &certificate(b"certificate"));
-    // And after the end it begins no ghost of a transfer.
+    // After the end of the transfer it does not begin another one.
     let (got, sent) = server.deliver(&first);
     assert_eq!((got, sent), (Got::Done(Done::Duplicate), vec![continued]));
     assert!(!server.peer.has_upload());
@@ -72,7 +72,7 @@ fn a_late_copy_of_a_repeated_last_block_does_not_join_the_next_upload() {
     server.reply(&Make::enroll(1).piece(&old, 0, BlockSize::B64).bytes());
     let (id, _) = server.request(&Make::enroll(2).piece(&old, 1, BlockSize::B64).bytes());
     server.respond(id, &certificate(b"certificate"));
-    // The client gives up on its last block twice, and sends it as another message each time.
+    // The client gives up on its last block twice, and sends it as a new message each time.
     let stray = Make::enroll(3).piece(&old, 1, BlockSize::B64).bytes();
     server.reply(&stray);
     server.reply(&Make::enroll(4).piece(&old, 1, BlockSize::B64).bytes());
@@ -116,7 +116,7 @@ fn c04_the_final_block_under_a_new_message_id_and_token_gets_the_same_outcome() 
     assert_eq!((parse(&reply).token().as_bytes(), parse(&reply).message_id()), (&b"new"[..], MessageId(900)));
     assert_eq!(parse(&reply).payload(), parse(&first).payload());
     assert_eq!(server.shared.counters().requests, 1);
-    // Once another upload of the same name has begun, its last block is no repeat.
+    // Once another upload of the same name has begun, its last block no longer counts as a repeat.
     server.reply(&Make::enroll(901).piece(&body(300, 50), 0, BlockSize::B64).bytes());
     let reply = server.reply(&Make::enroll(902).piece(&csr, 4, BlockSize::B64).bytes());
     assert_eq!(code(&reply), Code::REQUEST_ENTITY_INCOMPLETE);
@@ -140,7 +140,7 @@ fn c06_a_duplicate_while_the_request_is_pending_gets_only_the_empty_acknowledgem
     let request = Make::enroll(77).payload(b"csr").bytes();
     let (id, _) = server.request(&request);
     let acknowledgement = vec![empty(Kind::Acknowledgement, 77)];
-    // Before the deadline, after it, and while the separate response is on its way.
+    // Before the deadline, after it, and while the separate response is in flight.
     assert_eq!(server.done(&request), (Done::Duplicate, acknowledgement.clone()));
     assert!(server.pass(Duration::from_secs(3)).is_empty(), "it has been acknowledged");
     assert_eq!(server.done(&request), (Done::Duplicate, acknowledgement.clone()));
@@ -157,7 +157,7 @@ fn c07_message_id_zero_is_no_duplicate_and_our_ids_do_not_shadow_the_clients() {
     server.pass(Duration::from_secs(2));
     let sent = server.respond(id, &certificate(b"certificate"));
     let ours = parse(&sent[0]).message_id();
-    // The client happens to use the same number for a request of its own.
+    // The client happens to use the same message id for a request of its own.
     server.request(&Make::get("est/crts", ours.0).bytes());
     assert_eq!(server.done(&empty(Kind::Acknowledgement, ours.0)).0, Done::Acknowledged);
 }
@@ -184,7 +184,7 @@ fn c09_the_cache_is_capped_per_peer_and_never_drops_what_is_in_flight() {
     assert!(server.shared.response_bytes() <= 3 * 500 + 1024, "three outcomes and one reservation");
     assert_eq!(server.done(&in_flight).0, Done::Duplicate);
     server.respond(slow, &certificate(b"certificate"));
-    // With nothing but requests in flight a new one waits.
+    // While only requests in flight are remembered, a new one has to wait.
     for id in 200..203 {
         server.request(&Make::enroll(id).payload(b"slow").bytes());
     }

@@ -1,4 +1,4 @@
-//! A server peer in virtual time, and messages written by hand.
+//! A server peer in virtual time, and hand-written messages.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ impl Server {
         std::mem::take(&mut self.peer)
     }
 
-    /// Delivers a datagram; what the server sends is returned beside.
+    /// Delivers a datagram; also returns what the server sends.
     pub(crate) fn deliver(&mut self, datagram: &[u8]) -> (Got, Vec<Vec<u8>>) {
         self.out.clear();
         let got = match self.peer.handle(self.now, datagram, &mut self.shared, &Table, &mut self.out) {
@@ -82,7 +82,7 @@ impl Server {
         }
     }
 
-    /// The one message that answers what the message layer answers itself.
+    /// Delivers a datagram that the message layer answers itself; returns the one answer.
     pub(crate) fn reply(&mut self, datagram: &[u8]) -> Vec<u8> {
         let (got, mut sent) = self.deliver(datagram);
         assert!(!matches!(got, Got::Request { .. }), "handed up: {got:?}");
@@ -190,7 +190,7 @@ impl Make {
         self.option(number, &bytes[start..])
     }
 
-    /// Block1 and the payload that belongs to it, cut out of `body`.
+    /// Adds Block1 and the matching piece of `body`.
     pub(crate) fn piece(self, body: &[u8], num: u32, size: BlockSize) -> Make {
         let start = num as usize * size.bytes();
         let end = body.len().min(start + size.bytes());
@@ -246,7 +246,7 @@ pub(crate) fn block2(datagram: &[u8]) -> Option<Block> {
     parse(datagram).block(Number::BLOCK2).expect("a block")
 }
 
-/// Bytes that differ from one position to the next, and from one `seed` to the next.
+/// Bytes that differ between neighbouring positions, and between values of `seed`.
 pub(crate) fn body(length: usize, seed: u8) -> Vec<u8> {
     (0..length).map(|i| u8::try_from(i * 7 % 251).unwrap().wrapping_add(seed)).collect()
 }
@@ -255,7 +255,7 @@ pub(crate) fn certificate(bytes: &[u8]) -> Response<'_> {
     Response::content(Code::CHANGED, ContentFormat::PKIX_CERT, bytes)
 }
 
-/// Sends all pieces but the last and checks that each is taken; the last message is returned unsent.
+/// Sends all pieces but the last and checks that each is accepted; returns the last message unsent.
 pub(crate) fn upload(server: &mut Server, body: &[u8], size: BlockSize, first_id: u16) -> Vec<u8> {
     let pieces = u32::try_from(body.len().div_ceil(size.bytes())).unwrap();
     for num in 0..pieces - 1 {

@@ -1,4 +1,4 @@
-//! Copies that come late, of what was refused at first or answered in another way since.
+//! Late copies of messages that were first refused, or that have been answered differently since.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::harness::{Got, Make, Server, Table, block1, body, certificate, code, 
 
 const INCOMPLETE: Code = Code::REQUEST_ENTITY_INCOMPLETE;
 
-/// The table of the harness, which turns everybody away for as long as it is closed.
+/// The table of the harness, which refuses every request while it is closed.
 struct Closing(Cell<bool>);
 
 impl Resources for Closing {
@@ -31,7 +31,7 @@ impl Resources for Closing {
     }
 }
 
-/// What the message layer does with a datagram under such a table, and the one message that it sends.
+/// Delivers a datagram under such a table; returns the result and the one message that the server sends.
 fn deliver(server: &mut Server, table: &Closing, datagram: &[u8]) -> (Got, Vec<u8>) {
     server.out.clear();
     let handled = server.peer.handle(server.now, datagram, &mut server.shared, table, &mut server.out);
@@ -54,7 +54,7 @@ fn c29_a_late_copy_of_a_first_block_that_was_turned_away_does_not_begin_anew() {
     assert_eq!(got, Got::RefusedByTable(Code::SERVICE_UNAVAILABLE));
     assert_eq!(deliver(&mut server, &table, &stray), (Got::Done(Done::Duplicate), refused), "the same answer again");
 
-    // The client comes back when it was told to, with another request; the network delivers the old one once more.
+    // The client returns at the time it was told, with another request; the network delivers the old one once more.
     table.0.set(false);
     server.pass(Duration::from_secs(10));
     server.reply(&Make::enroll(2).piece(&new, 0, BlockSize::B64).bytes());
@@ -131,7 +131,7 @@ fn c01_a_copy_of_a_get_that_came_as_one_block_is_answered_like_any_other() {
     let request = Make::get("est/crts", 1).block1(0, false, BlockSize::B64).bytes();
     let response = Response::content(Code::CONTENT, ContentFormat::PKCS7_CERTS_ONLY, b"certificates");
     let first = server.exchange(&request, &response);
-    // The answer was lost: without another one the client would ask until it gives up.
+    // The answer was lost: if it were not sent again, the client would ask until it gives up.
     assert_eq!(server.exchange(&request, &response), first);
     assert!(server.peer.is_idle(), "nothing is kept of a request that is computed again");
 }
@@ -145,11 +145,11 @@ fn c35_a_separate_response_ends_when_its_outcome_goes_out_under_a_new_message_id
     server.pass(Duration::from_secs(1));
     let separate = server.respond(id, &certificate(b"certificate"));
     assert_eq!(parse(&separate[0]).kind(), Kind::Confirmable);
-    // The client has forgotten its first message and asks again: it has its answer, under its new token.
+    // The client has lost the state of its first message and asks again: it gets its answer under its new token.
     let again = Make::enroll(900).token(b"new").piece(&csr, 4, BlockSize::B64).bytes();
     let reply = server.reply(&again);
     assert_eq!(parse(&reply).payload(), b"certificate");
-    // A retransmission is the same message (RFC 7252 §4.2), and nobody waits for the token of that one any more.
+    // A retransmission is the same message (RFC 7252 §4.2), and the client no longer waits for the token of that one.
     assert!(server.pass(Duration::from_secs(93)).is_empty());
     assert!(!server.peer.has_pending());
     assert_eq!(server.reply(&again), reply);
@@ -159,8 +159,9 @@ fn c35_a_separate_response_ends_when_its_outcome_goes_out_under_a_new_message_id
     );
 }
 
-/// RFC 7959 §2.5: "Servers can fully expect to be free to discard any partial request body when a period of EXCHANGE_LIFETIME
-/// has elapsed after the most recent block was transferred": a client may count on that time, and ours does.
+/// RFC 7959 §2.5: "Servers can fully expect to be free to discard any partial request body when a period of
+/// EXCHANGE_LIFETIME has elapsed after the most recent block was transferred": a client may rely on that time, and ours
+/// does.
 #[test]
 fn c32_an_upload_waits_for_a_client_that_begins_its_exchange_again() {
     let mut server = Server::new();
@@ -172,7 +173,7 @@ fn c32_an_upload_waits_for_a_client_that_begins_its_exchange_again() {
     let first = client.poll_transmit().expect("the first block").to_vec();
     let continued = server.reply(&first);
     client.handle(server.now, &parse(&continued), &mut ids);
-    // The second block arrives, its acknowledgement and all copies of either do not.
+    // The second block arrives; its acknowledgement and all copies of both are lost.
     let second = client.poll_transmit().expect("the second block").to_vec();
     server.reply(&second);
     let began = server.now;

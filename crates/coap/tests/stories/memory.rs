@@ -62,7 +62,7 @@ fn pings_refusals_and_noise_allocate_nothing() {
 
 #[test]
 fn a_peer_that_remembers_one_enrolment_is_small() {
-    // Of many peers, since the index of answers grows by nodes that several share.
+    // Averaged over many peers, since the index of answers grows by nodes that several peers share.
     const PEERS: usize = 500;
     let mut server = Server::new();
     let csr = body(400, 0);
@@ -139,7 +139,7 @@ fn an_idle_peer_is_empty() {
 #[test]
 fn a_peer_that_has_forgotten_everything_holds_next_to_nothing() {
     let mut server = Server::new();
-    // What the shard keeps for all peers is there once one of them has enrolled.
+    // The shard's shared state exists once one peer has enrolled.
     server.exchange(&Make::enroll(0).payload(b"csr").bytes(), &certificate(&body(500, 0)));
     server.peer = Peer::new();
     let held = allocation_counter::measure(|| {
@@ -151,7 +151,7 @@ fn a_peer_that_has_forgotten_everything_holds_next_to_nothing() {
         server.pass(Duration::from_secs(300));
         assert!(server.peer.is_idle());
     });
-    // One exchange, so that the next one allocates nothing; the outbox is the shard's.
+    // Room for one exchange stays, so that the next one does not allocate; the outbox belongs to the shard.
     assert!(held.bytes_current <= 512 + 1_024, "{} bytes", held.bytes_current);
 }
 
@@ -168,7 +168,7 @@ fn bodies_do_not_show_in_debug_output() {
     let spec = RequestSpec::post("est/sen", ContentFormat::PKCS10, secret.to_vec());
     let exchange = Exchange::new(server.now, spec, &mut MessageIds::new(1), Token::EMPTY, 1);
     let shown = format!("{handled:?} {:?} {:?} {exchange:?}", server.peer, server.out);
-    // Bytes print as a list of numbers: "97, 32, 119" is how the secret begins.
+    // Bytes are printed as a list of numbers: the secret begins with "97, 32, 119".
     assert!(!shown.contains("97, 32, 119") && !shown.contains("certificate request"), "{shown}");
     assert!(shown.contains("53 bytes"));
 }

@@ -57,7 +57,7 @@ fn c14_options_repeated_or_sized_against_their_definition_count_as_unknown() {
     assert_eq!(code(&server.exchange(&twice, &ok())), Code::CONTENT);
 }
 
-/// RFC 7252 §5.4.3: a value of another length than the definition's is like an option that nobody knows; Content-Format is
+/// RFC 7252 §5.4.3: a value whose length is outside the definition is treated like an unknown option; Content-Format is
 /// elective, and 00 01 1E in three bytes is not 286.
 #[test]
 fn c14_a_content_format_of_three_bytes_is_as_if_it_were_not_there() {
@@ -201,8 +201,8 @@ fn refusals_carry_the_configured_diagnostic() {
     assert_eq!(parse(&server.reply(&request)).payload(), b"coap.bad_option");
 }
 
-/// "If a Method [...] is not defined to have a payload, then a sender MUST NOT include one, and the recipient MUST ignore it"
-/// (RFC 7252 §5.5). Block1 describes that payload and goes with it.
+/// "If a Method [...] is not defined to have a payload, then a sender MUST NOT include one, and the recipient MUST
+/// ignore it" (RFC 7252 §5.5). Block1 describes that payload and is ignored with it.
 #[test]
 fn c45_the_payload_of_a_get_is_ignored_and_its_block1_opens_no_upload() {
     let mut server = Server::new();
@@ -225,12 +225,12 @@ fn c45_the_payload_of_a_get_is_ignored_and_its_block1_opens_no_upload() {
         assert_eq!(parse(&sent[0]).option(Number::BLOCK1), None);
         assert!(!server.peer.has_upload());
     }
-    // A later block, asked for with the same needless options.
+    // A later block, requested with the same needless options.
     let later = Make::get("est/crts", 9).block1(0, false, BlockSize::B64).block2(2, BlockSize::B64).payload(b"x");
     let reply = server.exchange(&later.bytes(), &response);
     assert_eq!(parse(&reply).payload(), &answer[128..]);
     assert_eq!(server.shared.upload_bytes(), 0);
-    // DELETE has none either; it is refused for what it is, not for its payload.
+    // DELETE does not define a payload either; it is refused for its method, not for its payload.
     let delete = Make::new(Kind::Confirmable, Method::Delete.code(), 10).path("est/crts");
     let delete = delete.block1(0, true, BlockSize::B64).payload(&[7; 64]).bytes();
     assert_eq!(code(&server.reply(&delete)), Code::METHOD_NOT_ALLOWED);

@@ -31,7 +31,7 @@ impl Link {
             if self.draw(100) < self.lost_percent {
                 continue;
             }
-            // Now and then seconds late, behind what was sent after it.
+            // Sometimes seconds late, after datagrams that were sent later.
             let delay = if self.draw(100) < 10 { 5_000 } else { 100 };
             let due = now + Duration::from_millis(1 + self.draw(delay));
             self.order += 1;

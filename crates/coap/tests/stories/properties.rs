@@ -56,13 +56,13 @@ proptest! {
         prop_assert_eq!(Block::parse(&block.value().to_be_bytes()[1..]), Ok(block));
     }
 
-    /// Random sequences of blocks, copies, answers and time never splice a body, pass a limit or leave something behind.
+    /// Random sequences of blocks, copies, answers and time never splice a body, exceed a limit or leave state behind.
     #[test]
     fn random_operations_hold_the_invariants(script in vec(any::<u8>(), 0..600)) {
         fuzz::server_operations(Instant::now(), &script);
     }
 
-    /// The same with mostly blocks that follow one another, so that uploads come to an end.
+    /// The same, mostly with consecutive blocks, so that uploads complete.
     #[test]
     fn random_uploads_hold_the_invariants(
         steps in vec((0_u8..10, 0_u8..4, 0_u8..3, any::<u8>()), 0..200),

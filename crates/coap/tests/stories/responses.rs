@@ -1,4 +1,4 @@
-//! Responses in Block2 slices.
+//! Responses in Block2 pieces.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ fn the_size_is_the_clients_or_that_of_its_own_blocks_or_the_default() {
     assert_eq!(block2(&reply), Some(Block { num: 0, more: true, size: BlockSize::B32 }));
     let reply = server.exchange(&Make::get("est/crts", 2).bytes(), &certificates(&whole));
     assert_eq!(block2(&reply), Some(Block { num: 0, more: true, size: BlockSize::B512 }));
-    // Block 1 of 1,024 bytes begins where block 2 of 512 does.
+    // Block 1 of 1,024 bytes begins at the same offset as block 2 of 512 bytes.
     let request = Make::get("est/crts", 3).block2(1, BlockSize::B1024).bytes();
     let reply = server.exchange(&request, &certificates(&body(1_400, 0)));
     assert_eq!(block2(&reply), Some(Block { num: 2, more: false, size: BlockSize::B512 }));
@@ -107,7 +107,7 @@ fn block1_and_block2_combined_as_in_rfc_7959_section_3_3() {
 
 #[test]
 fn late_negotiation_as_in_rfc_7959_section_3_1() {
-    // RFC 7959 §3.1: the client goes on in smaller blocks from the offset that it has.
+    // RFC 7959 §3.1: the client continues in smaller blocks from the offset that it has reached.
     let mut server = Server::new();
     let whole = body(300, 1);
     let request = Make::enroll(1).payload(b"csr").block2(0, BlockSize::B128).bytes();
@@ -229,7 +229,7 @@ fn c11_the_token_is_echoed_exactly_and_its_reuse_mixes_nothing() {
         let reply = server.exchange(&request, &certificates(b"x"));
         assert_eq!(parse(&reply).token().as_bytes(), token);
     }
-    // Two requests under one token, answered in the other order: each acknowledgement has its own message id.
+    // Two requests with one token, answered in the opposite order: each acknowledgement has its own message id.
     let (one, _) = server.request(&Make::enroll(1).token(b"t").payload(b"one").bytes());
     let (two, _) = server.request(&Make::enroll(2).token(b"t").payload(b"two").bytes());
     let second = server.respond(two, &certificate(b"two"));
@@ -289,10 +289,10 @@ fn an_answer_has_a_rest_until_its_last_block_is_asked_for() {
     server.reply(&block(1, 22));
     assert!(!server.peer.has_rest(), "who has been at the end has seen that there is nothing more");
 
-    // Begun anew with the last block of its upload, it has the whole way before it again.
+    // The client restarts with the last block of its upload, and has to fetch the whole answer again.
     server.reply(&Make::enroll(30).piece(&body(200, 0), 3, BlockSize::B64).bytes());
     assert!(server.peer.has_rest());
-    // The next request of the same name takes its place.
+    // The next request of the same name replaces it.
     let last = upload(&mut server, &body(210, 0), BlockSize::B64, 40);
     server.exchange(&last, &certificate(&body(64, 0)));
     assert!(!server.peer.has_rest(), "the new answer is one block");

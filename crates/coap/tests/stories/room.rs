@@ -1,4 +1,4 @@
-//! Who makes room when the shard has none: kept answers, open uploads, and the share of one owner.
+//! What is evicted when the shard is full: kept answers, open uploads, and the share of one owner.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use coap::{BlockSize, Code, MAX_TRANSMIT_WAIT, Number};
 use crate::harness::{Got, Make, Server, body, certificate, code, parse, upload};
 
 const INCOMPLETE: Code = Code::REQUEST_ENTITY_INCOMPLETE;
-/// Room for 40 answers of 500 bytes, and for the request that is under way.
+/// Room for 40 answers of 500 bytes, and for the current request.
 const TOTAL: usize = 39 * 500 + 1_024;
 
 fn small() -> Server {
     Server::with(Config { response_bytes_total_max: TOTAL, ..Config::default() })
 }
 
-/// Has a peer of `owner` enrol and fetch its answer whole; false where it is refused.
+/// Lets a peer of `owner` enrol and fetch its whole answer; returns false if it is refused.
 fn enrol(server: &mut Server, owner: u64) -> (bool, Peer) {
     server.peer = Peer::new();
     server.peer.belongs_to(Owner(owner));
@@ -36,7 +36,7 @@ fn upload_or_refused(server: &mut Server, csr: &[u8]) -> Option<Vec<u8>> {
     (code(&sent[0]) == Code::CONTINUE).then(|| last_block(2))
 }
 
-/// The last block of the upload, which asks for the answer in one piece.
+/// The last block of the upload, which requests the answer in one piece.
 fn last_block(id: u16) -> Vec<u8> {
     Make::enroll(id).piece(&body(100, 0), 1, BlockSize::B64).block2(0, BlockSize::B1024).bytes()
 }
@@ -64,7 +64,7 @@ fn c43_nothing_younger_than_93_seconds_goes() {
     server.now += MAX_TRANSMIT_WAIT - Duration::from_millis(1);
     assert!(!enrol(&mut server, 100).0, "all of them may still be asked for");
     assert_eq!(server.shared.counters().answers_evicted, 0);
-    // A client that asks for its answer again needs it for as long again.
+    // A client that requests its answer again needs it for the same time again.
     std::mem::swap(&mut server.peer, &mut peers[0]);
     let again = server.reply(&last_block(50));
     assert_eq!(parse(&again).payload(), body(500, 3));
@@ -97,7 +97,7 @@ fn c43_the_certificate_that_holds_most_gives_first() {
     assert_eq!(kept(&mut greedy), 4, "ten had to go");
 }
 
-/// C03's exception: the certificate is in the ledger, and the whole request yields it again.
+/// The exception of C03: the certificate is in the ledger, and the whole request yields it again.
 #[test]
 fn c43_a_duplicate_of_the_final_block_of_an_evicted_answer_gets_4_08() {
     let mut server = small();
@@ -108,7 +108,7 @@ fn c43_a_duplicate_of_the_final_block_of_an_evicted_answer_gets_4_08() {
         peers.push(enrol(&mut server, 1_000));
         assert!(peers.len() < 40 && peers.iter().all(|(served, _)| *served));
     }
-    // The first to go is the oldest of the one that holds most.
+    // The first answer to be evicted is the oldest one of the owner that holds the most.
     let mut evicted = peers.swap_remove(0).1;
     std::mem::swap(&mut server.peer, &mut evicted);
     for copy in [last_block(2), last_block(9)] {
@@ -117,7 +117,7 @@ fn c43_a_duplicate_of_the_final_block_of_an_evicted_answer_gets_4_08() {
     }
     let later = Make::enroll(10).block2(3, BlockSize::B64).bytes();
     assert_eq!(server.done(&later).0, Done::Refused(RequestRefusal::NoResponse));
-    // Nothing of it joins the upload that comes next.
+    // None of it is joined to the next upload.
     assert_eq!(code(&server.reply(&Make::enroll(20).piece(&body(100, 0), 0, BlockSize::B64).bytes())), Code::CONTINUE);
     assert_eq!(code(&server.reply(&last_block(2))), INCOMPLETE);
     assert_eq!(server.request(&last_block(21)).1, body(100, 0));
@@ -163,7 +163,7 @@ fn c43_further_requests_of_one_session_push_out_no_answer_that_is_still_needed()
         server.now += Duration::from_millis(1);
         server.exchange(&tagged(tag, 100 + u16::from(tag)), &certificate(b"a certificate"));
     }
-    // Of those that were fetched the oldest have gone: their duplicates are new requests.
+    // The oldest of the fetched answers were evicted: their duplicates are new requests.
     assert!(matches!(server.deliver(&first).0, Got::Request { .. }));
     assert_eq!(server.reply(&key), private, "it cannot be had again");
     let rest = server.reply(&Make::enroll(9).block2(7, BlockSize::B64).bytes());
@@ -181,7 +181,7 @@ fn c43_a_session_full_of_answers_that_stay_is_told_to_come_later() {
     server.pass(coap::EXCHANGE_LIFETIME);
     server.request(&further);
 
-    // A new request gives up the rest of the answer to the one before of its name.
+    // A new request abandons the rest of the answer to the previous one of its name.
     let mut server = Server::with(Config { exchanges_per_peer_max: 1, ..Config::default() });
     for id in 1..=3 {
         let request = Make::enroll(id).block2(0, BlockSize::B64).payload(b"csr").bytes();
@@ -201,7 +201,7 @@ fn c43_answers_that_nobody_fetches_are_bounded_for_one_owner() {
             continue;
         }
         let (id, _) = server.request(&Make::enroll(2).piece(&body(100, 0), 1, BlockSize::B64).bytes());
-        // Blocks of 64 bytes: the rest is never asked for.
+        // Blocks of 64 bytes: the client never requests the rest.
         server.respond(id, &certificate(&body(500, 3)));
         peers.push(server.other_peer());
     }
@@ -240,12 +240,13 @@ fn c44_uploads_of_one_certificate_leave_room_for_others() {
     assert_eq!((server.shared.upload_bytes(), server.shared.response_bytes()), (0, 0));
 }
 
-/// Room for 40 enrolments of one block beside their bodies.
+/// Room for 40 enrolments of one block, bodies excluded.
 fn crowded() -> Server {
     Server::with(Config { exchange_bytes_total_max: 40 * 512, ..Config::default() })
 }
 
-/// All that a peer can hold beside bodies: two uploads, eight answers, as many messages as are known. How many were refused for lack of room.
+/// Fills everything that a peer can hold, bodies excluded: two uploads, eight answers, all remembered messages. Returns
+/// how many requests were refused for lack of room.
 fn hoard(server: &mut Server) -> usize {
     let full = Done::Refused(RequestRefusal::Full(Limit::Exchanges));
     let mut refused = 0;
@@ -277,7 +278,7 @@ fn c44_what_one_certificate_has_remembered_beside_bodies_is_bounded_and_leaves_r
         peers.push(server.other_peer());
         assert!(server.shared.exchange_bytes() <= 21 * 512, "half of the total, and what one may take last");
     }
-    // The first three sessions have it all; what is refused is known all the same, in the peer itself.
+    // The first three sessions take all the room; refused messages are remembered all the same, in the peer itself.
     assert!(refused > 150 * 100, "{refused}");
     assert!(peers.iter().all(|peer| !peer.is_idle()));
     for owner in 100..115 {
@@ -319,7 +320,7 @@ fn c47_a_full_house_takes_nothing_from_an_enrolment_that_has_begun() {
     let block = |num: u16| Make::enroll(num).piece(&csr, num.into(), BlockSize::B16).bytes();
     assert_eq!(code(&server.reply(&block(0))), Code::CONTINUE);
     let mut device = server.other_peer();
-    // Others take all there is.
+    // Others take all the room.
     let mut others = Vec::new();
     for owner in 100..200 {
         server.peer.belongs_to(Owner(owner));
@@ -329,9 +330,9 @@ fn c47_a_full_house_takes_nothing_from_an_enrolment_that_has_begun() {
     server.peer.belongs_to(Owner(2));
     let newcomer = block(0);
     assert_eq!(server.done(&newcomer).0, Done::Refused(RequestRefusal::Full(Limit::Exchanges)));
-    // The copy of a refused message is refused as before, though nothing is free to remember it.
+    // The copy of a refused message is refused as before, although there is no memory left to remember it.
     assert_eq!(server.done(&newcomer).0, Done::Duplicate);
-    // CA certificates are computed: to ask for them takes nothing that stays.
+    // CA certificates are computed: a request for them leaves no state behind.
     server.exchange(&Make::get("est/crts", 300).bytes(), &certificate(b"x"));
     std::mem::swap(&mut server.peer, &mut device);
     for num in 1..62 {
@@ -353,7 +354,7 @@ fn c48_a_peer_whose_session_stays_open_costs_nothing_after_247_seconds() {
     enrol(&mut server, 0);
     let used = allocation_counter::measure(|| {
         for owner in 1..200 {
-            // Each leaves an answer, an upload that is never finished and a non-confirmable request.
+            // Each leaves an answer, an unfinished upload and a non-confirmable request.
             let (served, mut peer) = enrol(&mut server, owner);
             assert!(served);
             std::mem::swap(&mut server.peer, &mut peer);
@@ -363,7 +364,7 @@ fn c48_a_peer_whose_session_stays_open_costs_nothing_after_247_seconds() {
             server.exchange(&Make::get("est/crts", 10).non().bytes(), &certificate(b"x"));
             server.pass(Duration::from_secs(247));
             assert!(server.peer.is_idle() && server.peer.poll_timeout().is_none());
-            // An idle peer is dropped by its session: see `Peer::is_idle`.
+            // The session drops an idle peer: see `Peer::is_idle`.
             server.peer = Peer::new();
         }
     });

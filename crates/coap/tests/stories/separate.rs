@@ -7,7 +7,7 @@ use coap::{BlockSize, Code, Kind, MessageId};
 
 use crate::harness::{Make, Server, block2, body, certificate, code, empty, parse};
 
-/// A request whose empty acknowledgement has gone out.
+/// A request whose empty acknowledgement has been sent.
 fn acknowledged(server: &mut Server, request: &[u8]) -> ExchangeId {
     let (id, _) = server.request(request);
     assert!(server.peer.has_pending());
@@ -29,7 +29,7 @@ fn after_the_deadline_the_answer_is_a_separate_response() {
     assert_eq!(server.done(&empty(Kind::Acknowledgement, message.message_id().0)).0, Done::Acknowledged);
     assert!(!server.peer.has_pending());
     assert!(server.pass(Duration::from_secs(200)).is_empty(), "nothing is sent again");
-    // The client has it; a stray copy of the request gets what it got: the empty acknowledgement.
+    // The client has the response; a stray copy of the request gets the same as before: the empty acknowledgement.
     assert_eq!(server.done(&request), (Done::Duplicate, vec![empty(Kind::Acknowledgement, 7)]));
 }
 
@@ -96,7 +96,7 @@ fn a_long_separate_response_goes_on_in_blocks() {
     let id = acknowledged(&mut server, &request);
     let sent = server.respond(id, &certificate(&whole));
     assert!(block2(&sent[0]).unwrap().more);
-    // The client asks for the rest before its acknowledgement arrives.
+    // The client requests the rest before its acknowledgement arrives.
     let mut got = parse(&sent[0]).payload().to_vec();
     for num in 1..3 {
         let request = Make::post("est/sen", 7 + u16::try_from(num).unwrap()).block2(num, BlockSize::B64).bytes();

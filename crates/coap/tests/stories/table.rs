@@ -1,4 +1,4 @@
-//! What the resource table says of a request comes back to the caller in the table's own types.
+//! The resource table's verdict on a request is returned to the caller in the table's own types.
 
 use std::cell::Cell;
 
@@ -106,7 +106,7 @@ fn of_an_upload_the_first_and_the_last_head_are_judged_and_no_other() {
         deliver(&mut server, &table, &bottles(num).piece(&whole, num.into(), BlockSize::B64).bytes());
         assert_eq!(table.judged.get(), judged, "after block {num}");
     }
-    // The last one asks for another format than the first, which the table does not have.
+    // The last block asks for another format than the first, and the table does not offer it.
     let last = bottles(2).uint(Number::ACCEPT, 60).piece(&whole, 2, BlockSize::B64).bytes();
     let handled = deliver(&mut server, &table, &last);
     assert!(matches!(handled, Handled::Request { target: Err(Refusal::NotAcceptable), .. }), "{handled:?}");

@@ -97,7 +97,7 @@ fn c24_blocks_may_shrink_on_the_way() {
     let mut server = Server::new();
     let csr = body(300, 0);
     server.reply(&Make::enroll(1).piece(&csr, 0, BlockSize::B128).bytes());
-    // 128 bytes are there: block 4 of 32 bytes is the next.
+    // 128 bytes have arrived: block 4 of 32 bytes is next.
     for num in 4..9 {
         let reply = server.reply(&Make::enroll(num).piece(&csr, num.into(), BlockSize::B32).bytes());
         assert_eq!(block1(&reply), Some(Block { num: num.into(), more: true, size: BlockSize::B32 }));
@@ -233,7 +233,7 @@ fn c32_abandoned_uploads_stay_under_the_cap_and_expire() {
         }
     });
     assert!(full > 9_000);
-    // Bodies stay under the cap; beside them each peer remembers in 128 bytes how its block was answered.
+    // Bodies stay below the limit; beside them, each peer uses 128 bytes to remember how its block was answered.
     let bytes = usize::try_from(held.bytes_current).unwrap();
     assert!(bytes <= (64 << 10) + 128 * PEERS + (64 << 10), "{bytes} bytes");
     server.now += Duration::from_secs(247);
@@ -276,7 +276,7 @@ fn an_unknown_resource_is_refused_on_the_first_block() {
 
 #[test]
 fn a_computed_request_that_came_in_blocks_is_remembered() {
-    // A copy of its last block would bring no body to compute it from.
+    // A copy of its last block would not bring a body to compute the answer from.
     let mut server = Server::new();
     let input = body(100, 0);
     server.reply(&Make::post("calc", 1).piece(&input, 0, BlockSize::B64).bytes());
@@ -322,7 +322,7 @@ fn a_late_last_block_whose_outcome_is_gone_does_not_join_the_present_transfer() 
     let (old, new) = (body(128, 0), body(192, 100));
     let stray = upload(&mut server, &old, BlockSize::B64, 1);
     server.exchange(&stray, &certificate(b"old"));
-    // Another request makes the only room there is.
+    // Another request takes the only room there is.
     server.exchange(&Make::enroll(10).payload(b"csr").bytes(), &certificate(b"other"));
     server.reply(&Make::enroll(11).piece(&new, 0, BlockSize::B64).bytes());
     assert_eq!(server.done(&stray), (Done::Duplicate, vec![]));
@@ -342,7 +342,7 @@ fn c26_a_late_copy_of_a_block_that_was_too_large_does_not_fit_into_a_later_trans
     assert_eq!(server.request(&Make::enroll(4).piece(&new, 1, BlockSize::B1024).bytes()).1, new);
 }
 
-/// RFC 7959 §2.2 gives M=0 to the last block, which is shorter than its size or as long, never longer.
+/// RFC 7959 §2.2 sets M=0 on the last block, which is as long as its size or shorter, never longer.
 #[test]
 fn c46_a_refused_block_is_told_what_contradicts_its_option() {
     let mut server = Server::new();
@@ -360,7 +360,7 @@ fn c46_a_refused_block_is_told_what_contradicts_its_option() {
     }
 }
 
-/// What is wrong with a block of an upload under way: a gap, or other bytes for a place that is taken.
+/// A wrong block of an upload in progress: a gap, or other bytes for a position that is already filled.
 #[test]
 fn c46_a_block_that_differs_is_told_from_one_that_came_too_early() {
     let csr = body(256, 0);
@@ -374,8 +374,8 @@ fn c46_a_block_that_differs_is_told_from_one_that_came_too_early() {
     }
 }
 
-/// RFC 7959 §3.3: Block2 with NUM 0 beside the last Block1 chooses the size of the answer's blocks, whether it comes with the
-/// first copy of the last block or only with a repeated one.
+/// RFC 7959 §3.3: Block2 with NUM 0 beside the last Block1 selects the block size of the answer, whether it arrives
+/// with the first copy of the last block or only with a repeated one.
 #[test]
 fn c46_the_last_block_repeated_beside_block2_num_0_is_answered() {
     let (csr, answer) = (body(200, 0), body(300, 7));
