@@ -1,8 +1,9 @@
 //! Server side: all sessions of one shard behind one type.
 //!
-//! A record belongs to an association, today that of the [`Path`] it came by. A ClientHello takes the stateless way first (`hello`),
-//! from any peer; what it begins is a half-open handshake beside a session that may exist (`handshakes`), and only its verified Finished replaces that
-//! session (RFC 6347 §4.2.8). `table` keeps both kinds of tenants, their deadlines and their order of idleness.
+//! A record belongs to an association, at present that of the [`Path`] it arrived by. A ClientHello from any peer is first processed
+//! statelessly (`hello`). A hello with a good cookie begins a half-open handshake, beside the session that the path may already have
+//! (`handshakes`). Only the verified Finished of that handshake replaces the session (RFC 6347 §4.2.8). `table` keeps handshakes and
+//! sessions, their deadlines and their order of idleness.
 
 mod association;
 mod door;
@@ -68,11 +69,11 @@ pub struct Endpoint<V: VerifyPeer> {
     turn: DatagramSeen,
 }
 
-/// What the records of the datagram at hand have been about so far.
+/// What the records of the current datagram have been about so far.
 #[derive(Clone, Copy, Default)]
 struct DatagramSeen {
-    /// A ClientHello, or its first fragment. One is judged, further ones are dropped: many in one datagram would be one packet in and
-    /// many out, to an address that is not proven, and under one record header more bytes out than in.
+    /// A ClientHello, or its first fragment. The first one in a datagram is judged, further ones are dropped: otherwise one datagram would
+    /// draw many answers to an address that is not proven, and many hellos under one record header could draw more bytes than they have.
     hello: bool,
     /// A handshake in progress.
     handshake: bool,
@@ -81,63 +82,65 @@ struct DatagramSeen {
 /// What happened to the sessions of an [`Endpoint`].
 #[derive(Clone, Debug)]
 pub enum Event<P> {
-    /// A peer is authenticated, and its session may be used.
+    /// A peer is authenticated, and its session is ready for use.
     Established {
         /// The handle of the session.
         session: SessionId,
         /// Where its datagrams come from and go.
         path: Path,
-        /// What the verifier knows of it.
+        /// What the verifier knows about the peer.
         peer: P,
-        /// Suite and bindings.
+        /// Cipher suite and channel bindings.
         facts: SessionFacts,
-        /// The name that the client asked for (RFC 6066 §3). There is one certificate for all, so no name is refused.
+        /// The name that the client asked for (RFC 6066 §3). The server has one certificate for all names, so it
+        /// refuses no name.
         server_name: Option<Box<str>>,
-        /// What our datagrams were narrowed to, where the path seems to drop longer ones.
+        /// The reduced size of our datagrams, if the path seems to drop longer ones.
         narrowed_to: Option<usize>,
         /// How long the handshake took, from the first hello with a good cookie.
         elapsed: Duration,
     },
-    /// Application data came.
+    /// Application data arrived.
     Data {
-        /// Whose.
+        /// The session that the data belongs to.
         session: SessionId,
-        /// Where it lies in the datagram that was just given to `handle_datagram`.
+        /// Range of the plaintext in the datagram that was just given to `handle_datagram`.
         plaintext: Range<usize>,
     },
-    /// Forged records come fast: more than 1,024 to the sessions of this endpoint, less ten for each second. It comes again as long as they do.
+    /// The rate of forged records is high: more than 1,024 to the sessions of this endpoint, less ten for each second. The event repeats
+    /// while the rate stays high.
     ForgeryAlarm {
-        /// The session that the last of them was meant for.
+        /// The session that received the last forged record.
         session: SessionId,
-        /// Where it seemed to come from.
+        /// The path that the last forged record seemed to come by.
         path: Path,
     },
-    /// A session ended; its handle is void.
+    /// A session ended; its handle is no longer valid.
     Closed {
-        /// Which.
+        /// The session that ended.
         session: SessionId,
-        /// Where its datagrams went.
+        /// The path of its datagrams.
         path: Path,
-        /// What the verifier knew of it.
+        /// What the verifier knew about the peer.
         peer: P,
-        /// Why.
+        /// The reason.
         why: Closed,
     },
     /// A handshake failed, after its cookie had been verified.
     Refused {
-        /// Whose.
+        /// The path of the peer.
         path: Path,
-        /// Why: what the peer was told.
+        /// The refusal, which decides the alert that the peer gets.
         refusal: HandshakeRefusal,
-        /// What exactly is at fault, and whom the client claims to be.
+        /// Details of the fault, and the identity that the client claims.
         account: Box<Account>,
-        /// What else its ClientHello would have failed by, had this one been mended.
+        /// Further refusals that its ClientHello would have met if this one were fixed.
         further: Vec<HandshakeRefusal>,
         /// What its ClientHello offered; empty if it could not be read.
         offered: Box<Offered>,
-        /// What our datagrams had been narrowed to, where the path seemed to drop longer ones.
+        /// The reduced size of our datagrams, if the path seemed to drop longer ones.
         narrowed_to: Option<usize>,
-        /// How long it had lasted, from the first hello with a good cookie.
+        /// How long the handshake lasted, from the first hello with a good cookie.
         elapsed: Duration,
     },
 }
@@ -145,15 +148,14 @@ pub enum Event<P> {
 /// One datagram to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {
-    /// Where it goes, and from which local address and socket.
+    /// The destination, with the local address and the socket to send from.
     pub path: Path,
     /// The UDP payload.
     pub bytes: &'a [u8],
 }
 
 impl<V: VerifyPeer> Endpoint<V> {
-    /// Bytes of memory that one session takes in the table, with this verifier's peer type. Two cells of an index come to it, of eight
-    /// bytes each.
+    /// Bytes of memory that one session takes in the table, with this verifier's peer type. Two index cells of eight bytes each come on top.
     pub const SLOT_BYTES: usize = Table::<V>::SLOT_BYTES;
 
     /// An endpoint without sessions.
@@ -176,7 +178,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
     }
 
-    /// New handshakes follow the new configuration; sessions and handshakes in progress stay as they are.
+    /// New handshakes use the new configuration; sessions and handshakes in progress keep theirs.
     pub fn set_config(&mut self, config: Arc<ServerConfig<V>>) {
         self.cookies = CookieJar::new(config.cookie.clone());
         self.meter.set_cookie_lifetime(config.cookie.lifetime());
@@ -184,7 +186,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.config = config;
     }
 
-    /// Takes a datagram; records are opened in place. Ranges in the events that follow index `datagram`.
+    /// Takes a datagram and opens its records in place. Ranges in the events that follow index `datagram`.
     pub fn handle_datagram(&mut self, now: Now, path: Path, datagram: &mut [u8]) {
         self.outside
             .port(now, Some(path))
@@ -202,7 +204,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.check_invariants();
     }
 
-    /// What happened. To be drained after each call that takes a `Now`.
+    /// The next event. Drain the events after each call that takes a `Now`.
     pub fn poll_event(&mut self) -> Option<Event<V::Peer>> {
         let event = self.events.pop_front();
         if event.is_none() && self.events.capacity() > QUEUE_KEPT {
@@ -217,7 +219,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         Some(Transmit { path: path?, bytes })
     }
 
-    /// The next public-key step, if they are suspended. Steps of handshakes that have ended meanwhile are left out.
+    /// The next public-key step, if the steps are suspended. Skips steps of handshakes that have ended in the
+    /// meantime.
     pub fn poll_public_key_job(&mut self) -> Option<PublicKeyJob<V>> {
         loop {
             let job = self.jobs.pop_front()?;
@@ -242,8 +245,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.check_invariants();
     }
 
-    /// Says whether a session is in the middle of something: then it is not evicted, however long its peer is silent. Its idle time
-    /// counts from now on when it is free again.
+    /// Sets whether a session is busy. A busy session is not evicted, however long its peer is silent. When it stops being busy, its idle
+    /// time starts from zero.
     pub fn occupy(&mut self, now: Now, session: SessionId, occupation: Occupation) {
         if self.table.member(session).is_some() {
             self.table.occupy(session.slot, occupation, now.mono);
@@ -251,7 +254,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.check_invariants();
     }
 
-    /// When `handle_timeout` is due. Costs O(1); keeping it costs O(log n) of the handshakes in progress.
+    /// When `handle_timeout` is due. Reading it costs O(1); keeping it up to date costs O(log n) of the
+    /// handshakes in progress.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let idle_timeout = self.config.limits.idle_timeout;
@@ -262,8 +266,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         idle.into_iter().chain([self.table.next_handshake_timeout()]).flatten().min()
     }
 
-    /// Retransmits, gives up, closes what is idle; a bounded number of each. [`Endpoint::poll_timeout`] says a time that has passed as
-    /// long as there is more to do: a caller serves datagrams in between.
+    /// Retransmits, gives up handshakes and closes idle sessions, a bounded number of each per call. While more is left to do,
+    /// [`Endpoint::poll_timeout`] returns a time in the past: the caller serves datagrams in between.
     pub fn handle_timeout(&mut self, now: Now) {
         for _ in 0..HANDSHAKE_TIMEOUTS_PER_CALL_MAX {
             let Some(slot) = self.table.expired_handshake(now.mono) else { break };
@@ -284,7 +288,7 @@ impl<V: VerifyPeer> Endpoint<V> {
     /// Sends `plaintext` as one record in one datagram.
     ///
     /// # Errors
-    /// [`SendFault`]; after `SequenceExhausted` the session is gone.
+    /// [`SendFault`]; after `SequenceExhausted` the session no longer exists.
     pub fn send(&mut self, now: Now, session: SessionId, plaintext: &[u8]) -> Result<(), SendFault> {
         let member = self.table.member_mut(session).ok_or(SendFault::Gone)?;
         let sent = member.session.send(plaintext, &mut self.outside.port(now, Some(member.path)));
@@ -294,7 +298,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         sent
     }
 
-    /// Bytes of plaintext that one datagram of the session carries; 0 when there is no such session.
+    /// Bytes of plaintext that fit one datagram of the session; 0 if there is no such session.
     #[must_use]
     pub fn plaintext_max(&self, session: SessionId) -> usize {
         self.table.member(session).map_or(0, |member| member.session.plaintext_max())
@@ -308,25 +312,25 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.check_invariants();
     }
 
-    /// What the verifier knows of the peer.
+    /// What the verifier knows about the peer of a session.
     #[must_use]
     pub fn peer(&self, session: SessionId) -> Option<&V::Peer> {
         self.table.member(session).map(|member| member.session.peer())
     }
 
-    /// Suite and bindings of a session.
+    /// Cipher suite and channel bindings of a session.
     #[must_use]
     pub fn facts(&self, session: SessionId) -> Option<SessionFacts> {
         self.table.member(session).map(|member| member.session.facts())
     }
 
-    /// Where the datagrams of a session go.
+    /// The path of a session's datagrams.
     #[must_use]
     pub fn path(&self, session: SessionId) -> Option<Path> {
         self.table.member(session).map(|member| member.path)
     }
 
-    /// Opens or closes the door to new handshakes.
+    /// Sets whether new handshakes are admitted.
     pub fn refuse_new(&mut self, admission: Admission) {
         self.door.set(admission);
     }
@@ -336,7 +340,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.sessions_in(0..self.slot_count())
     }
 
-    /// Slots that were ever taken, by sessions or handshakes. Whoever has to visit all sessions does so range by range.
+    /// Number of slots ever used, by sessions or handshakes. A caller that visits all sessions does so range by range.
     #[must_use]
     pub fn slot_count(&self) -> u32 {
         self.table.slot_count()
@@ -347,19 +351,19 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.table.sessions_in(slots)
     }
 
-    /// How many associations there are.
+    /// Number of sessions and of handshakes.
     #[must_use]
     pub fn counts(&self) -> SessionCounts {
         self.table.counts()
     }
 
-    /// What was dropped, by reason.
+    /// Counts of dropped input, by reason.
     #[must_use]
     pub fn drops(&self) -> &DropCounters {
         &self.outside.drops
     }
 
-    /// Sets who sees what happens; `None` sees nothing and costs nothing.
+    /// Sets the observer. `None` costs nothing.
     pub fn set_observer(&mut self, observer: Option<Arc<dyn Observer>>) {
         self.outside.observer = observer;
     }
@@ -383,12 +387,12 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
     }
 
-    /// A protected record where a session and a newer handshake share an association: it belongs to whom its key says (RFC 6347 §4.2.8). The session
-    /// is asked first, the handshake gets a copy of what does not open there. A handshake has use for a Finished or an alert only, which are
-    /// short, so the copy is of bounded size and lies on the stack.
+    /// Handles a protected record where a session and a newer handshake share an association: the record belongs to the one whose key opens
+    /// it (RFC 6347 §4.2.8). The session tries first; the handshake gets a copy of what the session cannot open. A handshake uses only a
+    /// Finished or an alert here, and both are short, so the copy has a bounded size and lies on the stack.
     ///
-    /// What opens nowhere changes nothing, but it counts as a forgery at each key that it was tried under, for the limits are those of
-    /// keys, and once for the alarm. A device that begins anew costs its old session one of a million so.
+    /// A record that neither can open changes nothing, but it counts as one forgery under each key that was tried, because limits apply per
+    /// key, and as one forgery for the alarm. A device that starts a new handshake thus costs its old session one of a million forgeries.
     fn handle_disputed_record(&mut self, now: Now, slot: u32, newer: u32, record: &Record, payload: &mut [u8]) {
         let mut copy = [0; EARLY_RECORD_BYTES_MAX];
         let length = payload.len();
@@ -415,7 +419,7 @@ impl<V: VerifyPeer> Endpoint<V> {
                     Some(copy) => self.handle_handshake_record(now, newer, record, copy),
                     None => self.outside.port(now, Some(path)).drop(reason),
                 }
-                // What one of the two has use for is no forgery, nor is what the session has had before.
+                // Not a forgery if one of the two can use it, nor if the session has received it before.
                 if reason == DropReason::BadRecord && self.unopened() > unopened {
                     self.take_received(now, slot, record, Received::Forged);
                 }
@@ -423,7 +427,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
     }
 
-    /// Protected records so far that were dropped because no key opened them, or none was there yet and they were not kept for it.
+    /// Protected records dropped so far because no key opened them, or because there was no key yet and no room to keep them.
     fn unopened(&self) -> u64 {
         self.outside.drops.count(DropReason::BadRecord) + self.outside.drops.count(DropReason::EarlyRecord)
     }
@@ -457,7 +461,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
     }
 
-    /// Ends a session; tells its peer where that makes sense.
+    /// Ends a session, and tells its peer where that makes sense.
     fn end(&mut self, now: Now, slot: u32, why: Closed) {
         let Some((session, mut member)) = self.table.remove_member(slot) else { return };
         if matches!(why, Closed::ByUs | Closed::Idle | Closed::Evicted) {

@@ -1,8 +1,8 @@
 //! The handshake of DTLS 1.2 (RFC 6347 §4.2), both ends of it.
 //!
-//! `conversation` is what the ends share: fragments become messages, flights go out and are repeated. `server` and `client` hold the
-//! states. A handshake is driven by its owner, the endpoint of either end, and yields what a session is made of. It knows nothing of
-//! tables, keys of cookies or established sessions.
+//! `conversation` is what both ends share: it turns fragments into messages, and sends and repeats flights. `server` and `client` hold the
+//! states. The owner of a handshake, the endpoint of either end, drives it and gets the parts of a session from it. A handshake knows nothing
+//! of tables, cookie keys or established sessions.
 
 pub(crate) mod advance;
 mod agreed;

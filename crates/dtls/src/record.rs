@@ -1,6 +1,7 @@
-//! The record layer (RFC 6347 §4.1): records are found in a datagram, judged, opened in place, and sealed.
+//! The record layer (RFC 6347 §4.1): finds records in a datagram, checks them, opens them in place, and seals
+//! new ones.
 //!
-//! It knows no handshake and no session; both bring it keys and ask it for records.
+//! It knows no handshake and no session; both give it keys and call it.
 
 mod protection;
 mod records;

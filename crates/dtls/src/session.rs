@@ -1,6 +1,7 @@
 //! An established session, the same for client and server: small, because there are a million of them.
 //!
-//! It holds raw keys, one replay window, two verify_data and what its owner knows of the peer. The handshake is gone.
+//! It holds raw keys, one replay window, two verify_data and what its owner knows about the peer. The handshake is
+//! freed.
 
 mod probe;
 
@@ -38,7 +39,7 @@ pub enum Closed {
     ByPeer,
     /// `close` was called.
     ByUs,
-    /// Nothing authentic came for the idle timeout.
+    /// No authentic record arrived for the idle timeout.
     Idle,
     /// The peer sent a fatal alert.
     Alert(AlertDescription),
@@ -48,7 +49,7 @@ pub enum Closed {
     Evicted,
     /// Too many forged records under its keys.
     Forgeries,
-    /// The peer sent a record that is longer than the two ends agreed on (RFC 6066 §4).
+    /// The peer sent a record longer than the two ends agreed on (RFC 6066 §4).
     RecordOverflow,
     /// Its sequence numbers are used up (RFC 6347 §4.1).
     SequenceExhausted,
@@ -57,18 +58,18 @@ pub enum Closed {
 /// Why nothing was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendFault {
-    /// There is no such session any more, or not yet.
+    /// The session does not exist any more, or not yet.
     Gone,
     /// The plaintext is longer than [`crate::Endpoint::plaintext_max`].
     TooLong {
-        /// How long it may be.
+        /// The maximum length.
         plaintext_bytes_max: usize,
     },
     /// The session's sequence numbers are used up; it closes.
     SequenceExhausted,
 }
 
-/// What a record meant to a session.
+/// What a record means for a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     /// Nothing authentic.
@@ -79,7 +80,7 @@ pub(crate) enum Received {
     Alive,
     /// Application data: its place within the payload.
     Data(Range<usize>),
-    /// The end.
+    /// The session ends.
     Closed(Closed),
 }
 
@@ -95,20 +96,21 @@ pub(crate) struct Session<P> {
     answers: u8,
     marks: Marks,
     last_heard: Instant,
-    /// Milliseconds from the last answer, or from the beginning, to `last_heard`: short, for a second `Instant` would cost each session 16 bytes.
+    /// Milliseconds from the last answer, or from the beginning, to `last_heard`. It is a short integer because a second `Instant` would cost
+    /// each session 16 bytes.
     rested_ms: u16,
-    /// Of a session whose datagrams became shorter in its handshake. In a box, for there are few.
+    /// Only in a session whose datagrams were reduced in its handshake. Boxed, because such sessions are few.
     probe: Option<Box<SizeProbe>>,
 }
 
-/// What is true of a session, a bit each: a byte more would cost each of a million sessions eight.
+/// Flags of a session, one bit each: one more byte would cost each of a million sessions eight.
 #[derive(Clone, Copy)]
 struct Marks(u8);
 
 impl Marks {
     const EXTENDED_MASTER_SECRET: u8 = 1;
     const BUSY: u8 = 2;
-    /// A wish to renegotiate has been refused before.
+    /// A request to renegotiate has been refused before.
     const REFUSED_RENEGOTIATION: u8 = 4;
 
     const fn has(self, mark: u8) -> bool {
@@ -116,11 +118,11 @@ impl Marks {
     }
 }
 
-/// The final flight is not repeated more often than this: a peer's first timer is a second or near it.
+/// Minimum time between two repetitions of the final flight: the first timer of a peer is about a second.
 const ANSWER_INTERVAL_MS: u16 = 500;
 
 impl<P> Session<P> {
-    /// From a handshake that has ended.
+    /// Makes a session from a completed handshake.
     pub(crate) fn new(secured: Secured, peer: P, now: Instant) -> Self {
         let Secured { protected, plain, mtu, mtu_full, record_bytes_max, bindings } = secured;
         let room = (mtu.max(MTU_MIN) - RecordProtection::overhead(protected.suite())).min(record_bytes_max);
@@ -151,24 +153,24 @@ impl<P> Session<P> {
         &self.peer
     }
 
-    /// What is left to tell when it has ended.
+    /// What its owner may report after the session has ended.
     pub(crate) fn into_peer(self) -> P {
         self.peer
     }
 
-    /// Whether it is in the middle of something, as its owner said last.
+    /// Whether the session is busy, as its owner last set it.
     pub(crate) const fn is_busy(&self) -> bool {
         self.marks.has(Marks::BUSY)
     }
 
-    /// Notes whether it is; its idle time begins anew.
+    /// Sets whether the session is busy; its idle time starts from zero.
     pub(crate) fn set_busy(&mut self, busy: bool, now: Instant) {
         self.marks.0 = if busy { self.marks.0 | Marks::BUSY } else { self.marks.0 & !Marks::BUSY };
         self.hear(now);
     }
 
     fn hear(&mut self, now: Instant) {
-        // What has rested long enough needs no further count.
+        // After a long enough pause the count starts from zero.
         if self.rested_ms < ANSWER_INTERVAL_MS {
             let since = now.saturating_duration_since(self.last_heard).as_millis();
             self.rested_ms = self.rested_ms.saturating_add(u16::try_from(since).unwrap_or(u16::MAX));
@@ -176,13 +178,13 @@ impl<P> Session<P> {
         self.last_heard = now;
     }
 
-    /// As after 2^48 - 1 records.
+    /// Sets the state after 2^48 - 1 records.
     #[cfg(test)]
     pub(crate) const fn use_up_sequence(&mut self) {
         self.protected.use_up_sequence();
     }
 
-    /// When something authentic came last.
+    /// When the last authentic record arrived.
     pub(crate) const fn last_heard(&self) -> Instant {
         self.last_heard
     }
@@ -192,7 +194,7 @@ impl<P> Session<P> {
         usize::from(self.plaintext_bytes_max)
     }
 
-    /// Sends application data as one record in one datagram. Allocates nothing once the buffers are warm.
+    /// Sends application data as one record in one datagram. Allocates nothing once the buffers have grown.
     pub(crate) fn send(&mut self, plaintext: &[u8], port: &mut Port<'_>) -> Result<(), SendFault> {
         let plaintext_bytes_max = self.plaintext_max();
         if plaintext.len() > plaintext_bytes_max {
@@ -215,7 +217,8 @@ impl<P> Session<P> {
         Ok(())
     }
 
-    /// Takes a record. Only what opens counts; everything else is dropped and changes nothing (RFC 6347 §4.1.2.7).
+    /// Takes a record. Only a record that opens has an effect; everything else is dropped and changes nothing (RFC
+    /// 6347 §4.1.2.7).
     pub(crate) fn handle_record(
         &mut self,
         role: Role,
@@ -224,7 +227,7 @@ impl<P> Session<P> {
         port: &mut Port<'_>,
     ) -> Received {
         if record.epoch() == Epoch::PLAINTEXT {
-            // In the clear anybody may have written it (CVE-2020-24585).
+            // Anybody may have written a plaintext record (CVE-2020-24585).
             port.drop(match record.content_type {
                 ContentType::Alert => DropReason::AlertUnprotected,
                 ContentType::ApplicationData => DropReason::ApplicationDataEarly,
@@ -239,25 +242,26 @@ impl<P> Session<P> {
                 port.drop(reason);
                 if reason == DropReason::BadRecord { Received::Forged } else { Received::Nothing }
             }
-            // In silence: an alert could be provoked by whoever forges (RFC 6347 §4.1.2.7).
+            // Ends without an alert: a forger could provoke one (RFC 6347 §4.1.2.7).
             Err(Unopened::Forgeries) => Received::Closed(Closed::Forgeries),
             Err(Unopened::Overflow) => self.overflowed(port),
         }
     }
 
-    /// Opens a protected record in place, if it is of this session. If not, nothing changes but the count of what did not open, and
-    /// `payload` is of no use any more.
+    /// Opens a protected record in place, if it belongs to this session. Otherwise only the count of forgeries changes, and the content of
+    /// `payload` is lost.
     pub(crate) fn open(&mut self, record: &Record, payload: &mut [u8]) -> Result<Range<usize>, Unopened> {
         self.protected.open(record, payload)
     }
 
-    /// A record that is longer than was agreed, and authentic: the one thing about it that is answered (RFC 6066 §4).
+    /// Handles an authentic record that is longer than agreed, the only fault of a record that is answered (RFC 6066
+    /// §4).
     pub(crate) fn overflowed(&mut self, port: &mut Port<'_>) -> Received {
         self.send_alert(AlertLevel::Fatal, AlertDescription::RECORD_OVERFLOW, port);
         Received::Closed(Closed::RecordOverflow)
     }
 
-    /// Takes what has been opened.
+    /// Handles an opened record.
     pub(crate) fn handle_opened(
         &mut self,
         role: Role,
@@ -269,7 +273,7 @@ impl<P> Session<P> {
         self.hear(port.now.mono);
         let plaintext = &payload[range.clone()];
         match record.content_type {
-            // "Zero-length fragments of Application data MAY be sent" (RFC 5246 §6.2.1); they say nothing.
+            // "Zero-length fragments of Application data MAY be sent" (RFC 5246 §6.2.1); they carry nothing.
             ContentType::ApplicationData if plaintext.is_empty() => Received::Alive,
             ContentType::ApplicationData => {
                 port.trace(&TraceEvent::ApplicationData { direction: Direction::Received, plaintext });
@@ -296,7 +300,7 @@ impl<P> Session<P> {
         }
     }
 
-    /// Says goodbye.
+    /// Sends close_notify.
     pub(crate) fn close(&mut self, port: &mut Port<'_>) {
         self.send_alert(AlertLevel::Warning, AlertDescription::CLOSE_NOTIFY, port);
     }
@@ -324,7 +328,8 @@ impl<P> Session<P> {
         }
     }
 
-    /// A handshake message under the session's keys: the peer's Finished once more, or a wish to renegotiate.
+    /// A handshake message under the session's keys: a repetition of the peer's Finished, or a request to
+    /// renegotiate.
     fn handle_handshake(&mut self, role: Role, content: &[u8], port: &mut Port<'_>) -> Received {
         let Ok(fragment) = Fragment::parse(&mut Reader::new(content)) else {
             port.drop(DropReason::FragmentMalformed);
@@ -336,7 +341,8 @@ impl<P> Session<P> {
         };
         if fragment.kind == renegotiation {
             port.drop(DropReason::Renegotiation);
-            // no_renegotiation is always a warning, and the session goes on (RFC 5246 §7.2.2). The first wish is answered at once.
+            // no_renegotiation is always a warning, and the session continues (RFC 5246 §7.2.2). The first request is answered at
+            // once.
             let first = !self.marks.has(Marks::REFUSED_RENEGOTIATION);
             self.marks.0 |= Marks::REFUSED_RENEGOTIATION;
             if first || self.may_answer() {
@@ -371,7 +377,7 @@ impl<P> Session<P> {
         }
     }
 
-    /// Whether what was just heard may be answered.
+    /// Whether the message just received may be answered.
     fn may_answer(&mut self) -> bool {
         let may = self.rested_ms >= ANSWER_INTERVAL_MS && self.answers < REPEAT_ANSWERS_MAX;
         if may {

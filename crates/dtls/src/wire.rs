@@ -1,4 +1,4 @@
-//! Bytes on the wire and their checked forms. What has been parsed here is not checked again elsewhere.
+//! Bytes on the wire and their checked forms. Other modules do not check again what has been parsed here.
 
 mod alert;
 mod certificate;

@@ -1,4 +1,4 @@
-//! Whether new handshakes are begun.
+//! Admission of new handshakes.
 
 use std::time::{Duration, Instant};
 
@@ -6,39 +6,39 @@ use super::network::{LEVELS, PrefixHashes, SHARES};
 use crate::drops::DropReason;
 use crate::limits::DATAGRAMS_PER_BEGIN_BEHIND;
 
-/// Whether new handshakes are let in.
+/// Whether new handshakes are admitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Admission {
-    /// They are.
+    /// All are admitted.
     #[default]
     Open,
-    /// Few are: there is more to do than time to do it. One is begun for each 64 datagrams that are taken. Cookies are given out, and
-    /// handshakes in progress and sessions go on; the client of a hello that was dropped repeats it, and asks so again.
+    /// Few are admitted, because the server is behind with its work: one for each 64 datagrams taken. Cookies are still given out, and
+    /// sessions and handshakes in progress continue. The client of a dropped hello repeats it, and is considered again then.
     Behind,
-    /// They are not: handshakes in progress and sessions go on until they end.
+    /// None are admitted; handshakes in progress and sessions continue until they end.
     Draining,
 }
 
-/// What the endpoint was told, and what it has done since.
+/// The admission setting, and what has been admitted since it was set.
 ///
-/// While the server is behind, the datagrams it takes pay for the handshakes it begins. To begin and finish one costs as much as some
-/// hundred datagrams that lead to nothing, on a fast machine and on a slow one. So the share of the time that goes to new handshakes is
-/// bounded where handshakes make the server late, and where a flood of other datagrams does, new handshakes are begun all the same.
+/// While the server is behind, the datagrams it takes pay for the handshakes it begins. One whole handshake costs as much time as about a
+/// hundred datagrams that lead to nothing, on a fast machine and on a slow one. This bounds the share of time that goes to new handshakes
+/// when handshakes make the server late, and still begins new handshakes when a flood of other datagrams does.
 ///
-/// A hello whose prefixes have had little of the handshakes begun lately ([`RecentBegins`]) is let in on credit, for datagrams that are yet to
-/// come; one at a time. Other hellos wait until the credit is paid back and the next handshake is paid for: of them the first is let in
-/// that comes then. Nothing is kept free for hellos that do not come, so one network gets every handshake where no other asks for any.
-/// Where hellos that are let in on credit use up all that is paid for, the others get nothing until they are among those with little again.
+/// A hello whose prefixes had few of the handshakes begun recently ([`RecentBegins`]) is admitted on credit, against datagrams that are yet
+/// to arrive; one at a time. Other hellos wait until the credit is paid back and the next handshake is paid for; the first of them to arrive
+/// after that is admitted. Nothing is reserved for hellos that do not arrive, so one network gets every handshake if no other asks for any.
+/// When hellos admitted on credit use up all that is paid for, the others get nothing until their prefixes count as having few again.
 #[derive(Debug, Default)]
 pub(super) struct Door {
     admission: Admission,
-    /// Datagrams taken, less those that paid for handshakes, while the server is behind; at least minus the price of one handshake, at
-    /// most the price of one: what has not been used is not saved up.
+    /// Datagrams taken while the server is behind, less those that paid for handshakes. Lies between minus and plus the price of one
+    /// handshake: unused credit is not saved up.
     credit: i32,
     recent: RecentBegins,
 }
 
-/// What one handshake costs.
+/// The price of one handshake, in datagrams.
 const PRICE: i32 = DATAGRAMS_PER_BEGIN_BEHIND.cast_signed();
 
 impl Door {
@@ -46,7 +46,7 @@ impl Door {
         self.admission
     }
 
-    /// What prefixes have had is remembered: a server may be behind many times in a second.
+    /// The counts per prefix are kept: a server may be behind many times in a second.
     pub(super) fn set(&mut self, admission: Admission) {
         (self.admission, self.credit) = (admission, 0);
     }
@@ -76,13 +76,15 @@ impl Door {
     }
 }
 
-/// Handshakes begun lately while the server was behind, by prefix. The counts are halved every [`HALF_LIFE`].
+/// Handshakes begun recently while the server was behind, by prefix. The counts are halved every
+/// [`HALF_LIFE`].
 ///
-/// No prefix is kept: at each length it falls, by its hash, into one cell of each of two rows, and has had what the lower one of the two
-/// counts. So a prefix may seem to have had more than it did, if it shares both cells, and then waits with those that have; never less.
+/// Prefixes are not stored. At each length the hash of a prefix selects one cell in each of two rows, and the lower of the two counts is its
+/// count. A prefix that shares both cells with others may seem to have had more than it did, and then waits with them; it never seems to have
+/// had less.
 #[derive(Debug, Default)]
 struct RecentBegins {
-    /// Allocated when a server is behind for the first time.
+    /// Allocated when the server is behind for the first time.
     counts: Option<Box<[[[u16; CELLS]; ROWS]; LEVELS]>>,
     total: u16,
     halved: Option<Instant>,
@@ -91,11 +93,11 @@ struct RecentBegins {
 const ROWS: usize = 2;
 const CELLS: usize = 256;
 
-/// What is remembered reaches as far back as a client that repeats its hello waits: with timers of 9 s, two half-lives.
+/// The counts reach as far back as a client waits before it repeats its hello: with timers of 9 s, two half-lives.
 const HALF_LIFE: Duration = Duration::from_secs(4);
 
-/// Up to this part of its share a prefix has had little. Attackers have to come from as many prefixes as hold this part each to be let in
-/// like everybody else.
+/// A prefix has had few up to this part of its share. Attackers need as many prefixes as would each hold this part before they are all
+/// admitted like everybody else.
 const LITTLE: u32 = 4;
 
 impl RecentBegins {
@@ -186,7 +188,7 @@ mod tests {
             house.take(1);
             begun += u32::from(house.knock(A));
         }
-        // The first ones were let in on credit: what came since has paid for one of them.
+        // The first ones were admitted on credit: the datagrams since then have paid for one of them.
         assert!((9..=10).contains(&begun), "{begun}");
         house.take(DATAGRAMS_PER_BEGIN_BEHIND * 10);
         assert!(house.knock(A));
@@ -206,13 +208,13 @@ mod tests {
         }
         house.take(DATAGRAMS_PER_BEGIN_BEHIND * 2);
         assert!(house.knock(A) && !house.knock(A));
-        // Then others ask: one is let in on credit, the next one when that is paid back.
+        // Then others ask: one is admitted on credit, the next one when that is paid back.
         assert!(house.knock(B) && !house.knock(C));
         house.take(DATAGRAMS_PER_BEGIN_BEHIND - 1);
         assert!(!house.knock(C));
         house.take(1);
         assert!(!house.knock(A) && house.knock(C) && !house.knock(A));
-        // What it had long ago no longer counts.
+        // What the prefix had long ago no longer counts.
         house.1 += HALF_LIFE * 10;
         house.take(DATAGRAMS_PER_BEGIN_BEHIND);
         assert!(house.knock(A));

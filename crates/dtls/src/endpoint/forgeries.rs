@@ -1,11 +1,11 @@
-//! How fast forged records come to the sessions of an endpoint. The count under each key never decays, for it bounds what a forger may
-//! ever try (see [`crate::record`]); whether somebody is trying now is told by a rate, which does.
+//! Rate of forged records to the sessions of an endpoint. The count under each key never decays, because it bounds all the attempts of a
+//! forger (see [`crate::record`]). This rate decays, and shows whether somebody is trying now.
 
 use std::time::Instant;
 
 use crate::limits::{FORGERIES_FORGOTTEN_PER_SECOND, FORGERY_ALARM};
 
-/// A bucket that leaks. One for all sessions of an endpoint, whoever is meant: it costs a session nothing.
+/// A leaky bucket, one for all sessions of an endpoint: it adds no memory to a session.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ForgeryRate {
     level: u64,
@@ -13,7 +13,8 @@ pub(crate) struct ForgeryRate {
 }
 
 impl ForgeryRate {
-    /// One more record that did not open. True when the alarm is due: then as many again are needed for the next one.
+    /// Counts one more record that did not open. Returns true when the alarm is due; the next alarm then needs as
+    /// many records again.
     pub(crate) fn note(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         let seconds = now.saturating_duration_since(since).as_secs();
@@ -55,7 +56,7 @@ mod tests {
         };
         assert_eq!(alarms(FORGERY_ALARM - 1, Duration::ZERO), 0);
         assert_eq!(alarms(5 * FORGERY_ALARM, Duration::from_micros(1)), 5);
-        // As slow as they are forgotten, they never raise it.
+        // Forgeries at the rate at which the bucket leaks never raise the alarm.
         let slow = Duration::from_millis(1_000 / FORGERIES_FORGOTTEN_PER_SECOND);
         assert_eq!(alarms(20 * FORGERY_ALARM, slow), 0);
     }

@@ -1,4 +1,4 @@
-//! Handshakes in progress: begun, driven, ended one way or the other.
+//! Handshakes in progress: how they begin, advance and end.
 
 use std::sync::Arc;
 
@@ -23,28 +23,28 @@ use crate::time::Now;
 use crate::verify::VerifyPeer;
 use crate::wire::Fragment;
 
-/// A hello, or its first fragment, that begins a handshake: its cookie is good.
+/// A hello with a good cookie, or its first fragment, that begins a handshake.
 pub(super) struct FirstHello<'a> {
     pub(super) record_sequence: u64,
     pub(super) fragment: &'a Fragment<'a>,
     pub(super) promise: Promise,
-    /// By which it is recognised when it comes again.
+    /// The mark by which a repetition of the hello is recognised.
     pub(super) mark: u64,
 }
 
 impl<V: VerifyPeer> Endpoint<V> {
-    /// Begins a handshake with a ClientHello whose cookie is good. The slot is reserved before anything is allocated.
+    /// Begins a handshake with a ClientHello whose cookie is good. Reserves the slot before it allocates anything.
     pub(super) fn begin(&mut self, now: Now, path: Path, hello: FirstHello<'_>) {
         if let Err(reason) = self.door.admits(now.mono, || self.table.prefixes(path)) {
             return self.outside.port(now, Some(path)).drop(reason);
         }
-        // Before anything ends: a hello that buys nothing changes nothing.
+        // Checked before any handshake is ended: a hello that is not admitted changes nothing.
         let bought = match self.meter.admit(self.table.buyer(path), hello.mark, now.mono) {
             Ok(bought) => bought,
             Err(reason) => return self.outside.port(now, Some(path)).drop(reason),
         };
         let slots = self.table.find(Association::of(path));
-        // What the handshake in progress has repeated since counts as well.
+        // Flights that the handshake in progress has repeated since then count as well.
         if let Some(half_open) = slots.half_open.and_then(|slot| self.table.half_open_at(slot))
             && let Some(last) = half_open.handshake.flights_sent().1
             && now.mono.saturating_duration_since(last) < PURCHASE_INTERVAL
@@ -52,7 +52,8 @@ impl<V: VerifyPeer> Endpoint<V> {
             return self.outside.port(now, Some(path)).drop(DropReason::TooSoon);
         }
         match slots.half_open {
-            // The client gave its handshake up and begins another: it has proven its address for this one too, and takes its own slot.
+            // The client gave up its handshake and begins another one: it has proven its address for this one too, and reuses its own
+            // slot.
             Some(slot) => self.refuse(now, slot, HandshakeRefusal::Restarted),
             None if slots.established.is_none() && !self.has_room(now) => {
                 return self.outside.port(now, Some(path)).drop(DropReason::SessionsFull);
@@ -98,7 +99,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.proceed(now, slot, result);
     }
 
-    /// Repetitions are answered once a datagram, not once a record.
+    /// Repetitions are answered once per datagram, not once per record.
     pub(super) fn after_datagram(&mut self, now: Now, path: Path) {
         if !self.turn.handshake {
             return;
@@ -106,7 +107,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         if let Some(slot) = self.table.find(Association::of(path)).half_open
             && let Some(half_open) = self.table.half_open_at(slot)
         {
-            // Answers leave something for the timer, which also reaches who does not repeat.
+            // The budget of answers leaves tries for the timer, which also reaches a peer that does not
+            // repeat.
             if half_open.bought() >= FLIGHTS_PER_COOKIE_MAX - RETRANSMISSIONS_MAX {
                 return self.outside.port(now, Some(path)).drop(DropReason::CookieSpent);
             }
@@ -115,7 +117,8 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
     }
 
-    /// Does what a handshake wants: runs or hands out its public-key steps, makes it a session, or ends it.
+    /// Does what a handshake asks for: runs or hands out its public-key steps, turns it into a session, or
+    /// ends it.
     pub(super) fn proceed(
         &mut self,
         now: Now,
@@ -129,7 +132,7 @@ impl<V: VerifyPeer> Endpoint<V> {
             let path = half_open.path;
             self.meter.note_flight(self.table.buyer(path), now.mono);
         }
-        // At most two public-key steps follow one another.
+        // At most two public-key steps follow each other directly.
         loop {
             match result {
                 Ok(Progress::Waiting) => return self.table.rearm(slot),
@@ -151,7 +154,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
     }
 
-    /// A handshake has ended well. The peer is authenticated: only now may it take the place of another session.
+    /// Completes a handshake. The peer is authenticated: only now may it take the slot of another session.
     fn establish(&mut self, now: Now, slot: u32, established: Established<V::Proven>) {
         let Some((id, replaced)) = self.table.half_open_id(slot) else { return };
         let Established { proven, secured } = established;
@@ -194,10 +197,10 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
     }
 
-    /// Ends the handshake that has to give way to a newcomer. Its client is told nothing. If our flight has not reached it, it repeats its
-    /// hello, and that begins a new handshake; an alert would end its attempt instead. If it has our flight, it repeats an answer that
-    /// leads nowhere, until its own timers give up: therefore handshakes whose flight is unanswered go first. A new hello from the same
-    /// port is welcome at any time.
+    /// Ends the handshake that gives way to a newcomer. Its client gets no alert. If our flight has not reached the client, the client
+    /// repeats its hello, which begins a new handshake; an alert would end its attempt instead. If the client has our flight, it repeats an
+    /// answer that leads nowhere until its own timers give up: for this reason handshakes whose flight is unanswered go first. A new hello
+    /// from the same port is accepted at any time.
     fn displace(&mut self, now: Now, newcomer: Path) -> Result<(), DropReason> {
         let table = &self.table;
         let victim = self.pressure.choose(
@@ -225,7 +228,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.events.push_back(Event::Refused { path, refusal, account, further, offered, narrowed_to, elapsed });
     }
 
-    /// Whether a further session has a place, be it that of one that has been idle for long enough and is in the middle of nothing.
+    /// Whether there is a slot for a further session: a free one, or that of a session that is idle for long enough and not busy.
     fn has_room(&self, now: Now) -> bool {
         let limits = &self.config.limits;
         self.table.counts().established < limits.sessions_max

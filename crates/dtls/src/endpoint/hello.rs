@@ -1,13 +1,13 @@
-//! The stateless way of a ClientHello (RFC 6347 §4.2.1).
+//! Stateless processing of a ClientHello (RFC 6347 §4.2.1).
 //!
-//! Until its cookie is verified nothing is allocated, signed or remembered, and the answer is not longer than the hello: there is one a
-//! datagram. It is a HelloVerifyRequest or, to a hello that takes DTLS 1.3 only, an alert; an unproven peer draws nothing else. Alerts are
-//! limited in their rate, for they tell what the peer's timeout tells as well. HelloVerifyRequests are not: they are as many as the hellos
-//! and no longer, so that to send hellos in the victim's name gains a sender nothing over sending to the victim itself, whereas a limit would
-//! let it use up what a device needs to prove its address.
+//! Until its cookie is verified, nothing is allocated, signed or remembered. There is one answer per datagram, and it is not longer than the
+//! hello: a HelloVerifyRequest or, to a hello that accepts only DTLS 1.3, an alert. An unproven peer gets nothing else. Alerts are limited in
+//! rate, because they tell the peer only what its timeout would tell it as well. HelloVerifyRequests are not limited: there are no more of
+//! them than hellos, and they are not longer, so sending hellos in a victim's name gains nothing over sending to the victim directly. A limit
+//! would let an attacker use up what a device needs to prove its address.
 //!
-//! A hello that comes in fragments is answered, and later judged, by its first one alone, if that reaches to the end of the
-//! cookie; the rest is reassembled in the slot that it has earned, and held against the cookie's second tag then.
+//! A fragmented hello is answered, and later judged, by its first fragment alone, if that fragment includes the whole cookie. The remaining
+//! fragments are reassembled in the slot that the first one earned, and then checked against the second tag of the cookie.
 
 use super::Endpoint;
 use super::association::Association;
@@ -30,10 +30,10 @@ use crate::wire::{
 /// Bytes of a HelloVerifyRequest's body: version, length, cookie.
 const BODY_BYTES: usize = 2 + 1 + COOKIE_BYTES;
 
-/// The smallest piece of a ClientHello that is answered: it ends with an empty cookie behind an empty session ID.
+/// The smallest piece of a ClientHello that is answered: it ends with an empty cookie after an empty session ID.
 const HELLO_BYTES_MIN: usize = 2 + 32 + 1 + 1;
 
-// What goes to an unproven address is never longer than what came from there.
+// An answer to an unproven address is never longer than the hello.
 const _: () = assert!(BODY_BYTES <= HELLO_BYTES_MIN);
 
 impl<V: VerifyPeer> Endpoint<V> {
@@ -67,16 +67,17 @@ impl<V: VerifyPeer> Endpoint<V> {
         if std::mem::replace(&mut self.turn.hello, true) {
             return self.outside.port(now, Some(path)).drop(DropReason::Repeated);
         }
-        // The hello of a handshake in progress proved its address when it began it. Its cookie may have run out since, and to ask for
-        // another one would part the two ends: the client would number its next hello, and expect our answer, one higher.
+        // The hello of a handshake in progress proved its address when it began that handshake. Its cookie may have expired since. Asking for
+        // another cookie would desynchronise the two ends: the client would number its next hello one higher, and expect our answer to be one
+        // higher too.
         if let Some(slot) = slots.half_open
             && self.table.is_begun_by(slot, head.before_cookie, fragment.message_seq)
         {
             return self.handle_same_hello(now, slot, fragment);
         }
         let Some(promise) = self.cookies.verify(now.utc, path.peer, &head) else {
-            // A client of DTLS 1.3 alone would not understand the question. An alert in the clear could end what is under way on the
-            // same path, if the peer heeds it: there it is asked like others.
+            // A client that knows only DTLS 1.3 would not understand a HelloVerifyRequest. A plaintext alert could end a handshake or session
+            // on the same path, if the peer obeys it: on such a path this client gets a HelloVerifyRequest like others.
             if slots.half_open.is_none()
                 && slots.established.is_none()
                 && fragment.is_whole()
@@ -84,13 +85,13 @@ impl<V: VerifyPeer> Endpoint<V> {
             {
                 return self.refuse_version(now, path, record_sequence);
             }
-            // A wrong cookie counts as none (RFC 6347 §4.2.1).
+            // A wrong cookie is treated as a missing one (RFC 6347 §4.2.1).
             return self.ask_for_cookie(now, path, record_sequence, fragment, &head);
         };
         let mark = self.table.mark(head.before_cookie);
         match slots.half_open.filter(|slot| self.table.has_mark(*slot, mark)) {
             Some(slot) => self.handle_same_hello(now, slot, fragment),
-            // A late copy of the hello that began the session: no reason to begin again.
+            // A late copy of the hello that began the session is not a reason for a new handshake.
             None if slots.established.is_some_and(|slot| self.table.has_mark(slot, mark)) => {
                 self.outside.port(now, Some(path)).drop(DropReason::Repeated);
             }
@@ -98,7 +99,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
     }
 
-    /// Nothing is kept of such a hello, and what goes back is shorter than what came, and rarer: see [`super::meter::Alerts`].
+    /// Nothing is kept of such a hello, and the answer is shorter and rarer than the hellos: see [`super::meter::Alerts`].
     fn refuse_version(&mut self, now: Now, path: Path, record_sequence: u64) {
         let mut port = self.outside.port(now, Some(path));
         port.drop(DropReason::HelloVersion);
@@ -158,7 +159,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         datagram.finish();
     }
 
-    /// The rest of a ClientHello whose first fragment earned a slot.
+    /// Fragments of a ClientHello after the first one, which earned a slot.
     fn handle_further_fragment(&mut self, now: Now, slot: u32, fragment: &Fragment<'_>) {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         self.turn.handshake = true;
@@ -170,7 +171,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.proceed(now, slot, result);
     }
 
-    /// The hello that began this handshake, or its first fragment, once more.
+    /// A repetition of the hello that began this handshake, or of its first fragment.
     fn handle_same_hello(&mut self, now: Now, slot: u32, fragment: &Fragment<'_>) {
         let Some(half_open) = self.table.half_open_at(slot) else { return };
         self.turn.handshake = true;

@@ -1,15 +1,16 @@
-//! From a key's hash to a slot: open addressing with eight bytes a cell, where a map that holds the keys would need sixty.
+//! Maps a key's hash to a slot: open addressing with eight bytes a cell, where a map that holds the keys would need sixty.
 //!
-//! The keys stay in the slab; whoever asks compares them there. The hash is keyed, for peers choose their addresses.
+//! The keys stay in the slab, and the caller compares them there. The hash is keyed, because peers choose their
+//! addresses.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::slab::NO_SLOT;
 
-/// A hash of keys that nobody outside can foresee.
+/// A hash of keys that a peer cannot predict.
 #[derive(Clone)]
 pub(crate) struct KeyedHash {
-    /// It has taken the key: each value goes on from a copy.
+    /// Already holds the key; each value is hashed with a copy.
     keyed: DefaultHasher,
 }
 
@@ -27,12 +28,12 @@ impl KeyedHash {
     }
 }
 
-/// A power of two of small tables, chosen by the top bits of the hash. Each grows alone, so that no insertion moves more than the cells of
-/// one of them: with a million sessions about a thousand, which is a few microseconds.
+/// A power-of-two number of small tables, chosen by the top bits of the hash. Each grows alone, so an insertion moves only the cells of one
+/// table: with a million sessions about a thousand cells, which takes a few microseconds.
 const SEGMENTS: usize = 1 << SEGMENT_BITS;
 const SEGMENT_BITS: u32 = 10;
 
-/// Cells of a segment that holds anything.
+/// Cells of a segment that is not empty.
 const CELLS_MIN: usize = 4;
 
 pub(crate) struct Index {
@@ -42,13 +43,13 @@ pub(crate) struct Index {
 /// Open addressing; at most three quarters of the cells are taken.
 #[derive(Clone, Default)]
 struct Segment {
-    /// A power of two, or none at all.
+    /// A power of two, or zero.
     cells: Vec<Cell>,
     occupied: usize,
 }
 
-/// The lower half of the hash, and the slot plus one; a cell of zeros is empty. The lower half says where the cell belongs and is almost
-/// always enough to pass over a stranger without a look at the slab, so that a segment grows and closes gaps without any look at it.
+/// The lower half of the hash, and the slot plus one; a cell of zeros is empty. The lower half gives the cell's home and almost always
+/// suffices to skip an entry with another key, so a segment grows and closes gaps without access to the slab.
 #[derive(Clone, Copy, Default)]
 struct Cell(u64);
 
@@ -65,7 +66,7 @@ impl Cell {
         u32::try_from((self.0 & u64::from(u32::MAX)).wrapping_sub(1)).unwrap_or(NO_SLOT)
     }
 
-    /// Whether the cell was made with this hash, as far as it remembers.
+    /// Whether the cell has this hash, as far as the stored half shows.
     const fn is_of(self, hash: u64) -> bool {
         self.0 >> 32 == hash & 0xFFFF_FFFF
     }
@@ -89,12 +90,12 @@ impl Index {
         segment.position(hash, is_it).map(|at| segment.cells[at].slot())
     }
 
-    /// Adds a key that is not there yet. Gives the number of cells that had to be moved for it.
+    /// Adds a key that is not in the index yet. Returns the number of cells that were moved for it.
     pub(crate) fn insert(&mut self, hash: u64, slot: u32) -> usize {
         self.segments[segment(hash)].insert(Cell::new(hash, slot))
     }
 
-    /// Lets the key lead to another slot.
+    /// Makes the key lead to another slot.
     pub(crate) fn redirect(&mut self, hash: u64, from: u32, to: u32) {
         let segment = &mut self.segments[segment(hash)];
         if let Some(at) = segment.position(hash, |slot| slot == from) {
@@ -102,7 +103,7 @@ impl Index {
         }
     }
 
-    /// Takes a key out.
+    /// Removes a key.
     pub(crate) fn remove(&mut self, hash: u64, slot: u32) {
         let segment = &mut self.segments[segment(hash)];
         if let Some(at) = segment.position(hash, |one| one == slot) {
@@ -131,7 +132,7 @@ impl Segment {
         moved
     }
 
-    /// Empties a cell, and closes the gap by moving what was displaced over it.
+    /// Empties a cell, and closes the gap by moving back the cells that were displaced over it.
     fn remove(&mut self, mut gap: usize) {
         let mask = self.cells.len() - 1;
         let mut at = gap;
@@ -154,7 +155,7 @@ impl Segment {
     fn position(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<usize> {
         let mask = self.cells.len().checked_sub(1)?;
         let mut at = home(hash, mask);
-        // A quarter of the cells is empty: the walk ends.
+        // A quarter of the cells is empty, so the loop ends.
         loop {
             let cell = self.cells[at];
             if cell.is_empty() {
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against a map of the standard library, with hashes that collide much.
+        /// Compares the index with a map of the standard library, with hashes that often collide.
         #[test]
         fn the_index_does_what_a_map_does(steps in prop::collection::vec((0_u32..60, any::<bool>()), 1..400)) {
             let hash = |slot: u32| u64::from(slot % 3) << 63 | u64::from(slot % 7) << 32 | u64::from(slot % 5);

@@ -1,15 +1,15 @@
-//! What a path and a cookie have bought so far, kept beyond the handshakes they began.
+//! Flights that each address and each cookie have bought so far. The counts outlive the handshakes.
 //!
 //! A hello with a good cookie buys a signature and a flight several times as long as itself. Its sender can end the handshake in the same
-//! datagram, by an alert or by another hello, so the count must outlive the handshake: one purchase a path each half second, and
-//! [`FLIGHTS_PER_COOKIE_MAX`] flights a cookie.
+//! datagram, by an alert or by another hello, so the count must outlive the handshake. The limits are one purchase per address and port each
+//! half second, and [`FLIGHTS_PER_COOKIE_MAX`] flights per cookie.
 //!
-//! Space is bounded by [`REMEMBERED_MAX`]. When it is used up, the entries that were written longest ago are forgotten. To have one
-//! forgotten, an attacker has to begin that many handshakes from other addresses that it has proven, which costs it more datagrams than the
-//! one forgotten purchase is worth; an honest peer loses nothing by being forgotten. Nobody is refused because the meter is full, and
-//! nobody is refused for what a neighbour bought: the keys are address and port.
+//! Space is bounded by [`REMEMBERED_MAX`]. When it is used up, the entries written longest ago are dropped. To have one entry dropped, an
+//! attacker has to begin that many handshakes from other addresses that it has proven, which costs more datagrams than the one dropped
+//! purchase is worth; an honest peer loses nothing when its entry is dropped. No peer is refused because the meter is full, and no peer is
+//! refused for the purchases of another one: the keys are address and port.
 //!
-//! Beside it, [`Alerts`] bounds what addresses draw that have proven nothing.
+//! [`Alerts`] bounds the answers to addresses that have proven nothing.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 use crate::drops::DropReason;
 use crate::limits::FLIGHTS_PER_COOKIE_MAX;
 
-/// Between two flights that hellos from one address and port buy. A client repeats its hello after a second (RFC 6347 §4.2.4.1) or, with
-/// timers of its own, rarely after less than half of it.
+/// Minimum time between two flights bought by hellos from one address and port. A client repeats its hello after a second (RFC 6347
+/// §4.2.4.1); a client with timers of its own rarely does so after less than half of that.
 pub(super) const PURCHASE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Entries of one generation; there are two. More handshakes than this are not begun by one shard in [`PURCHASE_INTERVAL`].
+/// Entries of one generation; there are two. One shard begins fewer handshakes than this in [`PURCHASE_INTERVAL`].
 const REMEMBERED_MAX: usize = 7_168;
 
-/// Who pays: a keyed hash of address and port.
+/// Key of a buyer: a keyed hash of address and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Buyer(pub(super) u64);
 
@@ -36,7 +36,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// `cookie_lifetime` is the time for which a cookie may be good.
+    /// `cookie_lifetime` is the longest time for which a cookie may be good.
     pub(super) fn new(cookie_lifetime: Duration) -> Self {
         Self { last_flights: RecentValues::new(PURCHASE_INTERVAL), flights: RecentValues::new(cookie_lifetime) }
     }
@@ -45,7 +45,8 @@ impl Meter {
         self.flights.kept = cookie_lifetime;
     }
 
-    /// Whether a hello may begin a handshake now; the flights that its cookie has bought before.
+    /// Whether a hello may begin a handshake now; if so, the number of flights that its cookie has bought
+    /// before.
     pub(super) fn admit(&self, buyer: Buyer, cookie: u64, now: Instant) -> Result<u8, DropReason> {
         let rested = |last: Instant| now.saturating_duration_since(last) >= PURCHASE_INTERVAL;
         if !self.last_flights.get(buyer.0).is_none_or(rested) {
@@ -55,12 +56,12 @@ impl Meter {
         if bought >= FLIGHTS_PER_COOKIE_MAX { Err(DropReason::CookieSpent) } else { Ok(bought) }
     }
 
-    /// A flight for this address is being made or was sent.
+    /// Records that a flight for this address is being made or was sent.
     pub(super) fn note_flight(&mut self, buyer: Buyer, at: Instant) {
         self.last_flights.put(buyer.0, at, at);
     }
 
-    /// A handshake has ended. `bought` is what its cookie has bought by now.
+    /// Records that a handshake has ended. `bought` is what its cookie has bought by now.
     pub(super) fn note_cookie(&mut self, buyer: Buyer, cookie: u64, bought: u8, now: Instant) {
         self.flights.put(of_cookie(buyer, cookie), bought, now);
     }
@@ -71,10 +72,11 @@ impl Meter {
     }
 }
 
-/// When alerts went to addresses that have proven nothing. No address is kept: each falls, by its hash, into one of a fixed number of
-/// places, and a place draws one alert in [`PURCHASE_INTERVAL`]. So does an address, then, and all of them together draw [`ALERTS_MAX`].
+/// Times of the alerts to addresses that have proven nothing. Addresses are not stored: the hash of an address selects one of a fixed number
+/// of cells, and a cell allows one alert in [`PURCHASE_INTERVAL`]. So an address gets at most one alert, and all addresses together at most
+/// [`ALERTS_MAX`], in that time.
 ///
-/// Who shares a place with another waits for its turn, and in a flood perhaps for ever: it misses a courtesy, since without an alert its
+/// Addresses that share a cell wait for each other, in a flood perhaps for ever. Such a peer loses only a courtesy: without the alert its
 /// handshake fails as well, by its own timeout.
 pub(super) struct Alerts(Box<[Option<Instant>]>);
 
@@ -86,9 +88,9 @@ impl Alerts {
         Self(vec![None; ALERTS_MAX].into_boxed_slice())
     }
 
-    /// Whether an alert may go to this address now; then it is noted as sent.
+    /// Whether an alert may go to this address now. If so, it is recorded as sent.
     pub(super) fn draw(&mut self, address: AddressHash, now: Instant) -> bool {
-        // A number below the number of places fits.
+        // The value is below the number of cells, so it fits.
         let place = usize::try_from(address.0 % ALERTS_MAX as u64).unwrap_or(0);
         let Some(last) = self.0.get_mut(place) else { return false };
         let rested = last.is_none_or(|last| now.saturating_duration_since(last) >= PURCHASE_INTERVAL);
@@ -103,17 +105,17 @@ impl Alerts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AddressHash(pub(super) u64);
 
-/// A cookie is good for one address and port only.
+/// A cookie is valid for one address and port only.
 fn of_cookie(buyer: Buyer, cookie: u64) -> u64 {
     buyer.0.rotate_left(32) ^ cookie
 }
 
-/// A map that forgets what was written longest ago: when the young generation is full or has had its time, it becomes the old one, and the
-/// old one goes.
+/// A map that drops its oldest entries: when the young generation is full or its time is up, it replaces the old generation, whose entries
+/// are dropped.
 struct RecentValues<T> {
     young: Generation<T>,
     old: Generation<T>,
-    /// An entry is kept for this time at least, unless there are too many.
+    /// An entry is kept for at least this time, unless there are too many.
     kept: Duration,
     turned: Option<Instant>,
 }
@@ -144,7 +146,7 @@ impl<T: Copy> RecentValues<T> {
     }
 }
 
-/// The keys are keyed hashes already.
+/// The keys are keyed hashes already, so this hasher passes them through.
 #[derive(Default)]
 struct Hashed(u64);
 
@@ -180,7 +182,7 @@ mod tests {
             assert_eq!(meter.admit(Buyer(hash(n)), 7, now), Ok(0), "an honest peer among them");
             meter.note_flight(Buyer(hash(n)), now);
             meter.note_cookie(Buyer(hash(n)), 7, FLIGHTS_PER_COOKIE_MAX, now);
-            // The latest thousands are all known still.
+            // The most recent thousands are all still known.
             if n >= 5_000 {
                 assert_eq!(meter.admit(Buyer(hash(n - 4_999)), 7, now), Err(DropReason::TooSoon));
                 let later = now + PURCHASE_INTERVAL;

@@ -1,17 +1,19 @@
-//! Networks that peers come from: prefixes of their addresses, and what one of them may have while others wait.
+//! Networks of peers: prefixes of their addresses, and the share of slots that one prefix may hold while others
+//! wait.
 
 use std::net::IpAddr;
 
 use crate::path::Path;
 
-/// Of the slots, what one prefix may hold while others wait: a /16 or a /32, which may be a carrier, a quarter; a /20 or a /48 an eighth; a
-/// /24 or a /56, behind which a NAT may stand, a sixteenth.
+/// Share of the slots that one prefix may hold while others wait: a quarter for a /16 or a /32, which may be a carrier; an eighth for a /20
+/// or a /48; a sixteenth for a /24 or a /56, which may be one NAT.
 pub(super) const SHARES: [usize; LEVELS] = [4, 8, 16];
 pub(super) const LEVELS: usize = 3;
 
 const _: () = assert!(SHARES[0] < SHARES[1] && SHARES[1] < SHARES[2]);
 
-/// A network: its kind, then its narrowest prefix (a /24 of IPv4, a /56 of IPv6), in one number. Neighbours are neighbours in its order.
+/// A network as one number: its kind, then its narrowest prefix (a /24 of IPv4, a /56 of IPv6). Networks with a common prefix are
+/// adjacent in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Network(u64);
 

@@ -1,24 +1,26 @@
-//! Who gives way when every handshake slot is taken.
+//! Which handshake gives way when every handshake slot is taken.
 //!
-//! As long as a slot is free nobody is counted, and one network may hold all of them: a whole fleet may stand behind one address of a NAT.
-//! When none is free, a newcomer takes the slot of another handshake:
+//! As long as a slot is free, no counts are kept and one network may hold all slots: a whole fleet may be behind one NAT address. When no
+//! slot is free, a newcomer takes the slot of another handshake:
 //!
-//! - What a prefix holds beyond its share ([`SHARES`]) goes first: of the prefix that holds most, there of the part that holds most, there
-//!   the least advanced, then the oldest. Its age does not matter to a newcomer whose own prefixes hold less; from as full a prefix it
-//!   displaces only what is older than [`AGE_MIN`], from the same one only what is older than [`DUE`].
-//! - Otherwise those go that the fullest prefixes hold beyond the others, if they are enough for a batch of victims; if not, everybody may
-//!   go. Of these the least advanced goes, then the oldest. The less its prefix holds the longer it has before, up to [`AGE_MIN`]: a flood
-//!   from as many prefixes as there are slots makes honest peers wait for their turn rather than lose what they have.
-//! - Whoever holds less than these does not go before [`DUE`], and then after them.
+//! - Handshakes that a prefix holds beyond its share ([`SHARES`]) go first: from the prefix that holds most, there from the part that holds
+//!   most, there the least advanced, then the oldest. Their age does not matter to a newcomer whose own prefixes hold less. A newcomer from
+//!   an equally full prefix displaces only a handshake older than [`AGE_MIN`], and one from the same prefix only a handshake older than
+//!   [`DUE`].
+//! - Otherwise the handshakes that the fullest prefixes hold beyond the others go, if they are enough for a batch of victims; if not, any may
+//!   go. Among these the least advanced goes first, then the oldest. The fewer slots a prefix holds, the more time its handshakes get, up to
+//!   [`AGE_MIN`]: a flood from as many prefixes as there are slots makes honest peers wait for their turn, but does not displace their
+//!   handshakes.
+//! - Handshakes of prefixes that hold less than these do not go before [`DUE`], and then after them.
 //!
-//! A handshake that has had [`DUE`] and has not proven its certificate counts as least advanced, first of all if the server's flight is
-//! unanswered: its client may still be repeating its hello, and begins anew with that, while a client that has the flight repeats what
-//! nobody knows any more, until it gives up. Only a verified CertificateVerify is proof: chains travel in the clear, and anybody can send
-//! one. Proven handshakes go last; where no prefix holds more than its share, not before [`DUE`]. At most [`PROVEN_PER_CERTIFICATE_MAX`]
-//! of one certificate count as proven.
+//! A handshake that is older than [`DUE`] and has not proven its certificate counts as least advanced, and goes first of all if the server's
+//! flight is unanswered: its client may still be repeating its hello, and can begin a new handshake with that. A client that has the flight
+//! repeats messages of a handshake that no longer exists, until it gives up. Only a verified CertificateVerify is proof: chains travel in the
+//! clear, and anybody can send one. Proven handshakes go last, and where no prefix holds more than its share, not before [`DUE`]. At most
+//! [`PROVEN_PER_CERTIFICATE_MAX`] handshakes of one certificate count as proven.
 //!
-//! One look at all handshakes chooses victims for many newcomers ([`BATCH_PART`]), and there is no look without newcomers: the ordinary path
-//! keeps no counts, and a flood pays for each look with half as many begun handshakes, or waits for [`LOOK_INTERVAL`].
+//! One scan of all handshakes chooses victims for many newcomers ([`BATCH_PART`]), and without newcomers there is no scan: the ordinary path
+//! keeps no counts. A flood pays for each scan with half as many begun handshakes, or waits for [`LOOK_INTERVAL`].
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -30,23 +32,25 @@ use crate::handshake::server::ClientStage;
 use crate::limits::{HANDSHAKE_DEADLINE_DEFAULT, HELLO_DEADLINE};
 use crate::session_id::SessionId;
 
-/// By then a device on RFC 7925 §11 timers (9 s, doubling) has repeated its flight twice, after 9 and after 27 s.
+/// After this time a device on RFC 7925 §11 timers (9 s, doubling) has repeated its flight twice, after 9 and
+/// after 27 s.
 pub(super) const DUE: Duration = Duration::from_secs(27);
 
-/// By then a client with a first timer of a second (RFC 6347 §4.2.4.1) has repeated its flight twice, after 1 and after 3 s.
+/// After this time a client with a first timer of a second (RFC 6347 §4.2.4.1) has repeated its flight twice, after 1 and
+/// after 3 s.
 const AGE_MIN: Duration = Duration::from_secs(3);
 
-/// A device has one handshake, and after a restart another one; twins that were given the same certificate have a few.
+/// A device has one handshake, and another one after a restart; devices that share a certificate have a few.
 const PROVEN_PER_CERTIFICATE_MAX: u32 = 4;
 
-/// Victims of one look: this part of the slots.
+/// Victims of one scan, as a part of the slots.
 const BATCH_PART: usize = 32;
 
-/// Victims are chosen anew after this time: who held most then may hold nothing now.
+/// Victims are chosen anew after this time: the prefix that held most may hold nothing by then.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
-/// Between two looks of which the first served hardly any newcomer, for each so many slots begun: what a look costs grows with them. For a small
-/// number of slots it costs nothing.
+/// Minimum time between two scans for each `LOOK_SLOTS` slots begun, if the first scan served hardly any newcomer: the cost of a scan grows
+/// with the number of slots. Up to `FEW` slots there is no minimum.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const LOOK_SLOTS: usize = 4_096;
 const FEW: usize = 64;
@@ -57,39 +61,39 @@ const _: () = {
     assert!(AGE_MIN.as_secs() < DUE.as_secs());
 };
 
-/// A handshake, as far as it matters here.
+/// The facts about a handshake that decide whether it gives way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Holding {
     pub(super) id: SessionId,
     pub(super) network: Network,
     pub(super) stage: ClientStage,
     pub(super) began: Instant,
-    /// Which certificate it has proven, as the verifier tells them apart.
+    /// The certificate it has proven, as the verifier numbers it.
     pub(super) holder: Option<u64>,
 }
 
-/// Its place in the order of going; what goes first is least.
+/// Position in the order in which handshakes give way; the least goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    /// Its time is up and its flight unanswered, or it has not even sent its whole hello.
+    /// It is past [`DUE`] and its flight is unanswered, or its hello is still incomplete.
     Due,
-    /// Its time is up, and all that it has shown is a chain.
+    /// It is past [`DUE`] and has shown nothing but a chain.
     DueShown,
     Waiting,
     Advanced,
     Proven,
 }
 
-/// The order of what one look has found.
+/// Order of the handshakes found by one scan.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum GoingOrder {
     /// Beyond a share, by weight.
     Beyond(Reverse<usize>),
-    /// Among the heaviest, and had its time.
+    /// Among the heaviest, and past its minimum time.
     Ready,
-    /// Among the heaviest, and has not had its time: first the first that will have had it.
+    /// Among the heaviest, but not past its minimum time: ordered by the time at which it will be.
     Soon(Instant),
-    /// Lighter than these, and due.
+    /// Lighter than these, and past [`DUE`].
     Light,
     /// As [`GoingOrder::Soon`], and proven.
     Proven(Instant),
@@ -103,28 +107,28 @@ pub(super) struct Victim {
     rank: Rank,
     /// What its prefixes held, widest first.
     held: [usize; LEVELS],
-    /// How much of its share the prefix that it is in excess of holds, once those are gone that go before it: slots times the divisor of
-    /// the share. What is alone in its prefixes has zero.
+    /// How much of its share the prefix in excess holds once the handshakes that go earlier are gone: slots times the divisor of the share.
+    /// Zero for a handshake that is alone in its prefixes.
     weight: usize,
-    /// Whether it is beyond a share.
+    /// Whether the prefix is beyond its share.
     beyond: bool,
     /// When a newcomer whose prefixes hold less may displace it.
     from: Instant,
 }
 
 impl Victim {
-    /// Whether what is known of it still holds: it may have proven itself meanwhile.
+    /// Whether the facts still hold: the handshake may have proven its certificate since.
     pub(super) fn is_still(&self, stage: ClientStage) -> bool {
         self.rank == Rank::Proven || stage != ClientStage::Proven
     }
 }
 
-/// The victims that were chosen last.
+/// The victims chosen by the last scan.
 #[derive(Default)]
 pub(super) struct Pressure {
-    /// In the order in which they go.
+    /// In the order in which they give way.
     victims: VecDeque<Victim>,
-    /// Networks of all handshakes when it was looked, in order.
+    /// Networks of all handshakes at the time of the scan, sorted.
     networks: Vec<Network>,
     looked: Option<Instant>,
     found: usize,
@@ -132,7 +136,8 @@ pub(super) struct Pressure {
 }
 
 impl Pressure {
-    /// Who gives way to a newcomer from `network`. The caller ends that handshake, or comes back for the next one if there is none.
+    /// Chooses the handshake that gives way to a newcomer from `network`. The caller ends that handshake; if it no longer exists,
+    /// the caller asks for the next one.
     pub(super) fn choose(
         &mut self,
         now: Instant,
@@ -162,9 +167,9 @@ impl Pressure {
         Ok(victim.id)
     }
 
-    /// A newcomer takes its slot from a prefix that holds more of its share than its own would then; from one that holds as much only
-    /// what has had [`AGE_MIN`], and from its own, if that is beyond its share, only what is due. Where both are in one wide prefix, its
-    /// parts are compared.
+    /// Whether a newcomer may take this slot. It may take one from a prefix that holds more of its share than the newcomer's prefix would
+    /// then hold. From a prefix that holds as much it may take only a handshake past [`AGE_MIN`], and from its own prefix, if that is beyond
+    /// its share, only one past [`DUE`]. If both are in one wide prefix, the narrower parts are compared.
     fn may_displace(&self, now: Instant, network: Network, victim: &Victim) -> bool {
         if now < victim.from {
             return false;
@@ -189,7 +194,7 @@ impl Pressure {
         self.networks[start..].partition_point(|one| one.prefix(level) == prefix)
     }
 
-    /// Chooses the next victims among all handshakes: all slots are taken by them.
+    /// Scans all handshakes and chooses the next victims. All slots are taken.
     fn look(&mut self, now: Instant, mut holdings: Vec<Holding>) {
         holdings.sort_unstable_by_key(|holding| holding.network);
         self.networks.clear();
@@ -220,8 +225,8 @@ impl Pressure {
     }
 }
 
-/// Counts what prefixes hold, from narrow to wide, and gives each victim its weight: the first that goes from a prefix is in excess of all
-/// others there, the second of all but one.
+/// Counts what each prefix holds, from narrow to wide, and gives each victim its weight: the first one to go from a prefix is in excess of
+/// all others there, the second one of all but one.
 fn weigh(victims: &mut [Victim], slots: usize) {
     for level in (0..LEVELS).rev() {
         victims.sort_unstable_by_key(|victim| {
@@ -240,7 +245,7 @@ fn weigh(victims: &mut [Victim], slots: usize) {
     }
 }
 
-/// What is beyond a share goes at once. For the rest the time shrinks from [`AGE_MIN`] as what the prefix holds comes near to its share.
+/// A handshake beyond a share goes at once. For the others the minimum time shrinks from [`AGE_MIN`] as the prefix approaches its share.
 fn may_go_from(victim: &Victim, slots: usize) -> Instant {
     let part = |whole: usize| u32::try_from(whole).unwrap_or(u32::MAX).max(1);
     match victim.rank {
@@ -295,7 +300,7 @@ mod tests {
         Network::of(Path { peer, local: None, socket: SocketIndex(0) })
     }
 
-    /// Handshakes, and the time at which the last one that is named `age` 0 began.
+    /// Handshakes, and the time at which the youngest one (`age` 0) began.
     struct Slots(Vec<Holding>, Instant);
 
     impl Slots {
@@ -333,7 +338,8 @@ mod tests {
         let expected = slots.add("192.0.2.3", ClientStage::Answered, 2);
         slots.prove("192.0.2.4", 7, 25);
         assert_eq!(slots.choose("203.0.113.1"), Ok(expected));
-        // Nobody outside of it goes before 27 s, and a newcomer of the prefix itself displaces nobody.
+        // No handshake outside of that prefix goes before 27 s, and a newcomer of the prefix itself displaces
+        // none.
         assert_eq!(slots.choose("192.0.2.9"), Err(DropReason::NetworkFull));
         let due = slots.add("192.0.2.5", ClientStage::Shown, 27);
         assert_eq!(slots.choose("192.0.2.9"), Ok(due));
@@ -382,7 +388,7 @@ mod tests {
             };
             let victim = slots_with(held).choose("203.0.113.1").unwrap();
             assert!(usize::try_from(victim.slot).unwrap() < held, "{length}: {victim:?}");
-            // One less, and the share does not bind: everybody has his first seconds.
+            // With one less, the share does not bind: every handshake gets its first seconds.
             assert_eq!(slots_with(held - 1).choose("203.0.113.1"), Err(DropReason::HalfOpenFull), "{length}");
         }
     }
@@ -416,7 +422,7 @@ mod tests {
         for newcomer in ["203.0.113.1", "198.51.100.2"] {
             assert_ne!(slots.choose(newcomer).unwrap(), lone, "{newcomer}");
         }
-        // One that holds as much, and one of their own.
+        // A newcomer from a prefix that holds as much, and one from the same prefix.
         assert_eq!(sixteen_networks(2).choose("11.0.0.1"), Err(DropReason::HalfOpenFull));
         assert!(sixteen_networks(3).choose("11.0.0.1").is_ok());
     }
@@ -436,7 +442,7 @@ mod tests {
             assert_ne!(victim, lone);
             slots.0.retain(|holding| holding.id != victim);
         }
-        // What they hold more is fewer than a batch by and by, and the oldest goes.
+        // In time their excess becomes smaller than a batch, and then the oldest goes.
         for n in 0..2_048 {
             slots.0.retain(|holding| holding.network != network(&format!("{}.{}.0.1", n / 250 + 10, n % 250)));
             slots.add(&format!("{}.{}.0.1", n / 250 + 10, n % 250), ClientStage::Answered, 4);

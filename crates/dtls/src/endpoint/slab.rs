@@ -1,5 +1,5 @@
-//! Slots that are reused without moving: chunks of a thousand, so that a million sessions grow without one great copy and without the
-//! half-empty vector after it. A slot's generation tells its tenants apart.
+//! Slots that are reused and never move. They are allocated in chunks of a thousand, so growing to a million sessions needs no large copy and
+//! leaves no half-empty vector. The generation of a slot distinguishes its successive entries.
 
 use crate::session_id::SessionId;
 
@@ -27,7 +27,7 @@ enum Content<T> {
 }
 
 impl<T> Slab<T> {
-    /// What one slot takes.
+    /// Bytes that one slot takes.
     pub(crate) const SLOT_BYTES: usize = size_of::<Slot<T>>();
 
     pub(crate) const fn new(slots_max: usize) -> Self {
@@ -75,14 +75,14 @@ impl<T> Slab<T> {
         }
     }
 
-    /// The handle of a slot's tenant.
+    /// The handle of the entry in a slot.
     pub(crate) fn id(&self, slot: u32) -> Option<SessionId> {
         let (chunk, at) = place(slot);
         let entry = self.chunks.get(chunk)?.get(at)?;
         matches!(entry.content, Content::Occupied(_)).then_some(SessionId { slot, generation: entry.generation })
     }
 
-    /// Whether the handle is of the slot's present tenant.
+    /// Whether the handle belongs to the current entry of the slot.
     pub(crate) fn is_current(&self, id: SessionId) -> bool {
         self.id(id.slot) == Some(id)
     }
@@ -103,7 +103,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// How many slots there are, vacant ones included.
+    /// Number of slots, vacant ones included.
     pub(crate) fn slot_count(&self) -> u32 {
         let Some(last) = self.chunks.last() else { return 0 };
         u32::try_from((self.chunks.len() - 1) * CHUNK + last.len()).unwrap_or(NO_SLOT)
@@ -114,7 +114,7 @@ impl<T> Slab<T> {
         self.chunks.get_mut(chunk)?.get_mut(at)
     }
 
-    /// One more slot; one more chunk if the last one is full.
+    /// Adds one slot, and one chunk if the last one is full.
     fn grow(&mut self) -> Option<()> {
         if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
             self.chunks.push(Vec::with_capacity(CHUNK));

@@ -1,9 +1,9 @@
-//! The tenants of an endpoint: half-open handshakes and established sessions in one slab, found by their association.
+//! The entries of an endpoint: half-open handshakes and established sessions in one slab, found by their association.
 //!
-//! An association leads to one slot. Where a session and a newer handshake share it, the index knows the session and the session knows the
-//! handshake. Handshakes have their deadlines in an ordered set. Sessions hang in a list in the order in which they were last heard of:
-//! with one idle timeout for all, its head is the next to expire, and also the one to be evicted; no session has a timer of its own.
-//! Sessions that are in the middle of something hang in a second such list, from which none is evicted.
+//! An association leads to one slot. If a session and a newer handshake share an association, the index leads to the session and the session
+//! to the handshake. Handshakes have their deadlines in an ordered set. Sessions are in a list ordered by when they were last heard from: all
+//! have the same idle timeout, so the head is the next to expire and the next to evict, and no session has a timer of its own. Busy sessions
+//! are in a second such list, from which none is evicted.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -33,7 +33,7 @@ pub(super) struct Table<V: VerifyPeer> {
     counts: SessionCounts,
 }
 
-/// How many associations there are.
+/// Number of sessions and of handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionCounts {
     /// Established sessions.
@@ -45,13 +45,13 @@ pub struct SessionCounts {
 /// Whether a session may be evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occupation {
-    /// It waits for its peer, who may come back with a new handshake.
+    /// It waits for its peer, which may come back with a new handshake.
     Free,
-    /// It is in the middle of something that a new handshake would not bring back.
+    /// It is busy with something that a new handshake would not bring back.
     Busy,
 }
 
-/// The ends of a list of sessions: who was heard of longest ago, and who latest.
+/// The ends of a list of sessions: the one heard from longest ago, and the one heard from last.
 #[derive(Clone, Copy)]
 struct IdleOrder {
     first: u32,
@@ -85,7 +85,7 @@ pub(super) struct HalfOpen<V: VerifyPeer> {
     hello_seq: u16,
     /// The session of the same association that this handshake would replace, or `NO_SLOT`.
     beside: u32,
-    /// What `timers` holds for it.
+    /// Its entry in `timers`.
     armed: Option<Instant>,
 }
 
@@ -102,7 +102,7 @@ pub(super) struct Member<P> {
 }
 
 impl<P> Member<P> {
-    /// What it is found by.
+    /// The key by which it is found.
     fn association(&self) -> Association {
         Association::of(self.path)
     }
@@ -112,7 +112,7 @@ impl<P> Member<P> {
     }
 }
 
-/// What an association leads to.
+/// The entry that an association leads to.
 #[derive(Clone, Copy)]
 pub(super) struct Slots {
     pub(super) established: Option<u32>,
@@ -124,17 +124,18 @@ impl<V: VerifyPeer> HalfOpen<V> {
         Self { path, handshake, began, mark, bought: 0, hello_seq, beside: NO_SLOT, armed: None }
     }
 
-    /// What it is found by.
+    /// The key by which it is found.
     fn association(&self) -> Association {
         Association::of(self.path)
     }
 
-    /// Flights that its cookie has bought by now. What bought no flight cost a slot, or an alert: it counts as one.
+    /// Flights that its cookie has bought by now. A handshake that bought no flight cost a slot or an alert, and
+    /// counts as one flight.
     pub(super) fn bought(&self) -> u8 {
         self.bought.saturating_add(self.handshake.flights_sent().0.max(1))
     }
 
-    /// The end of what its stage deserves.
+    /// The deadline of its current stage.
     pub(super) fn deadline(&self) -> Option<Instant> {
         (self.handshake.stage() == ClientStage::Hello).then(|| self.began + HELLO_DEADLINE)
     }
@@ -155,7 +156,7 @@ impl<V: VerifyPeer> Tenant<V> {
 }
 
 impl<V: VerifyPeer> Table<V> {
-    /// What one session costs in the slab.
+    /// Bytes that one session costs in the slab.
     pub(super) const SLOT_BYTES: usize = Slab::<Tenant<V>>::SLOT_BYTES;
 
     pub(super) fn new(key: [u8; 16], limits: &EndpointLimits) -> Self {
@@ -172,7 +173,8 @@ impl<V: VerifyPeer> Table<V> {
         }
     }
 
-    /// Sessions beyond a smaller number stay until they end, and take no slot from the handshakes meanwhile.
+    /// Sets the maximum of sessions. Sessions beyond a smaller maximum stay until they end, and take no slots
+    /// from handshakes meanwhile.
     pub(super) fn set_limits(&mut self, limits: &EndpointLimits) {
         self.slab.set_slots_max(slots_max(limits).max(self.counts.established.saturating_add(limits.half_open_max)));
     }
@@ -234,7 +236,7 @@ impl<V: VerifyPeer> Table<V> {
         }
     }
 
-    /// The handle of a handshake and the session that it would replace.
+    /// The handles of a handshake and of the session that it would replace.
     pub(super) fn half_open_id(&mut self, slot: u32) -> Option<(SessionId, Option<u32>)> {
         let id = self.slab.id(slot)?;
         let beside = self.half_open_at(slot)?.beside;
@@ -254,7 +256,7 @@ impl<V: VerifyPeer> Table<V> {
         }
     }
 
-    /// Whether this is the ClientHello that began the handshake, or its first fragment, once more.
+    /// Whether this is a repetition of the ClientHello that began the handshake, or of its first fragment.
     pub(super) fn is_begun_by(&self, slot: u32, hello: &[u8], message_seq: u16) -> bool {
         match self.slab.get(slot) {
             Some(Tenant::HalfOpen(half_open)) => {
@@ -311,7 +313,8 @@ impl<V: VerifyPeer> Table<V> {
         Some((id, member))
     }
 
-    /// Turns a handshake into a session, in its slot. What it replaces has been removed before.
+    /// Turns a handshake into a session in the same slot. The caller has removed the session that it
+    /// replaces.
     pub(super) fn establish(&mut self, slot: u32, session: Session<V::Peer>) -> Option<Path> {
         let tenant = self.slab.get_mut(slot)?;
         let Tenant::HalfOpen(half_open) = tenant else { return None };
@@ -325,7 +328,7 @@ impl<V: VerifyPeer> Table<V> {
         Some(path)
     }
 
-    /// The session was heard of: it goes to the end of the list.
+    /// Notes that the session was heard from: moves it to the end of its list.
     pub(super) fn touch(&mut self, slot: u32) {
         if self.free.last != slot && self.busy.last != slot {
             self.unlink(slot);
@@ -333,7 +336,8 @@ impl<V: VerifyPeer> Table<V> {
         }
     }
 
-    /// Moves a session to the end of the other list. It counts as heard of now: both lists stay in order.
+    /// Moves a session to the end of the other list. It counts as heard from now, so both lists stay in
+    /// order.
     pub(super) fn occupy(&mut self, slot: u32, occupation: Occupation, now: Instant) {
         if self.member_at(slot).is_none_or(|(_, member)| member.occupation() == occupation) {
             return;
@@ -345,7 +349,7 @@ impl<V: VerifyPeer> Table<V> {
         self.link_last(slot);
     }
 
-    /// The session of that kind that was heard of longest ago, and when.
+    /// The session of that list that was heard from longest ago, and the time.
     pub(super) fn longest_idle(&self, occupation: Occupation) -> Option<(u32, Instant)> {
         let first = match occupation {
             Occupation::Free => self.free.first,
@@ -357,7 +361,7 @@ impl<V: VerifyPeer> Table<V> {
         }
     }
 
-    /// All handshakes in progress, as far as it matters to who gives way.
+    /// The facts about all handshakes in progress that decide which one gives way.
     pub(super) fn holdings(&self) -> Vec<Holding> {
         let holding = |(_, slot): &(Instant, u32)| {
             let id = self.slab.id(*slot)?;
@@ -373,7 +377,7 @@ impl<V: VerifyPeer> Table<V> {
         self.timers.iter().filter_map(holding).collect()
     }
 
-    /// Whether a handshake that was chosen to give way is still there and has proven nothing since.
+    /// Whether a handshake that was chosen to give way still exists and has proven nothing since.
     pub(super) fn is_still(&self, victim: &Victim) -> bool {
         match self.slab.get(victim.id.slot).filter(|_| self.slab.is_current(victim.id)) {
             Some(Tenant::HalfOpen(half_open)) => victim.is_still(half_open.handshake.stage()),
@@ -381,7 +385,7 @@ impl<V: VerifyPeer> Table<V> {
         }
     }
 
-    /// A keyed hash of the peer's address and port: what pays for flights.
+    /// A keyed hash of the peer's address and port: the key for counting flights.
     pub(super) fn buyer(&self, path: Path) -> Buyer {
         let peer = path.peer;
         let ip = match peer.ip() {
@@ -391,7 +395,7 @@ impl<V: VerifyPeer> Table<V> {
         Buyer(self.hash.of(&(ip.to_bits(), peer.port())))
     }
 
-    /// A keyed hash of the peer's address, whatever its port.
+    /// A keyed hash of the peer's address without the port.
     pub(super) fn address(&self, path: Path) -> AddressHash {
         AddressHash(self.hash.of(&path.peer.ip().to_canonical()))
     }
@@ -402,7 +406,7 @@ impl<V: VerifyPeer> Table<V> {
         std::array::from_fn(|level| self.hash.of(&network.prefix(level)))
     }
 
-    /// Slots that were ever taken: [`Table::sessions_in`] walks them.
+    /// Number of slots ever used: [`Table::sessions_in`] walks them.
     pub(super) fn slot_count(&self) -> u32 {
         self.slab.slot_count()
     }
@@ -419,12 +423,12 @@ impl<V: VerifyPeer> Table<V> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// A handshake whose time has come. Its timer is to be handled and armed again before the next call.
+    /// The next handshake whose timer is due. Its timer must be handled and armed again before the next call.
     pub(super) fn expired_handshake(&self, now: Instant) -> Option<u32> {
         self.timers.first().filter(|(at, _)| *at <= now).map(|(_, slot)| *slot)
     }
 
-    /// Brings a handshake's place in the order of deadlines up to date.
+    /// Updates a handshake's position in the order of deadlines.
     pub(super) fn rearm(&mut self, slot: u32) {
         let Some(half_open) = self.half_open_at(slot) else { return };
         let due = Some(half_open.poll_timeout());
@@ -484,7 +488,7 @@ impl<V: VerifyPeer> Table<V> {
         }
     }
 
-    /// What must hold between calls.
+    /// Invariants that hold between calls.
     #[cfg(debug_assertions)]
     pub(super) fn check_invariants(&self) {
         assert_eq!(self.timers.len(), self.counts.half_open, "each handshake has one deadline");

@@ -1,4 +1,4 @@
-//! What tests from outside cannot bring about, such as a session that has used up its sequence numbers.
+//! Cases that tests from outside cannot bring about, such as a session that has used up its sequence numbers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ impl Random for TestRandom {
     }
 }
 
-/// Everybody holds the same certificate.
+/// All peers have the same certificate.
 struct Same(EcdsaPublicKey);
 
 impl VerifyPeer for Same {
@@ -79,7 +79,7 @@ impl Ends {
         ends
     }
 
-    /// Until nobody has anything to say.
+    /// Runs until neither side has anything to send.
     fn exchange(&mut self) {
         loop {
             let to_server = self.client.poll_transmit().map(<[u8]>::to_vec);

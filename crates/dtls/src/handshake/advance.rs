@@ -1,4 +1,4 @@
-//! How a handshake goes on, at either end: message after message as they become whole, each handled by the state that expects it.
+//! How a handshake advances, at either end: each message, once complete, is handled by the state that expects it.
 
 use super::conversation::Conversation;
 use super::established::Established;
@@ -6,13 +6,13 @@ use super::reassembly::HandshakeMessage;
 use crate::port::Port;
 use crate::refusal::HandshakeRefusal;
 
-/// What a handshake wants of its owner.
+/// What a handshake needs from its owner.
 pub(crate) enum Progress<P, W> {
     /// The next datagram, or the next timeout.
     Waiting,
     /// A public-key step.
     Work(W),
-    /// It is done.
+    /// Nothing more: it is complete.
     Established(Box<Established<P>>),
 }
 
@@ -23,13 +23,13 @@ pub(super) enum Awaited {
     Message,
     /// The peer's ChangeCipherSpec, which is not a handshake message.
     ChangeCipherSpec,
-    /// Nothing of the peer: a public-key step is running, or the handshake is over.
+    /// Nothing from the peer: a public-key step is running, or the handshake is over.
     Nothing,
 }
 
 /// The states of one end.
 pub(super) trait States {
-    /// The peer, once it has proven itself.
+    /// What the end knows about the peer, once the peer has proven itself.
     type Proven;
     /// Public-key steps that can run elsewhere.
     type Work;
@@ -38,10 +38,10 @@ pub(super) trait States {
 
     fn conversation(&mut self) -> &mut Conversation;
 
-    /// The ChangeCipherSpec that was awaited is here.
+    /// The expected ChangeCipherSpec has arrived.
     fn change_cipher_spec(&mut self);
 
-    /// Hands the message that is due to the state that expects it. `Waiting`: for the next message.
+    /// Hands the next message to the state that expects it. `Waiting`: for the message after it.
     fn handle_message(
         &mut self,
         message: &HandshakeMessage,
@@ -49,7 +49,7 @@ pub(super) trait States {
     ) -> Result<Progress<Self::Proven, Self::Work>, HandshakeRefusal>;
 }
 
-/// Handles what is here, until something is missing.
+/// Handles all that has arrived, until something is missing.
 pub(super) fn advance<S: States>(
     states: &mut S,
     port: &mut Port<'_>,

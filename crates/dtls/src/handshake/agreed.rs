@@ -13,7 +13,7 @@ pub(crate) struct Agreed {
 }
 
 impl Agreed {
-    /// What the master secret is bound to. `session_hash` is asked for only if it enters.
+    /// What the master secret is bound to. `session_hash` is called only if the binding includes it.
     pub(crate) fn binding(&self, session_hash: impl FnOnce() -> Hash) -> Binding {
         if self.extended_master_secret {
             Binding::Extended { session_hash: session_hash() }

@@ -15,7 +15,7 @@
 //!                              ◄──────            Finished                       ExpectFinished
 //! ```
 //!
-//! The server is judged as soon as its key exchange is there; nothing of ours but hellos is sent before that.
+//! The server is judged as soon as its key exchange has arrived; before that we send nothing but hellos.
 
 mod client_flight;
 mod context;
@@ -49,7 +49,7 @@ pub(crate) use client_flight::MetServer;
 pub(crate) struct Handshake<V: VerifyPeer> {
     conversation: Conversation,
     state: State<V::Proven>,
-    /// What there is to say if it fails.
+    /// Details for the report if the handshake fails.
     account: Account,
     config: Arc<ClientConfig<V>>,
 }
@@ -67,7 +67,7 @@ enum State<P> {
 }
 
 impl<V: VerifyPeer> Handshake<V> {
-    /// Sends the first ClientHello. Nothing has been sent before, so there is a sequence number for it.
+    /// Sends the first ClientHello. Nothing was sent before it, so a sequence number is available.
     pub(crate) fn new(config: Arc<ClientConfig<V>>, port: &mut Port<'_>) -> Self {
         let terms = Terms {
             mtu: config.mtu,
@@ -93,7 +93,7 @@ impl<V: VerifyPeer> Handshake<V> {
         advance(self, port)
     }
 
-    /// To be called after the records of a datagram.
+    /// Called after the records of a datagram.
     pub(crate) fn after_datagram(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         self.conversation.answer_repetition(port)
     }
@@ -106,17 +106,18 @@ impl<V: VerifyPeer> Handshake<V> {
         self.conversation.handle_timeout(self.expected(), port)
     }
 
-    /// The server's Finished is verified: the verifier may remember it.
+    /// The server's Finished is verified: the verifier may now remember the server.
     pub(crate) fn admit(&self, proven: V::Proven) -> V::Peer {
         self.config.verifier.admit(proven)
     }
 
-    /// What there is to say beyond the refusal.
+    /// Details for the report beyond the refusal.
     pub(crate) fn take_account(&mut self) -> Account {
         std::mem::take(&mut self.account)
     }
 
-    /// Tells the server why it ends: protected, once our ChangeCipherSpec has been sent.
+    /// Sends the server the alert that ends the handshake: protected, once our ChangeCipherSpec has been
+    /// sent.
     pub(crate) fn refuse(&mut self, refusal: &HandshakeRefusal, port: &mut Port<'_>) {
         let protect = matches!(self.expected(), HandshakeType::FINISHED);
         if let Some(description) = refusal.alert() {
@@ -124,7 +125,7 @@ impl<V: VerifyPeer> Handshake<V> {
         }
     }
 
-    /// The message that is due.
+    /// The message that is expected next.
     fn expected(&self) -> HandshakeType {
         match self.state {
             State::ExpectServerHello(_) => HandshakeType::SERVER_HELLO,
@@ -139,7 +140,7 @@ impl<V: VerifyPeer> Handshake<V> {
 
 impl<V: VerifyPeer> States for Handshake<V> {
     type Proven = MetServer<V::Proven>;
-    /// A client computes on the spot.
+    /// A client runs its public-key steps at once.
     type Work = Infallible;
 
     fn awaited(&self) -> Awaited {
@@ -170,7 +171,7 @@ impl<V: VerifyPeer> States for Handshake<V> {
         message: &HandshakeMessage,
         port: &mut Port<'_>,
     ) -> Result<Progress<MetServer<V::Proven>, Infallible>, HandshakeRefusal> {
-        // "This message will be ignored by the client if the client is currently negotiating a session", and it is in no transcript
+        // "This message will be ignored by the client if the client is currently negotiating a session", and it is left out of the transcript
         // (RFC 5246 §7.4.1.1).
         if message.kind == HandshakeType::HELLO_REQUEST {
             return Ok(Progress::Waiting);
@@ -190,7 +191,7 @@ impl<V: VerifyPeer> States for Handshake<V> {
             (State::ExpectCertificateRequest(state), HandshakeType::SERVER_HELLO_DONE) => {
                 State::ExpectChangeCipherSpec(state.unasked().handle(message, context)?)
             }
-            // With Over as state: an unexpected message ends the handshake.
+            // The state is Over here: an unexpected message ends the handshake.
             (_, unexpected) if unexpected != expected => {
                 return Err(HandshakeRefusal::UnexpectedMessage { message: unexpected, expected });
             }

@@ -1,7 +1,7 @@
-//! What client and server share below their states: the handshake layer of one association while it is being made.
+//! What client and server share below their states: the handshake layer of one association during its handshake.
 //!
-//! Records come in and go, by their epoch, to reassembly; whole messages come out in order. Flights go out and are repeated until they
-//! are answered, as RFC 6347 §4.2.4 draws it:
+//! Incoming records go to reassembly, by their epoch; complete messages come out in order. Flights are sent, and repeated until they are
+//! answered, as RFC 6347 §4.2.4 draws it:
 //!
 //! ```text
 //!   PREPARING ──send_flight──► SENDING ──► WAITING ──the peer's next flight──► (state machine) ──► PREPARING
@@ -9,7 +9,7 @@
 //!                                 └───────────┘  timer expires, or the peer repeats its last flight
 //! ```
 //!
-//! The states themselves are in `server` and `client`; they drive this and are driven by their owners.
+//! The states themselves are in `server` and `client`; they call this layer, and their owners call them.
 
 use std::time::Instant;
 
@@ -38,35 +38,37 @@ use crate::wire::{
 pub(crate) struct Conversation {
     pub(crate) transcript: Transcript,
     incoming: Reassembly,
-    /// The first message of the flight that the peer is sending now. A number below it is the peer's last flight, repeated.
+    /// message_seq of the first message of the flight that the peer is sending now. A lower number is a repetition of the
+    /// peer's last flight.
     peer_flight_start: u16,
     next_message_seq: u16,
     flight: Flight,
     plain: PlainRecords,
     protected: Option<RecordProtection>,
-    /// Protected records that came before their keys.
+    /// Protected records that arrived before their keys.
     early: EarlyRecords,
     peer_cipher: PeerCipher,
     size: DatagramSize,
-    /// Bytes of plaintext that a record to the peer may have.
+    /// Maximum bytes of plaintext in a record to the peer.
     record_bytes_max: usize,
-    /// Bytes of plaintext that a record of the peer may have.
+    /// Maximum bytes of plaintext in a record from the peer.
     received_bytes_max: usize,
     timer: Timer,
     repeat_seen: bool,
 }
 
-/// The epoch of the keys that this handshake makes. A handshake begins in the clear: there is no renegotiation.
+/// The epoch of the keys that this handshake makes. A handshake begins in plaintext: there is no renegotiation.
 const KEYED_EPOCH: Epoch = Epoch::PLAINTEXT.next();
 
-/// How far the peer is with its ChangeCipherSpec.
+/// The state of the peer's ChangeCipherSpec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PeerCipher {
-    /// None came.
+    /// None has arrived.
     Plain,
-    /// One came, from whomever. It has no message_seq, so it may have overtaken the messages before it, and it may be forged.
+    /// One has arrived, from an unknown sender. It has no message_seq, so it may have overtaken the messages before it, and
+    /// it may be forged.
     Announced,
-    /// It was due, and has been taken: a Finished comes next, under the keys.
+    /// It was expected and has taken effect: a Finished under the keys comes next.
     Changed,
 }
 
@@ -90,7 +92,7 @@ impl Conversation {
         }
     }
 
-    /// Takes one record, whatever its epoch. `Err` ends the handshake.
+    /// Takes one record of any epoch. `Err` ends the handshake.
     pub(crate) fn handle_record(
         &mut self,
         record: &Record,
@@ -100,7 +102,7 @@ impl Conversation {
         match record.epoch() {
             Epoch::PLAINTEXT => self.handle_plaintext(record, payload, port),
             KEYED_EPOCH => self.handle_protected(record, payload, port),
-            // Others have no keys and never will have (CVE-2016-2181).
+            // Other epochs have no keys and will never have any (CVE-2016-2181).
             _ => {
                 port.drop(DropReason::Epoch);
                 Ok(())
@@ -108,7 +110,7 @@ impl Conversation {
         }
     }
 
-    /// Opens what came before the keys, once they are there.
+    /// Opens the records that arrived before the keys, once the keys exist.
     pub(crate) fn handle_early_records(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         if self.protected.is_none() {
             return Ok(());
@@ -119,9 +121,10 @@ impl Conversation {
         Ok(())
     }
 
-    /// A fragment, and the epoch of the record that it was found in.
+    /// A fragment, and the epoch of the record that held it.
     pub(crate) fn handle_fragment(&mut self, fragment: &Fragment<'_>, epoch: Epoch, port: &mut Port<'_>) {
-        // Only Finished is protected, and it always is (RFC 5246 §7.4.9): a message in the other epoch is not of this handshake.
+        // Only Finished is protected, and it always is (RFC 5246 §7.4.9): a message in the other epoch does not belong to this
+        // handshake.
         let due = if fragment.kind == HandshakeType::FINISHED { KEYED_EPOCH } else { Epoch::PLAINTEXT };
         if epoch != due {
             return port.drop(DropReason::MessageEpoch);
@@ -135,7 +138,7 @@ impl Conversation {
         }
     }
 
-    /// The next whole message, in its turn.
+    /// The next complete message, in order.
     pub(crate) fn next_message(&mut self, port: &Port<'_>) -> Option<HandshakeMessage> {
         let message = self.incoming.pop()?;
         port.trace(&TraceEvent::Handshake {
@@ -147,7 +150,7 @@ impl Conversation {
         Some(message)
     }
 
-    /// Puts a received message into the transcript; gives the place of its body there.
+    /// Adds a received message to the transcript; returns the range of its body there.
     pub(crate) fn hash_received(&mut self, message: &HandshakeMessage) -> usize {
         self.transcript.add(message.kind, message.message_seq, &message.body)
     }
@@ -166,8 +169,8 @@ impl Conversation {
         message_seq
     }
 
-    /// Sends a flight and waits for its answer: what the peer sends from now on is its next flight. `Err` ends the handshake: without a
-    /// sequence number left nothing of it can ever be sent.
+    /// Sends a flight and waits for its answer: from now on the peer's messages belong to its next flight. `Err` ends the handshake: without
+    /// a sequence number left the flight can never be sent.
     pub(crate) fn send_flight(&mut self, flight: Flight, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         self.flight = flight;
         self.peer_flight_start = self.incoming.next_seq();
@@ -177,23 +180,23 @@ impl Conversation {
         self.transmit(port)
     }
 
-    /// The peer takes no longer records than these. Who asks for them has a buffer of that size, into which a datagram is read
-    /// whole: so the datagrams of the handshake are kept to one such record as well.
+    /// The peer accepts no longer records than this. A peer that asks for short records has a buffer of that size, into which it reads a
+    /// whole datagram: so each datagram of the handshake is kept to one such record as well.
     pub(crate) fn limit_records(&mut self, plaintext_bytes_max: usize) {
         self.record_bytes_max = plaintext_bytes_max.clamp(RECORD_SIZE_LIMIT_MIN, PLAINTEXT_BYTES_MAX);
     }
 
-    /// The length of records was agreed on for this direction as well: longer ones of the peer's do not count (RFC 6066 §4).
+    /// The record length was agreed on for this direction too: longer records from the peer do not count (RFC 6066 §4).
     pub(crate) const fn limit_received_records(&mut self, plaintext_bytes_max: usize) {
         self.received_bytes_max = plaintext_bytes_max;
     }
 
-    /// No answer is due for now: a public-key step of ours is running.
+    /// No answer is expected for now: a public-key step of ours is running.
     pub(crate) fn pause_timer(&mut self) {
         self.timer.pause();
     }
 
-    /// The answer is due again.
+    /// An answer is expected again.
     pub(crate) fn resume_timer(&mut self, now: Instant) {
         self.timer.resume(now);
     }
@@ -202,7 +205,8 @@ impl Conversation {
         self.timer.due()
     }
 
-    /// Retransmits if it is time; `Err` when the handshake has had all its time or tries, or can send no more. `expected` is what was due.
+    /// Retransmits if it is time. `Err` when the handshake has used up its time or its tries, or cannot send any more. `expected` is the
+    /// message that was expected.
     pub(crate) fn handle_timeout(
         &mut self,
         expected: HandshakeType,
@@ -215,8 +219,8 @@ impl Conversation {
         }
     }
 
-    /// A flight that the peer repeats is answered by repeating ours (RFC 6347 §4.2.4), within a budget. If ours went out a moment before,
-    /// it is not sent again, unless the repetition shows that it has to be sent in smaller datagrams.
+    /// Answers a repeated flight of the peer by repeating ours (RFC 6347 §4.2.4), within a budget. If ours was sent a moment before, it is
+    /// not sent again, unless the repetition shows that it needs smaller datagrams.
     pub(crate) fn answer_repetition(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         if !std::mem::take(&mut self.repeat_seen) || self.flight.is_empty() || !self.timer.is_running() {
             return Ok(());
@@ -232,17 +236,17 @@ impl Conversation {
         }
     }
 
-    /// Flights sent so far, repetitions included, and when the last one was.
+    /// Number of flights sent so far, repetitions included, and the time of the last one.
     pub(crate) fn flights_sent(&self) -> (u8, Option<Instant>) {
         self.timer.sent()
     }
 
-    /// The peer repeated its last flight, by a message that does not come here.
+    /// The peer repeated its last flight, by a message that does not pass through here.
     pub(crate) fn note_repetition(&mut self) {
         self.repeat_seen = true;
     }
 
-    /// The master secret is agreed on: from here on records are opened and sealed under its keys.
+    /// The master secret is agreed on: from now on its keys open and seal records.
     pub(crate) fn install_keys(&mut self, agreed: &Agreed, role: Role, secret: &MasterSecret, port: &Port<'_>) {
         let Agreed { suite, client_random, server_random, .. } = agreed;
         port.trace(&TraceEvent::Secrets { client_random, master_secret: secret.expose() });
@@ -252,7 +256,7 @@ impl Conversation {
         self.protected = Some(protected);
     }
 
-    /// Takes the ChangeCipherSpec that is due, if it came: after it, and only after it, a Finished counts (RFC 5246 §7.1).
+    /// Applies the expected ChangeCipherSpec if it has arrived: only after it a Finished counts (RFC 5246 §7.1).
     pub(crate) fn take_change_cipher_spec(&mut self) -> bool {
         if self.peer_cipher == PeerCipher::Plain {
             return false;
@@ -261,7 +265,7 @@ impl Conversation {
         true
     }
 
-    /// What the established session goes on with. `None` without keys, which no state machine of ours lets happen.
+    /// What the established session continues with. `None` without keys, which our state machines do not allow.
     pub(crate) fn secure(&mut self, bindings: Bindings) -> Option<Secured> {
         Some(Secured {
             protected: self.protected.take()?,
@@ -273,17 +277,17 @@ impl Conversation {
         })
     }
 
-    /// What datagrams have been narrowed to, if they have been.
+    /// The reduced datagram size, if datagrams were reduced.
     pub(crate) fn narrowed_to(&self) -> Option<usize> {
         Some(self.size.bytes()).filter(|bytes| *bytes < self.size.full())
     }
 
-    /// message_seq of the message that is due.
+    /// message_seq of the message that is expected next.
     pub(crate) const fn next_received_seq(&self) -> u16 {
         self.incoming.next_seq()
     }
 
-    /// message_seq of the last message that was taken.
+    /// message_seq of the last message that was handled.
     pub(crate) fn last_received_seq(&self) -> u16 {
         self.incoming.next_seq().wrapping_sub(1)
     }
@@ -293,7 +297,8 @@ impl Conversation {
         self.next_message_seq.wrapping_sub(1)
     }
 
-    /// The alert that ends the handshake: fatal, unless it is close_notify. Protected where our side protects already.
+    /// Sends the alert that ends the handshake: fatal, unless it is close_notify. It is protected if our side already
+    /// protects its records.
     pub(crate) fn send_last_alert(&mut self, description: AlertDescription, protect: bool, port: &mut Port<'_>) {
         let level = if description == AlertDescription::CLOSE_NOTIFY { AlertLevel::Warning } else { AlertLevel::Fatal };
         let content = [level.code(), description.0];
@@ -302,7 +307,7 @@ impl Conversation {
             Some(epoch) => epoch.seal(datagram.bytes(), ContentType::Alert, &[&content]),
             None => self.plain.write(datagram.bytes(), ContentType::Alert, &[&content]),
         };
-        // Without a sequence number left there is no way to tell the peer anything.
+        // Without a sequence number left the peer cannot be told anything.
         if written.is_ok() {
             datagram.finish();
             port.trace_alert(Direction::Sent, level, description);
@@ -315,7 +320,7 @@ impl Conversation {
         payload: &[u8],
         port: &mut Port<'_>,
     ) -> Result<(), HandshakeRefusal> {
-        // In the clear anybody may have written it: in silence.
+        // Anybody may have written a plaintext record: it is dropped without an answer.
         if payload.len() > self.received_bytes_max {
             port.drop(DropReason::RecordOversize);
             return Ok(());
@@ -326,8 +331,8 @@ impl Conversation {
                 self.handle_fragments(payload, record.epoch(), port);
             }
             ContentType::ChangeCipherSpec => self.handle_change_cipher_spec(payload, port),
-            // Once the peer protects what it sends, an alert in the clear is not the peer's. That it does is known only when its
-            // ChangeCipherSpec was due: one that comes before its time may be anybody's.
+            // Once the peer protects its records, a plaintext alert is not from the peer. That the peer does so is known only when its
+            // ChangeCipherSpec was expected: anybody may have sent one that arrives early.
             ContentType::Alert if self.peer_cipher == PeerCipher::Changed => port.drop(DropReason::AlertUnprotected),
             ContentType::Alert => return handle_alert(payload, port),
             ContentType::ApplicationData => port.drop(DropReason::ApplicationDataEarly),
@@ -353,7 +358,7 @@ impl Conversation {
                 port.drop(reason);
                 return Ok(());
             }
-            // In silence, as if its time were up: an alert could be provoked by whoever forges.
+            // Ends without an alert, as if time had run out: a forger could provoke an alert.
             Err(Unopened::Forgeries) => return Err(HandshakeRefusal::TimedOut { expected: HandshakeType::FINISHED }),
             Err(Unopened::Overflow) => return Err(HandshakeRefusal::RecordOverflow),
         };
@@ -361,7 +366,7 @@ impl Conversation {
             ContentType::Handshake => self.handle_fragments(plaintext, record.epoch(), port),
             ContentType::Alert => return handle_alert(plaintext, port),
             ContentType::ChangeCipherSpec => port.drop(DropReason::ChangeCipherSpec),
-            // Nothing is delivered before the Finished has been verified: the application's own retransmission brings it again.
+            // Nothing is delivered before the Finished is verified; the application of the peer retransmits it.
             ContentType::ApplicationData => port.drop(DropReason::ApplicationDataEarly),
         }
         Ok(())
@@ -378,7 +383,8 @@ impl Conversation {
         }
     }
 
-    /// ChangeCipherSpec has no message_seq, so it may overtake the messages before it: it is remembered, and takes effect in its turn.
+    /// ChangeCipherSpec has no message_seq, so it may overtake the messages before it: it is stored, and takes effect when it is
+    /// expected.
     fn handle_change_cipher_spec(&mut self, content: &[u8], port: &mut Port<'_>) {
         if content != [1] || self.peer_cipher != PeerCipher::Plain {
             return port.drop(DropReason::ChangeCipherSpec);
@@ -403,7 +409,8 @@ impl Conversation {
         self.size.narrower(now, self.flight.number(), self.flight.datagram_bytes())
     }
 
-    /// Whether something of the peer's next flight is here: then all of ours arrived there, whatever is still missing of the answer.
+    /// Whether part of the peer's next flight has arrived: then all of our flight arrived there, even if the rest of the answer is
+    /// missing.
     fn peer_flight_has_begun(&self) -> bool {
         self.incoming.next_seq() != self.peer_flight_start || self.incoming.holds_any()
     }
@@ -419,7 +426,7 @@ impl Conversation {
     }
 }
 
-/// Whether message number `a` comes before `b`, across the wrap.
+/// Whether message number `a` comes before `b`, with wrap-around.
 fn is_before(a: u16, b: u16) -> bool {
     a.wrapping_sub(b) > u16::MAX / 2
 }

@@ -1,16 +1,16 @@
-//! How long the datagrams of a handshake may be on a path that nobody has measured (RFC 6347 §4.1.1.1).
+//! Datagram size of a handshake on a path whose MTU is unknown (RFC 6347 §4.1.1.1).
 //!
-//! A path may drop datagrams above some length without a word. All that shows it is a flight that stays unanswered, and a flight also
-//! stays unanswered where datagrams are merely lost. Three things tell the two apart, the better the more of them come together:
+//! A path may silently drop datagrams above some length. The only sign is a flight that stays unanswered, and a flight also stays unanswered
+//! if datagrams are merely lost. Three signs tell the two apart, the more reliably the more of them occur together:
 //!
-//! - The flight was sent several times, and nothing of the answer is here.
-//! - The peer repeats its own last flight: it lives, it is heard, and what was sent some time before has not reached it. Whether ours
-//!   went out once more a moment ago makes no difference to that.
-//! - The peer sends a flight in several datagrams that are shorter than ours: it knows more about the path, or has found out sooner. Its
-//!   length is followed as soon as one flight is unanswered.
+//! - The flight was sent several times, and no part of the answer has arrived.
+//! - The peer repeats its own last flight: the peer is alive, its datagrams arrive, and what we sent some time before has not reached it. A
+//!   repetition of ours sent a moment ago does not change that.
+//! - The peer sends a flight in several datagrams that are shorter than ours: it knows more about the path, or has found out sooner. As soon
+//!   as one flight is unanswered, we use the peer's length.
 //!
-//! Who forges repetitions or fragments from the peer's address can make a handshake send smaller datagrams, never below [`MTU_MIN`] and
-//! never more often than the budget of answers allows. The session that follows tries the full size again.
+//! A sender that forges repetitions or fragments from the peer's address can make a handshake send smaller datagrams, but never below
+//! [`MTU_MIN`] and never more often than the budget of answers allows. The session that follows tries the full size again.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -20,41 +20,43 @@ use crate::limits::{
 };
 use crate::wire::{Fragment, HANDSHAKE_HEADER_BYTES, RECORD_HEADER_BYTES};
 
-/// Flights up to this number are hellos: HelloVerifyRequest, and with it the server's patience, comes before any state, and many servers
-/// take no ClientHello in fragments.
+/// Flights up to this number are hellos. A server sends HelloVerifyRequest before it has any state, so it does not reassemble then, and many
+/// servers accept no ClientHello in fragments.
 const HELLO_FLIGHT_MAX: u8 = 3;
 
-/// What went out within this time before a repetition may have crossed it on the way: the repetition says nothing about it.
+/// A datagram sent within this time before a repetition may have crossed it on the way, so the repetition says nothing
+/// about it.
 const CROSSING: Duration = Duration::from_millis(500);
 
 pub(crate) struct DatagramSize {
     bytes: usize,
-    /// What it was at the beginning.
+    /// The initial size.
     full: usize,
-    /// Transmissions of the flight at hand.
+    /// Transmissions of the current flight.
     transmissions: u8,
     last_sent: Option<Instant>,
-    /// When the flight went out first at the size that it has now.
+    /// When the flight was first sent at its current size.
     first_at_size: Option<Instant>,
-    /// Whether the peer has shown since that it did not arrive at this size.
+    /// Whether the peer has shown since then that the flight did not arrive at this size.
     missed_at_size: bool,
-    /// What the peer's messages come in.
+    /// The datagrams of the peer's current flight.
     peer: PeerDatagrams,
-    /// The same of the flight before this one.
+    /// The same for the flight before it.
     peer_before: PeerDatagrams,
 }
 
-/// The datagrams of one flight of the peer's, as far as they are here.
+/// The datagrams of one flight of the peer, as far as they have arrived.
 #[derive(Clone, Copy, Default)]
 struct PeerDatagrams {
     longest: usize,
     count: u8,
-    /// Whether a message was cut.
+    /// Whether a message was fragmented.
     cut: bool,
 }
 
 impl PeerDatagrams {
-    /// How short they are, if they are several or the peer cut a message: then they are as long as the peer dares to send them.
+    /// Their length, if there are several or the peer fragmented a message: then they are as long as the peer is willing to
+    /// send.
     fn limit(self) -> Option<usize> {
         Some(self.longest).filter(|_| self.cut || self.count > 1)
     }
@@ -84,15 +86,15 @@ impl DatagramSize {
         self.full
     }
 
-    /// What a session begins with. Losses alone narrow one handshake in five at a loss of one in four, and a session in small blocks costs
-    /// far more there than the handshake did: so it stays narrow only where the peer cuts its messages short as well, as it has to on a
-    /// path that is narrow both ways, and no narrower than what has come through.
+    /// The size that a session begins with. Losses alone reduce the size in one handshake in five at a loss of one in four, and a session in
+    /// small blocks costs far more there than the handshake did. So the session keeps the reduced size only if the peer also fragments its
+    /// messages, as it must on a path that is narrow both ways, and the size is at least that of what has arrived.
     pub(crate) fn of_session(&self) -> usize {
         let peer = self.peer.limit().or(self.peer_before.limit());
         peer.map_or(self.full, |limit| self.bytes.max(limit).min(self.full))
     }
 
-    /// A new flight: what was known of the last one says nothing of it, but the size stays.
+    /// A new flight: what was learnt about the last one does not apply to it, but the size stays.
     pub(crate) fn begin_flight(&mut self) {
         self.transmissions = 0;
         self.last_sent = None;
@@ -112,20 +114,21 @@ impl DatagramSize {
         self.missed_at_size |= self.first_at_size.is_some_and(|first| has_arrived(first, now));
     }
 
-    /// A fragment of the peer's, whether new or repeated.
+    /// A fragment from the peer, new or repeated.
     pub(crate) fn note_fragment(&mut self, fragment: &Fragment<'_>) {
         self.peer.cut |= !fragment.is_whole();
         self.peer.longest = self.peer.longest.max(RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES + fragment.body.len());
     }
 
-    /// A record of handshake messages, and where it lies in its datagram.
+    /// A record of handshake messages, and its range in the datagram.
     pub(crate) fn note_record(&mut self, payload: &Range<usize>) {
         let first = payload.start == RECORD_HEADER_BYTES;
         self.peer.count = self.peer.count.saturating_add(u8::from(first));
         self.peer.longest = self.peer.longest.max(payload.end);
     }
 
-    /// The smaller size that an unanswered flight of this number and length is to be sent in now, if it is to be.
+    /// The smaller size to use for an unanswered flight of this number and length, if it is time to reduce the
+    /// size.
     pub(crate) fn narrower(&self, now: Instant, flight: u8, flight_bytes: usize) -> Option<usize> {
         let unanswered = self.unanswered(now);
         let bytes = if flight <= HELLO_FLIGHT_MAX {
@@ -146,7 +149,7 @@ impl DatagramSize {
         } else {
             None
         };
-        // A flight that would not be cut says nothing about the path.
+        // A flight that would not be split says nothing about the path.
         bytes.filter(|bytes| *bytes < self.bytes && *bytes < flight_bytes)
     }
 
@@ -156,7 +159,7 @@ impl DatagramSize {
         self.missed_at_size = false;
     }
 
-    /// Transmissions that could have been answered by now.
+    /// Transmissions old enough to have been answered by now.
     fn unanswered(&self, now: Instant) -> u8 {
         let crossing = self.last_sent.is_some_and(|last| !has_arrived(last, now));
         self.transmissions.saturating_sub(u8::from(crossing))

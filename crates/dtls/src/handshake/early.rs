@@ -1,7 +1,8 @@
-//! Protected records that come before their keys: a Finished overtakes the messages before it, or a public-key step is not done yet.
+//! Protected records that arrive before their keys: a Finished overtakes the messages before it, or a public-key step is still
+//! running.
 //!
-//! Nothing can be checked before the keys are there, so that whoever writes from the peer's address fills this as well as the peer does.
-//! Several records of one sequence number are kept therefore: the first one need not be the true one.
+//! Nothing can be verified without the keys, so anybody who forges the peer's address can fill this buffer as well as the peer. Several
+//! records with one sequence number are therefore kept: the first need not be the genuine one.
 
 use crate::limits::{EARLY_RECORD_BYTES_MAX, EARLY_RECORDS_MAX};
 use crate::record::Record;
@@ -11,7 +12,7 @@ use crate::wire::ContentType;
 pub(crate) struct EarlyRecords(Vec<(Record, Vec<u8>)>);
 
 impl EarlyRecords {
-    /// Keeps a record, unless it does not belong here, is known already or finds no room.
+    /// Keeps a record, unless it does not belong here, is already known or does not fit.
     pub(crate) fn keep(&mut self, record: &Record, payload: &[u8]) -> bool {
         let known = |(early, bytes): &(Record, Vec<u8>)| early.number == record.number && bytes == payload;
         if record.content_type != ContentType::Handshake
@@ -25,7 +26,7 @@ impl EarlyRecords {
         true
     }
 
-    /// All of them, in the order in which they came.
+    /// Takes all records, in order of arrival.
     pub(crate) fn take(&mut self) -> Vec<(Record, Vec<u8>)> {
         std::mem::take(&mut self.0)
     }

@@ -1,19 +1,19 @@
-//! What a handshake leaves behind.
+//! The result of a handshake.
 
 use crate::crypto::VerifyData;
 use crate::record::{PlainRecords, RecordProtection};
 
-/// What a handshake yields. `P` is what the end knows of its peer by then.
+/// The result of a handshake. `P` is what the end knows about its peer.
 pub(crate) struct Established<P> {
     pub(crate) proven: P,
     pub(crate) secured: Secured,
 }
 
-/// What a handshake leaves behind beside the peer.
+/// The result of a handshake without the peer.
 pub(crate) struct Secured {
     pub(crate) protected: RecordProtection,
     pub(crate) plain: PlainRecords,
-    /// What a datagram has at most, as the handshake found out, and what it began with.
+    /// The maximum datagram size that the handshake found, and the size it began with.
     pub(crate) mtu: usize,
     pub(crate) mtu_full: usize,
     pub(crate) record_bytes_max: usize,
@@ -24,12 +24,12 @@ pub(crate) struct Secured {
 pub(crate) struct Bindings {
     pub(crate) tls_unique: VerifyData,
     pub(crate) extended_master_secret: bool,
-    /// At the side that spoke last.
+    /// Only at the side that sent the last flight.
     pub(crate) final_flight: Option<FinalFlight>,
 }
 
-/// The last flight of the handshake, which nothing answers: its sender "MUST respond to a retransmit of the peer's last flight with a
-/// retransmit of the last flight" (RFC 6347 §4.2.4). It is made again from these 16 bytes: a session keeps no flight.
+/// The last flight of the handshake, which gets no answer: its sender "MUST respond to a retransmit of the peer's last flight with a
+/// retransmit of the last flight" (RFC 6347 §4.2.4). It is rebuilt from these 16 bytes, so a session stores no flight.
 #[derive(Clone, Copy)]
 pub(crate) struct FinalFlight {
     pub(crate) verify_data: VerifyData,

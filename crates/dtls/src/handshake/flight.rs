@@ -1,7 +1,8 @@
-//! An outgoing flight: messages that are sent together, and again together until they are answered (RFC 6347 §4.2.4).
+//! An outgoing flight: messages that are sent together, and repeated together until they are answered (RFC 6347
+//! §4.2.4).
 //!
-//! A flight keeps whole messages. Records and fragments are made anew each time it is sent: with new sequence numbers, as RFC 6347
-//! §4.2.4 demands for protected ones, and cut to the size that the path is believed to carry by then.
+//! A flight keeps whole messages. Each transmission makes new records and fragments: with new sequence numbers, as RFC 6347 §4.2.4 requires
+//! for protected records, and with the datagram size in use at that time.
 
 use std::ops::Range;
 
@@ -26,13 +27,14 @@ enum Item {
     ChangeCipherSpec,
 }
 
-/// Both epochs of an association, as far as they are there.
+/// Both epochs of an association, as far as they exist.
 pub(crate) struct Epochs<'a> {
     pub(crate) plain: &'a mut PlainRecords,
     pub(crate) protected: Option<&'a mut RecordProtection>,
 }
 
-/// A fragment smaller than this is not begun at the end of a datagram: its headers would outweigh it.
+/// A fragment smaller than this is not started at the end of a datagram: its headers would be larger than its
+/// content.
 const FRAGMENT_BYTES_MIN: usize = 32;
 
 impl Flight {
@@ -40,7 +42,7 @@ impl Flight {
         Self { number, items: Vec::new(), bytes: Vec::new() }
     }
 
-    /// With memory for so many messages, and for the bytes of their bodies together.
+    /// Reserves memory for this number of messages and for the bytes of all their bodies.
     pub(crate) fn with_room(number: u8, messages: usize, bytes: usize) -> Self {
         Self { number, items: Vec::with_capacity(messages), bytes: Vec::with_capacity(bytes) }
     }
@@ -53,7 +55,7 @@ impl Flight {
         self.items.is_empty()
     }
 
-    /// The length of a datagram that holds all of it, without protection.
+    /// The length of a datagram that holds the whole flight, without protection.
     pub(crate) const fn datagram_bytes(&self) -> usize {
         self.bytes.len() + self.items.len() * (RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES)
     }
@@ -68,7 +70,8 @@ impl Flight {
         self.items.push(Item::ChangeCipherSpec);
     }
 
-    /// Sends it all in datagrams, and so in records, of at most `mtu` bytes. What comes after ChangeCipherSpec is protected.
+    /// Sends the flight in datagrams, and so in records, of at most `mtu` bytes. Messages after ChangeCipherSpec are
+    /// protected.
     pub(crate) fn send(
         &self,
         mut epochs: Epochs<'_>,
@@ -146,7 +149,7 @@ impl Outgoing<'_> {
     }
 }
 
-/// Where the records of a message go.
+/// Destination of a message's records.
 enum RecordWriter<'a> {
     Plain(&'a mut PlainRecords),
     Protected(&'a mut RecordProtection),

@@ -1,11 +1,11 @@
-//! From a chain that was shown to a peer that is proven: the rounds of signature checks in between.
+//! From an unproven chain to a proven peer: the rounds of signature checks in between.
 
 use rustls_pki_types::UnixTime;
 
 use crate::crypto::{SignatureCheck, SignatureScheme, Verdicts, run_many};
 use crate::verify::{CertificateRefusal, Judgement, UnprovenPeer, VerifyPeer};
 
-/// The peer's own signature over the handshake, by the key of its leaf.
+/// The peer's own signature over the handshake, made with the key of its leaf.
 #[derive(Clone, Copy)]
 pub(crate) struct OwnCheck<'a> {
     pub(crate) scheme: SignatureScheme,
@@ -13,16 +13,16 @@ pub(crate) struct OwnCheck<'a> {
     pub(crate) signature: &'a [u8],
 }
 
-/// How far a peer has come. Only [`ProofState::hear`] leads to a proven one.
+/// The state of the proof of a peer. Only [`ProofState::hear`] leads to a proven peer.
 pub(crate) enum ProofState<V: VerifyPeer> {
-    /// Its signature over the handshake has not been checked yet, nor have those of its chain.
+    /// Neither its signature over the handshake nor those of its chain have been checked.
     Shown(V::Unproven),
-    /// It has the key of its leaf; signatures of the chain are left.
+    /// The peer has the key of its leaf; signatures of the chain remain to be checked.
     Possesses(V::Unproven),
     Judged(Result<V::Proven, ProofFault>),
 }
 
-/// What is wrong with a peer.
+/// Why a peer is not accepted.
 pub(crate) enum ProofFault {
     Certificate(CertificateRefusal),
     /// Its signature over the handshake does not verify.
@@ -53,7 +53,7 @@ impl<V: VerifyPeer> ProofState<V> {
         }
     }
 
-    /// Takes the results of a round. A peer that has not the key of its leaf costs no second one.
+    /// Takes the results of a round. A peer that does not have the key of its leaf gets no second round.
     pub(crate) fn hear(&mut self, verdicts: Verdicts<'_>) {
         let missing = Self::Judged(Err(ProofFault::Proof));
         let (unproven, verdicts) = match std::mem::replace(self, missing) {
@@ -74,7 +74,7 @@ impl<V: VerifyPeer> ProofState<V> {
         };
     }
 
-    /// Judges this peer and no other, round after round.
+    /// Judges one peer alone, round after round.
     pub(crate) fn judge_alone(&mut self, own: OwnCheck<'_>) {
         while !self.is_judged() {
             let mut checks = Vec::new();
@@ -93,7 +93,7 @@ impl<V: VerifyPeer> ProofState<V> {
     }
 }
 
-/// Judges one peer on the spot.
+/// Judges one peer at once, on the calling thread.
 pub(crate) fn prove<V: VerifyPeer>(
     verifier: &V,
     chain: &[&[u8]],

@@ -1,11 +1,11 @@
-//! The public-key steps of a server's handshake, as values that can be computed anywhere.
+//! The public-key steps of a server's handshake, as values that can be computed on any thread.
 //!
-//! A handshake has two: the ephemeral key with the signature over it, once the cookie is verified; and the judgement of the client
-//! (chain, CertificateVerify) with the key agreement. Each is a job that owns all it needs. Where it runs is the driver's choice: at once
-//! ([`crate::PublicKeySteps::Inline`]) or wherever [`crate::Endpoint::poll_public_key_job`] carries it.
+//! A handshake has two steps: the ephemeral key with the signature over it, once the cookie is verified; and the judgement of the client
+//! (chain, CertificateVerify) with the key agreement. Each step is a job that owns all it needs. The driver chooses where it runs: at once
+//! ([`crate::PublicKeySteps::Inline`]), or wherever the driver takes what [`crate::Endpoint::poll_public_key_job`] gives.
 //!
-//! Inline, the signatures of one handshake are checked by one call of `crypto::run_many` in each round, and nothing is gathered across handshakes;
-//! with [`PublicKeyJob::run_many`], those of all handshakes whose jobs it is given. Which ones those are is the driver's choice.
+//! Inline, one call of `crypto::run_many` per round checks the signatures of one handshake, and nothing is gathered across handshakes.
+//! [`PublicKeyJob::run_many`] checks the signatures of all handshakes whose jobs it gets, and the driver chooses those jobs.
 
 use std::sync::Arc;
 
@@ -40,20 +40,20 @@ impl<V: VerifyPeer> PublicKeyJob<V> {
         Self { session, random, work }
     }
 
-    /// The handshake it is for.
+    /// The handshake that the job belongs to.
     #[must_use]
     pub fn session(&self) -> SessionId {
         self.session
     }
 
-    /// Does the arithmetic: tens to hundreds of microseconds.
+    /// Does the computation, which takes tens to hundreds of microseconds.
     #[must_use]
     pub fn run(self) -> PublicKeyDone<V> {
         PublicKeyDone { session: self.session, outcome: self.work.run(self.random.as_ref()) }
     }
 
-    /// The same for many: the signatures of all their handshakes are checked together. What is one job's alone is done inside of `isolate`,
-    /// which calls what it is given and may catch a panic of it: such a job is missing in what is returned, and the others are not.
+    /// Runs many jobs: the signatures of all their handshakes are checked together. Work of a single job runs inside `isolate`, which calls
+    /// its argument and may catch a panic: the result then lacks that job, and the other jobs are not affected.
     pub fn run_many(jobs: Vec<Self>, isolate: &dyn Fn(&mut dyn FnMut())) -> Vec<PublicKeyDone<V>> {
         let mut cases = Vec::with_capacity(jobs.len());
         let mut sessions = Vec::with_capacity(jobs.len());
@@ -82,7 +82,7 @@ impl<V: VerifyPeer> PublicKeyJob<V> {
 }
 
 impl<V: VerifyPeer> PublicKeyDone<V> {
-    /// The handshake it is for.
+    /// The handshake that the result belongs to.
     pub fn session(&self) -> SessionId {
         self.session
     }
@@ -92,13 +92,13 @@ impl<V: VerifyPeer> PublicKeyDone<V> {
     }
 }
 
-/// What there is to compute.
+/// The computation to do.
 pub(crate) enum Work<V> {
     KeyExchange(KeyExchangeWork),
     Authentication(Box<AuthenticationWork<V>>),
 }
 
-/// What came out.
+/// The result of a computation.
 #[allow(
     clippy::large_enum_variant,
     reason = "it lives for one hand-over; a box would cost each handshake an allocation"
@@ -159,7 +159,7 @@ pub(crate) fn signed_parameters(client_random: &[u8; 32], server_random: &[u8; 3
     [client_random, server_random, parameters].concat()
 }
 
-/// Step 2: who the client is, and the master secret.
+/// Step 2: the identity of the client, and the master secret.
 pub(crate) struct AuthenticationWork<V> {
     pub(crate) verifier: Arc<V>,
     pub(crate) utc: UnixTime,
@@ -185,7 +185,7 @@ pub(crate) struct Authentication<P> {
     pub(crate) master_secret: MasterSecret,
 }
 
-/// One client under judgement.
+/// One client that is being judged.
 struct Case<V: VerifyPeer> {
     work: Box<AuthenticationWork<V>>,
     standing: ProofState<V>,
@@ -197,7 +197,7 @@ impl<V: VerifyPeer> Case<V> {
         Self { standing: ProofState::new(collected), work }
     }
 
-    /// The end: agrees on the secret with a client that is proven, and finds words for one that is not.
+    /// The last part: agrees on the secret with a proven client, and writes the report for one that is not.
     fn finish(self) -> Result<Authentication<V::Proven>, AuthenticationFailure> {
         let Self { work, standing } = self;
         let work = *work;
@@ -224,9 +224,9 @@ impl<V: VerifyPeer> Case<V> {
     }
 }
 
-/// Judges clients, one round of signatures after the other. What one round holds goes through one call: of each client its
-/// CertificateVerify and its chain, of all clients together. Further rounds are rare: two authorities of one name, the wrong one first.
-/// A client whose judgement panicked is left out.
+/// Judges clients, one round of signatures after the other. One call checks all signatures of a round: CertificateVerify and chain of each
+/// client, for all clients together. Further rounds are rare: two authorities with the same name, if the wrong one is tried first. A client
+/// whose judgement panicked is left out.
 fn judge<V: VerifyPeer>(cases: &mut [Option<Case<V>>], isolate: &dyn Fn(&mut dyn FnMut())) {
     while cases.iter().flatten().any(|case| !case.standing.is_judged()) {
         let mut checks = Vec::new();
@@ -251,7 +251,7 @@ fn judge<V: VerifyPeer>(cases: &mut [Option<Case<V>>], isolate: &dyn Fn(&mut dyn
     }
 }
 
-/// What `work` yields, if it ends.
+/// The result of `work`, if it does not panic.
 fn isolated<T>(isolate: &dyn Fn(&mut dyn FnMut()), work: impl FnOnce() -> T) -> Option<T> {
     let mut work = Some(work);
     let mut yielded = None;

@@ -1,8 +1,8 @@
-//! Handshake messages from their fragments, in their order (RFC 6347 §4.2.2, §4.2.3).
+//! Reassembles handshake messages from their fragments, in order (RFC 6347 §4.2.2, §4.2.3).
 //!
-//! A peer that has proven its address may still be hostile: what is held follows the bytes received, never the lengths announced, and
-//! each dimension has its bound. Where fragments contradict each other the first one stands, so that one transcript comes out whatever
-//! the order of what follows.
+//! A peer that has proven its address may still be hostile: memory grows with the bytes received, never with the lengths announced, and each
+//! dimension has a bound. Where fragments contradict each other the first one counts, so the transcript does not depend on the order of later
+//! fragments.
 
 use std::collections::VecDeque;
 
@@ -20,16 +20,16 @@ pub(crate) struct HandshakeMessage {
     pub(crate) body: Vec<u8>,
 }
 
-/// The messages that are due and those that came before their turn.
+/// The next message, and messages that arrived before their turn.
 pub(crate) struct Reassembly {
     next: u16,
     message_bytes_max: usize,
-    /// Slot n is for message `next + n`; as long as its farthest one.
+    /// Slot n is for message `next + n`; the list reaches to the farthest message that has arrived.
     waiting: VecDeque<Option<Partial>>,
     held: Held,
 }
 
-/// What all messages that wait hold together.
+/// Bytes held for all waiting messages together.
 #[derive(Clone, Copy, Default)]
 struct Held {
     bytes: usize,
@@ -37,13 +37,13 @@ struct Held {
 }
 
 impl Reassembly {
-    /// `message_bytes_max` is at most what is named so in `limits`.
+    /// `message_bytes_max` is at most the constant of that name in `limits`.
     pub(crate) const fn starting_at(message_seq: u16, message_bytes_max: usize) -> Self {
         let held = Held { bytes: 0, pieces: 0 };
         Self { next: message_seq, message_bytes_max, waiting: VecDeque::new(), held }
     }
 
-    /// The number of the message that is due.
+    /// The number of the next message.
     pub(crate) const fn next_seq(&self) -> u16 {
         self.next
     }
@@ -70,7 +70,7 @@ impl Reassembly {
         partial.insert(fragment.offset, fragment.body, &mut self.held)
     }
 
-    /// The message that is due, once it is whole.
+    /// The next message, once it is complete.
     pub(crate) fn pop(&mut self) -> Option<HandshakeMessage> {
         let body = self.waiting.front_mut()?.as_mut()?.take_whole()?;
         let done = self.waiting.pop_front().flatten()?;
@@ -82,7 +82,7 @@ impl Reassembly {
         Some(HandshakeMessage { kind, message_seq, body })
     }
 
-    /// Whether a part of a message waits for the rest of it, or for its turn.
+    /// Whether part of a message is waiting for the rest of the message, or for its turn.
     pub(crate) const fn holds_any(&self) -> bool {
         self.held.bytes > 0
     }
@@ -93,7 +93,7 @@ impl Reassembly {
     }
 }
 
-/// One message with gaps.
+/// One message that is still incomplete.
 struct Partial {
     kind: HandshakeType,
     length: usize,
@@ -111,7 +111,8 @@ impl Piece {
         self.offset + self.bytes.len()
     }
 
-    /// Grows by an eighth, not by doubling: the bound is on what a hostile peer can make us hold, slack included.
+    /// Grows by an eighth, not by doubling: the bound applies to all memory that a hostile peer can make us hold,
+    /// slack included.
     fn append(&mut self, more: &[u8]) {
         if self.bytes.capacity() - self.bytes.len() < more.len() {
             self.bytes.reserve_exact(more.len() + self.bytes.len() / 8);
@@ -125,7 +126,7 @@ impl Partial {
         Self { kind, length, pieces: Vec::new() }
     }
 
-    /// Keeps what is new of `body`, within what all messages together may hold.
+    /// Stores the new bytes of `body`, within the bound for all messages together.
     fn insert(&mut self, offset: usize, body: &[u8], held: &mut Held) -> Result<(), DropReason> {
         if held.bytes + body.len() > REASSEMBLY_BYTES_MAX {
             return Err(DropReason::ReassemblyFull);
@@ -275,7 +276,7 @@ mod tests {
             let _dropped = reassembly.insert(&fragment(0, 16_000, offset, b"a"));
         }
         assert_eq!(reassembly.waiting[0].as_ref().unwrap().pieces.len(), REASSEMBLY_PIECES_MAX);
-        // In plain reverse order all of them join.
+        // In exact reverse order all pieces join.
         let mut reassembly = Reassembly::starting_at(0, HANDSHAKE_MESSAGE_BYTES_MAX);
         for offset in (0..16_000).rev() {
             reassembly.insert(&fragment(0, 16_000, offset, b"a")).unwrap();
@@ -295,7 +296,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any cutting, order and repetition gives the message back.
+        /// Any fragmentation, order and repetition yields the message.
         #[test]
         fn whatever_the_fragments_the_message_is_the_same(
             body in prop::collection::vec(any::<u8>(), 1..600),

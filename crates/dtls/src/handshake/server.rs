@@ -16,8 +16,9 @@
 //!                              ◄──────            [ChangeCipherSpec], Finished      Established
 //! ```
 //!
-//! Each state is a struct that its handler consumes. A state knows what it expects and holds what has been established so far; there is
-//! no way to reach `ExpectFinished` but through all the others. What comes while a state awaits a public-key step waits in reassembly.
+//! Each state is a struct that its handler consumes. A state knows what it expects and holds what has been established so far;
+//! `ExpectFinished` can only be reached through all the other states. Messages that arrive while a state waits for a public-key step stay in
+//! reassembly.
 
 mod authentication;
 mod client_hello;
@@ -47,24 +48,24 @@ use context::Context;
 use finished::{ExpectChangeCipherSpec, ExpectFinished};
 use key_exchange::AwaitKeyExchange;
 
-/// One handshake in progress. Boxed by its owner and freed as soon as it ends.
+/// One handshake in progress. Its owner boxes it, and frees it as soon as it ends.
 pub(crate) struct Handshake<V: VerifyPeer> {
     conversation: Conversation,
     state: State<V>,
     offered: Offered,
-    /// What else the ClientHello would have failed by.
+    /// Further refusals that the ClientHello would have met.
     further: Vec<HandshakeRefusal>,
-    /// What there is to say if it fails.
+    /// Details for the report if the handshake fails.
     account: Account,
     config: Arc<ServerConfig<V>>,
 }
 
-/// How far a client has come. What it sends before its CertificateVerify proves nothing: anybody can copy a chain.
+/// The progress of a client. What it sends before its CertificateVerify proves nothing: anybody can copy a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClientStage {
     /// A part of its hello is missing.
     Hello,
-    /// Its hello is being answered or is answered, and no message of its next flight has come.
+    /// Its hello is being answered or has been answered, and no message of its next flight has arrived.
     Answered,
     /// It has shown a chain.
     Shown,
@@ -123,7 +124,7 @@ impl<V: VerifyPeer> Handshake<V> {
         advance(self, port)
     }
 
-    /// Whether a ClientHello with this message_seq is one that has been answered already.
+    /// Whether a ClientHello with this message_seq has been answered already.
     pub(crate) fn has_taken(&self, message_seq: u16) -> bool {
         !matches!(self.state, State::ExpectClientHello(_)) || message_seq != self.conversation.next_received_seq()
     }
@@ -143,7 +144,7 @@ impl<V: VerifyPeer> Handshake<V> {
         advance(self, port)
     }
 
-    /// To be called after the records of a datagram.
+    /// Called after the records of a datagram.
     pub(crate) fn after_datagram(&mut self, port: &mut Port<'_>) -> Result<(), HandshakeRefusal> {
         self.conversation.answer_repetition(port)
     }
@@ -187,19 +188,20 @@ impl<V: VerifyPeer> Handshake<V> {
         self.conversation.handle_timeout(self.expected(), port)
     }
 
-    /// Tells the peer why it ends. Our side protects nothing before its Finished, and then the handshake is done.
+    /// Sends the client the alert that ends the handshake. Our side protects nothing before its Finished, and
+    /// then the handshake is complete.
     pub(crate) fn refuse(&mut self, refusal: &HandshakeRefusal, port: &mut Port<'_>) {
         if let Some(description) = refusal.alert() {
             self.conversation.send_last_alert(description, false, port);
         }
     }
 
-    /// What its datagrams have been narrowed to, if they have been.
+    /// The reduced datagram size, if datagrams were reduced.
     pub(crate) fn narrowed_to(&self) -> Option<usize> {
         self.conversation.narrowed_to()
     }
 
-    /// Why a handshake ends that has had its time.
+    /// The refusal for a handshake that has run out of time.
     pub(crate) fn timed_out(&self) -> HandshakeRefusal {
         HandshakeRefusal::TimedOut { expected: self.expected() }
     }
@@ -216,7 +218,7 @@ impl<V: VerifyPeer> Handshake<V> {
         }
     }
 
-    /// Whose certificate has been proven, if one has.
+    /// The certificate that has been proven, if any, as the verifier numbers it.
     pub(crate) fn holder(&self) -> Option<u64> {
         match &self.state {
             State::ExpectChangeCipherSpec(state) => Some(V::holder(state.proven())),
@@ -225,17 +227,17 @@ impl<V: VerifyPeer> Handshake<V> {
         }
     }
 
-    /// Flights sent so far, repetitions included, and when the last one was.
+    /// Number of flights sent so far, repetitions included, and the time of the last one.
     pub(crate) fn flights_sent(&self) -> (u8, Option<Instant>) {
         self.conversation.flights_sent()
     }
 
-    /// The configuration that it began under.
+    /// The configuration that the handshake began under.
     pub(crate) const fn config(&self) -> &Arc<ServerConfig<V>> {
         &self.config
     }
 
-    /// What the client offered, as far as it is known, and what else in it would have failed.
+    /// What the client offered, as far as it is known, and further refusals that the offer would have met.
     pub(crate) fn into_offered(self) -> (Offered, Vec<HandshakeRefusal>, Account) {
         let mut account = self.account;
         if account.claimed.is_none() {
@@ -258,12 +260,12 @@ impl<V: VerifyPeer> Handshake<V> {
         (self.offered, self.further, account)
     }
 
-    /// The server_name that the client sent. The handshake has no further use of it.
+    /// Takes the server_name that the client sent, which the handshake needs no more.
     pub(crate) fn take_server_name(&mut self) -> Option<Box<str>> {
         self.offered.server_name.take()
     }
 
-    /// The state, to be consumed, and what its handler works on.
+    /// The state, to be consumed, and the context that its handler works on.
     fn take_state<'a, 'p>(&'a mut self, port: &'a mut Port<'p>) -> (State<V>, Context<'a, 'p, V>) {
         let state = std::mem::replace(&mut self.state, State::Over);
         let context = Context {
@@ -277,7 +279,7 @@ impl<V: VerifyPeer> Handshake<V> {
         (state, context)
     }
 
-    /// The message that is due, for refusals.
+    /// The message that is expected, for refusals.
     fn expected(&self) -> HandshakeType {
         match self.state {
             State::ExpectClientHello(_) => HandshakeType::CLIENT_HELLO,
@@ -355,7 +357,7 @@ impl<V: VerifyPeer> States for Handshake<V> {
     }
 }
 
-/// Whom the leaf of a chain names.
+/// The identity that the leaf of a chain names.
 fn claimed<V: VerifyPeer>(verifier: &V, chain: &CertificateChain, bytes: &[u8]) -> Option<Box<str>> {
     chain.with_slices(bytes, |chain| chain.first().and_then(|leaf| verifier.claimed(leaf)))
 }

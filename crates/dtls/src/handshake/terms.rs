@@ -1,18 +1,18 @@
-//! What a conversation is begun with.
+//! Initial parameters of a conversation.
 
 use std::time::Duration;
 
-/// The sizes and times that its owner sets.
+/// Sizes and times that the owner of the conversation sets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     pub(crate) mtu: usize,
-    /// Longer messages of the peer are dropped.
+    /// Longer messages from the peer are dropped.
     pub(crate) message_bytes_max: usize,
     pub(crate) retransmission_initial: Duration,
     pub(crate) handshake_deadline: Duration,
 }
 
-/// Where the numbering of a conversation begins: a server takes it from the ClientHello whose cookie it verified.
+/// The first numbers of a conversation: a server takes them from the ClientHello whose cookie it verified.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbering {
     /// "the server MUST use the record sequence number in the ClientHello as the record sequence number in its initial

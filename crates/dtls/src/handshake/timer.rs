@@ -1,4 +1,4 @@
-//! When a flight is sent again, and when a handshake is given up (RFC 6347 §4.2.4.1).
+//! When a flight is retransmitted, and when a handshake is given up (RFC 6347 §4.2.4.1).
 
 use std::time::{Duration, Instant};
 
@@ -9,24 +9,24 @@ use crate::limits::{REPEAT_ANSWERS_MAX, RETRANSMISSION_TIMEOUT_MAX, RETRANSMISSI
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GaveUp;
 
-/// Whether a repetition of the peer's may be answered although our flight went out a moment before.
+/// Whether a repetition from the peer may be answered although our flight was sent a moment before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Haste {
-    /// It would be the same once more: what is under way is given time to arrive.
+    /// The answer would be identical: the one already sent is given time to arrive.
     Rested,
-    /// It goes out in smaller datagrams, and what went out before does not arrive.
+    /// The answer goes out in smaller datagrams, because the one already sent does not arrive.
     AtOnce,
 }
 
-/// A peer that repeats its flight every few milliseconds is not answered as often. A second is the first timer of most peers
-/// (RFC 6347 §4.2.4.1), so that each of their repetitions may be answered.
+/// Minimum time between answers to a peer that repeats its flight every few milliseconds. A second is the first timer of most peers (RFC 6347
+/// §4.2.4.1), so each of their repetitions may be answered.
 const REST_MAX: Duration = Duration::from_millis(500);
 
 /// The retransmission timer and the deadline of the whole handshake.
 pub(crate) struct Timer {
     initial: Duration,
     timeout: Duration,
-    /// When to retransmit; `None` while no answer is due.
+    /// When to retransmit; `None` while no answer is expected.
     expiry: Option<Instant>,
     deadline: Instant,
     last_sent: Option<Instant>,
@@ -65,12 +65,12 @@ impl Timer {
         self.expiry = Some(now + self.timeout);
     }
 
-    /// Whether an answer is due.
+    /// Whether an answer is expected.
     pub(crate) const fn is_running(&self) -> bool {
         self.expiry.is_some()
     }
 
-    /// When there is something to do.
+    /// When the timer is due next.
     pub(crate) fn due(&self) -> Instant {
         self.expiry.map_or(self.deadline, |expiry| expiry.min(self.deadline))
     }
@@ -80,18 +80,18 @@ impl Timer {
         self.sent = self.sent.saturating_add(1);
     }
 
-    /// Flights sent so far, repetitions included, and when the last one was.
+    /// Number of flights sent so far, repetitions included, and the time of the last one.
     pub(crate) const fn sent(&self) -> (u8, Option<Instant>) {
         (self.sent, self.last_sent)
     }
 
-    /// How long a flight is given to arrive before the same one goes out once more.
+    /// The time for a flight to arrive before the same flight is sent again.
     fn rest(&self) -> Duration {
         (self.initial / 2).min(REST_MAX)
     }
 
-    /// Whether to retransmit now. "double the value at each retransmission, up to no less than the RFC 6298 maximum of
-    /// 60 seconds" (RFC 6347 §4.2.4.1).
+    /// Whether to retransmit now. "double the value at each retransmission, up to no less than the RFC 6298 maximum of 60 seconds" (RFC 6347
+    /// §4.2.4.1).
     pub(crate) fn on_expiry(&mut self, now: Instant) -> Result<bool, GaveUp> {
         if now >= self.deadline {
             return Err(GaveUp);
@@ -99,7 +99,7 @@ impl Timer {
         if self.expiry.is_none_or(|expiry| now < expiry) {
             return Ok(false);
         }
-        // An answer to a repetition has just gone out: this flight would be its double.
+        // An answer to a repetition was sent a moment ago: this flight would be a duplicate.
         if let Some(rested) = self.last_sent.map(|last| last + self.rest())
             && now < rested
         {

@@ -13,7 +13,7 @@ pub(crate) struct Transcript {
     bytes: Option<Vec<u8>>,
 }
 
-/// By multiples of this the kept bytes grow: one step holds several of the short messages, and a handshake holds less than one in vain.
+/// The kept bytes grow by multiples of this: one step holds several of the short messages, and a handshake wastes less than one step.
 const STEP_BYTES: usize = 512;
 
 impl Transcript {
@@ -21,7 +21,7 @@ impl Transcript {
         Self { hash: Sha256::new(), bytes: Some(Vec::new()) }
     }
 
-    /// Adds a message; gives the place of its body in [`Self::bytes`].
+    /// Adds a message; returns the range of its body in [`Self::bytes`].
     pub(crate) fn add(&mut self, kind: HandshakeType, message_seq: u16, body: &[u8]) -> usize {
         let header = handshake_header(kind, message_seq, body.len(), 0, body.len());
         self.hash.update(&header);
@@ -29,7 +29,7 @@ impl Transcript {
         if let Some(bytes) = &mut self.bytes {
             let needed = header.len() + body.len();
             if bytes.capacity() - bytes.len() < needed {
-                // A doubling buffer would hold twice what a hostile peer may make it hold.
+                // A buffer that doubles would let a hostile peer make it hold twice the bound.
                 bytes.reserve_exact(needed.next_multiple_of(STEP_BYTES));
             }
             bytes.extend_from_slice(&header);

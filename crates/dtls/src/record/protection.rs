@@ -1,7 +1,7 @@
-//! Protection of records by the keys of their epoch: they are opened in place, and sealed or written in the clear (RFC 6347 §4.1).
+//! Protection of records by the keys of their epoch: opens them in place, and writes them sealed or in plaintext (RFC 6347 §4.1).
 //!
-//! DTLS 1.2 without renegotiation knows two epochs: the one in the clear and the one whose keys the handshake makes. A record of any other
-//! epoch is dropped.
+//! DTLS 1.2 without renegotiation has two epochs: the plaintext one, and the one whose keys the handshake makes. A record of any other epoch
+//! is dropped.
 
 use std::ops::Range;
 
@@ -21,16 +21,16 @@ use crate::wire::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unopened {
     Dropped(DropReason),
-    /// One forgery too many: the keys must not be used any more.
+    /// The limit of forgeries is exceeded: the keys must not be used any more.
     Forgeries,
-    /// It is the peer's, and longer than was agreed on.
+    /// The record is authentic, and longer than agreed.
     Overflow,
 }
 
-/// What an association opens and seals its protected records with.
+/// The state with which an association opens and seals its protected records.
 pub(crate) struct RecordProtection {
     suite: Suite,
-    /// Plaintext that a record of the peer may have.
+    /// Maximum plaintext of a record from the peer.
     received_bytes_max: u16,
     write: Protection,
     write_numbers: RecordNumbers,
@@ -39,7 +39,7 @@ pub(crate) struct RecordProtection {
     read: ReadEpoch,
 }
 
-/// What opens the peer's records of one epoch. The window says which epoch that is.
+/// Opens the peer's records of one epoch. The window holds the number of that epoch.
 struct ReadEpoch {
     keys: Protection,
     window: ReplayWindow,
@@ -54,7 +54,7 @@ pub(crate) enum Role {
 }
 
 impl RecordProtection {
-    /// With the keys of `epoch`, for both directions.
+    /// Makes the state from the keys of `epoch`, for both directions.
     pub(crate) fn new(epoch: Epoch, suite: Suite, role: Role, keys: TrafficKeys) -> Self {
         let (read, write) = match role {
             Role::Client => (keys.server, keys.client),
@@ -78,13 +78,13 @@ impl RecordProtection {
         self.suite
     }
 
-    /// Bytes that a record has beside its plaintext.
+    /// Bytes of a record besides its plaintext.
     pub(crate) const fn overhead(suite: Suite) -> usize {
         RECORD_HEADER_BYTES + EXPLICIT_NONCE_BYTES + suite.tag_bytes()
     }
 
-    /// Opens a record in place, if there are keys of its epoch; gives the range of its plaintext within `payload`. That a record is longer
-    /// than was agreed on counts only once it is known to be the peer's: anybody can write a long one.
+    /// Opens a record in place, if there are keys for its epoch; returns the range of its plaintext within `payload`. Whether a record is
+    /// longer than agreed is judged only once it is authentic: anybody can write a long one.
     pub(crate) fn open(&mut self, record: &Record, payload: &mut [u8]) -> Result<Range<usize>, Unopened> {
         if record.epoch() != self.read.window.epoch() {
             return Err(Unopened::Dropped(DropReason::Epoch));
@@ -96,13 +96,13 @@ impl RecordProtection {
         Ok(range)
     }
 
-    /// As after 2^48 - 1 records.
+    /// Sets the state after 2^48 - 1 records.
     #[cfg(test)]
     pub(crate) const fn use_up_sequence(&mut self) {
         self.write_numbers = RecordNumbers::starting_at(RecordNumber::new(self.read.window.epoch(), SEQUENCE_MAX));
     }
 
-    /// Appends a protected record whose plaintext are the parts, one after the other.
+    /// Appends a protected record; its plaintext is the concatenation of the parts.
     pub(crate) fn seal(
         &mut self,
         out: &mut Vec<u8>,
@@ -146,7 +146,7 @@ impl ReadEpoch {
         Ok(EXPLICIT_NONCE_BYTES..EXPLICIT_NONCE_BYTES + length)
     }
 
-    /// Forgeries are counted, and at the limit of their suite the keys are given up (RFC 9147 §4.5.3, whose reasoning holds here too).
+    /// Counts a forgery; at the limit of the suite the keys are given up (RFC 9147 §4.5.3, whose reasoning applies here too).
     fn count_forgery(&mut self, suite: Suite) -> Unopened {
         self.forgeries = self.forgeries.saturating_add(1);
         let most = match suite {
@@ -169,7 +169,8 @@ fn additional_data(content_type: ContentType, number: RecordNumber, length: usiz
     aad
 }
 
-/// What an association writes in the clear. The numbers of these records protect nothing, but must not repeat either.
+/// State for the plaintext records of an association. The numbers of these records protect nothing, but must not
+/// repeat either.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlainRecords {
     numbers: RecordNumbers,
@@ -180,7 +181,7 @@ impl PlainRecords {
         Self { numbers: RecordNumbers::starting_at(RecordNumber::new(Epoch::PLAINTEXT, sequence)) }
     }
 
-    /// Appends a record in the clear.
+    /// Appends a plaintext record.
     pub(crate) fn write(
         &mut self,
         out: &mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! Records as they are found in a datagram (RFC 6347 §4.1).
+//! Finds the records in a datagram (RFC 6347 §4.1).
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use crate::drops::DropReason;
 use crate::limits::{CIPHERTEXT_BYTES_MAX, PLAINTEXT_BYTES_MAX};
 use crate::wire::{ContentType, DTLS_1_0, DTLS_1_2, Epoch, RecordHeader, RecordNumber};
 
-/// A record whose header has been checked, and where its payload lies in the datagram.
+/// A record whose header has been checked, and the range of its payload in the datagram.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) content_type: ContentType,
@@ -47,8 +47,8 @@ impl Records {
     }
 
     fn judge(header: &RecordHeader, payload: Range<usize>) -> Result<Record, DropReason> {
-        // Before the version is agreed upon a client may write either (RFC 6347 §4.2.1), and nothing hangs on what it writes in the
-        // clear later; what is protected has the version that was agreed.
+        // Before the version is agreed on a client may write either version (RFC 6347 §4.2.1), and nothing depends on the version of its
+        // later plaintext records; protected records have the agreed version.
         let in_the_clear = header.number.epoch() == Epoch::PLAINTEXT;
         let version = header.version == DTLS_1_2 || in_the_clear && header.version == DTLS_1_0;
         if !version {

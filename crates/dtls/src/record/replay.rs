@@ -1,4 +1,4 @@
-//! The anti-replay window (RFC 6347 §4.1.2.6): 64 records wide, sixteen bytes a session.
+//! The anti-replay window (RFC 6347 §4.1.2.6): 64 records wide, sixteen bytes per session.
 
 use crate::drops::DropReason;
 use crate::wire::{Epoch, RecordNumber};
@@ -6,7 +6,8 @@ use crate::wire::{Epoch, RecordNumber};
 /// Which of the last 64 sequence numbers of an epoch were received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReplayWindow {
-    /// The highest number received; before the first, the lowest of the epoch. It says the epoch as well, so that this costs nothing.
+    /// The highest number received; before the first record, the lowest number of the epoch. It includes the epoch, so storing the
+    /// epoch costs nothing.
     highest: RecordNumber,
     /// Bit n: `highest - n` was received.
     received: u64,
@@ -16,7 +17,7 @@ pub(crate) struct ReplayWindow {
 const WIDTH: u64 = 64;
 
 impl ReplayWindow {
-    /// Of an epoch in which nothing was received yet.
+    /// The window of an epoch in which nothing has been received yet.
     pub(crate) const fn of(epoch: Epoch) -> Self {
         Self { highest: RecordNumber::new(epoch, 0), received: 0 }
     }
@@ -25,8 +26,8 @@ impl ReplayWindow {
         self.highest.epoch()
     }
 
-    /// To be asked before a record is opened. Changes nothing: "The receive window is updated only if the MAC verification
-    /// succeeds" (RFC 6347 §4.1.2.6).
+    /// Called before a record is opened. Changes nothing: "The receive window is updated only if the MAC verification succeeds" (RFC 6347
+    /// §4.1.2.6).
     pub(crate) fn check(&self, number: RecordNumber) -> Result<(), DropReason> {
         debug_assert_eq!(number.epoch(), self.epoch());
         match self.highest.sequence().checked_sub(number.sequence()) {
@@ -35,7 +36,7 @@ impl ReplayWindow {
         }
     }
 
-    /// To be told after a record was opened.
+    /// Called after a record was opened.
     pub(crate) fn accept(&mut self, number: RecordNumber) {
         debug_assert_eq!(number.epoch(), self.epoch());
         let (highest, sequence) = (self.highest.sequence(), number.sequence());
@@ -81,7 +82,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the obvious model: a set of all that was accepted.
+        /// Compares the window with the obvious model: a set of all accepted numbers.
         #[test]
         fn d01_no_sequence_number_is_accepted_twice(numbers in prop::collection::vec(0_u64..300, 1..200)) {
             let mut window = ReplayWindow::of(EPOCH);

@@ -1,20 +1,20 @@
-//! A session whose handshake was narrowed tries datagrams of the full length again: what looked like a narrow path may have been a few
-//! losses in a row, and a session would send small datagrams ever after.
+//! A session whose handshake reduced the datagram size tries the full length again: what looked like a narrow path may have been a few losses
+//! in a row, and the session would otherwise send small datagrams for its whole life.
 //!
-//! What is risked is one short record, which its sender repeats by itself if it is lost. It goes out several times in one long datagram;
-//! the copies are replays to the receiver. If the peer goes on, the datagram arrived. If it repeats what it said before, or we do, then
-//! it is taken for lost, and the next attempt is made much later. Nothing of this is in a session that was never narrowed.
+//! An attempt risks one short record, which its sender repeats if it is lost. The record is sent several times in one long datagram; to the
+//! receiver the copies are replays. If the peer continues, the datagram arrived. If the peer or our side repeats its previous message, the
+//! datagram counts as lost, and the next attempt is made much later. A session that was never reduced holds none of this.
 
 use std::time::{Duration, Instant};
 
 pub(crate) struct SizeProbe {
     /// Bytes of a datagram of the full length.
     full: usize,
-    /// Plaintext that one record may have, as agreed.
+    /// Maximum plaintext of one record, as agreed.
     record_bytes_max: usize,
     /// Records to be sent before the next attempt.
     countdown: u32,
-    /// The countdown after an attempt that failed.
+    /// Initial value of the countdown after a failed attempt.
     pause: u32,
     under_way: Option<UnderWay>,
     last_sent: u32,
@@ -27,17 +27,18 @@ struct UnderWay {
     bytes: usize,
 }
 
-/// Records before the first attempt: a path that is truly narrow costs one repeated message in a session that lasts.
+/// Records before the first attempt: on a path that is truly narrow this costs one repeated message in a long
+/// session.
 const COUNTDOWN: u32 = 8;
 
-/// Each attempt that fails makes the pause so many times as long.
+/// Factor by which each failed attempt lengthens the pause.
 const PAUSE_GROWTH: u32 = 8;
 
-/// Plaintext of a record that may carry an attempt. Shorter ones are acknowledgements for all that is known, whose loss the peer need
-/// not show; with longer ones the copies do not come near the full length.
+/// Plaintext sizes of a record that may carry an attempt. Shorter ones may be acknowledgements, and the peer need not show the loss of one;
+/// copies of longer ones do not come near the full length.
 const PLAINTEXT_BYTES: std::ops::RangeInclusive<usize> = 12..=96;
 
-/// Later than this, what comes says nothing about the attempt: the peer may have given up what it waited for.
+/// A message that arrives later than this says nothing about the attempt: the peer may have given up waiting.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 impl SizeProbe {
@@ -50,7 +51,7 @@ impl SizeProbe {
         self.record_bytes_max
     }
 
-    /// Whether this record, which is about to be sent, carries an attempt: then the length that the datagram may have.
+    /// The datagram length for the record about to be sent, if that record carries an attempt.
     pub(crate) fn before_sending(&mut self, plaintext: &[u8]) -> Option<usize> {
         let mark = mark(plaintext);
         if std::mem::replace(&mut self.last_sent, mark) == mark && self.under_way.is_some() {
@@ -61,12 +62,13 @@ impl SizeProbe {
         carries.then_some(self.full)
     }
 
-    /// The attempt is on its way.
+    /// The attempt has been sent.
     pub(crate) const fn sent(&mut self, now: Instant, bytes: usize) {
         self.under_way = Some(UnderWay { since: now, bytes });
     }
 
-    /// Something of the peer's came: the length that is known to arrive now, if this shows it.
+    /// A record from the peer arrived: returns the length that is now known to arrive, if the record shows
+    /// it.
     pub(crate) fn received(&mut self, now: Instant, plaintext: &[u8]) -> Option<usize> {
         let mark = mark(plaintext);
         let repeated = std::mem::replace(&mut self.last_received, mark) == mark;
@@ -85,7 +87,8 @@ impl SizeProbe {
     }
 }
 
-/// FNV-1a: by it a message is recognised when it comes again. Who finds two of one mark is the peer itself, and gains short datagrams.
+/// FNV-1a: recognises a repeated message. Only the peer itself could construct a collision, and would gain nothing but short
+/// datagrams.
 fn mark(plaintext: &[u8]) -> u32 {
     plaintext.iter().fold(0x811C_9DC5, |mark, byte| (mark ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

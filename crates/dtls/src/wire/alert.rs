@@ -3,9 +3,9 @@
 /// Level of an alert (RFC 5246 §7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlertLevel {
-    /// The association lives on.
+    /// The association continues.
     Warning,
-    /// The association ends with it.
+    /// The association ends.
     Fatal,
 }
 
@@ -26,17 +26,17 @@ impl AlertLevel {
     }
 }
 
-/// Description of an alert: its code of the IANA registry "TLS Alerts". Codes without a constant here are kept as they came.
+/// Description of an alert: its code of the IANA registry "TLS Alerts". Unknown codes are kept as received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AlertDescription(pub u8);
 
-/// The alerts that this crate sends or explains, with the names of the registry.
+/// The alerts that this crate sends or explains, with their registry names.
 macro_rules! descriptions {
     ($($(#[$doc:meta])* $constant:ident = $code:literal, $name:literal;)*) => {
         impl AlertDescription {
             $($(#[$doc])* pub const $constant: Self = Self($code);)*
 
-            /// Name in the registry; `"unknown"` for codes that we have no name for.
+            /// Registry name; `"unknown"` for codes without a name here.
             pub const fn name(self) -> &'static str {
                 match self.0 {
                     $($code => $name,)*
@@ -56,11 +56,11 @@ descriptions! {
     BAD_RECORD_MAC = 20, "bad_record_mac";
     /// A record is longer than was agreed on.
     RECORD_OVERFLOW = 22, "record_overflow";
-    /// No acceptable set of parameters.
+    /// There is no acceptable set of parameters.
     HANDSHAKE_FAILURE = 40, "handshake_failure";
     /// A certificate was corrupt or did not verify.
     BAD_CERTIFICATE = 42, "bad_certificate";
-    /// A certificate of a type or purpose that does not serve.
+    /// A certificate has an unsuitable type or purpose.
     UNSUPPORTED_CERTIFICATE = 43, "unsupported_certificate";
     /// A certificate was revoked.
     CERTIFICATE_REVOKED = 44, "certificate_revoked";
@@ -70,9 +70,9 @@ descriptions! {
     CERTIFICATE_UNKNOWN = 46, "certificate_unknown";
     /// A field was out of range or inconsistent with others.
     ILLEGAL_PARAMETER = 47, "illegal_parameter";
-    /// The chain leads to no authority that is trusted here.
+    /// The chain leads to no trusted authority.
     UNKNOWN_CA = 48, "unknown_ca";
-    /// The certificate is good, its holder is not let in.
+    /// The certificate is good, but its holder is not admitted.
     ACCESS_DENIED = 49, "access_denied";
     /// A message could not be decoded.
     DECODE_ERROR = 50, "decode_error";
@@ -82,13 +82,13 @@ descriptions! {
     INAPPROPRIATE_FALLBACK = 86, "inappropriate_fallback";
     /// The version offered is not supported.
     PROTOCOL_VERSION = 70, "protocol_version";
-    /// Nothing acceptable was strong enough.
+    /// Nothing that both ends accept was strong enough.
     INSUFFICIENT_SECURITY = 71, "insufficient_security";
     /// The sender failed for a reason of its own.
     INTERNAL_ERROR = 80, "internal_error";
     /// The handshake was cancelled for a reason outside the protocol.
     USER_CANCELED = 90, "user_canceled";
-    /// Renegotiation was asked for and is refused; always a warning.
+    /// A request to renegotiate is refused; always a warning.
     NO_RENEGOTIATION = 100, "no_renegotiation";
     /// A ServerHello carried an extension that was not offered.
     UNSUPPORTED_EXTENSION = 110, "unsupported_extension";
@@ -96,13 +96,13 @@ descriptions! {
     MISSING_EXTENSION = 109, "missing_extension";
     /// The server name is not known.
     UNRECOGNIZED_NAME = 112, "unrecognized_name";
-    /// An OCSP response did not serve.
+    /// An OCSP response was not acceptable.
     BAD_CERTIFICATE_STATUS_RESPONSE = 113, "bad_certificate_status_response";
-    /// No pre-shared key of that identity.
+    /// There is no pre-shared key for that identity.
     UNKNOWN_PSK_IDENTITY = 115, "unknown_psk_identity";
-    /// A certificate was required and none was shown.
+    /// A certificate was required and none was sent.
     CERTIFICATE_REQUIRED = 116, "certificate_required";
-    /// No application protocol in common.
+    /// There is no application protocol in common.
     NO_APPLICATION_PROTOCOL = 120, "no_application_protocol";
 }
 

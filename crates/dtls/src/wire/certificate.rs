@@ -6,8 +6,8 @@ use super::codec::{
 use crate::crypto::SignatureScheme;
 use crate::limits::{CERTIFICATES_MAX, HANDSHAKE_MESSAGE_BYTES_MAX};
 
-/// A certificate_list: DER, leaf first, at most [`CERTIFICATES_MAX`]. It knows the places of the certificates in the transcript, which
-/// holds the message anyway.
+/// A certificate_list: DER, leaf first, at most [`CERTIFICATES_MAX`]. It stores the ranges of the certificates in the transcript, which holds
+/// the message anyway.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CertificateChain {
     places: [(usize, usize); CERTIFICATES_MAX],
@@ -73,7 +73,7 @@ pub(crate) fn encode_certificate(chain: &[Vec<u8>]) -> Vec<u8> {
     out
 }
 
-/// A server's demand for a client certificate.
+/// A server's request for a client certificate.
 pub(crate) struct CertificateRequest<'a> {
     certificate_types: &'a [u8],
     signature_algorithms: CodePoints<'a>,
@@ -95,7 +95,7 @@ impl<'a> CertificateRequest<'a> {
         Ok(Self { certificate_types, signature_algorithms })
     }
 
-    /// Whether a key that signs with `scheme` answers it.
+    /// Whether a key that signs with `scheme` satisfies the request.
     pub(crate) fn accepts(&self, scheme: SignatureScheme) -> bool {
         self.certificate_types.contains(&ECDSA_SIGN) && self.signature_algorithms.contains(scheme.code())
     }
@@ -106,7 +106,8 @@ impl<'a> CertificateRequest<'a> {
         with_length_16(&mut out, |out| SignatureScheme::OFFERED.iter().for_each(|scheme| put_u16(out, scheme.code())));
         with_length_16(&mut out, |out| {
             for name in authorities {
-                // The list helps a client to choose; a shorter one, too. What does not fit a message is left out.
+                // The list only helps a client to choose, and a shorter one does so too: names that do not fit a
+                // message are left out.
                 if out.len() + 2 + name.len() <= HANDSHAKE_MESSAGE_BYTES_MAX {
                     with_length_16(out, |out| out.extend_from_slice(name));
                 }

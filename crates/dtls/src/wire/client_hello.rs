@@ -1,4 +1,4 @@
-//! ClientHello (RFC 5246 §7.4.1.2, RFC 6347 §4.2.1): first only as far as its cookie, and wholly once the cookie has been proven.
+//! ClientHello (RFC 5246 §7.4.1.2, RFC 6347 §4.2.1): at first only up to its cookie, and whole once the cookie has been verified.
 
 use super::codec::{CodePoints, Malformed, Reader, code_points, put_u16, with_length_8, with_length_16};
 use super::offered::Offered;
@@ -7,14 +7,15 @@ use super::registry::{DTLS_1_2, DTLS_1_3, EMPTY_RENEGOTIATION_INFO_SCSV, UNCOMPR
 use crate::crypto::{Group, SignatureScheme, Suite};
 use crate::limits::{EXTENSIONS_MAX, OFFERED_MAX, SERVER_NAME_BYTES_MAX};
 
-/// A ClientHello as far as its cookie: what a first fragment has to hold to be answered. Nothing is allocated for it.
+/// A ClientHello up to its cookie: the part that a first fragment must hold to be answered. Parsing it allocates
+/// nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HelloHead<'a> {
     pub(crate) cookie: &'a [u8],
-    /// version, random, session_id: as bytes, with the length of the last.
+    /// version, random, session_id: as bytes, with the length of the last one.
     pub(crate) before_cookie: &'a [u8],
-    /// cipher_suites and compression_methods with their lengths, as far as they are here. "the same parameter values (version, random,
-    /// session_id, cipher_suites, compression_method)" come with the cookie (RFC 6347 §4.2.1).
+    /// cipher_suites and compression_methods with their lengths, as far as they are present. A client repeats "the same parameter values
+    /// (version, random, session_id, cipher_suites, compression_method)" with the cookie (RFC 6347 §4.2.1).
     pub(crate) after_cookie: &'a [u8],
 }
 
@@ -77,10 +78,11 @@ pub(crate) struct ClientHello<'a> {
     /// renegotiated_connection, which must be empty here (RFC 5746 §3.6).
     pub(crate) renegotiation_info: Option<&'a [u8]>,
     pub(crate) server_name: Option<&'a str>,
-    /// The code of max_fragment_length, checked by who answers it.
+    /// The code of max_fragment_length; the code that answers it checks it.
     pub(crate) max_fragment_length: Option<u8>,
     pub(crate) record_size_limit: Option<u16>,
-    /// Types of certificates that the client may show, and those that it takes of the server (RFC 7250 §3).
+    /// Types of certificates that the client may send, and those that it accepts from the server (RFC 7250
+    /// §3).
     pub(crate) client_certificate_types: Option<&'a [u8]>,
     pub(crate) server_certificate_types: Option<&'a [u8]>,
     pub(crate) supported_versions: Option<CodePoints<'a>>,
@@ -127,8 +129,8 @@ impl<'a> ClientHello<'a> {
             extension::CLIENT_CERTIFICATE_TYPE => self.client_certificate_types = Some(reader.vector_8()?),
             extension::SERVER_CERTIFICATE_TYPE => self.server_certificate_types = Some(reader.vector_8()?),
             extension::SUPPORTED_VERSIONS => self.supported_versions = Some(code_points(reader.vector_8()?)?),
-            // What a server does not know it passes over (RFC 5246 §7.4.1.4, RFC 8701): session_ticket,
-            // encrypt_then_mac, ALPN and all others say nothing that we act upon.
+            // A server ignores extensions that it does not know (RFC 5246 §7.4.1.4, RFC 8701). We do not act on session_ticket,
+            // encrypt_then_mac, ALPN or any other.
             _ => return Ok(()),
         }
         reader.end()
@@ -158,7 +160,8 @@ impl<'a> ClientHello<'a> {
     }
 }
 
-/// The first host_name of a ServerNameList (RFC 6066 §3). A name that is no text is a decode error of nobody: it is left out.
+/// The first host_name of a ServerNameList (RFC 6066 §3). A name that is not valid text is left out; it does not cause a
+/// decode error.
 fn server_name(list: &[u8]) -> Result<Option<&str>, Malformed> {
     let mut reader = Reader::new(list);
     let mut name = None;
@@ -172,8 +175,8 @@ fn server_name(list: &[u8]) -> Result<Option<&str>, Malformed> {
     Ok(name)
 }
 
-/// Whether a ClientHello, whole as it is here, names the versions that it takes, and DTLS 1.2 is none of them. One of DTLS 1.3 alone is told
-/// so without a cookie: it does not know HelloVerifyRequest (RFC 9147 §5.1).
+/// Whether a complete ClientHello lists versions that do not include DTLS 1.2. A client that knows only DTLS 1.3 is told so without a cookie
+/// exchange: it does not know HelloVerifyRequest (RFC 9147 §5.1).
 pub(crate) fn takes_later_versions_only(body: &[u8]) -> bool {
     let mut reader = Reader::new(body);
     let Ok(list) = HelloParameters::read(&mut reader, body).and_then(|_| extensions(reader)) else { return false };
@@ -187,7 +190,7 @@ pub(crate) fn takes_later_versions_only(body: &[u8]) -> bool {
     false
 }
 
-/// The types of extensions, as they stand there.
+/// The types of extensions, in the order of the hello.
 fn extension_types(extensions: &[u8]) -> impl Iterator<Item = u16> + '_ {
     let mut reader = Reader::new(extensions);
     std::iter::from_fn(move || {
@@ -196,7 +199,7 @@ fn extension_types(extensions: &[u8]) -> impl Iterator<Item = u16> + '_ {
     })
 }
 
-/// The extensions that end a hello, none where it ends before them.
+/// The extensions at the end of a hello; empty if the hello has none.
 fn extensions(mut reader: Reader<'_>) -> Result<&[u8], Malformed> {
     if reader.is_empty() {
         return Ok(&[]);
@@ -206,7 +209,7 @@ fn extensions(mut reader: Reader<'_>) -> Result<&[u8], Malformed> {
     Ok(extensions)
 }
 
-/// Walks the extensions that end a hello. That there are any is told by bytes after the compression methods (RFC 5246 §7.4.1.2).
+/// Walks the extensions at the end of a hello. Bytes after the compression methods show that there are any (RFC 5246 §7.4.1.2).
 pub(super) fn read_extensions<'a>(
     reader: Reader<'a>,
     each: impl FnMut(u16, &'a [u8]) -> Result<(), Malformed>,
@@ -332,7 +335,7 @@ mod tests {
     #[test]
     fn d34_cookie_lengths_past_the_end_zero_and_255() {
         let body = offer();
-        // Before the cookie 35 bytes, then 7 with it, one suite, null compression: a hello may end there, without extensions.
+        // 35 bytes before the cookie, then 7 with it, one suite, null compression: a hello may end there, without extensions.
         let without_extensions = 35 + 7 + 4 + 2;
         for end in 0..body.len() {
             assert_eq!(ClientHello::parse(&body[..end]).is_ok(), end == without_extensions, "{end}");

@@ -1,6 +1,6 @@
 //! Reading and writing the presentation language of RFC 5246 §4: integers, and vectors with their length before them.
 
-/// Bytes that do not have the form they must have.
+/// Bytes that do not have the required form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
@@ -66,7 +66,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A vector of 16-bit code points, with at least one element and no half one.
+/// A vector of 16-bit code points, with at least one element and no odd byte.
 pub(crate) fn code_points(bytes: &[u8]) -> Result<CodePoints<'_>, Malformed> {
     if bytes.is_empty() || !bytes.len().is_multiple_of(2) { Err(Malformed) } else { Ok(CodePoints(bytes)) }
 }
@@ -85,7 +85,7 @@ impl CodePoints<'_> {
     }
 }
 
-/// The length as 16 bits. What we write is bounded far below; a longer one is a mistake of ours.
+/// The length as 16 bits. What we write is bounded far below that; a longer value is a defect of ours.
 pub(crate) fn to_u16(length: usize) -> u16 {
     u16::try_from(length).expect("what we encode is bounded by HANDSHAKE_MESSAGE_BYTES_MAX")
 }

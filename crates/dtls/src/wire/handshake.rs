@@ -26,9 +26,9 @@ handshake_types! {
     HELLO_REQUEST = 0, "HelloRequest";
     /// Begins a handshake.
     CLIENT_HELLO = 1, "ClientHello";
-    /// Chooses among what was offered.
+    /// Chooses from what was offered.
     SERVER_HELLO = 2, "ServerHello";
-    /// Asks for a proof of the address (RFC 6347 §4.2.1).
+    /// Requests a proof of the address (RFC 6347 §4.2.1).
     HELLO_VERIFY_REQUEST = 3, "HelloVerifyRequest";
     /// A chain.
     CERTIFICATE = 11, "Certificate";
@@ -74,7 +74,7 @@ impl<'a> Fragment<'a> {
         let offset = reader.u24()?;
         let fragment_length = reader.u24()?;
         let body = reader.take(fragment_length)?;
-        // 24-bit values: the sum can't overflow a usize.
+        // 24-bit values: the sum cannot overflow a usize.
         if offset + fragment_length > length {
             return Err(Malformed);
         }

@@ -3,7 +3,7 @@
 use super::codec::{Malformed, Reader, put_u16, with_length_8};
 use super::registry::DTLS_1_0;
 
-/// A server's demand for a proof of the address.
+/// A server's request for a proof of the address.
 pub(crate) struct HelloVerifyRequest<'a> {
     pub(crate) cookie: &'a [u8],
 }
@@ -11,7 +11,8 @@ pub(crate) struct HelloVerifyRequest<'a> {
 impl<'a> HelloVerifyRequest<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(body);
-        // Its version tells the format only and is no part of version negotiation (RFC 6347 §4.2.1).
+        // Its version only describes the format and does not take part in version negotiation (RFC 6347
+        // §4.2.1).
         reader.u16()?;
         let cookie = reader.vector_8()?;
         reader.end()?;

@@ -10,7 +10,7 @@ const NAMED_CURVE: u8 = 3;
 pub(crate) struct ServerKeyExchange<'a> {
     pub(crate) named_curve: u16,
     pub(crate) point: &'a [u8],
-    /// ServerECDHParams as they came: what the signature covers.
+    /// ServerECDHParams as received: the signature covers these bytes.
     pub(crate) parameters: &'a [u8],
     pub(crate) scheme: u16,
     pub(crate) signature: &'a [u8],

@@ -1,4 +1,5 @@
-//! Names of code points as IANA registers them: for lines that a person reads. What has no name here is shown as hex.
+//! Names of code points as IANA registers them, for output that a person reads. A code point without a name is shown
+//! in hex.
 
 use std::fmt;
 
@@ -152,7 +153,7 @@ const fn is_grease(code: u16) -> bool {
     code >> 8 == code & 0xFF && code & 0x0F == 0x0A
 }
 
-/// A code point with the table that may name it.
+/// A code point, and the table to look up its name in.
 pub(super) struct Named(pub(super) u16, pub(super) fn(u16) -> Option<&'static str>);
 
 impl fmt::Display for Named {

@@ -1,4 +1,4 @@
-//! What a ClientHello offered, as a bounded copy that may stay in an attempt record and stand in a log.
+//! What a ClientHello offered, as a bounded copy for attempt records and logs.
 
 use std::fmt;
 
@@ -29,17 +29,17 @@ pub struct Offered {
     pub server_name: Option<Box<str>>,
 }
 
-/// Code points of one kind that a line shows; the rest is counted.
+/// Maximum code points of one kind that a line shows; the rest is counted.
 const SHOWN_MAX: usize = 8;
 
-/// Extensions that a line shows. Those whose content is shown anyway are left out.
+/// Maximum extensions that a line shows. Extensions whose content is shown anyway are left out.
 const EXTENSIONS_SHOWN_MAX: usize = 12;
 
 /// Their content is shown: server_name, groups, signature algorithms, certificate types, extended_master_secret, versions.
 const SHOWN_BY_CONTENT: [u16; 7] = [0, 10, 13, 19, 20, 23, 43];
 
-/// One line of bounded length, without anything in it that could break a log:
-/// `DTLS 1.2, suites TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, groups secp256r1, ...`.
+/// One line of bounded length, without characters that could break a log: `DTLS 1.2, suites TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, groups
+/// secp256r1, ...`.
 impl fmt::Display for Offered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.version == 0 {

@@ -36,7 +36,7 @@ impl ContentType {
 /// type, version, epoch, sequence_number, length.
 pub(crate) const RECORD_HEADER_BYTES: usize = 13;
 
-/// A record header as it came; its fields are judged by [`crate::record`].
+/// A record header as received; [`crate::record`] judges its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordHeader {
     pub(crate) content_type: u8,
@@ -55,8 +55,8 @@ impl RecordHeader {
         Ok(Self { content_type, version, number, length })
     }
 
-    /// Bytes of the header itself; the payload follows. A connection ID stands in the header of a record that has one and its length does
-    /// not (RFC 9146 §4): a parser that takes them would be told how long ours are, and answer here.
+    /// Bytes of the header itself; the payload follows. The header of a record with a connection ID holds the ID without its length (RFC 9146
+    /// §4): a parser that supports connection IDs would be told the length of ours, and return another size here.
     pub(crate) const fn bytes(&self) -> usize {
         RECORD_HEADER_BYTES
     }

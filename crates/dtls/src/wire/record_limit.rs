@@ -1,6 +1,6 @@
-//! What a peer asks of the length of records: max_fragment_length (RFC 6066 §4) and record_size_limit (RFC 8449 §4).
+//! Record lengths that a peer asks for: max_fragment_length (RFC 6066 §4) and record_size_limit (RFC 8449 §4).
 
-/// The lengths that max_fragment_length can name.
+/// The lengths that max_fragment_length can express.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FragmentLength {
     /// 2^9.
@@ -49,6 +49,6 @@ impl FragmentLength {
 pub enum RecordLimit {
     /// max_fragment_length (RFC 6066 §4): one length for both directions, which the server confirms.
     MaxFragmentLength(FragmentLength),
-    /// record_size_limit (RFC 8449 §4): the plaintext that the client can take, at least 64 bytes.
+    /// record_size_limit (RFC 8449 §4): the plaintext that the client can accept, at least 64 bytes.
     RecordSizeLimit(u16),
 }

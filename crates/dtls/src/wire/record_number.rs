@@ -2,23 +2,24 @@
 
 use crate::limits::SEQUENCE_MAX;
 
-/// Which keys protect a record. DTLS 1.2 without renegotiation knows two: [`Epoch::PLAINTEXT`] and the one after it.
+/// The keys that protect a record. DTLS 1.2 without renegotiation has two epochs: [`Epoch::PLAINTEXT`] and the one
+/// after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Epoch(u16);
 
 impl Epoch {
-    /// No keys: where each association begins.
+    /// No keys: every association begins here.
     pub(crate) const PLAINTEXT: Self = Self(0);
 
     /// The epoch of the keys that a handshake in this one makes: "incremented on every cipher state change" (RFC 6347 §4.1).
     pub(crate) const fn next(self) -> Self {
-        // A handshake begins in the clear, so this never comes near the last epoch.
+        // A handshake begins in plaintext, so this never comes near the last epoch.
         Self(self.0.saturating_add(1))
     }
 }
 
-/// Epoch and sequence number as the one 64-bit number that they are on the wire: also the head of the additional data, and our explicit
-/// nonce (RFC 6347 §4.1.2.1).
+/// Epoch and sequence number as one 64-bit number, as on the wire. It is also the start of the additional data, and our explicit nonce (RFC
+/// 6347 §4.1.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordNumber(u64);
 
@@ -48,7 +49,7 @@ impl RecordNumber {
     }
 }
 
-/// The numbers of one direction in one epoch, each given once.
+/// The numbers of one direction in one epoch. Each is given out once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordNumbers(RecordNumber);
 
@@ -56,7 +57,7 @@ pub(crate) struct RecordNumbers(RecordNumber);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SequenceExhausted;
 
-/// In place of a next number when the last one has been given. No epoch comes near this one.
+/// Stored instead of a next number once the last one has been given out. No epoch comes near this value.
 const EXHAUSTED: RecordNumber = RecordNumber(u64::MAX);
 
 impl RecordNumbers {
@@ -65,7 +66,7 @@ impl RecordNumbers {
     }
 
     /// "implementations MUST either abandon an association or rehandshake prior to allowing the sequence number to wrap" (RFC 6347 §4.1):
-    /// a nonce would come again.
+    /// otherwise a nonce would repeat.
     pub(crate) const fn take(&mut self) -> Result<RecordNumber, SequenceExhausted> {
         let number = self.0;
         if number.0 & SEQUENCE_MAX == SEQUENCE_MAX {

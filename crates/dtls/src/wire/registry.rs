@@ -6,7 +6,7 @@ pub(crate) const DTLS_1_0: u16 = 0xFEFF;
 /// DTLS 1.2 (RFC 6347 §4.1).
 pub(crate) const DTLS_1_2: u16 = 0xFEFD;
 
-/// DTLS 1.3 (RFC 9147 §5.3), which we do not speak.
+/// DTLS 1.3 (RFC 9147 §5.3), which we do not support.
 pub(crate) const DTLS_1_3: u16 = 0xFEFC;
 
 /// Types of extensions that are read or written here.
@@ -30,5 +30,5 @@ pub(crate) const EMPTY_RENEGOTIATION_INFO_SCSV: u16 = 0x00FF;
 /// The certificate type X.509 (RFC 7250 §6).
 pub(crate) const X509: u8 = 0;
 
-/// The uncompressed point format (RFC 8422 §5.1.2), the only one there is.
+/// The uncompressed point format (RFC 8422 §5.1.2), the only one in use.
 pub(crate) const UNCOMPRESSED: u8 = 0;

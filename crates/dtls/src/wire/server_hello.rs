@@ -20,7 +20,7 @@ pub(crate) struct ServerHello<'a> {
     pub(crate) record_size_limit: Option<u16>,
     /// An answer to server_name (RFC 6066 §3).
     pub(crate) server_name: bool,
-    /// The first extension that no client of ours offers.
+    /// The first extension that our clients never offer.
     pub(crate) unexpected_extension: Option<u16>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> ServerHello<'a> {
         let mut reader = Reader::new(body);
         let version = reader.u16()?;
         let random = reader.array()?;
-        // Any session ID: we resume nothing, so it says nothing to us.
+        // Any session ID is accepted: we do not resume sessions, so it has no meaning for us.
         if reader.vector_8()?.len() > 32 {
             return Err(Malformed);
         }
@@ -62,7 +62,7 @@ impl<'a> ServerHello<'a> {
                 self.server_name = true;
                 return Ok(());
             }
-            // A server need not answer it, and some do; all our clients offer it.
+            // A server need not answer it, although some do; all our clients offer it.
             extension::SUPPORTED_GROUPS => return Ok(()),
             _ => {
                 self.unexpected_extension.get_or_insert(kind);
@@ -80,19 +80,19 @@ pub(crate) struct ServerExtensions {
     pub(crate) point_formats: bool,
     pub(crate) extended_master_secret: bool,
     pub(crate) renegotiation_info: bool,
-    /// Of both ends we choose X.509 where the client names types (RFC 7250 §4.2).
+    /// From both ends we choose X.509 if the client lists types (RFC 7250 §4.2).
     pub(crate) client_certificate_type: bool,
     pub(crate) server_certificate_type: bool,
     pub(crate) record_limit: RecordLimitAnswer,
 }
 
-/// How a wish for small records is answered.
+/// The answer to a request for small records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordLimitAnswer {
     Nothing,
     /// "MUST respond with an extension of type max_fragment_length whose extension_data contains the same" (RFC 6066 §4).
     MaxFragmentLength(FragmentLength),
-    /// What we can take ourselves (RFC 8449 §4).
+    /// The record size that we can accept ourselves (RFC 8449 §4).
     RecordSizeLimit(u16),
 }
 
@@ -141,7 +141,8 @@ pub(crate) fn encode_server_hello(random: &[u8; 32], suite: Suite, answer: Serve
         }
     });
     if out.len() == before + 2 {
-        // No extensions: no vector of them either, which clients without extensions would take for trailing bytes.
+        // With no extensions the vector is omitted too: clients without extensions would take it for trailing
+        // bytes.
         out.truncate(before);
     }
     out

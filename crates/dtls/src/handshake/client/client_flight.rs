@@ -1,4 +1,4 @@
-//! The client's flight and what is left after it: `ExpectChangeCipherSpec`, `ExpectFinished`.
+//! The client's flight and the states after it: `ExpectChangeCipherSpec`, `ExpectFinished`.
 
 use std::sync::Arc;
 
@@ -21,14 +21,15 @@ pub(super) enum Requested {
     Certificate(Option<Arc<Identity>>),
 }
 
-/// What became of a client's identity in a handshake.
+/// How a handshake used the client's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityUse {
-    /// The server sent no CertificateRequest: whatever identity there is went unused, and the server does not know its client.
+    /// The server sent no CertificateRequest: the client's identity, if any, was not used, and the server does not know its
+    /// client.
     NotRequested,
     /// The server asked for a certificate and got ours.
     Presented,
-    /// The server asked for a certificate, and there is none that it accepts: it got an empty list (RFC 5246 §7.4.6).
+    /// The server asked for a certificate, and we have none that it accepts: it got an empty list (RFC 5246 §7.4.6).
     NoneSuitable,
 }
 
@@ -83,7 +84,7 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
     Ok(ExpectChangeCipherSpec { met, master_secret, extended_master_secret, tls_unique })
 }
 
-/// What a client knows when its handshake is done.
+/// What a client knows when its handshake is complete.
 pub(crate) struct MetServer<P> {
     pub(crate) proven: P,
     pub(crate) identity: IdentityUse,

@@ -1,11 +1,11 @@
-//! What a handler of a state may touch.
+//! What the handler of a state has access to.
 
 use crate::config::ClientConfig;
 use crate::handshake::conversation::Conversation;
 use crate::port::Port;
 use crate::verify::{Account, VerifyPeer};
 
-/// The handshake around its state, for one handler.
+/// The handshake without its state, for one handler.
 pub(super) struct Context<'a, 'p, V: VerifyPeer> {
     pub(super) conversation: &'a mut Conversation,
     pub(super) config: &'a ClientConfig<V>,

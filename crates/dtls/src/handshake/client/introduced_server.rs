@@ -1,9 +1,9 @@
-//! A server whose identity has been proven by its flight.
+//! A server that has proven its identity with its flight.
 
 use crate::crypto::Group;
 use crate::handshake::agreed::Agreed;
 
-/// A server that has shown who it is, and its key share.
+/// A server that has proven its identity, and its key share.
 pub(super) struct IntroducedServer<P> {
     pub(super) agreed: Agreed,
     pub(super) proven: P,

@@ -21,7 +21,8 @@ use crate::wire::{
 /// A ClientHello has been sent.
 pub(super) struct ExpectServerHello {
     random: [u8; 32],
-    /// As sent: it enters the transcript once it is known to be the last one (RFC 6347 §4.2.1).
+    /// The body as sent: it enters the transcript once it is known to be the last ClientHello (RFC 6347
+    /// §4.2.1).
     hello: Vec<u8>,
     message_seq: u16,
     verify_requests: u8,
@@ -58,7 +59,7 @@ impl ExpectServerHello {
         Ok(Self { random, hello, message_seq, verify_requests })
     }
 
-    /// A HelloVerifyRequest: the server wants the same hello with its cookie.
+    /// A HelloVerifyRequest: the server wants the same hello again, with its cookie.
     pub(super) fn ask_again<V: VerifyPeer>(
         self,
         message: &HandshakeMessage,
@@ -105,7 +106,7 @@ impl ExpectServerHello {
     }
 }
 
-/// Whether the server chose what was offered.
+/// Whether the server chose from what was offered.
 fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> Result<Suite, HandshakeRefusal> {
     let not_offered = HandshakeRefusal::NotOffered { message: HandshakeType::SERVER_HELLO };
     if hello.version != DTLS_1_2 {
@@ -137,7 +138,7 @@ fn accept<V: VerifyPeer>(hello: &ServerHello<'_>, config: &ClientConfig<V>) -> R
     Ok(suite)
 }
 
-/// What the server makes of our wish for small records, for the records that we send.
+/// The server's answer to our request for small records, applied to the records that we send.
 fn record_limit<V: VerifyPeer>(
     hello: &ServerHello<'_>,
     config: &ClientConfig<V>,
@@ -179,7 +180,8 @@ impl ExpectCertificate {
             ChainFault::Malformed => decode,
             ChainFault::TooMany => HandshakeRefusal::Certificate(CertificateFault::TooManyCertificates),
         })?;
-        // With this key exchange a server always has a certificate (RFC 5246 §7.4.2), and a list without a leaf is none.
+        // With this key exchange a server always has a certificate (RFC 5246 §7.4.2); a list without a leaf does not
+        // count as one.
         if chain.is_empty() {
             return Err(decode);
         }
@@ -232,7 +234,7 @@ pub(super) struct ExpectCertificateRequest<P> {
 }
 
 impl<P> ExpectCertificateRequest<P> {
-    /// The server wants no certificate: ServerHelloDone is here in its place.
+    /// The server wants no certificate: ServerHelloDone arrived instead.
     pub(super) fn unasked(self) -> ExpectServerHelloDone<P> {
         ExpectServerHelloDone { server: self.server, requested: Requested::Nothing }
     }

@@ -1,4 +1,5 @@
-//! The client shows who it is: `ExpectCertificate`, `ExpectClientKeyExchange`, `ExpectCertificateVerify`, `AwaitAuthentication`.
+//! The client proves its identity: `ExpectCertificate`, `ExpectClientKeyExchange`, `ExpectCertificateVerify`,
+//! `AwaitAuthentication`.
 
 use super::context::Context;
 use super::finished::ExpectChangeCipherSpec;
@@ -28,8 +29,8 @@ impl ExpectCertificate {
             ChainFault::Malformed => HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE },
             ChainFault::TooMany => HandshakeRefusal::Certificate(CertificateFault::TooManyCertificates),
         })?;
-        // "If no suitable certificate is available, the client MUST send a certificate message containing no certificates." Of the two
-        // answers that RFC 5246 §7.4.6 then leaves to the server this one always gives the fatal handshake_failure.
+        // "If no suitable certificate is available, the client MUST send a certificate message containing no certificates." RFC 5246 §7.4.6
+        // then leaves the server two answers; this server always sends the fatal handshake_failure.
         #[cfg(not(muster_seam = "empty_certificate"))]
         if chain.is_empty() {
             return Err(HandshakeRefusal::MissingCertificate);
@@ -89,13 +90,14 @@ impl ExpectCertificateVerify {
     ) -> Result<(AwaitAuthentication, Box<AuthenticationWork<V>>), HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE_VERIFY };
         let verify = CertificateVerify::parse(&message.body).map_err(decode)?;
-        // All schemes that we know are those that CertificateRequest offered.
+        // CertificateRequest offered all schemes that we know.
         let Some(scheme) = SignatureScheme::from_code(verify.scheme) else {
             return Err(
                 self.refuse_proof(HandshakeRefusal::SignatureAlgorithmNotOffered { scheme: verify.scheme }, context)
             );
         };
-        // It lies in the job until the pool has time for it, so no more of it is taken than can verify.
+        // The signature stays in the job until the pool has time for it, so no more bytes are copied than a
+        // valid one can have.
         if verify.signature.len() > SIGNATURE_BYTES_MAX {
             return Err(self.refuse_proof(HandshakeRefusal::CertificateVerifyEncoding, context));
         }
@@ -117,8 +119,8 @@ impl ExpectCertificateVerify {
 }
 
 impl ExpectCertificateVerify {
-    /// A CertificateVerify that cannot be checked. Where the certificate is at fault by itself, as one with an RSA key is, that is the
-    /// refusal, for it names the cause; no signature is verified for this.
+    /// A CertificateVerify that cannot be checked. If the certificate itself is the cause, such as one with an RSA key, the refusal is that
+    /// of the certificate, because it names the cause. No signature is verified for this.
     fn refuse_proof<V: VerifyPeer>(
         self,
         refusal: HandshakeRefusal,

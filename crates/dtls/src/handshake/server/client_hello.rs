@@ -1,4 +1,4 @@
-//! `ExpectClientHello`: a ClientHello whose cookie is good is read wholly, judged wholly, and the parameters are chosen.
+//! `ExpectClientHello`: reads and judges a whole ClientHello whose cookie is good, and chooses the parameters.
 
 use super::context::Context;
 use super::key_exchange::AwaitKeyExchange;
@@ -17,11 +17,11 @@ use crate::wire::{
 };
 
 pub(super) struct ExpectClientHello {
-    /// What the cookie says of the hello's rest, where the first fragment did not show it.
+    /// What the cookie says about the part of the hello that the first fragment did not show.
     pub(super) promise: Promise,
 }
 
-/// What a hello that pleases is answered with.
+/// The parameters of the answer to an accepted hello.
 struct Choice {
     suite: Suite,
     group: Group,
@@ -62,7 +62,7 @@ impl ExpectClientHello {
         let extensions = ServerExtensions {
             point_formats: hello.point_formats.is_some(),
             extended_master_secret: hello.extended_master_secret,
-            // To a client that signals it the server answers with an empty renegotiation_info (RFC 5746 §3.6).
+            // The server answers a client that signals it with an empty renegotiation_info (RFC 5746 §3.6).
             renegotiation_info: hello.signals_renegotiation(),
             client_certificate_type: hello.client_certificate_types.is_some(),
             server_certificate_type: hello.server_certificate_types.is_some(),
@@ -79,8 +79,8 @@ impl ExpectClientHello {
     }
 }
 
-/// Holds a hello against every demand that it must meet. A refusal is the whole list, never empty, in the order in which one is the most
-/// telling: who mends the first finds no second one tomorrow.
+/// Checks a hello against every requirement. A refusal is the whole list of faults, never empty, the most telling first: a person who fixes
+/// the first does not find a second one the next day.
 fn judge<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Choice, Vec<HandshakeRefusal>> {
     let mut refusals = Vec::new();
     let offered = hello.parameters.version;
@@ -88,7 +88,8 @@ fn judge<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Choice,
     if offered > DTLS_1_2 || offered >> 8 != DTLS_1_2 >> 8 {
         refusals.push(HandshakeRefusal::Version { offered });
     } else if hello.supported_versions.is_some_and(|versions| !versions.contains(DTLS_1_2)) {
-        // Where the extension is there, it says which versions the client takes, and client_version does not (RFC 8446 §4.2.1).
+        // If the extension is present, it alone says which versions the client accepts, and client_version does not (RFC 8446
+        // §4.2.1).
         refusals.push(HandshakeRefusal::SupportedVersions);
     }
     if !hello.parameters.compression_methods.contains(&0) {
@@ -110,11 +111,11 @@ fn judge<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Choice,
     if hello.point_formats.is_some_and(|formats| !formats.contains(&UNCOMPRESSED)) {
         refusals.push(HandshakeRefusal::NoCommonPointFormat);
     }
-    // Without the extension a client means SHA-1 (RFC 5246 §7.4.1.4.1), with which we sign nothing.
+    // Without the extension a client means SHA-1 (RFC 5246 §7.4.1.4.1), which we do not sign with.
     if !hello.signature_algorithms.is_some_and(|algorithms| algorithms.contains(key.scheme().code())) {
         refusals.push(HandshakeRefusal::NoCommonSignatureAlgorithm);
     }
-    // Without X.509 among the types there is none in common (RFC 7250 §4.2).
+    // If the types do not include X.509, there is none in common (RFC 7250 §4.2).
     let without_x509 = |types: Option<&[u8]>| types.is_some_and(|types| !types.contains(&X509));
     if without_x509(hello.client_certificate_types) || without_x509(hello.server_certificate_types) {
         refusals.push(HandshakeRefusal::CertificateType);
@@ -131,11 +132,11 @@ fn judge<V>(hello: &ClientHello<'_>, config: &ServerConfig<V>) -> Result<Choice,
     }
 }
 
-/// The group of the key agreement: secp256r1 or x25519, whichever the client names first. It knows what its hardware is good at, and the
-/// list is "ordered according to client's preferences" (RFC 8422 §5.1.1); to us both cost much the same.
+/// The group of the key agreement: secp256r1 or x25519, whichever the client lists first. The client knows what its hardware is good at, and
+/// the list is "ordered according to client's preferences" (RFC 8422 §5.1.1); for us both cost about the same.
 ///
-/// A client without the extension leaves the choice to us (RFC 8422 §4). With it, the curve of our certificate has to be in the list as
-/// well: "The server MUST consider the extension in both cases" (§5.1).
+/// A client without the extension leaves the choice to us (RFC 8422 §4). With it, the curve of our certificate must be in the list as well:
+/// "The server MUST consider the extension in both cases" (§5.1).
 fn choose_group(hello: &ClientHello<'_>, certificate_curve: u16) -> Option<Group> {
     let Some(groups) = hello.groups else { return Some(Group::Secp256r1) };
     if !groups.contains(certificate_curve) {
@@ -145,7 +146,7 @@ fn choose_group(hello: &ClientHello<'_>, certificate_curve: u16) -> Option<Group
     groups.iter().filter_map(Group::from_code).find(ours)
 }
 
-/// The answer to a client that asks for small records, and how long ours may be.
+/// The answer to a client that asks for small records, and the maximum length of ours.
 fn record_limit(hello: &ClientHello<'_>) -> Result<(RecordLimitAnswer, usize), HandshakeRefusal> {
     // "A server that supports the "record_size_limit" extension MUST ignore a "max_fragment_length" that appears in a ClientHello
     // if both extensions appear" (RFC 8449 §5).
@@ -154,7 +155,7 @@ fn record_limit(hello: &ClientHello<'_>) -> Result<(RecordLimitAnswer, usize), H
         if bytes < RECORD_SIZE_LIMIT_MIN {
             return Err(HandshakeRefusal::RecordLimit { offered });
         }
-        // A client may name more than TLS 1.2 knows, for a version that we do not speak (RFC 8449 §4).
+        // A client may ask for more than TLS 1.2 allows, for a version that we do not support (RFC 8449 §4).
         let ours = RecordLimitAnswer::RecordSizeLimit(to_u16(PLAINTEXT_BYTES_MAX));
         return Ok((ours, bytes.min(PLAINTEXT_BYTES_MAX)));
     }

@@ -1,4 +1,4 @@
-//! What a handler of a state may touch.
+//! What the handler of a state has access to.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::refusal::HandshakeRefusal;
 use crate::verify::{Account, VerifyPeer};
 use crate::wire::Offered;
 
-/// The handshake around its state, for one handler.
+/// The handshake without its state, for one handler.
 pub(super) struct Context<'a, 'p, V: VerifyPeer> {
     pub(super) conversation: &'a mut Conversation,
     pub(super) config: &'a Arc<ServerConfig<V>>,

@@ -1,4 +1,4 @@
-//! `AwaitKeyExchange`: the ephemeral key is being made and signed; then the server's first flight goes out.
+//! `AwaitKeyExchange`: the ephemeral key is being made and signed; then the server sends its first flight.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::wire::{
 pub(super) struct AwaitKeyExchange {
     pub(super) agreed: Agreed,
     pub(super) extensions: ServerExtensions,
-    /// The identity whose key signs: a new configuration in between must not bring another certificate.
+    /// The identity whose key signs: a configuration change in between must not bring another certificate.
     pub(super) identity: Arc<Identity>,
 }
 
