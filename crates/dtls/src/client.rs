@@ -1,6 +1,7 @@
 //! Client side: one association with one server.
 //!
-//! The handshake is in `handshake::client` and its states; records, flights, transcript and the established session are the server's too.
+//! The handshake is in `handshake::client` and its states; records, flights, transcript and established session are shared with the
+//! server side.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -41,39 +42,39 @@ enum ClientState<V: VerifyPeer> {
 pub enum ClientEvent<P> {
     /// The server is authenticated; `send` works from now on.
     Established {
-        /// What the verifier knows of it.
+        /// What the verifier knows about the server.
         peer: P,
-        /// Suite and bindings.
+        /// Cipher suite and channel bindings.
         facts: SessionFacts,
-        /// Whether the server asked who we are.
+        /// Whether the server asked for the client's certificate, and what it got.
         identity: IdentityUse,
     },
-    /// Application data came.
+    /// Application data arrived.
     Data {
-        /// Where it lies in the datagram that was just given to `handle_datagram`.
+        /// Range of the plaintext in the datagram that was just given to `handle_datagram`.
         plaintext: Range<usize>,
     },
     /// The session ended.
     Closed {
-        /// Why.
+        /// The reason.
         why: Closed,
     },
     /// The handshake failed. A new `Client` may try again.
     Failed {
-        /// Why.
+        /// The reason.
         refusal: HandshakeRefusal,
-        /// What exactly is at fault.
+        /// Details of the fault.
         account: Account,
     },
 }
 
 impl<V: VerifyPeer> Client<V> {
-    /// Begins a handshake: the first ClientHello waits in `poll_transmit`.
+    /// Begins a handshake: `poll_transmit` returns the first ClientHello.
     pub fn new(config: Arc<ClientConfig<V>>, random: Arc<dyn Random>, now: Now) -> Self {
         Self::with_observer(config, random, now, None)
     }
 
-    /// The same, seen from the first datagram on.
+    /// As [`Client::new`], with an observer that sees the first datagram too.
     pub fn with_observer(
         config: Arc<ClientConfig<V>>,
         random: Arc<dyn Random>,
@@ -86,7 +87,7 @@ impl<V: VerifyPeer> Client<V> {
         Self { state: ClientState::Handshaking(Box::new(handshake)), outside, events: VecDeque::new() }
     }
 
-    /// Takes a datagram; records are opened in place. Ranges in the events that follow index `datagram`.
+    /// Takes a datagram and opens its records in place. Ranges in the events that follow index `datagram`.
     pub fn handle_datagram(&mut self, now: Now, datagram: &mut [u8]) {
         self.outside.port(now, None).trace(&TraceEvent::Datagram { direction: Direction::Received, bytes: datagram });
         let mut records = Records::new();
@@ -103,7 +104,7 @@ impl<V: VerifyPeer> Client<V> {
         }
     }
 
-    /// What happened.
+    /// The next event.
     pub fn poll_event(&mut self) -> Option<ClientEvent<V::Peer>> {
         self.events.pop_front()
     }
@@ -113,7 +114,7 @@ impl<V: VerifyPeer> Client<V> {
         self.outside.transmits.poll().map(|(_, bytes)| bytes)
     }
 
-    /// When `handle_timeout` is due; never once the handshake is over.
+    /// When `handle_timeout` is due; `None` once the handshake is over.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
@@ -134,7 +135,7 @@ impl<V: VerifyPeer> Client<V> {
     /// Sends `plaintext` as one record in one datagram.
     ///
     /// # Errors
-    /// [`SendFault`]; after `SequenceExhausted` the session is over.
+    /// [`SendFault`]; after `SequenceExhausted` the session no longer exists.
     pub fn send(&mut self, now: Now, plaintext: &[u8]) -> Result<(), SendFault> {
         let ClientState::Established(session) = &mut self.state else { return Err(SendFault::Gone) };
         let sent = session.send(plaintext, &mut self.outside.port(now, None));
@@ -144,13 +145,13 @@ impl<V: VerifyPeer> Client<V> {
         sent
     }
 
-    /// Bytes of plaintext that one datagram carries; 0 without a session.
+    /// Bytes of plaintext that fit one datagram; 0 without a session.
     #[must_use]
     pub fn plaintext_max(&self) -> usize {
         self.session().map_or(0, |session| session.plaintext_max())
     }
 
-    /// Sends close_notify and forgets the session; a handshake in progress is given up.
+    /// Sends close_notify and drops the session, or gives up a handshake in progress.
     pub fn close(&mut self, now: Now) {
         match &mut self.state {
             ClientState::Handshaking(_) => self.fail(now, HandshakeRefusal::Cancelled),
@@ -162,7 +163,7 @@ impl<V: VerifyPeer> Client<V> {
         }
     }
 
-    /// As after 2^48 - 1 records.
+    /// Sets the state after 2^48 - 1 records.
     #[cfg(test)]
     pub(crate) fn use_up_sequence(&mut self) {
         if let ClientState::Established(session) = &mut self.state {
@@ -170,23 +171,23 @@ impl<V: VerifyPeer> Client<V> {
         }
     }
 
-    /// What the verifier knows of the server.
+    /// What the verifier knows about the server.
     pub fn peer(&self) -> Option<&V::Peer> {
         self.session().map(Session::peer)
     }
 
-    /// Suite and bindings of the session.
+    /// Cipher suite and channel bindings of the session.
     pub fn facts(&self) -> Option<SessionFacts> {
         self.session().map(Session::facts)
     }
 
-    /// What was dropped, by reason.
+    /// Counts of dropped input, by reason.
     #[must_use]
     pub fn drops(&self) -> &DropCounters {
         &self.outside.drops
     }
 
-    /// Sets who sees what happens from now on: after `new`, all but the first ClientHello.
+    /// Sets the observer. After `new` it sees everything but the first ClientHello.
     pub fn set_observer(&mut self, observer: Option<Arc<dyn Observer>>) {
         self.outside.observer = observer;
     }

@@ -1,4 +1,4 @@
-//! What a server or a client is configured with. Snapshots: a change makes a new one.
+//! Configuration of a server or a client. Configurations are snapshots: a change makes a new one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::limits::{EndpointLimits, HANDSHAKE_DEADLINE_DEFAULT, HANDSHAKE_MESSAG
 use crate::verify::VerifyPeer;
 use crate::wire::RecordLimit;
 
-/// Whether extended_master_secret (RFC 7627) is demanded of the peer.
+/// Whether the peer must support extended_master_secret (RFC 7627).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtendedMasterSecret {
-    /// Without it there is no session (RFC 7627 §5.2, §5.3).
+    /// Required: without it there is no session (RFC 7627 §5.2, §5.3).
     Require,
-    /// Used where the peer has it; [`crate::SessionFacts`] says so.
+    /// Used if the peer supports it; [`crate::SessionFacts`] says whether it was used.
     Prefer,
 }
 
@@ -24,15 +24,16 @@ pub enum ExtendedMasterSecret {
 pub enum PublicKeySteps {
     /// At once, inside `handle_datagram`.
     Inline,
-    /// As jobs that the caller runs where it likes: `poll_public_key_job`, `complete_public_key_job`.
+    /// As jobs that the caller runs on a thread of its choice: `poll_public_key_job`,
+    /// `complete_public_key_job`.
     Suspended,
 }
 
 /// Configuration of an [`crate::Endpoint`].
 pub struct ServerConfig<V> {
-    /// What the server shows of itself.
+    /// The certificate chain and key of the server.
     pub identity: Arc<Identity>,
-    /// Who judges the clients.
+    /// The verifier that judges the clients.
     pub verifier: Arc<V>,
     /// Suites in the server's order of preference.
     pub suites: Vec<Suite>,
@@ -40,15 +41,15 @@ pub struct ServerConfig<V> {
     pub extended_master_secret: ExtendedMasterSecret,
     /// The secret of the stateless cookies.
     pub cookie: CookieKeys,
-    /// Where signatures and key agreement run.
+    /// Where the public-key steps run.
     pub public_key_steps: PublicKeySteps,
     /// Bounds.
     pub limits: EndpointLimits,
 }
 
 impl<V: VerifyPeer> ServerConfig<V> {
-    /// All suites (GCM first: it is the cheaper one where the hardware helps; CCM_8 before CCM, for it is eight bytes a record
-    /// shorter on links where they count), extended master secret preferred, steps inline.
+    /// All suites, extended master secret preferred, steps inline. GCM comes first because it is cheaper where the hardware supports it;
+    /// CCM_8 comes before CCM because its records are eight bytes shorter, which matters on slow links.
     pub fn new(identity: Arc<Identity>, verifier: Arc<V>, cookie: CookieKeys) -> Self {
         Self {
             identity,
@@ -64,34 +65,34 @@ impl<V: VerifyPeer> ServerConfig<V> {
 
 /// Configuration of a [`crate::Client`].
 pub struct ClientConfig<V> {
-    /// What the client shows when it is asked; `None` answers with an empty list.
+    /// The certificate chain and key that the client sends when asked; with `None` it sends an empty list.
     pub identity: Option<Arc<Identity>>,
-    /// Who judges the server.
+    /// The verifier that judges the server.
     pub verifier: Arc<V>,
     /// Suites in the client's order of preference.
     pub suites: Vec<Suite>,
     /// Groups in the client's order of preference: those of the key agreement, and the curve of the server's certificate.
     pub groups: Vec<Group>,
-    /// What the client asks the server to keep its records below; `None` asks nothing.
+    /// The maximum record size that the client asks the server to keep; `None` asks for nothing.
     pub record_limit: Option<RecordLimit>,
-    /// Longer handshake messages than this are dropped: the buffer of a small device.
+    /// Longer handshake messages are dropped: models the buffer of a small device.
     pub message_bytes_max: usize,
     /// Whether the master secret must be bound to the handshake.
     pub extended_master_secret: ExtendedMasterSecret,
-    /// Whether it is offered at all: a stack that is built without RFC 7627 does not.
+    /// Whether extended_master_secret is offered at all: a stack built without RFC 7627 does not offer it.
     pub offers_extended_master_secret: bool,
-    /// DNS name for server_name (RFC 6066 §3); an address does not belong there.
+    /// DNS name for server_name (RFC 6066 §3); an IP address is not allowed there.
     pub server_name: Option<String>,
     /// Bytes of UDP payload that one datagram of ours may carry.
     pub mtu: usize,
     /// First retransmission timeout, doubled at each retransmission.
     pub retransmission_initial: Duration,
-    /// The handshake must end within this.
+    /// Deadline of the whole handshake.
     pub handshake_deadline: Duration,
 }
 
 impl<V: VerifyPeer> ClientConfig<V> {
-    /// CCM_8 first, which RFC 9148 §3 makes mandatory; timers of RFC 6347 §4.2.4.1.
+    /// CCM_8 comes first because RFC 9148 §3 makes it mandatory; timers are those of RFC 6347 §4.2.4.1.
     pub fn new(identity: Option<Arc<Identity>>, verifier: Arc<V>) -> Self {
         Self {
             identity,

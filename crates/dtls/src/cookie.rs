@@ -1,17 +1,18 @@
-//! Stateless cookies (RFC 6347 §4.2.1): who returns one has shown that datagrams reach it at its address, and cost us no memory so far.
+//! Stateless cookies (RFC 6347 §4.2.1): a peer that returns one has shown that datagrams reach it at its address, without any memory
+//! used for it.
 //!
 //! ```text
 //!   period │ shown │ tag of the head │ tag of the rest
 //!     1        2           16                8          bytes
 //! ```
 //!
-//! The tag of the head is HMAC-SHA256 over the peer's address, version, random, session_id and `shown`. The tag of the rest covers, beside
-//! those, the first `shown` bytes of what follows the cookie: cipher suites and compression methods, as far as the fragment showed them
-//! that was answered. So a first fragment that reaches the cookie is answered from itself alone, and a slot is earned by the head; what
-//! the first fragment of the second hello does not show is checked once it has been reassembled ([`Promise`]).
+//! The tag of the head is HMAC-SHA256 over the peer's address, version, random, session_id and `shown`. The tag of the rest also covers the
+//! first `shown` bytes after the cookie: cipher suites and compression methods, as far as the fragment that was answered showed them. So a
+//! first fragment that includes the cookie is answered from its own content, and the head alone earns a slot. What the first fragment of the
+//! second hello does not show is checked once the hello has been reassembled ([`Promise`]).
 //!
-//! The key of a period comes from a secret and the number of the period since 1970, so that several nodes behind one address, given the
-//! same secret, accept one another's cookies and rotate together.
+//! The key of a period is derived from a secret and the number of the period since 1970. Several nodes behind one address that share the
+//! secret therefore accept one another's cookies and rotate together.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -23,19 +24,20 @@ use crate::crypto::MacKey;
 use crate::random::Random;
 use crate::wire::HelloHead;
 
-/// Bytes of a cookie: a HelloVerifyRequest with it is no longer than the shortest fragment that it answers.
+/// Bytes of a cookie: a HelloVerifyRequest with it is not longer than the shortest fragment that it answers.
 pub(crate) const COOKIE_BYTES: usize = 1 + SHOWN_BYTES + HEAD_TAG_BYTES + REST_TAG_BYTES;
 
-/// Room for the length of all cipher suites that a hello may list.
+/// Maximum length of all cipher suites that a hello may list.
 const SHOWN_BYTES: usize = 2;
 
-/// 128 bits: to be guessed online only, within two periods.
+/// 128 bits: an attacker can guess only online, and only within two periods.
 const HEAD_TAG_BYTES: usize = 16;
 
-/// 64 bits: it says that a proven peer has not changed its mind, and proves nothing about the address.
+/// 64 bits: this tag shows that a proven peer has sent the same hello again; it proves nothing about the
+/// address.
 const REST_TAG_BYTES: usize = 8;
 
-/// How long one key is in use, unless configured. A cookie is good for one to two periods.
+/// Default lifetime of one key. A cookie is valid for one to two periods.
 const PERIOD_DEFAULT: Duration = Duration::from_secs(60);
 
 /// The secret of the cookies and the length of their periods.
@@ -52,14 +54,14 @@ impl CookieKeys {
         Self { secret: Zeroizing::new(secret), period: period.max(Duration::from_secs(1)) }
     }
 
-    /// Keys of this process alone, with periods of a minute.
+    /// A key of this process alone, with periods of a minute.
     pub fn from_random(random: &dyn Random) -> Self {
         let mut secret = [0; 32];
         random.fill(&mut secret);
         Self::shared(secret, PERIOD_DEFAULT)
     }
 
-    /// How long a cookie may be good: what is left of its period, and the next one.
+    /// The longest time for which a cookie may be valid: the rest of its period, and the next period.
     pub(crate) fn lifetime(&self) -> Duration {
         self.period.saturating_mul(2)
     }
@@ -75,11 +77,11 @@ impl CookieKeys {
     }
 }
 
-/// The keys in use now: made once a period, not once a hello.
+/// The keys in use now: derived once per period, not once per hello.
 pub(crate) struct CookieJar {
     keys: CookieKeys,
     number: u64,
-    /// Previous, current and next period. The next one is a neighbour's whose clock is ahead.
+    /// Keys of the previous, current and next period. The next one serves a neighbour whose clock is ahead.
     derived: [MacKey; 3],
 }
 
@@ -92,7 +94,7 @@ impl CookieJar {
     pub(crate) fn make(&mut self, utc: UnixTime, peer: SocketAddr, hello: &HelloHead<'_>) -> [u8; COOKIE_BYTES] {
         self.turn(utc);
         let address = AddressBytes::of(peer);
-        // What a hello has room for is far below 64 KiB; a longer one would only be covered in part.
+        // A hello has room for far less than 64 KiB; a longer one would only be covered in part.
         let shown = u16::try_from(hello.after_cookie.len()).unwrap_or(u16::MAX).to_be_bytes();
         let rest = covered(hello, shown);
         let head: [u8; HEAD_TAG_BYTES] = self.derived[1].tag(&head_parts(&address, hello, &shown));
@@ -103,7 +105,8 @@ impl CookieJar {
         cookie
     }
 
-    /// Judges the cookie that `hello` brings. The address is proven by what comes back; the rest may remain to be seen.
+    /// Judges the cookie in `hello`. The returned cookie proves the address; the rest of the hello may still have to be
+    /// checked.
     pub(crate) fn verify(&mut self, utc: UnixTime, peer: SocketAddr, hello: &HelloHead<'_>) -> Option<Promise> {
         self.turn(utc);
         let cookie: &[u8; COOKIE_BYTES] = hello.cookie.try_into().ok()?;
@@ -136,8 +139,8 @@ fn low_byte(number: u64) -> u8 {
     number.to_be_bytes()[7]
 }
 
-/// What a cookie says of the rest of its hello: nothing more, where the first fragment showed enough; else what to hold the whole hello
-/// against. Only a peer whose head is proven has one on the heap.
+/// What a cookie says about the rest of its hello: nothing more, if the first fragment showed enough; otherwise the tag to check the whole
+/// hello against. Only a peer whose head is proven has one on the heap.
 pub(crate) struct Promise(Option<Box<Later>>);
 
 struct Later {
@@ -148,7 +151,7 @@ struct Later {
 }
 
 impl Promise {
-    /// Whether the reassembled hello is the one that the cookie was given for.
+    /// Whether the reassembled hello is the one that the cookie was issued for.
     pub(crate) fn is_kept(&self, body: &[u8]) -> bool {
         let Some(later) = &self.0 else { return true };
         let Ok(hello) = HelloHead::parse(body) else { return false };
@@ -160,7 +163,7 @@ impl Promise {
     }
 }
 
-/// The part of the rest that a cookie's second tag covers, as far as it is here.
+/// The part of the rest that a cookie's second tag covers, as far as it is present.
 fn covered<'a>(hello: &HelloHead<'a>, shown: [u8; SHOWN_BYTES]) -> &'a [u8] {
     let length = usize::from(u16::from_be_bytes(shown));
     &hello.after_cookie[..length.min(hello.after_cookie.len())]

@@ -1,7 +1,7 @@
 //! All cryptography of the engine behind one module: suites, record protection, key schedule, keys and signatures.
 //!
-//! The primitives are `ring`'s (P-256, P-384, x25519, SHA-2, HMAC, AES-GCM) and RustCrypto's (`aes` and `ccm`, since ring has no CCM). No
-//! other module names either library, so that a second provider is a change of this folder.
+//! The primitives come from `ring` (P-256, P-384, x25519, SHA-2, HMAC, AES-GCM) and RustCrypto (`aes` and `ccm`, because ring has no CCM). No
+//! other module names either library, so a second provider changes only this folder.
 
 mod aead;
 mod exchange;

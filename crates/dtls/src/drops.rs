@@ -1,4 +1,4 @@
-//! Noise on the wire is dropped and counted under a named reason; it is never an error of ours.
+//! Input from the network that is dropped is counted under a named reason; it is never an error of ours.
 
 use std::fmt;
 
@@ -23,44 +23,44 @@ macro_rules! drops {
 drops! {
     /// Shorter than a record header, or its length field points past the datagram.
     RecordTruncated = "record_truncated",
-    /// Neither 0xFEFF nor 0xFEFD where they are allowed.
+    /// The version is not 0xFEFF or 0xFEFD, or not the one allowed here.
     RecordVersion = "record_version",
     /// Longer than RFC 6347 §4.1.1 allows.
     RecordOversize = "record_oversize",
-    /// A record without content, of a type that must have some.
+    /// A record without content, of a type that requires content.
     RecordEmpty = "record_empty",
     /// Protected, but shorter than explicit nonce and tag.
     RecordUndersize = "record_undersize",
-    /// A content type that is not in use here.
+    /// A content type that is not used here.
     ContentType = "content_type",
-    /// An epoch that has no keys and will get none.
+    /// An epoch that has no keys and will not get any.
     Epoch = "epoch",
-    /// Seen before, or too old for the window.
+    /// Received before, or too old for the window.
     Replay = "replay",
     /// Authentication failed.
     BadRecord = "bad_record",
-    /// No session and no handshake for the association of this record.
+    /// The association of the record has no session and no handshake.
     NoAssociation = "no_association",
     /// A ClientHello that cannot be read as far as its cookie.
     HelloMalformed = "hello_malformed",
-    /// A ClientHello that takes DTLS 1.3 only, from an address that has proven nothing: it was told so by one alert, if the last to its
-    /// address is half a second old. It is counted and not logged: the address may be anybody's.
+    /// A ClientHello that accepts only DTLS 1.3, from an address that has proven nothing. One alert tells it so, if the last alert to its
+    /// address is at least half a second old. The drop is counted and not logged, because the address may be forged.
     HelloVersion = "hello_version",
-    /// A ClientHello fragment from nobody we know that does not reach the end of the cookie.
+    /// A ClientHello fragment from an unknown address that does not include the whole cookie.
     HelloFragment = "hello_fragment",
-    /// All handshake slots are taken, and none of them can be had yet.
+    /// All handshake slots are taken, and none of them may be taken over yet.
     HalfOpenFull = "half_open_full",
     /// All handshake slots are taken, and the peer's network holds more than its share of them.
     NetworkFull = "network_full",
     /// A hello with a good cookie, less than half a second after the last flight that went to its address.
     TooSoon = "too_soon",
-    /// A hello with a cookie that has bought all the flights it was good for.
+    /// A hello with a cookie that has already bought its maximum of flights.
     CookieSpent = "cookie_spent",
     /// All session slots are taken by live peers.
     SessionsFull = "sessions_full",
     /// New handshakes are not admitted.
     Draining = "draining",
-    /// The server is behind and begins few new handshakes, so that those in progress are finished.
+    /// The server is behind and begins few new handshakes, so that those in progress complete.
     Behind = "behind",
     /// A ClientHello that was already answered or is not the first in its datagram, or a repeated flight beyond the budget of answers.
     Repeated = "repeated",
@@ -72,31 +72,31 @@ drops! {
     MessageOversize = "message_oversize",
     /// A fragment that contradicts an earlier one in type or total length.
     FragmentConflict = "fragment_conflict",
-    /// A message number too far ahead.
+    /// A message number too far ahead of the next one.
     MessageFuture = "message_future",
-    /// A message number already done.
+    /// A message number that has been handled already.
     MessageStale = "message_stale",
     /// The reassembly buffers are full.
     ReassemblyFull = "reassembly_full",
     /// A handshake message under the protection of the wrong epoch.
     MessageEpoch = "message_epoch",
-    /// The queue of records before their keys is full, or a record does not belong there.
+    /// The queue of records that wait for keys is full, or a record does not belong there.
     EarlyRecord = "early_record",
-    /// ChangeCipherSpec with other content than one byte of 1, or repeated.
+    /// ChangeCipherSpec whose content is not one byte of 1, or a repeated one.
     ChangeCipherSpec = "change_cipher_spec",
-    /// An alert that is not two bytes, or has no known level.
+    /// An alert that is not two bytes long, or has an unknown level.
     AlertMalformed = "alert_malformed",
-    /// A plaintext alert where only protected ones count.
+    /// A plaintext alert where only protected alerts count.
     AlertUnprotected = "alert_unprotected",
     /// A warning that changes nothing.
     AlertWarning = "alert_warning",
-    /// Application data before the handshake has ended.
+    /// Application data before the end of the handshake.
     ApplicationDataEarly = "application_data_early",
-    /// A renegotiation that was refused.
+    /// A request to renegotiate that was refused.
     Renegotiation = "renegotiation",
-    /// A handshake message that an established session has no use for.
+    /// A handshake message that an established session does not use.
     HandshakeIdle = "handshake_idle",
-    /// The result of a public-key job whose handshake is gone.
+    /// The result of a public-key job whose handshake no longer exists.
     StaleJob = "stale_job",
 }
 

@@ -42,12 +42,13 @@ pub fn framing(datagram: &[u8]) {
     }
 }
 
-/// The reassembler against a model of it that keeps every byte it was ever told.
+/// Compares the reassembler with a model of it that keeps every byte it was given.
 ///
-/// `script` is a list of fragments in five bytes each: message number and kind, length, offset, count, and what the bytes are.
+/// `script` is a list of fragments in five bytes each: message number and kind, length, offset, count, and the content.
 ///
 /// # Panics
-/// If a message comes out that was not put in so, if one is out of its turn, or if a whole one does not come out.
+/// If a message comes out that was not put in like that, if one comes out of order, or if a complete one does not
+/// come out.
 pub fn reassembly(script: &[u8]) {
     let mut reassembly = Reassembly::starting_at(FIRST_SEQ, HANDSHAKE_MESSAGE_BYTES_MAX);
     let mut models: Vec<Model> = Vec::new();
@@ -80,22 +81,23 @@ pub fn reassembly(script: &[u8]) {
     }
 }
 
-/// The numbers wrap in the middle of a script.
+/// The numbers wrap around in the middle of a script.
 const FIRST_SEQ: u16 = u16::MAX - 3;
-/// Numbers beyond those that are held, so that some come too early.
+/// Some numbers are beyond those that are held, so some messages arrive too early.
 const MESSAGES: usize = 20;
 const FRAGMENT_STEP_BYTES: usize = 5;
 const LONG: usize = 67;
 
-/// One message as it was told.
+/// One message, as the fragments described it.
 #[derive(Default)]
 struct Model {
     /// Kind and length, as the first fragment had them.
     announced: Option<(HandshakeType, usize)>,
-    /// The first of what was told of each byte stands.
+    /// The first value given for each byte counts.
     bytes: Vec<Option<u8>>,
     missing: usize,
-    /// Fragments for which there was no room, each with its offset: a part of them may have been kept.
+    /// Fragments for which there was no room, each with its offset: part of such a fragment may have been
+    /// kept.
     refused: Vec<(usize, Vec<u8>)>,
 }
 
@@ -154,7 +156,7 @@ mod tests {
             super::reassembly(&script);
         }
 
-        /// Nearly valid hellos reach deeper than noise does.
+        /// Nearly valid hellos reach deeper than random bytes.
         #[test]
         fn no_changed_hello_makes_a_parser_panic(
             changes in prop::collection::vec((0_usize..200, any::<u8>()), 0..6),

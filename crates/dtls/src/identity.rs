@@ -1,4 +1,4 @@
-//! What this side shows of itself: a chain of certificates and the key of its leaf.
+//! The identity of this side: a certificate chain and the key of its leaf.
 
 use crate::crypto::EcdsaSigningKey;
 use crate::limits::{CERTIFICATES_MAX, HANDSHAKE_MESSAGE_BYTES_MAX};
@@ -11,7 +11,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// `chain` is DER, leaf first. That the key belongs to the leaf is for the caller to check (`pki` does).
+    /// `chain` is DER, leaf first. The caller checks that the key belongs to the leaf (`pki` does).
     #[must_use]
     pub fn new(chain: Vec<Vec<u8>>, key: EcdsaSigningKey) -> Self {
         debug_assert!(chain.len() <= CERTIFICATES_MAX);

@@ -1,13 +1,14 @@
-//! One event stream for traces, captures, key logs and replays. The engine emits; what is made of it is the observer's.
+//! One event stream for traces, captures, key logs and replays. The engine emits events; the observer decides what to
+//! do with them.
 
 use crate::drops::DropReason;
 use crate::path::Path;
 use crate::time::Now;
 use crate::wire::{AlertDescription, AlertLevel, HandshakeType};
 
-/// Sees what the engine does. Called on the engine's thread: an observer that is slow makes the engine slow.
+/// Receives the engine's events on the engine's thread: a slow observer slows the engine down.
 pub trait Observer: Send + Sync {
-    /// `path` is `None` for a [`crate::Client`], which has one peer only.
+    /// `path` is `None` for a [`crate::Client`], which has only one peer.
     fn observe(&self, at: Now, path: Option<Path>, event: &TraceEvent<'_>);
 }
 
@@ -20,17 +21,18 @@ pub enum Direction {
     Sent,
 }
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TraceEvent<'a> {
-    /// A datagram as it is on the wire, before it is opened in place.
+    /// A datagram as on the wire, before its records are opened in place.
     Datagram {
         /// Received or sent.
         direction: Direction,
-        /// All of the UDP payload.
+        /// The whole UDP payload.
         bytes: &'a [u8],
     },
-    /// A whole handshake message: received in its turn, or sent (once per transmission of its flight).
+    /// A whole handshake message: received and handled in order, or sent (once per transmission of its
+    /// flight).
     Handshake {
         /// Received or sent.
         direction: Direction,
@@ -38,7 +40,7 @@ pub enum TraceEvent<'a> {
         message: HandshakeType,
         /// Bytes of its body.
         length: usize,
-        /// Into how many fragments it was cut when sent; 0 where that is not known (received).
+        /// Number of fragments when sent; 0 for a received message, for which it is not known.
         fragments: usize,
     },
     /// A ChangeCipherSpec.
@@ -46,7 +48,7 @@ pub enum TraceEvent<'a> {
         /// Received or sent.
         direction: Direction,
     },
-    /// An alert that was obeyed or sent.
+    /// An alert that took effect or was sent.
     Alert {
         /// Received or sent.
         direction: Direction,
@@ -59,7 +61,7 @@ pub enum TraceEvent<'a> {
     ApplicationData {
         /// Received or sent.
         direction: Direction,
-        /// What the peer's application meant.
+        /// The plaintext.
         plaintext: &'a [u8],
     },
     /// The secret of a session, for a key log in the format of NSS.
@@ -74,26 +76,27 @@ pub enum TraceEvent<'a> {
         /// Why.
         reason: DropReason,
     },
-    /// A flight is sent once more.
+    /// A flight is retransmitted.
     Retransmission {
-        /// Its number in the drawing of RFC 6347 §4.2.4, Figure 1.
+        /// Its number in RFC 6347 §4.2.4, Figure 1.
         flight: u8,
     },
-    /// Datagrams become shorter from now on: the path seems to drop longer ones.
+    /// Datagrams become shorter from now on, because the path seems to drop longer ones.
     Narrowing {
-        /// Bytes of UDP payload that a datagram of ours has at most.
+        /// The new maximum bytes of UDP payload of our datagrams.
         bytes: usize,
     },
-    /// A datagram of the full length is tried again, after datagrams became shorter.
+    /// A datagram of the full length is tried again, after datagrams were reduced.
     Probing {
         /// Its bytes.
         bytes: usize,
     },
-    /// A handshake, a session, a request or a try of a client failed. The layer above says so, which has names for the causes.
+    /// A handshake, a session, a request or a client's attempt failed. The layer above emits this event, because it has the
+    /// names of the causes.
     Failed {
         /// The name of the cause.
         reason: &'a str,
-        /// What exactly is at fault, where something is; values of the peer are in it as they came.
+        /// Details of the fault, if there are any; they include values from the peer as received.
         detail: Option<&'a str>,
     },
 }

@@ -1,21 +1,22 @@
-//! The way of a peer's datagrams, and with it of our answers.
+//! The path of a peer's datagrams, and so of our answers.
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
-/// One path of UDP datagrams: the peer's address, the local address it sent to, and the socket of the shell. A datagram comes by one, and
-/// what goes to a session goes by the one that the session keeps.
+/// One path of UDP datagrams: the peer's address, the local address it sent to, and the socket of the shell. Each datagram arrives by one
+/// path, and datagrams to a session leave by the path that the session keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     /// Source address of the peer's datagrams.
     pub peer: SocketAddr,
-    /// Address they were sent to, where the shell knows it: answers leave from there.
+    /// Destination address of the datagrams, if the shell knows it: answers leave from there.
     pub local: Option<IpAddr>,
     /// Which of the shell's sockets received them.
     pub socket: SocketIndex,
 }
 
-/// In as few words as hold it, for each datagram looks its path up: a derived one would go through the hasher field by field.
+/// Hashes as few words as possible, because each datagram looks its path up: a derived implementation would hash field by
+/// field.
 impl Hash for Path {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let ends = u32::from(self.peer.port()) << 16 | u32::from(self.socket.0);

@@ -1,4 +1,4 @@
-//! What a handler may touch of the outside: time, randomness, the datagrams to be sent, the counters and the observer.
+//! What a handler has access to outside of its state: time, randomness, outgoing datagrams, counters and the observer.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,8 +12,8 @@ use crate::random::Random;
 use crate::time::Now;
 use crate::wire::{AlertDescription, AlertLevel};
 
-/// Datagrams that wait to be fetched: ranges of one buffer that is used again and again, so that sending allocates nothing once the
-/// buffer has grown to what one turn needs.
+/// Datagrams that wait for `poll_transmit`: ranges of one buffer that is reused, so sending allocates nothing once the buffer has grown to
+/// the size that one turn needs.
 #[derive(Default)]
 pub(crate) struct Transmits {
     bytes: Vec<u8>,
@@ -21,7 +21,7 @@ pub(crate) struct Transmits {
 }
 
 impl Transmits {
-    /// Room that one batch of timeouts needed goes back.
+    /// Frees the memory that one batch of timeouts needed.
     fn shrink(&mut self) {
         self.bytes.clear();
         if self.bytes.capacity() > TRANSMIT_BYTES_KEPT {
@@ -38,10 +38,10 @@ impl Transmits {
     }
 }
 
-/// Everything outside of a handshake or a session, for the length of one call.
+/// Everything outside of a handshake or a session, for the duration of one call.
 pub(crate) struct Port<'a> {
     pub(crate) now: Now,
-    /// Where answers go; `None` at a client.
+    /// The path for answers; `None` at a client.
     pub(crate) path: Option<Path>,
     pub(crate) random: &'a Arc<dyn Random>,
     pub(crate) transmits: &'a mut Transmits,
@@ -80,7 +80,7 @@ impl Port<'_> {
     }
 }
 
-/// One datagram after the other, written record by record.
+/// Writes datagrams one after the other, record by record.
 pub(crate) struct DatagramWriter<'a> {
     now: Now,
     path: Option<Path>,
@@ -100,8 +100,8 @@ impl DatagramWriter<'_> {
         self.transmits.bytes.len() - self.start
     }
 
-    /// Appends copies of all records that are in the datagram, as many as fit `bytes_max`. A receiver drops them as replays
-    /// (RFC 6347 §4.1.2.6), so that they say nothing but how long the datagram was.
+    /// Appends copies of all records in the datagram, as many as fit `bytes_max`. A receiver drops them as replays (RFC 6347 §4.1.2.6), so
+    /// they only show how long the datagram was.
     pub(crate) fn repeat_up_to(&mut self, bytes_max: usize) {
         let (start, length) = (self.start, self.length());
         while length > 0 && self.length() + length <= bytes_max {
@@ -109,7 +109,7 @@ impl DatagramWriter<'_> {
         }
     }
 
-    /// Gives the datagram to the queue and begins the next one. An empty one is none.
+    /// Moves the datagram to the queue and begins the next one. An empty datagram is not queued.
     pub(crate) fn finish(&mut self) {
         let range = self.start..self.transmits.bytes.len();
         if range.is_empty() {
@@ -130,7 +130,7 @@ impl DatagramWriter<'_> {
     }
 }
 
-/// What lies outside of all handshakes and sessions of one owner: lent to them as a [`Port`].
+/// What all handshakes and sessions of one owner share: lent to them as a [`Port`].
 pub(crate) struct Outside {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) transmits: Transmits,

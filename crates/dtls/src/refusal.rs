@@ -1,4 +1,4 @@
-//! Why a handshake failed: a closed set, and one table from it to the alert that the peer is told.
+//! Why a handshake failed: a closed set, and one table that maps it to the alert for the peer.
 
 use crate::verify::CertificateFault;
 use crate::wire::{AlertDescription, HandshakeType};
@@ -6,12 +6,12 @@ use crate::wire::{AlertDescription, HandshakeType};
 /// Why a handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeRefusal {
-    /// The peer's highest version is not DTLS 1.2 or above.
+    /// The peer's highest version is below DTLS 1.2.
     Version {
-        /// `client_version` or `server_version` as it came, 0xFEFF for DTLS 1.0.
+        /// `client_version` or `server_version` as received; 0xFEFF is DTLS 1.0.
         offered: u16,
     },
-    /// No cipher suite in common.
+    /// There is no cipher suite in common.
     NoCommonSuite,
     /// The peer does not offer secp256r1, or not the curve of our certificate.
     NoCommonGroup,
@@ -21,22 +21,22 @@ pub enum HandshakeRefusal {
     NoCommonPointFormat,
     /// compression_methods without null (RFC 5246 §7.4.1.2).
     NoCommonCompression,
-    /// The peer does not do extended_master_secret and we require it (RFC 7627 §5.2).
+    /// The peer does not support extended_master_secret and we require it (RFC 7627 §5.2).
     ExtendedMasterSecretRequired,
     /// renegotiation_info is not empty in an initial handshake (RFC 5746 §3.6).
     RenegotiationInfo,
-    /// max_fragment_length names none of the lengths there are (RFC 6066 §4), or record_size_limit less than 64 (RFC 8449 §4).
+    /// max_fragment_length has an undefined code (RFC 6066 §4), or record_size_limit is below 64 (RFC 8449 §4).
     RecordLimit {
-        /// The code or the bytes that were asked for.
+        /// The code or the number of bytes that the peer asked for.
         offered: u16,
     },
-    /// A record that is the peer's is longer than the two ends agreed on (RFC 6066 §4).
+    /// An authentic record is longer than the two ends agreed on (RFC 6066 §4).
     RecordOverflow,
-    /// The client takes or has no X.509 certificates, only those of other types, such as raw public keys (RFC 7250 §4.2).
+    /// The client accepts or has no X.509 certificates, only other types, such as raw public keys (RFC 7250 §4.2).
     CertificateType,
-    /// supported_versions names versions, and DTLS 1.2 is none of them (RFC 8446 §4.2.1).
+    /// supported_versions does not include DTLS 1.2 (RFC 8446 §4.2.1).
     SupportedVersions,
-    /// The ClientHello with the cookie differs from the one that the cookie was given for (RFC 6347 §4.2.1).
+    /// The ClientHello with the cookie differs from the one that the cookie was issued for (RFC 6347 §4.2.1).
     HelloChanged,
     /// The client sent no certificate (RFC 5246 §7.4.6).
     MissingCertificate,
@@ -57,9 +57,9 @@ pub enum HandshakeRefusal {
     },
     /// The peer's ECDHE point is not a point of the curve (RFC 8422 §5.11).
     BadKeyShare,
-    /// The peer chose what was not offered.
+    /// The peer chose something that was not offered.
     NotOffered {
-        /// The message in which it did.
+        /// The message that holds the choice.
         message: HandshakeType,
     },
     /// An extension that was not offered (RFC 5246 §7.4.1.4).
@@ -74,29 +74,30 @@ pub enum HandshakeRefusal {
         /// Which message.
         message: HandshakeType,
     },
-    /// A message that has no place here.
+    /// A message that is not allowed at this point.
     UnexpectedMessage {
-        /// What came.
+        /// The message that arrived.
         message: HandshakeType,
-        /// What was due.
+        /// The message that was expected.
         expected: HandshakeType,
     },
     /// The peer sent a fatal alert, or closed during the handshake.
     AlertReceived(AlertDescription),
     /// The handshake did not end in time.
     TimedOut {
-        /// What was due when time ran out.
+        /// The message that was expected when time ran out.
         expected: HandshakeType,
     },
-    /// No sequence number is left for what has to be sent: the numbers continue those of the ClientHello (RFC 6347 §4.2.1).
+    /// No sequence number is left for the next record to send: the numbers continue those of the ClientHello (RFC 6347
+    /// §4.2.1).
     SequenceExhausted,
-    /// The server asked for a cookie again and again.
+    /// The server asked for a cookie too many times.
     TooManyHelloVerifyRequests,
     /// All session slots are taken by live peers.
     SessionsFull,
     /// The peer began another handshake in place of this one.
     Restarted,
-    /// Every handshake slot was taken, and another peer's handshake needed this one's.
+    /// Every handshake slot was taken, and another peer's handshake took this one's.
     Displaced,
     /// We ended the handshake ourselves.
     Cancelled,
@@ -104,17 +105,17 @@ pub enum HandshakeRefusal {
     Internal,
 }
 
-/// Whose doing a refusal is.
+/// Which side causes a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The peer sent something that does not serve, or nothing.
+    /// The peer sent something unacceptable, or nothing.
     Peer,
-    /// It is for us to mend.
+    /// The cause is on our side, and we have to fix it.
     Ours,
 }
 
 impl HandshakeRefusal {
-    /// The alert that tells the peer; `None` where there is nobody to be told.
+    /// The alert for the peer; `None` if no alert is sent.
     #[must_use]
     pub const fn alert(&self) -> Option<AlertDescription> {
         use AlertDescription as Alert;
@@ -145,8 +146,8 @@ impl HandshakeRefusal {
             Self::UnsupportedExtension { .. } => Alert::UNSUPPORTED_EXTENSION,
             Self::Decode { .. } => Alert::DECODE_ERROR,
             Self::UnexpectedMessage { .. } => Alert::UNEXPECTED_MESSAGE,
-            // Nobody listens, or, for a full house, close_notify says it under the keys that both ends have by then.
-            // Without a sequence number nothing can be told.
+            // The peer does not listen any more; or all slots are taken, and close_notify says so under the keys that both ends have by then.
+            // Without a sequence number nothing can be sent.
             Self::AlertReceived(_)
             | Self::TimedOut { .. }
             | Self::Restarted
@@ -158,7 +159,7 @@ impl HandshakeRefusal {
         })
     }
 
-    /// Whose doing it is.
+    /// The side that causes the refusal.
     #[must_use]
     pub const fn side(&self) -> Side {
         match self {
@@ -169,7 +170,7 @@ impl HandshakeRefusal {
 }
 
 impl CertificateFault {
-    /// The alert that tells the peer (RFC 5246 §7.2.2).
+    /// The alert for the peer (RFC 5246 §7.2.2).
     #[must_use]
     pub const fn alert(self) -> AlertDescription {
         use AlertDescription as Alert;

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 pub use rustls_pki_types::UnixTime;
 
-/// The time of one turn of the shell: read once, handed to every `handle_*`.
+/// The time of one turn of the shell: read once, passed to every `handle_*`.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// Never goes back; deadlines are measured with it.
+    /// Monotonic time, for deadlines.
     pub mono: Instant,
-    /// Calendar time; certificates and cookie periods are measured with it.
+    /// Calendar time, for certificates and cookie periods.
     pub utc: UnixTime,
 }

@@ -1,6 +1,6 @@
-//! The one judgement that is not the engine's: whether a peer's chain of certificates is to be trusted.
+//! The one judgement that the engine leaves to its user: whether a peer's certificate chain is trusted.
 //!
-//! It has three steps, and each yields the type that the next one needs:
+//! Verification has three steps, and each yields the type that the next one needs:
 //!
 //! ```text
 //!   collect   chain -> Unproven            everything but signatures; nothing that is shared changes
@@ -13,40 +13,42 @@ use rustls_pki_types::UnixTime;
 
 use crate::crypto::{EcdsaPublicKey, SignatureCheck, Verdicts};
 
-/// Path validation is not the engine's: a verifier judges the peer's chain, and its `Peer` travels with the session.
+/// Judges a peer's chain. The engine does no path validation; the verifier's `Peer` stays with the session.
 pub trait VerifyPeer: Send + Sync + 'static {
-    /// What the verifier knows of an authenticated peer; cheap to clone (an `Arc`), for it lies in every session.
+    /// What the verifier knows about an authenticated peer. Must be cheap to clone (an `Arc`), because every
+    /// session holds one.
     type Peer: Clone + Send + Sync + 'static;
 
-    /// A chain that is in order but for its signatures, which nobody has checked.
+    /// A chain that passes all checks but those of signatures, which have not been made.
     type Unproven: UnprovenPeer<Proven = Self::Proven>;
 
-    /// A chain whose signatures are good, shown by a peer that has the key of its leaf.
+    /// A chain with good signatures, sent by a peer that has the key of its leaf.
     type Proven: Send + 'static;
 
     /// Judges everything but signatures of `chain` (DER, leaf first, never empty, at most [`crate::CERTIFICATES_MAX`]) at the time `utc`.
-    /// Anybody may show a certificate: this must change nothing that a later judgement could see.
+    /// Anybody may send a certificate: this must change nothing that affects a later judgement.
     ///
     /// # Errors
     /// The first fault found, which becomes an alert by [`CertificateFault`]'s table.
     fn collect(&self, chain: &[&[u8]], utc: UnixTime) -> Result<Self::Unproven, CertificateRefusal>;
 
-    /// The peer's Finished is verified and its session has a place: it may be remembered.
+    /// The peer's Finished is verified and its session has a slot: the verifier may remember the peer.
     fn admit(&self, proven: Self::Proven) -> Self::Peer;
 
-    /// A number by which the certificates of proven peers are told apart: those that have the same one share the few handshakes that
-    /// go last when slots are scarce. The default takes all peers for one.
+    /// A number that identifies the certificate of a proven peer: handshakes with the same number share the few places that go last when
+    /// slots are scarce. By default all peers have the same number.
     fn holder(proven: &Self::Proven) -> u64 {
         let _ = proven;
         0
     }
 
-    /// In a few words whom a certificate names, for the report of a handshake that failed. Nothing has proved it.
+    /// A few words on the identity that a certificate claims, for the report of a failed handshake. The claim is
+    /// not proven.
     fn claimed(&self, _leaf: &[u8]) -> Option<Box<str>> {
         None
     }
 
-    /// The same, of a chain whose signatures are good.
+    /// The same for a chain whose signatures are good.
     fn claimed_by(&self, _proven: &Self::Proven) -> Option<Box<str>> {
         None
     }
@@ -57,42 +59,43 @@ pub trait VerifyPeer: Send + Sync + 'static {
     }
 }
 
-/// A chain that is in order but for its signatures. It is not a peer: only [`UnprovenPeer::conclude`] makes one of it.
+/// A chain that passes all checks but those of signatures. Only [`UnprovenPeer::conclude`] turns it into a peer.
 pub trait UnprovenPeer: Sized + Send + 'static {
-    /// What it is once its signatures are good.
+    /// The type of the peer once its signatures are verified.
     type Proven;
 
-    /// The key of the leaf, by which the peer's signature over the handshake is checked.
+    /// The key of the leaf, which verifies the peer's signature over the handshake.
     fn key(&self) -> &EcdsaPublicKey;
 
     /// The signatures to check next.
     fn checks(&self) -> impl Iterator<Item = SignatureCheck<'_>>;
 
     /// Judges by the results of the checks, one for each that [`UnprovenPeer::checks`] gave and in that order. It is called only for a peer
-    /// whose signature over the handshake verified; the number of rounds is its own to bound.
+    /// whose signature over the handshake verified. The implementation bounds the number of rounds.
     ///
     /// # Errors
     /// As [`VerifyPeer::collect`].
     fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<Self, Self::Proven>, CertificateRefusal>;
 }
 
-/// What follows from the results of signature checks.
+/// The outcome of signature checks.
 #[derive(Debug)]
 pub enum Judgement<U, P> {
-    /// All that is needed has been verified.
+    /// All required signatures are verified.
     Proven(P),
-    /// The path that was tried fails by its signatures, and there is another.
+    /// A signature of the tried path does not verify, and there is another path.
     Further(U),
 }
 
-/// What a verifier that knows its peers by their keys has to say: there is no signature to check but the peer's own.
+/// The verdict of a verifier that knows its peers by their keys: it needs no signature check but that of the peer's
+/// own signature.
 pub struct KeyAlone<P> {
     peer: P,
     key: EcdsaPublicKey,
 }
 
 impl<P> KeyAlone<P> {
-    /// `peer` is whoever has the private half of `key`.
+    /// `peer` is the holder of the private half of `key`.
     pub const fn new(peer: P, key: EcdsaPublicKey) -> Self {
         Self { peer, key }
     }
@@ -109,13 +112,13 @@ impl<P: Send + 'static> UnprovenPeer for KeyAlone<P> {
         std::iter::empty()
     }
 
-    /// The peer has the key, as only an engine that has checked it can say.
+    /// The peer has the key. Only an engine that has checked this can say so.
     fn conclude(self, _verdicts: &Verdicts<'_>) -> Result<Judgement<Self, P>, CertificateRefusal> {
         Ok(Judgement::Proven(self.peer))
     }
 }
 
-/// Why a chain is refused, and in words for logs what exactly is at fault in which certificate.
+/// Why a chain is refused: the kind of fault, and its details for logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRefusal {
     /// The kind of fault.
@@ -130,19 +133,19 @@ impl From<CertificateFault> for CertificateRefusal {
     }
 }
 
-/// What a handshake that failed has to say beyond its refusal. Written only then.
+/// What a failed handshake reports beyond its refusal. Built only on failure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
-    /// What exactly is at fault, one line.
+    /// Details of the fault, one line.
     pub detail: Option<Box<str>>,
-    /// Whom the peer's certificate names. Nothing has proved it.
+    /// The identity that the peer's certificate claims. The claim is not proven.
     pub claimed: Option<Box<str>>,
 }
 
 /// What can be wrong with a chain of certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CertificateFault {
-    /// No path to an anchor.
+    /// There is no path to an anchor.
     UnknownIssuer,
     /// A certificate's notAfter has passed.
     Expired,
@@ -154,15 +157,15 @@ pub enum CertificateFault {
     ExtendedKeyUsage,
     /// The leaf's keyUsage excludes signing.
     KeyUsage,
-    /// The certificate does not name whom we dialled.
+    /// The certificate does not name the server that we connect to.
     NameMismatch,
-    /// basicConstraints allows no such depth.
+    /// The path is longer than basicConstraints allows.
     PathLength,
     /// An issuer in the path is not an authority.
     NotAnAuthority,
     /// A name is outside an authority's name constraints.
     NameConstraints,
-    /// A critical extension that the verifier does not know.
+    /// A critical extension that the verifier does not support.
     CriticalExtension,
     /// A key or signature algorithm outside the allow-list.
     UnsupportedAlgorithm,
@@ -172,6 +175,6 @@ pub enum CertificateFault {
     TooManyCertificates,
     /// Path building exceeded its budget of signatures.
     TooMuchWork,
-    /// A certificate issued to a device plays the server.
+    /// A device certificate is used by a server.
     DeviceAsServer,
 }

@@ -1,6 +1,7 @@
 //! Record protection: AES-128-CCM and CCM_8 (RFC 6655) and AES-128-GCM (RFC 5288), over raw keys that are expanded for each record.
 //!
-//! Expanding costs some 30 ns a record and keeps a session small: two keys of 20 bytes instead of two schedules of 176 and more.
+//! Expanding costs about 30 ns per record and keeps a session small: two keys of 20 bytes instead of two schedules of 176 and
+//! more.
 
 use aes::Aes128;
 use ccm::aead::AeadInOut;

@@ -1,4 +1,4 @@
-//! Ephemeral elliptic-curve Diffie-Hellman (RFC 8422 §5.4, §5.10). Points of the NIST curves are uncompressed; `ring` refuses any that is
+//! Ephemeral elliptic-curve Diffie-Hellman (RFC 8422 §5.4, §5.10). Points of the NIST curves are uncompressed; `ring` rejects a point that is
 //! not on the curve, and for x25519 a result of zero (RFC 8422 §5.11).
 
 use ring::agreement::{self, ECDH_P256, ECDH_P384, EphemeralPrivateKey, UnparsedPublicKey, X25519};
@@ -10,7 +10,7 @@ use crate::random::Random;
 /// The groups of key agreement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
-    /// secp256r1, the one that every CoAP device has (RFC 7252 §9.1.3.2).
+    /// secp256r1, which every CoAP device supports (RFC 7252 §9.1.3.2).
     Secp256r1,
     /// secp384r1.
     Secp384r1,
@@ -75,7 +75,7 @@ impl EphemeralKey {
         self.public.as_ref()
     }
 
-    /// Uses the key up. `None` when the peer's point is compressed, at infinity, of the wrong length or off the curve (RFC 8422 §5.11).
+    /// Consumes the key. `None` if the peer's point is compressed, at infinity, of the wrong length or off the curve (RFC 8422 §5.11).
     pub(crate) fn agree(self, point: &[u8]) -> Option<Premaster> {
         let peer = UnparsedPublicKey::new(self.group.algorithm(), point);
         agreement::agree_ephemeral(self.private, &peer, Premaster::new).ok()

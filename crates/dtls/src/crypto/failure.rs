@@ -1,4 +1,4 @@
-//! What can go wrong on our own side.
+//! Failures on our own side.
 
 /// Our own cryptography failed: randomness or an operation on our own key. Never the peer's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

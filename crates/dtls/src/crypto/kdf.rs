@@ -30,7 +30,7 @@ impl Sha256 {
         self.0.update(bytes);
     }
 
-    /// The hash of all so far; more may follow.
+    /// The hash of all bytes so far; more may follow.
     pub(crate) fn current(&self) -> Hash {
         hash_of(&self.0.clone().finish())
     }
@@ -46,14 +46,14 @@ pub(crate) struct TrafficKeys {
     pub(crate) server: Protection,
 }
 
-/// Whose Finished a verify_data is for.
+/// The end whose Finished a verify_data belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhoseFinished {
     Client,
     Server,
 }
 
-/// The secret from which all keys of a session come.
+/// The secret from which all keys of a session are derived.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(crate) struct MasterSecret([u8; 48]);
 
@@ -72,7 +72,7 @@ impl MasterSecret {
         Self(secret)
     }
 
-    /// For a key log only.
+    /// The bytes, for a key log only.
     pub(crate) fn expose(&self) -> &[u8; 48] {
         &self.0
     }

@@ -56,7 +56,7 @@ pub enum SignatureScheme {
 }
 
 impl SignatureScheme {
-    /// What we offer and accept, in the order in which we say so.
+    /// The schemes that we offer and accept, in order of preference.
     pub(crate) const OFFERED: [Self; 2] = [Self::EcdsaSecp256r1Sha256, Self::EcdsaSecp384r1Sha384];
 
     /// Code point of the registry "TLS SignatureScheme".
@@ -110,7 +110,7 @@ pub struct EcdsaPublicKey {
 }
 
 impl EcdsaPublicKey {
-    /// `point` is 4, x, y (SEC 1 §2.3.3). That it lies on the curve is checked where it is used.
+    /// `point` is 4, x, y (SEC 1 §2.3.3). Whether it lies on the curve is checked where it is used.
     ///
     /// # Errors
     /// [`EcdsaKeyFault::Curve`] when length or form do not fit `curve`.
@@ -135,7 +135,7 @@ impl EcdsaPublicKey {
         &self.point[..self.curve.point_bytes()]
     }
 
-    /// The check that `signature` is one by this key over `message`.
+    /// The check whether `signature` is valid under this key for `message`.
     pub(crate) fn check<'a>(
         &'a self,
         scheme: SignatureScheme,
@@ -151,7 +151,7 @@ impl EcdsaPublicKey {
 pub struct SignatureCheck<'a> {
     /// The curve of the key.
     pub curve: NamedCurve,
-    /// The key: an uncompressed point. One of another form or off the curve verifies nothing.
+    /// The key: an uncompressed point. A point of another form or off the curve verifies no signature.
     pub point: &'a [u8],
     /// Hash and algorithm.
     pub scheme: SignatureScheme,
@@ -173,7 +173,7 @@ impl SignatureCheck<'_> {
     }
 }
 
-/// The results of checks, in their order. Only `run_many` makes them.
+/// The results of checks, in order. Only `run_many` makes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Verdicts<'a>(&'a [bool]);
 
@@ -194,21 +194,21 @@ impl<'a> Verdicts<'a> {
 pub(crate) struct Results(Vec<bool>);
 
 impl Results {
-    /// Those at `range`; none if it is not theirs.
+    /// The verdicts at `range`; empty if the range is out of bounds.
     pub(crate) fn at(&self, range: std::ops::Range<usize>) -> Verdicts<'_> {
         Verdicts(self.0.get(range).unwrap_or_default())
     }
 }
 
-/// Verifies the signatures of a round of judgements: of one handshake where its steps run inline, of all whose jobs were handed to one
-/// [`crate::PublicKeyJob::run_many`] where they are suspended. One after the other; all verification of the engine goes through here, so that
-/// what can do several at once has its place.
+/// Verifies the signatures of one round of judgements: those of one handshake if its steps run inline, or of all jobs given to one
+/// [`crate::PublicKeyJob::run_many`] if steps are suspended. It verifies one after the other. All verification of the engine goes through
+/// here, so batch verification has one place to be added.
 pub(crate) fn run_many(checks: &[SignatureCheck<'_>]) -> Results {
     Results(checks.iter().map(SignatureCheck::holds).collect())
 }
 
-/// Whether these bytes are an ECDSA-Sig-Value in DER (RFC 3279 §2.2.3): a SEQUENCE of two positive INTEGERs without padding. Asked only
-/// about signatures that do not verify, to say why.
+/// Whether these bytes are an ECDSA-Sig-Value in DER (RFC 3279 §2.2.3): a SEQUENCE of two positive INTEGERs without padding. Called only for
+/// signatures that do not verify, to name the cause.
 pub(crate) fn is_der_signature(bytes: &[u8]) -> bool {
     fn integer(bytes: &[u8]) -> Option<&[u8]> {
         let (&[tag, length], rest) = bytes.split_first_chunk()?;
@@ -262,7 +262,7 @@ impl EcdsaSigningKey {
         &self.public
     }
 
-    /// The one algorithm this key signs with: the hash that fits its curve.
+    /// The only algorithm that this key signs with: the hash that fits its curve.
     #[must_use]
     pub fn scheme(&self) -> SignatureScheme {
         match self.public.curve {

@@ -1,4 +1,4 @@
-//! HMAC-SHA256 for what only we ourselves verify: cookies.
+//! HMAC-SHA256 for values that only we verify: cookies.
 
 use ring::hmac;
 use subtle::ConstantTimeEq;
@@ -12,7 +12,7 @@ impl MacKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
-    /// The first `N` bytes of the HMAC over the parts, one after the other. Allocates nothing.
+    /// The first `N` bytes of the HMAC over the concatenation of the parts. Allocates nothing.
     pub(crate) fn tag<const N: usize>(&self, parts: &[&[u8]]) -> [u8; N] {
         const { assert!(N <= 32) };
         let mut context = hmac::Context::with_key(&self.0);
