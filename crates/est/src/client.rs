@@ -11,11 +11,11 @@
 //! With a [`Persistence`] a failure that another attempt may fix is reported as [`ClientEvent::Again`]: the client
 //! rests, connects again if it has to, and repeats the identical request until it is answered or the deadline passes.
 //!
-//! It is driven as the server is: datagrams and time go in, `poll_transmit`, `poll_event` and `poll_timeout` come out. The
-//! command line, the load generator's fleet and the simulator drive this same type, so it is small: no thread, no buffer
-//! that is not in use, and what a fleet shares is behind `Arc`s.
+//! It is driven like the server: datagrams and time go in, `poll_transmit`, `poll_event` and `poll_timeout` come out.
+//! The command line, the load generator's fleet and the simulator drive this same type, so it is small: it has no
+//! thread and no unused buffer, and a fleet shares common data behind `Arc`s.
 //!
-//! The server is checked as RFC 7030 §3.6 says, by [`ServerVerifier`]; what it answers is checked here: exactly one
+//! [`ServerVerifier`] checks the server as RFC 7030 §3.6 requires; this module checks its answers: exactly one
 //! certificate for an enrolment, for the key of the request.
 
 mod answer;
@@ -49,33 +49,33 @@ pub use failure::{AnswerFault, ErrorResponse, Failure, UnreadableAnswer};
 pub use operation::{Operation, StartFault};
 pub use persistence::Persistence;
 
-/// Length of our tokens: one request at a time is told from the one before, and a block counts one on.
+/// Length of our tokens: a token distinguishes a request from the previous one, and each block increments it.
 const TOKEN_BYTES: usize = 2;
 
 /// One device's association.
 pub struct Client {
     dtls: dtls::Client<ServerVerifier>,
     config: Arc<ClientConfig>,
-    /// For further associations, as is `observer`.
+    /// For further associations, like `observer`.
     dtls_config: Arc<DtlsConfig>,
     observer: Option<Arc<dyn dtls::Observer>>,
     random: Arc<dyn Random>,
     ids: MessageIds,
     accept: Option<Packing>,
     state: State,
-    /// When the server was heard last.
+    /// When the last datagram from the server arrived.
     heard: Instant,
     events: VecDeque<ClientEvent>,
 }
 
 impl Client {
-    /// Begins the handshake: its first datagram waits in [`Client::poll_transmit`].
+    /// Begins the handshake: its first datagram is available from [`Client::poll_transmit`].
     #[must_use]
     pub fn new(config: Arc<ClientConfig>, dtls: Arc<DtlsConfig>, random: Arc<dyn Random>, now: Now) -> Client {
         Client::with_observer(config, dtls, random, now, None)
     }
 
-    /// The same, with an observer of the event stream from the first ClientHello on.
+    /// Like [`Client::new`], with an observer of the event stream from the first ClientHello on.
     #[must_use]
     pub fn with_observer(
         config: Arc<ClientConfig>,
@@ -101,7 +101,7 @@ impl Client {
         }
     }
 
-    /// What the requests that follow ask for; until then it is what the configuration says.
+    /// Sets the format that later requests ask for; until then the configuration decides.
     pub fn set_accept(&mut self, accept: Option<Packing>) {
         self.accept = accept;
     }
@@ -109,7 +109,8 @@ impl Client {
     /// Starts a request.
     ///
     /// # Errors
-    /// [`StartFault`]: one at a time, and only over an association; with a [`Persistence`], one that there has been.
+    /// [`StartFault`]: only one request at a time, and only over an association; with a [`Persistence`], an association
+    /// that has ended is replaced.
     pub fn start(&mut self, now: Now, operation: Operation) -> Result<(), StartFault> {
         let dormant = match self.state {
             State::Connected(_) => false,
@@ -134,13 +135,13 @@ impl Client {
         Ok(())
     }
 
-    /// One datagram from the server; records in it are opened in place.
+    /// Handles one datagram from the server; records in it are decrypted in place.
     pub fn handle_datagram(&mut self, now: Now, datagram: &mut [u8]) {
         self.dtls.handle_datagram(now, datagram);
         self.drain_events(now, datagram);
     }
 
-    /// Serves every deadline that has passed.
+    /// Handles every deadline that has passed.
     pub fn handle_timeout(&mut self, now: Now) {
         if self.state.deadline().is_some_and(|deadline| deadline <= now.mono) {
             return self.give_up(now);
@@ -171,7 +172,7 @@ impl Client {
         self.dtls.poll_transmit()
     }
 
-    /// The next thing that happened.
+    /// The next event.
     pub fn poll_event(&mut self) -> Option<ClientEvent> {
         self.events.pop_front()
     }
@@ -182,7 +183,7 @@ impl Client {
         self.state = State::Over;
     }
 
-    /// Whether nothing can be asked any more.
+    /// Whether no further request can be made.
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
@@ -194,7 +195,7 @@ impl Client {
         self.dtls.facts()
     }
 
-    /// Noise that the DTLS layer dropped, by reason, in the association that there is.
+    /// Datagrams that the DTLS layer dropped, by reason, in the current association.
     #[must_use]
     pub fn drops(&self) -> &dtls::DropCounters {
         self.dtls.drops()
@@ -260,7 +261,7 @@ impl Client {
         path
     }
 
-    /// The configured block, or the largest below it that fits a record of this association with what surrounds it.
+    /// The configured block size, or the largest one below it whose message fits a record of this association.
     fn block(&self) -> BlockSize {
         self.config.block.min(room::block_within(self.dtls.plaintext_max(), room::REQUEST_OVERHEAD_BYTES))
     }
@@ -294,7 +295,7 @@ impl Client {
         }
     }
 
-    /// The association has ended, by the server's word or by what its records say.
+    /// The association has ended: the server closed it, or its records ended it.
     fn closed(&mut self, now: Now, why: dtls::Closed) {
         match self.take(State::Over) {
             state @ (State::Asking(_) | State::Connecting(Some(_))) => {
@@ -302,7 +303,7 @@ impl Client {
                 self.ended(now, Failure::Closed(why));
             }
             State::Waiting { at, pursuit, .. } => self.state = State::Resting { at, task: Task::Request(pursuit) },
-            // What `close` ended is over already, and nobody waits to hear it again.
+            // The association was already over: there is nothing to report again.
             state @ (State::Resting { .. } | State::Dormant | State::Over) => self.state = state,
             State::Connecting(None) | State::Connected(_) => {
                 self.state = if self.config.persistence.is_some() { State::Dormant } else { State::Over };
@@ -311,7 +312,7 @@ impl Client {
         }
     }
 
-    /// A try failed, and the association with it.
+    /// A try failed, and its association with it.
     fn ended(&mut self, now: Now, failure: Failure) {
         let task = match self.take(State::Over) {
             State::Over => return,
@@ -324,7 +325,7 @@ impl Client {
         self.failed(now, failure, task);
     }
 
-    /// A try failed: another one follows, or that was the last.
+    /// A try failed: either another one follows, or the failure is final.
     fn failed(&mut self, now: Now, failure: Failure, task: Option<Task>) {
         if let Some(observer) = &self.observer {
             let (reason, words) = (failure.reason().map_or("closed", crate::Reason::code), failure.to_string());
@@ -343,8 +344,8 @@ impl Client {
         }
     }
 
-    /// Waits for the next try. An association that is of no use any more is closed, for the case that the server still
-    /// has it; its close_notify leaves before the next ClientHello.
+    /// Waits for the next try. An association that is no longer of use is closed in case the server still has it; its
+    /// close_notify is sent before the next ClientHello.
     fn put_off(&mut self, now: Now, next: Next, task: Task) {
         let Next { at, remedy } = next;
         self.state = match (remedy, task, self.take(State::Over)) {
@@ -360,11 +361,11 @@ impl Client {
 
     fn drop_association(&mut self, now: Now) {
         self.dtls.close(now);
-        // We closed it: its end is not an event.
+        // We closed it: discard the event.
         while self.dtls.poll_event().is_some() {}
     }
 
-    /// The time of the next try has come.
+    /// The time for the next try has come.
     fn try_again(&mut self, now: Now) {
         match self.take(State::Connected(None)) {
             State::Waiting { pursuit, .. } => self.ask_again(now, pursuit),
@@ -377,12 +378,12 @@ impl Client {
         }
     }
 
-    /// The identical request once more.
+    /// Sends the identical request again.
     fn ask_again(&mut self, now: Now, pursuit: Box<Pursuit>) {
         self.ask(now, pursuit.operation.clone(), pursuit.accept, pursuit.expected, Some(pursuit));
     }
 
-    /// The deadline has come.
+    /// The deadline has passed.
     fn give_up(&mut self, now: Now) {
         let effort = match self.take(State::Over) {
             State::Asking(Asking { pursuit: Some(pursuit), .. }) | State::Waiting { pursuit, .. } => {
@@ -402,7 +403,7 @@ impl Client {
     }
 
     fn handle_message(&mut self, now: Now, plaintext: &[u8]) {
-        // What is not CoAP is noise, authenticated or not.
+        // A plaintext that is not CoAP is noise, even though it is authenticated.
         let Ok(message) = Message::parse(plaintext) else { return };
         self.heard = now.mono;
         let Some(exchange) = self.state.exchange_mut() else { return };
@@ -430,7 +431,7 @@ impl Client {
         }
     }
 
-    /// The request is over: what was expected of it, and what it was for.
+    /// The request is over: returns the expected answer and the task that it belonged to.
     fn finish(&mut self) -> Option<(Expected, Option<Task>)> {
         match self.take(State::Over) {
             State::Asking(Asking { exchange, expected, pursuit }) => {
@@ -444,14 +445,14 @@ impl Client {
         }
     }
 
-    /// Hands what the exchange has to send to the DTLS layer.
+    /// Hands the messages of the exchange to the DTLS layer.
     fn pump(&mut self, now: Now) {
         let Some(exchange) = self.state.exchange_mut() else { return };
         let mut fault = None;
         while let Some(message) = exchange.poll_transmit() {
             fault = self.dtls.send(now, message).err().or(fault);
         }
-        // A message that does not fit will not fit when it is sent again.
+        // A message that does not fit now will not fit when it is retransmitted.
         if let Some(SendFault::TooLong { plaintext_bytes_max }) = fault
             && let Some((_, task)) = self.finish()
         {

@@ -1,8 +1,8 @@
 //! The server's configuration: an immutable snapshot, checked and prepared once, shared by all shards.
 //!
-//! Whatever an answer needs that does not depend on who asks is made here: the bytes of `/crts` per profile, the links of
-//! discovery, the judge of the devices. A new configuration is a new snapshot; sessions stay, and a request that has begun
-//! keeps the profile it began with.
+//! Every part of an answer that does not depend on the client is prepared here: the bytes of `/crts` per profile, the
+//! links of discovery, the verifier for devices. A new configuration is a new snapshot; sessions stay, and a request
+//! that has begun keeps its profile.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,39 +18,39 @@ use crate::reason::Reason;
 use crate::resources::{Packing, PathTarget, Resource, Tree, TreeFault};
 use crate::verify::{CertificateCache, NameAuthorities, PeerVerifier};
 
-/// The formats in which every function of ours answers (RFC 9148 §4.1).
+/// The formats in which every EST function answers (RFC 9148 §4.1).
 const FUNCTION_FORMATS: &str = "281 287";
 
 /// The parts of a server's configuration.
 pub struct ServerSpec {
     /// The server's certificates and key.
     pub identity: Arc<dtls::Identity>,
-    /// The secret of the stateless cookies.
+    /// The keys of the stateless cookies.
     pub cookie: dtls::CookieKeys,
     /// Suites in the server's order of preference.
     pub suites: Vec<dtls::Suite>,
     /// Whether the master secret must be bound to the handshake.
     pub extended_master_secret: dtls::ExtendedMasterSecret,
-    /// Where signatures and key agreement of handshakes run.
+    /// Where the public-key steps of handshakes run.
     pub public_key_steps: dtls::PublicKeySteps,
-    /// Bounds of the DTLS layer.
+    /// Limits of the DTLS layer.
     pub dtls: dtls::EndpointLimits,
     /// Whether CertificateRequest names authorities.
     pub name_authorities: NameAuthorities,
-    /// What is issued; the labels of each say where.
+    /// The profiles for issuance; each one's labels say on which paths.
     pub profiles: Vec<Arc<Profile>>,
-    /// A root beside `/.well-known/est`, such as `est`.
+    /// A root in addition to `/.well-known/est`, such as `est`.
     pub short_root: Option<String>,
-    /// Where the certificates of authenticated devices live; the same one in every snapshot.
+    /// The cache for the certificates of authenticated devices; the same one in every snapshot.
     pub certificates: Arc<CertificateCache>,
-    /// Bounds of this layer.
+    /// Limits of this layer.
     pub limits: EnrolmentLimits,
-    /// Bounds and timers of the CoAP layer; its `acknowledge_after` and `diagnose` are set here.
+    /// Limits and timers of the CoAP layer; `acknowledge_after` and `diagnose` are set by [`ServerConfig::new`].
     pub coap: coap::server::Config,
 }
 
 impl ServerSpec {
-    /// The defaults around what has none.
+    /// A specification with defaults for everything else.
     #[must_use]
     pub fn new(identity: Arc<dtls::Identity>, cookie: dtls::CookieKeys, profiles: Vec<Arc<Profile>>) -> ServerSpec {
         ServerSpec {
@@ -74,18 +74,18 @@ impl ServerSpec {
     }
 }
 
-/// Bounds of the EST layer of one shard.
+/// Limits of the EST layer of one shard.
 #[derive(Debug, Clone)]
 pub struct EnrolmentLimits {
-    /// Enrolments that wait for the authority. Each holds a CSR and a timer; at 3,000 a second on a core, as many as wait
-    /// here are answered within about the ACK timeout, and more would only wait for nothing. One certificate has as many of them as are
-    /// left for others, at most.
+    /// The maximum number of enrolments that wait for the authority. Each holds a CSR and a timer; at 3,000 a second on
+    /// a core, this many are answered within about the ACK timeout, and more would time out. One certificate may have
+    /// as many of them as are left for others.
     pub pending_max: usize,
-    /// Bytes of one CSR. P-384, a long subject and some names take less than 1 KiB.
+    /// The maximum bytes of one CSR. P-384, a long subject and some names take less than 1 KiB.
     pub csr_bytes_max: usize,
-    /// After this the request is acknowledged empty and answered separately (RFC 7252 §5.2.2).
+    /// After this time the request is acknowledged with an empty message and answered separately (RFC 7252 §5.2.2).
     pub acknowledge_after: Duration,
-    /// The least Max-Age of our own 5.03, before jitter and before it grows with the queue.
+    /// The minimum Max-Age of our own 5.03, before jitter and before it grows with the queue.
     pub retry_after: Duration,
 }
 
@@ -118,32 +118,32 @@ pub struct ServerConfig {
 struct Prepared {
     profile: Arc<Profile>,
     certs_only: Vec<u8>,
-    /// There is exactly one CA certificate: it can be given bare.
+    /// The one CA certificate, if there is exactly one: it can be sent bare.
     single: Option<Vec<u8>>,
 }
 
-/// Why parts make no configuration.
+/// Why a specification is not a valid configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigFault {
     /// There is no profile, so that no certificate could be issued.
     NoProfile,
-    /// Roots or labels.
+    /// The roots or labels are not valid.
     Tree(TreeFault),
-    /// A trust anchor cannot serve as one.
+    /// A trust anchor cannot be used as one.
     Anchor(pki::chain::AnchorError),
-    /// A manufacturer of one profile stands below one of another profile.
+    /// A manufacturer of one profile is below a manufacturer of another profile.
     Nested(Box<Nested>),
     /// There is no cipher suite.
     NoSuite,
-    /// A limit is zero that must not be; its name.
+    /// The named limit is zero, which is not allowed.
     ZeroLimit(&'static str),
     /// `acknowledge_after` is not below the client's ACK_TIMEOUT of two seconds (RFC 7252 §4.8): clients would repeat
     /// every request that takes longer.
     AcknowledgeTooLate(Duration),
 }
 
-/// A chain ends at the nearest anchor of the server, whichever profile lists it: devices below the lower one would no longer be those of
-/// the profile that lists the upper one alone.
+/// A chain ends at the server's nearest anchor, whichever profile lists it: devices below the lower one would no longer
+/// belong to the profile that lists only the upper one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nested {
     /// The profile that would lose devices.
@@ -152,12 +152,13 @@ pub struct Nested {
     pub above: Box<str>,
     /// The profile that would take them.
     pub other: Box<str>,
-    /// The subject of that one's manufacturer.
+    /// The subject of the other profile's manufacturer.
     pub below: Box<str>,
 }
 
 impl Nested {
-    /// The first pair, by signatures. What no profile lists is not known here: an authority between the two hides that they are nested.
+    /// The first nested pair, found by signatures. Certificates that no profile lists are not known here: an authority
+    /// between the two hides the nesting.
     fn find(profiles: &[Arc<Profile>]) -> Option<Nested> {
         let manufacturers = |profile: &Arc<Profile>| profile.spec().manufacturers.clone();
         for profile in profiles {
@@ -227,7 +228,7 @@ impl ServerConfig {
     /// Checks the parts and prepares the answers.
     ///
     /// # Errors
-    /// What [`ConfigFault`] names, the first found.
+    /// The first fault found, as [`ConfigFault`] names it.
     pub fn new(spec: ServerSpec) -> Result<ServerConfig, ConfigFault> {
         check(&spec)?;
         if let Some(nested) = Nested::find(&spec.profiles) {
@@ -257,7 +258,7 @@ impl ServerConfig {
         dtls.extended_master_secret = spec.extended_master_secret;
         dtls.public_key_steps = spec.public_key_steps;
         dtls.limits = spec.dtls;
-        // A path that leads nowhere has no profile that could say whether its client may be told so.
+        // An unknown path has no profile that could decide whether its client gets diagnostics.
         let tells = spec.profiles.iter().any(|profile| profile.diagnostics() == Diagnostics::Reason);
         let diagnostics = if tells { Diagnostics::Reason } else { Diagnostics::None };
         Ok(ServerConfig {
@@ -282,14 +283,14 @@ impl ServerConfig {
         self.profiles.iter().map(|prepared| &prepared.profile)
     }
 
-    /// What discovery answers without a filter.
+    /// The answer to discovery without a filter.
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.directory
     }
 
-    /// Meets the head of a request with the resource table: the path first, then the method, then what comes in, then
-    /// what is to go out.
+    /// Checks the head of a request against the resource table: first the path, then the method, then the request
+    /// format, then the answer format.
     pub(crate) fn judge(&self, head: &Head<'_>) -> Result<Asked<'_>, Reason> {
         match self.tree.find(head.segments())? {
             PathTarget::Discovery => {
@@ -315,45 +316,45 @@ impl ServerConfig {
         }
     }
 
-    /// Whether the server's certificate bears a name that a client asked for (RFC 6066 §3).
+    /// Whether the server's certificate contains a name that a client asked for (RFC 6066 §3).
     pub(crate) fn bears(&self, server_name: &str) -> bool {
         let server_name = server_name.trim_end_matches('.');
         self.names.iter().any(|name| name.eq_ignore_ascii_case(server_name))
     }
 
-    /// What a refusal says that no profile is known for.
+    /// The response for a refusal whose profile is not known.
     pub(crate) fn refusal(&self, reason: Reason) -> Response<'static> {
         refusal(reason, self.diagnostics)
     }
 }
 
-/// What a request asks for, once the table has let it in.
+/// The target of a request, once the table has accepted it.
 #[derive(Clone, Copy)]
 pub(crate) enum Asked<'c> {
     /// The links.
     Discovery,
-    /// The CA certificates of a profile, ready to go.
+    /// The CA certificates of a profile, ready to send.
     CaCertificates {
-        /// How they are packed.
+        /// The format.
         packing: Packing,
-        /// Packed so.
+        /// The bytes in that format.
         body: &'c [u8],
-        /// Of which profile.
+        /// The profile.
         profile: &'c Arc<Profile>,
     },
     /// A certificate.
     Enrolment {
-        /// First or again.
+        /// Enrolment or re-enrolment.
         function: authority::Function,
-        /// How it is to be packed.
+        /// The format of the answer.
         packing: Packing,
-        /// By which profile.
+        /// The profile that issues it.
         profile: &'c Arc<Profile>,
     },
 }
 
 impl<'c> Asked<'c> {
-    /// The profile that it asks for.
+    /// The profile of the target.
     pub(crate) fn profile(self) -> Option<&'c Arc<Profile>> {
         match self {
             Asked::Discovery => None,
@@ -379,7 +380,7 @@ impl Prepared {
     }
 }
 
-/// The response that refuses for `reason`. Its diagnostic payload is the reason's code (RFC 7252 §5.5.2), or nothing.
+/// The response that refuses for `reason`. Its diagnostic payload is the reason's code (RFC 7252 §5.5.2), or empty.
 pub(crate) fn refusal(reason: Reason, diagnostics: Diagnostics) -> Response<'static> {
     let code = reason.response_code().unwrap_or(coap::Code::INTERNAL_SERVER_ERROR);
     match diagnostics {
@@ -409,7 +410,7 @@ fn check(spec: &ServerSpec) -> Result<(), ConfigFault> {
     if limits.acknowledge_after >= ACK_TIMEOUT {
         return Err(ConfigFault::AcknowledgeTooLate(limits.acknowledge_after));
     }
-    // A 5.03 says by Max-Age when to retry (RFC 7252 §5.9.3.4): zero would be "at once".
+    // The Max-Age of a 5.03 tells the client when to retry (RFC 7252 §5.9.3.4): zero would mean "at once".
     let zero = [
         ("pending_max", limits.pending_max == 0),
         ("csr_bytes_max", limits.csr_bytes_max == 0),
@@ -421,8 +422,8 @@ fn check(spec: &ServerSpec) -> Result<(), ConfigFault> {
     }
 }
 
-/// The answer "MUST include the current root CA certificate" and what a client needs to build a chain to it (RFC 7030 §4.1.3).
-/// They are a set: DER decides their order.
+/// The answer "MUST include the current root CA certificate" and the certificates that a client needs to build a chain
+/// to it (RFC 7030 §4.1.3). They form a set: DER defines their order.
 fn prepare(profile: Arc<Profile>) -> Prepared {
     let certificates: Vec<&[u8]> = profile.ca_certificates().iter().map(|certificate| certificate.der()).collect();
     let certs_only = pki::cms::certs_only(&certificates);

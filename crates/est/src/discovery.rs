@@ -1,24 +1,24 @@
-//! What `/.well-known/core` says: the links to the EST resources (RFC 9148 §4.1) in the link format of RFC 6690,
-//! and the filter that a query asks for.
+//! The content of `/.well-known/core`: the links to the EST resources (RFC 9148 §4.1) in the link format of RFC 6690,
+//! and the filter of a query.
 //!
-//! The links are rendered once, when the configuration is built. A request without a filter, or with the one that
-//! RFC 9148 shows (`rt=ace.est*`), is answered with those bytes as they are.
+//! The links are rendered once, when the configuration is built. A request without a filter, or with the one that RFC
+//! 9148 shows (`rt=ace.est*`), is answered with exactly these bytes.
 //!
-//! This is not a general link-format parser: a client reads a discovery answer with [`parse_links`], which knows
+//! This is not a general link-format parser: a client reads a discovery answer with [`parse_links`], which implements
 //! just enough of the grammar to find the targets and their `rt` and `ct`.
 
 use std::borrow::Cow;
 
-/// A query longer than this is not a filter that any link here could match; CoAP itself allows 255 bytes an option.
+/// A longer query cannot be a filter that matches any link here; CoAP itself allows 255 bytes per option.
 const QUERY_BYTES_MAX: usize = 255;
 
-/// More filters than this in one request are refused: RFC 6690 §4.1 knows one, and each costs a pass over the links.
+/// More filters than this in one request are refused: RFC 6690 §4.1 defines one, and each costs a pass over the links.
 pub const FILTERS_MAX: usize = 4;
 
-/// Links that [`parse_links`] reads from one answer. A server with more labels than this is asked with a filter.
+/// Links that [`parse_links`] reads from one answer. For a server with more labels than this, use a filter.
 pub const PARSED_LINKS_MAX: usize = 256;
 
-/// One link of the directory: where a function lives, what it is, and what can be asked of it.
+/// One link of the directory: the path of a function, its type and its formats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceLink {
     /// The target, as a path from the root: `/est/sen`.
@@ -58,8 +58,8 @@ impl Directory {
         &self.whole
     }
 
-    /// The links that every filter of `queries` lets through. RFC 6690 does not say what a filter without a match gets;
-    /// a list of no links is a list, and tells the client that discovery works.
+    /// The links that match every filter of `queries`. RFC 6690 does not define the answer to a filter without a match;
+    /// an empty list is valid, and tells the client that discovery works.
     ///
     /// # Errors
     /// [`TooManyFilters`] beyond [`FILTERS_MAX`].
@@ -106,11 +106,11 @@ struct Filter<'q> {
 
 #[derive(Debug, Clone, Copy)]
 enum Pattern<'q> {
-    /// The whole value.
+    /// The whole value must match.
     Exact(&'q str),
-    /// What stands before a trailing `*`.
+    /// The text before a trailing `*`.
     Prefix(&'q str),
-    /// Not a filter at all: nothing matches it.
+    /// The query is not a filter: it matches no link.
     Nothing,
 }
 
@@ -148,7 +148,7 @@ impl Pattern<'_> {
     }
 }
 
-/// A link of somebody's discovery answer, borrowed from it.
+/// A link of a discovery answer, borrowed from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedLink<'a> {
     /// The text between the angle brackets.
@@ -159,8 +159,8 @@ pub struct ParsedLink<'a> {
     pub content_formats: &'a str,
 }
 
-/// Reads the links of a discovery answer (RFC 6690 §2), at most [`PARSED_LINKS_MAX`]. What follows a fault in the
-/// grammar is left out: a client uses what it can read.
+/// Reads the links of a discovery answer (RFC 6690 §2), at most [`PARSED_LINKS_MAX`]. Everything after a syntax error
+/// is left out: a client uses what it can read.
 #[must_use]
 pub fn parse_links(text: &str) -> Vec<ParsedLink<'_>> {
     let mut links = Vec::new();
@@ -200,8 +200,8 @@ fn split_outside_quotes(text: &str, at: char) -> (&str, &str) {
     (text, "")
 }
 
-/// The body of the fuzz target `discovery_filter`: any query against a small directory, then our own reader over the
-/// answer. Holds that a filter only ever removes links.
+/// The body of the fuzz target `discovery_filter`: applies any query to a small directory, then parses the answer with
+/// our own reader. Checks that a filter only ever removes links.
 pub fn fuzz_filter(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let directory = Directory::new(vec![

@@ -1,4 +1,4 @@
-//! Bodies of fuzz targets, as library functions that tests replay. Each takes any bytes and holds an invariant.
+//! Bodies of fuzz targets, as library functions that tests replay. Each accepts any bytes and checks an invariant.
 
 use std::net::SocketAddr;
 
@@ -10,14 +10,16 @@ use crate::trace::{Formatter, Style};
 /// `discovery_filter`: any query against a small directory.
 pub use crate::discovery::fuzz_filter as discovery_filter;
 
-/// What may be sent to an address that is not proven: "three times the amount of data received" (RFC 9000 §8, a yardstick).
+/// The limit for datagrams to an unproven address: "three times the amount of data received" (RFC 9000 §8, used as a
+/// yardstick).
 const AMPLIFICATION_MAX: usize = 3;
 
-/// `server_datagrams`: a stream of datagrams to a server, each one byte of source port, two of length, and as many as there
-/// are. It checks that a peer without a proven address makes the server neither work nor answer with three times what it received.
+/// `server_datagrams`: a stream of datagrams to a server, each with one byte of source port, two bytes of length, and
+/// the bytes themselves. It checks that for a peer without a proven address, the server does no work and answers with
+/// at most three times the bytes that it received.
 ///
 /// # Panics
-/// When it does not hold.
+/// If the property does not hold.
 pub fn server_datagrams(server: &mut Server, now: Now, input: &[u8]) {
     let (mut received, mut sent) = (0, 0);
     let mut rest = input;
@@ -40,11 +42,11 @@ pub fn server_datagrams(server: &mut Server, now: Now, input: &[u8]) {
     assert!(sent <= AMPLIFICATION_MAX * received, "{sent} bytes for {received}");
 }
 
-/// `trace_line`: any plaintext through the formatter in every style. Holds that a trace is printable, whatever a peer put
-/// into it, and that a message is one line.
+/// `trace_line`: formats any plaintext in every style. It checks that a trace is printable, whatever a peer put into
+/// it, and that a message takes one line.
 ///
 /// # Panics
-/// When it is not.
+/// If the property does not hold.
 pub fn trace_line(at: Now, input: &[u8]) {
     for style in [Style::Text, Style::Hex, Style::Json] {
         let mut text = String::new();

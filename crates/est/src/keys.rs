@@ -1,4 +1,4 @@
-//! The one place where keys and certificates of `pki` become those of `dtls`, which does not know X.509.
+//! The only place where keys and certificates of `pki` are converted to those of `dtls`, which does not know X.509.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,18 +6,19 @@ use std::sync::Arc;
 use dtls::{EcdsaPublicKey, EcdsaSigningKey, Identity, Random};
 use pki::{Certificate, CertificateError, Encoding, KeyError, PrivateKey};
 
-/// Why a chain and a key make no identity.
+/// Why a chain and a key cannot be used as an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdentityFault {
     /// There is no certificate.
     NoCertificate,
     /// More certificates than a handshake carries.
     TooManyCertificates(usize),
-    /// The first certificate cannot be read. The others are for the other side to judge: it passes over those that no path needs.
+    /// The first certificate cannot be read. The other side judges the rest: it ignores certificates that no path
+    /// needs.
     Leaf(CertificateError),
     /// The key cannot be used.
     Key(KeyError),
-    /// The key is not that of the first certificate.
+    /// The key does not belong to the first certificate.
     OtherKey,
 }
 
@@ -42,11 +43,12 @@ impl fmt::Display for IdentityFault {
 
 impl std::error::Error for IdentityFault {}
 
-/// What one side shows in a handshake: `chain` in DER, leaf first, and the leaf's key in PKCS#8, or in another form that [`PrivateKey::read`]
-/// reads. Certificates are shown as they were issued: whether their encoding is strict enough is the other side's to judge.
+/// What one side presents in a handshake: `chain` in DER, leaf first, and the leaf's key in PKCS#8, or in another form
+/// that [`PrivateKey::read`] reads. Certificates are sent as they were issued: the other side judges whether their
+/// encoding is strict enough.
 ///
 /// # Errors
-/// What [`IdentityFault`] names; that the key belongs to the leaf is checked.
+/// Those of [`IdentityFault`]; the key is checked to belong to the leaf.
 pub fn identity(chain: Vec<Vec<u8>>, pkcs8: &[u8], random: &dyn Random) -> Result<Arc<Identity>, IdentityFault> {
     if chain.len() > dtls::CERTIFICATES_MAX {
         return Err(IdentityFault::TooManyCertificates(chain.len()));
@@ -55,7 +57,7 @@ pub fn identity(chain: Vec<Vec<u8>>, pkcs8: &[u8], random: &dyn Random) -> Resul
     let leaf = Certificate::parse_as(leaf, Encoding::AsIssued).map_err(IdentityFault::Leaf)?;
     let key = match EcdsaSigningKey::from_pkcs8(pkcs8, random) {
         Ok(key) => key,
-        // In another form, or at fault: `pki` tells.
+        // Another form or an invalid key: `pki` decides.
         Err(_) => {
             let read = PrivateKey::read(pkcs8).map_err(IdentityFault::Key)?;
             let taken = EcdsaSigningKey::from_pkcs8(read.pkcs8(), random);
@@ -69,7 +71,7 @@ pub fn identity(chain: Vec<Vec<u8>>, pkcs8: &[u8], random: &dyn Random) -> Resul
     Ok(Arc::new(Identity::new(chain, key)))
 }
 
-/// The public key of a certificate as the handshake wants it; nothing for a kind of key that it does not do.
+/// The public key of a certificate in the form that the handshake needs; `None` for an unsupported kind of key.
 pub(crate) fn session_key(certificate: &Certificate) -> Option<EcdsaPublicKey> {
     let key = certificate.public_key();
     let curve = match key.curve() {

@@ -3,10 +3,10 @@
 //! What it is: [`Server`], all devices of one shard; [`Client`], one device; the closed set of [`Reason`]s with the table
 //! that explains each; the resource table, discovery, and the formatter behind `--trace`.
 //!
-//! What it is not: it opens no socket, reads no clock, starts no thread, and decides nothing about certificates; that is
-//! `authority`'s, to which [`Server`] hands jobs as outputs.
+//! What it is not: it opens no socket, reads no clock, starts no thread, and decides nothing about certificates;
+//! `authority` decides, and [`Server`] hands it jobs as outputs.
 //!
-//! It is driven by `server` and `loadgen` with sockets, `sim` in virtual time.
+//! `server` and `loadgen` drive it with sockets, `sim` in virtual time.
 
 mod client;
 mod config;

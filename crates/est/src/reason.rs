@@ -1,8 +1,8 @@
 //! Why something was refused: the closed set of reasons, each with a stable code, and the one table that drives the log,
 //! the metric's label, the CoAP diagnostic payload, `muster explain` and the documentation.
 //!
-//! A crate below refuses with an enum of its own that carries data; here each of its variants gets a code. The matches
-//! are exhaustive: a variant that is added below does not compile here until it has an entry.
+//! A crate below refuses with an enum of its own that carries data; each variant gets a code here. The matches are
+//! exhaustive: a variant added below does not compile here until it has an entry.
 //!
 //! Codes are part of the interface: once released, a code keeps its meaning and is never used for another.
 
@@ -23,7 +23,7 @@ pub use table::Reason;
 /// answer fits the smallest block that anyone uses.
 pub const DIAGNOSTIC_BYTES_MAX: usize = 64;
 
-/// How far an attempt came.
+/// How far an attempt got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
     /// The DTLS handshake.
@@ -118,7 +118,7 @@ impl Reason {
         self.entry().stage
     }
 
-    /// The CoAP code that it is answered with, where it is answered with one.
+    /// The CoAP code of the response, if the reason is answered with one.
     #[must_use]
     pub const fn response_code(self) -> Option<Code> {
         match self.entry().wire {

@@ -1,4 +1,4 @@
-//! The resource table of EST-coaps: which functions there are, what each takes and gives, and where a path leads.
+//! The resource table of EST-coaps: the functions, the formats of each, and what each path refers to.
 //!
 //! ```text
 //! /.well-known/core                      discovery                     GET   -> 40
@@ -11,7 +11,7 @@
 //! `<label>` chooses the profile. `/att`, `/skg` and `/skc` are optional (RFC 9148 §4.2) and not served: they answer
 //! 4.04 and discovery does not list them.
 //!
-//! Nothing here answers anything: `server` does, with what this table says.
+//! This module answers no requests: `server` does, based on this table.
 
 use std::collections::BTreeMap;
 
@@ -25,17 +25,17 @@ pub const WELL_KNOWN_ROOT: [&str; 2] = [".well-known", "est"];
 /// The path of discovery (RFC 6690 §4).
 pub const DISCOVERY_PATH: [&str; 2] = [".well-known", "core"];
 
-/// Segments that a path of ours can have: a root of up to four, a label and a function. Longer paths are not found
-/// without being looked at.
+/// The most segments of a path of ours: a root of up to four, a label and a function. A longer path is not looked up at
+/// all.
 const SEGMENTS_MAX: usize = ROOT_SEGMENTS_MAX + 2;
 
-/// A root longer than this saves no byte over the well-known one.
+/// The most segments of the short root. A longer root would not be shorter than the well-known one.
 pub const ROOT_SEGMENTS_MAX: usize = 4;
 
 /// "Implementers should consider using short labels" (RFC 9148 §4.1); every block of an upload repeats it.
 pub const LABEL_BYTES_MAX: usize = 64;
 
-/// A function of EST that is served.
+/// An EST function that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Resource {
     /// `/crts`: the CA certificates (RFC 7030 §4.1).
@@ -79,7 +79,7 @@ impl Resource {
         }
     }
 
-    /// What a request's payload must be; `None` where there is none.
+    /// The Content-Format of a request's payload; `None` if the function takes no payload.
     #[must_use]
     pub const fn request_format(self) -> Option<ContentFormat> {
         match self {
@@ -89,8 +89,8 @@ impl Resource {
     }
 }
 
-/// Path segments of EST functions: ours, those we do not serve and those of EST over HTTPS. "To avoid conflict, the CA label
-/// MUST NOT be the same as any defined operation path segment" (RFC 7030 §3.2.2).
+/// Path segments of EST functions: those served here, those that are not, and those of EST over HTTPS. "To avoid
+/// conflict, the CA label MUST NOT be the same as any defined operation path segment" (RFC 7030 §3.2.2).
 const RESERVED_SEGMENTS: [&str; 13] = [
     "crts",
     "sen",
@@ -107,7 +107,7 @@ const RESERVED_SEGMENTS: [&str; 13] = [
     "core",
 ];
 
-/// How the answer is to be packed.
+/// The format of the certificates in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
     /// 281, a certs-only CMS message.
@@ -131,7 +131,7 @@ impl Packing {
         }
     }
 
-    /// The format that the answer is labelled with.
+    /// The Content-Format of the answer.
     #[must_use]
     pub const fn content_format(self) -> ContentFormat {
         match self {
@@ -141,16 +141,16 @@ impl Packing {
     }
 }
 
-/// Where a path leads.
+/// What a path refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathTarget {
     /// `/.well-known/core`.
     Discovery,
     /// A function under a label; `profile` indexes the profiles of the configuration.
     Function {
-        /// What is asked for.
+        /// The requested function.
         resource: Resource,
-        /// Which profile the label chose.
+        /// The profile that the label selects.
         profile: usize,
     },
 }
@@ -162,7 +162,7 @@ pub struct Tree {
     labels: BTreeMap<String, usize>,
 }
 
-/// Why a set of roots and labels makes no tree.
+/// Why a set of roots and labels is not a valid tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TreeFault {
     /// A root is empty, has an empty segment, more than [`ROOT_SEGMENTS_MAX`], or is the path of discovery.
@@ -174,7 +174,8 @@ pub enum TreeFault {
 }
 
 impl Tree {
-    /// The well-known root and `short_root`, with `labels` and the index of the profile that each one chooses.
+    /// A tree of the well-known root and `short_root`, with `labels` and the index of the profile that each label
+    /// selects.
     ///
     /// # Errors
     /// What [`TreeFault`] names.
@@ -204,7 +205,7 @@ impl Tree {
         Ok(Tree { roots, labels: by_label })
     }
 
-    /// Finds the place of a path given by its segments (each the value of one Uri-Path option, RFC 7252 §5.10.1).
+    /// Finds the target of a path given by its segments (each the value of one Uri-Path option, RFC 7252 §5.10.1).
     ///
     /// # Errors
     /// [`Reason::CoapNoSuchResource`], [`Reason::EstUnknownLabel`] or [`Reason::EstFunctionNotServed`]: all 4.04.
@@ -235,7 +236,7 @@ impl Tree {
         Ok(PathTarget::Function { resource, profile })
     }
 
-    /// The path of each function under each label, below the shortest root: what discovery lists.
+    /// The path of each function under each label, below the shortest root: these are the links of discovery.
     pub fn paths(&self) -> impl Iterator<Item = (String, Resource)> + '_ {
         let shortest = self.roots.iter().min_by_key(|root| root.iter().map(|segment| segment.len() + 1).sum::<usize>());
         let root = shortest.map(|root| root.join("/")).unwrap_or_default();
@@ -246,7 +247,7 @@ impl Tree {
     }
 }
 
-/// A segment that a link can carry without escapes: the unreserved characters of RFC 3986 §2.3.
+/// Whether a link can carry the segment without escapes: it has only the unreserved characters of RFC 3986 §2.3.
 fn is_plain(segment: &str) -> bool {
     !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }

@@ -9,8 +9,8 @@ pub(crate) const REQUEST_OVERHEAD_BYTES: usize = 96;
 /// What surrounds a block in a response: header, token, Content-Format, ETag, Block1, Block2, Size2 and the payload marker.
 pub(crate) const RESPONSE_OVERHEAD_BYTES: usize = 4 + 8 + 3 + 9 + 4 + 4 + 5 + 1;
 
-/// The largest block that leaves room for what surrounds it. The smallest is the answer where none does: there is no smaller
-/// one, and a message that is too long is not sent.
+/// The largest block that leaves room for the rest of its message. If none does, the result is the smallest block: a
+/// message that is too long is not sent.
 pub(crate) fn block_within(plaintext_bytes_max: usize, overhead_bytes: usize) -> BlockSize {
     let room = plaintext_bytes_max.saturating_sub(overhead_bytes);
     BlockSize::ALL.into_iter().rev().find(|size| size.bytes() <= room).unwrap_or(BlockSize::B16)

@@ -1,5 +1,5 @@
-//! The EST-coaps server of one shard: DTLS sessions, a CoAP peer beside each that has something to remember, the resource
-//! table, and the jobs that wait for the authority.
+//! The EST-coaps server of one shard: DTLS sessions, a CoAP peer for each session that is not idle, the resource table,
+//! and the jobs that wait for the authority.
 //!
 //! ```text
 //!   datagram ──► dtls::Endpoint ──Data──► coap::server::Peer ──whole request──► resource table
@@ -9,9 +9,9 @@
 //!                    └────────── records ◄── Outbox ◄── complete(JobId) ◄── Output::Submit(JobId, Job)
 //! ```
 //!
-//! It is driven by a shell that hands in datagrams, the time and outcomes, and then drains `poll_transmit` and
-//! `poll_output` until both are empty, and sleeps until `poll_timeout`. It reads no clock, opens no socket, and decides
-//! nothing about certificates: that is the authority's, on whatever thread the shell runs it.
+//! A shell drives it: it hands in datagrams, the time and outcomes, then calls `poll_transmit` and `poll_output` until
+//! both are empty, and sleeps until `poll_timeout`. The server reads no clock, opens no socket, and decides nothing
+//! about certificates: the authority does, on whatever thread the shell runs it.
 
 mod attempt;
 mod backlog;
@@ -46,17 +46,17 @@ pub type PublicKeyJob = dtls::PublicKeyJob<PeerVerifier>;
 /// Its result.
 pub type PublicKeyDone = dtls::PublicKeyDone<PeerVerifier>;
 
-/// Sessions whose deadline one call serves: below a millisecond of it, then datagrams have their turn.
+/// Sessions whose deadline one call serves: this takes less than a millisecond, then datagrams are handled.
 const TIMEOUTS_PER_CALL_MAX: usize = 256;
 
 /// Slots that one call visits to close their sessions.
 const SWEPT_PER_CALL_MAX: u32 = 256;
 
-/// Outputs that an emptied queue keeps room for.
+/// The capacity that an emptied output queue keeps.
 const OUTPUTS_KEPT: usize = 256;
 
-/// Where a walk over all sessions has come to. Slots are walked in order; a session that is made behind it while the shard stops is closed
-/// as soon as it is established.
+/// The position of a walk over all sessions. Slots are walked in order; a session that is created behind the position
+/// while the shard stops is closed as soon as it is established.
 #[derive(Clone, Copy)]
 struct Sweep {
     since: Instant,
@@ -72,7 +72,8 @@ enum Spares {
     Nobody,
 }
 
-// With 16 bytes of an index and a pointer of ours beside it, an idle session stays below 320 bytes. There are a million of them: the peer type of this server's own verifier counts, not that of a stand-in (D93).
+// With a 16-byte index entry and one pointer of ours, an idle session stays below 320 bytes. There are a million of
+// them: this checks the peer type of the real verifier, not of a stand-in (D93).
 const _: () = assert!(Endpoint::<PeerVerifier>::SLOT_BYTES + 16 + 8 <= 320);
 
 /// What the shell has to do for the server.
@@ -81,16 +82,16 @@ pub enum Output {
     Submit(JobId, authority::Job),
     /// Run this anywhere, and hand the result to [`Server::complete_public_key`].
     PublicKey(PublicKeyJob),
-    /// A peer attempted something: log it, count it, keep it.
+    /// A peer attempted something: log it, count it, store it.
     Attempt(Attempt),
     /// Report this to the operator at once.
     Alarm(Alarm),
 }
 
-/// An event that does not belong to one attempt. Each kind is limited in its rate at its source.
+/// An event that does not belong to one attempt. The source limits the rate of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alarm {
-    /// Forged records come fast, the last of them from this address, or in its name.
+    /// Forged records arrive at a high rate; the last one had this source address, which may be forged too.
     Forgeries(std::net::SocketAddr),
 }
 
@@ -105,7 +106,7 @@ impl std::fmt::Display for Alarm {
     }
 }
 
-/// All that one shard knows.
+/// The state of one shard.
 pub struct Server {
     shard: u16,
     config: Arc<ServerConfig>,
@@ -118,14 +119,14 @@ pub struct Server {
     jitter: Jitter,
     sent_away: SentAway,
     observer: Option<Arc<dyn dtls::Observer>>,
-    /// Sessions that are still to be visited because the shard stops.
+    /// Sessions that still have to be visited because the shard stops.
     sweep: Option<Sweep>,
     admission: Admission,
     pace: Pace,
 }
 
 impl Server {
-    /// An empty shard. `shard` comes back in every [`JobId`].
+    /// An empty shard. Each [`JobId`] contains `shard`.
     #[must_use]
     pub fn new(shard: u16, config: Arc<ServerConfig>, random: Arc<dyn Random>) -> Server {
         let mut seeds = [[0; 8]; 2];
@@ -151,8 +152,8 @@ impl Server {
         }
     }
 
-    /// What waits for this server, said once a turn, before it is handed in. While it is behind, few new handshakes are begun; for a shell
-    /// that never says anything none is held back.
+    /// Reports once a turn, before datagrams are handed in, whether work waits for this server. While the server is
+    /// behind, it begins few new handshakes; a shell that never calls this gets no such limit.
     pub fn note_backlog(&mut self, now: Now, backlog: Backlog) {
         let admission = self.pace.admission(now.mono, backlog);
         if self.admission != Admission::Draining && self.admission != admission {
@@ -161,13 +162,14 @@ impl Server {
         }
     }
 
-    /// One datagram; records in it are opened in place.
+    /// Handles one datagram; records in it are decrypted in place.
     pub fn handle_datagram(&mut self, now: Now, path: Path, datagram: &mut [u8]) {
         self.endpoint.handle_datagram(now, path, datagram);
         self.drain_events(now, datagram);
     }
 
-    /// Serves every deadline that has passed: retransmissions of both layers, expiry, empty acknowledgements, draining.
+    /// Handles every deadline that has passed: retransmissions of both layers, expiry, empty acknowledgements,
+    /// draining.
     pub fn handle_timeout(&mut self, now: Now) {
         self.endpoint.handle_timeout(now);
         self.drain_events(now, &[]);
@@ -178,7 +180,8 @@ impl Server {
         self.sweep(now);
     }
 
-    /// When [`Server::handle_timeout`] has something to do: a time that has passed, as long as a call has left work for the next one.
+    /// When [`Server::handle_timeout`] has something to do: a time in the past if a call has left work for the next
+    /// one.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sweep = self.sweep.map(|sweep| sweep.since);
@@ -190,7 +193,7 @@ impl Server {
         self.endpoint.poll_transmit()
     }
 
-    /// The next thing to do for the server.
+    /// The next output for the shell.
     pub fn poll_output(&mut self) -> Option<Output> {
         let job = self.endpoint.poll_public_key_job().map(Output::PublicKey);
         let output = job.or_else(|| self.outputs.pop_front());
@@ -200,8 +203,8 @@ impl Server {
         output
     }
 
-    /// The outcome of a job. One for a session that is gone, or for an exchange that its client gave up, is dropped and
-    /// counted: the certificate is in the ledger, and the same request gets it there.
+    /// Takes the outcome of a job. An outcome for a session that is gone, or for an exchange that its client abandoned,
+    /// is dropped and counted: the certificate is in the ledger, and the same request yields it again.
     pub fn complete(&mut self, now: Now, job: JobId, outcome: Outcome) {
         match self.sessions.take_waiting(job) {
             Some(waiting) => self.answer(now, job, &waiting, outcome),
@@ -209,22 +212,23 @@ impl Server {
         }
     }
 
-    /// The result of a public-key step.
+    /// Takes the result of a public-key step.
     pub fn complete_public_key(&mut self, now: Now, done: PublicKeyDone) {
         self.endpoint.complete_public_key_job(now, done);
         self.drain_events(now, &[]);
     }
 
-    /// Another configuration for what begins from now on; sessions stay, and an enrolment under way keeps its profile.
+    /// Replaces the configuration for everything that begins from now on; sessions stay, and an enrolment in progress
+    /// keeps its profile.
     pub fn set_config(&mut self, config: Arc<ServerConfig>) {
         self.endpoint.set_config(Arc::clone(&config.dtls));
         self.coap.set_config(config.coap);
         self.config = config;
     }
 
-    /// Begins to stop: no new handshakes and no new enrolments; sessions that wait for nothing are closed at once, the
-    /// others when their client has had time to fetch the answer. A call visits a bounded number of them, and
-    /// [`Server::handle_timeout`] the others.
+    /// Begins to stop: no new handshakes and no new enrolments. Sessions that wait for nothing are closed at once, the
+    /// others once their client has had time to fetch the answer. One call visits a bounded number of sessions, and
+    /// [`Server::handle_timeout`] visits the rest.
     pub fn drain(&mut self, now: Now) {
         self.admission = Admission::Draining;
         self.endpoint.refuse_new(Admission::Draining);
@@ -232,26 +236,26 @@ impl Server {
         self.sweep(now);
     }
 
-    /// Whether [`Server::drain`] was called and nothing is left to wait for.
+    /// Whether [`Server::drain`] was called and no session is left to wait for.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.admission == Admission::Draining && self.endpoint.counts().established == 0
     }
 
-    /// Closes every session, whatever it waits for: some at once, and more with each [`Server::handle_timeout`], until
-    /// [`Server::is_sweeping`] says that all have been visited.
+    /// Closes every session, even one that waits for an answer: some at once, and more with each
+    /// [`Server::handle_timeout`], until [`Server::is_sweeping`] reports that all have been visited.
     pub fn close_all(&mut self, now: Now) {
         self.sweep = Some(Sweep { since: now.mono, next: 0, spares: Spares::Nobody });
         self.sweep(now);
     }
 
-    /// Whether sessions are still to be visited after [`Server::drain`] or [`Server::close_all`].
+    /// Whether sessions still have to be visited after [`Server::drain`] or [`Server::close_all`].
     #[must_use]
     pub fn is_sweeping(&self) -> bool {
         self.sweep.is_some()
     }
 
-    /// What happened so far, and how much there is now.
+    /// The counters so far, and the present number of sessions and jobs.
     #[must_use]
     pub fn counters(&self) -> Counters {
         Counters {
@@ -262,13 +266,13 @@ impl Server {
         }
     }
 
-    /// Noise that the DTLS layer dropped, by reason.
+    /// Datagrams that the DTLS layer dropped, by reason.
     #[must_use]
     pub fn drops(&self) -> &dtls::DropCounters {
         self.endpoint.drops()
     }
 
-    /// Where the client of a job is, as long as its session lives.
+    /// The path to the client of a job, as long as its session exists.
     #[must_use]
     pub fn peer(&self, job: JobId) -> Option<std::net::SocketAddr> {
         self.endpoint.path(job.session).map(|path| path.peer)
@@ -330,15 +334,15 @@ impl Server {
         }
     }
 
-    /// Tells of a session that did not end as sessions should. A handshake of an authenticated device stands behind each, so there are no
-    /// more of these than of those.
+    /// Reports a session that ended abnormally. Each of these follows a handshake of an authenticated device, so there
+    /// are at most as many reports as such handshakes.
     fn note_end(&mut self, now: Now, path: Path, peer: &PeerDevice, why: Closed) {
         let Some(reason) = Reason::of_session(why) else { return };
         let attempt = AttemptBuilder::refusal(reason).device(self.identify(peer)).detail(attempt::session_detail(why));
         self.report(now, path, attempt);
     }
 
-    /// Hands out a refusal, and has the trace say why in the same words.
+    /// Outputs a refusal, and writes the same reason to the trace.
     fn report(&mut self, now: Now, path: Path, attempt: AttemptBuilder) {
         let attempt = attempt.of(path);
         if let (Some(observer), Err(reason)) = (&self.observer, attempt.outcome) {
@@ -348,7 +352,7 @@ impl Server {
         self.outputs.push_back(Output::Attempt(attempt));
     }
 
-    /// Visits the next sessions of those that are to be closed.
+    /// Visits the next sessions that have to be closed.
     fn sweep(&mut self, now: Now) {
         let Some(sweep) = self.sweep else { return };
         let end = self.endpoint.slot_count();
@@ -372,7 +376,7 @@ impl Server {
         self.settle(now, session);
     }
 
-    /// Sends what the CoAP layer wrote: one message, one record, one datagram.
+    /// Sends the output of the CoAP layer: one message, one record, one datagram.
     fn flush(&mut self, now: Now, session: SessionId) {
         for message in self.outbox.iter() {
             if self.endpoint.send(now, session, message).is_err() {
@@ -381,8 +385,8 @@ impl Server {
         }
     }
 
-    /// After anything that changed a session: its next deadline, whether there is still something to remember, and while
-    /// draining whether it can be closed.
+    /// Call it after any change to a session: updates its deadline, drops its state if it is idle, and closes it while
+    /// draining if nothing waits.
     fn settle(&mut self, now: Now, session: SessionId) {
         let draining = self.admission == Admission::Draining;
         if let Some(occupation) = self.sessions.changed_occupation(session, self.config.dtls.limits.sessions_max) {
@@ -406,7 +410,7 @@ impl Server {
         self.endpoint.close(now, session);
     }
 
-    /// The device by the rule of the first profile that accepts where its certificate comes from.
+    /// The device identity by the rule of the first profile that accepts the origin of its certificate.
     fn identify(&self, peer: &PeerDevice) -> Option<ShownDevice> {
         let authenticated = self.config.certificates.find(peer.certificate())?;
         let mut profiles = self.config.profiles();

@@ -1,7 +1,7 @@
-//! `--trace`: the engine's event stream as lines for a person, as hex for a diff, as JSON for a program.
+//! `--trace`: renders the engine's event stream as text for a person, as hex for a diff, as JSON for a program.
 //!
-//! One line a message, decrypted, with its size; application data is shown as the CoAP it carries. At the end the
-//! totals, in datagrams and in bytes, as UDP payload and on the air with IP and UDP headers.
+//! One line per message, decrypted, with its size; application data is shown as the CoAP message in it. The last lines
+//! are the totals, in datagrams and in bytes, as UDP payload and with IP and UDP headers.
 //!
 //! ```text
 //!     0.000 > 192.0.2.7:5684  ClientHello 97 B
@@ -10,8 +10,8 @@
 //!     0.135 < 192.0.2.7:5684  ACK 2.31 mid=4d2 token=01 Block1=0/more/64
 //! ```
 //!
-//! The formatter is pure: it is handed events with their times and writes to any [`fmt::Write`]. Secrets never reach a
-//! line; key logs are `net`'s.
+//! The formatter is pure: it receives events with their times and writes to any [`fmt::Write`]. Secrets are never
+//! written to a line; `net` writes key logs.
 
 mod json;
 mod totals;
@@ -24,7 +24,7 @@ use dtls::{AlertDescription, AlertLevel, Direction, Now, Path, TraceEvent};
 
 pub use totals::{IPV4_UDP_HEADER_BYTES, IPV6_UDP_HEADER_BYTES, Totals, Traffic};
 
-/// Bytes of an option's value that a line shows; a Uri-Path of 255 bytes would fill several lines.
+/// Bytes of an option's value that a line shows; a Uri-Path of 255 bytes would take several lines.
 const VALUE_SHOWN_BYTES_MAX: usize = 40;
 
 /// Options of one message that a line shows.
@@ -33,16 +33,16 @@ const OPTIONS_SHOWN_MAX: usize = 32;
 /// How events are rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Style {
-    /// One line a message.
+    /// One line per message.
     #[default]
     Text,
-    /// The text, and under each datagram its bytes as on the wire, under each plaintext its bytes.
+    /// The text, with the wire bytes under each datagram and the bytes of each plaintext under it.
     Hex,
-    /// One JSON object a message.
+    /// One JSON object per message.
     Json,
 }
 
-/// Renders one run's events.
+/// Renders the events of one run.
 #[derive(Debug, Clone)]
 pub struct Formatter {
     style: Style,
@@ -57,7 +57,7 @@ impl Formatter {
         Formatter { style, start: None, totals: Totals::default() }
     }
 
-    /// Writes `event`, whole lines or nothing.
+    /// Writes `event`: whole lines or nothing.
     ///
     /// # Errors
     /// Those of `out`.
@@ -81,7 +81,7 @@ impl Formatter {
         }
     }
 
-    /// What was counted so far.
+    /// The totals so far.
     #[must_use]
     pub fn totals(&self) -> &Totals {
         &self.totals
@@ -99,7 +99,7 @@ impl Formatter {
     }
 }
 
-/// One event with what every style says about it.
+/// One event with the data that every style shows.
 struct Line<'l, 'e> {
     since: std::time::Duration,
     path: Option<Path>,
@@ -109,7 +109,7 @@ struct Line<'l, 'e> {
 impl Line<'_, '_> {
     fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         match self.event {
-            // Datagrams are counted; what is in them has lines of its own.
+            // Datagrams are only counted; the messages in them have their own lines.
             TraceEvent::Datagram { .. } | TraceEvent::Secrets { .. } => Ok(()),
             TraceEvent::Handshake { direction, message, length, fragments } => {
                 self.head(out, Some(*direction))?;
@@ -184,7 +184,7 @@ impl Line<'_, '_> {
     }
 }
 
-/// Sixteen bytes a line under their offset, as `xxd` and `text2pcap` have it.
+/// Sixteen bytes per line after their offset, in the format of `xxd` and `text2pcap`.
 fn dump(bytes: &[u8], out: &mut dyn fmt::Write) -> fmt::Result {
     for (index, row) in bytes.chunks(16).enumerate() {
         write!(out, "          {:04x} ", index * 16)?;
@@ -196,7 +196,7 @@ fn dump(bytes: &[u8], out: &mut dyn fmt::Write) -> fmt::Result {
     Ok(())
 }
 
-/// A CoAP message on one line; what does not parse is named so with its size.
+/// A CoAP message on one line; a message that does not parse is shown as such, with its size.
 struct CoapLine<'a>(&'a [u8]);
 
 impl fmt::Display for CoapLine<'_> {
@@ -251,7 +251,7 @@ impl fmt::Display for CodeText {
     }
 }
 
-/// An option's value in the form its number says: text, number, block or bytes (RFC 7252 §5.10, RFC 7959 §2.2).
+/// An option's value in the form that its number defines: text, number, block or bytes (RFC 7252 §5.10, RFC 7959 §2.2).
 struct OptionValue<'a> {
     number: Number,
     value: &'a [u8],
@@ -294,7 +294,7 @@ fn shown(value: &[u8]) -> &[u8] {
     &value[..value.len().min(VALUE_SHOWN_BYTES_MAX)]
 }
 
-/// A peer's text on our terminal: nothing but printable ASCII passes unescaped.
+/// A peer's text for our terminal: everything except printable ASCII is escaped.
 fn text(value: &[u8], out: &mut fmt::Formatter<'_>) -> fmt::Result {
     for &byte in shown(value) {
         match byte {

@@ -1,4 +1,4 @@
-//! What a device makes of an answer: the checks that come before anything is stored.
+//! How a device checks an answer before it stores anything.
 
 use coap::client::Reply;
 use coap::{Code, ContentFormat};
@@ -10,10 +10,10 @@ use super::failure::{AnswerFault, ErrorResponse, Failure, UnreadableAnswer};
 use super::operation::{Operation, StartFault};
 use crate::resources::Packing;
 
-/// A diagnostic payload is shown up to this length; our own server sends less.
+/// A diagnostic payload is shown up to this length; our own server sends shorter ones.
 const DIAGNOSTIC_SHOWN_BYTES_MAX: usize = 256;
 
-/// Without Max-Age a response is fresh for a minute (RFC 7252 §5.10.5); a 5.03 without one is taken to mean that.
+/// A response without Max-Age is fresh for a minute (RFC 7252 §5.10.5); a 5.03 without it is read in the same way.
 const MAX_AGE_DEFAULT: u32 = 60;
 
 /// A checked answer.
@@ -21,28 +21,29 @@ const MAX_AGE_DEFAULT: u32 = 60;
 pub enum Answer {
     /// The CA certificates.
     CaCertificates(CaCertificates),
-    /// The certificate that was issued, DER; its key is that of the request.
+    /// The issued certificate, DER; its key is that of the request.
     Certificate(Vec<u8>),
-    /// The links of discovery, as they came.
+    /// The links of discovery, as received.
     Links(String),
 }
 
-/// What `/crts` answered.
+/// The answer to `/crts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaCertificates {
-    /// Those that can be anchors, each DER; never none.
+    /// The certificates that can be trust anchors, DER each; at least one.
     pub usable: Vec<Vec<u8>>,
-    /// Why the others cannot, such as an RSA root beside the CA that issues: no path of ours needs them.
+    /// The other certificates with the reason why they cannot, such as an RSA root beside the issuing CA: our paths do
+    /// not need them.
     pub passed_over: Vec<PassedOver>,
 }
 
-/// What an answer has to be.
+/// What the answer is expected to be.
 #[derive(Clone, Copy)]
 pub(super) enum Expected {
     CaCertificates(Option<Packing>),
     Certificate {
         packing: Option<Packing>,
-        /// Of the SubjectPublicKeyInfo in the request.
+        /// The digest of the SubjectPublicKeyInfo in the request.
         key: Digest,
     },
     Links,
@@ -76,7 +77,7 @@ impl Expected {
 fn refused(reply: Reply) -> Failure {
     let Reply { code, max_age, mut body, .. } = reply;
     body.truncate(DIAGNOSTIC_SHOWN_BYTES_MAX);
-    // A peer's text, on our terminal and in our log.
+    // The text of a peer, for our terminal and our log.
     let printable = |text: &String| !text.is_empty() && text.chars().all(pki::shows);
     let refused = ErrorResponse { code, diagnostic: String::from_utf8(body).ok().filter(printable) };
     match code {
@@ -88,7 +89,7 @@ fn refused(reply: Reply) -> Failure {
 }
 
 fn links(reply: Reply) -> Result<Answer, AnswerFault> {
-    // Nothing has no format: libcoap answers a filter that matches nothing with an empty 2.05.
+    // An empty body has no format: libcoap answers a filter without a match with an empty 2.05.
     let empty = reply.body.is_empty() && reply.content_format.is_none();
     if !empty && reply.content_format != Some(ContentFormat::LINK_FORMAT) {
         return Err(AnswerFault::Format(reply.content_format));
@@ -103,8 +104,8 @@ fn ca_certificates(reply: &Reply, packing: Option<Packing>) -> Result<Answer, An
     Ok(Answer::CaCertificates(CaCertificates { usable, passed_over }))
 }
 
-/// RFC 7030 §4.2.3: "containing only the certificate that was issued"; and a certificate for another key would be of no use
-/// at best.
+/// RFC 7030 §4.2.3: "containing only the certificate that was issued"; a certificate for another key is useless at
+/// best.
 fn issued(reply: &Reply, packing: Option<Packing>, key: &Digest) -> Result<Answer, AnswerFault> {
     let certificates = unpack(reply, packing)?;
     let [der] = certificates.as_slice() else { return Err(AnswerFault::NotOneCertificate(certificates.len())) };
@@ -116,7 +117,7 @@ fn issued(reply: &Reply, packing: Option<Packing>, key: &Digest) -> Result<Answe
     Ok(Answer::Certificate(der.to_vec()))
 }
 
-/// The certificates in an answer of the format that was asked for, or of either where none was.
+/// The certificates in an answer of the requested format, or of either format if none was requested.
 fn unpack(reply: &Reply, packing: Option<Packing>) -> Result<Vec<&[u8]>, AnswerFault> {
     let came = match reply.content_format {
         Some(ContentFormat::PKCS7_CERTS_ONLY) => Packing::CertsOnly,
@@ -133,7 +134,7 @@ fn unpack(reply: &Reply, packing: Option<Packing>) -> Result<Vec<&[u8]>, AnswerF
     }
 }
 
-/// The SubjectPublicKeyInfo of a request (RFC 2986 §4.1). Our own request: that it is well signed is the server's to check.
+/// The SubjectPublicKeyInfo of a request (RFC 2986 §4.1). It is our own request: the server checks its signature.
 fn spki_of_request(csr: &[u8]) -> Option<&[u8]> {
     let mut info = Reader::sequence(csr).ok()?.nested(Tag::SEQUENCE).ok()?;
     info.expect(Tag::INTEGER).ok()?;
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
     use crate::reason::Reason;
 
-    /// Appendix A of RFC 9148: what other people's servers answer.
+    /// Appendix A of RFC 9148: answers of other servers.
     fn vector(text: &str) -> Vec<u8> {
         hex::decode(text.split_whitespace().collect::<String>()).unwrap()
     }
@@ -195,13 +196,14 @@ mod tests {
         assert!(failure.to_string().contains("RSA"), "{failure}");
     }
 
-    /// One that signs CRLs alone, and a device's: beside the CA that issues they are of no use and do no harm.
+    /// A certificate that signs only CRLs, and a device certificate: beside the issuing CA they are useless and
+    /// harmless.
     #[test]
     fn e66_certificates_that_sign_none_are_named_and_passed_over() {
         let (cas, issued) = (vector(CA_CERTIFICATES), vector(ISSUED));
         let ca = pki::cms::parse_certs_only(&cas).unwrap()[0].to_vec();
         let leaf = pki::cms::parse_certs_only(&issued).unwrap()[0].to_vec();
-        // keyCertSign and cRLSign, of which cRLSign stays. Nobody verifies the signature of an anchor.
+        // keyCertSign and cRLSign are replaced by cRLSign alone. The signature of an anchor is not verified.
         let mut of_lists = ca.clone();
         let usage = ca.windows(4).position(|window| window == [3, 2, 1, 0b0000_0110]).unwrap();
         of_lists[usage + 3] = 0b0000_0010;
@@ -220,7 +222,7 @@ mod tests {
         assert!(check(&[]).is_err());
     }
 
-    /// A certificate that is not strict DER, and an attribute certificate, beside the one that the device needs.
+    /// A certificate that is not strict DER, and an attribute certificate, beside the needed one.
     #[test]
     fn e66_a_certificate_that_is_not_der_keeps_nobody_from_the_others() {
         let good = vector(CA_CERTIFICATES);
@@ -237,14 +239,14 @@ mod tests {
         let said: Vec<String> = cas.passed_over.iter().map(ToString::to_string).collect();
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(said.iter().any(|said| said.contains("not in DER order")), "{said:?}");
-        // The one certificate of an enrolment is judged as strictly as before, and named.
+        // The one certificate of an enrolment is judged as strictly as before, and is named in the failure.
         let failure = enroll(None).check(reply(Code::CHANGED, CMS, pki::cms::certs_only(&[&unsorted]))).unwrap_err();
         assert!(failure.to_string().contains("certificate 1: "), "{failure}");
     }
 
     #[test]
     fn a_certificate_for_another_key_is_not_taken() {
-        // The root of the examples is a certificate, alone, and not for the key of the request.
+        // The root of the examples is the only certificate, and it is not for the key of the request.
         let answer = enroll(None).check(reply(Code::CHANGED, CMS, vector(CA_CERTIFICATES)));
         assert_eq!(answer, Err(Failure::Answer(AnswerFault::OtherKey)));
     }
@@ -276,7 +278,7 @@ mod tests {
         assert!(matches!(answer, Err(Failure::Answer(AnswerFault::Malformed(UnreadableAnswer::CertsOnly(_))))));
     }
 
-    /// The message says what is wrong, not only that something is.
+    /// The error message says what is wrong, not only that something is.
     #[test]
     fn e70_what_cannot_be_read_of_an_answer_is_said() {
         let said = |expected: Expected, format, body: Vec<u8>| {
@@ -285,7 +287,7 @@ mod tests {
             failure.to_string()
         };
         let cas = || Expected::of(&Operation::CaCertificates, None).unwrap();
-        // BER: the message of RFC 9148 with its outermost length left open (X.690 §8.1.3.6).
+        // BER: the message of RFC 9148 with an indefinite outermost length (X.690 §8.1.3.6).
         let der = vector(CA_CERTIFICATES);
         assert_eq!(der[..2], [0x30, 0x82]);
         let ber = [&[0x30, 0x80][..], &der[4..], &[0, 0]].concat();

@@ -1,4 +1,4 @@
-//! How a client asks.
+//! The configuration of a client.
 
 use std::time::Duration;
 
@@ -8,33 +8,33 @@ use super::persistence::Persistence;
 use crate::resources::{Packing, WELL_KNOWN_ROOT};
 use crate::verify::ServerVerifier;
 
-/// The DTLS side of a client's configuration; the device's identity is in it, so each device has one of its own.
+/// The DTLS side of a client's configuration; it contains the device's identity, so each device has its own.
 pub type DtlsConfig = dtls::ClientConfig<ServerVerifier>;
 
-/// How a client asks. A fleet shares one.
+/// The configuration of a client. A fleet shares one.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
     /// The root of the paths and, if there is one, the label below it.
     pub path: Vec<String>,
-    /// The block size of both directions; smaller ones are used where the MTU asks for them.
+    /// The block size of both directions; smaller blocks are used if the MTU requires them.
     pub block: BlockSize,
-    /// What Accept asks for; without it the server answers with 281.
+    /// The format that Accept asks for; without it the server answers with 281.
     pub accept: Option<Packing>,
     /// Confirmable, which RFC 9148 §4.4 recommends, or not.
     pub kind: Kind,
     /// ACK_TIMEOUT (RFC 7252 §4.8).
     pub ack_timeout: Duration,
-    /// Uri-Host, for a server that was dialled by a DNS name; an address does not belong there (RFC 7252 §5.10.1).
+    /// Uri-Host, for a server that was dialled by a DNS name; an address must not be put there (RFC 7252 §5.10.1).
     pub uri_host: Option<String>,
-    /// Uri-Port, which can be left out (RFC 9148 §4.4) and is unless somebody wants to see it.
+    /// Uri-Port. It can be left out (RFC 9148 §4.4) and is left out by default.
     pub uri_port: Option<u16>,
-    /// Bytes of an answer that are gathered at most.
+    /// The maximum bytes of an answer.
     pub answer_bytes_max: usize,
-    /// How the client goes on by itself; without it each failure is told at once and left to the caller.
+    /// How the client persists by itself; without it each failure is reported at once and left to the caller.
     pub persistence: Option<Persistence>,
 }
 
-/// Certificates of a CA, in all plausible shapes: ten of 1.5 KiB with their CMS around them.
+/// All the certificates of a CA: ten of 1.5 KiB in a CMS message.
 const ANSWER_BYTES_MAX_DEFAULT: usize = 16 * 1024;
 
 impl Default for ClientConfig {

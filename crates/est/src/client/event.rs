@@ -1,4 +1,4 @@
-//! What a client tells: the course of its association and its requests.
+//! The events of a client: those of its association and those of its requests.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,28 +9,28 @@ use pki::Certificate;
 use super::answer::Answer;
 use super::failure::Failure;
 
-/// What happened.
+/// An event.
 #[derive(Debug)]
 pub enum ClientEvent {
     /// The server is authenticated; requests can start.
     Connected {
-        /// The certificate it showed.
+        /// The certificate of the server.
         server: Arc<Certificate>,
         /// What was negotiated.
         facts: SessionFacts,
         /// Whether the server asked for the device's certificate.
         identity: IdentityUse,
     },
-    /// The request that was under way goes on over another association.
+    /// The current request continues over a new association.
     Reconnected {
-        /// The certificate that the server showed.
+        /// The certificate of the server.
         server: Arc<Certificate>,
         /// What was negotiated.
         facts: SessionFacts,
     },
     /// The server acknowledged the request and will answer later (RFC 7252 §5.2.2).
     Acknowledged,
-    /// An attempt failed; the client makes another one by itself.
+    /// A try failed; the client makes another one by itself.
     Again {
         /// What failed.
         after: Failure,
@@ -39,9 +39,9 @@ pub enum ClientEvent {
     },
     /// The answer to the request, checked.
     Done(Answer),
-    /// The request, or the handshake, failed. After a handshake or an association that ended the client is over.
+    /// The request, or the handshake, failed. If a handshake failed or the association ended, the client is over.
     Failed(Failure),
-    /// The server ended the association while nothing was asked. With a [`Persistence`](super::Persistence) the next request begins another
-    /// one, without it the client is over.
+    /// The server ended the association while no request was in progress. With a [`Persistence`](super::Persistence)
+    /// the next request begins another association, without it the client is over.
     Closed(dtls::Closed),
 }

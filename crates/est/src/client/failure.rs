@@ -1,4 +1,4 @@
-//! Why a request has no answer that can be used: one closed set, with the reason of each in the table.
+//! Why a request has no usable answer: one closed set, with the reason of each in the table.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use pki::cms::CmsError;
 
 use crate::reason::Reason;
 
-/// Why there is no answer to use.
+/// Why there is no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// The handshake failed: the server did not answer, showed no certificate or not its key, or refused.
+    /// The handshake failed: the server did not answer, did not prove a certificate and its key, or refused.
     Handshake(dtls::HandshakeRefusal),
     /// The server's chain is not trusted.
     Untrusted {
@@ -21,27 +21,27 @@ pub enum Failure {
         /// One line: the certificate (index, subject), the field, the rule.
         detail: Option<Box<str>>,
     },
-    /// The association ended while the request was under way.
+    /// The association ended while the request was in progress.
     Closed(dtls::Closed),
     /// The exchange failed below EST.
     Request(coap::client::ExchangeFailure),
     /// The request does not fit a datagram of this association.
     TooLong {
-        /// How much fits.
+        /// The most bytes that fit.
         plaintext_bytes_max: usize,
     },
-    /// The server refused: 4.xx, or a 5.xx that is not "later".
+    /// The server refused: 4.xx, or a 5.xx that does not mean "later".
     Refused(ErrorResponse),
-    /// Not now: 5.03, or 4.29 (RFC 8516).
+    /// The server asked for a later retry: 5.03, or 4.29 (RFC 8516).
     Later {
-        /// What it said.
+        /// The error response.
         refused: ErrorResponse,
         /// "The client SHOULD wait" this many seconds (RFC 9148 §4.7) before it sends the identical request.
         max_age: u32,
     },
     /// The answer cannot be used.
     Answer(AnswerFault),
-    /// The time for the request passed in the first try (see [`super::Persistence`]).
+    /// The time for the request passed during the first try (see [`super::Persistence`]).
     Deadline,
 }
 
@@ -55,7 +55,7 @@ pub struct ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// The reason that the diagnostic payload names, if it is one of ours.
+    /// The reason that the diagnostic payload names, if it is one of the table.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         self.diagnostic.as_deref().and_then(Reason::from_code)
@@ -65,17 +65,17 @@ impl ErrorResponse {
 /// What is wrong with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerFault {
-    /// Not labelled with the format that was asked for.
+    /// The Content-Format is not the one that was requested.
     Format(Option<ContentFormat>),
-    /// Not what its label says.
+    /// The content does not match its Content-Format.
     Malformed(UnreadableAnswer),
-    /// An enrolment was not answered with exactly one certificate; how many came.
+    /// An enrolment was not answered with exactly one certificate; the number received.
     NotOneCertificate(usize),
-    /// The certificate is for another key than the request.
+    /// The certificate is for another key than that of the request.
     OtherKey,
 }
 
-/// What of an answer cannot be read.
+/// Which part of an answer cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnreadableAnswer {
     /// The certs-only message.
@@ -87,11 +87,11 @@ pub enum UnreadableAnswer {
         /// What is wrong with it.
         error: CertificateError,
     },
-    /// A CA certificate that signs none.
+    /// A CA certificate that cannot sign certificates.
     Authority {
         /// Counted from 0, in the order of the answer.
         index: usize,
-        /// Why not.
+        /// Why it cannot.
         fault: AnchorFlaw,
     },
     /// There is no certificate.
@@ -113,7 +113,7 @@ impl fmt::Display for UnreadableAnswer {
 }
 
 impl From<NothingUsable> for UnreadableAnswer {
-    /// The first certificate speaks for all.
+    /// Reports the first certificate on behalf of all.
     fn from(none: NothingUsable) -> Self {
         let Some(&PassedOver { index, reason, .. }) = none.passed_over.first() else { return UnreadableAnswer::Empty };
         match reason {
@@ -129,7 +129,7 @@ impl Failure {
     pub fn reason(&self) -> Option<Reason> {
         use coap::client::ExchangeFailure as Request;
         match self {
-            // Silence from the start has a remedy of its own.
+            // No answer at all has a remedy of its own.
             Failure::Handshake(dtls::HandshakeRefusal::TimedOut { .. })
             | Failure::Request(Request::Timeout)
             | Failure::Deadline => Some(Reason::NoAnswer),
@@ -161,7 +161,7 @@ impl Failure {
         )
     }
 
-    /// Whether nobody answered.
+    /// Whether no answer arrived.
     #[must_use]
     pub const fn is_no_answer(&self) -> bool {
         matches!(

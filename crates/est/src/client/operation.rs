@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What to ask for.
+/// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// `GET /crts`.
@@ -24,12 +24,12 @@ pub enum Operation {
     },
 }
 
-/// Why nothing was started.
+/// Why no request was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartFault {
     /// The handshake has not ended, or the association is over.
     NotConnected,
-    /// A request is under way.
+    /// A request is in progress.
     Busy,
     /// The CSR cannot be read.
     Csr,

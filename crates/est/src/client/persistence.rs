@@ -1,4 +1,4 @@
-//! How a client goes on when nobody answers, when it is told "later", or when it loses its association.
+//! How a client continues if no answer arrives, if the server says "later", or if it loses its association.
 //!
 //! ```text
 //!                    ┌── a rest, at most REST_MAX ◄── no answer, refused, association lost ──┐
@@ -10,9 +10,9 @@
 //!   a limit or the deadline reached: Failed, with what failed last
 //! ```
 //!
-//! What it is: the policy, [`Persistence`], and the count of what one request has cost so far, [`Effort`]. What it is not: it
-//! sends nothing; [`super::Client`] asks it what a failure is followed by. What is repeated is the identical request (RFC
-//! 9148 §4.7), which the server answers with the identical certificate.
+//! What it is: the policy, [`Persistence`], and the count of what one request has cost so far, [`Effort`]. What it is
+//! not: it sends nothing; [`super::Client`] asks it what to do after a failure. A repeated request is identical (RFC
+//! 9148 §4.7), and the server answers it with the identical certificate.
 
 use std::time::{Duration, Instant};
 
@@ -21,66 +21,66 @@ use dtls::{HandshakeRefusal, Random};
 
 use super::failure::Failure;
 
-/// How long a client goes on by itself, and how. Whoever wants to decide after each failure configures none, as the command line does; the load
-/// generator and the simulator persist.
+/// How long a client continues by itself, and how. A caller that wants to decide after each failure, such as the
+/// command line, configures none; the load generator and the simulator persist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Persistence {
-    /// The time for one request, whatever it takes: exchanges, handshakes, waits. For a handshake that no request waits for
-    /// it counts from the beginning of the first try.
+    /// The total time for one request: exchanges, handshakes and waits. For a handshake without a request it counts
+    /// from the beginning of the first try.
     pub deadline: Duration,
-    /// How often a block that nobody acknowledged, all retransmissions included, is sent as a new exchange before the
-    /// association is taken for lost.
+    /// How often a block that was not acknowledged after all its retransmissions is sent as a new exchange before the
+    /// association is considered lost.
     pub exchange_repeats: u8,
-    /// Handshakes that one request may cost, because nobody answered or the association was lost.
+    /// The maximum number of handshakes for one request, after missing answers or a lost association.
     pub handshakes_max: u32,
-    /// How many of these may follow on an alert, on a server that is not trusted, on a handshake that went wrong: a damaged
-    /// datagram looks like it, and so does a server that will never take this device.
+    /// How many of these may follow an alert, an untrusted server or a failed handshake: a damaged datagram has this
+    /// effect, and so has a server that will never accept this device.
     pub refusals_max: u32,
-    /// Answers "later" to one request that are obeyed.
+    /// How many "later" answers to one request are obeyed.
     pub delays_max: u32,
 }
 
-/// An hour: a whole power cut's crowd has been served by then.
+/// An hour: by then all devices that come back after a power cut have been served.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(3_600);
 
-/// Nobody waits longer, and an `Instant` so far ahead can be represented.
+/// A longer deadline is not useful, and an `Instant` this far ahead can be represented.
 const DEADLINE_MAX: Duration = Duration::from_secs(366 * 86_400);
 
-/// At a loss of one in four each way, five transmissions fail once in 60 exchanges, ten once in 4,000: by then the server
-/// is more probably gone than unlucky.
+/// At a loss of one in four each way, five transmissions fail once in 60 exchanges, ten once in 4,000: by then it is
+/// more likely that the server is gone than that the datagrams were lost.
 const EXCHANGE_REPEATS_DEFAULT: u8 = 1;
 
 /// One a minute until the deadline.
 const HANDSHAKES_MAX_DEFAULT: u32 = 60;
 
-/// A link that damages datagrams damages three handshakes in a row, all of them, rarely; a server that says no does not
-/// change its mind within seconds.
+/// A link that damages datagrams rarely breaks three handshakes in a row; a server that refuses does not change its
+/// decision within seconds.
 const REFUSALS_MAX_DEFAULT: u32 = 3;
 
 /// One a minute until the deadline, at the usual Max-Age.
 const DELAYS_MAX_DEFAULT: u32 = 60;
 
-/// The first rest before a handshake is begun anew; it doubles each time.
+/// The first pause before another handshake; it doubles each time.
 const REST_MIN: Duration = Duration::from_secs(1);
 
-/// The longest.
+/// The longest pause.
 const REST_MAX: Duration = Duration::from_secs(60);
 
-/// Doublings after which a rest is the longest.
+/// The number of doublings after which a pause has its longest value.
 const REST_DOUBLINGS_MAX: u32 = 6;
 
-/// Max-Age is exceeded by a random part of up to half of it, so that devices that were sent away together do not
-/// come back together ...
+/// The client waits for Max-Age and a random part of up to half of it, so that devices that were sent away together do
+/// not come back together ...
 const DELAY_SPREAD_DIVISOR: u32 = 2;
 
-/// ... but by as much as this at least, because a Max-Age is a whole number of seconds and often one,
+/// ... but the random part spans at least this much, because a Max-Age is a whole number of seconds and often one,
 const DELAY_SPREAD_MIN: Duration = Duration::from_secs(1);
 
-/// and not by more than this.
+/// and at most this much.
 const DELAY_SPREAD_MAX: Duration = Duration::from_secs(60);
 
-/// An association in which nothing has been heard for so long is not used again: it may have ended without a word (servers
-/// let go of idle sessions, our own after five minutes; address translators of UDP after two, RFC 4787 §4.3).
+/// An association that received nothing for this long is not used again: it may have ended without a message (servers
+/// drop idle sessions, ours after five minutes; address translators drop UDP mappings after two, RFC 4787 §4.3).
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(120);
 
 const _: () = {
@@ -90,7 +90,7 @@ const _: () = {
 };
 
 impl Persistence {
-    /// What serves a device that has nothing else to do than to get its certificate.
+    /// Suits a device whose only task is to get its certificate.
     pub const DEFAULT: Persistence = Persistence {
         deadline: DEADLINE_DEFAULT,
         exchange_repeats: EXCHANGE_REPEATS_DEFAULT,
@@ -113,33 +113,33 @@ pub(super) struct Effort {
     handshakes: u32,
     refusals: u32,
     delays: u32,
-    /// What failed last: it says more than that the time was over.
+    /// The last failure: it is more informative than that the time was over.
     last: Option<Failure>,
 }
 
-/// What a failure is followed by.
+/// The next step after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// A new association, and the request over it.
+    /// A new association, then the request over it.
     Handshake,
-    /// The request again, over the association that there is.
+    /// The request again, over the current association.
     Request,
 }
 
-/// When to do what.
+/// The next step and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Next {
     pub(super) at: Instant,
     pub(super) remedy: Remedy,
 }
 
-/// What a failure says about the next try.
+/// What a failure means for the next try.
 enum Verdict {
     /// The peer has been silent for a minute or more.
     Silence,
     /// The association ended, and the server did not refuse a new one.
     Lost,
-    /// The server, or a peer that pretends to be it, refuses an association with us.
+    /// The server, or a peer that pretends to be the server, refuses an association with us.
     Refused,
     /// The server wants the request later.
     Later(Duration),
@@ -153,13 +153,14 @@ impl Effort {
         Effort { policy, deadline, handshakes: 0, refusals: 0, delays: 0, last: None }
     }
 
-    /// What `failure` is followed by; `None` if it is final, if a limit is reached, or if the deadline would pass before.
+    /// The next step after `failure`; `None` if the failure is final, if a limit is reached, or if the deadline would
+    /// pass before.
     pub(super) fn after(&mut self, failure: &Failure, now: Instant, random: &dyn Random) -> Option<Next> {
         let policy = self.policy;
         let (at, remedy) = match Verdict::of(failure) {
             Verdict::Final => return None,
             Verdict::Silence if matches!(failure, Failure::Request(_)) => {
-                // The exchange has waited long enough, and each for a time of its own (ACK_RANDOM_FACTOR).
+                // The exchange has waited long enough, and each device for a different time (ACK_RANDOM_FACTOR).
                 self.handshakes += 1;
                 (now, Remedy::Handshake)
             }
@@ -187,12 +188,12 @@ impl Effort {
         within.then_some(Next { at, remedy })
     }
 
-    /// Why there is no answer, at the deadline.
+    /// Why there is no answer when the deadline passes.
     pub(super) fn into_failure(self) -> Failure {
         self.last.unwrap_or(Failure::Deadline)
     }
 
-    /// Doubled with each handshake, and spread over half to one and a half of that.
+    /// A pause that doubles with each handshake, multiplied by a random factor between 0.5 and 1.5.
     fn rest(&self, random: &dyn Random) -> Duration {
         let doublings = self.handshakes.saturating_sub(1).min(REST_DOUBLINGS_MAX);
         let rest = (REST_MIN * (1 << doublings)).min(REST_MAX);
@@ -208,7 +209,7 @@ impl Verdict {
                 Verdict::Silence
             }
             Failure::Closed(dtls::Closed::Alert(_)) => Verdict::Refused,
-            // Our own doing, or our own fault.
+            // We cancelled it, or the fault is ours.
             Failure::Handshake(HandshakeRefusal::Cancelled | HandshakeRefusal::Internal)
             | Failure::Closed(dtls::Closed::ByUs) => Verdict::Final,
             Failure::Closed(_) => Verdict::Lost,
@@ -216,7 +217,7 @@ impl Verdict {
             Failure::Handshake(_)
             | Failure::Untrusted { .. }
             | Failure::Request(Request::Reset | Request::Changing) => Verdict::Refused,
-            // Nor does it keep the pieces of the request, however often they are sent (RFC 7959 §2.9.2).
+            // The server does not keep the pieces of the request, however often they are sent (RFC 7959 §2.9.2).
             Failure::Refused(refused) if refused.code == Code::REQUEST_ENTITY_INCOMPLETE => Verdict::Refused,
             Failure::Later { max_age, .. } => Verdict::Later(Duration::from_secs((*max_age).into())),
             Failure::Request(Request::BadOption(_) | Request::BadBlock | Request::TooLarge)
@@ -232,7 +233,7 @@ fn delay_spread(max_age: Duration, random: &dyn Random) -> Duration {
     part_of((max_age / DELAY_SPREAD_DIVISOR).clamp(DELAY_SPREAD_MIN, DELAY_SPREAD_MAX), random)
 }
 
-/// A random part of it, from nothing to all.
+/// A random part of `whole`, from zero to all of it.
 fn part_of(whole: Duration, random: &dyn Random) -> Duration {
     let mut bytes = [0; 4];
     random.fill(&mut bytes);
@@ -247,7 +248,7 @@ mod tests {
     use super::*;
     use crate::client::ErrorResponse;
 
-    /// Always the same part.
+    /// Always yields the same part.
     struct Fixed(u8);
 
     impl Random for Fixed {

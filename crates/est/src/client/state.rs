@@ -1,4 +1,4 @@
-//! Where a client stands. Each state carries what it has, so that none can lack what it needs.
+//! The states of a client. Each state carries the data that it needs.
 //!
 //! ```text
 //!   Connecting ──► Connected ──► Asking ──► Connected
@@ -18,40 +18,40 @@ use super::operation::Operation;
 use super::persistence::Effort;
 use crate::resources::Packing;
 
-/// Where the client stands.
+/// The state of the client.
 pub(super) enum State {
-    /// The handshake is under way: for a task, or for nothing but its one try.
+    /// The handshake is in progress: for a task, or as the client's only try.
     Connecting(Option<Task>),
-    /// Nothing is asked. The last request is kept to acknowledge repetitions of a separate response.
+    /// No request is in progress. The last one is kept to acknowledge duplicates of a separate response.
     Connected(Option<Box<Exchange>>),
-    /// A request is under way.
+    /// A request is in progress.
     Asking(Asking),
-    /// The server wants the request later; the association stays.
+    /// The server wants the request later; the association stays open.
     Waiting {
         at: Instant,
         pursuit: Box<Pursuit>,
-        /// The request that was refused, for repetitions of its response.
+        /// The refused request, kept to acknowledge duplicates of its response.
         exchange: Box<Exchange>,
     },
-    /// A try failed; a handshake begins the next one.
+    /// A try failed; the next one begins with a handshake.
     Resting { at: Instant, task: Task },
-    /// The association ended while nothing was asked, and the next request begins another one.
+    /// The association ended while no request was in progress; the next request begins another one.
     Dormant,
-    /// Nothing can be asked any more.
+    /// No further request is possible.
     Over,
 }
 
-/// A request under way.
+/// A request in progress.
 pub(super) struct Asking {
     pub(super) exchange: Box<Exchange>,
     pub(super) expected: Expected,
-    /// Nothing where each failure is the caller's to handle.
+    /// `None` if the caller handles each failure.
     pub(super) pursuit: Option<Box<Pursuit>>,
 }
 
 /// What a client persists in.
 pub(super) enum Task {
-    /// An association, and nothing over it yet.
+    /// An association, without a request yet.
     Associate(Box<Effort>),
     /// The answer to a request.
     Request(Box<Pursuit>),
@@ -89,7 +89,7 @@ impl Task {
 }
 
 impl State {
-    /// The exchange that messages of the server belong to.
+    /// The exchange that messages from the server belong to.
     pub(super) fn exchange(&self) -> Option<&Exchange> {
         match self {
             State::Asking(Asking { exchange, .. })
@@ -101,7 +101,7 @@ impl State {
         }
     }
 
-    /// The same, to go on with.
+    /// The same exchange, mutable.
     pub(super) fn exchange_mut(&mut self) -> Option<&mut Exchange> {
         match self {
             State::Asking(Asking { exchange, .. })
@@ -113,7 +113,7 @@ impl State {
         }
     }
 
-    /// When the client gives up, if it persists in something.
+    /// When the client gives up, if it persists.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let effort = match self {
             State::Connecting(Some(task)) | State::Resting { task, .. } => task.effort(),
@@ -127,7 +127,7 @@ impl State {
         Some(effort.deadline)
     }
 
-    /// When the next try begins, if one was put off.
+    /// When the next try begins, if one is scheduled.
     pub(super) const fn next_try(&self) -> Option<Instant> {
         match self {
             State::Waiting { at, .. } | State::Resting { at, .. } => Some(*at),

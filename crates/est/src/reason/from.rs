@@ -1,4 +1,4 @@
-//! From the refusals of the crates below to reasons. The matches are exhaustive on purpose: a variant that is added below
+//! Converts the refusals of the crates below to reasons. The matches are exhaustive on purpose: a variant added below
 //! needs its row before this compiles.
 
 use authority::{Asked, Busy, Function, Misissue};
@@ -73,7 +73,8 @@ impl From<CertificateFault> for Reason {
     }
 }
 
-/// An alert by which the peer ended a handshake or a session. Its codes are an open set: what has no row of its own is "other".
+/// An alert by which the peer ended a handshake or a session. Alert codes are an open set: a code without a row of its
+/// own is "other".
 impl From<AlertDescription> for Reason {
     fn from(alert: AlertDescription) -> Reason {
         match alert {
@@ -111,7 +112,7 @@ impl From<AlertDescription> for Reason {
 }
 
 impl Reason {
-    /// The reason of a session's end; `None` where it ended as sessions should.
+    /// The reason for a session's end; `None` if it ended normally.
     #[must_use]
     pub fn of_session(why: dtls::Closed) -> Option<Reason> {
         use dtls::Closed;

@@ -1,8 +1,8 @@
 //! The table itself. One row a reason: variant, code, stage, what the peer sees, what it means, what to do on the device,
 //! what to do on the server.
 //!
-//! The remedies name the knobs of Mbed TLS, Zephyr, OpenThread and OpenSSL where these have one; `tests/remedies.rs` says for
-//! each reason whether they do, and holds every such name.
+//! The remedies name the settings of Mbed TLS, Zephyr, OpenThread and OpenSSL if these have one;
+//! `tests/stories/remedies.rs` states this for each reason, and checks every such name.
 
 #[macro_use]
 mod handshake;
@@ -14,7 +14,8 @@ use dtls::AlertDescription as Alert;
 
 use super::{Entry, Stage, Wire};
 
-/// Writes the enum, the list of all reasons and the match from reason to row from one list, so that none can be missing.
+/// Generates the enum, the list of all reasons and the match from reason to row from one list, so that none can be
+/// missing.
 macro_rules! reasons {
     ($($variant:ident: $code:literal, $stage:ident, $wire:expr;
         $meaning:literal;
@@ -27,7 +28,7 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// Every reason, in the order of the way that an enrolment takes.
+            /// Every reason, in the order of the steps of an enrolment.
             pub const ALL: &'static [Reason] = &[$(Reason::$variant,)+];
 
             /// Its row of the table.

@@ -1,5 +1,5 @@
-//! What somebody tried and what came of it: one record an attempt, of which log lines, metrics and the attempt ring are
-//! views. And the counters that need no record.
+//! The record of one attempt and its result; log lines, metrics and the attempt ring are views of it. Also the counters
+//! that need no record.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,10 +13,10 @@ use dtls::{Path, SessionCounts};
 use crate::reason::{Reason, Stage};
 use crate::resources::Resource;
 
-/// Bytes of [`Attempt::offered`]: a line of a log, with the names of what a hello offers.
+/// Bytes of [`Attempt::offered`]: a log line with the names that a hello offers.
 pub const OFFERED_BYTES_MAX: usize = 2_048;
 
-/// How much of it a path may take.
+/// Bytes of it that a path may take.
 pub(super) const PATH_SHOWN_BYTES_MAX: usize = 128;
 const _: () = assert!(PATH_SHOWN_BYTES_MAX < OFFERED_BYTES_MAX);
 
@@ -33,40 +33,42 @@ pub struct Attempt {
     pub stage: Stage,
     /// The result.
     pub outcome: Result<Success, Reason>,
-    /// What was offered or asked for, in a few words; of a handshake that succeeded the suite.
+    /// A short text about what was offered or asked for; for a successful handshake, the suite.
     pub offered: Cow<'static, str>,
-    /// What exactly is at fault, where something is: which certificate (index, subject), which field and rule, both of two values that differ.
-    /// One line in our words with the peer's values in it: for logs, which quote it, never for the wire.
+    /// What exactly is at fault, if known: the certificate (index, subject), the field and rule, or both of two values
+    /// that differ. One line of our own text with the peer's values in it: for logs, which quote it, never for the
+    /// wire.
     pub detail: Option<Box<str>>,
-    /// The device that the peer claims to be, once a certificate was read and as long as nothing proves it; `device` is `None` then.
+    /// The device that the peer claims to be, once a certificate was read and as long as no proof has arrived; `device`
+    /// is `None` then.
     pub claimed: Option<Box<str>>,
-    /// Further reasons for which a refused hello would have failed.
+    /// Further reasons for which a refused hello would also have failed.
     pub further: Vec<Reason>,
-    /// What an operator should see although nothing was refused for it.
+    /// Observations for the operator that did not cause a refusal.
     pub notices: Vec<Notice>,
-    /// Of a handshake from its first hello with a good cookie, of a function from its whole request.
+    /// For a handshake, from its first hello with a valid cookie; for a function, from its complete request.
     pub elapsed: Duration,
 }
 
 /// Accepted, but reported to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// The client asked for a name that the server's certificate does not bear, and got that certificate (RFC 6066 §3
-    /// leaves it to the server; libcoap asks for `localhost` where an address was dialled).
+    /// The client asked for a name that the server's certificate does not contain, and got that certificate anyway (RFC
+    /// 6066 §3 leaves this to the server; libcoap asks for `localhost` if an address was dialled).
     UnknownServerName(Box<str>),
-    /// The client put an address into server_name: "Literal IPv4 and IPv6 addresses are not permitted" there (RFC 6066 §3).
-    /// It got our certificate as if it had sent no name.
+    /// The client sent an address as server_name: "Literal IPv4 and IPv6 addresses are not permitted" there (RFC 6066
+    /// §3). It got our certificate as if it had sent no name.
     AddressAsServerName(IpAddr),
-    /// The handshake needed datagrams of no more than so many bytes: the path drops longer ones, or it lost several in a row.
+    /// The handshake needed datagrams of at most this many bytes: the path drops longer ones, or lost several in a row.
     NarrowPath(usize),
-    /// The manufacturer certificate is past its notAfter, and `allow_expired_identity` lets it in.
+    /// The manufacturer certificate is past its notAfter, and `allow_expired_identity` accepts it.
     ExpiredIdentity,
 }
 
 impl Notice {
-    /// What there is to tell of a server_name that the server's certificate does not bear.
+    /// The notice for a server_name that the server's certificate does not contain.
     pub(super) fn of_server_name(name: Box<str>) -> Notice {
-        // A URI's brackets come along with an IPv6 address where a stack copies the host as it stands.
+        // An IPv6 address may come with the brackets of a URI if a stack copies the host unchanged.
         let bare = name.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(&name);
         match bare.parse() {
             Ok(address) => Notice::AddressAsServerName(address),
@@ -122,7 +124,8 @@ impl Attempt {
     }
 }
 
-/// An [`Attempt`] on its way: what came of it first, then what is known beside. The one place where its fields are put together.
+/// An [`Attempt`] under construction: first its result, then what else is known. This is the only place that fills its
+/// fields.
 pub(super) struct AttemptBuilder {
     stage: Stage,
     outcome: Result<Success, Reason>,
@@ -173,12 +176,12 @@ impl AttemptBuilder {
         AttemptBuilder { profile: profile.map(|profile| Arc::clone(profile.shared_name())), ..self }
     }
 
-    /// A name that is ours and needs no check, such as that of a suite.
+    /// A fixed name that needs no check, such as that of a suite.
     pub(super) fn offered_name(self, name: &'static str) -> AttemptBuilder {
         AttemptBuilder { offered: Cow::Borrowed(name), ..self }
     }
 
-    /// A text with a peer's values in it: bounded, and without what a terminal would obey.
+    /// A text with a peer's values in it: its length is bounded and terminal control characters are removed.
     pub(super) fn offered(self, offered: String) -> AttemptBuilder {
         AttemptBuilder { offered: bounded(offered), ..self }
     }
@@ -227,7 +230,7 @@ impl AttemptBuilder {
     }
 }
 
-/// What a refusal of the handshake knows beyond its reason.
+/// The detail of a handshake refusal beyond its reason.
 pub(super) fn handshake_detail(refusal: &dtls::HandshakeRefusal, narrowed_to: Option<usize>) -> Option<Box<str>> {
     let what = match refusal {
         dtls::HandshakeRefusal::AlertReceived(alert) => Some(format!("alert {} ({})", alert.name(), alert.0)),
@@ -240,7 +243,7 @@ pub(super) fn handshake_detail(refusal: &dtls::HandshakeRefusal, narrowed_to: Op
     (!parts.is_empty()).then(|| parts.join("; ").into())
 }
 
-/// What the end of a session knows beyond its reason.
+/// The detail of a session's end beyond its reason.
 pub(super) fn session_detail(why: dtls::Closed) -> Option<Box<str>> {
     match why {
         dtls::Closed::Alert(alert) => Some(format!("alert {} ({}), after the handshake", alert.name(), alert.0).into()),
@@ -248,12 +251,12 @@ pub(super) fn session_detail(why: dtls::Closed) -> Option<Box<str>> {
     }
 }
 
-/// Cuts a text to [`OFFERED_BYTES_MAX`] and takes out what a terminal would obey.
+/// Cuts a text to [`OFFERED_BYTES_MAX`] and removes terminal control characters.
 fn bounded(text: String) -> Cow<'static, str> {
     bounded_to(OFFERED_BYTES_MAX, text)
 }
 
-/// The same for another length.
+/// The same for another maximum.
 pub(super) fn bounded_to(bytes_max: usize, mut text: String) -> Cow<'static, str> {
     if text.len() > bytes_max {
         let end = (0..=bytes_max).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
@@ -265,14 +268,14 @@ pub(super) fn bounded_to(bytes_max: usize, mut text: String) -> Cow<'static, str
     Cow::Owned(text)
 }
 
-/// Cumulative, but for `sessions` and `pending`, which are what there is now.
+/// Cumulative, except `sessions` and `pending`, which are present values.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counters {
-    /// Handshakes that ended well.
+    /// Handshakes that succeeded.
     pub handshakes: u64,
     /// Handshakes that were refused.
     pub handshakes_refused: u64,
-    /// Whole requests that the table let in.
+    /// Whole requests that the table accepted.
     pub requests: u64,
     /// Requests that were refused, by the table, by the CoAP layer or by the authority.
     pub requests_refused: u64,
@@ -288,13 +291,13 @@ pub struct Counters {
     pub issued: u64,
     /// Outcomes for a session or an exchange that is gone.
     pub stale_outcomes: u64,
-    /// Messages that could not be sent: the session was gone, or the message too long for a datagram.
+    /// Messages that could not be sent: the session was gone, or the message was too long for a datagram.
     pub unsent: u64,
-    /// Sessions and handshakes there are now.
+    /// The present number of sessions and handshakes.
     pub sessions: Option<SessionCounts>,
-    /// Enrolments that wait for the authority now.
+    /// The present number of enrolments that wait for the authority.
     pub pending: usize,
-    /// The CoAP layer's own.
+    /// The counters of the CoAP layer.
     pub coap: coap::server::MessageCounters,
 }
 

@@ -3,20 +3,21 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-/// The longest Max-Age that this server chooses by itself: after the restart of a ledger the fleet returns within an hour.
+/// The longest Max-Age that this server chooses by itself: after the restart of a ledger the fleet returns within an
+/// hour.
 pub(super) const MAX_AGE_SECONDS_MAX: u64 = 3_600;
 
-/// Spreads Max-Age, so that those who were sent away together do not come back together. Not a secret: a small generator
-/// from a random seed (xorshift64*, Vigna, "An experimental exploration of Marsaglia's xorshift generators").
+/// Spreads Max-Age, so that devices that were sent away together do not come back together. It is not a secret: a small
+/// generator from a random seed (xorshift64*, Vigna, "An experimental exploration of Marsaglia's xorshift generators").
 pub(super) struct Jitter(Cell<u64>);
 
 impl Jitter {
     pub(super) fn new(seed: u64) -> Jitter {
-        // Zero is the one state that the generator does not leave.
+        // Zero is the only state that the generator cannot leave.
         Jitter(Cell::new(seed | 1))
     }
 
-    /// Between `least` and half as much again, in whole seconds, at least 1.
+    /// A value between `least` and 1.5 times `least`, in whole seconds, at least 1.
     pub(super) fn max_age(&self, least: Duration) -> u32 {
         let least = least.as_secs().clamp(1, MAX_AGE_SECONDS_MAX);
         let spread = self.next() % (least / 2 + 2);

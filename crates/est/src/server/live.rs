@@ -1,7 +1,7 @@
-//! Sessions that have something to remember: a CoAP peer, jobs that wait for the authority, a deadline.
+//! State of the sessions that are not idle: a CoAP peer, jobs that wait for the authority, a deadline.
 //!
-//! A session that is idle costs one empty pointer here; the rest of it is in the DTLS endpoint. Deadlines are kept in one
-//! ordered set with at most one entry a session, so that the next one is found without looking at the others.
+//! An idle session costs one null pointer here; the rest of it is in the DTLS endpoint. Deadlines are kept in one
+//! ordered set with at most one entry per session, so that the next one is found without looking at the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use dtls::{Occupation, SessionId};
 use crate::resources::Packing;
 use crate::verify::Authenticated;
 
-/// Names one enrolment on its way through the authority.
+/// Identifies one enrolment on its way through the authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId {
-    /// The shard that asked.
+    /// The shard that submitted it.
     pub shard: u16,
     /// The session of the client, with its generation.
     pub session: SessionId,
@@ -25,61 +25,64 @@ pub struct JobId {
     pub exchange: u32,
 }
 
-/// A request that the authority works on.
+/// A request that the authority is working on.
 pub(super) struct Waiting {
     pub(super) exchange: ExchangeId,
     pub(super) function: Function,
     pub(super) packing: Packing,
-    /// Pinned when the request came: a new configuration does not change it.
+    /// Fixed when the request arrived: a new configuration does not change it.
     pub(super) profile: Arc<Profile>,
     pub(super) client: Authenticated,
-    /// On whose account it waits.
+    /// The owner whose share it takes.
     pub(super) owner: Owner,
     pub(super) since: Instant,
 }
 
-/// What a session remembers while it is not idle.
+/// The state of a session while it is not idle.
 pub(super) struct Live {
     generation: u32,
-    /// On whose account it keeps its place in the middle of an enrolment; nothing, if the DTLS endpoint may give the place to others.
+    /// The owner in whose share the session keeps its place during an enrolment; `None` if the DTLS endpoint may give
+    /// the place to others.
     occupies: Option<Owner>,
     pub(super) peer: Peer,
     pub(super) waiting: Vec<Waiting>,
-    /// The certificate of its device, held in the middle of an enrolment whatever the cache forgets; see [`Sessions::pin`].
+    /// The certificate of its device, held during an enrolment even if the cache drops it; see [`Sessions::pin`].
     certificate: Option<Authenticated>,
-    /// Until then its device, which was sent away, may come back and finds its certificate.
+    /// Set if the device was asked to come back: until then the session keeps the certificate for it.
     returns_by: Option<Return>,
     /// Its entry in the set of deadlines.
     armed: Option<Instant>,
-    /// While draining: close it then, unless it waits for an answer.
+    /// While draining: when to close the session, unless it waits for an answer.
     linger: Option<Instant>,
 }
 
-/// A device that was asked to come back.
+/// The return of a device that was asked to come back.
 #[derive(Clone, Copy)]
 pub(super) struct Return {
-    /// No later than this.
+    /// The latest time of its return.
     pub(super) until: Instant,
-    /// Its certificate.
+    /// The owner that its certificate belongs to.
     pub(super) device: Owner,
 }
 
-/// While draining, for how long after its last message a session stays open for the client to fetch the rest of an answer:
-/// one retransmission of a lost request, which comes after 3 s at most (RFC 7252 §4.8), and a round trip.
+/// While draining, a session stays open for this long after its last message, so that the client can fetch the rest of
+/// an answer: one retransmission of a lost request, which follows after 3 s at most (RFC 7252 §4.8), and a round trip.
 pub(super) const LINGER: Duration = Duration::from_secs(4);
 
-/// A deadline is at least this far ahead when it is set, so that a layer that asks for "now" again and again cannot hold
-/// the shard in one turn.
+/// A new deadline is at least this far ahead, so that a layer that repeatedly asks for "now" cannot keep the shard in
+/// one turn.
 const STEP: Duration = Duration::from_millis(1);
 
-/// Sessions of a shard that keep their certificate because their devices were told to come back. One more is not refused: its device
-/// begins a new session if the cache has forgotten the certificate by then. About 32 MiB of certificates.
+/// Sessions of a shard that keep their certificate because their devices were asked to come back. Above this limit a
+/// session is not refused: its device has to begin a new session if the cache has dropped the certificate by then.
+/// About 32 MiB of certificates.
 const AWAY_MAX: usize = 16_384;
 
-/// Of them sessions of one certificate: a device has one, and a second one after it lost its power. A device that opens thousands does not displace others.
+/// Of these, sessions of one certificate: a device has one, and a second one after a power loss. A device that opens
+/// thousands of sessions does not displace others.
 const AWAY_PER_CERTIFICATE_MAX: u8 = 4;
 
-/// What is to become of a session.
+/// What to do with a session.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Keep,
@@ -91,25 +94,26 @@ pub(super) enum Verdict {
 pub(super) struct Sessions {
     slots: Vec<Option<Box<Live>>>,
     deadlines: BTreeSet<(Instant, SessionId)>,
-    /// Enrolments that the authority works on, by the certificate that asked.
+    /// Enrolments that the authority is working on, by the certificate that requested them.
     pending: Accounts,
-    /// Of them those whose sessions are gone. Their jobs are still in the authority's queue, so that they count until their outcome
-    /// comes: otherwise a device that closes and dials again would take more than its share. As bounded as `pending` is.
+    /// The pending enrolments whose sessions are gone. Their jobs are still in the authority's queue, so they count
+    /// until their outcome arrives: otherwise a device that closes and reconnects would take more than its share. They
+    /// are bounded like `pending`.
     orphans: BTreeMap<(SessionId, ExchangeId), Owner>,
     /// Sessions that keep their places, by the certificate of their devices.
     occupied: Accounts,
-    /// Sessions with a `returns_by`.
+    /// Counts the sessions with a `returns_by`.
     away: Away,
-    /// The last one that became idle: the next session that wakes up takes it over, and nothing is allocated.
+    /// The state of the session that became idle last: the next session that wakes up reuses it without an allocation.
     spare: Option<Box<Live>>,
 }
 
 impl Sessions {
-    /// The session, remembered from now on.
+    /// The state of the session; created if there is none.
     pub(super) fn open(&mut self, session: SessionId) -> &mut Live {
         let index = index(session);
         if index >= self.slots.len() {
-            // The endpoint bounds its slots by `sessions_max`; a pointer each is the price of finding one at once.
+            // The endpoint bounds its slots by `sessions_max`; one pointer per slot is the price of a direct lookup.
             self.slots.resize_with(index + 1, || None);
         }
         if self.slots[index].as_ref().is_some_and(|live| live.generation != session.generation) {
@@ -125,7 +129,7 @@ impl Sessions {
         })
     }
 
-    /// The session, if it is remembered.
+    /// The state of the session, if there is one.
     pub(super) fn find(&mut self, session: SessionId) -> Option<&mut Live> {
         let live = self.slots.get_mut(index(session))?.as_deref_mut()?;
         (live.generation == session.generation).then_some(live)
@@ -141,12 +145,14 @@ impl Sessions {
         self.away.leave(came_back);
     }
 
-    /// Whether one more request of `owner` may wait where `most` may in all. A share binds only where the room runs out, see [`Accounts`].
+    /// Whether one more request of `owner` may wait if `most` may wait in total. The share is a limit only when room
+    /// runs out, see [`Accounts`].
     pub(super) fn has_room_to_wait(&self, owner: Owner, most: usize) -> bool {
         self.pending.has_room(owner, 1, most)
     }
 
-    /// The request that `job` names, no longer waiting; nothing for a session that is gone, whose request no longer counts then.
+    /// Removes the request that `job` names from those that wait. `None` if its session is gone; the request then no
+    /// longer counts.
     pub(super) fn take_waiting(&mut self, job: JobId) -> Option<Waiting> {
         let waiting = self.find(job.session).and_then(|live| {
             let place = live.waiting.iter().position(|waiting| waiting.exchange.0 == job.exchange)?;
@@ -159,8 +165,8 @@ impl Sessions {
         waiting
     }
 
-    /// Holds the certificate of a session that has begun an enrolment, until it is in the middle of nothing. The limits of uploads, of kept
-    /// answers and of requests that wait bound how many are held, and sessions of one certificate share it.
+    /// Holds the certificate of a session that has begun an enrolment, until the session is idle. The limits for
+    /// uploads, kept answers and waiting requests bound how many are held, and sessions of one certificate share it.
     pub(super) fn pin(&mut self, session: SessionId, certificate: &Authenticated) {
         if let Some(live) = self.find(session) {
             live.certificate.get_or_insert_with(|| certificate.clone());
@@ -172,7 +178,8 @@ impl Sessions {
         self.find(session)?.certificate.as_ref()
     }
 
-    /// Holds the certificate of a session whose device was asked to come back, until it should have done so.
+    /// Holds the certificate of a session whose device was asked to come back, until the time for its return has
+    /// passed.
     pub(super) fn send_away(&mut self, session: SessionId, certificate: &Authenticated, back: Return) {
         let Some(known) = self.find(session).map(|live| live.returns_by.is_some()) else { return };
         if !known && !self.away.enter(back.device) {
@@ -184,19 +191,20 @@ impl Sessions {
         }
     }
 
-    /// How many requests the authority works on.
+    /// How many requests the authority is working on.
     pub(super) fn pending(&self) -> usize {
         self.pending.total()
     }
 
-    /// Whether closing the session now would take an answer, or a part of it, away from its client.
+    /// Whether closing the session now would lose an answer, or a part of it, for its client.
     pub(super) fn is_occupied(&mut self, session: SessionId) -> bool {
         self.find(session).is_some_and(|live| live.is_occupied())
     }
 
-    /// What the DTLS endpoint is to be told of the session, if that is not what it was told last. A session in the middle of an enrolment
-    /// keeps its place, however full the house is, but of the `most` places of the shard one certificate keeps no more than are left for
-    /// others ([`Accounts`]): its further sessions are served, and make room as idle ones do. A session that is forgotten keeps none.
+    /// The occupation to report to the DTLS endpoint, if it differs from the last report. A session in the middle of an
+    /// enrolment keeps its place even when the server is full, but of the `most` places of the shard one certificate
+    /// keeps no more than are left for others ([`Accounts`]): its further sessions are served, but may be evicted like
+    /// idle ones. A forgotten session keeps no place.
     pub(super) fn changed_occupation(&mut self, session: SessionId, most: usize) -> Option<Occupation> {
         let Sessions { slots, occupied, .. } = self;
         let live =
@@ -217,7 +225,7 @@ impl Sessions {
         }
     }
 
-    /// Forgets a session that is gone.
+    /// Drops the state of a session that is gone.
     pub(super) fn forget(&mut self, session: SessionId) {
         if self.find(session).is_some() {
             self.forget_slot(index(session));
@@ -229,7 +237,7 @@ impl Sessions {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// The next session whose deadline has passed; its entry is taken out.
+    /// The next session whose deadline has passed; its entry is removed.
     pub(super) fn next_due(&mut self, now: Instant) -> Option<SessionId> {
         let &(at, session) = self.deadlines.first().filter(|(at, _)| *at <= now)?;
         self.deadlines.remove(&(at, session));
@@ -239,7 +247,7 @@ impl Sessions {
         Some(session)
     }
 
-    /// Sets the deadline of a session after something happened to it, or forgets it if it is idle.
+    /// Updates the deadline of a session after an event, or drops its state if it is idle.
     pub(super) fn settle(&mut self, session: SessionId, now: Instant, draining: bool) -> Verdict {
         let Some(live) = self.find(session) else {
             return if draining { Verdict::Close } else { Verdict::Keep };
@@ -265,7 +273,7 @@ impl Sessions {
         let wanted = [live.peer.poll_timeout(), live.linger, returns_by].into_iter().flatten().min();
         let (wanted, armed) = (wanted.map(|at| at.max(now + STEP)), live.armed);
         match (armed, wanted) {
-            // An entry that comes too early is looked at again then; moving it forward each time would cost more.
+            // An entry that is too early is checked again when it is due; moving it each time would cost more.
             (Some(armed), Some(wanted)) if armed <= wanted => {}
             (_, None) => {}
             (_, Some(wanted)) => {
@@ -309,7 +317,8 @@ impl Sessions {
     }
 }
 
-/// How many sessions keep their certificate because their devices were asked to come back, in all and of each certificate.
+/// How many sessions keep their certificate because their devices were asked to come back: in total and per
+/// certificate.
 #[derive(Default)]
 struct Away {
     sessions: usize,
@@ -317,7 +326,7 @@ struct Away {
 }
 
 impl Away {
-    /// One more, if there is room for it.
+    /// Adds one, if there is room for it.
     fn enter(&mut self, device: Owner) -> bool {
         let own = self.of.get(&device).copied().unwrap_or(0);
         let has_room = self.sessions < AWAY_MAX && own < AWAY_PER_CERTIFICATE_MAX;
@@ -328,7 +337,7 @@ impl Away {
         has_room
     }
 
-    /// One less, if there was one.
+    /// Removes one, if there was one.
     fn leave(&mut self, back: Option<Return>) {
         let Some(Return { device, .. }) = back else { return };
         self.sessions -= 1;
@@ -354,16 +363,17 @@ impl Live {
     }
 
     fn is_busy(&self) -> bool {
-        // An upload that has begun is an enrolment under way.
+        // An upload that has begun counts as an enrolment in progress.
         !self.waiting.is_empty() || self.peer.has_pending() || self.peer.has_upload()
     }
 
-    /// In the middle of an enrolment: its client has still to ask for blocks of the answer, if for nothing else.
+    /// Whether it is in the middle of an enrolment, including the time in which its client still has to fetch blocks of
+    /// the answer.
     fn is_occupied(&self) -> bool {
         self.is_busy() || self.peer.has_rest()
     }
 
-    /// The client is still there: while draining, its time to fetch the rest begins anew.
+    /// The client has sent something: while draining, its time to fetch the rest starts again.
     pub(super) fn touch(&mut self, now: Instant) {
         if let Some(until) = &mut self.linger {
             *until = now + LINGER;
@@ -372,7 +382,7 @@ impl Live {
 }
 
 fn index(session: SessionId) -> usize {
-    // A slot is a place in a Vec of the endpoint: it fits.
+    // A slot is an index into a Vec of the endpoint, so it fits.
     usize::try_from(session.slot).unwrap_or(usize::MAX)
 }
 
@@ -452,7 +462,7 @@ mod tests {
         for slot in 0..u32::try_from(count).unwrap() {
             let session = session(slot, 0);
             sessions.open(session);
-            // Twice is once.
+            // A second call for the same session counts once.
             sessions.send_away(session, &certificate, back(slot));
             sessions.send_away(session, &certificate, back(slot));
             sessions.settle(session, now, false);
@@ -461,12 +471,12 @@ mod tests {
         assert_eq!(Arc::strong_count(&certificate.certificate), 1 + AWAY_MAX);
         assert!(sessions.pinned(session(0, 0)).is_some());
         assert!(sessions.find(session(u32::try_from(AWAY_MAX).unwrap(), 0)).is_none(), "that one is idle");
-        // One goes, and another one has its place.
+        // One session is gone, and another one takes its place.
         sessions.forget(session(0, 0));
         sessions.open(session(0, 1));
         sessions.send_away(session(0, 1), &certificate, back(0));
         assert_eq!(Arc::strong_count(&certificate.certificate), 1 + AWAY_MAX);
-        // None of them comes back.
+        // None of the devices comes back.
         while let Some(due) = sessions.next_due(until) {
             sessions.settle(due, until, false);
         }
@@ -489,7 +499,7 @@ mod tests {
         sessions.open(session(count, 0));
         sessions.send_away(session(count, 0), &certificate, Return { until, device: Owner(2) });
         assert!(sessions.pinned(session(count, 0)).is_some(), "another device has its place");
-        // One of the first comes back: a further one may take its place.
+        // One of the first comes back: another one may take its place.
         sessions.forget(session(0, 0));
         sessions.open(session(0, 1));
         sessions.send_away(session(0, 1), &certificate, Return { until, device: Owner(1) });
@@ -503,7 +513,7 @@ mod tests {
         sessions.open(session(0, 0));
         assert_eq!(sessions.settle(session(0, 0), now, true), Verdict::Keep);
         assert_eq!(sessions.poll_timeout(), Some(now + LINGER));
-        // It came back for a block: its time begins anew, and the early entry is looked at again.
+        // The client has fetched a block: its time starts again, and the early entry is checked again.
         let later = now + LINGER / 2;
         sessions.open(session(0, 0)).touch(later);
         assert_eq!(sessions.settle(session(0, 0), later, true), Verdict::Keep);

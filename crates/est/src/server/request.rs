@@ -1,4 +1,4 @@
-//! From a decrypted message to its answer: the table on the way in, the authority's outcome on the way out.
+//! From a decrypted message to its answer: the resource table judges the request, the authority gives the outcome.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use crate::resources::{Packing, Resource};
 use crate::room;
 use crate::verify::Authenticated;
 
-/// Max-Age grows with the number of those who were sent away and have not been served since, up to this many times its least
-/// value (C37): by default a minute.
+/// Max-Age grows with the number of devices that were sent away and have not been served since, up to this many times
+/// its minimum (C37): by default up to a minute.
 const RETRY_GROWTH_MAX: usize = 12;
 
-/// Bytes of the detail of a refusal: two subjects of common length, each whole.
+/// Bytes of the detail of a refusal: two complete subjects of common length.
 const DETAIL_BYTES_MAX: usize = 1_024;
 
 impl Server {
@@ -62,7 +62,7 @@ impl Server {
             }
         }
         if self.sessions.find(session).is_some_and(|live| live.peer.has_upload()) && self.pin(session).is_none() {
-            // Before the device sends the rest of it.
+            // Refused before the device sends the rest of the request.
             return self.forget_device(now, session);
         }
         self.flush(now, session);
@@ -97,7 +97,7 @@ impl Server {
             },
             Ok(Asked::CaCertificates { packing, body, profile }) => {
                 self.respond(now, session, id, &Response::content(Code::CONTENT, packing.content_format(), body));
-                // Each later block of an answer is a request of its own (RFC 7959 §2.4), and still one attempt.
+                // Each later block of an answer is a request of its own (RFC 7959 §2.4), but belongs to one attempt.
                 if is_first_block(request.head()) {
                     self.counters.ca_certificates += 1;
                     let attempt = AttemptBuilder::success(Success::Function(Resource::CaCertificates));
@@ -137,7 +137,7 @@ impl Server {
             anchor: client.anchor,
             deviations: client.deviations,
             csr,
-            // Without extended master secret tls-unique binds nothing (RFC 7627 §5.4, RFC 9148 §3).
+            // Without extended master secret, tls-unique is not bound to the session (RFC 7627 §5.4, RFC 9148 §3).
             tls_unique: facts.extended_master_secret.then_some(facts.tls_unique),
             peer: path.peer,
         };
@@ -148,12 +148,13 @@ impl Server {
         self.outputs.push_back(Output::Submit(job_id, job));
     }
 
-    /// The certificate on whose account a session takes what all share. A session without a peer has ended, and takes nothing.
+    /// The owner (certificate) whose share a session uses. A session without a peer has ended and uses nothing.
     fn owner_of(&self, session: SessionId) -> Owner {
         self.endpoint.peer(session).map_or(Owner::default(), |device| owner(device.certificate()))
     }
 
-    /// The certificate of a session's device, which the session holds from now on as long as it is in the middle of an enrolment.
+    /// The certificate of a session's device; the session holds it from now on as long as it is in the middle of an
+    /// enrolment.
     fn pin(&mut self, session: SessionId) -> Option<Authenticated> {
         if let Some(certificate) = self.sessions.pinned(session) {
             return Some(certificate.clone());
@@ -163,14 +164,15 @@ impl Server {
         Some(certificate)
     }
 
-    /// A session that was idle for so long that its device's certificate is gone: the device has to authenticate anew.
+    /// Handles a session that was idle for so long that its device's certificate was dropped: the device has to
+    /// authenticate again.
     fn forget_device(&mut self, now: Now, session: SessionId) {
         self.refused(now, session, None, Reason::EstSessionForgotten, String::new());
         self.close(now, session);
     }
 
-    /// A device that was sent away by us comes back within our longest Max-Age, and a retransmission later if its first request is lost. One that
-    /// an authority has wait for longer may have to authenticate anew then.
+    /// A device that we sent away comes back within our longest Max-Age, or one retransmission later if its first
+    /// request is lost. A device that an authority sent away for longer may have to authenticate again.
     fn expect_back(&mut self, now: Now, session: SessionId) {
         if self.admission == Admission::Draining {
             return;
@@ -233,7 +235,7 @@ impl Server {
         self.settle(now, job.session);
     }
 
-    /// Hands a response to the CoAP layer; `false` if its client gave the exchange up.
+    /// Hands a response to the CoAP layer; `false` if its client has abandoned the exchange.
     fn respond(&mut self, now: Now, session: SessionId, id: ExchangeId, response: &Response<'_>) -> bool {
         let Some(live) = self.sessions.find(session) else { return false };
         let delivered = live.peer.respond(now.mono, id, response, &mut self.coap, &mut self.outbox).is_ok();
@@ -243,14 +245,14 @@ impl Server {
         delivered
     }
 
-    /// `got` is what was answered, and to which device where the ledger knows it.
+    /// Reports a function that was answered.
     fn succeeded(&mut self, session: SessionId, attempt: AttemptBuilder) {
         if let Some(path) = self.endpoint.path(session) {
             self.outputs.push_back(Output::Attempt(attempt.of(path)));
         }
     }
 
-    /// Refuses what never reached the authority; `profile` is nothing where the path has not named one.
+    /// Refuses a request that did not reach the authority; `profile` is `None` if the path has not named one.
     fn refused(
         &mut self,
         now: Now,
@@ -265,7 +267,7 @@ impl Server {
         self.record_refusal(now, session, attempt);
     }
 
-    /// Refuses what the authority refused, in its words.
+    /// Refuses a request that the authority refused, with the authority's text.
     fn refused_for(&mut self, now: Now, session: SessionId, waiting: &Waiting, words: AttemptBuilder) {
         let device = waiting.profile.device_shown(&waiting.client.certificate, &waiting.client.anchor);
         let elapsed = now.mono.saturating_duration_since(waiting.since);
@@ -296,20 +298,21 @@ impl Server {
         }
     }
 
-    /// Why no enrolment of this certificate may begin now, if none may.
+    /// Why an enrolment of this certificate may not begin now; `None` if it may.
     fn turns_away(&self, owner: Owner) -> Option<Reason> {
         if self.admission == Admission::Draining { Some(Reason::EstDraining) } else { self.is_full(owner) }
     }
 
-    /// Why no enrolment of this certificate that has begun may go on, if none may: all that may wait do, or its own are as many as there is
-    /// room left for those of others.
+    /// Why an enrolment of this certificate that has begun may not continue; `None` if it may. It may not if the
+    /// maximum of enrolments already waits, or if those of this certificate already use its share.
     fn is_full(&self, owner: Owner) -> Option<Reason> {
         let has_room = self.sessions.has_room_to_wait(owner, self.config.limits.pending_max);
         (!has_room).then_some(Reason::EstPendingFull)
     }
 
-    /// The least Max-Age now. Devices that were sent away stand in a queue that we do not keep: as many as fit `pending_max` are
-    /// asked to come back at first, as many again that much later, and so on. A Max-Age that the authority gives is only jittered.
+    /// The minimum Max-Age now. The devices that were sent away form a queue, although the server does not store their
+    /// order: the first `pending_max` of them are asked to come back after one interval, as many again one interval
+    /// later, and so on. A Max-Age that the authority gives is only jittered.
     fn retry_after(&self) -> Duration {
         let limits = &self.config.limits;
         let rounds = (1 + self.sent_away.count() / limits.pending_max).min(RETRY_GROWTH_MAX);
@@ -317,15 +320,16 @@ impl Server {
     }
 }
 
-/// The longest Max-Age that we send: a device that has not returned by then may not return at all.
+/// The longest Max-Age that the server sends: a device that has not returned by then may not return at all.
 fn longest_wait(limits: &EnrolmentLimits) -> Duration {
     let growth_max = u32::try_from(RETRY_GROWTH_MAX).unwrap_or(1);
     let longest = limits.retry_after.saturating_mul(growth_max).saturating_mul(3) / 2;
     longest.min(Duration::from_secs(MAX_AGE_SECONDS_MAX))
 }
 
-/// Associations of one certificate share what it may hold. The first 64 bits of a SHA-256 digest tell certificates apart; a
-/// device that found two of its manufacturer's with the same would share with itself.
+/// Associations of one certificate share what it may hold. The first 64 bits of a SHA-256 digest distinguish
+/// certificates; a device that found two certificates of its manufacturer with the same 64 bits would only share with
+/// itself.
 fn owner(certificate: &Digest) -> Owner {
     let mut first = [0; 8];
     for (byte, digest) in first.iter_mut().zip(certificate.as_bytes()) {
@@ -334,7 +338,7 @@ fn owner(certificate: &Digest) -> Owner {
     Owner(u64::from_be_bytes(first))
 }
 
-/// Whether a request asks for an answer from its beginning.
+/// Whether a request asks for the beginning of an answer.
 fn is_first_block(head: &Head<'_>) -> bool {
     !matches!(head.block(coap::Number::BLOCK2), Ok(Some(block)) if block.num > 0)
 }
@@ -354,7 +358,7 @@ fn resource(function: Function) -> Resource {
     }
 }
 
-/// What the CoAP layer asks before it gathers anything.
+/// The table that the CoAP layer asks before it gathers a body.
 struct Table<'c, 's> {
     config: &'c ServerConfig,
     turns_away: Option<Reason>,
@@ -365,9 +369,9 @@ struct Table<'c, 's> {
 /// Why the table refuses a request.
 struct TableRefusal<'c> {
     reason: Reason,
-    /// The profile that was asked for, where the head named one.
+    /// The profile that was requested, if the head named one.
     profile: Option<&'c Arc<Profile>>,
-    /// When to come again.
+    /// Max-Age: when to retry.
     max_age: Option<u32>,
 }
 
@@ -385,7 +389,7 @@ impl<'c> Resources for Table<'c, '_> {
             Asked::Discovery | Asked::CaCertificates { .. } => {
                 Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed })
             }
-            // Turned away before the first block is gathered: 5.03 has no Block2, and the upload is saved.
+            // Refused before the first block is gathered: 5.03 has no Block2, and the upload is saved.
             Asked::Enrolment { profile, .. } => match self.turns_away {
                 Some(reason) => {
                     let max_age = Some(self.jitter.max_age(self.retry));
@@ -402,7 +406,7 @@ impl<'c> Resources for Table<'c, '_> {
     }
 }
 
-/// A request in a few words for the attempt record: method, path, formats.
+/// Describes a request for the attempt record: method, path, formats.
 fn describe(message: &[u8]) -> String {
     let mut text = String::new();
     let Ok(message) = coap::Message::parse(message) else { return text };

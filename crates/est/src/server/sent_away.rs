@@ -1,9 +1,10 @@
-//! How many devices stand outside: sent away with 5.03, not served since, and still likely to come back.
+//! How many devices were sent away with 5.03, have not been served since, and are still likely to come back.
 //!
-//! Devices count, not their requests: one that asks again and again without heeding its Max-Age stands in one place, and makes nobody wait
-//! longer. A device comes back within its Max-Age or not at all: it was switched off, or found another server. Two windows, each as long as
-//! the longest Max-Age that we tell, hold those who were sent away in the present window and in the one before. What is older is
-//! forgotten, so that a storm whose clients never return keeps nobody waiting for longer than two windows.
+//! This counts devices, not their requests: a device that asks repeatedly without obeying its Max-Age counts once and
+//! does not make others wait longer. A device comes back within its Max-Age or not at all: it was switched off, or
+//! found another server. Two windows, each as long as the longest Max-Age that the server sends, hold the devices that
+//! were sent away in the present window and in the previous one. Older entries are forgotten, so that a storm whose
+//! clients never return makes others wait for two windows at most.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -19,9 +20,9 @@ pub(super) struct SentAway {
 }
 
 impl SentAway {
-    /// Lets time pass. To be called before the others, whenever something happens.
+    /// Advances time. Call it before the other methods, on each event.
     pub(super) fn roll(&mut self, now: Instant, window: impl FnOnce() -> Duration) {
-        // While nobody stands outside, the window has not begun.
+        // While no device is counted, the window has not begun.
         let Some(began) = self.began.filter(|_| self.count() > 0) else {
             self.began = Some(now);
             return;
@@ -36,7 +37,8 @@ impl SentAway {
         self.began = Some(now);
     }
 
-    /// The sessions of this certificate were sent away. Of more than `most` certificates nobody needs to know: no Max-Age grows further.
+    /// The sessions of this certificate were sent away. Above `most` certificates there is nothing to record: Max-Age
+    /// does not grow further.
     pub(super) fn add(&mut self, device: Owner, most: usize) {
         self.before.remove(&device);
         if self.count() < most {
@@ -44,14 +46,14 @@ impl SentAway {
         }
     }
 
-    /// This one was served, if it stood outside.
+    /// This device was served; it no longer counts.
     pub(super) fn served(&mut self, device: Owner) {
         if self.count() > 0 && !self.present.remove(&device) {
             self.before.remove(&device);
         }
     }
 
-    /// How many stand outside.
+    /// How many devices are counted.
     pub(super) fn count(&self) -> usize {
         self.present.len() + self.before.len()
     }

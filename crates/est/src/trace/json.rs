@@ -1,4 +1,5 @@
-//! The JSON form: one object a line, written by hand because nearly every value is a number, a hex string or a name of ours.
+//! The JSON form: one object per line, written by hand because nearly every value is a number, a hex string or a fixed
+//! name.
 
 use std::fmt::{self, Write as _};
 
@@ -8,7 +9,7 @@ use pki::JsonString;
 
 use super::{AlertText, CodeText, Line, OPTIONS_SHOWN_MAX, OptionValue, Totals, Traffic, level_name};
 
-/// Writes the object of one event; secrets have none.
+/// Writes the object of one event; secrets are not written.
 pub(super) fn write(line: &Line<'_, '_>, out: &mut dyn fmt::Write) -> fmt::Result {
     if matches!(line.event, TraceEvent::Secrets { .. }) {
         return Ok(());

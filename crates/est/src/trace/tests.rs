@@ -1,4 +1,4 @@
-//! What a trace says of messages whose bytes are known.
+//! What a trace shows for messages with known bytes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Datagrams and bytes, each way, as UDP payload and as they are on the air.
+//! Datagrams and bytes in each direction, as UDP payload and with headers.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub const IPV4_UDP_HEADER_BYTES: u64 = 28;
 /// The same over IPv6 (RFC 8200, without extension headers, before any 6LoWPAN compression).
 pub const IPV6_UDP_HEADER_BYTES: u64 = 48;
 
-/// What went one way.
+/// The traffic in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
     /// Datagrams.
@@ -38,7 +38,7 @@ impl Traffic {
     }
 }
 
-/// What went both ways, as this side saw it.
+/// The traffic in both directions, as seen by this side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     /// What this side sent.

@@ -1,4 +1,4 @@
-//! The certificates of authenticated devices, each once.
+//! The cache of certificates of authenticated devices; each is stored once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,22 +12,23 @@ use super::lock::lock;
 pub struct Authenticated {
     /// The certificate.
     pub certificate: Arc<Certificate>,
-    /// Its trust anchor, whichever certificate of that anchor is in use.
+    /// Its trust anchor, the same for all certificates of that anchor.
     pub anchor: AnchorId,
     /// What of DER the certificates of its chain do without.
     pub deviations: Deviations,
 }
 
-/// Segments of the cache, each under a lock of its own: shards that look up at once rarely meet.
+/// Segments of the cache, each with its own lock: shards that look up at the same time rarely contend.
 const SEGMENTS: usize = 16;
 
-/// The certificates of authenticated devices, by digest, shared by all shards and all configurations. Bounded: when it is
-/// full, the one whose device has not authenticated for longest goes. A session in the middle of an enrolment holds its certificate
-/// itself; an idle one whose certificate has gone has to authenticate anew. A lookup does not
-/// keep a certificate longer: otherwise devices that have enrolled would displace those that are about to.
+/// The certificates of authenticated devices, by digest, shared by all shards and all configurations. The cache is
+/// bounded: when it is full, it evicts the certificate whose device has not authenticated for longest. A session in the
+/// middle of an enrolment holds its certificate itself; an idle session whose certificate was evicted has to
+/// authenticate again. A lookup does not prolong the life of a certificate: otherwise devices that have enrolled would
+/// displace those that are about to.
 ///
-/// It is the one thing that shards share on the way of a handshake. A segment is locked when a device is authenticated, when its enrolment begins
-/// and where a report names it, and not for each datagram.
+/// It is the only state that shards share during a handshake. A segment is locked when a device is authenticated, when
+/// its enrolment begins and when a report names it, and not for each datagram.
 #[derive(Debug)]
 pub struct CertificateCache {
     segments: [Mutex<Segment>; SEGMENTS],
@@ -37,7 +38,7 @@ pub struct CertificateCache {
 #[derive(Debug, Default)]
 struct Segment {
     entries: BTreeMap<Digest, Entry>,
-    /// In the order of their coming, or of their second chance: for devices that authenticated again.
+    /// In the order of arrival, or of the second chance that a device gets when it authenticates again.
     order: VecDeque<Digest>,
 }
 
@@ -52,7 +53,7 @@ impl CertificateCache {
     /// for sessions that stay and come back to renew.
     pub const CERTIFICATES_MAX_DEFAULT: usize = 65_536;
 
-    /// A cache for about `certificates_max`, at least one in each of its parts.
+    /// A cache for about `certificates_max` certificates, at least one in each segment.
     #[must_use]
     pub fn new(certificates_max: usize) -> CertificateCache {
         CertificateCache {
@@ -61,19 +62,19 @@ impl CertificateCache {
         }
     }
 
-    /// The certificate with this digest, if it is still here.
+    /// The certificate with this digest, if it is in the cache.
     #[must_use]
     pub fn find(&self, digest: &Digest) -> Option<Authenticated> {
         self.segment(digest).entries.get(digest).map(|entry| entry.authenticated.clone())
     }
 
-    /// How many are here.
+    /// The number of certificates in the cache.
     #[must_use]
     pub fn len(&self) -> usize {
         self.segments.iter().map(|segment| lock(segment).entries.len()).sum()
     }
 
-    /// Whether none is here.
+    /// Whether the cache is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -83,7 +84,8 @@ impl CertificateCache {
         let digest = authenticated.certificate.digest();
         let mut segment = self.segment(&digest);
         if let Some(entry) = segment.entries.get_mut(&digest) {
-            // The same device again; its chain may end elsewhere since the anchors changed. Its certificate is here already.
+            // The same device again; its chain may end at another anchor if the anchors changed. Its certificate is
+            // already in the cache.
             entry.authenticated.anchor = authenticated.anchor;
             entry.authenticated.deviations = authenticated.deviations;
             entry.again = true;
@@ -103,8 +105,8 @@ impl CertificateCache {
 }
 
 impl Segment {
-    /// Second chance: one whose device authenticated again goes to the end once, the first of the others goes. Ends after one round, for
-    /// every pass takes a mark away.
+    /// Second chance: a certificate whose device authenticated again moves to the end once; the first other one is
+    /// evicted. This ends after one round, because every pass removes a mark.
     fn evict(&mut self) {
         while let Some(digest) = self.order.pop_front() {
             match self.entries.get_mut(&digest) {
@@ -145,7 +147,7 @@ mod tests {
         (1..=count).map(device).collect()
     }
 
-    /// Three that lie in one segment of the cache.
+    /// Three certificates in the same segment of the cache.
     fn neighbours() -> [Arc<Certificate>; 3] {
         let devices = devices(64);
         let segment = |device: &&Arc<Certificate>| usize::from(device.digest().as_bytes()[0]) % SEGMENTS;
@@ -169,7 +171,7 @@ mod tests {
         keep(&one);
         keep(&two);
         keep(&one);
-        // It has enrolled: no reason to keep it rather than a newcomer.
+        // A lookup, as an enrolment makes it, is not a reason to keep it rather than a newcomer.
         assert!(cache.find(&two.digest()).is_some());
         keep(&three);
         assert!(cache.find(&one.digest()).is_some());

@@ -1,4 +1,4 @@
-//! Judges devices, on the server.
+//! Verifies devices, on the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::certificates::{Authenticated, CertificateCache};
 use super::refusal::{bounded, refusal};
 use super::shown::ShownChain;
 
-/// What a server session knows of its peer: enough to find the certificate.
+/// What a server session stores about its peer: enough to find the certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerDevice {
     certificate: Digest,
@@ -28,10 +28,10 @@ impl PeerDevice {
     }
 }
 
-/// Judges devices.
+/// Verifies devices.
 pub struct PeerVerifier {
     anchors: Arc<Anchors>,
-    /// Of the anchors, in the same order.
+    /// The ids of the anchors, in the same order.
     ids: Arc<[AnchorId]>,
     authorities: Vec<Vec<u8>>,
     certificates: Arc<CertificateCache>,
@@ -58,21 +58,23 @@ impl PeerVerifier {
         Ok(PeerVerifier { anchors: Arc::new(Anchors::new(anchors)?), ids, authorities, certificates })
     }
 
-    /// Lets devices below these anchors in although their own certificate is past its notAfter.
+    /// Accepts devices below these anchors although their own certificate is past its notAfter.
     #[must_use]
     pub fn accepting_expired_below(self, anchors: impl IntoIterator<Item = AnchorId>) -> PeerVerifier {
         let of_expired: BTreeSet<AnchorId> = anchors.into_iter().collect();
         self.with(|all| all.accepting_expired_below(|anchor| of_expired.contains(&anchor.anchor_id())))
     }
 
-    /// Lets no path lead past these anchors, the issuing CAs: a device that one of them has certified is not one of a manufacturer above.
+    /// Ends every path at these anchors, the issuing CAs: a device certified by one of them does not count as a device
+    /// of a manufacturer above it.
     #[must_use]
     pub fn ending_at(self, anchors: impl IntoIterator<Item = AnchorId>) -> PeerVerifier {
         let last: BTreeSet<AnchorId> = anchors.into_iter().collect();
         self.with(|all| all.ending_at(|anchor| last.contains(&anchor.anchor_id())))
     }
 
-    /// Reads the certificates of devices as the most lenient of all profiles does. A strict one refuses by [`Authenticated::deviations`].
+    /// Reads device certificates as the most lenient profile does. A strict profile refuses by
+    /// [`Authenticated::deviations`].
     #[must_use]
     pub fn reading(self, encoding: Encoding) -> PeerVerifier {
         self.with(|all| all.reading(encoding))
@@ -93,10 +95,10 @@ pub enum NameAuthorities {
     List,
 }
 
-/// A device under judgement.
+/// A device whose chain is being verified.
 pub struct UnprovenDevice {
     shown: ShownChain,
-    /// Of the verifier's anchors.
+    /// The ids of the verifier's anchors.
     ids: Arc<[AnchorId]>,
 }
 
@@ -123,7 +125,8 @@ impl UnprovenPeer for UnprovenDevice {
     }
 }
 
-/// A device whose chain is verified and which has the key of its leaf. Nothing shared knows of it before its Finished is verified.
+/// A device whose chain is verified and that has proven its leaf's key. Shared state does not change before its
+/// Finished is verified.
 pub struct ProvenDevice {
     authenticated: Authenticated,
 }
@@ -151,7 +154,7 @@ impl VerifyPeer for PeerVerifier {
     }
 
     fn claimed(&self, leaf: &[u8]) -> Option<Box<str>> {
-        // Whom it claims to be is of use to an operator above all where its encoding is what it is refused for.
+        // The claimed name is most useful to an operator if the certificate is refused for its encoding.
         Certificate::parse_as(leaf, Encoding::AsIssued).ok().map(|leaf| subject_of(&leaf))
     }
 
@@ -164,7 +167,7 @@ impl VerifyPeer for PeerVerifier {
     }
 }
 
-/// Bytes of a subject in a report: what a line of a log can hold.
+/// Bytes of a subject in a report: what fits a log line.
 const SUBJECT_SHOWN_BYTES_MAX: usize = 128;
 
 fn subject_of(certificate: &Certificate) -> Box<str> {

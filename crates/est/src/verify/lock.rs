@@ -1,8 +1,8 @@
-//! The one way in which this module locks.
+//! The one way in which this module takes a lock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The data is a cache: what a thread left when it panicked is at worst an entry short.
+    // The data is a cache: at worst, a thread that panicked has left out an entry.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,21 +1,21 @@
-//! A refusal of `pki` in the words of the handshake.
+//! Maps a refusal of `pki` to one of the handshake.
 
 use dtls::{CertificateFault, CertificateRefusal};
 use pki::CertificateFlaw;
 use pki::chain::{ChainError, ChainRefusal};
 
-/// Bytes of what is said about a chain: two subjects of 128 bytes and a sentence.
+/// Bytes of the detail about a chain: two subjects of 128 bytes and a sentence.
 const DETAIL_BYTES_MAX: usize = 512;
 
-/// A refusal of `pki` in the words of the handshake, with `pki`'s own for the log.
+/// A refusal of `pki` as one of the handshake, with the text of `pki` for the log.
 pub(super) fn refusal(refused: &ChainRefusal) -> CertificateRefusal {
     CertificateRefusal { fault: fault(refused.error), detail: Some(bounded(refused.to_string(), DETAIL_BYTES_MAX)) }
 }
 
-/// The faults of `pki` for the handshake, which has fewer: the alert is what the peer sees.
+/// The faults of `pki` as faults of the handshake, which has fewer: the peer sees only the alert.
 fn fault(error: ChainError) -> CertificateFault {
     match error {
-        // The key is of a kind that we do not do; the certificate may be in perfect order.
+        // The kind of key is not supported; the certificate may be valid.
         ChainError::Certificate { error, .. } if matches!(error.flaw, CertificateFlaw::Key(_)) => {
             CertificateFault::UnsupportedAlgorithm
         }

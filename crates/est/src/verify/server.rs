@@ -1,4 +1,4 @@
-//! Judges the server that was dialled, on a device.
+//! Verifies the server that was dialled, on a device.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,18 +14,18 @@ use super::refusal::refusal;
 use super::shown::ShownChain;
 use crate::keys::session_key;
 
-/// For how long a verdict over the same chain is repeated without the arithmetic. A fleet in one process meets one server
-/// a million times; a verdict this old is wrong by at most this at the end of a certificate's life.
+/// How long a verdict about a chain is reused without verifying its signatures again. A fleet in one process meets one
+/// server a million times; at the end of a certificate's life, a verdict is outdated by at most this time.
 const VERDICT_SECONDS_MAX: u64 = 60;
 
-/// Judges the server that a device dialled.
+/// Verifies the server that a device dialled.
 pub struct ServerVerifier {
     anchors: Arc<Anchors>,
     name: ServerName<'static>,
     last: Mutex<Option<Verdict>>,
 }
 
-/// The last chain that was found good.
+/// The last chain that was accepted.
 struct Verdict {
     chain: Digest,
     at: UnixTime,
@@ -33,7 +33,7 @@ struct Verdict {
 }
 
 impl ServerVerifier {
-    /// `name` is what was dialled: the client "MUST check either the configured URI or the most recent HTTP redirection
+    /// `name` is the dialled name: the client "MUST check either the configured URI or the most recent HTTP redirection
     /// URI against the server's identity" (RFC 7030 §3.6.1).
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl ServerVerifier {
         Ok(ServerVerifier { anchors: Arc::new(Anchors::new(anchors)?), name, last: Mutex::new(None) })
     }
 
-    /// What was dialled.
+    /// The dialled name.
     #[must_use]
     pub const fn name(&self) -> &ServerName<'static> {
         &self.name
@@ -59,7 +59,7 @@ impl ServerVerifier {
     }
 }
 
-/// A server under judgement.
+/// A server whose chain is being verified.
 pub struct UnprovenServer {
     state: UnprovenServerState,
 }
@@ -110,10 +110,10 @@ impl UnprovenPeer for UnprovenServer {
     }
 }
 
-/// A server whose chain is verified and which has the key of its leaf.
+/// A server whose chain is verified and that has proven its leaf's key.
 pub struct ProvenServer {
     leaf: Arc<Certificate>,
-    /// The digest of its chain, and when it was judged; nothing where a former verdict was repeated.
+    /// The digest of its chain, and when it was verified; `None` if an earlier verdict was reused.
     judged: Option<(Digest, UnixTime)>,
 }
 
@@ -141,7 +141,7 @@ impl VerifyPeer for ServerVerifier {
     }
 }
 
-/// A digest over certificates of which each says its own length.
+/// A digest over certificates; each one encodes its own length.
 fn chain_digest(chain: &[&[u8]]) -> Digest {
     match chain {
         [leaf] => Digest::of(leaf),
@@ -167,13 +167,13 @@ mod tests {
     #[test]
     fn a_repeated_verdict_does_not_outlive_the_certificate_by_much() {
         let (key, other_key) = (key(), key());
-        // Another root of the same name.
+        // Another root with the same name.
         let impostor = server_of(&root(&other_key), &other_key, 1_000);
         let root = root(&key);
         let server = server_of(&root, &key, 1_000);
         let name = ServerName::try_from("est.example.net").unwrap();
         let verifier = ServerVerifier::new(vec![Arc::clone(&root)], name).unwrap();
-        // The server has the key in each case: what is in question is its chain.
+        // The server has the key in each case: the test is about its chain.
         let verify = |certificate: &Certificate, at| {
             let shown = verifier.collect(&[certificate.der()], utc(at)).map_err(|refusal| refusal.fault)?;
             let UnprovenServerState::New(shown, at) = shown.state else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! What both sides judge alike: a chain that was shown, before its signatures are verified.
+//! The checks that both sides share: a presented chain, before its signatures are verified.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use pki::chain::{self, Anchors, Verified};
 use super::refusal::refusal;
 use crate::keys::session_key;
 
-/// A chain that is in order but for its signatures, and the key of its leaf as the handshake wants it.
+/// A chain that passed all checks except its signatures, and the key of its leaf in the form that the handshake needs.
 pub(super) struct ShownChain {
     pub(super) chain: chain::Unproven<Arc<Anchors>>,
     pub(super) key: EcdsaPublicKey,
-    /// Of a server: the digest of its whole chain.
+    /// For a server: the digest of its whole chain.
     pub(super) digest: Option<Digest>,
 }
 
@@ -50,7 +50,7 @@ impl UnprovenPeer for ShownChain {
     }
 }
 
-/// The check of a chain as the handshake's cryptography wants it.
+/// The signature check of a chain in the form that the handshake's cryptography needs.
 fn signature_check(check: chain::Check<'_>) -> SignatureCheck<'_> {
     let curve = match check.key.curve() {
         pki::Curve::P256 => dtls::NamedCurve::P256,

@@ -1,10 +1,10 @@
-//! What an established session costs the allocator, once everything is warm.
+//! The allocations of an established session once all buffers have grown.
 
 use crate::support;
 use crate::support::World;
 use crate::support::raw::{Ask, GET, Raw};
 
-/// Sends `message`, and counts what the server allocates from the datagram to its answer.
+/// Sends `message`, and counts the server's allocations from the datagram to its answer.
 fn allocations(world: &mut World, raw: &mut Raw, message: &[u8]) -> u64 {
     raw.dtls.send(world.now, message).unwrap();
     let mut datagram = raw.dtls.poll_transmit().unwrap().to_vec();
@@ -23,10 +23,10 @@ fn allocations(world: &mut World, raw: &mut Raw, message: &[u8]) -> u64 {
 
 #[test]
 fn d93_a_slot_of_the_peers_of_this_server_is_as_small_as_is_said() {
-    // With 16 bytes of an index and a pointer beside it, and the peer type that the server really uses.
+    // With a 16-byte index entry and one pointer, and with the peer type that the server really uses.
     let slot = dtls::Endpoint::<est::PeerVerifier>::SLOT_BYTES;
     assert!(slot + 16 + 8 <= 320, "{slot}");
-    // A session's slot holds its peer: 32 bytes of digest, without a pointer to anything.
+    // A session's slot holds its peer: 32 bytes of digest, without a pointer.
     assert_eq!(size_of::<<est::PeerVerifier as dtls::VerifyPeer>::Peer>(), 32);
 }
 
@@ -55,11 +55,11 @@ fn a_block_of_ca_certificates_costs_one_allocation() {
         allocations(&mut world, &mut raw, &message);
     }
     let message = raw.message(&ask);
-    // The list of exchanges of a CoAP peer that had none.
+    // The list of exchanges of a CoAP peer that did not have one.
     assert!(allocations(&mut world, &mut raw, &message) <= 1);
 }
 
-/// What a session remembers of its requests: an answer, an upload that is never finished, the messages themselves.
+/// Fills what a session stores about its requests: an answer, an unfinished upload, the messages themselves.
 fn use_session(world: &mut World, raw: &mut Raw) {
     let said = raw.ask(world, &Ask { payload: b"no CSR", content_format: Some(286), ..ask_enrolment() });
     assert_eq!(said.code, coap::Code::BAD_REQUEST);
@@ -86,7 +86,7 @@ fn c48_a_session_that_stays_open_costs_what_an_idle_one_costs_after_247_seconds(
     let mut world = World::new();
     let holder = world.pki.device(1);
     let mut sessions: Vec<Raw> = (0..SESSIONS).map(|port| Raw::connect(&mut world, port + 1, &holder)).collect();
-    // Once, so that buffers of the devices and what the shard keeps for all of them is there.
+    // One round first, so that the buffers of the devices and the shard's shared state exist.
     sessions.iter_mut().for_each(|raw| use_session(&mut world, raw));
     pass(&mut world, coap::EXCHANGE_LIFETIME);
     let mut remembered = 0;

@@ -1,5 +1,6 @@
-//! A challengePassword links a request to its session (RFC 7030 §3.5), and without extended master secret there is nothing to
-//! link it to: "tls-unique" is then no name of one session (RFC 7627 §5.4). Zephyr and OpenThread are built without it by default.
+//! A challengePassword links a request to its session (RFC 7030 §3.5). Without extended master secret such a link is
+//! not possible: "tls-unique" then does not identify one session (RFC 7627 §5.4). Zephyr and OpenThread are built
+//! without it by default.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -24,7 +25,7 @@ fn without_extended_master_secret_a_challenge_is_refused_whatever_it_says() {
     let mut device = dial_without(&mut world, &holder);
     let ClientEvent::Connected { facts, .. } = device.event() else { panic!("`prefer` lets it in") };
     assert!(!facts.extended_master_secret);
-    // The right one of this session, another one, and a password that never was one.
+    // The tls-unique of this session, another one, and a plain password.
     let challenges = [BASE64.encode(facts.tls_unique), BASE64.encode([7; 12]), "secret".into()];
     for challenge in &challenges {
         let request = csr_linked(holder.certificate.subject(), challenge, &Key::new());
@@ -38,7 +39,7 @@ fn without_extended_master_secret_a_challenge_is_refused_whatever_it_says() {
     }
     assert_eq!(world.ledger.issued_count(), 0);
 
-    // Nobody has to be linked: the same session gets its certificate for a request without a challenge.
+    // A link is not required: the same session gets its certificate for a request without a challenge.
     let request = csr(holder.certificate.subject(), &Key::new());
     world.ask(&mut device, Operation::Enroll { csr: request });
     assert_eq!(device.certificate(), world.ledger.issued()[0].certificate);
@@ -54,7 +55,7 @@ fn where_extended_master_secret_is_required_a_device_without_it_is_refused_by_na
     let attempt = world.attempts.last().unwrap();
     assert_eq!(attempt.reason(), Some(Reason::HelloNoExtendedMasterSecret));
     assert!(attempt.offered.contains(", no extended master secret"), "{attempt:?}");
-    // And one that offers it is as welcome as ever.
+    // A device that offers the extension is served as before.
     let mut device = world.connect(2, &holder, ClientConfig::default());
     world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
     device.certificate();

@@ -1,5 +1,5 @@
-//! Burnt-in certificates that are not strict DER: `identity_encoding` of a profile decides whether they are read, and what is issued is strict
-//! DER either way.
+//! Manufacturer certificates that are not strict DER: `identity_encoding` of a profile decides whether they are read;
+//! issued certificates are strict DER in either case.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ macro_rules! foreign {
     };
 }
 
-/// A device as its factory made it, and what is said of its certificate where DER has to be strict.
+/// A device with its factory certificate, and the error about the certificate if DER must be strict.
 fn burnt_in() -> [(Holder, &'static str); 4] {
     let holder = |certificate: &[u8], key: &[u8]| {
         let der = pem::certificates(certificate).unwrap().remove(0);
@@ -91,7 +91,7 @@ fn e63_a_profile_that_reads_as_issued_enrols_them_and_issues_strict_der() {
     assert_eq!(world.ledger.issued_count(), 4);
 }
 
-/// The handshake is read as leniently as one profile asks for; the others stay strict.
+/// The handshake reads as leniently as the most lenient profile; the other profiles stay strict.
 #[test]
 fn e63_a_strict_profile_beside_a_lenient_one_refuses_by_a_reason_of_its_own() {
     let pki = Pki::new();
@@ -107,7 +107,7 @@ fn e63_a_strict_profile_beside_a_lenient_one_refuses_by_a_reason_of_its_own() {
         assert!(attempt.offered.contains(&rule), "{}", attempt.offered);
     }
     assert_eq!(world.ledger.issued_count(), 0);
-    // A renewal shows what was issued, which is strict, and opens the profile that issued it.
+    // A renewal shows the issued certificate, which is strict, and may use the profile that issued it.
     let (holder, _) = &burnt_in()[1];
     let issued = enrol(&mut world, 9, holder, None).certificate();
     assert!(Certificate::parse(&issued).is_ok());

@@ -1,4 +1,4 @@
-//! How sessions end, and what is told of those that end as they should not.
+//! How sessions end, and which reports abnormal ends produce.
 
 #[path = "../../../dtls/tests/support/forge.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the stories of the DTLS engine use the rest of it")]
@@ -14,10 +14,10 @@ use crate::support::World;
 use crate::support::raw::Raw;
 use forge::{ALERT, APPLICATION_DATA, Forger, records};
 
-/// A sequence number that the device itself has not come to.
+/// A sequence number that the device itself has not reached.
 const FAR: u64 = 1_000;
 
-/// Reads from the server's trace what a session is protected with, and which failures it names.
+/// Reads the secrets of a session and the failures from the server's trace.
 #[derive(Default)]
 struct Ear(Mutex<Heard>);
 
@@ -37,7 +37,7 @@ impl dtls::Observer for Ear {
                 (heard.client_random, heard.master_secret) = (**client_random, Some(**master_secret));
             }
             TraceEvent::Datagram { direction: Direction::Sent, bytes } => {
-                // Behind the handshake header and the version.
+                // After the handshake header and the version.
                 let hello = records(bytes).into_iter().find(|record| record.handshake_type() == Some(2));
                 if let Some(hello) = hello {
                     heard.server_random.copy_from_slice(&hello.payload[14..46]);
@@ -49,7 +49,7 @@ impl dtls::Observer for Ear {
     }
 }
 
-/// A world, a device in it with a session, and what speaks under the device's keys.
+/// A world, a device with a session, and a sender that uses the device's keys.
 struct Scene {
     world: World,
     raw: Raw,
@@ -75,7 +75,7 @@ impl Scene {
         Scene { world, raw, forger, ear }
     }
 
-    /// Says this under the device's keys; what was told of it.
+    /// Sends this under the device's keys; returns the attempts that were reported.
     fn say(&mut self, content_type: u8, plaintext: &[u8]) -> Vec<Attempt> {
         let mut datagram = self.forger.seal(content_type, FAR, plaintext);
         self.world.server.handle_datagram(self.world.now, self.raw.path, &mut datagram);
@@ -88,7 +88,7 @@ impl Scene {
     }
 }
 
-/// The one attempt, which is the refusal of a device that had proven its name.
+/// The only attempt, which must be the refusal of an authenticated device.
 fn one_refusal(attempts: &[Attempt]) -> (Reason, &Attempt) {
     let [attempt] = attempts else { panic!("{attempts:?}") };
     assert_eq!(attempt.device.as_ref().map(ShownDevice::to_string).as_deref(), Some("000001"), "{attempt:?}");
@@ -106,7 +106,7 @@ fn d104_a_fatal_alert_in_a_session_stands_by_its_name_with_the_device() {
     assert_eq!(attempt.detail.as_deref(), Some("alert decrypt_error (51), after the handshake"));
     assert_eq!(scene.ear.0.lock().unwrap().failed, ["dtls.alert.decrypt_error"]);
     assert_eq!(scene.sessions(), 0);
-    // One without a reason of its own says its number at least.
+    // An alert without a reason of its own is reported at least with its number.
     let mut scene = Scene::new();
     let attempts = scene.say(ALERT, &[2, 199]);
     let (reason, attempt) = one_refusal(&attempts);
@@ -129,7 +129,7 @@ fn d104_a_session_that_ends_as_it_should_makes_no_line() {
         assert_eq!(scene.say(ALERT, &alert), []);
         assert_eq!(scene.sessions(), 0);
     }
-    // A warning ends nothing.
+    // A warning does not end a session.
     let mut scene = Scene::new();
     assert_eq!(scene.say(ALERT, &[1, 90]), []);
     assert_eq!(scene.sessions(), 1);

@@ -1,4 +1,4 @@
-//! Whole enrolments, from the first hello to a checked certificate, and what the network may do to them.
+//! Whole enrolments, from the first hello to a checked certificate, under the faults of a network.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn a_device_enrols_in_blocks_of_any_size() {
         assert_eq!(parsed.spki(), key.signing.spki());
         assert!(parsed.subject().matches(holder.certificate.subject()));
 
-        // Whoever trusts what /crts gave can check the certificate.
+        // A client that trusts the certificates of /crts can verify the issued one.
         let anchors = cas.iter().map(|der| Certificate::parse(der).unwrap().into()).collect();
         let anchors = chain::Anchors::new(anchors).unwrap();
         chain::verify_device(&anchors, &[&certificate], world.now.utc).unwrap();
@@ -163,7 +163,7 @@ fn e01_a_request_that_another_key_signed_is_refused() {
     let idevid = world.pki.device(1);
     let mut device = world.connect(1, &idevid, ClientConfig::default());
     let mut request = csr(idevid.certificate.subject(), &Key::new());
-    // The subject's last letter is under the signature.
+    // The last letter of the subject is covered by the signature.
     let at = request.windows(6).position(|window| window == b"000001").unwrap();
     request[at + 5] = b'2';
     world.ask(&mut device, Operation::Enroll { csr: request });
@@ -231,7 +231,7 @@ fn c05_the_same_request_in_a_new_session_gets_the_same_certificate() {
     let holder = world.pki.device(1);
     let request = csr(holder.certificate.subject(), &Key::new());
     let mut certificates = Vec::new();
-    // The second one from the same address and port, as a device that lost its state does (RFC 6347 §4.2.8).
+    // The second handshake from the same address and port, as from a device that lost its state (RFC 6347 §4.2.8).
     for port in [1, 1, 2] {
         let mut device = world.connect(port, &holder, ClientConfig::default());
         world.ask(&mut device, Operation::Enroll { csr: request.clone() });
@@ -289,7 +289,7 @@ fn an_outcome_for_a_session_that_is_gone_is_dropped_and_counted() {
     world.run(&mut device);
     assert_eq!(world.server.counters().pending, 1, "the authority still works on what its session asked for");
 
-    // Another device has the slot now: the outcome must not reach it.
+    // Another device uses the slot now: the outcome must not reach it.
     let other = world.pki.device(2);
     let mut second = world.connect(2, &other, ClientConfig::default());
     world.release();
@@ -298,7 +298,7 @@ fn an_outcome_for_a_session_that_is_gone_is_dropped_and_counted() {
     assert_eq!(world.server.counters().stale_outcomes, 1);
     assert_eq!(world.server.counters().pending, 0);
 
-    // The certificate is in the ledger; whoever asks again gets it.
+    // The certificate is in the ledger; a repeated request gets it.
     world.pace = Pace::AtOnce;
     let mut device = world.connect(1, &holder, ClientConfig::default());
     world.ask(&mut device, Operation::Enroll { csr: request });
@@ -330,7 +330,7 @@ fn c36_who_comes_when_all_is_full_is_told_when_to_come_back() {
     assert_eq!(world.ledger.issued_count(), 2);
 }
 
-/// Devices that ask for a certificate while `pending_max` is used up by the first.
+/// Devices that ask for a certificate while the first one uses up `pending_max`.
 struct Crowd {
     world: World,
     first: support::Device,
@@ -352,7 +352,7 @@ impl Crowd {
         Crowd { world, first, others }
     }
 
-    /// What a device is told that asks now.
+    /// The Max-Age that a device gets if it asks now.
     fn max_age(&mut self, index: usize) -> u32 {
         let (device, request) = &mut self.others[index];
         self.world.ask(device, Operation::Enroll { csr: request.clone() });
@@ -368,7 +368,7 @@ fn c37_max_age_grows_with_those_who_were_sent_away() {
     assert!((5..=9).contains(&ages[0]), "{ages:?}");
     assert!(ages[19] >= 60 && ages.iter().all(|age| *age <= 100), "{ages:?}");
 
-    // All of them are served: nobody is taken to stand outside any more.
+    // All of them are served: no device counts as sent away any more.
     crowd.world.pace = Pace::AtOnce;
     crowd.world.release();
     crowd.world.run(&mut crowd.first);
@@ -391,7 +391,7 @@ fn c49_a_device_that_does_not_wait_makes_nobody_else_wait() {
     let mut crowd = Crowd::of(2);
     let own: Vec<u32> = (0..1_000).map(|_| crowd.max_age(0)).collect();
     let other = crowd.max_age(1);
-    // It stands in one place: the other is told what the second in a queue is told.
+    // It counts once: the other device gets the Max-Age of the second in the queue.
     assert!(own.iter().all(|age| (5..=20).contains(age)) && (5..=20).contains(&other), "{other}, {own:?}");
 }
 
@@ -400,7 +400,7 @@ fn c49_max_age_falls_again_after_a_storm_whose_clients_never_return() {
     let mut crowd = Crowd::of(30);
     let in_the_storm = (0..29).map(|index| crowd.max_age(index)).last();
     assert!(in_the_storm.is_some_and(|age| age >= 60), "{in_the_storm:?}");
-    // The longest Max-Age is 90 s: twice that, and nobody is expected any more.
+    // The longest Max-Age is 90 s: after twice that time, no device is expected any more.
     crowd.world.now.mono += Duration::from_secs(180);
     let after = crowd.max_age(29);
     assert!((5..=9).contains(&after), "{after}");
@@ -432,7 +432,7 @@ fn a_certificate_that_runs_out_while_the_session_lasts_enrols_nobody() {
     let mut world = World::new();
     let holder = world.pki.device(1);
     let mut device = world.connect(1, &holder, ClientConfig::default());
-    // Only the calendar moves: the session is as fresh as it was.
+    // Only the calendar moves: the session does not age.
     world.now.utc = utc(support::EPOCH + 3_651 * support::DAY);
     world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
     assert_refused(&device.failure(), Reason::ClientExpired);
@@ -481,7 +481,7 @@ fn draining_leaves_an_answer_in_blocks_time_for_its_last_one() {
     world.server.drain(world.now);
     let mut certificate = said.payload;
     while let Some(Block { num, more: true, .. }) = said.block2 {
-        // Slower than a lost request is repeated at first, faster than the session is given up.
+        // Later than the first retransmission of a lost request, earlier than the end of the session.
         world.advance(Duration::from_secs(3));
         world.server.handle_timeout(world.now);
         said = raw.ask(&mut world, &Ask { block2: block(num + 1), ..ask.clone() });

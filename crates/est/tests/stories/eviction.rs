@@ -1,5 +1,5 @@
-//! A full house: who is idle makes room for who arrives, who is in the middle of an enrolment stays until it has its
-//! certificate, and where nobody is idle the newcomer is turned away under a name.
+//! A full server: an idle session is evicted for a new device, a session in the middle of an enrolment stays until it
+//! has its certificate, and if no session is idle the new device is refused with a reason.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use est::{ClientConfig, ClientEvent, Operation, Reason};
 
 use crate::support::{Device, Holder, Key, Pace, World, csr};
 
-/// Longer than `eviction_idle_min`, shorter than anything that a device in the middle of an enrolment waits for.
+/// Longer than `eviction_idle_min`, shorter than any wait of a device in the middle of an enrolment.
 const IDLE: Duration = Duration::from_secs(11);
 
-/// As many datagrams as there are.
+/// No limit on datagrams.
 const ALL: usize = usize::MAX;
 
-/// A server with few places and the devices that want one. A device does nothing unless a test has it speak.
+/// A server with few places and the devices that want one. A device acts only when a test lets it.
 struct House {
     world: World,
     devices: Vec<Device>,
@@ -34,7 +34,7 @@ impl House {
         self.arrive_as(&holder, most)
     }
 
-    /// The same with a certificate that may have other sessions.
+    /// Like `arrive`, with a certificate that may have other sessions.
     fn arrive_as(&mut self, holder: &Holder, most: usize) -> usize {
         let who = self.devices.len();
         let dtls = self.world.dtls_config(holder);
@@ -58,7 +58,8 @@ impl House {
         self.speak(who, most);
     }
 
-    /// Carries datagrams until this device and the server have none, or the device has sent `most`. Everybody hears.
+    /// Carries datagrams until this device and the server have none left, or the device has sent `most`. Every device
+    /// receives.
     fn speak(&mut self, who: usize, most: usize) {
         let mut sent = 0;
         loop {
@@ -72,7 +73,7 @@ impl House {
         }
     }
 
-    /// Everybody gets what the server said.
+    /// Delivers the server's datagrams to every device.
     fn hear(&mut self) {
         while let Some((path, mut datagram)) = self.said() {
             let device = self.devices.iter_mut().find(|device| device.path == path).expect("to somebody we know");
@@ -87,7 +88,7 @@ impl House {
         self.world.server.poll_transmit().map(|transmit| (transmit.path, transmit.bytes.to_vec()))
     }
 
-    /// Time passes; what the server says meanwhile is lost.
+    /// Lets time pass; the server's datagrams are lost meanwhile.
     fn pass(&mut self, duration: Duration) {
         let end = self.world.now.mono + duration;
         while let Some(due) = self.world.server.poll_timeout().filter(|due| *due <= end) {
@@ -98,7 +99,7 @@ impl House {
         self.world.advance_to(end);
     }
 
-    /// Two devices after one another find everybody else idle, and the second gets the place of the first.
+    /// Two devices arrive one after the other while all others are idle, and the second takes the place of the first.
     fn two_newcomers_share_a_place(&mut self, idle: usize) {
         self.pass(IDLE);
         let first = self.settled();
@@ -153,13 +154,13 @@ fn a_separate_response_that_nobody_acknowledged_keeps_its_session() {
     let busy = house.settled();
     house.enroll(busy, ALL);
     let idle = house.settled();
-    // Past the empty acknowledgement, the answer goes out in a message of its own, and is lost.
+    // After the empty acknowledgement, the answer is sent as a separate message, and is lost.
     house.pass(Duration::from_secs(2));
     house.world.release();
     assert!(house.said().is_some(), "the answer");
     assert_eq!(house.world.server.counters().coap.separate, 1);
     house.two_newcomers_share_a_place(idle);
-    // One of its repetitions arrives: "retransmission counter", up to MAX_RETRANSMIT (RFC 7252 §4.2).
+    // One of its retransmissions arrives: "retransmission counter", up to MAX_RETRANSMIT (RFC 7252 §4.2).
     while house.devices[busy].events.is_empty() {
         let due = house.world.server.poll_timeout().expect("a repetition to come");
         house.world.advance_to(due);
@@ -184,7 +185,7 @@ fn an_answer_in_blocks_keeps_its_session_until_the_last_one_is_fetched() {
     house.speak(busy, ALL);
     house.devices[busy].certificate();
     assert_eq!(house.world.ledger.issued_count(), 1);
-    // With the last block it is a session like any other.
+    // After the last block it is a session like any other.
     house.pass(IDLE);
     let newcomers = [house.settled(), house.settled()];
     assert!(matches!(house.devices[busy].event(), ClientEvent::Closed(Closed::ByPeer)));
@@ -210,7 +211,7 @@ fn where_nobody_is_idle_the_newcomer_is_turned_away_by_name() {
         house.devices[busy].certificate();
     }
     assert_eq!(house.world.ledger.issued_count(), 2);
-    // The same device knocks again when they have been idle for a while.
+    // The same device connects again after they have been idle for a while.
     house.pass(IDLE);
     let due = house.devices[newcomer].client.poll_timeout().unwrap().max(house.world.now.mono);
     house.world.advance_to(due);
@@ -224,14 +225,14 @@ fn whose_place_was_taken_during_its_handshake_is_refused_by_name() {
     let mut house = House::of(1);
     let first = house.settled();
     house.pass(IDLE);
-    // Both hellos: the server has said what it has to say, and there is still somebody idle.
+    // Both hellos: the server has sent its flight, and another session is still idle.
     let newcomer = house.arrive(2);
     house.enroll(first, 1);
     house.speak(newcomer, ALL);
     let refused = house.world.attempts.last().unwrap();
     assert_eq!(refused.reason(), Some(Reason::SessionsFull), "{refused:?}");
     assert!(Reason::SessionsFull.explain().contains("on wire  close_notify"));
-    // Our Finished had to go out first: without it the end would be in keys that the device does not know yet.
+    // Our Finished had to be sent first: otherwise the alert would be under keys that the device does not have yet.
     assert!(matches!(house.devices[newcomer].event(), ClientEvent::Connected { .. }));
     assert!(matches!(house.devices[newcomer].event(), ClientEvent::Closed(Closed::ByPeer)));
     assert_eq!(house.turned_away(), 0, "it was not at the door any more");
@@ -254,7 +255,7 @@ fn c44_open_uploads_of_one_certificate_leave_places_to_the_sessions_of_others() 
     };
     let uploading: Vec<_> = (0..SESSIONS_MAX).map(|_| begin_upload(&mut house)).collect();
     house.pass(IDLE);
-    // Others come one after the other, and each is in the middle of its enrolment when the next one comes.
+    // Other devices arrive one after the other; each is in the middle of its enrolment when the next one arrives.
     let others: Vec<_> = (0..SESSIONS_MAX / 2)
         .map(|_| {
             let who = house.settled();
@@ -264,7 +265,7 @@ fn c44_open_uploads_of_one_certificate_leave_places_to_the_sessions_of_others() 
         })
         .collect();
     assert_eq!(house.turned_away(), 0, "{:?}", house.world.server.drops());
-    // What it may pin it keeps, and in these sessions it may go on.
+    // It keeps the sessions that it may pin, and can continue in them.
     let kept = uploading.iter().filter(|who| house.devices[**who].events.is_empty()).count();
     assert_eq!(kept, SESSIONS_MAX / 2);
     for who in others {
@@ -273,7 +274,7 @@ fn c44_open_uploads_of_one_certificate_leave_places_to_the_sessions_of_others() 
         house.speak(who, ALL);
         house.devices[who].certificate();
     }
-    // They are idle now. It comes again, and pins no more than before.
+    // They are idle now. The device connects again, and pins no more sessions than before.
     house.pass(IDLE);
     for _ in 0..SESSIONS_MAX / 2 {
         begin_upload(&mut house);

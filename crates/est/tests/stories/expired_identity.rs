@@ -1,7 +1,7 @@
-//! Devices that outlived the date of their manufacturer certificate in a warehouse, and those whose certificate has no date at all.
+//! Devices whose manufacturer certificate expired in a warehouse, and devices whose certificate has no expiry date.
 //!
-//! `allow_expired_identity` of a profile excuses the leaf alone, below the manufacturers of that profile, and every handshake
-//! that it lets in is noticed.
+//! `allow_expired_identity` of a profile excuses only the leaf, below the manufacturers of that profile, and each
+//! handshake that it permits produces a notice.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::support::{
     DAY, Device, EPOCH, Holder, Key, Pki, World, authority, authority_living, csr, device_living, life, utc,
 };
 
-/// Over since yesterday.
+/// Expired yesterday.
 fn past() -> Validity {
     Validity { not_before: utc(EPOCH - 30 * DAY), not_after: utc(EPOCH - DAY) }
 }
 
-/// A profile of these manufacturers behind `label`.
+/// A profile for these manufacturers under `label`.
 fn profile(pki: &Pki, label: &str, manufacturers: &[&Holder], change: impl FnOnce(&mut CaProfileSpec)) -> Arc<Profile> {
     let mut spec = pki.profile_spec(if label.is_empty() { "meters" } else { label });
     spec.profile.labels = vec![label.into()];
@@ -32,7 +32,7 @@ fn switched_on(spec: &mut CaProfileSpec) {
     spec.profile.allow_expired_identity = true;
 }
 
-/// One profile, with the switch or without it.
+/// One profile, changed by `change`.
 fn world(change: impl FnOnce(&mut CaProfileSpec)) -> World {
     let pki = Pki::new();
     let profile = profile(&pki, "", &[&pki.manufacturer], change);
@@ -43,7 +43,7 @@ fn dial(world: &mut World, port: u16, holder: &Holder) -> Device {
     dial_at(world, port, holder, &[])
 }
 
-/// Below a label, if there is one.
+/// Dials with a label, if there is one.
 fn dial_at(world: &mut World, port: u16, holder: &Holder, label: &[&str]) -> Device {
     let dtls = world.dtls_config(holder);
     let path = std::iter::once("est").chain(label.iter().copied()).map(str::to_owned).collect();
@@ -57,7 +57,7 @@ fn enrol(world: &mut World, device: &mut Device, holder: &Holder) {
     world.ask(device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
 }
 
-/// Refused in the handshake, under this name.
+/// Expects a refusal in the handshake with this fault.
 #[track_caller]
 fn assert_kept_out(world: &World, device: &mut Device, reason: Reason) {
     assert!(matches!(device.failure(), Failure::Handshake(_)));
@@ -72,7 +72,7 @@ fn e11_without_the_switch_an_expired_leaf_is_refused_and_explain_names_the_switc
     let holder = device_living(past(), &world.pki.manufacturer, 1);
     let mut device = dial(&mut world, 1, &holder);
     assert_kept_out(&world, &mut device, Reason::CertificateExpired);
-    // What the log prints is what `muster explain` is given.
+    // The code in the log is valid input for `muster explain`.
     let code = world.attempts.last().unwrap().reason().unwrap().code();
     assert_eq!(code, "dtls.certificate.expired");
     let told = Reason::from_code(code).unwrap().explain();
@@ -93,7 +93,7 @@ fn e11_under_the_switch_an_expired_leaf_enrols_and_each_of_its_handshakes_is_not
         device.certificate();
     }
     assert_eq!(world.ledger.issued_count(), 3);
-    // One that is good is nothing to notice.
+    // A valid certificate produces no notice.
     let good = world.pki.device(2);
     dial(&mut world, 4, &good);
     assert_eq!(world.attempts.last().unwrap().notices, []);
@@ -110,13 +110,13 @@ fn e11_the_switch_excuses_the_leaf_alone() {
         holder.chain.push(plant.certificate.der().to_vec());
         holder
     };
-    // An authority that is over vouches for nobody, be the leaf past its date or not.
+    // An expired authority vouches for no device, whether the leaf is expired or not.
     for (port, validity) in (1..).zip([past(), life(3_650)]) {
         let holder = below(&over, validity);
         let mut device = dial(&mut world, port, &holder);
         assert_kept_out(&world, &mut device, Reason::CertificateExpired);
     }
-    // A leaf that is not good yet is not past its date.
+    // A leaf that is not yet valid is not expired.
     let early = Validity { not_before: utc(EPOCH + DAY), not_after: utc(EPOCH + 2 * DAY) };
     let holder = below(&good, early);
     let mut device = dial(&mut world, 3, &holder);
@@ -137,11 +137,11 @@ fn e11_the_switch_is_that_of_one_profile() {
         profile(&pki, "pumps", &[&other], |_| {}),
     ];
     let mut world = World::of(pki, profiles, |_, _| {});
-    // Nobody excuses what this manufacturer made.
+    // No profile excuses devices of this manufacturer.
     let pump = device_living(past(), &other, 1);
     let mut device = dial_at(&mut world, 1, &pump, &["pumps"]);
     assert_kept_out(&world, &mut device, Reason::CertificateExpired);
-    // The handshake knows no label yet; the request does.
+    // The handshake does not know the label yet; the request does.
     let meter = device_living(past(), &world.pki.manufacturer, 2);
     let mut device = dial_at(&mut world, 2, &meter, &["strict"]);
     assert_eq!(world.attempts.last().unwrap().notices, [Notice::ExpiredIdentity]);
@@ -165,7 +165,7 @@ fn e11_a_certificate_of_our_own_is_never_excused() {
     let certificate = Arc::new(pki::Certificate::parse(&der).unwrap());
     world.now.utc = utc(certificate.validity().not_after.as_secs() + 1);
     let enrolled = Holder { chain: vec![der], certificate, key };
-    // The server's own certificate would be over too: it gets another, as operators do.
+    // The server's own certificate would have expired too: it gets a new one, as an operator would install.
     let mut longer = est::ServerSpec::new(
         support::server_of(&world.pki.root, &[support::SERVER_NAME], life(3_650)).identity(),
         dtls::CookieKeys::from_random(&support::TestRandom),
@@ -182,7 +182,7 @@ fn e11_a_certificate_of_our_own_is_never_excused() {
 fn e12_a_certificate_without_a_well_defined_end_is_good_whatever_the_clock_says() {
     // 99991231235959Z (RFC 5280 §4.1.2.5), as IEEE 802.1AR recommends for IDevIDs.
     let always = Validity { not_before: utc(EPOCH - DAY), not_after: NO_WELL_DEFINED_EXPIRATION };
-    // 2026, 2049 and 2050 (where UTCTime ends), 2500, and the last second that there is.
+    // 2026, 2049 and 2050 (where UTCTime ends), 2500, and the last representable second.
     for now in [EPOCH, 2_524_607_999, 2_524_608_000, 16_725_225_600, NO_WELL_DEFINED_EXPIRATION.as_secs()] {
         let pki = Pki::living(always, always);
         let profile = profile(&pki, "", &[&pki.manufacturer], |_| {});
@@ -194,7 +194,7 @@ fn e12_a_certificate_without_a_well_defined_end_is_good_whatever_the_clock_says(
         assert_eq!(world.attempts.last().unwrap().notices, [], "at {now}");
         world.ask(&mut device, Operation::CaCertificates);
         assert!(matches!(device.event(), ClientEvent::Done(est::Answer::CaCertificates(_))));
-        // To issue takes a CA with a life left in it.
+        // Issuing needs a CA that is still valid for long enough.
         if now + 400 * DAY < NO_WELL_DEFINED_EXPIRATION.as_secs() {
             world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
             device.certificate();
@@ -202,7 +202,8 @@ fn e12_a_certificate_without_a_well_defined_end_is_good_whatever_the_clock_says(
     }
 }
 
-/// The manufacturer of `gateways` has certified the CA of `sensors`: what that CA issued is no device of the factory, in date or not.
+/// The manufacturer of `gateways` has certified the CA of `sensors`: a certificate issued by that CA does not make a
+/// device of the factory, expired or not.
 #[test]
 fn e46_an_expired_certificate_of_our_ca_is_none_of_a_manufacturer_above_that_ca() {
     let pki = Pki::new();
@@ -219,7 +220,7 @@ fn e46_an_expired_certificate_of_our_ca_is_none_of_a_manufacturer_above_that_ca(
     holder.chain.push(world.pki.issuing.certificate.der().to_vec());
     let mut device = dial_at(&mut world, 1, &holder, &["gateways"]);
     assert_kept_out(&world, &mut device, Reason::CertificateExpired);
-    // A device of the factory is let in.
+    // A device of the factory is accepted.
     let factory = device_living(past(), &world.pki.root, 2);
     let mut device = dial_at(&mut world, 2, &factory, &["gateways"]);
     assert!(matches!(device.event(), ClientEvent::Connected { .. }));

@@ -1,5 +1,5 @@
-//! A client that goes on by itself: what it does about silence, a lost session, an alert, "later" and a refusal; and that
-//! one without [`Persistence`] leaves each of these to its caller.
+//! A client that persists: its reaction to silence, a lost session, an alert, "later" and a refusal; a client without
+//! [`Persistence`] leaves each of these to its caller.
 
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ fn a_session_that_ends_while_nothing_is_asked_is_made_again_with_the_next_reques
 fn a_session_that_was_silent_for_long_is_not_asked_in() {
     let mut world = World::new();
     let (mut device, _, request) = connected(&mut world, persistent(|_| {}));
-    // Both ends still have it, but an address translator on the way may not.
+    // Both ends still have the association, but an address translator in between may not.
     world.sleep(&mut device, Duration::from_secs(121));
     enroll(&world, &mut device, &request);
     world.sleep(&mut device, Duration::from_secs(1));

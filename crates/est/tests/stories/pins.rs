@@ -9,10 +9,11 @@ use est::{ClientConfig, Operation, Reason};
 use crate::support::raw::{Ask, POST, Raw};
 use crate::support::{Holder, Key, Pace, World, csr};
 
-/// The cache of these tests has one place in each of its 16 segments: so many devices after it leave nothing of one.
+/// The cache in these tests has one place in each of its 16 segments: this many later devices push out every earlier
+/// certificate.
 const CROWD: u32 = 160;
 
-/// The first of the devices that only push others out.
+/// The number of the first device that only pushes others out.
 const CROWD_FROM: u32 = 1_000;
 
 fn world() -> World {
@@ -22,7 +23,7 @@ fn world() -> World {
     })
 }
 
-/// Devices arrive that want nothing, until nobody's certificate from before is in the cache.
+/// Connects idle devices until the cache has dropped every earlier certificate.
 fn crowd(world: &mut World) {
     for number in CROWD_FROM..CROWD_FROM + CROWD {
         let holder = world.pki.device(number);
@@ -67,7 +68,7 @@ fn c47_an_answer_that_is_not_fetched_keeps_the_certificate_and_one_that_is_does_
     let body = request(&holder);
     let mut said = device.ask(&mut world, &Ask { payload: &body, block2: block2(0), ..enrolment() });
     crowd(&mut world);
-    // It changes its mind in the middle of the answer.
+    // The device begins a new request in the middle of the answer.
     let body = request(&holder);
     let other = device.ask(&mut world, &Ask { payload: &body, block2: block2(0), ..enrolment() });
     assert_eq!(other.code, Code::CHANGED);
@@ -76,7 +77,7 @@ fn c47_an_answer_that_is_not_fetched_keeps_the_certificate_and_one_that_is_does_
         said = device.ask(&mut world, &Ask { payload: &body, block2: block2(num + 1), ..enrolment() });
         assert_eq!(said.code, Code::CHANGED);
     }
-    // Nobody waits for the first answer any more once its time is over: the session is idle.
+    // After its time, the first answer is no longer kept: the session is idle.
     world.advance(Duration::from_secs(250));
     world.server.handle_timeout(world.now);
     crowd(&mut world);

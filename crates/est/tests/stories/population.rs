@@ -1,9 +1,9 @@
-//! Many sessions whose deadlines come in one instant.
+//! Many sessions with the same deadline.
 
 use crate::support::World;
 use crate::support::raw::{Ask, POST, Raw};
 
-/// Each of these sessions has begun an upload and says nothing more. Their deadlines come in one instant.
+/// Each of these sessions has begun an upload and sends nothing more. All have the same deadline.
 #[test]
 fn d90_uploads_that_expire_in_one_instant_are_given_up_part_by_part() {
     const SESSIONS: u16 = 600;

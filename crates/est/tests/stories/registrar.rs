@@ -1,5 +1,5 @@
-//! An authority that issues nothing itself: it judges devices by a profile, has its certificates made elsewhere, and answers when they come.
-//! It has no CA, no template and no serial numbers of its own.
+//! An authority that does not issue by itself: it judges devices by a profile, has certificates issued elsewhere, and
+//! answers when they arrive. It has no CA, no template and no serial numbers of its own.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use pki::{Certificate, Csr, VerifiedCsr, chain, oid};
 
 use crate::support::{self, Holder, Key, Pki, TestRandom, World, csr, life};
 
-/// A CA that somebody else runs, with serial numbers as long as RFC 5280 §4.1.2.2 allows.
+/// A CA run by another party, with serial numbers of the maximum length that RFC 5280 §4.1.2.2 allows.
 struct Upstream {
     root: Holder,
     issuing: Holder,
@@ -64,7 +64,7 @@ impl Upstream {
     }
 }
 
-/// A request that upstream has, and where its answer goes.
+/// A request that was relayed upstream, and where its answer goes.
 type Relayed = (JobId, Job, Device, UnixTime, Arc<dyn Deliver<JobId>>);
 
 struct Registrar {
@@ -83,7 +83,8 @@ impl Authority<JobId> for Registrar {
     }
 }
 
-/// Whether the device may have what it asks for, and which one it is. It keeps its names for life: no ledger is asked.
+/// Decides whether the device may have the certificate, and identifies it. A device keeps its names for life: no ledger
+/// is asked.
 fn device(job: &Job) -> Result<Device, Refusal> {
     match (job.profile.origin(&job.anchor), job.function) {
         (None, _) => Err(Refusal::ClientUnknown),
@@ -96,7 +97,7 @@ fn device(job: &Job) -> Result<Device, Refusal> {
 }
 
 impl Registrar {
-    /// What upstream has issued arrives.
+    /// Receives the certificates that upstream has issued.
     fn hear_from_upstream(&self) {
         for (id, job, device, at, deliver) in std::mem::take(&mut *self.relayed.lock().unwrap()) {
             let csr = Csr::parse(job.csr).and_then(Csr::verify).unwrap();
@@ -156,7 +157,7 @@ fn an_authority_without_a_ca_answers_crts_and_has_devices_enrolled_and_renewed_e
             &mut device,
             if port == 2 { Operation::Enroll { csr: request } } else { Operation::Reenroll { csr: request } },
         );
-        // Upstream takes its time: the request is acknowledged, and its answer comes when upstream has spoken.
+        // Upstream is slow: the request is acknowledged, and its answer is sent once upstream has answered.
         world.sleep(&mut device, Duration::from_secs(20));
         let waits = device.events.iter().all(|event| matches!(event, ClientEvent::Acknowledged));
         assert!(waits, "{:?}", device.events);

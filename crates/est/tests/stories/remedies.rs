@@ -1,5 +1,5 @@
-//! What a reason tells the firmware engineer to do: where one of the usual stacks has a setting or a call for it, the words are those
-//! of all four, and each of these words was looked up in the project that it belongs to.
+//! The remedies for the firmware engineer: if a common stack has a setting or a call for a reason, the text names those
+//! of all four stacks, and each name was looked up in its project.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use est::Reason;
 /// The stacks that devices are built with.
 const STACKS: [&str; 4] = ["Mbed TLS", "Zephyr", "OpenThread", "OpenSSL"];
 
-/// Every reason stands in one of these lists: a new one needs a decision.
+/// Every reason is in exactly one of these lists: a new one needs a decision.
 const REMEDIES: [(Remedy, &[Reason]); 6] = [
     (Remedy::OfTheStack, OF_THE_STACK),
     (Remedy::FaultOfTheStack, FAULT_OF_THE_STACK),
@@ -29,14 +29,14 @@ enum Remedy {
     OfTheCertificate,
     /// In what the device's own program puts into its request: paths, options, blocks, names of a CSR.
     OfTheRequest,
-    /// Not on the device: it can but try again.
+    /// Not on the device: it can only try again.
     Elsewhere,
-    /// In the client that speaks of it, which is ours: these are judged on the device's side alone.
+    /// In the client that reports it, which is ours: only the device's text is checked.
     OfOurClient,
 }
 
 /// # Panics
-/// For a reason that stands in no list, or in two.
+/// If a reason is in no list, or in two.
 fn remedy(reason: Reason) -> Remedy {
     let found: Vec<Remedy> =
         REMEDIES.iter().filter(|(_, reasons)| reasons.contains(&reason)).map(|(remedy, _)| *remedy).collect();

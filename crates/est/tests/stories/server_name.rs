@@ -1,18 +1,19 @@
-//! The name that a client asks for (RFC 6066 §3): there is one certificate, an unknown name gets it too, and the operator is told.
+//! The name that a client asks for (RFC 6066 §3): there is one certificate, a client with an unknown name gets it too,
+//! and the operator gets a notice.
 
 use est::{ClientConfig, ClientEvent, Notice, Operation};
 
 use crate::support;
 use crate::support::{Key, World, csr, life, server_of};
 
-/// A server as `muster init` makes it: the name of the site, and always `localhost`.
+/// A server as `muster init` configures it: the name of the site, and always `localhost`.
 fn world() -> World {
     World::with(|pki, spec| {
         spec.identity = server_of(&pki.root, &[support::SERVER_NAME, "localhost"], life(365)).identity();
     })
 }
 
-/// Enrols a device that asks for `name`; what is noticed of its handshake.
+/// Enrols a device that asks for `name`; returns the notices of its handshake.
 fn notices_of(world: &mut World, port: u16, name: Option<&str>) -> Vec<Notice> {
     let holder = world.pki.device(port.into());
     let mut dtls = world.dtls_config(&holder);
@@ -54,7 +55,7 @@ fn an_unknown_name_is_served_with_the_default_certificate_and_noticed() {
     assert_eq!(world.server.counters().handshakes_refused, 0);
 }
 
-/// RFC 6066 §3 allows no literal addresses in server_name; libcoap and others send the host of the URI as it stands.
+/// RFC 6066 §3 allows no literal addresses in server_name; libcoap and others send the host of the URI unchanged.
 #[test]
 fn e82_an_address_in_server_name_is_named_as_that() {
     let mut world = world();

@@ -1,4 +1,5 @@
-//! What the sessions of one certificate take of the enrolments that wait, and what they leave to other devices (C44, E55).
+//! How many of the waiting enrolments the sessions of one certificate may use, and how many are left for other devices
+//! (C44, E55).
 
 use coap::Code;
 use est::Reason;
@@ -6,10 +7,10 @@ use est::Reason;
 use crate::support::raw::{Ask, POST, Raw};
 use crate::support::{Holder, Key, Pace, World, csr};
 
-/// Enrolments that may wait in these tests.
+/// The maximum number of waiting enrolments in these tests.
 const PENDING_MAX: usize = 8;
 
-/// A world whose authority answers nobody until the test says so.
+/// A world whose authority does not answer until the test says so.
 fn world() -> World {
     let mut world = World::with(|_, spec| spec.limits.pending_max = PENDING_MAX);
     world.pace = Pace::Held;
@@ -20,7 +21,7 @@ fn request(holder: &Holder) -> Vec<u8> {
     csr(holder.certificate.subject(), &Key::new())
 }
 
-/// What one more session of this device is told; nothing, if its enrolment waits.
+/// The Max-Age that one more session of this device gets; `None` if its enrolment waits.
 fn asks(world: &mut World, port: u16, holder: &Holder, body: &[u8]) -> Option<u32> {
     let mut session = Raw::connect(world, port, holder);
     let ask = Ask {
@@ -86,7 +87,7 @@ fn e55_several_enrolments_of_one_device_are_nobodys_loss_while_there_is_room() {
     let device = world.pki.device(1);
     let body = request(&device);
     assert!((1..=3).all(|port| asks(&mut world, port, &device, &body).is_none()));
-    // With as many of others there is no room for a share above theirs, and room for all who hold nothing yet.
+    // With as many of others waiting, a share above theirs has no room, but every owner that holds nothing yet has.
     for number in 2..=5 {
         let other = world.pki.device(number);
         assert_eq!(asks(&mut world, u16::try_from(number).unwrap() + 10, &other, &request(&other)), None);

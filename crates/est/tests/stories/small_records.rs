@@ -1,4 +1,5 @@
-//! Devices that can take small records only: the blocks of an answer, and whatever else they are told, fit what they asked for.
+//! Devices that can receive small records only: the blocks of an answer, and all other messages to them, fit the
+//! requested size.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,8 +11,8 @@ use crate::support;
 use crate::support::raw::{Ask, GET, POST, Raw, Said};
 use crate::support::{Key, World, csr};
 
-/// What is asked for, how much one message may then hold, and the largest block that leaves room for what surrounds it:
-/// 38 bytes with a token of eight, Content-Format, Max-Age, ETag, both blocks and Size2.
+/// The requested limit, the size of one message under it, and the largest block that leaves room for the rest of the
+/// message: 38 bytes with a token of eight, Content-Format, Max-Age, ETag, both blocks and Size2.
 const LIMITS: [(RecordLimit, usize, BlockSize); 8] = [
     (RecordLimit::MaxFragmentLength(FragmentLength::Bytes512), 512, BlockSize::B256),
     (RecordLimit::MaxFragmentLength(FragmentLength::Bytes1024), 1_024, BlockSize::B512),
@@ -24,7 +25,7 @@ const LIMITS: [(RecordLimit, usize, BlockSize); 8] = [
     (RecordLimit::RecordSizeLimit(294), 294, BlockSize::B256),
 ];
 
-/// Lengths of what the server sent and got, message by message.
+/// Lengths of the messages that the server sent and received.
 #[derive(Default)]
 struct Lengths {
     sent: Mutex<Vec<usize>>,
@@ -56,7 +57,7 @@ impl Lengths {
     }
 }
 
-/// A request with a token as long as they get, which asks for Size2.
+/// A request with a token of maximum length, which asks for Size2.
 fn ask_at_length(raw: &mut Raw, world: &mut World, id: u16, ask: &Ask<'_>) -> Said {
     let message = support::raw::message(&Ask { more: &[(28, &[])], ..ask.clone() }, id, b"eight by");
     let mut said = raw.send(world, &message);
@@ -71,7 +72,8 @@ fn the_blocks_of_an_answer_are_the_largest_that_fit_the_record() {
         let lengths = Lengths::of(&mut world);
         let holder = world.pki.device(1);
         let mut raw = Raw::connect_with(&mut world, 1, &holder, |dtls| dtls.record_limit = Some(limit));
-        // Not asked for a size, asked for a larger one, and after an upload in blocks that are larger than any answer can be.
+        // Without a requested size, with a larger one, and after an upload in blocks that are larger than any answer
+        // can be.
         let larger = Some(Block { num: 0, more: false, size: BlockSize::B1024 });
         let crts = Ask { method: GET, path: "est/crts", ..Ask::default() };
         let request = csr(holder.certificate.subject(), &Key::new());
@@ -117,7 +119,8 @@ fn a_small_device_gets_its_certificates_and_sends_blocks_that_fit_too() {
         world.ask(&mut device, Operation::Discover { query: None });
         assert!(matches!(device.event(), ClientEvent::Done(Answer::Links(_))));
         assert!(lengths.longest_sent() <= bytes, "{limit:?}");
-        // max_fragment_length holds both ways (RFC 6066 §4); of record_size_limit each side announces its own (RFC 8449 §4).
+        // max_fragment_length applies in both directions (RFC 6066 §4); with record_size_limit each side announces its
+        // own (RFC 8449 §4).
         if matches!(limit, RecordLimit::MaxFragmentLength(_)) {
             assert!(lengths.longest_received() <= bytes, "{limit:?}");
         }
@@ -140,7 +143,8 @@ fn an_upload_in_larger_blocks_than_the_device_can_take_is_taken_and_answered_in_
         let block1 = Some(Block { num, more: num + 1 < count, size });
         let ask = Ask { method: POST, path: "est/sen", content_format: Some(286), block1, payload, ..Ask::default() };
         let answer = raw.ask(&mut world, &ask);
-        // What the server can take is no smaller for what the device can: its blocks stay as they are.
+        // The limit of the device does not reduce what the server can receive: the blocks of the upload stay as they
+        // are.
         assert_eq!(answer.block1.map(|block1| (block1.num, block1.size)), Some((num, size)));
         said = Some(answer);
     }
@@ -151,7 +155,7 @@ fn an_upload_in_larger_blocks_than_the_device_can_take_is_taken_and_answered_in_
 
 #[test]
 fn every_refusal_fits_the_smallest_record() {
-    // Header, token, Max-Age, Block1 and the payload marker stand around a code.
+    // A message consists of header, token, Max-Age, Block1 and the payload marker, besides the code.
     let around = 4 + 8 + 5 + 4 + 1;
     for reason in Reason::ALL.iter().filter(|reason| reason.response_code().is_some()) {
         assert!(reason.code().len() + around <= 64, "{reason}");

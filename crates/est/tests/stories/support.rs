@@ -27,7 +27,7 @@ use self::desk::Desk;
 pub(crate) const EPOCH: u64 = 1_767_225_600;
 pub(crate) const DAY: u64 = 86_400;
 
-/// Randomness of the system: these tests hold for any.
+/// The randomness of the system: these tests must hold for any.
 pub(crate) struct TestRandom;
 
 impl TestRandom {
@@ -69,7 +69,7 @@ pub(crate) fn serial() -> Serial {
     Serial::new(NodePrefix::new(1), random)
 }
 
-/// A key with its PKCS#8, which is what both `pki` and `dtls` read.
+/// A key with its PKCS#8, which both `pki` and `dtls` read.
 pub(crate) struct Key {
     pub(crate) private: PrivateKey,
     pub(crate) signing: SigningKey,
@@ -87,7 +87,7 @@ impl Key {
     }
 }
 
-/// A certificate with its key and what is sent above it.
+/// A certificate with its key and the certificates that are sent above it.
 pub(crate) struct Holder {
     pub(crate) certificate: Arc<Certificate>,
     pub(crate) chain: Vec<Vec<u8>>,
@@ -141,7 +141,7 @@ impl Pki {
         Pki::living(life(3_650), life(365))
     }
 
-    /// Authorities and a server certificate that live so long.
+    /// Authorities and a server certificate with these lifetimes.
     pub(crate) fn living(authorities: Validity, server: Validity) -> Pki {
         let root = authority_living(authorities, "Root", None);
         let issuing = authority_living(authorities, "Issuing", Some(&root));
@@ -150,12 +150,12 @@ impl Pki {
         Pki { root, issuing, server, manufacturer }
     }
 
-    /// What `/crts` has to answer, in an order that can be compared.
+    /// The expected certificates of `/crts`, in an order that can be compared.
     pub(crate) fn ca_certificates(&self) -> Vec<Vec<u8>> {
         sorted([&self.root, &self.issuing].map(|ca| ca.certificate.der().to_vec()).to_vec())
     }
 
-    /// A device as it leaves the factory.
+    /// A device with its factory certificate.
     pub(crate) fn device(&self, number: u32) -> Holder {
         device_of(&self.manufacturer, number)
     }
@@ -220,7 +220,7 @@ pub(crate) fn csr_linked(subject: &Name, challenge: &str, key: &Key) -> Vec<u8> 
     make::csr(&spec, &key.signing, &TestRandom::secure()).unwrap()
 }
 
-/// Takes outcomes from wherever they come.
+/// Collects outcomes from any thread.
 #[derive(Default)]
 struct Mailbox(Mutex<Vec<(JobId, Outcome)>>);
 
@@ -230,7 +230,7 @@ impl Deliver<JobId> for Mailbox {
     }
 }
 
-/// What becomes of one datagram.
+/// The fate of one datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
     Arrives,
@@ -268,7 +268,7 @@ pub(crate) struct World {
     /// Datagrams so far, to the server and from it.
     pub(crate) datagrams: (usize, usize),
     mailbox: Arc<Mailbox>,
-    /// Ports that somebody has dialled from.
+    /// Ports that were dialled from.
     dialled: BTreeSet<u16>,
 }
 
@@ -283,7 +283,7 @@ impl World {
         World::with(|_, _| {})
     }
 
-    /// A world whose server's parts a test changes before they are built.
+    /// A world whose server specification a test changes before it is built.
     pub(crate) fn with(change: impl FnOnce(&Pki, &mut ServerSpec)) -> World {
         let pki = Pki::new();
         let profile = Arc::new(CaProfile::compile(pki.profile_spec("meters")).unwrap());
@@ -316,7 +316,7 @@ impl World {
         World { ledger, desk, ..World::before(pki, profiles, Arc::new(authority), change) }
     }
 
-    /// A world in front of this authority, which has no use for the world's ledger.
+    /// A world with this authority; it does not use the world's ledger.
     pub(crate) fn before(
         pki: Pki,
         profiles: Vec<Arc<Profile>>,
@@ -389,7 +389,7 @@ impl World {
         Device { client, path: World::path(port), events: VecDeque::new() }
     }
 
-    /// Has the device ask for `operation`, and carries datagrams until neither side has any.
+    /// Lets the device start `operation`, and carries datagrams until neither side has any.
     pub(crate) fn ask(&mut self, device: &mut Device, operation: Operation) {
         device.client.start(self.now, operation).unwrap();
         self.run(device);
@@ -400,7 +400,7 @@ impl World {
         self.run_over(device, |_| Fate::Arrives);
     }
 
-    /// The same over a link that `fate` decides about, by the number of the datagram.
+    /// Like `run`, over a link on which `fate` decides about each datagram by its number.
     pub(crate) fn run_over(&mut self, device: &mut Device, mut fate: impl FnMut(usize) -> Fate) {
         let mut count = 0;
         loop {
@@ -430,7 +430,7 @@ impl World {
         }
     }
 
-    /// What the server sends to this path; nothing may go to another.
+    /// The server's datagrams to this path; it may send to no other.
     pub(crate) fn server_says(&mut self, path: Path) -> Vec<Vec<u8>> {
         let mut datagrams = Vec::new();
         while let Some(transmit) = self.server.poll_transmit() {
@@ -441,7 +441,7 @@ impl World {
         datagrams
     }
 
-    /// Does what the server asks for.
+    /// Carries out the server's outputs.
     pub(crate) fn serve(&mut self) {
         loop {
             let mut moved = false;
@@ -477,7 +477,7 @@ impl World {
         self.complete();
     }
 
-    /// Hands the server what the authority has answered by now.
+    /// Hands the server the outcomes that the authority has delivered so far.
     pub(crate) fn complete(&mut self) {
         let outcomes = std::mem::take(&mut *self.mailbox.0.lock().unwrap());
         for (id, outcome) in outcomes {
@@ -491,7 +491,7 @@ impl World {
         }
     }
 
-    /// Lets time pass and serves every deadline on the way, carrying what it brings about.
+    /// Lets time pass, handles every deadline on the way, and carries the resulting datagrams.
     pub(crate) fn sleep(&mut self, device: &mut Device, duration: Duration) {
         let end = self.now.mono + duration;
         loop {
@@ -511,7 +511,7 @@ impl World {
         self.run(device);
     }
 
-    /// Moves the clock and nothing else.
+    /// Moves only the clock.
     pub(crate) fn advance_to(&mut self, mono: Instant) {
         let passed = mono - self.now.mono;
         let micros = u64::try_from(passed.as_micros()).unwrap();
@@ -537,12 +537,12 @@ fn copies(fate: Fate) -> usize {
 }
 
 impl Device {
-    /// The next event, which there has to be.
+    /// The next event; there must be one.
     pub(crate) fn event(&mut self) -> ClientEvent {
         self.events.pop_front().expect("an event")
     }
 
-    /// The certificate that an enrolment gave.
+    /// The certificate of an enrolment.
     pub(crate) fn certificate(&mut self) -> Vec<u8> {
         loop {
             match self.event() {
@@ -553,7 +553,7 @@ impl Device {
         }
     }
 
-    /// The failure that a request ended with.
+    /// The failure of a request.
     pub(crate) fn failure(&mut self) -> est::Failure {
         loop {
             match self.event() {

@@ -1,4 +1,4 @@
-//! The resource table over the wire: every method, path and format that a client may try.
+//! The resource table over the network: every method, path and format that a client may try.
 
 use coap::{Block, BlockSize, Code, ContentFormat, Kind};
 use est::Reason;
@@ -104,7 +104,7 @@ fn c18_ca_certificates_come_bare_only_where_there_is_one() {
     let said = raw.ask(&mut world, &Ask { accept: Some(287), ..ask(GET, "est/crts") });
     assert_refused(&said, Reason::EstManyCertificates);
 
-    // An issuing CA that is the root itself.
+    // An issuing CA that is also the root.
     let pki = Pki::new();
     let chain = vec![std::sync::Arc::clone(&pki.root.certificate)];
     let urls = authority::Urls::default();
@@ -182,7 +182,7 @@ fn c26_a_request_that_is_too_large_is_refused_at_once() {
     let said = raw.ask(&mut world, &start);
     assert_eq!((said.code, said.size1), (Code::REQUEST_ENTITY_TOO_LARGE, Some(4_096)), "with the size that would fit");
     assert_eq!(world.attempts.last().unwrap().reason(), Some(Reason::CoapBodyTooLarge));
-    // Whoever announces nothing is told when it has come so far.
+    // A client that announces no size is refused once the body is too large.
     let size = BlockSize::B1024;
     for num in 0..=4 {
         let block1 = Some(Block { num, more: true, size });
@@ -294,7 +294,7 @@ fn c33_the_blocks_of_a_certificate_need_no_content_format_and_issue_nothing() {
     let mut body = first.payload.clone();
     for num in 1.. {
         let block2 = Some(Block { num, more: false, size });
-        // As libcoap and others do: Block2 and the path, no payload, no Content-Format.
+        // The way libcoap and others ask: Block2 and the path, no payload, no Content-Format.
         let said = raw.ask(&mut world, &Ask { block2, ..ask(POST, "est/sen") });
         assert_eq!((said.code, said.content_format), (Code::CHANGED, Some(ContentFormat::PKCS7_CERTS_ONLY)));
         assert_eq!(said.etag, first.etag);
@@ -323,7 +323,7 @@ fn an_upload_that_has_begun_is_finished_while_draining() {
         }
     }
     assert_eq!((code, world.ledger.issued_count()), (Code::CHANGED, 1));
-    // And another one is not begun.
+    // A new upload is not begun.
     let said = raw.ask(&mut world, &Ask { content_format: Some(286), payload: &request, ..ask(POST, "est/sen") });
     assert_refused(&said, Reason::EstDraining);
     assert!(said.max_age.is_some_and(|seconds| seconds > 0));
@@ -340,7 +340,7 @@ fn c30_a_block_of_another_device_never_joins() {
         support::raw::message(&ask, 500 + u16::try_from(num).unwrap(), b"tk")
     };
     assert_eq!(raw.send(&mut world, &block(0))[0].code, Code::CONTINUE);
-    // Beside it, and in its place once it is gone.
+    // A second device beside it, and a third in its place once it is gone.
     let (two, three) = (world.pki.device(2), world.pki.device(3));
     let mut beside = Raw::connect(&mut world, 2, &two);
     assert_eq!(beside.send(&mut world, &block(1))[0].code, Code::REQUEST_ENTITY_INCOMPLETE);

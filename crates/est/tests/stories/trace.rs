@@ -1,4 +1,4 @@
-//! A whole enrolment as `--trace` shows it, and what can be read off it.
+//! A whole enrolment as `--trace` shows it, and the facts that can be read from it.
 
 use std::sync::{Arc, Mutex};
 
@@ -122,7 +122,7 @@ fn a_block_is_chosen_that_fits_the_mtu() {
     }
 }
 
-/// The lines of a server's trace that say why something failed.
+/// The lines of a server's trace that give the reason for a failure.
 fn failures(record: &Record) -> Vec<String> {
     let text = record.finish();
     text.lines().filter_map(|line| line.split_once("failed: ")).map(|(_, words)| words.to_owned()).collect()
@@ -133,7 +133,7 @@ fn e69_a_mismatch_shows_both_subjects_in_report_and_trace_and_not_on_the_wire() 
     let mut world = World::new();
     let (holder, other) = (world.pki.device(1), world.pki.device(2));
     let mut device = world.connect(1, &holder, ClientConfig::default());
-    // As a stack writes it that takes the printed form for the order in the certificate.
+    // Written by a stack that takes the printed form for the order in the certificate.
     let own = holder.certificate.subject();
     let value = |id| own.attribute(id).unwrap();
     let backwards = [oid::SERIAL_NUMBER, oid::COMMON_NAME, oid::ORGANIZATION].into_iter();
@@ -155,7 +155,7 @@ fn e69_a_mismatch_shows_both_subjects_in_report_and_trace_and_not_on_the_wire() 
 
 #[test]
 fn d101_the_words_of_a_refused_chain_reach_the_traces_of_both_ends() {
-    // A device below an authority that the server does not know: that of another world.
+    // A device of an authority that the server does not know, taken from another world.
     let mut world = World::new();
     let stranger = support::device_of(&support::authority("Somebody", None), 3);
     let record = Record::new(Style::Text);
@@ -168,7 +168,7 @@ fn d101_the_words_of_a_refused_chain_reach_the_traces_of_both_ends() {
     assert!(detail.starts_with("certificate 0 of the chain ("), "{detail}");
     assert_eq!(failures(&record), [format!("{}: {detail}", Reason::CertificateUnknownIssuer.code())]);
 
-    // A server below an authority that the device does not know.
+    // A server of an authority that the device does not know.
     let mut world = World::new();
     let (holder, record) = (world.pki.device(1), Record::new(Style::Text));
     let mut dtls = world.dtls_config(&holder);

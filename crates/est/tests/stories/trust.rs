@@ -1,4 +1,4 @@
-//! Who trusts whom: the server's judgement of devices, and the device's of the server (RFC 7030 §3.6).
+//! Which peers are trusted: the server's verification of devices, and the device's of the server (RFC 7030 §3.6).
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ fn certificate_fault(failure: &Failure) -> Option<CertificateFault> {
     }
 }
 
-/// Dials a server that plays with `identity`, and is refused or not.
+/// Dials `name` at a server changed by `change`, with the anchor that `trust` selects; returns the failure.
 fn dial(
     change: impl FnOnce(&Pki, &mut est::ServerSpec),
     name: &'static str,
@@ -54,7 +54,7 @@ fn e46_e51_a_profile_whose_manufacturer_stands_below_anothers_is_a_fault_and_tak
         est::ServerConfig::new(est::ServerSpec::new(pki.server.identity(), cookie, profiles)).err()
     };
     let meters = profile("meters", &[&root]);
-    // Whichever is written first: a device below the line would prove itself under the line, which `meters` does not list.
+    // In either order of the profiles: a device below the line would chain to the line, which `meters` does not list.
     let valves = || profile("valves", &[&unrelated, &line]);
     for profiles in [vec![Arc::clone(&meters), valves()], vec![valves(), Arc::clone(&meters)]] {
         let Some(est::ConfigFault::Nested(nested)) = fault(profiles) else { panic!("two profiles share devices") };
@@ -62,7 +62,7 @@ fn e46_e51_a_profile_whose_manufacturer_stands_below_anothers_is_a_fault_and_tak
         let text = nested.to_string();
         assert!(text.contains("CN=Maker Root") && text.contains("CN=Maker Line"), "{text}");
     }
-    // Each of these leaves every device where it was.
+    // Each of these leaves every device in its profile.
     assert_eq!(fault(vec![Arc::clone(&meters), profile("valves", &[&root])]), None);
     assert_eq!(fault(vec![profile("meters", &[&root, &line]), profile("valves", &[&line])]), None);
     assert_eq!(fault(vec![meters, profile("valves", &[&unrelated])]), None);
@@ -77,7 +77,7 @@ fn an_enrolled_device_cannot_play_the_server() {
     world.ask(&mut device, Operation::Enroll { csr: csr(idevid.certificate.subject(), &key) });
     let der = device.certificate();
 
-    // The same network, and whoever answers now is the device that was enrolled, with its whole chain.
+    // The same network; the answering server is the device that was enrolled, with its whole chain.
     let chain = vec![der.clone(), world.pki.issuing.certificate.der().to_vec()];
     let rogue = Holder { chain, certificate: Certificate::parse(&der).unwrap().into(), key };
     let profiles: Vec<_> = world.server.config().profiles().cloned().collect();
@@ -104,7 +104,7 @@ fn a_device_of_the_same_factory_cannot_play_the_server() {
         support::SERVER_NAME,
         |pki| Arc::clone(&pki.manufacturer.certificate),
     );
-    // An IDevID says nothing of its purpose, and nothing else in it speaks for a server: it has no name in its SAN.
+    // An IDevID does not state its purpose, but it is not valid for a server: it has no name in its SAN.
     assert_eq!(certificate_fault(&failure), Some(CertificateFault::NameMismatch));
 }
 
@@ -155,14 +155,14 @@ fn d89_of_two_manufacturers_of_one_name_the_handshake_finds_the_one_that_signed(
             spec.public_key_steps = steps;
             spec.certificates = Arc::clone(&certificates);
         });
-        // Whichever of the two is tried first: it is the wrong one for one of these devices.
+        // Whichever of the two anchors is tried first is the wrong one for one of these devices.
         let devices = [device_of(&world.pki.manufacturer, 1), device_of(&namesake, 2)];
         for (port, (holder, anchor)) in (1..).zip(devices.iter().zip(&both)) {
             world.connect(port, holder, ClientConfig::default());
             let found = certificates.find(&holder.certificate.digest()).unwrap();
             assert_eq!(found.anchor, anchor.anchor_id());
         }
-        // Neither of them is taken for the signer of what a third one signed.
+        // Neither of them is accepted as the signer of a certificate that a third one signed.
         let stranger = device_of(&new_authority("Manufacturer", None), 3);
         let dtls = world.dtls_config(&stranger);
         let mut device = world.dial(3, dtls, ClientConfig::default());
@@ -212,14 +212,14 @@ fn e11_a_device_outside_its_validity_is_refused() {
         (support::EPOCH + 4_000 * support::DAY, Reason::CertificateExpired),
         (support::EPOCH - 2 * support::DAY, Reason::CertificateNotYetValid),
     ] {
-        // The server's own certificate has to be good then: it is the device's that is judged.
+        // The server's own certificate must be valid then: the test is about the device's.
         let mut world = World::new();
         let holder = world.pki.device(1);
         world.now.utc = utc(now);
         let mut dtls = world.dtls_config(&holder);
         dtls.verifier = Arc::new(lenient(&world));
         let mut device = world.dial(1, dtls, ClientConfig::default());
-        // The client reads another clock than the server: a device without one.
+        // The client reads another clock than the server, like a device without a clock.
         device.client.handle_timeout(est::Now { utc: utc(support::EPOCH), ..world.now });
         run_with_two_clocks(&mut world, &mut device);
         assert_eq!(world.attempts.last().unwrap().reason(), Some(reason));

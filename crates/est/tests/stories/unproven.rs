@@ -1,4 +1,5 @@
-//! Who shows a certificate without its key: nothing that is shared changes, and the report names whom it claimed to be.
+//! A peer that shows a certificate without having its key: no shared state changes, and the report names the claimed
+//! device.
 
 use std::sync::Arc;
 
@@ -8,13 +9,13 @@ use pki::Certificate;
 
 use crate::support::{Holder, Key, TestRandom, World, authority as new_authority, csr, device_of};
 
-/// The chain of `holder`, as anybody who saw it on the wire can show it, with a key of one's own.
+/// The chain of `holder`, as an eavesdropper can show it, with a key of its own.
 fn stolen(holder: &Holder) -> Arc<Identity> {
     let key = EcdsaSigningKey::from_pkcs8(Key::new().private.pkcs8(), &TestRandom).unwrap();
     Arc::new(Identity::new(holder.chain.clone(), key))
 }
 
-/// Dials with `identity`; what becomes of it.
+/// Dials with `identity`; returns the failure.
 fn dial(world: &mut World, port: u16, identity: Arc<Identity>) -> Failure {
     let holder = world.pki.device(1);
     let mut dtls = world.dtls_config(&holder);
@@ -26,7 +27,7 @@ fn dial(world: &mut World, port: u16, identity: Arc<Identity>) -> Failure {
 
 #[test]
 fn d89_certificates_shown_without_their_keys_push_nobody_out() {
-    // One place in each part of the cache: a single newcomer would push its neighbour out.
+    // One place in each segment of the cache: a single newcomer would evict its neighbour.
     let certificates = Arc::new(CertificateCache::new(1));
     let mut world = World::with(|_, spec| spec.certificates = Arc::clone(&certificates));
     let honest = world.pki.device(1);
@@ -40,7 +41,7 @@ fn d89_certificates_shown_without_their_keys_push_nobody_out() {
     }
     assert_eq!(certificates.len(), 1);
     assert_eq!(certificates.find(&honest.certificate.digest()).unwrap().anchor, before.anchor);
-    // Whose certificate it is can still enrol in the session of before.
+    // The owner of the certificate can still enrol in its earlier session.
     let key = Key::new();
     world.ask(&mut device, Operation::Enroll { csr: csr(honest.certificate.subject(), &key) });
     assert!(Certificate::parse(&device.certificate()).is_ok());

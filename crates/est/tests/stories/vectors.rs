@@ -6,7 +6,7 @@ use est::Reason;
 use crate::support::World;
 use crate::support::raw::{Ask, POST, Raw};
 
-/// Its challengePassword is no tls-unique of any session: "parse and verify only".
+/// Its challengePassword is not the tls-unique of any session: "parse and verify only".
 #[test]
 fn e03_the_example_request_of_rfc_9148_is_refused() {
     let text = include_str!("../vectors/sen-request-286.hex");

@@ -1,4 +1,4 @@
-//! What a certificate opens is the profile that issued it, as a device meets it over CoAP (E46).
+//! An issued certificate gives access only to the profile that issued it, as a device sees it over CoAP (E46).
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use pki::Certificate;
 
 use crate::support::{Device, Holder, Key, Pki, World, csr};
 
-/// Two profiles on one CA, each below its label, for devices of one manufacturer.
+/// Two profiles with one CA and one manufacturer, each under its label.
 fn world() -> World {
     let pki = Pki::new();
     let profile = |label: &str| {
@@ -20,7 +20,7 @@ fn world() -> World {
     World::of(pki, profiles, |_, _| {})
 }
 
-/// A device that shows this certificate, below this label.
+/// A device that presents this certificate under this label.
 fn connect(world: &mut World, port: u16, holder: &Holder, label: &str) -> Device {
     let config = ClientConfig { path: vec!["est".into(), label.into()], ..ClientConfig::default() };
     let dtls = world.dtls_config(holder);
@@ -52,7 +52,7 @@ fn e46_a_certificate_of_one_label_opens_no_other_one_for_a_first_and_a_further_e
     }
     assert_eq!(world.ledger.issued_count(), 1, "nothing was issued");
 
-    // Its own label is open.
+    // Access to its own label works.
     let mut device = connect(&mut world, 9, &sensor, "sensors");
     world.ask(&mut device, Operation::Reenroll { csr: csr(sensor.certificate.subject(), &Key::new()) });
     device.certificate();

@@ -1,4 +1,4 @@
-//! A client that says whatever a test wants: DTLS as it should be, CoAP by hand.
+//! A client that sends whatever a test wants: regular DTLS, hand-written CoAP.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(crate) struct Raw {
     next_id: u16,
 }
 
-/// A request, spelled out.
+/// A request with all its parts.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Ask<'a> {
     pub(crate) method: u8,
@@ -24,7 +24,7 @@ pub(crate) struct Ask<'a> {
     pub block1: Option<coap::Block>,
     pub block2: Option<coap::Block>,
     pub(crate) payload: &'a [u8],
-    /// Options besides these, by number.
+    /// Further options, by number.
     pub(crate) more: &'a [(u16, &'a [u8])],
     pub(crate) non: bool,
 }
@@ -34,7 +34,7 @@ pub(crate) const POST: u8 = 2;
 pub(crate) const PUT: u8 = 3;
 pub(crate) const DELETE: u8 = 4;
 
-/// An answer, taken apart.
+/// An answer, split into its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) kind: Kind,
@@ -78,7 +78,7 @@ impl Raw {
         Raw::connect_with(world, port, holder, |_| {})
     }
 
-    /// The same with another hello.
+    /// Like `connect`, with another hello.
     pub(crate) fn connect_with(
         world: &mut World,
         port: u16,
@@ -94,7 +94,7 @@ impl Raw {
         raw
     }
 
-    /// Carries datagrams until neither side has any; what the server said in CoAP.
+    /// Carries datagrams until neither side has any; returns the server's CoAP messages.
     pub(crate) fn carry(&mut self, world: &mut World) -> Vec<Vec<u8>> {
         let mut said = Vec::new();
         loop {
@@ -119,19 +119,19 @@ impl Raw {
         }
     }
 
-    /// Sends a message as it is.
+    /// Sends a message unchanged.
     pub(crate) fn send(&mut self, world: &mut World, message: &[u8]) -> Vec<Said> {
         self.dtls.send(world.now, message).unwrap();
         self.carry(world).iter().map(|bytes| Said::of(bytes)).collect()
     }
 
-    /// A request with the next message id; its bytes, so that a test can send them again.
+    /// A request with the next message id; returns its bytes, so that a test can send them again.
     pub(crate) fn message(&mut self, ask: &Ask<'_>) -> Vec<u8> {
         self.next_id += 1;
         message(ask, self.next_id, &self.next_id.to_be_bytes())
     }
 
-    /// Asks, and expects exactly one answer.
+    /// Sends a request, and expects exactly one answer.
     pub(crate) fn ask(&mut self, world: &mut World, ask: &Ask<'_>) -> Said {
         let message = self.message(ask);
         let mut said = self.send(world, &message);
