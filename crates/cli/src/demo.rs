@@ -20,6 +20,7 @@ use crate::describe;
 use crate::files::{self, Access};
 use crate::init;
 use crate::interrupt::Interrupt;
+use crate::ledger;
 use crate::load::{self, Folder};
 use crate::openssl::Openssl;
 use crate::outcome::{CommandFault, CommandResult, out, say};
@@ -163,7 +164,8 @@ fn start_server(pki: &Path) -> CommandResult<Handle> {
     // Another server of this machine may have the port of the file.
     sources.environment.push(("MUSTER_METRICS__LISTEN".into(), "127.0.0.1:0".into()));
     let loaded = server::load(&sources).map_err(faulty)?;
-    server::start(loaded, StartOptions::default())
+    let ledger = ledger::open(&loaded);
+    server::start(loaded, ledger, StartOptions::default())
         .map_err(|fault| CommandFault::failed(format!("cannot start the server: {fault}")))
 }
 

@@ -18,6 +18,7 @@ mod files;
 mod identity;
 mod init;
 mod interrupt;
+mod ledger;
 mod link;
 mod load;
 mod openssl;

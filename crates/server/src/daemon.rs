@@ -33,7 +33,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use authority::{Ledger, MemoryLedger};
+use authority::Ledger;
 use net::SystemRandom;
 use rustls_pki_types::UnixTime;
 
@@ -41,8 +41,8 @@ use crate::config::{ConfigurationFaults, Sources};
 use crate::linux;
 use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
-use control::{Control, Phase};
-use ledger::Watched;
+use control::{Breakdown, Control, Phase};
+use ledger::{GuardedLedger, Tally, flush};
 use reload::Issuing;
 use runtime::Runtime;
 use shard::{CutOff, Ended, Parts, Shard};
@@ -62,28 +62,23 @@ pub struct StartOptions {
     pub observer: Option<ObserverFactory>,
 }
 
-/// Binds all sockets, starts all parts, and returns once devices are served.
+/// Binds everything, starts everything, and returns once devices are served. What is issued stands in `ledger`, which the caller chooses and may
+/// go on using.
 ///
 /// # Errors
 /// [`StartupFault`]; then nothing is left running.
 #[allow(clippy::needless_pass_by_value, reason = "a load serves one server: a second one shares no secrets with it")]
-pub fn start(loaded: Loaded, options: StartOptions) -> Result<Handle, StartupFault> {
-    let handle = assemble(loaded, options, |ledger| ledger)?;
+pub fn start(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> Result<Handle, StartupFault> {
+    let handle = assemble(loaded, ledger, options)?;
     handle.control.admit();
     Ok(handle)
 }
 
-/// Does everything but the last step, which makes the server ready; also returns what is built on its ledger.
+/// Everything but the last step, which makes the server ready.
 #[allow(clippy::needless_pass_by_value, reason = "as above")]
-fn assemble(
-    loaded: Loaded,
-    options: StartOptions,
-    over: impl FnOnce(Arc<dyn Ledger>) -> Arc<dyn Ledger>,
-) -> Result<Handle, StartupFault> {
+fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> Result<Handle, StartupFault> {
     let config = &loaded.config;
     let bound = bind::bind_all(&config.server.listen.value, loaded.shards).map_err(StartupFault::Bind)?;
-    let rows_max = usize::try_from(config.ledger.rows_max).unwrap_or(usize::MAX);
-    let ledger = Arc::new(MemoryLedger::new(rows_max).since(UnixTime::now()));
     let control = Arc::new(Control::new(config.server.drain_timeout));
     let runtime = Runtime::start(Arc::clone(&control)).map_err(StartupFault::System)?;
     let exposition = watch::exposition(&loaded, UnixTime::now());
@@ -92,15 +87,19 @@ fn assemble(
         None => None,
     };
     let random = Arc::new(SystemRandom::new());
-    let watched = Watched::new(over(Arc::clone(&ledger) as Arc<dyn Ledger>), Arc::clone(&control));
+    let ledger: Arc<dyn Ledger> = Arc::new(GuardedLedger::new(ledger, Arc::clone(&control)));
+    let certificates = Arc::new(Tally::of(Arc::clone(&ledger)));
     let pool =
         Arc::new(Pool::new(config.server.pool_threads).map_err(|error| StartupFault::System(io::Error::other(error)))?);
     let executor = Arc::new(PoolExecutor::new(&pool));
-    let issuing = Issuing::new(config, Arc::new(watched), Arc::clone(&random), executor, Arc::clone(&exposition));
+    let issuing = Issuing::new(config, Arc::clone(&ledger), Arc::clone(&random), executor, Arc::clone(&exposition));
     let snapshot = Arc::new(ArcSwap::from_pointee(issuing.snapshot(&loaded)));
-    let (watched_ledger, watched_control) = (Arc::clone(&ledger), Arc::clone(&control));
-    let watched = watch::Watched { ledger: watched_ledger, control: watched_control, snapshot: Arc::clone(&snapshot) };
-    let metrics_address = watched.start(config, &exposition, &runtime)?;
+    let watch = watch::Watch {
+        certificates: Arc::clone(&certificates),
+        control: Arc::clone(&control),
+        snapshot: Arc::clone(&snapshot),
+    };
+    let metrics_address = watch.start(config, &exposition, &runtime)?;
     for warning in loaded.warnings() {
         warning.log();
     }
@@ -116,6 +115,7 @@ fn assemble(
         control: Arc::clone(&control),
         reloader: Reloader::new(&loaded, issuing, Arc::clone(&snapshot), Arc::clone(&control)),
         ledger,
+        certificates,
         shards: Vec::new(),
         logs: Some(logs),
         metrics_address,
@@ -146,7 +146,8 @@ pub struct Handle {
     addresses: Vec<SocketAddr>,
     control: Arc<Control>,
     reloader: Reloader,
-    ledger: Arc<MemoryLedger>,
+    ledger: Arc<dyn Ledger>,
+    certificates: Arc<Tally>,
     shards: Vec<JoinHandle<io::Result<Ended>>>,
     /// Taken only by `drop`.
     logs: Option<Logs>,
@@ -180,16 +181,10 @@ impl Handle {
         self.metrics_address
     }
 
-    /// Number of certificates in the ledger.
+    /// Certificates in the ledger, as it counted them last; asks it to count again. A ledger in memory has counted when this returns.
     #[must_use]
     pub fn issued(&self) -> u64 {
-        watch::rows(&self.ledger)
-    }
-
-    /// The ledger itself.
-    #[must_use]
-    pub fn ledger(&self) -> &Arc<MemoryLedger> {
-        &self.ledger
+        self.certificates.read()
     }
 
     /// Stops the server from another thread.
@@ -217,7 +212,7 @@ impl Handle {
         self.reloader.clone()
     }
 
-    /// Waits until every shard has ended.
+    /// Waits until every shard has ended, and then until the ledger has written what was asked of it, for five seconds at most.
     ///
     /// # Errors
     /// A shard that ended because its event loop or a socket failed; a ledger or a service of the runtime that broke.
@@ -228,6 +223,9 @@ impl Handle {
         let mut drained = Drained::default();
         // Join all of them first: after one shard has failed, the others still close their sessions.
         let ended: Vec<_> = std::mem::take(&mut self.shards).into_iter().map(JoinHandle::join).collect();
+        if self.control.breakdown() != Some(Breakdown::Ledger) {
+            flush(&*self.ledger);
+        }
         for ended in ended {
             let Ended { cut_off, datagrams_dropped } = ended.expect("a shard does not panic")?;
             drained.datagrams_dropped += datagrams_dropped;

@@ -66,7 +66,10 @@ fn new_devices_are_not_admitted_and_readiness_says_so() {
 #[test]
 fn enrolments_in_flight_are_finished() {
     let pki = Pki::new();
-    let server = pki.start(&pki.configuration(&loopbacks()));
+    let ledger = support::memory_ledger();
+    let loaded = server::load(&pki.sources(&pki.configuration(&loopbacks()))).unwrap();
+    let issuing = std::sync::Arc::clone(&ledger);
+    let server = server::start(loaded, issuing, server::StartOptions::default()).unwrap();
     let addresses = server.addresses().to_vec();
     let (enrolled, first) = std::sync::mpsc::channel();
     let devices: Vec<_> = (1..=8)
@@ -95,7 +98,6 @@ fn enrolments_in_flight_are_finished() {
     first.recv_timeout(PATIENCE).unwrap();
     server.drain();
     let received: u64 = devices.into_iter().map(|device| device.join().unwrap()).sum();
-    let ledger = std::sync::Arc::clone(server.ledger());
     assert_eq!(server.join().unwrap(), Drained::default());
     assert!(received > 0);
     assert_eq!(u64::try_from(ledger.issued_count()).unwrap(), received);

@@ -40,7 +40,7 @@ fn the_sizes_are_those_that_a_device_receives() {
     assert_eq!(names, ["ServerHello", "Certificate", "ServerKeyExchange", "CertificateRequest", "ServerHelloDone"]);
     assert!(loaded.handshake_sizes().iter().all(|size| size.warning().is_none()), "{said:?}");
 
-    let server = server::start(loaded, server::StartOptions::default()).unwrap();
+    let server = server::start(loaded, support::memory_ledger(), server::StartOptions::default()).unwrap();
     let identity = pki.device(1);
     for address in server.addresses() {
         let received = Arc::new(Received::default());
@@ -122,7 +122,7 @@ fn the_sizes_decide_to_the_byte_which_devices_get_in() {
         let warnings: Vec<usize> =
             loaded.handshake_sizes().iter().filter_map(|size| Some(size.warning()?.buffer_bytes)).collect();
         assert_eq!(warnings, Vec::from_iter(warned_of));
-        let server = server::start(loaded, server::StartOptions::default()).unwrap();
+        let server = server::start(loaded, support::memory_ledger(), server::StartOptions::default()).unwrap();
         for address in server.addresses() {
             for buffer_bytes in [768, 900, message_bytes - 1, message_bytes] {
                 let expected = message_bytes <= buffer_bytes;
@@ -144,7 +144,7 @@ fn a_list_of_authorities_that_is_warned_of_keeps_the_same_devices_out() {
         assert_eq!(warned, if gets { vec![] } else { vec!["CertificateRequest"] });
         let most = longest(&loaded);
         assert_eq!(most <= 768, gets, "{most}");
-        let server = server::start(loaded, server::StartOptions::default()).unwrap();
+        let server = server::start(loaded, support::memory_ledger(), server::StartOptions::default()).unwrap();
         for address in server.addresses() {
             assert_eq!(gets_in(&pki, *address, 768), gets);
             assert!(gets_in(&pki, *address, most));

@@ -105,7 +105,8 @@ fn a_second_server_on_the_same_address_is_refused() {
         let first = pki.start(&pki.configuration(&[listen]));
         let taken = first.addresses()[0].to_string();
         let loaded = server::load(&pki.sources(&pki.configuration(&[&taken]))).unwrap();
-        let fault = server::start(loaded, server::StartOptions::default()).expect_err("the address is taken");
+        let fault = server::start(loaded, support::memory_ledger(), server::StartOptions::default())
+            .expect_err("the address is taken");
         assert!(fault.to_string().contains(&format!("cannot listen on {taken}")), "{fault}");
         assert!(fault.to_string().contains("another process uses it"), "{fault}");
     }

@@ -1,31 +1,33 @@
-//! Ends the process when the ledger breaks.
+//! What the daemon has to do with its ledger: it ends the process when the ledger breaks, shows how many certificates there are, and waits for
+//! the last rows at its end.
 //!
 //! A panic in the pool ends one job. A panic inside the ledger may leave half a row behind its lock: the ledger then refuses every call, and no
 //! enrolment can succeed. A server in that state must not stay up. It ends as it does when a shard has failed: it reports not ready, finishes and
 //! closes its sessions, and returns an error to the service manager, which restarts it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use authority::{
     Completion, Finding, Inquiry, Intended, Intent, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
-    Locator, Record, Recorded, Revoke, Revoked, RowFilter,
+    Locator, Record, Recorded, Revoke, Revoked, RowFilter, RowState,
 };
 use pki::issue::Serial;
 use rustls_pki_types::UnixTime;
 
 use super::control::{Breakdown, Control};
 
-/// A ledger, and the server that ends when the ledger breaks.
-pub(super) struct Watched {
+/// A ledger, and what to end when it breaks.
+pub(super) struct GuardedLedger {
     inner: Arc<dyn Ledger>,
     control: Arc<Control>,
     /// When the process began, by a monotonic clock.
     began: Instant,
 }
 
-impl Watched {
+impl GuardedLedger {
     pub(super) fn new(inner: Arc<dyn Ledger>, control: Arc<Control>) -> Self {
         Self { inner, control, began: Instant::now() }
     }
@@ -78,7 +80,7 @@ impl Drop for Inside<'_> {
     }
 }
 
-impl Ledger for Watched {
+impl Ledger for GuardedLedger {
     fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
         self.ask(|inner, done| inner.standing(of, done), done);
     }
@@ -129,9 +131,77 @@ impl Ledger for Watched {
     }
 }
 
+/// How many certificates the ledger has, for those who must not wait for it: the last count, while the next one is asked for. One count is under way
+/// at a time, however often this is read.
+pub(super) struct Tally {
+    ask: Box<Count>,
+    state: Arc<TallyState>,
+}
+
+type Count = dyn Fn(Completion<Result<u64, LedgerFault>>) + Send + Sync;
+
+#[derive(Default)]
+struct TallyState {
+    counted: AtomicU64,
+    is_counting: AtomicBool,
+}
+
+impl Tally {
+    pub(super) fn of(ledger: Arc<dyn Ledger>) -> Self {
+        let issued = RowFilter { state: Some(RowState::Issued), ..RowFilter::default() };
+        Self::new(Box::new(move |done| ledger.count(issued.clone(), done)))
+    }
+
+    fn new(ask: Box<Count>) -> Self {
+        Self { ask, state: Arc::default() }
+    }
+
+    pub(super) fn read(&self) -> u64 {
+        if !self.state.is_counting.swap(true, Ordering::AcqRel) {
+            let under_way = CountUnderWay(Arc::clone(&self.state));
+            (self.ask)(Box::new(move |answer| {
+                if let Ok(count) = answer {
+                    under_way.0.counted.store(count, Ordering::Release);
+                }
+            }));
+        }
+        self.state.counted.load(Ordering::Acquire)
+    }
+}
+
+/// Ends with its completion, also where the ledger drops that.
+struct CountUnderWay(Arc<TallyState>);
+
+impl Drop for CountUnderWay {
+    fn drop(&mut self) {
+        self.0.is_counting.store(false, Ordering::Release);
+    }
+}
+
+/// The end of a server waits this long for the rows that its ledger still writes: a disk that is busy takes a part of it, one that hangs must not hold
+/// up the service manager. What is lost then was never acknowledged to a device.
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Waits until the ledger has written what was asked of it.
+pub(super) fn flush(ledger: &dyn Ledger) {
+    let (flushed, done) = mpsc::channel();
+    ledger.flush(Box::new(move |answer| {
+        // The receiver is gone after the timeout.
+        let _ = flushed.send(answer);
+    }));
+    match done.recv_timeout(FLUSH_TIMEOUT) {
+        Ok(Ok(())) => {}
+        Ok(Err(fault)) => tracing::error!(%fault, "the ledger could not write its last rows"),
+        Err(_) => {
+            tracing::error!(seconds = FLUSH_TIMEOUT.as_secs(), "the ledger did not confirm its last rows in time");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Mutex;
 
     use super::*;
     use crate::daemon::control::Phase;
@@ -208,13 +278,37 @@ mod tests {
         let control = Arc::new(Control::new(Duration::ZERO));
         let long_ago = authority::MemoryLedger::new(9).since(at(1));
         let before = UnixTime::now().as_secs();
-        let since = Watched::new(Arc::new(long_ago), control).complete_since().unwrap();
+        let since = GuardedLedger::new(Arc::new(long_ago), control).complete_since().unwrap();
         assert!(since.as_secs() + 1 >= before, "not 1970: {since:?}");
     }
 
-    /// The calls that are answered, then the two that are not answered.
+    #[test]
+    fn a_tally_shows_the_last_count_and_asks_for_one_at_a_time() {
+        type Asked = Mutex<Vec<Completion<Result<u64, LedgerFault>>>>;
+        let asked: Arc<Asked> = Arc::default();
+        let asking = Arc::clone(&asked);
+        let tally = Tally::new(Box::new(move |done| asking.lock().unwrap().push(done)));
+        let under_way = || asked.lock().unwrap().len();
+        let next = || asked.lock().unwrap().pop().unwrap();
+        assert_eq!((tally.read(), tally.read(), under_way()), (0, 0, 1), "one question, however often it is read");
+        next()(Ok(7));
+        assert_eq!((tally.read(), under_way()), (7, 1));
+        drop(next());
+        assert_eq!((tally.read(), under_way()), (7, 1), "a dropped answer is asked for again");
+        next()(Err(LedgerFault::Unavailable));
+        assert_eq!((tally.read(), under_way()), (7, 1), "a fault leaves the last count");
+    }
+
+    #[test]
+    fn the_last_rows_are_waited_for_and_what_becomes_of_them_is_logged() {
+        let said = |does| logged(Format::Human, || flush(&does));
+        assert_eq!(said(Does::Answers(None)), "");
+        assert!(said(Does::Answers(Some(LedgerFault::Unavailable))).contains("could not write its last rows"));
+    }
+
+    /// The calls that are answered, then the two that are not.
     const ANSWERED: usize = 9;
-    const CALLS: [fn(&Watched); ANSWERED + 2] = [
+    const CALLS: [fn(&GuardedLedger); ANSWERED + 2] = [
         |ledger| ledger.standing(Vec::new(), Box::new(drop)),
         |ledger| ledger.intend(Vec::new(), Box::new(drop)),
         |ledger| ledger.record(Vec::new(), Box::new(drop)),
@@ -234,12 +328,11 @@ mod tests {
         Arc::new(control)
     }
 
-    /// Whether the server continues after `call`, and what the log says.
-    fn after(does: Does, call: impl Fn(&Watched)) -> (bool, String) {
+    /// Whether the server goes on after `call`, and what the log says.
+    fn after(does: Does, call: impl Fn(&GuardedLedger)) -> (bool, String) {
         let control = control();
-        let ledger = Watched::new(Arc::new(does), Arc::clone(&control));
-        // `tracing` caches whether a line has a listener: a test that reaches this line first, before there is a log, may disable it for the tests
-        // that follow.
+        let ledger = GuardedLedger::new(Arc::new(does), Arc::clone(&control));
+        // `tracing` learns of the line before there is a log: a test that reaches it first, without one, may tell it that nobody listens.
         self::control().broke(Breakdown::Ledger);
         let log = logged(Format::Human, || {
             for _ in 0..2 {
@@ -271,7 +364,7 @@ mod tests {
                 assert_eq!(after(Does::Answers(answer), call), (true, String::new()));
             }
         }
-        let goes_wrong = |ledger: &Watched| ledger.intend(Vec::new(), Box::new(|_| panic!("of a job")));
+        let goes_wrong = |ledger: &GuardedLedger| ledger.intend(Vec::new(), Box::new(|_| panic!("of a job")));
         assert_eq!(after(Does::Answers(None), goes_wrong), (true, String::new()));
     }
 }

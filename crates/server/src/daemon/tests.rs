@@ -27,7 +27,7 @@ fn without_room_an_enrolment_is_answered_with_later_and_the_rest_is_served() {
         let pki = Pki::new();
         let mut loaded = crate::load(&pki.sources(&pki.configuration(&[listen]))).unwrap();
         loaded.outside_max = 0;
-        let server = start(loaded, StartOptions::default()).unwrap();
+        let server = start(loaded, support::memory_ledger(), StartOptions::default()).unwrap();
         let identity = pki.device(1);
         let mut device = pki.connect(&identity, server.addresses()[0]);
         let fault = device.ask(Operation::Enroll { csr: csr(&identity, &new_key()) }, PATIENCE).unwrap_err();
@@ -46,7 +46,7 @@ fn without_room_the_steps_of_a_handshake_run_on_the_shard() {
         let text = format!("{}[dtls]\npublic_key_steps = \"pool\"\n", pki.configuration(&[listen]));
         let mut loaded = crate::load(&pki.sources(&text)).unwrap();
         loaded.outside_max = 0;
-        let server = start(loaded, StartOptions::default()).unwrap();
+        let server = start(loaded, support::memory_ledger(), StartOptions::default()).unwrap();
         pki.connect(&pki.device(1), server.addresses()[0]).close();
     }
 }
@@ -145,7 +145,7 @@ fn an_upload_that_goes_no_further_is_closed_when_the_time_to_drain_is_over() {
 fn a_server_whose_shard_ended_during_the_start_is_never_ready() {
     let pki = Pki::new();
     let loaded = crate::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
-    let server = assemble(loaded, StartOptions::default(), |ledger| ledger).unwrap();
+    let server = assemble(loaded, support::memory_ledger(), StartOptions::default()).unwrap();
     assert!(!server.control.is_admitting() && !server.stopper().is_stopping(), "still starting");
     drop(LastWords(Arc::clone(&server.control)));
     server.control.admit();
@@ -212,9 +212,8 @@ impl Ledger for PanicsInside {
 fn e56_a_server_whose_ledger_panics_inside_ends_and_says_why() {
     let pki = Pki::new();
     let loaded = crate::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
-    let server =
-        assemble(loaded, StartOptions::default(), |inner| Arc::new(PanicsInside { inner, state: Mutex::default() }));
-    let server = server.unwrap();
+    let ledger = Arc::new(PanicsInside { inner: support::memory_ledger(), state: Mutex::default() });
+    let server = assemble(loaded, ledger, StartOptions::default()).unwrap();
     server.control.admit();
     assert!(server.control.is_admitting());
     let identity = pki.device(1);
@@ -310,8 +309,8 @@ fn what_a_ledger_completes_on_its_own_thread_goes_on_in_the_pool() {
     let loaded = crate::load(&pki.sources(&pki.configuration(&["127.0.0.1:0"]))).unwrap();
     let asked_on = Arc::new(Mutex::default());
     let noted = Arc::clone(&asked_on);
-    let server =
-        assemble(loaded, StartOptions::default(), |inner| Arc::new(OnItsOwnThread::new(inner, noted))).unwrap();
+    let ledger = Arc::new(OnItsOwnThread::new(support::memory_ledger(), noted));
+    let server = assemble(loaded, ledger, StartOptions::default()).unwrap();
     server.control.admit();
     let identity = pki.device(1);
     let mut device = pki.connect(&identity, server.addresses()[0]);

@@ -4,12 +4,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use authority::MemoryLedger;
 use net::udp::BindFault;
 use rustls_pki_types::UnixTime;
 
 use super::control::Control;
 use super::dates;
+use super::ledger::Tally;
 use super::runtime::Runtime;
 use super::snapshot::Snapshot;
 use super::startup_fault::StartupFault;
@@ -18,8 +18,8 @@ use crate::load::Loaded;
 use crate::metrics::{Capacities, Exposition, Listener, Readings};
 
 /// What is watched.
-pub(super) struct Watched {
-    pub(super) ledger: Arc<MemoryLedger>,
+pub(super) struct Watch {
+    pub(super) certificates: Arc<Tally>,
     pub(super) control: Arc<Control>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
 }
@@ -43,15 +43,15 @@ pub(super) fn exposition(loaded: &Loaded, utc: UnixTime) -> Arc<Exposition> {
     Arc::new(exposition)
 }
 
-impl Watched {
-    /// Starts the tasks that watch. Returns the address of the metrics, if they are served.
+impl Watch {
+    /// Starts what watches. Gives the address of the metrics, if they are anywhere.
     pub(super) fn start(
         self,
         config: &Configuration,
         exposition: &Exposition,
         runtime: &Runtime,
     ) -> Result<Option<SocketAddr>, StartupFault> {
-        let Self { ledger, control, snapshot } = self;
+        let Self { certificates: tally, control, snapshot } = self;
         let certificates = move || Arc::clone(&snapshot.load().certificates);
         runtime.spawn("the certificate expiry check", dates::watch(certificates.clone(), UnixTime::now));
         let Some(section) = &config.metrics else { return Ok(None) };
@@ -62,7 +62,7 @@ impl Watched {
         let page = exposition.page(Readings {
             ready: Box::new(move || control.is_admitting()),
             draining: Box::new(move || ending.is_ending()),
-            ledger_rows: Box::new(move || rows(&ledger)),
+            ledger_rows: Box::new(move || tally.read()),
             certificates: Box::new(certificates),
         });
         let Some(page) = page else { return Ok(None) };
@@ -72,8 +72,4 @@ impl Watched {
         runtime.spawn("the metrics listener", listener.run());
         Ok(Some(address))
     }
-}
-
-pub(super) fn rows(ledger: &MemoryLedger) -> u64 {
-    u64::try_from(ledger.issued_count()).unwrap_or(u64::MAX)
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use authority::MemoryLedger;
 use net::SystemRandom;
 use net::blocking_client::{BlockingClient, Setup};
 use pki::issue::{NodePrefix, Serial};
@@ -31,6 +32,11 @@ pub fn loopbacks() -> [&'static str; 2] {
         panic!("IPv6 is switched off on this machine ([::1]: {error}): these tests need it beside IPv4");
     }
     ["127.0.0.1:0", "[::1]:0"]
+}
+
+/// A ledger that begins now, with room for what the stories issue.
+pub fn memory_ledger() -> Arc<MemoryLedger> {
+    Arc::new(MemoryLedger::new(10_000).since(UnixTime::now()))
 }
 
 pub struct Pki {
@@ -241,7 +247,7 @@ impl Pki {
     /// A server that runs.
     pub fn start(&self, text: &str) -> Handle {
         let loaded = server::load(&self.sources(text)).unwrap_or_else(|faults| panic!("{faults}"));
-        server::start(loaded, StartOptions::default()).unwrap_or_else(|fault| panic!("{fault}"))
+        server::start(loaded, memory_ledger(), StartOptions::default()).unwrap_or_else(|fault| panic!("{fault}"))
     }
 
     /// What a device needs to reach `server`.
