@@ -1,16 +1,16 @@
 //! Jobs that travel through the steps together, each with the state of its step.
 //!
-//! A batch owns whatever must be answered. A step splits it by consuming the states; what ends is delivered in one call;
-//! and a batch that is dropped, because a ledger or signer dropped the completion that held it, delivers
-//! [`Busy::Dropped`] for each of its jobs. So no job can be lost, and none can be delivered twice. A step that panics on one job costs that
-//! job alone, provided that the batch has an [`Isolate`] that catches it: the others go on.
+//! A batch owns every job that must be answered. A step splits it by consuming the states; jobs that end are delivered in one call; and a
+//! batch that is dropped, because a ledger or signer dropped the completion that held it, delivers [`Busy::Dropped`] for each of its jobs. So
+//! no job can be lost, and none can be delivered twice. A step that panics on one job fails only that job, provided that the batch has an
+//! [`Isolate`] that catches the panic: the other jobs continue.
 
 use std::sync::Arc;
 
 use crate::job::{Deliver, Outcome};
 use crate::refusal::Busy;
 
-/// Calls what it is given, once, and may catch a panic of it.
+/// Calls its argument, once, and may catch a panic of it.
 pub type Isolate = fn(&mut dyn FnMut());
 
 pub(crate) struct Batch<J: Send + 'static, S> {
@@ -19,7 +19,7 @@ pub(crate) struct Batch<J: Send + 'static, S> {
     entries: Vec<(J, S)>,
 }
 
-/// Where a job goes from a step that has two ways out. (A `Result` would make one of them an error, and none is.)
+/// Where a job goes after a step with two exits. (In a `Result` one of them would be an error, and neither is.)
 pub(crate) enum Way<A, B> {
     On(A),
     Aside(B),
@@ -47,7 +47,7 @@ impl<J: Send + 'static, S> Batch<J, S> {
         self.entries.iter().map(|(_, state)| state)
     }
 
-    /// Divides the batch by what `step` makes of each state. A job whose step panicked ends here.
+    /// Splits the batch by the result of `step` for each state. A job whose step panicked ends here.
     pub(crate) fn divide<A, B>(mut self, mut step: impl FnMut(S) -> Way<A, B>) -> (Batch<J, A>, Batch<J, B>) {
         let entries = std::mem::take(&mut self.entries);
         let mut on = self.beside(Vec::with_capacity(entries.len()));
@@ -64,7 +64,7 @@ impl<J: Send + 'static, S> Batch<J, S> {
         (on, aside)
     }
 
-    /// Takes every state one step on; the jobs that end here are delivered at once, in one call.
+    /// Takes every state one step further; the jobs that end here are delivered at once, in one call.
     pub(crate) fn advance<T>(self, mut step: impl FnMut(S) -> Result<T, Outcome>) -> Batch<J, T> {
         let (next, ended) = self.divide(|state| match step(state) {
             Ok(next) => Way::On(next),
@@ -107,7 +107,7 @@ impl<J: Send + 'static, S> Batch<J, S> {
 }
 
 impl<J: Send + 'static> Batch<J, Outcome> {
-    /// Delivers every outcome in one call; an empty batch wakes nobody.
+    /// Delivers all outcomes in one call; an empty batch delivers nothing.
     pub(crate) fn finish(mut self) {
         let outcomes = std::mem::take(&mut self.entries);
         if !outcomes.is_empty() {
@@ -125,7 +125,7 @@ impl<J: Send + 'static, S> Drop for Batch<J, S> {
     }
 }
 
-/// What `work` yields, if it ends.
+/// The result of `work`, if it does not panic.
 fn isolated<T>(isolate: Isolate, work: impl FnOnce() -> T) -> Option<T> {
     let (mut work, mut yielded) = (Some(work), None);
     isolate(&mut || yielded = work.take().map(|work| work()));

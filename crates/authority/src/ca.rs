@@ -1,7 +1,7 @@
 //! An issuing CA as a profile needs it: everything but its key, and proved before anything is issued under it.
 //!
-//! The proof needs certificates alone. It does not ask whether they are valid today (that is asked again for each certificate that is
-//! issued), but there has to be a day on which all of them are.
+//! The proof needs only certificates. It does not check whether they are valid today (each issuance checks that again), but there must be a
+//! time at which all of them are valid.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub struct Ca {
     chain: Vec<Arc<Certificate>>,
     validity: Validity,
     issuer: Arc<IssuerCertificate>,
-    /// Of all its certificates.
+    /// The validity that all its certificates have in common.
     constraints: Vec<NameConstraints>,
     urls: Urls,
     verify_signatures: VerifySignatures,
@@ -62,7 +62,7 @@ impl Ca {
         &self.chain
     }
 
-    /// Whether the chain ends in a root, so that the whole of it is proved.
+    /// Whether the chain ends in a root, so that the whole chain is proved.
     #[must_use]
     pub fn reaches_root(&self) -> bool {
         self.chain.last().is_some_and(|last| is_self_issued(last))
@@ -78,13 +78,14 @@ impl Ca {
         self.chain.iter().any(|own| own.spki() == spki)
     }
 
-    /// When every certificate of the chain is valid. Outside of it nothing is issued: nobody could verify it.
+    /// The time in which every certificate of the chain is valid. Nothing is issued outside of it, because
+    /// verifiers would reject the certificate.
     #[must_use]
     pub fn validity(&self) -> Validity {
         self.validity
     }
 
-    /// The part of `validity` in which the whole chain is valid; nothing where it is not valid at `utc`.
+    /// The part of `validity` in which the whole chain is valid; `None` if the chain is not valid at `utc`.
     pub(crate) fn bound(&self, validity: Validity, utc: UnixTime) -> Option<Validity> {
         let bounds = self.validity;
         bounds.contains(utc).then(|| Validity {
@@ -93,31 +94,31 @@ impl Ca {
         })
     }
 
-    /// Whether the nameConstraints of its chain leave room for this alternative name: nobody could verify a certificate that bears another.
+    /// Whether the nameConstraints of its chain permit this alternative name: verifiers reject a certificate with another one.
     #[must_use]
     pub fn may_issue(&self, name: &GeneralName<'_>) -> bool {
         self.constraints.iter().all(|constraints| constraints.allow(name))
     }
 
-    /// What certificates need of it: name, key identifier, signature algorithm.
+    /// What certificates contain of it: name, key identifier, signature algorithm.
     #[must_use]
     pub fn issuer(&self) -> &Arc<IssuerCertificate> {
         &self.issuer
     }
 
-    /// Whose signatures are checked before release.
+    /// Which signatures are checked before release.
     #[must_use]
     pub fn verify_signatures(&self) -> VerifySignatures {
         self.verify_signatures
     }
 
-    /// Where a verifier finds what belongs to it.
+    /// The URLs at which a verifier finds revocation data and issuers.
     pub(crate) fn urls(&self) -> &Urls {
         &self.urls
     }
 }
 
-/// What the certificate at `index` has to be for those below it, and to the one above it.
+/// What the certificate at `index` must be for the certificates below it, and for the one above it.
 fn prove(chain: &[Arc<Certificate>], index: usize) -> Result<(), ChainRule> {
     let certificate = &chain[index];
     if !certificate.is_ca() {
@@ -134,7 +135,8 @@ fn prove(chain: &[Arc<Certificate>], index: usize) -> Result<(), ChainRule> {
     {
         return Err(ChainRule::PathLength { allowed, below });
     }
-    // Verifiers read a CA's extKeyUsage as a limit on what is issued below it; neither webpki nor OpenSSL takes "any" for clientAuth.
+    // Verifiers treat a CA's extKeyUsage as a limit on what is issued below it; neither webpki nor OpenSSL accepts "any" for
+    // clientAuth.
     if certificate.extended_key_usage().is_some_and(|purposes| !purposes.client_auth) {
         return Err(ChainRule::Purpose);
     }
@@ -159,7 +161,8 @@ fn is_self_issued(certificate: &Certificate) -> bool {
     certificate.subject().matches(certificate.issuer())
 }
 
-/// The time in which all certificates are valid; the one at fault is the first without such a time.
+/// The time in which all certificates are valid; the error names the first certificate that leaves no such
+/// time.
 fn common_validity(chain: &[Arc<Certificate>]) -> Result<Validity, CaFault> {
     let mut common: Option<Validity> = None;
     for (index, certificate) in chain.iter().enumerate() {
@@ -176,7 +179,8 @@ fn common_validity(chain: &[Arc<Certificate>]) -> Result<Validity, CaFault> {
     common.ok_or(CaFault::Empty)
 }
 
-/// Where a verifier finds what belongs to a CA. They go into every certificate and cannot be added to one afterwards.
+/// The URLs at which a verifier finds revocation data and issuers. They go into every certificate and cannot be added
+/// later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Urls {
     /// `crl_url`: cRLDistributionPoints (RFC 5280 §4.2.1.13).
@@ -199,13 +203,14 @@ impl Urls {
     }
 }
 
-/// `verify_signatures` of a CA: whose signatures are checked before a certificate is released.
+/// `verify_signatures` of a CA: which signatures are checked before a certificate is released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VerifySignatures {
-    /// Those of a signer outside the process.
+    /// Those made by a signer outside of the process.
     #[default]
     External,
-    /// All: guards against faults of memory and CPU too, for about one verification an enrolment.
+    /// All: this also guards against faults of memory and CPU, and costs about one verification per
+    /// enrolment.
     Always,
 }
 
@@ -240,32 +245,32 @@ impl CaFault {
 /// A rule that a certificate of a CA's chain breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainRule {
-    /// basicConstraints without cA, or none.
+    /// basicConstraints is absent or does not have cA.
     NotACa,
     /// keyUsage without keyCertSign.
     KeyUsage,
-    /// More authorities below it than its pathLenConstraint allows.
+    /// More authorities are below it than its pathLenConstraint allows.
     PathLength {
         /// The pathLenConstraint.
         allowed: u32,
         /// How many there are.
         below: usize,
     },
-    /// extKeyUsage without clientAuth: what is issued below it is no client.
+    /// extKeyUsage without clientAuth: certificates below it would not be accepted from clients.
     Purpose,
-    /// The certificate above it in the chain bears another name than its issuer.
+    /// Its issuer name differs from the subject of the certificate above it in the chain.
     NotIssuedByNext {
         /// Its issuer.
         issuer: String,
         /// The subject of the certificate above.
         above: String,
     },
-    /// The certificate above it has the name of its issuer and another key.
+    /// The certificate above it has the name of its issuer, but another key.
     NotSignedByNext {
         /// The subject of the certificate above.
         above: String,
     },
-    /// It names itself as its issuer, and its signature is not made with its own key.
+    /// It names itself as its issuer, but its signature is not made with its own key.
     SelfSignature,
     /// Its signature is made with an algorithm that is not on the allow-list.
     Algorithm(AlgorithmError),

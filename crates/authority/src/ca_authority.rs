@@ -1,4 +1,4 @@
-//! The authority that issues itself: what it is made of. The order in which it issues is that of `issuer.rs`.
+//! The authority that issues itself, and its parts. `issuer.rs` describes the order in which it issues.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,17 +37,17 @@ impl CaAuthority {
         CaAuthority { ledger, signer, random, node, flights, isolate: |step| step(), executor: Arc::new(Inline) }
     }
 
-    /// Does each step of each job inside of `isolate`: where it catches a panic, that job is answered with
-    /// [`Busy::Dropped`](crate::Busy::Dropped), its claim is freed, and the other jobs of its batch go on. Without it a panic goes through to
-    /// the caller of [`Authority::submit`](crate::Authority::submit).
+    /// Runs each step of each job inside `isolate`. If `isolate` catches a panic, the job is answered with
+    /// [`Busy::Dropped`](crate::Busy::Dropped), its claim is freed, and the other jobs of its batch continue. Without `isolate` a panic goes
+    /// through to the caller of [`Authority::submit`](crate::Authority::submit).
     #[must_use]
     pub fn isolating(self, isolate: Isolate) -> CaAuthority {
         CaAuthority { isolate, ..self }
     }
 
-    /// Goes on with `executor` where a ledger or signer has completed on a thread of its own: one hop for a whole batch, and none where it
-    /// completed on a thread of the executor. Every hop holds jobs that are in flight, so that there are no more of them than those. Without
-    /// it each step runs on the thread that completed the one before.
+    /// Continues on `executor` if a ledger or signer has completed on a thread of its own: one switch of threads for a whole batch, and none
+    /// if it completed on a thread of the executor. Each switch carries jobs in flight, so there are at most as many switches as jobs.
+    /// Without an executor each step runs on the thread that completed the previous one.
     #[must_use]
     pub fn executing_on(self, executor: Arc<dyn Executor>) -> CaAuthority {
         CaAuthority { executor, ..self }

@@ -21,7 +21,8 @@ pub const BACKDATE: Duration = Duration::from_secs(300);
 const BACKDATE_MAX: Duration = Duration::from_secs(3600);
 const _: () = assert!(BACKDATE.as_secs() <= BACKDATE_MAX.as_secs(), "notBefore is at most an hour early");
 
-/// A life must leave room for renewal after [`BACKDATE`]: shorter lives would be due for renewal when issued.
+/// Minimum life of a certificate. It must leave room for renewal after [`BACKDATE`]: a shorter life would be
+/// due for renewal when issued.
 pub const VALIDITY_MIN: Duration = Duration::from_secs(3600);
 const _: () =
     assert!(BACKDATE.as_secs() * 3 < VALIDITY_MIN.as_secs() * 2, "a fresh certificate is not due for renewal");
@@ -50,50 +51,50 @@ impl Default for KeyTypes {
     }
 }
 
-/// What a certificate of the profile's CA opens that the ledger does not know.
+/// What a certificate of the profile's CA gives access to if the ledger does not know it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unrecorded {
-    /// Nothing: whoever is not in the ledger was never issued anything, and its device enrols with the certificate of its factory.
+    /// Nothing: a certificate that is not in the ledger was never issued, and its device enrols with its factory certificate.
     #[default]
     Refused,
-    /// What the profile's rule reads from it: for a ledger that forgets at a restart. Only where nothing is guessed: the profile is the only one
-    /// of its CA, it has one manufacturer, and its rule and template give back the very names that they issued.
+    /// The device that the profile's rule reads from it: for a ledger that loses its rows at a restart. Allowed only if nothing is guessed:
+    /// the profile is the only one of its CA, it has one manufacturer, and its rule and template yield the same names that were issued.
     ByRule,
 }
 
-/// Certificates of one device that have not expired, unless a profile says otherwise. A device that renews in time holds two; one that loses its key
-/// and enrols anew every fourth day of a year stays below. To fill the ledger in memory takes ten thousand devices that do nothing but enrol.
+/// Default maximum of unexpired certificates per device. A device that renews in time holds two; one that loses its key and enrols anew every
+/// fourth day of a year stays below the maximum. Filling the ledger in memory takes ten thousand devices that only enrol.
 pub const CERTIFICATES_PER_DEVICE: u32 = 100;
 
-/// The least that a profile may allow: the certificate in use, its successor, and the same again where an answer was lost with its key.
+/// The least that a profile may allow: the certificate in use, its successor, and the same again if an answer was lost with its key.
 pub const CERTIFICATES_PER_DEVICE_MIN: u32 = 4;
 
-/// The most: a ledger looks at each of them while it is asked.
+/// The most that a profile may allow: a ledger looks at each of them in a query.
 pub const CERTIFICATES_PER_DEVICE_MAX: u32 = 1_000;
 
-/// What a profile is made of that a CA of ours issues for; the fields of `[[profile]]`. A configuration that is read names its CA, so `C` is a name
-/// there; [`CaProfileSpec::with_ca`] puts the CA itself in its place.
+/// The parts of a profile that a CA of ours issues for; the fields of `[[profile]]`. In a configuration as read, `C` is the name of the CA;
+/// [`CaProfileSpec::with_ca`] replaces the name with the CA itself.
 #[derive(Clone, Debug)]
 pub struct CaProfileSpec<C = Arc<Ca>> {
-    /// Who may enrol, and what is said to them.
+    /// Which devices may enrol, and what they are told.
     pub profile: ProfileSpec,
     /// The CA that issues.
     pub ca: C,
-    /// The subject of what is issued.
+    /// The subject of issued certificates.
     pub subject: SubjectRule,
     /// The kinds of subject alternative name that may be asked for; each name asked for must be in the client's certificate.
     pub san: Vec<SanKind>,
     /// The life of a certificate.
     pub validity: Duration,
-    /// How long a repeat of a request gets the same certificate.
+    /// How long a repetition of a request gets the same certificate.
     pub repeat_window: Duration,
     /// Kinds of key that are certified.
     pub key_types: KeyTypes,
-    /// Certify the key of the manufacturer certificate too.
+    /// Also certify the key of the manufacturer certificate.
     pub allow_identity_key: bool,
-    /// Certificates that a device may hold at once; those that have expired do not count, those of other profiles do.
+    /// Unexpired certificates that a device may hold at once, those of other profiles included.
     pub certificates_per_device_max: u32,
-    /// What an unknown certificate of the CA opens.
+    /// What an unknown certificate of the CA gives access to.
     pub unrecorded: Unrecorded,
 }
 
@@ -115,7 +116,7 @@ impl<C> CaProfileSpec<C> {
         }
     }
 
-    /// The same for this CA, with its manufacturers' certificates.
+    /// The same spec for this CA, with its manufacturers' certificates.
     pub fn with_ca<D>(self, ca: D, manufacturers: Vec<Arc<Certificate>>) -> CaProfileSpec<D> {
         let CaProfileSpec {
             profile,
@@ -143,9 +144,9 @@ impl<C> CaProfileSpec<C> {
         }
     }
 
-    /// Whether a device and its names can be read back from a certificate of this profile: one manufacturer, and a rule that finds in the subject
-    /// that was issued what it found in the subject of the factory. Alternative names are issued to a device that asks for them, so a rule that
-    /// reads one finds it in some certificates and not in others.
+    /// Whether a device and its names can be read back from a certificate of this profile: it has one manufacturer, and its rule finds the
+    /// same in the issued subject as in the subject of the factory certificate. Alternative names are issued only to a device that asks for
+    /// them, so a rule that reads one finds it in some certificates and not in others.
     pub fn issued_names(&self) -> IssuedNames {
         let ProfileSpec { manufacturers, device_id, .. } = &self.profile;
         let first = manufacturers.first().map(|anchor| anchor.anchor_id());
@@ -158,7 +159,7 @@ impl<C> CaProfileSpec<C> {
     }
 }
 
-/// What a CA of ours keeps beside a profile, compiled.
+/// What a CA of ours keeps with a profile, compiled.
 #[derive(Debug)]
 pub struct CaProfile {
     spec: CaProfileSpec,
@@ -168,10 +169,10 @@ pub struct CaProfile {
 }
 
 impl CaProfile {
-    /// Compiles a profile whose authority is a CA of ours: [`CaProfile::of`] finds again what is made here.
+    /// Compiles a profile whose authority is a CA of ours: [`CaProfile::of`] returns what is made here.
     ///
     /// # Errors
-    /// [`CaProfileFault`] says what does not fit together.
+    /// [`CaProfileFault`] names the parts that do not fit together.
     pub fn compile(spec: CaProfileSpec) -> Result<Profile, CaProfileFault> {
         if spec.validity < VALIDITY_MIN {
             return Err(CaProfileFault::ValidityShort);
@@ -197,7 +198,7 @@ impl CaProfile {
             .map_err(CaProfileFault::Profile)
     }
 
-    /// What a CA of ours keeps beside this profile; nothing where another authority compiled it.
+    /// What a CA of ours keeps with this profile; `None` if another authority compiled it.
     #[must_use]
     pub fn of(profile: &Profile) -> Option<Arc<CaProfile>> {
         profile.own()
@@ -214,7 +215,7 @@ impl CaProfile {
         self.issuing
     }
 
-    /// Everything it was made of.
+    /// The spec that it was compiled from.
     #[must_use]
     pub fn spec(&self) -> &CaProfileSpec {
         &self.spec
@@ -224,15 +225,15 @@ impl CaProfile {
         &self.template
     }
 
-    /// What the profile's template puts in the place of `id`, which it has read from this certificate.
+    /// The text that the profile's template writes for `id`, which was read from this certificate.
     pub(crate) fn device_spelling(&self, id: &DeviceId, client: &Certificate) -> String {
         self.spec.profile.device_id.spelling(id, client.subject(), client.san())
     }
 
-    /// The device of a certificate of this CA that the ledger does not know, where nothing has to be guessed: the rule reads a device, and the
-    /// template makes of it the very subject that it stands in. Serial number and extensions have to be such as the template writes, and the key
-    /// of the CA itself has to have signed it: what other software or an authority below the CA issues was never in our ledger. A certificate that
-    /// copies all of that cannot be told from a forgotten one (`SECURITY.md`, "The ledger").
+    /// The device of a certificate of this CA that the ledger does not know, if nothing has to be guessed: the rule reads a device, and the
+    /// template yields for it exactly the subject of the certificate. Serial number and extensions must be as the template writes them, and
+    /// the key of the CA itself must have signed it: certificates of other software or of an authority below the CA were never in our ledger.
+    /// A certificate that copies all of that cannot be told from a forgotten one (`SECURITY.md`, "The ledger").
     pub(crate) fn device_unrecorded(&self, profile: &Profile, client: &Certificate) -> Option<Device> {
         if self.spec.unrecorded == Unrecorded::Refused || !self.spec.ca.is_named_by(client) {
             return None;
@@ -254,17 +255,18 @@ impl CaProfile {
 /// Why a profile cannot be compiled for a CA of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaProfileFault {
-    /// It would not be one for any authority.
+    /// The profile would be invalid for any authority.
     Profile(ProfileFault),
     /// Its validity is below [`VALIDITY_MIN`].
     ValidityShort,
-    /// It allows too few or too many certificates a device: [`CERTIFICATES_PER_DEVICE_MIN`], [`CERTIFICATES_PER_DEVICE_MAX`].
+    /// It allows too few or too many certificates per device: [`CERTIFICATES_PER_DEVICE_MIN`],
+    /// [`CERTIFICATES_PER_DEVICE_MAX`].
     CertificatesPerDevice,
     /// It allows no kind of key.
     NoKeyType,
-    /// [`Unrecorded::ByRule`] where the names that were issued cannot be read back.
+    /// [`Unrecorded::ByRule`] although the issued names cannot be read back.
     NamesNotGivenBack,
-    /// Its certificates cannot be made.
+    /// Its certificates cannot be built.
     Template(IssueError),
 }
 

@@ -1,36 +1,37 @@
 //! Outcomes that wait until their submitter takes them.
 //!
-//! For a shell that completes jobs in its own turn: the simulator, the benchmarks, tests. A server with threads has a
-//! mailbox of its own, which wakes a shard.
+//! For a shell that completes jobs on its own turn: the simulator, the benchmarks, tests. A server with threads has its own mailbox, which
+//! wakes a shard.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::job::{Deliver, Outcome};
 
-/// Collects outcomes in the order of their delivery. As bounded as the jobs that were submitted: one outcome each.
+/// Collects outcomes in the order of their delivery. Bounded by the submitted jobs: one outcome each.
 #[derive(Debug)]
 pub struct Collected<J>(Mutex<Vec<(J, Outcome)>>);
 
 impl<J> Collected<J> {
-    /// What was delivered since the last call.
+    /// The outcomes delivered since the last call.
     pub fn take(&self) -> Vec<(J, Outcome)> {
         std::mem::take(&mut *self.lock())
     }
 
-    /// How many outcomes wait.
+    /// Number of outcomes that wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether none waits.
+    /// Whether no outcome waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(J, Outcome)>> {
-        // A list of whole outcomes: a thread that panicked has left it as it was before or after a delivery.
+        // A list of whole outcomes: a thread that panicked has left it in the state before or after a
+        // delivery.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

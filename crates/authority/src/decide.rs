@@ -1,9 +1,8 @@
-//! May this client have this certificate?
+//! Decides whether a client may have the certificate that it asks for.
 //!
-//! First what the CSR is (proof of possession), then who the client is, then what the profile gives. What comes out is a
-//! [`Permit`]: it is used up by the one issuance that it permits. Everything in it comes from the profile, the ledger or a
-//! certificate that a CA has signed; of the CSR itself only its public key goes on, and alternative names that are those
-//! of the client's certificate.
+//! First the CSR is verified (proof of possession), then the client is identified, then the profile is applied. The result is a [`Permit`],
+//! which the one issuance that it permits consumes. Everything in it comes from the profile, the ledger or a certificate that a CA has
+//! signed. Of the CSR itself it uses only the public key, and alternative names that are in the client's certificate.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ use crate::san::SanKind;
 use crate::standing::{Finding, Inquiry, Registration, Standing, State};
 use crate::subject::SubjectRule;
 
-/// A job whose client may speak to the profile and whose CSR proves possession of its key.
+/// A job whose client may use the profile and whose CSR proves possession of its key.
 pub(crate) struct Verified {
     function: Function,
     profile: Arc<Profile>,
@@ -36,7 +35,7 @@ pub(crate) struct Verified {
     client: Arc<Certificate>,
     anchor: AnchorId,
     origin: Origin,
-    /// Where it is known without the ledger: see [`Inquiry::device`].
+    /// The device, if it is known without the ledger: see [`Inquiry::device`].
     device: Option<Device>,
     tls_unique: Option<TlsUnique>,
     peer: SocketAddr,
@@ -48,7 +47,7 @@ impl Verified {
         self.origin
     }
 
-    /// What the ledger has to say before this is decided.
+    /// The question that the ledger must answer before this job is decided.
     pub(crate) fn inquiry(&self) -> Inquiry {
         Inquiry {
             client: self.client.digest(),
@@ -58,22 +57,22 @@ impl Verified {
     }
 }
 
-/// Reads and verifies the CSR; what is cheap to refuse is refused before the signature is checked.
+/// Reads and verifies the CSR. Cheap checks come before the check of the signature.
 pub(crate) fn verify(job: Job) -> Result<Verified, Outcome> {
-    // A profile of another authority: whoever built the server mixed them up.
+    // A profile of another authority: the caller built the server with the wrong authority.
     let rules = CaProfile::of(&job.profile).ok_or_else(|| Outcome::later(Busy::Dropped))?;
     let origin = job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown)?;
     if job.function == Function::SimpleReenroll && origin != Origin::ThisCa {
         return Err(Refusal::NotIssuedHere.into());
     }
     let encoding = job.profile.spec().identity_encoding;
-    // The session may be of another profile's leniency, or older than the rule.
+    // The session may have begun under another, more lenient profile, or before the rule was set.
     if encoding == Encoding::Strict && !job.deviations.is_empty() {
         return Err(Refusal::ClientEncoding(job.deviations).into());
     }
     let csr = Csr::parse_as(job.csr, encoding).and_then(Csr::verify).map_err(Refusal::Csr)?;
     let device = match origin {
-        // Where the rule reads none, the job is refused for it in its turn.
+        // If the rule reads no device, the job is refused later, in order.
         Origin::Manufacturer => job.profile.device_id(&job.client).ok(),
         Origin::ThisCa => None,
     };
@@ -100,14 +99,14 @@ pub(crate) struct Permit {
     anchor: AnchorId,
     origin: Origin,
     client: Arc<Certificate>,
-    /// Where it is not the client's own.
+    /// The subject, if it differs from the client's own.
     subject: Option<Name>,
     key: Key,
     /// Digest of the CSR.
     csr: Digest,
-    /// What is certified: the key of the request.
+    /// The key to certify: that of the request.
     public_key: PublicKeyInfo,
-    /// The alternative names that were asked for.
+    /// The alternative names in the request.
     san: GeneralNames,
     peer: SocketAddr,
 }
@@ -138,7 +137,7 @@ impl Permit {
         self.origin
     }
 
-    /// Of the factory's certificate, where the client authenticated with that.
+    /// The names of the factory certificate, if the client authenticated with it.
     pub(crate) fn factory_key(&self) -> Option<Digest> {
         (self.origin == Origin::Manufacturer).then(|| Digest::of(self.client.spki()))
     }
@@ -163,8 +162,8 @@ impl Permit {
         self.subject.as_ref().unwrap_or_else(|| self.client.subject())
     }
 
-    /// Each of these names is listed by the profile and is in the client's certificate. A renewal has them as they are held, the rest as
-    /// they were asked for.
+    /// The profile lists each of these names, and the client's certificate has it. A renewal keeps the names and their form; other requests
+    /// get the names as they asked for them.
     pub(crate) fn san(&self) -> &GeneralNames {
         match self.function {
             Function::SimpleReenroll => self.client.san(),
@@ -181,7 +180,7 @@ impl Permit {
     }
 }
 
-/// When and where a request is decided.
+/// The time and the context of a decision.
 #[derive(Clone, Copy)]
 pub(crate) struct Occasion {
     pub(crate) utc: UnixTime,
@@ -191,18 +190,18 @@ pub(crate) struct Occasion {
 }
 
 impl Occasion {
-    /// Whether a certificate that the ledger does not know cannot have been forgotten: it says that this node made it when the ledger
-    /// already held everything that this node made. notBefore lies [`crate::BACKDATE`] before the moment of issuance, or at the
-    /// beginning of the CA, and never after that moment. So what an earlier process issued is not taken for a forgery where its clock was
-    /// ahead by less than that.
+    /// Whether a certificate that the ledger does not know cannot have been forgotten: it says that this node made it when the ledger already
+    /// held everything that this node had made. notBefore is [`crate::BACKDATE`] before the moment of issuance, or at the beginning of the
+    /// CA's validity, and never after that moment. So a certificate that an earlier process issued with a clock ahead by less than that does
+    /// not count as a forgery.
     fn was_never_issued(&self, client: &Certificate) -> bool {
         let of_this_node = Serial::from_bytes(client.serial()).is_ok_and(|serial| serial.node() == self.node);
         of_this_node && self.ledger_complete_since.is_some_and(|since| client.validity().not_before > since)
     }
 }
 
-/// Decides by what the ledger knows about the client and what the profile says. A job whose device shows only now, because the ledger does not
-/// know its certificate, comes back: the ledger is asked again, about that device.
+/// Decides by what the ledger knows about the client and by the profile. If the device becomes known only now, because the ledger does not
+/// know its certificate, the job is returned, and the ledger is asked again, about that device.
 pub(crate) fn decide(
     verified: Verified,
     finding: Finding,
@@ -237,11 +236,12 @@ pub(crate) fn decide(
         san,
         peer,
     };
-    // RFC 5280 §4.1.2.6: with an empty subject the alternative names are all that says whose the certificate is.
+    // RFC 5280 §4.1.2.6: with an empty subject only the alternative names identify the holder.
     if permit.subject().is_empty() && permit.san().is_empty() {
         return Err(Refusal::NoName.into());
     }
-    // Last: what would be refused in the end is refused now, and nobody waits for it.
+    // Checked last: a request that would be refused in the end is refused now, and does not wait for an
+    // approval or a limit.
     waits(finding.registration, occasion.utc)?;
     Ok(Way::On(permit))
 }
@@ -250,7 +250,7 @@ pub(crate) fn decide(
 fn admits(mode: Mode, registration: Registration) -> Result<(), Refusal> {
     match (mode, registration) {
         (_, Registration::Denied) => Err(Refusal::DeviceDenied),
-        // A mode that admits fewer devices refuses one that is on no list.
+        // A mode that admits fewer devices refuses a device that is not on a list.
         (Mode::Open, Registration::Unlisted) => Ok(()),
         (_, Registration::Registered | Registration::Pending | Registration::OverLimit { .. }) => Ok(()),
     }
@@ -262,14 +262,14 @@ fn waits(registration: Registration, utc: UnixTime) -> Result<(), Busy> {
         Registration::Unlisted | Registration::Registered | Registration::Denied => Ok(()),
         Registration::Pending => Err(Busy::DevicePending),
         Registration::OverLimit { until } => {
-            // Over by our clock, and not by the ledger's, which decides.
+            // The limit is over by our clock but not by the ledger's, which decides.
             let seconds = until.as_secs().saturating_sub(utc.as_secs()).max(1);
             Err(Busy::DeviceOverLimit { wait: Duration::from_secs(seconds) })
         }
     }
 }
 
-/// Who the client is.
+/// The identity of a client.
 enum Identified {
     /// The device that the ledger was asked about, or the holder that it named.
     Device(Device),
@@ -277,11 +277,12 @@ enum Identified {
     Unasked(Device),
 }
 
-/// Who the client is. The certificate of a manufacturer is read by the profile's rule. One of this CA is whoever the ledger says that it was
-/// issued to: its own subject was made by us and says nothing about the device. It opens the profile that issued it, for both functions.
+/// Identifies the client. The profile's rule reads a manufacturer's certificate. The holder of a certificate of this CA is the device that
+/// the ledger names: we made its subject ourselves, so the subject says nothing about the device. Such a certificate gives access to the
+/// profile that issued it, for both functions.
 fn identify(verified: &Verified, holder: Option<Standing>, occasion: &Occasion) -> Result<Identified, Refusal> {
     let utc = occasion.utc;
-    // The session may have begun while the certificate was good, or another profile's switch have let it begin.
+    // The session may have begun while the certificate was valid, or under another profile's leniency.
     let validity = verified.client.validity();
     let excused = utc > validity.not_after
         && verified.origin == Origin::Manufacturer
@@ -291,7 +292,7 @@ fn identify(verified: &Verified, holder: Option<Standing>, occasion: &Occasion) 
     }
     let profile = &verified.profile;
     let identified = match (verified.origin, holder) {
-        // That of a manufacturer too, where the manufacturer is another CA of this ledger.
+        // Also applies to a manufacturer's certificate, if the manufacturer is another CA of this ledger.
         (_, Some(Standing { state: State::Revoked(_), .. })) => return Err(Refusal::ClientRevoked),
         (Origin::Manufacturer, _) => match &verified.device {
             Some(device) => Identified::Device(device.clone()),
@@ -316,16 +317,16 @@ fn identify(verified: &Verified, holder: Option<Standing>, occasion: &Occasion) 
     if profile.has_manufacturer(&device.manufacturer) { Ok(identified) } else { Err(Refusal::ManufacturerRemoved) }
 }
 
-/// RFC 7030 §3.5: the client places the base64 of tls-unique in challengePassword, the server MUST verify it where it is
-/// there. Without extended master secret tls-unique does not name one session (RFC 7627 §5.4): it proves nothing.
+/// RFC 7030 §3.5: the client puts the base64 of tls-unique in challengePassword, and the server MUST verify it if it is present. Without
+/// extended master secret tls-unique does not identify one session (RFC 7627 §5.4) and proves nothing.
 fn check_challenge(verified: &Verified) -> Result<(), Refusal> {
     let Some(challenge) = verified.csr.challenge_password() else { return Ok(()) };
     let tls_unique = verified.tls_unique.ok_or(Refusal::ChallengeUnbound)?;
     if BASE64.encode(tls_unique) == challenge { Ok(()) } else { Err(Refusal::ChallengeMismatch) }
 }
 
-/// Refuses what would be dangerous in a device's hand. Everything else that a CSR asks for and that the profile does not
-/// name (policies, key identifiers, other usages) is left out of the certificate without a word.
+/// Refuses requests that would be dangerous in the hand of a device. Everything else that a CSR asks for and that the profile does not name
+/// (policies, key identifiers, other usages) is silently left out of the certificate.
 fn check_requested(csr: &VerifiedCsr) -> Result<(), Refusal> {
     let requested = csr.requested();
     if requested.is_ca {
@@ -349,12 +350,13 @@ fn check_key(verified: &Verified) -> Result<(), Refusal> {
     if rules.ca().holds_key(spki) || profile.spec().manufacturers.iter().any(|ca| ca.spki() == spki) {
         return Err(Refusal::CaKey);
     }
-    // The key of the certificate to be renewed may be kept (RFC 7030 §4.2.2); that of the factory lives too long.
+    // A renewal may keep the key of its certificate (RFC 7030 §4.2.2); the factory key would live too long.
     let identity = verified.origin == Origin::Manufacturer && verified.client.spki() == spki;
     if identity && !rules.spec().allow_identity_key { Err(Refusal::IdentityKey) } else { Ok(()) }
 }
 
-/// Each name asked for must be of a listed kind and in the client's certificate; a renewal must ask for all of them.
+/// Each requested name must be of a listed kind and in the client's certificate; a renewal must request all names of
+/// its certificate.
 fn check_san(verified: &Verified) -> Result<(), Refusal> {
     let (asked, held) = (verified.csr.san(), verified.client.san());
     let listed = &verified.rules.spec().san;
@@ -383,8 +385,8 @@ fn san_mismatch(asked: &GeneralNames, held: &GeneralNames) -> Refusal {
     Refusal::SanMismatch(Box::new(Mismatch { asked: shown(asked), held: shown(held) }))
 }
 
-/// The subject to issue where it is not the client's own. A certificate of this CA passes its subject on as it is: the template was filled
-/// from the factory's subject, and filling it from what it made would make another.
+/// The subject to issue if it differs from the client's own. A renewal keeps the subject of its certificate: the template was filled from the
+/// factory's subject, and filling it from its own result would give another subject.
 fn subject_of(verified: &Verified, device: &Device) -> Result<Option<Name>, Refusal> {
     let held = verified.client.subject();
     let rule = &verified.rules.spec().subject;

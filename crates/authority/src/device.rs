@@ -1,4 +1,4 @@
-//! Who a device is: the key of lists, limits, audit and idempotency.
+//! Identity of a device: the key of lists, limits, audit and idempotency.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use pki::{AnchorId, Digest, GeneralNames, HardwareModule, Name, Oid, oid};
 
-/// An identifier of at most this many bytes fits a log field, a metric exemplar and an index without surprises; it is also
-/// the upper bound of a common name (RFC 5280, appendix A.1, `ub-common-name`).
+/// Maximum bytes of an identifier: it fits a log field, a metric exemplar and an index. It is also the upper bound of a common name (RFC
+/// 5280, appendix A.1, `ub-common-name`).
 pub const DEVICE_ID_BYTES_MAX: usize = 64;
 
-/// The identity of one device, as its profile's rule reads it from the certificate it authenticated with. Texts of names are folded
-/// ([`pki::folded`]): a factory that writes one name in two ways names one device, and it has one name in every log line.
+/// The identity of one device, as its profile's rule reads it from the certificate it authenticated with. Names are folded ([`pki::folded`]):
+/// if a factory writes one name in two ways, both mean one device, and every log line has one name for it.
 ///
 /// Between 1 and [`DEVICE_ID_BYTES_MAX`] bytes, no control characters: it is printed in logs and tables as it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId(Arc<str>);
 
 impl DeviceId {
-    /// Accepts an identifier, or nothing where it is empty, too long or holds control characters.
+    /// Accepts an identifier; `None` if it is empty, too long or holds control characters.
     pub fn new(id: &str) -> Option<DeviceId> {
         let fits = !id.is_empty() && id.len() <= DEVICE_ID_BYTES_MAX && !id.chars().any(char::is_control);
         fits.then(|| DeviceId(Arc::from(id)))
@@ -37,18 +37,19 @@ impl fmt::Display for DeviceId {
     }
 }
 
-/// A device as every store knows it: two manufacturers that give out one serial number make two devices.
+/// A device as every store knows it: if two manufacturers use the same serial number, these are two devices.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Device {
-    /// The anchor that the certificate of the factory chained to. It stays in the rows of what is issued: a manufacturer that is taken off a
-    /// profile's list takes its devices' renewals along.
+    /// The anchor that the factory certificate chained to. It is kept in the rows of issued certificates: removing a manufacturer from a
+    /// profile's list also ends the renewals of its devices.
     pub manufacturer: AnchorId,
-    /// Its name among those of its manufacturer.
+    /// Its identifier among the devices of its manufacturer.
     pub id: DeviceId,
 }
 
-/// How a device is called in a line, where no ledger can be asked: by its id alone where all devices are of one manufacturer, else with the
-/// beginning of its manufacturer's identity, as in `000001@5d1f0c2a`. Equal for two devices only where both are equal as far as they are shown.
+/// The name of a device in a log line that cannot ask the ledger: its id alone if all devices are of one manufacturer, else its id with the
+/// beginning of its manufacturer's identity, as in `000001@5d1f0c2a`. Two labels are equal only if both parts are equal as far as they are
+/// shown.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ShownDevice {
     id: DeviceId,
@@ -56,13 +57,13 @@ pub struct ShownDevice {
 }
 
 impl ShownDevice {
-    /// By its id alone.
+    /// A label of the id alone.
     #[must_use]
     pub fn short(id: DeviceId) -> ShownDevice {
         ShownDevice { id, manufacturer: None }
     }
 
-    /// With its manufacturer.
+    /// A label with the manufacturer.
     #[must_use]
     pub fn long(Device { manufacturer, id }: Device) -> ShownDevice {
         ShownDevice { id, manufacturer: Some(manufacturer) }
@@ -92,10 +93,10 @@ pub enum DeviceIdRule {
 }
 
 impl DeviceIdRule {
-    /// Reads the identity from the names of a certificate; nothing where what the rule names is absent, empty, repeated or no text.
+    /// Reads the identity from the names of a certificate; `None` if the named part is absent, empty, repeated or not text.
     ///
-    /// Two names that match as RFC 5280 §7.1 says yield one identity. The attributes that a rule can name compare without case and inner white
-    /// space whatever string type they have (X.520, caseIgnoreMatch); the octets of a hardware serial number compare as they are.
+    /// Two names that match by RFC 5280 §7.1 yield one identity. The attributes that a rule can name compare without case and inner white
+    /// space whatever their string type (X.520, caseIgnoreMatch); the octets of a hardware serial number compare exactly.
     #[must_use]
     pub fn read(self, subject: &Name, san: &GeneralNames) -> Option<DeviceId> {
         let text = match self {
@@ -106,8 +107,8 @@ impl DeviceIdRule {
         DeviceId::new(&text).or_else(|| hashed(&text))
     }
 
-    /// What a template puts in the place of `id`, which this rule reads from the same names: the text as the certificate writes it, or the
-    /// identity itself where that text is longer than an identity may be. Reading it again yields `id`.
+    /// The text that a template writes for `id`, which this rule reads from the same names: the text as in the certificate, or the identity
+    /// itself if that text is longer than an identity may be. Reading the written text again yields `id`.
     pub(crate) fn spelling(self, id: &DeviceId, subject: &Name, san: &GeneralNames) -> String {
         let own = match self {
             DeviceIdRule::Subject => Some(subject.to_string()),
@@ -147,9 +148,9 @@ impl fmt::Display for DeviceIdRule {
     }
 }
 
-/// The identity of a text that is longer than an identity may be: `sha256:` and 56 hexadecimal digits of the digest over the folded text. No
-/// subject and no hardware module has such a text itself. An attribute can, if its manufacturer, whose names are its own affair, writes it there;
-/// one that a template wrote there is read again as the identity that it is.
+/// The identity for a text that is longer than an identity may be: `sha256:` and 56 hexadecimal digits of the digest over the folded text. A
+/// subject or a hardware module never has such a text itself. An attribute has one if its manufacturer, which controls its own names, writes
+/// it there; one that a template wrote is read again as the same identity.
 fn hashed(text: &str) -> Option<DeviceId> {
     const DIGITS: usize = DEVICE_ID_BYTES_MAX - 8;
     if text.len() <= DEVICE_ID_BYTES_MAX {
@@ -159,8 +160,8 @@ fn hashed(text: &str) -> Option<DeviceId> {
     DeviceId::new(&format!("sha256:{}", digest.get(..DIGITS)?))
 }
 
-/// `TYPE:SERIAL`: a serial number is unique among the modules of one type only. The serial number stands as it is where it is printable ASCII,
-/// else in hexadecimal behind `0x`; a text that begins with `0x` is written in hexadecimal too, so that no two modules have one text.
+/// `TYPE:SERIAL`: a serial number is unique only among the modules of one type. A serial number of printable ASCII is written as it is, any
+/// other in hexadecimal after `0x`. A text that begins with `0x` is written in hexadecimal too, so that two modules never have the same text.
 fn module_text(module: HardwareModule<'_>) -> String {
     let plain = std::str::from_utf8(module.serial).ok();
     match plain.filter(|text| text.bytes().all(|octet| octet.is_ascii_graphic()) && !text.starts_with("0x")) {
@@ -178,13 +179,13 @@ fn module_text(module: HardwareModule<'_>) -> String {
 /// What is wrong with the text of a `device_id` rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleFault {
-    /// There is no `source:` in front.
+    /// The text does not begin with `source:`.
     NoSource(String),
-    /// The source is none that we read.
+    /// The source is not supported.
     UnknownSource(String),
-    /// The part of the certificate is none that we read.
+    /// The part of the certificate is not supported.
     UnknownPart(String),
-    /// The attribute is none that we read.
+    /// The attribute is not supported.
     UnknownAttribute(String),
 }
 
@@ -238,7 +239,7 @@ impl SubjectAttribute {
         SubjectAttribute::Locality,
     ];
 
-    /// The short name of RFC 4514 §3, or the attribute's own name where it has no short one.
+    /// The short name of RFC 4514 §3, or the attribute's own name if it does not have a short one.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -252,7 +253,7 @@ impl SubjectAttribute {
         }
     }
 
-    /// The attribute's value in a name, where it occurs exactly once.
+    /// The attribute's value in a name, if it occurs exactly once.
     pub(crate) fn of(self, name: &Name) -> Option<&str> {
         name.attribute(self.oid())
     }
@@ -269,7 +270,7 @@ impl SubjectAttribute {
         }
     }
 
-    /// The length that RFC 5280, appendix A.1, allows in characters; no attribute may be empty.
+    /// The maximum length in characters by RFC 5280, appendix A.1; every attribute must be non-empty.
     pub(crate) fn fits(self, value: &str) -> bool {
         let characters = value.chars().count();
         match self {
@@ -404,7 +405,7 @@ mod tests {
         let (one, other) = (format!("{long}A"), format!("{long}B"));
         assert!(read(&one).as_str().starts_with("sha256:"));
         assert_ne!(read(&one), read(&other));
-        // The digest is over the folded text, and what is short enough once it is folded is not hashed.
+        // The digest is over the folded text, and a text that is short enough once folded is not hashed.
         assert_eq!(read(&one), read(&one.to_uppercase()));
         assert_eq!(read(&format!("a{}b", " ".repeat(100))).as_str(), "a b");
 

@@ -1,19 +1,19 @@
-//! Where an issuance goes on after a ledger or signer has completed.
+//! Where an issuance continues after a ledger or signer has completed.
 //!
-//! Either may complete on a thread of its own: a database's writer, the reader of a token's answers. What comes next verifies and signs,
-//! and has to leave that thread at once.
+//! Either may complete on a thread of its own: a database's writer, or the reader of a token's answers. The next step verifies and signs, and
+//! must leave that thread at once.
 
-/// Threads on which heavy work belongs.
+/// Threads for heavy work.
 pub trait Executor: Send + Sync {
-    /// Whether the calling thread is one of them: what follows then runs where it is.
+    /// Whether the calling thread is one of them: the next step then runs on it.
     fn is_here(&self) -> bool;
 
-    /// Runs `task` on one of them, once, without waiting for it; a panic in it ends the task alone. Where the threads have ended, the task is
-    /// dropped, and with it each job that it holds is answered.
+    /// Runs `task` on one of them, once, without waiting for it; a panic in it ends only the task. If the threads have ended, the task is
+    /// dropped, which answers each job that it holds.
     fn spawn(&self, task: Box<dyn FnOnce() + Send>);
 }
 
-/// Every thread is the right one: for a ledger and a signer that complete where they are called, and for virtual time.
+/// Accepts every thread: for a ledger and a signer that complete where they are called, and for virtual time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inline;
 

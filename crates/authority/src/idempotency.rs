@@ -1,8 +1,8 @@
-//! When two requests are one.
+//! When two requests count as the same request.
 //!
-//! One request (function, profile, device, CSR) yields one certificate inside its window, whatever the network does. The
-//! window ends with `repeat_window`, when the certificate is due for renewal, when it is revoked, and for a client that
-//! authenticates with that very certificate: a client that signs deterministically renews with the same bytes every time.
+//! One request (function, profile, device, CSR) yields one certificate inside its window, even if the network repeats it. The window ends
+//! with `repeat_window`, when the certificate is due for renewal, when it is revoked, and for a client that authenticates with that very
+//! certificate: a client that signs deterministically renews with the same bytes every time.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Key {
             Function::SimpleReenroll => 2,
         }]);
         context.update(device.manufacturer.as_bytes());
-        // Each text goes in behind its length: no two requests share an encoding.
+        // Each text is preceded by its length: no two requests share an encoding.
         for text in [profile, device.id.as_str()] {
             context.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
             context.update(text.as_bytes());
@@ -38,7 +38,7 @@ impl Key {
         Key(key)
     }
 
-    /// A key that was computed before, as a ledger's row holds it. Every 32 bytes can be one: the length is all that a row can get wrong.
+    /// A key that was computed before, as stored in a ledger's row. Any 32 bytes are valid: a row can only have a wrong length.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Key {
         Key(bytes)
@@ -51,10 +51,10 @@ impl Key {
     }
 }
 
-/// How long a certificate answers a repeat of its request; fixed when it is issued and kept in its row.
+/// How long a certificate answers repetitions of its request; fixed when it is issued and stored in its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RepeatWindow {
-    /// From this time on an identical request is a new one.
+    /// From this time on an identical request counts as a new one.
     pub until: UnixTime,
 }
 
@@ -67,14 +67,15 @@ impl RepeatWindow {
         RepeatWindow { until: UnixTime::since_unix_epoch(Duration::from_secs(until)) }
     }
 
-    /// Does the certificate `issued` answer a request at `at` by a client that authenticated with `client`?
+    /// Whether the certificate `issued` answers a request at `at` by a client that authenticated with
+    /// `client`.
     #[must_use]
     pub fn repeats(&self, at: UnixTime, issued: &Digest, client: &Digest) -> bool {
         at < self.until && issued != client
     }
 }
 
-/// From here on a certificate is due for renewal: two thirds of its life.
+/// From this time a certificate is due for renewal: two thirds of its life.
 pub(crate) fn renew_after(validity: &Validity) -> UnixTime {
     let (from, to) = (validity.not_before.as_secs(), validity.not_after.as_secs());
     let life = to.saturating_sub(from);

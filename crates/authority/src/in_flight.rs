@@ -1,9 +1,9 @@
-//! Enrolments in flight: the one map that all shards share, touched once when an enrolment starts and once when it ends.
+//! Enrolments in flight: the only map that all shards share, accessed once when an enrolment starts and once when it
+//! ends.
 //!
-//! The first request with a key claims it. An identical one that arrives meanwhile, on whatever shard and session, waits
-//! for the same outcome, provided that its client authenticated with the same certificate (what answers one client's
-//! request may be what another one wants to renew). The claim is a value: ending it, or dropping it, frees the key and
-//! answers whoever waits.
+//! The first request with a key claims it. An identical request that arrives meanwhile, on any shard and session, waits for the same outcome,
+//! provided that its client authenticated with the same certificate (the certificate that answers one client's request may be the one that
+//! another client wants to renew). The claim is a value: ending it, or dropping it, frees the key and answers the requests that wait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,24 +21,25 @@ use crate::refusal::Busy;
 /// (93 s, RFC 7252 §4.8.2); more than a handful at once is a copy of the device or an attack.
 const WAITERS_MAX: usize = 8;
 
-/// Enrolments of one device that may be in flight. An honest device has one, and a second for moments where it gave up waiting and made a
-/// new request; more are copies of the device or an attack. Without this, one device with many sessions could take the room of all others.
+/// Enrolments of one device that may be in flight. An honest device has one, and a second one for a moment if it gave up waiting and made a
+/// new request; more are copies of the device or an attack. Without this bound one device with many sessions could take the room of all
+/// others.
 const OF_ONE_DEVICE_MAX: u32 = 4;
 
-/// Enrolments in flight at once, over all shards, where nothing else is configured: a second's work of a large machine. A claim is about
-/// 200 bytes, a whole job a few kilobytes.
+/// Default maximum of enrolments in flight at once, over all shards: a second's work of a large machine. A claim is about 200 bytes, a whole
+/// job a few kilobytes.
 const IN_FLIGHT_MAX: usize = 16_384;
 
 /// Answers a request that waits.
 pub(crate) type Waiter = Box<dyn FnOnce(Outcome) + Send>;
 
-/// Enrolments in flight, over all shards and configurations of one process: a reload makes a new issuer over the same flights, so that a
-/// request and its repeat meet although the configuration changed between them.
+/// Enrolments in flight, over all shards and configurations of one process: after a reload the new issuer uses the same flights, so a request
+/// and its repetition meet although the configuration changed between them.
 pub struct Flights {
     map: DashMap<Key, Flight>,
-    /// How many of them each device has. Locked after a segment of `map`, never before.
+    /// Enrolments in flight of each device. Locked after a segment of `map`, never before.
     of_devices: DashMap<Device, u32>,
-    /// Length of `map`, so that its bound costs no walk over the map's shards.
+    /// Length of `map`, so that checking its bound does not walk the map's shards.
     count: AtomicUsize,
     max: usize,
 }
@@ -56,7 +57,7 @@ struct Flight {
     waiters: Mutex<Vec<Waiter>>,
 }
 
-/// What came of an attempt to claim a key that may be taken.
+/// The result of an attempt to claim a key.
 pub(crate) enum Joined {
     Claimed(Claim),
     Waiting,
@@ -64,23 +65,23 @@ pub(crate) enum Joined {
 }
 
 impl Flights {
-    /// None yet; never more than `in_flight_max` at once.
+    /// An empty map; it never holds more than `in_flight_max` at once.
     #[must_use]
     pub fn new(in_flight_max: usize) -> Flights {
         Flights { map: DashMap::new(), of_devices: DashMap::new(), count: AtomicUsize::new(0), max: in_flight_max }
     }
 
-    /// How many there are now.
+    /// Number of enrolments in flight.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether there is none.
+    /// Whether no enrolment is in flight.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Claims the key if nobody has it and there is room.
+    /// Claims the key if it is free and there is room.
     pub(crate) fn claim(self: &Arc<Self>, key: Key, device: &Device, client: Digest) -> Option<Claim> {
         match self.map.entry(key) {
             Entry::Vacant(vacant) => self.occupy(vacant, device, client).ok(),
@@ -88,7 +89,7 @@ impl Flights {
         }
     }
 
-    /// Claims the key, or joins the flight that holds it; `waiter` is made only where it waits.
+    /// Claims the key, or joins the flight that holds it; `waiter` is called only if the request waits.
     pub(crate) fn join(
         self: &Arc<Self>,
         key: Key,
@@ -145,7 +146,7 @@ impl Flights {
     }
 }
 
-/// The right to issue for one key, used up by its end.
+/// The right to issue for one key; ending it consumes it.
 pub(crate) struct Claim {
     flights: Option<Arc<Flights>>,
     key: Key,
@@ -156,7 +157,8 @@ impl Claim {
         self.key
     }
 
-    /// Frees the key and gives whoever waits the outcome, which is handed back for the one who claimed.
+    /// Frees the key and gives the outcome to the requests that wait; returns the outcome for the claiming
+    /// request.
     pub(crate) fn end(mut self, outcome: Outcome) -> Outcome {
         self.answer(&outcome);
         outcome

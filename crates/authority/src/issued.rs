@@ -1,4 +1,4 @@
-//! What is issued: a certificate, with what is read from it once.
+//! An issued certificate, and what is read from it once.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
 
-/// A certificate that was issued, whoever signed it: its serial number is whatever its issuer chose, and stands in the certificate alone.
+/// An issued certificate, whoever signed it: its issuer chose the serial number, which is stored only in the certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// Who it was issued to.
+    /// The device that it was issued to.
     pub device: Device,
-    /// The profile that issued it: what the certificate opens.
+    /// The profile that issued it, and that it gives access to.
     pub profile: Arc<str>,
     /// Its DER.
     pub certificate: Vec<u8>,
     /// SHA-256 of the DER.
     pub digest: Digest,
-    /// From when to when it is valid.
+    /// Its validity.
     pub validity: Validity,
     /// When it was issued.
     pub at: UnixTime,

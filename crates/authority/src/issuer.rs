@@ -15,9 +15,9 @@
 //!  deliver                                                              ─► Issued
 //! ```
 //!
-//! Nothing here blocks or waits: each call of a ledger or signer hands over a completion that owns the batch. The steps
-//! between run on threads of the [`Executor`](crate::Executor): with a ledger in memory and a signer in the process a whole
-//! issuance is one task, without a hop.
+//! No step blocks or waits: each call of a ledger or signer hands over a completion that owns the batch. The steps in between run on threads
+//! of the [`Executor`](crate::Executor): with a ledger in memory and a signer in the process a whole issuance is one task, without a switch
+//! of threads.
 
 use std::sync::Arc;
 
@@ -42,11 +42,10 @@ use crate::refusal::{Busy, Misissue, Refusal};
 use crate::signer::{Custody, SignerFault, ToSign};
 use crate::standing::{Finding, Inquiry};
 
-/// Serials that are drawn for one certificate before we say that something is wrong: with 127 random bits the second draw
-/// is already an event to report.
+/// Serials drawn for one certificate before the job fails: with 127 random bits even a second draw is an event to report.
 const SERIAL_DRAWS_MAX: u8 = 4;
 
-/// The CSRs are verified on the calling thread: it is one where heavy work belongs.
+/// Submits jobs. The CSRs are verified on the calling thread, which must be one for heavy work.
 impl<J: Send + 'static> Authority<J> for CaAuthority {
     fn submit(self: Arc<Self>, utc: UnixTime, batch: Vec<(J, Job)>, deliver: Arc<dyn Deliver<J>>) {
         let verified = Batch::new(deliver, self.isolate, batch).advance(verify);
@@ -54,21 +53,21 @@ impl<J: Send + 'static> Authority<J> for CaAuthority {
     }
 }
 
-/// One submission under way: travels with its batch from completion to completion.
+/// One submission in progress: travels with its batch from completion to completion.
 #[derive(Clone)]
 struct Submission {
     authority: Arc<CaAuthority>,
     utc: UnixTime,
 }
 
-/// A permitted enrolment whose key nobody else works on.
+/// A permitted enrolment whose key no other enrolment holds.
 struct Claimed {
     permit: Permit,
     claim: Claim,
     draws: u8,
 }
 
-/// A certificate but for its signature.
+/// A certificate without its signature.
 struct Prepared {
     claimed: Claimed,
     serial: Serial,
@@ -88,7 +87,7 @@ struct Finished {
 }
 
 impl Prepared {
-    /// The last look before release: the certificate, read back, says what was decided and no more.
+    /// The last check before release: the certificate, read back, says what was decided and nothing more.
     fn is_what_was_decided(&self, certificate: &Certificate) -> bool {
         let permit = &self.claimed.permit;
         certificate.serial() == self.serial.as_bytes().as_slice()
@@ -102,7 +101,8 @@ impl Prepared {
 }
 
 impl Submission {
-    /// Goes on with a batch that a ledger or signer has completed: here, where heavy work belongs here, else with one hop for all of it.
+    /// Continues with a batch that a ledger or signer has completed: on this thread if it is one for heavy work, else with one switch of
+    /// threads for the whole batch.
     fn resume(self, step: impl FnOnce(Self) + Send + 'static) {
         if self.authority.executor.is_here() {
             return step(self);
@@ -243,7 +243,7 @@ impl Submission {
     fn intended<J: Send + 'static>(self, batch: Batch<J, Prepared>, answers: Result<Vec<Intended>, LedgerFault>) {
         let answers = match answers {
             Ok(answers) => answers,
-            // The rows may be durable all the same.
+            // The rows may be durable although the ledger reported a failure.
             Err(fault) => {
                 return self.give_up(batch, |prepared| (prepared.serial, prepared.claimed.claim), Busy::Ledger(fault));
             }
@@ -303,13 +303,14 @@ impl Submission {
                 }
             }
         });
-        // Given up before the keys are free: whoever asks next must not find the intent in progress.
+        // Given up before the keys are free: the next request with the key must not find the intent in
+        // progress.
         self.abandon(abandoned);
         failed.advance(|(claim, why)| Err::<(), _>(claim.end(why.into())));
         self.record(finished);
     }
 
-    /// Assembles and checks: what comes out of here may be released once it is durable.
+    /// Assembles and checks a certificate: the result may be released once it is durable.
     fn finish(&self, prepared: &Prepared, signature: &Signature) -> Result<(Arc<Issued>, RepeatWindow), Busy> {
         let permit = &prepared.claimed.permit;
         let ca = permit.rules().ca();
@@ -350,7 +351,8 @@ impl Submission {
     fn recorded<J: Send + 'static>(self, batch: Batch<J, Finished>, answers: Result<Vec<Recorded>, LedgerFault>) {
         let answers = match answers {
             Ok(answers) => answers,
-            // Perhaps recorded, perhaps not: a row that is stays, and a repeat finds it.
+            // The row may or may not be recorded: a recorded row stays, and a repetition of the request finds
+            // it.
             Err(fault) => return self.give_up(batch, |it| (it.serial, it.claim), Busy::Ledger(fault)),
         };
         batch.advance_with(answers, |finished, answer| {
@@ -380,7 +382,7 @@ impl Submission {
     }
 }
 
-/// A ledger that answers with another number of rows has answered nothing.
+/// An answer with the wrong number of rows counts as no answer.
 fn one_each<T>(answer: Result<Vec<T>, LedgerFault>, asked: usize) -> Result<Vec<T>, LedgerFault> {
     answer.and_then(|rows| if rows.len() == asked { Ok(rows) } else { Err(LedgerFault::Answer) })
 }

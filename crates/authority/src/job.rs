@@ -1,4 +1,4 @@
-//! What comes in and what goes out: one job, exactly one outcome.
+//! Input and output: one job, exactly one outcome.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub type TlsUnique = [u8; 12];
 /// One enrolment, as an authenticated client asked for it.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// What is asked for.
+    /// The function that is asked for.
     pub function: Function,
     /// The profile that the path's label chose, pinned for this request.
     pub profile: Arc<Profile>,
@@ -25,33 +25,35 @@ pub struct Job {
     pub client: Arc<Certificate>,
     /// The trust anchor that the client's chain ended in.
     pub anchor: AnchorId,
-    /// What of DER the certificates of that chain do without.
+    /// Deviations from DER in the certificates of that chain.
     pub deviations: Deviations,
-    /// The CSR as it came, DER.
+    /// The CSR as received, DER.
     pub csr: Vec<u8>,
-    /// tls-unique of the session, or nothing where it has no extended master secret.
+    /// tls-unique of the session; `None` if the session has no extended master secret.
     pub tls_unique: Option<TlsUnique>,
-    /// The network address of the client, which goes into the ledger's row. Nothing is decided by it.
+    /// The network address of the client, which goes into the ledger's row. It does not influence any
+    /// decision.
     pub peer: SocketAddr,
 }
 
 /// How a job ended.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// The certificate, durable in the ledger. A repeat of a request yields the same value.
+    /// The certificate, durable in the ledger. A repetition of a request yields the same value.
     Issued {
         /// The certificate.
         issued: Arc<Issued>,
-        /// Its private key, where the server has made it. It is in no ledger, no line shows it, and it is wiped when its last holder drops it.
+        /// Its private key, if the server has made it. It is not stored in a ledger and never logged, and it is wiped when its last holder
+        /// drops it.
         private_key: Option<Arc<PrivateKey>>,
     },
-    /// The request is refused and will be refused again.
+    /// The request is refused; a repetition will be refused again.
     Refused(Refusal),
     /// The request can be repeated as it is, after about `max_age` (not yet jittered, never zero).
     Later {
-        /// When a repeat makes sense.
+        /// When to repeat the request.
         max_age: Duration,
-        /// What stood in the way.
+        /// The cause.
         why: Busy,
     },
 }
@@ -80,9 +82,9 @@ impl From<Busy> for Outcome {
     }
 }
 
-/// Takes the outcomes back to whoever submitted the jobs, in batches, on whatever thread completed them.
+/// Returns the outcomes to the submitter of the jobs, in batches, on the thread that completed them.
 pub trait Deliver<J>: Send + Sync {
-    /// Each `J` that was submitted arrives in exactly one call, once.
+    /// Each submitted `J` arrives in exactly one call, once.
     fn deliver(&self, outcomes: Vec<(J, Outcome)>);
 }
 

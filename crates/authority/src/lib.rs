@@ -1,4 +1,5 @@
-//! Decides and issues: who the client is, whether it may have what it asks for, and the order of one issuance.
+//! Decides and issues: identifies the client, decides whether it may have what it asks for, and orders the
+//! steps of one issuance.
 //!
 //! A shell hands in batches of [`Job`]s with the time; each job ends in exactly one [`Outcome`]. Between them lie a
 //! [`Ledger`] (what is durable) and a [`Signer`] (what holds the CA's key), both asynchronous and in batches: they may

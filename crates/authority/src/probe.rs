@@ -1,12 +1,12 @@
-//! Tries a profile out: what it issues has to be a certificate that verifiers take.
+//! Tries a profile out: verifiers must accept the certificates that it issues.
 //!
 //! ```text
 //!  CA's certificates ──copied, each under a new key──► copies ──issue──► one certificate, and one for each kind of name listed
 //!                                                         └──────────────► verified to each of the copies, the root last
 //! ```
 //!
-//! The copies have the names, dates and extensions of the originals and are signed with keys that are made for this and dropped
-//! with it. So neither the CA's key nor a token is needed, and the CA's key never signs a certificate that is not in the ledger.
+//! The copies have the names, dates and extensions of the originals and are signed with keys that are made for the trial and dropped with it.
+//! So neither the CA's key nor a token is needed, and the CA's key never signs a certificate that is not in the ledger.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,7 +25,7 @@ use crate::random::Random;
 use crate::san::SanKind;
 use crate::subject::SubjectRule;
 
-/// What came of a trial that went well. None of these certificates is of any use: their keys are gone.
+/// The result of a successful trial. None of these certificates can be used: their keys are dropped.
 #[derive(Debug)]
 pub struct Probe {
     /// Issued as the profile issues: one without alternative names, then one for each kind that it lists.
@@ -34,11 +34,11 @@ pub struct Probe {
     pub authorities: Vec<Arc<Certificate>>,
 }
 
-/// Issues by `profile` under copies of its CA, and verifies what comes out as this server and others do: as a client's certificate, with each
-/// certificate of the chain as the anchor. Where the CA is not valid at `utc`, the nearest time at which it is stands in for it.
+/// Issues by `profile` under copies of its CA, and verifies the result as this server and others do: as a client's certificate, with each
+/// certificate of the chain as the anchor. If the CA is not valid at `utc`, the trial uses the nearest time at which it is.
 ///
 /// # Errors
-/// [`ProbeFault`] names the certificate of the chain whose rule is broken.
+/// [`ProbeFault`] names the certificate of the chain that breaks a rule.
 pub fn probe(profile: &CaProfile, utc: UnixTime, random: &dyn Random) -> Result<Probe, ProbeFault> {
     let bounds = profile.ca().validity();
     let trial = Trial::new(profile, utc.max(bounds.not_before).min(bounds.not_after), random)?;
@@ -49,10 +49,10 @@ pub fn probe(profile: &CaProfile, utc: UnixTime, random: &dyn Random) -> Result<
     Ok(Probe { certificates, authorities: trial.authorities })
 }
 
-/// Why a profile issues nothing that verifiers take.
+/// Why verifiers would reject what a profile issues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeFault {
-    /// The certificate of the CA's chain whose rule is broken; 0 is the issuing one.
+    /// The certificate of the CA's chain that breaks the rule; 0 is the issuing one.
     pub index: usize,
     /// The rule.
     pub rule: ProbeRule,
@@ -61,15 +61,17 @@ pub struct ProbeFault {
 /// What is wrong with a certificate that a profile would issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeRule {
-    /// Its subject is outside the nameConstraints of the certificate at fault, or these are on directory names, which are not judged here.
+    /// Its subject is outside the nameConstraints of the certificate at fault, or these constrain directory names, which are not evaluated
+    /// here.
     Subject,
-    /// The profile lists this kind of alternative name, and the nameConstraints of the certificate at fault leave none.
+    /// The profile lists this kind of alternative name, but the nameConstraints of the certificate at fault permit
+    /// none.
     Names(SanKind),
-    /// Path validation refuses it for another reason.
+    /// Path validation rejects it for another reason.
     Chain(ChainError),
-    /// It cannot be made.
+    /// It cannot be built.
     Issue(IssueError),
-    /// The copies cannot be made.
+    /// The copies cannot be built.
     Copy(MakeError),
 }
 
@@ -97,7 +99,8 @@ impl fmt::Display for ProbeFault {
 
 impl std::error::Error for ProbeFault {}
 
-/// Copies of a CA, the throw-away key of the issuing one, and what is the same in all that they issue.
+/// Copies of a CA, the temporary key of the issuing one, and the common parts of all certificates that they
+/// issue.
 struct Trial<'a> {
     authorities: Vec<Arc<Certificate>>,
     key: SigningKey,
@@ -151,7 +154,7 @@ impl<'a> Trial<'a> {
         Err(last)
     }
 
-    /// To each certificate of the chain in turn: the first that refuses is the one at fault.
+    /// Verifies to each certificate of the chain in turn: the first that fails is the one at fault.
     fn verify(&self, certificate: &Certificate) -> Result<(), ProbeFault> {
         let mut path = vec![certificate.der()];
         for (index, authority) in self.authorities.iter().enumerate() {
@@ -170,7 +173,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// The chain under new keys. The last one signs itself where the original does, else a key above it does that is in no certificate.
+/// The chain under new keys. The last one signs itself if the original does, else a key that is in no certificate signs it.
 fn copies(chain: &[Arc<Certificate>], random: &dyn Random) -> Result<(Vec<Arc<Certificate>>, SigningKey), ProbeFault> {
     let fault = |index| move |error| ProbeFault { index, rule: ProbeRule::Copy(error) };
     let mut made = Vec::with_capacity(chain.len());
@@ -203,7 +206,7 @@ fn with<T>(
     result
 }
 
-/// The subject that the profile gives a device with something short in each attribute; the device's own, where the profile leaves it.
+/// The subject that the profile gives a device with short attribute values, or the device's own if the profile keeps it.
 fn subject(profile: &CaProfile) -> Option<Name> {
     let mut builder = NameBuilder::new();
     for attribute in SubjectAttribute::ALL {
@@ -213,7 +216,7 @@ fn subject(profile: &CaProfile) -> Option<Name> {
     let of_device = builder.finish().ok()?;
     match &profile.spec().subject {
         SubjectRule::Csr => Some(of_device),
-        // What a template does with a value that does not fit is refused device by device.
+        // A value that does not fit the template is refused for each device separately.
         SubjectRule::Template(template) => template.fill("0", &of_device).ok().or(Some(of_device)),
     }
 }
@@ -221,7 +224,8 @@ fn subject(profile: &CaProfile) -> Option<Name> {
 /// hwType 1.2.3.4, hwSerialNum 00 (RFC 4108 §5).
 const HARDWARE_MODULE: &[u8] = &[0x30, 0x08, 0x06, 0x03, 0x2a, 0x03, 0x04, 0x04, 0x01, 0x00];
 
-/// Names of a kind to try: one of no special meaning, and one inside each subtree that the CA is limited to.
+/// Names of a kind to try: one without special meaning, and one inside each subtree that the CA is limited
+/// to.
 fn samples(kind: SanKind, profile: &CaProfile) -> (SanKind, Vec<GeneralNames>) {
     let general: &[GeneralName<'_>] = match kind {
         SanKind::Dns => &[GeneralName::Dns("device.example")],

@@ -1,7 +1,8 @@
-//! Who may enrol at a label, and what is said to them: the part of a profile that does not depend on who issues for it.
+//! Which devices may enrol at a label, and what they are told: the part of a profile that does not depend on the
+//! authority.
 //!
-//! Whoever speaks with devices needs this and nothing else. What an authority needs beside it is its own, and travels with the profile
-//! unread: [`crate::CaProfile`] has a CA, a template and a life, an authority that passes requests on has none of them.
+//! Code that talks to devices needs only this. What an authority needs besides is its own, and travels with the profile as an opaque value:
+//! [`crate::CaProfile`] has a CA, a template and a life; an authority that forwards requests has none of them.
 
 use std::any::Any;
 use std::fmt;
@@ -31,7 +32,7 @@ pub enum Diagnostics {
     Reason,
 }
 
-/// What a profile is made of, whoever issues for it; fields of `[[profile]]`.
+/// The parts of a profile that every authority needs; fields of `[[profile]]`.
 #[derive(Clone, Debug)]
 pub struct ProfileSpec {
     /// Its name: part of every idempotency key and ledger row.
@@ -40,18 +41,19 @@ pub struct ProfileSpec {
     pub labels: Vec<String>,
     /// Trust anchors of the manufacturer certificates.
     pub manufacturers: Vec<Arc<Certificate>>,
-    /// How a device is known.
+    /// How a device is identified.
     pub device_id: DeviceIdRule,
     /// Which devices may enrol.
     pub mode: Mode,
     /// What an authenticated client is told.
     pub diagnostics: Diagnostics,
-    /// Accept a manufacturer certificate that is past its notAfter; its issuers have to be valid all the same.
+    /// Accept a manufacturer certificate that is past its notAfter; its issuers must still be valid.
     pub allow_expired_identity: bool,
-    /// How closely the certificates and requests of devices have to keep to DER; what is issued is strict DER either way.
+    /// How closely the certificates and requests of devices must follow DER; issued certificates are strict DER either
+    /// way.
     pub identity_encoding: Encoding,
-    /// Lines name the manufacturer beside each device, because another profile of the server has another one. A profile with several of its
-    /// own does so by itself.
+    /// Log lines name the manufacturer of each device, because another profile of the server has another manufacturer. A profile with several
+    /// manufacturers does so in any case.
     pub shows_manufacturer: bool,
 }
 
@@ -73,21 +75,21 @@ impl ProfileSpec {
     }
 }
 
-/// What the authority of a profile says of itself when it makes the profile.
+/// What the authority of a profile states about itself when it makes the profile.
 #[derive(Clone, Debug)]
 pub struct Published {
     /// The answer to `/crts`: its root and what a client needs to build a chain to it (RFC 7030 §4.1.3).
     pub ca_certificates: Vec<Arc<Certificate>>,
-    /// The certificates that issue: whoever was enrolled chains to one of them.
+    /// The issuing certificates: the certificate of every enrolled device chains to one of them.
     pub issuers: Vec<Arc<Certificate>>,
-    /// What can be read of a device from what is issued.
+    /// What issued certificates say about their device.
     pub names: IssuedNames,
 }
 
-/// Whether a certificate of the authority says which device it was issued to.
+/// Whether a certificate of the authority identifies the device that it was issued to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IssuedNames {
-    /// The profile's rule reads in it the device that it read in the manufacturer's certificate, and there is one manufacturer.
+    /// The profile's rule reads in it the same device as in the manufacturer's certificate, and there is one manufacturer.
     Kept,
     /// Its names are the authority's choice.
     Other,
@@ -105,10 +107,10 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Compiles a profile. `own` is what its authority wants to find again in each job of the profile: [`Profile::own`].
+    /// Compiles a profile. `own` is what its authority needs in each job of the profile: [`Profile::own`].
     ///
     /// # Errors
-    /// [`ProfileFault`] says what does not fit together.
+    /// [`ProfileFault`] names the parts that do not fit together.
     pub fn new(
         spec: ProfileSpec,
         published: Published,
@@ -122,7 +124,8 @@ impl Profile {
         }
         let ids = |certificates: &[Arc<Certificate>]| certificates.iter().map(|it| it.anchor_id()).collect::<Vec<_>>();
         let (manufacturers, issuers) = (ids(&spec.manufacturers), ids(&published.issuers));
-        // A manufacturer that were the authority too would make every enrolled device a device of the factory.
+        // If a manufacturer were the authority too, every enrolled device would count as a device of the
+        // factory.
         let is_above =
             |it: &Arc<Certificate>| spec.manufacturers.iter().any(|maker| it.verify_signed_by(maker).is_ok());
         let mut of_authority = published.ca_certificates.iter().chain(&published.issuers);
@@ -138,13 +141,13 @@ impl Profile {
         &self.name
     }
 
-    /// The same, for records that outlive a configuration.
+    /// The name as a shared string, for records that outlive a configuration.
     #[must_use]
     pub fn shared_name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// What the authority that compiled it keeps beside it; nothing where that is of another type, and so of another authority.
+    /// What the authority that compiled it keeps with it; `None` if that has another type and so belongs to another authority.
     #[must_use]
     pub fn own<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         Arc::clone(&self.own).downcast().ok()
@@ -168,13 +171,14 @@ impl Profile {
         &self.published.issuers
     }
 
-    /// What a client of this profile may chain to: its manufacturers, then what issues for it. That is the issuing certificate and not its root,
-    /// because the server's own certificate may stand below that root as well.
+    /// The anchors that a client of this profile may chain to: its manufacturers, then the issuing certificates. It is the issuing
+    /// certificate and not its root, because the server's own certificate may be below that root as well.
     pub fn anchors(&self) -> impl Iterator<Item = &Arc<Certificate>> {
         self.spec.manufacturers.iter().chain(&self.published.issuers)
     }
 
-    /// Where a client comes from whose chain ended in this anchor; nothing if this profile does not accept it.
+    /// The origin of a client whose chain ended in this anchor; `None` if this profile does not accept the
+    /// anchor.
     #[must_use]
     pub fn origin(&self, anchor: &AnchorId) -> Option<Origin> {
         if self.issuers.contains(anchor) {
@@ -184,8 +188,8 @@ impl Profile {
         }
     }
 
-    /// The device of a client, for a log line that cannot ask the ledger: nothing where the certificate is of this CA and its names may not
-    /// be those of the factory, or names another issuer. By names alone: a line costs no signature.
+    /// The device of a client, for a log line that cannot ask the ledger: `None` if the certificate is of this CA and its names may differ
+    /// from those of the factory, or if it names another issuer. It compares names only: a log line costs no signature check.
     #[must_use]
     pub fn device_shown(&self, client: &Certificate, anchor: &AnchorId) -> Option<ShownDevice> {
         let manufacturer = match self.origin(anchor)? {
@@ -198,13 +202,13 @@ impl Profile {
         Some(self.shown(&Device { manufacturer, id: self.device_id(client).ok()? }))
     }
 
-    /// Whether the certificate names this very one of what issues as its issuer.
+    /// Whether the issuer of the certificate is exactly this issuing certificate, by name.
     fn names_issuer(&self, client: &Certificate, anchor: &AnchorId) -> bool {
         let mut issuers = self.issuers.iter().zip(&self.published.issuers);
         issuers.any(|(id, issuer)| id == anchor && client.issuer().matches(issuer.subject()))
     }
 
-    /// What a line calls this device.
+    /// The label of this device in log lines.
     #[must_use]
     pub fn shown(&self, device: &Device) -> ShownDevice {
         if self.spec.shows_manufacturer || self.manufacturers.len() > 1 {
@@ -219,12 +223,12 @@ impl Profile {
         self.manufacturers.first().copied()
     }
 
-    /// Whether devices of this manufacturer are the profile's.
+    /// Whether devices of this manufacturer belong to the profile.
     pub(crate) fn has_manufacturer(&self, manufacturer: &AnchorId) -> bool {
         self.manufacturers.contains(manufacturer)
     }
 
-    /// The device by the profile's rule over the names of a manufacturer's certificate.
+    /// The device that the profile's rule reads from the names of a manufacturer's certificate.
     ///
     /// # Errors
     /// [`Refusal::NoDeviceId`].
@@ -245,21 +249,21 @@ impl Profile {
         self.spec.diagnostics
     }
 
-    /// Everything it was made of.
+    /// The spec that it was compiled from.
     #[must_use]
     pub fn spec(&self) -> &ProfileSpec {
         &self.spec
     }
 }
 
-/// Why a profile cannot be compiled, whoever issues for it.
+/// Why a profile cannot be compiled, whichever authority issues for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProfileFault {
     /// It has no name.
     NoName,
     /// It names no manufacturer: no device could enrol.
     NoManufacturer,
-    /// One of its manufacturers is its CA or one above it.
+    /// One of its manufacturers is its CA or a CA above it.
     ManufacturerIsCa,
 }
 

@@ -14,27 +14,28 @@ use crate::signer::SignerFault;
 /// The request is refused: the same request will be refused again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The CSR is no PKCS #10 that we read, or its signature is not made with its own key.
+    /// The CSR is not a PKCS #10 that we can read, or its signature is not made with its own key.
     Csr(CsrError),
     /// The profile issues no certificate for this kind of key.
     KeyType,
-    /// The CSR asks for what would make the device more than a device (RFC 7030 §4.2.1 leaves attributes to the CA).
+    /// The CSR asks for rights beyond those of a device (RFC 7030 §4.2.1 leaves attributes to the CA).
     Asks(Asked),
-    /// The client's certificate hangs under none of the profile's manufacturers, nor under its CA.
+    /// The client's certificate chains neither to a manufacturer of the profile nor to its CA.
     ClientUnknown,
     /// The client's certificate is outside its validity at the time of the request (the session may be older).
     ClientExpired,
-    /// The client's certificate, or one that it needs up to its anchor, is not strict DER, and the profile reads nothing else.
+    /// The client's certificate, or another one up to its anchor, is not strict DER, and the profile requires strict DER.
     ClientEncoding(Deviations),
     /// The client's certificate was issued here and is revoked.
     ClientRevoked,
     /// `/sren` with a certificate that this CA did not issue (RFC 7030 §4.2.2).
     NotIssuedHere,
-    /// The client's certificate was issued by another profile of the same CA: it opens that one and no other.
+    /// The client's certificate was issued by another profile of the same CA: it gives access to that profile
+    /// only.
     ClientOfAnotherProfile(Arc<str>),
-    /// The client's certificate hangs under our CA, and the ledger holds no such certificate: it says nothing about who the client is.
+    /// The client's certificate chains to our CA, and the ledger does not know it: it does not identify the client.
     ClientNotInLedger,
-    /// The manufacturer that once vouched for the client is none of the profile's any more.
+    /// The manufacturer that vouched for the client is not in the profile any more.
     ManufacturerRemoved,
     /// The names in the client's certificate do not yield a device identity by the profile's rule.
     NoDeviceId(DeviceIdRule),
@@ -47,8 +48,7 @@ pub enum Refusal {
     NoName,
     /// The CSR asks for a subject alternative name that the profile does not list.
     SanNotListed(SanKind),
-    /// The CSR asks for a name that may not be issued whoever has it: a wildcard, a trailing dot, characters that are not
-    /// ASCII (RFC 5280 §4.2.1.6).
+    /// The CSR asks for a name that is never issued: a wildcard, a trailing dot, characters that are not ASCII (RFC 5280 §4.2.1.6).
     SanSyntax(SanKind),
     /// The CSR asks for a name that the nameConstraints of the CA's chain exclude or do not permit (RFC 5280 §4.2.1.10).
     SanConstrained(SanKind),
@@ -63,16 +63,16 @@ pub enum Refusal {
     IdentityKey,
     /// The CSR is for the key of a CA.
     CaKey,
-    /// The CSR is for a key that another device holds a certificate for.
+    /// The CSR is for a key for which another device holds a certificate.
     KeyOfAnotherDevice,
-    /// The device holds this many certificates that have not expired, which is all that the profile allows.
+    /// The device holds the maximum of unexpired certificates that the profile allows.
     DeviceFull(u32),
-    /// The device may not enrol: an operator denies it.
+    /// The device may not enrol: an operator has denied it.
     DeviceDenied,
 }
 
 impl Refusal {
-    /// Both of two values that had to be equal, in one line: for the operator, never for the wire.
+    /// Two values that had to be equal, in one line: for the operator, never for the wire.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         match self {
@@ -85,9 +85,9 @@ impl Refusal {
 /// Two values that had to be equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
-    /// What the CSR asks for.
+    /// The value in the CSR.
     pub asked: String,
-    /// What the client's certificate holds.
+    /// The value in the client's certificate.
     pub held: String,
 }
 
@@ -97,14 +97,16 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// What a CSR may not ask for. The rest of what it asks for and the profile does not name is ignored, never copied.
+/// What a CSR must not ask for. Anything else that it asks for and the profile does not name is ignored, never
+/// copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// `basicConstraints` with cA TRUE.
     CertificateAuthority,
     /// keyUsage keyCertSign or cRLSign.
     CertificateSigning,
-    /// extendedKeyUsage anyExtendedKeyUsage, or one of an authority: id-kp-cmcRA (RFC 6402 §2.10), id-kp-OCSPSigning.
+    /// extendedKeyUsage anyExtendedKeyUsage, or that of an authority: id-kp-cmcRA (RFC 6402 §2.10),
+    /// id-kp-OCSPSigning.
     AnyPurpose,
 }
 
@@ -174,29 +176,29 @@ impl fmt::Display for Asked {
     }
 }
 
-/// Nothing is wrong with the request; it can be repeated as it is.
+/// The request is in order; it can be repeated unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
-    /// The ledger could not say or keep what was needed.
+    /// The ledger could not provide or store what was needed.
     Ledger(LedgerFault),
     /// The signer did not sign.
     Signer(SignerFault),
-    /// As many enrolments are in flight as the limits allow.
+    /// The maximum of enrolments is in flight.
     Full,
-    /// As many enrolments of this device are in flight as one device may have.
+    /// The maximum of enrolments of this device is in flight.
     DeviceInFlight,
     /// The same request is being worked on, and this one could not wait for it.
     InFlight,
-    /// Somebody has to approve the device first.
+    /// An operator must approve the device first.
     DevicePending,
     /// The device has asked too often.
     DeviceOverLimit {
-        /// How long until it may try again; at least a second.
+        /// Time until it may try again; at least a second.
         wait: Duration,
     },
     /// Every serial drawn was taken.
     Serials,
-    /// The CA's certificate is outside its validity: nothing can be issued in its name.
+    /// The CA's certificate is outside its validity: nothing can be issued under it.
     CaOutsideValidity,
     /// A certificate was made and not released, because a check before release failed.
     Withheld(Misissue),
@@ -204,7 +206,7 @@ pub enum Busy {
     Dropped,
 }
 
-/// What a check before release found.
+/// The fault that a check before release found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misissue {
     /// The signature does not verify under the CA's key.
@@ -214,8 +216,8 @@ pub enum Misissue {
 }
 
 impl Busy {
-    /// When a repeat makes sense, before jitter: soon where something is under way, in minutes where somebody must act
-    /// first. A client that repeats too early only gets this answer again.
+    /// When a repetition makes sense, before jitter: soon if the request is in progress, in minutes if a person must act first. A client that
+    /// repeats too early only gets this answer again.
     #[must_use]
     pub const fn max_age(self) -> Duration {
         Duration::from_secs(match self {

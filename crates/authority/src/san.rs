@@ -59,7 +59,7 @@ impl FromStr for SanKind {
     }
 }
 
-/// `issue.san` names a kind that we do not know.
+/// `issue.san` names an unknown kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownSanKind(String);
 

@@ -1,7 +1,7 @@
-//! What holds the key of a CA and signs with it.
+//! Holds the key of a CA and signs with it.
 //!
-//! The key signs in one place, [`Signer::sign`], and only after the ledger has reserved the serial. No self-test and no trial of a profile signs
-//! with it.
+//! The key signs only in [`Signer::sign`], and only after the ledger has reserved the serial. Neither a self-test nor a trial of a profile
+//! signs with it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::ca::Ca;
 use crate::completion::Completion;
 use crate::random::Random;
 
-/// Signs in batches. Each result stands at the index of what was to be signed.
+/// Signs in batches. Each result has the index of its input.
 pub trait Signer: Send + Sync {
-    /// Where the key is: a signature that comes from outside the process is always checked before release.
+    /// Where the key is: a signature from outside the process is always checked before release.
     fn custody(&self) -> Custody;
 
     /// Signs each of `batch`; the completion is called once, at once or later, on any thread.
@@ -34,22 +34,22 @@ pub enum Custody {
 /// One certificate to sign.
 #[derive(Clone, Debug)]
 pub struct ToSign {
-    /// Digest of the CA's certificate: says with which key.
+    /// Digest of the CA's certificate: selects the key.
     pub ca: Digest,
-    /// What to sign; shared with the issuer, which assembles the certificate from it.
+    /// The bytes to sign; shared with the issuer, which assembles the certificate from them.
     pub to_be_signed: Arc<ToBeSigned>,
 }
 
 /// Why there is no signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignerFault {
-    /// It cannot be reached, or has no room.
+    /// The signer cannot be reached, or has no room.
     Unavailable,
-    /// It has no key for this CA.
+    /// The signer has no key for this CA.
     NoKey,
-    /// It tried and failed.
+    /// The signer tried and failed.
     Failed,
-    /// It answered with another number of results than were asked: a defect in the signer.
+    /// The number of results differs from the number of inputs: a defect in the signer.
     Answer,
 }
 
@@ -64,7 +64,8 @@ impl fmt::Display for SignerFault {
     }
 }
 
-/// Signs with keys that `ring` holds in this process, inline: it runs where it is called, which is the pool.
+/// Signs inline with keys that `ring` holds in this process: on the calling thread, which belongs to the
+/// pool.
 pub struct RingSigner {
     keys: Vec<(Digest, SigningKey)>,
     random: Arc<dyn Random>,
@@ -76,11 +77,11 @@ impl RingSigner {
         RingSigner { keys: Vec::new(), random }
     }
 
-    /// Takes the key of `ca`; our copy of the PKCS #8 is wiped here, ring's own lives as long as the signer. That it is the key of the
-    /// certificate is found by comparing public keys: nothing is signed for it.
+    /// Takes the key of `ca`. Our copy of the PKCS #8 is wiped here; ring's own lives as long as the signer. Comparing public keys shows that
+    /// the key belongs to the certificate: nothing is signed for that.
     ///
     /// # Errors
-    /// [`CaKeyFault`] where it is no P-256 or P-384 key, or not the key of that certificate.
+    /// [`CaKeyFault`] if it is not a P-256 or P-384 key, or not the key of that certificate.
     pub fn add(&mut self, ca: &Ca, key: PrivateKey) -> Result<(), CaKeyFault> {
         let mut parsed = Err(CaKeyFault::Unusable(pki::KeyError::NoRandomness));
         self.random.with_secure(&mut |secure| {
@@ -124,9 +125,9 @@ impl fmt::Debug for RingSigner {
 /// Why a signing key is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaKeyFault {
-    /// It is not a key that signs here.
+    /// It is not a key of a supported kind.
     Unusable(pki::KeyError),
-    /// It is a key, but not the one in the CA's certificate.
+    /// It is not the key in the CA's certificate.
     NotOfThisCertificate,
 }
 

@@ -1,8 +1,8 @@
-//! The subject of what is issued: the client's own, or a template of the profile.
+//! The subject of issued certificates: the client's own, or a template of the profile.
 //!
-//! A template is an RFC 4514 string whose values may hold `{device_id}` and `{subject.ATTRIBUTE}` (of the client's
-//! certificate). It is parsed once, when the profile is compiled; what fills it later goes into an attribute value as it
-//! is and is never parsed, so that no device can add an attribute by its name.
+//! A template is an RFC 4514 string whose values may hold `{device_id}` and `{subject.ATTRIBUTE}` (of the client's certificate). It is parsed
+//! once, when the profile is compiled. The text that fills it goes into an attribute value unchanged and is never parsed, so a device cannot
+//! add an attribute through its name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,14 +11,14 @@ use pki::{Name, NameBuilder};
 
 use crate::device::{DeviceIdRule, SubjectAttribute};
 
-/// More attributes than any naming plan needs; the subject stays within one handshake record.
+/// Maximum attributes: more than any naming plan needs; the subject fits one handshake record.
 const ATTRIBUTES_MAX: usize = 8;
 
 /// `issue.subject` of a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubjectRule {
-    /// `csr`: the CSR's subject must equal that of the client's certificate as RFC 5280 §7.1 compares names. What is issued
-    /// has the encoding of the client's certificate, which a CA has approved, not the CSR's.
+    /// `csr`: the CSR's subject must equal that of the client's certificate as RFC 5280 §7.1 compares names. The issued subject has the
+    /// encoding of the client's certificate, which a CA has approved, not that of the CSR.
     Csr,
     /// A template.
     Template(SubjectTemplate),
@@ -64,7 +64,7 @@ impl SubjectTemplate {
         Ok(template)
     }
 
-    /// A value without placeholders fits its attribute or never will.
+    /// A value without placeholders either fits its attribute now or never will.
     fn check_fixed_parts(&self) -> Result<(), TemplateFault> {
         for (attribute, pieces) in &self.parts {
             let [Piece::Text(text)] = pieces.as_slice() else { continue };
@@ -73,10 +73,10 @@ impl SubjectTemplate {
         Ok(())
     }
 
-    /// Whether the subject that this makes of any subject holds what `rule` and this template itself read from that one: reading it again finds
-    /// the same device, and filling this again makes the same subject.
+    /// Whether the subject that this template makes of any subject holds what `rule` and the template itself read from that one: reading it
+    /// again finds the same device, and filling the template again makes the same subject.
     pub(crate) fn gives_back(&self, rule: DeviceIdRule) -> bool {
-        // The whole subject in a part of a subject is longer than that part.
+        // A whole subject as part of a subject is longer than that part.
         let DeviceIdRule::Attribute(known_by) = rule else { return false };
         let kept = |source: SubjectAttribute| {
             let mut parts = self.parts.iter().filter(|(attribute, _)| *attribute == source);
@@ -113,7 +113,7 @@ impl SubjectTemplate {
     }
 }
 
-/// An attribute within the bounds and the alphabet that RFC 5280 gives it; else the attribute is named.
+/// An attribute within the bounds and the alphabet of RFC 5280; otherwise the error names the attribute.
 fn push(builder: NameBuilder, attribute: SubjectAttribute, value: &str) -> Result<NameBuilder, SubjectAttribute> {
     if !attribute.fits(value) {
         return Err(attribute);
@@ -121,7 +121,7 @@ fn push(builder: NameBuilder, attribute: SubjectAttribute, value: &str) -> Resul
     builder.push(attribute.oid(), value).map_err(|_| attribute)
 }
 
-/// Parts between separators; `\` takes the next character along whatever it is.
+/// Parts between separators; `\` escapes the next character, whichever it is.
 fn split_unescaped(text: &str, separator: char) -> Vec<&str> {
     let (mut parts, mut start, mut escaped) = (Vec::new(), 0, false);
     for (index, character) in text.char_indices() {
@@ -153,7 +153,7 @@ fn parse_value(value: &str) -> Result<Vec<Piece>, TemplateFault> {
                 }
                 pieces.push(placeholder(&mut rest)?);
             }
-            // RFC 4514 §3: these stand in a value only behind a backslash.
+            // RFC 4514 §3: these characters must be escaped with a backslash in a value.
             '}' | '"' | '+' | ';' | '<' | '>' | '\0' => return Err(TemplateFault::Special(character)),
             _ => text.push(character),
         }
@@ -167,7 +167,7 @@ fn parse_value(value: &str) -> Result<Vec<Piece>, TemplateFault> {
 fn unescape(rest: &mut std::str::Chars<'_>) -> Result<char, TemplateFault> {
     let first = rest.next().ok_or(TemplateFault::LoneBackslash)?;
     let Some(high) = first.to_digit(16) else { return Ok(first) };
-    // A hex pair stands for one octet of UTF-8; one of ASCII is all that a template needs.
+    // A hex pair is one octet of UTF-8; a template needs only ASCII.
     let low = rest.next().and_then(|digit| digit.to_digit(16)).ok_or(TemplateFault::LoneBackslash)?;
     let code = high * 16 + low;
     char::from_u32(code).filter(|c| c.is_ascii() && !c.is_ascii_control()).ok_or(TemplateFault::LoneBackslash)
@@ -187,23 +187,23 @@ fn placeholder(rest: &mut std::str::Chars<'_>) -> Result<Piece, TemplateFault> {
 /// What is wrong with the text of `issue.subject`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplateFault {
-    /// A part is no `ATTRIBUTE=value`.
+    /// A part is not of the form `ATTRIBUTE=value`.
     NoValue(String),
-    /// The attribute is none that we write.
+    /// The attribute is not supported.
     UnknownAttribute(String),
-    /// The placeholder is none that we fill.
+    /// The placeholder is not supported.
     UnknownPlaceholder(String),
     /// A value is empty.
     EmptyValue,
-    /// A character that RFC 4514 wants escaped.
+    /// A character that RFC 4514 requires to be escaped.
     Special(char),
     /// A backslash without a character, or with half a hex pair.
     LoneBackslash,
     /// A brace that is not closed.
     OpenBrace,
-    /// More than the eight attributes that we allow.
+    /// More than the maximum of eight attributes.
     TooManyAttributes,
-    /// The fixed value is too long for the attribute, or not of its alphabet.
+    /// The fixed value is too long for the attribute, or not in its alphabet.
     Unfit(SubjectAttribute),
 }
 
