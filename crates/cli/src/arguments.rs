@@ -1,4 +1,4 @@
-//! The arguments that verbs share, and the checked types that they parse into.
+//! The arguments that several verbs share, and the checked types that they parse into.
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _};
@@ -17,16 +17,16 @@ const DEFAULT_PORT: u16 = 5684;
 /// The URI of a server: `coaps://HOST:PORT[/LABEL]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServerUri {
-    /// A DNS name or an address, without brackets; a link-local one with its zone, `fe80::1%eth0` (RFC 4007 §11).
+    /// A DNS name or an address without brackets; a link-local address with its zone, `fe80::1%eth0` (RFC 4007 §11).
     pub(crate) host: String,
     /// UDP port.
     pub(crate) port: u16,
-    /// The label that chooses a profile (RFC 7030 §3.2.2); none for the default one.
+    /// The label that selects a profile (RFC 7030 §3.2.2); `None` for the default profile.
     pub(crate) label: Option<String>,
 }
 
 impl ServerUri {
-    /// The address to send to: the first one of the host's name.
+    /// The address to send to: the first address of the host's name.
     pub(crate) fn resolve(&self) -> CommandResult<SocketAddr> {
         let not_found = |why: String| {
             CommandFault::new(Status::NoAnswer, format!("{} has no address: {why}", self.host))
@@ -41,7 +41,7 @@ impl ServerUri {
 
     /// What the server's certificate must name (RFC 7030 §3.6.1).
     pub(crate) fn name(&self) -> CommandResult<ServerName<'static>> {
-        // A zone means something on this machine only: no certificate names one.
+        // A zone is meaningful on this machine only: no certificate contains one.
         let name = self.host.split('%').next().unwrap_or_default();
         ServerName::try_from(name.to_owned())
             .map_err(|_| CommandFault::usage(format!("`{}` is neither a DNS name nor an address", self.host)))
@@ -128,13 +128,13 @@ pub(crate) fn endpoint(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse::<Ipv6Addr>() {
         return Err(format!("the port is missing, and an IPv6 address needs brackets: [{address}]:{DEFAULT_PORT}"));
     }
-    // The system's resolver would take a lone number for an address.
+    // The system's resolver would accept a bare number as an address.
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!(
             "the address is missing: write 127.0.0.1:{text}, or 0.0.0.0:{text} for all addresses of this machine"
         ));
     }
-    // The system knows the zones' numbers.
+    // The system knows the numbers of the zones.
     let (host, port) = split_port(text)?;
     let mut addresses = (host, port).to_socket_addrs().map_err(|fault| match host.split_once('%') {
         Some((_, zone)) => format!("{host} has no address: is there an interface {zone}? `ip link` lists them"),
@@ -143,7 +143,7 @@ pub(crate) fn endpoint(text: &str) -> Result<SocketAddr, String> {
     addresses.next().ok_or_else(|| format!("{host} has no address"))
 }
 
-/// An endpoint that datagrams are sent to.
+/// A host and port that datagrams are sent to.
 pub(crate) fn destination(text: &str) -> Result<SocketAddr, String> {
     match endpoint(text)? {
         address if address.port() == 0 => Err("port 0 is not a port to connect to; coaps uses 5684".to_owned()),
@@ -156,7 +156,7 @@ pub(crate) fn destination(text: &str) -> Result<SocketAddr, String> {
 pub(crate) struct Block(u16);
 
 impl Block {
-    /// As CoAP has it.
+    /// The same size as CoAP's type.
     pub(crate) fn size(self) -> coap::BlockSize {
         coap::BlockSize::from_bytes(usize::from(self.0)).expect("checked when it was parsed")
     }
@@ -188,7 +188,7 @@ pub(crate) enum SuiteName {
 }
 
 impl SuiteName {
-    /// As DTLS has it.
+    /// The same suite as DTLS's type.
     pub(crate) fn suite(self) -> dtls::Suite {
         match self {
             SuiteName::Ccm8 => dtls::Suite::EcdheEcdsaAes128Ccm8,
@@ -201,16 +201,16 @@ impl SuiteName {
 /// How `--trace` renders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TraceStyle {
-    /// One line a message.
+    /// One line per message.
     Text,
-    /// The same with the bytes below.
+    /// One line per message, with the bytes below.
     Hex,
-    /// One JSON object a message.
+    /// One JSON object per message.
     Json,
 }
 
 impl TraceStyle {
-    /// As the formatter has it.
+    /// The same format as the formatter's type.
     pub(crate) fn style(self) -> est::trace::Style {
         match self {
             TraceStyle::Text => est::trace::Style::Text,
@@ -240,10 +240,10 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is too long: the limit is a century"))
 }
 
-/// Added to any clock reading, it does not overflow.
+/// Small enough that adding it to any clock reading does not overflow.
 const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Arguments of every command of the device's side.
+/// Arguments that all device-side commands share.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Connection {
     /// The server, and the label of a profile if it has several

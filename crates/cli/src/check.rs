@@ -1,4 +1,4 @@
-//! `muster check`: validates a configuration and the files it names, without starting anything.
+//! `muster check`: checks a configuration and the files that it names, without starting anything.
 
 use std::path::PathBuf;
 

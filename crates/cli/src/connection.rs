@@ -1,5 +1,5 @@
-//! A device's conversation with a server, for the verbs of the device's side: `net::blocking_client` drives it, here the flags become its
-//! configuration and its faults become exit statuses.
+//! A device's exchanges with a server, for the device-side verbs: `net::blocking_client` drives them; this module turns flags into its configuration
+//! and its faults into exit statuses.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -29,18 +29,18 @@ pub(crate) struct Session {
     interrupt: Interrupt,
 }
 
-/// All that is needed to connect, and to connect again.
+/// Everything that is needed to connect, and to connect again.
 struct Plan {
     server: SocketAddr,
     client: Arc<ClientConfig>,
     dtls: Arc<DtlsConfig>,
 }
 
-/// What `/crts` answered.
+/// The answer to `/crts`.
 pub(crate) struct Authorities {
-    /// Those that can be trust anchors; at least one.
+    /// The certificates that can be trust anchors; at least one.
     pub(crate) certificates: Vec<Certificate>,
-    /// Each of the others, and why it cannot be used.
+    /// Each other certificate, and why it cannot be used.
     pub(crate) passed_over: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl Session {
         Ok(Self { connection: connection.clone(), plan, device, trace, interrupt })
     }
 
-    /// What the requests that follow ask for with Accept.
+    /// The Content-Format that the following requests ask for with Accept.
     pub(crate) fn set_accept(&mut self, accept: Option<Packing>) {
         self.device.set_accept(accept);
     }
@@ -76,7 +76,7 @@ impl Session {
         }
     }
 
-    /// `POST /sen` or `/sren`: the certificate, which is for the key of the request.
+    /// `POST /sen` or `/sren`: returns the certificate, which is for the key of the request.
     pub(crate) fn certificate(&mut self, operation: &Operation) -> CommandResult<Certificate> {
         match self.ask(operation)? {
             Answer::Certificate(der) => self.parse(&der),
@@ -84,7 +84,7 @@ impl Session {
         }
     }
 
-    /// `GET /.well-known/core`: what concerns EST (RFC 9148 §4.1), or all of it.
+    /// `GET /.well-known/core`: only the EST resources (RFC 9148 §4.1), or all resources.
     pub(crate) fn links(&mut self, all: bool) -> CommandResult<String> {
         let query = (!all).then(|| "rt=ace.est*".to_owned());
         match self.ask(&Operation::Discover { query })? {
@@ -99,7 +99,7 @@ impl Session {
         self.trace.finish();
     }
 
-    /// Asks; with `--wait`, again for as long as the server says "later".
+    /// Sends a request; with `--wait`, repeats it as long as the server answers "later".
     fn ask(&mut self, operation: &Operation) -> CommandResult<Answer> {
         loop {
             let fault = match self.device.ask(operation.clone(), self.connection.timeout) {
@@ -111,7 +111,7 @@ impl Session {
                     say!("{}: later, in {max_age} s", self.connection.server);
                     self.sleep(Duration::from_secs((*max_age).into()))?;
                 }
-                // Only a server that let us wait may have forgotten us meanwhile.
+                // Only after a wait can the server have lost the association.
                 ConnectionFault::Closed(_) if self.connection.wait => {
                     self.device = self.plan.connect(&self.connection, &self.trace, &self.interrupt)?;
                 }
@@ -154,7 +154,7 @@ impl Session {
 impl Plan {
     fn new(connection: &Connection, identity: Option<&Identity>, trust: Vec<Arc<Certificate>>) -> CommandResult<Self> {
         let name = connection.server.name()?;
-        // An address belongs neither in server_name (RFC 6066 §3) nor in Uri-Host (RFC 7252 §5.10.1).
+        // An address is not allowed in server_name (RFC 6066 §3) or in Uri-Host (RFC 7252 §5.10.1).
         let host = matches!(name, pki::ServerName::DnsName(_)).then(|| connection.server.host.clone());
         let mut client = ClientConfig {
             block: connection.block.size(),
@@ -205,7 +205,8 @@ impl Plan {
     }
 }
 
-/// A server that does not ask who the device is cannot enrol it (RFC 9148 §3): the requests that follow will be refused or, worse, granted to any client.
+/// A server that does not ask for the device's certificate cannot enrol it (RFC 9148 §3): the following requests will be refused or, worse, granted to
+/// any client.
 fn note_identity(connection: &Connection, identity: IdentityUse) {
     let given = connection.identity.is_some() || connection.cert.is_some();
     match identity {
@@ -222,20 +223,20 @@ fn note_identity(connection: &Connection, identity: IdentityUse) {
     }
 }
 
-/// Reports that there is no association yet when it takes unusually long: until then, a wrong address and a bad link look the same.
+/// Reports that there is no association yet when that takes unusually long: a wrong address and a bad link look the same in the meantime.
 struct Patience {
-    /// Dropped when it is over.
+    /// Dropped when the wait is over.
     _over: Sender<()>,
 }
 
 impl Patience {
-    /// The time that a person waits without output: three retransmissions.
+    /// How long a person waits without output: three retransmissions.
     const SILENT: Duration = Duration::from_secs(8);
 
     fn begin(server: &ServerUri, timeout: Duration) -> Self {
         let (over, waiting) = mpsc::channel::<()>();
         let server = server.to_string();
-        // It ends with the wait or before; it need not be joined.
+        // The thread ends with the wait or earlier; it need not be joined.
         std::thread::spawn(move || {
             if timeout > Self::SILENT && waiting.recv_timeout(Self::SILENT) == Err(RecvTimeoutError::Timeout) {
                 say!("{server}: no answer yet, still trying; Ctrl-C stops, --trace shows what arrives");
@@ -245,13 +246,13 @@ impl Patience {
     }
 }
 
-/// What watches the conversation: `--trace`, `--keylog`, `--pcap`.
+/// The observers of the exchanges: `--trace`, `--keylog`, `--pcap`.
 #[derive(Clone)]
 struct Trace {
     printer: Option<Arc<TracePrinter>>,
     keylog: Option<Box<Path>>,
     pcap: Option<Box<Path>>,
-    /// The files that were written, one of each per connection; reported at the end.
+    /// The files that were written, one of each per connection; reported when the command ends.
     files: Arc<Mutex<Files>>,
 }
 
@@ -295,7 +296,7 @@ impl Trace {
         Ok(Tee::of(observers))
     }
 
-    /// The totals, and what is missing in the files, which does not make the command fail.
+    /// Reports the totals and what is missing in the files; missing data does not make the command fail.
     fn finish(&self) {
         if let Some(printer) = &self.printer {
             printer.finish();
@@ -311,7 +312,7 @@ impl Trace {
     }
 }
 
-/// The exit status of a fault, and the message that names the server and what to do.
+/// The exit status of a fault, and a message that names the server and what to do.
 fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
     if matches!(fault, ConnectionFault::Stopped) {
         return CommandFault::interrupted();
@@ -330,7 +331,7 @@ fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
     match (reason, status) {
         (Some(_), Status::Refused) if nameless && !is_answer(fault) => explained
             .remedy("no --identity (or --cert and --key) was given, but EST requires a device certificate (RFC 9148 §3)"),
-        // The table is written for the side that received the alert; here the device was refused.
+        // The table is written for the side that receives the alert; here the device was refused.
         (Some(reason @ (Reason::AlertUnknownCa | Reason::AlertBadCertificate | Reason::AlertUnsupportedCertificate | Reason::AlertCertificateRevoked | Reason::AlertCertificateExpired | Reason::AlertCertificateUnknown)), Status::Refused) => explained.remedy(format!(
             "the server does not accept this identity: its log says why (usually a manufacturer that no profile lists), and `muster explain {}` says what the alert means",
             reason.code()
@@ -338,7 +339,7 @@ fn explain(connection: &Connection, fault: &ConnectionFault) -> CommandFault {
         (_, Status::NoAnswer) if !matches!(fault, ConnectionFault::Unreachable(_) | ConnectionFault::NoWay { .. }) => explained.remedy(
             "check the address and port, that the server runs, and that UDP gets through; on a bad link, use --timeout to wait longer and --mtu 256 to send shorter datagrams",
         ),
-        // A person who types `--trust` does not build firmware.
+        // A user who types `--trust` does not build firmware.
         (Some(reason), Status::NotTrusted) => match distrust(connection, reason) {
             Some(remedy) => explained.remedy(format!("{remedy} (see `muster explain {}`)", reason.code())),
             None => explained.remedy(format!("on the server: {} (see `muster explain {}`)", reason.entry().server, reason.code())),
@@ -372,7 +373,7 @@ fn distrust(connection: &Connection, reason: Reason) -> Option<String> {
     })
 }
 
-/// Whether the server answered a request rather than ending the association.
+/// Whether the server answered a request instead of ending the association.
 fn is_answer(fault: &ConnectionFault) -> bool {
     matches!(fault, ConnectionFault::Failed(Failure::Refused(_) | Failure::Later { .. } | Failure::Answer(_)))
 }
@@ -387,7 +388,7 @@ fn status(fault: &ConnectionFault) -> Status {
         ConnectionFault::Failed(failure) if failure.is_no_answer() => Status::NoAnswer,
         ConnectionFault::Failed(Failure::Later { .. }) => Status::Later,
         ConnectionFault::Failed(Failure::Refused(refused)) if refused.code.class() == 4 => Status::Refused,
-        // An alert while we introduce ourselves is the server's refusal of us.
+        // An alert while the device authenticates means that the server refuses this device.
         ConnectionFault::Failed(
             Failure::Handshake(dtls::HandshakeRefusal::AlertReceived(_)) | Failure::Closed(dtls::Closed::Alert(_)),
         )

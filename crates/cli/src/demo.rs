@@ -1,5 +1,5 @@
-//! `muster demo`: the main job with nothing set up. A fresh PKI, a server on loopback, a fleet over real DTLS, part of it through a link
-//! that loses and repeats; and then proof that every device holds what it should.
+//! `muster demo`: the main job without any setup. It creates a PKI, a server on loopback and a fleet over real DTLS, part of it through a link that
+//! loses and duplicates datagrams; then it checks that every device holds what it should.
 
 mod judge;
 
@@ -56,21 +56,21 @@ pub(crate) struct Arguments {
     dir: Option<PathBuf>,
 }
 
-/// Enough devices at work to keep the server busy, including all lossy ones of the default demo, which mostly wait.
+/// Enough active devices to keep the server busy, including all lossy ones of the default demo, which mostly wait.
 const CONCURRENCY: usize = 256;
 /// One datagram in ten.
 const LOSS_PER_MILLE: u16 = 100;
-/// Three devices in ten leave without closing: real ones lose power or connectivity.
+/// Three devices in ten leave without closing: real devices lose power or connectivity.
 const VANISH_PER_MILLE: u16 = 300;
-/// The loopback's round trip is known to be short, so that waits for lost datagrams may be (RFC 7252 §4.8.1 lets ACK_TIMEOUT be set for
-/// such an environment); with the 2 s for the Internet the last devices would take minutes.
+/// The round trip of loopback is known to be short, so retransmission timers may be short too (RFC 7252 §4.8.1 allows ACK_TIMEOUT to be set for such
+/// an environment); with the 2 s for the Internet, the last devices would take minutes.
 const ACK_TIMEOUT: Duration = Duration::from_millis(300);
-/// The same for the handshake's flights (RFC 6347 §4.2.4.1: timers may be shorter where latency is known to be).
+/// The same for the flights of the handshake (RFC 6347 §4.2.4.1: timers may be shorter where latency is known to be low).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(300);
-/// A device that gets no more answers starts again; with one datagram in ten lost, an exchange that runs out of retransmissions happens to
-/// one device in a hundred.
+/// A device that gets no more answers starts again: with one datagram in ten lost, one device in a hundred has an exchange that runs out of
+/// retransmissions.
 const ATTEMPTS: u32 = 8;
-/// Longer than any device of the demo takes.
+/// Longer than any device of the demo needs.
 const TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Runs the command.
@@ -112,7 +112,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     }
 }
 
-/// The folder of the demo's files. It is removed unless the demo completes: it was made for the demo, or was empty.
+/// The folder of the demo's files. It is removed unless the demo completes: either the demo created it, or it was empty.
 struct Place {
     dir: PathBuf,
     kept: bool,
@@ -149,7 +149,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.kept {
-            // What cannot be removed is in the system's temporary folder, or was named by the user: neither is lost.
+            // If it cannot be removed, it is in the system's temporary folder or at a path that the user named, so it can be found.
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
@@ -161,7 +161,7 @@ fn start_server(pki: &Path) -> CommandResult<Handle> {
     };
     let mut sources = Sources::of(&pki.join("muster.toml")).map_err(faulty)?;
     sources.listen = Some(vec![SocketAddr::from(([127, 0, 0, 1], 0))]);
-    // Another server of this machine may have the port of the file.
+    // Another server on this machine may use the port of the file.
     sources.environment.push(("MUSTER_METRICS__LISTEN".into(), "127.0.0.1:0".into()));
     let loaded = server::load(&sources).map_err(faulty)?;
     let ledger = ledger::open(&loaded);
@@ -208,7 +208,7 @@ fn enrol(
     finished.map_err(|fault| CommandFault::failed(fault.to_string()))
 }
 
-/// Checks every certificate, a second time with OpenSSL if installed, and counts. True if all is well.
+/// Checks every certificate, a second time with OpenSSL if that is installed, and prints the counts. Returns true if all are good.
 fn prove(arguments: &Arguments, pki: &Path, place: &Path, finished: &Finished, issued: u64) -> CommandResult<bool> {
     let mut all_good = true;
     let issuing = pem::read_certificate(&pki.join("ca/issuing.pem"))?;
@@ -249,7 +249,7 @@ fn print_verdict(who: &str, verdict: &Verdict, devices: usize) -> bool {
     good
 }
 
-/// A file for each device, and all of them in one, in the order of the devices.
+/// Writes one file per device, and one file with all certificates in the order of the devices.
 fn openssl_files(
     received: &Path,
     place: &Path,

@@ -1,16 +1,16 @@
-//! Certificates in words, for people and as JSON; and what a command to try next begins with.
+//! Describes certificates for people and as JSON; also the beginning of a command that a message suggests.
 
 use pki::{Certificate, UnixTime};
 use server::shell;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// How this program was called, so that a suggested command can be copied into a shell: `muster`, or the path that `cargo run` gave it.
+/// How this program was called, so that a suggested command can be copied into a shell: `muster`, or the path that `cargo run` used.
 pub(crate) fn program() -> String {
     std::env::args_os().next().map_or_else(|| "muster".to_owned(), shell::word)
 }
 
-/// One line: whose, by whom, until when.
+/// One line: subject, issuer, expiry.
 pub(crate) fn line(certificate: &Certificate) -> String {
     format!(
         "{} (issued by {}, valid until {}, {} bytes)",
@@ -21,7 +21,7 @@ pub(crate) fn line(certificate: &Certificate) -> String {
     )
 }
 
-/// The certificate, and what a program would ask of it.
+/// The certificate, with the fields that a program needs.
 pub(crate) fn json(certificate: &Certificate) -> serde_json::Value {
     let validity = certificate.validity();
     serde_json::json!({
@@ -42,7 +42,7 @@ pub(crate) fn rfc3339(at: UnixTime) -> String {
         .ok()
         .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
         .and_then(|time| time.format(&Rfc3339).ok())
-        // Beyond the year 9999, which X.509 cannot say.
+        // Beyond the year 9999, which X.509 cannot represent.
         .unwrap_or_else(|| format!("second {} of the epoch", at.as_secs()))
 }
 

@@ -1,4 +1,4 @@
-//! `muster enroll`: a device gets its first certificate of this CA (`/sen`, RFC 9148 §4.1).
+//! `muster enroll`: a device gets its first certificate from this CA (`/sen`, RFC 9148 §4.1).
 
 use crate::enrolment::{self, AlternativeNames, Function};
 use crate::outcome::CommandResult;

@@ -1,4 +1,4 @@
-//! What `enroll` and `reenroll` share: a key and a request, the conversation, the check of what came back, the files.
+//! What `enroll` and `reenroll` share: the key and the request, the exchange with the server, the check of the answer, the files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,25 +18,25 @@ use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, out, print_json, say};
 use crate::pem;
 
-/// Which function is asked for.
+/// The EST function that is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
-    /// `/sen`, with any identity that the profile accepts, requesting these alternative names if they were chosen.
+    /// `/sen`, with any identity that the profile accepts; the request contains these alternative names if the user chose them.
     Enroll(Option<AlternativeNames>),
-    /// `/sren`, with a certificate that this CA issued before.
+    /// `/sren`, with a certificate that this CA has issued.
     Reenroll,
 }
 
 /// The subjectAltName of a first request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum AlternativeNames {
-    /// That of the identity.
+    /// The subjectAltName of the identity.
     Identity,
-    /// None.
+    /// No subjectAltName.
     None,
 }
 
-/// What `enroll` and `reenroll` take beside the connection.
+/// Arguments of `enroll` and `reenroll` in addition to those of the connection.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct EnrolmentArguments {
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(crate) struct EnrolmentArguments {
     pub(crate) accept: Option<String>,
 }
 
-/// A request and, where it was made here, its key.
+/// A request and, if it was made here, its key.
 struct Request {
     csr: Vec<u8>,
     key: Option<PrivateKey>,
@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: Function) -> Command
 
     let mut session = Session::open(&arguments.connection, Some(&identity), trust.clone(), interrupt.clone())?;
     let authorities = session.authorities()?;
-    // Accept concerns the enrolment: /crts has more than the one certificate that 287 can carry.
+    // Accept applies to the enrolment: /crts returns more than the one certificate that 287 can carry.
     session.set_accept(arguments.accept.as_deref().map(packing));
     let csr = request.csr.clone();
     let issued = session.certificate(&match function {
@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: Function) -> Command
     report(arguments, &leaf, &authorities, request.key.as_ref())
 }
 
-/// clap lets only these two pass.
+/// clap accepts only these two values.
 fn packing(format: &str) -> Packing {
     if format == "287" { Packing::Single } else { Packing::CertsOnly }
 }
@@ -100,12 +100,12 @@ impl Request {
         let csr = pem::read_request(path)?;
         let wrong =
             |fault: pki::CsrError| CommandFault::failed(format!("{} is not a valid request: {fault}", path.display()));
-        // Whether its encoding will do is the server's to say.
+        // The server decides whether its encoding is acceptable.
         Csr::parse_as(csr.clone(), Encoding::AsIssued).and_then(Csr::verify).map_err(wrong)?;
         Ok(Self { csr, key: None })
     }
 
-    /// A new key, and a request for the name that the device has.
+    /// A new key, and a request for the name of the device.
     fn make(identity: &Identity, function: Function) -> CommandResult<Self> {
         let random = SystemRandom::new();
         let cannot = |why: String| CommandFault::failed(format!("cannot make a request: {why}"));
@@ -118,8 +118,8 @@ impl Request {
                 return Err(cannot("the identity has no subjectAltName".into()).remedy("omit --san"));
             }
             Function::Enroll(Some(AlternativeNames::Identity)) => own.san(),
-            // Without a subject the alternative names are all that the request says of the device (RFC 5280 §4.1.2.6). Beside one they are left to
-            // the profile, which by default lists no kind of name and refuses a request for others.
+            // Without a subject, the alternative names are all that the request says about the device (RFC 5280 §4.1.2.6). With a subject they are
+            // left to the profile, which by default lists no kind of name and refuses a request for others.
             Function::Enroll(None) if own.subject().is_empty() => own.san(),
             Function::Enroll(_) => &none,
             // "the Subject field and SubjectAltName extension MUST be identical to the corresponding fields in the certificate being
@@ -132,7 +132,7 @@ impl Request {
     }
 }
 
-/// A device keeps a certificate only if its issuer is trusted, or was named by a trusted server. That it is for the key of the
+/// A device keeps a certificate only if its issuer is a trust anchor or was named by a trusted server. Whether the certificate is for the key of the
 /// request is checked where the answer is read.
 fn check(
     issued: &Certificate,
@@ -149,8 +149,7 @@ fn check(
         .map_err(|fault| not_kept(format!("{fault}; the CA certificates of the server do not chain to what you trust")))
 }
 
-/// Whether the way up ends with this authority: it issued itself, or what issued it is not there, such as a root with an RSA key that was passed
-/// over.
+/// Whether the path ends with this authority: it issued itself, or its issuer is not in the list, such as a root with an RSA key that was skipped.
 fn is_top(certificate: &Certificate, authorities: &[Certificate]) -> bool {
     let issued_it = |other: &Certificate| certificate.issuer().matches(other.subject());
     let another = authorities.iter().any(|other| other.digest() != certificate.digest() && issued_it(other));
@@ -170,7 +169,7 @@ fn report(
         if let Some(key) = key {
             staged.add("device.key", pki::pem::encode_private_key(key).as_bytes(), Access::Secret)?;
         }
-        // Every certificate of `/crts` that can be used, the issuing CA too: the root may be one that was passed over.
+        // Every usable certificate of `/crts`, the issuing CA included: the root may be one that was skipped.
         staged.add(
             "anchors.pem",
             pem::encode_chain(authorities.certificates.iter().map(Certificate::der)).as_bytes(),
@@ -207,7 +206,7 @@ mod tests {
     use super::*;
     use crate::init::Material;
 
-    /// keyCertSign and cRLSign in a keyUsage; without the former it signs lists alone.
+    /// keyCertSign and cRLSign in a keyUsage; a key without keyCertSign signs CRLs only.
     const USAGE: [u8; 4] = [3, 2, 1, 0b0000_0110];
 
     #[test]
@@ -224,7 +223,7 @@ mod tests {
         let trust = vec![Arc::new(material.root.certificate.clone())];
         check(&material.device.certificate, &authorities, trust).unwrap();
 
-        // What is written is what the next renewal trusts, whatever else stands in the file.
+        // The next renewal trusts what is written here, whatever else is in the file.
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), pem::encode_chain([&of_lists[..], factory])).unwrap();
         Anchors::new(pem::read_trust(file.path(), "--identity").unwrap()).unwrap();

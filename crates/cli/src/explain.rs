@@ -1,6 +1,6 @@
 //! `muster explain`: what a reason code means and what to change on the device or on the server.
 //!
-//! The codes and their texts are `est`'s one table; here they are only found and printed.
+//! The codes and their texts are in one table of `est`; this module only looks them up and prints them.
 
 use est::Reason;
 

@@ -1,14 +1,15 @@
-//! Files: read with an error that names them, written whole or not at all.
+//! Reads files, with errors that name them, and writes files and folders completely or not at all.
 //!
-//! A single file is written beside its target and renamed over it. A folder is built under a temporary name. Without secrets it is renamed into place
-//! as a whole. With secrets, the target is made if it is not there, each secret gets its name in it, and the other files are moved behind them, the
-//! first one that was added (the certificate) last. What is not committed disappears with the value. No mode is loosened.
+//! A single file is written beside its target and renamed over it. A folder is built under a temporary name. A folder without secrets is renamed into
+//! place as a whole. For a folder with secrets, the target is created if it does not exist, each secret is linked into it, and then the other files
+//! are moved there; the file that was added first (the certificate) moves last. Everything that is not committed disappears when the value is
+//! dropped. File modes are never loosened.
 //!
-//! At no instant is a certificate in its final place without its key. A process that is killed before the commit leaves a temporary folder without a
-//! secret (`.muster-*`). One that is killed between the links and renames of the commit leaves, beside it, the target with the keys, or some of them,
-//! and without the certificates, or some of them: a secret is either where it was wanted or nowhere, never under a temporary name. A power cut leaves
-//! the same, since the names of keys are on the disk before the first other file is moved. All of this is for [`Durability::Synced`]; what is left to the
-//! system (`load --certificates`) is written under the temporary name, keys as well.
+//! A certificate is never at its final path without its key. If the process is killed before the commit, a temporary folder without a secret
+//! (`.muster-*`) remains. If it is killed between the links and renames of the commit, the target remains as well, with some or all of the keys, and
+//! without some or all of the certificates: a secret is either at its final path or nowhere, never under a temporary name. A power cut leaves the same
+//! state, because the names of the keys are on the disk before the first other file is moved. All of this holds for [`Durability::Synced`]; files with
+//! [`Durability::LeftToSystem`] (`load --certificates`) are written under the temporary name, keys as well.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -28,9 +29,9 @@ const READ_BYTES_MAX: u64 = 4 << 20;
 /// Who may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Everybody (0644).
+    /// Every user (0644).
     Public,
-    /// The owner alone (0600): private keys.
+    /// Only the owner (0600): private keys.
     Secret,
 }
 
@@ -43,7 +44,7 @@ impl Access {
     }
 }
 
-/// Reads a whole file, or the pipe of a shell to its end.
+/// Reads a whole file, or a shell's pipe to its end.
 pub(crate) fn read(path: &Path) -> CommandResult<Vec<u8>> {
     let fail = |source: io::Error| {
         let fault = CommandFault::failed(format!("cannot read {}: {source}", path.display()));
@@ -63,10 +64,10 @@ pub(crate) fn read(path: &Path) -> CommandResult<Vec<u8>> {
     read_file_or_pipe(path, READ_BYTES_MAX).map_err(fail)
 }
 
-/// `path` cannot be written: what the system says of it, not of the temporary file beside it, and what to do.
+/// The failure to write `path`: the system's error, without the path of the temporary file beside it, and what to do.
 fn unwritable(path: &Path, source: &io::Error) -> CommandFault {
     let said = source.to_string();
-    // `tempfile` adds the path that it tried, which does not help the user.
+    // `tempfile` adds the path that it tried; that path does not help the user.
     let said = said.split(" at path ").next().unwrap_or_default();
     let fault = CommandFault::failed(format!("cannot write {}: {said}", path.display()));
     match source.kind() {
@@ -80,10 +81,10 @@ fn unwritable(path: &Path, source: &io::Error) -> CommandFault {
     }
 }
 
-/// Writes a file whole: a reader sees the old bytes or the new ones.
+/// Writes a file as a whole: a reader sees the old bytes or the new ones.
 pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> CommandResult {
     let fail = |source: io::Error| unwritable(path, &source);
-    // A file that only its owner reads stays one.
+    // A file that only its owner could read keeps that mode.
     let allowed = fs::metadata(path).map_or(0o777, |there| there.permissions().mode());
     let mut file = tempfile::Builder::new()
         .prefix(".muster-")
@@ -95,7 +96,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> CommandResult 
     Ok(())
 }
 
-/// Whether [`write()`] will find a place for `path`: asked before the work whose result belongs there.
+/// Whether [`write()`] can write to `path`: checked before the work whose result goes there.
 pub(crate) fn require_writable(path: &Path) -> CommandResult {
     if path.is_dir() {
         return Err(CommandFault::failed(format!("{} is a folder", path.display())).remedy("give the path of a file"));
@@ -107,8 +108,8 @@ pub(crate) fn require_writable(path: &Path) -> CommandResult {
         .map_err(|source| unwritable(path, &source))
 }
 
-/// Refuses a target that a folder cannot be written to as a whole: one that exists and is not empty, and one where this user may write nothing. Asked
-/// before the work whose result belongs there.
+/// Refuses a target to which a folder cannot be written as a whole: one that exists and is not empty, or one where this user may not write. Checked
+/// before the work whose result goes there.
 pub(crate) fn require_absent_or_empty(folder: &Path) -> CommandResult {
     require_free(folder)?;
     stage(folder).map(drop).map_err(|source| unwritable(folder, &source))
@@ -137,10 +138,10 @@ fn require_free(folder: &Path) -> CommandResult {
     }
 }
 
-/// A folder that is being built: beside its target, or inside it where it is there.
+/// A folder that is being built: beside its target, or inside it if the target exists.
 ///
-/// A secret that must not get lost is a file without a name until the commit: whatever ends the process, `kill -9` included, leaves none behind in a
-/// folder that is easily overlooked.
+/// With [`Durability::Synced`] a secret is a file without a name until the commit: however the process ends, `kill -9` included, no secret is left
+/// behind in a folder that is easily overlooked.
 #[derive(Debug)]
 pub(crate) struct Staged {
     folder: TempDir,
@@ -151,35 +152,35 @@ pub(crate) struct Staged {
     durability: Durability,
 }
 
-/// What was at the target when the folder was begun.
+/// What was at the target when the folder was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begun {
-    /// Nothing: it is made.
+    /// Nothing: the target is created.
     Absent,
-    /// A folder, which keeps its mode: files are moved into it.
+    /// A folder, which keeps its mode: the files are moved into it.
     There,
 }
 
 /// A secret that has no name yet.
 #[derive(Debug)]
 enum Unnamed {
-    /// `O_TMPFILE`: on the disk, and gone with the process.
+    /// `O_TMPFILE`: on the disk, and deleted when the process ends.
     File(fs::File),
-    /// Where the file system has no such files.
+    /// For file systems without `O_TMPFILE`.
     Bytes(Zeroizing<Vec<u8>>),
 }
 
 /// Whether a folder that was just written survives a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// Nothing: each file is on the disk before the folder shows. Keys that exist nowhere else.
+    /// It survives: each file is on the disk before the folder appears. For keys that exist nowhere else.
     Synced,
-    /// The system writes when it likes: thousands of files that can be made again, and 4 ms of waiting for each otherwise.
+    /// The system writes when it chooses: for thousands of files that can be made again and would each take 4 ms to sync.
     LeftToSystem,
 }
 
 impl Staged {
-    /// Begins a folder that will be `target`.
+    /// Starts a folder that will become `target`.
     pub(crate) fn new(target: &Path, durability: Durability) -> CommandResult<Self> {
         let begun = if target.is_dir() { Begun::There } else { Begun::Absent };
         let folder = stage(target).map_err(|source| unwritable(target, &source))?;
@@ -192,7 +193,7 @@ impl Staged {
         let path = self.folder.path().join(inside);
         let fail = |source: io::Error| unwritable(&self.target.join(inside), &source);
         fs::create_dir_all(parent(&path)).map_err(fail)?;
-        // Thousands of files that can be made again would be thousands of open ones.
+        // With thousands of files that can be made again, unnamed files would mean thousands of open files.
         if access == Access::Secret && self.durability == Durability::Synced {
             let unnamed = Unnamed::write(self.folder.path(), bytes).map_err(fail)?;
             self.secrets.push((PathBuf::from(inside), unnamed));
@@ -203,25 +204,25 @@ impl Staged {
         Ok(())
     }
 
-    /// Puts the folder in place. The target is absent, or a folder that has none of our files: a failure leaves it as it was.
+    /// Moves the folder into place. The target is absent, or a folder without any of our files: a failure leaves it as it was.
     pub(crate) fn commit(self) -> CommandResult {
         self.commit_watched(&mut || {})
     }
 
-    /// The same, with a look at the file system after each step.
+    /// Like `commit`, but calls an observer of the file system after each step.
     fn commit_watched(self, look: &mut dyn FnMut()) -> CommandResult {
         let Self { folder, target, begun, written, secrets, .. } = self;
         let unwritable_target = |source: io::Error| unwritable(&target, &source);
         if begun == Begun::Absent {
             if secrets.is_empty() {
                 fs::rename(folder.path(), &target).map_err(unwritable_target)?;
-                // The temporary name is gone; there is nothing left to remove.
+                // The temporary name no longer exists; nothing is left to remove.
                 let _ = folder.keep();
                 sync_folder(parent(&target));
                 look();
                 return Ok(());
             }
-            // The system takes from the mode what the umask says.
+            // The system removes the bits of the umask from the mode.
             fs::DirBuilder::new().mode(0o755).create(&target).map_err(unwritable_target)?;
         }
         let mut placed = Vec::new();
@@ -239,19 +240,19 @@ impl Staged {
             })
             .inspect(|()| sync_folders(&target, &placed))
             .inspect_err(|_| {
-                // From the certificates to the keys.
+                // In reverse order: from the certificates to the keys.
                 placed.iter().rev().for_each(|path| {
                     let _ = fs::remove_file(path);
                 });
                 if begun == Begun::Absent {
-                    // Ours alone: it was made a moment ago.
+                    // Safe: this process created the folder a moment ago.
                     let _ = fs::remove_dir_all(&target);
                 }
             })
     }
 }
 
-/// Gives each secret its name in the folder that is in place; these names are on the disk when it returns.
+/// Gives each secret its name in the target folder; these names are on the disk when it returns.
 fn place(
     target: &Path,
     secrets: Vec<(PathBuf, Unnamed)>,
@@ -270,7 +271,7 @@ fn place(
     Ok(())
 }
 
-/// A name is durable with the folder that it stands in.
+/// Syncs a folder, which makes the names in it durable.
 fn sync_folders(target: &Path, placed: &[PathBuf]) {
     let folders = placed.iter().map(|path| parent(path)).chain([target, parent(target)]);
     folders.collect::<std::collections::BTreeSet<_>>().into_iter().for_each(sync_folder);
@@ -285,7 +286,7 @@ impl Unnamed {
                 file.write_all(bytes).and_then(|()| file.sync_all())?;
                 Ok(Self::File(file))
             }
-            // The file system, or the kernel, does not know them.
+            // The file system or the kernel does not support unnamed files.
             Err(error) if !matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory) => {
                 Err(error)
             }
@@ -293,7 +294,7 @@ impl Unnamed {
         }
     }
 
-    /// Gives it its name; a file that is there is not replaced.
+    /// Gives the secret its name; an existing file is not replaced.
     fn place(self, path: &Path) -> io::Result<()> {
         use std::os::fd::AsRawFd as _;
         fs::create_dir_all(parent(path))?;
@@ -308,18 +309,18 @@ impl Unnamed {
     }
 }
 
-/// A temporary folder on the file system of `target`: in it where it is there, else beside it with the mode that it will have.
+/// A temporary folder on the file system of `target`: inside it if it exists, else beside it with the mode that the target will have.
 fn stage(target: &Path) -> io::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".muster-");
     if target.is_dir() {
         return builder.tempdir_in(target);
     }
-    // The system takes from it what the umask says.
+    // The system removes the bits of the umask from the mode.
     builder.permissions(fs::Permissions::from_mode(0o755)).tempdir_in(parent(target))
 }
 
-/// A new file; one that cannot be written whole is removed.
+/// Creates a file; a file that cannot be written completely is removed.
 fn create(path: &Path, bytes: &[u8], access: Access, durability: Durability) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(access.mode()).open(path)?;
     let written = file.write_all(bytes);
@@ -330,17 +331,17 @@ fn create(path: &Path, bytes: &[u8], access: Access, durability: Durability) -> 
     written
 }
 
-/// Gives the file `from` the name `to`; one that is there is not replaced.
+/// Gives the file `from` the name `to`; an existing file is not replaced.
 fn move_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(parent(to))?;
-    // Which of them a file system knows differs: FAT has no hard links, NFS no `RENAME_NOREPLACE`, some of FUSE neither.
+    // File systems support different ways: FAT has no hard links, NFS no `RENAME_NOREPLACE`, some FUSE file systems neither.
     first_that_is_known(&[rename_new, link_new, copy_new], from, to)
 }
 
-/// A way to move a file to a name that is free.
+/// A way to move a file to an unused name.
 type Way = fn(&Path, &Path) -> io::Result<()>;
 
-/// The first way that the file system knows decides.
+/// Uses the first way that the file system supports.
 fn first_that_is_known(ways: &[Way], from: &Path, to: &Path) -> io::Result<()> {
     let mut last = Err(io::ErrorKind::Unsupported.into());
     for way in ways {
@@ -374,7 +375,7 @@ fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(from)
 }
 
-/// The folder that holds `path`.
+/// The folder that contains `path`.
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -382,7 +383,7 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Makes a rename durable if the file system supports it; otherwise the files are in place, but may not survive a power failure.
+/// Makes a rename durable if the file system supports it; otherwise the files are in place but may not survive a power failure.
 fn sync_folder(folder: &Path) {
     if let Ok(folder) = fs::File::open(folder) {
         let _ = folder.sync_all();
@@ -421,7 +422,7 @@ mod tests {
         let mut staged = Staged::new(&scratch.path().join("out"), Durability::Synced).unwrap();
         staged.add("a.pem", b"public", Access::Public).unwrap();
         staged.add("keys/a.key", b"secret", Access::Secret).unwrap();
-        // What `kill -9` would leave.
+        // What `kill -9` would leave behind.
         let folder = staged.folder.path().to_owned();
         assert_eq!(names(&folder), ["a.pem", "keys"]);
         assert!(names(&folder.join("keys")).is_empty());
@@ -429,7 +430,7 @@ mod tests {
         assert_eq!(fs::read(scratch.path().join("out/keys/a.key")).unwrap(), b"secret");
     }
 
-    /// Whatever instant a kill or a power cut picks.
+    /// Holds at whatever moment a kill or a power cut happens.
     #[test]
     fn e60_no_certificate_is_in_its_place_without_its_key_and_no_key_under_a_temporary_name() {
         for begun in [Begun::Absent, Begun::There] {
@@ -507,7 +508,7 @@ mod tests {
     #[test]
     fn e59_a_file_system_without_hard_links_or_renames_will_do() {
         fn unknown(_: &Path, _: &Path) -> io::Result<()> {
-            // What FAT answers to link(2).
+            // The error of FAT for link(2).
             Err(rustix::io::Errno::PERM.into())
         }
         let all: [Way; 3] = [rename_new, link_new, copy_new];

@@ -1,4 +1,4 @@
-//! Who the device is and whom it trusts: `--identity`, `--cert` with `--key`, `--trust`.
+//! The identity and the trust anchors of a device: `--identity`, `--cert` with `--key`, `--trust`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use crate::arguments::Connection;
 use crate::outcome::{CommandFault, CommandResult};
 use crate::pem;
 
-/// The certificates and the key that a device shows.
+/// The certificates and the key that a device presents.
 pub(crate) struct Identity {
     /// Its own certificate.
     pub(crate) leaf: Certificate,
-    /// What it shows: its own certificate first, then whatever its file holds.
+    /// What it presents: its own certificate first, then the other certificates of its file.
     chain: Vec<Vec<u8>>,
     /// Its private key.
     key: PrivateKey,
 }
 
 impl Identity {
-    /// The identity of the command line; `None` where none is named.
+    /// The identity of the command line; `None` if no option names one.
     pub(crate) fn of(connection: &Connection) -> CommandResult<Option<Self>> {
         match (&connection.identity, &connection.cert, &connection.key) {
             (Some(dir), ..) => {
@@ -33,7 +33,7 @@ impl Identity {
         }
     }
 
-    /// The identity of the command line, for verbs that need one.
+    /// The identity of the command line, for verbs that require one.
     pub(crate) fn required(connection: &Connection) -> CommandResult<Self> {
         Self::of(connection)?.ok_or_else(|| {
             CommandFault::usage("missing device identity")
@@ -56,14 +56,14 @@ impl Identity {
         Ok(Self { leaf, chain, key })
     }
 
-    /// As DTLS shows it.
+    /// The same identity as DTLS's type.
     pub(crate) fn dtls(&self) -> CommandResult<Arc<dtls::Identity>> {
         est::identity(self.chain.clone(), self.key.pkcs8(), &net::SystemRandom::new())
             .map_err(|fault| CommandFault::failed(format!("the device's identity cannot be used: {fault}")))
     }
 }
 
-/// The key as one that signs; an error names `file`.
+/// The key as a signing key; an error names `file`.
 pub(crate) fn signing_key(key: &PrivateKey, file: &Path) -> CommandResult<SigningKey> {
     SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new()).map_err(|fault| {
         CommandFault::failed(format!("{} does not contain a usable private key: {fault}", file.display()))
@@ -83,7 +83,7 @@ fn files_of(dir: &Path) -> CommandResult<(PathBuf, PathBuf)> {
         })
 }
 
-/// The file with the trust anchors for the server, and the option that named it: `--trust`, else what an earlier enrolment left beside the
+/// The file with the trust anchors for the server, and the option that named it: `--trust`, else the file that an earlier enrolment wrote beside the
 /// identity.
 pub(crate) fn anchors_file(connection: &Connection) -> Option<(PathBuf, &'static str)> {
     match (&connection.trust, &connection.identity) {

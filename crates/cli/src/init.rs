@@ -1,4 +1,4 @@
-//! `muster init`: a folder with everything that a server and a first device need. It never overwrites anything.
+//! `muster init`: creates a folder with everything that a server and a first device need. It never overwrites anything.
 
 mod configuration;
 mod material;
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 }
 
-/// The files of a folder of `init`.
+/// The files in a folder of `init`.
 pub(crate) const FILES: [&str; 11] = [
     "muster.toml",
     "ca/root.pem",
@@ -87,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     Ok(())
 }
 
-/// Makes the complete folder or nothing.
+/// Creates the complete folder or nothing.
 pub(crate) fn create(dir: &Path, names: &[ServerName<'static>], interrupt: &Interrupt) -> CommandResult {
     refuse_existing(dir)?;
     let mut all = local_names();
@@ -132,7 +132,7 @@ fn refuse_existing(dir: &Path) -> CommandResult {
         .remedy("nothing is ever overwritten: choose another folder, or move this one away"))
 }
 
-/// The names that a server on this machine always has. Mbed TLS 2.28 compares DNS names only, so `localhost` stands beside the addresses.
+/// The names that a server on this machine always has. Mbed TLS 2.28 compares DNS names only, so `localhost` is listed in addition to the addresses.
 fn local_names() -> Vec<ServerName<'static>> {
     ["localhost", "127.0.0.1", "::1"]
         .into_iter()
@@ -154,7 +154,7 @@ fn add_key(staged: &mut Staged, path: &str, pair: &Pair) -> CommandResult {
     staged.add(path, pki::pem::encode_private_key(&pair.key).as_bytes(), Access::Secret)
 }
 
-/// The folder of the demo and of tests: on this machine only.
+/// The folder of the demo and of tests: its server is reachable on this machine only.
 pub(crate) fn create_local(dir: &Path, interrupt: &Interrupt) -> CommandResult {
     files::require_absent_or_empty(dir)?;
     create(dir, &[], interrupt)

@@ -1,6 +1,6 @@
-//! Ctrl-C and SIGTERM as a flag that loops look at, so that temporary files go away and nothing is left half-written.
+//! Ctrl-C and SIGTERM as a flag that loops check, so that temporary files are removed and no file is left half-written.
 //!
-//! The second signal ends the process at once. `serve` does not use this: the server drains on its own terms.
+//! The second signal ends the process immediately. `serve` does not use this module: the server drains in its own way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,16 +9,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::outcome::{CommandFault, CommandResult, Status};
 
-/// Set once the user asked to stop.
+/// Set when the user has asked to stop.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Installs the handlers; call once, early.
+    /// Installs the handlers; call it once, early.
     pub(crate) fn install() -> CommandResult<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal only sets the flag, the second finds it set.
+            // The order matters: the first signal only sets the flag, the second one finds it set.
             signal_hook::flag::register_conditional_shutdown(
                 signal,
                 i32::from(Status::Interrupted.code()),
@@ -30,17 +30,17 @@ impl Interrupt {
         Ok(Self(flag))
     }
 
-    /// The flag itself, for loops that live in libraries.
+    /// The flag itself, for loops in libraries.
     pub(crate) fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0)
     }
 
-    /// Whether the user asked to stop.
+    /// Whether the user has asked to stop.
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// An error once the user asked to stop.
+    /// An error if the user has asked to stop.
     pub(crate) fn check(&self) -> CommandResult {
         if self.is_set() { Err(CommandFault::interrupted()) } else { Ok(()) }
     }

@@ -1,4 +1,4 @@
-//! `muster link`: a bad link before a real device or a real server, as a UDP proxy. The proxy is `net`'s, the model is the simulator's.
+//! `muster link`: a UDP proxy that simulates a bad link to a real device or server. `net` has the proxy; the simulator has the model of the link.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
             .remedy("--to is the server's address, --listen another port for the devices"));
     }
     let mut proxy = Proxy::bind(settings(arguments)).map_err(|fault| CommandFault::failed(fault.to_string()))?;
-    // With --json the standard output carries the one object, so this goes beside it.
+    // With --json, stdout carries only the one object, so this line goes to stderr.
     if arguments.json {
         say!("forwarding {} -> {}", proxy.local_address(), arguments.to);
     } else {
@@ -114,7 +114,7 @@ fn settings(arguments: &Arguments) -> Settings {
     Settings { listen, to, conditions, seed, clients_max: CLIENTS_MAX, idle: IDLE }
 }
 
-/// The counts, and the name of each in both output forms.
+/// The counts, and the name of each in both output formats.
 fn counts(traffic: &ProxyCounters) -> [(&'static str, u64); 11] {
     let link = &traffic.link;
     [
@@ -134,7 +134,7 @@ fn counts(traffic: &ProxyCounters) -> [(&'static str, u64); 11] {
 
 fn table(summary: &Summary) -> String {
     let line = |name: &str, traffic: &ProxyCounters| {
-        // Zero counts are omitted, except for the ones that are always of interest.
+        // Zero counts are omitted, except for those that are always of interest.
         let shown = counts(traffic).into_iter().enumerate().filter(|(at, (_, count))| *at < 4 || *count > 0);
         let shown: Vec<String> =
             shown.map(|(_, (what, count))| format!("{count} {}", what.replace('_', " "))).collect();
@@ -169,7 +169,7 @@ fn json(summary: &Summary) -> serde_json::Value {
     })
 }
 
-/// A share such as `10%` or `0.5%`, of a thousand.
+/// A share such as `10%` or `0.5%`, in thousandths.
 pub(crate) fn share(text: &str) -> Result<u16, String> {
     let wrong = || format!("`{text}` is not a valid percentage: write 10% or 0.5%, up to 100%");
     let number = text.strip_suffix('%').ok_or_else(wrong)?;

@@ -1,4 +1,4 @@
-//! `muster load`: the load generator. The fleet is `loadgen`'s; here are its flags and its files.
+//! `muster load`: the load generator. `loadgen` simulates the fleet; this module has the flags and the files.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -87,10 +87,10 @@ pub(crate) struct Arguments {
     pub(crate) json: Option<JsonTo>,
 }
 
-/// Where the measurements go as JSON.
+/// The destination of the measurements as JSON.
 #[derive(Debug, Clone)]
 pub(crate) enum JsonTo {
-    /// `-`
+    /// Standard output, written as `-`.
     Stdout,
     /// A file.
     File(PathBuf),
@@ -108,16 +108,16 @@ impl From<OsString> for JsonTo {
     }
 }
 
-/// What `load` and `demo` need of a folder of `muster init`.
+/// What `load` and `demo` need from a folder of `muster init`.
 pub(crate) struct Folder {
-    /// Trusted by the devices.
+    /// The trust anchors of the devices.
     pub(crate) root: Certificate,
     manufacturer: Certificate,
     manufacturer_key: PrivateKey,
 }
 
 impl Folder {
-    /// Reads it.
+    /// Reads the folder.
     pub(crate) fn read(dir: &Path) -> CommandResult<Self> {
         Ok(Self {
             root: pem::read_certificate(&dir.join("ca/root.pem"))?,
@@ -126,7 +126,7 @@ impl Folder {
         })
     }
 
-    /// Makes the fleet of `seed`, with progress.
+    /// Generates the fleet of `seed` and reports progress.
     pub(crate) fn make_fleet(
         &self,
         devices: usize,
@@ -193,7 +193,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let finished = finished.map_err(|fault| CommandFault::failed(fault.to_string()))?;
     let report = finished.report.to_string();
     let to_stdout = arguments.json.as_ref().is_some_and(JsonTo::is_stdout);
-    // Printed first: a file that cannot be written must not hide it.
+    // Printed first: a file that cannot be written must not hide the measurements.
     if to_stdout {
         say!("{}", report.trim_end());
     } else {
@@ -218,7 +218,7 @@ fn as_json(finished: &Finished) -> CommandResult<serde_json::Value> {
         .map_err(|fault| CommandFault::failed(format!("cannot write the report: {fault}")))
 }
 
-/// How the command ends. A void run takes precedence over failed devices: it says nothing about the server at the requested rate.
+/// The result of the command. An invalid run takes precedence over failed devices: it says nothing about the server at the requested rate.
 fn verdict(finished: &Finished) -> CommandResult {
     if finished.interrupted {
         return Err(CommandFault::new(Status::Interrupted, "interrupted; the report covers what was done so far"));

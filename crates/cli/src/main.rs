@@ -1,4 +1,4 @@
-//! `muster`: the one binary. It parses the command line and hands each verb to its module; nothing is decided here.
+//! `muster`: the one binary. It parses the command line and passes each verb to its module; it decides nothing itself.
 //!
 //! Results go to stdout, progress and errors to stderr; the exit status is one of [`outcome::Status`].
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line: printing is its business")]
@@ -102,8 +102,8 @@ impl Verb {
 }
 
 fn main() -> ExitCode {
-    // A write beyond a limit of file sizes (`ulimit -f`) fails like one on a full disk, and what was begun is removed. By default the signal ends the process
-    // where it stands. An error says that there is no such signal.
+    // A write beyond a file size limit (`ulimit -f`) then fails like one on a full disk, and incomplete output is removed. By default the signal would end
+    // the process immediately. An error means that this system does not have the signal.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
     let verb = match Cli::try_parse() {
         Ok(cli) => cli.verb,
@@ -124,7 +124,7 @@ fn main() -> ExitCode {
 
 /// A command line that is invalid or asks for help: clap's text on clap's stream, and the JSON object if `--json` was given.
 fn refuse(error: &clap::Error) -> ExitCode {
-    // There is nowhere left to report it.
+    // There is nowhere left to report an error.
     let _ = error.print();
     let refused = error.exit_code() != 0;
     let words: Vec<_> = std::env::args_os().skip(1).take_while(|word| word != "--").collect();
@@ -134,7 +134,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     if refused { Status::Usage.into() } else { Status::Done.into() }
 }
 
-/// clap's message in the form of our other usage errors.
+/// clap's message, in the form of our other usage errors.
 fn as_fault(error: &clap::Error) -> outcome::CommandFault {
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n").map(str::trim);
@@ -143,7 +143,7 @@ fn as_fault(error: &clap::Error) -> outcome::CommandFault {
     outcome::CommandFault::usage(message).remedy(remedy.unwrap_or("see `muster help`, or `muster COMMAND --help`"))
 }
 
-/// Whether the words of a command line that was not understood ask for JSON on stdout: `--json`, for `load` with `-`.
+/// Whether a command line that failed to parse asks for JSON on stdout: `--json`, for `load` with `-`.
 fn asks_for_json(words: &[std::ffi::OsString]) -> bool {
     let Some(at) = words.iter().position(|word| word == "--json" || word == "--json=-") else { return false };
     let verb = words.iter().find(|word| !word.as_encoded_bytes().starts_with(b"-"));

@@ -1,29 +1,29 @@
-//! The second opinion: what `openssl`, where it is installed, says about certificates of ours.
+//! A second opinion: what `openssl`, if it is installed, says about our certificates.
 //!
-//! One process judges many files: `openssl verify` the chains, `openssl storeutl -text` the contents. Nothing here decides what Muster
-//! issues; `demo` asks it, and reports.
+//! One process checks many files: `openssl verify` the chains, `openssl storeutl -text` the contents. Nothing here affects what Muster issues; `demo`
+//! calls it and reports the results.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::outcome::{CommandFault, CommandResult};
 
-/// Command lines are limited to 2 MiB on Linux; so many paths of at most 4 KiB stay far below.
+/// Linux limits command lines to 2 MiB; this many paths of at most 4 KiB stay far below.
 const FILES_PER_RUN: usize = 250;
 
 /// An installed `openssl`.
 #[derive(Debug, Clone)]
 pub(crate) struct Openssl {
-    /// What it calls itself: `OpenSSL 3.0.19`.
+    /// The version that it prints: `OpenSSL 3.0.19`.
     pub(crate) version: String,
 }
 
-/// What it read in one certificate.
+/// What it read from one certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Reading {
-    /// Subject as it prints it, without blanks around `=`.
+    /// The subject as OpenSSL prints it, without blanks around `=`.
     pub(crate) subject: String,
-    /// The public key, uncompressed point.
+    /// The public key as an uncompressed point.
     pub(crate) public_key: Vec<u8>,
     /// `Digital Signature`, ...
     pub(crate) key_usage: String,
@@ -34,7 +34,7 @@ pub(crate) struct Reading {
 }
 
 impl Openssl {
-    /// The one on the path, if there is one.
+    /// The `openssl` on the path, if there is one.
     pub(crate) fn find() -> Option<Self> {
         let output = Command::new("openssl").arg("version").output().ok()?;
         let line = String::from_utf8(output.stdout).ok()?;
@@ -42,7 +42,7 @@ impl Openssl {
         output.status.success().then_some(Self { version })
     }
 
-    /// Verifies each file's certificate up to `root`, through `issuing`, for use by a TLS client. Returns the faults, as it names them.
+    /// Verifies each file's certificate up to `root`, through `issuing`, for use by a TLS client. Returns the faults in OpenSSL's words.
     pub(crate) fn verify(&self, root: &Path, issuing: &Path, files: &[PathBuf]) -> CommandResult<Vec<String>> {
         let mut faults = Vec::new();
         for batch in files.chunks(FILES_PER_RUN) {
@@ -79,7 +79,7 @@ impl Openssl {
     }
 }
 
-/// What the lines that follow belong to.
+/// What the following lines belong to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Under {
     Nothing,
@@ -147,7 +147,7 @@ fn octets(line: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Printed by OpenSSL 3.0.19.
+    /// Output of OpenSSL 3.0.19.
     const TEXT: &str = "\
 0: Certificate
 Certificate:

@@ -1,4 +1,4 @@
-//! How a command ends: its exit status, and one message that says what is wrong and what to do.
+//! The result of a command: its exit status, and one message that says what is wrong and what to do.
 //!
 //! The statuses are part of the interface: scripts branch on them.
 
@@ -12,13 +12,13 @@ pub(crate) enum Status {
     Done,
     /// Failed: a file, an internal error, or an invalid answer.
     Failed,
-    /// The command line is wrong. The same number as clap's.
+    /// The command line is wrong. clap uses the same number.
     Usage,
-    /// The server refused: 4.xx, or an alert about us.
+    /// The server refused: 4.xx, or an alert about the device.
     Refused,
-    /// The server said "later": 5.03 or 4.29.
+    /// The server answered "later": 5.03 or 4.29.
     Later,
-    /// Nothing came back in time.
+    /// No answer arrived in time.
     NoAnswer,
     /// The server's certificate has another name, or no trusted CA issued it.
     NotTrusted,
@@ -46,7 +46,7 @@ impl Status {
 }
 
 impl Status {
-    /// Its word in what `--json` prints.
+    /// The name of the status in the output of `--json`.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Status::Done => "done",
@@ -68,13 +68,13 @@ impl From<Status> for ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked to.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct CommandFault {
     status: Status,
     message: String,
     remedy: Option<String>,
-    /// What a program reads beside the message: the verb's own fields.
+    /// Fields of the verb itself, for programs, in addition to the message.
     fields: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct CommandFault {
 pub(crate) type CommandResult<T = ()> = Result<T, CommandFault>;
 
 impl CommandFault {
-    /// A fault with the status it ends in; the message names the file, key or peer.
+    /// A fault with its exit status; the message names the file, key or peer.
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), remedy: None, fields: serde_json::Map::new() }
     }
@@ -114,7 +114,7 @@ impl CommandFault {
         self
     }
 
-    /// The fields of a whole object beside how the verb ended.
+    /// The fields of a whole object in addition to the outcome of the verb.
     pub(crate) fn fields(mut self, object: serde_json::Value) -> Self {
         if let serde_json::Value::Object(fields) = object {
             self.fields.extend(fields);
@@ -122,7 +122,7 @@ impl CommandFault {
         self
     }
 
-    /// The object that `--json` prints on stdout in place of a result.
+    /// The object that `--json` prints on stdout instead of a result.
     pub(crate) fn json(&self) -> serde_json::Value {
         let mut object = self.fields.clone();
         object.insert("outcome".to_owned(), self.status.word().into());
@@ -132,7 +132,7 @@ impl CommandFault {
         object.into()
     }
 
-    /// The status it ends in.
+    /// The exit status of the fault.
     pub(crate) fn status(&self) -> Status {
         self.status
     }
@@ -150,19 +150,19 @@ impl fmt::Display for CommandFault {
 
 impl std::error::Error for CommandFault {}
 
-/// A result of the command, on stdout. A reader that went away (`muster ... | head`) ends the process quietly.
+/// Prints a result of the command on stdout. A reader that has closed the pipe (`muster ... | head`) ends the process quietly.
 macro_rules! out {
     ($($arg:tt)*) => { $crate::outcome::write_stdout(format_args!($($arg)*)) };
 }
 
-/// Progress and explanations, on stderr.
+/// Prints progress and explanations on stderr.
 macro_rules! say {
     ($($arg:tt)*) => { $crate::outcome::write_stderr(format_args!($($arg)*)) };
 }
 
 pub(crate) use {out, say};
 
-/// Prints the one object that `--json` promises for a success: the verb's own fields and how it ended.
+/// Prints the one object that `--json` promises for a success: the verb's own fields and the outcome.
 pub(crate) fn print_json(mut object: serde_json::Value) {
     object["outcome"] = Status::Done.word().into();
     object["exit"] = Status::Done.code().into();
@@ -178,7 +178,7 @@ pub(crate) fn write_stdout(line: fmt::Arguments<'_>) {
     }
 }
 
-/// The same for callers that continue without a reader.
+/// Like `result`, for callers that continue without a reader.
 pub(crate) fn try_stdout(line: fmt::Arguments<'_>) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut stdout = std::io::stdout().lock();
@@ -190,6 +190,6 @@ pub(crate) fn try_stdout(line: fmt::Arguments<'_>) -> std::io::Result<()> {
 pub(crate) fn write_stderr(line: fmt::Arguments<'_>) {
     use std::io::Write as _;
     let mut stderr = std::io::stderr().lock();
-    // There is nowhere left to report it.
+    // There is nowhere left to report an error.
     let _ = stderr.write_fmt(line).and_then(|()| stderr.write_all(b"\n"));
 }

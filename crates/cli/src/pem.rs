@@ -1,4 +1,4 @@
-//! PEM files: `pki::pem` reads the text, here the file and the remedy are named.
+//! PEM files: `pki::pem` parses the text; this module adds the name of the file and the remedy to its errors.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -13,12 +13,12 @@ use server::shell;
 use crate::files;
 use crate::outcome::{CommandFault, CommandResult, say};
 
-/// Certificates one after the other.
+/// The certificates, concatenated.
 pub(crate) fn encode_chain<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> String {
     chain.into_iter().map(|der| pem::encode(pem::Label::Certificate, der)).collect()
 }
 
-/// The certificates of a file of trust; at least one. `named_by` is the option that named the file.
+/// The certificates of a trust file; at least one. `named_by` is the option that named the file.
 pub(crate) fn read_trust(path: &Path, named_by: &str) -> CommandResult<Vec<Arc<Certificate>>> {
     let listed = Listed::anchors(&read_list(path)?, Encoding::Strict).map_err(|nothing| {
         CommandFault::failed(format!("the certificates of {} ({named_by}) cannot be used: {nothing}", path.display()))
@@ -32,8 +32,8 @@ pub(crate) fn read_certificate(path: &Path) -> CommandResult<Certificate> {
     read_chain(path, Encoding::Strict).map(|(leaf, _)| leaf)
 }
 
-/// The certificates that a device shows, its own first, and all of them as they stand in the file. They cannot be mended: whether their encoding will
-/// do is the server's to say.
+/// The certificates that a device presents, its own first, and all of them unchanged from the file. The device cannot repair them: the server decides
+/// whether their encoding is acceptable.
 pub(crate) fn read_identity(path: &Path) -> CommandResult<(Certificate, Vec<Vec<u8>>)> {
     read_chain(path, Encoding::AsIssued)
 }
@@ -51,7 +51,7 @@ fn read_list(path: &Path) -> CommandResult<Vec<Vec<u8>>> {
     pem::certificates(&files::read(path)?).map_err(|error| other_form(path, "certificate", error))
 }
 
-/// Says what is not used of a list: one line a certificate, and of a system's bundle, half of which has RSA keys, not all of them.
+/// Reports the unused certificates of a list, one line each, up to a limit: half of a system's bundle has RSA keys.
 pub(crate) fn name_passed_over(list: &dyn Display, passed_over: &[PassedOver]) {
     const NAMED_MAX: usize = 8;
     for certificate in passed_over.iter().take(NAMED_MAX) {
@@ -75,7 +75,7 @@ pub(crate) fn read_request(path: &Path) -> CommandResult<Vec<u8>> {
     pem::certificate_request(&bytes).map_err(|error| other_form(path, "certificate request", error))
 }
 
-/// What stands in the file instead, and the command that makes of it what is read.
+/// What the file contains instead, and the command that converts it into what is needed.
 fn other_form(path: &Path, wanted: &str, error: PemError) -> CommandFault {
     let fault = CommandFault::failed(format!("{} does not contain a {wanted}: {error}", path.display()));
     match (shell::conversion(&error, path), error) {

@@ -1,4 +1,4 @@
-//! `muster reenroll`: a device renews a certificate of this CA, with a new key (`/sren`, RFC 9148 §4.1).
+//! `muster reenroll`: a device renews a certificate of this CA with a new key (`/sren`, RFC 9148 §4.1).
 
 use crate::enrolment::{self, Function};
 use crate::outcome::CommandResult;

@@ -1,4 +1,4 @@
-//! `muster serve`: starts the server of a configuration file and stays until it has drained.
+//! `muster serve`: starts the server of a configuration file and runs until the server has drained.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -64,12 +64,12 @@ pub(crate) struct Arguments {
     log: Log,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Log {
-    /// For people.
+    /// For a person.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     ended.map(|_| ()).map_err(|fault| CommandFault::failed(format!("the server failed: {fault}")))
 }
 
-/// What is read at start and by each SIGHUP: the file as it is then, with the addresses of the command line.
+/// What is read at the start and on each SIGHUP: the file as it is at that time, with the addresses of the command line.
 fn sources(arguments: &Arguments) -> impl Fn() -> Result<Sources, ConfigurationFaults> + Send + 'static {
     let (config, listen) = (arguments.config.clone(), arguments.listen.clone());
     let expired_server =
@@ -112,8 +112,7 @@ fn sources(arguments: &Arguments) -> impl Fn() -> Result<Sources, ConfigurationF
     }
 }
 
-/// Written in one piece, so that a reader of the first line has the rest. A closed or full standard output does not keep the server from
-/// serving.
+/// Written in one call, so that a reader of the first line also gets the rest. A closed or full standard output does not stop the server.
 fn announce(handle: &Handle) {
     let listening = handle.addresses().iter().map(|address| format!("listening on coaps://{address}"));
     let metrics = handle.metrics_address().map(|address| format!("metrics on http://{address}/metrics"));

@@ -1,4 +1,4 @@
-//! Whether every device of the demo really holds what it should: two opinions on each certificate, and the ledger's count.
+//! Checks that every device of the demo holds what it should: two opinions on each certificate, and the count of the ledger.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use ring::rand::SystemRandom;
 use crate::openssl::{Openssl, Reading};
 use crate::outcome::CommandResult;
 
-/// The most faults that are printed.
+/// The maximum number of faults that are printed.
 pub(crate) const FAULTS_SHOWN: usize = 5;
 
 /// The results of checking the fleet's certificates.
@@ -20,9 +20,9 @@ pub(crate) const FAULTS_SHOWN: usize = 5;
 pub(crate) struct Verdict {
     /// Certificates that are good in every respect.
     pub(crate) good: usize,
-    /// Different serial numbers among all of them.
+    /// Number of different serial numbers among all certificates.
     pub(crate) serials: usize,
-    /// What is wrong, naming the device.
+    /// Each fault, with the name of its device.
     pub(crate) faults: Vec<String>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Judge {
     now: UnixTime,
 }
 
-/// The demo's profile gives a year; a certificate is backdated by at most an hour (E28).
+/// The demo's profile issues for one year; a certificate is backdated by at most an hour (E28).
 const LIFE_SECONDS_MAX: u64 = 366 * 86_400;
 
 impl Judge {
@@ -46,7 +46,7 @@ impl Judge {
         Ok(Self { anchors, issuing, seed, now })
     }
 
-    /// Checks each device's certificate: the chain with webpki, key, subject and profile with our own code.
+    /// Checks each device's certificate: the chain with webpki; key, subject and profile with our own code.
     pub(crate) fn judge(&self, certificates: &[Option<Box<[u8]>>]) -> Verdict {
         let mut verdict = Verdict::default();
         let mut serials = BTreeSet::new();
@@ -90,7 +90,7 @@ impl Judge {
         Ok(leaf)
     }
 
-    /// The same with OpenSSL: `files` is one certificate each, `bundle` all of them, both in the order of the devices.
+    /// The same with OpenSSL: `files` has one certificate each, `bundle` has all of them, both in the order of the devices.
     pub(crate) fn ask_openssl(
         &self,
         openssl: &Openssl,

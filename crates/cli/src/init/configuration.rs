@@ -1,6 +1,6 @@
-//! The text of the `muster.toml` that `init` writes: every section, each value with what it does.
+//! The text of the `muster.toml` that `init` writes: every section, with a comment on each value.
 
-/// The file, listening on `listen`, dialled by `names`.
+/// The text of the file for a server that listens on `listen` and that devices reach under `names`.
 pub(crate) fn text(listen: &[&str], names: &[String]) -> String {
     let names = if names.is_empty() {
         "# names = [\"est.example.net\", \"192.0.2.7\"]".to_owned()

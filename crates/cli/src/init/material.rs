@@ -1,4 +1,4 @@
-//! The certificates and keys of `muster init`: a PKI that works as it stands, and shows how to make one's own.
+//! The certificates and keys of `muster init`: a PKI that works unchanged and is an example for a user's own.
 //!
 //! ```text
 //! root (its key offline) ──► issuing CA ──► device certificates, by the server
@@ -22,7 +22,7 @@ const ROOT_LIFE: Duration = DAY.saturating_mul(30 * 365);
 const ISSUING_LIFE: Duration = DAY.saturating_mul(15 * 365);
 /// The server's certificate has to come from the offline root: two years between visits to the safe.
 const SERVER_LIFE: Duration = DAY.saturating_mul(2 * 365);
-/// Clocks of new machines are off by minutes.
+/// The clocks of new machines can be wrong by minutes.
 const BACKDATE: Duration = Duration::from_secs(300);
 
 /// A certificate and its key.
@@ -41,7 +41,7 @@ pub(crate) struct Material {
 }
 
 impl Material {
-    /// Makes it all, valid from `now`.
+    /// Makes all certificates and keys, valid from `now`.
     pub(crate) fn make(names: &[ServerName<'_>], now: UnixTime) -> CommandResult<Self> {
         let maker = Maker { random: SystemRandom::new(), now };
         let root = maker.self_signed("Muster root", Some(1), maker.validity(ROOT_LIFE))?;
@@ -93,7 +93,7 @@ impl Maker {
         })
     }
 
-    /// A new key and the certificate that `make` makes for it.
+    /// Generates a key and the certificate that `make` makes for it.
     fn issued(
         &self,
         make: impl FnOnce(&SigningKey, Serial) -> Result<Certificate, make::MakeError>,
