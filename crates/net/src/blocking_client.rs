@@ -1,10 +1,10 @@
-//! One device at a command line: drives one `est::Client` over one socket, and blocks until what was asked has happened.
+//! One device on a command line: drives one `est::Client` over one socket, and blocks until the requested operation is done.
 //!
 //! ```text
 //!   Device::connect ──► Connected ──► Device::ask ──► Answer ──► ask again … ──► Device::close
 //! ```
 //!
-//! A fleet is not driven so: the load generator has an event loop of its own.
+//! A fleet is not driven like this: the load generator has an event loop of its own.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,63 +19,63 @@ use mio::{Events, Poll, Token};
 use crate::clock::Clock;
 use crate::udp::{Batch, BindFault, Socket, SocketOptions, is_report};
 
-/// A stop flag that is set between its check and the system call is seen this much later.
+/// A stop flag that is set between its check and the system call is noticed this much later.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// One socket: readable, writable.
+/// One socket: a readable and a writable event.
 const EVENTS_MAX: usize = 4;
 const SOCKET: Token = Token(0);
 
-/// What a device needs beside its configuration.
+/// What a device needs in addition to its configuration.
 pub struct Setup {
     /// The server's address.
     pub server: SocketAddr,
-    /// The address to send from, where it matters.
+    /// The address to send from, if one is required.
     pub local: Option<IpAddr>,
-    /// How the device asks.
+    /// How the device sends its requests.
     pub client: Arc<ClientConfig>,
-    /// Its identity, its trust, its suites.
+    /// Its identity, trust anchors and cipher suites.
     pub dtls: Arc<DtlsConfig>,
-    /// Where its secrets come from.
+    /// The source of its secrets.
     pub random: Arc<dyn Random>,
-    /// Makes what watches, once the device's own address is known.
+    /// Creates the observer once the device's own address is known.
     pub observer: Option<MakeObserver>,
-    /// Set by Ctrl-C: whatever the device waits for ends at once.
+    /// Set by Ctrl-C: whatever the device waits for ends immediately.
     pub stop: Arc<AtomicBool>,
 }
 
-/// Makes an observer for a device that sends from this address.
+/// Creates an observer for a device that sends from this address.
 pub type MakeObserver = Box<dyn FnOnce(SocketAddr) -> io::Result<Option<Arc<dyn Observer>>>>;
 
-/// What the handshake yielded.
+/// The result of the handshake.
 #[derive(Debug)]
 pub struct Connected {
-    /// The certificate that the server showed.
+    /// The certificate that the server presented.
     pub server: Arc<pki::Certificate>,
-    /// What was negotiated.
+    /// The negotiated parameters.
     pub facts: SessionFacts,
-    /// Whether the server asked who the device is.
+    /// Whether the server requested a certificate of the device.
     pub identity: IdentityUse,
 }
 
 /// Why a device has no answer.
 #[derive(Debug)]
 pub enum ConnectionFault {
-    /// There is no socket towards the server.
+    /// No socket to the server could be created.
     Bind(BindFault),
     /// The socket or the event loop failed.
     Io(io::Error),
-    /// What watches could not be made: a capture that cannot be written.
+    /// The observer could not be created, such as a capture that cannot be written.
     Observer(io::Error),
-    /// The server's machine, or one before it, said that nothing listens there.
+    /// The server's machine, or one in front of it, reported that nothing listens there.
     Unreachable(SocketAddr),
-    /// A router or a firewall said that there is no way to the server.
+    /// A router or a firewall reported that there is no route to the server.
     NoWay {
         /// The server.
         server: SocketAddr,
-        /// What it said.
+        /// The error that was reported.
         source: io::Error,
     },
-    /// The time was over.
+    /// The time ran out.
     TimedOut(Duration),
     /// The stop flag was set.
     Stopped,
@@ -83,7 +83,7 @@ pub enum ConnectionFault {
     Failed(Failure),
     /// The server ended the association.
     Closed(dtls::Closed),
-    /// The request could not be made.
+    /// The request could not be built.
     Start(StartFault),
 }
 
@@ -122,7 +122,7 @@ pub struct BlockingClient {
     server: SocketAddr,
     stop: Arc<AtomicBool>,
     clock: Clock,
-    /// Something came from the server: an ICMP error is no news any more, and anybody could have sent it.
+    /// Whether a datagram has arrived from the server: after that, ICMP errors are ignored, because any host could have sent them.
     heard: bool,
 }
 
@@ -150,7 +150,7 @@ impl BlockingClient {
         Ok((device, connected))
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request and waits for the answer.
     ///
     /// # Errors
     /// [`ConnectionFault`]; [`ConnectionFault::TimedOut`] after `timeout`.
@@ -163,18 +163,18 @@ impl BlockingClient {
         })
     }
 
-    /// What Accept asks for in the requests that follow.
+    /// The Content-Format that the following requests ask for with Accept.
     pub fn set_accept(&mut self, accept: Option<Packing>) {
         self.client.set_accept(accept);
     }
 
-    /// Where the device sends from.
+    /// The address that the device sends from.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.socket.local_address()
     }
 
-    /// The engine, for what was negotiated and counted.
+    /// The engine, to read what was negotiated and counted.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
@@ -187,7 +187,7 @@ impl BlockingClient {
         self.send();
     }
 
-    /// Runs until an event is what `wanted` waits for, or ends everything.
+    /// Runs until an event satisfies `wanted` or ends the association.
     fn wait<T>(&mut self, timeout: Duration, wanted: impl Fn(ClientEvent) -> Option<T>) -> Result<T, ConnectionFault> {
         let end = self.clock.now().mono + timeout;
         let mut events = Events::with_capacity(EVENTS_MAX);
@@ -195,7 +195,7 @@ impl BlockingClient {
             while let Some(event) = self.client.poll_event() {
                 match event {
                     ClientEvent::Failed(failure) => {
-                        // An alert says why.
+                        // An alert gives the reason.
                         self.send();
                         return Err(ConnectionFault::Failed(failure));
                     }
@@ -240,7 +240,7 @@ impl BlockingClient {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // A datagram that was too long for the path is lost like any other: the engine cuts its flights smaller by and by.
+                // A datagram that was too long for the path is lost like any other: the engine gradually sends its flights in smaller datagrams.
                 Err(error) if is_report(&error) && (self.heard || is_too_long(&error)) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     return Err(ConnectionFault::Unreachable(self.server));

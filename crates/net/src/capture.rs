@@ -1,7 +1,8 @@
-//! What the engines do, written down: key logs, capture files, traces.
+//! Records what the engines do: key logs, capture files, traces.
 //!
-//! Each is an [`Observer`] and sees the engines' one event stream; [`Tee`] gives it to several, [`OnlyPeer`] narrows it to one device. They hold a
-//! lock while they write, and they write what decrypts a session: a shell attaches them for one device or for a diagnosis, never by default.
+//! Each is an [`Observer`] of the engines' event stream; [`Tee`] passes the stream to several observers, [`OnlyPeer`] narrows it to one device.
+//! Observers hold a lock while they write, and they write what decrypts a session: a shell attaches them for one device or for a diagnosis, never by
+//! default.
 
 mod keylog;
 mod packet;
@@ -21,13 +22,13 @@ pub use keylog::KeyLog;
 pub use pcapng::{Addresses, Pcapng};
 pub use print::TracePrinter;
 
-/// Gives each event to several observers, in order.
+/// Passes each event to several observers, in order.
 pub struct Tee {
     observers: Vec<Arc<dyn Observer>>,
 }
 
 impl Tee {
-    /// None for none, the observer itself for one, a `Tee` for more.
+    /// `None` for no observer, the observer itself for one, a `Tee` for more.
     #[must_use]
     pub fn of(mut observers: Vec<Arc<dyn Observer>>) -> Option<Arc<dyn Observer>> {
         match observers.len() {
@@ -45,7 +46,7 @@ impl Observer for Tee {
     }
 }
 
-/// Passes on what happens with one peer, at any of its ports.
+/// Passes on the events of one peer, whatever port it uses.
 pub struct OnlyPeer {
     peer: IpAddr,
     inner: Arc<dyn Observer>,
@@ -67,7 +68,7 @@ impl Observer for OnlyPeer {
     }
 }
 
-/// What a writer did not bring to its file: said in the log once, for a disk stays full, and asked for by who has no log.
+/// What a writer could not write to its file. Logged once, because a disk stays full; kept for callers without a log.
 #[derive(Debug, Default)]
 struct Lost(Option<String>);
 
@@ -88,8 +89,8 @@ impl Lost {
     }
 }
 
-/// A capture that only its owner reads: what goes into it decrypts sessions. Nothing is overwritten: one that is there gets a further section, and a file
-/// that is no capture is refused. What is no regular file, such as a pipe to Wireshark, takes what comes.
+/// Opens a capture that only its owner can read, because its contents decrypt sessions. Nothing is overwritten: an existing capture gets a further
+/// section, and a file that is not a capture is refused. A file that is not a regular one, such as a pipe to Wireshark, is written without a check.
 fn append_capture(path: &Path, magic: [u8; 4]) -> io::Result<File> {
     match std::fs::metadata(path) {
         Ok(there) if !there.is_file() => OpenOptions::new().write(true).open(path),
@@ -108,7 +109,7 @@ fn append_capture(path: &Path, magic: [u8; 4]) -> io::Result<File> {
     }
 }
 
-/// A file that only its owner reads, keeping what is there.
+/// Opens a file that only its owner can read, and keeps its contents.
 fn append_secret(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }

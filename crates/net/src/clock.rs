@@ -1,4 +1,4 @@
-//! The clock of a shell: reads the machine's two clocks once and hands both on as one `Now`.
+//! The clock of a shell: reads the machine's two clocks once and returns both as one `Now`.
 //!
 //! The pure crates never read a clock. A shell reads it once per turn of its loop and passes the same value to everything that happens in that turn.
 

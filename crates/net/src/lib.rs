@@ -1,7 +1,8 @@
-//! What every shell shares: UDP in batches, the clock, system randomness, captures, the driver of one device, and a bad link as a proxy.
+//! What every shell shares: UDP in batches, the clock, system randomness, captures, the driver of one device, and a proxy that simulates a bad link.
 //!
-//! The daemon, the load generator and the device verbs of the command line stand on this crate. It is where the outside world enters: the pure
-//! crates below it take `Now`, `Random` and bytes as arguments, and this one produces them. It knows no configuration file and prints nothing.
+//! The daemon, the load generator and the device-side verbs of the command line are built on this crate. It is the interface to the outside world:
+//! the pure crates below it take `Now`, `Random` and bytes as arguments, and this crate produces them. It reads no configuration file and prints
+//! nothing.
 #![allow(clippy::disallowed_methods, reason = "a shell: clocks, sockets, files and system randomness are its business")]
 
 pub mod blocking_client;

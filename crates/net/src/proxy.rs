@@ -1,4 +1,4 @@
-//! A bad link before a real device: a UDP proxy that loses, doubles, delays and damages what passes, as a seed decides.
+//! Simulates a bad link to a real device: a UDP proxy that loses, duplicates, delays and corrupts datagrams as a seed decides.
 //!
 //! ```text
 //!              ┌───────────────────────────── Proxy ─────────────────────────────┐
@@ -7,9 +7,9 @@
 //!              └─────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The server sees one peer per client, as behind a NAT: cookies, sessions and limits that go by address do what they do in the field. The model of the
-//! link is `link::EmulatedLink`, which the simulator drives in virtual time; here it is driven by sockets and the clock. It reads nothing of what it
-//! forwards. One thread, blocking in [`Proxy::run`]; driven by `muster link` and by tests.
+//! The server sees one peer per client, as behind a NAT: cookies, sessions and limits that depend on the address behave as in the field. The model of
+//! the link is `link::EmulatedLink`, which the simulator drives in virtual time; here sockets and the clock drive it. The proxy does not interpret what
+//! it forwards. It uses one thread, which blocks in [`Proxy::run`]; `muster link` and tests drive it.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,50 +26,50 @@ use crate::udp::{Batch, BindFault, Socket, SocketOptions};
 
 pub use link::{Conditions, Delay, Tally};
 
-/// Clients at once: each needs a descriptor, and a process has 1,024 of them where nobody raised the limit.
+/// Clients at the same time: each needs a descriptor, and a process may have 1,024 of them by default.
 pub const CLIENTS_MAX: usize = 512;
-/// A client that is silent for so long is forgotten, and a new peer for the server when it comes back.
+/// A client that is silent for this long is forgotten; if it returns, it is a new peer for the server.
 pub const IDLE: Duration = Duration::from_secs(300);
-/// EXCHANGE_LIFETIME of RFC 7252 §4.8.2: until then a repeat of a request must come from the same peer to be known as one.
+/// EXCHANGE_LIFETIME of RFC 7252 §4.8.2: until then a repeated request must come from the same peer to be recognised as a repeat.
 const EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
 const _: () = assert!(IDLE.as_secs() > EXCHANGE_LIFETIME.as_secs());
 
-/// A stop flag that is set between its check and the system call is seen this much later.
+/// A stop flag that is set between its check and the system call is noticed this much later.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// How often idle clients are looked for; none is forgotten early.
+/// How often the proxy looks for idle clients; no client is forgotten early.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Sockets that one wake of the event loop names; the rest come with the next.
+/// Sockets that one wake-up of the event loop reports; the others follow with the next one.
 const EVENTS_MAX: usize = 64;
-/// Batches taken from one socket in a turn, so that one busy side cannot hold up the other's delivery.
+/// Batches received from one socket in one turn, so that a busy side cannot delay the other side's delivery.
 const BATCHES_MAX: usize = 4;
-/// A client's socket holds one device's datagrams, not a fleet's.
+/// A client's socket holds the datagrams of one device, not of a fleet.
 const CLIENT_BUFFER_BYTES: usize = 256 << 10;
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// What a proxy is asked to do.
+/// The configuration of a proxy.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Where clients send to; port 0 lets the system choose.
+    /// The address that clients send to; port 0 lets the system choose.
     pub listen: SocketAddr,
     /// The server.
     pub to: SocketAddr,
-    /// What the link does, in each direction.
+    /// The behaviour of the link, in each direction.
     pub conditions: Conditions,
-    /// Decides its luck.
+    /// The seed of the link's random decisions.
     pub seed: u64,
-    /// Clients at once; [`CLIENTS_MAX`] unless there is a reason.
+    /// Clients at the same time; [`CLIENTS_MAX`] unless there is a reason.
     pub clients_max: usize,
     /// Silence after which a client is forgotten; [`IDLE`] unless there is a reason.
     pub idle: Duration,
 }
 
-/// Why there is no proxy.
+/// Why the proxy could not be started.
 #[derive(Debug)]
 pub enum ProxyFault {
-    /// The address cannot be listened on.
+    /// The proxy cannot listen on the address.
     Listen(BindFault),
-    /// The server cannot be sent to: no route, no such interface.
+    /// The proxy cannot send to the server: no route, or no such interface.
     Reach(BindFault),
     /// The event loop failed.
     Io(io::Error),
@@ -91,39 +91,39 @@ impl std::error::Error for ProxyFault {}
 pub struct ProxyCounters {
     /// What the link did.
     pub link: Tally,
-    /// Datagrams that left the link and were handed to a socket.
+    /// Datagrams that left the link and were passed to a socket.
     pub delivered: u64,
-    /// Those that left the link after their client was forgotten.
+    /// Datagrams that left the link after their client was forgotten.
     pub stale: u64,
-    /// Those that are still on the way.
+    /// Datagrams that are still in flight.
     pub in_flight: u64,
-    /// Those that the system would not send: no room, no route, longer than the interface carries.
+    /// Datagrams that the system did not send: no room, no route, or longer than the interface allows.
     pub not_sent: u64,
 }
 
-/// What passed so far.
+/// What has passed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// From clients to the server.
     pub towards_server: ProxyCounters,
     /// From the server to clients.
     pub towards_clients: ProxyCounters,
-    /// Clients that there were, each a peer of its own for the server.
+    /// Number of clients so far, each a peer of its own for the server.
     pub clients: u64,
-    /// Datagrams of clients that there was no room for.
+    /// Datagrams of clients for which there was no room.
     pub turned_away: u64,
-    /// How often the server's machine said that nothing listens there.
+    /// How often the server's machine reported that nothing listens there.
     pub unreachable: u64,
 }
 
-/// A client, and the address that it asked: the answer leaves from there.
+/// A client, and the address that it sent to: the answer leaves from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Path {
     peer: SocketAddr,
     local: Option<IpAddr>,
 }
 
-/// A client's slot, and its number, so that a datagram in flight does not reach the slot's next client.
+/// A client's slot and its number, so that a datagram in flight does not reach the next client of the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ClientId {
     slot: usize,
@@ -138,7 +138,7 @@ struct Client {
     heard: Instant,
 }
 
-/// See the module.
+/// The proxy; see the documentation of this module.
 #[derive(Debug)]
 pub struct Proxy {
     settings: Settings,
@@ -153,13 +153,13 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens; nothing is forwarded before [`Proxy::run`].
+    /// Starts to listen; nothing is forwarded before [`Proxy::run`].
     ///
     /// # Errors
-    /// [`ProxyFault`]: the address, or the way to the server.
+    /// [`ProxyFault`]: the address, or the route to the server.
     pub fn bind(settings: Settings) -> Result<Self, ProxyFault> {
         let Settings { listen, to, conditions, seed, .. } = settings;
-        // Rather said now than counted at the end.
+        // Better reported now than counted at the end.
         client_socket(to).map_err(ProxyFault::Reach)?;
         let mut listener = Socket::bind(listen, &SocketOptions::default()).map_err(ProxyFault::Listen)?;
         let poll = Poll::new().map_err(ProxyFault::Io)?;
@@ -177,7 +177,7 @@ impl Proxy {
         })
     }
 
-    /// Where clients send to; the real port where 0 was asked for.
+    /// The address that clients send to, with the real port if 0 was requested.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.listener.local_address()
@@ -190,7 +190,7 @@ impl Proxy {
     pub fn run(&mut self, stop: &AtomicBool, at_most: Option<Duration>) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut batch = Batch::new();
-        // Edge-triggered: what came before this run, or at the end of an earlier one, is not told again.
+        // Edge-triggered: datagrams that arrived before this run, or at the end of an earlier one, cause no new event.
         let known = self.clients.iter().map(|(slot, _)| Token(slot));
         let mut ready: Vec<Token> = std::iter::once(LISTENER).chain(known).collect();
         let until = at_most.map(|time| Clock.now().mono + time);
@@ -220,7 +220,7 @@ impl Proxy {
         }
     }
 
-    /// What passed so far.
+    /// What has passed so far.
     #[must_use]
     pub fn summary(&self) -> Summary {
         let mut summary = self.summary;
@@ -238,7 +238,7 @@ impl Proxy {
         next.map_or(STOP_CHECK_INTERVAL, |at| at.saturating_duration_since(now).min(STOP_CHECK_INTERVAL))
     }
 
-    /// Takes what waits at one socket; whether more does.
+    /// Receives what waits at one socket; returns whether more waits.
     fn receive(&mut self, now: Instant, token: Token, batch: &mut Batch) -> io::Result<bool> {
         for _ in 0..BATCHES_MAX {
             let socket = match token {
@@ -252,7 +252,7 @@ impl Proxy {
                 Ok(()) if token == LISTENER => self.forward_to_server(now, batch),
                 Ok(()) => self.forward_to_client(now, token.0, batch),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                // ICMP: nothing listens at the server's address. The client finds out as it would without us.
+                // ICMP: nothing listens at the server's address. The client notices that as it would without the proxy.
                 Err(_) if token != LISTENER => self.summary.unreachable += 1,
                 Err(error) => return Err(error),
             }
@@ -278,7 +278,7 @@ impl Proxy {
         }
     }
 
-    /// The client on this path, a new one where there is room.
+    /// The client on this path; a new client if there is room.
     fn client(&mut self, now: Instant, path: Path) -> Option<ClientId> {
         if let Some(&slot) = self.slots.get(&path) {
             let client = &mut self.clients[slot];
@@ -299,7 +299,7 @@ impl Proxy {
         Some(ClientId { slot, number })
     }
 
-    /// Hands on what has arrived at the links' far ends.
+    /// Forwards the datagrams that have arrived at the far ends of the links.
     fn deliver(&mut self, now: Instant) {
         while let Some((id, bytes)) = self.towards_server.receive(now) {
             match self.clients.get_mut(id.slot).filter(|client| client.number == id.number) {
@@ -349,7 +349,7 @@ impl Proxy {
     }
 }
 
-/// A socket that the server takes for one peer.
+/// A socket that the server sees as one peer.
 fn client_socket(to: SocketAddr) -> Result<Socket, BindFault> {
     let options = SocketOptions {
         receive_buffer_bytes: CLIENT_BUFFER_BYTES,

@@ -1,4 +1,4 @@
-//! The randomness of a shell: the operating system's generator behind the traits that the engines and the authority take.
+//! The randomness of a shell: the operating system's generator behind the traits that the engines and the authority use.
 
 use ring::rand::{SecureRandom, SystemRandom as RingRandom};
 
@@ -9,7 +9,7 @@ pub struct SystemRandom {
 }
 
 impl SystemRandom {
-    /// The one generator of this machine; cheap to make, cheap to clone.
+    /// The one generator of this machine; cheap to create and to clone.
     #[must_use]
     pub fn new() -> Self {
         Self { ring: RingRandom::new() }

@@ -1,7 +1,7 @@
-//! What may be drawn on the terminal behind stderr: whether it takes colours and lines that are drawn again.
+//! What the terminal behind stderr supports: colours, and lines that are redrawn.
 //!
-//! `NO_COLOR` switches colours off wherever it is set to anything (no-color.org); `TERM=dumb` says that the terminal understands no control
-//! sequence at all. Whoever draws asks here, so that no verb forgets one of them.
+//! `NO_COLOR` disables colours if it is set to anything (no-color.org); `TERM=dumb` means that the terminal understands no control sequences at all.
+//! All code that draws asks this module, so that no verb forgets one of them.
 
 use std::ffi::OsStr;
 use std::io::IsTerminal as _;
@@ -9,14 +9,14 @@ use std::io::IsTerminal as _;
 /// What stderr can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminal {
-    /// Colours and weights.
+    /// Whether it supports colours and font weights.
     pub colours: bool,
-    /// Lines that are drawn over: progress bars.
+    /// Whether it supports lines that are redrawn: progress bars.
     pub redraws: bool,
 }
 
 impl Terminal {
-    /// The one behind the stderr of this process.
+    /// The capabilities of the terminal behind this process's stderr.
     #[must_use]
     pub fn of_stderr() -> Terminal {
         let variable = |name| std::env::var_os(name);

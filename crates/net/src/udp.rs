@@ -1,8 +1,8 @@
-//! UDP sockets that move datagrams in batches and answer from the address that was asked.
+//! UDP sockets that send and receive datagrams in batches and answer from the address that the request was sent to.
 //!
-//! A [`Socket`] is non-blocking and belongs to one thread and one `mio::Poll`. It receives into a [`Batch`] that the thread owns and shares among
-//! its sockets, and it sends through a [`Socket::send`] that gathers equal-sized datagrams to one peer into one system call (GSO). What the
-//! kernel does not take at once waits in a bounded backlog. It knows no DTLS: addresses and bytes only.
+//! A [`Socket`] is non-blocking and belongs to one thread and one `mio::Poll`. It receives into a [`Batch`] that the thread owns and shares among its
+//! sockets; [`Socket::send`] gathers equal-sized datagrams to one peer into one system call (GSO). Datagrams that the kernel does not accept
+//! immediately wait in a bounded backlog. A socket handles addresses and bytes only and knows nothing about DTLS.
 //!
 //! ```text
 //!   readable ──► receive(&mut Batch) ──► batch.datagrams() ──► engine ──► send(peer, local, bytes)* ──► flush()
@@ -30,30 +30,30 @@ pub use batch::{BATCH_MAX, Batch, Received};
 pub use counters::SocketCounters;
 pub use finish::finish;
 
-/// What a socket is asked to be.
+/// Options of a socket.
 #[derive(Clone, Debug)]
 pub struct SocketOptions {
     /// Several sockets of this process share the address, one per shard (SO_REUSEPORT).
     pub sharing: Sharing,
-    /// Bytes of kernel memory asked for datagrams that wait for us. The kernel caps it at `net.core.rmem_max`.
+    /// Requested bytes of kernel memory for datagrams that wait to be received. The kernel limits it to `net.core.rmem_max`.
     pub receive_buffer_bytes: usize,
-    /// Bytes of kernel memory asked for datagrams that wait for the network. The kernel caps it at `net.core.wmem_max`.
+    /// Requested bytes of kernel memory for datagrams that wait to be sent. The kernel limits it to `net.core.wmem_max`.
     pub send_buffer_bytes: usize,
 }
 
-/// Who else may bind the same address.
+/// Which other sockets may bind the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// Nobody.
+    /// No other socket.
     Exclusive,
     /// Other sockets with this setting; the kernel spreads peers over them by a hash of the addresses.
     Shards,
 }
 
-/// A power-restore storm puts a few thousand hellos of about 150 bytes (768 bytes of kernel memory each) in front of a shard that is busy with
-/// one batch; 4 MiB holds five thousand of them.
+/// When power returns, a few thousand ClientHellos of about 150 bytes (768 bytes of kernel memory each) arrive at a shard that is busy with one
+/// batch; 4 MiB holds five thousand of them.
 pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
-/// Answers are as many as questions and a little longer; the backlog takes over beyond.
+/// Answers are as many as requests and a little longer; the backlog holds the rest.
 pub const SEND_BUFFER_BYTES: usize = 1 << 20;
 
 impl Default for SocketOptions {
@@ -66,19 +66,19 @@ impl Default for SocketOptions {
     }
 }
 
-/// A socket that could not be had.
+/// The fault if a socket could not be created.
 #[derive(Debug)]
 pub struct BindFault {
-    /// Where it should have listened.
+    /// The address at which it should have listened.
     pub address: SocketAddr,
-    /// The one peer it should have talked to, if it is a client's.
+    /// For a client's socket, the one peer that it should have communicated with.
     pub peer: Option<SocketAddr>,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
 impl BindFault {
-    /// `address` cannot be listened on.
+    /// The server cannot listen on `address`.
     #[must_use]
     pub fn listening(address: SocketAddr, source: io::Error) -> Self {
         Self { address, peer: None, source }
@@ -87,7 +87,7 @@ impl BindFault {
     fn remedy(&self) -> Option<String> {
         let named = self.peer.unwrap_or(self.address);
         match self.source.kind() {
-            // The kernel says EINVAL: without a zone it does not know which link is meant (RFC 4007 §6).
+            // The kernel reports EINVAL: without a zone it does not know which link is meant (RFC 4007 §6).
             io::ErrorKind::InvalidInput if lacks_zone(named) => Some(format!(
                 "a link-local address needs the interface it is on, as in [{}%eth0]:{}",
                 named.ip(),
@@ -151,18 +151,18 @@ pub struct Socket {
 impl Socket {
     /// Binds `address`; port 0 lets the system choose.
     ///
-    /// An IPv6 socket takes IPv6 only, so that `[::]` and `0.0.0.0` stand side by side.
+    /// An IPv6 socket accepts IPv6 only, so that `[::]` and `0.0.0.0` can be bound together.
     ///
     /// # Errors
-    /// The address is taken, not ours, or not allowed.
+    /// The address is in use, does not belong to this machine, or is not allowed.
     pub fn bind(address: SocketAddr, options: &SocketOptions) -> Result<Self, BindFault> {
         Self::open(address, None, options).map_err(|source| BindFault::listening(address, source))
     }
 
-    /// Binds any free port towards `peer` and takes datagrams of that peer only. A device's socket.
+    /// Binds any free port and connects to `peer`: the socket receives datagrams of that peer only. For a device.
     ///
     /// # Errors
-    /// `peer` cannot be routed to, or `local` cannot be bound.
+    /// There is no route to `peer`, or `local` cannot be bound.
     pub fn connect(peer: SocketAddr, local: Option<IpAddr>, options: &SocketOptions) -> Result<Self, BindFault> {
         let any = match peer {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -200,33 +200,34 @@ impl Socket {
         })
     }
 
-    /// Where the socket is bound; the real port where 0 was asked for.
+    /// The address to which the socket is bound, with the real port if 0 was requested.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.local
     }
 
-    /// The receive and send buffers that the kernel granted, in its own accounting (about twice what was asked).
+    /// The sizes of the receive and send buffers that the kernel granted, in its own accounting (about twice the requested sizes).
     ///
     /// # Errors
-    /// The system refuses to tell.
+    /// The system does not report them.
     pub fn buffer_bytes(&self) -> io::Result<(usize, usize)> {
         let socket = UdpSockRef::from(&self.inner);
         Ok((self.state.recv_buffer_size(UdpSockRef::from(&self.inner))?, self.state.send_buffer_size(socket)?))
     }
 
-    /// Joins an event loop. The loop is edge-triggered: after a readable event, call [`Socket::receive`] until it says `WouldBlock`.
+    /// Registers with an event loop. The loop is edge-triggered: after a readable event, call [`Socket::receive`] until it returns `WouldBlock`.
     ///
     /// # Errors
-    /// What `epoll_ctl` says.
+    /// The error of `epoll_ctl`.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut self.inner, token, self.interest)
     }
 
-    /// Asks the event loop for writable events while datagrams wait in the backlog, and only then. Call once a turn, after [`Socket::flush`].
+    /// Requests writable events from the event loop while datagrams wait in the backlog, and only then. Call it once per turn, after
+    /// [`Socket::flush`].
     ///
     /// # Errors
-    /// What `epoll_ctl` says.
+    /// The error of `epoll_ctl`.
     pub fn update_interest(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let wanted = if self.wants_write() { Interest::READABLE.add(Interest::WRITABLE) } else { Interest::READABLE };
         if wanted != self.interest {
@@ -236,10 +237,10 @@ impl Socket {
         Ok(())
     }
 
-    /// Receives what waits, at most one batch. `WouldBlock` when nothing does.
+    /// Receives the datagrams that wait, at most one batch. `WouldBlock` if none waits.
     ///
     /// # Errors
-    /// `WouldBlock`; on a connected socket what ICMP said of its peer ([`is_report`]); else what the kernel says.
+    /// `WouldBlock`; on a connected socket, an ICMP message about its peer ([`is_report`]); otherwise the kernel's error.
     pub fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
         batch.fill(|buffers, metas| self.state.recv(UdpSockRef::from(&self.inner), buffers, metas))?;
         self.received += batch.datagram_count();
@@ -247,17 +248,18 @@ impl Socket {
         Ok(())
     }
 
-    /// Queues one datagram to `peer`, from the address `local` where it matters which. It leaves with the next different one or with [`Socket::flush`].
+    /// Queues one datagram to `peer`, from the address `local` if one is given. It leaves with the next datagram of another kind or with
+    /// [`Socket::flush`].
     pub fn send(&mut self, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]) {
         self.outbound.push(&self.inner, &self.state, outbound::Flow { peer, local }, bytes);
     }
 
-    /// Gives the kernel everything it takes; the rest stays in the backlog.
+    /// Sends everything that the kernel accepts; the rest stays in the backlog.
     pub fn flush(&mut self) {
         self.outbound.flush(&self.inner, &self.state);
     }
 
-    /// Gives up what waits in the backlog; it counts as dropped. The end of a socket whose network takes nothing any more.
+    /// Discards the backlog and counts its datagrams as dropped. For the end of a socket whose network accepts no more data.
     pub fn abandon(&mut self) {
         self.outbound.abandon();
     }
@@ -268,15 +270,15 @@ impl Socket {
         self.outbound.has_backlog()
     }
 
-    /// What was moved so far.
+    /// What the socket has sent and received so far.
     #[must_use]
     pub fn counters(&self) -> SocketCounters {
         SocketCounters { received: self.received, received_bytes: self.received_bytes, ..self.outbound.counters() }
     }
 }
 
-/// Whether a server goes on after this error of [`Socket::receive`]: a report (see [`is_report`]), a signal, or a kernel that has no memory at
-/// the moment. None of them says anything about the socket.
+/// Whether a server continues after this error of [`Socket::receive`]: a report (see [`is_report`]), a signal, or a kernel that is out of memory at
+/// the moment. None of these means that the socket has failed.
 #[must_use]
 pub fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -284,14 +286,14 @@ pub fn is_passing(error: &io::Error) -> bool {
     is_report(error) || error.raw_os_error().is_some_and(|code| of_the_moment.contains(&code))
 }
 
-/// Whether an error of [`Socket::receive`] only passes on what an ICMP message said: that nothing listens there, that a router has no way or no
-/// permission, that a datagram was too long for the path. It comes once a message, on connected sockets alone; anybody on the way can have sent it,
-/// and the socket goes on as it was.
+/// Whether an error of [`Socket::receive`] only reports an ICMP message: nothing listens at the peer, a router has no route or denies it, or a
+/// datagram was too long for the path. Each message is reported once, on connected sockets only; any host on the path can have sent it, and the
+/// socket keeps working.
 #[must_use]
 pub fn is_report(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let Some(code) = error.raw_os_error() else { return false };
-    // What `icmp_err_convert` of Linux makes of ICMP's codes, and EMSGSIZE of "fragmentation needed" where we forbid fragmentation.
+    // The errors to which Linux's `icmp_err_convert` maps ICMP codes, and EMSGSIZE for "fragmentation needed" where we forbid fragmentation.
     [
         Errno::CONNREFUSED,
         Errno::HOSTUNREACH,
@@ -308,7 +310,7 @@ pub fn is_report(error: &io::Error) -> bool {
     .any(|report| report.raw_os_error() == code)
 }
 
-/// Asks for buffers beyond `net.core.rmem_max` and `wmem_max` first, which CAP_NET_ADMIN allows; else the kernel caps what it gives without an error.
+/// First requests buffers beyond `net.core.rmem_max` and `wmem_max`, which requires CAP_NET_ADMIN; without it, the kernel silently limits the size.
 fn enlarge(socket: &socket2::Socket, options: &SocketOptions) -> io::Result<()> {
     if set_socket_recv_buffer_size_force(socket, options.receive_buffer_bytes).is_err() {
         socket.set_recv_buffer_size(options.receive_buffer_bytes)?;

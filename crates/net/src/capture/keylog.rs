@@ -1,4 +1,4 @@
-//! A key log in the NSS format, which Wireshark and OpenSSL read: one `CLIENT_RANDOM` line a session.
+//! A key log in the NSS format, which Wireshark and OpenSSL read: one `CLIENT_RANDOM` line per session.
 //!
 //! Source: draft-ietf-tls-keylogfile, "The SSLKEYLOGFILE Format for TLS".
 
@@ -23,7 +23,7 @@ struct Writing {
 }
 
 impl KeyLog {
-    /// Opens `path` for appending, as the format's other writers do; a new file is readable by its owner only.
+    /// Opens `path` for appending, as other writers of this format do; only its owner can read a new file.
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -31,7 +31,7 @@ impl KeyLog {
         Ok(Self { writing: Mutex::new(Writing { file: super::append_secret(path)?, lost: Lost::default() }) })
     }
 
-    /// Why lines are missing, if any are.
+    /// Why lines are missing, if any are missing.
     pub fn fault(&self) -> Option<String> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner).lost.why()
     }
@@ -43,14 +43,14 @@ impl Observer for KeyLog {
         let line = line(client_random, master_secret);
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Writing { file, lost } = &mut *writing;
-        // A key log is read line by line: one that was cut short costs its neighbour at most, and there may be room again.
+        // A key log is read line by line: a truncated line damages at most the next one, and there may be room again later.
         if let Err(error) = file.write_all(line.as_bytes()) {
             lost.note(&error, "the key log cannot be written: secrets are missing in it");
         }
     }
 }
 
-/// `CLIENT_RANDOM <client random> <master secret>` and a line end.
+/// `CLIENT_RANDOM <client random> <master secret>` and a newline.
 pub(super) fn line(client_random: &[u8; 32], master_secret: &[u8; 48]) -> String {
     let mut line = String::with_capacity(14 + 64 + 1 + 96 + 1);
     line.push_str("CLIENT_RANDOM ");

@@ -1,7 +1,7 @@
-//! The IP and UDP headers that a datagram had, made again for a capture file.
+//! The IP and UDP headers of a datagram, rebuilt for a capture file.
 //!
-//! A socket shows the payload and the addresses; what is missing (identification, hop limit) is filled with what a host would send. Checksums are
-//! right, so that a dissector has nothing to complain about.
+//! A socket provides the payload and the addresses; the missing fields (identification, hop limit) get the values that a host would send. Checksums
+//! are correct, so a dissector reports no error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,7 +10,7 @@ const UDP_HEADER_BYTES: usize = 8;
 const IPV4_HEADER_BYTES: usize = 20;
 const HOP_LIMIT: u8 = 64;
 
-/// The packet that carried `payload` from `source` to `destination`; raw IP, without a link layer. `None` where it fits no packet.
+/// The packet that carried `payload` from `source` to `destination`: raw IP, without a link layer. `None` if the payload does not fit into a packet.
 pub(super) fn packet(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
     let udp_length = u16::try_from(payload.len() + UDP_HEADER_BYTES).ok()?;
     let ports = (source.port(), destination.port());
@@ -33,7 +33,7 @@ fn ipv4(from: Ipv4Addr, to: Ipv4Addr, ports: (u16, u16), udp_length: u16, payloa
     // RFC 791 §3.1: version 4, five words of header, no options.
     packet.extend_from_slice(&[0x45, 0]);
     packet.extend_from_slice(&total.to_be_bytes());
-    // Identification 0 with Don't Fragment, as RFC 6864 §4.1 lets an atomic datagram have it.
+    // Identification 0 with Don't Fragment, as RFC 6864 §4.1 allows for an atomic datagram.
     packet.extend_from_slice(&[0, 0, 0x40, 0, HOP_LIMIT, UDP_PROTOCOL, 0, 0]);
     packet.extend_from_slice(&from.octets());
     packet.extend_from_slice(&to.octets());
@@ -71,7 +71,7 @@ fn push_udp(packet: &mut Vec<u8>, pseudo: Checksum, ports: (u16, u16), length: u
     packet.extend_from_slice(payload);
 }
 
-/// The Internet checksum of RFC 1071 over pieces of which only the last may be odd.
+/// The Internet checksum of RFC 1071 over pieces; only the last piece may have an odd length.
 #[derive(Default)]
 struct Checksum {
     sum: u64,

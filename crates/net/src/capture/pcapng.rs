@@ -3,8 +3,8 @@
 //! Source: draft-ietf-opsawg-pcapng, "PCAP Now Generic (pcapng) Capture File Format": Section Header Block, Interface Description Block, Enhanced
 //! Packet Blocks, and a Decryption Secrets Block for each session.
 //!
-//! A reader that goes through the file once can decrypt a packet only if the secrets come before it. They are known while the peer's last flight is
-//! processed, so that the datagram just given is held back until the next one: its secrets are written first. tshark 4.0 decrypts DTLS from that
+//! A reader that passes through the file once can decrypt a packet only if the secrets come before it. They become known while the peer's last flight
+//! is processed, so the datagram just recorded is held back until the next one: its secrets are written first. tshark 4.0 decrypts DTLS from that
 //! block alone.
 
 use std::fs::File;
@@ -32,14 +32,14 @@ const NANOSECONDS: u8 = 9;
 /// "TLSK": an NSS key log.
 const SECRETS_TLS_KEY_LOG: u32 = 0x544c_534b;
 
-/// The addresses of our own end, which an event names only in part.
+/// The addresses of our own end; an event contains only a part of them.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// Our end where the event's path says nothing of it: a client's socket.
+    /// Our end if the event's path does not contain it: a client's socket.
     pub local: SocketAddr,
-    /// The other end where there is no path: the server of a client.
+    /// The other end if there is no path: the server of a client.
     pub peer: SocketAddr,
-    /// The port of each socket, by the index in the path; [`Addresses::local`]'s where it is missing.
+    /// The port of each socket, by the index in the path; the port of [`Addresses::local`] if it is missing.
     pub ports: Vec<u16>,
 }
 
@@ -63,7 +63,7 @@ fn unspecified_like(peer: SocketAddr) -> IpAddr {
 /// Writes each datagram, and the secrets that decrypt it.
 pub struct Pcapng {
     addresses: Addresses,
-    /// The engines' calendar counts seconds; this pair places their monotonic clock on it.
+    /// The engines' calendar clock counts seconds; this pair maps their monotonic clock to it.
     epoch: (Instant, u64),
     writing: Mutex<Writing>,
 }
@@ -88,12 +88,12 @@ impl Pcapng {
         Ok(Self { addresses, epoch, writing: Mutex::new(Writing { file, held: Vec::new(), lost: Lost::default() }) })
     }
 
-    /// Writes the datagram that is held back. Dropping does the same.
+    /// Writes the datagram that is held back. Drop does the same.
     pub fn flush(&self) {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner).write_held();
     }
 
-    /// Why the capture ends before its time, if it does.
+    /// Why the capture is incomplete, if it is.
     pub fn fault(&self) -> Option<String> {
         self.flush();
         self.writing.lock().unwrap_or_else(PoisonError::into_inner).lost.why()
@@ -146,9 +146,9 @@ impl Writing {
         self.held.clear();
     }
 
-    /// A capture that cannot be written is said once and must not stop the server.
+    /// A capture that cannot be written is logged once and must not stop the server.
     fn write(&mut self, block: &[u8]) {
-        // Behind a block that was cut short nothing can be read.
+        // After a truncated block nothing can be read.
         if block.is_empty() || self.lost.any() {
             return;
         }
@@ -164,13 +164,13 @@ fn headers() -> Vec<u8> {
         body.extend_from_slice(&BYTE_ORDER_MAGIC.to_le_bytes());
         body.extend_from_slice(&1u16.to_le_bytes());
         body.extend_from_slice(&0u16.to_le_bytes());
-        // The section's length is not known beforehand: -1.
+        // The section's length is not known in advance: -1.
         body.extend_from_slice(&u64::MAX.to_le_bytes());
     });
     block(&mut out, INTERFACE_DESCRIPTION, |body| {
         body.extend_from_slice(&LINKTYPE_RAW.to_le_bytes());
         body.extend_from_slice(&0u16.to_le_bytes());
-        // No limit of the captured length.
+        // The captured length is not limited.
         body.extend_from_slice(&0u32.to_le_bytes());
         body.extend_from_slice(&OPTION_TIMESTAMP_RESOLUTION.to_le_bytes());
         body.extend_from_slice(&1u16.to_le_bytes());
@@ -187,7 +187,7 @@ fn packet_block(out: &mut Vec<u8>, nanoseconds: u64, packet: &[u8]) {
     block(out, ENHANCED_PACKET, |body| {
         let time = nanoseconds.to_be_bytes();
         body.extend_from_slice(&0u32.to_le_bytes());
-        // The upper half of the time first, each half in the section's byte order.
+        // The upper half of the time comes first, each half in the section's byte order.
         body.extend(time[..4].iter().rev());
         body.extend(time[4..].iter().rev());
         body.extend_from_slice(&length.to_le_bytes());

@@ -1,4 +1,4 @@
-//! `--trace`: the engines' events as lines, by `est::trace`, to wherever the shell wants them.
+//! `--trace`: writes the engines' events as lines, formatted by `est::trace`, to the shell's output.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ struct Printing {
 }
 
 impl TracePrinter {
-    /// A printer to `out`, which is flushed after each event.
+    /// Prints to `out`, which is flushed after each event.
     #[must_use]
     pub fn new(style: Style, out: Box<dyn Write + Send>) -> Self {
         Self { printing: Mutex::new(Printing { formatter: Formatter::new(style), text: String::new(), out }) }

@@ -1,4 +1,4 @@
-//! What the files hold, read back: block by block here, by Wireshark's own reader in `tests/`.
+//! Reads the written files back: block by block here, with Wireshark's own reader in `tests/`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn datagram(bytes: &[u8]) -> TraceEvent<'_> {
 
 const SECRETS: TraceEvent<'static> = TraceEvent::Secrets { client_random: &[0xab; 32], master_secret: &[0xcd; 48] };
 
-/// Splits a pcapng file into (type, body), checking what every block has to have.
+/// Splits a pcapng file into (type, body), and checks what every block must have.
 fn blocks(file: &[u8]) -> Vec<(u32, Vec<u8>)> {
     let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
     let mut blocks = Vec::new();

@@ -1,11 +1,11 @@
-//! The proxy between real sockets. A read with a deadline waits for what was sent; nothing sleeps.
+//! The proxy between real sockets. A read with a deadline waits for what was sent; no test sleeps.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use super::*;
 
-/// Loopback delivers at once; this long passes only when something is wrong.
+/// Loopback delivers immediately; this much time passes only if something is wrong.
 const PATIENCE: Duration = Duration::from_secs(10);
 const FOUR: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const SIX: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -23,7 +23,7 @@ fn settings(listen: IpAddr, to: &UdpSocket, conditions: Conditions) -> Settings 
     Settings { listen: SocketAddr::new(listen, 0), to, conditions, seed: 7, clients_max: CLIENTS_MAX, idle: IDLE }
 }
 
-/// Runs a story with the proxy beside it; what the story returned, and what the proxy counted.
+/// Runs a story with the proxy beside it; returns the result of the story and the counts of the proxy.
 fn beside<T>(settings: Settings, story: impl FnOnce(SocketAddr) -> T) -> (T, Summary) {
     let mut proxy = Proxy::bind(settings).unwrap();
     let (address, stop) = (proxy.local_address(), AtomicBool::new(false));
@@ -193,7 +193,7 @@ fn an_address_that_is_taken_or_cannot_be_reached_is_named() {
             matches!(fault, ProxyFault::Listen(_)) && fault.to_string().contains(&taken.listen.to_string()),
             "{fault}"
         );
-        // A link-local address without a scope leads nowhere.
+        // A link-local address without a scope cannot be reached.
         let nowhere =
             Settings { to: "[fe80::1]:5684".parse().unwrap(), ..settings(family, &server, Conditions::PERFECT) };
         let fault = Proxy::bind(nowhere).unwrap_err();

@@ -1,32 +1,32 @@
 //! One system call's worth of received datagrams.
 //!
-//! The kernel may join datagrams of one peer into one buffer (GRO); [`Batch::datagrams`] takes them apart again.
+//! The kernel may join datagrams of one peer into one buffer (GRO); [`Batch::datagrams`] separates them again.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
 use quinn_udp::RecvMeta;
 
-/// Messages one receive takes: what `quinn-udp` asks of one `recvmmsg`. With GRO each may hold up to 64 datagrams of one peer, so that one batch is
-/// at most 2,048 datagrams; the kernel joins only what one peer sent back to back.
+/// Messages per receive: what `quinn-udp` requests with one `recvmmsg`. With GRO each message may hold up to 64 datagrams of one peer, so one batch
+/// is at most 2,048 datagrams; the kernel joins only datagrams that one peer sent back to back.
 pub const BATCH_MAX: usize = 32;
 /// The longest message: a UDP datagram, or several joined by GRO, is at most 65,535 bytes. Pages that are never touched cost nothing.
 const SLOT_BYTES: usize = 1 << 16;
 
 const _: () = assert!(BATCH_MAX == quinn_udp::BATCH_SIZE, "the receive would leave slots unused, or overrun them");
 
-/// One datagram as it came, to be opened in place.
+/// One datagram as received, to be decrypted in place.
 #[derive(Debug)]
 pub struct Received<'b> {
-    /// Who sent it.
+    /// The sender.
     pub peer: SocketAddr,
-    /// The address it was sent to: the answer leaves from there.
+    /// The address that it was sent to: the answer leaves from there.
     pub local: Option<IpAddr>,
     /// The UDP payload.
     pub bytes: &'b mut [u8],
 }
 
-/// Memory for one receive, reused for ever; one per thread.
+/// Memory for one receive, reused for every receive; one per thread.
 pub struct Batch {
     memory: Box<[u8]>,
     metas: [RecvMeta; BATCH_MAX],
@@ -34,7 +34,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Reserves the memory (2 MiB of addresses; only pages that are written become real).
+    /// Reserves the memory (2 MiB of address space; only pages that are written use real memory).
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -44,11 +44,11 @@ impl Batch {
         }
     }
 
-    /// The datagrams of the last receive, in the order in which they came.
+    /// The datagrams of the last receive, in the order of their arrival.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Received<'_>> {
         let metas = self.metas[..self.filled].iter();
         metas.zip(self.memory.chunks_exact_mut(SLOT_BYTES)).flat_map(|(meta, slot)| {
-            // An empty datagram has stride 0 and yields nothing: there is no record in it.
+            // An empty datagram has stride 0 and yields nothing: it contains no record.
             slot[..meta.len].chunks_mut(meta.stride.max(1)).map(|bytes| Received {
                 peer: meta.addr,
                 local: meta.dst_ip,

@@ -1,28 +1,28 @@
 //! What a socket counts.
 
-/// What a socket has moved since it was bound.
+/// What a socket has sent and received since it was bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketCounters {
-    /// Datagrams handed to us.
+    /// Datagrams received.
     pub received: u64,
-    /// Bytes of UDP payload handed to us.
+    /// Bytes of UDP payload received.
     pub received_bytes: u64,
-    /// Datagrams that the kernel took.
+    /// Datagrams that the kernel accepted.
     pub sent: u64,
-    /// Bytes of UDP payload that the kernel took.
+    /// Bytes of UDP payload that the kernel accepted.
     pub sent_bytes: u64,
-    /// System calls that sent; below `sent` where GSO joined datagrams.
+    /// System calls that sent datagrams; fewer than `sent` where GSO joined datagrams.
     pub send_calls: u64,
     /// Datagrams that had to wait in the backlog.
     pub delayed: u64,
-    /// Datagrams dropped because the backlog was full, or given up in it: see [`super::Socket::abandon`].
+    /// Datagrams dropped because the backlog was full or discarded: see [`super::Socket::abandon`].
     pub dropped_backlog_full: u64,
-    /// Datagrams that the kernel refused (no route, too big, ...); the protocol's retransmission stands in.
+    /// Datagrams that the kernel refused (no route, too big, ...); the protocol retransmits them.
     pub dropped_refused: u64,
 }
 
 impl SocketCounters {
-    /// The sum of two sockets.
+    /// Adds the counters of two sockets.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The end of sockets: what waits for the kernel is sent, or counted.
+//! Finishes sockets: waiting datagrams are sent, or counted as dropped.
 
 use std::io;
 use std::time::Instant;
@@ -8,14 +8,14 @@ use mio::{Events, Poll, Token};
 use super::Socket;
 use crate::Clock;
 
-/// A readable and a writable event for each of some sockets.
+/// A readable and a writable event for each of several sockets.
 const EVENTS_MAX: usize = 64;
 
-/// Gives the kernel what `sockets` have to send, and waits until it has taken all of it, at the latest until `until`. The sockets are registered
-/// with `poll` by their places. What they are sent meanwhile is not received.
+/// Sends what `sockets` still have to send, and waits until the kernel has accepted all of it, at the latest until `until`. The tokens of the sockets
+/// in `poll` are their positions. Datagrams that arrive in the meantime are not received.
 ///
 /// # Errors
-/// What `epoll` says.
+/// The error of `epoll`.
 pub fn finish(sockets: &mut [Socket], poll: &mut Poll, until: Instant) -> io::Result<()> {
     loop {
         for (index, socket) in sockets.iter_mut().enumerate() {

@@ -1,8 +1,8 @@
-//! The sending half of a socket: joins, sends, and keeps what the kernel does not take.
+//! The sending half of a socket: joins datagrams, sends them, and keeps what the kernel does not accept.
 //!
-//! Datagrams of one flow and one size are gathered and leave in one system call (GSO, UDP_SEGMENT); the last of them may be shorter. Anything else
-//! sends the gathered ones first, so that order within a socket is kept. `quinn-udp` has no `sendmmsg`: GSO towards one peer, where a flight is
-//! several datagrams, is what saves system calls.
+//! Datagrams of one flow and one size are gathered and leave in one system call (GSO, UDP_SEGMENT); the last one may be shorter. Any other datagram
+//! first sends the gathered ones, so that a socket keeps the order. `quinn-udp` has no `sendmmsg`: GSO towards one peer, for a flight of several
+//! datagrams, is what saves system calls.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,17 +12,17 @@ use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 
 use super::counters::SocketCounters;
 
-/// Datagrams that wait while the send buffer is full. The kernel's buffer already holds about a thousand; as many again is what leaves within
-/// one retransmission timer of a device, and later than that it would be sent twice.
+/// Datagrams that wait while the send buffer is full. The kernel's buffer already holds about a thousand; as many again can leave within one
+/// retransmission timer of a device, and any that left later would be sent twice.
 const BACKLOG_DATAGRAMS_MAX: usize = 1024;
-/// What one UDP send may hold: 65,535 less the IPv4 and UDP headers.
+/// The most that one UDP send may hold: 65,535 less the IPv4 and UDP headers.
 const SEND_BYTES_MAX: usize = 65_507;
-/// Gathered at most; a flight is some ten datagrams of a configured MTU near 1,232.
+/// The most bytes that are gathered; a flight is some ten datagrams of a configured MTU near 1,232.
 const GATHER_BYTES_MAX: usize = 16 * 1024;
 
 const _: () = assert!(GATHER_BYTES_MAX <= SEND_BYTES_MAX);
 
-/// Where a datagram goes and where it leaves from.
+/// The destination of a datagram and the address that it leaves from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flow {
     pub(super) peer: SocketAddr,
@@ -35,7 +35,7 @@ struct Gathered {
     flow: Flow,
     segment: usize,
     bytes: Vec<u8>,
-    /// A shorter one came: nothing may follow.
+    /// A shorter datagram was added: nothing may follow it.
     closed: bool,
 }
 
@@ -67,11 +67,11 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
     gathered: Option<Gathered>,
-    /// The buffer of the last `Gathered`, kept for the next.
+    /// The buffer of the last `Gathered`, kept for the next one.
     spare: Vec<u8>,
     backlog: VecDeque<Waiting>,
     counters: SocketCounters,
-    /// The kernel takes nothing so many times: over loopback a send buffer never fills.
+    /// The kernel accepts nothing for this number of sends: over loopback a send buffer never fills.
     #[cfg(test)]
     pub(super) blocked: u32,
 }
@@ -132,8 +132,8 @@ impl Outbound {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.delay(*flow, *segment, bytes),
             Err(_) if gathered.segments() == 1 => self.counters.dropped_refused += 1,
-            // A driver without GSO says EIO (quinn-udp then reports one segment at most), a connected socket reports a pending ICMP error once:
-            // both say nothing about the single datagrams.
+            // A driver without GSO returns EIO (quinn-udp then reports one segment at most); a connected socket reports a pending ICMP error once.
+            // Neither means that the single datagrams cannot be sent.
             Err(_) => self.send_singly(socket, state, gathered),
         }
     }
@@ -141,7 +141,7 @@ impl Outbound {
     fn send_singly(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState, gathered: &Gathered) {
         for datagram in gathered.bytes.chunks(gathered.segment) {
             if !self.backlog.is_empty() {
-                // One of them had to wait: those behind it wait too.
+                // One of the datagrams had to wait: those behind it wait too.
                 self.delay(gathered.flow, gathered.segment, datagram);
                 continue;
             }

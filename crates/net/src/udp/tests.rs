@@ -1,4 +1,4 @@
-//! Real datagrams over loopback. Nothing sleeps: a poll with a deadline waits for what was sent.
+//! Real datagrams over loopback. No test sleeps: a poll with a deadline waits for what was sent.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use mio::{Events, Poll};
 use super::*;
 use crate::Clock;
 
-/// Loopback delivers at once; this long passes only when something is wrong.
+/// Loopback delivers immediately; this much time passes only if something is wrong.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Any port of both families.
@@ -19,7 +19,7 @@ fn loopbacks() -> [SocketAddr; 2] {
     [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))]
 }
 
-/// Receives until `count` datagrams came: (peer, local, bytes).
+/// Receives until `count` datagrams have arrived: (peer, local, bytes).
 fn receive(socket: &mut Socket, count: usize) -> Vec<(SocketAddr, Option<IpAddr>, Vec<u8>)> {
     let mut poll = Poll::new().unwrap();
     socket.register(poll.registry(), Token(0)).unwrap();
@@ -66,13 +66,13 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
         assert_eq!((local, bytes.as_slice()), (Some(asked), b"question".as_slice()));
         server.send(peer, local, b"answer");
         server.flush();
-        // The device's socket is connected: from any other address the answer would not reach it.
+        // The device's socket is connected: an answer from any other address would not reach it.
         let (from, _, bytes) = receive(&mut device, 1).remove(0);
         assert_eq!((from, bytes.as_slice()), (address, b"answer".as_slice()));
     }
 }
 
-/// Of IPv4 alone: 127.0.0.0/8 is loopback as a whole, of IPv6 one address is.
+/// IPv4 only: all of 127.0.0.0/8 is loopback, but only one IPv6 address is.
 #[test]
 fn one_socket_plays_devices_with_many_addresses() {
     let mut server = Socket::bind(loopbacks()[0], &SocketOptions::default()).unwrap();
@@ -105,7 +105,7 @@ fn datagrams_of_one_size_leave_joined_and_arrive_apart() {
         assert_eq!(got, flight, "in order, each as it was sent");
         let counters = device.counters();
         assert_eq!((counters.sent, counters.sent_bytes), (7, 454));
-        // 100 100 100 40 | 100 7 | 7: a shorter one ends what it joins.
+        // 100 100 100 40 | 100 7 | 7: a shorter datagram ends the group that it joins.
         assert_eq!(counters.send_calls, if device.state.max_gso_segments() > 1 { 3 } else { 7 });
         assert_eq!((server.counters().received, server.counters().received_bytes), (7, 454));
     }
@@ -148,7 +148,7 @@ fn what_the_kernel_does_not_take_waits_in_order_and_within_bounds() {
         assert_eq!(outbound.counters().delayed, 1024, "the backlog is bounded");
         assert_eq!(outbound.counters().dropped_backlog_full, 1024, "and what it cannot hold is counted");
         assert!(outbound.has_backlog());
-        // An open socket takes it all, in order.
+        // An open socket accepts all of them, in order.
         let mut server = Socket::bind(loopback, &SocketOptions::default()).unwrap();
         let mut device = Socket::connect(server.local_address(), None, &SocketOptions::default()).unwrap();
         let flow = outbound::Flow { peer: server.local_address(), local: None };
@@ -217,7 +217,7 @@ fn d90_at_the_end_what_waits_is_sent_when_the_kernel_takes_it_or_counted() {
         sockets[0].register(poll.registry(), Token(0)).unwrap();
         let say = |sockets: &mut [Socket; 1], blocked| {
             sockets[0].outbound.blocked = blocked;
-            // Of different lengths: each is a send of its own.
+            // Of different lengths: each leaves in a system call of its own.
             for n in 1..=3 {
                 sockets[0].send(server.local_address(), None, &vec![7; n]);
             }
