@@ -1,4 +1,4 @@
-//! Where nothing may be allocated, nothing is.
+//! Code that must not allocate does not allocate.
 
 use dtls::{Event, HandshakeRefusal, PublicKeySteps, SessionCounts, Suite};
 
@@ -102,7 +102,7 @@ fn d27_a_handshake_costs_little_and_all_of_it_is_freed() {
     let mut script = Script::begin(&world, Hello::default());
     let flight = script.honest_flight();
     script.give(&flight);
-    // A second peer on warm buffers: what stays after its handshake is its slot, which the slab had already.
+    // A second peer on warm buffers: after its handshake only its slot remains, which the slab had already.
     script.path = support::path(50_001);
     script.message_seq = 0;
     script.record_sequence = 0;
@@ -131,8 +131,7 @@ fn d27_a_handshake_costs_little_and_all_of_it_is_freed() {
     let finished = allocation_counter::measure(|| endpoint.handle_datagram(now, path, &mut flight));
     kept += finished.bytes_current;
     assert_eq!(script.endpoint.counts().established, 2);
-    // The verifier of these tests keeps a copy of the leaf; the engine keeps the first four cells of a part of its index, where so many
-    // paths share them when there are more.
+    // The verifier of these tests keeps a copy of the leaf; the engine keeps the first four cells of one segment of its index.
     let of_the_verifier = i64::try_from(world.client.chain()[0].len() + size_of::<Vec<u8>>() + 16 + 4 * 8).unwrap();
     assert!(kept <= of_the_verifier, "{kept} bytes stay");
     assert!(half_open.bytes_max + finished.bytes_max < 48 * 1_024);
@@ -150,7 +149,7 @@ fn the_worst_that_a_proven_peer_can_make_a_handshake_hold_is_bounded() {
     script.fetch_cookie();
     let hello = script.hello.datagram(1, 1);
     let (now, path, endpoint) = (script.clock.now(), script.path, &mut script.endpoint);
-    // The largest certificate, then all the window takes, in small fragments.
+    // The largest certificate, then everything that the window accepts, in small fragments.
     let largest = 16 * 1_024;
     let certificate = [&[0, 0x3F, 0xFD][..], &[0, 0x3F, 0xFA], &vec![7; largest - 6]].concat();
     let mut attack = Piece::whole(11, 2, &certificate).fragments(200);
@@ -171,7 +170,8 @@ fn the_worst_that_a_proven_peer_can_make_a_handshake_hold_is_bounded() {
     assert!((32 * 1_024..48 * 1_024).contains(&counted.bytes_current), "{counted:?}");
 }
 
-/// What a handshake holds whose signature has this length, with all that its peer can send while the pool has no time for it.
+/// Bytes that a handshake holds after a signature of this length and everything else that its peer can send while the pool is
+/// busy.
 fn suspended_with(signature_bytes: usize) -> (allocation_counter::AllocationInfo, Script) {
     let world = World::new();
     let endpoint = world.endpoint_with(|config| config.public_key_steps = PublicKeySteps::Suspended);
@@ -186,7 +186,7 @@ fn suspended_with(signature_bytes: usize) -> (allocation_counter::AllocationInfo
     script.hello = Hello { random: [9; 32], ..Hello::default() }.with(21, &[0; 3_900]);
     script.fetch_cookie();
     let hello = script.hello.datagram(1, 1);
-    // The largest certificate, a key share, a signature, then all that the window takes.
+    // The largest certificate, a key share, a signature, then everything that the window accepts.
     let certificate = [&[0, 0x3F, 0xFD][..], &[0, 0x3F, 0xFA], &vec![7; 16 * 1_024 - 6]].concat();
     let length = u16::try_from(signature_bytes).unwrap().to_be_bytes();
     let signature = [&[4, 3][..], &length, &vec![7; signature_bytes]].concat();
@@ -221,7 +221,7 @@ fn the_worst_that_a_handshake_can_hold_while_its_peer_waits_to_be_judged_is_boun
     let (counted, mut script) = suspended_with(104);
     assert!(script.endpoint.poll_public_key_job().is_some(), "it waits to be judged");
     assert!((32 * 1_024..48 * 1_024).contains(&counted.bytes_current), "{counted:?}");
-    // What is longer than any signature is none, and nobody's time is spent on it.
+    // Bytes longer than any signature cannot be one, and no time is spent on verifying them.
     for length in [105, 16 * 1_024 - 4] {
         let (counted, mut script) = suspended_with(length);
         assert!(script.endpoint.poll_public_key_job().is_none(), "{length}");

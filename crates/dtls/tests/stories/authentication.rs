@@ -1,4 +1,4 @@
-//! Who does not show a certificate and hold its key gets no session.
+//! A peer that does not send a certificate and hold its key gets no session.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ type Deed = fn(&mut Script) -> Vec<u8>;
 fn d89_only_a_verified_finished_lets_the_verifier_remember_a_peer() {
     let world = World::new();
     let deeds: [(Deed, Option<HandshakeRefusal>, usize); 4] = [
-        // A chain that was seen on the wire, and nothing more.
+        // Only a chain that was observed on the wire.
         (
             |script| datagram(&[script.certificate(), script.key_exchange()]),
             Some(HandshakeRefusal::TimedOut { expected: HandshakeType::CERTIFICATE_VERIFY }),
@@ -54,7 +54,7 @@ fn d89_only_a_verified_finished_lets_the_verifier_remember_a_peer() {
         script.wait_out();
         assert_eq!(script.refusal(), refusal);
         assert_eq!(*verifier.unwrap().admitted.lock().unwrap(), admitted, "{refusal:?}");
-        // Whom it claimed to be is told, whatever it lacked.
+        // The claimed identity is reported, whatever the client lacked.
         let claimed = script.events.iter().find_map(|event| match event {
             Event::Refused { account, .. } => account.claimed.clone(),
             _ => None,
@@ -278,10 +278,11 @@ fn the_client_refuses_a_server_that_its_verifier_refuses() {
     assert_eq!(pair.server_refusal(), HandshakeRefusal::AlertReceived(dtls::AlertDescription::UNSUPPORTED_CERTIFICATE));
 }
 
-/// Another signature value made of one; nothing where this one does not lend itself to it.
+/// Another signature value derived from a given one; `None` if this one is not suitable.
 type Spoil = fn(&[u8]) -> Option<Vec<u8>>;
 
-/// Whose signature does not verify under its key is not who it says; whose signature is not DER may well be, and has a driver to mend.
+/// A signature that does not verify under its key disproves the identity. One that is not DER may be genuine, and its driver has to be
+/// fixed.
 #[test]
 fn e67_a_client_tells_a_signature_that_is_not_der_from_one_of_another_key() {
     let world = World::new();
@@ -310,11 +311,11 @@ fn e67_a_server_tells_a_signature_that_is_not_der_from_one_of_another_key() {
     }
 }
 
-/// Half of all signatures lend themselves to what is done here.
+/// Half of all signatures are suitable for these changes.
 const SIGNATURES_MAX: usize = 100;
 
-/// What drivers write instead of DER: r or s with a zero too many in front, and r or s as the raw octets, which with their top bit set are a
-/// negative INTEGER.
+/// What drivers write instead of DER: r or s with one zero too many in front, or r or s as raw octets, which are a negative INTEGER if their
+/// top bit is set.
 const NOT_DER: [Spoil; 4] = [
     |signature| values(signature).map(|[r, s]| ecdsa_sig_value(&[&[0], r].concat(), s)),
     |signature| values(signature).map(|[r, s]| ecdsa_sig_value(r, &[&[0], s].concat())),
@@ -335,7 +336,7 @@ fn ecdsa_sig_value(r: &[u8], s: &[u8]) -> Vec<u8> {
     element(0x30, &[element(2, r), element(2, s)].concat())
 }
 
-/// Two ends in the middle of a handshake, with a ServerKeyExchange on its way whose signature is spoilt.
+/// Two ends in the middle of a handshake, with a ServerKeyExchange in transit whose signature is corrupted.
 fn with_spoilt_key_exchange(world: &World, spoil: Spoil) -> Option<Pair> {
     let mut pair = Pair::new(world);
     loop {
@@ -350,14 +351,14 @@ fn with_spoilt_key_exchange(world: &World, spoil: Spoil) -> Option<Pair> {
     }
 }
 
-/// Where the signature of a ServerKeyExchange stands: after its scheme, ecdsa_secp256r1_sha256, and its length, and it is a SEQUENCE.
+/// Offset of the signature in a ServerKeyExchange: it is a SEQUENCE after its scheme, ecdsa_secp256r1_sha256, and its length.
 fn signature_in(datagram: &[u8]) -> Option<Range<usize>> {
     let place = datagram.windows(5).position(|five| matches!(five, [4, 3, 0, 60..=72, 0x30]))?;
     let start = place + 4;
     Some(start..start + usize::from(datagram[place + 3]))
 }
 
-/// Puts another signature in its place, the last field of its message and its record, and corrects every length around it.
+/// Replaces the signature, the last field of its message and its record, and corrects every length around it.
 fn replace_signature(datagram: &mut Vec<u8>, place: Range<usize>, signature: &[u8]) {
     const SERVER_KEY_EXCHANGE: u8 = 12;
     let (record_header, message_header) = (13, 12);

@@ -9,7 +9,7 @@ use crate::support::World;
 use crate::support::forge::{ALERT, HANDSHAKE, Piece, Raw};
 use crate::support::script::{Hello, Script};
 
-/// The devices begin in the first fifth; it ends when all are done.
+/// The devices begin in the first fifth; the run ends when all are done.
 const LASTS: Duration = Duration::from_secs(100);
 const PER_SECOND: u64 = 1_000;
 
@@ -28,7 +28,7 @@ fn strike(script: &mut Script, path: Path, n: u64) {
     script.events.clear();
 }
 
-/// Handshake times of all devices, in order; `None` last.
+/// Handshake times of all devices, sorted; `None` last.
 fn times(admission: Admission, flood: Option<fn(u64) -> Path>) -> Vec<Option<Duration>> {
     let world = World::new();
     let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());

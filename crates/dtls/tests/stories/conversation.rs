@@ -1,4 +1,4 @@
-//! What a handshake and a session make of records and hellos that have no place: forged, early, too long, of another version.
+//! How a handshake and a session handle records and hellos that do not belong: forged, early, too long, of another version.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::support::forge::{
 use crate::support::script::{Hello, Script};
 use crate::support::{Notebook, Pair, Way, World};
 
-/// Records of epoch 1 that an honest client's Finished has to get past.
+/// Records of epoch 1 that arrive before an honest client's Finished.
 fn forged_finished(count: u8) -> Vec<Vec<u8>> {
     (0..count).map(|n| Raw::new(HANDSHAKE, 1, 0, &[n; 48]).bytes()).collect()
 }
 
-/// All of a client's flight but the Finished, which goes apart.
+/// The whole flight of a client but the Finished, which is sent separately.
 fn flight_without_finished(script: &mut Script) -> Vec<u8> {
     let parts = [script.certificate(), script.key_exchange(), script.certificate_verify(), script.change_cipher_spec()];
     datagram(&parts)
@@ -33,7 +33,7 @@ fn d91_forged_records_before_the_keys_do_not_displace_the_true_finished() {
         for record in forged_finished(forged) {
             script.give(&record);
         }
-        // The true Finished overtakes the messages before it, too.
+        // The genuine Finished overtakes the messages before it, too.
         let rest = flight_without_finished(&mut script);
         let finished = script.finished();
         script.give(&finished);
@@ -65,12 +65,13 @@ fn d91_beyond_the_bound_the_retransmission_recovers() {
 fn d95_a_change_cipher_spec_before_its_time_does_not_make_alerts_unheard() {
     let world = World::new();
     let mut script = Script::begin(&world, Hello::default());
-    // Whoever forges it, the client's own alert still counts: it has not seen our Finished, nor we its keys.
+    // Despite the forgery, the client's own alert still counts: it has not seen our Finished, and we do not
+    // have its keys.
     script.give(&Raw::new(CHANGE_CIPHER_SPEC, 0, 90, &[1]).bytes());
     let alert = script.plain(ALERT, &[2, 42]);
     script.give(&alert.bytes());
     assert_eq!(script.refusal(), Some(HandshakeRefusal::AlertReceived(AlertDescription::BAD_CERTIFICATE)));
-    // Once it was due, an alert in the clear is nobody's.
+    // Once the ChangeCipherSpec was expected, a plaintext alert is not from the peer.
     let mut script = Script::begin(&world, Hello::default());
     let rest = flight_without_finished(&mut script);
     script.give(&rest);
@@ -88,7 +89,8 @@ fn d96_a_flight_that_cannot_be_sent_ends_its_handshake_at_once() {
     for left in [0, 2] {
         let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
         script.fetch_cookie();
-        // Our numbers continue those of the hello: one for it, and the ServerHello's flight has five messages.
+        // Our numbers continue those of the hello: one for the hello, and five for the messages of the
+        // ServerHello's flight.
         script.record_sequence = (1 << 48) - 1 - left;
         let hello = script.hello.datagram(script.message_seq, script.record_sequence);
         script.give(&hello);
@@ -96,7 +98,7 @@ fn d96_a_flight_that_cannot_be_sent_ends_its_handshake_at_once() {
         assert_eq!(script.endpoint.counts().half_open, 0);
         assert!(script.endpoint.poll_timeout().is_none());
     }
-    // Enough for the flight once, not for its repetition.
+    // Enough numbers for the flight once, not for its repetition.
     let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
     script.fetch_cookie();
     script.record_sequence = (1 << 48) - 1 - 5;
@@ -110,7 +112,7 @@ fn d96_a_flight_that_cannot_be_sent_ends_its_handshake_at_once() {
     assert!(script.endpoint.poll_timeout().is_none());
 }
 
-/// Gives the client the server's first flight with an extension more in the ServerHello.
+/// Gives the client the server's first flight with one more extension in the ServerHello.
 fn with_extension(world: &World, kind: u16, content: &[u8]) -> Pair {
     let mut pair = Pair::new(world);
     while !pair.to_client.iter().flat_map(|bytes| records(bytes)).any(|record| record.handshake_type() == Some(2)) {
@@ -138,7 +140,7 @@ fn with_extension(world: &World, kind: u16, content: &[u8]) -> Pair {
 #[test]
 fn d98_an_answer_to_an_extension_that_was_not_offered_ends_the_clients_handshake() {
     let world = World::new();
-    // server_name, max_fragment_length, ALPN, client_certificate_type, encrypt_then_mac, session_ticket, one that nobody knows.
+    // server_name, max_fragment_length, ALPN, client_certificate_type, encrypt_then_mac, session_ticket, an unknown one.
     for (kind, content) in [
         (0, &[][..]),
         (1, &[1]),
@@ -163,7 +165,7 @@ fn with_fragment_length(world: &World) -> Script {
 #[test]
 fn d99_a_record_beyond_the_agreed_length_is_dropped_in_silence_unless_it_is_the_peers() {
     let world = World::new();
-    // In the clear anybody could have written it.
+    // Anybody could have written it in plaintext.
     let mut script = with_fragment_length(&world);
     let long = script.plain(HANDSHAKE, &Piece::whole(11, script.message_seq, &[7; 600]).bytes());
     assert!(script.give(&long.bytes()).is_empty());
@@ -171,7 +173,7 @@ fn d99_a_record_beyond_the_agreed_length_is_dropped_in_silence_unless_it_is_the_
     let flight = script.honest_flight();
     script.give(&flight);
     assert!(script.is_established(), "{:?}", script.events);
-    // Under the keys, but not under these.
+    // Protected, but under other keys.
     let forged = Raw::new(APPLICATION_DATA, 1, 5, &[9; 600]).bytes();
     assert!(script.give(&forged).is_empty());
     assert!(script.is_established());
@@ -221,7 +223,7 @@ fn d99_a_client_holds_its_server_to_the_length_it_asked_for() {
         for bytes in std::mem::take(&mut pair.to_client) {
             pair.give_client(&bytes);
         }
-        // In the clear anybody could have written it.
+        // Anybody could have written it in plaintext.
         let long = Piece::whole(4, 20, &[7; 600]).bytes();
         let underway = pair.to_server.len();
         pair.give_client(&Raw::new(HANDSHAKE, 0, 100, &long).bytes());
@@ -230,7 +232,7 @@ fn d99_a_client_holds_its_server_to_the_length_it_asked_for() {
         pair.run();
         assert!(pair.is_established());
         pair.assert_alive();
-        // Under the keys, but not under these.
+        // Protected, but under other keys.
         pair.give_client(&Raw::new(APPLICATION_DATA, 1, 100, &[9; 600]).bytes());
         assert!(pair.to_server.is_empty(), "in silence");
         pair.assert_alive();
@@ -273,7 +275,7 @@ fn d105_raw_public_keys_only_are_refused_before_a_signature_and_x509_among_other
     for answer in [[0, 19, 0, 1, 0], [0, 20, 0, 1, 0]] {
         assert!(hello.payload.windows(5).any(|bytes| bytes == answer), "X.509 is chosen: {:x?}", hello.payload);
     }
-    // Who names no types gets no answer to them.
+    // A client that lists no types gets no answer to them.
     let script = Script::begin(&world, Hello::default());
     let hello =
         script.answers.iter().flat_map(|bytes| records(bytes)).find(|one| one.handshake_type() == Some(2)).unwrap();
@@ -298,7 +300,7 @@ fn d106_a_hello_that_takes_dtls_1_3_only_gets_one_alert_and_nothing_is_kept() {
     assert_eq!(script.endpoint.counts().half_open, 0);
     assert!(script.events.is_empty(), "an unproven address makes no line in a log: {:?}", script.events);
     assert_eq!(script.endpoint.drops().count(DropReason::HelloVersion), 1);
-    // With DTLS 1.2 in the list it is asked for its cookie like everybody.
+    // With DTLS 1.2 in the list the client is asked for its cookie like any other.
     let mut script = Script::begin(&world, Hello::default().with(43, &[4, 0xFE, 0xFC, 0xFE, 0xFD]));
     let flight = script.honest_flight();
     script.give(&flight);
@@ -321,7 +323,7 @@ fn d106_such_alerts_are_limited_in_their_rate_by_address_and_in_all() {
         script.clock.elapsed += Duration::from_millis(50);
     }
     assert_eq!(alerts, 7_200, "one in half a second");
-    // Many addresses, in one instant.
+    // Many addresses at the same instant.
     let now = script.clock.now();
     let (mut alerts, mut datagram) = (0, hello.clone());
     let counted = allocation_counter::measure(|| {
@@ -335,7 +337,7 @@ fn d106_such_alerts_are_limited_in_their_rate_by_address_and_in_all() {
     assert!((900..=1_024).contains(&alerts), "{alerts}");
     assert_eq!(counted.count_total, 0, "and nothing is kept of any");
     assert_eq!(script.endpoint.counts().half_open, 0);
-    // None of it costs a device its cookie.
+    // None of this prevents a device from getting its cookie.
     script.hello = Hello::default();
     script.fetch_cookie();
 }
@@ -377,7 +379,7 @@ fn d106_a_list_beyond_the_first_fragment_is_found_after_the_cookie() {
     assert!(offered.unwrap().contains("supported versions GREASE:2a2a DTLS 1.3,"));
 }
 
-/// How often `direction` and no_renegotiation stand in what an observer saw.
+/// How often an observer saw no_renegotiation in `direction`.
 fn refusals_to_renegotiate(notebook: &Notebook, direction: Direction) -> usize {
     let description = AlertDescription::NO_RENEGOTIATION;
     let line = format!("Alert {{ direction: {direction:?}, level: Warning, description: {description:?} }}");

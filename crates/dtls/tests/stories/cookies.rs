@@ -1,4 +1,4 @@
-//! Before a cookie has been returned there is no state, no signature and no answer longer than the question.
+//! Until a cookie has been returned there is no state, no signature and no answer longer than the hello.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn nothing_kept(endpoint: &Endpoint<Known>) -> bool {
 #[test]
 fn d31_the_answer_to_a_hello_without_cookie_is_not_longer_and_keeps_nothing() {
     let world = World::new();
-    // The smallest whole hello there can be.
+    // The smallest possible whole hello.
     let hello = Hello { extensions: None, ..Hello::default() };
     let mut script = Script::unbegun(&world, world.endpoint(), hello);
     let datagram = script.hello.datagram(0, 0);
@@ -150,7 +150,7 @@ fn d37_a_fragmented_hello_completes_and_its_first_fragment_alone_earns_the_slot(
     for size in [40, 64, 70] {
         let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());
         let whole = |script: &Script| Piece::whole(1, script.message_seq, &script.hello.body());
-        // The first hello: the fragment with all parameters is answered, others leave nothing behind.
+        // The first hello: the fragment with all parameters is answered, the others leave no state behind.
         for (n, piece) in whole(&script).fragments(size).into_iter().enumerate() {
             let record = Raw::new(HANDSHAKE, 0, u64::try_from(n).unwrap(), &piece.bytes());
             let answers = script.give(&record.bytes());
@@ -245,7 +245,7 @@ fn d43_a_hello_with_a_valid_cookie_replayed_a_thousand_times_is_one_handshake() 
     bytes += script.answers[1..].iter().map(Vec::len).sum::<usize>();
     assert_eq!(signatures, 1);
     assert_eq!(script.endpoint.counts().half_open, 1);
-    // D42: what goes out stays far below what came in.
+    // D42: the server sends far less than it receives.
     assert!(bytes < 3 * 1_000 * datagram.len() && bytes < 3_000, "{bytes}");
 }
 
@@ -342,7 +342,7 @@ fn a_new_cookie_secret_strands_no_handshake_in_progress() {
     let mut config = world.server_config();
     config.cookie = CookieKeys::shared([43; 32], Duration::from_secs(60));
     pair.endpoint.set_config(std::sync::Arc::new(config));
-    // The flight is lost, and so is its repetition; the hello that comes again has a cookie of the old secret.
+    // The flight is lost, and so is its repetition; the repeated hello has a cookie of the old secret.
     pair.to_client.clear();
     pair.tick();
     pair.to_client.clear();
@@ -365,7 +365,7 @@ fn engines_may_move_to_another_thread() {
 fn d36_d60_an_offer_to_resume_needs_the_cookie_and_gets_a_full_handshake() {
     let world = World::new();
     let offer = || Hello { session_id: vec![7; 32], ..Hello::default() }.with(35, &[9; 100]);
-    // As it was, for another server name, and with other suites beside ours.
+    // The hello as it was, but for another server name, and with other suites besides ours.
     let other_name = offer().with(0, &[0, 8, 0, 0, 5, b'o', b't', b'h', b'e', b'r']);
     for hello in [offer(), other_name, Hello { suites: vec![0xC02C, 0xC0AE, 0xC02B], ..offer() }] {
         let mut script = Script::unbegun(&world, world.endpoint(), hello);
@@ -380,7 +380,7 @@ fn d36_d60_an_offer_to_resume_needs_the_cookie_and_gets_a_full_handshake() {
         script.give(&flight);
         assert!(script.is_established());
     }
-    // Who shows no certificate now has shown none, whatever its session of before had shown.
+    // A client that sends no certificate now counts as having sent none, whatever its previous session had.
     let mut script = Script::begin(&world, offer());
     let mut bare = datagram(&[script.key_exchange(), script.change_cipher_spec()]);
     bare.extend(script.finished());

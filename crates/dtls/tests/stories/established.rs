@@ -1,4 +1,4 @@
-//! An established session: renegotiation, alerts, goodbyes, sizes.
+//! An established session: renegotiation, alerts, close_notify, sizes.
 
 use std::sync::Arc;
 use std::time::Duration;

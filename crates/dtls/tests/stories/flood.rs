@@ -1,4 +1,4 @@
-//! Honest devices while strangers begin handshakes that they never finish.
+//! Honest devices during a flood of handshakes that are begun and never finished.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,9 +12,9 @@ use crate::support::script::{Hello, Script};
 use crate::support::{Known, World};
 
 pub(crate) const STEP: Duration = Duration::from_millis(20);
-/// More handshake slots than the flood takes: at 150 a second that are given up after 12 s, 1,800.
+/// More handshake slots than the flood takes: at 150 a second, given up after 12 s, the flood takes 1,800.
 const PLENTY: usize = 4_096;
-/// Fewer than that.
+/// Fewer slots than the flood takes.
 const SCARCE: usize = 512;
 const ONE_WAY: Duration = Duration::from_millis(100);
 
@@ -22,7 +22,7 @@ pub(crate) fn at(address: [u8; 4], port: u16) -> Path {
     Path { peer: SocketAddr::from((address, port)), local: None, socket: SocketIndex(0) }
 }
 
-/// A device on a link that loses one datagram in ten, each way; the same ones in each run.
+/// A device on a link that loses one datagram in ten, each way; every run loses the same ones.
 pub(crate) struct Device {
     client: Client<Known>,
     path: Path,
@@ -30,13 +30,13 @@ pub(crate) struct Device {
     to_server: VecDeque<(Duration, Vec<u8>)>,
     to_client: VecDeque<(Duration, Vec<u8>)>,
     dice: u64,
-    /// What it sends in that time after it began is lost.
+    /// Everything it sends in this time after it began is lost.
     silent: Range<Duration>,
     pub(crate) took: Option<Duration>,
 }
 
 impl Device {
-    /// One that begins now, with this timer.
+    /// A device that begins now, with this timer.
     pub(crate) fn new(script: &Script, world: &World, path: Path, timer: Duration, seed: u64) -> Self {
         Self {
             client: world.client_with(&script.clock, |config| config.retransmission_initial = timer),
@@ -70,13 +70,13 @@ impl Device {
 struct Flood {
     sends: Sent,
     per_second: u64,
-    /// Of the n-th handshake.
+    /// The path of the n-th handshake.
     source: fn(u64) -> Path,
 }
 
 #[derive(Clone, Copy)]
 enum Sent {
-    /// First fragments that reach the cookie.
+    /// First fragments that include the whole cookie.
     Fragments,
     /// Whole hellos: each costs a signature.
     Hellos,
@@ -88,13 +88,15 @@ fn everywhere(n: u64) -> Path {
     at([11 + a, b, 1, 1], port(n))
 }
 
-/// Sixteen hosts in sixteen /24s, four in each of four /16s: none of them holds more than its share when they hold every slot.
+/// Sixteen hosts in sixteen /24s, four in each of four /16s: no prefix holds more than its share when together they hold every
+/// slot.
 pub(crate) fn sixteen_networks(n: u64) -> Path {
     let [.., n_16] = (n % 16).to_be_bytes();
     at([11, n_16 % 4, n_16 / 4 * 64, 1], port(n / 16))
 }
 
-/// 256 hosts, four in each of 64 /16s: none holds more than a sixteenth of its share then.
+/// 256 hosts, four in each of 64 /16s: when together they hold every slot, no prefix holds more than a
+/// sixteenth of its share.
 fn many_networks(n: u64) -> Path {
     let [.., n_256] = (n % 256).to_be_bytes();
     at([11, n_256 % 64, n_256 / 64 * 64, 1], port(n / 256))
@@ -104,13 +106,13 @@ pub(crate) fn port(n: u64) -> u16 {
     u16::try_from(n % 60_000).unwrap() + 1
 }
 
-/// The devices' side of it.
+/// The devices of a run.
 #[derive(Clone)]
 struct Trial {
-    /// While the devices begin, one after the other, and the flood comes.
+    /// The time during which the devices begin, one after the other, and the flood arrives.
     lasts: Duration,
     half_open_max: usize,
-    /// Of each device, after it began.
+    /// When the datagrams of each device are lost, counted from its beginning.
     silent: Range<Duration>,
 }
 
@@ -120,12 +122,13 @@ impl Trial {
     }
 }
 
-/// A device that has the server's flight is not heard for twenty seconds: its timers of 9 s send its own flight for the third time after 27.
+/// A device that has the server's flight is not heard for twenty seconds: with timers of 9 s it sends its own flight for the third time
+/// after 27.
 fn after_its_hello() -> Range<Duration> {
     Duration::from_millis(400)..Duration::from_secs(20)
 }
 
-/// Handshake times of all devices, in order; `None` last.
+/// Handshake times of all devices, sorted; `None` last.
 fn times(flood: Option<Flood>, trial: &Trial) -> Vec<Option<Duration>> {
     let &Trial { lasts, half_open_max, ref silent } = trial;
     let world = World::new();
@@ -146,14 +149,14 @@ fn times(flood: Option<Flood>, trial: &Trial) -> Vec<Option<Duration>> {
 pub(crate) struct Crowd {
     /// They begin one after the other.
     pub(crate) begins_within: Duration,
-    /// Nobody waits longer.
+    /// End of the run: no device waits longer than this.
     pub(crate) ends: Duration,
-    /// Of each device, after it began.
+    /// When the datagrams of each device are lost, counted from its beginning.
     pub(crate) silent: Range<Duration>,
 }
 
 impl Crowd {
-    /// What the handshake of each took, in order, `None` last, while strangers do what they do at each step of time.
+    /// Handshake times of all devices, sorted, `None` last, while strangers act at each step of time.
     pub(crate) fn times_beside(
         &self,
         world: &World,
@@ -188,7 +191,7 @@ impl Crowd {
     }
 }
 
-/// Asks for a cookie from `path`, with the n-th random, and leaves the hello that has it in the script.
+/// Asks for a cookie from `path`, with the n-th random, and leaves the hello with that cookie in the script.
 pub(crate) fn fetch_cookie(script: &mut Script, path: Path, n: u64) {
     script.path = path;
     let mut random = [3; 32];
@@ -239,7 +242,7 @@ pub(crate) fn step(script: &mut Script, device: &mut Device, now: Duration) {
     }
 }
 
-/// What the server repeats by itself.
+/// The server's own repetitions.
 pub(crate) fn deliver(script: &mut Script, devices: &mut [Device], now: Duration) {
     while let Some((path, bytes)) = script.endpoint.poll_transmit().map(|one| (one.path, one.bytes.to_vec())) {
         let of_route = |device: &&mut Device| device.path == path;

@@ -1,4 +1,4 @@
-//! A ClientHello in fragments: the hellos of other people's clients, cut at every byte (D37).
+//! A ClientHello in fragments: hellos of third-party clients, cut at every byte (D37).
 //!
 //! The bodies are those that the clients sent to a socket: `openssl s_client -dtls1_2` of OpenSSL 3.0.19, once with its default suites and once
 //! with ECDHE-ECDSA-AES128-CCM8 alone, and `gnutls-cli --udp` of GnuTLS 3.7.9.
@@ -69,7 +69,7 @@ fn cookie_of(answer: &[u8]) -> Vec<u8> {
     request.body[3..].to_vec()
 }
 
-/// The cookie that a fragment of the first hello gets, if it gets one. Nothing is kept either way.
+/// The cookie that a fragment of the first hello gets, if any. The server keeps no state either way.
 fn ask(script: &mut Script, fragment: &[u8]) -> Option<Vec<u8>> {
     let answers = script.give(fragment);
     assert_eq!(script.endpoint.counts(), SessionCounts { established: 0, half_open: 0 });
@@ -115,13 +115,14 @@ fn d37_a_hello_cut_at_every_byte_gets_its_handshake_once_its_cookie_is_whole_in_
     }
 }
 
-/// Gives the hello with its cookie in two fragments, and judges what becomes of them.
+/// Gives the server the hello with its cookie in two fragments, and checks the result.
 fn completes(script: &mut Script, body: &[u8], at: usize) {
     let cookie_ends = COOKIE_AT + 1 + usize::from(body[COOKIE_AT]);
     let [first, second] = cut(body, at, 1);
     let answers = script.give(&first);
     if at < cookie_ends {
-        // What does not show its cookie is no more than a hello without one, and its second half nobody's.
+        // A fragment without its cookie counts as a hello without one, and its second half belongs to no
+        // handshake.
         assert!(answers.iter().all(|answer| answer.len() <= first.len()));
         script.give(&second);
         assert_eq!(script.endpoint.counts().half_open, 0);
@@ -136,7 +137,7 @@ fn completes(script: &mut Script, body: &[u8], at: usize) {
 #[test]
 fn d37_d39_what_a_first_fragment_does_not_show_is_held_against_the_cookie_once_it_is_whole() {
     let body = &hellos()[0];
-    // The cookie knows the whole hello; its suites change, behind the cut or before it.
+    // The cookie covers the whole hello; its suites change, behind the cut or before it.
     for (at, shows) in [(COOKIE_AT + 40, false), (COOKIE_AT + 100, true)] {
         let mut script = script();
         let cookie = ask(&mut script, &Raw::new(HANDSHAKE, 0, 0, &Piece::whole(1, 0, body).bytes()).bytes()).unwrap();

@@ -98,8 +98,8 @@ fn a_client_that_does_not_offer_extended_master_secret_gets_none() {
     pair.assert_alive();
     assert_eq!(pair.sent.iter().filter(|(_, datagram)| datagram.windows(4).any(|it| it == [0, 0x17, 0, 0])).count(), 0);
 
-    // A server that answers it all the same: "If a client receives an extension type in ServerHello that it did not request
-    // in the associated ClientHello, it MUST abort the handshake" (RFC 5246 §7.4.1.4).
+    // A server that answers it nevertheless: "If a client receives an extension type in ServerHello that it did not request in the associated
+    // ClientHello, it MUST abort the handshake" (RFC 5246 §7.4.1.4).
     let mut pair = Pair::of(world.endpoint(), plain(), clock);
     while pair.to_client.front().is_none_or(|datagram| records(datagram)[0].handshake_type() != Some(2)) {
         assert!(pair.step());

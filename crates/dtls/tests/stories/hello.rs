@@ -1,4 +1,4 @@
-//! What a ClientHello may offer, and what is answered.
+//! What a ClientHello may offer, and the answer to it.
 
 use dtls::{Event, HandshakeRefusal, HandshakeType, NamedCurve};
 
@@ -110,7 +110,7 @@ fn a_refusal_lists_everything_that_would_fail_and_tells_the_peer_the_first() {
         ]
     );
     assert_eq!(script.alerts(), [[2, 70]], "protocol_version");
-    // What has one fault lists nothing further.
+    // A hello with one fault lists no further ones.
     let script = Script::begin(&World::new(), Hello { suites: vec![0xC02C], ..Hello::default() });
     assert!(matches!(script.events.first(), Some(Event::Refused { further, .. }) if further.is_empty()));
 }

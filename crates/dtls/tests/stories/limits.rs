@@ -9,7 +9,7 @@ use crate::support;
 use crate::support::script::{Hello, Script};
 use crate::support::{Pair, World, path};
 
-/// A hello of its own for each port, as far as the server's flight.
+/// A separate hello for each port, up to the server's flight.
 fn knock(script: &mut Script, port: u16) {
     knock_from(script, path(port));
 }
@@ -43,7 +43,7 @@ fn d46_at_the_cap_of_handshakes_new_hellos_are_dropped_and_sessions_live() {
     script.give(&flight);
     assert!(script.is_established());
     let session = script.endpoint.sessions().next().unwrap();
-    // From networks of their own, so that none has its share before the cap.
+    // Each from its own network, so that no network exceeds its share before the cap.
     for port in 1..=20 {
         knock_from(&mut script, network(port));
     }
@@ -52,7 +52,7 @@ fn d46_at_the_cap_of_handshakes_new_hellos_are_dropped_and_sessions_live() {
     assert!(script.endpoint.send(script.clock.now(), session, b"alive").is_ok());
     script.wait_out();
     assert_eq!(script.endpoint.counts().half_open, 0);
-    // All slots came back.
+    // All slots are free again.
     for port in 31..=35 {
         knock_from(&mut script, network(port));
     }
@@ -72,7 +72,7 @@ fn the_longest_idle_session_gives_its_place_to_an_authenticated_peer() {
     let flight = script.honest_flight();
     script.give(&flight);
     assert_eq!(script.endpoint.counts().established, 2);
-    // Nobody has been idle for ten seconds yet: the third waits.
+    // No session has been idle for ten seconds yet: the third peer waits.
     script.clock.elapsed += Duration::from_secs(3);
     script.path = path(3);
     script.hello.cookie.clear();
@@ -105,7 +105,7 @@ fn d46_d88_one_network_may_fill_all_slots_and_gives_back_what_others_want() {
     }
     assert_eq!(script.endpoint.counts().half_open, 8);
     assert_eq!(script.endpoint.drops().count(DropReason::NetworkFull), 2);
-    // Who knocks from elsewhere takes the slots of the oldest.
+    // A newcomer from another network takes the slot of the oldest.
     knock_from(&mut script, network(1));
     knock_from(&mut script, network(2));
     assert_eq!(script.endpoint.counts().half_open, 8);
@@ -137,7 +137,8 @@ fn d46_a_client_that_begins_anew_keeps_its_slot_under_pressure() {
     knock_from(&mut script, network(9));
     assert_eq!(script.endpoint.counts().half_open, 4);
     script.clock.elapsed += Duration::from_millis(500);
-    // Every slot is taken, and the client's network holds more than its share. It takes nobody's place but its own.
+    // Every slot is taken, and the client's network holds more than its share. The client displaces only handshakes
+    // of its own network.
     knock_with(&mut script, path(2), 0xAA);
     assert_eq!(script.endpoint.counts().half_open, 4, "{:?}", script.endpoint.drops());
     let flight = script.honest_flight();
@@ -189,7 +190,7 @@ fn a_session_in_the_middle_of_an_enrolment_is_never_evicted() {
     let flight = script.honest_flight();
     script.give(&flight);
     script.clock.elapsed += Duration::from_secs(100);
-    // Both are silent for long; the busy one for longest. Another one has to go.
+    // Both are silent for long, the busy one longest. One has to go.
     knock(&mut script, 3);
     let flight = script.honest_flight();
     script.give(&flight);
@@ -202,7 +203,7 @@ fn a_session_in_the_middle_of_an_enrolment_is_never_evicted() {
     };
     assert_eq!(evicted(&script).len(), 1);
     assert!(!evicted(&script).contains(&busy));
-    // With all of them busy nobody is let in.
+    // With all of them busy no newcomer is admitted.
     let other = script.endpoint.sessions().find(|session| *session != busy).unwrap();
     script.endpoint.occupy(script.clock.now(), other, Occupation::Busy);
     script.clock.elapsed += Duration::from_secs(100);
@@ -213,7 +214,7 @@ fn a_session_in_the_middle_of_an_enrolment_is_never_evicted() {
     let hello = script.hello.datagram(1, 1);
     assert!(script.give(&hello).is_empty());
     assert_eq!(evicted(&script).len(), 1);
-    // Free again, it is idle from then on, and only after its time the next to go.
+    // Once it is not busy, its idle time starts, and only after that time it is the next to go.
     script.endpoint.occupy(script.clock.now(), busy, Occupation::Free);
     let hello = script.hello.datagram(1, 2);
     assert!(script.give(&hello).is_empty());
@@ -306,7 +307,7 @@ fn a_job_of_a_handshake_that_is_gone_is_left_out() {
     script.give(&hello);
     let taken = script.endpoint.poll_public_key_job().unwrap();
     script.wait_out();
-    // Its slot has another tenant by the time that the result comes.
+    // Its slot has another entry by the time the result arrives.
     script.path = path(2);
     script.message_seq = 0;
     script.record_sequence = 0;

@@ -1,5 +1,5 @@
-//! Stories of the DTLS engine, one file per subject. `walk.rs` and `rtc_dtls.rs` are programs of their own: the one is built once more for each
-//! seam, the other with a foreign stack.
+//! Stories of the DTLS engine, one file per subject. `walk.rs` and `rtc_dtls.rs` are separate programs: the first is built once more for each
+//! seam, the second with a third-party stack.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
 mod allocations;

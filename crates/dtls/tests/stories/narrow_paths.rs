@@ -1,4 +1,4 @@
-//! Paths that drop datagrams above some length without a word, and wide ones that merely lose some (D103).
+//! Paths that silently drop datagrams above some length, and wide paths that merely lose some (D103).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use dtls::Event;
 
 use crate::support::{Clock, Notebook, Pair, Way, World};
 
-/// One way; both ends stand next to a mobile network.
+/// Delay in one direction; both ends are close to a mobile network.
 const DELAY: Duration = Duration::from_millis(40);
 
-/// What lies between the ends of a pair.
+/// The link between the ends of a pair.
 struct Line {
-    /// Longer datagrams vanish.
+    /// Longer datagrams are dropped.
     widest: usize,
-    /// Of a thousand datagrams so many are lost.
+    /// Number of datagrams lost out of a thousand.
     loss: u64,
-    /// State of the generator of chance; not zero.
+    /// State of the random generator; not zero.
     chance: u64,
     under_way: Vec<(Duration, Way, Vec<u8>)>,
     sent: usize,
@@ -50,7 +50,7 @@ impl Line {
         }
     }
 
-    /// Moves the pair until both ends are established, or for so long; gives the time it took.
+    /// Runs the pair until both ends are established, or for at most this time; returns the time it took.
     fn run(&mut self, pair: &mut Pair, at_most: Duration) -> Duration {
         while !pair.is_established() && pair.clock.elapsed < at_most {
             self.step(pair);
@@ -58,7 +58,7 @@ impl Line {
         pair.clock.elapsed
     }
 
-    /// Delivers all that is under way and what comes of it.
+    /// Delivers all datagrams in transit and those that follow from them.
     fn deliver(&mut self, pair: &mut Pair) {
         self.take(pair);
         while !self.under_way.is_empty() {
@@ -110,7 +110,7 @@ fn pair(world: &World, client: (u64, usize), server: (u64, usize)) -> Pair {
     Pair::of(endpoint, client, clock)
 }
 
-/// A peer that begins with the full length finds out by itself, if it is ours; one whose link is known to be narrow begins below it.
+/// Our client begins with the full length and finds the limit by itself; a client whose link is known to be narrow begins below it.
 const LENGTHS: [usize; 2] = [dtls::MTU_DEFAULT, dtls::MTU_MIN];
 
 #[test]
@@ -149,8 +149,8 @@ fn d103_both_ends_with_timers_of_nine_seconds_get_through() {
 /// Handshakes of the loss test.
 const HANDSHAKES: u64 = 2_000;
 
-/// What a thousand handshakes took at a loss of one in ten and one in four, before narrow paths were looked for any sooner than after
-/// seven seconds.
+/// Datagrams of a thousand handshakes at a loss of one in ten and one in four, from a version that looked for narrow paths only after seven
+/// seconds.
 const DATAGRAMS_BEFORE: [(u64, usize); 2] = [(100, 7_235), (250, 9_546)];
 
 #[test]
@@ -188,14 +188,15 @@ fn d103_the_trace_says_what_is_tried() {
     assert_eq!(narrowed, Some(Some(228)));
 }
 
-/// A request and its answer, repeated as CoAP repeats them until it is through; gives how often it was.
+/// A request and its answer, repeated as CoAP repeats them until they arrive; returns the number of
+/// transmissions.
 fn exchange(pair: &mut Pair, line: &mut Line, number: u32) -> u32 {
     let (request, answer) = (format!("request number {number}"), format!("the answer number {number}"));
     for repetitions in 0..4 {
         pair.clock.elapsed += Duration::from_secs(2);
         pair.client_sends(request.as_bytes());
         line.deliver(pair);
-        // A repetition is answered by what was answered before.
+        // A repetition gets the same answer as before.
         if pair.server_received.last().is_some_and(|last| last == request.as_bytes()) {
             pair.server_sends(answer.as_bytes());
             line.deliver(pair);
@@ -233,7 +234,7 @@ fn d103_on_a_path_that_is_narrow_an_attempt_costs_one_repetition_and_changes_not
     line.run(&mut pair, Duration::from_secs(60));
     let session = pair.session();
     let repetitions: u32 = (0..400).map(|number| exchange(&mut pair, &mut line, number)).sum();
-    // Each end tries at its eighth record, 64 later, and then not for 512.
+    // Each end makes an attempt at its eighth record, the next 64 records later, and then none for 512.
     assert_eq!(repetitions, 4);
     assert!(pair.endpoint.plaintext_max(session) < 508 && pair.client.plaintext_max() < 508);
 }

@@ -8,9 +8,9 @@ use crate::support::forge::{ALERT, Raw};
 use crate::support::script::{Hello, Script};
 use crate::support::{World, path};
 
-/// What 300 copies brought.
+/// The effect of 300 copies.
 struct Bought {
-    /// When a flight went out, since the first copy.
+    /// When each flight was sent, since the first copy.
     flights: Vec<Duration>,
     signatures: usize,
     bytes_in: usize,
@@ -115,7 +115,7 @@ fn d85_a_hello_that_buys_nothing_ends_no_handshake_in_progress() {
 #[test]
 fn d85_ten_thousand_devices_behind_one_address_are_all_served_at_once() {
     let (_world, mut script) = script_of(PublicKeySteps::Suspended);
-    // Each gets its step; which of them finish is a matter of slots, which are given back.
+    // Each handshake gets its step; which of them complete depends on slots, which become free again.
     for port in 1..=10_000 {
         script.path = path(port);
         cookied(&mut script, 7);
@@ -123,7 +123,7 @@ fn d85_ten_thousand_devices_behind_one_address_are_all_served_at_once() {
         script.give(&hello);
         let job = script.endpoint.poll_public_key_job();
         assert!(job.is_some(), "{port}: {:?}", script.endpoint.drops());
-        // It goes on, and its slot is free.
+        // The handshake continues, and its slot becomes free.
         script.give(&Raw::new(ALERT, 0, 3, &[2, 90]).bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! Messages out of their order: what is mere reordering completes, what is not never does.
+//! Messages out of order: mere reordering completes, anything else never does.
 
 use dtls::{DropReason, HandshakeRefusal, HandshakeType};
 
@@ -30,7 +30,7 @@ fn d53_change_cipher_spec_before_the_key_exchange_installs_no_keys() {
     bytes.extend(script.finished());
     script.give(&bytes);
     assert!(!script.is_established());
-    // The honest client goes on.
+    // The honest client continues.
     let flight = script.honest_flight();
     script.give(&flight);
     assert!(script.is_established(), "{:?}", script.events);
@@ -114,7 +114,7 @@ fn d07_messages_in_the_wrong_epoch_do_not_count() {
     let verify = script.certificate_verify();
     let change = script.change_cipher_spec();
     let finished = script.finished();
-    // ClientKeyExchange as if it were of epoch 1: in the clear, and under the keys.
+    // ClientKeyExchange as if it were of epoch 1: in plaintext, and under the keys.
     let mut clear = key_exchange.clone();
     clear.epoch = 1;
     let sealed = script.forger().seal(HANDSHAKE, 5, &key_exchange.payload);
@@ -123,7 +123,7 @@ fn d07_messages_in_the_wrong_epoch_do_not_count() {
     bytes.extend(&finished);
     script.give(&bytes);
     assert!(!script.is_established());
-    // And a ClientHello of epoch 1 from nobody begins nothing.
+    // A ClientHello of epoch 1 from an unknown address begins nothing.
     let mut hello = Raw::new(HANDSHAKE, 1, 0, &Piece::whole(1, 0, &script.hello.body()).bytes());
     hello.sequence = 9;
     script.path = support::path(50_001);

@@ -1,4 +1,5 @@
-//! Many at once who mean no harm: a fleet behind one address after an outage, handshakes whose timers run out in one instant.
+//! Many honest peers at once: a fleet behind one address after an outage, and handshakes whose timers expire at the same
+//! instant.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -9,8 +10,8 @@ use crate::flood::{Device, STEP, at, deliver, step};
 use crate::support::World;
 use crate::support::script::{Hello, Script};
 
-/// As ten thousand devices on 4,096 slots, smaller: they come within a second, on links that lose a tenth, and no rate or share of their
-/// network holds one of them off for good.
+/// Ten thousand devices on 4,096 slots, scaled down: they arrive within a second, on links that lose a tenth, and no rate or share of their
+/// network keeps any of them out for good.
 #[test]
 fn d85_a_fleet_behind_one_address_enrols_after_an_outage() {
     const DEVICES: u16 = 2_000;
@@ -50,7 +51,7 @@ fn d85_a_fleet_behind_one_address_enrols_after_an_outage() {
 #[test]
 fn d90_timers_of_handshakes_that_run_out_in_one_instant_are_served_part_by_part() {
     const HANDSHAKES: u16 = 1_000;
-    /// Of one call, as the engine promises.
+    /// The maximum for one call, as the engine promises.
     const AT_MOST: usize = 64;
     let world = World::new();
     let mut script = Script::unbegun(&world, world.endpoint(), Hello::default());

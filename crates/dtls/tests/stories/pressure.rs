@@ -1,4 +1,4 @@
-//! Who gives way when every handshake slot is taken, by what the handshakes have proven.
+//! Which handshake gives way when every slot is taken, by what each handshake has proven.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::forge::{HANDSHAKE, datagram};
 use crate::support::script::{Hello, Script};
 use crate::support::{Known, PeerEvent, World};
 
-/// All handshakes are old enough to give way by then, and none has outlived its stage.
+/// By then all handshakes are old enough to give way, and none has exceeded the deadline of its stage.
 const AGE: Duration = Duration::from_secs(4);
 
 fn house(world: &World, half_open_max: usize) -> Script {
@@ -20,7 +20,7 @@ fn house(world: &World, half_open_max: usize) -> Script {
     Script::unbegun(world, endpoint, Hello::default())
 }
 
-/// Runs what the endpoint waits for, and reads what it says then.
+/// Runs the jobs of the endpoint, and reads the events that follow.
 fn run_jobs(script: &mut Script) {
     while let Some(job) = script.endpoint.poll_public_key_job() {
         script.endpoint.complete_public_key_job(script.clock.now(), job.run());
@@ -33,7 +33,7 @@ fn run_jobs(script: &mut Script) {
     }
 }
 
-/// A newcomer, from a network of its own, sends a hello with a good cookie.
+/// A newcomer, from its own network, sends a hello with a good cookie.
 fn arrive(script: &mut Script, n: u8) {
     script.path = at([10 + n, 0, 0, 1], 5_000);
     script.hello = Hello { random: [n; 32], ..Hello::default() };
@@ -43,7 +43,7 @@ fn arrive(script: &mut Script, n: u8) {
     script.send_hello();
 }
 
-/// It goes on with all of its flight but the Finished, which is given back; nothing has been checked yet.
+/// Sends the client's whole flight but the Finished, which is returned; nothing has been verified yet.
 fn go_on(script: &mut Script, signature: impl FnOnce(&Script) -> Vec<u8>) -> Vec<u8> {
     run_jobs(script);
     let mut all = vec![script.certificate(), script.key_exchange()];
@@ -54,14 +54,14 @@ fn go_on(script: &mut Script, signature: impl FnOnce(&Script) -> Vec<u8>) -> Vec
     script.forger().seal(HANDSHAKE, 0, &script.finished_piece().bytes())
 }
 
-/// A signature over something else.
+/// A signature over other bytes.
 fn wrong(script: &Script) -> Vec<u8> {
     let mut signature = script.sign();
     *signature.last_mut().unwrap() ^= 1;
     signature
 }
 
-/// Where the handshakes stood that gave way.
+/// The progress of the handshakes that gave way.
 fn displaced(script: &Script) -> Vec<Path> {
     let of = |event: &_| match event {
         Event::Refused { path, refusal: HandshakeRefusal::Displaced, .. } => Some(*path),
@@ -78,7 +78,7 @@ fn d87_a_certificate_verify_that_nobody_has_verified_is_no_proof() {
     let finished = go_on(&mut script, Script::sign);
     run_jobs(&mut script);
     let honest = script.path;
-    // The younger one: were both alike, the older would go.
+    // The younger one: if both were alike, the older would go.
     script.clock.elapsed += Duration::from_millis(20);
     arrive(&mut script, 2);
     go_on(&mut script, wrong);
@@ -109,13 +109,13 @@ fn d87_of_one_certificate_no_more_than_four_handshakes_count_as_proven() {
     }
 }
 
-/// A house with one slot, whose public-key steps are done at once.
+/// A server with one slot, whose public-key steps are done at once.
 fn cottage(world: &World) -> Script {
     let endpoint = world.endpoint_with(|config| config.limits.half_open_max = 1);
     Script::unbegun(world, endpoint, Hello::default())
 }
 
-/// Gives the server what the client has to say; gives back what it answered.
+/// Gives the server the client's datagrams; returns the server's answers.
 fn say(script: &mut Script, client: &mut Client<Known>, path: Path) -> Vec<Vec<u8>> {
     script.path = path;
     let mut answers = Vec::new();
@@ -132,7 +132,8 @@ fn hear(script: &Script, client: &mut Client<Known>, answers: Vec<Vec<u8>>) -> V
     std::iter::from_fn(|| client.poll_event()).collect()
 }
 
-/// Turns the clock to the client's next timeout. The server's timers run as well, and what it repeats is lost.
+/// Advances the clock to the client's next timeout. The server's timers run as well, and its repetitions are
+/// lost.
 fn wait(script: &mut Script, client: &mut Client<Known>) -> Vec<PeerEvent> {
     let due = client.poll_timeout().unwrap();
     run_until(script, due);
@@ -150,7 +151,7 @@ fn run_until(script: &mut Script, due: Instant) {
     script.clock.advance_to(due);
 }
 
-/// Until both ends are silent.
+/// Runs until both ends are silent.
 fn converse(script: &mut Script, client: &mut Client<Known>, path: Path) -> Vec<PeerEvent> {
     let mut events = Vec::new();
     loop {
@@ -195,7 +196,7 @@ fn d87_a_displaced_client_that_has_the_flight_gives_up_by_its_timers_and_is_serv
     hear(&script, &mut client, request);
     let flight = say(&mut script, &mut client, path);
     hear(&script, &mut client, flight);
-    // Its own flight is lost.
+    // The client's own flight is lost.
     while client.poll_transmit().is_some() {}
     script.clock.elapsed += AGE;
     arrive(&mut script, 1);
@@ -230,7 +231,7 @@ fn d87_a_client_of_another_make_that_was_displaced_begins_anew_from_the_same_por
     script.path = path;
     assert_eq!(script.give(&flight).len(), 0);
     assert!(!script.is_established());
-    // It does not wait for its timers, and says hello as if nothing had been.
+    // It does not wait for its timers, and sends a new hello.
     script.clock.elapsed += AGE;
     arrive(&mut script, 1);
     let flight = script.honest_flight();
@@ -238,8 +239,8 @@ fn d87_a_client_of_another_make_that_was_displaced_begins_anew_from_the_same_por
     assert!(script.is_established(), "{:?}", script.events);
 }
 
-/// No stage but the first has a deadline of its own: a client on timers of 9 s whose flight is lost three times is heard 63 s after it sent
-/// it first, and it may have waited as long for ours.
+/// Only the first stage has a deadline of its own: a client on timers of 9 s whose flight is lost three times is heard 63 s after it first
+/// sent the flight, and it may have waited as long for ours.
 #[test]
 fn d86_an_answered_handshake_keeps_its_slot_for_the_whole_deadline_and_under_pressure_for_three_seconds() {
     let world = World::new();

@@ -221,7 +221,8 @@ fn d66_an_alert_from_another_address_does_not_abort_a_handshake() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever is lost and repeated, no nonce is used twice under a key: over handshake, data, alerts, both directions.
+    /// Whatever is lost and repeated, no nonce is used twice under a key: across handshake, data, alerts and both
+    /// directions.
     #[test]
     fn d12_no_nonce_comes_twice(seed in prop::collection::vec(any::<u8>(), 60)) {
         let mut pair = Pair::new(&World::new());
@@ -263,7 +264,8 @@ proptest! {
         pair.assert_alive();
     }
 
-    /// Nor do genuine datagrams of a handshake with bytes changed; and afterwards an honest handshake still works.
+    /// Genuine handshake datagrams with changed bytes do not either; and afterwards an honest handshake still
+    /// works.
     #[test]
     fn changed_handshakes_are_survived(at in 0_usize..1_000, value in any::<u8>(), which in 0_usize..6) {
         let world = World::new();

@@ -8,7 +8,7 @@ use crate::support::forge::{APPLICATION_DATA, HANDSHAKE, Raw, records};
 use crate::support::script::{Hello, Script};
 use crate::support::{Pair, World};
 
-/// No device is faster, and within half a second no path buys a second flight (D85).
+/// Restart time of the fastest device; within half a second a path cannot buy a second flight (D85).
 const REBOOT: Duration = Duration::from_millis(500);
 
 #[test]
@@ -134,7 +134,8 @@ fn d13_a_restarted_server_goes_on_with_no_session_and_no_sequence_number_of_befo
     pair.run();
     assert_eq!(pair.endpoint.drops().count(DropReason::NoAssociation), 1);
     assert!(pair.server_received.is_empty());
-    // The device begins anew; all keys are new, so that sequence number 0 comes under another one.
+    // The device begins a new handshake; all keys are new, so sequence number 0 is used again under another
+    // key.
     pair.client = world.client(&pair.clock);
     pair.collect();
     pair.run();
@@ -165,7 +166,7 @@ fn d92_beside_a_newer_handshake_a_protected_record_goes_to_whom_its_key_says() {
     let again = script.give(&old.seal(HANDSHAKE, 1, &finished));
     let kinds = |datagram: &[u8]| records(datagram).iter().map(|one| (one.content_type, one.epoch)).collect::<Vec<_>>();
     assert_eq!(again.iter().map(|datagram| kinds(datagram)).collect::<Vec<_>>(), [[(20, 0), (22, 1)]]);
-    // What opens under no key changes nothing, however long it is.
+    // A record that no key opens changes nothing, however long it is.
     for length in [12, 300] {
         let mut forged = old.seal(HANDSHAKE, 2, &vec![20; length]);
         *forged.last_mut().unwrap() ^= 1;
@@ -195,7 +196,7 @@ fn d94_forgeries_beside_a_newer_handshake_raise_the_alarm_as_well() {
         script.give(&again);
         let alarms =
             |script: &Script| script.events.iter().filter(|event| matches!(event, Event::ForgeryAlarm { .. })).count();
-        // What the session has had before is no forgery.
+        // A record that the session has already received does not count as a forgery.
         for _ in 0..1_100 {
             script.give(&again);
         }
@@ -205,7 +206,7 @@ fn d94_forgeries_beside_a_newer_handshake_raise_the_alarm_as_well() {
             script.give(&Raw::new(APPLICATION_DATA, 1, 100 + n, &vec![1; length]).bytes());
         }
         assert_eq!(alarms(&script), 2, "{length}");
-        // Of the new handshake's own Finished none is counted.
+        // The new handshake's own Finished does not count as one.
         script.events.clear();
         let flight = script.honest_flight();
         script.give(&flight);

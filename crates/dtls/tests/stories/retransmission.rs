@@ -1,4 +1,4 @@
-//! Lost, repeated and late flights; timers, deadlines and their ends.
+//! Lost, repeated and late flights; timers, deadlines and how handshakes end by them.
 
 use std::time::Duration;
 
@@ -136,7 +136,7 @@ fn d45_a_client_on_rfc_7925_timers_survives_three_lost_flights() {
 
 #[test]
 fn d45_a_hello_whose_cookie_has_run_out_is_answered_as_long_as_its_handshake_lives() {
-    // The same timers. The cookie is of the last second of its period: 63 s later it is good no longer.
+    // The same timers. The cookie is from the last second of its period: 63 s later it has expired.
     let world = World::new();
     let mut clock = Clock::new();
     clock.elapsed = Duration::from_secs(59);
@@ -151,7 +151,7 @@ fn d45_a_hello_whose_cookie_has_run_out_is_answered_as_long_as_its_handshake_liv
         pair.to_client.clear();
         pair.tick();
     }
-    // What the server repeats by itself is lost once more; the client's hello arrives, a second later.
+    // The server's own repetition is lost too; the client's hello arrives a second later.
     pair.to_client.clear();
     pair.clock.elapsed += Duration::from_secs(1);
     pair.run();
@@ -212,7 +212,7 @@ fn d67_with_a_small_mtu_the_handshake_completes_and_after_lost_flights_it_shrink
     assert!(pair.is_established());
     assert!(pair.sent.iter().all(|(_, datagram)| datagram.len() <= 228));
 
-    // A path that swallows whatever is longer than 256 bytes, and nobody knows.
+    // A path that silently drops datagrams longer than 256 bytes.
     let mut pair = Pair::new(&world);
     for _ in 0..200 {
         if let Some(datagram) = pair.to_server.pop_front() {
@@ -230,13 +230,14 @@ fn d67_with_a_small_mtu_the_handshake_completes_and_after_lost_flights_it_shrink
         }
     }
     assert!(pair.is_established());
-    // Each side finds out for its own flight, in 31 s where it hears the other one, in 63 s by its own timer alone.
+    // Each side finds out for its own flight, in 31 s if it hears the other one, in 63 s by its own timer alone.
     assert!(pair.clock.elapsed < Duration::from_secs(130), "{:?}", pair.clock.elapsed);
     let longest = |from: usize| pair.sent[from..].iter().map(|(_, datagram)| datagram.len()).max().unwrap();
     assert!(longest(0) > 548 && longest(pair.sent.len() - 4) <= 256);
 }
 
-/// Where one datagram in four is lost, hellos are lost several times in a row: nothing that would have been cut.
+/// Where one datagram in four is lost, hellos that need no smaller datagrams are also lost several times in a
+/// row.
 #[test]
 fn lost_hellos_do_not_make_the_path_narrow() {
     let world = World::new();
@@ -247,7 +248,8 @@ fn lost_hellos_do_not_make_the_path_narrow() {
     assert!(!pair.sent.iter().any(|(_, datagram)| cut(datagram)), "flights are whole");
 }
 
-/// Whoever sends the next flight has received all of ours: that the rest of it is lost says nothing of how wide the path is.
+/// A peer that sends the next flight has received all of ours: the loss of the rest of its flight says nothing about the
+/// path's width.
 #[test]
 fn d67_a_flight_that_is_being_answered_does_not_make_the_path_narrow() {
     let world = World::new();
@@ -278,7 +280,7 @@ fn d28_several_messages_in_one_record_and_parts_mixed_with_wholes() {
     let exchange = Piece::parse(&script.key_exchange().payload);
     let verify = Piece::parse(&script.certificate_verify().payload);
     let halves = certificate.fragments(certificate.body.len() / 2 + 1);
-    // The tail of one, a whole one, in one record; then the rest, in another.
+    // The tail of one message and a whole one, in one record; then the rest, in another.
     let first = script.plain(HANDSHAKE, &[halves[1].bytes(), exchange.bytes()].concat());
     let second = script.plain(HANDSHAKE, &[halves[0].bytes(), verify.bytes()].concat());
     script.give(&first.bytes());

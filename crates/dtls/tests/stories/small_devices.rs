@@ -1,4 +1,4 @@
-//! Devices with small buffers: records, datagrams and handshake messages no longer than they can take; and groups other than secp256r1.
+//! Devices with small buffers: records, datagrams and handshake messages within their limits; and groups other than secp256r1.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use dtls::{
 use crate::support::forge::records;
 use crate::support::{Clock, Pair, SystemRandom, Way, World, identity, identity_and_key};
 
-/// A server with a certificate and one above it: about 800 bytes of chain.
+/// A server with a certificate and one above it: a chain of about 800 bytes.
 fn with_two_certificates() -> World {
     let (leaf, key) = identity_and_key(NamedCurve::P256);
     let above = identity(NamedCurve::P256);
@@ -43,7 +43,8 @@ fn no_record_and_no_datagram_of_a_handshake_exceeds_what_the_client_asked_for() 
         for (limit, bytes) in limits {
             let mut pair = limited(&world, Some(limit), suite);
             assert!(pair.is_established(), "{limit:?} {:?} {:?}", pair.server_events, pair.client_events);
-            // Our own records of a handshake follow what the server granted; with record_size_limit that is all there is.
+            // Our own records of a handshake follow the limit that the server granted; with record_size_limit nothing
+            // else is needed.
             for (way, datagram) in &pair.sent {
                 for record in records(datagram).iter().filter(|record| record.epoch == 0) {
                     let length = record.payload.len();
@@ -73,7 +74,7 @@ fn a_record_limit_holds_for_what_our_client_sends_too() {
     assert_eq!(pair.client.plaintext_max(), 512);
     let longest = pair.sent.iter().filter(|(way, _)| *way == Way::ToServer).map(|(_, datagram)| datagram.len()).max();
     assert!(longest <= Some(512 + 13));
-    // A server of ours sets no limit for the client by record_size_limit.
+    // Our server sets no limit for the client by record_size_limit.
     let pair = limited(&World::new(), Some(RecordLimit::RecordSizeLimit(256)), Suite::EcdheEcdsaAes128Ccm8);
     assert!(pair.client.plaintext_max() > 512);
 }

@@ -1,4 +1,5 @@
-//! Steps of several handshakes in one `PublicKeyJob::run_many`: each client gets the verdict on its own signatures, whatever stands beside it (D89).
+//! Steps of several handshakes in one `PublicKeyJob::run_many`: each client gets the verdict on its own signatures, whatever the others are
+//! (D89).
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +14,7 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 
 use crate::support::{Clock, Known, SystemRandom, World, identity, identity_and_key, path};
 
-/// What a client is, and so what becomes of it.
+/// The kind of a client, which decides the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Good,
@@ -31,7 +32,7 @@ enum Kind {
 
 const KINDS: [Kind; 6] = [Kind::Good, Kind::WrongKey, Kind::BadChain, Kind::TwoAnchors, Kind::Panics, Kind::LongChain];
 
-/// What the server is to make of it; nothing where the judgement never ends.
+/// The expected result of its judgement; `None` if the judgement panics.
 fn expected(kind: Kind) -> Option<Result<(), HandshakeRefusal>> {
     match kind {
         Kind::Good | Kind::TwoAnchors | Kind::LongChain => Some(Ok(())),
@@ -41,7 +42,7 @@ fn expected(kind: Kind) -> Option<Result<(), HandshakeRefusal>> {
     }
 }
 
-/// A certificate, and the signature over it that a chain stands for in these tests.
+/// A certificate, and the signature over it that a chain represents in these tests.
 #[derive(Clone)]
 struct Shown {
     kind: Kind,
@@ -53,7 +54,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// Signatures of a round.
+    /// Signatures of one round.
     fn signatures(&self) -> usize {
         if self.kind == Kind::LongChain { 3 } else { 1 }
     }
@@ -88,7 +89,7 @@ impl UnprovenPeer for Shown {
     }
 }
 
-/// Knows what each certificate stands for.
+/// Knows what each certificate represents.
 struct Anchors(Vec<Shown>);
 
 impl VerifyPeer for Anchors {
@@ -106,7 +107,7 @@ impl VerifyPeer for Anchors {
     }
 }
 
-/// A server, and a client of each kind on the way to it.
+/// A server, and a client of each kind connecting to it.
 struct Crowd {
     clock: Clock,
     endpoint: Endpoint<Anchors>,
@@ -161,7 +162,7 @@ impl Crowd {
         }
     }
 
-    /// The step in which a client is judged: all its datagrams have come.
+    /// The step in which a client is judged: all its datagrams have arrived.
     fn judgement(&mut self, client: usize) -> PublicKeyJob<Anchors> {
         let exchange = self.step(client).run();
         self.endpoint.complete_public_key_job(self.clock.now(), exchange);
@@ -183,7 +184,7 @@ fn dial(world: &World, clock: Clock, identity: Arc<Identity>) -> Client<Known> {
     Client::new(Arc::new(config), world.random.clone(), clock.now())
 }
 
-/// Judges a client of each kind in this order, and a first step amid them, by one call; what became of each.
+/// Judges a client of each kind in this order, and a first step among them, in one call; returns the results.
 fn judged_together(order: &[usize]) -> BTreeMap<Kind, Result<(), HandshakeRefusal>> {
     let mut crowd = Crowd::new();
     let mut jobs: Vec<_> = order.iter().map(|client| crowd.judgement(*client)).collect();
