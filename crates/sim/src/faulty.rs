@@ -46,18 +46,26 @@ struct Weather {
 impl Weather {
     /// Calls `act` with its fate, when its time has come.
     fn call(&self, act: impl FnOnce(Fate) + Send + 'static) {
-        let (fate, delay) = {
-            let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
-            let fate = if chance.permille(self.behaviour.silences) {
-                Fate::Silent
-            } else if chance.permille(self.behaviour.faults) {
-                if chance.permille(500) { Fate::FaultBefore } else { Fate::FaultAfter }
-            } else {
-                Fate::Good
-            };
-            (fate, chance.between(Duration::ZERO, self.behaviour.delay_max))
-        };
+        let (fate, delay) = self.draw();
         self.agenda.after(delay, move || act(fate));
+    }
+
+    /// The same, after every call that was made before: none takes longer than this one.
+    fn call_last(&self, act: impl FnOnce(Fate) + Send + 'static) {
+        let (fate, _) = self.draw();
+        self.agenda.after(self.behaviour.delay_max, move || act(fate));
+    }
+
+    fn draw(&self) -> (Fate, Duration) {
+        let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
+        let fate = if chance.permille(self.behaviour.silences) {
+            Fate::Silent
+        } else if chance.permille(self.behaviour.faults) {
+            if chance.permille(500) { Fate::FaultBefore } else { Fate::FaultAfter }
+        } else {
+            Fate::Good
+        };
+        (fate, chance.between(Duration::ZERO, self.behaviour.delay_max))
     }
 }
 
@@ -79,13 +87,22 @@ impl FaultyLedger {
         effect: impl FnOnce(&MemoryLedger, Completion<Result<T, LedgerFault>>) + Send + 'static,
         done: Completion<Result<T, LedgerFault>>,
     ) {
+        self.weather.call(self.fated(effect, done));
+    }
+
+    /// What each fate makes of a call.
+    fn fated<T: Send + 'static>(
+        &self,
+        effect: impl FnOnce(&MemoryLedger, Completion<Result<T, LedgerFault>>) + Send + 'static,
+        done: Completion<Result<T, LedgerFault>>,
+    ) -> impl FnOnce(Fate) + Send + 'static {
         let inner = Arc::clone(&self.inner);
-        self.weather.call(move |fate| match fate {
+        move |fate| match fate {
             Fate::Good => effect(&inner, done),
             Fate::FaultBefore => done(Err(LedgerFault::Unavailable)),
             Fate::FaultAfter => effect(&inner, Box::new(|_| done(Err(LedgerFault::Unavailable)))),
             Fate::Silent => effect(&inner, Box::new(|_| drop(done))),
-        });
+        }
     }
 }
 
@@ -141,7 +158,7 @@ impl Ledger for FaultyLedger {
     }
 
     fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
-        self.call(move |inner, done| inner.flush(done), done);
+        self.weather.call_last(self.fated(|inner, done| inner.flush(done), done));
     }
 }
 
