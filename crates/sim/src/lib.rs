@@ -24,6 +24,7 @@ mod device;
 pub mod faulty;
 pub mod fuzz;
 pub mod ideal;
+pub mod ledger_contract;
 pub mod link;
 pub mod overload;
 pub mod population;
