@@ -327,7 +327,7 @@ fn resets_strangers_and_late_answers() {
     let mut client = Client::new(enroll(40, BlockSize::B64));
     let request = client.request();
     let id = parse(&request).message_id().0;
-    // Another token, another message id, an id that nobody asked for.
+    // A wrong token, a wrong message id, and the id of no request.
     let stranger = Make::new(Kind::Confirmable, Code::CHANGED, 5).token(b"no").bytes();
     assert!(matches!(client.take(&stranger), ExchangeProgress::Ignored));
     assert_eq!(client.sent(), [empty(Kind::Reset, 5)]);

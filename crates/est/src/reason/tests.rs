@@ -335,7 +335,7 @@ fn d101_the_text_of_a_shared_reason_holds_for_each_of_its_faults() {
             Reason::CertificateExpired,
             &["allow_expired_identity", "not excuse an expired intermediate", "are not checked"],
         ),
-        // What is no CMS at all, and what is one in BER.
+        // Bytes that are not CMS, and a CMS message in BER.
         (Reason::AnswerMalformed, &["in DER", "BER"]),
     ] {
         let Entry { meaning, device, server, .. } = reason.entry();

@@ -278,7 +278,7 @@ impl Server {
     fn record_refusal(&mut self, now: Now, session: SessionId, attempt: AttemptBuilder) {
         let reason = attempt.reason();
         match reason.map(|reason| reason.entry().wire) {
-            // The device waits on its own account: nobody else waits longer for it, and no place is kept for it.
+            // The device waits for its own reason: it does not make others wait longer, and its place is not kept.
             Some(Wire::Response(Code::TOO_MANY_REQUESTS)) => self.counters.requests_later += 1,
             Some(Wire::Response(Code::SERVICE_UNAVAILABLE)) if reason == Some(Reason::DevicePending) => {
                 self.counters.requests_later += 1;

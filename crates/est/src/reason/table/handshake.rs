@@ -1,6 +1,6 @@
-//! The rows of the handshake.
+//! The rows for the handshake.
 
-/// Hands these rows to `$next`, which puts its own behind them.
+/// Passes these rows to `$next`, which appends its own.
 macro_rules! handshake_rows {
     ($next:ident) => {
         $next! {

@@ -1,6 +1,6 @@
-//! The rows of what follows the handshake: the request, the decision, the issuance, the device's checks.
+//! The rows for everything after the handshake: the request, the decision, the issuance, the device's checks.
 
-/// Puts these rows behind those that it is given, and makes the table of all of them.
+/// Appends these rows to the rows that it receives, and generates the table from all of them.
 macro_rules! request_rows {
     ($($before:tt)*) => {
         reasons! {
@@ -336,7 +336,7 @@ macro_rules! request_rows {
                 "Wait for Max-Age and send the same CSR again.";
                 "A fault of the server: report it with the log.";
 
-            // ---- The device's checks of what it got.
+            // ---- The device's checks of the answer.
             NoAnswer: "device.server.no_answer", Answer, Wire::Silence;
                 "The server did not answer in time.";
                 "Check address, port (5684) and path; on slow links raise the DTLS timer and the CoAP ACK timeout.";
