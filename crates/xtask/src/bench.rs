@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: what an enrolment costs, counted and timed.
+//! `cargo xtask bench`: counts and times the cost of an enrolment.
 //!
-//! Counting (`gate`, `bless`) is exact enough to hold a change against its parent on any machine; timing (`floor`, `e2e`) is what a user pays, told as a
-//! ratio to the arithmetic that nobody can avoid, measured in the same run.
+//! Counts (`gate`, `bless`) are exact enough to compare a change with its parent on any machine. Times (`floor`, `e2e`) show the cost to a user, as a
+//! ratio to the unavoidable arithmetic, measured in the same run.
 
 mod attacks;
 mod callgrind;
@@ -15,11 +15,11 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Count instructions and compare them with the committed baselines: more than 1 % more fails
+    /// Count instructions and compare them with the committed baselines; fails if a count grew by more than 1 %
     Gate,
-    /// Count instructions and make them the baselines; prints the differences for the commit message
+    /// Count instructions and write them as the new baselines; prints the differences for the commit message
     Bless,
-    /// Count instructions and show whose they are: our crates, the libraries, the allocator
+    /// Count instructions and show where they are spent: our crates, the libraries, the allocator
     Breakdown,
     /// Count instructions of a commit and of this tree, and list the functions outside cryptography whose counts differ
     Growth {
@@ -28,9 +28,10 @@ pub(crate) enum Command {
     },
     /// Measure the arithmetic of one enrolment with the primitives that Muster uses
     Floor,
-    /// Server and load generator as processes: the server's CPU per enrolment over the floor of the same run
+    /// Run server and load generator as processes: the server's CPU per enrolment relative to the floor of the same
+    /// run
     E2e(e2e::Options),
-    /// Attack a released server on loopback: one cookie, begun handshakes, enrolments that never close
+    /// Attack a released server on loopback: one cookie, unfinished handshakes, enrolments without close_notify
     Attacks(attacks::Options),
 }
 
@@ -46,7 +47,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     }
 }
 
-/// The part of `cargo xtask check`.
+/// Runs the part of `cargo xtask check`.
 pub(crate) fn gate() -> Result<()> {
     counts::gate()
 }

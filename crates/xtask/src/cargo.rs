@@ -1,4 +1,4 @@
-//! Cargo, as the other modules call it, and the binary that it builds.
+//! Calls cargo for the other modules, and builds the binary.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,13 @@ use anyhow::Result;
 use crate::process::Program;
 use crate::tree;
 
-/// Cargo with these words, at the root of the work tree.
+/// Cargo with these arguments, at the root of the work tree.
 pub(crate) fn cargo(line: &str) -> Program {
     Program::line("cargo").args(line.split(' ')).directory(&tree::root())
 }
 
-/// Builds the binary as the tests have it, and gives its path. `--tests` beside `--bins` keeps the features of the dependencies those of the tests'
-/// build, so that nothing is built twice. `MUSTER_BINARY` names one to use instead: a released one, say.
+/// Builds the binary with the same features as the tests, and returns its path. `--tests` beside `--bins` keeps the features of the dependencies
+/// the same as in the tests' build, so that nothing is built twice. `MUSTER_BINARY` names another binary to use, such as a released one.
 pub(crate) fn muster() -> Result<PathBuf> {
     if let Some(binary) = std::env::var_os("MUSTER_BINARY") {
         return Ok(binary.into());

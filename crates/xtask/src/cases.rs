@@ -1,7 +1,7 @@
-//! `cargo xtask cases`: which of the named cases are tested, and which wait for what.
+//! `cargo xtask cases`: which named cases are tested, and what the others wait for.
 //!
-//! `cases/cases.txt` lists every case; a test's name starts with the number of the case that it shows (`d31_cookieless_hello_allocates_nothing`).
-//! `cases/STATUS.md` is derived from both, committed, and held up to date by `cargo xtask check`.
+//! `cases/cases.txt` lists every case; a test's name starts with the number of the case that it tests (`d31_cookieless_hello_allocates_nothing`).
+//! `cases/STATUS.md` is derived from both and committed; `cargo xtask check` fails if it is stale.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -33,7 +33,7 @@ struct Case {
     title: String,
 }
 
-/// A test function, and where it stands.
+/// A test function and its file.
 struct Test {
     name: String,
     file: String,
@@ -47,7 +47,7 @@ pub(crate) fn write() -> Result<()> {
     Ok(())
 }
 
-/// An error if STATUS.md is not what `write` would write.
+/// Fails if STATUS.md differs from the output of `write`.
 pub(crate) fn check() -> Result<()> {
     if tree::read(STATUS).unwrap_or_default() != status()? {
         bail!("{STATUS} is stale: run `cargo xtask cases` and commit it");
@@ -63,7 +63,7 @@ fn status() -> Result<String> {
     }
     let stray = tests.keys().find(|number| !cases.iter().any(|case| case.number == **number));
     if let Some(number) = stray {
-        bail!("a test claims to show case {number}, which {LIST} does not list: {}", tests[number][0].name);
+        bail!("a test names case {number}, which {LIST} does not list: {}", tests[number][0].name);
     }
     Ok(render(&cases, &tests))
 }
@@ -74,7 +74,7 @@ fn parse_list(text: &str) -> Result<Vec<Case>> {
         .map(|line| {
             let mut fields = line.splitn(3, '\t');
             let (Some(number), Some(piece), Some(title)) = (fields.next(), fields.next(), fields.next()) else {
-                bail!("{LIST}: not three fields: {line}");
+                bail!("{LIST}: expected three fields: {line}");
             };
             let waits_for = PIECES
                 .iter()
@@ -86,7 +86,7 @@ fn parse_list(text: &str) -> Result<Vec<Case>> {
         .collect()
 }
 
-/// Finds `fn d31_..` (and `fn d53_d54_..`, one test that shows two cases).
+/// Finds `fn d31_..` (and `fn d53_d54_..`, one test for two cases).
 fn collect_tests(file: &str, text: &str, tests: &mut BTreeMap<String, Vec<Test>>) {
     for line in text.lines().map(str::trim_start) {
         let Some(name) = line.strip_prefix("fn ").and_then(|rest| rest.split(['(', '<']).next()) else { continue };

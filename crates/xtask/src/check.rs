@@ -1,9 +1,8 @@
-//! `cargo xtask check`: every part of the checks, a table of where the time went, and a line that says how many passed.
+//! `cargo xtask check`: runs every part of the checks, then prints a table of the times and the number of passed parts.
 //!
-//! All parts run, whatever the ones before them found, so that one run names every fault; only a part that needs another's build is left out when that
-//! build failed. Everything builds in the dev profile, which is what the tests run in, so that
-//! `muster` for the interoperation tests and the demo costs a link instead of a third build of 200 crates. Only the instruction counts build again, as
-//! released, because they count what is released.
+//! All parts run, even if earlier parts failed, so that one run reports every fault; a part is left out only if it needs a build that failed.
+//! Everything builds in the dev profile, as for the tests, so that `muster` for the interoperation tests and the demo costs a link instead of a third
+//! build of 200 crates. Only the instruction counts need a release build, because they measure the released code.
 
 mod docs;
 mod house;
@@ -21,24 +20,24 @@ use crate::{bench, dashboards, interop, seams, setup, tree};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only what needs no other implementation and no release build: under three minutes when built
+    /// Leave out parts that need other implementations or a release build: under three minutes when built
     #[arg(long)]
     quick: bool,
-    /// Only these parts, in their usual order
+    /// Run only these parts, in their usual order
     #[arg(long, value_enum)]
     only: Vec<Part>,
 }
 
-/// The parts, in the order in which they run: what fails soonest and cheapest comes first.
+/// The parts, in the order in which they run: parts that fail soonest and cheapest come first.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Installs what is missing, or names it when not root
+    /// Installs missing programs, or lists them if not run as root
     Setup,
     /// rustfmt
     Fmt,
-    /// File lengths, forbidden words, reasons of dependencies, the README's commands, the list of test cases
+    /// File lengths, forbidden words, reasons for dependencies, the README's commands, the list of test cases
     House,
-    /// The pure crates: what they depend on, and that none opts out of the lints that keep them pure
+    /// The pure crates: their dependencies, and that none opts out of the lints that keep them pure
     Purity,
     /// clippy over every target, warnings are errors
     Clippy,
@@ -46,13 +45,13 @@ enum Part {
     Deny,
     /// Unit tests, stories, the simulator's seeds
     Tests,
-    /// Builds that leave out a check of the client's authentication: the walk in crates/dtls must notice each
+    /// Builds that leave out one check of the client's authentication: the walk in crates/dtls must detect each
     Seams,
-    /// rustdoc without warnings; every relative link of the Markdown leads somewhere
+    /// rustdoc without warnings; every relative link in the Markdown has a target
     Docs,
     /// Other implementations against a running `muster serve`, and `muster` against theirs
     Interop,
-    /// `muster demo`, as a newcomer types it
+    /// `muster demo`, as a new user runs it
     Demo,
     /// A real Prometheus scrapes a real server under load: rules, their tests, every query of the dashboard
     Dashboards,
@@ -72,10 +71,10 @@ impl Part {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// A part that is of no use when the other failed.
+    /// The part whose build this part needs.
     fn depends_on(self) -> Option<Self> {
         match self {
-            // All of these run what the tests' build made; a failing test does not stop them, a failing build does: see `PartResult::NotBuilt`.
+            // All of these use the tests' build; a failing test does not stop them, a failing build does: see `PartResult::NotBuilt`.
             Self::Interop | Self::Demo | Self::Dashboards | Self::Gate => Some(Self::Tests),
             _ => None,
         }
@@ -103,11 +102,11 @@ impl Part {
 enum PartResult {
     Passed,
     Failed(String),
-    /// Left out, because what it needs could not be built.
+    /// Left out because the build that it needs failed.
     NotBuilt,
 }
 
-/// Runs the parts that were asked for.
+/// Runs the requested parts.
 pub(crate) fn run(options: &Options) -> ExitCode {
     let chosen: Vec<Part> = Part::value_variants().iter().copied().filter(|part| options.chooses(*part)).collect();
     let started = Instant::now();
@@ -128,23 +127,25 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     summarise(&results, Cost { elapsed: started.elapsed(), processor })
 }
 
-/// What a part took: by the clock, which other work on the machine makes longer, and of the processors, which it does not.
+/// The cost of a part: wall-clock time, which includes delays from other work on the machine, and processor time, which
+/// does not.
 #[derive(Clone, Copy, Default)]
 struct Cost {
     elapsed: Duration,
     processor: Duration,
 }
 
-/// Processor time of all programs that we have started and that have ended (`cutime` and `cstime` of proc(5)).
+/// Processor time of all child programs that have ended (`cutime` and `cstime` of proc(5)).
 fn processor_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name, in parentheses, may hold anything; after it `cutime` is the 14th field and `cstime` the 15th.
+    // The name in parentheses may contain anything; after it `cutime` is the 14th field and `cstime` the 15th.
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     let ticks: u64 = fields.split(' ').skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second().max(1))
 }
 
-/// Looks the dependencies up in the RustSec database, which is fetched: a verb of its own, because the checks need no network once set up.
+/// Checks the dependencies against the RustSec database, which it downloads. It is a separate command because the other checks need no
+/// network after setup.
 pub(crate) fn advisories() -> Result<()> {
     deny("advisories")
 }
@@ -177,7 +178,7 @@ fn summarise(results: &[(Part, PartResult, Cost)], total: Cost) -> ExitCode {
     for (part, outcome, cost) in results {
         let result = match outcome {
             PartResult::Passed => "passed".to_owned(),
-            PartResult::Failed(_) => format!("FAILED    again: cargo xtask check --only {}", part.name()),
+            PartResult::Failed(_) => format!("FAILED    run again: cargo xtask check --only {}", part.name()),
             PartResult::NotBuilt => "left out: the workspace does not build".to_owned(),
         };
         line(&part.name(), *cost, &result);
@@ -199,9 +200,9 @@ fn setup_or_name_what_is_missing() -> Result<()> {
     }
     let missing = setup::missing()?;
     if !missing.is_empty() {
-        bail!("missing, and only root can install all of it (`cargo xtask setup`): {}", missing.join(", "));
+        bail!("missing, and only root can install everything (`cargo xtask setup`): {}", missing.join(", "));
     }
-    println!("   everything is there");
+    println!("   everything is installed");
     Ok(())
 }
 

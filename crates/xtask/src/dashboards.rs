@@ -1,8 +1,8 @@
-//! The dashboard and the rules against a real Prometheus, which scrapes a real server under load.
+//! Tests the dashboard and the rules with a real Prometheus that scrapes a real server under load.
 //!
-//! `promtool` judges the rules and runs their tests. Then every query of every panel and rule has to return a number, and may name only metrics that
-//! are in `dashboards/METRICS.md`. An alert is silent in a healthy fleet: it is asked without its comparison, and each series that it reads has to
-//! be there.
+//! `promtool` checks the rules and runs their tests. Then every query of every panel and rule must return a number, and may name only metrics that
+//! are in `dashboards/METRICS.md`. An alert does not fire in a healthy fleet: its query runs without the comparison, and each series that it reads
+//! must exist.
 
 mod http;
 mod pages;
@@ -20,11 +20,11 @@ use crate::tree;
 use pages::{FOLDER, Query};
 use scene::{Fleet, Prometheus, Rule};
 
-/// Two scrapes and one evaluation take three seconds; a machine with other work takes longer.
+/// Two scrapes and one evaluation take three seconds, or longer on a busy machine.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(120);
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// All of it.
+/// Runs all checks of the dashboards.
 pub(crate) fn check() -> Result<()> {
     let (prometheus, promtool) = (installed("prometheus")?, installed("promtool")?);
     let of = |folder: &str| -> Result<Vec<String>> {
@@ -58,7 +58,7 @@ fn installed(program: &str) -> Result<PathBuf> {
     tree::find_program(program).with_context(|| format!("{program} is not installed: cargo xtask setup"))
 }
 
-/// Asks every query until it returns a number; what was asked, in words.
+/// Sends every query until it returns a number; returns a summary in words.
 fn ask_everything(prometheus: &Prometheus) -> Result<String> {
     let (metrics, panels, rules) = (pages::metrics()?, pages::panels()?, prometheus.rules()?);
     let recorded: Vec<String> = rules.iter().filter(|rule| !rule.alerts).map(|rule| rule.name.clone()).collect();
@@ -95,7 +95,8 @@ fn ask_everything(prometheus: &Prometheus) -> Result<String> {
     ))
 }
 
-/// A recording rule is asked as it is. An alert is asked without its comparisons, and for each series that it reads.
+/// A recording rule is queried unchanged. An alert is queried without its comparisons, and each series that it reads
+/// is queried separately.
 fn queries(rule: &Rule) -> Vec<Query> {
     let query = |text: String| Query { of: format!("rule {}", rule.name), text };
     if !rule.alerts {
@@ -113,7 +114,7 @@ fn named(queries: &[Query]) -> String {
     queries.iter().map(|query| format!("{}: {}", query.of, query.text)).collect::<Vec<_>>().join("\n      ")
 }
 
-/// Prometheus' own opinion of our names.
+/// Checks the names of our metrics with `promtool`.
 fn lint_names(promtool: &std::path::Path, fleet: &Fleet) -> Result<()> {
     let file = fleet.folder().join("metrics.txt");
     tree::write(&file, &fleet.exposition()?)?;

@@ -1,7 +1,8 @@
-//! `cargo xtask fuzz`: every fuzz target for its share of the time that was given, one after the other, then a table of what they did.
+//! `cargo xtask fuzz`: runs the fuzz targets one after the other, each for its share of the given time, and prints a table of the
+//! results.
 //!
-//! `cargo-fuzz` wants a nightly compiler. What it does beside the sanitizers is to switch LLVM's coverage pass on, and that is a flag of the code
-//! generator that a stable compiler takes as well: see `COVERAGE`. The corpus that a run finds stays under `fuzz/corpus` for the next one.
+//! `cargo-fuzz` needs a nightly compiler. Besides the sanitizers, it only switches on LLVM's coverage pass, a code generator flag that a stable
+//! compiler accepts too: see `COVERAGE`. The corpus that a run finds stays under `fuzz/corpus` for the next run.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,15 +15,16 @@ use crate::tree;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How long all targets together run
+    /// How long all targets run together
     #[arg(long, default_value_t = 60)]
     minutes: u64,
-    /// Only these targets: folders of fuzz/seeds
+    /// Run only these targets: folders of fuzz/seeds
     #[arg(long)]
     target: Vec<String>,
 }
 
-/// The pass that counts edges, eight bits each, in a table that libFuzzer reads; and comparisons, so that it learns what a value is compared with.
+/// The pass that counts edges, eight bits each, in a table that libFuzzer reads, and that reports comparisons, so that libFuzzer learns the
+/// expected values.
 const COVERAGE: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
@@ -30,24 +32,24 @@ const COVERAGE: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// An input that takes longer than this is a finding.
 const INPUT_SECONDS_MAX: u64 = 20;
-/// A process that holds more than this is one as well. Every engine here is bounded far below.
+/// A process that uses more memory than this is a finding. Every engine here is limited to far less.
 const MEMORY_MIB_MAX: u64 = 1_024;
-/// What a target may take beyond its share: reading its corpus, and ending.
+/// The time that a target may take beyond its share, to read its corpus and to exit.
 const OVERTIME: Duration = Duration::from_secs(180);
-/// Fewer edges than any target has before its first change of an input: then the counters are not there.
+/// Every target reaches more edges than this before the first mutation: with fewer, the counters are missing.
 const EDGES_MIN: u64 = 10;
 
-/// What a run of one target did.
+/// The result of one run of a target.
 #[derive(Debug, PartialEq, Eq)]
 struct Run {
     executions: u64,
     edges: u64,
     corpus: String,
-    /// The first words of a finding, and the file with its input.
+    /// The first line of a finding, and the file with its input.
     finding: Option<(String, PathBuf)>,
 }
 
-/// Builds, runs, tells.
+/// Builds the targets, runs them and prints the results.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let targets = targets(&options.target)?;
     let program = build()?;
@@ -61,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for target in &targets {
         let began = Instant::now();
         let run = fuzz(&program, target, share)?;
-        let result = if run.finding.is_some() { "FOUND SOMETHING" } else { "nothing found" };
+        let result = if run.finding.is_some() { "FINDING" } else { "no finding" };
         let seconds = began.elapsed().as_secs();
         println!("{target:<20} {seconds:>8} {:>14} {:>8} {:>18}  {result}", run.executions, run.edges, run.corpus);
         executions += run.executions;
@@ -70,9 +72,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("{:<20} {:>8} {executions:>14}", "all", started.elapsed().as_secs());
     for (target, words, input) in &findings {
         let input = input.display();
-        println!("\n{target}: {words}\n   again: cargo run -p sim --bin seeds -- replay {target} {input}");
+        println!("\n{target}: {words}\n   run again: cargo run -p sim --bin seeds -- replay {target} {input}");
         println!(
-            "   then:  commit it as fuzz/seeds/{target}/found-NAME, with a test named after the bug in the crate that owns it"
+            "   then:      commit it as fuzz/seeds/{target}/found-NAME, with a test named after the bug in the crate that owns it"
         );
     }
     if !findings.is_empty() {
@@ -82,7 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The folders of `fuzz/seeds`; a test of the simulator holds them against the table of targets.
+/// The folders of `fuzz/seeds`; a test of the simulator compares them with the table of targets.
 fn targets(chosen: &[String]) -> Result<Vec<String>> {
     let folder = tree::root().join("fuzz/seeds");
     let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -99,7 +101,7 @@ fn targets(chosen: &[String]) -> Result<Vec<String>> {
 
 fn build() -> Result<PathBuf> {
     let folder = tree::root().join("fuzz");
-    // With a target named, the flags leave build scripts and procedural macros alone: those would not link.
+    // With `--target`, the flags do not apply to build scripts and procedural macros, which would not link with them.
     let host = host()?;
     let built = folder.join("target");
     Program::line("cargo build --quiet --release --locked --target")
@@ -114,7 +116,7 @@ fn build() -> Result<PathBuf> {
 fn host() -> Result<String> {
     let version = Program::line("rustc -vV").expect_success()?.stdout;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).context("`rustc -vV` names no host")
+    host.map(str::to_owned).context("`rustc -vV` does not print the host")
 }
 
 fn fuzz(program: &Path, target: &str, share: Duration) -> Result<Run> {
@@ -141,7 +143,7 @@ fn fuzz(program: &Path, target: &str, share: Duration) -> Result<Run> {
     judge(target, &ended, run)
 }
 
-/// A run that says nothing sensible is no run without findings.
+/// A run without plausible output does not count as a run without findings.
 fn judge(target: &str, ended: &Ended, run: Run) -> Result<Run> {
     if run.finding.is_none() && (!ended.status.success() || run.executions == 0) {
         bail!("{target} did not run: {}\n{}", ended.status, ended.stderr);
@@ -152,7 +154,7 @@ fn judge(target: &str, ended: &Ended, run: Run) -> Result<Run> {
     Ok(run)
 }
 
-/// What libFuzzer wrote.
+/// Parses libFuzzer's output.
 fn read(words: &str) -> Run {
     let after = |line: &str, label: &str| -> Option<String> {
         line.split_once(label).and_then(|(_, rest)| rest.split_whitespace().next()).map(str::to_owned)

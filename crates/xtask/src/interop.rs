@@ -1,9 +1,9 @@
-//! Other people's implementations against a running `muster serve`, and `muster` against theirs.
+//! Tests other implementations against a running `muster serve`, and `muster` against their servers.
 //!
-//! Our own client agrees with our own server about every mistake that both make; OpenSSL, GnuTLS, Mbed TLS, libcoap and Wireshark do not. Each story is
-//! told a hundred times, half over IPv4, half over IPv6, and holds what the peer says of its session against what our server says and what Wireshark's
-//! engine reads in a capture: the suite, the certificate that the device showed, the largest datagram. A peer that is not installed is a failure with its
-//! name: nothing here passes because it could not run.
+//! A mistake that our client and our server share stays invisible between them; OpenSSL, GnuTLS, Mbed TLS, libcoap and Wireshark show it. Each story runs
+//! a hundred times, half over IPv4, half over IPv6, and compares the peer's report of its session with the server's report and with Wireshark's reading
+//! of a capture: the suite, the device's certificate, the largest datagram. A peer that is not installed counts as a failure with its name: no story
+//! passes because it could not run.
 
 mod built;
 mod capture;
@@ -32,7 +32,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::tree;
 use world::World;
 
-/// What it shows, the programs that it needs, and how it runs; it ends with what was seen.
+/// The name of the story, the programs that it needs, and the function that runs it and returns a summary.
 struct Story {
     name: &'static str,
     needs: &'static [&'static str],
@@ -50,7 +50,7 @@ const LIBCOAP: &[&str] = &["coap-client-openssl", "coap-client-gnutls", "openssl
 const WOLFSSL: &[&str] = &["cc", "openssl", "tshark"];
 const PION: &[&str] = &["go", "openssl", "tshark"];
 
-/// Those that keep the processors busy: one after the other.
+/// Stories that keep the processors busy: they run one after the other.
 const BUSY: &[Story] = &[
     story("openssl s_client, CCM_8", OPENSSL, s_client::ccm8),
     story("openssl s_client, GCM", OPENSSL, s_client::gcm),
@@ -93,7 +93,7 @@ const BUSY: &[Story] = &[
     story("between two namespaces over link-local IPv6", &["ip", "openssl"], namespaces::link_local_enrolment),
 ];
 
-/// Those that wait for timers most of their time: side by side, beside the others.
+/// Stories that mostly wait for timers: they run in parallel, beside the others.
 const WAITING: &[Story] = &[
     story("openssl s_client through muster link", OPENSSL, s_client::bad_link),
     story("gnutls-cli offers a session of another server", &["gnutls-serv"], gnutls::resumption_declined),
@@ -133,7 +133,7 @@ pub(crate) fn run(chosen: &str) -> Result<()> {
     let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
     let told = BUSY.iter().chain(WAITING).filter(is_chosen).count();
     if told == 0 {
-        bail!("no story of interoperation has {chosen:?} in its name");
+        bail!("no interoperation story has {chosen:?} in its name");
     }
     if !failures.is_empty() {
         bail!("{} of {told} stories failed: {}", failures.len(), failures.join("; "));
@@ -142,7 +142,7 @@ pub(crate) fn run(chosen: &str) -> Result<()> {
 }
 
 impl Story {
-    /// Runs it and prints how it went; its name if it failed.
+    /// Runs the story and prints its result; returns its name if it failed.
     fn tell(&self, world: &World) -> Option<&'static str> {
         let began = Instant::now();
         let ended = self

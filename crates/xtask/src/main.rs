@@ -1,7 +1,7 @@
-//! The developer's commands: `cargo xtask check` and what it is made of.
+//! The developer's commands: `cargo xtask check` and its parts.
 //!
-//! What it is not: part of the product, or of its build. It starts programs, reads the tree and talks to whoever typed the command; it links none of
-//! our crates, so that the first command ever typed on a fresh machine does not wait for them.
+//! It is not part of the product or of its build. It starts programs, reads the tree and prints to the terminal; it links none of our crates, so
+//! that the first command on a fresh machine does not wait for their build.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -35,37 +35,40 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Install what the checks need: other people's implementations from Debian and PyPI, two cargo tools under target/
+    /// Install the programs that the checks need: other implementations from Debian and PyPI, two cargo tools under
+    /// target/
     Setup,
-    /// Check everything; CI runs the same
+    /// Run every check; CI runs the same
     Check(check::Options),
-    /// Rewrite crates/xtask/cases/STATUS.md: which named test cases are in, and which wait for what
+    /// Rewrite crates/xtask/cases/STATUS.md: which named test cases are tested, and what the others wait for
     Cases,
-    /// Look the dependencies up in the RustSec advisories (needs the network)
+    /// Check the dependencies against the RustSec advisories (needs the network)
     Advisories,
-    /// Leave one check of the client's authentication out of a build after the other: the walk in crates/dtls must notice each
+    /// Build crates/dtls without one check of the client's authentication, for each such check: the walk in crates/dtls must
+    /// detect each
     Seams,
     /// Walk client authentication further than the tests: all words of seven letters, in ranges (see crates/dtls/examples/walk.rs)
     Walk {
-        /// As `--from N --to M`, `--depth N`, `--letters all`, `--after HC`, `--word HOKU`
+        /// Arguments such as `--from N --to M`, `--depth N`, `--letters all`, `--after HC`, `--word HOKU`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// End a million sessions of one server in one instant, which takes up to an hour: bytes, calls, close_notify. Kept in crates/sim/results/population.txt
+    /// End a million sessions of one server at the same instant; reports bytes, calls, close_notify, takes up to an hour. Kept in
+    /// crates/sim/results/population.txt
     Population {
-        /// How many sessions: 10,000 or more, since queues of a fixed size count too. Another number than the default is printed and not kept
+        /// Number of sessions: 10,000 or more, because fixed-size queues count too. The result is kept only for the default number
         #[arg(long, default_value_t = population::SESSIONS)]
         sessions: u32,
     },
-    /// Play other implementations against ours: a part of `check`, alone
+    /// Test other implementations against ours: the part of `check` with this name
     Interop {
-        /// Only stories with this text in their names
+        /// Run only stories whose names contain this text
         #[arg(long, default_value = "")]
         story: String,
     },
-    /// Run the fuzz targets, one after the other, and print what they did
+    /// Run the fuzz targets, one after the other, and print the results
     Fuzz(fuzz::Options),
-    /// Measure: instruction counts against the committed baselines, the arithmetic floor, end to end
+    /// Measure: instruction counts compared with the committed baselines, the arithmetic floor, end to end
     Bench {
         #[command(subcommand)]
         command: bench::Command,

@@ -1,4 +1,4 @@
-//! `cargo xtask population`: a million sessions of one server end in one instant. The last result is committed.
+//! `cargo xtask population`: a million sessions of one server end at the same instant. The last result is committed.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use anyhow::{Result, bail};
 use crate::bench::facts::TimingFacts;
 use crate::{cargo, tree};
 
-/// What the committed result is of.
+/// The number of sessions of the committed result.
 pub(crate) const SESSIONS: u32 = 1_000_000;
-/// Where it lies.
+/// The file of the committed result.
 const RESULT: &str = "crates/sim/results/population.txt";
 /// Three times a million handshakes, both ends of each, on one core: up to an hour.
 const TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 
-/// Runs it, prints what it found and keeps that of a whole run.
+/// Runs it and prints the result; keeps the result of a full run.
 pub(crate) fn run(sessions: u32) -> Result<()> {
     let facts = TimingFacts::here();
     let line = format!("run --quiet --release --locked -p sim --example population -- {sessions}");
@@ -32,7 +32,7 @@ pub(crate) fn run(sessions: u32) -> Result<()> {
         println!("written: {RESULT}");
     }
     if !status.success() {
-        bail!("a promise is not kept: {status}");
+        bail!("the population test failed: {status}");
     }
     Ok(())
 }

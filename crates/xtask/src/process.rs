@@ -1,6 +1,6 @@
-//! Programs that we start: with a deadline, with their words kept for the message of a failure, and ended with us.
+//! Child programs: they have a deadline, their output is kept for error messages, and they end with this process.
 //!
-//! Everything another program does here can hang (a peer waiting for a datagram that never comes), so nothing is started without a limit.
+//! Every program here can hang (a peer waits for a datagram that never arrives), so none is started without a time limit.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -11,25 +11,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How often a running program is asked whether it has ended: often at first, then by the twentieth part of the time that it has run.
+/// How often a running program is polled for its end: often at first, then every twentieth of its run time.
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(5);
 const POLL_INTERVAL_MAX: Duration = Duration::from_millis(100);
-/// Beginnings of what `cargo run` puts into our environment, and our own variable: `muster` refuses a MUSTER_ variable that names no key.
+/// Prefixes of the variables that `cargo run` sets, and our own: `muster` refuses a MUSTER_ variable that names no key.
 const OF_OUR_PACKAGE: &[&str] =
     &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "MUSTER_BINARY"];
-/// How long a daemon may take until it is ready.
+/// How long a daemon may take to become ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a daemon may take from SIGTERM to its end: above the `drain_timeout` that `muster init` writes (25 s).
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One program to be started.
+/// A program to start.
 pub(crate) struct Program {
     command: Command,
     shown: String,
     timeout: Duration,
 }
 
-/// What a program that ended has left.
+/// The result of a program that has ended.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
@@ -37,7 +37,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// What it said on both of its outputs.
+    /// Its output on stdout and stderr.
     pub(crate) fn words(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
     }
@@ -47,7 +47,8 @@ impl Program {
     pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
         let shown = program.as_ref().to_string_lossy().into_owned();
         let mut command = Command::new(program);
-        // `cargo run` tells us about our own package; build scripts that watch those variables (ring's) would build again for each caller.
+        // `cargo run` describes our own package in these variables; build scripts that watch them (ring's) would build again for each
+        // caller.
         for (key, _) in std::env::vars_os() {
             let key_text = key.to_string_lossy();
             if OF_OUR_PACKAGE.iter().any(|start| key_text.starts_with(start)) {
@@ -57,7 +58,7 @@ impl Program {
         Self { command, shown, timeout: Duration::from_secs(1800) }
     }
 
-    /// Splits at blanks: for command lines that are written down as one.
+    /// Splits at spaces, for command lines that are written as one string.
     pub(crate) fn line(line: &str) -> Self {
         let mut words = line.split_whitespace();
         Self::new(words.next().unwrap_or_default()).args(words)
@@ -101,7 +102,7 @@ impl Program {
         Ok(())
     }
 
-    /// Runs it and keeps its output; what it tells on the way goes to our own stderr.
+    /// Runs it and keeps its stdout; its stderr goes to our own stderr.
     pub(crate) fn stdout(mut self) -> Result<(ExitStatus, String)> {
         let mut child = self
             .command
@@ -114,7 +115,7 @@ impl Program {
         Ok((status, String::from_utf8_lossy(&stdout.recv().unwrap_or_default()).into_owned()))
     }
 
-    /// Runs it and keeps what it says.
+    /// Runs it and keeps its output.
     pub(crate) fn output(mut self) -> Result<Ended> {
         let mut child = self
             .command
@@ -130,7 +131,7 @@ impl Program {
         Ok(Ended { status, stdout: text(stdout), stderr: text(stderr) })
     }
 
-    /// As `output`, but an exit status other than 0 is an error with the program's words in it.
+    /// Like `output`, but an exit status other than 0 is an error that includes the program's output.
     pub(crate) fn expect_success(self) -> Result<Ended> {
         let shown = self.shown.clone();
         let ended = self.output()?;
@@ -140,12 +141,13 @@ impl Program {
         Ok(ended)
     }
 
-    /// Starts a daemon that says, on stdout or stderr, when it is ready: waits for a line that contains `ready` and gives it back. `log` takes its words.
+    /// Starts a daemon that prints a line on stdout or stderr when it is ready: waits for a line that contains `ready` and returns it. Its output goes to
+    /// `log`.
     pub(crate) fn daemon(self, ready: &str, log: &Path) -> Result<(Daemon, String)> {
         self.start(Stdio::null(), ready, READY_TIMEOUT, log)
     }
 
-    /// As `daemon`, for a program that reads what is typed, and ends when nobody types any more (see `Daemon::say`). It has its whole time to be ready.
+    /// Like `daemon`, for a program that reads stdin and ends when stdin is closed (see `Daemon::say`). It may take its whole timeout to become ready.
     pub(crate) fn dialogue(self, ready: &str, log: &Path) -> Result<(Daemon, String)> {
         let timeout = self.timeout;
         self.start(Stdio::piped(), ready, timeout, log)
@@ -162,7 +164,7 @@ impl Program {
     }
 }
 
-/// A program that runs beside us until it is stopped, or until we are done with it whatever happened.
+/// A program that runs in the background until it is stopped or dropped.
 pub(crate) struct Daemon {
     child: Child,
     shown: String,
@@ -174,25 +176,25 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Types a line to a program that was started by `dialogue`.
+    /// Writes a line to the stdin of a program that `dialogue` started.
     pub(crate) fn say(&mut self, line: &str) -> Result<()> {
-        let stdin = self.child.stdin.as_mut().with_context(|| format!("`{}` reads nothing", self.shown))?;
-        writeln!(stdin, "{line}").with_context(|| format!("`{}` does not listen any more", self.shown))
+        let stdin = self.child.stdin.as_mut().with_context(|| format!("`{}` has no open stdin", self.shown))?;
+        writeln!(stdin, "{line}").with_context(|| format!("cannot write to `{}`", self.shown))
     }
 
-    /// Everything it has said so far.
+    /// Its output so far.
     pub(crate) fn words(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Polls until one whole line of what the daemon says contains every one of `texts`, and gives that line: it may come after a peer has its answer.
+    /// Polls until one whole line of the output contains all of `texts`, and returns that line: it may appear after a peer has its response.
     pub(crate) fn wait_for_line(&mut self, texts: &[&str], timeout: Duration) -> Result<String> {
         let mut lines = self.wait_for_lines(texts, 1, timeout)?;
         Ok(lines.swap_remove(0))
     }
 
-    /// As `wait_for_line`, until there are at least so many of them; all that there are.
+    /// Like `wait_for_line`, until there are at least `least` such lines; returns all of them.
     pub(crate) fn wait_for_lines(&mut self, texts: &[&str], least: usize, timeout: Duration) -> Result<Vec<String>> {
         let began = Instant::now();
         loop {
@@ -215,11 +217,12 @@ impl Daemon {
         }
     }
 
-    /// SIGTERM, then its exit status and all its words; a daemon that does not end is killed and is an error.
+    /// Sends SIGTERM; returns the exit status and the whole output. A daemon that does not end is killed, which is an
+    /// error.
     pub(crate) fn stop(mut self) -> Result<(ExitStatus, String)> {
         let raw = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = raw {
-            // ESRCH: it ended by itself, which `wait` reports.
+            // ESRCH: the daemon has already ended, which `wait` reports.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let shown = self.shown.clone();
@@ -227,12 +230,12 @@ impl Daemon {
         Ok((status, self.words()))
     }
 
-    /// As `stop`, for one that must exit 0 and must not have panicked on the way; its words.
+    /// Like `stop`, for a daemon that must exit 0 and must not have panicked; returns its output.
     pub(crate) fn stop_well(self) -> Result<String> {
         let shown = self.shown.clone();
         let (status, words) = self.stop()?;
         if !status.success() || words.contains("panicked") {
-            bail!("`{shown}` ended badly after SIGTERM ({status}):\n{words}");
+            bail!("`{shown}` did not end cleanly after SIGTERM ({status}):\n{words}");
         }
         Ok(words)
     }

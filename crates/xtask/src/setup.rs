@@ -1,7 +1,7 @@
-//! `cargo xtask setup`: installs what the checks need and a fresh machine with a Rust toolchain lacks.
+//! `cargo xtask setup`: installs the programs that the checks need and a fresh machine with a Rust toolchain lacks.
 //!
-//! Other people's implementations come from Debian and PyPI, two cargo tools from crates.io. What is ours alone goes under the target directory; the
-//! machine itself gets Debian packages only. Each need knows how to tell that it is met, so that a second run is quick and says so.
+//! Other implementations come from Debian and PyPI, two cargo tools from crates.io. Everything but the Debian packages is installed under the target
+//! directory. Each need can tell whether it is met, so that a second run is quick and reports it.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::process::Program;
 use crate::tree;
 
-/// What each package is for stands beside it: a package without a user is removed.
+/// The purpose of each package is beside it: a package without a purpose is removed.
 const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("openssl", "s_client handshakes, CSRs, judging our certificates and CMS"),
     (
@@ -29,38 +29,38 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("libc6-dbg", "symbols of the C library, without which valgrind does not start"),
     ("python3-venv", "the environment of what comes from PyPI"),
 ];
-/// What comes from PyPI, into one environment: name, version, what for.
+/// Packages from PyPI, in one environment: name, version, purpose.
 const PYTHON_PACKAGES: &[(&str, &str, &str)] = &[
     ("python-mbedtls", "2.10.1", "enrols on Mbed TLS 2.28, which its wheel carries; the last release"),
     ("pyOpenSSL", "26.4.0", "handshakes over a memory BIO, each of whose datagrams can go astray"),
     ("cryptography", "50.0.2", "the OpenSSL 4.0 under pyOpenSSL"),
 ];
-/// Reads deny.toml. It has no place in Cargo.lock, so its version stands here.
+/// Reads deny.toml. It is not in Cargo.lock, so its version is set here.
 const CARGO_DENY_VERSION: &str = "0.20.2";
-/// The tools read files and start programs: built to be there soon, not to be fast.
+/// The tools read files and start programs: they are built for a short build time, not for speed.
 const TOOL_PROFILE: &[(&str, &str)] = &[
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
     ("CARGO_PROFILE_RELEASE_LTO", "off"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
     ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
 ];
-/// Building a cargo tool from source on two loaded cores.
+/// Time to build a cargo tool from source on two busy cores.
 const TOOL_BUILD_TIMEOUT: Duration = Duration::from_secs(1500);
 
-/// One thing that the checks need: how to tell that it is there, and how to get it.
+/// One requirement of the checks: how to detect it, and how to install it.
 struct Need {
     name: String,
     met: bool,
     install: Box<dyn FnOnce() -> Result<()>>,
 }
 
-/// Installs what is missing.
+/// Installs the missing requirements.
 pub(crate) fn run() -> Result<()> {
     let started = Instant::now();
     install_debian()?;
     for need in [python_need(), deny_need(), runner_need()?] {
         if need.met {
-            println!("   {} is there", need.name);
+            println!("   {} is installed", need.name);
             continue;
         }
         println!("   installing {} ...", need.name);
@@ -72,7 +72,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// What `run` would install, by name.
+/// The names of the requirements that `run` would install.
 pub(crate) fn missing() -> Result<Vec<String>> {
     let debian = missing_debian().into_iter().map(|package| format!("Debian package {package}"));
     let others =
@@ -98,7 +98,7 @@ pub(crate) fn deny() -> Result<std::path::PathBuf> {
 fn install_debian() -> Result<()> {
     let missing = missing_debian();
     if missing.is_empty() {
-        println!("   Debian packages are there: {}", names(DEBIAN_PACKAGES));
+        println!("   Debian packages are installed: {}", names(DEBIAN_PACKAGES));
         return Ok(());
     }
     if !is_root() {
@@ -108,7 +108,7 @@ fn install_debian() -> Result<()> {
         let why = DEBIAN_PACKAGES.iter().find(|(name, _)| name == package).map_or("", |(_, why)| why);
         println!("   installing Debian package {package}: {why}");
     }
-    // tshark asks whether users may capture; the answer does not matter to us, the question would wait for ever.
+    // tshark asks whether users may capture; the answer does not matter here, but the prompt would wait forever.
     let apt = |arguments: &[&str]| Program::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
     apt(&["-qq", "update"]).timeout(Duration::from_secs(300)).expect_success()?;
     let install = ["-qq", "-y", "--no-install-recommends", "install"];
@@ -129,7 +129,7 @@ fn names(packages: &[(&str, &str)]) -> String {
 }
 
 fn python_need() -> Need {
-    // Metadata alone would not notice a wheel whose library does not load.
+    // Metadata alone would not show that a wheel's library does not load.
     let versions = PYTHON_PACKAGES.iter().map(|(name, version, _)| format!("assert version('{name}') == '{version}'"));
     let probe = format!(
         "from importlib.metadata import version; import mbedtls, OpenSSL.SSL; {}",
@@ -154,7 +154,7 @@ fn pinned_python(joint: &str) -> Vec<String> {
     PYTHON_PACKAGES.iter().map(|(name, version, _)| format!("{name}{joint}{version}")).collect()
 }
 
-/// Debian's own, which python3-venv belongs to; elsewhere whatever the PATH says.
+/// Debian's own Python, which python3-venv belongs to; on other systems the first one on PATH.
 fn system_python() -> &'static str {
     let debian = "/usr/bin/python3";
     if std::path::Path::new(debian).exists() { debian } else { "python3" }
@@ -179,7 +179,7 @@ fn cargo_tool(name: &'static str, version: &str) -> Need {
         let cargo = Program::line("cargo install --quiet --locked --root").arg(tree::tools()).arg(&wanted);
         let cargo = TOOL_PROFILE.iter().fold(cargo, |cargo, (key, value)| cargo.env(key, value));
         let done = cargo.env("CARGO_TARGET_DIR", &build).timeout(TOOL_BUILD_TIMEOUT).expect_success();
-        // The objects of a tool are of no use once it is built.
+        // The object files of a tool are not needed after its build.
         drop(std::fs::remove_dir_all(&build));
         done.map(|_| ())
     };

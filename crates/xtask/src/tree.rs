@@ -1,4 +1,4 @@
-//! Where things lie: the root of the work tree, its files, the target directory.
+//! Locations: the root of the work tree, its files, the target directory.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,12 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Where cargo builds, as cargo itself decides it.
+/// Cargo's target directory, as cargo itself reports it.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Where our own installations lie; gone with `cargo clean`.
+/// The folder of our own installations; `cargo clean` removes it.
 pub(crate) fn tools() -> PathBuf {
     target().join("tools")
 }
@@ -33,7 +33,7 @@ pub(crate) fn read(path: impl AsRef<Path>) -> Result<String> {
     std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Writes a file, and the folder above it where it is missing.
+/// Writes a file, and creates the folder above it if it is missing.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -41,7 +41,8 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What git would commit (tracked, or new and not ignored), relative to the root, with one of these endings.
+/// The files that git would commit (tracked, or new and not ignored), relative to the root, with one of these
+/// endings.
 pub(crate) fn files(endings: &[&str]) -> Result<Vec<String>> {
     let listed =
         Program::line("git ls-files --cached --others --exclude-standard").directory(&root()).expect_success()?;
@@ -57,14 +58,14 @@ pub(crate) fn files(endings: &[&str]) -> Result<Vec<String>> {
     Ok(files)
 }
 
-/// A program on the PATH, or in our own tools.
+/// Finds a program on the PATH, or among our own tools.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let own = std::iter::once(tools().join("bin"));
     own.chain(std::env::split_paths(&path)).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// The version that Cargo.lock holds of a package.
+/// The version of a package in Cargo.lock.
 pub(crate) fn locked_version(package: &str) -> Result<String> {
     let lock = read("Cargo.lock")?;
     let name = format!("name = \"{package}\"");
@@ -75,7 +76,7 @@ pub(crate) fn locked_version(package: &str) -> Result<String> {
         .with_context(|| format!("{package} is not in Cargo.lock"))
 }
 
-/// A fresh folder under the target directory; an earlier one of that name is removed.
+/// Makes a new folder under the target directory; an earlier one with that name is removed.
 pub(crate) fn scratch(name: &str) -> Result<PathBuf> {
     let folder = target().join("scratch").join(name);
     if folder.exists() {

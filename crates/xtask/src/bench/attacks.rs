@@ -1,7 +1,9 @@
-//! Three attacks on a released `muster serve` on loopback, with figures that can be taken again after a change.
+//! Runs three attacks on a released `muster serve` on loopback and prints figures that can be measured again after a
+//! change.
 //!
-//! One cookie: how many flights one cookie buys, and how many octets come out for each that goes in. Begun handshakes: what honest devices notice
-//! of peers that pass the cookie exchange and fall silent. Never closing: how many enrolments are told to come later when no device says
+//! One cookie: how many flights one cookie buys, and how many octets the server sends for each that it receives. Begun handshakes: how peers that
+//! pass the cookie exchange and then fall silent affect honest devices. Never closing: how many enrolments are told to retry later if no device
+//! sends close_notify. Each attack does a fixed amount of work and then ends.
 //! close_notify. Every attack has a fixed amount of work and ends by itself.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,16 +28,17 @@ pub(crate) struct Options {
     /// The commit that --target was built from, for the record
     #[arg(long, requires = "target")]
     target_commit: Option<String>,
-    /// The program that plays honest devices: it needs `load --vanish` [default: this tree, built now]
+    /// The program that plays honest devices; it must support `load --vanish` [default: this tree, built now]
     #[arg(long, value_name = "MUSTER")]
     fleet: Option<PathBuf>,
-    /// Only these; all by default
+    /// Run only these attacks [default: all]
     #[arg(long, value_enum)]
     only: Vec<Attack>,
-    /// Enrolments without close_notify: above the total of kept answers, 134,217 by default, to see what happens there
+    /// Enrolments without close_notify; to see the effect of the limit on kept answers, use more than its default of
+    /// 134,217
     #[arg(long, default_value_t = 140_000)]
     never_closing: u32,
-    /// Where the JSON goes [default: a new file in benches/runs]
+    /// Where to write the JSON [default: a new file in benches/runs]
     #[arg(long)]
     json: Option<PathBuf>,
 }
@@ -49,14 +52,14 @@ enum Attack {
 
 /// Copies of one datagram.
 const COPIES: u32 = 300;
-/// Between two of them: 300 copies take three seconds.
+/// Pause between two copies: 300 copies take three seconds.
 const COPY_INTERVAL: Duration = Duration::from_millis(10);
-/// The last flight may come a moment later.
+/// Time for the last flight to arrive.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Begun handshakes a second, and for how long.
+/// Begun handshakes per second, and duration.
 const BEGUN_PER_SECOND: u32 = 150;
 const BEGUN_SECONDS: u32 = 45;
-/// 4,096 slots are taken after 27 s: the honest devices come after that.
+/// 4,096 slots are taken after 27 s: the honest devices start after that.
 const HONEST_AFTER: Duration = Duration::from_secs(28);
 const HONEST: &[&str] = &["--devices", "40", "--rate", "4", "--timeout", "30s"];
 const LOAD_TIMEOUT: Duration = Duration::from_secs(1200);
@@ -71,7 +74,7 @@ struct Record {
     never_closing: Option<NeverClosing>,
 }
 
-/// What one cookie bought.
+/// The result of using one cookie.
 #[derive(Serialize)]
 struct Bought {
     case: &'static str,
@@ -79,7 +82,7 @@ struct Bought {
     octets_in: usize,
     octets_out: usize,
     out_per_in: f64,
-    /// ServerHellos, and how many of them differ: a repeated flight keeps its random and costs no signature.
+    /// ServerHellos, and how many of them differ: a repeated flight keeps its random and needs no new signature.
     flights: usize,
     signatures: usize,
 }
@@ -157,23 +160,23 @@ impl Stage {
         Ok(stage)
     }
 
-    /// A fresh server for each attack: none inherits what another left.
+    /// A fresh server for each attack: no attack inherits state from another.
     fn serve(&self) -> Result<(Daemon, SocketAddr)> {
         let serve = Program::new(&self.target).arg("serve").arg("--config").arg(self.folder.join("pki/muster.toml"));
         let serve = serve.args(["--listen", "127.0.0.1:0"]).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
         let serve = serve.env("MUSTER_LOG", "error");
         let (server, line) = serve.daemon("listening on coaps://", &self.folder.join("serve.log"))?;
         let address = line.split_whitespace().last().and_then(|uri| uri.strip_prefix("coaps://"));
-        Ok((server, address.context("the server named no address")?.parse()?))
+        Ok((server, address.context("the server printed no address")?.parse()?))
     }
 
     fn load(&self, server: SocketAddr, arguments: &[&str]) -> Result<Value> {
         let file = self.folder.join("load.json");
         let load = Program::new(&self.fleet).args(["load", "--server", &format!("coaps://{server}"), "--pki"]);
         let load = load.arg(self.folder.join("pki")).arg("--json").arg(&file).args(arguments).timeout(LOAD_TIMEOUT);
-        // Devices that fail are the figure, not a fault of the run.
+        // Failed devices are the result of the attack, not an error of the run.
         let ended = load.output()?;
-        ensure!(matches!(ended.status.code(), Some(0 | 1)), "the fleet did not play: {}", ended.words());
+        ensure!(matches!(ended.status.code(), Some(0 | 1)), "the fleet did not run: {}", ended.words());
         read_json(&file)
     }
 
@@ -257,25 +260,25 @@ fn buy(case: &'static str, peer: &HelloPeer, datagrams: &[Vec<u8>]) -> Result<Bo
     Ok(Bought { case, datagrams_in: COPIES, octets_in, octets_out, out_per_in, flights, signatures: randoms.len() })
 }
 
-/// Begins handshakes at a fixed rate, each from an address of its own, and answers nothing.
+/// Begins handshakes at a fixed rate, each from its own address, and never answers.
 fn begin_many(server: SocketAddr, fragment: bool) -> Result<u32> {
     let (started, mut silent, mut begun) = (Instant::now(), Vec::new(), 0);
     for n in 0..BEGUN_PER_SECOND * BEGUN_SECONDS {
         let due = started + Duration::from_secs(1) * n / BEGUN_PER_SECOND;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        // A fixed walk over 127.128.0.0 to 127.255.255.255, away from the fleet's addresses: every run takes the same ones.
+        // A fixed walk over 127.128.0.0 to 127.255.255.255, apart from the fleet's addresses: every run uses the same ones.
         let [_, b, c, d] = n.wrapping_mul(2_654_435_761).to_be_bytes();
         let peer = HelloPeer::new(Ipv4Addr::new(127, 128 | (b & 0x7E), c, d.max(1)), server)?;
         let mut random = [7; 32];
         random[..4].copy_from_slice(&n.to_be_bytes());
-        // A server that answers nobody is a finding too: the next one is begun all the same.
+        // A server that does not answer is a result too: the next handshake begins anyway.
         if let Ok(cookie) = peer.cookie(&random) {
             let hello = hello::client_hello(&random, &cookie, 1);
             let begin = if fragment { hello::first_fragment(&hello, cookie.len()) } else { hello };
             peer.send(&hello::record(1, &begin))?;
             begun += 1;
         }
-        // Kept open: a closed port would tell the server that nobody is there.
+        // Kept open: a closed port would tell the server that the peer is gone.
         silent.push(peer);
     }
     Ok(begun)
@@ -310,6 +313,6 @@ fn read_json(file: &Path) -> Result<Value> {
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // If it cannot be raised, opening a socket will say so.
+    // If the limit cannot be raised, opening a socket reports it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

@@ -1,13 +1,14 @@
-//! Reads the profiles that callgrind writes: instructions in all, and those outside the cryptographic libraries.
+//! Reads callgrind's profiles: all instructions, and those outside the cryptographic libraries.
 //!
-//! Of one enrolment's instructions nine in ten are the libraries': one per cent of the sum hides a protocol that became ten per cent dearer. The rest is
-//! therefore counted, and gated, by itself.
+//! The libraries execute nine of ten instructions of an enrolment: a change of one per cent of the sum can hide a protocol that became ten per cent more
+//! expensive. Therefore the rest is counted and gated separately.
 
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
 
-/// The cryptographic libraries, by package. `core_arch` are the processor's AES and vector instructions, which nobody else here calls.
+/// The cryptographic libraries, by package. `core_arch` holds the processor's AES and vector instructions, which only these libraries
+/// use here.
 const LIBRARIES: &[&str] = &[
     "ring",
     "aes",
@@ -23,10 +24,10 @@ const LIBRARIES: &[&str] = &[
     "dbl",
     "core-arch",
 ];
-/// Parts of a symbol that mean ring's C and assembly.
+/// Substrings of a symbol that mark ring's C and assembly.
 const RING_SYMBOLS: &[&str] = &["ring_core", "nistz256", "aesni", "vpaes", "aes_gcm", "sha256_block", "sha512_block"];
 
-/// What one benchmark executed.
+/// The instructions that one benchmark executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Instructions {
     pub(super) all: u64,
@@ -48,8 +49,8 @@ pub(super) fn components(profile: &str) -> Result<Components> {
     sum(profile, |file, function| Some(component(file, function)))
 }
 
-/// Sums what is outside the cryptographic libraries by function, as the compiler has left them: what it has inlined counts for the
-/// function that it is in.
+/// Sums the instructions outside the cryptographic libraries by function, as compiled: inlined code counts for the function that
+/// contains it.
 pub(super) fn functions(profile: &str) -> Result<Components> {
     sum(profile, |file, function| {
         let outside = !LIBRARIES.contains(&component(file, function).as_str());
@@ -57,7 +58,7 @@ pub(super) fn functions(profile: &str) -> Result<Components> {
     })
 }
 
-/// Without the mark of a recursion and the hash, which is another one in each build.
+/// The name without the recursion mark and without the hash, which differs in each build.
 fn undecorated(function: &str) -> &str {
     let function = function.split_once('\'').map_or(function, |(function, _)| function);
     match function.rsplit_once("::h") {
@@ -66,8 +67,8 @@ fn undecorated(function: &str) -> &str {
     }
 }
 
-/// Sums a profile by what `key` makes of file and function. Its grammar is Valgrind's "Callgrind Format Specification": names may be given once as `(7) name` and then as `(7)`; a
-/// `calls=` line is followed by the inclusive cost of the call, which belongs to the callee's own lines.
+/// Sums a profile by the key that `key` derives from file and function. Its grammar is Valgrind's "Callgrind Format Specification": a name may be given once as `(7) name` and
+/// then as `(7)`; a `calls=` line is followed by the inclusive cost of the call, which belongs to the callee's own lines.
 fn sum(profile: &str, key: impl Fn(&str, &str) -> Option<String>) -> Result<Components> {
     let mut names = Names::default();
     let mut sum = Components::new();
@@ -97,8 +98,8 @@ fn sum(profile: &str, key: impl Fn(&str, &str) -> Option<String>) -> Result<Comp
     Ok(sum)
 }
 
-/// Whose code this is: by the file that the line stands in, so that what is inlined elsewhere is still its author's; of the standard library's lines, by
-/// the function that they are inlined into.
+/// The owner of a line: judged by the line's file, so that inlined code counts for its author; for lines of the standard library, judged by the function
+/// that contains them.
 fn component(file: &str, function: &str) -> String {
     if RING_SYMBOLS.iter().any(|part| function.contains(part)) {
         return "ring".to_owned();
@@ -129,7 +130,7 @@ fn component(file: &str, function: &str) -> String {
     }
 }
 
-/// A cost line is a position (`12`, `+3`, `-1`, `*`) and the events, instructions first.
+/// A cost line is a position (`12`, `+3`, `-1`, `*`) and the events, with instructions first.
 fn cost_of(line: &str) -> Option<u64> {
     let (position, events) = line.split_once(' ')?;
     let position = position.trim_start_matches(['+', '-', '*']);

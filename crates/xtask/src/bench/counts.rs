@@ -1,8 +1,8 @@
 //! Instruction counts with committed baselines.
 //!
-//! The benchmarks are `benches/benches/instructions.rs`; gungraun runs them under callgrind, one profile each, and we read the profiles. A count is
-//! compared with the committed baseline where valgrind, rustc, C library and CPU features are those of the baseline. Where they are not, counts of then
-//! say nothing about now: the parent commit is counted again in the same run, and takes the baseline's place.
+//! The benchmarks are `benches/benches/instructions.rs`; gungraun runs them under callgrind, one profile each, and this module reads the profiles. A
+//! count is compared with the committed baseline if valgrind, rustc, C library and CPU features are those of the baseline. If they differ, the old
+//! counts cannot be compared: the parent commit is counted in the same run and replaces the baseline.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,11 +17,12 @@ use crate::{setup, tree};
 
 const BASELINE: &str = "benches/baselines/instructions.json";
 const SOURCE: &str = "benches/benches/instructions.rs";
-/// More than this many per mille above the baseline fails, in all and outside the cryptographic libraries alike.
+/// A count fails if it exceeds its baseline by more than this many per mille, in all or outside the cryptographic
+/// libraries.
 const GROWTH_PER_MILLE_MAX: u64 = 10;
-/// A difference of a function that `growth` lists is above this.
+/// `growth` lists a function if its counts differ by more than this.
 const GROWTH_SHOWN_MIN: u64 = 100;
-/// Runs of which the least counts. One takes two seconds.
+/// Number of runs; the lowest count is used. One run takes two seconds.
 const COUNTED_TIMES: usize = 9;
 
 #[derive(Serialize, Deserialize)]
@@ -51,7 +52,7 @@ impl From<Instructions> for Count {
     }
 }
 
-/// Fails where a count grew.
+/// Fails if a count grew.
 pub(super) fn gate() -> Result<()> {
     let baseline = committed()?;
     let facts = CountingFacts::here();
@@ -61,7 +62,7 @@ pub(super) fn gate() -> Result<()> {
         baseline.counts
     } else {
         println!(
-            "   the baselines were counted elsewhere ({}): the parent commit takes their place",
+            "   the baselines come from another environment ({}): comparing with the parent commit instead",
             differences.join("; ")
         );
         count_parent()?
@@ -71,17 +72,17 @@ pub(super) fn gate() -> Result<()> {
     let grown: Vec<String> = rows.iter().filter(|row| row.has_grown()).map(|row| row.name.clone()).collect();
     if !grown.is_empty() {
         bail!(
-            "more than {} % dearer: {}. If it has to be, `cargo xtask bench bless` and say why in the commit",
+            "counts grew by more than {} %: {}. If intended, run `cargo xtask bench bless` and commit it with the reason",
             GROWTH_PER_MILLE_MAX / 10,
             grown.join(", ")
         );
     }
     let gone: Vec<&String> = reference.keys().filter(|name| !now.contains_key(*name)).collect();
-    ensure!(gone.is_empty(), "benchmarks are gone: {gone:?}; `cargo xtask bench bless` if that is meant");
+    ensure!(gone.is_empty(), "benchmarks are missing: {gone:?}; if intended, run `cargo xtask bench bless`");
     Ok(())
 }
 
-/// Makes what is counted now the baseline.
+/// Makes the current counts the baseline.
 pub(super) fn bless() -> Result<()> {
     let before = committed().map(|baseline| baseline.counts).unwrap_or_default();
     let counts = count(&tree::root(), &tree::target())?;
@@ -93,7 +94,7 @@ pub(super) fn bless() -> Result<()> {
     Ok(())
 }
 
-/// Prints where each benchmark's instructions go.
+/// Prints where the instructions of each benchmark are spent.
 pub(super) fn breakdown() -> Result<()> {
     for (name, profile) in profile(&tree::root(), &tree::target())? {
         let mut components: Vec<(String, u64)> = callgrind::components(&profile)?.into_iter().collect();
@@ -107,7 +108,7 @@ pub(super) fn breakdown() -> Result<()> {
     Ok(())
 }
 
-/// Prints the functions that count more than at another commit, and those that count less: what was renamed, or inlined elsewhere, is in both.
+/// Prints the functions whose counts differ from those of another commit: a function that was renamed or inlined elsewhere occurs twice.
 pub(super) fn growth(commit: &str) -> Result<()> {
     let then = at_commit(commit, profile)?;
     for (name, now) in profile(&tree::root(), &tree::target())? {
@@ -134,12 +135,12 @@ fn share(part: u64, all: u64) -> f64 {
 }
 
 fn committed() -> Result<Baseline> {
-    let text = tree::read(BASELINE).context("no baselines: `cargo xtask bench bless` makes them")?;
+    let text = tree::read(BASELINE).context("no baselines: run `cargo xtask bench bless`")?;
     serde_json::from_str(&text).with_context(|| format!("{BASELINE} is not a baseline"))
 }
 
-/// Counts several times and keeps the least of each: the hash tables of the standard library draw their keys anew in each process, and with them the
-/// protocol's own count moves by half a per cent.
+/// Counts several times and keeps the lowest of each: the standard library's hash tables draw new keys in each process, which changes the protocol's
+/// own count by half a per cent.
 fn count(root: &Path, target: &Path) -> Result<Counts> {
     let mut least = Counts::new();
     for _ in 0..COUNTED_TIMES {
@@ -152,7 +153,7 @@ fn count(root: &Path, target: &Path) -> Result<Counts> {
     Ok(least)
 }
 
-/// Runs the benchmarks of a work tree; their profiles by name.
+/// Runs the benchmarks of a work tree and returns their profiles by name.
 fn profile(root: &Path, target: &Path) -> Result<BTreeMap<String, String>> {
     let profiles = target.join("gungraun");
     if profiles.exists() {
@@ -161,7 +162,7 @@ fn profile(root: &Path, target: &Path) -> Result<BTreeMap<String, String>> {
     let bench =
         Program::line("cargo bench --quiet --locked --package benches --bench instructions -- --output-format=default");
     let bench = bench.directory(root).env("CARGO_TARGET_DIR", target).env("GUNGRAUN_RUNNER", setup::bench_runner()?);
-    // The profiles carry file names, by which library code is told from ours.
+    // The profiles contain file names, which tell library code from ours.
     let ended = bench.env("GUNGRAUN_HOME", &profiles).expect_success()?;
     let mut found = BTreeMap::new();
     for file in profiles_below(&profiles)? {
@@ -192,27 +193,27 @@ fn profiles_below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// `callgrind.server_handshake.ccm8.out` is `server_handshake.ccm8`.
+/// Turns `callgrind.server_handshake.ccm8.out` into `server_handshake.ccm8`.
 fn name_of(profile: &Path) -> Result<String> {
     let name = profile.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = name.strip_prefix("callgrind.").and_then(|name| name.strip_suffix(".out"));
-    name.map(str::to_owned).with_context(|| format!("{} is not named as a profile", profile.display()))
+    name.map(str::to_owned).with_context(|| format!("{} does not have the name of a profile", profile.display()))
 }
 
-/// The commit before this one, in a work tree of its own under the target directory.
+/// The parent of this commit, in its own work tree under the target directory.
 fn count_parent() -> Result<Counts> {
     let git = |line: &str| Program::new("git").args(line.split(' ')).directory(&tree::root());
     let changed = !git("status --porcelain --untracked-files=no").expect_success()?.stdout.is_empty();
     let parent = if changed { "HEAD" } else { "HEAD^" };
     let has_benchmarks = git(&format!("cat-file -e {parent}:{SOURCE}")).output()?.status.success();
     if !has_benchmarks {
-        println!("   {parent} has no such benchmarks: counted, compared with nothing");
+        println!("   {parent} does not have these benchmarks: the counts are not compared");
         return Ok(Counts::new());
     }
     at_commit(parent, count)
 }
 
-/// Does something in a work tree of another commit, which has a target directory of its own.
+/// Runs a closure in a work tree of another commit, with its own target directory.
 fn at_commit<T>(commit: &str, work: impl FnOnce(&Path, &Path) -> Result<T>) -> Result<T> {
     let git = |line: &str| Program::new("git").args(line.split(' ')).directory(&tree::root());
     let folder = tree::target().join("scratch/parent");

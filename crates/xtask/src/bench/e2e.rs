@@ -1,8 +1,8 @@
 //! End to end: `muster serve` and `muster load` as processes, and the server's CPU for each enrolment over the floor of the same run.
 //!
-//! The server is pinned to one core with one shard and one pool thread, the load generator to another, so that one does not evict the other's caches.
-//! The floor (`benches/src/bin/floor.rs`) is measured between the runs on the server's core; all figures are medians over the repetitions. CPU is user
-//! and system together, by the kernel's own accounting in nanoseconds.
+//! The server is pinned to one core with one shard and one pool thread, the load generator to another, so that neither evicts the other's caches. The
+//! floor (`benches/src/bin/floor.rs`) is measured between the runs on the server's core; all figures are medians over the repetitions. CPU is user and
+//! system time together, as the kernel accounts it in nanoseconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,16 +18,16 @@ use crate::{cargo, tree};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Devices of each run
+    /// Devices in each run
     #[arg(long, default_value_t = 3000)]
     devices: u32,
-    /// Runs of each configuration; the median counts
+    /// Runs of each configuration; the median is reported
     #[arg(long, default_value_t = 5)]
     repetitions: u32,
-    /// Devices at work at any moment
+    /// Devices that enrol at the same time
     #[arg(long, default_value_t = 64)]
     concurrency: u32,
-    /// Where the JSON goes [default: a new file in benches/runs]
+    /// Where to write the JSON [default: a new file in benches/runs]
     #[arg(long)]
     json: Option<PathBuf>,
 }
@@ -47,7 +47,7 @@ const CONFIGURATIONS: &[Configuration] = &[
 ];
 /// Hello, HelloVerifyRequest, hello with cookie, the server's flight: all other datagrams carry one sealed record each.
 const PLAIN_DATAGRAMS: f64 = 4.0;
-/// Devices that go away without closing, as some of every real fleet do.
+/// Devices that leave without closing, as in every real fleet.
 const VANISH: &str = "30%";
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -69,15 +69,15 @@ impl Floor {
         self.engine_us.get(&format!("{}_{}", configuration.suite, configuration.block)).copied().unwrap_or_default()
     }
 
-    /// Two signatures (key exchange, certificate), three verifications (device certificate, its proof, the request's proof), one agreement, and a record
-    /// for each datagram that carries one.
+    /// Two signatures (key exchange, certificate), three verifications (device certificate, its proof, the request's proof), one agreement, and one
+    /// record for each datagram that carries one.
     fn of(&self, suite: &str, records: f64) -> f64 {
         let record = if suite == "ccm8" { self.ccm8_record_us } else { self.gcm_record_us };
         2.0 * self.sign_us + 3.0 * self.verify_us + self.agreement_us + self.handshake_symmetric_us + records * record
     }
 }
 
-/// What one run showed, for each enrolment.
+/// The results of one run, per enrolment.
 #[derive(Clone, Serialize)]
 struct Run {
     #[serde(flatten)]
@@ -86,7 +86,7 @@ struct Run {
     enrolled_per_second: f64,
     server_cpu_us: f64,
     floor_us: f64,
-    /// The engines alone, in memory: what lies between it and `server_cpu_us` is sockets, threads and the kernel.
+    /// The engines alone, in memory: the difference to `server_cpu_us` is sockets, threads and the kernel.
     engine_us: f64,
     ratio: f64,
     /// The part of `server_cpu_us` that the kernel spent.
@@ -135,7 +135,7 @@ pub(super) fn print_floor() -> Result<()> {
     Ok(())
 }
 
-/// Every configuration, interleaved with the floor.
+/// Runs every configuration, interleaved with the floor.
 pub(super) fn run(options: &Options) -> Result<()> {
     let facts = TimingFacts::here();
     let bench = Bench::build()?;
@@ -296,7 +296,7 @@ fn measured(
     })
 }
 
-/// On one core, where there are two to keep apart.
+/// Runs a program on one core, if there are two cores to separate.
 fn pinned(core: usize, program: &Path) -> Program {
     if std::thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2) {
         Program::new("taskset").args(["-c", &core.to_string()]).arg(program)
@@ -305,8 +305,8 @@ fn pinned(core: usize, program: &Path) -> Program {
     }
 }
 
-/// What a process has used: user and system time of each thread from the scheduler's own account in nanoseconds, summed by the thread's name. The
-/// server's threads live as long as it does; one that ends between being listed and being read is left out.
+/// The CPU time of a process: user and system time of each thread from the scheduler's own account in nanoseconds, summed by the thread's name.
+/// The server's threads live as long as the server; a thread that ends between listing and reading is left out.
 struct CpuTime {
     by_thread: BTreeMap<String, u64>,
     user_ticks: f64,
@@ -321,7 +321,8 @@ impl CpuTime {
             let Ok(account) = std::fs::read_to_string(folder.join("schedstat")) else { continue };
             let running = account.split(' ').next().unwrap_or_default().parse::<u64>();
             let name = std::fs::read_to_string(folder.join("comm")).unwrap_or_default().trim().to_owned();
-            *by_thread.entry(name).or_default() += running.with_context(|| format!("schedstat says {account:?}"))?;
+            *by_thread.entry(name).or_default() +=
+                running.with_context(|| format!("schedstat contains {account:?}"))?;
         }
         let stat = std::fs::read_to_string(format!("/proc/{process_id}/stat"))?;
         // After the name, which may hold anything, utime and stime are the 12th and 13th field (proc(5)).
@@ -347,7 +348,7 @@ impl CpuTime {
         }
     }
 
-    /// The kernel's part, by its tick.
+    /// The kernel's part, in clock ticks.
     fn system_share(&self) -> f64 {
         let all = self.user_ticks + self.system_ticks;
         if all > 0.0 { self.system_ticks / all } else { 0.0 }
@@ -419,7 +420,7 @@ fn median_run(runs: &[Run], configuration: Configuration, floor: &Floor) -> Run 
     }
 }
 
-/// As Markdown, for the README.
+/// Prints Markdown for the README.
 fn print_table(medians: &[Run], facts: &TimingFacts) {
     println!("\n{}, {}, {}\n", facts.cpu, facts.kernel, facts.rustc);
     println!(

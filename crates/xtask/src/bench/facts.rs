@@ -1,4 +1,4 @@
-//! What a figure depends on besides our code.
+//! The facts besides our code that a figure depends on.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::process::Program;
 use crate::tree;
 
-/// Features among which ring, RustCrypto and the C library choose their code at run time, as far as valgrind shows them to a program.
+/// The features by which ring, RustCrypto and the C library choose their code at run time, as far as valgrind exposes them.
 const FEATURES_UNDER_VALGRIND: &[&str] =
     &["aes", "avx", "avx2", "bmi1", "bmi2", "fma", "movbe", "pclmulqdq", "rdrand", "sse4_1", "sse4_2", "ssse3"];
 
-/// What instruction counts depend on.
+/// The facts that instruction counts depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CountingFacts {
     pub(super) valgrind: String,
@@ -20,7 +20,7 @@ pub(super) struct CountingFacts {
     pub(super) cpu_features: String,
 }
 
-/// What times depend on.
+/// The facts that times depend on.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct TimingFacts {
     pub(crate) cpu: String,
@@ -45,7 +45,7 @@ impl CountingFacts {
         }
     }
 
-    /// In words, what is not as it was; empty if counts can be compared.
+    /// The facts that differ, in words; empty if the counts can be compared.
     pub(super) fn differences(&self, other: &Self) -> Vec<String> {
         let pairs = [
             ("valgrind", &self.valgrind, &other.valgrind),
@@ -83,7 +83,7 @@ impl TimingFacts {
     }
 }
 
-/// Those that decide how fast P-256, AES and SHA-2 run.
+/// The CPU features that determine the speed of P-256, AES and SHA-2.
 const TIMING_FEATURES: &[&str] =
     &["adx", "aes", "avx2", "avx512ifma", "bmi2", "pclmulqdq", "sha_ni", "vaes", "vpclmulqdq"];
 

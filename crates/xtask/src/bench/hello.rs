@@ -1,4 +1,4 @@
-//! The few DTLS 1.2 messages that an attack needs, as bytes: this crate links none of ours.
+//! The few DTLS 1.2 messages that an attack needs, as bytes: this crate links none of our crates.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -7,11 +7,12 @@ use anyhow::{Context, Result};
 
 /// How long a HelloVerifyRequest may take.
 const COOKIE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Handshake header of DTLS (RFC 6347 section 4.2.2), and what stands before the cookie in a ClientHello without a session id.
+/// Length of DTLS's handshake header (RFC 6347 section 4.2.2), and of the fields before the cookie in a ClientHello without a
+/// session id.
 const HEADER: usize = 12;
 const BEFORE_COOKIE: usize = 2 + 32 + 1 + 1;
 
-/// One address that speaks to the server.
+/// One address that sends to the server.
 pub(super) struct HelloPeer {
     socket: UdpSocket,
 }
@@ -27,7 +28,7 @@ impl HelloPeer {
         self.socket.send(datagram).map(drop).context("cannot send")
     }
 
-    /// The next datagram that comes before `until`.
+    /// The next datagram that arrives before `until`.
     pub(super) fn receive(&self, until: Instant) -> Result<Option<Vec<u8>>> {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -47,8 +48,8 @@ impl HelloPeer {
     /// The cookie that the server gives for the hello with this random.
     pub(super) fn cookie(&self, random: &[u8; 32]) -> Result<Vec<u8>> {
         self.send(&record(0, &client_hello(random, &[], 0)))?;
-        let answer = self.receive(Instant::now() + COOKIE_TIMEOUT)?.context("no HelloVerifyRequest came")?;
-        cookie_of(&answer).context("the answer is no HelloVerifyRequest")
+        let answer = self.receive(Instant::now() + COOKIE_TIMEOUT)?.context("no HelloVerifyRequest arrived")?;
+        cookie_of(&answer).context("the answer is not a HelloVerifyRequest")
     }
 }
 
@@ -91,7 +92,7 @@ pub(super) fn client_hello(random: &[u8; 32], cookie: &[u8], message_sequence: u
     message
 }
 
-/// The beginning of a ClientHello as its first fragment, to the end of the cookie.
+/// The beginning of a ClientHello as its first fragment, up to the end of the cookie.
 pub(super) fn first_fragment(message: &[u8], cookie: usize) -> Vec<u8> {
     let length = BEFORE_COOKIE + cookie;
     let mut fragment = message[..HEADER + length].to_vec();
@@ -104,7 +105,7 @@ fn length_of(bytes: &[u8]) -> [u8; 2] {
     u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes()
 }
 
-/// The first handshake message of a datagram, if it is of this type: its body, as far as the datagram goes.
+/// The body of the first handshake message in a datagram if the message has this type; it may be truncated.
 fn body_of(datagram: &[u8], message_type: u8) -> Option<&[u8]> {
     (datagram.first() == Some(&22) && datagram.get(13) == Some(&message_type)).then(|| datagram.get(25..)).flatten()
 }
@@ -115,7 +116,7 @@ fn cookie_of(datagram: &[u8]) -> Option<Vec<u8>> {
     Some(body.get(3..3 + length)?.to_vec())
 }
 
-/// The random of the ServerHello that a datagram begins with.
+/// The random of the ServerHello at the beginning of a datagram.
 pub(super) fn server_random(datagram: &[u8]) -> Option<Vec<u8>> {
     Some(body_of(datagram, 2)?.get(2..34)?.to_vec())
 }

@@ -1,5 +1,5 @@
-//! Documentation that holds: rustdoc without a warning, no broken relative link in a Markdown file, and no name in `ARCHITECTURE.md` that the tree
-//! does not have.
+//! Checks the documentation: rustdoc without warnings, no broken relative link in a Markdown file, and no name in `ARCHITECTURE.md` that does not
+//! exist in the tree.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,7 +23,8 @@ pub(super) fn check() -> Result<()> {
     Ok(())
 }
 
-/// A page that names what was renamed or removed misleads: each name that `ARCHITECTURE.md` sets in code type stands in the code or is a file.
+/// A page with the name of a renamed or removed item misleads: each name that `ARCHITECTURE.md` writes as code must occur in the code or be a
+/// file.
 fn names_without_code() -> Result<Vec<String>> {
     const FILE: &str = "ARCHITECTURE.md";
     let mut missing = names_in_code_type(&tree::read(FILE)?);
@@ -38,7 +39,7 @@ fn names_without_code() -> Result<Vec<String>> {
     Ok(missing.into_iter().map(|name| format!("{FILE}: nothing in the tree is called `{name}`")).collect())
 }
 
-/// The names between backticks, drawings and commands left out.
+/// The names between backticks, without those in drawings and commands.
 fn names_in_code_type(text: &str) -> BTreeSet<String> {
     let prose = text.split("```").step_by(2);
     let spans = prose.flat_map(|part| part.split('`').skip(1).step_by(2)).filter(|span| !span.starts_with("cargo "));

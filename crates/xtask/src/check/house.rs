@@ -1,5 +1,5 @@
-//! The rules of the house that no compiler knows: how long a file gets, words that have no place in it, what stands beside a dependency, what the
-//! README may promise.
+//! Rules of this repository that no compiler checks: the length of files, forbidden words, a reason for each dependency, the commands in the
+//! README.
 
 mod circles;
 mod imports;
@@ -10,9 +10,9 @@ use anyhow::{Result, bail};
 
 use crate::{cases, tree};
 
-/// One idea a file: past this many lines before its tests, look for the hidden type.
+/// One concept for each file: a file with more lines than this before its tests hides a type.
 const FILE_LINES_MAX: usize = 600;
-/// What the top level may hold: the layout of the design, and what the tools of the trade look for there.
+/// The allowed entries at the top level: the layout of the design, and files that tools expect there.
 const TOP_LEVEL: &[&str] = &[
     ".cargo",
     ".ci",
@@ -36,17 +36,17 @@ const TOP_LEVEL: &[&str] = &[
     "rustfmt.toml",
 ];
 
-/// Words that say "not done". Written in two halves, since this file is searched too.
+/// Words that mark unfinished work. Each is written in two halves, because this file is searched too.
 const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("todo", "!(", "write it, or leave the feature out"),
     ("unimplemented", "!(", "write it, or leave the feature out"),
     ("#[ign", "ore", "a test that does not run is not a test"),
-    ("FIX", "ME", "mend it, or file an issue"),
-    ("XX", "X", "mend it, or file an issue"),
+    ("FIX", "ME", "fix it, or file an issue"),
+    ("XX", "X", "fix it, or file an issue"),
     ("TO", "DO", "do it, or file an issue"),
 ];
 
-/// Every rule; all findings together.
+/// Checks every rule and reports all findings together.
 pub(super) fn check() -> Result<()> {
     let mut findings = Vec::new();
     let pages = tree::files(&[".md"])?;
@@ -77,12 +77,13 @@ pub(super) fn check() -> Result<()> {
 }
 
 fn too_long(file: &str, text: &str) -> Option<String> {
-    // A story in tests/ is tests from its first line on.
+    // A file in tests/ is test code from its first line on.
     if file.contains("/tests/") || file.ends_with("/tests.rs") {
         return None;
     }
     let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
-    (lines > FILE_LINES_MAX).then(|| format!("{file}: {lines} lines before its tests, {FILE_LINES_MAX} are enough"))
+    (lines > FILE_LINES_MAX)
+        .then(|| format!("{file}: {lines} lines before its tests, at most {FILE_LINES_MAX} are allowed"))
 }
 
 fn forbidden_words(file: &str, text: &str) -> Vec<String> {
@@ -97,13 +98,13 @@ fn forbidden_words(file: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// `allow` without a `reason` tells the next reader nothing.
+/// An `allow` without a `reason` does not tell readers why it is there.
 fn allows_without_reason(file: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for opening in ["#[allow(", "#![allow("] {
         for (at, _) in text.match_indices(opening) {
             let attribute = text[at..].split(")]").next().unwrap_or_default();
-            // An attribute stands first on its line; in a string or comment it is none.
+            // An attribute is the first text on its line; in a string or comment it is not an attribute.
             let starts_line = text[..at].rsplit('\n').next().is_some_and(|before| before.trim().is_empty());
             if starts_line && !attribute.contains("reason =") {
                 let number = text[..at].lines().count() + 1;
@@ -122,7 +123,7 @@ fn top_level() -> Result<Vec<String>> {
     Ok(strays.iter().map(|name| format!("{name}: not a part of the top level's layout")).collect())
 }
 
-/// Others join the user's packages with a line of reason.
+/// Each external dependency needs a reason on its line.
 fn dependencies_without_reason(manifest: &str) -> Vec<String> {
     let section = manifest.split("[workspace.dependencies]").nth(1).unwrap_or_default();
     let section = section.split("\n[").next().unwrap_or_default();
@@ -131,7 +132,7 @@ fn dependencies_without_reason(manifest: &str) -> Vec<String> {
     external.filter(|line| !line.contains(" # ")).map(|line| format!("Cargo.toml: no reason beside `{line}`")).collect()
 }
 
-/// Every command in the README's code blocks must exist.
+/// Checks that every command in the README's code blocks exists.
 fn readme_commands(readme: &str, arguments: &str) -> Vec<String> {
     let blocks = readme.split("```").skip(1).step_by(2);
     let lines = blocks.flat_map(str::lines).map(|line| line.trim_start_matches("$ ").trim());

@@ -1,7 +1,7 @@
-//! The pure crates stay pure, and dependencies point downward.
+//! Checks that the pure crates stay pure, and that dependencies point downward.
 //!
-//! `clippy.toml` keeps clocks, sockets, files, threads and global randomness out of their code. What clippy cannot see is an opt-out of that lint, or a
-//! dependency that brings its own clock: both are looked for here.
+//! `clippy.toml` keeps clocks, sockets, files, threads and global randomness out of their code. clippy cannot detect an opt-out of that lint, or a
+//! dependency with its own clock: this module checks both.
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::process::Program;
 use crate::tree;
 
-/// A pure crate, the crates of ours that it may use, and the packages beside them.
+/// A pure crate, and the crates of the workspace that it may use.
 struct Pure {
     name: &'static str,
     ours: &'static [&'static str],
@@ -25,9 +25,9 @@ const PURE: &[Pure] = &[
     Pure { name: "est", ours: &["dtls", "coap", "pki", "authority"] },
 ];
 
-/// Packages without socket, thread or global state that a pure crate may use. `ring` and `rcgen` draw from the system only when they are handed
-/// `SystemRandom`, whose constructor clippy forbids; `time` and `rustls-pki-types` are built without a clock's reading being called, which clippy
-/// forbids too.
+/// Packages without socket, thread or global state that a pure crate may use. `ring` and `rcgen` draw from the system only through
+/// `SystemRandom`, whose constructor clippy forbids; the functions of `time` and `rustls-pki-types` that read a clock are forbidden by clippy
+/// too.
 const PACKAGES: &[&str] = &[
     "aes",
     "base64",
@@ -73,7 +73,7 @@ fn forbidden_dependencies(metadata: &Value) -> Result<Vec<String>> {
             .find(|package| package["name"] == pure.name)
             .with_context(|| format!("there is no crate {}", pure.name))?;
         let dependencies = package["dependencies"].as_array().into_iter().flatten();
-        // `kind` is null for what the crate itself links, "dev" for its tests.
+        // `kind` is null for dependencies of the crate itself, "dev" for those of its tests.
         for name in dependencies
             .filter(|dependency| dependency["kind"].is_null())
             .filter_map(|dependency| dependency["name"].as_str())
@@ -86,7 +86,7 @@ fn forbidden_dependencies(metadata: &Value) -> Result<Vec<String>> {
     Ok(findings)
 }
 
-/// An opt-out is for tests alone: those come last in a file, or lie in a file of their own.
+/// Only tests may opt out: they come last in a file, or have their own file.
 fn opt_outs(file: &str, text: &str) -> Vec<String> {
     if file.ends_with("/tests.rs") || file.contains("/tests/") {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! One HTTP request to a server on the loopback. In version 1.0 an answer ends with its connection and has no chunks.
+//! One HTTP request to a server on loopback. In version 1.0 a response ends with its connection and has no chunks.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The body, whatever the status: Prometheus explains an error there.
+/// The body, whatever the status: Prometheus explains errors in it.
 pub(super) fn get(server: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&server, TIMEOUT).with_context(|| format!("cannot reach {server}"))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -19,7 +19,7 @@ pub(super) fn get(server: SocketAddr, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
-/// A text as it stands in a query of a URL.
+/// Encodes a text for the query of a URL.
 pub(super) fn encoded(text: &str) -> String {
     let byte =
         |byte: u8| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") };

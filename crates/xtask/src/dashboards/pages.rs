@@ -1,4 +1,4 @@
-//! The files of `dashboards/` against one another: metrics, alerts, their pages and their tests, panels.
+//! Compares the files of `dashboards/` with one another: metrics, alerts, their pages and their tests, panels.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::promql::selectors;
 use crate::tree;
 
-/// Folder of everything here.
+/// The folder of all these files.
 pub(super) const FOLDER: &str = "dashboards";
 
-/// A query, and whose it is.
+/// A query, and the panel or rule that contains it.
 #[derive(Clone, Debug)]
 pub(super) struct Query {
     pub(super) of: String,
@@ -36,7 +36,8 @@ fn metrics_in(page: &str) -> Vec<(String, String)> {
     page.lines().filter_map(row).collect()
 }
 
-/// Names that a query may use: series of metrics, recording rules, and what Prometheus itself says of a target.
+/// Names that a query may use: series of metrics, recording rules, and the metrics that Prometheus itself adds for a
+/// target.
 pub(super) fn known_names(metrics: &[(String, String)], rules: &[String]) -> BTreeSet<String> {
     let series = |(name, kind): &(String, String)| match kind.as_str() {
         "histogram" => ["_bucket", "_sum", "_count"].iter().map(|suffix| format!("{name}{suffix}")).collect(),
@@ -45,7 +46,7 @@ pub(super) fn known_names(metrics: &[(String, String)], rules: &[String]) -> BTr
     metrics.iter().flat_map(series).chain(rules.iter().cloned()).chain(["up".to_owned()]).collect()
 }
 
-/// Names in queries that nothing has.
+/// Names in queries that do not exist.
 pub(super) fn unknown_names(queries: &[Query], known: &BTreeSet<String>) -> Vec<String> {
     let unknown = |query: &Query| {
         let names = selectors(&query.text).into_iter().map(|selector| selector.metric);
@@ -79,7 +80,8 @@ fn queries_of(dashboard: &Value) -> Vec<Query> {
     queries
 }
 
-/// Each alert has a page, each page an alert, and each test says of every alert whether it fires.
+/// Checks that each alert has a page and each page an alert, and that each test states for every alert whether it
+/// fires.
 pub(super) fn faults_of_alerts() -> Result<Vec<String>> {
     let alerts = alerts_in(&tree::read(format!("{FOLDER}/rules/alerts.yml"))?);
     let mut faults = Vec::new();

@@ -1,6 +1,6 @@
-//! As much of PromQL as it takes to ask which series a query reads, and what it compares. Prometheus itself judges whether it is a query at all.
+//! The part of PromQL that is needed to find the series that a query reads and its comparisons. Prometheus itself checks the syntax.
 
-/// Words that are no metrics although nothing in parentheses follows them.
+/// Words that are not metrics although no parenthesis follows them.
 const WORDS: &[&str] = &[
     "and",
     "or",
@@ -28,11 +28,11 @@ const WORDS: &[&str] = &[
     "stdvar",
     "group",
 ];
-/// Words whose parentheses hold names of labels.
+/// Words whose parentheses contain label names.
 const GROUPING: &[&str] = &["by", "without", "on", "ignoring", "group_left", "group_right"];
 const COMPARISONS: &[&str] = &["==", "!=", ">=", "<=", ">", "<"];
 
-/// What a query reads: a metric, and the labels that it asks for.
+/// A series that a query reads: a metric and its label matchers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Selector {
     pub(super) metric: String,
@@ -40,13 +40,13 @@ pub(super) struct Selector {
 }
 
 impl Selector {
-    /// As a query of its own.
+    /// The series as a separate query.
     pub(super) fn query(&self) -> String {
         format!("{}{}", self.metric, self.matchers)
     }
 }
 
-/// Everything that a query reads, each once.
+/// The series that a query reads, without duplicates.
 pub(super) fn selectors(query: &str) -> Vec<Selector> {
     let tokens = tokens(query);
     let mut found = Vec::new();
@@ -66,7 +66,7 @@ pub(super) fn selectors(query: &str) -> Vec<Selector> {
     found
 }
 
-/// The query without its comparisons with a number: what an alert compares, whatever it is now.
+/// The query without its comparisons with a number: the value that an alert compares.
 pub(super) fn without_comparisons(query: &str) -> String {
     let mut kept: Vec<String> = Vec::new();
     let mut tokens = tokens(query).into_iter().peekable();
@@ -84,7 +84,7 @@ fn is_name(token: &str) -> bool {
     token.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_' || first == ':')
 }
 
-/// Matchers in braces, ranges in brackets and texts in quotes are one token each.
+/// Matchers in braces, ranges in brackets and quoted texts are one token each.
 fn tokens(query: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     let mut rest = query.trim_start();
@@ -108,7 +108,7 @@ fn run(text: &str, of: impl Fn(char) -> bool) -> usize {
     text.find(|letter| !of(letter)).unwrap_or(text.len())
 }
 
-/// Up to `end`, which does not count inside of a text in quotes.
+/// Reads up to `end`; an `end` inside a quoted text does not count.
 fn enclosed(text: &str, end: char) -> usize {
     let mut quote = None;
     let mut escaped = false;

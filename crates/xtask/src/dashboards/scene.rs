@@ -1,4 +1,4 @@
-//! What is watched and what watches: a real `muster serve` under a fleet, and a real Prometheus that scrapes it, all on the loopback.
+//! The test setup: a real `muster serve` under a fleet, and a real Prometheus that scrapes it, all on loopback.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use super::pages::FOLDER;
 use crate::process::{Daemon, Program};
 use crate::tree;
 
-/// Devices of one round, and rounds at most: queries are answered long before the last one.
+/// Devices in one round, and the maximum of rounds: queries are answered long before the last one.
 const DEVICES: &str = "12";
 const ROUNDS_MAX: u32 = 500;
-/// Between two rounds: a shared machine has other work.
+/// Pause between two rounds: other work shares the machine.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The address that was free a moment ago may be taken by somebody else.
+/// Another process may take a port that was free a moment ago.
 const STARTS_MAX: usize = 3;
 
-/// A program that the kernel ends when we end, however we do: nothing of this part may be left running.
+/// A program that the kernel ends when this process ends for any reason: no program may outlive this part.
 fn bound_to_us(program: impl AsRef<Path>) -> Program {
     Program::new("setpriv").args(["--pdeathsig", "TERM", "--"]).arg(program.as_ref())
 }
@@ -46,7 +46,7 @@ impl Fleet {
                 .timeout(Duration::from_secs(20))
                 .expect_success()?;
         }
-        // They trust the server; it does not know their manufacturer.
+        // These devices trust the server, which does not know their manufacturer.
         std::fs::copy(folder.join("pki/ca/root.pem"), folder.join("strangers/ca/root.pem"))?;
         let serve = bound_to_us(&muster).args(["serve", "--listen", "127.0.0.1:0", "--config"]);
         let serve = serve.arg(folder.join("pki/muster.toml")).env("MUSTER_METRICS__LISTEN", "127.0.0.1:0");
@@ -61,12 +61,12 @@ impl Fleet {
         &self.folder
     }
 
-    /// `/metrics` as it stands.
+    /// The current text of `/metrics`.
     pub(super) fn exposition(&self) -> Result<String> {
         http::get(self.metrics, "/metrics")
     }
 
-    /// Devices that enrol, devices that are refused in the handshake, and one whose request is refused, again and again until it is told to stop.
+    /// Repeats until stopped: devices that enrol, devices that are refused in the handshake, and one whose request is refused.
     pub(super) fn enrol_until(&self, stop: &AtomicBool) -> Result<()> {
         for round in 1..=ROUNDS_MAX {
             self.enrol(round)?;
@@ -81,8 +81,12 @@ impl Fleet {
     fn enrol(&self, round: u32) -> Result<()> {
         self.load("pki", DEVICES, round)?.expect_success()?;
         let strangers = self.load("strangers", "1", round)?.output()?;
-        ensure!(strangers.status.code() == Some(1), "a stranger's device was let in: {}", strangers.words());
-        // A manufacturer's certificate does not renew.
+        ensure!(
+            strangers.status.code() == Some(1),
+            "a device of an unknown manufacturer was accepted: {}",
+            strangers.words()
+        );
+        // A manufacturer's certificate cannot renew.
         let reenroll = bound_to_us(&self.muster).args(["reenroll", "--server"]).arg(self.uri());
         let reenroll = reenroll.arg("--identity").arg(self.folder.join("pki/device")).arg("--trust");
         let reenroll = reenroll.arg(self.folder.join("pki/ca/root.pem")).arg("--out").arg(self.folder.join("renewed"));
@@ -102,7 +106,7 @@ impl Fleet {
         format!("coaps://{}", self.devices)
     }
 
-    /// The server has to drain and end well.
+    /// Stops the server, which must drain and exit cleanly.
     pub(super) fn stop(self) -> Result<()> {
         self.server.stop_well().map(drop)
     }
@@ -110,13 +114,13 @@ impl Fleet {
 
 /// A running Prometheus.
 pub(super) struct Prometheus {
-    /// Ended when this is dropped.
+    /// Killed on drop.
     _daemon: Daemon,
     address: SocketAddr,
 }
 
 impl Prometheus {
-    /// Starts one that scrapes the fleet's server and evaluates the rules, each once a second.
+    /// Starts a Prometheus that scrapes the fleet's server and evaluates the rules, both once a second.
     pub(super) fn start(program: &Path, fleet: &Fleet) -> Result<Self> {
         let file = fleet.folder.join("prometheus.yml");
         let rules = tree::root().join(FOLDER).join("rules/*.yml");
@@ -140,10 +144,10 @@ impl Prometheus {
                 Err(error) => failed = Some(error),
             }
         }
-        Err(failed.context("no start was tried")?)
+        Err(failed.context("Prometheus was never started")?)
     }
 
-    /// Values of an instant query; an error is one of the query.
+    /// The values of an instant query; an error means that the query is wrong.
     pub(super) fn values(&self, query: &str) -> Result<Vec<f64>> {
         let answer = self.ask(&format!("/api/v1/query?query={}", http::encoded(query)))?;
         let data = &answer["data"];
@@ -179,7 +183,7 @@ impl Prometheus {
     }
 }
 
-/// A rule as Prometheus read it.
+/// A rule as Prometheus loaded it.
 pub(super) struct Rule {
     pub(super) name: String,
     pub(super) query: String,

@@ -1,7 +1,8 @@
-//! Peers that are libraries: a small program around each (`crates/xtask/peers`) is a device or a server, built here before its stories are told.
+//! Peers that are libraries: a small program around each (`crates/xtask/peers`) is a device or a server; it is built here before its stories
+//! run.
 //!
-//! Every program has the same command line and says the same things, so that one set of stories serves all of them:
-//! `client|server HOST PORT SUITE CERTIFICATE KEY TRUST`, and for some the size to which their handshake messages are cut.
+//! All programs have the same command line and print the same lines, so that one set of stories serves them all:
+//! `client|server HOST PORT SUITE CERTIFICATE KEY TRUST`, and for some the maximum size of their handshake messages.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -21,24 +22,24 @@ use crate::tree;
 const BUILD_TIMEOUT: Duration = Duration::from_secs(300);
 const TIMEOUT: Duration = Duration::from_secs(25);
 const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(90);
-/// A peer gives its handshake up by itself on a bad link; a device would begin anew.
+/// On a bad link a peer gives up its handshake; a device would start again.
 const TRIES_ON_A_BAD_LINK: usize = 4;
-/// What their server lists, and what our client must have read.
+/// The line that the library's server lists and our client must have read.
 const LISTED: &str = "/.well-known/est/sen  rt=ace.est.sen";
 
 /// One library.
 pub(super) struct Library {
-    /// Of its program and its stories.
+    /// The name of its program and its stories.
     pub(super) name: &'static str,
     /// Builds the program into this file.
     pub(super) build: fn(&Path) -> Result<Program>,
-    /// Bytes to which it cuts its handshake messages, if it can be told.
+    /// The maximum size of its handshake messages, if it can be set.
     pub(super) cuts_to: Option<usize>,
-    /// What it says once its handshake is over, given the subject's common name of the peer.
+    /// The line that it prints after its handshake, for the common name of the peer's subject.
     pub(super) associated: fn(&str) -> String,
 }
 
-/// What both sides are told for one suite: our settings and its word for it.
+/// The settings of both sides for one suite: ours, and the library's name for it.
 pub(super) struct Offer {
     pub(super) suite: &'static Suite,
     pub(super) theirs: &'static str,
@@ -49,7 +50,7 @@ pub(super) struct Offer {
 }
 
 impl Library {
-    /// Its client against our server.
+    /// The library's client against our server.
     pub(super) fn is_served(&self, world: &World, offer: &Offer) -> Result<String> {
         let name = format!("{}-{}", self.name, offer.ours);
         let (device, server) = world.begin(&name, offer.settings)?;
@@ -77,7 +78,7 @@ impl Library {
         Ok(format!("{}; {passed}", server.prove(offer.suite, &device, mtu)?))
     }
 
-    /// Our client against its server: one process for each run.
+    /// Our client against the library's server: one process for each run.
     pub(super) fn serves(&self, world: &World, offer: &Offer) -> Result<String> {
         let device = world.device(&format!("our-client-{}-{}", self.name, offer.ours))?;
         let program = self.program()?;
@@ -107,7 +108,7 @@ impl Library {
         Ok(format!("{RUNS} of {RUNS}"))
     }
 
-    /// A library that can cut its messages has a path of 256 bytes; for others only loss and delay.
+    /// A library that can limit its messages gets a path of 256 bytes; the others get only loss and delay.
     fn conditions(&self) -> &'static [&'static str] {
         if self.cuts_to.is_some() { BadLink::BAD } else { BadLink::LOSSY }
     }
@@ -125,7 +126,7 @@ impl Library {
         client.args(self.cuts_to.map(|bytes| bytes.to_string()))
     }
 
-    /// Its client must have verified our server, and have an answer of ours under the keys.
+    /// The client must have verified our server, and have received one of our encrypted responses.
     fn asks(&self, client: Program) -> Result<()> {
         let said = client.expect_success()?.words();
         for wanted in [(self.associated)("localhost").as_str(), "answered 2.05", "rt=\"ace.est.sen\""] {
@@ -134,7 +135,7 @@ impl Library {
         Ok(())
     }
 
-    /// Our client must have verified its server, and have its answer.
+    /// Our client must have verified the library's server and have its response.
     fn is_asked(
         &self,
         world: &World,
@@ -147,7 +148,7 @@ impl Library {
         let ours = ours.args(["--suite", offer.ours, "--identity"]).arg(&device.folder).args(flags);
         let ours = ours.arg("--trust").arg(world.pki("ca/root.pem")).timeout(BAD_LINK_TIMEOUT);
         let found = ours.expect_success()?.stdout;
-        ensure!(found.contains(LISTED), "no {LISTED:?} in what muster discover printed:\n{found}");
+        ensure!(found.contains(LISTED), "muster discover did not print {LISTED:?}:\n{found}");
         Ok(())
     }
 
@@ -162,7 +163,7 @@ impl Library {
         Ok(Theirs { daemon, address: (ip, port).into() })
     }
 
-    /// Its program, built by the first story that needs it; the others wait for that.
+    /// The library's program; the first story that needs it builds it, the others wait.
     fn program(&self) -> Result<PathBuf> {
         static BUILT: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
         let program = tree::target().join("peers").join(self.name);
@@ -177,20 +178,20 @@ impl Library {
     }
 }
 
-/// One of their servers.
+/// A server of the library.
 struct Theirs {
     daemon: Daemon,
     address: SocketAddr,
 }
 
 impl Theirs {
-    /// It must have verified our device.
+    /// Checks that the server has verified our device.
     fn saw(&mut self, library: &Library, device: &InteropDevice) -> Result<()> {
         self.daemon.wait_for_line(&[&(library.associated)(&device.name)], TIMEOUT).map(|_| ())
     }
 }
 
-/// Both families; the port is each server's own.
+/// Both address families; each server chooses its own port.
 fn loopbacks() -> [SocketAddr; 2] {
     [(std::net::Ipv4Addr::LOCALHOST, 0).into(), (std::net::Ipv6Addr::LOCALHOST, 0).into()]
 }

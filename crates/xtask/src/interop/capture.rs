@@ -1,4 +1,5 @@
-//! What `muster serve --pcap` writes, read by Wireshark's engine: an independent view of our records and of our CoAP.
+//! Reads the capture of `muster serve --pcap` with Wireshark's engine: an independent view of our records and of our
+//! CoAP.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use super::openssl;
 use super::world::{InteropDevice, Suite};
 use crate::process::Program;
 
-/// Of a UDP header, which tshark's `udp.length` includes.
+/// Length of a UDP header, which tshark's `udp.length` includes.
 const UDP_HEADER_BYTES: usize = 8;
 const SERVER_HELLO: &str = "2";
 
@@ -20,7 +21,7 @@ pub(super) struct Capture {
     pub(super) ports: [u16; 2],
 }
 
-/// What the handshakes of a capture say in the clear.
+/// The unencrypted facts of a capture's handshakes.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     /// Suites of ServerHellos.
@@ -40,9 +41,9 @@ impl std::fmt::Display for Facts {
 }
 
 impl Capture {
-    /// Every handshake chose this suite, this device's certificate was shown and none another's, and no datagram of the server was longer than `mtu`.
-    /// Of `times` handshakes half must be found: tshark takes a client on a port that served before for a repetition, and does not put together what came
-    /// in another order. The server's log is what counts them. What is left for the story to print.
+    /// Checks that every handshake chose this suite, that only this device's certificate was shown, and that no datagram of the server was longer than
+    /// `mtu`. Half of the `times` handshakes must be found: tshark treats a client on a reused port as a retransmission, and does not reassemble
+    /// reordered messages. The server's log gives the exact count. Returns the facts for the story to print.
     pub(super) fn shows(&self, suite: &Suite, device: &InteropDevice, times: usize, mtu: usize) -> Result<Facts> {
         let facts = self.facts()?;
         let chosen: Vec<&str> = facts.suites.iter().map(String::as_str).collect();
@@ -57,7 +58,7 @@ impl Capture {
         ensure!(facts.certificates.len() == 1, "the capture holds certificates of other devices");
         ensure!(
             facts.largest_from_server <= mtu,
-            "a datagram of {} bytes from a server whose path takes {mtu}",
+            "a datagram of {} bytes from a server whose path MTU is {mtu}",
             facts.largest_from_server
         );
         Ok(facts)

@@ -1,5 +1,5 @@
-//! GnuTLS's `gnutls-cli`: suites, x25519, a small path and small records (max_fragment_length, RFC 6066 §4), a session of another server offered, a
-//! renegotiation asked for, a bad link.
+//! GnuTLS's `gnutls-cli`: suites, x25519, a small path, small records (max_fragment_length, RFC 6066 §4), an attempt to resume another server's
+//! session, a request for renegotiation, a bad link.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,13 +17,13 @@ const TIMEOUT: Duration = Duration::from_secs(25);
 const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(90);
 const TRIES_ON_A_BAD_LINK: usize = 3;
 
-/// One kind of handshake: what `gnutls-cli` offers beside its certificate, and what it must say of it.
+/// One kind of handshake: what `gnutls-cli` offers besides its certificate, and the line that it must print.
 struct Offer {
     story: &'static str,
     suite: &'static Suite,
     group: &'static str,
     flags: &'static [&'static str],
-    /// The path that our server believes in.
+    /// The path MTU that our server is configured with.
     mtu: usize,
     described: &'static str,
 }
@@ -45,7 +45,7 @@ pub(super) fn gcm_over_x25519(world: &World) -> Result<String> {
     let offer = Offer {
         story: "gnutls-x25519",
         suite: &GCM,
-        // The certificate's curve has to be offered too (RFC 8422 §5.1.1); what is named first is taken.
+        // The certificate's curve must be offered too (RFC 8422 §5.1.1); the first group is chosen.
         group: "GROUP-X25519:+GROUP-SECP256R1",
         described: "(ECDHE-X25519)-(ECDSA-SHA256)-(AES-128-GCM)",
         ..CCM8_OFFER
@@ -61,7 +61,7 @@ pub(super) fn small_records(world: &World) -> Result<String> {
     shake_hands(world, &Offer { story: "gnutls-small-records", flags: &["--recordsize", "512"], ..CCM8_OFFER })
 }
 
-/// Its second connection brings session id and ticket of `gnutls-serv`, which would have resumed it.
+/// The second connection offers session id and ticket of `gnutls-serv`, which would have resumed the session.
 pub(super) fn resumption_declined(world: &World) -> Result<String> {
     let offer = Offer { story: "gnutls-resumes", flags: &["-r"], ..CCM8_OFFER };
     let (device, server) = world.begin(offer.story, &[])?;
@@ -70,7 +70,7 @@ pub(super) fn resumption_declined(world: &World) -> Result<String> {
     let alone = client(world, &offer, theirs.beside(server.v4), &device).expect_success()?;
     ensure!(alone.stdout.contains(resumed), "gnutls-serv does not resume its own session: {}", alone.stdout);
 
-    // Their server has one client at a time.
+    // `gnutls-serv` serves one client at a time.
     runs::hundred(&server, 1, |run| {
         let switch = Switch::between(theirs.beside(run.server), run.server)?;
         let ended = client(world, &offer, switch.address, &device).expect_success()?;
@@ -83,7 +83,8 @@ pub(super) fn resumption_declined(world: &World) -> Result<String> {
     server.prove(offer.suite, &device, MTU)
 }
 
-/// RFC 5246 §7.2.2: we answer each attempt with no_renegotiation. GnuTLS goes on asking for a minute; it is ended when it has told of the first answer.
+/// RFC 5246 §7.2.2: we answer each attempt with no_renegotiation. GnuTLS repeats its request for a minute; the story ends it after it has reported the
+/// first answer.
 pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
     let offer = Offer { story: "gnutls-renegotiates", flags: &["-e"], ..CCM8_OFFER };
     let (device, server) = world.begin(offer.story, &[])?;
@@ -95,11 +96,11 @@ pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
         ensure!(words.contains(offer.described) && !words.contains("ReHandshake was completed"), "{words}");
         Ok(())
     })?;
-    // Of each client one association, and no second one.
+    // Each client has exactly one association.
     server.prove(offer.suite, &device, MTU)
 }
 
-/// A tenth lost each way, delayed, overtaken, doubled, and nothing above 256 bytes comes through.
+/// The link loses a tenth each way, delays, reorders and duplicates datagrams, and drops those above 256 bytes.
 pub(super) fn bad_link(world: &World) -> Result<String> {
     let offer = Offer { story: "gnutls-bad-link", flags: &["--mtu", "256"], mtu: SMALL_MTU, ..CCM8_OFFER };
     let (device, server) = world.begin(offer.story, SMALL_PATH)?;
@@ -107,7 +108,7 @@ pub(super) fn bad_link(world: &World) -> Result<String> {
     let handshake =
         |run: Run| one_association(client(world, &offer, run.server, &device).timeout(BAD_LINK_TIMEOUT), &offer);
     runs::hundred_at(link.doors(), AT_ONCE_WAITING, |run| {
-        // It gives up after 40 s; a device would begin anew.
+        // `gnutls-cli` gives up after 40 s; a device would start again.
         (1..TRIES_ON_A_BAD_LINK).find_map(|_| handshake(run).ok()).map_or_else(|| handshake(run), Ok)
     })?;
     let passed = link.stop()?.was_bad()?;
@@ -143,7 +144,7 @@ fn priority(offer: &Offer) -> String {
     )
 }
 
-/// `gnutls-serv`, with our server's certificate: what a client trusts there, it trusts here.
+/// `gnutls-serv` with our server's certificate, so that a client trusts both.
 struct TheirServer {
     _daemon: crate::process::Daemon,
     port: u16,
@@ -151,7 +152,7 @@ struct TheirServer {
 
 impl TheirServer {
     fn start(world: &World, device: &InteropDevice) -> Result<Self> {
-        // It cannot be asked for port 0.
+        // `gnutls-serv` does not accept port 0.
         let port = free_address()?.port();
         let server = Program::line("gnutls-serv --udp --require-client-cert --priority").arg(priority(&CCM8_OFFER));
         let server = server.arg("--x509certfile").arg(world.pki("server.pem"));

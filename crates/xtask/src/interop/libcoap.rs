@@ -23,23 +23,23 @@ const PKCS10: &str = "286";
 const CERTS_ONLY: &str = "281";
 const OPENSSL: &str = "coap-client-openssl";
 const GNUTLS: &str = "coap-client-gnutls";
-/// Where datagrams are lost, nearly all wait for a timer: libcoap's double from 2 s (RFC 7252 §4.8), those of its handshakes from 1 s.
+/// On a lossy link most runs wait for a timer: libcoap's doubles from 2 s (RFC 7252 §4.8), that of its handshakes from 1 s.
 const LOSSY_TIMEOUT: Duration = Duration::from_secs(280);
-/// An option that nobody has registered, elective because its number is even (RFC 7252 §5.4.1), and a critical one.
+/// An unregistered option that is elective because its number is even (RFC 7252 §5.4.1), and a critical one.
 const ELECTIVE: &str = "65000,muster";
 const CRITICAL: &str = "65001,muster";
-/// Tokens are of 0 to 8 bytes (RFC 7252 §3); with 0 this client chooses one itself.
+/// Tokens have 0 to 8 bytes (RFC 7252 §3); with 0 this client chooses a token itself.
 const TOKEN_BYTES_MAX: usize = 8;
 
-/// One kind of enrolment by one of libcoap's clients.
+/// One kind of enrolment with one of libcoap's clients.
 struct Enrolment {
     client: &'static str,
     kind: &'static str,
     flags: &'static [&'static str],
     at_once: usize,
     timeout: Duration,
-    /// How often the client is started at most: it gives up when an exchange was lost five times (RFC 7252 §4.2), on GnuTLS also when a handshake has
-    /// not ended within five seconds, as its user would not.
+    /// How often the client is started at most: it gives up when an exchange was lost five times (RFC 7252 §4.2), with GnuTLS also when a handshake
+    /// takes more than five seconds. A user would start it again.
     tries: usize,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn gnutls_enrols(world: &World) -> Result<String> {
     enrols(world, &Enrolment { client: GNUTLS, ..PLAIN })
 }
 
-/// A tenth of what the client sends is lost.
+/// A tenth of the client's datagrams is lost.
 pub(super) fn openssl_loses(world: &World) -> Result<String> {
     enrols(world, &Enrolment { kind: "loses", flags: &["-l", "10%"], ..LOSSY })
 }
@@ -88,7 +88,7 @@ pub(super) fn gnutls_raw_options(world: &World) -> Result<String> {
     raw_options(world, GNUTLS)
 }
 
-/// The whole path of an enrolment through `muster link`.
+/// A whole enrolment through `muster link`.
 pub(super) fn openssl_on_a_bad_link(world: &World) -> Result<String> {
     on_a_bad_link(world, OPENSSL)
 }
@@ -97,7 +97,7 @@ pub(super) fn gnutls_on_a_bad_link(world: &World) -> Result<String> {
     on_a_bad_link(world, GNUTLS)
 }
 
-/// A device that asks for a certificate in another's name must get a 4.03 and no certificate.
+/// A device that requests a certificate with another name must get a 4.03 and no certificate.
 pub(super) fn stranger_is_refused(world: &World) -> Result<String> {
     let name = "stranger";
     let (device, server) = world.begin(name, &[])?;
@@ -108,7 +108,8 @@ pub(super) fn stranger_is_refused(world: &World) -> Result<String> {
     Ok(format!("{RUNS} of {RUNS} refused with 4.03"))
 }
 
-/// Our client asks libcoap's server for its resources, and fetches CA certificates that libcoap stores and cuts into blocks.
+/// Our client lists the resources of libcoap's server, and fetches CA certificates that libcoap stores and splits into
+/// blocks.
 pub(super) fn our_client_against_their_server(world: &World) -> Result<String> {
     let device = world.device("our-client")?;
     let mut server = TheirServer::start(world)?;
@@ -118,10 +119,10 @@ pub(super) fn our_client_against_their_server(world: &World) -> Result<String> {
         client.arg(&device.folder).arg("--trust").arg(&anchors).timeout(TIMEOUT)
     };
 
-    // It is no EST server: what it has is listed, and that there is no EST among it is a failure.
+    // It is not an EST server: its resources are listed, and the lack of an EST resource is a failure.
     let found = ours("discover").arg("--all").output()?;
     for wanted in ["/time", "ticks", "/example_data", "lists no EST resource"] {
-        ensure!(found.words().contains(wanted), "no {wanted} in what muster discover said:\n{}", found.words());
+        ensure!(found.words().contains(wanted), "muster discover did not print {wanted}:\n{}", found.words());
     }
     ensure!(found.status.code() == Some(1), "muster discover ended with {}", found.status);
 
@@ -137,13 +138,13 @@ pub(super) fn our_client_against_their_server(world: &World) -> Result<String> {
         &[world.pki("ca/root.pem"), world.pki("ca/issuing.pem")],
     )?;
 
-    // Their words for: the certificate of our device came, and was good.
+    // libcoap's message for: our device's certificate arrived and is valid.
     let seen = format!("CN '{}' presented by client (Certificate)", device.name);
     server.daemon.wait_for_line(&[&seen], TIMEOUT)?;
     Ok("its resources listed, its CA certificates fetched".to_owned())
 }
 
-/// `coap-server-openssl` with a CA of its own, for devices of this world.
+/// `coap-server-openssl` with its own CA, for devices of this world.
 struct TheirServer {
     daemon: Daemon,
     folder: PathBuf,
@@ -161,12 +162,12 @@ impl TheirServer {
         openssl::certificate(&folder.join("server"), "/CN=libcoap server", &authority, extensions)?;
 
         let port = two_free_ports()?;
-        // -d: what a client PUTs becomes a resource.
+        // -d: a resource that a client PUTs is created.
         let server = Program::line("coap-server-openssl -A 127.0.0.1 -v 7 -d 4 -p").arg(port.to_string());
         let server = server.arg("-c").arg(folder.join("server.pem")).arg("-j").arg(folder.join("server.key"));
         let server = server.arg("-C").arg(&authority.certificate).arg("-R").arg(world.pki("manufacturer/ca.pem"));
         let (daemon, _) = server.daemon("created DTLS endpoint", &folder.join("server.log"))?;
-        // With -p, DTLS is served one port above.
+        // With -p, DTLS is served on the next higher port.
         Ok(Self { daemon, folder, uri: format!("coaps://127.0.0.1:{}", port + 1) })
     }
 }
@@ -180,7 +181,7 @@ fn enrols(world: &World, enrolment: &Enrolment) -> Result<String> {
     server.prove(&CCM8, &device, MTU)
 }
 
-/// Of every length, of bytes that are no text; on a bad day a client takes the same one for each.
+/// Tokens of every length, of bytes that are not text; a client that is started again uses the same token.
 fn odd_tokens(world: &World, client: &'static str) -> Result<String> {
     let enrolment = Enrolment { client, kind: "tokens", ..PLAIN };
     let (device, server) = enrolment.begin(world, &[])?;
@@ -227,14 +228,14 @@ impl Enrolment {
         world.begin(&self.story(), settings)
     }
 
-    /// One certificate for a key of this run's own.
+    /// Enrols once with a new key for this run.
     fn enrol(&self, world: &World, device: &InteropDevice, run: Run, shape: impl Fn(Program) -> Program) -> Result<()> {
         let files = Files::of(device, run);
         openssl::request(&files.key, &device.subject(), &files.request)?;
         let mut said = String::new();
         let mut issued = Ok(0);
         for _ in 0..self.tries {
-            // An exchange that was lost in the middle leaves a part of the answer.
+            // An exchange that was lost in the middle leaves a partial response.
             drop(std::fs::remove_file(&files.answer));
             let ended = shape(self.post(world, device, &files, run.server)).expect_success()?;
             said += &ended.words();
@@ -249,7 +250,7 @@ impl Enrolment {
         openssl::holds_key_of(&files.answer, &files.request)
     }
 
-    /// The same request, which must be answered so and not otherwise.
+    /// Sends the same request, which must be refused with this code.
     fn is_refused(
         &self,
         world: &World,
@@ -275,7 +276,7 @@ impl Enrolment {
     }
 }
 
-/// What one run leaves.
+/// The files of one run.
 struct Files {
     key: PathBuf,
     request: PathBuf,
@@ -290,21 +291,22 @@ impl Files {
     }
 }
 
-/// OpenSSL judges all certificates of a story at once; no two of them may be one.
+/// OpenSSL verifies all certificates of a story at once; each must be different.
 fn judge(world: &World, device: &InteropDevice) -> Result<()> {
     let certificates: Vec<PathBuf> = (0..RUNS).map(|number| device.file(&format!("run-{number}.pem"))).collect();
     openssl::verify(&certificates, &world.pki("ca/root.pem"), &world.pki("ca/issuing.pem"))?;
     openssl::all_differ(&certificates)
 }
 
-/// POSTs one request of the device in blocks of 64 bytes; leaves it and its certificate in the device's folder.
+/// POSTs one request of the device in blocks of 64 bytes; leaves the request and the certificate in the device's
+/// folder.
 pub(super) fn enrol(world: &World, device: &InteropDevice, server: SocketAddr) -> Result<PathBuf> {
     let run = Run { number: 0, server };
     PLAIN.enrol(world, device, run, |client| client)?;
     Ok(Files::of(device, run).request)
 }
 
-/// What `/crts` answers to libcoap in blocks: the root and the issuing CA.
+/// libcoap fetches `/crts` in blocks: it must get the root and the issuing CA.
 pub(super) fn ca_certificates(world: &World) -> Result<String> {
     let (device, server) = world.begin("crts", &[])?;
     runs::hundred(&server, AT_ONCE, |run| {
@@ -319,14 +321,14 @@ pub(super) fn ca_certificates(world: &World) -> Result<String> {
 }
 
 fn as_device(world: &World, client: &str, device: &InteropDevice, answer: &Path, timeout: Duration) -> Program {
-    // What the client gives itself ends before what we give it: its words say more than ours.
+    // The client's own timeout ends before ours: its message explains more.
     let patience = timeout.as_secs() - PATIENCE_MARGIN_SECONDS;
     let client = Program::new(client).args(["-b", "64", "-B", &patience.to_string()]).timeout(timeout);
     let client = client.arg("-c").arg(device.certificate()).arg("-j").arg(device.key());
     client.arg("-R").arg(world.pki("ca/root.pem")).arg("-o").arg(answer)
 }
 
-/// libcoap's server cannot be asked for port 0: a port that is free, with the one above it.
+/// libcoap's server does not accept port 0: finds a free port whose successor is also free.
 fn two_free_ports() -> Result<u16> {
     for _ in 0..100 {
         let port = free_address()?.port();

@@ -1,4 +1,4 @@
-//! `muster link` in front of a server: other people's devices on a bad link, decided by a seed.
+//! `muster link` in front of a server: foreign devices on a bad link that a seed determines.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::server::Server;
 use super::world::World;
 use crate::process::{Daemon, Program};
 
-/// Its summary comes at once after SIGTERM.
+/// `muster link` prints its summary immediately after SIGTERM.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One proxy for each address family.
@@ -19,11 +19,11 @@ pub(super) struct BadLink {
     v6: Proxy,
 }
 
-/// In front of one server that is not ours.
+/// A proxy in front of one foreign server.
 pub(super) struct Door(Proxy);
 
 impl Door {
-    /// Where devices send to.
+    /// The address that devices send to.
     pub(super) fn door(&self) -> SocketAddr {
         self.0.address
     }
@@ -34,7 +34,7 @@ struct Proxy {
     address: SocketAddr,
 }
 
-/// What both proxies saw together.
+/// The totals of both proxies.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     pub(super) sent: u64,
@@ -48,7 +48,7 @@ impl BadLink {
     /// A tenth lost each way, quickly.
     pub(super) const LOSSY: &[&str] =
         &["--loss", "10%", "--delay", "20ms", "--reorder", "5%", "--duplicate", "5%", "--seed", "7"];
-    /// What a device at the edge of a network in the field lives with.
+    /// The conditions of a device at the edge of a real network.
     pub(super) const BAD: &[&str] =
         &["--loss", "10%", "--delay", "400ms", "--reorder", "5%", "--duplicate", "5%", "--mtu", "256", "--seed", "7"];
 
@@ -66,18 +66,18 @@ impl BadLink {
         Ok(Self { v4: proxy("v4", "127.0.0.1:0", server.v4)?, v6: proxy("v6", "[::1]:0", server.v6)? })
     }
 
-    /// In front of `server` alone.
+    /// Starts a proxy in front of `server` only.
     pub(super) fn to(server: SocketAddr, world: &World, log: &Path, conditions: &[&str]) -> Result<Door> {
         let listen = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
         Proxy::start(&world.muster, log, listen, server, conditions).map(Door)
     }
 
-    /// Where devices send to.
+    /// The address that devices send to.
     pub(super) fn doors(&self) -> [SocketAddr; 2] {
         [self.v4.address, self.v6.address]
     }
 
-    /// Ends both; what passed.
+    /// Stops both proxies; returns a summary.
     pub(super) fn stop(self) -> Result<Passed> {
         let mut passed = Passed::default();
         for proxy in [self.v4, self.v6] {
@@ -96,20 +96,23 @@ impl Proxy {
         Ok(Self { daemon, address: address.with_context(|| format!("no address in {line:?}"))? })
     }
 
-    /// Its last line, as JSON.
+    /// Parses the last line as JSON.
     fn stop(self) -> Result<serde_json::Value> {
         let words = self.daemon.stop_well()?;
         let line = words.lines().last().unwrap_or_default();
-        serde_json::from_str(line).with_context(|| format!("muster link's last line is no JSON: {line:?}"))
+        serde_json::from_str(line).with_context(|| format!("muster link's last line is not JSON: {line:?}"))
     }
 }
 
 impl Passed {
-    /// Every fault must have struck, or the story has shown nothing. In words, what passed.
+    /// Checks that every fault occurred at least once; otherwise the story shows nothing. Returns a summary in words.
     pub(super) fn was_bad(&self) -> Result<String> {
-        ensure!(self.lost > 0 && self.duplicated > 0 && self.held_back > 0, "the link was not bad: {self:?}");
-        // Both ends were told what the path takes.
-        ensure!(self.too_long == 0, "{} datagrams were longer than the path takes", self.too_long);
+        ensure!(
+            self.lost > 0 && self.duplicated > 0 && self.held_back > 0,
+            "the link did not cause every fault: {self:?}"
+        );
+        // Both ends were configured with the path MTU.
+        ensure!(self.too_long == 0, "{} datagrams were longer than the path MTU", self.too_long);
         let Self { sent, lost, duplicated, held_back, .. } = self;
         Ok(format!("of {sent} datagrams {lost} lost, {duplicated} doubled, {held_back} overtaken"))
     }
@@ -118,7 +121,7 @@ impl Passed {
         for direction in ["towards_server", "towards_clients"] {
             let count = |name: &str| {
                 let count = summary[direction][name].as_u64();
-                count.with_context(|| format!("no {direction}.{name} in what muster link says: {summary}"))
+                count.with_context(|| format!("muster link printed no {direction}.{name}: {summary}"))
             };
             self.sent += count("sent")?;
             self.lost += count("lost")?;

@@ -1,6 +1,6 @@
-//! Mbed TLS 2.28, the stack of nearly every device, through python-mbedtls: its handshakes, and whole enrolments in records of 512 bytes.
+//! Mbed TLS 2.28, the most common stack in devices, through python-mbedtls: its handshakes, and whole enrolments in records of 512 bytes.
 //!
-//! Starting Python and loading the library takes as long as twenty handshakes, so that one process plays all runs of an address family.
+//! Starting Python and loading the library takes as long as twenty handshakes, so one process does all runs of an address family.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::server::Server;
 use super::world::{CCM8, GCM, InteropDevice, MTU, Suite, World};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// What a device with buffers of 512 bytes asks for (RFC 6066 §4, max_fragment_length 1).
+/// The record size that a device with buffers of 512 bytes requests (RFC 6066 §4, max_fragment_length 1).
 const RECORD_BYTES_MAX: u64 = 512;
 const CORE: &str = "/.well-known/core";
 const CA_CERTIFICATES: &str = "/.well-known/est/crts";
@@ -38,8 +38,8 @@ pub(super) fn gcm(world: &World) -> Result<String> {
     server.prove(&GCM, &device, MTU)
 }
 
-/// Each run fetches the CA certificates and enrols for a key of its own. The server shows its issuing certificate beside its own: a message that is
-/// longer than a record, as the CA certificates are.
+/// Each run fetches the CA certificates and enrols with its own key. The server sends its issuing certificate after its own: that message, like the
+/// CA certificates, is longer than a record.
 pub(super) fn enrols_in_small_records(world: &World) -> Result<String> {
     let name = "mbedtls-small-records";
     let chain = chain(world)?;
@@ -56,8 +56,8 @@ pub(super) fn enrols_in_small_records(world: &World) -> Result<String> {
             longest = longest.max(in_small_records(run)?);
             answered(&run["get"], "2.05", CERTS_ONLY)?;
             answered(&run["enroll"], "2.04", CERTS_ONLY)?;
-            ensure!(blocks(&run["get"], "blocks_down") > 1, "the CA certificates came in one block: {run}");
-            ensure!(blocks(&run["enroll"], "blocks_up") > 1, "the request went in one block: {run}");
+            ensure!(blocks(&run["get"], "blocks_down") > 1, "the CA certificates arrived in one block: {run}");
+            ensure!(blocks(&run["enroll"], "blocks_up") > 1, "the request was sent in one block: {run}");
         }
         are_the_ca_certificates(world, &device, &report)?;
     }
@@ -94,11 +94,11 @@ fn runs_of<'a>(report: &'a Value, half: &Half) -> Result<&'a [Value]> {
 }
 
 fn agreed(run: &Value, suite: &Suite) -> Result<()> {
-    ensure!(run["suite"] == suite.mbedtls && run["version"] == "DTLSv1_2", "another suite or version: {run}");
+    ensure!(run["suite"] == suite.mbedtls && run["version"] == "DTLSv1_2", "unexpected suite or version: {run}");
     Ok(())
 }
 
-/// By the headers of the server's records, without what protection adds; the longest.
+/// The longest record of the server, by its header and without the overhead of encryption.
 fn in_small_records(run: &Value) -> Result<u64> {
     ensure!(run["fragment_agreed"] == "01", "the server's hello does not agree to max_fragment_length: {run}");
     let longest = run["plaintext_longest"].as_u64().context("no plaintext_longest")?;
@@ -107,7 +107,10 @@ fn in_small_records(run: &Value) -> Result<u64> {
 }
 
 fn answered(answer: &Value, code: &str, format: u64) -> Result<()> {
-    ensure!(answer["code"] == code && answer["content_format"] == format, "not {code} in format {format}: {answer}");
+    ensure!(
+        answer["code"] == code && answer["content_format"] == format,
+        "expected {code} in format {format}: {answer}"
+    );
     Ok(())
 }
 
@@ -123,7 +126,7 @@ fn are_the_ca_certificates(world: &World, device: &InteropDevice, report: &Value
     openssl::same_certificates(&found, &[world.pki("ca/root.pem"), world.pki("ca/issuing.pem")])
 }
 
-/// The server's certificate and the one above it: each alone fits a record of 512 bytes, both do not.
+/// The server's certificate and its issuer's: each fits a record of 512 bytes, both together do not.
 fn chain(world: &World) -> Result<PathBuf> {
     let file = world.folder.join("server-chain.pem");
     let part = |name| std::fs::read_to_string(world.pki(name));
@@ -131,7 +134,7 @@ fn chain(world: &World) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// A request for each run, made by OpenSSL, and beside it the answer.
+/// A request for each run, made by OpenSSL, and the response beside it.
 struct Requests {
     folder: PathBuf,
 }
@@ -154,16 +157,20 @@ impl Requests {
         self.folder.join(format!("{run}.{ending}"))
     }
 
-    /// Each certificate must hold its request's key and the device's name, and all must chain to the root.
+    /// Each certificate must contain its request's key and the device's name, and all must chain to the root.
     fn judge_answers(&self, world: &World, device: &InteropDevice) -> Result<()> {
         let mut certificates = Vec::new();
         for run in 0..RUNS {
             let (answer, certificate) = (self.file(run, "p7"), self.file(run, "pem"));
-            ensure!(openssl::certificates_of(&answer, &certificate)? == 1, "run {run}: not one certificate");
+            ensure!(openssl::certificates_of(&answer, &certificate)? == 1, "run {run}: expected one certificate");
             openssl::holds_key_of(&answer, &self.file(run, "csr")).with_context(|| format!("run {run}"))?;
-            // OpenSSL writes subject and issuer above each certificate.
+            // OpenSSL prints subject and issuer above each certificate.
             let words = std::fs::read_to_string(&certificate)?;
-            ensure!(words.contains(&device.serial_number()), "run {run}: not {}'s certificate: {words}", device.name);
+            ensure!(
+                words.contains(&device.serial_number()),
+                "run {run}: the certificate is not {}'s: {words}",
+                device.name
+            );
             certificates.push(certificate);
         }
         openssl::all_differ(&certificates)?;

@@ -6,8 +6,8 @@
 //!   [fe80::1%wire]:PORT ◄──── veth ────► fe80::2%wire
 //! ```
 //!
-//! Link-local IPv6 and a real interface: what loopback never shows. The loss is the kernel's own (nftables), none of ours. Only root may make namespaces;
-//! they go away with the story, whatever happened.
+//! This covers link-local IPv6 and a real interface, which loopback does not. The kernel (nftables) drops the datagrams. Only root may create namespaces;
+//! they are removed with the story, whatever its result.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,16 +19,16 @@ use super::world::World;
 use crate::process::{Daemon, Program};
 use crate::setup;
 
-/// The interface, by one name at both ends.
+/// The interface; both ends have the same name.
 const INTERFACE: &str = "wire";
 const SERVER_ADDRESS: &str = "fe80::1";
 const DEVICE_ADDRESS: &str = "fe80::2";
-/// Of a hundred datagrams, lost on arrival at either end. The loss here has no seed.
+/// Percentage of datagrams that are lost on arrival at either end. This loss has no seed.
 const LOSS_PERCENT: u32 = 10;
-/// Enough that both directions lose something, whatever the kernel draws: each exchanges ten datagrams each way at least, and (9/10)^160 is 5e-8.
+/// Enough devices that both directions lose datagrams: each device exchanges at least ten datagrams each way, and (9/10)^160 is 5e-8.
 const DEVICES: u32 = 16;
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// At this loss an exchange that is lost altogether (RFC 7252 §4.8: 45 s at least) is begun anew.
+/// With this loss, an exchange that is lost completely (RFC 7252 §4.8: 45 s at least) is started again.
 const LOSSY_TIMEOUT: Duration = Duration::from_secs(280);
 
 pub(super) fn link_local_enrolment(world: &World) -> Result<String> {
@@ -78,7 +78,7 @@ pub(super) fn kernel_loses_datagrams(world: &World) -> Result<String> {
     Ok(format!("{DEVICES} of {DEVICES}; {up} datagrams lost on their way to the server, {down} back"))
 }
 
-/// Another stack agrees about the address that it dialled, and about the name in our certificate.
+/// Another stack must agree about the dialled address and about the name in our certificate.
 fn their_client(wire: &Wire, site: &Site, port: u16) -> Result<()> {
     let client = wire.device.run("openssl").args(["s_client", "-dtls1_2", "-verify_return_error"]);
     let client = client.args(["-verify_ip", SERVER_ADDRESS, "-CAfile"]).arg(site.pki("ca/root.pem"));
@@ -115,7 +115,7 @@ impl Site {
     }
 
     fn serve(&self, wire: &Wire) -> Result<(Daemon, u16)> {
-        // A socket is bound to a zone by its number, which the namespace gave out.
+        // A socket is bound to a zone by its index, which the namespace assigned.
         let index = wire.server.run("cat").arg(format!("/sys/class/net/{INTERFACE}/ifindex")).expect_success()?;
         let listen = format!("[{SERVER_ADDRESS}%{}]:0", index.stdout.trim());
         let serve = wire.server.run(&self.muster).arg("serve").arg("--config").arg(self.pki("muster.toml"));
@@ -126,7 +126,7 @@ impl Site {
     }
 }
 
-/// Two namespaces and what joins them.
+/// Two namespaces and the connection between them.
 struct Wire {
     server: Namespace,
     device: Namespace,
@@ -145,7 +145,7 @@ impl Wire {
     }
 }
 
-/// A network namespace, deleted with its value; its interfaces go with it.
+/// A network namespace that is deleted on drop; its interfaces are deleted with it.
 struct Namespace {
     name: String,
 }
@@ -157,12 +157,13 @@ impl Namespace {
         Ok(Self { name })
     }
 
-    /// A program inside.
+    /// Runs a program inside the namespace.
     fn run(&self, program: impl AsRef<Path>) -> Program {
         Program::line("ip netns exec").arg(&self.name).arg(program.as_ref())
     }
 
-    /// Brings the interfaces up. The address is chosen, not derived from the hardware's, and is usable at once: nobody else is on this wire.
+    /// Brings the interfaces up. The address is fixed, not derived from the hardware's, and usable at once: no other host is on this
+    /// network.
     fn raise(&self, address: &str) -> Result<()> {
         let within =
             |line: &str| ip(&["-n", self.name.as_str()].into_iter().chain(line.split(' ')).collect::<Vec<_>>());
@@ -184,7 +185,7 @@ impl Namespace {
         Ok(())
     }
 
-    /// What the rule's counter says.
+    /// Reads the counter of the rule.
     fn datagrams_lost(&self) -> Result<u64> {
         let listed = self.run("nft").args(["list", "table", "inet", "weather"]).timeout(TIMEOUT).expect_success()?;
         lost_in(&listed.stdout).with_context(|| format!("no counter in {:?}", listed.stdout))

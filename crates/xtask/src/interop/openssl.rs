@@ -1,4 +1,4 @@
-//! OpenSSL as the second opinion on keys, requests, certificates and CMS.
+//! OpenSSL as an independent check of keys, requests, certificates and CMS.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::process::Program;
 
-/// The beginning of a SubjectPublicKeyInfo with a P-256 key (RFC 5480 §2), up to the point, and the whole of one.
+/// The bytes of a SubjectPublicKeyInfo with a P-256 key (RFC 5480 §2) before the point, and the length of the whole.
 const P256_KEY_INFO_HEAD: &[u8] = &[
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
     0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
@@ -68,7 +68,7 @@ pub(super) fn request(key_file: &Path, subject: &str, file: &Path) -> Result<()>
     Ok(())
 }
 
-/// The certificates of a certs-only CMS in DER, as PEM at `file`; how many there are.
+/// Writes the certificates of a certs-only CMS in DER as PEM to `file`; returns their number.
 pub(super) fn certificates_of(cms: &Path, file: &Path) -> Result<usize> {
     openssl("pkcs7 -inform DER -print_certs -in").arg(cms).arg("-out").arg(file).expect_success()?;
     Ok(std::fs::read_to_string(file)?.matches("-----BEGIN CERTIFICATE-----").count())
@@ -89,7 +89,7 @@ pub(super) fn certs_only(certificates: &[PathBuf], file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The PEM file must hold these certificates, in any order, and no other.
+/// The PEM file must contain exactly these certificates, in any order.
 pub(super) fn same_certificates(file: &Path, wanted: &[PathBuf]) -> Result<()> {
     let found = pem_bodies(&std::fs::read_to_string(file)?);
     let mut all = Vec::new();
@@ -112,14 +112,14 @@ fn pem_bodies(text: &str) -> Vec<String> {
     bodies
 }
 
-/// Every certificate must chain to the root through the issuing CA, and be fit for a client.
+/// Every certificate must chain to the root through the issuing CA and be valid for a client.
 pub(super) fn verify(certificates: &[PathBuf], root: &Path, issuing: &Path) -> Result<()> {
     let verify = openssl("verify -x509_strict -purpose sslclient -CAfile").arg(root).arg("-untrusted").arg(issuing);
     verify.args(certificates).expect_success()?;
     Ok(())
 }
 
-/// No two of these PEM files may hold the same certificate.
+/// Each of these PEM files must contain a different certificate.
 pub(super) fn all_differ(certificates: &[PathBuf]) -> Result<()> {
     let mut bodies = Vec::new();
     for pem in certificates {
@@ -132,7 +132,7 @@ pub(super) fn all_differ(certificates: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The key of a request (DER) must be the key of the certificate in this CMS (DER): the same SubjectPublicKeyInfo stands in both.
+/// The key of a request (DER) must be the key of the certificate in this CMS (DER): both contain the same SubjectPublicKeyInfo.
 pub(super) fn holds_key_of(cms: &Path, request: &Path) -> Result<()> {
     let (cms, request) = (std::fs::read(cms)?, std::fs::read(request)?);
     let starts = |window: &[u8]| window == P256_KEY_INFO_HEAD;
@@ -142,15 +142,16 @@ pub(super) fn holds_key_of(cms: &Path, request: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The certificate must chain to the root through the issuing CA, be fit for a client, hold this key and bear this subject.
+/// The certificate must chain to the root through the issuing CA, be valid for a client, and contain this key and this
+/// subject.
 pub(super) fn judge(certificate: &Path, key_file: &Path, subject_of: &Path, root: &Path, issuing: &Path) -> Result<()> {
     verify(&[certificate.to_owned()], root, issuing)?;
     let held = openssl("x509 -noout -pubkey -in").arg(certificate).expect_success()?.stdout;
     let wanted = openssl("pkey -pubout -in").arg(key_file).expect_success()?.stdout;
-    ensure!(held == wanted, "the certificate holds another key than the request's");
+    ensure!(held == wanted, "the certificate's key is not the request's");
     let subject =
         |file: &Path| openssl("x509 -noout -subject -in").arg(file).expect_success().map(|ended| ended.stdout);
-    ensure!(subject(certificate)? == subject(subject_of)?, "the certificate bears another subject than the device's");
+    ensure!(subject(certificate)? == subject(subject_of)?, "the certificate's subject is not the device's");
     Ok(())
 }
 
@@ -158,7 +159,7 @@ fn openssl(line: &str) -> Program {
     Program::new("openssl").args(line.split(' '))
 }
 
-/// A serial number that differs for each subject of one issuer.
+/// A serial number that differs for each subject under one issuer.
 fn serial(subject: &str) -> String {
     subject.bytes().rev().take(8).map(|byte| format!("{:02x}", byte & 0x7f)).collect()
 }

@@ -1,4 +1,4 @@
-//! Pion 2.2, DTLS in Go: as a device and as a server, with its handshake messages cut small.
+//! Pion 2.2, DTLS in Go: as a device and as a server, with its handshake messages split into small fragments.
 
 use anyhow::Result;
 
@@ -10,7 +10,7 @@ use crate::tree;
 const PION: Library = Library {
     name: "pion",
     build: |program| {
-        // Debian's Go libraries lie in a GOPATH of their own, from before Go's modules.
+        // Debian's Go libraries are in a separate GOPATH, from the time before Go's modules.
         let build = Program::line("go build -o").arg(program).arg("main.go");
         let build = build.env("GO111MODULE", "off").env("GOPATH", "/usr/share/gocode").env("GOFLAGS", "");
         Ok(build

@@ -1,4 +1,5 @@
-//! OpenSSL 4.0 over a memory BIO, through pyOpenSSL: each datagram of a handshake and of an exchange goes astray once.
+//! OpenSSL 4.0 over a memory BIO, through pyOpenSSL: each datagram of a handshake and of an exchange is lost,
+//! duplicated and reordered once.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,13 +11,13 @@ use serde_json::Value;
 use super::world::{CCM8, InteropDevice, MTU, World};
 
 const TIMEOUT: Duration = Duration::from_secs(100);
-/// On both address families together.
+/// The minimum for both address families together.
 const HANDSHAKES_MIN: usize = 100;
 const DIRECTIONS: [&str; 2] = ["to-server", "to-client"];
 const KINDS: [&str; 3] = ["drop", "double", "swap"];
-/// How many datagrams a handshake with a client certificate (RFC 6347 §4.2.4, RFC 5246 §7.3) and one exchange take at least: two hellos, Certificate,
-/// ClientKeyExchange, CertificateVerify, ChangeCipherSpec, Finished, the request; HelloVerifyRequest, ServerHello, Certificate,
-/// ServerKeyExchange, CertificateRequest, ServerHelloDone, ChangeCipherSpec, Finished, the answer. In flights: three of each side, and the exchange.
+/// The minimum of datagrams in a handshake with a client certificate (RFC 6347 §4.2.4, RFC 5246 §7.3) and one exchange: two hellos, Certificate,
+/// ClientKeyExchange, CertificateVerify, ChangeCipherSpec, Finished, the request; HelloVerifyRequest, ServerHello, Certificate, ServerKeyExchange,
+/// CertificateRequest, ServerHelloDone, ChangeCipherSpec, Finished, the answer. In flights: three from each side, and the exchange.
 const DATAGRAMS_MIN: [(&str, [u64; 2]); 2] = [("records", [8, 9]), ("flights", [4, 4])];
 
 pub(super) fn each_datagram_astray(world: &World) -> Result<String> {
@@ -33,7 +34,7 @@ pub(super) fn each_datagram_astray(world: &World) -> Result<String> {
         cases += judge(&report).with_context(|| format!("with {address}"))?;
         handshakes += report["handshakes"].as_u64().map(usize::try_from).context("no number of handshakes")??;
     }
-    ensure!(cases >= HANDSHAKES_MIN, "{cases} cases, {HANDSHAKES_MIN} are wanted");
+    ensure!(cases >= HANDSHAKES_MIN, "{cases} cases, expected at least {HANDSHAKES_MIN}");
     server.saw(&device, CCM8.iana, handshakes)?;
     let facts = server.stop()?.shows(&CCM8, &device, handshakes, MTU)?;
     Ok(format!("{cases} of {cases}; {facts}"))
@@ -41,12 +42,13 @@ pub(super) fn each_datagram_astray(world: &World) -> Result<String> {
 
 fn play(world: &World, device: &InteropDevice, server: SocketAddr) -> Result<Value> {
     let client = world.python("pyopenssl_client.py", device, server, CCM8.openssl)?;
-    // A case that fails makes the client fail, with the case's name.
+    // A failed case makes the client fail with the case's name.
     let ended = client.timeout(TIMEOUT).expect_success()?;
     serde_json::from_str(&ended.stdout).with_context(|| format!("the pyOpenSSL client said {:?}", ended.stdout))
 }
 
-/// Every datagram must have had each fate once, and each case its suite and version; how many cases there were.
+/// Every datagram must have had each fate once, and each case must have used the expected suite and version; returns
+/// the number of cases.
 fn judge(report: &Value) -> Result<usize> {
     let mut wanted = BTreeSet::new();
     for (packing, at_least) in DATAGRAMS_MIN {
@@ -60,11 +62,11 @@ fn judge(report: &Value) -> Result<usize> {
     }
     let cases = report["cases"].as_array().map(Vec::as_slice).unwrap_or_default();
     for case in cases {
-        ensure!(case["suite"] == CCM8.openssl && case["version"] == "DTLSv1.2", "another suite or version: {case}");
+        ensure!(case["suite"] == CCM8.openssl && case["version"] == "DTLSv1.2", "unexpected suite or version: {case}");
     }
     let played: BTreeSet<String> = cases.iter().filter_map(|case| case["case"].as_str()).map(str::to_owned).collect();
-    ensure!(played == wanted, "not played: {:?}", wanted.difference(&played));
-    ensure!(cases.len() == wanted.len(), "a case was played twice");
+    ensure!(played == wanted, "cases that did not run: {:?}", wanted.difference(&played));
+    ensure!(cases.len() == wanted.len(), "a case ran twice");
     Ok(cases.len())
 }
 

@@ -1,14 +1,14 @@
-//! One run of the hundred that a peer plays.
+//! One of a peer's hundred runs.
 
 use std::net::SocketAddr;
 
-/// How often each peer has to succeed.
+/// How many times each peer must succeed.
 pub(super) const RUNS: usize = 100;
 
 /// One run.
 #[derive(Clone, Copy)]
 pub(super) struct Run {
     pub(super) number: usize,
-    /// Of the server, or of what stands in front of it.
+    /// The address of the server, or of the proxy in front of it.
     pub(super) server: SocketAddr,
 }

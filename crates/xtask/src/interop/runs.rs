@@ -1,4 +1,4 @@
-//! One peer a hundred times: every run must succeed, half of them over IPv4, half over IPv6.
+//! Runs one peer a hundred times: every run must succeed, half of them over IPv4, half over IPv6.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,19 +9,19 @@ use anyhow::{Context, Error, Result, bail};
 use super::run::{RUNS, Run};
 use super::server::Server;
 
-/// Side by side where both ends compute: three keep two processors busy.
+/// Parallel runs if both ends compute: three keep two processors busy.
 pub(super) const AT_ONCE: usize = 3;
-/// Side by side where they wait for timers.
+/// Parallel runs if they wait for timers.
 pub(super) const AT_ONCE_WAITING: usize = RUNS;
-/// A defect shows in the first runs; the others would only wait for their deadlines.
+/// A defect shows in the first runs; after this many failures the others would only wait for their timeouts.
 const FAILURES_MAX: usize = 3;
 
-/// Plays every run against this server, `at_once` of them side by side.
+/// Does every run against this server, `at_once` of them in parallel.
 pub(super) fn hundred(server: &Server, at_once: usize, play: impl Fn(Run) -> Result<()> + Sync) -> Result<()> {
     hundred_at([server.v4, server.v6], at_once, play)
 }
 
-/// As `hundred`, where something stands in front of the server.
+/// Like `hundred`, with a proxy in front of the server.
 pub(super) fn hundred_at(
     doors: [SocketAddr; 2],
     at_once: usize,
@@ -50,7 +50,7 @@ pub(super) fn hundred_at(
     let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
     let played = next.into_inner().min(RUNS);
     if let Some(first) = failures.first() {
-        bail!("{} of {played} runs failed, of {RUNS} that were to succeed; the first: {first:#}", failures.len());
+        bail!("{} of {played} runs failed, all {RUNS} must succeed; the first: {first:#}", failures.len());
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! OpenSSL's `s_client`: suites, small paths, a session of another server offered, a renegotiation asked for, a bad link.
+//! OpenSSL's `s_client`: suites, small paths, an attempt to resume another server's session, a request for renegotiation,
+//! a bad link.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub(super) fn gcm(world: &World) -> Result<String> {
     shake_hands(world, "s-client-gcm", &GCM)
 }
 
-/// Both ends believe in 256 bytes.
+/// Both ends are configured with a path MTU of 256 bytes.
 pub(super) fn small_path(world: &World) -> Result<String> {
     let name = "s-client-small-path";
     let (device, server) = world.begin(name, SMALL_PATH)?;
@@ -39,7 +40,7 @@ pub(super) fn without_certificate(world: &World) -> Result<String> {
     let server = world.serve("s-client-nobody", &[])?;
     runs::hundred(&server, AT_ONCE, |run| {
         let ended = s_client(world, &CCM8, run.server).output()?;
-        // Its exit status says nothing of an alert that came after its own Finished; what it agreed to does.
+        // Its exit status ignores an alert that arrives after its own Finished; the negotiated session does not.
         let refused = ended.stdout.contains("Cipher is (NONE)") || ended.stderr.contains("alert");
         ensure!(refused, "{}", ended.words());
         Ok(())
@@ -49,7 +50,8 @@ pub(super) fn without_certificate(world: &World) -> Result<String> {
     Ok(format!("{RUNS} of {RUNS} refused"))
 }
 
-/// A session id and a ticket of another server, which knows the same devices and has the same certificate: we decline both, with a whole handshake.
+/// The client offers a session id and a ticket of another server that knows the same devices and has the same certificate: we decline both and do a
+/// full handshake.
 pub(super) fn resumption_declined(world: &World) -> Result<String> {
     let name = "s-client-resumes";
     let (device, server) = world.begin(name, &[])?;
@@ -62,7 +64,7 @@ pub(super) fn resumption_declined(world: &World) -> Result<String> {
     server.prove(&CCM8, &device, MTU)
 }
 
-/// RFC 5246 §7.2.2: we answer with no_renegotiation, upon which this client gives up, as it may.
+/// RFC 5246 §7.2.2: we answer with no_renegotiation, and this client gives up, as the RFC allows.
 pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
     let name = "s-client-renegotiates";
     let (device, server) = world.begin(name, &[])?;
@@ -73,18 +75,18 @@ pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
         client.wait_for_line(&["no renegotiation"], TIMEOUT)?;
         Ok(())
     })?;
-    // Of each client one association, and no second one.
+    // Each client has exactly one association.
     server.prove(&CCM8, &device, MTU)
 }
 
-/// A tenth lost each way, delayed, overtaken, doubled, and nothing above 256 bytes comes through.
+/// The link loses a tenth each way, delays, reorders and duplicates datagrams, and drops those above 256 bytes.
 pub(super) fn bad_link(world: &World) -> Result<String> {
     let name = "s-client-bad-link";
     let (device, server) = world.begin(name, SMALL_PATH)?;
     let link = BadLink::before(&server, world, name, BadLink::BAD)?;
     runs::hundred_at(link.doors(), AT_ONCE_WAITING, |run| {
         let client = as_device(world, &CCM8, run.server, &device).args(["-mtu", "256"]).timeout(BAD_LINK_TIMEOUT);
-        // It is not asked to leave: a Finished that comes twice wakes it, and then it waits for the next record for ever, deaf to the end of its input.
+        // It is not asked to quit: a duplicate Finished wakes it, and then it waits forever for the next record and ignores the end of its input.
         let (client, _) = client.dialogue("Extended master secret", &device.log(run))?;
         is_an_association(&client.words(), &CCM8)
     })?;
@@ -100,8 +102,8 @@ fn shake_hands(world: &World, name: &str, suite: &Suite) -> Result<String> {
     server.prove(suite, &device, MTU)
 }
 
-/// What `s_client` says of a session that both ends have verified. "Verify return code: 0 (ok)" is no witness: it is printed when no handshake took place
-/// at all.
+/// The lines that `s_client` prints for a session that both ends have verified. "Verify return code: 0 (ok)" proves nothing: it is printed even without a
+/// handshake.
 fn is_an_association(words: &str, suite: &Suite) -> Result<()> {
     let witnesses = [
         &format!("New, TLSv1.2, Cipher is {}", suite.openssl),
@@ -115,7 +117,7 @@ fn is_an_association(words: &str, suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-/// `s_client` that verifies our server against the root and the address dialled, and leaves as soon as the handshake is over.
+/// `s_client` that verifies our server against the root and the dialled address, and quits as soon as the handshake is over.
 fn s_client(world: &World, suite: &Suite, server: SocketAddr) -> Program {
     let client =
         Program::line("openssl s_client -dtls1_2 -verify_return_error -verify_ip").arg(server.ip().to_string());
@@ -127,7 +129,8 @@ fn as_device(world: &World, suite: &Suite, server: SocketAddr, device: &InteropD
     s_client(world, suite, server).arg("-cert").arg(device.certificate()).arg("-key").arg(device.key())
 }
 
-/// From OpenSSL's own server, which must be ready to resume it: else there would be nothing to decline.
+/// A session of OpenSSL's own server, which must be ready to resume it: otherwise our server would have nothing to
+/// decline.
 fn session_of_another_server(world: &World, device: &InteropDevice) -> Result<PathBuf> {
     let address = free_address()?;
     let server = Program::line("openssl s_server -dtls1_2 -Verify 2 -accept").arg(address.to_string());

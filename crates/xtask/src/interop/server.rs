@@ -1,4 +1,4 @@
-//! `muster serve` as a story sees it: on both address families, with a log and a capture of its own, so that what they say is of this story's peer alone.
+//! `muster serve` for one story: on both address families, with its own log and capture, so that both describe only this story's peer.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,9 +12,10 @@ use super::run::RUNS;
 use super::world::{InteropDevice, Suite, World};
 use crate::process::{Daemon, Program};
 
-/// How long the server's log line about a peer may come after the peer has its answer.
+/// How long after the peer's response the server's log line about it may appear.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
-/// libcoap's clients offer both suites: the mandatory one is to be chosen here. The stories on GCM offer nothing else.
+/// libcoap's clients offer both suites: the server must choose the mandatory one here. The stories for GCM offer only
+/// GCM.
 const SUITES: &str = "ECDHE_ECDSA_AES_128_CCM_8,ECDHE_ECDSA_AES_128_GCM_SHA256";
 
 pub(super) struct Server {
@@ -27,7 +28,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts one for the story of this name; `settings` are environment variables, as any key of the configuration can be given.
+    /// Starts a server for the story of this name; `settings` are environment variables, one for each configuration key.
     pub(super) fn start(world: &World, story: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let file = |ending: &str| world.folder.join(format!("{story}.{ending}"));
         let (capture, secrets) = (file("pcapng"), file("secrets"));
@@ -42,7 +43,7 @@ impl Server {
         Ok(Self { daemon: Mutex::new(daemon), v4: address(&v4)?, v6: address(&v6)?, capture, secrets })
     }
 
-    /// The server must say so many times, each in a line of its log, that it has an association with this device over this suite: what it saw in the
+    /// The server's log must report at least this many associations with this device over this suite, with the identity from the device's
     /// certificate.
     pub(super) fn saw(&self, device: &InteropDevice, suite: &str, times: usize) -> Result<()> {
         let serial_number = device.serial_number();
@@ -52,19 +53,20 @@ impl Server {
         Ok(())
     }
 
-    /// The server must give this reason.
+    /// The server must log this reason.
     pub(super) fn refused(&self, reason: &str) -> Result<()> {
         self.daemon().wait_for_line(&[reason], LOG_TIMEOUT).map(|_| ())
     }
 
-    /// What the server and its capture say of a hundred handshakes of one device, in words; ends the server.
+    /// Summarises in words what the server and its capture report about a hundred handshakes of one device; stops the
+    /// server.
     pub(super) fn prove(self, suite: &Suite, device: &InteropDevice, mtu: usize) -> Result<String> {
         self.saw(device, suite.iana, RUNS)?;
         let facts = self.stop()?.shows(suite, device, RUNS, mtu)?;
         Ok(format!("{RUNS} of {RUNS}; {facts}"))
     }
 
-    /// SIGTERM: the server must drain and exit 0, and must not have panicked on the way. What it captured is whole then.
+    /// Sends SIGTERM: the server must drain, exit 0 and not have panicked. Its capture is complete afterwards.
     pub(super) fn stop(self) -> Result<Capture> {
         let daemon = self.daemon.into_inner().unwrap_or_else(PoisonError::into_inner);
         daemon.stop_well()?;
@@ -77,18 +79,18 @@ impl Server {
 }
 
 impl World {
-    /// A server for this story alone; `settings` are environment variables of configuration keys.
+    /// A server for this story only; `settings` are environment variables for configuration keys.
     pub(super) fn serve(&self, story: &str, settings: &[(&str, &str)]) -> Result<Server> {
         Server::start(self, story, settings)
     }
 
-    /// A device and a server for this story alone.
+    /// A device and a server for this story only.
     pub(super) fn begin(&self, story: &str, settings: &[(&str, &str)]) -> Result<(InteropDevice, Server)> {
         Ok((self.device(story)?, self.serve(story, settings)?))
     }
 }
 
-/// Of a line `listening on coaps://ADDR:PORT`.
+/// The address in a line `listening on coaps://ADDR:PORT`.
 fn address(line: &str) -> Result<SocketAddr> {
     let (_, address) = line.split_once("coaps://").with_context(|| format!("no address in {line:?}"))?;
     address.trim().parse().with_context(|| format!("no address in {line:?}"))

@@ -1,4 +1,4 @@
-//! A client that comes back meets another server, which has to decline the session of the first.
+//! A returning client reaches another server, which must decline the first server's session.
 //!
 //! ```text
 //!   client, its first hello   ──►  switch  ──►  another implementation's server
@@ -12,16 +12,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 const DATAGRAM_MAX: usize = 2_048;
-/// The longest silence: its threads end after it.
+/// The longest silence; after it the threads end.
 const IDLE: Duration = Duration::from_secs(15);
 
-/// Where a client sends to. Its threads end by themselves when nobody has spoken for a while.
+/// The address that a client sends to. The threads end when no datagram arrives for a while.
 pub(super) struct Switch {
     pub(super) address: SocketAddr,
 }
 
 impl Switch {
-    /// All three on the loopback of one family.
+    /// All three addresses are on the loopback of one family.
     pub(super) fn between(first: SocketAddr, second: SocketAddr) -> Result<Self> {
         let inside = Arc::new(loopback(first)?);
         let switch = Self { address: inside.local_addr()? };
@@ -30,7 +30,7 @@ impl Switch {
     }
 }
 
-/// One flow for each server. A client belongs to the second server from the moment when it offers a session: its address does not tell, for the
+/// One flow for each server. A client belongs to the second server as soon as it offers a session: its address does not show this, because the
 /// kernel may give its second socket the port of the first.
 fn forward(inside: &Arc<UdpSocket>, servers: [SocketAddr; 2]) -> Result<()> {
     let mut flows: Vec<(SocketAddr, Arc<UdpSocket>)> = Vec::new();
@@ -46,7 +46,7 @@ fn forward(inside: &Arc<UdpSocket>, servers: [SocketAddr; 2]) -> Result<()> {
             std::thread::spawn(move || give_back(&back, &inside, client));
             flows.push((client, outside));
         }
-        // The newest flow of an address: what a socket that is closed had sent is not waited for.
+        // Use the newest flow of an address: datagrams of a closed socket are not expected.
         if let Some((_, outside)) = flows.iter().rev().find(|(of, _)| *of == client) {
             outside.send(datagram)?;
         }
@@ -57,7 +57,7 @@ fn forward(inside: &Arc<UdpSocket>, servers: [SocketAddr; 2]) -> Result<()> {
 fn offers_a_session(datagram: &[u8]) -> bool {
     const RECORD_HEADER: usize = 13;
     const HANDSHAKE_HEADER: usize = 12;
-    /// Behind client_version and random.
+    /// Follows client_version and random.
     const SESSION_ID_LENGTH: usize = RECORD_HEADER + HANDSHAKE_HEADER + 2 + 32;
     let is_client_hello = datagram.first() == Some(&22) && datagram.get(RECORD_HEADER) == Some(&1);
     is_client_hello && datagram.get(SESSION_ID_LENGTH).is_some_and(|length| *length != 0)

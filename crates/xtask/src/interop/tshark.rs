@@ -24,9 +24,9 @@ pub(super) fn tshark_reads_it(world: &World) -> Result<String> {
 
     let handshake = capture.fields("dtls.handshake", &["dtls.handshake.ciphersuite", "dtls.handshake.type"])?;
     ensure!(handshake.iter().any(|row| row[0] == "0xc0ae"), "no ServerHello with CCM_8 (0xc0ae): {handshake:?}");
-    // Finished (20) in the clear: tshark has checked its record's tag with the secrets inside the capture.
+    // Finished (20) is decrypted: tshark has checked its record's tag with the secrets inside the capture.
     let finished = handshake.iter().filter(|row| row[1].split(',').any(|kind| kind == "20")).count();
-    ensure!(finished >= 2, "not both Finished decrypted: {handshake:?}");
+    ensure!(finished >= 2, "a Finished is not decrypted: {handshake:?}");
 
     let coap = capture.fields("coap", &["coap.code", "coap.opt.uri_path", "coap.opt.block_number"])?;
     let posts: Vec<&Vec<String>> = coap.iter().filter(|row| row[0] == POST).collect();
@@ -44,14 +44,14 @@ pub(super) fn tshark_reads_it(world: &World) -> Result<String> {
     Ok(format!("{} messages decrypted", coap.len()))
 }
 
-/// The key log beside the capture must open it as the secrets inside do: some readers take only one of the two.
+/// The key log beside the capture must decrypt it like the secrets inside do: some tools accept only one of the two.
 fn the_key_log_alone_serves_too(capture: &Capture, secrets: &Path, messages: usize) -> Result<()> {
     let bare = Capture { file: capture.file.with_extension("bare.pcapng"), ports: capture.ports };
     Program::new("editcap").arg("--discard-all-secrets").arg(&capture.file).arg(&bare.file).expect_success()?;
-    ensure!(bare.fields("coap", &["coap.code"])?.is_empty(), "the bare capture opens without a key");
+    ensure!(bare.fields("coap", &["coap.code"])?.is_empty(), "the bare capture can be decrypted without a key");
     let secrets = secrets.to_str().with_context(|| format!("{} is not UTF-8", secrets.display()))?;
     let keyed = bare.reader("coap", &["coap.code"]).arg("-o").arg(format!("tls.keylog_file:{secrets}"));
     let opened = keyed.expect_success()?.stdout.lines().count();
-    ensure!(opened == messages, "the key log opens {opened} of {messages} messages");
+    ensure!(opened == messages, "the key log decrypts {opened} of {messages} messages");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! wolfSSL 5.5, a stack of many small devices: as a device and as a server. This version cannot be told the size of its path.
+//! wolfSSL 5.5, a stack of many small devices: as a device and as a server. This version has no setting for the path MTU.
 
 use anyhow::Result;
 

@@ -1,4 +1,5 @@
-//! What the stories share: a fresh PKI by `muster init`, and devices of its manufacturer whose certificates OpenSSL makes.
+//! The stories' shared setup: a fresh PKI by `muster init`, and devices of its manufacturer whose certificates OpenSSL
+//! makes.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -22,13 +23,13 @@ pub(super) struct InteropDevice {
     pub(super) folder: PathBuf,
 }
 
-/// A suite as each side names it.
+/// The names of a suite on each side.
 pub(super) struct Suite {
     pub(super) openssl: &'static str,
     pub(super) gnutls: &'static str,
     pub(super) mbedtls: &'static str,
     pub(super) iana: &'static str,
-    /// As tshark prints it.
+    /// The value that tshark prints.
     pub(super) code: &'static str,
 }
 
@@ -46,9 +47,9 @@ pub(super) const GCM: Suite = Suite {
     iana: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
     code: "0xc02b",
 };
-/// What the server sends at most in one datagram unless it is told otherwise (`[dtls] mtu`).
+/// The server's largest datagram by default (`[dtls] mtu`).
 pub(super) const MTU: usize = 1_232;
-/// The smallest path, and the setting of the server that believes in it from the start.
+/// The smallest path MTU, and the setting that makes the server use it from the start.
 pub(super) const SMALL_MTU: usize = 256;
 pub(super) const SMALL_PATH: &[(&str, &str)] = &[("MUSTER_DTLS__MTU", "256")];
 
@@ -63,7 +64,7 @@ impl World {
         self.folder.join("pki").join(file)
     }
 
-    /// A client in Python (`crates/xtask/peers`) that is this device, against this server.
+    /// A Python client (`crates/xtask/peers`) that acts as this device against this server.
     pub(super) fn python(
         &self,
         client: &str,
@@ -80,7 +81,7 @@ impl World {
         Ok(program.arg("--trust").arg(self.pki("ca/root.pem")))
     }
 
-    /// A device with an IDevID of this world's manufacturer, made by OpenSSL.
+    /// Makes a device with an IDevID of this world's manufacturer, with OpenSSL.
     pub(super) fn device(&self, name: &str) -> Result<InteropDevice> {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder)?;
@@ -107,7 +108,7 @@ impl InteropDevice {
         self.file("idevid.key")
     }
 
-    /// What the profile's rule `idevid:subject.serialNumber` makes of it: identities are in lower case.
+    /// The identity that the profile's rule `idevid:subject.serialNumber` derives: identities are in lower case.
     pub(super) fn serial_number(&self) -> String {
         format!("sn-{}", self.name)
     }
@@ -116,13 +117,13 @@ impl InteropDevice {
         format!("/CN={}/serialNumber={}", self.name, self.serial_number())
     }
 
-    /// What a program said in one run.
+    /// The file for a program's output in one run.
     pub(super) fn log(&self, run: Run) -> PathBuf {
         self.file(&format!("run-{}.log", run.number))
     }
 }
 
-/// Of the loopback: for servers that cannot be asked for port 0.
+/// A free port on loopback, for servers that do not accept port 0.
 pub(super) fn free_address() -> Result<SocketAddr> {
     Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -1,10 +1,10 @@
-//! No circle of imports among the modules of a crate: what one file says can be read without the files that need it.
+//! No circular imports among the modules of a crate: a file can be read without the files that depend on it.
 //!
-//! A module here is a file of `src/` with its folder; what counts is `crate::module` outside of tests and comments.
+//! A module here is a file of `src/` with its folder; an import is any `crate::module` outside tests and comments.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Crates that have none, and are to have none.
+/// Crates without circular imports, which must stay that way.
 const CRATES: &[&str] = &["authority", "cli", "coap", "dtls", "est", "link", "net", "server", "sim", "xtask"];
 
 /// For each module the modules that it imports.
@@ -29,14 +29,14 @@ fn circle(name: &str, sources: &[(String, String)]) -> Option<String> {
     (!within.is_empty()).then(|| format!("{folder}: modules import one another in a circle: {}", within.join(", ")))
 }
 
-/// The module of a file below `src/`; none for the root of the crate and for tests.
+/// The module of a file below `src/`; `None` for the root of the crate and for tests.
 fn module(path: &str) -> Option<&str> {
     let first = path.split('/').next()?.trim_end_matches(".rs");
     let tests = path.ends_with("tests.rs") || path.contains("/tests/");
     (!tests && !["lib", "main", "bin"].contains(&first)).then_some(first)
 }
 
-/// What follows each `crate::`, up to the tests.
+/// The names after each `crate::`, up to the tests.
 fn named(text: &str) -> impl Iterator<Item = &str> {
     let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
     let code = lines.filter(|line| !line.trim_start().starts_with("//"));

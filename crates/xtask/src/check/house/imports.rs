@@ -1,8 +1,8 @@
 //! The head of a file: `mod`, then `use` in three groups (std, other crates, this crate), then `pub use`.
 //!
-//! rustfmt sorts inside a group and leaves the groups alone; what it leaves alone is checked here.
+//! rustfmt sorts inside a group but does not order the groups; this module checks their order.
 
-/// An import's group, in their order.
+/// An import's group; the variants are in the required order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Group {
     Std,
@@ -10,7 +10,7 @@ enum Group {
     ThisCrate,
 }
 
-/// What may stand at the left edge of a file, in the order of the head.
+/// The unindented statements of a file's head, in the required order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Module,
@@ -25,7 +25,7 @@ pub(super) fn check(file: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// Neighbouring imports: their groups ascend, and a blank line stands between two groups and nowhere else.
+/// Checks neighbouring imports: their groups ascend, and a blank line separates groups but nothing else.
 fn groups(file: &str, text: &str) -> Vec<String> {
     let modules: Vec<&str> = text.lines().filter_map(|line| module(line.trim_start())).collect();
     let mut found = Vec::new();
@@ -41,7 +41,7 @@ fn groups(file: &str, text: &str) -> Vec<String> {
             if let Some((before, _, blank)) = above.filter(|(_, at, _)| *at == indent) {
                 if before > group {
                     found.push(format!(
-                        "{file}:{}: imports stand in the order std, other crates, this crate",
+                        "{file}:{}: imports must be in the order std, other crates, this crate",
                         number + 1
                     ));
                 } else if blank != (before != group) {
@@ -67,7 +67,7 @@ fn group(path: &str, modules: &[&str]) -> Group {
     match first {
         "std" | "core" | "alloc" => Group::Std,
         "crate" | "super" | "self" => Group::ThisCrate,
-        // The variants of an enum, or a module of this file.
+        // Variants of an enum, or a module of this file.
         _ if first.starts_with(char::is_uppercase) || modules.contains(&first) => Group::ThisCrate,
         _ => Group::OtherCrates,
     }
@@ -82,7 +82,7 @@ fn module(line: &str) -> Option<&str> {
     line.strip_prefix("mod ")?.strip_suffix(';')
 }
 
-/// The parts of a head stand in their order. Tests in a file of their own are declared last, and a macro is exported after its definition.
+/// Checks the order of a head's parts. Tests in a separate file are declared last, and a macro is exported after its definition.
 fn head(file: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut reached = Part::Module;
@@ -92,7 +92,7 @@ fn head(file: &str, text: &str) -> Vec<String> {
         if let Some(part) = part(line) {
             let exempt = (part == Part::Module && for_tests) || (part == Part::Export && macros);
             if part < reached && !exempt {
-                found.push(format!("{file}:{}: a file begins with `mod`, then `use`, then `pub use`", number + 1));
+                found.push(format!("{file}:{}: a file must begin with `mod`, then `use`, then `pub use`", number + 1));
             }
             reached = if exempt { reached } else { reached.max(part) };
         }

@@ -1,21 +1,21 @@
-//! Names of types: one meaning each in the whole workspace, suffixes that say what an error is, and no bool in disguise.
+//! Names of types: one meaning for each name in the workspace, suffixes that classify errors, and no bools in disguise.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Public names that stand in several crates, and why that is one meaning.
+/// Public names that several crates use, and why each has one meaning.
 const SHARED: &[(&str, &str)] = &[
     ("Client", "each protocol layer's client: users write `dtls::Client`, `est::Client`"),
-    ("ClientConfig", "what each layer's `Client` is made with"),
-    ("ClientEvent", "what each layer's `Client` reports"),
-    ("PublicKeyDone", "`est`'s is an alias: the one of `dtls` with the verifier of devices"),
-    ("PublicKeyJob", "`est`'s is an alias: the one of `dtls` with the verifier of devices"),
-    ("Random", "one shape on purpose: `authority` and `dtls` do not know each other"),
-    ("ServerConfig", "what each layer's server is made with"),
+    ("ClientConfig", "the configuration of each layer's `Client`"),
+    ("ClientEvent", "the events of each layer's `Client`"),
+    ("PublicKeyDone", "`est`'s is an alias for `dtls`'s with the device verifier"),
+    ("PublicKeyJob", "`est`'s is an alias for `dtls`'s with the device verifier"),
+    ("Random", "deliberately identical: `authority` and `dtls` do not depend on each other"),
+    ("ServerConfig", "the configuration of each layer's server"),
 ];
 
-/// The crates that read and write formats and may call a type `…Error`: what is wrong is the bytes.
+/// The crates that read and write formats and may call a type `…Error`: the bytes are wrong.
 const ERRORS: &[&str] = &["coap", "pki"];
-/// The crates that do nothing else and call no type `…Fault`.
+/// The crates that only read and write formats and call no type `…Fault`.
 const NO_FAULTS: &[&str] = &["pki"];
 
 /// A type's declaration.
@@ -23,7 +23,7 @@ const NO_FAULTS: &[&str] = &["pki"];
 struct Declared<'a> {
     name: &'a str,
     public: bool,
-    /// Another name for a type that is declared elsewhere.
+    /// An alias for a type that is declared elsewhere.
     alias: bool,
     line: usize,
 }
@@ -38,7 +38,7 @@ pub(super) fn check(sources: &[(String, String)]) -> Vec<String> {
     found
 }
 
-/// How many public types there are, and how many names stand for more than one.
+/// The number of public types, and of names that stand for more than one.
 pub(super) fn summary(sources: &[(String, String)]) -> String {
     let types = public_types(sources);
     let shared = types.values().filter(|places| places.len() > 1).count();
@@ -65,7 +65,7 @@ fn doubles(types: &BTreeMap<&str, Vec<String>>) -> Vec<String> {
         .map(|(name, places)| format!("`{name}` stands for {} public types: {}", places.len(), places.join(", ")))
         .collect();
     let needed: BTreeSet<&str> = double.map(|(name, _)| *name).collect();
-    found.extend(shared.difference(&needed).map(|name| format!("`{name}` needs no exception for its name any more")));
+    found.extend(shared.difference(&needed).map(|name| format!("`{name}` no longer needs an exception for its name")));
     found
 }
 
@@ -88,8 +88,8 @@ fn declarations(text: &str) -> impl Iterator<Item = Declared<'_>> {
     })
 }
 
-/// `…Error` is for bytes that are wrong, in the crates that read and write formats, and is an error as Rust knows it; `…Fault` is for what somebody
-/// configured, called or provides.
+/// `…Error` means wrong bytes, in the crates that read and write formats, and implements `std::error::Error`; `…Fault` means wrong configuration, a
+/// wrong call or a failed resource.
 fn suffixes(sources: &[(String, String)]) -> Vec<String> {
     let mut found = Vec::new();
     for (file, text) in sources.iter().filter(|(file, _)| file.contains("/src/")) {
@@ -106,7 +106,7 @@ fn suffixes(sources: &[(String, String)]) -> Vec<String> {
             let implemented = || sources.iter().any(|(_, text)| text.contains(&format!("Error for {name} {{")));
             if name.ends_with("Error") && !implemented() {
                 found.push(format!(
-                    "{file}:{line}: `{name}` implements `std::error::Error`, or is a `Flaw` inside an error"
+                    "{file}:{line}: `{name}` must implement `std::error::Error`, or be a `Flaw` inside an error"
                 ));
             }
         }
@@ -114,7 +114,7 @@ fn suffixes(sources: &[(String, String)]) -> Vec<String> {
     found
 }
 
-/// An enum of yes and no is a bool; its variants say what they do.
+/// An enum of yes and no is a bool; its variants must say what they do.
 fn disguised_bools(file: &str, text: &str) -> Vec<String> {
     const ANSWERS: &[&str] = &["Yes", "No", "On", "Off", "True", "False"];
     let mut found = Vec::new();

@@ -1,6 +1,6 @@
-//! A comment that sends the reader to a page names a page of this tree.
+//! A page that a comment refers to must exist in this tree.
 
-/// Pages that comments name and that are not in `tree`; `..` leads out of it.
+/// Pages that comments name and that are not in `tree`; a path with `..` leads out of the tree.
 pub(super) fn check(file: &str, text: &str, tree: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
