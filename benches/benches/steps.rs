@@ -1,4 +1,4 @@
-//! Wall-clock times of the hot steps, for whoever works on one: `cargo bench -p benches --bench steps`. Nothing is gated on them.
+//! Wall-clock times of the hot steps, for work on one of them: `cargo bench -p benches --bench steps`. They are not gated.
 #![allow(missing_docs, reason = "criterion generates a function that nobody reads the documentation of")]
 
 use std::hint::black_box;

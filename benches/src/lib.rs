@@ -1,10 +1,10 @@
-//! What the benchmarks run: the server's side of an enrolment, alone.
+//! The server's side of an enrolment, which the benchmarks measure alone.
 //!
-//! A device and a server, both real and both deterministic, enrol once, and every datagram of the device is kept. A fresh server from the same seed then
-//! takes those datagrams again: it draws the same randomness, so that the device's side of the handshake still fits, and what is measured is the server
-//! and its authority, without a client, a link or a socket.
+//! A real device and a real server, both deterministic, enrol once, and every datagram of the device is recorded. A fresh server from the same seed then
+//! receives those datagrams again: it draws the same randomness, so that the recorded handshake still matches. The measurement covers the server and its
+//! authority, without a client, a link or a socket.
 //!
-//! The floor of an enrolment is a program of its own, `src/bin/floor.rs`.
+//! The floor of an enrolment is measured by a separate program, `src/bin/floor.rs`.
 
 mod recording;
 mod shard;

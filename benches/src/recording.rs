@@ -1,4 +1,4 @@
-//! One enrolment, by a real device, of which every datagram is kept.
+//! One enrolment by a real device, with every datagram recorded.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use sim::{DerivedRandom, TestCa, VirtualClock};
 
 use crate::shard::{Issuance, Replay, Shard};
 
-/// What an enrolment is done with.
+/// The parameters of an enrolment.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// The one suite that the device offers.
+    /// The only suite that the device offers.
     pub suite: Suite,
-    /// Bytes of a block, both ways.
+    /// Block size in bytes, in both directions.
     pub block: usize,
 }
 
@@ -24,9 +24,9 @@ pub struct Case {
 pub struct Recording {
     ca: TestCa,
     now: Now,
-    /// Of the device, in their order: the handshake, GET /crts, POST /sen.
+    /// The device's datagrams, in order: the handshake, GET /crts, POST /sen.
     datagrams: Vec<Vec<u8>>,
-    /// So many of them are the handshake.
+    /// The number of datagrams in the handshake.
     handshake: usize,
     certificate: Vec<u8>,
 }
@@ -35,7 +35,7 @@ impl Recording {
     /// Lets a device enrol.
     ///
     /// # Panics
-    /// Where that fails: the benchmarks would measure a refusal.
+    /// If the enrolment fails: the benchmarks would measure a refusal.
     #[must_use]
     pub fn new(case: Case) -> Self {
         let now = VirtualClock::start().now();
@@ -81,7 +81,7 @@ impl Recording {
                 let mut sent = bytes.to_vec();
                 shard.handle(&mut sent, |answer| answers.push_back(answer.to_vec()));
             }
-            // Nothing is lost here and nothing is late: where no answer is under way, the device has what it wanted.
+            // No datagram is lost or late here: if no answer is in flight, the device has finished.
             let Some(mut answer) = answers.pop_front() else { return };
             device.client.handle_datagram(self.now, &mut answer);
             while let Some(event) = device.client.poll_event() {

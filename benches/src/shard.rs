@@ -1,4 +1,4 @@
-//! One shard and its authority, as `server` has them, without sockets and threads.
+//! One shard and its authority, as in `server`, without sockets and threads.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use est::{JobId, Now, Output, Server, ServerConfig, ServerSpec};
 use pki::issue::NodePrefix;
 use sim::{DerivedRandom, TestCa};
 
-/// All randomness of a benchmark derives from it.
+/// The seed of all randomness in a benchmark.
 const SEED: u64 = 9148;
 /// Rows of the ledger: each benchmark issues once.
 const ROWS_MAX: usize = 16;
@@ -28,7 +28,7 @@ impl Shard {
         TestCa::new(SEED)
     }
 
-    /// A shard in its first moment; each is like the other.
+    /// A new shard; all new shards are identical.
     pub(crate) fn new(ca: &TestCa, now: Now) -> Self {
         let random = Arc::new(DerivedRandom::new(SEED, "server"));
         let signer = Arc::new(ca.signer(Arc::new(DerivedRandom::new(SEED, "signer"))));
@@ -44,7 +44,7 @@ impl Shard {
         Self { server, authority: Arc::new(authority), finished: Arc::default(), now }
     }
 
-    /// Takes a datagram of the one device, and whatever follows from it; answers go to `answer`. Jobs go to the authority as they come.
+    /// Takes a datagram of the device and does all work that follows; answers go to `answer`. Jobs go to the authority immediately.
     pub(crate) fn handle(&mut self, datagram: &mut [u8], mut answer: impl FnMut(&[u8])) {
         if let Some((id, job)) = self.handle_until_job(datagram, &mut answer) {
             Arc::clone(&self.authority).submit(
@@ -59,7 +59,7 @@ impl Shard {
         }
     }
 
-    /// The same, but a job is handed out instead.
+    /// Like the function above, but returns a job instead of running it.
     fn handle_until_job(&mut self, datagram: &mut [u8], answer: &mut impl FnMut(&[u8])) -> Option<(JobId, Job)> {
         self.server.handle_datagram(self.now, device_path(), datagram);
         self.drain(answer)
@@ -86,11 +86,11 @@ fn device_path() -> Path {
     Path { peer, local: None, socket: SocketIndex(0) }
 }
 
-/// A fresh shard and the datagrams that it is going to receive.
+/// A fresh shard and the datagrams that it will receive.
 pub struct Replay {
     shard: Shard,
     datagrams: Vec<Vec<u8>>,
-    /// Datagrams that the server answered with.
+    /// The number of datagrams that the server sent.
     pub datagrams_sent: usize,
     /// Their bytes of UDP payload.
     pub bytes_sent: usize,
@@ -101,7 +101,7 @@ impl Replay {
         Self { shard, datagrams, datagrams_sent: 0, bytes_sent: 0 }
     }
 
-    /// Plays the device. Gives itself back, so that taking it apart is not part of the measurement.
+    /// Replays the device. Returns `self`, so that the measurement does not include dropping it.
     #[must_use]
     pub fn run(mut self) -> Self {
         let (mut datagrams_sent, mut bytes_sent) = (0, 0);
@@ -114,10 +114,10 @@ impl Replay {
         Self { datagrams_sent, bytes_sent, ..self }
     }
 
-    /// Plays the device up to its request, and stops before the authority has it.
+    /// Replays the device up to its request, and stops before the authority receives it.
     ///
     /// # Panics
-    /// Where no request comes of the datagrams.
+    /// If the datagrams do not lead to a request.
     #[must_use]
     pub fn into_issuance(mut self) -> Issuance {
         let submitted =
@@ -127,7 +127,7 @@ impl Replay {
     }
 }
 
-/// A request that has arrived whole, and the authority that decides it.
+/// A complete request, and the authority that decides it.
 pub struct Issuance {
     shard: Shard,
     work: Option<(JobId, Job)>,

@@ -1,12 +1,12 @@
 //! The arithmetic that one full enrolment cannot avoid on the server's side, measured with the primitives that Muster uses.
 //!
 //! A full enrolment is a DTLS 1.2 handshake with certificates on both sides (P-256, the device's certificate directly under its anchor), GET /crts and
-//! POST /sen with one request. What is left when every byte of protocol is free: two signatures, three verifications, one ephemeral key agreement, and
-//! the symmetric work over what is sent. Each operation is timed in CPU time of this process, as the minimum over many batches, so that what else the
-//! machine does meanwhile counts as little as it can. The ratios of one run are the figure; the microseconds move with the machine.
+//! POST /sen with one request. If all protocol work were free, these operations would remain: two signatures, three verifications, one ephemeral key
+//! agreement, and the symmetric work over the transmitted bytes. Each operation is timed in CPU time of this process, as the minimum over many
+//! batches, so that other work on the machine has little effect. The ratios of one run are the result; the microseconds depend on the machine.
 //!
-//! Beside it, what the engines make of it: the server's side of whole enrolments replayed in memory, protocol, CoAP and issuing with it, but no socket, no
-//! thread and no kernel. What a running server takes beyond that is theirs.
+//! It also measures the engines: the server's side of whole enrolments replayed in memory, with protocol, CoAP and issuing, but without sockets, threads
+//! or kernel. A running server's additional time is spent in those three.
 //!
 //! Prints one JSON object; `cargo xtask bench floor` runs it and makes a table, `cargo xtask bench e2e` runs it between its own runs.
 #![allow(clippy::print_stdout, reason = "its result goes to whoever started it")]
@@ -26,21 +26,21 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, Ec
 use ring::{aead, digest, hmac, signature};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Batches of each operation: the minimum over them is taken. The slowest operation makes this 40 ms.
+/// Batches of each operation; the minimum over them counts. The slowest operation makes this 40 ms.
 const BATCHES: usize = 40;
 const RUNS_PER_BATCH: usize = 10;
 /// A request or an answer of an enrolment, between a 20-byte acknowledgement and a full block.
 const RECORD_BYTES: usize = 100;
 /// Handshake messages that the transcript covers, with an IDevID and a server certificate of about 450 bytes each.
 const TRANSCRIPT_BYTES: usize = 1700;
-/// Named as `cargo xtask bench e2e` looks for them.
+/// These names must match those that `cargo xtask bench e2e` reads.
 const CASES: &[(&str, Case)] = &[
     ("ccm8_64", Case { suite: Suite::EcdheEcdsaAes128Ccm8, block: 64 }),
     ("ccm8_512", Case { suite: Suite::EcdheEcdsaAes128Ccm8, block: 512 }),
     ("gcm_64", Case { suite: Suite::EcdheEcdsaAes128GcmSha256, block: 64 }),
     ("gcm_512", Case { suite: Suite::EcdheEcdsaAes128GcmSha256, block: 512 }),
 ];
-/// What a cookie is bound to: address and hello.
+/// The input of a cookie: address and hello.
 const COOKIE_INPUT_BYTES: usize = 120;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Least CPU time of a whole enrolment replayed in memory.
+/// The lowest CPU time of a whole enrolment replayed in memory.
 fn engine_time(case: Case) -> Result<f64, Box<dyn Error>> {
     let recording = Recording::new(case);
     let mut least = f64::INFINITY;
@@ -83,7 +83,7 @@ fn engine_time(case: Case) -> Result<f64, Box<dyn Error>> {
 struct PublicKeyTimes {
     sign: f64,
     verify: f64,
-    /// Making an ephemeral key and agreeing with it.
+    /// Generating an ephemeral key and the key agreement.
     agreement: f64,
 }
 
@@ -177,7 +177,7 @@ fn gcm_record() -> Result<f64, Box<dyn Error>> {
     })
 }
 
-/// The least CPU time of one run, over batches.
+/// The lowest CPU time of one run, over all batches.
 fn least(mut run: impl FnMut() -> Result<(), Box<dyn Error>>) -> Result<f64, Box<dyn Error>> {
     let mut least = f64::INFINITY;
     for _ in 0..BATCHES {

@@ -1,21 +1,21 @@
-//! What a link is asked to do.
+//! The conditions of a link.
 
 use std::time::Duration;
 
 /// What the link does to datagrams; shares are of a thousand. The default is a perfect link without delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conditions {
-    /// Lost.
+    /// Datagrams that are lost.
     pub loss: u16,
-    /// Delivered twice.
+    /// Datagrams that are delivered twice.
     pub duplication: u16,
-    /// One bit changed.
+    /// Datagrams with one changed bit.
     pub corruption: u16,
-    /// Held back, so that later ones overtake it.
+    /// Datagrams that are held back, so that later ones overtake them.
     pub reordering: u16,
-    /// How long one takes.
+    /// The delay of a datagram.
     pub delay: Delay,
-    /// Longer ones vanish, as they do where a path MTU is smaller than it seems. Bytes of UDP payload.
+    /// The maximum UDP payload in bytes; longer datagrams vanish, as on a path whose MTU is smaller than it seems.
     pub mtu: usize,
 }
 
@@ -24,7 +24,7 @@ impl Conditions {
     pub const PERFECT: Conditions =
         Conditions { loss: 0, duplication: 0, corruption: 0, reordering: 0, delay: Delay::NONE, mtu: usize::MAX };
 
-    /// The most that a datagram is held back beyond its delay.
+    /// The longest time that a datagram is held back beyond its delay.
     pub(crate) fn held_back_max(&self) -> Duration {
         self.delay.most.saturating_mul(HELD_BACK_DELAYS).clamp(HELD_BACK_MIN, HELD_BACK_MAX)
     }
@@ -36,29 +36,30 @@ impl Default for Conditions {
     }
 }
 
-/// How long datagrams take: anything between both, equally often.
+/// The delay of datagrams: uniformly distributed between both bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delay {
-    /// The fastest.
+    /// The shortest delay.
     pub least: Duration,
-    /// The slowest that is not held back.
+    /// The longest delay of a datagram that is not held back.
     pub most: Duration,
 }
 
 impl Delay {
-    /// Arrives when it is sent.
+    /// The datagram arrives when it is sent.
     pub const NONE: Delay = Delay { least: Duration::ZERO, most: Duration::ZERO };
 
-    /// Always the same.
+    /// A constant delay.
     #[must_use]
     pub const fn exactly(delay: Duration) -> Delay {
         Delay { least: delay, most: delay }
     }
 }
 
-/// One that is held back is overtaken by what is sent within ten delays: a flight, and the answer to it.
+/// A held datagram is overtaken by everything sent within ten delays: a flight, and the answer to it.
 const HELD_BACK_DELAYS: u32 = 10;
-/// Without a delay, something must still be sent before a datagram that is held back arrives.
+/// Even without a delay, another datagram must have time to overtake a held one.
 const HELD_BACK_MIN: Duration = Duration::from_millis(50);
-/// Past the first timers of both protocols (DTLS 1 s, RFC 6347 §4.2.4.1; CoAP 2 s, RFC 7252 §4.8) it would be a loss and a late double, no reordering.
+/// A longer hold exceeds the first timers of both protocols (DTLS 1 s, RFC 6347 §4.2.4.1; CoAP 2 s, RFC 7252 §4.8) and acts as a loss and a late
+/// duplicate.
 const HELD_BACK_MAX: Duration = Duration::from_secs(2);

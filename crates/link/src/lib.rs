@@ -1,4 +1,4 @@
-//! A bad link, decided by a seed: what it loses, doubles, damages, delays and holds back.
+//! A bad link, determined by a seed: it loses, duplicates, damages, delays and holds back datagrams.
 //!
 //! ```text
 //!   Link::send(now, to, bytes) ──► Weather::judge(length) ──► Lost
@@ -7,13 +7,13 @@
 //!                                 queue by time of arrival ──► Link::receive(now) ──► (to, bytes)
 //! ```
 //!
-//! [`Weather`] decides what becomes of each datagram and moves none; [`EmulatedLink`] is a weather and the queue of datagrams in flight. The simulator drives a
-//! `EmulatedLink` in virtual time, `net`'s proxy drives two of them in real time, and the load generator asks a `Weather` on the way of its own datagrams. It knows
-//! neither sockets nor protocols, and no clock: time is an argument.
+//! [`Weather`] decides the fate of each datagram and moves none; [`EmulatedLink`] is a weather and the queue of datagrams in flight. The simulator drives an
+//! `EmulatedLink` in virtual time, `net`'s proxy drives two of them in real time, and the load generator applies a `Weather` to its own datagrams. This crate knows
+//! no sockets, protocols or clock: time is an argument.
 //!
-//! What happens to the n-th datagram depends on the seed, on n, on its length and on the share of the fault alone: each fault has a stream of
-//! randomness of its own, read at the place of the datagram. So a rate that is changed does not reshuffle the other faults, and a higher loss loses
-//! what a lower one lost, and more.
+//! The fate of the n-th datagram depends only on the seed, n, its length and the rate of each fault: each fault reads its own random stream at the
+//! datagram's place. A changed rate therefore does not reshuffle the other faults, and a higher loss rate loses the same datagrams as a lower one,
+//! and more.
 
 mod conditions;
 mod queue;

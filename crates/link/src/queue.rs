@@ -6,20 +6,20 @@ use std::time::Instant;
 use crate::conditions::Conditions;
 use crate::weather::{Fate, Passage, Tally, Weather};
 
-/// What a link holds at most: 64 MiB is half a second of a gigabit, more than any path that a device is behind. What is sent beyond is lost, as in a
+/// The maximum that a link holds: 64 MiB is half a second of a gigabit, more than any real path of a device. Datagrams beyond it are lost, as in a
 /// router whose queue is full.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
-/// What a datagram in flight counts beside its payload: its place in the queue, its headers on a real wire. It bounds the number of empty ones.
+/// The overhead counted for each datagram in flight: its queue entry, its headers on a real wire. It bounds the number of empty datagrams.
 const OVERHEAD_BYTES: usize = 64;
 
-/// A link; `To` says where a datagram goes.
+/// A link; `To` is the type of a destination.
 #[derive(Debug)]
 pub struct EmulatedLink<To> {
     weather: Weather,
     /// By time of arrival, then by order of sending.
     in_flight: BTreeMap<(Instant, u64), (To, Vec<u8>)>,
     in_flight_bytes: usize,
-    /// Counts copies that were put on the way.
+    /// The number of copies sent so far.
     count: u64,
 }
 
@@ -35,7 +35,7 @@ impl<To: Copy> EmulatedLink<To> {
         }
     }
 
-    /// Loses exactly these, counted from zero in the order of their sending, besides what chance takes.
+    /// Loses exactly these datagrams, counted from zero in sending order, in addition to random losses.
     pub fn lose(&mut self, numbers: &[u64]) {
         self.weather.lose(numbers);
     }
@@ -52,13 +52,13 @@ impl<To: Copy> EmulatedLink<To> {
         }
     }
 
-    /// When the next one arrives.
+    /// When the next datagram arrives.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.in_flight.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// The next one that has arrived at `now`.
+    /// The next datagram that has arrived at `now`.
     pub fn receive(&mut self, now: Instant) -> Option<(To, Vec<u8>)> {
         if self.next()? > now {
             return None;
@@ -68,13 +68,13 @@ impl<To: Copy> EmulatedLink<To> {
         Some((to, bytes))
     }
 
-    /// How many are on the way.
+    /// The number of datagrams in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// What came of all so far.
+    /// The totals so far.
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.weather.tally()

@@ -1,7 +1,7 @@
-//! Randomness that is read at a place, not drawn in an order.
+//! Randomness that is read at a place instead of drawn in sequence.
 //!
-//! The n-th output of SplitMix64 is a function of its start and of n, so that what is read for one datagram never depends on
-//! what was read for another. It is not a secret and protects nothing.
+//! The n-th output of SplitMix64 is a function of its start and n, so that the values for one datagram never depend on those
+//! for another. It is not a secret and protects nothing.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ pub(crate) struct Stream {
 impl Stream {
     /// The stream of a seed and a name: different names of one seed are independent.
     pub(crate) fn new(seed: u64, name: &str) -> Stream {
-        // FNV-1a over the name, begun at the seed.
+        // FNV-1a over the name, starting from the seed.
         let start =
             name.bytes().fold(at(seed, 0), |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Stream { start: mix(start) }
     }
 
-    /// The stream number `index` below this one.
+    /// The substream with number `index`.
     pub(crate) fn part(self, index: u64) -> Stream {
         Stream { start: mix(self.at(index)) }
     }
@@ -32,7 +32,7 @@ impl Stream {
         at(self.start, place)
     }
 
-    /// True at so many of a thousand places.
+    /// True at this many of a thousand places.
     pub(crate) fn permille(self, place: u64, share: u16) -> bool {
         self.at(place) % 1_000 < u64::from(share)
     }

@@ -1,27 +1,27 @@
-//! What becomes of each datagram.
+//! The fate of each datagram.
 
 use std::time::Duration;
 
 use crate::conditions::Conditions;
 use crate::stream::Stream;
 
-/// What becomes of one datagram.
+/// The fate of one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It never arrives.
+    /// It is lost.
     Lost,
-    /// It arrives.
+    /// It arrives once.
     Once(Passage),
-    /// It arrives, and once more.
+    /// It arrives twice.
     Twice(Passage, Passage),
 }
 
 /// How one copy of a datagram travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passage {
-    /// How long it takes.
+    /// Its delay.
     pub delay: Duration,
-    /// What is changed on the way.
+    /// The bit that changes on the way.
     pub flip: Option<Flip>,
 }
 
@@ -35,7 +35,7 @@ pub struct Flip {
 }
 
 impl Passage {
-    /// Does to the bytes what happens to them on the way.
+    /// Applies the change to the bytes.
     pub fn damage(&self, bytes: &mut [u8]) {
         if let Some(Flip { at, mask }) = self.flip
             && let Some(byte) = bytes.get_mut(at)
@@ -45,38 +45,38 @@ impl Passage {
     }
 }
 
-/// What came of all datagrams so far.
+/// The totals so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Handed to the link.
+    /// Datagrams handed to the link.
     pub sent: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Never delivered: by chance or by plan, for their size, for want of room.
+    /// Datagrams never delivered: by chance, by plan, because of their size, or because the link was full.
     pub lost: u64,
-    /// Of those lost: longer than the MTU.
+    /// Lost datagrams that were longer than the MTU.
     pub too_long: u64,
-    /// Of those lost: the link was full ([`crate::IN_FLIGHT_BYTES_MAX`]).
+    /// Lost datagrams that found the link full ([`crate::IN_FLIGHT_BYTES_MAX`]).
     pub crowded_out: u64,
-    /// Delivered a second time.
+    /// Datagrams delivered a second time.
     pub duplicated: u64,
-    /// Delivered with a changed bit; counts each copy.
+    /// Copies delivered with a changed bit.
     pub corrupted: u64,
-    /// Held back, so that others overtook them; counts each copy.
+    /// Copies held back, so that others overtook them.
     pub held_back: u64,
 }
 
-/// The luck of one link, or of one direction of it.
+/// The random faults of one link, or of one direction of it.
 #[derive(Clone, Debug)]
 pub struct Weather {
     conditions: Conditions,
     streams: Streams,
     tally: Tally,
-    /// Numbers of the datagrams that a story wants lost.
+    /// Numbers of the datagrams that a test wants lost.
     doomed: Vec<u64>,
 }
 
-/// One stream a fault, and one for each measure of a fault.
+/// One stream for each fault, and one for each size of a fault.
 #[derive(Clone, Copy, Debug)]
 struct Streams {
     loss: Stream,
@@ -105,12 +105,12 @@ impl Weather {
         Weather { conditions, streams, tally: Tally::default(), doomed: Vec::new() }
     }
 
-    /// Loses exactly these, counted from zero in the order of their sending, besides what chance takes.
+    /// Loses exactly these datagrams, counted from zero in sending order, in addition to random losses.
     pub fn lose(&mut self, numbers: &[u64]) {
         self.doomed = numbers.to_vec();
     }
 
-    /// What becomes of the next datagram, which is `length` bytes long.
+    /// The fate of the next datagram, which is `length` bytes long.
     pub fn judge(&mut self, length: usize) -> Fate {
         let number = self.tally.sent;
         self.tally.sent += 1;
@@ -121,7 +121,7 @@ impl Weather {
             self.tally.too_long += u64::from(too_long);
             return Fate::Lost;
         }
-        // Each of the two copies that a datagram may have reads at a place of its own.
+        // Each of a datagram's two possible copies reads at its own place.
         let places = [number.wrapping_mul(2), number.wrapping_mul(2).wrapping_add(1)];
         let first = self.passage(places[0], length);
         if !self.streams.duplication.permille(number, self.conditions.duplication) {
@@ -131,7 +131,7 @@ impl Weather {
         Fate::Twice(first, self.passage(places[1], length))
     }
 
-    /// What came of all so far.
+    /// The totals so far.
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.tally
