@@ -7,7 +7,7 @@
 //!   refused, not trusted, out of time or attempts ──► GaveUp
 //! ```
 //!
-//! The protocol and its patience are `est::Client`'s; here is what is asked, and what is measured. Driven by `fleet`.
+//! The protocol and its persistence belong to `est::Client`; this module has what is asked and what is measured. Driven by `fleet`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,14 +30,14 @@ pub(crate) struct Script {
     vanish_per_mille: u16,
 }
 
-/// How a device that holds its certificate goes away.
+/// How a device that holds its certificate leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Farewell {
     /// With close_notify.
     Closes,
-    /// Without a word: what it still had to send is sent.
+    /// Without close_notify: pending datagrams are sent.
     FallsSilent,
-    /// Without a word, as at a power cut: what it still had to send is lost.
+    /// Without close_notify, as at a power cut: pending datagrams are lost.
     CutOff,
 }
 
@@ -60,9 +60,9 @@ struct DtlsTemplate {
 /// How a device's script ends.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// It holds this certificate (DER), for its key.
+    /// It holds this certificate (DER), which is for its key.
     Enrolled(Box<[u8]>),
-    /// It holds none, and the statistics say why.
+    /// It holds no certificate; the statistics say why.
     GaveUp,
 }
 
@@ -71,13 +71,13 @@ pub(crate) struct FleetDevice {
     client: Client,
     stage: MeasuredStage,
     stage_began: Instant,
-    /// What is asked for, also while a lost association is made again.
+    /// What is requested, also while a lost association is re-established.
     asking: MeasuredStage,
     scheduled: Instant,
     deadline: Instant,
     csr: Box<[u8]>,
     farewell: Farewell,
-    /// Nothing leaves it any more.
+    /// It sends nothing any more.
     off: bool,
 }
 

@@ -34,9 +34,9 @@ use crate::schedule::{Arrivals, LastStart, Schedule};
 use crate::stats::Stats;
 use crate::timers::Timers;
 
-/// Devices started in one turn: a burst of arrivals must not keep the answers of the others waiting in the socket.
+/// Devices started in one turn: a burst of arrivals must not keep the answers to other devices waiting in the socket.
 const STARTS_PER_TURN: usize = 64;
-/// Receives in one turn, each of up to a batch: the same the other way round.
+/// Receives in one turn, each of up to a batch: answers must not delay the arrivals either.
 const RECEIVES_PER_TURN: usize = 16;
 /// The loop looks at the progress bar and at Ctrl-C at least this often.
 const TICK: Duration = Duration::from_millis(100);
@@ -46,13 +46,13 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Run<'r> {
     /// The server's address.
     pub server: SocketAddr,
-    /// The name that it is dialled by, for its certificate.
+    /// The name under which the devices reach it, for its certificate.
     pub server_name: ServerName<'static>,
     /// The URI, for the report.
     pub uri: String,
-    /// The label that chooses the profile.
+    /// The label that selects the profile.
     pub label: Option<String>,
-    /// Whom the devices trust for the server.
+    /// The trust anchors of the devices for the server.
     pub anchors: Vec<Arc<Certificate>>,
     /// The devices.
     pub devices: &'r [FleetIdentity],
@@ -66,18 +66,18 @@ pub struct Run<'r> {
     pub seed: u64,
     /// How patient a device is.
     pub patience: Patience,
-    /// Devices that go away without close_notify, of 1,000; the seed decides which.
+    /// Devices per 1,000 that leave without close_notify; the seed decides which.
     pub vanish_per_mille: u16,
-    /// A bad link before some of the devices.
+    /// A bad link between some of the devices and the server.
     pub link: Option<LinkSpec>,
-    /// What each device received is kept.
+    /// Whether the certificate of each device is kept.
     pub keep: bool,
 }
 
 /// How patient a device is.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// A device that holds no certificate so long after its start gives up.
+    /// A device that holds no certificate this long after its start gives up.
     pub timeout: Duration,
     /// Sessions that a device opens before it gives up: what got no answer is tried anew, as real devices do.
     pub attempts: u32,
@@ -98,7 +98,7 @@ impl Default for Patience {
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Finished {
     /// The measurements.
@@ -121,7 +121,7 @@ pub enum FleetFault {
         /// How many there are.
         limit: usize,
     },
-    /// The client cannot be configured so.
+    /// The client does not accept this configuration.
     Client(String),
 }
 
@@ -196,7 +196,7 @@ struct Fleet<'r> {
     link: Option<FleetLink>,
     stats: Stats,
     starts: LastStart,
-    /// A turn's receives were over before the socket was empty: no event tells of what is left.
+    /// The turn's receives were used up before the socket was empty: no event reports the rest.
     unread: bool,
     began: Instant,
     now: Now,
@@ -361,7 +361,7 @@ impl<'r> Fleet<'r> {
         self.flush_one(token)
     }
 
-    /// Brings a datagram to its device, over the link.
+    /// Delivers a datagram to its device, over the link.
     fn deliver(&mut self, index: usize, bytes: &mut [u8]) -> Result<(), FleetFault> {
         let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.towards_device(index, bytes.len()));
         match fate {
@@ -391,7 +391,7 @@ impl<'r> Fleet<'r> {
         self.after(index, end)
     }
 
-    /// Sends what the device has to say, and either arms its timer or lets it go.
+    /// Sends the device's pending datagrams, and either arms its timer or releases the device.
     fn after(&mut self, index: usize, end: Option<End>) -> Result<(), FleetFault> {
         let Some(device) = self.devices[index].as_mut() else { return Ok(()) };
         if let Some(socket) = self.sockets.get(index) {
@@ -461,7 +461,7 @@ impl Sockets {
     }
 }
 
-/// A socket a device needs as many descriptors; what the system allows is used.
+/// With a socket per device, as many descriptors are needed; the limit is raised as far as the system allows.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

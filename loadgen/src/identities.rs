@@ -36,7 +36,7 @@ pub struct FleetIdentity {
 /// Why a fleet cannot be made.
 #[derive(Debug)]
 pub enum FleetIdentityFault {
-    /// The manufacturer's key is none that signs, or not its certificate's.
+    /// The manufacturer's key cannot sign, or does not belong to its certificate.
     ManufacturerKey,
     /// A key could not be made or used.
     Key(KeyError),
@@ -77,7 +77,7 @@ impl Manufacturer {
     /// A manufacturer by its CA certificate and the key of it.
     ///
     /// # Errors
-    /// [`FleetIdentityFault::ManufacturerKey`]: the key is none, or another's.
+    /// [`FleetIdentityFault::ManufacturerKey`]: the key cannot sign, or belongs to another certificate.
     pub fn new(certificate: Certificate, key: &PrivateKey) -> Result<Self, FleetIdentityFault> {
         let key = SigningKey::from_pkcs8(key.pkcs8(), &SystemRandom::new())
             .map_err(|_| FleetIdentityFault::ManufacturerKey)?;

@@ -30,14 +30,14 @@ impl Timers {
         }
     }
 
-    /// A device whose entry has come; it may turn out that its deadline has moved: then it is armed again.
+    /// A device whose entry is due; its deadline may have moved: then it is armed again.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<usize> {
         while let Some(&Reverse((at, device))) = self.heap.peek() {
             if at > now {
                 return None;
             }
             self.heap.pop();
-            // An entry that a nearer one overtook says nothing any more.
+            // An entry that an earlier one replaced is ignored.
             if self.earliest[device] == Some(at) {
                 self.earliest[device] = None;
                 return Some(device);

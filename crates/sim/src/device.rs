@@ -1,4 +1,4 @@
-//! A device: what it wants, what it has, and how it goes on when something fails.
+//! A device: its goals, its certificates, and how it continues after a failure.
 //!
 //! ```text
 //!   Resting ──(time)──► new est::Client ──Connected──► /crts, then the enrolment ──Done──► next goal, Resting
@@ -6,7 +6,7 @@
 //!      └──────── a while ◄──────┴──── Failed, reboot ◄───┘      the same CSR again, never a new one
 //! ```
 //!
-//! What a lost datagram, a lost session or a "later" asks for is [`est::Persistence`]'s; `Failed` comes when that is at its end.
+//! [`est::Persistence`] handles a lost datagram, a lost session and a "later"; `Failed` comes when its attempts are used up.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,8 +20,7 @@ use crate::chance::{Chance, DerivedRandom};
 use crate::scenario::{Goal, Scenario};
 use crate::trust::{SERVER_NAME, TestCa, TestIdentity, TestRequest};
 
-/// Clients that a device begins for one goal before the device, and the run, gives up. Whoever needs more than this is stuck,
-/// not unlucky.
+/// Clients that a device starts for one goal before the device, and the run, gives up. A device that needs more than this is stuck, not unlucky.
 pub(crate) const ATTEMPTS_MAX: u32 = 60;
 
 /// What a device received for an enrolment.
@@ -54,13 +53,13 @@ pub(crate) struct SimulatedDevice {
     rest: Duration,
     reached: usize,
     attempts: u32,
-    /// When it set out for the certificate that it wants now.
+    /// When it started to request the certificate of its current goal.
     began: Option<Instant>,
     /// Datagrams that reached it.
     heard: u64,
     reboots: Vec<Reboot>,
     client: Option<Client>,
-    /// When it goes on by itself: connects, or asks again.
+    /// When it acts by itself: connects, or asks again.
     wake: Option<Instant>,
     chance: Chance,
     random: Arc<DerivedRandom>,

@@ -1,4 +1,4 @@
-//! A ledger and a signer that take their time, answer out of order, fail before or after the effect, or never answer.
+//! A ledger and a signer that are slow, answer out of order, fail before or after the effect, or never answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::chance::Chance;
 /// How a ledger or signer behaves. The default answers at once and never fails.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Behaviour {
-    /// The longest that a call takes; each takes a time of its own, so that answers overtake each other.
+    /// The longest delay of a call; each call has its own delay, so answers overtake each other.
     pub delay_max: Duration,
     /// Calls of a thousand that report a fault, half of them after the effect.
     pub faults: u16,
-    /// Calls of a thousand that are done and never answered.
+    /// Calls per thousand that take effect but are never answered.
     pub silences: u16,
-    /// A ledger that takes every request for a new one: the defect that the simulator must find.
+    /// The ledger treats every request as a new one: the defect that the simulator must find.
     pub forgets: bool,
 }
 
-/// What becomes of one call.
+/// The fate of one call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Good,
@@ -69,7 +69,7 @@ impl Weather {
     }
 }
 
-/// A [`MemoryLedger`] behind the weather.
+/// A [`MemoryLedger`] with injected faults.
 pub struct FaultyLedger {
     inner: Arc<MemoryLedger>,
     weather: Weather,
@@ -162,7 +162,7 @@ impl Ledger for FaultyLedger {
     }
 }
 
-/// A [`RingSigner`] behind the weather.
+/// A [`RingSigner`] with injected faults.
 pub struct FaultySigner {
     inner: Arc<RingSigner>,
     weather: Weather,

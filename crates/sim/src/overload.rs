@@ -24,7 +24,7 @@ use crate::chance::{Chance, DerivedRandom};
 use crate::clock::VirtualClock;
 use crate::trust::{SERVER_NAME, TestCa, TestIdentity};
 
-/// A real core is so much faster than the modelled one.
+/// A real core is this many times faster than the modelled one.
 const SLOWER: u32 = 200;
 /// What a real core takes for a datagram that leads to no computation: reading it, a cookie, a block.
 const DATAGRAM: Duration = Duration::from_micros(2);
@@ -39,32 +39,32 @@ const QUEUE_MAX: usize = 256;
 /// One way.
 const DELAY: Duration = Duration::from_millis(20);
 
-/// Whether the shell tells the server what waits for it.
+/// Whether the shell tells the server how much work waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shell {
-    /// It does: [`Server::note_backlog`].
+    /// The shell calls [`Server::note_backlog`].
     Tells,
-    /// It does not, and the server begins whatever it is asked for.
+    /// The shell does not, and the server starts every handshake that is requested.
     Silent,
 }
 
 /// What is done to the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Devices that set out, in multiples of [`capacity`].
+    /// Rate at which devices start, in multiples of [`capacity`].
     pub offered: f64,
-    /// Hellos without a cookie from addresses that nobody has, in multiples of what the core could do if it did nothing else.
+    /// ClientHellos without a cookie from spoofed addresses, in multiples of what the core could do if it did nothing else.
     pub flood: f64,
-    /// For so long.
+    /// Duration of the run.
     pub time: Duration,
     /// How the server is driven.
     pub shell: Shell,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outturn {
-    /// Devices that set out.
+    /// Devices that started.
     pub devices: u32,
     /// Those that have their certificate.
     pub enrolled: u32,
@@ -134,7 +134,7 @@ struct Run<'c> {
 /// Lets devices set out, and floods the server if that is asked for.
 ///
 /// # Panics
-/// Where the crowd is too small, or nothing can be configured.
+/// If there are too few devices, or something cannot be configured.
 #[must_use]
 pub fn run(crowd: &Crowd, load: Load) -> Outturn {
     let clock = VirtualClock::start();
@@ -148,7 +148,7 @@ pub fn run(crowd: &Crowd, load: Load) -> Outturn {
         let turn = (!run.queue.is_empty() || run.server_is_due()).then_some(run.free_at);
         let link = run.link.keys().next().map(|(at, _)| *at);
         let timer = run.timers.first().map(|(at, _)| *at);
-        // While the core is busy a deadline that has passed waits for it.
+        // While the core is busy, an expired deadline waits for it.
         let sleeping = run.server.poll_timeout().map(|at| at.max(run.free_at));
         let next = [turn, link, timer, sleeping, next_flood].into_iter().flatten().fold(next_device, Instant::min);
         run.clock.advance_to(next);

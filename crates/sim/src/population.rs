@@ -1,7 +1,7 @@
 //! Many sessions on one server, and what becomes of them in one instant.
 //!
-//! Devices have no links, no losses and no time: each makes its session, and perhaps enrols, before the next one begins. They go away without a
-//! word, so that the server keeps what it has to keep. Every call into the server goes through a probe, in which a caller counts memory.
+//! Devices have no links, no losses and no time: each establishes its session, and may enrol, before the next one begins. They leave without
+//! close_notify, so that the server keeps all its state. Every call into the server goes through a probe, in which a caller counts memory.
 //! `tests/population.rs` plays 20,000 sessions, `cargo xtask population` a million.
 
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use crate::trust::{SERVER_NAME, TestCa, TestIdentity};
 /// Runs a call into the server, and may look at what it does to the memory.
 pub type CallProbe<'p> = &'p mut dyn FnMut(&mut dyn FnMut());
 
-/// What ends a whole population.
+/// How a whole population ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Every session has been idle for so long that it expires, in one instant.
@@ -147,7 +147,7 @@ impl Population {
         self.fetch(before, probe)
     }
 
-    /// Fetches what the server has to say, in the void.
+    /// Takes the server's datagrams and discards them.
     fn fetch(&mut self, before: usize, probe: CallProbe<'_>) -> Call {
         let mut said = 0;
         probe(&mut || {

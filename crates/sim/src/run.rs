@@ -15,13 +15,13 @@ use crate::scenario::Scenario;
 use crate::trace::Tracer;
 use crate::world::{Stopped, World};
 
-/// Virtual time for one run: the life of a device in three requests with a rest between, and hours for bad luck.
+/// Virtual time for one run: the life of a device in three requests with pauses, and hours for bad luck.
 const TIME_MAX: Duration = Duration::from_secs(3 * 86_400);
 
 /// Virtual time for one enrolment, whatever link, ledger, signer and restarts do to it.
 pub const ENROLMENT_TIME_MAX: Duration = Duration::from_secs(3_600);
 
-/// What a good run was like.
+/// The results of a successful run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunReport {
     /// Which run.
@@ -54,7 +54,7 @@ impl fmt::Display for RunReport {
     }
 }
 
-/// A run that broke a promise. Its text says which, and how to see the run again.
+/// A run that broke a promise. Its text says which promise, and how to replay the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
     /// Which run.

@@ -9,7 +9,7 @@ use link::{Conditions, Delay};
 
 use crate::faulty::Behaviour;
 
-/// What a device wants, one after the other.
+/// The goals of a device, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// `/crts`: the certificates of the CA.
@@ -57,15 +57,15 @@ pub struct Scenario {
     pub mtu: usize,
     /// First retransmission timeout of the devices' handshakes.
     pub handshake_timeout: Duration,
-    /// How the devices go on by themselves.
+    /// The persistence of the devices' clients.
     pub persistence: Persistence,
-    /// The server lets go of a session that is idle for so long.
+    /// The server drops a session that is idle for this long.
     pub idle_timeout: Duration,
     /// Where the server's public-key steps run.
     pub public_key_steps: PublicKeySteps,
-    /// Of a thousand answers that reach a device, so many find it rebooted: it forgets its session and asks again.
+    /// Per thousand answers that reach a device, the number that find it rebooted: it has lost its session and asks again.
     pub reboots: u16,
-    /// Of a thousand datagrams that reach the server, so many find it restarted: no session, no job, the same ledger.
+    /// Per thousand datagrams that reach the server, the number that find it restarted: no session, no job, the same ledger.
     pub restarts: u16,
 }
 
@@ -76,7 +76,7 @@ const LIFE: &[Goal] = &[Goal::CaCertificates, Goal::Enroll, Goal::Renew, Goal::E
 const CCM: &[Suite] = &[Suite::EcdheEcdsaAes128Ccm8];
 const GCM: &[Suite] = &[Suite::EcdheEcdsaAes128GcmSha256];
 
-/// A good link, and everybody in a good mood: what the others change something of.
+/// A good link without faults: the other scenarios change parts of it.
 pub const CLEAN: Scenario = Scenario {
     name: "clean",
     devices: 2,
@@ -108,7 +108,7 @@ const _: () = assert!(CLEAN.rest.as_secs() > REPEAT_WINDOW.as_secs(), "each goal
 /// The delay of a mobile link, one way.
 pub const JITTER: Delay = Delay { least: Duration::from_millis(5), most: Duration::from_millis(200) };
 
-/// A ledger or signer that takes longer than the ACK deadline now and then, and fails now and then.
+/// A ledger or signer that sometimes takes longer than the ACK deadline, and sometimes fails.
 const MOODY: Behaviour = Behaviour { delay_max: Duration::from_secs(4), faults: 50, silences: 10, forgets: false };
 
 /// All scenarios.

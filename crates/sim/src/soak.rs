@@ -15,7 +15,7 @@ use crate::ideal::Ideal;
 use crate::run::{Broken, run};
 use crate::scenario::{self, CLEAN, Goal, JITTER, Scenario};
 
-/// A bad link, and what is promised on it.
+/// A bad link, and the promises for it.
 #[derive(Clone, Copy, Debug)]
 pub struct SoakProfile {
     /// What is played.
@@ -117,7 +117,7 @@ impl Distribution {
     }
 }
 
-/// What came of many seeds of one profile.
+/// The results of many seeds of one profile.
 #[derive(Clone, Debug, Default)]
 pub struct SoakResult {
     /// What the enrolments took.
@@ -144,7 +144,7 @@ impl SoakProfile {
     /// What the RFCs' timers predict.
     ///
     /// # Panics
-    /// Where an enrolment on a good link does not look like one: the model would be of something else.
+    /// If an enrolment on a good link does not match the model.
     #[must_use]
     pub fn predict(&self) -> Distribution {
         let ideal = self.ideal();
@@ -168,7 +168,7 @@ impl SoakProfile {
         }
     }
 
-    /// What is not as promised.
+    /// The promises that are not kept.
     #[must_use]
     pub fn faults(&self, outcome: &SoakResult, predicted: &Distribution) -> Vec<String> {
         let mut faults: Vec<String> = outcome.broken.iter().map(Broken::to_string).collect();

@@ -1,4 +1,4 @@
-//! One server, its authority, and the devices, between them the link: everything that a run moves.
+//! One server, its authority, the devices, and the link between them: everything that a run drives.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,22 +25,22 @@ use crate::trust::TestCa;
 /// Rows of the simulated ledger: many more than any scenario needs.
 const ROWS_MAX: usize = 10_000;
 
-/// Turns that may pass without time moving: more means that an engine asks to be called for nothing.
+/// Turns without time passing: more of them mean that an engine asks to be called without reason.
 const TURNS_AT_ONCE_MAX: u32 = 10_000;
 
 /// A public-key step that is suspended takes this long.
 const PUBLIC_KEY_STEP: Duration = Duration::from_millis(2);
 
-/// Why a world stopped before everyone had what they wanted.
+/// Why a world stopped before all devices had reached their goals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// Somebody asks to be called again and again, and nothing comes of it.
+    /// An engine asks to be called again and again, and nothing changes.
     Spinning,
-    /// Nobody waits for anything, and somebody is not done.
+    /// No engine waits for anything, and a device is not done.
     Idle,
-    /// A device tried too often: its number, and what failed last.
+    /// A device tried too often: its number, and its last failure.
     GaveUp(u32, Option<String>),
-    /// The time that was given is over.
+    /// The time limit has passed.
     TimeOver,
 }
 
@@ -50,7 +50,7 @@ pub struct World {
     server: Server,
     site: Site,
     authority: Arc<dyn Authority<JobId>>,
-    /// What the authority and the pool have done, until the server's turn.
+    /// Results of the authority and the pool, kept until the server's turn.
     outcomes: Arc<Collected<JobId>>,
     steps: Arc<Mutex<Vec<PublicKeyDone>>>,
     ledger: Arc<MemoryLedger>,
@@ -63,7 +63,7 @@ pub struct World {
     wire: Context,
     /// Datagrams that reached the server.
     heard: u64,
-    /// Those that find it restarted.
+    /// The datagrams before which the server restarts.
     restarts: Vec<u64>,
 }
 
@@ -71,7 +71,7 @@ impl World {
     /// The world of a seed, at its start.
     ///
     /// # Panics
-    /// Where a scenario cannot be configured.
+    /// If a scenario cannot be configured.
     #[must_use]
     pub fn new(seed: u64, scenario: &Scenario, tracer: Option<&Tracer>) -> World {
         let clock = VirtualClock::start();
@@ -106,20 +106,20 @@ impl World {
         }
     }
 
-    /// Loses exactly these datagrams, counted from zero, besides what chance takes.
+    /// Loses exactly these datagrams, counted from zero, in addition to random losses.
     pub fn lose(&mut self, numbers: &[u64]) {
         self.link.lose(numbers);
     }
 
-    /// Takes the power from the device of this index, besides what chance does.
+    /// Cuts the power of the device with this index, in addition to random power cuts.
     ///
     /// # Panics
-    /// Where there is no such device.
+    /// If there is no such device.
     pub fn reboot(&mut self, device: usize, reboot: Reboot) {
         self.devices[device].reboot(reboot);
     }
 
-    /// Restarts the server before this datagram reaches it, counted from one, besides what chance does.
+    /// Restarts the server before this datagram reaches it, counted from one, in addition to random restarts.
     pub fn restart_at(&mut self, datagram: u64) {
         self.restarts.push(datagram);
     }
@@ -133,7 +133,7 @@ impl World {
     /// Runs until every device has what it wants.
     ///
     /// # Errors
-    /// [`Stopped`] says what came before that.
+    /// [`Stopped`] gives the reason if the run ended before that.
     pub fn run(&mut self, at_most: Duration) -> Result<(), Stopped> {
         let mut turns_at_once = 0;
         loop {
@@ -169,7 +169,7 @@ impl World {
                 Towards::Server(peer) => {
                     self.heard += 1;
                     if self.site.restarts() || self.restarts.contains(&self.heard) {
-                        // What was under way goes on in the ledger, but nobody is left to hear of it.
+                        // Work in flight continues in the ledger, but no server is left to receive the result.
                         self.server = self.site.start();
                         self.outcomes = Arc::default();
                         self.steps = Arc::default();
@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    /// Hands what was done elsewhere to the server, until nothing more comes of it.
+    /// Passes results from elsewhere to the server, until nothing more happens.
     fn complete(&mut self) {
         let now = self.clock.now();
         loop {
@@ -260,7 +260,7 @@ impl World {
         }
     }
 
-    /// The ledger behind its weather.
+    /// The ledger, wrapped in its faults.
     #[must_use]
     pub fn ledger(&self) -> &MemoryLedger {
         &self.ledger
@@ -309,7 +309,7 @@ impl World {
     }
 }
 
-/// Where the server runs: what is still there when it starts again.
+/// The server's environment: what still exists when it restarts.
 struct Site {
     config: Arc<ServerConfig>,
     random: Arc<DerivedRandom>,

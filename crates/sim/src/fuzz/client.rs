@@ -1,4 +1,4 @@
-//! A device before whatever may come out of the network.
+//! A device that receives arbitrary datagrams from the network.
 //!
 //! An input is two bytes that say what is asked and how, then frames of two bytes and what they announce: the length of a datagram
 //! of the server, or with the highest bit set a time that passes. The seeds are the answers of a real server, which this client
@@ -132,7 +132,7 @@ impl Visitor {
 /// A stream of datagrams to a device.
 ///
 /// # Panics
-/// If it takes a certificate that is not for its key, or does not come to an end.
+/// If it accepts a certificate that is not for its key, or does not terminate.
 pub fn client_stream(data: &[u8]) {
     let _answer = play(data);
 }

@@ -1,4 +1,4 @@
-//! A server before a device that has authenticated itself and then says whatever it likes.
+//! A server with a device that has authenticated and then sends arbitrary messages.
 //!
 //! An input is one byte of [`Setup`], then a script: requests and blocks of them, messages in no form at all, repetitions, time, what
 //! the authority answers, reloads, and the end. The handshake before it is a real one.
@@ -17,7 +17,7 @@ use super::site::{FIXTURE, SEED, Said, Setup, Site};
 use crate::chance::DerivedRandom;
 
 const PORT: u16 = 1;
-/// Only so many messages are sent again.
+/// At most this many messages are sent again.
 const REPEATED_MAX: usize = 64;
 /// Datagrams that one side may say after one of the other, all timers included.
 const SAID_AT_ONCE_MAX: usize = 64;
@@ -43,7 +43,7 @@ const PATHS: &[&[&str]] = &[
 /// A session of a device, and what it says.
 ///
 /// # Panics
-/// If the server says what cannot be read or was not asked, passes a limit, or keeps something when all is over.
+/// If the server sends something unreadable or unrequested, exceeds a limit, or keeps state when everything has ended.
 pub fn server_operations(data: &[u8]) {
     let (setup, script) = data.split_first().map_or((0, data), |(setup, rest)| (*setup, rest));
     let mut visit = Visit::begin(Setup(setup));

@@ -77,9 +77,9 @@ impl Setup {
     pub(super) const SUSPENDED: u8 = 0x01;
     /// The authority's outcomes wait for [`Site::answer`].
     pub(super) const HELD: u8 = 0x02;
-    /// Room for next to nobody.
+    /// Very small limits.
     pub(super) const TIGHT: u8 = 0x04;
-    /// Extended master secret is demanded.
+    /// Extended master secret is required.
     pub(super) const BOUND: u8 = 0x08;
     /// CertificateRequest names the authorities.
     pub(super) const NAMED: u8 = 0x10;

@@ -1,4 +1,4 @@
-//! A whole server before whatever may come out of the network.
+//! A whole server that receives arbitrary datagrams from the network.
 //!
 //! An input is one byte of [`Setup`], then frames of three bytes and what they announce: a port and a length with a datagram, or an
 //! operation and its argument. The seeds are real exchanges, which this server takes as those who recorded them did; the fuzzer
@@ -26,7 +26,7 @@ const SAID_AT_ONCE_MAX: usize = 200;
 /// A stream of datagrams to a server.
 ///
 /// # Panics
-/// If a stranger is served, a limit is passed, or something stays behind when all is over.
+/// If a stranger is served, a limit is exceeded, or state remains when everything has ended.
 pub fn server_stream(data: &[u8]) {
     play(data).finish();
 }
