@@ -100,6 +100,91 @@ fn revoke(ledger: &MemoryLedger, row: Locator, at_seconds: u64) -> Revoked {
     receiver.recv().unwrap().unwrap().remove(0)
 }
 
+fn page(after: Option<Cursor>, rows_max: usize) -> ListQuery {
+    ListQuery { filter: RowFilter::default(), after, rows_max }
+}
+
+fn list(ledger: &MemoryLedger, query: ListQuery) -> (Vec<Serial>, Option<Cursor>) {
+    let (sender, receiver) = mpsc::channel();
+    ledger.list(query, Box::new(move |answer| sender.send(answer).unwrap()));
+    let listing = receiver.recv().unwrap().unwrap();
+    (listing.rows.iter().map(|row| row.intent.serial).collect(), listing.next)
+}
+
+fn count(ledger: &MemoryLedger, filter: RowFilter) -> u64 {
+    let (sender, receiver) = mpsc::channel();
+    ledger.count(filter, Box::new(move |answer| sender.send(answer).unwrap()));
+    receiver.recv().unwrap().unwrap()
+}
+
+fn health(ledger: &MemoryLedger) -> (u64, Option<u64>) {
+    let (sender, receiver) = mpsc::channel();
+    ledger.health(Box::new(move |answer| sender.send(answer).unwrap()));
+    let health = receiver.recv().unwrap().unwrap();
+    (health.rows, health.room)
+}
+
+#[test]
+fn a_full_ledger_is_in_health_and_says_that_it_has_no_room() {
+    let ledger = MemoryLedger::new(2);
+    assert_eq!(health(&ledger), (0, Some(2)));
+    intend(&ledger, intent(1, b"1", 0));
+    record(&ledger, 1, 0);
+    assert_eq!(health(&ledger), (1, Some(1)));
+    intend(&ledger, intent(2, b"2", 0));
+    ledger.abandon(vec![serial(2)]);
+    assert_eq!(health(&ledger), (2, Some(0)), "a row that was given up takes room until another one needs it");
+    assert!(matches!(intend(&ledger, intent(3, b"3", 1)), Intended::Reserved));
+    assert!(matches!(intend(&ledger, intent(4, b"4", 1)), Intended::Full));
+    assert_eq!(health(&ledger), (2, Some(0)), "it holds as much as before");
+}
+
+#[test]
+fn a_row_that_is_forgotten_between_two_pages_moves_no_other() {
+    let ledger = MemoryLedger::new(4);
+    for number in 1..=4 {
+        intend(&ledger, intent(number, &[number], 0));
+    }
+    let (first, next) = list(&ledger, page(None, 2));
+    assert_eq!(first, [serial(1), serial(2)]);
+    // The row that the second page begins behind is forgotten, and the one that it would begin with.
+    ledger.abandon(vec![serial(2), serial(3)]);
+    for number in [5, 6] {
+        assert!(matches!(intend(&ledger, intent(number, &[number], 1)), Intended::Reserved));
+    }
+    let (second, next) = list(&ledger, page(next, 2));
+    assert_eq!((second, next.is_some()), (vec![serial(4), serial(5)], true));
+    assert_eq!(list(&ledger, page(next, 2)), (vec![serial(6)], None));
+    assert_eq!(count(&ledger, RowFilter::default()), 4);
+}
+
+#[test]
+fn rows_behind_more_than_one_look_are_listed_and_counted() {
+    let rows = u32::try_from(LOOKS_MAX).unwrap() * 2 + 2;
+    let ledger = MemoryLedger::new(usize::try_from(rows).unwrap());
+    for number in 0..rows {
+        let mut random = [0; 16];
+        random[..4].copy_from_slice(&number.to_be_bytes());
+        // The last row of the second look, and the last one of all.
+        let profile = if number + 3 == rows || number + 1 == rows { "rare" } else { "p" };
+        let row = Intent {
+            serial: Serial::new(NodePrefix::new(1), random),
+            profile: profile.into(),
+            certificates_max: u32::MAX,
+            ..intent(1, &number.to_be_bytes(), 0)
+        };
+        assert!(matches!(intend(&ledger, row), Intended::Reserved));
+    }
+    let rare = RowFilter { profile: Some("rare".into()), ..RowFilter::default() };
+    assert_eq!(count(&ledger, rare.clone()), 2);
+    assert_eq!(count(&ledger, RowFilter::default()), u64::from(rows));
+    let (both, end) = list(&ledger, ListQuery { filter: rare.clone(), ..page(None, 9) });
+    assert_eq!((both.len(), end), (2, None));
+    let (first, next) = list(&ledger, ListQuery { filter: rare.clone(), ..page(None, 1) });
+    let (second, _) = list(&ledger, ListQuery { filter: rare, ..page(next, 1) });
+    assert_eq!([first, second].concat(), both);
+}
+
 #[test]
 fn a_full_ledger_forgets_what_answers_nothing_any_more() {
     let ledger = MemoryLedger::new(2);
@@ -194,11 +279,18 @@ fn e56_a_ledger_that_panicked_half_way_says_that_it_is_broken() {
         move |fault: Option<LedgerFault>| answers.lock().unwrap().push(fault)
     };
     let (standing, intended, recorded) = (keep(), keep(), keep());
+    let (found, listed, counted, revoked, health, flushed) = (keep(), keep(), keep(), keep(), keep(), keep());
     ledger.standing(vec![inquiry(first)], Box::new(move |answer| standing(answer.err())));
     ledger.intend(vec![intent(2, b"2", 0)], Box::new(move |answer| intended(answer.err())));
     ledger.record(Vec::new(), Box::new(move |answer| recorded(answer.err())));
     ledger.abandon(vec![serial(1)]);
-    assert_eq!(*answers.lock().unwrap(), [Some(LedgerFault::Broken); 3]);
+    ledger.find(Vec::new(), Box::new(move |answer| found(answer.err())));
+    ledger.list(page(None, 1), Box::new(move |answer| listed(answer.err())));
+    ledger.count(RowFilter::default(), Box::new(move |answer| counted(answer.err())));
+    ledger.revoke(Vec::new(), Box::new(move |answer| revoked(answer.err())));
+    ledger.health(Box::new(move |answer| health(answer.err())));
+    ledger.flush(Box::new(move |answer| flushed(answer.err())));
+    assert_eq!(*answers.lock().unwrap(), [Some(LedgerFault::Broken); 9]);
     assert_eq!((ledger.complete_since(), ledger.issued_count()), (None, 0));
 }
 
