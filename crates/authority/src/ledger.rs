@@ -85,7 +85,7 @@ pub enum LedgerFault {
     Full,
     /// It gave up the reservation before the certificate came.
     Abandoned,
-    /// It answered with another number of rows than were asked: a defect in the ledger.
+    /// It returned a different number of rows than requested: a defect in the ledger.
     Answer,
 }
 
@@ -96,7 +96,7 @@ impl fmt::Display for LedgerFault {
             LedgerFault::Broken => "broken: it panicked half way through a step, and the process has to start again",
             LedgerFault::Full => "full: every row still answers repeats or carries a revocation",
             LedgerFault::Abandoned => "the reservation was given up before the certificate came",
-            LedgerFault::Answer => "answered with another number of rows than were asked",
+            LedgerFault::Answer => "returned a different number of rows than requested",
         })
     }
 }

@@ -85,7 +85,7 @@ impl fmt::Display for ProbeRule {
                 write!(f, "has nameConstraints that allow no name of the kind `{kind}`, which the profile issues (RFC 5280 §4.2.1.10)")
             }
             ProbeRule::Chain(error) => write!(f, "does not verify what is issued below it: {error}"),
-            ProbeRule::Issue(error) => write!(f, "cannot issue what the profile says: {error}"),
+            ProbeRule::Issue(error) => write!(f, "cannot issue certificates as the profile requires: {error}"),
             ProbeRule::Copy(error) => write!(f, "cannot be tried out: {error}"),
         }
     }

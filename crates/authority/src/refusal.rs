@@ -116,7 +116,7 @@ impl fmt::Display for Refusal {
             Refusal::Csr(error) => write!(f, "the request cannot be accepted: {error}"),
             Refusal::KeyType => f.write_str("the profile issues no certificate for this kind of key"),
             Refusal::Asks(asked) => write!(f, "the request asks for {asked}"),
-            Refusal::ClientUnknown => f.write_str("the client's certificate comes from none of the profile's issuers"),
+            Refusal::ClientUnknown => f.write_str("the client's certificate was not issued by a manufacturer or CA of this profile"),
             Refusal::ClientExpired => f.write_str("the client's certificate is outside its validity"),
             Refusal::ClientEncoding(deviations) => {
                 write!(f, "the client's certificates are not strict DER: {deviations}")
@@ -126,14 +126,14 @@ impl fmt::Display for Refusal {
             Refusal::ClientOfAnotherProfile(issuing) => {
                 write!(
                     f,
-                    "the client's certificate was issued by profile {issuing:?}, which is the only one that it opens"
+                    "the client's certificate was issued by profile {issuing:?} and can be used with that profile only"
                 )
             }
             Refusal::ClientNotInLedger => f.write_str("the ledger does not hold the client's certificate"),
             Refusal::ManufacturerRemoved => {
-                f.write_str("the manufacturer of the client's device is none of the profile's any more")
+                f.write_str("the manufacturer of the client's device is no longer listed in the profile")
             }
-            Refusal::NoDeviceId(rule) => write!(f, "the client's certificate yields no identity by `{rule}`"),
+            Refusal::NoDeviceId(rule) => write!(f, "the rule `{rule}` finds no identity in the client's certificate"),
             Refusal::SubjectMismatch(_) => f.write_str("the subject asked for is not that of the client's certificate"),
             Refusal::SubjectTemplate(attribute) => {
                 write!(f, "the profile's subject template cannot be filled: {attribute}")
@@ -143,7 +143,7 @@ impl fmt::Display for Refusal {
             ),
             Refusal::SanNotListed(kind) => write!(f, "the profile lists no subject alternative name of kind {kind}"),
             Refusal::SanConstrained(kind) => {
-                write!(f, "the nameConstraints of the CA's chain leave no room for the alternative name of the kind {kind}")
+                write!(f, "the nameConstraints of the CA's chain do not permit an alternative name of kind {kind}")
             }
             Refusal::SanSyntax(kind) => {
                 write!(f, "an alternative name of kind {kind} may not be issued as it is written")

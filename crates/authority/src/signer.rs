@@ -59,7 +59,7 @@ impl fmt::Display for SignerFault {
             SignerFault::Unavailable => "unavailable",
             SignerFault::NoKey => "no key for this CA",
             SignerFault::Failed => "could not sign",
-            SignerFault::Answer => "answered with another number of results than were asked",
+            SignerFault::Answer => "returned a different number of results than requested",
         })
     }
 }

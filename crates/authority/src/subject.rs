@@ -213,7 +213,7 @@ impl fmt::Display for TemplateFault {
             TemplateFault::NoValue(part) => {
                 write!(
                     f,
-                    "`{part}` is no `ATTRIBUTE=value`: write `csr`, or a template such as `CN={{device_id}},O=Example`"
+                    "`{part}` is not of the form `ATTRIBUTE=value`: write `csr`, or a template such as `CN={{device_id}},O=Example`"
                 )
             }
             TemplateFault::UnknownAttribute(label) => {

@@ -137,7 +137,7 @@ impl fmt::Display for ChainError {
                 "it issued another certificate, and its basicConstraints do not make it an authority (RFC 5280 §4.2.1.9)"
             }
             Self::AuthorityAsLeaf => {
-                "its basicConstraints make it an authority, and an authority is no device and no server"
+                "it is a CA certificate (basicConstraints); a device or server needs an end-entity certificate"
             }
             Self::AnchorAsLeaf => "it has the same key as a trusted authority",
             Self::NameConstraints => "a name of the chain is outside the nameConstraints above it",

@@ -190,7 +190,7 @@ fn d101_a_refusal_names_the_certificate_the_field_and_the_rule() {
         ),
         (
             Raw::device(&p256()).with(oid::BASIC_CONSTRAINTS, true, CA).signed_by(&issuing),
-            "certificate 0 of the chain (CN=device): its basicConstraints make it an authority, and an authority is no device and no server",
+            "certificate 0 of the chain (CN=device): it is a CA certificate (basicConstraints); a device or server needs an end-entity certificate",
         ),
         (
             Raw::device(&p256()).with(oid::CERTIFICATE_POLICIES, true, POLICIES).signed_by(&issuing),
