@@ -1,8 +1,8 @@
 //! Tests the dashboard and the rules with a real Prometheus that scrapes a real server under load.
 //!
 //! `promtool` checks the rules and runs their tests. Then every query of every panel and rule must return a number, and may name only metrics that
-//! are in `dashboards/METRICS.md`. An alert does not fire in a healthy fleet: its query runs without the comparison, and each series that it reads
-//! must exist.
+//! are in `dashboards/METRICS.md`. A panel or a rule must read each recording rule. An alert does not fire in a healthy
+//! fleet: its query runs without the comparison, and each series that it reads must exist.
 
 mod http;
 mod pages;
@@ -66,6 +66,8 @@ fn ask_everything(prometheus: &Prometheus) -> Result<String> {
     let written: Vec<Query> = panels.iter().cloned().chain(of_rules).collect();
     let unknown = pages::unknown_names(&written, &pages::known_names(&metrics, &recorded));
     ensure!(unknown.is_empty(), "{}", unknown.join("\n      "));
+    let unused = pages::unused_rules(&recorded, &written);
+    ensure!(unused.is_empty(), "{}", unused.join("\n      "));
 
     let shown = metrics.iter().map(|(name, kind)| {
         let suffix = if kind == "histogram" { "_count" } else { "" };

@@ -56,6 +56,14 @@ pub(super) fn unknown_names(queries: &[Query], known: &BTreeSet<String>) -> Vec<
     queries.iter().flat_map(unknown).collect()
 }
 
+/// Recording rules that no panel, no alert and no other recording rule reads.
+pub(super) fn unused_rules(recorded: &[String], queries: &[Query]) -> Vec<String> {
+    let read: BTreeSet<String> =
+        queries.iter().flat_map(|query| selectors(&query.text)).map(|selector| selector.metric).collect();
+    let unused = recorded.iter().filter(|name| !read.contains(*name));
+    unused.map(|name| format!("no panel and no rule uses the recording rule {name}")).collect()
+}
+
 /// Every query of every panel, with a value for each variable.
 pub(super) fn panels() -> Result<Vec<Query>> {
     let text = tree::read(format!("{FOLDER}/muster.json"))?;
@@ -138,6 +146,16 @@ mod tests {
         let sound = [query("rate(a_total[5m]) / level:a:rate"), query("b_seconds_bucket"), query("up")];
         assert_eq!(unknown_names(&sound, &known), [""; 0]);
         assert_eq!(unknown_names(&[query("b_seconds + c")], &known).len(), 2);
+    }
+
+    #[test]
+    fn a_recording_rule_that_nothing_reads_is_found() {
+        let recorded = ["level:a:rate".to_owned(), "level:b:rate".to_owned()];
+        let query = |text: &str| Query { of: "panel".into(), text: text.into() };
+        let reads_both = [query("max(level:a:rate{i=\"x\"})"), query("level:b:rate > 1")];
+        assert_eq!(unused_rules(&recorded, &reads_both), [""; 0]);
+        let reads_one = [query("max(level:a:rate)"), query("level:b:rate5m + sum by (level) (b)")];
+        assert_eq!(unused_rules(&recorded, &reads_one), ["no panel and no rule uses the recording rule level:b:rate"]);
     }
 
     #[test]
