@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dtls::{Now, Random};
-use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, Persistence, ServerVerifier};
+use est::{Answer, Client, ClientConfig, ClientEvent, DtlsConfig, Failure, Operation, ServerVerifier};
 
-use crate::fleet::{Patience, Run};
 use crate::identities::FleetIdentity;
+use crate::run::{Patience, Run};
 use crate::seed::{DeviceRandom, Purpose, Stream};
 use crate::stats::{MeasuredStage, Stats};
 
@@ -120,19 +120,6 @@ impl Script {
             ..DtlsConfig::new(Some(shown), Arc::clone(&self.verifier))
         };
         Ok(Client::new(Arc::clone(&self.client), Arc::new(dtls), random, now))
-    }
-}
-
-impl Patience {
-    /// As the client takes it. A refusal is a finding of the run, not an accident to be repaired; "later" is obeyed until the time is over.
-    fn persistence(&self) -> Persistence {
-        Persistence {
-            deadline: self.timeout,
-            handshakes_max: self.attempts.saturating_sub(1),
-            refusals_max: 0,
-            delays_max: u32::MAX,
-            ..Persistence::default()
-        }
     }
 }
 

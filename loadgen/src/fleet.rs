@@ -13,24 +13,21 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use coap::BlockSize;
-use dtls::{Now, Suite};
+use dtls::Now;
 use mio::{Events, Poll, Token};
 use net::Clock;
 use net::udp::{Batch, BindFault, Socket, SocketOptions, is_report};
-use pki::{Certificate, ServerName};
 
 use crate::addresses::{LOOPBACK_DEVICES_MAX, Plan};
 use crate::device::{End, FleetDevice, Script};
-use crate::identities::FleetIdentity;
-use crate::link::{Fate, FleetLink, LinkSpec};
+use crate::link::{Fate, FleetLink};
 use crate::progress::ProgressDisplay;
 use crate::report::{LinkRow, LoadReport, RunFacts};
-use crate::schedule::{Arrivals, LastStart, Schedule};
+use crate::run::Run;
+use crate::schedule::{LastStart, Schedule};
 use crate::stats::Stats;
 use crate::timers::Timers;
 
@@ -40,63 +37,6 @@ const STARTS_PER_TURN: usize = 64;
 const RECEIVES_PER_TURN: usize = 16;
 /// The loop looks at the progress bar and at Ctrl-C at least this often.
 const TICK: Duration = Duration::from_millis(100);
-
-/// A run to play.
-#[derive(Debug)]
-pub struct Run<'r> {
-    /// The server's address.
-    pub server: SocketAddr,
-    /// The name under which the devices reach it, for its certificate.
-    pub server_name: ServerName<'static>,
-    /// The URI, for the report.
-    pub uri: String,
-    /// The label that selects the profile.
-    pub label: Option<String>,
-    /// The trust anchors of the devices for the server.
-    pub anchors: Vec<Arc<Certificate>>,
-    /// The devices.
-    pub devices: &'r [FleetIdentity],
-    /// How they arrive.
-    pub arrivals: Arrivals,
-    /// Bytes a block.
-    pub block: BlockSize,
-    /// The suite offered.
-    pub suite: Suite,
-    /// The seed of arrivals and link.
-    pub seed: u64,
-    /// How patient a device is.
-    pub patience: Patience,
-    /// Devices per 1,000 that leave without close_notify; the seed decides which.
-    pub vanish_per_mille: u16,
-    /// A bad link between some of the devices and the server.
-    pub link: Option<LinkSpec>,
-    /// Whether the certificate of each device is kept.
-    pub keep: bool,
-}
-
-/// How patient a device is.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// A device that holds no certificate this long after its start gives up.
-    pub timeout: Duration,
-    /// Sessions that a device opens before it gives up: what got no answer is tried anew, as real devices do.
-    pub attempts: u32,
-    /// CoAP's ACK_TIMEOUT (RFC 7252 §4.8).
-    pub ack_timeout: Duration,
-    /// DTLS's first retransmission timeout (RFC 6347 §4.2.4.1).
-    pub handshake_timeout: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(120),
-            attempts: 3,
-            ack_timeout: Duration::from_secs(2),
-            handshake_timeout: Duration::from_secs(1),
-        }
-    }
-}
 
 /// The result of a run.
 #[derive(Debug)]

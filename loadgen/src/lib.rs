@@ -12,6 +12,7 @@ pub mod identities;
 mod link;
 mod progress;
 mod report;
+mod run;
 mod schedule;
 mod seed;
 mod stats;
@@ -24,5 +25,6 @@ pub use report::{
     ArrivalsRow, ErrorRow, GeneratorRow, LinkRow, LoadReport, OFFERED_SHARE_MIN, PercentilesRow, ScheduleRow, StageRow,
     TrafficRow,
 };
+pub use run::{Patience, Run};
 pub use schedule::Arrivals;
 pub use stats::{DatagramTotals, MeasuredStage, Percentiles, Stats};

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loadgen::fleet::{self, Finished, Patience, Run};
+use loadgen::fleet::{self, Finished};
 use loadgen::identities::{self, FleetIdentity};
-use loadgen::{Arrivals, LinkSpec, ProgressDisplay};
+use loadgen::{Arrivals, LinkSpec, Patience, ProgressDisplay, Run};
 use pki::{ServerName, UnixTime};
 use server::config::Sources;
 use server::shell;

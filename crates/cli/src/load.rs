@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use loadgen::fleet::{self, Finished, Patience, Run};
+use loadgen::fleet::{self, Finished};
 use loadgen::identities::{self, FleetIdentity, Manufacturer};
-use loadgen::{Arrivals, ProgressDisplay};
+use loadgen::{Arrivals, Patience, ProgressDisplay, Run};
 use pki::{Certificate, PrivateKey};
 
 use crate::arguments::{Block, ServerUri, SuiteName, duration};
