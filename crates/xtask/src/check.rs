@@ -20,7 +20,7 @@ use crate::{bench, dashboards, interop, seams, setup, tree};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Leave out parts that need other implementations or a release build: under three minutes when built
+    /// Leave out parts that need other implementations or a release build: under five minutes from nothing
     #[arg(long)]
     quick: bool,
     /// Run only these parts, in their usual order
