@@ -29,7 +29,7 @@ use crate::time::{Due, Retransmission};
 use crate::{
     Block, BlockSize, Code, ContentFormat, Encoder, Kind, Message, MessageId, MessageIds, Number, Outbox, Token,
 };
-use in_flight::{Envelope, InFlight};
+use in_flight::{InFlight, RequestHead};
 
 pub use spec::{ANSWER_BYTES_MAX, ExchangeFailure, ExchangeProgress, Reply, RequestSpec};
 
@@ -191,13 +191,13 @@ impl Exchange {
     /// Sends an unanswered request as a new exchange: for the server's message layer it is another request, for the
     /// layers above the same one.
     fn begin_again(&mut self, now: Instant, ids: &mut MessageIds) -> ExchangeProgress {
-        let envelope = self.next_envelope(ids);
+        let head = self.next_head(ids);
         let retransmission = self.retransmission(now);
         let (Phase::Sending(Sending { in_flight, .. }) | Phase::Fetching(Fetching { in_flight, .. })) = &mut self.phase
         else {
             return ExchangeProgress::Ignored;
         };
-        in_flight.begin_again(envelope, retransmission);
+        in_flight.begin_again(head, retransmission);
         self.out.push(|buffer| buffer.extend_from_slice(&in_flight.datagram));
         ExchangeProgress::Pending
     }
@@ -219,7 +219,7 @@ impl Exchange {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Sending(Sending { in_flight, offset, size }) => {
                 self.spare = in_flight.datagram;
-                self.answer_to_piece(now, message, ids, Piece { offset, size, separate })
+                self.answer_to_piece(now, message, ids, SentBlock { offset, size, separate })
             }
             Phase::Fetching(Fetching { in_flight, etag, reply }) => {
                 self.spare = in_flight.datagram;
@@ -235,7 +235,7 @@ impl Exchange {
         now: Instant,
         message: &Message<'_>,
         ids: &mut MessageIds,
-        sent: Piece,
+        sent: SentBlock,
     ) -> ExchangeProgress {
         let Ok(block1) = message.block(Number::BLOCK1) else {
             return ExchangeProgress::Failed(ExchangeFailure::BadBlock);
@@ -369,13 +369,13 @@ impl Exchange {
         let size1 = (blockwise && offset == 0).then_some(self.spec.body.len()).and_then(|n| u32::try_from(n).ok());
         // The last piece selects the block size of the answer (RFC 7959 §3.3); the largest size needs no option.
         let block2 = (!more && self.spec.block < BlockSize::B1024).then_some(Block { num: 0, more: false, size });
-        let (envelope, mut datagram) = self.envelope(ids);
-        self.head(&mut datagram, envelope)
+        let (head, mut datagram) = self.new_datagram(ids);
+        self.write_head(&mut datagram, head)
             .maybe_uint(Number::BLOCK2, block2.map(Block::value))
             .maybe_uint(Number::BLOCK1, blockwise.then_some(block.value()))
             .maybe_uint(Number::SIZE1, size1)
             .payload(&self.spec.body[offset..end]);
-        Phase::Sending(Sending { in_flight: self.launch(now, envelope, datagram), offset, size })
+        Phase::Sending(Sending { in_flight: self.launch(now, head, datagram), offset, size })
     }
 
     /// Requests the block after those received: with a new token, without a payload, and with every option of the first
@@ -386,33 +386,33 @@ impl Exchange {
         let Some(block2) = Block::at(reply.body.len(), size, false) else {
             return ExchangeProgress::Failed(ExchangeFailure::TooLarge);
         };
-        let (envelope, mut datagram) = self.envelope(ids);
-        self.head(&mut datagram, envelope).uint(Number::BLOCK2, block2.value());
-        let in_flight = self.launch(now, envelope, datagram);
+        let (head, mut datagram) = self.new_datagram(ids);
+        self.write_head(&mut datagram, head).uint(Number::BLOCK2, block2.value());
+        let in_flight = self.launch(now, head, datagram);
         self.phase = Phase::Fetching(Fetching { in_flight, etag, reply });
         ExchangeProgress::Pending
     }
 
-    fn next_envelope(&mut self, ids: &mut MessageIds) -> Envelope {
-        let envelope = Envelope { message_id: ids.next_id(), token: self.token };
+    fn next_head(&mut self, ids: &mut MessageIds) -> RequestHead {
+        let head = RequestHead { message_id: ids.next_id(), token: self.token };
         // A token is not reused, so that a late answer is never taken for another one (RFC 9175 §4).
         self.token = self.token.next();
-        envelope
+        head
     }
 
-    fn envelope(&mut self, ids: &mut MessageIds) -> (Envelope, Vec<u8>) {
-        let envelope = self.next_envelope(ids);
+    fn new_datagram(&mut self, ids: &mut MessageIds) -> (RequestHead, Vec<u8>) {
+        let head = self.next_head(ids);
         let mut datagram = std::mem::take(&mut self.spare);
         datagram.clear();
-        (envelope, datagram)
+        (head, datagram)
     }
 
     /// Header, host, path, Content-Format, queries and Accept, in the order of their numbers: the same in every request of the
     /// exchange.
-    fn head<'b>(&self, buffer: &'b mut Vec<u8>, envelope: Envelope) -> Encoder<'b> {
+    fn write_head<'b>(&self, buffer: &'b mut Vec<u8>, head: RequestHead) -> Encoder<'b> {
         let spec = &self.spec;
         let content_format = spec.content_format.filter(|_| !spec.body.is_empty());
-        let mut encoder = Encoder::new(buffer, spec.kind, spec.method.code(), envelope.message_id, envelope.token);
+        let mut encoder = Encoder::new(buffer, spec.kind, spec.method.code(), head.message_id, head.token);
         if let Some(host) = &spec.uri_host {
             encoder = encoder.option(Number::URI_HOST, host.as_bytes());
         }
@@ -427,9 +427,9 @@ impl Exchange {
         encoder.maybe_uint(Number::ACCEPT, spec.accept.map(|format| format.0.into()))
     }
 
-    fn launch(&mut self, now: Instant, envelope: Envelope, datagram: Vec<u8>) -> InFlight {
+    fn launch(&mut self, now: Instant, head: RequestHead, datagram: Vec<u8>) -> InFlight {
         self.out.push(|buffer| buffer.extend_from_slice(&datagram));
-        InFlight::new(envelope, datagram, self.retransmission(now))
+        InFlight::new(head, datagram, self.retransmission(now))
     }
 
     fn retransmission(&mut self, now: Instant) -> Retransmission {
@@ -481,7 +481,7 @@ const DATAGRAM_BYTES_USUAL: usize = 128;
 
 /// The piece that was in flight, and how its answer arrived.
 #[derive(Clone, Copy)]
-struct Piece {
+struct SentBlock {
     offset: usize,
     size: BlockSize,
     separate: bool,

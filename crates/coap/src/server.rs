@@ -32,7 +32,7 @@ use crate::time::{Due, Retransmission};
 use crate::{ACK_TIMEOUT, Code, FormatError, Kind, Message, MessageId, MessageIds, Method, Outbox};
 use accounts::Charge;
 use config::EXCHANGE_BYTES;
-use exchange::{Answered, Delivery, Exchange, Keep, KeptResponse, Separate, State};
+use exchange::{Answered, Delivery, Keep, KeptResponse, Separate, ServerExchange, State};
 use recent::Recent;
 use uploads::Uploads;
 use write::{write, write_empty};
@@ -53,7 +53,7 @@ pub struct Peer {
     owner: Owner,
     /// The charge for everything it holds except bodies; `None` until it first holds something.
     charge: Option<Charge>,
-    exchanges: Vec<Exchange>,
+    exchanges: Vec<ServerExchange>,
     uploads: Uploads,
     recent: Recent,
     ids: OwnIds,
@@ -168,8 +168,8 @@ impl Peer {
         let expires = now + exchange.origin.lifetime();
         if piggybacked || !confirmable {
             let outcome = (keep == Keep::Response).then(|| KeptResponse::new(response, slot()));
-            let envelope = exchange.origin.envelope(self.ids.begun(shared));
-            write(out, envelope, &exchange.origin.form, response, outcome.as_ref().map(|outcome| outcome.etag));
+            let head = exchange.origin.head(self.ids.begun(shared));
+            write(out, head, &exchange.origin.form, response, outcome.as_ref().map(|outcome| outcome.etag));
             match outcome {
                 Some(outcome) => {
                     exchange.state = State::Answered(Answered { outcome, delivery: Delivery::Again, expires });
@@ -192,7 +192,7 @@ impl Peer {
 
     /// The next moment at which [`Peer::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let exchanges = self.exchanges.iter().filter_map(Exchange::next_timeout);
+        let exchanges = self.exchanges.iter().filter_map(ServerExchange::next_timeout);
         exchanges.chain(self.recent.next_expiry()).chain(self.uploads.next_expiry()).min()
     }
 
@@ -241,7 +241,7 @@ impl Peer {
 
     /// Whether a request waits for its [`Peer::respond`], or a separate response for its acknowledgement.
     pub fn has_pending(&self) -> bool {
-        self.exchanges.iter().any(Exchange::is_in_flight)
+        self.exchanges.iter().any(ServerExchange::is_in_flight)
     }
 
     /// Whether the client is fetching the blocks of a kept answer and has not asked for the last one.
@@ -303,7 +303,7 @@ impl Peer {
     }
 
     fn separate(&self, message_id: MessageId) -> Option<usize> {
-        let has_id = |exchange: &Exchange| match &exchange.state {
+        let has_id = |exchange: &ServerExchange| match &exchange.state {
             State::Separate(separate) => separate.message_id == message_id,
             State::Pending(_) | State::Answered(_) => false,
         };

@@ -11,7 +11,7 @@ const HEADER_BYTES: usize = 4;
 
 /// Message id and token: they identify one request of the exchange.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Envelope {
+pub(super) struct RequestHead {
     pub(super) message_id: MessageId,
     pub(super) token: Token,
 }
@@ -37,20 +37,20 @@ enum Wait {
 }
 
 impl InFlight {
-    pub(super) fn new(envelope: Envelope, datagram: Vec<u8>, retransmission: Retransmission) -> InFlight {
+    pub(super) fn new(head: RequestHead, datagram: Vec<u8>, retransmission: Retransmission) -> InFlight {
         let wait = Wait::Acknowledgement(retransmission);
-        InFlight { message_id: envelope.message_id, token: envelope.token, datagram, repeats: 0, wait }
+        InFlight { message_id: head.message_id, token: head.token, datagram, repeats: 0, wait }
     }
 
     /// Sends the same request as a new exchange: another message id, another token of the same length, a fresh timer.
-    pub(super) fn begin_again(&mut self, envelope: Envelope, retransmission: Retransmission) {
-        debug_assert_eq!(envelope.token.as_bytes().len(), self.token.as_bytes().len(), "it is written in its place");
-        self.rename(envelope.message_id);
-        let token = envelope.token.as_bytes();
+    pub(super) fn begin_again(&mut self, head: RequestHead, retransmission: Retransmission) {
+        debug_assert_eq!(head.token.as_bytes().len(), self.token.as_bytes().len(), "it is written in its place");
+        self.rename(head.message_id);
+        let token = head.token.as_bytes();
         if let Some(field) = self.datagram.get_mut(HEADER_BYTES..HEADER_BYTES + token.len()) {
             field.copy_from_slice(token);
         }
-        self.token = envelope.token;
+        self.token = head.token;
         self.repeats += 1;
         self.wait = Wait::Acknowledgement(retransmission);
     }

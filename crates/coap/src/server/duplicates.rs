@@ -6,13 +6,13 @@
 
 use super::arrival::{Arrival, Checked, Refused, admit};
 use super::done::{Done, Handled};
-use super::exchange::{Answered, Delivery, Exchange, Origin, Separate, State};
+use super::exchange::{Answered, Delivery, Origin, Separate, ServerExchange, State};
 use super::recent::{Noted, RefusedBlock};
 use super::refusal::RequestRefusal;
 use super::request::Head;
 use super::resources::{Repeat, Resources};
 use super::response::Response;
-use super::write::{Envelope, Sizes, write, write_empty};
+use super::write::{ResponseHead, Sizes, write, write_empty};
 use super::{Peer, Turn};
 use crate::{Code, Kind, Message, Number};
 
@@ -66,7 +66,7 @@ impl Peer {
             // A copy of a last block could only be answered with the outcome: while the outcome is kept, the exchange
             // answers it.
             Ok(Handled::Request { id, .. }) => {
-                let remembered = |exchange: &Exchange| match &exchange.state {
+                let remembered = |exchange: &ServerExchange| match &exchange.state {
                     State::Pending(pending) => exchange.id == *id && pending.repeat != Repeat::Computed,
                     State::Separate(_) | State::Answered(_) => false,
                 };
@@ -96,7 +96,7 @@ impl Peer {
     /// # Errors
     /// 4.08 if the outcome was evicted.
     fn repeat(&mut self, turn: &mut Turn<'_>, index: usize) -> Result<(), RequestRefusal> {
-        let Exchange { origin, state, .. } = &mut self.exchanges[index];
+        let ServerExchange { origin, state, .. } = &mut self.exchanges[index];
         if origin.kind == Kind::NonConfirmable {
             return Ok(());
         }
@@ -110,8 +110,8 @@ impl Peer {
             }
             State::Answered(Answered { outcome, delivery: Delivery::Again, .. }) => {
                 let body = outcome.body().ok_or(RequestRefusal::NoResponse)?;
-                let envelope = origin.envelope(self.ids.begun(turn.shared));
-                write(turn.out, envelope, &origin.form, &outcome.response(&body), Some(outcome.etag));
+                let head = origin.head(self.ids.begun(turn.shared));
+                write(turn.out, head, &origin.form, &outcome.response(&body), Some(outcome.etag));
             }
         }
         Ok(())
@@ -136,7 +136,7 @@ impl Peer {
             None => None,
         };
         exchange.origin = Origin::new(checked, turn.block_max);
-        let envelope = Envelope::answering(message, self.ids.begun(turn.shared));
+        let head = ResponseHead::answering(message, self.ids.begun(turn.shared));
         match &mut exchange.state {
             State::Pending(pending) => {
                 pending.acknowledge_at = None;
@@ -146,7 +146,7 @@ impl Peer {
             }
             State::Separate(Separate { outcome, .. }) | State::Answered(Answered { outcome, .. }) => {
                 let response = outcome.response(body.as_deref().unwrap_or(&[]));
-                write(turn.out, envelope, &exchange.origin.form, &response, Some(outcome.etag));
+                write(turn.out, head, &exchange.origin.form, &response, Some(outcome.etag));
                 exchange.has_rest = !exchange.origin.form.reaches_end(&response);
             }
         }

@@ -25,17 +25,17 @@ use super::key::RequestKey;
 use super::resources::Repeat;
 use super::response::Response;
 use super::uploads::Uploads;
-use super::write::{Envelope, Form, entity_tag, write};
+use super::write::{Form, ResponseHead, entity_tag, write};
 use crate::BlockSize;
 use crate::length::Length;
 use crate::time::Retransmission;
 use crate::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageId, MessageIds, Method, NON_LIFETIME, Outbox, Token};
 
-const _: () = assert!(size_of::<Exchange>() + 256 <= EXCHANGE_BYTES && Uploads::ONE_BYTES <= EXCHANGE_BYTES);
+const _: () = assert!(size_of::<ServerExchange>() + 256 <= EXCHANGE_BYTES && Uploads::ONE_BYTES <= EXCHANGE_BYTES);
 
 /// A request and its present state.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(super) struct ServerExchange {
     pub(super) id: ExchangeId,
     pub(super) method: Method,
     pub(super) origin: Origin,
@@ -77,12 +77,12 @@ impl Origin {
         self.message_id == arrival.message.message_id() && self.fingerprint == arrival.fingerprint
     }
 
-    pub(super) fn envelope(&self, ids: &mut MessageIds) -> Envelope {
+    pub(super) fn head(&self, ids: &mut MessageIds) -> ResponseHead {
         match self.kind {
             Kind::NonConfirmable => {
-                Envelope { kind: Kind::NonConfirmable, message_id: ids.next_id(), token: self.token }
+                ResponseHead { kind: Kind::NonConfirmable, message_id: ids.next_id(), token: self.token }
             }
-            _ => Envelope { kind: Kind::Acknowledgement, message_id: self.message_id, token: self.token },
+            _ => ResponseHead { kind: Kind::Acknowledgement, message_id: self.message_id, token: self.token },
         }
     }
 
@@ -125,10 +125,10 @@ pub(super) struct Separate {
 
 impl Separate {
     pub(super) fn send(&self, out: &mut Outbox, origin: &Origin) {
-        let envelope = Envelope { kind: Kind::Confirmable, message_id: self.message_id, token: origin.token };
+        let head = ResponseHead { kind: Kind::Confirmable, message_id: self.message_id, token: origin.token };
         // The body of an answer in flight is never evicted.
         if let Some(body) = self.outcome.body() {
-            write(out, envelope, &origin.form, &self.outcome.response(&body), Some(self.outcome.etag));
+            write(out, head, &origin.form, &self.outcome.response(&body), Some(self.outcome.etag));
         }
     }
 
@@ -212,7 +212,7 @@ impl fmt::Debug for KeptResponse {
     }
 }
 
-impl Exchange {
+impl ServerExchange {
     /// The answer, once there is one.
     pub(super) fn outcome(&self) -> Option<&KeptResponse> {
         match &self.state {

@@ -13,14 +13,14 @@ use super::answers::Worth;
 use super::arrival::{Arrival, Checked, Refused, RefusedBy, admit};
 use super::config::EXCHANGE_BYTES;
 use super::done::{Done, Dropped, Handled};
-use super::exchange::{Exchange, KeptResponse, Origin, Pending, State};
+use super::exchange::{KeptResponse, Origin, Pending, ServerExchange, State};
 use super::key::RequestKey;
 use super::refusal::{BlockFault, Limit, RequestRefusal};
 use super::request::{Body, Head, Request};
 use super::resources::{Admit, Repeat, Resources};
 use super::response::Response;
-use super::uploads::{Complete, Piece, Taken};
-use super::write::{Blocks, Envelope, Form, Sizes, write, write_whole};
+use super::uploads::{Complete, Taken, UploadBlock};
+use super::write::{Blocks, Form, ResponseHead, Sizes, write, write_whole};
 use super::{Peer, Turn};
 use crate::hash::Hash64;
 use crate::{Block, Code, Kind, Message, Method};
@@ -84,7 +84,7 @@ impl Peer {
             return Err(RequestRefusal::BadBlock(BlockFault::BothDirections).into());
         }
         let message = checked.head.message();
-        let of_key = |exchange: &&mut Exchange| exchange.key == checked.key && exchange.outcome().is_some();
+        let of_key = |exchange: &&mut ServerExchange| exchange.key == checked.key && exchange.outcome().is_some();
         let latest = self.exchanges.iter_mut().filter(of_key).max_by_key(|exchange| exchange.id);
         if let Some(exchange) = latest
             && let Some(outcome) = exchange.outcome()
@@ -98,8 +98,8 @@ impl Peer {
             if form.is_past_end(&response) {
                 return Err(RequestRefusal::PastEnd.into());
             }
-            let envelope = Envelope::answering(message, self.ids.begun(turn.shared));
-            write(turn.out, envelope, &form, &response, Some(outcome.etag));
+            let head = ResponseHead::answering(message, self.ids.begun(turn.shared));
+            write(turn.out, head, &form, &response, Some(outcome.etag));
             let reaches_end = form.reaches_end(&response);
             exchange.has_rest &= !reaches_end;
             if reaches_end {
@@ -148,13 +148,13 @@ impl Peer {
             return Err(RequestRefusal::BadBlock(fault).into());
         }
         let content_format = checked.head.content_format();
-        let piece = Piece { key: checked.key, block, content_format, payload };
+        let piece = UploadBlock { key: checked.key, block, content_format, payload };
         if block.num == 0 {
             return self.first_block(turn, checked, &piece, table);
         }
         let last = last_block(&piece);
         if !self.uploads.contains(checked.key) {
-            let same = |exchange: &Exchange| {
+            let same = |exchange: &ServerExchange| {
                 exchange.key == checked.key
                     && exchange.last_block == Some(last)
                     && exchange.outcome().is_none_or(KeptResponse::is_success)
@@ -186,7 +186,7 @@ impl Peer {
         &mut self,
         turn: &mut Turn<'_>,
         checked: &Checked<'d>,
-        piece: &Piece<'d>,
+        piece: &UploadBlock<'d>,
         table: &T,
     ) -> Result<HandledBy<'d, T>, RefusedBy<T>> {
         let (target, admit) = admit(table, &checked.head)?;
@@ -210,7 +210,7 @@ impl Peer {
         &mut self,
         turn: &mut Turn<'_>,
         checked: &Checked<'_>,
-        piece: &Piece<'_>,
+        piece: &UploadBlock<'_>,
         admit: Admit,
     ) -> Result<(), RequestRefusal> {
         // A copy of the last block does not bring the body from which the answer could be computed again.
@@ -251,7 +251,7 @@ impl Peer {
             exchange.settle(turn.now);
         }
         self.exchanges.reserve_exact(1);
-        self.exchanges.push(Exchange {
+        self.exchanges.push(ServerExchange {
             id,
             method: checked.head.method(),
             origin,
@@ -306,7 +306,7 @@ impl Peer {
     /// blocks outstanding or cannot be produced again (C43).
     fn make_room(&mut self, turn: &Turn<'_>, key: RequestKey) {
         while self.exchanges.len() >= turn.shared.config.exchanges_per_peer_max {
-            let answered = |(index, exchange): (usize, &Exchange)| match &exchange.state {
+            let answered = |(index, exchange): (usize, &ServerExchange)| match &exchange.state {
                 State::Answered(answered) if exchange.makes_room_for(key) => Some((answered.expires, index)),
                 _ => None,
             };
@@ -326,8 +326,8 @@ impl Peer {
         response: &Response<'_>,
         sizes: Sizes,
     ) {
-        let envelope = Envelope::answering(message, self.ids.begun(turn.shared));
-        write_whole(turn.out, envelope, response, sizes);
+        let head = ResponseHead::answering(message, self.ids.begun(turn.shared));
+        write_whole(turn.out, head, response, sizes);
     }
 
     fn refuse<'d, G, R>(
@@ -383,7 +383,7 @@ impl<'d, G, R> Whole<'d, G, R> {
 }
 
 /// The hash that recognises the last block of an upload when it arrives again in another message.
-fn last_block(piece: &Piece<'_>) -> u64 {
+fn last_block(piece: &UploadBlock<'_>) -> u64 {
     let format = piece.content_format.map_or(u64::MAX, |format| format.0.into());
     Hash64::new(PURPOSE_LAST_BLOCK).number(piece.block.value().into()).number(format).field(piece.payload).finish()
 }

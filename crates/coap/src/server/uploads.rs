@@ -46,7 +46,7 @@ struct Upload {
 
 /// One block as it arrived.
 #[derive(Clone, Copy)]
-pub(super) struct Piece<'d> {
+pub(super) struct UploadBlock<'d> {
     pub(super) key: RequestKey,
     pub(super) block: Block,
     pub(super) content_format: Option<ContentFormat>,
@@ -96,7 +96,7 @@ impl Uploads {
     pub(super) fn begin(
         &mut self,
         now: Instant,
-        piece: &Piece<'_>,
+        piece: &UploadBlock<'_>,
         (owner, admit): (Owner, Admit),
         shared: &mut Shared,
     ) -> Result<(), RequestRefusal> {
@@ -130,7 +130,12 @@ impl Uploads {
     /// # Errors
     /// 4.08 for a block that is neither the next one nor one that arrived before, 4.13 above the limit; the upload is
     /// dropped.
-    pub(super) fn take(&mut self, now: Instant, piece: &Piece<'_>, shared: &Shared) -> Result<Taken, RequestRefusal> {
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        piece: &UploadBlock<'_>,
+        shared: &Shared,
+    ) -> Result<Taken, RequestRefusal> {
         let index = self.0.iter().position(|upload| upload.key == piece.key).ok_or(RequestRefusal::BlockMissing)?;
         let upload = &mut self.0[index];
         let taken = upload.judge(piece).and_then(|place| match place {
@@ -206,7 +211,7 @@ enum Place {
 }
 
 impl Upload {
-    fn judge(&self, piece: &Piece<'_>) -> Result<Place, RequestRefusal> {
+    fn judge(&self, piece: &UploadBlock<'_>) -> Result<Place, RequestRefusal> {
         // 4.08 also if the Content-Formats of the blocks differ (RFC 7959 §2.9.2).
         if piece.content_format != self.content_format {
             return Err(RequestRefusal::ContentFormatChanged);
@@ -231,16 +236,16 @@ impl Upload {
         }
     }
 
-    fn must_grow(&self, piece: &Piece<'_>) -> bool {
+    fn must_grow(&self, piece: &UploadBlock<'_>) -> bool {
         self.body.capacity() - self.body.len() < piece.payload.len()
     }
 
-    fn may_grow(&self, piece: &Piece<'_>, shared: &Shared) -> bool {
+    fn may_grow(&self, piece: &UploadBlock<'_>, shared: &Shared) -> bool {
         let more = self.body.len().max(piece.payload.len());
         shared.uploads.lock().has_room(self.charge.owner(), more, shared.config.upload_bytes_total_max)
     }
 
-    fn append(&mut self, now: Instant, piece: &Piece<'_>, config: &Config) {
+    fn append(&mut self, now: Instant, piece: &UploadBlock<'_>, config: &Config) {
         self.body.extend_from_slice(piece.payload);
         self.touched = now;
         self.expires = (now + config.upload_idle_max).min(self.began + UPLOAD_LIFETIME_MAX);

@@ -13,21 +13,21 @@ const PURPOSE_ETAG: u64 = 3;
 
 /// The head of the outgoing message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Envelope {
+pub(super) struct ResponseHead {
     pub(super) kind: Kind,
     pub(super) message_id: MessageId,
     pub(super) token: Token,
 }
 
-impl Envelope {
+impl ResponseHead {
     /// The answer to a confirmable request is piggybacked in its acknowledgement; the answer to a non-confirmable one
     /// is non-confirmable too (RFC 7252 §5.2.1, §5.2.3).
-    pub(super) fn answering(request: &Message<'_>, ids: &mut MessageIds) -> Envelope {
+    pub(super) fn answering(request: &Message<'_>, ids: &mut MessageIds) -> ResponseHead {
         match request.kind() {
             Kind::NonConfirmable => {
-                Envelope { kind: Kind::NonConfirmable, message_id: ids.next_id(), token: request.token() }
+                ResponseHead { kind: Kind::NonConfirmable, message_id: ids.next_id(), token: request.token() }
             }
-            _ => Envelope { kind: Kind::Acknowledgement, message_id: request.message_id(), token: request.token() },
+            _ => ResponseHead { kind: Kind::Acknowledgement, message_id: request.message_id(), token: request.token() },
         }
     }
 }
@@ -108,18 +108,18 @@ impl Blocks {
 
 /// Writes the part of `response` that `form` asks for. ETag and Content-Format are part of every block (RFC 7959 §2.4),
 /// so that a client can tell that all blocks belong to one representation.
-pub(super) fn write(out: &mut Outbox, envelope: Envelope, form: &Form, response: &Response<'_>, etag: Option<u64>) {
+pub(super) fn write(out: &mut Outbox, head: ResponseHead, form: &Form, response: &Response<'_>, etag: Option<u64>) {
     // A diagnostic payload is not a representation and is not sent in blocks (RFC 7252 §5.5.2). An empty body is not
     // either.
     if response.code.is_error() || response.body.is_empty() || !form.block2_asked && form.fits(response) {
-        write_whole(out, envelope, response, Sizes { block1: form.block1, size1: None });
+        write_whole(out, head, response, Sizes { block1: form.block1, size1: None });
         return;
     }
     let (block, range) = form.cut(response.body.len());
     let etag = etag.unwrap_or_else(|| entity_tag(response)).to_be_bytes();
     let size2 = form.size2_asked.then_some(response.body.len()).and_then(|bytes| u32::try_from(bytes).ok());
     out.push(|buffer| {
-        Encoder::new(buffer, envelope.kind, response.code, envelope.message_id, envelope.token)
+        Encoder::new(buffer, head.kind, response.code, head.message_id, head.token)
             .option(Number::ETAG, &etag)
             .maybe_uint(Number::CONTENT_FORMAT, response.content_format.map(|format| format.0.into()))
             .maybe_uint(Number::MAX_AGE, response.max_age)
@@ -138,10 +138,10 @@ pub(super) struct Sizes {
 }
 
 /// Writes a response in one piece.
-pub(super) fn write_whole(out: &mut Outbox, envelope: Envelope, response: &Response<'_>, sizes: Sizes) {
+pub(super) fn write_whole(out: &mut Outbox, head: ResponseHead, response: &Response<'_>, sizes: Sizes) {
     let body = if response.code.is_error() { diagnostic(response.body) } else { response.body };
     out.push(|buffer| {
-        Encoder::new(buffer, envelope.kind, response.code, envelope.message_id, envelope.token)
+        Encoder::new(buffer, head.kind, response.code, head.message_id, head.token)
             .maybe_uint(Number::CONTENT_FORMAT, response.content_format.map(|format| format.0.into()))
             .maybe_uint(Number::MAX_AGE, response.max_age)
             .maybe_uint(Number::BLOCK1, sizes.block1.map(Block::value))
