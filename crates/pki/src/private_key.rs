@@ -30,7 +30,7 @@ impl PrivateKey {
     /// # Errors
     /// [`KeyError`] says what is wrong with it.
     pub fn read(der: &[u8]) -> Result<Self, KeyError> {
-        let found = Found::read(der)?;
+        let found = DerFields::read(der)?;
         let key = found.with_public_key()?;
         let computed = &key.pkcs8()[key.pkcs8().len() - found.curve.point_len()..];
         let same = found.public.into_iter().flatten().all(|given| is_point(given, computed));
@@ -58,7 +58,7 @@ impl fmt::Debug for PrivateKey {
 }
 
 /// The contents of a private key's DER.
-struct Found<'a> {
+struct DerFields<'a> {
     curve: Curve,
     /// Big-endian, with the length of the curve's order.
     scalar: &'a [u8],
@@ -66,7 +66,7 @@ struct Found<'a> {
     public: [Option<&'a [u8]>; 2],
 }
 
-impl<'a> Found<'a> {
+impl<'a> DerFields<'a> {
     fn read(der: &'a [u8]) -> Result<Self, KeyError> {
         let mut fields = Reader::sequence(der)?;
         if fields.peek() != Some(Tag::INTEGER) {

@@ -103,7 +103,7 @@ pub fn capacity() -> f64 {
     1.0 / ((BEGIN + AUTHENTICATE + ISSUE) * SLOWER).as_secs_f64()
 }
 
-enum Towards {
+enum Destination {
     Server,
     Device,
 }
@@ -119,7 +119,7 @@ struct Run<'c> {
     clients: Vec<Option<Client>>,
     timers: BTreeSet<(Instant, usize)>,
     armed: Vec<Option<Instant>>,
-    link: BTreeMap<(Instant, u64), (Towards, usize, Vec<u8>)>,
+    link: BTreeMap<(Instant, u64), (Destination, usize, Vec<u8>)>,
     sent: u64,
     /// With the time at which each came.
     queue: VecDeque<(Instant, usize, Vec<u8>)>,
@@ -225,7 +225,7 @@ impl<'c> Run<'c> {
         self.attend(self.clients.len() - 1);
     }
 
-    fn send(&mut self, at: Instant, towards: Towards, device: usize, bytes: Vec<u8>) {
+    fn send(&mut self, at: Instant, towards: Destination, device: usize, bytes: Vec<u8>) {
         self.sent += 1;
         self.link.insert((at + DELAY, self.sent), (towards, device, bytes));
     }
@@ -235,8 +235,8 @@ impl<'c> Run<'c> {
         while let Some(entry) = self.link.first_entry().filter(|entry| entry.key().0 <= now) {
             let (towards, device, mut bytes) = entry.remove();
             match towards {
-                Towards::Server => self.arrive(now, device, bytes),
-                Towards::Device => {
+                Destination::Server => self.arrive(now, device, bytes),
+                Destination::Device => {
                     if let Some(client) = self.clients.get_mut(device).and_then(Option::as_mut) {
                         client.handle_datagram(self.clock.now(), &mut bytes);
                         self.attend(device);
@@ -329,7 +329,7 @@ impl<'c> Run<'c> {
             said.push((device(transmit.path), transmit.bytes.to_vec()));
         }
         for (device, bytes) in said {
-            self.send(self.free_at, Towards::Device, device, bytes);
+            self.send(self.free_at, Destination::Device, device, bytes);
         }
     }
 
@@ -343,7 +343,7 @@ impl<'c> Run<'c> {
                 if self.hello.is_empty() {
                     self.hello.clone_from(&bytes);
                 }
-                self.send(now.mono, Towards::Server, device, bytes);
+                self.send(now.mono, Destination::Server, device, bytes);
             }
             match client.poll_event() {
                 Some(ClientEvent::Connected { .. }) => {
