@@ -392,7 +392,7 @@ impl Server {
         if let Some(occupation) = self.sessions.changed_occupation(session, self.config.dtls.limits.sessions_max) {
             self.endpoint.occupy(now, session, occupation);
         }
-        if self.sessions.settle(session, now.mono, draining) == live::Verdict::Close {
+        if self.sessions.settle(session, now.mono, draining) == live::SessionFate::Close {
             self.close(now, session);
         }
     }

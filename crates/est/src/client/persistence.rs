@@ -134,7 +134,7 @@ pub(super) struct Next {
 }
 
 /// What a failure means for the next try.
-enum Verdict {
+enum FailureClass {
     /// The peer has been silent for a minute or more.
     Silence,
     /// The association ended, and the server did not refuse a new one.
@@ -157,23 +157,23 @@ impl Effort {
     /// pass before.
     pub(super) fn after(&mut self, failure: &Failure, now: Instant, random: &dyn Random) -> Option<Next> {
         let policy = self.policy;
-        let (at, remedy) = match Verdict::of(failure) {
-            Verdict::Final => return None,
-            Verdict::Silence if matches!(failure, Failure::Request(_)) => {
+        let (at, remedy) = match FailureClass::of(failure) {
+            FailureClass::Final => return None,
+            FailureClass::Silence if matches!(failure, Failure::Request(_)) => {
                 // The exchange has waited long enough, and each device for a different time (ACK_RANDOM_FACTOR).
                 self.handshakes += 1;
                 (now, Remedy::Handshake)
             }
-            Verdict::Silence | Verdict::Lost => {
+            FailureClass::Silence | FailureClass::Lost => {
                 self.handshakes += 1;
                 (now + self.rest(random), Remedy::Handshake)
             }
-            Verdict::Refused => {
+            FailureClass::Refused => {
                 self.handshakes += 1;
                 self.refusals += 1;
                 (now + self.rest(random), Remedy::Handshake)
             }
-            Verdict::Later(max_age) => {
+            FailureClass::Later(max_age) => {
                 self.delays += 1;
                 let wait = max_age.saturating_add(delay_spread(max_age, random));
                 let at = now + wait.min(policy.deadline.min(DEADLINE_MAX));
@@ -201,30 +201,30 @@ impl Effort {
     }
 }
 
-impl Verdict {
-    fn of(failure: &Failure) -> Verdict {
+impl FailureClass {
+    fn of(failure: &Failure) -> FailureClass {
         use coap::client::ExchangeFailure as Request;
         match failure {
             Failure::Handshake(HandshakeRefusal::TimedOut { .. }) | Failure::Request(Request::Timeout) => {
-                Verdict::Silence
+                FailureClass::Silence
             }
-            Failure::Closed(dtls::Closed::Alert(_)) => Verdict::Refused,
+            Failure::Closed(dtls::Closed::Alert(_)) => FailureClass::Refused,
             // We cancelled it, or the fault is ours.
             Failure::Handshake(HandshakeRefusal::Cancelled | HandshakeRefusal::Internal)
-            | Failure::Closed(dtls::Closed::ByUs) => Verdict::Final,
-            Failure::Closed(_) => Verdict::Lost,
+            | Failure::Closed(dtls::Closed::ByUs) => FailureClass::Final,
+            Failure::Closed(_) => FailureClass::Lost,
             // "The server doesn't know what you speak of": it has lost more than a block.
             Failure::Handshake(_)
             | Failure::Untrusted { .. }
-            | Failure::Request(Request::Reset | Request::Changing) => Verdict::Refused,
+            | Failure::Request(Request::Reset | Request::Changing) => FailureClass::Refused,
             // The server does not keep the pieces of the request, however often they are sent (RFC 7959 §2.9.2).
-            Failure::Refused(refused) if refused.code == Code::REQUEST_ENTITY_INCOMPLETE => Verdict::Refused,
-            Failure::Later { max_age, .. } => Verdict::Later(Duration::from_secs((*max_age).into())),
+            Failure::Refused(refused) if refused.code == Code::REQUEST_ENTITY_INCOMPLETE => FailureClass::Refused,
+            Failure::Later { max_age, .. } => FailureClass::Later(Duration::from_secs((*max_age).into())),
             Failure::Request(Request::BadOption(_) | Request::BadBlock | Request::TooLarge)
             | Failure::TooLong { .. }
             | Failure::Refused(_)
             | Failure::Answer(_)
-            | Failure::Deadline => Verdict::Final,
+            | Failure::Deadline => FailureClass::Final,
         }
     }
 }

@@ -84,7 +84,7 @@ const AWAY_PER_CERTIFICATE_MAX: u8 = 4;
 
 /// What to do with a session.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SessionFate {
     Keep,
     Close,
 }
@@ -248,13 +248,13 @@ impl Sessions {
     }
 
     /// Updates the deadline of a session after an event, or drops its state if it is idle.
-    pub(super) fn settle(&mut self, session: SessionId, now: Instant, draining: bool) -> Verdict {
+    pub(super) fn settle(&mut self, session: SessionId, now: Instant, draining: bool) -> SessionFate {
         let Some(live) = self.find(session) else {
-            return if draining { Verdict::Close } else { Verdict::Keep };
+            return if draining { SessionFate::Close } else { SessionFate::Keep };
         };
         if draining && !live.is_busy() {
             match live.linger {
-                Some(until) if until <= now => return Verdict::Close,
+                Some(until) if until <= now => return SessionFate::Close,
                 Some(_) => {}
                 None => live.linger = Some(now + LINGER),
             }
@@ -267,7 +267,7 @@ impl Sessions {
         if idle {
             self.away.leave(over);
             self.forget(session);
-            return Verdict::Keep;
+            return SessionFate::Keep;
         }
         let returns_by = live.returns_by.map(|back| back.until);
         let wanted = [live.peer.poll_timeout(), live.linger, returns_by].into_iter().flatten().min();
@@ -285,7 +285,7 @@ impl Sessions {
             }
         }
         self.away.leave(over);
-        Verdict::Keep
+        SessionFate::Keep
     }
 
     fn forget_slot(&mut self, index: usize) {
@@ -430,7 +430,7 @@ mod tests {
     fn an_idle_session_costs_nothing_and_has_no_deadline() {
         let (mut sessions, now) = (Sessions::default(), start());
         sessions.open(session(0, 0));
-        assert_eq!(sessions.settle(session(0, 0), now, false), Verdict::Keep);
+        assert_eq!(sessions.settle(session(0, 0), now, false), SessionFate::Keep);
         assert!(sessions.find(session(0, 0)).is_none());
         assert_eq!(sessions.poll_timeout(), None);
         sessions.check_invariants();
@@ -511,16 +511,16 @@ mod tests {
     fn draining_lets_a_client_fetch_the_rest() {
         let (mut sessions, now) = (Sessions::default(), start());
         sessions.open(session(0, 0));
-        assert_eq!(sessions.settle(session(0, 0), now, true), Verdict::Keep);
+        assert_eq!(sessions.settle(session(0, 0), now, true), SessionFate::Keep);
         assert_eq!(sessions.poll_timeout(), Some(now + LINGER));
         // The client has fetched a block: its time starts again, and the early entry is checked again.
         let later = now + LINGER / 2;
         sessions.open(session(0, 0)).touch(later);
-        assert_eq!(sessions.settle(session(0, 0), later, true), Verdict::Keep);
+        assert_eq!(sessions.settle(session(0, 0), later, true), SessionFate::Keep);
         assert_eq!(sessions.next_due(now + LINGER), Some(session(0, 0)));
-        assert_eq!(sessions.settle(session(0, 0), now + LINGER, true), Verdict::Keep);
+        assert_eq!(sessions.settle(session(0, 0), now + LINGER, true), SessionFate::Keep);
         assert_eq!(sessions.poll_timeout(), Some(later + LINGER));
-        assert_eq!(sessions.settle(session(0, 0), later + LINGER, true), Verdict::Close);
+        assert_eq!(sessions.settle(session(0, 0), later + LINGER, true), SessionFate::Close);
         sessions.check_invariants();
     }
 

@@ -22,11 +22,11 @@ const VERDICT_SECONDS_MAX: u64 = 60;
 pub struct ServerVerifier {
     anchors: Arc<Anchors>,
     name: ServerName<'static>,
-    last: Mutex<Option<Verdict>>,
+    last: Mutex<Option<ProvenChain>>,
 }
 
 /// The last chain that was accepted.
-struct Verdict {
+struct ProvenChain {
     chain: Digest,
     at: UnixTime,
     leaf: Arc<Certificate>,
@@ -135,7 +135,7 @@ impl VerifyPeer for ServerVerifier {
 
     fn admit(&self, proven: ProvenServer) -> Arc<Certificate> {
         if let Some((chain, at)) = proven.judged {
-            *lock(&self.last) = Some(Verdict { chain, at, leaf: Arc::clone(&proven.leaf) });
+            *lock(&self.last) = Some(ProvenChain { chain, at, leaf: Arc::clone(&proven.leaf) });
         }
         proven.leaf
     }
