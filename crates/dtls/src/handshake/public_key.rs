@@ -105,11 +105,11 @@ pub(crate) enum Work<V> {
 )]
 pub(crate) enum Computed<V: VerifyPeer> {
     KeyExchange(Result<KeyExchange, HandshakeRefusal>),
-    Authentication(Result<Authentication<V::Proven>, AuthenticationFailure>),
+    Authentication(Result<Authentication<V::Proven>, AuthenticationRefusal>),
 }
 
 /// Why a peer is not authenticated.
-pub(crate) struct AuthenticationFailure {
+pub(crate) struct AuthenticationRefusal {
     pub(crate) refusal: HandshakeRefusal,
     pub(crate) account: Account,
 }
@@ -198,14 +198,14 @@ impl<V: VerifyPeer> Case<V> {
     }
 
     /// The last part: agrees on the secret with a proven client, and writes the report for one that is not.
-    fn finish(self) -> Result<Authentication<V::Proven>, AuthenticationFailure> {
+    fn finish(self) -> Result<Authentication<V::Proven>, AuthenticationRefusal> {
         let Self { work, standing } = self;
         let work = *work;
         let fault = match standing.into_judgement() {
             Ok(proven) => {
                 let Some(premaster) = work.ephemeral.agree(&work.point) else {
                     let account = Account { detail: None, claimed: work.verifier.claimed_by(&proven) };
-                    return Err(AuthenticationFailure { refusal: HandshakeRefusal::BadKeyShare, account });
+                    return Err(AuthenticationRefusal { refusal: HandshakeRefusal::BadKeyShare, account });
                 };
                 return Ok(Authentication { proven, master_secret: work.binding.master_secret(&premaster) });
             }
@@ -220,7 +220,7 @@ impl<V: VerifyPeer> Case<V> {
             ProofFault::Proof if is_der_signature(&work.signature) => (HandshakeRefusal::BadCertificateVerify, None),
             ProofFault::Proof => (HandshakeRefusal::CertificateVerifyEncoding, None),
         };
-        Err(AuthenticationFailure { refusal, account: Account { detail, claimed } })
+        Err(AuthenticationRefusal { refusal, account: Account { detail, claimed } })
     }
 }
 

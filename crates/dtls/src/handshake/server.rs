@@ -31,7 +31,7 @@ use std::time::Instant;
 
 use super::advance::{Awaited, Progress, States, advance};
 use super::conversation::Conversation;
-use super::public_key::{AuthenticationFailure, Computed, Work};
+use super::public_key::{AuthenticationRefusal, Computed, Work};
 use super::reassembly::HandshakeMessage;
 use super::terms::{Numbering, Terms};
 use crate::config::ServerConfig;
@@ -166,7 +166,7 @@ impl<V: VerifyPeer> Handshake<V> {
             }
             (
                 State::AwaitAuthentication(_),
-                Computed::Authentication(Err(AuthenticationFailure { refusal, account })),
+                Computed::Authentication(Err(AuthenticationRefusal { refusal, account })),
             ) => {
                 *context.account = account;
                 return Err(refusal);
