@@ -82,7 +82,7 @@ pub use profile::{Diagnostics, IssuedNames, Mode, Profile, ProfileFault, Profile
 pub use random::Random;
 pub use refusal::{Asked, Busy, Misissue, Mismatch, Refusal};
 pub use revocation::Revocation;
-pub use san::{SanKind, UnknownSanKind};
+pub use san::{SanKind, SanKindFault};
 pub use signer::{CaKeyFault, Custody, RingSigner, Signer, SignerFault, ToSign};
 pub use standing::{Finding, Inquiry, Registration, Standing, State};
 pub use subject::{SubjectRule, SubjectTemplate, TemplateFault};

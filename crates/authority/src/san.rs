@@ -49,25 +49,25 @@ impl fmt::Display for SanKind {
 }
 
 impl FromStr for SanKind {
-    type Err = UnknownSanKind;
+    type Err = SanKindFault;
 
-    fn from_str(text: &str) -> Result<SanKind, UnknownSanKind> {
+    fn from_str(text: &str) -> Result<SanKind, SanKindFault> {
         [SanKind::Dns, SanKind::Ip, SanKind::Uri, SanKind::Email, SanKind::HardwareModule]
             .into_iter()
             .find(|kind| kind.to_string() == text)
-            .ok_or_else(|| UnknownSanKind(text.to_owned()))
+            .ok_or_else(|| SanKindFault(text.to_owned()))
     }
 }
 
 /// `issue.san` names an unknown kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownSanKind(String);
+pub struct SanKindFault(String);
 
-impl fmt::Display for UnknownSanKind {
+impl fmt::Display for SanKindFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = &self.0;
         write!(f, "`issue.san` names unknown kind `{text}`: known are dns, ip, uri, email, hardwareModuleName")
     }
 }
 
-impl std::error::Error for UnknownSanKind {}
+impl std::error::Error for SanKindFault {}

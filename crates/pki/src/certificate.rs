@@ -11,7 +11,7 @@ use crate::der::{CERTIFICATE_LIMITS, DerError, Reader, Tag, check_as};
 use crate::digest::Digest;
 use crate::encoding::{Deviations, Encoding, Reading};
 use crate::extension::{EXTENSIONS_MAX, ExtendedKeyUsage, ExtensionFlaw, Extensions, KeyUsage};
-use crate::field::{At, Field, Located, in_certificate};
+use crate::field::{At, Field, LocatedError, in_certificate};
 use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::name::{InName, Name, NameError};
 use crate::time::Validity;
@@ -62,8 +62,10 @@ impl Certificate {
     fn read(boxed: Box<[u8]>, encoding: Encoding) -> Result<Self, CertificateError> {
         let der = &*boxed;
         let mut reading = Reading::new(encoding);
-        check_as(der, CERTIFICATE_LIMITS, &mut reading)
-            .map_err(|misplaced| Located { field: in_certificate(der, misplaced.at), flaw: misplaced.error.into() })?;
+        check_as(der, CERTIFICATE_LIMITS, &mut reading).map_err(|misplaced| LocatedError {
+            field: in_certificate(der, misplaced.at),
+            flaw: misplaced.error.into(),
+        })?;
         let mut certificate = Reader::sequence(der).at(Field::Whole)?;
         let to_be_signed = certificate.expect_element(Tag::SEQUENCE).at(Field::Whole)?.whole;
         let algorithm = certificate.expect_element(Tag::SEQUENCE).at(Field::SignatureAlgorithm)?.whole;
@@ -82,7 +84,7 @@ impl Certificate {
             return Err(CertificateFlaw::EmptyIssuer).at(Field::Issuer(0));
         }
         let subject = Name::read(tbs.subject, reading).map_err(|fault| in_name(fault, Field::Subject))?;
-        let extensions = Extensions::read(tbs.extensions, &mut reading).map_err(Located::into)?;
+        let extensions = Extensions::read(tbs.extensions, &mut reading).map_err(LocatedError::into)?;
         let signature_algorithm = match SignatureAlgorithm::from_identifier(algorithm, &mut reading) {
             Ok(known) => Some(known),
             // Our own allowed algorithm, encoded wrongly. The chain judges all other algorithms, if it needs this
@@ -316,7 +318,7 @@ fn read_validity(tbs: &mut Reader<'_>) -> Result<Validity, CertificateFlaw> {
 }
 
 fn in_name(fault: InName, field: fn(usize) -> Field) -> CertificateError {
-    Located { field: field(fault.relative), flaw: fault.error.into() }
+    LocatedError { field: field(fault.relative), flaw: fault.error.into() }
 }
 
 /// Range of `part` inside `whole`.
@@ -327,7 +329,7 @@ pub(crate) fn range_in(whole: &[u8], part: &[u8]) -> Range<usize> {
 }
 
 /// Why Muster cannot use bytes as a certificate: the field, and the rule that it breaks.
-pub type CertificateError = Located<CertificateFlaw>;
+pub type CertificateError = LocatedError<CertificateFlaw>;
 
 /// A rule that a certificate breaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

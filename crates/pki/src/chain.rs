@@ -45,7 +45,7 @@ use sent::Chain;
 
 pub use anchors::Anchors;
 pub use error::{AnchorError, AnchorFlaw, ChainError, ChainRefusal, Culprit};
-pub use list::{Listed, Member, NothingUsable, PassedOver, Unusable};
+pub use list::{CertificateListError, Listed, Member, PassedOver, Unusable};
 pub use proof::{Check, Conclusion, SIGNATURES_MAX, Unproven, Verified};
 pub use sent::CHAIN_CERTIFICATES_MAX;
 

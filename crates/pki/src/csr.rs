@@ -17,7 +17,7 @@ use crate::der::{CSR_LIMITS, DerError, Reader, Tag, check_as};
 use crate::digest::Digest;
 use crate::encoding::{Deviations, Encoding, Reading};
 use crate::extension::{EXTENSIONS_MAX, ExtendedKeyUsage, ExtensionFlaw, Extensions, KeyUsage};
-use crate::field::{At, Field, Located, in_request};
+use crate::field::{At, Field, LocatedError, in_request};
 use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::key::{Signature, SignatureError};
 use crate::name::{Name, NameError};
@@ -53,8 +53,10 @@ impl Csr {
     /// As [`Self::parse`], but for those.
     pub fn parse_as(der: Vec<u8>, encoding: Encoding) -> Result<Self, CsrError> {
         let mut reading = Reading::new(encoding);
-        check_as(&der, CSR_LIMITS, &mut reading)
-            .map_err(|misplaced| Located { field: in_request(&der, misplaced.at), flaw: misplaced.error.into() })?;
+        check_as(&der, CSR_LIMITS, &mut reading).map_err(|misplaced| LocatedError {
+            field: in_request(&der, misplaced.at),
+            flaw: misplaced.error.into(),
+        })?;
         let mut request = Reader::sequence(&der).at(Field::Whole)?;
         let info = request.expect_element(Tag::SEQUENCE).at(Field::Whole)?;
         let algorithm = request.expect_element(Tag::SEQUENCE).at(Field::SignatureAlgorithm)?.whole;
@@ -68,7 +70,7 @@ impl Csr {
         }
         let subject = info_fields.expect_element(Tag::SEQUENCE).at(Field::Subject(0))?.whole;
         let subject = Name::read(subject, reading)
-            .map_err(|fault| Located { field: Field::Subject(fault.relative), flaw: fault.error.into() })?;
+            .map_err(|fault| LocatedError { field: Field::Subject(fault.relative), flaw: fault.error.into() })?;
         let spki = info_fields.expect_element(Tag::SEQUENCE).at(Field::PublicKey)?.whole;
         // RFC 2986 §4.1 makes the attributes mandatory; some clients without attributes leave out the empty set as well.
         let attributes = info_fields.optional(Tag::context_constructed(0)).at(Field::Attributes)?.unwrap_or(&[]);
@@ -269,7 +271,7 @@ impl<'a> Attributes<'a> {
                         return Err(CsrFlaw::RepeatedAttribute).at(field);
                     }
                     let extensions = values.nested(Tag::SEQUENCE).at(field)?;
-                    out.extensions = Extensions::read(extensions, reading).map_err(Located::into)?;
+                    out.extensions = Extensions::read(extensions, reading).map_err(LocatedError::into)?;
                     values.finish().at(field)?;
                 }
                 _ => {}
@@ -298,7 +300,7 @@ fn challenge_password<'a>(values: &mut Reader<'a>) -> Result<&'a str, CsrFlaw> {
 }
 
 /// Why a request cannot be used: the field, and the rule that it breaks. It is always the client's fault.
-pub type CsrError = Located<CsrFlaw>;
+pub type CsrError = LocatedError<CsrFlaw>;
 
 /// A rule that a request breaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

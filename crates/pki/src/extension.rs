@@ -8,7 +8,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::der::{CMS_LIMITS, DerError, Reader, Tag, check_as};
 use crate::encoding::Reading;
-use crate::field::{At, ExtensionField, Field, Located};
+use crate::field::{At, ExtensionField, Field, LocatedError};
 use crate::general_name::{GeneralNames, GeneralNamesError};
 use crate::oid::{self, Oid};
 
@@ -30,7 +30,7 @@ pub(crate) struct Extensions {
 
 impl Extensions {
     /// Reads a SEQUENCE OF Extension.
-    pub(crate) fn read(mut list: Reader<'_>, reading: &mut Reading) -> Result<Self, Located<ExtensionFlaw>> {
+    pub(crate) fn read(mut list: Reader<'_>, reading: &mut Reading) -> Result<Self, LocatedError<ExtensionFlaw>> {
         let mut out = Self::default();
         let mut seen = [Oid::new(&[]); EXTENSIONS_MAX];
         let mut index = 0;
@@ -42,10 +42,10 @@ impl Extensions {
                 || Field::Extension(ExtensionField { index, name: oid::extension_name(extension.id.contents()) });
             // RFC 5280 §4.2: "A certificate MUST NOT include more than one instance of a particular extension."
             if seen[..index].contains(&extension.id) {
-                return Err(Located { field: field(), flaw: ExtensionFlaw::Repeated });
+                return Err(LocatedError { field: field(), flaw: ExtensionFlaw::Repeated });
             }
             *seen.get_mut(index).ok_or(ExtensionFlaw::TooMany).at(Field::Extensions)? = extension.id;
-            out.remember(extension, reading).map_err(|flaw| Located { field: field(), flaw })?;
+            out.remember(extension, reading).map_err(|flaw| LocatedError { field: field(), flaw })?;
             index += 1;
         }
         Ok(out)

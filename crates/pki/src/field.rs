@@ -78,20 +78,20 @@ impl fmt::Display for Field {
 
 /// A fault and the field that contains it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Located<F> {
+pub struct LocatedError<F> {
     /// The field at fault.
     pub field: Field,
     /// The rule that is broken.
     pub flaw: F,
 }
 
-impl<F> Located<F> {
-    pub(crate) fn into<G: From<F>>(self) -> Located<G> {
-        Located { field: self.field, flaw: self.flaw.into() }
+impl<F> LocatedError<F> {
+    pub(crate) fn into<G: From<F>>(self) -> LocatedError<G> {
+        LocatedError { field: self.field, flaw: self.flaw.into() }
     }
 }
 
-impl<F: fmt::Display> fmt::Display for Located<F> {
+impl<F: fmt::Display> fmt::Display for LocatedError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.field != Field::Whole {
             write!(f, "{}: ", self.field)?;
@@ -100,16 +100,16 @@ impl<F: fmt::Display> fmt::Display for Located<F> {
     }
 }
 
-impl<F: fmt::Debug + fmt::Display> std::error::Error for Located<F> {}
+impl<F: fmt::Debug + fmt::Display> std::error::Error for LocatedError<F> {}
 
 /// Adds the location to a fault.
 pub(crate) trait At<T, E> {
-    fn at<F: From<E>>(self, field: Field) -> Result<T, Located<F>>;
+    fn at<F: From<E>>(self, field: Field) -> Result<T, LocatedError<F>>;
 }
 
 impl<T, E> At<T, E> for Result<T, E> {
-    fn at<F: From<E>>(self, field: Field) -> Result<T, Located<F>> {
-        self.map_err(|error| Located { field, flaw: error.into() })
+    fn at<F: From<E>>(self, field: Field) -> Result<T, LocatedError<F>> {
+        self.map_err(|error| LocatedError { field, flaw: error.into() })
     }
 }
 

@@ -64,7 +64,7 @@ pub use csr::{Csr, CsrError, CsrFlaw, PublicKeyInfo, Requested, VerifiedCsr};
 pub use digest::Digest;
 pub use encoding::{Deviation, Deviations, Encoding};
 pub use extension::{ExtendedKeyUsage, KeyUsage};
-pub use field::{ExtensionField, Field, Located};
+pub use field::{ExtensionField, Field, LocatedError};
 pub use general_name::{GeneralName, GeneralNames, GeneralNamesError, HardwareModule};
 pub use key::{Signature, SignatureError, SigningKey};
 pub use name::{Attribute, Name, NameBuilder, NameError, folded};

@@ -17,11 +17,11 @@ use rustix::fs::OFlags;
 /// Reads a whole file of at most `most` bytes. The length in the metadata is not used: a file of `/proc` has the length 0.
 ///
 /// # Errors
-/// `FileTooLarge` if the file is longer, `IsADirectory`, `InvalidInput` with [`NotAFile`] for anything else that is not a file; otherwise the
+/// `FileTooLarge` if the file is longer, `IsADirectory`, `InvalidInput` with [`FileKindFault`] for anything else that is not a file; otherwise the
 /// system's error.
 pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let (file, metadata) = open(path)?;
-    match NotAFile::of(metadata.file_type()) {
+    match FileKindFault::of(metadata.file_type()) {
         Some(what) => Err(what.into()),
         None => bounded(file, most),
     }
@@ -33,8 +33,8 @@ pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// Those of [`read_file`]; for a pipe, `FileTooLarge` once more than `most` bytes have arrived.
 pub fn read_file_or_pipe(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let (file, metadata) = open(path)?;
-    match NotAFile::of(metadata.file_type()) {
-        Some(NotAFile::NamedPipe) if is_without_name(&file) => {
+    match FileKindFault::of(metadata.file_type()) {
+        Some(FileKindFault::NamedPipe) if is_without_name(&file) => {
             // The pipe has a writer that is slower than we are: the user of the shell asked for this wait.
             let flags = rustix::fs::fcntl_getfl(&file)?;
             rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
@@ -61,7 +61,7 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = opened.map_err(|error| match std::fs::metadata(path) {
         // The system's message would be "No such device or address".
-        Ok(there) if there.file_type().is_socket() => NotAFile::Socket.into(),
+        Ok(there) if there.file_type().is_socket() => FileKindFault::Socket.into(),
         _ => error,
     })?;
     let metadata = file.metadata()?;
@@ -76,7 +76,7 @@ fn is_without_name(pipe: &File) -> bool {
 
 /// What the path leads to instead of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotAFile {
+pub enum FileKindFault {
     /// A folder.
     Folder,
     /// A named pipe, which may never get a writer.
@@ -87,34 +87,35 @@ pub enum NotAFile {
     Device,
 }
 
-impl NotAFile {
-    fn of(kind: FileType) -> Option<NotAFile> {
+impl FileKindFault {
+    fn of(kind: FileType) -> Option<FileKindFault> {
         match () {
             () if kind.is_file() => None,
-            () if kind.is_dir() => Some(NotAFile::Folder),
-            () if kind.is_fifo() => Some(NotAFile::NamedPipe),
-            () if kind.is_socket() => Some(NotAFile::Socket),
-            () => Some(NotAFile::Device),
+            () if kind.is_dir() => Some(FileKindFault::Folder),
+            () if kind.is_fifo() => Some(FileKindFault::NamedPipe),
+            () if kind.is_socket() => Some(FileKindFault::Socket),
+            () => Some(FileKindFault::Device),
         }
     }
 }
 
-impl fmt::Display for NotAFile {
+impl fmt::Display for FileKindFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            NotAFile::Folder => "it is a folder",
-            NotAFile::NamedPipe => "it is a pipe, not a file",
-            NotAFile::Socket => "it is a socket, not a file",
-            NotAFile::Device => "it is a device, not a file",
+            FileKindFault::Folder => "it is a folder",
+            FileKindFault::NamedPipe => "it is a pipe, not a file",
+            FileKindFault::Socket => "it is a socket, not a file",
+            FileKindFault::Device => "it is a device, not a file",
         })
     }
 }
 
-impl std::error::Error for NotAFile {}
+impl std::error::Error for FileKindFault {}
 
-impl From<NotAFile> for io::Error {
-    fn from(what: NotAFile) -> io::Error {
-        let kind = if what == NotAFile::Folder { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
+impl From<FileKindFault> for io::Error {
+    fn from(what: FileKindFault) -> io::Error {
+        let kind =
+            if what == FileKindFault::Folder { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
         io::Error::new(kind, what)
     }
 }

@@ -42,7 +42,7 @@ pub use chance::{Chance, DerivedRandom};
 pub use clock::VirtualClock;
 pub use device::Reboot;
 pub use faulty::{FaultyLedger, FaultySigner};
-pub use run::{Broken, ENROLMENT_TIME_MAX, RunReport, run, run_traced, run_world};
+pub use run::{ENROLMENT_TIME_MAX, RunFaults, RunReport, run, run_traced, run_world};
 pub use scenario::{Goal, Scenario};
 pub use trust::{TestCa, TestIdentity, TestRequest};
 pub use world::World;

@@ -56,7 +56,7 @@ impl fmt::Display for RunReport {
 
 /// A run that broke a promise. Its text says which promise, and how to replay the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
+pub struct RunFaults {
     /// Which run.
     pub seed: u64,
     /// Of which scenario.
@@ -67,7 +67,7 @@ pub struct Broken {
     pub faults: Vec<String>,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for RunFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {} of scenario {} after {:?}:", self.seed, self.scenario, self.elapsed)?;
         for fault in &self.faults {
@@ -77,29 +77,29 @@ impl fmt::Display for Broken {
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for RunFaults {}
 
 /// Runs one seed of a scenario.
 ///
 /// # Errors
-/// [`Broken`].
-pub fn run(seed: u64, scenario: &Scenario) -> Result<RunReport, Broken> {
+/// [`RunFaults`].
+pub fn run(seed: u64, scenario: &Scenario) -> Result<RunReport, RunFaults> {
     run_world(World::new(seed, scenario, None), seed, scenario)
 }
 
 /// The same run, with its trace.
 ///
 /// # Errors
-/// [`Broken`].
-pub fn run_traced(seed: u64, scenario: &Scenario, tracer: &Tracer) -> Result<RunReport, Broken> {
+/// [`RunFaults`].
+pub fn run_traced(seed: u64, scenario: &Scenario, tracer: &Tracer) -> Result<RunReport, RunFaults> {
     run_world(World::new(seed, scenario, Some(tracer)), seed, scenario)
 }
 
 /// Runs a world that a story has prepared.
 ///
 /// # Errors
-/// [`Broken`].
-pub fn run_world(mut world: World, seed: u64, scenario: &Scenario) -> Result<RunReport, Broken> {
+/// [`RunFaults`].
+pub fn run_world(mut world: World, seed: u64, scenario: &Scenario) -> Result<RunReport, RunFaults> {
     let ended = world.run(TIME_MAX);
     let elapsed = world.clock().elapsed();
     let faults = match ended {
@@ -107,7 +107,7 @@ pub fn run_world(mut world: World, seed: u64, scenario: &Scenario) -> Result<Run
         Err(stopped) => vec![unfinished(&world, &stopped)],
     };
     if !faults.is_empty() {
-        return Err(Broken { seed, scenario: scenario.name, elapsed, faults });
+        return Err(RunFaults { seed, scenario: scenario.name, elapsed, faults });
     }
     Ok(RunReport {
         seed,

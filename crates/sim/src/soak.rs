@@ -12,7 +12,7 @@ use link::Conditions;
 
 use crate::chance::Chance;
 use crate::ideal::Ideal;
-use crate::run::{Broken, run};
+use crate::run::{RunFaults, run};
 use crate::scenario::{self, CLEAN, Goal, JITTER, Scenario};
 
 /// A bad link, and the promises for it.
@@ -123,7 +123,7 @@ pub struct SoakResult {
     /// What the enrolments took.
     pub took: Distribution,
     /// Runs that broke a promise of every run: a device without its certificate, two for one request, more than an hour.
-    pub broken: Vec<Broken>,
+    pub broken: Vec<RunFaults>,
 }
 
 impl SoakProfile {
@@ -171,7 +171,7 @@ impl SoakProfile {
     /// The promises that are not kept.
     #[must_use]
     pub fn faults(&self, outcome: &SoakResult, predicted: &Distribution) -> Vec<String> {
-        let mut faults: Vec<String> = outcome.broken.iter().map(Broken::to_string).collect();
+        let mut faults: Vec<String> = outcome.broken.iter().map(RunFaults::to_string).collect();
         let (within, count) = (outcome.took.within(self.within) as u64, outcome.took.count() as u64);
         if within * 10_000 < count * u64::from(self.share) {
             faults.push(format!("{within} of {count} within {:?}", self.within));

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use sim::scenario::CLEAN;
-use sim::{Broken, Goal, Reboot, RunReport, Scenario, World, run_world};
+use sim::{Goal, Reboot, RunFaults, RunReport, Scenario, World, run_world};
 
 const ENROLMENT: Scenario = Scenario { devices: 1, goals: &[Goal::CaCertificates, Goal::Enroll], ..CLEAN };
 
@@ -13,7 +13,7 @@ const ENROLMENT: Scenario = Scenario { devices: 1, goals: &[Goal::CaCertificates
 fn enrol(scenario: &Scenario, at_most: Duration, what: &str, happens: impl FnOnce(&mut World)) -> RunReport {
     let mut world = World::new(1, scenario, None);
     happens(&mut world);
-    let report = run_world(world, 1, scenario).unwrap_or_else(|broken: Broken| panic!("{what}: {broken}"));
+    let report = run_world(world, 1, scenario).unwrap_or_else(|broken: RunFaults| panic!("{what}: {broken}"));
     assert_eq!(report.certificates, 1, "{what}");
     assert!(report.took.iter().all(|took| *took <= at_most), "{what}: {:?}", report.took);
     report

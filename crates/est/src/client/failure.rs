@@ -4,7 +4,7 @@ use std::fmt;
 
 use coap::{Code, ContentFormat};
 use pki::CertificateError;
-use pki::chain::{AnchorFlaw, NothingUsable, PassedOver, Unusable};
+use pki::chain::{AnchorFlaw, CertificateListError, PassedOver, Unusable};
 use pki::cms::CmsError;
 
 use crate::reason::Reason;
@@ -112,9 +112,9 @@ impl fmt::Display for UnreadableAnswer {
     }
 }
 
-impl From<NothingUsable> for UnreadableAnswer {
+impl From<CertificateListError> for UnreadableAnswer {
     /// Reports the first certificate on behalf of all.
-    fn from(none: NothingUsable) -> Self {
+    fn from(none: CertificateListError) -> Self {
         let Some(&PassedOver { index, reason, .. }) = none.passed_over.first() else { return UnreadableAnswer::Empty };
         match reason {
             Unusable::Unreadable(error) | Unusable::NotStrict(error) => UnreadableAnswer::Certificate { index, error },

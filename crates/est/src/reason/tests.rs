@@ -6,7 +6,7 @@ use std::time::Duration;
 use authority::{Asked, Busy, DeviceIdRule, Function, LedgerFault, Misissue, SanKind, SignerFault, SubjectAttribute};
 use coap::Number;
 use dtls::{AlertDescription, CertificateFault, HandshakeType};
-use pki::{AlgorithmError, CsrFlaw, Field, GeneralNamesError, Located, NameError, SignatureError};
+use pki::{AlgorithmError, CsrFlaw, Field, GeneralNamesError, LocatedError, NameError, SignatureError};
 
 use super::*;
 use crate::client::Failure;
@@ -129,7 +129,7 @@ fn decisions() -> Vec<authority::Refusal> {
         CsrFlaw::Signature(SignatureError::Raw { octets: 64 }),
         CsrFlaw::AlternativeNames(GeneralNamesError::Empty),
     ];
-    let mut all: Vec<Refusal> = csr.map(|flaw| Refusal::Csr(Located { field: Field::Whole, flaw })).into();
+    let mut all: Vec<Refusal> = csr.map(|flaw| Refusal::Csr(LocatedError { field: Field::Whole, flaw })).into();
     all.extend([
         Refusal::KeyType,
         Refusal::Asks(Asked::CertificateAuthority),

@@ -55,7 +55,7 @@ pub enum Unusable {
 
 /// A list without a usable certificate, or without the one that is needed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NothingUsable {
+pub struct CertificateListError {
     /// How many certificates the list has.
     pub count: usize,
     /// The unusable certificates; empty for an empty list.
@@ -66,29 +66,29 @@ impl Listed {
     /// The certificates that can be anchors. [`super::Anchors::new`] accepts each of them, and so all of them together.
     ///
     /// # Errors
-    /// [`NothingUsable`] if the list has no such certificate.
-    pub fn anchors<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, NothingUsable> {
+    /// [`CertificateListError`] if the list has no such certificate.
+    pub fn anchors<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, CertificateListError> {
         Self::of(list, encoding, |certificate| anchor_of(certificate).map(drop))
     }
 
     /// The readable certificates of our own chain, leaf first. Only building a path shows whether they are the right ones.
     ///
     /// # Errors
-    /// [`NothingUsable`] if the leaf cannot be read.
-    pub fn chain<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, NothingUsable> {
+    /// [`CertificateListError`] if the leaf cannot be read.
+    pub fn chain<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, CertificateListError> {
         let listed = Self::readable(list, encoding)?;
         if listed.usable.first().is_some_and(|leaf| leaf.index == 0) {
             return Ok(listed);
         }
         let leaf = listed.passed_over.into_iter().take(1).collect();
-        Err(NothingUsable { count: list.len(), passed_over: leaf })
+        Err(CertificateListError { count: list.len(), passed_over: leaf })
     }
 
     /// The readable certificates, whatever their purpose.
     ///
     /// # Errors
-    /// [`NothingUsable`] if the list has no such certificate.
-    pub fn readable<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, NothingUsable> {
+    /// [`CertificateListError`] if the list has no such certificate.
+    pub fn readable<D: AsRef<[u8]>>(list: &[D], encoding: Encoding) -> Result<Self, CertificateListError> {
         Self::of(list, encoding, |_| Ok(()))
     }
 
@@ -96,7 +96,7 @@ impl Listed {
         list: &[D],
         encoding: Encoding,
         suits: impl Fn(&Certificate) -> Result<(), AnchorFlaw>,
-    ) -> Result<Self, NothingUsable> {
+    ) -> Result<Self, CertificateListError> {
         let (mut usable, mut passed_over) = (Vec::new(), Vec::new());
         for (index, der) in list.iter().map(AsRef::as_ref).enumerate() {
             let (subject, reason) = match Certificate::parse_as(der, encoding) {
@@ -120,7 +120,7 @@ impl Listed {
             passed_over.push(PassedOver { index, subject, reason });
         }
         if usable.is_empty() {
-            return Err(NothingUsable { count: list.len(), passed_over });
+            return Err(CertificateListError { count: list.len(), passed_over });
         }
         Ok(Self { usable, passed_over })
     }
@@ -155,7 +155,7 @@ impl fmt::Display for Unusable {
     }
 }
 
-impl fmt::Display for NothingUsable {
+impl fmt::Display for CertificateListError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// At most this many are named; a wrong file may hold a thousand.
         const NAMED_MAX: usize = 4;
@@ -177,4 +177,4 @@ impl fmt::Display for NothingUsable {
     }
 }
 
-impl std::error::Error for NothingUsable {}
+impl std::error::Error for CertificateListError {}

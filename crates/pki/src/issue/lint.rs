@@ -7,7 +7,7 @@ use crate::certificate::{Certificate, CertificateError, ToBeSignedFields};
 use crate::der::{CERTIFICATE_LIMITS, check_within};
 use crate::encoding::Reading;
 use crate::extension::{ExtendedKeyUsage, Extension, Extensions};
-use crate::field::{At, Field, Located};
+use crate::field::{At, Field, LocatedError};
 use crate::general_name::GeneralNames;
 use crate::oid::{self, Oid};
 
@@ -75,7 +75,7 @@ pub(super) fn check(fixed: &Fixed<'_>, asked: &Asked<'_>, der: &[u8]) -> Result<
         fixed,
         asked,
         Extensions::read(tbs.extensions, &mut Reading::default())
-            .map_err(|error| LintFlaw::Certificate(Located::into(error)))?,
+            .map_err(|error| LintFlaw::Certificate(LocatedError::into(error)))?,
     )
 }
 

@@ -8,7 +8,7 @@ use pki::chain::{
 use pki::der::{Tag, Writer};
 use pki::make::{ServerCertificateSpec, server};
 use pki::{
-    Certificate, CertificateFlaw, Curve, Field, GeneralName, GeneralNames, Located, Oid, ServerName, Validity, oid,
+    Certificate, CertificateFlaw, Curve, Field, GeneralName, GeneralNames, LocatedError, Oid, ServerName, Validity, oid,
 };
 
 use crate::common::*;
@@ -346,10 +346,10 @@ fn e20_a_certificate_that_is_not_strict_names_its_place() {
     let leaf = middle.idevid("1");
     let mut trailing = middle.certificate.der().to_vec();
     trailing.push(0);
-    let error = Located { field: Field::Whole, flaw: CertificateFlaw::Der(pki::der::DerError::Trailing) };
+    let error = LocatedError { field: Field::Whole, flaw: CertificateFlaw::Der(pki::der::DerError::Trailing) };
     assert_eq!(device(&anchors(&[&root]), &[leaf.der(), &trailing]), Err(ChainError::Certificate { index: 1, error }));
     let version_1 = Raw { version: None, ..Raw::device(&p256()) }.signed_by(&root);
-    let error = Located { field: Field::Version, flaw: CertificateFlaw::Version1 };
+    let error = LocatedError { field: Field::Version, flaw: CertificateFlaw::Version1 };
     assert_eq!(device(&anchors(&[&root]), &[&version_1]), Err(ChainError::Certificate { index: 0, error }));
 }
 

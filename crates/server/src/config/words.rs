@@ -100,7 +100,7 @@ impl FromText for San {
     const WANTED: &'static str = "`dns`, `ip`, `uri`, `email` or `hardwareModuleName`";
 
     fn from_text(text: &str) -> Result<Self, Problem> {
-        text.parse().map(San).map_err(|_: authority::UnknownSanKind| unknown(text, Self::WANTED))
+        text.parse().map(San).map_err(|_: authority::SanKindFault| unknown(text, Self::WANTED))
     }
 
     fn to_text(&self) -> String {

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pki::chain::{Listed, NothingUsable, PassedOver, Unusable};
+use pki::chain::{CertificateListError, Listed, PassedOver, Unusable};
 use pki::{Certificate, Encoding};
 
 use super::loading::Loading;
@@ -83,7 +83,7 @@ impl Loading {
         &mut self,
         named: &Read<T>,
         path: &Path,
-        listed: Result<Listed, NothingUsable>,
+        listed: Result<Listed, CertificateListError>,
         used: Use,
     ) -> Option<Listed> {
         match listed {

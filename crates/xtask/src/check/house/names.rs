@@ -18,6 +18,9 @@ const ERRORS: &[&str] = &["coap", "pki"];
 /// The crates that only read and write formats and call no type `…Fault`.
 const NO_FAULTS: &[&str] = &["pki"];
 
+/// How the name of a type that implements `std::error::Error` ends.
+const SUFFIXES: &[&str] = &["Error", "Failure", "Fault", "Faults", "Flaw", "Refusal"];
+
 /// A type's declaration.
 #[derive(Debug, PartialEq, Eq)]
 struct Declared<'a> {
@@ -110,6 +113,17 @@ fn suffixes(sources: &[(String, String)]) -> Vec<String> {
                 ));
             }
         }
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with("impl")) {
+            let Some((_, rest)) = line.split_once("Error for ") else { continue };
+            let name = rest.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default();
+            if !SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
+                found.push(format!(
+                    "{file}:{}: the error `{name}` ends in none of {}",
+                    number + 1,
+                    SUFFIXES.join(", ")
+                ));
+            }
+        }
     }
     found
 }
@@ -165,8 +179,9 @@ mod tests {
             source("crates/pki/src/a.rs", "pub enum KeyFault {}\nimpl std::error::Error for KeyFault {}\n"),
             source("crates/net/src/a.rs", "enum BindError {}\nimpl Error for BindError {}\n"),
             source("crates/coap/src/a.rs", "pub(crate) struct NotOneError;\npub type LikeError = ();\n"),
+            source("loadgen/src/a.rs", "struct NotAFile;\nimpl std::error::Error for NotAFile {}\n"),
         ];
-        assert_eq!(suffixes(&bad).len(), 3, "{:?}", suffixes(&bad));
+        assert_eq!(suffixes(&bad).len(), 4, "{:?}", suffixes(&bad));
         let good = [
             source("crates/pki/src/a.rs", "pub enum DerError {}\nimpl Error for DerError {}\npub enum CsrFlaw {}\n"),
             source("crates/net/src/a.rs", "pub enum BindFault {}\n"),
