@@ -106,7 +106,8 @@ fn suffixes(sources: &[(String, String)]) -> Vec<String> {
                     "{file}:{line}: `{name}` is about the bytes of a format: call it an `Error`, or its cause a `Flaw`"
                 ));
             }
-            let implemented = || sources.iter().any(|(_, text)| text.contains(&format!("Error for {name} {{")));
+            let heads = [format!("Error for {name} {{"), format!("Error for {name}<")];
+            let implemented = || sources.iter().any(|(_, text)| heads.iter().any(|head| text.contains(head)));
             if name.ends_with("Error") && !implemented() {
                 found.push(format!(
                     "{file}:{line}: `{name}` must implement `std::error::Error`, or be a `Flaw` inside an error"
@@ -184,6 +185,7 @@ mod tests {
         assert_eq!(suffixes(&bad).len(), 4, "{:?}", suffixes(&bad));
         let good = [
             source("crates/pki/src/a.rs", "pub enum DerError {}\nimpl Error for DerError {}\npub enum CsrFlaw {}\n"),
+            source("crates/pki/src/b.rs", "pub struct AtError<F>(F);\nimpl<F> Error for AtError<F> {}\n"),
             source("crates/net/src/a.rs", "pub enum BindFault {}\n"),
         ];
         assert!(suffixes(&good).is_empty());
