@@ -135,7 +135,7 @@ fn shards_share_an_address_and_a_stranger_is_refused() {
         assert_eq!(first.local_address(), second.local_address());
         let fault = Socket::bind(first.local_address(), &SocketOptions::default()).unwrap_err();
         assert_eq!(fault.source.kind(), io::ErrorKind::AddrInUse);
-        assert!(fault.to_string().contains("another process has it"), "{fault}");
+        assert!(fault.to_string().contains("another process uses it"), "{fault}");
     }
 }
 
