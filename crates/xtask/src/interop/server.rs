@@ -47,7 +47,7 @@ impl Server {
     /// certificate.
     pub(super) fn saw(&self, device: &InteropDevice, suite: &str, times: usize) -> Result<()> {
         let serial_number = device.serial_number();
-        let seen = self.daemon().wait_for_lines(&["handshake done", &serial_number, suite], times, LOG_TIMEOUT);
+        let seen = self.daemon().wait_for_lines(&["handshake completed", &serial_number, suite], times, LOG_TIMEOUT);
         let seen = seen.with_context(|| format!("the server did not report {} over {suite}", device.name))?.len();
         ensure!(seen >= times, "the server saw {} {seen} times over {suite}, not {times} times", device.name);
         Ok(())
