@@ -74,6 +74,78 @@ pub trait Ledger: Send + Sync {
     fn flush(&self, done: Completion<Result<(), LedgerFault>>);
 }
 
+/// A ledger in front of another one, which changes some of its calls: those that it does not define go through as they are.
+pub trait LedgerOver: Send + Sync {
+    /// The ledger behind it.
+    fn inner(&self) -> &dyn Ledger;
+
+    /// See [`Ledger::standing`].
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
+        self.inner().standing(of, done);
+    }
+
+    /// See [`Ledger::intend`].
+    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+        self.inner().intend(rows, done);
+    }
+
+    /// See [`Ledger::record`].
+    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        self.inner().record(rows, done);
+    }
+
+    /// See [`Ledger::abandon`].
+    fn abandon(&self, serials: Vec<Serial>) {
+        self.inner().abandon(serials);
+    }
+}
+
+impl<L: LedgerOver> Ledger for L {
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
+        LedgerOver::standing(self, of, done);
+    }
+
+    fn complete_since(&self) -> Option<UnixTime> {
+        self.inner().complete_since()
+    }
+
+    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+        LedgerOver::intend(self, rows, done);
+    }
+
+    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        LedgerOver::record(self, rows, done);
+    }
+
+    fn abandon(&self, serials: Vec<Serial>) {
+        LedgerOver::abandon(self, serials);
+    }
+
+    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
+        self.inner().find(rows, done);
+    }
+
+    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
+        self.inner().list(query, done);
+    }
+
+    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
+        self.inner().count(rows, done);
+    }
+
+    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
+        self.inner().revoke(rows, done);
+    }
+
+    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
+        self.inner().health(done);
+    }
+
+    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
+        self.inner().flush(done);
+    }
+}
+
 /// Why the ledger could not do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LedgerFault {

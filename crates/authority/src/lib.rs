@@ -74,7 +74,7 @@ pub use in_flight::Flights;
 pub use intent::{FactoryKeys, Intended, Intent, Record, Recorded};
 pub use issued::Issued;
 pub use job::{Deliver, Job, Outcome, TlsUnique};
-pub use ledger::{INTENT_LIFETIME, Ledger, LedgerFault};
+pub use ledger::{INTENT_LIFETIME, Ledger, LedgerFault, LedgerOver};
 pub use memory::MemoryLedger;
 pub use origin::Origin;
 pub use probe::{Probe, ProbeFault, ProbeRule, probe};

@@ -7,11 +7,11 @@ use std::thread::{self, JoinHandle, ThreadId};
 
 use authority::{
     Authority, Busy, CaAuthority, Completion, Custody, Deliver, Executor, Finding, Flights, Function, Inquiry,
-    Intended, Intent, Job, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator, MemoryLedger,
-    Outcome, Random, Record, Recorded, Revoke, Revoked, RingSigner, RowFilter, Signer, SignerFault, ToSign,
+    Intended, Intent, Job, Ledger, LedgerFault, LedgerOver, MemoryLedger, Outcome, Random, Record, Recorded,
+    RingSigner, Signer, SignerFault, ToSign,
 };
-use pki::issue::{NodePrefix, Serial};
-use pki::{Signature, UnixTime};
+use pki::Signature;
+use pki::issue::NodePrefix;
 use ring::rand::SecureRandom;
 
 use crate::support::{DAY, Derived, START, World, at, issued, run_one};
@@ -77,13 +77,13 @@ impl Elsewhere {
     }
 }
 
-impl Ledger for Elsewhere {
-    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
-        self.on_writer(|inner| inner.standing(of, done));
+impl LedgerOver for Elsewhere {
+    fn inner(&self) -> &dyn Ledger {
+        &*self.inner
     }
 
-    fn complete_since(&self) -> Option<UnixTime> {
-        self.inner.complete_since()
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
+        self.on_writer(|inner| inner.standing(of, done));
     }
 
     fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
@@ -92,34 +92,6 @@ impl Ledger for Elsewhere {
 
     fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
         self.on_writer(|inner| inner.record(rows, done));
-    }
-
-    fn abandon(&self, serials: Vec<Serial>) {
-        self.inner.abandon(serials);
-    }
-
-    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
-        self.inner.find(rows, done);
-    }
-
-    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
-        self.inner.list(query, done);
-    }
-
-    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
-        self.inner.count(rows, done);
-    }
-
-    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
-        self.inner.revoke(rows, done);
-    }
-
-    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
-        self.inner.health(done);
-    }
-
-    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
-        self.inner.flush(done);
     }
 }
 

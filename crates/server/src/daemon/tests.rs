@@ -7,16 +7,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use authority::{
-    Completion, Finding, Inquiry, Intended, Intent, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
-    Locator, Record, Recorded, Revoke, Revoked, RowFilter,
-};
+use authority::{Completion, Finding, Inquiry, Intended, Intent, Ledger, LedgerFault, LedgerOver, Record, Recorded};
 use est::{Failure, Operation};
 use net::Clock;
 use net::blocking_client::ConnectionFault;
 use net::udp::{Batch, Socket};
-use pki::issue::Serial;
-use rustls_pki_types::UnixTime;
 
 use super::{Drained, LastWords, StartOptions, assemble, start};
 use support::{PATIENCE, Pki, csr, loopbacks, new_key};
@@ -159,13 +154,9 @@ struct PanicsInside {
     state: Mutex<()>,
 }
 
-impl Ledger for PanicsInside {
-    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
-        self.inner.standing(of, done);
-    }
-
-    fn complete_since(&self) -> Option<UnixTime> {
-        self.inner.complete_since()
+impl LedgerOver for PanicsInside {
+    fn inner(&self) -> &dyn Ledger {
+        &*self.inner
     }
 
     fn intend(&self, _: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
@@ -173,38 +164,6 @@ impl Ledger for PanicsInside {
             Ok(_held) => panic!("half way"),
             Err(_) => done(Err(LedgerFault::Broken)),
         }
-    }
-
-    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
-        self.inner.record(rows, done);
-    }
-
-    fn abandon(&self, serials: Vec<Serial>) {
-        self.inner.abandon(serials);
-    }
-
-    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
-        self.inner.find(rows, done);
-    }
-
-    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
-        self.inner.list(query, done);
-    }
-
-    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
-        self.inner.count(rows, done);
-    }
-
-    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
-        self.inner.revoke(rows, done);
-    }
-
-    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
-        self.inner.health(done);
-    }
-
-    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
-        self.inner.flush(done);
     }
 }
 
@@ -257,13 +216,13 @@ impl OnItsOwnThread {
     }
 }
 
-impl Ledger for OnItsOwnThread {
-    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
-        self.call("standing", move |inner| inner.standing(of, done));
+impl LedgerOver for OnItsOwnThread {
+    fn inner(&self) -> &dyn Ledger {
+        &*self.inner
     }
 
-    fn complete_since(&self) -> Option<UnixTime> {
-        self.inner.complete_since()
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
+        self.call("standing", move |inner| inner.standing(of, done));
     }
 
     fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
@@ -272,34 +231,6 @@ impl Ledger for OnItsOwnThread {
 
     fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
         self.call("record", move |inner| inner.record(rows, done));
-    }
-
-    fn abandon(&self, serials: Vec<Serial>) {
-        self.inner.abandon(serials);
-    }
-
-    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
-        self.inner.find(rows, done);
-    }
-
-    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
-        self.inner.list(query, done);
-    }
-
-    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
-        self.inner.count(rows, done);
-    }
-
-    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
-        self.inner.revoke(rows, done);
-    }
-
-    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
-        self.inner.health(done);
-    }
-
-    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
-        self.inner.flush(done);
     }
 }
 

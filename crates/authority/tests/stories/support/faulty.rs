@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use authority::{
-    Completion, Custody, Finding, Inquiry, Intended, Intent, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery,
-    Listing, Locator, MemoryLedger, Random, Record, Recorded, Registration, Revoke, Revoked, RowFilter, Signer,
-    SignerFault, ToSign,
+    Completion, Custody, Finding, Inquiry, Intended, Intent, Ledger, LedgerFault, LedgerOver, MemoryLedger, Random,
+    Record, Recorded, Registration, Signer, SignerFault, ToSign,
 };
+use pki::Signature;
 use pki::issue::Serial;
-use pki::{Signature, UnixTime};
 
 use crate::support::Derived;
 
@@ -117,7 +116,11 @@ impl FaultyLedger {
     }
 }
 
-impl Ledger for FaultyLedger {
+impl LedgerOver for FaultyLedger {
+    fn inner(&self) -> &dyn Ledger {
+        &*self.inner
+    }
+
     fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
         self.asked.lock().unwrap().push(of.clone());
         let again = of.clone();
@@ -138,10 +141,6 @@ impl Ledger for FaultyLedger {
             inner.standing(again, Box::new(with_lists));
         };
         self.call(effect, done);
-    }
-
-    fn complete_since(&self) -> Option<UnixTime> {
-        self.inner.complete_since()
     }
 
     fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
@@ -166,30 +165,6 @@ impl Ledger for FaultyLedger {
                 inner.abandon(serials);
             }
         });
-    }
-
-    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
-        self.inner.find(rows, done);
-    }
-
-    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
-        self.inner.list(query, done);
-    }
-
-    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
-        self.inner.count(rows, done);
-    }
-
-    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
-        self.inner.revoke(rows, done);
-    }
-
-    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
-        self.inner.health(done);
-    }
-
-    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
-        self.inner.flush(done);
     }
 }
 

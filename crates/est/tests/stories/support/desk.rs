@@ -3,12 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use authority::{
-    Completion, Finding, Inquiry, Intended, Intent, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
-    Locator, MemoryLedger, Record, Recorded, Registration, Revoke, Revoked, RowFilter,
-};
-use est::UnixTime;
-use pki::issue::Serial;
+use authority::{Completion, Finding, Inquiry, Ledger, LedgerFault, LedgerOver, MemoryLedger, Registration};
 
 /// A ledger in memory, and lists of devices.
 pub(crate) struct Desk {
@@ -36,7 +31,11 @@ impl Desk {
     }
 }
 
-impl Ledger for Desk {
+impl LedgerOver for Desk {
+    fn inner(&self) -> &dyn Ledger {
+        &*self.inner
+    }
+
     fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
         self.asked.lock().unwrap().extend(of.iter().cloned());
         let (sender, answer) = std::sync::mpsc::channel();
@@ -46,45 +45,5 @@ impl Ledger for Desk {
             findings
         });
         done(answer);
-    }
-
-    fn complete_since(&self) -> Option<UnixTime> {
-        self.inner.complete_since()
-    }
-
-    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
-        self.inner.intend(rows, done);
-    }
-
-    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
-        self.inner.record(rows, done);
-    }
-
-    fn abandon(&self, serials: Vec<Serial>) {
-        self.inner.abandon(serials);
-    }
-
-    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
-        self.inner.find(rows, done);
-    }
-
-    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
-        self.inner.list(query, done);
-    }
-
-    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
-        self.inner.count(rows, done);
-    }
-
-    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
-        self.inner.revoke(rows, done);
-    }
-
-    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
-        self.inner.health(done);
-    }
-
-    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
-        self.inner.flush(done);
     }
 }
