@@ -24,26 +24,26 @@ impl Plan {
     /// The plan for a server at `server`.
     pub(crate) fn towards(server: SocketAddr) -> Self {
         match server.ip() {
-            IpAddr::V4(address) if address.is_loopback() => Plan::Loopback,
-            _ => Plan::Ports,
+            IpAddr::V4(address) if address.is_loopback() => Self::Loopback,
+            _ => Self::Ports,
         }
     }
 
     /// The address that device `index` sends from, where the plan gives it one.
     pub(crate) fn source(self, index: usize) -> Option<IpAddr> {
         match self {
-            Plan::Loopback => {
+            Self::Loopback => {
                 let offset = u32::try_from(index).ok().filter(|_| index < LOOPBACK_DEVICES_MAX)?;
                 Some(IpAddr::V4(Ipv4Addr::from_bits(FIRST + offset)))
             }
-            Plan::Ports => None,
+            Self::Ports => None,
         }
     }
 
     /// The device that a datagram sent to `local` is for.
     pub(crate) fn device(self, local: Option<IpAddr>) -> Option<usize> {
         match (self, local?) {
-            (Plan::Loopback, IpAddr::V4(address)) => {
+            (Self::Loopback, IpAddr::V4(address)) => {
                 let index = usize::try_from(address.to_bits().checked_sub(FIRST)?).ok()?;
                 (index < LOOPBACK_DEVICES_MAX).then_some(index)
             }

@@ -68,10 +68,10 @@ pub enum FleetFault {
 impl fmt::Display for FleetFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FleetFault::Bind(fault) => write!(f, "a device's socket cannot be opened: {fault}"),
-            FleetFault::Loop(source) => write!(f, "the event loop failed: {source}"),
-            FleetFault::TooManyDevices { limit } => write!(f, "this machine can run at most {limit} devices"),
-            FleetFault::Client(why) => f.write_str(why),
+            Self::Bind(fault) => write!(f, "a device's socket cannot be opened: {fault}"),
+            Self::Loop(source) => write!(f, "the event loop failed: {source}"),
+            Self::TooManyDevices { limit } => write!(f, "this machine can run at most {limit} devices"),
+            Self::Client(why) => f.write_str(why),
         }
     }
 }
@@ -395,8 +395,8 @@ const DEVICE_SOCKET: SocketOptions =
 impl Sockets {
     fn get(&mut self, index: usize) -> Option<&mut Socket> {
         match self {
-            Sockets::Shared(socket) => Some(socket),
-            Sockets::PerDevice(sockets) => sockets.get_mut(index)?.as_deref_mut(),
+            Self::Shared(socket) => Some(socket),
+            Self::PerDevice(sockets) => sockets.get_mut(index)?.as_deref_mut(),
         }
     }
 }

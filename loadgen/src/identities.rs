@@ -49,12 +49,10 @@ pub enum FleetIdentityFault {
 impl fmt::Display for FleetIdentityFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FleetIdentityFault::ManufacturerKey => {
-                f.write_str("the manufacturer's key does not belong to its certificate")
-            }
-            FleetIdentityFault::Key(fault) => write!(f, "a device's key cannot be used: {fault}"),
-            FleetIdentityFault::Make(fault) => write!(f, "a device's certificate cannot be made: {fault}"),
-            FleetIdentityFault::Interrupted => f.write_str("interrupted"),
+            Self::ManufacturerKey => f.write_str("the manufacturer's key does not belong to its certificate"),
+            Self::Key(fault) => write!(f, "a device's key cannot be used: {fault}"),
+            Self::Make(fault) => write!(f, "a device's certificate cannot be made: {fault}"),
+            Self::Interrupted => f.write_str("interrupted"),
         }
     }
 }

@@ -33,9 +33,9 @@ pub(crate) enum Fate {
 impl From<link::Fate> for Fate {
     fn from(fate: link::Fate) -> Self {
         match fate {
-            link::Fate::Lost => Fate::Lost,
-            link::Fate::Once(_) => Fate::Arrives,
-            link::Fate::Twice(..) => Fate::Twice,
+            link::Fate::Lost => Self::Lost,
+            link::Fate::Once(_) => Self::Arrives,
+            link::Fate::Twice(..) => Self::Twice,
         }
     }
 }

@@ -22,26 +22,25 @@ pub enum MeasuredStage {
 
 impl MeasuredStage {
     /// All of them, in the order of a run.
-    pub const ALL: [MeasuredStage; 4] =
-        [MeasuredStage::Handshake, MeasuredStage::CaCertificates, MeasuredStage::Enrol, MeasuredStage::Total];
+    pub const ALL: [Self; 4] = [Self::Handshake, Self::CaCertificates, Self::Enrol, Self::Total];
 
     /// Its name in tables and in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            MeasuredStage::Handshake => "handshake",
-            MeasuredStage::CaCertificates => "crts",
-            MeasuredStage::Enrol => "enrol",
-            MeasuredStage::Total => "total",
+            Self::Handshake => "handshake",
+            Self::CaCertificates => "crts",
+            Self::Enrol => "enrol",
+            Self::Total => "total",
         }
     }
 
     fn index(self) -> usize {
         match self {
-            MeasuredStage::Handshake => 0,
-            MeasuredStage::CaCertificates => 1,
-            MeasuredStage::Enrol => 2,
-            MeasuredStage::Total => 3,
+            Self::Handshake => 0,
+            Self::CaCertificates => 1,
+            Self::Enrol => 2,
+            Self::Total => 3,
         }
     }
 }

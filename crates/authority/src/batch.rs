@@ -26,8 +26,8 @@ pub(crate) enum Way<A, B> {
 }
 
 impl<J: Send + 'static, S> Batch<J, S> {
-    pub(crate) fn new(deliver: Arc<dyn Deliver<J>>, isolate: Isolate, entries: Vec<(J, S)>) -> Batch<J, S> {
-        Batch { deliver, isolate, entries }
+    pub(crate) fn new(deliver: Arc<dyn Deliver<J>>, isolate: Isolate, entries: Vec<(J, S)>) -> Self {
+        Self { deliver, isolate, entries }
     }
 
     /// Other jobs of the same submission.

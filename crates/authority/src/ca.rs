@@ -33,7 +33,7 @@ impl Ca {
         chain: Vec<Arc<Certificate>>,
         urls: Urls,
         verify_signatures: VerifySignatures,
-    ) -> Result<Ca, CaFault> {
+    ) -> Result<Self, CaFault> {
         let issuing = chain.first().ok_or(CaFault::Empty)?;
         for index in 0..chain.len() {
             prove(&chain, index).map_err(|rule| CaFault::Certificate { index, rule })?;
@@ -41,7 +41,7 @@ impl Ca {
         let validity = common_validity(&chain)?;
         let issuer = IssuerCertificate::new(Arc::clone(issuing)).map_err(CaFault::Issuer)?;
         let constraints = chain.iter().filter_map(|certificate| certificate.name_constraints()).collect();
-        Ok(Ca { name: name.into(), chain, validity, issuer: Arc::new(issuer), constraints, urls, verify_signatures })
+        Ok(Self { name: name.into(), chain, validity, issuer: Arc::new(issuer), constraints, urls, verify_signatures })
     }
 
     /// Its name in the configuration.
@@ -235,9 +235,9 @@ impl CaFault {
     #[must_use]
     pub fn index(&self) -> Option<usize> {
         match self {
-            CaFault::Empty => None,
-            CaFault::Certificate { index, .. } => Some(*index),
-            CaFault::Issuer(_) => Some(0),
+            Self::Empty => None,
+            Self::Certificate { index, .. } => Some(*index),
+            Self::Issuer(_) => Some(0),
         }
     }
 }
@@ -281,25 +281,25 @@ pub enum ChainRule {
 impl fmt::Display for ChainRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ChainRule::NotACa => f.write_str("is not a CA certificate (basicConstraints, RFC 5280 §4.2.1.9)"),
-            ChainRule::KeyUsage => f.write_str("has a keyUsage without keyCertSign (RFC 5280 §4.2.1.3)"),
-            ChainRule::PathLength { allowed, below } => write!(
+            Self::NotACa => f.write_str("is not a CA certificate (basicConstraints, RFC 5280 §4.2.1.9)"),
+            Self::KeyUsage => f.write_str("has a keyUsage without keyCertSign (RFC 5280 §4.2.1.3)"),
+            Self::PathLength { allowed, below } => write!(
                 f,
                 "has pathLenConstraint {allowed} and stands above {below} CA certificate{} (RFC 5280 §4.2.1.9)",
                 if *below == 1 { "" } else { "s" }
             ),
-            ChainRule::Purpose => f.write_str(
+            Self::Purpose => f.write_str(
                 "has an extKeyUsage without clientAuth: no certificate below it authenticates a device (RFC 5280 §4.2.1.12)",
             ),
-            ChainRule::NotIssuedByNext { issuer, above } => {
+            Self::NotIssuedByNext { issuer, above } => {
                 write!(f, "is issued by `{issuer}`, and the certificate above it is `{above}`")
             }
-            ChainRule::NotSignedByNext { above } => {
+            Self::NotSignedByNext { above } => {
                 write!(f, "is not signed by the key of the certificate above it, another `{above}` than its issuer")
             }
-            ChainRule::SelfSignature => f.write_str("is self-issued, and its signature does not verify with its own key"),
-            ChainRule::Algorithm(error) => error.fmt(f),
-            ChainRule::NeverValidTogether => {
+            Self::SelfSignature => f.write_str("is self-issued, and its signature does not verify with its own key"),
+            Self::Algorithm(error) => error.fmt(f),
+            Self::NeverValidTogether => {
                 f.write_str("is never valid at the same time as the certificates below it")
             }
         }
@@ -309,9 +309,9 @@ impl fmt::Display for ChainRule {
 impl fmt::Display for CaFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CaFault::Empty => f.write_str("there is no certificate in the CA's file"),
-            CaFault::Certificate { index, rule } => write!(f, "certificate {} of the CA's chain {rule}", index + 1),
-            CaFault::Issuer(error) => write!(f, "the issuing certificate cannot issue: {error}"),
+            Self::Empty => f.write_str("there is no certificate in the CA's file"),
+            Self::Certificate { index, rule } => write!(f, "certificate {} of the CA's chain {rule}", index + 1),
+            Self::Issuer(error) => write!(f, "the issuing certificate cannot issue: {error}"),
         }
     }
 }

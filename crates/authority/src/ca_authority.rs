@@ -33,24 +33,24 @@ impl CaAuthority {
         random: Arc<dyn Random>,
         node: NodePrefix,
         flights: Arc<Flights>,
-    ) -> CaAuthority {
-        CaAuthority { ledger, signer, random, node, flights, isolate: |step| step(), executor: Arc::new(Inline) }
+    ) -> Self {
+        Self { ledger, signer, random, node, flights, isolate: |step| step(), executor: Arc::new(Inline) }
     }
 
     /// Runs each step of each job inside `isolate`. If `isolate` catches a panic, the job is answered with
     /// [`Busy::Dropped`](crate::Busy::Dropped), its claim is freed, and the other jobs of its batch continue. Without `isolate` a panic goes
     /// through to the caller of [`Authority::submit`](crate::Authority::submit).
     #[must_use]
-    pub fn isolating(self, isolate: Isolate) -> CaAuthority {
-        CaAuthority { isolate, ..self }
+    pub fn isolating(self, isolate: Isolate) -> Self {
+        Self { isolate, ..self }
     }
 
     /// Continues on `executor` if a ledger or signer has completed on a thread of its own: one switch of threads for a whole batch, and none
     /// if it completed on a thread of the executor. Each switch carries jobs in flight, so there are at most as many switches as jobs.
     /// Without an executor each step runs on the thread that completed the previous one.
     #[must_use]
-    pub fn executing_on(self, executor: Arc<dyn Executor>) -> CaAuthority {
-        CaAuthority { executor, ..self }
+    pub fn executing_on(self, executor: Arc<dyn Executor>) -> Self {
+        Self { executor, ..self }
     }
 
     /// Enrolments that have been claimed and have not ended.

@@ -46,8 +46,8 @@ impl KeyTypes {
 }
 
 impl Default for KeyTypes {
-    fn default() -> KeyTypes {
-        KeyTypes { p256: true, p384: true }
+    fn default() -> Self {
+        Self { p256: true, p384: true }
     }
 }
 
@@ -100,9 +100,9 @@ pub struct CaProfileSpec<C = Arc<Ca>> {
 
 impl<C> CaProfileSpec<C> {
     /// The defaults of the configuration.
-    pub fn new(name: &str, ca: C, manufacturers: Vec<Arc<Certificate>>) -> CaProfileSpec<C> {
+    pub fn new(name: &str, ca: C, manufacturers: Vec<Arc<Certificate>>) -> Self {
         const DAY: u64 = 86_400;
-        CaProfileSpec {
+        Self {
             profile: ProfileSpec::new(name, manufacturers),
             ca,
             subject: SubjectRule::Csr,
@@ -118,7 +118,7 @@ impl<C> CaProfileSpec<C> {
 
     /// The same spec for this CA, with its manufacturers' certificates.
     pub fn with_ca<D>(self, ca: D, manufacturers: Vec<Arc<Certificate>>) -> CaProfileSpec<D> {
-        let CaProfileSpec {
+        let Self {
             profile,
             ca: _,
             subject,
@@ -194,13 +194,12 @@ impl CaProfile {
         let template = Template::new(Arc::clone(spec.ca.issuer()), &spec.ca.urls().template())
             .map_err(CaProfileFault::Template)?;
         let (profile, issuing) = (spec.profile.clone(), spec.ca.certificate().anchor_id());
-        Profile::new(profile, published, Arc::new(CaProfile { spec, issuing, template }))
-            .map_err(CaProfileFault::Profile)
+        Profile::new(profile, published, Arc::new(Self { spec, issuing, template })).map_err(CaProfileFault::Profile)
     }
 
     /// What a CA of ours keeps with this profile; `None` if another authority compiled it.
     #[must_use]
-    pub fn of(profile: &Profile) -> Option<Arc<CaProfile>> {
+    pub fn of(profile: &Profile) -> Option<Arc<Self>> {
         profile.own()
     }
 
@@ -273,17 +272,17 @@ pub enum CaProfileFault {
 impl fmt::Display for CaProfileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CaProfileFault::Profile(fault) => fault.fmt(f),
-            CaProfileFault::ValidityShort => write!(f, "`issue.validity` is below {} s", VALIDITY_MIN.as_secs()),
-            CaProfileFault::CertificatesPerDevice => write!(
+            Self::Profile(fault) => fault.fmt(f),
+            Self::ValidityShort => write!(f, "`issue.validity` is below {} s", VALIDITY_MIN.as_secs()),
+            Self::CertificatesPerDevice => write!(
                 f,
                 "`max_certificates_per_device` is not between {CERTIFICATES_PER_DEVICE_MIN} and {CERTIFICATES_PER_DEVICE_MAX}"
             ),
-            CaProfileFault::NoKeyType => f.write_str("no kind of key is allowed"),
-            CaProfileFault::NamesNotGivenBack => f.write_str(
+            Self::NoKeyType => f.write_str("no kind of key is allowed"),
+            Self::NamesNotGivenBack => f.write_str(
                 "`device_id` cannot be read back from the subject that `issue.subject` makes, or there are several manufacturers",
             ),
-            CaProfileFault::Template(error) => write!(f, "certificates of this profile cannot be made: {error}"),
+            Self::Template(error) => write!(f, "certificates of this profile cannot be made: {error}"),
         }
     }
 }

@@ -37,8 +37,8 @@ impl<J> Collected<J> {
 }
 
 impl<J> Default for Collected<J> {
-    fn default() -> Collected<J> {
-        Collected(Mutex::default())
+    fn default() -> Self {
+        Self(Mutex::default())
     }
 }
 

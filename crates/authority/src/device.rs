@@ -19,9 +19,9 @@ pub struct DeviceId(Arc<str>);
 
 impl DeviceId {
     /// Accepts an identifier; `None` if it is empty, too long or holds control characters.
-    pub fn new(id: &str) -> Option<DeviceId> {
+    pub fn new(id: &str) -> Option<Self> {
         let fits = !id.is_empty() && id.len() <= DEVICE_ID_BYTES_MAX && !id.chars().any(char::is_control);
-        fits.then(|| DeviceId(Arc::from(id)))
+        fits.then(|| Self(Arc::from(id)))
     }
 
     /// The identifier as text.
@@ -59,14 +59,14 @@ pub struct ShownDevice {
 impl ShownDevice {
     /// A label of the id alone.
     #[must_use]
-    pub fn short(id: DeviceId) -> ShownDevice {
-        ShownDevice { id, manufacturer: None }
+    pub fn short(id: DeviceId) -> Self {
+        Self { id, manufacturer: None }
     }
 
     /// A label with the manufacturer.
     #[must_use]
-    pub fn long(Device { manufacturer, id }: Device) -> ShownDevice {
-        ShownDevice { id, manufacturer: Some(manufacturer) }
+    pub fn long(Device { manufacturer, id }: Device) -> Self {
+        Self { id, manufacturer: Some(manufacturer) }
     }
 }
 
@@ -100,9 +100,9 @@ impl DeviceIdRule {
     #[must_use]
     pub fn read(self, subject: &Name, san: &GeneralNames) -> Option<DeviceId> {
         let text = match self {
-            DeviceIdRule::Subject => subject.folded(),
-            DeviceIdRule::Attribute(attribute) => pki::folded(attribute.of(subject)?),
-            DeviceIdRule::HardwareModule => module_text(san.hardware_module()?),
+            Self::Subject => subject.folded(),
+            Self::Attribute(attribute) => pki::folded(attribute.of(subject)?),
+            Self::HardwareModule => module_text(san.hardware_module()?),
         };
         DeviceId::new(&text).or_else(|| hashed(&text))
     }
@@ -111,9 +111,9 @@ impl DeviceIdRule {
     /// itself if that text is longer than an identity may be. Reading the written text again yields `id`.
     pub(crate) fn spelling(self, id: &DeviceId, subject: &Name, san: &GeneralNames) -> String {
         let own = match self {
-            DeviceIdRule::Subject => Some(subject.to_string()),
-            DeviceIdRule::Attribute(attribute) => attribute.of(subject).map(str::to_owned),
-            DeviceIdRule::HardwareModule => san.hardware_module().map(module_text),
+            Self::Subject => Some(subject.to_string()),
+            Self::Attribute(attribute) => attribute.of(subject).map(str::to_owned),
+            Self::HardwareModule => san.hardware_module().map(module_text),
         };
         own.filter(|text| text.len() <= DEVICE_ID_BYTES_MAX).unwrap_or_else(|| id.to_string())
     }
@@ -122,14 +122,14 @@ impl DeviceIdRule {
 impl FromStr for DeviceIdRule {
     type Err = RuleFault;
 
-    fn from_str(text: &str) -> Result<DeviceIdRule, RuleFault> {
+    fn from_str(text: &str) -> Result<Self, RuleFault> {
         let (source, path) = text.split_once(':').ok_or_else(|| RuleFault::NoSource(text.to_owned()))?;
         if source != "idevid" {
             return Err(RuleFault::UnknownSource(source.to_owned()));
         }
         match path.split_once('.') {
-            None if path == "subject" => Ok(DeviceIdRule::Subject),
-            Some(("san", "hardwareModuleName")) => Ok(DeviceIdRule::HardwareModule),
+            None if path == "subject" => Ok(Self::Subject),
+            Some(("san", "hardwareModuleName")) => Ok(Self::HardwareModule),
             Some(("subject", name)) => SubjectAttribute::from_label(name)
                 .map(DeviceIdRule::Attribute)
                 .ok_or_else(|| RuleFault::UnknownAttribute(name.to_owned())),
@@ -141,9 +141,9 @@ impl FromStr for DeviceIdRule {
 impl fmt::Display for DeviceIdRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DeviceIdRule::Subject => f.write_str("idevid:subject"),
-            DeviceIdRule::Attribute(attribute) => write!(f, "idevid:subject.{attribute}"),
-            DeviceIdRule::HardwareModule => f.write_str("idevid:san.hardwareModuleName"),
+            Self::Subject => f.write_str("idevid:subject"),
+            Self::Attribute(attribute) => write!(f, "idevid:subject.{attribute}"),
+            Self::HardwareModule => f.write_str("idevid:san.hardwareModuleName"),
         }
     }
 }
@@ -192,15 +192,15 @@ pub enum RuleFault {
 impl fmt::Display for RuleFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RuleFault::NoSource(text) => write!(f, "`{text}` names no source: write `idevid:subject.serialNumber`"),
-            RuleFault::UnknownSource(source) => write!(f, "unknown source `{source}`: the one source is `idevid`"),
-            RuleFault::UnknownPart(part) => {
+            Self::NoSource(text) => write!(f, "`{text}` names no source: write `idevid:subject.serialNumber`"),
+            Self::UnknownSource(source) => write!(f, "unknown source `{source}`: the one source is `idevid`"),
+            Self::UnknownPart(part) => {
                 write!(
                     f,
                     "`{part}` is not a part of a certificate that a device can be known by: write `subject`, `subject.ATTRIBUTE` or `san.hardwareModuleName`"
                 )
             }
-            RuleFault::UnknownAttribute(name) => {
+            Self::UnknownAttribute(name) => {
                 write!(f, "unknown attribute `{name}`: known are {}", SubjectAttribute::labels())
             }
         }
@@ -229,27 +229,27 @@ pub enum SubjectAttribute {
 }
 
 impl SubjectAttribute {
-    pub(crate) const ALL: [SubjectAttribute; 7] = [
-        SubjectAttribute::CommonName,
-        SubjectAttribute::SerialNumber,
-        SubjectAttribute::Organization,
-        SubjectAttribute::OrganizationalUnit,
-        SubjectAttribute::Country,
-        SubjectAttribute::State,
-        SubjectAttribute::Locality,
+    pub(crate) const ALL: [Self; 7] = [
+        Self::CommonName,
+        Self::SerialNumber,
+        Self::Organization,
+        Self::OrganizationalUnit,
+        Self::Country,
+        Self::State,
+        Self::Locality,
     ];
 
     /// The short name of RFC 4514 §3, or the attribute's own name if it does not have a short one.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            SubjectAttribute::CommonName => "CN",
-            SubjectAttribute::SerialNumber => "serialNumber",
-            SubjectAttribute::Organization => "O",
-            SubjectAttribute::OrganizationalUnit => "OU",
-            SubjectAttribute::Country => "C",
-            SubjectAttribute::State => "ST",
-            SubjectAttribute::Locality => "L",
+            Self::CommonName => "CN",
+            Self::SerialNumber => "serialNumber",
+            Self::Organization => "O",
+            Self::OrganizationalUnit => "OU",
+            Self::Country => "C",
+            Self::State => "ST",
+            Self::Locality => "L",
         }
     }
 
@@ -260,13 +260,13 @@ impl SubjectAttribute {
 
     pub(crate) fn oid(self) -> Oid<'static> {
         match self {
-            SubjectAttribute::CommonName => oid::COMMON_NAME,
-            SubjectAttribute::SerialNumber => oid::SERIAL_NUMBER,
-            SubjectAttribute::Organization => oid::ORGANIZATION,
-            SubjectAttribute::OrganizationalUnit => oid::ORGANIZATIONAL_UNIT,
-            SubjectAttribute::Country => oid::COUNTRY,
-            SubjectAttribute::State => oid::STATE,
-            SubjectAttribute::Locality => oid::LOCALITY,
+            Self::CommonName => oid::COMMON_NAME,
+            Self::SerialNumber => oid::SERIAL_NUMBER,
+            Self::Organization => oid::ORGANIZATION,
+            Self::OrganizationalUnit => oid::ORGANIZATIONAL_UNIT,
+            Self::Country => oid::COUNTRY,
+            Self::State => oid::STATE,
+            Self::Locality => oid::LOCALITY,
         }
     }
 
@@ -274,22 +274,21 @@ impl SubjectAttribute {
     pub(crate) fn fits(self, value: &str) -> bool {
         let characters = value.chars().count();
         match self {
-            SubjectAttribute::CommonName
-            | SubjectAttribute::SerialNumber
-            | SubjectAttribute::Organization
-            | SubjectAttribute::OrganizationalUnit => (1..=64).contains(&characters),
-            SubjectAttribute::State | SubjectAttribute::Locality => (1..=128).contains(&characters),
-            SubjectAttribute::Country => characters == 2,
+            Self::CommonName | Self::SerialNumber | Self::Organization | Self::OrganizationalUnit => {
+                (1..=64).contains(&characters)
+            }
+            Self::State | Self::Locality => (1..=128).contains(&characters),
+            Self::Country => characters == 2,
         }
     }
 
     /// Attribute types are compared without regard to case (RFC 4512 §1.4, `descr`).
-    pub(crate) fn from_label(label: &str) -> Option<SubjectAttribute> {
-        SubjectAttribute::ALL.into_iter().find(|attribute| attribute.label().eq_ignore_ascii_case(label))
+    pub(crate) fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|attribute| attribute.label().eq_ignore_ascii_case(label))
     }
 
     pub(crate) fn labels() -> String {
-        SubjectAttribute::ALL.map(SubjectAttribute::label).join(", ")
+        Self::ALL.map(Self::label).join(", ")
     }
 }
 

@@ -124,11 +124,11 @@ impl RowState {
     #[must_use]
     pub fn holds_for(self, row: &LedgerEntry) -> bool {
         match self {
-            RowState::Reserved => matches!(row.stage, RowStage::Reserved),
-            RowState::Abandoned => matches!(row.stage, RowStage::Abandoned),
-            RowState::Issued => row.issued().is_some(),
-            RowState::Good => row.issued().is_some() && row.revocation.is_none(),
-            RowState::Revoked => row.revocation.is_some(),
+            Self::Reserved => matches!(row.stage, RowStage::Reserved),
+            Self::Abandoned => matches!(row.stage, RowStage::Abandoned),
+            Self::Issued => row.issued().is_some(),
+            Self::Good => row.issued().is_some() && row.revocation.is_none(),
+            Self::Revoked => row.revocation.is_some(),
         }
     }
 }
@@ -141,8 +141,8 @@ pub struct Cursor([u8; 16]);
 impl Cursor {
     /// A cursor as a ledger makes it, or as it was kept.
     #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Cursor {
-        Cursor(bytes)
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 
     /// What is kept of it.

@@ -20,7 +20,7 @@ pub struct Key([u8; 32]);
 impl Key {
     /// The key of a request; `csr` is the digest of its whole DER.
     #[must_use]
-    pub fn new(function: Function, profile: &str, device: &Device, csr: &Digest) -> Key {
+    pub fn new(function: Function, profile: &str, device: &Device, csr: &Digest) -> Self {
         let mut context = Context::new(&SHA256);
         context.update(&[match function {
             Function::SimpleEnroll => 1,
@@ -35,13 +35,13 @@ impl Key {
         context.update(csr.as_bytes());
         let mut key = [0; 32];
         key.copy_from_slice(context.finish().as_ref());
-        Key(key)
+        Self(key)
     }
 
     /// A key that was computed before, as stored in a ledger's row. Any 32 bytes are valid: a row can only have a wrong length.
     #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Key {
-        Key(bytes)
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     /// The key as bytes, for a ledger's index.
@@ -61,10 +61,10 @@ pub struct RepeatWindow {
 impl RepeatWindow {
     /// The window of a certificate issued at `at`: `repeat_window`, or until it is due for renewal if that is sooner.
     #[must_use]
-    pub fn new(at: UnixTime, repeat_window: Duration, validity: &Validity) -> RepeatWindow {
+    pub fn new(at: UnixTime, repeat_window: Duration, validity: &Validity) -> Self {
         let by_profile = at.as_secs().saturating_add(repeat_window.as_secs());
         let until = by_profile.min(renew_after(validity).as_secs());
-        RepeatWindow { until: UnixTime::since_unix_epoch(Duration::from_secs(until)) }
+        Self { until: UnixTime::since_unix_epoch(Duration::from_secs(until)) }
     }
 
     /// Whether the certificate `issued` answers a request at `at` by a client that authenticated with

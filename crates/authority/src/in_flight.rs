@@ -45,8 +45,8 @@ pub struct Flights {
 }
 
 impl Default for Flights {
-    fn default() -> Flights {
-        Flights::new(IN_FLIGHT_MAX)
+    fn default() -> Self {
+        Self::new(IN_FLIGHT_MAX)
     }
 }
 
@@ -67,8 +67,8 @@ pub(crate) enum Joined {
 impl Flights {
     /// An empty map; it never holds more than `in_flight_max` at once.
     #[must_use]
-    pub fn new(in_flight_max: usize) -> Flights {
-        Flights { map: DashMap::new(), of_devices: DashMap::new(), count: AtomicUsize::new(0), max: in_flight_max }
+    pub fn new(in_flight_max: usize) -> Self {
+        Self { map: DashMap::new(), of_devices: DashMap::new(), count: AtomicUsize::new(0), max: in_flight_max }
     }
 
     /// Number of enrolments in flight.

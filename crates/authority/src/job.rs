@@ -61,24 +61,24 @@ pub enum Outcome {
 impl Outcome {
     /// A certificate for a key that the device has made itself.
     #[must_use]
-    pub fn issued(issued: Arc<Issued>) -> Outcome {
-        Outcome::Issued { issued, private_key: None }
+    pub fn issued(issued: Arc<Issued>) -> Self {
+        Self::Issued { issued, private_key: None }
     }
 
-    pub(crate) fn later(why: Busy) -> Outcome {
-        Outcome::Later { max_age: why.max_age(), why }
+    pub(crate) fn later(why: Busy) -> Self {
+        Self::Later { max_age: why.max_age(), why }
     }
 }
 
 impl From<Refusal> for Outcome {
-    fn from(refusal: Refusal) -> Outcome {
-        Outcome::Refused(refusal)
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
 impl From<Busy> for Outcome {
-    fn from(why: Busy) -> Outcome {
-        Outcome::later(why)
+    fn from(why: Busy) -> Self {
+        Self::later(why)
     }
 }
 

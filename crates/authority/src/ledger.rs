@@ -164,11 +164,11 @@ pub enum LedgerFault {
 impl fmt::Display for LedgerFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            LedgerFault::Unavailable => "unavailable",
-            LedgerFault::Broken => "broken: it panicked half way through a step, and the process has to start again",
-            LedgerFault::Full => "full: every row still answers repeats or carries a revocation",
-            LedgerFault::Abandoned => "the reservation was given up before the certificate came",
-            LedgerFault::Answer => "returned a different number of rows than requested",
+            Self::Unavailable => "unavailable",
+            Self::Broken => "broken: it panicked half way through a step, and the process has to start again",
+            Self::Full => "full: every row still answers repeats or carries a revocation",
+            Self::Abandoned => "the reservation was given up before the certificate came",
+            Self::Answer => "returned a different number of rows than requested",
         })
     }
 }

@@ -40,16 +40,16 @@ pub struct MemoryLedger {
 impl MemoryLedger {
     /// An empty ledger with room for `rows_max` certificates.
     #[must_use]
-    pub fn new(rows_max: usize) -> MemoryLedger {
-        MemoryLedger { rows_max, rows: Mutex::new(Rows::default()) }
+    pub fn new(rows_max: usize) -> Self {
+        Self { rows_max, rows: Mutex::new(Rows::default()) }
     }
 
     /// Says when it began: what its node issues from then on is in it ([`Ledger::complete_since`]).
     #[must_use]
-    pub fn since(self, utc: UnixTime) -> MemoryLedger {
+    pub fn since(self, utc: UnixTime) -> Self {
         let mut rows = self.rows.into_inner().unwrap_or_default();
         rows.complete_since = Some(utc);
-        MemoryLedger { rows: Mutex::new(rows), ..self }
+        Self { rows: Mutex::new(rows), ..self }
     }
 
     /// Every certificate that it holds, oldest first.
@@ -94,8 +94,8 @@ impl MemoryLedger {
 }
 
 impl Default for MemoryLedger {
-    fn default() -> MemoryLedger {
-        MemoryLedger::new(ROWS_MAX_DEFAULT)
+    fn default() -> Self {
+        Self::new(ROWS_MAX_DEFAULT)
     }
 }
 

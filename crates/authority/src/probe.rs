@@ -78,15 +78,15 @@ pub enum ProbeRule {
 impl fmt::Display for ProbeRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ProbeRule::Subject => f.write_str(
+            Self::Subject => f.write_str(
                 "has nameConstraints on directory names: path validation here cannot judge them and refuses every certificate below",
             ),
-            ProbeRule::Names(kind) => {
+            Self::Names(kind) => {
                 write!(f, "has nameConstraints that allow no name of the kind `{kind}`, which the profile issues (RFC 5280 §4.2.1.10)")
             }
-            ProbeRule::Chain(error) => write!(f, "does not verify what is issued below it: {error}"),
-            ProbeRule::Issue(error) => write!(f, "cannot issue certificates as the profile requires: {error}"),
-            ProbeRule::Copy(error) => write!(f, "cannot be tried out: {error}"),
+            Self::Chain(error) => write!(f, "does not verify what is issued below it: {error}"),
+            Self::Issue(error) => write!(f, "cannot issue certificates as the profile requires: {error}"),
+            Self::Copy(error) => write!(f, "cannot be tried out: {error}"),
         }
     }
 }
@@ -112,7 +112,7 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn new(profile: &CaProfile, utc: UnixTime, random: &'a dyn Random) -> Result<Trial<'a>, ProbeFault> {
+    fn new(profile: &CaProfile, utc: UnixTime, random: &'a dyn Random) -> Result<Self, ProbeFault> {
         let of_issuing = |rule| ProbeFault { index: 0, rule };
         let (authorities, key) = copies(profile.ca().chain(), random)?;
         let issuing = authorities.first().ok_or(of_issuing(ProbeRule::Issue(IssueError::NotAnAuthority)))?;

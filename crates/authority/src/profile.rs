@@ -60,8 +60,8 @@ pub struct ProfileSpec {
 impl ProfileSpec {
     /// The defaults of the configuration.
     #[must_use]
-    pub fn new(name: &str, manufacturers: Vec<Arc<Certificate>>) -> ProfileSpec {
-        ProfileSpec {
+    pub fn new(name: &str, manufacturers: Vec<Arc<Certificate>>) -> Self {
+        Self {
             name: name.to_owned(),
             labels: vec![String::new()],
             manufacturers,
@@ -111,11 +111,7 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileFault`] names the parts that do not fit together.
-    pub fn new(
-        spec: ProfileSpec,
-        published: Published,
-        own: Arc<dyn Any + Send + Sync>,
-    ) -> Result<Profile, ProfileFault> {
+    pub fn new(spec: ProfileSpec, published: Published, own: Arc<dyn Any + Send + Sync>) -> Result<Self, ProfileFault> {
         if spec.name.is_empty() {
             return Err(ProfileFault::NoName);
         }
@@ -132,7 +128,7 @@ impl Profile {
         if of_authority.any(|it| manufacturers.contains(&it.anchor_id()) || is_above(it)) {
             return Err(ProfileFault::ManufacturerIsCa);
         }
-        Ok(Profile { name: Arc::from(spec.name.as_str()), manufacturers, issuers, published, own, spec })
+        Ok(Self { name: Arc::from(spec.name.as_str()), manufacturers, issuers, published, own, spec })
     }
 
     /// Its name.
@@ -270,11 +266,9 @@ pub enum ProfileFault {
 impl fmt::Display for ProfileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ProfileFault::NoName => "`name` is empty",
-            ProfileFault::NoManufacturer => "`manufacturers` is empty: no device could enrol",
-            ProfileFault::ManufacturerIsCa => {
-                "`manufacturers` holds a certificate of the profile's own CA, or of one above it"
-            }
+            Self::NoName => "`name` is empty",
+            Self::NoManufacturer => "`manufacturers` is empty: no device could enrol",
+            Self::ManufacturerIsCa => "`manufacturers` holds a certificate of the profile's own CA, or of one above it",
         })
     }
 }

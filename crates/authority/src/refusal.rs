@@ -76,7 +76,7 @@ impl Refusal {
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         match self {
-            Refusal::SubjectMismatch(mismatch) | Refusal::SanMismatch(mismatch) => Some(mismatch.to_string()),
+            Self::SubjectMismatch(mismatch) | Self::SanMismatch(mismatch) => Some(mismatch.to_string()),
             _ => None,
         }
     }
@@ -113,53 +113,53 @@ pub enum Asked {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Csr(error) => write!(f, "the request cannot be accepted: {error}"),
-            Refusal::KeyType => f.write_str("the profile issues no certificate for this kind of key"),
-            Refusal::Asks(asked) => write!(f, "the request asks for {asked}"),
-            Refusal::ClientUnknown => f.write_str("the client's certificate was not issued by a manufacturer or CA of this profile"),
-            Refusal::ClientExpired => f.write_str("the client's certificate is outside its validity"),
-            Refusal::ClientEncoding(deviations) => {
+            Self::Csr(error) => write!(f, "the request cannot be accepted: {error}"),
+            Self::KeyType => f.write_str("the profile issues no certificate for this kind of key"),
+            Self::Asks(asked) => write!(f, "the request asks for {asked}"),
+            Self::ClientUnknown => f.write_str("the client's certificate was not issued by a manufacturer or CA of this profile"),
+            Self::ClientExpired => f.write_str("the client's certificate is outside its validity"),
+            Self::ClientEncoding(deviations) => {
                 write!(f, "the client's certificates are not strict DER: {deviations}")
             }
-            Refusal::ClientRevoked => f.write_str("the client's certificate is revoked"),
-            Refusal::NotIssuedHere => f.write_str("only a certificate of this CA can be renewed"),
-            Refusal::ClientOfAnotherProfile(issuing) => {
+            Self::ClientRevoked => f.write_str("the client's certificate is revoked"),
+            Self::NotIssuedHere => f.write_str("only a certificate of this CA can be renewed"),
+            Self::ClientOfAnotherProfile(issuing) => {
                 write!(
                     f,
                     "the client's certificate was issued by profile {issuing:?} and can be used with that profile only"
                 )
             }
-            Refusal::ClientNotInLedger => f.write_str("the ledger does not hold the client's certificate"),
-            Refusal::ManufacturerRemoved => {
+            Self::ClientNotInLedger => f.write_str("the ledger does not hold the client's certificate"),
+            Self::ManufacturerRemoved => {
                 f.write_str("the manufacturer of the client's device is no longer listed in the profile")
             }
-            Refusal::NoDeviceId(rule) => write!(f, "the rule `{rule}` finds no identity in the client's certificate"),
-            Refusal::SubjectMismatch(_) => f.write_str("the subject asked for is not that of the client's certificate"),
-            Refusal::SubjectTemplate(attribute) => {
+            Self::NoDeviceId(rule) => write!(f, "the rule `{rule}` finds no identity in the client's certificate"),
+            Self::SubjectMismatch(_) => f.write_str("the subject asked for is not that of the client's certificate"),
+            Self::SubjectTemplate(attribute) => {
                 write!(f, "the profile's subject template cannot be filled: {attribute}")
             }
-            Refusal::NoName => f.write_str(
+            Self::NoName => f.write_str(
                 "the certificate would have no name: the client's subject is empty and the request asks for no alternative name",
             ),
-            Refusal::SanNotListed(kind) => write!(f, "the profile lists no subject alternative name of kind {kind}"),
-            Refusal::SanConstrained(kind) => {
+            Self::SanNotListed(kind) => write!(f, "the profile lists no subject alternative name of kind {kind}"),
+            Self::SanConstrained(kind) => {
                 write!(f, "the nameConstraints of the CA's chain do not permit an alternative name of kind {kind}")
             }
-            Refusal::SanSyntax(kind) => {
+            Self::SanSyntax(kind) => {
                 write!(f, "an alternative name of kind {kind} may not be issued as it is written")
             }
-            Refusal::SanMismatch(_) => {
+            Self::SanMismatch(_) => {
                 f.write_str("the alternative names asked for are not those of the client's certificate")
             }
-            Refusal::ChallengeUnbound => f.write_str("challengePassword in a session without extended master secret"),
-            Refusal::ChallengeMismatch => f.write_str("challengePassword is not the tls-unique of this session"),
-            Refusal::IdentityKey => f.write_str("the key is that of the manufacturer certificate"),
-            Refusal::CaKey => f.write_str("the key is that of a CA"),
-            Refusal::KeyOfAnotherDevice => f.write_str("another device holds a certificate for this key"),
-            Refusal::DeviceFull(max) => {
+            Self::ChallengeUnbound => f.write_str("challengePassword in a session without extended master secret"),
+            Self::ChallengeMismatch => f.write_str("challengePassword is not the tls-unique of this session"),
+            Self::IdentityKey => f.write_str("the key is that of the manufacturer certificate"),
+            Self::CaKey => f.write_str("the key is that of a CA"),
+            Self::KeyOfAnotherDevice => f.write_str("another device holds a certificate for this key"),
+            Self::DeviceFull(max) => {
                 write!(f, "the device holds {max} certificates that have not expired, and the profile allows no more")
             }
-            Refusal::DeviceDenied => f.write_str("the device is denied by an operator"),
+            Self::DeviceDenied => f.write_str("the device is denied by an operator"),
         }
     }
 }
@@ -169,9 +169,9 @@ impl std::error::Error for Refusal {}
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Asked::CertificateAuthority => "a CA certificate (basicConstraints)",
-            Asked::CertificateSigning => "the right to sign certificates or CRLs (keyUsage)",
-            Asked::AnyPurpose => "any purpose, or that of an authority (extendedKeyUsage)",
+            Self::CertificateAuthority => "a CA certificate (basicConstraints)",
+            Self::CertificateSigning => "the right to sign certificates or CRLs (keyUsage)",
+            Self::AnyPurpose => "any purpose, or that of an authority (extendedKeyUsage)",
         })
     }
 }
@@ -221,13 +221,13 @@ impl Busy {
     #[must_use]
     pub const fn max_age(self) -> Duration {
         Duration::from_secs(match self {
-            Busy::DeviceOverLimit { wait } => return wait,
-            Busy::InFlight | Busy::DeviceInFlight => 3,
-            Busy::Full | Busy::Dropped | Busy::Ledger(LedgerFault::Abandoned | LedgerFault::Answer) => 5,
-            Busy::Ledger(LedgerFault::Unavailable | LedgerFault::Broken) | Busy::Signer(_) => 10,
-            Busy::Serials => 60,
-            Busy::Ledger(LedgerFault::Full) | Busy::Withheld(_) | Busy::DevicePending => 300,
-            Busy::CaOutsideValidity => 3_600,
+            Self::DeviceOverLimit { wait } => return wait,
+            Self::InFlight | Self::DeviceInFlight => 3,
+            Self::Full | Self::Dropped | Self::Ledger(LedgerFault::Abandoned | LedgerFault::Answer) => 5,
+            Self::Ledger(LedgerFault::Unavailable | LedgerFault::Broken) | Self::Signer(_) => 10,
+            Self::Serials => 60,
+            Self::Ledger(LedgerFault::Full) | Self::Withheld(_) | Self::DevicePending => 300,
+            Self::CaOutsideValidity => 3_600,
         })
     }
 }
@@ -235,20 +235,20 @@ impl Busy {
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Busy::Ledger(fault) => write!(f, "ledger: {fault}"),
-            Busy::Signer(fault) => write!(f, "signer: {fault}"),
-            Busy::Full => f.write_str("too many enrolments in flight"),
-            Busy::DeviceInFlight => f.write_str("too many enrolments of this device in flight"),
-            Busy::InFlight => f.write_str("the same request is in flight"),
-            Busy::DevicePending => f.write_str("the device waits for approval"),
-            Busy::DeviceOverLimit { wait } => {
+            Self::Ledger(fault) => write!(f, "ledger: {fault}"),
+            Self::Signer(fault) => write!(f, "signer: {fault}"),
+            Self::Full => f.write_str("too many enrolments in flight"),
+            Self::DeviceInFlight => f.write_str("too many enrolments of this device in flight"),
+            Self::InFlight => f.write_str("the same request is in flight"),
+            Self::DevicePending => f.write_str("the device waits for approval"),
+            Self::DeviceOverLimit { wait } => {
                 write!(f, "the device is over its limit and may try again in {} s", wait.as_secs())
             }
-            Busy::Serials => f.write_str("every serial drawn was taken"),
-            Busy::CaOutsideValidity => f.write_str("the CA's certificate is outside its validity"),
-            Busy::Withheld(Misissue::Signature) => f.write_str("withheld: the signature does not verify"),
-            Busy::Withheld(Misissue::Lint) => f.write_str("withheld: the certificate is not what was decided"),
-            Busy::Dropped => f.write_str("a ledger or signer dropped its completion"),
+            Self::Serials => f.write_str("every serial drawn was taken"),
+            Self::CaOutsideValidity => f.write_str("the CA's certificate is outside its validity"),
+            Self::Withheld(Misissue::Signature) => f.write_str("withheld: the signature does not verify"),
+            Self::Withheld(Misissue::Lint) => f.write_str("withheld: the certificate is not what was decided"),
+            Self::Dropped => f.write_str("a ledger or signer dropped its completion"),
         }
     }
 }

@@ -23,14 +23,14 @@ pub enum SanKind {
 }
 
 impl SanKind {
-    pub(crate) fn of(name: &GeneralName) -> SanKind {
+    pub(crate) fn of(name: &GeneralName) -> Self {
         match name {
-            GeneralName::Dns(_) => SanKind::Dns,
-            GeneralName::Ip(_) => SanKind::Ip,
-            GeneralName::Uri(_) => SanKind::Uri,
-            GeneralName::Email(_) => SanKind::Email,
-            _ if name.hardware_module().is_some() => SanKind::HardwareModule,
-            _ => SanKind::Other,
+            GeneralName::Dns(_) => Self::Dns,
+            GeneralName::Ip(_) => Self::Ip,
+            GeneralName::Uri(_) => Self::Uri,
+            GeneralName::Email(_) => Self::Email,
+            _ if name.hardware_module().is_some() => Self::HardwareModule,
+            _ => Self::Other,
         }
     }
 }
@@ -38,12 +38,12 @@ impl SanKind {
 impl fmt::Display for SanKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            SanKind::Dns => "dns",
-            SanKind::Ip => "ip",
-            SanKind::Uri => "uri",
-            SanKind::Email => "email",
-            SanKind::HardwareModule => "hardwareModuleName",
-            SanKind::Other => "other",
+            Self::Dns => "dns",
+            Self::Ip => "ip",
+            Self::Uri => "uri",
+            Self::Email => "email",
+            Self::HardwareModule => "hardwareModuleName",
+            Self::Other => "other",
         })
     }
 }
@@ -51,8 +51,8 @@ impl fmt::Display for SanKind {
 impl FromStr for SanKind {
     type Err = SanKindFault;
 
-    fn from_str(text: &str) -> Result<SanKind, SanKindFault> {
-        [SanKind::Dns, SanKind::Ip, SanKind::Uri, SanKind::Email, SanKind::HardwareModule]
+    fn from_str(text: &str) -> Result<Self, SanKindFault> {
+        [Self::Dns, Self::Ip, Self::Uri, Self::Email, Self::HardwareModule]
             .into_iter()
             .find(|kind| kind.to_string() == text)
             .ok_or_else(|| SanKindFault(text.to_owned()))

@@ -56,10 +56,10 @@ pub enum SignerFault {
 impl fmt::Display for SignerFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            SignerFault::Unavailable => "unavailable",
-            SignerFault::NoKey => "no key for this CA",
-            SignerFault::Failed => "could not sign",
-            SignerFault::Answer => "returned a different number of results than requested",
+            Self::Unavailable => "unavailable",
+            Self::NoKey => "no key for this CA",
+            Self::Failed => "could not sign",
+            Self::Answer => "returned a different number of results than requested",
         })
     }
 }
@@ -73,8 +73,8 @@ pub struct RingSigner {
 
 impl RingSigner {
     /// A signer without keys.
-    pub fn new(random: Arc<dyn Random>) -> RingSigner {
-        RingSigner { keys: Vec::new(), random }
+    pub fn new(random: Arc<dyn Random>) -> Self {
+        Self { keys: Vec::new(), random }
     }
 
     /// Takes the key of `ca`. Our copy of the PKCS #8 is wiped here; ring's own lives as long as the signer. Comparing public keys shows that
@@ -134,8 +134,8 @@ pub enum CaKeyFault {
 impl fmt::Display for CaKeyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CaKeyFault::Unusable(fault) => fault.fmt(f),
-            CaKeyFault::NotOfThisCertificate => f.write_str("this is not the key of the CA's certificate"),
+            Self::Unusable(fault) => fault.fmt(f),
+            Self::NotOfThisCertificate => f.write_str("this is not the key of the CA's certificate"),
         }
     }
 }

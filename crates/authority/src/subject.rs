@@ -40,13 +40,13 @@ enum Piece {
 impl FromStr for SubjectRule {
     type Err = TemplateFault;
 
-    fn from_str(text: &str) -> Result<SubjectRule, TemplateFault> {
-        if text == "csr" { Ok(SubjectRule::Csr) } else { SubjectTemplate::parse(text).map(SubjectRule::Template) }
+    fn from_str(text: &str) -> Result<Self, TemplateFault> {
+        if text == "csr" { Ok(Self::Csr) } else { SubjectTemplate::parse(text).map(SubjectRule::Template) }
     }
 }
 
 impl SubjectTemplate {
-    fn parse(text: &str) -> Result<SubjectTemplate, TemplateFault> {
+    fn parse(text: &str) -> Result<Self, TemplateFault> {
         let mut parts = Vec::new();
         for part in split_unescaped(text, ',') {
             if parts.len() == ATTRIBUTES_MAX {
@@ -59,7 +59,7 @@ impl SubjectTemplate {
             parts.push((attribute, parse_value(value)?));
         }
         parts.reverse();
-        let template = SubjectTemplate { parts };
+        let template = Self { parts };
         template.check_fixed_parts()?;
         Ok(template)
     }
@@ -210,30 +210,30 @@ pub enum TemplateFault {
 impl fmt::Display for TemplateFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TemplateFault::NoValue(part) => {
+            Self::NoValue(part) => {
                 write!(
                     f,
                     "`{part}` is not of the form `ATTRIBUTE=value`: write `csr`, or a template such as `CN={{device_id}},O=Example`"
                 )
             }
-            TemplateFault::UnknownAttribute(label) => {
+            Self::UnknownAttribute(label) => {
                 write!(f, "unknown attribute `{label}`: known are {}", SubjectAttribute::labels())
             }
-            TemplateFault::UnknownPlaceholder(name) => write!(
+            Self::UnknownPlaceholder(name) => write!(
                 f,
                 "unknown placeholder `{{{name}}}`: known are {{device_id}} and {{subject.ATTRIBUTE}} with one of {}",
                 SubjectAttribute::labels()
             ),
-            TemplateFault::EmptyValue => f.write_str("an attribute has an empty value"),
-            TemplateFault::Special(character) => {
+            Self::EmptyValue => f.write_str("an attribute has an empty value"),
+            Self::Special(character) => {
                 write!(f, "{character:?} must be written behind a backslash (RFC 4514 §2.4)")
             }
-            TemplateFault::LoneBackslash => {
+            Self::LoneBackslash => {
                 f.write_str("a backslash must be followed by a character or by two hex digits of printable ASCII")
             }
-            TemplateFault::OpenBrace => f.write_str("a `{` is not closed (write `\\{` for the brace itself)"),
-            TemplateFault::TooManyAttributes => write!(f, "more than {ATTRIBUTES_MAX} attributes"),
-            TemplateFault::Unfit(attribute) => {
+            Self::OpenBrace => f.write_str("a `{` is not closed (write `\\{` for the brace itself)"),
+            Self::TooManyAttributes => write!(f, "more than {ATTRIBUTES_MAX} attributes"),
+            Self::Unfit(attribute) => {
                 write!(f, "the value of {attribute} is too long, or has characters that the attribute cannot hold")
             }
         }

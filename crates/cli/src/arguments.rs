@@ -191,9 +191,9 @@ impl SuiteName {
     /// The same suite as DTLS's type.
     pub(crate) fn suite(self) -> dtls::Suite {
         match self {
-            SuiteName::Ccm8 => dtls::Suite::EcdheEcdsaAes128Ccm8,
-            SuiteName::Ccm => dtls::Suite::EcdheEcdsaAes128Ccm,
-            SuiteName::Gcm => dtls::Suite::EcdheEcdsaAes128GcmSha256,
+            Self::Ccm8 => dtls::Suite::EcdheEcdsaAes128Ccm8,
+            Self::Ccm => dtls::Suite::EcdheEcdsaAes128Ccm,
+            Self::Gcm => dtls::Suite::EcdheEcdsaAes128GcmSha256,
         }
     }
 }
@@ -213,9 +213,9 @@ impl TraceStyle {
     /// The same format as the formatter's type.
     pub(crate) fn style(self) -> est::trace::Style {
         match self {
-            TraceStyle::Text => est::trace::Style::Text,
-            TraceStyle::Hex => est::trace::Style::Hex,
-            TraceStyle::Json => est::trace::Style::Json,
+            Self::Text => est::trace::Style::Text,
+            Self::Hex => est::trace::Style::Hex,
+            Self::Json => est::trace::Style::Json,
         }
     }
 }

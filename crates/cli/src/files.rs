@@ -38,8 +38,8 @@ pub(crate) enum Access {
 impl Access {
     fn mode(self) -> u32 {
         match self {
-            Access::Public => 0o644,
-            Access::Secret => 0o600,
+            Self::Public => 0o644,
+            Self::Secret => 0o600,
         }
     }
 }

@@ -98,7 +98,7 @@ pub(crate) enum JsonTo {
 
 impl JsonTo {
     pub(crate) fn is_stdout(&self) -> bool {
-        matches!(self, JsonTo::Stdout)
+        matches!(self, Self::Stdout)
     }
 }
 

@@ -71,32 +71,32 @@ impl Verb {
     /// Whether standard output carries one JSON object, however the verb ends.
     fn prints_json(&self) -> bool {
         match self {
-            Verb::Init(arguments) => arguments.json,
-            Verb::Check(arguments) => arguments.json,
-            Verb::Crts(arguments) => arguments.connection.json,
-            Verb::Enroll(arguments) => arguments.enrolment.connection.json,
-            Verb::Reenroll(arguments) => arguments.enrolment.connection.json,
-            Verb::Discover(arguments) => arguments.connection.json,
-            Verb::Explain(arguments) => arguments.json,
-            Verb::Link(arguments) => arguments.json,
-            Verb::Load(arguments) => arguments.json.as_ref().is_some_and(load::JsonTo::is_stdout),
-            Verb::Demo(_) | Verb::Serve(_) => false,
+            Self::Init(arguments) => arguments.json,
+            Self::Check(arguments) => arguments.json,
+            Self::Crts(arguments) => arguments.connection.json,
+            Self::Enroll(arguments) => arguments.enrolment.connection.json,
+            Self::Reenroll(arguments) => arguments.enrolment.connection.json,
+            Self::Discover(arguments) => arguments.connection.json,
+            Self::Explain(arguments) => arguments.json,
+            Self::Link(arguments) => arguments.json,
+            Self::Load(arguments) => arguments.json.as_ref().is_some_and(load::JsonTo::is_stdout),
+            Self::Demo(_) | Self::Serve(_) => false,
         }
     }
 
     fn run(self) -> CommandResult {
         match self {
-            Verb::Demo(arguments) => demo::run(&arguments),
-            Verb::Init(arguments) => init::run(&arguments),
-            Verb::Serve(arguments) => serve::run(&arguments),
-            Verb::Check(arguments) => check::run(&arguments),
-            Verb::Crts(arguments) => crts::run(&arguments),
-            Verb::Enroll(arguments) => enroll::run(&arguments),
-            Verb::Reenroll(arguments) => reenroll::run(&arguments),
-            Verb::Discover(arguments) => discover::run(&arguments),
-            Verb::Explain(arguments) => explain::run(&arguments),
-            Verb::Load(arguments) => load::run(&arguments),
-            Verb::Link(arguments) => link::run(&arguments),
+            Self::Demo(arguments) => demo::run(&arguments),
+            Self::Init(arguments) => init::run(&arguments),
+            Self::Serve(arguments) => serve::run(&arguments),
+            Self::Check(arguments) => check::run(&arguments),
+            Self::Crts(arguments) => crts::run(&arguments),
+            Self::Enroll(arguments) => enroll::run(&arguments),
+            Self::Reenroll(arguments) => reenroll::run(&arguments),
+            Self::Discover(arguments) => discover::run(&arguments),
+            Self::Explain(arguments) => explain::run(&arguments),
+            Self::Load(arguments) => load::run(&arguments),
+            Self::Link(arguments) => link::run(&arguments),
         }
     }
 }

@@ -32,15 +32,15 @@ impl Status {
     /// The number that the process exits with.
     pub(crate) fn code(self) -> u8 {
         match self {
-            Status::Done => 0,
-            Status::Failed => 1,
-            Status::Usage => 2,
-            Status::Refused => 3,
-            Status::Later => 4,
-            Status::NoAnswer => 5,
-            Status::NotTrusted => 6,
-            Status::Void => 7,
-            Status::Interrupted => 130,
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Later => 4,
+            Self::NoAnswer => 5,
+            Self::NotTrusted => 6,
+            Self::Void => 7,
+            Self::Interrupted => 130,
         }
     }
 }
@@ -49,22 +49,22 @@ impl Status {
     /// The name of the status in the output of `--json`.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Status::Done => "done",
-            Status::Failed => "failed",
-            Status::Usage => "usage",
-            Status::Refused => "refused",
-            Status::Later => "later",
-            Status::NoAnswer => "no answer",
-            Status::NotTrusted => "not trusted",
-            Status::Void => "void",
-            Status::Interrupted => "interrupted",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Refused => "refused",
+            Self::Later => "later",
+            Self::NoAnswer => "no answer",
+            Self::NotTrusted => "not trusted",
+            Self::Void => "void",
+            Self::Interrupted => "interrupted",
         }
     }
 }
 
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
-        ExitCode::from(status.code())
+        Self::from(status.code())
     }
 }
 

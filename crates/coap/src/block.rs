@@ -6,40 +6,32 @@ pub struct BlockSize(u8);
 
 impl BlockSize {
     /// 16 bytes, SZX 0.
-    pub const B16: BlockSize = BlockSize(0);
+    pub const B16: Self = Self(0);
     /// 32 bytes, SZX 1.
-    pub const B32: BlockSize = BlockSize(1);
+    pub const B32: Self = Self(1);
     /// 64 bytes, SZX 2.
-    pub const B64: BlockSize = BlockSize(2);
+    pub const B64: Self = Self(2);
     /// 128 bytes, SZX 3.
-    pub const B128: BlockSize = BlockSize(3);
+    pub const B128: Self = Self(3);
     /// 256 bytes, SZX 4.
-    pub const B256: BlockSize = BlockSize(4);
+    pub const B256: Self = Self(4);
     /// 512 bytes, SZX 5.
-    pub const B512: BlockSize = BlockSize(5);
+    pub const B512: Self = Self(5);
     /// 1,024 bytes, SZX 6.
-    pub const B1024: BlockSize = BlockSize(6);
+    pub const B1024: Self = Self(6);
     /// All sizes, smallest first.
-    pub const ALL: [BlockSize; 7] = [
-        BlockSize::B16,
-        BlockSize::B32,
-        BlockSize::B64,
-        BlockSize::B128,
-        BlockSize::B256,
-        BlockSize::B512,
-        BlockSize::B1024,
-    ];
+    pub const ALL: [Self; 7] = [Self::B16, Self::B32, Self::B64, Self::B128, Self::B256, Self::B512, Self::B1024];
 
     /// The size for the exponent on the wire; `None` for 7 and above.
     #[must_use]
-    pub const fn from_szx(szx: u8) -> Option<BlockSize> {
-        if szx <= 6 { Some(BlockSize(szx)) } else { None }
+    pub const fn from_szx(szx: u8) -> Option<Self> {
+        if szx <= 6 { Some(Self(szx)) } else { None }
     }
 
     /// The size of exactly `bytes` bytes, if there is one.
     #[must_use]
-    pub fn from_bytes(bytes: usize) -> Option<BlockSize> {
-        BlockSize::ALL.into_iter().find(|size| size.bytes() == bytes)
+    pub fn from_bytes(bytes: usize) -> Option<Self> {
+        Self::ALL.into_iter().find(|size| size.bytes() == bytes)
     }
 
     /// The exponent on the wire, 0 to 6.
@@ -73,23 +65,23 @@ impl Block {
     /// The block that covers byte `offset`, which is a multiple of the size; `None` past the last one that NUM can
     /// express.
     #[must_use]
-    pub fn at(offset: usize, size: BlockSize, more: bool) -> Option<Block> {
+    pub fn at(offset: usize, size: BlockSize, more: bool) -> Option<Self> {
         let num = u32::try_from(offset / size.bytes()).ok()?;
-        (num <= Block::NUM_MAX).then_some(Block { num, more, size })
+        (num <= Self::NUM_MAX).then_some(Self { num, more, size })
     }
 
     /// Parses an option value of at most 3 bytes.
     ///
     /// # Errors
     /// [`BlockError::Length`] above 3 bytes, [`BlockError::ReservedSize`] for SZX 7.
-    pub fn parse(value: &[u8]) -> Result<Block, BlockError> {
+    pub fn parse(value: &[u8]) -> Result<Self, BlockError> {
         if value.len() > 3 {
             return Err(BlockError::Length);
         }
         let bits = value.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
         let szx = value.last().map_or(0, |byte| byte & 7);
         let size = BlockSize::from_szx(szx).ok_or(BlockError::ReservedSize)?;
-        Ok(Block { num: bits >> 4, more: bits & 8 != 0, size })
+        Ok(Self { num: bits >> 4, more: bits & 8 != 0, size })
     }
 
     /// The value as an unsigned integer, to be written with [`crate::Encoder::uint`].

@@ -84,11 +84,11 @@ impl Exchange {
     /// `token`, and each later one the next token in sequence; `jitter` is a random number that spreads
     /// retransmissions. A body above 16 MiB is not sent, because a NUM of 20 bits cannot number all its blocks: the
     /// exchange is over at once.
-    pub fn new(now: Instant, mut spec: RequestSpec, ids: &mut MessageIds, token: Token, jitter: u32) -> Exchange {
+    pub fn new(now: Instant, mut spec: RequestSpec, ids: &mut MessageIds, token: Token, jitter: u32) -> Self {
         if spec.kind != Kind::NonConfirmable {
             spec.kind = Kind::Confirmable;
         }
-        let mut exchange = Exchange {
+        let mut exchange = Self {
             spec,
             token,
             jitter,

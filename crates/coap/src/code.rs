@@ -8,66 +8,66 @@ pub struct Code(u8);
 
 impl Code {
     /// 0.00: an empty message.
-    pub const EMPTY: Code = Code(0);
+    pub const EMPTY: Self = Self(0);
     /// 2.01 Created.
-    pub const CREATED: Code = Code::new(2, 1);
+    pub const CREATED: Self = Self::new(2, 1);
     /// 2.02 Deleted.
-    pub const DELETED: Code = Code::new(2, 2);
+    pub const DELETED: Self = Self::new(2, 2);
     /// 2.03 Valid.
-    pub const VALID: Code = Code::new(2, 3);
+    pub const VALID: Self = Self::new(2, 3);
     /// 2.04 Changed.
-    pub const CHANGED: Code = Code::new(2, 4);
+    pub const CHANGED: Self = Self::new(2, 4);
     /// 2.05 Content.
-    pub const CONTENT: Code = Code::new(2, 5);
+    pub const CONTENT: Self = Self::new(2, 5);
     /// 2.31 Continue (RFC 7959 §2.9.1).
-    pub const CONTINUE: Code = Code::new(2, 31);
+    pub const CONTINUE: Self = Self::new(2, 31);
     /// 4.00 Bad Request.
-    pub const BAD_REQUEST: Code = Code::new(4, 0);
+    pub const BAD_REQUEST: Self = Self::new(4, 0);
     /// 4.01 Unauthorized.
-    pub const UNAUTHORIZED: Code = Code::new(4, 1);
+    pub const UNAUTHORIZED: Self = Self::new(4, 1);
     /// 4.02 Bad Option.
-    pub const BAD_OPTION: Code = Code::new(4, 2);
+    pub const BAD_OPTION: Self = Self::new(4, 2);
     /// 4.03 Forbidden.
-    pub const FORBIDDEN: Code = Code::new(4, 3);
+    pub const FORBIDDEN: Self = Self::new(4, 3);
     /// 4.04 Not Found.
-    pub const NOT_FOUND: Code = Code::new(4, 4);
+    pub const NOT_FOUND: Self = Self::new(4, 4);
     /// 4.05 Method Not Allowed.
-    pub const METHOD_NOT_ALLOWED: Code = Code::new(4, 5);
+    pub const METHOD_NOT_ALLOWED: Self = Self::new(4, 5);
     /// 4.06 Not Acceptable.
-    pub const NOT_ACCEPTABLE: Code = Code::new(4, 6);
+    pub const NOT_ACCEPTABLE: Self = Self::new(4, 6);
     /// 4.08 Request Entity Incomplete (RFC 7959 §2.9.2).
-    pub const REQUEST_ENTITY_INCOMPLETE: Code = Code::new(4, 8);
+    pub const REQUEST_ENTITY_INCOMPLETE: Self = Self::new(4, 8);
     /// 4.12 Precondition Failed.
-    pub const PRECONDITION_FAILED: Code = Code::new(4, 12);
+    pub const PRECONDITION_FAILED: Self = Self::new(4, 12);
     /// 4.13 Request Entity Too Large.
-    pub const REQUEST_ENTITY_TOO_LARGE: Code = Code::new(4, 13);
+    pub const REQUEST_ENTITY_TOO_LARGE: Self = Self::new(4, 13);
     /// 4.15 Unsupported Content-Format.
-    pub const UNSUPPORTED_CONTENT_FORMAT: Code = Code::new(4, 15);
+    pub const UNSUPPORTED_CONTENT_FORMAT: Self = Self::new(4, 15);
     /// 4.29 Too Many Requests (RFC 8516).
-    pub const TOO_MANY_REQUESTS: Code = Code::new(4, 29);
+    pub const TOO_MANY_REQUESTS: Self = Self::new(4, 29);
     /// 5.00 Internal Server Error.
-    pub const INTERNAL_SERVER_ERROR: Code = Code::new(5, 0);
+    pub const INTERNAL_SERVER_ERROR: Self = Self::new(5, 0);
     /// 5.01 Not Implemented.
-    pub const NOT_IMPLEMENTED: Code = Code::new(5, 1);
+    pub const NOT_IMPLEMENTED: Self = Self::new(5, 1);
     /// 5.02 Bad Gateway.
-    pub const BAD_GATEWAY: Code = Code::new(5, 2);
+    pub const BAD_GATEWAY: Self = Self::new(5, 2);
     /// 5.03 Service Unavailable.
-    pub const SERVICE_UNAVAILABLE: Code = Code::new(5, 3);
+    pub const SERVICE_UNAVAILABLE: Self = Self::new(5, 3);
     /// 5.04 Gateway Timeout.
-    pub const GATEWAY_TIMEOUT: Code = Code::new(5, 4);
+    pub const GATEWAY_TIMEOUT: Self = Self::new(5, 4);
     /// 5.05 Proxying Not Supported.
-    pub const PROXYING_NOT_SUPPORTED: Code = Code::new(5, 5);
+    pub const PROXYING_NOT_SUPPORTED: Self = Self::new(5, 5);
 
     /// `class` is 0 to 7, `detail` 0 to 31; higher bits are cut off.
     #[must_use]
-    pub const fn new(class: u8, detail: u8) -> Code {
-        Code((class & 7) << 5 | detail & 31)
+    pub const fn new(class: u8, detail: u8) -> Self {
+        Self((class & 7) << 5 | detail & 31)
     }
 
     /// From the byte on the wire.
     #[must_use]
-    pub const fn from_byte(byte: u8) -> Code {
-        Code(byte)
+    pub const fn from_byte(byte: u8) -> Self {
+        Self(byte)
     }
 
     /// The byte on the wire.
@@ -194,15 +194,15 @@ pub enum Method {
 impl Method {
     /// The method of a request code; `None` for an unknown one, which is answered with 4.05 (RFC 7252 §5.8).
     #[must_use]
-    pub const fn from_code(code: Code) -> Option<Method> {
+    pub const fn from_code(code: Code) -> Option<Self> {
         Some(match code.byte() {
-            1 => Method::Get,
-            2 => Method::Post,
-            3 => Method::Put,
-            4 => Method::Delete,
-            5 => Method::Fetch,
-            6 => Method::Patch,
-            7 => Method::IPatch,
+            1 => Self::Get,
+            2 => Self::Post,
+            3 => Self::Put,
+            4 => Self::Delete,
+            5 => Self::Fetch,
+            6 => Self::Patch,
+            7 => Self::IPatch,
             _ => return None,
         })
     }
@@ -211,8 +211,8 @@ impl Method {
     #[must_use]
     pub const fn has_payload(self) -> bool {
         match self {
-            Method::Post | Method::Put | Method::Fetch | Method::Patch | Method::IPatch => true,
-            Method::Get | Method::Delete => false,
+            Self::Post | Self::Put | Self::Fetch | Self::Patch | Self::IPatch => true,
+            Self::Get | Self::Delete => false,
         }
     }
 
@@ -226,13 +226,13 @@ impl Method {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Method::Get => "GET",
-            Method::Post => "POST",
-            Method::Put => "PUT",
-            Method::Delete => "DELETE",
-            Method::Fetch => "FETCH",
-            Method::Patch => "PATCH",
-            Method::IPatch => "iPATCH",
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Fetch => "FETCH",
+            Self::Patch => "PATCH",
+            Self::IPatch => "iPATCH",
         }
     }
 }

@@ -14,7 +14,7 @@ pub struct Encoder<'b> {
 #[allow(clippy::must_use_candidate, reason = "what is written stays in the datagram that the encoder borrows")]
 impl<'b> Encoder<'b> {
     /// Writes header and token.
-    pub fn new(buffer: &'b mut Vec<u8>, kind: Kind, code: Code, message_id: MessageId, token: Token) -> Encoder<'b> {
+    pub fn new(buffer: &'b mut Vec<u8>, kind: Kind, code: Code, message_id: MessageId, token: Token) -> Self {
         let [id_high, id_low] = message_id.0.to_be_bytes();
         buffer.extend_from_slice(&[1 << 6 | kind.bits() << 4 | token.length(), code.byte(), id_high, id_low]);
         buffer.extend_from_slice(token.as_bytes());
@@ -28,7 +28,7 @@ impl<'b> Encoder<'b> {
 
     /// Writes an option. Options must be written in ascending order of their numbers and have at most 65,535 bytes:
     /// only our own code calls this, so that a wrong order is our own bug.
-    pub fn option(mut self, number: Number, value: &[u8]) -> Encoder<'b> {
+    pub fn option(mut self, number: Number, value: &[u8]) -> Self {
         debug_assert!(number.0 >= self.number, "options are written in ascending order");
         let delta = number.0.saturating_sub(self.number);
         let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
@@ -45,14 +45,14 @@ impl<'b> Encoder<'b> {
 
     /// Writes an option whose value is an unsigned integer in as few bytes as hold it (RFC 7252 §3.2: "A sender SHOULD
     /// represent the integer with as few bytes as possible").
-    pub fn uint(self, number: Number, value: u32) -> Encoder<'b> {
+    pub fn uint(self, number: Number, value: u32) -> Self {
         let bytes = value.to_be_bytes();
         let zeros = usize::try_from(value.leading_zeros() / 8).unwrap_or(4);
         self.option(number, &bytes[zeros..])
     }
 
     /// Writes an option if there is a value.
-    pub fn maybe_uint(self, number: Number, value: Option<u32>) -> Encoder<'b> {
+    pub fn maybe_uint(self, number: Number, value: Option<u32>) -> Self {
         match value {
             Some(value) => self.uint(number, value),
             None => self,

@@ -10,29 +10,29 @@ pub struct ContentFormat(pub u16);
 
 impl ContentFormat {
     /// `text/plain; charset=utf-8`
-    pub const TEXT_PLAIN: ContentFormat = ContentFormat(0);
+    pub const TEXT_PLAIN: Self = Self(0);
     /// `application/link-format` (RFC 6690)
-    pub const LINK_FORMAT: ContentFormat = ContentFormat(40);
+    pub const LINK_FORMAT: Self = Self(40);
     /// `application/octet-stream`
-    pub const OCTET_STREAM: ContentFormat = ContentFormat(42);
+    pub const OCTET_STREAM: Self = Self(42);
     /// `application/multipart-core` (RFC 8710)
-    pub const MULTIPART_CORE: ContentFormat = ContentFormat(62);
+    pub const MULTIPART_CORE: Self = Self(62);
     /// `application/pkcs7-mime; smime-type=server-generated-key` (RFC 9148 §9.1)
-    pub const PKCS7_SERVER_GENERATED_KEY: ContentFormat = ContentFormat(280);
+    pub const PKCS7_SERVER_GENERATED_KEY: Self = Self(280);
     /// `application/pkcs7-mime; smime-type=certs-only` (RFC 9148 §9.1)
-    pub const PKCS7_CERTS_ONLY: ContentFormat = ContentFormat(281);
+    pub const PKCS7_CERTS_ONLY: Self = Self(281);
     /// `application/pkcs8` (RFC 9148 §9.1)
-    pub const PKCS8: ContentFormat = ContentFormat(284);
+    pub const PKCS8: Self = Self(284);
     /// `application/csrattrs` (RFC 9148 §9.1)
-    pub const CSR_ATTRIBUTES: ContentFormat = ContentFormat(285);
+    pub const CSR_ATTRIBUTES: Self = Self(285);
     /// `application/pkcs10` (RFC 9148 §9.1)
-    pub const PKCS10: ContentFormat = ContentFormat(286);
+    pub const PKCS10: Self = Self(286);
     /// `application/pkix-cert` (RFC 9148 §9.1)
-    pub const PKIX_CERT: ContentFormat = ContentFormat(287);
+    pub const PKIX_CERT: Self = Self(287);
 
     /// The value of a Content-Format or Accept option, 0 to 2 bytes. Content-Format is elective: a longer value is
     /// ignored, whatever number it holds (RFC 7252 §5.4.3).
-    pub(crate) fn from_value(value: &[u8]) -> Option<ContentFormat> {
+    pub(crate) fn from_value(value: &[u8]) -> Option<Self> {
         let number = uint(value).filter(|_| value.len() <= 2)?;
         u16::try_from(number).ok().map(ContentFormat)
     }

@@ -69,13 +69,13 @@ struct Run {
 }
 
 impl Run {
-    fn new(start: Instant) -> Run {
+    fn new(start: Instant) -> Self {
         let config = Config {
             upload_bytes_total_max: UPLOAD_BYTES_MAX,
             response_bytes_total_max: RESPONSE_BYTES_MAX,
             ..Config::default()
         };
-        Run {
+        Self {
             peer: Peer::new(),
             shared: Shared::new(config, 1),
             out: Outbox::new(),

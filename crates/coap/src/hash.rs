@@ -12,11 +12,11 @@ const FOLD: u64 = 0xd6e8_feb8_6659_fd93;
 pub(crate) struct Hash64(u64);
 
 impl Hash64 {
-    pub(crate) fn new(purpose: u64) -> Hash64 {
-        Hash64(KEY ^ purpose)
+    pub(crate) fn new(purpose: u64) -> Self {
+        Self(KEY ^ purpose)
     }
 
-    pub(crate) fn field(mut self, bytes: &[u8]) -> Hash64 {
+    pub(crate) fn field(mut self, bytes: &[u8]) -> Self {
         let mut chunks = bytes.chunks_exact(8);
         for chunk in &mut chunks {
             let mut word = [0; 8];
@@ -30,7 +30,7 @@ impl Hash64 {
         self.number(bytes.len() as u64)
     }
 
-    pub(crate) fn number(mut self, number: u64) -> Hash64 {
+    pub(crate) fn number(mut self, number: u64) -> Self {
         self.mix(number);
         self
     }

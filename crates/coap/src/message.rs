@@ -32,7 +32,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// [`FormatError::NotCoap`] for what must be ignored in silence (too short for a header, version other than 1: RFC
     /// 7252 §3); every other format error carries what a rejection needs.
-    pub fn parse(datagram: &'a [u8]) -> Result<Message<'a>, FormatError> {
+    pub fn parse(datagram: &'a [u8]) -> Result<Self, FormatError> {
         let Some((&[first, code, id_high, id_low], rest)) = datagram.split_first_chunk::<HEADER_BYTES>() else {
             return Err(FormatError::NotCoap);
         };
@@ -230,21 +230,21 @@ pub enum Kind {
 }
 
 impl Kind {
-    const fn from_bits(bits: u8) -> Kind {
+    const fn from_bits(bits: u8) -> Self {
         match bits & 3 {
-            0 => Kind::Confirmable,
-            1 => Kind::NonConfirmable,
-            2 => Kind::Acknowledgement,
-            _ => Kind::Reset,
+            0 => Self::Confirmable,
+            1 => Self::NonConfirmable,
+            2 => Self::Acknowledgement,
+            _ => Self::Reset,
         }
     }
 
     pub(crate) const fn bits(self) -> u8 {
         match self {
-            Kind::Confirmable => 0,
-            Kind::NonConfirmable => 1,
-            Kind::Acknowledgement => 2,
-            Kind::Reset => 3,
+            Self::Confirmable => 0,
+            Self::NonConfirmable => 1,
+            Self::Acknowledgement => 2,
+            Self::Reset => 3,
         }
     }
 
@@ -252,10 +252,10 @@ impl Kind {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Kind::Confirmable => "CON",
-            Kind::NonConfirmable => "NON",
-            Kind::Acknowledgement => "ACK",
-            Kind::Reset => "RST",
+            Self::Confirmable => "CON",
+            Self::NonConfirmable => "NON",
+            Self::Acknowledgement => "ACK",
+            Self::Reset => "RST",
         }
     }
 }
@@ -277,8 +277,8 @@ pub struct MessageIds(u16);
 impl MessageIds {
     /// `start` is random: "It is strongly recommended that the initial value of the variable [...] be randomized".
     #[must_use]
-    pub const fn new(start: u16) -> MessageIds {
-        MessageIds(start)
+    pub const fn new(start: u16) -> Self {
+        Self(start)
     }
 
     /// The next message id.
@@ -298,12 +298,12 @@ pub struct Token {
 
 impl Token {
     /// The empty token.
-    pub const EMPTY: Token = Token { length: 0, bytes: [0; TOKEN_BYTES_MAX] };
+    pub const EMPTY: Self = Self { length: 0, bytes: [0; TOKEN_BYTES_MAX] };
 
     /// A token of these bytes; `None` above 8 bytes.
     #[must_use]
-    pub fn new(bytes: &[u8]) -> Option<Token> {
-        let mut token = Token { length: u8::try_from(bytes.len()).ok()?, bytes: [0; TOKEN_BYTES_MAX] };
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let mut token = Self { length: u8::try_from(bytes.len()).ok()?, bytes: [0; TOKEN_BYTES_MAX] };
         token.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(token)
     }
@@ -319,7 +319,7 @@ impl Token {
     }
 
     /// The token after this one: the same length, its bytes incremented as one number.
-    pub(crate) fn next(mut self) -> Token {
+    pub(crate) fn next(mut self) -> Self {
         for byte in self.bytes[..usize::from(self.length)].iter_mut().rev() {
             *byte = byte.wrapping_add(1);
             if *byte != 0 {
@@ -356,8 +356,8 @@ pub enum FormatError {
 impl fmt::Display for FormatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FormatError::NotCoap => f.write_str("not a CoAP message of version 1"),
-            FormatError::Malformed { message_id, why, .. } => write!(f, "malformed CoAP message {message_id:?}: {why}"),
+            Self::NotCoap => f.write_str("not a CoAP message of version 1"),
+            Self::Malformed { message_id, why, .. } => write!(f, "malformed CoAP message {message_id:?}: {why}"),
         }
     }
 }
@@ -384,12 +384,12 @@ pub enum Malformed {
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Malformed::TokenLength => "token length above 8",
-            Malformed::EmptyWithContent => "an empty message with content",
-            Malformed::Truncated => "a token or option goes past the end",
-            Malformed::ReservedNibble => "reserved option delta or length 15",
-            Malformed::OptionNumber => "option number above 65535",
-            Malformed::MarkerWithoutPayload => "payload marker without payload",
+            Self::TokenLength => "token length above 8",
+            Self::EmptyWithContent => "an empty message with content",
+            Self::Truncated => "a token or option goes past the end",
+            Self::ReservedNibble => "reserved option delta or length 15",
+            Self::OptionNumber => "option number above 65535",
+            Self::MarkerWithoutPayload => "payload marker without payload",
         })
     }
 }

@@ -16,8 +16,8 @@ pub struct Outbox {
 impl Outbox {
     /// An empty outbox, without a buffer yet.
     #[must_use]
-    pub fn new() -> Outbox {
-        Outbox::default()
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Forgets the messages, keeps the memory.

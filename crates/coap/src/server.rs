@@ -83,8 +83,8 @@ struct Turn<'t> {
 impl Peer {
     /// A peer without any state.
     #[must_use]
-    pub fn new() -> Peer {
-        Peer::default()
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Sets the owner of these uploads and answers; call it before the first datagram.

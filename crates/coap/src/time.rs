@@ -41,14 +41,14 @@ pub(crate) enum Due {
 impl Retransmission {
     /// "The initial timeout is set to a random duration (often not an integral number of seconds) between
     /// ACK_TIMEOUT and (ACK_TIMEOUT * ACK_RANDOM_FACTOR)" (RFC 7252 §4.2). `jitter` is that random number.
-    pub(crate) fn start(now: Instant, ack_timeout: Duration, jitter: u32) -> Retransmission {
+    pub(crate) fn start(now: Instant, ack_timeout: Duration, jitter: u32) -> Self {
         // Longer than an hour is not useful; the cap keeps every later product small.
         let ack_timeout = ack_timeout.min(Duration::from_secs(3_600));
         let spread = ack_timeout * (ACK_RANDOM_FACTOR_PERMILLE - 1_000) / 1_000;
         let micros = u64::try_from(spread.as_micros()).unwrap_or(0);
         let drawn = Duration::from_micros((micros * u64::from(jitter)) >> 32);
         let timeout = ack_timeout + drawn;
-        Retransmission { timeout, deadline: now + timeout, sent_again: 0 }
+        Self { timeout, deadline: now + timeout, sent_again: 0 }
     }
 
     /// "the timeout is doubled. If the retransmission counter reaches MAX_RETRANSMIT on a timeout [...] the attempt
@@ -73,8 +73,8 @@ impl Retransmission {
 pub(crate) struct Spread(SplitMix64);
 
 impl Spread {
-    pub(crate) fn new(seed: u64) -> Spread {
-        Spread(SplitMix64::new(seed))
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(SplitMix64::new(seed))
     }
 
     pub(crate) fn u32(&mut self) -> u32 {

@@ -71,8 +71,8 @@ pub struct Client {
 impl Client {
     /// Begins the handshake: its first datagram is available from [`Client::poll_transmit`].
     #[must_use]
-    pub fn new(config: Arc<ClientConfig>, dtls: Arc<DtlsConfig>, random: Arc<dyn Random>, now: Now) -> Client {
-        Client::with_observer(config, dtls, random, now, None)
+    pub fn new(config: Arc<ClientConfig>, dtls: Arc<DtlsConfig>, random: Arc<dyn Random>, now: Now) -> Self {
+        Self::with_observer(config, dtls, random, now, None)
     }
 
     /// Like [`Client::new`], with an observer of the event stream from the first ClientHello on.
@@ -83,11 +83,11 @@ impl Client {
         random: Arc<dyn Random>,
         now: Now,
         observer: Option<Arc<dyn dtls::Observer>>,
-    ) -> Client {
+    ) -> Self {
         let mut start = [0; 2];
         random.fill(&mut start);
         let task = config.persistence.map(|policy| Task::Associate(Box::new(Effort::new(policy, now.mono))));
-        Client {
+        Self {
             dtls: dtls::Client::with_observer(Arc::clone(&dtls), Arc::clone(&random), now, observer.clone()),
             accept: config.accept,
             config,

@@ -52,8 +52,8 @@ pub struct ServerSpec {
 impl ServerSpec {
     /// A specification with defaults for everything else.
     #[must_use]
-    pub fn new(identity: Arc<dtls::Identity>, cookie: dtls::CookieKeys, profiles: Vec<Arc<Profile>>) -> ServerSpec {
-        ServerSpec {
+    pub fn new(identity: Arc<dtls::Identity>, cookie: dtls::CookieKeys, profiles: Vec<Arc<Profile>>) -> Self {
+        Self {
             identity,
             cookie,
             suites: vec![
@@ -90,8 +90,8 @@ pub struct EnrolmentLimits {
 }
 
 impl Default for EnrolmentLimits {
-    fn default() -> EnrolmentLimits {
-        EnrolmentLimits {
+    fn default() -> Self {
+        Self {
             pending_max: 4_096,
             csr_bytes_max: 4_096,
             acknowledge_after: Duration::from_secs(1),
@@ -159,7 +159,7 @@ pub struct Nested {
 impl Nested {
     /// The first nested pair, found by signatures. Certificates that no profile lists are not known here: an authority
     /// between the two hides the nesting.
-    fn find(profiles: &[Arc<Profile>]) -> Option<Nested> {
+    fn find(profiles: &[Arc<Profile>]) -> Option<Self> {
         let manufacturers = |profile: &Arc<Profile>| profile.spec().manufacturers.clone();
         for profile in profiles {
             let own = manufacturers(profile);
@@ -168,7 +168,7 @@ impl Nested {
                 let foreign = foreign.iter().filter(|it| own.iter().all(|own| own.anchor_id() != it.anchor_id()));
                 for below in foreign {
                     if let Some(above) = own.iter().find(|above| below.verify_signed_by(above).is_ok()) {
-                        return Some(Nested {
+                        return Some(Self {
                             profile: profile.name().into(),
                             above: above.subject().to_string().into(),
                             other: other.name().into(),
@@ -184,7 +184,7 @@ impl Nested {
 
 impl fmt::Display for Nested {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Nested { profile, above, other, below } = self;
+        let Self { profile, above, other, below } = self;
         write!(
             out,
             "manufacturer `{below}` of profile `{other}` is below manufacturer `{above}` of profile `{profile}`, which would \
@@ -196,25 +196,23 @@ impl fmt::Display for Nested {
 impl fmt::Display for ConfigFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConfigFault::NoProfile => {
-                out.write_str("there is no [[profile]]: the server could not issue any certificate")
-            }
-            ConfigFault::Tree(TreeFault::Root(root)) => {
+            Self::NoProfile => out.write_str("there is no [[profile]]: the server could not issue any certificate"),
+            Self::Tree(TreeFault::Root(root)) => {
                 write!(
                     out,
                     "`{root}` is not a valid root for paths: it needs one to four plain segments, such as `est`"
                 )
             }
-            ConfigFault::Tree(TreeFault::Label(label)) => write!(
+            Self::Tree(TreeFault::Label(label)) => write!(
                 out,
                 "`{label}` is not a valid label: use letters, digits and -._~ only, at most 64 bytes, and not the name of a function"
             ),
-            ConfigFault::Tree(TreeFault::LabelTwice(label)) => write!(out, "two profiles have the label `{label}`"),
-            ConfigFault::Anchor(error) => write!(out, "a trust anchor cannot be used: {error}"),
-            ConfigFault::Nested(nested) => nested.fmt(out),
-            ConfigFault::NoSuite => out.write_str("`suites` is empty"),
-            ConfigFault::ZeroLimit(name) => write!(out, "`{name}` must not be zero"),
-            ConfigFault::AcknowledgeTooLate(after) => write!(
+            Self::Tree(TreeFault::LabelTwice(label)) => write!(out, "two profiles have the label `{label}`"),
+            Self::Anchor(error) => write!(out, "a trust anchor cannot be used: {error}"),
+            Self::Nested(nested) => nested.fmt(out),
+            Self::NoSuite => out.write_str("`suites` is empty"),
+            Self::ZeroLimit(name) => write!(out, "`{name}` must not be zero"),
+            Self::AcknowledgeTooLate(after) => write!(
                 out,
                 "`acknowledge_after` is {after:?}: it has to be below {ACK_TIMEOUT:?}, when clients send again"
             ),
@@ -229,7 +227,7 @@ impl ServerConfig {
     ///
     /// # Errors
     /// The first fault found, as [`ConfigFault`] names it.
-    pub fn new(spec: ServerSpec) -> Result<ServerConfig, ConfigFault> {
+    pub fn new(spec: ServerSpec) -> Result<Self, ConfigFault> {
         check(&spec)?;
         if let Some(nested) = Nested::find(&spec.profiles) {
             return Err(ConfigFault::Nested(Box::new(nested)));
@@ -261,7 +259,7 @@ impl ServerConfig {
         // An unknown path has no profile that could decide whether its client gets diagnostics.
         let tells = spec.profiles.iter().any(|profile| profile.diagnostics() == Diagnostics::Reason);
         let diagnostics = if tells { Diagnostics::Reason } else { Diagnostics::None };
-        Ok(ServerConfig {
+        Ok(Self {
             dtls: Arc::new(dtls),
             coap: coap::server::Config {
                 acknowledge_after: spec.limits.acknowledge_after,

@@ -46,10 +46,10 @@ pub struct Directory {
 impl Directory {
     /// Renders `links`, in the order given.
     #[must_use]
-    pub fn new(links: Vec<ResourceLink>) -> Directory {
+    pub fn new(links: Vec<ResourceLink>) -> Self {
         let links: Vec<(ResourceLink, String)> = links.into_iter().map(rendered).collect();
         let whole = join(links.iter().map(|(_, text)| text.as_str()));
-        Directory { links, whole }
+        Self { links, whole }
     }
 
     /// All links, without a filter.
@@ -115,7 +115,7 @@ enum Pattern<'q> {
 }
 
 impl<'q> Filter<'q> {
-    fn parse(query: &'q str) -> Filter<'q> {
+    fn parse(query: &'q str) -> Self {
         let Some((attribute, value)) = query.split_once('=').filter(|_| query.len() <= QUERY_BYTES_MAX) else {
             return Filter { attribute: query, pattern: Pattern::Nothing };
         };

@@ -25,17 +25,17 @@ pub enum IdentityFault {
 impl fmt::Display for IdentityFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            IdentityFault::NoCertificate => out.write_str("there is no certificate"),
-            IdentityFault::TooManyCertificates(count) => {
+            Self::NoCertificate => out.write_str("there is no certificate"),
+            Self::TooManyCertificates(count) => {
                 write!(
                     out,
                     "{count} certificates are more than the {} that a handshake carries",
                     dtls::CERTIFICATES_MAX
                 )
             }
-            IdentityFault::Leaf(error) => write!(out, "certificate 1 cannot be used: {error}"),
-            IdentityFault::Key(fault) => fault.fmt(out),
-            IdentityFault::OtherKey => out
+            Self::Leaf(error) => write!(out, "certificate 1 cannot be used: {error}"),
+            Self::Key(fault) => fault.fmt(out),
+            Self::OtherKey => out
                 .write_str("the key does not belong to the first certificate: the leaf comes first, then its issuers"),
         }
     }

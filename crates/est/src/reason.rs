@@ -43,11 +43,11 @@ impl Stage {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Stage::Handshake => "handshake",
-            Stage::Request => "request",
-            Stage::Decision => "decision",
-            Stage::Issuance => "issuance",
-            Stage::Answer => "answer",
+            Self::Handshake => "handshake",
+            Self::Request => "request",
+            Self::Decision => "decision",
+            Self::Issuance => "issuance",
+            Self::Answer => "answer",
         }
     }
 }
@@ -74,10 +74,10 @@ pub enum Wire {
 impl fmt::Display for Wire {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Wire::Alert(description) => write!(out, "alert {}", description.name()),
-            Wire::Response(code) => write!(out, "{code}"),
-            Wire::Close => out.write_str("close_notify"),
-            Wire::Silence => out.write_str("nothing"),
+            Self::Alert(description) => write!(out, "alert {}", description.name()),
+            Self::Response(code) => write!(out, "{code}"),
+            Self::Close => out.write_str("close_notify"),
+            Self::Silence => out.write_str("nothing"),
         }
     }
 }
@@ -102,8 +102,8 @@ pub struct Entry {
 impl Reason {
     /// The reason with this code.
     #[must_use]
-    pub fn from_code(code: &str) -> Option<Reason> {
-        Reason::ALL.iter().copied().find(|reason| reason.code() == code)
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.code() == code)
     }
 
     /// The stable code.
@@ -137,13 +137,13 @@ impl Reason {
     }
 
     /// The codes nearest to a mistyped `code`: those that share the most leading segments.
-    pub fn near(code: &str) -> impl Iterator<Item = Reason> {
-        let shared = |reason: Reason| {
+    pub fn near(code: &str) -> impl Iterator<Item = Self> {
+        let shared = |reason: Self| {
             let words = reason.code().split('.').zip(code.split('.'));
             words.take_while(|(ours, theirs)| ours == theirs).count()
         };
-        let most = Reason::ALL.iter().map(|&reason| shared(reason)).max().unwrap_or(0);
-        Reason::ALL.iter().copied().filter(move |&reason| {
+        let most = Self::ALL.iter().map(|&reason| shared(reason)).max().unwrap_or(0);
+        Self::ALL.iter().copied().filter(move |&reason| {
             most > 0 && {
                 let words = reason.code().split('.').zip(code.split('.'));
                 words.take_while(|(ours, theirs)| ours == theirs).count() == most
@@ -157,7 +157,7 @@ impl Reason {
         let mut text = String::from(
             "| code | stage | on the wire | meaning | on the device | on the server |\n|---|---|---|---|---|---|\n",
         );
-        for Entry { code, stage, wire, meaning, device, server } in Reason::ALL.iter().map(|reason| reason.entry()) {
+        for Entry { code, stage, wire, meaning, device, server } in Self::ALL.iter().map(|reason| reason.entry()) {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "| `{code}` | {stage} | {wire} | {meaning} | {device} | {server} |");
         }

@@ -48,15 +48,15 @@ pub enum Resource {
 
 impl Resource {
     /// Every function, in the order in which RFC 9148 §4.1 lists them.
-    pub const ALL: [Resource; 3] = [Resource::CaCertificates, Resource::SimpleEnroll, Resource::SimpleReenroll];
+    pub const ALL: [Self; 3] = [Self::CaCertificates, Self::SimpleEnroll, Self::SimpleReenroll];
 
     /// The last segment of its path (RFC 9148 §4.1, Table 1).
     #[must_use]
     pub const fn segment(self) -> &'static str {
         match self {
-            Resource::CaCertificates => "crts",
-            Resource::SimpleEnroll => "sen",
-            Resource::SimpleReenroll => "sren",
+            Self::CaCertificates => "crts",
+            Self::SimpleEnroll => "sen",
+            Self::SimpleReenroll => "sren",
         }
     }
 
@@ -64,9 +64,9 @@ impl Resource {
     #[must_use]
     pub const fn resource_type(self) -> &'static str {
         match self {
-            Resource::CaCertificates => "ace.est.crts",
-            Resource::SimpleEnroll => "ace.est.sen",
-            Resource::SimpleReenroll => "ace.est.sren",
+            Self::CaCertificates => "ace.est.crts",
+            Self::SimpleEnroll => "ace.est.sen",
+            Self::SimpleReenroll => "ace.est.sren",
         }
     }
 
@@ -74,8 +74,8 @@ impl Resource {
     #[must_use]
     pub const fn method(self) -> Method {
         match self {
-            Resource::CaCertificates => Method::Get,
-            Resource::SimpleEnroll | Resource::SimpleReenroll => Method::Post,
+            Self::CaCertificates => Method::Get,
+            Self::SimpleEnroll | Self::SimpleReenroll => Method::Post,
         }
     }
 
@@ -83,8 +83,8 @@ impl Resource {
     #[must_use]
     pub const fn request_format(self) -> Option<ContentFormat> {
         match self {
-            Resource::CaCertificates => None,
-            Resource::SimpleEnroll | Resource::SimpleReenroll => Some(ContentFormat::PKCS10),
+            Self::CaCertificates => None,
+            Self::SimpleEnroll | Self::SimpleReenroll => Some(ContentFormat::PKCS10),
         }
     }
 }
@@ -122,11 +122,11 @@ impl Packing {
     ///
     /// # Errors
     /// [`Reason::CoapNotAcceptable`] for any other format.
-    pub fn from_accept(accept: Option<ContentFormat>) -> Result<Packing, Reason> {
+    pub fn from_accept(accept: Option<ContentFormat>) -> Result<Self, Reason> {
         match accept {
-            None => Ok(Packing::CertsOnly),
-            Some(format) if format == ContentFormat::PKCS7_CERTS_ONLY => Ok(Packing::CertsOnly),
-            Some(format) if format == ContentFormat::PKIX_CERT => Ok(Packing::Single),
+            None => Ok(Self::CertsOnly),
+            Some(format) if format == ContentFormat::PKCS7_CERTS_ONLY => Ok(Self::CertsOnly),
+            Some(format) if format == ContentFormat::PKIX_CERT => Ok(Self::Single),
             Some(_) => Err(Reason::CoapNotAcceptable),
         }
     }
@@ -135,8 +135,8 @@ impl Packing {
     #[must_use]
     pub const fn content_format(self) -> ContentFormat {
         match self {
-            Packing::CertsOnly => ContentFormat::PKCS7_CERTS_ONLY,
-            Packing::Single => ContentFormat::PKIX_CERT,
+            Self::CertsOnly => ContentFormat::PKCS7_CERTS_ONLY,
+            Self::Single => ContentFormat::PKIX_CERT,
         }
     }
 }
@@ -179,7 +179,7 @@ impl Tree {
     ///
     /// # Errors
     /// What [`TreeFault`] names.
-    pub fn new(short_root: Option<&str>, labels: impl IntoIterator<Item = (String, usize)>) -> Result<Tree, TreeFault> {
+    pub fn new(short_root: Option<&str>, labels: impl IntoIterator<Item = (String, usize)>) -> Result<Self, TreeFault> {
         let mut roots = vec![WELL_KNOWN_ROOT.map(str::to_owned).to_vec()];
         if let Some(root) = short_root {
             let segments: Vec<String> = root.trim_matches('/').split('/').map(str::to_owned).collect();
@@ -202,7 +202,7 @@ impl Tree {
                 return Err(TreeFault::LabelTwice(label));
             }
         }
-        Ok(Tree { roots, labels: by_label })
+        Ok(Self { roots, labels: by_label })
     }
 
     /// Finds the target of a path given by its segments (each the value of one Uri-Path option, RFC 7252 §5.10.1).

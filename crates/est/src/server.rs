@@ -98,7 +98,7 @@ pub enum Alarm {
 impl std::fmt::Display for Alarm {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Alarm::Forgeries(peer) => write!(
+            Self::Forgeries(peer) => write!(
                 out,
                 "forged records arrive at a high rate, the last with the address of {peer}: a session ends at its limit (SECURITY.md)"
             ),
@@ -128,13 +128,13 @@ pub struct Server {
 impl Server {
     /// An empty shard. Each [`JobId`] contains `shard`.
     #[must_use]
-    pub fn new(shard: u16, config: Arc<ServerConfig>, random: Arc<dyn Random>) -> Server {
+    pub fn new(shard: u16, config: Arc<ServerConfig>, random: Arc<dyn Random>) -> Self {
         let mut seeds = [[0; 8]; 2];
         for seed in &mut seeds {
             random.fill(seed);
         }
         let [coap_seed, jitter_seed] = seeds.map(u64::from_be_bytes);
-        Server {
+        Self {
             shard,
             endpoint: Endpoint::new(Arc::clone(&config.dtls), random),
             coap: coap::server::Shared::new(config.coap, coap_seed),

@@ -53,8 +53,8 @@ pub struct Formatter {
 impl Formatter {
     /// A formatter whose clock starts with the first event.
     #[must_use]
-    pub fn new(style: Style) -> Formatter {
-        Formatter { style, start: None, totals: Totals::default() }
+    pub fn new(style: Style) -> Self {
+        Self { style, start: None, totals: Totals::default() }
     }
 
     /// Writes `event`: whole lines or nothing.

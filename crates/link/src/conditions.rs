@@ -21,8 +21,8 @@ pub struct Conditions {
 
 impl Conditions {
     /// A perfect link without delay.
-    pub const PERFECT: Conditions =
-        Conditions { loss: 0, duplication: 0, corruption: 0, reordering: 0, delay: Delay::NONE, mtu: usize::MAX };
+    pub const PERFECT: Self =
+        Self { loss: 0, duplication: 0, corruption: 0, reordering: 0, delay: Delay::NONE, mtu: usize::MAX };
 
     /// The longest time that a datagram is held back beyond its delay.
     pub(crate) fn held_back_max(&self) -> Duration {
@@ -31,8 +31,8 @@ impl Conditions {
 }
 
 impl Default for Conditions {
-    fn default() -> Conditions {
-        Conditions::PERFECT
+    fn default() -> Self {
+        Self::PERFECT
     }
 }
 
@@ -47,12 +47,12 @@ pub struct Delay {
 
 impl Delay {
     /// The datagram arrives when it is sent.
-    pub const NONE: Delay = Delay { least: Duration::ZERO, most: Duration::ZERO };
+    pub const NONE: Self = Self { least: Duration::ZERO, most: Duration::ZERO };
 
     /// A constant delay.
     #[must_use]
-    pub const fn exactly(delay: Duration) -> Delay {
-        Delay { least: delay, most: delay }
+    pub const fn exactly(delay: Duration) -> Self {
+        Self { least: delay, most: delay }
     }
 }
 

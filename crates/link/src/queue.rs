@@ -26,13 +26,8 @@ pub struct EmulatedLink<To> {
 impl<To: Copy> EmulatedLink<To> {
     /// A link without datagrams; `name` tells several links of one seed apart.
     #[must_use]
-    pub fn new(conditions: Conditions, seed: u64, name: &str) -> EmulatedLink<To> {
-        EmulatedLink {
-            weather: Weather::new(conditions, seed, name),
-            in_flight: BTreeMap::new(),
-            in_flight_bytes: 0,
-            count: 0,
-        }
+    pub fn new(conditions: Conditions, seed: u64, name: &str) -> Self {
+        Self { weather: Weather::new(conditions, seed, name), in_flight: BTreeMap::new(), in_flight_bytes: 0, count: 0 }
     }
 
     /// Loses exactly these datagrams, counted from zero in sending order, in addition to random losses.

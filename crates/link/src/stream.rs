@@ -15,16 +15,16 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// The stream of a seed and a name: different names of one seed are independent.
-    pub(crate) fn new(seed: u64, name: &str) -> Stream {
+    pub(crate) fn new(seed: u64, name: &str) -> Self {
         // FNV-1a over the name, starting from the seed.
         let start =
             name.bytes().fold(at(seed, 0), |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        Stream { start: mix(start) }
+        Self { start: mix(start) }
     }
 
     /// The substream with number `index`.
-    pub(crate) fn part(self, index: u64) -> Stream {
-        Stream { start: mix(self.at(index)) }
+    pub(crate) fn part(self, index: u64) -> Self {
+        Self { start: mix(self.at(index)) }
     }
 
     /// The number at `place`.

@@ -91,7 +91,7 @@ struct Streams {
 impl Weather {
     /// The weather of a seed; `name` tells several links of one seed apart.
     #[must_use]
-    pub fn new(conditions: Conditions, seed: u64, name: &str) -> Weather {
+    pub fn new(conditions: Conditions, seed: u64, name: &str) -> Self {
         let link = Stream::new(seed, name);
         let streams = Streams {
             loss: link.part(0),
@@ -102,7 +102,7 @@ impl Weather {
             reordering: link.part(5),
             held_back: link.part(6),
         };
-        Weather { conditions, streams, tally: Tally::default(), doomed: Vec::new() }
+        Self { conditions, streams, tally: Tally::default(), doomed: Vec::new() }
     }
 
     /// Loses exactly these datagrams, counted from zero in sending order, in addition to random losses.

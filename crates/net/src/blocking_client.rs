@@ -90,23 +90,23 @@ pub enum ConnectionFault {
 impl std::fmt::Display for ConnectionFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            ConnectionFault::Bind(fault) => write!(f, "{fault}"),
-            ConnectionFault::Io(error) => write!(f, "the network cannot be used: {error}"),
-            ConnectionFault::Unreachable(server) => {
+            Self::Bind(fault) => write!(f, "{fault}"),
+            Self::Io(error) => write!(f, "the network cannot be used: {error}"),
+            Self::Unreachable(server) => {
                 write!(
                     f,
                     "nothing listens on {server} (reported by ICMP): check that the server is running and that the port is right"
                 )
             }
-            ConnectionFault::NoWay { server, source } => {
+            Self::NoWay { server, source } => {
                 write!(f, "no route to {server}: {source} (reported by ICMP)")
             }
-            ConnectionFault::Observer(error) => write!(f, "{error}"),
-            ConnectionFault::TimedOut(after) => write!(f, "no answer within {after:?}"),
-            ConnectionFault::Stopped => f.write_str("interrupted"),
-            ConnectionFault::Failed(failure) => write!(f, "{failure}"),
-            ConnectionFault::Closed(why) => write!(f, "the server ended the session: {why:?}"),
-            ConnectionFault::Start(fault) => write!(f, "the request cannot be made: {fault:?}"),
+            Self::Observer(error) => write!(f, "{error}"),
+            Self::TimedOut(after) => write!(f, "no answer within {after:?}"),
+            Self::Stopped => f.write_str("interrupted"),
+            Self::Failed(failure) => write!(f, "{failure}"),
+            Self::Closed(why) => write!(f, "the server ended the session: {why:?}"),
+            Self::Start(fault) => write!(f, "the request cannot be made: {fault:?}"),
         }
     }
 }

@@ -78,8 +78,8 @@ pub enum ProxyFault {
 impl std::fmt::Display for ProxyFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            ProxyFault::Listen(fault) | ProxyFault::Reach(fault) => write!(f, "{fault}"),
-            ProxyFault::Io(error) => write!(f, "the network cannot be used: {error}"),
+            Self::Listen(fault) | Self::Reach(fault) => write!(f, "{fault}"),
+            Self::Io(error) => write!(f, "the network cannot be used: {error}"),
         }
     }
 }

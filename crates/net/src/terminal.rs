@@ -18,16 +18,16 @@ pub struct Terminal {
 impl Terminal {
     /// The capabilities of the terminal behind this process's stderr.
     #[must_use]
-    pub fn of_stderr() -> Terminal {
+    pub fn of_stderr() -> Self {
         let variable = |name| std::env::var_os(name);
-        Terminal::decide(std::io::stderr().is_terminal(), variable("NO_COLOR").as_deref(), variable("TERM").as_deref())
+        Self::decide(std::io::stderr().is_terminal(), variable("NO_COLOR").as_deref(), variable("TERM").as_deref())
     }
 
-    fn decide(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> Terminal {
+    fn decide(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> Self {
         let redraws = is_terminal && term.is_none_or(|term| term != "dumb");
         // "when present and not an empty string (regardless of its value)"
         let colours = redraws && no_color.is_none_or(OsStr::is_empty);
-        Terminal { colours, redraws }
+        Self { colours, redraws }
     }
 }
 

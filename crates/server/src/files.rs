@@ -88,13 +88,13 @@ pub enum FileKindFault {
 }
 
 impl FileKindFault {
-    fn of(kind: FileType) -> Option<FileKindFault> {
+    fn of(kind: FileType) -> Option<Self> {
         match () {
             () if kind.is_file() => None,
-            () if kind.is_dir() => Some(FileKindFault::Folder),
-            () if kind.is_fifo() => Some(FileKindFault::NamedPipe),
-            () if kind.is_socket() => Some(FileKindFault::Socket),
-            () => Some(FileKindFault::Device),
+            () if kind.is_dir() => Some(Self::Folder),
+            () if kind.is_fifo() => Some(Self::NamedPipe),
+            () if kind.is_socket() => Some(Self::Socket),
+            () => Some(Self::Device),
         }
     }
 }
@@ -102,10 +102,10 @@ impl FileKindFault {
 impl fmt::Display for FileKindFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            FileKindFault::Folder => "it is a folder",
-            FileKindFault::NamedPipe => "it is a pipe, not a file",
-            FileKindFault::Socket => "it is a socket, not a file",
-            FileKindFault::Device => "it is a device, not a file",
+            Self::Folder => "it is a folder",
+            Self::NamedPipe => "it is a pipe, not a file",
+            Self::Socket => "it is a socket, not a file",
+            Self::Device => "it is a device, not a file",
         })
     }
 }
@@ -113,10 +113,10 @@ impl fmt::Display for FileKindFault {
 impl std::error::Error for FileKindFault {}
 
 impl From<FileKindFault> for io::Error {
-    fn from(what: FileKindFault) -> io::Error {
+    fn from(what: FileKindFault) -> Self {
         let kind =
             if what == FileKindFault::Folder { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
-        io::Error::new(kind, what)
+        Self::new(kind, what)
     }
 }
 

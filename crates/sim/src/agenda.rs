@@ -20,8 +20,8 @@ struct Inner {
 impl Agenda {
     /// An empty agenda.
     #[must_use]
-    pub fn new(now: Instant) -> Agenda {
-        Agenda(Arc::new(Mutex::new(Inner { now, count: 0, tasks: BTreeMap::new() })))
+    pub fn new(now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(Inner { now, count: 0, tasks: BTreeMap::new() })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

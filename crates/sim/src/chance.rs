@@ -22,8 +22,8 @@ const OPERATION_BYTES: usize = 32;
 impl DerivedRandom {
     /// The stream `domain` of `seed`.
     #[must_use]
-    pub fn new(seed: u64, domain: &str) -> DerivedRandom {
-        DerivedRandom { seed, domain: domain.to_owned(), counter: AtomicU64::new(0) }
+    pub fn new(seed: u64, domain: &str) -> Self {
+        Self { seed, domain: domain.to_owned(), counter: AtomicU64::new(0) }
     }
 
     fn next(&self) -> [u8; OPERATION_BYTES] {
@@ -82,10 +82,10 @@ pub struct Chance(SplitMix64);
 impl Chance {
     /// The stream `domain` of `seed`.
     #[must_use]
-    pub fn new(seed: u64, domain: &str) -> Chance {
+    pub fn new(seed: u64, domain: &str) -> Self {
         let mut start = [0; 8];
         DerivedRandom::new(seed, domain).fill_derived(&mut start);
-        Chance(SplitMix64::new(u64::from_be_bytes(start)))
+        Self(SplitMix64::new(u64::from_be_bytes(start)))
     }
 
     /// The next 64 bits.

@@ -19,9 +19,9 @@ impl VirtualClock {
     /// differences to it ever matter.
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "the origin of virtual time; only differences to it are used")]
-    pub fn start() -> VirtualClock {
+    pub fn start() -> Self {
         let origin = Instant::now();
-        VirtualClock { origin, now: origin }
+        Self { origin, now: origin }
     }
 
     /// The time as the engines take it.

@@ -72,13 +72,13 @@ pub(crate) struct SimulatedDevice {
 }
 
 impl SimulatedDevice {
-    pub(crate) fn new(number: u32, seed: u64, scenario: &Scenario, ca: &TestCa, start: Instant) -> SimulatedDevice {
+    pub(crate) fn new(number: u32, seed: u64, scenario: &Scenario, ca: &TestCa, start: Instant) -> Self {
         let factory = ca.device(number);
         let TestRequest { csr, key, spki } = ca.request(factory.certificate.subject());
         let domain = format!("device {number}");
         let mut chance = Chance::new(seed, &domain);
         let port = 40_000 + u16::try_from(number).unwrap_or(u16::MAX - 40_000);
-        SimulatedDevice {
+        Self {
             address: SocketAddr::from(([192, 0, 2, 1], port)),
             number,
             factory,

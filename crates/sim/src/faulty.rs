@@ -78,8 +78,8 @@ pub struct FaultyLedger {
 impl FaultyLedger {
     /// Answers on `agenda`, by `chance`.
     #[must_use]
-    pub fn new(inner: Arc<MemoryLedger>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> FaultyLedger {
-        FaultyLedger { inner, weather: Weather { behaviour, chance: Mutex::new(chance), agenda } }
+    pub fn new(inner: Arc<MemoryLedger>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> Self {
+        Self { inner, weather: Weather { behaviour, chance: Mutex::new(chance), agenda } }
     }
 
     fn call<T: Send + 'static>(
@@ -171,8 +171,8 @@ pub struct FaultySigner {
 impl FaultySigner {
     /// Answers on `agenda`, by `chance`.
     #[must_use]
-    pub fn new(inner: Arc<RingSigner>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> FaultySigner {
-        FaultySigner { inner, weather: Weather { behaviour, chance: Mutex::new(chance), agenda } }
+    pub fn new(inner: Arc<RingSigner>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> Self {
+        Self { inner, weather: Weather { behaviour, chance: Mutex::new(chance), agenda } }
     }
 }
 

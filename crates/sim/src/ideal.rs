@@ -107,7 +107,7 @@ struct Side {
 }
 
 impl<'i> Handshake<'i> {
-    fn new(ideal: &'i Ideal) -> Handshake<'i> {
+    fn new(ideal: &'i Ideal) -> Self {
         let side = || Side { sent: 0, arrived: 0, timeout: Duration::ZERO };
         Handshake { ideal, now: Duration::ZERO, events: BTreeMap::new(), count: 0, client: side(), server: side() }
     }

@@ -85,7 +85,7 @@ pub struct Crowd {
 impl Crowd {
     /// So many devices.
     #[must_use]
-    pub fn new(seed: u64, devices: u32) -> Crowd {
+    pub fn new(seed: u64, devices: u32) -> Self {
         let ca = TestCa::new(seed);
         let devices = (1..=devices).map(|number| {
             let device = ca.device(number);
@@ -93,7 +93,7 @@ impl Crowd {
             (device, csr)
         });
         let devices = devices.collect();
-        Crowd { ca, devices }
+        Self { ca, devices }
     }
 }
 
@@ -175,7 +175,7 @@ pub fn run(crowd: &Crowd, load: Load) -> Outturn {
 }
 
 impl<'c> Run<'c> {
-    fn new(crowd: &'c Crowd, clock: VirtualClock, shell: Shell) -> Run<'c> {
+    fn new(crowd: &'c Crowd, clock: VirtualClock, shell: Shell) -> Self {
         let random = Arc::new(DerivedRandom::new(1, "overload"));
         let identity = crowd.ca.server().for_dtls(&random);
         let profile = crowd.ca.profile(|_| {});

@@ -33,7 +33,7 @@ pub enum End {
 
 impl End {
     /// All of them.
-    pub const ALL: [End; 3] = [End::Expiry, End::Drain, End::CloseAll];
+    pub const ALL: [Self; 3] = [Self::Expiry, Self::Drain, Self::CloseAll];
 }
 
 /// What one call did.
@@ -63,7 +63,7 @@ impl Population {
     /// # Panics
     /// Where nothing can be configured.
     #[must_use]
-    pub fn new(sessions_max: usize) -> Population {
+    pub fn new(sessions_max: usize) -> Self {
         let (ca, random) = (TestCa::new(90), Arc::new(DerivedRandom::new(90, "population")));
         let cookie = CookieKeys::from_random(&*random);
         let mut spec = ServerSpec::new(ca.server().for_dtls(&random), cookie, vec![ca.profile(|_| {})]);
@@ -77,7 +77,7 @@ impl Population {
             NodePrefix::new(1),
             Arc::new(Flights::default()),
         );
-        Population {
+        Self {
             ca,
             clock: VirtualClock::start(),
             server: Server::new(0, config, Arc::clone(&random) as Arc<dyn dtls::Random>),

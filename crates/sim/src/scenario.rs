@@ -26,7 +26,7 @@ impl Goal {
     /// Whether it ends with a certificate of its own.
     #[must_use]
     pub fn is_enrolment(self) -> bool {
-        self != Goal::CaCertificates
+        self != Self::CaCertificates
     }
 }
 

@@ -91,9 +91,9 @@ pub struct Distribution(Vec<Duration>);
 impl Distribution {
     /// From times in any order.
     #[must_use]
-    pub fn new(mut times: Vec<Duration>) -> Distribution {
+    pub fn new(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
-        Distribution(times)
+        Self(times)
     }
 
     /// The time that so many of 10,000 do not exceed; zero where there is none.

@@ -24,8 +24,8 @@ struct Party {
 impl Tracer {
     /// No lines yet.
     #[must_use]
-    pub fn new(style: Style) -> Tracer {
-        Tracer(Arc::new(Mutex::new(Inner { formatter: Formatter::new(style), lines: String::new() })))
+    pub fn new(style: Style) -> Self {
+        Self(Arc::new(Mutex::new(Inner { formatter: Formatter::new(style), lines: String::new() })))
     }
 
     /// An observer that writes under `name`.

@@ -64,7 +64,7 @@ impl TestIdentity {
 impl TestCa {
     /// The PKI of a seed.
     #[must_use]
-    pub fn new(seed: u64) -> TestCa {
+    pub fn new(seed: u64) -> Self {
         let random = Arc::new(DerivedRandom::new(seed, "pki"));
         let (_, root_key) = key(&random);
         let (ca_key, issuing_key) = key(&random);
@@ -77,7 +77,7 @@ impl TestCa {
         let root = Arc::new(root);
         let chain = vec![Arc::new(issuing.expect("an issuing CA")), Arc::clone(&root)];
         let ca = Ca::new("main", chain, Urls::default(), VerifySignatures::External).expect("a CA");
-        TestCa {
+        Self {
             random,
             root,
             root_key,

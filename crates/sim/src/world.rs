@@ -73,7 +73,7 @@ impl World {
     /// # Panics
     /// If a scenario cannot be configured.
     #[must_use]
-    pub fn new(seed: u64, scenario: &Scenario, tracer: Option<&Tracer>) -> World {
+    pub fn new(seed: u64, scenario: &Scenario, tracer: Option<&Tracer>) -> Self {
         let clock = VirtualClock::start();
         let start = clock.now().mono;
         let ca = TestCa::new(seed);
@@ -86,7 +86,7 @@ impl World {
             device.observe_with(tracer.map(|tracer| tracer.party(&format!("device {}", device.number))));
         }
         let site = Site::new(seed, scenario, &ca, &profile, tracer);
-        World {
+        Self {
             authority: authority(seed, scenario, &ca, &ledger, &agenda),
             server: site.start(),
             site,
@@ -319,13 +319,13 @@ struct Site {
 }
 
 impl Site {
-    fn new(seed: u64, scenario: &Scenario, ca: &TestCa, profile: &Arc<Profile>, tracer: Option<&Tracer>) -> Site {
+    fn new(seed: u64, scenario: &Scenario, ca: &TestCa, profile: &Arc<Profile>, tracer: Option<&Tracer>) -> Self {
         let random = Arc::new(DerivedRandom::new(seed, "server"));
         let identity = ca.server().for_dtls(&random);
         let mut spec = ServerSpec::new(identity, CookieKeys::from_random(&*random), vec![Arc::clone(profile)]);
         spec.public_key_steps = scenario.public_key_steps;
         spec.dtls.idle_timeout = scenario.idle_timeout;
-        Site {
+        Self {
             config: Arc::new(ServerConfig::new(spec).expect("a configuration")),
             random,
             observer: tracer.map(|tracer| tracer.party("server")),

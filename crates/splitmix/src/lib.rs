@@ -20,8 +20,8 @@ impl SplitMix64 {
     /// The sequence that starts at `start`.
     #[inline]
     #[must_use]
-    pub const fn new(start: u64) -> SplitMix64 {
-        SplitMix64 { state: start }
+    pub const fn new(start: u64) -> Self {
+        Self { state: start }
     }
 
     /// The next 64 bits.

@@ -30,16 +30,16 @@ struct Spec {
 }
 
 impl Spec {
-    fn new(name: &'static str) -> Spec {
+    fn new(name: &'static str) -> Self {
         let validity = Validity { not_before: at(START - YEAR), not_after: at(START + 20 * YEAR) };
-        Spec { name, validity, extensions: Vec::new() }.with(oid::BASIC_CONSTRAINTS, true, CA).with(
+        Self { name, validity, extensions: Vec::new() }.with(oid::BASIC_CONSTRAINTS, true, CA).with(
             oid::KEY_USAGE,
             true,
             CERT_SIGN,
         )
     }
 
-    fn with(mut self, id: Oid<'static>, critical: bool, value: &[u8]) -> Spec {
+    fn with(mut self, id: Oid<'static>, critical: bool, value: &[u8]) -> Self {
         self.extensions.retain(|(other, _, _)| *other != id);
         self.extensions.push((id, critical, value.to_vec()));
         self

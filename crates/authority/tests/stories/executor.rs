@@ -28,12 +28,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn new() -> Arc<Worker> {
+    fn new() -> Arc<Self> {
         let (tasks, queue): (Sender<Task>, Receiver<Task>) = mpsc::channel();
         #[allow(clippy::disallowed_methods, reason = "a test is its own shell")]
         let thread = thread::spawn(move || queue.into_iter().for_each(|task| task()));
         let id = thread.thread().id();
-        Arc::new(Worker { tasks: Some(tasks), thread: Some(thread), id, given: AtomicUsize::new(0) })
+        Arc::new(Self { tasks: Some(tasks), thread: Some(thread), id, given: AtomicUsize::new(0) })
     }
 
     fn give(&self, task: Task) {
@@ -145,7 +145,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new() -> Stage {
+    fn new() -> Self {
         let world = World::new();
         let (authority, inner) = world.plain();
         let profile = world.profile();
@@ -157,7 +157,7 @@ impl Stage {
         let jobs = jobs.enumerate().collect();
         let signer = Arc::new(Observed { inner: world.signer(), calls: Mutex::default() });
         let ledger = Arc::new(Elsewhere { inner, writer: Worker::new() });
-        Stage { world, ledger, signer, flights: Arc::default(), jobs }
+        Self { world, ledger, signer, flights: Arc::default(), jobs }
     }
 
     fn authority(&self, random: Arc<dyn Random>) -> CaAuthority {

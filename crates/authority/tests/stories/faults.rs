@@ -26,16 +26,16 @@ struct Stage {
 }
 
 impl Stage {
-    fn new() -> Stage {
-        Stage::with(World::new(), |signer| signer)
+    fn new() -> Self {
+        Self::with(World::new(), |signer| signer)
     }
 
-    fn with(world: World, change: impl FnOnce(FaultySigner<RingSigner>) -> FaultySigner<RingSigner>) -> Stage {
+    fn with(world: World, change: impl FnOnce(FaultySigner<RingSigner>) -> FaultySigner<RingSigner>) -> Self {
         let queue = Queue::default();
         let ledger = Arc::new(FaultyLedger::new(&queue));
         let signer = Arc::new(change(FaultySigner::new(world.signer(), &queue)));
         let issuer = world.issuer(Arc::clone(&ledger) as Arc<dyn Ledger>, Arc::clone(&signer) as Arc<dyn Signer>);
-        Stage { world, queue, ledger, signer, issuer }
+        Self { world, queue, ledger, signer, issuer }
     }
 
     fn submit(&self, seconds: u64, jobs: Vec<Job>) -> Arc<Collected<usize>> {

@@ -22,17 +22,17 @@ struct Desk {
 }
 
 impl Desk {
-    fn new() -> Desk {
-        Desk::with(Unrecorded::Refused)
+    fn new() -> Self {
+        Self::with(Unrecorded::Refused)
     }
 
-    fn with(unrecorded: Unrecorded) -> Desk {
+    fn with(unrecorded: Unrecorded) -> Self {
         let (world, queue) = (World::new(), Queue::default());
         let ledger = Arc::new(FaultyLedger::new(&queue));
         let signer = Arc::new(world.signer()) as Arc<dyn Signer>;
         let issuer = world.issuer(Arc::clone(&ledger) as Arc<dyn Ledger>, signer);
         let profile = world.profile_with(|spec| spec.unrecorded = unrecorded);
-        Desk { world, queue, ledger, issuer, profile }
+        Self { world, queue, ledger, issuer, profile }
     }
 
     fn run(&self, seconds: u64, jobs: Vec<Job>) -> Vec<Outcome> {

@@ -37,8 +37,8 @@ pub(crate) struct Derived {
 }
 
 impl Derived {
-    pub(crate) fn new(seed: u64) -> Arc<Derived> {
-        Arc::new(Derived { seed, counter: AtomicU64::new(0) })
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self { seed, counter: AtomicU64::new(0) })
     }
 
     fn next(&self) -> [u8; 32] {
@@ -75,16 +75,16 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new() -> World {
-        World::seeded(1, VerifySignatures::External)
+    pub(crate) fn new() -> Self {
+        Self::seeded(1, VerifySignatures::External)
     }
 
-    pub(crate) fn with(verify: VerifySignatures) -> World {
-        World::seeded(1, verify)
+    pub(crate) fn with(verify: VerifySignatures) -> Self {
+        Self::seeded(1, verify)
     }
 
     /// Worlds of two seeds have the same names and other keys.
-    pub(crate) fn seeded(seed: u64, verify: VerifySignatures) -> World {
+    pub(crate) fn seeded(seed: u64, verify: VerifySignatures) -> Self {
         let random = Derived::new(seed);
         let long = Validity { not_before: at(START - YEAR), not_after: at(START + 20 * YEAR) };
         let spec = |name, serial| AuthorityCertificateSpec {
@@ -104,7 +104,7 @@ impl World {
         let root = Arc::new(root);
         let chain = vec![Arc::new(issuing.unwrap()), Arc::clone(&root)];
         let ca = Ca::new("main", chain, Urls::default(), verify).unwrap();
-        World {
+        Self {
             random,
             ca: Arc::new(ca),
             ca_key: issuing_pkcs8,
@@ -318,9 +318,9 @@ pub(crate) struct Hand {
 }
 
 impl Default for Hand {
-    fn default() -> Hand {
+    fn default() -> Self {
         let template = TemplateSpec { client_auth: true, ..TemplateSpec::default() };
-        Hand { template, node: 0, not_before: START - DAY }
+        Self { template, node: 0, not_before: START - DAY }
     }
 }
 

@@ -37,9 +37,9 @@ enum Wait {
 }
 
 impl InFlight {
-    pub(super) fn new(head: RequestHead, datagram: Vec<u8>, retransmission: Retransmission) -> InFlight {
+    pub(super) fn new(head: RequestHead, datagram: Vec<u8>, retransmission: Retransmission) -> Self {
         let wait = Wait::Acknowledgement(retransmission);
-        InFlight { message_id: head.message_id, token: head.token, datagram, repeats: 0, wait }
+        Self { message_id: head.message_id, token: head.token, datagram, repeats: 0, wait }
     }
 
     /// Sends the same request as a new exchange: another message id, another token of the same length, a fresh timer.

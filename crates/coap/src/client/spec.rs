@@ -44,8 +44,8 @@ pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 impl RequestSpec {
     /// A confirmable request to `path`, segments joined by `/`, without a body.
-    pub fn new(method: Method, path: &str) -> RequestSpec {
-        RequestSpec {
+    pub fn new(method: Method, path: &str) -> Self {
+        Self {
             method,
             uri_host: None,
             uri_port: None,
@@ -64,26 +64,26 @@ impl RequestSpec {
 
     /// A confirmable GET of `path`.
     #[must_use]
-    pub fn get(path: &str) -> RequestSpec {
-        RequestSpec::new(Method::Get, path)
+    pub fn get(path: &str) -> Self {
+        Self::new(Method::Get, path)
     }
 
     /// A confirmable POST of `body` to `path`.
     #[must_use]
-    pub fn post(path: &str, content_format: ContentFormat, body: Vec<u8>) -> RequestSpec {
-        RequestSpec { content_format: Some(content_format), body, ..RequestSpec::new(Method::Post, path) }
+    pub fn post(path: &str, content_format: ContentFormat, body: Vec<u8>) -> Self {
+        Self { content_format: Some(content_format), body, ..Self::new(Method::Post, path) }
     }
 
     /// Sets the block size.
     #[must_use]
-    pub fn in_blocks(mut self, block: BlockSize) -> RequestSpec {
+    pub fn in_blocks(mut self, block: BlockSize) -> Self {
         self.block = block;
         self
     }
 
     /// Adds an Accept option.
     #[must_use]
-    pub fn accepting(mut self, format: ContentFormat) -> RequestSpec {
+    pub fn accepting(mut self, format: ContentFormat) -> Self {
         self.accept = Some(format);
         self
     }
@@ -159,14 +159,14 @@ pub enum ExchangeFailure {
 impl fmt::Display for ExchangeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ExchangeFailure::Timeout => f.write_str("no answer"),
-            ExchangeFailure::Reset => f.write_str("the server reset the request"),
-            ExchangeFailure::BadOption(number) => {
+            Self::Timeout => f.write_str("no answer"),
+            Self::Reset => f.write_str("the server reset the request"),
+            Self::BadOption(number) => {
                 write!(f, "the answer has the unknown critical option {number}")
             }
-            ExchangeFailure::BadBlock => f.write_str("the blocks of the answer do not fit together"),
-            ExchangeFailure::Changing => f.write_str("the answer changed while it was fetched"),
-            ExchangeFailure::TooLarge => f.write_str("the answer is too large"),
+            Self::BadBlock => f.write_str("the blocks of the answer do not fit together"),
+            Self::Changing => f.write_str("the answer changed while it was fetched"),
+            Self::TooLarge => f.write_str("the answer is too large"),
         }
     }
 }

@@ -40,7 +40,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(start: Instant, script: &mut Script<'_>) -> Run {
+    fn new(start: Instant, script: &mut Script<'_>) -> Self {
         let shape = script.or_zero();
         let body = vec![5; usize::from(script.or_zero()) * 4];
         let answer: Vec<u8> = (0..usize::from(script.or_zero()) * 4).map(|at| at.to_be_bytes()[7]).collect();
@@ -55,7 +55,7 @@ impl Run {
         let token = Token::new(&[0xFF, 0xFE]).unwrap_or(Token::EMPTY);
         let exchange = Exchange::new(start, spec, &mut ids, token, u32::from(shape) << 24);
         let mut run =
-            Run { exchange, ids, now: start, asked: Vec::new(), heard: Vec::new(), answer, next_id: 0, honest: true };
+            Self { exchange, ids, now: start, asked: Vec::new(), heard: Vec::new(), answer, next_id: 0, honest: true };
         run.collect();
         run
     }

@@ -33,8 +33,8 @@ pub(super) enum Refused<T, R> {
 }
 
 impl<T, R> From<RequestRefusal> for Refused<T, R> {
-    fn from(refusal: RequestRefusal) -> Refused<T, R> {
-        Refused::Here(refusal, None)
+    fn from(refusal: RequestRefusal) -> Self {
+        Self::Here(refusal, None)
     }
 }
 

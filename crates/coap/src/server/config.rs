@@ -46,8 +46,8 @@ pub struct Config {
 
 impl Default for Config {
     /// Defaults for one shard of a server that enrols hundreds of devices a second.
-    fn default() -> Config {
-        Config {
+    fn default() -> Self {
+        Self {
             block_max: BlockSize::B1024,
             acknowledge_after: ACKNOWLEDGE_AFTER,
             upload_idle_max: UPLOAD_IDLE_MAX,

@@ -62,9 +62,9 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) fn new(checked: &Checked<'_>, block_max: BlockSize) -> Origin {
+    pub(super) fn new(checked: &Checked<'_>, block_max: BlockSize) -> Self {
         let message = checked.head.message();
-        Origin {
+        Self {
             kind: message.kind(),
             message_id: message.message_id(),
             token: message.token(),
@@ -176,9 +176,9 @@ pub(super) struct KeptResponse {
 }
 
 impl KeptResponse {
-    pub(super) fn new(response: &Response<'_>, slot: Slot) -> KeptResponse {
+    pub(super) fn new(response: &Response<'_>, slot: Slot) -> Self {
         slot.fill(response.body);
-        KeptResponse {
+        Self {
             code: response.code,
             content_format: response.content_format,
             max_age: response.max_age,

@@ -377,7 +377,7 @@ struct Whole<'d, G, R> {
 
 impl<'d, G, R> Whole<'d, G, R> {
     /// A request that arrived in one message.
-    fn at_once(payload: &'d [u8], target: G) -> Whole<'d, G, R> {
+    fn at_once(payload: &'d [u8], target: G) -> Self {
         Whole { body: Body::Borrowed(payload), target: Ok(target), last_block: None }
     }
 }

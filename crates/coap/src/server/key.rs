@@ -12,13 +12,13 @@ const PURPOSE_KEY: u64 = 1;
 pub(super) struct RequestKey(u64);
 
 impl RequestKey {
-    pub(super) fn of(message: &Message<'_>) -> RequestKey {
+    pub(super) fn of(message: &Message<'_>) -> Self {
         let mut hash = Hash64::new(PURPOSE_KEY).number(message.code().byte().into());
         for option in message.options() {
             if matches!(option.number, Number::URI_PATH | Number::URI_QUERY | Number::REQUEST_TAG) {
                 hash = hash.number(option.number.0.into()).field(option.value);
             }
         }
-        RequestKey(hash.finish())
+        Self(hash.finish())
     }
 }

@@ -48,15 +48,15 @@ pub(super) enum RefusedBlock {
 impl RefusedBlock {
     /// `None` for a refusal that depends on the options alone: a copy is judged again, with the same result. Any other
     /// refusal is remembered, because judging the copy could give another answer or end an upload that has begun since.
-    pub(super) fn of(refusal: RequestRefusal) -> Option<RefusedBlock> {
+    pub(super) fn of(refusal: RequestRefusal) -> Option<Self> {
         Some(match refusal {
-            RequestRefusal::BadBlock(fault) => RefusedBlock::BadBlock(fault),
-            RequestRefusal::BlockMissing => RefusedBlock::BlockMissing,
-            RequestRefusal::BlockDiffers => RefusedBlock::BlockDiffers,
-            RequestRefusal::ContentFormatChanged => RefusedBlock::ContentFormatChanged,
-            RequestRefusal::TooLarge { .. } => RefusedBlock::TooLarge,
-            RequestRefusal::NoResponse => RefusedBlock::NoResponse,
-            RequestRefusal::Full(limit) => RefusedBlock::Full(limit),
+            RequestRefusal::BadBlock(fault) => Self::BadBlock(fault),
+            RequestRefusal::BlockMissing => Self::BlockMissing,
+            RequestRefusal::BlockDiffers => Self::BlockDiffers,
+            RequestRefusal::ContentFormatChanged => Self::ContentFormatChanged,
+            RequestRefusal::TooLarge { .. } => Self::TooLarge,
+            RequestRefusal::NoResponse => Self::NoResponse,
+            RequestRefusal::Full(limit) => Self::Full(limit),
             RequestRefusal::BadOption(..)
             | RequestRefusal::UnknownMethod
             | RequestRefusal::Proxy
@@ -67,36 +67,36 @@ impl RefusedBlock {
 
 impl Noted {
     /// All variants except the refusals by the table: those are stored as their code byte, which is 0x80 or above.
-    const NUMBERED: [Noted; 16] = [
-        Noted::Silently,
-        Noted::Continued,
-        Noted::Refused(RefusedBlock::BadBlock(BlockFault::ReservedSize)),
-        Noted::Refused(RefusedBlock::BadBlock(BlockFault::Short)),
-        Noted::Refused(RefusedBlock::BadBlock(BlockFault::Long)),
-        Noted::Refused(RefusedBlock::BadBlock(BlockFault::LastLong)),
-        Noted::Refused(RefusedBlock::BadBlock(BlockFault::BothDirections)),
-        Noted::Refused(RefusedBlock::BlockMissing),
-        Noted::Refused(RefusedBlock::BlockDiffers),
-        Noted::Refused(RefusedBlock::ContentFormatChanged),
-        Noted::Refused(RefusedBlock::TooLarge),
-        Noted::Refused(RefusedBlock::NoResponse),
-        Noted::Refused(RefusedBlock::Full(Limit::Uploads)),
-        Noted::Refused(RefusedBlock::Full(Limit::Responses)),
-        Noted::Refused(RefusedBlock::Full(Limit::Pending)),
-        Noted::Refused(RefusedBlock::Full(Limit::Exchanges)),
+    const NUMBERED: [Self; 16] = [
+        Self::Silently,
+        Self::Continued,
+        Self::Refused(RefusedBlock::BadBlock(BlockFault::ReservedSize)),
+        Self::Refused(RefusedBlock::BadBlock(BlockFault::Short)),
+        Self::Refused(RefusedBlock::BadBlock(BlockFault::Long)),
+        Self::Refused(RefusedBlock::BadBlock(BlockFault::LastLong)),
+        Self::Refused(RefusedBlock::BadBlock(BlockFault::BothDirections)),
+        Self::Refused(RefusedBlock::BlockMissing),
+        Self::Refused(RefusedBlock::BlockDiffers),
+        Self::Refused(RefusedBlock::ContentFormatChanged),
+        Self::Refused(RefusedBlock::TooLarge),
+        Self::Refused(RefusedBlock::NoResponse),
+        Self::Refused(RefusedBlock::Full(Limit::Uploads)),
+        Self::Refused(RefusedBlock::Full(Limit::Responses)),
+        Self::Refused(RefusedBlock::Full(Limit::Pending)),
+        Self::Refused(RefusedBlock::Full(Limit::Exchanges)),
     ];
 
     /// Encodes the value in one byte.
     fn byte(self) -> u8 {
-        if let Noted::Refused(RefusedBlock::ByTable(code)) = self {
+        if let Self::Refused(RefusedBlock::ByTable(code)) = self {
             return code.byte();
         }
         let number = Self::NUMBERED.iter().position(|noted| *noted == self);
         number.and_then(|number| u8::try_from(number).ok()).unwrap_or(0)
     }
 
-    fn from_byte(byte: u8) -> Noted {
-        let by_table = Noted::Refused(RefusedBlock::ByTable(Code::from_byte(byte)));
+    fn from_byte(byte: u8) -> Self {
+        let by_table = Self::Refused(RefusedBlock::ByTable(Code::from_byte(byte)));
         Self::NUMBERED.get(usize::from(byte)).copied().unwrap_or(by_table)
     }
 }
@@ -166,7 +166,7 @@ impl Recent {
 
     pub(super) fn expire(&mut self, now: Instant) {
         if self.expires.is_some_and(|expires| expires <= now) {
-            *self = Recent::default();
+            *self = Self::default();
         }
     }
 

@@ -82,21 +82,20 @@ impl RequestRefusal {
         match self {
             // "Unrecognized options of class "critical" that occur in a Confirmable request MUST cause the return of a
             // 4.02 (Bad Option) response" (RFC 7252 §5.4.1).
-            RequestRefusal::BadOption(..) | RequestRefusal::PastEnd => Code::BAD_OPTION,
+            Self::BadOption(..) | Self::PastEnd => Code::BAD_OPTION,
             // RFC 7252 §5.8.
-            RequestRefusal::UnknownMethod => Code::METHOD_NOT_ALLOWED,
+            Self::UnknownMethod => Code::METHOD_NOT_ALLOWED,
             // RFC 7252 §5.10.2.
-            RequestRefusal::Proxy => Code::PROXYING_NOT_SUPPORTED,
+            Self::Proxy => Code::PROXYING_NOT_SUPPORTED,
             // RFC 7959 §2.2.
-            RequestRefusal::BadBlock(_) => Code::BAD_REQUEST,
+            Self::BadBlock(_) => Code::BAD_REQUEST,
             // RFC 7959 §2.9.2.
-            RequestRefusal::BlockMissing
-            | RequestRefusal::BlockDiffers
-            | RequestRefusal::ContentFormatChanged
-            | RequestRefusal::NoResponse => Code::REQUEST_ENTITY_INCOMPLETE,
+            Self::BlockMissing | Self::BlockDiffers | Self::ContentFormatChanged | Self::NoResponse => {
+                Code::REQUEST_ENTITY_INCOMPLETE
+            }
             // RFC 7959 §2.9.3.
-            RequestRefusal::TooLarge { .. } => Code::REQUEST_ENTITY_TOO_LARGE,
-            RequestRefusal::Full(_) => Code::SERVICE_UNAVAILABLE,
+            Self::TooLarge { .. } => Code::REQUEST_ENTITY_TOO_LARGE,
+            Self::Full(_) => Code::SERVICE_UNAVAILABLE,
         }
     }
 }

@@ -37,7 +37,7 @@ impl Body<'_> {
 }
 
 impl<'d> Request<'d> {
-    pub(super) fn new(head: Head<'d>, body: Body<'d>) -> Request<'d> {
+    pub(super) fn new(head: Head<'d>, body: Body<'d>) -> Self {
         Request { head, body }
     }
 
@@ -127,7 +127,7 @@ const fn place(number: Number) -> Option<usize> {
 
 impl<'d> Head<'d> {
     /// Checks the options of a request; later code relies on this check.
-    pub(super) fn check(message: Message<'d>) -> Result<Head<'d>, RequestRefusal> {
+    pub(super) fn check(message: Message<'d>) -> Result<Self, RequestRefusal> {
         let mut values = [None; PLACES];
         let mut previous = None;
         let mut proxy = false;

@@ -31,19 +31,19 @@ impl<'r> Response<'r> {
 
     /// A success with a representation.
     #[must_use]
-    pub const fn content(code: Code, content_format: ContentFormat, body: &'r [u8]) -> Response<'r> {
+    pub const fn content(code: Code, content_format: ContentFormat, body: &'r [u8]) -> Self {
         Response { code, content_format: Some(content_format), max_age: None, body }
     }
 
     /// An error with a diagnostic payload.
     #[must_use]
-    pub const fn error(code: Code, diagnostic: &'r str) -> Response<'r> {
+    pub const fn error(code: Code, diagnostic: &'r str) -> Self {
         Response { code, content_format: None, max_age: None, body: diagnostic.as_bytes() }
     }
 
     /// 5.03 with Max-Age, the time after which to retry (RFC 7252 §5.9.3.4).
     #[must_use]
-    pub const fn unavailable(max_age: u32, diagnostic: &'r str) -> Response<'r> {
+    pub const fn unavailable(max_age: u32, diagnostic: &'r str) -> Self {
         Response {
             code: Code::SERVICE_UNAVAILABLE,
             content_format: None,
@@ -54,7 +54,7 @@ impl<'r> Response<'r> {
 
     /// Sets Max-Age.
     #[must_use]
-    pub const fn with_max_age(mut self, seconds: u32) -> Response<'r> {
+    pub const fn with_max_age(mut self, seconds: u32) -> Self {
         self.max_age = Some(seconds);
         self
     }

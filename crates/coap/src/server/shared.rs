@@ -26,8 +26,8 @@ pub struct Shared {
 impl Shared {
     /// `seed` is a random number: our own message ids and the jitter of retransmissions come from it.
     #[must_use]
-    pub fn new(config: Config, seed: u64) -> Shared {
-        Shared {
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
             config,
             spread: Spread::new(seed),
             counters: MessageCounters::default(),

@@ -22,12 +22,12 @@ pub(super) struct ResponseHead {
 impl ResponseHead {
     /// The answer to a confirmable request is piggybacked in its acknowledgement; the answer to a non-confirmable one
     /// is non-confirmable too (RFC 7252 §5.2.1, §5.2.3).
-    pub(super) fn answering(request: &Message<'_>, ids: &mut MessageIds) -> ResponseHead {
+    pub(super) fn answering(request: &Message<'_>, ids: &mut MessageIds) -> Self {
         match request.kind() {
             Kind::NonConfirmable => {
-                ResponseHead { kind: Kind::NonConfirmable, message_id: ids.next_id(), token: request.token() }
+                Self { kind: Kind::NonConfirmable, message_id: ids.next_id(), token: request.token() }
             }
-            _ => ResponseHead { kind: Kind::Acknowledgement, message_id: request.message_id(), token: request.token() },
+            _ => Self { kind: Kind::Acknowledgement, message_id: request.message_id(), token: request.token() },
         }
     }
 }
@@ -49,7 +49,7 @@ impl Form {
     /// Without Block2, the first block has the size of the client's own Block1 blocks: the client can receive what it
     /// can send, and nothing more is known. Without either, or above `block_max`, it has the size `block_max`: "A
     /// server MUST use the block size indicated or a smaller size" (RFC 7959 §2.4).
-    pub(super) fn new(head: &Head<'_>, blocks: Blocks, block_max: BlockSize) -> Form {
+    pub(super) fn new(head: &Head<'_>, blocks: Blocks, block_max: BlockSize) -> Self {
         let asked = blocks.block2.unwrap_or(Block {
             num: 0,
             more: false,
@@ -58,7 +58,7 @@ impl Form {
         let size = asked.size.min(block_max);
         // The same offset in smaller blocks; NUM can express it as long as the body has at most 16 MiB.
         let block = Block::at(asked.offset(), size, false).unwrap_or(Block { num: Block::NUM_MAX, more: false, size });
-        Form {
+        Self {
             block1: blocks.block1,
             block,
             block2_asked: blocks.block2.is_some(),
@@ -99,10 +99,10 @@ pub(super) struct Blocks {
 impl Blocks {
     /// SZX 7 in either option is a bad request (RFC 7959 §2.2). If the method defines no payload, there is nothing to
     /// cut into blocks: Block1 is then ignored like the payload.
-    pub(super) fn of(head: &Head<'_>) -> Result<Blocks, RequestRefusal> {
+    pub(super) fn of(head: &Head<'_>) -> Result<Self, RequestRefusal> {
         let block = |number| head.block(number).map_err(|_| RequestRefusal::BadBlock(BlockFault::ReservedSize));
         let block1 = if head.method().has_payload() { block(Number::BLOCK1)? } else { None };
-        Ok(Blocks { block1, block2: block(Number::BLOCK2)? })
+        Ok(Self { block1, block2: block(Number::BLOCK2)? })
     }
 }
 

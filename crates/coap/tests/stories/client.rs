@@ -14,11 +14,11 @@ struct Client {
 }
 
 impl Client {
-    fn new(spec: RequestSpec) -> Client {
+    fn new(spec: RequestSpec) -> Self {
         let now = Instant::now();
         let mut ids = MessageIds::new(0xfffe);
         let exchange = Exchange::new(now, spec, &mut ids, Token::new(&[0, 0xff]).unwrap(), 1 << 31);
-        Client { exchange, ids, now }
+        Self { exchange, ids, now }
     }
 
     fn sent(&mut self) -> Vec<Vec<u8>> {

@@ -51,12 +51,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new() -> Server {
-        Server::with(Config::default())
+    pub(crate) fn new() -> Self {
+        Self::with(Config::default())
     }
 
-    pub(crate) fn with(config: Config) -> Server {
-        Server { peer: Peer::new(), shared: Shared::new(config, 7), now: Instant::now(), out: Outbox::new() }
+    pub(crate) fn with(config: Config) -> Self {
+        Self { peer: Peer::new(), shared: Shared::new(config, 7), now: Instant::now(), out: Outbox::new() }
     }
 
     /// Another association of the same shard.
@@ -145,67 +145,67 @@ pub(crate) struct Make {
 }
 
 impl Make {
-    pub(crate) fn new(kind: Kind, code: Code, id: u16) -> Make {
-        Make { kind, code, id, token: id.to_be_bytes().to_vec(), options: Vec::new(), payload: Vec::new() }
+    pub(crate) fn new(kind: Kind, code: Code, id: u16) -> Self {
+        Self { kind, code, id, token: id.to_be_bytes().to_vec(), options: Vec::new(), payload: Vec::new() }
     }
 
-    pub(crate) fn get(path: &str, id: u16) -> Make {
-        Make::new(Kind::Confirmable, Method::Get.code(), id).path(path)
+    pub(crate) fn get(path: &str, id: u16) -> Self {
+        Self::new(Kind::Confirmable, Method::Get.code(), id).path(path)
     }
 
-    pub(crate) fn post(path: &str, id: u16) -> Make {
-        Make::new(Kind::Confirmable, Method::Post.code(), id).path(path)
+    pub(crate) fn post(path: &str, id: u16) -> Self {
+        Self::new(Kind::Confirmable, Method::Post.code(), id).path(path)
     }
 
     /// `POST est/sen` with the Content-Format of a certificate request.
-    pub(crate) fn enroll(id: u16) -> Make {
-        Make::post("est/sen", id).uint(Number::CONTENT_FORMAT, 286)
+    pub(crate) fn enroll(id: u16) -> Self {
+        Self::post("est/sen", id).uint(Number::CONTENT_FORMAT, 286)
     }
 
-    pub(crate) fn non(mut self) -> Make {
+    pub(crate) fn non(mut self) -> Self {
         self.kind = Kind::NonConfirmable;
         self
     }
 
-    pub(crate) fn token(mut self, token: &[u8]) -> Make {
+    pub(crate) fn token(mut self, token: &[u8]) -> Self {
         self.token = token.to_vec();
         self
     }
 
-    pub(crate) fn path(mut self, path: &str) -> Make {
+    pub(crate) fn path(mut self, path: &str) -> Self {
         for segment in path.split('/') {
             self = self.option(Number::URI_PATH, segment.as_bytes());
         }
         self
     }
 
-    pub(crate) fn option(mut self, number: Number, value: &[u8]) -> Make {
+    pub(crate) fn option(mut self, number: Number, value: &[u8]) -> Self {
         self.options.push((number.0, value.to_vec()));
         self
     }
 
-    pub(crate) fn uint(self, number: Number, value: u32) -> Make {
+    pub(crate) fn uint(self, number: Number, value: u32) -> Self {
         let bytes = value.to_be_bytes();
         let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(4);
         self.option(number, &bytes[start..])
     }
 
     /// Adds Block1 and the matching piece of `body`.
-    pub(crate) fn piece(self, body: &[u8], num: u32, size: BlockSize) -> Make {
+    pub(crate) fn piece(self, body: &[u8], num: u32, size: BlockSize) -> Self {
         let start = num as usize * size.bytes();
         let end = body.len().min(start + size.bytes());
         self.block1(num, end < body.len(), size).payload(&body[start..end])
     }
 
-    pub(crate) fn block1(self, num: u32, more: bool, size: BlockSize) -> Make {
+    pub(crate) fn block1(self, num: u32, more: bool, size: BlockSize) -> Self {
         self.uint(Number::BLOCK1, Block { num, more, size }.value())
     }
 
-    pub(crate) fn block2(self, num: u32, size: BlockSize) -> Make {
+    pub(crate) fn block2(self, num: u32, size: BlockSize) -> Self {
         self.uint(Number::BLOCK2, Block { num, more: false, size }.value())
     }
 
-    pub(crate) fn payload(mut self, payload: &[u8]) -> Make {
+    pub(crate) fn payload(mut self, payload: &[u8]) -> Self {
         self.payload = payload.to_vec();
         self
     }

@@ -55,13 +55,13 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(seed: u64, lost_percent: u64, work: Duration, spec: RequestSpec) -> Pair {
+    fn new(seed: u64, lost_percent: u64, work: Duration, spec: RequestSpec) -> Self {
         let now = Instant::now();
         let mut ids = MessageIds::new(u16::try_from(seed % 65_536).unwrap());
         let token = Token::new(&seed.to_be_bytes()[4..]).unwrap();
         let client = Exchange::new(now, spec, &mut ids, token, 12_345);
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        Pair {
+        Self {
             link: Link { random, lost_percent, on_the_way: Vec::new(), order: 0 },
             peer: Peer::new(),
             shared: Shared::new(Config::default(), seed),

@@ -50,13 +50,13 @@ pub(super) enum Expected {
 }
 
 impl Expected {
-    pub(super) fn of(operation: &Operation, packing: Option<Packing>) -> Result<Expected, StartFault> {
+    pub(super) fn of(operation: &Operation, packing: Option<Packing>) -> Result<Self, StartFault> {
         Ok(match operation {
-            Operation::CaCertificates => Expected::CaCertificates(packing),
-            Operation::Discover { .. } => Expected::Links,
+            Operation::CaCertificates => Self::CaCertificates(packing),
+            Operation::Discover { .. } => Self::Links,
             Operation::Enroll { csr } | Operation::Reenroll { csr } => {
                 let key = Digest::of(spki_of_request(csr).ok_or(StartFault::Csr)?);
-                Expected::Certificate { packing, key }
+                Self::Certificate { packing, key }
             }
         })
     }
@@ -66,9 +66,9 @@ impl Expected {
             return Err(refused(reply));
         }
         let answer = match self {
-            Expected::Links => links(reply),
-            Expected::CaCertificates(packing) => ca_certificates(&reply, packing),
-            Expected::Certificate { packing, key } => issued(&reply, packing, &key),
+            Self::Links => links(reply),
+            Self::CaCertificates(packing) => ca_certificates(&reply, packing),
+            Self::Certificate { packing, key } => issued(&reply, packing, &key),
         };
         answer.map_err(Failure::Answer)
     }

@@ -38,8 +38,8 @@ pub struct ClientConfig {
 const ANSWER_BYTES_MAX_DEFAULT: usize = 16 * 1024;
 
 impl Default for ClientConfig {
-    fn default() -> ClientConfig {
-        ClientConfig {
+    fn default() -> Self {
+        Self {
             path: WELL_KNOWN_ROOT.map(str::to_owned).to_vec(),
             block: BlockSize::B512,
             accept: None,

@@ -103,11 +103,11 @@ pub enum UnreadableAnswer {
 impl fmt::Display for UnreadableAnswer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            UnreadableAnswer::CertsOnly(error) => error.fmt(out),
-            UnreadableAnswer::Certificate { index, error } => write!(out, "certificate {}: {error}", index + 1),
-            UnreadableAnswer::Authority { index, fault } => write!(out, "certificate {}: {fault}", index + 1),
-            UnreadableAnswer::Empty => out.write_str("it contains no certificate"),
-            UnreadableAnswer::Links => out.write_str("the links are not UTF-8"),
+            Self::CertsOnly(error) => error.fmt(out),
+            Self::Certificate { index, error } => write!(out, "certificate {}: {error}", index + 1),
+            Self::Authority { index, fault } => write!(out, "certificate {}: {fault}", index + 1),
+            Self::Empty => out.write_str("it contains no certificate"),
+            Self::Links => out.write_str("the links are not UTF-8"),
         }
     }
 }
@@ -115,10 +115,10 @@ impl fmt::Display for UnreadableAnswer {
 impl From<CertificateListError> for UnreadableAnswer {
     /// Reports the first certificate on behalf of all.
     fn from(none: CertificateListError) -> Self {
-        let Some(&PassedOver { index, reason, .. }) = none.passed_over.first() else { return UnreadableAnswer::Empty };
+        let Some(&PassedOver { index, reason, .. }) = none.passed_over.first() else { return Self::Empty };
         match reason {
-            Unusable::Unreadable(error) | Unusable::NotStrict(error) => UnreadableAnswer::Certificate { index, error },
-            Unusable::NoAnchor(fault) => UnreadableAnswer::Authority { index, fault },
+            Unusable::Unreadable(error) | Unusable::NotStrict(error) => Self::Certificate { index, error },
+            Unusable::NoAnchor(fault) => Self::Authority { index, fault },
         }
     }
 }
@@ -130,19 +130,19 @@ impl Failure {
         use coap::client::ExchangeFailure as Request;
         match self {
             // No answer at all has a remedy of its own.
-            Failure::Handshake(dtls::HandshakeRefusal::TimedOut { .. })
-            | Failure::Request(Request::Timeout)
-            | Failure::Deadline => Some(Reason::NoAnswer),
-            Failure::Handshake(refusal) => Some(Reason::from(refusal)),
-            Failure::Untrusted { fault, .. } => Some(Reason::from(*fault)),
-            Failure::Closed(_) => None,
-            Failure::Request(Request::TooLarge) => Some(Reason::AnswerTooLarge),
-            Failure::Request(Request::Reset) => Some(Reason::AnswerReset),
-            Failure::Request(Request::BadOption(_)) => Some(Reason::AnswerCriticalOption),
-            Failure::Request(Request::BadBlock | Request::Changing) => Some(Reason::AnswerBlocks),
-            Failure::TooLong { .. } => Some(Reason::RequestTooLong),
-            Failure::Refused(refused) | Failure::Later { refused, .. } => refused.reason(),
-            Failure::Answer(fault) => Some(fault.reason()),
+            Self::Handshake(dtls::HandshakeRefusal::TimedOut { .. })
+            | Self::Request(Request::Timeout)
+            | Self::Deadline => Some(Reason::NoAnswer),
+            Self::Handshake(refusal) => Some(Reason::from(refusal)),
+            Self::Untrusted { fault, .. } => Some(Reason::from(*fault)),
+            Self::Closed(_) => None,
+            Self::Request(Request::TooLarge) => Some(Reason::AnswerTooLarge),
+            Self::Request(Request::Reset) => Some(Reason::AnswerReset),
+            Self::Request(Request::BadOption(_)) => Some(Reason::AnswerCriticalOption),
+            Self::Request(Request::BadBlock | Request::Changing) => Some(Reason::AnswerBlocks),
+            Self::TooLong { .. } => Some(Reason::RequestTooLong),
+            Self::Refused(refused) | Self::Later { refused, .. } => refused.reason(),
+            Self::Answer(fault) => Some(fault.reason()),
         }
     }
 
@@ -151,8 +151,8 @@ impl Failure {
     pub const fn is_untrusted_server(&self) -> bool {
         matches!(
             self,
-            Failure::Untrusted { .. }
-                | Failure::Handshake(
+            Self::Untrusted { .. }
+                | Self::Handshake(
                     dtls::HandshakeRefusal::Certificate(_)
                         | dtls::HandshakeRefusal::BadServerKeyExchange
                         | dtls::HandshakeRefusal::ServerKeyExchangeEncoding
@@ -166,9 +166,9 @@ impl Failure {
     pub const fn is_no_answer(&self) -> bool {
         matches!(
             self,
-            Failure::Handshake(dtls::HandshakeRefusal::TimedOut { .. })
-                | Failure::Request(coap::client::ExchangeFailure::Timeout)
-                | Failure::Deadline
+            Self::Handshake(dtls::HandshakeRefusal::TimedOut { .. })
+                | Self::Request(coap::client::ExchangeFailure::Timeout)
+                | Self::Deadline
         )
     }
 }
@@ -176,28 +176,28 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Handshake(refusal) => {
+            Self::Handshake(refusal) => {
                 write!(out, "the handshake failed: {}", Reason::from(refusal).entry().meaning)
             }
-            Failure::Untrusted { detail: Some(detail), .. } => {
+            Self::Untrusted { detail: Some(detail), .. } => {
                 write!(out, "the server's chain is not trusted: {detail}")
             }
-            Failure::Untrusted { fault, detail: None } => {
+            Self::Untrusted { fault, detail: None } => {
                 write!(out, "the server's chain is not trusted: {}", Reason::from(*fault).entry().meaning)
             }
-            Failure::Closed(why) => write!(out, "the association ended before the answer came: {why:?}"),
-            Failure::Request(coap::client::ExchangeFailure::Timeout) => {
+            Self::Closed(why) => write!(out, "the association ended before the answer came: {why:?}"),
+            Self::Request(coap::client::ExchangeFailure::Timeout) => {
                 out.write_str("the server did not answer the request")
             }
-            Failure::Request(failure) => write!(out, "the request failed: {failure}"),
-            Failure::TooLong { plaintext_bytes_max } => {
+            Self::Request(failure) => write!(out, "the request failed: {failure}"),
+            Self::TooLong { plaintext_bytes_max } => {
                 write!(out, "the request does not fit into the {plaintext_bytes_max} bytes that a datagram carries")
             }
-            Failure::Refused(refused) => write!(out, "the server refused: {refused}"),
-            Failure::Later { refused, max_age } => write!(out, "not now: {refused}; try again in {max_age} s"),
-            Failure::Answer(AnswerFault::Malformed(what)) => write!(out, "the answer cannot be read: {what}"),
-            Failure::Answer(fault) => out.write_str(fault.reason().entry().meaning),
-            Failure::Deadline => out.write_str("the deadline for the request has passed"),
+            Self::Refused(refused) => write!(out, "the server refused: {refused}"),
+            Self::Later { refused, max_age } => write!(out, "not now: {refused}; try again in {max_age} s"),
+            Self::Answer(AnswerFault::Malformed(what)) => write!(out, "the answer cannot be read: {what}"),
+            Self::Answer(fault) => out.write_str(fault.reason().entry().meaning),
+            Self::Deadline => out.write_str("the deadline for the request has passed"),
         }
     }
 }
@@ -220,10 +220,10 @@ impl fmt::Display for ErrorResponse {
 impl AnswerFault {
     const fn reason(self) -> Reason {
         match self {
-            AnswerFault::Format(_) => Reason::AnswerFormat,
-            AnswerFault::Malformed(_) => Reason::AnswerMalformed,
-            AnswerFault::NotOneCertificate(_) => Reason::AnswerNotOneCertificate,
-            AnswerFault::OtherKey => Reason::AnswerOtherKey,
+            Self::Format(_) => Reason::AnswerFormat,
+            Self::Malformed(_) => Reason::AnswerMalformed,
+            Self::NotOneCertificate(_) => Reason::AnswerNotOneCertificate,
+            Self::OtherKey => Reason::AnswerOtherKey,
         }
     }
 }

@@ -38,9 +38,9 @@ pub enum StartFault {
 impl fmt::Display for StartFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            StartFault::NotConnected => "the client is not connected to the server",
-            StartFault::Busy => "another request is under way",
-            StartFault::Csr => "the request is not a PKCS #10 request in DER",
+            Self::NotConnected => "the client is not connected to the server",
+            Self::Busy => "another request is under way",
+            Self::Csr => "the request is not a PKCS #10 request in DER",
         })
     }
 }

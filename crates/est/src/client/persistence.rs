@@ -91,7 +91,7 @@ const _: () = {
 
 impl Persistence {
     /// Suits a device whose only task is to get its certificate.
-    pub const DEFAULT: Persistence = Persistence {
+    pub const DEFAULT: Self = Self {
         deadline: DEADLINE_DEFAULT,
         exchange_repeats: EXCHANGE_REPEATS_DEFAULT,
         handshakes_max: HANDSHAKES_MAX_DEFAULT,
@@ -101,8 +101,8 @@ impl Persistence {
 }
 
 impl Default for Persistence {
-    fn default() -> Persistence {
-        Persistence::DEFAULT
+    fn default() -> Self {
+        Self::DEFAULT
     }
 }
 
@@ -148,9 +148,9 @@ enum FailureClass {
 }
 
 impl Effort {
-    pub(super) fn new(policy: Persistence, now: Instant) -> Effort {
+    pub(super) fn new(policy: Persistence, now: Instant) -> Self {
         let deadline = now + policy.deadline.min(DEADLINE_MAX);
-        Effort { policy, deadline, handshakes: 0, refusals: 0, delays: 0, last: None }
+        Self { policy, deadline, handshakes: 0, refusals: 0, delays: 0, last: None }
     }
 
     /// The next step after `failure`; `None` if the failure is final, if a limit is reached, or if the deadline would
@@ -202,29 +202,27 @@ impl Effort {
 }
 
 impl FailureClass {
-    fn of(failure: &Failure) -> FailureClass {
+    fn of(failure: &Failure) -> Self {
         use coap::client::ExchangeFailure as Request;
         match failure {
-            Failure::Handshake(HandshakeRefusal::TimedOut { .. }) | Failure::Request(Request::Timeout) => {
-                FailureClass::Silence
-            }
-            Failure::Closed(dtls::Closed::Alert(_)) => FailureClass::Refused,
+            Failure::Handshake(HandshakeRefusal::TimedOut { .. }) | Failure::Request(Request::Timeout) => Self::Silence,
+            Failure::Closed(dtls::Closed::Alert(_)) => Self::Refused,
             // We cancelled it, or the fault is ours.
             Failure::Handshake(HandshakeRefusal::Cancelled | HandshakeRefusal::Internal)
-            | Failure::Closed(dtls::Closed::ByUs) => FailureClass::Final,
-            Failure::Closed(_) => FailureClass::Lost,
+            | Failure::Closed(dtls::Closed::ByUs) => Self::Final,
+            Failure::Closed(_) => Self::Lost,
             // "The server doesn't know what you speak of": it has lost more than a block.
             Failure::Handshake(_)
             | Failure::Untrusted { .. }
-            | Failure::Request(Request::Reset | Request::Changing) => FailureClass::Refused,
+            | Failure::Request(Request::Reset | Request::Changing) => Self::Refused,
             // The server does not keep the pieces of the request, however often they are sent (RFC 7959 §2.9.2).
-            Failure::Refused(refused) if refused.code == Code::REQUEST_ENTITY_INCOMPLETE => FailureClass::Refused,
-            Failure::Later { max_age, .. } => FailureClass::Later(Duration::from_secs((*max_age).into())),
+            Failure::Refused(refused) if refused.code == Code::REQUEST_ENTITY_INCOMPLETE => Self::Refused,
+            Failure::Later { max_age, .. } => Self::Later(Duration::from_secs((*max_age).into())),
             Failure::Request(Request::BadOption(_) | Request::BadBlock | Request::TooLarge)
             | Failure::TooLong { .. }
             | Failure::Refused(_)
             | Failure::Answer(_)
-            | Failure::Deadline => FailureClass::Final,
+            | Failure::Deadline => Self::Final,
         }
     }
 }

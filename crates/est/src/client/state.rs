@@ -68,22 +68,22 @@ pub(super) struct Pursuit {
 impl Task {
     pub(super) fn effort(&self) -> &Effort {
         match self {
-            Task::Associate(effort) => effort,
-            Task::Request(pursuit) => &pursuit.effort,
+            Self::Associate(effort) => effort,
+            Self::Request(pursuit) => &pursuit.effort,
         }
     }
 
     pub(super) fn effort_mut(&mut self) -> &mut Effort {
         match self {
-            Task::Associate(effort) => effort,
-            Task::Request(pursuit) => &mut pursuit.effort,
+            Self::Associate(effort) => effort,
+            Self::Request(pursuit) => &mut pursuit.effort,
         }
     }
 
     pub(super) fn into_effort(self) -> Effort {
         match self {
-            Task::Associate(effort) => *effort,
-            Task::Request(pursuit) => pursuit.effort,
+            Self::Associate(effort) => *effort,
+            Self::Request(pursuit) => pursuit.effort,
         }
     }
 }
@@ -92,37 +92,33 @@ impl State {
     /// The exchange that messages from the server belong to.
     pub(super) fn exchange(&self) -> Option<&Exchange> {
         match self {
-            State::Asking(Asking { exchange, .. })
-            | State::Waiting { exchange, .. }
-            | State::Connected(Some(exchange)) => Some(exchange),
-            State::Connected(None) | State::Connecting(_) | State::Resting { .. } | State::Dormant | State::Over => {
-                None
-            }
+            Self::Asking(Asking { exchange, .. })
+            | Self::Waiting { exchange, .. }
+            | Self::Connected(Some(exchange)) => Some(exchange),
+            Self::Connected(None) | Self::Connecting(_) | Self::Resting { .. } | Self::Dormant | Self::Over => None,
         }
     }
 
     /// The same exchange, mutable.
     pub(super) fn exchange_mut(&mut self) -> Option<&mut Exchange> {
         match self {
-            State::Asking(Asking { exchange, .. })
-            | State::Waiting { exchange, .. }
-            | State::Connected(Some(exchange)) => Some(exchange),
-            State::Connected(None) | State::Connecting(_) | State::Resting { .. } | State::Dormant | State::Over => {
-                None
-            }
+            Self::Asking(Asking { exchange, .. })
+            | Self::Waiting { exchange, .. }
+            | Self::Connected(Some(exchange)) => Some(exchange),
+            Self::Connected(None) | Self::Connecting(_) | Self::Resting { .. } | Self::Dormant | Self::Over => None,
         }
     }
 
     /// When the client gives up, if it persists.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let effort = match self {
-            State::Connecting(Some(task)) | State::Resting { task, .. } => task.effort(),
-            State::Asking(Asking { pursuit: Some(pursuit), .. }) | State::Waiting { pursuit, .. } => &pursuit.effort,
-            State::Connecting(None)
-            | State::Asking(Asking { pursuit: None, .. })
-            | State::Connected(_)
-            | State::Dormant
-            | State::Over => return None,
+            Self::Connecting(Some(task)) | Self::Resting { task, .. } => task.effort(),
+            Self::Asking(Asking { pursuit: Some(pursuit), .. }) | Self::Waiting { pursuit, .. } => &pursuit.effort,
+            Self::Connecting(None)
+            | Self::Asking(Asking { pursuit: None, .. })
+            | Self::Connected(_)
+            | Self::Dormant
+            | Self::Over => return None,
         };
         Some(effort.deadline)
     }
@@ -130,8 +126,8 @@ impl State {
     /// When the next try begins, if one is scheduled.
     pub(super) const fn next_try(&self) -> Option<Instant> {
         match self {
-            State::Waiting { at, .. } | State::Resting { at, .. } => Some(*at),
-            State::Connecting(_) | State::Connected(_) | State::Asking(_) | State::Dormant | State::Over => None,
+            Self::Waiting { at, .. } | Self::Resting { at, .. } => Some(*at),
+            Self::Connecting(_) | Self::Connected(_) | Self::Asking(_) | Self::Dormant | Self::Over => None,
         }
     }
 }

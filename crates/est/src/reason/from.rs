@@ -8,67 +8,67 @@ use pki::{CsrError, CsrFlaw};
 use super::Reason;
 
 impl From<&dtls::HandshakeRefusal> for Reason {
-    fn from(refusal: &dtls::HandshakeRefusal) -> Reason {
+    fn from(refusal: &dtls::HandshakeRefusal) -> Self {
         use dtls::HandshakeRefusal;
         match refusal {
-            HandshakeRefusal::Version { .. } => Reason::HelloVersion,
-            HandshakeRefusal::NoCommonSuite => Reason::HelloNoCommonSuite,
-            HandshakeRefusal::NoCommonGroup => Reason::HelloNoCommonGroup,
-            HandshakeRefusal::NoCommonSignatureAlgorithm => Reason::HelloNoCommonSignatureAlgorithm,
-            HandshakeRefusal::NoCommonPointFormat => Reason::HelloNoCommonPointFormat,
-            HandshakeRefusal::NoCommonCompression => Reason::HelloNoCommonCompression,
-            HandshakeRefusal::ExtendedMasterSecretRequired => Reason::HelloNoExtendedMasterSecret,
-            HandshakeRefusal::RenegotiationInfo => Reason::HelloRenegotiationInfo,
-            HandshakeRefusal::RecordLimit { .. } => Reason::HelloRecordLimit,
-            HandshakeRefusal::RecordOverflow => Reason::RecordOverflow,
-            HandshakeRefusal::CertificateType => Reason::HelloCertificateType,
-            HandshakeRefusal::SupportedVersions => Reason::HelloSupportedVersions,
-            HandshakeRefusal::SequenceExhausted => Reason::HandshakeSequenceExhausted,
-            HandshakeRefusal::HelloChanged => Reason::HelloChanged,
-            HandshakeRefusal::MissingCertificate => Reason::CertificateMissing,
-            HandshakeRefusal::Certificate(fault) => Reason::from(*fault),
-            HandshakeRefusal::BadCertificateVerify => Reason::CertificateNoProof,
-            HandshakeRefusal::CertificateVerifyEncoding => Reason::CertificateProofEncoding,
-            HandshakeRefusal::BadServerKeyExchange => Reason::ServerKeyExchangeSignature,
-            HandshakeRefusal::ServerKeyExchangeEncoding => Reason::ServerKeyExchangeEncoding,
-            HandshakeRefusal::SignatureAlgorithmNotOffered { .. } => Reason::SignatureAlgorithmNotOffered,
-            HandshakeRefusal::BadKeyShare => Reason::KeyShareBadPoint,
-            HandshakeRefusal::NotOffered { .. } => Reason::HelloNotOffered,
-            HandshakeRefusal::UnsupportedExtension { .. } => Reason::HelloUnsupportedExtension,
-            HandshakeRefusal::BadFinished => Reason::FinishedMismatch,
-            HandshakeRefusal::Decode { .. } => Reason::HandshakeDecode,
-            HandshakeRefusal::UnexpectedMessage { .. } => Reason::HandshakeUnexpectedMessage,
-            HandshakeRefusal::AlertReceived(alert) => Reason::from(*alert),
-            HandshakeRefusal::TimedOut { .. } => Reason::HandshakeTimedOut,
-            HandshakeRefusal::TooManyHelloVerifyRequests => Reason::HelloCookieLoop,
-            HandshakeRefusal::SessionsFull => Reason::SessionsFull,
-            HandshakeRefusal::Restarted => Reason::HandshakeRestarted,
-            HandshakeRefusal::Displaced => Reason::HandshakeDisplaced,
-            HandshakeRefusal::Cancelled => Reason::HandshakeCancelled,
-            HandshakeRefusal::Internal => Reason::HandshakeInternal,
+            HandshakeRefusal::Version { .. } => Self::HelloVersion,
+            HandshakeRefusal::NoCommonSuite => Self::HelloNoCommonSuite,
+            HandshakeRefusal::NoCommonGroup => Self::HelloNoCommonGroup,
+            HandshakeRefusal::NoCommonSignatureAlgorithm => Self::HelloNoCommonSignatureAlgorithm,
+            HandshakeRefusal::NoCommonPointFormat => Self::HelloNoCommonPointFormat,
+            HandshakeRefusal::NoCommonCompression => Self::HelloNoCommonCompression,
+            HandshakeRefusal::ExtendedMasterSecretRequired => Self::HelloNoExtendedMasterSecret,
+            HandshakeRefusal::RenegotiationInfo => Self::HelloRenegotiationInfo,
+            HandshakeRefusal::RecordLimit { .. } => Self::HelloRecordLimit,
+            HandshakeRefusal::RecordOverflow => Self::RecordOverflow,
+            HandshakeRefusal::CertificateType => Self::HelloCertificateType,
+            HandshakeRefusal::SupportedVersions => Self::HelloSupportedVersions,
+            HandshakeRefusal::SequenceExhausted => Self::HandshakeSequenceExhausted,
+            HandshakeRefusal::HelloChanged => Self::HelloChanged,
+            HandshakeRefusal::MissingCertificate => Self::CertificateMissing,
+            HandshakeRefusal::Certificate(fault) => Self::from(*fault),
+            HandshakeRefusal::BadCertificateVerify => Self::CertificateNoProof,
+            HandshakeRefusal::CertificateVerifyEncoding => Self::CertificateProofEncoding,
+            HandshakeRefusal::BadServerKeyExchange => Self::ServerKeyExchangeSignature,
+            HandshakeRefusal::ServerKeyExchangeEncoding => Self::ServerKeyExchangeEncoding,
+            HandshakeRefusal::SignatureAlgorithmNotOffered { .. } => Self::SignatureAlgorithmNotOffered,
+            HandshakeRefusal::BadKeyShare => Self::KeyShareBadPoint,
+            HandshakeRefusal::NotOffered { .. } => Self::HelloNotOffered,
+            HandshakeRefusal::UnsupportedExtension { .. } => Self::HelloUnsupportedExtension,
+            HandshakeRefusal::BadFinished => Self::FinishedMismatch,
+            HandshakeRefusal::Decode { .. } => Self::HandshakeDecode,
+            HandshakeRefusal::UnexpectedMessage { .. } => Self::HandshakeUnexpectedMessage,
+            HandshakeRefusal::AlertReceived(alert) => Self::from(*alert),
+            HandshakeRefusal::TimedOut { .. } => Self::HandshakeTimedOut,
+            HandshakeRefusal::TooManyHelloVerifyRequests => Self::HelloCookieLoop,
+            HandshakeRefusal::SessionsFull => Self::SessionsFull,
+            HandshakeRefusal::Restarted => Self::HandshakeRestarted,
+            HandshakeRefusal::Displaced => Self::HandshakeDisplaced,
+            HandshakeRefusal::Cancelled => Self::HandshakeCancelled,
+            HandshakeRefusal::Internal => Self::HandshakeInternal,
         }
     }
 }
 
 impl From<CertificateFault> for Reason {
-    fn from(fault: CertificateFault) -> Reason {
+    fn from(fault: CertificateFault) -> Self {
         match fault {
-            CertificateFault::UnknownIssuer => Reason::CertificateUnknownIssuer,
-            CertificateFault::Expired => Reason::CertificateExpired,
-            CertificateFault::NotYetValid => Reason::CertificateNotYetValid,
-            CertificateFault::BadSignature => Reason::CertificateBadSignature,
-            CertificateFault::ExtendedKeyUsage => Reason::CertificateExtendedKeyUsage,
-            CertificateFault::KeyUsage => Reason::CertificateKeyUsage,
-            CertificateFault::NameMismatch => Reason::CertificateNameMismatch,
-            CertificateFault::PathLength => Reason::CertificatePathLength,
-            CertificateFault::NotAnAuthority => Reason::CertificateNotAnAuthority,
-            CertificateFault::NameConstraints => Reason::CertificateNameConstraints,
-            CertificateFault::CriticalExtension => Reason::CertificateCriticalExtension,
-            CertificateFault::UnsupportedAlgorithm => Reason::CertificateAlgorithm,
-            CertificateFault::BadEncoding => Reason::CertificateBadEncoding,
-            CertificateFault::TooManyCertificates => Reason::CertificateTooMany,
-            CertificateFault::TooMuchWork => Reason::CertificateTooMuchWork,
-            CertificateFault::DeviceAsServer => Reason::CertificateDeviceAsServer,
+            CertificateFault::UnknownIssuer => Self::CertificateUnknownIssuer,
+            CertificateFault::Expired => Self::CertificateExpired,
+            CertificateFault::NotYetValid => Self::CertificateNotYetValid,
+            CertificateFault::BadSignature => Self::CertificateBadSignature,
+            CertificateFault::ExtendedKeyUsage => Self::CertificateExtendedKeyUsage,
+            CertificateFault::KeyUsage => Self::CertificateKeyUsage,
+            CertificateFault::NameMismatch => Self::CertificateNameMismatch,
+            CertificateFault::PathLength => Self::CertificatePathLength,
+            CertificateFault::NotAnAuthority => Self::CertificateNotAnAuthority,
+            CertificateFault::NameConstraints => Self::CertificateNameConstraints,
+            CertificateFault::CriticalExtension => Self::CertificateCriticalExtension,
+            CertificateFault::UnsupportedAlgorithm => Self::CertificateAlgorithm,
+            CertificateFault::BadEncoding => Self::CertificateBadEncoding,
+            CertificateFault::TooManyCertificates => Self::CertificateTooMany,
+            CertificateFault::TooMuchWork => Self::CertificateTooMuchWork,
+            CertificateFault::DeviceAsServer => Self::CertificateDeviceAsServer,
         }
     }
 }
@@ -76,37 +76,37 @@ impl From<CertificateFault> for Reason {
 /// An alert by which the peer ended a handshake or a session. Alert codes are an open set: a code without a row of its
 /// own is "other".
 impl From<AlertDescription> for Reason {
-    fn from(alert: AlertDescription) -> Reason {
+    fn from(alert: AlertDescription) -> Self {
         match alert {
-            AlertDescription::UNKNOWN_CA => Reason::AlertUnknownCa,
-            AlertDescription::BAD_CERTIFICATE => Reason::AlertBadCertificate,
-            AlertDescription::UNSUPPORTED_CERTIFICATE => Reason::AlertUnsupportedCertificate,
-            AlertDescription::CERTIFICATE_REVOKED => Reason::AlertCertificateRevoked,
-            AlertDescription::CERTIFICATE_EXPIRED => Reason::AlertCertificateExpired,
-            AlertDescription::CERTIFICATE_UNKNOWN => Reason::AlertCertificateUnknown,
-            AlertDescription::ACCESS_DENIED => Reason::AlertAccessDenied,
-            AlertDescription::HANDSHAKE_FAILURE => Reason::AlertHandshakeFailure,
-            AlertDescription::INSUFFICIENT_SECURITY => Reason::AlertInsufficientSecurity,
-            AlertDescription::PROTOCOL_VERSION => Reason::AlertProtocolVersion,
-            AlertDescription::UNEXPECTED_MESSAGE => Reason::AlertUnexpectedMessage,
-            AlertDescription::BAD_RECORD_MAC => Reason::AlertBadRecordMac,
-            AlertDescription::RECORD_OVERFLOW => Reason::AlertRecordOverflow,
-            AlertDescription::ILLEGAL_PARAMETER => Reason::AlertIllegalParameter,
-            AlertDescription::DECODE_ERROR => Reason::AlertDecodeError,
-            AlertDescription::DECRYPT_ERROR => Reason::AlertDecryptError,
-            AlertDescription::INTERNAL_ERROR => Reason::AlertInternalError,
-            AlertDescription::UNSUPPORTED_EXTENSION => Reason::AlertUnsupportedExtension,
-            AlertDescription::UNRECOGNIZED_NAME => Reason::AlertUnrecognizedName,
-            AlertDescription::CLOSE_NOTIFY => Reason::AlertClosed,
-            AlertDescription::USER_CANCELED => Reason::AlertUserCanceled,
-            AlertDescription::INAPPROPRIATE_FALLBACK => Reason::AlertInappropriateFallback,
-            AlertDescription::NO_RENEGOTIATION => Reason::AlertNoRenegotiation,
-            AlertDescription::MISSING_EXTENSION => Reason::AlertMissingExtension,
-            AlertDescription::BAD_CERTIFICATE_STATUS_RESPONSE => Reason::AlertCertificateStatus,
-            AlertDescription::UNKNOWN_PSK_IDENTITY => Reason::AlertUnknownPskIdentity,
-            AlertDescription::CERTIFICATE_REQUIRED => Reason::AlertCertificateRequired,
-            AlertDescription::NO_APPLICATION_PROTOCOL => Reason::AlertNoApplicationProtocol,
-            _ => Reason::AlertOther,
+            AlertDescription::UNKNOWN_CA => Self::AlertUnknownCa,
+            AlertDescription::BAD_CERTIFICATE => Self::AlertBadCertificate,
+            AlertDescription::UNSUPPORTED_CERTIFICATE => Self::AlertUnsupportedCertificate,
+            AlertDescription::CERTIFICATE_REVOKED => Self::AlertCertificateRevoked,
+            AlertDescription::CERTIFICATE_EXPIRED => Self::AlertCertificateExpired,
+            AlertDescription::CERTIFICATE_UNKNOWN => Self::AlertCertificateUnknown,
+            AlertDescription::ACCESS_DENIED => Self::AlertAccessDenied,
+            AlertDescription::HANDSHAKE_FAILURE => Self::AlertHandshakeFailure,
+            AlertDescription::INSUFFICIENT_SECURITY => Self::AlertInsufficientSecurity,
+            AlertDescription::PROTOCOL_VERSION => Self::AlertProtocolVersion,
+            AlertDescription::UNEXPECTED_MESSAGE => Self::AlertUnexpectedMessage,
+            AlertDescription::BAD_RECORD_MAC => Self::AlertBadRecordMac,
+            AlertDescription::RECORD_OVERFLOW => Self::AlertRecordOverflow,
+            AlertDescription::ILLEGAL_PARAMETER => Self::AlertIllegalParameter,
+            AlertDescription::DECODE_ERROR => Self::AlertDecodeError,
+            AlertDescription::DECRYPT_ERROR => Self::AlertDecryptError,
+            AlertDescription::INTERNAL_ERROR => Self::AlertInternalError,
+            AlertDescription::UNSUPPORTED_EXTENSION => Self::AlertUnsupportedExtension,
+            AlertDescription::UNRECOGNIZED_NAME => Self::AlertUnrecognizedName,
+            AlertDescription::CLOSE_NOTIFY => Self::AlertClosed,
+            AlertDescription::USER_CANCELED => Self::AlertUserCanceled,
+            AlertDescription::INAPPROPRIATE_FALLBACK => Self::AlertInappropriateFallback,
+            AlertDescription::NO_RENEGOTIATION => Self::AlertNoRenegotiation,
+            AlertDescription::MISSING_EXTENSION => Self::AlertMissingExtension,
+            AlertDescription::BAD_CERTIFICATE_STATUS_RESPONSE => Self::AlertCertificateStatus,
+            AlertDescription::UNKNOWN_PSK_IDENTITY => Self::AlertUnknownPskIdentity,
+            AlertDescription::CERTIFICATE_REQUIRED => Self::AlertCertificateRequired,
+            AlertDescription::NO_APPLICATION_PROTOCOL => Self::AlertNoApplicationProtocol,
+            _ => Self::AlertOther,
         }
     }
 }
@@ -114,122 +114,122 @@ impl From<AlertDescription> for Reason {
 impl Reason {
     /// The reason for a session's end; `None` if it ended normally.
     #[must_use]
-    pub fn of_session(why: dtls::Closed) -> Option<Reason> {
+    pub fn of_session(why: dtls::Closed) -> Option<Self> {
         use dtls::Closed;
         match why {
             Closed::ByPeer | Closed::ByUs | Closed::Idle | Closed::Replaced => None,
-            Closed::Alert(alert) => Some(Reason::from(alert)),
-            Closed::Evicted => Some(Reason::SessionEvicted),
-            Closed::Forgeries => Some(Reason::SessionForgeries),
-            Closed::RecordOverflow => Some(Reason::RecordOverflow),
-            Closed::SequenceExhausted => Some(Reason::SessionSequenceExhausted),
+            Closed::Alert(alert) => Some(Self::from(alert)),
+            Closed::Evicted => Some(Self::SessionEvicted),
+            Closed::Forgeries => Some(Self::SessionForgeries),
+            Closed::RecordOverflow => Some(Self::RecordOverflow),
+            Closed::SequenceExhausted => Some(Self::SessionSequenceExhausted),
         }
     }
 
     /// The reason of a refusal that the CoAP layer answered by itself.
     #[must_use]
-    pub fn of_message_layer(refusal: coap::server::RequestRefusal) -> Reason {
+    pub fn of_message_layer(refusal: coap::server::RequestRefusal) -> Self {
         use coap::server::{BlockFault, Limit, OptionFault, RequestRefusal};
         match refusal {
-            RequestRefusal::BadOption(_, OptionFault::Unknown) => Reason::CoapBadOption,
-            RequestRefusal::BadOption(_, OptionFault::Length) => Reason::CoapOptionLength,
-            RequestRefusal::BadOption(_, OptionFault::Repeated) => Reason::CoapOptionRepeated,
-            RequestRefusal::BadOption(_, OptionFault::NotText) => Reason::CoapOptionNotText,
-            RequestRefusal::UnknownMethod => Reason::CoapMethodUnknown,
-            RequestRefusal::Proxy => Reason::CoapProxy,
-            RequestRefusal::BadBlock(BlockFault::ReservedSize) => Reason::CoapBlockMalformed,
-            RequestRefusal::BadBlock(BlockFault::Short) => Reason::CoapBlockShort,
-            RequestRefusal::BadBlock(BlockFault::Long) => Reason::CoapBlockLong,
-            RequestRefusal::BadBlock(BlockFault::LastLong) => Reason::CoapBlockLastLong,
-            RequestRefusal::BadBlock(BlockFault::BothDirections) => Reason::CoapBlockBoth,
-            RequestRefusal::BlockMissing => Reason::CoapBlockMissing,
-            RequestRefusal::BlockDiffers => Reason::CoapBlockDiffers,
-            RequestRefusal::ContentFormatChanged => Reason::CoapBlockFormatChanged,
-            RequestRefusal::TooLarge { .. } => Reason::CoapBodyTooLarge,
-            RequestRefusal::NoResponse => Reason::CoapBlockNoResponse,
-            RequestRefusal::PastEnd => Reason::CoapBlockPastEnd,
-            RequestRefusal::Full(Limit::Uploads) => Reason::CoapFull,
-            RequestRefusal::Full(Limit::Responses) => Reason::CoapAnswersFull,
-            RequestRefusal::Full(Limit::Pending) => Reason::CoapPendingFull,
-            RequestRefusal::Full(Limit::Exchanges) => Reason::CoapExchangesFull,
+            RequestRefusal::BadOption(_, OptionFault::Unknown) => Self::CoapBadOption,
+            RequestRefusal::BadOption(_, OptionFault::Length) => Self::CoapOptionLength,
+            RequestRefusal::BadOption(_, OptionFault::Repeated) => Self::CoapOptionRepeated,
+            RequestRefusal::BadOption(_, OptionFault::NotText) => Self::CoapOptionNotText,
+            RequestRefusal::UnknownMethod => Self::CoapMethodUnknown,
+            RequestRefusal::Proxy => Self::CoapProxy,
+            RequestRefusal::BadBlock(BlockFault::ReservedSize) => Self::CoapBlockMalformed,
+            RequestRefusal::BadBlock(BlockFault::Short) => Self::CoapBlockShort,
+            RequestRefusal::BadBlock(BlockFault::Long) => Self::CoapBlockLong,
+            RequestRefusal::BadBlock(BlockFault::LastLong) => Self::CoapBlockLastLong,
+            RequestRefusal::BadBlock(BlockFault::BothDirections) => Self::CoapBlockBoth,
+            RequestRefusal::BlockMissing => Self::CoapBlockMissing,
+            RequestRefusal::BlockDiffers => Self::CoapBlockDiffers,
+            RequestRefusal::ContentFormatChanged => Self::CoapBlockFormatChanged,
+            RequestRefusal::TooLarge { .. } => Self::CoapBodyTooLarge,
+            RequestRefusal::NoResponse => Self::CoapBlockNoResponse,
+            RequestRefusal::PastEnd => Self::CoapBlockPastEnd,
+            RequestRefusal::Full(Limit::Uploads) => Self::CoapFull,
+            RequestRefusal::Full(Limit::Responses) => Self::CoapAnswersFull,
+            RequestRefusal::Full(Limit::Pending) => Self::CoapPendingFull,
+            RequestRefusal::Full(Limit::Exchanges) => Self::CoapExchangesFull,
         }
     }
 
     /// The reason of the authority's refusal of a request for `function`: the same mismatch has one meaning for an
     /// enrolment and another for a renewal.
     #[must_use]
-    pub fn of_decision(refusal: &authority::Refusal, function: Function) -> Reason {
+    pub fn of_decision(refusal: &authority::Refusal, function: Function) -> Self {
         use authority::Refusal;
         match refusal {
-            Refusal::Csr(error) => Reason::from(error),
-            Refusal::KeyType => Reason::CsrKeyType,
-            Refusal::Asks(Asked::CertificateAuthority) => Reason::CsrAsksAuthority,
-            Refusal::Asks(Asked::CertificateSigning) => Reason::CsrAsksSigning,
-            Refusal::Asks(Asked::AnyPurpose) => Reason::CsrAsksAnyPurpose,
-            Refusal::ClientUnknown => Reason::ClientNotOfProfile,
-            Refusal::ClientExpired => Reason::ClientExpired,
-            Refusal::ClientEncoding(_) => Reason::ClientEncoding,
-            Refusal::ClientRevoked => Reason::ClientRevoked,
-            Refusal::NotIssuedHere => Reason::RenewalNotOfThisCa,
-            Refusal::ClientOfAnotherProfile(_) => Reason::ClientOfAnotherProfile,
-            Refusal::ClientNotInLedger => Reason::ClientNotInLedger,
-            Refusal::ManufacturerRemoved => Reason::ClientManufacturerRemoved,
-            Refusal::NoDeviceId(_) => Reason::ClientNoDeviceId,
+            Refusal::Csr(error) => Self::from(error),
+            Refusal::KeyType => Self::CsrKeyType,
+            Refusal::Asks(Asked::CertificateAuthority) => Self::CsrAsksAuthority,
+            Refusal::Asks(Asked::CertificateSigning) => Self::CsrAsksSigning,
+            Refusal::Asks(Asked::AnyPurpose) => Self::CsrAsksAnyPurpose,
+            Refusal::ClientUnknown => Self::ClientNotOfProfile,
+            Refusal::ClientExpired => Self::ClientExpired,
+            Refusal::ClientEncoding(_) => Self::ClientEncoding,
+            Refusal::ClientRevoked => Self::ClientRevoked,
+            Refusal::NotIssuedHere => Self::RenewalNotOfThisCa,
+            Refusal::ClientOfAnotherProfile(_) => Self::ClientOfAnotherProfile,
+            Refusal::ClientNotInLedger => Self::ClientNotInLedger,
+            Refusal::ManufacturerRemoved => Self::ClientManufacturerRemoved,
+            Refusal::NoDeviceId(_) => Self::ClientNoDeviceId,
             Refusal::SubjectMismatch(_) => match function {
-                Function::SimpleEnroll => Reason::SenSubjectMismatch,
-                Function::SimpleReenroll => Reason::SrenSubjectMismatch,
+                Function::SimpleEnroll => Self::SenSubjectMismatch,
+                Function::SimpleReenroll => Self::SrenSubjectMismatch,
             },
-            Refusal::SubjectTemplate(_) => Reason::SubjectTemplate,
-            Refusal::NoName => Reason::CsrNoName,
-            Refusal::SanNotListed(_) => Reason::SanNotListed,
-            Refusal::SanSyntax(_) => Reason::SanNotIssuable,
-            Refusal::SanConstrained(_) => Reason::SanConstrained,
-            Refusal::SanMismatch(_) => Reason::SanMismatch,
-            Refusal::ChallengeUnbound => Reason::ChallengeUnbound,
-            Refusal::ChallengeMismatch => Reason::ChallengeMismatch,
-            Refusal::IdentityKey => Reason::IdentityKey,
-            Refusal::CaKey => Reason::CaKey,
-            Refusal::KeyOfAnotherDevice => Reason::KeyOfAnotherDevice,
-            Refusal::DeviceFull(_) => Reason::DeviceCertificatesFull,
-            Refusal::DeviceDenied => Reason::DeviceDenied,
+            Refusal::SubjectTemplate(_) => Self::SubjectTemplate,
+            Refusal::NoName => Self::CsrNoName,
+            Refusal::SanNotListed(_) => Self::SanNotListed,
+            Refusal::SanSyntax(_) => Self::SanNotIssuable,
+            Refusal::SanConstrained(_) => Self::SanConstrained,
+            Refusal::SanMismatch(_) => Self::SanMismatch,
+            Refusal::ChallengeUnbound => Self::ChallengeUnbound,
+            Refusal::ChallengeMismatch => Self::ChallengeMismatch,
+            Refusal::IdentityKey => Self::IdentityKey,
+            Refusal::CaKey => Self::CaKey,
+            Refusal::KeyOfAnotherDevice => Self::KeyOfAnotherDevice,
+            Refusal::DeviceFull(_) => Self::DeviceCertificatesFull,
+            Refusal::DeviceDenied => Self::DeviceDenied,
         }
     }
 }
 
 impl From<&CsrError> for Reason {
-    fn from(error: &CsrError) -> Reason {
+    fn from(error: &CsrError) -> Self {
         match error.flaw {
-            CsrFlaw::Der(_) | CsrFlaw::Version => Reason::CsrMalformed,
-            CsrFlaw::Name(_) => Reason::CsrSubject,
-            CsrFlaw::Key(_) => Reason::CsrAlgorithm,
-            CsrFlaw::Signature(_) => Reason::CsrSignatureEncoding,
-            CsrFlaw::ProofOfPossession => Reason::CsrSignature,
-            CsrFlaw::TooManyAttributes => Reason::CsrTooLarge,
+            CsrFlaw::Der(_) | CsrFlaw::Version => Self::CsrMalformed,
+            CsrFlaw::Name(_) => Self::CsrSubject,
+            CsrFlaw::Key(_) => Self::CsrAlgorithm,
+            CsrFlaw::Signature(_) => Self::CsrSignatureEncoding,
+            CsrFlaw::ProofOfPossession => Self::CsrSignature,
+            CsrFlaw::TooManyAttributes => Self::CsrTooLarge,
             CsrFlaw::RepeatedAttribute
             | CsrFlaw::ChallengePassword
             | CsrFlaw::RepeatedExtension
             | CsrFlaw::TooManyExtensions
-            | CsrFlaw::ExtensionValue => Reason::CsrAttributes,
-            CsrFlaw::AlternativeNames(_) => Reason::CsrSanMalformed,
+            | CsrFlaw::ExtensionValue => Self::CsrAttributes,
+            CsrFlaw::AlternativeNames(_) => Self::CsrSanMalformed,
         }
     }
 }
 
 impl From<&Busy> for Reason {
-    fn from(busy: &Busy) -> Reason {
+    fn from(busy: &Busy) -> Self {
         match busy {
-            Busy::Ledger(_) => Reason::LedgerUnavailable,
-            Busy::Signer(_) => Reason::SignerUnavailable,
-            Busy::Full => Reason::AuthorityFull,
-            Busy::DeviceInFlight => Reason::DeviceInFlight,
-            Busy::InFlight => Reason::InFlight,
-            Busy::DevicePending => Reason::DevicePending,
-            Busy::DeviceOverLimit { .. } => Reason::DeviceOverLimit,
-            Busy::Serials => Reason::SerialsTaken,
-            Busy::CaOutsideValidity => Reason::CaOutsideValidity,
-            Busy::Withheld(Misissue::Signature) => Reason::WithheldSignature,
-            Busy::Withheld(Misissue::Lint) => Reason::WithheldContent,
-            Busy::Dropped => Reason::CompletionDropped,
+            Busy::Ledger(_) => Self::LedgerUnavailable,
+            Busy::Signer(_) => Self::SignerUnavailable,
+            Busy::Full => Self::AuthorityFull,
+            Busy::DeviceInFlight => Self::DeviceInFlight,
+            Busy::InFlight => Self::InFlight,
+            Busy::DevicePending => Self::DevicePending,
+            Busy::DeviceOverLimit { .. } => Self::DeviceOverLimit,
+            Busy::Serials => Self::SerialsTaken,
+            Busy::CaOutsideValidity => Self::CaOutsideValidity,
+            Busy::Withheld(Misissue::Signature) => Self::WithheldSignature,
+            Busy::Withheld(Misissue::Lint) => Self::WithheldContent,
+            Busy::Dropped => Self::CompletionDropped,
         }
     }
 }

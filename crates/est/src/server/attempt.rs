@@ -67,12 +67,12 @@ pub enum Notice {
 
 impl Notice {
     /// The notice for a server_name that the server's certificate does not contain.
-    pub(super) fn of_server_name(name: Box<str>) -> Notice {
+    pub(super) fn of_server_name(name: Box<str>) -> Self {
         // An IPv6 address may come with the brackets of a URI if a stack copies the host unchanged.
         let bare = name.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(&name);
         match bare.parse() {
-            Ok(address) => Notice::AddressAsServerName(address),
-            Err(_) => Notice::UnknownServerName(name),
+            Ok(address) => Self::AddressAsServerName(address),
+            Err(_) => Self::UnknownServerName(name),
         }
     }
 }
@@ -80,20 +80,20 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Notice::UnknownServerName(name) => {
+            Self::UnknownServerName(name) => {
                 write!(
                     out,
                     "asked for the server name `{}`, which our certificate does not contain",
                     name.escape_debug()
                 )
             }
-            Notice::AddressAsServerName(address) => {
+            Self::AddressAsServerName(address) => {
                 write!(out, "sent a literal address in SNI ({address}), where only DNS names are allowed (RFC 6066 §3)")
             }
-            Notice::NarrowPath(bytes) => {
+            Self::NarrowPath(bytes) => {
                 write!(out, "narrowing to {bytes} bytes per datagram: the path seems to drop longer ones")
             }
-            Notice::ExpiredIdentity => out.write_str("its manufacturer certificate has expired"),
+            Self::ExpiredIdentity => out.write_str("its manufacturer certificate has expired"),
         }
     }
 }
@@ -110,8 +110,8 @@ pub enum Success {
 impl fmt::Display for Success {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Success::Handshake => out.write_str("handshake"),
-            Success::Function(resource) => out.write_str(resource.segment()),
+            Self::Handshake => out.write_str("handshake"),
+            Self::Function(resource) => out.write_str(resource.segment()),
         }
     }
 }
@@ -140,21 +140,21 @@ pub(super) struct AttemptBuilder {
 }
 
 impl AttemptBuilder {
-    pub(super) fn success(success: Success) -> AttemptBuilder {
+    pub(super) fn success(success: Success) -> Self {
         let stage = match success {
             Success::Handshake => Stage::Handshake,
             Success::Function(Resource::CaCertificates) => Stage::Request,
             Success::Function(Resource::SimpleEnroll | Resource::SimpleReenroll) => Stage::Issuance,
         };
-        AttemptBuilder::new(stage, Ok(success))
+        Self::new(stage, Ok(success))
     }
 
-    pub(super) fn refusal(reason: Reason) -> AttemptBuilder {
-        AttemptBuilder::new(reason.stage(), Err(reason))
+    pub(super) fn refusal(reason: Reason) -> Self {
+        Self::new(reason.stage(), Err(reason))
     }
 
-    const fn new(stage: Stage, outcome: Result<Success, Reason>) -> AttemptBuilder {
-        AttemptBuilder {
+    const fn new(stage: Stage, outcome: Result<Success, Reason>) -> Self {
+        Self {
             stage,
             outcome,
             device: None,
@@ -168,42 +168,42 @@ impl AttemptBuilder {
         }
     }
 
-    pub(super) fn device(self, device: Option<ShownDevice>) -> AttemptBuilder {
-        AttemptBuilder { device, ..self }
+    pub(super) fn device(self, device: Option<ShownDevice>) -> Self {
+        Self { device, ..self }
     }
 
-    pub(super) fn profile(self, profile: Option<&Profile>) -> AttemptBuilder {
-        AttemptBuilder { profile: profile.map(|profile| Arc::clone(profile.shared_name())), ..self }
+    pub(super) fn profile(self, profile: Option<&Profile>) -> Self {
+        Self { profile: profile.map(|profile| Arc::clone(profile.shared_name())), ..self }
     }
 
     /// A fixed name that needs no check, such as that of a suite.
-    pub(super) fn offered_name(self, name: &'static str) -> AttemptBuilder {
-        AttemptBuilder { offered: Cow::Borrowed(name), ..self }
+    pub(super) fn offered_name(self, name: &'static str) -> Self {
+        Self { offered: Cow::Borrowed(name), ..self }
     }
 
     /// A text with a peer's values in it: its length is bounded and terminal control characters are removed.
-    pub(super) fn offered(self, offered: String) -> AttemptBuilder {
-        AttemptBuilder { offered: bounded(offered), ..self }
+    pub(super) fn offered(self, offered: String) -> Self {
+        Self { offered: bounded(offered), ..self }
     }
 
-    pub(super) fn detail(self, detail: Option<Box<str>>) -> AttemptBuilder {
-        AttemptBuilder { detail, ..self }
+    pub(super) fn detail(self, detail: Option<Box<str>>) -> Self {
+        Self { detail, ..self }
     }
 
-    pub(super) fn claimed(self, claimed: Option<Box<str>>) -> AttemptBuilder {
-        AttemptBuilder { claimed, ..self }
+    pub(super) fn claimed(self, claimed: Option<Box<str>>) -> Self {
+        Self { claimed, ..self }
     }
 
-    pub(super) fn further(self, further: Vec<Reason>) -> AttemptBuilder {
-        AttemptBuilder { further, ..self }
+    pub(super) fn further(self, further: Vec<Reason>) -> Self {
+        Self { further, ..self }
     }
 
-    pub(super) fn notices(self, notices: Vec<Notice>) -> AttemptBuilder {
-        AttemptBuilder { notices, ..self }
+    pub(super) fn notices(self, notices: Vec<Notice>) -> Self {
+        Self { notices, ..self }
     }
 
-    pub(super) fn elapsed(self, elapsed: Duration) -> AttemptBuilder {
-        AttemptBuilder { elapsed, ..self }
+    pub(super) fn elapsed(self, elapsed: Duration) -> Self {
+        Self { elapsed, ..self }
     }
 
     pub(super) fn reason(&self) -> Option<Reason> {
@@ -212,8 +212,7 @@ impl AttemptBuilder {
 
     /// The attempt of the peer at the other end of `path`.
     pub(super) fn of(self, path: Path) -> Attempt {
-        let AttemptBuilder { stage, outcome, device, profile, offered, detail, claimed, further, notices, elapsed } =
-            self;
+        let Self { stage, outcome, device, profile, offered, detail, claimed, further, notices, elapsed } = self;
         Attempt {
             peer: path.peer,
             device,

@@ -12,9 +12,9 @@ pub(super) const MAX_AGE_SECONDS_MAX: u64 = 3_600;
 pub(super) struct Jitter(Cell<u64>);
 
 impl Jitter {
-    pub(super) fn new(seed: u64) -> Jitter {
+    pub(super) fn new(seed: u64) -> Self {
         // Zero is the only state that the generator cannot leave.
-        Jitter(Cell::new(seed | 1))
+        Self(Cell::new(seed | 1))
     }
 
     /// A value between `least` and 1.5 times `least`, in whole seconds, at least 1.

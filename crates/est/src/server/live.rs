@@ -206,7 +206,7 @@ impl Sessions {
     /// keeps no more than are left for others ([`Accounts`]): its further sessions are served, but may be evicted like
     /// idle ones. A forgotten session keeps no place.
     pub(super) fn changed_occupation(&mut self, session: SessionId, most: usize) -> Option<Occupation> {
-        let Sessions { slots, occupied, .. } = self;
+        let Self { slots, occupied, .. } = self;
         let live =
             slots.get_mut(index(session))?.as_deref_mut().filter(|live| live.generation == session.generation)?;
         let owner = live.peer.owner();
@@ -349,8 +349,8 @@ impl Away {
 }
 
 impl Live {
-    fn new(generation: u32) -> Live {
-        Live {
+    fn new(generation: u32) -> Self {
+        Self {
             generation,
             occupies: None,
             peer: Peer::new(),

@@ -55,8 +55,8 @@ impl CertificateCache {
 
     /// A cache for about `certificates_max` certificates, at least one in each segment.
     #[must_use]
-    pub fn new(certificates_max: usize) -> CertificateCache {
-        CertificateCache {
+    pub fn new(certificates_max: usize) -> Self {
+        Self {
             segments: std::array::from_fn(|_| Mutex::default()),
             per_segment_max: certificates_max.div_ceil(SEGMENTS).max(1),
         }

@@ -46,7 +46,7 @@ impl PeerVerifier {
         anchors: impl IntoIterator<Item = Arc<Certificate>>,
         certificates: Arc<CertificateCache>,
         name_authorities: NameAuthorities,
-    ) -> Result<PeerVerifier, chain::AnchorError> {
+    ) -> Result<Self, chain::AnchorError> {
         let distinct: BTreeMap<Digest, Arc<Certificate>> =
             anchors.into_iter().map(|anchor| (anchor.digest(), anchor)).collect();
         let anchors: Vec<Arc<Certificate>> = distinct.into_values().collect();
@@ -55,12 +55,12 @@ impl PeerVerifier {
             NameAuthorities::List => anchors.iter().map(|anchor| anchor.subject().der().to_vec()).collect(),
         };
         let ids = anchors.iter().map(|anchor| anchor.anchor_id()).collect();
-        Ok(PeerVerifier { anchors: Arc::new(Anchors::new(anchors)?), ids, authorities, certificates })
+        Ok(Self { anchors: Arc::new(Anchors::new(anchors)?), ids, authorities, certificates })
     }
 
     /// Accepts devices below these anchors although their own certificate is past its notAfter.
     #[must_use]
-    pub fn accepting_expired_below(self, anchors: impl IntoIterator<Item = AnchorId>) -> PeerVerifier {
+    pub fn accepting_expired_below(self, anchors: impl IntoIterator<Item = AnchorId>) -> Self {
         let of_expired: BTreeSet<AnchorId> = anchors.into_iter().collect();
         self.with(|all| all.accepting_expired_below(|anchor| of_expired.contains(&anchor.anchor_id())))
     }
@@ -68,7 +68,7 @@ impl PeerVerifier {
     /// Ends every path at these anchors, the issuing CAs: a device certified by one of them does not count as a device
     /// of a manufacturer above it.
     #[must_use]
-    pub fn ending_at(self, anchors: impl IntoIterator<Item = AnchorId>) -> PeerVerifier {
+    pub fn ending_at(self, anchors: impl IntoIterator<Item = AnchorId>) -> Self {
         let last: BTreeSet<AnchorId> = anchors.into_iter().collect();
         self.with(|all| all.ending_at(|anchor| last.contains(&anchor.anchor_id())))
     }
@@ -76,12 +76,12 @@ impl PeerVerifier {
     /// Reads device certificates as the most lenient profile does. A strict profile refuses by
     /// [`Authenticated::deviations`].
     #[must_use]
-    pub fn reading(self, encoding: Encoding) -> PeerVerifier {
+    pub fn reading(self, encoding: Encoding) -> Self {
         self.with(|all| all.reading(encoding))
     }
 
-    fn with(self, change: impl FnOnce(Anchors) -> Anchors) -> PeerVerifier {
-        PeerVerifier { anchors: Arc::new(change(Arc::unwrap_or_clone(self.anchors))), ..self }
+    fn with(self, change: impl FnOnce(Anchors) -> Anchors) -> Self {
+        Self { anchors: Arc::new(change(Arc::unwrap_or_clone(self.anchors))), ..self }
     }
 }
 
@@ -116,7 +116,7 @@ impl UnprovenPeer for UnprovenDevice {
     fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<Self, ProvenDevice>, CertificateRefusal> {
         let ids = self.ids;
         Ok(match self.shown.conclude(verdicts)? {
-            Judgement::Further(shown) => Judgement::Further(UnprovenDevice { shown, ids }),
+            Judgement::Further(shown) => Judgement::Further(Self { shown, ids }),
             Judgement::Proven(Verified { leaf: certificate, anchor, deviations }) => {
                 let anchor = *ids.get(anchor).ok_or(CertificateFault::UnknownIssuer)?;
                 Judgement::Proven(ProvenDevice { authenticated: Authenticated { certificate, anchor, deviations } })

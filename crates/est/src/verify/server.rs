@@ -38,11 +38,8 @@ impl ServerVerifier {
     ///
     /// # Errors
     /// Those of [`Anchors::new`].
-    pub fn new(
-        anchors: Vec<Arc<Certificate>>,
-        name: ServerName<'static>,
-    ) -> Result<ServerVerifier, chain::AnchorError> {
-        Ok(ServerVerifier { anchors: Arc::new(Anchors::new(anchors)?), name, last: Mutex::new(None) })
+    pub fn new(anchors: Vec<Arc<Certificate>>, name: ServerName<'static>) -> Result<Self, chain::AnchorError> {
+        Ok(Self { anchors: Arc::new(Anchors::new(anchors)?), name, last: Mutex::new(None) })
     }
 
     /// The dialled name.
@@ -101,7 +98,7 @@ impl UnprovenPeer for UnprovenServer {
         let digest = shown.digest;
         Ok(match shown.conclude(verdicts)? {
             Judgement::Further(shown) => {
-                Judgement::Further(UnprovenServer { state: UnprovenServerState::New(Box::new(shown), at) })
+                Judgement::Further(Self { state: UnprovenServerState::New(Box::new(shown), at) })
             }
             Judgement::Proven(Verified { leaf, .. }) => {
                 Judgement::Proven(ProvenServer { leaf, judged: digest.map(|digest| (digest, at)) })

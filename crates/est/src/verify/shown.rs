@@ -24,9 +24,9 @@ impl ShownChain {
     pub(super) fn new(
         chain: chain::Unproven<Arc<Anchors>>,
         digest: Option<Digest>,
-    ) -> Result<ShownChain, CertificateRefusal> {
+    ) -> Result<Self, CertificateRefusal> {
         let key = session_key(chain.leaf()).ok_or(CertificateFault::UnsupportedAlgorithm)?;
-        Ok(ShownChain { chain, key, digest })
+        Ok(Self { chain, key, digest })
     }
 }
 
@@ -41,11 +41,11 @@ impl UnprovenPeer for ShownChain {
         self.chain.checks().map(signature_check)
     }
 
-    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<ShownChain, Verified>, CertificateRefusal> {
-        let ShownChain { chain, key, digest } = self;
+    fn conclude(self, verdicts: &Verdicts<'_>) -> Result<Judgement<Self, Verified>, CertificateRefusal> {
+        let Self { chain, key, digest } = self;
         Ok(match chain.conclude(verdicts.iter()).map_err(|refused| refusal(&refused))? {
             chain::Conclusion::Proven(verified) => Judgement::Proven(verified),
-            chain::Conclusion::Further(chain) => Judgement::Further(ShownChain { chain: *chain, key, digest }),
+            chain::Conclusion::Further(chain) => Judgement::Further(Self { chain: *chain, key, digest }),
         })
     }
 }

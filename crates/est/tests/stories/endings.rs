@@ -58,7 +58,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Scene {
+    fn new() -> Self {
         let mut world = World::new();
         let ear = Arc::new(Ear::default());
         world.server.set_observer(Some(Arc::clone(&ear) as Arc<dyn dtls::Observer>));
@@ -72,7 +72,7 @@ impl Scene {
             Forger::new(&heard.master_secret.unwrap(), &heard.client_random, &heard.server_random, true)
         };
         world.attempts.clear();
-        Scene { world, raw, forger, ear }
+        Self { world, raw, forger, ear }
     }
 
     /// Sends this under the device's keys; returns the attempts that were reported.

@@ -338,7 +338,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn of(count: u16) -> Crowd {
+    fn of(count: u16) -> Self {
         let mut world = World::with(|_, spec| spec.limits.pending_max = 1);
         world.pace = Pace::Held;
         let come = |world: &mut World, number: u16| {
@@ -349,7 +349,7 @@ impl Crowd {
         let (mut first, request) = come(&mut world, 1);
         world.ask(&mut first, Operation::Enroll { csr: request });
         let others = (2..2 + count).map(|number| come(&mut world, number)).collect();
-        Crowd { world, first, others }
+        Self { world, first, others }
     }
 
     /// The Max-Age that a device gets if it asks now.

@@ -22,10 +22,10 @@ struct House {
 }
 
 impl House {
-    fn of(sessions_max: usize) -> House {
+    fn of(sessions_max: usize) -> Self {
         let mut world = World::with(|_, spec| spec.dtls.sessions_max = sessions_max);
         world.pace = Pace::Held;
-        House { world, devices: Vec::new() }
+        Self { world, devices: Vec::new() }
     }
 
     /// A device arrives and sends `most` datagrams of its handshake.

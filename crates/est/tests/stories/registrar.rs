@@ -21,10 +21,10 @@ struct Upstream {
 }
 
 impl Upstream {
-    fn new() -> Upstream {
+    fn new() -> Self {
         let root = support::authority("Upstream root", None);
         let issuing = support::authority("Upstream issuing", Some(&root));
-        Upstream { root, issuing }
+        Self { root, issuing }
     }
 
     fn issue(&self, csr: &VerifiedCsr) -> Vec<u8> {

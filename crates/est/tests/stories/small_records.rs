@@ -42,8 +42,8 @@ impl dtls::Observer for Lengths {
 }
 
 impl Lengths {
-    fn of(world: &mut World) -> Arc<Lengths> {
-        let lengths = Arc::new(Lengths::default());
+    fn of(world: &mut World) -> Arc<Self> {
+        let lengths = Arc::new(Self::default());
         world.server.set_observer(Some(Arc::clone(&lengths) as Arc<dyn dtls::Observer>));
         lengths
     }

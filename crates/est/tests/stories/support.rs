@@ -39,10 +39,10 @@ impl TestRandom {
 
 impl dtls::Random for TestRandom {
     fn fill(&self, out: &mut [u8]) {
-        ring::rand::SecureRandom::fill(&TestRandom::secure(), out).unwrap();
+        ring::rand::SecureRandom::fill(&Self::secure(), out).unwrap();
     }
     fn with_secure(&self, operation: &mut dyn FnMut(&dyn ring::rand::SecureRandom)) {
-        operation(&TestRandom::secure());
+        operation(&Self::secure());
     }
 }
 
@@ -76,10 +76,10 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn new() -> Key {
+    pub(crate) fn new() -> Self {
         let private = PrivateKey::generate(Curve::P256, &TestRandom::secure()).unwrap();
         let signing = SigningKey::from_pkcs8(private.pkcs8(), &TestRandom::secure()).unwrap();
-        Key { private, signing }
+        Self { private, signing }
     }
 
     pub(crate) fn again(&self) -> PrivateKey {
@@ -137,17 +137,17 @@ pub(crate) fn authority_living(validity: Validity, common_name: &str, parent: Op
 }
 
 impl Pki {
-    pub(crate) fn new() -> Pki {
-        Pki::living(life(3_650), life(365))
+    pub(crate) fn new() -> Self {
+        Self::living(life(3_650), life(365))
     }
 
     /// Authorities and a server certificate with these lifetimes.
-    pub(crate) fn living(authorities: Validity, server: Validity) -> Pki {
+    pub(crate) fn living(authorities: Validity, server: Validity) -> Self {
         let root = authority_living(authorities, "Root", None);
         let issuing = authority_living(authorities, "Issuing", Some(&root));
         let manufacturer = authority_living(authorities, "Manufacturer", None);
         let server = server_of(&root, &[SERVER_NAME], server);
-        Pki { root, issuing, server, manufacturer }
+        Self { root, issuing, server, manufacturer }
     }
 
     /// The expected certificates of `/crts`, in an order that can be compared.
@@ -279,20 +279,20 @@ pub(crate) fn start() -> Now {
 }
 
 impl World {
-    pub(crate) fn new() -> World {
-        World::with(|_, _| {})
+    pub(crate) fn new() -> Self {
+        Self::with(|_, _| {})
     }
 
     /// A world whose server specification a test changes before it is built.
-    pub(crate) fn with(change: impl FnOnce(&Pki, &mut ServerSpec)) -> World {
+    pub(crate) fn with(change: impl FnOnce(&Pki, &mut ServerSpec)) -> Self {
         let pki = Pki::new();
         let profile = Arc::new(CaProfile::compile(pki.profile_spec("meters")).unwrap());
-        World::of(pki, vec![profile], change)
+        Self::of(pki, vec![profile], change)
     }
 
-    pub(crate) fn of(pki: Pki, profiles: Vec<Arc<Profile>>, change: impl FnOnce(&Pki, &mut ServerSpec)) -> World {
+    pub(crate) fn of(pki: Pki, profiles: Vec<Arc<Profile>>, change: impl FnOnce(&Pki, &mut ServerSpec)) -> Self {
         let key = pki.issuing.key.again();
-        World::signing(pki, profiles, key, change)
+        Self::signing(pki, profiles, key, change)
     }
 
     /// A world whose one CA has this key.
@@ -301,7 +301,7 @@ impl World {
         profiles: Vec<Arc<Profile>>,
         key: PrivateKey,
         change: impl FnOnce(&Pki, &mut ServerSpec),
-    ) -> World {
+    ) -> Self {
         let ledger = Arc::new(MemoryLedger::default());
         let desk = Arc::new(Desk::new(Arc::clone(&ledger)));
         let mut signer = RingSigner::new(Arc::new(TestRandom));
@@ -313,7 +313,7 @@ impl World {
             NodePrefix::new(7),
             Arc::new(authority::Flights::default()),
         );
-        World { ledger, desk, ..World::before(pki, profiles, Arc::new(authority), change) }
+        Self { ledger, desk, ..Self::before(pki, profiles, Arc::new(authority), change) }
     }
 
     /// A world with this authority; it does not use the world's ledger.
@@ -322,13 +322,13 @@ impl World {
         profiles: Vec<Arc<Profile>>,
         authority: Arc<dyn Authority<JobId>>,
         change: impl FnOnce(&Pki, &mut ServerSpec),
-    ) -> World {
+    ) -> Self {
         let cookie = dtls::CookieKeys::from_random(&TestRandom);
         let mut spec = ServerSpec::new(pki.server.identity(), cookie, profiles);
         change(&pki, &mut spec);
         let config = Arc::new(ServerConfig::new(spec).unwrap());
         let ledger = Arc::default();
-        World {
+        Self {
             server: Server::new(3, config, Arc::new(TestRandom)),
             now: start(),
             authority,
@@ -386,7 +386,7 @@ impl World {
             self.advance_to(self.now.mono + Duration::from_millis(500));
         }
         let client = Client::new(Arc::new(config), Arc::new(dtls), Arc::new(TestRandom), self.now);
-        Device { client, path: World::path(port), events: VecDeque::new() }
+        Device { client, path: Self::path(port), events: VecDeque::new() }
     }
 
     /// Lets the device start `operation`, and carries datagrams until neither side has any.

@@ -15,8 +15,8 @@ use crate::support::{Device, Key, TestRandom, World, csr};
 struct Record(Mutex<(Formatter, String, [usize; 2])>);
 
 impl Record {
-    fn new(style: Style) -> Arc<Record> {
-        Arc::new(Record(Mutex::new((Formatter::new(style), String::new(), [0; 2]))))
+    fn new(style: Style) -> Arc<Self> {
+        Arc::new(Self(Mutex::new((Formatter::new(style), String::new(), [0; 2]))))
     }
 
     fn finish(&self) -> String {

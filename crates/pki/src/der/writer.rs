@@ -196,7 +196,7 @@ mod tests {
     enum Tree {
         Octets(Vec<u8>),
         Number(Vec<u8>),
-        Sequence(Vec<Tree>),
+        Sequence(Vec<Self>),
     }
 
     fn tree() -> impl Strategy<Value = Tree> {

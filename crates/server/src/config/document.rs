@@ -37,12 +37,12 @@ pub(super) type Table = BTreeMap<String, Placed>;
 impl Node {
     pub(super) fn type_name(&self) -> &'static str {
         match self {
-            Node::Text(_) | Node::Raw(_) => "a string",
-            Node::Integer(_) => "an integer",
-            Node::Boolean(_) => "a boolean",
-            Node::Other(name) => name,
-            Node::Array(_) => "an array",
-            Node::Table(_) => "a table",
+            Self::Text(_) | Self::Raw(_) => "a string",
+            Self::Integer(_) => "an integer",
+            Self::Boolean(_) => "a boolean",
+            Self::Other(name) => name,
+            Self::Array(_) => "an array",
+            Self::Table(_) => "a table",
         }
     }
 }

@@ -36,10 +36,10 @@ pub enum Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Location::Line(file, line) => write!(f, "{}:{line}", file.display()),
-            Location::File(file) => write!(f, "{}", file.display()),
-            Location::Environment(variable) => write!(f, "environment {variable}"),
-            Location::CommandLine => f.write_str("command line"),
+            Self::Line(file, line) => write!(f, "{}:{line}", file.display()),
+            Self::File(file) => write!(f, "{}", file.display()),
+            Self::Environment(variable) => write!(f, "environment {variable}"),
+            Self::CommandLine => f.write_str("command line"),
         }
     }
 }
@@ -217,29 +217,29 @@ pub enum ValidityProblem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::Unreadable { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            Self::Unreadable { path, error } => write!(f, "cannot read {}: {error}", path.display()),
             // The place names the file already.
-            Problem::NoConfiguration { error, .. } => write!(f, "cannot be read: {error}"),
-            Problem::Syntax { message } => write!(f, "not TOML: {message}"),
-            Problem::UnknownKey { .. } => f.write_str("unknown key"),
-            Problem::UnknownVariable { .. } => f.write_str("this variable does not match a configuration key"),
-            Problem::NotUtf8 => f.write_str("this variable is not UTF-8"),
-            Problem::Missing { .. } => f.write_str("missing"),
-            Problem::Type { wanted, found } => write!(f, "found {found}, expected {wanted}"),
-            Problem::Value { found, .. } => write!(f, "`{found}` is not a valid value"),
-            Problem::Range { found, .. } => write!(f, "{found} is out of range"),
-            Problem::NotAvailable { what, .. } => write!(f, "{what} is not available in this version"),
-            Problem::UnknownReference { kind, name, .. } => write!(f, "no {kind} is named `{name}`"),
-            Problem::Duplicate { what, first } => write!(f, "{what} is already used by {first}"),
-            Problem::Secret(fault) => fault.fmt(f),
-            Problem::KeyMismatch { certificate, key } => {
+            Self::NoConfiguration { error, .. } => write!(f, "cannot be read: {error}"),
+            Self::Syntax { message } => write!(f, "not TOML: {message}"),
+            Self::UnknownKey { .. } => f.write_str("unknown key"),
+            Self::UnknownVariable { .. } => f.write_str("this variable does not match a configuration key"),
+            Self::NotUtf8 => f.write_str("this variable is not UTF-8"),
+            Self::Missing { .. } => f.write_str("missing"),
+            Self::Type { wanted, found } => write!(f, "found {found}, expected {wanted}"),
+            Self::Value { found, .. } => write!(f, "`{found}` is not a valid value"),
+            Self::Range { found, .. } => write!(f, "{found} is out of range"),
+            Self::NotAvailable { what, .. } => write!(f, "{what} is not available in this version"),
+            Self::UnknownReference { kind, name, .. } => write!(f, "no {kind} is named `{name}`"),
+            Self::Duplicate { what, first } => write!(f, "{what} is already used by {first}"),
+            Self::Secret(fault) => fault.fmt(f),
+            Self::KeyMismatch { certificate, key } => {
                 write!(f, "{} is not the key of {}", key.display(), certificate.display())
             }
-            Problem::Content { path, wanted, reason } => write!(f, "{} is not a {wanted}: {reason}", path.display()),
-            Problem::Form { path, wanted, found } => {
+            Self::Content { path, wanted, reason } => write!(f, "{} is not a {wanted}: {reason}", path.display()),
+            Self::Form { path, wanted, found } => {
                 write!(f, "{} does not contain a {wanted}: {found}", path.display())
             }
-            Problem::Validity { path, whose, standing, at } => {
+            Self::Validity { path, whose, standing, at } => {
                 let path = path.display();
                 match standing {
                     ValidityProblem::Expired => write!(f, "the {whose} certificate {path} expired on {at}"),
@@ -249,11 +249,11 @@ impl fmt::Display for Problem {
                     }
                 }
             }
-            Problem::Server { path, flaw } => write!(f, "{}: {flaw}", path.display()),
-            Problem::Chain { path, position, subject, rule, .. } => {
+            Self::Server { path, flaw } => write!(f, "{}: {flaw}", path.display()),
+            Self::Chain { path, position, subject, rule, .. } => {
                 write!(f, "{}, certificate {position} (`{subject}`) {rule}", path.display())
             }
-            Problem::Conflict { what, .. } => f.write_str(what),
+            Self::Conflict { what, .. } => f.write_str(what),
         }
     }
 }
@@ -263,56 +263,56 @@ impl Problem {
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
-            Problem::Unreadable { .. } => {
+            Self::Unreadable { .. } => {
                 "give the path of a file that this user can read; relative paths count from the configuration file"
                     .into()
             }
-            Problem::NoConfiguration { path, .. } if path.is_dir() => {
+            Self::NoConfiguration { path, .. } if path.is_dir() => {
                 format!("give the path of the file in it: {}", shell::path(path.join("muster.toml")))
             }
-            Problem::NoConfiguration { .. } => {
+            Self::NoConfiguration { .. } => {
                 "give the path of a file that this user can read; `muster init DIR` writes DIR/muster.toml".into()
             }
-            Problem::Syntax { .. } => "see https://toml.io; `muster init` writes a commented example".into(),
-            Problem::UnknownKey { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
-            Problem::UnknownKey { nearest: None, known } if known.is_empty() => "remove it".into(),
-            Problem::UnknownKey { nearest: None, known } => format!("remove it; known here: {}", known.join(", ")),
-            Problem::UnknownVariable { nearest: Some(nearest) } => format!("did you mean {nearest}?"),
-            Problem::UnknownVariable { nearest: None } => {
+            Self::Syntax { .. } => "see https://toml.io; `muster init` writes a commented example".into(),
+            Self::UnknownKey { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
+            Self::UnknownKey { nearest: None, known } if known.is_empty() => "remove it".into(),
+            Self::UnknownKey { nearest: None, known } => format!("remove it; known here: {}", known.join(", ")),
+            Self::UnknownVariable { nearest: Some(nearest) } => format!("did you mean {nearest}?"),
+            Self::UnknownVariable { nearest: None } => {
                 "unset it; MUSTER_SERVER__LISTEN overrides `listen` in [server], with two underscores between the parts"
                     .into()
             }
-            Problem::NotUtf8 => "set it to UTF-8 text, or unset it".into(),
-            Problem::Missing { example } => format!("add `{example}`"),
-            Problem::Type { wanted, .. } => format!("write {wanted}"),
-            Problem::Value { wanted, .. } => format!("write {wanted}"),
-            Problem::Range { min, max, .. } => format!("choose between {min} and {max}"),
-            Problem::NotAvailable { instead, .. } => (*instead).into(),
-            Problem::UnknownReference { kind, known, .. } if known.is_empty() => format!("add a section [{kind}.NAME]"),
-            Problem::UnknownReference { known, .. } => format!("known: {}", known.join(", ")),
-            Problem::Duplicate { .. } => "remove one of them".into(),
-            Problem::Secret(fault) if fault.is_for_group() => format!(
+            Self::NotUtf8 => "set it to UTF-8 text, or unset it".into(),
+            Self::Missing { example } => format!("add `{example}`"),
+            Self::Type { wanted, .. } => format!("write {wanted}"),
+            Self::Value { wanted, .. } => format!("write {wanted}"),
+            Self::Range { min, max, .. } => format!("choose between {min} and {max}"),
+            Self::NotAvailable { instead, .. } => (*instead).into(),
+            Self::UnknownReference { kind, known, .. } if known.is_empty() => format!("add a section [{kind}.NAME]"),
+            Self::UnknownReference { known, .. } => format!("known: {}", known.join(", ")),
+            Self::Duplicate { .. } => "remove one of them".into(),
+            Self::Secret(fault) if fault.is_for_group() => format!(
                 "{}; if the group belongs to the service alone, set `allow_group_readable_keys = true` in [server]",
                 fault.remedy()
             ),
-            Problem::Secret(fault) => fault.remedy(),
-            Problem::KeyMismatch { .. } => "configure the key that belongs to the certificate; \
+            Self::Secret(fault) => fault.remedy(),
+            Self::KeyMismatch { .. } => "configure the key that belongs to the certificate; \
                  `openssl x509 -noout -pubkey -in CERT` and `openssl pkey -pubout -in KEY` must print the same"
                 .into(),
-            Problem::Content { wanted, .. } => format!("give the path of a file with a {wanted}"),
-            Problem::Form { path, wanted, found } => match shell::conversion(found, path) {
+            Self::Content { wanted, .. } => format!("give the path of a file with a {wanted}"),
+            Self::Form { path, wanted, found } => match shell::conversion(found, path) {
                 Some(command) => format!("`{command}` writes a file that can be read; configure that one"),
                 None => format!("give the path of a file with a {wanted}"),
             },
-            Problem::Validity { standing: ValidityProblem::NotYetValid, .. } => {
+            Self::Validity { standing: ValidityProblem::NotYetValid, .. } => {
                 "check this machine's clock; if it is right, wait or renew the certificate".into()
             }
-            Problem::Validity { whose, standing: ValidityProblem::Expired, .. } if *whose == SERVER || *whose == SERVER_ISSUER => {
+            Self::Validity { whose, standing: ValidityProblem::Expired, .. } if *whose == SERVER || *whose == SERVER_ISSUER => {
                 "renew it, and check this machine's clock; if the devices do not check dates, `muster serve --allow-expired-server-certificate` starts with it".into()
             }
-            Problem::Validity { .. } => "renew it, and check this machine's clock".into(),
-            Problem::Server { flaw, .. } => flaw.remedy().into(),
-            Problem::Chain { remedy, .. } | Problem::Conflict { remedy, .. } => (*remedy).into(),
+            Self::Validity { .. } => "renew it, and check this machine's clock".into(),
+            Self::Server { flaw, .. } => flaw.remedy().into(),
+            Self::Chain { remedy, .. } | Self::Conflict { remedy, .. } => (*remedy).into(),
         }
     }
 }

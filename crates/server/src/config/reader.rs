@@ -33,8 +33,8 @@ pub enum ValueOrigin {
 impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ValueOrigin::Written(place) => write!(f, "{place}"),
-            ValueOrigin::Default => f.write_str("default"),
+            Self::Written(place) => write!(f, "{place}"),
+            Self::Default => f.write_str("default"),
         }
     }
 }

@@ -70,9 +70,9 @@ impl Value for bool {
 
 impl Value for u32 {
     fn read(node: &Node) -> Result<Self, Problem> {
-        let out_of_bounds = |found: String| Problem::Range { found, min: "0".into(), max: u32::MAX.to_string() };
+        let out_of_bounds = |found: String| Problem::Range { found, min: "0".into(), max: Self::MAX.to_string() };
         match node {
-            Node::Integer(value) => u32::try_from(*value).map_err(|_| out_of_bounds(value.to_string())),
+            Node::Integer(value) => Self::try_from(*value).map_err(|_| out_of_bounds(value.to_string())),
             Node::Raw(text) => text.parse().map_err(|_| unknown(text, "an integer")),
             other => Err(Problem::Type { wanted: "an integer", found: other.type_name() }),
         }
@@ -99,7 +99,7 @@ impl FromText for PathBuf {
     const WANTED: &'static str = "a path";
 
     fn from_text(text: &str) -> Result<Self, Problem> {
-        if text.is_empty() { Err(unknown(text, Self::WANTED)) } else { Ok(PathBuf::from(text)) }
+        if text.is_empty() { Err(unknown(text, Self::WANTED)) } else { Ok(Self::from(text)) }
     }
 
     fn to_text(&self) -> String {
@@ -133,7 +133,7 @@ impl FromText for Span {
         let (number, unit) = text.split_at(digits);
         let milliseconds = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, milliseconds)| *milliseconds);
         let span = number.parse::<u64>().ok().zip(milliseconds).and_then(|(number, unit)| number.checked_mul(unit));
-        span.map(|milliseconds| Span(Duration::from_millis(milliseconds))).ok_or_else(|| unknown(text, Self::WANTED))
+        span.map(|milliseconds| Self(Duration::from_millis(milliseconds))).ok_or_else(|| unknown(text, Self::WANTED))
     }
 
     fn to_text(&self) -> String {
@@ -171,7 +171,7 @@ impl FromText for SecretUri {
     }
 
     fn to_text(&self) -> String {
-        let SecretUri::File(path) = self;
+        let Self::File(path) = self;
         format!("file:{}", path.display())
     }
 }
@@ -196,7 +196,7 @@ impl<W: Words> FromText for Word<W> {
 
     fn from_text(text: &str) -> Result<Self, Problem> {
         if let Some((_, word)) = W::ALL.iter().find(|(name, _)| *name == text) {
-            return Ok(Word(*word));
+            return Ok(Self(*word));
         }
         match W::not_available(text) {
             Some(instead) => Err(Problem::NotAvailable { what: format!("`{text}`"), instead }),

@@ -9,44 +9,41 @@ use super::value::{FromText, Words, unknown};
 
 impl Words for Suite {
     const ALL: &'static [(&'static str, Self)] = &[
-        ("ECDHE_ECDSA_AES_128_GCM_SHA256", Suite::EcdheEcdsaAes128GcmSha256),
-        ("ECDHE_ECDSA_AES_128_CCM_8", Suite::EcdheEcdsaAes128Ccm8),
-        ("ECDHE_ECDSA_AES_128_CCM", Suite::EcdheEcdsaAes128Ccm),
+        ("ECDHE_ECDSA_AES_128_GCM_SHA256", Self::EcdheEcdsaAes128GcmSha256),
+        ("ECDHE_ECDSA_AES_128_CCM_8", Self::EcdheEcdsaAes128Ccm8),
+        ("ECDHE_ECDSA_AES_128_CCM", Self::EcdheEcdsaAes128Ccm),
     ];
     const WANTED: &'static str =
         "`ECDHE_ECDSA_AES_128_GCM_SHA256`, `ECDHE_ECDSA_AES_128_CCM_8` or `ECDHE_ECDSA_AES_128_CCM`";
 }
 
 impl Words for ExtendedMasterSecret {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("prefer", ExtendedMasterSecret::Prefer), ("require", ExtendedMasterSecret::Require)];
+    const ALL: &'static [(&'static str, Self)] = &[("prefer", Self::Prefer), ("require", Self::Require)];
     const WANTED: &'static str = "`prefer` or `require`";
 }
 
 impl Words for PublicKeySteps {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("shard", PublicKeySteps::Inline), ("pool", PublicKeySteps::Suspended)];
+    const ALL: &'static [(&'static str, Self)] = &[("shard", Self::Inline), ("pool", Self::Suspended)];
     const WANTED: &'static str = "`shard` or `pool`";
 }
 
 impl Words for VerifySignatures {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("external", VerifySignatures::External), ("always", VerifySignatures::Always)];
+    const ALL: &'static [(&'static str, Self)] = &[("external", Self::External), ("always", Self::Always)];
     const WANTED: &'static str = "`external` or `always`";
 }
 
 impl Words for Diagnostics {
-    const ALL: &'static [(&'static str, Self)] = &[("none", Diagnostics::None), ("reason", Diagnostics::Reason)];
+    const ALL: &'static [(&'static str, Self)] = &[("none", Self::None), ("reason", Self::Reason)];
     const WANTED: &'static str = "`none` or `reason`";
 }
 
 impl Words for Encoding {
-    const ALL: &'static [(&'static str, Self)] = &[("strict", Encoding::Strict), ("as_issued", Encoding::AsIssued)];
+    const ALL: &'static [(&'static str, Self)] = &[("strict", Self::Strict), ("as_issued", Self::AsIssued)];
     const WANTED: &'static str = "`strict` or `as_issued`";
 }
 
 impl Words for Mode {
-    const ALL: &'static [(&'static str, Self)] = &[("open", Mode::Open)];
+    const ALL: &'static [(&'static str, Self)] = &[("open", Self::Open)];
     const WANTED: &'static str = "`open`";
 
     fn not_available(word: &str) -> Option<&'static str> {
@@ -64,7 +61,7 @@ impl FromText for MemoryUrl {
 
     fn from_text(text: &str) -> Result<Self, Problem> {
         match text {
-            "memory:" => Ok(MemoryUrl),
+            "memory:" => Ok(Self),
             _ if text.starts_with("sqlite:") => Err(Problem::NotAvailable {
                 what: "a ledger in SQLite".into(),
                 instead: "write `memory:`, which forgets what was issued when the server ends",
@@ -116,7 +113,7 @@ impl FromText for Subject {
 
     fn from_text(text: &str) -> Result<Self, Problem> {
         let rule = text.parse().map_err(|fault: authority::TemplateFault| unknown(text, &fault.to_string()))?;
-        Ok(Subject(rule, text.to_owned()))
+        Ok(Self(rule, text.to_owned()))
     }
 
     fn to_text(&self) -> String {

@@ -31,10 +31,10 @@ pub(super) enum Breakdown {
 impl std::fmt::Display for Breakdown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Breakdown::Ledger => f.write_str(
+            Self::Ledger => f.write_str(
                 "the ledger is broken: it panicked in the middle of a step, and no certificate can be issued until the server is restarted",
             ),
-            Breakdown::Service(name) => write!(f, "{name} panicked and stays stopped until the server is restarted"),
+            Self::Service(name) => write!(f, "{name} panicked and stays stopped until the server is restarted"),
         }
     }
 }

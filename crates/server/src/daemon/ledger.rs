@@ -217,9 +217,9 @@ mod tests {
     impl Does {
         fn answer<T: Default>(self, done: Completion<Result<T, LedgerFault>>) {
             match self {
-                Does::Answers(None) => done(Ok(T::default())),
-                Does::Answers(Some(fault)) => done(Err(fault)),
-                Does::Panics => panic!("half way"),
+                Self::Answers(None) => done(Ok(T::default())),
+                Self::Answers(Some(fault)) => done(Err(fault)),
+                Self::Panics => panic!("half way"),
             }
         }
     }
@@ -230,7 +230,7 @@ mod tests {
         }
 
         fn complete_since(&self) -> Option<UnixTime> {
-            assert!(matches!(self, Does::Answers(_)), "half way");
+            assert!(matches!(self, Self::Answers(_)), "half way");
             None
         }
 
@@ -243,7 +243,7 @@ mod tests {
         }
 
         fn abandon(&self, _: Vec<Serial>) {
-            assert!(matches!(self, Does::Answers(_)), "half way");
+            assert!(matches!(self, Self::Answers(_)), "half way");
         }
 
         fn find(&self, _: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {

@@ -20,10 +20,10 @@ pub enum StartupFault {
 impl std::fmt::Display for StartupFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            StartupFault::Bind(fault) => write!(f, "{fault}"),
-            StartupFault::Metrics(fault) => write!(f, "metrics: {fault}"),
-            StartupFault::Observer(error) => write!(f, "cannot write the capture: {error}"),
-            StartupFault::System(error) => write!(f, "the system refused a resource that the server needs: {error}"),
+            Self::Bind(fault) => write!(f, "{fault}"),
+            Self::Metrics(fault) => write!(f, "metrics: {fault}"),
+            Self::Observer(error) => write!(f, "cannot write the capture: {error}"),
+            Self::System(error) => write!(f, "the system refused a resource that the server needs: {error}"),
         }
     }
 }

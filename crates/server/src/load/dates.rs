@@ -43,41 +43,41 @@ impl CertificateRole {
     /// Its value in a metric's label.
     pub(crate) const fn label(self) -> &'static str {
         match self {
-            CertificateRole::Server => "server",
-            CertificateRole::ServerIssuer => "server_issuer",
-            CertificateRole::Ca => "ca",
-            CertificateRole::Manufacturer => "manufacturer",
-            CertificateRole::TrustedCa => "trusted_ca",
+            Self::Server => "server",
+            Self::ServerIssuer => "server_issuer",
+            Self::Ca => "ca",
+            Self::Manufacturer => "manufacturer",
+            Self::TrustedCa => "trusted_ca",
         }
     }
 
     /// The owner of the certificate, for a sentence about its dates.
     const fn words(self) -> &'static str {
         match self {
-            CertificateRole::Server => SERVER,
-            CertificateRole::ServerIssuer => SERVER_ISSUER,
-            CertificateRole::Ca => "CA",
-            CertificateRole::Manufacturer => "manufacturer",
-            CertificateRole::TrustedCa => "trusted CA",
+            Self::Server => SERVER,
+            Self::ServerIssuer => SERVER_ISSUER,
+            Self::Ca => "CA",
+            Self::Manufacturer => "manufacturer",
+            Self::TrustedCa => "trusted CA",
         }
     }
 
     /// What to do about a certificate that is outside its validity or soon will be.
     const fn remedy(self, standing: ValidityProblem) -> &'static str {
         match (self, standing) {
-            (CertificateRole::Server | CertificateRole::ServerIssuer, ValidityProblem::Expired) => {
+            (Self::Server | Self::ServerIssuer, ValidityProblem::Expired) => {
                 "renew it, then send SIGHUP; until then only devices that do not check dates trust this server"
             }
-            (CertificateRole::Server | CertificateRole::ServerIssuer, _) => {
+            (Self::Server | Self::ServerIssuer, _) => {
                 "renew it, then send SIGHUP; once it has expired, only devices that do not check dates trust this server"
             }
-            (CertificateRole::Ca, _) => {
+            (Self::Ca, _) => {
                 "renew it, then send SIGHUP; outside its validity the profiles of this CA answer 5.03, other profiles still enrol"
             }
-            (CertificateRole::TrustedCa, _) => {
+            (Self::TrustedCa, _) => {
                 "install its successor on the devices and list it here; devices that check the dates of their trust anchors refuse this server outside its validity"
             }
-            (CertificateRole::Manufacturer, _) => {
+            (Self::Manufacturer, _) => {
                 "its devices can enrol whatever its dates are; to stop that, remove it from `manufacturers`, then send SIGHUP"
             }
         }

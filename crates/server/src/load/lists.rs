@@ -114,10 +114,10 @@ const SWITCH: &str =
 impl Use {
     const fn remedy(self, passed_over: &PassedOver) -> &'static str {
         match (self, passed_over.reason) {
-            (Use::Manufacturers, Unusable::NotStrict(_)) => SWITCH,
-            (Use::Manufacturers, _) => "remove it from the file; devices whose path needs it are refused",
-            (Use::Trust, _) => "remove it from the file; no path of this server needs it",
-            (Use::Chain, _) => "remove it from the file, unless devices need it: no path that is verified here does",
+            (Self::Manufacturers, Unusable::NotStrict(_)) => SWITCH,
+            (Self::Manufacturers, _) => "remove it from the file; devices whose path needs it are refused",
+            (Self::Trust, _) => "remove it from the file; no path of this server needs it",
+            (Self::Chain, _) => "remove it from the file, unless devices need it: no path that is verified here does",
         }
     }
 }

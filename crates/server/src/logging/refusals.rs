@@ -177,19 +177,19 @@ enum Who {
 impl Who {
     fn of(attempt: &Attempt) -> Self {
         match (&attempt.device, claimed(attempt)) {
-            (Some(device), _) => Who::Device(device.clone()),
-            (None, Some(claimed)) => Who::Claimed(claimed.into()),
-            (None, None) => Who::Peer(site(attempt.peer.ip())),
+            (Some(device), _) => Self::Device(device.clone()),
+            (None, Some(claimed)) => Self::Claimed(claimed.into()),
+            (None, None) => Self::Peer(site(attempt.peer.ip())),
         }
     }
 
     /// Key of the field in a line: `device`, `claimed` or `peer`.
     fn fields(&self) -> (Option<String>, Option<&str>, Option<String>) {
         match self {
-            Who::Device(device) => (Some(device.to_string()), None, None),
-            Who::Claimed(claimed) => (None, Some(claimed), None),
-            Who::Peer(peer @ IpAddr::V4(_)) => (None, None, Some(peer.to_string())),
-            Who::Peer(site @ IpAddr::V6(_)) => (None, None, Some(format!("{site}/56"))),
+            Self::Device(device) => (Some(device.to_string()), None, None),
+            Self::Claimed(claimed) => (None, Some(claimed), None),
+            Self::Peer(peer @ IpAddr::V4(_)) => (None, None, Some(peer.to_string())),
+            Self::Peer(site @ IpAddr::V6(_)) => (None, None, Some(format!("{site}/56"))),
         }
     }
 }

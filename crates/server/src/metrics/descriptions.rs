@@ -18,9 +18,9 @@ impl MetricType {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            MetricType::Counter => "counter",
-            MetricType::Gauge => "gauge",
-            MetricType::Histogram => "histogram",
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
         }
     }
 }

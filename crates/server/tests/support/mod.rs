@@ -295,13 +295,13 @@ pub fn enrol(device: &mut BlockingClient, identity: &Identity) -> Identity {
 pub struct Log(std::fs::File);
 
 impl Log {
-    pub fn of_this_process() -> Log {
+    pub fn of_this_process() -> Self {
         let file = tempfile::tempfile().unwrap();
         let filter = tracing_subscriber::EnvFilter::new("info");
         let format = server::logging::Format::Human;
         let dispatch = server::logging::dispatch(format, filter, false, file.try_clone().unwrap());
         tracing::dispatcher::set_global_default(dispatch).unwrap();
-        Log(file)
+        Self(file)
     }
 
     /// The lines that contain these words. Called once nothing is logged any more.

@@ -93,11 +93,11 @@ impl Visitor {
         identity: &TestIdentity,
         now: Now,
         observer: Option<Arc<dyn dtls::Observer>>,
-    ) -> Visitor {
+    ) -> Self {
         let random = Arc::new(DerivedRandom::new(SEED, "visitor"));
         let (config, dtls) = (Arc::new(errand.config()), Arc::new(errand.dtls(identity)));
         let client = Client::with_observer(config, dtls, random, now, observer);
-        Visitor { client, errand, answer: None }
+        Self { client, errand, answer: None }
     }
 
     pub(super) fn hear(&mut self, now: Now, datagram: &mut [u8]) -> Vec<Vec<u8>> {

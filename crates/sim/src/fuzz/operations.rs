@@ -65,11 +65,11 @@ struct Visit {
 }
 
 impl Visit {
-    fn begin(setup: Setup) -> Visit {
+    fn begin(setup: Setup) -> Self {
         let site = Site::new(setup, "server");
         let random = Arc::new(DerivedRandom::new(SEED, "visitor"));
         let dtls = dtls::Client::new(Arc::clone(&DTLS), random, site.now());
-        let mut visit = Visit { site, dtls, sent: Vec::new(), tokens: Vec::new(), confirmable: Vec::new(), next_id: 0 };
+        let mut visit = Self { site, dtls, sent: Vec::new(), tokens: Vec::new(), confirmable: Vec::new(), next_id: 0 };
         visit.carry(Vec::new());
         assert!(visit.dtls.facts().is_some(), "an honest handshake fails");
         visit

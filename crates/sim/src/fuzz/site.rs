@@ -118,7 +118,7 @@ pub(super) struct Said {
 
 impl Site {
     /// `domain` names the server's stream of randomness: nobody can prove an address to a server of another domain.
-    pub(super) fn new(setup: Setup, domain: &str) -> Site {
+    pub(super) fn new(setup: Setup, domain: &str) -> Self {
         let random = Arc::new(DerivedRandom::new(SEED, domain));
         let cookie = CookieKeys::from_random(&*random);
         let spec = spec(setup, cookie.clone());
@@ -126,7 +126,7 @@ impl Site {
         let pending_max = spec.limits.pending_max;
         let config = Arc::new(ServerConfig::new(spec).expect("a configuration"));
         let clock = VirtualClock::start();
-        Site {
+        Self {
             clock,
             server: Server::new(0, config, random),
             held: Vec::new(),

@@ -174,8 +174,8 @@ pub(super) struct Sample {
 
 impl Sample {
     /// Of a device of its own.
-    pub(super) fn new(number: u64) -> Sample {
-        Sample { number, device: format!("device-{number}"), profile: "p", ca: 2, at: 1_000, life: LIFE }
+    pub(super) fn new(number: u64) -> Self {
+        Self { number, device: format!("device-{number}"), profile: "p", ca: 2, at: 1_000, life: LIFE }
     }
 
     pub(super) fn serial(&self) -> Serial {
@@ -233,7 +233,7 @@ impl Sample {
 
     /// The intent of the same request when it comes again, under another serial and after this many seconds.
     pub(super) fn repeat(&self, number: u64, later: u64) -> Intent {
-        let serial = Sample::new(number).serial();
+        let serial = Self::new(number).serial();
         Intent { serial, at: utc(self.at + later), ..self.intent() }
     }
 

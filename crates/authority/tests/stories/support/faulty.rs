@@ -81,8 +81,8 @@ pub(crate) struct FaultyLedger {
 }
 
 impl FaultyLedger {
-    pub(crate) fn new(queue: &Queue) -> FaultyLedger {
-        FaultyLedger {
+    pub(crate) fn new(queue: &Queue) -> Self {
+        Self {
             inner: Arc::new(MemoryLedger::new(1_000)),
             queue: queue.clone(),
             taken: Mutex::new(0),
@@ -177,9 +177,9 @@ pub(crate) struct FaultySigner<S> {
 }
 
 impl<S: Signer> FaultySigner<S> {
-    pub(crate) fn new(inner: S, queue: &Queue) -> FaultySigner<S> {
+    pub(crate) fn new(inner: S, queue: &Queue) -> Self {
         let signed = Mutex::new(Vec::new());
-        FaultySigner { inner: Arc::new(inner), queue: queue.clone(), custody: Custody::InProcess, signed }
+        Self { inner: Arc::new(inner), queue: queue.clone(), custody: Custody::InProcess, signed }
     }
 }
 

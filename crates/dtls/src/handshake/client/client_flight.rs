@@ -36,9 +36,9 @@ pub enum IdentityUse {
 impl Requested {
     fn identity_use(&self) -> IdentityUse {
         match self {
-            Requested::Nothing => IdentityUse::NotRequested,
-            Requested::Certificate(Some(_)) => IdentityUse::Presented,
-            Requested::Certificate(None) => IdentityUse::NoneSuitable,
+            Self::Nothing => IdentityUse::NotRequested,
+            Self::Certificate(Some(_)) => IdentityUse::Presented,
+            Self::Certificate(None) => IdentityUse::NoneSuitable,
         }
     }
 }

@@ -14,8 +14,8 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(inner: Arc<MemoryLedger>) -> Desk {
-        Desk { inner, lists: Mutex::default(), asked: Mutex::default() }
+    pub(crate) fn new(inner: Arc<MemoryLedger>) -> Self {
+        Self { inner, lists: Mutex::default(), asked: Mutex::default() }
     }
 
     /// From now on the lists say this of the device with this identity.

@@ -51,9 +51,9 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    pub(crate) fn of(bytes: &[u8]) -> Said {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let message = Message::parse(bytes).unwrap();
-        Said {
+        Self {
             kind: message.kind(),
             code: message.code(),
             id: message.message_id().0,
@@ -74,8 +74,8 @@ impl Said {
 }
 
 impl Raw {
-    pub(crate) fn connect(world: &mut World, port: u16, holder: &Holder) -> Raw {
-        Raw::connect_with(world, port, holder, |_| {})
+    pub(crate) fn connect(world: &mut World, port: u16, holder: &Holder) -> Self {
+        Self::connect_with(world, port, holder, |_| {})
     }
 
     /// Like `connect`, with another hello.
@@ -84,11 +84,11 @@ impl Raw {
         port: u16,
         holder: &Holder,
         change: impl FnOnce(&mut est::DtlsConfig),
-    ) -> Raw {
+    ) -> Self {
         let mut config = world.dtls_config(holder);
         change(&mut config);
         let dtls = dtls::Client::new(Arc::new(config), Arc::new(TestRandom), world.now);
-        let mut raw = Raw { dtls, path: World::path(port), next_id: 100 };
+        let mut raw = Self { dtls, path: World::path(port), next_id: 100 };
         assert!(raw.carry(world).is_empty());
         assert!(raw.dtls.facts().is_some(), "no handshake");
         raw
