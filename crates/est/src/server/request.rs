@@ -191,7 +191,11 @@ impl Server {
         let diagnostics = waiting.profile.diagnostics();
         let id = waiting.exchange;
         match outcome {
-            Outcome::Issued { issued, .. } => {
+            Outcome::Issued { issued, private_key } => {
+                debug_assert!(
+                    private_key.is_none(),
+                    "neither /sen nor /sren has a place for a key: the device has its own"
+                );
                 let format = waiting.packing.content_format();
                 // "containing only the certificate that was issued" (RFC 7030 §4.2.3).
                 let delivered = match waiting.packing {
@@ -225,7 +229,7 @@ impl Server {
             }
             Outcome::Later { max_age, why } => {
                 let reason = Reason::from(&why);
-                let max_age = self.jitter.max_age(max_age);
+                let max_age = self.jitter.max_age_of(max_age, &why);
                 self.respond(now, job.session, id, &refusal(reason, diagnostics).with_max_age(max_age));
                 let words = AttemptBuilder::refusal(reason).offered(why.to_string());
                 self.refused_for(now, job.session, waiting, words);

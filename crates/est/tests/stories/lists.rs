@@ -95,6 +95,11 @@ fn a_device_over_its_limit_is_told_when_it_may_ask_again() {
     let counters = world.server.counters();
     assert_eq!((counters.requests_later, counters.requests_refused), (1, 0));
     assert_eq!(world.ledger.issued_count(), 0);
+    // A day is more than this server would choose by itself, and is not its to cut.
+    let until = utc(world.now.utc.as_secs() + 86_400);
+    world.desk.says(DEVICE, Registration::OverLimit { until });
+    let (_, _, max_age) = told(&mut world, 2, &idevid, enroll(&idevid));
+    assert!((86_390..=129_602).contains(&max_age.unwrap()), "{max_age:?}");
 }
 
 #[test]

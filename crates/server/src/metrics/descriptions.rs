@@ -96,7 +96,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         "refusals",
         &["profile", "stage", "class", "reason"],
         "Attempts that did not succeed. `muster explain REASON` says what each reason means; stage and class follow from the reason. \
-         stage: handshake, request, decision, issuance. class: refused (by this server), later (this server is busy and the device is to try \
+         stage: handshake, request, decision, issuance. class: refused (by this server), later (not now: the device is told when to try \
          again), by_device (the device sent an alert), broken_off (the attempt ended without an answer)",
         ATTEMPT,
     ),

@@ -155,7 +155,8 @@ fn refusal(registry: Registry<'_>, label: &str, reason: Reason) -> Counter {
 fn class(reason: Reason) -> &'static str {
     match reason.entry().wire {
         Wire::Alert(_) => "refused",
-        Wire::Response(code) if code == coap::Code::SERVICE_UNAVAILABLE => "later",
+        // Both go out with a Max-Age: nothing is wrong with the request.
+        Wire::Response(coap::Code::SERVICE_UNAVAILABLE | coap::Code::TOO_MANY_REQUESTS) => "later",
         Wire::Response(_) => "refused",
         Wire::Close | Wire::Silence if reason.code().starts_with("dtls.alert.") => "by_device",
         Wire::Close | Wire::Silence => "broken_off",

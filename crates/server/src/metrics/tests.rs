@@ -87,6 +87,8 @@ fn a_refusal_tells_where_the_attempt_ended_and_who_ended_it() {
         r#"stage="handshake",class="by_device",reason="dtls.alert.unknown_ca""#,
         r#"stage="handshake",class="broken_off",reason="dtls.handshake.timed_out""#,
         r#"stage="request",class="later",reason="est.busy.draining""#,
+        r#"stage="decision",class="later",reason="est.device.pending""#,
+        r#"stage="decision",class="later",reason="est.device.over_limit""#,
         r#"stage="decision",class="refused",reason="est.sen.subject_mismatch""#,
         r#"stage="issuance",class="later",reason="est.busy.ledger""#,
     ] {
