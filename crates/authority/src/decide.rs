@@ -20,6 +20,7 @@ use crate::device::Device;
 use crate::function::Function;
 use crate::idempotency::Key;
 use crate::job::{Job, Outcome, TlsUnique};
+use crate::ledger::LedgerFault;
 use crate::origin::Origin;
 use crate::profile::{Mode, Profile};
 use crate::refusal::{Asked, Busy, Mismatch, Refusal};
@@ -109,6 +110,7 @@ pub(crate) struct Permit {
     /// The alternative names in the request.
     san: GeneralNames,
     peer: SocketAddr,
+    waits: Option<Busy>,
 }
 
 impl Permit {
@@ -152,6 +154,11 @@ impl Permit {
 
     pub(crate) fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Why the device gets no new certificate now. A repeat of a request that was answered before is answered all the same.
+    pub(crate) fn waits(&self) -> Option<Busy> {
+        self.waits
     }
 
     pub(crate) fn csr(&self) -> Digest {
@@ -235,14 +242,12 @@ pub(crate) fn decide(
         public_key,
         san,
         peer,
+        waits: waits(finding.registration, occasion.utc),
     };
     // RFC 5280 §4.1.2.6: with an empty subject only the alternative names identify the holder.
     if permit.subject().is_empty() && permit.san().is_empty() {
         return Err(Refusal::NoName.into());
     }
-    // Checked last: a request that would be refused in the end is refused now, and does not wait for an
-    // approval or a limit.
-    waits(finding.registration, occasion.utc)?;
     Ok(Way::On(permit))
 }
 
@@ -256,15 +261,15 @@ fn admits(mode: Mode, registration: Registration) -> Result<(), Refusal> {
     }
 }
 
-/// Whether the device may enrol now.
-fn waits(registration: Registration, utc: UnixTime) -> Result<(), Busy> {
+/// What keeps the device from a new certificate now.
+fn waits(registration: Registration, utc: UnixTime) -> Option<Busy> {
     match registration {
-        Registration::Unlisted | Registration::Registered | Registration::Denied => Ok(()),
-        Registration::Pending => Err(Busy::DevicePending),
+        Registration::Unlisted | Registration::Registered | Registration::Denied => None,
+        Registration::Pending => Some(Busy::DevicePending),
         Registration::OverLimit { until } => {
             // The limit is over by our clock but not by the ledger's, which decides.
             let seconds = until.as_secs().saturating_sub(utc.as_secs()).max(1);
-            Err(Busy::DeviceOverLimit { wait: Duration::from_secs(seconds) })
+            Some(Busy::DeviceOverLimit { wait: Duration::from_secs(seconds) })
         }
     }
 }
@@ -280,7 +285,7 @@ enum Identified {
 /// Identifies the client. The profile's rule reads a manufacturer's certificate. The holder of a certificate of this CA is the device that
 /// the ledger names: we made its subject ourselves, so the subject says nothing about the device. Such a certificate gives access to the
 /// profile that issued it, for both functions.
-fn identify(verified: &Verified, holder: Option<Standing>, occasion: &Occasion) -> Result<Identified, Refusal> {
+fn identify(verified: &Verified, holder: Option<Standing>, occasion: &Occasion) -> Result<Identified, Outcome> {
     let utc = occasion.utc;
     // The session may have begun while the certificate was valid, or under another profile's leniency.
     let validity = verified.client.validity();
@@ -288,18 +293,18 @@ fn identify(verified: &Verified, holder: Option<Standing>, occasion: &Occasion) 
         && verified.origin == Origin::Manufacturer
         && verified.profile.spec().allow_expired_identity;
     if !validity.contains(utc) && !excused {
-        return Err(Refusal::ClientExpired);
+        return Err(Refusal::ClientExpired.into());
     }
     let profile = &verified.profile;
     let identified = match (verified.origin, holder) {
         // Also applies to a manufacturer's certificate, if the manufacturer is another CA of this ledger.
-        (_, Some(Standing { state: State::Revoked(_), .. })) => return Err(Refusal::ClientRevoked),
+        (_, Some(Standing { state: State::Revoked(_), .. })) => return Err(Refusal::ClientRevoked.into()),
         (Origin::Manufacturer, _) => match &verified.device {
             Some(device) => Identified::Device(device.clone()),
-            None => return Err(Refusal::NoDeviceId(profile.spec().device_id)),
+            None => return Err(Refusal::NoDeviceId(profile.spec().device_id).into()),
         },
         (Origin::ThisCa, None) if occasion.was_never_issued(&verified.client) => {
-            return Err(Refusal::ClientNotInLedger);
+            return Err(Refusal::ClientNotInLedger.into());
         }
         (Origin::ThisCa, None) => match &verified.device {
             Some(device) => Identified::Device(device.clone()),
@@ -309,12 +314,21 @@ fn identify(verified: &Verified, holder: Option<Standing>, occasion: &Occasion) 
             }
         },
         (Origin::ThisCa, Some(standing)) if *standing.profile != *profile.name() => {
-            return Err(Refusal::ClientOfAnotherProfile(standing.profile));
+            return Err(Refusal::ClientOfAnotherProfile(standing.profile).into());
+        }
+        // Between the two questions the ledger learned whose certificate this is, and it is not the device that was asked about: the
+        // registration in this answer belongs to another one.
+        (Origin::ThisCa, Some(standing)) if verified.device.as_ref().is_some_and(|asked| *asked != standing.device) => {
+            return Err(Busy::Ledger(LedgerFault::Answer).into());
         }
         (Origin::ThisCa, Some(standing)) => Identified::Device(standing.device),
     };
     let (Identified::Device(device) | Identified::Unasked(device)) = &identified;
-    if profile.has_manufacturer(&device.manufacturer) { Ok(identified) } else { Err(Refusal::ManufacturerRemoved) }
+    if profile.has_manufacturer(&device.manufacturer) {
+        Ok(identified)
+    } else {
+        Err(Refusal::ManufacturerRemoved.into())
+    }
 }
 
 /// RFC 7030 §3.5: the client puts the base64 of tls-unique in challengePassword, and the server MUST verify it if it is present. Without

@@ -42,6 +42,8 @@ pub struct Intent {
     pub factory_key: Option<Digest>,
     /// Whether keys of the factory may be certified: `allow_identity_key` of the profile.
     pub factory_keys: FactoryKeys,
+    /// Whether a new row may be reserved for it.
+    pub new_row: NewRow,
     /// How many certificates the device may hold that have not expired, this one included.
     pub certificates_max: u32,
     /// Digest of the CSR, whole: what an audit compares with the request that a device says it made.
@@ -68,6 +70,16 @@ pub enum FactoryKeys {
     Refused,
 }
 
+/// Whether a request that no row answers yet may have a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewRow {
+    /// It may.
+    Allowed,
+    /// Its device waits, for an approval or for its limit: only a repeat is answered. The answer that was lost may be the one that brought the
+    /// device to its limit.
+    Held,
+}
+
 /// The ledger's answer to one [`Intent`].
 #[derive(Clone, Debug)]
 pub enum Intended {
@@ -75,6 +87,9 @@ pub enum Intended {
     Reserved,
     /// The request is answered already; nothing was reserved.
     Repeat(Arc<Issued>),
+    /// No row answers the request, and it was to have none ([`NewRow::Held`]); nothing was reserved. This comes before every other reason not to
+    /// reserve.
+    Held,
     /// The serial stands for something else: draw another.
     SerialTaken,
     /// Another intent for the same request is being signed (by another node, or before a restart).

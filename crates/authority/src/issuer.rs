@@ -3,11 +3,11 @@
 //! ```text
 //!  submit      verify: CSR read, proof of possession checked            ─► Refused
 //!  standing    ledger: who is the client, may it enrol?  ◄──────────┐   ─► Later
-//!  decide      profile: Permit                                      │   ─► Refused, Later
+//!  decide      profile: Permit                                      │   ─► Refused
 //!                      device shows only now ───────────────────────┘    (at most once)
 //!  claim       the key is free: Claimed; else it waits for that flight  ─► Later (too many)
 //!  prepare     serial drawn, to-be-signed bytes: Prepared  ◄──────────┐
-//!  intend      ledger: reserved                                       │ ─► Issued (a repeat), Later
+//!  intend      ledger: reserved                                       │ ─► Issued (a repeat), Later (a device that waits, too)
 //!                      serial taken ──────────────────────────────────┘    (at most SERIAL_DRAWS_MAX)
 //!  sign        signer: signature                                        ─► Later, intent given up
 //!  check       signature, content: Finished                             ─► Later, intent given up
@@ -33,7 +33,7 @@ use crate::ca_profile::BACKDATE;
 use crate::decide::{Occasion, Permit, Verified, decide, verify};
 use crate::idempotency::RepeatWindow;
 use crate::in_flight::{Claim, Joined};
-use crate::intent::{FactoryKeys, Intended, Intent, Record, Recorded};
+use crate::intent::{FactoryKeys, Intended, Intent, NewRow, Record, Recorded};
 use crate::issued::Issued;
 use crate::job::{Deliver, Job, Outcome};
 use crate::ledger::LedgerFault;
@@ -230,6 +230,7 @@ impl Submission {
             } else {
                 FactoryKeys::Refused
             },
+            new_row: if permit.waits().is_some() { NewRow::Held } else { NewRow::Allowed },
             certificates_max: permit.rules().spec().certificates_per_device_max,
             csr: permit.csr(),
             spki: Digest::of(permit.spki()),
@@ -251,7 +252,12 @@ impl Submission {
         let answered = batch.advance_with(answers, |prepared, answer| {
             let certificates_max = prepared.claimed.permit.rules().spec().certificates_per_device_max;
             let outcome = match answer {
-                Intended::Reserved => return Ok(Way::On(Reserved(prepared))),
+                Intended::Reserved if prepared.claimed.permit.waits().is_none() => {
+                    return Ok(Way::On(Reserved(prepared)));
+                }
+                // A defect in the ledger: what waits must have no row. It is never signed, and is given up when its time is over.
+                Intended::Reserved => Busy::Ledger(LedgerFault::Answer).into(),
+                Intended::Held => prepared.claimed.permit.waits().unwrap_or(Busy::Ledger(LedgerFault::Answer)).into(),
                 Intended::SerialTaken => return Ok(Way::Aside(prepared.claimed)),
                 Intended::Repeat(issued) => Outcome::issued(issued),
                 Intended::InProgress => Busy::InFlight.into(),

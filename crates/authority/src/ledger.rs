@@ -41,7 +41,7 @@ pub trait Ledger: Send + Sync {
     /// the ledger cannot say that. Asked after [`Ledger::standing`] has answered that it does not know a certificate.
     fn complete_since(&self) -> Option<UnixTime>;
 
-    /// Reserves each serial for its request, durably, unless the request is already answered. One answer a row, in order.
+    /// Reserves each serial for its request, durably, unless the request is already answered or may have no new row. One answer a row, in order.
     ///
     /// The search for an earlier answer and the reservation are one step: with two, two requests alike could both be issued.
     fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>);
@@ -60,7 +60,9 @@ pub trait Ledger: Send + Sync {
     /// that were there, and one that is removed moves no other: whoever follows [`Listing::next`] sees no row twice and misses none that stays.
     fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>);
 
-    /// How many rows are meant. Not a snapshot: rows that come or go while it counts may be counted or not.
+    /// How many rows are meant. Not a snapshot: rows that come or go while it counts may be counted or not. A ledger without an index for the
+    /// filter looks at every row: not for frequent calls, except for [`RowState::Issued`](crate::RowState::Issued) alone, whose number a ledger
+    /// keeps.
     fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>);
 
     /// Revokes, durably: each [`Ledger::standing`] that is asked after the answer sees it, and none of the certificates answers a repeat of its
@@ -157,7 +159,7 @@ pub enum LedgerFault {
     Full,
     /// It gave up the reservation before the certificate came.
     Abandoned,
-    /// It returned a different number of rows than requested: a defect in the ledger.
+    /// Its answer does not fit the request, for example by its number of rows: a defect in the ledger.
     Answer,
 }
 
@@ -168,7 +170,7 @@ impl fmt::Display for LedgerFault {
             Self::Broken => "broken: it panicked half way through a step, and the process has to start again",
             Self::Full => "full: every row still answers repeats or carries a revocation",
             Self::Abandoned => "the reservation was given up before the certificate came",
-            Self::Answer => "returned a different number of rows than requested",
+            Self::Answer => "its answer does not fit the request",
         })
     }
 }

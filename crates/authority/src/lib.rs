@@ -71,7 +71,7 @@ pub use executor::{Executor, Inline};
 pub use function::Function;
 pub use idempotency::{Key, RepeatWindow};
 pub use in_flight::Flights;
-pub use intent::{FactoryKeys, Intended, Intent, Record, Recorded};
+pub use intent::{FactoryKeys, Intended, Intent, NewRow, Record, Recorded};
 pub use issued::Issued;
 pub use job::{Deliver, Job, Outcome, TlsUnique};
 pub use ledger::{INTENT_LIFETIME, Ledger, LedgerFault, LedgerOver};

@@ -1,8 +1,8 @@
 //! A ledger in memory: bounded, lost at exit, for tests, benchmarks and first steps.
 //!
 //! It keeps every promise of the trait but durability, and one more: it never forgets a row that still answers repeats or
-//! carries a revocation that matters (until its certificate has expired). A device has a bounded part of it. When it holds nothing else and has no room, it is full and says so. What it forgets
-//! first is what it would answer least: given-up intents, then the rows whose window ended longest ago. With such a row
+//! carries a revocation that matters (until its certificate has expired). A device has a bounded part of it. When it holds
+//! nothing else and has no room, it is full and says so. What it forgets first is what it would answer least: given-up intents, then the rows whose window ended longest ago. With such a row
 //! goes its standing: the certificate then opens no more than one that was never in the ledger ([`crate::Unrecorded`]).
 
 mod rows;
@@ -17,9 +17,7 @@ use rustls_pki_types::UnixTime;
 
 use self::rows::Rows;
 use crate::completion::Completion;
-use crate::entry::{
-    Cursor, LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter, RowState,
-};
+use crate::entry::{LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter, RowState};
 use crate::intent::{Intended, Intent, Record, Recorded};
 use crate::issued::Issued;
 use crate::ledger::{Ledger, LedgerFault};
@@ -44,11 +42,13 @@ impl MemoryLedger {
         Self { rows_max, rows: Mutex::new(Rows::default()) }
     }
 
-    /// Says when it began: what its node issues from then on is in it ([`Ledger::complete_since`]).
+    /// Says when it began: what its node issues from then on is in it ([`Ledger::complete_since`]), and its rows come after those of every
+    /// ledger that began earlier, for whoever kept a cursor of that one.
     #[must_use]
     pub fn since(self, utc: UnixTime) -> Self {
         let mut rows = self.rows.into_inner().unwrap_or_default();
         rows.complete_since = Some(utc);
+        rows.began = utc.as_secs();
         Self { rows: Mutex::new(rows), ..self }
     }
 
@@ -65,25 +65,23 @@ impl MemoryLedger {
         self.lock().map_or(0, |rows| rows.issued_count())
     }
 
-    /// Shows `visit` the rows that are meant, at most `rows_max` of them, in looks of [`LOOKS_MAX`] rows. Says where the next call begins.
-    fn scan(
-        &self,
-        filter: &RowFilter,
-        mut after: Option<Cursor>,
-        rows_max: usize,
-        mut visit: impl FnMut(&LedgerEntry),
-    ) -> Result<Option<Cursor>, LedgerFault> {
-        let mut meant = 0;
+    /// One page, found in one look of [`LOOKS_MAX`] rows.
+    fn page(&self, query: &ListQuery) -> Result<Listing, LedgerFault> {
+        let mut rows = Vec::new();
+        let most = (query.bound(), LOOKS_MAX);
+        let next = self.lock()?.scan(&query.filter, query.after, most, &mut |row| rows.push(row.clone()));
+        Ok(Listing { rows, next })
+    }
+
+    /// Looks at every row, [`LOOKS_MAX`] of them at a time: an issuance that waits gets the lock between two looks. A million rows keep the calling
+    /// thread for some 100 ms.
+    fn count_by_looking(&self, filter: &RowFilter) -> Result<u64, LedgerFault> {
+        let (mut counted, mut after) = (0, None);
         loop {
-            let looks = (rows_max - meant, LOOKS_MAX);
-            let next = self.lock()?.scan(filter, after, looks, &mut |row| {
-                meant += 1;
-                visit(row);
-            });
-            if next.is_none() || meant >= rows_max {
-                return Ok(next);
+            after = self.lock()?.scan(filter, after, (usize::MAX, LOOKS_MAX), &mut |_| counted += 1);
+            if after.is_none() {
+                return Ok(counted);
             }
-            after = next;
         }
     }
 
@@ -148,9 +146,7 @@ impl Ledger for MemoryLedger {
     }
 
     fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
-        let mut rows = Vec::new();
-        let next = self.scan(&query.filter, query.after, query.bound(), |row| rows.push(row.clone()));
-        done(next.map(|next| Listing { rows, next }));
+        done(self.page(&query));
     }
 
     fn count(&self, filter: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
@@ -158,9 +154,7 @@ impl Ledger for MemoryLedger {
         if filter == (RowFilter { state: Some(RowState::Issued), ..RowFilter::default() }) {
             return done(self.lock().map(|rows| number(rows.issued_count())));
         }
-        let mut counted = 0;
-        let end = self.scan(&filter, None, usize::MAX, |_| counted += 1);
-        done(end.map(|_| counted));
+        done(self.count_by_looking(&filter));
     }
 
     fn revoke(&self, rows_to_revoke: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {

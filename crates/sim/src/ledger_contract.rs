@@ -23,6 +23,10 @@ const PROPERTIES: &[Property] = &[
     ("a row is found by serial, certificate and device", issuance::a_row_is_found),
     ("a row comes back as it was written", issuance::a_row_comes_back_as_it_was_written),
     ("one request has one certificate", issuance::one_request_has_one_certificate),
+    (
+        "a request that may have no row is answered by one that it has",
+        issuance::a_request_that_may_have_no_row_is_answered_by_one_that_it_has,
+    ),
     ("an intent is refused for its serial, its key or its device", issuance::an_intent_is_refused),
     ("a serial stands for one certificate", issuance::a_serial_stands_for_one_certificate),
     ("an abandoned reservation is no certificate", issuance::an_abandoned_reservation_is_no_certificate),

@@ -11,7 +11,7 @@ use rustls_pki_types::UnixTime;
 use crate::device::Device;
 use crate::entry::{Cursor, LedgerEntry, Locator, Revoked, RowFilter, RowStage, RowState};
 use crate::idempotency::Key;
-use crate::intent::{FactoryKeys, Intended, Intent, Record, Recorded};
+use crate::intent::{FactoryKeys, Intended, Intent, NewRow, Record, Recorded};
 use crate::ledger::INTENT_LIFETIME;
 use crate::revocation::Revocation;
 use crate::standing::{Finding, Inquiry, Registration};
@@ -30,7 +30,9 @@ pub(super) struct Rows {
     forgettable: BTreeSet<(u64, Serial)>,
     /// The rows in the order in which they were reserved.
     order: BTreeMap<Cursor, Serial>,
-    /// Rows that were ever reserved: the last one's place in the order.
+    /// When the ledger began, in seconds since 1970: the first half of each place in the order.
+    pub(super) began: u64,
+    /// Rows that were ever reserved: the second half.
     reserved: u64,
     /// When the ledger began, or the latest notBefore that it has forgotten if that is later.
     pub(super) complete_since: Option<UnixTime>,
@@ -106,6 +108,9 @@ impl Rows {
         if let Some(answer) = self.answered(&intent) {
             return answer;
         }
+        if intent.new_row == NewRow::Held {
+            return Intended::Held;
+        }
         if self.holders.get(&intent.spki).is_some_and(|(holder, _)| *holder != intent.device) {
             return Intended::KeyOfAnother;
         }
@@ -137,7 +142,7 @@ impl Rows {
             of_device.factory_keys.push(key);
         }
         self.reserved += 1;
-        let cursor = place(self.reserved);
+        let cursor = place(self.began, self.reserved);
         let before = self.by_key.insert(intent.key, serial);
         let row = Row { entry: LedgerEntry { cursor, intent, stage: RowStage::Reserved, revocation: None }, before };
         self.forgettable.insert((row.forgettable_from(), serial));
@@ -343,7 +348,8 @@ impl Rows {
     }
 }
 
-/// The place in the order of the row that was reserved as this one of all.
-fn place(reserved: u64) -> Cursor {
-    Cursor::from_bytes(u128::from(reserved).to_be_bytes())
+/// The place in the order of the row that was reserved as this one of all. A cursor of an earlier process comes before every row of this one,
+/// whose clock is later: whoever kept it misses none.
+fn place(began: u64, reserved: u64) -> Cursor {
+    Cursor::from_bytes((u128::from(began) << 64 | u128::from(reserved)).to_be_bytes())
 }

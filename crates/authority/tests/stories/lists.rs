@@ -9,7 +9,7 @@ use authority::{
 };
 use pki::{Certificate, Digest, GeneralNames};
 
-use crate::support::faulty::{FaultyLedger, Queue};
+use crate::support::faulty::{Fate, FaultyLedger, Queue};
 use crate::support::{self, DAY, PEER, START, World, answers_of, at, issued, refused, revoke, run_one, subject_of};
 
 /// An issuer over a ledger with lists.
@@ -120,6 +120,60 @@ fn a_device_that_waits_is_told_so_unless_its_request_is_refused_in_any_case() {
     issued(desk.run_one(START + 99, desk.enroll(&device)));
 }
 
+/// The answer was lost, and the device asks for it again: that is no new certificate, and no limit or list stands in its way.
+#[test]
+fn a_repeat_is_answered_although_its_device_waits_by_now() {
+    let desk = Desk::new();
+    let device = desk.world.device(1);
+    let csr = device.csr();
+    let enroll = |csr: &[u8]| desk.world.enroll(&desk.profile, &device, csr.to_vec());
+    let first = issued(desk.run_one(START, enroll(&csr)));
+    let until = at(START + 600);
+    let waits = [
+        (Registration::OverLimit { until }, Busy::DeviceOverLimit { wait: Duration::from_secs(590) }),
+        (Registration::Pending, Busy::DevicePending),
+    ];
+    for (said, why) in waits {
+        desk.ledger.says("000001", said);
+        assert_eq!(issued(desk.run_one(START + 10, enroll(&csr))).digest, first.digest);
+        // Both in one batch, so that one of them may find the other in flight.
+        let both = desk.run(START + 10, vec![enroll(&csr), enroll(&csr)]);
+        assert!(both.into_iter().all(|outcome| issued(outcome).digest == first.digest));
+        let another = device.csr();
+        assert_ne!(another, csr);
+        let outcome = desk.run_one(START + 10, enroll(&another));
+        assert!(matches!(outcome, Outcome::Later { why: told, .. } if told == why), "{outcome:?}");
+        assert_eq!(rows_of(&desk.ledger.inner), 1, "nothing was reserved");
+    }
+    desk.ledger.says("000001", Registration::Denied);
+    assert_eq!(refused(desk.run_one(START + 10, enroll(&csr))), Refusal::DeviceDenied);
+    assert_eq!((desk.ledger.inner.issued_count(), desk.issuer.in_flight()), (1, 0));
+}
+
+/// The list changes while the first of two identical requests is in flight.
+#[test]
+fn a_repeat_joins_its_twin_in_flight_although_its_device_waits_by_now() {
+    let desk = Desk::new();
+    let device = desk.world.device(1);
+    let csr = device.csr();
+    let collect = Arc::new(Collected::default());
+    let submit = |number: usize| {
+        let batch = vec![(number, desk.world.enroll(&desk.profile, &device, csr.clone()))];
+        Arc::clone(&desk.issuer).submit(at(START), batch, Arc::clone(&collect) as Arc<dyn Deliver<usize>>);
+    };
+    submit(0);
+    desk.queue.step(0, Fate::Good);
+    assert_eq!((desk.issuer.in_flight(), desk.queue.len()), (1, 1), "its intent is with the ledger");
+    desk.ledger.says("000001", Registration::OverLimit { until: at(START + 600) });
+    submit(1);
+    // The question of the second, then the rest.
+    desk.queue.step(1, Fate::Good);
+    desk.queue.run_in_order();
+    let digests: Vec<Digest> = answers_of(&collect, 2).into_iter().map(|it| issued(it).digest).collect();
+    assert_eq!(digests[0], digests[1]);
+    assert_eq!(rows_of(&desk.ledger.inner), 1);
+}
+
 /// After a restart the ledger does not know the certificate; the lists know the device.
 #[test]
 fn the_device_of_an_unrecorded_certificate_is_asked_about_once_it_is_known() {
@@ -168,6 +222,13 @@ fn a_revoked_certificate_opens_no_profile_that_has_its_ca_for_a_manufacturer() {
     issued(run_one(&second, START + 1, job()));
     revoke(&*ledger, &first);
     assert_eq!(refused(run_one(&second, START + 2, job())), Refusal::ClientRevoked);
+}
+
+/// How many rows there are, whatever their stage.
+fn rows_of(ledger: &MemoryLedger) -> u64 {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    ledger.health(Box::new(move |answer| sender.send(answer).unwrap()));
+    receiver.recv().unwrap().unwrap().rows
 }
 
 fn row(ledger: &MemoryLedger, of: &Issued) -> LedgerEntry {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use authority::{
     Completion, Device, DeviceId, FactoryKeys, Finding, Function, Inquiry, Intended, Intent, Issued, Key, Ledger,
-    LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator, Origin, Record, Recorded, RepeatWindow,
-    Revoke, Revoked, RowFilter,
+    LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator, NewRow, Origin, Record, Recorded,
+    RepeatWindow, Revoke, Revoked, RowFilter,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{AnchorId, Digest, NameBuilder, UnixTime, Validity};
@@ -221,6 +221,7 @@ impl Sample {
             client: self.digest_of("certificate of the manufacturer"),
             factory_key: Some(self.digest_of("key of the factory")),
             factory_keys: FactoryKeys::Refused,
+            new_row: NewRow::Allowed,
             certificates_max: 8,
             csr,
             spki: self.digest_of("key"),

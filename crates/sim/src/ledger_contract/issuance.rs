@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use authority::{
-    FactoryKeys, INTENT_LIFETIME, Intended, Intent, Issued, Locator, Origin, Record, Recorded, Revoke, Revoked,
+    FactoryKeys, INTENT_LIFETIME, Intended, Intent, Issued, Locator, NewRow, Origin, Record, Recorded, Revoke, Revoked,
     RowFilter, RowStage, RowState, State,
 };
 
@@ -38,6 +38,26 @@ pub(super) fn answers_stand_in_the_order_of_the_questions(desk: &Desk<'_>) {
         + desk.find(Vec::new()).len()
         + desk.revoke(Vec::new()).len();
     desk.same(none, 0, "no question has no answer");
+}
+
+pub(super) fn a_request_that_may_have_no_row_is_answered_by_one_that_it_has(desk: &Desk<'_>) {
+    let (first, second) = (Sample::new(1), Sample::new(2));
+    let held = |intent: Intent| Intent { new_row: NewRow::Held, ..intent };
+    let answer = |intent| match desk.intend_one(intent) {
+        Intended::Held => "held",
+        Intended::Reserved => "reserved",
+        Intended::InProgress => "in progress",
+        Intended::Repeat(_) => "repeat",
+        _ => "something else",
+    };
+    desk.same(answer(held(first.intent())), "held", "no row answers it");
+    desk.same(desk.find_one(Locator::Serial(first.serial())).is_none(), true, "nothing was reserved");
+    desk.same(answer(first.intent()), "reserved", "its serial is free");
+    desk.same(answer(held(first.repeat(8, 1))), "in progress", "the reservation comes first");
+    desk.keep(std::slice::from_ref(&first));
+    desk.same(answer(held(first.repeat(8, 1))), "repeat", "the certificate comes first");
+    let taken = Intent { serial: first.serial(), ..second.intent() };
+    desk.same(answer(held(taken)), "held", "it comes before every other reason");
 }
 
 pub(super) fn a_row_is_found(desk: &Desk<'_>) {
