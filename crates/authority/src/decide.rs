@@ -60,8 +60,8 @@ impl Verified {
 
 /// Reads and verifies the CSR. Cheap checks come before the check of the signature.
 pub(crate) fn verify(job: Job) -> Result<Verified, Outcome> {
-    // A profile of another authority: the caller built the server with the wrong authority.
-    let rules = CaProfile::of(&job.profile).ok_or_else(|| Outcome::later(Busy::Dropped))?;
+    // Only a program that combines a profile with the wrong authority gets here; a configuration cannot.
+    let rules = CaProfile::of(&job.profile).ok_or_else(|| Outcome::later(Busy::WrongAuthority))?;
     let origin = job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown)?;
     if job.function == Function::SimpleReenroll && origin != Origin::ThisCa {
         return Err(Refusal::NotIssuedHere.into());

@@ -204,6 +204,8 @@ pub enum Busy {
     Withheld(Misissue),
     /// A ledger or signer dropped its completion.
     Dropped,
+    /// The profile was made for another authority: the program that built the server combined the wrong two.
+    WrongAuthority,
 }
 
 /// The fault that a check before release found.
@@ -226,7 +228,7 @@ impl Busy {
             Self::Full | Self::Dropped | Self::Ledger(LedgerFault::Abandoned | LedgerFault::Answer) => 5,
             Self::Ledger(LedgerFault::Unavailable | LedgerFault::Broken) | Self::Signer(_) => 10,
             Self::Serials => 60,
-            Self::Ledger(LedgerFault::Full) | Self::Withheld(_) | Self::DevicePending => 300,
+            Self::Ledger(LedgerFault::Full) | Self::Withheld(_) | Self::DevicePending | Self::WrongAuthority => 300,
             Self::CaOutsideValidity => 3_600,
         })
     }
@@ -249,6 +251,7 @@ impl fmt::Display for Busy {
             Self::Withheld(Misissue::Signature) => f.write_str("withheld: the signature does not verify"),
             Self::Withheld(Misissue::Lint) => f.write_str("withheld: the certificate is not what was decided"),
             Self::Dropped => f.write_str("a ledger or signer dropped its completion"),
+            Self::WrongAuthority => f.write_str("the profile was made for another authority"),
         }
     }
 }

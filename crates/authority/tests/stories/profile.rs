@@ -91,7 +91,7 @@ fn kinds_of_names_are_a_closed_set() {
     }
 }
 
-/// Whoever built the server mixed up its authorities: nothing is issued, and the device may come back.
+/// A program combined a profile with the wrong authority: nothing is issued, the answer names that fault, and the device may try again.
 #[test]
 fn a_job_of_another_authoritys_profile_is_answered_with_later() {
     let world = World::new();
@@ -102,6 +102,8 @@ fn a_job_of_another_authoritys_profile_is_answered_with_later() {
     assert!(CaProfile::of(&profile).is_none() && profile.own::<()>().is_some());
     let device = world.device(1);
     let outcome = run_one(&authority, START, world.enroll(&profile, &device, device.csr()));
-    assert!(matches!(outcome, Outcome::Later { why: Busy::Dropped, .. }), "{outcome:?}");
+    let Outcome::Later { max_age, why } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((max_age, why), (Duration::from_secs(300), Busy::WrongAuthority));
+    assert_eq!(why.to_string(), "the profile was made for another authority");
     assert_eq!(ledger.issued_count(), 0);
 }

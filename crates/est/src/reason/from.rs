@@ -230,6 +230,7 @@ impl From<&Busy> for Reason {
             Busy::Withheld(Misissue::Signature) => Self::WithheldSignature,
             Busy::Withheld(Misissue::Lint) => Self::WithheldContent,
             Busy::Dropped => Self::CompletionDropped,
+            Busy::WrongAuthority => Self::WrongAuthority,
         }
     }
 }

@@ -180,6 +180,7 @@ fn busy() -> Vec<Busy> {
         Busy::Withheld(Misissue::Signature),
         Busy::Withheld(Misissue::Lint),
         Busy::Dropped,
+        Busy::WrongAuthority,
     ]
 }
 

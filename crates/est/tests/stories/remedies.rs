@@ -383,6 +383,7 @@ const ELSEWHERE: &[Reason] = &[
     Reason::WithheldSignature,
     Reason::WithheldContent,
     Reason::CompletionDropped,
+    Reason::WrongAuthority,
 ];
 
 const OF_OUR_CLIENT: &[Reason] = &[

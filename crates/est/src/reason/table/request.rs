@@ -335,6 +335,10 @@ macro_rules! request_rows {
                 "A ledger or signer dropped a job without a result.";
                 "Wait for Max-Age and send the same CSR again.";
                 "A fault of the server: report it with the log.";
+            WrongAuthority: "est.busy.wrong_authority", Issuance, UNAVAILABLE;
+                "The server passed the request to an authority that the profile was not made for; nothing was issued.";
+                "Wait: the device cannot fix this.";
+                "A fault of the program that combines profiles and authorities, not of its configuration: report it with the log.";
 
             // ---- The device's checks of the answer.
             NoAnswer: "device.server.no_answer", Answer, Wire::Silence;
