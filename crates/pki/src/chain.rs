@@ -40,7 +40,7 @@ use std::borrow::Borrow;
 use rustls_pki_types::{ServerName, UnixTime};
 
 use crate::certificate::Certificate;
-use demand::Role;
+use demand::LeafUse;
 use sent::Chain;
 
 pub use anchors::Anchors;
@@ -62,7 +62,7 @@ pub fn collect_device<A: Borrow<Anchors>>(
     utc: UnixTime,
 ) -> Result<Unproven<A>, ChainRefusal> {
     let chain = Chain::parse(chain, anchors.borrow().encoding)?;
-    Unproven::begin(anchors, chain, Role::Device, utc)
+    Unproven::begin(anchors, chain, LeafUse::Device, utc)
 }
 
 /// Judges the chain of a server that was dialled as `name`, leaf first, except for its signatures.
@@ -91,7 +91,7 @@ fn begin_server<A: Borrow<Anchors>>(anchors: A, chain: Chain, utc: UnixTime) -> 
         let error = if purposes.client_auth { ChainError::DeviceAsServer } else { ChainError::ExtendedKeyUsage };
         return Err(ChainRefusal::of_certificate(error, 0, &chain.leaf));
     }
-    Unproven::begin(anchors, chain, Role::Server, utc)
+    Unproven::begin(anchors, chain, LeafUse::Server, utc)
 }
 
 /// Runs [`collect_device`] and verifies all signatures at once.

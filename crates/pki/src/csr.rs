@@ -31,7 +31,7 @@ const CHALLENGE_PASSWORD_MAX: usize = 255;
 
 /// A parsed request whose signature has not been verified.
 pub struct Csr {
-    fields: Fields,
+    fields: CsrFields,
     algorithm: SignatureAlgorithm,
     to_be_signed: Range<usize>,
     signature: Range<usize>,
@@ -86,7 +86,7 @@ impl Csr {
         let spki = range_in(&der, spki);
         let challenge_password = attributes.challenge_password.map(|text| range_in(&der, text.as_bytes()));
         let (extensions, deviations) = (attributes.extensions, reading.deviations());
-        let fields = Fields { der, subject, spki, challenge_password, extensions, deviations };
+        let fields = CsrFields { der, subject, spki, challenge_password, extensions, deviations };
         Ok(Self { fields, algorithm, to_be_signed, signature })
     }
 
@@ -119,7 +119,7 @@ impl fmt::Debug for Csr {
 
 /// A request whose sender has proved possession of the private key.
 pub struct VerifiedCsr {
-    fields: Fields,
+    fields: CsrFields,
     digest: Digest,
     requested: Requested,
 }
@@ -177,7 +177,7 @@ impl VerifiedCsr {
     /// The parts of the request that may go into a certificate: its key and its alternative names.
     #[must_use]
     pub fn into_certifiable(self) -> (PublicKeyInfo, GeneralNames) {
-        let Fields { der, spki, extensions, .. } = self.fields;
+        let CsrFields { der, spki, extensions, .. } = self.fields;
         (PublicKeyInfo { der, spki }, extensions.san)
     }
 
@@ -230,7 +230,7 @@ pub struct Requested {
     pub others: bool,
 }
 
-struct Fields {
+struct CsrFields {
     der: Vec<u8>,
     subject: Name,
     spki: Range<usize>,

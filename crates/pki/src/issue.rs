@@ -11,11 +11,11 @@
 //! they are copied. From a CSR, only the values that the caller passes as arguments get here. This module holds no key and
 //! decides nothing.
 
-mod asked;
 mod lint;
 mod revocation;
 mod serial;
 mod template;
+mod values;
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,9 +3,9 @@
 use rustls_pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
-use super::demand::{Moment, Role};
+use super::demand::{LeafUse, Moment};
 use super::error::{ChainError, ChainRefusal};
-use super::path::Path;
+use super::path::ChainPath;
 use super::sent::Chain;
 use crate::certificate::{Certificate, ToBeSignedFields};
 use crate::encoding::Reading;
@@ -15,7 +15,7 @@ use crate::oid::{self, Oid};
 /// Finds the certificate that webpki's error is about: webpki does not name it, so each certificate is judged alone.
 pub(super) fn blame(
     chain: &Chain,
-    path: &Path,
+    path: &ChainPath,
     moment: &Moment,
     anchor: &Certificate,
     error: &webpki::Error,
@@ -47,14 +47,14 @@ pub(super) fn blame(
         ChainError::NotAnAuthority => about(members().skip(1).find(|(_, it)| !it.is_ca())),
         ChainError::ExtendedKeyUsage => {
             let lacks = |certificate: &Certificate| {
-                certificate.extended_key_usage().is_some_and(|purposes| match moment.demand.role {
-                    Role::Device => !purposes.client_auth,
-                    Role::Server => !purposes.server_auth,
+                certificate.extended_key_usage().is_some_and(|purposes| match moment.demand.leaf_use {
+                    LeafUse::Device => !purposes.client_auth,
+                    LeafUse::Server => !purposes.server_auth,
                 })
             };
-            let purpose = match moment.demand.role {
-                Role::Device => "clientAuth",
-                Role::Server => "serverAuth",
+            let purpose = match moment.demand.leaf_use {
+                LeafUse::Device => "clientAuth",
+                LeafUse::Server => "serverAuth",
             };
             let found = members().find(|(_, it)| lacks(it));
             let whose = if found.is_some_and(|(index, _)| index > 0) { ", and it is that of an authority" } else { "" };
@@ -109,7 +109,7 @@ fn unknown_critical(certificate: &Certificate) -> Option<String> {
 }
 
 /// The authority whose name constraints are violated, and the certificate below it whose name violates them.
-fn outside_constraints(chain: &Chain, path: &Path, anchor: &Certificate) -> ChainRefusal {
+fn outside_constraints(chain: &Chain, path: &ChainPath, anchor: &Certificate) -> ChainRefusal {
     let sent: Vec<(usize, &Certificate)> =
         path.indices().filter_map(|index| Some((index, chain.certificate(index)?))).collect();
     let above = sent.iter().map(|&(index, certificate)| (Some(index), certificate)).chain([(None, anchor)]);
@@ -137,7 +137,7 @@ fn outside_constraints(chain: &Chain, path: &Path, anchor: &Certificate) -> Chai
 }
 
 /// The certificate whose signature uses an algorithm that is not on the allow-list.
-fn unsupported_algorithm(chain: &Chain, path: &Path, kind: ChainError) -> ChainRefusal {
+fn unsupported_algorithm(chain: &Chain, path: &ChainPath, kind: ChainError) -> ChainRefusal {
     let mut certificates = path.indices().filter_map(|index| Some((index, chain.certificate(index)?)));
     let Some((index, certificate)) = certificates.find(|(_, it)| it.signature_algorithm().is_none()) else {
         return kind.into();

@@ -4,7 +4,7 @@ use rustls_pki_types::UnixTime;
 
 /// The intended use of a leaf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Role {
+pub(super) enum LeafUse {
     Device,
     Server,
 }
@@ -12,7 +12,7 @@ pub(super) enum Role {
 /// The use and the time that a path must be valid for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Demand {
-    pub(super) role: Role,
+    pub(super) leaf_use: LeafUse,
     pub(super) utc: UnixTime,
 }
 

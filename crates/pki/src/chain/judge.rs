@@ -10,9 +10,9 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::anchors::Anchors;
 use super::blame::blame;
-use super::demand::{Demand, Moment, Role};
+use super::demand::{Demand, LeafUse, Moment};
 use super::error::{ChainError, ChainRefusal};
-use super::path::Path;
+use super::path::ChainPath;
 use super::sent::Chain;
 use crate::certificate::Certificate;
 
@@ -45,13 +45,13 @@ pub(super) fn check_name(leaf: &Certificate, name: &ServerName<'_>) -> Result<()
 }
 
 /// Judges `path`, except for its signatures.
-pub(super) fn judge(chain: &Chain, path: &Path, anchors: &Anchors, demand: Demand) -> Result<(), ChainRefusal> {
+pub(super) fn judge(chain: &Chain, path: &ChainPath, anchors: &Anchors, demand: Demand) -> Result<(), ChainRefusal> {
     let Some(anchor) = anchors.certificates().get(path.anchor) else { return Err(ChainError::UnknownIssuer.into()) };
     let expired_may_pass = anchors.expired_below.get(path.anchor).copied().unwrap_or_default();
     let at = if expired_may_pass { demand.utc.min(chain.leaf.validity().not_after) } else { demand.utc };
-    let usage = match demand.role {
-        Role::Device => KeyUsage::client_auth(),
-        Role::Server => KeyUsage::server_auth(),
+    let usage = match demand.leaf_use {
+        LeafUse::Device => KeyUsage::client_auth(),
+        LeafUse::Server => KeyUsage::server_auth(),
     };
     let refuse = |error: &webpki::Error| blame(chain, path, &Moment { at, demand }, anchor, error);
     let leaf_der = CertificateDer::from(chain.leaf.der());
@@ -67,7 +67,7 @@ pub(super) fn judge(chain: &Chain, path: &Path, anchors: &Anchors, demand: Deman
 
 /// The anchor in the form for webpki. webpki compares names byte by byte; where two names differ only in case, white space or string
 /// type, webpki gets the spelling that the certificate below uses.
-fn trust_anchor<'a>(chain: &'a Chain, path: &Path, anchors: &'a Anchors) -> Option<TrustAnchor<'a>> {
+fn trust_anchor<'a>(chain: &'a Chain, path: &ChainPath, anchors: &'a Anchors) -> Option<TrustAnchor<'a>> {
     let trust = anchors.trust.get(path.anchor)?;
     let last = chain.certificate(path.indices().last()?)?;
     let same = last.issuer() == anchors.certificates().get(path.anchor)?.subject();
@@ -80,7 +80,7 @@ fn trust_anchor<'a>(chain: &'a Chain, path: &Path, anchors: &'a Anchors) -> Opti
 }
 
 /// RFC 5280 §6.1.4 (n): "If a key usage extension is present, verify that the keyCertSign bit is set."
-fn check_authorities(chain: &Chain, path: &Path, anchor: &Certificate, utc: UnixTime) -> Result<(), ChainRefusal> {
+fn check_authorities(chain: &Chain, path: &ChainPath, anchor: &Certificate, utc: UnixTime) -> Result<(), ChainRefusal> {
     let mut between = 0;
     for index in path.between() {
         let Some(authority) = chain.certificate(index) else { return Err(ChainError::UnknownIssuer.into()) };
@@ -116,12 +116,12 @@ struct Assumed<'a> {
     algorithm: &'static dyn SignatureVerificationAlgorithm,
     id: AlgorithmIdentifier,
     chain: &'a Chain,
-    path: &'a Path,
+    path: &'a ChainPath,
     anchor: &'a Certificate,
 }
 
 impl<'a> Assumed<'a> {
-    fn of(chain: &'a Chain, path: &'a Path, anchor: &'a Certificate) -> [Self; 8] {
+    fn of(chain: &'a Chain, path: &'a ChainPath, anchor: &'a Certificate) -> [Self; 8] {
         /// The contents of an AlgorithmIdentifier with NULL parameters, for SHA-256 and SHA-384. [`Certificate`] refuses it where
         /// encodings are strict; webpki looks algorithms up by these bytes.
         const NULLED: [&[u8]; 2] = [

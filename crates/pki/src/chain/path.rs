@@ -21,14 +21,14 @@ const _: () = assert!(BETWEEN_MAX < CHAIN_CERTIFICATES_MAX);
 
 /// A leaf, authorities that the peer sent, and an anchor.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Path {
+pub(super) struct ChainPath {
     between: [u8; BETWEEN_MAX],
     count: u8,
     /// An index into [`Anchors::certificates`].
     pub(super) anchor: usize,
 }
 
-impl Path {
+impl ChainPath {
     /// The certificates without the anchor, leaf first; each is an index into the peer's message.
     pub(super) fn indices(&self) -> impl Iterator<Item = usize> + Clone + '_ {
         std::iter::once(0).chain(self.between())
@@ -49,7 +49,7 @@ impl Path {
 #[derive(Debug)]
 pub(super) struct Paths {
     /// In the order in which they are tried.
-    pub(super) found: Vec<Path>,
+    pub(super) found: Vec<ChainPath>,
     /// Whether the search stopped before it found all paths.
     pub(super) cut_off: bool,
 }
@@ -88,7 +88,7 @@ impl Search<'_> {
                 self.paths.cut_off = true;
                 return;
             }
-            self.paths.found.push(Path { between, count, anchor });
+            self.paths.found.push(ChainPath { between, count, anchor });
         }
         let chain = self.chain;
         for (index, other) in (1_u8..).zip(&chain.others) {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use rustls_pki_types::UnixTime;
 
 use super::anchors::Anchors;
-use super::demand::{Demand, Role};
+use super::demand::{Demand, LeafUse};
 use super::error::{ChainError, ChainRefusal};
 use super::judge;
-use super::path::{self, Path};
+use super::path::{self, ChainPath};
 use super::sent::{CHAIN_CERTIFICATES_MAX, Chain};
 use crate::algorithm::{PublicKey, SignatureAlgorithm};
 use crate::certificate::Certificate;
@@ -42,14 +42,14 @@ pub struct Unproven<A> {
     chain: Chain,
     demand: Demand,
     /// Paths to try, the current one first.
-    paths: std::vec::IntoIter<Path>,
-    path: Path,
+    paths: std::vec::IntoIter<ChainPath>,
+    path: ChainPath,
     /// Whether the search for paths stopped before it found all of them.
     cut_off: bool,
     /// Signatures of earlier paths, and whether they are good.
     known: Vec<(Link, bool)>,
     /// Signatures of the current path whose result is not known yet.
-    asked: Asked,
+    asked: SignaturesAsked,
     /// Signatures requested so far.
     spent: usize,
     /// Why the first path failed.
@@ -71,12 +71,12 @@ enum Issuer {
 
 /// The unverified signatures of one path: at most one for each certificate below its anchor.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct SignaturesAsked {
     links: [Link; CHAIN_CERTIFICATES_MAX],
     count: usize,
 }
 
-impl Asked {
+impl SignaturesAsked {
     const NONE: Self =
         Self { links: [Link { certificate: 0, issuer: Issuer::Sent(0) }; CHAIN_CERTIFICATES_MAX], count: 0 };
 
@@ -115,7 +115,7 @@ pub enum Conclusion<A> {
 }
 
 impl<A: Borrow<Anchors>> Unproven<A> {
-    pub(super) fn begin(anchors: A, chain: Chain, role: Role, utc: UnixTime) -> Result<Self, ChainRefusal> {
+    pub(super) fn begin(anchors: A, chain: Chain, leaf_use: LeafUse, utc: UnixTime) -> Result<Self, ChainRefusal> {
         judge::check_leaf(&chain.leaf, anchors.borrow())?;
         let found = path::find(&chain, anchors.borrow())?;
         let mut paths = found.found.into_iter();
@@ -123,12 +123,12 @@ impl<A: Borrow<Anchors>> Unproven<A> {
         let begun = Self {
             anchors,
             chain,
-            demand: Demand { role, utc },
+            demand: Demand { leaf_use, utc },
             paths,
             path,
             cut_off: found.cut_off,
             known: Vec::new(),
-            asked: Asked::NONE,
+            asked: SignaturesAsked::NONE,
             spent: 0,
             first: None,
         };
@@ -223,7 +223,7 @@ impl<A: Borrow<Anchors>> Unproven<A> {
 
     /// Requests the signatures of the current path whose result is not known.
     fn ask(&mut self) -> Result<(), ChainRefusal> {
-        let mut asked = Asked::NONE;
+        let mut asked = SignaturesAsked::NONE;
         for (certificate, issuer) in self.path.links() {
             let issuer = issuer.map_or(Issuer::Anchor(self.path.anchor), Issuer::Sent);
             let link = Link { certificate, issuer };

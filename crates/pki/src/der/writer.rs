@@ -47,7 +47,7 @@ impl Writer {
         self.out.extend_from_slice(&[tag.octet(), 0]);
         let start = self.out.len();
         contents(self);
-        let length = Length::of(self.out.len() - start);
+        let length = DerLength::of(self.out.len() - start);
         let (first, more) = (length.octets()[0], &length.octets()[1..]);
         self.out[start - 1] = first;
         if !more.is_empty() {
@@ -63,14 +63,14 @@ impl Writer {
     /// Writes an element with these contents.
     pub fn element(&mut self, tag: Tag, contents: &[u8]) {
         self.out.push(tag.octet());
-        self.out.extend_from_slice(Length::of(contents.len()).octets());
+        self.out.extend_from_slice(DerLength::of(contents.len()).octets());
         self.out.extend_from_slice(contents);
     }
 
     /// Writes only the identifier and length of an element; the caller writes its `length` bytes of contents next.
     pub fn header(&mut self, tag: Tag, length: usize) {
         self.out.push(tag.octet());
-        self.out.extend_from_slice(Length::of(length).octets());
+        self.out.extend_from_slice(DerLength::of(length).octets());
     }
 
     /// Writes an INTEGER from an unsigned big-endian number of any length, minimal and positive.
@@ -119,12 +119,12 @@ impl Writer {
 }
 
 /// Writes a length in its minimal form: one octet up to 127, otherwise a count and up to eight octets.
-pub(crate) struct Length {
+pub(crate) struct DerLength {
     octets: [u8; 9],
     start: usize,
 }
 
-impl Length {
+impl DerLength {
     pub(crate) fn of(length: usize) -> Self {
         let mut octets = [0; 9];
         octets[1..].copy_from_slice(&u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes());
@@ -143,12 +143,12 @@ impl Length {
 
 /// The size of a whole element with `contents` bytes of contents.
 pub(crate) fn element_len(contents: usize) -> usize {
-    1 + Length::of(contents).octets().len() + contents
+    1 + DerLength::of(contents).octets().len() + contents
 }
 
 /// The octets of a length in its minimal form.
 pub(crate) fn length_octets(length: usize) -> impl Iterator<Item = u8> {
-    let length = Length::of(length);
+    let length = DerLength::of(length);
     (0..length.octets().len()).map(move |index| length.octets()[index])
 }
 
@@ -171,7 +171,7 @@ mod tests {
             (65_536, &[0x83, 1, 0, 0]),
             (1 << 32, &[0x85, 1, 0, 0, 0, 0]),
         ] {
-            assert_eq!(Length::of(length).octets(), octets, "{length}");
+            assert_eq!(DerLength::of(length).octets(), octets, "{length}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::asked::{Asked, Constant, Fixed};
+use super::values::{CertificateValues, Constant, TemplateConstants};
 use crate::certificate::{Certificate, CertificateError, ToBeSignedFields};
 use crate::der::{CERTIFICATE_LIMITS, check_within};
 use crate::encoding::Reading;
@@ -55,40 +55,44 @@ impl fmt::Display for LintFlaw {
 }
 
 /// Checks that `der` contains exactly the requested values under this template.
-pub(super) fn check(fixed: &Fixed<'_>, asked: &Asked<'_>, der: &[u8]) -> Result<(), LintFlaw> {
+pub(super) fn check(fixed: &TemplateConstants<'_>, values: &CertificateValues<'_>, der: &[u8]) -> Result<(), LintFlaw> {
     check_within(der, CERTIFICATE_LIMITS).at(Field::Whole).map_err(LintFlaw::Certificate)?;
     let tbs = ToBeSignedFields::read(der).map_err(LintFlaw::Certificate)?;
     let issuer = fixed.issuer;
     let fields = [
-        (LintFlaw::Serial, tbs.serial == asked.serial.as_bytes()),
+        (LintFlaw::Serial, tbs.serial == values.serial.as_bytes()),
         (LintFlaw::Algorithm, tbs.algorithm == issuer.algorithm().identifier()),
         (LintFlaw::Issuer, tbs.issuer == issuer.certificate().subject().der()),
-        (LintFlaw::Validity, tbs.validity == asked.validity),
-        (LintFlaw::Subject, tbs.subject == asked.subject.der()),
-        (LintFlaw::PublicKey, tbs.spki == asked.spki),
+        (LintFlaw::Validity, tbs.validity == values.validity),
+        (LintFlaw::Subject, tbs.subject == values.subject.der()),
+        (LintFlaw::PublicKey, tbs.spki == values.spki),
     ];
     if let Some(&(fault, _)) = fields.iter().find(|(_, same)| !same) {
         return Err(fault);
     }
-    check_values(fixed, asked, tbs.extensions)?;
+    check_values(fixed, values, tbs.extensions)?;
     check_meaning(
         fixed,
-        asked,
+        values,
         Extensions::read(tbs.extensions, &mut Reading::default())
             .map_err(|error| LintFlaw::Certificate(LocatedError::into(error)))?,
     )
 }
 
 /// Checks that each extension was requested, has the requested value and criticality, and that none is missing.
-fn check_values(fixed: &Fixed<'_>, asked: &Asked<'_>, mut list: crate::der::Reader<'_>) -> Result<(), LintFlaw> {
-    let mut missing = fixed.constants.len() + 1 + usize::from(!asked.san.is_empty());
+fn check_values(
+    fixed: &TemplateConstants<'_>,
+    values: &CertificateValues<'_>,
+    mut list: crate::der::Reader<'_>,
+) -> Result<(), LintFlaw> {
+    let mut missing = fixed.constants.len() + 1 + usize::from(!values.san.is_empty());
     while !list.is_empty() {
         let extension =
             Extension::read(&mut list, &mut Reading::default()).at(Field::Extensions).map_err(LintFlaw::Certificate)?;
         let fine = match extension.id {
-            oid::SUBJECT_KEY_IDENTIFIER => !extension.critical && extension.value.get(2..) == Some(&asked.key_id),
+            oid::SUBJECT_KEY_IDENTIFIER => !extension.critical && extension.value.get(2..) == Some(&values.key_id),
             oid::SUBJECT_ALT_NAME => {
-                extension.critical == asked.subject.is_empty() && extension.value == asked.san.der()
+                extension.critical == values.subject.is_empty() && extension.value == values.san.der()
             }
             id => fixed.constants.iter().any(|constant| {
                 constant.id == id && constant.critical == extension.critical && constant.value == extension.value
@@ -135,17 +139,21 @@ fn is_url(id: Oid<'_>) -> bool {
 }
 
 /// Compares the meaning of the extensions, read by the parser for certificates from the network.
-fn check_meaning(fixed: &Fixed<'_>, asked: &Asked<'_>, read: Extensions) -> Result<(), LintFlaw> {
+fn check_meaning(
+    fixed: &TemplateConstants<'_>,
+    values: &CertificateValues<'_>,
+    read: Extensions,
+) -> Result<(), LintFlaw> {
     let is_ca = read.basic_constraints.is_some_and(|constraints| constraints.is_ca || constraints.path_len.is_some());
     let purposes = read.extended_key_usage.unwrap_or_default();
     let meant = !is_ca
         && read.key_usage.is_some_and(|usage| usage.is_only_digital_signature())
         && purposes.client_auth == fixed.client_auth
         && ExtendedKeyUsage { client_auth: false, ..purposes } == ExtendedKeyUsage::default()
-        && read.subject_key_id.as_deref() == Some(&asked.key_id[..])
+        && read.subject_key_id.as_deref() == Some(&values.key_id[..])
         && read.authority_key_id.as_deref() == fixed.issuer.certificate().subject_key_id();
     let names: GeneralNames = read.san;
-    match (meant, names == *asked.san) {
+    match (meant, names == *values.san) {
         (true, true) => Ok(()),
         (false, _) => Err(LintFlaw::Extension),
         (true, false) => Err(LintFlaw::AlternativeNames),

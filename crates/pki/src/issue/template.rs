@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::asked::{Asked, Constant, Fixed};
+use super::values::{CertificateValues, Constant, TemplateConstants};
 use super::{IssueError, IssuerCertificate, Serial, ToBeSigned, lint};
 use crate::algorithm::PublicKey;
 use crate::certificate::Certificate;
@@ -111,10 +111,10 @@ impl Template {
     ) -> Result<ToBeSigned, IssueError> {
         let key = PublicKey::from_spki(spki).map_err(IssueError::Key)?;
         let subject = &*subject.to_strict();
-        let asked = Asked { subject, san, spki, key_id: key.key_identifier(), serial, validity };
-        asked.check(&self.issuer)?;
-        let der = self.encode(&asked);
-        lint::check(&self.fixed(), &asked, &der).map_err(IssueError::Lint)?;
+        let values = CertificateValues { subject, san, spki, key_id: key.key_identifier(), serial, validity };
+        values.check(&self.issuer)?;
+        let der = self.encode(&values);
+        lint::check(&self.fixed(), &values, &der).map_err(IssueError::Lint)?;
         Ok(ToBeSigned { der, issuer: Arc::clone(&self.issuer) })
     }
 
@@ -127,40 +127,40 @@ impl Template {
         Serial::from_bytes(certificate.serial()).is_ok() && lint::has_extensions_of(&self.constants, certificate)
     }
 
-    pub(super) fn fixed(&self) -> Fixed<'_> {
-        Fixed { issuer: &self.issuer, constants: &self.constants, client_auth: self.client_auth }
+    pub(super) fn fixed(&self) -> TemplateConstants<'_> {
+        TemplateConstants { issuer: &self.issuer, constants: &self.constants, client_auth: self.client_auth }
     }
 
-    fn encode(&self, asked: &Asked<'_>) -> Vec<u8> {
+    fn encode(&self, values: &CertificateValues<'_>) -> Vec<u8> {
         let (not_before, not_after) =
-            (crate::time::encode(asked.validity.not_before), crate::time::encode(asked.validity.not_after));
+            (crate::time::encode(values.validity.not_before), crate::time::encode(values.validity.not_after));
         let period = element_len(not_before.contents().len()) + element_len(not_after.contents().len());
-        let san = SanExtension::of(asked);
+        let san = SanExtension::of(values);
         let extensions =
             self.before_key_id.len() + KEY_ID_LEN + self.before_san.len() + san.len() + self.after_san.len();
         let contents = VERSION.len()
-            + element_len(asked.serial.as_bytes().len())
+            + element_len(values.serial.as_bytes().len())
             + self.after_serial.len()
             + element_len(period)
-            + asked.subject.der().len()
-            + asked.spki.len()
+            + values.subject.der().len()
+            + values.spki.len()
             + element_len(element_len(extensions));
 
         let mut out = Writer::with_capacity(element_len(contents));
         out.header(Tag::SEQUENCE, contents);
         out.raw(VERSION);
-        out.element(Tag::INTEGER, asked.serial.as_bytes());
+        out.element(Tag::INTEGER, values.serial.as_bytes());
         out.raw(&self.after_serial);
         out.header(Tag::SEQUENCE, period);
         out.element(not_before.tag, not_before.contents());
         out.element(not_after.tag, not_after.contents());
-        out.raw(asked.subject.der());
-        out.raw(asked.spki);
+        out.raw(values.subject.der());
+        out.raw(values.spki);
         out.header(Tag::context_constructed(3), element_len(extensions));
         out.header(Tag::SEQUENCE, extensions);
         out.raw(&self.before_key_id);
         out.raw(KEY_ID_HEAD);
-        out.raw(&asked.key_id);
+        out.raw(&values.key_id);
         out.raw(&self.before_san);
         san.write(&mut out);
         out.raw(&self.after_san);
@@ -200,8 +200,8 @@ struct SanExtension<'a> {
 }
 
 impl<'a> SanExtension<'a> {
-    fn of(asked: &Asked<'a>) -> Self {
-        Self { names: asked.san.der(), critical: asked.subject.is_empty() }
+    fn of(values: &CertificateValues<'a>) -> Self {
+        Self { names: values.san.der(), critical: values.subject.is_empty() }
     }
 
     fn contents_len(&self) -> usize {

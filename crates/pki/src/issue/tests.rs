@@ -3,7 +3,7 @@
 
 use ring::rand::SystemRandom;
 
-use super::asked::Asked;
+use super::values::CertificateValues;
 use super::*;
 use crate::general_name::GeneralNames;
 use crate::key::SigningKey;
@@ -46,36 +46,41 @@ fn e34_the_lint_finds_each_field_that_differs() {
     let (serial, validity) =
         (Serial::new(NodePrefix::new(1), [2; 16]), Validity { not_before: at(1_000_000), not_after: at(1_000_001) });
     let key_id = key.public_key().key_identifier();
-    let asked = || Asked { subject: &name, san: &san, spki: key.spki(), key_id, serial: &serial, validity };
+    let values =
+        || CertificateValues { subject: &name, san: &san, spki: key.spki(), key_id, serial: &serial, validity };
     let der = template.fill(&name, &san, key.spki(), &serial, validity).unwrap().der;
-    let fault = |template: &Template, asked: Asked<'_>| lint::check(&template.fixed(), &asked, &der).err();
+    let fault =
+        |template: &Template, values: CertificateValues<'_>| lint::check(&template.fixed(), &values, &der).err();
 
-    assert_eq!(fault(&template, asked()), None);
-    assert_eq!(fault(&template, Asked { subject: &other, ..asked() }), Some(LintFlaw::Subject));
-    assert_eq!(fault(&template, Asked { san: &GeneralNames::empty(), ..asked() }), Some(LintFlaw::Extension));
-    let elsewhere = GeneralNames::new([crate::GeneralName::Dns("b.example")]).unwrap();
-    assert_eq!(fault(&template, Asked { san: &elsewhere, ..asked() }), Some(LintFlaw::Extension));
-    let second = Serial::new(NodePrefix::new(1), [3; 16]);
-    assert_eq!(fault(&template, Asked { serial: &second, ..asked() }), Some(LintFlaw::Serial));
-    let longer = Validity { not_after: at(1_000_002), ..validity };
-    assert_eq!(fault(&template, Asked { validity: longer, ..asked() }), Some(LintFlaw::Validity));
+    assert_eq!(fault(&template, values()), None);
+    assert_eq!(fault(&template, CertificateValues { subject: &other, ..values() }), Some(LintFlaw::Subject));
     assert_eq!(
-        fault(&template, Asked { spki: issuer.certificate().spki().get(1..).unwrap(), ..asked() }),
+        fault(&template, CertificateValues { san: &GeneralNames::empty(), ..values() }),
+        Some(LintFlaw::Extension)
+    );
+    let elsewhere = GeneralNames::new([crate::GeneralName::Dns("b.example")]).unwrap();
+    assert_eq!(fault(&template, CertificateValues { san: &elsewhere, ..values() }), Some(LintFlaw::Extension));
+    let second = Serial::new(NodePrefix::new(1), [3; 16]);
+    assert_eq!(fault(&template, CertificateValues { serial: &second, ..values() }), Some(LintFlaw::Serial));
+    let longer = Validity { not_after: at(1_000_002), ..validity };
+    assert_eq!(fault(&template, CertificateValues { validity: longer, ..values() }), Some(LintFlaw::Validity));
+    assert_eq!(
+        fault(&template, CertificateValues { spki: issuer.certificate().spki().get(1..).unwrap(), ..values() }),
         Some(LintFlaw::PublicKey)
     );
-    assert_eq!(fault(&template, Asked { key_id: [0; 20], ..asked() }), Some(LintFlaw::Extension));
-    assert_eq!(fault(&plain, asked()), Some(LintFlaw::Extension), "extensions that this template does not have");
+    assert_eq!(fault(&template, CertificateValues { key_id: [0; 20], ..values() }), Some(LintFlaw::Extension));
+    assert_eq!(fault(&plain, values()), Some(LintFlaw::Extension), "extensions that this template does not have");
     let elsewhere = TemplateSpec { crl_url: Some("http://b.example/crl".into()), ..spec };
-    assert_eq!(fault(&Template::new(Arc::clone(&issuer), &elsewhere).unwrap(), asked()), Some(LintFlaw::Extension));
+    assert_eq!(fault(&Template::new(Arc::clone(&issuer), &elsewhere).unwrap(), values()), Some(LintFlaw::Extension));
     let stranger = Template::new(self::issuer().0, &TemplateSpec::default()).unwrap();
     assert_eq!(
-        lint::check(&stranger.fixed(), &asked(), &der).err(),
+        lint::check(&stranger.fixed(), &values(), &der).err(),
         Some(LintFlaw::Extension),
         "the key identifier is another's"
     );
     let mut trailing = der.clone();
     trailing.push(0);
-    assert!(matches!(lint::check(&template.fixed(), &asked(), &trailing), Err(LintFlaw::Certificate(_))));
+    assert!(matches!(lint::check(&template.fixed(), &values(), &trailing), Err(LintFlaw::Certificate(_))));
 }
 
 fn name(text: &str) -> crate::Name {

@@ -8,7 +8,7 @@ use crate::oid::Oid;
 use crate::time::Validity;
 
 /// The constants that the lint checks in every certificate of a template.
-pub(super) struct Fixed<'t> {
+pub(super) struct TemplateConstants<'t> {
     pub(super) issuer: &'t IssuerCertificate,
     /// The extensions that are the same in all certificates.
     pub(super) constants: &'t [Constant],
@@ -36,7 +36,7 @@ impl Constant {
 }
 
 /// The values of one certificate.
-pub(super) struct Asked<'a> {
+pub(super) struct CertificateValues<'a> {
     pub(super) subject: &'a Name,
     pub(super) san: &'a GeneralNames,
     pub(super) spki: &'a [u8],
@@ -45,7 +45,7 @@ pub(super) struct Asked<'a> {
     pub(super) validity: Validity,
 }
 
-impl Asked<'_> {
+impl CertificateValues<'_> {
     pub(super) fn check(&self, issuer: &IssuerCertificate) -> Result<(), IssueError> {
         if self.subject.is_empty() && self.san.is_empty() {
             return Err(IssueError::NoSubject);
