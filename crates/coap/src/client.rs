@@ -47,7 +47,7 @@ pub struct Exchange {
     token: Token,
     jitter: u32,
     restarts: u8,
-    phase: Phase,
+    phase: ExchangePhase,
     acknowledged: [Option<MessageId>; ACKNOWLEDGED_MAX],
     out: Outbox,
     sent: usize,
@@ -57,7 +57,7 @@ pub struct Exchange {
 
 /// The state of the exchange; see the flow above.
 #[derive(Debug)]
-enum Phase {
+enum ExchangePhase {
     Sending(Sending),
     Fetching(Fetching),
     Over,
@@ -93,7 +93,7 @@ impl Exchange {
             token,
             jitter,
             restarts: 0,
-            phase: Phase::Over,
+            phase: ExchangePhase::Over,
             acknowledged: [None; ACKNOWLEDGED_MAX],
             out: Outbox::new(),
             sent: 0,
@@ -160,9 +160,9 @@ impl Exchange {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Sending(sending) => Some(sending.in_flight.deadline()),
-            Phase::Fetching(fetching) => Some(fetching.in_flight.deadline()),
-            Phase::Over => None,
+            ExchangePhase::Sending(sending) => Some(sending.in_flight.deadline()),
+            ExchangePhase::Fetching(fetching) => Some(fetching.in_flight.deadline()),
+            ExchangePhase::Over => None,
         }
     }
 
@@ -170,7 +170,8 @@ impl Exchange {
     /// ignored as a duplicate (RFC 7252 §4.5).
     pub fn handle_timeout(&mut self, now: Instant, ids: &mut MessageIds) -> ExchangeProgress {
         let kind = self.spec.kind;
-        let (Phase::Sending(Sending { in_flight, .. }) | Phase::Fetching(Fetching { in_flight, .. })) = &mut self.phase
+        let (ExchangePhase::Sending(Sending { in_flight, .. }) | ExchangePhase::Fetching(Fetching { in_flight, .. })) =
+            &mut self.phase
         else {
             return ExchangeProgress::Ignored;
         };
@@ -193,7 +194,8 @@ impl Exchange {
     fn begin_again(&mut self, now: Instant, ids: &mut MessageIds) -> ExchangeProgress {
         let head = self.next_head(ids);
         let retransmission = self.retransmission(now);
-        let (Phase::Sending(Sending { in_flight, .. }) | Phase::Fetching(Fetching { in_flight, .. })) = &mut self.phase
+        let (ExchangePhase::Sending(Sending { in_flight, .. }) | ExchangePhase::Fetching(Fetching { in_flight, .. })) =
+            &mut self.phase
         else {
             return ExchangeProgress::Ignored;
         };
@@ -206,7 +208,7 @@ impl Exchange {
     /// response.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Over)
+        matches!(self.phase, ExchangePhase::Over)
     }
 
     fn take_response(
@@ -216,16 +218,16 @@ impl Exchange {
         ids: &mut MessageIds,
         separate: bool,
     ) -> ExchangeProgress {
-        match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Sending(Sending { in_flight, offset, size }) => {
+        match std::mem::replace(&mut self.phase, ExchangePhase::Over) {
+            ExchangePhase::Sending(Sending { in_flight, offset, size }) => {
                 self.spare = in_flight.datagram;
                 self.answer_to_piece(now, message, ids, SentBlock { offset, size, separate })
             }
-            Phase::Fetching(Fetching { in_flight, etag, reply }) => {
+            ExchangePhase::Fetching(Fetching { in_flight, etag, reply }) => {
                 self.spare = in_flight.datagram;
                 self.next_block(now, message, ids, Fetched { etag, reply })
             }
-            Phase::Over => ExchangeProgress::Ignored,
+            ExchangePhase::Over => ExchangeProgress::Ignored,
         }
     }
 
@@ -361,7 +363,7 @@ impl Exchange {
     }
 
     /// Sends the piece of the body at `offset`; a body that fits one block is sent without Block1.
-    fn send(&mut self, now: Instant, offset: usize, size: BlockSize, ids: &mut MessageIds) -> Phase {
+    fn send(&mut self, now: Instant, offset: usize, size: BlockSize, ids: &mut MessageIds) -> ExchangePhase {
         let end = self.piece_end(offset, size);
         let more = end < self.spec.body.len();
         let blockwise = offset > 0 || more;
@@ -375,7 +377,7 @@ impl Exchange {
             .maybe_uint(Number::BLOCK1, blockwise.then_some(block.value()))
             .maybe_uint(Number::SIZE1, size1)
             .payload(&self.spec.body[offset..end]);
-        Phase::Sending(Sending { in_flight: self.launch(now, head, datagram), offset, size })
+        ExchangePhase::Sending(Sending { in_flight: self.launch(now, head, datagram), offset, size })
     }
 
     /// Requests the block after those received: with a new token, without a payload, and with every option of the first
@@ -389,7 +391,7 @@ impl Exchange {
         let (head, mut datagram) = self.new_datagram(ids);
         self.write_head(&mut datagram, head).uint(Number::BLOCK2, block2.value());
         let in_flight = self.launch(now, head, datagram);
-        self.phase = Phase::Fetching(Fetching { in_flight, etag, reply });
+        self.phase = ExchangePhase::Fetching(Fetching { in_flight, etag, reply });
         ExchangeProgress::Pending
     }
 
@@ -448,7 +450,7 @@ impl Exchange {
     }
 
     fn fail(&mut self, failure: ExchangeFailure) -> ExchangeProgress {
-        self.phase = Phase::Over;
+        self.phase = ExchangePhase::Over;
         ExchangeProgress::Failed(failure)
     }
 
@@ -463,9 +465,9 @@ impl Exchange {
 
     fn in_flight_mut(&mut self) -> Option<&mut InFlight> {
         match &mut self.phase {
-            Phase::Sending(sending) => Some(&mut sending.in_flight),
-            Phase::Fetching(fetching) => Some(&mut fetching.in_flight),
-            Phase::Over => None,
+            ExchangePhase::Sending(sending) => Some(&mut sending.in_flight),
+            ExchangePhase::Fetching(fetching) => Some(&mut fetching.in_flight),
+            ExchangePhase::Over => None,
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::time::{Due, Retransmission};
 use crate::{ACK_TIMEOUT, Code, FormatError, Kind, Message, MessageId, MessageIds, Method, Outbox};
 use accounts::Charge;
 use config::EXCHANGE_BYTES;
-use exchange::{Answered, Delivery, Keep, KeptResponse, Separate, ServerExchange, State};
+use exchange::{Answered, Delivery, ExchangeState, Keep, KeptResponse, Separate, ServerExchange};
 use recent::Recent;
 use uploads::Uploads;
 use write::{write, write_empty};
@@ -149,30 +149,30 @@ impl Peer {
     ) -> Result<(), Gone> {
         let index = self.exchanges.iter().position(|exchange| exchange.id == id).ok_or(Gone)?;
         let exchange = &mut self.exchanges[index];
-        let State::Pending(pending) = &mut exchange.state else { return Err(Gone) };
+        let ExchangeState::Pending(pending) = &mut exchange.state else { return Err(Gone) };
         let past_end = shared.refusal(RequestRefusal::PastEnd);
-        let response = if exchange.origin.form.is_past_end(response) { &past_end } else { response };
-        exchange.has_rest = !exchange.origin.form.reaches_end(response);
+        let response = if exchange.source.form.is_past_end(response) { &past_end } else { response };
+        exchange.has_rest = !exchange.source.form.reaches_end(response);
         let keep = match (pending.repeat, exchange.method) {
             (Repeat::Remembered | Repeat::Irreplaceable, _) => Keep::Response,
             // Later blocks of a GET are computed again; later blocks for other methods arrive without the body needed
             // to compute them.
             (Repeat::Computed, Method::Get) => Keep::Nothing,
-            (Repeat::Computed, _) if exchange.origin.form.fits(response) => Keep::Nothing,
+            (Repeat::Computed, _) if exchange.source.form.fits(response) => Keep::Nothing,
             (Repeat::Computed, _) => Keep::Response,
         };
         let reserved = pending.reserved.take();
         let piggybacked = pending.acknowledge_at.is_some();
-        let confirmable = exchange.origin.kind == Kind::Confirmable;
+        let confirmable = exchange.source.kind == Kind::Confirmable;
         let slot = || reserved.unwrap_or_else(|| shared.answers.place(self.owner));
-        let expires = now + exchange.origin.lifetime();
+        let expires = now + exchange.source.lifetime();
         if piggybacked || !confirmable {
             let outcome = (keep == Keep::Response).then(|| KeptResponse::new(response, slot()));
-            let head = exchange.origin.head(self.ids.begun(shared));
-            write(out, head, &exchange.origin.form, response, outcome.as_ref().map(|outcome| outcome.etag));
+            let head = exchange.source.head(self.ids.begun(shared));
+            write(out, head, &exchange.source.form, response, outcome.as_ref().map(|outcome| outcome.etag));
             match outcome {
                 Some(outcome) => {
-                    exchange.state = State::Answered(Answered { outcome, delivery: Delivery::Again, expires });
+                    exchange.state = ExchangeState::Answered(Answered { outcome, delivery: Delivery::Again, expires });
                     exchange.settle(now);
                 }
                 None => self.remove(index),
@@ -182,8 +182,8 @@ impl Peer {
             let message_id = self.ids.begun(shared).next_id();
             let retransmission = Retransmission::start(now, ACK_TIMEOUT, shared.spread.u32());
             let separate = Separate { outcome, message_id, retransmission, keep, expires };
-            separate.send(out, &exchange.origin);
-            exchange.state = State::Separate(separate);
+            separate.send(out, &exchange.source);
+            exchange.state = ExchangeState::Separate(separate);
         }
         self.count(shared);
         self.check_invariants();
@@ -204,20 +204,20 @@ impl Peer {
         let mut index = 0;
         while let Some(exchange) = self.exchanges.get_mut(index) {
             let due = match &mut exchange.state {
-                State::Pending(pending) if pending.acknowledge_at.is_some_and(|at| at <= now) => {
+                ExchangeState::Pending(pending) if pending.acknowledge_at.is_some_and(|at| at <= now) => {
                     pending.acknowledge_at = None;
                     // "it simply responds with an Empty Acknowledgement message so that the client can stop
                     // retransmitting the request" (RFC 7252 §2.2, §5.2.2).
-                    write_empty(turn.out, Kind::Acknowledgement, exchange.origin.message_id);
+                    write_empty(turn.out, Kind::Acknowledgement, exchange.source.message_id);
                     turn.shared.counters.separate += 1;
                     Due::NotYet
                 }
-                State::Separate(separate) => separate.retransmission.due(now),
-                State::Pending(_) | State::Answered(_) => Due::NotYet,
+                ExchangeState::Separate(separate) => separate.retransmission.due(now),
+                ExchangeState::Pending(_) | ExchangeState::Answered(_) => Due::NotYet,
             };
             match (due, &exchange.state) {
-                (Due::SendAgain, State::Separate(separate)) => {
-                    separate.send(turn.out, &exchange.origin);
+                (Due::SendAgain, ExchangeState::Separate(separate)) => {
+                    separate.send(turn.out, &exchange.source);
                     turn.shared.counters.retransmissions += 1;
                     index += 1;
                 }
@@ -294,7 +294,7 @@ impl Peer {
         let mut index = 0;
         while let Some(exchange) = self.exchanges.get(index) {
             match &exchange.state {
-                State::Answered(answered) if answered.expires <= now => self.remove(index),
+                ExchangeState::Answered(answered) if answered.expires <= now => self.remove(index),
                 _ => index += 1,
             }
         }
@@ -304,8 +304,8 @@ impl Peer {
 
     fn separate(&self, message_id: MessageId) -> Option<usize> {
         let has_id = |exchange: &ServerExchange| match &exchange.state {
-            State::Separate(separate) => separate.message_id == message_id,
-            State::Pending(_) | State::Answered(_) => false,
+            ExchangeState::Separate(separate) => separate.message_id == message_id,
+            ExchangeState::Pending(_) | ExchangeState::Answered(_) => false,
         };
         self.exchanges.iter().position(has_id)
     }
@@ -313,9 +313,9 @@ impl Peer {
     /// Ends a separate response; returns true if its exchange is removed with it.
     fn end_separate(&mut self, now: Instant, index: usize, delivery: Delivery) -> bool {
         let mut exchange = self.exchanges.swap_remove(index);
-        let State::Separate(separate) = exchange.state else { return true };
+        let ExchangeState::Separate(separate) = exchange.state else { return true };
         let Some(answered) = separate.end(delivery) else { return true };
-        exchange.state = State::Answered(answered);
+        exchange.state = ExchangeState::Answered(answered);
         exchange.settle(now);
         self.exchanges.push(exchange);
         let last = self.exchanges.len() - 1;
@@ -362,10 +362,10 @@ impl Peer {
         );
         debug_assert!(
             self.exchanges.iter().all(|exchange| match &exchange.state {
-                State::Pending(pending) =>
-                    pending.acknowledge_at.is_none() || exchange.origin.kind == Kind::Confirmable,
-                State::Separate(_) => true,
-                State::Answered(_) => true,
+                ExchangeState::Pending(pending) =>
+                    pending.acknowledge_at.is_none() || exchange.source.kind == Kind::Confirmable,
+                ExchangeState::Separate(_) => true,
+                ExchangeState::Answered(_) => true,
             }),
             "only a confirmable request is acknowledged"
         );

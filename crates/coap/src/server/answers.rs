@@ -39,7 +39,7 @@ const RIPENED_PER_ANSWER_MAX: usize = 4;
 /// a pause without enrolments.
 const RIPENED_PER_SEARCH_MAX: usize = 1_024;
 
-/// The answers for all peers of a shard. The lock only lets a [`Slot`] be dropped anywhere; a single shard uses it.
+/// The answers for all peers of a shard. The lock only lets an [`AnswerSlot`] be dropped anywhere; a single shard uses it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers(Arc<Mutex<Store>>);
 
@@ -72,12 +72,12 @@ struct Kept {
     worth: Worth,
     bytes: usize,
     body: Option<Arc<[u8]>>,
-    standing: Standing,
+    retention: Retention,
 }
 
 /// See the flow above; the numbers are the keys in `young` and `ripe`.
 #[derive(Clone, Copy, Debug)]
-enum Standing {
+enum Retention {
     Needed,
     Young(u64),
     Ripe(u64),
@@ -101,12 +101,12 @@ impl Answers {
     }
 
     /// Reserves a place for an answer that is not known yet.
-    pub(super) fn reserve(&self, owner: Owner, worth: Worth) -> Slot {
+    pub(super) fn reserve(&self, owner: Owner, worth: Worth) -> AnswerSlot {
         self.insert(owner, worth, RESPONSE_BYTES_EXPECTED)
     }
 
     /// A place that counts zero bytes until it is filled.
-    pub(super) fn place(&self, owner: Owner) -> Slot {
+    pub(super) fn place(&self, owner: Owner) -> AnswerSlot {
         self.insert(owner, Worth::Repeatable, 0)
     }
 
@@ -120,13 +120,13 @@ impl Answers {
         self.lock().evicted
     }
 
-    fn insert(&self, owner: Owner, worth: Worth, bytes: usize) -> Slot {
+    fn insert(&self, owner: Owner, worth: Worth, bytes: usize) -> AnswerSlot {
         let mut store = self.lock();
         store.latest += 1;
         let id = store.latest;
-        store.kept.insert(id, Kept { owner, worth, bytes: 0, body: None, standing: Standing::Needed });
+        store.kept.insert(id, Kept { owner, worth, bytes: 0, body: None, retention: Retention::Needed });
         store.count(id, bytes);
-        Slot { answers: self.clone(), id, worth }
+        AnswerSlot { answers: self.clone(), id, worth }
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
@@ -150,12 +150,12 @@ impl Store {
     fn need(&mut self, id: u64) {
         let Some(kept) = self.kept.get_mut(&id) else { return };
         let owner = kept.owner;
-        match std::mem::replace(&mut kept.standing, Standing::Needed) {
-            Standing::Needed => {}
-            Standing::Young(place) => {
+        match std::mem::replace(&mut kept.retention, Retention::Needed) {
+            Retention::Needed => {}
+            Retention::Young(place) => {
                 self.young.remove(&place);
             }
-            Standing::Ripe(place) => {
+            Retention::Ripe(place) => {
                 self.ripe.remove(&(owner, place, id));
                 if self.oldest_ripe(owner).is_none() {
                     self.heaviest.remove(&(self.accounts.held_by(owner), owner));
@@ -171,7 +171,7 @@ impl Store {
         let place = self.latest;
         match self.kept.get_mut(&id) {
             Some(kept) if kept.body.is_some() && kept.worth == Worth::Repeatable => {
-                kept.standing = Standing::Young(place);
+                kept.retention = Retention::Young(place);
             }
             _ => return,
         }
@@ -187,7 +187,7 @@ impl Store {
             }
             self.young.remove(&place);
             let Some(kept) = self.kept.get_mut(&id) else { continue };
-            kept.standing = Standing::Ripe(place);
+            kept.retention = Retention::Ripe(place);
             let owner = kept.owner;
             self.ripe.insert((owner, place, id));
             self.heaviest.insert((self.accounts.held_by(owner), owner));
@@ -221,13 +221,13 @@ impl Store {
 
 /// The place of one answer. Dropping it drops the answer.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct AnswerSlot {
     answers: Answers,
     id: u64,
     worth: Worth,
 }
 
-impl Slot {
+impl AnswerSlot {
     pub(super) fn worth(&self) -> Worth {
         self.worth
     }
@@ -257,7 +257,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for AnswerSlot {
     fn drop(&mut self) {
         self.answers.lock().remove(self.id);
     }

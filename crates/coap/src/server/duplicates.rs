@@ -6,8 +6,8 @@
 
 use super::arrival::{Arrival, Checked, Refused, admit};
 use super::done::{Done, Handled};
-use super::exchange::{Answered, Delivery, Origin, Separate, ServerExchange, State};
-use super::recent::{Noted, RefusedBlock};
+use super::exchange::{Answered, Delivery, ExchangeState, RequestSource, Separate, ServerExchange};
+use super::recent::{HandledAs, RefusedBlock};
 use super::refusal::RequestRefusal;
 use super::request::Head;
 use super::resources::{Repeat, Resources};
@@ -25,7 +25,7 @@ impl Peer {
         table: &T,
     ) -> Option<Done> {
         let message = &arrival.message;
-        let known = self.exchanges.iter().position(|exchange| exchange.origin.is(arrival));
+        let known = self.exchanges.iter().position(|exchange| exchange.source.is(arrival));
         if let Some(index) = known {
             if let Err(refusal) = self.repeat(turn, index) {
                 self.refuse_here(turn, message, refusal);
@@ -33,12 +33,12 @@ impl Peer {
             return Some(Done::Duplicate);
         }
         match self.recent.noted(arrival.fingerprint)? {
-            Noted::Silently => {}
-            Noted::Continued => {
+            HandledAs::Silently => {}
+            HandledAs::Continued => {
                 let block1 = message.block(Number::BLOCK1).ok().flatten();
                 self.write_sizes(turn, message, &Response::empty(Code::CONTINUE), Sizes { block1, size1: None });
             }
-            Noted::Refused(block) => match refused_before(block, message, turn, table) {
+            HandledAs::Refused(block) => match refused_before(block, message, turn, table) {
                 Before::Here(refusal) => _ = self.refuse_here(turn, message, refusal),
                 Before::ByTable(response) => self.write_sizes(turn, message, &response, Sizes::default()),
             },
@@ -55,36 +55,36 @@ impl Peer {
     ) {
         // "the recipient SHOULD silently ignore any duplicated Non-confirmable message" (RFC 7252 §4.5).
         if arrival.message.kind() == Kind::NonConfirmable {
-            self.remember(turn, arrival, Noted::Silently);
+            self.remember(turn, arrival, HandledAs::Silently);
             return;
         }
         if arrival.message.option(Number::BLOCK1).is_none() {
             return;
         }
         let noted = match result {
-            Ok(Handled::Done { done: Done::Continued, .. }) => Some(Noted::Continued),
+            Ok(Handled::Done { done: Done::Continued, .. }) => Some(HandledAs::Continued),
             // A copy of a last block could only be answered with the outcome: while the outcome is kept, the exchange
             // answers it.
             Ok(Handled::Request { id, .. }) => {
                 let remembered = |exchange: &ServerExchange| match &exchange.state {
-                    State::Pending(pending) => exchange.id == *id && pending.repeat != Repeat::Computed,
-                    State::Separate(_) | State::Answered(_) => false,
+                    ExchangeState::Pending(pending) => exchange.id == *id && pending.repeat != Repeat::Computed,
+                    ExchangeState::Separate(_) | ExchangeState::Answered(_) => false,
                 };
-                self.exchanges.iter().any(remembered).then_some(Noted::Silently)
+                self.exchanges.iter().any(remembered).then_some(HandledAs::Silently)
             }
             // The exchange recognises only the latest message with its last block. The earlier messages have to be
             // remembered too: a late copy of one would fit into the next upload of the same name.
-            Ok(Handled::Done { done: Done::Duplicate, .. }) => Some(Noted::Silently),
+            Ok(Handled::Done { done: Done::Duplicate, .. }) => Some(HandledAs::Silently),
             Ok(Handled::Done { .. } | Handled::RefusedByTable(_)) => None,
-            Err(Refused::Here(refusal, _)) => RefusedBlock::of(*refusal).map(Noted::Refused),
-            Err(Refused::ByTable(_, response)) => Some(Noted::Refused(RefusedBlock::ByTable(response.code))),
+            Err(Refused::Here(refusal, _)) => RefusedBlock::of(*refusal).map(HandledAs::Refused),
+            Err(Refused::ByTable(_, response)) => Some(HandledAs::Refused(RefusedBlock::ByTable(response.code))),
         };
         if let Some(noted) = noted {
             self.remember(turn, arrival, noted);
         }
     }
 
-    fn remember(&mut self, turn: &Turn<'_>, arrival: &Arrival<'_>, noted: Noted) {
+    fn remember(&mut self, turn: &Turn<'_>, arrival: &Arrival<'_>, noted: HandledAs) {
         // `recent` is taken out, so that its bytes do not count twice while it grows.
         let mut recent = std::mem::take(&mut self.recent);
         recent.insert(turn.now, arrival.fingerprint, noted, |bytes| self.may_hold(bytes, turn.shared));
@@ -96,22 +96,22 @@ impl Peer {
     /// # Errors
     /// 4.08 if the outcome was evicted.
     fn repeat(&mut self, turn: &mut Turn<'_>, index: usize) -> Result<(), RequestRefusal> {
-        let ServerExchange { origin, state, .. } = &mut self.exchanges[index];
-        if origin.kind == Kind::NonConfirmable {
+        let ServerExchange { source, state, .. } = &mut self.exchanges[index];
+        if source.kind == Kind::NonConfirmable {
             return Ok(());
         }
         match state {
-            State::Pending(pending) => {
+            ExchangeState::Pending(pending) => {
                 pending.acknowledge_at = None;
-                write_empty(turn.out, Kind::Acknowledgement, origin.message_id);
+                write_empty(turn.out, Kind::Acknowledgement, source.message_id);
             }
-            State::Separate(_) | State::Answered(Answered { delivery: Delivery::Arrived, .. }) => {
-                write_empty(turn.out, Kind::Acknowledgement, origin.message_id);
+            ExchangeState::Separate(_) | ExchangeState::Answered(Answered { delivery: Delivery::Arrived, .. }) => {
+                write_empty(turn.out, Kind::Acknowledgement, source.message_id);
             }
-            State::Answered(Answered { outcome, delivery: Delivery::Again, .. }) => {
+            ExchangeState::Answered(Answered { outcome, delivery: Delivery::Again, .. }) => {
                 let body = outcome.body().ok_or(RequestRefusal::NoResponse)?;
-                let head = origin.head(self.ids.begun(turn.shared));
-                write(turn.out, head, &origin.form, &outcome.response(&body), Some(outcome.etag));
+                let head = source.head(self.ids.begun(turn.shared));
+                write(turn.out, head, &source.form, &outcome.response(&body), Some(outcome.etag));
             }
         }
         Ok(())
@@ -135,31 +135,31 @@ impl Peer {
             Some(outcome) => Some(outcome.body().ok_or(RequestRefusal::NoResponse)?),
             None => None,
         };
-        exchange.origin = Origin::new(checked, turn.block_max);
+        exchange.source = RequestSource::new(checked, turn.block_max);
         let head = ResponseHead::answering(message, self.ids.begun(turn.shared));
         match &mut exchange.state {
-            State::Pending(pending) => {
+            ExchangeState::Pending(pending) => {
                 pending.acknowledge_at = None;
                 if message.kind() == Kind::Confirmable {
                     write_empty(turn.out, Kind::Acknowledgement, message.message_id());
                 }
             }
-            State::Separate(Separate { outcome, .. }) | State::Answered(Answered { outcome, .. }) => {
+            ExchangeState::Separate(Separate { outcome, .. }) | ExchangeState::Answered(Answered { outcome, .. }) => {
                 let response = outcome.response(body.as_deref().unwrap_or(&[]));
-                write(turn.out, head, &exchange.origin.form, &response, Some(outcome.etag));
-                exchange.has_rest = !exchange.origin.form.reaches_end(&response);
+                write(turn.out, head, &exchange.source.form, &response, Some(outcome.etag));
+                exchange.has_rest = !exchange.source.form.reaches_end(&response);
             }
         }
         match &mut exchange.state {
-            State::Answered(answered) => {
+            ExchangeState::Answered(answered) => {
                 answered.delivery = Delivery::Again;
                 exchange.settle(turn.now);
             }
             // The client no longer waits for the token of that response.
-            State::Separate(_) => {
+            ExchangeState::Separate(_) => {
                 self.end_separate(turn.now, index, Delivery::Again);
             }
-            State::Pending(_) => {}
+            ExchangeState::Pending(_) => {}
         }
         Ok(Done::Duplicate)
     }

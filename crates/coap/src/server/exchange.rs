@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::answers::{Slot, Worth};
+use super::answers::{AnswerSlot, Worth};
 use super::arrival::{Arrival, Checked};
 use super::config::EXCHANGE_BYTES;
 use super::done::ExchangeId;
@@ -38,7 +38,7 @@ const _: () = assert!(size_of::<ServerExchange>() + 256 <= EXCHANGE_BYTES && Upl
 pub(super) struct ServerExchange {
     pub(super) id: ExchangeId,
     pub(super) method: Method,
-    pub(super) origin: Origin,
+    pub(super) source: RequestSource,
     /// The key of the block-wise operation that it belongs to.
     pub(super) key: RequestKey,
     /// The last block of its upload, as a hash of its content; `None` if there was no upload, or if a new one of the
@@ -46,12 +46,12 @@ pub(super) struct ServerExchange {
     pub(super) last_block: Option<u64>,
     /// The client has neither asked for the end of its answer yet, nor begun another request of this name.
     pub(super) has_rest: bool,
-    pub(super) state: State,
+    pub(super) state: ExchangeState,
 }
 
 /// The message that completed the request: the answer goes to its sender.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Origin {
+pub(super) struct RequestSource {
     pub(super) kind: Kind,
     pub(super) message_id: MessageId,
     pub(super) token: Token,
@@ -61,7 +61,7 @@ pub(super) struct Origin {
     pub(super) form: Form,
 }
 
-impl Origin {
+impl RequestSource {
     pub(super) fn new(checked: &Checked<'_>, block_max: BlockSize) -> Self {
         let message = checked.head.message();
         Self {
@@ -97,7 +97,7 @@ impl Origin {
 
 /// The state of a request; see the flow above.
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum ExchangeState {
     Pending(Pending),
     Separate(Separate),
     Answered(Answered),
@@ -110,7 +110,7 @@ pub(super) struct Pending {
     /// When the empty acknowledgement is due; `None` once it is sent, and for a non-confirmable request.
     pub(super) acknowledge_at: Option<Instant>,
     /// The place reserved for the outcome among the kept responses.
-    pub(super) reserved: Option<Slot>,
+    pub(super) reserved: Option<AnswerSlot>,
 }
 
 /// Its answer is in flight as a confirmable message of our own.
@@ -124,11 +124,11 @@ pub(super) struct Separate {
 }
 
 impl Separate {
-    pub(super) fn send(&self, out: &mut Outbox, origin: &Origin) {
-        let head = ResponseHead { kind: Kind::Confirmable, message_id: self.message_id, token: origin.token };
+    pub(super) fn send(&self, out: &mut Outbox, source: &RequestSource) {
+        let head = ResponseHead { kind: Kind::Confirmable, message_id: self.message_id, token: source.token };
         // The body of an answer in flight is never evicted.
         if let Some(body) = self.outcome.body() {
-            write(out, head, &origin.form, &self.outcome.response(&body), Some(self.outcome.etag));
+            write(out, head, &source.form, &self.outcome.response(&body), Some(self.outcome.etag));
         }
     }
 
@@ -172,11 +172,11 @@ pub(super) struct KeptResponse {
     max_age: Option<u32>,
     pub(super) etag: u64,
     body_bytes: usize,
-    slot: Slot,
+    slot: AnswerSlot,
 }
 
 impl KeptResponse {
-    pub(super) fn new(response: &Response<'_>, slot: Slot) -> Self {
+    pub(super) fn new(response: &Response<'_>, slot: AnswerSlot) -> Self {
         slot.fill(response.body);
         Self {
             code: response.code,
@@ -216,48 +216,48 @@ impl ServerExchange {
     /// The answer, once there is one.
     pub(super) fn outcome(&self) -> Option<&KeptResponse> {
         match &self.state {
-            State::Pending(_) => None,
-            State::Separate(separate) => Some(&separate.outcome),
-            State::Answered(answered) => Some(&answered.outcome),
+            ExchangeState::Pending(_) => None,
+            ExchangeState::Separate(separate) => Some(&separate.outcome),
+            ExchangeState::Answered(answered) => Some(&answered.outcome),
         }
     }
 
     /// Whether the outcome is kept. An outcome that is computed again is dropped as soon as it is sent.
     pub(super) fn stays(&self) -> bool {
-        !matches!(&self.state, State::Pending(Pending { repeat: Repeat::Computed, .. }))
+        !matches!(&self.state, ExchangeState::Pending(Pending { repeat: Repeat::Computed, .. }))
     }
 
     /// Tells the store whether the answer is still needed, after any change to it.
     pub(super) fn settle(&self, now: Instant) {
         match &self.state {
-            State::Answered(answered) if !self.has_rest => answered.outcome.slot.sent(now),
-            State::Answered(answered) => answered.outcome.slot.need(),
+            ExchangeState::Answered(answered) if !self.has_rest => answered.outcome.slot.sent(now),
+            ExchangeState::Answered(answered) => answered.outcome.slot.need(),
             // Counted as needed from the beginning.
-            State::Pending(_) | State::Separate(_) => {}
+            ExchangeState::Pending(_) | ExchangeState::Separate(_) => {}
         }
     }
 
     /// Not yet answered, or its answer not yet acknowledged.
     pub(super) fn is_in_flight(&self) -> bool {
-        !matches!(self.state, State::Answered(_))
+        !matches!(self.state, ExchangeState::Answered(_))
     }
 
     /// Whether it may be forgotten for a request of that name: its client has the whole answer, or abandons the rest of
     /// it with that request, and the answer can be produced again.
     pub(super) fn makes_room_for(&self, newcomer: RequestKey) -> bool {
         match &self.state {
-            State::Answered(answered) => {
+            ExchangeState::Answered(answered) => {
                 answered.outcome.slot.worth() == Worth::Repeatable && (!self.has_rest || self.key == newcomer)
             }
-            State::Pending(_) | State::Separate(_) => false,
+            ExchangeState::Pending(_) | ExchangeState::Separate(_) => false,
         }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         match &self.state {
-            State::Pending(pending) => pending.acknowledge_at,
-            State::Separate(separate) => Some(separate.retransmission.deadline),
-            State::Answered(answered) => Some(answered.expires),
+            ExchangeState::Pending(pending) => pending.acknowledge_at,
+            ExchangeState::Separate(separate) => Some(separate.retransmission.deadline),
+            ExchangeState::Answered(answered) => Some(answered.expires),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::answers::Worth;
 use super::arrival::{Arrival, Checked, Refused, RefusedBy, admit};
 use super::config::EXCHANGE_BYTES;
 use super::done::{Done, Dropped, Handled};
-use super::exchange::{KeptResponse, Origin, Pending, ServerExchange, State};
+use super::exchange::{ExchangeState, KeptResponse, Pending, RequestSource, ServerExchange};
 use super::key::RequestKey;
 use super::refusal::{BlockFault, Limit, RequestRefusal};
 use super::request::{Body, Head, Request};
@@ -241,9 +241,9 @@ impl Peer {
             Repeat::Irreplaceable => Some(turn.shared.answers.reserve(self.owner, Worth::Irreplaceable)),
             Repeat::Computed => None,
         };
-        let origin = Origin::new(checked, turn.block_max);
+        let source = RequestSource::new(checked, turn.block_max);
         let acknowledge_at =
-            (origin.kind == Kind::Confirmable).then(|| turn.now + turn.shared.config.acknowledge_after);
+            (source.kind == Kind::Confirmable).then(|| turn.now + turn.shared.config.acknowledge_after);
         let id = turn.shared.next_exchange();
         // Later blocks refer to the latest request of a name: no further block of an earlier answer will be requested.
         for exchange in self.exchanges.iter_mut().filter(|it| it.key == checked.key && it.has_rest) {
@@ -254,11 +254,11 @@ impl Peer {
         self.exchanges.push(ServerExchange {
             id,
             method: checked.head.method(),
-            origin,
+            source,
             key: checked.key,
             last_block,
             has_rest: false,
-            state: State::Pending(Pending { repeat: admit.repeat, acknowledge_at, reserved }),
+            state: ExchangeState::Pending(Pending { repeat: admit.repeat, acknowledge_at, reserved }),
         });
         turn.shared.counters.requests += 1;
         Ok(Handled::Request { id, request: Request::new(checked.head, body), target })
@@ -307,7 +307,7 @@ impl Peer {
     fn make_room(&mut self, turn: &Turn<'_>, key: RequestKey) {
         while self.exchanges.len() >= turn.shared.config.exchanges_per_peer_max {
             let answered = |(index, exchange): (usize, &ServerExchange)| match &exchange.state {
-                State::Answered(answered) if exchange.makes_room_for(key) => Some((answered.expires, index)),
+                ExchangeState::Answered(answered) if exchange.makes_room_for(key) => Some((answered.expires, index)),
                 _ => None,
             };
             let Some((_, oldest)) = self.exchanges.iter().enumerate().filter_map(answered).min() else { return };

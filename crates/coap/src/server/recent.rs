@@ -23,7 +23,7 @@ const MANY_FIRST: usize = 16;
 
 /// How a message was handled, in enough detail to answer a copy in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Noted {
+pub(super) enum HandledAs {
     /// A copy is not answered from here.
     Silently,
     /// Answered with 2.31.
@@ -65,7 +65,7 @@ impl RefusedBlock {
     }
 }
 
-impl Noted {
+impl HandledAs {
     /// All variants except the refusals by the table: those are stored as their code byte, which is 0x80 or above.
     const NUMBERED: [Self; 16] = [
         Self::Silently,
@@ -125,10 +125,10 @@ impl Recent {
     }
 
     /// How a message was handled, if it is remembered.
-    pub(super) fn noted(&self, fingerprint: u64) -> Option<Noted> {
+    pub(super) fn noted(&self, fingerprint: u64) -> Option<HandledAs> {
         let places = if self.many.is_empty() { &self.few[..] } else { &self.many };
         let known = places.iter().take(self.known).find(|message| (*message ^ fingerprint) >> 8 == 0)?;
-        Some(Noted::from_byte(known.to_le_bytes()[0]))
+        Some(HandledAs::from_byte(known.to_le_bytes()[0]))
     }
 
     /// Remembers a message. Replaces the oldest one if all places are taken and no more can be added: the maximum is
@@ -137,7 +137,7 @@ impl Recent {
         &mut self,
         now: Instant,
         fingerprint: u64,
-        noted: Noted,
+        noted: HandledAs,
         may_grow: impl FnOnce(usize) -> bool,
     ) {
         let message = fingerprint & !0xff | u64::from(noted.byte());
@@ -192,9 +192,9 @@ mod tests {
     #[test]
     fn each_note_is_one_byte_and_comes_back() {
         let by_table = [Code::BAD_REQUEST, Code::NOT_FOUND, Code::SERVICE_UNAVAILABLE];
-        let by_table = by_table.map(|code| Noted::Refused(RefusedBlock::ByTable(code)));
-        for noted in Noted::NUMBERED.into_iter().chain(by_table) {
-            assert_eq!(Noted::from_byte(noted.byte()), noted);
+        let by_table = by_table.map(|code| HandledAs::Refused(RefusedBlock::ByTable(code)));
+        for noted in HandledAs::NUMBERED.into_iter().chain(by_table) {
+            assert_eq!(HandledAs::from_byte(noted.byte()), noted);
         }
     }
     #[test]
@@ -204,13 +204,13 @@ mod tests {
         let message = |number: u64| (number + 1) << 8;
         let known = |recent: &Recent, upto: u64| (0..upto).filter(|n| recent.noted(message(*n)).is_some()).collect();
         let mut recent = Recent::default();
-        (0..6).for_each(|number| recent.insert(now, message(number), Noted::Continued, |_| false));
+        (0..6).for_each(|number| recent.insert(now, message(number), HandledAs::Continued, |_| false));
         assert_eq!((known(&recent, 6), recent.bytes()), (vec![3, 4, 5], 0));
         // `may_grow` allows the first growth and denies the next.
-        (6..19).for_each(|number| recent.insert(now, message(number), Noted::Continued, |bytes| bytes == 128));
+        (6..19).for_each(|number| recent.insert(now, message(number), HandledAs::Continued, |bytes| bytes == 128));
         let latest: Vec<u64> = (3..19).collect();
         assert_eq!((known(&recent, 19), recent.bytes()), (latest, 128));
-        (19..300).for_each(|number| recent.insert(now, message(number), Noted::Continued, |_| true));
+        (19..300).for_each(|number| recent.insert(now, message(number), HandledAs::Continued, |_| true));
         let latest: Vec<u64> = (300 - 128..300).collect();
         assert_eq!((known(&recent, 300), recent.bytes()), (latest, 1_024));
         recent.expire(now + EXCHANGE_LIFETIME);

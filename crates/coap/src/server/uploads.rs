@@ -139,14 +139,14 @@ impl Uploads {
         let index = self.0.iter().position(|upload| upload.key == piece.key).ok_or(RequestRefusal::BlockMissing)?;
         let upload = &mut self.0[index];
         let taken = upload.judge(piece).and_then(|place| match place {
-            Place::Next if upload.must_grow(piece) && !upload.may_grow(piece, shared) => {
+            BlockPlace::Next if upload.must_grow(piece) && !upload.may_grow(piece, shared) => {
                 Err(RequestRefusal::Full(Limit::Uploads))
             }
-            Place::Next => {
+            BlockPlace::Next => {
                 upload.append(now, piece, &shared.config);
                 Ok(())
             }
-            Place::There => Ok(()),
+            BlockPlace::There => Ok(()),
         });
         match taken {
             Err(refusal) => {
@@ -205,13 +205,13 @@ impl fmt::Debug for Upload {
 }
 
 /// Where a block belongs.
-enum Place {
+enum BlockPlace {
     Next,
     There,
 }
 
 impl Upload {
-    fn judge(&self, piece: &UploadBlock<'_>) -> Result<Place, RequestRefusal> {
+    fn judge(&self, piece: &UploadBlock<'_>) -> Result<BlockPlace, RequestRefusal> {
         // 4.08 also if the Content-Formats of the blocks differ (RFC 7959 §2.9.2).
         if piece.content_format != self.content_format {
             return Err(RequestRefusal::ContentFormatChanged);
@@ -222,7 +222,7 @@ impl Upload {
         if start == self.body.len() {
             let body_bytes_max = self.admit.body_bytes_max;
             return if end <= body_bytes_max {
-                Ok(Place::Next)
+                Ok(BlockPlace::Next)
             } else {
                 Err(RequestRefusal::TooLarge { body_bytes_max })
             };
@@ -230,7 +230,9 @@ impl Upload {
         match self.body.get(start..end) {
             // A last block that ends before the end of the bytes received so far would cut the body short: it is
             // accepted only at their end.
-            Some(there) if there == piece.payload && (piece.block.more || end == self.body.len()) => Ok(Place::There),
+            Some(there) if there == piece.payload && (piece.block.more || end == self.body.len()) => {
+                Ok(BlockPlace::There)
+            }
             _ if start < self.body.len() => Err(RequestRefusal::BlockDiffers),
             _ => Err(RequestRefusal::BlockMissing),
         }
