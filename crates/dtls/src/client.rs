@@ -11,14 +11,14 @@ use std::time::Instant;
 use crate::config::ClientConfig;
 use crate::drops::{DropCounters, DropReason};
 use crate::handshake::advance::Progress;
-use crate::handshake::client::{Handshake, IdentityUse, MetServer};
+use crate::handshake::client::{ClientHandshake, IdentityUse, MetServer};
 use crate::handshake::established::Established;
 use crate::observer::{Direction, Observer, TraceEvent};
 use crate::port::Outside;
 use crate::random::Random;
 use crate::record::{Record, Records, Role};
 use crate::refusal::HandshakeRefusal;
-use crate::session::{Closed, Received, SendFault, Session, SessionFacts};
+use crate::session::{Closed, RecordEffect, SendFault, Session, SessionFacts};
 use crate::time::Now;
 use crate::verify::{Account, VerifyPeer};
 
@@ -32,7 +32,7 @@ pub struct Client<V: VerifyPeer> {
 }
 
 enum ClientState<V: VerifyPeer> {
-    Handshaking(Box<Handshake<V>>),
+    Handshaking(Box<ClientHandshake<V>>),
     Established(Box<Session<V::Peer>>),
     Over,
 }
@@ -83,7 +83,7 @@ impl<V: VerifyPeer> Client<V> {
     ) -> Self {
         let mut outside = Outside::new(random);
         outside.observer = observer;
-        let handshake = Handshake::new(config, &mut outside.port(now, None));
+        let handshake = ClientHandshake::new(config, &mut outside.port(now, None));
         Self { state: ClientState::Handshaking(Box::new(handshake)), outside, events: VecDeque::new() }
     }
 
@@ -217,12 +217,12 @@ impl<V: VerifyPeer> Client<V> {
             },
             ClientState::Established(session) => {
                 match session.handle_record(Role::Client, record, payload, &mut port) {
-                    Received::Nothing | Received::Forged | Received::Alive => {}
-                    Received::Data(range) => {
+                    RecordEffect::Nothing | RecordEffect::Forged | RecordEffect::Alive => {}
+                    RecordEffect::Data(range) => {
                         let start = record.payload.start;
                         self.events.push_back(ClientEvent::Data { plaintext: start + range.start..start + range.end });
                     }
-                    Received::Closed(why) => self.end(why),
+                    RecordEffect::Closed(why) => self.end(why),
                 }
             }
             ClientState::Over => port.drop(DropReason::NoAssociation),

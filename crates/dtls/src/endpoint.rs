@@ -35,7 +35,7 @@ use crate::port::Outside;
 use crate::random::Random;
 use crate::record::{Record, Records, Role, Unopened};
 use crate::refusal::HandshakeRefusal;
-use crate::session::{Closed, Received, SendFault, SessionFacts};
+use crate::session::{Closed, RecordEffect, SendFault, SessionFacts};
 use crate::session_id::SessionId;
 use crate::time::Now;
 use crate::verify::{Account, VerifyPeer};
@@ -45,7 +45,7 @@ use door::Door;
 use forgeries::ForgeryRate;
 use meter::{Alerts, Meter};
 use pressure::Pressure;
-use table::Table;
+use table::EndpointTable;
 
 pub use door::Admission;
 pub use table::{Occupation, SessionCounts};
@@ -57,7 +57,7 @@ pub use table::{Occupation, SessionCounts};
 pub struct Endpoint<V: VerifyPeer> {
     config: Arc<ServerConfig<V>>,
     cookies: CookieJar,
-    table: Table<V>,
+    table: EndpointTable<V>,
     meter: Meter,
     alerts: Alerts,
     pressure: Pressure,
@@ -156,7 +156,7 @@ pub struct Transmit<'a> {
 
 impl<V: VerifyPeer> Endpoint<V> {
     /// Bytes of memory that one session takes in the table, with this verifier's peer type. Two index cells of eight bytes each come on top.
-    pub const SLOT_BYTES: usize = Table::<V>::SLOT_BYTES;
+    pub const SLOT_BYTES: usize = EndpointTable::<V>::SLOT_BYTES;
 
     /// An endpoint without sessions.
     pub fn new(config: Arc<ServerConfig<V>>, random: Arc<dyn Random>) -> Self {
@@ -164,7 +164,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         random.fill(&mut key);
         Self {
             cookies: CookieJar::new(config.cookie.clone()),
-            table: Table::new(key, &config.limits),
+            table: EndpointTable::new(key, &config.limits),
             meter: Meter::new(config.cookie.lifetime()),
             alerts: Alerts::new(),
             pressure: Pressure::default(),
@@ -421,7 +421,7 @@ impl<V: VerifyPeer> Endpoint<V> {
                 }
                 // Not a forgery if one of the two can use it, nor if the session has received it before.
                 if reason == DropReason::BadRecord && self.unopened() > unopened {
-                    self.take_received(now, slot, record, Received::Forged);
+                    self.take_received(now, slot, record, RecordEffect::Forged);
                 }
             }
         }
@@ -439,10 +439,10 @@ impl<V: VerifyPeer> Endpoint<V> {
         self.take_received(now, slot, record, received);
     }
 
-    fn take_received(&mut self, now: Now, slot: u32, record: &Record, received: Received) {
+    fn take_received(&mut self, now: Now, slot: u32, record: &Record, received: RecordEffect) {
         match received {
-            Received::Nothing => {}
-            Received::Forged => {
+            RecordEffect::Nothing => {}
+            RecordEffect::Forged => {
                 if self.forgeries.note(now.mono)
                     && let Some((session, member)) = self.table.member_at(slot)
                 {
@@ -450,14 +450,14 @@ impl<V: VerifyPeer> Endpoint<V> {
                     self.events.push_back(Event::ForgeryAlarm { session, path });
                 }
             }
-            Received::Alive => self.table.touch(slot),
-            Received::Data(range) => {
+            RecordEffect::Alive => self.table.touch(slot),
+            RecordEffect::Data(range) => {
                 self.table.touch(slot);
                 let Some((session, _)) = self.table.member_at(slot) else { return };
                 let start = record.payload.start;
                 self.events.push_back(Event::Data { session, plaintext: start + range.start..start + range.end });
             }
-            Received::Closed(why) => self.end(now, slot, why),
+            RecordEffect::Closed(why) => self.end(now, slot, why),
         }
     }
 

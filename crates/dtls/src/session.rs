@@ -71,7 +71,7 @@ pub enum SendFault {
 
 /// What a record means for a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
+pub(crate) enum RecordEffect {
     /// Nothing authentic.
     Nothing,
     /// A record that does not open under the session's keys.
@@ -225,7 +225,7 @@ impl<P> Session<P> {
         record: &Record,
         payload: &mut [u8],
         port: &mut Port<'_>,
-    ) -> Received {
+    ) -> RecordEffect {
         if record.epoch() == Epoch::PLAINTEXT {
             // Anybody may have written a plaintext record (CVE-2020-24585).
             port.drop(match record.content_type {
@@ -234,16 +234,16 @@ impl<P> Session<P> {
                 ContentType::ChangeCipherSpec => DropReason::ChangeCipherSpec,
                 ContentType::Handshake => DropReason::HandshakeIdle,
             });
-            return Received::Nothing;
+            return RecordEffect::Nothing;
         }
         match self.open(record, payload) {
             Ok(range) => self.handle_opened(role, record, payload, range, port),
             Err(Unopened::Dropped(reason)) => {
                 port.drop(reason);
-                if reason == DropReason::BadRecord { Received::Forged } else { Received::Nothing }
+                if reason == DropReason::BadRecord { RecordEffect::Forged } else { RecordEffect::Nothing }
             }
             // Ends without an alert: a forger could provoke one (RFC 6347 §4.1.2.7).
-            Err(Unopened::Forgeries) => Received::Closed(Closed::Forgeries),
+            Err(Unopened::Forgeries) => RecordEffect::Closed(Closed::Forgeries),
             Err(Unopened::Overflow) => self.overflowed(port),
         }
     }
@@ -256,9 +256,9 @@ impl<P> Session<P> {
 
     /// Handles an authentic record that is longer than agreed, the only fault of a record that is answered (RFC 6066
     /// §4).
-    pub(crate) fn overflowed(&mut self, port: &mut Port<'_>) -> Received {
+    pub(crate) fn overflowed(&mut self, port: &mut Port<'_>) -> RecordEffect {
         self.send_alert(AlertLevel::Fatal, AlertDescription::RECORD_OVERFLOW, port);
-        Received::Closed(Closed::RecordOverflow)
+        RecordEffect::Closed(Closed::RecordOverflow)
     }
 
     /// Handles an opened record.
@@ -269,22 +269,22 @@ impl<P> Session<P> {
         payload: &[u8],
         range: Range<usize>,
         port: &mut Port<'_>,
-    ) -> Received {
+    ) -> RecordEffect {
         self.hear(port.now.mono);
         let plaintext = &payload[range.clone()];
         match record.content_type {
             // "Zero-length fragments of Application data MAY be sent" (RFC 5246 §6.2.1); they carry nothing.
-            ContentType::ApplicationData if plaintext.is_empty() => Received::Alive,
+            ContentType::ApplicationData if plaintext.is_empty() => RecordEffect::Alive,
             ContentType::ApplicationData => {
                 port.trace(&TraceEvent::ApplicationData { direction: Direction::Received, plaintext });
                 self.judge_probe(&payload[range.clone()], port.now.mono);
-                Received::Data(range)
+                RecordEffect::Data(range)
             }
             ContentType::Alert => self.handle_alert(plaintext, port),
             ContentType::Handshake => self.handle_handshake(role, plaintext, port),
             ContentType::ChangeCipherSpec => {
                 port.drop(DropReason::ChangeCipherSpec);
-                Received::Alive
+                RecordEffect::Alive
             }
         }
     }
@@ -305,35 +305,35 @@ impl<P> Session<P> {
         self.send_alert(AlertLevel::Warning, AlertDescription::CLOSE_NOTIFY, port);
     }
 
-    fn handle_alert(&mut self, content: &[u8], port: &mut Port<'_>) -> Received {
+    fn handle_alert(&mut self, content: &[u8], port: &mut Port<'_>) -> RecordEffect {
         match parse_alert(content) {
             None => {
                 port.drop(DropReason::AlertMalformed);
-                Received::Alive
+                RecordEffect::Alive
             }
             Some((level, AlertDescription::CLOSE_NOTIFY)) => {
                 port.trace_alert(Direction::Received, level, AlertDescription::CLOSE_NOTIFY);
                 // "The other party MUST respond with a close_notify alert of its own" (RFC 5246 §7.2.1).
                 self.close(port);
-                Received::Closed(Closed::ByPeer)
+                RecordEffect::Closed(Closed::ByPeer)
             }
             Some((AlertLevel::Fatal, description)) => {
                 port.trace_alert(Direction::Received, AlertLevel::Fatal, description);
-                Received::Closed(Closed::Alert(description))
+                RecordEffect::Closed(Closed::Alert(description))
             }
             Some((AlertLevel::Warning, _)) => {
                 port.drop(DropReason::AlertWarning);
-                Received::Alive
+                RecordEffect::Alive
             }
         }
     }
 
     /// A handshake message under the session's keys: a repetition of the peer's Finished, or a request to
     /// renegotiate.
-    fn handle_handshake(&mut self, role: Role, content: &[u8], port: &mut Port<'_>) -> Received {
+    fn handle_handshake(&mut self, role: Role, content: &[u8], port: &mut Port<'_>) -> RecordEffect {
         let Ok(fragment) = Fragment::parse(&mut Reader::new(content)) else {
             port.drop(DropReason::FragmentMalformed);
-            return Received::Alive;
+            return RecordEffect::Alive;
         };
         let renegotiation = match role {
             Role::Server => HandshakeType::CLIENT_HELLO,
@@ -358,7 +358,7 @@ impl<P> Session<P> {
                 _ => port.drop(DropReason::HandshakeIdle),
             }
         }
-        Received::Alive
+        RecordEffect::Alive
     }
 
     fn repeat_final_flight(&mut self, last: &FinalFlight, port: &mut Port<'_>) {

@@ -191,9 +191,9 @@ impl<'a> Verdicts<'a> {
 }
 
 /// What [`run_many`] found, in the order of the checks.
-pub(crate) struct Results(Vec<bool>);
+pub(crate) struct SignatureResults(Vec<bool>);
 
-impl Results {
+impl SignatureResults {
     /// The verdicts at `range`; empty if the range is out of bounds.
     pub(crate) fn at(&self, range: std::ops::Range<usize>) -> Verdicts<'_> {
         Verdicts(self.0.get(range).unwrap_or_default())
@@ -203,8 +203,8 @@ impl Results {
 /// Verifies the signatures of one round of judgements: those of one handshake if its steps run inline, or of all jobs given to one
 /// [`crate::PublicKeyJob::run_many`] if steps are suspended. It verifies one after the other. All verification of the engine goes through
 /// here, so batch verification has one place to be added.
-pub(crate) fn run_many(checks: &[SignatureCheck<'_>]) -> Results {
-    Results(checks.iter().map(SignatureCheck::holds).collect())
+pub(crate) fn run_many(checks: &[SignatureCheck<'_>]) -> SignatureResults {
+    SignatureResults(checks.iter().map(SignatureCheck::holds).collect())
 }
 
 /// Whether these bytes are an ECDSA-Sig-Value in DER (RFC 3279 §2.2.3): a SEQUENCE of two positive INTEGERs without padding. Called only for

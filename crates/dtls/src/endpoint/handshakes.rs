@@ -13,7 +13,7 @@ use crate::drops::DropReason;
 use crate::handshake::advance::Progress;
 use crate::handshake::established::Established;
 use crate::handshake::public_key::{PublicKeyJob, Work};
-use crate::handshake::server::Handshake;
+use crate::handshake::server::ServerHandshake;
 use crate::limits::{FLIGHTS_PER_COOKIE_MAX, RETRANSMISSIONS_MAX};
 use crate::path::Path;
 use crate::record::Record;
@@ -67,7 +67,7 @@ impl<V: VerifyPeer> Endpoint<V> {
         }
         self.door.note_begun(now.mono, || self.table.prefixes(path));
         let FirstHello { record_sequence, fragment, promise, mark } = hello;
-        let handshake = Handshake::new(Arc::clone(&self.config), fragment, promise, record_sequence, now.mono);
+        let handshake = ServerHandshake::new(Arc::clone(&self.config), fragment, promise, record_sequence, now.mono);
         let mut half_open = HalfOpen::new(path, handshake, now.mono, mark, fragment.message_seq);
         half_open.bought = bought;
         let Some(slot) = self.table.insert_half_open(half_open) else {

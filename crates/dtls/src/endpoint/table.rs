@@ -16,14 +16,14 @@ use super::meter::{AddressHash, Buyer};
 use super::network::{Network, PrefixHashes};
 use super::pressure::{Holding, Victim};
 use super::slab::{NO_SLOT, Slab};
-use crate::handshake::server::{ClientStage, Handshake};
+use crate::handshake::server::{ClientStage, ServerHandshake};
 use crate::limits::{EndpointLimits, HELLO_DEADLINE};
 use crate::path::Path;
 use crate::session::Session;
 use crate::session_id::SessionId;
 use crate::verify::VerifyPeer;
 
-pub(super) struct Table<V: VerifyPeer> {
+pub(super) struct EndpointTable<V: VerifyPeer> {
     slab: Slab<Tenant<V>>,
     index: Index,
     hash: KeyedHash,
@@ -68,14 +68,14 @@ impl IdleOrder {
 )]
 pub(super) enum Tenant<V: VerifyPeer> {
     HalfOpen(Box<HalfOpen<V>>),
-    Established(Member<V::Peer>),
+    Established(SessionEntry<V::Peer>),
 }
 
 /// A handshake in progress.
 pub(super) struct HalfOpen<V: VerifyPeer> {
     /// Where its datagrams go.
     pub(super) path: Path,
-    pub(super) handshake: Handshake<V>,
+    pub(super) handshake: ServerHandshake<V>,
     /// When its cookie was verified.
     pub(super) began: Instant,
     pub(super) mark: u64,
@@ -90,7 +90,7 @@ pub(super) struct HalfOpen<V: VerifyPeer> {
 }
 
 /// An established session in the table.
-pub(super) struct Member<P> {
+pub(super) struct SessionEntry<P> {
     pub(super) session: Session<P>,
     /// Where its datagrams go.
     pub(super) path: Path,
@@ -101,7 +101,7 @@ pub(super) struct Member<P> {
     idle_after: u32,
 }
 
-impl<P> Member<P> {
+impl<P> SessionEntry<P> {
     /// The key by which it is found.
     fn association(&self) -> Association {
         Association::of(self.path)
@@ -120,7 +120,13 @@ pub(super) struct Slots {
 }
 
 impl<V: VerifyPeer> HalfOpen<V> {
-    pub(super) const fn new(path: Path, handshake: Handshake<V>, began: Instant, mark: u64, hello_seq: u16) -> Self {
+    pub(super) const fn new(
+        path: Path,
+        handshake: ServerHandshake<V>,
+        began: Instant,
+        mark: u64,
+        hello_seq: u16,
+    ) -> Self {
         Self { path, handshake, began, mark, bought: 0, hello_seq, beside: NO_SLOT, armed: None }
     }
 
@@ -155,7 +161,7 @@ impl<V: VerifyPeer> Tenant<V> {
     }
 }
 
-impl<V: VerifyPeer> Table<V> {
+impl<V: VerifyPeer> EndpointTable<V> {
     /// Bytes that one session costs in the slab.
     pub(super) const SLOT_BYTES: usize = Slab::<Tenant<V>>::SLOT_BYTES;
 
@@ -203,21 +209,21 @@ impl<V: VerifyPeer> Table<V> {
         self.slab.is_current(id)
     }
 
-    pub(super) fn member(&self, id: SessionId) -> Option<&Member<V::Peer>> {
+    pub(super) fn member(&self, id: SessionId) -> Option<&SessionEntry<V::Peer>> {
         match self.slab.get(id.slot).filter(|_| self.slab.is_current(id)) {
             Some(Tenant::Established(member)) => Some(member),
             _ => None,
         }
     }
 
-    pub(super) fn member_mut(&mut self, id: SessionId) -> Option<&mut Member<V::Peer>> {
+    pub(super) fn member_mut(&mut self, id: SessionId) -> Option<&mut SessionEntry<V::Peer>> {
         if !self.slab.is_current(id) {
             return None;
         }
         self.member_at(id.slot).map(|(_, member)| member)
     }
 
-    pub(super) fn member_at(&mut self, slot: u32) -> Option<(SessionId, &mut Member<V::Peer>)> {
+    pub(super) fn member_at(&mut self, slot: u32) -> Option<(SessionId, &mut SessionEntry<V::Peer>)> {
         let id = self.slab.id(slot)?;
         match self.slab.get_mut(slot) {
             Some(Tenant::Established(member)) => Some((id, member)),
@@ -297,7 +303,7 @@ impl<V: VerifyPeer> Table<V> {
         Some(*half_open)
     }
 
-    pub(super) fn remove_member(&mut self, slot: u32) -> Option<(SessionId, Member<V::Peer>)> {
+    pub(super) fn remove_member(&mut self, slot: u32) -> Option<(SessionId, SessionEntry<V::Peer>)> {
         let (id, member) = self.member_at(slot)?;
         let (association, newer) = (member.association(), member.newer);
         self.unlink(slot);
@@ -320,7 +326,7 @@ impl<V: VerifyPeer> Table<V> {
         let Tenant::HalfOpen(half_open) = tenant else { return None };
         let (path, mark, armed) = (half_open.path, half_open.mark, half_open.armed);
         let (newer, idle_before, idle_after) = (NO_SLOT, NO_SLOT, NO_SLOT);
-        *tenant = Tenant::Established(Member { session, path, mark, newer, idle_before, idle_after });
+        *tenant = Tenant::Established(SessionEntry { session, path, mark, newer, idle_before, idle_after });
         self.disarm(armed, slot);
         self.counts.half_open -= 1;
         self.counts.established += 1;
@@ -406,7 +412,7 @@ impl<V: VerifyPeer> Table<V> {
         std::array::from_fn(|level| self.hash.of(&network.prefix(level)))
     }
 
-    /// Number of slots ever used: [`Table::sessions_in`] walks them.
+    /// Number of slots ever used: [`EndpointTable::sessions_in`] walks them.
     pub(super) fn slot_count(&self) -> u32 {
         self.slab.slot_count()
     }

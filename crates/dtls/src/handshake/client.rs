@@ -37,7 +37,7 @@ use crate::refusal::HandshakeRefusal;
 use crate::verify::{Account, VerifyPeer};
 use crate::wire::HandshakeType;
 use client_flight::{ExpectChangeCipherSpec, ExpectFinished};
-use context::Context;
+use context::ClientContext;
 use server_flight::{
     ExpectCertificate, ExpectCertificateRequest, ExpectServerHello, ExpectServerHelloDone, ExpectServerKeyExchange,
 };
@@ -46,15 +46,15 @@ pub use client_flight::IdentityUse;
 pub(crate) use client_flight::MetServer;
 
 /// One handshake in progress.
-pub(crate) struct Handshake<V: VerifyPeer> {
+pub(crate) struct ClientHandshake<V: VerifyPeer> {
     conversation: Conversation,
-    state: State<V::Proven>,
+    state: ClientHandshakeState<V::Proven>,
     /// Details for the report if the handshake fails.
     account: Account,
     config: Arc<ClientConfig<V>>,
 }
 
-enum State<P> {
+enum ClientHandshakeState<P> {
     ExpectServerHello(ExpectServerHello),
     ExpectCertificate(ExpectCertificate),
     ExpectServerKeyExchange(Box<ExpectServerKeyExchange>),
@@ -66,7 +66,7 @@ enum State<P> {
     Over,
 }
 
-impl<V: VerifyPeer> Handshake<V> {
+impl<V: VerifyPeer> ClientHandshake<V> {
     /// Sends the first ClientHello. Nothing was sent before it, so a sequence number is available.
     pub(crate) fn new(config: Arc<ClientConfig<V>>, port: &mut Port<'_>) -> Self {
         let terms = Terms {
@@ -78,8 +78,10 @@ impl<V: VerifyPeer> Handshake<V> {
         let numbering = Numbering { record_sequence: 0, own_message_seq: 0, peer_message_seq: 0 };
         let mut conversation = Conversation::new(terms, numbering, port.now.mono);
         let mut account = Account::default();
-        let context = &mut Context { conversation: &mut conversation, config: &config, account: &mut account, port };
-        let state = ExpectServerHello::begin(context).map_or(State::Over, State::ExpectServerHello);
+        let context =
+            &mut ClientContext { conversation: &mut conversation, config: &config, account: &mut account, port };
+        let state = ExpectServerHello::begin(context)
+            .map_or(ClientHandshakeState::Over, ClientHandshakeState::ExpectServerHello);
         Self { conversation, state, account, config }
     }
 
@@ -128,31 +130,33 @@ impl<V: VerifyPeer> Handshake<V> {
     /// The message that is expected next.
     fn expected(&self) -> HandshakeType {
         match self.state {
-            State::ExpectServerHello(_) => HandshakeType::SERVER_HELLO,
-            State::ExpectCertificate(_) => HandshakeType::CERTIFICATE,
-            State::ExpectServerKeyExchange(_) => HandshakeType::SERVER_KEY_EXCHANGE,
-            State::ExpectCertificateRequest(_) => HandshakeType::CERTIFICATE_REQUEST,
-            State::ExpectServerHelloDone(_) => HandshakeType::SERVER_HELLO_DONE,
-            State::ExpectChangeCipherSpec(_) | State::ExpectFinished(_) | State::Over => HandshakeType::FINISHED,
+            ClientHandshakeState::ExpectServerHello(_) => HandshakeType::SERVER_HELLO,
+            ClientHandshakeState::ExpectCertificate(_) => HandshakeType::CERTIFICATE,
+            ClientHandshakeState::ExpectServerKeyExchange(_) => HandshakeType::SERVER_KEY_EXCHANGE,
+            ClientHandshakeState::ExpectCertificateRequest(_) => HandshakeType::CERTIFICATE_REQUEST,
+            ClientHandshakeState::ExpectServerHelloDone(_) => HandshakeType::SERVER_HELLO_DONE,
+            ClientHandshakeState::ExpectChangeCipherSpec(_)
+            | ClientHandshakeState::ExpectFinished(_)
+            | ClientHandshakeState::Over => HandshakeType::FINISHED,
         }
     }
 }
 
-impl<V: VerifyPeer> States for Handshake<V> {
+impl<V: VerifyPeer> States for ClientHandshake<V> {
     type Proven = MetServer<V::Proven>;
     /// A client runs its public-key steps at once.
     type Work = Infallible;
 
     fn awaited(&self) -> Awaited {
         match self.state {
-            State::ExpectChangeCipherSpec(_) => Awaited::ChangeCipherSpec,
-            State::Over => Awaited::Nothing,
-            State::ExpectServerHello(_)
-            | State::ExpectCertificate(_)
-            | State::ExpectServerKeyExchange(_)
-            | State::ExpectCertificateRequest(_)
-            | State::ExpectServerHelloDone(_)
-            | State::ExpectFinished(_) => Awaited::Message,
+            ClientHandshakeState::ExpectChangeCipherSpec(_) => Awaited::ChangeCipherSpec,
+            ClientHandshakeState::Over => Awaited::Nothing,
+            ClientHandshakeState::ExpectServerHello(_)
+            | ClientHandshakeState::ExpectCertificate(_)
+            | ClientHandshakeState::ExpectServerKeyExchange(_)
+            | ClientHandshakeState::ExpectCertificateRequest(_)
+            | ClientHandshakeState::ExpectServerHelloDone(_)
+            | ClientHandshakeState::ExpectFinished(_) => Awaited::Message,
         }
     }
 
@@ -161,8 +165,10 @@ impl<V: VerifyPeer> States for Handshake<V> {
     }
 
     fn change_cipher_spec(&mut self) {
-        if let State::ExpectChangeCipherSpec(state) = std::mem::replace(&mut self.state, State::Over) {
-            self.state = State::ExpectFinished(state.handle());
+        if let ClientHandshakeState::ExpectChangeCipherSpec(state) =
+            std::mem::replace(&mut self.state, ClientHandshakeState::Over)
+        {
+            self.state = ClientHandshakeState::ExpectFinished(state.handle());
         }
     }
 
@@ -177,35 +183,43 @@ impl<V: VerifyPeer> States for Handshake<V> {
             return Ok(Progress::Waiting);
         }
         let expected = self.expected();
-        let state = std::mem::replace(&mut self.state, State::Over);
-        let context = &mut Context {
+        let state = std::mem::replace(&mut self.state, ClientHandshakeState::Over);
+        let context = &mut ClientContext {
             conversation: &mut self.conversation,
             config: self.config.as_ref(),
             account: &mut self.account,
             port,
         };
         self.state = match (state, message.kind) {
-            (State::ExpectServerHello(state), HandshakeType::HELLO_VERIFY_REQUEST) => {
-                State::ExpectServerHello(state.ask_again(message, context)?)
+            (ClientHandshakeState::ExpectServerHello(state), HandshakeType::HELLO_VERIFY_REQUEST) => {
+                ClientHandshakeState::ExpectServerHello(state.ask_again(message, context)?)
             }
-            (State::ExpectCertificateRequest(state), HandshakeType::SERVER_HELLO_DONE) => {
-                State::ExpectChangeCipherSpec(state.unasked().handle(message, context)?)
+            (ClientHandshakeState::ExpectCertificateRequest(state), HandshakeType::SERVER_HELLO_DONE) => {
+                ClientHandshakeState::ExpectChangeCipherSpec(state.unasked().handle(message, context)?)
             }
             // The state is Over here: an unexpected message ends the handshake.
             (_, unexpected) if unexpected != expected => {
                 return Err(HandshakeRefusal::UnexpectedMessage { message: unexpected, expected });
             }
-            (State::ExpectServerHello(state), _) => State::ExpectCertificate(state.handle(message, context)?),
-            (State::ExpectCertificate(state), _) => State::ExpectServerKeyExchange(state.handle(message, context)?),
-            (State::ExpectServerKeyExchange(state), _) => {
-                State::ExpectCertificateRequest(state.handle(message, context)?)
+            (ClientHandshakeState::ExpectServerHello(state), _) => {
+                ClientHandshakeState::ExpectCertificate(state.handle(message, context)?)
             }
-            (State::ExpectCertificateRequest(state), _) => {
-                State::ExpectServerHelloDone(state.handle(message, context)?)
+            (ClientHandshakeState::ExpectCertificate(state), _) => {
+                ClientHandshakeState::ExpectServerKeyExchange(state.handle(message, context)?)
             }
-            (State::ExpectServerHelloDone(state), _) => State::ExpectChangeCipherSpec(state.handle(message, context)?),
-            (State::ExpectFinished(state), _) => return state.handle(message, context).map(Progress::Established),
-            (State::ExpectChangeCipherSpec(_) | State::Over, unexpected) => {
+            (ClientHandshakeState::ExpectServerKeyExchange(state), _) => {
+                ClientHandshakeState::ExpectCertificateRequest(state.handle(message, context)?)
+            }
+            (ClientHandshakeState::ExpectCertificateRequest(state), _) => {
+                ClientHandshakeState::ExpectServerHelloDone(state.handle(message, context)?)
+            }
+            (ClientHandshakeState::ExpectServerHelloDone(state), _) => {
+                ClientHandshakeState::ExpectChangeCipherSpec(state.handle(message, context)?)
+            }
+            (ClientHandshakeState::ExpectFinished(state), _) => {
+                return state.handle(message, context).map(Progress::Established);
+            }
+            (ClientHandshakeState::ExpectChangeCipherSpec(_) | ClientHandshakeState::Over, unexpected) => {
                 return Err(HandshakeRefusal::UnexpectedMessage { message: unexpected, expected });
             }
         };

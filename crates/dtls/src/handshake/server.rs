@@ -44,14 +44,14 @@ use crate::verify::{Account, VerifyPeer};
 use crate::wire::{CertificateChain, Epoch, Fragment, HandshakeType, Offered};
 use authentication::{AwaitAuthentication, ExpectCertificate, ExpectCertificateVerify, ExpectClientKeyExchange};
 use client_hello::ExpectClientHello;
-use context::Context;
+use context::ServerContext;
 use finished::{ExpectChangeCipherSpec, ExpectFinished};
 use key_exchange::AwaitKeyExchange;
 
 /// One handshake in progress. Its owner boxes it, and frees it as soon as it ends.
-pub(crate) struct Handshake<V: VerifyPeer> {
+pub(crate) struct ServerHandshake<V: VerifyPeer> {
     conversation: Conversation,
-    state: State<V>,
+    state: ServerHandshakeState<V>,
     offered: Offered,
     /// Further refusals that the ClientHello would have met.
     further: Vec<HandshakeRefusal>,
@@ -73,7 +73,7 @@ pub(crate) enum ClientStage {
     Proven,
 }
 
-enum State<V: VerifyPeer> {
+enum ServerHandshakeState<V: VerifyPeer> {
     ExpectClientHello(ExpectClientHello),
     AwaitKeyExchange(AwaitKeyExchange),
     ExpectCertificate(ExpectCertificate),
@@ -86,7 +86,7 @@ enum State<V: VerifyPeer> {
     Over,
 }
 
-impl<V: VerifyPeer> Handshake<V> {
+impl<V: VerifyPeer> ServerHandshake<V> {
     /// Begins with a ClientHello, or its first fragment, whose cookie has been verified.
     pub(crate) fn new(
         config: Arc<ServerConfig<V>>,
@@ -106,7 +106,7 @@ impl<V: VerifyPeer> Handshake<V> {
             Numbering { record_sequence, own_message_seq: hello.message_seq, peer_message_seq: hello.message_seq };
         Self {
             conversation: Conversation::new(terms, numbering, now),
-            state: State::ExpectClientHello(ExpectClientHello { promise }),
+            state: ServerHandshakeState::ExpectClientHello(ExpectClientHello { promise }),
             offered: Offered::default(),
             further: Vec::new(),
             account: Account::default(),
@@ -126,7 +126,8 @@ impl<V: VerifyPeer> Handshake<V> {
 
     /// Whether a ClientHello with this message_seq has been answered already.
     pub(crate) fn has_taken(&self, message_seq: u16) -> bool {
-        !matches!(self.state, State::ExpectClientHello(_)) || message_seq != self.conversation.next_received_seq()
+        !matches!(self.state, ServerHandshakeState::ExpectClientHello(_))
+            || message_seq != self.conversation.next_received_seq()
     }
 
     /// The client repeated its ClientHello.
@@ -158,14 +159,14 @@ impl<V: VerifyPeer> Handshake<V> {
         let (state, mut context) = self.take_state(port);
         let context = &mut context;
         self.state = match (state, outcome) {
-            (State::AwaitKeyExchange(state), Computed::KeyExchange(done)) => {
-                State::ExpectCertificate(state.handle(done?, context)?)
+            (ServerHandshakeState::AwaitKeyExchange(state), Computed::KeyExchange(done)) => {
+                ServerHandshakeState::ExpectCertificate(state.handle(done?, context)?)
             }
-            (State::AwaitAuthentication(state), Computed::Authentication(Ok(done))) => {
-                State::ExpectChangeCipherSpec(state.handle(done, context)?)
+            (ServerHandshakeState::AwaitAuthentication(state), Computed::Authentication(Ok(done))) => {
+                ServerHandshakeState::ExpectChangeCipherSpec(state.handle(done, context)?)
             }
             (
-                State::AwaitAuthentication(_),
+                ServerHandshakeState::AwaitAuthentication(_),
                 Computed::Authentication(Err(AuthenticationRefusal { refusal, account })),
             ) => {
                 *context.account = account;
@@ -208,21 +209,25 @@ impl<V: VerifyPeer> Handshake<V> {
 
     pub(crate) const fn stage(&self) -> ClientStage {
         match self.state {
-            State::ExpectClientHello(_) => ClientStage::Hello,
-            State::AwaitKeyExchange(_) | State::ExpectCertificate(_) => ClientStage::Answered,
-            State::ExpectClientKeyExchange(_)
-            | State::ExpectCertificateVerify(_)
-            | State::AwaitAuthentication(_)
-            | State::Over => ClientStage::Shown,
-            State::ExpectChangeCipherSpec(_) | State::ExpectFinished(_) => ClientStage::Proven,
+            ServerHandshakeState::ExpectClientHello(_) => ClientStage::Hello,
+            ServerHandshakeState::AwaitKeyExchange(_) | ServerHandshakeState::ExpectCertificate(_) => {
+                ClientStage::Answered
+            }
+            ServerHandshakeState::ExpectClientKeyExchange(_)
+            | ServerHandshakeState::ExpectCertificateVerify(_)
+            | ServerHandshakeState::AwaitAuthentication(_)
+            | ServerHandshakeState::Over => ClientStage::Shown,
+            ServerHandshakeState::ExpectChangeCipherSpec(_) | ServerHandshakeState::ExpectFinished(_) => {
+                ClientStage::Proven
+            }
         }
     }
 
     /// The certificate that has been proven, if any, as the verifier numbers it.
     pub(crate) fn holder(&self) -> Option<u64> {
         match &self.state {
-            State::ExpectChangeCipherSpec(state) => Some(V::holder(state.proven())),
-            State::ExpectFinished(state) => Some(V::holder(state.proven())),
+            ServerHandshakeState::ExpectChangeCipherSpec(state) => Some(V::holder(state.proven())),
+            ServerHandshakeState::ExpectFinished(state) => Some(V::holder(state.proven())),
             _ => None,
         }
     }
@@ -242,19 +247,19 @@ impl<V: VerifyPeer> Handshake<V> {
         let mut account = self.account;
         if account.claimed.is_none() {
             account.claimed = match &self.state {
-                State::ExpectClientKeyExchange(state) => {
+                ServerHandshakeState::ExpectClientKeyExchange(state) => {
                     claimed(&*self.config.verifier, state.chain(), self.conversation.transcript.bytes())
                 }
-                State::ExpectCertificateVerify(state) => {
+                ServerHandshakeState::ExpectCertificateVerify(state) => {
                     claimed(&*self.config.verifier, state.chain(), self.conversation.transcript.bytes())
                 }
-                State::ExpectChangeCipherSpec(state) => self.config.verifier.claimed_by(state.proven()),
-                State::ExpectFinished(state) => self.config.verifier.claimed_by(state.proven()),
-                State::ExpectClientHello(_)
-                | State::AwaitKeyExchange(_)
-                | State::ExpectCertificate(_)
-                | State::AwaitAuthentication(_)
-                | State::Over => None,
+                ServerHandshakeState::ExpectChangeCipherSpec(state) => self.config.verifier.claimed_by(state.proven()),
+                ServerHandshakeState::ExpectFinished(state) => self.config.verifier.claimed_by(state.proven()),
+                ServerHandshakeState::ExpectClientHello(_)
+                | ServerHandshakeState::AwaitKeyExchange(_)
+                | ServerHandshakeState::ExpectCertificate(_)
+                | ServerHandshakeState::AwaitAuthentication(_)
+                | ServerHandshakeState::Over => None,
             };
         }
         (self.offered, self.further, account)
@@ -266,9 +271,9 @@ impl<V: VerifyPeer> Handshake<V> {
     }
 
     /// The state, to be consumed, and the context that its handler works on.
-    fn take_state<'a, 'p>(&'a mut self, port: &'a mut Port<'p>) -> (State<V>, Context<'a, 'p, V>) {
-        let state = std::mem::replace(&mut self.state, State::Over);
-        let context = Context {
+    fn take_state<'a, 'p>(&'a mut self, port: &'a mut Port<'p>) -> (ServerHandshakeState<V>, ServerContext<'a, 'p, V>) {
+        let state = std::mem::replace(&mut self.state, ServerHandshakeState::Over);
+        let context = ServerContext {
             conversation: &mut self.conversation,
             config: &self.config,
             offered: &mut self.offered,
@@ -282,31 +287,35 @@ impl<V: VerifyPeer> Handshake<V> {
     /// The message that is expected, for refusals.
     fn expected(&self) -> HandshakeType {
         match self.state {
-            State::ExpectClientHello(_) => HandshakeType::CLIENT_HELLO,
-            State::AwaitKeyExchange(_) | State::ExpectCertificate(_) => HandshakeType::CERTIFICATE,
-            State::ExpectClientKeyExchange(_) => HandshakeType::CLIENT_KEY_EXCHANGE,
-            State::ExpectCertificateVerify(_) => HandshakeType::CERTIFICATE_VERIFY,
-            State::AwaitAuthentication(_)
-            | State::ExpectChangeCipherSpec(_)
-            | State::ExpectFinished(_)
-            | State::Over => HandshakeType::FINISHED,
+            ServerHandshakeState::ExpectClientHello(_) => HandshakeType::CLIENT_HELLO,
+            ServerHandshakeState::AwaitKeyExchange(_) | ServerHandshakeState::ExpectCertificate(_) => {
+                HandshakeType::CERTIFICATE
+            }
+            ServerHandshakeState::ExpectClientKeyExchange(_) => HandshakeType::CLIENT_KEY_EXCHANGE,
+            ServerHandshakeState::ExpectCertificateVerify(_) => HandshakeType::CERTIFICATE_VERIFY,
+            ServerHandshakeState::AwaitAuthentication(_)
+            | ServerHandshakeState::ExpectChangeCipherSpec(_)
+            | ServerHandshakeState::ExpectFinished(_)
+            | ServerHandshakeState::Over => HandshakeType::FINISHED,
         }
     }
 }
 
-impl<V: VerifyPeer> States for Handshake<V> {
+impl<V: VerifyPeer> States for ServerHandshake<V> {
     type Proven = V::Proven;
     type Work = Work<V>;
 
     fn awaited(&self) -> Awaited {
         match self.state {
-            State::ExpectChangeCipherSpec(_) => Awaited::ChangeCipherSpec,
-            State::AwaitKeyExchange(_) | State::AwaitAuthentication(_) | State::Over => Awaited::Nothing,
-            State::ExpectClientHello(_)
-            | State::ExpectCertificate(_)
-            | State::ExpectClientKeyExchange(_)
-            | State::ExpectCertificateVerify(_)
-            | State::ExpectFinished(_) => Awaited::Message,
+            ServerHandshakeState::ExpectChangeCipherSpec(_) => Awaited::ChangeCipherSpec,
+            ServerHandshakeState::AwaitKeyExchange(_)
+            | ServerHandshakeState::AwaitAuthentication(_)
+            | ServerHandshakeState::Over => Awaited::Nothing,
+            ServerHandshakeState::ExpectClientHello(_)
+            | ServerHandshakeState::ExpectCertificate(_)
+            | ServerHandshakeState::ExpectClientKeyExchange(_)
+            | ServerHandshakeState::ExpectCertificateVerify(_)
+            | ServerHandshakeState::ExpectFinished(_) => Awaited::Message,
         }
     }
 
@@ -315,8 +324,10 @@ impl<V: VerifyPeer> States for Handshake<V> {
     }
 
     fn change_cipher_spec(&mut self) {
-        if let State::ExpectChangeCipherSpec(state) = std::mem::replace(&mut self.state, State::Over) {
-            self.state = State::ExpectFinished(state.handle());
+        if let ServerHandshakeState::ExpectChangeCipherSpec(state) =
+            std::mem::replace(&mut self.state, ServerHandshakeState::Over)
+        {
+            self.state = ServerHandshakeState::ExpectFinished(state.handle());
         }
     }
 
@@ -332,25 +343,29 @@ impl<V: VerifyPeer> States for Handshake<V> {
         let (state, mut context) = self.take_state(port);
         let context = &mut context;
         let (state, progress) = match state {
-            State::ExpectClientHello(state) => {
+            ServerHandshakeState::ExpectClientHello(state) => {
                 let (state, work) = state.handle(message, context)?;
-                (State::AwaitKeyExchange(state), Progress::Work(Work::KeyExchange(work)))
+                (ServerHandshakeState::AwaitKeyExchange(state), Progress::Work(Work::KeyExchange(work)))
             }
-            State::ExpectCertificate(state) => {
-                (State::ExpectClientKeyExchange(state.handle(message, context)?), Progress::Waiting)
+            ServerHandshakeState::ExpectCertificate(state) => {
+                (ServerHandshakeState::ExpectClientKeyExchange(state.handle(message, context)?), Progress::Waiting)
             }
-            State::ExpectClientKeyExchange(state) => {
-                (State::ExpectCertificateVerify(state.handle(message, context)?), Progress::Waiting)
+            ServerHandshakeState::ExpectClientKeyExchange(state) => {
+                (ServerHandshakeState::ExpectCertificateVerify(state.handle(message, context)?), Progress::Waiting)
             }
-            State::ExpectCertificateVerify(state) => {
+            ServerHandshakeState::ExpectCertificateVerify(state) => {
                 let (state, work) = state.handle(message, context)?;
-                (State::AwaitAuthentication(state), Progress::Work(Work::Authentication(work)))
+                (ServerHandshakeState::AwaitAuthentication(state), Progress::Work(Work::Authentication(work)))
             }
-            State::ExpectFinished(state) => return state.handle(message, context).map(Progress::Established),
-            State::AwaitKeyExchange(_)
-            | State::AwaitAuthentication(_)
-            | State::ExpectChangeCipherSpec(_)
-            | State::Over => return Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected }),
+            ServerHandshakeState::ExpectFinished(state) => {
+                return state.handle(message, context).map(Progress::Established);
+            }
+            ServerHandshakeState::AwaitKeyExchange(_)
+            | ServerHandshakeState::AwaitAuthentication(_)
+            | ServerHandshakeState::ExpectChangeCipherSpec(_)
+            | ServerHandshakeState::Over => {
+                return Err(HandshakeRefusal::UnexpectedMessage { message: message.kind, expected });
+            }
         };
         self.state = state;
         Ok(progress)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::context::Context;
+use super::context::ClientContext;
 use super::introduced_server::IntroducedServer;
 use crate::crypto::{EphemeralKey, MasterSecret, VerifyData, WhoseFinished};
 use crate::handshake::established::{Bindings, Established};
@@ -15,7 +15,7 @@ use crate::verify::VerifyPeer;
 use crate::wire::{CertificateVerify, HandshakeType, encode_certificate, encode_client_key_exchange};
 
 /// What the server asked for.
-pub(super) enum Requested {
+pub(super) enum RequestedIdentity {
     Nothing,
     /// A certificate; `None` if we have none that it accepts.
     Certificate(Option<Arc<Identity>>),
@@ -33,7 +33,7 @@ pub enum IdentityUse {
     NoneSuitable,
 }
 
-impl Requested {
+impl RequestedIdentity {
     fn identity_use(&self) -> IdentityUse {
         match self {
             Self::Nothing => IdentityUse::NotRequested,
@@ -49,14 +49,14 @@ const CLIENT_KEY_FLIGHT: u8 = 5;
 /// Agrees on the keys, shows our identity and sends flight 5.
 pub(super) fn send_client_flight<V: VerifyPeer>(
     server: IntroducedServer<V::Proven>,
-    requested: &Requested,
-    context: &mut Context<'_, '_, V>,
+    requested: &RequestedIdentity,
+    context: &mut ClientContext<'_, '_, V>,
 ) -> Result<ExpectChangeCipherSpec<V::Proven>, HandshakeRefusal> {
     let (conversation, port) = (&mut *context.conversation, &mut *context.port);
     let agreed = server.agreed;
     let random = port.random.as_ref();
     let mut flight = Flight::new(CLIENT_KEY_FLIGHT);
-    if let Requested::Certificate(identity) = requested {
+    if let RequestedIdentity::Certificate(identity) = requested {
         // "If no suitable certificate is available, the client MUST send a certificate message containing no certificates."
         let chain = identity.as_ref().map_or(&[][..], |identity| identity.chain());
         conversation.prepare(&mut flight, HandshakeType::CERTIFICATE, &encode_certificate(chain));
@@ -67,7 +67,7 @@ pub(super) fn send_client_flight<V: VerifyPeer>(
     let premaster = ephemeral.agree(&server.point).ok_or(HandshakeRefusal::BadKeyShare)?;
     let master_secret = agreed.binding(|| conversation.transcript.hash()).master_secret(&premaster);
     let signed = conversation.transcript.take_bytes();
-    if let Requested::Certificate(Some(identity)) = requested {
+    if let RequestedIdentity::Certificate(Some(identity)) = requested {
         let key = identity.key();
         let signature = key.sign(&signed, random).map_err(|_| HandshakeRefusal::Internal)?;
         let verify = CertificateVerify::encode(key.scheme(), signature.as_ref());
@@ -110,7 +110,7 @@ impl<P> ExpectFinished<P> {
     pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ClientContext<'_, '_, V>,
     ) -> Result<Box<Established<MetServer<P>>>, HandshakeRefusal> {
         let Self(ExpectChangeCipherSpec { met, master_secret, extended_master_secret, tls_unique }) = self;
         let transcript = context.conversation.transcript.hash();

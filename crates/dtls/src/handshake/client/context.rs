@@ -6,7 +6,7 @@ use crate::port::Port;
 use crate::verify::{Account, VerifyPeer};
 
 /// The handshake without its state, for one handler.
-pub(super) struct Context<'a, 'p, V: VerifyPeer> {
+pub(super) struct ClientContext<'a, 'p, V: VerifyPeer> {
     pub(super) conversation: &'a mut Conversation,
     pub(super) config: &'a ClientConfig<V>,
     pub(super) account: &'a mut Account,

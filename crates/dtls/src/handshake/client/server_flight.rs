@@ -1,7 +1,7 @@
 //! The server's flight, message by message: `ExpectServerHello` to `ExpectServerHelloDone`.
 
-use super::client_flight::{ExpectChangeCipherSpec, Requested, send_client_flight};
-use super::context::Context;
+use super::client_flight::{ExpectChangeCipherSpec, RequestedIdentity, send_client_flight};
+use super::context::ClientContext;
 use super::introduced_server::IntroducedServer;
 use crate::config::{ClientConfig, ExtendedMasterSecret};
 use crate::crypto::{Group, SignatureScheme, Suite, is_der_signature};
@@ -29,7 +29,7 @@ pub(super) struct ExpectServerHello {
 }
 
 impl ExpectServerHello {
-    pub(super) fn begin<V: VerifyPeer>(context: &mut Context<'_, '_, V>) -> Result<Self, HandshakeRefusal> {
+    pub(super) fn begin<V: VerifyPeer>(context: &mut ClientContext<'_, '_, V>) -> Result<Self, HandshakeRefusal> {
         let mut random = [0; 32];
         context.port.random.fill(&mut random);
         Self::send(random, &[], 0, context)
@@ -40,7 +40,7 @@ impl ExpectServerHello {
         random: [u8; 32],
         cookie: &[u8],
         verify_requests: u8,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ClientContext<'_, '_, V>,
     ) -> Result<Self, HandshakeRefusal> {
         let offer = ClientHelloOffer {
             version: DTLS_1_2,
@@ -63,7 +63,7 @@ impl ExpectServerHello {
     pub(super) fn ask_again<V: VerifyPeer>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ClientContext<'_, '_, V>,
     ) -> Result<Self, HandshakeRefusal> {
         if self.verify_requests >= HELLO_VERIFY_REQUESTS_MAX {
             return Err(HandshakeRefusal::TooManyHelloVerifyRequests);
@@ -76,7 +76,7 @@ impl ExpectServerHello {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ClientContext<'_, '_, V>,
     ) -> Result<ExpectCertificate, HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: message.kind };
         let hello = ServerHello::parse(&message.body).map_err(decode)?;
@@ -172,7 +172,7 @@ impl ExpectCertificate {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ClientContext<'_, '_, V>,
     ) -> Result<Box<ExpectServerKeyExchange>, HandshakeRefusal> {
         let at = context.conversation.hash_received(message);
         let decode = HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE };
@@ -198,7 +198,7 @@ impl ExpectServerKeyExchange {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ClientContext<'_, '_, V>,
     ) -> Result<ExpectCertificateRequest<V::Proven>, HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::SERVER_KEY_EXCHANGE };
         let exchange = ServerKeyExchange::parse(&message.body).map_err(decode)?;
@@ -236,32 +236,32 @@ pub(super) struct ExpectCertificateRequest<P> {
 impl<P> ExpectCertificateRequest<P> {
     /// The server wants no certificate: ServerHelloDone arrived instead.
     pub(super) fn unasked(self) -> ExpectServerHelloDone<P> {
-        ExpectServerHelloDone { server: self.server, requested: Requested::Nothing }
+        ExpectServerHelloDone { server: self.server, requested: RequestedIdentity::Nothing }
     }
 
     pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ClientContext<'_, '_, V>,
     ) -> Result<ExpectServerHelloDone<P>, HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE_REQUEST };
         let request = CertificateRequest::parse(&message.body).map_err(decode)?;
         let identity = context.config.identity.clone().filter(|identity| request.accepts(identity.key().scheme()));
         context.conversation.hash_received(message);
-        Ok(ExpectServerHelloDone { server: self.server, requested: Requested::Certificate(identity) })
+        Ok(ExpectServerHelloDone { server: self.server, requested: RequestedIdentity::Certificate(identity) })
     }
 }
 
 pub(super) struct ExpectServerHelloDone<P> {
     server: IntroducedServer<P>,
-    requested: Requested,
+    requested: RequestedIdentity,
 }
 
 impl<P> ExpectServerHelloDone<P> {
     pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ClientContext<'_, '_, V>,
     ) -> Result<ExpectChangeCipherSpec<P>, HandshakeRefusal> {
         if !message.body.is_empty() {
             return Err(HandshakeRefusal::Decode { message: HandshakeType::SERVER_HELLO_DONE });

@@ -1,7 +1,7 @@
 //! The client proves its identity: `ExpectCertificate`, `ExpectClientKeyExchange`, `ExpectCertificateVerify`,
 //! `AwaitAuthentication`.
 
-use super::context::Context;
+use super::context::ServerContext;
 use super::finished::ExpectChangeCipherSpec;
 use crate::crypto::{EphemeralKey, Hash, SignatureScheme};
 use crate::handshake::agreed::Agreed;
@@ -22,7 +22,7 @@ impl ExpectCertificate {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ServerContext<'_, '_, V>,
     ) -> Result<ExpectClientKeyExchange, HandshakeRefusal> {
         let at = context.conversation.hash_received(message);
         let chain = CertificateChain::parse(&message.body, at).map_err(|fault| match fault {
@@ -53,7 +53,7 @@ impl ExpectClientKeyExchange {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ServerContext<'_, '_, V>,
     ) -> Result<Box<ExpectCertificateVerify>, HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CLIENT_KEY_EXCHANGE };
         let point = ClientKeyExchange::parse(&message.body).map_err(decode)?.point.to_vec();
@@ -86,7 +86,7 @@ impl ExpectCertificateVerify {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ServerContext<'_, '_, V>,
     ) -> Result<(AwaitAuthentication, Box<AuthenticationWork<V>>), HandshakeRefusal> {
         let decode = |_| HandshakeRefusal::Decode { message: HandshakeType::CERTIFICATE_VERIFY };
         let verify = CertificateVerify::parse(&message.body).map_err(decode)?;
@@ -124,7 +124,7 @@ impl ExpectCertificateVerify {
     fn refuse_proof<V: VerifyPeer>(
         self,
         refusal: HandshakeRefusal,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ServerContext<'_, '_, V>,
     ) -> HandshakeRefusal {
         let (verifier, utc) = (context.config.verifier.as_ref(), context.port.now.utc);
         let (collected, claimed) = self.chain.with_slices(context.conversation.transcript.bytes(), |chain| {
@@ -146,7 +146,7 @@ impl AwaitAuthentication {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         done: Authentication<V::Proven>,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ServerContext<'_, '_, V>,
     ) -> Result<ExpectChangeCipherSpec<V::Proven>, HandshakeRefusal> {
         context.conversation.install_keys(&self.agreed, Role::Server, &done.master_secret, context.port);
         context.conversation.resume_timer(context.port.now.mono);

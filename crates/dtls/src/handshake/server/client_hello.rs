@@ -1,6 +1,6 @@
 //! `ExpectClientHello`: reads and judges a whole ClientHello whose cookie is good, and chooses the parameters.
 
-use super::context::Context;
+use super::context::ServerContext;
 use super::key_exchange::AwaitKeyExchange;
 use crate::config::{ExtendedMasterSecret, ServerConfig};
 use crate::cookie::Promise;
@@ -33,7 +33,7 @@ impl ExpectClientHello {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ServerContext<'_, '_, V>,
     ) -> Result<(AwaitKeyExchange, KeyExchangeWork), HandshakeRefusal> {
         if !self.promise.is_kept(&message.body) {
             return Err(HandshakeRefusal::HelloChanged);

@@ -10,7 +10,7 @@ use crate::verify::{Account, VerifyPeer};
 use crate::wire::Offered;
 
 /// The handshake without its state, for one handler.
-pub(super) struct Context<'a, 'p, V: VerifyPeer> {
+pub(super) struct ServerContext<'a, 'p, V: VerifyPeer> {
     pub(super) conversation: &'a mut Conversation,
     pub(super) config: &'a Arc<ServerConfig<V>>,
     pub(super) offered: &'a mut Offered,

@@ -1,6 +1,6 @@
 //! The last steps: `ExpectChangeCipherSpec`, `ExpectFinished`.
 
-use super::context::Context;
+use super::context::ServerContext;
 use crate::crypto::{MasterSecret, VerifyData, WhoseFinished};
 use crate::handshake::established::{Bindings, Established, FinalFlight};
 use crate::handshake::flight::Flight;
@@ -38,7 +38,7 @@ impl<P> ExpectFinished<P> {
     pub(super) fn handle<V: VerifyPeer<Proven = P>>(
         self,
         message: &HandshakeMessage,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ServerContext<'_, '_, V>,
     ) -> Result<Box<Established<P>>, HandshakeRefusal> {
         let Self(ExpectChangeCipherSpec { proven, master_secret, extended_master_secret }) = self;
         let conversation = &mut *context.conversation;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::authentication::ExpectCertificate;
-use super::context::Context;
+use super::context::ServerContext;
 use crate::handshake::agreed::Agreed;
 use crate::handshake::flight::Flight;
 use crate::handshake::public_key::KeyExchange;
@@ -29,7 +29,7 @@ impl AwaitKeyExchange {
     pub(super) fn handle<V: VerifyPeer>(
         self,
         done: KeyExchange,
-        context: &mut Context<'_, '_, V>,
+        context: &mut ServerContext<'_, '_, V>,
     ) -> Result<ExpectCertificate, HandshakeRefusal> {
         let conversation = &mut *context.conversation;
         let hello = encode_server_hello(&self.agreed.server_random, self.agreed.suite, self.extensions);
