@@ -13,26 +13,26 @@ use crate::refusal::Busy;
 /// Calls its argument, once, and may catch a panic of it.
 pub type Isolate = fn(&mut dyn FnMut());
 
-pub(crate) struct Batch<J: Send + 'static, S> {
+pub(crate) struct JobBatch<J: Send + 'static, S> {
     deliver: Arc<dyn Deliver<J>>,
     isolate: Isolate,
     entries: Vec<(J, S)>,
 }
 
 /// Where a job goes after a step with two exits. (In a `Result` one of them would be an error, and neither is.)
-pub(crate) enum Way<A, B> {
+pub(crate) enum NextStep<A, B> {
     On(A),
     Aside(B),
 }
 
-impl<J: Send + 'static, S> Batch<J, S> {
+impl<J: Send + 'static, S> JobBatch<J, S> {
     pub(crate) fn new(deliver: Arc<dyn Deliver<J>>, isolate: Isolate, entries: Vec<(J, S)>) -> Self {
         Self { deliver, isolate, entries }
     }
 
     /// Other jobs of the same submission.
-    fn beside<T>(&self, entries: Vec<(J, T)>) -> Batch<J, T> {
-        Batch::new(Arc::clone(&self.deliver), self.isolate, entries)
+    fn beside<T>(&self, entries: Vec<(J, T)>) -> JobBatch<J, T> {
+        JobBatch::new(Arc::clone(&self.deliver), self.isolate, entries)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -48,15 +48,18 @@ impl<J: Send + 'static, S> Batch<J, S> {
     }
 
     /// Splits the batch by the result of `step` for each state. A job whose step panicked ends here.
-    pub(crate) fn divide<A, B>(mut self, mut step: impl FnMut(S) -> Way<A, B>) -> (Batch<J, A>, Batch<J, B>) {
+    pub(crate) fn divide<A, B>(
+        mut self,
+        mut step: impl FnMut(S) -> NextStep<A, B>,
+    ) -> (JobBatch<J, A>, JobBatch<J, B>) {
         let entries = std::mem::take(&mut self.entries);
         let mut on = self.beside(Vec::with_capacity(entries.len()));
         let mut aside = self.beside(Vec::new());
         let mut panicked = self.beside(Vec::new());
         for (job, state) in entries {
             match isolated(self.isolate, || step(state)) {
-                Some(Way::On(next)) => on.entries.push((job, next)),
-                Some(Way::Aside(other)) => aside.entries.push((job, other)),
+                Some(NextStep::On(next)) => on.entries.push((job, next)),
+                Some(NextStep::Aside(other)) => aside.entries.push((job, other)),
                 None => panicked.entries.push((job, Outcome::later(Busy::Dropped))),
             }
         }
@@ -65,10 +68,10 @@ impl<J: Send + 'static, S> Batch<J, S> {
     }
 
     /// Takes every state one step further; the jobs that end here are delivered at once, in one call.
-    pub(crate) fn advance<T>(self, mut step: impl FnMut(S) -> Result<T, Outcome>) -> Batch<J, T> {
+    pub(crate) fn advance<T>(self, mut step: impl FnMut(S) -> Result<T, Outcome>) -> JobBatch<J, T> {
         let (next, ended) = self.divide(|state| match step(state) {
-            Ok(next) => Way::On(next),
-            Err(outcome) => Way::Aside(outcome),
+            Ok(next) => NextStep::On(next),
+            Err(outcome) => NextStep::Aside(outcome),
         });
         ended.finish();
         next
@@ -79,7 +82,7 @@ impl<J: Send + 'static, S> Batch<J, S> {
         self,
         answers: Vec<R>,
         mut step: impl FnMut(S, R) -> Result<T, Outcome>,
-    ) -> Batch<J, T> {
+    ) -> JobBatch<J, T> {
         debug_assert_eq!(self.len(), answers.len(), "one answer for each state");
         let mut answers = answers.into_iter();
         self.advance(|state| match answers.next() {
@@ -89,13 +92,13 @@ impl<J: Send + 'static, S> Batch<J, S> {
     }
 
     /// Takes one job out of the batch, for the one step that may park it elsewhere.
-    pub(crate) fn pop(&mut self) -> Option<(Batch<J, ()>, S)> {
+    pub(crate) fn pop(&mut self) -> Option<(JobBatch<J, ()>, S)> {
         let (job, state) = self.entries.pop()?;
         Some((self.beside(vec![(job, ())]), state))
     }
 
-    /// Puts a job that [`Batch::pop`] took out into the batch of the next step.
-    pub(crate) fn push(&mut self, mut single: Batch<J, ()>, state: S) {
+    /// Puts a job that [`JobBatch::pop`] took out into the batch of the next step.
+    pub(crate) fn push(&mut self, mut single: JobBatch<J, ()>, state: S) {
         if let Some((job, ())) = single.entries.pop() {
             self.entries.push((job, state));
         }
@@ -106,7 +109,7 @@ impl<J: Send + 'static, S> Batch<J, S> {
     }
 }
 
-impl<J: Send + 'static> Batch<J, Outcome> {
+impl<J: Send + 'static> JobBatch<J, Outcome> {
     /// Delivers all outcomes in one call; an empty batch delivers nothing.
     pub(crate) fn finish(mut self) {
         let outcomes = std::mem::take(&mut self.entries);
@@ -116,7 +119,7 @@ impl<J: Send + 'static> Batch<J, Outcome> {
     }
 }
 
-impl<J: Send + 'static, S> Drop for Batch<J, S> {
+impl<J: Send + 'static, S> Drop for JobBatch<J, S> {
     fn drop(&mut self) {
         if !self.entries.is_empty() {
             let lost = std::mem::take(&mut self.entries);
@@ -145,7 +148,7 @@ mod tests {
         let isolate: Isolate = |step| drop(catch_unwind(AssertUnwindSafe(step)));
         let delivered = Arc::new(Collected::<u32>::default());
         let deliver = Arc::clone(&delivered) as Arc<dyn Deliver<u32>>;
-        let batch = Batch::new(deliver, isolate, vec![(1, "first"), (2, "second"), (3, "third")]);
+        let batch = JobBatch::new(deliver, isolate, vec![(1, "first"), (2, "second"), (3, "third")]);
         let next = batch.advance(|state| {
             assert!(state != "second", "a request that the parser does not survive");
             if state == "third" { Err(Refusal::ClientUnknown.into()) } else { Ok(state.len()) }

@@ -14,7 +14,7 @@ use pki::issue::{IssueError, NodePrefix, Serial, ToBeSigned};
 use pki::{AnchorId, Certificate, Csr, Digest, Encoding, GeneralNames, Name, PublicKeyInfo, Validity, VerifiedCsr};
 use rustls_pki_types::UnixTime;
 
-use crate::batch::Way;
+use crate::batch::NextStep;
 use crate::ca_profile::CaProfile;
 use crate::device::Device;
 use crate::function::Function;
@@ -29,7 +29,7 @@ use crate::standing::{Finding, Inquiry, Registration, Standing, State};
 use crate::subject::SubjectRule;
 
 /// A job whose client may use the profile and whose CSR proves possession of its key.
-pub(crate) struct Verified {
+pub(crate) struct VerifiedJob {
     function: Function,
     profile: Arc<Profile>,
     rules: Arc<CaProfile>,
@@ -43,7 +43,7 @@ pub(crate) struct Verified {
     csr: VerifiedCsr,
 }
 
-impl Verified {
+impl VerifiedJob {
     pub(crate) fn origin(&self) -> Origin {
         self.origin
     }
@@ -59,7 +59,7 @@ impl Verified {
 }
 
 /// Reads and verifies the CSR. Cheap checks come before the check of the signature.
-pub(crate) fn verify(job: Job) -> Result<Verified, Outcome> {
+pub(crate) fn verify(job: Job) -> Result<VerifiedJob, Outcome> {
     // Only a program that combines a profile with the wrong authority gets here; a configuration cannot.
     let rules = CaProfile::of(&job.profile).ok_or_else(|| Outcome::later(Busy::WrongAuthority))?;
     let origin = job.profile.origin(&job.anchor).ok_or(Refusal::ClientUnknown)?;
@@ -77,7 +77,7 @@ pub(crate) fn verify(job: Job) -> Result<Verified, Outcome> {
         Origin::Manufacturer => job.profile.device_id(&job.client).ok(),
         Origin::ThisCa => None,
     };
-    Ok(Verified {
+    Ok(VerifiedJob {
         function: job.function,
         profile: job.profile,
         rules,
@@ -210,13 +210,13 @@ impl Occasion {
 /// Decides by what the ledger knows about the client and by the profile. If the device becomes known only now, because the ledger does not
 /// know its certificate, the job is returned, and the ledger is asked again, about that device.
 pub(crate) fn decide(
-    verified: Verified,
+    verified: VerifiedJob,
     finding: Finding,
     occasion: &Occasion,
-) -> Result<Way<Permit, Verified>, Outcome> {
+) -> Result<NextStep<Permit, VerifiedJob>, Outcome> {
     let device = match identify(&verified, finding.holder, occasion)? {
         Identified::Device(device) => device,
-        Identified::Unasked(device) => return Ok(Way::Aside(Verified { device: Some(device), ..verified })),
+        Identified::Unasked(device) => return Ok(NextStep::Aside(VerifiedJob { device: Some(device), ..verified })),
     };
     admits(verified.profile.spec().mode, finding.registration)?;
     check_challenge(&verified)?;
@@ -224,7 +224,7 @@ pub(crate) fn decide(
     check_key(&verified)?;
     check_san(&verified)?;
     let subject = subject_of(&verified, &device)?;
-    let Verified { function, profile, rules, client, anchor, origin, peer, csr, .. } = verified;
+    let VerifiedJob { function, profile, rules, client, anchor, origin, peer, csr, .. } = verified;
     let digest = csr.digest();
     let key = Key::new(function, profile.name(), &device, &digest);
     let (public_key, san) = csr.into_certifiable();
@@ -248,7 +248,7 @@ pub(crate) fn decide(
     if permit.subject().is_empty() && permit.san().is_empty() {
         return Err(Refusal::NoName.into());
     }
-    Ok(Way::On(permit))
+    Ok(NextStep::On(permit))
 }
 
 /// Whether the device may enrol at all.
@@ -285,7 +285,7 @@ enum Identified {
 /// Identifies the client. The profile's rule reads a manufacturer's certificate. The holder of a certificate of this CA is the device that
 /// the ledger names: we made its subject ourselves, so the subject says nothing about the device. Such a certificate gives access to the
 /// profile that issued it, for both functions.
-fn identify(verified: &Verified, holder: Option<Standing>, occasion: &Occasion) -> Result<Identified, Outcome> {
+fn identify(verified: &VerifiedJob, holder: Option<Standing>, occasion: &Occasion) -> Result<Identified, Outcome> {
     let utc = occasion.utc;
     // The session may have begun while the certificate was valid, or under another profile's leniency.
     let validity = verified.client.validity();
@@ -333,7 +333,7 @@ fn identify(verified: &Verified, holder: Option<Standing>, occasion: &Occasion) 
 
 /// RFC 7030 §3.5: the client puts the base64 of tls-unique in challengePassword, and the server MUST verify it if it is present. Without
 /// extended master secret tls-unique does not identify one session (RFC 7627 §5.4) and proves nothing.
-fn check_challenge(verified: &Verified) -> Result<(), Refusal> {
+fn check_challenge(verified: &VerifiedJob) -> Result<(), Refusal> {
     let Some(challenge) = verified.csr.challenge_password() else { return Ok(()) };
     let tls_unique = verified.tls_unique.ok_or(Refusal::ChallengeUnbound)?;
     if BASE64.encode(tls_unique) == challenge { Ok(()) } else { Err(Refusal::ChallengeMismatch) }
@@ -355,7 +355,7 @@ fn check_requested(csr: &VerifiedCsr) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_key(verified: &Verified) -> Result<(), Refusal> {
+fn check_key(verified: &VerifiedJob) -> Result<(), Refusal> {
     let (profile, rules) = (&verified.profile, &verified.rules);
     if !rules.spec().key_types.allow(verified.csr.public_key().curve()) {
         return Err(Refusal::KeyType);
@@ -371,7 +371,7 @@ fn check_key(verified: &Verified) -> Result<(), Refusal> {
 
 /// Each requested name must be of a listed kind and in the client's certificate; a renewal must request all names of
 /// its certificate.
-fn check_san(verified: &Verified) -> Result<(), Refusal> {
+fn check_san(verified: &VerifiedJob) -> Result<(), Refusal> {
     let (asked, held) = (verified.csr.san(), verified.client.san());
     let listed = &verified.rules.spec().san;
     for name in asked.iter() {
@@ -401,7 +401,7 @@ fn san_mismatch(asked: &GeneralNames, held: &GeneralNames) -> Refusal {
 
 /// The subject to issue if it differs from the client's own. A renewal keeps the subject of its certificate: the template was filled from the
 /// factory's subject, and filling it from its own result would give another subject.
-fn subject_of(verified: &Verified, device: &Device) -> Result<Option<Name>, Refusal> {
+fn subject_of(verified: &VerifiedJob, device: &Device) -> Result<Option<Name>, Refusal> {
     let held = verified.client.subject();
     let rule = &verified.rules.spec().subject;
     let compared = verified.function == Function::SimpleReenroll || *rule == SubjectRule::Csr;

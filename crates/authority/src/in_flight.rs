@@ -36,7 +36,7 @@ pub(crate) type Waiter = Box<dyn FnOnce(Outcome) + Send>;
 /// Enrolments in flight, over all shards and configurations of one process: after a reload the new issuer uses the same flights, so a request
 /// and its repetition meet although the configuration changed between them.
 pub struct Flights {
-    map: DashMap<Key, Flight>,
+    map: DashMap<Key, EnrolmentInFlight>,
     /// Enrolments in flight of each device. Locked after a segment of `map`, never before.
     of_devices: DashMap<Device, u32>,
     /// Length of `map`, so that checking its bound does not walk the map's shards.
@@ -50,7 +50,7 @@ impl Default for Flights {
     }
 }
 
-struct Flight {
+struct EnrolmentInFlight {
     device: Device,
     client: Digest,
     /// Only ever reached through the map's own lock; the mutex makes the boxes shareable and is never contended.
@@ -113,7 +113,7 @@ impl Flights {
 
     fn occupy(
         self: &Arc<Self>,
-        vacant: VacantEntry<'_, Key, Flight>,
+        vacant: VacantEntry<'_, Key, EnrolmentInFlight>,
         device: &Device,
         client: Digest,
     ) -> Result<Claim, Busy> {
@@ -129,7 +129,7 @@ impl Flights {
         *of_device += 1;
         drop(of_device);
         let key = *vacant.key();
-        vacant.insert(Flight { device: device.clone(), client, waiters: Mutex::new(Vec::new()) });
+        vacant.insert(EnrolmentInFlight { device: device.clone(), client, waiters: Mutex::new(Vec::new()) });
         Ok(Claim { flights: Some(Arc::clone(self)), key })
     }
 

@@ -26,11 +26,11 @@ use pki::{Certificate, Digest, ExtendedKeyUsage, Signature, Validity};
 use rustls_pki_types::UnixTime;
 
 use crate::authority::Authority;
-use crate::batch::{Batch, Way};
+use crate::batch::{JobBatch, NextStep};
 use crate::ca::VerifySignatures;
 use crate::ca_authority::CaAuthority;
 use crate::ca_profile::BACKDATE;
-use crate::decide::{Occasion, Permit, Verified, decide, verify};
+use crate::decide::{Occasion, Permit, VerifiedJob, decide, verify};
 use crate::idempotency::RepeatWindow;
 use crate::in_flight::{Claim, Joined};
 use crate::intent::{FactoryKeys, Intended, Intent, NewRow, Record, Recorded};
@@ -48,7 +48,7 @@ const SERIAL_DRAWS_MAX: u8 = 4;
 /// Submits jobs. The CSRs are verified on the calling thread, which must be one for heavy work.
 impl<J: Send + 'static> Authority<J> for CaAuthority {
     fn submit(self: Arc<Self>, utc: UnixTime, batch: Vec<(J, Job)>, deliver: Arc<dyn Deliver<J>>) {
-        let verified = Batch::new(deliver, self.isolate, batch).advance(verify);
+        let verified = JobBatch::new(deliver, self.isolate, batch).advance(verify);
         Submission { authority: self, utc }.ask_standing(verified);
     }
 }
@@ -111,11 +111,11 @@ impl Submission {
         executor.spawn(Box::new(move || step(self)));
     }
 
-    fn ask_standing<J: Send + 'static>(self, batch: Batch<J, Verified>) {
+    fn ask_standing<J: Send + 'static>(self, batch: JobBatch<J, VerifiedJob>) {
         if batch.is_empty() {
             return;
         }
-        let inquiries: Vec<Inquiry> = batch.states().map(Verified::inquiry).collect();
+        let inquiries: Vec<Inquiry> = batch.states().map(VerifiedJob::inquiry).collect();
         let asked = inquiries.len();
         let ledger = Arc::clone(&self.authority.ledger);
         ledger.standing(
@@ -124,7 +124,7 @@ impl Submission {
         );
     }
 
-    fn decide<J: Send + 'static>(self, batch: Batch<J, Verified>, findings: Result<Vec<Finding>, LedgerFault>) {
+    fn decide<J: Send + 'static>(self, batch: JobBatch<J, VerifiedJob>, findings: Result<Vec<Finding>, LedgerFault>) {
         let findings = match findings {
             Ok(findings) => findings,
             Err(fault) => {
@@ -132,7 +132,8 @@ impl Submission {
                 return;
             }
         };
-        let unrecorded = |(it, found): (&Verified, &Finding)| it.origin() == Origin::ThisCa && found.holder.is_none();
+        let unrecorded =
+            |(it, found): (&VerifiedJob, &Finding)| it.origin() == Origin::ThisCa && found.holder.is_none();
         let occasion = Occasion {
             utc: self.utc,
             node: self.authority.node,
@@ -144,9 +145,9 @@ impl Submission {
         let (permitted, others) = batch.divide(|verified| {
             let finding = findings.next().ok_or(LedgerFault::Answer);
             match finding.map_err(|fault| Busy::Ledger(fault).into()).and_then(|it| decide(verified, it, &occasion)) {
-                Ok(Way::On(permit)) => Way::On(permit),
-                Ok(Way::Aside(again)) => Way::Aside(Ok(again)),
-                Err(outcome) => Way::Aside(Err(outcome)),
+                Ok(NextStep::On(permit)) => NextStep::On(permit),
+                Ok(NextStep::Aside(again)) => NextStep::Aside(Ok(again)),
+                Err(outcome) => NextStep::Aside(Err(outcome)),
             }
         });
         let again = others.advance(|other| other);
@@ -154,12 +155,12 @@ impl Submission {
         self.ask_standing(again);
     }
 
-    fn claim<J: Send + 'static>(self, batch: Batch<J, Permit>) {
+    fn claim<J: Send + 'static>(self, batch: JobBatch<J, Permit>) {
         let flights = &self.authority.flights;
         let (mut claimed, mut taken) =
             batch.divide(|permit| match flights.claim(permit.key(), permit.device(), permit.client()) {
-                Some(claim) => Way::On(Claimed { permit, claim, draws: 0 }),
-                None => Way::Aside(permit),
+                Some(claim) => NextStep::On(Claimed { permit, claim, draws: 0 }),
+                None => NextStep::Aside(permit),
             });
         while let Some((single, permit)) = taken.pop() {
             let mut single = Some(single);
@@ -177,7 +178,7 @@ impl Submission {
         self.prepare(claimed);
     }
 
-    fn prepare<J: Send + 'static>(self, batch: Batch<J, Claimed>) {
+    fn prepare<J: Send + 'static>(self, batch: JobBatch<J, Claimed>) {
         let prepared = batch.advance(|claimed| self.prepare_one(claimed));
         self.intend(prepared);
     }
@@ -201,7 +202,7 @@ impl Submission {
         }
     }
 
-    fn intend<J: Send + 'static>(self, batch: Batch<J, Prepared>) {
+    fn intend<J: Send + 'static>(self, batch: JobBatch<J, Prepared>) {
         if batch.is_empty() {
             return;
         }
@@ -241,7 +242,7 @@ impl Submission {
         }
     }
 
-    fn intended<J: Send + 'static>(self, batch: Batch<J, Prepared>, answers: Result<Vec<Intended>, LedgerFault>) {
+    fn intended<J: Send + 'static>(self, batch: JobBatch<J, Prepared>, answers: Result<Vec<Intended>, LedgerFault>) {
         let answers = match answers {
             Ok(answers) => answers,
             // The rows may be durable although the ledger reported a failure.
@@ -253,12 +254,12 @@ impl Submission {
             let certificates_max = prepared.claimed.permit.rules().spec().certificates_per_device_max;
             let outcome = match answer {
                 Intended::Reserved if prepared.claimed.permit.waits().is_none() => {
-                    return Ok(Way::On(Reserved(prepared)));
+                    return Ok(NextStep::On(Reserved(prepared)));
                 }
                 // A defect in the ledger: what waits must have no row. It is never signed, and is given up when its time is over.
                 Intended::Reserved => Busy::Ledger(LedgerFault::Answer).into(),
                 Intended::Held => prepared.claimed.permit.waits().unwrap_or(Busy::Ledger(LedgerFault::Answer)).into(),
-                Intended::SerialTaken => return Ok(Way::Aside(prepared.claimed)),
+                Intended::SerialTaken => return Ok(NextStep::Aside(prepared.claimed)),
                 Intended::Repeat(issued) => Outcome::issued(issued),
                 Intended::InProgress => Busy::InFlight.into(),
                 Intended::KeyOfAnother => Refusal::KeyOfAnotherDevice.into(),
@@ -275,7 +276,7 @@ impl Submission {
         }
     }
 
-    fn sign<J: Send + 'static>(self, batch: Batch<J, Reserved>) {
+    fn sign<J: Send + 'static>(self, batch: JobBatch<J, Reserved>) {
         if batch.is_empty() {
             return;
         }
@@ -290,7 +291,7 @@ impl Submission {
         signer.sign(work, Box::new(move |results| self.resume(move |it| it.signed(batch, results))));
     }
 
-    fn signed<J: Send + 'static>(self, batch: Batch<J, Reserved>, results: Vec<Result<Signature, SignerFault>>) {
+    fn signed<J: Send + 'static>(self, batch: JobBatch<J, Reserved>, results: Vec<Result<Signature, SignerFault>>) {
         if results.len() != batch.len() {
             let take = |Reserved(prepared): Reserved| (prepared.serial, prepared.claimed.claim);
             return self.give_up(batch, take, Busy::Signer(SignerFault::Answer));
@@ -301,11 +302,11 @@ impl Submission {
             let result = results.next().unwrap_or(Err(SignerFault::Answer)).map_err(Busy::Signer);
             match result.and_then(|signature| self.finish(&prepared, &signature)) {
                 Ok((issued, window)) => {
-                    Way::On(Finished { claim: prepared.claimed.claim, serial: prepared.serial, issued, window })
+                    NextStep::On(Finished { claim: prepared.claimed.claim, serial: prepared.serial, issued, window })
                 }
                 Err(why) => {
                     abandoned.push(prepared.serial);
-                    Way::Aside((prepared.claimed.claim, why))
+                    NextStep::Aside((prepared.claimed.claim, why))
                 }
             }
         });
@@ -341,7 +342,7 @@ impl Submission {
         Ok((Arc::new(issued), window))
     }
 
-    fn record<J: Send + 'static>(self, batch: Batch<J, Finished>) {
+    fn record<J: Send + 'static>(self, batch: JobBatch<J, Finished>) {
         if batch.is_empty() {
             return;
         }
@@ -354,7 +355,7 @@ impl Submission {
         ledger.record(rows, Box::new(move |answer| self.resume(move |it| it.recorded(batch, one_each(answer, asked)))));
     }
 
-    fn recorded<J: Send + 'static>(self, batch: Batch<J, Finished>, answers: Result<Vec<Recorded>, LedgerFault>) {
+    fn recorded<J: Send + 'static>(self, batch: JobBatch<J, Finished>, answers: Result<Vec<Recorded>, LedgerFault>) {
         let answers = match answers {
             Ok(answers) => answers,
             // The row may or may not be recorded: a recorded row stays, and a repetition of the request finds
@@ -370,7 +371,7 @@ impl Submission {
         });
     }
 
-    fn give_up<J: Send + 'static, S>(&self, batch: Batch<J, S>, take: impl Fn(S) -> (Serial, Claim), why: Busy) {
+    fn give_up<J: Send + 'static, S>(&self, batch: JobBatch<J, S>, take: impl Fn(S) -> (Serial, Claim), why: Busy) {
         let mut serials = Vec::with_capacity(batch.len());
         let claims = batch.advance(|state| {
             let (serial, claim) = take(state);

@@ -27,11 +27,11 @@ pub enum SubjectRule {
 /// A parsed subject template, in the order of the DER: RFC 4514 §2.1 writes a name from its last RDN to its first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubjectTemplate {
-    parts: Vec<(SubjectAttribute, Vec<Piece>)>,
+    parts: Vec<(SubjectAttribute, Vec<TemplatePiece>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+enum TemplatePiece {
     Text(String),
     DeviceId,
     Subject(SubjectAttribute),
@@ -67,7 +67,7 @@ impl SubjectTemplate {
     /// A value without placeholders either fits its attribute now or never will.
     fn check_fixed_parts(&self) -> Result<(), TemplateFault> {
         for (attribute, pieces) in &self.parts {
-            let [Piece::Text(text)] = pieces.as_slice() else { continue };
+            let [TemplatePiece::Text(text)] = pieces.as_slice() else { continue };
             push(NameBuilder::new(), *attribute, text).map_err(TemplateFault::Unfit)?;
         }
         Ok(())
@@ -82,14 +82,14 @@ impl SubjectTemplate {
             let mut parts = self.parts.iter().filter(|(attribute, _)| *attribute == source);
             let only = parts.next().filter(|_| parts.next().is_none());
             only.is_some_and(|(_, pieces)| match pieces.as_slice() {
-                [Piece::DeviceId] => source == known_by,
-                [Piece::Subject(from)] => *from == source,
+                [TemplatePiece::DeviceId] => source == known_by,
+                [TemplatePiece::Subject(from)] => *from == source,
                 _ => false,
             })
         };
         let read = self.parts.iter().flat_map(|(_, pieces)| pieces).filter_map(|piece| match piece {
-            Piece::Subject(source) => Some(*source),
-            Piece::Text(_) | Piece::DeviceId => None,
+            TemplatePiece::Subject(source) => Some(*source),
+            TemplatePiece::Text(_) | TemplatePiece::DeviceId => None,
         });
         kept(known_by) && read.into_iter().all(kept)
     }
@@ -102,9 +102,9 @@ impl SubjectTemplate {
             value.clear();
             for piece in pieces {
                 value.push_str(match piece {
-                    Piece::Text(text) => text,
-                    Piece::DeviceId => device,
-                    Piece::Subject(source) => source.of(client).ok_or(*source)?,
+                    TemplatePiece::Text(text) => text,
+                    TemplatePiece::DeviceId => device,
+                    TemplatePiece::Subject(source) => source.of(client).ok_or(*source)?,
                 });
             }
             builder = push(builder, *attribute, &value)?;
@@ -140,7 +140,7 @@ fn split_unescaped(text: &str, separator: char) -> Vec<&str> {
 }
 
 /// A value by RFC 4514 §3, with placeholders in braces; `\{` and `\}` are the braces themselves.
-fn parse_value(value: &str) -> Result<Vec<Piece>, TemplateFault> {
+fn parse_value(value: &str) -> Result<Vec<TemplatePiece>, TemplateFault> {
     let mut pieces = Vec::new();
     let mut text = String::new();
     let mut rest = value.trim().chars();
@@ -149,7 +149,7 @@ fn parse_value(value: &str) -> Result<Vec<Piece>, TemplateFault> {
             '\\' => text.push(unescape(&mut rest)?),
             '{' => {
                 if !text.is_empty() {
-                    pieces.push(Piece::Text(std::mem::take(&mut text)));
+                    pieces.push(TemplatePiece::Text(std::mem::take(&mut text)));
                 }
                 pieces.push(placeholder(&mut rest)?);
             }
@@ -159,7 +159,7 @@ fn parse_value(value: &str) -> Result<Vec<Piece>, TemplateFault> {
         }
     }
     if !text.is_empty() {
-        pieces.push(Piece::Text(text));
+        pieces.push(TemplatePiece::Text(text));
     }
     if pieces.is_empty() { Err(TemplateFault::EmptyValue) } else { Ok(pieces) }
 }
@@ -173,11 +173,11 @@ fn unescape(rest: &mut std::str::Chars<'_>) -> Result<char, TemplateFault> {
     char::from_u32(code).filter(|c| c.is_ascii() && !c.is_ascii_control()).ok_or(TemplateFault::LoneBackslash)
 }
 
-fn placeholder(rest: &mut std::str::Chars<'_>) -> Result<Piece, TemplateFault> {
+fn placeholder(rest: &mut std::str::Chars<'_>) -> Result<TemplatePiece, TemplateFault> {
     let (name, after) = rest.as_str().split_once('}').ok_or(TemplateFault::OpenBrace)?;
     let piece = match name.split_once('.') {
-        None if name == "device_id" => Some(Piece::DeviceId),
-        Some(("subject", label)) => SubjectAttribute::from_label(label).map(Piece::Subject),
+        None if name == "device_id" => Some(TemplatePiece::DeviceId),
+        Some(("subject", label)) => SubjectAttribute::from_label(label).map(TemplatePiece::Subject),
         _ => None,
     };
     *rest = after.chars();
