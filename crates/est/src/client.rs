@@ -40,7 +40,7 @@ use crate::room;
 use crate::verify::ServerVerifier;
 use answer::Expected;
 use persistence::{Effort, IDLE_MAX, Next, Remedy};
-use state::{Asking, Pursuit, State, Task};
+use state::{Asking, ClientState, Pursuit, Task};
 
 pub use answer::{Answer, CaCertificates};
 pub use config::{ClientConfig, DtlsConfig};
@@ -62,7 +62,7 @@ pub struct Client {
     random: Arc<dyn Random>,
     ids: MessageIds,
     accept: Option<Packing>,
-    state: State,
+    state: ClientState,
     /// When the last datagram from the server arrived.
     heard: Instant,
     events: VecDeque<ClientEvent>,
@@ -95,7 +95,7 @@ impl Client {
             observer,
             random,
             ids: MessageIds::new(u16::from_be_bytes(start)),
-            state: State::Connecting(task),
+            state: ClientState::Connecting(task),
             heard: now.mono,
             events: VecDeque::new(),
         }
@@ -113,10 +113,12 @@ impl Client {
     /// that has ended is replaced.
     pub fn start(&mut self, now: Now, operation: Operation) -> Result<(), StartFault> {
         let dormant = match self.state {
-            State::Connected(_) => false,
-            State::Dormant => true,
-            State::Asking(_) | State::Waiting { .. } | State::Resting { .. } => return Err(StartFault::Busy),
-            State::Connecting(_) | State::Over => return Err(StartFault::NotConnected),
+            ClientState::Connected(_) => false,
+            ClientState::Dormant => true,
+            ClientState::Asking(_) | ClientState::Waiting { .. } | ClientState::Resting { .. } => {
+                return Err(StartFault::Busy);
+            }
+            ClientState::Connecting(_) | ClientState::Over => return Err(StartFault::NotConnected),
         };
         let accept = self.accept;
         let expected = Expected::of(&operation, accept)?;
@@ -128,7 +130,7 @@ impl Client {
         let pursuit = Box::new(Pursuit { operation: operation.clone(), accept, expected, effort });
         if dormant || now.mono.saturating_duration_since(self.heard) > IDLE_MAX {
             self.drop_association(now);
-            self.state = State::Resting { at: now.mono, task: Task::Request(pursuit) };
+            self.state = ClientState::Resting { at: now.mono, task: Task::Request(pursuit) };
         } else {
             self.ask(now, operation, accept, expected, Some(pursuit));
         }
@@ -180,13 +182,13 @@ impl Client {
     /// Ends the association with close_notify.
     pub fn close(&mut self, now: Now) {
         self.dtls.close(now);
-        self.state = State::Over;
+        self.state = ClientState::Over;
     }
 
     /// Whether no further request can be made.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Over)
+        matches!(self.state, ClientState::Over)
     }
 
     /// What was negotiated, once connected.
@@ -222,7 +224,7 @@ impl Client {
         let token = Token::new(token).unwrap_or(Token::EMPTY);
         let jitter = jitter.iter().fold(0, |sum, &byte| sum << 8 | u32::from(byte));
         let exchange = Box::new(Exchange::new(now.mono, spec, &mut self.ids, token, jitter));
-        self.state = State::Asking(Asking { exchange, expected, pursuit });
+        self.state = ClientState::Asking(Asking { exchange, expected, pursuit });
         self.pump(now);
     }
 
@@ -286,8 +288,8 @@ impl Client {
 
     fn connected(&mut self, now: Now, server: Arc<Certificate>, facts: SessionFacts, identity: IdentityUse) {
         self.heard = now.mono;
-        match self.take(State::Connected(None)) {
-            State::Connecting(Some(Task::Request(pursuit))) => {
+        match self.take(ClientState::Connected(None)) {
+            ClientState::Connecting(Some(Task::Request(pursuit))) => {
                 self.events.push_back(ClientEvent::Reconnected { server, facts });
                 self.ask_again(now, pursuit);
             }
@@ -297,16 +299,18 @@ impl Client {
 
     /// The association has ended: the server closed it, or its records ended it.
     fn closed(&mut self, now: Now, why: dtls::Closed) {
-        match self.take(State::Over) {
-            state @ (State::Asking(_) | State::Connecting(Some(_))) => {
+        match self.take(ClientState::Over) {
+            state @ (ClientState::Asking(_) | ClientState::Connecting(Some(_))) => {
                 self.state = state;
                 self.ended(now, Failure::Closed(why));
             }
-            State::Waiting { at, pursuit, .. } => self.state = State::Resting { at, task: Task::Request(pursuit) },
+            ClientState::Waiting { at, pursuit, .. } => {
+                self.state = ClientState::Resting { at, task: Task::Request(pursuit) }
+            }
             // The association was already over: there is nothing to report again.
-            state @ (State::Resting { .. } | State::Dormant | State::Over) => self.state = state,
-            State::Connecting(None) | State::Connected(_) => {
-                self.state = if self.config.persistence.is_some() { State::Dormant } else { State::Over };
+            state @ (ClientState::Resting { .. } | ClientState::Dormant | ClientState::Over) => self.state = state,
+            ClientState::Connecting(None) | ClientState::Connected(_) => {
+                self.state = if self.config.persistence.is_some() { ClientState::Dormant } else { ClientState::Over };
                 self.events.push_back(ClientEvent::Closed(why));
             }
         }
@@ -314,13 +318,13 @@ impl Client {
 
     /// A try failed, and its association with it.
     fn ended(&mut self, now: Now, failure: Failure) {
-        let task = match self.take(State::Over) {
-            State::Over => return,
-            State::Connecting(task) => task,
-            State::Asking(Asking { pursuit, .. }) => pursuit.map(Task::Request),
-            State::Waiting { pursuit, .. } => Some(Task::Request(pursuit)),
-            State::Resting { task, .. } => Some(task),
-            State::Connected(_) | State::Dormant => None,
+        let task = match self.take(ClientState::Over) {
+            ClientState::Over => return,
+            ClientState::Connecting(task) => task,
+            ClientState::Asking(Asking { pursuit, .. }) => pursuit.map(Task::Request),
+            ClientState::Waiting { pursuit, .. } => Some(Task::Request(pursuit)),
+            ClientState::Resting { task, .. } => Some(task),
+            ClientState::Connected(_) | ClientState::Dormant => None,
         };
         self.failed(now, failure, task);
     }
@@ -348,13 +352,13 @@ impl Client {
     /// close_notify is sent before the next ClientHello.
     fn put_off(&mut self, now: Now, next: Next, task: Task) {
         let Next { at, remedy } = next;
-        self.state = match (remedy, task, self.take(State::Over)) {
-            (Remedy::Request, Task::Request(pursuit), State::Connected(Some(exchange))) => {
-                State::Waiting { at, pursuit, exchange }
+        self.state = match (remedy, task, self.take(ClientState::Over)) {
+            (Remedy::Request, Task::Request(pursuit), ClientState::Connected(Some(exchange))) => {
+                ClientState::Waiting { at, pursuit, exchange }
             }
             (_, task, _) => {
                 self.drop_association(now);
-                State::Resting { at, task }
+                ClientState::Resting { at, task }
             }
         };
     }
@@ -367,12 +371,12 @@ impl Client {
 
     /// The time for the next try has come.
     fn try_again(&mut self, now: Now) {
-        match self.take(State::Connected(None)) {
-            State::Waiting { pursuit, .. } => self.ask_again(now, pursuit),
-            State::Resting { task, .. } => {
+        match self.take(ClientState::Connected(None)) {
+            ClientState::Waiting { pursuit, .. } => self.ask_again(now, pursuit),
+            ClientState::Resting { task, .. } => {
                 let (config, random) = (Arc::clone(&self.dtls_config), Arc::clone(&self.random));
                 self.dtls = dtls::Client::with_observer(config, random, now, self.observer.clone());
-                self.state = State::Connecting(Some(task));
+                self.state = ClientState::Connecting(Some(task));
             }
             other => self.state = other,
         }
@@ -385,12 +389,12 @@ impl Client {
 
     /// The deadline has passed.
     fn give_up(&mut self, now: Now) {
-        let effort = match self.take(State::Over) {
-            State::Asking(Asking { pursuit: Some(pursuit), .. }) | State::Waiting { pursuit, .. } => {
-                self.state = State::Connected(None);
+        let effort = match self.take(ClientState::Over) {
+            ClientState::Asking(Asking { pursuit: Some(pursuit), .. }) | ClientState::Waiting { pursuit, .. } => {
+                self.state = ClientState::Connected(None);
                 pursuit.effort
             }
-            State::Connecting(Some(task)) | State::Resting { task, .. } => {
+            ClientState::Connecting(Some(task)) | ClientState::Resting { task, .. } => {
                 self.drop_association(now);
                 task.into_effort()
             }
@@ -433,9 +437,9 @@ impl Client {
 
     /// The request is over: returns the expected answer and the task that it belonged to.
     fn finish(&mut self) -> Option<(Expected, Option<Task>)> {
-        match self.take(State::Over) {
-            State::Asking(Asking { exchange, expected, pursuit }) => {
-                self.state = State::Connected(Some(exchange));
+        match self.take(ClientState::Over) {
+            ClientState::Asking(Asking { exchange, expected, pursuit }) => {
+                self.state = ClientState::Connected(Some(exchange));
                 Some((expected, pursuit.map(Task::Request)))
             }
             other => {
@@ -456,12 +460,12 @@ impl Client {
         if let Some(SendFault::TooLong { plaintext_bytes_max }) = fault
             && let Some((_, task)) = self.finish()
         {
-            self.state = State::Connected(None);
+            self.state = ClientState::Connected(None);
             self.failed(now, Failure::TooLong { plaintext_bytes_max }, task);
         }
     }
 
-    fn take(&mut self, next: State) -> State {
+    fn take(&mut self, next: ClientState) -> ClientState {
         std::mem::replace(&mut self.state, next)
     }
 }

@@ -108,14 +108,14 @@ pub struct ServerConfig {
     pub(crate) limits: EnrolmentLimits,
     pub(crate) directory: Directory,
     tree: Tree,
-    profiles: Vec<Prepared>,
+    profiles: Vec<ServedProfile>,
     diagnostics: Diagnostics,
     /// The DNS names of the server's certificate.
     names: Vec<String>,
 }
 
 /// A profile with the bytes of its `/crts`.
-struct Prepared {
+struct ServedProfile {
     profile: Arc<Profile>,
     certs_only: Vec<u8>,
     /// The one CA certificate, if there is exactly one: it can be sent bare.
@@ -289,14 +289,14 @@ impl ServerConfig {
 
     /// Checks the head of a request against the resource table: first the path, then the method, then the request
     /// format, then the answer format.
-    pub(crate) fn judge(&self, head: &Head<'_>) -> Result<Asked<'_>, Reason> {
+    pub(crate) fn judge(&self, head: &Head<'_>) -> Result<RequestTarget<'_>, Reason> {
         match self.tree.find(head.segments())? {
             PathTarget::Discovery => {
                 if head.method() != Method::Get {
                     return Err(Reason::CoapMethod);
                 }
                 match head.accept() {
-                    None | Some(ContentFormat::LINK_FORMAT) => Ok(Asked::Discovery),
+                    None | Some(ContentFormat::LINK_FORMAT) => Ok(RequestTarget::Discovery),
                     Some(_) => Err(Reason::CoapNotAcceptable),
                 }
             }
@@ -328,7 +328,7 @@ impl ServerConfig {
 
 /// The target of a request, once the table has accepted it.
 #[derive(Clone, Copy)]
-pub(crate) enum Asked<'c> {
+pub(crate) enum RequestTarget<'c> {
     /// The links.
     Discovery,
     /// The CA certificates of a profile, ready to send.
@@ -351,30 +351,30 @@ pub(crate) enum Asked<'c> {
     },
 }
 
-impl<'c> Asked<'c> {
+impl<'c> RequestTarget<'c> {
     /// The profile of the target.
     pub(crate) fn profile(self) -> Option<&'c Arc<Profile>> {
         match self {
-            Asked::Discovery => None,
-            Asked::CaCertificates { profile, .. } | Asked::Enrolment { profile, .. } => Some(profile),
+            RequestTarget::Discovery => None,
+            RequestTarget::CaCertificates { profile, .. } | RequestTarget::Enrolment { profile, .. } => Some(profile),
         }
     }
 }
 
-impl Prepared {
-    fn answer(&self, resource: Resource, packing: Packing) -> Result<Asked<'_>, Reason> {
+impl ServedProfile {
+    fn answer(&self, resource: Resource, packing: Packing) -> Result<RequestTarget<'_>, Reason> {
         let function = match resource {
             Resource::CaCertificates => {
                 let body = match packing {
                     Packing::CertsOnly => &self.certs_only,
                     Packing::Single => self.single.as_ref().ok_or(Reason::EstManyCertificates)?,
                 };
-                return Ok(Asked::CaCertificates { packing, body, profile: &self.profile });
+                return Ok(RequestTarget::CaCertificates { packing, body, profile: &self.profile });
             }
             Resource::SimpleEnroll => authority::Function::SimpleEnroll,
             Resource::SimpleReenroll => authority::Function::SimpleReenroll,
         };
-        Ok(Asked::Enrolment { function, packing, profile: &self.profile })
+        Ok(RequestTarget::Enrolment { function, packing, profile: &self.profile })
     }
 }
 
@@ -422,12 +422,12 @@ fn check(spec: &ServerSpec) -> Result<(), ConfigFault> {
 
 /// The answer "MUST include the current root CA certificate" and the certificates that a client needs to build a chain
 /// to it (RFC 7030 §4.1.3). They form a set: DER defines their order.
-fn prepare(profile: Arc<Profile>) -> Prepared {
+fn prepare(profile: Arc<Profile>) -> ServedProfile {
     let certificates: Vec<&[u8]> = profile.ca_certificates().iter().map(|certificate| certificate.der()).collect();
     let certs_only = pki::cms::certs_only(&certificates);
     let single = match certificates.as_slice() {
         [one] => Some(one.to_vec()),
         _ => None,
     };
-    Prepared { certs_only, single, profile }
+    ServedProfile { certs_only, single, profile }
 }

@@ -19,7 +19,7 @@ use super::persistence::Effort;
 use crate::resources::Packing;
 
 /// The state of the client.
-pub(super) enum State {
+pub(super) enum ClientState {
     /// The handshake is in progress: for a task, or as the client's only try.
     Connecting(Option<Task>),
     /// No request is in progress. The last one is kept to acknowledge duplicates of a separate response.
@@ -88,7 +88,7 @@ impl Task {
     }
 }
 
-impl State {
+impl ClientState {
     /// The exchange that messages from the server belong to.
     pub(super) fn exchange(&self) -> Option<&Exchange> {
         match self {

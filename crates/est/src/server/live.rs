@@ -26,7 +26,7 @@ pub struct JobId {
 }
 
 /// A request that the authority is working on.
-pub(super) struct Waiting {
+pub(super) struct PendingRequest {
     pub(super) exchange: ExchangeId,
     pub(super) function: Function,
     pub(super) packing: Packing,
@@ -45,7 +45,7 @@ pub(super) struct Live {
     /// the place to others.
     occupies: Option<Owner>,
     pub(super) peer: Peer,
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: Vec<PendingRequest>,
     /// The certificate of its device, held during an enrolment even if the cache drops it; see [`Sessions::pin`].
     certificate: Option<Authenticated>,
     /// Set if the device was asked to come back: until then the session keeps the certificate for it.
@@ -136,7 +136,7 @@ impl Sessions {
     }
 
     /// Adds a request that waits for the outcome of `job`.
-    pub(super) fn wait(&mut self, job: JobId, waiting: Waiting) {
+    pub(super) fn wait(&mut self, job: JobId, waiting: PendingRequest) {
         let owner = waiting.owner;
         let live = self.open(job.session);
         live.waiting.push(waiting);
@@ -153,7 +153,7 @@ impl Sessions {
 
     /// Removes the request that `job` names from those that wait. `None` if its session is gone; the request then no
     /// longer counts.
-    pub(super) fn take_waiting(&mut self, job: JobId) -> Option<Waiting> {
+    pub(super) fn take_waiting(&mut self, job: JobId) -> Option<PendingRequest> {
         let waiting = self.find(job.session).and_then(|live| {
             let place = live.waiting.iter().position(|waiting| waiting.exchange.0 == job.exchange)?;
             Some(live.waiting.swap_remove(place))

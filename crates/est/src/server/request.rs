@@ -12,9 +12,9 @@ use pki::Digest;
 
 use super::attempt::{self, AttemptBuilder, Success};
 use super::jitter::{Jitter, MAX_AGE_SECONDS_MAX};
-use super::live::{JobId, Return, Waiting};
+use super::live::{JobId, PendingRequest, Return};
 use super::{Output, Server};
-use crate::config::{Asked, EnrolmentLimits, ServerConfig, refusal};
+use crate::config::{EnrolmentLimits, RequestTarget, ServerConfig, refusal};
 use crate::discovery::TooManyFilters;
 use crate::reason::{Reason, Wire};
 use crate::resources::{Packing, Resource};
@@ -33,7 +33,7 @@ impl Server {
         self.sent_away.roll(now.mono, || longest_wait(&self.config.limits));
         let config = Arc::clone(&self.config);
         let owner = self.owner_of(session);
-        let table = Table {
+        let table = ResourceTable {
             config: &config,
             turns_away: self.turns_away(owner),
             retry: self.retry_after(),
@@ -50,7 +50,7 @@ impl Server {
         let handled = live.peer.handle(now.mono, plaintext, &mut self.coap, &table, &mut self.outbox);
         match handled {
             Handled::Done { done: Done::Refused(refusal), target } => {
-                let profile = target.and_then(Asked::profile);
+                let profile = target.and_then(RequestTarget::profile);
                 self.refused(now, session, profile, Reason::of_message_layer(refusal), describe(plaintext));
             }
             Handled::Done { .. } => {}
@@ -75,7 +75,7 @@ impl Server {
         session: SessionId,
         id: ExchangeId,
         request: Request<'_>,
-        asked: Result<Asked<'_>, Reason>,
+        asked: Result<RequestTarget<'_>, Reason>,
     ) {
         self.counters.requests += 1;
         let config = Arc::clone(&self.config);
@@ -84,7 +84,7 @@ impl Server {
                 self.respond(now, session, id, &config.refusal(reason));
                 self.refused(now, session, None, reason, describe(request.head().message().bytes()));
             }
-            Ok(Asked::Discovery) => match config.directory.select(request.queries()) {
+            Ok(RequestTarget::Discovery) => match config.directory.select(request.queries()) {
                 Ok(links) => {
                     self.counters.discoveries += 1;
                     let response = Response::content(Code::CONTENT, ContentFormat::LINK_FORMAT, &links);
@@ -95,7 +95,7 @@ impl Server {
                     self.refused(now, session, None, Reason::EstTooManyFilters, String::new());
                 }
             },
-            Ok(Asked::CaCertificates { packing, body, profile }) => {
+            Ok(RequestTarget::CaCertificates { packing, body, profile }) => {
                 self.respond(now, session, id, &Response::content(Code::CONTENT, packing.content_format(), body));
                 // Each later block of an answer is a request of its own (RFC 7959 §2.4), but belongs to one attempt.
                 if is_first_block(request.head()) {
@@ -104,7 +104,7 @@ impl Server {
                     self.succeeded(session, attempt.profile(Some(profile)));
                 }
             }
-            Ok(Asked::Enrolment { function, packing, profile }) => {
+            Ok(RequestTarget::Enrolment { function, packing, profile }) => {
                 let enrolment = Enrolment { function, packing, profile: Arc::clone(profile), csr: request.into_body() };
                 self.handle_enrolment(now, session, id, enrolment);
             }
@@ -143,7 +143,7 @@ impl Server {
         };
         let job_id = JobId { shard: self.shard, session, exchange: id.0 };
         self.sessions
-            .wait(job_id, Waiting { exchange: id, function, packing, profile, client, owner, since: now.mono });
+            .wait(job_id, PendingRequest { exchange: id, function, packing, profile, client, owner, since: now.mono });
         self.counters.submitted += 1;
         self.outputs.push_back(Output::Submit(job_id, job));
     }
@@ -184,7 +184,7 @@ impl Server {
         }
     }
 
-    pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: &Waiting, outcome: Outcome) {
+    pub(super) fn answer(&mut self, now: Now, job: JobId, waiting: &PendingRequest, outcome: Outcome) {
         self.outbox.clear();
         self.sent_away.roll(now.mono, || longest_wait(&self.config.limits));
         self.sent_away.served(waiting.owner);
@@ -272,7 +272,7 @@ impl Server {
     }
 
     /// Refuses a request that the authority refused, with the authority's text.
-    fn refused_for(&mut self, now: Now, session: SessionId, waiting: &Waiting, words: AttemptBuilder) {
+    fn refused_for(&mut self, now: Now, session: SessionId, waiting: &PendingRequest, words: AttemptBuilder) {
         let device = waiting.profile.device_shown(&waiting.client.certificate, &waiting.client.anchor);
         let elapsed = now.mono.saturating_duration_since(waiting.since);
         let attempt = words.device(device).profile(Some(&waiting.profile)).elapsed(elapsed);
@@ -363,7 +363,7 @@ fn resource(function: Function) -> Resource {
 }
 
 /// The table that the CoAP layer asks before it gathers a body.
-struct Table<'c, 's> {
+struct ResourceTable<'c, 's> {
     config: &'c ServerConfig,
     turns_away: Option<Reason>,
     retry: Duration,
@@ -379,22 +379,22 @@ struct TableRefusal<'c> {
     max_age: Option<u32>,
 }
 
-impl<'c> Resources for Table<'c, '_> {
-    type Target = Asked<'c>;
+impl<'c> Resources for ResourceTable<'c, '_> {
+    type Target = RequestTarget<'c>;
     type Refusal = TableRefusal<'c>;
 
-    fn find(&self, head: &Head<'_>) -> Result<Asked<'c>, TableRefusal<'c>> {
+    fn find(&self, head: &Head<'_>) -> Result<RequestTarget<'c>, TableRefusal<'c>> {
         self.config.judge(head).map_err(|reason| TableRefusal { reason, profile: None, max_age: None })
     }
 
-    fn admit(&self, asked: &Asked<'c>) -> Result<Admit, TableRefusal<'c>> {
+    fn admit(&self, asked: &RequestTarget<'c>) -> Result<Admit, TableRefusal<'c>> {
         match asked {
             // A GET is safe: a repeated request gets the same bytes again.
-            Asked::Discovery | Asked::CaCertificates { .. } => {
+            RequestTarget::Discovery | RequestTarget::CaCertificates { .. } => {
                 Ok(Admit { body_bytes_max: 0, repeat: Repeat::Computed })
             }
             // Refused before the first block is gathered: 5.03 has no Block2, and the upload is saved.
-            Asked::Enrolment { profile, .. } => match self.turns_away {
+            RequestTarget::Enrolment { profile, .. } => match self.turns_away {
                 Some(reason) => {
                     let max_age = Some(self.jitter.max_age(self.retry));
                     Err(TableRefusal { reason, profile: Some(profile), max_age })

@@ -37,13 +37,13 @@ pub struct CertificateCache {
 
 #[derive(Debug, Default)]
 struct Segment {
-    entries: BTreeMap<Digest, Entry>,
+    entries: BTreeMap<Digest, CachedCertificate>,
     /// In the order of arrival, or of the second chance that a device gets when it authenticates again.
     order: VecDeque<Digest>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CachedCertificate {
     authenticated: Authenticated,
     again: bool,
 }
@@ -95,7 +95,7 @@ impl CertificateCache {
             segment.evict();
         }
         segment.order.push_back(digest);
-        segment.entries.insert(digest, Entry { authenticated, again: false });
+        segment.entries.insert(digest, CachedCertificate { authenticated, again: false });
     }
 
     fn segment(&self, digest: &Digest) -> MutexGuard<'_, Segment> {
