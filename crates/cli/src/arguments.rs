@@ -153,16 +153,16 @@ pub(crate) fn destination(text: &str) -> Result<SocketAddr, String> {
 
 /// A block size of RFC 7959 §2.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Block(u16);
+pub(crate) struct BlockBytes(u16);
 
-impl Block {
+impl BlockBytes {
     /// The same size as CoAP's type.
     pub(crate) fn size(self) -> coap::BlockSize {
         coap::BlockSize::from_bytes(usize::from(self.0)).expect("checked when it was parsed")
     }
 }
 
-impl FromStr for Block {
+impl FromStr for BlockBytes {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -268,7 +268,7 @@ pub(crate) struct Connection {
 
     /// Bytes per block, in both directions (RFC 7959): 16, 32, 64, 128, 256, 512, 1024
     #[arg(long, value_name = "BYTES", default_value = "512")]
-    pub(crate) block: Block,
+    pub(crate) block: BlockBytes,
 
     /// Largest datagram to send, in bytes of UDP payload
     #[arg(long, value_name = "BYTES", default_value = "1232", value_parser = clap::value_parser!(u16).range(228..=16384))]
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn blocks() {
-        assert_eq!("64".parse::<Block>().unwrap().size(), coap::BlockSize::B64);
-        assert!("65".parse::<Block>().is_err() && "2048".parse::<Block>().is_err());
+        assert_eq!("64".parse::<BlockBytes>().unwrap().size(), coap::BlockSize::B64);
+        assert!("65".parse::<BlockBytes>().is_err() && "2048".parse::<BlockBytes>().is_err());
     }
 }

@@ -253,11 +253,11 @@ struct Trace {
     keylog: Option<Box<Path>>,
     pcap: Option<Box<Path>>,
     /// The files that were written, one of each per connection; reported when the command ends.
-    files: Arc<Mutex<Files>>,
+    files: Arc<Mutex<TraceFiles>>,
 }
 
 #[derive(Default)]
-struct Files {
+struct TraceFiles {
     keylogs: Vec<Arc<KeyLog>>,
     pcaps: Vec<Arc<Pcapng>>,
 }

@@ -77,7 +77,7 @@ const TIMEOUT: Duration = Duration::from_secs(50);
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let lossy = arguments.lossy.unwrap_or(arguments.devices / 10).min(arguments.devices);
-    let place = Place::new(arguments.dir.as_deref())?;
+    let place = DemoFolder::new(arguments.dir.as_deref())?;
     let pki = place.path().join("pki");
     init::create_local(&pki, &interrupt)?;
     let folder = Folder::read(&pki)?;
@@ -113,12 +113,12 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 }
 
 /// The folder of the demo's files. It is removed unless the demo completes: either the demo created it, or it was empty.
-struct Place {
+struct DemoFolder {
     dir: PathBuf,
     kept: bool,
 }
 
-impl Place {
+impl DemoFolder {
     fn new(dir: Option<&Path>) -> CommandResult<Self> {
         let dir = match dir {
             Some(dir) => {
@@ -146,7 +146,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for DemoFolder {
     fn drop(&mut self) {
         if !self.kept {
             // If it cannot be removed, it is in the system's temporary folder or at a path that the user named, so it can be found.

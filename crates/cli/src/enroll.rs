@@ -1,6 +1,6 @@
 //! `muster enroll`: a device gets its first certificate from this CA (`/sen`, RFC 9148 §4.1).
 
-use crate::enrolment::{self, AlternativeNames, Function};
+use crate::enrolment::{self, AlternativeNames, RequestedFunction};
 use crate::outcome::CommandResult;
 
 /// Enrol: authenticate with an identity, get a certificate for a new key
@@ -30,5 +30,5 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    enrolment::run(&arguments.enrolment, Function::Enroll(arguments.san))
+    enrolment::run(&arguments.enrolment, RequestedFunction::Enroll(arguments.san))
 }

@@ -20,7 +20,7 @@ use crate::pem;
 
 /// The EST function that is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Function {
+pub(crate) enum RequestedFunction {
     /// `/sen`, with any identity that the profile accepts; the request contains these alternative names if the user chose them.
     Enroll(Option<AlternativeNames>),
     /// `/sren`, with a certificate that this CA has issued.
@@ -56,13 +56,13 @@ pub(crate) struct EnrolmentArguments {
 }
 
 /// A request and, if it was made here, its key.
-struct Request {
+struct CsrWithKey {
     csr: Vec<u8>,
     key: Option<PrivateKey>,
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &EnrolmentArguments, function: Function) -> CommandResult {
+pub(crate) fn run(arguments: &EnrolmentArguments, function: RequestedFunction) -> CommandResult {
     let interrupt = Interrupt::install()?;
     let identity = Identity::required(&arguments.connection)?;
     let trust = identity::anchors(&arguments.connection)?;
@@ -70,8 +70,8 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: Function) -> Command
         files::require_absent_or_empty(dir)?;
     }
     let request = match &arguments.csr {
-        Some(path) => Request::read(path)?,
-        None => Request::make(&identity, function)?,
+        Some(path) => CsrWithKey::read(path)?,
+        None => CsrWithKey::make(&identity, function)?,
     };
 
     let mut session = Session::open(&arguments.connection, Some(&identity), trust.clone(), interrupt.clone())?;
@@ -80,8 +80,8 @@ pub(crate) fn run(arguments: &EnrolmentArguments, function: Function) -> Command
     session.set_accept(arguments.accept.as_deref().map(packing));
     let csr = request.csr.clone();
     let issued = session.certificate(&match function {
-        Function::Enroll(_) => Operation::Enroll { csr },
-        Function::Reenroll => Operation::Reenroll { csr },
+        RequestedFunction::Enroll(_) => Operation::Enroll { csr },
+        RequestedFunction::Reenroll => Operation::Reenroll { csr },
     })?;
     session.close();
     interrupt.check()?;
@@ -95,7 +95,7 @@ fn packing(format: &str) -> Packing {
     if format == "287" { Packing::Single } else { Packing::CertsOnly }
 }
 
-impl Request {
+impl CsrWithKey {
     fn read(path: &Path) -> CommandResult<Self> {
         let csr = pem::read_request(path)?;
         let wrong =
@@ -106,7 +106,7 @@ impl Request {
     }
 
     /// A new key, and a request for the name of the device.
-    fn make(identity: &Identity, function: Function) -> CommandResult<Self> {
+    fn make(identity: &Identity, function: RequestedFunction) -> CommandResult<Self> {
         let random = SystemRandom::new();
         let cannot = |why: String| CommandFault::failed(format!("cannot make a request: {why}"));
         let key = PrivateKey::generate(Curve::P256, &random).map_err(|fault| cannot(fault.to_string()))?;
@@ -114,17 +114,17 @@ impl Request {
         let own = &identity.leaf;
         let none = GeneralNames::empty();
         let san = match function {
-            Function::Enroll(Some(AlternativeNames::Identity)) if own.san().is_empty() => {
+            RequestedFunction::Enroll(Some(AlternativeNames::Identity)) if own.san().is_empty() => {
                 return Err(cannot("the identity has no subjectAltName".into()).remedy("omit --san"));
             }
-            Function::Enroll(Some(AlternativeNames::Identity)) => own.san(),
+            RequestedFunction::Enroll(Some(AlternativeNames::Identity)) => own.san(),
             // Without a subject, the alternative names are all that the request says about the device (RFC 5280 §4.1.2.6). With a subject they are
             // left to the profile, which by default lists no kind of name and refuses a request for others.
-            Function::Enroll(None) if own.subject().is_empty() => own.san(),
-            Function::Enroll(_) => &none,
+            RequestedFunction::Enroll(None) if own.subject().is_empty() => own.san(),
+            RequestedFunction::Enroll(_) => &none,
             // "the Subject field and SubjectAltName extension MUST be identical to the corresponding fields in the certificate being
             // renewed/rekeyed" (RFC 7030 §4.2.2).
-            Function::Reenroll => own.san(),
+            RequestedFunction::Reenroll => own.san(),
         };
         let spec = CsrSpec { subject: own.subject(), san, challenge_password: None };
         let csr = make::csr(&spec, &signing, &random).map_err(|fault| cannot(fault.to_string()))?;

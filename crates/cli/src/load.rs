@@ -11,7 +11,7 @@ use loadgen::identities::{self, FleetIdentity, Manufacturer};
 use loadgen::{Arrivals, Patience, ProgressDisplay, Run};
 use pki::{Certificate, PrivateKey};
 
-use crate::arguments::{Block, ServerUri, SuiteName, duration};
+use crate::arguments::{BlockBytes, ServerUri, SuiteName, duration};
 use crate::files::{self, Access, Durability, Staged};
 use crate::interrupt::Interrupt;
 use crate::outcome::{CommandFault, CommandResult, Status, out, print_json, say};
@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
 
     /// Bytes per block, in both directions: 16, 32, 64, 128, 256, 512, 1024
     #[arg(long, value_name = "BYTES", default_value = "512")]
-    block: Block,
+    block: BlockBytes,
 
     /// Cipher suite offered by the devices
     #[arg(long, value_enum, default_value_t = SuiteName::Ccm8)]

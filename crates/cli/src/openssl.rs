@@ -20,7 +20,7 @@ pub(crate) struct Openssl {
 
 /// What it read from one certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Reading {
+pub(crate) struct OpensslReading {
     /// The subject as OpenSSL prints it, without blanks around `=`.
     pub(crate) subject: String,
     /// The public key as an uncompressed point.
@@ -65,7 +65,7 @@ impl Openssl {
     }
 
     /// Reads every certificate of a PEM bundle, in its order.
-    pub(crate) fn read(&self, bundle: &Path) -> CommandResult<Vec<Reading>> {
+    pub(crate) fn read(&self, bundle: &Path) -> CommandResult<Vec<OpensslReading>> {
         let output = Command::new("openssl")
             .args(["storeutl", "-noout", "-text", "-certs"])
             .arg(bundle)
@@ -89,13 +89,13 @@ enum Under {
     BasicConstraints,
 }
 
-fn parse(text: &str) -> Vec<Reading> {
+fn parse(text: &str) -> Vec<OpensslReading> {
     let mut readings = Vec::new();
     let mut under = Under::Nothing;
     for line in text.lines() {
         let line = line.trim();
         if line == "Certificate:" {
-            readings.push(Reading::default());
+            readings.push(OpensslReading::default());
             under = Under::Nothing;
             continue;
         }
@@ -180,7 +180,7 @@ Total found: 2
         assert_eq!(readings.len(), 2);
         assert_eq!(
             readings[0],
-            Reading {
+            OpensslReading {
                 subject: "O=Example, CN=dev 1/serialNumber=007".to_owned(),
                 public_key: vec![0x04, 0xa9, 0x52, 0x22, 0x50],
                 key_usage: "Digital Signature".to_owned(),
@@ -188,6 +188,6 @@ Total found: 2
                 basic_constraints: "CA:FALSE".to_owned(),
             }
         );
-        assert_eq!(readings[1], Reading { subject: "CN=b".to_owned(), ..Reading::default() });
+        assert_eq!(readings[1], OpensslReading { subject: "CN=b".to_owned(), ..OpensslReading::default() });
     }
 }

@@ -1,6 +1,6 @@
 //! `muster reenroll`: a device renews a certificate of this CA with a new key (`/sren`, RFC 9148 §4.1).
 
-use crate::enrolment::{self, Function};
+use crate::enrolment::{self, RequestedFunction};
 use crate::outcome::CommandResult;
 
 /// Renew: authenticate with the certificate of an earlier enrolment, get another for a new key
@@ -21,5 +21,5 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    enrolment::run(&arguments.enrolment, Function::Reenroll)
+    enrolment::run(&arguments.enrolment, RequestedFunction::Reenroll)
 }

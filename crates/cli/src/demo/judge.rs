@@ -9,7 +9,7 @@ use pki::chain::{self, Anchors};
 use pki::{Certificate, GeneralNames, SigningKey, UnixTime};
 use ring::rand::SystemRandom;
 
-use crate::openssl::{Openssl, Reading};
+use crate::openssl::{Openssl, OpensslReading};
 use crate::outcome::CommandResult;
 
 /// The maximum number of faults that are printed.
@@ -115,7 +115,7 @@ impl Judge {
         Ok(verdict)
     }
 
-    fn reading(&self, index: usize, reading: &Reading) -> Result<(), String> {
+    fn reading(&self, index: usize, reading: &OpensslReading) -> Result<(), String> {
         let (name, serial) = (identities::common_name(self.seed, index), identities::serial_number(self.seed, index));
         let subject = &reading.subject;
         if !subject.contains(&format!("CN={name}")) || !subject.contains(&format!("serialNumber={serial}")) {
