@@ -88,7 +88,7 @@ fn read_text(file: &Path) -> Result<String, String> {
 /// Every fault there is.
 pub fn read(sources: &Sources) -> Result<Configuration, ConfigurationFaults> {
     let mut table = document::parse(&sources.file, &sources.text).map_err(ConfigurationFaults)?;
-    let mut reader = reader::Reader::new(sources.file.clone());
+    let mut reader = reader::SectionReader::new(sources.file.clone());
     let variables = environment::Variables::of(&sources.environment);
     reader.faults = document::overlay(&mut table, &variables.overrides);
     let config = sections::read(&mut reader, &table, sources.listen.as_deref());

@@ -42,11 +42,11 @@ use crate::linux;
 use crate::load::Loaded;
 use crate::logging::{Journal, Refusals};
 use control::{Breakdown, Control, Phase};
-use ledger::{GuardedLedger, Tally, flush};
+use ledger::{CertificateCount, GuardedLedger, flush};
 use reload::Issuing;
 use runtime::Runtime;
-use shard::{CutOff, Ended, Parts, Shard};
-use snapshot::Reader;
+use shard::{CutOff, Parts, Shard, ShardEnd};
+use snapshot::SnapshotReader;
 use work::{Pool, PoolExecutor};
 
 pub use reload::{Reloaded, Reloader};
@@ -88,7 +88,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
     };
     let random = Arc::new(SystemRandom::new());
     let ledger: Arc<dyn Ledger> = Arc::new(GuardedLedger::new(ledger, Arc::clone(&control)));
-    let certificates = Arc::new(Tally::of(Arc::clone(&ledger)));
+    let certificates = Arc::new(CertificateCount::of(Arc::clone(&ledger)));
     let pool =
         Arc::new(Pool::new(config.server.pool_threads).map_err(|error| StartupFault::System(io::Error::other(error)))?);
     let executor = Arc::new(PoolExecutor::new(&pool));
@@ -128,7 +128,7 @@ fn assemble(loaded: Loaded, ledger: Arc<dyn Ledger>, options: StartOptions) -> R
         let parts = Parts {
             sockets,
             server,
-            snapshot: Reader::new(Arc::clone(&snapshot)),
+            snapshot: SnapshotReader::new(Arc::clone(&snapshot)),
             control: Arc::clone(&control),
             pool: Arc::clone(&pool),
             outside_max: loaded.outside_max,
@@ -147,8 +147,8 @@ pub struct Handle {
     control: Arc<Control>,
     reloader: Reloader,
     ledger: Arc<dyn Ledger>,
-    certificates: Arc<Tally>,
-    shards: Vec<JoinHandle<io::Result<Ended>>>,
+    certificates: Arc<CertificateCount>,
+    shards: Vec<JoinHandle<io::Result<ShardEnd>>>,
     /// Taken only by `drop`.
     logs: Option<Logs>,
     /// The address of the metrics, if they are served.
@@ -227,7 +227,7 @@ impl Handle {
             flush(&*self.ledger);
         }
         for ended in ended {
-            let Ended { cut_off, datagrams_dropped } = ended.expect("a shard does not panic")?;
+            let ShardEnd { cut_off, datagrams_dropped } = ended.expect("a shard does not panic")?;
             drained.datagrams_dropped += datagrams_dropped;
             if let Some(CutOff { enrolments }) = cut_off {
                 drained.shards_cut_off += 1;

@@ -64,7 +64,7 @@ where
         .log_internal_errors(false)
         .with_ansi(ansi);
     match format {
-        Format::Human => builder.fmt_fields(escape::Fields).with_writer(writer).into(),
+        Format::Human => builder.fmt_fields(escape::EscapedFields).with_writer(writer).into(),
         Format::Json => builder.json().flatten_event(true).with_writer(escape::Escaping(writer)).into(),
     }
 }

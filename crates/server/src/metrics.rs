@@ -148,9 +148,9 @@ impl Exposition {
     }
 
     /// What shows the metrics; nothing where nobody asked for them.
-    pub(crate) fn page(&self, readings: Readings) -> Option<Page> {
+    pub(crate) fn page(&self, readings: Readings) -> Option<MetricsPage> {
         let handle = self.recorder.as_ref()?.handle();
-        Some(Page { handle, readings: Arc::new(readings) })
+        Some(MetricsPage { handle, readings: Arc::new(readings) })
     }
 }
 
@@ -160,12 +160,12 @@ fn registry(recorder: Option<&PrometheusRecorder>) -> Registry<'_> {
 
 /// `/metrics` of one server.
 #[derive(Clone)]
-pub(crate) struct Page {
+pub(crate) struct MetricsPage {
     handle: PrometheusHandle,
     readings: Arc<Readings>,
 }
 
-impl Page {
+impl MetricsPage {
     fn is_ready(&self) -> bool {
         (self.readings.ready)()
     }

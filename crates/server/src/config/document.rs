@@ -29,10 +29,10 @@ pub(super) enum Node {
     /// A float, a date or an integer beyond 64 bits: no key has such a type.
     Other(&'static str),
     Array(Vec<Placed>),
-    Table(Table),
+    Table(TomlTable),
 }
 
-pub(super) type Table = BTreeMap<String, Placed>;
+pub(super) type TomlTable = BTreeMap<String, Placed>;
 
 impl Node {
     pub(super) fn type_name(&self) -> &'static str {
@@ -48,7 +48,7 @@ impl Node {
 }
 
 /// Parses the text of `file`.
-pub(super) fn parse(file: &Path, text: &str) -> Result<Table, Vec<ConfigurationFault>> {
+pub(super) fn parse(file: &Path, text: &str) -> Result<TomlTable, Vec<ConfigurationFault>> {
     let lines = Lines { file, text };
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -74,7 +74,7 @@ impl Lines<'_> {
         Location::Line(PathBuf::from(self.file), line)
     }
 
-    fn table(&self, table: &DeTable<'_>) -> Table {
+    fn table(&self, table: &DeTable<'_>) -> TomlTable {
         let entry = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
             let key: &Spanned<std::borrow::Cow<'_, str>> = key;
             // The key's line, not the value's: an array may begin lines below.
@@ -107,12 +107,12 @@ impl Lines<'_> {
 }
 
 /// Applies the environment's overrides to the file. An override that cannot be placed is a fault; the reader of the tree finds unknown keys.
-pub(super) fn overlay(table: &mut Table, overrides: &[Override]) -> Vec<ConfigurationFault> {
+pub(super) fn overlay(table: &mut TomlTable, overrides: &[Override]) -> Vec<ConfigurationFault> {
     let put = |it: &Override| put(table, &it.name, it.path(), &it.value).err().map(|fault| *fault);
     overrides.iter().filter_map(put).collect()
 }
 
-fn put(root: &mut Table, name: &str, path: &str, value: &str) -> Result<(), Box<ConfigurationFault>> {
+fn put(root: &mut TomlTable, name: &str, path: &str, value: &str) -> Result<(), Box<ConfigurationFault>> {
     let place = Location::Environment(name.to_owned());
     let keys: Vec<&str> = path.split(SEPARATOR).collect();
     let (last, above) = keys.split_last().expect("split yields at least one item");
@@ -122,7 +122,7 @@ fn put(root: &mut Table, name: &str, path: &str, value: &str) -> Result<(), Box<
         let key = existing(table, key);
         dotted.push(key.clone());
         let placed =
-            table.entry(key).or_insert_with(|| Placed { node: Node::Table(Table::new()), place: place.clone() });
+            table.entry(key).or_insert_with(|| Placed { node: Node::Table(TomlTable::new()), place: place.clone() });
         table = match &mut placed.node {
             Node::Table(table) => table,
             // An array of tables: the next key is the name or the index of one.
@@ -173,6 +173,6 @@ fn name_of(item: &Placed) -> Option<String> {
 }
 
 /// The key of `table` that a part of a variable's name means; a new one in lower case where there is none.
-fn existing(table: &Table, part: &str) -> String {
+fn existing(table: &TomlTable, part: &str) -> String {
     table.keys().find(|key| variable(key) == variable(part)).cloned().unwrap_or_else(|| part.to_lowercase())
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::document::{Node, Placed, Table};
+use super::document::{Node, Placed, TomlTable};
 use super::fault::{ConfigurationFault, Location, Problem};
 use super::nearest::nearest;
 use super::value::Value;
@@ -47,7 +47,7 @@ impl fmt::Display for Effective {
 
 /// What reading yields beside the values.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct SectionReader {
     pub(super) file: PathBuf,
     pub(super) faults: Vec<ConfigurationFault>,
     pub(super) effective: Vec<Effective>,
@@ -58,14 +58,14 @@ pub(super) struct Reader {
 pub(super) struct Section<'d> {
     path: String,
     place: Location,
-    table: Option<&'d Table>,
+    table: Option<&'d TomlTable>,
     known: Vec<&'static str>,
     /// Keys that were refused with their own reason.
     refused: Vec<&'static str>,
 }
 
 impl<'d> Section<'d> {
-    pub(super) fn root(file: &std::path::Path, table: &'d Table) -> Self {
+    pub(super) fn root(file: &std::path::Path, table: &'d TomlTable) -> Self {
         Self {
             path: String::new(),
             place: Location::File(file.into()),
@@ -119,7 +119,7 @@ impl<T> Read<T> {
     }
 }
 
-impl Reader {
+impl SectionReader {
     pub(super) fn new(file: PathBuf) -> Self {
         Self { file, faults: Vec::new(), effective: Vec::new() }
     }

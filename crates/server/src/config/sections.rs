@@ -7,15 +7,15 @@ use authority::{CaProfileSpec, DeviceIdRule, Diagnostics, Mode, SubjectRule, Ver
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
 use pki::Encoding;
 
-use super::document::Table;
+use super::document::TomlTable;
 use super::fault::{Location, Problem};
 use super::model::{
     CaSection, Configuration, DtlsSection, EstSection, ExpiredServer, LedgerSection, LimitsSection, MetricsSection,
     ProfileSection, ServerSection,
 };
-use super::reader::{Effective, Read, Reader, Section, ValueOrigin};
+use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin};
 use super::value::{FromText, Span, Value, Word, Words, unknown};
-use super::words::{MemoryUrl, Rule, San, Subject};
+use super::words::{DeviceIdWord, MemoryUrl, San, Subject};
 use crate::secret_file::GroupReadable;
 
 /// No known machine has more cores than this.
@@ -33,7 +33,11 @@ const ENROLMENTS_IN_FLIGHT_MAX: u32 = 8_192;
 /// About a kilobyte a row.
 const LEDGER_ROWS_MAX: u32 = 1_000_000;
 
-pub(super) fn read(reader: &mut Reader, table: &Table, listen: Option<&[SocketAddr]>) -> Option<Configuration> {
+pub(super) fn read(
+    reader: &mut SectionReader,
+    table: &TomlTable,
+    listen: Option<&[SocketAddr]>,
+) -> Option<Configuration> {
     let file = reader.file.clone();
     let mut root = Section::root(&file, table);
     let server = server(reader, &mut root, listen);
@@ -73,7 +77,7 @@ pub(super) fn read(reader: &mut Reader, table: &Table, listen: Option<&[SocketAd
 }
 
 fn server(
-    reader: &mut Reader,
+    reader: &mut SectionReader,
     root: &mut Section<'_>,
     override_listen: Option<&[SocketAddr]>,
 ) -> Option<ServerSection> {
@@ -136,7 +140,7 @@ fn server(
     })
 }
 
-fn check_listen(reader: &mut Reader, listen: &Read<Vec<SocketAddr>>) {
+fn check_listen(reader: &mut SectionReader, listen: &Read<Vec<SocketAddr>>) {
     if listen.value.is_empty() {
         let problem =
             Problem::Conflict { what: "no address".into(), remedy: "add at least one, such as `127.0.0.1:5684`" };
@@ -156,7 +160,7 @@ fn check_listen(reader: &mut Reader, listen: &Read<Vec<SocketAddr>>) {
     }
 }
 
-fn dtls(reader: &mut Reader, root: &mut Section<'_>) -> DtlsSection {
+fn dtls(reader: &mut SectionReader, root: &mut Section<'_>) -> DtlsSection {
     let mut section = reader.section(root, "dtls");
     let all = [Suite::EcdheEcdsaAes128GcmSha256, Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128Ccm];
     let all = all.map(Word).to_vec();
@@ -202,7 +206,7 @@ fn dtls(reader: &mut Reader, root: &mut Section<'_>) -> DtlsSection {
     }
 }
 
-fn est(reader: &mut Reader, root: &mut Section<'_>) -> EstSection {
+fn est(reader: &mut SectionReader, root: &mut Section<'_>) -> EstSection {
     let mut section = reader.section(root, "est");
     // `est` checks whether it is a valid root, and whether labels are valid, when its configuration is made.
     let short_root = reader.or(&mut section, "short_root", "est".to_owned());
@@ -210,7 +214,7 @@ fn est(reader: &mut Reader, root: &mut Section<'_>) -> EstSection {
     EstSection { short_root }
 }
 
-fn limits(reader: &mut Reader, root: &mut Section<'_>) -> LimitsSection {
+fn limits(reader: &mut SectionReader, root: &mut Section<'_>) -> LimitsSection {
     let mut section = reader.section(root, "limits");
     let limits = LimitsSection {
         sessions_max: number(reader, &mut section, "sessions_max", 0, (0, 100_000_000)),
@@ -227,7 +231,7 @@ fn limits(reader: &mut Reader, root: &mut Section<'_>) -> LimitsSection {
     limits
 }
 
-fn ca(reader: &mut Reader, name: String, mut section: Section<'_>) -> Option<CaSection> {
+fn ca(reader: &mut SectionReader, name: String, mut section: Section<'_>) -> Option<CaSection> {
     let certificate = reader.required(&mut section, "certificate", "certificate = \"ca/issuing.pem\"");
     let root = reader.optional(&mut section, "root");
     let key = reader.required(&mut section, "key", "key = \"file:ca/issuing.key\"");
@@ -240,7 +244,7 @@ fn ca(reader: &mut Reader, name: String, mut section: Section<'_>) -> Option<CaS
     Some(CaSection { name, certificate, root, key, verify_signatures, crl_url, ca_issuers_url, ocsp_url })
 }
 
-fn url(reader: &mut Reader, section: &mut Section<'_>, key: &'static str) -> Option<Read<String>> {
+fn url(reader: &mut SectionReader, section: &mut Section<'_>, key: &'static str) -> Option<Read<String>> {
     let url: Read<String> = reader.optional(section, key)?;
     // RFC 5280 §4.2.1.13 wants HTTP or LDAP; https would need the very PKI that is being checked. IA5String: ASCII only.
     let rest = url.value.strip_prefix("http://").or_else(|| url.value.strip_prefix("ldap://"));
@@ -250,7 +254,7 @@ fn url(reader: &mut Reader, section: &mut Section<'_>, key: &'static str) -> Opt
     Some(url)
 }
 
-fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSection> {
+fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<ProfileSection> {
     let name: Option<Read<String>> = reader.required(&mut section, "name", "name = \"meters\"");
     let labels = reader.or(&mut section, "labels", vec![String::new()]);
     let ca = reader.required(&mut section, "ca", "ca = \"main\"");
@@ -261,7 +265,7 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
     let (labels, labels_place) = labels.take();
     spec.profile.labels = labels;
     let device_id = DeviceIdRule::Attribute(authority::SubjectAttribute::SerialNumber);
-    spec.profile.device_id = reader.or(&mut section, "device_id", Rule(device_id)).value.0;
+    spec.profile.device_id = reader.or(&mut section, "device_id", DeviceIdWord(device_id)).value.0;
     spec.profile.mode = word(reader, &mut section, "mode", Mode::Open);
     let day = Duration::from_secs(86_400);
     let mut issue = reader.section(&mut section, "issue");
@@ -303,7 +307,7 @@ fn profile(reader: &mut Reader, mut section: Section<'_>) -> Option<ProfileSecti
     })
 }
 
-fn ledger(reader: &mut Reader, root: &mut Section<'_>) -> LedgerSection {
+fn ledger(reader: &mut SectionReader, root: &mut Section<'_>) -> LedgerSection {
     let mut section = reader.section(root, "ledger");
     let _: Option<Read<MemoryUrl>> = reader.required(&mut section, "url", "url = \"memory:\"");
     let rows_max = number(reader, &mut section, "rows_max", LEDGER_ROWS_MAX, (1, 100_000_000));
@@ -311,7 +315,7 @@ fn ledger(reader: &mut Reader, root: &mut Section<'_>) -> LedgerSection {
     LedgerSection { rows_max }
 }
 
-fn metrics(reader: &mut Reader, root: &mut Section<'_>) -> Option<Option<MetricsSection>> {
+fn metrics(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<Option<MetricsSection>> {
     let mut section = reader.section(root, "metrics");
     if !section.is_present() {
         return Some(None);
@@ -322,7 +326,7 @@ fn metrics(reader: &mut Reader, root: &mut Section<'_>) -> Option<Option<Metrics
 }
 
 /// Accepting a key that has no effect would mislead: the section is known, and refused as long as nothing listens there.
-fn admin(reader: &mut Reader, root: &mut Section<'_>) {
+fn admin(reader: &mut SectionReader, root: &mut Section<'_>) {
     let section = reader.section(root, "admin");
     if section.is_present() {
         let problem =
@@ -331,7 +335,7 @@ fn admin(reader: &mut Reader, root: &mut Section<'_>) {
     }
 }
 
-fn cross_check(reader: &mut Reader, cas: &[CaSection], profiles: &[ProfileSection]) {
+fn cross_check(reader: &mut SectionReader, cas: &[CaSection], profiles: &[ProfileSection]) {
     let known: Vec<String> = cas.iter().map(|ca| ca.name.clone()).collect();
     for (index, profile) in profiles.iter().enumerate() {
         if !known.contains(&profile.spec.ca.value) {
@@ -372,7 +376,7 @@ fn cross_check(reader: &mut Reader, cas: &[CaSection], profiles: &[ProfileSectio
 }
 
 fn number(
-    reader: &mut Reader,
+    reader: &mut SectionReader,
     section: &mut Section<'_>,
     key: &'static str,
     default: u32,
@@ -387,7 +391,7 @@ fn number(
 }
 
 fn span(
-    reader: &mut Reader,
+    reader: &mut SectionReader,
     section: &mut Section<'_>,
     key: &'static str,
     default: Duration,
@@ -398,7 +402,7 @@ fn span(
     read.value.0
 }
 
-fn check_span(reader: &mut Reader, read: &Read<Span>, (min, max): (Duration, Duration)) {
+fn check_span(reader: &mut SectionReader, read: &Read<Span>, (min, max): (Duration, Duration)) {
     if !(min..=max).contains(&read.value.0) {
         let problem =
             Problem::Range { found: read.value.to_text(), min: Span(min).to_text(), max: Span(max).to_text() };
@@ -406,6 +410,6 @@ fn check_span(reader: &mut Reader, read: &Read<Span>, (min, max): (Duration, Dur
     }
 }
 
-fn word<W: Words>(reader: &mut Reader, section: &mut Section<'_>, key: &'static str, default: W) -> W {
+fn word<W: Words>(reader: &mut SectionReader, section: &mut Section<'_>, key: &'static str, default: W) -> W {
     reader.or(section, key, Word(default)).value.0
 }

@@ -76,13 +76,13 @@ impl FromText for MemoryUrl {
 }
 
 /// `device_id`
-pub(super) struct Rule(pub(super) DeviceIdRule);
+pub(super) struct DeviceIdWord(pub(super) DeviceIdRule);
 
-impl FromText for Rule {
+impl FromText for DeviceIdWord {
     const WANTED: &'static str = "a rule such as `idevid:subject.serialNumber` or `idevid:san.hardwareModuleName`";
 
     fn from_text(text: &str) -> Result<Self, Problem> {
-        text.parse().map(Rule).map_err(|fault: authority::RuleFault| unknown(text, &fault.to_string()))
+        text.parse().map(DeviceIdWord).map_err(|fault: authority::RuleFault| unknown(text, &fault.to_string()))
     }
 
     fn to_text(&self) -> String {

@@ -133,26 +133,26 @@ impl Ledger for GuardedLedger {
 
 /// How many certificates the ledger has, for those who must not wait for it: the last count, while the next one is asked for. One count is under way
 /// at a time, however often this is read.
-pub(super) struct Tally {
-    ask: Box<Count>,
-    state: Arc<TallyState>,
+pub(super) struct CertificateCount {
+    ask: Box<AskCount>,
+    state: Arc<CertificateCountState>,
 }
 
-type Count = dyn Fn(Completion<Result<u64, LedgerFault>>) + Send + Sync;
+type AskCount = dyn Fn(Completion<Result<u64, LedgerFault>>) + Send + Sync;
 
 #[derive(Default)]
-struct TallyState {
+struct CertificateCountState {
     counted: AtomicU64,
     is_counting: AtomicBool,
 }
 
-impl Tally {
+impl CertificateCount {
     pub(super) fn of(ledger: Arc<dyn Ledger>) -> Self {
         let issued = RowFilter { state: Some(RowState::Issued), ..RowFilter::default() };
         Self::new(Box::new(move |done| ledger.count(issued.clone(), done)))
     }
 
-    fn new(ask: Box<Count>) -> Self {
+    fn new(ask: Box<AskCount>) -> Self {
         Self { ask, state: Arc::default() }
     }
 
@@ -170,7 +170,7 @@ impl Tally {
 }
 
 /// Ends with its completion, also where the ledger drops that.
-struct CountUnderWay(Arc<TallyState>);
+struct CountUnderWay(Arc<CertificateCountState>);
 
 impl Drop for CountUnderWay {
     fn drop(&mut self) {
@@ -287,7 +287,7 @@ mod tests {
         type Asked = Mutex<Vec<Completion<Result<u64, LedgerFault>>>>;
         let asked: Arc<Asked> = Arc::default();
         let asking = Arc::clone(&asked);
-        let tally = Tally::new(Box::new(move |done| asking.lock().unwrap().push(done)));
+        let tally = CertificateCount::new(Box::new(move |done| asking.lock().unwrap().push(done)));
         let under_way = || asked.lock().unwrap().len();
         let next = || asked.lock().unwrap().pop().unwrap();
         assert_eq!((tally.read(), tally.read(), under_way()), (0, 0, 1), "one question, however often it is read");

@@ -19,14 +19,14 @@ pub(super) fn needs_restart(started: &Configuration, written: &Configuration) ->
 
 /// A value that is compared with another value of the same key.
 #[derive(PartialEq, Eq)]
-enum Fixed<'c> {
+enum FixedValue<'c> {
     Addresses(&'c [SocketAddr]),
     Address(Option<SocketAddr>),
     Duration(Duration),
     Number(u32),
 }
 
-fn fixed_at_start(configuration: &Configuration) -> [(&'static str, Fixed<'_>); 10] {
+fn fixed_at_start(configuration: &Configuration) -> [(&'static str, FixedValue<'_>); 10] {
     let Configuration {
         file: _,
         server,
@@ -58,16 +58,16 @@ fn fixed_at_start(configuration: &Configuration) -> [(&'static str, Fixed<'_>); 
     let metrics_listen = metrics.as_ref().map(|MetricsSection { listen }| listen.value);
     all_reloaded(dtls, est, cas, profiles);
     [
-        ("server.listen", Fixed::Addresses(&listen.value)),
-        ("server.drain_timeout", Fixed::Duration(*drain_timeout)),
-        ("server.node", Fixed::Number(u32::from(*node))),
-        ("server.shards", Fixed::Number(*shards)),
-        ("server.pool_threads", Fixed::Number(*pool_threads)),
-        ("limits.sessions_max", Fixed::Number(*sessions_max)),
-        ("limits.half_open_max", Fixed::Number(*half_open_max)),
-        ("limits.enrolments_in_flight_max", Fixed::Number(*enrolments_in_flight_max)),
-        ("ledger.rows_max", Fixed::Number(*rows_max)),
-        ("metrics.listen", Fixed::Address(metrics_listen)),
+        ("server.listen", FixedValue::Addresses(&listen.value)),
+        ("server.drain_timeout", FixedValue::Duration(*drain_timeout)),
+        ("server.node", FixedValue::Number(u32::from(*node))),
+        ("server.shards", FixedValue::Number(*shards)),
+        ("server.pool_threads", FixedValue::Number(*pool_threads)),
+        ("limits.sessions_max", FixedValue::Number(*sessions_max)),
+        ("limits.half_open_max", FixedValue::Number(*half_open_max)),
+        ("limits.enrolments_in_flight_max", FixedValue::Number(*enrolments_in_flight_max)),
+        ("ledger.rows_max", FixedValue::Number(*rows_max)),
+        ("metrics.listen", FixedValue::Address(metrics_listen)),
     ]
 }
 

@@ -26,7 +26,7 @@ use net::udp::{Batch, Socket, finish, is_passing};
 use super::control::{Control, Phase};
 use super::mailbox::{Mailbox, Sender, mailbox};
 use super::publish::{Own, Publisher};
-use super::snapshot::Reader;
+use super::snapshot::SnapshotReader;
 use super::work::{Pool, Ticket};
 use crate::logging::{Issuance, Journal, Refusals};
 use crate::metrics::Meters;
@@ -44,7 +44,7 @@ const WAKER: Token = Token(usize::MAX);
 pub(super) struct Parts {
     pub(super) sockets: Vec<Socket>,
     pub(super) server: est::Server,
-    pub(super) snapshot: Reader,
+    pub(super) snapshot: SnapshotReader,
     pub(super) control: Arc<Control>,
     pub(super) pool: Arc<Pool>,
     pub(super) outside_max: usize,
@@ -54,7 +54,7 @@ pub(super) struct Parts {
 }
 
 /// What comes back from the pool.
-pub(super) enum Results {
+pub(super) enum PoolResults {
     Outcomes(Vec<(Ticket, Outcome)>),
     /// `handed` is the number of steps that were handed over together; a step that panicked is not among the completed ones.
     PublicKeys {
@@ -71,11 +71,11 @@ pub(super) struct Shard {
     /// Sockets that may still have datagrams: the event loop is edge-triggered.
     readable: Vec<bool>,
     server: est::Server,
-    snapshot: Reader,
+    snapshot: SnapshotReader,
     control: Arc<Control>,
     pool: Arc<Pool>,
     desk: Desk,
-    mailbox: Mailbox<Results>,
+    mailbox: Mailbox<PoolResults>,
     meters: Meters,
     refusals: Refusals,
     publisher: Publisher,
@@ -93,12 +93,12 @@ struct Desk {
     /// How many of the pieces outside are steps of handshakes, and how many steps the pool completes in a negligible time.
     steps: usize,
     steps_ahead_max: usize,
-    results: Sender<Results>,
+    results: Sender<PoolResults>,
     outcomes: Arc<dyn Deliver<Ticket>>,
 }
 
 struct ToMailbox {
-    results: Sender<Results>,
+    results: Sender<PoolResults>,
     journal: Journal,
 }
 
@@ -122,7 +122,7 @@ impl Deliver<Ticket> for ToMailbox {
             self.note(ticket, outcome);
         }
         if !outcomes.is_empty() {
-            self.results.send(Results::Outcomes(outcomes));
+            self.results.send(PoolResults::Outcomes(outcomes));
         }
     }
 }
@@ -170,7 +170,7 @@ impl Shard {
     }
 
     /// Runs until the server is stopped or drained.
-    pub(super) fn run(mut self) -> io::Result<Ended> {
+    pub(super) fn run(mut self) -> io::Result<ShardEnd> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut batch = Batch::new();
         let mut now = self.clock.now();
@@ -247,7 +247,7 @@ impl Shard {
     }
 
     /// Ends when nothing is left to wait for; at the deadline, the remaining sessions are closed with close_notify.
-    fn ended(&mut self, now: Now) -> io::Result<Option<Ended>> {
+    fn ended(&mut self, now: Now) -> io::Result<Option<ShardEnd>> {
         if !self.draining {
             return Ok(None);
         }
@@ -263,7 +263,7 @@ impl Shard {
             Some(CutOff { enrolments })
         };
         let datagrams_dropped = self.say_the_last(now)?;
-        Ok(Some(Ended { cut_off, datagrams_dropped }))
+        Ok(Some(ShardEnd { cut_off, datagrams_dropped }))
     }
 
     /// Makes the sockets send everything that remains: every close_notify is sent, or counted as dropped. It works batch by batch: one batch is
@@ -321,7 +321,7 @@ impl Shard {
         self.mailbox.open();
         while let Some(results) = self.mailbox.take() {
             match results {
-                Results::Outcomes(outcomes) => {
+                PoolResults::Outcomes(outcomes) => {
                     self.desk.outside = self.desk.outside.saturating_sub(outcomes.len());
                     for (ticket, outcome) in outcomes {
                         let took = now.mono.saturating_duration_since(ticket.since);
@@ -330,7 +330,7 @@ impl Shard {
                         self.server.complete(now, ticket.job, outcome);
                     }
                 }
-                Results::PublicKeys { handed, done } => {
+                PoolResults::PublicKeys { handed, done } => {
                     self.desk.outside = self.desk.outside.saturating_sub(handed);
                     self.desk.steps = self.desk.steps.saturating_sub(handed);
                     for done in done {
@@ -404,7 +404,7 @@ impl Shard {
         if !self.desk.public_keys.is_empty() {
             let jobs = std::mem::take(&mut self.desk.public_keys);
             let results = self.desk.results.clone();
-            self.pool.run_public_keys(jobs, move |handed, done| results.send(Results::PublicKeys { handed, done }));
+            self.pool.run_public_keys(jobs, move |handed, done| results.send(PoolResults::PublicKeys { handed, done }));
         }
     }
 
@@ -419,7 +419,7 @@ impl Shard {
 
 /// How a shard ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ended {
+pub(super) struct ShardEnd {
     /// Set if the deadline came first; otherwise every session was finished or closed.
     pub(super) cut_off: Option<CutOff>,
     /// The last datagrams that the network did not accept in time.

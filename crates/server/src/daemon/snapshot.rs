@@ -20,12 +20,12 @@ pub(super) struct Snapshot {
 }
 
 /// One shard's view: it looks for a new snapshot at the beginning of a turn and uses the same one throughout the turn.
-pub(super) struct Reader {
+pub(super) struct SnapshotReader {
     shared: Arc<ArcSwap<Snapshot>>,
     current: Arc<Snapshot>,
 }
 
-impl Reader {
+impl SnapshotReader {
     pub(super) fn new(shared: Arc<ArcSwap<Snapshot>>) -> Self {
         let current = shared.load_full();
         Self { shared, current }

@@ -9,7 +9,7 @@ use rustls_pki_types::UnixTime;
 
 use super::control::Control;
 use super::dates;
-use super::ledger::Tally;
+use super::ledger::CertificateCount;
 use super::runtime::Runtime;
 use super::snapshot::Snapshot;
 use super::startup_fault::StartupFault;
@@ -19,7 +19,7 @@ use crate::metrics::{Capacities, Exposition, Listener, Readings};
 
 /// What is watched.
 pub(super) struct Watch {
-    pub(super) certificates: Arc<Tally>,
+    pub(super) certificates: Arc<CertificateCount>,
     pub(super) control: Arc<Control>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
 }

@@ -20,7 +20,7 @@ use crate::config::{self, CaSection, Problem, Read};
 type Places = Vec<(PathBuf, usize)>;
 
 /// What was read from the files of a CA.
-struct Files {
+struct CaFiles {
     chain: Vec<Arc<Certificate>>,
     places: Places,
     /// What could not be read from these files.
@@ -41,7 +41,7 @@ impl LoadedCa {
 
 impl Loading {
     pub(super) fn authority(&mut self, section: &CaSection, file: &Path, signer: &mut RingSigner) -> Option<LoadedCa> {
-        let Files { chain, places, passed_over } = self.chain(section, file)?;
+        let CaFiles { chain, places, passed_over } = self.chain(section, file)?;
         let urls = Urls {
             crl: text(section.crl_url.as_ref()),
             ca_issuers: text(section.ca_issuers_url.as_ref()),
@@ -90,7 +90,7 @@ impl Loading {
     }
 
     /// The certificates of `certificate` and `root`, with their positions.
-    fn chain(&mut self, section: &CaSection, file: &Path) -> Option<Files> {
+    fn chain(&mut self, section: &CaSection, file: &Path) -> Option<CaFiles> {
         let issuing = self.chain_in(&section.certificate, &section.certificate.value, file).map(|(_, listed)| listed);
         let above = match &section.root {
             Some(root) => Some(self.above_in(root, &root.value, file)?),
@@ -111,7 +111,7 @@ impl Loading {
             }
             passed_over.extend(listed.passed_over.into_iter().map(|it| (path.clone(), it)));
         }
-        Some(Files { chain, places, passed_over })
+        Some(CaFiles { chain, places, passed_over })
     }
 
     /// Tries what the profile would issue, on copies of its CA with throw-away keys.

@@ -15,7 +15,7 @@ use super::warning::Warning;
 use crate::config::{self, Configuration, ConfigurationFault, ExpiredServer, Problem, ServerFlaw};
 
 /// The chain that the server presents, with the key of its leaf.
-pub(super) struct Shown {
+pub(super) struct ServerChain {
     /// What devices receive, leaf first: the file unchanged.
     der: Vec<Vec<u8>>,
     /// The readable certificates of the file, which always include the leaf.
@@ -26,7 +26,7 @@ pub(super) struct Shown {
 
 impl Loading {
     /// Loads chain and key, and checks that they belong together and are within their dates.
-    pub(super) fn shown(&mut self, config: &Configuration) -> Option<Shown> {
+    pub(super) fn shown(&mut self, config: &Configuration) -> Option<ServerChain> {
         let certificate = &config.server.certificate;
         let chain = self.chain_in(certificate, &certificate.value, &config.file);
         let key = self.private_key(&config.server.key, &config.file);
@@ -56,7 +56,7 @@ impl Loading {
             return None;
         }
         match est::identity(der.clone(), key.pkcs8(), self.random.as_ref()) {
-            Ok(identity) => Some(Shown { der, chain, identity, path }),
+            Ok(identity) => Some(ServerChain { der, chain, identity, path }),
             Err(fault) => {
                 let problem = match &fault {
                     IdentityFault::OtherKey => Problem::KeyMismatch { certificate: path, key: key_path },
@@ -72,7 +72,12 @@ impl Loading {
     }
 
     /// Whether devices that use the server's names and the answer to `/crts` would trust the server.
-    pub(super) fn judge_as_devices_do(&mut self, config: &Configuration, shown: &Shown, authorities: &[LoadedCa]) {
+    pub(super) fn judge_as_devices_do(
+        &mut self,
+        config: &Configuration,
+        shown: &ServerChain,
+        authorities: &[LoadedCa],
+    ) {
         let trust = &config.server.trust;
         let beside: Vec<_> = trust.value.iter().map(|path| self.trusted(config, path)).collect();
         let beside: Option<Vec<_>> = beside.into_iter().collect();
@@ -92,7 +97,7 @@ impl Loading {
         Some(certificates)
     }
 
-    fn judge_names(&mut self, config: &Configuration, shown: &Shown) {
+    fn judge_names(&mut self, config: &Configuration, shown: &ServerChain) {
         let bears: Vec<String> = shown.leaf().san().iter().filter_map(|name| shown_name(&name)).collect();
         if bears.is_empty() {
             self.faults.push(shown.fault(config, ServerFlaw::Nameless));
@@ -118,7 +123,7 @@ impl Loading {
     fn judge_path(
         &mut self,
         config: &Configuration,
-        shown: &Shown,
+        shown: &ServerChain,
         authorities: &[LoadedCa],
         beside: &[Arc<Certificate>],
     ) {
@@ -155,7 +160,7 @@ impl Loading {
     }
 }
 
-impl Shown {
+impl ServerChain {
     fn leaf(&self) -> &Certificate {
         &self.chain[0].certificate
     }

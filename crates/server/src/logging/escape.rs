@@ -17,23 +17,23 @@ use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 
 /// The fields of a line in the format for a person: the message, then `name=value`.
 #[derive(Debug)]
-pub(super) struct Fields;
+pub(super) struct EscapedFields;
 
-impl<'w> FormatFields<'w> for Fields {
+impl<'w> FormatFields<'w> for EscapedFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut line = Line { writer: &mut writer, result: Ok(()), begun: false };
+        let mut line = FieldWriter { writer: &mut writer, result: Ok(()), begun: false };
         fields.record(&mut line);
         line.result
     }
 }
 
-struct Line<'l, 'w> {
+struct FieldWriter<'l, 'w> {
     writer: &'l mut Writer<'w>,
     result: fmt::Result,
     begun: bool,
 }
 
-impl Line<'_, '_> {
+impl FieldWriter<'_, '_> {
     fn put(&mut self, field: &Field, text: &str) {
         if self.result.is_ok() {
             self.result = self.try_put(field, text);
@@ -57,7 +57,7 @@ impl Line<'_, '_> {
     }
 }
 
-impl Visit for Line<'_, '_> {
+impl Visit for FieldWriter<'_, '_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.put(field, value);
     }

@@ -38,10 +38,10 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    pub(crate) fn channel() -> (Self, Reporter) {
+    pub(crate) fn channel() -> (Self, IssuanceReporter) {
         let (queue, issuances) = sync_channel(QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        (Self { queue, lost: Arc::clone(&lost) }, Reporter { issuances, lost, told: Told::default() })
+        (Self { queue, lost: Arc::clone(&lost) }, IssuanceReporter { issuances, lost, told: Told::default() })
     }
 
     /// Queues one certificate, or counts it as not logged.
@@ -60,13 +60,13 @@ impl Journal {
 
 /// The receiving end: the body of a thread.
 #[derive(Debug)]
-pub(crate) struct Reporter {
+pub(crate) struct IssuanceReporter {
     issuances: Receiver<Option<Issuance>>,
     lost: Arc<AtomicU64>,
     told: Told,
 }
 
-impl Reporter {
+impl IssuanceReporter {
     pub(crate) fn run(mut self) {
         loop {
             match self.issuances.recv_timeout(SWEEP) {

@@ -44,10 +44,10 @@ pub(crate) struct Refusals {
 
 impl Refusals {
     /// Creates a channel and its reader; the reader ends when all senders are dropped.
-    pub(crate) fn channel() -> (Self, Reporter) {
+    pub(crate) fn channel() -> (Self, RefusalReporter) {
         let (queue, attempts) = sync_channel(QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        (Self { queue, lost: Arc::clone(&lost) }, Reporter { attempts, lost, book: Book::default(), notices: 0 })
+        (Self { queue, lost: Arc::clone(&lost) }, RefusalReporter { attempts, lost, book: Book::default(), notices: 0 })
     }
 
     /// Queues one attempt, or counts it as not logged.
@@ -60,7 +60,7 @@ impl Refusals {
 
 /// The receiving end: the body of the log thread.
 #[derive(Debug)]
-pub(crate) struct Reporter {
+pub(crate) struct RefusalReporter {
     attempts: Receiver<Attempt>,
     lost: Arc<AtomicU64>,
     book: Book,
@@ -68,7 +68,7 @@ pub(crate) struct Reporter {
     notices: u64,
 }
 
-impl Reporter {
+impl RefusalReporter {
     pub(crate) fn run(mut self) {
         let mut sweep = Instant::now() + SWEEP;
         loop {
@@ -106,7 +106,7 @@ impl Reporter {
         }
         let summaries = self.book.sweep(now);
         let (shown, rest) = summaries.split_at(summaries.len().min(SUMMARIES_MAX));
-        for Summary { who, reason, times } in shown {
+        for RepeatSummary { who, reason, times } in shown {
             let (device, claimed, peer) = who.fields();
             let proof = claimed.map(|_| "none");
             tracing::warn!(reason = reason.code(), device, claimed, proof, peer, times, "refused again");
@@ -131,14 +131,14 @@ fn further(reasons: &[Reason]) -> Option<String> {
     (!codes.is_empty()).then(|| codes.join(" "))
 }
 
-fn log_attempt(attempt: &Attempt, noted: Noted) {
+fn log_attempt(attempt: &Attempt, noted: Occurrence) {
     let device = attempt.device.as_ref().map(tracing::field::display);
     let stage = attempt.stage.name();
     match (attempt.outcome, noted) {
         (Ok(success), _) => {
             tracing::debug!(peer = %attempt.peer, device, stage, offered = %attempt.offered, "{success} completed");
         }
-        (Err(reason), Noted::First) => {
+        (Err(reason), Occurrence::First) => {
             let claimed = claimed(attempt);
             tracing::warn!(
                 reason = reason.code(),
@@ -154,7 +154,7 @@ fn log_attempt(attempt: &Attempt, noted: Noted) {
                 reason.entry().meaning
             );
         }
-        (Err(_), Noted::Again | Noted::Suppressed) => {}
+        (Err(_), Occurrence::Again | Occurrence::Suppressed) => {}
     }
 }
 
@@ -195,7 +195,7 @@ impl Who {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Noted {
+enum Occurrence {
     /// Not seen within the window: log it.
     First,
     /// Counted for the summary of this device.
@@ -205,7 +205,7 @@ enum Noted {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Summary {
+struct RepeatSummary {
     who: Who,
     reason: Reason,
     times: u64,
@@ -214,15 +214,15 @@ struct Summary {
 /// Remembers which failures were logged recently.
 #[derive(Debug, Default)]
 struct Book {
-    pages: HashMap<(Reason, Who), Page>,
+    repeats: HashMap<(Reason, Who), Repeats>,
     /// Bounded by the number of reasons.
     rates: HashMap<Reason, Rate>,
 }
 
 #[derive(Debug)]
-struct Page {
+struct Repeats {
     first: Instant,
-    repeats: u64,
+    count: u64,
 }
 
 /// The lines of one reason.
@@ -234,43 +234,43 @@ struct Rate {
 }
 
 impl Rate {
-    fn take(&mut self, now: Instant) -> Noted {
+    fn take(&mut self, now: Instant) -> Occurrence {
         if now.saturating_duration_since(self.second) >= Duration::from_secs(1) {
             (self.second, self.lines) = (now, 0);
         }
         if self.lines >= LINES_PER_SECOND {
             self.suppressed += 1;
-            return Noted::Suppressed;
+            return Occurrence::Suppressed;
         }
         self.lines += 1;
-        Noted::First
+        Occurrence::First
     }
 }
 
 impl Book {
-    fn note(&mut self, now: Instant, attempt: &Attempt) -> Noted {
-        let Err(reason) = attempt.outcome else { return Noted::First };
+    fn note(&mut self, now: Instant, attempt: &Attempt) -> Occurrence {
+        let Err(reason) = attempt.outcome else { return Occurrence::First };
         let key = (reason, Who::of(attempt));
-        if let Some(page) = self.pages.get_mut(&key) {
-            page.repeats += 1;
-            return Noted::Again;
+        if let Some(repeats) = self.repeats.get_mut(&key) {
+            repeats.count += 1;
+            return Occurrence::Again;
         }
         let rate = self.rates.entry(reason).or_insert(Rate { second: now, lines: 0, suppressed: 0 });
-        // A suppressed failure is not remembered: its next try may be logged, and made-up names do not fill the pages.
+        // A suppressed failure is not remembered: its next try may be logged, and made-up names do not fill the memory.
         let noted = rate.take(now);
-        if noted == Noted::First && self.pages.len() < REMEMBERED_MAX {
-            self.pages.insert(key, Page { first: now, repeats: 0 });
+        if noted == Occurrence::First && self.repeats.len() < REMEMBERED_MAX {
+            self.repeats.insert(key, Repeats { first: now, count: 0 });
         }
         noted
     }
 
-    /// Closes the pages whose window has passed; pages with repeats become summaries.
-    fn sweep(&mut self, now: Instant) -> Vec<Summary> {
-        let over = |page: &Page| now.saturating_duration_since(page.first) >= REPEAT_WINDOW;
-        let closed = self.pages.extract_if(|_, page| over(page));
+    /// Forgets the failures whose window has passed; those that were repeated become summaries.
+    fn sweep(&mut self, now: Instant) -> Vec<RepeatSummary> {
+        let over = |repeats: &Repeats| now.saturating_duration_since(repeats.first) >= REPEAT_WINDOW;
+        let closed = self.repeats.extract_if(|_, repeats| over(repeats));
         let mut summaries: Vec<_> = closed
-            .filter(|(_, page)| page.repeats > 0)
-            .map(|((reason, who), page)| Summary { who, reason, times: page.repeats })
+            .filter(|(_, repeats)| repeats.count > 0)
+            .map(|((reason, who), repeats)| RepeatSummary { who, reason, times: repeats.count })
             .collect();
         summaries.sort_by_key(|summary| (Reverse(summary.times), summary.reason));
         summaries
@@ -325,29 +325,29 @@ mod tests {
         let (one, other) = (Reason::ALL[0], Reason::ALL[1]);
         let mut book = Book::default();
         let start = Instant::now();
-        assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("a"), one)), Noted::First);
+        assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("a"), one)), Occurrence::First);
         // Another port and another address: still the same device.
-        assert_eq!(book.note(start, &refusal("127.0.0.2:9", Some("a"), one)), Noted::Again);
-        assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("a"), other)), Noted::First);
-        assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("b"), one)), Noted::First);
+        assert_eq!(book.note(start, &refusal("127.0.0.2:9", Some("a"), one)), Occurrence::Again);
+        assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("a"), other)), Occurrence::First);
+        assert_eq!(book.note(start, &refusal("127.0.0.1:1", Some("b"), one)), Occurrence::First);
         // Unknown devices are distinguished by address, not by port.
-        assert_eq!(book.note(start, &refusal("127.0.0.1:1", None, one)), Noted::First);
-        assert_eq!(book.note(start, &refusal("127.0.0.1:2", None, one)), Noted::Again);
+        assert_eq!(book.note(start, &refusal("127.0.0.1:1", None, one)), Occurrence::First);
+        assert_eq!(book.note(start, &refusal("127.0.0.1:2", None, one)), Occurrence::Again);
         assert_eq!(book.sweep(start + REPEAT_WINDOW / 2), []);
         let summaries = book.sweep(start + REPEAT_WINDOW);
         assert_eq!(summaries.len(), 2);
         assert!(summaries.iter().all(|summary| summary.times == 1 && summary.reason == one));
         // The window has passed: the failure is logged again.
-        assert_eq!(book.note(start + REPEAT_WINDOW, &refusal("127.0.0.1:1", Some("a"), one)), Noted::First);
+        assert_eq!(book.note(start + REPEAT_WINDOW, &refusal("127.0.0.1:1", Some("a"), one)), Occurrence::First);
     }
 
     #[test]
     fn whoever_owns_a_site_of_ipv6_is_one_voice() {
         let (mut book, now) = (Book::default(), Instant::now());
         let from = |peer: &str| refusal(peer, None, Reason::ALL[0]);
-        assert_eq!(book.note(now, &from("[2001:db8:0:1200::1]:1")), Noted::First);
-        assert_eq!(book.note(now, &from("[2001:db8:0:12ff:ffff::9]:2")), Noted::Again);
-        assert_eq!(book.note(now, &from("[2001:db8:0:1300::1]:1")), Noted::First);
+        assert_eq!(book.note(now, &from("[2001:db8:0:1200::1]:1")), Occurrence::First);
+        assert_eq!(book.note(now, &from("[2001:db8:0:12ff:ffff::9]:2")), Occurrence::Again);
+        assert_eq!(book.note(now, &from("[2001:db8:0:1300::1]:1")), Occurrence::First);
         let told = book.sweep(now + REPEAT_WINDOW);
         assert_eq!(
             told.first().map(|summary| summary.who.fields().2.unwrap()),
@@ -375,10 +375,10 @@ mod tests {
             now += Duration::from_secs(1);
             assert_eq!(
                 book.note(now, &refusal("127.0.0.1:1", Some(&number.to_string()), Reason::ALL[0])),
-                Noted::First
+                Occurrence::First
             );
         }
-        assert_eq!(book.pages.len(), REMEMBERED_MAX);
+        assert_eq!(book.repeats.len(), REMEMBERED_MAX);
     }
 
     fn claiming(device: &str, reason: Reason) -> Attempt {
@@ -389,11 +389,11 @@ mod tests {
     fn e85_devices_behind_one_address_are_told_apart_by_their_claims() {
         let (mut book, now) = (Book::default(), Instant::now());
         let reason = Reason::CertificateUnknownIssuer;
-        assert_eq!(book.note(now, &claiming("000001", reason)), Noted::First);
-        assert_eq!(book.note(now, &claiming("000002", reason)), Noted::First);
-        assert_eq!(book.note(now, &claiming("000001", reason)), Noted::Again);
+        assert_eq!(book.note(now, &claiming("000001", reason)), Occurrence::First);
+        assert_eq!(book.note(now, &claiming("000002", reason)), Occurrence::First);
+        assert_eq!(book.note(now, &claiming("000001", reason)), Occurrence::Again);
         // A proven device and a peer that claims its name are different sources.
-        assert_eq!(book.note(now, &refusal("192.0.2.1:1", Some("000001"), reason)), Noted::First);
+        assert_eq!(book.note(now, &refusal("192.0.2.1:1", Some("000001"), reason)), Occurrence::First);
         let summaries = book.sweep(now + REPEAT_WINDOW);
         assert_eq!(summaries[0].who.fields(), (None, Some("000001"), None));
     }
@@ -404,12 +404,12 @@ mod tests {
         let (loud, other) = (Reason::CertificateUnknownIssuer, Reason::EstEmptyRequest);
         let first = |book: &mut Book, now, seed: u32| {
             let noted = (0..100).map(|number| book.note(now, &claiming(&format!("{seed}-{number}"), loud)));
-            noted.filter(|noted| *noted == Noted::First).count()
+            noted.filter(|noted| *noted == Occurrence::First).count()
         };
         assert_eq!(first(&mut book, start, 1), 5);
-        assert_eq!(book.note(start, &claiming("x", other)), Noted::First, "another reason has lines of its own");
+        assert_eq!(book.note(start, &claiming("x", other)), Occurrence::First, "another reason has lines of its own");
         assert_eq!(first(&mut book, start + Duration::from_secs(1), 2), 5);
-        assert_eq!(book.pages.len(), 11, "names without a line are not remembered");
+        assert_eq!(book.repeats.len(), 11, "names without a line are not remembered");
         assert_eq!(book.suppressed(), [(loud, 190)]);
         assert_eq!(book.suppressed(), []);
     }
@@ -425,18 +425,18 @@ mod tests {
         for (manufacturer, shown) in [(0xa1, "device=000001@a1a1a1a1"), (0xb2, "device=000001@b2b2b2b2")] {
             let attempt = of(manufacturer);
             let noted = book.note(now, &attempt);
-            assert_eq!(noted, Noted::First);
+            assert_eq!(noted, Occurrence::First);
             let text = logged(Format::Human, || log_attempt(&attempt, noted));
             assert!(text.contains(shown), "{text}");
         }
-        assert_eq!(book.note(now, &of(0xb2)), Noted::Again);
+        assert_eq!(book.note(now, &of(0xb2)), Occurrence::Again);
     }
 
     #[test]
     fn e85_d101_a_line_says_that_a_claim_is_unproven_and_what_exactly_is_at_fault() {
         let detail = "certificate 1, CN=Sub CA: basicConstraints: pathLen 0 is exceeded";
         let attempt = Attempt { detail: Some(detail.into()), ..claiming("000001", Reason::CertificateUnknownIssuer) };
-        let text = logged(Format::Human, || log_attempt(&attempt, Noted::First));
+        let text = logged(Format::Human, || log_attempt(&attempt, Occurrence::First));
         assert!(text.contains(" claimed=000001 proof=none ") && text.contains(detail), "{text}");
         let (_, mut reporter) = Refusals::channel();
         let now = Instant::now();
@@ -452,7 +452,7 @@ mod tests {
         assert!(lines[1].contains("refused: further lines suppressed") && lines[1].contains(" times=96"), "{text}");
         // A proven device is never logged as unproven.
         let proven = refusal("192.0.2.1:1", Some("000001"), Reason::CertificateUnknownIssuer);
-        let text = logged(Format::Human, || log_attempt(&proven, Noted::First));
+        let text = logged(Format::Human, || log_attempt(&proven, Occurrence::First));
         assert!(text.contains(" device=000001 ") && !text.contains("proof"), "{text}");
     }
 

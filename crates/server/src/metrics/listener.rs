@@ -15,19 +15,19 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::{Page, UPKEEP_INTERVAL};
+use super::{MetricsPage, UPKEEP_INTERVAL};
 use connections::{Limits, Service};
 
 /// A listener that is bound, and a future to be run.
 pub(crate) struct Listener {
     address: SocketAddr,
     socket: tokio::net::TcpListener,
-    page: Page,
+    page: MetricsPage,
 }
 
 impl Listener {
     /// Takes over a bound socket. To be called in the context of the runtime that runs it.
-    pub(crate) fn new(socket: TcpListener, page: Page) -> std::io::Result<Self> {
+    pub(crate) fn new(socket: TcpListener, page: MetricsPage) -> std::io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self { address: socket.local_addr()?, socket: tokio::net::TcpListener::from_std(socket)?, page })
     }
@@ -58,7 +58,7 @@ impl Listener {
 const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
-impl Service for Page {
+impl Service for MetricsPage {
     fn answer(&self, request: &Request<Incoming>) -> Response<String> {
         let (status, kind, text) = match request.uri().path() {
             "/metrics" | "/healthz" | "/readyz" if !matches!(*request.method(), Method::GET | Method::HEAD) => {

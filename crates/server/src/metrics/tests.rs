@@ -4,7 +4,7 @@ use super::*;
 use crate::load::CertificateRole;
 use crate::load::testing::{at, dated};
 
-fn page(exposition: &Exposition, certificates: Vec<DatedCertificate>) -> Page {
+fn page(exposition: &Exposition, certificates: Vec<DatedCertificate>) -> MetricsPage {
     let certificates: Arc<[DatedCertificate]> = certificates.into();
     let readings = Readings {
         ready: Box::new(|| true),
