@@ -9,7 +9,7 @@ use pki::{AnchorId, Certificate, Curve};
 
 use crate::ca::Ca;
 use crate::device::{Device, DeviceId, DeviceIdRule};
-use crate::profile::{IssuedNames, Profile, ProfileFault, ProfileSpec, Published};
+use crate::profile::{IssuedNames, Profile, ProfileFault, ProfileSpec, ProfileVersion, Published};
 use crate::san::SanKind;
 use crate::subject::SubjectRule;
 
@@ -166,6 +166,7 @@ pub struct CaProfile {
     /// The CA that issues, by name and key.
     issuing: AnchorId,
     template: Template,
+    version: ProfileVersion,
 }
 
 impl CaProfile {
@@ -194,7 +195,9 @@ impl CaProfile {
         let template = Template::new(Arc::clone(spec.ca.issuer()), &spec.ca.urls().template())
             .map_err(CaProfileFault::Template)?;
         let (profile, issuing) = (spec.profile.clone(), spec.ca.certificate().anchor_id());
-        Profile::new(profile, published, Arc::new(Self { spec, issuing, template })).map_err(CaProfileFault::Profile)
+        let version = ProfileVersion::of(&format!("{spec:?}"));
+        let own = Self { spec, issuing, template, version };
+        Profile::new(profile, published, Arc::new(own)).map_err(CaProfileFault::Profile)
     }
 
     /// What a CA of ours keeps with this profile; `None` if another authority compiled it.
@@ -218,6 +221,12 @@ impl CaProfile {
     #[must_use]
     pub fn spec(&self) -> &CaProfileSpec {
         &self.spec
+    }
+
+    /// Which settings these are.
+    #[must_use]
+    pub const fn version(&self) -> ProfileVersion {
+        self.version
     }
 
     pub(crate) fn template(&self) -> &Template {

@@ -51,6 +51,7 @@ impl VerifiedJob {
     /// The question that the ledger must answer before this job is decided.
     pub(crate) fn inquiry(&self) -> Inquiry {
         Inquiry {
+            serial: Serial::from_bytes(self.client.serial()).ok(),
             client: self.client.digest(),
             device: self.device.clone(),
             profile: Arc::clone(self.profile.shared_name()),
@@ -105,6 +106,8 @@ pub(crate) struct Permit {
     key: Key,
     /// Digest of the CSR.
     csr: Digest,
+    /// Digest of the names that it asks for.
+    names: Digest,
     /// The key to certify: that of the request.
     public_key: PublicKeyInfo,
     /// The alternative names in the request.
@@ -163,6 +166,10 @@ impl Permit {
 
     pub(crate) fn csr(&self) -> Digest {
         self.csr
+    }
+
+    pub(crate) fn names(&self) -> Digest {
+        self.names
     }
 
     pub(crate) fn subject(&self) -> &Name {
@@ -226,6 +233,7 @@ pub(crate) fn decide(
     let subject = subject_of(&verified, &device)?;
     let VerifiedJob { function, profile, rules, client, anchor, origin, peer, csr, .. } = verified;
     let digest = csr.digest();
+    let names = Digest::of_parts(&[csr.subject().der(), csr.san().der()]);
     let key = Key::new(function, profile.name(), &device, &digest);
     let (public_key, san) = csr.into_certifiable();
     let permit = Permit {
@@ -239,6 +247,7 @@ pub(crate) fn decide(
         subject,
         key,
         csr: digest,
+        names,
         public_key,
         san,
         peer,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pki::issue::Serial;
-use pki::{AnchorId, Digest};
+use pki::{AnchorId, Certificate, Digest, Validity};
 use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
@@ -47,17 +47,30 @@ impl LedgerEntry {
     }
 
     /// What the row says of the holder of its certificate; nothing where it has none.
+    #[must_use]
     pub fn standing(&self) -> Option<Standing> {
-        let (intent, issued) = (&self.intent, self.issued()?);
-        Some(Standing {
+        Some(self.standing_of(self.issued()?.validity))
+    }
+
+    /// What the row says of whoever shows a certificate with its serial, if it has none and is revoked: the certificate was signed, and a crash
+    /// came before it was recorded.
+    #[must_use]
+    pub fn revocation_of_unissued(&self) -> Option<Standing> {
+        let is_revoked = self.issued().is_none() && self.revocation.is_some();
+        is_revoked.then(|| self.standing_of(self.intent.validity))
+    }
+
+    fn standing_of(&self, validity: Validity) -> Standing {
+        let intent = &self.intent;
+        Standing {
             device: intent.device.clone(),
             profile: Arc::clone(&intent.profile),
             serial: intent.serial,
-            validity: issued.validity,
+            validity,
             anchor: intent.anchor,
             vouched_by: intent.vouched_by,
-            state: self.revocation.map_or(State::Good, State::Revoked),
-        })
+            state: self.revocation.clone().map_or(State::Good, State::Revoked),
+        }
     }
 }
 
@@ -66,10 +79,18 @@ impl LedgerEntry {
 pub enum Locator {
     /// The row of this serial number, whatever its stage.
     Serial(Serial),
-    /// The row of the certificate with this digest.
-    Certificate(Digest),
+    /// The row of this serial number if it has the certificate with this digest.
+    Certificate(Serial, Digest),
     /// The newest row of the device that has a certificate, of whatever profile.
     NewestOf(Device),
+}
+
+impl Locator {
+    /// What finds the row of this certificate; `None` if its serial number is not of Muster's form, so that no row can have it.
+    #[must_use]
+    pub fn of(certificate: &Certificate) -> Option<Self> {
+        Some(Self::Certificate(Serial::from_bytes(certificate.serial()).ok()?, certificate.digest()))
+    }
 }
 
 /// Which rows are meant: those for which everything holds that is set. The default means all.
@@ -195,7 +216,7 @@ pub struct Revoke {
 }
 
 /// The ledger's answer to one [`Revoke`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revoked {
     /// It is revoked from now on, durably. A reservation was given up with it: its certificate is turned away if it comes.
     Now,

@@ -12,6 +12,7 @@ use crate::function::Function;
 use crate::idempotency::{Key, RepeatWindow};
 use crate::issued::Issued;
 use crate::origin::Origin;
+use crate::profile::ProfileVersion;
 
 /// A certificate about to be signed: the row that is durable before it is.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Intent {
     pub function: Function,
     /// Name of the profile.
     pub profile: Arc<str>,
+    /// The version of the profile that decided.
+    pub profile_version: ProfileVersion,
     /// Who asked.
     pub device: Device,
     /// The anchor that the client's chain ended in: says, row by row, on whose word a certificate was issued, so that what hangs under an anchor
@@ -40,16 +43,12 @@ pub struct Intent {
     pub client: Digest,
     /// Digest of the key of the factory's certificate, where the client authenticated with that.
     pub factory_key: Option<Digest>,
-    /// Whether keys of the factory may be certified: `allow_identity_key` of the profile.
-    pub factory_keys: FactoryKeys,
-    /// Whether a new row may be reserved for it.
-    pub new_row: NewRow,
-    /// How many certificates the device may hold that have not expired, this one included.
-    pub certificates_max: u32,
     /// Digest of the CSR, whole: what an audit compares with the request that a device says it made.
     pub csr: Digest,
     /// Digest of the subject public key info to certify.
     pub spki: Digest,
+    /// Digest of the names that the CSR asks for. A client that signs with randomness repeats its request with another CSR: same key, same names.
+    pub names: Digest,
     /// The subject of the certificate: what an operator knows the row by.
     pub subject: Name,
     /// From when to when it is going to be valid: until then a certificate that was signed for a row which was given up could be shown, so that
@@ -59,6 +58,31 @@ pub struct Intent {
     pub peer: SocketAddr,
     /// The time of the request.
     pub at: UnixTime,
+}
+
+/// An intent, and the conditions under which it may have a row. The ledger checks them and keeps none of them.
+#[derive(Clone, Debug)]
+pub struct Reserve {
+    /// The row.
+    pub intent: Intent,
+    /// Whether keys of the factory may be certified: `allow_identity_key` of the profile.
+    pub factory_keys: FactoryKeys,
+    /// Whether a new row may be reserved for it.
+    pub new_row: NewRow,
+    /// How many certificates the device may hold that have not expired, this one included.
+    pub certificates_max: u32,
+}
+
+impl Intent {
+    /// Whether the request is the same as that of an earlier row of the same device: the same function and profile, and the same CSR or the same
+    /// key and names.
+    #[must_use]
+    pub fn asks_the_same_as(&self, earlier: &Self) -> bool {
+        self.device == earlier.device
+            && self.function == earlier.function
+            && self.profile == earlier.profile
+            && (self.csr == earlier.csr || (self.spki == earlier.spki && self.names == earlier.names))
+    }
 }
 
 /// Whether the keys that a device's factory certificates hold may be certified for it.
@@ -80,7 +104,7 @@ pub enum NewRow {
     Held,
 }
 
-/// The ledger's answer to one [`Intent`].
+/// The ledger's answer to one [`Reserve`].
 #[derive(Clone, Debug)]
 pub enum Intended {
     /// The serial is reserved: sign.

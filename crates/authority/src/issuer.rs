@@ -33,7 +33,7 @@ use crate::ca_profile::BACKDATE;
 use crate::decide::{Occasion, Permit, VerifiedJob, decide, verify};
 use crate::idempotency::RepeatWindow;
 use crate::in_flight::{Claim, Joined};
-use crate::intent::{FactoryKeys, Intended, Intent, NewRow, Record, Recorded};
+use crate::intent::{FactoryKeys, Intended, Intent, NewRow, Record, Recorded, Reserve};
 use crate::issued::Issued;
 use crate::job::{Deliver, Job, Outcome};
 use crate::ledger::LedgerFault;
@@ -195,7 +195,7 @@ impl Submission {
         };
         let mut random = [0; 16];
         self.authority.random.fill(&mut random);
-        let serial = Serial::new(self.authority.node, random);
+        let serial = self.authority.ledger.draw(self.authority.node, random);
         match claimed.permit.fill(&serial, validity) {
             Ok(to_be_signed) => Ok(Prepared { claimed, serial, validity, to_be_signed: Arc::new(to_be_signed) }),
             Err(_) => Err(claimed.claim.end(Busy::Withheld(Misissue::Lint).into())),
@@ -206,10 +206,21 @@ impl Submission {
         if batch.is_empty() {
             return;
         }
-        let rows: Vec<Intent> = batch.states().map(|prepared| self.intent(prepared)).collect();
+        let rows: Vec<Reserve> = batch.states().map(|prepared| self.reserve(prepared)).collect();
         let asked = rows.len();
         let ledger = Arc::clone(&self.authority.ledger);
         ledger.intend(rows, Box::new(move |answer| self.resume(move |it| it.intended(batch, one_each(answer, asked)))));
+    }
+
+    fn reserve(&self, prepared: &Prepared) -> Reserve {
+        let permit = &prepared.claimed.permit;
+        let spec = permit.rules().spec();
+        Reserve {
+            intent: self.intent(prepared),
+            factory_keys: if spec.allow_identity_key { FactoryKeys::Allowed } else { FactoryKeys::Refused },
+            new_row: if permit.waits().is_some() { NewRow::Held } else { NewRow::Allowed },
+            certificates_max: spec.certificates_per_device_max,
+        }
     }
 
     fn intent(&self, prepared: &Prepared) -> Intent {
@@ -221,20 +232,15 @@ impl Submission {
             to_be_signed: prepared.to_be_signed.digest(),
             function: permit.function(),
             profile: Arc::clone(permit.profile().shared_name()),
+            profile_version: permit.rules().version(),
             device: permit.device().clone(),
             anchor: permit.anchor(),
             vouched_by: permit.origin(),
             client: permit.client(),
             factory_key: permit.factory_key(),
-            factory_keys: if permit.rules().spec().allow_identity_key {
-                FactoryKeys::Allowed
-            } else {
-                FactoryKeys::Refused
-            },
-            new_row: if permit.waits().is_some() { NewRow::Held } else { NewRow::Allowed },
-            certificates_max: permit.rules().spec().certificates_per_device_max,
             csr: permit.csr(),
             spki: Digest::of(permit.spki()),
+            names: permit.names(),
             subject: permit.subject().clone(),
             validity: prepared.validity,
             peer: permit.peer(),

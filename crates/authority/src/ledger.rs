@@ -16,12 +16,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use pki::issue::Serial;
+use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
 
 use crate::completion::Completion;
 use crate::entry::{LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter};
-use crate::intent::{Intended, Intent, Record, Recorded};
+use crate::intent::{Intended, Record, Recorded, Reserve};
 use crate::standing::{Finding, Inquiry};
 
 /// An intent that has not become a certificate after this time is taken for abandoned when its key is asked for again:
@@ -41,10 +41,14 @@ pub trait Ledger: Send + Sync {
     /// the ledger cannot say that. Asked after [`Ledger::standing`] has answered that it does not know a certificate.
     fn complete_since(&self) -> Option<UnixTime>;
 
+    /// The serial of the next row: the first step of an issuance, before anything is signed or written. A serial that is drawn and never reserved
+    /// stands for nothing. `random` is used for this serial only.
+    fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial;
+
     /// Reserves each serial for its request, durably, unless the request is already answered or may have no new row. One answer a row, in order.
     ///
     /// The search for an earlier answer and the reservation are one step: with two, two requests alike could both be issued.
-    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>);
+    fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>);
 
     /// Keeps the certificate of each reserved serial, durably. One answer a row, in order.
     fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>);
@@ -87,7 +91,7 @@ pub trait LedgerOver: Send + Sync {
     }
 
     /// See [`Ledger::intend`].
-    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+    fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
         self.inner().intend(rows, done);
     }
 
@@ -111,7 +115,11 @@ impl<L: LedgerOver> Ledger for L {
         self.inner().complete_since()
     }
 
-    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+    fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
+        self.inner().draw(node, random)
+    }
+
+    fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
         LedgerOver::intend(self, rows, done);
     }
 

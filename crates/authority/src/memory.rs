@@ -12,13 +12,13 @@ mod tests;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use pki::issue::Serial;
+use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
 
 use self::rows::Rows;
 use crate::completion::Completion;
 use crate::entry::{LedgerEntry, LedgerHealth, ListQuery, Listing, Locator, Revoke, Revoked, RowFilter, RowState};
-use crate::intent::{Intended, Intent, Record, Recorded};
+use crate::intent::{Intended, Record, Recorded, Reserve};
 use crate::issued::Issued;
 use crate::ledger::{Ledger, LedgerFault};
 use crate::standing::{Finding, Inquiry};
@@ -113,7 +113,11 @@ impl Ledger for MemoryLedger {
         self.lock().ok().and_then(|rows| rows.complete_since)
     }
 
-    fn intend(&self, intents: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+    fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
+        Serial::new(node, random)
+    }
+
+    fn intend(&self, intents: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
         let answer = self.lock().map(|mut rows| {
             let answers = intents.into_iter().map(|intent| rows.intend(intent, self.rows_max)).collect();
             rows.check_invariants(self.rows_max);
@@ -159,7 +163,7 @@ impl Ledger for MemoryLedger {
 
     fn revoke(&self, rows_to_revoke: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
         let answer = self.lock().map(|mut rows| {
-            let answers = rows_to_revoke.iter().map(|it| rows.revoke(&it.row, it.revocation)).collect();
+            let answers = rows_to_revoke.iter().map(|it| rows.revoke(&it.row, &it.revocation)).collect();
             rows.check_invariants(self.rows_max);
             answers
         });

@@ -13,8 +13,10 @@ use crate::revocation::Revocation;
 /// The question of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inquiry {
-    /// Digest of the certificate that the client authenticated with: the ledger finds the holder by it.
+    /// Digest of the certificate that the client authenticated with: the row of the holder has it.
     pub client: Digest,
+    /// The serial number of that certificate, if it is one of Muster's form: the ledger finds the row by it.
+    pub serial: Option<Serial>,
     /// The device, if it is known without the ledger: read from a manufacturer's certificate by the profile's rule, or from a certificate
     /// that the ledger has just reported as unknown. `None` if the ledger must name the holder.
     pub device: Option<Device>,
@@ -72,7 +74,7 @@ pub struct Standing {
 }
 
 /// The state of an issued certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It is not revoked.
     Good,

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use authority::{
-    Completion, Custody, Finding, Inquiry, Intended, Intent, Key, Ledger, LedgerEntry, LedgerFault, LedgerHealth,
-    ListQuery, Listing, Locator, MemoryLedger, Record, Recorded, Revoke, Revoked, RingSigner, RowFilter, Signer,
+    Completion, Custody, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery,
+    Listing, Locator, MemoryLedger, Record, Recorded, Reserve, Revoke, Revoked, RingSigner, RowFilter, Signer,
     SignerFault, ToSign,
 };
-use pki::issue::Serial;
+use pki::issue::{NodePrefix, Serial};
 use pki::{Signature, UnixTime};
 
 use crate::agenda::Agenda;
@@ -115,10 +115,15 @@ impl Ledger for FaultyLedger {
         self.inner.complete_since()
     }
 
-    fn intend(&self, mut rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+    fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
+        self.inner.draw(node, random)
+    }
+
+    fn intend(&self, mut rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
         if self.weather.behaviour.forgets {
             for row in &mut rows {
-                row.key = Key::new(row.function, &row.profile, &row.device, &row.to_be_signed);
+                let intent = &mut row.intent;
+                (intent.csr, intent.names) = (intent.to_be_signed, intent.to_be_signed);
             }
         }
         self.call(move |inner, done| inner.intend(rows, done), done);

@@ -23,6 +23,7 @@ const PROPERTIES: &[Property] = &[
     ("a row is found by serial, certificate and device", issuance::a_row_is_found),
     ("a row comes back as it was written", issuance::a_row_comes_back_as_it_was_written),
     ("one request has one certificate", issuance::one_request_has_one_certificate),
+    ("the same key and names are the same request", issuance::the_same_key_and_names_are_the_same_request),
     (
         "a request that may have no row is answered by one that it has",
         issuance::a_request_that_may_have_no_row_is_answered_by_one_that_it_has,
@@ -55,6 +56,6 @@ pub fn holds(make: &dyn Fn() -> Arc<dyn Ledger>) {
 /// the answer is there or nothing is due; from then on another thread is waited for.
 pub fn holds_in_turns(make: &dyn Fn() -> Arc<dyn Ledger>, turn: &dyn Fn() -> bool) {
     for &(property, check) in PROPERTIES {
-        check(&Desk { property, ledger: make(), turn });
+        check(&Desk::new(property, make(), turn));
     }
 }

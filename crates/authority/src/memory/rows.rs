@@ -10,17 +10,14 @@ use rustls_pki_types::UnixTime;
 
 use crate::device::Device;
 use crate::entry::{Cursor, LedgerEntry, Locator, Revoked, RowFilter, RowStage, RowState};
-use crate::idempotency::Key;
-use crate::intent::{FactoryKeys, Intended, Intent, NewRow, Record, Recorded};
+use crate::intent::{FactoryKeys, Intended, Intent, NewRow, Record, Recorded, Reserve};
 use crate::ledger::INTENT_LIFETIME;
 use crate::revocation::Revocation;
-use crate::standing::{Finding, Inquiry, Registration};
+use crate::standing::{Finding, Inquiry, Registration, Standing};
 
 #[derive(Default)]
 pub(super) struct Rows {
     by_serial: HashMap<Serial, Row>,
-    /// The row that speaks for a request: its newest that is not abandoned.
-    by_key: HashMap<Key, Serial>,
     by_certificate: HashMap<Digest, Serial>,
     /// Who holds a public key, and in how many rows.
     holders: HashMap<Digest, (Device, usize)>,
@@ -53,8 +50,6 @@ pub(super) struct DeviceRows {
 
 struct Row {
     entry: LedgerEntry,
-    /// The row that spoke for the key before; it does so again if this one is abandoned.
-    before: Option<Serial>,
 }
 
 impl Row {
@@ -101,26 +96,34 @@ impl Rows {
     /// One look-up; nothing more, because there is no list of devices.
     pub(super) fn finding(&self, inquiry: &Inquiry) -> Finding {
         let row = self.by_certificate.get(&inquiry.client).and_then(|serial| self.by_serial.get(serial));
-        Finding { holder: row.and_then(|row| row.entry.standing()), registration: Registration::Unlisted }
+        let holder = row.and_then(|row| row.entry.standing()).or_else(|| self.revoked_without_certificate(inquiry));
+        Finding { holder, registration: Registration::Unlisted }
     }
 
-    pub(super) fn intend(&mut self, intent: Intent, rows_max: usize) -> Intended {
+    /// A certificate that was signed before a crash and whose row was given up and revoked: no row has it, but its serial is revoked.
+    fn revoked_without_certificate(&self, inquiry: &Inquiry) -> Option<Standing> {
+        let row = &self.by_serial.get(&inquiry.serial?)?.entry;
+        row.revocation_of_unissued()
+    }
+
+    pub(super) fn intend(&mut self, reserve: Reserve, rows_max: usize) -> Intended {
+        let Reserve { intent, factory_keys, new_row, certificates_max } = reserve;
         if let Some(answer) = self.answered(&intent) {
             return answer;
         }
-        if intent.new_row == NewRow::Held {
+        if new_row == NewRow::Held {
             return Intended::Held;
         }
         if self.holders.get(&intent.spki).is_some_and(|(holder, _)| *holder != intent.device) {
             return Intended::KeyOfAnother;
         }
-        if intent.factory_keys == FactoryKeys::Refused && self.is_factory_key(&intent) {
+        if factory_keys == FactoryKeys::Refused && self.is_factory_key(&intent) {
             return Intended::FactoryKey;
         }
         if self.by_serial.contains_key(&intent.serial) {
             return Intended::SerialTaken;
         }
-        if self.device_is_full(&intent) {
+        if self.device_is_full(&intent, certificates_max) {
             return Intended::DeviceFull;
         }
         if self.by_serial.len() >= rows_max && !self.forget_one(intent.at) {
@@ -143,8 +146,7 @@ impl Rows {
         }
         self.reserved += 1;
         let cursor = place(self.began, self.reserved);
-        let before = self.by_key.insert(intent.key, serial);
-        let row = Row { entry: LedgerEntry { cursor, intent, stage: RowStage::Reserved, revocation: None }, before };
+        let row = Row { entry: LedgerEntry { cursor, intent, stage: RowStage::Reserved, revocation: None } };
         self.forgettable.insert((row.forgettable_from(), serial));
         self.order.insert(cursor, serial);
         self.by_serial.insert(serial, row);
@@ -152,8 +154,8 @@ impl Rows {
 
     /// Whether the device has no room for another row. Rows of its own that say nothing any more are forgotten first, so that what it may have
     /// here is bounded, and a device that had its share takes nothing from others.
-    fn device_is_full(&mut self, intent: &Intent) -> bool {
-        let max = usize::try_from(intent.certificates_max).unwrap_or(usize::MAX);
+    fn device_is_full(&mut self, intent: &Intent, certificates_max: u32) -> bool {
+        let max = usize::try_from(certificates_max).unwrap_or(usize::MAX);
         let Some(of_device) = self.devices.get(&intent.device).filter(|of_device| of_device.serials.len() >= max)
         else {
             return false;
@@ -171,11 +173,16 @@ impl Rows {
             || self.devices.get(&intent.device).is_some_and(|of_device| of_device.factory_keys.contains(&intent.spki))
     }
 
-    /// The answer to a request that has a row already; an intent that outlived its time is given up on the way.
+    /// The answer to a request that has a row already: the newest row of the device that asks for the same and was not given up decides. An
+    /// intent that outlived its time is given up on the way. A device has few rows, so each of them is looked at.
     fn answered(&mut self, intent: &Intent) -> Option<Intended> {
         loop {
-            let serial = *self.by_key.get(&intent.key)?;
-            let entry = &self.by_serial.get(&serial)?.entry;
+            let serials = &self.devices.get(&intent.device)?.serials;
+            let rows = serials.iter().rev().filter_map(|serial| self.by_serial.get(serial));
+            let is_same = |row: &&Row| {
+                !matches!(row.entry.stage, RowStage::Abandoned) && intent.asks_the_same_as(&row.entry.intent)
+            };
+            let entry = &rows.into_iter().find(is_same)?.entry;
             match &entry.stage {
                 RowStage::Reserved if intent.at.as_secs() < lifetime_end(entry.intent.at) => {
                     return Some(Intended::InProgress);
@@ -186,7 +193,7 @@ impl Rows {
                     return Some(Intended::Repeat(Arc::clone(issued)));
                 }
                 RowStage::Issued(_) | RowStage::Abandoned => return None,
-                RowStage::Reserved => self.abandon(serial),
+                RowStage::Reserved => self.abandon(entry.intent.serial),
             }
         }
     }
@@ -216,25 +223,20 @@ impl Rows {
         self.forgettable.remove(&(row.forgettable_from(), serial));
         row.entry.stage = RowStage::Abandoned;
         self.forgettable.insert((row.forgettable_from(), serial));
-        let (key, spki, before) = (row.entry.intent.key, row.entry.intent.spki, row.before.take());
-        self.unlink(key, spki, serial);
-        // A certificate issued before for this key answers for it again.
-        let answers = |before: &Serial| self.by_serial.get(before).is_some_and(|row| row.entry.intent.key == key);
-        if let Some(before) = before.filter(answers) {
-            self.by_key.entry(key).or_insert(before);
-        }
+        let spki = row.entry.intent.spki;
+        self.release_key(spki);
     }
 
-    pub(super) fn revoke(&mut self, row: &Locator, revocation: Revocation) -> Revoked {
+    pub(super) fn revoke(&mut self, row: &Locator, revocation: &Revocation) -> Revoked {
         let Some(serial) = self.locate(row) else { return Revoked::Unknown };
         // A reservation is given up: a certificate that comes for it is turned away.
         self.abandon(serial);
         let Some(row) = self.by_serial.get_mut(&serial) else { return Revoked::Unknown };
-        if let Some(before) = row.entry.revocation {
-            return Revoked::Before(before);
+        if let Some(before) = &row.entry.revocation {
+            return Revoked::Before(before.clone());
         }
         self.forgettable.remove(&(row.forgettable_from(), serial));
-        row.entry.revocation = Some(revocation);
+        row.entry.revocation = Some(revocation.clone());
         self.forgettable.insert((row.forgettable_from(), serial));
         Revoked::Now
     }
@@ -246,7 +248,9 @@ impl Rows {
     fn locate(&self, row: &Locator) -> Option<Serial> {
         match row {
             Locator::Serial(serial) => self.by_serial.contains_key(serial).then_some(*serial),
-            Locator::Certificate(digest) => self.by_certificate.get(digest).copied(),
+            Locator::Certificate(serial, digest) => {
+                self.by_certificate.get(digest).copied().filter(|held| held == serial)
+            }
             Locator::NewestOf(device) => {
                 let issued = |serial: &&Serial| {
                     self.by_serial.get(serial).is_some_and(|row| RowState::Issued.holds_for(&row.entry))
@@ -316,7 +320,8 @@ impl Rows {
         }
         let intent = &row.entry.intent;
         if !matches!(row.entry.stage, RowStage::Abandoned) {
-            self.unlink(intent.key, intent.spki, serial);
+            let spki = intent.spki;
+            self.release_key(spki);
         }
         if let Some(of_device) = self.devices.get_mut(&intent.device) {
             of_device.serials.retain(|other| *other != serial);
@@ -326,11 +331,8 @@ impl Rows {
         }
     }
 
-    /// Takes a row that is given up or forgotten out of the indexes by key and by holder.
-    fn unlink(&mut self, key: Key, spki: Digest, serial: Serial) {
-        if self.by_key.get(&key) == Some(&serial) {
-            self.by_key.remove(&key);
-        }
+    /// One row less that has this key: given up or forgotten.
+    fn release_key(&mut self, spki: Digest) {
         if let Some((_, rows)) = self.holders.get_mut(&spki) {
             *rows -= 1;
             if *rows == 0 {
@@ -343,7 +345,6 @@ impl Rows {
         debug_assert!(self.by_serial.len() <= rows_max, "the bound holds");
         debug_assert_eq!(self.by_serial.len(), self.forgettable.len(), "every row knows when it may go");
         debug_assert_eq!(self.by_serial.len(), self.order.len(), "every row has a place in the order");
-        debug_assert!(self.by_key.len() <= self.by_serial.len(), "every key is spoken for by a row");
         debug_assert!(self.by_certificate.len() <= self.by_serial.len(), "every certificate is in a row");
     }
 }

@@ -11,10 +11,11 @@ use crate::device::{Device, DeviceId};
 use crate::entry::Cursor;
 use crate::function::Function;
 use crate::idempotency::{Key, RepeatWindow};
-use crate::intent::{FactoryKeys, NewRow};
+use crate::intent::{FactoryKeys, Intent, NewRow};
 use crate::ledger::INTENT_LIFETIME;
 use crate::origin::Origin;
-use crate::revocation::Revocation;
+use crate::profile::ProfileVersion;
+use crate::revocation::{Actor, Revocation};
 use crate::standing::State;
 
 const LIFE: u64 = 900_000;
@@ -40,17 +41,16 @@ fn intent(number: u8, csr: &[u8], at_seconds: u64) -> Intent {
         to_be_signed: Digest::of(&[number]),
         function: Function::SimpleEnroll,
         profile: "p".into(),
+        profile_version: ProfileVersion::from_bytes([3; 8]),
         device: device.clone(),
         ca: pki::AnchorId::from_bytes([2; 32]),
         anchor: device.manufacturer,
         vouched_by: Origin::Manufacturer,
         factory_key: Some(Digest::of(b"factory")),
-        factory_keys: FactoryKeys::Refused,
-        new_row: NewRow::Allowed,
-        certificates_max: 4,
         client: Digest::of(b"idevid"),
         csr: Digest::of(csr),
         spki: Digest::of(csr),
+        names: Digest::of(csr),
         subject: pki::NameBuilder::new().finish().unwrap(),
         validity: Validity { not_before: at(at_seconds), not_after: at(at_seconds + LIFE) },
         peer: ([192, 0, 2, 1], 40_000).into(),
@@ -58,7 +58,16 @@ fn intent(number: u8, csr: &[u8], at_seconds: u64) -> Intent {
     }
 }
 
-fn intend(ledger: &MemoryLedger, row: Intent) -> Intended {
+/// Asks for a row under the conditions of a profile that allows a device four certificates.
+fn reserve(intent: Intent) -> Reserve {
+    Reserve { intent, factory_keys: FactoryKeys::Refused, new_row: NewRow::Allowed, certificates_max: 4 }
+}
+
+fn intend(ledger: &MemoryLedger, intent: Intent) -> Intended {
+    intend_row(ledger, reserve(intent))
+}
+
+fn intend_row(ledger: &MemoryLedger, row: Reserve) -> Intended {
     let (sender, receiver) = mpsc::channel();
     ledger.intend(vec![row], Box::new(move |answer| sender.send(answer).unwrap()));
     receiver.recv().unwrap().unwrap().remove(0)
@@ -88,11 +97,11 @@ fn standing(ledger: &MemoryLedger, certificate: Digest) -> Option<State> {
 }
 
 fn inquiry(client: Digest) -> Inquiry {
-    Inquiry { client, device: None, profile: "p".into() }
+    Inquiry { client, serial: None, device: None, profile: "p".into() }
 }
 
 fn revocation(at_seconds: u64) -> Revocation {
-    Revocation { reason: RevocationReason::KeyCompromise, at: at(at_seconds) }
+    Revocation { reason: RevocationReason::KeyCompromise, at: at(at_seconds), actor: Actor::server() }
 }
 
 fn revoke(ledger: &MemoryLedger, row: Locator, at_seconds: u64) -> Revoked {
@@ -172,10 +181,10 @@ fn rows_behind_more_than_one_look_are_listed_and_counted() {
         let row = Intent {
             serial: Serial::new(NodePrefix::new(1), random),
             profile: profile.into(),
-            certificates_max: u32::MAX,
             ..intent(1, &number.to_be_bytes(), 0)
         };
-        assert!(matches!(intend(&ledger, row), Intended::Reserved));
+        let row = Reserve { certificates_max: u32::MAX, ..reserve(row) };
+        assert!(matches!(intend_row(&ledger, row), Intended::Reserved));
     }
     let rare = RowFilter { profile: Some("rare".into()), ..RowFilter::default() };
     assert_eq!(count(&ledger, rare.clone()), 2);
@@ -210,13 +219,13 @@ fn a_full_ledger_forgets_what_answers_nothing_any_more() {
 #[test]
 fn a_request_that_may_have_no_row_is_answered_by_the_row_that_it_has() {
     let ledger = MemoryLedger::new(4);
-    let held = |number, csr: &[u8]| Intent { new_row: NewRow::Held, ..intent(number, csr, 10) };
-    assert!(matches!(intend(&ledger, held(1, b"1")), Intended::Held));
+    let held = |number, csr: &[u8]| Reserve { new_row: NewRow::Held, ..reserve(intent(number, csr, 10)) };
+    assert!(matches!(intend_row(&ledger, held(1, b"1")), Intended::Held));
     assert!(matches!(intend(&ledger, intent(1, b"1", 10)), Intended::Reserved), "nothing had been reserved");
-    assert!(matches!(intend(&ledger, held(2, b"1")), Intended::InProgress));
+    assert!(matches!(intend_row(&ledger, held(2, b"1")), Intended::InProgress));
     record(&ledger, 1, 10);
-    assert!(matches!(intend(&ledger, held(2, b"1")), Intended::Repeat(_)));
-    assert!(matches!(intend(&ledger, held(1, b"2")), Intended::Held), "before the serial is looked at");
+    assert!(matches!(intend_row(&ledger, held(2, b"1")), Intended::Repeat(_)));
+    assert!(matches!(intend_row(&ledger, held(1, b"2")), Intended::Held), "before the serial is looked at");
     assert_eq!(ledger.lock().unwrap().len(), 1);
 }
 
@@ -225,7 +234,7 @@ fn a_revocation_is_kept_until_the_certificate_has_expired() {
     let ledger = MemoryLedger::new(1);
     intend(&ledger, intent(1, b"1", 0));
     let (_, first) = record(&ledger, 1, 0);
-    assert_eq!(revoke(&ledger, Locator::Certificate(first), 5), Revoked::Now);
+    assert_eq!(revoke(&ledger, Locator::Certificate(serial(1), first), 5), Revoked::Now);
     assert!(matches!(intend(&ledger, intent(2, b"2", LIFE)), Intended::Full));
     assert_eq!(standing(&ledger, first), Some(State::Revoked(revocation(5))));
     assert!(matches!(intend(&ledger, intent(2, b"2", LIFE + 1)), Intended::Reserved));
@@ -302,7 +311,7 @@ fn e56_a_ledger_that_panicked_half_way_says_that_it_is_broken() {
     let (standing, intended, recorded) = (keep(), keep(), keep());
     let (found, listed, counted, revoked, health, flushed) = (keep(), keep(), keep(), keep(), keep(), keep());
     ledger.standing(vec![inquiry(first)], Box::new(move |answer| standing(answer.err())));
-    ledger.intend(vec![intent(2, b"2", 0)], Box::new(move |answer| intended(answer.err())));
+    ledger.intend(vec![reserve(intent(2, b"2", 0))], Box::new(move |answer| intended(answer.err())));
     ledger.record(Vec::new(), Box::new(move |answer| recorded(answer.err())));
     ledger.abandon(vec![serial(1)]);
     ledger.find(Vec::new(), Box::new(move |answer| found(answer.err())));

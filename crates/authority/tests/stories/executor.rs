@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle, ThreadId};
 
 use authority::{
     Authority, Busy, CaAuthority, Completion, Custody, Deliver, Executor, Finding, Flights, Function, Inquiry,
-    Intended, Intent, Job, Ledger, LedgerFault, LedgerOver, MemoryLedger, Outcome, Random, Record, Recorded,
+    Intended, Job, Ledger, LedgerFault, LedgerOver, MemoryLedger, Outcome, Random, Record, Recorded, Reserve,
     RingSigner, Signer, SignerFault, ToSign,
 };
 use pki::Signature;
@@ -86,7 +86,7 @@ impl LedgerOver for Elsewhere {
         self.on_writer(|inner| inner.standing(of, done));
     }
 
-    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+    fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
         self.on_writer(|inner| inner.intend(rows, done));
     }
 

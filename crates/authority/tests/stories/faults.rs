@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use authority::{
     Authority, Busy, CaAuthority, Collected, Completion, Custody, Deliver, Finding, Flights, Function, Inquiry,
-    Intended, Intent, Issued, Job, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator,
-    MemoryLedger, Misissue, Outcome, Random, Record, Recorded, Revoke, Revoked, RingSigner, RowFilter, Signer,
-    SignerFault, ToSign, VerifySignatures,
+    Intended, Issued, Job, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator, MemoryLedger,
+    Misissue, Outcome, Random, Record, Recorded, Reserve, Revoke, Revoked, RingSigner, RowFilter, Signer, SignerFault,
+    ToSign, VerifySignatures,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{Certificate, Digest, PrivateKey, Signature, UnixTime};
@@ -401,7 +401,11 @@ impl Ledger for Panics {
         None
     }
 
-    fn intend(&self, _: Vec<Intent>, _: Completion<Result<Vec<Intended>, LedgerFault>>) {
+    fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
+        Serial::new(node, random)
+    }
+
+    fn intend(&self, _: Vec<Reserve>, _: Completion<Result<Vec<Intended>, LedgerFault>>) {
         panic!("intend");
     }
 

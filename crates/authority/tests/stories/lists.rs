@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use authority::{
     Authority, Busy, CaAuthority, Collected, Deliver, Device, Function, Inquiry, Issued, Job, Ledger, LedgerEntry,
-    Locator, MemoryLedger, Origin, Outcome, Profile, Refusal, Registration, RowStage, Signer, Unrecorded,
+    MemoryLedger, Origin, Outcome, Profile, Refusal, Registration, RowStage, Signer, Unrecorded,
 };
+use pki::issue::Serial;
 use pki::{Certificate, Digest, GeneralNames};
 
 use crate::support::faulty::{Fate, FaultyLedger, Queue};
@@ -67,6 +68,7 @@ fn every_job_asks_and_the_jobs_of_a_batch_share_one_question() {
     let profile: Arc<str> = "meters".into();
     let of_factory = |of: &support::Device, device| Inquiry {
         client: of.idevid.digest(),
+        serial: Serial::from_bytes(of.idevid.serial()).ok(),
         device: Some(device),
         profile: Arc::clone(&profile),
     };
@@ -75,7 +77,8 @@ fn every_job_asks_and_the_jobs_of_a_batch_share_one_question() {
     let outcomes = desk.run(START + DAY, vec![renewal, desk.enroll(&two)]);
     let second = issued(outcomes.into_iter().nth(1).unwrap());
     // Who the holder is, is for the ledger to say.
-    let of_holder = Inquiry { client: first.digest, device: None, profile: Arc::clone(&profile) };
+    let serial = Some(row(&desk.ledger.inner, &first).intent.serial);
+    let of_holder = Inquiry { client: first.digest, serial, device: None, profile: Arc::clone(&profile) };
     assert_eq!(desk.asked(), [[of_holder, of_factory(&two, second.device.clone())]]);
 }
 
@@ -139,8 +142,11 @@ fn a_repeat_is_answered_although_its_device_waits_by_now() {
         // Both in one batch, so that one of them may find the other in flight.
         let both = desk.run(START + 10, vec![enroll(&csr), enroll(&csr)]);
         assert!(both.into_iter().all(|outcome| issued(outcome).digest == first.digest));
-        let another = device.csr();
-        assert_ne!(another, csr);
+        // Signed with randomness, the same request is another CSR.
+        let signed_again = device.csr();
+        assert_ne!(signed_again, csr);
+        assert_eq!(issued(desk.run_one(START + 10, enroll(&signed_again))).digest, first.digest);
+        let another = device.csr_for(&desk.world.device(2).key, device.idevid.subject(), &GeneralNames::empty(), None);
         let outcome = desk.run_one(START + 10, enroll(&another));
         assert!(matches!(outcome, Outcome::Later { why: told, .. } if told == why), "{outcome:?}");
         assert_eq!(rows_of(&desk.ledger.inner), 1, "nothing was reserved");
@@ -233,7 +239,7 @@ fn rows_of(ledger: &MemoryLedger) -> u64 {
 
 fn row(ledger: &MemoryLedger, of: &Issued) -> LedgerEntry {
     let (sender, receiver) = std::sync::mpsc::channel();
-    ledger.find(vec![Locator::Certificate(of.digest)], Box::new(move |answer| sender.send(answer).unwrap()));
+    ledger.find(vec![support::locator(of)], Box::new(move |answer| sender.send(answer).unwrap()));
     receiver.recv().unwrap().unwrap().remove(0).unwrap()
 }
 

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use authority::{
-    Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Collected, Deliver, Flights, Function, Issued, Job, Ledger,
-    Locator, MemoryLedger, Outcome, Profile, Random, Refusal, Revocation, Revoke, Revoked, RingSigner, Signer,
+    Actor, Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Collected, Deliver, Flights, Function, Issued, Job,
+    Ledger, Locator, MemoryLedger, Outcome, Profile, Random, Refusal, Revocation, Revoke, Revoked, RingSigner, Signer,
     TlsUnique, Urls, VerifySignatures,
 };
 use pki::issue::{self, NodePrefix, RevocationReason, Serial, Template, TemplateSpec};
@@ -402,10 +402,15 @@ pub(crate) fn subject_of(issued: &Issued) -> Name {
     Certificate::parse(&issued.certificate).unwrap().subject().clone()
 }
 
+/// What finds the row of what was issued.
+pub(crate) fn locator(issued: &Issued) -> Locator {
+    Locator::of(&Certificate::parse(&issued.certificate).unwrap()).unwrap()
+}
+
 /// Revokes what was issued, now that it is good.
 pub(crate) fn revoke(ledger: &dyn Ledger, issued: &Issued) {
-    let revocation = Revocation { reason: RevocationReason::KeyCompromise, at: at(START) };
-    let row = Locator::Certificate(issued.digest);
+    let revocation = Revocation { reason: RevocationReason::KeyCompromise, at: at(START), actor: Actor::server() };
+    let row = locator(issued);
     let revoked = |answer: Result<Vec<Revoked>, _>| assert_eq!(answer.unwrap(), [Revoked::Now]);
     ledger.revoke(vec![Revoke { row, revocation }], Box::new(revoked));
 }

@@ -113,7 +113,7 @@ fn every_job_asks_and_its_row_says_where_it_came_from() {
     let [inquiry] = asked.as_slice() else { panic!("{asked:?}") };
     assert_eq!((inquiry.client, &*inquiry.profile), (idevid.certificate.digest(), "meters"));
     assert_eq!(inquiry.device.as_ref().map(|device| device.id.as_str()), Some(DEVICE));
-    let row = world.row(Locator::Certificate(certificate.digest())).unwrap();
+    let row = world.row(Locator::of(&certificate).unwrap()).unwrap();
     assert_eq!(row.intent.peer, World::path(4_711).peer);
     assert_eq!(row.intent.at, start().utc);
 }

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use authority::{
-    Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Deliver, Job, Ledger, LedgerEntry, Locator, MemoryLedger,
-    Outcome, Profile, Revocation, Revoke, Revoked, RingSigner, VerifySignatures,
+    Actor, Authority, Ca, CaAuthority, CaProfile, CaProfileSpec, Deliver, Job, Ledger, LedgerEntry, Locator,
+    MemoryLedger, Outcome, Profile, Revocation, Revoke, Revoked, RingSigner, VerifySignatures,
 };
 use est::{
     Attempt, Client, ClientConfig, ClientEvent, DtlsConfig, JobId, Now, Operation, Output, Path, Server, ServerConfig,
@@ -347,8 +347,9 @@ impl World {
 
     /// Revokes a certificate in the ledger.
     pub(crate) fn revoke(&self, certificate: &Certificate) {
-        let revocation = Revocation { reason: RevocationReason::KeyCompromise, at: self.now.utc };
-        let row = Locator::Certificate(certificate.digest());
+        let revocation =
+            Revocation { reason: RevocationReason::KeyCompromise, at: self.now.utc, actor: Actor::server() };
+        let row = Locator::of(certificate).unwrap();
         let revoked = |answer: Result<Vec<Revoked>, _>| assert_eq!(answer.unwrap(), [Revoked::Now]);
         self.ledger.revoke(vec![Revoke { row, revocation }], Box::new(revoked));
     }

@@ -11,10 +11,10 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use authority::{
-    Completion, Finding, Inquiry, Intended, Intent, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
-    Locator, Record, Recorded, Revoke, Revoked, RowFilter, RowState,
+    Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
+    Locator, Record, Recorded, Reserve, Revoke, Revoked, RowFilter, RowState,
 };
-use pki::issue::Serial;
+use pki::issue::{NodePrefix, Serial};
 use rustls_pki_types::UnixTime;
 
 use super::control::{Breakdown, Control};
@@ -92,7 +92,14 @@ impl Ledger for GuardedLedger {
         since.map(|since| since.max(start_by(UnixTime::now(), self.began.elapsed())))
     }
 
-    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+    fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
+        let mut inside = self.enter(None);
+        let serial = self.inner.draw(node, random);
+        inside.returned = true;
+        serial
+    }
+
+    fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
         self.ask(|inner, done| inner.intend(rows, done), done);
     }
 
@@ -234,7 +241,11 @@ mod tests {
             None
         }
 
-        fn intend(&self, _: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+        fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
+            Serial::new(node, random)
+        }
+
+        fn intend(&self, _: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
             self.answer(done);
         }
 

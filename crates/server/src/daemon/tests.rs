@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use authority::{Completion, Finding, Inquiry, Intended, Intent, Ledger, LedgerFault, LedgerOver, Record, Recorded};
+use authority::{Completion, Finding, Inquiry, Intended, Ledger, LedgerFault, LedgerOver, Record, Recorded, Reserve};
 use est::{Failure, Operation};
 use net::Clock;
 use net::blocking_client::ConnectionFault;
@@ -159,7 +159,7 @@ impl LedgerOver for PanicsInside {
         &*self.inner
     }
 
-    fn intend(&self, _: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+    fn intend(&self, _: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
         match self.state.lock() {
             Ok(_held) => panic!("half way"),
             Err(_) => done(Err(LedgerFault::Broken)),
@@ -225,7 +225,7 @@ impl LedgerOver for OnItsOwnThread {
         self.call("standing", move |inner| inner.standing(of, done));
     }
 
-    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+    fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
         self.call("intend", move |inner| inner.intend(rows, done));
     }
 

@@ -6,7 +6,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use authority::{Busy, Ledger, Locator, Mismatch, Outcome, Refusal, Revocation, Revoke};
+use authority::{Actor, Busy, Ledger, Locator, Mismatch, Outcome, Refusal, Revocation, Revoke};
 use coap::fuzz::Script;
 use coap::{Block, BlockSize, Code, Encoder, Kind, Message, MessageId, Number, Token};
 use dtls::ClientEvent;
@@ -198,8 +198,10 @@ impl Visit {
             1 => self.site.server.drain(now),
             2 => self.site.server.close_all(now),
             _ => {
-                let row = Locator::Certificate(FIXTURE.members[0].identity.certificate.digest());
-                let revocation = Revocation { reason: RevocationReason::Unspecified, at: now.utc };
+                let row = Locator::of(&FIXTURE.members[0].identity.certificate)
+                    .expect("the fixture's serial numbers are ours");
+                let revocation =
+                    Revocation { reason: RevocationReason::Unspecified, at: now.utc, actor: Actor::server() };
                 self.site.ledger.revoke(vec![Revoke { row, revocation }], Box::new(drop));
             }
         }

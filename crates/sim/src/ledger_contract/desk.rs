@@ -1,5 +1,7 @@
 //! Asks a ledger one question after the other and waits for each answer; makes the rows that the questions are about.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
@@ -7,8 +9,8 @@ use std::time::Duration;
 
 use authority::{
     Completion, Device, DeviceId, FactoryKeys, Finding, Function, Inquiry, Intended, Intent, Issued, Key, Ledger,
-    LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator, NewRow, Origin, Record, Recorded,
-    RepeatWindow, Revoke, Revoked, RowFilter,
+    LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing, Locator, NewRow, Origin, ProfileVersion, Record,
+    Recorded, RepeatWindow, Reserve, Revoke, Revoked, RowFilter,
 };
 use pki::issue::{NodePrefix, Serial};
 use pki::{AnchorId, Digest, NameBuilder, UnixTime, Validity};
@@ -26,11 +28,28 @@ pub(super) struct Desk<'a> {
     pub(super) property: &'static str,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) turn: &'a dyn Fn() -> bool,
+    /// The serial of each [`Sample`], drawn when its number is used first.
+    serials: RefCell<BTreeMap<u64, Serial>>,
 }
 
 type Answer<T> = Result<T, LedgerFault>;
 
-impl Desk<'_> {
+impl<'a> Desk<'a> {
+    pub(super) fn new(property: &'static str, ledger: Arc<dyn Ledger>, turn: &'a dyn Fn() -> bool) -> Self {
+        Self { property, ledger, turn, serials: RefCell::default() }
+    }
+
+    /// What the row of this number is made of. Its device has no other row.
+    pub(super) fn sample(&self, number: u64) -> Sample {
+        let draw = || {
+            let mut random = [7; 16];
+            random[8..].copy_from_slice(&number.to_be_bytes());
+            self.ledger.draw(NodePrefix::new(1), random)
+        };
+        let serial = *self.serials.borrow_mut().entry(number).or_insert_with(draw);
+        Sample { number, serial, device: format!("device-{number}"), profile: "p", ca: 2, at: 1_000, life: LIFE }
+    }
+
     /// Waits for the answer to one question, which may come at once, in the next turn or from another thread.
     #[track_caller]
     fn answer<T: Send + 'static>(&self, ask: impl FnOnce(&dyn Ledger, Completion<Answer<T>>)) -> T {
@@ -64,6 +83,7 @@ impl Desk<'_> {
 
     #[track_caller]
     pub(super) fn intend(&self, rows: Vec<Intent>) -> Vec<Intended> {
+        let rows = rows.into_iter().map(reserve).collect();
         self.answer(|ledger, done| ledger.intend(rows, done))
     }
 
@@ -80,8 +100,13 @@ impl Desk<'_> {
     }
 
     #[track_caller]
-    pub(super) fn standing(&self, of: &[Digest]) -> Vec<Finding> {
-        let inquiry = |client: &Digest| Inquiry { client: *client, device: None, profile: "p".into() };
+    pub(super) fn standing(&self, of: &[&Sample]) -> Vec<Finding> {
+        let inquiry = |client: &&Sample| Inquiry {
+            client: client.certificate(),
+            serial: Some(client.serial),
+            device: None,
+            profile: "p".into(),
+        };
         let of = of.iter().map(inquiry).collect();
         self.answer(|ledger, done| ledger.standing(of, done))
     }
@@ -138,6 +163,12 @@ impl Desk<'_> {
         self.only(self.intend(vec![row]))
     }
 
+    /// Asks for one row under these conditions and says what the ledger answered.
+    #[track_caller]
+    pub(super) fn reserve_one(&self, row: Reserve) -> Intended {
+        self.only(self.answer(|ledger, done| ledger.intend(vec![row], done)))
+    }
+
     /// Reserves the rows of these samples.
     #[track_caller]
     pub(super) fn reserve(&self, samples: &[Sample]) {
@@ -165,6 +196,7 @@ impl Desk<'_> {
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     pub(super) number: u64,
+    pub(super) serial: Serial,
     pub(super) device: String,
     pub(super) profile: &'static str,
     pub(super) ca: u8,
@@ -173,15 +205,9 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Of a device of its own.
-    pub(super) fn new(number: u64) -> Self {
-        Self { number, device: format!("device-{number}"), profile: "p", ca: 2, at: 1_000, life: LIFE }
-    }
-
-    pub(super) fn serial(&self) -> Serial {
-        let mut random = [7; 16];
-        random[8..].copy_from_slice(&self.number.to_be_bytes());
-        Serial::new(NodePrefix::new(1), random)
+    /// What finds its certificate.
+    pub(super) fn locator(&self) -> Locator {
+        Locator::Certificate(self.serial, self.certificate())
     }
 
     pub(super) fn device(&self) -> Device {
@@ -210,21 +236,20 @@ impl Sample {
         let (device, csr) = (self.device(), self.digest_of("csr"));
         Intent {
             key: Key::new(Function::SimpleEnroll, self.profile, &device, &csr),
-            serial: self.serial(),
+            serial: self.serial,
             ca: AnchorId::from_bytes([self.ca; 32]),
             to_be_signed: self.digest_of("to be signed"),
             function: Function::SimpleEnroll,
             profile: self.profile.into(),
+            profile_version: ProfileVersion::from_bytes([3; 8]),
             anchor: device.manufacturer,
             device,
             vouched_by: Origin::Manufacturer,
             client: self.digest_of("certificate of the manufacturer"),
             factory_key: Some(self.digest_of("key of the factory")),
-            factory_keys: FactoryKeys::Refused,
-            new_row: NewRow::Allowed,
-            certificates_max: 8,
             csr,
             spki: self.digest_of("key"),
+            names: Digest::of(b"no names"),
             subject: NameBuilder::new().finish().expect("an empty name"),
             validity: self.validity(),
             peer: ([192, 0, 2, 1], 40_000).into(),
@@ -232,10 +257,9 @@ impl Sample {
         }
     }
 
-    /// The intent of the same request when it comes again, under another serial and after this many seconds.
-    pub(super) fn repeat(&self, number: u64, later: u64) -> Intent {
-        let serial = Self::new(number).serial();
-        Intent { serial, at: utc(self.at + later), ..self.intent() }
+    /// The intent of the same request when it comes again, under the serial of another sample and after this many seconds.
+    pub(super) fn repeat(&self, under: &Self, later: u64) -> Intent {
+        Intent { serial: under.serial, at: utc(self.at + later), ..self.intent() }
     }
 
     pub(super) fn issued(&self) -> Issued {
@@ -251,8 +275,13 @@ impl Sample {
 
     pub(super) fn record(&self) -> Record {
         let window = RepeatWindow::new(utc(self.at), Duration::from_secs(WINDOW), &self.validity());
-        Record { serial: self.serial(), issued: Arc::new(self.issued()), window }
+        Record { serial: self.serial, issued: Arc::new(self.issued()), window }
     }
+}
+
+/// Asks for a row under the conditions of most profiles.
+pub(super) fn reserve(intent: Intent) -> Reserve {
+    Reserve { intent, factory_keys: FactoryKeys::Refused, new_row: NewRow::Allowed, certificates_max: 8 }
 }
 
 pub(super) fn utc(seconds: u64) -> UnixTime {

@@ -30,14 +30,14 @@ fn serials(rows: &[LedgerEntry]) -> Vec<Serial> {
     rows.iter().map(|row| row.intent.serial).collect()
 }
 
-fn serials_of(numbers: impl IntoIterator<Item = u64>) -> Vec<Serial> {
-    numbers.into_iter().map(|number| Sample::new(number).serial()).collect()
+fn serials_of(desk: &Desk<'_>, numbers: impl IntoIterator<Item = u64>) -> Vec<Serial> {
+    numbers.into_iter().map(|number| desk.sample(number).serial).collect()
 }
 
 /// The rows that are meant are these, by every page and by number.
 #[track_caller]
 fn selects(desk: &Desk<'_>, filter: &RowFilter, numbers: &[u64]) {
-    let expected = serials_of(numbers.iter().copied());
+    let expected = serials_of(desk, numbers.iter().copied());
     for rows_max in [1, 3, LISTING_ROWS_MAX] {
         desk.same(serials(&list_all(desk, filter, rows_max)), expected.clone(), &format!("the rows of {filter:?}"));
     }
@@ -47,12 +47,13 @@ fn selects(desk: &Desk<'_>, filter: &RowFilter, numbers: &[u64]) {
 
 pub(super) fn pages_are_complete_without_repeats_and_bounded(desk: &Desk<'_>) {
     selects(desk, &RowFilter::default(), &[]);
-    // Serials that do not grow in the order of the reservations, and more rows than a page may have.
+    // Serials that were not drawn in the order of the reservations, and more rows than a page may have.
+    let _: Vec<Serial> = serials_of(desk, 0..300);
     let numbers: Vec<u64> = (0..300).map(|number| (number * 7) % 300).collect();
     for batch in numbers.chunks(50) {
-        desk.issue(&batch.iter().map(|number| Sample::new(*number)).collect::<Vec<_>>());
+        desk.issue(&batch.iter().map(|number| desk.sample(*number)).collect::<Vec<_>>());
     }
-    let expected = serials_of(numbers.iter().copied());
+    let expected = serials_of(desk, numbers.iter().copied());
     for rows_max in [0, 1, 7, 100, 300, usize::MAX] {
         let listed = serials(&list_all(desk, &RowFilter::default(), rows_max));
         desk.same(listed, expected.clone(), &format!("every row once, in order, in pages of {rows_max}"));
@@ -61,7 +62,7 @@ pub(super) fn pages_are_complete_without_repeats_and_bounded(desk: &Desk<'_>) {
 }
 
 pub(super) fn a_page_goes_on_behind_any_row(desk: &Desk<'_>) {
-    desk.issue(&(1..=5).map(Sample::new).collect::<Vec<_>>());
+    desk.issue(&(1..=5).map(|number| desk.sample(number)).collect::<Vec<_>>());
     let rows = list_all(desk, &RowFilter::default(), LISTING_ROWS_MAX);
     desk.same(rows.len(), 5, "all rows");
     for (index, row) in rows.iter().enumerate() {
@@ -80,33 +81,33 @@ pub(super) fn a_page_goes_on_behind_any_row(desk: &Desk<'_>) {
 pub(super) fn pages_are_stable(desk: &Desk<'_>) {
     let all = RowFilter::default();
     let page = |after: Option<Cursor>| desk.list(ListQuery { filter: all.clone(), after, rows_max: 4 });
-    desk.reserve(&(1..=10).map(Sample::new).collect::<Vec<_>>());
+    desk.reserve(&(1..=10).map(|number| desk.sample(number)).collect::<Vec<_>>());
     let first = page(None);
-    desk.same(serials(&first.rows), serials_of(1..=4), "the first page");
+    desk.same(serials(&first.rows), serials_of(desk, 1..=4), "the first page");
 
     // One of the first page and one behind it change, and rows are added: one of them of a device that has one.
-    desk.keep(&[Sample::new(4), Sample::new(6)]);
-    revoke_one(desk, Locator::Serial(Sample::new(5).serial()), 1);
-    let of_first = Sample { device: "device-1".into(), ..Sample::new(11) };
-    desk.reserve(&[of_first, Sample::new(12), Sample::new(13)]);
+    desk.keep(&[desk.sample(4), desk.sample(6)]);
+    revoke_one(desk, Locator::Serial(desk.sample(5).serial), 1);
+    let of_first = Sample { device: "device-1".into(), ..desk.sample(11) };
+    desk.reserve(&[of_first, desk.sample(12), desk.sample(13)]);
     let second = page(first.next);
-    desk.same(serials(&second.rows), serials_of(5..=8), "the second page");
-    desk.abandon(vec![Sample::new(8).serial(), Sample::new(9).serial()]);
+    desk.same(serials(&second.rows), serials_of(desk, 5..=8), "the second page");
+    desk.abandon(vec![desk.sample(8).serial, desk.sample(9).serial]);
     let third = page(second.next);
-    desk.same(serials(&third.rows), serials_of(9..=12), "the third page");
+    desk.same(serials(&third.rows), serials_of(desk, 9..=12), "the third page");
     let fourth = page(third.next);
-    desk.same(serials(&fourth.rows), serials_of([13]), "what was added comes last");
+    desk.same(serials(&fourth.rows), serials_of(desk, [13]), "what was added comes last");
     desk.same(fourth.next, None, "and nothing behind it");
 
-    desk.reserve(&[Sample::new(14)]);
+    desk.reserve(&[desk.sample(14)]);
     let later = page(fourth.rows.last().map(|row| row.cursor));
-    desk.same(serials(&later.rows), serials_of([14]), "whoever kept the last place sees what is added after it");
+    desk.same(serials(&later.rows), serials_of(desk, [14]), "whoever kept the last place sees what is added after it");
 }
 
 pub(super) fn filters_select_by_what_was_reserved(desk: &Desk<'_>) {
-    let one = |number| Sample { device: "one".into(), ..Sample::new(number) };
-    desk.issue(&[one(1), Sample::new(2), Sample { profile: "q", ..one(3) }]);
-    desk.reserve(&[Sample { ca: 3, ..one(4) }, Sample { profile: "q", ..Sample::new(5) }]);
+    let one = |number| Sample { device: "one".into(), ..desk.sample(number) };
+    desk.issue(&[one(1), desk.sample(2), Sample { profile: "q", ..one(3) }]);
+    desk.reserve(&[Sample { ca: 3, ..one(4) }, Sample { profile: "q", ..desk.sample(5) }]);
     let device = Some(one(1).device());
     let profile = Some("q".into());
     let ca = Some(AnchorId::from_bytes([3; 32]));
@@ -118,17 +119,17 @@ pub(super) fn filters_select_by_what_was_reserved(desk: &Desk<'_>) {
     selects(desk, &RowFilter { ca, profile, ..RowFilter::default() }, &[]);
     let reserved = Some(RowState::Reserved);
     selects(desk, &RowFilter { device, state: reserved, ..RowFilter::default() }, &[4]);
-    selects(desk, &RowFilter { device: Some(Sample::new(9).device()), ..RowFilter::default() }, &[]);
+    selects(desk, &RowFilter { device: Some(desk.sample(9).device()), ..RowFilter::default() }, &[]);
     selects(desk, &RowFilter { profile: Some("r".into()), ..RowFilter::default() }, &[]);
 }
 
 pub(super) fn filters_select_by_state(desk: &Desk<'_>) {
-    desk.reserve(&(1..=8).map(Sample::new).collect::<Vec<_>>());
-    desk.keep(&[Sample::new(2), Sample::new(5), Sample::new(7)]);
-    desk.abandon(vec![Sample::new(3).serial(), Sample::new(6).serial()]);
+    desk.reserve(&(1..=8).map(|number| desk.sample(number)).collect::<Vec<_>>());
+    desk.keep(&[desk.sample(2), desk.sample(5), desk.sample(7)]);
+    desk.abandon(vec![desk.sample(3).serial, desk.sample(6).serial]);
     for number in [4, 5, 6] {
         // A reservation, a certificate, and what was given up before.
-        revoke_one(desk, Locator::Serial(Sample::new(number).serial()), 1);
+        revoke_one(desk, Locator::Serial(desk.sample(number).serial), 1);
     }
     for (state, numbers) in [
         (RowState::Reserved, &[1, 8][..]),
@@ -142,7 +143,7 @@ pub(super) fn filters_select_by_state(desk: &Desk<'_>) {
 }
 
 pub(super) fn filters_select_by_expiry(desk: &Desk<'_>) {
-    let of = |number, life| Sample { at: 1_000, life, ..Sample::new(number) };
+    let of = |number, life| Sample { at: 1_000, life, ..desk.sample(number) };
     desk.issue(&[of(1, 3_000), of(2, 1_000), of(3, 2_000)]);
     desk.reserve(&[of(4, 2_000)]);
     let from = |seconds: u64| Some(utc(1_000 + seconds));

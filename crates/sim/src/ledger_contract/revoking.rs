@@ -1,14 +1,16 @@
 //! What an operator does: revocations. And how the ledger is.
 
-use authority::{Intended, Locator, Recorded, Revocation, Revoke, Revoked, RowFilter, RowStage, RowState, State};
+use authority::{
+    Actor, Intended, Locator, Recorded, Revocation, Revoke, Revoked, RowFilter, RowStage, RowState, State,
+};
 use pki::issue::RevocationReason;
 
-use super::desk::{Desk, Sample, utc};
+use super::desk::{Desk, reserve, utc};
 
 /// A revocation at this second, with a reason that differs from that of the second before.
 pub(super) fn revocation(at: u64) -> Revocation {
     let reason = if at.is_multiple_of(2) { RevocationReason::Superseded } else { RevocationReason::KeyCompromise };
-    Revocation { reason, at: utc(at) }
+    Revocation { reason, at: utc(at), actor: Actor::server() }
 }
 
 #[track_caller]
@@ -18,62 +20,58 @@ pub(super) fn revoke_one(desk: &Desk<'_>, row: Locator, at: u64) {
 }
 
 pub(super) fn the_first_revocation_stands(desk: &Desk<'_>) {
-    let [sample, other] = [Sample::new(1), Sample::new(2)];
+    let [sample, other] = [desk.sample(1), desk.sample(2)];
     desk.issue(&[sample.clone(), other.clone()]);
-    revoke_one(desk, Locator::Serial(sample.serial()), 5);
-    let locators = [
-        Locator::Serial(sample.serial()),
-        Locator::Certificate(sample.certificate()),
-        Locator::NewestOf(sample.device()),
-    ];
+    revoke_one(desk, Locator::Serial(sample.serial), 5);
+    let locators = [Locator::Serial(sample.serial), sample.locator(), Locator::NewestOf(sample.device())];
     for (row, at) in locators.into_iter().zip(6..) {
         let again = desk.revoke(vec![Revoke { row: row.clone(), revocation: revocation(at) }]);
         desk.same(again, vec![Revoked::Before(revocation(5))], &format!("revoked before, by {row:?}"));
         let stands = desk.find_one(row).and_then(|row| row.revocation);
         desk.same(stands, Some(revocation(5)), "its first reason and time stand");
     }
-    let twice = [8, 9].map(|at| Revoke { row: Locator::Certificate(other.certificate()), revocation: revocation(at) });
+    let twice = [8, 9].map(|at| Revoke { row: other.locator(), revocation: revocation(at) });
     let answers = desk.revoke(twice.to_vec());
     desk.same(answers, vec![Revoked::Now, Revoked::Before(revocation(8))], "in one batch too");
 }
 
 pub(super) fn what_no_row_has_is_not_revoked(desk: &Desk<'_>) {
-    let [sample, unknown] = [Sample::new(1), Sample::new(2)];
+    let [sample, unknown] = [desk.sample(1), desk.sample(2)];
     desk.reserve(std::slice::from_ref(&sample));
     for row in [
-        Locator::Serial(unknown.serial()),
-        Locator::Certificate(unknown.certificate()),
+        Locator::Serial(unknown.serial),
+        unknown.locator(),
         Locator::NewestOf(unknown.device()),
         // A reservation has no certificate to be named by.
-        Locator::Certificate(sample.certificate()),
+        sample.locator(),
         Locator::NewestOf(sample.device()),
     ] {
         let answers = desk.revoke(vec![Revoke { row: row.clone(), revocation: revocation(5) }]);
         desk.same(answers, vec![Revoked::Unknown], &format!("no row of {row:?}"));
     }
     desk.keep(std::slice::from_ref(&sample));
-    let row = desk.find_one(Locator::Serial(sample.serial()));
+    let row = desk.find_one(Locator::Serial(sample.serial));
     desk.is(row.is_some_and(|row| row.revocation.is_none()), "nothing was revoked");
 }
 
 pub(super) fn a_revoked_reservation_gets_no_certificate(desk: &Desk<'_>) {
-    let sample = Sample::new(1);
+    let sample = desk.sample(1);
     desk.reserve(std::slice::from_ref(&sample));
-    revoke_one(desk, Locator::Serial(sample.serial()), 5);
+    revoke_one(desk, Locator::Serial(sample.serial), 5);
     desk.same(desk.record(vec![sample.record()]), vec![Recorded::Abandoned], "its certificate is turned away");
-    let row = desk.find_one(Locator::Serial(sample.serial()));
+    let row = desk.find_one(Locator::Serial(sample.serial));
     let stands = row.filter(|row| matches!(row.stage, RowStage::Abandoned)).and_then(|row| row.revocation);
     desk.same(stands, Some(revocation(5)), "its row is given up and revoked");
-    desk.is(desk.find_one(Locator::Certificate(sample.certificate())).is_none(), "there is no certificate of it");
-    let again = desk.intend_one(sample.repeat(2, 1));
+    desk.is(desk.find_one(sample.locator()).is_none(), "there is no certificate of it");
+    let again = desk.intend_one(sample.repeat(&desk.sample(2), 1));
     desk.is(matches!(again, Intended::Reserved), &format!("its request is a new one, not {again:?}"));
 }
 
 pub(super) fn a_revocation_is_seen_by_the_next_standing(desk: &Desk<'_>) {
-    let [first, second] = [Sample::new(1), Sample::new(2)];
+    let [first, second] = [desk.sample(1), desk.sample(2)];
     desk.issue(&[first.clone(), second.clone()]);
     let states = || -> Vec<Option<State>> {
-        let findings = desk.standing(&[first.certificate(), second.certificate()]);
+        let findings = desk.standing(&[&first, &second]);
         findings.into_iter().map(|it| it.holder.map(|holder| holder.state)).collect()
     };
     desk.same(states(), vec![Some(State::Good); 2], "before");
@@ -82,24 +80,24 @@ pub(super) fn a_revocation_is_seen_by_the_next_standing(desk: &Desk<'_>) {
 }
 
 pub(super) fn a_revoked_certificate_answers_no_repeat(desk: &Desk<'_>) {
-    let [first, second] = [Sample::new(1), Sample::new(2)];
+    let [first, second] = [desk.sample(1), desk.sample(2)];
     desk.issue(&[first.clone(), second.clone()]);
-    revoke_one(desk, Locator::Certificate(first.certificate()), 5);
-    let again = desk.intend_one(first.repeat(3, 1));
+    revoke_one(desk, first.locator(), 5);
+    let again = desk.intend_one(first.repeat(&desk.sample(3), 1));
     desk.is(matches!(again, Intended::Reserved), &format!("its request is a new one, not {again:?}"));
-    let other = desk.intend_one(second.repeat(4, 1));
+    let other = desk.intend_one(second.repeat(&desk.sample(4), 1));
     desk.is(matches!(other, Intended::Repeat(_)), &format!("the other one answers as before, not {other:?}"));
 }
 
 pub(super) fn a_flush_completes_after_what_was_asked_before(desk: &Desk<'_>) {
     let numbers = 1..=20;
     for number in numbers.clone() {
-        desk.ledger.intend(vec![Sample::new(number).intent()], Box::new(drop));
+        desk.ledger.intend(vec![reserve(desk.sample(number).intent())], Box::new(drop));
     }
     desk.flush();
     desk.same(desk.count(RowFilter::default()), 20, "every reservation is there after the flush");
     for number in numbers {
-        desk.ledger.abandon(vec![Sample::new(number).serial()]);
+        desk.ledger.abandon(vec![desk.sample(number).serial]);
     }
     desk.flush();
     let abandoned = RowFilter { state: Some(RowState::Abandoned), ..RowFilter::default() };
@@ -109,8 +107,8 @@ pub(super) fn a_flush_completes_after_what_was_asked_before(desk: &Desk<'_>) {
 pub(super) fn a_good_ledger_is_in_health(desk: &Desk<'_>) {
     let empty = desk.health();
     desk.same(empty.rows, 0, "an empty ledger has no rows");
-    desk.issue(&[Sample::new(1), Sample::new(2)]);
-    desk.reserve(&[Sample::new(3)]);
+    desk.issue(&[desk.sample(1), desk.sample(2)]);
+    desk.reserve(&[desk.sample(3)]);
     let health = desk.health();
     desk.same(health.rows, 3, "certificates and reservations are rows");
     desk.same(health.rows, desk.count(RowFilter::default()), "as many as are counted");

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use authority::{
-    Completion, Custody, Finding, Inquiry, Intended, Intent, Ledger, LedgerFault, LedgerOver, MemoryLedger, Random,
-    Record, Recorded, Registration, Signer, SignerFault, ToSign,
+    Completion, Custody, Finding, Inquiry, Intended, Ledger, LedgerFault, LedgerOver, MemoryLedger, Random, Record,
+    Recorded, Registration, Reserve, Signer, SignerFault, ToSign,
 };
 use pki::Signature;
 use pki::issue::Serial;
@@ -143,7 +143,7 @@ impl LedgerOver for FaultyLedger {
         self.call(effect, done);
     }
 
-    fn intend(&self, rows: Vec<Intent>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+    fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
         let mut taken = self.taken.lock().unwrap();
         if *taken > 0 {
             *taken -= 1;
