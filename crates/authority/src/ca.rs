@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use pki::issue::crl::CrlUrl;
 use pki::issue::{IssueError, IssuerCertificate, TemplateSpec};
 use pki::{AlgorithmError, Certificate, GeneralName, NameConstraints, UnixTime, Validity};
 
@@ -184,7 +185,7 @@ fn common_validity(chain: &[Arc<Certificate>]) -> Result<Validity, CaFault> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Urls {
     /// `crl_url`: cRLDistributionPoints (RFC 5280 §4.2.1.13).
-    pub crl: Option<String>,
+    pub crl: Option<CrlUrl>,
     /// `ca_issuers_url`: id-ad-caIssuers in authorityInfoAccess (RFC 5280 §4.2.2.1).
     pub ca_issuers: Option<String>,
     /// `ocsp_url`: id-ad-ocsp in authorityInfoAccess (RFC 5280 §4.2.2.1).

@@ -11,6 +11,7 @@
 //! they are copied. From a CSR, only the values that the caller passes as arguments get here. This module holds no key and
 //! decides nothing.
 
+pub mod crl;
 mod lint;
 mod revocation;
 mod serial;

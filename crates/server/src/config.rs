@@ -16,6 +16,7 @@ mod model;
 mod nearest;
 mod reader;
 mod sections;
+mod urls;
 mod value;
 mod words;
 

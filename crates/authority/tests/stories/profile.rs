@@ -28,7 +28,7 @@ fn a_profile_that_could_not_issue_is_not_compiled() {
     assert_eq!(fault(&world, |spec| spec.validity = short), CaProfileFault::ValidityShort);
     let none = KeyTypes { p256: false, p384: false };
     assert_eq!(fault(&world, |spec| spec.key_types = none), CaProfileFault::NoKeyType);
-    let urls = Urls { crl: Some("main.crl".into()), ..Urls::default() };
+    let urls = Urls { ca_issuers: Some("main.cer".into()), ..Urls::default() };
     let ca = Ca::new("main", world.ca.chain().to_vec(), urls, VerifySignatures::External).unwrap();
     assert!(matches!(fault(&world, |spec| spec.ca = Arc::new(ca)), CaProfileFault::Template(_)));
 }

@@ -6,6 +6,7 @@ use authority::{
     CaProfile, CaProfileFault, CaProfileSpec, Function, Ledger, MemoryLedger, Outcome, Profile, Refusal, SanKind,
     Unrecorded, VerifySignatures,
 };
+use pki::issue::crl::{CrlShards, CrlUrl};
 use pki::issue::{NodePrefix, Serial, TemplateSpec};
 use pki::make::{self, DeviceCertificateSpec, ServerCertificateSpec};
 use pki::{AnchorId, Certificate, GeneralNames, Validity};
@@ -13,6 +14,10 @@ use pki::{AnchorId, Certificate, GeneralNames, Validity};
 use crate::support::{DAY, Device, Hand, NODE, START, World, at, dns, issued, refused, run_one};
 
 const BOTH: [Function; 2] = [Function::SimpleEnroll, Function::SimpleReenroll];
+
+fn crl_url(text: &str) -> Option<CrlUrl> {
+    Some(CrlUrl::new(text, CrlShards::DEFAULT).unwrap())
+}
 
 #[test]
 fn e46_a_certificate_opens_the_profile_that_issued_it_and_no_other() {
@@ -151,7 +156,13 @@ fn e54_what_the_template_does_not_write_is_nobody_by_rule_too() {
         ("no purpose", &profile, hand(|template| template.client_auth = false), false),
         ("an extension more", &profile, hand(|template| template.basic_constraints = true), false),
         // Its URLs are the configuration's, which may have changed since.
-        ("a URL more", &profile, hand(|template| template.crl_url = Some("http://ca.example/crl".into())), true),
+        ("a URL more", &profile, hand(|template| template.crl_url = crl_url("http://ca.example/crl")), true),
+        (
+            "the URL of a shard",
+            &profile,
+            hand(|template| template.crl_url = crl_url("http://ca.example/{shard}.crl")),
+            true,
+        ),
         ("that of a factory", &profile, of_factory, false),
         ("that of a server", &by_name, of_server, false),
     ] {

@@ -52,7 +52,9 @@ root = "ca/root.pem"
 # Which signatures are verified before a certificate is released: "external" for those of a token outside the process, "always" for all.
 verify_signatures = "external"
 # Written into each certificate, if set; cannot be added to a certificate afterwards.
-# crl_url = "http://pki.example.net/main.crl"
+# With {shard} in crl_url there are crl_shards lists, and a certificate names the one that its serial number belongs to.
+# crl_url = "http://pki.example.net/main/{shard}.crl"
+# crl_shards = 128
 # ca_issuers_url = "http://pki.example.net/main.cer"
 # ocsp_url = "http://ocsp.example.net"
 

@@ -85,7 +85,8 @@ fn check_values(
     values: &CertificateValues<'_>,
     mut list: crate::der::Reader<'_>,
 ) -> Result<(), LintFlaw> {
-    let mut missing = fixed.constants.len() + 1 + usize::from(!values.san.is_empty());
+    let sharded = fixed.sharded.zip(values.shard);
+    let mut missing = fixed.constants.len() + 1 + usize::from(!values.san.is_empty()) + usize::from(sharded.is_some());
     while !list.is_empty() {
         let extension =
             Extension::read(&mut list, &mut Reading::default()).at(Field::Extensions).map_err(LintFlaw::Certificate)?;
@@ -94,9 +95,13 @@ fn check_values(
             oid::SUBJECT_ALT_NAME => {
                 extension.critical == values.subject.is_empty() && extension.value == values.san.der()
             }
-            id => fixed.constants.iter().any(|constant| {
-                constant.id == id && constant.critical == extension.critical && constant.value == extension.value
-            }),
+            id => {
+                let same = |constant: &Constant| {
+                    constant.id == id && constant.critical == extension.critical && constant.value == extension.value
+                };
+                fixed.constants.iter().any(same)
+                    || sharded.is_some_and(|(points, digits)| points.is(&extension, digits))
+            }
         };
         missing = missing.checked_sub(1).filter(|_| fine).ok_or(LintFlaw::Extension)?;
     }

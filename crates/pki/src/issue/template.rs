@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::values::{CertificateValues, Constant, TemplateConstants};
+use super::crl::CrlUrl;
+use super::values::{CertificateValues, Constant, ShardedPoints, TemplateConstants, crl_distribution_points};
 use super::{IssueError, IssuerCertificate, Serial, ToBeSigned, lint};
 use crate::algorithm::PublicKey;
 use crate::certificate::Certificate;
@@ -21,8 +22,9 @@ pub struct TemplateSpec {
     /// Whether to add an empty basicConstraints, which states that the subject is not an authority (RFC 5280 §4.2.1.9
     /// makes it optional for an end entity).
     pub basic_constraints: bool,
-    /// cRLDistributionPoints: the URL of the revocation list. It cannot be added to an issued certificate.
-    pub crl_url: Option<String>,
+    /// cRLDistributionPoints: the URL of the revocation list, or of the one for the certificate's shard. It cannot be added to an issued
+    /// certificate.
+    pub crl_url: Option<CrlUrl>,
     /// authorityInfoAccess, caIssuers: the URL of the issuer's certificate.
     pub ca_issuers_url: Option<String>,
     /// authorityInfoAccess, ocsp: the URL of the OCSP responder.
@@ -37,14 +39,18 @@ pub struct Template {
     pub(super) client_auth: bool,
     /// The extensions that are the same in all certificates, for the lint.
     pub(super) constants: Vec<Constant>,
+    /// The extension that depends on the serial number.
+    sharded: Option<ShardedPoints>,
     /// AlgorithmIdentifier and issuer's name: the bytes after the serial number.
     after_serial: Vec<u8>,
     /// Extensions before the subjectKeyIdentifier.
     before_key_id: Vec<u8>,
     /// Extensions between subjectKeyIdentifier and subjectAltName.
     before_san: Vec<u8>,
-    /// Extensions after the subjectAltName.
+    /// Extensions after the subjectAltName; up to the digits of the shard, if there is one.
     after_san: Vec<u8>,
+    /// The octets after the digits of the shard.
+    after_shard: Vec<u8>,
 }
 
 /// `version [0] EXPLICIT INTEGER { v3(2) }`
@@ -63,7 +69,7 @@ impl Template {
     /// # Errors
     /// [`IssueError::Url`]: a URL of `spec` is not absolute.
     pub fn new(issuer: Arc<IssuerCertificate>, spec: &TemplateSpec) -> Result<Self, IssueError> {
-        for url in [&spec.crl_url, &spec.ca_issuers_url, &spec.ocsp_url].into_iter().flatten() {
+        for url in [&spec.ca_issuers_url, &spec.ocsp_url].into_iter().flatten() {
             GeneralName::Uri(url).check().map_err(|_| IssueError::Url)?;
         }
         let mut after_serial = Writer::default();
@@ -78,14 +84,23 @@ impl Template {
         };
         let first = |id: Oid<'_>| id == oid::BASIC_CONSTRAINTS;
         let middle = |id: Oid<'_>| id == oid::AUTHORITY_KEY_IDENTIFIER || id == oid::KEY_USAGE;
+        let is_purpose = |id: Oid<'_>| id == oid::EXTENDED_KEY_USAGE;
+        let (purpose, urls) = (encode(&is_purpose), encode(&|id| !first(id) && !middle(id) && !is_purpose(id)));
+        let sharded = spec.crl_url.as_ref().and_then(ShardedPoints::of);
+        let (after_san, after_shard) = match &sharded {
+            None => ([purpose, urls].concat(), Vec::new()),
+            Some(points) => points.split_between(&purpose, &urls),
+        };
         Ok(Self {
             issuer,
             after_serial: after_serial.into_vec(),
             before_key_id: encode(&first),
             before_san: encode(&middle),
-            after_san: encode(&|id| !first(id) && !middle(id)),
+            after_san,
+            after_shard,
             client_auth: spec.client_auth,
             constants,
+            sharded,
         })
     }
 
@@ -111,7 +126,8 @@ impl Template {
     ) -> Result<ToBeSigned, IssueError> {
         let key = PublicKey::from_spki(spki).map_err(IssueError::Key)?;
         let subject = &*subject.to_strict();
-        let values = CertificateValues { subject, san, spki, key_id: key.key_identifier(), serial, validity };
+        let shard = self.sharded.as_ref().map(|points| points.shard_of(serial).digits());
+        let values = CertificateValues { subject, san, spki, key_id: key.key_identifier(), serial, shard, validity };
         values.check(&self.issuer)?;
         let der = self.encode(&values);
         lint::check(&self.fixed(), &values, &der).map_err(IssueError::Lint)?;
@@ -128,7 +144,12 @@ impl Template {
     }
 
     pub(super) fn fixed(&self) -> TemplateConstants<'_> {
-        TemplateConstants { issuer: &self.issuer, constants: &self.constants, client_auth: self.client_auth }
+        TemplateConstants {
+            issuer: &self.issuer,
+            constants: &self.constants,
+            sharded: self.sharded.as_ref(),
+            client_auth: self.client_auth,
+        }
     }
 
     fn encode(&self, values: &CertificateValues<'_>) -> Vec<u8> {
@@ -136,8 +157,14 @@ impl Template {
             (crate::time::encode(values.validity.not_before), crate::time::encode(values.validity.not_after));
         let period = element_len(not_before.contents().len()) + element_len(not_after.contents().len());
         let san = SanExtension::of(values);
-        let extensions =
-            self.before_key_id.len() + KEY_ID_LEN + self.before_san.len() + san.len() + self.after_san.len();
+        let shard = values.shard.as_ref().map_or(&[][..], |digits| digits.as_bytes());
+        let extensions = self.before_key_id.len()
+            + KEY_ID_LEN
+            + self.before_san.len()
+            + san.len()
+            + self.after_san.len()
+            + shard.len()
+            + self.after_shard.len();
         let contents = VERSION.len()
             + element_len(values.serial.as_bytes().len())
             + self.after_serial.len()
@@ -164,6 +191,10 @@ impl Template {
         out.raw(&self.before_san);
         san.write(&mut out);
         out.raw(&self.after_san);
+        if values.shard.is_some() {
+            out.raw(shard);
+            out.raw(&self.after_shard);
+        }
         debug_assert_eq!(out.len(), element_len(contents));
         out.into_vec()
     }
@@ -182,8 +213,8 @@ fn constants(issuer: &IssuerCertificate, spec: &TemplateSpec) -> Vec<Constant> {
     if spec.client_auth {
         add(oid::EXTENDED_KEY_USAGE, false, extended_key_usage());
     }
-    if let Some(url) = &spec.crl_url {
-        add(oid::CRL_DISTRIBUTION_POINTS, false, crl_distribution_points(url));
+    if let Some(url) = spec.crl_url.as_ref().filter(|url| url.shards().is_none()) {
+        add(oid::CRL_DISTRIBUTION_POINTS, false, crl_distribution_points(url.around().0));
     }
     if let Some(value) = authority_info_access(spec) {
         add(oid::AUTHORITY_INFO_ACCESS, false, value);
@@ -236,19 +267,6 @@ fn authority_key_identifier(issuer: &IssuerCertificate) -> Vec<u8> {
 fn extended_key_usage() -> Vec<u8> {
     let mut out = Writer::default();
     out.sequence(|out| out.oid(oid::CLIENT_AUTH));
-    out.into_vec()
-}
-
-/// RFC 5280 §4.2.1.13: one point, its fullName one URI.
-fn crl_distribution_points(url: &str) -> Vec<u8> {
-    let mut out = Writer::default();
-    out.sequence(|points| {
-        points.sequence(|point| {
-            point.nested(Tag::context_constructed(0), |name| {
-                name.nested(Tag::context_constructed(0), |full| full.element(Tag::context(6), url.as_bytes()));
-            });
-        });
-    });
     out.into_vec()
 }
 

@@ -37,8 +37,7 @@ fn issuer() -> (Arc<IssuerCertificate>, SigningKey) {
 #[test]
 fn e34_the_lint_finds_each_field_that_differs() {
     let (issuer, key) = issuer();
-    let spec =
-        TemplateSpec { client_auth: true, crl_url: Some("http://a.example/crl".into()), ..TemplateSpec::default() };
+    let spec = TemplateSpec { client_auth: true, crl_url: crl_url("http://a.example/crl"), ..TemplateSpec::default() };
     let template = Template::new(Arc::clone(&issuer), &spec).unwrap();
     let plain = Template::new(Arc::clone(&issuer), &TemplateSpec::default()).unwrap();
     let (name, other) = (name("a"), name("b"));
@@ -46,8 +45,15 @@ fn e34_the_lint_finds_each_field_that_differs() {
     let (serial, validity) =
         (Serial::new(NodePrefix::new(1), [2; 16]), Validity { not_before: at(1_000_000), not_after: at(1_000_001) });
     let key_id = key.public_key().key_identifier();
-    let values =
-        || CertificateValues { subject: &name, san: &san, spki: key.spki(), key_id, serial: &serial, validity };
+    let values = || CertificateValues {
+        subject: &name,
+        san: &san,
+        spki: key.spki(),
+        key_id,
+        serial: &serial,
+        shard: None,
+        validity,
+    };
     let der = template.fill(&name, &san, key.spki(), &serial, validity).unwrap().der;
     let fault =
         |template: &Template, values: CertificateValues<'_>| lint::check(&template.fixed(), &values, &der).err();
@@ -70,7 +76,7 @@ fn e34_the_lint_finds_each_field_that_differs() {
     );
     assert_eq!(fault(&template, CertificateValues { key_id: [0; 20], ..values() }), Some(LintFlaw::Extension));
     assert_eq!(fault(&plain, values()), Some(LintFlaw::Extension), "extensions that this template does not have");
-    let elsewhere = TemplateSpec { crl_url: Some("http://b.example/crl".into()), ..spec };
+    let elsewhere = TemplateSpec { crl_url: crl_url("http://b.example/crl"), ..spec };
     assert_eq!(fault(&Template::new(Arc::clone(&issuer), &elsewhere).unwrap(), values()), Some(LintFlaw::Extension));
     let stranger = Template::new(self::issuer().0, &TemplateSpec::default()).unwrap();
     assert_eq!(
@@ -81,6 +87,70 @@ fn e34_the_lint_finds_each_field_that_differs() {
     let mut trailing = der.clone();
     trailing.push(0);
     assert!(matches!(lint::check(&template.fixed(), &values(), &trailing), Err(LintFlaw::Certificate(_))));
+}
+
+/// E35: the lint finds the URL of another shard, and its absence.
+#[test]
+fn e35_the_lint_finds_another_shard() {
+    let (issuer, key) = issuer();
+    let spec = TemplateSpec { crl_url: crl_url("http://a.example/{shard}.crl"), ..TemplateSpec::default() };
+    let template = Template::new(Arc::clone(&issuer), &spec).unwrap();
+    let (subject, serial) = (name("a"), Serial::new(NodePrefix::new(1), [2; 16]));
+    let validity = Validity { not_before: at(1_000_000), not_after: at(1_000_001) };
+    let san = &GeneralNames::empty();
+    let der = template.fill(&subject, san, key.spki(), &serial, validity).unwrap().der;
+    let key_id = key.public_key().key_identifier();
+    let check = |template: &Template, shard: Option<crl::CrlShard>| {
+        let shard = shard.map(crl::CrlShard::digits);
+        let values =
+            CertificateValues { subject: &subject, san, spki: key.spki(), key_id, serial: &serial, shard, validity };
+        lint::check(&template.fixed(), &values, &der)
+    };
+    let own = crl::shard_of(&serial, crl::CrlShards::DEFAULT);
+    for shard in crl::CrlShards::DEFAULT.all() {
+        let expected = if shard == own { Ok(()) } else { Err(LintFlaw::Extension) };
+        assert_eq!(check(&template, Some(shard)), expected);
+    }
+    let elsewhere = TemplateSpec { crl_url: crl_url("http://a.example/{shard}.crt"), ..TemplateSpec::default() };
+    let elsewhere = Template::new(Arc::clone(&issuer), &elsewhere).unwrap();
+    assert_eq!(check(&elsewhere, Some(own)), Err(LintFlaw::Extension));
+    let none = Template::new(issuer, &TemplateSpec::default()).unwrap();
+    assert_eq!(check(&none, None), Err(LintFlaw::Extension));
+}
+
+/// E35: what a certificate contains is the URL of its shard, as if that were the only URL of its CA.
+#[test]
+fn e35_a_certificate_has_the_url_of_its_shard() {
+    let (issuer, key) = issuer();
+    let subject = name("a");
+    let validity = Validity { not_before: at(1_000_000), not_after: at(1_000_001) };
+    let fill = |crl_url: Option<crl::CrlUrl>, serial: &Serial| {
+        let spec = TemplateSpec {
+            client_auth: true,
+            basic_constraints: true,
+            crl_url,
+            ca_issuers_url: Some("http://a.example/ca.cer".into()),
+            ocsp_url: None,
+        };
+        let template = Template::new(Arc::clone(&issuer), &spec).unwrap();
+        template.fill(&subject, &GeneralNames::empty(), key.spki(), serial, validity).unwrap().der
+    };
+    // The second URL is long enough for lengths of two octets.
+    for text in ["http://{shard}.a.example/crl", &format!("http://a.example/{}/{{shard}}", "x".repeat(150))] {
+        for count in [1, 10, 128, 65_536] {
+            let sharded = crl::CrlUrl::new(text, crl::CrlShards::new(count).unwrap()).unwrap();
+            for number in 0..50 {
+                let serial = Serial::new(NodePrefix::new(1), [number; 16]);
+                let only = sharded.of(&serial);
+                assert_eq!(only, text.replace("{shard}", &sharded.scope_of(&serial).shard().unwrap().to_string()));
+                assert_eq!(fill(Some(sharded.clone()), &serial), fill(crl_url(&only), &serial), "{only}");
+            }
+        }
+    }
+}
+
+fn crl_url(text: &str) -> Option<crl::CrlUrl> {
+    Some(crl::CrlUrl::new(text, crl::CrlShards::DEFAULT).unwrap())
 }
 
 fn name(text: &str) -> crate::Name {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::der::{Tag, Writer};
+use pki::issue::crl::{CrlShards, CrlUrl};
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{AuthorityCertificateSpec, DeviceCertificateSpec, Parent};
 use pki::{Certificate, Curve, Name, NameBuilder, Oid, PrivateKey, SigningKey, UnixTime, Validity, make, oid};
@@ -42,6 +43,10 @@ pub(crate) fn p256() -> SigningKey {
 
 pub(crate) fn cn(text: &str) -> Name {
     NameBuilder::new().push(oid::COMMON_NAME, text).unwrap().finish().unwrap()
+}
+
+pub(crate) fn crl_url(text: &str) -> Option<CrlUrl> {
+    Some(CrlUrl::new(text, CrlShards::DEFAULT).unwrap())
 }
 
 /// An authority with its key.

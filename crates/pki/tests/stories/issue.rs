@@ -29,7 +29,7 @@ fn full() -> TemplateSpec {
     TemplateSpec {
         client_auth: true,
         basic_constraints: true,
-        crl_url: Some("http://pki.example.net/main.crl".into()),
+        crl_url: crl_url("http://pki.example.net/main.crl"),
         ca_issuers_url: Some("http://pki.example.net/issuing.cer".into()),
         ocsp_url: Some("http://ocsp.example.net".into()),
     }
@@ -228,7 +228,7 @@ fn an_issuer_is_an_authority_with_a_key_identifier_and_absolute_urls() {
     let without = Raw::authority("No identifier", &key).into_authority(key, &root);
     assert_eq!(IssuerCertificate::new(without.certificate).err(), Some(IssueError::NoKeyIdentifier));
     for bad in ["", "main.crl", "http://a b/"] {
-        let spec = TemplateSpec { crl_url: Some(bad.into()), ..TemplateSpec::default() };
+        let spec = TemplateSpec { ca_issuers_url: Some(bad.into()), ..TemplateSpec::default() };
         assert_eq!(Template::new(issuing(&root), &spec).err(), Some(IssueError::Url), "{bad:?}");
     }
 }
@@ -245,7 +245,8 @@ proptest! {
     fn e34_every_certificate_passes_its_lint(subject in text(), hosts in 0usize..20, client_auth: bool, urls: bool, days in 1u64..3_000) {
         let root = Authority::root("Root");
         let url = urls.then(|| "http://pki.example.net/x".to_owned());
-        let spec = TemplateSpec { client_auth, basic_constraints: !client_auth, crl_url: url.clone(), ca_issuers_url: url, ocsp_url: None };
+        let lists = url.as_ref().and_then(|_| crl_url("http://pki.example.net/{shard}.crl"));
+        let spec = TemplateSpec { client_auth, basic_constraints: !client_auth, crl_url: lists, ca_issuers_url: url, ocsp_url: None };
         let hosts: Vec<String> = (0..hosts).map(|i| format!("h{i}.example.net")).collect();
         let san = GeneralNames::new(hosts.iter().map(|host| GeneralName::Dns(host))).unwrap();
         let template = Template::new(issuing(&root), &spec).unwrap();

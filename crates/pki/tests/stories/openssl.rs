@@ -69,7 +69,7 @@ fn issued(authority: &Authority) -> Certificate {
     let spec = TemplateSpec {
         client_auth: true,
         basic_constraints: true,
-        crl_url: Some("http://pki.example.net/main.crl".into()),
+        crl_url: crl_url("http://pki.example.net/main.crl"),
         ca_issuers_url: Some("http://pki.example.net/issuing.cer".into()),
         ocsp_url: Some("http://ocsp.example.net".into()),
     };

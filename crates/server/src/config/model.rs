@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use authority::{CaProfileSpec, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
+use pki::issue::crl::CrlUrl;
 
 use super::reader::{Effective, Read};
 use super::value::SecretUri;
@@ -127,8 +128,8 @@ pub struct CaSection {
     pub key: Read<SecretUri>,
     /// `verify_signatures`
     pub verify_signatures: VerifySignatures,
-    /// `crl_url`
-    pub crl_url: Option<Read<String>>,
+    /// `crl_url`, and `crl_shards` if it contains `{shard}`
+    pub crl_url: Option<Read<CrlUrl>>,
     /// `ca_issuers_url`
     pub ca_issuers_url: Option<Read<String>>,
     /// `ocsp_url`

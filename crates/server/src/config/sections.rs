@@ -14,7 +14,8 @@ use super::model::{
     ProfileSection, ServerSection,
 };
 use super::reader::{Effective, Read, Section, SectionReader, ValueOrigin};
-use super::value::{FromText, Span, Value, Word, Words, unknown};
+use super::urls::{crl_url, url};
+use super::value::{FromText, Span, Value, Word, Words};
 use super::words::{DeviceIdWord, MemoryUrl, San, Subject};
 use crate::secret_file::GroupReadable;
 
@@ -236,22 +237,12 @@ fn ca(reader: &mut SectionReader, name: String, mut section: Section<'_>) -> Opt
     let root = reader.optional(&mut section, "root");
     let key = reader.required(&mut section, "key", "key = \"file:ca/issuing.key\"");
     let verify_signatures = word(reader, &mut section, "verify_signatures", VerifySignatures::External);
-    let crl_url = url(reader, &mut section, "crl_url");
+    let crl_url = crl_url(reader, &mut section);
     let ca_issuers_url = url(reader, &mut section, "ca_issuers_url");
     let ocsp_url = url(reader, &mut section, "ocsp_url");
     reader.finish(&section);
     let (certificate, key) = (certificate?, key?);
     Some(CaSection { name, certificate, root, key, verify_signatures, crl_url, ca_issuers_url, ocsp_url })
-}
-
-fn url(reader: &mut SectionReader, section: &mut Section<'_>, key: &'static str) -> Option<Read<String>> {
-    let url: Read<String> = reader.optional(section, key)?;
-    // RFC 5280 §4.2.1.13 wants HTTP or LDAP; https would need the very PKI that is being checked. IA5String: ASCII only.
-    let rest = url.value.strip_prefix("http://").or_else(|| url.value.strip_prefix("ldap://"));
-    if rest.is_none_or(str::is_empty) || !url.value.bytes().all(|byte| byte.is_ascii_graphic()) {
-        reader.faults.push(url.fault(unknown(&url.value, "a URL that begins with `http://`")));
-    }
-    Some(url)
 }
 
 fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<ProfileSection> {
@@ -375,7 +366,7 @@ fn cross_check(reader: &mut SectionReader, cas: &[CaSection], profiles: &[Profil
     }
 }
 
-fn number(
+pub(super) fn number(
     reader: &mut SectionReader,
     section: &mut Section<'_>,
     key: &'static str,

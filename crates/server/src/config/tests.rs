@@ -281,6 +281,65 @@ fn e55_certificates_per_device_are_bounded_and_the_bound_is_a_key() {
 }
 
 #[test]
+fn e35_a_crl_url_has_one_list_or_as_many_as_crl_shards_says() {
+    const ONE: &str = "crl_url = \"http://pki.example.net/main.crl\"";
+    const SHARDED: &str = "crl_url = \"http://pki.example.net/main/{shard}.crl\"";
+    let shards = |lines: &str| {
+        let config = read(&sources(&GOOD.replace(ONE, lines))).unwrap();
+        let shown = config.effective.iter().find(|effective| effective.key == "ca.main.crl_shards");
+        let shards = config.cas[0].crl_url.as_ref().and_then(|url| url.value.shards());
+        (shards.map(|shards| shards.count()), shown.map(ToString::to_string))
+    };
+    assert_eq!(shards(""), (None, None));
+    assert_eq!(shards(ONE), (None, None));
+    assert_eq!(shards(SHARDED), (Some(128), Some("ca.main.crl_shards = 128  # default".into())));
+    for count in [1, 7, 65_536] {
+        let written = format!("ca.main.crl_shards = {count}  # /etc/muster/muster.toml:16");
+        assert_eq!(shards(&format!("crl_shards = {count}\n{SHARDED}")), (Some(count), Some(written)));
+    }
+    let no_shards = "ca.main.crl_shards: there are no shards, because `crl_url` does not contain `{shard}`\n    write `{shard}` into \
+                     `crl_url` where the number of the shard belongs, or remove `crl_shards`";
+    let url = |path: &str| format!("crl_url = \"http://pki.example.net/{path}\"");
+    for (lines, expected) in [
+        (format!("{SHARDED}\ncrl_shards = 0"), "ca.main.crl_shards: 0 is out of range\n    choose between 1 and 65536"),
+        (
+            format!("{SHARDED}\ncrl_shards = 65537"),
+            "ca.main.crl_shards: 65537 is out of range\n    choose between 1 and 65536",
+        ),
+        (format!("{SHARDED}\ncrl_shards = \"7\""), "ca.main.crl_shards: found a string, expected an integer"),
+        (format!("{ONE}\ncrl_shards = 128"), no_shards),
+        ("crl_shards = 128".into(), no_shards),
+        (format!("{SHARDED}\ncrl_shard = 7"), "ca.main.crl_shard: unknown key\n    did you mean `crl_shards`?"),
+        (
+            url("{region}/{shard}.crl"),
+            "ca.main.crl_url: `{region}` is not a placeholder of a CRL's URL; the only one is `{shard}`\n    write `{shard}`; write \
+             `%7B` and `%7D` if the braces belong to the URL itself",
+        ),
+        (url("{SHARD}.crl"), "ca.main.crl_url: `{SHARD}` is not a placeholder"),
+        (
+            url("{shard}/{shard}.crl"),
+            "ca.main.crl_url: the URL contains `{shard}` more than once\n    write `{shard}` only once",
+        ),
+        (url("a|{shard}"), "ca.main.crl_url: `http://pki.example.net/a|{shard}` is not a valid value\n    write a URL"),
+        (
+            SHARDED.replace("http", "https"),
+            "{shard}.crl` is not a valid value\n    write a URL that begins with `http://`",
+        ),
+        (
+            "ocsp_url = \"http://{shard}.example.net\"".into(),
+            "ca.main.ocsp_url: this URL has no placeholders: only `crl_url` has one, `{shard}`\n    remove the braces",
+        ),
+        (
+            "ca_issuers_url = \"http://a.example/<x>\"".into(),
+            "ca.main.ca_issuers_url: `http://a.example/<x>` is not a valid value",
+        ),
+    ] {
+        let text = faults(ONE, &lines);
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+}
+
+#[test]
 fn e73_no_profile_can_be_told_to_issue_another_purpose_than_client_auth() {
     for (key, value) in [
         ("extended_key_usage", "[\"serverAuth\"]"),

@@ -43,7 +43,7 @@ impl Loading {
     pub(super) fn authority(&mut self, section: &CaSection, file: &Path, signer: &mut RingSigner) -> Option<LoadedCa> {
         let CaFiles { chain, places, passed_over } = self.chain(section, file)?;
         let urls = Urls {
-            crl: text(section.crl_url.as_ref()),
+            crl: section.crl_url.as_ref().map(|url| url.value.clone()),
             ca_issuers: text(section.ca_issuers_url.as_ref()),
             ocsp: text(section.ocsp_url.as_ref()),
         };
