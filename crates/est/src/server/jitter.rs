@@ -13,14 +13,17 @@ pub(super) const MAX_AGE_SECONDS_MAX: u64 = 3_600;
 /// [`MAX_AGE_SECONDS_MAX`] does not cut it, up to a week. Within ten days and a half the device asks once more, in case the limit has been raised.
 const LIMIT_SECONDS_MAX: u64 = 21 * 86_400 / 2;
 
-/// Spreads Max-Age, so that devices that were sent away together do not come back together. It is not a secret: a small
-/// generator from a random seed (xorshift64*, Vigna, "An experimental exploration of Marsaglia's xorshift generators").
-pub(super) struct Jitter(Cell<u64>);
+/// Spreads Max-Age, so that devices that were sent away together do not come back together. It is not a secret: the
+/// sequence of a random seed ([`splitmix`]).
+pub(super) struct Jitter {
+    seed: u64,
+    /// The number of draws so far.
+    drawn: Cell<u64>,
+}
 
 impl Jitter {
     pub(super) fn new(seed: u64) -> Self {
-        // Zero is the only state that the generator cannot leave.
-        Self(Cell::new(seed | 1))
+        Self { seed, drawn: Cell::new(0) }
     }
 
     /// A value between `least` and 1.5 times `least`, in whole seconds, at least 1 and at most [`MAX_AGE_SECONDS_MAX`].
@@ -44,12 +47,9 @@ impl Jitter {
     }
 
     fn next(&self) -> u64 {
-        let mut state = self.0.get();
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        self.0.set(state);
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33
+        let place = self.drawn.get();
+        self.drawn.set(place.wrapping_add(1));
+        splitmix::at(self.seed, place)
     }
 }
 

@@ -22,7 +22,7 @@ const PURE: &[Pure] = &[
     Pure { name: "pki", ours: &[] },
     Pure { name: "link", ours: &["splitmix"] },
     Pure { name: "authority", ours: &["pki"] },
-    Pure { name: "est", ours: &["dtls", "coap", "pki", "authority"] },
+    Pure { name: "est", ours: &["splitmix", "dtls", "coap", "pki", "authority"] },
 ];
 
 /// Packages without socket, thread or global state that a pure crate may use. `ring` and `rcgen` draw from the system only through
