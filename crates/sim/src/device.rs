@@ -24,7 +24,7 @@ use crate::trust::{SERVER_NAME, TestCa, TestIdentity, TestRequest};
 pub(crate) const ATTEMPTS_MAX: u32 = 60;
 
 /// What a device received for an enrolment.
-pub(crate) struct Received {
+pub(crate) struct ReceivedCertificate {
     pub(crate) goal: Goal,
     pub(crate) certificate: Vec<u8>,
     /// From the first datagram that the device sent for it, `/crts` before it included.
@@ -66,7 +66,7 @@ pub(crate) struct SimulatedDevice {
     asks: Arc<ClientConfig>,
     scenario: Scenario,
     anchors: Vec<Arc<Certificate>>,
-    pub(crate) received: Vec<Received>,
+    pub(crate) received: Vec<ReceivedCertificate>,
     pub(crate) last_failure: Option<String>,
     observer: Option<Arc<dyn dtls::Observer>>,
 }
@@ -258,7 +258,7 @@ impl SimulatedDevice {
                 self.enrolled = Some(TestIdentity { certificate: Arc::new(certificate), key: Arc::clone(&self.key) });
             }
             let took = self.began.take().map_or(Duration::ZERO, |began| now.mono.saturating_duration_since(began));
-            self.received.push(Received { goal, certificate: der, took });
+            self.received.push(ReceivedCertificate { goal, certificate: der, took });
         }
         if goal.is_enrolment() {
             if let Some(client) = &mut self.client {

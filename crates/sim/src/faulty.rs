@@ -29,7 +29,7 @@ pub struct Behaviour {
 
 /// The fate of one call.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum CallFate {
     Good,
     FaultBefore,
     FaultAfter,
@@ -37,33 +37,33 @@ enum Fate {
 }
 
 /// Chance and time of the calls of one party.
-struct Weather {
+struct CallFaults {
     behaviour: Behaviour,
     chance: Mutex<Chance>,
     agenda: Agenda,
 }
 
-impl Weather {
+impl CallFaults {
     /// Calls `act` with its fate, when its time has come.
-    fn call(&self, act: impl FnOnce(Fate) + Send + 'static) {
+    fn call(&self, act: impl FnOnce(CallFate) + Send + 'static) {
         let (fate, delay) = self.draw();
         self.agenda.after(delay, move || act(fate));
     }
 
     /// The same, after every call that was made before: none takes longer than this one.
-    fn call_last(&self, act: impl FnOnce(Fate) + Send + 'static) {
+    fn call_last(&self, act: impl FnOnce(CallFate) + Send + 'static) {
         let (fate, _) = self.draw();
         self.agenda.after(self.behaviour.delay_max, move || act(fate));
     }
 
-    fn draw(&self) -> (Fate, Duration) {
+    fn draw(&self) -> (CallFate, Duration) {
         let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
         let fate = if chance.permille(self.behaviour.silences) {
-            Fate::Silent
+            CallFate::Silent
         } else if chance.permille(self.behaviour.faults) {
-            if chance.permille(500) { Fate::FaultBefore } else { Fate::FaultAfter }
+            if chance.permille(500) { CallFate::FaultBefore } else { CallFate::FaultAfter }
         } else {
-            Fate::Good
+            CallFate::Good
         };
         (fate, chance.between(Duration::ZERO, self.behaviour.delay_max))
     }
@@ -72,14 +72,14 @@ impl Weather {
 /// A [`MemoryLedger`] with injected faults.
 pub struct FaultyLedger {
     inner: Arc<MemoryLedger>,
-    weather: Weather,
+    faults: CallFaults,
 }
 
 impl FaultyLedger {
     /// Answers on `agenda`, by `chance`.
     #[must_use]
     pub fn new(inner: Arc<MemoryLedger>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> Self {
-        Self { inner, weather: Weather { behaviour, chance: Mutex::new(chance), agenda } }
+        Self { inner, faults: CallFaults { behaviour, chance: Mutex::new(chance), agenda } }
     }
 
     fn call<T: Send + 'static>(
@@ -87,7 +87,7 @@ impl FaultyLedger {
         effect: impl FnOnce(&MemoryLedger, Completion<Result<T, LedgerFault>>) + Send + 'static,
         done: Completion<Result<T, LedgerFault>>,
     ) {
-        self.weather.call(self.fated(effect, done));
+        self.faults.call(self.fated(effect, done));
     }
 
     /// What each fate makes of a call.
@@ -95,13 +95,13 @@ impl FaultyLedger {
         &self,
         effect: impl FnOnce(&MemoryLedger, Completion<Result<T, LedgerFault>>) + Send + 'static,
         done: Completion<Result<T, LedgerFault>>,
-    ) -> impl FnOnce(Fate) + Send + 'static {
+    ) -> impl FnOnce(CallFate) + Send + 'static {
         let inner = Arc::clone(&self.inner);
         move |fate| match fate {
-            Fate::Good => effect(&inner, done),
-            Fate::FaultBefore => done(Err(LedgerFault::Unavailable)),
-            Fate::FaultAfter => effect(&inner, Box::new(|_| done(Err(LedgerFault::Unavailable)))),
-            Fate::Silent => effect(&inner, Box::new(|_| drop(done))),
+            CallFate::Good => effect(&inner, done),
+            CallFate::FaultBefore => done(Err(LedgerFault::Unavailable)),
+            CallFate::FaultAfter => effect(&inner, Box::new(|_| done(Err(LedgerFault::Unavailable)))),
+            CallFate::Silent => effect(&inner, Box::new(|_| drop(done))),
         }
     }
 }
@@ -120,7 +120,7 @@ impl Ledger for FaultyLedger {
     }
 
     fn intend(&self, mut rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
-        if self.weather.behaviour.forgets {
+        if self.faults.behaviour.forgets {
             for row in &mut rows {
                 let intent = &mut row.intent;
                 (intent.csr, intent.names) = (intent.to_be_signed, intent.to_be_signed);
@@ -135,8 +135,8 @@ impl Ledger for FaultyLedger {
 
     fn abandon(&self, serials: Vec<Serial>) {
         let inner = Arc::clone(&self.inner);
-        self.weather.call(move |fate| {
-            if fate != Fate::FaultBefore {
+        self.faults.call(move |fate| {
+            if fate != CallFate::FaultBefore {
                 inner.abandon(serials);
             }
         });
@@ -163,21 +163,21 @@ impl Ledger for FaultyLedger {
     }
 
     fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
-        self.weather.call_last(self.fated(|inner, done| inner.flush(done), done));
+        self.faults.call_last(self.fated(|inner, done| inner.flush(done), done));
     }
 }
 
 /// A [`RingSigner`] with injected faults.
 pub struct FaultySigner {
     inner: Arc<RingSigner>,
-    weather: Weather,
+    faults: CallFaults,
 }
 
 impl FaultySigner {
     /// Answers on `agenda`, by `chance`.
     #[must_use]
     pub fn new(inner: Arc<RingSigner>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> Self {
-        Self { inner, weather: Weather { behaviour, chance: Mutex::new(chance), agenda } }
+        Self { inner, faults: CallFaults { behaviour, chance: Mutex::new(chance), agenda } }
     }
 }
 
@@ -188,10 +188,10 @@ impl Signer for FaultySigner {
 
     fn sign(&self, batch: Vec<ToSign>, done: Completion<Vec<Result<Signature, SignerFault>>>) {
         let inner = Arc::clone(&self.inner);
-        self.weather.call(move |fate| match fate {
-            Fate::Good => inner.sign(batch, done),
-            Fate::FaultBefore | Fate::FaultAfter => done(vec![Err(SignerFault::Unavailable); batch.len()]),
-            Fate::Silent => drop(done),
+        self.faults.call(move |fate| match fate {
+            CallFate::Good => inner.sign(batch, done),
+            CallFate::FaultBefore | CallFate::FaultAfter => done(vec![Err(SignerFault::Unavailable); batch.len()]),
+            CallFate::Silent => drop(done),
         });
     }
 }

@@ -18,7 +18,7 @@ use pki::{DnsName, ServerName};
 
 use crate::clock::{EPOCH, VirtualClock};
 use crate::trust::SERVER_NAME;
-use site::{FIXTURE, Setup, Site};
+use site::{FIXTURE, Site, SiteSetup};
 
 pub use client::client_stream;
 pub use mutation::mutations;
@@ -69,7 +69,7 @@ fn start() -> Instant {
 
 /// Datagrams to a server that nobody can have a cookie of: the recorded ones are another server's.
 fn unproven_datagrams(data: &[u8]) {
-    let mut site = Site::new(Setup(0), "another server");
+    let mut site = Site::new(SiteSetup(0), "another server");
     let now = site.now();
     est::fuzz::server_datagrams(&mut site.server, now, data);
 }

@@ -41,7 +41,7 @@ const HANDSHAKE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 impl Ideal {
     /// How long one enrolment takes.
     pub fn sample(&self, chance: &mut Chance) -> Duration {
-        let handshake = Handshake::new(self).run(chance);
+        let handshake = ModelHandshake::new(self).run(chance);
         (0..self.exchanges).fold(handshake, |time, _| time + self.exchange(chance))
     }
 
@@ -72,19 +72,19 @@ impl Ideal {
 }
 
 /// One handshake.
-struct Handshake<'i> {
+struct ModelHandshake<'i> {
     ideal: &'i Ideal,
     now: Duration,
-    events: BTreeMap<(Duration, u64), Event>,
+    events: BTreeMap<(Duration, u64), ModelEvent>,
     count: u64,
-    client: Side,
-    server: Side,
+    client: SideState,
+    server: SideState,
 }
 
 #[derive(Clone, Copy)]
-enum Event {
-    ToClient(Piece),
-    ToServer(Piece),
+enum ModelEvent {
+    ToClient(FlightDatagram),
+    ToServer(FlightDatagram),
     /// The timer of this flight; void once another flight has been sent.
     ClientTimer(u32),
     ServerTimer(u32),
@@ -92,13 +92,13 @@ enum Event {
 
 /// A datagram of a flight.
 #[derive(Clone, Copy)]
-struct Piece {
+struct FlightDatagram {
     flight: u32,
     number: u32,
 }
 
 /// Where one side stands.
-struct Side {
+struct SideState {
     /// The flight that it sent last; 0 before the first.
     sent: u32,
     /// Datagrams of the next flight that have arrived, a bit each.
@@ -106,10 +106,10 @@ struct Side {
     timeout: Duration,
 }
 
-impl<'i> Handshake<'i> {
+impl<'i> ModelHandshake<'i> {
     fn new(ideal: &'i Ideal) -> Self {
-        let side = || Side { sent: 0, arrived: 0, timeout: Duration::ZERO };
-        Handshake { ideal, now: Duration::ZERO, events: BTreeMap::new(), count: 0, client: side(), server: side() }
+        let side = || SideState { sent: 0, arrived: 0, timeout: Duration::ZERO };
+        ModelHandshake { ideal, now: Duration::ZERO, events: BTreeMap::new(), count: 0, client: side(), server: side() }
     }
 
     fn run(mut self, chance: &mut Chance) -> Duration {
@@ -117,78 +117,81 @@ impl<'i> Handshake<'i> {
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.now = at;
             match event {
-                Event::ToServer(piece) => self.server_hears(piece, chance),
-                Event::ToClient(piece) if piece.flight == 6 && self.client.sent == 5 => return self.now,
-                Event::ToClient(piece) => self.client_hears(piece, chance),
-                Event::ClientTimer(flight) if flight == self.client.sent => {
+                ModelEvent::ToServer(datagram) => self.server_hears(datagram, chance),
+                ModelEvent::ToClient(datagram) if datagram.flight == 6 && self.client.sent == 5 => return self.now,
+                ModelEvent::ToClient(datagram) => self.client_hears(datagram, chance),
+                ModelEvent::ClientTimer(flight) if flight == self.client.sent => {
                     self.client.timeout = (self.client.timeout * 2).min(HANDSHAKE_TIMEOUT_MAX);
                     self.transmit(flight, chance);
-                    self.at(self.client.timeout, Event::ClientTimer(flight));
+                    self.at(self.client.timeout, ModelEvent::ClientTimer(flight));
                 }
-                Event::ServerTimer(flight) if flight == self.server.sent => {
+                ModelEvent::ServerTimer(flight) if flight == self.server.sent => {
                     self.server.timeout = (self.server.timeout * 2).min(HANDSHAKE_TIMEOUT_MAX);
                     self.transmit(flight, chance);
-                    self.at(self.server.timeout, Event::ServerTimer(flight));
+                    self.at(self.server.timeout, ModelEvent::ServerTimer(flight));
                 }
-                Event::ClientTimer(_) | Event::ServerTimer(_) => {}
+                ModelEvent::ClientTimer(_) | ModelEvent::ServerTimer(_) => {}
             }
         }
         self.now
     }
 
-    fn client_hears(&mut self, piece: Piece, chance: &mut Chance) {
-        if piece.flight == self.client.sent + 1 {
-            if self.has_whole_flight(piece) {
-                self.client_sends(piece.flight + 1, chance);
+    fn client_hears(&mut self, datagram: FlightDatagram, chance: &mut Chance) {
+        if datagram.flight == self.client.sent + 1 {
+            if self.has_whole_flight(datagram) {
+                self.client_sends(datagram.flight + 1, chance);
             }
-        } else if piece.flight + 1 == self.client.sent && piece.flight == 4 && piece.number == 0 {
+        } else if datagram.flight + 1 == self.client.sent && datagram.flight == 4 && datagram.number == 0 {
             self.transmit(self.client.sent, chance);
         }
     }
 
-    fn server_hears(&mut self, piece: Piece, chance: &mut Chance) {
-        match piece.flight {
+    fn server_hears(&mut self, datagram: FlightDatagram, chance: &mut Chance) {
+        match datagram.flight {
             // Without a cookie: answered from nothing.
             1 => self.transmit(2, chance),
             3 if self.server.sent < 4 => self.server_sends(4, chance),
-            5 if self.server.sent == 4 => self.server_hears_keys(piece, chance),
-            flight if flight + 1 == self.server.sent && piece.number == 0 => self.transmit(self.server.sent, chance),
+            5 if self.server.sent == 4 => self.server_hears_keys(datagram, chance),
+            flight if flight + 1 == self.server.sent && datagram.number == 0 => self.transmit(self.server.sent, chance),
             _ => {}
         }
     }
 
-    fn server_hears_keys(&mut self, piece: Piece, chance: &mut Chance) {
-        if self.has_whole_flight(piece) {
+    fn server_hears_keys(&mut self, datagram: FlightDatagram, chance: &mut Chance) {
+        if self.has_whole_flight(datagram) {
             // Nothing answers flight 6: its sender has no timer.
             self.server.sent = 6;
             self.transmit(6, chance);
         }
     }
 
-    fn has_whole_flight(&mut self, piece: Piece) -> bool {
-        let all = (1 << self.datagrams(piece.flight)) - 1;
-        let side = if is_servers(piece.flight) { &mut self.client } else { &mut self.server };
-        side.arrived |= 1 << piece.number;
+    fn has_whole_flight(&mut self, datagram: FlightDatagram) -> bool {
+        let all = (1 << self.datagrams(datagram.flight)) - 1;
+        let side = if is_servers(datagram.flight) { &mut self.client } else { &mut self.server };
+        side.arrived |= 1 << datagram.number;
         side.arrived == all
     }
 
     fn client_sends(&mut self, flight: u32, chance: &mut Chance) {
-        self.client = Side { sent: flight, arrived: 0, timeout: self.ideal.client_timeout };
+        self.client = SideState { sent: flight, arrived: 0, timeout: self.ideal.client_timeout };
         self.transmit(flight, chance);
-        self.at(self.client.timeout, Event::ClientTimer(flight));
+        self.at(self.client.timeout, ModelEvent::ClientTimer(flight));
     }
 
     fn server_sends(&mut self, flight: u32, chance: &mut Chance) {
-        self.server = Side { sent: flight, arrived: 0, timeout: self.ideal.server_timeout };
+        self.server = SideState { sent: flight, arrived: 0, timeout: self.ideal.server_timeout };
         self.transmit(flight, chance);
-        self.at(self.server.timeout, Event::ServerTimer(flight));
+        self.at(self.server.timeout, ModelEvent::ServerTimer(flight));
     }
 
     fn transmit(&mut self, flight: u32, chance: &mut Chance) {
         for number in 0..self.datagrams(flight) {
-            let piece = Piece { flight, number };
+            let datagram = FlightDatagram { flight, number };
             if let Some(passage) = self.ideal.passage(chance) {
-                self.at(passage, if is_servers(flight) { Event::ToClient(piece) } else { Event::ToServer(piece) });
+                self.at(
+                    passage,
+                    if is_servers(flight) { ModelEvent::ToClient(datagram) } else { ModelEvent::ToServer(datagram) },
+                );
             }
         }
     }
@@ -201,7 +204,7 @@ impl<'i> Handshake<'i> {
         }
     }
 
-    fn at(&mut self, after: Duration, event: Event) {
+    fn at(&mut self, after: Duration, event: ModelEvent) {
         self.count += 1;
         self.events.insert((self.now + after, self.count), event);
     }

@@ -108,7 +108,7 @@ enum Destination {
     Device,
 }
 
-struct Run<'c> {
+struct OverloadRun<'c> {
     crowd: &'c Crowd,
     shell: Shell,
     clock: VirtualClock,
@@ -139,7 +139,7 @@ struct Run<'c> {
 pub fn run(crowd: &Crowd, load: Load) -> Outturn {
     let clock = VirtualClock::start();
     let start = clock.now().mono;
-    let mut run = Run::new(crowd, clock, load.shell);
+    let mut run = OverloadRun::new(crowd, clock, load.shell);
     let between = Duration::from_secs_f64(1.0 / (capacity() * load.offered));
     let mut next_device = start;
     let between_floods = (load.flood > 0.0).then(|| (DATAGRAM * SLOWER).div_f64(load.flood));
@@ -174,7 +174,7 @@ pub fn run(crowd: &Crowd, load: Load) -> Outturn {
     }
 }
 
-impl<'c> Run<'c> {
+impl<'c> OverloadRun<'c> {
     fn new(crowd: &'c Crowd, clock: VirtualClock, shell: Shell) -> Self {
         let random = Arc::new(DerivedRandom::new(1, "overload"));
         let identity = crowd.ca.server().for_dtls(&random);
@@ -188,7 +188,7 @@ impl<'c> Run<'c> {
             NodePrefix::new(1),
             Arc::new(Flights::default()),
         );
-        Run {
+        OverloadRun {
             crowd,
             shell,
             server: Server::new(0, config, Arc::clone(&random) as Arc<dyn dtls::Random>),

@@ -48,7 +48,7 @@ pub enum Stopped {
 pub struct World {
     clock: VirtualClock,
     server: Server,
-    site: Site,
+    site: ServerSite,
     authority: Arc<dyn Authority<JobId>>,
     /// Results of the authority and the pool, kept until the server's turn.
     outcomes: Arc<Collected<JobId>>,
@@ -85,7 +85,7 @@ impl World {
         for device in &mut devices {
             device.observe_with(tracer.map(|tracer| tracer.party(&format!("device {}", device.number))));
         }
-        let site = Site::new(seed, scenario, &ca, &profile, tracer);
+        let site = ServerSite::new(seed, scenario, &ca, &profile, tracer);
         Self {
             authority: authority(seed, scenario, &ca, &ledger, &agenda),
             server: site.start(),
@@ -310,7 +310,7 @@ impl World {
 }
 
 /// The server's environment: what still exists when it restarts.
-struct Site {
+struct ServerSite {
     config: Arc<ServerConfig>,
     random: Arc<DerivedRandom>,
     observer: Option<Arc<dyn dtls::Observer>>,
@@ -318,7 +318,7 @@ struct Site {
     restarts: u16,
 }
 
-impl Site {
+impl ServerSite {
     fn new(seed: u64, scenario: &Scenario, ca: &TestCa, profile: &Arc<Profile>, tracer: Option<&Tracer>) -> Self {
         let random = Arc::new(DerivedRandom::new(seed, "server"));
         let identity = ca.server().for_dtls(&random);

@@ -59,7 +59,7 @@ impl Errand {
     }
 
     fn operation(self) -> Operation {
-        let csr = || FIXTURE.members[0].request.csr.clone();
+        let csr = || FIXTURE.devices[0].request.csr.clone();
         match self.0 & 3 {
             0 => Operation::CaCertificates,
             1 => Operation::Enroll { csr: csr() },
@@ -142,7 +142,7 @@ pub(super) fn play(data: &[u8]) -> Option<Answer> {
     let (errand, mut rest) =
         data.split_first_chunk::<2>().map_or((0, data), |(errand, rest)| (u16::from_be_bytes(*errand), rest));
     let mut clock = VirtualClock::start();
-    let mut visitor = Visitor::new(Errand(errand), &FIXTURE.members[0].identity, clock.now(), None);
+    let mut visitor = Visitor::new(Errand(errand), &FIXTURE.devices[0].identity, clock.now(), None);
     visitor.attend(clock.now());
     while let Some((&head, after)) = rest.split_first_chunk::<2>() {
         let head = u16::from_be_bytes(head);
@@ -173,6 +173,6 @@ pub(super) fn play(data: &[u8]) -> Option<Answer> {
 fn check(answer: &Answer) {
     if let Answer::Certificate(der) = answer {
         let certificate = pki::Certificate::parse(der).expect("what is taken can be read");
-        assert_eq!(certificate.spki(), FIXTURE.members[0].request.spki, "somebody else's certificate");
+        assert_eq!(certificate.spki(), FIXTURE.devices[0].request.spki, "somebody else's certificate");
     }
 }

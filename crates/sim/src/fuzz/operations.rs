@@ -1,6 +1,6 @@
 //! A server with a device that has authenticated and then sends arbitrary messages.
 //!
-//! An input is one byte of [`Setup`], then a script: requests and blocks of them, messages in no form at all, repetitions, time, what
+//! An input is one byte of [`SiteSetup`], then a script: requests and blocks of them, messages in no form at all, repetitions, time, what
 //! the authority answers, reloads, and the end. The handshake before it is a real one.
 
 use std::sync::{Arc, LazyLock};
@@ -13,7 +13,7 @@ use dtls::ClientEvent;
 use est::{DtlsConfig, ServerVerifier};
 use pki::issue::RevocationReason;
 
-use super::site::{FIXTURE, SEED, Said, Setup, Site};
+use super::site::{FIXTURE, SEED, ServerDatagram, Site, SiteSetup};
 use crate::chance::DerivedRandom;
 
 const PORT: u16 = 1;
@@ -26,7 +26,7 @@ const ROUNDS_MAX: u32 = 64;
 /// What a device may put into its CSR's place.
 const BODY_BYTES_MAX: usize = 6_000;
 
-static DTLS: LazyLock<Arc<DtlsConfig>> = LazyLock::new(|| Arc::new(FIXTURE.dtls_config(&FIXTURE.members[0].identity)));
+static DTLS: LazyLock<Arc<DtlsConfig>> = LazyLock::new(|| Arc::new(FIXTURE.dtls_config(&FIXTURE.devices[0].identity)));
 
 /// Paths and their methods: what there is, and what there is not.
 const PATHS: &[&[&str]] = &[
@@ -46,7 +46,7 @@ const PATHS: &[&[&str]] = &[
 /// If the server sends something unreadable or unrequested, exceeds a limit, or keeps state when everything has ended.
 pub fn server_operations(data: &[u8]) {
     let (setup, script) = data.split_first().map_or((0, data), |(setup, rest)| (*setup, rest));
-    let mut visit = Visit::begin(Setup(setup));
+    let mut visit = Visit::begin(SiteSetup(setup));
     let mut script = Script::new(script);
     while let Some(operation) = script.byte() {
         visit.step(operation, &mut script);
@@ -65,7 +65,7 @@ struct Visit {
 }
 
 impl Visit {
-    fn begin(setup: Setup) -> Self {
+    fn begin(setup: SiteSetup) -> Self {
         let site = Site::new(setup, "server");
         let random = Arc::new(DerivedRandom::new(SEED, "visitor"));
         let dtls = dtls::Client::new(Arc::clone(&DTLS), random, site.now());
@@ -121,7 +121,7 @@ impl Visit {
         let code = Code::from_byte(if which & 0x80 != 0 { script.or_zero() } else { 1 + u8::from(post) });
         let kind = if which & 0x40 == 0 { Kind::Confirmable } else { Kind::NonConfirmable };
         let size = BlockSize::ALL[usize::from(shape) % 7];
-        let csr = &FIXTURE.members[usize::from(options & 1)].request.csr;
+        let csr = &FIXTURE.devices[usize::from(options & 1)].request.csr;
         let start = (usize::from(num) * size.bytes()).min(csr.len());
         let end = (start + size.bytes()).min(csr.len());
         let more = (end < csr.len()) != (shape & 0x80 != 0);
@@ -162,7 +162,7 @@ impl Visit {
     /// A whole enrolment in one message.
     fn enrol(&mut self, shape: u8) {
         let path = PATHS[usize::from(shape & 1)];
-        let csr = &FIXTURE.members[usize::from(shape >> 1 & 1)].request.csr;
+        let csr = &FIXTURE.devices[usize::from(shape >> 1 & 1)].request.csr;
         let mut message = Vec::new();
         let id = self.next_id();
         let mut encoder = Encoder::new(&mut message, Kind::Confirmable, Code::from_byte(2), id, Token::EMPTY);
@@ -174,7 +174,7 @@ impl Visit {
     }
 
     /// An acknowledgement or a reset of a message of the server.
-    fn empty(&mut self, shape: u8) -> Vec<Said> {
+    fn empty(&mut self, shape: u8) -> Vec<ServerDatagram> {
         if let Some(id) = self.confirmable.pop() {
             let kind = if shape & 1 == 0 { Kind::Acknowledgement } else { Kind::Reset };
             let mut message = Vec::new();
@@ -185,20 +185,20 @@ impl Visit {
     }
 
     /// A datagram that is no record of this session, or from a port that has none.
-    fn dislocate(&mut self, script: &mut Script<'_>) -> Vec<Said> {
+    fn dislocate(&mut self, script: &mut Script<'_>) -> Vec<ServerDatagram> {
         let port = PORT + u16::from(script.or_zero() & 1);
         let length = usize::from(script.or_zero());
         self.site.hear(port, &mut script.take(length).to_vec())
     }
 
-    fn end(&mut self, how: u8) -> Vec<Said> {
+    fn end(&mut self, how: u8) -> Vec<ServerDatagram> {
         let now = self.site.now();
         match how % 4 {
             0 => self.dtls.close(now),
             1 => self.site.server.drain(now),
             2 => self.site.server.close_all(now),
             _ => {
-                let row = Locator::of(&FIXTURE.members[0].identity.certificate)
+                let row = Locator::of(&FIXTURE.devices[0].identity.certificate)
                     .expect("the fixture's serial numbers are ours");
                 let revocation =
                     Revocation { reason: RevocationReason::Unspecified, at: now.utc, actor: Actor::server() };
@@ -223,7 +223,7 @@ impl Visit {
     }
 
     /// Carries datagrams until neither side has any.
-    fn carry(&mut self, mut said: Vec<Said>) {
+    fn carry(&mut self, mut said: Vec<ServerDatagram>) {
         for round in 0.. {
             assert!(round < ROUNDS_MAX, "they never fall silent");
             assert!(said.len() <= SAID_AT_ONCE_MAX, "{} datagrams at once", said.len());

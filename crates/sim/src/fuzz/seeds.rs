@@ -7,7 +7,7 @@ use coap::BlockSize;
 use dtls::{Now, Observer, Path, TraceEvent};
 
 use super::client::{self, Errand, Visitor};
-use super::site::{FIXTURE, Said, Setup, Site};
+use super::site::{FIXTURE, ServerDatagram, Site, SiteSetup};
 use super::stream::{self, ANSWER, DRAIN, PASS, RUN_STEPS};
 use crate::trust::TestIdentity;
 
@@ -23,7 +23,7 @@ pub struct Seed {
 }
 
 /// One exchange, as each target takes it.
-struct Recording {
+struct RecordedExchange {
     name: &'static str,
     /// From every device, for `est_server_stream`.
     to_server: Vec<u8>,
@@ -56,21 +56,21 @@ const EXCHANGES: &[(&str, u8, &[u16])] = &[
     ("crts", 0, &[CRTS | B512]),
     ("crts-blocks-of-16", 0, &[CRTS | B16]),
     ("crts-blocks-of-64-ccm", 0, &[CRTS | B64 | Errand::CCM]),
-    ("crts-small-datagrams", Setup::SMALL, &[CRTS | Errand::SMALL]),
+    ("crts-small-datagrams", SiteSetup::SMALL, &[CRTS | Errand::SMALL]),
     ("enrol", 0, &[ENROL | B1024]),
     ("enrol-blocks-of-32", 0, &[ENROL | B32 | Errand::CCM]),
     ("enrol-blocks-of-64", 0, &[ENROL | B64 | Errand::CCM]),
     ("enrol-blocks-of-256", 0, &[ENROL | B256]),
     ("enrol-bare", 0, &[ENROL | B512 | Errand::BARE]),
     ("enrol-non", 0, &[ENROL | B128 | Errand::NON]),
-    ("enrol-held", Setup::HELD, &[ENROL | B256]),
-    ("enrol-held-non", Setup::HELD, &[ENROL | B256 | Errand::NON]),
-    ("enrol-suspended", Setup::SUSPENDED, &[ENROL | B512]),
-    ("enrol-small-datagrams", Setup::SMALL | Setup::NAMED, &[ENROL | Errand::SMALL | Errand::CCM]),
-    ("enrol-bound", Setup::BOUND | Setup::NAMED, &[ENROL | B512]),
-    ("enrol-tight", Setup::TIGHT, &[ENROL | B64]),
+    ("enrol-held", SiteSetup::HELD, &[ENROL | B256]),
+    ("enrol-held-non", SiteSetup::HELD, &[ENROL | B256 | Errand::NON]),
+    ("enrol-suspended", SiteSetup::SUSPENDED, &[ENROL | B512]),
+    ("enrol-small-datagrams", SiteSetup::SMALL | SiteSetup::NAMED, &[ENROL | Errand::SMALL | Errand::CCM]),
+    ("enrol-bound", SiteSetup::BOUND | SiteSetup::NAMED, &[ENROL | B512]),
+    ("enrol-tight", SiteSetup::TIGHT, &[ENROL | B64]),
     ("reenrol-refused", 0, &[REENROL | B128]),
-    ("enrol-persistent", Setup::HELD, &[ENROL | B256 | Errand::PERSISTENT]),
+    ("enrol-persistent", SiteSetup::HELD, &[ENROL | B256 | Errand::PERSISTENT]),
     ("discovery", 0, &[DISCOVER | B512]),
     ("enrol-then-renew", 0, &[ENROL | B512, REENROL | B512]),
     ("crts-twice", 0, &[CRTS | B512, CRTS | B512 | Errand::CCM]),
@@ -85,7 +85,7 @@ pub fn recorded() -> Vec<Seed> {
     let mut seeds = Vec::new();
     let mut add = |target: &'static str, name: String, bytes: Vec<u8>| seeds.push(Seed { target, name, bytes });
     for (name, setup, errands) in EXCHANGES {
-        let recording = record(name, Setup(*setup), errands);
+        let recording = record(name, SiteSetup(*setup), errands);
         let played = stream::play(&recording.to_server);
         assert_eq!(played.ledger.issued_count(), recording.certificates, "{name}: the stream goes through again");
         assert_eq!(
@@ -100,7 +100,7 @@ pub fn recorded() -> Vec<Seed> {
     seeds
 }
 
-fn add_exchange(add: &mut impl FnMut(&'static str, String, Vec<u8>), recording: Recording) {
+fn add_exchange(add: &mut impl FnMut(&'static str, String, Vec<u8>), recording: RecordedExchange) {
     let name = recording.name;
     let mut drained = recording.to_server.clone();
     stream::operation(&mut drained, DRAIN, 0);
@@ -179,7 +179,7 @@ fn add_scripts(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
         add("coap_server", format!("upload-{size}"), [&blocks[..], &rest].concat());
         let ask: Vec<u8> = (0..8).flat_map(|num| [1, 0, 0, num, size]).collect();
         let rest = [11, 6, 3, 9, 5, 8, 0, 5, 1, 12, 2, 9, 255, 15, 1];
-        add("est_operations", format!("blocks-{size}"), [&[Setup::HELD], &ask[..], &rest].concat());
+        add("est_operations", format!("blocks-{size}"), [&[SiteSetup::HELD], &ask[..], &rest].concat());
     }
     // A message in pieces: in order, backwards, overlapping, among others.
     let piece = |which: u8, offset: u8, count: u8| [which, 200, offset, count, 0];
@@ -202,7 +202,7 @@ fn add_scripts(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
 }
 
 fn add_certificates(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
-    let [first, second] = [0, 1].map(|index| &FIXTURE.members[index]);
+    let [first, second] = [0, 1].map(|index| &FIXTURE.devices[index]);
     let root = FIXTURE.ca.root().der();
     let issuing = FIXTURE.ca.ca().chain()[0].der();
     let device = first.identity.certificate.der();
@@ -236,7 +236,7 @@ fn add_certificates(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
 }
 
 /// Plays an exchange and writes down what each side says.
-fn record(name: &'static str, setup: Setup, errands: &[u16]) -> Recording {
+fn record(name: &'static str, setup: SiteSetup, errands: &[u16]) -> RecordedExchange {
     let mut tape = Tape {
         site: Site::new(setup, "server"),
         setup,
@@ -244,15 +244,15 @@ fn record(name: &'static str, setup: Setup, errands: &[u16]) -> Recording {
         to_client: Vec::new(),
         datagrams: Vec::new(),
     };
-    let listener = Arc::new(Listener::default());
-    let mut identity = FIXTURE.members[0].identity.clone();
+    let recorder = Arc::new(MessageRecorder::default());
+    let mut identity = FIXTURE.devices[0].identity.clone();
     let mut has_answer = false;
     for (port, errand) in (0..).zip(errands) {
-        let answer = tape.visit(port, Errand(*errand), &identity, &listener);
+        let answer = tape.visit(port, Errand(*errand), &identity, &recorder);
         has_answer = answer.is_some();
         if let Some(est::Answer::Certificate(der)) = answer {
             let certificate = pki::Certificate::parse(&der).expect("what is issued can be read");
-            let key = Arc::clone(&FIXTURE.members[0].request.key);
+            let key = Arc::clone(&FIXTURE.devices[0].request.key);
             identity = TestIdentity { certificate: Arc::new(certificate), key };
         }
     }
@@ -261,8 +261,8 @@ fn record(name: &'static str, setup: Setup, errands: &[u16]) -> Recording {
     if errands.len() > 1 {
         tape.to_client.truncate(2);
     }
-    let [asked, answered] = listener.messages();
-    Recording {
+    let [asked, answered] = recorder.messages();
+    RecordedExchange {
         name,
         to_server: tape.to_server,
         to_client: tape.to_client,
@@ -276,7 +276,7 @@ fn record(name: &'static str, setup: Setup, errands: &[u16]) -> Recording {
 
 struct Tape {
     site: Site,
-    setup: Setup,
+    setup: SiteSetup,
     to_server: Vec<u8>,
     to_client: Vec<u8>,
     datagrams: Vec<Vec<u8>>,
@@ -288,10 +288,10 @@ impl Tape {
         port: u8,
         errand: Errand,
         identity: &TestIdentity,
-        listener: &Arc<Listener>,
+        recorder: &Arc<MessageRecorder>,
     ) -> Option<est::Answer> {
         self.to_client = errand.0.to_be_bytes().to_vec();
-        let observer = Arc::clone(listener) as Arc<dyn Observer>;
+        let observer = Arc::clone(recorder) as Arc<dyn Observer>;
         let mut visitor = Visitor::new(errand, identity, self.site.now(), Some(observer));
         let mut asks = visitor.attend(self.site.now());
         while visitor.answer.is_none() && !visitor.client.is_over() {
@@ -320,11 +320,11 @@ impl Tape {
     }
 
     /// One datagram of the device to the server.
-    fn carry(&mut self, port: u8, datagram: &[u8]) -> Vec<Said> {
+    fn carry(&mut self, port: u8, datagram: &[u8]) -> Vec<ServerDatagram> {
         self.datagrams.push(datagram.to_vec());
         stream::frame(&mut self.to_server, port, datagram);
         let mut said = self.site.hear(u16::from(port) + 1, &mut datagram.to_vec());
-        if self.setup.has(Setup::SUSPENDED) {
+        if self.setup.has(SiteSetup::SUSPENDED) {
             stream::operation(&mut self.to_server, RUN_STEPS, 0);
             said.extend(self.site.run_steps());
         }
@@ -332,7 +332,7 @@ impl Tape {
     }
 
     /// Nobody has anything to say: the next deadline comes, or the authority answers.
-    fn wait(&mut self, visitor: &mut Visitor) -> Option<(Vec<Vec<u8>>, Vec<Said>)> {
+    fn wait(&mut self, visitor: &mut Visitor) -> Option<(Vec<Vec<u8>>, Vec<ServerDatagram>)> {
         let deadlines = [self.site.server.poll_timeout(), visitor.client.poll_timeout()];
         let at: Instant = deadlines.into_iter().flatten().min()?;
         let now: Now = self.site.now();
@@ -356,15 +356,15 @@ impl Tape {
 
 /// Writes down the CoAP messages of a device: what it says, what it hears.
 #[derive(Default)]
-struct Listener(Mutex<[Vec<Vec<u8>>; 2]>);
+struct MessageRecorder(Mutex<[Vec<Vec<u8>>; 2]>);
 
-impl Listener {
+impl MessageRecorder {
     fn messages(&self) -> [Vec<Vec<u8>>; 2] {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Observer for Listener {
+impl Observer for MessageRecorder {
     fn observe(&self, _: Now, _: Option<Path>, event: &TraceEvent<'_>) {
         if let TraceEvent::ApplicationData { direction, plaintext } = event {
             let side = usize::from(*direction == dtls::Direction::Received);

@@ -35,7 +35,7 @@ const REPEAT_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 const _: () = assert!(LIFE_MAX.as_secs() < REPEAT_WINDOW.as_secs());
 
 /// A device with what it asks with.
-pub(super) struct Member {
+pub(super) struct FixtureDevice {
     pub(super) identity: TestIdentity,
     pub(super) request: TestRequest,
 }
@@ -43,19 +43,19 @@ pub(super) struct Member {
 /// The PKI and its devices.
 pub(super) struct Fixture {
     pub(super) ca: TestCa,
-    pub(super) members: Vec<Member>,
+    pub(super) devices: Vec<FixtureDevice>,
     server: TestIdentity,
 }
 
 pub(super) static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let ca = TestCa::new(SEED);
     let server = ca.server();
-    let members = (1..=2).map(|number| {
+    let devices = (1..=2).map(|number| {
         let identity = ca.device(number);
         let request = ca.request(identity.certificate.subject());
-        Member { identity, request }
+        FixtureDevice { identity, request }
     });
-    Fixture { members: members.collect(), server, ca }
+    Fixture { devices: devices.collect(), server, ca }
 });
 
 impl Fixture {
@@ -70,9 +70,9 @@ impl Fixture {
 
 /// What one byte of an input says about the server.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Setup(pub(super) u8);
+pub(super) struct SiteSetup(pub(super) u8);
 
-impl Setup {
+impl SiteSetup {
     /// Public-key steps are jobs, which wait for [`Site::run_steps`].
     pub(super) const SUSPENDED: u8 = 0x01;
     /// The authority's outcomes wait for [`Site::answer`].
@@ -98,7 +98,7 @@ pub(super) struct Site {
     /// Jobs that the authority has not been given.
     pub(super) held: Vec<(JobId, Job)>,
     pub(super) ledger: Arc<MemoryLedger>,
-    setup: Setup,
+    setup: SiteSetup,
     end: Instant,
     cookie: CookieKeys,
     steps: Vec<PublicKeyJob>,
@@ -111,14 +111,14 @@ pub(super) struct Site {
 }
 
 /// A datagram of the server.
-pub(super) struct Said {
+pub(super) struct ServerDatagram {
     pub(super) port: u16,
     pub(super) bytes: Vec<u8>,
 }
 
 impl Site {
     /// `domain` names the server's stream of randomness: nobody can prove an address to a server of another domain.
-    pub(super) fn new(setup: Setup, domain: &str) -> Self {
+    pub(super) fn new(setup: SiteSetup, domain: &str) -> Self {
         let random = Arc::new(DerivedRandom::new(SEED, domain));
         let cookie = CookieKeys::from_random(&*random);
         let spec = spec(setup, cookie.clone());
@@ -149,7 +149,7 @@ impl Site {
     }
 
     /// A datagram from `port`; what the server says to it.
-    pub(super) fn hear(&mut self, port: u16, datagram: &mut [u8]) -> Vec<Said> {
+    pub(super) fn hear(&mut self, port: u16, datagram: &mut [u8]) -> Vec<ServerDatagram> {
         let path = path(port);
         self.heard.insert(path.peer);
         self.server.handle_datagram(self.clock.now(), path, datagram);
@@ -157,7 +157,7 @@ impl Site {
     }
 
     /// Lets time pass, deadline by deadline; what the server says meanwhile.
-    pub(super) fn pass(&mut self, time: Duration) -> Vec<Said> {
+    pub(super) fn pass(&mut self, time: Duration) -> Vec<ServerDatagram> {
         let until = (self.clock.now().mono + time).min(self.end);
         let mut said = Vec::new();
         let mut turns = 0;
@@ -173,7 +173,7 @@ impl Site {
     }
 
     /// Gives what was held to the authority, and its outcomes to the server.
-    pub(super) fn answer(&mut self) -> Vec<Said> {
+    pub(super) fn answer(&mut self) -> Vec<ServerDatagram> {
         let jobs = std::mem::take(&mut self.held);
         if !jobs.is_empty() {
             let deliver = Arc::clone(&self.mailbox) as Arc<dyn Deliver<JobId>>;
@@ -187,7 +187,7 @@ impl Site {
     }
 
     /// Answers the oldest job that is held with `outcome`.
-    pub(super) fn answer_with(&mut self, outcome: Outcome) -> Vec<Said> {
+    pub(super) fn answer_with(&mut self, outcome: Outcome) -> Vec<ServerDatagram> {
         if !self.held.is_empty() {
             let (id, _) = self.held.remove(0);
             self.server.complete(self.clock.now(), id, outcome);
@@ -196,7 +196,7 @@ impl Site {
     }
 
     /// Runs the public-key steps that wait, the last one first: a pool keeps no order.
-    pub(super) fn run_steps(&mut self) -> Vec<Said> {
+    pub(super) fn run_steps(&mut self) -> Vec<ServerDatagram> {
         while let Some(step) = self.steps.pop() {
             self.server.complete_public_key(self.clock.now(), step.run());
         }
@@ -210,7 +210,7 @@ impl Site {
     }
 
     /// Takes what the server wants done and says, and holds it against its limits.
-    pub(super) fn serve(&mut self) -> Vec<Said> {
+    pub(super) fn serve(&mut self) -> Vec<ServerDatagram> {
         while let Some(output) = self.server.poll_output() {
             match output {
                 Output::Submit(id, job) => {
@@ -229,13 +229,13 @@ impl Site {
         while let Some(transmit) = self.server.poll_transmit() {
             let peer = transmit.path.peer;
             assert!(self.heard.contains(&peer), "nobody asked at {peer}");
-            said.push(Said { port: peer.port(), bytes: transmit.bytes.to_vec() });
+            said.push(ServerDatagram { port: peer.port(), bytes: transmit.bytes.to_vec() });
         }
         let counters = self.server.counters();
         let sessions = counters.sessions.expect("a server counts its sessions");
         assert!(sessions.established <= self.sessions_max && sessions.half_open <= self.half_open_max, "{sessions:?}");
         assert!(counters.pending <= self.pending_max);
-        if !self.setup.has(Setup::HELD) && !self.held.is_empty() {
+        if !self.setup.has(SiteSetup::HELD) && !self.held.is_empty() {
             said.extend(self.answer());
         }
         said
@@ -245,8 +245,8 @@ impl Site {
     /// certificate of the second may be one that this ledger never issued, but the one that was recorded did.)
     fn check_client(job: &Job) {
         let key = job.client.spki();
-        let known = |member: &Member| member.identity.certificate.spki() == key || member.request.spki == key;
-        assert!(FIXTURE.members.iter().any(known), "a stranger came through");
+        let known = |device: &FixtureDevice| device.identity.certificate.spki() == key || device.request.spki == key;
+        assert!(FIXTURE.devices.iter().any(known), "a stranger came through");
     }
 
     /// Nobody comes any more: what waits is answered, what is left expires, and nothing stays behind.
@@ -268,10 +268,10 @@ impl Site {
         assert_eq!((sessions.established, sessions.half_open, counters.pending), (0, 0, 0), "something stays behind");
         for issued in self.ledger.issued() {
             let certificate = pki::Certificate::parse(&issued.certificate).expect("what we issue we can read");
-            let asked_for = FIXTURE.members.iter().any(|member| member.request.spki == certificate.spki());
+            let asked_for = FIXTURE.devices.iter().any(|device| device.request.spki == certificate.spki());
             assert!(asked_for, "a key that no device asked for");
         }
-        assert!(self.ledger.issued_count() <= CERTIFICATES_MAX * FIXTURE.members.len(), "more than one for a request");
+        assert!(self.ledger.issued_count() <= CERTIFICATES_MAX * FIXTURE.devices.len(), "more than one for a request");
     }
 
     fn authority(&mut self) -> Arc<dyn Authority<JobId>> {
@@ -286,23 +286,23 @@ impl Site {
     }
 }
 
-fn spec(setup: Setup, cookie: CookieKeys) -> ServerSpec {
+fn spec(setup: SiteSetup, cookie: CookieKeys) -> ServerSpec {
     let random = DerivedRandom::new(SEED, "identity");
     let profile = FIXTURE.ca.profile(|spec: &mut CaProfileSpec| spec.repeat_window = REPEAT_WINDOW);
     let mut spec = ServerSpec::new(FIXTURE.server.for_dtls(&random), cookie, vec![profile]);
-    if setup.has(Setup::SUSPENDED) {
+    if setup.has(SiteSetup::SUSPENDED) {
         spec.public_key_steps = PublicKeySteps::Suspended;
     }
-    if setup.has(Setup::BOUND) {
+    if setup.has(SiteSetup::BOUND) {
         spec.extended_master_secret = ExtendedMasterSecret::Require;
     }
-    if setup.has(Setup::NAMED) {
+    if setup.has(SiteSetup::NAMED) {
         spec.name_authorities = NameAuthorities::List;
     }
-    if setup.has(Setup::SMALL) {
+    if setup.has(SiteSetup::SMALL) {
         spec.dtls.mtu = dtls::MTU_MIN;
     }
-    if setup.has(Setup::TIGHT) {
+    if setup.has(SiteSetup::TIGHT) {
         spec.dtls.sessions_max = 1;
         spec.dtls.half_open_max = 2;
         spec.limits.pending_max = 1;

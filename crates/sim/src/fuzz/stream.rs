@@ -1,12 +1,12 @@
 //! A whole server that receives arbitrary datagrams from the network.
 //!
-//! An input is one byte of [`Setup`], then frames of three bytes and what they announce: a port and a length with a datagram, or an
+//! An input is one byte of [`SiteSetup`], then frames of three bytes and what they announce: a port and a length with a datagram, or an
 //! operation and its argument. The seeds are real exchanges, which this server takes as those who recorded them did; the fuzzer
 //! changes, loses, repeats and reorders.
 
 use std::time::Duration;
 
-use super::site::{Setup, Site};
+use super::site::{Site, SiteSetup};
 
 /// Ports from here on are operations; see [`frame`].
 const OPERATIONS: u8 = 0xF0;
@@ -34,7 +34,7 @@ pub fn server_stream(data: &[u8]) {
 /// The site after the whole stream.
 pub(super) fn play(data: &[u8]) -> Site {
     let (setup, mut rest) = data.split_first().map_or((0, data), |(setup, rest)| (*setup, rest));
-    let mut site = Site::new(Setup(setup), "server");
+    let mut site = Site::new(SiteSetup(setup), "server");
     while let Some((&[port, high, low], after)) = rest.split_first_chunk::<3>() {
         let argument = u16::from_be_bytes([high, low]);
         let length = if port < OPERATIONS { usize::from(argument).min(after.len()) } else { 0 };

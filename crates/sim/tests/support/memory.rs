@@ -22,7 +22,7 @@ impl Memory {
 
 /// The end of a population.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ended {
+pub(crate) struct EndFigures {
     pub(crate) sessions: usize,
     /// What the sessions held, in bytes.
     pub(crate) live: i64,
@@ -44,7 +44,7 @@ const QUEUES_KEEP: i64 = 128 << 10;
 /// Of what the sessions hold, the end may need so much more.
 const EXTRA_PERCENT_MAX: i64 = 5;
 
-impl Ended {
+impl EndFigures {
     /// In words, which promises are not kept.
     pub(crate) fn faults(&self, sessions: u32) -> Vec<String> {
         let sessions = sessions as usize;
@@ -70,7 +70,7 @@ impl Ended {
     }
 }
 
-/// Of the lines that [`Ended::line`] makes.
+/// Of the lines that [`EndFigures::line`] makes.
 pub(crate) fn heading() -> String {
     let extra = "extra bytes";
     format!(
@@ -80,7 +80,7 @@ pub(crate) fn heading() -> String {
 }
 
 /// Sessions arrive, and all of them end. `progress` hears how many there are.
-pub(crate) fn end(sessions: u32, end: End, progress: &mut dyn FnMut(u32)) -> Ended {
+pub(crate) fn end(sessions: u32, end: End, progress: &mut dyn FnMut(u32)) -> EndFigures {
     let mut population = Population::new(sessions as usize);
     let mut memory = Memory::default();
     let mut arrived = 0;
@@ -100,5 +100,5 @@ pub(crate) fn end(sessions: u32, end: End, progress: &mut dyn FnMut(u32)) -> End
         all = Call { ended: all.ended + ended, said: all.said + said };
         call = population.next(&mut |call| memory.note(call));
     }
-    Ended { sessions, live, extra: memory.peak - live, after: memory.held, calls, most, all }
+    EndFigures { sessions, live, extra: memory.peak - live, after: memory.held, calls, most, all }
 }
