@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// How devices are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Plan {
+pub(crate) enum AddressPlan {
     /// Device `n` is the `n`th address from [`FIRST`] on, at the one socket's port.
     Loopback,
     /// A socket a device.
@@ -20,7 +20,7 @@ const FIRST: u32 = 0x7F01_0000;
 /// Devices that 127.1.0.0 to 127.254.255.255 hold; 127.255.255.255 is a broadcast address.
 pub const LOOPBACK_DEVICES_MAX: usize = 254 << 16;
 
-impl Plan {
+impl AddressPlan {
     /// The plan for a server at `server`.
     pub(crate) fn towards(server: SocketAddr) -> Self {
         match server.ip() {
@@ -59,8 +59,8 @@ mod tests {
 
     #[test]
     fn every_device_is_found_again_by_its_address() {
-        let plan = Plan::towards("127.0.0.1:5684".parse().unwrap());
-        assert_eq!(plan, Plan::Loopback);
+        let plan = AddressPlan::towards("127.0.0.1:5684".parse().unwrap());
+        assert_eq!(plan, AddressPlan::Loopback);
         for index in [0, 1, 255, 256, 65_536, 999_999, LOOPBACK_DEVICES_MAX - 1] {
             let source = plan.source(index).unwrap();
             assert!(source.is_loopback(), "{source}");
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn elsewhere_ports_tell_them_apart() {
         for server in ["192.0.2.1:5684", "[::1]:5684", "[2001:db8::1]:5684"] {
-            assert_eq!(Plan::towards(server.parse().unwrap()), Plan::Ports, "{server}");
+            assert_eq!(AddressPlan::towards(server.parse().unwrap()), AddressPlan::Ports, "{server}");
         }
     }
 }

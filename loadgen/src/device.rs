@@ -21,7 +21,7 @@ use crate::seed::{DeviceRandom, Purpose, Stream};
 use crate::stats::{MeasuredStage, Stats};
 
 /// What all devices of a run share.
-pub(crate) struct Script {
+pub(crate) struct RunScript {
     client: Arc<ClientConfig>,
     verifier: Arc<ServerVerifier>,
     dtls: DtlsTemplate,
@@ -59,7 +59,7 @@ struct DtlsTemplate {
 
 /// How a device's script ends.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum DeviceEnd {
     /// It holds this certificate (DER), which is for its key.
     Enrolled(Box<[u8]>),
     /// It holds no certificate; the statistics say why.
@@ -81,7 +81,7 @@ pub(crate) struct FleetDevice {
     off: bool,
 }
 
-impl Script {
+impl RunScript {
     /// The script of a run.
     pub(crate) fn new(run: &Run<'_>) -> Result<Self, String> {
         let verifier = ServerVerifier::new(run.anchors.clone(), run.server_name.clone())
@@ -126,7 +126,7 @@ impl Script {
 impl FleetDevice {
     /// The device with this number begins; its time counts from `scheduled`.
     pub(crate) fn start(
-        script: &Script,
+        script: &RunScript,
         index: usize,
         identity: &FleetIdentity,
         scheduled: Instant,
@@ -146,13 +146,13 @@ impl FleetDevice {
     }
 
     /// A datagram from the server.
-    pub(crate) fn receive(&mut self, now: Now, bytes: &mut [u8], stats: &mut Stats) -> Option<End> {
+    pub(crate) fn receive(&mut self, now: Now, bytes: &mut [u8], stats: &mut Stats) -> Option<DeviceEnd> {
         self.client.handle_datagram(now, bytes);
         self.events(now, stats)
     }
 
     /// A deadline has come.
-    pub(crate) fn timeout(&mut self, now: Now, stats: &mut Stats) -> Option<End> {
+    pub(crate) fn timeout(&mut self, now: Now, stats: &mut Stats) -> Option<DeviceEnd> {
         if now.mono >= self.deadline {
             return Some(self.give_up(now, OUT_OF_TIME, stats));
         }
@@ -170,7 +170,7 @@ impl FleetDevice {
         self.client.poll_timeout().map_or(self.deadline, |at| at.min(self.deadline))
     }
 
-    fn events(&mut self, now: Now, stats: &mut Stats) -> Option<End> {
+    fn events(&mut self, now: Now, stats: &mut Stats) -> Option<DeviceEnd> {
         while let Some(event) = self.client.poll_event() {
             let end = match event {
                 ClientEvent::Acknowledged => None,
@@ -192,7 +192,7 @@ impl FleetDevice {
                     self.finish_stage(now, stats);
                     stats.record(MeasuredStage::Total, now.mono.saturating_duration_since(self.scheduled));
                     self.leave(now, stats);
-                    Some(End::Enrolled(certificate.into()))
+                    Some(DeviceEnd::Enrolled(certificate.into()))
                 }
                 // Nobody asked for links.
                 ClientEvent::Done(Answer::Links(_)) => None,
@@ -216,7 +216,7 @@ impl FleetDevice {
         None
     }
 
-    fn ask(&mut self, now: Now, stats: &mut Stats) -> Option<End> {
+    fn ask(&mut self, now: Now, stats: &mut Stats) -> Option<DeviceEnd> {
         self.enter(self.asking, now);
         let operation = match self.asking {
             MeasuredStage::CaCertificates => Operation::CaCertificates,
@@ -246,10 +246,10 @@ impl FleetDevice {
         stats.record(self.stage, now.mono.saturating_duration_since(self.stage_began));
     }
 
-    fn give_up(&mut self, now: Now, reason: &str, stats: &mut Stats) -> End {
+    fn give_up(&mut self, now: Now, reason: &str, stats: &mut Stats) -> DeviceEnd {
         stats.record_failure(self.stage, reason);
         self.client.close(now);
-        End::GaveUp
+        DeviceEnd::GaveUp
     }
 }
 
@@ -292,7 +292,7 @@ mod tests {
             keep: false,
         };
         let now = Now { mono: Instant::now(), utc: UnixTime::now() };
-        let script = Script::new(&run).unwrap();
+        let script = RunScript::new(&run).unwrap();
         let mut device = FleetDevice::start(&script, index, &devices[index], now.mono, now).unwrap();
         device.poll_transmit().expect("a ClientHello").to_vec()
     }

@@ -21,9 +21,9 @@ use mio::{Events, Poll, Token};
 use net::Clock;
 use net::udp::{Batch, BindFault, Socket, SocketOptions, is_report};
 
-use crate::addresses::{LOOPBACK_DEVICES_MAX, Plan};
-use crate::device::{End, FleetDevice, Script};
-use crate::link::{Fate, FleetLink};
+use crate::addresses::{AddressPlan, LOOPBACK_DEVICES_MAX};
+use crate::device::{DeviceEnd, FleetDevice, RunScript};
+use crate::link::{Delivery, FleetLink};
 use crate::progress::ProgressDisplay;
 use crate::report::{LinkRow, LoadReport, RunFacts};
 use crate::run::Run;
@@ -124,8 +124,8 @@ pub fn play(run: &Run<'_>, progress: &mut ProgressDisplay, stop: &AtomicBool) ->
 
 struct Fleet<'r> {
     run: &'r Run<'r>,
-    script: Script,
-    plan: Plan,
+    script: RunScript,
+    plan: AddressPlan,
     poll: Poll,
     events: Events,
     sockets: Sockets,
@@ -156,11 +156,11 @@ enum Cue<'b> {
 
 impl<'r> Fleet<'r> {
     fn new(run: &'r Run<'r>) -> Result<Self, FleetFault> {
-        let plan = Plan::towards(run.server);
+        let plan = AddressPlan::towards(run.server);
         let count = run.devices.len();
         let poll = Poll::new()?;
         let sockets = match plan {
-            Plan::Loopback => {
+            AddressPlan::Loopback => {
                 if count > LOOPBACK_DEVICES_MAX {
                     return Err(FleetFault::TooManyDevices { limit: LOOPBACK_DEVICES_MAX });
                 }
@@ -168,7 +168,7 @@ impl<'r> Fleet<'r> {
                 socket.register(poll.registry(), Token(0))?;
                 Sockets::Shared(Box::new(socket))
             }
-            Plan::Ports => {
+            AddressPlan::Ports => {
                 raise_file_limit();
                 Sockets::PerDevice(std::iter::repeat_with(|| None).take(count).collect())
             }
@@ -176,7 +176,7 @@ impl<'r> Fleet<'r> {
         let now = Clock.now();
         Ok(Self {
             run,
-            script: Script::new(run).map_err(FleetFault::Client)?,
+            script: RunScript::new(run).map_err(FleetFault::Client)?,
             plan,
             poll,
             events: Events::with_capacity(1024),
@@ -262,8 +262,8 @@ impl<'r> Fleet<'r> {
     fn receive_all(&mut self, batch: &mut Batch) -> Result<(), FleetFault> {
         self.unread = false;
         match self.plan {
-            Plan::Loopback => self.receive(0, batch),
-            Plan::Ports => {
+            AddressPlan::Loopback => self.receive(0, batch),
+            AddressPlan::Ports => {
                 let ready: Vec<usize> = self.events.iter().map(|event| event.token().0).collect();
                 ready.into_iter().try_for_each(|token| self.receive(token, batch))
             }
@@ -287,9 +287,9 @@ impl<'r> Fleet<'r> {
             }
             for datagram in batch.datagrams() {
                 let device = match self.plan {
-                    Plan::Loopback if datagram.peer == self.run.server => self.plan.device(datagram.local),
-                    Plan::Loopback => None,
-                    Plan::Ports => Some(token),
+                    AddressPlan::Loopback if datagram.peer == self.run.server => self.plan.device(datagram.local),
+                    AddressPlan::Loopback => None,
+                    AddressPlan::Ports => Some(token),
                 };
                 match device {
                     Some(index) => self.deliver(index, datagram.bytes)?,
@@ -303,11 +303,11 @@ impl<'r> Fleet<'r> {
 
     /// Delivers a datagram to its device, over the link.
     fn deliver(&mut self, index: usize, bytes: &mut [u8]) -> Result<(), FleetFault> {
-        let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.towards_device(index, bytes.len()));
+        let fate = self.link.as_mut().map_or(Delivery::Arrives, |link| link.towards_device(index, bytes.len()));
         match fate {
-            Fate::Lost => Ok(()),
-            Fate::Arrives => self.tell(index, Cue::Datagram(bytes)),
-            Fate::Twice => {
+            Delivery::Lost => Ok(()),
+            Delivery::Arrives => self.tell(index, Cue::Datagram(bytes)),
+            Delivery::Twice => {
                 // Records are opened in place: the second copy is taken before.
                 let mut again = bytes.to_vec();
                 self.tell(index, Cue::Datagram(bytes))?;
@@ -332,14 +332,14 @@ impl<'r> Fleet<'r> {
     }
 
     /// Sends the device's pending datagrams, and either arms its timer or releases the device.
-    fn after(&mut self, index: usize, end: Option<End>) -> Result<(), FleetFault> {
+    fn after(&mut self, index: usize, end: Option<DeviceEnd>) -> Result<(), FleetFault> {
         let Some(device) = self.devices[index].as_mut() else { return Ok(()) };
         if let Some(socket) = self.sockets.get(index) {
             let source = self.plan.source(index);
             while let Some(bytes) = device.poll_transmit() {
                 self.stats.traffic.sent(bytes.len());
-                let fate = self.link.as_mut().map_or(Fate::Arrives, |link| link.towards_server(index, bytes.len()));
-                if fate != Fate::Lost {
+                let fate = self.link.as_mut().map_or(Delivery::Arrives, |link| link.towards_server(index, bytes.len()));
+                if fate != Delivery::Lost {
                     socket.send(self.run.server, source, bytes);
                 }
             }
@@ -349,10 +349,10 @@ impl<'r> Fleet<'r> {
             Some(end) => self.let_go(index, end),
         }
         // A socket of one device has nothing to wait for; the shared one is flushed once a turn.
-        if self.plan == Plan::Ports { self.flush_one(index) } else { Ok(()) }
+        if self.plan == AddressPlan::Ports { self.flush_one(index) } else { Ok(()) }
     }
 
-    fn let_go(&mut self, index: usize, end: End) {
+    fn let_go(&mut self, index: usize, end: DeviceEnd) {
         self.devices[index] = None;
         if let Sockets::PerDevice(sockets) = &mut self.sockets
             && let Some(mut socket) = sockets[index].take()
@@ -360,13 +360,13 @@ impl<'r> Fleet<'r> {
             socket.flush();
         }
         match end {
-            End::Enrolled(certificate) => {
+            DeviceEnd::Enrolled(certificate) => {
                 self.stats.enrolled += 1;
                 if let Some(kept) = self.certificates.get_mut(index) {
                     *kept = Some(certificate);
                 }
             }
-            End::GaveUp => self.stats.failed += 1,
+            DeviceEnd::GaveUp => self.stats.failed += 1,
         }
         self.schedule.finished();
     }
@@ -374,8 +374,8 @@ impl<'r> Fleet<'r> {
     /// Gives the kernel what the shared socket gathered in this turn.
     fn flush(&mut self) -> Result<(), FleetFault> {
         match self.plan {
-            Plan::Loopback => self.flush_one(0),
-            Plan::Ports => Ok(()),
+            AddressPlan::Loopback => self.flush_one(0),
+            AddressPlan::Ports => Ok(()),
         }
     }
 

@@ -21,7 +21,7 @@ pub struct LinkSpec {
 
 /// What becomes of one datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Delivery {
     /// It never arrives.
     Lost,
     /// It arrives.
@@ -30,7 +30,7 @@ pub(crate) enum Fate {
     Twice,
 }
 
-impl From<link::Fate> for Fate {
+impl From<link::Fate> for Delivery {
     fn from(fate: link::Fate) -> Self {
         match fate {
             link::Fate::Lost => Self::Lost,
@@ -61,13 +61,13 @@ impl FleetLink {
     }
 
     /// A datagram of `length` bytes from a device to the server.
-    pub(crate) fn towards_server(&mut self, device: usize, length: usize) -> Fate {
-        if self.devices.contains(&device) { self.towards_server.judge(length).into() } else { Fate::Arrives }
+    pub(crate) fn towards_server(&mut self, device: usize, length: usize) -> Delivery {
+        if self.devices.contains(&device) { self.towards_server.judge(length).into() } else { Delivery::Arrives }
     }
 
     /// A datagram of `length` bytes from the server to a device.
-    pub(crate) fn towards_device(&mut self, device: usize, length: usize) -> Fate {
-        if self.devices.contains(&device) { self.towards_device.judge(length).into() } else { Fate::Arrives }
+    pub(crate) fn towards_device(&mut self, device: usize, length: usize) -> Delivery {
+        if self.devices.contains(&device) { self.towards_device.judge(length).into() } else { Delivery::Arrives }
     }
 
     /// Datagrams lost so far.
@@ -93,7 +93,10 @@ mod tests {
     fn devices_elsewhere_have_a_perfect_link() {
         let mut link = link();
         for _ in 0..1000 {
-            assert_eq!((link.towards_server(9, 100), link.towards_device(20, 100)), (Fate::Arrives, Fate::Arrives));
+            assert_eq!(
+                (link.towards_server(9, 100), link.towards_device(20, 100)),
+                (Delivery::Arrives, Delivery::Arrives)
+            );
         }
         assert_eq!((link.lost(), link.repeated()), (0, 0));
     }
@@ -101,9 +104,9 @@ mod tests {
     #[test]
     fn one_datagram_in_ten_is_lost_and_answers_come_twice() {
         let mut link = link();
-        let lost = (0..10_000).filter(|_| link.towards_server(10, 100) == Fate::Lost).count();
+        let lost = (0..10_000).filter(|_| link.towards_server(10, 100) == Delivery::Lost).count();
         assert!((900..1100).contains(&lost), "{lost}");
-        let twice = (0..10_000).filter(|_| link.towards_device(19, 100) == Fate::Twice).count();
+        let twice = (0..10_000).filter(|_| link.towards_device(19, 100) == Delivery::Twice).count();
         assert!((8900..9100).contains(&twice), "{twice}");
         assert_eq!(link.repeated(), u64::try_from(twice).unwrap());
         assert_eq!(link.lost(), u64::try_from(lost + 10_000 - twice).unwrap());

@@ -13,10 +13,10 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub struct ProgressDisplay {
     label: String,
     total: usize,
-    shown: Shown,
+    shown: Rendering,
 }
 
-enum Shown {
+enum Rendering {
     Bar(ProgressBar),
     Lines { out: Box<dyn Write + Send>, next: Option<Instant> },
     Nothing,
@@ -35,9 +35,9 @@ impl ProgressDisplay {
                 bar.set_style(style);
             }
             bar.set_message(label.to_owned());
-            Shown::Bar(bar)
+            Rendering::Bar(bar)
         } else {
-            Shown::Lines { out: Box::new(stderr), next: None }
+            Rendering::Lines { out: Box::new(stderr), next: None }
         };
         Self { label: label.to_owned(), total, shown }
     }
@@ -45,14 +45,14 @@ impl ProgressDisplay {
     /// No progress is shown.
     #[must_use]
     pub fn silent() -> Self {
-        Self { label: String::new(), total: 0, shown: Shown::Nothing }
+        Self { label: String::new(), total: 0, shown: Rendering::Nothing }
     }
 
     /// So many are done. Call as often as you like.
     pub fn set(&mut self, done: usize, now: Instant) {
         match &mut self.shown {
-            Shown::Bar(bar) => bar.set_position(as_u64(done)),
-            Shown::Lines { out, next } => {
+            Rendering::Bar(bar) => bar.set_position(as_u64(done)),
+            Rendering::Lines { out, next } => {
                 let due = next.get_or_insert(now + LINE_EVERY);
                 if now >= *due {
                     *due = now + LINE_EVERY;
@@ -60,13 +60,13 @@ impl ProgressDisplay {
                     let _ = writeln!(out, "{}: {done} of {}", self.label, self.total);
                 }
             }
-            Shown::Nothing => {}
+            Rendering::Nothing => {}
         }
     }
 
     /// Takes the bar away.
     pub fn finish(self) {
-        if let Shown::Bar(bar) = self.shown {
+        if let Rendering::Bar(bar) = self.shown {
             bar.finish_and_clear();
         }
     }
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn without_a_terminal_lines_come_now_and_then() {
         let (mut lines, out) = std::io::pipe().unwrap();
-        let shown = Shown::Lines { out: Box::new(out), next: None };
+        let shown = Rendering::Lines { out: Box::new(out), next: None };
         let mut progress = ProgressDisplay { label: "devices".to_owned(), total: 100, shown };
         let start = Instant::now();
         for tenth in 0..=100 {
