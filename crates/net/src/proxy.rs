@@ -118,7 +118,7 @@ pub struct Summary {
 
 /// A client, and the address that it sent to: the answer leaves from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Path {
+struct ClientPath {
     peer: SocketAddr,
     local: Option<IpAddr>,
 }
@@ -131,9 +131,9 @@ struct ClientId {
 }
 
 #[derive(Debug)]
-struct Client {
+struct ProxyClient {
     number: u64,
-    path: Path,
+    path: ClientPath,
     socket: Socket,
     heard: Instant,
 }
@@ -144,8 +144,8 @@ pub struct Proxy {
     settings: Settings,
     poll: Poll,
     listener: Socket,
-    clients: Slab<Client>,
-    slots: HashMap<Path, usize>,
+    clients: Slab<ProxyClient>,
+    slots: HashMap<ClientPath, usize>,
     towards_server: EmulatedLink<ClientId>,
     towards_clients: EmulatedLink<ClientId>,
     next_idle_check: Instant,
@@ -262,7 +262,7 @@ impl Proxy {
 
     fn forward_to_server(&mut self, now: Instant, batch: &mut Batch) {
         for received in batch.datagrams() {
-            match self.client(now, Path { peer: received.peer, local: received.local }) {
+            match self.client(now, ClientPath { peer: received.peer, local: received.local }) {
                 Some(id) => self.towards_server.send(now, id, received.bytes),
                 None => self.summary.turned_away += 1,
             }
@@ -279,7 +279,7 @@ impl Proxy {
     }
 
     /// The client on this path; a new client if there is room.
-    fn client(&mut self, now: Instant, path: Path) -> Option<ClientId> {
+    fn client(&mut self, now: Instant, path: ClientPath) -> Option<ClientId> {
         if let Some(&slot) = self.slots.get(&path) {
             let client = &mut self.clients[slot];
             client.heard = now;
@@ -294,7 +294,7 @@ impl Proxy {
         socket.register(self.poll.registry(), Token(slot)).ok()?;
         self.summary.clients += 1;
         let number = self.summary.clients;
-        entry.insert(Client { number, path, socket, heard: now });
+        entry.insert(ProxyClient { number, path, socket, heard: now });
         self.slots.insert(path, slot);
         Some(ClientId { slot, number })
     }

@@ -14,10 +14,10 @@ use super::Lost;
 
 /// Appends the secrets of each session to a file.
 pub struct KeyLog {
-    writing: Mutex<Writing>,
+    writing: Mutex<KeyLogWriter>,
 }
 
-struct Writing {
+struct KeyLogWriter {
     file: File,
     lost: Lost,
 }
@@ -28,7 +28,7 @@ impl KeyLog {
     /// # Errors
     /// The file cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { writing: Mutex::new(Writing { file: super::append_secret(path)?, lost: Lost::default() }) })
+        Ok(Self { writing: Mutex::new(KeyLogWriter { file: super::append_secret(path)?, lost: Lost::default() }) })
     }
 
     /// Why lines are missing, if any are missing.
@@ -42,7 +42,7 @@ impl Observer for KeyLog {
         let TraceEvent::Secrets { client_random, master_secret } = event else { return };
         let line = line(client_random, master_secret);
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Writing { file, lost } = &mut *writing;
+        let KeyLogWriter { file, lost } = &mut *writing;
         // A key log is read line by line: a truncated line damages at most the next one, and there may be room again later.
         if let Err(error) = file.write_all(line.as_bytes()) {
             lost.note(&error, "the key log cannot be written: secrets are missing in it");

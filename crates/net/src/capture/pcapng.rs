@@ -65,10 +65,10 @@ pub struct Pcapng {
     addresses: Addresses,
     /// The engines' calendar clock counts seconds; this pair maps their monotonic clock to it.
     epoch: (Instant, u64),
-    writing: Mutex<Writing>,
+    writing: Mutex<PcapngWriter>,
 }
 
-struct Writing {
+struct PcapngWriter {
     file: File,
     /// The block of the last datagram.
     held: Vec<u8>,
@@ -85,7 +85,11 @@ impl Pcapng {
         file.write_all(&headers())?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = (Instant::now(), u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
-        Ok(Self { addresses, epoch, writing: Mutex::new(Writing { file, held: Vec::new(), lost: Lost::default() }) })
+        Ok(Self {
+            addresses,
+            epoch,
+            writing: Mutex::new(PcapngWriter { file, held: Vec::new(), lost: Lost::default() }),
+        })
     }
 
     /// Writes the datagram that is held back. Drop does the same.
@@ -138,7 +142,7 @@ impl Drop for Pcapng {
     }
 }
 
-impl Writing {
+impl PcapngWriter {
     fn write_held(&mut self) {
         let held = std::mem::take(&mut self.held);
         self.write(&held);

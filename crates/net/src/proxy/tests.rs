@@ -130,7 +130,7 @@ fn there_is_room_for_so_many_clients_and_again_once_one_is_idle() {
         let server = socket(family);
         let mut proxy =
             Proxy::bind(Settings { clients_max: 2, ..settings(family, &server, Conditions::PERFECT) }).unwrap();
-        let path = |port| Path { peer: SocketAddr::new(family, port), local: Some(family) };
+        let path = |port| ClientPath { peer: SocketAddr::new(family, port), local: Some(family) };
         let start = Instant::now();
         let first = proxy.client(start, path(1)).expect("room");
         let later = start + Duration::from_secs(10);

@@ -59,7 +59,7 @@ impl Gathered {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Delayed {
     flow: Flow,
     bytes: Box<[u8]>,
 }
@@ -69,7 +69,7 @@ pub(super) struct Outbound {
     gathered: Option<Gathered>,
     /// The buffer of the last `Gathered`, kept for the next one.
     spare: Vec<u8>,
-    backlog: VecDeque<Waiting>,
+    backlog: VecDeque<Delayed>,
     counters: SocketCounters,
     /// The kernel accepts nothing for this number of sends: over loopback a send buffer never fills.
     #[cfg(test)]
@@ -156,11 +156,11 @@ impl Outbound {
     }
 
     fn drain_backlog(&mut self, socket: &mio::net::UdpSocket, state: &UdpSocketState) {
-        while let Some(Waiting { flow, bytes }) = self.backlog.pop_front() {
+        while let Some(Delayed { flow, bytes }) = self.backlog.pop_front() {
             match self.give(socket, state, flow, &bytes, None) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.backlog.push_front(Waiting { flow, bytes });
+                    self.backlog.push_front(Delayed { flow, bytes });
                     return;
                 }
                 Err(_) => self.counters.dropped_refused += 1,
@@ -171,7 +171,7 @@ impl Outbound {
     fn delay(&mut self, flow: Flow, segment: usize, bytes: &[u8]) {
         for datagram in bytes.chunks(segment.max(1)) {
             if self.backlog.len() < BACKLOG_DATAGRAMS_MAX {
-                self.backlog.push_back(Waiting { flow, bytes: datagram.into() });
+                self.backlog.push_back(Delayed { flow, bytes: datagram.into() });
                 self.counters.delayed += 1;
             } else {
                 self.counters.dropped_backlog_full += 1;
