@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 #[derive(Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum BenchCommand {
     /// Count instructions and compare them with the committed baselines; fails if a count grew by more than 1 %
     Gate,
     /// Count instructions and write them as the new baselines; prints the differences for the commit message
@@ -30,20 +30,20 @@ pub(crate) enum Command {
     Floor,
     /// Run server and load generator as processes: the server's CPU per enrolment relative to the floor of the same
     /// run
-    E2e(e2e::Options),
+    E2e(e2e::E2eOptions),
     /// Attack a released server on loopback: one cookie, unfinished handshakes, enrolments without close_notify
-    Attacks(attacks::Options),
+    Attacks(attacks::AttackOptions),
 }
 
-pub(crate) fn run(command: &Command) -> Result<()> {
+pub(crate) fn run(command: &BenchCommand) -> Result<()> {
     match command {
-        Command::Gate => counts::gate(),
-        Command::Bless => counts::bless(),
-        Command::Breakdown => counts::breakdown(),
-        Command::Growth { commit } => counts::growth(commit),
-        Command::Floor => e2e::print_floor(),
-        Command::E2e(options) => e2e::run(options),
-        Command::Attacks(options) => attacks::run(options),
+        BenchCommand::Gate => counts::gate(),
+        BenchCommand::Bless => counts::bless(),
+        BenchCommand::Breakdown => counts::breakdown(),
+        BenchCommand::Growth { commit } => counts::growth(commit),
+        BenchCommand::Floor => e2e::print_floor(),
+        BenchCommand::E2e(options) => e2e::run(options),
+        BenchCommand::Attacks(options) => attacks::run(options),
     }
 }
 

@@ -27,7 +27,7 @@ const PIECES: &[(&str, &str)] = &[
     ("nodes", "several nodes on one database"),
 ];
 
-struct Case {
+struct TestCase {
     number: String,
     waits_for: &'static str,
     title: String,
@@ -68,7 +68,7 @@ fn status() -> Result<String> {
     Ok(render(&cases, &tests))
 }
 
-fn parse_list(text: &str) -> Result<Vec<Case>> {
+fn parse_list(text: &str) -> Result<Vec<TestCase>> {
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
@@ -81,7 +81,7 @@ fn parse_list(text: &str) -> Result<Vec<Case>> {
                 .find(|(name, _)| *name == piece)
                 .with_context(|| format!("{LIST}: unknown piece of work {piece}"))?
                 .1;
-            Ok(Case { number: number.to_owned(), waits_for, title: title.to_owned() })
+            Ok(TestCase { number: number.to_owned(), waits_for, title: title.to_owned() })
         })
         .collect()
 }
@@ -101,7 +101,7 @@ fn case_number(word: &str) -> Option<String> {
     (matches!(digits.len(), 2 | 3) && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| word.to_uppercase())
 }
 
-fn render(cases: &[Case], tests: &BTreeMap<String, Vec<Test>>) -> String {
+fn render(cases: &[TestCase], tests: &BTreeMap<String, Vec<Test>>) -> String {
     let shown = cases.iter().filter(|case| tests.contains_key(&case.number)).count();
     let mut out = String::from(
         "# Named cases\n\nDerived by `cargo xtask cases` from `cases.txt` and the tests in the tree; `cargo xtask check` fails when it is stale.\n\n",

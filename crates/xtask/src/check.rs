@@ -19,18 +19,18 @@ use crate::process::Program;
 use crate::{bench, dashboards, interop, seams, setup, tree};
 
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct CheckOptions {
     /// Leave out parts that need other implementations or a release build: under five minutes from nothing
     #[arg(long)]
     quick: bool,
     /// Run only these parts, in their usual order
     #[arg(long, value_enum)]
-    only: Vec<Part>,
+    only: Vec<CheckPart>,
 }
 
 /// The parts, in the order in which they run: parts that fail soonest and cheapest come first.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
+enum CheckPart {
     /// Installs missing programs, or lists them if not run as root
     Setup,
     /// rustfmt
@@ -59,7 +59,7 @@ enum Part {
     Gate,
 }
 
-impl Part {
+impl CheckPart {
     fn in_quick(self) -> bool {
         !matches!(
             self,
@@ -107,10 +107,11 @@ enum PartResult {
 }
 
 /// Runs the requested parts.
-pub(crate) fn run(options: &Options) -> ExitCode {
-    let chosen: Vec<Part> = Part::value_variants().iter().copied().filter(|part| options.chooses(*part)).collect();
+pub(crate) fn run(options: &CheckOptions) -> ExitCode {
+    let chosen: Vec<CheckPart> =
+        CheckPart::value_variants().iter().copied().filter(|part| options.chooses(*part)).collect();
     let started = Instant::now();
-    let mut results: Vec<(Part, PartResult, Cost)> = Vec::new();
+    let mut results: Vec<(CheckPart, PartResult, Cost)> = Vec::new();
     for part in chosen {
         let (began, worked) = (Instant::now(), processor_time());
         println!("== {}", part.name());
@@ -150,15 +151,16 @@ pub(crate) fn advisories() -> Result<()> {
     deny("advisories")
 }
 
-impl Options {
-    fn chooses(&self, part: Part) -> bool {
+impl CheckOptions {
+    fn chooses(&self, part: CheckPart) -> bool {
         if self.only.is_empty() { !self.quick || part.in_quick() } else { self.only.contains(&part) }
     }
 }
 
-fn outcome_of(part: Part, before: &[(Part, PartResult, Cost)]) -> PartResult {
-    let failed =
-        |other: Part| before.iter().any(|(done, outcome, _)| *done == other && !matches!(outcome, PartResult::Passed));
+fn outcome_of(part: CheckPart, before: &[(CheckPart, PartResult, Cost)]) -> PartResult {
+    let failed = |other: CheckPart| {
+        before.iter().any(|(done, outcome, _)| *done == other && !matches!(outcome, PartResult::Passed))
+    };
     if part.depends_on().is_some_and(failed)
         && cargo("build --quiet --locked --workspace --bins --tests")
             .output()
@@ -169,7 +171,7 @@ fn outcome_of(part: Part, before: &[(Part, PartResult, Cost)]) -> PartResult {
     part.run().map_or_else(|error| PartResult::Failed(format!("{error:#}")), |()| PartResult::Passed)
 }
 
-fn summarise(results: &[(Part, PartResult, Cost)], total: Cost) -> ExitCode {
+fn summarise(results: &[(CheckPart, PartResult, Cost)], total: Cost) -> ExitCode {
     let line = |name: &str, cost: Cost, result: &str| {
         let (elapsed, processor) = (cost.elapsed.as_secs_f64(), cost.processor.as_secs_f64());
         println!("{name:<10} {elapsed:>8.1} {processor:>10.1}  {result}");
@@ -221,12 +223,14 @@ mod tests {
 
     #[test]
     fn quick_leaves_out_what_needs_peers_and_the_full_check_leaves_out_nothing() {
-        let quick = Options { quick: true, only: Vec::new() };
-        assert!(!quick.chooses(Part::Interop) && !quick.chooses(Part::Gate) && quick.chooses(Part::Tests));
-        let full = Options { quick: false, only: Vec::new() };
-        assert!(Part::value_variants().iter().all(|part| full.chooses(*part)));
-        let one = Options { quick: true, only: vec![Part::Interop] };
-        assert!(one.chooses(Part::Interop) && !one.chooses(Part::Tests));
+        let quick = CheckOptions { quick: true, only: Vec::new() };
+        assert!(
+            !quick.chooses(CheckPart::Interop) && !quick.chooses(CheckPart::Gate) && quick.chooses(CheckPart::Tests)
+        );
+        let full = CheckOptions { quick: false, only: Vec::new() };
+        assert!(CheckPart::value_variants().iter().all(|part| full.chooses(*part)));
+        let one = CheckOptions { quick: true, only: vec![CheckPart::Interop] };
+        assert!(one.chooses(CheckPart::Interop) && !one.chooses(CheckPart::Tests));
     }
 
     #[test]
@@ -239,8 +243,8 @@ mod tests {
 
     #[test]
     fn one_failure_makes_the_whole_fail() {
-        let passed = (Part::Fmt, PartResult::Passed, Cost::default());
-        let failed = (Part::Deny, PartResult::Failed("why".to_owned()), Cost::default());
+        let passed = (CheckPart::Fmt, PartResult::Passed, Cost::default());
+        let failed = (CheckPart::Deny, PartResult::Failed("why".to_owned()), Cost::default());
         assert_eq!(format!("{:?}", summarise(&[passed], Cost::default())), format!("{:?}", ExitCode::SUCCESS));
         assert_eq!(format!("{:?}", summarise(&[failed], Cost::default())), format!("{:?}", ExitCode::FAILURE));
     }

@@ -14,7 +14,7 @@ use crate::process::{Ended, Program};
 use crate::tree;
 
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct FuzzOptions {
     /// How long all targets run together
     #[arg(long, default_value_t = 60)]
     minutes: u64,
@@ -41,7 +41,7 @@ const EDGES_MIN: u64 = 10;
 
 /// The result of one run of a target.
 #[derive(Debug, PartialEq, Eq)]
-struct Run {
+struct FuzzRun {
     executions: u64,
     edges: u64,
     corpus: String,
@@ -50,7 +50,7 @@ struct Run {
 }
 
 /// Builds the targets, runs them and prints the results.
-pub(crate) fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &FuzzOptions) -> Result<()> {
     let targets = targets(&options.target)?;
     let program = build()?;
     let count = u64::try_from(targets.len())?;
@@ -119,7 +119,7 @@ fn host() -> Result<String> {
     host.map(str::to_owned).context("`rustc -vV` does not print the host")
 }
 
-fn fuzz(program: &Path, target: &str, share: Duration) -> Result<Run> {
+fn fuzz(program: &Path, target: &str, share: Duration) -> Result<FuzzRun> {
     let fuzz = tree::root().join("fuzz");
     let folder = |kind: &str| {
         let folder = fuzz.join(kind).join(target);
@@ -144,7 +144,7 @@ fn fuzz(program: &Path, target: &str, share: Duration) -> Result<Run> {
 }
 
 /// A run without plausible output does not count as a run without findings.
-fn judge(target: &str, ended: &Ended, run: Run) -> Result<Run> {
+fn judge(target: &str, ended: &Ended, run: FuzzRun) -> Result<FuzzRun> {
     if run.finding.is_none() && (!ended.status.success() || run.executions == 0) {
         bail!("{target} did not run: {}\n{}", ended.status, ended.stderr);
     }
@@ -155,7 +155,7 @@ fn judge(target: &str, ended: &Ended, run: Run) -> Result<Run> {
 }
 
 /// Parses libFuzzer's output.
-fn read(words: &str) -> Run {
+fn read(words: &str) -> FuzzRun {
     let after = |line: &str, label: &str| -> Option<String> {
         line.split_once(label).and_then(|(_, rest)| rest.split_whitespace().next()).map(str::to_owned)
     };
@@ -170,7 +170,7 @@ fn read(words: &str) -> Run {
     } else {
         why
     };
-    Run {
+    FuzzRun {
         executions: number(executions),
         edges: number(last.and_then(|line| after(line, " cov: "))),
         corpus: last.and_then(|line| after(line, " corp: ")).unwrap_or_default(),

@@ -30,16 +30,16 @@ use std::time::Instant;
 use anyhow::{Result, anyhow, bail};
 
 use crate::tree;
-use world::World;
+use world::InteropWorld;
 
 /// The name of the story, the programs that it needs, and the function that runs it and returns a summary.
 struct Story {
     name: &'static str,
     needs: &'static [&'static str],
-    run: fn(&World) -> Result<String>,
+    run: fn(&InteropWorld) -> Result<String>,
 }
 
-const fn story(name: &'static str, needs: &'static [&'static str], run: fn(&World) -> Result<String>) -> Story {
+const fn story(name: &'static str, needs: &'static [&'static str], run: fn(&InteropWorld) -> Result<String>) -> Story {
     Story { name, needs, run }
 }
 
@@ -115,7 +115,7 @@ const WAITING: &[Story] = &[
 
 /// Runs every story whose name contains `chosen`; all failures together.
 pub(crate) fn run(chosen: &str) -> Result<()> {
-    let world = World::new(crate::cargo::muster()?)?;
+    let world = InteropWorld::new(crate::cargo::muster()?)?;
     let is_chosen = |story: &&Story| story.name.contains(chosen);
     let failures = Mutex::new(Vec::new());
     let tell = |story: &'static Story| {
@@ -143,7 +143,7 @@ pub(crate) fn run(chosen: &str) -> Result<()> {
 
 impl Story {
     /// Runs the story and prints its result; returns its name if it failed.
-    fn tell(&self, world: &World) -> Option<&'static str> {
+    fn tell(&self, world: &InteropWorld) -> Option<&'static str> {
         let began = Instant::now();
         let ended = self
             .missing()

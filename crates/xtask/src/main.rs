@@ -39,7 +39,7 @@ enum Command {
     /// target/
     Setup,
     /// Run every check; CI runs the same
-    Check(check::Options),
+    Check(check::CheckOptions),
     /// Rewrite crates/xtask/cases/STATUS.md: which named test cases are tested, and what the others wait for
     Cases,
     /// Check the dependencies against the RustSec advisories (needs the network)
@@ -67,11 +67,11 @@ enum Command {
         story: String,
     },
     /// Run the fuzz targets, one after the other, and print the results
-    Fuzz(fuzz::Options),
+    Fuzz(fuzz::FuzzOptions),
     /// Measure: instruction counts compared with the committed baselines, the arithmetic floor, end to end
     Bench {
         #[command(subcommand)]
-        command: bench::Command,
+        command: bench::BenchCommand,
     },
 }
 

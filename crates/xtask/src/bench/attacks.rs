@@ -21,7 +21,7 @@ use crate::process::{Daemon, Program};
 use crate::{cargo, tree};
 
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct AttackOptions {
     /// The released program to attack, such as one built from an older commit [default: this tree, built now]
     #[arg(long, value_name = "MUSTER")]
     target: Option<PathBuf>,
@@ -65,18 +65,18 @@ const HONEST: &[&str] = &["--devices", "40", "--rate", "4", "--timeout", "30s"];
 const LOAD_TIMEOUT: Duration = Duration::from_secs(1200);
 
 #[derive(Serialize)]
-struct Record {
+struct AttackRecord {
     schema: &'static str,
     facts: TimingFacts,
     target_commit: String,
-    one_cookie: Vec<Bought>,
-    begun_handshakes: Vec<Begun>,
+    one_cookie: Vec<CookieUse>,
+    begun_handshakes: Vec<BegunHandshakes>,
     never_closing: Option<NeverClosing>,
 }
 
 /// The result of using one cookie.
 #[derive(Serialize)]
-struct Bought {
+struct CookieUse {
     case: &'static str,
     datagrams_in: u32,
     octets_in: usize,
@@ -88,7 +88,7 @@ struct Bought {
 }
 
 #[derive(Serialize)]
-struct Begun {
+struct BegunHandshakes {
     case: &'static str,
     begun: u32,
     honest: u64,
@@ -106,10 +106,10 @@ struct NeverClosing {
     seconds: f64,
 }
 
-pub(super) fn run(options: &Options) -> Result<()> {
-    let stage = Stage::build(options)?;
+pub(super) fn run(options: &AttackOptions) -> Result<()> {
+    let stage = AttackStage::build(options)?;
     let wanted = |attack| options.only.is_empty() || options.only.contains(&attack);
-    let mut record = Record {
+    let mut record = AttackRecord {
         schema: "muster-attacks/1",
         target_commit: options.target_commit.clone().unwrap_or_default(),
         facts: TimingFacts::here(),
@@ -139,14 +139,14 @@ pub(super) fn run(options: &Options) -> Result<()> {
 }
 
 /// The programs and a PKI.
-struct Stage {
+struct AttackStage {
     target: PathBuf,
     fleet: PathBuf,
     folder: PathBuf,
 }
 
-impl Stage {
-    fn build(options: &Options) -> Result<Self> {
+impl AttackStage {
+    fn build(options: &AttackOptions) -> Result<Self> {
         if options.target.is_none() || options.fleet.is_none() {
             cargo::cargo("build --quiet --release --locked --package muster").stream()?;
         }
@@ -180,7 +180,7 @@ impl Stage {
         read_json(&file)
     }
 
-    fn one_cookie(&self) -> Result<Vec<Bought>> {
+    fn one_cookie(&self) -> Result<Vec<CookieUse>> {
         let mut all = Vec::new();
         for (case, hellos) in [("hello and fatal alert in one datagram", 1), ("two cookied hellos in turn", 2)] {
             let (server, address) = self.serve()?;
@@ -200,7 +200,7 @@ impl Stage {
         Ok(all)
     }
 
-    fn begun_handshakes(&self) -> Result<Vec<Begun>> {
+    fn begun_handshakes(&self) -> Result<Vec<BegunHandshakes>> {
         raise_file_limit();
         let (server, address) = self.serve()?;
         let quiet = self.load(address, HONEST)?;
@@ -236,7 +236,7 @@ impl Stage {
 }
 
 /// Sends the datagrams in turn and counts what comes back.
-fn buy(case: &'static str, peer: &HelloPeer, datagrams: &[Vec<u8>]) -> Result<Bought> {
+fn buy(case: &'static str, peer: &HelloPeer, datagrams: &[Vec<u8>]) -> Result<CookieUse> {
     let (mut octets_in, mut octets_out, mut randoms) = (0, 0, Vec::new());
     let mut take = |until: Instant| -> Result<()> {
         while let Some(answer) = peer.receive(until)? {
@@ -257,7 +257,7 @@ fn buy(case: &'static str, peer: &HelloPeer, datagrams: &[Vec<u8>]) -> Result<Bo
     let ratio =
         |out: usize, into: usize| Some(f64::from(u32::try_from(out).ok()?) / f64::from(u32::try_from(into).ok()?));
     let out_per_in = ratio(octets_out, octets_in).unwrap_or(f64::INFINITY);
-    Ok(Bought { case, datagrams_in: COPIES, octets_in, octets_out, out_per_in, flights, signatures: randoms.len() })
+    Ok(CookieUse { case, datagrams_in: COPIES, octets_in, octets_out, out_per_in, flights, signatures: randoms.len() })
 }
 
 /// Begins handshakes at a fixed rate, each from its own address, and never answers.
@@ -284,12 +284,12 @@ fn begin_many(server: SocketAddr, fragment: bool) -> Result<u32> {
     Ok(begun)
 }
 
-fn begun(case: &'static str, begun: u32, report: &Value) -> Begun {
+fn begun(case: &'static str, begun: u32, report: &Value) -> BegunHandshakes {
     let stage = |name: &str, key: &str| {
         let mut stages = report["stages"].as_array().into_iter().flatten();
         stages.find(|stage| stage["stage"] == name).map_or(0, |stage| number(&stage[key]))
     };
-    Begun {
+    BegunHandshakes {
         case,
         begun,
         honest: number(&report["devices"]),

@@ -17,7 +17,7 @@ use crate::process::{Daemon, Program};
 use crate::{cargo, tree};
 
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct E2eOptions {
     /// Devices in each run
     #[arg(long, default_value_t = 3000)]
     devices: u32,
@@ -34,16 +34,16 @@ pub(crate) struct Options {
 
 /// One line of the table.
 #[derive(Clone, Copy, Serialize)]
-struct Configuration {
+struct BenchConfiguration {
     suite: &'static str,
     block: u16,
 }
 
-const CONFIGURATIONS: &[Configuration] = &[
-    Configuration { suite: "ccm8", block: 512 },
-    Configuration { suite: "gcm", block: 512 },
-    Configuration { suite: "ccm8", block: 64 },
-    Configuration { suite: "gcm", block: 64 },
+const CONFIGURATIONS: &[BenchConfiguration] = &[
+    BenchConfiguration { suite: "ccm8", block: 512 },
+    BenchConfiguration { suite: "gcm", block: 512 },
+    BenchConfiguration { suite: "ccm8", block: 64 },
+    BenchConfiguration { suite: "gcm", block: 64 },
 ];
 /// Hello, HelloVerifyRequest, hello with cookie, the server's flight: all other datagrams carry one sealed record each.
 const PLAIN_DATAGRAMS: f64 = 4.0;
@@ -65,7 +65,7 @@ struct Floor {
 }
 
 impl Floor {
-    fn engine(&self, configuration: Configuration) -> f64 {
+    fn engine(&self, configuration: BenchConfiguration) -> f64 {
         self.engine_us.get(&format!("{}_{}", configuration.suite, configuration.block)).copied().unwrap_or_default()
     }
 
@@ -79,9 +79,9 @@ impl Floor {
 
 /// The results of one run, per enrolment.
 #[derive(Clone, Serialize)]
-struct Run {
+struct MeasuredRun {
     #[serde(flatten)]
-    configuration: Configuration,
+    configuration: BenchConfiguration,
     enrolled: f64,
     enrolled_per_second: f64,
     server_cpu_us: f64,
@@ -104,13 +104,13 @@ struct Run {
 }
 
 #[derive(Serialize)]
-struct Record {
+struct E2eRecord {
     schema: &'static str,
     facts: TimingFacts,
     command: String,
     floor: Floor,
-    medians: Vec<Run>,
-    runs: Vec<Run>,
+    medians: Vec<MeasuredRun>,
+    runs: Vec<MeasuredRun>,
 }
 
 /// Prints the floor by operation.
@@ -136,7 +136,7 @@ pub(super) fn print_floor() -> Result<()> {
 }
 
 /// Runs every configuration, interleaved with the floor.
-pub(super) fn run(options: &Options) -> Result<()> {
+pub(super) fn run(options: &E2eOptions) -> Result<()> {
     let facts = TimingFacts::here();
     let bench = Bench::build()?;
     let (mut floors, mut runs) = (Vec::new(), Vec::new());
@@ -158,7 +158,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         }
     }
     let floor = median_floor(&floors);
-    let medians: Vec<Run> =
+    let medians: Vec<MeasuredRun> =
         CONFIGURATIONS.iter().map(|configuration| median_run(&runs, *configuration, &floor)).collect();
     print_table(&medians, &facts);
     let command = format!(
@@ -169,7 +169,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         .json
         .clone()
         .unwrap_or_else(|| tree::root().join(format!("benches/runs/e2e-{}.json", facts.at.replace(':', ""))));
-    let record = Record { schema: "muster-e2e/1", facts, command, floor, medians, runs };
+    let record = E2eRecord { schema: "muster-e2e/1", facts, command, floor, medians, runs };
     tree::write(&path, &format!("{}\n", serde_json::to_string_pretty(&record)?))?;
     println!("   written to {}", path.display());
     Ok(())
@@ -198,7 +198,13 @@ impl Bench {
         serde_json::from_str(&ended.stdout).with_context(|| format!("the floor printed {}", ended.stdout))
     }
 
-    fn run(&self, options: &Options, configuration: Configuration, repetition: u32, floor: &Floor) -> Result<Run> {
+    fn run(
+        &self,
+        options: &E2eOptions,
+        configuration: BenchConfiguration,
+        repetition: u32,
+        floor: &Floor,
+    ) -> Result<MeasuredRun> {
         let (server, uri) = self.serve()?;
         let before = CpuTime::of(server.process_id())?;
         let report = self.load(options, configuration, repetition, &uri)?;
@@ -223,8 +229,8 @@ impl Bench {
 
     fn load(
         &self,
-        options: &Options,
-        configuration: Configuration,
+        options: &E2eOptions,
+        configuration: BenchConfiguration,
         repetition: u32,
         uri: &str,
     ) -> Result<serde_json::Value> {
@@ -248,12 +254,12 @@ impl Bench {
 }
 
 fn measured(
-    configuration: Configuration,
+    configuration: BenchConfiguration,
     report: &serde_json::Value,
     cpu: &CpuTime,
     server_rss_kib: f64,
     floor: &Floor,
-) -> Result<Run> {
+) -> Result<MeasuredRun> {
     let number = |pointer: &str| {
         report
             .pointer(pointer)
@@ -275,7 +281,7 @@ fn measured(
     let microseconds = |nanoseconds: u64| Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6 / enrolled;
     let server_cpu_us = microseconds(cpu.nanoseconds());
     let floor_us = floor.of(configuration.suite, (datagrams_up + datagrams_down - PLAIN_DATAGRAMS).max(0.0));
-    Ok(Run {
+    Ok(MeasuredRun {
         configuration,
         enrolled,
         enrolled_per_second: number("/enrolled_per_second")?,
@@ -389,17 +395,18 @@ fn median_floor(floors: &[Floor]) -> Floor {
     }
 }
 
-fn median_run(runs: &[Run], configuration: Configuration, floor: &Floor) -> Run {
-    let same =
-        |run: &&Run| run.configuration.suite == configuration.suite && run.configuration.block == configuration.block;
-    let of = |field: fn(&Run) -> f64| median(runs.iter().filter(same).map(field));
+fn median_run(runs: &[MeasuredRun], configuration: BenchConfiguration, floor: &Floor) -> MeasuredRun {
+    let same = |run: &&MeasuredRun| {
+        run.configuration.suite == configuration.suite && run.configuration.block == configuration.block
+    };
+    let of = |field: fn(&MeasuredRun) -> f64| median(runs.iter().filter(same).map(field));
     let (datagrams_up, datagrams_down, server_cpu_us) =
         (of(|run| run.datagrams_up), of(|run| run.datagrams_down), of(|run| run.server_cpu_us));
     let floor_us = floor.of(configuration.suite, (datagrams_up + datagrams_down - PLAIN_DATAGRAMS).max(0.0));
     let names: BTreeSet<&String> = runs.iter().filter(same).flat_map(|run| run.by_thread_us.keys()).collect();
     let spent = |name: &String| median(runs.iter().filter(same).filter_map(|run| run.by_thread_us.get(name).copied()));
     let threads = names.into_iter().map(|name| (name.clone(), spent(name))).collect();
-    Run {
+    MeasuredRun {
         configuration,
         enrolled: of(|run| run.enrolled),
         enrolled_per_second: of(|run| run.enrolled_per_second),
@@ -421,7 +428,7 @@ fn median_run(runs: &[Run], configuration: Configuration, floor: &Floor) -> Run 
 }
 
 /// Prints Markdown for the README.
-fn print_table(medians: &[Run], facts: &TimingFacts) {
+fn print_table(medians: &[MeasuredRun], facts: &TimingFacts) {
     println!("\n{}, {}, {}\n", facts.cpu, facts.kernel, facts.rustc);
     println!(
         "| suite | block | floor, us | engines in memory, us | server CPU, us | ratio | datagrams up / down | bytes up / down | enrolments/s | p50 / p99, ms |"

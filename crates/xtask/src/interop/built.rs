@@ -13,9 +13,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::link::BadLink;
-use super::run::{RUNS, Run};
+use super::run::{RUNS, StoryRun};
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING};
-use super::world::{InteropDevice, SMALL_MTU, SMALL_PATH, Suite, World};
+use super::world::{InteropDevice, InteropWorld, SMALL_MTU, SMALL_PATH, SuiteNames};
 use crate::process::{Daemon, Program};
 use crate::tree;
 
@@ -41,7 +41,7 @@ pub(super) struct Library {
 
 /// The settings of both sides for one suite: ours, and the library's name for it.
 pub(super) struct Offer {
-    pub(super) suite: &'static Suite,
+    pub(super) suite: &'static SuiteNames,
     pub(super) theirs: &'static str,
     pub(super) ours: &'static str,
     pub(super) settings: &'static [(&'static str, &'static str)],
@@ -51,7 +51,7 @@ pub(super) struct Offer {
 
 impl Library {
     /// The library's client against our server.
-    pub(super) fn is_served(&self, world: &World, offer: &Offer) -> Result<String> {
+    pub(super) fn is_served(&self, world: &InteropWorld, offer: &Offer) -> Result<String> {
         let name = format!("{}-{}", self.name, offer.ours);
         let (device, server) = world.begin(&name, offer.settings)?;
         let program = self.program()?;
@@ -62,15 +62,16 @@ impl Library {
     }
 
     /// The same on a bad link.
-    pub(super) fn is_served_on_a_bad_link(&self, world: &World, offer: &Offer) -> Result<String> {
+    pub(super) fn is_served_on_a_bad_link(&self, world: &InteropWorld, offer: &Offer) -> Result<String> {
         let name = format!("{}-bad-link", self.name);
         let settings = if self.cuts_to.is_some() { SMALL_PATH } else { offer.settings };
         let mtu = if self.cuts_to.is_some() { SMALL_MTU } else { offer.mtu };
         let (device, server) = world.begin(&name, settings)?;
         let link = BadLink::before(&server, world, &name, self.conditions())?;
         let program = self.program()?;
-        let attempt =
-            |run: Run| self.asks(self.client(&program, world, offer, &device, run.server).timeout(BAD_LINK_TIMEOUT));
+        let attempt = |run: StoryRun| {
+            self.asks(self.client(&program, world, offer, &device, run.server).timeout(BAD_LINK_TIMEOUT))
+        };
         runs::hundred_at(link.doors(), AT_ONCE_WAITING, |run| {
             (1..TRIES_ON_A_BAD_LINK).find_map(|_| attempt(run).ok()).map_or_else(|| attempt(run), Ok)
         })?;
@@ -79,7 +80,7 @@ impl Library {
     }
 
     /// Our client against the library's server: one process for each run.
-    pub(super) fn serves(&self, world: &World, offer: &Offer) -> Result<String> {
+    pub(super) fn serves(&self, world: &InteropWorld, offer: &Offer) -> Result<String> {
         let device = world.device(&format!("our-client-{}-{}", self.name, offer.ours))?;
         let program = self.program()?;
         runs::hundred_at(loopbacks(), AT_ONCE, |run| {
@@ -91,10 +92,10 @@ impl Library {
     }
 
     /// The same with a bad link in between.
-    pub(super) fn serves_on_a_bad_link(&self, world: &World, offer: &Offer) -> Result<String> {
+    pub(super) fn serves_on_a_bad_link(&self, world: &InteropWorld, offer: &Offer) -> Result<String> {
         let device = world.device(&format!("our-client-{}-bad-link", self.name))?;
         let program = self.program()?;
-        let attempt = |run: Run, number: usize| {
+        let attempt = |run: StoryRun, number: usize| {
             let mut theirs = self.server(&program, world, offer, &device, run)?;
             let log = device.file(&format!("link-{}-{number}.log", run.number));
             let link = BadLink::to(theirs.address, world, &log, self.conditions())?;
@@ -116,7 +117,7 @@ impl Library {
     fn client(
         &self,
         program: &Path,
-        world: &World,
+        world: &InteropWorld,
         offer: &Offer,
         device: &InteropDevice,
         server: SocketAddr,
@@ -138,7 +139,7 @@ impl Library {
     /// Our client must have verified the library's server and have its response.
     fn is_asked(
         &self,
-        world: &World,
+        world: &InteropWorld,
         offer: &Offer,
         device: &InteropDevice,
         at: SocketAddr,
@@ -152,7 +153,14 @@ impl Library {
         Ok(())
     }
 
-    fn server(&self, program: &Path, world: &World, offer: &Offer, device: &InteropDevice, run: Run) -> Result<Theirs> {
+    fn server(
+        &self,
+        program: &Path,
+        world: &InteropWorld,
+        offer: &Offer,
+        device: &InteropDevice,
+        run: StoryRun,
+    ) -> Result<Theirs> {
         let ip = run.server.ip();
         let server = Program::new(program).args(["server", &ip.to_string(), "0", offer.theirs]);
         let server = server.arg(world.pki("server.pem")).arg(world.pki("server.key"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::openssl;
-use super::world::{InteropDevice, Suite};
+use super::world::{InteropDevice, SuiteNames};
 use crate::process::Program;
 
 /// Length of a UDP header, which tshark's `udp.length` includes.
@@ -44,7 +44,7 @@ impl Capture {
     /// Checks that every handshake chose this suite, that only this device's certificate was shown, and that no datagram of the server was longer than
     /// `mtu`. Half of the `times` handshakes must be found: tshark treats a client on a reused port as a retransmission, and does not reassemble
     /// reordered messages. The server's log gives the exact count. Returns the facts for the story to print.
-    pub(super) fn shows(&self, suite: &Suite, device: &InteropDevice, times: usize, mtu: usize) -> Result<Facts> {
+    pub(super) fn shows(&self, suite: &SuiteNames, device: &InteropDevice, times: usize, mtu: usize) -> Result<Facts> {
         let facts = self.facts()?;
         let chosen: Vec<&str> = facts.suites.iter().map(String::as_str).collect();
         ensure!(chosen == [suite.code], "the ServerHellos of the capture chose {chosen:?}, not {}", suite.code);

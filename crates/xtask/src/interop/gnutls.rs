@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::link::BadLink;
-use super::run::Run;
+use super::run::StoryRun;
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING};
 use super::switch::Switch;
-use super::world::{CCM8, GCM, InteropDevice, MTU, SMALL_MTU, SMALL_PATH, Suite, World, free_address};
+use super::world::{CCM8, GCM, InteropDevice, InteropWorld, MTU, SMALL_MTU, SMALL_PATH, SuiteNames, free_address};
 use crate::process::Program;
 
 const TIMEOUT: Duration = Duration::from_secs(25);
@@ -18,9 +18,9 @@ const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(90);
 const TRIES_ON_A_BAD_LINK: usize = 3;
 
 /// One kind of handshake: what `gnutls-cli` offers besides its certificate, and the line that it must print.
-struct Offer {
+struct GnutlsOffer {
     story: &'static str,
-    suite: &'static Suite,
+    suite: &'static SuiteNames,
     group: &'static str,
     flags: &'static [&'static str],
     /// The path MTU that our server is configured with.
@@ -28,7 +28,7 @@ struct Offer {
     described: &'static str,
 }
 
-const CCM8_OFFER: Offer = Offer {
+const CCM8_OFFER: GnutlsOffer = GnutlsOffer {
     story: "gnutls-ccm8",
     suite: &CCM8,
     group: "GROUP-SECP256R1",
@@ -37,12 +37,12 @@ const CCM8_OFFER: Offer = Offer {
     described: "(ECDHE-SECP256R1)-(ECDSA-SHA256)-(AES-128-CCM-8)",
 };
 
-pub(super) fn ccm8(world: &World) -> Result<String> {
+pub(super) fn ccm8(world: &InteropWorld) -> Result<String> {
     shake_hands(world, &CCM8_OFFER)
 }
 
-pub(super) fn gcm_over_x25519(world: &World) -> Result<String> {
-    let offer = Offer {
+pub(super) fn gcm_over_x25519(world: &InteropWorld) -> Result<String> {
+    let offer = GnutlsOffer {
         story: "gnutls-x25519",
         suite: &GCM,
         // The certificate's curve must be offered too (RFC 8422 §5.1.1); the first group is chosen.
@@ -53,17 +53,20 @@ pub(super) fn gcm_over_x25519(world: &World) -> Result<String> {
     shake_hands(world, &offer)
 }
 
-pub(super) fn small_path(world: &World) -> Result<String> {
-    shake_hands(world, &Offer { story: "gnutls-small-path", flags: &["--mtu", "300"], mtu: SMALL_MTU, ..CCM8_OFFER })
+pub(super) fn small_path(world: &InteropWorld) -> Result<String> {
+    shake_hands(
+        world,
+        &GnutlsOffer { story: "gnutls-small-path", flags: &["--mtu", "300"], mtu: SMALL_MTU, ..CCM8_OFFER },
+    )
 }
 
-pub(super) fn small_records(world: &World) -> Result<String> {
-    shake_hands(world, &Offer { story: "gnutls-small-records", flags: &["--recordsize", "512"], ..CCM8_OFFER })
+pub(super) fn small_records(world: &InteropWorld) -> Result<String> {
+    shake_hands(world, &GnutlsOffer { story: "gnutls-small-records", flags: &["--recordsize", "512"], ..CCM8_OFFER })
 }
 
 /// The second connection offers session id and ticket of `gnutls-serv`, which would have resumed the session.
-pub(super) fn resumption_declined(world: &World) -> Result<String> {
-    let offer = Offer { story: "gnutls-resumes", flags: &["-r"], ..CCM8_OFFER };
+pub(super) fn resumption_declined(world: &InteropWorld) -> Result<String> {
+    let offer = GnutlsOffer { story: "gnutls-resumes", flags: &["-r"], ..CCM8_OFFER };
     let (device, server) = world.begin(offer.story, &[])?;
     let theirs = TheirServer::start(world, &device)?;
     let resumed = "*** This is a resumed session";
@@ -85,8 +88,8 @@ pub(super) fn resumption_declined(world: &World) -> Result<String> {
 
 /// RFC 5246 §7.2.2: we answer each attempt with no_renegotiation. GnuTLS repeats its request for a minute; the story ends it after it has reported the
 /// first answer.
-pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
-    let offer = Offer { story: "gnutls-renegotiates", flags: &["-e"], ..CCM8_OFFER };
+pub(super) fn renegotiation_refused(world: &InteropWorld) -> Result<String> {
+    let offer = GnutlsOffer { story: "gnutls-renegotiates", flags: &["-e"], ..CCM8_OFFER };
     let (device, server) = world.begin(offer.story, &[])?;
     runs::hundred(&server, AT_ONCE, |run| {
         let client = client(world, &offer, run.server, &device);
@@ -101,12 +104,12 @@ pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
 }
 
 /// The link loses a tenth each way, delays, reorders and duplicates datagrams, and drops those above 256 bytes.
-pub(super) fn bad_link(world: &World) -> Result<String> {
-    let offer = Offer { story: "gnutls-bad-link", flags: &["--mtu", "256"], mtu: SMALL_MTU, ..CCM8_OFFER };
+pub(super) fn bad_link(world: &InteropWorld) -> Result<String> {
+    let offer = GnutlsOffer { story: "gnutls-bad-link", flags: &["--mtu", "256"], mtu: SMALL_MTU, ..CCM8_OFFER };
     let (device, server) = world.begin(offer.story, SMALL_PATH)?;
     let link = BadLink::before(&server, world, offer.story, BadLink::BAD)?;
     let handshake =
-        |run: Run| one_association(client(world, &offer, run.server, &device).timeout(BAD_LINK_TIMEOUT), &offer);
+        |run: StoryRun| one_association(client(world, &offer, run.server, &device).timeout(BAD_LINK_TIMEOUT), &offer);
     runs::hundred_at(link.doors(), AT_ONCE_WAITING, |run| {
         // `gnutls-cli` gives up after 40 s; a device would start again.
         (1..TRIES_ON_A_BAD_LINK).find_map(|_| handshake(run).ok()).map_or_else(|| handshake(run), Ok)
@@ -115,14 +118,14 @@ pub(super) fn bad_link(world: &World) -> Result<String> {
     Ok(format!("{}; {passed}", server.prove(offer.suite, &device, SMALL_MTU)?))
 }
 
-fn shake_hands(world: &World, offer: &Offer) -> Result<String> {
+fn shake_hands(world: &InteropWorld, offer: &GnutlsOffer) -> Result<String> {
     let settings = if offer.mtu == SMALL_MTU { SMALL_PATH } else { &[] };
     let (device, server) = world.begin(offer.story, settings)?;
     runs::hundred(&server, AT_ONCE, |run| one_association(client(world, offer, run.server, &device), offer))?;
     server.prove(offer.suite, &device, offer.mtu)
 }
 
-fn one_association(client: Program, offer: &Offer) -> Result<()> {
+fn one_association(client: Program, offer: &GnutlsOffer) -> Result<()> {
     let ended = client.expect_success()?;
     for wanted in [offer.described, "Status: The certificate is trusted", "Handshake was completed"] {
         ensure!(ended.stdout.contains(wanted), "gnutls-cli did not say {wanted:?}\n{}\n{}", ended.stdout, ended.stderr);
@@ -130,14 +133,14 @@ fn one_association(client: Program, offer: &Offer) -> Result<()> {
     Ok(())
 }
 
-fn client(world: &World, offer: &Offer, server: SocketAddr, device: &InteropDevice) -> Program {
+fn client(world: &InteropWorld, offer: &GnutlsOffer, server: SocketAddr, device: &InteropDevice) -> Program {
     let client = Program::line("gnutls-cli --udp").args(offer.flags).arg("--priority").arg(priority(offer));
     let client = client.arg("--x509cafile").arg(world.pki("ca/root.pem"));
     let client = client.arg("--x509certfile").arg(device.certificate()).arg("--x509keyfile").arg(device.key());
     client.arg("-p").arg(server.port().to_string()).arg(server.ip().to_string()).timeout(TIMEOUT)
 }
 
-fn priority(offer: &Offer) -> String {
+fn priority(offer: &GnutlsOffer) -> String {
     format!(
         "NONE:+VERS-DTLS1.2:+{}:+ECDHE-ECDSA:+AEAD:+SIGN-ECDSA-SHA256:+{}:+COMP-NULL:+CTYPE-ALL",
         offer.suite.gnutls, offer.group
@@ -151,7 +154,7 @@ struct TheirServer {
 }
 
 impl TheirServer {
-    fn start(world: &World, device: &InteropDevice) -> Result<Self> {
+    fn start(world: &InteropWorld, device: &InteropDevice) -> Result<Self> {
         // `gnutls-serv` does not accept port 0.
         let port = free_address()?.port();
         let server = Program::line("gnutls-serv --udp --require-client-cert --priority").arg(priority(&CCM8_OFFER));

@@ -10,10 +10,10 @@ use anyhow::{Context, Result, ensure};
 
 use super::link::BadLink;
 use super::openssl;
-use super::run::{RUNS, Run};
+use super::run::{RUNS, StoryRun};
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING};
-use super::server::Server;
-use super::world::{CCM8, InteropDevice, MTU, World, free_address};
+use super::server::InteropServer;
+use super::world::{CCM8, InteropDevice, InteropWorld, MTU, free_address};
 use crate::process::{Daemon, Program};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,58 +47,58 @@ const PLAIN: Enrolment =
     Enrolment { client: OPENSSL, kind: "plain", flags: &[], at_once: AT_ONCE, timeout: TIMEOUT, tries: 1 };
 const LOSSY: Enrolment = Enrolment { at_once: AT_ONCE_WAITING, timeout: LOSSY_TIMEOUT, tries: 10, ..PLAIN };
 
-pub(super) fn openssl_enrols(world: &World) -> Result<String> {
+pub(super) fn openssl_enrols(world: &InteropWorld) -> Result<String> {
     enrols(world, &PLAIN)
 }
 
-pub(super) fn gnutls_enrols(world: &World) -> Result<String> {
+pub(super) fn gnutls_enrols(world: &InteropWorld) -> Result<String> {
     enrols(world, &Enrolment { client: GNUTLS, ..PLAIN })
 }
 
 /// A tenth of the client's datagrams is lost.
-pub(super) fn openssl_loses(world: &World) -> Result<String> {
+pub(super) fn openssl_loses(world: &InteropWorld) -> Result<String> {
     enrols(world, &Enrolment { kind: "loses", flags: &["-l", "10%"], ..LOSSY })
 }
 
-pub(super) fn gnutls_loses(world: &World) -> Result<String> {
+pub(super) fn gnutls_loses(world: &InteropWorld) -> Result<String> {
     enrols(world, &Enrolment { client: GNUTLS, kind: "loses", flags: &["-l", "10%"], ..LOSSY })
 }
 
-pub(super) fn openssl_non(world: &World) -> Result<String> {
+pub(super) fn openssl_non(world: &InteropWorld) -> Result<String> {
     enrols(world, &Enrolment { kind: "non", flags: &["-N"], ..PLAIN })
 }
 
-pub(super) fn gnutls_non(world: &World) -> Result<String> {
+pub(super) fn gnutls_non(world: &InteropWorld) -> Result<String> {
     enrols(world, &Enrolment { client: GNUTLS, kind: "non", flags: &["-N"], ..PLAIN })
 }
 
-pub(super) fn openssl_odd_tokens(world: &World) -> Result<String> {
+pub(super) fn openssl_odd_tokens(world: &InteropWorld) -> Result<String> {
     odd_tokens(world, OPENSSL)
 }
 
-pub(super) fn gnutls_odd_tokens(world: &World) -> Result<String> {
+pub(super) fn gnutls_odd_tokens(world: &InteropWorld) -> Result<String> {
     odd_tokens(world, GNUTLS)
 }
 
-pub(super) fn openssl_raw_options(world: &World) -> Result<String> {
+pub(super) fn openssl_raw_options(world: &InteropWorld) -> Result<String> {
     raw_options(world, OPENSSL)
 }
 
-pub(super) fn gnutls_raw_options(world: &World) -> Result<String> {
+pub(super) fn gnutls_raw_options(world: &InteropWorld) -> Result<String> {
     raw_options(world, GNUTLS)
 }
 
 /// A whole enrolment through `muster link`.
-pub(super) fn openssl_on_a_bad_link(world: &World) -> Result<String> {
+pub(super) fn openssl_on_a_bad_link(world: &InteropWorld) -> Result<String> {
     on_a_bad_link(world, OPENSSL)
 }
 
-pub(super) fn gnutls_on_a_bad_link(world: &World) -> Result<String> {
+pub(super) fn gnutls_on_a_bad_link(world: &InteropWorld) -> Result<String> {
     on_a_bad_link(world, GNUTLS)
 }
 
 /// A device that requests a certificate with another name must get a 4.03 and no certificate.
-pub(super) fn stranger_is_refused(world: &World) -> Result<String> {
+pub(super) fn stranger_is_refused(world: &InteropWorld) -> Result<String> {
     let name = "stranger";
     let (device, server) = world.begin(name, &[])?;
     let stranger = InteropDevice { name: "somebody else".to_owned(), folder: device.folder.clone() };
@@ -110,7 +110,7 @@ pub(super) fn stranger_is_refused(world: &World) -> Result<String> {
 
 /// Our client lists the resources of libcoap's server, and fetches CA certificates that libcoap stores and splits into
 /// blocks.
-pub(super) fn our_client_against_their_server(world: &World) -> Result<String> {
+pub(super) fn our_client_against_their_server(world: &InteropWorld) -> Result<String> {
     let device = world.device("our-client")?;
     let mut server = TheirServer::start(world)?;
     let anchors = server.folder.join("ca.pem");
@@ -152,7 +152,7 @@ struct TheirServer {
 }
 
 impl TheirServer {
-    fn start(world: &World) -> Result<Self> {
+    fn start(world: &InteropWorld) -> Result<Self> {
         let folder = world.folder.join("coap-server");
         std::fs::create_dir_all(&folder)?;
         let authority = openssl::authority(&folder.join("ca"), "/CN=libcoap CA")?;
@@ -172,7 +172,7 @@ impl TheirServer {
     }
 }
 
-fn enrols(world: &World, enrolment: &Enrolment) -> Result<String> {
+fn enrols(world: &InteropWorld, enrolment: &Enrolment) -> Result<String> {
     let (device, server) = enrolment.begin(world, &[])?;
     runs::hundred(&server, enrolment.at_once, |run| {
         enrolment.enrol(world, &device, run, |client| client.args(enrolment.flags))
@@ -182,7 +182,7 @@ fn enrols(world: &World, enrolment: &Enrolment) -> Result<String> {
 }
 
 /// Tokens of every length, of bytes that are not text; a client that is started again uses the same token.
-fn odd_tokens(world: &World, client: &'static str) -> Result<String> {
+fn odd_tokens(world: &InteropWorld, client: &'static str) -> Result<String> {
     let enrolment = Enrolment { client, kind: "tokens", ..PLAIN };
     let (device, server) = enrolment.begin(world, &[])?;
     runs::hundred(&server, enrolment.at_once, |run| {
@@ -194,7 +194,7 @@ fn odd_tokens(world: &World, client: &'static str) -> Result<String> {
 }
 
 /// RFC 7252 §5.4.1: an unknown critical option is answered with 4.02, an unknown elective one is ignored.
-fn raw_options(world: &World, client: &'static str) -> Result<String> {
+fn raw_options(world: &InteropWorld, client: &'static str) -> Result<String> {
     let enrolment = Enrolment { client, kind: "options", ..PLAIN };
     let refused = Enrolment { client, kind: "critical", ..PLAIN };
     let (device, server) = enrolment.begin(world, &[])?;
@@ -209,7 +209,7 @@ fn raw_options(world: &World, client: &'static str) -> Result<String> {
     Ok(format!("{RUNS} of {RUNS} enrolled, {RUNS} of {RUNS} refused with 4.02"))
 }
 
-fn on_a_bad_link(world: &World, client: &'static str) -> Result<String> {
+fn on_a_bad_link(world: &InteropWorld, client: &'static str) -> Result<String> {
     let enrolment = Enrolment { client, kind: "link", ..LOSSY };
     let (device, server) = enrolment.begin(world, &[])?;
     let link = BadLink::before(&server, world, &enrolment.story(), BadLink::LOSSY)?;
@@ -224,12 +224,18 @@ impl Enrolment {
         format!("{}-{}", self.client, self.kind)
     }
 
-    fn begin(&self, world: &World, settings: &[(&str, &str)]) -> Result<(InteropDevice, Server)> {
+    fn begin(&self, world: &InteropWorld, settings: &[(&str, &str)]) -> Result<(InteropDevice, InteropServer)> {
         world.begin(&self.story(), settings)
     }
 
     /// Enrols once with a new key for this run.
-    fn enrol(&self, world: &World, device: &InteropDevice, run: Run, shape: impl Fn(Program) -> Program) -> Result<()> {
+    fn enrol(
+        &self,
+        world: &InteropWorld,
+        device: &InteropDevice,
+        run: StoryRun,
+        shape: impl Fn(Program) -> Program,
+    ) -> Result<()> {
         let files = Files::of(device, run);
         openssl::request(&files.key, &device.subject(), &files.request)?;
         let mut said = String::new();
@@ -253,9 +259,9 @@ impl Enrolment {
     /// Sends the same request, which must be refused with this code.
     fn is_refused(
         &self,
-        world: &World,
+        world: &InteropWorld,
         device: &InteropDevice,
-        run: Run,
+        run: StoryRun,
         code: &str,
         shape: impl FnOnce(Program) -> Program,
     ) -> Result<()> {
@@ -269,7 +275,7 @@ impl Enrolment {
         Ok(())
     }
 
-    fn post(&self, world: &World, device: &InteropDevice, files: &Files, server: SocketAddr) -> Program {
+    fn post(&self, world: &InteropWorld, device: &InteropDevice, files: &Files, server: SocketAddr) -> Program {
         let client = as_device(world, self.client, device, &files.answer, self.timeout);
         let client = client.args(["-m", "post", "-t", PKCS10, "-f"]).arg(&files.request);
         client.arg(format!("coaps://{server}/.well-known/est/sen"))
@@ -285,14 +291,14 @@ struct Files {
 }
 
 impl Files {
-    fn of(device: &InteropDevice, run: Run) -> Self {
+    fn of(device: &InteropDevice, run: StoryRun) -> Self {
         let file = |ending: &str| device.file(&format!("run-{}.{ending}", run.number));
         Self { key: file("key"), request: file("csr"), answer: file("p7"), certificate: file("pem") }
     }
 }
 
 /// OpenSSL verifies all certificates of a story at once; each must be different.
-fn judge(world: &World, device: &InteropDevice) -> Result<()> {
+fn judge(world: &InteropWorld, device: &InteropDevice) -> Result<()> {
     let certificates: Vec<PathBuf> = (0..RUNS).map(|number| device.file(&format!("run-{number}.pem"))).collect();
     openssl::verify(&certificates, &world.pki("ca/root.pem"), &world.pki("ca/issuing.pem"))?;
     openssl::all_differ(&certificates)
@@ -300,14 +306,14 @@ fn judge(world: &World, device: &InteropDevice) -> Result<()> {
 
 /// POSTs one request of the device in blocks of 64 bytes; leaves the request and the certificate in the device's
 /// folder.
-pub(super) fn enrol(world: &World, device: &InteropDevice, server: SocketAddr) -> Result<PathBuf> {
-    let run = Run { number: 0, server };
+pub(super) fn enrol(world: &InteropWorld, device: &InteropDevice, server: SocketAddr) -> Result<PathBuf> {
+    let run = StoryRun { number: 0, server };
     PLAIN.enrol(world, device, run, |client| client)?;
     Ok(Files::of(device, run).request)
 }
 
 /// libcoap fetches `/crts` in blocks: it must get the root and the issuing CA.
-pub(super) fn ca_certificates(world: &World) -> Result<String> {
+pub(super) fn ca_certificates(world: &InteropWorld) -> Result<String> {
     let (device, server) = world.begin("crts", &[])?;
     runs::hundred(&server, AT_ONCE, |run| {
         let files = Files::of(&device, run);
@@ -320,7 +326,7 @@ pub(super) fn ca_certificates(world: &World) -> Result<String> {
     server.prove(&CCM8, &device, MTU)
 }
 
-fn as_device(world: &World, client: &str, device: &InteropDevice, answer: &Path, timeout: Duration) -> Program {
+fn as_device(world: &InteropWorld, client: &str, device: &InteropDevice, answer: &Path, timeout: Duration) -> Program {
     // The client's own timeout ends before ours: its message explains more.
     let patience = timeout.as_secs() - PATIENCE_MARGIN_SECONDS;
     let client = Program::new(client).args(["-b", "64", "-B", &patience.to_string()]).timeout(timeout);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::server::Server;
-use super::world::World;
+use super::server::InteropServer;
+use super::world::InteropWorld;
 use crate::process::{Daemon, Program};
 
 /// `muster link` prints its summary immediately after SIGTERM.
@@ -15,12 +15,12 @@ const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One proxy for each address family.
 pub(super) struct BadLink {
-    v4: Proxy,
-    v6: Proxy,
+    v4: LinkProcess,
+    v6: LinkProcess,
 }
 
 /// A proxy in front of one foreign server.
-pub(super) struct Door(Proxy);
+pub(super) struct Door(LinkProcess);
 
 impl Door {
     /// The address that devices send to.
@@ -29,7 +29,7 @@ impl Door {
     }
 }
 
-struct Proxy {
+struct LinkProcess {
     daemon: Daemon,
     address: SocketAddr,
 }
@@ -53,9 +53,14 @@ impl BadLink {
         &["--loss", "10%", "--delay", "400ms", "--reorder", "5%", "--duplicate", "5%", "--mtu", "256", "--seed", "7"];
 
     /// `conditions` are flags of `muster link`.
-    pub(super) fn before(server: &Server, world: &World, story: &str, conditions: &[&str]) -> Result<Self> {
+    pub(super) fn before(
+        server: &InteropServer,
+        world: &InteropWorld,
+        story: &str,
+        conditions: &[&str],
+    ) -> Result<Self> {
         let proxy = |family: &str, listen: &str, to: SocketAddr| {
-            Proxy::start(
+            LinkProcess::start(
                 &world.muster,
                 &world.folder.join(format!("{story}-link-{family}.log")),
                 listen,
@@ -67,9 +72,9 @@ impl BadLink {
     }
 
     /// Starts a proxy in front of `server` only.
-    pub(super) fn to(server: SocketAddr, world: &World, log: &Path, conditions: &[&str]) -> Result<Door> {
+    pub(super) fn to(server: SocketAddr, world: &InteropWorld, log: &Path, conditions: &[&str]) -> Result<Door> {
         let listen = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
-        Proxy::start(&world.muster, log, listen, server, conditions).map(Door)
+        LinkProcess::start(&world.muster, log, listen, server, conditions).map(Door)
     }
 
     /// The address that devices send to.
@@ -87,7 +92,7 @@ impl BadLink {
     }
 }
 
-impl Proxy {
+impl LinkProcess {
     fn start(muster: &Path, log: &Path, listen: &str, to: SocketAddr, conditions: &[&str]) -> Result<Self> {
         let link = Program::new(muster).args(["link", "--json", "--listen", listen, "--to"]).arg(to.to_string());
         let (mut daemon, _) = link.args(conditions).daemon("forwarding ", log)?;

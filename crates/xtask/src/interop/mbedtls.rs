@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::openssl;
 use super::run::RUNS;
-use super::server::Server;
-use super::world::{CCM8, GCM, InteropDevice, MTU, Suite, World};
+use super::server::InteropServer;
+use super::world::{CCM8, GCM, InteropDevice, InteropWorld, MTU, SuiteNames};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// The record size that a device with buffers of 512 bytes requests (RFC 6066 §4, max_fragment_length 1).
@@ -23,7 +23,7 @@ const CA_CERTIFICATES: &str = "/.well-known/est/crts";
 const LINK_FORMAT: u64 = 40;
 const CERTS_ONLY: u64 = 281;
 
-pub(super) fn gcm(world: &World) -> Result<String> {
+pub(super) fn gcm(world: &InteropWorld) -> Result<String> {
     let name = "mbedtls-gcm";
     let (device, server) = world.begin(name, &[])?;
     for half in halves(&server) {
@@ -40,7 +40,7 @@ pub(super) fn gcm(world: &World) -> Result<String> {
 
 /// Each run fetches the CA certificates and enrols with its own key. The server sends its issuing certificate after its own: that message, like the
 /// CA certificates, is longer than a record.
-pub(super) fn enrols_in_small_records(world: &World) -> Result<String> {
+pub(super) fn enrols_in_small_records(world: &InteropWorld) -> Result<String> {
     let name = "mbedtls-small-records";
     let chain = chain(world)?;
     let certificate = [("MUSTER_SERVER__CERTIFICATE", chain.to_str().context("a path that is not UTF-8")?)];
@@ -73,13 +73,13 @@ struct Half {
     count: usize,
 }
 
-fn halves(server: &Server) -> [Half; 2] {
+fn halves(server: &InteropServer) -> [Half; 2] {
     let count = RUNS / 2;
     [Half { server: server.v4, first: 0, count }, Half { server: server.v6, first: count, count: RUNS - count }]
 }
 
 impl Half {
-    fn play(&self, world: &World, device: &InteropDevice, suite: &Suite, flags: &[&str]) -> Result<Value> {
+    fn play(&self, world: &InteropWorld, device: &InteropDevice, suite: &SuiteNames, flags: &[&str]) -> Result<Value> {
         let client = world.python("mbedtls_client.py", device, self.server, suite.mbedtls)?.args(flags);
         let client = client.arg("--first").arg(self.first.to_string()).arg("--count").arg(self.count.to_string());
         let ended = client.timeout(TIMEOUT).expect_success()?;
@@ -93,7 +93,7 @@ fn runs_of<'a>(report: &'a Value, half: &Half) -> Result<&'a [Value]> {
     Ok(runs)
 }
 
-fn agreed(run: &Value, suite: &Suite) -> Result<()> {
+fn agreed(run: &Value, suite: &SuiteNames) -> Result<()> {
     ensure!(run["suite"] == suite.mbedtls && run["version"] == "DTLSv1_2", "unexpected suite or version: {run}");
     Ok(())
 }
@@ -118,7 +118,7 @@ fn blocks(answer: &Value, direction: &str) -> u64 {
     answer[direction].as_u64().unwrap_or_default()
 }
 
-fn are_the_ca_certificates(world: &World, device: &InteropDevice, report: &Value) -> Result<()> {
+fn are_the_ca_certificates(world: &InteropWorld, device: &InteropDevice, report: &Value) -> Result<()> {
     let cms = bytes(report["payload_hex"].as_str().unwrap_or_default())?;
     let (answer, found) = (device.file("crts.p7"), device.file("crts.pem"));
     std::fs::write(&answer, cms)?;
@@ -127,7 +127,7 @@ fn are_the_ca_certificates(world: &World, device: &InteropDevice, report: &Value
 }
 
 /// The server's certificate and its issuer's: each fits a record of 512 bytes, both together do not.
-fn chain(world: &World) -> Result<PathBuf> {
+fn chain(world: &InteropWorld) -> Result<PathBuf> {
     let file = world.folder.join("server-chain.pem");
     let part = |name| std::fs::read_to_string(world.pki(name));
     std::fs::write(&file, part("server.pem")? + &part("ca/issuing.pem")?)?;
@@ -158,7 +158,7 @@ impl Requests {
     }
 
     /// Each certificate must contain its request's key and the device's name, and all must chain to the root.
-    fn judge_answers(&self, world: &World, device: &InteropDevice) -> Result<()> {
+    fn judge_answers(&self, world: &InteropWorld, device: &InteropDevice) -> Result<()> {
         let mut certificates = Vec::new();
         for run in 0..RUNS {
             let (answer, certificate) = (self.file(run, "p7"), self.file(run, "pem"));

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::openssl;
-use super::world::World;
+use super::world::InteropWorld;
 use crate::process::{Daemon, Program};
 use crate::setup;
 
@@ -31,9 +31,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// With this loss, an exchange that is lost completely (RFC 7252 §4.8: 45 s at least) is started again.
 const LOSSY_TIMEOUT: Duration = Duration::from_secs(280);
 
-pub(super) fn link_local_enrolment(world: &World) -> Result<String> {
-    let wire = Wire::new("plain")?;
-    let site = Site::new(world, "link-local")?;
+pub(super) fn link_local_enrolment(world: &InteropWorld) -> Result<String> {
+    let wire = NamespacePair::new("plain")?;
+    let site = NamespaceSite::new(world, "link-local")?;
     let (server, port) = site.serve(&wire)?;
     ensure!(server.words().contains(&format!("listening on coaps://[{SERVER_ADDRESS}%")), "{}", server.words());
 
@@ -53,9 +53,9 @@ pub(super) fn link_local_enrolment(world: &World) -> Result<String> {
     Ok("muster enroll and s_client".to_owned())
 }
 
-pub(super) fn kernel_loses_datagrams(world: &World) -> Result<String> {
-    let wire = Wire::new("lossy")?;
-    let site = Site::new(world, "lossy-wire")?;
+pub(super) fn kernel_loses_datagrams(world: &InteropWorld) -> Result<String> {
+    let wire = NamespacePair::new("lossy")?;
+    let site = NamespaceSite::new(world, "lossy-wire")?;
     let (server, port) = site.serve(&wire)?;
     wire.server.lose_datagrams()?;
     wire.device.lose_datagrams()?;
@@ -79,7 +79,7 @@ pub(super) fn kernel_loses_datagrams(world: &World) -> Result<String> {
 }
 
 /// Another stack must agree about the dialled address and about the name in our certificate.
-fn their_client(wire: &Wire, site: &Site, port: u16) -> Result<()> {
+fn their_client(wire: &NamespacePair, site: &NamespaceSite, port: u16) -> Result<()> {
     let client = wire.device.run("openssl").args(["s_client", "-dtls1_2", "-verify_return_error"]);
     let client = client.args(["-verify_ip", SERVER_ADDRESS, "-CAfile"]).arg(site.pki("ca/root.pem"));
     let client = client.arg("-connect").arg(format!("[{SERVER_ADDRESS}%{INTERFACE}]:{port}"));
@@ -96,13 +96,13 @@ fn uri(port: u16) -> String {
 }
 
 /// A PKI whose server certificate names the link-local address.
-struct Site {
+struct NamespaceSite {
     muster: PathBuf,
     folder: PathBuf,
 }
 
-impl Site {
-    fn new(world: &World, name: &str) -> Result<Self> {
+impl NamespaceSite {
+    fn new(world: &InteropWorld, name: &str) -> Result<Self> {
         let site = Self { muster: world.muster.clone(), folder: world.folder.join(name) };
         std::fs::create_dir_all(&site.folder)?;
         let init = Program::new(&site.muster).arg("init").arg(site.folder.join("pki")).args(["--name", SERVER_ADDRESS]);
@@ -114,7 +114,7 @@ impl Site {
         self.folder.join("pki").join(file)
     }
 
-    fn serve(&self, wire: &Wire) -> Result<(Daemon, u16)> {
+    fn serve(&self, wire: &NamespacePair) -> Result<(Daemon, u16)> {
         // A socket is bound to a zone by its index, which the namespace assigned.
         let index = wire.server.run("cat").arg(format!("/sys/class/net/{INTERFACE}/ifindex")).expect_success()?;
         let listen = format!("[{SERVER_ADDRESS}%{}]:0", index.stdout.trim());
@@ -127,12 +127,12 @@ impl Site {
 }
 
 /// Two namespaces and the connection between them.
-struct Wire {
+struct NamespacePair {
     server: Namespace,
     device: Namespace,
 }
 
-impl Wire {
+impl NamespacePair {
     fn new(story: &str) -> Result<Self> {
         ensure!(setup::is_root(), "only root may make network namespaces: run this as root");
         let wire = Self { server: Namespace::new(story, "server")?, device: Namespace::new(story, "device")? };

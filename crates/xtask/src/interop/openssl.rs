@@ -13,7 +13,7 @@ const P256_KEY_INFO_HEAD: &[u8] = &[
 ];
 const P256_KEY_INFO_BYTES: usize = 91;
 
-pub(super) struct Parent {
+pub(super) struct IssuerFiles {
     pub(super) certificate: PathBuf,
     pub(super) key: PathBuf,
 }
@@ -25,7 +25,7 @@ pub(super) fn key(file: &Path) -> Result<()> {
 }
 
 /// A certificate at `stem`.pem for the key at `stem`.key.
-pub(super) fn certificate(stem: &Path, subject: &str, parent: &Parent, extensions: &str) -> Result<()> {
+pub(super) fn certificate(stem: &Path, subject: &str, parent: &IssuerFiles, extensions: &str) -> Result<()> {
     let request = stem.with_extension("csr");
     openssl("req -new -key")
         .arg(stem.with_extension("key"))
@@ -45,7 +45,7 @@ pub(super) fn certificate(stem: &Path, subject: &str, parent: &Parent, extension
 }
 
 /// A self-signed CA at `stem`.pem with its key at `stem`.key.
-pub(super) fn authority(stem: &Path, subject: &str) -> Result<Parent> {
+pub(super) fn authority(stem: &Path, subject: &str) -> Result<IssuerFiles> {
     let (certificate, file) = (stem.with_extension("pem"), stem.with_extension("key"));
     key(&file)?;
     let request =
@@ -53,7 +53,7 @@ pub(super) fn authority(stem: &Path, subject: &str) -> Result<Parent> {
     request
         .args(["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"])
         .expect_success()?;
-    Ok(Parent { certificate, key: file })
+    Ok(IssuerFiles { certificate, key: file })
 }
 
 /// A certification request in DER for a new key at `key_file`.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::built::{Library, Offer};
-use super::world::{CCM8, MTU, Suite, World};
+use super::world::{CCM8, InteropWorld, MTU, SuiteNames};
 use crate::process::Program;
 use crate::tree;
 
@@ -21,7 +21,7 @@ const PION: Library = Library {
     associated: |peer| format!("CN={peer}"),
 };
 
-const CCM: Suite = Suite {
+const CCM: SuiteNames = SuiteNames {
     openssl: "ECDHE-ECDSA-AES128-CCM",
     gnutls: "AES-128-CCM",
     mbedtls: "TLS-ECDHE-ECDSA-WITH-AES-128-CCM",
@@ -38,26 +38,26 @@ const CCM_OFFER: Offer = Offer {
     mtu: MTU,
 };
 
-pub(super) fn ccm8(world: &World) -> Result<String> {
+pub(super) fn ccm8(world: &InteropWorld) -> Result<String> {
     PION.is_served(world, &OFFER)
 }
 
-pub(super) fn ccm(world: &World) -> Result<String> {
+pub(super) fn ccm(world: &InteropWorld) -> Result<String> {
     PION.is_served(world, &CCM_OFFER)
 }
 
-pub(super) fn serves_ccm8(world: &World) -> Result<String> {
+pub(super) fn serves_ccm8(world: &InteropWorld) -> Result<String> {
     PION.serves(world, &OFFER)
 }
 
-pub(super) fn serves_ccm(world: &World) -> Result<String> {
+pub(super) fn serves_ccm(world: &InteropWorld) -> Result<String> {
     PION.serves(world, &CCM_OFFER)
 }
 
-pub(super) fn on_a_bad_link(world: &World) -> Result<String> {
+pub(super) fn on_a_bad_link(world: &InteropWorld) -> Result<String> {
     PION.is_served_on_a_bad_link(world, &OFFER)
 }
 
-pub(super) fn serves_on_a_bad_link(world: &World) -> Result<String> {
+pub(super) fn serves_on_a_bad_link(world: &InteropWorld) -> Result<String> {
     PION.serves_on_a_bad_link(world, &OFFER)
 }

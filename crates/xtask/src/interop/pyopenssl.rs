@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::world::{CCM8, InteropDevice, MTU, World};
+use super::world::{CCM8, InteropDevice, InteropWorld, MTU};
 
 const TIMEOUT: Duration = Duration::from_secs(100);
 /// The minimum for both address families together.
@@ -20,7 +20,7 @@ const KINDS: [&str; 3] = ["drop", "double", "swap"];
 /// CertificateRequest, ServerHelloDone, ChangeCipherSpec, Finished, the answer. In flights: three from each side, and the exchange.
 const DATAGRAMS_MIN: [(&str, [u64; 2]); 2] = [("records", [8, 9]), ("flights", [4, 4])];
 
-pub(super) fn each_datagram_astray(world: &World) -> Result<String> {
+pub(super) fn each_datagram_astray(world: &InteropWorld) -> Result<String> {
     let name = "pyopenssl";
     let (device, server) = world.begin(name, &[])?;
     let (mut cases, mut handshakes) = (0, 0);
@@ -40,7 +40,7 @@ pub(super) fn each_datagram_astray(world: &World) -> Result<String> {
     Ok(format!("{cases} of {cases}; {facts}"))
 }
 
-fn play(world: &World, device: &InteropDevice, server: SocketAddr) -> Result<Value> {
+fn play(world: &InteropWorld, device: &InteropDevice, server: SocketAddr) -> Result<Value> {
     let client = world.python("pyopenssl_client.py", device, server, CCM8.openssl)?;
     // A failed case makes the client fail with the case's name.
     let ended = client.timeout(TIMEOUT).expect_success()?;

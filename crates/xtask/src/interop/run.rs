@@ -7,7 +7,7 @@ pub(super) const RUNS: usize = 100;
 
 /// One run.
 #[derive(Clone, Copy)]
-pub(super) struct Run {
+pub(super) struct StoryRun {
     pub(super) number: usize,
     /// The address of the server, or of the proxy in front of it.
     pub(super) server: SocketAddr,

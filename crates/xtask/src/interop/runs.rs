@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Error, Result, bail};
 
-use super::run::{RUNS, Run};
-use super::server::Server;
+use super::run::{RUNS, StoryRun};
+use super::server::InteropServer;
 
 /// Parallel runs if both ends compute: three keep two processors busy.
 pub(super) const AT_ONCE: usize = 3;
@@ -17,7 +17,11 @@ pub(super) const AT_ONCE_WAITING: usize = RUNS;
 const FAILURES_MAX: usize = 3;
 
 /// Does every run against this server, `at_once` of them in parallel.
-pub(super) fn hundred(server: &Server, at_once: usize, play: impl Fn(Run) -> Result<()> + Sync) -> Result<()> {
+pub(super) fn hundred(
+    server: &InteropServer,
+    at_once: usize,
+    play: impl Fn(StoryRun) -> Result<()> + Sync,
+) -> Result<()> {
     hundred_at([server.v4, server.v6], at_once, play)
 }
 
@@ -25,7 +29,7 @@ pub(super) fn hundred(server: &Server, at_once: usize, play: impl Fn(Run) -> Res
 pub(super) fn hundred_at(
     doors: [SocketAddr; 2],
     at_once: usize,
-    play: impl Fn(Run) -> Result<()> + Sync,
+    play: impl Fn(StoryRun) -> Result<()> + Sync,
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failures: Mutex<Vec<Error>> = Mutex::new(Vec::new());
@@ -36,7 +40,7 @@ pub(super) fn hundred_at(
             if number >= RUNS {
                 return;
             }
-            let run = Run { number, server: doors[number % doors.len()] };
+            let run = StoryRun { number, server: doors[number % doors.len()] };
             if let Err(error) = play(run).with_context(|| format!("run {number} with {}", run.server)) {
                 failures_of().push(error);
             }
@@ -81,7 +85,7 @@ mod tests {
 
     #[test]
     fn one_failure_among_a_hundred_is_a_failure_and_is_named() {
-        let play = |run: Run| if run.number == 99 { bail!("no answer") } else { Ok(()) };
+        let play = |run: StoryRun| if run.number == 99 { bail!("no answer") } else { Ok(()) };
         let error = hundred_at(doors(), 2, play).unwrap_err().to_string();
         assert!(
             error.contains("1 of 100 runs failed") && error.contains("run 99") && error.contains("no answer"),

@@ -10,23 +10,23 @@ use anyhow::{Result, ensure};
 use super::link::BadLink;
 use super::run::RUNS;
 use super::runs::{self, AT_ONCE, AT_ONCE_WAITING};
-use super::world::{CCM8, GCM, InteropDevice, MTU, SMALL_MTU, SMALL_PATH, Suite, World, free_address};
+use super::world::{CCM8, GCM, InteropDevice, InteropWorld, MTU, SMALL_MTU, SMALL_PATH, SuiteNames, free_address};
 use crate::process::Program;
 
 const TIMEOUT: Duration = Duration::from_secs(25);
 /// OpenSSL's timer doubles from one second up to a minute.
 const BAD_LINK_TIMEOUT: Duration = Duration::from_secs(280);
 
-pub(super) fn ccm8(world: &World) -> Result<String> {
+pub(super) fn ccm8(world: &InteropWorld) -> Result<String> {
     shake_hands(world, "s-client-ccm8", &CCM8)
 }
 
-pub(super) fn gcm(world: &World) -> Result<String> {
+pub(super) fn gcm(world: &InteropWorld) -> Result<String> {
     shake_hands(world, "s-client-gcm", &GCM)
 }
 
 /// Both ends are configured with a path MTU of 256 bytes.
-pub(super) fn small_path(world: &World) -> Result<String> {
+pub(super) fn small_path(world: &InteropWorld) -> Result<String> {
     let name = "s-client-small-path";
     let (device, server) = world.begin(name, SMALL_PATH)?;
     runs::hundred(&server, AT_ONCE, |run| {
@@ -36,7 +36,7 @@ pub(super) fn small_path(world: &World) -> Result<String> {
     server.prove(&CCM8, &device, SMALL_MTU)
 }
 
-pub(super) fn without_certificate(world: &World) -> Result<String> {
+pub(super) fn without_certificate(world: &InteropWorld) -> Result<String> {
     let server = world.serve("s-client-nobody", &[])?;
     runs::hundred(&server, AT_ONCE, |run| {
         let ended = s_client(world, &CCM8, run.server).output()?;
@@ -52,7 +52,7 @@ pub(super) fn without_certificate(world: &World) -> Result<String> {
 
 /// The client offers a session id and a ticket of another server that knows the same devices and has the same certificate: we decline both and do a
 /// full handshake.
-pub(super) fn resumption_declined(world: &World) -> Result<String> {
+pub(super) fn resumption_declined(world: &InteropWorld) -> Result<String> {
     let name = "s-client-resumes";
     let (device, server) = world.begin(name, &[])?;
     let session = session_of_another_server(world, &device)?;
@@ -65,7 +65,7 @@ pub(super) fn resumption_declined(world: &World) -> Result<String> {
 }
 
 /// RFC 5246 §7.2.2: we answer with no_renegotiation, and this client gives up, as the RFC allows.
-pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
+pub(super) fn renegotiation_refused(world: &InteropWorld) -> Result<String> {
     let name = "s-client-renegotiates";
     let (device, server) = world.begin(name, &[])?;
     runs::hundred(&server, AT_ONCE, |run| {
@@ -80,7 +80,7 @@ pub(super) fn renegotiation_refused(world: &World) -> Result<String> {
 }
 
 /// The link loses a tenth each way, delays, reorders and duplicates datagrams, and drops those above 256 bytes.
-pub(super) fn bad_link(world: &World) -> Result<String> {
+pub(super) fn bad_link(world: &InteropWorld) -> Result<String> {
     let name = "s-client-bad-link";
     let (device, server) = world.begin(name, SMALL_PATH)?;
     let link = BadLink::before(&server, world, name, BadLink::BAD)?;
@@ -94,7 +94,7 @@ pub(super) fn bad_link(world: &World) -> Result<String> {
     Ok(format!("{}; {passed}", server.prove(&CCM8, &device, SMALL_MTU)?))
 }
 
-fn shake_hands(world: &World, name: &str, suite: &Suite) -> Result<String> {
+fn shake_hands(world: &InteropWorld, name: &str, suite: &SuiteNames) -> Result<String> {
     let (device, server) = world.begin(name, &[])?;
     runs::hundred(&server, AT_ONCE, |run| {
         is_an_association(&as_device(world, suite, run.server, &device).expect_success()?.words(), suite)
@@ -104,7 +104,7 @@ fn shake_hands(world: &World, name: &str, suite: &Suite) -> Result<String> {
 
 /// The lines that `s_client` prints for a session that both ends have verified. "Verify return code: 0 (ok)" proves nothing: it is printed even without a
 /// handshake.
-fn is_an_association(words: &str, suite: &Suite) -> Result<()> {
+fn is_an_association(words: &str, suite: &SuiteNames) -> Result<()> {
     let witnesses = [
         &format!("New, TLSv1.2, Cipher is {}", suite.openssl),
         "Verification: OK",
@@ -118,20 +118,20 @@ fn is_an_association(words: &str, suite: &Suite) -> Result<()> {
 }
 
 /// `s_client` that verifies our server against the root and the dialled address, and quits as soon as the handshake is over.
-fn s_client(world: &World, suite: &Suite, server: SocketAddr) -> Program {
+fn s_client(world: &InteropWorld, suite: &SuiteNames, server: SocketAddr) -> Program {
     let client =
         Program::line("openssl s_client -dtls1_2 -verify_return_error -verify_ip").arg(server.ip().to_string());
     let client = client.arg("-connect").arg(server.to_string()).arg("-CAfile").arg(world.pki("ca/root.pem"));
     client.arg("-cipher").arg(format!("{}:@SECLEVEL=0", suite.openssl)).timeout(TIMEOUT)
 }
 
-fn as_device(world: &World, suite: &Suite, server: SocketAddr, device: &InteropDevice) -> Program {
+fn as_device(world: &InteropWorld, suite: &SuiteNames, server: SocketAddr, device: &InteropDevice) -> Program {
     s_client(world, suite, server).arg("-cert").arg(device.certificate()).arg("-key").arg(device.key())
 }
 
 /// A session of OpenSSL's own server, which must be ready to resume it: otherwise our server would have nothing to
 /// decline.
-fn session_of_another_server(world: &World, device: &InteropDevice) -> Result<PathBuf> {
+fn session_of_another_server(world: &InteropWorld, device: &InteropDevice) -> Result<PathBuf> {
     let address = free_address()?;
     let server = Program::line("openssl s_server -dtls1_2 -Verify 2 -accept").arg(address.to_string());
     let server = server.arg("-cert").arg(world.pki("server.pem")).arg("-key").arg(world.pki("server.key"));

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::capture::Capture;
 use super::run::RUNS;
-use super::world::{InteropDevice, Suite, World};
+use super::world::{InteropDevice, InteropWorld, SuiteNames};
 use crate::process::{Daemon, Program};
 
 /// How long after the peer's response the server's log line about it may appear.
@@ -18,7 +18,7 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 /// GCM.
 const SUITES: &str = "ECDHE_ECDSA_AES_128_CCM_8,ECDHE_ECDSA_AES_128_GCM_SHA256";
 
-pub(super) struct Server {
+pub(super) struct InteropServer {
     daemon: Mutex<Daemon>,
     pub(super) v4: SocketAddr,
     pub(super) v6: SocketAddr,
@@ -27,9 +27,9 @@ pub(super) struct Server {
     pub(super) secrets: PathBuf,
 }
 
-impl Server {
+impl InteropServer {
     /// Starts a server for the story of this name; `settings` are environment variables, one for each configuration key.
-    pub(super) fn start(world: &World, story: &str, settings: &[(&str, &str)]) -> Result<Self> {
+    pub(super) fn start(world: &InteropWorld, story: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let file = |ending: &str| world.folder.join(format!("{story}.{ending}"));
         let (capture, secrets) = (file("pcapng"), file("secrets"));
         let serve = Program::new(&world.muster).arg("serve").arg("--config").arg(world.pki("muster.toml"));
@@ -60,7 +60,7 @@ impl Server {
 
     /// Summarises in words what the server and its capture report about a hundred handshakes of one device; stops the
     /// server.
-    pub(super) fn prove(self, suite: &Suite, device: &InteropDevice, mtu: usize) -> Result<String> {
+    pub(super) fn prove(self, suite: &SuiteNames, device: &InteropDevice, mtu: usize) -> Result<String> {
         self.saw(device, suite.iana, RUNS)?;
         let facts = self.stop()?.shows(suite, device, RUNS, mtu)?;
         Ok(format!("{RUNS} of {RUNS}; {facts}"))
@@ -78,14 +78,14 @@ impl Server {
     }
 }
 
-impl World {
+impl InteropWorld {
     /// A server for this story only; `settings` are environment variables for configuration keys.
-    pub(super) fn serve(&self, story: &str, settings: &[(&str, &str)]) -> Result<Server> {
-        Server::start(self, story, settings)
+    pub(super) fn serve(&self, story: &str, settings: &[(&str, &str)]) -> Result<InteropServer> {
+        InteropServer::start(self, story, settings)
     }
 
     /// A device and a server for this story only.
-    pub(super) fn begin(&self, story: &str, settings: &[(&str, &str)]) -> Result<(InteropDevice, Server)> {
+    pub(super) fn begin(&self, story: &str, settings: &[(&str, &str)]) -> Result<(InteropDevice, InteropServer)> {
         Ok((self.device(story)?, self.serve(story, settings)?))
     }
 }

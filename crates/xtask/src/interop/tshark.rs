@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::capture::Capture;
 use super::libcoap;
-use super::world::World;
+use super::world::InteropWorld;
 use crate::process::Program;
 
 const BLOCK_BYTES: usize = 64;
@@ -15,7 +15,7 @@ const POST: &str = "2";
 const CHANGED_2_04: &str = "68";
 const CONTINUE_2_31: &str = "95";
 
-pub(super) fn tshark_reads_it(world: &World) -> Result<String> {
+pub(super) fn tshark_reads_it(world: &InteropWorld) -> Result<String> {
     let device = world.device("captured")?;
     let server = world.serve("captured", &[])?;
     let secrets = server.secrets.clone();

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::built::{Library, Offer};
-use super::world::{CCM8, GCM, MTU, World};
+use super::world::{CCM8, GCM, InteropWorld, MTU};
 use crate::process::Program;
 use crate::tree;
 
@@ -21,26 +21,26 @@ const OFFER: Offer = Offer { suite: &CCM8, theirs: "ECDHE-ECDSA-AES128-CCM-8", o
 
 const OFFER_GCM: Offer = Offer { suite: &GCM, theirs: "ECDHE-ECDSA-AES128-GCM-SHA256", ours: "gcm", ..OFFER };
 
-pub(super) fn ccm8(world: &World) -> Result<String> {
+pub(super) fn ccm8(world: &InteropWorld) -> Result<String> {
     WOLFSSL.is_served(world, &OFFER)
 }
 
-pub(super) fn gcm(world: &World) -> Result<String> {
+pub(super) fn gcm(world: &InteropWorld) -> Result<String> {
     WOLFSSL.is_served(world, &OFFER_GCM)
 }
 
-pub(super) fn serves(world: &World) -> Result<String> {
+pub(super) fn serves(world: &InteropWorld) -> Result<String> {
     WOLFSSL.serves(world, &OFFER)
 }
 
-pub(super) fn serves_gcm(world: &World) -> Result<String> {
+pub(super) fn serves_gcm(world: &InteropWorld) -> Result<String> {
     WOLFSSL.serves(world, &OFFER_GCM)
 }
 
-pub(super) fn on_a_bad_link(world: &World) -> Result<String> {
+pub(super) fn on_a_bad_link(world: &InteropWorld) -> Result<String> {
     WOLFSSL.is_served_on_a_bad_link(world, &OFFER)
 }
 
-pub(super) fn serves_on_a_bad_link(world: &World) -> Result<String> {
+pub(super) fn serves_on_a_bad_link(world: &InteropWorld) -> Result<String> {
     WOLFSSL.serves_on_a_bad_link(world, &OFFER)
 }

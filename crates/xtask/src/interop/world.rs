@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::openssl;
-use super::run::Run;
+use super::run::StoryRun;
 use crate::process::Program;
 use crate::tree;
 
-pub(crate) struct World {
+pub(crate) struct InteropWorld {
     pub(super) muster: PathBuf,
     pub(super) folder: PathBuf,
 }
@@ -24,7 +24,7 @@ pub(super) struct InteropDevice {
 }
 
 /// The names of a suite on each side.
-pub(super) struct Suite {
+pub(super) struct SuiteNames {
     pub(super) openssl: &'static str,
     pub(super) gnutls: &'static str,
     pub(super) mbedtls: &'static str,
@@ -33,14 +33,14 @@ pub(super) struct Suite {
     pub(super) code: &'static str,
 }
 
-pub(super) const CCM8: Suite = Suite {
+pub(super) const CCM8: SuiteNames = SuiteNames {
     openssl: "ECDHE-ECDSA-AES128-CCM8",
     gnutls: "AES-128-CCM-8",
     mbedtls: "TLS-ECDHE-ECDSA-WITH-AES-128-CCM-8",
     iana: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
     code: "0xc0ae",
 };
-pub(super) const GCM: Suite = Suite {
+pub(super) const GCM: SuiteNames = SuiteNames {
     openssl: "ECDHE-ECDSA-AES128-GCM-SHA256",
     gnutls: "AES-128-GCM",
     mbedtls: "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",
@@ -53,7 +53,7 @@ pub(super) const MTU: usize = 1_232;
 pub(super) const SMALL_MTU: usize = 256;
 pub(super) const SMALL_PATH: &[(&str, &str)] = &[("MUSTER_DTLS__MTU", "256")];
 
-impl World {
+impl InteropWorld {
     pub(super) fn new(muster: PathBuf) -> Result<Self> {
         let folder = tree::scratch("interop")?;
         Program::new(&muster).arg("init").arg(folder.join("pki")).timeout(Duration::from_secs(20)).expect_success()?;
@@ -89,7 +89,7 @@ impl World {
         openssl::key(&device.file("idevid.key"))?;
         let extensions = "keyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n";
         let issuer =
-            openssl::Parent { certificate: self.pki("manufacturer/ca.pem"), key: self.pki("manufacturer/ca.key") };
+            openssl::IssuerFiles { certificate: self.pki("manufacturer/ca.pem"), key: self.pki("manufacturer/ca.key") };
         openssl::certificate(&device.file("idevid"), &device.subject(), &issuer, extensions)?;
         Ok(device)
     }
@@ -118,7 +118,7 @@ impl InteropDevice {
     }
 
     /// The file for a program's output in one run.
-    pub(super) fn log(&self, run: Run) -> PathBuf {
+    pub(super) fn log(&self, run: StoryRun) -> PathBuf {
         self.file(&format!("run-{}.log", run.number))
     }
 }

@@ -4,7 +4,7 @@
 
 /// An import's group; the variants are in the required order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Group {
+enum ImportGroup {
     Std,
     OtherCrates,
     ThisCrate,
@@ -12,7 +12,7 @@ enum Group {
 
 /// The unindented statements of a file's head, in the required order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+enum HeadPart {
     Module,
     Import,
     Export,
@@ -30,7 +30,7 @@ fn groups(file: &str, text: &str) -> Vec<String> {
     let modules: Vec<&str> = text.lines().filter_map(|line| module(line.trim_start())).collect();
     let mut found = Vec::new();
     // The import above: its group, its indentation, and whether a blank line followed.
-    let mut above: Option<(Group, usize, bool)> = None;
+    let mut above: Option<(ImportGroup, usize, bool)> = None;
     let mut inside = false;
     for (number, line) in text.lines().enumerate() {
         let trimmed = line.trim_start();
@@ -62,14 +62,14 @@ fn groups(file: &str, text: &str) -> Vec<String> {
     found
 }
 
-fn group(path: &str, modules: &[&str]) -> Group {
+fn group(path: &str, modules: &[&str]) -> ImportGroup {
     let first = path.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or_default();
     match first {
-        "std" | "core" | "alloc" => Group::Std,
-        "crate" | "super" | "self" => Group::ThisCrate,
+        "std" | "core" | "alloc" => ImportGroup::Std,
+        "crate" | "super" | "self" => ImportGroup::ThisCrate,
         // Variants of an enum, or a module of this file.
-        _ if first.starts_with(char::is_uppercase) || modules.contains(&first) => Group::ThisCrate,
-        _ => Group::OtherCrates,
+        _ if first.starts_with(char::is_uppercase) || modules.contains(&first) => ImportGroup::ThisCrate,
+        _ => ImportGroup::OtherCrates,
     }
 }
 
@@ -85,12 +85,12 @@ fn module(line: &str) -> Option<&str> {
 /// Checks the order of a head's parts. Tests in a separate file are declared last, and a macro is exported after its definition.
 fn head(file: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut reached = Part::Module;
+    let mut reached = HeadPart::Module;
     let (mut for_tests, mut macros) = (false, false);
     for (number, line) in text.lines().enumerate() {
         macros |= line.starts_with("macro_rules!");
         if let Some(part) = part(line) {
-            let exempt = (part == Part::Module && for_tests) || (part == Part::Export && macros);
+            let exempt = (part == HeadPart::Module && for_tests) || (part == HeadPart::Export && macros);
             if part < reached && !exempt {
                 found.push(format!("{file}:{}: a file must begin with `mod`, then `use`, then `pub use`", number + 1));
             }
@@ -101,7 +101,7 @@ fn head(file: &str, text: &str) -> Vec<String> {
     found
 }
 
-fn part(line: &str) -> Option<Part> {
+fn part(line: &str) -> Option<HeadPart> {
     const ITEMS: &[&str] = &[
         "fn ",
         "struct ",
@@ -116,16 +116,16 @@ fn part(line: &str) -> Option<Part> {
         "macro_rules!",
     ];
     if module(line).is_some() {
-        return Some(Part::Module);
+        return Some(HeadPart::Module);
     }
     if line.starts_with("use ") {
-        return Some(Part::Import);
+        return Some(HeadPart::Import);
     }
     let public = line.starts_with("pub ") || line.starts_with("pub(");
     if public && line.contains(" use ") && !line.contains('=') {
-        return Some(Part::Export);
+        return Some(HeadPart::Export);
     }
-    (public || ITEMS.iter().any(|item| line.starts_with(item))).then_some(Part::Item)
+    (public || ITEMS.iter().any(|item| line.starts_with(item))).then_some(HeadPart::Item)
 }
 
 #[cfg(test)]
