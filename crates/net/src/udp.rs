@@ -149,7 +149,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Binds `address`; port 0 lets the system choose.
+    /// Binds `address`; port 0 lets the system choose a port that no other socket of this address has.
     ///
     /// An IPv6 socket accepts IPv6 only, so that `[::]` and `0.0.0.0` can be bound together.
     ///
@@ -177,12 +177,18 @@ impl Socket {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        if options.sharing == Sharing::Shards {
+        // For port 0 the kernel may choose a port that other sockets with SO_REUSEPORT of the same user hold, and would
+        // give this server a part of another server's devices. So the port is chosen without the option.
+        let shared = options.sharing == Sharing::Shards;
+        if shared && address.port() != 0 {
             socket.set_reuse_port(true)?;
         }
         enlarge(&socket, options)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
+        if shared {
+            socket.set_reuse_port(true)?;
+        }
         if let Some(peer) = peer {
             socket.connect(&peer.into())?;
         }

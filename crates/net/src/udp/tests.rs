@@ -1,5 +1,6 @@
 //! Real datagrams over loopback. No test sleeps: a poll with a deadline waits for what was sent.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -136,6 +137,39 @@ fn shards_share_an_address_and_a_stranger_is_refused() {
         let fault = Socket::bind(first.local_address(), &SocketOptions::default()).unwrap_err();
         assert_eq!(fault.source.kind(), io::ErrorKind::AddrInUse);
         assert!(fault.to_string().contains("another process uses it"), "{fault}");
+    }
+}
+
+/// Two servers that let the system choose must not share a port. The kernel prefers random ports of its range of 28,232: were SO_REUSEPORT set
+/// before the port is chosen, two of 500 sockets would share one in 98 of 100 runs for each family.
+#[test]
+fn no_two_servers_are_given_one_port() {
+    let shards = SocketOptions { sharing: Sharing::Shards, receive_buffer_bytes: 4_096, send_buffer_bytes: 4_096 };
+    for loopback in loopbacks() {
+        let sockets: Vec<Socket> = (0..500).map(|_| Socket::bind(loopback, &shards).unwrap()).collect();
+        let ports: HashSet<u16> = sockets.iter().map(|socket| socket.local_address().port()).collect();
+        assert_eq!(ports.len(), sockets.len());
+    }
+}
+
+/// The option is set after the port is chosen; the kernel spreads peers all the same.
+#[test]
+fn shards_of_a_chosen_port_each_get_peers() {
+    for loopback in loopbacks() {
+        let shards = SocketOptions { sharing: Sharing::Shards, ..SocketOptions::default() };
+        let mut first = Socket::bind(loopback, &shards).unwrap();
+        let address = first.local_address();
+        let mut second = Socket::bind(address, &shards).unwrap();
+        let devices: Vec<Socket> = (0..64)
+            .map(|_| {
+                let mut device = Socket::connect(address, None, &SocketOptions::default()).unwrap();
+                device.send(address, None, b"x");
+                device.flush();
+                device
+            })
+            .collect();
+        let counts = [&mut first, &mut second].map(|shard| receive(shard, 1).len());
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?} of {}", devices.len());
     }
 }
 
