@@ -1,12 +1,12 @@
-//! A million sessions of one server end in one instant: `tests/population.rs` with more of them, which takes long.
+//! A million sessions of one server end in one instant: `tests/population.rs` with more sessions, which takes up to an hour.
 //!
 //! ```text
 //! cargo run --release -p sim --example population -- SESSIONS
 //! ```
 //!
-//! It exits with 1 where a promise of the test is not kept. `cargo xtask population` keeps what it prints in `results/population.txt`.
+//! It exits with 1 if a promise of the test is not kept. `cargo xtask population` stores its output in `results/population.txt`.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose product is its output")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
 
 #[path = "../tests/support/memory.rs"]
 mod memory;

@@ -1,4 +1,4 @@
-//! What happens later: calls that a ledger or signer answers at a virtual time of their own.
+//! Scheduled work: calls that a ledger or signer answers later, each at its own virtual time.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Tasks in the order of their time, and of their coming where that is the same. Clones share it.
+/// Tasks in the order of their due time; tasks of the same time keep the order in which they were added. Clones share one
+/// agenda.
 #[derive(Clone)]
 pub struct Agenda(Arc<Mutex<Inner>>);
 
@@ -28,7 +29,7 @@ impl Agenda {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does `task` after `delay`.
+    /// Schedules `task` to run after `delay`.
     pub fn after(&self, delay: Duration, task: impl FnOnce() + Send + 'static) {
         let mut inner = self.lock();
         inner.count += 1;
@@ -42,7 +43,7 @@ impl Agenda {
         self.lock().tasks.last_key_value().map(|(Reverse((at, _)), _)| *at)
     }
 
-    /// Moves on to `now` and does what is due; each task may add more.
+    /// Advances to `now` and runs all tasks that are due; a task may add further ones.
     pub fn run(&self, now: Instant) {
         self.lock().now = now;
         while let Some(task) = self.take_due(now) {

@@ -1,4 +1,4 @@
-//! Chance that derives from a seed: one kind for keys and nonces, one for the weather.
+//! Randomness that derives from a seed: one source for keys and nonces, one for faults and delays.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use ring::digest::{Context, SHA256};
 use ring::rand::SecureRandom;
 use splitmix::SplitMix64;
 
-/// Randomness for the engines: SHA-256 over seed, domain and a counter. Each domain is a stream of its own, so that what
-/// one party draws does not move what another one gets.
+/// Randomness for the engines: SHA-256 over seed, counter and domain. Each domain is a stream of its own, so the draws of
+/// one party do not change those of another.
 #[derive(Debug)]
 pub struct DerivedRandom {
     seed: u64,
@@ -16,7 +16,7 @@ pub struct DerivedRandom {
     counter: AtomicU64,
 }
 
-/// What every operation of ring on P-256 draws: a key's scalar, or the salt of a nonce.
+/// The bytes that each operation of ring on P-256 draws: a key's scalar, or the salt of a nonce.
 const OPERATION_BYTES: usize = 32;
 
 impl DerivedRandom {
@@ -42,7 +42,7 @@ impl DerivedRandom {
         }
     }
 
-    /// Hands one secure random of one operation to `operation` and returns what it makes.
+    /// Passes the randomness for one operation to `operation` and returns its result.
     pub fn secure<T>(&self, mut operation: impl FnMut(&dyn SecureRandom) -> T) -> T {
         let mut made = None;
         self.hand_over(&mut |random| made = Some(operation(random)));
@@ -75,7 +75,7 @@ impl authority::Random for DerivedRandom {
     }
 }
 
-/// A small generator for everything that is not a secret.
+/// A small generator for values that need not be secret.
 #[derive(Clone, Debug)]
 pub struct Chance(SplitMix64);
 
@@ -98,7 +98,7 @@ impl Chance {
         self.bits().checked_rem(bound).unwrap_or(0)
     }
 
-    /// True in so many of a thousand cases.
+    /// True in `share` of a thousand cases.
     pub fn permille(&mut self, share: u16) -> bool {
         self.below(1_000) < u64::from(share)
     }

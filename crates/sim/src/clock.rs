@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use dtls::{Now, UnixTime};
 
-/// The calendar at the start of every run: January 2027.
+/// The calendar time at the start of every run: January 2027.
 pub const EPOCH: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
 
-/// A clock that moves when it is told to.
+/// A clock that advances only when its owner advances it.
 #[derive(Clone, Copy, Debug)]
 pub struct VirtualClock {
     origin: Instant,
@@ -15,8 +15,8 @@ pub struct VirtualClock {
 }
 
 impl VirtualClock {
-    /// A clock at its start. An `Instant` cannot be made from nothing: the origin is whatever the machine says, and only
-    /// differences to it ever matter.
+    /// A clock at its start. An `Instant` cannot be built from a number, so the origin is the machine's present time; only
+    /// differences to it are used.
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "the origin of virtual time; only differences to it are used")]
     pub fn start() -> Self {
@@ -24,20 +24,20 @@ impl VirtualClock {
         Self { origin, now: origin }
     }
 
-    /// The time as the engines take it.
+    /// The time in the form that the engines take.
     #[must_use]
     pub fn now(&self) -> Now {
         let utc = EPOCH.as_secs() + self.elapsed().as_secs();
         Now { mono: self.now, utc: UnixTime::since_unix_epoch(Duration::from_secs(utc)) }
     }
 
-    /// Since the start.
+    /// The time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.now.saturating_duration_since(self.origin)
     }
 
-    /// Moves on to `to`, never back.
+    /// Advances to `to`, never backwards.
     pub fn advance_to(&mut self, to: Instant) {
         self.now = self.now.max(to);
     }

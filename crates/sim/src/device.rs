@@ -6,7 +6,7 @@
 //!      └──────── a while ◄──────┴──── Failed, reboot ◄───┘      the same CSR again, never a new one
 //! ```
 //!
-//! [`est::Persistence`] handles a lost datagram, a lost session and a "later"; `Failed` comes when its attempts are used up.
+//! [`est::Persistence`] handles a lost datagram, a lost session and a "later"; `Failed` follows when its attempts are used up.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,24 +20,24 @@ use crate::chance::{Chance, DerivedRandom};
 use crate::scenario::{Goal, Scenario};
 use crate::trust::{SERVER_NAME, TestCa, TestIdentity, TestRequest};
 
-/// Clients that a device starts for one goal before the device, and the run, gives up. A device that needs more than this is stuck, not unlucky.
+/// Clients that a device starts for one goal before the device and the run give up. A device that needs more than this is stuck, not unlucky.
 pub(crate) const ATTEMPTS_MAX: u32 = 60;
 
-/// What a device received for an enrolment.
+/// The certificate that a device received for an enrolment.
 pub(crate) struct ReceivedCertificate {
     pub(crate) goal: Goal,
     pub(crate) certificate: Vec<u8>,
-    /// From the first datagram that the device sent for it, `/crts` before it included.
+    /// The time since the first datagram that the device sent for it, including the `/crts` before it.
     pub(crate) took: Duration,
 }
 
-/// A loss of power, when so many datagrams have reached the device: no close_notify, nothing is remembered but keys,
-/// certificates and the CSR. It comes back from the same address and port.
+/// A power loss after a number of datagrams have reached the device. The device sends no close_notify and keeps only its keys,
+/// its certificates and the CSR. It returns from the same address and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reboot {
-    /// The datagram in which it happens, counted from one.
+    /// The datagram after which power is lost, counted from one.
     pub at: u64,
-    /// Whether what the device has to say to that datagram leaves it.
+    /// Whether the device still sends its answer to that datagram.
     pub answers: bool,
 }
 
@@ -126,7 +126,7 @@ impl SimulatedDevice {
         self.goals.get(self.reached).copied()
     }
 
-    /// How many of its goals end with a certificate.
+    /// The number of its goals that end with a certificate.
     pub(crate) fn enrolments(&self) -> usize {
         self.goals.iter().filter(|goal| goal.is_enrolment()).count()
     }
@@ -162,7 +162,7 @@ impl SimulatedDevice {
         }
     }
 
-    /// To be called when what the device had to say has left it.
+    /// To be called after the device's datagrams have been sent.
     pub(crate) fn after_datagram(&mut self, now: Now) {
         if self.reboots_now(true) {
             self.lose_power(now);
@@ -190,12 +190,12 @@ impl SimulatedDevice {
         }
     }
 
-    /// Takes what happened to its client; true while there was something.
+    /// Handles one event of its client; false if there was none.
     pub(crate) fn handle_event(&mut self, now: Now) -> bool {
         let Some(event) = self.client.as_mut().and_then(Client::poll_event) else { return false };
         match event {
             ClientEvent::Connected { .. } => self.ask(now),
-            // What was closed while nothing was asked is made again with the next request.
+            // A session that was closed between requests is re-established with the next request.
             ClientEvent::Acknowledged | ClientEvent::Reconnected { .. } | ClientEvent::Closed(_) => {}
             ClientEvent::Again { after, .. } => self.last_failure = Some(after.to_string()),
             ClientEvent::Done(answer) => self.done(now, answer),

@@ -1,4 +1,4 @@
-//! A ledger and a signer that are slow, answer out of order, fail before or after the effect, or never answer.
+//! A ledger and a signer that are slow, answer out of order, fail before or after a call has taken effect, or never answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::chance::Chance;
 /// How a ledger or signer behaves. The default answers at once and never fails.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Behaviour {
-    /// The longest delay of a call; each call has its own delay, so answers overtake each other.
+    /// The longest delay of a call; each call has its own delay, so answers can overtake each other.
     pub delay_max: Duration,
-    /// Calls of a thousand that report a fault, half of them after the effect.
+    /// Calls per thousand that report a fault, half of them after they have taken effect.
     pub faults: u16,
     /// Calls per thousand that take effect but are never answered.
     pub silences: u16,
@@ -36,7 +36,7 @@ enum CallFate {
     Silent,
 }
 
-/// Chance and time of the calls of one party.
+/// Draws fate and delay of the calls to one ledger or signer.
 struct CallFaults {
     behaviour: Behaviour,
     chance: Mutex<Chance>,
@@ -44,13 +44,13 @@ struct CallFaults {
 }
 
 impl CallFaults {
-    /// Calls `act` with its fate, when its time has come.
+    /// Draws a fate and a delay, and calls `act` with the fate after the delay.
     fn call(&self, act: impl FnOnce(CallFate) + Send + 'static) {
         let (fate, delay) = self.draw();
         self.agenda.after(delay, move || act(fate));
     }
 
-    /// The same, after every call that was made before: none takes longer than this one.
+    /// The same after the longest delay, so that every call made before comes first.
     fn call_last(&self, act: impl FnOnce(CallFate) + Send + 'static) {
         let (fate, _) = self.draw();
         self.agenda.after(self.behaviour.delay_max, move || act(fate));
@@ -76,7 +76,7 @@ pub struct FaultyLedger {
 }
 
 impl FaultyLedger {
-    /// Answers on `agenda`, by `chance`.
+    /// A ledger that answers on `agenda`; `chance` draws its faults and delays.
     #[must_use]
     pub fn new(inner: Arc<MemoryLedger>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> Self {
         Self { inner, faults: CallFaults { behaviour, chance: Mutex::new(chance), agenda } }
@@ -90,7 +90,7 @@ impl FaultyLedger {
         self.faults.call(self.fated(effect, done));
     }
 
-    /// What each fate makes of a call.
+    /// Runs a call according to its fate.
     fn fated<T: Send + 'static>(
         &self,
         effect: impl FnOnce(&MemoryLedger, Completion<Result<T, LedgerFault>>) + Send + 'static,
@@ -174,7 +174,7 @@ pub struct FaultySigner {
 }
 
 impl FaultySigner {
-    /// Answers on `agenda`, by `chance`.
+    /// A signer that answers on `agenda`; `chance` draws its faults and delays.
     #[must_use]
     pub fn new(inner: Arc<RingSigner>, behaviour: Behaviour, chance: Chance, agenda: Agenda) -> Self {
         Self { inner, faults: CallFaults { behaviour, chance: Mutex::new(chance), agenda } }

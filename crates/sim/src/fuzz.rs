@@ -1,8 +1,8 @@
-//! The fuzz targets: what each is called, and the body that takes any bytes and panics where a property does not hold.
+//! The fuzz targets: the name of each, and a body that takes any bytes and panics if a property does not hold.
 //!
-//! Bodies that need one crate alone live in that crate (`coap::fuzz`, `dtls::fuzz`, `pki::fuzz`, `est::fuzz`); those that need a PKI,
-//! an authority or both ends live here. Who calls them: the fuzzer outside the workspace, without end, and `tests/fuzz_seeds.rs`,
-//! over every committed seed and its mutations.
+//! Bodies that need only one crate are in that crate (`coap::fuzz`, `dtls::fuzz`, `pki::fuzz`, `est::fuzz`); those that need a PKI,
+//! an authority or both ends are here. Two programs call them: the fuzzer outside the workspace, for as long as it runs, and
+//! `tests/fuzz_seeds.rs`, over every committed seed and its mutations.
 
 mod client;
 mod mutation;
@@ -29,9 +29,9 @@ pub use stream::server_stream;
 /// One target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name, and that of its folder under `fuzz/seeds`.
+    /// Its name, which is also the name of its folder under `fuzz/seeds`.
     pub name: &'static str,
-    /// Returns, or has found a bug.
+    /// Processes one input; a panic is a finding.
     pub body: fn(&[u8]),
 }
 
@@ -67,14 +67,14 @@ fn start() -> Instant {
     VirtualClock::start().now().mono
 }
 
-/// Datagrams to a server that nobody can have a cookie of: the recorded ones are another server's.
+/// Datagrams to a server for which no input has a valid cookie: the recorded cookies are those of another server.
 fn unproven_datagrams(data: &[u8]) {
     let mut site = Site::new(SiteSetup(0), "another server");
     let now = site.now();
     est::fuzz::server_datagrams(&mut site.server, now, data);
 }
 
-/// Chains before verifiers that trust the manufacturer and the root.
+/// Certificate chains for verifiers that trust the manufacturer and the root.
 fn chain(data: &[u8]) {
     let profile = FIXTURE.ca.profile(|_| {});
     let anchors = profile.anchors().chain([FIXTURE.ca.root()]).cloned().collect();

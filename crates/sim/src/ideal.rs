@@ -1,14 +1,15 @@
-//! What the timers of RFC 6347 and RFC 7252 by themselves predict for an enrolment: a model, without a line of our engines.
+//! The duration of an enrolment that the timers of RFC 6347 and RFC 7252 predict: a model that shares no code with our engines.
 //!
 //! ```text
-//!   handshake: flights 1 to 6 (RFC 6347 §4.2.4, Figure 1), each as many datagrams, sent again when a timer expires that
-//!              doubles up to 60 s (§4.2.4.1), or when the other side repeats its last flight (Figure 3)
-//!   exchange:  a request is sent up to five times, after T, 3T, 7T and 15T; T between ACK_TIMEOUT and 1.5 of it; at 31T
-//!              it begins anew (RFC 7252 §4.2), until an answer has arrived
+//!   handshake: flights 1 to 6 (RFC 6347 §4.2.4, Figure 1), each of one or more datagrams; a flight is sent again when its
+//!              timer expires, which doubles up to 60 s (§4.2.4.1), or when the other side repeats its last flight (Figure 3)
+//!   exchange:  a request is sent up to five times: at 0, T, 3T, 7T and 15T, with T between ACK_TIMEOUT and 1.5 times that;
+//!              at 31T the exchange starts again (RFC 7252 §4.2), until an answer has arrived
 //! ```
 //!
-//! Every datagram is lost with the same probability or takes its time. Computing takes none, no path is too narrow, nobody gives up, no
-//! answer is ever withheld: an engine can come close to this, and where it is better, it asks sooner than its RFC says.
+//! Every datagram is lost with the same probability or arrives after its delay. Computing takes no time, every datagram fits the path, neither
+//! side gives up, and every request is answered. An engine can come close to this model; where it is faster, it repeats sooner than its RFC
+//! says.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,20 +19,20 @@ use link::Delay;
 
 use crate::chance::Chance;
 
-/// What is to be predicted.
+/// The parameters of the model.
 #[derive(Clone, Copy, Debug)]
 pub struct Ideal {
-    /// Datagrams lost of a thousand, each way.
+    /// Datagrams lost per thousand, in each direction.
     pub loss: u16,
-    /// What one takes, one way.
+    /// The delay of a datagram, one way.
     pub delay: Delay,
-    /// First timeout of the client's handshake.
+    /// The client's first handshake timeout.
     pub client_timeout: Duration,
-    /// Of the server's.
+    /// The server's first handshake timeout.
     pub server_timeout: Duration,
-    /// Datagrams of flights 4 and 5; the others are one each.
+    /// The number of datagrams of flights 4 and 5; each other flight is one datagram.
     pub flight_datagrams: (u32, u32),
-    /// Requests after the handshake, one after the other, each block being one.
+    /// The number of requests after the handshake, sent one after the other; each block is a request.
     pub exchanges: u32,
 }
 
@@ -39,13 +40,13 @@ pub struct Ideal {
 const HANDSHAKE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 impl Ideal {
-    /// How long one enrolment takes.
+    /// Draws the duration of one enrolment.
     pub fn sample(&self, chance: &mut Chance) -> Duration {
         let handshake = ModelHandshake::new(self).run(chance);
         (0..self.exchanges).fold(handshake, |time, _| time + self.exchange(chance))
     }
 
-    /// From the first transmission of a request until its answer is there.
+    /// The time from the first transmission of a request to the arrival of its answer.
     fn exchange(&self, chance: &mut Chance) -> Duration {
         let mut sent = Duration::ZERO;
         let mut answered: Option<Duration> = None;
@@ -65,7 +66,7 @@ impl Ideal {
         }
     }
 
-    /// What a datagram takes, unless it is lost.
+    /// The delay of one datagram, or `None` if it is lost.
     fn passage(&self, chance: &mut Chance) -> Option<Duration> {
         (!chance.permille(self.loss)).then(|| chance.between(self.delay.least, self.delay.most))
     }
@@ -85,7 +86,7 @@ struct ModelHandshake<'i> {
 enum ModelEvent {
     ToClient(FlightDatagram),
     ToServer(FlightDatagram),
-    /// The timer of this flight; void once another flight has been sent.
+    /// The timer of this flight; ignored once another flight has been sent.
     ClientTimer(u32),
     ServerTimer(u32),
 }
@@ -97,11 +98,11 @@ struct FlightDatagram {
     number: u32,
 }
 
-/// Where one side stands.
+/// The progress of one side.
 struct SideState {
     /// The flight that it sent last; 0 before the first.
     sent: u32,
-    /// Datagrams of the next flight that have arrived, a bit each.
+    /// The datagrams of the next flight that have arrived, one bit for each.
     arrived: u64,
     timeout: Duration,
 }
@@ -148,7 +149,7 @@ impl<'i> ModelHandshake<'i> {
 
     fn server_hears(&mut self, datagram: FlightDatagram, chance: &mut Chance) {
         match datagram.flight {
-            // Without a cookie: answered from nothing.
+            // A hello without a cookie: the server answers it without keeping state.
             1 => self.transmit(2, chance),
             3 if self.server.sent < 4 => self.server_sends(4, chance),
             5 if self.server.sent == 4 => self.server_hears_keys(datagram, chance),
@@ -159,7 +160,7 @@ impl<'i> ModelHandshake<'i> {
 
     fn server_hears_keys(&mut self, datagram: FlightDatagram, chance: &mut Chance) {
         if self.has_whole_flight(datagram) {
-            // Nothing answers flight 6: its sender has no timer.
+            // Flight 6 gets no answer, so its sender has no timer.
             self.server.sent = 6;
             self.transmit(6, chance);
         }
@@ -235,8 +236,8 @@ mod tests {
 
     #[test]
     fn the_mean_of_an_exchange_is_what_can_be_computed_by_hand() {
-        // Each transmission fails with p = 0.19, and the one after k failures goes out at (2^k - 1) T, T being 2.5 s in the mean;
-        // after five failures, at 31 T, everything begins anew.
+        // Each transmission fails with p = 0.19, and the one after k failures is sent at (2^k - 1) T, where T is 2.5 s on average;
+        // after five failures, at 31 T, the exchange starts again.
         let ideal = Ideal { loss: 100, delay: Delay::NONE, ..PERFECT };
         let mut chance = Chance::new(2, "ideal");
         let count = 100_000;
@@ -250,7 +251,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_costs_the_timer_of_its_side() {
-        // Without any delay the sums of the timeouts remain: of one second, doubled each time.
+        // Without delay only the sums of the timeouts remain: one second, doubled each time.
         let ideal = Ideal { loss: 200, delay: Delay::NONE, exchanges: 0, ..PERFECT };
         let mut chance = Chance::new(3, "ideal");
         let times: Vec<Duration> = (0..10_000).map(|_| ideal.sample(&mut chance)).collect();

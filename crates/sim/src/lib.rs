@@ -1,9 +1,8 @@
-//! For tests: both real engines in virtual time.
+//! A simulator for tests: both real engines in virtual time.
 //!
 //! A [`World`] holds one `est::Server`, a fleet of `est::Client`s, an authority, and between them a [`SimulatedLink`] that loses,
-//! repeats, reorders, delays and damages datagrams, and a ledger and a signer that are late or fail. Everything that
-//! happens, happens at a virtual time and by chance that derives from one seed: a run of a seed is always the same run,
-//! datagram by datagram.
+//! repeats, reorders, delays and damages datagrams, and a ledger and a signer that are late or fail. Time is virtual and all
+//! randomness derives from one seed, so each run of a seed is the same, datagram by datagram.
 //!
 //! ```text
 //!   Scenario ──► run(seed) ──► World ─┬─ devices (est::Client) ◄──┐
@@ -11,10 +10,10 @@
 //!                                     ├─ est::Server  ◄───────────┘
 //!                                     │     │ Submit   ▲ outcome
 //!                                     └─ authority::CaAuthority ◄──► FaultyLedger, FaultySigner on the Agenda
-//!                      Report ◄── invariants checked, digest of all datagrams
+//!                   RunReport ◄── invariants checked, digest of all datagrams
 //! ```
 //!
-//! It is no product code: it opens no socket and waits for nothing, and it opts out of the purity rules in one place, the
+//! This crate is not shipped. It opens no socket and never sleeps, and it opts out of the purity rules in one place, the
 //! clock's origin.
 
 pub mod agenda;

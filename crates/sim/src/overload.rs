@@ -1,11 +1,11 @@
-//! More devices than one core can serve: a model of service time.
+//! A simulation with a model of service time, for more devices than one core can serve.
 //!
-//! The other worlds take no time for what the server computes. Here each datagram that the server handles occupies its one core for
-//! as long as it would on a real one, slowed down by `SLOWER` so that a few hundred devices are a crowd; datagrams wait meanwhile in a
-//! receive queue that drops what it has no room for, as a socket does. Devices come at a steady rate, enrol once and close.
+//! In the other simulations the server's computations take no time. Here each datagram occupies the server's one core for as long as on a
+//! real core, multiplied by `SLOWER`, so that a few hundred devices overload it. Meanwhile datagrams wait in a receive queue, which drops
+//! them when it is full, as a socket does. Devices arrive at a steady rate, enrol once and close.
 //!
 //! ```text
-//!   new device every 1/rate ──► link ──► queue (bounded) ──► core: busy for the cost of what came of the datagram ──► link
+//!   new device every 1/rate ──► link ──► queue (bounded) ──► core: busy for the cost of the datagram's work ──► link
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,19 +24,19 @@ use crate::chance::{Chance, DerivedRandom};
 use crate::clock::VirtualClock;
 use crate::trust::{SERVER_NAME, TestCa, TestIdentity};
 
-/// A real core is this many times faster than the modelled one.
+/// The factor by which a real core is faster than the modelled one.
 const SLOWER: u32 = 200;
-/// What a real core takes for a datagram that leads to no computation: reading it, a cookie, a block.
+/// The time of a real core for a datagram without public-key operations: reading it, a cookie, a block.
 const DATAGRAM: Duration = Duration::from_micros(2);
-/// For a hello that begins a handshake: a key pair and a signature.
+/// The additional time for a hello that begins a handshake: a key pair and a signature.
 const BEGIN: Duration = Duration::from_micros(50);
-/// For the flight that ends it: a chain, a key exchange and a proof of possession.
+/// The additional time for the flight that completes it: a chain, a key exchange and a proof of possession.
 const AUTHENTICATE: Duration = Duration::from_micros(110);
-/// For the rest of an enrolment: the request's signature and the certificate's.
+/// The additional time for the rest of an enrolment: the request's signature and the certificate's.
 const ISSUE: Duration = Duration::from_micros(50);
 /// Datagrams that the receive queue holds.
 const QUEUE_MAX: usize = 256;
-/// One way.
+/// The delay of a datagram, one way.
 const DELAY: Duration = Duration::from_millis(20);
 
 /// Whether the shell tells the server how much work waits.
@@ -48,12 +48,12 @@ pub enum Shell {
     Silent,
 }
 
-/// What is done to the server.
+/// The load on the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// Rate at which devices start, in multiples of [`capacity`].
     pub offered: f64,
-    /// ClientHellos without a cookie from spoofed addresses, in multiples of what the core could do if it did nothing else.
+    /// ClientHellos without a cookie from spoofed addresses, in multiples of the rate that the core could handle if it did nothing else.
     pub flood: f64,
     /// Duration of the run.
     pub time: Duration,
@@ -66,24 +66,24 @@ pub struct Load {
 pub struct Outturn {
     /// Devices that started.
     pub devices: u32,
-    /// Those that have their certificate.
+    /// Devices that have their certificate.
     pub enrolled: u32,
     /// Handshakes and requests that the server refused, and sessions that devices lost before they had their certificate.
     pub cut_off: usize,
-    /// Datagrams that the receive queue had no room for.
+    /// Datagrams that the full receive queue dropped.
     pub dropped: usize,
-    /// Handshakes that were begun and are not finished at the end.
+    /// Handshakes that are not finished at the end.
     pub unfinished: usize,
 }
 
-/// Devices and their requests, to be used in several runs.
+/// Devices and their requests, used in several runs.
 pub struct Crowd {
     ca: TestCa,
     devices: Vec<(TestIdentity, Vec<u8>)>,
 }
 
 impl Crowd {
-    /// So many devices.
+    /// A crowd of `devices` devices.
     #[must_use]
     pub fn new(seed: u64, devices: u32) -> Self {
         let ca = TestCa::new(seed);
@@ -97,7 +97,7 @@ impl Crowd {
     }
 }
 
-/// Enrolments a second that the modelled core can serve at most, the datagrams themselves apart.
+/// The most enrolments per second that the modelled core can serve, without the cost of the datagrams themselves.
 #[must_use]
 pub fn capacity() -> f64 {
     1.0 / ((BEGIN + AUTHENTICATE + ISSUE) * SLOWER).as_secs_f64()
@@ -121,17 +121,17 @@ struct OverloadRun<'c> {
     armed: Vec<Option<Instant>>,
     link: BTreeMap<(Instant, u64), (Destination, usize, Vec<u8>)>,
     sent: u64,
-    /// With the time at which each came.
+    /// The receive queue, with the arrival time of each datagram.
     queue: VecDeque<(Instant, usize, Vec<u8>)>,
     free_at: Instant,
-    /// A hello without a cookie, and how many of them came.
+    /// A hello without a cookie, of which the flood sends copies.
     hello: Vec<u8>,
     chance: Chance,
     flooded: usize,
     outturn: Outturn,
 }
 
-/// Lets devices set out, and floods the server if that is asked for.
+/// Starts devices, and floods the server if the load contains a flood.
 ///
 /// # Panics
 /// If there are too few devices, or something cannot be configured.
@@ -164,7 +164,7 @@ pub fn run(crowd: &Crowd, load: Load) -> Outturn {
         if let (Some(at), Some(between)) = (&mut next_flood, between_floods)
             && *at <= now
         {
-            // Not in step with the core.
+            // At random intervals, so that the flood does not run in step with the core.
             *at += run.chance.between(Duration::ZERO, between * 2);
             run.flood(now);
         }
@@ -210,7 +210,7 @@ impl<'c> OverloadRun<'c> {
         }
     }
 
-    /// One more device says hello.
+    /// Starts the next device.
     fn set_out(&mut self) {
         let (identity, _) = &self.crowd.devices[self.clients.len()];
         let name = pki::DnsName::try_from(SERVER_NAME).expect("a DNS name").to_owned();
@@ -230,7 +230,7 @@ impl<'c> OverloadRun<'c> {
         self.link.insert((at + DELAY, self.sent), (towards, device, bytes));
     }
 
-    /// What the link brings now.
+    /// Delivers the datagrams that have arrived.
     fn deliver(&mut self, now: Instant) {
         while let Some(entry) = self.link.first_entry().filter(|entry| entry.key().0 <= now) {
             let (towards, device, mut bytes) = entry.remove();
@@ -254,7 +254,7 @@ impl<'c> OverloadRun<'c> {
         }
     }
 
-    /// One more hello from an address of its own.
+    /// Sends one more hello from an address of its own.
     fn flood(&mut self, now: Instant) {
         self.flooded += 1;
         self.arrive(now, NOBODY + self.flooded, self.hello.clone());
@@ -273,7 +273,7 @@ impl<'c> OverloadRun<'c> {
         self.server.poll_timeout().is_some_and(|at| at <= self.clock.now().mono)
     }
 
-    /// The core, if it is free: deadlines first, then the next datagram.
+    /// Gives the core work if it is free: deadlines first, then the next datagram.
     fn work(&mut self, now: Instant) {
         if self.free_at > now {
             return;
@@ -293,7 +293,7 @@ impl<'c> OverloadRun<'c> {
         self.finish(before, now);
     }
 
-    /// Does what the server asks for, and counts what it cost.
+    /// Handles the server's outputs, and occupies the core for their cost.
     fn finish(&mut self, before: est::Counters, now: Instant) {
         let clock = self.clock.now();
         while let Some(output) = self.server.poll_output() {
@@ -333,7 +333,7 @@ impl<'c> OverloadRun<'c> {
         }
     }
 
-    /// Takes a device's events and datagrams.
+    /// Handles a device's events and sends its datagrams.
     fn attend(&mut self, device: usize) {
         let now = self.clock.now();
         let Some(mut client) = self.clients[device].take() else { return };
@@ -378,7 +378,7 @@ impl<'c> OverloadRun<'c> {
 }
 
 const PORTS: usize = 60_000;
-/// From this number on nobody is there.
+/// Numbers from here on belong to no device.
 const NOBODY: usize = 2 * PORTS;
 
 /// An address of its own for each device.

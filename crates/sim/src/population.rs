@@ -1,7 +1,7 @@
-//! Many sessions on one server, and what becomes of them in one instant.
+//! Many sessions on one server that all end in one instant.
 //!
-//! Devices have no links, no losses and no time: each establishes its session, and may enrol, before the next one begins. They leave without
-//! close_notify, so that the server keeps all its state. Every call into the server goes through a probe, in which a caller counts memory.
+//! There is no link, no loss and no delay: each device establishes its session, and may enrol, before the next one begins. Devices leave
+//! without close_notify, so that the server keeps all its state. Every call into the server goes through a probe, which can count memory.
 //! `tests/population.rs` plays 20,000 sessions, `cargo xtask population` a million.
 
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use crate::chance::DerivedRandom;
 use crate::clock::VirtualClock;
 use crate::trust::{SERVER_NAME, TestCa, TestIdentity};
 
-/// Runs a call into the server, and may look at what it does to the memory.
+/// Runs a call into the server, and can measure its effect on memory.
 pub type CallProbe<'p> = &'p mut dyn FnMut(&mut dyn FnMut());
 
-/// How a whole population ends.
+/// How all sessions end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Every session has been idle for so long that it expires, in one instant.
@@ -32,16 +32,16 @@ pub enum End {
 }
 
 impl End {
-    /// All of them.
+    /// All ways to end.
     pub const ALL: [Self; 3] = [Self::Expiry, Self::Drain, Self::CloseAll];
 }
 
-/// What one call did.
+/// The effects of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Call {
     /// Sessions that it ended.
     pub ended: usize,
-    /// Datagrams that it left to be sent: each a close_notify.
+    /// Datagrams that it left to be sent; each is a close_notify.
     pub said: usize,
 }
 
@@ -58,10 +58,10 @@ pub struct Population {
 }
 
 impl Population {
-    /// A server that has no session and takes `sessions_max`. Its cache of certificates is small: what is counted is sessions.
+    /// A server without sessions that accepts `sessions_max`. Its cache of certificates is small, so that the memory counted is that of sessions.
     ///
     /// # Panics
-    /// Where nothing can be configured.
+    /// If the server cannot be configured.
     #[must_use]
     pub fn new(sessions_max: usize) -> Self {
         let (ca, random) = (TestCa::new(90), Arc::new(DerivedRandom::new(90, "population")));
@@ -89,20 +89,20 @@ impl Population {
         }
     }
 
-    /// How many sessions there are.
+    /// The number of sessions.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.server.counters().sessions.map_or(0, |sessions| sessions.established)
     }
 
-    /// Sessions from as many addresses, of one device.
+    /// Opens `count` sessions of one device, each from its own address.
     pub fn arrive(&mut self, count: u32, probe: CallProbe<'_>) {
         for _ in 0..count {
             self.visit(1, None, probe);
         }
     }
 
-    /// As many devices enrol; none closes its session.
+    /// Enrols `count` devices; none closes its session.
     pub fn enrol(&mut self, count: u32, probe: CallProbe<'_>) {
         for _ in 0..count {
             let number = self.devices + 2;
@@ -111,7 +111,7 @@ impl Population {
         }
     }
 
-    /// Lets time pass, and serves every deadline.
+    /// Lets time pass and serves every deadline.
     pub fn pass(&mut self, time: Duration, probe: CallProbe<'_>) {
         let until = self.clock.now().mono + time;
         while let Some(at) = self.server.poll_timeout().filter(|at| *at <= until) {
@@ -121,7 +121,7 @@ impl Population {
         self.clock.advance_to(until);
     }
 
-    /// Begins the end. What the call did itself.
+    /// Begins the end; the effects of this first call.
     pub fn begin(&mut self, end: End, probe: CallProbe<'_>) -> Call {
         let before = self.sessions();
         match end {
@@ -135,7 +135,7 @@ impl Population {
         self.fetch(before, probe)
     }
 
-    /// Serves the deadlines that have passed, with one call; nothing if there are none.
+    /// Serves the deadlines that have passed with one call; `None` if there are none.
     pub fn next(&mut self, probe: CallProbe<'_>) -> Option<Call> {
         self.server.poll_timeout().filter(|at| *at <= self.clock.now().mono)?;
         Some(self.call(probe))
@@ -180,7 +180,7 @@ impl Population {
                 }
             }
             let datagram = client.poll_transmit().map(<[u8]>::to_vec);
-            let mut datagram = datagram.expect("a device that has nothing to say has its certificate");
+            let mut datagram = datagram.expect("a device without a certificate has a datagram to send");
             probe(&mut || self.server.handle_datagram(self.clock.now(), path, &mut datagram));
             self.serve(probe);
             while let Some(answer) = self.server.poll_transmit() {
@@ -189,7 +189,7 @@ impl Population {
         }
     }
 
-    /// Does what the server asks for. What the server made for that is freed in front of the probe too, so that it does not count as kept.
+    /// Handles the server's outputs. Values that the server allocated for them are freed under the probe, so that they do not count as kept.
     fn serve(&mut self, probe: CallProbe<'_>) {
         let now = self.clock.now();
         while let Some(output) = self.server.poll_output() {
@@ -216,7 +216,7 @@ impl Population {
         }
     }
 
-    /// The configuration of a device; that of the last one is kept.
+    /// The DTLS configuration of a device; the last one is cached.
     fn dtls_of(&mut self, number: u32) -> Arc<DtlsConfig> {
         if let Some((of, dtls)) = &self.dtls
             && *of == number
@@ -233,7 +233,7 @@ impl Population {
     }
 }
 
-/// Drops a value in front of the probe.
+/// Drops a value under the probe.
 fn free<T>(value: T, probe: CallProbe<'_>) {
     let mut value = Some(value);
     probe(&mut || drop(value.take()));

@@ -1,4 +1,4 @@
-//! A run of one seed, and what must hold after it.
+//! A run of one seed, and the checks after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,17 +24,17 @@ pub const ENROLMENT_TIME_MAX: Duration = Duration::from_secs(3_600);
 /// The results of a successful run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunReport {
-    /// Which run.
+    /// The seed of the run.
     pub seed: u64,
-    /// Of which scenario.
+    /// The name of its scenario.
     pub scenario: &'static str,
     /// Certificates in the ledger.
     pub certificates: usize,
-    /// What the link did.
+    /// The totals of the link.
     pub link: Tally,
-    /// Virtual time that passed.
+    /// The virtual time that passed.
     pub elapsed: Duration,
-    /// What each enrolment took, `/crts` before it and handshakes included.
+    /// The duration of each enrolment, including the `/crts` before it and all handshakes.
     pub took: Vec<Duration>,
     /// SHA-256 over all datagrams with their times.
     pub wire: [u8; 32],
@@ -57,13 +57,13 @@ impl fmt::Display for RunReport {
 /// A run that broke a promise. Its text says which promise, and how to replay the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFaults {
-    /// Which run.
+    /// The seed of the run.
     pub seed: u64,
-    /// Of which scenario.
+    /// The name of its scenario.
     pub scenario: &'static str,
-    /// When.
+    /// The virtual time at which the run ended.
     pub elapsed: Duration,
-    /// Every promise that does not hold.
+    /// Every promise that was broken.
     pub faults: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ pub fn run_traced(seed: u64, scenario: &Scenario, tracer: &Tracer) -> Result<Run
     run_world(World::new(seed, scenario, Some(tracer)), seed, scenario)
 }
 
-/// Runs a world that a story has prepared.
+/// Runs a world that a test has prepared.
 ///
 /// # Errors
 /// [`RunFaults`].
@@ -151,7 +151,7 @@ fn check(world: &World) -> Vec<String> {
             Some(row) if row.device.id.as_str() != format!("{:06}", device.number) => {
                 fault("the ledger says another device");
             }
-            // At the time of its issue: it may have been renewed long since.
+            // Verified at its time of issue: it may have been renewed and have expired since.
             Some(row) => match chain::verify_device(&anchors, &[&received.certificate], row.at) {
                 Ok(verified) if verified.leaf.spki() != device.spki() => fault("a certificate for another key"),
                 Ok(_) => {}

@@ -1,4 +1,4 @@
-//! What a run plays: how many devices, what each wants, and how bad link, ledger and signer are.
+//! What a run plays: the number of devices, their goals, and the faults of link, ledger and signer.
 
 use std::time::Duration;
 
@@ -16,32 +16,32 @@ pub enum Goal {
     CaCertificates,
     /// `/sen` with its manufacturer certificate.
     Enroll,
-    /// `/sren` with its newest certificate. The CSR is the same one: its TLS stack signs deterministically.
+    /// `/sren` with its newest certificate. The CSR is byte for byte the same: the device's TLS stack signs deterministically.
     Renew,
     /// The device is reset and enrols as it did the first time, with the same CSR.
     EnrollAgain,
 }
 
 impl Goal {
-    /// Whether it ends with a certificate of its own.
+    /// Whether the device gets a certificate of its own by it.
     #[must_use]
     pub fn is_enrolment(self) -> bool {
         self != Self::CaCertificates
     }
 }
 
-/// See the module.
+/// The description of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     /// Its name on the command line.
     pub name: &'static str,
     /// How many devices there are; all start within two seconds.
     pub devices: u32,
-    /// What each wants.
+    /// The goals of each device, in order.
     pub goals: &'static [Goal],
-    /// The time after an enrolment. Longer than the repeat window: each is a new request.
+    /// The pause after an enrolment. It is longer than the repeat window, so that the next request is a new one.
     pub rest: Duration,
-    /// The time between `/crts` and what follows it over the same association.
+    /// The pause between `/crts` and the next request over the same association.
     pub pause: Duration,
     /// Both directions of the link.
     pub link: Conditions,
@@ -53,7 +53,7 @@ pub struct Scenario {
     pub block: BlockSize,
     /// Suites of the devices.
     pub suites: &'static [Suite],
-    /// Largest datagram that the devices send; the server finds out.
+    /// Largest datagram that the devices send; the server learns the size of the path by itself.
     pub mtu: usize,
     /// First retransmission timeout of the devices' handshakes.
     pub handshake_timeout: Duration,

@@ -1,7 +1,7 @@
-//! How long an enrolment takes on a bad link, over many seeds, beside what the timers of the RFCs predict ([`crate::ideal`]).
+//! The duration of enrolments on a bad link, over many seeds, compared with the prediction from the timers of the RFCs ([`crate::ideal`]).
 //!
 //! An enrolment is a handshake, `/crts` and `/sen` over one association, from the first datagram to the certificate. The
-//! tests hold it against the promises of [`PROFILES`]; the program `soak` prints the table for any number of seeds.
+//! tests check the promises of [`PROFILES`]; the program `soak` prints the table for any number of seeds.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -15,21 +15,21 @@ use crate::ideal::Ideal;
 use crate::run::{RunFaults, run};
 use crate::scenario::{self, CLEAN, Goal, JITTER, Scenario};
 
-/// A bad link, and the promises for it.
+/// A bad link, and the promise for it.
 #[derive(Clone, Copy, Debug)]
 pub struct SoakProfile {
-    /// What is played.
+    /// The scenario to play.
     pub scenario: Scenario,
-    /// So many of 10,000 enrolments ...
+    /// Of 10,000 enrolments, at least this number complete within [`SoakProfile::within`].
     pub share: u32,
-    /// ... are done within this.
+    /// The time limit of the promise.
     pub within: Duration,
 }
 
 /// One device, one enrolment.
 const ENROLMENT: Scenario = Scenario { devices: 1, goals: &[Goal::CaCertificates, Goal::Enroll], ..CLEAN };
 
-/// All that is promised.
+/// All promises.
 pub const PROFILES: &[SoakProfile] = &[
     SoakProfile {
         scenario: Scenario {
@@ -72,31 +72,31 @@ pub fn scenario_named(name: &str) -> Option<&'static Scenario> {
     scenario::ALL.iter().chain(soaks).find(|scenario| scenario.name == name)
 }
 
-/// Our engines may be slower than the prediction by so many of a hundred, at the median and at 99 of a hundred.
+/// The percentage by which our engines may be slower than the prediction, at the median and at the 99th percentile.
 pub const SLOWER_PERCENT_MAX: u32 = 10;
 
-/// Enrolments of the model: enough that its own percentiles do not move.
+/// Enrolments of the model: enough for stable percentiles.
 pub const PREDICTED: u32 = 200_000;
 
-/// Datagrams of a handshake without loss: flights 1 to 6, each one datagram where nothing has to be cut.
+/// Datagrams of a handshake without loss: flights 1 to 6, each one datagram as nothing has to be split.
 const HANDSHAKE_DATAGRAMS: u64 = 6;
 
 /// The close_notify of a device that has its certificate.
 const GOODBYE_DATAGRAMS: u64 = 1;
 
-/// Times, in their order.
+/// Durations, sorted.
 #[derive(Clone, Debug, Default)]
 pub struct Distribution(Vec<Duration>);
 
 impl Distribution {
-    /// From times in any order.
+    /// A distribution of times, given in any order.
     #[must_use]
     pub fn new(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         Self(times)
     }
 
-    /// The time that so many of 10,000 do not exceed; zero where there is none.
+    /// The time that `of_10_000` of 10,000 do not exceed; zero if there are no times.
     #[must_use]
     pub fn percentile(&self, of_10_000: u32) -> Duration {
         let rank = (self.0.len() as u64 * u64::from(of_10_000)).div_ceil(10_000);
@@ -104,13 +104,13 @@ impl Distribution {
         self.0.get(index).or(self.0.last()).copied().unwrap_or_default()
     }
 
-    /// How many are within a limit.
+    /// The number of times within a limit.
     #[must_use]
     pub fn within(&self, limit: Duration) -> usize {
         self.0.partition_point(|time| *time <= limit)
     }
 
-    /// How many there are.
+    /// The number of times.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()
@@ -120,9 +120,10 @@ impl Distribution {
 /// The results of many seeds of one profile.
 #[derive(Clone, Debug, Default)]
 pub struct SoakResult {
-    /// What the enrolments took.
+    /// The durations of the enrolments.
     pub took: Distribution,
-    /// Runs that broke a promise of every run: a device without its certificate, two for one request, more than an hour.
+    /// Runs that broke a promise of every run: a device without its certificate, two certificates for one request, or an enrolment of more
+    /// than an hour.
     pub broken: Vec<RunFaults>,
 }
 
@@ -141,7 +142,7 @@ impl SoakProfile {
         SoakResult { took: Distribution::new(took), broken }
     }
 
-    /// What the RFCs' timers predict.
+    /// The prediction from the RFCs' timers.
     ///
     /// # Panics
     /// If an enrolment on a good link does not match the model.
@@ -152,7 +153,7 @@ impl SoakProfile {
         Distribution::new((0..PREDICTED).map(|_| ideal.sample(&mut chance)).collect())
     }
 
-    /// The model of this profile. How many blocks there are is counted on a good link.
+    /// The model of this profile. The number of blocks is counted on a good link.
     fn ideal(&self) -> Ideal {
         let good = Scenario { link: Conditions { loss: 0, ..self.scenario.link }, ..self.scenario };
         let report = run(0, &good).expect("an enrolment on a good link");
@@ -168,7 +169,7 @@ impl SoakProfile {
         }
     }
 
-    /// The promises that are not kept.
+    /// The promises that were broken.
     #[must_use]
     pub fn faults(&self, outcome: &SoakResult, predicted: &Distribution) -> Vec<String> {
         let mut faults: Vec<String> = outcome.broken.iter().map(RunFaults::to_string).collect();

@@ -1,4 +1,4 @@
-//! The readable trace of a run: what `est::trace` makes of the event streams of all engines, each line under its party.
+//! The readable trace of a run: the event streams of all engines as `est::trace` formats them, with the party's name before each line.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dtls::{Now, Observer, Path, TraceEvent};
 use est::trace::{Formatter, Style};
 
-/// Gathers the lines of all parties in the order in which things happened, on one clock.
+/// Collects the lines of all parties in the order of their events, with the times of one clock.
 #[derive(Clone)]
 pub struct Tracer(Arc<Mutex<Inner>>);
 
@@ -15,26 +15,26 @@ struct Inner {
     lines: String,
 }
 
-/// What one party sees.
+/// The observer of one party.
 struct Party {
     name: String,
     tracer: Tracer,
 }
 
 impl Tracer {
-    /// No lines yet.
+    /// A trace without lines.
     #[must_use]
     pub fn new(style: Style) -> Self {
         Self(Arc::new(Mutex::new(Inner { formatter: Formatter::new(style), lines: String::new() })))
     }
 
-    /// An observer that writes under `name`.
+    /// An observer whose lines start with `name`.
     #[must_use]
     pub fn party(&self, name: &str) -> Arc<dyn Observer> {
         Arc::new(Party { name: name.to_owned(), tracer: self.clone() })
     }
 
-    /// All lines so far; they are taken.
+    /// Takes all lines collected so far.
     #[must_use]
     pub fn take(&self) -> String {
         std::mem::take(&mut self.lock().lines)

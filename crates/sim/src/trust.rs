@@ -13,12 +13,12 @@ use pki::{Certificate, Curve, DnsName, GeneralNames, Name, PrivateKey, ServerNam
 use crate::chance::DerivedRandom;
 use crate::clock::EPOCH;
 
-/// The name that devices dial.
+/// The server name that devices connect to.
 pub const SERVER_NAME: &str = "muster.test";
 
 const YEAR: u64 = 365 * 86_400;
 
-/// See the module. It is deterministic: the same seed makes the same bytes.
+/// The PKI of a run. It is deterministic: the same seed makes the same bytes.
 pub struct TestCa {
     random: Arc<DerivedRandom>,
     root: Arc<Certificate>,
@@ -30,12 +30,12 @@ pub struct TestCa {
     serials: AtomicU64,
 }
 
-/// What a device leaves the factory with, or has enrolled for: a certificate and its key.
+/// An identity of a device, from the factory or from an enrolment: a certificate and its key.
 #[derive(Clone)]
 pub struct TestIdentity {
     /// The certificate.
     pub certificate: Arc<Certificate>,
-    /// Its key, PKCS #8.
+    /// Its private key, PKCS #8.
     pub key: Arc<PrivateKey>,
 }
 
@@ -43,17 +43,17 @@ pub struct TestIdentity {
 pub struct TestRequest {
     /// PKCS #10, DER.
     pub csr: Vec<u8>,
-    /// The key that it is for, PKCS #8.
+    /// The private key of the requested certificate, PKCS #8.
     pub key: Arc<PrivateKey>,
-    /// Its public half, SubjectPublicKeyInfo.
+    /// The public key, SubjectPublicKeyInfo.
     pub spki: Vec<u8>,
 }
 
 impl TestIdentity {
-    /// As the DTLS engine takes it.
+    /// The identity in the form that the DTLS engine takes.
     ///
     /// # Panics
-    /// Where the key is not that of the certificate.
+    /// If the key does not match the certificate.
     #[must_use]
     pub fn for_dtls(&self, random: &DerivedRandom) -> Arc<dtls::Identity> {
         est::identity(vec![self.certificate.der().to_vec()], self.key.pkcs8(), random)
@@ -89,7 +89,7 @@ impl TestCa {
         }
     }
 
-    /// What a device trusts.
+    /// The trust anchor of the devices.
     #[must_use]
     pub fn root(&self) -> &Arc<Certificate> {
         &self.root
@@ -101,10 +101,10 @@ impl TestCa {
         &self.ca
     }
 
-    /// A profile with what `change` makes of the defaults.
+    /// A profile with the default settings, changed by `change`.
     ///
     /// # Panics
-    /// Where that is no profile.
+    /// If the settings do not make a profile.
     pub fn profile(&self, change: impl FnOnce(&mut CaProfileSpec)) -> Arc<Profile> {
         let mut spec = CaProfileSpec::new("meters", Arc::clone(&self.ca), vec![Arc::clone(&self.manufacturer)]);
         change(&mut spec);
@@ -178,7 +178,7 @@ fn authority_spec(common_name: &str, serial: u8) -> AuthorityCertificateSpec<'_>
     AuthorityCertificateSpec { common_name, organization: Some("Example"), serial, validity: years(20), path_len: None }
 }
 
-/// From a year before the run to so many years after its start.
+/// From a year before the run to `after` years after its start.
 fn years(after: u64) -> Validity {
     let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
     Validity { not_before: at(EPOCH.as_secs() - YEAR), not_after: at(EPOCH.as_secs() + after * YEAR) }

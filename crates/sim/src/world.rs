@@ -44,7 +44,7 @@ pub enum Stopped {
     TimeOver,
 }
 
-/// See the module.
+/// One simulated world; the documentation of this module describes it.
 pub struct World {
     clock: VirtualClock,
     server: Server,

@@ -1,4 +1,4 @@
-//! Every body over every committed seed, and over changes of it that are the same each time.
+//! Runs the body of every target over every committed seed and over reproducible changes of it.
 
 #![allow(clippy::disallowed_methods, reason = "the seeds are files")]
 
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sim::fuzz::{TARGETS, Target, mutations};
 
-/// Changes of one seed: many where an input costs a microsecond, few where it costs a handshake.
+/// Changes of one seed: many if an input takes a microsecond, few if it takes a handshake.
 const CHANGES: usize = 200;
 const CHANGES_WITH_A_HANDSHAKE: usize = 20;
 

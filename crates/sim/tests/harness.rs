@@ -1,4 +1,4 @@
-//! The simulator itself can fail: a defect that breaks a promise is found, and its report says how to see it again.
+//! The simulator can fail: it finds a defect that breaks a promise, and its report says how to replay the run.
 
 use sim::faulty::Behaviour;
 use sim::scenario::CLEAN;

@@ -1,4 +1,4 @@
-//! The ledgers that there are keep the contract of every ledger, whether they answer at once, late or on another thread.
+//! The existing ledgers keep the contract of every ledger, whether they answer immediately, late or on another thread.
 
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -8,10 +8,10 @@ use authority::{Ledger, MemoryLedger};
 use sim::faulty::Behaviour;
 use sim::{Agenda, Chance, FaultyLedger, VirtualClock, ledger_contract};
 
-/// Rows that a ledger under test has room for.
+/// The capacity in rows of a ledger under test.
 const ROWS_MAX: usize = 1_000;
 
-/// Makes ledgers that answer on this agenda, late but without a fault.
+/// Makes ledgers that answer on this agenda, with delays but without faults.
 fn late(agenda: &Agenda) -> impl Fn() -> Arc<dyn Ledger> + use<> {
     let behaviour = Behaviour { delay_max: Duration::from_secs(1), ..Behaviour::default() };
     let agenda = agenda.clone();
@@ -21,7 +21,7 @@ fn late(agenda: &Agenda) -> impl Fn() -> Arc<dyn Ledger> + use<> {
     }
 }
 
-/// Does what is due next on the agenda, in virtual time.
+/// Runs the next tasks of the agenda, in virtual time; false if there are none.
 fn turn(agenda: &Agenda) -> bool {
     let next = agenda.next();
     if let Some(next) = next {

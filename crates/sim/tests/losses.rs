@@ -1,4 +1,4 @@
-//! Losses by plan rather than by chance: every pair of datagrams, and a path that carries only small ones.
+//! Planned losses instead of random ones: every pair of datagrams, and a path that carries only small ones.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sim::{Conditions, Goal, RunReport, Scenario, World, run_world};
 
 const ENROLMENT: Scenario = Scenario { devices: 1, goals: &[Goal::Enroll], block: coap::BlockSize::B512, ..CLEAN };
 
-/// The same with `/crts` before it, in blocks of 64 bytes: some sixty datagrams.
+/// The same with `/crts` before it, in blocks of 64 bytes: about sixty datagrams.
 const WHOLE: Scenario =
     Scenario { goals: &[Goal::CaCertificates, Goal::Enroll], block: coap::BlockSize::B64, ..ENROLMENT };
 
@@ -30,7 +30,7 @@ fn every_pair_may_be_lost(scenario: &Scenario, datagrams_min: u64) {
     }
 }
 
-/// Pairs of the handshake, which the case asks for, and pairs of the enrolment that follows it.
+/// Pairs of the handshake, which the case requires, and pairs of the enrolment after it.
 #[test]
 fn d83_whichever_two_datagrams_are_lost_the_enrolment_completes() {
     every_pair_may_be_lost(&ENROLMENT, 8);

@@ -1,4 +1,4 @@
-//! More devices than the server can serve: what it serves then, and that nobody is cut off in the middle.
+//! More devices than the server can serve: it serves at its capacity and cuts off no device that it has begun with.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn c47_at_two_and_four_times_the_capacity_goodput_holds_and_nobody_is_cut_off() 
     for outturn in [peak, twice, four_times] {
         println!("{outturn:?}");
         assert_eq!(outturn.cut_off, 0, "{outturn:?}");
-        // What is begun is finished: what is not by the end was begun a moment before it.
+        // Handshakes that were begun are finished; those unfinished at the end were begun just before it.
         assert!(outturn.unfinished <= 24, "{outturn:?}");
     }
     let best = [peak, twice, four_times].iter().map(|outturn| outturn.enrolled).max().unwrap_or(0);
@@ -25,7 +25,7 @@ fn c47_at_two_and_four_times_the_capacity_goodput_holds_and_nobody_is_cut_off() 
     for outturn in [twice, four_times] {
         assert!(outturn.enrolled * 10 >= best * 9, "{outturn:?} of {best}");
     }
-    // The same crowd before a server that begins whatever it is asked for: the model can show the loss.
+    // The same crowd and a server that begins every handshake: the model can show the loss.
     let Outturn { enrolled, .. } = run(&crowd, devices(4.0, Shell::Silent));
     println!("silent: {enrolled}");
     assert!(enrolled * 10 < best * 9, "{enrolled} of {best}");
@@ -34,7 +34,7 @@ fn c47_at_two_and_four_times_the_capacity_goodput_holds_and_nobody_is_cut_off() 
 #[test]
 fn c47_a_flood_of_hellos_without_cookies_locks_nobody_out() {
     let crowd = Crowd::new(47, 100);
-    // The server never catches up: more hellos come than it could turn away if it did nothing else.
+    // The server never catches up: more hellos arrive than it could turn away if it did nothing else.
     let load = Load { offered: 0.2, flood: 1.1, time: TIME, shell: Shell::Tells };
     let [flooded, silent] = [Shell::Tells, Shell::Silent].map(|shell| run(&crowd, Load { shell, ..load }));
     println!("{flooded:?}, silent: {silent:?}");

@@ -1,7 +1,7 @@
-//! A whole population ends in one instant: no call does much, little memory is needed for it, and every device is told. And what one session
-//! costs.
+//! All sessions of a server end in one instant: no call does much, little memory is needed, and every device gets a close_notify. Also the
+//! memory of one session.
 
-#![allow(clippy::print_stdout, reason = "the figures are what is asked of it")]
+#![allow(clippy::print_stdout, reason = "the figures are its result")]
 #![allow(clippy::unwrap_used, reason = "what cannot fail here fails the test")]
 
 #[path = "support/memory.rs"]
@@ -14,6 +14,7 @@ use sim::population::{End, Population};
 use memory::Memory;
 
 const SESSIONS: u32 = 20_000;
+
 fn ends_in_small_steps(end: End) {
     let ended = memory::end(SESSIONS, end, &mut |_| {});
     println!("{}\n{}", memory::heading(), ended.line(end));
@@ -38,9 +39,9 @@ fn d90_a_server_closes_twenty_thousand_sessions() {
 #[test]
 fn c48_a_device_that_never_closes_its_session_costs_what_an_idle_one_costs_after_an_exchange_lifetime() {
     const COUNT: u32 = 2_048;
-    // The pointer of a session that once had something to remember (`ARCHITECTURE.md`), and what is rounded.
+    // The pointer of a session that once stored something (`ARCHITECTURE.md`), and rounding.
     const MORE_MAX: i64 = 10;
-    // What a server keeps once, however many sessions it has, counts for both: its cache of certificates, its buffers and queues.
+    // Memory that does not depend on the number of sessions counts for both: the cache of certificates, buffers and queues.
     let after_others = || {
         let (mut population, mut memory) = (Population::new(COUNT as usize), Memory::default());
         population.enrol(48, &mut |call| memory.note(call));

@@ -1,6 +1,6 @@
-//! Power that goes in the middle of every stage, on either side: a device that comes back from the same address and port with
-//! nothing remembered, a server that comes back without sessions, a session that ended while nobody spoke. In each case the
-//! device has its certificate in the end, and the ledger has one.
+//! Power losses in the middle of every stage, on either side: a device that returns from the same address and port without any
+//! state, a server that returns without sessions, a session that ended while it was idle. In each case the device has its
+//! certificate in the end, and the ledger has exactly one.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sim::{Goal, Reboot, RunFaults, RunReport, Scenario, World, run_world};
 
 const ENROLMENT: Scenario = Scenario { devices: 1, goals: &[Goal::CaCertificates, Goal::Enroll], ..CLEAN };
 
-/// With nothing but what `happens`; one certificate within the time.
+/// Runs the scenario with the one change that `happens` makes; there must be one certificate, within the time.
 fn enrol(scenario: &Scenario, at_most: Duration, what: &str, happens: impl FnOnce(&mut World)) -> RunReport {
     let mut world = World::new(1, scenario, None);
     happens(&mut world);
@@ -19,19 +19,20 @@ fn enrol(scenario: &Scenario, at_most: Duration, what: &str, happens: impl FnOnc
     report
 }
 
-/// Datagrams that reach the server and the device where nothing happens.
+/// Datagrams that reach the server and the device without any fault.
 fn datagrams() -> (u64, u64) {
     let mut world = World::new(1, &ENROLMENT, None);
     world.run(Duration::from_secs(60)).unwrap_or_else(|stopped| panic!("{stopped:?}"));
     let (server, device) = world.heard(0);
-    // Hello, cookie, the flight of keys; blocks of /crts, of the request, of the certificate.
+    // Hello, cookie, the flight with the keys; blocks of /crts, of the request, of the certificate.
     assert!(server > 20 && device > 20, "{server} {device}");
     (server, device)
 }
 
 /// Half-open (before and after the cookie, before and after Finished), established, in `/crts`, in the middle of the upload,
-/// before the answer and in the middle of it: at each datagram, and whether its answer still leaves the device or not. The
-/// device comes back from the same address and port, so that its ClientHello meets the old state (RFC 6347 §4.2.8).
+/// before the answer and in the middle of it: at each datagram, both if the device still sends its answer to it and if not. The
+/// device returns from the same address and port, so that its ClientHello arrives while the server has the old state
+/// (RFC 6347 §4.2.8).
 #[test]
 fn d41_c05_a_device_that_loses_its_power_at_any_datagram_gets_its_one_certificate() {
     let (_, device) = datagrams();
@@ -59,13 +60,13 @@ fn a_device_that_loses_its_power_twice_gets_its_one_certificate() {
     }
 }
 
-/// Power goes, and the link is bad at the worst moment: each of the datagrams around the reboot is lost.
+/// The device loses power, and the link is bad at the worst moment: each of the datagrams around the reboot is lost once.
 #[test]
 fn after_a_reboot_any_one_datagram_may_be_lost() {
     let (_, device) = datagrams();
     for at in 1..=device {
         let reboot = Reboot { at, answers: true };
-        // Every datagram that the device hears answers one of its own.
+        // Every datagram that the device receives answers one of its own.
         for lost in 2 * at - 1..2 * at + 12 {
             enrol(&ENROLMENT, Duration::from_secs(20), &format!("{reboot:?}, datagram {lost} lost"), |world| {
                 world.reboot(0, reboot);
@@ -75,8 +76,8 @@ fn after_a_reboot_any_one_datagram_may_be_lost() {
     }
 }
 
-/// The device does not hear that the server has gone: no alert, no answer. An exchange and its repetition go unanswered, then
-/// it begins a handshake: twice MAX_TRANSMIT_WAIT of RFC 7252 §4.8.2 at most.
+/// The device does not learn that the server has restarted: it gets no alert and no answer. An exchange and its repetition stay
+/// unanswered, then the device begins a handshake: after at most twice MAX_TRANSMIT_WAIT of RFC 7252 §4.8.2.
 #[test]
 fn a_server_that_restarts_at_any_datagram_issues_one_certificate() {
     let (server, _) = datagrams();
@@ -99,8 +100,8 @@ fn server_and_device_restart_within_a_few_datagrams_of_each_other() {
     }
 }
 
-/// The association outlives the pause, or not, and whether the device hears of its end or not: the request behind the pause
-/// is answered.
+/// The association may outlive the pause or not, and the device may learn of its end or not: the request after the pause is
+/// answered.
 #[test]
 fn a_session_that_expires_between_two_requests_is_made_again() {
     for (pause, idle) in [(60, 300), (100, 30), (100, 90), (130, 300), (400, 300), (2_000, 300)] {
@@ -108,7 +109,7 @@ fn a_session_that_expires_between_two_requests_is_made_again() {
             Scenario { pause: Duration::from_secs(pause), idle_timeout: Duration::from_secs(idle), ..ENROLMENT };
         let what = format!("pause {pause} s, idle timeout {idle} s");
         let before_pause = enrol(&scenario, Duration::from_secs(pause + 20), &what, |_| {}).link.sent;
-        // The close_notify of the server, and what is sent about then.
+        // One of them is the close_notify of the server.
         for lost in 0..before_pause {
             let at_most = Duration::from_secs(pause + 2 * 93 + 20);
             enrol(&scenario, at_most, &format!("{what}, datagram {lost} lost"), |world| world.lose(&[lost]));

@@ -1,13 +1,13 @@
-//! Ten thousand seeds over all scenarios: both real engines, a bad link, a moody ledger and signer, in virtual time. A failure
-//! prints the command that plays its seed again as a readable trace. `tests/soak.rs` plays as many seeds again for each of
-//! three bad links, and looks at the times.
+//! Ten thousand seeds over all scenarios: both real engines, a bad link, an unreliable ledger and signer, in virtual time. A
+//! failure prints the command that replays its seed as a readable trace. `tests/soak.rs` plays as many seeds for each of three
+//! bad links, and checks the times.
 
 use sim::soak::scenario_named;
 use sim::{RunReport, Scenario, run, scenario};
 
 const SEEDS: u64 = 10_000;
 
-/// In each run every device gets a certificate for each of its requests, within the hour, and no second one.
+/// In each run every device gets exactly one certificate for each of its requests, within the hour.
 #[track_caller]
 fn every_device_gets_its_certificates_once(name: &str) {
     let scenario = scenario_named(name).expect("a scenario");
@@ -17,7 +17,7 @@ fn every_device_gets_its_certificates_once(name: &str) {
     assert!(broken.is_empty(), "{} of {seeds} runs are broken:\n{}", broken.len(), broken.join("\n"));
 }
 
-/// One test a scenario, so that they run side by side.
+/// One test per scenario, so that they run in parallel.
 macro_rules! scenarios {
     ($($test:ident plays $name:literal;)*) => {
         $(#[test]

@@ -1,6 +1,6 @@
-//! Enrolments on links that lose one datagram in ten or in four, each way: how many are done in time, and how the
-//! distribution of times compares with what the timers of RFC 6347 and RFC 7252 predict by themselves. All runs end with one
-//! certificate for each request, or they are listed with the command that plays them again. `results/soak.txt` has the tables.
+//! Enrolments on links that lose one datagram in ten or in four, each way: how many complete in time, and how the distribution
+//! of times compares with the prediction from the timers of RFC 6347 and RFC 7252. Runs that do not end with one certificate
+//! for each request are listed with the command that replays them. `results/soak.txt` has the tables.
 
 use sim::soak::PROFILES;
 

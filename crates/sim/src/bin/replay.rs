@@ -1,11 +1,11 @@
-//! Plays one seed of a scenario again and prints what everybody saw, or looks through many seeds for a broken one:
+//! Replays one seed of a scenario and prints the trace of all parties, or searches many seeds for a broken run:
 //!
 //! ```text
 //! cargo run -p sim --bin replay -- --seed N --scenario NAME [--hex]
 //! cargo run -p sim --bin replay -- --seed N --scenario NAME --count M
 //! ```
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose product is its output")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,
-    reason = "a shell: it writes files and prints to whoever typed the command"
+    reason = "a shell: it writes files and prints to the terminal"
 )]
 
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Files of other names, such as what once was a finding, stay.
+/// Writes the recorded seeds. Files with other names, such as earlier findings, are kept.
 fn write(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let seeds = fuzz::recorded();
     for seed in &seeds {

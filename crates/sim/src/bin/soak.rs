@@ -1,4 +1,4 @@
-//! Prints how long enrolments take on bad links, beside what the timers of the RFCs predict:
+//! Prints the durations of enrolments on bad links, compared with the prediction from the timers of the RFCs:
 //!
 //! ```text
 //! cargo run --release -p sim --bin soak -- [--seeds N] [--from N]
@@ -6,13 +6,13 @@
 //!
 //! It exits with 1 if a promise of `sim::soak::PROFILES` is not kept.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose product is its output")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
 
 use std::process::ExitCode;
 
 use sim::soak::{PREDICTED, PROFILES};
 
-/// As `tests/soak.rs` plays.
+/// The number that `tests/soak.rs` plays.
 const SEEDS_DEFAULT: u64 = 10_000;
 
 fn main() -> ExitCode {

@@ -1,8 +1,8 @@
 //! A device that receives arbitrary datagrams from the network.
 //!
-//! An input is two bytes that say what is asked and how, then frames of two bytes and what they announce: the length of a datagram
-//! of the server, or with the highest bit set a time that passes. The seeds are the answers of a real server, which this client
-//! takes as those who recorded them did.
+//! An input starts with two bytes, the [`Errand`]. Frames follow: two bytes with the length of a datagram of the server, then the
+//! datagram; or, with the highest bit set, two bytes with a time that passes. The seeds are answers of a real server, which this
+//! client accepts as the recording client did.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::trust::TestIdentity;
 pub(super) const TIME: u16 = 0x8000;
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
-/// Datagrams for one that came: the client's second flight in its smallest pieces, twice over.
+/// The most datagrams that the client sends for one that it receives: its second flight in the smallest pieces, twice.
 const SAID_AT_ONCE_MAX: usize = 100;
-/// Deadlines at one moment, or until the client gives up.
+/// The most deadlines that are served before the client gives up.
 const TURNS_MAX: u32 = 5_000;
 
-/// What two bytes of an input say about the device.
+/// The device's request and settings, from two bytes of an input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Errand(pub(super) u16);
 
@@ -33,9 +33,9 @@ impl Errand {
     pub(super) const NON: u16 = 0x20;
     pub(super) const BARE: u16 = 0x40;
     pub(super) const CCM: u16 = 0x80;
-    /// The client goes on by itself.
+    /// The client repeats by itself after failures.
     pub(super) const PERSISTENT: u16 = 0x100;
-    /// A block size that there is not: blocks of 64 bytes, and datagrams as small as they get.
+    /// An undefined block size, which selects blocks of 64 bytes and the smallest datagrams.
     pub(super) const SMALL: u16 = 7 << 2;
 
     const fn is_small(self) -> bool {
@@ -87,7 +87,7 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
-    /// The device that runs `errand`, with the certificate that it has at present, before somebody who may listen.
+    /// The device that runs `errand` with its present certificate, `identity`, and an optional observer.
     pub(super) fn new(
         errand: Errand,
         identity: &TestIdentity,
@@ -105,7 +105,7 @@ impl Visitor {
         self.attend(now)
     }
 
-    /// Takes what happened, and what is to be sent.
+    /// Handles the client's events and takes its datagrams.
     pub(super) fn attend(&mut self, now: Now) -> Vec<Vec<u8>> {
         while let Some(event) = self.client.poll_event() {
             match event {
@@ -129,7 +129,7 @@ impl Visitor {
     }
 }
 
-/// A stream of datagrams to a device.
+/// The target's body: a stream of datagrams to a device.
 ///
 /// # Panics
 /// If it accepts a certificate that is not for its key, or does not terminate.
@@ -137,7 +137,7 @@ pub fn client_stream(data: &[u8]) {
     let _answer = play(data);
 }
 
-/// What the device has in the end.
+/// Plays the input; the answer that the device has at the end.
 pub(super) fn play(data: &[u8]) -> Option<Answer> {
     let (errand, mut rest) =
         data.split_first_chunk::<2>().map_or((0, data), |(errand, rest)| (u16::from_be_bytes(*errand), rest));
@@ -165,14 +165,14 @@ pub(super) fn play(data: &[u8]) -> Option<Answer> {
         visitor.client.handle_timeout(clock.now());
         visitor.attend(clock.now());
         turns += 1;
-        assert!(turns < TURNS_MAX, "a client that nobody answers gives up");
+        assert!(turns < TURNS_MAX, "a client without an answer must give up");
     }
     visitor.answer
 }
 
 fn check(answer: &Answer) {
     if let Answer::Certificate(der) = answer {
-        let certificate = pki::Certificate::parse(der).expect("what is taken can be read");
-        assert_eq!(certificate.spki(), FIXTURE.devices[0].request.spki, "somebody else's certificate");
+        let certificate = pki::Certificate::parse(der).expect("an accepted certificate can be parsed");
+        assert_eq!(certificate.spki(), FIXTURE.devices[0].request.spki, "a certificate for another key");
     }
 }

@@ -1,14 +1,14 @@
-//! Small changes of an input, the same ones each time: what tests replay beside the seeds themselves.
+//! Small reproducible changes of an input, which tests replay in addition to the seeds themselves.
 
 use crate::chance::Chance;
 
-/// Values that lengths, counters and flags are wrong at.
+/// Boundary values of lengths, counters and flags.
 const EDGES: [u8; 8] = [0x00, 0x01, 0x0D, 0x0E, 0x0F, 0x7F, 0x80, 0xFF];
 
 /// `count` variants of `seed`, each with one to four changes.
 pub fn mutations(seed: &[u8], count: usize) -> impl Iterator<Item = Vec<u8>> {
     let number = seed.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        // FNV-1a, so that each seed gets changes of its own.
+        // FNV-1a, so that each seed gets its own changes.
         (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
     });
     let mut chance = Chance::new(number, "mutation");

@@ -1,7 +1,7 @@
 //! A server with a device that has authenticated and then sends arbitrary messages.
 //!
-//! An input is one byte of [`SiteSetup`], then a script: requests and blocks of them, messages in no form at all, repetitions, time, what
-//! the authority answers, reloads, and the end. The handshake before it is a real one.
+//! An input is one byte of [`SiteSetup`], then a script: requests and single blocks of requests, arbitrary bytes as messages, repetitions,
+//! passing time, answers of the authority, reloads, and the end. The handshake before the script is a real one.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -17,18 +17,18 @@ use super::site::{FIXTURE, SEED, ServerDatagram, Site, SiteSetup};
 use crate::chance::DerivedRandom;
 
 const PORT: u16 = 1;
-/// At most this many messages are sent again.
+/// Only this many of the latest messages can be sent again.
 const REPEATED_MAX: usize = 64;
-/// Datagrams that one side may say after one of the other, all timers included.
+/// The most datagrams that one side may send after one of the other, including all timers.
 const SAID_AT_ONCE_MAX: usize = 64;
-/// Round trips until both are silent.
+/// Round trips until both sides are silent.
 const ROUNDS_MAX: u32 = 64;
-/// What a device may put into its CSR's place.
+/// The longest body that a device sends in place of its CSR.
 const BODY_BYTES_MAX: usize = 6_000;
 
 static DTLS: LazyLock<Arc<DtlsConfig>> = LazyLock::new(|| Arc::new(FIXTURE.dtls_config(&FIXTURE.devices[0].identity)));
 
-/// Paths and their methods: what there is, and what there is not.
+/// Paths of requests: resources that exist, and some that do not.
 const PATHS: &[&[&str]] = &[
     &[".well-known", "est", "sen"],
     &[".well-known", "est", "sren"],
@@ -40,7 +40,7 @@ const PATHS: &[&[&str]] = &[
     &["est"],
 ];
 
-/// A session of a device, and what it says.
+/// The target's body: a session of a device, and its messages.
 ///
 /// # Panics
 /// If the server sends something unreadable or unrequested, exceeds a limit, or keeps state when everything has ended.
@@ -59,7 +59,7 @@ struct Visit {
     dtls: dtls::Client<ServerVerifier>,
     sent: Vec<Vec<u8>>,
     tokens: Vec<Token>,
-    /// Messages of the server that ask for an acknowledgement.
+    /// Messages of the server that require an acknowledgement.
     confirmable: Vec<MessageId>,
     next_id: u16,
 }
@@ -184,7 +184,7 @@ impl Visit {
         Vec::new()
     }
 
-    /// A datagram that is no record of this session, or from a port that has none.
+    /// A datagram that is not a record of this session, or one from a port without a session.
     fn dislocate(&mut self, script: &mut Script<'_>) -> Vec<ServerDatagram> {
         let port = PORT + u16::from(script.or_zero() & 1);
         let length = usize::from(script.or_zero());
@@ -217,7 +217,7 @@ impl Visit {
         if let Ok(parsed) = Message::parse(&message) {
             self.tokens.push(parsed.token());
         }
-        // A session that has ended, or a message beyond a record: nothing goes out.
+        // If the session has ended or the message is too long for a record, nothing is sent.
         let _gone_or_too_long = self.dtls.send(self.site.now(), &message);
         self.sent.push(message);
     }
@@ -225,7 +225,7 @@ impl Visit {
     /// Carries datagrams until neither side has any.
     fn carry(&mut self, mut said: Vec<ServerDatagram>) {
         for round in 0.. {
-            assert!(round < ROUNDS_MAX, "they never fall silent");
+            assert!(round < ROUNDS_MAX, "both sides keep sending");
             assert!(said.len() <= SAID_AT_ONCE_MAX, "{} datagrams at once", said.len());
             for mut datagram in std::mem::take(&mut said) {
                 if datagram.port == PORT {
@@ -243,14 +243,14 @@ impl Visit {
         }
     }
 
-    /// What the server says in the session is CoAP, and an answer is to somebody who asked.
+    /// Checks that the server's messages in the session are CoAP and that each response belongs to a request.
     fn read(&mut self, datagram: &[u8]) {
         while let Some(event) = self.dtls.poll_event() {
             let ClientEvent::Data { plaintext } = event else { continue };
-            let message = Message::parse(&datagram[plaintext]).expect("what the server writes can be read");
-            assert!(!message.code().is_request(), "the server asks for nothing");
+            let message = Message::parse(&datagram[plaintext]).expect("the server's message can be parsed");
+            assert!(!message.code().is_request(), "the server sent a request");
             if message.code().is_response() {
-                assert!(self.tokens.contains(&message.token()), "an answer that nobody asked for");
+                assert!(self.tokens.contains(&message.token()), "a response without a request");
             }
             if message.kind() == Kind::Confirmable {
                 self.confirmable.push(message.message_id());
@@ -259,7 +259,7 @@ impl Visit {
     }
 }
 
-/// What an authority may answer without making a certificate.
+/// An outcome of the authority without a certificate.
 fn outcome(which: u8) -> Outcome {
     match which % 4 {
         0 => {

@@ -1,4 +1,4 @@
-//! Seeds for every target, from exchanges between the real client and the real server.
+//! Seeds for every target, from exchanges between the real client and the real server, and from scripts.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -22,23 +22,24 @@ pub struct Seed {
     pub bytes: Vec<u8>,
 }
 
-/// One exchange, as each target takes it.
+/// One exchange, in the form that each target takes.
 struct RecordedExchange {
     name: &'static str,
-    /// From every device, for `est_server_stream`.
+    /// The datagrams of every device, for `est_server_stream`.
     to_server: Vec<u8>,
-    /// For `est_client_stream`; the last device's.
+    /// The datagrams to the last device, for `est_client_stream`.
     to_client: Vec<u8>,
-    /// As they were on the wire, in both directions.
+    /// All datagrams in the order in which they were sent, in both directions.
     datagrams: Vec<Vec<u8>>,
-    /// CoAP messages, what the device says first.
+    /// The CoAP messages that the device sent.
     asked: Vec<Vec<u8>>,
+    /// The CoAP messages that the device received.
     answered: Vec<Vec<u8>>,
     certificates: usize,
     has_answer: bool,
 }
 
-/// What is asked for, and in which blocks; see [`Errand`].
+/// Requests and block sizes; see [`Errand`].
 const CRTS: u16 = 0;
 const ENROL: u16 = 1;
 const REENROL: u16 = 2;
@@ -51,7 +52,7 @@ const B256: u16 = (BlockSize::B256.szx() as u16) << 2;
 const B512: u16 = (BlockSize::B512.szx() as u16) << 2;
 const B1024: u16 = (BlockSize::B1024.szx() as u16) << 2;
 
-/// What is recorded: a name, the server's setup, and what each device asks for.
+/// The exchanges to record: a name, the server's setup, and the errand of each device.
 const EXCHANGES: &[(&str, u8, &[u16])] = &[
     ("crts", 0, &[CRTS | B512]),
     ("crts-blocks-of-16", 0, &[CRTS | B16]),
@@ -79,7 +80,7 @@ const EXCHANGES: &[(&str, u8, &[u16])] = &[
 /// Seeds of all targets.
 ///
 /// # Panics
-/// Where a recorded exchange does not go through again.
+/// If a recorded exchange has another result when it is replayed.
 #[must_use]
 pub fn recorded() -> Vec<Seed> {
     let mut seeds = Vec::new();
@@ -87,11 +88,11 @@ pub fn recorded() -> Vec<Seed> {
     for (name, setup, errands) in EXCHANGES {
         let recording = record(name, SiteSetup(*setup), errands);
         let played = stream::play(&recording.to_server);
-        assert_eq!(played.ledger.issued_count(), recording.certificates, "{name}: the stream goes through again");
+        assert_eq!(played.ledger.issued_count(), recording.certificates, "{name}: the replayed stream issues as many");
         assert_eq!(
             client::play(&recording.to_client).is_some(),
             recording.has_answer,
-            "{name}: and so does the answer"
+            "{name}: the replayed client gets its answer"
         );
         add_exchange(&mut add, recording);
     }
@@ -107,7 +108,7 @@ fn add_exchange(add: &mut impl FnMut(&'static str, String, Vec<u8>), recording: 
     add("est_datagrams", name.to_owned(), recording.to_server[1..].to_vec());
     add("est_server_stream", name.to_owned(), drained);
     add("est_client_stream", name.to_owned(), recording.to_client);
-    // Of the smallest parts a few exchanges say all.
+    // For the targets that take small parts, a few exchanges cover everything.
     if !["crts-blocks-of-64-ccm", "enrol-bare", "enrol-small-datagrams", "enrol-non", "discovery"].contains(&name) {
         return;
     }
@@ -135,7 +136,7 @@ fn add_exchange(add: &mut impl FnMut(&'static str, String, Vec<u8>), recording: 
     }
 }
 
-/// Bodies of the handshake messages that lie whole and unprotected in a datagram (RFC 6347 §4.1, §4.2.2).
+/// The bodies of the unprotected handshake messages that are complete in one datagram (RFC 6347 §4.1, §4.2.2).
 fn messages(datagram: &[u8]) -> Vec<&[u8]> {
     const RECORD_HEADER_BYTES: usize = 13;
     const MESSAGE_HEADER_BYTES: usize = 12;
@@ -160,9 +161,9 @@ fn messages(datagram: &[u8]) -> Vec<&[u8]> {
     found
 }
 
-/// What no exchange of ours does: scripts for the targets that take one.
+/// Scripts for the targets that take one; they do what no recorded exchange does.
 fn add_scripts(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
-    // Honest answers to whatever was asked: in acknowledgements, separate, and spoilt in one place at a time.
+    // Honest answers to any request: in acknowledgements, separate, and with one fault at a time.
     for (number, shape) in [0_u8, 2, 3, 0x08].iter().enumerate() {
         let spec = [*shape << 1, 60, 120];
         let honest = [[0, *shape, 0]; 24].concat();
@@ -172,7 +173,7 @@ fn add_scripts(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
             add("coap_client", format!("spoilt-{number}-{bit}"), [&spec[..], &spoilt, &honest[..30]].concat());
         }
     }
-    // Blocks of an upload, an answer, its later blocks, repetitions, time.
+    // The blocks of an upload, an answer, its later blocks, repetitions, passing time.
     for size in 0..7_u8 {
         let blocks: Vec<u8> = (0..4).flat_map(|num| [1, 0, num, if num == 3 { 0x80 | size } else { size }]).collect();
         let rest = [5, 200, 3, 0x1C, size, 3, 0x2C, size, 4, 1, 7, 10, 4, 2, 6, 0, 7, 255];
@@ -181,7 +182,7 @@ fn add_scripts(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
         let rest = [11, 6, 3, 9, 5, 8, 0, 5, 1, 12, 2, 9, 255, 15, 1];
         add("est_operations", format!("blocks-{size}"), [&[SiteSetup::HELD], &ask[..], &rest].concat());
     }
-    // A message in pieces: in order, backwards, overlapping, among others.
+    // A message in fragments: in order, in reverse, overlapping, between fragments of others.
     let piece = |which: u8, offset: u8, count: u8| [which, 200, offset, count, 0];
     let forwards: Vec<u8> = (0..20).flat_map(|at| piece(0, at * 10, 10)).collect();
     let backwards: Vec<u8> = (0..20).rev().flat_map(|at| piece(0, at * 10, 10)).collect();
@@ -235,7 +236,7 @@ fn add_certificates(add: &mut impl FnMut(&'static str, String, Vec<u8>)) {
     }
 }
 
-/// Plays an exchange and writes down what each side says.
+/// Plays an exchange and records what each side sends.
 fn record(name: &'static str, setup: SiteSetup, errands: &[u16]) -> RecordedExchange {
     let mut tape = Tape {
         site: Site::new(setup, "server"),
@@ -251,12 +252,12 @@ fn record(name: &'static str, setup: SiteSetup, errands: &[u16]) -> RecordedExch
         let answer = tape.visit(port, Errand(*errand), &identity, &recorder);
         has_answer = answer.is_some();
         if let Some(est::Answer::Certificate(der)) = answer {
-            let certificate = pki::Certificate::parse(&der).expect("what is issued can be read");
+            let certificate = pki::Certificate::parse(&der).expect("an issued certificate can be parsed");
             let key = Arc::clone(&FIXTURE.devices[0].request.key);
             identity = TestIdentity { certificate: Arc::new(certificate), key };
         }
     }
-    // The client's body has the factory's certificate only.
+    // The client's target has only the factory's certificate.
     let has_answer = has_answer && errands.len() == 1;
     if errands.len() > 1 {
         tape.to_client.truncate(2);
@@ -319,7 +320,7 @@ impl Tape {
         visitor.answer
     }
 
-    /// One datagram of the device to the server.
+    /// Delivers a datagram of the device to the server.
     fn carry(&mut self, port: u8, datagram: &[u8]) -> Vec<ServerDatagram> {
         self.datagrams.push(datagram.to_vec());
         stream::frame(&mut self.to_server, port, datagram);
@@ -331,7 +332,7 @@ impl Tape {
         said
     }
 
-    /// Nobody has anything to say: the next deadline comes, or the authority answers.
+    /// Neither side has anything to send: time passes to the next deadline, or the authority answers.
     fn wait(&mut self, visitor: &mut Visitor) -> Option<(Vec<Vec<u8>>, Vec<ServerDatagram>)> {
         let deadlines = [self.site.server.poll_timeout(), visitor.client.poll_timeout()];
         let at: Instant = deadlines.into_iter().flatten().min()?;
@@ -354,7 +355,7 @@ impl Tape {
     }
 }
 
-/// Writes down the CoAP messages of a device: what it says, what it hears.
+/// Records the CoAP messages of a device: those that it sends and those that it receives.
 #[derive(Default)]
 struct MessageRecorder(Mutex<[Vec<Vec<u8>>; 2]>);
 

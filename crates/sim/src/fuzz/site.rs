@@ -1,7 +1,7 @@
-//! What the bodies with both ends share: one PKI for all inputs, and for each input a server with its authority.
+//! The shared parts of the targets with both ends: one PKI for all inputs, and a server with its authority for each input.
 //!
-//! Everything derives from one seed: a client made here meets the same server each time, byte for byte, so that a recorded exchange
-//! goes through again until the fuzzer changes it.
+//! Everything derives from one seed, so the server is the same for each input, byte for byte, and a recorded exchange has the same result
+//! when it is replayed, until the fuzzer changes it.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -20,21 +20,22 @@ use crate::trust::{SERVER_NAME, TestCa, TestIdentity, TestRequest};
 
 pub(super) const SEED: u64 = 0x6d75_7374_6572;
 
-/// Rows of the ledger: more than an input has enrolments.
+/// Rows of the ledger: more than the enrolments of any input.
 const ROWS_MAX: usize = 1_000;
 
-/// Turns at one moment, or until nobody waits any more: more means that the server asks to be called for nothing.
+/// Deadlines served in one step, or until no work is left. More mean that the server asks to be called without reason.
 const TURNS_MAX: u32 = 20_000;
 
-/// Certificates of one device: `/sen`, and `/sren` as the factory's device and as the enrolled one. All else is a repeat.
+/// Certificates of one device: one by `/sen`, and by `/sren` one with the factory's identity and one with the enrolled identity. Each further
+/// request is a repeat.
 const CERTIFICATES_MAX: usize = 3;
 
-/// Virtual time of one input. Within it each request is a repeat of the first one like it.
+/// Virtual time of one input. It is shorter than the repeat window, so an equal request is always a repeat.
 const LIFE_MAX: Duration = Duration::from_secs(5 * 3_600);
 const REPEAT_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 const _: () = assert!(LIFE_MAX.as_secs() < REPEAT_WINDOW.as_secs());
 
-/// A device with what it asks with.
+/// A device: its factory identity and its request.
 pub(super) struct FixtureDevice {
     pub(super) identity: TestIdentity,
     pub(super) request: TestRequest,
@@ -68,7 +69,7 @@ impl Fixture {
     }
 }
 
-/// What one byte of an input says about the server.
+/// The settings of the server, from one byte of an input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SiteSetup(pub(super) u8);
 
@@ -83,7 +84,7 @@ impl SiteSetup {
     pub(super) const BOUND: u8 = 0x08;
     /// CertificateRequest names the authorities.
     pub(super) const NAMED: u8 = 0x10;
-    /// The server's flights are cut into the smallest pieces.
+    /// The server's flights are split into the smallest pieces.
     pub(super) const SMALL: u8 = 0x20;
 
     pub(super) const fn has(self, bit: u8) -> bool {
@@ -95,7 +96,7 @@ impl SiteSetup {
 pub(super) struct Site {
     pub(super) clock: VirtualClock,
     pub(super) server: Server,
-    /// Jobs that the authority has not been given.
+    /// Jobs that have not been passed to the authority.
     pub(super) held: Vec<(JobId, Job)>,
     pub(super) ledger: Arc<MemoryLedger>,
     setup: SiteSetup,
@@ -117,7 +118,7 @@ pub(super) struct ServerDatagram {
 }
 
 impl Site {
-    /// `domain` names the server's stream of randomness: nobody can prove an address to a server of another domain.
+    /// `domain` names the server's stream of randomness: a cookie of one domain is not valid for the server of another.
     pub(super) fn new(setup: SiteSetup, domain: &str) -> Self {
         let random = Arc::new(DerivedRandom::new(SEED, domain));
         let cookie = CookieKeys::from_random(&*random);
@@ -148,7 +149,7 @@ impl Site {
         self.clock.now()
     }
 
-    /// A datagram from `port`; what the server says to it.
+    /// Delivers a datagram from `port`; the server's answers.
     pub(super) fn hear(&mut self, port: u16, datagram: &mut [u8]) -> Vec<ServerDatagram> {
         let path = path(port);
         self.heard.insert(path.peer);
@@ -156,7 +157,7 @@ impl Site {
         self.serve()
     }
 
-    /// Lets time pass, deadline by deadline; what the server says meanwhile.
+    /// Lets time pass, deadline by deadline; what the server sends meanwhile.
     pub(super) fn pass(&mut self, time: Duration) -> Vec<ServerDatagram> {
         let until = (self.clock.now().mono + time).min(self.end);
         let mut said = Vec::new();
@@ -172,7 +173,7 @@ impl Site {
         said
     }
 
-    /// Gives what was held to the authority, and its outcomes to the server.
+    /// Passes the held jobs to the authority, and its outcomes to the server.
     pub(super) fn answer(&mut self) -> Vec<ServerDatagram> {
         let jobs = std::mem::take(&mut self.held);
         if !jobs.is_empty() {
@@ -186,7 +187,7 @@ impl Site {
         self.serve()
     }
 
-    /// Answers the oldest job that is held with `outcome`.
+    /// Answers the oldest held job with `outcome`.
     pub(super) fn answer_with(&mut self, outcome: Outcome) -> Vec<ServerDatagram> {
         if !self.held.is_empty() {
             let (id, _) = self.held.remove(0);
@@ -195,7 +196,7 @@ impl Site {
         self.serve()
     }
 
-    /// Runs the public-key steps that wait, the last one first: a pool keeps no order.
+    /// Runs the waiting public-key steps, the newest first, because a pool keeps no order.
     pub(super) fn run_steps(&mut self) -> Vec<ServerDatagram> {
         while let Some(step) = self.steps.pop() {
             self.server.complete_public_key(self.clock.now(), step.run());
@@ -203,13 +204,13 @@ impl Site {
         self.serve()
     }
 
-    /// The same configuration once more, as a reload makes it.
+    /// Sets an equal configuration, as a reload does.
     pub(super) fn reload(&mut self) {
         let config = ServerConfig::new(spec(self.setup, self.cookie.clone())).expect("a configuration");
         self.server.set_config(Arc::new(config));
     }
 
-    /// Takes what the server wants done and says, and holds it against its limits.
+    /// Takes the server's outputs and datagrams, and checks its limits.
     pub(super) fn serve(&mut self) -> Vec<ServerDatagram> {
         while let Some(output) = self.server.poll_output() {
             match output {
@@ -219,8 +220,8 @@ impl Site {
                 }
                 Output::PublicKey(step) => self.steps.push(step),
                 Output::Attempt(attempt) => {
-                    assert!(self.heard.contains(&attempt.peer), "somebody who said nothing tried nothing");
-                    assert!(!attempt.offered.contains(char::is_control), "a log line is a line");
+                    assert!(self.heard.contains(&attempt.peer), "an attempt of a peer that sent nothing");
+                    assert!(!attempt.offered.contains(char::is_control), "control characters in a log line");
                 }
                 Output::Alarm(_) => {}
             }
@@ -228,7 +229,7 @@ impl Site {
         let mut said = Vec::new();
         while let Some(transmit) = self.server.poll_transmit() {
             let peer = transmit.path.peer;
-            assert!(self.heard.contains(&peer), "nobody asked at {peer}");
+            assert!(self.heard.contains(&peer), "a datagram to {peer}, which sent nothing");
             said.push(ServerDatagram { port: peer.port(), bytes: transmit.bytes.to_vec() });
         }
         let counters = self.server.counters();
@@ -241,15 +242,15 @@ impl Site {
         said
     }
 
-    /// Whoever gets as far as the authority has a key of one of the devices: its first one, or the one that it enrols for. (The
-    /// certificate of the second may be one that this ledger never issued, but the one that was recorded did.)
+    /// Checks that the client of a job has a key of one of the devices: the key from the factory, or the key of its request. (This ledger
+    /// may not have issued the certificate for the second key; the ledger of the recording has.)
     fn check_client(job: &Job) {
         let key = job.client.spki();
         let known = |device: &FixtureDevice| device.identity.certificate.spki() == key || device.request.spki == key;
-        assert!(FIXTURE.devices.iter().any(known), "a stranger came through");
+        assert!(FIXTURE.devices.iter().any(known), "a job of an unknown client");
     }
 
-    /// Nobody comes any more: what waits is answered, what is left expires, and nothing stays behind.
+    /// Ends the input: answers all waiting work, lets the rest expire, and checks that no state is left.
     pub(super) fn finish(mut self) {
         self.run_steps();
         self.answer();
@@ -261,17 +262,21 @@ impl Site {
             self.run_steps();
             self.answer();
             turns += 1;
-            assert!(turns < TURNS_MAX, "time comes to an end");
+            assert!(turns < TURNS_MAX, "the server never stops asking to be called");
         }
         let counters = self.server.counters();
         let sessions = counters.sessions.expect("a server counts its sessions");
-        assert_eq!((sessions.established, sessions.half_open, counters.pending), (0, 0, 0), "something stays behind");
+        assert_eq!((sessions.established, sessions.half_open, counters.pending), (0, 0, 0), "state is left at the end");
         for issued in self.ledger.issued() {
-            let certificate = pki::Certificate::parse(&issued.certificate).expect("what we issue we can read");
+            let certificate =
+                pki::Certificate::parse(&issued.certificate).expect("an issued certificate can be parsed");
             let asked_for = FIXTURE.devices.iter().any(|device| device.request.spki == certificate.spki());
-            assert!(asked_for, "a key that no device asked for");
+            assert!(asked_for, "a certificate for a key that no device requested");
         }
-        assert!(self.ledger.issued_count() <= CERTIFICATES_MAX * FIXTURE.devices.len(), "more than one for a request");
+        assert!(
+            self.ledger.issued_count() <= CERTIFICATES_MAX * FIXTURE.devices.len(),
+            "more than one certificate for a request"
+        );
     }
 
     fn authority(&mut self) -> Arc<dyn Authority<JobId>> {

@@ -1,14 +1,14 @@
 //! A whole server that receives arbitrary datagrams from the network.
 //!
-//! An input is one byte of [`SiteSetup`], then frames of three bytes and what they announce: a port and a length with a datagram, or an
-//! operation and its argument. The seeds are real exchanges, which this server takes as those who recorded them did; the fuzzer
-//! changes, loses, repeats and reorders.
+//! An input starts with one byte of [`SiteSetup`]. Frames follow: a port, a length and a datagram, or an operation and its argument. The
+//! seeds are real exchanges, which this server accepts as the recording server did; the fuzzer changes, loses, repeats and reorders their
+//! datagrams.
 
 use std::time::Duration;
 
 use super::site::{Site, SiteSetup};
 
-/// Ports from here on are operations; see [`frame`].
+/// Ports from this value on are operations; see [`operation`].
 const OPERATIONS: u8 = 0xF0;
 pub(super) const PASS: u8 = 0xF0;
 pub(super) const DRAIN: u8 = 0xF1;
@@ -20,10 +20,10 @@ const RELOAD: u8 = 0xF5;
 /// The unit of [`PASS`].
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
-/// Datagrams for one that came: a flight of the server in its smallest pieces, from everybody who waits.
+/// The most datagrams that the server sends for one that it receives: a flight in its smallest pieces, for every waiting device.
 const SAID_AT_ONCE_MAX: usize = 200;
 
-/// A stream of datagrams to a server.
+/// The target's body: a stream of datagrams to a server.
 ///
 /// # Panics
 /// If a stranger is served, a limit is exceeded, or state remains when everything has ended.
@@ -31,7 +31,7 @@ pub fn server_stream(data: &[u8]) {
     play(data).finish();
 }
 
-/// The site after the whole stream.
+/// Plays the stream; the site at its end.
 pub(super) fn play(data: &[u8]) -> Site {
     let (setup, mut rest) = data.split_first().map_or((0, data), |(setup, rest)| (*setup, rest));
     let mut site = Site::new(SiteSetup(setup), "server");
@@ -66,13 +66,14 @@ pub(super) fn play(data: &[u8]) -> Site {
     site
 }
 
-/// Appends a frame: a datagram from a port, or an operation with an argument.
+/// Appends a frame with a datagram from a port.
 pub(super) fn frame(stream: &mut Vec<u8>, port: u8, datagram: &[u8]) {
     stream.push(port);
     stream.extend_from_slice(&u16::try_from(datagram.len()).unwrap_or(u16::MAX).to_be_bytes());
     stream.extend_from_slice(datagram);
 }
 
+/// Appends a frame with an operation and its argument.
 pub(super) fn operation(stream: &mut Vec<u8>, operation: u8, argument: u16) {
     stream.push(operation);
     stream.extend_from_slice(&argument.to_be_bytes());

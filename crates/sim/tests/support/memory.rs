@@ -1,18 +1,18 @@
-//! Memory of a population's server, as its calls allocate and free it.
+//! The memory that the calls into a population's server allocate and free.
 
 use sim::population::{Call, End, Population};
 
-/// What calls into the server did to the memory, in bytes.
+/// The effect of calls into the server on memory, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {
-    /// Held now, beyond the start.
+    /// Held now, in addition to the start.
     pub(crate) held: i64,
     /// The most that was held.
     pub(crate) peak: i64,
 }
 
 impl Memory {
-    /// Runs a call and notes what it does.
+    /// Runs a call and notes its effect.
     pub(crate) fn note(&mut self, call: &mut dyn FnMut()) {
         let counted = allocation_counter::measure(call);
         self.peak = self.peak.max(self.held + i64::try_from(counted.bytes_max).unwrap_or(i64::MAX));
@@ -20,32 +20,32 @@ impl Memory {
     }
 }
 
-/// The end of a population.
+/// The figures of the end of a population.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EndFigures {
     pub(crate) sessions: usize,
-    /// What the sessions held, in bytes.
+    /// Bytes that the sessions held.
     pub(crate) live: i64,
-    /// The most that the end needed beyond that.
+    /// The most that the end needed in addition.
     pub(crate) extra: i64,
-    /// What is held afterwards.
+    /// Bytes held afterwards.
     pub(crate) after: i64,
     pub(crate) calls: usize,
-    /// The most that one call did.
+    /// The maxima of one call.
     pub(crate) most: Call,
-    /// What all calls did.
+    /// The sums of all calls.
     pub(crate) all: Call,
 }
 
-/// What one call may end; each costs a sealed alert and an event.
+/// The most sessions that one call may end; each costs a sealed alert and an event.
 const PER_CALL_MAX: usize = 512;
-/// A buffer of 64 KiB, and room for 256 entries of each queue.
+/// The memory that queues may keep: a buffer of 64 KiB, and capacity for 256 entries of each queue.
 const QUEUES_KEEP: i64 = 128 << 10;
-/// Of what the sessions hold, the end may need so much more.
+/// The memory that the end may need in addition, in per cent of that of the sessions.
 const EXTRA_PERCENT_MAX: i64 = 5;
 
 impl EndFigures {
-    /// In words, which promises are not kept.
+    /// The promises that are not kept, in words.
     pub(crate) fn faults(&self, sessions: u32) -> Vec<String> {
         let sessions = sessions as usize;
         let promises = [
@@ -54,7 +54,7 @@ impl EndFigures {
             (self.most.ended <= PER_CALL_MAX && self.most.said <= PER_CALL_MAX, "no call does much"),
             (self.calls <= sessions / (PER_CALL_MAX / 4), "no call does next to nothing"),
             (self.extra * 100 <= self.live * EXTRA_PERCENT_MAX, "little memory is needed beyond that of the sessions"),
-            // Slots stay for the next population; what the queues keep is the same however many sessions end.
+            // Slots stay for the next population; the memory that the queues keep does not depend on the number of sessions.
             (self.after - self.live <= QUEUES_KEEP, "queues shrink again"),
         ];
         let broken = promises.into_iter().filter(|(kept, _)| !kept);
@@ -70,7 +70,7 @@ impl EndFigures {
     }
 }
 
-/// Of the lines that [`EndFigures::line`] makes.
+/// The heading of the lines that [`EndFigures::line`] makes.
 pub(crate) fn heading() -> String {
     let extra = "extra bytes";
     format!(
@@ -79,7 +79,7 @@ pub(crate) fn heading() -> String {
     )
 }
 
-/// Sessions arrive, and all of them end. `progress` hears how many there are.
+/// Opens sessions and ends them all. `progress` is called with the number that have arrived.
 pub(crate) fn end(sessions: u32, end: End, progress: &mut dyn FnMut(u32)) -> EndFigures {
     let mut population = Population::new(sessions as usize);
     let mut memory = Memory::default();
