@@ -4,7 +4,6 @@
 //! One cookie: how many flights one cookie buys, and how many octets the server sends for each that it receives. Begun handshakes: how peers that
 //! pass the cookie exchange and then fall silent affect honest devices. Never closing: how many enrolments are told to retry later if no device
 //! sends close_notify. Each attack does a fixed amount of work and then ends.
-//! close_notify. Every attack has a fixed amount of work and ends by itself.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
