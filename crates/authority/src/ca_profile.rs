@@ -9,7 +9,8 @@ use pki::{AnchorId, Certificate, Curve};
 
 use crate::ca::Ca;
 use crate::device::{Device, DeviceId, DeviceIdRule};
-use crate::profile::{IssuedNames, Profile, ProfileFault, ProfileSpec, ProfileVersion, Published};
+use crate::profile::{IssuedNames, Profile, ProfileFault, ProfileSpec, Published};
+use crate::profile_version::ProfileVersion;
 use crate::san::SanKind;
 use crate::subject::SubjectRule;
 

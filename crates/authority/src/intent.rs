@@ -12,7 +12,7 @@ use crate::function::Function;
 use crate::idempotency::{Key, RepeatWindow};
 use crate::issued::Issued;
 use crate::origin::Origin;
-use crate::profile::ProfileVersion;
+use crate::profile_version::ProfileVersion;
 
 /// A certificate about to be signed: the row that is durable before it is.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use crate::idempotency::{Key, RepeatWindow};
 use crate::intent::{FactoryKeys, Intent, NewRow};
 use crate::ledger::INTENT_LIFETIME;
 use crate::origin::Origin;
-use crate::profile::ProfileVersion;
+use crate::profile_version::ProfileVersion;
 use crate::revocation::{Actor, Revocation};
 use crate::standing::State;
 

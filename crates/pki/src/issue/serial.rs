@@ -58,6 +58,14 @@ impl Serial {
         NodePrefix(u16::from_be_bytes([self.0[1], self.0[2]]))
     }
 
+    /// The 16 octets after the node: those that [`Serial::new`] was given.
+    #[must_use]
+    pub fn block(&self) -> [u8; 16] {
+        let mut block = [0; 16];
+        block.copy_from_slice(&self.0[3..]);
+        block
+    }
+
     /// The content octets of the INTEGER.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; SERIAL_BYTES] {

@@ -1,0 +1,70 @@
+//! Why a ledger cannot be opened.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a ledger cannot be opened: names the file and what to do about it.
+#[derive(Debug)]
+pub struct OpenFault {
+    /// The file of the ledger.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub problem: OpenProblem,
+}
+
+/// What is wrong with a ledger's file.
+#[derive(Debug)]
+pub enum OpenProblem {
+    /// Another process has it open.
+    InUse,
+    /// It cannot be read, written or created.
+    File(io::Error),
+    /// SQLite cannot use it.
+    Database(rusqlite::Error),
+    /// It is a database of something else.
+    NotALedger,
+    /// It was written by a release that is newer than the next one.
+    Newer {
+        /// The version of its schema.
+        found: u32,
+        /// The newest version that this release can use.
+        supported: u32,
+    },
+    /// A row cannot be read.
+    Damaged(String),
+}
+
+impl fmt::Display for OpenFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the ledger {}: {}", self.file.display(), self.problem)
+    }
+}
+
+impl fmt::Display for OpenProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse => f.write_str(
+                "another process has it open. One server writes a ledger: stop the other one, or name another file in `[ledger] url`",
+            ),
+            Self::File(error) => write!(f, "{error}. Check the folder, its owner and its free space"),
+            Self::Database(error) => write!(f, "{error}. If the file is damaged, restore a backup of it"),
+            Self::NotALedger => f.write_str("a database of another program. Name another file in `[ledger] url`"),
+            Self::Newer { found, supported } => write!(
+                f,
+                "its schema has version {found}, and this release knows versions up to {supported}. Use the release that wrote it, or a newer one"
+            ),
+            Self::Damaged(what) => write!(f, "damaged: {what}. Restore a backup of it"),
+        }
+    }
+}
+
+impl std::error::Error for OpenFault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.problem {
+            OpenProblem::File(error) => Some(error),
+            OpenProblem::Database(error) => Some(error),
+            OpenProblem::InUse | OpenProblem::NotALedger | OpenProblem::Newer { .. } | OpenProblem::Damaged(_) => None,
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The durable record of what was issued, behind [`authority::Ledger`].
+//!
+//! [`SqliteLedger`] keeps it in one file of SQLite on one machine, with nothing to set up. Its order of steps, its tables and what a crash
+//! leaves are described in [`sqlite`].
+//!
+//! This crate is a shell: it owns files and threads.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a shell: it owns the ledger's files, and threads that may block on them"
+)]
+
+pub mod fault;
+pub mod serial;
+pub mod sqlite;
+
+pub use fault::OpenFault;
+pub use sqlite::SqliteLedger;

@@ -1,0 +1,333 @@
+//! A ledger in one file of SQLite.
+//!
+//! The order of one issuance: its serial number is drawn, its intent is durable, it is signed, its certificate is durable, it is released. A crash
+//! between any two of these steps leaves a row that the next start resolves: a reservation without a certificate is given up and its serial
+//! number is revoked, because its certificate may have been signed.
+//!
+//! ```text
+//!  pool, any thread ──► queue of writes ──► writer: BEGIN, the rows of all that wait, COMMIT (one sync) ──► completions
+//!                  └──► queues of questions ──► readers, with connections of their own                 ──► completions
+//! ```
+//!
+//! SQLite runs in WAL mode with `synchronous=FULL`: a commit is durable when it returns. Rows of many jobs share one commit.
+//!
+//! **Bounds.** Both queues hold a bounded number of rows; whoever finds them full is told that the ledger is unavailable. The caches of SQLite are
+//! bounded, so memory does not grow with the rows.
+//!
+//! **Faults.** When a write fails, the batch is answered as failed, nothing more is written, and the file is opened anew every second until that works.
+//! Reading goes on meanwhile.
+
+mod book;
+mod queue;
+mod reader;
+mod row;
+pub mod schema;
+mod writer;
+
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use authority::{
+    Completion, Finding, Inquiry, Intended, Ledger, LedgerEntry, LedgerFault, LedgerHealth, ListQuery, Listing,
+    Locator, Record, Recorded, Reserve, Revoke, Revoked, RowFilter,
+};
+use pki::issue::{NodePrefix, Serial};
+use rusqlite::Connection;
+use rustls_pki_types::UnixTime;
+use tracing::warn;
+
+use self::book::{Book, Tally};
+use self::queue::Queue;
+use self::reader::{Question, Reader};
+use self::schema::Meta;
+use self::writer::{Write, Writer};
+use crate::fault::{OpenFault, OpenProblem};
+use crate::serial::{SERIAL_KEY_BYTES, SerialCipher};
+
+/// Rows that wait for the writer: as many as a server has enrolments in flight, twice over. Whoever comes then is told to come later.
+const WAITING_ROWS_MAX: usize = 65_536;
+
+/// Pages of 4,096 bytes that the log may have before it is copied into the file: at a thousand certificates a second, some seconds.
+const CHECKPOINT_PAGES: u32 = 8_000;
+
+/// Memory for pages, of the writer and of each reader, in KiB.
+const WRITER_CACHE_KIB: i64 = 65_536;
+const READER_CACHE_KIB: i64 = 8_192;
+
+/// How long a statement waits for a lock of another process, such as `sqlite3` with the file open for writing.
+const BUSY_TIME: Duration = Duration::from_secs(5);
+
+/// What a new ledger begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct Fresh {
+    /// The key of its serial numbers: random, see [`crate::serial`].
+    pub serial_key: [u8; SERIAL_KEY_BYTES],
+}
+
+/// See the module.
+pub struct SqliteLedger {
+    shared: Arc<Shared>,
+    complete_since: UnixTime,
+    threads: Vec<JoinHandle<()>>,
+    /// Held as long as the ledger is open.
+    _lock: File,
+}
+
+/// What the threads share with whoever asks.
+struct Shared {
+    file: PathBuf,
+    serials: Arc<SerialCipher>,
+    writes: Queue<Write>,
+    /// Questions of issuances: points of the tables.
+    points: Queue<Question>,
+    /// Questions of operators: they may look at every row.
+    scans: Queue<Question>,
+    next_number: AtomicU64,
+    rows: AtomicI64,
+    state: Mutex<WriteState>,
+}
+
+/// Whether the ledger can write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum WriteState {
+    Writes,
+    Fails(String),
+    Broken,
+}
+
+impl Shared {
+    fn publish(&self, tally: Tally) {
+        self.rows.store(tally.rows, Ordering::Release);
+    }
+
+    fn set_fault(&self, fault: Option<String>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if *state != WriteState::Broken {
+            *state = fault.map_or(WriteState::Writes, WriteState::Fails);
+        }
+    }
+
+    fn set_broken(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = WriteState::Broken;
+    }
+
+    fn write_fault(&self) -> Option<LedgerFault> {
+        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            WriteState::Writes => None,
+            WriteState::Fails(_) => Some(LedgerFault::Unavailable),
+            WriteState::Broken => Some(LedgerFault::Broken),
+        }
+    }
+
+    fn write(&self, write: Write) {
+        if self.write_fault() == Some(LedgerFault::Broken) {
+            return write.refuse(LedgerFault::Broken);
+        }
+        if let Err(write) = self.writes.push(write.rows().max(1), write) {
+            write.refuse(LedgerFault::Unavailable);
+        }
+    }
+
+    fn ask(queue: &Queue<Question>, question: Question) {
+        if let Err(question) = queue.push(question.weight().max(1), question) {
+            question.refuse(LedgerFault::Unavailable);
+        }
+    }
+}
+
+impl SqliteLedger {
+    /// Opens the ledger in this file, or begins one where there is no file. Resolves what a crash left.
+    ///
+    /// # Errors
+    /// [`OpenFault`] names the file and what to do.
+    pub fn open(file: &Path, fresh: Fresh, now: UnixTime) -> Result<Self, OpenFault> {
+        Self::try_open(file, fresh, now).map_err(|problem| OpenFault { file: file.to_owned(), problem })
+    }
+
+    fn try_open(file: &Path, fresh: Fresh, now: UnixTime) -> Result<Self, OpenProblem> {
+        let lock = lock(file)?;
+        let is_new = !file.exists();
+        let mut connection = connect_writer(file)?;
+        let fresh = Meta { serial_key: fresh.serial_key, complete_since: row::seconds(now) };
+        let meta = schema::prepare(&mut connection, &fresh)?;
+        if is_new {
+            sync_folder(file).map_err(OpenProblem::File)?;
+        }
+        let serials = Arc::new(SerialCipher::new(&meta.serial_key));
+        let mut book = Book::new(connection, Arc::clone(&serials))?;
+        book.begin()?;
+        let given_up = book.give_up_all(now)?;
+        book.commit()?;
+        if given_up > 0 {
+            warn!(
+                rows = given_up,
+                "certificates were being issued when the server ended: they were not released, and are revoked. `muster cert list --state abandoned` shows them"
+            );
+        }
+        let tally = book.tally();
+        let shared = Arc::new(Shared {
+            file: file.to_owned(),
+            serials,
+            writes: Queue::new(WAITING_ROWS_MAX),
+            points: Queue::new(WAITING_ROWS_MAX),
+            scans: Queue::new(WAITING_ROWS_MAX),
+            next_number: AtomicU64::new(u64::try_from(tally.numbers + 1).unwrap_or(1)),
+            rows: AtomicI64::new(tally.rows),
+            state: Mutex::new(WriteState::Writes),
+        });
+        let threads = start(&shared, book).map_err(OpenProblem::File)?;
+        Ok(Self { shared, complete_since: row::time(meta.complete_since), threads, _lock: lock })
+    }
+
+    /// How many rows it has.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        u64::try_from(self.shared.rows.load(Ordering::Acquire)).unwrap_or(0)
+    }
+}
+
+/// Starts the threads: one writes, one answers issuances, one answers operators.
+fn start(shared: &Arc<Shared>, book: Book) -> Result<Vec<JoinHandle<()>>, std::io::Error> {
+    let named = |name: &str| thread::Builder::new().name(name.to_owned());
+    let (file, serials) = (shared.file.clone(), Arc::clone(&shared.serials));
+    let open = move || {
+        let connection = connect_writer(&file).map_err(|why| why.to_string())?;
+        let mut book = Book::new(connection, Arc::clone(&serials)).map_err(|why| why.to_string())?;
+        // An empty transaction that writes: whether the disk takes one again.
+        book.begin().and_then(|()| book.commit()).map_err(|why| why.to_string())?;
+        Ok(book)
+    };
+    let writer =
+        Writer { shared: Arc::clone(shared), file: shared.file.clone(), book: Some(book), open: Box::new(open) };
+    let mut threads = vec![named("ledger-writer").spawn(move || writer.run())?];
+    for (name, is_points) in [("ledger-reader", true), ("ledger-scan", false)] {
+        let file = shared.file.clone();
+        let open = move || connect_reader(&file).map_err(|why| why.to_string());
+        let reader = Reader { shared: Arc::clone(shared), connection: None, open: Box::new(open) };
+        let shared = Arc::clone(shared);
+        let run = move || reader.run(if is_points { &shared.points } else { &shared.scans });
+        threads.push(named(name).spawn(run)?);
+    }
+    Ok(threads)
+}
+
+/// One process has a ledger open: two would draw the same numbers.
+fn lock(file: &Path) -> Result<File, OpenProblem> {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(name).map_err(OpenProblem::File)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenProblem::InUse),
+        Err(TryLockError::Error(error)) => Err(OpenProblem::File(error)),
+    }
+}
+
+/// SQLite syncs what it writes into a file, and the folder of its log; the name of a new database is ours to make durable.
+fn sync_folder(file: &Path) -> Result<(), std::io::Error> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+fn connect_writer(file: &Path) -> Result<Connection, OpenProblem> {
+    let connection = Connection::open(file)?;
+    connection.busy_timeout(BUSY_TIME)?;
+    // The answer is the mode that the file has now.
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(OpenProblem::Damaged(format!("its folder does not allow a write-ahead log: the mode is {mode}")));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    Ok(connection)
+}
+
+fn connect_reader(file: &Path) -> Result<Connection, OpenProblem> {
+    let connection = Connection::open(file)?;
+    connection.busy_timeout(BUSY_TIME)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+    Ok(connection)
+}
+
+impl fmt::Debug for SqliteLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteLedger")
+            .field("file", &self.shared.file)
+            .field("rows", &self.rows())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was asked for is written before the file is closed.
+impl Drop for SqliteLedger {
+    fn drop(&mut self) {
+        for queue in [&self.shared.points, &self.shared.scans] {
+            queue.close();
+        }
+        self.shared.writes.close();
+        for thread in self.threads.drain(..) {
+            let _the_panic_was_reported = thread.join();
+        }
+    }
+}
+
+impl Ledger for SqliteLedger {
+    fn standing(&self, of: Vec<Inquiry>, done: Completion<Result<Vec<Finding>, LedgerFault>>) {
+        Shared::ask(&self.shared.points, Question::Standing(of, done));
+    }
+
+    fn complete_since(&self) -> Option<UnixTime> {
+        Some(self.complete_since)
+    }
+
+    fn draw(&self, node: NodePrefix, random: [u8; 16]) -> Serial {
+        let number = self.shared.next_number.fetch_add(1, Ordering::Relaxed);
+        self.shared.serials.serial(node, number, random)
+    }
+
+    fn intend(&self, rows: Vec<Reserve>, done: Completion<Result<Vec<Intended>, LedgerFault>>) {
+        self.shared.write(Write::Intend(rows, done));
+    }
+
+    fn record(&self, rows: Vec<Record>, done: Completion<Result<Vec<Recorded>, LedgerFault>>) {
+        self.shared.write(Write::Record(rows, done));
+    }
+
+    fn abandon(&self, serials: Vec<Serial>) {
+        self.shared.write(Write::Abandon(serials));
+    }
+
+    fn find(&self, rows: Vec<Locator>, done: Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>) {
+        Shared::ask(&self.shared.points, Question::Find(rows, done));
+    }
+
+    fn list(&self, query: ListQuery, done: Completion<Result<Listing, LedgerFault>>) {
+        Shared::ask(&self.shared.scans, Question::List(query, done));
+    }
+
+    fn count(&self, rows: RowFilter, done: Completion<Result<u64, LedgerFault>>) {
+        Shared::ask(&self.shared.scans, Question::Count(rows, done));
+    }
+
+    fn revoke(&self, rows: Vec<Revoke>, done: Completion<Result<Vec<Revoked>, LedgerFault>>) {
+        self.shared.write(Write::Revoke(rows, done));
+    }
+
+    fn health(&self, done: Completion<Result<LedgerHealth, LedgerFault>>) {
+        done(match self.shared.write_fault() {
+            Some(fault) => Err(fault),
+            None => Ok(LedgerHealth { rows: self.rows(), room: None }),
+        });
+    }
+
+    fn flush(&self, done: Completion<Result<(), LedgerFault>>) {
+        self.shared.write(Write::Flush(done));
+    }
+}

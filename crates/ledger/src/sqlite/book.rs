@@ -1,0 +1,474 @@
+//! The rows of one batch, inside one transaction of the writer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use authority::{
+    Actor, FactoryKeys, INTENT_LIFETIME, Intended, Intent, LedgerEntry, Locator, NewRow, ProfileVersion, Record,
+    Recorded, Reserve, Revocation, Revoke, Revoked, RowStage,
+};
+use pki::issue::{RevocationReason, Serial};
+use pki::{AnchorId, Digest};
+use rusqlite::{Connection, Error, OptionalExtension, params};
+use rustls_pki_types::UnixTime;
+
+use super::row::{self, function_code, origin_code, reason_code, seconds, short, short_device};
+use crate::serial::SerialCipher;
+
+/// Parties and profiles whose numbers are kept in memory: more than a configuration names.
+const NAMES_MAX: usize = 4_096;
+
+/// Reservations that a batch gives up because their time is over: a step of work that a batch does not notice.
+const OUTLIVED_MAX: usize = 64;
+
+/// What is counted, and how far the ledger is: one row, written with each batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// The last place in the order of rows.
+    pub(super) places: i64,
+    /// Rows, whatever their stage.
+    pub(super) rows: i64,
+    /// Rows with a certificate.
+    pub(super) issued: i64,
+    /// The highest number of a row.
+    pub(super) numbers: i64,
+    /// No row with a lower number is a reservation.
+    open_from: i64,
+    /// The latest time that a row has.
+    pub(super) time: i64,
+}
+
+/// The writer's connection, and what it remembers of the tables. After a fault it is thrown away and read again: nothing in memory is undone.
+pub(super) struct Book {
+    connection: Connection,
+    serials: Arc<SerialCipher>,
+    parties: HashMap<AnchorId, i64>,
+    profiles: HashMap<(Arc<str>, ProfileVersion), i64>,
+    /// Numbers of reservations, and the second from which each is outlived.
+    open: BTreeMap<i64, i64>,
+    tally: Tally,
+}
+
+impl Book {
+    pub(super) fn new(connection: Connection, serials: Arc<SerialCipher>) -> Result<Self, Error> {
+        connection.set_prepared_statement_cache_capacity(64);
+        let sql = "SELECT places, rows, issued, numbers, open_from, time FROM tally";
+        let tally = connection.query_row(sql, [], |row| {
+            Ok(Tally {
+                places: row.get(0)?,
+                rows: row.get(1)?,
+                issued: row.get(2)?,
+                numbers: row.get(3)?,
+                open_from: row.get(4)?,
+                time: row.get(5)?,
+            })
+        })?;
+        let mut book = Self {
+            connection,
+            serials,
+            parties: HashMap::new(),
+            profiles: HashMap::new(),
+            open: BTreeMap::new(),
+            tally,
+        };
+        book.read_open()?;
+        Ok(book)
+    }
+
+    fn read_open(&mut self) -> Result<(), Error> {
+        let sql = "SELECT i.number, i.at FROM intent i LEFT JOIN certificate c ON c.number = i.number
+WHERE i.number >= ?1 AND NOT i.abandoned AND c.number IS NULL";
+        let mut statement = self.connection.prepare(sql)?;
+        let rows = statement.query_map([self.tally.open_from], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        for row in rows {
+            let (number, at): (i64, i64) = row?;
+            self.open.insert(number, lifetime_end(at));
+        }
+        Ok(())
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    pub(super) fn begin(&self) -> Result<(), Error> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)
+    }
+
+    /// Writes what is counted, and makes the batch durable.
+    pub(super) fn commit(&mut self) -> Result<(), Error> {
+        let Tally { places, rows, issued, numbers, time, .. } = self.tally;
+        self.tally.open_from = self.open.first_key_value().map_or(numbers + 1, |(number, _)| *number);
+        let sql = "UPDATE tally SET places = ?1, rows = ?2, issued = ?3, numbers = ?4, open_from = ?5, time = ?6";
+        let values = params![places, rows, issued, numbers, self.tally.open_from, time];
+        self.connection.prepare_cached(sql)?.execute(values)?;
+        self.connection.prepare_cached("COMMIT")?.execute([]).map(drop)
+    }
+
+    /// Gives up what an earlier process left reserved: a crash came between its signature and its record, so its certificate may exist, and it is
+    /// revoked. Says how many.
+    pub(super) fn give_up_all(&mut self, now: UnixTime) -> Result<usize, Error> {
+        let numbers: Vec<i64> = self.open.keys().copied().collect();
+        let revocation = Revocation { reason: RevocationReason::CessationOfOperation, at: now, actor: Actor::server() };
+        for number in &numbers {
+            self.abandon(*number)?;
+            self.write_revocation(*number, &revocation)?;
+        }
+        Ok(numbers.len())
+    }
+
+    pub(super) fn intend(&mut self, reserve: &Reserve) -> Result<Intended, Error> {
+        let Reserve { intent, factory_keys, new_row, certificates_max } = reserve;
+        self.tally.time = self.tally.time.max(seconds(intent.at));
+        self.give_up_outlived()?;
+        let device = short_device(&intent.device);
+        let of_device = self.of_device(device)?;
+        if let Some(answer) = self.answered(intent, &of_device)? {
+            return Ok(answer);
+        }
+        if *new_row == NewRow::Held {
+            return Ok(Intended::Held);
+        }
+        if self.is_key_of_another(intent, device)? {
+            return Ok(Intended::KeyOfAnother);
+        }
+        if *factory_keys == FactoryKeys::Refused && self.is_factory_key(intent, &of_device)? {
+            return Ok(Intended::FactoryKey);
+        }
+        let Some(number) = self.free_number(&intent.serial)? else { return Ok(Intended::SerialTaken) };
+        if self.is_full(intent, &of_device, *certificates_max)? {
+            return Ok(Intended::DeviceFull);
+        }
+        self.reserve(intent, number, device)?;
+        Ok(Intended::Reserved)
+    }
+
+    /// The entries of a device, newest number first. A device has as many unexpired ones as its profiles allow.
+    fn of_device(&self, device: i64) -> Result<Vec<OfDevice>, Error> {
+        let sql =
+            "SELECT number, not_after, csr, spki, factory_key FROM of_device WHERE device = ?1 ORDER BY number DESC";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([device], |row| {
+            Ok(OfDevice {
+                number: row.get(0)?,
+                not_after: row.get(1)?,
+                csr: row.get(2)?,
+                spki: row.get(3)?,
+                factory_key: row.get(4)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    /// The answer to a request that has a row already: the newest row that asks for the same and was not given up decides. A reservation that
+    /// outlived its time is given up on the way.
+    fn answered(&mut self, intent: &Intent, of_device: &[OfDevice]) -> Result<Option<Intended>, Error> {
+        while let Some((number, row)) = self.newest_same(intent, of_device)? {
+            match row.stage {
+                RowStage::Reserved if lifetime_end(seconds(row.intent.at)) <= seconds(intent.at) => {
+                    self.abandon(number)?;
+                }
+                RowStage::Reserved => return Ok(Some(Intended::InProgress)),
+                RowStage::Issued(Record { issued, window, .. })
+                    if row.revocation.is_none() && window.repeats(intent.at, &issued.digest, &intent.client) =>
+                {
+                    return Ok(Some(Intended::Repeat(issued)));
+                }
+                RowStage::Issued(_) | RowStage::Abandoned => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    fn newest_same(&self, intent: &Intent, of_device: &[OfDevice]) -> Result<Option<(i64, LedgerEntry)>, Error> {
+        let (csr, spki) = (short(&intent.csr), short(&intent.spki));
+        let mut newest: Option<(i64, LedgerEntry)> = None;
+        for entry in of_device.iter().filter(|it| it.csr == csr || it.spki == spki) {
+            let row = row::read(&self.connection, entry.number)?;
+            let is_same =
+                |row: &LedgerEntry| !matches!(row.stage, RowStage::Abandoned) && intent.asks_the_same_as(&row.intent);
+            if let Some(row) = row.filter(is_same)
+                && newest.as_ref().is_none_or(|(_, newest)| newest.cursor < row.cursor)
+            {
+                newest = Some((entry.number, row));
+            }
+        }
+        Ok(newest)
+    }
+
+    fn is_key_of_another(&self, intent: &Intent, device: i64) -> Result<bool, Error> {
+        let sql = "SELECT number FROM of_key WHERE spki = ?1 AND device <> ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![short(&intent.spki), device])?;
+        while let Some(found) = rows.next()? {
+            let row = row::read(&self.connection, found.get(0)?)?;
+            if row.is_some_and(|row| row.intent.spki == intent.spki && row.intent.device != intent.device) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_factory_key(&self, intent: &Intent, of_device: &[OfDevice]) -> Result<bool, Error> {
+        if intent.factory_key == Some(intent.spki) {
+            return Ok(true);
+        }
+        let spki = short(&intent.spki);
+        for entry in of_device.iter().filter(|it| it.factory_key == Some(spki)) {
+            let row = row::read(&self.connection, entry.number)?;
+            if row.is_some_and(|row| row.intent.device == intent.device && row.intent.factory_key == Some(intent.spki))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_full(&self, intent: &Intent, of_device: &[OfDevice], certificates_max: u32) -> Result<bool, Error> {
+        let now = seconds(intent.at);
+        let max = usize::try_from(certificates_max).unwrap_or(usize::MAX);
+        let unexpired: Vec<&OfDevice> = of_device.iter().filter(|it| it.not_after >= now).collect();
+        if unexpired.len() < max {
+            return Ok(false);
+        }
+        // Looked at whole only here: another device may share the 64 bits.
+        let mut held = 0;
+        for entry in unexpired {
+            let row = row::read(&self.connection, entry.number)?;
+            held += usize::from(row.is_some_and(|row| row.intent.device == intent.device));
+        }
+        Ok(held >= max)
+    }
+
+    /// The number that the serial leads to, if no row has it.
+    fn free_number(&self, serial: &Serial) -> Result<Option<i64>, Error> {
+        let Some(number) = self.number(serial) else { return Ok(None) };
+        let sql = "SELECT 1 FROM intent WHERE number = ?1";
+        let is_taken = self.connection.prepare_cached(sql)?.exists([number])?;
+        Ok((!is_taken).then_some(number))
+    }
+
+    fn number(&self, serial: &Serial) -> Option<i64> {
+        i64::try_from(self.serials.number(serial)).ok().filter(|number| *number > 0)
+    }
+
+    /// The number of the row that has this serial.
+    fn find(&self, serial: &Serial) -> Result<Option<i64>, Error> {
+        let Some(number) = self.number(serial) else { return Ok(None) };
+        let sql = "SELECT serial FROM intent WHERE number = ?1";
+        let held: Option<Vec<u8>> =
+            self.connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
+        Ok(held.filter(|held| held.as_slice() == serial.as_bytes()).map(|_| number))
+    }
+
+    fn reserve(&mut self, intent: &Intent, number: i64, device: i64) -> Result<(), Error> {
+        let profile = self.profile(&intent.profile, intent.profile_version)?;
+        let (ca, manufacturer) = (self.party(&intent.ca)?, self.party(&intent.device.manufacturer)?);
+        let anchor = self.party(&intent.anchor)?;
+        let place = self.tally.places + 1;
+        let (not_after, factory_key) = (seconds(intent.validity.not_after), intent.factory_key);
+        let sql = "INSERT INTO intent (number, place, serial, at, function, profile, ca, manufacturer, device, anchor, vouched_by,
+client, factory_key, csr, spki, names, to_be_signed, subject, not_before, not_after, peer)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+        self.connection.prepare_cached(sql)?.execute(params![
+            number,
+            place,
+            &intent.serial.as_bytes()[..],
+            seconds(intent.at),
+            function_code(intent.function),
+            profile,
+            ca,
+            manufacturer,
+            intent.device.id.as_str(),
+            anchor,
+            origin_code(intent.vouched_by),
+            blob(&intent.client),
+            factory_key.as_ref().map(blob),
+            blob(&intent.csr),
+            blob(&intent.spki),
+            blob(&intent.names),
+            blob(&intent.to_be_signed),
+            intent.subject.der(),
+            seconds(intent.validity.not_before),
+            not_after,
+            intent.peer.to_string(),
+        ])?;
+        self.connection.prepare_cached("INSERT INTO place VALUES (?1, ?2)")?.execute([place, number])?;
+        self.connection.prepare_cached("INSERT INTO of_device VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+            device,
+            number,
+            not_after,
+            short(&intent.csr),
+            short(&intent.spki),
+            factory_key.as_ref().map(short),
+        ])?;
+        let of_key = [short(&intent.spki), number, device];
+        self.connection.prepare_cached("INSERT INTO of_key VALUES (?1, ?2, ?3)")?.execute(of_key)?;
+        self.open.insert(number, lifetime_end(seconds(intent.at)));
+        self.tally.places = place;
+        self.tally.rows += 1;
+        self.tally.numbers = self.tally.numbers.max(number);
+        Ok(())
+    }
+
+    pub(super) fn record(&mut self, record: &Record) -> Result<Recorded, Error> {
+        let Some(number) = self.find(&record.serial)? else { return Ok(Recorded::Abandoned) };
+        let issued = &record.issued;
+        if self.open.remove(&number).is_none() {
+            let sql = "SELECT digest FROM certificate WHERE number = ?1";
+            let held: Option<Vec<u8>> =
+                self.connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
+            let is_same = held.is_some_and(|held| held.as_slice() == issued.digest.as_bytes());
+            return Ok(if is_same { Recorded::Durable } else { Recorded::Abandoned });
+        }
+        let values = params![
+            number,
+            seconds(issued.at),
+            seconds(record.window.until),
+            blob(&issued.digest),
+            issued.certificate.as_slice()
+        ];
+        self.connection.prepare_cached("INSERT INTO certificate VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(values)?;
+        self.tally.issued += 1;
+        Ok(Recorded::Durable)
+    }
+
+    pub(super) fn abandon_serial(&mut self, serial: &Serial) -> Result<(), Error> {
+        match self.find(serial)? {
+            Some(number) if self.open.contains_key(&number) => self.abandon(number),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives up a reservation: its key is free again, and it no longer counts as one that its device holds.
+    fn abandon(&mut self, number: i64) -> Result<(), Error> {
+        self.open.remove(&number);
+        let Some(row) = row::read(&self.connection, number)? else { return Ok(()) };
+        self.connection.prepare_cached("UPDATE intent SET abandoned = 1 WHERE number = ?1")?.execute([number])?;
+        let of_device = [short_device(&row.intent.device), number];
+        let sql = "DELETE FROM of_device WHERE device = ?1 AND number = ?2";
+        self.connection.prepare_cached(sql)?.execute(of_device)?;
+        let of_key = [short(&row.intent.spki), number];
+        let sql = "DELETE FROM of_key WHERE spki = ?1 AND number = ?2";
+        self.connection.prepare_cached(sql)?.execute(of_key)?;
+        Ok(())
+    }
+
+    /// A reservation that has outlived its time is given up before anything is decided by it. Numbers grow with time, nearly: one that is looked at
+    /// later is found by the next batch.
+    fn give_up_outlived(&mut self) -> Result<(), Error> {
+        for _ in 0..OUTLIVED_MAX {
+            match self.open.first_key_value() {
+                Some((&number, &end)) if end <= self.tally.time => self.abandon(number)?,
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn revoke(&mut self, revoke: &Revoke) -> Result<Revoked, Error> {
+        let Some(number) = self.locate(&revoke.row)? else { return Ok(Revoked::Unknown) };
+        let Some(row) = row::read(&self.connection, number)? else { return Ok(Revoked::Unknown) };
+        // A reservation is given up: a certificate that comes for it is turned away.
+        if self.open.contains_key(&number) {
+            self.abandon(number)?;
+        }
+        if let Some(before) = row.revocation {
+            return Ok(Revoked::Before(before));
+        }
+        self.write_revocation(number, &revoke.revocation)?;
+        Ok(Revoked::Now)
+    }
+
+    fn write_revocation(&self, number: i64, revocation: &Revocation) -> Result<(), Error> {
+        let values = params![number, seconds(revocation.at), reason_code(revocation.reason), revocation.actor.as_str()];
+        self.connection.prepare_cached("INSERT INTO revocation VALUES (?1, ?2, ?3, ?4)")?.execute(values).map(drop)
+    }
+
+    fn locate(&self, locator: &Locator) -> Result<Option<i64>, Error> {
+        locate(&self.connection, &self.serials, locator)
+    }
+
+    /// The number of a party: a CA, a manufacturer or another anchor.
+    fn party(&mut self, party: &AnchorId) -> Result<i64, Error> {
+        if let Some(id) = self.parties.get(party) {
+            return Ok(*id);
+        }
+        let digest = &party.as_bytes()[..];
+        self.connection.prepare_cached("INSERT OR IGNORE INTO party (digest) VALUES (?1)")?.execute([digest])?;
+        let sql = "SELECT id FROM party WHERE digest = ?1";
+        let id = self.connection.prepare_cached(sql)?.query_row([digest], |row| row.get(0))?;
+        if self.parties.len() >= NAMES_MAX {
+            self.parties.clear();
+        }
+        self.parties.insert(*party, id);
+        Ok(id)
+    }
+
+    fn profile(&mut self, name: &Arc<str>, version: ProfileVersion) -> Result<i64, Error> {
+        let key = (Arc::clone(name), version);
+        if let Some(id) = self.profiles.get(&key) {
+            return Ok(*id);
+        }
+        let values = params![&**name, &version.as_bytes()[..]];
+        let sql = "INSERT OR IGNORE INTO profile (name, version) VALUES (?1, ?2)";
+        self.connection.prepare_cached(sql)?.execute(values)?;
+        let sql = "SELECT id FROM profile WHERE name = ?1 AND version = ?2";
+        let id = self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+        if self.profiles.len() >= NAMES_MAX {
+            self.profiles.clear();
+        }
+        self.profiles.insert(key, id);
+        Ok(id)
+    }
+}
+
+/// An entry of the table `of_device`.
+struct OfDevice {
+    number: i64,
+    not_after: i64,
+    csr: i64,
+    spki: i64,
+    factory_key: Option<i64>,
+}
+
+/// The number of the row that is meant.
+pub(super) fn locate(connection: &Connection, serials: &SerialCipher, locator: &Locator) -> Result<Option<i64>, Error> {
+    let by_serial = |serial: &Serial| -> Result<Option<(i64, LedgerEntry)>, Error> {
+        let Ok(number) = i64::try_from(serials.number(serial)) else { return Ok(None) };
+        let row = row::read(connection, number)?.filter(|row| row.intent.serial == *serial);
+        Ok(row.map(|row| (number, row)))
+    };
+    match locator {
+        Locator::Serial(serial) => Ok(by_serial(serial)?.map(|(number, _)| number)),
+        Locator::Certificate(serial, digest) => {
+            let is_it = |row: &LedgerEntry| row.issued().is_some_and(|issued| issued.digest == *digest);
+            Ok(by_serial(serial)?.filter(|(_, row)| is_it(row)).map(|(number, _)| number))
+        }
+        Locator::NewestOf(device) => {
+            let sql = "SELECT number FROM of_device WHERE device = ?1 ORDER BY number DESC";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([short_device(device)])?;
+            let mut newest: Option<(i64, LedgerEntry)> = None;
+            while let Some(found) = rows.next()? {
+                let number = found.get(0)?;
+                let row = row::read(connection, number)?;
+                let row = row.filter(|row| row.issued().is_some() && row.intent.device == *device);
+                if let Some(row) = row
+                    && newest.as_ref().is_none_or(|(_, newest)| newest.cursor < row.cursor)
+                {
+                    newest = Some((number, row));
+                }
+            }
+            Ok(newest.map(|(number, _)| number))
+        }
+    }
+}
+
+fn blob(digest: &Digest) -> &[u8] {
+    digest.as_bytes()
+}
+
+fn lifetime_end(at: i64) -> i64 {
+    at.saturating_add(i64::try_from(INTENT_LIFETIME.as_secs()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,224 @@
+//! Threads that read: they see what is durable, and wait for no write.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use authority::{
+    Completion, Finding, Inquiry, LedgerEntry, LedgerFault, ListQuery, Listing, Locator, Registration, RowFilter,
+    RowState,
+};
+use pki::issue::Serial;
+use rusqlite::{Connection, Error, params};
+use tracing::error;
+
+use super::Shared;
+use super::book::locate;
+use super::queue::Queue;
+use super::row::{self, BEHIND, place, short_device};
+use crate::serial::SerialCipher;
+
+/// Rows that one call of `list` looks at: a few milliseconds.
+const LOOKS_MAX: i64 = 1_024;
+
+/// Questions that are taken at a time.
+const QUESTIONS_MAX: usize = 256;
+
+/// What a reader is asked for.
+pub(super) enum Question {
+    Standing(Vec<Inquiry>, Completion<Result<Vec<Finding>, LedgerFault>>),
+    Find(Vec<Locator>, Completion<Result<Vec<Option<LedgerEntry>>, LedgerFault>>),
+    List(ListQuery, Completion<Result<Listing, LedgerFault>>),
+    Count(RowFilter, Completion<Result<u64, LedgerFault>>),
+}
+
+impl Question {
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Standing(of, _) => of.len(),
+            Self::Find(rows, _) => rows.len(),
+            Self::List(..) | Self::Count(..) => 1,
+        }
+    }
+
+    /// Says that nobody can answer.
+    pub(super) fn refuse(self, fault: LedgerFault) {
+        match self {
+            Self::Standing(_, done) => done(Err(fault)),
+            Self::Find(_, done) => done(Err(fault)),
+            Self::List(_, done) => done(Err(fault)),
+            Self::Count(_, done) => done(Err(fault)),
+        }
+    }
+}
+
+/// One thread that reads, with a connection of its own.
+pub(super) struct Reader {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connection: Option<Connection>,
+    pub(super) open: Box<dyn Fn() -> Result<Connection, String> + Send>,
+}
+
+impl Reader {
+    /// Runs until the queue is closed and empty.
+    pub(super) fn run(mut self, questions: &Queue<Question>) {
+        while let Some(taken) = questions.take(QUESTIONS_MAX, Duration::from_secs(60)) {
+            for question in taken.items {
+                let asked = AssertUnwindSafe(|| self.answer(question));
+                let _the_panic_was_reported = catch_unwind(asked);
+            }
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        match question {
+            Question::Standing(of, done) => {
+                let answer = self.read(|reading| of.iter().map(|inquiry| reading.finding(inquiry)).collect());
+                done(answer);
+            }
+            Question::Find(rows, done) => {
+                let answer = self.read(|reading| rows.iter().map(|locator| reading.find(locator)).collect());
+                done(answer);
+            }
+            Question::List(query, done) => {
+                let answer = self.read(|reading| reading.list(&query));
+                done(answer);
+            }
+            Question::Count(filter, done) => {
+                let answer = self.read(|reading| reading.count(&filter));
+                done(answer);
+            }
+        }
+    }
+
+    /// Reads, with a fresh connection after a fault.
+    fn read<T>(&mut self, read: impl FnOnce(&Reading<'_>) -> Result<T, Error>) -> Result<T, LedgerFault> {
+        if self.connection.is_none() {
+            self.connection = (self.open)().ok();
+        }
+        let connection = self.connection.as_ref().ok_or(LedgerFault::Unavailable)?;
+        read(&Reading { connection, serials: &self.shared.serials }).map_err(|why| {
+            error!(file = %self.shared.file.display(), "the ledger cannot be read: {why}");
+            self.connection = None;
+            LedgerFault::Unavailable
+        })
+    }
+}
+
+/// A connection that reads.
+struct Reading<'a> {
+    connection: &'a Connection,
+    serials: &'a SerialCipher,
+}
+
+impl Reading<'_> {
+    /// The row of the client's certificate, found by its serial number. There is no list of devices.
+    fn finding(&self, inquiry: &Inquiry) -> Result<Finding, Error> {
+        let row = match &inquiry.serial {
+            Some(serial) => self.by_serial(serial)?,
+            None => None,
+        };
+        let holder = row.and_then(|row| match row.issued() {
+            Some(issued) if issued.digest == inquiry.client => row.standing(),
+            Some(_) => None,
+            None => row.revocation_of_unissued(),
+        });
+        Ok(Finding { holder, registration: Registration::Unlisted })
+    }
+
+    fn by_serial(&self, serial: &Serial) -> Result<Option<LedgerEntry>, Error> {
+        let Ok(number) = i64::try_from(self.serials.number(serial)) else { return Ok(None) };
+        Ok(row::read(self.connection, number)?.filter(|row| row.intent.serial == *serial))
+    }
+
+    fn find(&self, locator: &Locator) -> Result<Option<LedgerEntry>, Error> {
+        match locate(self.connection, self.serials, locator)? {
+            Some(number) => row::read(self.connection, number),
+            None => Ok(None),
+        }
+    }
+
+    fn list(&self, query: &ListQuery) -> Result<Listing, Error> {
+        let after = query.after.as_ref().map_or(0, place);
+        let rows_max = query.bound();
+        match &query.filter.device {
+            Some(_) => self.list_of_device(&query.filter, after, rows_max),
+            None => self.scan(&query.filter, after, rows_max),
+        }
+    }
+
+    /// Looks at the rows behind a place, in their order.
+    fn scan(&self, filter: &RowFilter, after: i64, rows_max: usize) -> Result<Listing, Error> {
+        let mut statement = self.connection.prepare_cached(BEHIND)?;
+        // One more than is looked at: whether any is left.
+        let mut rows = statement.query(params![after, LOOKS_MAX + 1])?;
+        let (mut listing, mut looks, mut last) = (Listing::default(), 0, None);
+        while let Some(found) = rows.next()? {
+            if looks >= LOOKS_MAX || listing.rows.len() >= rows_max {
+                listing.next = last;
+                break;
+            }
+            looks += 1;
+            let row = row::entry(found)?;
+            last = Some(row.cursor);
+            if filter.matches(&row) {
+                listing.rows.push(row);
+            }
+        }
+        Ok(listing)
+    }
+
+    /// The rows of one device: those that it holds, and those that were given up. It has few.
+    fn list_of_device(&self, filter: &RowFilter, after: i64, rows_max: usize) -> Result<Listing, Error> {
+        let mut rows = self.rows_of_device(filter)?;
+        rows.retain(|row| place(&row.cursor) > after);
+        let is_more = rows.len() > rows_max;
+        rows.truncate(rows_max);
+        let next = rows.last().filter(|_| is_more).map(|row| row.cursor);
+        Ok(Listing { rows, next })
+    }
+
+    fn rows_of_device(&self, filter: &RowFilter) -> Result<Vec<LedgerEntry>, Error> {
+        let Some(device) = &filter.device else { return Ok(Vec::new()) };
+        let held = "SELECT number FROM of_device WHERE device = ?1";
+        let given_up = "SELECT i.number FROM intent i JOIN party m ON m.id = i.manufacturer
+WHERE i.abandoned AND m.digest = ?1 AND i.device = ?2";
+        let mut numbers: Vec<i64> = Vec::new();
+        let mut statement = self.connection.prepare_cached(held)?;
+        numbers
+            .extend(statement.query_map([short_device(device)], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?);
+        let mut statement = self.connection.prepare_cached(given_up)?;
+        let values = params![&device.manufacturer.as_bytes()[..], device.id.as_str()];
+        numbers.extend(statement.query_map(values, |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?);
+        let mut rows = Vec::new();
+        for number in numbers {
+            rows.extend(row::read(self.connection, number)?.filter(|row| filter.matches(row)));
+        }
+        rows.sort_by_key(|row| row.cursor);
+        Ok(rows)
+    }
+
+    fn count(&self, filter: &RowFilter) -> Result<u64, Error> {
+        if filter.device.is_some() {
+            return Ok(count(self.rows_of_device(filter)?.len()));
+        }
+        // What the metrics ask for, again and again.
+        if *filter == (RowFilter { state: Some(RowState::Issued), ..RowFilter::default() }) {
+            let issued: i64 = self.connection.query_row("SELECT issued FROM tally", [], |row| row.get(0))?;
+            return Ok(u64::try_from(issued).unwrap_or(0));
+        }
+        let (mut counted, mut after) = (0, 0);
+        loop {
+            let listing = self.scan(filter, after, usize::MAX)?;
+            counted += count(listing.rows.len());
+            match listing.next {
+                Some(next) => after = place(&next),
+                None => return Ok(counted),
+            }
+        }
+    }
+}
+
+fn count(of: usize) -> u64 {
+    u64::try_from(of).unwrap_or(u64::MAX)
+}

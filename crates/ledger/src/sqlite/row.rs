@@ -1,0 +1,220 @@
+//! Rows as they stand in the tables, and as the authority knows them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authority::{
+    Actor, Cursor, Device, DeviceId, Function, Intent, Issued, Key, LedgerEntry, Origin, ProfileVersion, Record,
+    RepeatWindow, Revocation, RowStage,
+};
+use pki::issue::{RevocationReason, Serial};
+use pki::{AnchorId, Digest, Name, Validity};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Error, OptionalExtension, Row};
+use rustls_pki_types::UnixTime;
+
+macro_rules! columns {
+    () => {
+        "SELECT i.place, i.serial, i.at, i.function, p.name, p.version, ca.digest, m.digest, i.device, a.digest,
+  i.vouched_by, i.client, i.factory_key, i.csr, i.spki, i.names, i.to_be_signed, i.subject, i.not_before, i.not_after, i.peer,
+  i.abandoned, c.at, c.repeat_until, c.digest, c.der, r.at, r.reason, r.actor "
+    };
+}
+
+macro_rules! joins {
+    () => {
+        " JOIN profile p ON p.id = i.profile
+JOIN party ca ON ca.id = i.ca JOIN party m ON m.id = i.manufacturer JOIN party a ON a.id = i.anchor
+LEFT JOIN certificate c ON c.number = i.number LEFT JOIN revocation r ON r.number = i.number "
+    };
+}
+
+const BY_NUMBER: &str = concat!(columns!(), "FROM intent i", joins!(), "WHERE i.number = ?1");
+
+/// Rows behind a place, in their order.
+pub(super) const BEHIND: &str = concat!(
+    columns!(),
+    "FROM place JOIN intent i ON i.number = place.number",
+    joins!(),
+    "WHERE place.place > ?1 ORDER BY place.place LIMIT ?2"
+);
+
+/// The row of this number.
+pub(super) fn read(connection: &Connection, number: i64) -> Result<Option<LedgerEntry>, Error> {
+    connection.prepare_cached(BY_NUMBER)?.query_row([number], entry).optional()
+}
+
+/// A row of [`BEHIND`] or of one number.
+pub(super) fn entry(row: &Row<'_>) -> Result<LedgerEntry, Error> {
+    let mut columns = Columns { row, next: 0 };
+    let place: i64 = columns.get()?;
+    let serial = columns.read("serial", |bytes| Serial::from_bytes(bytes).ok())?;
+    let at = columns.time()?;
+    let function = columns.code("function", function_of)?;
+    let profile: Arc<str> = columns.get::<String>()?.into();
+    let profile_version = ProfileVersion::from_bytes(columns.array("profile version")?);
+    let ca = AnchorId::from_bytes(columns.array("ca")?);
+    let manufacturer = AnchorId::from_bytes(columns.array("manufacturer")?);
+    let id = columns.read_text("device", DeviceId::new)?;
+    let device = Device { manufacturer, id };
+    let anchor = AnchorId::from_bytes(columns.array("anchor")?);
+    let vouched_by = columns.code("vouched_by", origin_of)?;
+    let client = Digest::from_bytes(columns.array("client")?);
+    let factory_key = columns.get::<Option<[u8; 32]>>()?.map(Digest::from_bytes);
+    let csr = Digest::from_bytes(columns.array("csr")?);
+    let spki = Digest::from_bytes(columns.array("spki")?);
+    let names = Digest::from_bytes(columns.array("names")?);
+    let to_be_signed = Digest::from_bytes(columns.array("to_be_signed")?);
+    let subject = columns.read("subject", |der| Name::parse(der).ok())?;
+    let validity = Validity { not_before: columns.time()?, not_after: columns.time()? };
+    let peer = columns.read_text("peer", |text| text.parse::<SocketAddr>().ok())?;
+    let abandoned: bool = columns.get()?;
+    let intent = Intent {
+        key: Key::new(function, &profile, &device, &csr),
+        serial,
+        ca,
+        to_be_signed,
+        function,
+        profile: Arc::clone(&profile),
+        profile_version,
+        device,
+        anchor,
+        vouched_by,
+        client,
+        factory_key,
+        csr,
+        spki,
+        names,
+        subject,
+        validity,
+        peer,
+        at,
+    };
+    let stage = match columns.get::<Option<i64>>()? {
+        Some(at) => {
+            let window = RepeatWindow { until: columns.time()? };
+            let digest = Digest::from_bytes(columns.array("certificate")?);
+            let certificate: Vec<u8> = columns.get()?;
+            let device = intent.device.clone();
+            let issued = Issued { device, profile, certificate, digest, validity, at: time(at) };
+            RowStage::Issued(Record { serial, issued: Arc::new(issued), window })
+        }
+        None => {
+            columns.next += 3;
+            if abandoned { RowStage::Abandoned } else { RowStage::Reserved }
+        }
+    };
+    let revocation = match columns.get::<Option<i64>>()? {
+        Some(at) => {
+            let reason = columns.code("reason", reason_of)?;
+            Some(Revocation { reason, at: time(at), actor: columns.read_text("actor", Actor::new)? })
+        }
+        None => None,
+    };
+    Ok(LedgerEntry { cursor: cursor(place), intent, stage, revocation })
+}
+
+/// Reads the columns of a row in their order.
+struct Columns<'a> {
+    row: &'a Row<'a>,
+    next: usize,
+}
+
+impl Columns<'_> {
+    fn get<T: rusqlite::types::FromSql>(&mut self) -> Result<T, Error> {
+        self.next += 1;
+        self.row.get(self.next - 1)
+    }
+
+    fn time(&mut self) -> Result<UnixTime, Error> {
+        Ok(time(self.get()?))
+    }
+
+    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
+        self.read(what, |bytes| bytes.try_into().ok())
+    }
+
+    fn read<T>(&mut self, what: &'static str, read: impl Fn(&[u8]) -> Option<T>) -> Result<T, Error> {
+        self.next += 1;
+        let value = self.row.get_ref(self.next - 1)?;
+        value.as_bytes().ok().and_then(read).ok_or_else(|| damaged(self.next - 1, Type::Blob, what))
+    }
+
+    fn read_text<T>(&mut self, what: &'static str, read: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
+        self.next += 1;
+        let value = self.row.get_ref(self.next - 1)?;
+        value.as_str().ok().and_then(read).ok_or_else(|| damaged(self.next - 1, Type::Text, what))
+    }
+
+    fn code<T>(&mut self, what: &'static str, read: impl Fn(i64) -> Option<T>) -> Result<T, Error> {
+        let code = self.get()?;
+        read(code).ok_or_else(|| damaged(self.next - 1, Type::Integer, what))
+    }
+}
+
+/// A column that no release of ours has written so.
+fn damaged(column: usize, kind: Type, what: &'static str) -> Error {
+    Error::FromSqlConversionFailure(column, kind, format!("the column {what} is damaged").into())
+}
+
+pub(super) fn function_code(function: Function) -> i64 {
+    match function {
+        Function::SimpleEnroll => 1,
+        Function::SimpleReenroll => 2,
+    }
+}
+
+fn function_of(code: i64) -> Option<Function> {
+    [Function::SimpleEnroll, Function::SimpleReenroll].into_iter().find(|function| function_code(*function) == code)
+}
+
+pub(super) fn origin_code(origin: Origin) -> i64 {
+    match origin {
+        Origin::Manufacturer => 1,
+        Origin::ThisCa => 2,
+    }
+}
+
+fn origin_of(code: i64) -> Option<Origin> {
+    [Origin::Manufacturer, Origin::ThisCa].into_iter().find(|origin| origin_code(*origin) == code)
+}
+
+pub(super) fn reason_code(reason: RevocationReason) -> i64 {
+    i64::from(reason.code())
+}
+
+fn reason_of(code: i64) -> Option<RevocationReason> {
+    RevocationReason::ALL.into_iter().find(|reason| reason_code(*reason) == code)
+}
+
+/// Seconds since 1970, as a column has them.
+pub(super) fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn time(seconds: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+/// Where a row stands in the order of lists.
+pub(super) fn cursor(place: i64) -> Cursor {
+    Cursor::from_bytes(u128::try_from(place).unwrap_or(0).to_be_bytes())
+}
+
+/// The place that a cursor means; a place behind every row for a cursor that no SQLite ledger has made.
+pub(super) fn place(cursor: &Cursor) -> i64 {
+    i64::try_from(u128::from_be_bytes(*cursor.as_bytes())).unwrap_or(i64::MAX)
+}
+
+/// The first 64 bits of a digest, for an index. Whoever finds a row by it compares the digest.
+pub(super) fn short(digest: &Digest) -> i64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&digest.as_bytes()[..8]);
+    i64::from_be_bytes(bytes)
+}
+
+/// The first 64 bits of the digest of a device.
+pub(super) fn short_device(device: &Device) -> i64 {
+    short(&Digest::of_parts(&[device.manufacturer.as_bytes(), device.id.as_str().as_bytes()]))
+}

@@ -1,0 +1,201 @@
+//! The tables, and the versions of them.
+
+use rusqlite::{Connection, Error, OptionalExtension};
+
+use crate::fault::OpenProblem;
+use crate::serial::SERIAL_KEY_BYTES;
+
+/// The version of the tables that this release writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The newest version that this release can use: a release adds before the next one relies on it, so that release N runs on the tables of N + 1.
+pub const SCHEMA_VERSION_MAX: u32 = SCHEMA_VERSION + 1;
+
+/// "MUST" in `PRAGMA application_id`: tells a ledger from a database of another program.
+const APPLICATION_ID: i32 = 0x4d55_5354;
+
+/// Every issuance appends to `intent`, `place` and `certificate`, and has one entry in `of_device` and `of_key`. These two hold the first 64 bits of
+/// digests: what they lead to is compared whole in `intent`. Certificates and devices of an issuance are read by the views at the end.
+const TABLES: &str = "
+CREATE TABLE meta (
+  name TEXT PRIMARY KEY,
+  value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- CAs, manufacturers and other anchors, by name and key (SHA-256).
+CREATE TABLE party (
+  id INTEGER PRIMARY KEY,
+  digest BLOB NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE profile (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  version BLOB NOT NULL,
+  UNIQUE (name, version)
+) STRICT;
+
+-- One issuance: durable before its certificate is signed. The serial number leads to `number`.
+CREATE TABLE intent (
+  number INTEGER PRIMARY KEY,
+  place INTEGER NOT NULL,
+  serial BLOB NOT NULL,
+  at INTEGER NOT NULL,
+  function INTEGER NOT NULL,
+  profile INTEGER NOT NULL,
+  ca INTEGER NOT NULL,
+  manufacturer INTEGER NOT NULL,
+  device TEXT NOT NULL,
+  anchor INTEGER NOT NULL,
+  vouched_by INTEGER NOT NULL,
+  client BLOB NOT NULL,
+  factory_key BLOB,
+  csr BLOB NOT NULL,
+  spki BLOB NOT NULL,
+  names BLOB NOT NULL,
+  to_be_signed BLOB NOT NULL,
+  subject BLOB NOT NULL,
+  not_before INTEGER NOT NULL,
+  not_after INTEGER NOT NULL,
+  peer TEXT NOT NULL,
+  abandoned INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX abandoned ON intent (manufacturer, device, place) WHERE abandoned;
+
+-- The order in which intents became durable: numbers are drawn before.
+CREATE TABLE place (
+  place INTEGER PRIMARY KEY,
+  number INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE of_device (
+  device INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  not_after INTEGER NOT NULL,
+  csr INTEGER NOT NULL,
+  spki INTEGER NOT NULL,
+  factory_key INTEGER,
+  PRIMARY KEY (device, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE of_key (
+  spki INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  device INTEGER NOT NULL,
+  PRIMARY KEY (spki, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE certificate (
+  number INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  repeat_until INTEGER NOT NULL,
+  digest BLOB NOT NULL,
+  der BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE revocation (
+  number INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  reason INTEGER NOT NULL,
+  actor TEXT NOT NULL
+) STRICT;
+
+-- One row: what is counted and how far the ledger is, in the transaction of each batch.
+CREATE TABLE tally (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  places INTEGER NOT NULL,
+  rows INTEGER NOT NULL,
+  issued INTEGER NOT NULL,
+  numbers INTEGER NOT NULL,
+  open_from INTEGER NOT NULL,
+  time INTEGER NOT NULL
+) STRICT;
+INSERT INTO tally VALUES (1, 0, 0, 0, 0, 1, 0);
+
+-- For people: `sqlite3 ledger.db 'SELECT * FROM certificates'`.
+CREATE VIEW certificates AS
+SELECT lower(hex(i.serial)) AS serial,
+  CASE WHEN c.number IS NOT NULL AND r.number IS NOT NULL THEN 'revoked'
+       WHEN c.number IS NOT NULL THEN 'good'
+       WHEN i.abandoned AND r.number IS NOT NULL THEN 'abandoned, revoked'
+       WHEN i.abandoned THEN 'abandoned' ELSE 'reserved' END AS state,
+  i.device, p.name AS profile, lower(hex(p.version)) AS profile_version,
+  CASE i.function WHEN 1 THEN 'sen' WHEN 2 THEN 'sren' ELSE i.function END AS function,
+  datetime(i.at, 'unixepoch') AS at,
+  datetime(i.not_before, 'unixepoch') AS not_before, datetime(i.not_after, 'unixepoch') AS not_after,
+  i.peer, datetime(r.at, 'unixepoch') AS revoked_at, r.reason AS revocation_reason, r.actor AS revoked_by,
+  lower(hex(m.digest)) AS manufacturer, lower(hex(ca.digest)) AS ca, lower(hex(a.digest)) AS anchor,
+  lower(hex(i.client)) AS client, lower(hex(i.csr)) AS csr, lower(hex(i.spki)) AS public_key,
+  lower(hex(i.to_be_signed)) AS to_be_signed, lower(hex(c.digest)) AS certificate
+FROM intent i
+JOIN profile p ON p.id = i.profile
+JOIN party ca ON ca.id = i.ca
+JOIN party m ON m.id = i.manufacturer
+JOIN party a ON a.id = i.anchor
+LEFT JOIN certificate c ON c.number = i.number
+LEFT JOIN revocation r ON r.number = i.number;
+";
+
+/// What a ledger keeps about itself.
+pub(super) struct Meta {
+    pub(super) serial_key: [u8; SERIAL_KEY_BYTES],
+    /// Since when every certificate of this node has a row, in seconds since 1970.
+    pub(super) complete_since: i64,
+}
+
+/// Creates the tables in an empty file, or checks that those of the file can be used.
+pub(super) fn prepare(connection: &mut Connection, fresh: &Meta) -> Result<Meta, OpenProblem> {
+    let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let is_empty: bool = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
+    match (application, is_empty) {
+        (APPLICATION_ID, false) => {}
+        (0, true) => create(connection, fresh)?,
+        _ => return Err(OpenProblem::NotALedger),
+    }
+    let found = version(connection)?;
+    if found > SCHEMA_VERSION_MAX {
+        return Err(OpenProblem::Newer { found, supported: SCHEMA_VERSION_MAX });
+    }
+    let meta = |name: &'static str| -> Result<_, OpenProblem> { Ok((name, read_meta(connection, name)?)) };
+    let serial_key: Vec<u8> = required(meta("serial_key")?)?;
+    let complete_since: i64 = required(meta("complete_since")?)?;
+    let serial_key = serial_key.try_into().map_err(|_| OpenProblem::Damaged("`serial_key` in `meta`".into()))?;
+    Ok(Meta { serial_key, complete_since })
+}
+
+/// The version of the tables in the file.
+pub(super) fn version(connection: &Connection) -> Result<u32, OpenProblem> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+fn create(connection: &mut Connection, fresh: &Meta) -> Result<(), OpenProblem> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TABLES)?;
+    transaction.execute("INSERT INTO meta VALUES ('serial_key', ?1)", [&fresh.serial_key[..]])?;
+    transaction.execute("INSERT INTO meta VALUES ('complete_since', ?1)", [fresh.complete_since])?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn read_meta(connection: &Connection, name: &str) -> Result<Option<rusqlite::types::Value>, Error> {
+    connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
+fn required<T: rusqlite::types::FromSql>(
+    (name, value): (&str, Option<rusqlite::types::Value>),
+) -> Result<T, OpenProblem> {
+    let damaged = || OpenProblem::Damaged(format!("`{name}` in `meta`"));
+    let value = value.ok_or_else(damaged)?;
+    T::column_result((&value).into()).map_err(|_| damaged())
+}
+
+impl From<Error> for OpenProblem {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::SqliteFailure(failure, _) if failure.code == rusqlite::ErrorCode::NotADatabase => Self::NotALedger,
+            _ => Self::Database(error),
+        }
+    }
+}

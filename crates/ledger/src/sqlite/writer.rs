@@ -1,0 +1,178 @@
+//! The one thread that writes: it takes what waits, writes it in one transaction, and answers when that is durable.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authority::{Completion, Intended, LedgerFault, Record, Recorded, Reserve, Revoke, Revoked};
+use pki::issue::Serial;
+use rusqlite::Error;
+use tracing::{error, info};
+
+use super::Shared;
+use super::book::Book;
+
+/// Rows of one transaction. It holds the answers of all of them until it is durable.
+const BATCH_ROWS_MAX: usize = 1_024;
+
+/// A batch of this many rows shows that more of them are on the way: the next batch waits for some, so that they share a sync.
+const BATCH_ROWS_BUSY: usize = 16;
+
+/// How many rows a busy ledger waits for, and how long.
+const GATHERED_ROWS: usize = 128;
+const GATHERING_TIME: Duration = Duration::from_millis(2);
+
+/// How often a ledger that cannot write tries again.
+const RETRY_TIME: Duration = Duration::from_secs(1);
+
+/// What the writer is asked for.
+pub(super) enum Write {
+    Intend(Vec<Reserve>, Completion<Result<Vec<Intended>, LedgerFault>>),
+    Record(Vec<Record>, Completion<Result<Vec<Recorded>, LedgerFault>>),
+    Abandon(Vec<Serial>),
+    Revoke(Vec<Revoke>, Completion<Result<Vec<Revoked>, LedgerFault>>),
+    Flush(Completion<Result<(), LedgerFault>>),
+}
+
+/// An answer that is given once the batch is durable.
+type Answer = Box<dyn FnOnce(Result<(), LedgerFault>) + Send>;
+
+impl Write {
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Self::Intend(rows, _) => rows.len(),
+            Self::Record(rows, _) => rows.len(),
+            Self::Abandon(rows) => rows.len(),
+            Self::Revoke(rows, _) => rows.len(),
+            Self::Flush(_) => 0,
+        }
+    }
+
+    /// Writes the rows into the open transaction. What is answered is not said before it is durable.
+    fn write(self, book: &mut Book) -> Result<Answer, (Error, Answer)> {
+        match self {
+            Self::Intend(rows, done) => answer_each(&rows, done, |row| book.intend(row)),
+            Self::Record(rows, done) => answer_each(&rows, done, |row| book.record(row)),
+            Self::Abandon(rows) => answer_each(&rows, Box::new(drop), |serial| book.abandon_serial(serial)),
+            Self::Revoke(rows, done) => answer_each(&rows, done, |row| book.revoke(row)),
+            Self::Flush(done) => Ok(Box::new(done)),
+        }
+    }
+
+    /// Says that nothing was written.
+    pub(super) fn refuse(self, fault: LedgerFault) {
+        match self {
+            Self::Intend(_, done) => call(|| done(Err(fault))),
+            Self::Record(_, done) => call(|| done(Err(fault))),
+            Self::Abandon(_) => {}
+            Self::Revoke(_, done) => call(|| done(Err(fault))),
+            Self::Flush(done) => call(|| done(Err(fault))),
+        }
+    }
+}
+
+fn answer_each<R, A: Send + 'static>(
+    rows: &[R],
+    done: Completion<Result<Vec<A>, LedgerFault>>,
+    write: impl FnMut(&R) -> Result<A, Error>,
+) -> Result<Answer, (Error, Answer)> {
+    match rows.iter().map(write).collect::<Result<Vec<A>, Error>>() {
+        Ok(answers) => Ok(Box::new(move |outcome| done(outcome.map(|()| answers)))),
+        Err(error) => Err((error, Box::new(move |outcome| done(outcome.map(|()| Vec::new()))))),
+    }
+}
+
+/// A completion is code of others: what it panics over is its own affair, and the writer goes on.
+fn call(done: impl FnOnce()) {
+    let _the_panic_was_reported = catch_unwind(AssertUnwindSafe(done));
+}
+
+/// The writer's state: a book, or nothing while the ledger cannot write.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) file: PathBuf,
+    pub(super) book: Option<Book>,
+    pub(super) open: Box<dyn Fn() -> Result<Book, String> + Send>,
+}
+
+impl Writer {
+    /// Runs until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        let mut last_rows = 0;
+        while let Some(mut taken) = self.shared.writes.take(BATCH_ROWS_MAX, RETRY_TIME) {
+            if last_rows >= BATCH_ROWS_BUSY && !taken.items.is_empty() {
+                self.shared.writes.gather(&mut taken, GATHERED_ROWS, GATHERING_TIME);
+            }
+            last_rows = taken.weight;
+            if self.book.is_none() {
+                self.reopen();
+            }
+            if !taken.items.is_empty() {
+                self.batch(taken.items);
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        match (self.open)() {
+            Ok(book) => {
+                info!(file = %self.file.display(), "the ledger writes again: enrolments are served");
+                self.shared.set_fault(None);
+                self.book = Some(book);
+            }
+            Err(why) => self.shared.set_fault(Some(why)),
+        }
+    }
+
+    /// Writes a batch. Any fault ends the batch and the connection: whether its rows are durable is not known then, and they are asked for again.
+    fn batch(&mut self, writes: Vec<Write>) {
+        let Some(mut book) = self.book.take() else {
+            writes.into_iter().for_each(|write| write.refuse(LedgerFault::Unavailable));
+            return;
+        };
+        let mut answers: Vec<Answer> = Vec::with_capacity(writes.len());
+        let mut waiting = writes.into_iter();
+        let mut outcome = book.begin();
+        while outcome.is_ok()
+            && let Some(write) = waiting.next()
+        {
+            let written = catch_unwind(AssertUnwindSafe(|| write.write(&mut book)));
+            match written {
+                Ok(Ok(answer)) => answers.push(answer),
+                Ok(Err((error, answer))) => {
+                    answers.push(answer);
+                    outcome = Err(error);
+                }
+                Err(_panic) => return self.broke(answers, waiting),
+            }
+        }
+        match outcome.and_then(|()| book.commit()) {
+            Ok(()) => {
+                self.shared.publish(book.tally());
+                self.book = Some(book);
+                answers.into_iter().for_each(|answer| call(|| answer(Ok(()))));
+            }
+            Err(error) => {
+                // The connection is closed before anybody hears of it: its transaction is over.
+                drop(book);
+                self.failed(&error);
+                answers.into_iter().for_each(|answer| call(|| answer(Err(LedgerFault::Unavailable))));
+                waiting.for_each(|write| write.refuse(LedgerFault::Unavailable));
+            }
+        }
+    }
+
+    fn failed(&self, why: &Error) {
+        let file = self.file.display();
+        error!(%file, "the ledger cannot write: {why}. Enrolments get 5.03 until it can; what was acknowledged is safe");
+        self.shared.set_fault(Some(why.to_string()));
+    }
+
+    /// A panic half way through a row: a defect. Nothing of the batch was committed, and the process has to start again.
+    fn broke(&self, answers: Vec<Answer>, waiting: impl Iterator<Item = Write>) {
+        self.shared.set_broken();
+        answers.into_iter().for_each(|answer| call(|| answer(Err(LedgerFault::Broken))));
+        waiting.for_each(|write| write.refuse(LedgerFault::Broken));
+    }
+}
