@@ -1,7 +1,7 @@
-//! `muster.toml`: read whole, every fault explained, every value with its origin.
+//! `muster.toml`: it is read as a whole, every fault is explained, and every value keeps its origin.
 //!
-//! This module knows what keys there are and what they may hold. It opens no file but the configuration itself; that the files it names are right
-//! is checked by `load`. Order of precedence: command line, environment (`MUSTER_SERVER__LISTEN`), file, default.
+//! This module knows which keys exist and which values they accept. It opens no file but the configuration itself; `load` checks the files that
+//! it names. Order of precedence: command line, environment (`MUSTER_SERVER__LISTEN`), file, default.
 //!
 //! ```text
 //! text ──document──► tree with lines ──overlay──► + environment ──reader──► sections here ──► Configuration ──load──► Loaded
@@ -61,7 +61,7 @@ impl Sources {
     /// Reads `file` and takes the environment of this process.
     ///
     /// # Errors
-    /// One fault where the file cannot be read.
+    /// One fault, if the file cannot be read.
     pub fn of(file: &Path) -> Result<Self, ConfigurationFaults> {
         let text = read_text(file).map_err(|error| {
             let problem = Problem::NoConfiguration { path: file.into(), error };
@@ -86,7 +86,7 @@ fn read_text(file: &Path) -> Result<String, String> {
 /// Reads a configuration. The files it names are not opened.
 ///
 /// # Errors
-/// Every fault there is.
+/// All faults of the configuration.
 pub fn read(sources: &Sources) -> Result<Configuration, ConfigurationFaults> {
     let mut table = document::parse(&sources.file, &sources.text).map_err(ConfigurationFaults)?;
     let mut reader = reader::SectionReader::new(sources.file.clone());

@@ -1,10 +1,10 @@
-//! What the daemon counts and measures, and the listener that shows it.
+//! What the daemon counts and measures, and the listener that serves it.
 //!
-//! [`DESCRIPTIONS`] is the one table of all metrics. The shards count for themselves, in plain integers; at the end of a turn they add what changed
-//! to the handles in `Meters`, so that no datagram touches a shared line of memory. What somebody else knows already is asked for by each scrape
+//! [`DESCRIPTIONS`] is the one table of all metrics. Each shard counts in plain integers; at the end of a turn it adds the changes to the handles
+//! in `Meters`, so that no datagram touches a cache line that shards share. Values that another part already keeps are read by each scrape
 //! (`Readings`).
 //!
-//! The recorder is the server's own, not the process's: two servers in one process (a test, the demo) do not mix.
+//! The recorder belongs to the server, not to the process: the metrics of two servers in one process (a test, the demo) do not mix.
 
 mod descriptions;
 mod expiry;
@@ -39,10 +39,10 @@ pub(crate) use meters::{Meters, ProfileTable};
 const BUCKETS_SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0];
 
-/// Histogram samples wait in memory until they are folded into buckets; so often, whether anybody asks or not.
+/// How often histogram samples, which accumulate in memory, are folded into buckets; independent of scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What a scrape asks of the server.
+/// What a scrape reads from the server.
 pub(crate) struct Readings {
     /// Whether new devices are admitted.
     pub(crate) ready: Box<dyn Fn() -> bool + Send + Sync>,
@@ -54,7 +54,7 @@ pub(crate) struct Readings {
     pub(crate) certificates: Box<dyn Fn() -> Arc<[DatedCertificate]> + Send + Sync>,
 }
 
-/// How much of everything there can be. Set once: a reload changes none of it.
+/// The limits of the server. Set once: a reload does not change them.
 pub(crate) struct Capacities {
     pub(crate) sessions: u64,
     pub(crate) half_open: u64,
@@ -65,7 +65,7 @@ pub(crate) struct Capacities {
 
 /// All metrics of one server.
 pub(crate) struct Exposition {
-    /// Nothing is kept where nobody asked for metrics: samples would gather that nobody folds.
+    /// `None` if no metrics are configured: nothing would fold the samples, and they would accumulate.
     recorder: Option<PrometheusRecorder>,
     meters: Meters,
     profiles: ArcSwap<ProfileTable>,
@@ -74,7 +74,7 @@ pub(crate) struct Exposition {
 }
 
 impl Exposition {
-    /// Metrics that are shown to nobody.
+    /// Metrics that are not served.
     pub(crate) fn none() -> Self {
         Self::over(None)
     }
@@ -115,7 +115,7 @@ impl Exposition {
         self.meters.clone()
     }
 
-    /// The meters of these profiles, and of all that there were before.
+    /// The meters of these profiles, and of all earlier ones.
     pub(crate) fn profiles<'n>(&self, names: impl Iterator<Item = &'n str>) -> Arc<ProfileTable> {
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         let table = Arc::new(self.profiles.load().with(self.registry(), names));
@@ -123,7 +123,7 @@ impl Exposition {
         table
     }
 
-    /// Says when the server started, and how much of everything it can hold.
+    /// Sets the start time and the limits of the server.
     pub(crate) fn started(&self, utc: UnixTime, capacities: &Capacities) {
         let set = |name, labels: &[(&'static str, &str)], value: u64| {
             #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; none of these reaches 2^53")]
@@ -137,7 +137,7 @@ impl Exposition {
         set(LEDGER_MAX, &[], capacities.ledger_certificates);
     }
 
-    /// Says what became of loading a configuration; `utc` is nothing where the old one stays in force.
+    /// Records the result of loading a configuration; `utc` is `None` if the old one stays in force.
     pub(crate) fn reloaded(&self, utc: Option<UnixTime>) {
         let registry = self.registry();
         registry.gauge(RELOAD_SUCCESSFUL, &[]).set(if utc.is_some() { 1.0 } else { 0.0 });
@@ -147,7 +147,7 @@ impl Exposition {
         }
     }
 
-    /// What shows the metrics; nothing where nobody asked for them.
+    /// The page that shows the metrics; `None` if no metrics are configured.
     pub(crate) fn page(&self, readings: Readings) -> Option<MetricsPage> {
         let handle = self.recorder.as_ref()?.handle();
         Some(MetricsPage { handle, readings: Arc::new(readings) })
@@ -175,7 +175,7 @@ impl MetricsPage {
         let Readings { ready, draining, ledger_rows, certificates } = &*self.readings;
         let process = ProcessFacts::read();
         let mut text = self.handle.render();
-        // Where the ledger is large, exactness ends at 2^53 rows.
+        // The value is exact up to 2^53 rows.
         #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
         let ledger = ledger_rows() as f64;
         let flag = |value: bool| if value { 1.0 } else { 0.0 };
@@ -202,7 +202,7 @@ impl MetricsPage {
     }
 }
 
-/// What the text format says of a metric before its series.
+/// The lines that the text format puts before the series of a metric.
 fn head(name: &str) -> String {
     DESCRIPTIONS
         .iter()

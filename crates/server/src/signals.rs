@@ -9,14 +9,15 @@ use signal_hook::iterator::Signals;
 use crate::config::{ConfigurationFaults, Sources};
 use crate::daemon::{Handle, Reloaded, Reloader};
 
-/// Obeys signals until it is dropped.
+/// Handles signals until it is dropped.
 #[derive(Debug)]
 pub struct Obeying {
     signals: signal_hook::iterator::Handle,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Connects the process's signals to a server. `sources` is what SIGHUP reads: the file as it is then, with what the command line said at start.
+/// Connects the process's signals to a server. `sources` yields what SIGHUP reads: the file as it is at that time, with the command line of the
+/// start.
 ///
 /// # Errors
 /// The system refuses a handler or a thread.
@@ -44,7 +45,7 @@ pub fn obey(
     Ok(Obeying { signals: handle, thread: Some(thread) })
 }
 
-/// A reload reads a few files; a SIGTERM in the meantime waits for some milliseconds.
+/// A reload reads a few files; a SIGTERM that arrives meanwhile waits for some milliseconds.
 fn reload(reloader: &Reloader, sources: &impl Fn() -> Result<Sources, ConfigurationFaults>) {
     if reloader.is_stopping() {
         tracing::warn!("SIGHUP ignored: the server is draining");

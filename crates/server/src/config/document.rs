@@ -77,7 +77,7 @@ impl Lines<'_> {
     fn table(&self, table: &DeTable<'_>) -> TomlTable {
         let entry = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
             let key: &Spanned<std::borrow::Cow<'_, str>> = key;
-            // The key's line, not the value's: an array may begin lines below.
+            // The key's line, not the value's: an array may begin some lines further down.
             (
                 key.get_ref().to_string(),
                 Placed { node: self.node(value.get_ref()), place: self.place(key.span().start) },
@@ -172,7 +172,7 @@ fn name_of(item: &Placed) -> Option<String> {
     }
 }
 
-/// The key of `table` that a part of a variable's name means; a new one in lower case where there is none.
+/// The key of `table` that a part of a variable's name stands for; a new key in lower case if there is none.
 fn existing(table: &TomlTable, part: &str) -> String {
     table.keys().find(|key| variable(key) == variable(part)).cloned().unwrap_or_else(|| part.to_lowercase())
 }

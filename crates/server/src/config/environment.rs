@@ -1,5 +1,5 @@
 //! Variables of the environment that begin with `MUSTER_`: overrides of keys (`MUSTER_SERVER__LISTEN` is `server.listen`), the few that other parts
-//! read, and those that mean nothing. The last are faults: whoever sets a variable believes that it has an effect.
+//! read, and unknown ones. An unknown one is a fault: a person who sets a variable expects it to have an effect.
 
 use std::ffi::OsString;
 
@@ -8,13 +8,13 @@ use super::nearest::nearest;
 use crate::logging::FILTER_VARIABLE;
 
 const PREFIX: &str = "MUSTER_";
-/// Between the parts of a dotted key.
+/// Separates the parts of a dotted key.
 pub(super) const SEPARATOR: &str = "__";
 
 /// Variables with the prefix that are not keys.
 const READ_ELSEWHERE: &[&str] = &[FILTER_VARIABLE];
 
-/// A variable that names a key by its form.
+/// A variable whose name has the form of a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Override {
     pub(super) name: String,
@@ -33,9 +33,9 @@ impl Override {
 pub(super) struct Variables {
     /// In the order of their names.
     pub(super) overrides: Vec<Override>,
-    /// Names that have no key's form.
+    /// Names that do not have the form of a key.
     nameless: Vec<String>,
-    /// Names or values that are not UTF-8, shown as far as they are.
+    /// Names of variables whose name or value is not UTF-8; U+FFFD replaces invalid bytes.
     not_utf8: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ impl Variables {
         variables
     }
 
-    /// What is wrong with those that override nothing; `keys` are the dotted keys that exist.
+    /// The faults of variables that override nothing; `keys` are the dotted keys that exist.
     pub(super) fn stray_faults<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Vec<ConfigurationFault> {
         let fault = |name: &String, problem| ConfigurationFault {
             place: Location::Environment(name.clone()),
@@ -85,7 +85,7 @@ fn of_key(key: &str) -> String {
     format!("{PREFIX}{}", parts.collect::<Vec<_>>().join(SEPARATOR))
 }
 
-/// How a key is written in a variable's name: upper case, and `_` for what a shell does not allow.
+/// How a key is written in a variable's name: upper case, and `_` for each character that a shell does not allow.
 pub(super) fn variable(key: &str) -> String {
     key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }

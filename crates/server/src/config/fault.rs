@@ -14,7 +14,7 @@ use crate::shell;
 pub struct ConfigurationFault {
     /// Where the value at fault comes from.
     pub place: Location,
-    /// The dotted key, such as `server.listen`; empty where the file as a whole is at fault.
+    /// The dotted key, such as `server.listen`; empty if the fault concerns the file as a whole.
     pub key: String,
     /// What is wrong.
     pub problem: Problem,
@@ -25,7 +25,7 @@ pub struct ConfigurationFault {
 pub enum Location {
     /// A line of the configuration file, counted from 1.
     Line(PathBuf, usize),
-    /// The configuration file, where no line can be named.
+    /// The configuration file, if no line can be named.
     File(PathBuf),
     /// An environment variable.
     Environment(String),
@@ -44,31 +44,31 @@ impl fmt::Display for Location {
     }
 }
 
-/// What can be wrong. The text of each says what was found; [`Problem::remedy`] says what to do.
+/// What can be wrong. Its text says what was found; [`Problem::remedy`] says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// A file cannot be read.
     Unreadable {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What the system said.
         error: String,
     },
-    /// The file is no TOML.
+    /// The file is not TOML.
     Syntax {
         /// What the parser said.
         message: String,
     },
-    /// No such key.
+    /// The key does not exist.
     UnknownKey {
-        /// The nearest key that exists, if one is near.
+        /// The most similar existing key, if one is similar.
         nearest: Option<String>,
-        /// All that exist beside it.
+        /// All keys of the section.
         known: Vec<String>,
     },
-    /// A variable of the environment with our prefix that names no key.
+    /// A variable of the environment with our prefix whose name is not that of a key.
     UnknownVariable {
-        /// The nearest name that means something, if one is near.
+        /// The most similar known name, if one is similar.
         nearest: Option<String>,
     },
     /// A variable of the environment with our prefix whose name or value is not UTF-8.
@@ -80,9 +80,9 @@ pub enum Problem {
         /// What the system said.
         error: String,
     },
-    /// The key must be there.
+    /// A required key is missing.
     Missing {
-        /// What belongs there, as it would be written.
+        /// An example of what to write.
         example: &'static str,
     },
     /// The value is of another type.
@@ -103,37 +103,37 @@ pub enum Problem {
     Range {
         /// What was found.
         found: String,
-        /// The least that is allowed.
+        /// The smallest allowed value.
         min: String,
-        /// The most that is allowed.
+        /// The largest allowed value.
         max: String,
     },
-    /// A feature that is designed, but not available in this version.
+    /// A feature that is not available in this version.
     NotAvailable {
-        /// What was asked for.
+        /// The feature.
         what: String,
         /// What to write instead.
         instead: &'static str,
     },
     /// A name that nothing defines.
     UnknownReference {
-        /// What the name should have named, such as `ca`.
+        /// The kind of section that the name refers to, such as `ca`.
         kind: &'static str,
         /// The name.
         name: String,
         /// The names that exist.
         known: Vec<String>,
     },
-    /// The same thing twice.
+    /// Something occurs twice.
     Duplicate {
-        /// What is there twice.
+        /// What occurs twice.
         what: String,
-        /// Where it was first.
+        /// Where it occurs first.
         first: String,
     },
-    /// A secret that is not read.
+    /// A secret whose file cannot be used.
     Secret(SecretFault),
-    /// A key that is not the certificate's.
+    /// A key that does not belong to the certificate.
     KeyMismatch {
         /// The certificate's file.
         certificate: PathBuf,
@@ -155,7 +155,7 @@ pub enum Problem {
         path: PathBuf,
         /// What should be in it.
         wanted: &'static str,
-        /// What is there.
+        /// What it contains instead.
         found: PemError,
     },
     /// A certificate that is outside its validity or will expire soon.
@@ -164,7 +164,7 @@ pub enum Problem {
         path: PathBuf,
         /// Whose it is, such as `CA`.
         whose: &'static str,
-        /// How it stands to the clock.
+        /// How its dates relate to the clock.
         standing: ValidityProblem,
         /// The notAfter or notBefore in question, RFC 3339.
         at: String,
@@ -173,14 +173,14 @@ pub enum Problem {
     Server {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         flaw: ServerFlaw,
     },
     /// A certificate of a CA's chain breaks a rule: its own, or for what a profile would issue below it.
     Chain {
         /// The file that it is in.
         path: PathBuf,
-        /// Which certificate of that file, counted from 1.
+        /// The number of the certificate in that file, counted from 1.
         position: usize,
         /// Its subject.
         subject: String,
@@ -191,19 +191,19 @@ pub enum Problem {
     },
     /// A value that contradicts another.
     Conflict {
-        /// What contradicts what.
+        /// The contradiction.
         what: String,
         /// What to change.
         remedy: &'static str,
     },
 }
 
-/// Whose certificate a [`Problem::Validity`] is about: the server's own.
+/// The server's own certificate, as the owner in a [`Problem::Validity`].
 pub(crate) const SERVER: &str = "server";
-/// The same for an issuing certificate in the server's chain.
+/// An issuing certificate in the server's chain, likewise.
 pub(crate) const SERVER_ISSUER: &str = "server's issuing";
 
-/// How a certificate stands to the clock.
+/// How a certificate's dates relate to the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValidityProblem {
     /// Its notAfter has passed.
@@ -328,7 +328,7 @@ impl fmt::Display for ConfigurationFault {
 }
 
 impl ConfigurationFault {
-    /// One line of the log.
+    /// Logs the fault as one line.
     pub(crate) fn log(&self) {
         let (key, remedy) = (Some(self.key.as_str()).filter(|key| !key.is_empty()), self.problem.remedy());
         tracing::error!(place = %self.place, key, problem = %self.problem, remedy, "invalid configuration");

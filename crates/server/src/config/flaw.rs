@@ -1,4 +1,4 @@
-//! Why devices would not trust the server's certificate, found before a device finds out.
+//! Why devices would not trust the server's certificate, found before any device connects.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ pub enum ServerFlaw {
     Purpose,
     /// keyUsage does not allow digitalSignature.
     KeyUsage,
-    /// The SAN names no host and no address.
+    /// The SAN contains neither a DNS name nor an address.
     Nameless,
     /// Names of `server.names` that the SAN lacks.
     Names {
-        /// Those that it lacks.
+        /// The names that it lacks.
         lacks: Vec<String>,
-        /// Those that it bears.
+        /// The names that it contains.
         bears: Vec<String>,
     },
     /// A certificate of the file did not issue the one before it.
@@ -34,7 +34,7 @@ pub enum ServerFlaw {
         /// The CAs that devices know.
         known: Vec<String>,
     },
-    /// Path validation says something else.
+    /// Path validation fails for another reason.
     Path(String),
 }
 

@@ -31,7 +31,7 @@ pub struct Configuration {
     pub profiles: Vec<ProfileSection>,
     /// `[ledger]`
     pub ledger: LedgerSection,
-    /// `[metrics]`; nothing listens where it is absent.
+    /// `[metrics]`; if it is absent, there is no metrics listener.
     pub metrics: Option<MetricsSection>,
     /// How to treat an expired server certificate; set by the command line.
     pub expired_server: ExpiredServer,
@@ -85,7 +85,7 @@ pub struct DtlsSection {
     pub extended_master_secret: ExtendedMasterSecret,
     /// `certificate_authorities`: whether CertificateRequest lists the anchors.
     pub certificate_authorities: bool,
-    /// `cookie_secret`: shared by the nodes behind one address; else each process draws its own.
+    /// `cookie_secret`: shared by the nodes behind one address; if it is absent, each process generates its own.
     pub cookie_secret: Option<Read<SecretUri>>,
     /// `cookie_lifetime`: the cookie key changes after this time.
     pub cookie_lifetime: Duration,
@@ -93,7 +93,8 @@ pub struct DtlsSection {
     pub mtu: u32,
     /// `handshake_timeout`
     pub handshake_timeout: Duration,
-    /// `public_key_steps`: on the shard by default. The hop to the pool costs CPU, and with a shard per core no core is idle that it could use.
+    /// `public_key_steps`: on the shard by default. The hop to the pool costs CPU, and with one shard per core the pool has no idle core to
+    /// use.
     pub public_key_steps: PublicKeySteps,
 }
 
@@ -120,9 +121,9 @@ pub struct LimitsSection {
 pub struct CaSection {
     /// The name in the section's title.
     pub name: String,
-    /// `certificate`: PEM, the issuing certificate first; those above it may follow.
+    /// `certificate`: PEM, the issuing certificate first; certificates above it may follow.
     pub certificate: Read<PathBuf>,
-    /// `root`: PEM, what stands above `certificate`, for `/crts`.
+    /// `root`: PEM, the certificates above `certificate`, for `/crts`.
     pub root: Option<Read<PathBuf>>,
     /// `key`
     pub key: Read<SecretUri>,
@@ -139,7 +140,8 @@ pub struct CaSection {
 /// `[[profile]]`
 #[derive(Clone, Debug)]
 pub struct ProfileSection {
-    /// What the authority is told; the CA is named by `ca`, and the manufacturers' certificates are still in their files.
+    /// The specification for the authority. It refers to the CA by the name in `ca`, and the manufacturers' certificates have not been read
+    /// yet.
     pub spec: CaProfileSpec<Read<String>>,
     /// Where `name` was written.
     pub name: Read<()>,

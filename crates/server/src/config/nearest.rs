@@ -1,9 +1,9 @@
 //! The known name that an unknown one is most likely a misspelling of.
 
-/// A name this near to a known one, by Jaro-Winkler similarity, is taken for a misspelling of it.
+/// A name at least this similar to a known one (Jaro-Winkler) counts as a misspelling of it.
 const NEAR: f64 = 0.75;
 
-/// The name that `key` is most likely a misspelling of, if one is near.
+/// The name that `key` is most likely a misspelling of, if one is similar enough.
 pub(super) fn nearest<'k>(key: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     known
         .into_iter()

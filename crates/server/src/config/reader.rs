@@ -1,6 +1,7 @@
 //! Reads typed values out of a document, keeps what was read with its origin, and collects what is wrong.
 //!
-//! Each section is read once: a key that its reader asks for is known; any other key is a fault that names the nearest known one.
+//! Each section is read once: a key that its reader asks for is known; any other key is a fault that names the most similar known
+//! one.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use super::value::Value;
 pub struct Effective {
     /// The dotted key.
     pub key: String,
-    /// The value as TOML would write it.
+    /// The value in TOML syntax.
     pub value: String,
     /// Where it comes from.
     pub origin: ValueOrigin,
@@ -26,7 +27,7 @@ pub struct Effective {
 pub enum ValueOrigin {
     /// It was written at this place.
     Written(Location),
-    /// Nobody wrote it.
+    /// It is the default.
     Default,
 }
 
@@ -45,7 +46,7 @@ impl fmt::Display for Effective {
     }
 }
 
-/// What reading yields beside the values.
+/// Reads sections, and collects faults and effective values.
 #[derive(Debug)]
 pub(super) struct SectionReader {
     pub(super) file: PathBuf,
@@ -83,7 +84,7 @@ impl<'d> Section<'d> {
         &self.place
     }
 
-    /// The dotted name of a key in here.
+    /// The dotted name of a key of this section.
     pub(super) fn dotted(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
@@ -106,7 +107,7 @@ pub struct Read<T> {
 }
 
 impl<T> Read<T> {
-    /// The value, and where it was read.
+    /// Separates the value from the place where it was read.
     pub(super) fn take(self) -> (T, Read<()>) {
         let Self { key, place, value } = self;
         (value, Read { key, place, value: () })
@@ -176,7 +177,7 @@ impl SectionReader {
         Section { path, place: placed.place.clone(), table, known: Vec::new(), refused: Vec::new() }
     }
 
-    /// Every key that was not asked for is a fault.
+    /// Reports every key that was not asked for as a fault.
     pub(super) fn finish(&mut self, section: &Section<'_>) {
         let Some(table) = section.table else { return };
         for (key, placed) in table {
@@ -203,7 +204,7 @@ impl SectionReader {
         }
     }
 
-    /// A value that must be written.
+    /// A required value.
     pub(super) fn required<T: Value>(
         &mut self,
         section: &mut Section<'_>,

@@ -1,4 +1,4 @@
-//! Reads the sections of `muster.toml` into the model: keys, defaults, bounds, and what contradicts what.
+//! Reads the sections of `muster.toml` into the model: keys, defaults, bounds and contradictions.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,17 +21,17 @@ use crate::secret_file::GroupReadable;
 
 /// No known machine has more cores than this.
 const SHARDS_MAX: u32 = 256;
-/// A device's next message comes within minutes or not in this session; longer only costs memory.
+/// A device sends its next message within minutes or not in this session; a longer timeout only costs memory.
 const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
-/// Service managers kill after 90 s by default; a longer timeout has to be configured there and here.
+/// Service managers kill a process after 90 s by default; a longer timeout has to be configured there and here.
 const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(600);
-/// RFC 6347 §4.2.1 leaves it open: long enough for a hello that crosses a slow link twice, too short for a stolen cookie to be useful.
+/// RFC 6347 §4.2.1 does not specify it: long enough for a hello that crosses a slow link twice, too short for a stolen cookie to be useful.
 const COOKIE_LIFETIME: Duration = Duration::from_secs(60);
 /// The largest UDP payload that Ethernet carries in one IPv4 packet.
 const MTU_MAX: u32 = 1_472;
-/// Serving 5.03 beyond 8,192 enrolments in flight: at 3,000/s a device waits under three seconds for its turn.
+/// Beyond 8,192 enrolments in flight a device is answered with 5.03: at 3,000/s a device in flight waits less than three seconds.
 const ENROLMENTS_IN_FLIGHT_MAX: u32 = 8_192;
-/// About a kilobyte a row.
+/// About a kilobyte and a half per row.
 const LEDGER_ROWS_MAX: u32 = 1_000_000;
 
 pub(super) fn read(
@@ -136,7 +136,7 @@ fn server(
         drain_timeout,
         shards,
         pool_threads,
-        // Out of bounds is a fault already.
+        // A value out of bounds is already reported.
         node: u16::try_from(node).unwrap_or(0),
     })
 }
@@ -148,7 +148,7 @@ fn check_listen(reader: &mut SectionReader, listen: &Read<Vec<SocketAddr>>) {
         reader.faults.push(listen.fault(problem));
     }
     for (index, address) in listen.value.iter().enumerate() {
-        // Port 0 twice is two ports.
+        // Two entries with port 0 get different ports.
         if address.port() != 0 && listen.value[..index].contains(address) {
             let problem = Problem::Duplicate { what: address.to_string(), first: "another entry of this list".into() };
             reader.faults.push(listen.fault(problem));
@@ -251,7 +251,7 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
     let ca = reader.required(&mut section, "ca", "ca = \"main\"");
     let manufacturers = reader.required(&mut section, "manufacturers", "manufacturers = [\"manufacturer/ca.pem\"]");
     let (name, name_place) = name.map(Read::take).unzip();
-    // A missing name or CA is a fault by now: the rest is read for its faults, then dropped.
+    // A missing name or CA is already a fault: the rest is read to find its faults, then dropped.
     let mut spec = CaProfileSpec::new(&name.unwrap_or_default(), ca, Vec::new());
     let (labels, labels_place) = labels.take();
     spec.profile.labels = labels;
@@ -268,7 +268,8 @@ fn profile(reader: &mut SectionReader, mut section: Section<'_>) -> Option<Profi
     let (validity, validity_place) = validity.take();
     spec.validity = validity.0;
     spec.allow_identity_key = reader.or(&mut issue, "allow_identity_key", false).value;
-    // RFC 7030 §3.6.1 tells EST servers by id-kp-cmcRA or serverAuth: a device with one of them, or without any limit, could play the server.
+    // Clients recognize an EST server by id-kp-cmcRA or serverAuth (RFC 7030 §3.6.1): a device with one of them, or with an unlimited
+    // certificate, could act as the server.
     for key in ["extended_key_usage", "key_usage", "purposes"] {
         let what = "certificates of a profile are for digitalSignature and clientAuth only";
         let remedy =
@@ -316,7 +317,7 @@ fn metrics(reader: &mut SectionReader, root: &mut Section<'_>) -> Option<Option<
     Some(Some(MetricsSection { listen: listen? }))
 }
 
-/// Accepting a key that has no effect would mislead: the section is known, and refused as long as nothing listens there.
+/// Accepting a key that has no effect would mislead: the section is known, and refused as long as there is no admin socket.
 fn admin(reader: &mut SectionReader, root: &mut Section<'_>) {
     let section = reader.section(root, "admin");
     if section.is_present() {

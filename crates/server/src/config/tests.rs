@@ -1,4 +1,4 @@
-//! What is said about a configuration: values, origins, and each fault as a reader sees it.
+//! The output about a configuration: values, origins, and each fault as an operator reads it.
 
 use super::*;
 
@@ -157,7 +157,7 @@ fn e76_a_variable_with_our_prefix_that_is_not_utf8_is_a_fault() {
     let environment = vec![
         ("MUSTER_SERVER__KEY".into(), bytes(b"file:\xff")),
         (bytes(b"MUSTER_\xff"), "1".into()),
-        // Read by another part, which would go by its default without a word.
+        // Another part reads it, and would silently use its default.
         ("MUSTER_LOG".into(), bytes(b"debug\xff")),
         ("OTHER".into(), bytes(b"\xff")),
     ];
@@ -352,9 +352,9 @@ fn e73_no_profile_can_be_told_to_issue_another_purpose_than_client_auth() {
         let expected =
             format!("profile[0].issue.{key}: certificates of a profile are for digitalSignature and clientAuth");
         assert!(text.contains(&expected) && text.contains("remove it"), "{expected}\nis not in\n{text}");
-        assert!(!text.contains("unknown key"), "said once: {text}");
+        assert!(!text.contains("unknown key"), "reported once: {text}");
     }
-    // Near misses are told apart from keys that exist.
+    // A name that resembles a refused key is an unknown key.
     assert!(
         faults("issue.subject =", "issue.client_auth = false\nissue.subject =")
             .contains("issue.client_auth: unknown key")

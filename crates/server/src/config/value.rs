@@ -12,7 +12,7 @@ use super::fault::Problem;
 pub(super) trait Value: Sized {
     /// Reads it from the file's type, or from the text of an environment variable.
     fn read(node: &Node) -> Result<Self, Problem>;
-    /// As TOML writes it.
+    /// In TOML syntax.
     fn show(&self) -> String;
 }
 
@@ -40,7 +40,8 @@ impl<T: FromText> Value for Vec<T> {
     fn read(node: &Node) -> Result<Self, Problem> {
         match node {
             Node::Array(items) => items.iter().map(|item| T::read(&item.node)).collect(),
-            // `MUSTER_SERVER__LISTEN=a,b`; an empty text is one empty item, which `labels` means.
+            // `MUSTER_SERVER__LISTEN=a,b`; an empty text is a list with one empty item, as `labels`
+            // uses it.
             Node::Raw(text) => text.split(',').map(|item| T::from_text(item.trim())).collect(),
             other => Err(Problem::Type { wanted: "an array of strings", found: other.type_name() }),
         }
@@ -146,7 +147,7 @@ impl FromText for Span {
     }
 }
 
-/// Where a secret lies.
+/// Where a secret is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretUri {
     /// `file:PATH`.
@@ -181,7 +182,7 @@ pub(super) trait Words: Copy + PartialEq + 'static {
     const ALL: &'static [(&'static str, Self)];
     const WANTED: &'static str;
 
-    /// Words that are designed but not available in this version, with what to write instead.
+    /// For a word that is not available in this version: what to write instead.
     fn not_available(_word: &str) -> Option<&'static str> {
         None
     }

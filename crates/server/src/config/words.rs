@@ -1,4 +1,4 @@
-//! The words and small languages of single keys, and the messages for those that this version lacks.
+//! The words and small languages of single keys, and the messages for words that this version lacks.
 
 use authority::{DeviceIdRule, Diagnostics, Mode, SanKind, SubjectRule, VerifySignatures};
 use dtls::{ExtendedMasterSecret, PublicKeySteps, Suite};
@@ -52,7 +52,7 @@ impl Words for Mode {
     }
 }
 
-/// `memory:`, the one ledger there is.
+/// `memory:`, the only ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MemoryUrl;
 

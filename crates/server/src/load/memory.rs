@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(derived(1 << 30), 1_016_800);
         assert_eq!(derived(0), SESSIONS_MIN);
         assert_eq!(derived(u64::MAX), SESSIONS_MAX);
-        assert_eq!(sessions_max(7), 7, "what is configured holds");
+        assert_eq!(sessions_max(7), 7, "a configured number is used as it is");
         assert!((SESSIONS_MIN..=SESSIONS_MAX).contains(&sessions_max(0)));
     }
 
@@ -77,6 +77,6 @@ mod tests {
     fn the_total_of_meminfo_is_found() {
         assert_eq!(total_of("MemTotal:        2048 kB\nMemFree: 1 kB\n"), Some(2 << 20));
         assert_eq!(total_of("MemFree: 1 kB\n"), None);
-        assert_eq!(limit_of_groups("12:memory:/docker/x\n"), None, "version 1 says nothing here");
+        assert_eq!(limit_of_groups("12:memory:/docker/x\n"), None, "version 1 sets no limit here");
     }
 }

@@ -1,11 +1,11 @@
-//! The one table of all metrics: name, type, unit, labels, meaning, and who counts it. `dashboards/METRICS.md` is generated from it.
+//! The one table of all metrics: name, type, unit, labels, meaning, and what sets it. `dashboards/METRICS.md` is generated from it.
 
 use std::fmt::Write as _;
 
-/// Prometheus' own word for what kind of number a metric is.
+/// The type of a metric, in Prometheus' terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricType {
-    /// Only grows, until the process starts again.
+    /// Only grows; begins again at 0 with the process.
     Counter,
     /// Goes up and down.
     Gauge,
@@ -25,20 +25,20 @@ impl MetricType {
     }
 }
 
-/// One metric, described.
+/// The description of one metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
     /// Its name, with prefix and unit.
     pub name: &'static str,
-    /// What kind of number it is.
+    /// Its type.
     pub metric_type: MetricType,
     /// What it counts or measures, in the plural: a base unit where there is one.
     pub unit: &'static str,
-    /// The labels that tell its series apart.
+    /// The labels that distinguish its series.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// Its meaning.
     pub text: &'static str,
-    /// Who sets it, and when.
+    /// What sets it, and when.
     pub source: &'static str,
 }
 
@@ -81,7 +81,7 @@ const ATTEMPT: &str = "each shard, when an attempt ends";
 const START_ONLY: &str = "the daemon, at its start";
 const SCRAPE: &str = "read from the kernel by each scrape";
 
-/// Every metric there is, in the order in which the page lists them.
+/// All metrics, in the order of the page.
 pub const DESCRIPTIONS: &[Description] = &[
     counter(HANDSHAKES, "handshakes", &[], "DTLS handshakes completed: the device is authenticated", TURN),
     counter(

@@ -1,7 +1,7 @@
 //! When the certificates of the configuration expire, as lines of the text format.
 //!
-//! Written here and not by the recorder, which keeps every series that it was ever given: a certificate that a reload took away would be said to
-//! expire until the process ends.
+//! The recorder does not write them, because it keeps every series that it was ever given: it would show the expiry of a certificate that a
+//! reload removed until the process ends.
 
 use std::fmt::Write as _;
 
@@ -9,13 +9,13 @@ use super::descriptions::CERTIFICATE_EXPIRY;
 use super::label::{LONG_LABEL_BYTES_MAX, bounded, digits};
 use crate::load::DatedCertificate;
 
-/// Certificates shown. A configuration may name bundles of any size; of more than this the ones that expire last are left out.
+/// Certificates shown. A configuration may name bundles of any size; the certificates that expire last are left out.
 const CERTIFICATES_SHOWN_MAX: usize = 1_000;
 
-/// The series, without the head of the family.
+/// The series, without the lines that describe the metric.
 pub(super) fn lines(certificates: &[DatedCertificate]) -> String {
     let mut soonest: Vec<&DatedCertificate> = certificates.iter().collect();
-    // One certificate may stand in several files, and one file in several profiles.
+    // One certificate may be in several files, and one file in several profiles.
     soonest.sort_by_key(|it| it.order());
     soonest.dedup_by_key(|it| it.order());
     let mut text = String::new();

@@ -1,20 +1,20 @@
-//! Text of the configuration as a label's value: of bounded length, and still one value for one text.
+//! Text of the configuration as the value of a label: its length is bounded, and different texts keep different values.
 
 use pki::Digest;
 
-/// Bytes of a label's value: a name that a person gave, whole.
+/// Bytes of a label's value: enough for any name that a person would choose.
 pub(super) const LABEL_BYTES_MAX: usize = 64;
 /// Bytes of a path or of a subject.
 pub(super) const LONG_LABEL_BYTES_MAX: usize = 160;
-/// Hexadecimal digits of a digest: enough to tell the certificates of one configuration apart.
+/// Hexadecimal digits of a digest: enough to distinguish the certificates of one configuration.
 const DIGEST_DIGITS: usize = 16;
-/// What a text that was cut ends in: `~` and the digest of the whole.
+/// The end of a text that was cut: `~` and the digest of the whole.
 const MARK_BYTES: usize = 1 + DIGEST_DIGITS;
 const _: () = assert!(MARK_BYTES < LABEL_BYTES_MAX && LABEL_BYTES_MAX < LONG_LABEL_BYTES_MAX);
 
-/// The text itself, if it is no longer than `bytes_max`; else its beginning and a digest of the whole, so that two long texts with one beginning
-/// stay two. The same where it has control characters, quotes or backslashes, each of which becomes a dot: what renders the metrics leaves some
-/// backslashes out, and two names that differ by one would be one series.
+/// The text itself, if it is no longer than `bytes_max`; otherwise its beginning and a digest of the whole, so that two long texts with the same
+/// beginning stay distinct. A text with control characters, quotes or backslashes gets the digest too, and each of these characters becomes a
+/// dot: the renderer of the metrics omits some backslashes, and two names that differ only in one would become one series.
 pub(super) fn bounded(text: &str, bytes_max: usize) -> String {
     let is_unsafe = |letter: char| letter.is_control() || matches!(letter, '"' | '\\');
     if text.len() <= bytes_max && !text.contains(is_unsafe) {

@@ -1,10 +1,10 @@
-//! `/metrics`, `/healthz` and `/readyz` on a listener of their own: a service of the daemon's runtime, no part in serving devices.
+//! `/metrics`, `/healthz` and `/readyz` on a separate listener: a service of the daemon's runtime that takes no part in serving devices.
 //!
-//! `/healthz` says that the process lives; `/readyz` that it admits new devices: false while starting and draining, and true when the ledger is
-//! away, because `/crts` is still served then.
+//! `/healthz` says that the process lives; `/readyz` that it admits new devices: false while starting and draining, and true while the ledger is
+//! unavailable, because `/crts` is still served then.
 //!
-//! Whoever reaches the port is a stranger: a connection is worth one request, which has a deadline and a largest head, and [`connections`] holds
-//! no more connections than [`Limits`] allows. Their descriptors and buffers come out of the same process as the devices' sockets.
+//! A client of this port is not trusted: a connection carries one request, whose time and head are limited, and [`connections`] keeps no more
+//! connections open than [`Limits`] allows. Their descriptors and buffers come from the same process as the devices' sockets.
 
 mod connections;
 
@@ -18,7 +18,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::{MetricsPage, UPKEEP_INTERVAL};
 use connections::{Limits, Service};
 
-/// A listener that is bound, and a future to be run.
+/// A bound listener, which [`Listener::run`] serves.
 pub(crate) struct Listener {
     address: SocketAddr,
     socket: tokio::net::TcpListener,
@@ -26,7 +26,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Takes over a bound socket. To be called in the context of the runtime that runs it.
+    /// Takes over a bound socket. Call it in the context of the runtime that will run it.
     pub(crate) fn new(socket: TcpListener, page: MetricsPage) -> std::io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self { address: socket.local_addr()?, socket: tokio::net::TcpListener::from_std(socket)?, page })

@@ -35,14 +35,14 @@ pub(crate) struct Meters {
     pub(crate) handshake_seconds: Histogram,
 }
 
-/// What the shell itself drops.
+/// What the shell, rather than an engine, drops.
 #[derive(Clone)]
 pub(crate) struct ShellDrops {
     /// The send backlog was full.
     pub(crate) backlog_full: Counter,
     /// The kernel refused to send.
     pub(crate) send_refused: Counter,
-    /// Sent to a group or to everybody.
+    /// The datagram was sent to a multicast or broadcast address.
     pub(crate) not_unicast: Counter,
     /// An outcome came back for an exchange that is gone.
     pub(crate) stale_outcome: Counter,
@@ -77,7 +77,7 @@ impl Meters {
     }
 }
 
-/// The handles of one profile, or of everything that happens without one.
+/// The handles of one profile, or of events without a profile.
 pub(crate) struct ProfileMeters {
     functions: [FunctionMeters; Resource::ALL.len()],
     /// In the order of [`Reason::ALL`]. A reason that cannot arise here has no series.
@@ -92,7 +92,7 @@ struct FunctionMeters {
 }
 
 impl ProfileMeters {
-    /// `label` is bounded; "" is of what has no profile.
+    /// `label` is bounded; "" stands for events without a profile.
     fn register(registry: Registry<'_>, label: &str) -> Self {
         let function = |resource: Resource| {
             let labels = [("profile", label), ("function", resource.segment())];
@@ -130,13 +130,14 @@ impl ProfileMeters {
         }
     }
 
-    /// Notes how long the authority had an enrolment.
+    /// Records how long the authority took for an enrolment.
     pub(crate) fn issuance(&self, seconds: f64) {
         self.issuance_seconds.record(seconds);
     }
 }
 
-/// No profile is known before the request, and what a device thinks of an answer is not seen here.
+/// Registers the counter of a reason. It has no series where the reason cannot arise: no profile is known before the request, and the server does
+/// not see a device's checks of an answer.
 fn refusal(registry: Registry<'_>, label: &str, reason: Reason) -> Counter {
     let can_arise = match reason.stage() {
         Stage::Handshake => label.is_empty(),
@@ -151,7 +152,7 @@ fn refusal(registry: Registry<'_>, label: &str, reason: Reason) -> Counter {
     registry.counter(REFUSALS, &labels)
 }
 
-/// Who ended an attempt, and whether it is worth to try it again.
+/// Which side ended an attempt, and whether it makes sense to try again.
 fn class(reason: Reason) -> &'static str {
     match reason.entry().wire {
         Wire::Alert(_) => "refused",
@@ -165,13 +166,13 @@ fn class(reason: Reason) -> &'static str {
 
 /// The meters of all profiles, for one configuration.
 pub(crate) struct ProfileTable {
-    /// What has no profile.
+    /// For events without a profile.
     without: Arc<ProfileMeters>,
     by_name: BTreeMap<Box<str>, Arc<ProfileMeters>>,
 }
 
-/// Profiles that have series of their own, counted over all configurations of a process: what was shown once stays, since a counter that vanishes
-/// looks like one that began again. A profile has about 150 series. The names that come after them share the series without a profile.
+/// Profiles with separate series, over all configurations of a process: a series that was shown once stays, because a counter that disappears looks
+/// like a reset. A profile has about 150 series. Further profiles share the series without a profile.
 const PROFILES_MAX: usize = 256;
 
 impl ProfileTable {
@@ -179,7 +180,7 @@ impl ProfileTable {
         Self { without: Arc::new(ProfileMeters::register(registry, "")), by_name: BTreeMap::new() }
     }
 
-    /// The same with these profiles beside those that there were. An enrolment that began before a reload is counted under the profile that it has.
+    /// A table with these profiles in addition to the existing ones. An enrolment that began before a reload is counted under its own profile.
     pub(super) fn with<'n>(&self, registry: Registry<'_>, names: impl Iterator<Item = &'n str>) -> Self {
         let mut by_name = self.by_name.clone();
         for name in names {

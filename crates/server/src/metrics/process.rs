@@ -1,8 +1,8 @@
-//! What the kernel says of the process, read when somebody asks.
+//! What the kernel reports about the process, read by each scrape.
 
 use std::fs;
 
-/// What `/proc` says of this process.
+/// What `/proc` reports about this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ProcessFacts {
     pub(super) cpu_seconds: f64,
@@ -17,7 +17,7 @@ impl ProcessFacts {
     pub(super) fn read() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let (ticks, pages) = ticks_and_pages(&stat);
-        // A process may open a bounded number of descriptors. The listing holds one of its own.
+        // The number of descriptors of a process is bounded. The listing itself uses one.
         let open = fs::read_dir("/proc/self/fd").map_or(0, |listing| listing.count().saturating_sub(1));
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         Self {
@@ -29,7 +29,7 @@ impl ProcessFacts {
     }
 }
 
-/// `utime` + `stime`, and `rss`, of proc(5). The name, in parentheses, may hold anything; what follows it begins with the third field.
+/// `utime` + `stime`, and `rss`, of proc(5). The name, in parentheses, may contain any character; the third field follows it.
 fn ticks_and_pages(stat: &str) -> (u64, u64) {
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     let mut fields = fields.split(' ').map(|field| field.parse::<u64>().unwrap_or(0));

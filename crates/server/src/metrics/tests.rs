@@ -30,7 +30,7 @@ fn every_metric_that_is_shown_is_described_and_every_description_is_of_one_that_
     let text = page(&exposition, vec![dated(CertificateRole::Ca, "ca.pem", 0, 9)]).render();
     for Description { name, metric_type, labels, text: help, .. } in DESCRIPTIONS {
         let head = format!("# HELP {name} {help}\n# TYPE {name} {}\n", metric_type.name());
-        assert_eq!(text.matches(&head).count(), 1, "{name} is not described once in\n{text}");
+        assert_eq!(text.matches(&head).count(), 1, "{name} is not described exactly once in\n{text}");
         let suffix = if *metric_type == MetricType::Histogram { "_count" } else { "" };
         let series = format!("{name}{suffix}");
         let shown: Vec<&str> = text
@@ -50,7 +50,7 @@ fn every_metric_that_is_shown_is_described_and_every_description_is_of_one_that_
     }
     let shown = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     for name in shown {
-        assert!(DESCRIPTIONS.iter().any(|known| known.name == name), "{name} is shown and not described");
+        assert!(DESCRIPTIONS.iter().any(|known| known.name == name), "{name} is shown but not described");
     }
 }
 
@@ -130,7 +130,7 @@ fn profiles_with_series_of_their_own_are_bounded_and_any_name_is_a_sound_label()
         let value = line.split_once("{profile=\"").and_then(|(_, rest)| rest.strip_suffix("\"} 0")).unwrap();
         assert!(value.len() <= 64 && !value.contains(['"', '\\']), "{line}");
     }
-    // What has no series of its own is counted all the same.
+    // Profiles without separate series are counted too.
     let table = exposition.profiles([].into_iter());
     table.of(Some("2-199")).refused(Reason::CsrMalformed);
     let text = page(&exposition, Vec::new()).render();

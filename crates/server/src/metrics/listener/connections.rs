@@ -1,10 +1,10 @@
-//! The connections of the metrics listener: how many there are, how long each may last, which one goes when there are too many.
+//! The connections of the metrics listener: how many may be open, how long each may last, and which one is closed when there are too many.
 //!
 //! A connection carries one request. When [`Limits::connections`] are open, a newcomer is still accepted and another one is closed for it
-//! ([`displaced`]): one of the address that holds most, there one whose head is not complete, there the oldest. So a client that opens
-//! connections and stays silent takes them from itself, and cannot keep a scrape of another address out; a scrape of its own address needs only to
-//! send its head before that many newer connections arrive. An attacker who holds many addresses has to answer for as many connections in each
-//! instant; keeping those away is the business of a firewall, and of the address that the listener is bound to.
+//! ([`displaced`]): of the address that holds the most, the oldest without a complete head, or else the oldest. So a client that opens connections
+//! and stays silent displaces its own, and cannot keep out a scrape from another address; a scrape from its own address only has to send its head
+//! before that many newer connections arrive. An attacker with many addresses has to keep up that many connections at every moment; a firewall, or
+//! the address that the listener is bound to, has to keep such an attacker out.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -22,22 +22,22 @@ use tokio::task::AbortHandle;
 
 use crate::panics::guarded_async;
 
-/// What strangers may take.
+/// What unauthenticated clients may use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Connections open at once; each is a descriptor and a task.
     pub(super) connections: usize,
-    /// A head, request line included, may have so many bytes; a longer one is answered with 431.
+    /// Bytes of a head, request line included; a longer one is answered with 431.
     pub(super) head_bytes_max: usize,
-    /// From the accepted connection to the complete head.
+    /// Time from the accepted connection to the complete head.
     pub(super) head: Duration,
-    /// From the accepted connection to the last byte of the answer.
+    /// Time from the accepted connection to the last byte of the answer.
     pub(super) whole: Duration,
 }
 
 impl Limits {
     /// A few scrapers and probes, each with one connection at a time, fit many times over. A scrape times out after ten seconds unless Prometheus is
-    /// told otherwise; an answer that takes longer has nobody waiting for it.
+    /// configured otherwise; no client waits longer for an answer.
     pub(super) const STANDARD: Self = Self {
         connections: 32,
         head_bytes_max: 8 * 1024,
@@ -46,11 +46,13 @@ impl Limits {
     };
 }
 
-/// The least that hyper works with; the head is limited to less by [`Limits::head_bytes_max`].
+/// The smallest buffer that hyper accepts; [`Limits::head_bytes_max`] limits the head to less.
 const BUFFER_BYTES_MAX: usize = 16 * 1024;
 
-const _: () =
-    assert!(Limits::STANDARD.head_bytes_max <= BUFFER_BYTES_MAX, "the limit on a head is the one that is met first");
+const _: () = assert!(
+    Limits::STANDARD.head_bytes_max <= BUFFER_BYTES_MAX,
+    "hyper's buffer would limit a head before its own limit does"
+);
 
 /// Answers a request.
 pub(super) trait Service: Clone + Send + Sync + 'static {
@@ -72,17 +74,17 @@ impl Accept for tokio::net::TcpListener {
     }
 }
 
-/// A kernel that has no descriptor or buffer left (`EMFILE`, `ENFILE`, `ENOBUFS`) says so at once and again: between two attempts passes so long.
+/// Time between two attempts to accept: a kernel without a free descriptor or buffer (`EMFILE`, `ENFILE`, `ENOBUFS`) fails each of them at once.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves for ever: no error of one connection, and none of the listening socket, ends it.
+/// Serves until it is dropped: errors of a connection or of the listening socket do not end it.
 pub(super) async fn serve(mut source: impl Accept, service: impl Service, limits: Limits) -> Infallible {
     let mut open: Vec<Open> = Vec::with_capacity(limits.connections);
     let mut failing = false;
     loop {
         let (stream, peer) = match source.accept().await {
             Ok(accepted) => accepted,
-            // The client gave up while it waited; the next one is another matter.
+            // The client gave up while it waited; accept the next one at once.
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -103,12 +105,13 @@ pub(super) async fn serve(mut source: impl Accept, service: impl Service, limits
         let connection = one(stream, service.clone(), Arc::clone(&head_complete), limits);
         let task = tokio::spawn(guarded_async("a connection to the metrics listener", connection)).abort_handle();
         open.push(Open { from: network(peer.ip()), head_complete, task });
-        // The closed one gives its descriptor back, and whose head has arrived gets its answer, before the next newcomer is looked at.
+        // Before the next newcomer is accepted, the closed connection returns its descriptor, and connections whose head has arrived get their
+        // answer.
         tokio::task::yield_now().await;
     }
 }
 
-/// One request, one answer, or the end of somebody's patience.
+/// One request and its answer, unless a deadline passes first.
 async fn one(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     service: impl Service,
@@ -138,14 +141,14 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// An open connection. They stand in the order in which they came.
+/// An open connection. The list is in order of arrival.
 struct Open {
     from: IpAddr,
     head_complete: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
-/// The place of the connection that makes room: of the address that holds most, a silent one before one that asked, the oldest of those.
+/// The index of the connection to close: of the address that holds the most, the oldest that has sent no complete head, or else the oldest.
 fn displaced(open: &[Open]) -> Option<usize> {
     let rank = |open_one: &Open| {
         let of_its_address = open.iter().filter(|other| other.from == open_one.from).count();
@@ -154,7 +157,7 @@ fn displaced(open: &[Open]) -> Option<usize> {
     open.iter().enumerate().min_by_key(|(_, open_one)| rank(open_one)).map(|(place, _)| place)
 }
 
-/// What counts as one address: a host of IPv6 has its /64 to choose from.
+/// What counts as one address: an IPv6 host can choose any address of its /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
