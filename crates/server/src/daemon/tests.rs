@@ -81,12 +81,18 @@ impl Uploading {
         self.socket.flush();
     }
 
-    /// Waits for datagrams and passes them to the client.
+    /// Waits for datagrams and passes them to the client. Its timers run: a busy server may drop a hello.
     fn receive(&mut self) {
         let mut events = mio::Events::with_capacity(4);
+        let deadline = Instant::now() + PATIENCE;
         while self.socket.receive(&mut self.batch).is_err() {
-            self.poll.poll(&mut events, Some(PATIENCE)).unwrap();
-            assert!(!events.is_empty(), "the server says nothing");
+            assert!(Instant::now() < deadline, "the server says nothing");
+            let timer = self.client.poll_timeout().map(|at| at.saturating_duration_since(Clock.now().mono));
+            self.poll.poll(&mut events, Some(timer.map_or(PATIENCE, |timer| timer.min(PATIENCE)))).unwrap();
+            if events.is_empty() {
+                self.client.handle_timeout(Clock.now());
+                self.send();
+            }
         }
         for received in self.batch.datagrams() {
             self.client.handle_datagram(Clock.now(), received.bytes);
