@@ -1,4 +1,5 @@
-//! What a certificate of this CA opens once a restart has emptied the ledger in memory (E46, E47, E54).
+//! What a certificate of this CA gives access to after a restart has emptied the in-memory ledger (E46,
+//! E47, E54).
 
 #![allow(clippy::unwrap_used, reason = "a test: it fails by panicking")]
 #![allow(
@@ -31,7 +32,7 @@ fn association(pki: &Pki, identity: &Identity, server: &server::Handle) -> Block
     BlockingClient::connect(setup, PATIENCE).unwrap_or_else(|fault| panic!("{fault}")).0
 }
 
-/// Asks in an association of its own.
+/// Asks in a new association.
 fn ask(pki: &Pki, identity: &Identity, server: &server::Handle, again: bool) -> Result<Identity, ConnectionFault> {
     let key = new_key();
     let csr = csr(identity, &key);
@@ -51,7 +52,7 @@ fn e46_e47_after_a_restart_a_certificate_counts_only_where_one_profile_has_its_c
         (String::new(), true),
         (second_profile("main"), false),
         (format!("{TWIN}{}", second_profile("twin")), false),
-        // A profile on another CA takes nothing from this one.
+        // A profile with another CA accepts no certificate of this one.
         (format!("{}{}", TWIN.replace("issuing", "third"), second_profile("twin")), true),
     ] {
         let pki = Pki::new();
@@ -63,7 +64,7 @@ fn e46_e47_after_a_restart_a_certificate_counts_only_where_one_profile_has_its_c
 
         let server = pki.start(&text);
         let enrolled = ask(&pki, &pki.device(1), &server, false).unwrap();
-        // The ledger tells whose it is for as long as it lives.
+        // The ledger knows the owner as long as the process runs.
         let enrolled = ask(&pki, &enrolled, &server, true).unwrap_or_else(|fault| panic!("{more}: {fault}"));
         server.drain();
         server.join().unwrap();
@@ -80,12 +81,12 @@ fn e46_e47_after_a_restart_a_certificate_counts_only_where_one_profile_has_its_c
             }
         }
         assert_eq!(server.issued(), if let_in { 2 } else { 0 }, "{more}");
-        // Whatever was forgotten, the factory's certificate opens the door again.
+        // Whatever was forgotten, the factory certificate still works.
         ask(&pki, &pki.device(1), &server, false).unwrap_or_else(|fault| panic!("{more}: {fault}"));
     }
 }
 
-/// Somebody else signs with the key of the CA.
+/// Another program signs with the key of the CA.
 fn by_hand(pki: &Pki, like: &Identity, not_before: UnixTime) -> Identity {
     let read = |name: &str| std::fs::read(pki.path(name)).unwrap();
     let ca = Certificate::parse(&pki::pem::certificates(&read("issuing.pem")).unwrap()[0]).unwrap();
@@ -120,7 +121,7 @@ fn e54_what_was_signed_since_the_start_and_not_by_the_server_opens_nothing() {
         }
     }
     assert_eq!(server.issued(), 1);
-    // This one may have been forgotten at a restart.
+    // This one cannot be distinguished from a certificate that a restart has forgotten.
     let made_before = by_hand(&pki, &enrolled, support::days(-1, 0).not_before);
     ask(&pki, &made_before, &server, true).unwrap_or_else(|fault| panic!("{fault}"));
 }

@@ -1,4 +1,5 @@
-//! D100, A7: a file with one certificate that nobody needs stops nothing. What can be used is used, the rest is named.
+//! D100, A7: an unusable certificate in a file does not stop the server. It uses the others, and warns about that one
+//! by name.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +16,7 @@ use server::load::{Loaded, Warning};
 
 use support::{Pki, days, enrol};
 
-/// Other people's certificates that cannot be read, with their subjects and what is wrong with them.
+/// Certificates of other vendors that cannot be read, with their subjects and faults.
 fn unreadable() -> (String, [(&'static str, &'static str); 3]) {
     let root = include_bytes!("../../pki/tests/vectors/foreign/rsa-root.p7");
     let root = pem::certificates(root).unwrap().into_iter().find(|der| pki::Certificate::parse(der).is_err()).unwrap();
@@ -27,7 +28,7 @@ fn unreadable() -> (String, [(&'static str, &'static str); 3]) {
     (text.concat(), [("CN=Root R", "RSA"), ("CN=device-16", "P-521"), ("CN=device-11", "version 1")])
 }
 
-/// One that can be read and signs nothing.
+/// A certificate that can be read, but signs no others.
 const DEVICE: &str = include_str!("../../pki/tests/vectors/foreign/plain.pem");
 
 fn put(pki: &Pki, name: &str, before: &str, behind: &str) {
@@ -39,7 +40,7 @@ fn load(pki: &Pki, text: &str) -> Result<Loaded, String> {
     server::load(&pki.sources(text)).map_err(|faults| faults.to_string())
 }
 
-/// The warnings name these certificates of the file by place, subject and fault, and no others.
+/// The warnings name exactly these certificates of the file, by position, subject and fault.
 #[track_caller]
 fn assert_named(pki: &Pki, warnings: &[Warning], file: &str, first: usize, expected: &[(&str, &str)]) {
     let file = pki.path(file).display().to_string();
@@ -67,7 +68,7 @@ fn d100_a_list_of_trust_takes_what_it_can_use_and_names_the_rest() {
         assert_named(&pki, loaded.warnings(), file, 1, &[names[0], names[1], names[2], no_authority]);
         assert!(loaded.warnings().iter().all(|warning| warning.key == key), "{:?}", loaded.warnings());
 
-        // With nothing left there is nobody to serve.
+        // If no certificate is left, no device could enrol.
         fs::write(pki.path(file), format!("{foreign}{DEVICE}")).unwrap();
         let faults = load(&pki, &text).unwrap_err();
         for words in [key, "certificate 1 (`CN=Root R", "RSA", "certificate 4 (`serialNumber=00,CN=device-00"] {
@@ -85,7 +86,7 @@ fn d100_a_chain_of_ours_needs_its_first_certificate_and_names_what_else_it_canno
         put(&pki, file, "", &foreign);
         let loaded = load(&pki, &text).unwrap_or_else(|faults| panic!("{faults}"));
         assert_named(&pki, loaded.warnings(), file, 2, &names);
-        // A root may stand anywhere in its file, a leaf and an issuing CA stand first.
+        // A root may be anywhere in its file; a leaf or an issuing CA must be first.
         let pki = Pki::new();
         put(&pki, file, &foreign, "");
         let loaded = load(&pki, &text);
@@ -115,7 +116,7 @@ fn d100_a_device_enrols_at_a_server_whose_files_hold_what_nobody_needs() {
     device.close();
 }
 
-/// A factory's own certificate deviates as those of its devices do.
+/// The factory's own certificate deviates from DER like those of its devices.
 #[test]
 fn a7_e63_manufacturers_are_read_as_their_profile_reads_its_devices() {
     let pki = Pki::with_odd_factory();
@@ -132,7 +133,7 @@ fn a7_e63_manufacturers_are_read_as_their_profile_reads_its_devices() {
     enrol(&mut device, &identity);
     device.close();
 
-    // Beside another one it is a warning, with the same words.
+    // If the file has another certificate, it is a warning with the same text.
     let other = Pki::new();
     put(&pki, "factory.pem", &fs::read_to_string(other.path("factory.pem")).unwrap(), "");
     let loaded = load(&pki, &strict).unwrap_or_else(|faults| panic!("{faults}"));

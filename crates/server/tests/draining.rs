@@ -1,4 +1,5 @@
-//! SIGTERM in all but name: no new handshakes, what is in flight is finished, close_notify to the rest, the end within `drain_timeout`.
+//! Draining, as SIGTERM begins it: no new handshakes; enrolments in flight are finished; the other sessions get close_notify; the server ends within
+//! `drain_timeout`.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +26,7 @@ fn idle_sessions_are_closed_and_the_server_ends() {
         enrol(&mut device, &identity);
         server.drain();
         assert_eq!(server.join().unwrap(), Drained::default());
-        // The close_notify lies in the device's socket.
+        // The close_notify is in the receive buffer of the device's socket.
         let fault = device.ask(est::Operation::CaCertificates, PATIENCE).expect_err("the session is over");
         assert!(
             matches!(fault, ConnectionFault::Closed(_) | ConnectionFault::Failed(est::Failure::Closed(_))),
@@ -61,8 +62,8 @@ fn new_devices_are_not_admitted_and_readiness_says_so() {
     }
 }
 
-/// Eight devices, four over each family, enrol again and again; draining begins in the middle of it. Whatever the authority issued has reached its device: over loopback
-/// nothing is lost, so that a certificate in the ledger without a device would be an enrolment that was cut off.
+/// Eight devices, four over each address family, enrol again and again until draining begins. Every issued certificate has reached its device:
+/// loopback loses nothing, so a certificate that is in the ledger only would be an enrolment that was cut off.
 #[test]
 fn enrolments_in_flight_are_finished() {
     let pki = Pki::new();
@@ -89,7 +90,7 @@ fn enrolments_in_flight_are_finished() {
                         }
                         Err(fault) => panic!("{fault}"),
                     }
-                    // Nobody listens after the first.
+                    // The test receives the first message only.
                     let _ = enrolled.send(());
                 }
             })

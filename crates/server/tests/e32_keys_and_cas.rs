@@ -1,5 +1,5 @@
-//! E32: with a key that others can read, or that is not the certificate's, the server does not start; it says which file and what to do.
-//! E61: with a CA that cannot issue any more it starts, warns, and tells that CA's devices to come back.
+//! E32: the server does not start with a key that others can read or that does not belong to the certificate; it names the file and the
+//! remedy. E61: with a CA that can no longer issue, the server starts, warns, and tells the devices of that CA to try again later.
 
 #![allow(
     clippy::unwrap_used,
@@ -77,7 +77,7 @@ fn e61_a_ca_that_has_expired_or_is_about_to_is_a_warning_and_the_server_starts()
         if expected == "expires on" {
             continue;
         }
-        // Nothing can be issued in its name, and a device is told to come back.
+        // This CA can issue nothing, and a device is told to try again later.
         let server = pki.start(&text);
         let identity = pki.device(1);
         let mut device = pki.connect(&identity, server.addresses()[0]);
@@ -87,7 +87,7 @@ fn e61_a_ca_that_has_expired_or_is_about_to_is_a_warning_and_the_server_starts()
     }
 }
 
-/// What the server answers to a device that asks under this label.
+/// The server's answer to a device that asks under this label.
 fn enrol_at(
     server: &server::Handle,
     pki: &Pki,
@@ -132,7 +132,7 @@ fn e61_a_ca_below_an_expired_certificate_answers_5_03_and_the_others_enrol() {
     }
 }
 
-/// The usual installation: one root, above the CA and above the server's certificate.
+/// The usual installation: one root above both the CA and the server's certificate.
 #[test]
 fn e61_an_expired_root_above_everything_is_a_warning_and_the_server_starts() {
     let pki = Pki::with_root_and_ca(days(-300, -1), days(-30, 365));
@@ -208,7 +208,7 @@ fn e75_a_key_that_is_no_file_is_refused_and_never_waited_for() {
     assert!(faults(&pki).contains("it is a pipe"), "{}", faults(&pki));
     std::fs::remove_file(&key).unwrap();
 
-    // A link is judged by what it leads to, and nobody is told to `chmod` that.
+    // A link is judged by its target, and the remedy is not a `chmod` of that target.
     std::fs::write(pki.path("target"), sound).unwrap();
     std::os::unix::fs::symlink(pki.path("target"), &key).unwrap();
     set_mode(&pki.path("target"), 0o644);
@@ -223,7 +223,7 @@ fn e32_a_server_certificate_that_has_expired_or_is_no_servers_is_refused() {
     let pki = Pki::new();
     pki.write_server(days(-30, -1));
     assert!(faults(&pki).contains("server.certificate: the server certificate"));
-    // A device's certificate, with its own key.
+    // A device's certificate, with the device's key.
     let device = pki.device(1);
     pki.write_certificates("server.pem", &[&device.certificate]);
     pki.write_key("server.key", &device.key);

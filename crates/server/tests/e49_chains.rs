@@ -1,5 +1,5 @@
-//! E49, E86: a CA whose certificates verify nobody is a fault of the configuration, found without its key; the file, the rule and the remedy are named.
-//! The chains are made by OpenSSL.
+//! E49, E86: a CA below which no certificate would verify is a fault of the configuration. It is found without the CA's key, and names the file, the
+//! rule and the remedy. OpenSSL makes the chains.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use std::process::Command;
 
 use support::Pki;
 
-/// A folder in which OpenSSL makes CAs, over the files of a sound one.
+/// A folder in which OpenSSL makes CAs, which replace the files of a valid configuration.
 struct Chains(Pki);
 
 const ROOT: &str =
@@ -24,7 +24,7 @@ const BELOW: &str = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCer
 impl Chains {
     fn new() -> Self {
         let pki = Pki::new();
-        // The server's certificate keeps the root that it was made below.
+        // The server's certificate keeps its original root.
         fs::copy(pki.path("root.pem"), pki.path("trust.pem")).unwrap();
         Self(pki)
     }
@@ -58,7 +58,7 @@ impl Chains {
         self
     }
 
-    /// The configuration of the folder, with more in its profile.
+    /// The configuration of the folder, with these lines added to its profile.
     fn configuration(&self, profile: &str) -> String {
         let text = self.0.configuration(&["127.0.0.1:0"]);
         let text = text.replace("drain_timeout", "trust = [\"trust.pem\"]\ndrain_timeout");
@@ -73,7 +73,7 @@ impl Chains {
         server::load(&self.0.sources(&self.configuration(profile))).unwrap_or_else(|faults| panic!("{faults}"))
     }
 
-    /// The faults name this certificate of this file, its rule and what to do; with the key at hand and without it.
+    /// The faults name this certificate of this file, the rule and the remedy, with the CA's key and without it.
     #[track_caller]
     fn refused(&self, profile: &str, (key, file, rule, remedy): (&str, &str, &str, &str)) {
         let expected =
@@ -164,7 +164,7 @@ fn e49_a_chain_that_ends_below_its_root_is_a_warning() {
     assert!(warnings.contains("does not reach its root") && warnings.contains("in `root`"), "{warnings}");
 }
 
-/// What cannot be read is passed over where no path needs it. Where one does, the chain is no more proved than without the certificate.
+/// A certificate that cannot be read is skipped if no path needs it. If one does, the chain is as incomplete as without that certificate.
 #[test]
 fn d100_e49_an_intermediate_that_is_needed_and_cannot_be_read_is_named() {
     let chains = Chains::new();

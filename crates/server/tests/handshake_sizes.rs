@@ -1,4 +1,4 @@
-//! What `muster check` says about the server's handshake messages, against what a device sees of them.
+//! The sizes of the server's handshake messages by `muster check`, compared with those that a device receives.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use server::Loaded;
 
 use support::{PATIENCE, Pki, days, loopbacks};
 
-/// Notes (name, body length) of each handshake message that comes.
+/// Records the name and body length of each handshake message that arrives.
 #[derive(Default)]
 struct Received(Mutex<Vec<(&'static str, usize)>>);
 
@@ -51,17 +51,20 @@ fn the_sizes_are_those_that_a_device_receives() {
         let received = received.0.lock().unwrap();
         for (name, bytes) in &said {
             let (_, length) = received.iter().find(|(received, _)| received == name).unwrap();
-            // An ECDSA signature is a byte or three shorter or longer from one handshake to the next; nothing else is.
+            // The length of an ECDSA signature varies by up to three bytes from one handshake to the next; nothing else does.
             let spread = if *name == "ServerKeyExchange" { 3 } else { 0 };
-            assert!((length + HEADER_BYTES).abs_diff(*bytes) <= spread, "{name}: said {bytes}, came {length} + 12");
+            assert!(
+                (length + HEADER_BYTES).abs_diff(*bytes) <= spread,
+                "{name}: {bytes} expected, {length} + 12 received"
+            );
         }
     }
 }
 
-/// Of a handshake message (RFC 6347 §4.2.2).
+/// The header of a handshake message (RFC 6347 §4.2.2).
 const HEADER_BYTES: usize = 12;
 
-/// Stops the device that hears of a message too long for its buffer: there is nothing to wait for.
+/// Stops the device when a message is too long for its buffer: no answer will follow.
 struct StopsAtOversize(Arc<AtomicBool>);
 
 impl Observer for StopsAtOversize {
@@ -72,7 +75,7 @@ impl Observer for StopsAtOversize {
     }
 }
 
-/// Whether a device that reassembles handshake messages, header and all, in a buffer of so many bytes gets its session.
+/// Whether a device gets its session if it reassembles handshake messages, headers included, in a buffer of this size.
 fn gets_in(pki: &Pki, server: SocketAddr, buffer_bytes: usize) -> bool {
     let mut setup = pki.setup(&pki.device(1), server);
     Arc::get_mut(&mut setup.dtls).unwrap().message_bytes_max = buffer_bytes - HEADER_BYTES;
@@ -85,18 +88,18 @@ fn gets_in(pki: &Pki, server: SocketAddr, buffer_bytes: usize) -> bool {
     }
 }
 
-/// The longest message by what `muster check` says.
+/// The longest message, by `muster check`.
 fn longest(loaded: &Loaded) -> usize {
     loaded.handshake_sizes().iter().map(|size| size.bytes).max().unwrap()
 }
 
-/// A server whose Certificate message, header and all, has so many bytes: names are added, and signatures drawn, until it fits.
+/// A server whose Certificate message, header included, has this length: names are added and signatures repeated until it fits.
 fn write_server_of(pki: &Pki, message_bytes: usize) {
-    // One certificate stands behind two lengths of three bytes (RFC 5246 §7.4.2).
+    // Two lengths of three bytes precede the one certificate (RFC 5246 §7.4.2).
     let wanted = message_bytes - HEADER_BYTES - 3 - 3;
     let mut filling = 100_usize;
     for _ in 0..1_000 {
-        // Labels of at most 63 letters and names of at most 253: some of 60 and one of the rest.
+        // Labels have at most 63 letters and names at most 253: some labels of 60, and one with the remaining letters.
         let mut names = vec!["a".repeat(60); filling / 60];
         let rest = filling % 60;
         names.extend((rest > 0).then(|| "b".repeat(rest)));
@@ -104,7 +107,7 @@ fn write_server_of(pki: &Pki, message_bytes: usize) {
         if bytes == wanted {
             return;
         }
-        // A signature has up to three bytes more or less each time: a near miss is tried again as it is.
+        // The length of a signature varies by up to three bytes: a near miss is tried again unchanged.
         if bytes.abs_diff(wanted) > 1 {
             filling = filling.saturating_add(wanted).saturating_sub(bytes).max(1);
         }
@@ -162,7 +165,7 @@ fn a_list_of_authorities_and_a_long_chain_are_warned_of() {
         loaded.handshake_sizes().iter().find(|size| size.message == name).unwrap().clone()
     };
     assert!(size(&listed, "CertificateRequest").bytes > size(&plain, "CertificateRequest").bytes + 20);
-    // The server's certificate with the root behind it, twice.
+    // The server's certificate followed by the root, twice.
     let server_pem = std::fs::read_to_string(pki.path("server.pem")).unwrap();
     let root_pem = std::fs::read_to_string(pki.path("root.pem")).unwrap();
     std::fs::write(pki.path("server.pem"), format!("{server_pem}{root_pem}{root_pem}")).unwrap();

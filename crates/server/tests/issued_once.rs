@@ -1,5 +1,5 @@
-//! E57: each certificate has one line in the log, and a request that is repeated has no second one. A process of its own, for a log belongs to a
-//! whole process.
+//! E57: each certificate has one line in the log, and a repeated request adds none. A separate test program, because a log belongs to the whole
+//! process.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, which waits for the clock")]
 
@@ -17,7 +17,7 @@ fn e57_a_repeated_request_has_one_line() {
     for (number, address) in (1..).zip(&addresses) {
         let identity = pki.device(number);
         let csr = support::csr(&identity, &support::new_key());
-        // Repeats come at once, within the second, and after it.
+        // The repeats follow at once, within the same second, and later.
         for again in 0..4 {
             if again == 3 {
                 std::thread::sleep(std::time::Duration::from_millis(1_100));

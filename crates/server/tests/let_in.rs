@@ -1,5 +1,5 @@
-//! What is let in although something about it is odd stands in the log, with who it was. A process of its own, for a log belongs
-//! to a whole process.
+//! Devices that are accepted with a notice are in the log, with their identity. A separate test program, because a log belongs
+//! to the whole process.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -30,10 +30,10 @@ fn an_unknown_server_name_and_an_expired_identity_are_served_and_logged() {
     for (number, address) in (1..).zip(&addresses) {
         let identity = pki.device(number);
         enrol_asking_for(&pki, &identity, *address, Some("nowhere.example"));
-        // `init` names localhost whatever else it is given, and libcoap asks for it where an address was dialled.
+        // `init` always includes localhost, and libcoap asks for it when it connects to an address.
         enrol_asking_for(&pki, &identity, *address, Some("localhost"));
         enrol_asking_for(&pki, &identity, *address, None);
-        // The way of the certificate that is past its date, twice: each of its handshakes is told.
+        // The device with the expired certificate connects twice: each of its handshakes is logged.
         let expired = pki.device_living(days(-30, -1), 10 + number);
         enrol_asking_for(&pki, &expired, *address, None);
         enrol_asking_for(&pki, &expired, *address, None);

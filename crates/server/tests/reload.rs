@@ -1,4 +1,4 @@
-//! A reload puts another configuration in force while devices are served: who is connected stays, what is answered changes, and a faulty file changes nothing.
+//! A reload puts another configuration in force while devices are served: connections stay, answers change, and a faulty file changes nothing.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,10 +19,10 @@ fn try_connect(pki: &Pki, identity: &Identity, server: &server::Handle) -> Resul
     BlockingClient::connect(pki.setup(identity, server.addresses()[0]), PATIENCE).map(|(device, _)| device)
 }
 
-/// Eight devices enrol again and again while the configuration changes under them: not one request fails, and nothing is issued that nobody got.
+/// Eight devices enrol again and again while the configuration changes: no request fails, and every issued certificate arrives.
 #[test]
 fn enrolments_in_flight_survive_reloads() {
-    /// Of each device, at most: far more than twenty reloads leave time for.
+    /// Enrolments per device, at most: far more than fit into the time of twenty reloads.
     const CERTIFICATES_MAX: usize = 1_000;
     let pki = Pki::new();
     let bound = format!("ca = \"main\"\nmax_certificates_per_device = {CERTIFICATES_MAX}\n");
@@ -42,7 +42,7 @@ fn enrolments_in_flight_survive_reloads() {
                 while !stop.load(Ordering::Relaxed) && lives.len() < CERTIFICATES_MAX {
                     let validity = enrol(&mut device, &identity).certificate.validity();
                     lives.push(validity.not_after.as_secs() - validity.not_before.as_secs());
-                    // The test looks at some of them only.
+                    // The test checks only some of them.
                     let _ = enrolled.send(());
                 }
                 device.close();
@@ -75,7 +75,7 @@ fn the_next_handshake_sees_a_certificate_that_changed_on_the_disk() {
     let server = pki.start(&text);
     let (identity, next) = (pki.device(1), pki.device(2));
     let mut session = try_connect(&pki, &identity, &server).unwrap();
-    // Of another root, in the same files: a device that trusts the first one must not take it any more.
+    // The same files now hold a certificate below another root: a device that trusts the first root must no longer accept it.
     for file in ["server.pem", "server.key"] {
         std::fs::copy(other.path(file), pki.path(file)).unwrap();
     }
@@ -149,7 +149,7 @@ fn a_faulty_configuration_changes_nothing_and_every_fault_is_named() {
     enrol(&mut device, &next);
 }
 
-/// The tables of the shards were made at the start: what the log says needs a restart is not half in force.
+/// The tables of the shards were created at the start: a key that needs a restart, as the log says, has no partial effect.
 #[test]
 fn limits_wait_for_the_restart_that_is_named() {
     let pki = Pki::new();
@@ -171,7 +171,7 @@ fn the_metrics_follow_a_reload() {
     let text = format!("{}[metrics]\nlisten = \"127.0.0.1:0\"\n", pki.configuration(&["127.0.0.1:0"]));
     let server = pki.start(&text);
     let shows = |line: &str| http(server.metrics_address().unwrap(), "/metrics").1.contains(line);
-    // A shard counts in the turn in which it answers.
+    // A shard updates its counts at the end of the turn in which it answers.
     let enrolled = |profile: &str| {
         let line = format!("\nmuster_requests_total{{profile=\"{profile}\",function=\"sen\"}} 1\n");
         (0..100).any(|_| shows(&line))
@@ -187,7 +187,7 @@ fn the_metrics_follow_a_reload() {
     assert!(enrolled("meters") && enrolled("gas"), "the old profile's numbers stay");
     assert!(shows("\nmuster_last_reload_successful 1\n"));
 
-    // The certificates shown are those of the configuration in force.
+    // The metrics show the certificates of the configuration in force.
     let expiry = "muster_certificate_expiry_timestamp_seconds{kind=\"manufacturer\"";
     let copy = |name: &str| format!("manufacturers = [\"{name}\"]");
     std::fs::copy(pki.path("factory.pem"), pki.path("other.pem")).unwrap();

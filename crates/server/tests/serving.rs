@@ -18,7 +18,7 @@ fn a_device_enrols_over_every_address_that_is_listened_on() {
     let addresses = server.addresses().to_vec();
     assert_eq!(addresses.len(), 3);
     assert!(addresses.iter().all(|address| address.port() != 0), "{addresses:?}");
-    // The server's certificate names 127.0.0.1 and ::1: over 127.0.0.2 it must not be trusted.
+    // The server's certificate names 127.0.0.1 and ::1: at 127.0.0.2 it must not be trusted.
     for (number, address) in (1..).zip([addresses[0], addresses[2]]) {
         let identity = pki.device(number);
         let mut device = pki.connect(&identity, address);
@@ -38,7 +38,7 @@ fn a_wildcard_answers_from_the_address_that_was_asked() {
     let pki = Pki::new();
     let server = pki.start(&pki.configuration(&["0.0.0.0:0", "[::]:0"]));
     for (number, (ip, wildcard)) in (1..).zip([("127.0.0.1", server.addresses()[0]), ("::1", server.addresses()[1])]) {
-        // A device's socket is connected: an answer from elsewhere would not reach it.
+        // The device's socket is connected: an answer from another address would not reach it.
         let identity = pki.device(number);
         let mut device = pki.connect(&identity, SocketAddr::new(ip.parse().unwrap(), wildcard.port()));
         enrol(&mut device, &identity);
@@ -155,10 +155,10 @@ fn metrics_health_and_readiness_are_shown() {
         let refused =
             device.ask(est::Operation::Reenroll { csr: support::csr(&identity, &support::new_key()) }, PATIENCE);
         assert!(refused.is_err(), "a manufacturer's certificate does not renew");
-        // A shard publishes once a turn, after the answers of that turn have gone out.
+        // A shard updates the metrics once a turn, after it has sent the answers of that turn.
         let scrapes = (0..100).map(|_| http(address, "/metrics"));
         let mut scrapes = scrapes.skip_while(|(_, text)| text.contains("\nmuster_enrolments_in_flight 1\n"));
-        let (status, text) = scrapes.next().expect("nothing is in flight for ever");
+        let (status, text) = scrapes.next().expect("the scrapes do not end");
         assert_eq!(status, 200);
         for line in [
             "muster_handshakes_total 1",
@@ -202,7 +202,7 @@ fn a_request_that_is_repeated_yields_one_certificate() {
         let csr = support::csr(&identity, &key);
         let mut certificates = Vec::new();
         for _ in 0..3 {
-            // A new session each time.
+            // Each request uses a new session.
             let mut device = pki.connect(&identity, server.addresses()[0]);
             certificates.push(device.ask(est::Operation::Enroll { csr: csr.clone() }, PATIENCE).unwrap());
             device.close();

@@ -1,4 +1,4 @@
-//! SIGTERM drains. A process of its own, for a signal reaches a whole process.
+//! SIGTERM drains the server. A separate test program, because a signal reaches the whole process.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -28,6 +28,6 @@ fn sigterm_drains_and_the_server_ends_in_time() {
     signal_hook::low_level::raise(SIGTERM).unwrap();
     assert_eq!(server.join().unwrap(), Drained::default());
     for device in &mut devices {
-        assert!(device.ask(est::Operation::CaCertificates, PATIENCE).is_err(), "the session was closed");
+        assert!(device.ask(est::Operation::CaCertificates, PATIENCE).is_err(), "the session is closed");
     }
 }

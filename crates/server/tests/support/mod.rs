@@ -1,4 +1,4 @@
-//! A PKI in a temporary folder, a configuration that names it, and devices: what the stories share.
+//! Shared by the tests: a PKI in a temporary folder, a configuration that uses it, and devices.
 #![allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 #![allow(
     clippy::unwrap_used,
@@ -23,10 +23,10 @@ use pki::{Certificate, Curve, GeneralNames, PrivateKey, ServerName, SigningKey, 
 use ring::rand::{SecureRandom, SystemRandom as Ring};
 use server::{Handle, Sources, StartOptions};
 
-/// Long enough for a debug build on a busy machine; no test waits for it to pass.
+/// Long enough for a debug build on a busy machine; no test waits until it is over.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Both families on loopback, any port: what a story about sockets is told over.
+/// Loopback in both address families, on any port: what tests with sockets listen on.
 pub fn loopbacks() -> [&'static str; 2] {
     if let Err(error) = std::net::UdpSocket::bind("[::1]:0") {
         panic!("IPv6 is switched off on this machine ([::1]: {error}): these tests need it beside IPv4");
@@ -34,7 +34,7 @@ pub fn loopbacks() -> [&'static str; 2] {
     ["127.0.0.1:0", "[::1]:0"]
 }
 
-/// A ledger that begins now, with room for what the stories issue.
+/// A ledger that begins now, with room for everything that the tests issue.
 pub fn memory_ledger() -> Arc<MemoryLedger> {
     Arc::new(MemoryLedger::new(10_000).since(UnixTime::now()))
 }
@@ -92,12 +92,12 @@ impl Pki {
         Self::with_ca(days(-1, 3650))
     }
 
-    /// The same with an issuing CA of this validity.
+    /// Like `new`, with an issuing CA of this validity.
     pub fn with_ca(validity: Validity) -> Self {
         Self::with_root_and_ca(days(-1, 7300), validity)
     }
 
-    /// The same with a root and an issuing CA of these.
+    /// Like `new`, with a root and an issuing CA of these validities.
     pub fn with_root_and_ca(of_root: Validity, validity: Validity) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (root_key, manufacturer_key, ca_key) = (new_key(), new_key(), new_key());
@@ -117,12 +117,12 @@ impl Pki {
         pki
     }
 
-    /// The same with a factory whose own certificate is not strict DER: a PrintableString of its name holds `_`.
+    /// Like `new`, with a factory whose own certificate is not strict DER: a PrintableString in its name contains `_`.
     pub fn with_odd_factory() -> Self {
         let mut pki = Self::new();
         let factory = authority("Factory_1", days(-1, 7300));
         pki.manufacturer = make::root(&factory, &signing(&pki.manufacturer_key), &ring()).unwrap();
-        // Nobody verifies the signature of an anchor.
+        // The signature of an anchor is never verified.
         let mut der = pki.manufacturer.der().to_vec();
         let (utf8, printable) = (b"\x0c\x09Factory_1", b"\x13\x09Factory_1");
         for at in 0..der.len() - utf8.len() {
@@ -134,7 +134,7 @@ impl Pki {
         pki
     }
 
-    /// A CA with an intermediate one between it and the root: `NAME.pem` with both, `NAME.key`.
+    /// A CA with an intermediate CA between it and the root: `NAME.pem` with both, and `NAME.key`.
     pub fn write_ca(&self, name: &str, intermediate: Validity, issuing: Validity) {
         let (above_key, key) = (new_key(), new_key());
         let root_key = signing(&self.root_key);
@@ -158,7 +158,7 @@ impl Pki {
         self.write_server_with(validity, &[]);
     }
 
-    /// The same with further names; how many bytes its certificate has.
+    /// The same with further names; returns the length of its certificate in bytes.
     pub fn write_server_with(&self, validity: Validity, further: &[String]) -> usize {
         let key = new_key();
         let names = ["127.0.0.1", "::1", "localhost"].into_iter().chain(further.iter().map(String::as_str));
@@ -172,7 +172,7 @@ impl Pki {
         certificate.der().len()
     }
 
-    /// `factory.pem` anew: the same factory, with these dates.
+    /// Writes `factory.pem` again: the same factory, with these dates.
     pub fn write_factory_living(&self, validity: Validity) {
         let factory = make::root(&authority("Factory", validity), &signing(&self.manufacturer_key), &ring()).unwrap();
         self.write_certificates("factory.pem", &[&factory]);
@@ -184,7 +184,7 @@ impl Pki {
         self.write_certificates(name, &[&other]);
     }
 
-    /// Puts `count` further factories behind the one in `factory.pem`.
+    /// Adds `count` further factories after the one in `factory.pem`.
     pub fn write_factories(&self, count: usize) {
         let further: Vec<Certificate> = (0..count)
             .map(|number| {
@@ -201,7 +201,7 @@ impl Pki {
         self.device_living(days(-1, 3650), number)
     }
 
-    /// One with these dates.
+    /// A device whose certificate has these dates.
     pub fn device_living(&self, validity: Validity, number: u32) -> Identity {
         let key = new_key();
         let spec = DeviceCertificateSpec {
@@ -239,12 +239,12 @@ impl Pki {
         text
     }
 
-    /// A configuration as if it stood in this folder.
+    /// The sources of a configuration, as if it were in this folder.
     pub fn sources(&self, text: &str) -> Sources {
         Sources::new(self.path("muster.toml"), text.into(), Vec::new())
     }
 
-    /// A server that runs.
+    /// Starts a server.
     pub fn start(&self, text: &str) -> Handle {
         let loaded = server::load(&self.sources(text)).unwrap_or_else(|faults| panic!("{faults}"));
         server::start(loaded, memory_ledger(), StartOptions::default()).unwrap_or_else(|fault| panic!("{fault}"))
@@ -281,7 +281,7 @@ pub fn csr(device: &Identity, key: &PrivateKey) -> Vec<u8> {
     make::csr(&spec, &signing(key), &ring()).unwrap()
 }
 
-/// Enrols, and checks what came: a certificate for the key that was asked for.
+/// Enrols, and checks that the answer is a certificate for the requested key.
 pub fn enrol(device: &mut BlockingClient, identity: &Identity) -> Identity {
     let key = new_key();
     let operation = est::Operation::Enroll { csr: csr(identity, &key) };
@@ -291,7 +291,7 @@ pub fn enrol(device: &mut BlockingClient, identity: &Identity) -> Identity {
     }
 }
 
-/// The log of this process from now on, in a file without a name. There is one in a process: a story about it is a test binary of its own.
+/// The log of this process from now on, in an unnamed file. A process has one log: a test about it is a separate test program.
 pub struct Log(std::fs::File);
 
 impl Log {
@@ -304,7 +304,7 @@ impl Log {
         Self(file)
     }
 
-    /// The lines that contain these words. Called once nothing is logged any more.
+    /// The lines that contain these words. Call it when nothing is logged any more.
     pub fn lines_with(&mut self, words: &str) -> Vec<String> {
         use std::io::{Read as _, Seek as _};
         let mut text = String::new();
