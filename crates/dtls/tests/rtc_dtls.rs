@@ -1,6 +1,8 @@
-//! Handshakes with the crate `rtc-dtls`, another DTLS 1.2 without I/O: our server with its client, our client with its server.
+//! Handshakes with the crate `rtc-dtls`, another implementation of DTLS 1.2 without I/O: our server with its client, our
+//! client with its server.
 //!
-//! What it cannot do, and what follows for these stories, stands beside [`rtc::RTC_HEADERS`] and [`rtc::RTC_FLIGHT_INTERVAL`].
+//! Its limitations, and their consequences for these tests, are described at [`rtc::RTC_HEADERS`] and
+//! [`rtc::RTC_FLIGHT_INTERVAL`].
 
 mod rtc;
 mod support;
@@ -25,14 +27,14 @@ const LARGE_MESSAGE: usize = 1_100;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Our suites, each by its name there.
+/// Our suites, each with its name in `rtc-dtls`.
 const SUITES: [(Suite, CipherSuiteId, u16); 3] = [
     (Suite::EcdheEcdsaAes128Ccm8, CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Ccm_8, 0xC0AE),
     (Suite::EcdheEcdsaAes128Ccm, CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Ccm, 0xC0AC),
     (Suite::EcdheEcdsaAes128GcmSha256, CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256, 0xC02B),
 ];
 
-/// A configuration as it is.
+/// Leaves a configuration unchanged.
 fn same(config: ConfigBuilder) -> ConfigBuilder {
     config
 }
@@ -45,7 +47,7 @@ fn our_server_and_its_client_agree_a_hundred_times() {
         let mut wire = parties.ours_serves(WIDE, same, |config| config.extended_master_secret = require);
         wire.shake_hands(PATIENCE);
         wire.assert_established();
-        assert_eq!(wire.clock.elapsed, Duration::ZERO, "nothing had to be sent twice");
+        assert_eq!(wire.clock.elapsed, Duration::ZERO, "no retransmission was necessary");
         assert_eq!(wire.server.facts().suite, Suite::EcdheEcdsaAes128Ccm8);
         assert_eq!(wire.suite_code(), 0xC0AE);
         assert!(wire.server.facts().extended_master_secret);
@@ -68,7 +70,7 @@ fn our_client_and_its_server_agree_a_hundred_times() {
         let mut wire = parties.ours_asks(WIDE, same, |config| config.extended_master_secret = require);
         wire.shake_hands(PATIENCE);
         wire.assert_established();
-        assert_eq!(wire.clock.elapsed, Duration::ZERO, "nothing had to be sent twice");
+        assert_eq!(wire.clock.elapsed, Duration::ZERO, "no retransmission was necessary");
         let facts = wire.client.client.facts().unwrap();
         assert_eq!(facts.suite, Suite::EcdheEcdsaAes128Ccm8);
         assert_eq!(wire.suite_code(), 0xC0AE);
@@ -118,7 +120,7 @@ fn every_suite_that_both_have_with_either_curve_in_our_certificate() {
 
 #[test]
 fn every_group_that_both_have() {
-    // Its client's list is fixed; its server takes the first of ours.
+    // The list of its client is fixed; its server chooses the first suite of ours.
     let parties = Parties::new();
     for group in [Group::Secp256r1, Group::Secp384r1, Group::X25519] {
         let groups = vec![group, Group::Secp256r1];
@@ -222,7 +224,7 @@ fn our_client_refuses_a_server_whose_certificate_is_not_trusted() {
     wire.run();
     assert!(!wire.is_established());
     assert_eq!(wire.client.refusals(), [HandshakeRefusal::Certificate(CertificateFault::UnknownIssuer)]);
-    assert_eq!(wire.count(Way::ToServer), 3, "two hellos, and then nothing but the alert");
+    assert_eq!(wire.count(Way::ToServer), 3, "two hellos, and then only the alert");
     assert_eq!(wire.last_alert(Way::ToServer), AlertDescription::UNKNOWN_CA);
     assert_eq!(wire.server.faults().len(), 1, "{:?}", wire.server.faults());
 }
@@ -250,7 +252,7 @@ fn its_refusals_reach_us() {
     assert!(!wire.is_established());
 }
 
-/// Lets each misfortune befall each datagram of a handshake in its turn, and expects all of them to end well.
+/// Applies each fault to each datagram of a handshake in turn; every handshake must complete.
 fn whatever_happens<C: End, S: End>(meet: impl Fn() -> Wire<C, S>, path: PathMtu) {
     let mut wire = meet();
     wire.shake_hands(PATIENCE);
@@ -266,7 +268,7 @@ fn whatever_happens<C: End, S: End>(meet: impl Fn() -> Wire<C, S>, path: PathMtu
                 wire.assert_established();
                 wire.assert_alive(SMALL_MESSAGE);
                 wire.assert_within(path);
-                // One loss costs one timeout, ours of a second at the most.
+                // One loss costs one timeout: at most our second.
                 assert!(
                     wire.clock.elapsed <= Duration::from_secs(1),
                     "{:?}: {:?}",

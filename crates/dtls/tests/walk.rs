@@ -1,5 +1,5 @@
-//! Nothing but the honest path authenticates a client: from every prefix of the legal path, every word of four letters out of twelve,
-//! then the rest of the path; and every word of three out of all letters, those of noise and reordering among them.
+//! Only the honest path authenticates a client: after every prefix of the legal path, every word of four letters out of twelve, then
+//! the rest of the path; and every word of three out of all letters, including those for noise and reordering.
 
 mod support;
 
@@ -7,15 +7,15 @@ use support::walk::letter::{ALL, IMPOSTORS, PATH, read, spell};
 use support::walk::scene::Scene;
 use support::walk::{Plan, Tally, run};
 
-/// The prefixes of the legal path, the empty and the whole one among them.
+/// The prefixes of the legal path, including the empty and the whole one.
 const PREFIXES: usize = PATH.len() + 1;
 
-/// Four letters out of twelve, from every prefix.
+/// Four letters out of twelve, after every prefix.
 const IMPOSTORS_DEPTH: u32 = 4;
 const IMPOSTORS_WALKS: u64 = 145_152;
 const _: () = assert!(PREFIXES == 7 && 7 * 12_u64.pow(IMPOSTORS_DEPTH) == IMPOSTORS_WALKS);
 
-/// Three letters out of nineteen, from every prefix.
+/// Three letters out of nineteen, after every prefix.
 const ALL_DEPTH: u32 = 3;
 const ALL_WALKS: u64 = 48_013;
 const _: () = assert!(7 * 19_u64.pow(ALL_DEPTH) == ALL_WALKS);
@@ -76,7 +76,7 @@ fn noise_and_reordering_everywhere() {
     assert_eq!(tally, Tally { walks: ALL_WALKS, completed: 18_986 });
 }
 
-/// What the oracle calls honest and what not, in words that a reader can judge.
+/// Words that the oracle calls honest, and words that it does not, as examples that a reader can check.
 #[test]
 fn the_oracle_means_what_it_says() {
     let mut scene = Scene::new();

@@ -1,4 +1,4 @@
-//! The ends of an association, ours and `rtc-dtls`'s, behind one face.
+//! The ends of an association, ours and those of `rtc-dtls`, behind one interface.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use rtc_dtls::endpoint::EndpointEvent;
 
 use crate::support::{Known, PeerEvent, ServerEvent, path};
 
-/// What a wire needs of an end.
+/// What a wire needs from an end.
 pub trait End {
     fn handle(&mut self, now: Now, datagram: &[u8]);
     fn poll_transmit(&mut self) -> Option<Vec<u8>>;
@@ -19,15 +19,15 @@ pub trait End {
     fn is_established(&self) -> bool;
     fn send(&mut self, now: Now, plaintext: &[u8]);
     fn close(&mut self, now: Now);
-    /// Application data that came, in order.
+    /// Application data that arrived, in order.
     fn received(&self) -> &[Vec<u8>];
-    /// Whether the peer's close_notify came.
+    /// Whether the peer's close_notify has arrived.
     fn is_closed_by_peer(&self) -> bool;
-    /// What went wrong in its eyes, as text.
+    /// The errors that it reports, as text.
     fn faults(&self) -> Vec<String>;
 }
 
-/// All that our server has to say of its one peer.
+/// Our server, and what it reports about its only peer.
 pub struct OurServer {
     pub endpoint: Endpoint<Known>,
     pub events: Vec<ServerEvent>,
@@ -117,7 +117,7 @@ impl End for OurServer {
     }
 }
 
-/// Our client and all that it has to say.
+/// Our client, and what it reports.
 pub struct OurClient {
     pub client: Client<Known>,
     pub events: Vec<PeerEvent>,
@@ -188,7 +188,7 @@ impl End for OurClient {
     }
 }
 
-/// An endpoint of `rtc-dtls` with its one association, as server or as client.
+/// An endpoint of `rtc-dtls` with its only association, as server or client.
 pub struct Rtc {
     endpoint: rtc_dtls::endpoint::Endpoint,
     peer: SocketAddr,

@@ -1,6 +1,6 @@
-//! The crate `rtc-dtls` as the other end of our engines: its configuration, and who meets whom.
+//! The crate `rtc-dtls` as the peer of our engines: its configuration, and the pairs of ends.
 //!
-//! All of it runs in virtual time. `rtc-dtls` draws its own randomness, so no two runs have the same bytes; the name of a fault replays it.
+//! Everything runs in virtual time. `rtc-dtls` has its own randomness, so no two runs have the same bytes; the name of a fault replays it.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test")]
 #![allow(unreachable_pub, reason = "a module of tests")]
@@ -21,17 +21,17 @@ use self::end::{OurClient, OurServer, Rtc};
 use self::wire::Wire;
 use crate::support::{Clock, Known, World, identity_and_key};
 
-/// `rtc-dtls` cuts handshake messages into pieces of its mtu and puts the headers of record and fragment before each
-/// (`DTLSConn::fragment_handshake`): its datagrams may be so much longer than what it is told.
+/// `rtc-dtls` cuts handshake messages into pieces of its mtu and adds the headers of record and fragment to each
+/// (`DTLSConn::fragment_handshake`): its datagrams may exceed the configured mtu by this much.
 pub const RTC_HEADERS: usize = 13 + 12;
 
-/// Less than our first timeout of one second, for a reason: an `rtc-dtls` that waits stops its timer at any handshake record and sets it
-/// again only when it sends a flight (`DTLSConn::wait`, `send`); and it does not retransmit when it "reads a retransmitted flight from
-/// the peer" (RFC 6347 §4.2.4). Should its last flight be lost and our repetition come before its timer, it waits for ever: with 1.5 s,
-/// a handshake whose client or server it is fails by the loss of any datagram of that flight, which our end cannot mend.
+/// Less than our first timeout of one second: while `rtc-dtls` waits, any handshake record stops its timer, and only sending a flight sets
+/// it again (`DTLSConn::wait`, `send`); and it does not retransmit when it "reads a retransmitted flight from the peer" (RFC 6347 §4.2.4).
+/// If its last flight is lost and our repetition arrives before its timer expires, it waits for ever: with 1.5 s, the loss of any datagram
+/// of that flight fails the handshake, as client and as server, and our end cannot repair that.
 pub const RTC_FLIGHT_INTERVAL: Duration = Duration::from_millis(400);
 
-/// What the path carries, as each end is told.
+/// The longest datagrams of the path, as each end is configured.
 #[derive(Clone, Copy, Debug)]
 pub struct PathMtu(pub usize);
 
@@ -47,7 +47,7 @@ impl Party {
         Self { identity, pkcs8 }
     }
 
-    /// With a key on P-256: its providers verify with P-384 and sign with it never (`RingSigningKey::import`).
+    /// With a key on P-256: the providers of `rtc-dtls` verify with P-384, but cannot sign with it (`RingSigningKey::import`).
     pub fn for_rtc(&self) -> Certificate {
         let provider = default_provider().unwrap();
         let key = provider.crypto().import_signing_key(SignatureScheme::EcdsaP256Sha256, &self.pkcs8).unwrap();
@@ -55,7 +55,7 @@ impl Party {
     }
 }
 
-/// A server and a client that trust each other, either of which may be ours.
+/// A server and a client that trust each other; either can be ours.
 pub struct Parties {
     pub world: World,
     pub client: Party,
@@ -75,7 +75,7 @@ impl Parties {
         Self { world, client, server }
     }
 
-    /// Our server, and a client of the other implementation.
+    /// Our server with a client of the other implementation.
     pub fn ours_serves(
         &self,
         path: PathMtu,
@@ -94,7 +94,7 @@ impl Parties {
         Wire::new(clock, client, OurServer::new(endpoint))
     }
 
-    /// Our client, and a server of the other implementation, which demands a certificate.
+    /// Our client with a server of the other implementation, which requires a certificate.
     pub fn ours_asks(
         &self,
         path: PathMtu,
@@ -114,7 +114,7 @@ impl Parties {
     }
 }
 
-/// CCM_8 alone, and extended_master_secret demanded.
+/// CCM_8 only, with extended_master_secret required.
 fn rtc_config(path: PathMtu) -> ConfigBuilder {
     ConfigBuilder::default()
         .with_crypto_provider(default_provider().unwrap())
@@ -124,9 +124,9 @@ fn rtc_config(path: PathMtu) -> ConfigBuilder {
         .with_mtu(path.0 - RTC_HEADERS)
 }
 
-/// Trusts one certificate alone, which webpki then judges: as a server and as a client.
+/// Trusts only one certificate, which webpki then verifies: as a server and as a client.
 pub fn trusting(config: ConfigBuilder, identity: &Identity) -> ConfigBuilder {
-    // The type of the store is rustls's, which `rtc-dtls` does not hand on: one of its own is emptied.
+    // The type of the store belongs to rustls, which `rtc-dtls` does not re-export: empty one of its stores.
     let mut store = gen_self_signed_root_cert();
     store.roots.clear();
     store.add(identity.chain()[0].clone().into()).unwrap();

@@ -1,4 +1,4 @@
-//! The wire between two ends: it counts what goes each way, and may lose, double or delay one datagram.
+//! The wire between two ends: it counts the datagrams each way, and may lose, duplicate or delay one of them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const SERVER_HELLO: u8 = 2;
 pub enum Fault {
     Lost,
     Doubled,
-    /// It comes after the next one of its direction, be that of the same flight or its repetition.
+    /// It arrives after the next datagram of its direction, which may be of the same flight or a repetition of it.
     Swapped,
 }
 
@@ -33,7 +33,7 @@ pub struct Misfortune {
     pub fault: Fault,
 }
 
-/// Two ends, the datagrams between them, and the clock of both.
+/// Two ends, the datagrams between them, and their common clock.
 pub struct Wire<C, S> {
     pub client: C,
     pub server: S,
@@ -67,7 +67,7 @@ impl<C: End, S: End> Wire<C, S> {
         self.client.is_established() && self.server.is_established()
     }
 
-    /// Both ends are done and neither complains; if not, says why.
+    /// Checks that both ends are done without errors; if not, says why.
     pub fn assert_established(&self) {
         let faults = (self.client.faults(), self.server.faults());
         let fine = self.is_established() && faults.0.is_empty() && faults.1.is_empty();
@@ -89,7 +89,7 @@ impl<C: End, S: End> Wire<C, S> {
         }
     }
 
-    /// Gives a datagram to whom it is for.
+    /// Hands a datagram to its receiver.
     pub fn give(&mut self, way: Way, datagram: &[u8]) {
         let now = self.clock.now();
         match way {
@@ -99,7 +99,7 @@ impl<C: End, S: End> Wire<C, S> {
         self.collect();
     }
 
-    /// Delivers until nothing is under way. Time does not pass.
+    /// Delivers until no datagram is in transit. Time does not pass.
     pub fn run(&mut self) {
         for _ in 0..1_000 {
             let Some((way, datagram)) = self.under_way.pop_front() else { return };
@@ -120,10 +120,10 @@ impl<C: End, S: End> Wire<C, S> {
                 self.give(way, &late);
             }
         }
-        panic!("the two ends do not come to rest");
+        panic!("the two ends keep sending");
     }
 
-    /// Delivers, and turns the clock to whichever timeout comes next, until both ends are done or `at_most` has passed.
+    /// Delivers, and advances the clock to each next timeout, until both ends are done or `at_most` has passed.
     pub fn shake_hands(&mut self, at_most: Duration) {
         self.run();
         while !self.is_established() && self.clock.elapsed < at_most {
@@ -142,7 +142,7 @@ impl<C: End, S: End> Wire<C, S> {
         }
     }
 
-    /// Data of this length gets through both ways.
+    /// Checks that data of this length arrives in both directions.
     pub fn assert_alive(&mut self, length: usize) {
         let request: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
         let answer: Vec<u8> = request.iter().rev().copied().collect();
@@ -156,7 +156,7 @@ impl<C: End, S: End> Wire<C, S> {
         assert_eq!(self.client.received().last(), Some(&answer));
     }
 
-    /// The client's close_notify reaches the server.
+    /// Checks that the client's close_notify reaches the server.
     pub fn client_closes(&mut self) {
         self.client.close(self.clock.now());
         self.collect();
@@ -164,7 +164,7 @@ impl<C: End, S: End> Wire<C, S> {
         assert!(self.server.is_closed_by_peer());
     }
 
-    /// The server's close_notify reaches the client.
+    /// Checks that the server's close_notify reaches the client.
     pub fn server_closes(&mut self) {
         self.server.close(self.clock.now());
         self.collect();
@@ -172,23 +172,23 @@ impl<C: End, S: End> Wire<C, S> {
         assert!(self.client.is_closed_by_peer());
     }
 
-    /// How many datagrams went this way.
+    /// Number of datagrams sent this way.
     pub fn count(&self, way: Way) -> usize {
         self.sent.iter().filter(|(sent, _)| *sent == way).count()
     }
 
-    /// The length of the longest datagram that went this way.
+    /// Length of the longest datagram sent this way.
     pub fn longest(&self, way: Way) -> usize {
         self.sent.iter().filter(|(sent, _)| *sent == way).map(|(_, datagram)| datagram.len()).max().unwrap()
     }
 
     pub fn assert_within(&self, path: PathMtu) {
         for way in [Way::ToServer, Way::ToClient] {
-            assert!(self.longest(way) <= path.0, "{way:?}: {} bytes of at most {path:?}", self.longest(way));
+            assert!(self.longest(way) <= path.0, "{way:?}: {} bytes on a path of {path:?}", self.longest(way));
         }
     }
 
-    /// The suite in the ServerHello, as it was on the wire: whole in one record.
+    /// The suite in the ServerHello on the wire, which must be whole in one record.
     pub fn suite_code(&self) -> u16 {
         let to_client = self.sent.iter().filter(|(way, _)| *way == Way::ToClient);
         let mut records = to_client.flat_map(|(_, datagram)| records(datagram));
@@ -198,7 +198,7 @@ impl<C: End, S: End> Wire<C, S> {
         u16::from_be_bytes([body[35 + session_id], body[36 + session_id]])
     }
 
-    /// The last datagram that went this way: a fatal alert in the clear and nothing else.
+    /// The last datagram sent this way, which must be a single fatal alert in plaintext.
     pub fn last_alert(&self, way: Way) -> AlertDescription {
         let records = records(&self.sent.iter().rfind(|(sent, _)| *sent == way).unwrap().1);
         assert_eq!(records.len(), 1);

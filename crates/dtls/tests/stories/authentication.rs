@@ -167,7 +167,7 @@ fn d52_certificate_verify_under_another_hash_or_cut_short() {
         script.give(&bytes);
         let signature = script.sign();
         let (verify, refusal) = match cut {
-            // Signed with SHA-256, said to be SHA-384.
+            // Signed with SHA-256, declared as SHA-384.
             None => (script.certificate_verify_with(0x0503, &signature), HandshakeRefusal::BadCertificateVerify),
             Some(length) => (
                 script.certificate_verify_with(0x0403, &signature[..length]),
@@ -368,7 +368,7 @@ fn replace_signature(datagram: &mut Vec<u8>, place: Range<usize>, signature: &[u
         record += record_header + length(datagram, record + 11);
     }
     let message = record + record_header;
-    assert_eq!(datagram[message], SERVER_KEY_EXCHANGE, "a record of its own");
+    assert_eq!(datagram[message], SERVER_KEY_EXCHANGE, "a separate record");
     assert_eq!(length(datagram, record + 11), place.end - message, "the signature is at its end");
     // The lower two octets of each length: those of the record, of the message, of its fragment, of the signature.
     for at in [record + 11, message + 2, message + message_header - 2, place.start - 2] {

@@ -1,4 +1,5 @@
-//! Honest devices while a server is behind and strangers with good cookies ask for every handshake that it begins.
+//! Honest devices while a server is behind, and strangers with valid cookies compete for every handshake that it
+//! begins.
 
 use std::time::Duration;
 

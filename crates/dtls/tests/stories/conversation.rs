@@ -263,7 +263,7 @@ fn d105_raw_public_keys_only_are_refused_before_a_signature_and_x509_among_other
         let endpoint = world.endpoint_with(|config| config.public_key_steps = dtls::PublicKeySteps::Suspended);
         let mut script = Script::begin_at(&world, endpoint, hello);
         assert_eq!(script.refusal(), Some(HandshakeRefusal::CertificateType));
-        assert!(script.endpoint.poll_public_key_job().is_none(), "nobody signs for it");
+        assert!(script.endpoint.poll_public_key_job().is_none(), "no signature is made for it");
         assert_eq!(script.alerts(), [[2, 43]]);
     }
     let mut script = Script::begin(&world, Hello::default().with(19, &[2, 2, 0]).with(20, &[1, 0]));
@@ -298,7 +298,7 @@ fn d106_a_hello_that_takes_dtls_1_3_only_gets_one_alert_and_nothing_is_kept() {
     let alert = &records(&answers[0])[0];
     assert_eq!((alert.content_type, alert.epoch, alert.sequence, &alert.payload[..]), (ALERT, 0, 77, &[2, 70][..]));
     assert_eq!(script.endpoint.counts().half_open, 0);
-    assert!(script.events.is_empty(), "an unproven address makes no line in a log: {:?}", script.events);
+    assert!(script.events.is_empty(), "an unproven address adds no line to the log: {:?}", script.events);
     assert_eq!(script.endpoint.drops().count(DropReason::HelloVersion), 1);
     // With DTLS 1.2 in the list the client is asked for its cookie like any other.
     let mut script = Script::begin(&world, Hello::default().with(43, &[4, 0xFE, 0xFC, 0xFE, 0xFD]));
@@ -335,7 +335,7 @@ fn d106_such_alerts_are_limited_in_their_rate_by_address_and_in_all() {
         }
     });
     assert!((900..=1_024).contains(&alerts), "{alerts}");
-    assert_eq!(counted.count_total, 0, "and nothing is kept of any");
+    assert_eq!(counted.count_total, 0, "and no state is kept for any of them");
     assert_eq!(script.endpoint.counts().half_open, 0);
     // None of this prevents a device from getting its cookie.
     script.hello = Hello::default();
@@ -400,8 +400,8 @@ fn d107_the_first_attempt_to_renegotiate_is_refused_at_once() {
         let datagrams = script.give(&sealed).len();
         (refusals_to_renegotiate(&notebook, Direction::Sent), datagrams)
     };
-    assert_eq!(renegotiate(&mut script, 1), (1, 1), "in the same moment");
-    assert_eq!(renegotiate(&mut script, 2), (1, 0), "not as often as it is asked");
+    assert_eq!(renegotiate(&mut script, 1), (1, 1), "refused at once");
+    assert_eq!(renegotiate(&mut script, 2), (1, 0), "no second refusal at once");
     script.clock.elapsed += Duration::from_secs(1);
     assert_eq!(renegotiate(&mut script, 3), (2, 1));
     assert!(script.is_established());

@@ -328,7 +328,7 @@ fn d43_hellos_with_valid_cookies_in_one_datagram_begin_one_handshake() {
     }
     script.give(&datagram);
     assert_eq!(script.endpoint.counts().half_open, 1);
-    assert!(script.events.is_empty(), "none was begun and given up: {:?}", script.events);
+    assert!(script.events.is_empty(), "no handshake was begun and given up: {:?}", script.events);
 }
 
 #[test]

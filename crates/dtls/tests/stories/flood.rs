@@ -82,14 +82,13 @@ enum Sent {
     Hellos,
 }
 
-/// 10,000 networks, each in a /16 of its own.
+/// 10,000 networks, each in a different /16.
 fn everywhere(n: u64) -> Path {
     let [.., a, b] = (n * 7_919 % 10_000).to_be_bytes();
     at([11 + a, b, 1, 1], port(n))
 }
 
-/// Sixteen hosts in sixteen /24s, four in each of four /16s: no prefix holds more than its share when together they hold every
-/// slot.
+/// Sixteen hosts in sixteen /24s, four in each of four /16s: when together they hold every slot, no prefix holds more than its share.
 pub(crate) fn sixteen_networks(n: u64) -> Path {
     let [.., n_16] = (n % 16).to_be_bytes();
     at([11, n_16 % 4, n_16 / 4 * 64, 1], port(n / 16))
@@ -122,8 +121,8 @@ impl Trial {
     }
 }
 
-/// A device that has the server's flight is not heard for twenty seconds: with timers of 9 s it sends its own flight for the third time
-/// after 27.
+/// A device that has the server's flight cannot reach the server for twenty seconds: with timers of 9 s it sends its own flight for the
+/// third time after 27 s.
 fn after_its_hello() -> Range<Duration> {
     Duration::from_millis(400)..Duration::from_secs(20)
 }

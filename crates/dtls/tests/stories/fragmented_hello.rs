@@ -47,7 +47,7 @@ fn script() -> Script {
     Script::unbegun(&world, world.endpoint(), Hello::default())
 }
 
-/// The two fragments, each in a datagram of its own.
+/// The two fragments, each in a separate datagram.
 fn cut(body: &[u8], at: usize, message_seq: u16) -> [Vec<u8>; 2] {
     let whole = Piece::whole(1, message_seq, body);
     let piece = |offset: usize, bytes: &[u8]| Piece {
@@ -148,7 +148,7 @@ fn d37_d39_what_a_first_fragment_does_not_show_is_held_against_the_cookie_once_i
         let [first, second] = cut(&changed, at, 1);
         let answers = script.give(&first);
         if shows {
-            assert!(!cookie_of(&answers[0]).is_empty(), "it counts as none, and another one is given");
+            assert!(!cookie_of(&answers[0]).is_empty(), "it counts as no cookie, and a new one is sent");
             assert_eq!(script.endpoint.counts().half_open, 0);
         } else {
             assert_eq!(script.endpoint.counts().half_open, 1);

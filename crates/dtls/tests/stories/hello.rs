@@ -179,7 +179,7 @@ fn only_what_was_offered_is_answered_and_no_session_id() {
     let bare = Hello::default().without(23).without(11).without(0xFF01);
     let (kinds, body) = server_hello(bare);
     assert!(kinds.is_empty());
-    assert_eq!(body.len(), 38, "no extensions, no vector of them");
+    assert_eq!(body.len(), 38, "no extensions, not even an empty vector");
 }
 
 #[test]

@@ -190,7 +190,7 @@ fn a_session_in_the_middle_of_an_enrolment_is_never_evicted() {
     let flight = script.honest_flight();
     script.give(&flight);
     script.clock.elapsed += Duration::from_secs(100);
-    // Both are silent for long, the busy one longest. One has to go.
+    // Both have been silent for a long time, the busy one for longer. One has to be evicted.
     knock(&mut script, 3);
     let flight = script.honest_flight();
     script.give(&flight);
@@ -214,7 +214,7 @@ fn a_session_in_the_middle_of_an_enrolment_is_never_evicted() {
     let hello = script.hello.datagram(1, 1);
     assert!(script.give(&hello).is_empty());
     assert_eq!(evicted(&script).len(), 1);
-    // Once it is not busy, its idle time starts, and only after that time it is the next to go.
+    // Once it is not busy, its idle time starts, and only after that time it is the next to be evicted.
     script.endpoint.occupy(script.clock.now(), busy, Occupation::Free);
     let hello = script.hello.datagram(1, 2);
     assert!(script.give(&hello).is_empty());

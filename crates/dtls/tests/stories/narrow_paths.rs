@@ -91,7 +91,7 @@ impl Line {
                     Way::ToClient => pair.give_client(&bytes),
                 }
             }
-            _ => assert!(pair.tick(), "nobody waits for anything"),
+            _ => assert!(pair.tick(), "neither side has a timer"),
         }
     }
 }

@@ -78,6 +78,6 @@ fn d90_timers_of_handshakes_that_run_out_in_one_instant_are_served_part_by_part(
         assert!(of_this_call.len() <= AT_MOST, "{} in one call", of_this_call.len());
         repeated.extend(of_this_call);
     }
-    assert_eq!(repeated.len(), usize::from(HANDSHAKES), "none is forgotten");
+    assert_eq!(repeated.len(), usize::from(HANDSHAKES), "every handshake repeated its flight");
     assert_eq!(calls, usize::from(HANDSHAKES).div_ceil(AT_MOST));
 }

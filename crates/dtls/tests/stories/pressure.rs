@@ -78,7 +78,7 @@ fn d87_a_certificate_verify_that_nobody_has_verified_is_no_proof() {
     let finished = go_on(&mut script, Script::sign);
     run_jobs(&mut script);
     let honest = script.path;
-    // The younger one: if both were alike, the older would go.
+    // The younger one: if both had proven the same, the older would give way.
     script.clock.elapsed += Duration::from_millis(20);
     arrive(&mut script, 2);
     go_on(&mut script, wrong);
@@ -203,7 +203,7 @@ fn d87_a_displaced_client_that_has_the_flight_gives_up_by_its_timers_and_is_serv
     assert_eq!(displaced(&script), [path]);
     let failed = loop {
         let events = wait(&mut script, &mut client);
-        assert_eq!(say(&mut script, &mut client, path).len(), 0, "nobody knows what it repeats");
+        assert_eq!(say(&mut script, &mut client, path).len(), 0, "no handshake knows what it repeats");
         if !events.is_empty() {
             break events;
         }

@@ -109,7 +109,7 @@ fn d45_the_server_gives_up_after_seven_retransmissions_or_its_deadline_and_frees
         assert_eq!(script.refusal(), Some(HandshakeRefusal::TimedOut { expected: HandshakeType::CERTIFICATE }));
         assert!(script.clock.elapsed <= Duration::from_secs(deadline.min(184)));
         assert!(script.endpoint.poll_timeout().is_none());
-        assert_eq!(script.alerts().len(), 0, "there is nobody to tell");
+        assert_eq!(script.alerts().len(), 0, "the peer is gone");
     }
 }
 

@@ -83,7 +83,7 @@ fn a_record_limit_holds_for_what_our_client_sends_too() {
 fn a_device_that_takes_no_message_above_768_or_900_bytes_is_served_by_a_small_certificate_only() {
     for buffer in [768, 900] {
         let clock = Clock::new();
-        // The header of 12 bytes lies in the buffer too.
+        // The header of 12 bytes is in the buffer too.
         let small = |world: &World| world.client_with(&clock, |config| config.message_bytes_max = buffer - 12);
         let world = World::new();
         let mut pair = Pair::of(world.endpoint(), small(&world), clock);

@@ -1,5 +1,5 @@
-//! Datagrams taken apart, changed and put together: what an attacker, or a sloppy peer, would send. A second implementation of record
-//! protection (GCM only) and PRF stands here, so that tests can speak under the session's keys without the engine's own code.
+//! Takes datagrams apart, changes them and puts them together, as an attacker or a faulty peer would. It contains a second
+//! implementation of record protection (GCM only) and of the PRF, so that tests can use the session's keys without the engine's code.
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hmac;
@@ -34,7 +34,7 @@ impl Raw {
         out
     }
 
-    /// Type of the handshake message in it, if it is one in the clear.
+    /// Type of its handshake message, if it is a handshake record in plaintext.
     pub fn handshake_type(&self) -> Option<u8> {
         (self.content_type == HANDSHAKE && self.epoch == 0).then(|| self.payload[0])
     }
@@ -100,7 +100,7 @@ impl Piece {
         out
     }
 
-    /// Cut into fragments of at most `size` bytes.
+    /// Cuts it into fragments of at most `size` bytes.
     pub fn fragments(&self, size: usize) -> Vec<Self> {
         let mut offset = 0;
         self.body
@@ -114,14 +114,14 @@ impl Piece {
     }
 }
 
-/// What speaks under the client's or the server's write keys of a GCM session.
+/// Protects records with the client's or the server's write keys of a GCM session.
 pub struct Forger {
     key: [u8; 16],
     salt: [u8; 4],
 }
 
 impl Forger {
-    /// `server_random` is read from the ServerHello that went over the wire.
+    /// `server_random` is read from the ServerHello on the wire.
     pub fn new(master_secret: &[u8; 48], client_random: &[u8; 32], server_random: &[u8; 32], client: bool) -> Self {
         let block = prf(master_secret, b"key expansion", &[&server_random[..], &client_random[..]].concat(), 40);
         let (key_at, salt_at) = if client { (0, 32) } else { (16, 36) };

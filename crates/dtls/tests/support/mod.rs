@@ -1,5 +1,5 @@
-//! What the stories share: identities, a verifier that knows them, a clock that is turned by hand, and a pair of engines with a wire
-//! between them that a test may cut, copy, reorder and forge on.
+//! Shared by the tests: identities, a verifier that knows them, a clock that a test sets, and a pair of engines; a test can drop,
+//! copy, reorder and forge the datagrams between them.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test")]
 #![allow(dead_code, reason = "each story uses its part")]
@@ -20,7 +20,7 @@ use dtls::{
 };
 use ring::rand::SecureRandom;
 
-/// The system's randomness: tests are no pure core.
+/// The system's randomness: the rules for pure crates do not apply to tests.
 pub struct SystemRandom(ring::rand::SystemRandom);
 
 impl SystemRandom {
@@ -40,7 +40,7 @@ impl Random for SystemRandom {
     }
 }
 
-/// Knows peers by their leaf; a fault may be set.
+/// Recognizes peers by their leaf; a test may set a fault.
 #[derive(Default)]
 pub struct Known {
     pub peers: Vec<(Vec<u8>, EcdsaPublicKey)>,
@@ -49,7 +49,7 @@ pub struct Known {
     pub asked: Mutex<usize>,
     /// How many peers it was told to remember.
     pub admitted: Mutex<usize>,
-    /// The chains that were shown, if it is to remember them.
+    /// The chains that peers sent, if it should record them.
     pub shown: Option<Mutex<Vec<Vec<Vec<u8>>>>>,
 }
 
@@ -118,7 +118,7 @@ pub fn identity_and_key(curve: NamedCurve) -> (Arc<Identity>, Vec<u8>) {
     (Arc::new(Identity::new(vec![certificate.der().to_vec()], key)), pair.serialize_der())
 }
 
-/// A clock that a test turns.
+/// A clock that a test sets.
 #[derive(Clone, Copy)]
 pub struct Clock {
     start: Instant,
@@ -136,7 +136,7 @@ impl Clock {
         Now { mono: self.start + self.elapsed, utc }
     }
 
-    /// What `at` is on this clock.
+    /// `at`, as time since this clock's start.
     pub fn until(&self, at: Instant) -> Duration {
         at.saturating_duration_since(self.start)
     }
@@ -202,7 +202,7 @@ impl World {
 pub type ServerEvent = Event<Arc<Vec<u8>>>;
 pub type PeerEvent = ClientEvent<Arc<Vec<u8>>>;
 
-/// Which way a datagram goes.
+/// Direction of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     ToServer,
@@ -219,7 +219,7 @@ pub struct Pair {
     pub to_client: VecDeque<Vec<u8>>,
     pub server_events: Vec<ServerEvent>,
     pub client_events: Vec<PeerEvent>,
-    /// Application data, as each side received it.
+    /// Application data that each side received.
     pub server_received: Vec<Vec<u8>>,
     pub client_received: Vec<Vec<u8>>,
     /// Every datagram that was sent, in order.
@@ -250,7 +250,7 @@ impl Pair {
         pair
     }
 
-    /// Established, with everything delivered.
+    /// An established pair with nothing in transit.
     pub fn established(world: &World) -> Self {
         let mut pair = Self::new(world);
         pair.run();
@@ -262,7 +262,7 @@ impl Pair {
         self.client.facts().is_some() && self.endpoint.counts().established == 1
     }
 
-    /// Fetches what both sides want to send.
+    /// Takes what both sides have to send.
     pub fn collect(&mut self) {
         while let Some(bytes) = self.client.poll_transmit() {
             let bytes = bytes.to_vec();
@@ -306,7 +306,7 @@ impl Pair {
         self.collect();
     }
 
-    /// Delivers the next datagram, server first. False when nothing is under way.
+    /// Delivers the next datagram, server first. Returns false if none is in transit.
     pub fn step(&mut self) -> bool {
         if let Some(datagram) = self.to_server.pop_front() {
             self.give_server(&datagram);
@@ -319,17 +319,17 @@ impl Pair {
         }
     }
 
-    /// Delivers until nothing is under way. Time does not pass.
+    /// Delivers until no datagram is in transit. Time does not pass.
     pub fn run(&mut self) {
         for _ in 0..1_000 {
             if !self.step() {
                 return;
             }
         }
-        panic!("the two ends do not come to rest");
+        panic!("the two ends keep sending");
     }
 
-    /// Turns the clock to the next timeout of either side, and lets it act. False if there is none.
+    /// Advances the clock to the next timeout of either side, and lets that side act. Returns false if there is none.
     pub fn tick(&mut self) -> bool {
         let due = [self.client.poll_timeout(), self.endpoint.poll_timeout()].into_iter().flatten().min();
         let Some(at) = due else { return false };
@@ -366,7 +366,7 @@ impl Pair {
         self.collect();
     }
 
-    /// Data gets through both ways.
+    /// Checks that data arrives in both directions.
     pub fn assert_alive(&mut self) {
         let (before_server, before_client) = (self.server_received.len(), self.client_received.len());
         self.client_sends(b"ping");
@@ -376,7 +376,7 @@ impl Pair {
         assert_eq!(self.client_received[before_client..], [b"pong".to_vec()]);
     }
 
-    /// The refusal of the server's side, which must be the only one.
+    /// The server's refusal, which must be the only one.
     pub fn server_refusal(&self) -> dtls::HandshakeRefusal {
         let refusals: Vec<_> = self
             .server_events
@@ -398,7 +398,7 @@ impl Pair {
     }
 }
 
-/// Keeps what an observer sees, as text, and the secrets.
+/// Records what an observer sees, as text, and the secrets.
 #[derive(Default)]
 pub struct Notebook {
     pub lines: Mutex<Vec<String>>,

@@ -1,4 +1,4 @@
-//! A client that does what a test tells it: the handshake by hand, message by message, over `ring` alone. GCM, secp256r1.
+//! A client that a test controls: it makes the handshake message by message, with only `ring`. GCM, secp256r1.
 
 use dtls::{Endpoint, Event, HandshakeRefusal};
 use ring::agreement::{self, ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey};
@@ -12,7 +12,7 @@ use super::{Clock, Known, World, path};
 /// An extension: type and content.
 pub type Extension = (u16, Vec<u8>);
 
-/// What a ClientHello says.
+/// The contents of a ClientHello.
 #[derive(Clone, Debug)]
 pub struct Hello {
     pub version: u16,
@@ -88,7 +88,7 @@ impl Hello {
     }
 }
 
-/// A hand-made client against a real endpoint.
+/// A hand-made client and a real endpoint.
 pub struct Script {
     pub clock: Clock,
     pub endpoint: Endpoint<Known>,
@@ -108,7 +108,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Asks for a cookie and returns it: the server's flight has been read afterwards, if there was one.
+    /// Asks for a cookie and returns it to the server; then reads the server's flight, if there is one.
     pub fn begin(world: &World, hello: Hello) -> Self {
         Self::begin_at(world, world.endpoint(), hello)
     }
@@ -160,7 +160,7 @@ impl Script {
         }
     }
 
-    /// Takes the server's flight, one message a record as our server sends it.
+    /// Reads the server's flight, one message per record as our server sends it.
     pub fn read_answer(&mut self, answer: &[u8]) {
         for record in records(answer) {
             if record.handshake_type().is_none() {
@@ -177,7 +177,7 @@ impl Script {
         }
     }
 
-    /// Gives the server a datagram; gives back what it answered.
+    /// Hands the server a datagram; returns its answers.
     pub fn give(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut bytes = bytes.to_vec();
         self.endpoint.handle_datagram(self.clock.now(), self.path, &mut bytes);
@@ -190,7 +190,7 @@ impl Script {
         answers
     }
 
-    /// A message of the client, in the transcript, as a record of epoch 0.
+    /// Adds a message of the client to the transcript, and returns it as a record of epoch 0.
     pub fn message(&mut self, kind: u8, body: &[u8]) -> Raw {
         let piece = Piece::whole(kind, self.message_seq, body);
         self.message_seq += 1;
@@ -208,7 +208,7 @@ impl Script {
         self.message(11, &body)
     }
 
-    /// ClientKeyExchange with an honest key; the master secret is known afterwards.
+    /// ClientKeyExchange with an honest key; computes the master secret.
     pub fn key_exchange(&mut self) -> Raw {
         #[allow(clippy::disallowed_methods, reason = "a test owns its randomness")]
         let private = EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new()).unwrap();
@@ -260,7 +260,7 @@ impl Script {
         Piece::whole(20, self.message_seq, &self.verify_data())
     }
 
-    /// The client's pen under the session's keys.
+    /// Protects records with the client's keys of the session.
     pub fn forger(&self) -> Forger {
         Forger::new(&self.master_secret, &self.hello.random, &self.server_random, true)
     }
@@ -269,7 +269,7 @@ impl Script {
         self.forger().seal(HANDSHAKE, 0, &self.finished_piece().bytes())
     }
 
-    /// All of an honest client's flight.
+    /// The whole flight of an honest client.
     pub fn honest_flight(&mut self) -> Vec<u8> {
         let all = self.flight_before_finished();
         [all, self.finished()].concat()
@@ -295,7 +295,7 @@ impl Script {
         })
     }
 
-    /// The alerts in the clear that the server sent.
+    /// The plaintext alerts that the server sent.
     pub fn alerts(&self) -> Vec<Vec<u8>> {
         let all = self.answers.iter().flat_map(|answer| records(answer));
         all.filter(|record| record.content_type == super::forge::ALERT && record.epoch == 0)

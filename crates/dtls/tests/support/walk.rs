@@ -1,4 +1,4 @@
-//! Client authentication, walked: every word of a few letters in the middle of a handshake, and nothing but the honest path completes.
+//! Walks through client authentication: every word of a few letters in the middle of a handshake; only the honest path completes.
 //!
 //! ```text
 //!   the legal path       H   C   K   V   S   F         ClientHello, Certificate, ClientKeyExchange, CertificateVerify,
@@ -6,12 +6,12 @@
 //!   one walk             H   C │ O   K   U   S │ F     a prefix of it, a word, the rest of it
 //! ```
 //!
-//! A letter is what a client may send next ([`letter`]); the client ([`client`]) writes each one as a peer would that keeps its state:
-//! message numbers and record numbers go on, its transcript holds what it sent, its keys come from that. A substitute (another's
-//! Certificate, a CertificateVerify by a stray key) stands for the letter whose place it takes, so the rest of the path is what an
-//! impostor would go on with. What must come of a walk says [`oracle`], from the letters alone. The server is the real engine, with real
-//! keys and real signatures; client and server draw derived randomness, so that a walk is the same bytes each time, and what the
-//! client computes is computed once.
+//! A letter is what a client may send next ([`letter`]). The client ([`client`]) writes each letter as a peer that keeps its state
+//! would: message numbers and record numbers continue, its transcript contains what it sent, and its keys follow from that. A substitute
+//! (the Certificate of another device, a CertificateVerify by a wrong key) counts as the letter that it replaces, so the rest of the
+//! path is what an impostor would send next. [`oracle`] computes the required result of a walk from the letters alone. The server is the
+//! real engine, with real keys and real signatures. Client and server use derived randomness, so that a walk has the same bytes each
+//! time, and the client's computations are done once.
 
 pub mod client;
 pub mod letter;
@@ -25,7 +25,7 @@ use client::Walker;
 use letter::{Letter, PATH, spell};
 use scene::Scene;
 
-/// Walks that share a prefix: all words of `depth` letters, numbered as numbers are in base `letters.len()`, first letter first.
+/// Walks that share a prefix: all words of `depth` letters. A word's number is written in base `letters.len()`, first letter first.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
     pub prefix: &'a [Letter],
@@ -33,7 +33,7 @@ pub struct Plan<'a> {
     pub depth: u32,
 }
 
-/// What was walked, and how many of it was the honest path with harmless detours.
+/// The number of walks, and how many of them were the honest path with harmless detours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub walks: u64,
@@ -62,18 +62,18 @@ impl fmt::Display for Found {
 }
 
 impl Plan<'_> {
-    /// How many words there are.
+    /// The number of words.
     pub fn words(&self) -> u64 {
         u64::try_from(self.letters.len()).unwrap().pow(self.depth)
     }
 
-    /// The letters of a word, by its number.
+    /// The letters of the word with this number.
     pub fn word(&self, number: u64) -> impl Iterator<Item = Letter> + '_ {
         let base = u64::try_from(self.letters.len()).unwrap();
         (0..self.depth).rev().map(move |place| self.letters[usize::try_from(number / base.pow(place) % base).unwrap()])
     }
 
-    /// Walks the words of a range, each to its end; stops at the first one on which engine and oracle differ.
+    /// Walks the words of a range, each to its end; stops at the first word on which engine and oracle differ.
     pub fn walk(&self, scene: &mut Scene, numbers: Range<u64>) -> Result<Tally, Found> {
         let mut tally = Tally::default();
         for number in numbers {
@@ -90,7 +90,7 @@ impl Plan<'_> {
     }
 }
 
-/// One walk: the letters, and then the rest of the legal path. Gives back whether it completed, which was right.
+/// One walk: the letters, and then the rest of the legal path. Returns whether the handshake completed, if that agrees with the oracle.
 pub fn run(scene: &mut Scene, letters: impl Iterator<Item = Letter>) -> Result<bool, Found> {
     let mut walk = Vec::with_capacity(16);
     let mut walker = Walker::new(scene);

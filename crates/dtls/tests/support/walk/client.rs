@@ -1,4 +1,5 @@
-//! The client that walks: writes each letter as a peer would that keeps its state, and hears what the server says.
+//! The client that walks: it writes each letter as a peer that keeps its state would, and reads the server's
+//! answers.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ pub struct Walker<'s> {
     scene: &'s mut Scene,
     endpoint: Endpoint<Judge>,
     oracle: Oracle,
-    /// How far along the legal path the client is, in its own eyes.
+    /// The client's own view of its place on the legal path.
     stage: usize,
     state: State,
     message_seq: u16,
@@ -24,16 +25,16 @@ pub struct Walker<'s> {
     transcript: Transcript,
     server_random: [u8; 32],
     server_point: Vec<u8>,
-    /// Of zeroes before a key exchange.
+    /// All zero before a key exchange.
     secret: [u8; 48],
-    /// Its keys are in use, and no later key exchange changes them.
+    /// Its keys are in use; a later key exchange does not change them.
     finished: bool,
     last: Option<Sent>,
     late: Late,
     heard: Heard,
-    /// How long it has waited before it began anew.
+    /// How long it has waited in total before new handshakes.
     waited: Duration,
-    /// The first moment at which engine and oracle differed.
+    /// The first difference between engine and oracle.
     wrong: Option<&'static str>,
 }
 
@@ -41,15 +42,15 @@ pub struct Walker<'s> {
 enum State {
     /// No hello has been sent.
     Idle,
-    /// A hello has been sent, and its answer has not come yet.
+    /// A hello has been sent; its answer has not arrived yet.
     Begun,
-    /// The server's flight has come.
+    /// The server's flight has arrived.
     UnderWay,
     /// The server sent a fatal alert.
     Refused,
 }
 
-/// What the client sent last of its handshake, to be sent again: a record before its number and protection.
+/// The client's last handshake record, to be sent again: without number and protection.
 #[derive(Clone)]
 struct Sent {
     protect: bool,
@@ -59,14 +60,14 @@ struct Sent {
 }
 
 enum Late {
-    /// Datagrams leave as they come.
+    /// Datagrams are sent in order.
     InOrder,
-    /// The next datagram is to be held back.
+    /// The next datagram will be held back.
     Next,
     Held(Vec<u8>, Option<Arrival>),
 }
 
-/// What the server made known.
+/// What the server has sent.
 #[derive(Default)]
 struct Heard {
     established: Vec<Who>,
@@ -127,7 +128,7 @@ impl<'s> Walker<'s> {
         self.stage
     }
 
-    /// Does what a letter says.
+    /// Performs a letter.
     pub fn send(&mut self, letter: Letter) {
         if letter.stage() == Some(self.stage) {
             self.stage += 1;
@@ -184,7 +185,7 @@ impl<'s> Walker<'s> {
         }
     }
 
-    /// Delivers what is still under way, and compares. `Err` says what is wrong.
+    /// Delivers what is still in transit, and compares. `Err` is the difference.
     pub fn end(mut self) -> Result<bool, &'static str> {
         self.deliver_late();
         if let Some(wrong) = self.wrong {
@@ -206,14 +207,14 @@ impl<'s> Walker<'s> {
         Ok(completed)
     }
 
-    /// The hello of a new handshake, or that of the one under way once more.
+    /// The hello of a new handshake, or a repetition of the hello of the current one.
     fn hello(&mut self) {
         if matches!(self.state, State::Begun | State::UnderWay) {
             let seq = self.hello_seq();
             let piece = Piece::whole(1, seq, &self.scene.hello_body);
             return self.give_new(false, HANDSHAKE, piece.bytes(), None);
         }
-        // What was held back belongs to the handshake before.
+        // A datagram that was held back belongs to the previous handshake.
         self.deliver_late();
         if self.state == State::Refused {
             self.message_seq = 1;
@@ -224,7 +225,7 @@ impl<'s> Walker<'s> {
         self.secret = [0; 48];
         self.finished = false;
         self.state = State::Begun;
-        // An address gets one flight each half second, whatever it begins.
+        // An address gets one flight each half second, whichever handshake it is for.
         self.waited += Duration::from_secs(1);
         let message_seq = self.message_seq;
         self.message_seq += 1;
@@ -236,7 +237,7 @@ impl<'s> Walker<'s> {
         self.deliver(&bytes, None);
     }
 
-    /// Number of the hello that began the handshake: it stands in the transcript's first header.
+    /// Number of the hello that began the handshake: it is in the first header of the transcript.
     fn hello_seq(&self) -> u16 {
         u16::from_be_bytes([self.transcript.bytes[4], self.transcript.bytes[5]])
     }
@@ -297,14 +298,14 @@ impl<'s> Walker<'s> {
         }
     }
 
-    /// Sends what `Repeat` would send again.
+    /// Sends a record, and keeps it for `Repeat`.
     fn give_new(&mut self, protect: bool, content_type: u8, payload: Vec<u8>, arrival: Option<Arrival>) {
         let bytes = self.seal(protect, content_type, &payload);
         self.last = Some(Sent { protect, content_type, payload, arrival });
         self.give(bytes, arrival);
     }
 
-    /// Sends, in the order that `Late` leaves.
+    /// Sends, in the order that `Late` requires.
     fn give(&mut self, bytes: Vec<u8>, arrival: Option<Arrival>) {
         if matches!(self.late, Late::Next) {
             self.late = Late::Held(bytes, arrival);
@@ -345,7 +346,8 @@ impl<'s> Walker<'s> {
                 Event::Refused { .. } | Event::ForgeryAlarm { .. } => {}
             }
         }
-        // At every step: what is complete too early is wrong even where it would have been right in the end.
+        // Compare at every step: a handshake that completes too early is wrong even if it would have been right in
+        // the end.
         self.wrong = self.wrong.or(match (self.heard.established.is_empty(), self.oracle.completes()) {
             (false, false) => Some("completed, and is not the honest path"),
             (true, true) => Some("did not complete, and is the honest path"),

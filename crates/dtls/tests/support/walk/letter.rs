@@ -4,22 +4,22 @@ use std::fmt;
 
 use Letter::*;
 
-/// One thing that a client may do.
+/// One step that a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Letter {
-    /// ClientHello with its cookie; while a handshake is under way it is that handshake's hello, repeated.
+    /// ClientHello with its cookie; during a handshake, a repetition of that handshake's hello.
     Hello,
-    /// Certificate with the client's own one.
+    /// Certificate with the client's certificate.
     Certificate,
-    /// Certificate without any.
+    /// Certificate with an empty list.
     EmptyCertificate,
-    /// Certificate with that of another device, which the server trusts as well and whose key the client does not have.
+    /// Certificate with the certificate of another device, which the server trusts too and whose key the client does not have.
     OthersCertificate,
     /// ClientKeyExchange; master secret and keys come from the transcript so far.
     KeyExchange,
     /// CertificateVerify over the transcript so far.
     Verify,
-    /// The same by a key that belongs to nobody.
+    /// CertificateVerify by an unrelated key.
     StraysVerify,
     /// CertificateVerify by the right key over a transcript that lacks its last message.
     WrongTranscriptVerify,
@@ -27,30 +27,31 @@ pub enum Letter {
     ChangeCipherSpec,
     /// Finished over the transcript so far, under the keys; without a key exchange, under those of an empty secret (CVE-2014-0224).
     Finished,
-    /// The same with one wrong bit in its verify_data.
+    /// Finished with one wrong bit in its verify_data.
     WrongFinished,
-    /// The right Finished in the clear. It takes no message number of its own, so that a right one may follow.
+    /// The right Finished in plaintext. It does not use up a message number, so that a protected one may follow.
     ClearFinished,
-    /// Application data in the clear.
+    /// Application data in plaintext.
     ClearData,
     /// Application data under the keys.
     Data,
-    /// A warning alert in the clear.
+    /// A warning alert in plaintext.
     Warning,
     /// HelloRequest, which only servers send.
     HelloRequest,
-    /// What was sent last of the handshake, once more under a new record number.
+    /// The last handshake record, repeated under a new record number.
     Repeat,
-    /// A Certificate with the number after the next one. It takes no number of its own.
+    /// A Certificate with the number after the next one. It does not use up a message number.
     Ahead,
-    /// Nothing yet: the next datagram is overtaken by the one after it. A first ClientHello cannot be overtaken by what answers its answer.
+    /// Sends nothing: the datagram after the next one will overtake the next one. A first ClientHello cannot be overtaken: everything later
+    /// depends on the answer to it.
     Late,
 }
 
 /// The legal path.
 pub const PATH: [Letter; 6] = [Hello, Certificate, KeyExchange, Verify, ChangeCipherSpec, Finished];
 
-/// The legal path and all that may stand in the place of one of its letters.
+/// The legal path, and the substitutes for its letters.
 pub const IMPOSTORS: [Letter; 12] = [
     Hello,
     Certificate,
@@ -66,7 +67,7 @@ pub const IMPOSTORS: [Letter; 12] = [
     ClearFinished,
 ];
 
-/// All letters, those that are noise and reordering among them.
+/// All letters, including those for noise and reordering.
 pub const ALL: [Letter; 19] = [
     Hello,
     Certificate,
@@ -90,7 +91,7 @@ pub const ALL: [Letter; 19] = [
 ];
 
 impl Letter {
-    /// Which letter of the legal path it is, or stands for.
+    /// The letter of the legal path that it is, or replaces.
     pub const fn stage(self) -> Option<usize> {
         match self {
             Hello => Some(0),
@@ -103,7 +104,7 @@ impl Letter {
         }
     }
 
-    /// How it is written down.
+    /// Its symbol.
     pub const fn symbol(self) -> char {
         match self {
             Hello => 'H',
@@ -128,7 +129,7 @@ impl Letter {
         }
     }
 
-    /// The letter that is written so.
+    /// The letter with this symbol.
     pub fn of_symbol(symbol: char) -> Option<Self> {
         ALL.into_iter().find(|letter| letter.symbol() == symbol)
     }
@@ -145,7 +146,7 @@ pub fn spell(letters: &[Letter]) -> String {
     letters.iter().map(|letter| letter.symbol()).collect()
 }
 
-/// The word that a text spells; `None` if a letter of it is none.
+/// The word that a text spells; `None` if a symbol is unknown.
 pub fn read(text: &str) -> Option<Vec<Letter>> {
     text.chars().map(Letter::of_symbol).collect()
 }

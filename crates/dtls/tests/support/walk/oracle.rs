@@ -1,22 +1,22 @@
-//! What must come of a walk: said from the letters that reached the server, with nothing of the engine.
+//! The required result of a walk, computed from the letters that reached the server, without any code of the engine.
 //!
-//! A handshake is the honest path when the messages whose numbers follow the ClientHello's are, by number, the client's own
-//! Certificate, its ClientKeyExchange, its CertificateVerify by the right key over this transcript, and its Finished over this transcript
-//! under keys; and when a ChangeCipherSpec has come. It completes at the moment at which the last of these has arrived, and never before.
+//! A handshake is the honest path when the messages whose numbers follow the ClientHello's are, by number, the client's own Certificate,
+//! its ClientKeyExchange, its CertificateVerify by the right key over this transcript, and its Finished over this transcript under keys;
+//! and when a ChangeCipherSpec has arrived. It completes when the last of these has arrived, and never before.
 //!
-//! Harmless detours, which DTLS allows and which must not hinder it:
+//! Harmless detours, which DTLS allows and which must not prevent completion:
 //!
-//! - what has no message number: alerts that warn, application data before its time, a handshake message in the wrong epoch (dropped,
+//! - records without a message number: warning alerts, application data before its time, a handshake message in the wrong epoch (dropped,
 //!   RFC 6347 §4.1, §4.1.2.7);
-//! - what has come already: of two messages with one number the first one stands (RFC 6347 §4.2.4, retransmission);
-//! - order of arrival: messages are taken by their numbers, and ChangeCipherSpec, which has none, may come at any time after the
+//! - repetitions: of two messages with the same number the first one counts (RFC 6347 §4.2.4, retransmission);
+//! - order of arrival: messages are handled by their numbers, and ChangeCipherSpec, which has none, may arrive at any time after the
 //!   ClientHello (RFC 6347 §4.2.2, case D55);
-//! - whatever follows the Finished;
+//! - anything after the Finished;
 //! - an earlier handshake of the same client that was refused.
 
 use super::letter::Letter;
 
-/// What reached the server, as its sender meant it. What is not listed here can neither help nor hinder.
+/// What reached the server, as its sender meant it. Anything that is not listed here has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// The ClientHello of a handshake that the client begins: its first one, or one after a fatal alert.
@@ -29,10 +29,10 @@ pub enum Arrival {
     Data,
 }
 
-/// What follows the ClientHello on the honest path.
+/// The messages that follow the ClientHello on the honest path.
 const HONEST: [Letter; 4] = [Letter::Certificate, Letter::KeyExchange, Letter::Verify, Letter::Finished];
 
-/// Takes arrivals, and says what they must come to.
+/// Takes arrivals, and says what they must result in.
 #[derive(Debug, Default)]
 pub struct Oracle {
     handshake: Option<Handshake>,
@@ -68,12 +68,12 @@ impl Oracle {
         self.completes |= self.handshake.as_ref().is_some_and(Handshake::is_honest);
     }
 
-    /// Whether the handshake must have completed by now; otherwise it must not have.
+    /// Whether the handshake must have completed by now; if not, it must not have completed.
     pub const fn completes(&self) -> bool {
         self.completes
     }
 
-    /// Records of application data that must have been delivered by now, and no more.
+    /// The exact number of application data records that must have been delivered by now.
     pub const fn data(&self) -> usize {
         self.data
     }

@@ -1,4 +1,4 @@
-//! The parties of the walks, and what the client has computed already.
+//! The parties of the walks, and a cache of the client's computations.
 
 #![allow(deprecated, reason = "ring seals SecureRandom; its own test source is the way to feed it derived bytes")]
 
@@ -21,22 +21,22 @@ use super::super::forge::{Forger, Piece, prf, records};
 use super::super::script::Hello;
 use super::super::{Clock, path};
 
-/// Whom the server takes a client for.
+/// The client's identity, in the server's view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// The client that walks.
     Client,
-    /// Another device, whose certificate anybody may have seen and whose key only it has.
+    /// Another device: anybody may have seen its certificate, but only the device has its key.
     Other,
-    /// Who showed no certificate.
+    /// A client that sent no certificate.
     Nobody,
 }
 
-/// The certificates: to the engine they are bytes that a verifier knows.
+/// The certificates: for the engine they are bytes that a verifier knows.
 pub const CLIENT: &[u8] = b"certificate of the client";
 pub const OTHER: &[u8] = b"certificate of the other one";
 
-/// A verifier that would believe an empty chain, too, and take any key for it: that none is shown must matter to the engine itself.
+/// A verifier that would accept even an empty chain, with any key: the engine itself must refuse a client without a certificate.
 pub struct Judge {
     client: EcdsaPublicKey,
     other: EcdsaPublicKey,
@@ -91,7 +91,7 @@ impl Random for Derived {
     }
 }
 
-/// Whose key signs a CertificateVerify.
+/// The owner of the key that signs a CertificateVerify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signer {
     Client,
@@ -101,14 +101,14 @@ pub enum Signer {
 /// A SHA-256 digest.
 pub type Hash = [u8; 32];
 
-/// Entries of one cache. Words that follow one another begin alike, so little is lost when it is emptied.
+/// Entries of one cache. Consecutive words begin alike, so little is lost when the cache is emptied.
 const CACHED_MAX: usize = 100_000;
 
-/// All that walks have in common.
+/// Everything that walks share.
 pub struct Scene {
     config: Arc<ServerConfig<Judge>>,
     clock: Clock,
-    /// The client's, with a cookie that is good for all endpoints of this configuration.
+    /// The client's hello, with a cookie that is valid for all endpoints of this configuration.
     pub hello: Hello,
     /// Its body.
     pub hello_body: Vec<u8>,
@@ -158,7 +158,7 @@ impl Scene {
         scene
     }
 
-    /// A server that has seen nothing yet, and draws the same randomness as every other one.
+    /// A new server, with the same randomness as every other one.
     pub fn endpoint(&self) -> Endpoint<Judge> {
         Endpoint::new(self.config.clone(), Arc::new(Derived::new(SERVER)))
     }
@@ -223,7 +223,7 @@ fn empty_when_full<K, T>(cache: &mut HashMap<K, T>) {
     }
 }
 
-/// The client's ephemeral key, which `ring` lets go after one use, and its point: the same ones each time.
+/// The client's ephemeral key, which `ring` consumes in one use, and its point: the same ones each time.
 fn share() -> (EphemeralPrivateKey, Vec<u8>) {
     let private = secure(&Derived::new(SHARE), |random| EphemeralPrivateKey::generate(&ECDH_P256, random));
     let point = private.compute_public_key().unwrap().as_ref().to_vec();
