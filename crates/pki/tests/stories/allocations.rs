@@ -1,4 +1,5 @@
-//! What one enrolment allocates in this crate: a budget, so that a change that raises it is seen.
+//! The allocations of one enrolment in this crate: a limit, so that a change that raises them is
+//! noticed.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Chains that lead to an anchor, and each way in which they do not.
+//! Chains that lead to an anchor, and each reason why a chain does not.
 
 use std::sync::Arc;
 
@@ -85,11 +85,11 @@ fn e11_past_its_date_a_leaf_is_judged_at_its_own_not_after_and_its_issuers_now()
     };
     assert_eq!(verify(NOW - 1), Err(ChainError::NotYetValid { not_before: at(NOW) }));
     assert_eq!((verify(NOW + 9), verify(NOW + 10), verify(NOW + 3_600)), (Ok(()), Ok(()), Ok(())));
-    // "Leaf only": whoever issued it has to be valid today.
+    // "Leaf only": its issuer has to be valid today.
     let not_after = middle.certificate.validity().not_after;
     assert_eq!(verify(not_after.as_secs()), Ok(()));
     assert_eq!(verify(not_after.as_secs() + 1), Err(ChainError::Expired { not_after }));
-    // Everything else is looked at as closely as ever.
+    // All other checks are as strict as before.
     let other = Authority::root("Other");
     let stranger = Raw { validity, ..Raw::device(&key) }.signed_by(&other);
     let refused = verify_device(&anchors, &[&stranger], at(NOW + 10)).map(|_| ()).map_err(|refusal| refusal.error);
@@ -108,7 +108,7 @@ fn e13_an_intermediate_without_the_ca_bit_issues_nothing() {
         let leaf = Raw::device(&p256()).signed_by(&middle);
         assert_eq!(device(&anchors(&[&root]), &[&leaf, middle.certificate.der()]), Err(ChainError::NotAnAuthority));
     }
-    // A device that signs for others: the classic of 2002.
+    // A device that signs certificates for others: the well-known attack of 2002.
     let key = p256();
     let enrolled = Raw::device(&key).with(oid::KEY_USAGE, true, DIGITAL_SIGNATURE).into_authority(key, &root);
     let leaf = Raw::device(&p256()).signed_by(&enrolled);
@@ -123,7 +123,7 @@ fn e13_path_length_is_kept_by_intermediates_and_by_the_anchor() {
     let leaf = two.idevid("1");
     let chain = [leaf.der(), two.certificate.der(), one.certificate.der()];
     assert_eq!(device(&anchors(&[&root]), &chain), Err(ChainError::PathLength));
-    // webpki forgets the pathLenConstraint of an anchor.
+    // webpki ignores the pathLenConstraint of an anchor.
     assert_eq!(device(&anchors(&[&one]), &chain[..2]), Err(ChainError::PathLength));
     assert_eq!(device(&anchors(&[&narrow]), &[narrow.idevid("2").der()]), Ok(0));
 }
@@ -193,7 +193,7 @@ fn e14_name_constraints_hold_in_any_case_and_alone() {
         "excluded without permitted"
     );
     assert_eq!(below(&excluded, named("a.example.org")), Ok(0));
-    // A common name is no DNS name: it is neither constrained as one nor does it stand in for one.
+    // A common name is not a DNS name: it is not constrained as one and does not replace one.
     let by_name = Raw { subject: cn("a.example.org"), ..Raw::device(&p256()) };
     assert_eq!(below(&permitted, by_name), Ok(0));
 }
@@ -211,7 +211,7 @@ fn e14_permitted_sets_that_have_nothing_in_common_permit_nothing() {
         let chain = [&leaf[..], two.certificate.der(), one.certificate.der()];
         assert_eq!(device(&anchors(&[&root]), &chain), Err(ChainError::NameConstraints), "{name}");
     }
-    // An empty list is no list: refused where webpki would take it for "anything".
+    // An empty list is refused; webpki would treat it as "anything".
     for empty in [&[0x30, 0x00][..], &[0x30, 0x02, 0xa0, 0x00], &[0x30, 0x02, 0xa1, 0x00]] {
         let middle = Raw::authority("Middle", &p256()).with(oid::NAME_CONSTRAINTS, true, empty).signed_by(&root);
         assert_eq!(flaw(&middle), Some(CertificateFlaw::ExtensionValue));
@@ -241,7 +241,7 @@ fn e02_chains_of_other_algorithms_and_wrong_signatures_are_refused() {
     let last = leaf.len() - 1;
     leaf[last] ^= 1;
     assert_eq!(device(&anchors(&[&root]), &[&leaf]), Err(ChainError::BadSignature));
-    // ecdsa-with-SHA1 is 1.2.840.10045.4.1. A signature over one hash is none over another.
+    // ecdsa-with-SHA1 is 1.2.840.10045.4.1. A signature over one hash is not valid for another.
     let good = root.idevid("2").der().to_vec();
     let sha256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
     let relabelled = replace_all(&good, &sha256, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3]);
@@ -274,7 +274,7 @@ fn d64_chains_are_bounded_in_length_and_in_work() {
         Err(ChainError::TooManyCertificates { count: CHAIN_CERTIFICATES_MAX + 1 })
     );
 
-    // A hundred anchors of one name: each is tried, but no more than SIGNATURES_MAX signatures are verified.
+    // A hundred anchors of one name: each is tried, until SIGNATURES_MAX signatures have been verified.
     let namesakes: Vec<Authority> = (0..100).map(|_| Authority::root("Same")).collect();
     let all: Vec<&Authority> = namesakes.iter().collect();
     let stranger = Authority::root("Same").idevid("1");
@@ -285,7 +285,7 @@ fn d64_chains_are_bounded_in_length_and_in_work() {
         Ok(SIGNATURES_MAX - 1)
     );
 
-    // Seven authorities of one name in the chain would be thousands of orders to try. Two are a roll-over.
+    // Seven authorities of one name in the chain would allow thousands of orders. Two are a roll-over.
     let with = |authorities: &[&Authority]| {
         let certificates = authorities.iter().map(|authority| authority.certificate.der());
         device(&anchors(&[&root]), &std::iter::once(stranger.der()).chain(certificates).collect::<Vec<_>>())
@@ -334,7 +334,7 @@ fn a_leaf_that_is_an_authority_or_an_anchor_is_no_device() {
     assert_eq!(device(&all, &[root.certificate.der()]), Err(ChainError::AnchorAsLeaf));
     assert_eq!(device(&all, &[issuing.certificate.der()]), Err(ChainError::AnchorAsLeaf));
     assert_eq!(device(&anchors(&[&root]), &[issuing.certificate.der()]), Err(ChainError::AuthorityAsLeaf));
-    // The key of an anchor under another, humbler certificate.
+    // The key of an anchor under another certificate, one with fewer rights.
     let disguised = Raw::device(&issuing.key).signed_by(&root);
     assert_eq!(device(&all, &[&disguised]), Err(ChainError::AnchorAsLeaf));
 }
@@ -391,7 +391,7 @@ fn a_device_cannot_play_the_server() {
         out.into_vec()
     };
     let raw = || Raw::device(&p256());
-    assert_eq!(verify(raw()), Ok(()), "without an extKeyUsage its name speaks for it");
+    assert_eq!(verify(raw()), Ok(()), "without an extKeyUsage its name suffices");
     assert_eq!(
         verify(raw().with(oid::EXTENDED_KEY_USAGE, false, &purpose(oid::CLIENT_AUTH))),
         Err(ChainError::DeviceAsServer)
@@ -403,7 +403,7 @@ fn a_device_cannot_play_the_server() {
     let server = || raw().with(oid::EXTENDED_KEY_USAGE, false, &purpose(oid::SERVER_AUTH));
     assert_eq!(verify(server()), Ok(()));
     assert_eq!(verify(server().with(oid::KEY_USAGE, true, KEY_AGREEMENT)), Err(ChainError::KeyUsage { index: 0 }));
-    // A common name does not stand in for a SAN.
+    // A common name does not replace a SAN.
     let by_common_name = Raw { subject: cn("est.example.net"), ..server() }.signed_by(&root);
     assert_eq!(
         verify_server(&anchors(&[&root]), &[&by_common_name], at(NOW), &name)
@@ -413,7 +413,7 @@ fn a_device_cannot_play_the_server() {
     );
 }
 
-/// What an authority of ours may issue is what webpki accepts below it.
+/// Our check of an authority's constraints allows exactly the names that webpki accepts below it.
 #[test]
 fn e14_e49_names_that_constraints_allow_are_those_that_verify() {
     let address = |text: &str| GeneralName::Ip(text.parse().unwrap());

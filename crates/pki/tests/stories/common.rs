@@ -1,4 +1,4 @@
-//! What the stories share: keys, a small PKI, and certificates with any extensions at all, good or bad.
+//! Shared by the tests: keys, a small PKI, and certificates with arbitrary extensions, valid or not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +99,7 @@ fn spec(common_name: &str, path_len: Option<u8>) -> AuthorityCertificateSpec<'_>
     }
 }
 
-/// A certificate field by field, for what no honest maker makes.
+/// A certificate field by field, for contents that no ordinary tool produces.
 pub(crate) struct Raw {
     pub(crate) version: Option<u8>,
     pub(crate) serial: Vec<u8>,

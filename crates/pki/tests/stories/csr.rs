@@ -1,4 +1,4 @@
-//! Certification requests: proof of possession, and what a request may and may not hold.
+//! Certification requests: proof of possession, and what a request may and may not contain.
 
 use pki::der::{DerError, Tag, Writer};
 use pki::make::{CsrSpec, csr, csr_with_extensions};
@@ -21,7 +21,8 @@ fn flaw(der: Vec<u8>) -> Option<CsrFlaw> {
     Csr::parse(der).err().map(|error| error.flaw)
 }
 
-/// A request whose info is written by hand: `attributes` are the contents of `[0]`, or none at all.
+/// A request whose info is written by hand: `attributes` are the contents of `[0]`; without them, `[0]` is
+/// absent.
 fn raw(key: &SigningKey, spki: &[u8], subject: &[u8], attributes: Option<&[u8]>) -> Vec<u8> {
     let mut info = Writer::default();
     info.sequence(|info| {
@@ -103,7 +104,7 @@ fn e02_a_request_signed_with_another_key_or_a_weak_hash_is_refused() {
     );
     let md5 = [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4, 0x05, 0x00];
     assert_eq!(signed_by(&md5), unsupported("md5WithRSAEncryption"));
-    // SHA-384 goes with a P-256 key; that of another key, which is on P-384, proves nothing.
+    // SHA-384 is allowed with a P-256 key; a signature by another key, on P-384, proves nothing.
     let p384 = key(Curve::P384);
     let stolen = raw(&p384, mine.spki(), cn("meter").der(), Some(&[]));
     assert_eq!(verify(stolen).err(), Some(CsrFlaw::ProofOfPossession));
@@ -144,7 +145,7 @@ fn e21_keys_off_the_curve_or_on_another_one_are_refused() {
         with_spki(&spki(&secp256k1, &point)),
         Some(CsrFlaw::Key(AlgorithmError::UnsupportedCurve { curve: "secp256k1" }))
     );
-    let specified = [0x30, 0x03, 0x02, 0x01, 0x01]; // specifiedCurve, the door of CVE-2020-0601
+    let specified = [0x30, 0x03, 0x02, 0x01, 0x01]; // specifiedCurve, as in CVE-2020-0601
     assert_eq!(with_spki(&spki(&specified, &point)), Some(CsrFlaw::Key(AlgorithmError::UnnamedCurve)));
     let mut rsa = Writer::default();
     rsa.sequence(|out| {
@@ -202,7 +203,7 @@ fn e03_the_challenge_password_is_one_text_of_a_reasonable_size() {
     assert_eq!(with(&attribute(&[b"\x13\x03abc"])).unwrap().challenge_password(), Some("abc"), "PrintableString");
     assert_eq!(with(&attribute(&[b"\x16\x03abc"])).unwrap().challenge_password(), Some("abc"), "IA5String");
     assert_eq!(with(&attribute(&[b"\x0c\x00"])).err(), Some(CsrFlaw::ChallengePassword));
-    assert_eq!(with(&attribute(&[b"\x04\x03abc"])).err(), Some(CsrFlaw::ChallengePassword), "no string");
+    assert_eq!(with(&attribute(&[b"\x04\x03abc"])).err(), Some(CsrFlaw::ChallengePassword), "not a string");
     assert_eq!(
         with(&attribute(&[b"\x13\x01a", b"\x13\x01b"])).err(),
         Some(CsrFlaw::Der(DerError::Trailing)),
@@ -261,7 +262,8 @@ fn e20_requests_are_strict_and_bounded() {
     assert_eq!(version(2), Some(CsrFlaw::Version));
 }
 
-/// Every length of one or two octets written with one more than it needs: x509-parser takes it, we do not.
+/// Every length of one or two octets, written with one octet more than necessary: x509-parser accepts it,
+/// we do not.
 #[test]
 fn e20_non_minimal_lengths_that_x509_parser_accepts_never_reach_it() {
     use x509_parser::prelude::FromDer;

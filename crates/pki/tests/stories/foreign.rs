@@ -1,4 +1,4 @@
-//! Certificates and requests as other people's factories and stacks make them: read, or refused by field and rule.
+//! Certificates and requests as third-party factories and stacks make them: accepted, or refused with field and rule.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ fn verify(encoding: Encoding, text: &[u8]) -> Result<Vec<Deviation>, ChainError>
         .map_err(|refusal| refusal.error)
 }
 
-/// What is said of the first certificate that cannot be read.
+/// The message about the first certificate that cannot be read.
 fn refusal(text: &[u8]) -> String {
     chain(text).iter().find_map(|der| Certificate::parse(der).err()).unwrap().to_string()
 }
@@ -49,7 +49,7 @@ fn request(text: &[u8], encoding: Encoding) -> Result<Vec<Deviation>, pki::CsrEr
     Ok(verified.deviations().iter().collect())
 }
 
-/// What has no fault: if this is refused, the refusals of the others say nothing.
+/// A certificate without a fault: if it were refused, the refusals of the others would prove nothing.
 #[test]
 fn the_control_among_the_foreign_ones_is_accepted() {
     assert_eq!(verify(Encoding::Strict, foreign!("plain.pem")), Ok(vec![]));
@@ -75,7 +75,7 @@ fn e62_serial_numbers_of_others_are_negative_zero_or_long() {
         let anchors = Anchors::new(vec![Arc::clone(&root.certificate)]).unwrap();
         assert!(verify_device(&anchors, &[&leaf], at(NOW)).is_ok(), "{serial:02x?}");
     }
-    // Leading zeros or ones are another encoding of the same number.
+    // Superfluous leading zeros or ones are another encoding of the same number.
     for (serial, flaw) in
         [(&[0, 1][..], DerError::Integer), (&[0xff, 0x80], DerError::Integer), (&[], DerError::EmptyInteger)]
     {
@@ -107,16 +107,16 @@ fn e63_deviations_of_burnt_in_identities_are_refused_by_name_or_read_as_issued()
     assert_eq!(verify(Encoding::Strict, foreign!("p384-sha256.pem")), Ok(vec![]), "RFC 5758 ties no hash to a curve");
 }
 
-/// That webpki is shown such an algorithm as a known one says nothing about the signature.
+/// webpki gets such an algorithm as a known one; the signature is verified all the same.
 #[test]
 fn e63_a_signature_under_null_parameters_is_verified_all_the_same() {
     let mut leaf = chain(foreign!("null-parameters.pem")).remove(0);
     assert!(verify_device(&anchors(Encoding::AsIssued), &[&leaf], at(NOW)).is_ok());
-    // The last octet is of s: another number, and DER as before.
+    // The last octet belongs to s: another number, and still DER.
     *leaf.last_mut().unwrap() ^= 1;
     let refusal = verify_device(&anchors(Encoding::AsIssued), &[&leaf], at(NOW)).unwrap_err();
     assert_eq!(refusal.error, ChainError::BadSignature);
-    // And so is what was signed.
+    // The same for the signed bytes.
     let mut leaf = chain(foreign!("null-parameters.pem")).remove(0);
     let name = leaf.windows(9).rposition(|window| window == b"device-10").unwrap();
     leaf[name] = b'D';
@@ -124,11 +124,11 @@ fn e63_a_signature_under_null_parameters_is_verified_all_the_same() {
     assert_eq!(refusal.error, ChainError::BadSignature);
 }
 
-/// One certificate of a path that is not strict DER makes the path one that is not; what the path does without does not count.
+/// A path is not strict DER if one of its certificates is not; certificates outside the path do not count.
 #[test]
 fn e63_the_deviations_of_a_path_are_those_of_all_its_certificates() {
     let (root, key) = (Authority::root("Root"), p256());
-    // A directoryName of the plant whose PrintableString holds `_`.
+    // A directoryName of the plant whose PrintableString contains `_`.
     let name = [&[0x30, 0x13, 0xa4, 0x11, 0x30, 0x0f, 0x31, 0x0d, 0x30, 0x0b, 6, 3, 0x55, 4, 3, 0x13, 4][..], b"a_bc"];
     let plant = Raw::authority("Plant", &key).with(oid::SUBJECT_ALT_NAME, false, &name.concat()).signed_by(&root);
     let leaf = Raw { issuer: cn("Plant"), ..Raw::device(&p256()) }.signed_with(&key);
@@ -143,7 +143,7 @@ fn e63_the_deviations_of_a_path_are_those_of_all_its_certificates() {
     assert!(matches!(refusal.error, ChainError::Certificate { index: 1, .. }), "{refusal}");
     for encoding in [Encoding::AsIssued, Encoding::Strict] {
         let verified = verify_device(&anchors(encoding), &[&straight, &plant], at(NOW)).unwrap();
-        assert!(verified.deviations.is_empty(), "{encoding:?}: nobody needs the plant");
+        assert!(verified.deviations.is_empty(), "{encoding:?}: the path does not need the plant");
     }
 }
 
@@ -174,7 +174,7 @@ fn e63_the_same_holds_for_requests() {
     assert_eq!(request(foreign!("p384-sha256.csr"), Encoding::Strict), Ok(vec![]));
 }
 
-/// Whatever was read leniently is issued strictly, and is still the same name.
+/// A name that was read leniently is issued in strict DER, and is still the same name.
 #[test]
 fn e63_what_is_issued_is_strict_der() {
     let mut unsorted = Writer::default();
@@ -190,7 +190,7 @@ fn e63_what_is_issued_is_strict_der() {
     });
     let unsorted = unsorted.into_vec();
     assert!(Name::parse(&unsorted).is_err());
-    // A strict certificate whose subject is exchanged for one of the same length.
+    // A strict certificate whose subject is replaced by one of the same length.
     let (root, key) = (Authority::root("Root"), p256());
     let honest = cn(&"x".repeat(unsorted.len() - 13));
     assert_eq!(honest.der().len(), unsorted.len());
@@ -218,7 +218,7 @@ fn d101_a_refusal_names_the_field_and_the_rule() {
         refusal(foreign!("version-1.pem")),
         "version: certificate version 1; version 3 is required (RFC 5280 §4.1.2.1)"
     );
-    // One octet after the other is spoiled: whatever is said fits on a line and names a field that exists.
+    // Each octet is corrupted in turn: every message fits on one line and names an existing field.
     let leaf = Authority::root("Root").idevid("1");
     let mut fields = std::collections::BTreeSet::new();
     for index in 0..leaf.der().len() {
@@ -287,7 +287,7 @@ fn e71_requests_under_the_older_label_and_files_in_der_are_read() {
     assert!(Csr::parse(der.clone()).and_then(Csr::verify).is_ok());
     assert_eq!(pem::certificate_request(&der).unwrap(), der, "DER as it is");
     let marked = [&[0xef, 0xbb, 0xbf][..], old].concat();
-    assert_eq!(pem::certificate_request(&marked).unwrap(), der, "behind a byte order mark");
+    assert_eq!(pem::certificate_request(&marked).unwrap(), der, "after a byte order mark");
     let certificate = &chain(foreign!("p384-sha256.pem"))[0];
     assert_eq!(pem::certificates(certificate).unwrap(), std::slice::from_ref(certificate));
     let found = |label: &str| {
@@ -325,7 +325,7 @@ fn e71_a_certificate_in_a_form_that_is_not_read_is_not_passed_over() {
         let error = pem::certificates(bundle.as_bytes()).unwrap_err();
         assert!(error.to_string().contains(label), "{error}");
     }
-    // Keys and parameters may stand beside certificates.
+    // Keys and parameters may be in the same file as certificates.
     let combined = format!("{}{one}", one.replace(" CERTIFICATE-----", " PRIVATE KEY-----"));
     assert_eq!(pem::certificates(combined.as_bytes()).unwrap().len(), 1);
 }
@@ -423,7 +423,7 @@ fn e64_a_key_that_cannot_be_is_refused_by_name() {
     assert_eq!(fault(&pkcs8(p256_named, &sec1(&[7; 32], &[]))), None);
     assert_eq!(fault(&pkcs8(p256_named, &[0x30, 32])), Some(KeyError::Der(DerError::Truncated)));
 
-    // A public key beside it, of the same private key and of another.
+    // With a public key: that of the same private key, and that of another one.
     let computed = |scalar: &[u8]| {
         let key = PrivateKey::read(&sec1(scalar, p256_named)).unwrap();
         SigningKey::from_pkcs8(key.pkcs8(), &random()).unwrap().point().to_vec()

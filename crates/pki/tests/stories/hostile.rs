@@ -1,4 +1,5 @@
-//! Hostile bytes: the fuzz bodies over mutated vectors. Nothing may panic, and what is accepted has to hold what its type promises.
+//! Hostile bytes: the fuzz bodies over mutated vectors. Nothing may panic, and an accepted value has to keep the promises of its
+//! type.
 
 use pki::fuzz;
 use proptest::prelude::*;
@@ -38,7 +39,7 @@ fn e20_every_prefix_and_every_changed_octet_of_a_vector_is_survived() {
                 fuzz::der(&changed);
                 fuzz::certificate(&changed);
                 fuzz::cms(&changed);
-                // A changed request costs a signature: one value an octet is enough.
+                // A changed request costs a signature check: one value per octet is enough.
                 if value == 0xff {
                     fuzz::csr(&changed);
                 }
@@ -55,7 +56,7 @@ proptest! {
         all(&bytes);
     }
 
-    /// Bytes that look like DER more often than random ones do.
+    /// Bytes that resemble DER more often than random ones do.
     #[test]
     fn e20_anything_like_der_is_survived(parts in proptest::collection::vec((prop::sample::select(vec![0x02u8, 0x03, 0x04, 0x05, 0x06, 0x0c, 0x13, 0x17, 0x30, 0x31, 0xa0, 0x80]), 0u8..6, any::<[u8; 5]>()), 0..40)) {
         let mut bytes = Vec::new();

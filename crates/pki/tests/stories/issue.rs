@@ -1,4 +1,4 @@
-//! One certificate from a template to its release, and everything that must not be released.
+//! One certificate from template to release, and certificates that must not be released.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ fn a_bare_profile_adds_nothing_of_its_own() {
     let certificate = issue(&root, &TemplateSpec::default(), &cn("meter"), &GeneralNames::empty());
     assert_eq!((certificate.extended_key_usage(), certificate.san().is_empty()), (None, true));
     assert!(certificate.der().len() < 450, "{} bytes", certificate.der().len());
-    // Without a subject the alternative names have to be critical (RFC 5280 section 4.2.1.6), and one of the two has to be there.
+    // Without a subject the alternative names have to be critical (RFC 5280 §4.2.1.6), and one of the two has to be present.
     let nameless = Name::parse(&[0x30, 0x00]).unwrap();
     let certificate = issue(&root, &TemplateSpec::default(), &nameless, &names());
     let critical_san = [0x06, 0x03, 0x55, 0x1d, 0x11, 0x01, 0x01, 0xff];
@@ -88,7 +88,7 @@ fn a_bare_profile_adds_nothing_of_its_own() {
 
 #[test]
 fn e24_serial_numbers_are_positive_unique_and_carry_their_node() {
-    // The random part is used whole: a million draws here, since 10^7 would only measure the hash set.
+    // All random bits are used. A million draws: 10^7 would only measure the hash set.
     const DRAWS: usize = 1_000_000;
     let random = random();
     let mut seen = HashSet::with_capacity(DRAWS);
@@ -102,7 +102,7 @@ fn e24_serial_numbers_are_positive_unique_and_carry_their_node() {
     }
     const { assert!(SERIAL_BYTES <= 20) };
     let of = |node, random| *Serial::new(NodePrefix::new(node), random).as_bytes();
-    assert_ne!(of(1, [0; 16]), of(2, [0; 16]), "a copied machine draws the same bits under another node");
+    assert_ne!(of(1, [0; 16]), of(2, [0; 16]), "a cloned machine draws the same bits for another node");
     assert_eq!(of(0x0203, [0xff; 16])[..4], [0x01, 0x02, 0x03, 0xff]);
     assert!(of(u16::MAX, [0xff; 16])[0] < 0x80);
 }
@@ -124,7 +124,7 @@ fn e28_validity_is_backdated_an_hour_at_most_and_ends_with_issuer_and_profile() 
     assert_eq!(validity(&issuer, at(bounds.not_before.as_secs() - 1), YEAR, HOUR), Err(IssueError::IssuerNotValid));
     assert_eq!(validity(&issuer, at(NOW), HOUR, HOUR), Err(IssueError::Lifetime), "over before it is issued");
     assert_eq!(validity(&issuer, at(NOW), Duration::ZERO, Duration::ZERO), Err(IssueError::Lifetime));
-    // And the template does not take a caller's word for it.
+    // The template checks the caller's values too.
     let template = Template::new(issuer, &full()).unwrap();
     for wrong in [
         Validity { not_before: at(bounds.not_before.as_secs() - 1), not_after: at(NOW) },
@@ -240,7 +240,7 @@ fn text() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// E34: whatever is filled in, what comes out is strict DER and says exactly that.
+    /// E34: whatever values are filled in, the result is strict DER and contains exactly these values.
     #[test]
     fn e34_every_certificate_passes_its_lint(subject in text(), hosts in 0usize..20, client_auth: bool, urls: bool, days in 1u64..3_000) {
         let root = Authority::root("Root");
@@ -258,7 +258,7 @@ proptest! {
         prop_assert_eq!((certificate.san(), certificate.spki(), certificate.validity()), (&san, key.spki(), period));
     }
 
-    /// E18: one name that may not be issued, at any place among those that may.
+    /// E18: a name that may not be issued, at any position among names that may.
     #[test]
     fn e18_each_requested_name_is_checked(count in 1usize..20, bad in 0usize..20) {
         let bad = bad % count;

@@ -1,4 +1,4 @@
-//! What `make` makes: the same bytes from the same arguments, and nothing that rcgen would add by itself.
+//! The output of `make`: the same bytes for the same arguments, and nothing that rcgen would add by itself.
 
 use pki::issue::{NodePrefix, Serial};
 use pki::make::{
@@ -10,13 +10,14 @@ use ring::rand::SecureRandom;
 
 use crate::common::*;
 
-/// A source that says the same each time, as a simulator's would from one seed. ring's trait is sealed; this is its own.
+/// A source that yields the same bytes each time, as a simulator's does for one seed. ring's trait is sealed; this is
+/// ring's own source.
 #[allow(deprecated, reason = "the one deterministic source that ring's sealed trait admits")]
 fn fixed<const N: usize>(bytes: &[u8; N]) -> impl SecureRandom + '_ {
     ring::test::rand::FixedSliceRandom { bytes }
 }
 
-/// One run of everything, on P-256, whose operations each draw 32 octets.
+/// Makes everything once, on P-256, whose operations each draw 32 octets.
 fn everything(seed: u8) -> Vec<Vec<u8>> {
     let bytes = [seed; 32];
     let random = fixed(&bytes);
@@ -84,7 +85,7 @@ fn a_parent_signs_only_with_its_own_key_and_as_an_authority() {
     let key = p256();
     let device = Certificate::parse(&Raw::device(&key).signed_by(&root)).unwrap();
     assert_eq!(make(Parent { certificate: &device, key: &key }), Some(MakeError::Parent));
-    // rcgen keeps one attribute of a type: a parent with two would get another name into its certificates.
+    // rcgen keeps one attribute per type: certificates of a parent with two would contain another issuer name.
     let twice = NameBuilder::new().push(oid::COMMON_NAME, "a").unwrap().push(oid::COMMON_NAME, "b").unwrap();
     let raw = Raw { subject: twice.finish().unwrap(), ..Raw::authority("a", &key) };
     let twice = raw.with(oid::SUBJECT_KEY_IDENTIFIER, false, &[4, 1, 7]).into_authority(key, &root);
@@ -111,5 +112,5 @@ fn a_server_needs_names_that_may_be_issued_and_fits_a_small_buffer() {
     let names: Vec<_> = usual.san().iter().collect();
     assert_eq!(names[..2], [GeneralName::Dns("localhost"), GeneralName::Ip("127.0.0.1".parse().unwrap())]);
     let long = make(&[name("a-name-that-is-longer-than-a-common-name-may-be.meters.example.net")]).unwrap();
-    assert!(long.subject().is_empty(), "then only the alternative name says it");
+    assert!(long.subject().is_empty(), "then only the alternative name identifies it");
 }

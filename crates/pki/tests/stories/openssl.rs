@@ -1,6 +1,6 @@
-//! Against OpenSSL: what we write it reads and verifies, what it writes we read and verify.
+//! Against OpenSSL: it reads and verifies what we write, and we read and verify what it writes.
 //!
-//! These tests run the program `openssl` and fail where there is none: a check that is skipped in silence is none.
+//! These tests run the program `openssl` and fail if it is missing: a check that is skipped silently proves nothing.
 #![allow(clippy::disallowed_methods, reason = "files are how the program openssl gets its input")]
 
 use std::fs;
@@ -49,7 +49,7 @@ impl OpenSsl {
             .expect("the program `openssl` is needed (Debian: apt-get install openssl)")
     }
 
-    /// Runs `openssl` to success; what it printed on both outputs.
+    /// Runs `openssl`, which must succeed; returns both outputs.
     fn run(&self, arguments: &str) -> String {
         let output = self.output(arguments);
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
@@ -106,7 +106,7 @@ fn openssl_verifies_what_we_issue() {
         let outside = openssl
             .output(&format!("verify -attime {} -CAfile root.pem -untrusted issuing.pem device.pem", NOW - 3_601));
         assert!(!outside.status.success(), "a second before notBefore");
-        // X509_cmp_time: a certificate whose notAfter is now has expired for OpenSSL. For RFC 5280 it has one more second.
+        // X509_cmp_time: a certificate whose notAfter is now has expired for OpenSSL. By RFC 5280 it is valid for one more second.
         let last = NOW - 3_600 + 365 * DAY - 1;
         openssl.run(&format!("verify -attime {} -CAfile root.pem -untrusted issuing.pem device.pem", last - 1));
         let after =
@@ -253,7 +253,7 @@ fn assert_same_key(openssl: &OpenSsl, file: &str) {
     openssl.run(&format!("pkey -in {file} -pubout -ec_conv_form uncompressed -outform DER -out public.der"));
     let key = pem::private_key(&openssl.read(file)).unwrap();
     assert_eq!(SigningKey::from_pkcs8(key.pkcs8(), &random()).unwrap().spki(), openssl.read("public.der"), "{file}");
-    // In the form that `ring` takes, with the public key inside, which OpenSSL finds right.
+    // In the form that `ring` accepts, with the public key, which OpenSSL finds correct.
     openssl.write("ours.key", pem::encode_private_key(&key).as_bytes());
     assert_contains(&openssl.run("pkey -in ours.key -noout -check"), &["Key is valid"]);
 }
@@ -262,7 +262,8 @@ fn assert_same_key(openssl: &OpenSsl, file: &str) {
 fn e64_a_key_without_its_public_key_is_read_in_every_form_that_openssl_writes() {
     for curve in ["prime256v1", "secp384r1"] {
         let openssl = OpenSsl::new();
-        // EC PARAMETERS stand before the key; SEC 1 with its public key, without, compressed; PKCS #8 of each; all of it in DER too.
+        // EC PARAMETERS before the key; SEC 1 with its public key, without it, and compressed; PKCS #8 of each; all of these also in
+        // DER.
         openssl.run(&format!("ecparam -name {curve} -genkey -out parameters.pem"));
         assert_contains(&String::from_utf8(openssl.read("parameters.pem")).unwrap(), &["BEGIN EC PARAMETERS"]);
         openssl.run("ec -in parameters.pem -out sec1.pem");

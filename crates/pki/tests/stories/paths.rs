@@ -1,4 +1,4 @@
-//! Paths: found beside what nobody needs, proven signature by signature, and refused with the name of the certificate at fault.
+//! Paths: found among superfluous certificates, proven signature by signature, and refused with the name of the certificate at fault.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ fn device(anchors: &Anchors, chain: &[&[u8]]) -> Result<usize, ChainError> {
     verify_device(anchors, chain, at(NOW)).map(|verified| verified.anchor).map_err(|refusal| refusal.error)
 }
 
-/// All that is said of a chain that is refused.
+/// The whole message about a refused chain.
 fn words(anchors: &Anchors, chain: &[&[u8]]) -> String {
     verify_device(anchors, chain, at(NOW)).unwrap_err().to_string()
 }
@@ -26,7 +26,7 @@ fn factory() -> Anchors {
     Anchors::new(certificates.iter().map(|der| Arc::new(Certificate::parse(der).unwrap())).collect()).unwrap()
 }
 
-/// `chain`, and what a factory that is not ours sent beside it.
+/// `chain`, and further certificates as a third-party factory sends them.
 fn foreign(text: &[u8]) -> Result<usize, ChainError> {
     let chain = pem::certificates(text).unwrap();
     device(&factory(), &chain.iter().map(Vec::as_slice).collect::<Vec<_>>())
@@ -40,7 +40,7 @@ fn collect<'a>(anchors: &'a Anchors, chain: &[&[u8]]) -> Unproven<&'a Anchors> {
     collect_device(anchors, chain, at(NOW)).unwrap()
 }
 
-/// Goes on with the true results.
+/// Continues with the true results.
 fn heard(unproven: Unproven<&Anchors>) -> Conclusion<&Anchors> {
     let results: Vec<bool> = unproven.checks().map(|check| holds(&check)).collect();
     unproven.conclude(results.into_iter()).unwrap()
@@ -53,7 +53,7 @@ fn d89_two_anchors_of_one_name_are_both_tried_and_no_signature_twice() {
     let leaf = issuing.idevid("1");
     let both = anchors(&[&wrong, &right]);
     let unproven = collect(&both, &[leaf.der(), issuing.certificate.der()]);
-    // The leaf by the issuing authority, and that one by the wrong anchor.
+    // Two checks: the leaf by the issuing authority, and that authority by the wrong anchor.
     let first: Vec<bool> = unproven.checks().map(|check| holds(&check)).collect();
     assert_eq!(first, [true, false]);
     let Conclusion::Further(unproven) = heard(unproven) else { panic!("the wrong anchor signed nothing") };
@@ -62,7 +62,7 @@ fn d89_two_anchors_of_one_name_are_both_tried_and_no_signature_twice() {
     assert_eq!(verified.anchor, 1);
 }
 
-/// An anchor may stand for another origin than the one above it: devices of our CA are not those of a manufacturer whose root has certified it.
+/// An anchor may have another origin than the one above it: devices of our CA are not those of a manufacturer whose root has certified it.
 #[test]
 fn e46_no_path_leads_past_an_anchor_that_is_the_last_whatever_that_one_refuses() {
     let root = Authority::root("Root");
@@ -78,12 +78,12 @@ fn e46_no_path_leads_past_an_anchor_that_is_the_last_whatever_that_one_refuses()
     let refused = Err(ChainError::Expired { not_after: over.not_after });
     assert_eq!(device(&lenient_above, &[&below, issuing_der]), refused);
     assert_eq!(device(&lenient_above, &[&further, middle_der, issuing_der]), refused);
-    // Spelt otherwise it is the same authority.
+    // With another spelling of its name it is the same authority.
     let spelt = || Authority::root("ISSUING").certificate.subject().clone();
     let respelt = Raw { subject: spelt(), ..Raw::authority("Issuing", &issuing.key) }.signed_by(&root);
     let again = Raw { validity: over, issuer: spelt(), ..Raw::device(&p256()) }.signed_with(&issuing.key);
     assert_eq!(device(&lenient_above, &[&again, &respelt]), refused);
-    // Where both anchors stand for the same, a later certificate of the lower one may lead past it.
+    // If both anchors have the same origin, a later certificate of the lower one may lead past it.
     assert_eq!(device(&open(), &[&below, issuing_der]), Ok(1));
     // Beside an anchor, not below one.
     let other = root.below("Other", None);
@@ -98,7 +98,7 @@ fn e51_an_authority_is_its_key_and_its_name_however_spelt() {
         let der = Raw { subject: subject.clone(), issuer: subject, ..Raw::authority("Root", &key) }.signed_with(&key);
         Certificate::parse(&der).unwrap().anchor_id()
     };
-    // PrintableString and UTF8String, other case, white space that counts once.
+    // PrintableString and UTF8String, different case, repeated white space that counts as one space.
     let spelt = |tag: Tag, text: &str| {
         let mut out = Writer::default();
         out.sequence(|out| {
@@ -163,7 +163,7 @@ fn d100_d101_a_certificate_that_the_path_needs_and_that_cannot_be_read_is_named(
         words(&all, &[&leaf, root_der, &odd]),
         "certificate 2 of the chain (CN=Issuing): serialNumber: INTEGER is not minimal (X.690 §8.3.2)"
     );
-    // Nothing is there that could be the issuer.
+    // No certificate could be the issuer.
     let said = words(&all, &[&leaf, root_der]);
     assert!(said.starts_with("certificate 0 of the chain ("), "{said}");
     assert!(
@@ -206,7 +206,7 @@ fn d101_a_refusal_names_the_certificate_the_field_and_the_rule() {
     for (leaf, expected) in cases {
         assert_eq!(words(&all, &[&leaf, issuing.certificate.der()]), expected);
     }
-    // An authority's fault is the authority's.
+    // A fault of an authority is attributed to that authority.
     let narrow = root.below("Narrow", Some(0));
     let below = narrow.below("Below", None);
     let leaf = Raw::device(&p256()).signed_by(&below);
@@ -214,7 +214,7 @@ fn d101_a_refusal_names_the_certificate_the_field_and_the_rule() {
         words(&all, &[&leaf, below.certificate.der(), narrow.certificate.der()]),
         "certificate 2 of the chain (CN=Narrow,O=Example): its pathLenConstraint is 0, and 1 authorities are below it"
     );
-    // A namesake signed it.
+    // Another authority of the same name signed it.
     let stranger = Raw::device(&p256()).signed_by(&other);
     assert_eq!(
         words(&all, &[&stranger]),
@@ -248,7 +248,7 @@ fn d101_a_name_outside_constraints_is_blamed_on_who_bears_it_and_directory_names
     let (narrow_der, middle_der) = (narrow.certificate.der(), middle.certificate.der());
     let outside = "certificate 0 of the chain (CN=device): a name of its subjectAltName is outside the nameConstraints of CN=Narrow";
     assert_eq!(words(&anchors(&[&root]), &[&leaf().signed_by(&middle), middle_der, narrow_der]), outside);
-    assert_eq!(words(&anchors(&[&narrow]), &[&leaf().signed_by(&narrow)]), outside, "an anchor's own");
+    assert_eq!(words(&anchors(&[&narrow]), &[&leaf().signed_by(&narrow)]), outside, "the constraints of an anchor");
 
     let of_directories = subtree(&|tree| tree.nested(Tag::context_constructed(4), |name| name.raw(cn("device").der())));
     let judged_by_nobody = below(&root, &of_directories);
@@ -278,7 +278,7 @@ fn d102_the_name_of_an_anchor_is_found_in_any_spelling_and_that_of_an_intermedia
         let leaf = Raw { issuer, ..Raw::device(&p256()) }.signed_with(&root.key);
         assert_eq!(device(&anchors(&[&root]), &[&leaf]), Ok(0));
     }
-    // Between certificates that a peer sends, the spelling has to be the same; the refusal says that it is not.
+    // Among certificates that a peer sends, names must be spelt alike; the refusal says that they are not.
     let issuing = root.below("Issuing", None);
     let issuer = Name::parse(&replaced(issuing.certificate.subject().der(), b"Issuing", b"ISSUING")).unwrap();
     let leaf = Raw { issuer, ..Raw::device(&p256()) }.signed_with(&issuing.key);
@@ -297,7 +297,7 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 fn e67_a_signature_of_a_chain_that_is_not_der_is_not_blamed_on_another_key() {
     let root = Authority::root("Root");
     let leaf = Raw::device(&p256()).signed_by(&root);
-    // r with a needless zero in front: the same numbers, and no DER.
+    // r with a superfluous leading zero: the same numbers, but not DER.
     let mut certificate = pki::der::Reader::sequence(&leaf).unwrap();
     let tbs = certificate.expect_element(Tag::SEQUENCE).unwrap().whole;
     let algorithm = certificate.expect_element(Tag::SEQUENCE).unwrap().whole;
@@ -368,7 +368,7 @@ fn e73_a_server_certificate_without_purposes_is_known_by_its_name_alone() {
     assert_eq!(dial(&named, "est.example.net"), Ok(()));
     assert_eq!(dial(&named, "other.example.net"), Err(ChainError::NameMismatch));
     assert_eq!(dial(&nameless, "est.example.net"), Err(ChainError::NameMismatch));
-    // A purpose that is there and is another one is no name's to excuse.
+    // A name does not make up for an extKeyUsage with another purpose.
     let device = Raw::device(&p256())
         .with(oid::SUBJECT_ALT_NAME, false, &san)
         .with(oid::EXTENDED_KEY_USAGE, false, &purposes(&[oid::CLIENT_AUTH]))

@@ -1,4 +1,4 @@
-//! The payloads of RFC 9148 appendix A: read as they are, and of the same shape as ours.
+//! The payloads of RFC 9148 appendix A: they can be read unchanged, and have the same structure as ours.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use pki::{Certificate, Csr, Curve, GeneralName, SigningKey, Validity, cms, oid};
 
 use crate::common::*;
 
-/// The tree of an encoding: a line an element, with its tag and, for an object identifier, its value. Octet strings that hold DER
-/// (values of extensions) are descended into.
+/// The tree of an encoding: one line per element, with its tag and, for an object identifier, its value. Octet strings that
+/// contain DER (values of extensions) are read too.
 fn shape(der: &[u8]) -> String {
     fn level(mut reader: Reader<'_>, depth: usize, out: &mut String) {
         while let Ok(element) = reader.element() {
@@ -58,7 +58,7 @@ fn the_example_request_proves_possession_and_has_a_challenge_password() {
     let request = Csr::parse(vector(SEN_REQUEST)).unwrap().verify().unwrap();
     assert_eq!(request.subject().to_string(), "serialNumber=Wt1234,OU=IoT,O=example Inc,L=LA,ST=CA,C=US");
     assert_eq!(request.subject().attribute(oid::SERIAL_NUMBER), Some("Wt1234"));
-    // Not a tls-unique in base64, as RFC 9148 section 3 would have it: an EST server has to refuse this request.
+    // Not a tls-unique in base64, as RFC 9148 §3 requires: an EST server has to refuse this request.
     assert_eq!(request.challenge_password().unwrap().len(), 37);
     let names: Vec<_> = request.san().iter().collect();
     assert!(matches!(names[..], [GeneralName::Other { type_id: oid::HARDWARE_MODULE_NAME, .. }]), "{names:?}");
@@ -87,7 +87,7 @@ fn the_example_certificates_are_read_field_by_field() {
     let (key, certificates) = key_and_certificates(&multipart);
     let generated = certificate_in(certificates);
     let key = SigningKey::from_pkcs8(key, &random()).unwrap();
-    assert_eq!(key.spki(), generated.spki(), "the key that came along is the certified one");
+    assert_eq!(key.spki(), generated.spki(), "the key in the answer is the certified one");
     assert_eq!(generated.verify_signed_by(&generated), Ok(()));
 }
 
@@ -117,7 +117,7 @@ fn our_request_has_the_shape_of_the_example() {
 fn our_certificate_has_the_shape_of_the_example() {
     let example = certificate_in(&vector(SEN_RESPONSE));
     let forever = Validity { not_before: at(NOW), not_after: pki::NO_WELL_DEFINED_EXPIRATION };
-    // An authority with the name of the example's.
+    // An authority with the name of the example's authority.
     let key = p256();
     let authority = Raw { subject: example.issuer().clone(), validity: forever, ..Raw::authority("802.1AR CA", &key) }
         .with(oid::SUBJECT_KEY_IDENTIFIER, false, &[&[0x04, 20][..], &[7; 20]].concat());
