@@ -23,7 +23,7 @@ fn without_extended_master_secret_a_challenge_is_refused_whatever_it_says() {
     let mut world = World::new();
     let holder = world.pki.device(1);
     let mut device = dial_without(&mut world, &holder);
-    let ClientEvent::Connected { facts, .. } = device.event() else { panic!("`prefer` lets it in") };
+    let ClientEvent::Connected { facts, .. } = device.event() else { panic!("`prefer` accepts it") };
     assert!(!facts.extended_master_secret);
     // The tls-unique of this session, another one, and a plain password.
     let challenges = [BASE64.encode(facts.tls_unique), BASE64.encode([7; 12]), "secret".into()];

@@ -106,7 +106,7 @@ fn d104_a_fatal_alert_in_a_session_stands_by_its_name_with_the_device() {
     assert_eq!(attempt.detail.as_deref(), Some("alert decrypt_error (51), after the handshake"));
     assert_eq!(scene.ear.0.lock().unwrap().failed, ["dtls.alert.decrypt_error"]);
     assert_eq!(scene.sessions(), 0);
-    // An alert without a reason of its own is reported at least with its number.
+    // An alert without a specific reason is reported with its number.
     let mut scene = Scene::new();
     let attempts = scene.say(ALERT, &[2, 199]);
     let (reason, attempt) = one_refusal(&attempts);

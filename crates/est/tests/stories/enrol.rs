@@ -287,7 +287,7 @@ fn an_outcome_for_a_session_that_is_gone_is_dropped_and_counted() {
     world.ask(&mut device, Operation::Enroll { csr: request.clone() });
     device.client.close(world.now);
     world.run(&mut device);
-    assert_eq!(world.server.counters().pending, 1, "the authority still works on what its session asked for");
+    assert_eq!(world.server.counters().pending, 1, "the authority still works on the request of that session");
 
     // Another device uses the slot now: the outcome must not reach it.
     let other = world.pki.device(2);

@@ -76,7 +76,7 @@ impl House {
     /// Delivers the server's datagrams to every device.
     fn hear(&mut self) {
         while let Some((path, mut datagram)) = self.said() {
-            let device = self.devices.iter_mut().find(|device| device.path == path).expect("to somebody we know");
+            let device = self.devices.iter_mut().find(|device| device.path == path).expect("to a known device");
             device.client.handle_datagram(self.world.now, &mut datagram);
             while let Some(event) = device.client.poll_event() {
                 device.events.push_back(event);
@@ -103,7 +103,10 @@ impl House {
     fn two_newcomers_share_a_place(&mut self, idle: usize) {
         self.pass(IDLE);
         let first = self.settled();
-        assert!(matches!(self.devices[idle].event(), ClientEvent::Closed(Closed::ByPeer)), "who was idle made room");
+        assert!(
+            matches!(self.devices[idle].event(), ClientEvent::Closed(Closed::ByPeer)),
+            "the idle session made room"
+        );
         self.pass(IDLE);
         self.settled();
         assert!(matches!(self.devices[first].event(), ClientEvent::Closed(Closed::ByPeer)));
@@ -202,7 +205,11 @@ fn where_nobody_is_idle_the_newcomer_is_turned_away_by_name() {
     let newcomer = house.arrive(ALL);
     assert!(house.devices[newcomer].events.is_empty());
     assert_eq!(house.turned_away(), 1, "{:?}", house.world.server.drops());
-    assert_eq!(house.world.server.counters().sessions.unwrap().half_open, 0, "nothing is kept for who has no place");
+    assert_eq!(
+        house.world.server.counters().sessions.unwrap().half_open,
+        0,
+        "no state is kept for a device without a place"
+    );
 
     house.speak(uploading, ALL);
     house.serve_jobs();

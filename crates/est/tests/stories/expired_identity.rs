@@ -88,7 +88,7 @@ fn e11_under_the_switch_an_expired_leaf_enrols_and_each_of_its_handshakes_is_not
         let handshake = world.attempts.last().unwrap();
         assert_eq!(handshake.notices, [Notice::ExpiredIdentity]);
         assert_eq!(handshake.notices[0].to_string(), "its manufacturer certificate has expired");
-        assert_eq!(handshake.device.as_ref().unwrap().to_string(), "000001", "and whose");
+        assert_eq!(handshake.device.as_ref().unwrap().to_string(), "000001", "and the device");
         enrol(&mut world, &mut device, &holder);
         device.certificate();
     }

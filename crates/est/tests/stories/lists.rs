@@ -1,4 +1,4 @@
-//! What the ledger's lists and limits say of a device reaches it as the code, the reason and the Max-Age that the RFCs have for it.
+//! A device learns what the ledger's lists and limits say about it: by the code, the reason and the Max-Age that the RFCs define.
 
 use authority::{Locator, Registration};
 use coap::Code;
@@ -13,7 +13,7 @@ fn enroll(holder: &Holder) -> Operation {
     Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) }
 }
 
-/// What the device is told: code, diagnostic payload, and for how long it is sent away.
+/// What the device is told: code, diagnostic payload, and Max-Age.
 fn told(world: &mut World, port: u16, holder: &Holder, operation: Operation) -> (Code, String, Option<u32>) {
     let mut device = world.connect(port, holder, ClientConfig::default());
     world.ask(&mut device, operation);
@@ -44,7 +44,7 @@ fn a_device_that_is_denied_is_refused_whatever_it_authenticates_with() {
     assert_eq!(told(&mut world, 3, &enrolled, renewal), denied);
     let counters = world.server.counters();
     assert_eq!((counters.issued, counters.requests_refused, counters.requests_later), (1, 2, 0));
-    // Another device is not.
+    // Another device is not refused.
     let other = world.pki.device(2);
     let mut device = world.connect(4, &other, ClientConfig::default());
     world.ask(&mut device, enroll(&other));
@@ -66,7 +66,8 @@ fn a_device_that_waits_for_approval_comes_back_and_nobody_else_waits_for_it() {
         assert!((300..=452).contains(&max_age.unwrap()), "{max_age:?}");
     }
     assert_eq!(world.server.counters().requests_later, 5);
-    // The wait of a device that finds the server busy grows with those who were sent away before; these were not in its way.
+    // The wait of a device that finds the server busy grows with the number of devices that were sent away before; refusals by the
+    // lists do not count.
     world.pace = crate::support::Pace::Held;
     let mut held = world.connect(9, &other, ClientConfig::default());
     world.ask(&mut held, enroll(&other));
@@ -95,7 +96,7 @@ fn a_device_over_its_limit_is_told_when_it_may_ask_again() {
     let counters = world.server.counters();
     assert_eq!((counters.requests_later, counters.requests_refused), (1, 0));
     assert_eq!(world.ledger.issued_count(), 0);
-    // A day is more than this server would choose by itself, and is not its to cut.
+    // A day is longer than this server would choose by itself, and it must not shorten it.
     let until = utc(world.now.utc.as_secs() + 86_400);
     world.desk.says(DEVICE, Registration::OverLimit { until });
     let (_, _, max_age) = told(&mut world, 2, &idevid, enroll(&idevid));

@@ -89,7 +89,11 @@ fn a_session_that_the_server_ends_during_a_request_is_made_again_and_the_request
     world.sleep(&mut device, Duration::from_secs(3));
     assert!(matches!(device.event(), ClientEvent::Reconnected { .. }));
     device.certificate();
-    assert_eq!(world.ledger.issued_count(), 1, "the first request went on in the authority, and the second found it");
+    assert_eq!(
+        world.ledger.issued_count(),
+        1,
+        "the authority completed the first request, and the second request found its certificate"
+    );
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn a_session_that_ends_while_nothing_is_asked_is_made_again_with_the_next_reques
     assert!(matches!(device.event(), ClientEvent::Closed(dtls::Closed::ByPeer)));
     assert!(!device.client.is_over());
     world.sleep(&mut device, Duration::from_secs(3_600));
-    assert_eq!(world.datagrams.0, 4, "three of the handshake, one goodbye, and nothing while nothing is asked");
+    assert_eq!(world.datagrams.0, 4, "three of the handshake, one close_notify, and nothing while no request is made");
     enroll(&world, &mut device, &request);
     world.sleep(&mut device, Duration::from_secs(1));
     assert!(matches!(device.event(), ClientEvent::Reconnected { .. }));

@@ -18,12 +18,12 @@ const REMEDIES: [(Remedy, &[Reason]); 6] = [
     (Remedy::OfOurClient, OF_OUR_CLIENT),
 ];
 
-/// Where the remedy on the device lies.
+/// Where on the device the remedy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Remedy {
     /// In a setting or a call of the stack: the text names it for each of the four.
     OfTheStack,
-    /// In the stack, which is at fault and has no setting for it.
+    /// In the stack, which is at fault and has no setting for this.
     FaultOfTheStack,
     /// In the device's certificates or its clock, which came from the factory.
     OfTheCertificate,
@@ -40,7 +40,7 @@ enum Remedy {
 fn remedy(reason: Reason) -> Remedy {
     let found: Vec<Remedy> =
         REMEDIES.iter().filter(|(_, reasons)| reasons.contains(&reason)).map(|(remedy, _)| *remedy).collect();
-    assert_eq!(found.len(), 1, "{reason:?}: where does its remedy on the device lie? {found:?}");
+    assert_eq!(found.len(), 1, "{reason:?}: where on the device is its remedy? {found:?}");
     found[0]
 }
 
@@ -51,7 +51,10 @@ fn what_a_stack_has_a_setting_for_is_told_in_the_words_of_all_four() {
         let named: Vec<&str> = STACKS.into_iter().filter(|stack| text.contains(stack)).collect();
         let expected: &[&str] = if remedy(reason) == Remedy::OfTheStack { &STACKS } else { &[] };
         assert_eq!(named, expected, "{reason}: {text}");
-        assert!(!STACKS.iter().any(|stack| reason.entry().server.contains(stack)), "{reason}: that is the other side");
+        assert!(
+            !STACKS.iter().any(|stack| reason.entry().server.contains(stack)),
+            "{reason}: the server's text names a device's stack"
+        );
         assert!(reason.explain().contains(text), "what `muster explain` prints");
     }
 }
@@ -64,9 +67,13 @@ fn a_reason_that_points_to_another_points_to_one_with_its_own_words() {
         let Some((_, after)) = text.split_once("muster explain ") else { continue };
         let codes = after.split([' ', ',']).filter(|word| word.contains('.') && !word.ends_with('.'));
         for code in codes {
-            let other = Reason::from_code(code).unwrap_or_else(|| panic!("{reason} points to {code}, which is none"));
+            let other =
+                Reason::from_code(code).unwrap_or_else(|| panic!("{reason} points to {code}, which does not exist"));
             assert_eq!(remedy(other), Remedy::OfTheStack);
-            assert!(!other.entry().device.contains("muster explain"), "{reason}: not round in circles");
+            assert!(
+                !other.entry().device.contains("muster explain"),
+                "{reason}: its target must not point to another reason"
+            );
             pointers += 1;
         }
     }
@@ -104,7 +111,7 @@ fn every_word_of_a_stack_was_looked_up_there() {
     let unknown: Vec<_> = said.difference(&known).collect();
     assert!(unknown.is_empty(), "look these up, then add them: {unknown:?}");
     let unused: Vec<_> = known.difference(&said).collect();
-    assert!(unused.is_empty(), "no text says these any more: {unused:?}");
+    assert!(unused.is_empty(), "no text contains these any more: {unused:?}");
 }
 
 /// Headers and `mbedtls_config.h` (2.x: `config.h`) of 2.28 and 3.6; OpenThread has the same in its `third_party/mbedtls/mbedtls-config.h`.

@@ -22,13 +22,13 @@ fn notices_of(world: &mut World, port: u16, name: Option<&str>) -> Vec<Notice> {
     world.run(&mut device);
     let ClientEvent::Connected { server, .. } = device.event() else { panic!("{name:?} is not served") };
     let names: Vec<String> = server.san().iter().map(|name| format!("{name:?}")).collect();
-    assert_eq!(names.len(), 2, "the one certificate that there is: {names:?}");
+    assert_eq!(names.len(), 2, "the only certificate: {names:?}");
     let attempt = world.attempts.last().unwrap();
     assert!(attempt.outcome.is_ok());
     let notices = attempt.notices.clone();
     world.ask(&mut device, Operation::Enroll { csr: csr(holder.certificate.subject(), &Key::new()) });
     device.certificate();
-    assert!(world.attempts.last().unwrap().notices.is_empty(), "it is said of the handshake, once");
+    assert!(world.attempts.last().unwrap().notices.is_empty(), "the notice belongs to the handshake, once");
     notices
 }
 

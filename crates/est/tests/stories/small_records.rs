@@ -170,7 +170,7 @@ fn every_refusal_fits_the_smallest_record() {
     let request = csr(two.certificate.subject(), &Key::new());
     let sen = Ask { method: POST, path: "est/sen", content_format: Some(286), ..Ask::default() };
     let message = other.message(&Ask { payload: &request, ..sen.clone() });
-    assert!(other.send(&mut world, &message).is_empty(), "it waits for its signature, and nobody else may");
+    assert!(other.send(&mut world, &message).is_empty(), "it waits for its signature, and uses the only place");
     let cases = [
         (Ask { method: GET, path: "est/pumps/crts", ..Ask::default() }, Reason::EstUnknownLabel),
         (Ask { method: GET, path: "est/crts", accept: Some(287), ..Ask::default() }, Reason::EstManyCertificates),

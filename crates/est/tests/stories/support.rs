@@ -435,7 +435,7 @@ impl World {
     pub(crate) fn server_says(&mut self, path: Path) -> Vec<Vec<u8>> {
         let mut datagrams = Vec::new();
         while let Some(transmit) = self.server.poll_transmit() {
-            assert_eq!(transmit.path, path, "to somebody else");
+            assert_eq!(transmit.path, path, "a datagram to another path");
             datagrams.push(transmit.bytes.to_vec());
         }
         self.datagrams.1 += datagrams.len();

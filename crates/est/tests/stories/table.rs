@@ -58,7 +58,7 @@ fn c17_methods_and_paths() {
         assert_eq!(world.attempts.last().unwrap().reason(), Some(reason), "{path}");
     }
     let said = raw.ask(&mut world, &Ask { payload: &request, content_format: Some(286), ..ask(POST, "est/sen") });
-    assert_eq!(said.code, Code::CHANGED, "the session is none the worse for it");
+    assert_eq!(said.code, Code::CHANGED, "the session still works");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn c18_formats_in_and_out() {
     }
     let said = raw.ask(&mut world, &Ask { accept: Some(281), ..ask(GET, ".well-known/core") });
     assert_refused(&said, Reason::CoapNotAcceptable);
-    assert_eq!(world.submitted, 0, "nothing of it came to the authority");
+    assert_eq!(world.submitted, 0, "nothing of it reached the authority");
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn c30_a_block_of_another_device_never_joins() {
         support::raw::message(&ask, 500 + u16::try_from(num).unwrap(), b"tk")
     };
     assert_eq!(raw.send(&mut world, &block(0))[0].code, Code::CONTINUE);
-    // A second device beside it, and a third in its place once it is gone.
+    // A second device at the same time, and a third in its place after it has gone.
     let (two, three) = (world.pki.device(2), world.pki.device(3));
     let mut beside = Raw::connect(&mut world, 2, &two);
     assert_eq!(beside.send(&mut world, &block(1))[0].code, Code::REQUEST_ENTITY_INCOMPLETE);

@@ -85,13 +85,13 @@ fn an_enrolment_is_readable() {
     ];
     let mut rest = text.as_str();
     for expected in in_order {
-        let at = rest.find(expected).unwrap_or_else(|| panic!("no {expected:?} in its place:\n{text}"));
+        let at = rest.find(expected).unwrap_or_else(|| panic!("{expected:?} is missing or out of order:\n{text}"));
         rest = &rest[at + expected.len()..];
     }
     let first = text.lines().find(|line| line.contains("CON POST")).unwrap();
     let options = "Uri-Host=est.example.net Uri-Path=est Uri-Path=sen Content-Format=286";
     assert!(first.contains(options) && first.contains("Block1=0/more/64"), "{first}");
-    assert!(!first.contains("Uri-Port"), "not unless asked for");
+    assert!(!first.contains("Uri-Port"), "only on request");
     let (sent, received) = world.datagrams;
     assert!(text.contains(&format!("sent     {sent} datagrams")), "{text}");
     assert!(text.contains(&format!("received {received} datagrams")), "{text}");
@@ -133,7 +133,7 @@ fn e69_a_mismatch_shows_both_subjects_in_report_and_trace_and_not_on_the_wire() 
     let mut world = World::new();
     let (holder, other) = (world.pki.device(1), world.pki.device(2));
     let mut device = world.connect(1, &holder, ClientConfig::default());
-    // Written by a stack that takes the printed form for the order in the certificate.
+    // Written by a stack that mistakes the printed order for the order in the certificate.
     let own = holder.certificate.subject();
     let value = |id| own.attribute(id).unwrap();
     let backwards = [oid::SERIAL_NUMBER, oid::COMMON_NAME, oid::ORGANIZATION].into_iter();

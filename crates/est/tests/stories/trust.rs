@@ -138,7 +138,7 @@ fn a_device_of_an_unknown_factory_is_refused() {
     assert_eq!(failure.reason(), Some(Reason::AlertUnknownCa));
     let attempt = world.attempts.last().unwrap();
     assert_eq!(attempt.reason(), Some(Reason::CertificateUnknownIssuer));
-    assert!(!attempt.offered.is_empty(), "what was offered is on record");
+    assert!(!attempt.offered.is_empty(), "the offer is recorded");
     assert_eq!(world.server.counters().handshakes_refused, 1);
 }
 
@@ -155,7 +155,7 @@ fn d89_of_two_manufacturers_of_one_name_the_handshake_finds_the_one_that_signed(
             spec.public_key_steps = steps;
             spec.certificates = Arc::clone(&certificates);
         });
-        // Whichever of the two anchors is tried first is the wrong one for one of these devices.
+        // The anchor that is tried first is the wrong one for one of these devices.
         let devices = [device_of(&world.pki.manufacturer, 1), device_of(&namesake, 2)];
         for (port, (holder, anchor)) in (1..).zip(devices.iter().zip(&both)) {
             world.connect(port, holder, ClientConfig::default());

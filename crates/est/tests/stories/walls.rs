@@ -46,7 +46,7 @@ fn e46_a_certificate_of_one_label_opens_no_other_one_for_a_first_and_a_further_e
     for (port, operation) in (2..).zip(operations) {
         let mut device = connect(&mut world, port, &sensor, "gateways");
         world.ask(&mut device, operation(csr(sensor.certificate.subject(), &Key::new())));
-        let Failure::Refused(refused) = device.failure() else { panic!("it was let in") };
+        let Failure::Refused(refused) = device.failure() else { panic!("it was accepted") };
         assert_eq!(refused.reason(), Some(Reason::ClientOfAnotherProfile));
         assert_eq!(world.attempts.last().unwrap().reason(), Some(Reason::ClientOfAnotherProfile));
     }
